@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+# One Makefile, not recursive; everything is built below build/.  "make help" lists the targets.
+
+B       := build
+CC      ?= gcc
+CLANG   ?= clang
+BPFTOOL ?= $(or $(wildcard /usr/sbin/bpftool),bpftool)
+PREFIX  ?= /usr
+SYSCONFDIR ?= /etc
+CNIBINDIR  ?= /opt/cni/bin
+WERROR  ?= -Werror
+VERSION := 0.1.0
+
+ifeq ($(V),1)
+Q :=
+say = @:
+else
+Q := @
+say = @printf '  %-8s %s\n'
+endif
+
+WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+	-Wold-style-definition -Wvla -Wformat=2 -Wundef -Wpointer-arith -Wwrite-strings \
+	-Wimplicit-fallthrough $(WERROR)
+CPPFLAGS := -I. -I$(B) -D_GNU_SOURCE -DTENDRIL_VERSION='"$(VERSION)"'
+CFLAGS   := -std=gnu17 -O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE \
+	-ffunction-sections -fdata-sections $(WARNINGS)
+LDFLAGS  := -pie -Wl,-z,relro,-z,now -Wl,--as-needed -Wl,--gc-sections
+BPFFLAGS := -target bpf -mcpu=v3 -O2 -g -std=gnu17 -I. -I/usr/include/$(shell uname -m)-linux-gnu \
+	-Wall -Wextra -Wshadow -Wimplicit-int-conversion -Wenum-conversion \
+	-Wimplicit-fallthrough $(WERROR)
+
+# ---- what there is ---------------------------------------------------------------------------
+
+lib_src      := $(wildcard agent/lib/*.c)
+cli_src      := policy/main.c $(wildcard policy/cmd_*.c policy/output*.c)
+policy_src   := $(filter-out $(cli_src),$(wildcard policy/*.c))
+datapath_src := $(filter-out %.bpf.c,$(wildcard datapath/*.c))
+bpf_src      := $(wildcard datapath/*.bpf.c)
+agent_src    := $(wildcard agent/*.c)
+cni_src      := $(wildcard cni/*.c)
+
+obj = $(patsubst %.c,$(B)/%.o,$(1))
+programs := $(B)/tendrild $(B)/tendril $(B)/tendril-cni
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := all
+.PHONY: all
+all: $(programs) ## Build the three programs
+
+# ---- rules -----------------------------------------------------------------------------------
+
+$(B)/%.o: %.c
+	$(say) CC $<
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(B)/datapath/%.bpf.o: datapath/%.bpf.c
+	$(say) BPF $<
+	@mkdir -p $(@D)
+	$(Q)$(CLANG) $(BPFFLAGS) -MMD -MP -c $< -o $@
+
+$(B)/datapath.bpf.o: $(patsubst datapath/%.bpf.c,$(B)/datapath/%.bpf.o,$(bpf_src))
+	$(say) BPFLINK $@
+	$(Q)$(BPFTOOL) gen object $@ $^
+
+$(B)/datapath.skel.h: $(B)/datapath.bpf.o
+	$(say) SKEL $@
+	$(Q)$(BPFTOOL) gen skeleton $< name datapath_bpf > $@
+
+$(call obj,$(datapath_src)): | $(B)/datapath.skel.h
+$(B)/datapath/datapath.o: $(B)/datapath.skel.h
+
+$(B)/liblib.a: $(call obj,$(lib_src))
+$(B)/libpolicy.a: $(call obj,$(policy_src))
+$(B)/libdatapath.a: $(call obj,$(datapath_src))
+$(B)/%.a:
+	$(say) AR $@
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+$(B)/tendrild: $(call obj,$(agent_src)) $(B)/libdatapath.a $(B)/libpolicy.a $(B)/liblib.a
+	$(say) LD $@
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -o $@ -lbpf -lmnl -lcjson -levent_core -lyaml -lsystemd -lcap
+
+$(B)/tendril: $(call obj,$(cli_src)) $(B)/libpolicy.a $(B)/liblib.a
+	$(say) LD $@
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -o $@ -lcjson -lyaml
+
+$(B)/tendril-cni: $(call obj,$(cni_src)) $(B)/liblib.a
+	$(say) LD $@
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -o $@ -lcjson
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
+-include tests/tests.mk
+
+.PHONY: clean help format
+clean: ## Remove everything that was built
+	rm -rf $(B)
+
+format: ## Rewrite the sources in the house style
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | \
+		sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 16

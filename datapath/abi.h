@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The contract between the BPF programs and user space: map keys and values, events, drop
+ * reasons and limits.  The only header that both sides include.
+ *
+ * Addresses are 16 bytes; IPv4 is carried v4-mapped (::ffff:a.b.c.d), so every map serves both
+ * families.  Byte order is in the type.  Every byte of padding is a named field, zero, because
+ * keys are compared as memory.
+ */
+#ifndef TENDRIL_DATAPATH_ABI_H
+#define TENDRIL_DATAPATH_ABI_H
+
+#include <linux/types.h>
+
+#define ABI_SIZE(type, size) _Static_assert(sizeof(type) == (size), #type " changed size")
+
+/* Bumped whenever the layout of a pinned map changes; the loader refuses another version's pins. */
+#define ABI_VERSION 1
+
+/* ---- limits and well-known numbers ---------------------------------------------------------- */
+
+/*
+ * The host end of an endpoint's veth is created with interface index ENDPOINT_IFINDEX_BASE + slot,
+ * so a program finds its endpoint by array index instead of by a hash lookup.  rtnetlink lets the
+ * creator choose the index (ifi_index in RTM_NEWLINK); the base is far above what the kernel
+ * hands out by itself.  Slot 0 is never used: 0 in a slot field means "no local endpoint".
+ */
+#define ENDPOINT_IFINDEX_BASE 0x54000000
+#define HOST_DEVICE           "tendril0" /* carries the gateway addresses and the pod routes */
+
+#define POLICY_INLINE_RULES 6 /* port rules held in a policy_map value before port_map is needed */
+
+enum direction { DIR_EGRESS, DIR_INGRESS };
+
+/* Identities below IDENTITY_FIRST are fixed; 0 as a peer in policy_map means "any other peer". */
+enum identity { IDENTITY_ANY, IDENTITY_HOST, IDENTITY_WORLD, IDENTITY_FIRST = 16 };
+
+/* ---- addresses and flows -------------------------------------------------------------------- */
+
+struct addr {
+	__be32 w[4]; /* IPv4: 0, 0, 0x0000ffff, a.b.c.d */
+};
+ABI_SIZE(struct addr, 16);
+
+/* A flow as one packet sees it, before sorting. */
+struct flow {
+	struct addr saddr;
+	struct addr daddr;
+	__be16 sport; /* ICMP echo: the identifier; 0 where the protocol has no ports */
+	__be16 dport; /* ICMP echo: 0 */
+	__u8 proto;   /* IPPROTO_* */
+	__u8 pad[3];
+};
+ABI_SIZE(struct flow, 40);
+
+/* ---- endpoints ------------------------------------------------------------------------------ */
+
+enum endpoint_flag {
+	ENDPOINT_VALID = 1 << 0,
+	ENDPOINT_INGRESS_ISOLATED = 1 << 1, /* some policy selects it for ingress */
+	ENDPOINT_EGRESS_ISOLATED = 1 << 2,
+	ENDPOINT_ACCEL = 1 << 3, /* asked for socket acceleration */
+};
+
+/* Value of endpoint_map, an array indexed by slot.  flags and policy_id share one aligned 8-byte
+ * word, so that a change of policy is seen whole. */
+struct endpoint {
+	__u32 flags;     /* enum endpoint_flag */
+	__u32 policy_id; /* compiled policy in policy_map; shared by endpoints with the same rules */
+	__u32 identity;
+	__u32 translated;   /* set by the datapath once per-packet service NAT touched this endpoint */
+	__u64 netns_cookie; /* of the pod's namespace, as bpf_get_netns_cookie() reports it */
+	__u32 netns_id;     /* of the pod's namespace in the agent's (RTM_NEWNSID), for socket lookups */
+	__u8 mac[6];        /* of the pod's end */
+	__u8 host_mac[6];   /* of the host's end */
+	struct addr v4;     /* all zero when the endpoint has none */
+	struct addr v6;
+};
+ABI_SIZE(struct endpoint, 72);
+
+/* Value of endpoint_stats, per CPU, indexed by slot.  "tx" is what the pod sent. */
+struct endpoint_stats {
+	__u64 tx_packets;
+	__u64 tx_bytes;
+	__u64 rx_packets;
+	__u64 rx_bytes;
+	__u64 drops;
+	__u64 accel_connections;
+	__u64 accel_bytes;     /* bytes that went socket to socket, counted at the sender */
+	__u64 accel_fallbacks; /* directions that went back to packets */
+};
+ABI_SIZE(struct endpoint_stats, 64);
+
+/* ---- who is behind an address --------------------------------------------------------------- */
+
+enum ipcache_flag {
+	IPCACHE_HOST = 1 << 0,    /* an address of this node: its traffic to its pods always passes */
+	IPCACHE_SERVICE = 1 << 1, /* a service address: look in service_map */
+};
+
+/* Value of ipcache_map; the key is struct addr.  Exact addresses: pods, nodes, services. */
+struct ipcache_entry {
+	__u32 identity;
+	__u16 slot; /* of the local endpoint, 0 if it is not on this node */
+	__u16 flags;
+};
+ABI_SIZE(struct ipcache_entry, 8);
+
+/* Key of cidr_map (LPM trie): asked only when ipcache_map has no entry.  Holds each prefix that a
+ * policy names, value __u32 identity.  IPv4 prefixes are 96 bits longer. */
+struct cidr_key {
+	__u32 prefixlen; /* bits of addr, 0..128 */
+	struct addr addr;
+};
+ABI_SIZE(struct cidr_key, 20);
+
+/* ---- policy --------------------------------------------------------------------------------- */
+
+/*
+ * Key of policy_map.  The decision for a packet of one direction:
+ *   1. the entry of the exact peer identity, if there is one, decides alone;
+ *   2. else the entry of IDENTITY_ANY, if there is one, decides;
+ *   3. else the packet is denied (the endpoint is isolated in this direction).
+ * The compiler therefore writes into a peer's entry everything that applies to that peer,
+ * including what applies to everyone.
+ */
+struct policy_key {
+	__u32 policy_id;
+	__u32 peer; /* identity, or IDENTITY_ANY */
+	__u8 direction;
+	__u8 pad[3];
+};
+ABI_SIZE(struct policy_key, 12);
+
+enum verdict { VERDICT_DENY, VERDICT_ALLOW };
+
+/* One port rule.  Rules of one entry do not overlap.  proto 0: any protocol, ports ignored. */
+struct port_rule {
+	__u16 port_min; /* host byte order, inclusive */
+	__u16 port_max;
+	__u8 proto;
+	__u8 verdict; /* enum verdict */
+};
+ABI_SIZE(struct port_rule, 6);
+
+/* Value of policy_map.  No rule matches: denied. */
+struct policy_entry {
+	__u32 port_set; /* 0: the rules are inline; else look in port_map under this id */
+	__u8 rule_count;
+	__u8 pad[3];
+	struct port_rule rules[POLICY_INLINE_RULES];
+	__u8 tail_pad[4];
+};
+ABI_SIZE(struct policy_entry, 48);
+
+/* Key of port_map (LPM trie), value __u8 verdict: port sets too long for policy_entry.  A range
+ * is held as prefixes.  Bits after prefixlen: port_set 32, proto 8, port 16.  Prefixes of one
+ * set and protocol do not overlap; proto 0 (any) is asked when the packet's own is not there. */
+struct port_key {
+	__u32 prefixlen; /* 40 (any port) .. 56 */
+	__u32 port_set;
+	__u8 proto;
+	__u8 port[2]; /* network order */
+	__u8 pad;
+};
+ABI_SIZE(struct port_key, 12);
+
+/* ---- node state ----------------------------------------------------------------------------- */
+
+enum node_flag {
+	NODE_HAS_CIDRS = 1 << 0,      /* cidr_map is not empty */
+	NODE_VERDICT_EVENTS = 1 << 1, /* someone is watching: report new connections too */
+	NODE_ACCEL = 1 << 2,          /* the start-up self-test of acceleration passed */
+};
+
+/* The one element of node_map, which the agent also maps into its memory. */
+struct node_state {
+	__u32 revision; /* grows with every change of policy, identity or address */
+	__u32 flags;    /* enum node_flag */
+	__u64 netns_cookie; /* of the agent's own network namespace */
+};
+ABI_SIZE(struct node_state, 16);
+
+/* ---- connection state ----------------------------------------------------------------------- */
+
+/* Key of ct_map: a flow whose ends are sorted, so both directions meet in one entry.  "a" is the
+ * end with the smaller (address, port) when compared as memory. */
+struct ct_key {
+	struct addr a;
+	struct addr b;
+	__be16 a_port;
+	__be16 b_port;
+	__u8 proto;
+	__u8 pad[3];
+};
+ABI_SIZE(struct ct_key, 40);
+
+enum ct_flag {
+	CT_FROM_B = 1 << 0,      /* end b opened the connection */
+	CT_REPLIED = 1 << 1,     /* the other end answered (TCP: with a SYN-ACK for our SYN) */
+	CT_ESTABLISHED = 1 << 2, /* TCP: the opener acknowledged that answer */
+	CT_FIN_A = 1 << 3,
+	CT_FIN_B = 1 << 4,
+};
+
+struct ct_entry {
+	__u64 last_seen_ns; /* CLOCK_MONOTONIC_COARSE; written at most every CT_TOUCH_NS */
+	__u32 revision;     /* node_state.revision under which policy last said yes */
+	__u32 syn_seq;      /* TCP: the opener's initial sequence number, host order */
+	__u32 flags;        /* enum ct_flag */
+	__u32 syn_len;      /* TCP Fast Open: bytes of data in the SYN */
+};
+ABI_SIZE(struct ct_entry, 24);
+
+#define NS_PER_SEC                 1000000000ULL
+#define CT_TOUCH_NS                (4 * NS_PER_SEC)
+#define CT_TCP_OPENING_NS          (60 * NS_PER_SEC)
+#define CT_TCP_ESTABLISHED_NS      (8000 * NS_PER_SEC)
+#define CT_TCP_CLOSING_NS          (30 * NS_PER_SEC)
+#define CT_OTHER_UNREPLIED_NS      (30 * NS_PER_SEC)
+#define CT_OTHER_REPLIED_NS        (180 * NS_PER_SEC)
+
+/* ---- services ------------------------------------------------------------------------------- */
+
+struct service_key {
+	struct addr addr;
+	__be16 port;
+	__u8 proto;
+	__u8 pad;
+};
+ABI_SIZE(struct service_key, 20);
+
+/* backends == 0: the service exists and nothing is ready: refuse at once. */
+struct service {
+	__u32 id; /* of backend_map keys */
+	__u32 backends;
+};
+ABI_SIZE(struct service, 8);
+
+struct backend_key {
+	__u32 service_id;
+	__u32 index; /* 0 .. backends - 1 */
+};
+ABI_SIZE(struct backend_key, 8);
+
+struct backend {
+	struct addr addr;
+	__be16 port;
+	__u16 pad;
+};
+ABI_SIZE(struct backend, 20);
+
+/* Value of sock_service (socket storage): what a connected socket asked for, for getpeername(). */
+struct sock_service {
+	struct addr addr;
+	struct addr backend_addr;
+	__be16 port;
+	__be16 backend_port;
+};
+ABI_SIZE(struct sock_service, 36);
+
+/* Key of sendmsg_map (LRU): an unconnected UDP socket and the backend it was sent to.  The value
+ * is the struct service_key that the program asked for, for recvmsg(). */
+struct sendmsg_key {
+	__u64 cookie; /* of the socket */
+	struct addr addr;
+	__be16 port;
+	__u16 pad[3];
+};
+ABI_SIZE(struct sendmsg_key, 32);
+
+enum nat_side { NAT_REQUEST, NAT_REPLY };
+
+/* Key of nat_map: per-packet translation, where the socket layer did not do it.  Two entries a
+ * connection: what the client sent (peer = service), and what comes back (peer = backend). */
+struct nat_key {
+	struct addr client;
+	struct addr peer;
+	__be16 client_port;
+	__be16 peer_port;
+	__u8 proto;
+	__u8 side; /* enum nat_side */
+	__u8 pad[2];
+};
+ABI_SIZE(struct nat_key, 40);
+
+struct nat_entry {
+	struct addr addr; /* NAT_REQUEST: the backend; NAT_REPLY: the service */
+	__be16 port;
+	__u16 hairpin; /* the backend is the client: its own address must not be the source */
+	__u32 pad;
+	__u64 last_seen_ns;
+};
+ABI_SIZE(struct nat_entry, 32);
+
+/* Key of frag_map (LRU): ports of a fragmented datagram, kept from its first fragment. */
+struct frag_key {
+	struct addr saddr;
+	struct addr daddr;
+	__be32 id;
+	__u8 proto;
+	__u8 pad[3];
+};
+ABI_SIZE(struct frag_key, 40);
+
+struct frag_ports {
+	__be16 sport;
+	__be16 dport;
+};
+ABI_SIZE(struct frag_ports, 4);
+
+/* ---- socket acceleration -------------------------------------------------------------------- */
+
+/* Key of accel_map (sockhash): a local TCP socket, as itself sees the connection. */
+struct accel_key {
+	struct addr local;
+	struct addr remote;
+	__be16 local_port;
+	__be16 remote_port;
+	__u32 pad;
+};
+ABI_SIZE(struct accel_key, 40);
+
+/* ---- counters and events -------------------------------------------------------------------- */
+
+/* Number, name, what a person is told.  Feeds the enum, the counters, the CLI and the README.
+ * Numbers are never reused. */
+#define DROP_REASONS(X)                                                          \
+	X(1, TRUNCATED, "packet shorter than its headers say")                   \
+	X(2, SPOOFED_ADDRESS, "source address is not the pod's own")             \
+	X(3, SPOOFED_MAC, "source MAC is not the pod's own")                     \
+	X(4, UNKNOWN_PROTOCOL, "not IPv4, IPv6 or ARP")                          \
+	X(5, BAD_HEADER, "malformed or forbidden header")                        \
+	X(6, EGRESS_DENIED, "no egress rule of the sender allows it")            \
+	X(7, INGRESS_DENIED, "no ingress rule of the receiver allows it")        \
+	X(8, NOT_OPENED, "answer to a connection that was never opened")         \
+	X(9, FRAGMENT, "fragment whose first part was not seen")                 \
+	X(10, NO_SERVICE, "service address without such a port")                 \
+	X(11, NO_BACKEND, "service without a ready endpoint")                    \
+	X(12, NO_ENDPOINT, "no pod has this address")                            \
+	X(13, UNRELATED_ERROR, "ICMP error that belongs to no connection")       \
+	X(14, NAT_FULL, "no room to remember a service translation")             \
+	X(15, REWRITE_FAILED, "packet could not be rewritten or redirected")
+
+#define X(num, name, text) DROP_##name = num,
+enum drop_reason { DROP_NONE, DROP_REASONS(X) DROP_REASON_COUNT };
+#undef X
+
+/* Things that are counted though no packet was dropped. */
+#define NOTICES(X)                                                                   \
+	X(0, CT_FULL, "connection table full: flow went on without an entry")        \
+	X(1, EVENTS_LOST, "event not sent: ring full or rate limit")                 \
+	X(2, FRAGMENT_FULL, "fragment table could not be written")                   \
+	X(3, SENDMSG_FULL, "service address of a UDP socket could not be kept")      \
+	X(4, ACCEL_FULL, "socket not accelerated: table full")
+
+#define X(num, name, text) NOTICE_##name = num,
+enum notice { NOTICES(X) NOTICE_COUNT };
+#undef X
+
+/* metric_map is a per-CPU array of __u64: drop reasons first, notices after METRIC_NOTICES. */
+#define METRIC_NOTICES 64
+#define METRIC_COUNT   128
+
+enum event_type { EVENT_DROP = 1, EVENT_VERDICT = 2 };
+
+/* What event_map (ring buffer) carries. */
+struct event {
+	__u64 time_ns; /* CLOCK_MONOTONIC */
+	__u32 type;    /* enum event_type */
+	__u32 reason;  /* enum drop_reason */
+	struct flow flow;
+	__u32 src_identity;
+	__u32 dst_identity;
+	__u16 src_slot; /* 0: not a local endpoint */
+	__u16 dst_slot;
+	__u32 length; /* of the packet, bytes */
+	__u8 tcp_flags;
+	__u8 direction; /* enum direction: whose program saw it */
+	__u8 pad[6];
+};
+ABI_SIZE(struct event, 80);
+
+/* Events a CPU may send each second; what is above is counted as NOTICE_EVENTS_LOST. */
+#define EVENT_RATE 1000
+
+/* Value of event_budget, per CPU. */
+struct event_budget {
+	__u64 second;
+	__u64 sent;
+};
+ABI_SIZE(struct event_budget, 16);
+
+#endif

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Open, load, pin, attach, detach: the life of the BPF objects.  The only user of libbpf's object
+ * API.  Map contents belong to maps.h.
+ *
+ * Pins, all below options.pin_dir (a directory on a bpffs):
+ *   maps/NAME        every map
+ *   links/slot-N     TCX link of an endpoint's veth     links/host       TCX link of tendril0
+ *   links/NAME       cgroup links, one for each socket program
+ *   version          array of one __u32, ABI_VERSION
+ * A second open() of the same directory reuses the maps and replaces the programs behind the links
+ * atomically, so traffic never meets an unprogrammed hook.
+ */
+#ifndef TENDRIL_DATAPATH_DATAPATH_H
+#define TENDRIL_DATAPATH_DATAPATH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/lib/errmsg.h"
+#include "datapath/abi.h"
+
+struct datapath;
+
+struct datapath_limits { /* entries; 0 takes the default */
+	uint32_t endpoints;   /* 512, slots 1 .. endpoints-1; at most 65535 */
+	uint32_t connections; /* ct_map, 32768 */
+	uint32_t addresses;   /* ipcache_map, 65536 */
+	uint32_t policies;    /* policy_map, 65536 */
+	uint32_t ports;       /* port_map, 16384 */
+	uint32_t cidrs;       /* cidr_map, 16384 */
+	uint32_t services;    /* service_map, 65536 */
+	uint32_t backends;    /* backend_map, 131072 */
+	uint32_t translations; /* nat_map, 16384 */
+};
+
+struct datapath_options {
+	const char *pin_dir;     /* created if missing; must be on a bpffs */
+	const char *cgroup;      /* cgroup v2 directory for the socket programs, NULL: none */
+	bool socket_services;    /* attach connect4 and its kin */
+	bool accel;              /* load and attach sockops and sk_msg */
+	bool force_clsact;       /* do not use TCX even where the kernel has it */
+	struct datapath_limits limits;
+};
+
+/* Loads (or takes over) the datapath.  -EPROTO: pins made by another version. -EPERM: privilege. */
+int datapath_open(const struct datapath_options *options, struct datapath **ret,
+		  struct errmsg *err);
+
+/* Closes descriptors; pinned maps, links and their programs live on. */
+void datapath_close(struct datapath *datapath);
+
+/* Attaches from_pod to the ingress of an endpoint's host-side device (ENDPOINT_IFINDEX_BASE +
+ * slot), replacing what an earlier agent attached.  Idempotent. */
+int datapath_attach_endpoint(struct datapath *datapath, uint16_t slot, struct errmsg *err);
+/* Removes link and pin; fine if the device or the link is already gone. */
+void datapath_detach_endpoint(struct datapath *datapath, uint16_t slot);
+/* Whether the program is still attached (someone may have removed the filter). */
+bool datapath_endpoint_attached(struct datapath *datapath, uint16_t slot);
+
+/* Attaches to_pod to the egress of HOST_DEVICE, by its interface index. */
+int datapath_attach_host(struct datapath *datapath, int ifindex, struct errmsg *err);
+bool datapath_host_attached(struct datapath *datapath, int ifindex);
+
+bool datapath_uses_tcx(const struct datapath *datapath);
+bool datapath_socket_services(const struct datapath *datapath); /* attached and in force */
+
+/* Descriptor of a program by name ("from_pod"), for BPF_PROG_TEST_RUN and statistics; borrowed. */
+int datapath_program_fd(const struct datapath *datapath, const char *name);
+/* Instructions the kernel verified for it; needs the programs loaded by this process. */
+uint32_t datapath_program_insns(const struct datapath *datapath, const char *name);
+
+/* Removes every link, map and program below pin_dir, loaded or not, and the directory; for
+ * `tendrild --cleanup`.  Fine if there is nothing. */
+int datapath_cleanup(const char *pin_dir, struct errmsg *err);
+
+#endif

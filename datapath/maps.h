@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Typed access to the maps: the only user of bpf_map_*_elem().  All functions return 0 or a
+ * negative errno (-E2BIG, -ENOSPC: the map is full); _del is fine with what is not there.
+ */
+#ifndef TENDRIL_DATAPATH_MAPS_H
+#define TENDRIL_DATAPATH_MAPS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "datapath/datapath.h"
+
+/* The node's state, mapped shared: bump revision with maps_bump_revision(). */
+struct node_state *maps_node(struct datapath *datapath);
+/* Makes every live flow ask policy again with its next packet; call after the maps are written. */
+void maps_bump_revision(struct datapath *datapath);
+
+int endpoint_map_set(struct datapath *datapath, uint16_t slot, const struct endpoint *endpoint);
+int endpoint_map_get(struct datapath *datapath, uint16_t slot, struct endpoint *ret);
+int endpoint_map_del(struct datapath *datapath, uint16_t slot); /* zeroes it and its statistics */
+/* Sums over CPUs. */
+int endpoint_stats_get(struct datapath *datapath, uint16_t slot, struct endpoint_stats *ret);
+
+int ipcache_map_set(struct datapath *datapath, const struct addr *addr,
+		    const struct ipcache_entry *entry);
+int ipcache_map_get(struct datapath *datapath, const struct addr *addr,
+		    struct ipcache_entry *ret);
+int ipcache_map_del(struct datapath *datapath, const struct addr *addr);
+
+int cidr_map_set(struct datapath *datapath, const struct cidr_key *key, uint32_t identity);
+int cidr_map_del(struct datapath *datapath, const struct cidr_key *key);
+
+int policy_map_set(struct datapath *datapath, const struct policy_key *key,
+		   const struct policy_entry *entry);
+int policy_map_del(struct datapath *datapath, const struct policy_key *key);
+int port_map_set(struct datapath *datapath, const struct port_key *key, uint8_t verdict);
+int port_map_del(struct datapath *datapath, const struct port_key *key);
+
+int service_map_set(struct datapath *datapath, const struct service_key *key,
+		    const struct service *service);
+int service_map_get(struct datapath *datapath, const struct service_key *key,
+		    struct service *ret);
+int service_map_del(struct datapath *datapath, const struct service_key *key);
+int backend_map_set(struct datapath *datapath, const struct backend_key *key,
+		    const struct backend *backend);
+int backend_map_del(struct datapath *datapath, const struct backend_key *key);
+
+int ct_map_get(struct datapath *datapath, const struct ct_key *key, struct ct_entry *ret);
+/* Deletes the entry unless it was touched since it was read: compare-and-delete.  -EAGAIN: it was. */
+int ct_map_del_if(struct datapath *datapath, const struct ct_key *key, const struct ct_entry *seen);
+
+/* Which map maps_foreach() and maps_usage() speak of. */
+enum map_id {
+	MAP_IPCACHE,
+	MAP_CIDR,
+	MAP_POLICY,
+	MAP_PORT,
+	MAP_SERVICE,
+	MAP_BACKEND,
+	MAP_CT,
+	MAP_NAT,
+	MAP_COUNT,
+};
+
+/* Calls each(key, value, arg) for all entries (batched); a non-zero return ends the walk and is
+ * returned.  Deleting the entry at hand is allowed. */
+int maps_foreach(struct datapath *datapath, enum map_id map,
+		 int (*each)(const void *key, const void *value, void *arg), void *arg);
+
+/* Sets many entries with few system calls; keys and values are dense arrays. */
+int maps_set_batch(struct datapath *datapath, enum map_id map, const void *keys,
+		   const void *values, size_t count);
+int maps_del_batch(struct datapath *datapath, enum map_id map, const void *keys, size_t count);
+
+const char *map_name(enum map_id map);
+/* Entries in use and capacity. For the hash maps this walks; it is for status, not for hot paths. */
+int maps_usage(struct datapath *datapath, enum map_id map, uint32_t *ret_used,
+	       uint32_t *ret_capacity);
+
+/* Deletes what has outlived the CT_*_NS of its state; returns how many, or a negative errno. */
+int ct_map_sweep(struct datapath *datapath, uint64_t now_ns);
+int nat_map_sweep(struct datapath *datapath, uint64_t now_ns);
+
+/* Sums over CPUs of metric_map: drop reason, or METRIC_NOTICES + notice. */
+int metric_get(struct datapath *datapath, unsigned int metric, uint64_t *ret);
+
+/* The event ring: fd for the event loop; events_consume() calls each() for what is there. */
+int events_fd(struct datapath *datapath);
+int events_consume(struct datapath *datapath, void (*each)(const struct event *event, void *arg),
+		   void *arg);
+
+#endif

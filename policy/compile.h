@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * world -> desired contents of the policy maps.  A pure function: the same world gives the same
+ * bytes.
+ *
+ * An identity stands for everything policy can tell apart about an address: namespace and labels,
+ * the ports it names, and which of the CIDRs written in policies it lies in.  Numbers are derived
+ * from a hash of that content (linear probing where two collide), so they survive restarts.
+ * A policy_id is derived from the rules that apply to an endpoint, with named ports resolved: a
+ * changed NetworkPolicy gets a new id and endpoints switch to it in one write, while pods that
+ * come and go as peers add and remove single entries.
+ */
+#ifndef TENDRIL_POLICY_COMPILE_H
+#define TENDRIL_POLICY_COMPILE_H
+
+#include "policy/world.h"
+
+struct compiled_identity {
+	uint32_t id;
+	char *namespace; /* NULL: not a pod (a CIDR, a node) */
+	struct labels labels;
+	char *description; /* "shop/app=cart", "10.0.0.0/8", "host", "world" */
+};
+
+struct compiled_address { /* sorted by addr */
+	struct addr addr;
+	uint32_t identity;
+	uint16_t slot;  /* of the local endpoint, or 0 */
+	uint16_t flags; /* IPCACHE_HOST */
+};
+
+struct compiled_cidr {
+	struct prefix prefix;
+	uint32_t identity;
+};
+
+struct compiled_entry { /* sorted by key */
+	struct policy_key key;
+	struct port_rule *rules; /* disjoint, sorted by (proto, port_min) */
+	size_t rule_count;
+};
+
+struct compiled_subject { /* one for each pod that has policy enforced: every endpoint, or, in a
+			   * world without endpoints, every pod */
+	uint16_t slot;          /* 0 if the world has no endpoints */
+	const struct object *pod; /* may be NULL: endpoint without a Pod object */
+	uint32_t identity;
+	uint32_t policy_id; /* 0: not isolated in any direction */
+	bool ingress_isolated;
+	bool egress_isolated;
+	bool accel;
+};
+
+struct compiled {
+	struct compiled_identity *identities;
+	size_t identity_count;
+	struct compiled_address *addresses;
+	size_t address_count;
+	struct compiled_cidr *cidrs;
+	size_t cidr_count;
+	struct compiled_entry *entries;
+	size_t entry_count;
+	struct compiled_subject *subjects;
+	size_t subject_count;
+};
+
+int policy_compile(const struct world *world, struct compiled **ret, struct errmsg *err);
+void compiled_free(struct compiled *compiled);
+
+const struct compiled_identity *compiled_identity_find(const struct compiled *compiled,
+							uint32_t id);
+
+#endif

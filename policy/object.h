@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Kubernetes objects as Tendril sees them: the fields it acts on, checked and typed.  A file on a
+ * standalone node and an object from an API server are the same thing.
+ *
+ * Parsed objects are immutable; one object owns everything it points to.
+ */
+#ifndef TENDRIL_POLICY_OBJECT_H
+#define TENDRIL_POLICY_OBJECT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "agent/lib/inet.h"
+
+enum object_kind {
+	OBJECT_NAMESPACE,
+	OBJECT_NODE,
+	OBJECT_POD,
+	OBJECT_SERVICE,
+	OBJECT_ENDPOINT_SLICE,
+	OBJECT_NETWORK_POLICY,
+	OBJECT_KIND_COUNT,
+};
+
+struct label {
+	char *key;
+	char *value;
+};
+
+struct labels { /* sorted by key, keys unique */
+	struct label *items;
+	size_t count;
+};
+
+enum selector_operator { SELECTOR_IN, SELECTOR_NOT_IN, SELECTOR_EXISTS, SELECTOR_NOT_EXISTS };
+
+struct selector_term {
+	char *key;
+	enum selector_operator operator;
+	char **values;
+	size_t value_count;
+};
+
+struct selector { /* all terms must hold; no terms: everything.  matchLabels become In terms */
+	struct selector_term *terms;
+	size_t count;
+};
+
+struct named_port {
+	char *name;
+	uint16_t port;
+	uint8_t proto;
+};
+
+struct namespace_object {
+	struct labels labels; /* kubernetes.io/metadata.name is always there */
+};
+
+struct node_object {
+	struct addr *addresses; /* status.addresses of type InternalIP and ExternalIP */
+	size_t address_count;
+};
+
+struct pod_object {
+	struct labels labels;
+	struct addr addresses[4]; /* status.podIPs, or status.podIP */
+	size_t address_count;
+	struct named_port *ports; /* of all containers, init containers that restart included */
+	size_t port_count;
+	char *node_name;
+	bool host_network;
+	bool terminated; /* Succeeded or Failed: its address is no longer its own */
+	bool accel;      /* annotation tendril.io/accelerate: "true" */
+};
+
+struct service_port {
+	char *name; /* "" if unnamed */
+	uint16_t port;
+	uint8_t proto;
+	char *target_name; /* targetPort by name, or NULL */
+	uint16_t target_port;
+};
+
+struct service_object {
+	struct addr cluster_ips[2];
+	size_t cluster_ip_count; /* 0: headless, ExternalName, or none assigned */
+	struct service_port *ports;
+	size_t port_count;
+	bool publish_not_ready;
+	bool foreign; /* service.kubernetes.io/service-proxy-name: somebody else's */
+};
+
+struct slice_endpoint {
+	struct addr *addresses;
+	size_t address_count;
+	bool ready; /* conditions absent: ready */
+	bool serving;
+	bool terminating;
+	char *pod_namespace; /* targetRef of kind Pod, or NULL */
+	char *pod_name;
+};
+
+struct slice_port {
+	char *name;
+	uint16_t port; /* 0: all ports, which no Service uses */
+	uint8_t proto;
+};
+
+struct endpoint_slice_object {
+	char *service_name; /* label kubernetes.io/service-name */
+	bool v6;            /* addressType */
+	bool fqdn;          /* ignored */
+	struct slice_endpoint *endpoints;
+	size_t endpoint_count;
+	struct slice_port *ports;
+	size_t port_count;
+};
+
+struct policy_port {
+	uint8_t proto;
+	char *name; /* named port, or NULL */
+	uint16_t port_min;
+	uint16_t port_max; /* min == max == 0 and no name: every port of proto */
+};
+
+struct policy_peer {
+	/* Either an ipBlock ... */
+	bool is_block;
+	struct prefix cidr;
+	struct prefix *except;
+	size_t except_count;
+	/* ... or selectors; NULL where absent. */
+	struct selector *pods;
+	struct selector *namespaces;
+};
+
+struct policy_rule { /* no peers: everyone; no ports: everything */
+	struct policy_peer *peers;
+	size_t peer_count;
+	struct policy_port *ports;
+	size_t port_count;
+};
+
+struct network_policy_object {
+	struct selector pods;
+	bool ingress; /* policyTypes, defaulted */
+	bool egress;
+	struct policy_rule *ingress_rules;
+	size_t ingress_rule_count;
+	struct policy_rule *egress_rules;
+	size_t egress_rule_count;
+};
+
+struct object {
+	enum object_kind kind;
+	char *namespace; /* "" for cluster-scoped kinds */
+	char *name;
+	char *uid; /* "" if absent */
+	union {
+		struct namespace_object ns;
+		struct node_object node;
+		struct pod_object pod;
+		struct service_object service;
+		struct endpoint_slice_object slice;
+		struct network_policy_object policy;
+	};
+};
+
+void object_free(struct object *object); /* takes NULL and half-built objects */
+
+const char *object_kind_name(enum object_kind kind); /* "NetworkPolicy" */
+/* Accepts the Kubernetes kind, in any case, plural or short ("pods", "netpol"); -EINVAL. */
+int object_kind_parse(const char *text, enum object_kind *ret_kind);
+
+bool labels_get(const struct labels *labels, const char *key, const char **ret_value);
+bool selector_matches(const struct selector *selector, const struct labels *labels);
+
+#endif

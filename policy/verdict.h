@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Plain C reference of what the datapath decides for the first packet of a flow, over compiled
+ * tables (verdict) and over the objects themselves, naming the deciding rule (explain).
+ */
+#ifndef TENDRIL_POLICY_VERDICT_H
+#define TENDRIL_POLICY_VERDICT_H
+
+#include "policy/compile.h"
+
+/* Identity behind an address, by ipcache and then longest prefix. */
+uint32_t verdict_identity(const struct compiled *compiled, const struct addr *addr);
+
+/* The decision of policy_map for one direction of one policy; port in host order. */
+enum verdict verdict_policy(const struct compiled *compiled, uint32_t policy_id,
+			    enum direction direction, uint32_t peer, uint8_t proto,
+			    uint16_t port);
+
+/* Whether the flow's first packet passes: DROP_NONE, DROP_EGRESS_DENIED or DROP_INGRESS_DENIED. */
+enum drop_reason verdict_flow(const struct compiled *compiled, const struct flow *flow);
+
+/* One end of an explained connection. */
+struct explain_end {
+	const struct object *pod; /* or NULL */
+	struct addr addr;         /* zero if the pod has none yet */
+	bool has_addr;
+	bool is_host; /* an address of the pod's own node */
+};
+
+enum explain_reason {
+	EXPLAIN_NO_POLICY,    /* no policy selects this pod in this direction */
+	EXPLAIN_RULE,         /* rule allows it */
+	EXPLAIN_NO_RULE,      /* isolated, nothing allows it */
+	EXPLAIN_NOT_A_POD,    /* the end is outside: nothing is enforced there */
+	EXPLAIN_SELF,         /* a pod always reaches itself */
+	EXPLAIN_OWN_NODE,     /* a node always reaches its own pods */
+};
+
+struct explain_side {
+	enum verdict verdict;
+	enum explain_reason reason;
+	const struct object *policy; /* EXPLAIN_RULE: the deciding object */
+	size_t rule;                 /* its index in ingress or egress */
+	const struct object **selecting; /* EXPLAIN_NO_RULE: the policies that isolate it; owned */
+	size_t selecting_count;
+};
+
+struct explanation {
+	enum verdict verdict;
+	struct explain_side egress;
+	struct explain_side ingress;
+};
+
+int policy_explain(const struct world *world, const struct explain_end *from,
+		   const struct explain_end *to, uint8_t proto, uint16_t port,
+		   struct explanation *ret, struct errmsg *err);
+void explanation_done(struct explanation *explanation);
+
+#endif

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * All objects known at one moment, plus the endpoints of this node: what the compiler reads.
+ */
+#ifndef TENDRIL_POLICY_WORLD_H
+#define TENDRIL_POLICY_WORLD_H
+
+#include "agent/lib/errmsg.h"
+#include "policy/object.h"
+
+struct world;
+
+struct world *world_new(void); /* NULL: out of memory */
+void world_free(struct world *world);
+
+/* Adds or replaces the object of the same kind, namespace and name.  Takes ownership, also on
+ * failure.  -EEXIST with a text that names both objects: it contradicts another one (two pods or
+ * two services own one address); the world is unchanged. */
+int world_put(struct world *world, struct object *object, struct errmsg *err);
+int world_del(struct world *world, enum object_kind kind, const char *namespace,
+	      const char *name); /* -ENOENT */
+const struct object *world_find(const struct world *world, enum object_kind kind,
+				const char *namespace, const char *name);
+size_t world_count(const struct world *world, enum object_kind kind);
+
+/* Walks one kind in order of namespace and name.  Usage:
+ * for (o = world_first(w, k); o; o = world_next(w, o)) */
+const struct object *world_first(const struct world *world, enum object_kind kind);
+const struct object *world_next(const struct world *world, const struct object *object);
+
+/* An interface that this node wired.  Its labels come from the Pod object of the same name if
+ * there is one (and, when both have a uid, the same uid), else from here. */
+struct world_endpoint {
+	uint16_t slot;
+	char *namespace;
+	char *name;
+	char *uid; /* "" if not known */
+	struct labels labels;
+	struct addr addresses[2];
+	size_t address_count;
+};
+
+/* Copies.  One endpoint a slot. */
+int world_endpoint_set(struct world *world, const struct world_endpoint *endpoint);
+void world_endpoint_del(struct world *world, uint16_t slot);
+const struct world_endpoint *world_endpoint_find(const struct world *world, uint16_t slot);
+
+/* This node's own addresses (copied): policy peers of hostNetwork pods and probes. */
+int world_host_addresses_set(struct world *world, const struct addr *addresses, size_t count);
+
+/* Services that name the given frontend, and so on, are in service.h. */
+
+#endif

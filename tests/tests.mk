@@ -1,0 +1,1 @@
+# empty until tests land
