@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The node agent: one event loop, no threads.  main.c builds this and runs the loop; each module
+ * owns one member and is handed what it needs.
+ */
+#ifndef TENDRIL_AGENT_AGENT_H
+#define TENDRIL_AGENT_AGENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/config.h"
+#include "datapath/maps.h"
+#include "policy/world.h"
+
+struct event_base;
+struct http_server;
+
+struct agent {
+	struct config config;
+	struct event_base *base;
+	struct datapath *datapath;
+	struct world *world;
+	struct sync *sync;           /* world -> maps */
+	struct endpoints *endpoints; /* the wired interfaces */
+	struct objects *objects;     /* JSON directory and API objects -> world */
+	struct accel *accel;         /* self-test and guard of socket acceleration */
+	struct monitor *monitor;     /* event ring -> streams */
+	struct http_server *http;
+	uint64_t start_ns;           /* CLOCK_MONOTONIC at exec */
+	uint64_t ready_ns;
+	bool ready;
+};
+
+#endif

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The agent's configuration: command line, then agent.json, then defaults. */
+#ifndef TENDRIL_AGENT_CONFIG_H
+#define TENDRIL_AGENT_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/lib/errmsg.h"
+#include "agent/lib/inet.h"
+#include "agent/lib/log.h"
+#include "datapath/datapath.h"
+
+#define CONFIG_FILE_DEFAULT "/etc/tendril/agent.json"
+
+/* Option --run-dir is "runDir" in agent.json, and so on; config.c holds the one table of both. */
+struct config {
+	char run_dir[256];     /* /run/tendril: state, tendril.sock */
+	char bpffs[256];       /* /sys/fs/bpf/tendril: pins; its bpffs is mounted if there is none */
+	char cgroup[256];      /* the cgroup2 mount; "" turns the socket layer off */
+	char objects_dir[256]; /* /etc/tendril/objects */
+	struct prefix pod_cidrs[8]; /* 10.127.0.0/24 and fd00:10:127::/112 when none is given */
+	size_t pod_cidr_count;
+	unsigned int mtu; /* 0: of the default route's device, or 1500 */
+	bool socket_services;
+	bool accel; /* allow socket acceleration for pods that ask */
+	bool force_clsact;
+	struct datapath_limits limits;
+	enum log_level log_level;
+};
+
+enum config_action { CONFIG_RUN, CONFIG_CHECK, CONFIG_CLEANUP, CONFIG_HELP, CONFIG_VERSION };
+
+/* Fills config from argv and the file.  Unknown keys, wrong types and values out of range are
+ * errors that name the file and the field, or the option. */
+int config_load(struct config *config, int argc, char **argv, enum config_action *ret_action,
+		struct errmsg *err);
+void config_usage(void); /* prints --help, made from the table */
+
+#endif
