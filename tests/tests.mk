@@ -1,1 +1,128 @@
-# empty until tests land
+# SPDX-License-Identifier: Apache-2.0
+# Builds and runs the tests.  A file in tests/unit, tests/bpf or tests/fuzz is a program of its own
+# and is found by its name; tests/run counts what they print.
+
+# Unit tests: the real sources, sanitized.  A test that defines a function itself (a stub) wins
+# over the archive's member.
+ASAN   := -fsanitize=address,undefined -fno-sanitize-recover=all
+U      := $(B)/unit
+TCFLAGS := -std=gnu17 -O1 -g $(WARNINGS) -Itests
+
+test_libs := -lcmocka -lbpf -lmnl -lcjson -levent_core -lyaml -lsystemd -lcap
+
+u_agent := $(patsubst %.c,$(U)/%.o,$(filter-out agent/main.c,$(agent_src)) $(lib_src) \
+	$(policy_src) $(datapath_src))
+u_cni   := $(patsubst %.c,$(U)/%.o,$(filter-out cni/main.c,$(cni_src)))
+u_harness := $(patsubst %.c,$(U)/%.o,$(wildcard tests/unit/[!t]*.c))
+
+$(U)/%.o: %.c
+	$(say) CC-SAN $<
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(TCFLAGS) $(ASAN) -MMD -MP -c $< -o $@
+
+$(patsubst %.c,$(U)/%.o,$(datapath_src)): | $(B)/datapath.skel.h
+
+$(U)/libtendril.a: $(u_agent)
+$(U)/libcni.a: $(u_cni)
+$(U)/libharness.a: $(u_harness)
+
+unit_tests := $(patsubst tests/unit/%.c,$(U)/%,$(wildcard tests/unit/test_*.c))
+
+$(U)/test_cni%: $(U)/tests/unit/test_cni%.o $(U)/libcni.a $(U)/libtendril.a
+	$(say) LD $@
+	$(Q)$(CC) $(ASAN) $^ -o $@ $(test_libs)
+
+$(U)/test_%: $(U)/tests/unit/test_%.o $(U)/libharness.a $(U)/libtendril.a
+	$(say) LD $@
+	$(Q)$(CC) $(ASAN) $^ -o $@ $(test_libs)
+
+# Datapath tests: the programs under BPF_PROG_TEST_RUN, with the release objects.
+bpf_tests   := $(patsubst tests/bpf/%.c,$(B)/tests/bpf/%,$(wildcard tests/bpf/test_*.c))
+bpf_harness := $(call obj,$(wildcard tests/harness/*.c))
+$(B)/tests/libharness.a: $(bpf_harness)
+$(B)/libagent.a: $(call obj,$(filter-out agent/main.c,$(agent_src)))
+
+$(B)/tests/%.o: CPPFLAGS += -Itests
+
+$(B)/tests/bpf/test_%: $(B)/tests/bpf/test_%.o $(B)/tests/libharness.a $(B)/libagent.a \
+		$(B)/libdatapath.a $(B)/libpolicy.a $(B)/liblib.a
+	$(say) LD $@
+	$(Q)$(CC) -pie $^ -o $@ $(test_libs)
+
+# Programs that network tests run inside pods.
+net_programs := $(patsubst %.c,$(B)/%,$(wildcard tests/net/*.c))
+$(net_programs): $(B)/%: $(B)/%.o $(B)/liblib.a
+	$(say) LD $@
+	$(Q)$(CC) -pie $^ -o $@ -lpthread
+
+# Fuzzers: libFuzzer, every source instrumented.
+F      := $(B)/fuzz
+FUZZ   := -fsanitize=address,undefined -fno-sanitize-recover=all
+fuzzers := $(patsubst tests/fuzz/%.c,$(F)/%,$(wildcard tests/fuzz/fuzz_*.c))
+
+$(F)/%.o: %.c
+	$(say) CC-FUZZ $<
+	@mkdir -p $(@D)
+	$(Q)$(CLANG) $(CPPFLAGS) -std=gnu17 -O1 -g $(FUZZ) -fsanitize=fuzzer-no-link -MMD -MP -c $< -o $@
+
+$(patsubst %.c,$(F)/%.o,$(datapath_src)): | $(B)/datapath.skel.h
+
+$(F)/libtendril.a: $(patsubst %.c,$(F)/%.o,$(filter-out agent/main.c,$(agent_src)) $(lib_src) \
+	$(policy_src) $(datapath_src))
+$(F)/libcni.a: $(patsubst %.c,$(F)/%.o,$(filter-out cni/main.c,$(cni_src)))
+
+$(F)/fuzz_cni%: $(F)/tests/fuzz/fuzz_cni%.o $(F)/libcni.a $(F)/libtendril.a
+	$(say) LD $@
+	$(Q)$(CLANG) $(FUZZ) -fsanitize=fuzzer $^ -o $@ $(filter-out -lcmocka,$(test_libs))
+
+$(F)/fuzz_%: $(F)/tests/fuzz/fuzz_%.o $(F)/libtendril.a
+	$(say) LD $@
+	$(Q)$(CLANG) $(FUZZ) -fsanitize=fuzzer $^ -o $@ $(filter-out -lcmocka,$(test_libs))
+
+.PRECIOUS: $(B)/%.o $(U)/%.o $(F)/%.o
+
+.PHONY: check-programs check check-unit check-bpf check-policy check-net check-fuzz test
+unit-programs: $(unit_tests)
+test-programs: all $(unit_tests) $(bpf_tests) $(net_programs) $(fuzzers)
+
+check-unit: $(unit_tests) ## Unit tests, sanitized, no root (T=NAME: only matching cases)
+	tests/run unit
+
+check-bpf: $(bpf_tests) ## Datapath tests with BPF_PROG_TEST_RUN (root)
+	tests/run bpf
+
+check-policy: all ## The CLI's offline commands
+	tests/run policy
+
+check-net: all $(net_programs) ## Real pods in network namespaces (root)
+	tests/run net
+
+check-fuzz: $(fuzzers) ## Every fuzzer for FUZZ_SECONDS (10)
+	tests/run fuzz
+
+check: $(unit_tests) $(bpf_tests) all ## Unit, datapath and policy tests: the quick loop (root)
+	tests/run unit bpf policy
+
+test: deps ## Install what is missing, build, run every test (root)
+	$(MAKE) --no-print-directory -j$$(nproc) test-programs
+	tests/run unit bpf policy net fuzz
+
+# ---- set-up ----------------------------------------------------------------------------------
+
+build_deps := gcc libc6-dev clang llvm bpftool pkg-config libbpf-dev libmnl-dev libcjson-dev \
+	libevent-dev libyaml-dev uthash-dev libsystemd-dev libcap-dev linux-libc-dev
+run_deps   := iproute2 python3 util-linux mount
+test_deps  := libcmocka-dev libclang-rt-14-dev python3-pytest containernetworking-plugins podman \
+	crun containerd runc iptables busybox-static redis-server redis-tools nginx-light wrk \
+	iputils-ping valgrind procps
+
+.PHONY: deps demo-deps demo
+deps: ## Install the Debian packages that are missing for building and testing (root)
+	@tests/harness/deps $(build_deps) $(run_deps) $(test_deps)
+
+demo-deps:
+	@tests/harness/deps $(build_deps) $(run_deps)
+
+demo: demo-deps ## Five pods, services, policy and acceleration at work; cleans up after itself (root)
+	@$(MAKE) --no-print-directory -j$$(nproc) all
+	@tests/demo/demo

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process that lives in a test pod: obeys JSON lines on stdin, answers on stdout.
+
+Started inside the pod's network namespace and the test's cgroup, so that every socket it opens is
+a pod's socket.  One process per pod keeps a probe at a millisecond instead of a fork and an exec.
+
+    {"op": "serve", "name": TEXT, "tcp": [PORT...], "udp": [PORT...]}
+        TCP: answers each connection with "NAME\\n", then echoes.  UDP: answers "NAME " + payload.
+    {"op": "connect", "addr": A, "port": N, "timeout": S, "send": TEXT?}
+    {"op": "udp", "addr": A, "port": N, "timeout": S, "size": BYTES?, "connected": BOOL?}
+    {"op": "hold", "id": KEY, "addr": A, "port": N}    opens and keeps a connection
+    {"op": "ping", "id": KEY, "timeout": S}            echo over a kept connection
+    {"op": "close", "id": KEY}
+    {"op": "rtt", "addr": A, "port": N, "count": N, "cpu": N?}   median round trip, microseconds
+"""
+
+import errno
+import json
+import os
+import selectors
+import socket
+import sys
+import threading
+import time
+
+NAMES = {errno.ECONNREFUSED: "refused", errno.EHOSTUNREACH: "unreachable",
+         errno.ENETUNREACH: "unreachable", errno.EPERM: "not permitted",
+         errno.ECONNRESET: "reset", errno.EACCES: "not permitted"}
+
+
+def family(addr):
+    return socket.AF_INET6 if ":" in addr else socket.AF_INET
+
+
+def outcome(error):
+    if isinstance(error, (socket.timeout, TimeoutError)):
+        return "timeout"
+    return NAMES.get(error.errno, os.strerror(error.errno) if error.errno else str(error))
+
+
+class Server(threading.Thread):
+    """Echo servers on many ports, one thread, no blocking."""
+
+    def __init__(self, name, tcp, udp):
+        super().__init__(daemon=True)
+        self.name_line = (name + "\n").encode()
+        self.selector = selectors.DefaultSelector()
+        for port in tcp:
+            self.add(socket.SOCK_STREAM, port, self.accept)
+        for port in udp:
+            self.add(socket.SOCK_DGRAM, port, self.answer)
+
+    def add(self, kind, port, ready):
+        sock = socket.socket(socket.AF_INET6, kind)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind(("::", port))
+        if kind == socket.SOCK_STREAM:
+            sock.listen(1024)
+        sock.setblocking(False)
+        self.selector.register(sock, selectors.EVENT_READ, ready)
+
+    def accept(self, sock):
+        conn, _ = sock.accept()
+        conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        conn.setblocking(False)
+        try:
+            conn.send(self.name_line)
+        except OSError:
+            conn.close()
+            return
+        self.selector.register(conn, selectors.EVENT_READ, self.echo)
+
+    def echo(self, conn):
+        try:
+            data = conn.recv(65536)
+            if data:
+                conn.sendall(data)
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self.selector.unregister(conn)
+        conn.close()
+
+    def answer(self, sock):
+        data, peer = sock.recvfrom(65536)
+        try:
+            sock.sendto(self.name_line[:-1] + b" " + data, peer)
+        except OSError:
+            pass
+
+    def run(self):
+        while True:
+            for key, _ in self.selector.select():
+                try:
+                    key.data(key.fileobj)
+                except OSError:
+                    pass
+
+
+class Pod:
+    def __init__(self):
+        self.kept = {}
+
+    def serve(self, name, tcp=(), udp=()):
+        Server(name, tcp, udp).start()
+        return {"result": "ok"}
+
+    def open(self, addr, port, timeout):
+        sock = socket.socket(family(addr), socket.SOCK_STREAM)
+        sock.settimeout(timeout)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            sock.connect((addr, port))
+            line = b""
+            while not line.endswith(b"\n"):
+                chunk = sock.recv(4096)
+                if not chunk:
+                    raise ConnectionResetError(errno.ECONNRESET, "closed")
+                line += chunk
+        except BaseException:
+            sock.close()
+            raise
+        return sock, line.decode().strip()
+
+    def connect(self, addr, port, timeout=1.0, send=None):
+        sock, name = self.open(addr, port, timeout)
+        answer = {"result": "ok", "name": name, "peer": list(sock.getpeername()[:2]),
+                  "local": list(sock.getsockname()[:2])}
+        if send is not None:
+            sock.sendall(send.encode())
+            answer["echo"] = sock.recv(65536).decode()
+        sock.close()
+        return answer
+
+    def udp(self, addr, port, timeout=1.0, size=4, connected=False):
+        sock = socket.socket(family(addr), socket.SOCK_DGRAM)
+        sock.settimeout(timeout)
+        payload = b"x" * size
+        try:
+            if connected:
+                sock.connect((addr, port))
+                sock.send(payload)
+            else:
+                sock.sendto(payload, (addr, port))
+            data, peer = sock.recvfrom(65536)
+        finally:
+            sock.close()
+        name, _, rest = data.partition(b" ")
+        return {"result": "ok" if rest == payload else "corrupt", "name": name.decode(),
+                "peer": list(peer[:2])}
+
+    def hold(self, id, addr, port, timeout=1.0):
+        self.kept[id], name = self.open(addr, port, timeout)
+        return {"result": "ok", "name": name, "local": list(self.kept[id].getsockname()[:2])}
+
+    def ping(self, id, timeout=1.0):
+        sock = self.kept[id]
+        sock.settimeout(timeout)
+        sock.sendall(b"ping")
+        got = b""
+        while len(got) < 4:
+            chunk = sock.recv(4 - len(got))
+            if not chunk:
+                return {"result": "closed"}
+            got += chunk
+        return {"result": "ok" if got == b"ping" else "corrupt"}
+
+    def close(self, id):
+        self.kept.pop(id).close()
+        return {"result": "ok"}
+
+    def rtt(self, addr, port, count=2000, size=64, cpu=None):
+        if cpu is not None:
+            os.sched_setaffinity(0, {cpu})
+        sock, _ = self.open(addr, port, 2.0)
+        sock.setblocking(False)
+        selector = selectors.DefaultSelector()
+        selector.register(sock, selectors.EVENT_READ)
+        payload = b"x" * size
+        times = []
+        for _ in range(count):
+            start = time.perf_counter_ns()
+            sock.send(payload)
+            left = size
+            while left:
+                selector.select(2.0)
+                try:
+                    left -= len(sock.recv(left))
+                except BlockingIOError:
+                    continue
+            times.append(time.perf_counter_ns() - start)
+        sock.close()
+        times.sort()
+        return {"result": "ok", "median_us": times[len(times) // 2] / 1000}
+
+
+def main():
+    pod = Pod()
+    for line in sys.stdin:
+        command = json.loads(line)
+        operation = getattr(pod, command.pop("op"))
+        try:
+            answer = operation(**command)
+        except OSError as error:
+            answer = {"result": outcome(error)}
+        print(json.dumps(answer), flush=True)
+
+
+main()
