@@ -55,6 +55,15 @@ $(net_programs): $(B)/%: $(B)/%.o $(B)/liblib.a
 	$(say) LD $@
 	$(Q)$(CC) -pie $^ -o $@ -lpthread
 
+$(B)/tests/bench/netbench: $(B)/tests/bench/netbench.o
+	$(say) LD $@
+	$(Q)$(CC) -pie $^ -o $@
+
+.PHONY: bench
+bench: deps ## Measure beside what a user would pick instead (ROUNDS=7 ONLY=rr,connect,crr,stream,cni,agent)
+	$(MAKE) --no-print-directory -j$$(nproc) all $(B)/tests/bench/netbench
+	tests/bench/bench
+
 # Fuzzers: libFuzzer, every source instrumented.
 F      := $(B)/fuzz
 FUZZ   := -fsanitize=address,undefined -fno-sanitize-recover=all
