@@ -135,3 +135,15 @@ demo-deps:
 demo: demo-deps ## Five pods, services, policy and acceleration at work; cleans up after itself (root)
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@tests/demo/demo
+
+# ---- lint ------------------------------------------------------------------------------------
+
+lint_c := $(filter-out %.bpf.c,$(shell git ls-files 'agent/*.c' 'cni/*.c' 'datapath/*.c' 'policy/*.c' 2>/dev/null))
+
+.PHONY: lint
+lint: $(B)/datapath.skel.h ## Format, static analysis and shell checks (clang-format, clang-tidy, cppcheck, shellcheck)
+	git ls-files '*.c' '*.h' | xargs clang-format --dry-run --Werror
+	clang-tidy --quiet $(lint_c) -- $(CPPFLAGS) -std=gnu17
+	cppcheck --quiet --enable=warning,performance,portability --error-exitcode=1 --inline-suppr \
+		--suppress=missingIncludeSystem --std=c11 -I. agent cni datapath policy
+	shellcheck .ci/run tests/harness/deps
