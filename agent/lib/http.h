@@ -35,8 +35,25 @@ struct http_head {
 ssize_t http_head_parse(const char *data, size_t len, struct http_head *ret_head,
 			struct errmsg *err);
 
-/* Copies the decoded value of a query parameter; -ENOENT if absent, -E2BIG. */
+/* Copies the decoded value of a query parameter; -ENOENT if absent, -E2BIG, -EINVAL (bad escape).
+ */
 int http_query_get(const char *query, const char *name, char *buf, size_t size);
+
+struct http_response_head {
+	int status;
+	size_t body_len; /* 0 if chunked */
+	bool chunked;
+};
+
+/* As http_head_parse(), for the head of an answer. */
+ssize_t http_response_head_parse(const char *data, size_t len, struct http_response_head *ret_head,
+				 struct errmsg *err);
+
+#define HTTP_CHUNK_MAX (1 << 20)
+
+/* Finds one whole chunk in data[0..len): its payload is at *ret_start, *ret_len bytes (0: the last
+ * chunk).  Returns the bytes it takes with its framing, 0 if more is needed, or -EBADMSG. */
+ssize_t http_chunk_parse(const char *data, size_t len, size_t *ret_start, size_t *ret_len);
 
 /* ---- server ---- */
 
@@ -46,16 +63,16 @@ struct http_exchange; /* one request and its response */
 struct http_request {
 	struct http_head head;
 	const char *body; /* NUL-terminated, head.body_len bytes; valid until the response */
-	int fd;           /* passed with the request, or -1; closed after the handler: dup to keep */
+	int fd; /* passed with the request, or -1; closed after the handler: dup to keep */
 	pid_t peer_pid;
 	uid_t peer_uid;
 };
 
 struct http_limits {
-	size_t body_max;        /* larger: 413 */
-	unsigned int clients;   /* open connections; more: 503 */
-	unsigned int idle_ms;   /* a head or body must arrive within */
-	size_t stream_backlog;  /* unsent bytes after which a slow stream reader is cut off */
+	size_t body_max;      /* larger: 413 */
+	unsigned int clients; /* open connections; more: 503 */
+	unsigned int idle_ms; /* a request must arrive within, and each part of an answer be read */
+	size_t stream_backlog; /* unsent bytes after which a slow stream reader is cut off */
 };
 
 /* Called once per complete request; must answer now or later with exactly one http_reply() or
@@ -63,18 +80,25 @@ struct http_limits {
 typedef void (*http_handler)(struct http_exchange *exchange, const struct http_request *request,
 			     void *arg);
 
-/* Listens on path (mode 0600, an old socket file is replaced once nothing answers on it; -EADDRINUSE
- * if something does).  Connections from any uid but 0 and the agent's own are refused with 403. */
+/* Listens on path (mode 0600, an old socket file is replaced once nothing answers on it;
+ * -EADDRINUSE if something does).  Connections from any uid but 0 and the agent's own are refused
+ * with 403. */
 int http_server_new(struct event_base *base, const char *path, const struct http_limits *limits,
 		    http_handler handler, void *arg, struct http_server **ret, struct errmsg *err);
 void http_server_free(struct http_server *server); /* closes connections, removes the socket */
 
+/* How many stream readers were cut off because they did not keep up. */
+unsigned long http_server_slow_readers(const struct http_server *server);
+
 /* Sends status and a JSON body (copied). */
 void http_reply(struct http_exchange *exchange, int status, const char *json);
 
-/* Starts a chunked response of JSON lines; closed is called when the reader is gone. */
+/* Starts a chunked response of JSON lines.  closed is called from the loop, once, when the reader
+ * is gone or was cut off; the exchange is not to be used after that.  -EPIPE: the reader is gone
+ * already, closed is not called. */
 int http_stream_begin(struct http_exchange *exchange, void (*closed)(void *arg), void *arg);
 int http_stream_line(struct http_exchange *exchange, const char *json); /* -EPIPE: being closed */
+/* Ends the stream from this side: closed is not called, the exchange is not to be used again. */
 void http_stream_end(struct http_exchange *exchange);
 
 /* ---- client (blocking; the CLI and the plugin) ---- */
