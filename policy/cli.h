@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The command line of `tendril`: one table of commands, one table of options, and what commands
+ * share.  A command is a row in commands[] (main.c) and a function in its cmd_*.c file.
+ */
+#ifndef TENDRIL_POLICY_CLI_H
+#define TENDRIL_POLICY_CLI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "agent/lib/errmsg.h"
+
+#define CLI_SOCKET_DEFAULT "/run/tendril/tendril.sock"
+#define CLI_FILES_MAX      64
+
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+/* What the command line said; members that a command has no option for keep their default. */
+struct arguments {
+	const char *socket;
+	bool json; /* -o json */
+	bool help;
+	bool version;
+	bool lenient;
+	const char *from;
+	const char *to;
+	const char *port;
+	const char *type;
+	const char *limit;
+	const char *files[CLI_FILES_MAX]; /* -f */
+	size_t file_count;
+	char **operands;
+	size_t operand_count;
+};
+
+/* A command answers EXIT_OK or EXIT_FAILED after it has printed its result itself, or a negative
+ * errno with a text in err, which main() prints. */
+typedef int (*command_fn)(const struct arguments *args, struct errmsg *err);
+
+int cmd_status(const struct arguments *args, struct errmsg *err);
+int cmd_endpoint_list(const struct arguments *args, struct errmsg *err);
+int cmd_endpoint_get(const struct arguments *args, struct errmsg *err);
+int cmd_service_list(const struct arguments *args, struct errmsg *err);
+int cmd_service_get(const struct arguments *args, struct errmsg *err);
+int cmd_identity_list(const struct arguments *args, struct errmsg *err);
+int cmd_conntrack_list(const struct arguments *args, struct errmsg *err);
+int cmd_monitor(const struct arguments *args, struct errmsg *err);
+int cmd_policy_list(const struct arguments *args, struct errmsg *err);
+int cmd_policy_get(const struct arguments *args, struct errmsg *err);
+int cmd_policy_validate(const struct arguments *args, struct errmsg *err);
+int cmd_policy_apply(const struct arguments *args, struct errmsg *err);
+int cmd_policy_delete(const struct arguments *args, struct errmsg *err);
+int cmd_policy_explain(const struct arguments *args, struct errmsg *err);
+
+/* ---- shared by commands (cmd_common.c) ---- */
+
+struct cJSON;
+
+/* One API call; *ret_json is owned by the caller and may be NULL when ret_json is.  An answer of
+ * 400 and above is a failure with the agent's own text. */
+int cli_call(const struct arguments *args, const char *method, const char *path, const char *body,
+	     struct cJSON **ret_json, struct errmsg *err);
+
+/* Splits "namespace/name" ("name" means default/name) into buffers of size bytes. */
+int cli_split_name(const char *text, char *ret_namespace, char *ret_name, size_t size,
+		   struct errmsg *err);
+
+/* Reads a file, or standard input for "-"; NUL-terminated, owned by the caller; at most 64 MiB. */
+int cli_read_file(const char *path, char **ret_text, size_t *ret_len, struct errmsg *err);
+
+/* Calls each() for a file, or for every .json, .yaml and .yml file of a directory, in order of
+ * name. */
+int cli_each_file(const char *path, int (*each)(const char *file, void *arg, struct errmsg *err),
+		  void *arg, struct errmsg *err);
+
+#endif

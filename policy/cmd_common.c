@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What commands share: calls to the agent, names, files. */
+#include <cjson/cJSON.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "agent/lib/auto.h"
+#include "agent/lib/http.h"
+#include "policy/cli.h"
+
+#define CALL_TIMEOUT_MS 10000
+#define FILE_MAX        (64UL << 20)
+
+/* The agent's own words for a failure: {"error": TEXT}. */
+static int answer_failure(const struct http_response *response, const cJSON *json,
+			  struct errmsg *err)
+{
+	const cJSON *text = cJSON_GetObjectItemCaseSensitive(json, "error");
+	int code = response->status == 404 ? -ENOENT : -EBADMSG;
+
+	if (cJSON_IsString(text))
+		return fail_plain(err, code, "%s", text->valuestring);
+	return fail_plain(err, code, "the agent answered with status %d", response->status);
+}
+
+int cli_call(const struct arguments *args, const char *method, const char *path, const char *body,
+	     cJSON **ret_json, struct errmsg *err)
+{
+	struct http_response response = { 0 };
+	cJSON *json;
+	int ret;
+
+	ret = http_call(args->socket, method, path, body, -1, CALL_TIMEOUT_MS, &response, err);
+	if (ret == -ENOENT || ret == -ECONNREFUSED)
+		return fail_plain(err, ret, "no agent answers on %s: is tendrild running?",
+				  args->socket);
+	if (ret)
+		return ret;
+	json = cJSON_ParseWithLength(response.body, response.body_len);
+	if (response.status >= 400)
+		ret = answer_failure(&response, json, err);
+	else if (!json)
+		ret = fail_plain(err, -EBADMSG, "the agent's answer is not JSON");
+	http_response_done(&response);
+	if (ret || !ret_json) {
+		cJSON_Delete(json);
+		return ret;
+	}
+	*ret_json = json;
+	return 0;
+}
+
+int cli_split_name(const char *text, char *ret_namespace, char *ret_name, size_t size,
+		   struct errmsg *err)
+{
+	const char *slash = strchr(text, '/');
+	const char *name = slash ? slash + 1 : text;
+	size_t len = slash ? (size_t)(slash - text) : strlen("default");
+
+	if (len == 0 || len >= size || !*name || strlen(name) >= size || strchr(name, '/'))
+		return fail_plain(err, -EINVAL, "%s: must be NAMESPACE/NAME", text);
+	memcpy(ret_namespace, slash ? text : "default", len);
+	ret_namespace[len] = '\0';
+	memcpy(ret_name, name, strlen(name) + 1);
+	return 0;
+}
+
+int cli_read_file(const char *path, char **ret_text, size_t *ret_len, struct errmsg *err)
+{
+	auto_close int fd =
+		strcmp(path, "-") == 0 ? dup(STDIN_FILENO) : open(path, O_RDONLY | O_CLOEXEC);
+	auto_free char *text = NULL;
+	size_t len = 0, size = 0;
+
+	if (fd < 0)
+		return fail(err, -errno, "%s", path);
+	for (;;) {
+		ssize_t n;
+
+		if (size - len < 4096) {
+			char *grown = realloc(text, size + size / 2 + 65536);
+
+			if (!grown)
+				return fail(err, -ENOMEM, "%s", path);
+			text = grown;
+			size += size / 2 + 65536;
+		}
+		n = read(fd, text + len, size - len - 1);
+		if (n < 0)
+			return fail(err, -errno, "%s", path);
+		if (n == 0)
+			break;
+		len += (size_t)n;
+		if (len > FILE_MAX)
+			return fail_plain(err, -EFBIG, "%s: larger than 64 MiB", path);
+	}
+	text[len] = '\0';
+	*ret_text = take_ptr(text);
+	*ret_len = len;
+	return 0;
+}
+
+static int is_object_file(const struct dirent *entry)
+{
+	static const char *const endings[] = { ".json", ".yaml", ".yml" };
+	size_t len = strlen(entry->d_name);
+
+	for (size_t i = 0; entry->d_name[0] != '.' && i < ARRAY_SIZE(endings); i++) {
+		size_t ending = strlen(endings[i]);
+
+		if (len > ending && strcmp(entry->d_name + len - ending, endings[i]) == 0)
+			return 1;
+	}
+	return 0;
+}
+
+int cli_each_file(const char *path, int (*each)(const char *file, void *arg, struct errmsg *err),
+		  void *arg, struct errmsg *err)
+{
+	struct dirent **entries;
+	struct stat status;
+	int count, ret = 0;
+
+	if (strcmp(path, "-") == 0)
+		return each(path, arg, err);
+	if (stat(path, &status))
+		return fail(err, -errno, "%s", path);
+	if (!S_ISDIR(status.st_mode))
+		return each(path, arg, err);
+	count = scandir(path, &entries, is_object_file, alphasort);
+	if (count < 0)
+		return fail(err, -errno, "%s", path);
+	for (int i = 0; i < count; i++) {
+		char file[4096];
+
+		if (!ret && (size_t)snprintf(file, sizeof(file), "%s/%s", path,
+					     entries[i]->d_name) < sizeof(file))
+			ret = each(file, arg, err);
+		free(entries[i]);
+	}
+	free(entries);
+	return ret;
+}
