@@ -90,7 +90,8 @@ $(F)/fuzz_%: $(F)/tests/fuzz/fuzz_%.o $(F)/libtendril.a
 
 .PRECIOUS: $(B)/%.o $(U)/%.o $(F)/%.o
 
-.PHONY: check-programs check check-unit check-bpf check-policy check-net check-fuzz test
+.PHONY: unit-programs test-programs check check-unit check-bpf check-policy check-net check-fuzz \
+	check-kernel test
 unit-programs: $(unit_tests)
 test-programs: all $(unit_tests) $(bpf_tests) $(net_programs) $(fuzzers)
 
@@ -109,12 +110,15 @@ check-net: all $(net_programs) ## Real pods in network namespaces (root)
 check-fuzz: $(fuzzers) ## Every fuzzer for FUZZ_SECONDS (10)
 	tests/run fuzz
 
+check-kernel: all $(bpf_tests) ## Datapath tests and two pods on Linux 6.1, under qemu
+	tests/run kernel
+
 check: $(unit_tests) $(bpf_tests) all ## Unit, datapath and policy tests: the quick loop (root)
 	tests/run unit bpf policy
 
 test: deps ## Install what is missing, build, run every test (root)
 	$(MAKE) --no-print-directory -j$$(nproc) test-programs
-	tests/run unit bpf policy net fuzz
+	tests/run unit bpf policy net fuzz kernel
 
 # ---- set-up ----------------------------------------------------------------------------------
 
@@ -123,7 +127,7 @@ build_deps := gcc libc6-dev clang llvm bpftool pkg-config libbpf-dev libmnl-dev 
 run_deps   := iproute2 python3 util-linux mount
 test_deps  := libcmocka-dev libclang-rt-14-dev python3-pytest containernetworking-plugins podman \
 	crun containerd runc iptables busybox-static redis-server redis-tools nginx-light wrk \
-	iputils-ping valgrind procps
+	iputils-ping valgrind procps qemu-system-x86 cpio libc-bin
 
 .PHONY: deps demo-deps demo
 deps: ## Install the Debian packages that are missing for building and testing (root)
