@@ -67,7 +67,7 @@ enum endpoint_flag {
 struct endpoint {
 	__u32 flags;     /* enum endpoint_flag */
 	__u32 policy_id; /* compiled policy in policy_map; shared by endpoints with the same rules */
-	__u32 identity;
+	__u32 identity;  /* behind its IPv4 address */
 	__u32 translated;   /* set by the datapath once per-packet service NAT touched this endpoint */
 	__u64 netns_cookie; /* of the pod's namespace, as bpf_get_netns_cookie() reports it */
 	__u32 netns_id;     /* of the pod's namespace in the agent's (RTM_NEWNSID), for socket lookups */
@@ -75,8 +75,11 @@ struct endpoint {
 	__u8 host_mac[6];   /* of the host's end */
 	struct addr v4;     /* all zero when the endpoint has none */
 	struct addr v6;
+	__u32 identity_v6; /* behind its IPv6 address: another one where a CIDR in a policy tells the
+			    * two addresses apart */
+	__u32 pad;
 };
-ABI_SIZE(struct endpoint, 72);
+ABI_SIZE(struct endpoint, 80);
 
 /* Value of endpoint_stats, per CPU, indexed by slot.  "tx" is what the pod sent. */
 struct endpoint_stats {

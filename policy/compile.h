@@ -3,9 +3,11 @@
  * world -> desired contents of the policy maps.  A pure function: the same world gives the same
  * bytes.
  *
- * An identity stands for everything policy can tell apart about an address: namespace and labels,
- * the ports it names, and which of the CIDRs written in policies it lies in.  Numbers are derived
- * from a hash of that content (linear probing where two collide), so they survive restarts.
+ * An identity stands for everything policy can tell apart about an address: its namespace, the
+ * labels whose keys some policy reads, the ports that policies name, and which of the CIDRs written
+ * in policies it lies in.  So a label that differs on every replica costs nothing unless a policy
+ * asks for it.  Numbers are derived from a hash of that content (linear probing where two collide),
+ * so they survive restarts.
  * A policy_id is derived from the rules that apply to an endpoint, with named ports resolved: a
  * changed NetworkPolicy gets a new id and endpoints switch to it in one write, while pods that
  * come and go as peers add and remove single entries.
@@ -27,16 +29,18 @@ struct compiled_address { /* sorted by addr */
 	uint32_t identity;
 	uint16_t slot;  /* of the local endpoint, or 0 */
 	uint16_t flags; /* IPCACHE_HOST */
+	const struct compiled_subject *subject; /* whose address it is, or NULL */
 };
 
-struct compiled_cidr {
+struct compiled_cidr { /* sorted by address and length; the longest match wins, compared bit by bit
+			* (a short IPv6 prefix such as ::/0 therefore comes with 0.0.0.0/0) */
 	struct prefix prefix;
 	uint32_t identity;
 };
 
-struct compiled_entry { /* sorted by key */
+struct compiled_entry { /* sorted by policy_id, peer, direction */
 	struct policy_key key;
-	struct port_rule *rules; /* disjoint, sorted by (proto, port_min) */
+	const struct port_rule *rules; /* disjoint, sorted by (proto, port_min); all allow */
 	size_t rule_count;
 };
 
@@ -44,12 +48,15 @@ struct compiled_subject { /* one for each pod that has policy enforced: every en
 			   * world without endpoints, every pod */
 	uint16_t slot;          /* 0 if the world has no endpoints */
 	const struct object *pod; /* may be NULL: endpoint without a Pod object */
-	uint32_t identity;
+	uint32_t identity;    /* behind its IPv4 address, struct endpoint's identity */
+	uint32_t identity_v6; /* behind its IPv6 address */
 	uint32_t policy_id; /* 0: not isolated in any direction */
 	bool ingress_isolated;
 	bool egress_isolated;
 	bool accel;
 };
+
+struct arena;
 
 struct compiled {
 	struct compiled_identity *identities;
@@ -62,6 +69,7 @@ struct compiled {
 	size_t entry_count;
 	struct compiled_subject *subjects;
 	size_t subject_count;
+	struct arena *arena; /* what the above point into */
 };
 
 int policy_compile(const struct world *world, struct compiled **ret, struct errmsg *err);

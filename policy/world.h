@@ -28,6 +28,19 @@ size_t world_count(const struct world *world, enum object_kind kind);
 const struct object *world_first(const struct world *world, enum object_kind kind);
 const struct object *world_next(const struct world *world, const struct object *object);
 
+/* The objects of one kind in one namespace, in order of name; borrowed until the world changes.
+ * Returns how many. */
+size_t world_range(const struct world *world, enum object_kind kind, const char *namespace,
+		   const struct object *const **ret_first);
+
+/* The EndpointSlices of one Service, likewise. */
+size_t world_slices(const struct world *world, const char *namespace, const char *service,
+		    const struct object *const **ret_first);
+
+/* The Pod or Service that owns an address; NULL if none does.  Pods in the host's network and
+ * terminated ones own none. */
+const struct object *world_owner(const struct world *world, const struct addr *addr);
+
 /* An interface that this node wired.  Its labels come from the Pod object of the same name if
  * there is one (and, when both have a uid, the same uid), else from here. */
 struct world_endpoint {
@@ -44,10 +57,14 @@ struct world_endpoint {
 int world_endpoint_set(struct world *world, const struct world_endpoint *endpoint);
 void world_endpoint_del(struct world *world, uint16_t slot);
 const struct world_endpoint *world_endpoint_find(const struct world *world, uint16_t slot);
+/* All of them, in order of slot; borrowed until the next change. */
+size_t world_endpoints(const struct world *world, const struct world_endpoint **ret_first);
+/* The Pod object that speaks for an endpoint, or NULL. */
+const struct object *world_endpoint_pod(const struct world *world,
+					const struct world_endpoint *endpoint);
 
 /* This node's own addresses (copied): policy peers of hostNetwork pods and probes. */
 int world_host_addresses_set(struct world *world, const struct addr *addresses, size_t count);
-
-/* Services that name the given frontend, and so on, are in service.h. */
+size_t world_host_addresses(const struct world *world, const struct addr **ret_first);
 
 #endif
