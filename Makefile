@@ -76,6 +76,7 @@ $(B)/libpolicy.a: $(call obj,$(policy_src))
 $(B)/libdatapath.a: $(call obj,$(datapath_src))
 $(B)/%.a:
 	$(say) AR $@
+	@mkdir -p $(@D)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
 $(B)/tendrild: $(call obj,$(agent_src)) $(B)/libdatapath.a $(B)/libpolicy.a $(B)/liblib.a
