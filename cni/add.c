@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ADD: an address from the IPAM plugin if one is named, then the agent wires the pod.  Whatever
+ * fails takes back what came before it.
+ */
+#include <cjson/cJSON.h>
+#include <string.h>
+
+#include "agent/lib/auto.h"
+#include "cni/agent.h"
+#include "cni/command.h"
+#include "cni/delegate.h"
+#include "cni/netns.h"
+#include "cni/result.h"
+#include "cni/spool.h"
+
+struct add {
+	const struct netconf *conf;
+	const struct cni_environ *env;
+	struct cni_args args;
+	struct netconf_pod pod;
+	int netns_fd;
+	cJSON *earlier; /* result of the plugins before us, or NULL */
+	cJSON *ipam;    /* result of the IPAM plugin, or NULL */
+	cJSON *result;  /* the agent's */
+};
+
+/* As the first plugin of a chain there is no prevResult.  Behind plugins that made other things
+ * our interface joins theirs; one that has already made this interface leaves us no place. */
+static int earlier_read(struct add *add, struct cni_error *err)
+{
+	int code;
+
+	if (!add->conf->prev_result)
+		return 0;
+	code = result_parse(add->conf->prev_result, "prevResult", CNI_INVALID_CONFIG, &add->earlier,
+			    err);
+	if (code)
+		return code;
+	if (result_has_interface(add->earlier, add->env->ifname))
+		return cni_fail(err, CNI_INVALID_CONFIG,
+				"prevResult: an earlier plugin has already made %s; tendril makes "
+				"the interface and must stand before it in the chain",
+				add->env->ifname);
+	return 0;
+}
+
+static cJSON *request_new(const struct add *add)
+{
+	const struct cni_args *args = &add->args;
+	cJSON *request = cJSON_CreateObject(), *pod, *ipam;
+
+	cJSON_AddStringToObject(request, "containerId", add->env->container_id);
+	cJSON_AddStringToObject(request, "ifname", add->env->ifname);
+	cJSON_AddStringToObject(request, "netns", add->env->netns);
+	cJSON_AddStringToObject(request, "network", add->conf->name);
+	pod = cJSON_AddObjectToObject(request, "pod");
+	if (args->pod_namespace[0])
+		cJSON_AddStringToObject(pod, "namespace", args->pod_namespace);
+	if (args->pod_name[0])
+		cJSON_AddStringToObject(pod, "name", args->pod_name);
+	if (args->pod_uid[0])
+		cJSON_AddStringToObject(pod, "uid", args->pod_uid);
+	cJSON_AddItemReferenceToObject(request, "labels", add->pod.labels);
+	if (add->pod.mtu)
+		cJSON_AddNumberToObject(request, "mtu", add->pod.mtu);
+	if (add->pod.mac[0])
+		cJSON_AddStringToObject(request, "mac", add->pod.mac);
+	if (!add->ipam) {
+		cJSON_AddItemReferenceToObject(request, "ips", add->pod.ips);
+		return request;
+	}
+	/* Which addresses were asked for is then the IPAM plugin's business: it has seen it all. */
+	ipam = cJSON_AddObjectToObject(request, "ipam");
+	cJSON_AddItemReferenceToObject(ipam, "ips", cJSON_GetObjectItem(add->ipam, "ips"));
+	cJSON_AddItemReferenceToObject(ipam, "routes", cJSON_GetObjectItem(add->ipam, "routes"));
+	return request;
+}
+
+static int endpoint_wire(struct add *add, struct cni_error *err)
+{
+	cJSON *request = request_new(add), *answer = NULL;
+	struct agent_call call = {
+		.socket = add->conf->socket,
+		.path = "/v1/cni/add",
+		.body = request,
+		.fd = add->netns_fd,
+		.retry_ms = AGENT_RESTART_MS,
+	};
+	enum agent_outcome outcome;
+	struct cni_error ignored;
+	int code;
+
+	/* What an interrupted DEL left must not hit the endpoint that is made now. */
+	spool_remove(add->conf->socket, add->env);
+	code = agent_call(&call, &answer, &outcome, err);
+	cJSON_Delete(request);
+	if (!code) {
+		code = result_parse(answer, "the agent's answer", CNI_AGENT_FAILED, &add->result,
+				    err);
+		cJSON_Delete(answer);
+	} else if (outcome == AGENT_UNKNOWN) {
+		/* The agent may still get to it, with an address that we are about to return. */
+		endpoint_forget(add->conf, add->env, &ignored);
+	}
+	return code;
+}
+
+/* dns: the configuration's, else the IPAM plugin's, else that of an earlier plugin. */
+static void result_complete(struct add *add)
+{
+	const cJSON *dns = add->pod.dns;
+
+	if (!dns)
+		dns = cJSON_GetObjectItemCaseSensitive(add->ipam, "dns");
+	if (dns) {
+		cJSON_DeleteItemFromObjectCaseSensitive(add->result, "dns");
+		cJSON_AddItemToObject(add->result, "dns", cJSON_Duplicate(dns, true));
+	}
+	if (add->earlier)
+		result_prepend(add->result, take_ptr(add->earlier));
+}
+
+static int add_prepare(struct add *add, struct cni_error *err)
+{
+	if (strlen(add->env->container_id) > CNI_CONTAINER_ID_MAX)
+		return cni_fail(err, CNI_INVALID_ENVIRONMENT,
+				"CNI_CONTAINERID: longer than %d characters", CNI_CONTAINER_ID_MAX);
+	return args_parse(add->env->args, &add->args, err) ?:
+	       netconf_pod_load(add->conf, &add->args, &add->pod, err) ?:
+	       earlier_read(add, err) ?:
+	       netns_open(add->env->netns, &add->netns_fd, err);
+}
+
+static int add_perform(struct add *add, struct cni_error *err)
+{
+	struct cni_error ignored;
+	int code;
+
+	if (add->conf->ipam_type) {
+		code = delegate_add(add->conf, add->env, &add->ipam, err);
+		if (code)
+			return code;
+	}
+	code = endpoint_wire(add, err);
+	if (code && add->ipam)
+		delegate_run(add->conf, add->env, "DEL", &ignored);
+	return code;
+}
+
+int command_add(const struct netconf *conf, const struct cni_environ *env, cJSON **ret_answer,
+		struct cni_error *err)
+{
+	struct add add = { .conf = conf, .env = env, .netns_fd = -1 };
+	int code = add_prepare(&add, err) ?: add_perform(&add, err);
+
+	if (!code) {
+		result_complete(&add);
+		*ret_answer = result_render(add.result, conf->version);
+	}
+	netconf_pod_done(&add.pod);
+	if (add.netns_fd >= 0)
+		close(add.netns_fd);
+	cJSON_Delete(add.earlier);
+	cJSON_Delete(add.ipam);
+	cJSON_Delete(add.result);
+	return code;
+}

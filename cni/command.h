@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The commands.  Each has a file of its own, gets a valid configuration and environment, and
+ * returns 0 or the code it left in err.  ret_answer is what goes to standard output, owned by the
+ * caller; left alone where the specification wants no output.
+ */
+#ifndef TENDRIL_CNI_COMMAND_H
+#define TENDRIL_CNI_COMMAND_H
+
+#include "cni/environ.h"
+#include "cni/error.h"
+#include "cni/netconf.h"
+
+int command_add(const struct netconf *conf, const struct cni_environ *env,
+		struct cJSON **ret_answer, struct cni_error *err);
+int command_del(const struct netconf *conf, const struct cni_environ *env,
+		struct cJSON **ret_answer, struct cni_error *err);
+int command_check(const struct netconf *conf, const struct cni_environ *env,
+		  struct cJSON **ret_answer, struct cni_error *err);
+int command_gc(const struct netconf *conf, const struct cni_environ *env, struct cJSON **ret_answer,
+	       struct cni_error *err);
+int command_status(const struct netconf *conf, const struct cni_environ *env,
+		   struct cJSON **ret_answer, struct cni_error *err);
+
+/* Has the agent forget the endpoint, or leaves the deletion for when it is back. */
+int endpoint_forget(const struct netconf *conf, const struct cni_environ *env,
+		    struct cni_error *err);
+
+#endif

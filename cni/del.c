@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * DEL: by container and interface alone, so it needs neither the namespace nor a running agent,
+ * and may be repeated.
+ */
+#include <cjson/cJSON.h>
+#include <string.h>
+
+#include "cni/agent.h"
+#include "cni/command.h"
+#include "cni/delegate.h"
+#include "cni/spool.h"
+
+int endpoint_forget(const struct netconf *conf, const struct cni_environ *env,
+		    struct cni_error *err)
+{
+	struct cni_error spool_err = {};
+	enum agent_outcome outcome;
+	cJSON *request = cJSON_CreateObject();
+	const struct agent_call call = {
+		.socket = conf->socket,
+		.path = "/v1/cni/del",
+		.body = request,
+		.fd = -1,
+	};
+	bool left;
+	int code;
+
+	cJSON_AddStringToObject(request, "containerId", env->container_id);
+	cJSON_AddStringToObject(request, "ifname", env->ifname);
+	/* First the note, then the call: see spool.h. */
+	spool_put(conf->socket, env, &left, &spool_err);
+	code = agent_call(&call, NULL, &outcome, err);
+	cJSON_Delete(request);
+	if (!code) {
+		if (left)
+			spool_remove(conf->socket, env);
+		return 0;
+	}
+	if (outcome != AGENT_ABSENT)
+		return code;
+	if (spool_err.code)
+		*err = spool_err;
+	return spool_err.code;
+}
+
+int command_del(const struct netconf *conf, const struct cni_environ *env, cJSON **ret_answer,
+		struct cni_error *err)
+{
+	int code;
+
+	(void)ret_answer;
+	/* ADD has refused it: there is nothing to find. */
+	if (strlen(env->container_id) > CNI_CONTAINER_ID_MAX)
+		return 0;
+	/* The address is given back only when nothing uses it any more. */
+	code = endpoint_forget(conf, env, err);
+	if (!code && conf->ipam_type)
+		code = delegate_run(conf, env, "DEL", err);
+	return code;
+}

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cni/delegate.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent/lib/auto.h"
+#include "cni/result.h"
+
+#define OUTPUT_MAX NETCONF_MAX
+#define TIMEOUT_MS 60000 /* dhcp waits for its server; everything else takes milliseconds */
+
+extern char **environ;
+
+struct run { /* one execution */
+	const char *file;
+	const char *command;
+	const char *input;
+};
+
+struct output {
+	int status; /* as waitpid() gives it */
+	char *text; /* owned */
+	size_t len;
+};
+
+/* ---- execution ---- */
+
+/* The first executable file of this name in a colon-separated list of folders; owned. */
+static char *plugin_find(const char *path, const char *type)
+{
+	while (*path) {
+		int len = (int)strcspn(path, ":");
+		char *file = NULL;
+		struct stat st;
+
+		if (len && asprintf(&file, "%.*s/%s", len, path, type) < 0)
+			return NULL;
+		if (file && stat(file, &st) == 0 && S_ISREG(st.st_mode) && access(file, X_OK) == 0)
+			return file;
+		free(file);
+		path += len + (path[len] == ':');
+	}
+	return NULL;
+}
+
+/* Our environment with another CNI_COMMAND; the array is owned, the strings are not. */
+static char **environ_copy(char *command)
+{
+	static const char name[] = "CNI_COMMAND=";
+	size_t count = 0, used = 0;
+	char **copy;
+
+	while (environ[count])
+		count++;
+	copy = calloc(count + 2, sizeof(*copy));
+	if (!copy)
+		return NULL;
+	for (size_t i = 0; i < count; i++) {
+		if (strncmp(environ[i], name, sizeof(name) - 1) != 0)
+			copy[used++] = environ[i];
+	}
+	copy[used] = command;
+	return copy;
+}
+
+/* A file in memory, not a pipe: nobody can block on the other's full pipe. */
+static int input_open(const char *text)
+{
+	auto_close int fd = memfd_create("cni-config", MFD_CLOEXEC);
+	size_t len = strlen(text);
+
+	if (fd < 0 || write(fd, text, len) != (ssize_t)len || lseek(fd, 0, SEEK_SET) < 0)
+		return -1;
+	return take_fd(&fd);
+}
+
+static int plugin_spawn(const struct run *run, int in_fd, int out_fd, pid_t *ret_pid)
+{
+	posix_spawn_file_actions_t actions;
+	auto_free char *command = NULL;
+	auto_free char **env = NULL;
+	char *argv[] = { (char *)run->file, NULL };
+	int error;
+
+	if (asprintf(&command, "CNI_COMMAND=%s", run->command) < 0) {
+		command = NULL;
+		return ENOMEM;
+	}
+	env = environ_copy(command);
+	if (!env)
+		return ENOMEM;
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_adddup2(&actions, in_fd, STDIN_FILENO);
+	posix_spawn_file_actions_adddup2(&actions, out_fd, STDOUT_FILENO);
+	error = posix_spawn(ret_pid, run->file, &actions, NULL, argv, env);
+	posix_spawn_file_actions_destroy(&actions);
+	return error;
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Reads to the end of the plugin's output; -ETIMEDOUT, -E2BIG. */
+static int output_read(int fd, char *text, size_t *ret_len)
+{
+	int64_t deadline = now_ms() + TIMEOUT_MS;
+	size_t len = 0;
+
+	for (;;) {
+		struct pollfd pollfd = { .fd = fd, .events = POLLIN };
+		int64_t left = deadline - now_ms();
+		ssize_t n;
+
+		if (left <= 0)
+			return -ETIMEDOUT;
+		if (poll(&pollfd, 1, (int)left) <= 0)
+			continue;
+		n = read(fd, text + len, OUTPUT_MAX - len);
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n == 0) {
+			*ret_len = len;
+			return 0;
+		}
+		len += n > 0 ? (size_t)n : 0;
+		if (len == OUTPUT_MAX)
+			return -E2BIG;
+	}
+}
+
+static int plugin_run(const struct run *run, struct output *ret_output, struct cni_error *err)
+{
+	auto_close int in_fd = input_open(run->input);
+	auto_free char *text = malloc(OUTPUT_MAX + 1);
+	int pipe_fds[2], error, status = 0;
+	size_t len = 0;
+	pid_t pid;
+
+	if (in_fd < 0 || !text || pipe2(pipe_fds, O_CLOEXEC) < 0)
+		return cni_fail(err, CNI_IO_FAILURE, "prepare to run %.200s: %s", run->file,
+				strerror(errno));
+	signal(SIGCHLD, SIG_DFL); /* a runtime may have left it ignored: waitpid() would fail */
+	error = plugin_spawn(run, in_fd, pipe_fds[1], &pid);
+	close(pipe_fds[1]);
+	if (error) {
+		close(pipe_fds[0]);
+		return cni_fail(err, CNI_IO_FAILURE, "run %.200s: %s", run->file, strerror(error));
+	}
+	error = output_read(pipe_fds[0], text, &len);
+	close(pipe_fds[0]);
+	if (error)
+		kill(pid, SIGKILL);
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (error)
+		return cni_fail(err, CNI_IPAM_FAILED, "%s of %.200s: %s", run->command, run->file,
+				error == -E2BIG ? "its output is too long" : strerror(-error));
+	text[len] = '\0';
+	*ret_output = (struct output){ .status = status, .text = take_ptr(text), .len = len };
+	return 0;
+}
+
+/* ---- the CNI protocol, from the caller's side ---- */
+
+/* The plugin's own error: {"code","msg","details"}. */
+static int refusal_read(const struct run *run, const struct output *output, struct cni_error *err)
+{
+	cJSON *json = cJSON_ParseWithLength(output->text, output->len);
+	const cJSON *code = cJSON_GetObjectItemCaseSensitive(json, "code");
+	const cJSON *msg = cJSON_GetObjectItemCaseSensitive(json, "msg");
+	const cJSON *details = cJSON_GetObjectItemCaseSensitive(json, "details");
+	const char *name = strrchr(run->file, '/') + 1;
+	int status = CNI_IPAM_FAILED;
+
+	/* From 100 on a plugin's codes are its own and would be mistaken for ours. */
+	if (cJSON_IsNumber(code) && code->valueint > 0 && code->valueint < 100)
+		status = code->valueint;
+	if (cJSON_IsString(msg))
+		cni_fail(err, status, "IPAM plugin %.60s: %s", name, msg->valuestring);
+	else if (WIFSIGNALED(output->status))
+		cni_fail(err, status, "IPAM plugin %.60s: killed by signal %d", name,
+			 WTERMSIG(output->status));
+	else
+		cni_fail(err, status, "IPAM plugin %.60s: %s ended with status %d and no reason",
+			 name, run->command, WEXITSTATUS(output->status));
+	if (cJSON_IsString(details))
+		cni_details(err, "%s", details->valuestring);
+	cJSON_Delete(json);
+	return status;
+}
+
+static int command_run(const char *file, const char *command, const cJSON *input,
+		       struct output *ret_output, struct cni_error *err)
+{
+	auto_free char *text = cJSON_PrintUnformatted(input);
+	const struct run run = { file, command, text };
+	struct output output = {};
+	int code = plugin_run(&run, &output, err);
+
+	if (!code && output.status != 0)
+		code = refusal_read(&run, &output, err);
+	if (code) {
+		free(output.text);
+		return code;
+	}
+	*ret_output = output;
+	return 0;
+}
+
+/* Asks which version to speak: the highest that both know. */
+static int version_ask(const char *file, enum cni_version *ret_version, struct cni_error *err)
+{
+	struct output output = {};
+	cJSON *question = cJSON_CreateObject(), *answer;
+	int code;
+
+	cJSON_AddStringToObject(question, "cniVersion", version_text(CNI_LATEST));
+	code = command_run(file, "VERSION", question, &output, err);
+	cJSON_Delete(question);
+	if (code)
+		return code;
+	answer = cJSON_ParseWithLength(output.text, output.len);
+	if (!version_highest(cJSON_GetObjectItemCaseSensitive(answer, "supportedVersions"),
+			     ret_version))
+		code = cni_fail(err, CNI_INCOMPATIBLE_VERSION,
+				"IPAM plugin %.200s speaks none of our versions", file);
+	cJSON_Delete(answer);
+	free(output.text);
+	return code;
+}
+
+/* The version in which a command first appeared. */
+static enum cni_version command_since(const char *command)
+{
+	if (strcmp(command, "CHECK") == 0)
+		return CNI_0_4_0;
+	if (strcmp(command, "GC") == 0 || strcmp(command, "STATUS") == 0)
+		return CNI_1_1_0;
+	return CNI_0_1_0;
+}
+
+/* Runs the command in another version than the configuration's; prevResult follows. */
+static int command_run_as(const struct netconf *conf, const char *file, const char *command,
+			  enum cni_version version, struct output *ret_output,
+			  struct cni_error *err)
+{
+	cJSON *input = cJSON_Duplicate(conf->json, true);
+	struct cni_error ignored;
+	cJSON *previous;
+	int code;
+
+	cJSON_ReplaceItemInObjectCaseSensitive(input, "cniVersion",
+					       cJSON_CreateString(version_text(version)));
+	if (conf->prev_result && result_parse(conf->prev_result, "prevResult", CNI_INVALID_CONFIG,
+					      &previous, &ignored) == 0) {
+		cJSON_ReplaceItemInObjectCaseSensitive(input, "prevResult",
+						       result_render(previous, version));
+		cJSON_Delete(previous);
+	}
+	code = command_run(file, command, input, ret_output, err);
+	cJSON_Delete(input);
+	return code;
+}
+
+/* Runs a command in the best version.  An output without text: the plugin has no such command. */
+static int command_negotiate(const struct netconf *conf, const struct cni_environ *env,
+			     const char *command, struct output *ret_output, struct cni_error *err)
+{
+	auto_free char *file = plugin_find(env->path, conf->ipam_type);
+	enum cni_version since = command_since(command), version;
+	int code;
+
+	*ret_output = (struct output){};
+	if (!file)
+		return cni_fail(err, CNI_INVALID_CONFIG,
+				"ipam.type: no plugin %.60s in CNI_PATH \"%.300s\"",
+				conf->ipam_type, env->path);
+	/* Commands of 1.1.0 confuse older plugins: ask first.  For the others asking costs a
+	 * process each time, and mostly for nothing. */
+	if (since < CNI_1_1_0) {
+		code = command_run(file, command, conf->json, ret_output, err);
+		if (code != CNI_INCOMPATIBLE_VERSION)
+			return code;
+	}
+	code = version_ask(file, &version, err);
+	if (code || version < since)
+		return code;
+	return command_run_as(conf, file, command, version, ret_output, err);
+}
+
+int delegate_add(const struct netconf *conf, const struct cni_environ *env, cJSON **ret_result,
+		 struct cni_error *err)
+{
+	struct output output;
+	char what[80];
+	cJSON *json;
+	int code = command_negotiate(conf, env, "ADD", &output, err);
+
+	if (code)
+		return code;
+	snprintf(what, sizeof(what), "result of IPAM plugin %.40s", conf->ipam_type);
+	json = cJSON_ParseWithLength(output.text, output.len);
+	free(output.text);
+	code = result_parse(json, what, CNI_IPAM_FAILED, ret_result, err);
+	cJSON_Delete(json);
+	if (code)
+		return code;
+	if (cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(*ret_result, "ips")) > 0)
+		return 0;
+	cJSON_Delete(*ret_result);
+	return cni_fail(err, CNI_IPAM_FAILED, "%s: no address in it", what);
+}
+
+int delegate_run(const struct netconf *conf, const struct cni_environ *env, const char *command,
+		 struct cni_error *err)
+{
+	struct output output;
+	int code = command_negotiate(conf, env, command, &output, err);
+
+	if (!code)
+		free(output.text);
+	return code;
+}
