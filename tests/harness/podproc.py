@@ -11,6 +11,11 @@ a pod's socket.  One process per pod keeps a probe at a millisecond instead of a
     {"op": "hold", "id": KEY, "addr": A, "port": N}    opens and keeps a connection
     {"op": "ping", "id": KEY, "timeout": S}            echo over a kept connection
     {"op": "close", "id": KEY}
+    {"op": "sniff"}                                    from now on, keep the frames that arrive
+    {"op": "sniffed", "contains": HEX}                 how many of them contain these bytes
+    {"op": "inject", "frame": HEX}                     sends a frame as it is, from eth0
+    {"op": "repair", "local": [A, N], "remote": [A, N], "send": TEXT}
+        TCP_REPAIR: a socket that believes it is connected, though nobody ever shook hands
     {"op": "rtt", "addr": A, "port": N, "count": N, "cpu": N?}   median round trip, microseconds
 """
 
@@ -170,6 +175,47 @@ class Pod:
 
     def close(self, id):
         self.kept.pop(id).close()
+        return {"result": "ok"}
+
+    def sniff(self):
+        self.frames = []
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        sock.bind(("eth0", 0))
+
+        def capture():
+            while True:
+                frame, (_, _, kind, _, _) = sock.recvfrom(65536)
+                if kind != socket.PACKET_OUTGOING:
+                    self.frames.append(frame)
+
+        threading.Thread(target=capture, daemon=True).start()
+        return {"result": "ok"}
+
+    def sniffed(self, contains):
+        wanted = bytes.fromhex(contains)
+        return {"result": "ok", "count": sum(wanted in frame for frame in list(self.frames))}
+
+    def inject(self, frame):
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        sock.bind(("eth0", 0))
+        sock.send(bytes.fromhex(frame))
+        sock.close()
+        return {"result": "ok"}
+
+    def repair(self, local, remote, send):
+        tcp_repair, tcp_repair_queue, tcp_queue_seq = 19, 20, 21
+        sock = socket.socket(family(local[0]), socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, tcp_repair, 1)
+        for queue in (1, 2):
+            sock.setsockopt(socket.IPPROTO_TCP, tcp_repair_queue, queue)
+            sock.setsockopt(socket.IPPROTO_TCP, tcp_queue_seq, 1000)
+        sock.bind(tuple(local))
+        sock.connect(tuple(remote))
+        sock.setsockopt(socket.IPPROTO_TCP, tcp_repair, 0)
+        sock.settimeout(1.0)
+        sock.send(send.encode())
+        self.kept["repair"] = sock
         return {"result": "ok"}
 
     def rtt(self, addr, port, count=2000, size=64, cpu=None):

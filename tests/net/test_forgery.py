@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A pod's root can open packet and raw sockets and TCP_REPAIR.  None of that gets it past policy,
+and none of it lets it speak for somebody else.
+
+    attacker --X--> victim     denied by the victim's ingress policy and its own egress policy
+    victim   -----> attacker   allowed
+"""
+
+import socket
+import struct
+
+import pytest
+
+from tendril import policy_object, wait_for
+
+PORT = 8080
+MARK = b"forged-by-tendril-test"
+
+
+@pytest.fixture(scope="module")
+def pair(shared_node):
+    victim = shared_node.pod("victim", labels={"app": "victim"})
+    attacker = shared_node.pod("attacker", labels={"app": "attacker"})
+    for pod in (victim, attacker):
+        pod.serve(tcp=[PORT], udp=[PORT])
+    shared_node.put(
+        policy_object("victim", "default", {"matchLabels": {"app": "victim"}},
+                      policyTypes=["Ingress", "Egress"],
+                      egress=[{"to": [{"podSelector": {"matchLabels": {"app": "attacker"}}}]}]),
+        policy_object("attacker", "default", {"matchLabels": {"app": "attacker"}},
+                      policyTypes=["Ingress", "Egress"],
+                      ingress=[{"from": [{"podSelector": {"matchLabels": {"app": "victim"}}}]}]))
+    victim.call("sniff")
+    for addr in attacker.addresses:
+        assert victim.connect(addr, PORT)["result"] == "ok"
+    for addr in victim.addresses:
+        assert attacker.connect(addr, PORT, timeout=0.2)["result"] == "timeout"
+    return attacker, victim
+
+
+def drops(node):
+    return {d["reason"]: d["count"] for d in node.status()["drops"]}
+
+
+def assert_dropped(pair, send, reasons):
+    """send() is dropped for one of the reasons, and nothing of it arrives."""
+    attacker, victim = pair
+    before = drops(attacker.node)
+    assert send()["result"] == "ok"
+    wait_for(lambda: any(drops(attacker.node).get(r, 0) > before.get(r, 0) for r in reasons),
+             f"a drop with {reasons}")
+    assert victim.call("sniffed", contains=MARK.hex())["count"] == 0
+
+
+def checksum(data):
+    data += b"\0" * (len(data) % 2)
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+
+
+def mac_bytes(text):
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def frame(pod, target, proto, payload, source=None, source_mac=None):
+    """An Ethernet frame from the pod to the target address, of the target's family."""
+    interface = next(i for i in pod.result["interfaces"] if i.get("sandbox"))
+    host = next(i for i in pod.result["interfaces"] if not i.get("sandbox"))
+    v6 = ":" in target
+    source = source or (pod.v6 if v6 else pod.v4)
+    ends = [socket.inet_pton(socket.AF_INET6 if v6 else socket.AF_INET, a)
+            for a in (source, target)]
+    if v6:
+        header = struct.pack("!IHBB", 6 << 28, len(payload), proto, 64) + ends[0] + ends[1]
+    else:
+        header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 1, 0, 64, proto, 0)
+        header = header[:10] + struct.pack("!H", checksum(header + ends[0] + ends[1])) \
+            + ends[0] + ends[1]
+    return (mac_bytes(host["mac"]) + (source_mac or mac_bytes(interface["mac"]))
+            + (b"\x86\xdd" if v6 else b"\x08\x00") + header + payload).hex()
+
+
+def tcp(sport, dport, flags, seq=1000, ack=1000):
+    return struct.pack("!HHIIBBHHH", sport, dport, seq, ack, 5 << 4, flags, 65535, 0, 0) + MARK
+
+
+def udp(sport, dport):
+    return struct.pack("!HHHH", sport, dport, 8 + len(MARK), 0) + MARK
+
+
+FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
+DENIED = ["EGRESS_DENIED", "INGRESS_DENIED", "NOT_OPENED"]
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize("flags", [SYN, SYN | ACK, ACK, PSH | ACK, FIN | ACK, RST, RST | ACK, 0,
+                                   SYN | FIN, SYN | RST | ACK])
+def test_no_tcp_segment_opens_a_denied_direction(pair, family, flags):
+    attacker, victim = pair
+    target = victim.addresses[family]
+    assert_dropped(pair, lambda: attacker.call(
+        "inject", frame=frame(attacker, target, 6, tcp(PORT, 50000, flags))), DENIED)
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
+def test_no_datagram_pretends_to_be_a_reply(pair, family):
+    attacker, victim = pair
+    assert_dropped(pair, lambda: attacker.call(
+        "inject", frame=frame(attacker, victim.addresses[family], 17, udp(PORT, 50001))), DENIED)
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
+def test_tcp_repair_is_no_way_in(pair, family):
+    """The attacker's socket believes in a connection; the victim only listens."""
+    attacker, victim = pair
+    assert_dropped(pair, lambda: attacker.call(
+        "repair", local=[attacker.addresses[family], PORT + 100 + family],
+        remote=[victim.addresses[family], PORT], send=MARK.decode()), DENIED)
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
+def test_source_address_must_be_the_pods_own(pair, family):
+    attacker, victim = pair
+    foreign = "fd00:200::77" if family else "10.200.0.77"
+    assert_dropped(pair, lambda: attacker.call(
+        "inject", frame=frame(attacker, victim.addresses[family], 17, udp(1, PORT),
+                              source=foreign)), ["SPOOFED_ADDRESS"])
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
+def test_source_mac_must_be_the_pods_own(pair, family):
+    attacker, victim = pair
+    assert_dropped(pair, lambda: attacker.call(
+        "inject", frame=frame(attacker, victim.addresses[family], 17, udp(1, PORT),
+                              source_mac=b"\x02\0\0\0\0\x01")), ["SPOOFED_MAC"])
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
+def test_a_wrong_reset_does_not_end_a_connection(pair, family):
+    """The victim's own connection to the attacker lives on after an out-of-window RST of it."""
+    attacker, victim = pair
+    target = attacker.addresses[family]
+    held = victim.call("hold", id=f"h{family}", addr=target, port=PORT)
+    port = held["local"][1]
+    attacker.call("inject", frame=frame(attacker, victim.addresses[family], 6,
+                                        tcp(PORT, port, RST, seq=7)))
+    assert victim.call("ping", id=f"h{family}")["result"] == "ok"
+    victim.call("close", id=f"h{family}")
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
+def test_a_finished_connection_leaves_no_door(pair, family):
+    """After close, the tuple of the victim's old connection admits neither SYN nor data."""
+    attacker, victim = pair
+    answer = victim.connect(attacker.addresses[family], PORT)
+    port = answer["local"][1]
+    target = victim.addresses[family]
+    for flags in (SYN, PSH | ACK):
+        assert_dropped(pair, lambda f=flags: attacker.call(
+            "inject", frame=frame(attacker, target, 6, tcp(PORT, port, f))), DENIED)
