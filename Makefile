@@ -36,7 +36,8 @@ lib_src      := $(wildcard agent/lib/*.c)
 cli_src      := policy/main.c $(wildcard policy/cmd_*.c policy/output*.c)
 policy_src   := $(filter-out $(cli_src),$(wildcard policy/*.c))
 datapath_src := $(filter-out %.bpf.c,$(wildcard datapath/*.c))
-bpf_src      := $(wildcard datapath/*.bpf.c)
+# The maps come first: bpftool 7.1 loses the offset of a map whose extern it meets before.
+bpf_src      := datapath/maps.bpf.c $(filter-out datapath/maps.bpf.c,$(wildcard datapath/*.bpf.c))
 agent_src    := $(wildcard agent/*.c)
 cni_src      := $(wildcard cni/*.c)
 

@@ -88,9 +88,9 @@ struct endpoint_stats {
 	__u64 rx_packets;
 	__u64 rx_bytes;
 	__u64 drops;
-	__u64 accel_connections;
-	__u64 accel_bytes;     /* bytes that went socket to socket, counted at the sender */
-	__u64 accel_fallbacks; /* directions that went back to packets */
+	__u64 accel_connections; /* whose sending direction from this pod was redirected */
+	__u64 accel_bytes;       /* bytes that went socket to socket, counted at the sender */
+	__u64 accel_fallbacks;   /* sending directions that stayed on, or went back to, packets */
 };
 ABI_SIZE(struct endpoint_stats, 64);
 
@@ -314,15 +314,52 @@ ABI_SIZE(struct frag_ports, 4);
 
 /* ---- socket acceleration -------------------------------------------------------------------- */
 
-/* Key of accel_map (sockhash): a local TCP socket, as itself sees the connection. */
+/* Key of accel_map (sockhash, value: the socket's cookie as user space reads it) and of
+ * accel_peer_map: a TCP socket of a pod, as itself sees the connection.  The peer's key is this one
+ * with the ends exchanged and opener inverted, so two sockets only ever meet when one of them
+ * opened the connection and the other accepted it. */
 struct accel_key {
 	struct addr local;
 	struct addr remote;
 	__be16 local_port;
 	__be16 remote_port;
-	__u32 pad;
+	__u32 opener; /* 1: this socket opened the connection, 0: it accepted it */
 };
 ABI_SIZE(struct accel_key, 40);
+
+/* Value of accel_peer_map (LRU): what a socket must know of its peer.  Written when the peer is
+ * established, deleted when it has been read; losing one costs a direction its acceleration. */
+struct accel_peer {
+	__u64 sock; /* kernel pointer: to be believed only while cookie, ports and state agree */
+	__u64 cookie;
+	__u64 netns_cookie;
+};
+ABI_SIZE(struct accel_peer, 24);
+
+enum accel_state {
+	ACCEL_UNDECIDED, /* has not sent anything yet */
+	ACCEL_REDIRECTING,
+	ACCEL_PACKETS, /* final: bytes went by packet, none may overtake them */
+};
+
+/* Value of accel_sock (socket storage): the direction in which this socket sends. */
+struct accel_direction {
+	struct accel_key peer_key;
+	struct accel_peer peer; /* valid when ACCEL_REDIRECTING */
+	__u64 queued_bytes;     /* memory sent to the peer since its queue was last seen empty */
+	__u32 revision;         /* node_state.revision under which policy last said yes */
+	__u16 slot;             /* of the sender's endpoint */
+	__u16 peer_slot;
+	__u32 state; /* enum accel_state */
+	__u32 pad;
+};
+ABI_SIZE(struct accel_direction, 88);
+
+/* What may wait unread in a receiver's queue before the sender goes back to packets, and what a
+ * message occupies there beside its bytes (struct sk_msg is about 750 bytes and comes from the
+ * kmalloc-1k cache). */
+#define ACCEL_QUEUE_MAX    (8 * 1024 * 1024)
+#define ACCEL_MESSAGE_COST 1024
 
 /* ---- counters and events -------------------------------------------------------------------- */
 

@@ -21,6 +21,8 @@ struct sendmsg_map sendmsg_map SEC(".maps");
 struct nat_map nat_map SEC(".maps");
 struct frag_map frag_map SEC(".maps");
 struct accel_map accel_map SEC(".maps");
+struct accel_peer_map accel_peer_map SEC(".maps");
+struct accel_sock_map accel_sock SEC(".maps");
 struct metric_map metric_map SEC(".maps");
 struct event_map event_map SEC(".maps");
 struct event_budget_map event_budget SEC(".maps");

@@ -187,6 +187,26 @@ struct accel_map {
 };
 extern struct accel_map accel_map SEC(".maps");
 
+/* A socket of accel_map as its peer needs it for its first message.  Written at establishment, read
+ * once and deleted by the peer.  Full: the longest unread goes; that peer stays with packets. */
+struct accel_peer_map {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct accel_key);
+	__type(value, struct accel_peer);
+};
+extern struct accel_peer_map accel_peer_map SEC(".maps");
+
+/* The sending direction of each socket of accel_map.  Only the datapath; lives and dies with the
+ * socket.  Without memory the connection is not accelerated. */
+struct accel_sock_map {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct accel_direction);
+};
+extern struct accel_sock_map accel_sock SEC(".maps");
+
 /* Drop reasons, then notices from METRIC_NOTICES.  Written by every program, read by the agent. */
 struct metric_map {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
