@@ -404,8 +404,8 @@ enum notice { NOTICES(X) NOTICE_COUNT };
 
 enum event_type { EVENT_DROP = 1, EVENT_VERDICT = 2 };
 
-/* What event_map (ring buffer) carries. */
-struct event {
+/* What event_map (ring buffer) carries.  Not "event": that is libevent's. */
+struct flow_event {
 	__u64 time_ns; /* CLOCK_MONOTONIC */
 	__u32 type;    /* enum event_type */
 	__u32 reason;  /* enum drop_reason */
@@ -419,7 +419,7 @@ struct event {
 	__u8 direction; /* enum direction: whose program saw it */
 	__u8 pad[6];
 };
-ABI_SIZE(struct event, 80);
+ABI_SIZE(struct flow_event, 80);
 
 /* Events a CPU may send each second; what is above is counted as NOTICE_EVENTS_LOST. */
 #define EVENT_RATE 1000

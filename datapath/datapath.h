@@ -21,6 +21,7 @@
 #define TENDRIL_DATAPATH_DATAPATH_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "agent/lib/errmsg.h"
@@ -74,6 +75,8 @@ bool datapath_socket_services(const struct datapath *datapath); /* attached and 
 
 /* Descriptor of a program by name ("from_pod"), for BPF_PROG_TEST_RUN and statistics; borrowed. */
 int datapath_program_fd(const struct datapath *datapath, const char *name);
+/* Names of the loaded programs, by index; NULL after the last. */
+const char *datapath_program_name(const struct datapath *datapath, size_t index);
 /* Instructions the kernel verified for it; needs the programs loaded by this process. */
 uint32_t datapath_program_insns(const struct datapath *datapath, const char *name);
 

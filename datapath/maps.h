@@ -78,6 +78,9 @@ const char *map_name(enum map_id map);
 int maps_usage(struct datapath *datapath, enum map_id map, uint32_t *ret_used,
 	       uint32_t *ret_capacity);
 
+/* Bytes of kernel memory that all maps hold (memlock of their fdinfo). */
+int maps_memory(struct datapath *datapath, uint64_t *ret_bytes);
+
 /* Deletes what has outlived the CT_*_NS of its state; returns how many, or a negative errno. */
 int ct_map_sweep(struct datapath *datapath, uint64_t now_ns);
 int nat_map_sweep(struct datapath *datapath, uint64_t now_ns);
@@ -87,7 +90,7 @@ int metric_get(struct datapath *datapath, unsigned int metric, uint64_t *ret);
 
 /* The event ring: fd for the event loop; events_consume() calls each() for what is there. */
 int events_fd(struct datapath *datapath);
-int events_consume(struct datapath *datapath, void (*each)(const struct event *event, void *arg),
-		   void *arg);
+int events_consume(struct datapath *datapath,
+		   void (*each)(const struct flow_event *event, void *arg), void *arg);
 
 #endif
