@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the documents say is true of the sources: names exist, tables are complete, licences stand."""
+
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def tracked(*patterns):
+    listing = subprocess.run(["git", "-c", f"safe.directory={ROOT}", "ls-files", *patterns],
+                             cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return [ROOT / line for line in listing.splitlines()]
+
+
+def sources():
+    return {path: path.read_text() for path in tracked("*.c", "*.h")}
+
+
+def drop_reasons():
+    text = (ROOT / "datapath/abi.h").read_text()
+    table = text[text.index("#define DROP_REASONS(X)"):text.index("enum drop_reason")]
+    return re.findall(r'X\((\d+), (\w+), "([^"]+)"\)', table)
+
+
+def walk_functions():
+    readme = (ROOT / "README.md").read_text()
+    walk = readme[readme.index("## One packet's walk"):readme.index("## Recipes")]
+    return re.findall(r"`(\w+)\(\)`", walk)
+
+
+def test_the_walk_names_functions_that_exist():
+    names = walk_functions()
+    assert len(names) >= 8
+    text = "\n".join(sources().values())
+    missing = [name for name in names if not re.search(rf"\b{name}\(", text)]
+    assert not missing
+
+
+def test_files_that_documents_link_exist():
+    for document in tracked("*.md"):
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document}: {target}"
+
+
+def test_every_drop_reason_is_documented_as_it_is():
+    readme = (ROOT / "datapath/README.md").read_text()
+    for number, name, text in drop_reasons():
+        assert re.search(rf"^\| *{number} *\| *`?{name}`? *\| *{re.escape(text)}", readme,
+                         re.MULTILINE), f"{name} is not in datapath/README.md as in abi.h"
+
+
+def test_every_drop_reason_has_a_test():
+    text = "\n".join(path.read_text() for path in tracked("tests/*.c", "tests/*.py"))
+    missing = [name for _, name, _ in drop_reasons() if not re.search(rf"\b(DROP_)?{name}\b", text)]
+    assert not missing
+
+
+@pytest.mark.parametrize("path", tracked("*.c", "*.h", "*.py", "*.mk", "Makefile", ".ci/run"),
+                         ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_file_states_its_licence(path):
+    head = "\n".join(path.read_text().splitlines()[:3])
+    dual = path.match("datapath/*.bpf.[ch]") or path == ROOT / "datapath/abi.h"
+    wanted = "(GPL-2.0-only OR BSD-2-Clause)" if dual else "Apache-2.0"
+    assert f"SPDX-License-Identifier: {wanted}" in head
+
+
+@pytest.mark.parametrize("page", ["tendril.1", "tendrild.8", "tendril-cni.8"])
+def test_every_program_has_a_man_page(page):
+    assert (ROOT / "doc/man" / page).exists()
+
+
+def test_every_command_answers_help():
+    table = (ROOT / "policy/main.c").read_text()
+    names = re.findall(r'^\t\{ "([a-z ]+)", "[^"]*", \d+', table, re.MULTILINE)
+    assert len(names) >= 14
+    for name in names:
+        done = subprocess.run([ROOT / "build/tendril", *name.split(), "--help"],
+                              capture_output=True, text=True)
+        assert done.returncode == 0 and f"usage: tendril {name}" in done.stdout, name
+
+
+def test_the_completion_knows_every_command():
+    table = (ROOT / "policy/main.c").read_text()
+    completion = (ROOT / "doc/completion/tendril.bash").read_text()
+    for words in re.findall(r'^\t\{ "([a-z ]+)", "[^"]*", \d+', table, re.MULTILINE):
+        for word in words.split():
+            assert re.search(rf"\b{word}\b", completion), word
