@@ -101,7 +101,7 @@ static int event_deliver(void *arg, void *data, size_t size)
 {
 	struct datapath *datapath = arg;
 
-	if (size >= sizeof(struct event))
+	if (size >= sizeof(struct flow_event))
 		datapath->event_each(data, datapath->event_arg);
 	return 0;
 }
@@ -375,7 +375,7 @@ int events_fd(struct datapath *datapath)
 	return ring_buffer__epoll_fd(datapath->ring);
 }
 
-int events_consume(struct datapath *datapath, void (*each)(const struct event *event, void *arg),
+int events_consume(struct datapath *datapath, void (*each)(const struct flow_event *event, void *arg),
 		   void *arg)
 {
 	int ret;

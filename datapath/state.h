@@ -51,7 +51,7 @@ struct datapath {
 	unsigned int cpus;          /* possible CPUs: values in a per-CPU element */
 	void *percpu;               /* room for one element of endpoint_stats */
 	struct ring_buffer *ring;
-	void (*event_each)(const struct event *event, void *arg);
+	void (*event_each)(const struct flow_event *event, void *arg);
 	void *event_arg;
 };
 
