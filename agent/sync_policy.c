@@ -1,0 +1,562 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Compiled policy -> ipcache_map, cidr_map, policy_map, port_map and endpoint_map, by difference.
+ *
+ * Order, so that no packet meets a half-written policy: port sets, then the entries that name
+ * them, then who is behind which address, then the endpoints' own word, then the revision that
+ * makes live flows ask again; what nothing points to any more goes last.  Whatever does not fit
+ * denies: every step leaves the maps at least as closed as the policies say.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/lib/auto.h"
+#include "agent/sync_internal.h"
+
+/* One endpoint of this node: what it has and what it is to get. */
+struct subject {
+	const struct compiled_subject *want;
+	struct endpoint have;
+};
+
+struct policy_run {
+	struct sync *sync;
+	const struct compiled *compiled;
+	struct subject *subjects; /* those that endpoint_map holds */
+	size_t subject_count;
+	uint32_t *port_set_ids; /* for each compiled entry; 0: inline */
+	uint32_t cidrs_withheld;
+	bool endpoints_changed;
+};
+
+/* ---- helpers --------------------------------------------------------------------------------- */
+
+/* While the world is half known, entries are added but none is changed: what an earlier agent
+ * wrote knew more. */
+static int want(const struct sync *sync, struct mirror *mirror, const void *key, const void *value)
+{
+	if (!sync->deletes_allowed && mirror_keep(mirror, key))
+		return 0;
+	return mirror_set(mirror, key, value);
+}
+
+/* A full map is not the end of the run; refused writes are reported when it is over. */
+static int flush(struct mirror *mirror, struct errmsg *err)
+{
+	int ret = mirror_flush(mirror);
+
+	return ret && ret != -ENOSPC ? fail(err, ret, "write %s", map_name(mirror->map)) : 0;
+}
+
+static int sweep(struct mirror *mirror,
+		 bool (*stale)(const void *key, const void *value, void *arg), struct errmsg *err)
+{
+	int ret = mirror_sweep(mirror, stale, NULL);
+
+	return ret ? fail(err, ret, "delete from %s", map_name(mirror->map)) : 0;
+}
+
+static uint64_t changes(const struct sync *sync)
+{
+	const struct mirror *mirrors[] = { &sync->ipcache, &sync->cidrs, &sync->policies,
+					   &sync->ports };
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(mirrors); i++)
+		sum += mirrors[i]->writes + mirrors[i]->deletes;
+	return sum;
+}
+
+/* ---- policy entries -------------------------------------------------------------------------- */
+
+static int ports_write(struct policy_run *run, struct errmsg *err)
+{
+	struct sync *sync = run->sync;
+
+	for (size_t i = 0; i < run->compiled->entry_count; i++) {
+		const struct compiled_entry *entry = &run->compiled->entries[i];
+		int ret;
+
+		if (entry->rule_count <= POLICY_INLINE_RULES)
+			continue;
+		ret = port_sets_want(&sync->port_sets, entry->rules, entry->rule_count,
+				     &run->port_set_ids[i]);
+		if (ret)
+			return fail(err, ret, "port set");
+	}
+	return flush(&sync->ports, err);
+}
+
+/* An entry whose port set did not fit allows nothing. */
+static struct policy_entry entry_make(const struct policy_run *run, size_t i)
+{
+	const struct compiled_entry *compiled = &run->compiled->entries[i];
+	struct policy_entry entry = { 0 };
+
+	if (run->port_set_ids[i]) {
+		if (port_set_is_whole(&run->sync->port_sets, run->port_set_ids[i]))
+			entry.port_set = run->port_set_ids[i];
+		return entry;
+	}
+	entry.rule_count = (uint8_t)compiled->rule_count;
+	memcpy(entry.rules, compiled->rules, compiled->rule_count * sizeof(*compiled->rules));
+	return entry;
+}
+
+static int entries_write(struct policy_run *run, struct errmsg *err)
+{
+	struct sync *sync = run->sync;
+
+	for (size_t i = 0; i < run->compiled->entry_count; i++) {
+		struct policy_entry entry = entry_make(run, i);
+		int ret = want(sync, &sync->policies, &run->compiled->entries[i].key, &entry);
+
+		if (ret)
+			return fail(err, ret, "policy entry");
+	}
+	return flush(&sync->policies, err);
+}
+
+/* ---- bridges --------------------------------------------------------------------------------- */
+
+/* Index of the first entry of a policy; entries are sorted by policy_id. */
+static size_t entries_first(const struct compiled *compiled, uint32_t policy_id)
+{
+	size_t low = 0, high = compiled->entry_count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (compiled->entries[middle].key.policy_id < policy_id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static bool policy_is_compiled(const struct compiled *compiled, uint32_t policy_id)
+{
+	size_t i = entries_first(compiled, policy_id);
+
+	return i < compiled->entry_count && compiled->entries[i].key.policy_id == policy_id;
+}
+
+/* The one policy that all endpoints of old_id go to, or 0 if there is no such. */
+static uint32_t successor(const struct policy_run *run, uint32_t old_id)
+{
+	uint32_t found = 0;
+
+	for (size_t i = 0; i < run->subject_count; i++) {
+		const struct subject *subject = &run->subjects[i];
+
+		if (subject->have.policy_id != old_id)
+			continue;
+		if (found && subject->want->policy_id != found)
+			return 0;
+		found = subject->want->policy_id;
+	}
+	return found == old_id ? 0 : found;
+}
+
+static int bridge_queue(struct policy_run *run, uint32_t old_id, uint32_t new_id,
+			struct policy_key *keys, size_t *count)
+{
+	const struct compiled *compiled = run->compiled;
+	struct mirror *policies = &run->sync->policies;
+
+	for (size_t i = entries_first(compiled, new_id);
+	     i < compiled->entry_count && compiled->entries[i].key.policy_id == new_id; i++) {
+		struct policy_key key = compiled->entries[i].key;
+		struct policy_entry entry = entry_make(run, i);
+		int ret;
+
+		key.policy_id = old_id;
+		if (mirror_get(policies, &key))
+			continue;
+		ret = mirror_set(policies, &key, &entry);
+		if (ret)
+			return ret;
+		keys[(*count)++] = key;
+	}
+	return 0;
+}
+
+/*
+ * A policy that newly names a CIDR or a label can give every peer another identity, while the
+ * endpoints it selects change their policy.  Between those two writes an endpoint would look for
+ * a new identity in its old policy and find nothing: allowed flows would be cut for a moment.
+ * So what the old policy lacks is lent to it from the new one until it is removed.  Not where
+ * someone stays with the old policy, or where its endpoints part: there a gap is better than
+ * lending a rule to the wrong pod.
+ */
+static int bridges_write(struct policy_run *run, struct errmsg *err)
+{
+	auto_free struct policy_key *keys = NULL;
+	struct mirror *policies = &run->sync->policies;
+	uint32_t refused = policies->refused;
+
+	for (size_t i = 0; i < run->subject_count; i++) {
+		uint32_t old_id = run->subjects[i].have.policy_id;
+		uint32_t new_id = run->subjects[i].want->policy_id;
+		size_t count = 0;
+		int ret;
+
+		if (!old_id || !new_id || old_id == new_id ||
+		    policy_is_compiled(run->compiled, old_id) || successor(run, old_id) != new_id)
+			continue;
+		if (!keys)
+			keys = calloc(run->compiled->entry_count + 1, sizeof(*keys));
+		if (!keys)
+			return fail(err, -ENOMEM, "policy bridge");
+		ret = bridge_queue(run, old_id, new_id, keys, &count);
+		if (!ret)
+			ret = mirror_flush(policies);
+		/* A bridge that does not fit is only a gap; it must not count as a lack. */
+		policies->refused = refused;
+		if (ret && ret != -ENOSPC)
+			return fail(err, ret, "write %s", map_name(policies->map));
+		for (size_t k = 0; k < count; k++)
+			mirror_unwant(policies, &keys[k]);
+	}
+	return 0;
+}
+
+/* ---- who is behind an address ---------------------------------------------------------------- */
+
+static int addresses_write(struct policy_run *run, struct errmsg *err)
+{
+	struct sync *sync = run->sync;
+
+	for (size_t i = 0; i < run->compiled->address_count; i++) {
+		const struct compiled_address *address = &run->compiled->addresses[i];
+		struct ipcache_entry entry = {
+			.identity = address->identity,
+			.slot = address->slot,
+			.flags = address->flags,
+		};
+		const struct ipcache_entry *held = mirror_get(&sync->ipcache, &address->addr);
+		int ret;
+
+		if (held && held->flags & IPCACHE_SERVICE)
+			sync->service_address_taken = true;
+		ret = want(sync, &sync->ipcache, &address->addr, &entry);
+
+		if (ret)
+			return fail(err, ret, "address");
+	}
+	return flush(&sync->ipcache, err);
+}
+
+static struct cidr_key cidr_key_make(const struct prefix *prefix)
+{
+	return (struct cidr_key){ .prefixlen = prefix->len, .addr = prefix->addr };
+}
+
+static int cidr_compare(const void *a, const void *b)
+{
+	const struct compiled_cidr *const *left = a, *const *right = b;
+
+	return (int)(*right)->prefix.len - (int)(*left)->prefix.len;
+}
+
+/* As the trie matches: bit by bit, whatever the family. */
+static bool cidr_covers(const struct prefix *wide, const struct addr *addr)
+{
+	const uint8_t *a = (const uint8_t *)&wide->addr, *b = (const uint8_t *)addr;
+	size_t bytes = wide->len / 8, bits = wide->len % 8;
+
+	return memcmp(a, b, bytes) == 0 && (bits == 0 || (a[bytes] ^ b[bytes]) >> (8 - bits) == 0);
+}
+
+/*
+ * A prefix without room would leave its addresses to the next wider one, and an "except" would be
+ * void.  So the wider ones go too, and the addresses are plain world: denied.  (Prefixes are
+ * written from the longest on, so this is rare.)  Compiled CIDRs are sorted by address and length:
+ * those that contain the one at hand are always on the stack.
+ */
+static int cidrs_withhold(struct policy_run *run)
+{
+	const struct compiled *compiled = run->compiled;
+	struct mirror *cidrs = &run->sync->cidrs;
+	auto_free struct cidr_key *keys = calloc(compiled->cidr_count, sizeof(*keys));
+	size_t stack[129] = { 0 }; /* one for each length */
+	size_t depth = 0, key_count = 0;
+
+	if (!keys)
+		return -ENOMEM;
+	for (size_t i = 0; i < compiled->cidr_count; i++) {
+		const struct prefix *prefix = &compiled->cidrs[i].prefix;
+		struct cidr_key key = cidr_key_make(prefix);
+
+		while (depth &&
+		       !cidr_covers(&compiled->cidrs[stack[depth - 1]].prefix, &prefix->addr))
+			depth--;
+		if (mirror_get(cidrs, &key)) {
+			stack[depth++] = i;
+			continue;
+		}
+		for (; depth; depth--)
+			keys[key_count++] =
+				cidr_key_make(&compiled->cidrs[stack[depth - 1]].prefix);
+	}
+	run->cidrs_withheld = (uint32_t)key_count;
+	return mirror_del(cidrs, keys, key_count);
+}
+
+static int cidrs_write(struct policy_run *run, struct errmsg *err)
+{
+	const struct compiled *compiled = run->compiled;
+	struct mirror *cidrs = &run->sync->cidrs;
+	auto_free const struct compiled_cidr **sorted = NULL;
+	int ret;
+
+	/* A prefix takes addresses from a wider one that is in force: not in a half-known world. */
+	if (compiled->cidr_count == 0 || !run->sync->deletes_allowed)
+		return 0;
+	sorted = calloc(compiled->cidr_count, sizeof(*sorted));
+	if (!sorted)
+		return fail(err, -ENOMEM, "CIDRs");
+	for (size_t i = 0; i < compiled->cidr_count; i++)
+		sorted[i] = &compiled->cidrs[i];
+	qsort(sorted, compiled->cidr_count, sizeof(*sorted), cidr_compare);
+	for (size_t i = 0; i < compiled->cidr_count; i++) {
+		struct cidr_key key = cidr_key_make(&sorted[i]->prefix);
+
+		ret = mirror_set(cidrs, &key, &sorted[i]->identity);
+		if (ret)
+			return fail(err, ret, "CIDR");
+	}
+	ret = flush(cidrs, err);
+	if (ret || cidrs->refused == 0)
+		return ret;
+	ret = cidrs_withhold(run);
+	return ret ? fail(err, ret, "withhold CIDRs") : 0;
+}
+
+static bool is_no_service(const void *key, const void *value, void *arg)
+{
+	const struct ipcache_entry *entry = value;
+
+	(void)key;
+	(void)arg;
+	return !(entry->flags & IPCACHE_SERVICE);
+}
+
+/* Addresses nobody has any more, and prefixes nobody names: before the endpoints switch, because
+ * the old policies know the identity that an address falls back to. */
+static int addresses_forget(struct policy_run *run, struct errmsg *err)
+{
+	struct sync *sync = run->sync;
+	int ret = 0;
+
+	if (sync->deletes_allowed)
+		ret = sweep(&sync->cidrs, NULL, err);
+	if (!ret && sync->deletes_allowed)
+		ret = sweep(&sync->ipcache, is_no_service, err);
+	return ret;
+}
+
+/* ---- endpoints ------------------------------------------------------------------------------- */
+
+static int subjects_read(struct policy_run *run, struct errmsg *err)
+{
+	const struct compiled *compiled = run->compiled;
+
+	run->subjects = calloc(compiled->subject_count + 1, sizeof(*run->subjects));
+	if (!run->subjects)
+		return fail(err, -ENOMEM, "endpoints");
+	for (size_t i = 0; i < compiled->subject_count; i++) {
+		struct subject *subject = &run->subjects[run->subject_count];
+		int ret;
+
+		if (compiled->subjects[i].slot == 0)
+			continue;
+		subject->want = &compiled->subjects[i];
+		ret = endpoint_map_get(run->sync->datapath, subject->want->slot, &subject->have);
+		if (ret)
+			return fail(err, ret, "read endpoint %u", subject->want->slot);
+		/* Not wired yet, or no longer: its owner sets it and syncs again. */
+		if (subject->have.flags & ENDPOINT_VALID)
+			run->subject_count++;
+	}
+	return 0;
+}
+
+static struct endpoint endpoint_make(const struct subject *subject)
+{
+	const struct compiled_subject *wanted = subject->want;
+	struct endpoint endpoint = subject->have;
+
+	endpoint.flags = ENDPOINT_VALID;
+	if (wanted->ingress_isolated)
+		endpoint.flags |= ENDPOINT_INGRESS_ISOLATED;
+	if (wanted->egress_isolated)
+		endpoint.flags |= ENDPOINT_EGRESS_ISOLATED;
+	if (wanted->accel)
+		endpoint.flags |= ENDPOINT_ACCEL;
+	endpoint.policy_id = wanted->policy_id;
+	endpoint.identity = wanted->identity;
+	endpoint.identity_v6 = wanted->identity_v6;
+	return endpoint;
+}
+
+static int endpoints_switch(struct policy_run *run, struct errmsg *err)
+{
+	struct sync *sync = run->sync;
+
+	for (size_t i = 0; i < run->subject_count; i++) {
+		const struct subject *subject = &run->subjects[i];
+		struct endpoint endpoint = endpoint_make(subject);
+		int ret;
+
+		if (memcmp(&endpoint, &subject->have, sizeof(endpoint)) == 0)
+			continue;
+		/* What an earlier agent put in force knew the whole world; half of it must not
+		 * open a pod. */
+		if (!sync->deletes_allowed && subject->have.identity)
+			continue;
+		ret = endpoint_map_set(sync->datapath, subject->want->slot, &endpoint);
+		if (ret)
+			return fail(err, ret, "write endpoint %u", subject->want->slot);
+		run->endpoints_changed = true;
+	}
+	return 0;
+}
+
+/* ---- the run --------------------------------------------------------------------------------- */
+
+static void node_flags_update(const struct sync *sync)
+{
+	struct node_state *node = maps_node(sync->datapath);
+
+	if (sync->cidrs.entries.count)
+		__atomic_or_fetch(&node->flags, NODE_HAS_CIDRS, __ATOMIC_RELEASE);
+	else
+		__atomic_and_fetch(&node->flags, ~(uint32_t)NODE_HAS_CIDRS, __ATOMIC_RELEASE);
+}
+
+static int run_writes(struct policy_run *run, struct errmsg *err)
+{
+	int ret;
+
+	ret = subjects_read(run, err);
+	if (!ret)
+		ret = ports_write(run, err);
+	if (!ret)
+		ret = entries_write(run, err);
+	if (!ret)
+		ret = bridges_write(run, err);
+	if (!ret)
+		ret = addresses_write(run, err);
+	if (!ret)
+		ret = cidrs_write(run, err);
+	if (!ret)
+		ret = addresses_forget(run, err);
+	if (!ret)
+		ret = endpoints_switch(run, err);
+	return ret;
+}
+
+/* Entries that nothing points to; and, where a peer's identity stayed but its permission went,
+ * entries that still allow: live flows must ask again. */
+static int run_deletes(struct policy_run *run, struct errmsg *err)
+{
+	struct sync *sync = run->sync;
+	uint64_t before = changes(sync);
+	int ret;
+
+	if (!sync->deletes_allowed)
+		return 0;
+	ret = sweep(&sync->policies, NULL, err);
+	if (ret)
+		return ret;
+	ret = port_sets_sweep(&sync->port_sets);
+	if (ret)
+		return fail(err, ret, "delete from %s", map_name(sync->ports.map));
+	if (changes(sync) != before)
+		maps_bump_revision(sync->datapath);
+	return 0;
+}
+
+static uint32_t lacks(const struct policy_run *run)
+{
+	const struct sync *sync = run->sync;
+
+	return sync->ipcache.refused + sync->cidrs.refused + sync->policies.refused +
+	       sync->ports.refused + run->cidrs_withheld;
+}
+
+static void warning_make(const struct policy_run *run)
+{
+	struct sync *sync = run->sync;
+	const struct mirror *mirrors[] = { &sync->ipcache, &sync->cidrs, &sync->policies,
+					   &sync->ports };
+	size_t len = 0;
+
+	sync->policy_warning[0] = '\0';
+	for (size_t i = 0; i < ARRAY_SIZE(mirrors); i++) {
+		if (mirrors[i]->refused == 0 || len >= sizeof(sync->policy_warning))
+			continue;
+		len += (size_t)snprintf(
+			sync->policy_warning + len, sizeof(sync->policy_warning) - len,
+			"%s%s is full: %u entries did not fit and are denied", len ? "; " : "",
+			map_name(mirrors[i]->map), mirrors[i]->refused);
+	}
+}
+
+/* One pass over all maps; *ret_lacks is how many entries did not fit. */
+static int run_once(struct sync *sync, const struct compiled *compiled, uint32_t *ret_lacks,
+		    struct errmsg *err)
+{
+	auto_free uint32_t *port_set_ids = calloc(compiled->entry_count + 1, sizeof(*port_set_ids));
+	struct policy_run run = {
+		.sync = sync,
+		.compiled = compiled,
+		.port_set_ids = port_set_ids,
+	};
+	uint64_t before = changes(sync);
+	int ret;
+
+	if (!port_set_ids)
+		return fail(err, -ENOMEM, "policy entries");
+	mirror_begin(&sync->ipcache);
+	mirror_begin(&sync->cidrs);
+	mirror_begin(&sync->policies);
+	mirror_begin(&sync->ports);
+	port_sets_begin(&sync->port_sets);
+
+	ret = run_writes(&run, err);
+	node_flags_update(sync);
+	/* Also after a failure: what did get written must reach live flows. */
+	if (run.endpoints_changed || changes(sync) != before)
+		maps_bump_revision(sync->datapath);
+	if (!ret)
+		ret = run_deletes(&run, err);
+	warning_make(&run);
+	*ret_lacks = lacks(&run);
+	free(run.subjects);
+	return ret;
+}
+
+static uint64_t deletes(const struct sync *sync)
+{
+	return sync->ipcache.deletes + sync->cidrs.deletes + sync->policies.deletes +
+	       sync->ports.deletes;
+}
+
+int sync_apply(struct sync *sync, const struct compiled *compiled, struct errmsg *err)
+{
+	uint64_t before = deletes(sync);
+	uint32_t lack = 0;
+	int ret;
+
+	ret = run_once(sync, compiled, &lack, err);
+	/* New entries go in before old ones go out; what they left may be room enough. */
+	if (!ret && lack && deletes(sync) != before)
+		ret = run_once(sync, compiled, &lack, err);
+	if (ret)
+		return ret;
+	return lack ? fail_plain(err, -ENOSPC, "%s", sync->policy_warning) : 0;
+}

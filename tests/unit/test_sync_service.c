@@ -1,0 +1,581 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Service sync against maps in memory.  After every single write a reader looks at the maps as a
+ * program would, between its look-up of the service and that of the backend too.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/lib/auto.h"
+#include "agent/sync_internal.h"
+#include "unit/fake_maps.h"
+
+#include <cmocka.h>
+
+/* ---- stubs: a world of services whose frontends the test sets
+ * ------------------------------------ */
+
+#define SERVICES 300
+#define BACKENDS 40
+
+struct scripted_service {
+	struct object object;
+	char name[16];
+	struct service_frontend frontend;
+	struct service_backend backends[BACKENDS];
+	bool present;
+};
+
+struct world {
+	struct scripted_service services[SERVICES];
+};
+
+int policy_compile(const struct world *world, struct compiled **ret, struct errmsg *err)
+{
+	(void)world;
+	(void)err;
+	*ret = calloc(1, sizeof(**ret));
+	return *ret ? 0 : -ENOMEM;
+}
+
+void compiled_free(struct compiled *compiled)
+{
+	free(compiled);
+}
+
+int service_frontends(const struct world *world, const struct object *service,
+		      struct service_frontends *ret)
+{
+	(void)world;
+	ret->items = &((struct scripted_service *)service)->frontend;
+	ret->count = 1;
+	return 0;
+}
+
+void service_frontends_done(struct service_frontends *frontends)
+{
+	(void)frontends;
+}
+
+static const struct object *service_from(const struct world *world, size_t i)
+{
+	for (; i < SERVICES; i++) {
+		if (world->services[i].present)
+			return &world->services[i].object;
+	}
+	return NULL;
+}
+
+const struct object *world_find(const struct world *world, enum object_kind kind,
+				const char *namespace, const char *name)
+{
+	(void)kind;
+	(void)namespace;
+	for (size_t i = 0; i < SERVICES; i++) {
+		if (world->services[i].present && strcmp(world->services[i].name, name) == 0)
+			return &world->services[i].object;
+	}
+	return NULL;
+}
+
+const struct object *world_first(const struct world *world, enum object_kind kind)
+{
+	(void)kind;
+	return service_from(world, 0);
+}
+
+const struct object *world_next(const struct world *world, const struct object *object)
+{
+	return service_from(
+		world, (size_t)((const struct scripted_service *)object - world->services) + 1);
+}
+
+static void service_set(struct world *world, size_t i, const unsigned int *backends, size_t count)
+{
+	struct scripted_service *service = &world->services[i];
+	static char namespace[] = "shop";
+
+	service->present = true;
+	snprintf(service->name, sizeof(service->name), "s%zu", i);
+	service->object.namespace = namespace;
+	service->object.name = service->name;
+	service->frontend = (struct service_frontend){
+		.port = 80,
+		.proto = IPPROTO_TCP,
+		.backends = service->backends,
+		.backend_count = count,
+	};
+	addr_parse("10.96.0.1", &service->frontend.addr);
+	service->frontend.addr = addr_add(&service->frontend.addr, i);
+	for (size_t k = 0; k < count; k++) {
+		addr_parse("10.1.0.0", &service->backends[k].addr);
+		service->backends[k].addr = addr_add(&service->backends[k].addr, backends[k]);
+		service->backends[k].port = 8080;
+	}
+}
+
+#define SET(world, i, ...)                                           \
+	service_set(world, i, (const unsigned int[]){ __VA_ARGS__ }, \
+		    sizeof((const unsigned int[]){ __VA_ARGS__ }) / sizeof(unsigned int))
+
+/* ---- the reader ---------------------------------------------------------------------------------
+ */
+
+/* The largest count each service had since the last trim: a program may still hold it. */
+struct reader {
+	uint32_t promised[SERVICES + 8]; /* by service id */
+};
+
+static void reader_check(struct datapath *maps, void *arg)
+{
+	struct reader *reader = arg;
+	const struct service *service;
+	const void *key;
+	size_t pos = 0;
+
+	while ((service = table_next(&maps->maps[MAP_SERVICE], &pos, &key))) {
+		assert_true(service->id < ARRAY_SIZE(reader->promised));
+		if (service->backends > reader->promised[service->id])
+			reader->promised[service->id] = service->backends;
+	}
+	for (uint32_t id = 0; id < ARRAY_SIZE(reader->promised); id++) {
+		for (uint32_t i = 0; i < reader->promised[id]; i++) {
+			struct backend_key backend = { .service_id = id, .index = i };
+
+			if (!fake_map_get(maps, MAP_BACKEND, &backend))
+				fail_msg("after write %u: service %u has no backend %u",
+					 maps->writes, id, i);
+		}
+	}
+	pos = 0;
+	while ((service = table_next(&maps->maps[MAP_IPCACHE], &pos, &key))) {
+		struct service_key frontend = { .port = htons(80), .proto = IPPROTO_TCP };
+		const struct ipcache_entry *entry = (const void *)service;
+
+		memcpy(&frontend.addr, key, sizeof(frontend.addr));
+		if (entry->flags & IPCACHE_SERVICE && maps->deletes == 0 &&
+		    !fake_map_get(maps, MAP_SERVICE, &frontend))
+			fail_msg("after write %u: an address without its service", maps->writes);
+	}
+}
+
+/* ---- fixture ------------------------------------------------------------------------------------
+ */
+
+struct fixture {
+	struct datapath maps;
+	struct world world;
+	struct reader reader;
+	struct sync *sync;
+};
+
+static int setup(void **state)
+{
+	struct fixture *fixture = calloc(1, sizeof(*fixture));
+
+	assert_non_null(fixture);
+	fake_maps_init(&fixture->maps);
+	fixture->maps.changed = reader_check;
+	fixture->maps.arg = &fixture->reader;
+	assert_int_equal(sync_new(NULL, &fixture->maps, &fixture->world, &fixture->sync, NULL), 0);
+	sync_allow_deletes(fixture->sync);
+	*state = fixture;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *fixture = *state;
+
+	sync_free(fixture->sync);
+	fake_maps_done(&fixture->maps);
+	free(fixture);
+	return 0;
+}
+
+static void restart(struct fixture *fixture)
+{
+	sync_free(fixture->sync);
+	assert_int_equal(sync_new(NULL, &fixture->maps, &fixture->world, &fixture->sync, NULL), 0);
+}
+
+static void sync_all(struct fixture *fixture)
+{
+	struct errmsg err = { 0 };
+
+	if (sync_services(fixture->sync, &err))
+		fail_msg("sync_services: %s", err.text);
+}
+
+static void sync_one(struct fixture *fixture, const char *name)
+{
+	struct errmsg err = { 0 };
+
+	if (sync_service(fixture->sync, "shop", name, &err))
+		fail_msg("sync_service: %s", err.text);
+}
+
+/* As the timer does when nobody can hold an old count any more. */
+static void trim(struct fixture *fixture)
+{
+	memset(&fixture->reader, 0, sizeof(fixture->reader));
+	assert_int_equal(sync_trim(fixture->sync), 0);
+}
+
+static const struct service *service_at(const struct fixture *fixture, size_t i)
+{
+	struct service_key key = { .port = htons(80), .proto = IPPROTO_TCP };
+
+	addr_parse("10.96.0.1", &key.addr);
+	key.addr = addr_add(&key.addr, i);
+	return fake_map_get(&fixture->maps, MAP_SERVICE, &key);
+}
+
+static bool address_is_service(const struct fixture *fixture, size_t i)
+{
+	const struct ipcache_entry *entry;
+	struct addr addr;
+
+	addr_parse("10.96.0.1", &addr);
+	addr = addr_add(&addr, i);
+	entry = fake_map_get(&fixture->maps, MAP_IPCACHE, &addr);
+	return entry && entry->flags == IPCACHE_SERVICE && entry->identity == IDENTITY_WORLD;
+}
+
+/* The last byte of backend "index" of service i. */
+static unsigned int backend_at(const struct fixture *fixture, size_t i, uint32_t index)
+{
+	struct backend_key key = { .service_id = service_at(fixture, i)->id, .index = index };
+	const struct backend *backend = fake_map_get(&fixture->maps, MAP_BACKEND, &key);
+
+	assert_non_null(backend);
+	assert_int_equal(backend->port, htons(8080));
+	return ntohl(backend->addr.w[3]) & 0xff;
+}
+
+/* ---- tests --------------------------------------------------------------------------------------
+ */
+
+static void test_service_appears_with_its_backends(void **state)
+{
+	struct fixture *fixture = *state;
+
+	SET(&fixture->world, 0, 1, 2);
+	sync_all(fixture);
+	assert_int_equal(service_at(fixture, 0)->backends, 2);
+	assert_int_equal(backend_at(fixture, 0, 0), 1);
+	assert_int_equal(backend_at(fixture, 0, 1), 2);
+	assert_true(address_is_service(fixture, 0));
+	assert_int_equal(fixture->maps.node.revision, 0);
+}
+
+static void test_staying_backends_keep_their_index(void **state)
+{
+	struct fixture *fixture = *state;
+	unsigned int writes;
+	uint32_t id;
+
+	SET(&fixture->world, 0, 1, 2, 3, 4);
+	sync_all(fixture);
+	id = service_at(fixture, 0)->id;
+	writes = fixture->maps.writes;
+
+	SET(&fixture->world, 0, 1, 3, 4, 9);
+	sync_one(fixture, "s0");
+	assert_int_equal(fixture->maps.writes, writes + 1);
+	assert_int_equal(service_at(fixture, 0)->id, id);
+	assert_int_equal(backend_at(fixture, 0, 0), 1);
+	assert_int_equal(backend_at(fixture, 0, 1), 9);
+	assert_int_equal(backend_at(fixture, 0, 2), 3);
+	assert_int_equal(backend_at(fixture, 0, 3), 4);
+}
+
+static void test_shrinking_retires_the_tail_later(void **state)
+{
+	struct fixture *fixture = *state;
+
+	SET(&fixture->world, 0, 1, 2, 3, 4);
+	sync_all(fixture);
+	SET(&fixture->world, 0, 4);
+	sync_one(fixture, "s0");
+	assert_int_equal(service_at(fixture, 0)->backends, 1);
+	assert_int_equal(backend_at(fixture, 0, 0), 4);
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_BACKEND), 4);
+	trim(fixture);
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_BACKEND), 1);
+}
+
+static void test_regrown_service_keeps_what_was_retired(void **state)
+{
+	struct fixture *fixture = *state;
+
+	SET(&fixture->world, 0, 1, 2, 3);
+	sync_all(fixture);
+	SET(&fixture->world, 0, 1);
+	sync_one(fixture, "s0");
+	SET(&fixture->world, 0, 1, 5, 6);
+	sync_one(fixture, "s0");
+	trim(fixture);
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_BACKEND), 3);
+	assert_int_equal(backend_at(fixture, 0, 2), 6);
+}
+
+static void test_service_without_endpoints_stays_known(void **state)
+{
+	struct fixture *fixture = *state;
+
+	SET(&fixture->world, 0, 1);
+	sync_all(fixture);
+	service_set(&fixture->world, 0, NULL, 0);
+	sync_one(fixture, "s0");
+	trim(fixture);
+	assert_int_equal(service_at(fixture, 0)->backends, 0);
+	assert_true(address_is_service(fixture, 0));
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_BACKEND), 0);
+}
+
+static void test_deleted_service_leaves_nothing(void **state)
+{
+	struct fixture *fixture = *state;
+
+	SET(&fixture->world, 0, 1, 2);
+	SET(&fixture->world, 1, 1, 2);
+	sync_all(fixture);
+	fixture->world.services[0].present = false;
+	sync_one(fixture, "s0");
+	trim(fixture);
+	assert_null(service_at(fixture, 0));
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_SERVICE), 1);
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_BACKEND), 2);
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_IPCACHE), 1);
+}
+
+static void test_renamed_service_takes_its_address_along(void **state)
+{
+	struct fixture *fixture = *state;
+
+	SET(&fixture->world, 0, 1, 2);
+	sync_all(fixture);
+	/* Another service now has the address; its sync comes first. */
+	fixture->world.services[0].present = false;
+	SET(&fixture->world, 1, 3);
+	fixture->world.services[1].frontend.addr = fixture->world.services[0].frontend.addr;
+	sync_one(fixture, "s1");
+	sync_one(fixture, "s0");
+	assert_int_equal(service_at(fixture, 0)->backends, 1);
+	assert_int_equal(backend_at(fixture, 0, 0), 3);
+	assert_true(address_is_service(fixture, 0));
+}
+
+static void test_restart_keeps_ids_and_writes_nothing(void **state)
+{
+	struct fixture *fixture = *state;
+	uint32_t ids[SERVICES];
+	unsigned int writes;
+
+	for (size_t i = 0; i < SERVICES; i++)
+		SET(&fixture->world, i, 1, 2, 3);
+	sync_all(fixture);
+	SET(&fixture->world, 7, 5, 3, 4);
+	sync_one(fixture, "s7");
+	trim(fixture);
+	for (size_t i = 0; i < SERVICES; i++)
+		ids[i] = service_at(fixture, i)->id;
+	writes = fixture->maps.writes;
+
+	restart(fixture);
+	sync_all(fixture);
+	sync_allow_deletes(fixture->sync);
+	sync_all(fixture);
+	trim(fixture);
+	assert_int_equal(fixture->maps.writes, writes);
+	for (size_t i = 0; i < SERVICES; i++)
+		assert_int_equal(service_at(fixture, i)->id, ids[i]);
+
+	/* Restarted, it still knows whose a frontend is. */
+	fixture->world.services[3].present = false;
+	sync_one(fixture, "s3");
+	assert_null(service_at(fixture, 3));
+}
+
+static void test_leftovers_of_a_killed_agent_go(void **state)
+{
+	struct fixture *fixture = *state;
+	const struct backend_key backend = { .service_id = 9, .index = 0 };
+	const struct backend value = { .port = htons(1) };
+	const struct ipcache_entry entry = { .flags = IPCACHE_SERVICE };
+	struct addr addr;
+
+	addr_parse("10.96.9.9", &addr);
+	fixture->maps.changed = NULL;
+	maps_set_batch(&fixture->maps, MAP_BACKEND, &backend, &value, 1);
+	maps_set_batch(&fixture->maps, MAP_IPCACHE, &addr, &entry, 1);
+	restart(fixture);
+	sync_all(fixture);
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_BACKEND), 1);
+	sync_allow_deletes(fixture->sync);
+	sync_all(fixture);
+	trim(fixture);
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_BACKEND), 0);
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_IPCACHE), 0);
+}
+
+static void test_half_known_world_takes_nothing_away(void **state)
+{
+	struct fixture *fixture = *state;
+
+	SET(&fixture->world, 0, 1, 2);
+	SET(&fixture->world, 1, 1);
+	sync_all(fixture);
+	restart(fixture);
+	service_set(&fixture->world, 0, NULL, 0);
+	fixture->world.services[1].present = false;
+	SET(&fixture->world, 2, 7);
+	sync_all(fixture);
+	assert_int_equal(service_at(fixture, 0)->backends, 2);
+	assert_non_null(service_at(fixture, 1));
+	assert_int_equal(service_at(fixture, 2)->backends, 1);
+	sync_allow_deletes(fixture->sync);
+	sync_all(fixture);
+	assert_int_equal(service_at(fixture, 0)->backends, 0);
+	assert_null(service_at(fixture, 1));
+}
+
+static void test_full_backend_map_is_named_and_retried(void **state)
+{
+	struct fixture *fixture = *state;
+	struct errmsg err = { 0 };
+
+	fixture->maps.capacity[MAP_BACKEND] = 3;
+	SET(&fixture->world, 0, 1, 2);
+	SET(&fixture->world, 1, 3, 4);
+	assert_int_equal(sync_services(fixture->sync, &err), -ENOSPC);
+	assert_string_equal(err.text, "backend_map is full: 1 service entries did not fit");
+	assert_string_equal(sync_warning(fixture->sync), err.text);
+	assert_int_equal(service_at(fixture, 0)->backends, 2);
+	assert_int_equal(service_at(fixture, 1)->backends, 1);
+
+	/* The next change makes room; nobody asks for s1 by name. */
+	memset(&fixture->reader, 0, sizeof(fixture->reader));
+	fixture->maps.changed = NULL;
+	SET(&fixture->world, 0, 1);
+	sync_one(fixture, "s0");
+	assert_int_equal(service_at(fixture, 1)->backends, 2);
+	assert_string_equal(sync_warning(fixture->sync), "");
+}
+
+static void test_full_service_map_is_named(void **state)
+{
+	struct fixture *fixture = *state;
+	struct errmsg err = { 0 };
+
+	fixture->maps.capacity[MAP_SERVICE] = 1;
+	SET(&fixture->world, 0, 1);
+	SET(&fixture->world, 1, 2, 3);
+	assert_int_equal(sync_services(fixture->sync, &err), -ENOSPC);
+	assert_string_equal(err.text, "service_map is full: 1 service entries did not fit");
+	assert_false(address_is_service(fixture, 1));
+	trim(fixture);
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_BACKEND), 1);
+	fixture->maps.capacity[MAP_SERVICE] = 2;
+	sync_all(fixture);
+	assert_int_equal(service_at(fixture, 1)->backends, 2);
+	assert_true(address_is_service(fixture, 1));
+}
+
+static void test_address_of_a_pod_is_no_service(void **state)
+{
+	struct fixture *fixture = *state;
+	struct compiled_address pod = { .identity = 55, .slot = 3 };
+	struct compiled compiled = { .addresses = &pod, .address_count = 1 };
+	struct errmsg err = { 0 };
+
+	SET(&fixture->world, 0, 1);
+	sync_all(fixture);
+	pod.addr = fixture->world.services[0].frontend.addr;
+	assert_int_equal(sync_apply(fixture->sync, &compiled, &err), 0);
+	assert_true(fixture->sync->service_address_taken);
+	assert_int_equal(sync_services(fixture->sync, &err), -EEXIST);
+	assert_string_equal(err.text,
+			    "Service shop/s0: its address 10.96.0.1 belongs to a pod or a node");
+	assert_string_equal(sync_warning(fixture->sync), err.text);
+	assert_null(service_at(fixture, 0));
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_IPCACHE), 1);
+
+	/* The pod goes (the stub compiles an empty world): the service comes back by itself. */
+	assert_int_equal(sync_policies(fixture->sync, &err), 0);
+	assert_int_equal(service_at(fixture, 0)->backends, 1);
+	assert_true(address_is_service(fixture, 0));
+	assert_string_equal(sync_warning(fixture->sync), "");
+}
+
+static void test_random_changes_never_leave_a_gap(void **state)
+{
+	struct fixture *fixture = *state;
+	unsigned int seed = 12345;
+
+	for (int round = 0; round < 500; round++) {
+		unsigned int backends[BACKENDS];
+		size_t i = (size_t)rand_r(&seed) % 5, count = 0;
+		char name[16];
+
+		for (unsigned int b = 0; b < 12; b++) {
+			if (rand_r(&seed) % 2)
+				backends[count++] = b;
+		}
+		service_set(&fixture->world, i, backends, count);
+		fixture->world.services[i].present = rand_r(&seed) % 8 != 0;
+		snprintf(name, sizeof(name), "s%zu", i);
+		fixture->maps.deletes = 0;
+		sync_one(fixture, name);
+		memset(&fixture->reader, 0, sizeof(fixture->reader));
+		if (rand_r(&seed) % 4 == 0)
+			trim(fixture);
+		if (!fixture->world.services[i].present) {
+			assert_null(service_at(fixture, i));
+			continue;
+		}
+		assert_int_equal(service_at(fixture, i)->backends, count);
+		for (size_t b = 0; b < count; b++) {
+			bool found = false;
+
+			for (uint32_t k = 0; k < count; k++)
+				found |= backend_at(fixture, i, k) == backends[b];
+			assert_true(found);
+		}
+	}
+	for (size_t i = 0; i < 5; i++)
+		fixture->world.services[i].present = false;
+	sync_all(fixture);
+	trim(fixture);
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_BACKEND), 0);
+}
+
+#define CASE(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(test_service_appears_with_its_backends),
+		CASE(test_staying_backends_keep_their_index),
+		CASE(test_shrinking_retires_the_tail_later),
+		CASE(test_regrown_service_keeps_what_was_retired),
+		CASE(test_service_without_endpoints_stays_known),
+		CASE(test_deleted_service_leaves_nothing),
+		CASE(test_renamed_service_takes_its_address_along),
+		CASE(test_restart_keeps_ids_and_writes_nothing),
+		CASE(test_leftovers_of_a_killed_agent_go),
+		CASE(test_half_known_world_takes_nothing_away),
+		CASE(test_full_backend_map_is_named_and_retried),
+		CASE(test_full_service_map_is_named),
+		CASE(test_address_of_a_pod_is_no_service),
+		CASE(test_random_changes_never_leave_a_gap),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
