@@ -15,10 +15,10 @@
 
 /* Option --run-dir is "runDir" in agent.json, and so on; config.c holds the one table of both. */
 struct config {
-	char run_dir[256];     /* /run/tendril: state, tendril.sock */
-	char bpffs[256];       /* /sys/fs/bpf/tendril: pins; its bpffs is mounted if there is none */
-	char cgroup[256];      /* the cgroup2 mount; "" turns the socket layer off */
-	char objects_dir[256]; /* /etc/tendril/objects */
+	char run_dir[256]; /* /run/tendril: state, tendril.sock */
+	char bpffs[256];   /* /sys/fs/bpf/tendril: pins; its bpffs is mounted if there is none */
+	char cgroup[256];  /* the cgroup2 mount; "" turns the socket layer off */
+	char objects_dir[256];      /* /etc/tendril/objects */
 	struct prefix pod_cidrs[8]; /* 10.127.0.0/24 and fd00:10:127::/112 when none is given */
 	size_t pod_cidr_count;
 	unsigned int mtu; /* 0: of the default route's device, or 1500 */
@@ -35,6 +35,10 @@ enum config_action { CONFIG_RUN, CONFIG_CHECK, CONFIG_CLEANUP, CONFIG_HELP, CONF
  * errors that name the file and the field, or the option. */
 int config_load(struct config *config, int argc, char **argv, enum config_action *ret_action,
 		struct errmsg *err);
-void config_usage(void); /* prints --help, made from the table */
+/* The name of the first setting, except the log level, in which two differ; NULL if in none. */
+const char *config_difference(const struct config *a, const struct config *b);
+
+void config_usage(void);                        /* prints --help, made from the table */
+void config_print(const struct config *config); /* prints it as agent.json would hold it */
 
 #endif

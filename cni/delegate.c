@@ -311,7 +311,7 @@ int delegate_add(const struct netconf *conf, const struct cni_environ *env, cJSO
 {
 	struct output output;
 	char what[80];
-	cJSON *json;
+	cJSON *json, *result;
 	int code = command_negotiate(conf, env, "ADD", &output, err);
 
 	if (code)
@@ -319,14 +319,16 @@ int delegate_add(const struct netconf *conf, const struct cni_environ *env, cJSO
 	snprintf(what, sizeof(what), "result of IPAM plugin %.40s", conf->ipam_type);
 	json = cJSON_ParseWithLength(output.text, output.len);
 	free(output.text);
-	code = result_parse(json, what, CNI_IPAM_FAILED, ret_result, err);
+	code = result_parse(json, what, CNI_IPAM_FAILED, &result, err);
 	cJSON_Delete(json);
 	if (code)
 		return code;
-	if (cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(*ret_result, "ips")) > 0)
-		return 0;
-	cJSON_Delete(*ret_result);
-	return cni_fail(err, CNI_IPAM_FAILED, "%s: no address in it", what);
+	if (cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(result, "ips")) == 0) {
+		cJSON_Delete(result);
+		return cni_fail(err, CNI_IPAM_FAILED, "%s: no address in it", what);
+	}
+	*ret_result = result;
+	return 0;
 }
 
 int delegate_run(const struct netconf *conf, const struct cni_environ *env, const char *command,

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "agent/lib/auto.h"
+#include "agent/lib/inet.h"
 
 static const char *variable_get(const char *name)
 {
@@ -99,22 +100,33 @@ int environ_load(unsigned int needed, struct cni_environ *ret_env, struct cni_er
 	return 0;
 }
 
+static bool is_address(const char *text)
+{
+	struct addr addr;
+
+	return addr_parse(text, &addr) == 0;
+}
+
+static bool is_mac(const char *text)
+{
+	uint8_t mac[6];
+
+	return mac_parse(text, mac) == 0 && !(mac[0] & 1);
+}
+
 static const struct args_field {
 	const char *key;
 	size_t offset;
 	size_t size;
-	bool is_name; /* a pod's name or namespace, not an address */
+	bool (*is_valid)(const char *text);
+	const char *noun;
 } args_fields[] = {
-#define FIELD(key, member, is_name)                                                             \
-	{                                                                                       \
-		key, offsetof(struct cni_args, member), sizeof(((struct cni_args *)0)->member), \
-			is_name                                                                 \
-	}
-	FIELD("K8S_POD_NAMESPACE", pod_namespace, true),
-	FIELD("K8S_POD_NAME", pod_name, true),
-	FIELD("K8S_POD_UID", pod_uid, true),
-	FIELD("IP", ip, false),
-	FIELD("MAC", mac, false),
+#define FIELD(member) offsetof(struct cni_args, member), sizeof(((struct cni_args *)0)->member)
+	{ "K8S_POD_NAMESPACE", FIELD(pod_namespace), is_identifier, "name" },
+	{ "K8S_POD_NAME", FIELD(pod_name), is_identifier, "name" },
+	{ "K8S_POD_UID", FIELD(pod_uid), is_identifier, "uid" },
+	{ "IP", FIELD(ip), is_address, "IP address" },
+	{ "MAC", FIELD(mac), is_mac, "MAC address" },
 #undef FIELD
 };
 
@@ -140,9 +152,10 @@ static int args_set(const char *pair, size_t len, struct cni_args *args, struct 
 					field->size - 1);
 		memcpy(value, equals + 1, value_len);
 		value[value_len] = '\0';
-		if (field->is_name && value_len > 0 && !is_identifier(value))
+		if (value_len > 0 && !field->is_valid(value))
 			return cni_fail(err, CNI_INVALID_ENVIRONMENT,
-					"CNI_ARGS: %s=%.100s is not a name", field->key, value);
+					"CNI_ARGS: %s: \"%.100s\" is not a valid %s", field->key,
+					value, field->noun);
 	}
 	return 0;
 }

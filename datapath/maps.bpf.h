@@ -17,11 +17,13 @@
 
 #include "datapath/abi.h"
 
-/* Endpoints of this node by slot.  Written by the agent (translated: by the datapath, which only
+/* Endpoints of this node by slot.  Written by the agent through its own mapping, which lets it
+ * change flags and policy_id in one store and leave translated alone (the datapath's, which only
  * ever sets it); read by every program.  Fixed size: without a free slot ADD fails. */
 struct endpoint_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 512);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, __u32);
 	__type(value, struct endpoint);
 };

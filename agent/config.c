@@ -1,0 +1,590 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The one table of settings: it makes the parser of the command line, the parser of agent.json, the
+ * help text and what --check-config prints.  A new setting is a member of struct config and a row.
+ */
+#include "agent/config.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include "agent/lib/auto.h"
+#include "agent/lib/file.h"
+#include "agent/lib/json.h"
+
+#define CONFIG_FILE_MAX  65536
+#define SOCKET_PATH_ROOM 90 /* of a run dir: "/tendril.sock" must still fit into sun_path */
+
+enum setting_type {
+	SETTING_PATH,  /* char[256], absolute */
+	SETTING_CIDRS, /* pod_cidrs; repeatable */
+	SETTING_NUMBER,
+	SETTING_BOOL,
+	SETTING_LEVEL,
+	SETTING_FILE,   /* which file to read; command line only */
+	SETTING_ACTION, /* max says which; command line only */
+};
+
+struct setting {
+	const char *option;
+	const char *key; /* in agent.json; NULL: command line only */
+	enum setting_type type;
+	size_t offset;
+	uint32_t min, max;    /* of a number; max of a path is its length */
+	const char *argument; /* as help shows it */
+	const char *help;
+};
+
+#define PATH_SETTING(option, key, member, max, help)                                            \
+	{                                                                                       \
+		option, key, SETTING_PATH, offsetof(struct config, member), 0, max, "DIR", help \
+	}
+#define NUMBER_SETTING(option, key, member, min, max, help)                                       \
+	{                                                                                         \
+		option, key, SETTING_NUMBER, offsetof(struct config, member), min, max, "N", help \
+	}
+#define BOOL_SETTING(option, key, member, help)                                                \
+	{                                                                                      \
+		option, key, SETTING_BOOL, offsetof(struct config, member), 0, 1, "BOOL", help \
+	}
+#define ACTION_SETTING(option, action, help)                           \
+	{                                                              \
+		option, NULL, SETTING_ACTION, 0, 0, action, NULL, help \
+	}
+
+static const struct setting settings[] = {
+	PATH_SETTING("run-dir", "runDir", run_dir, SOCKET_PATH_ROOM,
+		     "state and tendril.sock (/run/tendril)"),
+	PATH_SETTING("bpffs", "bpffs", bpffs, 255, "pinned maps and links (/sys/fs/bpf/tendril)"),
+	PATH_SETTING("cgroup", "cgroup", cgroup, 255,
+		     "cgroup2 folder of the socket layer; \"\": none (the cgroup2 mount)"),
+	PATH_SETTING("objects", "objects", objects_dir, 255,
+		     "JSON and YAML objects (/etc/tendril/objects)"),
+	{ "pod-cidr", "podCIDRs", SETTING_CIDRS, offsetof(struct config, pod_cidrs), 0, 0, "CIDR",
+	  "range of pod addresses, repeatable (10.127.0.0/24, fd00:10:127::/112)" },
+	NUMBER_SETTING("mtu", "mtu", mtu, 0, 65535,
+		       "of pod interfaces; 0: of the default route's device (0)"),
+	BOOL_SETTING("socket-services", "socketServices", socket_services,
+		     "translate service addresses in the socket layer (true)"),
+	BOOL_SETTING("accel", "accel", accel,
+		     "socket acceleration for pods that both ask for it (true)"),
+	BOOL_SETTING("clsact", "clsact", force_clsact,
+		     "attach with clsact even where the kernel has TCX (false)"),
+	NUMBER_SETTING("max-endpoints", "maxEndpoints", limits.endpoints, 2, 65535,
+		       "room for endpoints, and one (512)"),
+	NUMBER_SETTING("max-connections", "maxConnections", limits.connections, 64, 1 << 24,
+		       "tracked connections (32768)"),
+	NUMBER_SETTING("max-addresses", "maxAddresses", limits.addresses, 64, 1 << 24,
+		       "addresses of pods, nodes and services (65536)"),
+	NUMBER_SETTING("max-policies", "maxPolicies", limits.policies, 64, 1 << 24,
+		       "entries of compiled policies (65536)"),
+	NUMBER_SETTING("max-ports", "maxPorts", limits.ports, 64, 1 << 24,
+		       "port ranges of long rules (16384)"),
+	NUMBER_SETTING("max-cidrs", "maxCidrs", limits.cidrs, 64, 1 << 24,
+		       "CIDRs named by policies (16384)"),
+	NUMBER_SETTING("max-services", "maxServices", limits.services, 64, 1 << 24,
+		       "service ports (65536)"),
+	NUMBER_SETTING("max-backends", "maxBackends", limits.backends, 64, 1 << 24,
+		       "backends of all services (131072)"),
+	NUMBER_SETTING("max-translations", "maxTranslations", limits.translations, 64, 1 << 24,
+		       "connections translated per packet, two entries each (16384)"),
+	{ "log-level", "logLevel", SETTING_LEVEL, offsetof(struct config, log_level), 0, 0, "LEVEL",
+	  "error, warn, info or debug (info)" },
+	{ "config", NULL, SETTING_FILE, 0, 0, 0, "FILE",
+	  "read this file (" CONFIG_FILE_DEFAULT ", if it exists)" },
+	ACTION_SETTING("check-config", CONFIG_CHECK, "print the configuration in force and exit"),
+	ACTION_SETTING("cleanup", CONFIG_CLEANUP,
+		       "remove links, pins, interfaces, rules and state, and exit"),
+	ACTION_SETTING("version", CONFIG_VERSION, "print the version and exit"),
+	ACTION_SETTING("help", CONFIG_HELP, "print this and exit"),
+};
+
+static void *setting_member(const struct setting *setting, struct config *config)
+{
+	return (char *)config + setting->offset;
+}
+
+/* ---- values ---------------------------------------------------------------------------------- */
+
+static int path_set(const struct setting *setting, struct config *config, const char *text,
+		    struct errmsg *err)
+{
+	char *member = setting_member(setting, config);
+	bool may_be_empty = member == config->cgroup;
+
+	if (*text != '/' && !(may_be_empty && !*text))
+		return fail_plain(err, -EINVAL, "\"%s\" is not an absolute path", text);
+	if (strlen(text) > setting->max)
+		return fail_plain(err, -EINVAL, "\"%.40s...\" is longer than %u characters", text,
+				  setting->max);
+	snprintf(member, sizeof(config->run_dir), "%s", text);
+	return 0;
+}
+
+static int cidr_add(struct config *config, const char *text, struct errmsg *err)
+{
+	struct prefix prefix, whole;
+	char addr[ADDR_TEXT_MAX], clean[ADDR_TEXT_MAX];
+	const char *slash = strchr(text, '/');
+	struct addr given;
+
+	if (!slash || prefix_parse(text, &prefix) < 0 || (size_t)(slash - text) >= sizeof(addr))
+		return fail_plain(err, -EINVAL, "\"%s\" is not ADDRESS/LENGTH", text);
+	snprintf(addr, sizeof(addr), "%.*s", (int)(slash - text), text);
+	if (addr_parse(addr, &given) == 0 && !addr_equal(&given, &prefix.addr))
+		return fail_plain(err, -EINVAL, "\"%s\" has bits beyond its length: %s is meant?",
+				  text, prefix_format(&prefix, clean));
+	if (prefix.len > 126)
+		return fail_plain(err, -EINVAL, "\"%s\" has no room for a gateway and a pod", text);
+	for (size_t i = 0; i < 5; i++) {
+		static const char *const reserved[] = { "127.0.0.0/8", "169.254.0.0/16",
+							"224.0.0.0/3", "fe80::/10", "ff00::/8" };
+
+		if (prefix_parse(reserved[i], &whole) == 0 && prefix_overlaps(&prefix, &whole))
+			return fail_plain(err, -EINVAL, "\"%s\" overlaps %s, which pods cannot use",
+					  text, reserved[i]);
+	}
+	for (size_t i = 0; i < config->pod_cidr_count; i++) {
+		if (prefix_overlaps(&prefix, &config->pod_cidrs[i]))
+			return fail_plain(err, -EINVAL, "\"%s\" overlaps %s", text,
+					  prefix_format(&config->pod_cidrs[i], clean));
+	}
+	if (config->pod_cidr_count == ARRAY_SIZE(config->pod_cidrs))
+		return fail_plain(err, -EINVAL, "more than %zu ranges",
+				  ARRAY_SIZE(config->pod_cidrs));
+	config->pod_cidrs[config->pod_cidr_count++] = prefix;
+	return 0;
+}
+
+static int number_set(const struct setting *setting, struct config *config, uint64_t number,
+		      struct errmsg *err)
+{
+	if (number < setting->min || number > setting->max)
+		return fail_plain(err, -EINVAL, "%llu is not between %u and %u",
+				  (unsigned long long)number, setting->min, setting->max);
+	*(uint32_t *)setting_member(setting, config) = (uint32_t)number;
+	return 0;
+}
+
+static int bool_parse(const char *text, bool *ret_value)
+{
+	static const struct {
+		const char *text;
+		bool value;
+	} words[] = {
+		{ "true", true }, { "false", false }, { "yes", true }, { "no", false },
+		{ "on", true },   { "off", false },   { "1", true },   { "0", false },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+		if (strcmp(text, words[i].text) == 0) {
+			*ret_value = words[i].value;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+static int level_set(struct config *config, const char *text, struct errmsg *err)
+{
+	if (log_level_parse(text, &config->log_level) < 0)
+		return fail_plain(err, -EINVAL, "\"%s\" is not error, warn, info or debug", text);
+	return 0;
+}
+
+static int text_set(const struct setting *setting, struct config *config, const char *text,
+		    struct errmsg *err)
+{
+	uint64_t number;
+
+	switch (setting->type) {
+	case SETTING_PATH:
+		return path_set(setting, config, text, err);
+	case SETTING_CIDRS:
+		return cidr_add(config, text, err);
+	case SETTING_NUMBER:
+		if (number_parse(text, 0, UINT32_MAX, &number) < 0)
+			return fail_plain(err, -EINVAL, "\"%s\" is not a number between %u and %u",
+					  text, setting->min, setting->max);
+		return number_set(setting, config, number, err);
+	case SETTING_BOOL:
+		if (bool_parse(text, setting_member(setting, config)) < 0)
+			return fail_plain(err, -EINVAL, "\"%s\" is not true or false", text);
+		return 0;
+	case SETTING_LEVEL:
+		return level_set(config, text, err);
+	case SETTING_FILE:
+	case SETTING_ACTION:
+		break; /* the first walk took them */
+	}
+	return 0;
+}
+
+/* ---- agent.json ------------------------------------------------------------------------------ */
+
+static int json_set_cidrs(const struct json_node *node, struct config *config, struct errmsg *err)
+{
+	const struct cJSON *item;
+	size_t count, index = 0;
+	int error = json_array(node, &count, err);
+
+	if (error)
+		return error;
+	cJSON_ArrayForEach (item, node->value) {
+		struct json_node element = json_element(node, item, index++);
+		const char *text;
+
+		error = json_string(&element, &text, err);
+		if (error)
+			return error;
+		if (cidr_add(config, text, err))
+			return wrap(err, "%s[%zu]", node->key, index - 1);
+	}
+	return 0;
+}
+
+static int json_set(const struct setting *setting, const struct json_node *node,
+		    struct config *config, struct errmsg *err)
+{
+	const char *text;
+	int64_t number;
+	int error;
+
+	switch (setting->type) {
+	case SETTING_CIDRS:
+		return json_set_cidrs(node, config, err);
+	case SETTING_BOOL:
+		return json_bool(node, setting_member(setting, config), err);
+	case SETTING_NUMBER:
+		error = json_integer(node, setting->min, setting->max, &number, err);
+		if (!error)
+			error = number_set(setting, config, (uint64_t)number, err);
+		return error;
+	default:
+		error = json_string(node, &text, err);
+		if (!error && text_set(setting, config, text, err))
+			error = wrap(err, "%s", node->key);
+		return error;
+	}
+}
+
+static const struct setting *setting_by_key(const char *key)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(settings); i++) {
+		if (settings[i].key && strcmp(settings[i].key, key) == 0)
+			return &settings[i];
+	}
+	return NULL;
+}
+
+static int json_apply(const struct cJSON *json, struct config *config, struct errmsg *err)
+{
+	struct json_node root = json_root(json);
+	bool seen[ARRAY_SIZE(settings)] = {};
+	const struct cJSON *item;
+	int error = json_object(&root, err);
+
+	if (error)
+		return error;
+	cJSON_ArrayForEach (item, json) {
+		const struct setting *setting = setting_by_key(item->string);
+		struct json_node node = { item, &root, item->string, 0 };
+
+		if (!setting)
+			return json_fail(&node, err, "unknown field");
+		if (seen[setting - settings])
+			return json_fail(&node, err, "given twice");
+		seen[setting - settings] = true;
+		error = json_set(setting, &node, config, err);
+		if (error)
+			return error;
+	}
+	return 0;
+}
+
+/* file NULL: the default one, which may be missing. */
+static int file_apply(const char *file, struct config *config, struct errmsg *err)
+{
+	const char *path = file ? file : CONFIG_FILE_DEFAULT;
+	auto_free char *text = NULL;
+	auto_json struct cJSON *json = NULL;
+	size_t len;
+	int error = file_read(path, CONFIG_FILE_MAX, &text, &len, err);
+
+	if (error == -ENOENT && !file)
+		return 0;
+	if (error)
+		return error;
+	if (json_parse(text, len, &json, err) || json_apply(json, config, err))
+		return wrap(err, "%s", path);
+	return 0;
+}
+
+/* ---- command line ---------------------------------------------------------------------------- */
+
+struct walk {
+	struct config *config; /* NULL: only look for the file and the action */
+	const char *file;
+	enum config_action action;
+	bool cidrs_given;
+};
+
+static int walk_take(struct walk *walk, const struct setting *setting, const char *value,
+		     struct errmsg *err)
+{
+	if (!walk->config) {
+		if (setting->type == SETTING_FILE)
+			walk->file = value;
+		/* Help wins over everything else, then the version. */
+		if (setting->type == SETTING_ACTION && setting->max > walk->action)
+			walk->action = (enum config_action)setting->max;
+		return 0;
+	}
+	if (setting->type == SETTING_CIDRS && !walk->cidrs_given) {
+		walk->config->pod_cidr_count = 0; /* replaces what the file says */
+		walk->cidrs_given = true;
+	}
+	if (text_set(setting, walk->config, value, err))
+		return wrap(err, "option --%s", setting->option);
+	return 0;
+}
+
+#define OPTION_FIRST 256 /* getopt's values below are characters */
+
+static int arguments_walk(int argc, char **argv, struct walk *walk, struct errmsg *err)
+{
+	struct option options[2 * ARRAY_SIZE(settings) + 1] = {};
+	char negated[ARRAY_SIZE(settings)][40];
+	size_t count = 0;
+	int c, error;
+
+	for (size_t i = 0; i < ARRAY_SIZE(settings); i++) {
+		const struct setting *setting = &settings[i];
+		int has_arg = setting->type == SETTING_BOOL     ? optional_argument
+			      : setting->type == SETTING_ACTION ? no_argument
+								: required_argument;
+
+		options[count++] = (struct option){ setting->option, has_arg, NULL,
+						    OPTION_FIRST + 2 * (int)i };
+		if (setting->type != SETTING_BOOL)
+			continue;
+		snprintf(negated[i], sizeof(negated[i]), "no-%s", setting->option);
+		options[count++] = (struct option){ negated[i], no_argument, NULL,
+						    OPTION_FIRST + 2 * (int)i + 1 };
+	}
+	opterr = 0;
+	optind = 0; /* glibc: scan anew */
+	while ((c = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
+		int index = (c - OPTION_FIRST) / 2;
+
+		if (c == ':')
+			return fail_plain(err, -EINVAL, "option %s needs a value",
+					  argv[optind - 1]);
+		if (c == '?')
+			return fail_plain(err, -EINVAL, "unknown option or value: %s",
+					  argv[optind - 1]);
+		if (c == 'h') {
+			walk->action = CONFIG_HELP;
+			continue;
+		}
+		error = walk_take(walk, &settings[index],
+				  (c - OPTION_FIRST) % 2 ? "false"
+				  : optarg               ? optarg
+							 : "true",
+				  err);
+		if (error)
+			return error;
+	}
+	if (optind < argc)
+		return fail_plain(err, -EINVAL, "unexpected argument %s", argv[optind]);
+	return 0;
+}
+
+/* ---- defaults and the whole ------------------------------------------------------------------ */
+
+/* Undoes the octal escapes of /proc/self/mountinfo, in place. */
+static void mount_unescape(char *text)
+{
+	char *out = text;
+
+	for (const char *in = text; *in;) {
+		unsigned int code;
+
+		if (in[0] == '\\' && sscanf(in + 1, "%3o", &code) == 1) {
+			*out++ = (char)code;
+			in += 4;
+		} else {
+			*out++ = *in++;
+		}
+	}
+	*out = '\0';
+}
+
+/* The first cgroup2 mount, or "". */
+static void cgroup_default(char *buf, size_t size)
+{
+	auto_fclose FILE *file = fopen("/proc/self/mountinfo", "re");
+	auto_free char *line = NULL;
+	size_t room = 0;
+
+	buf[0] = '\0';
+	while (file && getline(&line, &room, file) > 0) {
+		char *type = strstr(line, " - ");
+		char mount[256];
+
+		if (!type || strncmp(type + 3, "cgroup2 ", 8) != 0 ||
+		    sscanf(line, "%*s %*s %*s %*s %255s", mount) != 1)
+			continue;
+		mount_unescape(mount);
+		snprintf(buf, size, "%s", mount);
+		return;
+	}
+}
+
+static void config_defaults(struct config *config)
+{
+	*config = (struct config){
+		.run_dir = "/run/tendril",
+		.bpffs = "/sys/fs/bpf/tendril",
+		.objects_dir = "/etc/tendril/objects",
+		.socket_services = true,
+		.accel = true,
+		.log_level = LOG_LEVEL_INFO,
+	};
+	cgroup_default(config->cgroup, sizeof(config->cgroup));
+}
+
+/* What only the whole can tell. */
+static int config_check(struct config *config, struct errmsg *err)
+{
+	if (config->pod_cidr_count == 0 &&
+	    (cidr_add(config, "10.127.0.0/24", err) || cidr_add(config, "fd00:10:127::/112", err)))
+		return err->code;
+	for (size_t i = 0; i < config->pod_cidr_count; i++) {
+		bool v4 = addr_is_v4(&config->pod_cidrs[i].addr);
+		unsigned int min = v4 ? 576 : 1280;
+
+		if (config->mtu && config->mtu < min)
+			return fail_plain(err, -EINVAL, "mtu: %u is less than the %u of IPv%d",
+					  config->mtu, min, v4 ? 4 : 6);
+	}
+	return 0;
+}
+
+int config_load(struct config *config, int argc, char **argv, enum config_action *ret_action,
+		struct errmsg *err)
+{
+	struct walk walk = { .action = CONFIG_RUN };
+	struct config loaded;
+	int error = arguments_walk(argc, argv, &walk, err);
+
+	if (error)
+		return error;
+	config_defaults(&loaded);
+	if (walk.action != CONFIG_HELP && walk.action != CONFIG_VERSION) {
+		error = file_apply(walk.file, &loaded, err);
+		walk.config = &loaded;
+		if (!error)
+			error = arguments_walk(argc, argv, &walk, err);
+		if (!error)
+			error = config_check(&loaded, err);
+		if (error)
+			return error;
+	}
+	*config = loaded;
+	*ret_action = walk.action;
+	return 0;
+}
+
+const char *config_difference(const struct config *a, const struct config *b)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(settings); i++) {
+		const struct setting *setting = &settings[i];
+		const char *a_member = (const char *)a + setting->offset;
+		const char *b_member = (const char *)b + setting->offset;
+		bool same = true;
+
+		if (setting->type == SETTING_PATH)
+			same = strcmp(a_member, b_member) == 0;
+		else if (setting->type == SETTING_CIDRS)
+			same = a->pod_cidr_count == b->pod_cidr_count &&
+			       memcmp(a->pod_cidrs, b->pod_cidrs,
+				      a->pod_cidr_count * sizeof(a->pod_cidrs[0])) == 0;
+		else if (setting->type == SETTING_NUMBER)
+			same = memcmp(a_member, b_member, sizeof(uint32_t)) == 0;
+		else if (setting->type == SETTING_BOOL)
+			same = *(const bool *)a_member == *(const bool *)b_member;
+		if (!same)
+			return setting->key;
+	}
+	return NULL;
+}
+
+/* ---- for people ------------------------------------------------------------------------------ */
+
+static cJSON *setting_json(const struct setting *setting, const struct config *config)
+{
+	static const char *const levels[] = { "error", "warn", "info", "debug" };
+	const void *member = (const char *)config + setting->offset;
+	char text[ADDR_TEXT_MAX];
+	cJSON *array;
+
+	switch (setting->type) {
+	case SETTING_PATH:
+		return cJSON_CreateString(member);
+	case SETTING_NUMBER:
+		return cJSON_CreateNumber(*(const uint32_t *)member);
+	case SETTING_BOOL:
+		return cJSON_CreateBool(*(const bool *)member);
+	case SETTING_LEVEL:
+		return cJSON_CreateString(levels[config->log_level]);
+	case SETTING_CIDRS:
+		array = cJSON_CreateArray();
+		for (size_t i = 0; i < config->pod_cidr_count; i++)
+			cJSON_AddItemToArray(array, cJSON_CreateString(prefix_format(
+							    &config->pod_cidrs[i], text)));
+		return array;
+	default:
+		return NULL;
+	}
+}
+
+void config_print(const struct config *config)
+{
+	auto_json cJSON *json = cJSON_CreateObject();
+	auto_free char *text = NULL;
+
+	for (size_t i = 0; i < ARRAY_SIZE(settings); i++) {
+		const struct setting *setting = &settings[i];
+		bool is_default = setting->type == SETTING_NUMBER && setting->min > 0 &&
+				  *(const uint32_t *)((const char *)config + setting->offset) == 0;
+
+		if (setting->key && !is_default)
+			cJSON_AddItemToObject(json, setting->key, setting_json(setting, config));
+	}
+	text = cJSON_Print(json);
+	puts(text ? text : "out of memory");
+}
+
+void config_usage(void)
+{
+	printf("Usage: tendrild [OPTION]...\n"
+	       "The node agent of Tendril: pod networking, services and policy in eBPF.\n\n"
+	       "Each option has a member in agent.json: --run-dir is \"runDir\".  The command "
+	       "line\n"
+	       "wins over the file.  BOOL options are also --NAME and --no-NAME.\n\n");
+	for (size_t i = 0; i < ARRAY_SIZE(settings); i++) {
+		const struct setting *setting = &settings[i];
+		bool is_bool = setting->type == SETTING_BOOL;
+		char left[64];
+
+		snprintf(left, sizeof(left), "--%s%s%s%s", setting->option,
+			 is_bool             ? "[="
+			 : setting->argument ? " "
+					     : "",
+			 setting->argument ? setting->argument : "", is_bool ? "]" : "");
+		printf("  %-26s %s\n", left, setting->help);
+	}
+}

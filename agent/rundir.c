@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Locks that need no cleaning up: flock(2) on a file of the run directory, and an abstract unix
+ * socket, whose names are those of a network namespace.
+ */
+#define LOG_MODULE "rundir"
+#include "agent/rundir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/vfs.h>
+
+#include "agent/lib/auto.h"
+#include "agent/lib/file.h"
+
+#define NETNS_LOCK_NAME "tendrild" /* abstract */
+#define BPFFS_DEFAULT   "/sys/fs/bpf"
+
+static const char *run_path(const struct config *config, const char *name, char *buf, size_t size)
+{
+	snprintf(buf, size, "%s/%s", config->run_dir, name);
+	return buf;
+}
+
+/* ---- run directory --------------------------------------------------------------------------- */
+
+static int run_dir_prepare(const struct config *config, struct errmsg *err)
+{
+	struct stat st;
+	int error = file_make_dir(config->run_dir, 0700, err);
+
+	if (error)
+		return error;
+	if (lstat(config->run_dir, &st) < 0)
+		return fail(err, -errno, "%s", config->run_dir);
+	if (!S_ISDIR(st.st_mode))
+		return fail(err, -ENOTDIR, "%s", config->run_dir);
+	if (st.st_uid != geteuid())
+		return fail_plain(err, -EPERM, "%s belongs to user %u", config->run_dir, st.st_uid);
+	if ((st.st_mode & 07777) != 0700 && chmod(config->run_dir, 0700) < 0)
+		return fail(err, -errno, "chmod %s", config->run_dir);
+	return 0;
+}
+
+static int run_dir_lock(const struct config *config, int *ret_fd, struct errmsg *err)
+{
+	char path[sizeof(config->run_dir) + 16], pid[16] = "";
+	auto_close int fd = -1;
+
+	fd = open(run_path(config, "lock", path, sizeof(path)),
+		  O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return fail(err, -errno, "%s", path);
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		if (errno != EWOULDBLOCK)
+			return fail(err, -errno, "lock %s", path);
+		if (pread(fd, pid, sizeof(pid) - 1, 0) < 0)
+			pid[0] = '\0';
+		return fail_plain(err, -EBUSY, "%s is in use by another agent (pid %.*s)",
+				  config->run_dir, (int)strcspn(pid, "\n"), pid);
+	}
+	snprintf(pid, sizeof(pid), "%d\n", getpid());
+	if (ftruncate(fd, 0) < 0 || pwrite(fd, pid, strlen(pid), 0) < 0)
+		return fail(err, -errno, "write %s", path);
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+int run_dir_remove(const struct config *config, struct errmsg *err)
+{
+	static const char *const names[] = { "tendril.sock", "objects.json", "objects.json.tmp",
+					     "lock" };
+	char path[sizeof(config->run_dir) + 32];
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		if (unlink(run_path(config, names[i], path, sizeof(path))) < 0 && errno != ENOENT &&
+		    errno != ENOTDIR)
+			return fail(err, -errno, "remove %s", path);
+	}
+	if (rmdir(run_path(config, "endpoints", path, sizeof(path))) < 0 && errno != ENOENT &&
+	    errno != ENOTDIR)
+		return fail(err, -errno, "remove %s", path);
+	if (rmdir(config->run_dir) < 0 && errno != ENOENT)
+		return fail(err, -errno, "remove %s", config->run_dir);
+	return 0;
+}
+
+/* ---- network namespace ----------------------------------------------------------------------- */
+
+/* Whether whoever holds the name is another agent: only root can be one. */
+static bool holder_is_agent(const struct sockaddr_un *addr, socklen_t len, struct ucred *ret_peer)
+{
+	auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	socklen_t size = sizeof(*ret_peer);
+
+	return fd >= 0 && connect(fd, (const struct sockaddr *)addr, len) == 0 &&
+	       getsockopt(fd, SOL_SOCKET, SO_PEERCRED, ret_peer, &size) == 0 &&
+	       (ret_peer->uid == 0 || ret_peer->uid == geteuid());
+}
+
+static int netns_lock(int *ret_fd, struct errmsg *err)
+{
+	static const char name[] = NETNS_LOCK_NAME;
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	socklen_t len = offsetof(struct sockaddr_un, sun_path) + 1 + sizeof(name) - 1;
+	auto_close int fd = -1;
+	struct ucred peer = {};
+
+	memcpy(addr.sun_path + 1, name, sizeof(name) - 1);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return fail(err, -errno, "socket");
+	if (bind(fd, (struct sockaddr *)&addr, len) == 0 && listen(fd, 1) == 0) {
+		*ret_fd = take_fd(&fd);
+		return 0;
+	}
+	if (errno != EADDRINUSE)
+		return fail(err, -errno, "lock the network namespace");
+	if (holder_is_agent(&addr, len, &peer))
+		return fail_plain(err, -EBUSY,
+				  "another agent (pid %d) serves this network namespace", peer.pid);
+	/* Anybody may take an abstract name; that must not keep the agent from starting. */
+	log_warn("@%s is held by pid %d of user %u, which is no agent", name, peer.pid, peer.uid);
+	return 0;
+}
+
+int run_locks_take(const struct config *config, struct run_locks *ret, struct errmsg *err)
+{
+	int error = run_dir_prepare(config, err);
+
+	if (!error)
+		error = run_dir_lock(config, &ret->dir_fd, err);
+	if (!error)
+		error = netns_lock(&ret->netns_fd, err);
+	if (error)
+		run_locks_release(ret);
+	return error;
+}
+
+void run_locks_release(struct run_locks *locks)
+{
+	if (locks->dir_fd >= 0)
+		close(take_fd(&locks->dir_fd));
+	if (locks->netns_fd >= 0)
+		close(take_fd(&locks->netns_fd));
+}
+
+/* ---- bpffs ----------------------------------------------------------------------------------- */
+
+/* Whether the nearest existing folder above (or at) path is on a bpffs. */
+static bool is_on_bpffs(const char *path)
+{
+	char folder[256];
+	struct statfs fs;
+
+	snprintf(folder, sizeof(folder), "%s", path);
+	while (statfs(folder, &fs) < 0) {
+		char *slash = strrchr(folder, '/');
+
+		if (errno != ENOENT || !slash || slash == folder)
+			return false;
+		*slash = '\0';
+	}
+	return fs.f_type == BPF_FS_MAGIC;
+}
+
+int run_bpffs_prepare(const struct config *config, struct errmsg *err)
+{
+	const char *target = config->bpffs;
+
+	if (!is_on_bpffs(config->bpffs)) {
+		size_t len = strlen(BPFFS_DEFAULT);
+
+		if (strncmp(config->bpffs, BPFFS_DEFAULT "/", len + 1) == 0)
+			target = BPFFS_DEFAULT;
+		else if (file_make_dir(target, 0700, err))
+			return err->code;
+		if (mount("bpf", target, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") < 0)
+			return fail(err, -errno, "mount a bpffs on %s", target);
+		log_info("mounted a bpffs on %s", target);
+	}
+	return file_make_dir(config->bpffs, 0700, err);
+}

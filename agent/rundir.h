@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What an agent has to itself: its run directory, its network namespace, and a bpffs to pin to.
+ */
+#ifndef TENDRIL_AGENT_RUNDIR_H
+#define TENDRIL_AGENT_RUNDIR_H
+
+#include "agent/config.h"
+
+/* Held until closed; the kernel lets go of them with the process, however it ends. */
+struct run_locks {
+	int dir_fd;   /* RUN_DIR/lock */
+	int netns_fd; /* a name that is unique in the network namespace */
+};
+#define RUN_LOCKS_INIT                       \
+	{                                    \
+		.dir_fd = -1, .netns_fd = -1 \
+	}
+
+/* Makes RUN_DIR (0700) and takes both locks.  -EBUSY says who holds one. */
+int run_locks_take(const struct config *config, struct run_locks *ret, struct errmsg *err);
+void run_locks_release(struct run_locks *locks);
+
+/* Sees to it that config->bpffs is a directory on a bpffs; mounts one if there is none. */
+int run_bpffs_prepare(const struct config *config, struct errmsg *err);
+
+/* Removes RUN_DIR and what the agent keeps there. */
+int run_dir_remove(const struct config *config, struct errmsg *err);
+
+#endif

@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Loads the programs and takes over or makes the pinned maps.  The only user of libbpf's object
+ * API: once everything is loaded, the object with its ELF and BTF copies is closed, and only
+ * descriptors stay.  Attaching is in links.c, map contents are in maps.c.
+ */
+#include "datapath/datapath.h"
+
+#include <bpf/libbpf.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "agent/lib/auto.h"
+#include "datapath.skel.h"
+#include "datapath/state.h"
+
+#define LOG_MODULE "datapath"
+#include "agent/lib/log.h"
+
+/* ---- what libbpf and the verifier say ------------------------------------------------------- */
+
+/* libbpf reports through one process-wide callback without a context argument, hence the static:
+ * the tail of what it said since the last libbpf_said_reset(). */
+static char libbpf_said[2048];
+
+static int libbpf_say(enum libbpf_print_level level, const char *fmt, va_list args)
+{
+	auto_free char *text = NULL;
+	size_t have, add;
+	int len;
+
+	if (level == LIBBPF_DEBUG)
+		return 0;
+	len = vasprintf(&text, fmt, args);
+	if (len < 0) {
+		text = NULL; /* undefined after a failure */
+		return 0;
+	}
+	add = (size_t)len < sizeof(libbpf_said) ? (size_t)len : sizeof(libbpf_said) - 1;
+	have = strlen(libbpf_said);
+	if (have + add >= sizeof(libbpf_said)) {
+		size_t drop = have + add - sizeof(libbpf_said) + 1;
+
+		memmove(libbpf_said, libbpf_said + drop, have - drop + 1);
+		have -= drop;
+	}
+	memcpy(libbpf_said + have, text + len - add, add + 1);
+	return 0;
+}
+
+/* The end of it on one line for an error text; all of it as debug lines. */
+static int fail_load(struct errmsg *err, int code, const char *what)
+{
+	char *line, *rest = NULL;
+	char tail[361];
+	size_t len = strlen(libbpf_said), skip = len < sizeof(tail) ? 0 : len - sizeof(tail) + 1;
+
+	memcpy(tail, libbpf_said + skip, len - skip + 1);
+	for (char *c = tail; *c; c++) {
+		if (*c == '\n')
+			*c = c[1] ? '|' : '\0';
+	}
+	for (line = strtok_r(libbpf_said, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
+		log_debug("%s", line);
+	libbpf_said[0] = '\0';
+	if (code == -EPERM || code == -EACCES)
+		return fail_plain(
+			err, -EPERM,
+			"%s: not permitted (needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON): %s",
+			what, tail);
+	return fail_plain(err, code, "%s: %s: %s", what, strerror(-code), tail);
+}
+
+/* ---- the pin directory ---------------------------------------------------------------------- */
+
+/* Makes path and what is missing above it, as long as that lies on a bpffs. */
+static int bpffs_mkdir(const char *path, struct errmsg *err)
+{
+	char part[PIN_PATH_MAX];
+	struct statfs fs;
+	char *slash;
+	int ret;
+
+	if (snprintf(part, sizeof(part), "%s", path) >= (int)sizeof(part))
+		return fail(err, -ENAMETOOLONG, "%s", path);
+	if (statfs(path, &fs) == 0) {
+		if (fs.f_type != BPF_FS_MAGIC)
+			return fail_plain(err, -EINVAL, "%s is not on a bpffs: mount one there",
+					  path);
+		return 0;
+	}
+	if (errno != ENOENT)
+		return fail(err, -errno, "%s", path);
+	slash = strrchr(part, '/');
+	if (!slash || slash == part)
+		return fail_plain(err, -EINVAL, "%s is not on a bpffs: mount one there", path);
+	*slash = '\0';
+	ret = bpffs_mkdir(part, err);
+	if (ret)
+		return ret;
+	if (mkdir(path, 0700) && errno != EEXIST)
+		return fail(err, -errno, "mkdir %s", path);
+	return 0;
+}
+
+static int pin_dir_open(struct datapath *datapath, const char *path, struct errmsg *err)
+{
+	static const char *const folders[] = { "", "/maps", "/links" };
+	size_t len = strlen(path);
+	int ret;
+
+	while (len > 1 && path[len - 1] == '/')
+		len--;
+	if (len >= sizeof(datapath->pin_dir))
+		return fail(err, -ENAMETOOLONG, "%s", path);
+	memcpy(datapath->pin_dir, path, len);
+	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
+		char folder[PIN_PATH_MAX];
+
+		snprintf(folder, sizeof(folder), "%s%s", datapath->pin_dir, folders[i]);
+		ret = bpffs_mkdir(folder, err);
+		if (ret)
+			return ret;
+	}
+	return maps_check_version(datapath->pin_dir, err);
+}
+
+/* ---- maps and programs of the object -------------------------------------------------------- */
+
+static void maps_resize(struct bpf_object *object, const struct datapath_limits *limits)
+{
+	const struct {
+		const char *map;
+		uint32_t entries; /* 0: as maps.bpf.h says */
+	} sizes[] = {
+		{ "endpoint_map", limits->endpoints }, { "endpoint_stats", limits->endpoints },
+		{ "netns_map", limits->endpoints },    { "ct_map", limits->connections },
+		{ "ipcache_map", limits->addresses },  { "policy_map", limits->policies },
+		{ "port_map", limits->ports },         { "cidr_map", limits->cidrs },
+		{ "service_map", limits->services },   { "backend_map", limits->backends },
+		{ "nat_map", limits->translations },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		struct bpf_map *map = bpf_object__find_map_by_name(object, sizes[i].map);
+
+		if (map && sizes[i].entries)
+			bpf_map__set_max_entries(map, sizes[i].entries);
+	}
+}
+
+/* A pinned map may be reused only if it is what this version would have made. */
+static int map_check(const struct bpf_map *map, int fd, const char *path, struct errmsg *err)
+{
+	struct bpf_map_info info = { 0 };
+	uint32_t len = sizeof(info);
+
+	if (bpf_obj_get_info_by_fd(fd, &info, &len))
+		return fail(err, -errno, "read %s", path);
+	if (info.type != bpf_map__type(map) || info.key_size != bpf_map__key_size(map) ||
+	    info.value_size != bpf_map__value_size(map) ||
+	    info.map_flags != bpf_map__map_flags(map))
+		return fail_plain(err, -EPROTO,
+				  "%s was made by another version: run tendrild --cleanup first",
+				  path);
+	if (info.max_entries != bpf_map__max_entries(map))
+		return fail_plain(err, -EPROTO,
+				  "%s was made for %u entries, now %u are wanted: "
+				  "run tendrild --cleanup first",
+				  path, info.max_entries, bpf_map__max_entries(map));
+	return 0;
+}
+
+/* Gives every map of the object its pinned predecessor, where there is one. */
+static int maps_take_over(struct datapath *datapath, struct bpf_object *object, struct errmsg *err)
+{
+	struct bpf_map *map;
+
+	bpf_object__for_each_map (map, object) {
+		char path[PIN_PATH_MAX];
+		auto_close int fd = -1;
+		int ret;
+
+		if (bpf_map__is_internal(map))
+			continue; /* .rodata and its like belong to the programs, not to the node */
+		snprintf(path, sizeof(path), "%s/maps/%s", datapath->pin_dir, bpf_map__name(map));
+		fd = bpf_obj_get(path);
+		if (fd < 0 && errno == ENOENT)
+			continue;
+		if (fd < 0)
+			return fail(err, -errno, "open %s", path);
+		ret = map_check(map, fd, path, err);
+		if (ret)
+			return ret;
+		ret = bpf_map__reuse_fd(map, fd);
+		if (ret)
+			return fail(err, ret, "reuse %s", path);
+	}
+	return 0;
+}
+
+/* Pins what is new and keeps descriptors of the maps that user space works with. */
+static int maps_keep(struct datapath *datapath, struct bpf_object *object, struct errmsg *err)
+{
+	struct bpf_map *map;
+
+	bpf_object__for_each_map (map, object) {
+		char path[PIN_PATH_MAX];
+
+		if (bpf_map__is_internal(map))
+			continue;
+		snprintf(path, sizeof(path), "%s/maps/%s", datapath->pin_dir, bpf_map__name(map));
+		if (bpf_obj_pin(bpf_map__fd(map), path) && errno != EEXIST)
+			return fail(err, -errno, "pin %s", path);
+	}
+	for (int i = 0; i < MAP_TOTAL; i++) {
+		int fd = bpf_object__find_map_fd_by_name(object, map_name_of(i));
+
+		if (fd < 0)
+			return fail(err, fd, "find %s in the object", map_name_of(i));
+		datapath->map_fds[i] = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+		if (datapath->map_fds[i] < 0)
+			return fail(err, -errno, "keep %s", map_name_of(i));
+	}
+	return 0;
+}
+
+/* Programs that nothing would attach are not loaded: what is off costs no verifier run. */
+static void programs_select(struct bpf_object *object, const struct datapath_options *options)
+{
+	struct bpf_program *program;
+
+	bpf_object__for_each_program (program, object) {
+		switch (bpf_program__type(program)) {
+		case BPF_PROG_TYPE_CGROUP_SOCK_ADDR:
+			bpf_program__set_autoload(program,
+						  options->cgroup && options->socket_services);
+			break;
+		case BPF_PROG_TYPE_SOCK_OPS:
+		case BPF_PROG_TYPE_SK_MSG:
+			bpf_program__set_autoload(program, options->cgroup && options->accel);
+			break;
+		default:
+			break;
+		}
+	}
+}
+
+static int programs_keep(struct datapath *datapath, struct bpf_object *object, struct errmsg *err)
+{
+	struct bpf_program *program;
+
+	bpf_object__for_each_program (program, object) {
+		struct program *kept = &datapath->programs[datapath->program_count];
+
+		if (!bpf_program__autoload(program))
+			continue;
+		if (datapath->program_count == PROGRAM_MAX)
+			return fail_plain(err, -E2BIG, "more than %d programs", PROGRAM_MAX);
+		snprintf(kept->name, sizeof(kept->name), "%s", bpf_program__name(program));
+		kept->type = bpf_program__type(program);
+		kept->attach_type = bpf_program__expected_attach_type(program);
+		kept->fd = fcntl(bpf_program__fd(program), F_DUPFD_CLOEXEC, 3);
+		if (kept->fd < 0)
+			return fail(err, -errno, "keep program %s", kept->name);
+		datapath->program_count++;
+	}
+	return 0;
+}
+
+static int object_load(struct datapath *datapath, struct bpf_object *object,
+		       const struct datapath_options *options, struct errmsg *err)
+{
+	int ret;
+
+	maps_resize(object, &options->limits);
+	programs_select(object, options);
+	ret = maps_take_over(datapath, object, err);
+	if (ret)
+		return ret;
+	ret = bpf_object__load(object);
+	if (ret)
+		return fail_load(err, ret, "load the BPF programs");
+	ret = maps_keep(datapath, object, err);
+	if (ret)
+		return ret;
+	return programs_keep(datapath, object, err);
+}
+
+/* ---- the interface -------------------------------------------------------------------------- */
+
+static int datapath_setup(struct datapath *datapath, const struct datapath_options *options,
+			  struct errmsg *err)
+{
+	struct bpf_object *object;
+	const struct program *from_pod;
+	const void *elf;
+	size_t elf_len;
+	int ret;
+
+	if (options->limits.endpoints == 1 || options->limits.endpoints > UINT16_MAX)
+		return fail_plain(err, -EINVAL, "limit of endpoints: %u is not in 2 .. %u",
+				  options->limits.endpoints, UINT16_MAX);
+	ret = pin_dir_open(datapath, options->pin_dir, err);
+	if (ret)
+		return ret;
+	elf = datapath_bpf__elf_bytes(&elf_len);
+	object = bpf_object__open_mem(elf, elf_len, NULL);
+	if (!object)
+		return fail_load(err, -errno, "open the BPF object");
+	ret = object_load(datapath, object, options, err);
+	bpf_object__close(object);
+	if (ret)
+		return ret;
+	ret = maps_init(datapath, err);
+	if (ret)
+		return ret;
+	from_pod = program_find(datapath, "from_pod");
+	datapath->tcx = from_pod && !options->force_clsact && links_probe_tcx(from_pod->fd);
+	return links_open(datapath, options->cgroup, err);
+}
+
+int datapath_open(const struct datapath_options *options, struct datapath **ret_datapath,
+		  struct errmsg *err)
+{
+	struct datapath *datapath = calloc(1, sizeof(*datapath));
+	int ret;
+
+	if (!datapath)
+		return fail(err, -ENOMEM, "open the datapath");
+	for (int i = 0; i < MAP_TOTAL; i++)
+		datapath->map_fds[i] = -1;
+	libbpf_said[0] = '\0';
+	libbpf_set_print(libbpf_say);
+	ret = datapath_setup(datapath, options, err);
+	if (ret) {
+		datapath_close(datapath);
+		return ret;
+	}
+	*ret_datapath = datapath;
+	return 0;
+}
+
+void datapath_close(struct datapath *datapath)
+{
+	if (!datapath)
+		return;
+	maps_done(datapath);
+	for (int i = 0; i < MAP_TOTAL; i++) {
+		if (datapath->map_fds[i] >= 0)
+			close(datapath->map_fds[i]);
+	}
+	for (size_t i = 0; i < datapath->program_count; i++)
+		close(datapath->programs[i].fd);
+	free(datapath);
+}
+
+bool datapath_uses_tcx(const struct datapath *datapath)
+{
+	return datapath->tcx;
+}
+
+bool datapath_socket_services(const struct datapath *datapath)
+{
+	return datapath->socket_services;
+}
+
+int datapath_program_fd(const struct datapath *datapath, const char *name)
+{
+	const struct program *program = program_find(datapath, name);
+
+	return program ? program->fd : -ENOENT;
+}
+
+uint32_t datapath_program_insns(const struct datapath *datapath, const char *name)
+{
+	const struct program *program = program_find(datapath, name);
+	struct bpf_prog_info info = { 0 };
+	uint32_t len = sizeof(info);
+
+	if (!program || bpf_obj_get_info_by_fd(program->fd, &info, &len))
+		return 0;
+	return info.verified_insns;
+}
+
+/* ---- cleanup -------------------------------------------------------------------------------- */
+
+/* Removes the pins in a folder and the folder itself. */
+static int folder_remove(const char *path, struct errmsg *err)
+{
+	struct dirent *entry;
+	int ret = 0;
+	DIR *dir;
+
+	dir = opendir(path);
+	if (!dir)
+		return errno == ENOENT ? 0 : fail(err, -errno, "open %s", path);
+	while ((entry = readdir(dir))) {
+		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..") ||
+		    entry->d_type == DT_DIR)
+			continue;
+		if (unlinkat(dirfd(dir), entry->d_name, 0) && errno != ENOENT)
+			ret = fail(err, -errno, "remove %s/%s", path, entry->d_name);
+	}
+	closedir(dir);
+	if (!ret && rmdir(path) && errno != ENOENT && errno != EBUSY) /* EBUSY: a mount point */
+		ret = fail(err, -errno, "remove %s", path);
+	return ret;
+}
+
+int datapath_cleanup(const char *pin_dir, struct errmsg *err)
+{
+	static const char *const folders[] = { "/links", "/maps", "" };
+	struct statfs fs;
+
+	if (statfs(pin_dir, &fs))
+		return errno == ENOENT ? 0 : fail(err, -errno, "%s", pin_dir);
+	if (fs.f_type != BPF_FS_MAGIC)
+		return 0; /* the bpffs is gone and with it everything that it held */
+	links_cleanup(pin_dir);
+	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
+		char path[PIN_PATH_MAX];
+		int ret;
+
+		snprintf(path, sizeof(path), "%s%s", pin_dir, folders[i]);
+		ret = folder_remove(path, err);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}

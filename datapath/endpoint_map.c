@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The node's state and its endpoints, which are written through shared memory so that a change of
+ * policy is one store, the entries of netns_map that go with them, and the per-CPU counters.
+ */
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "datapath/maps.h"
+#include "datapath/state.h"
+
+struct node_state *maps_node(struct datapath *datapath)
+{
+	return datapath->node;
+}
+
+void maps_bump_revision(struct datapath *datapath)
+{
+	__atomic_add_fetch(&datapath->node->revision, 1, __ATOMIC_RELEASE);
+}
+
+static bool slot_valid(const struct datapath *datapath, uint16_t slot)
+{
+	return slot && slot < datapath->capacity[MAP_ENDPOINT];
+}
+
+static struct endpoint *endpoint_at(const struct datapath *datapath, uint16_t slot)
+{
+	_Static_assert(sizeof(struct endpoint) % 8 == 0, "elements of an array map are 8-aligned");
+	return &datapath->endpoints[slot];
+}
+
+/* Flags and policy_id change in one store: no packet sees one without the other. */
+static void endpoint_set_policy(struct endpoint *endpoint, uint32_t flags, uint32_t policy_id)
+{
+	const union {
+		struct {
+			uint32_t flags;
+			uint32_t policy_id;
+		};
+		uint64_t word;
+	} policy = { { flags, policy_id } };
+
+	_Static_assert(offsetof(struct endpoint, policy_id) == 4, "flags and policy_id: one word");
+	__atomic_store_n((uint64_t *)endpoint, policy.word, __ATOMIC_RELEASE);
+}
+
+/* Takes a slot out of netns_map; another interface in the same namespace inherits the entry. */
+static int netns_map_release(struct datapath *datapath, uint64_t cookie, uint16_t slot)
+{
+	uint32_t holder;
+
+	if (map_get(datapath, MAP_NETNS, &cookie, &holder) || holder != slot)
+		return 0;
+	for (uint32_t i = 1; i < datapath->capacity[MAP_ENDPOINT]; i++) {
+		const struct endpoint *other = &datapath->endpoints[i];
+
+		if (i != slot && other->flags & ENDPOINT_VALID && other->netns_cookie == cookie)
+			return map_set(datapath, MAP_NETNS, &cookie, &i);
+	}
+	return map_del(datapath, MAP_NETNS, &cookie);
+}
+
+int endpoint_map_set(struct datapath *datapath, uint16_t slot, const struct endpoint *endpoint)
+{
+	struct endpoint *entry, *own;
+	uint32_t value = slot;
+	uint64_t old_cookie;
+	bool fresh;
+	int ret;
+
+	if (!slot_valid(datapath, slot))
+		return -E2BIG;
+	entry = own = endpoint_at(datapath, slot);
+	fresh = !(own->flags & ENDPOINT_VALID);
+	old_cookie = own->netns_cookie;
+	if (endpoint->netns_cookie && (fresh || old_cookie != endpoint->netns_cookie)) {
+		ret = map_set(datapath, MAP_NETNS, &endpoint->netns_cookie, &value);
+		if (ret)
+			return ret;
+	}
+	entry->identity = endpoint->identity;
+	if (fresh)
+		entry->translated = 0;
+	entry->netns_cookie = endpoint->netns_cookie;
+	entry->netns_id = endpoint->netns_id;
+	memcpy(entry->mac, endpoint->mac, sizeof(entry->mac));
+	memcpy(entry->host_mac, endpoint->host_mac, sizeof(entry->host_mac));
+	entry->v4 = endpoint->v4;
+	entry->v6 = endpoint->v6;
+	endpoint_set_policy(entry, endpoint->flags, endpoint->policy_id);
+	if (!fresh && old_cookie != endpoint->netns_cookie)
+		return netns_map_release(datapath, old_cookie, slot);
+	return 0;
+}
+
+int endpoint_map_get(struct datapath *datapath, uint16_t slot, struct endpoint *ret_endpoint)
+{
+	if (!slot_valid(datapath, slot))
+		return -ENOENT;
+	*ret_endpoint = *endpoint_at(datapath, slot);
+	return 0;
+}
+
+int endpoint_map_del(struct datapath *datapath, uint16_t slot)
+{
+	struct endpoint *entry;
+	uint32_t key = slot;
+	uint64_t cookie;
+	int ret;
+
+	if (!slot_valid(datapath, slot))
+		return 0;
+	entry = endpoint_at(datapath, slot);
+	cookie = entry->netns_cookie;
+	endpoint_set_policy(entry, 0, 0); /* not valid from here on */
+	memset(entry, 0, sizeof(*entry));
+	ret = netns_map_release(datapath, cookie, slot);
+	if (ret)
+		return ret;
+	memset(datapath->percpu, 0, datapath->cpus * sizeof(struct endpoint_stats));
+	return map_set(datapath, MAP_ENDPOINT_STATS, &key, datapath->percpu);
+}
+
+int endpoint_stats_get(struct datapath *datapath, uint16_t slot, struct endpoint_stats *ret_stats)
+{
+	const struct endpoint_stats *cpu = datapath->percpu;
+	struct endpoint_stats sum = { 0 };
+	uint32_t key = slot;
+	int ret;
+
+	ret = map_get(datapath, MAP_ENDPOINT_STATS, &key, datapath->percpu);
+	if (ret)
+		return ret;
+	for (unsigned int i = 0; i < datapath->cpus; i++, cpu++) {
+		sum.tx_packets += cpu->tx_packets;
+		sum.tx_bytes += cpu->tx_bytes;
+		sum.rx_packets += cpu->rx_packets;
+		sum.rx_bytes += cpu->rx_bytes;
+		sum.drops += cpu->drops;
+		sum.accel_connections += cpu->accel_connections;
+		sum.accel_bytes += cpu->accel_bytes;
+		sum.accel_fallbacks += cpu->accel_fallbacks;
+	}
+	*ret_stats = sum;
+	return 0;
+}
+
+int metric_get(struct datapath *datapath, unsigned int metric, uint64_t *ret_value)
+{
+	const uint64_t *cpu = datapath->percpu;
+	uint64_t sum = 0;
+	int ret;
+
+	ret = map_get(datapath, MAP_METRIC, &metric, datapath->percpu);
+	if (ret)
+		return ret;
+	for (unsigned int i = 0; i < datapath->cpus; i++)
+		sum += cpu[i];
+	*ret_value = sum;
+	return 0;
+}

@@ -1,0 +1,440 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Attaching: TCX links or clsact filters on devices, links on the cgroup, the sk_msg program on
+ * accel_map.  A link lives by its pin below pin_dir/links and its program is replaced in place, so
+ * a restart leaves no moment without one.  A clsact filter lives by its device.
+ */
+#include <bpf/libbpf.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent/lib/auto.h"
+#include "datapath/datapath.h"
+#include "datapath/state.h"
+
+#define LOG_MODULE "datapath"
+#include "agent/lib/log.h"
+
+/* enum bpf_attach_type from Linux 6.6 on; Debian 12's headers are those of 6.1. */
+#define TCX_INGRESS ((enum bpf_attach_type)46)
+#define TCX_EGRESS  ((enum bpf_attach_type)47)
+
+/* Where our clsact filter sits: first priority, and a handle nobody else is likely to choose. */
+#define FILTER_PRIORITY 1
+#define FILTER_HANDLE   0x7e0d
+
+/* One place on a device: the program, and the name of its link's pin. */
+struct hook {
+	char pin[24];
+	int ifindex;
+	const char *program;
+	enum bpf_attach_type tcx;
+	enum bpf_tc_attach_point clsact;
+};
+
+static struct hook hook_endpoint(uint16_t slot)
+{
+	struct hook hook = { .ifindex = ENDPOINT_IFINDEX_BASE + slot,
+			     .program = "from_pod",
+			     .tcx = TCX_INGRESS,
+			     .clsact = BPF_TC_INGRESS };
+
+	snprintf(hook.pin, sizeof(hook.pin), "slot-%u", slot);
+	return hook;
+}
+
+static struct hook hook_host(int ifindex)
+{
+	return (struct hook){ .pin = "host",
+			      .ifindex = ifindex,
+			      .program = "to_pod",
+			      .tcx = TCX_EGRESS,
+			      .clsact = BPF_TC_EGRESS };
+}
+
+static const char *link_path(const char *pin_dir, const char *name, char buf[PIN_PATH_MAX])
+{
+	snprintf(buf, PIN_PATH_MAX, "%s/links/%s", pin_dir, name);
+	return buf;
+}
+
+struct program *program_find(const struct datapath *datapath, const char *name)
+{
+	for (size_t i = 0; i < datapath->program_count; i++) {
+		if (!strcmp(datapath->programs[i].name, name))
+			return (struct program *)&datapath->programs[i];
+	}
+	return NULL;
+}
+
+/* ---- links ---------------------------------------------------------------------------------- */
+
+bool links_probe_tcx(int prog_fd)
+{
+	/* No device has this index, so the answer is ENODEV from a kernel that knows the attach
+	 * type and EINVAL from one that does not; nothing is attached either way. */
+	return bpf_link_create(prog_fd, INT32_MAX, TCX_INGRESS, NULL) == -ENODEV;
+}
+
+/* The device of a TCX link; 0 once it is detached (the device is gone, or by force). */
+static uint32_t link_ifindex(int link_fd)
+{
+	struct bpf_link_info info = { 0 };
+	uint32_t len = sizeof(info);
+
+	/* info.tcx { ifindex, attach_type } came with 6.6; info.xdp.ifindex lies at its place. */
+	return bpf_obj_get_info_by_fd(link_fd, &info, &len) ? 0 : info.xdp.ifindex;
+}
+
+static uint64_t link_cgroup(int link_fd)
+{
+	struct bpf_link_info info = { 0 };
+	uint32_t len = sizeof(info);
+
+	return bpf_obj_get_info_by_fd(link_fd, &info, &len) ? 0 : info.cgroup.cgroup_id;
+}
+
+/* Creates a link and gives it the pin's name, whose former holder is gone afterwards, not before:
+ * for a cgroup link that moves, old and new overlap for a moment. */
+static int link_create(const struct datapath *datapath, const char *name, int prog_fd, int target,
+		       enum bpf_attach_type type, struct errmsg *err)
+{
+	char path[PIN_PATH_MAX], fresh[PIN_PATH_MAX];
+	auto_close int fd = -1;
+
+	link_path(datapath->pin_dir, name, path);
+	link_path(datapath->pin_dir, "new", fresh);
+	fd = bpf_link_create(prog_fd, target, type, NULL);
+	if (fd < 0)
+		return fail(err, -errno, "attach %s", name);
+	unlink(fresh); /* left by a process that died between the next two steps */
+	if (bpf_obj_pin(fd, fresh))
+		return fail(err, -errno, "pin %s", fresh);
+	if (rename(fresh, path)) {
+		int code = -errno;
+
+		unlink(fresh);
+		return fail(err, code, "pin %s", path);
+	}
+	return 0;
+}
+
+/* ---- devices -------------------------------------------------------------------------------- */
+
+static uint32_t filter_program(const struct hook *hook)
+{
+	LIBBPF_OPTS(bpf_tc_hook, where, .ifindex = hook->ifindex, .attach_point = hook->clsact);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = FILTER_HANDLE, .priority = FILTER_PRIORITY);
+
+	return bpf_tc_query(&where, &opts) ? 0 : opts.prog_id;
+}
+
+static void filter_remove(const struct hook *hook)
+{
+	LIBBPF_OPTS(bpf_tc_hook, where, .ifindex = hook->ifindex, .attach_point = hook->clsact);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = FILTER_HANDLE, .priority = FILTER_PRIORITY);
+
+	bpf_tc_detach(&where, &opts); /* the qdisc stays: others may have filters on it */
+}
+
+static int filter_attach(const struct hook *hook, int prog_fd, struct errmsg *err)
+{
+	LIBBPF_OPTS(bpf_tc_hook, where, .ifindex = hook->ifindex, .attach_point = hook->clsact);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = FILTER_HANDLE, .priority = FILTER_PRIORITY,
+		    .prog_fd = prog_fd, .flags = BPF_TC_F_REPLACE);
+	int ret;
+
+	ret = bpf_tc_hook_create(&where);
+	if (ret && ret != -EEXIST)
+		return fail(err, ret, "add a clsact qdisc to device %d", hook->ifindex);
+	ret = bpf_tc_attach(&where, &opts);
+	if (ret)
+		return fail(err, ret, "attach %s to device %d", hook->program, hook->ifindex);
+	return 0;
+}
+
+static int hook_attach(struct datapath *datapath, const struct hook *hook, struct errmsg *err)
+{
+	const struct program *program = program_find(datapath, hook->program);
+	char path[PIN_PATH_MAX];
+	auto_close int fd = -1;
+	int ret;
+
+	if (!program)
+		return fail_plain(err, -ENOENT, "program %s is not loaded", hook->program);
+	link_path(datapath->pin_dir, hook->pin, path);
+	if (!datapath->tcx) {
+		ret = filter_attach(hook, program->fd, err);
+		if (!ret)
+			unlink(path); /* of an earlier run with TCX */
+		return ret;
+	}
+	fd = bpf_obj_get(path);
+	if (fd >= 0 && link_ifindex(fd) == (uint32_t)hook->ifindex &&
+	    !bpf_link_update(fd, program->fd, NULL))
+		return 0;
+	ret = link_create(datapath, hook->pin, program->fd, hook->ifindex, hook->tcx, err);
+	if (!ret)
+		filter_remove(hook); /* of an earlier run without TCX */
+	return ret;
+}
+
+static bool hook_attached(struct datapath *datapath, const struct hook *hook)
+{
+	const struct program *program = program_find(datapath, hook->program);
+	char path[PIN_PATH_MAX];
+	auto_close int fd = -1;
+
+	if (!datapath->tcx) {
+		struct bpf_prog_info info = { 0 };
+		uint32_t len = sizeof(info);
+
+		return program && !bpf_obj_get_info_by_fd(program->fd, &info, &len) &&
+		       filter_program(hook) == info.id;
+	}
+	fd = bpf_obj_get(link_path(datapath->pin_dir, hook->pin, path));
+	return fd >= 0 && link_ifindex(fd) == (uint32_t)hook->ifindex;
+}
+
+int datapath_attach_endpoint(struct datapath *datapath, uint16_t slot, struct errmsg *err)
+{
+	struct hook hook = hook_endpoint(slot);
+
+	return hook_attach(datapath, &hook, err);
+}
+
+void datapath_detach_endpoint(struct datapath *datapath, uint16_t slot)
+{
+	struct hook hook = hook_endpoint(slot);
+	char path[PIN_PATH_MAX];
+
+	unlink(link_path(datapath->pin_dir, hook.pin, path));
+	if (!datapath->tcx)
+		filter_remove(&hook);
+}
+
+bool datapath_endpoint_attached(struct datapath *datapath, uint16_t slot)
+{
+	struct hook hook = hook_endpoint(slot);
+
+	return hook_attached(datapath, &hook);
+}
+
+int datapath_attach_host(struct datapath *datapath, int ifindex, struct errmsg *err)
+{
+	struct hook hook = hook_host(ifindex);
+
+	return hook_attach(datapath, &hook, err);
+}
+
+bool datapath_host_attached(struct datapath *datapath, int ifindex)
+{
+	struct hook hook = hook_host(ifindex);
+
+	return hook_attached(datapath, &hook);
+}
+
+/* ---- cgroup and sockets --------------------------------------------------------------------- */
+
+static bool program_on_cgroup(const struct program *program)
+{
+	return program->type == BPF_PROG_TYPE_CGROUP_SOCK_ADDR ||
+	       program->type == BPF_PROG_TYPE_SOCK_OPS;
+}
+
+/* Attaches a program to the cgroup, in place if its link is there already. */
+static int cgroup_attach(struct datapath *datapath, const struct program *program, int cgroup_fd,
+			 uint64_t cgroup_id, struct errmsg *err)
+{
+	char path[PIN_PATH_MAX];
+	auto_close int fd = bpf_obj_get(link_path(datapath->pin_dir, program->name, path));
+
+	if (fd >= 0 && link_cgroup(fd) == cgroup_id && !bpf_link_update(fd, program->fd, NULL))
+		return 0;
+	return link_create(datapath, program->name, program->fd, cgroup_fd, program->attach_type,
+			   err);
+}
+
+static int cgroup_attach_all(struct datapath *datapath, const char *cgroup, struct errmsg *err)
+{
+	auto_close int fd = open(cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct stat st;
+	int ret;
+
+	if (fd < 0 || fstat(fd, &st))
+		return fail(err, -errno, "cgroup %s", cgroup);
+	for (size_t i = 0; i < datapath->program_count; i++) {
+		const struct program *program = &datapath->programs[i];
+
+		if (!program_on_cgroup(program))
+			continue;
+		/* The inode number of a cgroup is its id. */
+		ret = cgroup_attach(datapath, program, fd, st.st_ino, err);
+		if (ret)
+			return wrap(err, "cgroup %s", cgroup);
+		if (program->type == BPF_PROG_TYPE_CGROUP_SOCK_ADDR)
+			datapath->socket_services = true;
+	}
+	return 0;
+}
+
+/* Takes the sk_msg program off a sockhash.  Sockets that are in the map keep theirs: the kernel
+ * copies it into each when it is added. */
+static void sk_msg_detach(int map_fd)
+{
+	uint32_t flags = 0, count = 1, id = 0;
+	auto_close int fd = -1;
+
+	if (bpf_prog_query(map_fd, BPF_SK_MSG_VERDICT, 0, &flags, &id, &count) || !count)
+		return;
+	fd = bpf_prog_get_fd_by_id(id);
+	if (fd >= 0)
+		bpf_prog_detach2(fd, map_fd, BPF_SK_MSG_VERDICT);
+}
+
+static int sk_msg_attach(struct datapath *datapath, struct errmsg *err)
+{
+	for (size_t i = 0; i < datapath->program_count; i++) {
+		const struct program *program = &datapath->programs[i];
+
+		if (program->type != BPF_PROG_TYPE_SK_MSG)
+			continue;
+		if (bpf_prog_attach(program->fd, datapath->map_fds[MAP_ACCEL], BPF_SK_MSG_VERDICT,
+				    0))
+			return fail(err, -errno, "attach %s", program->name);
+		return 0;
+	}
+	sk_msg_detach(datapath->map_fds[MAP_ACCEL]);
+	return 0;
+}
+
+/* ---- taking over and cleaning up ------------------------------------------------------------ */
+
+/* Puts the new program behind a pinned link of an earlier process, or removes the link if it has
+ * no device any more, or no program that is wanted. */
+static void link_take_over(struct datapath *datapath, const char *name)
+{
+	const struct program *program;
+	char path[PIN_PATH_MAX];
+	auto_close int fd = -1;
+
+	link_path(datapath->pin_dir, name, path);
+	if (!strncmp(name, "slot-", 5))
+		program = program_find(datapath, "from_pod");
+	else if (!strcmp(name, "host"))
+		program = program_find(datapath, "to_pod");
+	else
+		program = program_find(datapath, name);
+	if (!program) {
+		unlink(path);
+		return;
+	}
+	if (program_on_cgroup(program))
+		return; /* cgroup_attach() looks whether it is the right cgroup */
+	fd = bpf_obj_get(path);
+	if (fd >= 0 && !bpf_link_update(fd, program->fd, NULL))
+		return;
+	if (errno == ENOLINK)
+		unlink(path); /* its device is gone */
+	else
+		log_warn("%s keeps its old program: %s", path, strerror(errno));
+}
+
+int links_open(struct datapath *datapath, const char *cgroup, struct errmsg *err)
+{
+	char path[PIN_PATH_MAX];
+	struct dirent *entry;
+	DIR *dir;
+	int ret;
+
+	dir = opendir(link_path(datapath->pin_dir, "", path));
+	if (!dir)
+		return fail(err, -errno, "open %s", path);
+	while ((entry = readdir(dir))) {
+		if (entry->d_name[0] != '.')
+			link_take_over(datapath, entry->d_name);
+	}
+	closedir(dir);
+	if (cgroup) {
+		ret = cgroup_attach_all(datapath, cgroup, err);
+		if (ret)
+			return ret;
+	}
+	return sk_msg_attach(datapath, err);
+}
+
+/* Whether a program works on one of these maps: the proof that a filter is ours. */
+static bool program_uses(uint32_t prog_id, const uint32_t *map_ids, size_t count)
+{
+	uint32_t used[64];
+	struct bpf_prog_info info = { .nr_map_ids = ARRAY_SIZE(used), .map_ids = (uintptr_t)used };
+	uint32_t len = sizeof(info);
+	auto_close int fd = bpf_prog_get_fd_by_id(prog_id);
+
+	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len))
+		return false;
+	for (uint32_t i = 0; i < info.nr_map_ids && i < ARRAY_SIZE(used); i++) {
+		for (size_t j = 0; j < count; j++) {
+			if (used[i] == map_ids[j])
+				return true;
+		}
+	}
+	return false;
+}
+
+static void filters_cleanup(const uint32_t *map_ids, size_t count)
+{
+	struct if_nameindex *devices = if_nameindex();
+
+	if (!devices)
+		return;
+	for (struct if_nameindex *device = devices; device->if_index; device++) {
+		struct hook hooks[] = { hook_endpoint(0), hook_host(0) };
+
+		for (size_t i = 0; i < ARRAY_SIZE(hooks); i++) {
+			uint32_t id;
+
+			hooks[i].ifindex = (int)device->if_index;
+			id = filter_program(&hooks[i]);
+			if (id && program_uses(id, map_ids, count))
+				filter_remove(&hooks[i]);
+		}
+	}
+	if_freenameindex(devices);
+}
+
+void links_cleanup(const char *pin_dir)
+{
+	char path[PIN_PATH_MAX];
+	uint32_t map_ids[64];
+	struct dirent *entry;
+	size_t count = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "%s/maps", pin_dir);
+	dir = opendir(path);
+	if (!dir)
+		return;
+	while ((entry = readdir(dir)) && count < ARRAY_SIZE(map_ids)) {
+		struct bpf_map_info info = { 0 };
+		uint32_t len = sizeof(info);
+		auto_close int fd = -1;
+
+		snprintf(path, sizeof(path), "%s/maps/%.*s", pin_dir, BPF_OBJ_NAME_LEN,
+			 entry->d_name);
+		fd = bpf_obj_get(path);
+		if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len))
+			continue;
+		map_ids[count++] = info.id;
+		if (info.type == BPF_MAP_TYPE_SOCKHASH)
+			sk_msg_detach(fd);
+	}
+	closedir(dir);
+	filters_cleanup(map_ids, count);
+}

@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Typed access to the pinned maps: single entries, batches, walks and the event ring.  Endpoints
+ * and counters are in endpoint_map.c, the sweeping of what has outlived itself is in sweep.c. Knows
+ * no policy: what belongs into the maps is the agent's business.
+ *
+ * Batch operations of hashes (5.6) and LPM tries (5.13) are older than the oldest kernel that is
+ * supported, so there is no other way round them here.
+ */
+#include "datapath/maps.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/param.h>
+#include <unistd.h>
+
+#include "agent/lib/auto.h"
+#include "datapath/state.h"
+
+#define WALK_BATCH 1024 /* entries a system call; grown when a hash bucket holds more */
+
+/* Key and value sizes as abi.h has them; a per-CPU value is given for one CPU. */
+static const struct {
+	const char *name;
+	uint32_t key_size;
+	uint32_t value_size;
+} map_types[MAP_TOTAL] = {
+	[MAP_IPCACHE] = { "ipcache_map", sizeof(struct addr), sizeof(struct ipcache_entry) },
+	[MAP_CIDR] = { "cidr_map", sizeof(struct cidr_key), sizeof(uint32_t) },
+	[MAP_POLICY] = { "policy_map", sizeof(struct policy_key), sizeof(struct policy_entry) },
+	[MAP_PORT] = { "port_map", sizeof(struct port_key), sizeof(uint8_t) },
+	[MAP_SERVICE] = { "service_map", sizeof(struct service_key), sizeof(struct service) },
+	[MAP_BACKEND] = { "backend_map", sizeof(struct backend_key), sizeof(struct backend) },
+	[MAP_CT] = { "ct_map", sizeof(struct ct_key), sizeof(struct ct_entry) },
+	[MAP_NAT] = { "nat_map", sizeof(struct nat_key), sizeof(struct nat_entry) },
+	[MAP_ENDPOINT] = { "endpoint_map", sizeof(uint32_t), sizeof(struct endpoint) },
+	[MAP_ENDPOINT_STATS] = { "endpoint_stats", sizeof(uint32_t),
+				 sizeof(struct endpoint_stats) },
+	[MAP_NETNS] = { "netns_map", sizeof(uint64_t), sizeof(uint32_t) },
+	[MAP_NODE] = { "node_map", sizeof(uint32_t), sizeof(struct node_state) },
+	[MAP_METRIC] = { "metric_map", sizeof(uint32_t), sizeof(uint64_t) },
+	[MAP_EVENT] = { "event_map", 0, 0 },
+	[MAP_ACCEL] = { "accel_map", sizeof(struct accel_key), sizeof(uint64_t) },
+};
+
+const char *map_name_of(int map)
+{
+	return map_types[map].name;
+}
+
+const char *map_name(enum map_id map)
+{
+	return map_types[map].name;
+}
+
+/* ---- opening -------------------------------------------------------------------------------- */
+
+static int version_create(const char *path, struct errmsg *err)
+{
+	auto_close int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "version", sizeof(uint32_t),
+					   sizeof(uint32_t), 1, NULL);
+	uint32_t zero = 0, version = ABI_VERSION;
+
+	if (fd < 0 && errno == EPERM)
+		return fail_plain(err, -EPERM, "create a map: not permitted (needs CAP_BPF)");
+	if (fd < 0 || bpf_map_update_elem(fd, &zero, &version, BPF_ANY) || bpf_obj_pin(fd, path))
+		return fail(err, -errno, "create %s", path);
+	return 0;
+}
+
+int maps_check_version(const char *pin_dir, struct errmsg *err)
+{
+	struct bpf_map_info info = { 0 };
+	uint32_t len = sizeof(info), zero = 0, version = 0;
+	char path[PIN_PATH_MAX], maps[PIN_PATH_MAX];
+	auto_close int fd = -1;
+
+	snprintf(path, sizeof(path), "%s/version", pin_dir);
+	snprintf(maps, sizeof(maps), "%s/maps/%s", pin_dir, map_types[MAP_ENDPOINT].name);
+	fd = bpf_obj_get(path);
+	if (fd < 0 && errno == ENOENT && access(maps, F_OK))
+		return version_create(path, err);
+	if (fd < 0 && errno != ENOENT)
+		return fail(err, -errno, "open %s", path);
+	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len) ||
+	    info.value_size != sizeof(version) || bpf_map_lookup_elem(fd, &zero, &version) ||
+	    version != ABI_VERSION)
+		return fail_plain(err, -EPROTO,
+				  "%s was made by another version (%u, this is %u): "
+				  "run tendrild --cleanup first",
+				  pin_dir, version, ABI_VERSION);
+	return 0;
+}
+
+static int event_deliver(void *arg, void *data, size_t size)
+{
+	struct datapath *datapath = arg;
+
+	if (size >= sizeof(struct flow_event))
+		datapath->event_each(data, datapath->event_arg);
+	return 0;
+}
+
+static void *map_mmap(const struct datapath *datapath, int map)
+{
+	size_t len = (size_t)datapath->capacity[map] * roundup(map_types[map].value_size, 8);
+	void *mem = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, datapath->map_fds[map], 0);
+
+	return mem == MAP_FAILED ? NULL : mem;
+}
+
+static void map_munmap(const struct datapath *datapath, int map, void *mem)
+{
+	if (mem)
+		munmap(mem,
+		       (size_t)datapath->capacity[map] * roundup(map_types[map].value_size, 8));
+}
+
+int maps_init(struct datapath *datapath, struct errmsg *err)
+{
+	int cpus = libbpf_num_possible_cpus();
+
+	for (int i = 0; i < MAP_TOTAL; i++) {
+		struct bpf_map_info info = { 0 };
+		uint32_t len = sizeof(info);
+
+		if (bpf_obj_get_info_by_fd(datapath->map_fds[i], &info, &len))
+			return fail(err, -errno, "read %s", map_types[i].name);
+		if (info.key_size != map_types[i].key_size ||
+		    info.value_size != map_types[i].value_size)
+			return fail_plain(err, -EPROTO, "%s: not the types of abi.h",
+					  map_types[i].name);
+		datapath->capacity[i] = info.max_entries;
+	}
+	if (cpus < 0)
+		return fail(err, cpus, "count the CPUs");
+	datapath->cpus = (unsigned int)cpus;
+	datapath->percpu = calloc(datapath->cpus, sizeof(struct endpoint_stats));
+	if (!datapath->percpu)
+		return fail(err, -ENOMEM, "open the maps");
+	datapath->node = map_mmap(datapath, MAP_NODE);
+	if (!datapath->node)
+		return fail(err, -errno, "map node_map");
+	datapath->endpoints = map_mmap(datapath, MAP_ENDPOINT);
+	if (!datapath->endpoints)
+		return fail(err, -errno, "map endpoint_map");
+	datapath->ring =
+		ring_buffer__new(datapath->map_fds[MAP_EVENT], event_deliver, datapath, NULL);
+	if (!datapath->ring)
+		return fail(err, -errno, "map event_map");
+	return 0;
+}
+
+void maps_done(struct datapath *datapath)
+{
+	ring_buffer__free(datapath->ring);
+	map_munmap(datapath, MAP_ENDPOINT, datapath->endpoints);
+	map_munmap(datapath, MAP_NODE, datapath->node);
+	free(datapath->percpu);
+}
+
+/* ---- one entry ------------------------------------------------------------------------------ */
+
+int map_set(struct datapath *datapath, int map, const void *key, const void *value)
+{
+	return bpf_map_update_elem(datapath->map_fds[map], key, value, BPF_ANY) ? -errno : 0;
+}
+
+int map_get(struct datapath *datapath, int map, const void *key, void *ret_value)
+{
+	return bpf_map_lookup_elem(datapath->map_fds[map], key, ret_value) ? -errno : 0;
+}
+
+int map_del(struct datapath *datapath, int map, const void *key)
+{
+	return bpf_map_delete_elem(datapath->map_fds[map], key) && errno != ENOENT ? -errno : 0;
+}
+
+int ipcache_map_set(struct datapath *datapath, const struct addr *addr,
+		    const struct ipcache_entry *entry)
+{
+	return map_set(datapath, MAP_IPCACHE, addr, entry);
+}
+
+int ipcache_map_get(struct datapath *datapath, const struct addr *addr,
+		    struct ipcache_entry *ret_entry)
+{
+	return map_get(datapath, MAP_IPCACHE, addr, ret_entry);
+}
+
+int ipcache_map_del(struct datapath *datapath, const struct addr *addr)
+{
+	return map_del(datapath, MAP_IPCACHE, addr);
+}
+
+int cidr_map_set(struct datapath *datapath, const struct cidr_key *key, uint32_t identity)
+{
+	return map_set(datapath, MAP_CIDR, key, &identity);
+}
+
+int cidr_map_del(struct datapath *datapath, const struct cidr_key *key)
+{
+	return map_del(datapath, MAP_CIDR, key);
+}
+
+int policy_map_set(struct datapath *datapath, const struct policy_key *key,
+		   const struct policy_entry *entry)
+{
+	return map_set(datapath, MAP_POLICY, key, entry);
+}
+
+int policy_map_del(struct datapath *datapath, const struct policy_key *key)
+{
+	return map_del(datapath, MAP_POLICY, key);
+}
+
+int port_map_set(struct datapath *datapath, const struct port_key *key, uint8_t verdict)
+{
+	return map_set(datapath, MAP_PORT, key, &verdict);
+}
+
+int port_map_del(struct datapath *datapath, const struct port_key *key)
+{
+	return map_del(datapath, MAP_PORT, key);
+}
+
+int service_map_set(struct datapath *datapath, const struct service_key *key,
+		    const struct service *service)
+{
+	return map_set(datapath, MAP_SERVICE, key, service);
+}
+
+int service_map_get(struct datapath *datapath, const struct service_key *key,
+		    struct service *ret_service)
+{
+	return map_get(datapath, MAP_SERVICE, key, ret_service);
+}
+
+int service_map_del(struct datapath *datapath, const struct service_key *key)
+{
+	return map_del(datapath, MAP_SERVICE, key);
+}
+
+int backend_map_set(struct datapath *datapath, const struct backend_key *key,
+		    const struct backend *backend)
+{
+	return map_set(datapath, MAP_BACKEND, key, backend);
+}
+
+int backend_map_del(struct datapath *datapath, const struct backend_key *key)
+{
+	return map_del(datapath, MAP_BACKEND, key);
+}
+
+int ct_map_get(struct datapath *datapath, const struct ct_key *key, struct ct_entry *ret_entry)
+{
+	return map_get(datapath, MAP_CT, key, ret_entry);
+}
+
+/* ---- many entries --------------------------------------------------------------------------- */
+
+/*
+ * A batch of a hash is whole buckets, so what is neither added nor deleted meanwhile is seen
+ * exactly once.  A trie goes on from its last key; if that one is deleted meanwhile, the kernel
+ * begins again, and entries are seen twice rather than missed.
+ */
+int maps_foreach(struct datapath *datapath, enum map_id map,
+		 int (*each)(const void *key, const void *value, void *arg), void *arg)
+{
+	const size_t key_size = map_types[map].key_size, value_size = map_types[map].value_size;
+	uint32_t room = MIN(WALK_BATCH, datapath->capacity[map]);
+	char token[2][sizeof(struct ct_key)]; /* a bucket number, or a trie's key */
+	auto_free char *buf = malloc(room * (key_size + value_size));
+	bool first = true, last = false;
+
+	_Static_assert(sizeof(struct ct_key) >= sizeof(struct cidr_key), "room for any token");
+	if (!buf)
+		return -ENOMEM;
+	while (!last) {
+		char *keys = buf, *values = buf + room * key_size;
+		uint32_t count = room;
+
+		if (bpf_map_lookup_batch(datapath->map_fds[map], first ? NULL : token[0], token[1],
+					 keys, values, &count, NULL)) {
+			if (errno == ENOSPC) { /* a bucket with more entries than there is room */
+				char *larger;
+
+				room *= 2;
+				larger = realloc(buf, room * (key_size + value_size));
+				if (!larger)
+					return -ENOMEM;
+				buf = larger;
+				continue;
+			}
+			if (errno == EINTR)
+				continue;
+			if (errno != ENOENT)
+				return -errno;
+			last = true;
+		}
+		for (uint32_t i = 0; i < count; i++) {
+			int ret = each(keys + i * key_size, values + i * value_size, arg);
+
+			if (ret)
+				return ret;
+		}
+		memcpy(token[0], token[1], sizeof(token[0]));
+		first = false;
+	}
+	return 0;
+}
+
+int maps_set_batch(struct datapath *datapath, enum map_id map, const void *keys, const void *values,
+		   size_t count)
+{
+	uint32_t done = (uint32_t)count;
+
+	if (!count)
+		return 0;
+	return bpf_map_update_batch(datapath->map_fds[map], keys, values, &done, NULL) ? -errno : 0;
+}
+
+int maps_del_batch(struct datapath *datapath, enum map_id map, const void *keys, size_t count)
+{
+	const char *next = keys;
+
+	while (count) {
+		uint32_t done = (uint32_t)count;
+
+		if (!bpf_map_delete_batch(datapath->map_fds[map], next, &done, NULL))
+			return 0;
+		if (errno != ENOENT)
+			return -errno;
+		done = MIN(done + 1,
+			   (uint32_t)count); /* the kernel stops at a key that is not there */
+		next += (size_t)done * map_types[map].key_size;
+		count -= done;
+	}
+	return 0;
+}
+
+static int entry_count(const void *key, const void *value, void *arg)
+{
+	uint32_t *count = arg;
+
+	(void)key;
+	(void)value;
+	(*count)++;
+	return 0;
+}
+
+int maps_usage(struct datapath *datapath, enum map_id map, uint32_t *ret_used,
+	       uint32_t *ret_capacity)
+{
+	uint32_t used = 0;
+	int ret;
+
+	ret = maps_foreach(datapath, map, entry_count, &used);
+	if (ret)
+		return ret;
+	*ret_used = used;
+	*ret_capacity = datapath->capacity[map];
+	return 0;
+}
+
+/* ---- events --------------------------------------------------------------------------------- */
+
+int events_fd(struct datapath *datapath)
+{
+	return ring_buffer__epoll_fd(datapath->ring);
+}
+
+int events_consume(struct datapath *datapath, void (*each)(const struct flow_event *event, void *arg),
+		   void *arg)
+{
+	int ret;
+
+	datapath->event_each = each;
+	datapath->event_arg = arg;
+	ret = ring_buffer__consume(datapath->ring);
+	return ret < 0 ? ret : 0;
+}

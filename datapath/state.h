@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of the loader and of the map access share: struct datapath.  Nobody outside
+ * datapath/ includes this.
+ */
+#ifndef TENDRIL_DATAPATH_STATE_H
+#define TENDRIL_DATAPATH_STATE_H
+
+#include <bpf/bpf.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "datapath/maps.h"
+
+#define PIN_PATH_MAX 528 /* pin_dir, a folder, NAME_MAX */
+#define PROGRAM_MAX  32
+
+/* Maps that user space touches beyond enum map_id, numbered on from it. */
+enum {
+	MAP_ENDPOINT = MAP_COUNT,
+	MAP_ENDPOINT_STATS,
+	MAP_NETNS,
+	MAP_NODE,
+	MAP_METRIC,
+	MAP_EVENT,
+	MAP_ACCEL,
+	MAP_TOTAL,
+};
+
+struct program {
+	char name[BPF_OBJ_NAME_LEN];
+	int fd;
+	enum bpf_prog_type type;
+	enum bpf_attach_type attach_type;
+};
+
+struct ring_buffer;
+
+struct datapath {
+	char pin_dir[256];
+	bool tcx;
+	bool socket_services;
+	struct program programs[PROGRAM_MAX];
+	size_t program_count;
+
+	int map_fds[MAP_TOTAL];
+	uint32_t capacity[MAP_TOTAL];
+	struct node_state *node;    /* node_map, mapped shared */
+	struct endpoint *endpoints; /* endpoint_map, mapped shared */
+	unsigned int cpus;          /* possible CPUs: values in a per-CPU element */
+	void *percpu;               /* room for one element of endpoint_stats */
+	struct ring_buffer *ring;
+	void (*event_each)(const struct flow_event *event, void *arg);
+	void *event_arg;
+};
+
+/* ---- maps.c ---- */
+
+/* Name of a map by enum map_id or the numbers above. */
+const char *map_name_of(int map);
+/* Checks the version pinned below pin_dir, or pins this one where nothing is pinned yet. */
+int maps_check_version(const char *pin_dir, struct errmsg *err);
+/* Checks the descriptors in map_fds against the types in abi.h and maps what is mapped. */
+int maps_init(struct datapath *datapath, struct errmsg *err);
+void maps_done(struct datapath *datapath);
+/* One entry of any map; 0 or a negative errno.  Deleting what is not there is fine. */
+int map_set(struct datapath *datapath, int map, const void *key, const void *value);
+int map_get(struct datapath *datapath, int map, const void *key, void *ret_value);
+int map_del(struct datapath *datapath, int map, const void *key);
+
+/* ---- links.c ---- */
+
+struct program *program_find(const struct datapath *datapath, const char *name);
+/* Puts this process' programs behind every pinned link and attaches the cgroup and sk_msg programs
+ * that were loaded; removes links of programs that were not. */
+int links_open(struct datapath *datapath, const char *cgroup, struct errmsg *err);
+/* Removes links and filters whose programs use one of the maps pinned below pin_dir. */
+void links_cleanup(const char *pin_dir);
+/* Whether the kernel has TCX links. */
+bool links_probe_tcx(int prog_fd);
+
+#endif

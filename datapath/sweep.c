@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Deletes connections and translations that nobody used for as long as their state allows.  What
+ * ends in the open (RST, both FINs acknowledged) the datapath deletes itself.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+
+#include "datapath/maps.h"
+#include "datapath/state.h"
+
+/*
+ * Two steps, because the kernel has no compare-and-delete: if the datapath touches the entry
+ * between look and take, what was taken is put back.  Only a packet inside that microsecond misses
+ * it, and it would have to end a silence of at least CT_TCP_CLOSING_NS.
+ */
+int ct_map_del_if(struct datapath *datapath, const struct ct_key *key, const struct ct_entry *seen)
+{
+	const int fd = datapath->map_fds[MAP_CT];
+	struct ct_entry entry;
+
+	if (bpf_map_lookup_elem(fd, key, &entry))
+		return errno == ENOENT ? 0 : -errno;
+	if (memcmp(&entry, seen, sizeof(entry)))
+		return -EAGAIN;
+	if (bpf_map_lookup_and_delete_elem(fd, key, &entry))
+		return errno == ENOENT ? 0 : -errno;
+	if (memcmp(&entry, seen, sizeof(entry))) {
+		bpf_map_update_elem(fd, key, &entry, BPF_NOEXIST); /* EEXIST: opened anew */
+		return -EAGAIN;
+	}
+	return 0;
+}
+
+struct sweep {
+	struct datapath *datapath;
+	uint64_t now_ns;
+	int deleted;
+};
+
+static bool outlived(uint64_t now_ns, uint64_t last_seen_ns, uint64_t lifetime_ns)
+{
+	return now_ns > last_seen_ns && now_ns - last_seen_ns > lifetime_ns;
+}
+
+static uint64_t ct_lifetime(const struct ct_key *key, const struct ct_entry *entry)
+{
+	const uint32_t fins = CT_FIN_A | CT_FIN_B;
+
+	if (key->proto != IPPROTO_TCP)
+		return entry->flags & CT_REPLIED ? CT_OTHER_REPLIED_NS : CT_OTHER_UNREPLIED_NS;
+	if ((entry->flags & fins) == fins)
+		return CT_TCP_CLOSING_NS;
+	return entry->flags & CT_ESTABLISHED ? CT_TCP_ESTABLISHED_NS : CT_TCP_OPENING_NS;
+}
+
+static int ct_sweep_entry(const void *key, const void *value, void *arg)
+{
+	const struct ct_entry *entry = value;
+	struct sweep *sweep = arg;
+	int ret;
+
+	if (!outlived(sweep->now_ns, entry->last_seen_ns, ct_lifetime(key, entry)))
+		return 0;
+	ret = ct_map_del_if(sweep->datapath, key, entry);
+	if (ret == -EAGAIN)
+		return 0;
+	if (!ret)
+		sweep->deleted++;
+	return ret;
+}
+
+int ct_map_sweep(struct datapath *datapath, uint64_t now_ns)
+{
+	struct sweep sweep = { .datapath = datapath, .now_ns = now_ns };
+	int ret = maps_foreach(datapath, MAP_CT, ct_sweep_entry, &sweep);
+
+	return ret ? ret : sweep.deleted;
+}
+
+/* The other half of a translation is as old as the younger of both. */
+static uint64_t nat_sibling_seen(struct datapath *datapath, const struct nat_key *key,
+				 const struct nat_entry *entry)
+{
+	struct nat_key sibling = *key;
+	struct nat_entry other;
+
+	sibling.peer = entry->addr;
+	sibling.peer_port = entry->port;
+	sibling.side = key->side == NAT_REQUEST ? NAT_REPLY : NAT_REQUEST;
+	return map_get(datapath, MAP_NAT, &sibling, &other) ? 0 : other.last_seen_ns;
+}
+
+static int nat_sweep_entry(const void *key_mem, const void *value, void *arg)
+{
+	const struct nat_key *key = key_mem;
+	const struct nat_entry *entry = value;
+	struct sweep *sweep = arg;
+	uint64_t lifetime, seen;
+	int ret;
+
+	lifetime = key->proto == IPPROTO_TCP ? CT_TCP_ESTABLISHED_NS : CT_OTHER_REPLIED_NS;
+	if (!outlived(sweep->now_ns, entry->last_seen_ns, lifetime))
+		return 0;
+	seen = nat_sibling_seen(sweep->datapath, key, entry);
+	if (seen && !outlived(sweep->now_ns, seen, lifetime))
+		return 0;
+	ret = map_del(sweep->datapath, MAP_NAT, key);
+	if (!ret)
+		sweep->deleted++;
+	return ret;
+}
+
+int nat_map_sweep(struct datapath *datapath, uint64_t now_ns)
+{
+	struct sweep sweep = { .datapath = datapath, .now_ns = now_ns };
+	int ret = maps_foreach(datapath, MAP_NAT, nat_sweep_entry, &sweep);
+
+	return ret ? ret : sweep.deleted;
+}

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "policy/locate.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+#include <yaml.h>
+
+#include "policy/arena.h"
+
+#define WALK_DEPTH_MAX 256
+
+void locate_offset(const char *text, size_t offset, size_t *ret_line, size_t *ret_column)
+{
+	size_t line = 1;
+	size_t start = 0;
+
+	for (size_t i = 0; i < offset; i++) {
+		if (text[i] == '\n') {
+			line++;
+			start = i + 1;
+		}
+	}
+	*ret_line = line;
+	*ret_column = offset - start + 1;
+}
+
+void path_key(struct buffer *path, const char *key)
+{
+	bool plain = *key != '\0';
+
+	for (const char *c = key; *c; c++) {
+		if (!isalnum((unsigned char)*c) && *c != '-' && *c != '_')
+			plain = false;
+	}
+	if (plain && path->len > 0)
+		buffer_add(path, ".", 1);
+	else if (!plain)
+		buffer_add(path, "[", 1);
+	buffer_add(path, key, strlen(key));
+	if (!plain)
+		buffer_add(path, "]", 1);
+}
+
+void path_index(struct buffer *path, size_t index)
+{
+	char text[32];
+	int len = snprintf(text, sizeof(text), "[%zu]", index);
+
+	buffer_add(path, text, (size_t)len);
+}
+
+/* A collection that is being walked. */
+struct frame {
+	bool mapping;
+	bool expects_key;
+	size_t index;    /* of the next item of a sequence */
+	size_t path_len; /* of the path of the collection itself */
+	size_t key_line; /* of the key whose value comes next */
+	size_t key_column;
+};
+
+struct walk {
+	struct location *locations;
+	size_t count;
+	size_t document;
+	struct buffer path;
+	struct frame frames[WALK_DEPTH_MAX];
+	size_t depth;
+};
+
+static void walk_truncate(struct walk *walk, size_t len)
+{
+	if (walk->path.data) {
+		walk->path.len = len;
+		walk->path.data[len] = '\0';
+	}
+}
+
+/* A node begins at mark: extends the path by its step and offers the position to the locations. */
+static void walk_enter(struct walk *walk, const yaml_mark_t *mark)
+{
+	struct frame *frame = walk->depth ? &walk->frames[walk->depth - 1] : NULL;
+	size_t len;
+
+	if (frame && !frame->mapping)
+		path_index(&walk->path, frame->index++);
+	if (walk->path.failed)
+		return;
+	len = walk->path.len;
+	for (size_t i = 0; i < walk->count; i++) {
+		struct location *location = &walk->locations[i];
+		char next;
+
+		if (location->document != walk->document ||
+		    strncmp(location->path, len ? walk->path.data : "", len) != 0)
+			continue;
+		next = location->path[len];
+		if ((next != '\0' && next != '.' && next != '[' && len > 0) ||
+		    (location->line && location->matched >= len))
+			continue;
+		location->matched = len;
+		location->line = mark->line + 1;
+		location->column = mark->column + 1;
+		if (location->at_key && next == '\0' && frame && frame->mapping) {
+			location->line = frame->key_line;
+			location->column = frame->key_column;
+		}
+	}
+}
+
+/* The node that walk_enter() began is over. */
+static void walk_leave(struct walk *walk)
+{
+	if (walk->depth == 0)
+		return;
+	walk_truncate(walk, walk->frames[walk->depth - 1].path_len);
+	walk->frames[walk->depth - 1].expects_key = true;
+}
+
+static void walk_scalar(struct walk *walk, const yaml_event_t *event)
+{
+	struct frame *frame = walk->depth ? &walk->frames[walk->depth - 1] : NULL;
+
+	if (frame && frame->mapping && frame->expects_key) {
+		path_key(&walk->path, (const char *)event->data.scalar.value);
+		frame->expects_key = false;
+		frame->key_line = event->start_mark.line + 1;
+		frame->key_column = event->start_mark.column + 1;
+		return;
+	}
+	walk_enter(walk, &event->start_mark);
+	walk_leave(walk);
+}
+
+/* Returns false when the walk cannot go on. */
+static bool walk_event(struct walk *walk, const yaml_event_t *event)
+{
+	switch (event->type) {
+	case YAML_DOCUMENT_END_EVENT:
+		walk->document++;
+		walk_truncate(walk, 0);
+		break;
+	case YAML_MAPPING_START_EVENT:
+	case YAML_SEQUENCE_START_EVENT:
+		if (walk->depth == WALK_DEPTH_MAX)
+			return false;
+		walk_enter(walk, &event->start_mark);
+		walk->frames[walk->depth++] = (struct frame){
+			.mapping = event->type == YAML_MAPPING_START_EVENT,
+			.expects_key = true,
+			.path_len = walk->path.len,
+		};
+		break;
+	case YAML_MAPPING_END_EVENT:
+	case YAML_SEQUENCE_END_EVENT:
+		walk->depth--;
+		walk_leave(walk);
+		break;
+	case YAML_SCALAR_EVENT:
+		walk_scalar(walk, event);
+		break;
+	case YAML_ALIAS_EVENT:
+		walk_enter(walk, &event->start_mark);
+		walk_leave(walk);
+		break;
+	case YAML_STREAM_END_EVENT:
+		return false;
+	default:
+		break;
+	}
+	return !walk->path.failed;
+}
+
+void locations_find(const char *text, size_t len, struct location *locations, size_t count)
+{
+	struct walk walk = { .locations = locations, .count = count };
+	yaml_parser_t parser;
+	bool more = true;
+
+	if (!yaml_parser_initialize(&parser))
+		return;
+	yaml_parser_set_input_string(&parser, (const unsigned char *)text, len);
+	while (more) {
+		yaml_event_t event;
+
+		if (!yaml_parser_parse(&parser, &event))
+			break;
+		more = walk_event(&walk, &event);
+		yaml_event_delete(&event);
+	}
+	yaml_parser_delete(&parser);
+	buffer_done(&walk.path);
+}

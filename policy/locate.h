@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where in a text a field stands.  Objects are read from a tree without positions; only when there
+ * is a problem is the text walked once more, with libyaml's marks (JSON is read by the same
+ * walker).
+ */
+#ifndef TENDRIL_POLICY_LOCATE_H
+#define TENDRIL_POLICY_LOCATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct location {
+	char *path; /* from the document's root, as path_key() and path_index() write it; owned */
+	size_t document; /* from 0 */
+	bool at_key;     /* the field's name is meant, not its value */
+	size_t line;     /* result, from 1; 0 if the text has nothing like it */
+	size_t column;
+	size_t matched; /* how much of path was found: the deepest enclosing field wins */
+};
+
+/* Fills line and column of each location.  The text has to be one that parsed. */
+void locations_find(const char *text, size_t len, struct location *locations, size_t count);
+
+/* Line and column, from 1, of a byte in a text. */
+void locate_offset(const char *text, size_t offset, size_t *ret_line, size_t *ret_column);
+
+struct buffer;
+
+/* Appends one step of a field path: ".name", "[a.dotted/name]" or "[3]". */
+void path_key(struct buffer *path, const char *key);
+void path_index(struct buffer *path, size_t index);
+
+#endif

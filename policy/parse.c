@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Text -> documents -> objects: kinds, lists, metadata, and what holds for a text as a whole.  The
+ * fields of each kind are read in parse_*.c.
+ */
+#include "policy/parse.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "policy/arena.h"
+#include "policy/name.h"
+#include "policy/reader.h"
+#include "policy/yaml.h"
+
+static const struct kind_spec {
+	const char *api_version;
+	bool namespaced;
+	const char *(*name_check)(const char *text);
+	void (*read)(struct reader *reader, const struct node *root, struct object *object);
+} kind_specs[OBJECT_KIND_COUNT] = {
+	[OBJECT_NAMESPACE] = { "v1", false, name_check_dns_label, read_namespace },
+	[OBJECT_NODE] = { "v1", false, name_check_dns_subdomain, read_node },
+	[OBJECT_POD] = { "v1", true, name_check_pod, read_pod },
+	[OBJECT_SERVICE] = { "v1", true, name_check_dns_label, read_service },
+	[OBJECT_ENDPOINT_SLICE] = { "discovery.k8s.io/v1", true, name_check_dns_subdomain,
+				    read_slice },
+	[OBJECT_NETWORK_POLICY] = { "networking.k8s.io/v1", true, name_check_dns_subdomain,
+				    read_policy },
+};
+
+/* One text being parsed. */
+struct parse {
+	struct reader reader;
+	struct object_list list;
+	size_t capacity;
+	struct arena *arena;
+	struct intern seen; /* kind, namespace and name of each object */
+};
+
+void object_list_done(struct object_list *list)
+{
+	for (size_t i = 0; i < list->count; i++)
+		object_free(list->items[i]);
+	free(list->items);
+	*list = (struct object_list){ 0 };
+}
+
+/* ---- the tree as such ---- */
+
+static int member_compare(const void *a, const void *b)
+{
+	return strcmp((*(const cJSON *const *)a)->string, (*(const cJSON *const *)b)->string);
+}
+
+static void check_duplicates(struct reader *reader, const struct node *at)
+{
+	size_t count = (size_t)cJSON_GetArraySize(at->json);
+	const cJSON **members;
+	const cJSON *member;
+	size_t i = 0;
+
+	if (count < 2)
+		return;
+	members = keep_array(reader, count, sizeof(cJSON *));
+	if (!members)
+		return;
+	cJSON_ArrayForEach (member, at->json)
+		members[i++] = member;
+	qsort(members, count, sizeof(cJSON *), member_compare);
+	for (i = 1; i < count; i++) {
+		struct node child = { .parent = at, .json = members[i], .key = members[i]->string };
+
+		if (strcmp(members[i - 1]->string, members[i]->string) == 0)
+			reader_problem(reader, &child, PROBLEM_AT_KEY, "the same key twice");
+	}
+	free(members);
+}
+
+/* Keys are unique, nesting is bounded. */
+static void check_tree(struct reader *reader, const struct node *at, size_t depth)
+{
+	const cJSON *json;
+	size_t index = 0;
+
+	if (depth > TEXT_DEPTH_MAX) {
+		reader_error(reader, at, "nested deeper than %d", TEXT_DEPTH_MAX);
+		return;
+	}
+	if (cJSON_IsObject(at->json))
+		check_duplicates(reader, at);
+	cJSON_ArrayForEach (json, at->json) {
+		struct node child = node_item(at, json, index++);
+
+		if (cJSON_IsObject(at->json))
+			child.key = json->string;
+		if (json->child)
+			check_tree(reader, &child, depth + 1);
+	}
+}
+
+/* ---- one object ---- */
+
+static void read_metadata(struct reader *reader, const struct node *root, struct object *object)
+{
+	const struct kind_spec *spec = &kind_specs[object->kind];
+	struct node metadata = node_child(root, "metadata");
+	struct node name = node_child(&metadata, "name");
+	struct node namespace = node_child(&metadata, "namespace");
+	struct node uid = node_child(&metadata, "uid");
+	const char *text;
+	const char *wanted;
+
+	read_is_object(reader, &metadata);
+	text = read_string(reader, &namespace);
+	if (!spec->namespaced)
+		text = "";
+	else if (!text || !*text)
+		text = "default";
+	object->namespace = keep_string(reader, text);
+	wanted = spec->namespaced ? name_check_dns_label(text) : NULL;
+	if (wanted)
+		reader_error(reader, &namespace, "\"%s\" is not a namespace: %s", text, wanted);
+
+	text = read_string(reader, &name);
+	if (!text && !name.json)
+		reader_missing(reader, &name);
+	object->name = keep_string(reader, text ? text : "");
+	if (text) {
+		snprintf(reader->object, sizeof(reader->object), "%s %s%s%s",
+			 object_kind_name(object->kind), object->namespace ? object->namespace : "",
+			 spec->namespaced ? "/" : "", text);
+		wanted = spec->name_check(text);
+		if (wanted)
+			reader_error(reader, &name, "\"%s\" is not a name: %s", text, wanted);
+	}
+	text = read_string(reader, &uid);
+	object->uid = keep_string(reader, text ? text : "");
+}
+
+/* Which of our kinds it is; -ENOENT: none of them. */
+static int kind_find(const char *api_version, const char *kind, enum object_kind *ret_kind)
+{
+	for (size_t i = 0; i < OBJECT_KIND_COUNT; i++) {
+		if (strcmp(kind, object_kind_name((enum object_kind)i)) == 0 &&
+		    strcmp(api_version, kind_specs[i].api_version) == 0) {
+			*ret_kind = (enum object_kind)i;
+			return 0;
+		}
+	}
+	return -ENOENT;
+}
+
+static void kind_unknown(struct reader *reader, const struct node *root, const char *api_version,
+			 const char *kind)
+{
+	struct node at_kind = node_child(root, "kind");
+	struct node at_version = node_child(root, "apiVersion");
+	enum object_kind known;
+
+	if (reader->flags & PARSE_SKIP_KINDS)
+		return;
+	if (object_kind_parse(kind, &known) == 0 && strcmp(kind, object_kind_name(known)) == 0)
+		reader_error(reader, &at_version,
+			     "\"%s\" is not \"%s\", the version of %s that is read", api_version,
+			     kind_specs[known].api_version, kind);
+	else
+		reader_error(reader, &at_kind, "\"%s\" of %s is not a kind that is read", kind,
+			     api_version);
+}
+
+/* NULL: not an object of ours, or it is beyond reading; problems say why. */
+static struct object *read_object(struct reader *reader, const struct node *root,
+				  const char *list_version, const char *list_kind)
+{
+	struct node api_version = node_child(root, "apiVersion");
+	struct node kind = node_child(root, "kind");
+	const char *version_text;
+	const char *kind_text;
+	enum object_kind found;
+	struct object *object;
+
+	if (!root->json || cJSON_IsNull(root->json) || !read_is_object(reader, root)) {
+		if (!root->json)
+			reader_error(reader, root, "null, where an object is needed");
+		return NULL;
+	}
+	version_text = read_string(reader, &api_version);
+	kind_text = read_string(reader, &kind);
+	if (list_kind && !api_version.json)
+		version_text = list_version;
+	if (list_kind && !kind.json)
+		kind_text = list_kind;
+	if (!version_text && !api_version.json)
+		reader_missing(reader, &api_version);
+	if (!kind_text && !kind.json)
+		reader_missing(reader, &kind);
+	if (!version_text || !kind_text)
+		return NULL;
+	if (kind_find(version_text, kind_text, &found) < 0) {
+		kind_unknown(reader, root, version_text, kind_text);
+		return NULL;
+	}
+	object = keep_array(reader, 1, sizeof(*object));
+	if (!object)
+		return NULL;
+	object->kind = found;
+	check_tree(reader, root, 1);
+	read_metadata(reader, root, object);
+	if (!reader->failed)
+		kind_specs[found].read(reader, root, object);
+	return object;
+}
+
+int object_parse(const struct cJSON *json, unsigned int flags, struct object **ret_object,
+		 struct problems *problems)
+{
+	struct reader reader = { .problems = problems,
+				 .flags = flags & ~PARSE_SKIP_KINDS,
+				 .located = problems->count };
+	struct node root = { .json = json, .object_root = true };
+	size_t errors = problems->errors;
+	struct object *object = read_object(&reader, &root, NULL, NULL);
+	bool failed = reader.failed;
+
+	reader_done(&reader);
+	if (!failed && problems->errors == errors && object) {
+		*ret_object = object;
+		return 0;
+	}
+	object_free(object);
+	return failed ? -ENOMEM : -EINVAL;
+}
+
+/* ---- a text ---- */
+
+static void parse_add(struct parse *parse, const struct node *root, struct object *object)
+{
+	auto_buffer struct buffer key = { 0 };
+	size_t known = parse->seen.count;
+
+	if (!object)
+		return;
+	buffer_number(&key, object->kind);
+	buffer_text(&key, object->namespace ? object->namespace : "");
+	buffer_text(&key, object->name ? object->name : "");
+	if (key.failed || intern_add(&parse->seen, key.data, key.len) == INTERN_NONE ||
+	    array_room(&parse->list.items, parse->list.count, &parse->capacity,
+		       sizeof(struct object *)) < 0) {
+		parse->reader.failed = true;
+		object_free(object);
+		return;
+	}
+	parse->list.items[parse->list.count++] = object;
+	if (parse->seen.count == known && *object->name)
+		reader_error(&parse->reader, root, "the same object is there twice");
+}
+
+/* "PodList" -> "Pod"; false if it is no list. */
+static bool list_item_kind(const char *kind, char *buf, size_t size)
+{
+	size_t len = strlen(kind);
+
+	if (len < 4 || strcmp(kind + len - 4, "List") != 0 || len - 4 >= size)
+		return false;
+	memcpy(buf, kind, len - 4);
+	buf[len - 4] = '\0';
+	return true;
+}
+
+static void parse_list(struct parse *parse, const struct node *root, const char *item_kind)
+{
+	struct node api_version = node_child(root, "apiVersion");
+	struct node items = node_child(root, "items");
+	const char *version = read_string(&parse->reader, &api_version);
+	const cJSON *json;
+	size_t index = 0;
+
+	check_duplicates(&parse->reader, root);
+	if (!read_is_array(&parse->reader, &items))
+		return;
+	cJSON_ArrayForEach (json, items.json) {
+		struct node item = node_item(&items, json, index);
+
+		item.object_root = true;
+		snprintf(parse->reader.object, sizeof(parse->reader.object),
+			 "document %zu, item %zu", parse->reader.document + 1, ++index);
+		parse_add(parse, &item,
+			  read_object(&parse->reader, &item, *item_kind ? version : NULL,
+				      *item_kind ? item_kind : NULL));
+		if (parse->reader.failed)
+			return;
+	}
+}
+
+static void parse_document(struct parse *parse, const cJSON *json)
+{
+	struct node root = { .json = json, .object_root = true };
+	const char *kind = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "kind"));
+	char item_kind[64];
+
+	if (cJSON_IsNull(json)) /* an empty YAML document */
+		return;
+	snprintf(parse->reader.object, sizeof(parse->reader.object), "document %zu",
+		 parse->reader.document + 1);
+	if (kind && list_item_kind(kind, item_kind, sizeof(item_kind)))
+		parse_list(parse, &root, item_kind);
+	else
+		parse_add(parse, &root, read_object(&parse->reader, &root, NULL, NULL));
+}
+
+static void parse_text_error(struct parse *parse, const struct text_error *error, size_t base_line,
+			     size_t base_column)
+{
+	struct node root = { .object_root = true };
+	struct problem *problem;
+	size_t count = parse->reader.problems->count;
+
+	parse->reader.object[0] = '\0';
+	reader_error(&parse->reader, &root, "%s", error->text);
+	if (parse->reader.failed || parse->reader.problems->count == count)
+		return;
+	reader_locate(&parse->reader, "", 0, 1, 1);
+	problem = &parse->reader.problems->items[count];
+	problem->line = error->line ? base_line + error->line - 1 : 0;
+	problem->column = error->line == 1 ? base_column + error->column - 1 : error->column;
+}
+
+static size_t skip_space(const char *text, size_t len, size_t offset)
+{
+	while (offset < len && text[offset] && strchr(" \t\r\n", text[offset]))
+		offset++;
+	return offset;
+}
+
+/* JSON values one after the other. */
+static void parse_json_text(struct parse *parse, const char *text, size_t len)
+{
+	size_t offset = len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+
+	for (offset = skip_space(text, len, offset); offset < len && !parse->reader.failed;
+	     offset = skip_space(text, len, offset)) {
+		struct text_error error;
+		size_t line;
+		size_t column;
+		size_t used;
+		size_t document = parse->reader.document;
+		cJSON *json = json_parse(text + offset, len - offset, &used, &error);
+
+		locate_offset(text, offset, &line, &column);
+		if (!json) {
+			parse_text_error(parse, &error, line, column);
+			return;
+		}
+		parse_document(parse, json);
+		cJSON_Delete(json);
+		/* The walker sees this value alone, as document 0. */
+		for (size_t i = 0; i < parse->reader.problems->count - parse->reader.located; i++)
+			parse->reader.locations[i].document = 0;
+		reader_locate(&parse->reader, text + offset, used, line, column);
+		parse->reader.document = document + 1;
+		offset += used;
+	}
+}
+
+static void parse_yaml_text(struct parse *parse, const char *text, size_t len)
+{
+	struct text_error error;
+	cJSON *documents = yaml_parse(text, len, &error);
+	const cJSON *json;
+
+	if (!documents) {
+		parse_text_error(parse, &error, 1, 1);
+		return;
+	}
+	cJSON_ArrayForEach (json, documents) {
+		parse_document(parse, json);
+		parse->reader.document++;
+		if (parse->reader.failed)
+			break;
+	}
+	cJSON_Delete(documents);
+	reader_locate(&parse->reader, text, len, 1, 1);
+}
+
+int objects_parse(const char *text, size_t len, unsigned int flags, struct object_list *ret_list,
+		  struct problems *problems)
+{
+	struct parse parse = {
+		.reader = { .problems = problems, .flags = flags, .located = problems->count }
+	};
+	size_t errors = problems->errors;
+	bool failed;
+
+	parse.arena = arena_new();
+	parse.seen.arena = parse.arena;
+	*ret_list = (struct object_list){ 0 };
+	if (!parse.arena)
+		return -ENOMEM;
+	if (text_is_json(text, len))
+		parse_json_text(&parse, text, len);
+	else
+		parse_yaml_text(&parse, text, len);
+	failed = parse.reader.failed;
+	reader_done(&parse.reader);
+	intern_done(&parse.seen);
+	arena_free(parse.arena);
+	if (!failed && problems->errors == errors) {
+		*ret_list = parse.list;
+		return 0;
+	}
+	object_list_done(&parse.list);
+	return failed ? -ENOMEM : -EINVAL;
+}

@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "policy/reader.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "policy/arena.h"
+#include "policy/name.h"
+
+/* ---- problems ---- */
+
+static void path_render(const struct node *at, bool from_object, struct buffer *path)
+{
+	if (!at || (from_object && at->object_root))
+		return;
+	path_render(at->parent, from_object, path);
+	if (at->key)
+		path_key(path, at->key);
+	else if (at->parent)
+		path_index(path, at->index);
+}
+
+static char *path_of(const struct node *at, bool from_object)
+{
+	struct buffer path = { 0 };
+
+	buffer_add(&path, "", 0);
+	path_render(at, from_object, &path);
+	if (path.failed)
+		buffer_done(&path);
+	return path.data;
+}
+
+static int problems_room(struct reader *reader)
+{
+	size_t count = reader->problems->count;
+	struct problem *items;
+	struct location *locations;
+
+	items = reallocarray(reader->problems->items, count + 1, sizeof(*items));
+	if (!items)
+		return -ENOMEM;
+	reader->problems->items = items;
+	locations =
+		reallocarray(reader->locations, count + 1 - reader->located, sizeof(*locations));
+	if (!locations)
+		return -ENOMEM;
+	reader->locations = locations;
+	return 0;
+}
+
+void reader_problem(struct reader *reader, const struct node *at, enum problem_kind kind,
+		    const char *fmt, ...)
+{
+	bool warning = kind == PROBLEM_WARNING || kind == PROBLEM_WARNING_AT_KEY;
+	struct problems *problems = reader->problems;
+	struct location location = { .document = reader->document,
+				     .at_key = kind == PROBLEM_AT_KEY ||
+					       kind == PROBLEM_WARNING_AT_KEY };
+	struct problem problem = { .warning = warning };
+	va_list args;
+
+	if (problems->count >= PROBLEMS_MAX) {
+		problems->errors += !warning;
+		return;
+	}
+	va_start(args, fmt);
+	if (vasprintf(&problem.message, fmt, args) < 0)
+		problem.message = NULL;
+	va_end(args);
+	problem.object = strdup(reader->object);
+	problem.path = path_of(at, true);
+	location.path = path_of(at, false);
+	if (!problem.message || !problem.object || !problem.path || !location.path ||
+	    problems_room(reader) < 0) {
+		free(problem.message);
+		free(problem.object);
+		free(problem.path);
+		free(location.path);
+		reader->failed = true;
+		return;
+	}
+	reader->locations[problems->count - reader->located] = location;
+	problems->items[problems->count++] = problem;
+	problems->errors += !warning;
+}
+
+void reader_locate(struct reader *reader, const char *text, size_t len, size_t base_line,
+		   size_t base_column)
+{
+	size_t count = reader->problems->count - reader->located;
+
+	if (count > 0)
+		locations_find(text, len, reader->locations, count);
+	for (size_t i = 0; i < count; i++) {
+		const struct location *location = &reader->locations[i];
+		struct problem *problem = &reader->problems->items[reader->located + i];
+
+		if (location->line) {
+			problem->line = base_line + location->line - 1;
+			problem->column = location->line == 1 ? base_column + location->column - 1
+							      : location->column;
+		}
+		free(location->path);
+	}
+	reader->located = reader->problems->count;
+}
+
+void reader_done(struct reader *reader)
+{
+	for (size_t i = 0; i < reader->problems->count - reader->located; i++)
+		free(reader->locations[i].path);
+	free(reader->locations);
+}
+
+void problems_done(struct problems *problems)
+{
+	for (size_t i = 0; i < problems->count; i++) {
+		free(problems->items[i].object);
+		free(problems->items[i].path);
+		free(problems->items[i].message);
+	}
+	free(problems->items);
+	*problems = (struct problems){ 0 };
+}
+
+const char *problem_format(const struct problem *problem, const char *file, char *buf, size_t size)
+{
+	char place[64] = "";
+
+	if (problem->line)
+		snprintf(place, sizeof(place), "%zu:%zu: ", problem->line, problem->column);
+	else if (file)
+		snprintf(place, sizeof(place), " ");
+	snprintf(buf, size, "%s%s%s%s%s%s%s%s%s", file ? file : "", file ? ":" : "", place,
+		 problem->warning ? "warning: " : "", problem->object, *problem->object ? ": " : "",
+		 problem->path, *problem->path ? ": " : "", problem->message);
+	return buf;
+}
+
+/* ---- walking ---- */
+
+struct node node_child(const struct node *at, const char *key)
+{
+	const cJSON *json = cJSON_GetObjectItemCaseSensitive(at->json, key);
+
+	return (struct node){ .parent = at, .key = key, .json = cJSON_IsNull(json) ? NULL : json };
+}
+
+struct node node_item(const struct node *at, const cJSON *item, size_t index)
+{
+	return (struct node){ .parent = at, .json = item, .index = index };
+}
+
+static const char *type_name(const cJSON *json)
+{
+	if (cJSON_IsObject(json))
+		return "an object";
+	if (cJSON_IsArray(json))
+		return "a list";
+	if (cJSON_IsString(json))
+		return "a string";
+	if (cJSON_IsNumber(json))
+		return "a number";
+	if (cJSON_IsBool(json))
+		return "a boolean";
+	return "null";
+}
+
+static void type_error(struct reader *reader, const struct node *at, const char *wanted)
+{
+	bool quote = strcmp(wanted, "a string") == 0 &&
+		     (cJSON_IsNumber(at->json) || cJSON_IsBool(at->json));
+
+	reader_error(reader, at, "%s, where %s is needed%s", type_name(at->json), wanted,
+		     quote ? " (put it in quotes)" : "");
+}
+
+bool read_is_object(struct reader *reader, const struct node *at)
+{
+	if (at->json && !cJSON_IsObject(at->json))
+		type_error(reader, at, "an object");
+	return cJSON_IsObject(at->json);
+}
+
+bool read_is_array(struct reader *reader, const struct node *at)
+{
+	if (at->json && !cJSON_IsArray(at->json))
+		type_error(reader, at, "a list");
+	return cJSON_IsArray(at->json);
+}
+
+const char *read_string(struct reader *reader, const struct node *at)
+{
+	if (at->json && !cJSON_IsString(at->json))
+		type_error(reader, at, "a string");
+	return cJSON_GetStringValue(at->json);
+}
+
+bool read_bool(struct reader *reader, const struct node *at, bool absent)
+{
+	if (!at->json)
+		return absent;
+	if (!cJSON_IsBool(at->json))
+		type_error(reader, at, "a boolean");
+	return cJSON_IsTrue(at->json);
+}
+
+int64_t read_number(struct reader *reader, const struct node *at, int64_t min, int64_t max,
+		    int64_t absent)
+{
+	double value;
+
+	if (!at->json)
+		return absent;
+	if (!cJSON_IsNumber(at->json)) {
+		type_error(reader, at, "a number");
+		return absent;
+	}
+	value = at->json->valuedouble;
+	if (!(value >= (double)min && value <= (double)max) || value != (double)(int64_t)value) {
+		reader_error(reader, at, "%.15g is not a whole number from %lld to %lld", value,
+			     (long long)min, (long long)max);
+		return absent;
+	}
+	return (int64_t)value;
+}
+
+uint16_t read_port(struct reader *reader, const struct node *at)
+{
+	double value;
+
+	if (!at->json)
+		return 0;
+	if (!cJSON_IsNumber(at->json)) {
+		type_error(reader, at, "a number");
+		return 0;
+	}
+	value = at->json->valuedouble;
+	if (!(value >= 1 && value <= UINT16_MAX) || value != (double)(int64_t)value) {
+		reader_error(reader, at, "%.15g is not a port (1 to 65535)", value);
+		return 0;
+	}
+	return (uint16_t)value;
+}
+
+uint8_t read_proto(struct reader *reader, const struct node *at)
+{
+	static const struct {
+		const char *name;
+		uint8_t proto;
+	} protocols[] = { { "TCP", IPPROTO_TCP },
+			  { "UDP", IPPROTO_UDP },
+			  { "SCTP", IPPROTO_SCTP } };
+	const char *text = read_string(reader, at);
+
+	if (!text)
+		return IPPROTO_TCP;
+	for (size_t i = 0; i < ARRAY_SIZE(protocols); i++) {
+		if (strcmp(text, protocols[i].name) == 0)
+			return protocols[i].proto;
+	}
+	reader_error(reader, at, "\"%s\" is not a protocol (TCP, UDP or SCTP)", text);
+	return IPPROTO_TCP;
+}
+
+bool read_addr(struct reader *reader, const struct node *at, struct addr *ret_addr)
+{
+	const char *text = read_string(reader, at);
+
+	if (!text || !*text)
+		return false;
+	if (addr_parse(text, ret_addr) == 0)
+		return true;
+	reader_error(reader, at, "\"%s\" is not an IP address", text);
+	return false;
+}
+
+void reader_missing(struct reader *reader, const struct node *at)
+{
+	reader_error(reader, at, "missing");
+}
+
+/* The known name that was probably meant: the same but for case, or for one letter. */
+static const char *name_meant(const char *name, const char *const *names, size_t count)
+{
+	size_t len = strlen(name);
+
+	for (size_t i = 0; i < count; i++) {
+		size_t known = strlen(names[i]);
+		size_t head = 0;
+		size_t tail = 0;
+		size_t shorter = len < known ? len : known;
+		size_t longer = len < known ? known : len;
+
+		if (strcasecmp(name, names[i]) == 0)
+			return names[i];
+		while (head < shorter && name[head] == names[i][head])
+			head++;
+		while (tail < shorter - head && name[len - 1 - tail] == names[i][known - 1 - tail])
+			tail++;
+		if (longer - head - tail <= 1 ||
+		    (len == known && len - head - tail == 2 && len > 3))
+			return names[i];
+	}
+	return NULL;
+}
+
+void read_known_fields(struct reader *reader, const struct node *at, const char *const *names,
+		       size_t count)
+{
+	bool lenient = reader->flags & PARSE_LENIENT;
+	const cJSON *member;
+
+	cJSON_ArrayForEach (member, at->json) {
+		struct node child = { .parent = at, .json = member, .key = member->string };
+		const char *meant;
+		bool known = false;
+
+		for (size_t i = 0; i < count; i++)
+			known |= strcmp(member->string, names[i]) == 0;
+		if (known)
+			continue;
+		meant = name_meant(member->string, names, count);
+		reader_problem(reader, &child, lenient ? PROBLEM_WARNING_AT_KEY : PROBLEM_AT_KEY,
+			       "unknown field%s%s%s", meant ? " (did you mean \"" : "",
+			       meant ? meant : "", meant ? "\"?)" : "");
+	}
+}
+
+void *keep_array(struct reader *reader, size_t count, size_t size)
+{
+	void *array = calloc(count ? count : 1, size);
+
+	if (!array)
+		reader->failed = true;
+	return array;
+}
+
+char *keep_string(struct reader *reader, const char *text)
+{
+	char *copy = strdup(text);
+
+	if (!copy)
+		reader->failed = true;
+	return copy;
+}
+
+/* ---- labels ---- */
+
+static int label_compare(const void *a, const void *b)
+{
+	return strcmp(((const struct label *)a)->key, ((const struct label *)b)->key);
+}
+
+void read_labels(struct reader *reader, const struct node *at, struct labels *labels)
+{
+	const cJSON *member;
+
+	if (!read_is_object(reader, at))
+		return;
+	labels->items =
+		keep_array(reader, (size_t)cJSON_GetArraySize(at->json), sizeof(*labels->items));
+	if (!labels->items)
+		return;
+	cJSON_ArrayForEach (member, at->json) {
+		struct node child = { .parent = at, .json = member, .key = member->string };
+		const char *value = read_string(reader, &child);
+		const char *wanted = name_check_label_key(member->string);
+		struct label *label = &labels->items[labels->count];
+
+		if (wanted)
+			reader_problem(reader, &child, PROBLEM_AT_KEY,
+				       "\"%s\" is not a label key: %s", member->string, wanted);
+		if (!value)
+			continue;
+		wanted = name_check_label_value(value);
+		if (wanted)
+			reader_error(reader, &child, "\"%s\" is not a label value: %s", value,
+				     wanted);
+		label->key = keep_string(reader, member->string);
+		label->value = keep_string(reader, value);
+		labels->count++;
+		if (reader->failed)
+			return;
+	}
+	qsort(labels->items, labels->count, sizeof(*labels->items), label_compare);
+}
+
+void labels_set(struct reader *reader, struct labels *labels, const char *key, const char *value)
+{
+	struct label *items;
+
+	for (size_t i = 0; i < labels->count; i++) {
+		if (strcmp(labels->items[i].key, key) == 0) {
+			free(labels->items[i].value);
+			labels->items[i].value = keep_string(reader, value);
+			return;
+		}
+	}
+	items = reallocarray(labels->items, labels->count + 1, sizeof(*items));
+	if (!items) {
+		reader->failed = true;
+		return;
+	}
+	labels->items = items;
+	items[labels->count].key = keep_string(reader, key);
+	items[labels->count].value = keep_string(reader, value);
+	labels->count++;
+	if (!reader->failed)
+		qsort(items, labels->count, sizeof(*items), label_compare);
+}
