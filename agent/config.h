@@ -29,7 +29,8 @@ struct config {
 	enum log_level log_level;
 };
 
-enum config_action { CONFIG_RUN, CONFIG_CHECK, CONFIG_CLEANUP, CONFIG_HELP, CONFIG_VERSION };
+/* Of several, the last in this order is done. */
+enum config_action { CONFIG_RUN, CONFIG_CHECK, CONFIG_CLEANUP, CONFIG_VERSION, CONFIG_HELP };
 
 /* Fills config from argv and the file.  Unknown keys, wrong types and values out of range are
  * errors that name the file and the field, or the option. */
