@@ -260,6 +260,8 @@ static int programs_keep(struct datapath *datapath, struct bpf_object *object, s
 
 	bpf_object__for_each_program (program, object) {
 		struct program *kept = &datapath->programs[datapath->program_count];
+		struct bpf_prog_info info = { 0 };
+		uint32_t len = sizeof(info);
 
 		if (!bpf_program__autoload(program))
 			continue;
@@ -272,6 +274,10 @@ static int programs_keep(struct datapath *datapath, struct bpf_object *object, s
 		if (kept->fd < 0)
 			return fail(err, -errno, "keep program %s", kept->name);
 		datapath->program_count++;
+		if (bpf_obj_get_info_by_fd(kept->fd, &info, &len))
+			return fail(err, -errno, "read program %s", kept->name);
+		kept->id = info.id;
+		kept->insns = info.verified_insns;
 	}
 	return 0;
 }
@@ -301,7 +307,7 @@ static int datapath_setup(struct datapath *datapath, const struct datapath_optio
 			  struct errmsg *err)
 {
 	struct bpf_object *object;
-	const struct program *from_pod;
+	const struct program *to_pod;
 	const void *elf;
 	size_t elf_len;
 	int ret;
@@ -323,8 +329,8 @@ static int datapath_setup(struct datapath *datapath, const struct datapath_optio
 	ret = maps_init(datapath, err);
 	if (ret)
 		return ret;
-	from_pod = program_find(datapath, "from_pod");
-	datapath->tcx = from_pod && !options->force_clsact && links_probe_tcx(from_pod->fd);
+	to_pod = program_find(datapath, "to_pod");
+	datapath->tcx = to_pod && !options->force_clsact && links_probe_tcx(to_pod->fd);
 	return links_open(datapath, options->cgroup, err);
 }
 
@@ -380,15 +386,16 @@ int datapath_program_fd(const struct datapath *datapath, const char *name)
 	return program ? program->fd : -ENOENT;
 }
 
+const char *datapath_program_name(const struct datapath *datapath, size_t index)
+{
+	return index < datapath->program_count ? datapath->programs[index].name : NULL;
+}
+
 uint32_t datapath_program_insns(const struct datapath *datapath, const char *name)
 {
 	const struct program *program = program_find(datapath, name);
-	struct bpf_prog_info info = { 0 };
-	uint32_t len = sizeof(info);
 
-	if (!program || bpf_obj_get_info_by_fd(program->fd, &info, &len))
-		return 0;
-	return info.verified_insns;
+	return program ? program->insns : 0;
 }
 
 /* ---- cleanup -------------------------------------------------------------------------------- */

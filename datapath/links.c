@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Attaching: TCX links or clsact filters on devices, links on the cgroup, the sk_msg program on
- * accel_map.  A link lives by its pin below pin_dir/links and its program is replaced in place, so
- * a restart leaves no moment without one.  A clsact filter lives by its device.
+ * Attaching: clsact filters on the endpoints' devices, a TCX link (or filter) on tendril0, links on
+ * the cgroup, the sk_msg program on accel_map.  A link lives by its pin below pin_dir/links, a
+ * filter by its device; both have their program replaced in place, so a restart leaves no moment
+ * without one.
  */
 #include <bpf/libbpf.h>
 #include <dirent.h>
@@ -22,41 +23,11 @@
 #include "agent/lib/log.h"
 
 /* enum bpf_attach_type from Linux 6.6 on; Debian 12's headers are those of 6.1. */
-#define TCX_INGRESS ((enum bpf_attach_type)46)
-#define TCX_EGRESS  ((enum bpf_attach_type)47)
+#define TCX_EGRESS ((enum bpf_attach_type)47)
 
 /* Where our clsact filter sits: first priority, and a handle nobody else is likely to choose. */
 #define FILTER_PRIORITY 1
 #define FILTER_HANDLE   0x7e0d
-
-/* One place on a device: the program, and the name of its link's pin. */
-struct hook {
-	char pin[24];
-	int ifindex;
-	const char *program;
-	enum bpf_attach_type tcx;
-	enum bpf_tc_attach_point clsact;
-};
-
-static struct hook hook_endpoint(uint16_t slot)
-{
-	struct hook hook = { .ifindex = ENDPOINT_IFINDEX_BASE + slot,
-			     .program = "from_pod",
-			     .tcx = TCX_INGRESS,
-			     .clsact = BPF_TC_INGRESS };
-
-	snprintf(hook.pin, sizeof(hook.pin), "slot-%u", slot);
-	return hook;
-}
-
-static struct hook hook_host(int ifindex)
-{
-	return (struct hook){ .pin = "host",
-			      .ifindex = ifindex,
-			      .program = "to_pod",
-			      .tcx = TCX_EGRESS,
-			      .clsact = BPF_TC_EGRESS };
-}
 
 static const char *link_path(const char *pin_dir, const char *name, char buf[PIN_PATH_MAX])
 {
@@ -79,7 +50,7 @@ bool links_probe_tcx(int prog_fd)
 {
 	/* No device has this index, so the answer is ENODEV from a kernel that knows the attach
 	 * type and EINVAL from one that does not; nothing is attached either way. */
-	return bpf_link_create(prog_fd, INT32_MAX, TCX_INGRESS, NULL) == -ENODEV;
+	return bpf_link_create(prog_fd, INT32_MAX, TCX_EGRESS, NULL) == -ENODEV;
 }
 
 /* The device of a TCX link; 0 once it is detached (the device is gone, or by force). */
@@ -125,119 +96,103 @@ static int link_create(const struct datapath *datapath, const char *name, int pr
 	return 0;
 }
 
-/* ---- devices -------------------------------------------------------------------------------- */
+/* ---- filters -------------------------------------------------------------------------------- */
 
-static uint32_t filter_program(const struct hook *hook)
+/* Id of the program in our place on a device, 0 if there is none. */
+static uint32_t filter_program(int ifindex, enum bpf_tc_attach_point point)
 {
-	LIBBPF_OPTS(bpf_tc_hook, where, .ifindex = hook->ifindex, .attach_point = hook->clsact);
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = point);
 	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = FILTER_HANDLE, .priority = FILTER_PRIORITY);
 
-	return bpf_tc_query(&where, &opts) ? 0 : opts.prog_id;
+	return bpf_tc_query(&hook, &opts) ? 0 : opts.prog_id;
 }
 
-static void filter_remove(const struct hook *hook)
+static void filter_remove(int ifindex, enum bpf_tc_attach_point point)
 {
-	LIBBPF_OPTS(bpf_tc_hook, where, .ifindex = hook->ifindex, .attach_point = hook->clsact);
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = point);
 	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = FILTER_HANDLE, .priority = FILTER_PRIORITY);
 
-	bpf_tc_detach(&where, &opts); /* the qdisc stays: others may have filters on it */
+	bpf_tc_detach(&hook, &opts); /* the qdisc stays: others may have filters on it */
 }
 
-static int filter_attach(const struct hook *hook, int prog_fd, struct errmsg *err)
+static int filter_attach(int ifindex, enum bpf_tc_attach_point point, const struct program *program,
+			 struct errmsg *err)
 {
-	LIBBPF_OPTS(bpf_tc_hook, where, .ifindex = hook->ifindex, .attach_point = hook->clsact);
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = point);
 	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = FILTER_HANDLE, .priority = FILTER_PRIORITY,
-		    .prog_fd = prog_fd, .flags = BPF_TC_F_REPLACE);
+		    .prog_fd = program->fd, .flags = BPF_TC_F_REPLACE);
 	int ret;
 
-	ret = bpf_tc_hook_create(&where);
+	ret = bpf_tc_hook_create(&hook);
 	if (ret && ret != -EEXIST)
-		return fail(err, ret, "add a clsact qdisc to device %d", hook->ifindex);
-	ret = bpf_tc_attach(&where, &opts);
+		return fail(err, ret, "add a clsact qdisc to device %d", ifindex);
+	ret = bpf_tc_attach(&hook, &opts);
 	if (ret)
-		return fail(err, ret, "attach %s to device %d", hook->program, hook->ifindex);
+		return fail(err, ret, "attach %s to device %d", program->name, ifindex);
 	return 0;
 }
 
-static int hook_attach(struct datapath *datapath, const struct hook *hook, struct errmsg *err)
+/* ---- devices -------------------------------------------------------------------------------- */
+
+int datapath_attach_endpoint(struct datapath *datapath, uint16_t slot, struct errmsg *err)
 {
-	const struct program *program = program_find(datapath, hook->program);
+	const struct program *program = program_find(datapath, "from_pod");
+
+	if (!program)
+		return fail_plain(err, -ENOENT, "from_pod is not loaded");
+	return filter_attach(ENDPOINT_IFINDEX_BASE + slot, BPF_TC_INGRESS, program, err);
+}
+
+void datapath_detach_endpoint(struct datapath *datapath, uint16_t slot)
+{
+	(void)datapath;
+	filter_remove(ENDPOINT_IFINDEX_BASE + slot, BPF_TC_INGRESS);
+}
+
+bool datapath_endpoint_attached(struct datapath *datapath, uint16_t slot)
+{
+	const struct program *program = program_find(datapath, "from_pod");
+
+	return program &&
+	       filter_program(ENDPOINT_IFINDEX_BASE + slot, BPF_TC_INGRESS) == program->id;
+}
+
+int datapath_attach_host(struct datapath *datapath, int ifindex, struct errmsg *err)
+{
+	const struct program *program = program_find(datapath, "to_pod");
 	char path[PIN_PATH_MAX];
 	auto_close int fd = -1;
 	int ret;
 
 	if (!program)
-		return fail_plain(err, -ENOENT, "program %s is not loaded", hook->program);
-	link_path(datapath->pin_dir, hook->pin, path);
+		return fail_plain(err, -ENOENT, "to_pod is not loaded");
+	link_path(datapath->pin_dir, "host", path);
 	if (!datapath->tcx) {
-		ret = filter_attach(hook, program->fd, err);
+		ret = filter_attach(ifindex, BPF_TC_EGRESS, program, err);
 		if (!ret)
 			unlink(path); /* of an earlier run with TCX */
 		return ret;
 	}
 	fd = bpf_obj_get(path);
-	if (fd >= 0 && link_ifindex(fd) == (uint32_t)hook->ifindex &&
+	if (fd >= 0 && link_ifindex(fd) == (uint32_t)ifindex &&
 	    !bpf_link_update(fd, program->fd, NULL))
 		return 0;
-	ret = link_create(datapath, hook->pin, program->fd, hook->ifindex, hook->tcx, err);
+	ret = link_create(datapath, "host", program->fd, ifindex, TCX_EGRESS, err);
 	if (!ret)
-		filter_remove(hook); /* of an earlier run without TCX */
+		filter_remove(ifindex, BPF_TC_EGRESS); /* of an earlier run without TCX */
 	return ret;
-}
-
-static bool hook_attached(struct datapath *datapath, const struct hook *hook)
-{
-	const struct program *program = program_find(datapath, hook->program);
-	char path[PIN_PATH_MAX];
-	auto_close int fd = -1;
-
-	if (!datapath->tcx) {
-		struct bpf_prog_info info = { 0 };
-		uint32_t len = sizeof(info);
-
-		return program && !bpf_obj_get_info_by_fd(program->fd, &info, &len) &&
-		       filter_program(hook) == info.id;
-	}
-	fd = bpf_obj_get(link_path(datapath->pin_dir, hook->pin, path));
-	return fd >= 0 && link_ifindex(fd) == (uint32_t)hook->ifindex;
-}
-
-int datapath_attach_endpoint(struct datapath *datapath, uint16_t slot, struct errmsg *err)
-{
-	struct hook hook = hook_endpoint(slot);
-
-	return hook_attach(datapath, &hook, err);
-}
-
-void datapath_detach_endpoint(struct datapath *datapath, uint16_t slot)
-{
-	struct hook hook = hook_endpoint(slot);
-	char path[PIN_PATH_MAX];
-
-	unlink(link_path(datapath->pin_dir, hook.pin, path));
-	if (!datapath->tcx)
-		filter_remove(&hook);
-}
-
-bool datapath_endpoint_attached(struct datapath *datapath, uint16_t slot)
-{
-	struct hook hook = hook_endpoint(slot);
-
-	return hook_attached(datapath, &hook);
-}
-
-int datapath_attach_host(struct datapath *datapath, int ifindex, struct errmsg *err)
-{
-	struct hook hook = hook_host(ifindex);
-
-	return hook_attach(datapath, &hook, err);
 }
 
 bool datapath_host_attached(struct datapath *datapath, int ifindex)
 {
-	struct hook hook = hook_host(ifindex);
+	const struct program *program = program_find(datapath, "to_pod");
+	char path[PIN_PATH_MAX];
+	auto_close int fd = -1;
 
-	return hook_attached(datapath, &hook);
+	if (!datapath->tcx)
+		return program && filter_program(ifindex, BPF_TC_EGRESS) == program->id;
+	fd = bpf_obj_get(link_path(datapath->pin_dir, "host", path));
+	return fd >= 0 && link_ifindex(fd) == (uint32_t)ifindex;
 }
 
 /* ---- cgroup and sockets --------------------------------------------------------------------- */
@@ -325,12 +280,7 @@ static void link_take_over(struct datapath *datapath, const char *name)
 	auto_close int fd = -1;
 
 	link_path(datapath->pin_dir, name, path);
-	if (!strncmp(name, "slot-", 5))
-		program = program_find(datapath, "from_pod");
-	else if (!strcmp(name, "host"))
-		program = program_find(datapath, "to_pod");
-	else
-		program = program_find(datapath, name);
+	program = program_find(datapath, strcmp(name, "host") ? name : "to_pod");
 	if (!program) {
 		unlink(path);
 		return;
@@ -395,15 +345,13 @@ static void filters_cleanup(const uint32_t *map_ids, size_t count)
 	if (!devices)
 		return;
 	for (struct if_nameindex *device = devices; device->if_index; device++) {
-		struct hook hooks[] = { hook_endpoint(0), hook_host(0) };
+		static const enum bpf_tc_attach_point points[] = { BPF_TC_INGRESS, BPF_TC_EGRESS };
 
-		for (size_t i = 0; i < ARRAY_SIZE(hooks); i++) {
-			uint32_t id;
+		for (size_t i = 0; i < ARRAY_SIZE(points); i++) {
+			uint32_t id = filter_program((int)device->if_index, points[i]);
 
-			hooks[i].ifindex = (int)device->if_index;
-			id = filter_program(&hooks[i]);
 			if (id && program_uses(id, map_ids, count))
-				filter_remove(&hooks[i]);
+				filter_remove((int)device->if_index, points[i]);
 		}
 	}
 	if_freenameindex(devices);

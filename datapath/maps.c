@@ -11,7 +11,9 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <dirent.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -368,6 +370,49 @@ int maps_usage(struct datapath *datapath, enum map_id map, uint32_t *ret_used,
 	return 0;
 }
 
+/* ---- memory --------------------------------------------------------------------------------- */
+
+/* What the kernel charges for a map, from the fdinfo of its descriptor. */
+static uint64_t map_memory(int fd)
+{
+	auto_fclose FILE *file = NULL;
+	char path[40], line[80];
+	uint64_t bytes;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "memlock: %" SCNu64, &bytes) == 1)
+			return bytes;
+	}
+	return 0;
+}
+
+int maps_memory(struct datapath *datapath, uint64_t *ret_bytes)
+{
+	char path[PIN_PATH_MAX];
+	struct dirent *entry;
+	uint64_t bytes = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "%s/maps", datapath->pin_dir);
+	dir = opendir(path);
+	if (!dir)
+		return -errno;
+	while ((entry = readdir(dir))) {
+		auto_close int fd = -1;
+
+		snprintf(path, sizeof(path), "%s/maps/%s", datapath->pin_dir, entry->d_name);
+		if (entry->d_name[0] != '.')
+			fd = bpf_obj_get(path);
+		if (fd >= 0)
+			bytes += map_memory(fd);
+	}
+	closedir(dir);
+	*ret_bytes = bytes;
+	return 0;
+}
+
 /* ---- events --------------------------------------------------------------------------------- */
 
 int events_fd(struct datapath *datapath)
@@ -375,8 +420,8 @@ int events_fd(struct datapath *datapath)
 	return ring_buffer__epoll_fd(datapath->ring);
 }
 
-int events_consume(struct datapath *datapath, void (*each)(const struct flow_event *event, void *arg),
-		   void *arg)
+int events_consume(struct datapath *datapath,
+		   void (*each)(const struct flow_event *event, void *arg), void *arg)
 {
 	int ret;
 

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Counting what happens: one element of metric_map for each drop reason and each notice.  Per CPU;
+ * a program that interrupts another on the same CPU may cost one count.
+ */
+#ifndef TENDRIL_DATAPATH_METRIC_BPF_H
+#define TENDRIL_DATAPATH_METRIC_BPF_H
+
+#include "datapath/maps.bpf.h"
+
+static __always_inline void metric_count(__u32 metric)
+{
+	__u64 *count = bpf_map_lookup_elem(&metric_map, &metric);
+
+	if (count)
+		(*count)++;
+}
+
+static __always_inline void notice(enum notice what)
+{
+	metric_count(METRIC_NOTICES + what);
+}
+
+#endif
