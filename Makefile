@@ -94,6 +94,7 @@ $(B)/tendril-cni: $(call obj,$(cni_src)) $(B)/liblib.a
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 -include tests/tests.mk
+-include deploy/install.mk
 
 .PHONY: clean help format
 clean: ## Remove everything that was built

@@ -95,17 +95,17 @@ int agent_call(const struct agent_call *call, cJSON **ret_answer, enum agent_out
 		struct errmsg fault = {};
 		int error = http_call(call->socket, "POST", call->path, body, call->fd,
 				      AGENT_TIMEOUT_MS, &response, &fault);
+		bool again = error ? error_means_absent(error) : response.status == 503;
 		int code;
 
-		if (!error) {
+		if (error) {
+			code = failure_report(call, &fault, ret_outcome, err);
+		} else {
 			*ret_outcome = AGENT_ANSWERED;
 			code = answer_read(&response, ret_answer, err);
-			error = response.status == 503 ? -ECONNREFUSED : 0;
 			http_response_done(&response);
-		} else {
-			code = failure_report(call, &fault, ret_outcome, err);
 		}
-		if (!error_means_absent(error) || now_ms() >= deadline)
+		if (!again || now_ms() >= deadline)
 			return code;
 		nanosleep(&pace, NULL);
 	}

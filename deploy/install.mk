@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+# make install, make uninstall.  Packagers set DESTDIR, PREFIX and CNIBINDIR (Debian: /usr/lib/cni).
+
+INSTALL_PROGRAM ?= install -s -m 0755
+INSTALL_DATA    ?= install -m 0644
+
+SBINDIR  := $(PREFIX)/sbin
+BINDIR   := $(PREFIX)/bin
+MANDIR   := $(PREFIX)/share/man
+UNITDIR  ?= $(PREFIX)/lib/systemd/system
+COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
+CONFDIR  := $(SYSCONFDIR)/tendril
+CNICONFDIR ?= $(SYSCONFDIR)/cni/net.d
+# Where Debian keeps the plugins that our conflist chains.
+DEBIANCNIDIR := /usr/lib/cni
+
+man_pages  := $(wildcard doc/man/*.[1-8])
+completion := $(wildcard doc/completion/tendril)
+man_path    = $(DESTDIR)$(MANDIR)/man$(patsubst .%,%,$(suffix $(1)))/$(notdir $(1))
+
+.PHONY: install uninstall
+install: all ## Install programs, unit, configuration and man pages (DESTDIR, PREFIX, CNIBINDIR)
+	install -d -m 0755 $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(CNIBINDIR) \
+		$(DESTDIR)$(UNITDIR) $(DESTDIR)$(CONFDIR)/objects $(DESTDIR)$(CNICONFDIR)
+	$(INSTALL_PROGRAM) $(B)/tendrild $(DESTDIR)$(SBINDIR)/tendrild
+	$(INSTALL_PROGRAM) $(B)/tendril $(DESTDIR)$(BINDIR)/tendril
+	$(INSTALL_PROGRAM) $(B)/tendril-cni $(DESTDIR)$(CNIBINDIR)/tendril
+	sed 's|^ExecStart=/usr/sbin/|ExecStart=$(SBINDIR)/|' deploy/tendrild.service \
+		> $(DESTDIR)$(UNITDIR)/tendrild.service
+	chmod 0644 $(DESTDIR)$(UNITDIR)/tendrild.service
+	$(foreach page,$(man_pages),$(INSTALL_DATA) -D $(page) $(call man_path,$(page));)
+	$(foreach file,$(completion),$(INSTALL_DATA) -D $(file) $(DESTDIR)$(COMPLETIONDIR)/tendril;)
+	@# What an administrator may have changed is not ours to replace.
+	test -e $(DESTDIR)$(CONFDIR)/agent.json || \
+		$(INSTALL_DATA) deploy/agent.json $(DESTDIR)$(CONFDIR)/agent.json
+	test -e $(DESTDIR)$(CNICONFDIR)/10-tendril.conflist || \
+		$(INSTALL_DATA) deploy/10-tendril.conflist $(DESTDIR)$(CNICONFDIR)/10-tendril.conflist
+	@# containerd looks for a chain's plugins in one folder only.
+	test -e $(DESTDIR)$(CNIBINDIR)/portmap || test ! -x $(DEBIANCNIDIR)/portmap || \
+		ln -s $(DEBIANCNIDIR)/portmap $(DESTDIR)$(CNIBINDIR)/portmap
+
+uninstall: ## Remove what install put there, but for configuration that was changed
+	rm -f $(DESTDIR)$(SBINDIR)/tendrild $(DESTDIR)$(BINDIR)/tendril \
+		$(DESTDIR)$(CNIBINDIR)/tendril $(DESTDIR)$(UNITDIR)/tendrild.service \
+		$(foreach page,$(man_pages),$(call man_path,$(page))) \
+		$(DESTDIR)$(COMPLETIONDIR)/tendril
+	test "$$(readlink $(DESTDIR)$(CNIBINDIR)/portmap)" != $(DEBIANCNIDIR)/portmap || \
+		rm -f $(DESTDIR)$(CNIBINDIR)/portmap
+	! cmp -s deploy/agent.json $(DESTDIR)$(CONFDIR)/agent.json || \
+		rm -f $(DESTDIR)$(CONFDIR)/agent.json
+	! cmp -s deploy/10-tendril.conflist $(DESTDIR)$(CNICONFDIR)/10-tendril.conflist || \
+		rm -f $(DESTDIR)$(CNICONFDIR)/10-tendril.conflist
+	@# Folders that still hold something stay.
+	rmdir $(DESTDIR)$(CONFDIR)/objects $(DESTDIR)$(CONFDIR) 2>/dev/null || true
