@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The world as the CLI sees it: objects from files, or everything an agent holds, with the file
+ * and line each policy came from.
+ */
+#ifndef TENDRIL_POLICY_CLI_WORLD_H
+#define TENDRIL_POLICY_CLI_WORLD_H
+
+#include "agent/lib/auto.h"
+#include "policy/cli.h"
+#include "policy/parse.h"
+#include "policy/world.h"
+
+struct cJSON;
+struct cli_world;
+
+struct cli_world *cli_world_new(void); /* NULL: out of memory */
+void cli_world_free(struct cli_world *world);
+DEFINE_AUTO(cli_world)
+
+const struct world *cli_world_objects(const struct cli_world *world);
+
+/* Adds the objects of one file.  What is wrong with its content, or contradicts what was read
+ * before, goes into problems; a negative errno is for a file that cannot be read. */
+int cli_world_read(struct cli_world *world, const char *file, unsigned int parse_flags,
+		   size_t *ret_count, struct problems *problems, struct errmsg *err);
+
+/* From args: the files of -f (the first problem is the error; kinds Tendril does not read are
+ * passed over), or, without -f, the agent's objects and endpoints. */
+int cli_world_load(const struct arguments *args, struct cli_world **ret, struct errmsg *err);
+
+/* The file an object was read from, or what the agent said of it; "" if not known. */
+const char *cli_world_source(const struct cli_world *world, const struct object *object);
+
+/* Appends the documents of a file to a JSON array, Lists flattened. */
+int cli_documents_read(const char *file, struct cJSON *array, struct errmsg *err);
+
+#endif

@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tendril policy explain: which rule of which object decides, in both directions. */
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/lib/auto.h"
+#include "policy/cli.h"
+#include "policy/cli_world.h"
+#include "policy/output.h"
+#include "policy/service.h"
+#include "policy/verdict.h"
+
+struct question {
+	const struct cli_world *world;
+	struct explain_end from;
+	struct explain_end to;
+	uint8_t proto;
+	uint16_t port;
+};
+
+/* ---- who is meant -----------------------------------------------------------------------------
+ */
+
+/* A Node object's address is its host's; a pod's own node always reaches it. */
+static bool is_node_of(const struct world *objects, const struct addr *addr,
+		       const struct object *pod)
+{
+	for (const struct object *node = world_first(objects, OBJECT_NODE); node;
+	     node = world_next(objects, node)) {
+		if (!pod || !pod->pod.node_name || strcmp(pod->pod.node_name, node->name) != 0)
+			continue;
+		for (size_t i = 0; i < node->node.address_count; i++) {
+			if (addr_equal(&node->node.addresses[i], addr))
+				return true;
+		}
+	}
+	return false;
+}
+
+static void end_of_address(const struct world *objects, const struct addr *addr,
+			   struct explain_end *ret)
+{
+	const struct object *owner = world_owner(objects, addr);
+
+	*ret = (struct explain_end){ .addr = *addr, .has_addr = true };
+	if (owner && owner->kind == OBJECT_POD)
+		ret->pod = owner;
+}
+
+static int end_parse(const struct world *objects, const char *option, const char *text,
+		     struct explain_end *ret, struct errmsg *err)
+{
+	char namespace[254], name[254];
+	const struct object *pod;
+	struct addr addr;
+	int code;
+
+	if (addr_parse(text, &addr) == 0) {
+		end_of_address(objects, &addr, ret);
+		return 0;
+	}
+	code = cli_split_name(text, namespace, name, sizeof(name), err);
+	if (code)
+		return wrap(err, "--%s", option);
+	pod = world_find(objects, OBJECT_POD, namespace, name);
+	if (!pod)
+		return fail_plain(err, -ENOENT, "--%s %s: there is no such pod", option, text);
+	*ret = (struct explain_end){ .pod = pod, .has_addr = pod->pod.address_count > 0 };
+	if (ret->has_addr)
+		ret->addr = pod->pod.addresses[0];
+	return 0;
+}
+
+/* Of two pods, the addresses that are of one family. */
+static void ends_match_family(struct explain_end *from, struct explain_end *to)
+{
+	if (!from->has_addr || !to->has_addr || addr_is_v4(&from->addr) == addr_is_v4(&to->addr))
+		return;
+	for (size_t i = 0; from->pod && i < from->pod->pod.address_count; i++) {
+		if (addr_is_v4(&from->pod->pod.addresses[i]) == addr_is_v4(&to->addr)) {
+			from->addr = from->pod->pod.addresses[i];
+			return;
+		}
+	}
+	for (size_t i = 0; to->pod && i < to->pod->pod.address_count; i++) {
+		if (addr_is_v4(&to->pod->pod.addresses[i]) == addr_is_v4(&from->addr)) {
+			to->addr = to->pod->pod.addresses[i];
+			return;
+		}
+	}
+}
+
+static int port_parse(const char *text, uint16_t *ret_port, uint8_t *ret_proto, struct errmsg *err)
+{
+	const char *slash = strchr(text, '/');
+	char number[16];
+	uint64_t port;
+	size_t len = slash ? (size_t)(slash - text) : strlen(text);
+
+	if (len >= sizeof(number))
+		return fail_plain(err, -EINVAL, "--port %s: must be N/PROTO, as 80/TCP", text);
+	memcpy(number, text, len);
+	number[len] = '\0';
+	*ret_proto = IPPROTO_TCP;
+	if (number_parse(number, 1, 65535, &port) || (slash && proto_parse(slash + 1, ret_proto)))
+		return fail_plain(err, -EINVAL, "--port %s: must be N/PROTO, as 80/TCP", text);
+	*ret_port = (uint16_t)port;
+	return 0;
+}
+
+/* ---- the answer -------------------------------------------------------------------------------
+ */
+
+static const char *const reasons[] = {
+	[EXPLAIN_NO_POLICY] = "no policy selects this pod in this direction",
+	[EXPLAIN_RULE] = "a rule allows it",
+	[EXPLAIN_NO_RULE] = "isolated, and no rule allows it",
+	[EXPLAIN_NOT_A_POD] = "not a pod: nothing is enforced at this end",
+	[EXPLAIN_SELF] = "a pod always reaches itself",
+	[EXPLAIN_OWN_NODE] = "a node always reaches its own pods",
+};
+
+static const char *verdict_name(enum verdict verdict)
+{
+	return verdict == VERDICT_ALLOW ? "allow" : "deny";
+}
+
+static cJSON *policy_ref(const struct cli_world *world, const struct object *policy)
+{
+	cJSON *json = cJSON_CreateObject();
+
+	cJSON_AddStringToObject(json, "namespace", policy->namespace);
+	cJSON_AddStringToObject(json, "name", policy->name);
+	cJSON_AddStringToObject(json, "source", cli_world_source(world, policy));
+	return json;
+}
+
+static cJSON *side_json(const struct cli_world *world, const struct explain_side *side)
+{
+	cJSON *json = cJSON_CreateObject();
+
+	cJSON_AddStringToObject(json, "verdict", verdict_name(side->verdict));
+	cJSON_AddStringToObject(json, "reason", reasons[side->reason]);
+	if (side->reason == EXPLAIN_RULE) {
+		cJSON_AddItemToObject(json, "policy", policy_ref(world, side->policy));
+		cJSON_AddNumberToObject(json, "rule", (double)side->rule);
+		cJSON_AddStringToObject(json, "source", cli_world_source(world, side->policy));
+	}
+	if (side->selecting_count) {
+		cJSON *array = cJSON_AddArrayToObject(json, "policies");
+
+		for (size_t i = 0; i < side->selecting_count; i++)
+			cJSON_AddItemToArray(array, policy_ref(world, side->selecting[i]));
+	}
+	return json;
+}
+
+static void end_text(const struct explain_end *end, char *buf, size_t size)
+{
+	char addr[ADDR_TEXT_MAX] = "no address yet";
+
+	if (end->has_addr)
+		addr_format(&end->addr, addr);
+	if (end->pod)
+		snprintf(buf, size, "%s/%s (%s)", end->pod->namespace, end->pod->name, addr);
+	else
+		snprintf(buf, size, "%s", addr);
+}
+
+static cJSON *end_json(const struct explain_end *end)
+{
+	char text[ADDR_TEXT_MAX];
+	cJSON *json = cJSON_CreateObject();
+
+	if (end->pod) {
+		snprintf(text, sizeof(text), "%s", "");
+		cJSON_AddStringToObject(json, "namespace", end->pod->namespace);
+		cJSON_AddStringToObject(json, "name", end->pod->name);
+	}
+	if (end->has_addr)
+		cJSON_AddStringToObject(json, "address", addr_format(&end->addr, text));
+	return json;
+}
+
+static cJSON *answer_json(const struct question *question, const struct explanation *answer)
+{
+	cJSON *json = cJSON_CreateObject();
+
+	cJSON_AddStringToObject(json, "verdict", verdict_name(answer->verdict));
+	cJSON_AddItemToObject(json, "from", end_json(&question->from));
+	cJSON_AddItemToObject(json, "to", end_json(&question->to));
+	cJSON_AddNumberToObject(json, "port", question->port);
+	cJSON_AddStringToObject(json, "protocol", proto_name(question->proto));
+	cJSON_AddItemToObject(json, "egress", side_json(question->world, &answer->egress));
+	cJSON_AddItemToObject(json, "ingress", side_json(question->world, &answer->ingress));
+	return json;
+}
+
+static void print_side(const struct cli_world *world, const char *title,
+		       const struct explain_side *side)
+{
+	bool allow = side->verdict == VERDICT_ALLOW;
+
+	printf("  %-8s %s%-5s%s  %s", title, output_colour(allow ? COLOUR_GOOD : COLOUR_BAD),
+	       verdict_name(side->verdict), output_colour_end(), reasons[side->reason]);
+	if (side->reason == EXPLAIN_RULE)
+		printf(": NetworkPolicy %s/%s, rule %zu (%s)", side->policy->namespace,
+		       side->policy->name, side->rule, cli_world_source(world, side->policy));
+	for (size_t i = 0; i < side->selecting_count; i++)
+		printf("%s NetworkPolicy %s/%s (%s)", i ? "," : ":", side->selecting[i]->namespace,
+		       side->selecting[i]->name, cli_world_source(world, side->selecting[i]));
+	putchar('\n');
+}
+
+static void print_answer(const struct question *question, const struct explanation *answer)
+{
+	char from[700], to[700];
+	bool allow = answer->verdict == VERDICT_ALLOW;
+
+	end_text(&question->from, from, sizeof(from));
+	end_text(&question->to, to, sizeof(to));
+	printf("%s%s%s  %s -> %s port %u/%s\n", output_colour(allow ? COLOUR_GOOD : COLOUR_BAD),
+	       verdict_name(answer->verdict), output_colour_end(), from, to, question->port,
+	       proto_name(question->proto));
+	print_side(question->world, "egress", &answer->egress);
+	print_side(question->world, "ingress", &answer->ingress);
+}
+
+/* Answers one question; *ret_json is its answer as JSON, for -o json. */
+static int question_answer(struct question *question, bool json, cJSON **ret_json,
+			   struct errmsg *err)
+{
+	const struct world *objects = cli_world_objects(question->world);
+	struct explanation answer = { 0 };
+	int ret;
+
+	ends_match_family(&question->from, &question->to);
+	if (!question->from.pod && question->from.has_addr)
+		question->from.is_host =
+			is_node_of(objects, &question->from.addr, question->to.pod);
+	ret = policy_explain(objects, &question->from, &question->to, question->proto,
+			     question->port, &answer, err);
+	if (ret)
+		return ret;
+	if (json)
+		*ret_json = answer_json(question, &answer);
+	else
+		print_answer(question, &answer);
+	explanation_done(&answer);
+	return 0;
+}
+
+/* ---- services ---------------------------------------------------------------------------------
+ */
+
+/* The Service that --to means, or NULL: by name, or by one of its addresses.  A name that a pod
+ * has, too, is the pod's, unless written service/NAMESPACE/NAME. */
+static const struct object *service_find(const struct world *objects, const char *text)
+{
+	char namespace[254], name[254];
+	bool marked = strncmp(text, "service/", 8) == 0;
+	struct errmsg ignored;
+	struct addr addr;
+
+	if (addr_parse(text, &addr) == 0) {
+		const struct object *owner = world_owner(objects, &addr);
+
+		return owner && owner->kind == OBJECT_SERVICE ? owner : NULL;
+	}
+	if (cli_split_name(marked ? text + 8 : text, namespace, name, sizeof(name), &ignored) ||
+	    (!marked && world_find(objects, OBJECT_POD, namespace, name)))
+		return NULL;
+	return world_find(objects, OBJECT_SERVICE, namespace, name);
+}
+
+/* A service is as reachable as its backends: one answer for each, by the backend's own port. */
+static int service_answer(const struct question *question, const struct object *service, bool json,
+			  cJSON *ret_array, struct errmsg *err)
+{
+	const struct world *objects = cli_world_objects(question->world);
+	struct service_frontends frontends = { 0 };
+	size_t asked = 0;
+	int ret = service_frontends(objects, service, &frontends);
+
+	if (ret)
+		return fail(err, ret, "Service %s/%s", service->namespace, service->name);
+	for (size_t f = 0; f < frontends.count && !ret; f++) {
+		const struct service_frontend *frontend = &frontends.items[f];
+
+		if (frontend->port != question->port || frontend->proto != question->proto)
+			continue;
+		for (size_t b = 0; b < frontend->backend_count && !ret; b++) {
+			struct question one = *question;
+			cJSON *answer = NULL;
+
+			end_of_address(objects, &frontend->backends[b].addr, &one.to);
+			one.port = frontend->backends[b].port;
+			ret = question_answer(&one, json, &answer, err);
+			if (answer)
+				cJSON_AddItemToArray(ret_array, answer);
+			asked++;
+		}
+	}
+	service_frontends_done(&frontends);
+	if (!ret && asked == 0)
+		return fail_plain(err, -ENOENT,
+				  "Service %s/%s has no ready backend on port %u/%s: refused",
+				  service->namespace, service->name, question->port,
+				  proto_name(question->proto));
+	return ret;
+}
+
+/* One verdict for a service: deny if any backend is denied, with that backend's answer. */
+static void print_service_json(cJSON *answers)
+{
+	const cJSON *answer, *deciding = cJSON_GetArrayItem(answers, 0);
+	cJSON *whole;
+
+	cJSON_ArrayForEach (answer, answers) {
+		const char *verdict =
+			cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(answer, "verdict"));
+
+		if (verdict && strcmp(verdict, "deny") == 0) {
+			deciding = answer;
+			break;
+		}
+	}
+	whole = cJSON_Duplicate(deciding, true);
+	cJSON_AddItemToObject(whole, "backends", cJSON_Duplicate(answers, true));
+	output_json(whole);
+	cJSON_Delete(whole);
+}
+
+static int explain_service(const struct arguments *args, const struct question *question,
+			   const struct object *service, struct errmsg *err)
+{
+	cJSON *answers = cJSON_CreateArray();
+	int ret = service_answer(question, service, args->json, answers, err);
+
+	if (!ret && args->json)
+		print_service_json(answers);
+	cJSON_Delete(answers);
+	return ret ? ret : EXIT_OK;
+}
+
+int cmd_policy_explain(const struct arguments *args, struct errmsg *err)
+{
+	auto_(cli_world) struct cli_world *world = NULL;
+	struct question question = { 0 };
+	const struct object *service;
+	const struct world *objects;
+	cJSON *json = NULL;
+	int ret;
+
+	if (!args->from || !args->to || !args->port)
+		return fail_plain(err, -EINVAL, "--from, --to and --port are needed");
+	ret = port_parse(args->port, &question.port, &question.proto, err);
+	if (!ret)
+		ret = cli_world_load(args, &world, err);
+	if (ret)
+		return ret;
+	question.world = world;
+	objects = cli_world_objects(world);
+	ret = end_parse(objects, "from", args->from, &question.from, err);
+	if (ret)
+		return ret;
+	service = service_find(objects, args->to);
+	if (service)
+		return explain_service(args, &question, service, err);
+	ret = end_parse(objects, "to", args->to, &question.to, err);
+	if (!ret)
+		ret = question_answer(&question, args->json, &json, err);
+	if (ret)
+		return ret;
+	if (json)
+		output_json(json);
+	cJSON_Delete(json);
+	return EXIT_OK;
+}

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tendril policy validate, apply, delete: files of objects, checked here before an agent sees them.
+ */
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/lib/auto.h"
+#include "policy/cli.h"
+#include "policy/cli_world.h"
+#include "policy/output.h"
+#include "policy/yaml.h"
+
+static cJSON *problem_json(const char *file, const struct problem *problem)
+{
+	cJSON *json = cJSON_CreateObject();
+
+	cJSON_AddStringToObject(json, "file", file);
+	if (problem->line) {
+		cJSON_AddNumberToObject(json, "line", (double)problem->line);
+		cJSON_AddNumberToObject(json, "column", (double)problem->column);
+	}
+	cJSON_AddStringToObject(json, "level", problem->warning ? "warning" : "error");
+	cJSON_AddStringToObject(json, "object", problem->object ? problem->object : "");
+	cJSON_AddStringToObject(json, "path", problem->path ? problem->path : "");
+	cJSON_AddStringToObject(json, "message", problem->message ? problem->message : "");
+	return json;
+}
+
+struct validation {
+	const struct arguments *args;
+	struct cli_world *world;
+	cJSON *problems; /* all of them, for -o json */
+	size_t errors;
+	size_t objects;
+};
+
+static int validate_file(const char *file, void *arg, struct errmsg *err)
+{
+	struct validation *validation = arg;
+	struct problems problems = { 0 };
+	size_t count = 0;
+	int ret = cli_world_read(validation->world, file,
+				 validation->args->lenient ? PARSE_LENIENT : 0, &count, &problems,
+				 err);
+
+	for (size_t i = 0; i < problems.count; i++) {
+		char text[1024];
+
+		cJSON_AddItemToArray(validation->problems, problem_json(file, &problems.items[i]));
+		if (!validation->args->json)
+			printf("%s%s%s\n",
+			       output_colour(problems.items[i].warning ? COLOUR_WARN : COLOUR_BAD),
+			       problem_format(&problems.items[i], file, text, sizeof(text)),
+			       output_colour_end());
+	}
+	validation->errors += problems.errors;
+	validation->objects += count;
+	if (ret == 0 && problems.errors == 0 && !validation->args->json)
+		printf("%s: %sok%s, %zu objects\n", file, output_colour(COLOUR_GOOD),
+		       output_colour_end(), count);
+	problems_done(&problems);
+	return ret;
+}
+
+int cmd_policy_validate(const struct arguments *args, struct errmsg *err)
+{
+	auto_(cli_world) struct cli_world *world = cli_world_new();
+	struct validation validation = { .args = args, .world = world };
+	int ret = world ? 0 : fail(err, -ENOMEM, "objects");
+
+	validation.problems = cJSON_CreateArray();
+	for (size_t i = 0; !ret && i < args->operand_count; i++)
+		ret = cli_each_file(args->operands[i], validate_file, &validation, err);
+	if (!ret && args->json)
+		output_json(validation.problems);
+	cJSON_Delete(validation.problems);
+	if (ret)
+		return ret;
+	return validation.errors ? EXIT_FAILED : EXIT_OK;
+}
+
+/* ---- apply ----------------------------------------------------------------------------------- */
+
+/* Refuses a file with problems: all of them on stderr, one text for main(). */
+static int read_checked(const char *file, struct cli_world *world, struct errmsg *err)
+{
+	struct problems problems = { 0 };
+	size_t count;
+	int ret = cli_world_read(world, file, 0, &count, &problems, err);
+
+	if (!ret && problems.errors) {
+		for (size_t i = 0; i < problems.count; i++) {
+			char text[1024];
+
+			fprintf(stderr, "policy: %s\n",
+				problem_format(&problems.items[i], file, text, sizeof(text)));
+		}
+		ret = fail_plain(err, -EINVAL, "%s: not applied, nothing was changed", file);
+	}
+	problems_done(&problems);
+	return ret;
+}
+
+struct application {
+	struct cli_world *world; /* what was read so far: finds what contradicts itself */
+	cJSON *items;
+};
+
+static int apply_collect(const char *file, void *arg, struct errmsg *err)
+{
+	struct application *application = arg;
+	int ret = read_checked(file, application->world, err);
+
+	if (ret)
+		return ret;
+	return cli_documents_read(file, application->items, err);
+}
+
+int cmd_policy_apply(const struct arguments *args, struct errmsg *err)
+{
+	auto_(cli_world) struct cli_world *world = cli_world_new();
+	struct application application = { .world = world, .items = cJSON_CreateArray() };
+	cJSON *list = cJSON_CreateObject(), *answer = NULL;
+	int ret = world ? 0 : fail(err, -ENOMEM, "objects");
+
+	if (!ret && args->file_count == 0)
+		ret = fail_plain(err, -EINVAL, "no file given: -f FILE|DIR");
+	for (size_t i = 0; !ret && i < args->file_count; i++)
+		ret = cli_each_file(args->files[i], apply_collect, &application, err);
+	cJSON_AddStringToObject(list, "apiVersion", "v1");
+	cJSON_AddStringToObject(list, "kind", "List");
+	cJSON_AddItemToObject(list, "items", application.items);
+	if (!ret) {
+		auto_free char *body = cJSON_PrintUnformatted(list);
+
+		ret = body ? cli_call(args, "PUT", "/v1/objects", body, &answer, err)
+			   : fail(err, -ENOMEM, "objects");
+	}
+	cJSON_Delete(list);
+	if (ret)
+		return ret;
+	if (args->json)
+		output_json(answer);
+	else
+		printf("applied %.0f objects\n",
+		       cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(answer, "applied")));
+	cJSON_Delete(answer);
+	return EXIT_OK;
+}
+
+/* ---- delete ---------------------------------------------------------------------------------- */
+
+static int delete_one(const struct arguments *args, const char *kind, const char *namespace,
+		      const char *name, struct errmsg *err)
+{
+	char path[1024];
+	int ret;
+
+	snprintf(path, sizeof(path), "/v1/objects/%s/%s/%s", kind, *namespace ? namespace : "-",
+		 name);
+	ret = cli_call(args, "DELETE", path, NULL, NULL, err);
+	if (ret)
+		return ret;
+	if (!args->json)
+		printf("deleted %s %s%s%s\n", kind, namespace, *namespace ? "/" : "", name);
+	return 0;
+}
+
+int cmd_policy_delete(const struct arguments *args, struct errmsg *err)
+{
+	auto_(cli_world) struct cli_world *world = NULL;
+	char namespace[254], name[254];
+	int ret;
+
+	if ((args->operand_count == 0) == (args->file_count == 0))
+		return fail_plain(err, -EINVAL, "give either NAMESPACE/NAME or -f FILE|DIR");
+	if (args->operand_count) {
+		ret = cli_split_name(args->operands[0], namespace, name, sizeof(name), err);
+		return ret ? ret : delete_one(args, "NetworkPolicy", namespace, name, err);
+	}
+	ret = cli_world_load(args, &world, err);
+	for (int kind = 0; !ret && kind < OBJECT_KIND_COUNT; kind++) {
+		const struct world *objects = cli_world_objects(world);
+
+		for (const struct object *object = world_first(objects, (enum object_kind)kind);
+		     object && !ret; object = world_next(objects, object))
+			ret = delete_one(args, object_kind_name(object->kind), object->namespace,
+					 object->name, err);
+	}
+	return ret;
+}
