@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+# bash completion for tendril(1)
+
+_tendril()
+{
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
+	local group="" verb="" word i options="--socket --output --help"
+
+	COMPREPLY=()
+	for ((i = 1; i < COMP_CWORD; i++)); do
+		word=${COMP_WORDS[i]}
+		case $word in
+		--socket | --from | --to | --port | --file | -f | --output | -o | --type | --limit)
+			((i++))
+			;;
+		-*) ;;
+		*)
+			if [[ -z $group ]]; then
+				group=$word
+			elif [[ -z $verb ]]; then
+				verb=$word
+			fi
+			;;
+		esac
+	done
+
+	case $prev in
+	-o | --output)
+		mapfile -t COMPREPLY < <(compgen -W "text json" -- "$cur")
+		return
+		;;
+	--type)
+		mapfile -t COMPREPLY < <(compgen -W "drop verdict drop,verdict" -- "$cur")
+		return
+		;;
+	-f | --file | --socket)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return
+		;;
+	--from | --to)
+		mapfile -t COMPREPLY < <(compgen -W "$(_tendril_pods)" -- "$cur")
+		return
+		;;
+	esac
+
+	case "$group $verb" in
+	" ")
+		mapfile -t COMPREPLY < <(compgen -W "status endpoint service identity policy monitor \
+			conntrack $options --version" -- "$cur")
+		return
+		;;
+	"endpoint " | "service ") word="list get" ;;
+	"identity " | "conntrack ") word="list" ;;
+	"policy ") word="validate apply delete list get explain" ;;
+	"endpoint get") word=$(_tendril_pods) ;;
+	"policy validate")
+		mapfile -t COMPREPLY < <(compgen -f -W "--lenient $options" -- "$cur")
+		return
+		;;
+	"policy apply" | "policy delete") word="--file" ;;
+	"policy explain") word="--from --to --port --file" ;;
+	"monitor ") word="--type" ;;
+	"conntrack list") word="--limit" ;;
+	*) word="" ;;
+	esac
+	mapfile -t COMPREPLY < <(compgen -W "$word $options" -- "$cur")
+}
+
+# Names of the pods on this node; nothing without an agent.
+_tendril_pods()
+{
+	tendril endpoint list 2>/dev/null | awk 'NR > 1 { print $1 }'
+}
+
+complete -o filenames -F _tendril tendril
