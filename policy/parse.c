@@ -348,7 +348,7 @@ static void parse_json_text(struct parse *parse, const char *text, size_t len)
 		size_t column;
 		size_t used;
 		size_t document = parse->reader.document;
-		cJSON *json = json_parse(text + offset, len - offset, &used, &error);
+		cJSON *json = json_value_parse(text + offset, len - offset, &used, &error);
 
 		locate_offset(text, offset, &line, &column);
 		if (!json) {

@@ -509,8 +509,8 @@ static bool find_nul(const char *text, size_t len, size_t *ret_offset)
 	return false;
 }
 
-struct cJSON *json_parse(const char *text, size_t len, size_t *ret_len,
-			 struct text_error *ret_error)
+struct cJSON *json_value_parse(const char *text, size_t len, size_t *ret_len,
+			       struct text_error *ret_error)
 {
 	const char *end = NULL;
 	cJSON *json = cJSON_ParseWithLengthOpts(text, len, &end, false);

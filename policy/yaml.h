@@ -22,8 +22,8 @@ struct cJSON *yaml_parse(const char *text, size_t len, struct text_error *ret_er
 
 /* JSON text[0..len): one value; *ret_len is how many bytes it took.  NULL and *ret_error on
  * failure, with positions counted from text. */
-struct cJSON *json_parse(const char *text, size_t len, size_t *ret_len,
-			 struct text_error *ret_error);
+struct cJSON *json_value_parse(const char *text, size_t len, size_t *ret_len,
+			       struct text_error *ret_error);
 
 /* Whether a text is to be read as JSON: it begins with '{' or '['. */
 bool text_is_json(const char *text, size_t len);
