@@ -158,6 +158,7 @@ struct object {
 	char *namespace; /* "" for cluster-scoped kinds */
 	char *name;
 	char *uid; /* "" if absent */
+	const void *source; /* for whoever put it into a world; the library leaves it alone */
 	union {
 		struct namespace_object ns;
 		struct node_object node;

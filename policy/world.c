@@ -299,15 +299,24 @@ int world_put(struct world *world, struct object *object, struct errmsg *err)
 	return 0;
 }
 
-int world_del(struct world *world, enum object_kind kind, const char *namespace, const char *name)
+struct object *world_take(struct world *world, enum object_kind kind, const char *namespace,
+			  const char *name)
 {
 	struct key key = { .namespace = namespace, .name = name };
 	struct shelf *shelf = &world->shelves[kind];
 	struct object *object = shelf_get(shelf, &key, shelf_place(shelf, &key));
 
+	if (object)
+		world_unlink(world, object);
+	return object;
+}
+
+int world_del(struct world *world, enum object_kind kind, const char *namespace, const char *name)
+{
+	struct object *object = world_take(world, kind, namespace, name);
+
 	if (!object)
 		return -ENOENT;
-	world_unlink(world, object);
 	object_free(object);
 	return 0;
 }

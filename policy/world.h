@@ -19,6 +19,9 @@ void world_free(struct world *world);
 int world_put(struct world *world, struct object *object, struct errmsg *err);
 int world_del(struct world *world, enum object_kind kind, const char *namespace,
 	      const char *name); /* -ENOENT */
+/* As world_del(), but the object is the caller's then; NULL if there is none. */
+struct object *world_take(struct world *world, enum object_kind kind, const char *namespace,
+			  const char *name);
 const struct object *world_find(const struct world *world, enum object_kind kind,
 				const char *namespace, const char *name);
 size_t world_count(const struct world *world, enum object_kind kind);
