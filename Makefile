@@ -82,7 +82,7 @@ $(B)/%.a:
 
 $(B)/tendrild: $(call obj,$(agent_src)) $(B)/libdatapath.a $(B)/libpolicy.a $(B)/liblib.a
 	$(say) LD $@
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -o $@ -lbpf -lmnl -lcjson -levent_core -lyaml -lsystemd -lcap
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -o $@ -lbpf -lmnl -lcjson -levent_core -lyaml -lcap
 
 $(B)/tendril: $(call obj,$(cli_src)) $(B)/libpolicy.a $(B)/liblib.a
 	$(say) LD $@

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tells systemd (Type=notify-reload) how far the agent is; does nothing elsewhere. */
+/* Tells the service manager (systemd, Type=notify) how far the agent is; does nothing elsewhere. */
 #ifndef TENDRIL_AGENT_NOTIFY_H
 #define TENDRIL_AGENT_NOTIFY_H
 

@@ -428,6 +428,7 @@ int datapath_cleanup(const char *pin_dir, struct errmsg *err)
 	static const char *const folders[] = { "/links", "/maps", "" };
 	struct statfs fs;
 
+	libbpf_set_print(libbpf_say);
 	if (statfs(pin_dir, &fs))
 		return errno == ENOENT ? 0 : fail(err, -errno, "%s", pin_dir);
 	if (fs.f_type != BPF_FS_MAGIC)

@@ -8,7 +8,7 @@ ASAN   := -fsanitize=address,undefined -fno-sanitize-recover=all
 U      := $(B)/unit
 TCFLAGS := -std=gnu17 -O1 -g $(WARNINGS) -Itests
 
-test_libs := -lcmocka -lbpf -lmnl -lcjson -levent_core -lyaml -lsystemd -lcap
+test_libs := -lcmocka -lbpf -lmnl -lcjson -levent_core -lyaml -lcap
 
 u_agent := $(patsubst %.c,$(U)/%.o,$(filter-out agent/main.c,$(agent_src)) $(lib_src) \
 	$(policy_src) $(datapath_src))
@@ -123,7 +123,7 @@ test: deps ## Install what is missing, build, run every test (root)
 # ---- set-up ----------------------------------------------------------------------------------
 
 build_deps := gcc libc6-dev clang llvm bpftool pkg-config libbpf-dev libmnl-dev libcjson-dev \
-	libevent-dev libyaml-dev uthash-dev libsystemd-dev libcap-dev linux-libc-dev
+	libevent-dev libyaml-dev uthash-dev libcap-dev linux-libc-dev
 run_deps   := iproute2 python3 util-linux mount
 test_deps  := libcmocka-dev libclang-rt-14-dev python3-pytest containernetworking-plugins podman \
 	crun containerd runc iptables busybox-static redis-server redis-tools nginx-light wrk \
