@@ -19,7 +19,12 @@
 
 int netlink_open(struct netlink *netlink, int netns_fd, struct errmsg *err)
 {
-	auto_close int fd = netns_socket(netns_fd, AF_NETLINK, SOCK_RAW, NETLINK_ROUTE, err);
+	return netlink_open_protocol(netlink, netns_fd, NETLINK_ROUTE, err);
+}
+
+int netlink_open_protocol(struct netlink *netlink, int netns_fd, int protocol, struct errmsg *err)
+{
+	auto_close int fd = netns_socket(netns_fd, AF_NETLINK, SOCK_RAW, protocol, err);
 	struct sockaddr_nl address = { .nl_family = AF_NETLINK };
 	struct timeval timeout = { .tv_sec = ANSWER_SECONDS };
 	int bytes = RECEIVE_BYTES;

@@ -31,6 +31,8 @@ struct netlink {
 /* Opens a NETLINK_ROUTE socket in the namespace, -1: the own one.  It keeps working there, but it
  * also keeps that namespace alive. */
 int netlink_open(struct netlink *netlink, int netns_fd, struct errmsg *err);
+/* The same for another protocol than NETLINK_ROUTE. */
+int netlink_open_protocol(struct netlink *netlink, int netns_fd, int protocol, struct errmsg *err);
 void netlink_close(struct netlink *netlink); /* fine if it is not open */
 #define auto_netlink __attribute__((cleanup(netlink_close)))
 

@@ -41,6 +41,22 @@ void netns_leave(struct netns_scope *scope)
 	close(take_fd(&scope->home_fd));
 }
 
+int netns_new(int *ret_fd, struct errmsg *err)
+{
+	auto_netns struct netns_scope scope = { open(NETNS_SELF, O_RDONLY | O_CLOEXEC) };
+	int fd;
+
+	if (scope.home_fd < 0)
+		return fail(err, -errno, "open %s", NETNS_SELF);
+	if (unshare(CLONE_NEWNET) < 0)
+		return fail(err, -errno, "make a network namespace");
+	fd = open(NETNS_SELF, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return fail(err, -errno, "open %s", NETNS_SELF);
+	*ret_fd = fd;
+	return 0;
+}
+
 int netns_socket(int netns_fd, int domain, int type, int protocol, struct errmsg *err)
 {
 	auto_netns struct netns_scope scope = NETNS_SCOPE_INIT;

@@ -34,6 +34,10 @@ int netns_enter(int netns_fd, struct netns_scope *scope, struct errmsg *err);
 void netns_leave(struct netns_scope *scope); /* fine if it was never entered */
 #define auto_netns __attribute__((cleanup(netns_leave)))
 
+/* Makes a namespace with nothing but a loopback that is down; it lives as long as the descriptor or
+ * a process inside. */
+int netns_new(int *ret_fd, struct errmsg *err);
+
 /* A socket inside the namespace; -1 as netns_fd: the own one. */
 int netns_socket(int netns_fd, int domain, int type, int protocol, struct errmsg *err);
 

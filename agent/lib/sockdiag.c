@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Ends TCP connections of other processes by NETLINK_SOCK_DIAG. */
+#include "agent/lib/sockdiag.h"
+
+#include <errno.h>
+#include <linux/inet_diag.h>
+#include <linux/sock_diag.h>
+#include <netinet/in.h>
+#include <string.h>
+
+int sockdiag_open(struct netlink *netlink, int netns_fd, struct errmsg *err)
+{
+	return netlink_open_protocol(netlink, netns_fd, NETLINK_SOCK_DIAG, err);
+}
+
+int sockdiag_destroy(struct netlink *netlink, const struct flow *flow, uint64_t cookie,
+		     struct errmsg *err)
+{
+	struct netlink_message message;
+	struct inet_diag_req_v2 *request;
+	const uint8_t *bytes;
+	size_t len;
+	int code;
+
+	request = netlink_message_init(&message, SOCK_DESTROY, NLM_F_ACK, sizeof(*request));
+	/* An IPv6 socket that speaks IPv4 is found by its IPv4 addresses too. */
+	request->sdiag_family = addr_is_v4(&flow->saddr) ? AF_INET : AF_INET6;
+	request->sdiag_protocol = IPPROTO_TCP;
+	request->id.idiag_sport = flow->sport;
+	request->id.idiag_dport = flow->dport;
+	len = addr_bytes(&flow->saddr, &bytes);
+	memcpy(request->id.idiag_src, bytes, len);
+	len = addr_bytes(&flow->daddr, &bytes);
+	memcpy(request->id.idiag_dst, bytes, len);
+	/* Without the cookie the kernel would settle for a listener on the same port. */
+	request->id.idiag_cookie[0] = (uint32_t)cookie;
+	request->id.idiag_cookie[1] = (uint32_t)(cookie >> 32);
+	code = netlink_request(netlink, &message, err);
+	if (code == 0)
+		return 0;
+	wrap(err, "destroy a socket");
+	return code == -ESTALE ? -ENOENT : code; /* stale: another socket has these addresses now */
+}
