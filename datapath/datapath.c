@@ -215,7 +215,7 @@ static int maps_keep(struct datapath *datapath, struct bpf_object *object, struc
 	bpf_object__for_each_map (map, object) {
 		char path[PIN_PATH_MAX];
 
-		if (bpf_map__is_internal(map))
+		if (bpf_map__is_internal(map) || !datapath->pin_dir[0])
 			continue;
 		snprintf(path, sizeof(path), "%s/maps/%s", datapath->pin_dir, bpf_map__name(map));
 		if (bpf_obj_pin(bpf_map__fd(map), path) && errno != EEXIST)
@@ -249,6 +249,8 @@ static void programs_select(struct bpf_object *object, const struct datapath_opt
 			bpf_program__set_autoload(program, options->cgroup && options->accel);
 			break;
 		default:
+			if (options->trial)
+				bpf_program__set_autoload(program, false);
 			break;
 		}
 	}
@@ -289,7 +291,7 @@ static int object_load(struct datapath *datapath, struct bpf_object *object,
 
 	maps_resize(object, &options->limits);
 	programs_select(object, options);
-	ret = maps_take_over(datapath, object, err);
+	ret = options->trial ? 0 : maps_take_over(datapath, object, err);
 	if (ret)
 		return ret;
 	ret = bpf_object__load(object);
@@ -315,7 +317,7 @@ static int datapath_setup(struct datapath *datapath, const struct datapath_optio
 	if (options->limits.endpoints == 1 || options->limits.endpoints > UINT16_MAX)
 		return fail_plain(err, -EINVAL, "limit of endpoints: %u is not in 2 .. %u",
 				  options->limits.endpoints, UINT16_MAX);
-	ret = pin_dir_open(datapath, options->pin_dir, err);
+	ret = options->trial ? 0 : pin_dir_open(datapath, options->pin_dir, err);
 	if (ret)
 		return ret;
 	elf = datapath_bpf__elf_bytes(&elf_len);
@@ -342,6 +344,7 @@ int datapath_open(const struct datapath_options *options, struct datapath **ret_
 
 	if (!datapath)
 		return fail(err, -ENOMEM, "open the datapath");
+	datapath->trial_link_fd = -1;
 	for (int i = 0; i < MAP_TOTAL; i++)
 		datapath->map_fds[i] = -1;
 	libbpf_said[0] = '\0';
@@ -366,6 +369,8 @@ void datapath_close(struct datapath *datapath)
 	}
 	for (size_t i = 0; i < datapath->program_count; i++)
 		close(datapath->programs[i].fd);
+	if (datapath->trial_link_fd >= 0)
+		close(datapath->trial_link_fd);
 	free(datapath);
 }
 

@@ -46,6 +46,8 @@ struct datapath_options {
 	const char *cgroup;      /* cgroup v2 directory for the socket programs, NULL: none */
 	bool socket_services;    /* attach connect4 and its kin */
 	bool accel;              /* load and attach sockops and sk_msg */
+	bool trial;              /* only what accel loads, over private maps: nothing is pinned (no
+				  * pin_dir) and datapath_close() ends it */
 	bool force_clsact;       /* do not use TCX for tendril0 even where the kernel has it */
 	struct datapath_limits limits;
 };

@@ -73,17 +73,21 @@ static uint64_t link_cgroup(int link_fd)
 
 /* Creates a link and gives it the pin's name, whose former holder is gone afterwards, not before:
  * for a cgroup link that moves, old and new overlap for a moment. */
-static int link_create(const struct datapath *datapath, const char *name, int prog_fd, int target,
+static int link_create(struct datapath *datapath, const char *name, int prog_fd, int target,
 		       enum bpf_attach_type type, struct errmsg *err)
 {
 	char path[PIN_PATH_MAX], fresh[PIN_PATH_MAX];
 	auto_close int fd = -1;
 
-	link_path(datapath->pin_dir, name, path);
-	link_path(datapath->pin_dir, "new", fresh);
 	fd = bpf_link_create(prog_fd, target, type, NULL);
 	if (fd < 0)
 		return fail(err, -errno, "attach %s", name);
+	if (!datapath->pin_dir[0]) {
+		datapath->trial_link_fd = take_fd(&fd);
+		return 0;
+	}
+	link_path(datapath->pin_dir, name, path);
+	link_path(datapath->pin_dir, "new", fresh);
 	unlink(fresh); /* left by a process that died between the next two steps */
 	if (bpf_obj_pin(fd, fresh))
 		return fail(err, -errno, "pin %s", fresh);
@@ -296,12 +300,11 @@ static void link_take_over(struct datapath *datapath, const char *name)
 		log_warn("%s keeps its old program: %s", path, strerror(errno));
 }
 
-int links_open(struct datapath *datapath, const char *cgroup, struct errmsg *err)
+static int links_take_over(struct datapath *datapath, struct errmsg *err)
 {
 	char path[PIN_PATH_MAX];
 	struct dirent *entry;
 	DIR *dir;
-	int ret;
 
 	dir = opendir(link_path(datapath->pin_dir, "", path));
 	if (!dir)
@@ -311,6 +314,16 @@ int links_open(struct datapath *datapath, const char *cgroup, struct errmsg *err
 			link_take_over(datapath, entry->d_name);
 	}
 	closedir(dir);
+	return 0;
+}
+
+int links_open(struct datapath *datapath, const char *cgroup, struct errmsg *err)
+{
+	int ret;
+
+	ret = datapath->pin_dir[0] ? links_take_over(datapath, err) : 0;
+	if (ret)
+		return ret;
 	if (cgroup) {
 		ret = cgroup_attach_all(datapath, cgroup, err);
 		if (ret)

@@ -317,6 +317,28 @@ int maps_foreach(struct datapath *datapath, enum map_id map,
 	return 0;
 }
 
+/* A sockhash has no batches.  A key that is gone sends the walk back to the beginning, so the steps
+ * are bounded. */
+int accel_map_foreach(struct datapath *datapath,
+		      int (*each)(const struct accel_key *key, uint64_t cookie, void *arg),
+		      void *arg)
+{
+	int fd = datapath->map_fds[MAP_ACCEL];
+	struct accel_key key[2];
+	uint64_t cookie;
+	int ret;
+
+	for (uint32_t i = 0; i < 2 * datapath->capacity[MAP_ACCEL]; i++) {
+		if (bpf_map_get_next_key(fd, i ? &key[1] : NULL, &key[0]))
+			return errno == ENOENT ? 0 : -errno;
+		ret = bpf_map_lookup_elem(fd, &key[0], &cookie) ? 0 : each(&key[0], cookie, arg);
+		if (ret)
+			return ret;
+		key[1] = key[0];
+	}
+	return 0;
+}
+
 int maps_set_batch(struct datapath *datapath, enum map_id map, const void *keys, const void *values,
 		   size_t count)
 {

@@ -50,6 +50,12 @@ int ct_map_get(struct datapath *datapath, const struct ct_key *key, struct ct_en
 /* Deletes the entry unless it was touched since it was read: compare-and-delete.  -EAGAIN: it was. */
 int ct_map_del_if(struct datapath *datapath, const struct ct_key *key, const struct ct_entry *seen);
 
+/* Calls each() for the sockets that take part in acceleration; a non-zero return ends the walk and is
+ * returned.  Sockets come and go meanwhile: one may be missed or seen twice. */
+int accel_map_foreach(struct datapath *datapath,
+		      int (*each)(const struct accel_key *key, uint64_t cookie, void *arg),
+		      void *arg);
+
 /* Which map maps_foreach() and maps_usage() speak of. */
 enum map_id {
 	MAP_IPCACHE,

@@ -40,7 +40,8 @@ struct program {
 struct ring_buffer;
 
 struct datapath {
-	char pin_dir[256];
+	char pin_dir[256]; /* "": a trial, pins nothing */
+	int trial_link_fd; /* of its only cgroup program; -1 */
 	bool tcx;
 	bool socket_services;
 	struct program programs[PROGRAM_MAX];
