@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Guard of socket acceleration.  The datapath decides for every message by itself; this turns it on
+ * once the self-test has passed, and ends connections whose packets policy would no longer let
+ * pass, so that both programs learn of it at once instead of by retransmission.
+ */
+#include "agent/accel.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/accel_selftest.h"
+#include "agent/endpoint.h"
+#include "agent/lib/auto.h"
+#include "agent/lib/sockdiag.h"
+#include "agent/sync.h"
+#include "policy/verdict.h"
+
+#define LOG_MODULE "accel"
+#include "agent/lib/log.h"
+
+/* Between two checks other events have their turn. */
+#define CHECK_PAUSE_US 2000
+
+enum accel_run { ACCEL_OFF, ACCEL_TESTING, ACCEL_ON };
+
+struct accel {
+	struct agent *agent;
+	struct event *timer; /* next check of a running self-test */
+	struct selftest *selftest;
+	enum accel_run run;
+	char reason[240]; /* why it is off; "" when on */
+	struct selftest_check checks[SELFTEST_CHECKS_MAX];
+	size_t check_count;
+};
+
+DEFINE_AUTO(accel)
+
+/* The only bit of the node's flags that is ours; all writers are this thread. */
+static void node_set_accel(const struct accel *accel, bool on)
+{
+	struct node_state *node = maps_node(accel->agent->datapath);
+
+	if (on)
+		node->flags |= NODE_ACCEL;
+	else
+		node->flags &= ~(uint32_t)NODE_ACCEL;
+}
+
+static void accel_turn_off(struct accel *accel, const char *reason)
+{
+	accel->run = ACCEL_OFF;
+	snprintf(accel->reason, sizeof(accel->reason), "%s", reason);
+	node_set_accel(accel, false);
+}
+
+/* ---- self-test ------------------------------------------------------------------------------ */
+
+static void selftest_finish(struct accel *accel)
+{
+	selftest_free(take_ptr(accel->selftest));
+	for (size_t i = 0; i < accel->check_count; i++) {
+		const struct selftest_check *check = &accel->checks[i];
+		char reason[sizeof(accel->reason)];
+
+		if (check->passed || !check->required)
+			continue;
+		snprintf(reason, sizeof(reason), "self-test \"%s\" failed on this kernel: %s",
+			 check->name, check->detail);
+		log_warn("off: %s", reason);
+		accel_turn_off(accel, reason);
+		return;
+	}
+	accel->run = ACCEL_ON;
+	accel->reason[0] = '\0';
+	node_set_accel(accel, true);
+	log_info("on: the self-test passed");
+}
+
+static void selftest_step(evutil_socket_t fd, short events, void *arg)
+{
+	const struct timeval pause = { .tv_usec = CHECK_PAUSE_US };
+	struct accel *accel = arg;
+
+	(void)fd;
+	(void)events;
+	if (selftest_next(accel->selftest, &accel->checks[accel->check_count])) {
+		accel->check_count++;
+		event_add(accel->timer, &pause);
+		return;
+	}
+	selftest_finish(accel);
+}
+
+void accel_selftest(struct accel *accel)
+{
+	const struct timeval now = {};
+	struct errmsg err = {};
+
+	if (accel->run != ACCEL_TESTING || accel->selftest)
+		return;
+	if (selftest_new(&accel->selftest, &err) < 0) {
+		wrap(&err, "self-test could not run");
+		log_warn("off: %s", err.text);
+		accel_turn_off(accel, err.text);
+		return;
+	}
+	event_add(accel->timer, &now);
+}
+
+/* ---- ending what is forbidden --------------------------------------------------------------- */
+
+/* The walk of accel_enforce(): sockets of one pod tend to come one after the other, so the last
+ * pod's netlink socket is kept. */
+struct enforcement {
+	struct accel *accel;
+	const struct compiled *compiled;
+	struct netlink netlink;
+	uint16_t slot; /* whose namespace netlink is in */
+	unsigned int ended;
+};
+
+static int enforcement_open(struct enforcement *walk, const struct addr *addr, struct errmsg *err)
+{
+	struct agent *agent = walk->accel->agent;
+	struct ipcache_entry entry;
+	int netns_fd = -1;
+
+	if (ipcache_map_get(agent->datapath, addr, &entry) == 0 && entry.slot) {
+		if (walk->netlink.fd >= 0 && walk->slot == entry.slot)
+			return 0;
+		netns_fd = endpoints_netns_fd(agent->endpoints, entry.slot);
+	}
+	if (netns_fd < 0) /* the pod is gone and its sockets with it, or about to be */
+		return fail_plain(err, -ENOENT, "no such pod");
+	netlink_close(&walk->netlink);
+	walk->slot = entry.slot;
+	return sockdiag_open(&walk->netlink, netns_fd, err);
+}
+
+/* The flow as its opener's first packet would have it, and as this socket has it. */
+static int enforce_socket(const struct accel_key *key, uint64_t cookie, void *arg)
+{
+	struct flow own = { .saddr = key->local,
+			    .daddr = key->remote,
+			    .sport = key->local_port,
+			    .dport = key->remote_port,
+			    .proto = IPPROTO_TCP };
+	struct flow opened = own;
+	struct enforcement *walk = arg;
+	struct errmsg err = {};
+	int code;
+
+	if (!key->opener) {
+		opened.saddr = key->remote;
+		opened.daddr = key->local;
+		opened.sport = key->remote_port;
+		opened.dport = key->local_port;
+	}
+	if (verdict_flow(walk->compiled, &opened) == DROP_NONE)
+		return 0;
+	code = enforcement_open(walk, &key->local, &err);
+	if (code == 0)
+		code = sockdiag_destroy(&walk->netlink, &own, cookie, &err);
+	if (code == 0)
+		walk->ended++;
+	else if (code != -ENOENT) /* its messages go by packet now, which are dropped */
+		log_warn("a forbidden connection cannot be ended: %s", err.text);
+	return 0;
+}
+
+void accel_enforce(struct accel *accel)
+{
+	struct enforcement walk = { .accel = accel,
+				    .compiled = sync_compiled(accel->agent->sync),
+				    .netlink = NETLINK_INIT };
+	int code;
+
+	if (!walk.compiled || !accel->agent->config.accel)
+		return;
+	code = accel_map_foreach(accel->agent->datapath, enforce_socket, &walk);
+	if (code < 0)
+		log_warn("walk of accel_map: %s", strerror(-code));
+	if (walk.ended)
+		log_info("ended %u sockets that policy forbids now", walk.ended);
+	netlink_close(&walk.netlink);
+}
+
+/* ---- life ----------------------------------------------------------------------------------- */
+
+int accel_new(struct agent *agent, struct accel **ret, struct errmsg *err)
+{
+	auto_(accel) struct accel *accel = calloc(1, sizeof(*accel));
+
+	if (!accel)
+		return fail(err, -ENOMEM, "socket acceleration");
+	accel->agent = agent;
+	accel->timer = evtimer_new(agent->base, selftest_step, accel);
+	if (!accel->timer)
+		return fail(err, -ENOMEM, "socket acceleration");
+	/* A predecessor may have left it on: connections keep it while this kernel is tested anew.
+	 */
+	accel->run = ACCEL_TESTING;
+	if (!agent->config.accel)
+		accel_turn_off(accel, "disabled by configuration");
+	else if (!agent->config.cgroup[0])
+		accel_turn_off(accel, "needs a cgroup, and the configuration gives none");
+	*ret = take_ptr(accel);
+	return 0;
+}
+
+void accel_free(struct accel *accel)
+{
+	if (!accel)
+		return;
+	selftest_free(accel->selftest);
+	if (accel->timer)
+		event_free(accel->timer);
+	free(accel);
+}
+
+struct cJSON *accel_status(const struct accel *accel)
+{
+	static const char *const states[] = { "off", "testing", "on" };
+	cJSON *status = cJSON_CreateObject();
+	cJSON *checks = cJSON_AddArrayToObject(status, "checks");
+
+	cJSON_AddStringToObject(status, "state", states[accel->run]);
+	cJSON_AddStringToObject(status, "reason", accel->reason);
+	for (size_t i = 0; i < accel->check_count; i++) {
+		const struct selftest_check *check = &accel->checks[i];
+		cJSON *item = cJSON_CreateObject();
+
+		cJSON_AddStringToObject(item, "name", check->name);
+		cJSON_AddBoolToObject(item, "passed", check->passed);
+		cJSON_AddBoolToObject(item, "required", check->required);
+		cJSON_AddStringToObject(item, "detail", check->detail);
+		cJSON_AddItemToArray(checks, item);
+	}
+	return status;
+}
