@@ -46,8 +46,8 @@ ABI_SIZE(struct addr, 16);
 struct flow {
 	struct addr saddr;
 	struct addr daddr;
-	__be16 sport; /* ICMP echo: the identifier; 0 where the protocol has no ports */
-	__be16 dport; /* ICMP echo: 0 */
+	__be16 sport; /* ICMP echo request: the identifier; 0 where the protocol has no ports */
+	__be16 dport; /* ICMP echo reply: the identifier; so it is the mirror of its request */
 	__u8 proto;   /* IPPROTO_* */
 	__u8 pad[3];
 };
@@ -204,6 +204,8 @@ enum ct_flag {
 	CT_ESTABLISHED = 1 << 2, /* TCP: the opener acknowledged that answer */
 	CT_FIN_A = 1 << 3,
 	CT_FIN_B = 1 << 4,
+	CT_BEHIND_NODE = 1 << 5, /* opened by the node itself or through its NAT: the opener's address
+				  * does not tell who it is, so only its own packets ask policy again */
 };
 
 struct ct_entry {
@@ -287,14 +289,22 @@ struct nat_key {
 };
 ABI_SIZE(struct nat_key, 40);
 
+enum nat_flag {
+	NAT_HAIRPIN = 1 << 0, /* the backend is the client: its own address must not be the source */
+	NAT_CLIENT_DONE = 1 << 1, /* TCP: sent its FIN; a RST counts as both */
+	NAT_BACKEND_DONE = 1 << 2,
+};
+
 struct nat_entry {
 	struct addr addr; /* NAT_REQUEST: the backend; NAT_REPLY: the service */
 	__be16 port;
-	__u16 hairpin; /* the backend is the client: its own address must not be the source */
-	__u32 pad;
+	__u16 pad;
+	__u32 flags;   /* enum nat_flag */
+	__u32 backend; /* NAT_REQUEST: index in backend_map when it was last looked for */
+	__u32 tail_pad;
 	__u64 last_seen_ns;
 };
-ABI_SIZE(struct nat_entry, 32);
+ABI_SIZE(struct nat_entry, 40);
 
 /* Key of frag_map (LRU): ports of a fragmented datagram, kept from its first fragment. */
 struct frag_key {

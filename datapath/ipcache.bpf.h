@@ -56,7 +56,7 @@ static __always_inline bool addr_is_on_link(const struct addr *addr)
 
 	if (addr_is_v4(addr)) {
 		head = bpf_ntohl(addr->w[3]);
-		return head >> 28 == 0xe || head == 0xffffffff || head >> 16 == 0xa9fe;
+		return head >> 28 == 0xe || head == 0xffffffff;
 	}
 	head = bpf_ntohl(addr->w[0]);
 	return head >> 24 == 0xff || head >> 22 == 0xfe80 >> 6;

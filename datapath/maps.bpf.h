@@ -218,8 +218,8 @@ struct metric_map {
 };
 extern struct metric_map metric_map SEC(".maps");
 
-/* struct flow_event, to the agent.  Full: the event is lost and counted as NOTICE_EVENTS_LOST; the drop
- * itself is always in metric_map. */
+/* struct flow_event, to the agent.  Full: the event is lost and counted as NOTICE_EVENTS_LOST; the
+ * drop itself is always in metric_map. */
 struct event_map {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 256 * 1024);

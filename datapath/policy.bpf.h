@@ -22,7 +22,7 @@ struct policy_end {
 
 /* flags and policy_id are read as the one word they were written as: half of an old policy and
  * half of a new one is a policy nobody wrote. */
-static __always_inline void policy_end_load(const struct endpoint *endpoint, __u32 slot,
+static __always_inline void policy_end_load(const struct endpoint *endpoint, __u32 slot, bool ipv6,
 					    struct policy_end *ret)
 {
 	union {
@@ -35,7 +35,7 @@ static __always_inline void policy_end_load(const struct endpoint *endpoint, __u
 
 	ret->flags = seen.flags;
 	ret->policy_id = seen.policy_id;
-	ret->identity = endpoint->identity;
+	ret->identity = ipv6 ? endpoint->identity_v6 : endpoint->identity;
 	ret->slot = slot;
 }
 
