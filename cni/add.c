@@ -14,6 +14,8 @@
 #include "cni/result.h"
 #include "cni/spool.h"
 
+#define UNDO_TIMEOUT_MS 1000 /* for an agent that has just been too slow */
+
 struct add {
 	const struct netconf *conf;
 	const struct cni_environ *env;
@@ -85,6 +87,7 @@ static int endpoint_wire(struct add *add, struct cni_error *err)
 		.path = "/v1/cni/add",
 		.body = request,
 		.fd = add->netns_fd,
+		.timeout_ms = AGENT_TIMEOUT_MS,
 		.retry_ms = AGENT_RESTART_MS,
 	};
 	enum agent_outcome outcome;
@@ -99,9 +102,9 @@ static int endpoint_wire(struct add *add, struct cni_error *err)
 		code = result_parse(answer, "the agent's answer", CNI_AGENT_FAILED, &add->result,
 				    err);
 		cJSON_Delete(answer);
-	} else if (outcome == AGENT_UNKNOWN) {
-		/* The agent may still get to it, with an address that we are about to return. */
-		endpoint_forget(add->conf, add->env, &ignored);
+	} else if (outcome == AGENT_LOST || outcome == AGENT_UNCLEAR) {
+		/* It may have been made, with an address that we are about to give back. */
+		endpoint_forget(add->conf, add->env, UNDO_TIMEOUT_MS, &ignored);
 	}
 	return code;
 }

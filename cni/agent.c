@@ -19,11 +19,21 @@ static int64_t now_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* No socket, nobody behind it, or an agent that was killed at work: every call may be repeated. */
-static bool error_means_absent(int error)
+static enum agent_outcome outcome_of(int error)
 {
-	return error == -ENOENT || error == -ECONNREFUSED || error == -ECONNRESET ||
-	       error == -EPIPE;
+	switch (-error) {
+	case 0:
+		return AGENT_ANSWERED;
+	case ENOENT:
+	case ENOTDIR:
+	case ECONNREFUSED:
+		return AGENT_ABSENT;
+	case ECONNRESET:
+	case EPIPE:
+		return AGENT_LOST;
+	default:
+		return AGENT_UNCLEAR;
+	}
 }
 
 /* {"error": TEXT, "code": N, "step": NAME} */
@@ -66,47 +76,49 @@ static int answer_read(const struct http_response *response, cJSON **ret_answer,
 }
 
 static int failure_report(const struct agent_call *call, const struct errmsg *fault,
-			  enum agent_outcome *ret_outcome, struct cni_error *err)
+			  enum agent_outcome outcome, struct cni_error *err)
 {
-	if (fault->code == -ETIMEDOUT) {
-		*ret_outcome = AGENT_UNKNOWN;
-		cni_fail(err, CNI_TRY_AGAIN_LATER, "the agent did not answer within %d seconds",
-			 AGENT_TIMEOUT_MS / 1000);
-	} else if (error_means_absent(fault->code)) {
-		*ret_outcome = AGENT_ABSENT;
+	if (outcome != AGENT_UNCLEAR)
 		cni_fail(err, CNI_TRY_AGAIN_LATER,
 			 "the agent is not running: nothing answers on %s", call->socket);
-	} else {
-		*ret_outcome = AGENT_ABSENT;
+	else if (fault->code == -ETIMEDOUT)
+		cni_fail(err, CNI_TRY_AGAIN_LATER, "the agent did not answer within %d ms",
+			 call->timeout_ms);
+	else
 		cni_fail(err, CNI_IO_FAILURE, "cannot talk to the agent on %s", call->socket);
-	}
 	return cni_details(err, "%s", fault->text);
 }
 
+/* Every call may be repeated, so one that was cut short is. */
 int agent_call(const struct agent_call *call, cJSON **ret_answer, enum agent_outcome *ret_outcome,
 	       struct cni_error *err)
 {
 	const struct timespec pace = { .tv_nsec = RETRY_PACE_MS * 1000000L };
 	auto_free char *body = cJSON_PrintUnformatted(call->body);
 	int64_t deadline = now_ms() + call->retry_ms;
+	bool lost = false;
 
 	for (;;) {
 		struct http_response response = {};
 		struct errmsg fault = {};
 		int error = http_call(call->socket, "POST", call->path, body, call->fd,
-				      AGENT_TIMEOUT_MS, &response, &fault);
-		bool again = error ? error_means_absent(error) : response.status == 503;
+				      call->timeout_ms, &response, &fault);
+		enum agent_outcome outcome = outcome_of(error);
+		bool again = outcome == AGENT_ABSENT || outcome == AGENT_LOST;
 		int code;
 
 		if (error) {
-			code = failure_report(call, &fault, ret_outcome, err);
+			code = failure_report(call, &fault, outcome, err);
 		} else {
-			*ret_outcome = AGENT_ANSWERED;
+			again = response.status == 503;
 			code = answer_read(&response, ret_answer, err);
 			http_response_done(&response);
 		}
-		if (!again || now_ms() >= deadline)
+		lost |= outcome == AGENT_LOST;
+		if (!again || now_ms() >= deadline) {
+			*ret_outcome = outcome == AGENT_ABSENT && lost ? AGENT_LOST : outcome;
 			return code;
+		}
 		nanosleep(&pace, NULL);
 	}
 }

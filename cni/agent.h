@@ -7,21 +7,23 @@
 
 struct cJSON;
 
-#define AGENT_TIMEOUT_MS 10000 /* for an answer: far beyond what a loaded node needs */
-#define AGENT_RESTART_MS 1200  /* an agent that restarts is back well within this */
+#define AGENT_TIMEOUT_MS 5000 /* for an answer: far beyond what a loaded node needs */
+#define AGENT_RESTART_MS 1200 /* an agent that restarts is back well within this */
 
 struct agent_call {
 	const char *socket;
 	const char *path;
 	const struct cJSON *body;
 	int fd;                /* passed with the call, or -1 */
-	unsigned int retry_ms; /* keep trying while nobody listens */
+	int timeout_ms;        /* for an answer */
+	unsigned int retry_ms; /* keep trying while nobody listens, or too many call at once */
 };
 
 enum agent_outcome {
 	AGENT_ANSWERED, /* 0, or the code it answered with */
-	AGENT_ABSENT,   /* nobody listens, or the agent died before it answered */
-	AGENT_UNKNOWN,  /* no answer in time: what was asked may have been done */
+	AGENT_ABSENT,   /* nobody listens: nothing was done */
+	AGENT_LOST,     /* it ended before it answered: it may have been done */
+	AGENT_UNCLEAR,  /* no answer in time, or none we understand: it may still be done */
 };
 
 /* Returns 0, or a code: the agent's own, CNI_TRY_AGAIN_LATER when there was no answer, or

@@ -15,6 +15,7 @@ int command_check(const struct netconf *conf, const struct cni_environ *env, cJS
 	struct agent_call call = {
 		.socket = conf->socket,
 		.path = "/v1/cni/check",
+		.timeout_ms = AGENT_TIMEOUT_MS,
 		.retry_ms = AGENT_RESTART_MS,
 	};
 	enum agent_outcome outcome;

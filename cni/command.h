@@ -23,7 +23,7 @@ int command_status(const struct netconf *conf, const struct cni_environ *env,
 		   struct cJSON **ret_answer, struct cni_error *err);
 
 /* Has the agent forget the endpoint, or leaves the deletion for when it is back. */
-int endpoint_forget(const struct netconf *conf, const struct cni_environ *env,
+int endpoint_forget(const struct netconf *conf, const struct cni_environ *env, int timeout_ms,
 		    struct cni_error *err);
 
 #endif

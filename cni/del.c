@@ -11,7 +11,7 @@
 #include "cni/delegate.h"
 #include "cni/spool.h"
 
-int endpoint_forget(const struct netconf *conf, const struct cni_environ *env,
+int endpoint_forget(const struct netconf *conf, const struct cni_environ *env, int timeout_ms,
 		    struct cni_error *err)
 {
 	struct cni_error spool_err = {};
@@ -22,6 +22,7 @@ int endpoint_forget(const struct netconf *conf, const struct cni_environ *env,
 		.path = "/v1/cni/del",
 		.body = request,
 		.fd = -1,
+		.timeout_ms = timeout_ms,
 	};
 	bool left;
 	int code;
@@ -37,7 +38,8 @@ int endpoint_forget(const struct netconf *conf, const struct cni_environ *env,
 			spool_remove(conf->socket, env);
 		return 0;
 	}
-	if (outcome != AGENT_ABSENT)
+	/* An agent that lives has not read the note: the runtime must try again. */
+	if (outcome != AGENT_ABSENT && outcome != AGENT_LOST)
 		return code;
 	if (spool_err.code)
 		*err = spool_err;
@@ -54,7 +56,7 @@ int command_del(const struct netconf *conf, const struct cni_environ *env, cJSON
 	if (strlen(env->container_id) > CNI_CONTAINER_ID_MAX)
 		return 0;
 	/* The address is given back only when nothing uses it any more. */
-	code = endpoint_forget(conf, env, err);
+	code = endpoint_forget(conf, env, AGENT_TIMEOUT_MS, err);
 	if (!code && conf->ipam_type)
 		code = delegate_run(conf, env, "DEL", err);
 	return code;

@@ -14,6 +14,7 @@ int command_gc(const struct netconf *conf, const struct cni_environ *env, cJSON 
 		.socket = conf->socket,
 		.path = "/v1/cni/gc",
 		.fd = -1,
+		.timeout_ms = AGENT_TIMEOUT_MS,
 		.retry_ms = AGENT_RESTART_MS,
 	};
 	enum agent_outcome outcome;

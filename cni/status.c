@@ -14,6 +14,7 @@ static int agent_status(const struct netconf *conf, struct cni_error *err)
 		.path = "/v1/cni/status",
 		.body = request,
 		.fd = -1,
+		.timeout_ms = AGENT_TIMEOUT_MS,
 	};
 	enum agent_outcome outcome;
 	int code = agent_call(&call, NULL, &outcome, err);
