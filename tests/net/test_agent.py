@@ -1,0 +1,417 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent as a process: start, refusal, signals, restarts, limits of its API, cleanup.
+
+One node netns with the agent in it; pods only where something must survive or be removed.
+"""
+
+import http.client
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import threading
+
+import pytest
+
+import tendril
+from tendril import BUILD, Node, policy_object, run, wait_for
+
+CAPS_KEPT = {"net_admin": 12, "sys_ptrace": 19, "sys_admin": 21, "perfmon": 38, "bpf": 39}
+NOBODY = 65534
+
+
+def pinned(node):
+    """Every pin below the node's bpffs directory with the id of the object behind it."""
+    ids = {}
+    for path in sorted(node.bpffs.rglob("*")):
+        if path.is_file():
+            kind = "link" if path.parent.name == "links" else "map"
+            shown = json.loads(run("bpftool", "-j", kind, "show", "pinned", path).stdout)
+            ids[str(path.relative_to(node.bpffs))] = shown["id"]
+    return ids
+
+
+def once(node, *more, timeout=10):
+    """Runs another agent with the node's options to its end."""
+    return subprocess.run(node.argv(*more), capture_output=True, text=True, timeout=timeout)
+
+
+def raw(node, data, timeout=5.0):
+    """Sends bytes to the API and returns all that comes back until it closes."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(timeout)
+        sock.connect(str(node.socket))
+        try:
+            sock.sendall(data)
+        except BrokenPipeError:
+            pass
+        answer = b""
+        try:
+            while part := sock.recv(65536):
+                answer += part
+        except ConnectionResetError:
+            pass
+        return answer
+
+
+# ---- start ----
+
+def test_status_tells_how_the_agent_is(shared_node):
+    status = shared_node.status()
+    assert status["ready"] is True
+    assert status["pid"] > 0 and status["version"]
+    assert 0 < status["startMilliseconds"] < 2000
+    assert status["datapath"]["attach"] in ("tcx", "clsact")
+    assert status["datapath"]["socketServices"] is True
+    assert status["datapath"]["instructions"] == sum(
+        p["instructions"] for p in status["datapath"]["programs"]) > 1000
+    assert {"from_pod", "to_pod", "connect4"} <= {
+        p["name"] for p in status["datapath"]["programs"]}
+    assert 1 << 20 < status["memory"]["rssBytes"] < 10 << 20
+    assert status["memory"]["mapBytes"] > 1 << 20
+    assert status["podCIDRs"] == list(shared_node.cidrs)
+    maps = {m["name"]: m for m in status["maps"]}
+    assert maps["ct_map"]["capacity"] == 32768
+    assert all(m["used"] <= m["capacity"] for m in maps.values())
+    assert status["warnings"] == []
+
+
+def test_what_is_not_needed_is_given_up(shared_node):
+    pid = shared_node.status()["pid"]
+    fields = dict(line.split(":\t", 1) for line in
+                  pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+    kept = sum(1 << bit for bit in CAPS_KEPT.values())
+    for name in ("CapEff", "CapPrm", "CapBnd"):
+        assert int(fields[name], 16) & ~kept == 0, f"{name} {fields[name]}"
+    assert int(fields["CapEff"], 16) & 1 << CAPS_KEPT["net_admin"]
+    assert int(fields["CapInh"], 16) == int(fields["CapAmb"], 16) == 0
+    assert fields["NoNewPrivs"] == "1"
+
+
+def test_files_are_private(shared_node):
+    assert shared_node.run_dir.stat().st_mode & 0o777 == 0o700
+    assert shared_node.socket.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("argv, parts", [
+    (["--mtu=99999"], ["option --mtu: 99999 is not between"]),
+    (["--pod-cidr=10.0.0.1/8"], ["option --pod-cidr", "10.0.0.0/8 is meant"]),
+    (["--config=/nonexistent.json"], ["/nonexistent.json", "No such file"]),
+    (["--frobnicate"], ["--frobnicate"]),
+])
+def test_bad_options_are_refused_before_anything_is_touched(argv, parts):
+    done = run(BUILD / "tendrild", *argv, check=False)
+    assert done.returncode == 2
+    assert all(part in done.stderr for part in parts), done.stderr
+
+
+def test_check_config_names_file_and_field(tmp_path):
+    file = tmp_path / "agent.json"
+    file.write_text('{"mtu": 1400, "socketServices": false, "podCIDRs": ["10.9.0.0/16"]}')
+    done = run(BUILD / "tendrild", "--config", file, "--check-config")
+    assert json.loads(done.stdout)["podCIDRs"] == ["10.9.0.0/16"]
+    assert json.loads(done.stdout)["socketServices"] is False
+    file.write_text('{"podCIDRs": ["10.9.0.0/16", "10.9.9.0/24"]}')
+    done = run(BUILD / "tendrild", "--config", file, "--check-config", check=False)
+    assert done.returncode == 2
+    assert f"{file}: podCIDRs[1]: " in done.stderr and "overlaps" in done.stderr
+
+
+def test_help_lists_every_option():
+    text = run(BUILD / "tendrild", "--help").stdout
+    for option in ("--run-dir", "--pod-cidr", "--cleanup", "--check-config", "--log-level"):
+        assert option in text
+    assert run(BUILD / "tendrild", "--version").stdout.startswith("tendrild ")
+
+
+def test_an_agent_without_privileges_says_what_is_missing(tmp_path):
+    done = run("setpriv", f"--reuid={NOBODY}", "--clear-groups", BUILD / "tendrild", "--run-dir",
+               tmp_path / "run", check=False)
+    assert done.returncode == 1
+    assert "CAP_NET_ADMIN is missing" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_agent_is_refused(node):
+    same_dir = once(node)
+    assert same_dir.returncode == 1
+    assert f"{node.run_dir} is in use by another agent (pid {node.agent.pid})" in same_dir.stderr
+    same_netns = once(node, "--run-dir", node.dir / "other")
+    assert same_netns.returncode == 1
+    assert f"another agent (pid {node.agent.pid}) serves this network namespace" in \
+        same_netns.stderr
+    assert once(node, "--cleanup").returncode == 1
+    assert node.status()["ready"] is True
+
+
+def test_a_stranger_in_the_namespace_does_not_keep_the_agent_from_starting():
+    with Node(start=False) as node:
+        holder = subprocess.Popen(
+            node.netns.enter("setpriv", f"--reuid={NOBODY}", "--clear-groups", "python3", "-c",
+                             "import socket; s = socket.socket(socket.AF_UNIX); "
+                             "s.bind('\\0tendrild'); s.listen(); print(flush=True); input()"),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        try:
+            holder.stdout.readline()
+            node.start()
+            assert "held by pid" in node.log()
+        finally:
+            holder.kill()
+            holder.wait()
+            holder.stdin.close()
+            holder.stdout.close()
+
+
+def test_without_a_bpffs_one_is_mounted():
+    with Node(start=False) as node:
+        node.bpffs = node.dir / "bpf"
+        enter = node.netns.enter
+        node.netns.enter = lambda *argv: ["unshare", "--mount", *enter(*argv)]
+        node.start()
+        assert f"mounted a bpffs on {node.bpffs}" in node.log()
+        assert node.status()["ready"] is True
+        assert not node.bpffs.exists() or not any(node.bpffs.iterdir()), \
+            "the mount is the agent's namespace's own"
+
+
+# ---- signals and restarts ----
+
+def test_restart_keeps_links_maps_and_endpoints(node):
+    pod = node.pod("web", labels={"app": "web"})
+    node.put(policy_object("deny", "default", {}, policyTypes=["Ingress"]))
+    before, endpoints = pinned(node), node.api("GET", "/v1/endpoints")
+    links = node.netns.ip("-json", "link").stdout
+    for signum, status in ((signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGKILL, -9)):
+        assert node.stop(signum) == status
+        assert pinned(node) == before, f"after signal {signum}"
+        node.start()
+        assert pinned(node) == before, f"after a restart that follows signal {signum}"
+        assert node.netns.ip("-json", "link").stdout == links
+        for kept, now in zip(endpoints, node.api("GET", "/v1/endpoints"), strict=True):
+            assert {k: kept[k] for k in kept if k != "stats"} == \
+                {k: now[k] for k in now if k != "stats"}
+        assert node.api("GET", "/v1/policies")[0]["name"] == "deny"
+    assert pod.cni("CHECK", conf=dict(pod.conf, prevResult=pod.result)) == {}
+
+
+def test_no_packet_is_lost_while_the_agent_is_down(node):
+    server, client = node.pod("server"), node.pod("client")
+    server.serve(tcp=[80])
+    node.kill()
+    assert client.connect(server.v4, 80)["ok"]
+    assert client.connect(server.v6, 80)["ok"]
+    node.start()
+    assert client.connect(server.v4, 80)["ok"]
+
+
+def test_sighup_reads_configuration_and_objects_again(node):
+    file = node.dir / "agent.json"
+    file.write_text('{"logLevel": "info"}')
+    node.stop()
+    node.agent_args += ["--config", str(file)]
+    node.start()
+    file.write_text('{"logLevel": "debug", "mtu": 1400}')
+    node.agent.send_signal(signal.SIGHUP)
+    wait_for(lambda: "reloaded" in node.log(), "the reload")
+    assert "mtu has changed and takes effect with the next start" in node.log()
+    file.write_text('{"logLevel": 3}')
+    node.agent.send_signal(signal.SIGHUP)
+    wait_for(lambda: "logLevel: not a string" in node.log(), "the complaint")
+    assert node.status()["ready"] is True
+
+
+def test_cleanup_leaves_nothing(node):
+    node.pod("web")
+    node.put(policy_object("deny", "default", {}, policyTypes=["Ingress"]))
+    assert node.bpffs.exists()
+    node.stop()
+    done = once(node, "--cleanup")
+    assert done.returncode == 0, done.stderr
+    assert not node.bpffs.exists()
+    assert not node.run_dir.exists()
+    links = {link["ifname"] for link in json.loads(node.netns.ip("-json", "link").stdout)}
+    assert links == {"lo"}
+    for family in ("-4", "-6"):
+        assert len(json.loads(node.netns.ip("-json", family, "rule").stdout or "[]")) <= 3
+        assert node.netns.ip(family, "route", "show", "table", "main").stdout == ""
+    assert run("bpftool", "cgroup", "show", node.cgroup, check=False).stdout == ""
+    again = once(node, "--cleanup")
+    assert again.returncode == 0, again.stderr
+
+
+def test_an_idle_agent_uses_no_cpu(node):
+    def ticks():
+        fields = pathlib.Path(f"/proc/{node.agent.pid}/stat").read_text().rsplit(") ", 1)[1]
+        return sum(int(n) for n in fields.split()[11:13])
+
+    wait_for(lambda: node.status()["acceleration"]["state"] != "testing", "the self-test")
+    before, until = ticks(), threading.Event()
+    until.wait(1.0)  # a second of doing nothing is what is measured
+    assert ticks() - before <= 1
+
+
+# ---- API ----
+
+def test_only_root_is_served(shared_node):
+    os.chmod(shared_node.run_dir, 0o755)
+    os.chmod(shared_node.socket, 0o666)
+    os.chmod(shared_node.dir, 0o755)
+    try:
+        code = ("import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); "
+                "s.send(b'GET /v1/status HTTP/1.1\\r\\n\\r\\n'); print(s.recv(4096).decode())")
+        done = run("setpriv", f"--reuid={NOBODY}", "--clear-groups", "python3", "-c", code,
+                   shared_node.socket)
+        assert done.stdout.startswith("HTTP/1.1 403 ")
+        assert "version" not in done.stdout
+    finally:
+        os.chmod(shared_node.run_dir, 0o700)
+        os.chmod(shared_node.socket, 0o600)
+        os.chmod(shared_node.dir, 0o700)
+
+
+@pytest.mark.parametrize("data, status, part", [
+    (b"GET /v1/nothing HTTP/1.1\r\nConnection: close\r\n\r\n", 404, b"/v1/nothing"),
+    (b"POST /v1/status HTTP/1.1\r\nConnection: close\r\n\r\n", 405, b"the method is GET"),
+    (b"GET /v1/endpoints/a/b HTTP/1.1\r\nConnection: close\r\n\r\n", 404, b"endpoint a/b"),
+    (b"GET /v1/services/a/b HTTP/1.1\r\nConnection: close\r\n\r\n", 404, b"Service a/b"),
+    (b"GET /v1/policies/a/b HTTP/1.1\r\nConnection: close\r\n\r\n", 404, b"NetworkPolicy a/b"),
+    (b"GET /v1/objects/cow/a/b HTTP/1.1\r\nConnection: close\r\n\r\n", 404, b"cow"),
+    (b"GET /v1/conntrack?limit=0 HTTP/1.1\r\nConnection: close\r\n\r\n", 400, b"limit"),
+    (b"GET /v1/conntrack?limit=x HTTP/1.1\r\nConnection: close\r\n\r\n", 400, b"limit"),
+    (b"GET /v1/events?type=cow HTTP/1.1\r\nConnection: close\r\n\r\n", 400, b"type"),
+    (b"POST /v1/cni/add HTTP/1.1\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}", 400,
+     b'"code":4'),
+    (b"POST /v1/cni/add HTTP/1.1\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{[", 400,
+     b'"code":6'),
+    (b"POST /v1/cni/del HTTP/1.1\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]", 400,
+     b"not an object"),
+    (b"PUT /v1/objects HTTP/1.1\r\nContent-Length: 1\r\nConnection: close\r\n\r\n{", 400, b""),
+    (b"PUT /v1/objects HTTP/1.1\r\nContent-Length: 8388609\r\n\r\n", 413, b"limit"),
+    (b"GET /" + b"x" * 9000, 431, b"head longer"),
+    (b"\x00\xff\r\n\r\n", 400, b"error"),
+])
+def test_a_bad_request_gets_a_clear_answer(shared_node, data, status, part):
+    answer = raw(shared_node, data)
+    assert answer.startswith(b"HTTP/1.1 %d " % status), answer
+    assert part in answer
+    assert "error" in json.loads(answer.split(b"\r\n\r\n", 1)[1])
+
+
+def test_too_many_connections_are_turned_away_and_the_rest_served(shared_node):
+    held = []
+    try:
+        for _ in range(64):
+            held.append(socket.socket(socket.AF_UNIX))
+            held[-1].connect(str(shared_node.socket))
+        assert raw(shared_node, b"GET /v1/status HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 503 ")
+        held[7].sendall(b"GET /v1/identities HTTP/1.1\r\n\r\n")
+        assert held[7].recv(100).startswith(b"HTTP/1.1 200 ")
+    finally:
+        for sock in held:
+            sock.close()
+    wait_for(lambda: raw(shared_node, b"GET /v1/identities HTTP/1.1\r\nConnection: close\r\n\r\n")
+             .startswith(b"HTTP/1.1 200 "), "room for a connection")
+
+
+def test_a_connection_is_kept_for_the_next_request(shared_node):
+    connection = tendril.UnixConnection(shared_node.socket)
+    for _ in range(3):
+        connection.request("GET", "/v1/identities")
+        response = connection.getresponse()
+        assert response.status == 200 and json.loads(response.read()) is not None
+    connection.close()
+
+
+def test_curl_works(shared_node, tmp_path):
+    big = {"apiVersion": "v1", "kind": "Namespace",
+           "metadata": {"name": "big", "annotations": {"note": "x" * 100000}}}
+    file = tmp_path / "big.json"
+    file.write_text(json.dumps(big))
+    for method, path, more in (("PUT", "objects", ["--data-binary", f"@{file}"]),
+                               ("GET", "objects/namespace/-/big", []),
+                               ("DELETE", "objects/namespace/-/big", [])):
+        done = run("curl", "-sS", "-m", "5", "--unix-socket", shared_node.socket, "-X", method,
+                   *more, f"http://localhost/v1/{path}")
+        assert "error" not in json.loads(done.stdout), done.stdout
+
+
+# ---- events ----
+
+class Events:
+    """Follows the API's event stream in a thread-free way: a socket and a buffer."""
+
+    def __init__(self, node, types):
+        self.connection = tendril.UnixConnection(node.socket, timeout=5)
+        self.connection.request("GET", f"/v1/events?type={types}")
+        self.response = self.connection.getresponse()
+        assert self.response.status == 200
+
+    def next(self, **wanted):
+        while line := self.response.readline():
+            event = json.loads(line)
+            if all(event[key] == value for key, value in wanted.items()):
+                return event
+        raise AssertionError(f"the stream ended without {wanted}")
+
+    def close(self):
+        self.response.close()
+        self.connection.close()
+
+
+def test_drops_and_verdicts_are_streamed_with_names(node):
+    server, client = node.pod("server"), node.pod("client")
+    server.serve(tcp=[80])
+    events = Events(node, "drop,verdict")
+    assert client.connect(server.v4, 80)["ok"]
+    verdict = events.next(type="verdict", protocol="TCP")
+    assert verdict["source"]["pod"] == "default/client"
+    assert verdict["destination"] | {"identity": 0} == {
+        "address": server.v4, "port": 80, "pod": "default/server", "identity": 0}
+    assert verdict["tcpFlags"] == "S"
+    node.put(policy_object("deny", "default", {}, policyTypes=["Ingress"]))
+    assert not client.connect(server.v6, 80)["ok"]
+    drop = events.next(type="drop")
+    assert drop["reason"] == "INGRESS_DENIED"
+    assert drop["text"] == "no ingress rule of the receiver allows it"
+    assert drop["source"]["pod"] == "default/client"
+    assert drop["destination"]["pod"] == "default/server"
+    assert drop["destination"]["address"] == server.v6
+    assert drop["time"].endswith("Z") and drop["length"] > 0
+    events.close()
+    dropped = {d["reason"]: d["count"] for d in node.status()["drops"]}
+    assert dropped["INGRESS_DENIED"] > 0
+    entry = next(e for e in node.api("GET", "/v1/endpoints") if e["name"] == "client")
+    assert entry["stats"]["txPackets"] > 0
+
+
+def test_verdicts_are_reported_only_while_somebody_asks(node):
+    def flags():
+        shown = run("bpftool", "-j", "map", "dump", "pinned", node.bpffs / "maps/node_map").stdout
+        value = json.loads(shown)[0]
+        value = value.get("formatted", value)["value"]
+        return value["flags"] if isinstance(value, dict) else int(value[4], 16)
+
+    wait_for(lambda: not flags() & 2, "no watcher")
+    watchers = [Events(node, "verdict"), Events(node, "drop")]
+    wait_for(lambda: flags() & 2, "the flag")
+    watchers[0].close()
+    wait_for(lambda: not flags() & 2, "the flag to go")
+    watchers[1].close()
+    killed = Events(node, "verdict")
+    wait_for(lambda: flags() & 2, "the flag")
+    node.kill()
+    killed.close()
+    node.start()
+    assert not flags() & 2
+
+
+def test_a_stream_ends_with_the_agent(node):
+    events = Events(node, "drop")
+    node.stop()
+    try:
+        assert events.response.readline() == b""
+    except (http.client.IncompleteRead, ConnectionResetError):
+        pass
+    events.close()
