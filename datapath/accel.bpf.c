@@ -167,8 +167,7 @@ static __always_inline bool end_load(__u32 slot, const struct addr *addr, __u64 
 	if (!endpoint || endpoint->netns_cookie != netns_cookie ||
 	    !endpoint_has_addr(endpoint, addr))
 		return false;
-	policy_end_load(endpoint, slot, ret);
-	ret->identity = ipcache_lookup(addr).identity;
+	policy_end_load(endpoint, slot, !addr_is_v4(addr), ret);
 	return true;
 }
 

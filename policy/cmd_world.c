@@ -210,7 +210,7 @@ int cli_documents_read(const char *file, cJSON *array, struct errmsg *err)
 
 	if (ret)
 		return ret;
-	documents = text_is_json(text, len) ? json_parse(text, len, &used, &error)
+	documents = text_is_json(text, len) ? json_value_parse(text, len, &used, &error)
 					    : yaml_parse(text, len, &error);
 	if (!documents)
 		return fail_plain(err, -EINVAL, "%s:%zu:%zu: %s", file, error.line, error.column,
