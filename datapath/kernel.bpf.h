@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The members of kernel structures that acceleration reads, relocated to the running kernel at
- * load (CO-RE).  The only place where the datapath looks beyond the stable interfaces.
+ * The members of kernel structures that are read by acceleration and by conntrack's search for
+ * evidence, relocated to the running kernel at load (CO-RE).  The only place where the datapath
+ * looks beyond the stable interfaces.
  */
 #ifndef TENDRIL_DATAPATH_KERNEL_BPF_H
 #define TENDRIL_DATAPATH_KERNEL_BPF_H
@@ -33,8 +34,14 @@ struct sock {
 	void *sk_user_data; /* low bits are flags */
 } KERNEL_STRUCT;
 
+struct ipv6_pinfo {
+	int mcast_oif; /* as inet_sock.mc_index, for IPv6 */
+} KERNEL_STRUCT;
+
 struct inet_sock {
 	struct sock sk;
+	struct ipv6_pinfo *pinet6;
+	int mc_index; /* stream sockets: the device that the accepted SYN came in by */
 } KERNEL_STRUCT;
 
 struct tcp_ulp_ops;
@@ -49,6 +56,8 @@ struct tcp_sock {
 	__u64 bytes_sent; /* payload, by packet, retransmissions included */
 	__u32 write_seq;  /* end of what the program wrote */
 	__u32 snd_nxt;    /* end of what was sent */
+	__u32 snd_una;    /* start of what is not acknowledged */
+	__u32 rcv_nxt;    /* what is expected next */
 	__u8 repair : 1;
 } KERNEL_STRUCT;
 

@@ -10,27 +10,8 @@
 #ifndef TENDRIL_DATAPATH_SOCKET_BPF_H
 #define TENDRIL_DATAPATH_SOCKET_BPF_H
 
+#include "datapath/kernel.bpf.h"
 #include "datapath/packet.bpf.h"
-
-/* The few members that are read of the kernel's structures, wherever this kernel keeps them. */
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct ipv6_pinfo {
-	int mcast_oif;
-};
-struct inet_sock {
-	struct ipv6_pinfo *pinet6;
-	int mc_index;
-};
-struct inet_connection_sock {
-	struct inet_sock icsk_inet;
-};
-struct tcp_sock {
-	struct inet_connection_sock inet_conn;
-	__u32 rcv_nxt;
-	__u32 snd_nxt;
-	__u32 snd_una;
-};
-#pragma clang attribute pop
 
 enum socket_kind {
 	SOCKET_NONE,    /* no socket for exactly this pair of ends */
