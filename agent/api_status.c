@@ -28,13 +28,15 @@ static void datapath_add(cJSON *status, struct agent *agent)
 	const char *name;
 
 	for (size_t i = 0; (name = datapath_program_name(agent->datapath, i)); i++) {
-		uint32_t insns = datapath_program_insns(agent->datapath, name);
+		struct program_size size = {};
 		cJSON *program = cJSON_CreateObject();
 
+		datapath_program_size(agent->datapath, name, &size); /* zeros if it fails */
 		cJSON_AddStringToObject(program, "name", name);
-		cJSON_AddNumberToObject(program, "instructions", insns);
+		cJSON_AddNumberToObject(program, "instructions", size.instructions);
+		cJSON_AddNumberToObject(program, "verified", size.verified);
 		cJSON_AddItemToArray(programs, program);
-		total += insns;
+		total += size.instructions;
 	}
 	cJSON_AddStringToObject(json, "attach",
 				datapath_uses_tcx(agent->datapath) ? "tcx" : "clsact");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Same-node TCP from socket to socket, for pods that asked for it.  sock_established registers a
+ * Same-node TCP from socket to socket, for pods that asked for it.  sock_opened registers a
  * socket when its handshake is done; msg_redirect decides for every message whether it may go
  * straight into the peer's queue.
  *
@@ -135,7 +135,7 @@ static __always_inline void sock_register(struct bpf_sock_ops *ops)
 /* Every TCP socket below the cgroup comes by here, whoever's it is: 1 and an untouched reply leave
  * it as if there were no program. */
 SEC("sockops")
-int sock_established(struct bpf_sock_ops *ops)
+int sock_opened(struct bpf_sock_ops *ops)
 {
 	if (ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB ||
 	    ops->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)

@@ -396,11 +396,20 @@ const char *datapath_program_name(const struct datapath *datapath, size_t index)
 	return index < datapath->program_count ? datapath->programs[index].name : NULL;
 }
 
-uint32_t datapath_program_insns(const struct datapath *datapath, const char *name)
+int datapath_program_size(const struct datapath *datapath, const char *name,
+			  struct program_size *ret)
 {
 	const struct program *program = program_find(datapath, name);
+	struct bpf_prog_info info = { 0 };
+	uint32_t len = sizeof(info);
 
-	return program ? program->insns : 0;
+	if (!program)
+		return -ENOENT;
+	if (bpf_obj_get_info_by_fd(program->fd, &info, &len))
+		return -errno;
+	ret->instructions = info.xlated_prog_len / sizeof(struct bpf_insn);
+	ret->verified = info.verified_insns;
+	return 0;
 }
 
 /* ---- cleanup -------------------------------------------------------------------------------- */

@@ -29,26 +29,26 @@
 
 struct datapath;
 
-struct datapath_limits { /* entries; 0 takes the default */
-	uint32_t endpoints;   /* 512, slots 1 .. endpoints-1; at most 65535 */
-	uint32_t connections; /* ct_map, 32768 */
-	uint32_t addresses;   /* ipcache_map, 65536 */
-	uint32_t policies;    /* policy_map, 65536 */
-	uint32_t ports;       /* port_map, 16384 */
-	uint32_t cidrs;       /* cidr_map, 16384 */
-	uint32_t services;    /* service_map, 65536 */
-	uint32_t backends;    /* backend_map, 131072 */
+struct datapath_limits {       /* entries; 0 takes the default */
+	uint32_t endpoints;    /* 512, slots 1 .. endpoints-1; at most 65535 */
+	uint32_t connections;  /* ct_map, 32768 */
+	uint32_t addresses;    /* ipcache_map, 65536 */
+	uint32_t policies;     /* policy_map, 65536 */
+	uint32_t ports;        /* port_map, 16384 */
+	uint32_t cidrs;        /* cidr_map, 16384 */
+	uint32_t services;     /* service_map, 65536 */
+	uint32_t backends;     /* backend_map, 131072 */
 	uint32_t translations; /* nat_map, 16384 */
 };
 
 struct datapath_options {
-	const char *pin_dir;     /* created if missing; must be on a bpffs */
-	const char *cgroup;      /* cgroup v2 directory for the socket programs, NULL: none */
-	bool socket_services;    /* attach connect4 and its kin */
-	bool accel;              /* load and attach sockops and sk_msg */
-	bool trial;              /* only what accel loads, over private maps: nothing is pinned (no
-				  * pin_dir) and datapath_close() ends it */
-	bool force_clsact;       /* do not use TCX for tendril0 even where the kernel has it */
+	const char *pin_dir;  /* created if missing; must be on a bpffs */
+	const char *cgroup;   /* cgroup v2 directory for the socket programs, NULL: none */
+	bool socket_services; /* attach connect4 and its kin */
+	bool accel;           /* load and attach sockops and sk_msg */
+	bool trial;           /* only what accel loads, over private maps: nothing is pinned (no
+			       * pin_dir) and datapath_close() ends it */
+	bool force_clsact;    /* do not use TCX for tendril0 even where the kernel has it */
 	struct datapath_limits limits;
 };
 
@@ -79,8 +79,13 @@ bool datapath_socket_services(const struct datapath *datapath); /* attached and 
 int datapath_program_fd(const struct datapath *datapath, const char *name);
 /* Names of the loaded programs, by index; NULL after the last. */
 const char *datapath_program_name(const struct datapath *datapath, size_t index);
-/* Instructions the kernel verified for it; needs the programs loaded by this process. */
-uint32_t datapath_program_insns(const struct datapath *datapath, const char *name);
+struct program_size {
+	uint32_t instructions; /* as loaded */
+	uint32_t verified;     /* how many the verifier went through, branches and all */
+};
+/* -ENOENT; needs CAP_BPF and the programs loaded by this process. */
+int datapath_program_size(const struct datapath *datapath, const char *name,
+			  struct program_size *ret);
 
 /* Removes every link, map and program below pin_dir, loaded or not, and the directory; for
  * `tendrild --cleanup`.  Fine if there is nothing. */
