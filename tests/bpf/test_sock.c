@@ -1,0 +1,626 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The socket programs, met by real sockets: a service on the node's loopback device with two
+ * backends of each family.
+ *
+ *      10.96.0.1:80, fd96::1:80  TCP and UDP  ->  127.0.0.1, ::1 at the ports of two servers
+ *      10.96.0.2:80, fd96::2:80               ->  nothing is ready
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent/lib/auto.h"
+#include "agent/lib/inet.h"
+#include "datapath/maps.h"
+#include "harness/scratch.h"
+
+#include <cmocka.h> /* last: its fail() is a macro, ours a function */
+
+#define BACKENDS   2
+#define PORT       80
+#define TIMEOUT_MS 5000
+
+/* How a socket writes an address: the last is an AF_INET6 socket that speaks IPv4. */
+enum form { FORM_V4, FORM_V6, FORM_MAPPED };
+
+static const struct {
+	const char *service;
+	const char *empty; /* a service without ready endpoints */
+	const char *backend;
+	int domain;
+} forms[] = {
+	[FORM_V4] = { "10.96.0.1", "10.96.0.2", "127.0.0.1", AF_INET },
+	[FORM_V6] = { "fd96::1", "fd96::2", "::1", AF_INET6 },
+	[FORM_MAPPED] = { "::ffff:10.96.0.1", "::ffff:10.96.0.2", "::ffff:127.0.0.1", AF_INET6 },
+};
+
+static struct datapath *datapath;
+static int servers[2][2][BACKENDS];           /* by family (0: IPv4), by UDP, by index */
+static uint16_t server_ports[2][2][BACKENDS]; /* host order */
+
+/* ---- addresses and sockets ------------------------------------------------------------------ */
+
+union any {
+	struct sockaddr sa;
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+};
+
+static socklen_t any_init(union any *any, enum form form, const char *text, uint16_t port)
+{
+	memset(any, 0, sizeof(*any));
+	any->sa.sa_family = (sa_family_t)forms[form].domain;
+	if (form == FORM_V4) {
+		any->v4.sin_port = htons(port);
+		assert_int_equal(inet_pton(AF_INET, text, &any->v4.sin_addr), 1);
+		return sizeof(any->v4);
+	}
+	any->v6.sin6_port = htons(port);
+	assert_int_equal(inet_pton(AF_INET6, text, &any->v6.sin6_addr), 1);
+	return sizeof(any->v6);
+}
+
+static uint16_t any_port(const union any *any)
+{
+	return ntohs(any->sa.sa_family == AF_INET ? any->v4.sin_port : any->v6.sin6_port);
+}
+
+static void assert_any(const union any *got, enum form form, const char *text, uint16_t port)
+{
+	char name[INET6_ADDRSTRLEN];
+
+	if (got->sa.sa_family == AF_INET)
+		inet_ntop(AF_INET, &got->v4.sin_addr, name, sizeof(name));
+	else
+		inet_ntop(AF_INET6, &got->v6.sin6_addr, name, sizeof(name));
+	assert_int_equal(got->sa.sa_family, forms[form].domain);
+	assert_string_equal(name, text);
+	assert_int_equal(any_port(got), port);
+}
+
+static int socket_new(enum form form, int type)
+{
+	const struct timeval timeout = { .tv_sec = TIMEOUT_MS / 1000 };
+	int fd = socket(forms[form].domain, type | SOCK_CLOEXEC, 0);
+
+	assert_true(fd >= 0);
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)), 0);
+	return fd;
+}
+
+/* 0 or a negative errno. */
+static int socket_connect(int fd, enum form form, const char *text, uint16_t port)
+{
+	union any any;
+	socklen_t len = any_init(&any, form, text, port);
+
+	return connect(fd, &any.sa, len) ? -errno : 0;
+}
+
+static int socket_sendto(int fd, enum form form, const char *text, uint16_t port)
+{
+	union any any;
+	socklen_t len = any_init(&any, form, text, port);
+
+	return sendto(fd, "ping", 4, 0, &any.sa, len) == 4 ? 0 : -errno;
+}
+
+static void assert_peer(int fd, enum form form, const char *text, uint16_t port)
+{
+	union any any = { 0 };
+	socklen_t len = sizeof(any);
+
+	assert_int_equal(getpeername(fd, &any.sa, &len), 0);
+	assert_any(&any, form, text, port);
+}
+
+static void disconnect(int fd)
+{
+	const struct sockaddr unspec = { .sa_family = AF_UNSPEC };
+
+	assert_int_equal(connect(fd, &unspec, sizeof(unspec)), 0);
+}
+
+/* ---- servers -------------------------------------------------------------------------------- */
+
+static void server_open(enum form form, bool udp, int index)
+{
+	union any any;
+	socklen_t len = any_init(&any, form, forms[form].backend, 0);
+	int fd = socket_new(form, udp ? SOCK_DGRAM : SOCK_STREAM);
+
+	assert_int_equal(bind(fd, &any.sa, len), 0);
+	if (!udp)
+		assert_int_equal(listen(fd, 128), 0);
+	assert_int_equal(getsockname(fd, &any.sa, &len), 0);
+	servers[form][udp][index] = fd;
+	server_ports[form][udp][index] = any_port(&any);
+}
+
+/* Which backend has a connection or datagram waiting; answers the datagram. */
+static int server_of(enum form form, bool udp)
+{
+	const int family = form == FORM_V6 ? FORM_V6 : FORM_V4;
+	struct pollfd fds[BACKENDS];
+	char buf[16];
+
+	for (int i = 0; i < BACKENDS; i++)
+		fds[i] = (struct pollfd){ .fd = servers[family][udp][i], .events = POLLIN };
+	assert_int_equal(poll(fds, BACKENDS, TIMEOUT_MS), 1);
+	for (int i = 0; i < BACKENDS; i++) {
+		union any from;
+		socklen_t len = sizeof(from);
+		ssize_t size;
+
+		if (!fds[i].revents)
+			continue;
+		if (!udp) {
+			auto_close int fd = accept(fds[i].fd, NULL, NULL);
+
+			assert_true(fd >= 0);
+			return i;
+		}
+		size = recvfrom(fds[i].fd, buf, sizeof(buf), 0, &from.sa, &len);
+		assert_int_equal(size, 4);
+		assert_int_equal(sendto(fds[i].fd, "pong", 4, 0, &from.sa, len), 4);
+		return i;
+	}
+	return -1;
+}
+
+static uint16_t port_of(enum form form, bool udp, int index)
+{
+	return server_ports[form == FORM_V6 ? FORM_V6 : FORM_V4][udp][index];
+}
+
+static void assert_answer_from(int fd, enum form form, const char *text, uint16_t port)
+{
+	union any from = { 0 };
+	socklen_t len = sizeof(from);
+	char buf[16];
+
+	assert_int_equal(recvfrom(fd, buf, sizeof(buf), 0, &from.sa, &len), 4);
+	assert_any(&from, form, text, port);
+}
+
+/* ---- the service ---------------------------------------------------------------------------- */
+
+static void service_put(const char *text, uint8_t proto, uint32_t id, const char *backend,
+			const uint16_t ports[], uint32_t backends)
+{
+	const struct service service = { .id = id, .backends = backends };
+	struct service_key key = { .port = htons(PORT), .proto = proto };
+
+	for (uint32_t i = 0; i < backends; i++) {
+		const struct backend_key backend_key = { .service_id = id, .index = i };
+		struct backend value = { .port = htons(ports[i]) };
+
+		assert_int_equal(addr_parse(backend, &value.addr), 0);
+		assert_int_equal(backend_map_set(datapath, &backend_key, &value), 0);
+	}
+	assert_int_equal(addr_parse(text, &key.addr), 0);
+	assert_int_equal(service_map_set(datapath, &key, &service), 0);
+}
+
+static struct datapath_options options(void)
+{
+	struct datapath_options options = scratch_options();
+
+	options.cgroup = scratch_cgroup();
+	options.socket_services = true;
+	options.limits.endpoints = 8;
+	return options;
+}
+
+static void services_put(void)
+{
+	uint32_t id = 1;
+
+	for (enum form form = FORM_V4; form <= FORM_V6; form++) {
+		for (int udp = 0; udp <= 1; udp++) {
+			const uint8_t proto = udp ? IPPROTO_UDP : IPPROTO_TCP;
+
+			service_put(forms[form].service, proto, id++, forms[form].backend,
+				    server_ports[form][udp], BACKENDS);
+			service_put(forms[form].empty, proto, id++, forms[form].backend, NULL, 0);
+		}
+	}
+}
+
+static int group_setup(void **state)
+{
+	struct errmsg err = { 0 };
+	struct datapath_options opts;
+
+	(void)state;
+	if (scratch_init(&err)) {
+		print_error("%s\n", err.text);
+		return -1;
+	}
+	opts = options();
+	if (datapath_open(&opts, &datapath, &err)) {
+		print_error("%s\n", err.text);
+		return -1;
+	}
+	maps_node(datapath)->netns_cookie = scratch_netns_cookie();
+	for (enum form form = FORM_V4; form <= FORM_V6; form++) {
+		for (int i = 0; i < BACKENDS; i++) {
+			server_open(form, false, i);
+			server_open(form, true, i);
+		}
+	}
+	services_put();
+	return 0;
+}
+
+static int group_teardown(void **state)
+{
+	(void)state;
+	datapath_close(datapath);
+	scratch_done();
+	return 0;
+}
+
+/* ---- connections ---------------------------------------------------------------------------- */
+
+static void test_programs_are_in_force(void **state)
+{
+	(void)state;
+	assert_true(datapath_socket_services(datapath));
+}
+
+static void test_connection_meets_a_backend_and_shows_the_service(void **state)
+{
+	(void)state;
+	for (enum form form = FORM_V4; form <= FORM_MAPPED; form++) {
+		for (int udp = 0; udp <= 1; udp++) {
+			auto_close int fd = socket_new(form, udp ? SOCK_DGRAM : SOCK_STREAM);
+
+			assert_int_equal(socket_connect(fd, form, forms[form].service, PORT), 0);
+			assert_peer(fd, form, forms[form].service, PORT);
+			if (udp)
+				assert_int_equal(send(fd, "ping", 4, 0), 4);
+			assert_in_range(server_of(form, udp), 0, BACKENDS - 1);
+			if (udp)
+				assert_answer_from(fd, form, forms[form].service, PORT);
+		}
+	}
+}
+
+static void test_connections_spread_over_the_backends(void **state)
+{
+	int met[BACKENDS] = { 0 };
+
+	(void)state;
+	for (int i = 0; i < 64; i++) {
+		auto_close int fd = socket_new(FORM_V4, SOCK_STREAM);
+
+		assert_int_equal(socket_connect(fd, FORM_V4, forms[FORM_V4].service, PORT), 0);
+		met[server_of(FORM_V4, false)]++;
+	}
+	/* 64 fair coins leave this range once in 10^8. */
+	assert_in_range(met[0], 10, 54);
+	assert_int_equal(met[0] + met[1], 64);
+}
+
+static void test_service_without_backends_refuses_at_once(void **state)
+{
+	(void)state;
+	for (enum form form = FORM_V4; form <= FORM_MAPPED; form++) {
+		auto_close int tcp = socket_new(form, SOCK_STREAM);
+		auto_close int udp = socket_new(form, SOCK_DGRAM);
+
+		assert_int_equal(socket_connect(tcp, form, forms[form].empty, PORT), -ECONNREFUSED);
+		assert_int_equal(socket_connect(udp, form, forms[form].empty, PORT), -ECONNREFUSED);
+		assert_int_equal(socket_sendto(udp, form, forms[form].empty, PORT), -ECONNREFUSED);
+		/* The same sockets go on with a service that works. */
+		assert_int_equal(socket_connect(tcp, form, forms[form].service, PORT), 0);
+		assert_peer(tcp, form, forms[form].service, PORT);
+		server_of(form, false);
+		assert_int_equal(socket_sendto(udp, form, forms[form].service, PORT), 0);
+		server_of(form, true);
+	}
+}
+
+static void test_other_traffic_is_left_alone(void **state)
+{
+	(void)state;
+	for (enum form form = FORM_V4; form <= FORM_MAPPED; form++) {
+		for (int udp = 0; udp <= 1; udp++) {
+			auto_close int fd = socket_new(form, udp ? SOCK_DGRAM : SOCK_STREAM);
+			auto_close int other = socket_new(form, udp ? SOCK_DGRAM : SOCK_STREAM);
+			const uint16_t port = port_of(form, udp, 0);
+
+			assert_int_equal(socket_connect(fd, form, forms[form].backend, port), 0);
+			assert_peer(fd, form, forms[form].backend, port);
+			if (udp)
+				assert_int_equal(send(fd, "ping", 4, 0), 4);
+			assert_int_equal(server_of(form, udp), 0);
+			if (udp)
+				assert_answer_from(fd, form, forms[form].backend, port);
+			/* No such port of a service: for the packet path to judge.  There is no
+			 * route to it here. */
+			assert_int_equal(socket_connect(other, form, forms[form].service, PORT + 1),
+					 -ENETUNREACH);
+		}
+	}
+}
+
+/* Runs one step in another network namespace; returns its result. */
+static int in_other_namespace(uint64_t *cookie, int (*step)(void))
+{
+	auto_close int home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	int ret;
+
+	assert_true(home >= 0);
+	assert_int_equal(unshare(CLONE_NEWNET), 0);
+	if (cookie) {
+		const struct endpoint endpoint = { .flags = ENDPOINT_VALID,
+						   .netns_cookie = scratch_netns_cookie() };
+
+		assert_int_equal(endpoint_map_set(datapath, 1, &endpoint), 0);
+		*cookie = endpoint.netns_cookie;
+	}
+	ret = step();
+	assert_int_equal(setns(home, CLONE_NEWNET), 0);
+	return ret;
+}
+
+static int connect_to_empty(void)
+{
+	auto_close int fd = socket_new(FORM_V4, SOCK_STREAM);
+
+	return socket_connect(fd, FORM_V4, forms[FORM_V4].empty, PORT);
+}
+
+static int sendto_empty(void)
+{
+	auto_close int fd = socket_new(FORM_V6, SOCK_DGRAM);
+
+	return socket_sendto(fd, FORM_V6, forms[FORM_V6].empty, PORT);
+}
+
+static void test_only_own_namespaces_are_touched(void **state)
+{
+	uint64_t cookie = 0;
+
+	(void)state;
+	/* "Refused" can only come from the program: there is neither a route nor a device. */
+	assert_int_equal(in_other_namespace(NULL, connect_to_empty), -ENETUNREACH);
+	assert_int_not_equal(in_other_namespace(NULL, sendto_empty), -ECONNREFUSED);
+	assert_int_equal(in_other_namespace(&cookie, connect_to_empty), -ECONNREFUSED);
+	assert_int_not_equal(cookie, 0);
+	assert_int_equal(in_other_namespace(&cookie, sendto_empty), -ECONNREFUSED);
+	assert_int_equal(endpoint_map_del(datapath, 1), 0);
+}
+
+static void test_other_cgroups_are_not_touched(void **state)
+{
+	int status;
+	pid_t pid;
+
+	(void)state;
+	pid = fork();
+	if (!pid) {
+		int procs = open("/sys/fs/cgroup/cgroup.procs", O_WRONLY | O_CLOEXEC);
+
+		if (procs < 0 || write(procs, "0", 1) != 1)
+			_exit(1);
+		_exit(connect_to_empty() == -ENETUNREACH ? 0 : 2);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(connect_to_empty(), -ECONNREFUSED);
+}
+
+static void test_peer_follows_when_a_socket_connects_again(void **state)
+{
+	(void)state;
+	for (enum form form = FORM_V4; form <= FORM_MAPPED; form++) {
+		auto_close int fd = socket_new(form, SOCK_DGRAM);
+		union any any;
+		socklen_t len = sizeof(any);
+		int backend;
+
+		assert_int_equal(socket_connect(fd, form, forms[form].service, PORT), 0);
+		assert_int_equal(send(fd, "ping", 4, 0), 4);
+		backend = server_of(form, true);
+		assert_answer_from(fd, form, forms[form].service, PORT);
+		/* Straight to the very backend that stood for the service. */
+		assert_int_equal(
+			socket_connect(fd, form, forms[form].backend, port_of(form, true, backend)),
+			0);
+		assert_peer(fd, form, forms[form].backend, port_of(form, true, backend));
+		/* Back, gone, and then unconnected to that backend. */
+		assert_int_equal(socket_connect(fd, form, forms[form].service, PORT), 0);
+		assert_peer(fd, form, forms[form].service, PORT);
+		disconnect(fd);
+		assert_int_equal(getpeername(fd, &any.sa, &len), -1);
+		assert_int_equal(errno, ENOTCONN);
+		for (int i = 0; i < BACKENDS; i++) {
+			assert_int_equal(socket_sendto(fd, form, forms[form].backend,
+						       port_of(form, true, i)),
+					 0);
+			assert_int_equal(server_of(form, true), i);
+			assert_answer_from(fd, form, forms[form].backend, port_of(form, true, i));
+		}
+	}
+}
+
+static void test_tcp_socket_may_be_used_again(void **state)
+{
+	auto_close int fd = socket_new(FORM_V4, SOCK_STREAM);
+	int backend;
+
+	(void)state;
+	assert_int_equal(socket_connect(fd, FORM_V4, forms[FORM_V4].service, PORT), 0);
+	backend = server_of(FORM_V4, false);
+	disconnect(fd);
+	assert_int_equal(socket_connect(fd, FORM_V4, forms[FORM_V4].backend,
+					port_of(FORM_V4, false, backend)),
+			 0);
+	assert_peer(fd, FORM_V4, forms[FORM_V4].backend, port_of(FORM_V4, false, backend));
+	assert_int_equal(server_of(FORM_V4, false), backend);
+}
+
+/* ---- datagrams ------------------------------------------------------------------------------ */
+
+static void test_answer_to_a_datagram_comes_from_the_service(void **state)
+{
+	(void)state;
+	for (enum form form = FORM_V4; form <= FORM_MAPPED; form++) {
+		auto_close int fd = socket_new(form, SOCK_DGRAM);
+		int first = -1;
+
+		for (int i = 0; i < 8; i++) {
+			int met;
+
+			assert_int_equal(socket_sendto(fd, form, forms[form].service, PORT), 0);
+			met = server_of(form, true);
+			if (first < 0)
+				first = met;
+			assert_int_equal(met, first); /* one socket stays with one backend */
+			assert_answer_from(fd, form, forms[form].service, PORT);
+		}
+	}
+}
+
+static void test_sockets_spread_their_datagrams(void **state)
+{
+	int met[BACKENDS] = { 0 };
+
+	(void)state;
+	for (int i = 0; i < 64; i++) {
+		auto_close int fd = socket_new(FORM_V6, SOCK_DGRAM);
+
+		assert_int_equal(socket_sendto(fd, FORM_V6, forms[FORM_V6].service, PORT), 0);
+		met[server_of(FORM_V6, true)]++;
+	}
+	assert_in_range(met[0], 10, 54);
+}
+
+static void test_one_socket_asks_two_services(void **state)
+{
+	static const char *const second[] = { "10.96.0.9", "fd96::9" };
+
+	(void)state;
+	for (enum form form = FORM_V4; form <= FORM_V6; form++) {
+		auto_close int fd = socket_new(form, SOCK_DGRAM);
+		int met;
+
+		/* The second service is the one backend that the first does not give this socket:
+		 * both must be told apart by the backend alone. */
+		assert_int_equal(socket_sendto(fd, form, forms[form].service, PORT), 0);
+		met = server_of(form, true);
+		assert_answer_from(fd, form, forms[form].service, PORT);
+		service_put(second[form], IPPROTO_UDP, 90 + form, forms[form].backend,
+			    &server_ports[form][1][!met], 1);
+		assert_int_equal(socket_sendto(fd, form, second[form], PORT), 0);
+		assert_int_equal(server_of(form, true), !met);
+		assert_answer_from(fd, form, second[form], PORT);
+		assert_int_equal(socket_sendto(fd, form, forms[form].service, PORT), 0);
+		server_of(form, true);
+		assert_answer_from(fd, form, forms[form].service, PORT);
+		/* Straight to that backend: it speaks for itself again. */
+		assert_int_equal(
+			socket_sendto(fd, form, forms[form].backend, port_of(form, true, !met)), 0);
+		server_of(form, true);
+		assert_answer_from(fd, form, forms[form].backend, port_of(form, true, !met));
+	}
+}
+
+static void test_connected_socket_may_send_elsewhere(void **state)
+{
+	auto_close int fd = socket_new(FORM_V4, SOCK_DGRAM);
+
+	(void)state;
+	assert_int_equal(socket_connect(fd, FORM_V4, forms[FORM_V4].service, PORT), 0);
+	service_put("10.96.0.8", IPPROTO_UDP, 95, forms[FORM_V4].backend, server_ports[FORM_V4][1],
+		    BACKENDS);
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(socket_sendto(fd, FORM_V4, "10.96.0.8", PORT), 0);
+		server_of(FORM_V4, true);
+	}
+	assert_peer(fd, FORM_V4, forms[FORM_V4].service, PORT);
+}
+
+static void test_backend_that_left_is_replaced(void **state)
+{
+	const uint16_t gone[BACKENDS] = { port_of(FORM_V4, true, 0), 1 };
+	const struct backend_key key = { .service_id = 96, .index = 1 };
+
+	(void)state;
+	/* As while the agent shrinks a service: it still counts two, one is gone. */
+	service_put("10.96.0.7", IPPROTO_UDP, 96, forms[FORM_V4].backend, gone, BACKENDS);
+	assert_int_equal(backend_map_del(datapath, &key), 0);
+	for (int i = 0; i < 16; i++) {
+		auto_close int connected = socket_new(FORM_V4, SOCK_DGRAM);
+		auto_close int fd = socket_new(FORM_V4, SOCK_DGRAM);
+
+		assert_int_equal(socket_sendto(fd, FORM_V4, "10.96.0.7", PORT), 0);
+		assert_int_equal(server_of(FORM_V4, true), 0);
+		assert_int_equal(socket_connect(connected, FORM_V4, "10.96.0.7", PORT), 0);
+		assert_int_equal(send(connected, "ping", 4, 0), 4);
+		assert_int_equal(server_of(FORM_V4, true), 0);
+	}
+}
+
+/* ---- the loader ----------------------------------------------------------------------------- */
+
+static void test_sockets_survive_the_loader(void **state)
+{
+	auto_close int tcp = socket_new(FORM_V4, SOCK_STREAM);
+	auto_close int udp = socket_new(FORM_V6, SOCK_DGRAM);
+	auto_close int between = socket_new(FORM_V4, SOCK_STREAM);
+	struct datapath_options opts = options();
+	struct errmsg err = { 0 };
+
+	(void)state;
+	assert_int_equal(socket_connect(tcp, FORM_V4, forms[FORM_V4].service, PORT), 0);
+	server_of(FORM_V4, false);
+	assert_int_equal(socket_sendto(udp, FORM_V6, forms[FORM_V6].service, PORT), 0);
+	datapath_close(datapath);
+	/* Nobody is there, the programs go on. */
+	assert_int_equal(socket_connect(between, FORM_V4, forms[FORM_V4].service, PORT), 0);
+	server_of(FORM_V4, false);
+	server_of(FORM_V6, true);
+	datapath = NULL;
+	assert_int_equal(datapath_open(&opts, &datapath, &err), 0);
+	assert_peer(tcp, FORM_V4, forms[FORM_V4].service, PORT);
+	assert_peer(between, FORM_V4, forms[FORM_V4].service, PORT);
+	assert_answer_from(udp, FORM_V6, forms[FORM_V6].service, PORT);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_programs_are_in_force),
+		cmocka_unit_test(test_connection_meets_a_backend_and_shows_the_service),
+		cmocka_unit_test(test_connections_spread_over_the_backends),
+		cmocka_unit_test(test_service_without_backends_refuses_at_once),
+		cmocka_unit_test(test_other_traffic_is_left_alone),
+		cmocka_unit_test(test_only_own_namespaces_are_touched),
+		cmocka_unit_test(test_other_cgroups_are_not_touched),
+		cmocka_unit_test(test_peer_follows_when_a_socket_connects_again),
+		cmocka_unit_test(test_tcp_socket_may_be_used_again),
+		cmocka_unit_test(test_answer_to_a_datagram_comes_from_the_service),
+		cmocka_unit_test(test_sockets_spread_their_datagrams),
+		cmocka_unit_test(test_one_socket_asks_two_services),
+		cmocka_unit_test(test_connected_socket_may_send_elsewhere),
+		cmocka_unit_test(test_backend_that_left_is_replaced),
+		cmocka_unit_test(test_sockets_survive_the_loader),
+	};
+
+	return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}
