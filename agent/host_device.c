@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* HOST_DEVICE: gateway addresses, pod routes, forwarding. */
+#include "agent/host_device.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <linux/if_addr.h>
+#include <linux/if_link.h>
+#include <linux/ip.h>
+#include <net/if.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "agent/lib/file.h"
+#define LOG_MODULE "host"
+#include "agent/lib/log.h"
+
+#define V4_MAPPED_BITS 96
+
+struct host_device {
+	struct netlink *netlink;
+	const struct ipam *ipam;
+	int ifindex;
+	struct addr *routes; /* single addresses outside the ranges */
+	size_t route_count;
+};
+
+int host_device_new(struct netlink *netlink, const struct ipam *ipam, struct host_device **ret,
+		    struct errmsg *err)
+{
+	struct host_device *device = calloc(1, sizeof(*device));
+
+	if (!device)
+		return fail(err, -ENOMEM, "%s", HOST_DEVICE);
+	device->netlink = netlink;
+	device->ipam = ipam;
+	*ret = device;
+	return 0;
+}
+
+void host_device_free(struct host_device *device)
+{
+	if (!device)
+		return;
+	free(device->routes);
+	free(device);
+}
+
+int host_device_ifindex(const struct host_device *device)
+{
+	return device->ifindex;
+}
+
+bool host_has_ipv6(void)
+{
+	return access("/proc/sys/net/ipv6", F_OK) == 0;
+}
+
+static int addr_family(const struct addr *addr)
+{
+	return addr_is_v4(addr) ? AF_INET : AF_INET6;
+}
+
+/* A prefix length as its own family writes it. */
+static unsigned char family_len(const struct addr *addr, unsigned int len)
+{
+	return (unsigned char)(addr_is_v4(addr) ? len - V4_MAPPED_BITS : len);
+}
+
+/* ---- the device ------------------------------------------------------------------------------ */
+
+struct device_seen {
+	int ifindex;
+	unsigned int flags;
+	bool is_dummy;
+};
+
+static int device_kind_each(const struct nlattr *attr, void *arg)
+{
+	struct device_seen *seen = arg;
+
+	if (mnl_attr_get_type(attr) == IFLA_INFO_KIND)
+		seen->is_dummy = strcmp(mnl_attr_get_str(attr), "dummy") == 0;
+	return MNL_CB_OK;
+}
+
+static int device_each(const struct nlmsghdr *header, void *arg)
+{
+	const struct ifinfomsg *info = mnl_nlmsg_get_payload(header);
+	struct device_seen *seen = arg;
+	const struct nlattr *attr;
+
+	seen->ifindex = info->ifi_index;
+	seen->flags = info->ifi_flags;
+	mnl_attr_for_each (attr, header, sizeof(*info)) {
+		if (mnl_attr_get_type(attr) == IFLA_LINKINFO)
+			mnl_attr_parse_nested(attr, device_kind_each, seen);
+	}
+	return 0;
+}
+
+static int device_find(struct netlink *netlink, struct device_seen *ret, struct errmsg *err)
+{
+	struct netlink_message message;
+	int result;
+
+	netlink_message_init(&message, RTM_GETLINK, 0, sizeof(struct ifinfomsg));
+	mnl_attr_put_strz(&message.header, IFLA_IFNAME, HOST_DEVICE);
+	result = netlink_get(netlink, &message, device_each, ret, err);
+	return result < 0 ? wrap(err, "look for %s", HOST_DEVICE) : 0;
+}
+
+static int device_create(struct netlink *netlink, struct errmsg *err)
+{
+	struct netlink_message message;
+	struct nlattr *nest;
+
+	netlink_message_init(&message, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL,
+			     sizeof(struct ifinfomsg));
+	mnl_attr_put_strz(&message.header, IFLA_IFNAME, HOST_DEVICE);
+	nest = mnl_attr_nest_start(&message.header, IFLA_LINKINFO);
+	mnl_attr_put_strz(&message.header, IFLA_INFO_KIND, "dummy");
+	mnl_attr_nest_end(&message.header, nest);
+	if (netlink_request(netlink, &message, err) < 0)
+		return wrap(err, "create %s", HOST_DEVICE);
+	return 0;
+}
+
+/* Up, without link-local addresses: nobody is reached over this device by neighbour discovery. */
+static int device_up(struct netlink *netlink, int ifindex, struct errmsg *err)
+{
+	struct netlink_message message;
+	struct ifinfomsg *info = netlink_message_init(&message, RTM_NEWLINK, 0, sizeof(*info));
+	struct nlattr *spec, *inet6;
+
+	info->ifi_index = ifindex;
+	if (host_has_ipv6()) {
+		spec = mnl_attr_nest_start(&message.header, IFLA_AF_SPEC);
+		inet6 = mnl_attr_nest_start(&message.header, AF_INET6);
+		mnl_attr_put_u8(&message.header, IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
+		mnl_attr_nest_end(&message.header, inet6);
+		mnl_attr_nest_end(&message.header, spec);
+	}
+	/* Flags are applied before the rest of a message: two messages, or up comes first. */
+	if (netlink_request(netlink, &message, err) < 0)
+		return wrap(err, "set up %s", HOST_DEVICE);
+	info = netlink_message_init(&message, RTM_NEWLINK, 0, sizeof(*info));
+	info->ifi_index = ifindex;
+	info->ifi_flags = IFF_UP;
+	info->ifi_change = IFF_UP;
+	if (netlink_request(netlink, &message, err) < 0)
+		return wrap(err, "set %s up", HOST_DEVICE);
+	return 0;
+}
+
+/* Where new devices come without IPv6 (conf.default.disable_ipv6), ours must have it. */
+static int device_ipv6_enable(struct errmsg *err)
+{
+	static const char name[] = "net/ipv6/conf/" HOST_DEVICE "/disable_ipv6";
+	long disabled = 0;
+
+	if (sysctl_read(name, &disabled, err) < 0)
+		return err->code;
+	return disabled ? sysctl_write(name, 0, err) : 0;
+}
+
+/* ---- addresses and routes -------------------------------------------------------------------- */
+
+static int address_ensure(struct host_device *device, const struct addr *addr, bool *ret_changed,
+			  struct errmsg *err)
+{
+	struct netlink_message message;
+	struct ifaddrmsg *header = netlink_message_init(&message, RTM_NEWADDR,
+							NLM_F_CREATE | NLM_F_EXCL, sizeof(*header));
+	char text[ADDR_TEXT_MAX];
+	int result;
+
+	header->ifa_family = (unsigned char)addr_family(addr);
+	header->ifa_prefixlen = addr_is_v4(addr) ? 32 : 128;
+	header->ifa_index = (unsigned int)device->ifindex;
+	netlink_put_addr(&message.header, IFA_LOCAL, addr);
+	netlink_put_addr(&message.header, IFA_ADDRESS, addr);
+	mnl_attr_put_u32(&message.header, IFA_FLAGS, IFA_F_NODAD | IFA_F_NOPREFIXROUTE);
+	result = netlink_request(device->netlink, &message, err);
+	if (result == -EEXIST)
+		return 0;
+	if (result < 0)
+		return wrap(err, "gateway address %s", addr_format(addr, text));
+	*ret_changed = true;
+	return 0;
+}
+
+static void route_fill(struct netlink_message *message, const struct host_device *device,
+		       uint16_t type, uint16_t flags, const struct prefix *dst)
+{
+	struct rtmsg *header = netlink_message_init(message, type, flags, sizeof(*header));
+
+	header->rtm_family = (unsigned char)addr_family(&dst->addr);
+	header->rtm_dst_len = family_len(&dst->addr, dst->len);
+	header->rtm_table = RT_TABLE_MAIN;
+	header->rtm_protocol = HOST_ROUTE_PROTOCOL;
+	header->rtm_scope = addr_is_v4(&dst->addr) ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
+	header->rtm_type = RTN_UNICAST;
+	netlink_put_addr(&message->header, RTA_DST, &dst->addr);
+	mnl_attr_put_u32(&message->header, RTA_OIF, (uint32_t)device->ifindex);
+}
+
+struct route_search {
+	const struct prefix *dst;
+	uint32_t ifindex;
+	bool found;
+};
+
+static int route_each(const struct nlmsghdr *header, void *arg)
+{
+	const struct rtmsg *route = mnl_nlmsg_get_payload(header);
+	struct route_search *search = arg;
+	const struct nlattr *attr;
+	struct addr dst = {};
+	uint32_t oif = 0;
+
+	mnl_attr_for_each (attr, header, sizeof(*route)) {
+		if (mnl_attr_get_type(attr) == RTA_DST)
+			addr_from_bytes(mnl_attr_get_payload(attr), mnl_attr_get_payload_len(attr),
+					&dst);
+		else if (mnl_attr_get_type(attr) == RTA_OIF)
+			oif = mnl_attr_get_u32(attr);
+	}
+	search->found |= oif == search->ifindex && addr_equal(&dst, &search->dst->addr) &&
+			 route->rtm_dst_len == family_len(&dst, search->dst->len);
+	return 0;
+}
+
+static void route_search_begin(void *arg)
+{
+	struct route_search *search = arg;
+
+	search->found = false;
+}
+
+/* Whether the route that is there already is our own. */
+static bool route_is_ours(struct host_device *device, const struct prefix *dst)
+{
+	struct route_search search = { .dst = dst, .ifindex = (uint32_t)device->ifindex };
+	struct netlink_message message;
+	struct rtmsg *header = netlink_message_init(&message, RTM_GETROUTE, 0, sizeof(*header));
+
+	header->rtm_family = (unsigned char)addr_family(&dst->addr);
+	header->rtm_table = RT_TABLE_MAIN;
+	header->rtm_protocol = HOST_ROUTE_PROTOCOL;
+	mnl_attr_put_u32(&message.header, RTA_OIF, (uint32_t)device->ifindex);
+	return netlink_dump(device->netlink, &message, route_each, route_search_begin, &search,
+			    NULL) == 0 &&
+	       search.found;
+}
+
+static int route_ensure(struct host_device *device, const struct prefix *dst,
+			const struct addr *source, bool *ret_changed, struct errmsg *err)
+{
+	struct netlink_message message;
+	char text[ADDR_TEXT_MAX];
+	int result;
+
+	route_fill(&message, device, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, dst);
+	if (source)
+		netlink_put_addr(&message.header, RTA_PREFSRC, source);
+	result = netlink_request(device->netlink, &message, err);
+	if (result == -EEXIST && route_is_ours(device, dst))
+		return 0;
+	if (result == -EEXIST)
+		return fail_plain(err, -EEXIST, "there is a route to %s through another device",
+				  prefix_format(dst, text));
+	if (result < 0)
+		return wrap(err, "route to %s", prefix_format(dst, text));
+	*ret_changed = true;
+	return 0;
+}
+
+int host_device_ensure(struct host_device *device, bool *ret_changed, struct errmsg *err)
+{
+	struct device_seen seen = {};
+	struct prefix range;
+	struct addr gateway;
+	int result = device_find(device->netlink, &seen, err);
+
+	if (result == -ENODEV) {
+		*ret_changed = true;
+		result = device_create(device->netlink, err);
+		if (result == 0)
+			result = device_find(device->netlink, &seen, err);
+	}
+	if (result < 0)
+		return result;
+	if (!seen.is_dummy)
+		return fail_plain(err, -EEXIST, "there is a %s that is not a dummy device",
+				  HOST_DEVICE);
+	*ret_changed |= seen.ifindex != device->ifindex || !(seen.flags & IFF_UP);
+	device->ifindex = seen.ifindex;
+	result = device_up(device->netlink, device->ifindex, err);
+	if (result == 0 && ipam_has_family(device->ipam, false))
+		result = device_ipv6_enable(err);
+	for (size_t i = 0; result == 0 && ipam_range(device->ipam, i, &range, &gateway); i++) {
+		result = address_ensure(device, &gateway, ret_changed, err);
+		if (result == 0)
+			result = route_ensure(device, &range, &gateway, ret_changed, err);
+	}
+	for (size_t i = 0; result == 0 && i < device->route_count; i++) {
+		struct prefix single = { device->routes[i], 128 };
+
+		result = route_ensure(device, &single, NULL, ret_changed, err);
+	}
+	return result;
+}
+
+int host_device_route_add(struct host_device *device, const struct addr *addr, struct errmsg *err)
+{
+	struct prefix single = { *addr, 128 };
+	struct ipam_lease lease;
+	struct addr *bigger;
+	bool changed = false;
+	int result;
+
+	if (ipam_range_of(device->ipam, addr, &lease) == 0)
+		return 0;
+	bigger = realloc(device->routes, (device->route_count + 1) * sizeof(*bigger));
+	if (!bigger)
+		return fail(err, -ENOMEM, "host route");
+	device->routes = bigger;
+	result = route_ensure(device, &single, NULL, &changed, err);
+	if (result == 0)
+		device->routes[device->route_count++] = *addr;
+	return result;
+}
+
+void host_device_route_del(struct host_device *device, const struct addr *addr)
+{
+	struct prefix single = { *addr, 128 };
+	struct netlink_message message;
+
+	for (size_t i = 0; i < device->route_count; i++) {
+		if (!addr_equal(&device->routes[i], addr))
+			continue;
+		/* First out of what is desired: the notification must not bring it back. */
+		device->routes[i] = device->routes[--device->route_count];
+		route_fill(&message, device, RTM_DELROUTE, 0, &single);
+		netlink_request(device->netlink, &message, NULL);
+		return;
+	}
+}
+
+bool host_device_is_hurt_by(const struct host_device *device, const struct nlmsghdr *notice)
+{
+	const struct ifinfomsg *link = mnl_nlmsg_get_payload(notice);
+	const struct ifaddrmsg *address = mnl_nlmsg_get_payload(notice);
+	const struct rtmsg *route = mnl_nlmsg_get_payload(notice);
+
+	switch (notice->nlmsg_type) {
+	case RTM_DELLINK:
+		return link->ifi_index == device->ifindex;
+	case RTM_NEWLINK:
+		return link->ifi_index == device->ifindex && !(link->ifi_flags & IFF_UP);
+	case RTM_DELADDR:
+		return address->ifa_index == (unsigned int)device->ifindex;
+	case RTM_DELROUTE:
+		return route->rtm_protocol == HOST_ROUTE_PROTOCOL;
+	default:
+		return false;
+	}
+}
+
+int host_device_remove(struct netlink *netlink, struct errmsg *err)
+{
+	struct device_seen seen = {};
+	struct netlink_message message;
+	struct ifinfomsg *info;
+	int result = device_find(netlink, &seen, err);
+
+	if (result == -ENODEV || (result == 0 && !seen.is_dummy))
+		return 0;
+	if (result < 0)
+		return result;
+	info = netlink_message_init(&message, RTM_DELLINK, 0, sizeof(*info));
+	info->ifi_index = seen.ifindex;
+	result = netlink_request(netlink, &message, err);
+	return result < 0 && result != -ENODEV ? wrap(err, "remove %s", HOST_DEVICE) : 0;
+}
+
+/* ---- forwarding ------------------------------------------------------------------------------ */
+
+/* A node that learns its default route from router advertisements (accept_ra 1) would lose it once
+ * it forwards; 2 means: accept them all the same. */
+static void router_advertisements_keep(void)
+{
+	DIR *dir = opendir("/proc/sys/net/ipv6/conf");
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir))) {
+		char name[300];
+		long value;
+
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(name, sizeof(name), "net/ipv6/conf/%s/accept_ra", entry->d_name);
+		if (sysctl_read(name, &value, NULL) == 0 && value == 1 &&
+		    sysctl_write(name, 2, NULL) == 0)
+			log_info("%s: set to 2, because forwarding would stop it", name);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+int host_forwarding_ensure(const struct ipam *ipam, struct errmsg *err)
+{
+	long value;
+
+	if (sysctl_read("net/ipv4/ip_forward", &value, err) < 0)
+		return err->code;
+	if (value == 0) {
+		if (sysctl_write("net/ipv4/ip_forward", 1, err) < 0)
+			return err->code;
+		log_info("net/ipv4/ip_forward: set to 1");
+	}
+	if (!ipam_has_family(ipam, false))
+		return 0;
+	if (!host_has_ipv6())
+		return fail_plain(err, -ENOTSUP,
+				  "a pod CIDR is IPv6, but this kernel runs with IPv6 disabled");
+	if (sysctl_read("net/ipv6/conf/all/forwarding", &value, err) < 0)
+		return err->code;
+	if (value == 0) {
+		router_advertisements_keep();
+		if (sysctl_write("net/ipv6/conf/all/forwarding", 1, err) < 0)
+			return err->code;
+		log_info("net/ipv6/conf/all/forwarding: set to 1");
+	}
+	return 0;
+}

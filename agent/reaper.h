@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Deletes links in a small child process.  The kernel waits for RCU while it takes a veth pair
+ * down (10 to 40 ms, with the caller blocked); the agent's loop and the runtime that waits for
+ * DEL need not.  Links that wait together are deleted together, for one such wait.
+ *
+ * The child holds no descriptor but its sockets and no capability but CAP_NET_ADMIN.  It ends when
+ * the agent does, after what it was given.
+ */
+#ifndef TENDRIL_AGENT_REAPER_H
+#define TENDRIL_AGENT_REAPER_H
+
+#include <stdint.h>
+
+#include "agent/lib/auto.h"
+#include "agent/lib/errmsg.h"
+
+struct reaper;
+
+/* Forks the child, in the calling thread's network namespace. */
+int reaper_new(struct reaper **ret, struct errmsg *err);
+void reaper_free(struct reaper *reaper); /* waits until the child has ended */
+DEFINE_AUTO(reaper)
+
+/* Readable when reaper_collect() has something. */
+int reaper_fd(const struct reaper *reaper);
+
+/* Asks for the deletion of the link with this index; tag comes back.  -EAGAIN: too many are
+ * waiting; -EPIPE: the child is gone, make a new one. */
+int reaper_delete(struct reaper *reaper, int ifindex, uint32_t tag, struct errmsg *err);
+
+/* Calls done() for each deletion that ended; result 0 also if the link was gone before.  Waits at
+ * most wait_ms for the first.  Returns how many; -EPIPE: the child is gone, and what it had is to
+ * be asked for again. */
+int reaper_collect(struct reaper *reaper, int wait_ms,
+		   void (*done)(uint32_t tag, int result, void *arg), void *arg);
+
+#endif
