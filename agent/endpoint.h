@@ -31,7 +31,8 @@ struct endpoint_info { /* read-only view of one endpoint */
 	const char *uid;
 	const char *host_ifname;
 	int host_ifindex;
-	const char *state; /* "ready", "restoring", "broken" */
+	const char *state;  /* "pending", "ready", "broken", "deleting" */
+	const char *reason; /* of "broken", else "" */
 	uint64_t netns_cookie;
 	struct addr addresses[2];
 	size_t address_count;
@@ -60,8 +61,7 @@ int endpoints_cni_status(struct endpoints *endpoints, struct endpoint_error *err
 /* Walks the endpoints by slot: pass 0 to begin; false when there are no more. */
 bool endpoints_next(const struct endpoints *endpoints, uint16_t after_slot,
 		    struct endpoint_info *ret);
-bool endpoints_by_slot(const struct endpoints *endpoints, uint16_t slot,
-		       struct endpoint_info *ret);
+bool endpoints_by_slot(const struct endpoints *endpoints, uint16_t slot, struct endpoint_info *ret);
 /* A descriptor of the pod's network namespace, for socket work inside it; borrowed, -1: gone. */
 int endpoints_netns_fd(const struct endpoints *endpoints, uint16_t slot);
 
