@@ -27,8 +27,8 @@ struct compiled_identity {
 struct compiled_address { /* sorted by addr */
 	struct addr addr;
 	uint32_t identity;
-	uint16_t slot;  /* of the local endpoint, or 0 */
-	uint16_t flags; /* IPCACHE_HOST */
+	uint16_t slot;                          /* of the local endpoint, or 0 */
+	uint16_t flags;                         /* IPCACHE_HOST */
 	const struct compiled_subject *subject; /* whose address it is, or NULL */
 };
 
@@ -46,11 +46,11 @@ struct compiled_entry { /* sorted by policy_id, peer, direction */
 
 struct compiled_subject { /* one for each pod that has policy enforced: every endpoint, or, in a
 			   * world without endpoints, every pod */
-	uint16_t slot;          /* 0 if the world has no endpoints */
+	uint16_t slot;    /* 0 if the world has no endpoints */
 	const struct object *pod; /* may be NULL: endpoint without a Pod object */
-	uint32_t identity;    /* behind its IPv4 address, struct endpoint's identity */
-	uint32_t identity_v6; /* behind its IPv6 address */
-	uint32_t policy_id; /* 0: not isolated in any direction */
+	uint32_t identity;        /* behind its IPv4 address, struct endpoint's identity */
+	uint32_t identity_v6;     /* behind its IPv6 address */
+	uint32_t policy_id;       /* 0: not isolated in any direction */
 	bool ingress_isolated;
 	bool egress_isolated;
 	bool accel;
@@ -76,6 +76,6 @@ int policy_compile(const struct world *world, struct compiled **ret, struct errm
 void compiled_free(struct compiled *compiled);
 
 const struct compiled_identity *compiled_identity_find(const struct compiled *compiled,
-							uint32_t id);
+						       uint32_t id);
 
 #endif

@@ -13,8 +13,7 @@ uint32_t verdict_identity(const struct compiled *compiled, const struct addr *ad
 
 /* The decision of policy_map for one direction of one policy; port in host order. */
 enum verdict verdict_policy(const struct compiled *compiled, uint32_t policy_id,
-			    enum direction direction, uint32_t peer, uint8_t proto,
-			    uint16_t port);
+			    enum direction direction, uint32_t peer, uint8_t proto, uint16_t port);
 
 /* Whether the flow's first packet passes: DROP_NONE, DROP_EGRESS_DENIED or DROP_INGRESS_DENIED. */
 enum drop_reason verdict_flow(const struct compiled *compiled, const struct flow *flow);
@@ -28,12 +27,12 @@ struct explain_end {
 };
 
 enum explain_reason {
-	EXPLAIN_NO_POLICY,    /* no policy selects this pod in this direction */
-	EXPLAIN_RULE,         /* rule allows it */
-	EXPLAIN_NO_RULE,      /* isolated, nothing allows it */
-	EXPLAIN_NOT_A_POD,    /* the end is outside: nothing is enforced there */
-	EXPLAIN_SELF,         /* a pod always reaches itself */
-	EXPLAIN_OWN_NODE,     /* a node always reaches its own pods */
+	EXPLAIN_NO_POLICY, /* no policy selects this pod in this direction */
+	EXPLAIN_RULE,      /* rule allows it */
+	EXPLAIN_NO_RULE,   /* isolated, nothing allows it */
+	EXPLAIN_NOT_A_POD, /* the end is outside: nothing is enforced there */
+	EXPLAIN_SELF,      /* a pod always reaches itself */
+	EXPLAIN_OWN_NODE,  /* a node always reaches its own pods */
 };
 
 struct explain_side {
@@ -41,7 +40,8 @@ struct explain_side {
 	enum explain_reason reason;
 	const struct object *policy; /* EXPLAIN_RULE: the deciding object */
 	size_t rule;                 /* its index in ingress or egress */
-	const struct object **selecting; /* EXPLAIN_NO_RULE: the policies that isolate it; owned */
+	/* The policies that isolate it, up to the one that decides; owned. */
+	const struct object **selecting;
 	size_t selecting_count;
 };
 

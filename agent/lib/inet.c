@@ -112,6 +112,14 @@ static void addr_mask(struct addr *addr, unsigned int len)
 	}
 }
 
+struct prefix prefix_of(const struct addr *addr, uint8_t len)
+{
+	struct prefix prefix = { .addr = *addr, .len = len };
+
+	addr_mask(&prefix.addr, len);
+	return prefix;
+}
+
 int prefix_parse(const char *text, struct prefix *ret_prefix)
 {
 	const char *slash = strchr(text, '/');

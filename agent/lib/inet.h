@@ -38,6 +38,8 @@ struct addr addr_add(const struct addr *base, uint64_t n);
 
 /* Parses "address/length"; host bits are cleared (the caller may compare to find them). */
 int prefix_parse(const char *text, struct prefix *ret_prefix);
+/* The prefix of the given length (as in struct prefix) around an address. */
+struct prefix prefix_of(const struct addr *addr, uint8_t len);
 const char *prefix_format(const struct prefix *prefix, char *buf);
 bool prefix_contains(const struct prefix *prefix, const struct addr *addr);
 bool prefix_overlaps(const struct prefix *a, const struct prefix *b);

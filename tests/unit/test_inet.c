@@ -20,7 +20,7 @@ static struct addr addr_of(const char *text)
 	return addr;
 }
 
-static struct prefix prefix_of(const char *text)
+static struct prefix prefix_from(const char *text)
 {
 	struct prefix prefix;
 
@@ -116,7 +116,7 @@ static void test_prefix_clears_host_bits(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		struct prefix prefix = prefix_of(cases[i].in);
+		struct prefix prefix = prefix_from(cases[i].in);
 
 		assert_string_equal(prefix_format(&prefix, buf), cases[i].out);
 		assert_int_equal(prefix.len, cases[i].len);
@@ -157,7 +157,7 @@ static void test_prefix_contains(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		struct prefix prefix = prefix_of(cases[i].prefix);
+		struct prefix prefix = prefix_from(cases[i].prefix);
 		struct addr addr = addr_of(cases[i].addr);
 
 		assert_int_equal(prefix_contains(&prefix, &addr), cases[i].contains);
@@ -166,10 +166,10 @@ static void test_prefix_contains(void **state)
 
 static void test_prefix_overlaps(void **state)
 {
-	struct prefix wide = prefix_of("10.0.0.0/8");
-	struct prefix narrow = prefix_of("10.1.0.0/16");
-	struct prefix other = prefix_of("11.0.0.0/8");
-	struct prefix v6 = prefix_of("::/0");
+	struct prefix wide = prefix_from("10.0.0.0/8");
+	struct prefix narrow = prefix_from("10.1.0.0/16");
+	struct prefix other = prefix_from("11.0.0.0/8");
+	struct prefix v6 = prefix_from("::/0");
 
 	(void)state;
 	assert_true(prefix_overlaps(&wide, &narrow));

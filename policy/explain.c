@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which rule of which object decides.  Evaluates the objects as they were written, without the
+ * compiler: so it names what a person wrote, and the tests hold the one against the other.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/lib/auto.h"
+#include "policy/ports.h"
+#include "policy/verdict.h"
+
+/* One side of a connection as a policy of one pod sees it. */
+struct question {
+	const struct world *world;
+	const struct explain_end *subject;
+	const struct explain_end *peer;
+	const struct object *port_pod; /* whose port names count: the destination */
+	enum direction direction;
+	uint8_t proto;
+	uint16_t port;
+};
+
+/* Pods in the host's network are their node, and a terminated pod's address is nobody's. */
+static const struct object *end_pod(const struct explain_end *end)
+{
+	if (!end->pod || end->pod->pod.host_network || end->pod->pod.terminated)
+		return NULL;
+	return end->pod;
+}
+
+/* ---- does a rule match ---- */
+
+static bool namespace_matches(const struct world *world, const char *namespace,
+			      const struct selector *selector)
+{
+	const struct object *object = world_find(world, OBJECT_NAMESPACE, "", namespace);
+	/* What the API server would put there. */
+	struct label label = { .key = (char *)"kubernetes.io/metadata.name",
+			       .value = (char *)namespace };
+	const struct labels fallback = { .items = &label, .count = 1 };
+
+	return selector_matches(selector, object ? &object->ns.labels : &fallback);
+}
+
+static bool block_matches(const struct policy_peer *peer, const struct explain_end *end)
+{
+	if (!end->has_addr || !prefix_contains(&peer->cidr, &end->addr))
+		return false;
+	for (size_t i = 0; i < peer->except_count; i++) {
+		if (prefix_contains(&peer->except[i], &end->addr))
+			return false;
+	}
+	return true;
+}
+
+static bool peer_matches(const struct question *question, const struct object *policy,
+			 const struct policy_peer *peer)
+{
+	const struct object *pod = end_pod(question->peer);
+
+	if (peer->is_block)
+		return block_matches(peer, question->peer);
+	if (!pod)
+		return false;
+	if (peer->namespaces) {
+		if (!namespace_matches(question->world, pod->namespace, peer->namespaces))
+			return false;
+	} else if (strcmp(pod->namespace, policy->namespace) != 0) {
+		return false;
+	}
+	return !peer->pods || selector_matches(peer->pods, &pod->pod.labels);
+}
+
+static bool port_matches(const struct question *question, const struct policy_port *port)
+{
+	const struct object *pod = question->port_pod;
+	uint16_t number;
+
+	if (port->proto != question->proto)
+		return false;
+	if (port->name) {
+		number = pod ? named_port_find(pod->pod.ports, pod->pod.port_count, port->proto,
+					       port->name)
+			     : 0;
+		return number && number == question->port;
+	}
+	return port->port_min == 0 ||
+	       (port->port_min <= question->port && question->port <= port->port_max);
+}
+
+static bool rule_matches(const struct question *question, const struct object *policy,
+			 const struct policy_rule *rule)
+{
+	bool peer = rule->peer_count == 0;
+	bool port = rule->port_count == 0;
+
+	for (size_t i = 0; i < rule->peer_count && !peer; i++)
+		peer = peer_matches(question, policy, &rule->peers[i]);
+	for (size_t i = 0; i < rule->port_count && !port; i++)
+		port = port_matches(question, &rule->ports[i]);
+	return peer && port;
+}
+
+/* ---- one side ---- */
+
+static int side_add_selecting(struct explain_side *side, const struct object *policy)
+{
+	const struct object **selecting = reallocarray(side->selecting, side->selecting_count + 1,
+						       sizeof(const struct object *));
+
+	if (!selecting)
+		return -ENOMEM;
+	side->selecting = selecting;
+	selecting[side->selecting_count++] = policy;
+	return 0;
+}
+
+/* Looks through the policies of the subject's namespace for the first rule that allows it. */
+static int side_decide(const struct question *question, struct explain_side *side)
+{
+	const struct object *pod = end_pod(question->subject);
+	const struct object *const *policies;
+	size_t count =
+		world_range(question->world, OBJECT_NETWORK_POLICY, pod->namespace, &policies);
+	bool ingress = question->direction == DIR_INGRESS;
+
+	for (size_t i = 0; i < count; i++) {
+		const struct network_policy_object *policy = &policies[i]->policy;
+		const struct policy_rule *rules =
+			ingress ? policy->ingress_rules : policy->egress_rules;
+		size_t rule_count =
+			ingress ? policy->ingress_rule_count : policy->egress_rule_count;
+
+		if (!(ingress ? policy->ingress : policy->egress) ||
+		    !selector_matches(&policy->pods, &pod->pod.labels))
+			continue;
+		if (side_add_selecting(side, policies[i]) < 0)
+			return -ENOMEM;
+		for (size_t r = 0; r < rule_count; r++) {
+			if (!rule_matches(question, policies[i], &rules[r]))
+				continue;
+			side->verdict = VERDICT_ALLOW;
+			side->reason = EXPLAIN_RULE;
+			side->policy = policies[i];
+			side->rule = r;
+			return 0;
+		}
+	}
+	side->verdict = side->selecting_count ? VERDICT_DENY : VERDICT_ALLOW;
+	side->reason = side->selecting_count ? EXPLAIN_NO_RULE : EXPLAIN_NO_POLICY;
+	return 0;
+}
+
+static bool ends_same(const struct explain_end *from, const struct explain_end *to)
+{
+	if (from->pod && from->pod == to->pod)
+		return true;
+	return from->has_addr && to->has_addr && addr_equal(&from->addr, &to->addr);
+}
+
+int policy_explain(const struct world *world, const struct explain_end *from,
+		   const struct explain_end *to, uint8_t proto, uint16_t port,
+		   struct explanation *ret, struct errmsg *err)
+{
+	struct question egress = { world, from, to, end_pod(to), DIR_EGRESS, proto, port };
+	struct question ingress = { world, to, from, end_pod(to), DIR_INGRESS, proto, port };
+	struct explanation answer = {
+		.egress = { .verdict = VERDICT_ALLOW, .reason = EXPLAIN_NOT_A_POD },
+		.ingress = { .verdict = VERDICT_ALLOW, .reason = EXPLAIN_NOT_A_POD },
+	};
+	int status = 0;
+
+	if (ends_same(from, to)) {
+		answer.egress.reason = EXPLAIN_SELF;
+		answer.ingress.reason = EXPLAIN_SELF;
+	} else {
+		if (end_pod(from))
+			status = side_decide(&egress, &answer.egress);
+		if (end_pod(to) && from->is_host)
+			answer.ingress.reason = EXPLAIN_OWN_NODE;
+		else if (end_pod(to) && status == 0)
+			status = side_decide(&ingress, &answer.ingress);
+	}
+	if (status < 0) {
+		explanation_done(&answer);
+		return fail_plain(err, status, "out of memory");
+	}
+	answer.verdict =
+		answer.egress.verdict == VERDICT_ALLOW && answer.ingress.verdict == VERDICT_ALLOW
+			? VERDICT_ALLOW
+			: VERDICT_DENY;
+	*ret = answer;
+	return 0;
+}
+
+void explanation_done(struct explanation *explanation)
+{
+	free(explanation->egress.selecting);
+	free(explanation->ingress.selecting);
+	*explanation = (struct explanation){ 0 };
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The tables beside policy_map: who is subject, who is behind which address. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "policy/compiler.h"
+
+static uint32_t compiled_id(const struct compiler *compiler, uint32_t identity, uint32_t none)
+{
+	return identity == NONE ? none : compiler->population.identities[identity].id;
+}
+
+static int compile_subjects(struct compiler *compiler)
+{
+	const struct population *population = &compiler->population;
+	struct compiled *compiled = compiler->compiled;
+
+	compiled->subjects = calloc(population->member_count + 1, sizeof(*compiled->subjects));
+	if (!compiled->subjects)
+		return -ENOMEM;
+	for (size_t i = 0; i < population->member_count; i++) {
+		const struct member *member = &population->members[i];
+		uint32_t number = compiler->group_rulesets[member->group];
+		struct compiled_subject *subject = &compiled->subjects[compiled->subject_count++];
+
+		subject->slot = member->slot;
+		subject->pod = member->pod;
+		subject->identity = compiled_id(compiler, member->identity_v4, 0);
+		subject->identity_v6 = compiled_id(compiler, member->identity_v6, 0);
+		subject->accel = member->pod && member->pod->pod.accel;
+		if (number == NONE)
+			continue;
+		subject->policy_id = compiler->rulesets[number].id;
+		subject->ingress_isolated = compiler->rulesets[number].isolated[DIR_INGRESS];
+		subject->egress_isolated = compiler->rulesets[number].isolated[DIR_EGRESS];
+	}
+	return 0;
+}
+
+static int compile_addresses(struct compiler *compiler)
+{
+	const struct population *population = &compiler->population;
+	struct compiled *compiled = compiler->compiled;
+
+	compiled->addresses = calloc(population->place_count + 1, sizeof(*compiled->addresses));
+	if (!compiled->addresses)
+		return -ENOMEM;
+	for (size_t i = 0; i < population->place_count; i++) {
+		const struct place *place = &population->places[i];
+
+		compiled->addresses[compiled->address_count++] = (struct compiled_address){
+			.addr = place->addr,
+			.identity = compiled_id(compiler, place->identity, IDENTITY_HOST),
+			.slot = place->slot,
+			.flags = place->kind == PLACE_HOST ? IPCACHE_HOST : 0,
+			.subject =
+				place->subject == NONE ? NULL : &compiled->subjects[place->subject],
+		};
+	}
+	return 0;
+}
+
+static int cidr_compare(const void *a, const void *b)
+{
+	const struct prefix *left = &((const struct compiled_cidr *)a)->prefix;
+	const struct prefix *right = &((const struct compiled_cidr *)b)->prefix;
+	int order = addr_compare(&left->addr, &right->addr);
+
+	return order ? order : (left->len > right->len) - (left->len < right->len);
+}
+
+/* The map's longest match compares bits, and short IPv6 prefixes cover the mapped IPv4 addresses:
+ * 0.0.0.0/0 keeps them out. */
+static int compile_cidrs(struct compiler *compiler)
+{
+	const struct population *population = &compiler->population;
+	const struct vocabulary *vocabulary = &population->vocabulary;
+	struct compiled *compiled = compiler->compiled;
+	struct prefix all_v4;
+	bool covered = false;
+
+	compiled->cidrs = calloc(vocabulary->prefix_count + 1, sizeof(*compiled->cidrs));
+	if (!compiled->cidrs || prefix_parse("0.0.0.0/0", &all_v4) < 0)
+		return -ENOMEM;
+	for (size_t i = 0; i < vocabulary->prefix_count; i++) {
+		const struct prefix *prefix = &vocabulary->prefixes[i];
+		struct prefix around = prefix_of(&all_v4.addr, prefix->len);
+		uint32_t identity = population->prefix_identities[i];
+
+		/* The CIDR's own identity is the one without a group. */
+		while (population->identities[identity].group != NONE)
+			identity = population->identities[identity].next_in_prefix;
+		compiled->cidrs[compiled->cidr_count++] =
+			(struct compiled_cidr){ .prefix = *prefix,
+						.identity = population->identities[identity].id };
+		covered |= prefix->len < all_v4.len && addr_equal(&around.addr, &prefix->addr);
+	}
+	if (covered && vocabulary_prefix(vocabulary, &all_v4) == VOCABULARY_NONE)
+		compiled->cidrs[compiled->cidr_count++] =
+			(struct compiled_cidr){ .prefix = all_v4, .identity = IDENTITY_WORLD };
+	qsort(compiled->cidrs, compiled->cidr_count, sizeof(*compiled->cidrs), cidr_compare);
+	return 0;
+}
+
+/* "shop/app=cart,tier=web in 10.0.0.0/8". */
+static char *identity_describe(struct compiler *compiler, const struct identity_class *identity)
+{
+	const struct population *population = &compiler->population;
+	struct buffer *text = &compiler->key;
+	char buf[ADDR_TEXT_MAX];
+
+	text->len = 0;
+	if (identity->group != NONE) {
+		const struct group *group = &population->groups[identity->group];
+		const char *namespace = population_namespace(population, group->namespace);
+
+		buffer_add(text, namespace, strlen(namespace));
+		for (size_t i = 0; i < group->labels.count; i++) {
+			const struct label *label = &group->labels.items[i];
+
+			buffer_add(text, i ? "," : "/", 1);
+			buffer_add(text, label->key, strlen(label->key));
+			buffer_add(text, "=", 1);
+			buffer_add(text, label->value, strlen(label->value));
+		}
+	}
+	if (identity->group != NONE && identity->prefix != NONE)
+		buffer_add(text, " in ", 4);
+	if (identity->prefix != NONE) {
+		prefix_format(&population->vocabulary.prefixes[identity->prefix], buf);
+		buffer_add(text, buf, strlen(buf));
+	}
+	return text->failed ? NULL : arena_string(compiler->arena, text->data);
+}
+
+static int identity_compare(const void *a, const void *b)
+{
+	uint32_t left = ((const struct compiled_identity *)a)->id;
+	uint32_t right = ((const struct compiled_identity *)b)->id;
+
+	return (left > right) - (left < right);
+}
+
+static int compile_identities(struct compiler *compiler)
+{
+	const struct population *population = &compiler->population;
+	struct compiled *compiled = compiler->compiled;
+	size_t count = population_identity_count(population);
+
+	compiled->identities = calloc(count + 2, sizeof(*compiled->identities));
+	if (!compiled->identities)
+		return -ENOMEM;
+	compiled->identities[0].id = IDENTITY_HOST;
+	compiled->identities[0].description = arena_string(compiler->arena, "host");
+	compiled->identities[1].id = IDENTITY_WORLD;
+	compiled->identities[1].description = arena_string(compiler->arena, "world");
+	compiled->identity_count = 2;
+	for (size_t i = 0; i < count; i++) {
+		const struct identity_class *identity = &population->identities[i];
+		struct compiled_identity *out = &compiled->identities[compiled->identity_count++];
+
+		out->id = identity->id;
+		out->description = identity_describe(compiler, identity);
+		if (identity->group == NONE)
+			continue;
+		out->labels = population->groups[identity->group].labels;
+		out->namespace = arena_string(
+			compiler->arena,
+			population_namespace(population,
+					     population->groups[identity->group].namespace));
+	}
+	qsort(compiled->identities, compiled->identity_count, sizeof(*compiled->identities),
+	      identity_compare);
+	return arena_failed(compiler->arena) ? -ENOMEM : 0;
+}
+
+int compile_tables(struct compiler *compiler)
+{
+	int ret = compile_subjects(compiler);
+
+	if (ret == 0)
+		ret = compile_addresses(compiler);
+	if (ret == 0)
+		ret = compile_cidrs(compiler);
+	if (ret == 0)
+		ret = compile_identities(compiler);
+	return ret;
+}
+
+const struct compiled_identity *compiled_identity_find(const struct compiled *compiled, uint32_t id)
+{
+	const struct compiled_identity key = { .id = id };
+
+	return bsearch(&key, compiled->identities, compiled->identity_count, sizeof(key),
+		       identity_compare);
+}
