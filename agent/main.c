@@ -17,6 +17,7 @@
 #include "agent/endpoint.h"
 #include "agent/lib/auto.h"
 #include "agent/lib/http.h"
+#include "agent/lib/netns.h"
 #include "agent/monitor.h"
 #include "agent/notify.h"
 #include "agent/objects.h"
@@ -36,7 +37,8 @@ struct daemon {
 	struct agent agent;
 	struct run_locks locks;
 	struct event *signals[3];
-	struct event *selftest;
+	struct event *selftest; /* once, when ready */
+	struct event *enforce;  /* after changes of policy */
 	int argc;
 	char **argv;
 };
@@ -126,6 +128,17 @@ static int datapath_start(struct agent *agent, struct errmsg *err)
 	return error ? error : datapath_open(&options, &agent->datapath, err);
 }
 
+/* The socket programs act for this namespace and its pods, and for nobody else. */
+static int netns_announce(struct agent *agent, struct errmsg *err)
+{
+	struct netns_id id;
+	int error = netns_identify(-1, &id, err);
+
+	if (!error)
+		maps_node(agent->datapath)->netns_cookie = id.cookie;
+	return error;
+}
+
 /* The world is known: brings the maps in line with it, and only now removes what it does not
  * mention.  A map that is too small is no reason not to start: status tells. */
 static void maps_start(struct agent *agent)
@@ -143,6 +156,8 @@ static int modules_start(struct agent *agent, struct errmsg *err)
 {
 	int error = datapath_start(agent, err);
 
+	if (!error)
+		error = netns_announce(agent, err);
 	if (error)
 		return error;
 	agent->world = world_new();
@@ -162,6 +177,24 @@ static int modules_start(struct agent *agent, struct errmsg *err)
 	if (!error)
 		error = upkeep_new(agent, &agent->upkeep, err);
 	return error;
+}
+
+/* From the loop rather than at once: neither an ADD nor the next change waits for it, and several
+ * changes in a row cost one walk. */
+static void on_policy_change(void *arg)
+{
+	struct daemon *daemon = arg;
+
+	event_active(daemon->enforce, EV_TIMEOUT, 0);
+}
+
+static void on_enforce(evutil_socket_t fd, short what, void *arg)
+{
+	struct agent *agent = arg;
+
+	(void)fd;
+	(void)what;
+	accel_enforce(agent->accel);
 }
 
 static void on_selftest(evutil_socket_t fd, short what, void *arg)
@@ -196,8 +229,11 @@ static int daemon_start(struct daemon *daemon, struct errmsg *err)
 	if (error)
 		return error;
 	daemon->selftest = evtimer_new(agent->base, on_selftest, agent);
-	if (!daemon->selftest || event_add(daemon->selftest, &soon) < 0)
-		return fail(err, -ENOMEM, "self-test");
+	daemon->enforce = evtimer_new(agent->base, on_enforce, agent);
+	if (!daemon->enforce || !daemon->selftest || event_add(daemon->selftest, &soon) < 0)
+		return fail(err, -ENOMEM, "socket acceleration");
+	sync_on_change(agent->sync, on_policy_change, daemon);
+	on_policy_change(daemon); /* what changed while no agent ran */
 	return 0;
 }
 
@@ -228,6 +264,8 @@ static void daemon_stop(struct daemon *daemon)
 	datapath_close(agent->datapath);
 	if (daemon->selftest)
 		event_free(daemon->selftest);
+	if (daemon->enforce)
+		event_free(daemon->enforce);
 	for (size_t i = 0; i < ARRAY_SIZE(daemon->signals); i++) {
 		if (daemon->signals[i])
 			event_free(daemon->signals[i]);

@@ -103,6 +103,12 @@ void sync_allow_deletes(struct sync *sync)
 	sync->deletes_allowed = true;
 }
 
+void sync_on_change(struct sync *sync, void (*changed)(void *arg), void *arg)
+{
+	sync->changed = changed;
+	sync->changed_arg = arg;
+}
+
 void sync_trim_later(struct sync *sync)
 {
 	if (sync->trim_timer)
@@ -121,6 +127,7 @@ void sync_warning_update(struct sync *sync)
 int sync_policies(struct sync *sync, struct errmsg *err)
 {
 	uint64_t freed = sync->ipcache.deletes;
+	uint32_t revision = maps_node(sync->datapath)->revision;
 	struct compiled *compiled = NULL;
 	int ret, services_ret = 0;
 
@@ -135,6 +142,8 @@ int sync_policies(struct sync *sync, struct errmsg *err)
 	    (sync->service_conflict[0] && sync->ipcache.deletes != freed))
 		services_ret = sync_services(sync, ret ? NULL : err);
 	sync_warning_update(sync);
+	if (sync->changed && maps_node(sync->datapath)->revision != revision)
+		sync->changed(sync->changed_arg);
 	return ret ? ret : services_ret;
 }
 

@@ -29,6 +29,9 @@ int sync_policies(struct sync *sync, struct errmsg *err);
 int sync_service(struct sync *sync, const char *namespace, const char *name, struct errmsg *err);
 int sync_services(struct sync *sync, struct errmsg *err);
 
+/* Calls changed() after every sync_policies() that raised the revision. */
+void sync_on_change(struct sync *sync, void (*changed)(void *arg), void *arg);
+
 /* The last result, borrowed, valid until the next sync_policies(); NULL before the first. */
 const struct compiled *sync_compiled(const struct sync *sync);
 

@@ -13,8 +13,10 @@ struct event;
 struct sync {
 	struct datapath *datapath;
 	const struct world *world;
-	struct compiled *compiled; /* of the last sync_policies() */
-	bool deletes_allowed;      /* the world is whole: it may change and remove, not only add */
+	struct compiled *compiled;  /* of the last sync_policies() */
+	void (*changed)(void *arg); /* or NULL */
+	void *changed_arg;
+	bool deletes_allowed; /* the world is whole: it may change and remove, not only add */
 
 	struct mirror ipcache;
 	struct mirror cidrs;
