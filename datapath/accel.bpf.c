@@ -120,6 +120,11 @@ static __always_inline void sock_register(struct bpf_sock_ops *ops)
 		return;
 
 	key_mirror(&key, &dir.peer_key);
+	stored = bpf_sk_storage_get(&accel_sock, sk, NULL, 0);
+	if (stored) { /* disconnected and connected again: the map takes a socket only once */
+		stored->state = ACCEL_PACKETS;
+		return;
+	}
 	stored = bpf_sk_storage_get(&accel_sock, sk, &dir, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!stored || bpf_sock_hash_update(ops, &accel_map, &key, BPF_ANY)) {
 		notice(NOTICE_ACCEL_FULL);

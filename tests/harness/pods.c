@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Network namespaces and veth pairs that look to the datapath like pods. */
-#include "tests/harness/pods.h"
+#include "harness/pods.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -336,6 +336,20 @@ int pods_publish(const struct pods *pods, struct datapath *datapath, uint32_t fl
 	maps_node(datapath)->netns_cookie = pods->node_cookie;
 	maps_bump_revision(datapath);
 	return 0;
+}
+
+int pods_cgroup_root(char *path, size_t size, struct errmsg *err)
+{
+	auto_fclose FILE *mounts = fopen("/proc/self/mountinfo", "re");
+	char line[1024], mount[256];
+
+	while (mounts && fgets(line, sizeof(line), mounts)) {
+		if (strstr(line, " - cgroup2 ") &&
+		    sscanf(line, "%*s %*s %*s %*s %255s", mount) == 1 &&
+		    snprintf(path, size, "%s", mount) < (int)size)
+			return 0;
+	}
+	return fail_plain(err, -ENOENT, "no cgroup2 is mounted");
 }
 
 int pods_socket(const struct pod *pod, int domain, int type)
