@@ -15,9 +15,27 @@ static cJSON *object_source_json(const struct agent *agent, const struct object 
 	return source ? cJSON_CreateString(source) : cJSON_CreateNull();
 }
 
-void api_objects_list(struct api_call *call)
+/* All objects as they were given, as one List. */
+static cJSON *objects_full_json(const struct agent *agent)
 {
-	const struct world *world = call->agent->world;
+	cJSON *list = cJSON_CreateObject();
+	cJSON *items;
+
+	cJSON_AddStringToObject(list, "apiVersion", "v1");
+	cJSON_AddStringToObject(list, "kind", "List");
+	items = cJSON_AddArrayToObject(list, "items");
+	for (int kind = 0; kind < OBJECT_KIND_COUNT; kind++) {
+		for (const struct object *o = world_first(agent->world, (enum object_kind)kind); o;
+		     o = world_next(agent->world, o))
+			cJSON_AddItemToArray(
+				items, objects_get(agent->objects, o->kind, o->namespace, o->name));
+	}
+	return list;
+}
+
+static cJSON *objects_brief_json(const struct agent *agent)
+{
+	const struct world *world = agent->world;
 	cJSON *array = cJSON_CreateArray();
 
 	for (int kind = 0; kind < OBJECT_KIND_COUNT; kind++) {
@@ -28,11 +46,19 @@ void api_objects_list(struct api_call *call)
 			cJSON_AddStringToObject(json, "kind", object_kind_name(o->kind));
 			cJSON_AddStringToObject(json, "namespace", o->namespace);
 			cJSON_AddStringToObject(json, "name", o->name);
-			cJSON_AddItemToObject(json, "source", object_source_json(call->agent, o));
+			cJSON_AddItemToObject(json, "source", object_source_json(agent, o));
 			cJSON_AddItemToArray(array, json);
 		}
 	}
-	api_reply(call, array);
+	return array;
+}
+
+void api_objects_list(struct api_call *call)
+{
+	char full[8];
+	bool whole = http_query_get(call->request->head.query, "full", full, sizeof(full)) == 0;
+
+	api_reply(call, whole ? objects_full_json(call->agent) : objects_brief_json(call->agent));
 }
 
 void api_objects_put(struct api_call *call)
