@@ -71,18 +71,23 @@ static unsigned char family_len(const struct addr *addr, unsigned int len)
 
 /* ---- the device ------------------------------------------------------------------------------ */
 
+/* Nothing is ever sent by it (to_pod redirects or drops on its way in), so any kind will do that
+ * needs no other device; the first that the kernel has is taken. */
+static const char *const device_kinds[] = { "dummy", "ifb" };
+
 struct device_seen {
 	int ifindex;
 	unsigned int flags;
-	bool is_dummy;
+	bool is_ours;
 };
 
 static int device_kind_each(const struct nlattr *attr, void *arg)
 {
 	struct device_seen *seen = arg;
 
-	if (mnl_attr_get_type(attr) == IFLA_INFO_KIND)
-		seen->is_dummy = strcmp(mnl_attr_get_str(attr), "dummy") == 0;
+	for (size_t i = 0; i < ARRAY_SIZE(device_kinds); i++)
+		seen->is_ours |= mnl_attr_get_type(attr) == IFLA_INFO_KIND &&
+				 strcmp(mnl_attr_get_str(attr), device_kinds[i]) == 0;
 	return MNL_CB_OK;
 }
 
@@ -112,7 +117,7 @@ static int device_find(struct netlink *netlink, struct device_seen *ret, struct 
 	return result < 0 ? wrap(err, "look for %s", HOST_DEVICE) : 0;
 }
 
-static int device_create(struct netlink *netlink, struct errmsg *err)
+static int device_create_kind(struct netlink *netlink, const char *kind, struct errmsg *err)
 {
 	struct netlink_message message;
 	struct nlattr *nest;
@@ -121,11 +126,20 @@ static int device_create(struct netlink *netlink, struct errmsg *err)
 			     sizeof(struct ifinfomsg));
 	mnl_attr_put_strz(&message.header, IFLA_IFNAME, HOST_DEVICE);
 	nest = mnl_attr_nest_start(&message.header, IFLA_LINKINFO);
-	mnl_attr_put_strz(&message.header, IFLA_INFO_KIND, "dummy");
+	mnl_attr_put_strz(&message.header, IFLA_INFO_KIND, kind);
 	mnl_attr_nest_end(&message.header, nest);
 	if (netlink_request(netlink, &message, err) < 0)
-		return wrap(err, "create %s", HOST_DEVICE);
+		return wrap(err, "create %s as %s", HOST_DEVICE, kind);
 	return 0;
+}
+
+static int device_create(struct netlink *netlink, struct errmsg *err)
+{
+	int result = -EOPNOTSUPP;
+
+	for (size_t i = 0; result == -EOPNOTSUPP && i < ARRAY_SIZE(device_kinds); i++)
+		result = device_create_kind(netlink, device_kinds[i], err);
+	return result;
 }
 
 /* Up, without link-local addresses: nobody is reached over this device by neighbour discovery. */
@@ -293,8 +307,8 @@ int host_device_ensure(struct host_device *device, bool *ret_changed, struct err
 	}
 	if (result < 0)
 		return result;
-	if (!seen.is_dummy)
-		return fail_plain(err, -EEXIST, "there is a %s that is not a dummy device",
+	if (!seen.is_ours)
+		return fail_plain(err, -EEXIST, "there is a %s that is neither dummy nor ifb",
 				  HOST_DEVICE);
 	*ret_changed |= seen.ifindex != device->ifindex || !(seen.flags & IFF_UP);
 	device->ifindex = seen.ifindex;
@@ -377,7 +391,7 @@ int host_device_remove(struct netlink *netlink, struct errmsg *err)
 	struct ifinfomsg *info;
 	int result = device_find(netlink, &seen, err);
 
-	if (result == -ENODEV || (result == 0 && !seen.is_dummy))
+	if (result == -ENODEV || (result == 0 && !seen.is_ours))
 		return 0;
 	if (result < 0)
 		return result;

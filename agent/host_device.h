@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * HOST_DEVICE: the dummy device that carries the gateway addresses, and the routes that lead what
- * the node sends to its pods through it; forwarding switches of the namespace.  What it needs is
- * stated once and put back whenever host_device_ensure() finds it missing.
+ * HOST_DEVICE: the device without a wire (dummy, or ifb) that carries the gateway addresses, and
+ * the routes that lead what the node sends to its pods through it; forwarding switches of the
+ * namespace.  What it needs is stated once and put back whenever host_device_ensure() finds it
+ * missing.
  */
 #ifndef TENDRIL_AGENT_HOST_DEVICE_H
 #define TENDRIL_AGENT_HOST_DEVICE_H
