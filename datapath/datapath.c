@@ -279,7 +279,6 @@ static int programs_keep(struct datapath *datapath, struct bpf_object *object, s
 		if (bpf_obj_get_info_by_fd(kept->fd, &info, &len))
 			return fail(err, -errno, "read program %s", kept->name);
 		kept->id = info.id;
-		kept->insns = info.verified_insns;
 	}
 	return 0;
 }

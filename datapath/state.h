@@ -32,7 +32,6 @@ struct program {
 	char name[BPF_OBJ_NAME_LEN];
 	int fd;
 	uint32_t id;
-	uint32_t insns; /* that the verifier walked */
 	enum bpf_prog_type type;
 	enum bpf_attach_type attach_type;
 };
