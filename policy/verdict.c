@@ -61,6 +61,8 @@ static const struct compiled_entry *entry_find(const struct compiled *compiled, 
 		.key = { .policy_id = policy_id, .peer = peer, .direction = (uint8_t)direction }
 	};
 
+	if (compiled->entry_count == 0)
+		return NULL;
 	return bsearch(&key, compiled->entries, compiled->entry_count, sizeof(key), entry_compare);
 }
 

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "unit/oracle.h"
+
+#include <arpa/inet.h>
+#include <cjson/cJSON.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- reading ---- */
+
+/* The value at the end of the keys; NULL where one is absent or null. */
+static const cJSON *at(const cJSON *json, const char *key)
+{
+	const cJSON *value = cJSON_GetObjectItemCaseSensitive(json, key);
+
+	return value && !cJSON_IsNull(value) ? value : NULL;
+}
+
+static const char *text_at(const cJSON *json, const char *key, const char *otherwise)
+{
+	const cJSON *value = at(json, key);
+
+	return cJSON_IsString(value) ? value->valuestring : otherwise;
+}
+
+static bool is_kind(const cJSON *object, const char *kind)
+{
+	return strcmp(text_at(object, "kind", ""), kind) == 0;
+}
+
+static const char *name_of(const cJSON *object)
+{
+	return text_at(at(object, "metadata"), "name", "");
+}
+
+static const char *namespace_of(const cJSON *object)
+{
+	return text_at(at(object, "metadata"), "namespace", "default");
+}
+
+/* ---- addresses ---- */
+
+static int family_of(const char *address)
+{
+	return strchr(address, ':') ? AF_INET6 : AF_INET;
+}
+
+static bool same_address(const char *a, const char *b)
+{
+	unsigned char left[16];
+	unsigned char right[16];
+
+	return family_of(a) == family_of(b) && inet_pton(family_of(a), a, left) == 1 &&
+	       inet_pton(family_of(b), b, right) == 1 &&
+	       memcmp(left, right, family_of(a) == AF_INET ? 4 : 16) == 0;
+}
+
+static bool in_cidr(const char *cidr, const char *address)
+{
+	const char *slash = strchr(cidr, '/');
+	char network[64] = "";
+	unsigned char left[16];
+	unsigned char right[16];
+	long bits = strtol(slash + 1, NULL, 10);
+
+	memcpy(network, cidr, (size_t)(slash - cidr));
+	if (family_of(network) != family_of(address))
+		return false;
+	inet_pton(family_of(network), network, left);
+	inet_pton(family_of(address), address, right);
+	for (long bit = 0; bit < bits; bit++) {
+		unsigned char mask = (unsigned char)(0x80 >> (bit % 8));
+
+		if ((left[bit / 8] & mask) != (right[bit / 8] & mask))
+			return false;
+	}
+	return true;
+}
+
+/* ---- pods ---- */
+
+/* "hostNetwork pods [...] traffic is treated as node traffic"; a pod that has run to completion
+ * gives its address back. */
+static bool has_own_address(const cJSON *pod)
+{
+	const char *phase = text_at(at(pod, "status"), "phase", "Running");
+
+	return !cJSON_IsTrue(at(at(pod, "spec"), "hostNetwork")) &&
+	       strcmp(phase, "Succeeded") != 0 && strcmp(phase, "Failed") != 0;
+}
+
+static const cJSON *pod_with_address(const cJSON *objects, const char *address)
+{
+	const cJSON *object;
+	const cJSON *ip;
+
+	cJSON_ArrayForEach (object, objects) {
+		if (!is_kind(object, "Pod") || !has_own_address(object))
+			continue;
+		cJSON_ArrayForEach (ip, at(at(object, "status"), "podIPs")) {
+			if (same_address(text_at(ip, "ip", ""), address))
+				return object;
+		}
+	}
+	return NULL;
+}
+
+/* ---- label selectors ---- */
+
+static bool in_list(const cJSON *values, const char *value)
+{
+	const cJSON *item;
+
+	cJSON_ArrayForEach (item, values) {
+		if (strcmp(item->valuestring, value) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* "The requirements are ANDed."  "An empty label selector matches all objects." */
+static bool selected(const cJSON *selector, const cJSON *labels)
+{
+	const cJSON *item;
+
+	cJSON_ArrayForEach (item, at(selector, "matchLabels")) {
+		const char *value = text_at(labels, item->string, NULL);
+
+		if (!value || strcmp(value, item->valuestring) != 0)
+			return false;
+	}
+	cJSON_ArrayForEach (item, at(selector, "matchExpressions")) {
+		const char *operator= text_at(item, "operator", "");
+		const char *value = text_at(labels, text_at(item, "key", ""), NULL);
+		const cJSON *values = at(item, "values");
+		bool holds = false;
+
+		if (strcmp(operator, "In") == 0)
+			holds = value && in_list(values, value);
+		else if (strcmp(operator, "NotIn") == 0)
+			holds = !value || !in_list(values, value);
+		else if (strcmp(operator, "Exists") == 0)
+			holds = value != NULL;
+		else if (strcmp(operator, "DoesNotExist") == 0)
+			holds = value == NULL;
+		if (!holds)
+			return false;
+	}
+	return true;
+}
+
+static bool namespace_selected(const cJSON *objects, const cJSON *selector, const char *name)
+{
+	cJSON *labels = NULL;
+	const cJSON *object;
+	bool matches;
+
+	cJSON_ArrayForEach (object, objects) {
+		if (is_kind(object, "Namespace") && strcmp(name_of(object), name) == 0 &&
+		    at(at(object, "metadata"), "labels"))
+			labels = cJSON_Duplicate(at(at(object, "metadata"), "labels"), true);
+	}
+	if (!labels)
+		labels = cJSON_CreateObject();
+	cJSON_DeleteItemFromObjectCaseSensitive(labels, "kubernetes.io/metadata.name");
+	cJSON_AddStringToObject(labels, "kubernetes.io/metadata.name", name);
+	matches = selected(selector, labels);
+	cJSON_Delete(labels);
+	return matches;
+}
+
+/* ---- rules ---- */
+
+/* NetworkPolicyPeer: "describes a peer to allow traffic to/from". */
+static bool is_peer(const struct oracle_question *question, const cJSON *policy, const cJSON *peer,
+		    const char *address)
+{
+	const cJSON *block = at(peer, "ipBlock");
+	const cJSON *pod_selector = at(peer, "podSelector");
+	const cJSON *namespace_selector = at(peer, "namespaceSelector");
+	const cJSON *pod = pod_with_address(question->objects, address);
+	const cJSON *item;
+
+	if (block) {
+		/* "except is a slice of CIDRs that should not be included within an ipBlock" */
+		cJSON_ArrayForEach (item, at(block, "except")) {
+			if (in_cidr(item->valuestring, address))
+				return false;
+		}
+		return in_cidr(text_at(block, "cidr", ""), address);
+	}
+	if (!pod)
+		return false;
+	/* "Otherwise it selects the pods matching podSelector in the policy's own namespace." */
+	if (!namespace_selector)
+		return strcmp(namespace_of(pod), namespace_of(policy)) == 0 &&
+		       selected(pod_selector, at(at(pod, "metadata"), "labels"));
+	/* "If podSelector is also set, then [...] the pods matching podSelector in the namespaces
+	 * selected by namespaceSelector.  Otherwise it selects all pods in the namespaces." */
+	return namespace_selected(question->objects, namespace_selector, namespace_of(pod)) &&
+	       (!pod_selector || selected(pod_selector, at(at(pod, "metadata"), "labels")));
+}
+
+static bool container_has_port(const cJSON *container, const char *name, const char *protocol,
+			       int *ret_port)
+{
+	const cJSON *port;
+
+	cJSON_ArrayForEach (port, at(container, "ports")) {
+		if (strcmp(text_at(port, "name", ""), name) == 0 &&
+		    strcmp(text_at(port, "protocol", "TCP"), protocol) == 0) {
+			*ret_port = at(port, "containerPort")->valueint;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* A named port means what the pod that receives the traffic calls so. */
+static int port_by_name(const struct oracle_question *question, const char *name)
+{
+	const cJSON *pod = pod_with_address(question->objects, question->destination);
+	const cJSON *container;
+	int port = -1;
+
+	cJSON_ArrayForEach (container, at(at(pod, "spec"), "containers")) {
+		if (container_has_port(container, name, question->protocol, &port))
+			return port;
+	}
+	cJSON_ArrayForEach (container, at(at(pod, "spec"), "initContainers")) {
+		if (strcmp(text_at(container, "restartPolicy", ""), "Always") == 0 &&
+		    container_has_port(container, name, question->protocol, &port))
+			return port;
+	}
+	return -1;
+}
+
+/* NetworkPolicyPort: "If this field is not specified, this field defaults to TCP."  "If this field
+ * is not provided, this matches all port names and numbers." */
+static bool is_port(const struct oracle_question *question, const cJSON *entry)
+{
+	const cJSON *port = at(entry, "port");
+	const cJSON *end = at(entry, "endPort");
+
+	if (strcmp(text_at(entry, "protocol", "TCP"), question->protocol) != 0)
+		return false;
+	if (!port)
+		return true;
+	if (cJSON_IsString(port))
+		return port_by_name(question, port->valuestring) == question->port;
+	return question->port >= port->valueint &&
+	       question->port <= (end ? end->valueint : port->valueint);
+}
+
+/* "If this field is empty or missing, this rule matches all sources [or ports]." */
+static bool rule_allows(const struct oracle_question *question, const cJSON *policy,
+			const cJSON *rule, const char *peers_name, const char *peer_address)
+{
+	const cJSON *peers = at(rule, peers_name);
+	const cJSON *ports = at(rule, "ports");
+	bool peer_fits = cJSON_GetArraySize(peers) == 0;
+	bool port_fits = cJSON_GetArraySize(ports) == 0;
+	const cJSON *item;
+
+	cJSON_ArrayForEach (item, peers)
+		peer_fits = peer_fits || is_peer(question, policy, item, peer_address);
+	cJSON_ArrayForEach (item, ports)
+		port_fits = port_fits || is_port(question, item);
+	return peer_fits && port_fits;
+}
+
+/* "policyTypes [...] If this field is not specified, it will default based on the existence of
+ * ingress or egress rules; policies that contain an egress section are assumed to affect egress,
+ * and all policies (whether or not they contain an ingress section) are assumed to affect
+ * ingress."  The API server counts an egress section from one rule on. */
+static bool affects(const cJSON *policy, const char *type)
+{
+	const cJSON *types = at(at(policy, "spec"), "policyTypes");
+
+	if (cJSON_GetArraySize(types) > 0)
+		return in_list(types, type);
+	return strcmp(type, "Ingress") == 0 ||
+	       cJSON_GetArraySize(at(at(policy, "spec"), "egress")) > 0;
+}
+
+/* "Traffic is allowed to a pod if there are no NetworkPolicies selecting the pod, OR if the traffic
+ * matches at least one rule across all of the NetworkPolicies whose podSelector matches the pod."
+ */
+static bool side_allows(const struct oracle_question *question, const cJSON *pod, const char *type,
+			const char *rules_name, const char *peers_name, const char *peer_address)
+{
+	const cJSON *policy;
+	const cJSON *rule;
+	bool isolated = false;
+
+	cJSON_ArrayForEach (policy, question->objects) {
+		if (!is_kind(policy, "NetworkPolicy") || !affects(policy, type) ||
+		    strcmp(namespace_of(policy), namespace_of(pod)) != 0 ||
+		    !selected(at(at(policy, "spec"), "podSelector"),
+			      at(at(pod, "metadata"), "labels")))
+			continue;
+		isolated = true;
+		cJSON_ArrayForEach (rule, at(at(policy, "spec"), rules_name)) {
+			if (rule_allows(question, policy, rule, peers_name, peer_address))
+				return true;
+		}
+	}
+	return !isolated;
+}
+
+enum oracle_answer oracle_ask(const struct oracle_question *question)
+{
+	const cJSON *source = pod_with_address(question->objects, question->source);
+	const cJSON *destination = pod_with_address(question->objects, question->destination);
+
+	/* "A Pod cannot block access to itself." */
+	if (same_address(question->source, question->destination) ||
+	    (source && source == destination))
+		return ORACLE_ALLOWED;
+	if (source && (!question->enforced || question->enforced(source, question->arg)) &&
+	    !side_allows(question, source, "Egress", "egress", "to", question->destination))
+		return ORACLE_EGRESS_DENIED;
+	/* "OR if the traffic source is the pod's local node" */
+	if (question->source_is_node)
+		return ORACLE_ALLOWED;
+	if (destination &&
+	    (!question->enforced || question->enforced(destination, question->arg)) &&
+	    !side_allows(question, destination, "Ingress", "ingress", "from", question->source))
+		return ORACLE_INGRESS_DENIED;
+	return ORACLE_ALLOWED;
+}
