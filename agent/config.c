@@ -498,6 +498,16 @@ int config_load(struct config *config, int argc, char **argv, enum config_action
 	return 0;
 }
 
+static bool cidrs_same(const struct config *a, const struct config *b)
+{
+	bool same = a->pod_cidr_count == b->pod_cidr_count;
+
+	for (size_t i = 0; same && i < a->pod_cidr_count; i++)
+		same = a->pod_cidrs[i].len == b->pod_cidrs[i].len &&
+		       addr_equal(&a->pod_cidrs[i].addr, &b->pod_cidrs[i].addr);
+	return same;
+}
+
 const char *config_difference(const struct config *a, const struct config *b)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(settings); i++) {
@@ -509,9 +519,7 @@ const char *config_difference(const struct config *a, const struct config *b)
 		if (setting->type == SETTING_PATH)
 			same = strcmp(a_member, b_member) == 0;
 		else if (setting->type == SETTING_CIDRS)
-			same = a->pod_cidr_count == b->pod_cidr_count &&
-			       memcmp(a->pod_cidrs, b->pod_cidrs,
-				      a->pod_cidr_count * sizeof(a->pod_cidrs[0])) == 0;
+			same = cidrs_same(a, b);
 		else if (setting->type == SETTING_NUMBER)
 			same = memcmp(a_member, b_member, sizeof(uint32_t)) == 0;
 		else if (setting->type == SETTING_BOOL)
