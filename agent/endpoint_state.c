@@ -356,6 +356,7 @@ static int state_load_one(struct endpoints *endpoints, const char *path, struct 
 	auto_(attachment) struct attachment *attachment = NULL;
 	auto_free char *text = NULL;
 	char expected[350];
+	uint16_t slot;
 	size_t len = 0;
 	int result = file_read(path, STATE_FILE_MAX, &text, &len, err);
 
@@ -375,7 +376,8 @@ static int state_load_one(struct endpoints *endpoints, const char *path, struct 
 				  attachment->ifname);
 	if (attachment->sequence > endpoints->sequence)
 		endpoints->sequence = attachment->sequence;
-	endpoints->slots[attachment->slot] = take_ptr(attachment);
+	slot = attachment->slot; /* read before the pointer is given up */
+	endpoints->slots[slot] = take_ptr(attachment);
 	return 0;
 }
 
