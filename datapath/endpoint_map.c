@@ -64,33 +64,25 @@ static int netns_map_release(struct datapath *datapath, uint64_t cookie, uint16_
 
 int endpoint_map_set(struct datapath *datapath, uint16_t slot, const struct endpoint *endpoint)
 {
-	struct endpoint *entry, *own;
+	const size_t rest = offsetof(struct endpoint, netns_cookie);
+	struct endpoint *entry;
 	uint32_t value = slot;
 	uint64_t old_cookie;
-	bool fresh;
 	int ret;
 
 	if (!slot_valid(datapath, slot))
 		return -E2BIG;
-	entry = own = endpoint_at(datapath, slot);
-	fresh = !(own->flags & ENDPOINT_VALID);
-	old_cookie = own->netns_cookie;
-	if (endpoint->netns_cookie && (fresh || old_cookie != endpoint->netns_cookie)) {
+	entry = endpoint_at(datapath, slot);
+	old_cookie = entry->netns_cookie;
+	if (endpoint->netns_cookie && old_cookie != endpoint->netns_cookie) {
 		ret = map_set(datapath, MAP_NETNS, &endpoint->netns_cookie, &value);
 		if (ret)
 			return ret;
 	}
 	entry->identity = endpoint->identity;
-	if (fresh)
-		entry->translated = 0;
-	entry->netns_cookie = endpoint->netns_cookie;
-	entry->netns_id = endpoint->netns_id;
-	memcpy(entry->mac, endpoint->mac, sizeof(entry->mac));
-	memcpy(entry->host_mac, endpoint->host_mac, sizeof(entry->host_mac));
-	entry->v4 = endpoint->v4;
-	entry->v6 = endpoint->v6;
+	memcpy((char *)entry + rest, (const char *)endpoint + rest, sizeof(*entry) - rest);
 	endpoint_set_policy(entry, endpoint->flags, endpoint->policy_id);
-	if (!fresh && old_cookie != endpoint->netns_cookie)
+	if (old_cookie && old_cookie != endpoint->netns_cookie)
 		return netns_map_release(datapath, old_cookie, slot);
 	return 0;
 }
