@@ -307,6 +307,7 @@ static int cleanup(const struct config *config)
 		log_error("cleanup: %s", err.text);
 	if (datapath_cleanup(config->bpffs, &err) && ++failed)
 		log_error("cleanup: %s", err.text);
+	objects_cleanup(config);
 	if (run_dir_remove(config, &err) && ++failed)
 		log_error("cleanup: %s", err.text);
 	run_locks_release(&locks);

@@ -14,6 +14,8 @@ struct cJSON;
 /* Reads everything once (files with errors are refused and remembered), then watches. */
 int objects_new(struct agent *agent, struct objects **ret, struct errmsg *err);
 void objects_free(struct objects *objects);
+/* Removes what RUN_DIR keeps of files, for --cleanup. */
+void objects_cleanup(const struct config *config);
 
 /* Reads all again (SIGHUP). */
 void objects_reload(struct objects *objects);

@@ -80,8 +80,7 @@ static struct service_lack *lack_of(struct sync *sync, uint64_t owner)
 	return table_put(&sync->unfinished, &owner);
 }
 
-/* ---- service_map entries ----------------------------------------------------------------------
- */
+/* ---- service_map entries --------------------------------------------------------------------- */
 
 /* Counts a service_map entry that came into being, by restart or write. */
 static int service_learn(struct sync *sync, const struct service_key *key,
@@ -148,8 +147,7 @@ int sync_trim(struct sync *sync)
 	return ret;
 }
 
-/* ---- placing backends -------------------------------------------------------------------------
- */
+/* ---- placing backends ------------------------------------------------------------------------ */
 
 static int backend_compare(const void *a, const void *b)
 {
@@ -209,8 +207,7 @@ static int backends_place(struct sync *sync, uint32_t id, uint32_t held,
 	return 0;
 }
 
-/* ---- the run ----------------------------------------------------------------------------------
- */
+/* ---- the run --------------------------------------------------------------------------------- */
 
 static int plan_add(struct service_run *run, const struct plan *plan)
 {
@@ -395,8 +392,7 @@ static int addresses_write(struct service_run *run)
 	return ret;
 }
 
-/* ---- what goes --------------------------------------------------------------------------------
- */
+/* ---- what goes ------------------------------------------------------------------------------- */
 
 static int service_forget(struct sync *sync, const struct service_key *key)
 {
@@ -473,8 +469,7 @@ static int leftovers_forget(struct sync *sync)
 	return ret ? ret : mirror_sweep(&sync->ipcache, is_lone_address, sync);
 }
 
-/* ---- entry points -----------------------------------------------------------------------------
- */
+/* ---- entry points ---------------------------------------------------------------------------- */
 
 int sync_services_init(struct sync *sync)
 {

@@ -49,8 +49,7 @@ static void changed(struct datapath *datapath)
 		datapath->changed(datapath, datapath->arg);
 }
 
-/* ---- maps.h -----------------------------------------------------------------------------------
- */
+/* ---- maps.h ---------------------------------------------------------------------------------- */
 
 const char *map_name(enum map_id map)
 {

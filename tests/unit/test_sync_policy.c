@@ -18,8 +18,7 @@
 
 #include <cmocka.h>
 
-/* ---- stubs: the test says what was compiled ----------------------------------------------------
- */
+/* ---- stubs: the test says what was compiled -------------------------------------------------- */
 
 int policy_compile(const struct world *world, struct compiled **ret, struct errmsg *err)
 {
@@ -71,8 +70,7 @@ const struct object *world_next(const struct world *world, const struct object *
 	return NULL;
 }
 
-/* ---- what was compiled -------------------------------------------------------------------------
- */
+/* ---- what was compiled ----------------------------------------------------------------------- */
 
 #define MAX 64
 
@@ -156,8 +154,7 @@ static void add_subject(struct script *script, uint16_t slot, uint32_t identity,
 	};
 }
 
-/* ---- the reader --------------------------------------------------------------------------------
- */
+/* ---- the reader ------------------------------------------------------------------------------ */
 
 static uint32_t identity_of(const struct datapath *maps, const struct addr *addr)
 {
@@ -267,8 +264,7 @@ static void flows_check(struct datapath *maps, void *arg)
 	}
 }
 
-/* ---- fixture -----------------------------------------------------------------------------------
- */
+/* ---- fixture --------------------------------------------------------------------------------- */
 
 struct fixture {
 	struct datapath maps;
@@ -333,8 +329,7 @@ static void apply_watched(struct fixture *fixture, const struct script *script,
 			flows[i].after);
 }
 
-/* ---- tests -------------------------------------------------------------------------------------
- */
+/* ---- tests ----------------------------------------------------------------------------------- */
 
 static void test_first_policy_isolates_whole(void **state)
 {
@@ -542,8 +537,7 @@ static void test_port_ranges_become_prefixes(void **state)
 	assert_int_equal(tcp, 65534); /* each port once, 0 and 65535 not */
 }
 
-/* ---- full maps ---------------------------------------------------------------------------------
- */
+/* ---- full maps ------------------------------------------------------------------------------- */
 
 static void test_full_policy_map_denies_and_says_so(void **state)
 {
@@ -658,8 +652,7 @@ static void test_failed_write_keeps_the_old_policy(void **state)
 	assert_true(passes(&fixture->maps, 1, "10.0.0.2", 80));
 }
 
-/* ---- half-known worlds --------------------------------------------------------------------------
- */
+/* ---- half-known worlds ----------------------------------------------------------------------- */
 
 static void test_half_known_world_only_adds(void **state)
 {

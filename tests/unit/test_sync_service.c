@@ -123,8 +123,7 @@ static void service_set(struct world *world, size_t i, const unsigned int *backe
 	service_set(world, i, (const unsigned int[]){ __VA_ARGS__ }, \
 		    sizeof((const unsigned int[]){ __VA_ARGS__ }) / sizeof(unsigned int))
 
-/* ---- the reader ---------------------------------------------------------------------------------
- */
+/* ---- the reader ------------------------------------------------------------------------------ */
 
 /* The largest count each service had since the last trim: a program may still hold it. */
 struct reader {
@@ -164,8 +163,7 @@ static void reader_check(struct datapath *maps, void *arg)
 	}
 }
 
-/* ---- fixture ------------------------------------------------------------------------------------
- */
+/* ---- fixture --------------------------------------------------------------------------------- */
 
 struct fixture {
 	struct datapath maps;
@@ -258,8 +256,7 @@ static unsigned int backend_at(const struct fixture *fixture, size_t i, uint32_t
 	return ntohl(backend->addr.w[3]) & 0xff;
 }
 
-/* ---- tests --------------------------------------------------------------------------------------
- */
+/* ---- tests ----------------------------------------------------------------------------------- */
 
 static void test_service_appears_with_its_backends(void **state)
 {
