@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Files read whole and replaced whole. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent/lib/auto.h"
+#include "agent/lib/file.h"
+
+#include <cmocka.h> /* last: its fail() is a macro */
+
+static char folder[64];
+
+static int group_setup(void **state)
+{
+	(void)state;
+	snprintf(folder, sizeof(folder), "/tmp/test_file.XXXXXX");
+	return mkdtemp(folder) ? 0 : -1;
+}
+
+static const char *path_of(const char *name)
+{
+	static char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	return path;
+}
+
+static int group_teardown(void **state)
+{
+	static const char *const names[] = { "file", "large", "fifo", "a/b/c/file" };
+	static const char *const folders[] = { "a/b/c", "a/b", "a" };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		unlink(path_of(names[i]));
+	for (size_t i = 0; i < ARRAY_SIZE(folders); i++)
+		rmdir(path_of(folders[i]));
+	return rmdir(folder);
+}
+
+static void test_written_file_reads_back(void **state)
+{
+	static const enum file_durability durabilities[] = { FILE_FAST, FILE_DURABLE };
+	struct stat st;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(durabilities); i++) {
+		auto_free char *text = NULL;
+		struct errmsg err = {};
+		size_t len = 0;
+
+		assert_int_equal(
+			file_write(path_of("file"), "hello", 5, 0600, durabilities[i], &err), 0);
+		assert_int_equal(file_read(path_of("file"), 100, &text, &len, &err), 0);
+		assert_int_equal(len, 5);
+		assert_string_equal(text, "hello");
+		assert_int_equal(stat(path_of("file"), &st), 0);
+		assert_int_equal(st.st_mode & 0777, 0600);
+		assert_int_not_equal(access(path_of("file.tmp"), F_OK), 0);
+	}
+}
+
+static void test_bound_is_exact(void **state)
+{
+	auto_free char *big = calloc(1, 70000);
+	auto_free char *text = NULL;
+	struct errmsg err = {};
+	size_t len = 0;
+
+	(void)state;
+	memset(big, 'x', 70000);
+	assert_int_equal(file_write(path_of("large"), big, 70000, 0600, FILE_FAST, &err), 0);
+	assert_int_equal(file_read(path_of("large"), 69999, &text, &len, &err), -EFBIG);
+	assert_null(text);
+	assert_int_equal(file_read(path_of("large"), 70000, &text, &len, &err), 0);
+	assert_int_equal(len, 70000);
+	assert_memory_equal(text, big, 70000);
+}
+
+static void test_file_that_says_it_is_empty_is_read(void **state)
+{
+	auto_free char *text = NULL;
+	struct errmsg err = {};
+
+	(void)state;
+	assert_int_equal(file_read("/proc/self/maps", 1 << 20, &text, NULL, &err), 0);
+	assert_non_null(strstr(text, "[stack]"));
+}
+
+static void test_what_is_no_file_is_refused(void **state)
+{
+	struct errmsg err = {};
+	char *text = NULL;
+
+	(void)state;
+	assert_int_equal(file_read(folder, 100, &text, NULL, &err), -EINVAL);
+	assert_int_equal(file_read(path_of("none"), 100, &text, NULL, &err), -ENOENT);
+	assert_non_null(strstr(err.text, "none"));
+	assert_int_equal(mkfifo(path_of("fifo"), 0600), 0);
+	assert_int_equal(file_read(path_of("fifo"), 100, &text, NULL, &err), -EINVAL);
+}
+
+static void test_failed_write_leaves_the_old_content(void **state)
+{
+	auto_free char *text = NULL;
+	struct errmsg err = {};
+
+	(void)state;
+	assert_int_equal(file_write(path_of("file"), "old", 3, 0600, FILE_FAST, &err), 0);
+	/* A folder of the temporary name: the write cannot begin. */
+	assert_int_equal(mkdir(path_of("file.tmp"), 0700), 0);
+	assert_true(file_write(path_of("file"), "new", 3, 0600, FILE_FAST, &err) < 0);
+	assert_int_equal(rmdir(path_of("file.tmp")), 0);
+	assert_int_equal(file_read(path_of("file"), 100, &text, NULL, &err), 0);
+	assert_string_equal(text, "old");
+}
+
+static void test_folders_are_made_with_those_above(void **state)
+{
+	struct errmsg err = {};
+
+	(void)state;
+	assert_int_equal(file_make_dir(path_of("a/b/c"), 0700, &err), 0);
+	assert_int_equal(file_make_dir(path_of("a/b/c"), 0700, &err), 0);
+	assert_int_equal(file_write(path_of("a/b/c/file"), "", 0, 0600, FILE_FAST, &err), 0);
+	assert_true(file_make_dir(path_of("a/b/c/file/d"), 0700, &err) < 0);
+}
+
+static void test_kernel_settings_read_as_numbers(void **state)
+{
+	struct errmsg err = {};
+	long value = -1;
+
+	(void)state;
+	assert_int_equal(sysctl_read("kernel/pid_max", &value, &err), 0);
+	assert_true(value > 0);
+	assert_int_equal(sysctl_read("kernel/no_such_setting", &value, &err), -ENOENT);
+	assert_int_equal(sysctl_read("kernel/hostname", &value, &err), -EINVAL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_written_file_reads_back),
+		cmocka_unit_test(test_bound_is_exact),
+		cmocka_unit_test(test_file_that_says_it_is_empty_is_read),
+		cmocka_unit_test(test_what_is_no_file_is_refused),
+		cmocka_unit_test(test_failed_write_leaves_the_old_content),
+		cmocka_unit_test(test_folders_are_made_with_those_above),
+		cmocka_unit_test(test_kernel_settings_read_as_numbers),
+	};
+
+	return cmocka_run_group_tests_name("file", tests, group_setup, group_teardown);
+}
