@@ -144,7 +144,9 @@ int veth_del(struct netlink *netlink, int ifindex, struct errmsg *err)
 /*
  * Packets of the pod arrive on this device while the route to the pod leads to HOST_DEVICE: a
  * strict reverse path filter, also one set for all devices (the larger value counts), would drop
- * what the pod sends to the node.  Loose mode it is; from_pod has checked the source already.
+ * what the pod sends to the node.  So it is the loose mode, and, because the kernel refuses
+ * everything on a filtered device without an address, an address that means nothing.  from_pod has
+ * checked the source already.
  */
 static void put_inet_settings(struct nlmsghdr *header)
 {
@@ -154,6 +156,25 @@ static void put_inet_settings(struct nlmsghdr *header)
 	mnl_attr_put_u32(header, IPV4_DEVCONF_RP_FILTER, LOOSE_RPF);
 	mnl_attr_nest_end(header, conf);
 	mnl_attr_nest_end(header, inet);
+}
+
+static int veth_address_add(struct netlink *netlink, int ifindex, struct errmsg *err)
+{
+	struct netlink_message message;
+	struct ifaddrmsg *header = netlink_message_init(&message, RTM_NEWADDR,
+							NLM_F_CREATE | NLM_F_EXCL, sizeof(*header));
+	struct addr addr;
+	int result;
+
+	addr_parse("169.254.1.1", &addr);
+	header->ifa_family = AF_INET;
+	header->ifa_prefixlen = 32;
+	header->ifa_scope = RT_SCOPE_LINK; /* never chosen as a source */
+	header->ifa_index = (unsigned int)ifindex;
+	netlink_put_addr(&message.header, IFA_LOCAL, &addr);
+	mnl_attr_put_u32(&message.header, IFA_FLAGS, IFA_F_NOPREFIXROUTE);
+	result = netlink_request(netlink, &message, err);
+	return result == -EEXIST ? 0 : result;
 }
 
 /* Neighbours are permanent on both ends and gateways are not link-local: without a link-local
@@ -205,6 +226,8 @@ int veth_configure(struct netlink *netlink, const struct attachment *attachment,
 		put_inet6_settings(&message.header);
 	mnl_attr_nest_end(&message.header, spec);
 	result = netlink_request(netlink, &message, err);
+	if (result == 0)
+		result = veth_address_add(netlink, attachment_ifindex(attachment), err);
 	if (result == 0 && has_ipv6(attachment))
 		result = veth_ipv6_configure(attachment_host_ifname(attachment), err);
 	return result;

@@ -200,11 +200,11 @@ static int host_side_repair(struct endpoints *endpoints, struct attachment *atta
 	if (result == 0 && host_link_compare(attachment, link, &difference) < 0) {
 		log_repair(attachment, difference.text);
 		attachment->repairs++;
-		result = veth_configure(&endpoints->netlink, attachment, err);
-		if (result == 0)
-			result = link_set_up(&endpoints->netlink, attachment_ifindex(attachment),
-					     err);
 	}
+	if (result == 0)
+		result = veth_configure(&endpoints->netlink, attachment, err);
+	if (result == 0 && !(link->flags & IFF_UP))
+		result = link_set_up(&endpoints->netlink, attachment_ifindex(attachment), err);
 	return result;
 }
 

@@ -82,6 +82,18 @@ static void on_own_tc(struct endpoint_watch *watch, const struct nlmsghdr *notic
 		watch->host_dirty = true;
 }
 
+static void on_own_address(struct endpoint_watch *watch, const struct nlmsghdr *notice)
+{
+	const struct ifaddrmsg *address = mnl_nlmsg_get_payload(notice);
+	struct attachment *attachment =
+		attachment_by_ifindex(watch->endpoints, (int)address->ifa_index);
+
+	if (!attachment)
+		watch->addresses_dirty = true;
+	else if (notice->nlmsg_type == RTM_DELADDR)
+		attachment->dirty |= DIRT_ALL;
+}
+
 static void on_own_notice(struct endpoint_watch *watch, const struct nlmsghdr *notice)
 {
 	watch->host_dirty |= host_device_is_hurt_by(watch->endpoints->host, notice);
@@ -92,7 +104,7 @@ static void on_own_notice(struct endpoint_watch *watch, const struct nlmsghdr *n
 		break;
 	case RTM_NEWADDR:
 	case RTM_DELADDR:
-		watch->addresses_dirty = true;
+		on_own_address(watch, notice);
 		break;
 	case RTM_DELQDISC:
 	case RTM_DELTFILTER:
