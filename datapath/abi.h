@@ -255,7 +255,8 @@ struct backend {
 };
 ABI_SIZE(struct backend, 20);
 
-/* Value of sock_service (socket storage): what a connected socket asked for, for getpeername(). */
+/* Value of sock_service (socket storage): what a connected socket asked for, for getpeername(), or
+ * the first service that an unconnected one sent to.  All zero: nothing (any more). */
 struct sock_service {
 	struct addr addr;
 	struct addr backend_addr;
@@ -264,8 +265,8 @@ struct sock_service {
 };
 ABI_SIZE(struct sock_service, 36);
 
-/* Key of sendmsg_map (LRU): an unconnected UDP socket and the backend it was sent to.  The value
- * is the struct service_key that the program asked for, for recvmsg(). */
+/* Key of sendmsg_map (LRU): a UDP socket and a backend it was sent to, where that is not the one in
+ * sock_service.  The value is the struct service_key that the program asked for, for recvmsg(). */
 struct sendmsg_key {
 	__u64 cookie; /* of the socket */
 	struct addr addr;
@@ -401,7 +402,7 @@ enum drop_reason { DROP_NONE, DROP_REASONS(X) DROP_REASON_COUNT };
 	X(0, CT_FULL, "connection table full: flow went on without an entry")        \
 	X(1, EVENTS_LOST, "event not sent: ring full or rate limit")                 \
 	X(2, FRAGMENT_FULL, "fragment table could not be written")                   \
-	X(3, SENDMSG_FULL, "service address of a UDP socket could not be kept")      \
+	X(3, SENDMSG_FULL, "service address of a socket could not be kept")          \
 	X(4, ACCEL_FULL, "socket not accelerated: table full")
 
 #define X(num, name, text) NOTICE_##name = num,

@@ -100,6 +100,16 @@ static int link_create(struct datapath *datapath, const char *name, int prog_fd,
 	return 0;
 }
 
+/* Detaches at once: a link that merely loses its last pin is let go by a worker some time later. */
+static void link_remove(const char *path)
+{
+	auto_close int fd = bpf_obj_get(path);
+
+	if (fd >= 0)
+		bpf_link_detach(fd); /* ENOLINK: its device or cgroup is gone */
+	unlink(path);
+}
+
 /* ---- filters -------------------------------------------------------------------------------- */
 
 /* Id of the program in our place on a device, 0 if there is none. */
@@ -174,7 +184,7 @@ int datapath_attach_host(struct datapath *datapath, int ifindex, struct errmsg *
 	if (!datapath->tcx) {
 		ret = filter_attach(ifindex, BPF_TC_EGRESS, program, err);
 		if (!ret)
-			unlink(path); /* of an earlier run with TCX */
+			link_remove(path); /* of an earlier run with TCX */
 		return ret;
 	}
 	fd = bpf_obj_get(path);
@@ -213,11 +223,15 @@ static int cgroup_attach(struct datapath *datapath, const struct program *progra
 {
 	char path[PIN_PATH_MAX];
 	auto_close int fd = bpf_obj_get(link_path(datapath->pin_dir, program->name, path));
+	int ret;
 
 	if (fd >= 0 && link_cgroup(fd) == cgroup_id && !bpf_link_update(fd, program->fd, NULL))
 		return 0;
-	return link_create(datapath, program->name, program->fd, cgroup_fd, program->attach_type,
-			   err);
+	ret = link_create(datapath, program->name, program->fd, cgroup_fd, program->attach_type,
+			  err);
+	if (!ret && fd >= 0)
+		bpf_link_detach(fd); /* from another cgroup */
+	return ret;
 }
 
 static int cgroup_attach_all(struct datapath *datapath, const char *cgroup, struct errmsg *err)
@@ -286,7 +300,7 @@ static void link_take_over(struct datapath *datapath, const char *name)
 	link_path(datapath->pin_dir, name, path);
 	program = program_find(datapath, strcmp(name, "host") ? name : "to_pod");
 	if (!program) {
-		unlink(path);
+		link_remove(path);
 		return;
 	}
 	if (program_on_cgroup(program))
@@ -378,6 +392,13 @@ void links_cleanup(const char *pin_dir)
 	size_t count = 0;
 	DIR *dir;
 
+	dir = opendir(link_path(pin_dir, "", path));
+	while (dir && (entry = readdir(dir))) {
+		if (entry->d_name[0] != '.')
+			link_remove(link_path(pin_dir, entry->d_name, path));
+	}
+	if (dir)
+		closedir(dir);
 	snprintf(path, sizeof(path), "%s/maps", pin_dir);
 	dir = opendir(path);
 	if (!dir)

@@ -135,9 +135,9 @@ struct backend_map {
 };
 extern struct backend_map backend_map SEC(".maps");
 
-/* What a connected socket asked for before translation.  Written by connect, read by getpeername;
- * lives and dies with the socket.  Without memory the connection goes untranslated by name only:
- * getpeername() then tells the backend. */
+/* What a socket asked for before translation.  Written by connect and by an unconnected socket's
+ * first sendmsg, read by getpeername and recvmsg; lives and dies with the socket.  Without memory
+ * the traffic flows, but the program is shown the backend: NOTICE_SENDMSG_FULL. */
 struct sock_service_map {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -146,7 +146,7 @@ struct sock_service_map {
 };
 extern struct sock_service_map sock_service SEC(".maps");
 
-/* Backend an unconnected UDP socket was sent to -> the service it had asked for.  Written by
+/* Further backends that a UDP socket was sent to -> the service it had asked for.  Written by
  * sendmsg, read by recvmsg.  Full: the longest unused entry goes, and a late answer to it shows the
  * backend's address. */
 struct sendmsg_map {

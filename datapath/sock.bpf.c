@@ -18,6 +18,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "datapath/ipcache.bpf.h"
 #include "datapath/metric.bpf.h"
 #include "datapath/service.bpf.h"
 
@@ -67,19 +68,12 @@ static __always_inline void peer_write(struct bpf_sock_addr *ctx, enum family fa
 	ctx->user_port = port;
 }
 
-static __always_inline bool addr_same(const struct addr *a, const struct addr *b)
-{
-	return a->w[3] == b->w[3] && a->w[2] == b->w[2] && a->w[1] == b->w[1] && a->w[0] == b->w[0];
-}
-
 /* Several agents share a cgroup: whether the socket is in a namespace of ours. */
 static __always_inline bool sock_is_ours(struct bpf_sock_addr *ctx)
 {
 	__u64 cookie = bpf_get_netns_cookie(ctx);
-	const struct node_state *node;
-	__u32 zero = 0;
+	const struct node_state *node = node_get();
 
-	node = bpf_map_lookup_elem(&node_map, &zero);
 	if (node && node->netns_cookie == cookie)
 		return true;
 	return bpf_map_lookup_elem(&netns_map, &cookie) != NULL;
@@ -121,13 +115,13 @@ static __always_inline void pair_set(struct sock_service *pair, const struct pee
 static __always_inline bool pair_has_service(const struct sock_service *pair,
 					     const struct peer *service)
 {
-	return pair->port == service->port && addr_same(&pair->addr, &service->addr);
+	return pair->port == service->port && addr_equal(&pair->addr, &service->addr);
 }
 
 static __always_inline bool pair_has_backend(const struct sock_service *pair,
 					     const struct addr *addr, __be16 port)
 {
-	return pair->backend_port == port && addr_same(&pair->backend_addr, addr);
+	return pair->backend_port == port && addr_equal(&pair->backend_addr, addr);
 }
 
 static __always_inline void sendmsg_key_init(struct sendmsg_key *key, struct bpf_sock_addr *ctx,
@@ -148,7 +142,7 @@ static __always_inline void sendmsg_remember(struct bpf_sock_addr *ctx, const st
 
 	sendmsg_key_init(&key, ctx, &backend->addr, backend->port);
 	old = bpf_map_lookup_elem(&sendmsg_map, &key);
-	if (old && old->port == value.port && addr_same(&old->addr, &value.addr))
+	if (old && old->port == value.port && addr_equal(&old->addr, &value.addr))
 		return; /* the common case: another datagram to the same place */
 	if (bpf_map_update_elem(&sendmsg_map, &key, &value, BPF_ANY))
 		notice(NOTICE_SENDMSG_FULL);
@@ -215,6 +209,8 @@ static __always_inline enum answer sock_connect(struct bpf_sock_addr *ctx, enum 
 	pair = pair_of(ctx, BPF_SK_STORAGE_GET_F_CREATE);
 	if (pair)
 		pair_set(pair, &peer, backend);
+	else
+		notice(NOTICE_SENDMSG_FULL); /* connected all the same, but by the backend's name */
 	peer_write(ctx, family, &backend->addr, backend->port);
 	return PROCEED;
 }
