@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <linux/if_addr.h>
 #include <linux/neighbour.h>
+#include <linux/net_namespace.h>
 #include <linux/veth.h>
 #include <net/if.h>
 #include <stdio.h>
@@ -180,7 +181,7 @@ static int enable_forwarding(int netns_fd, struct errmsg *err)
 	return 0;
 }
 
-static int host_device_create(struct pods *pods, struct errmsg *err)
+static int host_device_create_kind(struct pods *pods, const char *kind, struct errmsg *err)
 {
 	struct netlink_batch *batch = calloc(1, sizeof(*batch));
 	auto_free void *batch_owned = batch;
@@ -197,7 +198,7 @@ static int host_device_create(struct pods *pods, struct errmsg *err)
 		 &request);
 	mnl_attr_put_strz(request, IFLA_IFNAME, HOST_DEVICE);
 	linkinfo = mnl_attr_nest_start(request, IFLA_LINKINFO);
-	mnl_attr_put_strz(request, IFLA_INFO_KIND, "dummy");
+	mnl_attr_put_strz(request, IFLA_INFO_KIND, kind);
 	mnl_attr_nest_end(request, linkinfo);
 	put_up(batch, ifindex);
 	for (int v6 = 0; v6 < 2; v6++) {
@@ -208,6 +209,29 @@ static int host_device_create(struct pods *pods, struct errmsg *err)
 	}
 	pods->host_ifindex = ifindex;
 	return run_inside(pods->node_fd, batch, err);
+}
+
+/* As the agent does: a kernel without dummy devices may have ifb, which drops what to_pod leaves. */
+static int host_device_create(struct pods *pods, struct errmsg *err)
+{
+	int ret = host_device_create_kind(pods, "dummy", err);
+
+	return ret == -EOPNOTSUPP ? host_device_create_kind(pods, "ifb", err) : ret;
+}
+
+/* The number by which programs on the node name the pod's namespace. */
+static int pod_number(const struct pods *pods, struct pod *pod, struct errmsg *err)
+{
+	auto_netlink struct netlink netlink = NETLINK_INIT;
+	struct netlink_message message;
+
+	if (netlink_open(&netlink, pods->node_fd, err) < 0)
+		return err->code;
+	netlink_message_init(&message, RTM_NEWNSID, NLM_F_ACK, sizeof(struct rtgenmsg));
+	mnl_attr_put_u32(&message.header, NETNSA_NSID, pod->slot);
+	mnl_attr_put_u32(&message.header, NETNSA_FD, (uint32_t)pod->netns_fd);
+	pod->netns_id = pod->slot;
+	return netlink_request(&netlink, &message, err);
 }
 
 static int pod_wire_node(const struct pods *pods, const struct pod *pod, bool routed,
@@ -263,7 +287,8 @@ static int pod_add(struct pods *pods, bool routed, struct errmsg *err)
 	if (namespace_new(&pod->netns_fd, &pod->netns_cookie, err) < 0)
 		return err->code;
 	pods->count++;
-	if (pod_wire_node(pods, pod, routed, err) < 0 || pod_wire_inside(pod, err) < 0)
+	if (pod_number(pods, pod, err) < 0 || pod_wire_node(pods, pod, routed, err) < 0 ||
+	    pod_wire_inside(pod, err) < 0)
 		return wrap(err, "pod %u", pod->slot);
 	return 0;
 }
@@ -307,6 +332,7 @@ struct endpoint pods_endpoint(const struct pod *pod)
 				     .identity = IDENTITY_FIRST + pod->slot,
 				     .identity_v6 = IDENTITY_FIRST + pod->slot,
 				     .netns_cookie = pod->netns_cookie,
+				     .netns_id = pod->netns_id,
 				     .v4 = pod->v4,
 				     .v6 = pod->v6 };
 

@@ -24,6 +24,7 @@ struct pod {
 	uint16_t slot; /* index in pods + 1 */
 	int netns_fd;
 	uint64_t netns_cookie;
+	uint32_t netns_id; /* in the node's namespace: the slot */
 	uint8_t mac[6];
 	uint8_t host_mac[6];
 	struct addr v4;

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A node with three pods and the loaded datapath, whose programs are run packet by packet
+ * (BPF_PROG_TEST_RUN).  What a case says is who sends what to whom and what becomes of it; every
+ * case runs for IPv4 and IPv6.
+ */
+#ifndef TENDRIL_TESTS_LAB_H
+#define TENDRIL_TESTS_LAB_H
+
+#include "datapath/maps.h"
+#include "tests/harness/frame.h"
+#include "tests/harness/pods.h"
+
+enum party {
+	POD_A,
+	POD_B,
+	POD_C,
+	NODE,      /* the gateway's address */
+	OUTSIDE,   /* a world address that a CIDR in a policy may name */
+	ELSEWHERE, /* another */
+	NOBODY,    /* an address of the pod range without a pod */
+	SERVICE,
+	ANYONE, /* as a policy's peer */
+};
+
+struct lab {
+	struct datapath *datapath;
+	struct pods *pods;
+	int from_pod;
+	int to_pod;
+	bool ipv6; /* the family of the case that runs */
+};
+
+extern struct lab lab;
+
+/* cmocka fixtures: for the group, and for each case; a case's state is NULL for IPv4. */
+int lab_setup(void **state);
+int lab_teardown(void **state);
+int lab_reset(void **state); /* no policy, no service, no state left */
+
+/* Entries of a cmocka table for both families. */
+#define BOTH_FAMILIES(test)                                            \
+	{ #test " (IPv4)", test, lab_reset, NULL, NULL },              \
+	{                                                              \
+#test " (IPv6)", test, lab_reset, NULL, (void *)"IPv6" \
+	}
+int lab_run(const char *group, const void *tests, size_t count);
+#define LAB_RUN(tests) lab_run(__FILE__, tests, ARRAY_SIZE(tests))
+
+struct addr at(enum party party);
+uint32_t identity_of(enum party party);
+int lab_map(const char *name); /* descriptor of a map, cached */
+
+/* ---- policy ---- */
+
+/* Isolates the pod in these directions (ENDPOINT_*_ISOLATED), with no rule yet. */
+void isolate(enum party pod, uint32_t flags);
+/* Adds a rule to the pod's policy; port 0: all ports of proto, proto 0: everything. */
+void allow(enum party pod, enum direction direction, enum party peer, uint8_t proto, uint16_t port);
+/* Takes the pod's rules for a peer away again; flows learn of it. */
+void forbid(enum party pod, enum direction direction, enum party peer);
+
+/* ---- packets ---- */
+
+struct outcome {
+	int action; /* TC_ACT_* */
+	enum drop_reason reason;
+	uint16_t received_by; /* slot whose receive counter moved */
+	struct frame frame;   /* as it left the program */
+};
+
+/* Runs a frame through from_pod, as sent by the pod ... */
+struct outcome lab_from_pod(enum party pod, const struct frame *frame);
+/* ... or through to_pod; in_ifindex: the device it came to the node by, 0: the node made it. */
+struct outcome lab_to_pod(const struct frame *frame, uint32_t in_ifindex);
+#define UPLINK 77u
+
+/* The frame of a segment with the right MACs for its sender. */
+struct frame lab_frame(const struct segment *segment);
+/* Sends a segment the way its sender's packets go: from_pod for a pod, to_pod for others. */
+struct outcome lab_send(const struct segment *segment);
+
+/* A segment's fate as one expression; a failure shows the segment, both fates and the bytes. */
+void lab_expect(const struct segment *segment, enum drop_reason want, const char *file, int line);
+#define PASSES(...) lab_expect(&(struct segment){ __VA_ARGS__ }, DROP_NONE, __FILE__, __LINE__)
+#define DROPS(reason, ...) \
+	lab_expect(&(struct segment){ __VA_ARGS__ }, DROP_##reason, __FILE__, __LINE__)
+void lab_expect_frame(const struct outcome *outcome, const struct frame *sent,
+		      enum drop_reason want, const char *file, int line);
+#define FRAME_PASSES(pod, sent)        FRAME_IS(lab_from_pod(pod, sent), sent, NONE)
+#define FRAME_DROPS(reason, pod, sent) FRAME_IS(lab_from_pod(pod, sent), sent, reason)
+#define FRAME_IS(run, sent, reason)                                                   \
+	do {                                                                          \
+		struct outcome outcome_ = (run);                                      \
+		lab_expect_frame(&outcome_, sent, DROP_##reason, __FILE__, __LINE__); \
+	} while (0)
+
+#define TCP(from_, to_, sport_, dport_, flags_)                                                   \
+	.from = at(from_), .to = at(to_), .proto = IPPROTO_TCP, .sport = sport_, .dport = dport_, \
+	.flags = flags_
+#define UDP(from_, to_, sport_, dport_) \
+	.from = at(from_), .to = at(to_), .proto = IPPROTO_UDP, .sport = sport_, .dport = dport_
+#define ECHO_REQUEST(from_, to_, id_)                                                        \
+	.from = at(from_), .to = at(to_), .proto = lab.ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP, \
+	.sport = id_, .icmp_type = lab.ipv6 ? 128 : 8
+#define ECHO_REPLY(from_, to_, id_)                                                          \
+	.from = at(from_), .to = at(to_), .proto = lab.ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP, \
+	.sport = id_, .icmp_type = lab.ipv6 ? 129 : 0
+#define PORT_UNREACHABLE(from_, to_)                                                         \
+	.from = at(from_), .to = at(to_), .proto = lab.ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP, \
+	.icmp_type = lab.ipv6 ? 1 : 3, .icmp_code = lab.ipv6 ? 4 : 3
+
+/* ---- what is remembered ---- */
+
+/* The conntrack entry of a flow in either direction; false: none. */
+bool lab_connection(enum party a, uint16_t a_port, enum party b, uint16_t b_port, uint8_t proto,
+		    struct ct_entry *ret);
+void lab_connection_age(enum party a, uint16_t a_port, enum party b, uint16_t b_port, uint8_t proto,
+			uint64_t age_ns);
+uint64_t lab_metric(unsigned int metric);
+
+#endif
