@@ -11,7 +11,8 @@ a pod's socket.  One process per pod keeps a probe at a millisecond instead of a
     {"op": "hold", "id": KEY, "addr": A, "port": N}    opens and keeps a connection
     {"op": "ping", "id": KEY, "timeout": S}            echo over a kept connection
     {"op": "close", "id": KEY}
-    {"op": "sniff"}                                    from now on, keep the frames that arrive
+    {"op": "sniff"}                                    from now on, keep the frames that arrive;
+                                                       forgets what it had
     {"op": "sniffed", "contains": HEX}                 how many of them contain these bytes
     {"op": "inject", "frame": HEX}                     sends a frame as it is, from eth0
     {"op": "repair", "local": [A, N], "remote": [A, N], "send": TEXT}
@@ -108,6 +109,7 @@ class Server(threading.Thread):
 class Pod:
     def __init__(self):
         self.kept = {}
+        self.frames = None  # a list once sniffing
 
     def serve(self, name, tcp=(), udp=()):
         Server(name, tcp, udp).start()
@@ -178,6 +180,9 @@ class Pod:
         return {"result": "ok"}
 
     def sniff(self):
+        if self.frames is not None:
+            self.frames.clear()
+            return {"result": "ok"}
         self.frames = []
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         sock.bind(("eth0", 0))

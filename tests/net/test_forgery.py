@@ -45,6 +45,7 @@ def drops(node):
 def assert_dropped(pair, send, reasons):
     """send() is dropped for one of the reasons, and nothing of it arrives."""
     attacker, victim = pair
+    victim.call("sniff")
     before = drops(attacker.node)
     assert send()["result"] == "ok"
     wait_for(lambda: any(drops(attacker.node).get(r, 0) > before.get(r, 0) for r in reasons),

@@ -65,7 +65,9 @@ def world(module_world):
 
 
 def ingress(name="policy", pods=None, **spec):
-    return policy_object(name, "shop", pods or {"matchLabels": {"app": "cart"}}, **spec)
+    if pods is None:
+        pods = {"matchLabels": {"app": "cart"}}
+    return policy_object(name, "shop", pods, **spec)
 
 
 def test_everyone_reaches_everyone_without_policies(world):
