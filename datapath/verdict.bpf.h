@@ -43,6 +43,16 @@ static __always_inline bool looks_like_request(const struct packet *pkt)
 	return bpf_ntohs(pkt->flow.sport) > bpf_ntohs(pkt->flow.dport);
 }
 
+/*
+ * Whether the entry must learn of a segment that passes without it: of ends, and of everything that
+ * an opener elsewhere sends, so that its connection counts as established.  An opener on this node
+ * has a socket to show for it (decision 5).
+ */
+static __always_inline bool ct_must_see(const struct packet *pkt, bool answers_isolated)
+{
+	return pkt->tcp_flags & (TCP_FIN | TCP_RST) || (answers_isolated && !pkt->src.slot);
+}
+
 /* Decisions 3 to 5. */
 static __always_inline int verdict_tcp(struct __sk_buff *skb, const struct packet *pkt,
 				       bool isolated, bool answers_isolated)
@@ -59,7 +69,7 @@ static __always_inline int verdict_tcp(struct __sk_buff *skb, const struct packe
 	if (!isolated || policy_first) { /* 4 */
 		reason = isolated ? (int)verdict_policy(pkt) : DROP_NONE;
 		if (!reason) {
-			if (pkt->tcp_flags & (TCP_FIN | TCP_RST))
+			if (ct_must_see(pkt, answers_isolated))
 				ct_tcp(skb, pkt);
 			return DROP_NONE;
 		}
