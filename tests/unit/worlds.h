@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Worlds and questions for the tests of the policy library, written as YAML. */
+#ifndef TENDRIL_TESTS_WORLDS_H
+#define TENDRIL_TESTS_WORLDS_H
+
+#include <stddef.h>
+
+#include "policy/compile.h"
+#include "policy/parse.h"
+#include "policy/world.h"
+
+/* Parses the texts one after the other into one world; ends the test with the first problem. */
+struct world *world_of(const char *first, const char *second);
+
+/* The problems of a text, formatted without a file, one a line; "" if there are none.  buf is
+ * returned. */
+const char *problems_of(const char *text, unsigned int flags, char *buf, size_t size);
+
+/* Two namespaces (shop, bank), pods in both, one of them with named ports; see worlds.c. */
+extern const char two_namespaces[];
+
+/* What compiled tables and explanation say about "namespace/pod" or an address reaching another one
+ * at "80/TCP"; ends the test where the two do not agree.  IPv4 unless an end is an IPv6 address. */
+enum drop_reason world_ask(const struct world *world, const char *from, const char *to,
+			   const char *port);
+
+struct compiled *world_compile(const struct world *world);
+
+#endif
