@@ -822,12 +822,12 @@ static void test_world_with_endpoints_enforces_only_those(void **state)
 
 static void test_pod_of_another_uid_does_not_speak_for_an_endpoint(void **state)
 {
-	struct world *world =
-		world_of("{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: shop, uid: "
-			 "new, labels: "
-			 "{app: x}, annotations: {tendril.io/accelerate: 'true'}}, status: {podIP: "
-			 "10.0.0.1}}\n",
-			 POLICY("p", "shop", "podSelector: {matchLabels: {app: x}}"));
+	struct world *world = world_of(
+		"--- {apiVersion: v1, kind: Pod, metadata: {name: a, namespace: shop, uid: "
+		"new, labels: "
+		"{app: x}, annotations: {tendril.io/accelerate: 'true'}}, status: {podIP: "
+		"10.0.0.1}}\n",
+		POLICY("p", "shop", "podSelector: {matchLabels: {app: x}}"));
 	struct world_endpoint endpoint = {
 		.slot = 1, .namespace = (char *)"shop", .name = (char *)"a", .uid = (char *)"old"
 	};
