@@ -209,6 +209,8 @@ int accel_new(struct agent *agent, struct accel **ret, struct errmsg *err)
 		accel_turn_off(accel, "disabled by configuration");
 	else if (!agent->config.cgroup[0])
 		accel_turn_off(accel, "needs a cgroup, and the configuration gives none");
+	else if (!datapath_accel(agent->datapath))
+		accel_turn_off(accel, "this kernel refuses its programs; the log says why");
 	*ret = take_ptr(accel);
 	return 0;
 }

@@ -357,6 +357,7 @@ enum accel_state {
 struct accel_direction {
 	struct accel_key peer_key;
 	struct accel_peer peer; /* valid when ACCEL_REDIRECTING */
+	__u64 peer_prot;        /* its operations; others mean that something sits on top by now */
 	__u64 queued_bytes;     /* memory sent to the peer since its queue was last seen empty */
 	__u32 revision;         /* node_state.revision under which policy last said yes */
 	__u16 slot;             /* of the sender's endpoint */
@@ -364,7 +365,7 @@ struct accel_direction {
 	__u32 state; /* enum accel_state */
 	__u32 pad;
 };
-ABI_SIZE(struct accel_direction, 88);
+ABI_SIZE(struct accel_direction, 96);
 
 /* What may wait unread in a receiver's queue before the sender goes back to packets, and what a
  * message occupies there beside its bytes (struct sk_msg is about 750 bytes and comes from the

@@ -19,8 +19,9 @@
 #include "datapath/metric.bpf.h"
 #include "datapath/policy.bpf.h"
 
-/* A receiver's queue is not looked at while no more than this can be in it. */
-#define QUEUE_UNWATCHED (64 * 1024)
+/* A receiver's queue is not looked at while no more than this can be in it: a page, which the
+ * kernel grants every TCP socket even when it is short of memory. */
+#define QUEUE_UNWATCHED 4096
 
 /* The endpoint in this slot if it is in use and asked for acceleration. */
 static __always_inline struct endpoint *endpoint_accelerated(__u32 slot)
@@ -194,16 +195,33 @@ static __always_inline bool policy_holds(struct sk_msg_md *msg, const struct acc
 /* Reads the peer through the pointer it registered.  The memory may be another socket's by now
  * (sockets are freed and reused under RCU), so identity is checked by cookie, and by ports and
  * state because a socket keeps its cookie when it is connected elsewhere. */
-static __always_inline bool peer_is_there(const struct accel_direction *dir)
+static __always_inline bool peer_is_there(struct accel_direction *dir, bool first)
 {
 	struct tcp_sock *peer = (struct tcp_sock *)dir->peer.sock;
-	struct sock_common *common = &peer->inet_conn.icsk_inet.sk.__sk_common;
+	struct sock_head head;
 
-	return (__u64)BPF_CORE_READ(common, skc_cookie.counter) == dir->peer.cookie &&
-	       BPF_CORE_READ(common, skc_state) == TCP_ESTABLISHED &&
-	       BPF_CORE_READ(common, skc_dport) == dir->peer_key.remote_port &&
-	       BPF_CORE_READ(common, skc_num) == bpf_ntohs(dir->peer_key.local_port) &&
-	       !BPF_CORE_READ(peer, inet_conn.icsk_ulp_ops);
+	if (bpf_probe_read_kernel(&head, sizeof(head), peer) ||
+	    (__u64)SOCK_HEAD_FIELD(&head, skc_cookie).counter != dir->peer.cookie ||
+	    SOCK_HEAD_FIELD(&head, skc_state) != TCP_ESTABLISHED ||
+	    SOCK_HEAD_FIELD(&head, skc_dport) != dir->peer_key.remote_port ||
+	    SOCK_HEAD_FIELD(&head, skc_num) != bpf_ntohs(dir->peer_key.local_port))
+		return false;
+	if (first) {
+		if (BPF_CORE_READ(peer, inet_conn.icsk_ulp_ops))
+			return false;
+		dir->peer_prot = (__u64)SOCK_HEAD_FIELD(&head, skc_prot);
+	}
+	return (__u64)SOCK_HEAD_FIELD(&head, skc_prot) == dir->peer_prot;
+}
+
+/* TCP as a whole is short of memory: a redirected message would fail with ENOMEM, a packet waits.
+ */
+static __always_inline bool memory_is_short(const struct tcp_sock *tcp)
+{
+	unsigned long *flag, pressure = 0;
+
+	flag = tcp->inet_conn.icsk_inet.sk.__sk_common.skc_prot->memory_pressure;
+	return bpf_probe_read_kernel(&pressure, sizeof(pressure), flag) || pressure;
 }
 
 static __always_inline struct list_head *list_next(struct list_head *at)
@@ -238,7 +256,8 @@ static long queue_walk_step(__u32 index, struct queue_walk *walk)
  * miss the other's message in flight; a reader that removes messages during the walk can end it
  * early with an unreadable pointer, which counts as full.
  */
-static __always_inline bool queue_has_room(struct sk_msg_md *msg, struct accel_direction *dir)
+static __always_inline bool queue_has_room(struct sk_msg_md *msg, const struct tcp_sock *tcp,
+					   struct accel_direction *dir)
 {
 	struct tcp_sock *peer = (struct tcp_sock *)dir->peer.sock;
 	struct queue_walk walk = {};
@@ -247,6 +266,8 @@ static __always_inline bool queue_has_room(struct sk_msg_md *msg, struct accel_d
 	dir->queued_bytes += msg->size + ACCEL_MESSAGE_COST;
 	if (dir->queued_bytes <= QUEUE_UNWATCHED)
 		return true;
+	if (memory_is_short(tcp))
+		return false;
 	psock = (__u64)BPF_CORE_READ(peer, inet_conn.icsk_inet.sk.sk_user_data);
 	psock &= ~SK_USER_DATA_FLAGS;
 	if (!psock)
@@ -262,16 +283,6 @@ static __always_inline bool queue_has_room(struct sk_msg_md *msg, struct accel_d
 		return false;
 	dir->queued_bytes = walk.bytes + msg->size + ACCEL_MESSAGE_COST;
 	return dir->queued_bytes <= ACCEL_QUEUE_MAX;
-}
-
-/* TCP as a whole is short of memory: a redirected message would fail with ENOMEM, a packet waits.
- */
-static __always_inline bool memory_is_short(const struct tcp_sock *tcp)
-{
-	unsigned long *flag, pressure = 0;
-
-	flag = tcp->inet_conn.icsk_inet.sk.__sk_common.skc_prot->memory_pressure;
-	return bpf_probe_read_kernel(&pressure, sizeof(pressure), flag) || pressure;
 }
 
 static __always_inline void direction_count(const struct accel_direction *dir, __u32 connections,
@@ -295,22 +306,22 @@ static __always_inline bool direction_may_redirect(struct sk_msg_md *msg, struct
 						   struct accel_direction *dir)
 {
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+	const struct node_state *node = node_get();
 	bool first = dir->state == ACCEL_UNDECIDED;
 	__u32 revision;
 
-	if (!tcp || !(node_flags() & NODE_ACCEL))
+	if (!tcp || !node || !(node->flags & NODE_ACCEL) || tcp->inet_conn.icsk_ulp_ops)
 		return false;
 	if (first && !direction_begin(tcp, dir))
 		return false;
 	/* Read before policy is: a change in between is seen with the next message. */
-	revision = node_revision();
+	revision = *(const volatile __u32 *)&node->revision;
 	if (first || dir->revision != revision) {
 		if (!policy_holds(msg, dir))
 			return false;
 		dir->revision = revision;
 	}
-	return !tcp->inet_conn.icsk_ulp_ops && !memory_is_short(tcp) && peer_is_there(dir) &&
-	       queue_has_room(msg, dir);
+	return peer_is_there(dir, first) && queue_has_room(msg, tcp, dir);
 }
 
 /* One message of a registered socket; runs in its sendmsg(), under its lock. */

@@ -302,15 +302,46 @@ static int object_load(struct datapath *datapath, struct bpf_object *object,
 	return programs_keep(datapath, object, err);
 }
 
+static int object_open(struct datapath *datapath, const struct datapath_options *options,
+		       struct errmsg *err)
+{
+	struct bpf_object *object;
+	const void *elf;
+	size_t elf_len;
+	int ret;
+
+	libbpf_said[0] = '\0';
+	elf = datapath_bpf__elf_bytes(&elf_len);
+	object = bpf_object__open_mem(elf, elf_len, NULL);
+	if (!object)
+		return fail_load(err, -errno, "open the BPF object");
+	ret = object_load(datapath, object, options, err);
+	bpf_object__close(object);
+	return ret;
+}
+
+/* The acceleration programs read kernel structures, which a kernel may refuse (lockdown) or have
+ * changed; pods need their network all the same. */
+static int object_open_without_accel(struct datapath *datapath,
+				     const struct datapath_options *options, struct errmsg *err)
+{
+	struct datapath_options less = *options;
+	struct errmsg refusal = *err;
+	int ret;
+
+	less.accel = false;
+	ret = object_open(datapath, &less, err);
+	if (!ret)
+		log_warn("no socket acceleration: %s", refusal.text);
+	return ret;
+}
+
 /* ---- the interface -------------------------------------------------------------------------- */
 
 static int datapath_setup(struct datapath *datapath, const struct datapath_options *options,
 			  struct errmsg *err)
 {
-	struct bpf_object *object;
 	const struct program *to_pod;
-	const void *elf;
-	size_t elf_len;
 	int ret;
 
 	if (options->limits.endpoints == 1 || options->limits.endpoints > UINT16_MAX)
@@ -319,12 +350,9 @@ static int datapath_setup(struct datapath *datapath, const struct datapath_optio
 	ret = options->trial ? 0 : pin_dir_open(datapath, options->pin_dir, err);
 	if (ret)
 		return ret;
-	elf = datapath_bpf__elf_bytes(&elf_len);
-	object = bpf_object__open_mem(elf, elf_len, NULL);
-	if (!object)
-		return fail_load(err, -errno, "open the BPF object");
-	ret = object_load(datapath, object, options, err);
-	bpf_object__close(object);
+	ret = object_open(datapath, options, err);
+	if (ret && options->accel && !options->trial && !datapath->program_count)
+		ret = object_open_without_accel(datapath, options, err);
 	if (ret)
 		return ret;
 	ret = maps_init(datapath, err);
@@ -346,7 +374,6 @@ int datapath_open(const struct datapath_options *options, struct datapath **ret_
 	datapath->trial_link_fd = -1;
 	for (int i = 0; i < MAP_TOTAL; i++)
 		datapath->map_fds[i] = -1;
-	libbpf_said[0] = '\0';
 	libbpf_set_print(libbpf_say);
 	ret = datapath_setup(datapath, options, err);
 	if (ret) {
@@ -381,6 +408,11 @@ bool datapath_uses_tcx(const struct datapath *datapath)
 bool datapath_socket_services(const struct datapath *datapath)
 {
 	return datapath->socket_services;
+}
+
+bool datapath_accel(const struct datapath *datapath)
+{
+	return program_find(datapath, "msg_redirect") != NULL;
 }
 
 int datapath_program_fd(const struct datapath *datapath, const char *name)

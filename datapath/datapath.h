@@ -74,6 +74,8 @@ bool datapath_host_attached(struct datapath *datapath, int ifindex);
 
 bool datapath_uses_tcx(const struct datapath *datapath);
 bool datapath_socket_services(const struct datapath *datapath); /* attached and in force */
+/* Whether the acceleration programs are loaded: wanted, and not refused by the kernel. */
+bool datapath_accel(const struct datapath *datapath);
 
 /* Descriptor of a program by name ("from_pod"), for BPF_PROG_TEST_RUN and statistics; borrowed. */
 int datapath_program_fd(const struct datapath *datapath, const char *name);

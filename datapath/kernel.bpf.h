@@ -15,7 +15,7 @@
 
 struct atomic64 {
 	__s64 counter;
-} KERNEL_STRUCT;
+};
 
 struct proto {
 	unsigned long *memory_pressure; /* non-zero: all sockets of this protocol use too much */
@@ -37,6 +37,17 @@ struct sock {
 struct ipv6_pinfo {
 	int mcast_oif; /* as inet_sock.mc_index, for IPv6 */
 } KERNEL_STRUCT;
+
+/* The beginning of a struct sock_common, copied in one go, up to and with skc_cookie.  A kernel
+ * that keeps a field further down makes the verifier refuse the program. */
+struct sock_head {
+	__u64 words[12];
+};
+
+#define SOCK_HEAD_FIELD(head, field)                                              \
+	(*(__typeof__(((struct sock_common *)0)->field) *)((void *)(head) +       \
+							   bpf_core_field_offset( \
+								   struct sock_common, field)))
 
 struct inet_sock {
 	struct sock sk;
