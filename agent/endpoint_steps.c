@@ -88,10 +88,34 @@ static int address_take(struct endpoint_add *add, bool v4, struct errmsg *err)
 	return result;
 }
 
+/* Whether a former holder has an address that was asked for by name. */
+static bool holds_requested(const struct attachment *former, const void *arg)
+{
+	const struct endpoint_add *add = arg;
+
+	for (size_t i = 0; i < former->address_count; i++) {
+		const struct addr *held = &former->addresses[i].address.addr;
+
+		for (size_t k = 0; k < add->request->ip_count; k++) {
+			if (addr_equal(held, &add->request->ips[k]))
+				return true;
+		}
+		for (size_t k = 0; add->attachment->delegated && k < add->attachment->address_count;
+		     k++) {
+			if (addr_equal(held, &add->attachment->addresses[k].address.addr))
+				return true;
+		}
+	}
+	return false;
+}
+
 static int addresses_take(struct endpoint_add *add, struct errmsg *err)
 {
-	int result;
+	/* A container with an address of its own that is started anew asks for it at once. */
+	int result = attachments_reaped(add->endpoints, holds_requested, add, err);
 
+	if (result < 0)
+		return result;
 	if (add->attachment->delegated)
 		return addresses_take_delegated(add, err);
 	add->attachment->address_count = 0;
