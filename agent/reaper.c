@@ -179,6 +179,11 @@ int reaper_fd(const struct reaper *reaper)
 	return reaper->fd;
 }
 
+pid_t reaper_pid(const struct reaper *reaper)
+{
+	return reaper->pid;
+}
+
 int reaper_delete(struct reaper *reaper, int ifindex, uint32_t tag, struct errmsg *err)
 {
 	struct reap_request request = { .ifindex = ifindex, .tag = tag };

@@ -11,6 +11,7 @@
 #define TENDRIL_AGENT_REAPER_H
 
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "agent/lib/auto.h"
 #include "agent/lib/errmsg.h"
@@ -24,6 +25,7 @@ DEFINE_AUTO(reaper)
 
 /* Readable when reaper_collect() has something. */
 int reaper_fd(const struct reaper *reaper);
+pid_t reaper_pid(const struct reaper *reaper);
 
 /* Asks for the deletion of the link with this index; tag comes back.  -EAGAIN: too many are
  * waiting; -EPIPE: the child is gone, make a new one. */
