@@ -178,6 +178,12 @@ static int item_compare(const void *a, const void *b)
 	return object_compare(*(struct object *const *)a, *(struct object *const *)b);
 }
 
+static void list_sort(struct object_list *list)
+{
+	if (list->count)
+		qsort(list->items, list->count, sizeof(struct object *), item_compare);
+}
+
 void object_problems_text(const struct problems *problems, const char *file, char *buf, size_t size)
 {
 	size_t len;
@@ -221,7 +227,7 @@ static bool load_parse(struct load *load)
 		file_refuse(file, strerror(-ret), false);
 	} else {
 		warnings_log(&problems, file->source.name);
-		qsort(load->list.items, load->list.count, sizeof(struct object *), item_compare);
+		list_sort(&load->list);
 	}
 	problems_done(&problems);
 	return ret == 0;
@@ -479,8 +485,7 @@ void object_files_recover(struct object_files *files)
 		ret = objects_parse(load.text, load.len, 0, &load.list, &problems);
 		problems_done(&problems);
 		if (!ret) {
-			qsort(load.list.items, load.list.count, sizeof(struct object *),
-			      item_compare);
+			list_sort(&load.list);
 			load.hash = table_hash(load.text, load.len) | 1;
 			ret = loads_apply(files, &load, 1, &failed, &changed, &err);
 		}
