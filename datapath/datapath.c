@@ -305,6 +305,7 @@ static int object_load(struct datapath *datapath, struct bpf_object *object,
 static int object_open(struct datapath *datapath, const struct datapath_options *options,
 		       struct errmsg *err)
 {
+	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "tendril");
 	struct bpf_object *object;
 	const void *elf;
 	size_t elf_len;
@@ -312,7 +313,7 @@ static int object_open(struct datapath *datapath, const struct datapath_options 
 
 	libbpf_said[0] = '\0';
 	elf = datapath_bpf__elf_bytes(&elf_len);
-	object = bpf_object__open_mem(elf, elf_len, NULL);
+	object = bpf_object__open_mem(elf, elf_len, &opts);
 	if (!object)
 		return fail_load(err, -errno, "open the BPF object");
 	ret = object_load(datapath, object, options, err);
@@ -326,9 +327,11 @@ static int object_open_without_accel(struct datapath *datapath,
 				     const struct datapath_options *options, struct errmsg *err)
 {
 	struct datapath_options less = *options;
-	struct errmsg refusal = *err;
+	struct errmsg refusal = { 0 };
 	int ret;
 
+	if (err)
+		refusal = *err;
 	less.accel = false;
 	ret = object_open(datapath, &less, err);
 	if (!ret)

@@ -156,7 +156,7 @@ int scratch_init(struct errmsg *err)
 		return fail(err, -errno, "make mounts private");
 	if (mount("bpf", "/sys/fs/bpf", "bpf", 0, "mode=0700"))
 		return fail(err, -errno, "mount a bpffs");
-	if (mount("cgroup2", CGROUPS, "cgroup2", 0, NULL))
+	if (mount("cgroup2", CGROUPS, "cgroup2", 0, NULL) && errno != EBUSY) /* it is there */
 		return fail(err, -errno, "mount the cgroups");
 	cgroups_prune();
 	snprintf(own_cgroup, sizeof(own_cgroup), CGROUPS "/" CGROUP_PREFIX "%d", getpid());
