@@ -256,6 +256,7 @@ __weak int nat_open(const struct flow *flow, struct nat_entry *ret)
 	__u64 now_ns = bpf_ktime_get_coarse_ns();
 	const struct backend *backend = NULL;
 	const struct service *service;
+	struct nat_entry entry = {};
 	struct nat_key key = {};
 	bool claimed = false;
 	__u32 index = 0;
@@ -273,20 +274,19 @@ __weak int nat_open(const struct flow *flow, struct nat_entry *ret)
 	}
 	if (!claimed || !backend)
 		return DROP_NAT_FULL;
-	ret->addr = backend->addr;
-	ret->port = backend->port;
-	ret->pad = 0;
-	ret->flags = addr_equal(&backend->addr, &flow->saddr) ? NAT_HAIRPIN : 0;
-	ret->backend = index;
-	ret->tail_pad = 0;
-	ret->last_seen_ns = now_ns;
+	entry.addr = backend->addr;
+	entry.port = backend->port;
+	entry.flags = addr_equal(&backend->addr, &flow->saddr) ? NAT_HAIRPIN : 0;
+	entry.backend = index;
+	entry.last_seen_ns = now_ns;
+	*ret = entry; /* Linux 6.1 takes no pointer argument of a global function as a map's value */
 	key.client = flow->saddr;
 	key.peer = flow->daddr;
 	key.client_port = flow->sport;
 	key.peer_port = flow->dport;
 	key.proto = flow->proto;
 	key.side = NAT_REQUEST;
-	return bpf_map_update_elem(&nat_map, &key, ret, BPF_ANY) ? DROP_NAT_FULL : DROP_NONE;
+	return bpf_map_update_elem(&nat_map, &key, &entry, BPF_ANY) ? DROP_NAT_FULL : DROP_NONE;
 }
 
 /* The reply to a request that came from the service's address: back to the client's own. */

@@ -79,6 +79,15 @@ int ct_map_sweep(struct datapath *datapath, uint64_t now_ns)
 	return ret ? ret : sweep.deleted;
 }
 
+static uint64_t nat_lifetime(const struct nat_key *key, const struct nat_entry *entry)
+{
+	const uint32_t done = NAT_CLIENT_DONE | NAT_BACKEND_DONE;
+
+	if (key->proto != IPPROTO_TCP)
+		return CT_OTHER_REPLIED_NS;
+	return (entry->flags & done) == done ? CT_TCP_CLOSING_NS : CT_TCP_ESTABLISHED_NS;
+}
+
 /* The other half of a translation is as old as the younger of both. */
 static uint64_t nat_sibling_seen(struct datapath *datapath, const struct nat_key *key,
 				 const struct nat_entry *entry)
@@ -100,7 +109,7 @@ static int nat_sweep_entry(const void *key_mem, const void *value, void *arg)
 	uint64_t lifetime, seen;
 	int ret;
 
-	lifetime = key->proto == IPPROTO_TCP ? CT_TCP_ESTABLISHED_NS : CT_OTHER_REPLIED_NS;
+	lifetime = nat_lifetime(key, entry);
 	if (!outlived(sweep->now_ns, entry->last_seen_ns, lifetime))
 		return 0;
 	seen = nat_sibling_seen(sweep->datapath, key, entry);

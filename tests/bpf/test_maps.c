@@ -453,8 +453,9 @@ static void test_connection_touched_meanwhile_stays(void **state)
 	assert_int_equal(ct_map_del_if(datapath, &key, &seen), 0);
 }
 
-/* Both halves of a translation: client's port, ages in seconds. */
-static void nat_put(uint16_t port, uint8_t proto, uint64_t request_ns, uint64_t reply_ns)
+/* Both halves of a translation: client's port, when each was last seen. */
+static void nat_put(uint16_t port, uint8_t proto, uint32_t flags, uint64_t request_ns,
+		    uint64_t reply_ns)
 {
 	const struct nat_key keys[2] = {
 		{ .client = address(1),
@@ -471,8 +472,11 @@ static void nat_put(uint16_t port, uint8_t proto, uint64_t request_ns, uint64_t 
 		  .side = NAT_REPLY },
 	};
 	const struct nat_entry entries[2] = {
-		{ .addr = address(3), .port = htons(5353), .last_seen_ns = request_ns },
-		{ .addr = address(2), .port = htons(53), .last_seen_ns = reply_ns },
+		{ .addr = address(3),
+		  .port = htons(5353),
+		  .flags = flags,
+		  .last_seen_ns = request_ns },
+		{ .addr = address(2), .port = htons(53), .flags = flags, .last_seen_ns = reply_ns },
 	};
 
 	assert_int_equal(maps_set_batch(datapath, MAP_NAT, keys, entries, 2), 0);
@@ -482,17 +486,22 @@ static void test_translation_lives_while_either_half_is_used(void **state)
 {
 	const uint64_t now = 100000 * NS_PER_SEC, fresh = now - NS_PER_SEC;
 	const uint64_t old = now - CT_OTHER_REPLIED_NS - 1, older = now - CT_TCP_ESTABLISHED_NS - 1;
+	const uint32_t done = NAT_CLIENT_DONE | NAT_BACKEND_DONE;
 
 	(void)state;
-	nat_put(1, IPPROTO_UDP, fresh, fresh);
-	nat_put(2, IPPROTO_UDP, fresh, old);
-	nat_put(3, IPPROTO_UDP, old, fresh);
-	nat_put(4, IPPROTO_UDP, old, old);
-	nat_put(5, IPPROTO_TCP, old, old);
-	nat_put(6, IPPROTO_TCP, older, older);
-	assert_int_equal(nat_map_sweep(datapath, now), 4); /* both halves of 4 and of 6 */
-	assert_int_equal(used(MAP_NAT), 8);
-	assert_int_equal(nat_map_sweep(datapath, now * 2), 8);
+	nat_put(1, IPPROTO_UDP, 0, fresh, fresh);
+	nat_put(2, IPPROTO_UDP, 0, fresh, old);
+	nat_put(3, IPPROTO_UDP, 0, old, fresh);
+	nat_put(4, IPPROTO_UDP, 0, old, old); /* goes */
+	nat_put(5, IPPROTO_TCP, 0, old, old);
+	nat_put(6, IPPROTO_TCP, 0, older, older); /* goes */
+	nat_put(7, IPPROTO_TCP, NAT_CLIENT_DONE | NAT_HAIRPIN, old, old);
+	nat_put(8, IPPROTO_TCP, done, old, old); /* goes: both ends are done */
+	nat_put(9, IPPROTO_TCP, done, fresh, old);
+	assert_int_equal(nat_map_sweep(datapath, now), 2 * 3);
+	assert_int_equal(used(MAP_NAT), 2 * 6);
+	assert_int_equal(nat_map_sweep(datapath, now * 2), 2 * 6);
+	assert_int_equal(used(MAP_NAT), 0);
 }
 
 /* ---- events --------------------------------------------------------------------------------- */
