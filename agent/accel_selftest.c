@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -668,6 +669,8 @@ static int check_blocking(struct selftest *selftest, struct selftest_check *chec
 	if (child == 0) {
 		char byte;
 
+		/* It holds what the agent holds, locks too: it must not outlive it. */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		fcntl(pair.fd[0], F_SETFL, 0);
 		_exit(recv(pair.fd[0], &byte, 1, 0) == 1 ? 0 : errno);
 	}

@@ -393,7 +393,7 @@ int endpoints_check(struct endpoints *endpoints, const struct cJSON *request, in
 	if (!attachment || attachment->state == ATTACHMENT_DELETING) {
 		fail_plain(&err, -EPROTO, "no interface %s was made for container %s", ifname,
 			   container_id);
-		return endpoint_fail(error, CNI_CHECK_DIFFERENCE, "find the endpoint", &err);
+		return endpoint_fail(error, CNI_UNKNOWN_CONTAINER, "find the endpoint", &err);
 	}
 	result = attachment_compare(endpoints, attachment, netns_fd, &err);
 	if (result == 0 && json_present(&previous))
@@ -449,16 +449,20 @@ int endpoints_gc(struct endpoints *endpoints, const struct cJSON *request,
 {
 	struct json_node root = json_root(request);
 	struct json_node valid = json_member(&root, "validAttachments");
+	struct json_node network_node = json_member(&root, "network");
 	auto_json struct cJSON *answer = NULL;
+	const char *network = NULL;
 	struct errmsg err = {};
 	int removed = 0;
 
-	if (valid_attachments_check(&valid, &err) < 0)
+	if (valid_attachments_check(&valid, &err) < 0 ||
+	    json_string(&network_node, &network, &err) < 0)
 		return endpoint_fail(error, CNI_INVALID_CONFIG, "read the request", &err);
 	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
 		struct attachment *attachment = endpoints->slots[slot];
 
 		if (!attachment || attachment->state == ATTACHMENT_DELETING ||
+		    strcmp(attachment->network, network) != 0 ||
 		    is_valid_attachment(&valid, attachment))
 			continue;
 		log_info("gc: %s/%s (%.12s/%s) is no valid attachment", attachment->namespace,

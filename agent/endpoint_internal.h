@@ -22,6 +22,7 @@
 
 /* Codes of the CNI specification, and our own from 100. */
 enum cni_code {
+	CNI_UNKNOWN_CONTAINER = 3,
 	CNI_INVALID_ENVIRONMENT = 4,
 	CNI_INVALID_CONFIG = 7,
 	CNI_TRY_AGAIN_LATER = 11,
@@ -57,6 +58,7 @@ struct attachment {
 	char namespace[POD_NAME_MAX];
 	char name[POD_NAME_MAX];
 	char uid[POD_NAME_MAX];
+	char network[POD_NAME_MAX]; /* of CNI: GC is done for one of them */
 	struct labels labels;
 	struct ipam_lease addresses[2]; /* at most one of a family */
 	size_t address_count;

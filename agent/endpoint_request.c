@@ -355,6 +355,7 @@ int endpoint_request_parse(const struct cJSON *json, struct endpoint_request *re
 	struct json_node root = json_root(json);
 	struct json_node netns = json_member(&root, "netns");
 	struct json_node labels = json_member(&root, "labels");
+	struct json_node network = json_member(&root, "network");
 	const char *container_id = NULL;
 	const char *netns_path = "";
 	const char *ifname = NULL;
@@ -375,6 +376,8 @@ int endpoint_request_parse(const struct cJSON *json, struct endpoint_request *re
 	if (!attachment->netns_path)
 		return fail(err, -ENOMEM, "request");
 	result = pod_parse(&root, attachment, err);
+	if (result == 0)
+		result = pod_name_get(&network, attachment->network, err);
 	if (result == 0)
 		result = labels_from_json(&labels, &attachment->labels, err);
 	if (result == 0)

@@ -109,6 +109,7 @@ char *endpoint_state_print(const struct attachment *attachment)
 	    !cJSON_AddStringToObject(root, "namespace", attachment->namespace) ||
 	    !cJSON_AddStringToObject(root, "name", attachment->name) ||
 	    !cJSON_AddStringToObject(root, "uid", attachment->uid) ||
+	    !cJSON_AddStringToObject(root, "network", attachment->network) ||
 	    !add_labels(root, &attachment->labels) || !add_addresses(root, attachment) ||
 	    !cJSON_AddBoolToObject(root, "delegated", attachment->delegated) ||
 	    !cJSON_AddNumberToObject(root, "mtu", attachment->mtu) ||
@@ -302,6 +303,8 @@ static int names_parse(const struct json_node *root, struct attachment *attachme
 		result = get_text(root, "name", attachment->name, POD_NAME_MAX, err);
 	if (result == 0)
 		result = get_text(root, "uid", attachment->uid, POD_NAME_MAX, err);
+	if (result == 0)
+		result = get_text(root, "network", attachment->network, POD_NAME_MAX, err);
 	if (result == 0)
 		result = labels_from_json(&labels, &attachment->labels, err);
 	if (result < 0)
