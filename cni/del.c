@@ -38,7 +38,7 @@ int endpoint_forget(const struct netconf *conf, const struct cni_environ *env, i
 			spool_remove(conf->socket, env);
 		return 0;
 	}
-	/* An agent that lives has not read the note: the runtime must try again. */
+	/* An agent that lives could not do it, or has not yet: the runtime must know. */
 	if (outcome != AGENT_ABSENT && outcome != AGENT_LOST)
 		return code;
 	if (spool_err.code)

@@ -3,9 +3,8 @@
  * Deletions left for an agent that is not running: RUN_DIR/deleted/CONTAINERID-IFNAME.json with
  * {"containerId","ifname"}, where RUN_DIR is the folder of the agent's socket.
  *
- * No deletion is lost to an agent that is just starting: the plugin writes the file first and
- * calls second, the agent listens first and reads the folder second.  Whoever comes late is seen
- * by the other.
+ * No deletion is lost to an agent that is starting or dying: the plugin writes the file first and
+ * calls second; the agent watches the folder before it reads it.
  */
 #ifndef TENDRIL_CNI_SPOOL_H
 #define TENDRIL_CNI_SPOOL_H

@@ -210,9 +210,13 @@ def test_gc_removes_what_is_not_listed_of_its_network(node):
     answer = cnirun.plugin_run(PLUGIN, "GC", {**node.conf, "cni.dev/valid-attachments": alive},
                                None, None)
     assert (answer.code, answer.text) == (0, "")
+    node.kill()
+    node.start()  # the network is remembered
+    gc = {**node.conf, "name": "nonet", "cni.dev/valid-attachments": []}
+    assert cnirun.plugin_run(PLUGIN, "GC", gc, None, None).code == 0
     wait_gone(node, dropped.container_id, host_interface(dropped.result))
-    names = {e["containerId"] for e in node.api("GET", "/v1/endpoints")}
-    assert names == {kept.container_id, other.container_id}
+    left = {e["containerId"]: e["state"] for e in node.api("GET", "/v1/endpoints")}
+    assert left == {kept.container_id: "ready", other.container_id: "ready"}
 
 
 def test_status_follows_the_agent(node):

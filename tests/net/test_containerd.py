@@ -36,13 +36,12 @@ address = "{dir}/t.sock"
 
 CTR = """
 set -e
-mkdir -p "$1/etc" "$1/work"
-mount -t overlay -o "lowerdir=/etc,upperdir=$1/etc,workdir=$1/work" none /etc
+mount -t tmpfs none /opt
+mkdir -p /opt/upper /opt/work /opt/cni/bin
+mount --bind "$1/bin" /opt/cni/bin
+mount -t overlay -o lowerdir=/etc,upperdir=/opt/upper,workdir=/opt/work none /etc
 mkdir -p /etc/cni/net.d
 mount --bind "$1/net.d" /etc/cni/net.d
-mount -t tmpfs none /opt
-mkdir -p /opt/cni/bin
-mount --bind "$1/bin" /opt/cni/bin
 export CONTAINERD_ADDRESS=$1/c.sock
 shift
 exec ctr "$@"

@@ -110,6 +110,8 @@ def shared_podman(shared_node):
 def podman(shared_podman):
     yield shared_podman
     shared_podman("rm", "-fa", "-t", "0")
+    for each in shared_podman.node.api("GET", "/v1/objects"):
+        shared_podman.node.api("DELETE", "/v1/objects/{kind}/{namespace}/{name}".format(**each))
 
 
 def test_containers_reach_each_other_by_both_families(podman):
