@@ -22,7 +22,7 @@ enum socket_kind {
 struct socket_view { /* valid for SOCKET_FULL */
 	__u32 state; /* BPF_TCP_* */
 	__u32 rcv_nxt;
-	__u32 snd_nxt;
+	__u32 write_seq;
 	__u32 snd_una;
 	__u32 opener; /* this end called connect() */
 };
@@ -84,7 +84,7 @@ __weak int socket_tcp(struct __sk_buff *skb, const struct flow *flow, __s32 netn
 			kind = SOCKET_FULL;
 			ret->state = sk->state;
 			ret->rcv_nxt = tcp->rcv_nxt;
-			ret->snd_nxt = tcp->snd_nxt;
+			ret->write_seq = tcp->write_seq;
 			ret->snd_una = tcp->snd_una;
 			ret->opener = socket_is_opener(tcp, flow);
 		}
@@ -128,10 +128,11 @@ static __always_inline bool receiver_netns(const struct packet *pkt, __s32 *ret_
 	return *ret_netns >= 0;
 }
 
-/* Whether the acknowledgement is for something the socket sent and nobody acknowledged yet. */
+/* Whether the acknowledgement is for something that the socket sent and nobody acknowledged yet.
+ * Not snd_nxt: the answer to a SYN comes back before connect() has moved it past the SYN. */
 static __always_inline bool socket_ack_is_new(const struct socket_view *view, __u32 ack)
 {
-	return ack - view->snd_una - 1 < view->snd_nxt - view->snd_una;
+	return ack - view->snd_una - 1 < view->write_seq - view->snd_una;
 }
 
 /*

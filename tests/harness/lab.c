@@ -8,10 +8,12 @@
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -369,6 +371,123 @@ void lab_expect(const struct segment *segment, enum drop_reason want, const char
 	struct outcome outcome = lab_send(segment);
 
 	lab_expect_frame(&outcome, &frame, want, file, line);
+}
+
+/* ---- real sockets --------------------------------------------------------------------------- */
+
+#define WAIT_MS 1000
+
+void lab_attach(void)
+{
+	struct errmsg err = { 0 };
+
+	for (size_t i = 0; i < lab.pods->count; i++)
+		assert_int_equal(
+			datapath_attach_endpoint(lab.datapath, lab.pods->pod[i].slot, &err), 0);
+	assert_int_equal(datapath_attach_host(lab.datapath, lab.pods->host_ifindex, &err), 0);
+}
+
+uint16_t lab_port(void)
+{
+	static uint16_t port = 20000;
+
+	return port++;
+}
+
+static socklen_t socket_address(enum party party, uint16_t port, struct sockaddr_storage *ret)
+{
+	struct addr addr = at(party);
+
+	memset(ret, 0, sizeof(*ret));
+	if (lab.ipv6) {
+		struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ret;
+
+		in6->sin6_family = AF_INET6;
+		in6->sin6_port = htons(port);
+		memcpy(&in6->sin6_addr, &addr, sizeof(addr));
+		return sizeof(*in6);
+	}
+	struct sockaddr_in *in = (struct sockaddr_in *)ret;
+
+	in->sin_family = AF_INET;
+	in->sin_port = htons(port);
+	in->sin_addr.s_addr = addr.w[3];
+	return sizeof(*in);
+}
+
+int lab_socket(enum party where, int type)
+{
+	int domain = lab.ipv6 ? AF_INET6 : AF_INET, one = 1, fd;
+
+	if (is_pod(where))
+		fd = pods_socket(&lab.pods->pod[where], domain, type | SOCK_NONBLOCK);
+	else
+		fd = socket(domain, type | SOCK_NONBLOCK, 0);
+	assert_true(fd >= 0);
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)), 0);
+	return fd;
+}
+
+void lab_bind(int fd, enum party party, uint16_t port)
+{
+	struct sockaddr_storage own;
+	socklen_t len = socket_address(party, port, &own);
+
+	assert_int_equal(bind(fd, (struct sockaddr *)&own, len), 0);
+}
+
+void lab_peer(int fd, enum party party, uint16_t port)
+{
+	struct sockaddr_storage peer;
+	socklen_t len = socket_address(party, port, &peer);
+
+	assert_true(!connect(fd, (struct sockaddr *)&peer, len) || errno == EINPROGRESS);
+}
+
+int lab_listen(enum party where, uint16_t port)
+{
+	int fd = lab_socket(where, SOCK_STREAM);
+
+	lab_bind(fd, where, port);
+	assert_int_equal(listen(fd, 8), 0);
+	return fd;
+}
+
+int lab_connect_begin(enum party from, uint16_t from_port, enum party to, uint16_t port)
+{
+	int fd = lab_socket(from, SOCK_STREAM);
+
+	lab_bind(fd, from, from_port);
+	lab_peer(fd, to, port);
+	return fd;
+}
+
+static bool wait_for(int fd, short events)
+{
+	struct pollfd waiting = { .fd = fd, .events = events };
+
+	return poll(&waiting, 1, WAIT_MS) == 1;
+}
+
+void lab_connect(enum party from, uint16_t from_port, enum party to, uint16_t port, int *ret_client,
+		 int *ret_server)
+{
+	int listener = lab_listen(to, port);
+
+	*ret_client = lab_connect_begin(from, from_port, to, port);
+	assert_true(wait_for(listener, POLLIN));
+	*ret_server = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
+	assert_true(*ret_server >= 0);
+	assert_true(wait_for(*ret_client, POLLOUT));
+	close(listener);
+}
+
+bool lab_talks(int from, int to)
+{
+	char sent = 'x', got = 0;
+
+	return send(from, &sent, 1, MSG_NOSIGNAL) == 1 && wait_for(to, POLLIN) &&
+	       recv(to, &got, 1, 0) == 1 && got == sent;
 }
 
 /* ---- what is remembered --------------------------------------------------------------------- */

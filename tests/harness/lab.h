@@ -110,6 +110,26 @@ void lab_expect_frame(const struct outcome *outcome, const struct frame *sent,
 	.from = at(from_), .to = at(to_), .proto = lab.ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP, \
 	.icmp_type = lab.ipv6 ? 1 : 3, .icmp_code = lab.ipv6 ? 4 : 3
 
+/* ---- real sockets ---- */
+
+/* Attaches the programs, so that the pods really talk to each other and to the node. */
+void lab_attach(void);
+/* A port that no case used before: sockets linger after their case. */
+uint16_t lab_port(void);
+/* Sockets inside a pod (or the node), of the case's family; they do not block.  Closed by the
+ * caller. */
+int lab_socket(enum party where, int type);
+int lab_listen(enum party where, uint16_t port);
+/* A connection under way from a port of the pod. */
+int lab_connect_begin(enum party from, uint16_t from_port, enum party to, uint16_t port);
+/* A connection that is there: both ends. */
+void lab_connect(enum party from, uint16_t from_port, enum party to, uint16_t port, int *ret_client,
+		 int *ret_server);
+/* Whether what is written into one end comes out of the other within a second. */
+bool lab_talks(int from, int to);
+void lab_bind(int fd, enum party party, uint16_t port);
+void lab_peer(int fd, enum party party, uint16_t port); /* connect() */
+
 /* ---- what is remembered ---- */
 
 /* The conntrack entry of a flow in either direction; false: none. */
