@@ -103,4 +103,59 @@ __weak int icmp_error_check(struct __sk_buff *skb, const struct packet *pkt)
 	return icmp_could_be_sent(skb, pkt, &sent) ? DROP_NONE : DROP_UNRELATED_ERROR;
 }
 
+/* The embedded packet of a translated flow went to a backend; its sender only knows the service. */
+static __always_inline int icmp_rewrite_embedded(struct __sk_buff *skb, const struct packet *pkt,
+						 const struct flow *sent, __u32 l4_offset,
+						 const struct addr *service, __be16 port)
+{
+	__u32 check = pkt->l4_offset + ICMP_CHECK_OFFSET;
+	__u32 ip = pkt->l4_offset + ICMP_HEADER_LEN;
+	__s64 diff;
+
+	if (bpf_l4_csum_replace(skb, check, sent->dport, port, sizeof(port)) ||
+	    bpf_skb_store_bytes(skb, l4_offset + sizeof(port), &port, sizeof(port), 0))
+		return DROP_REWRITE_FAILED;
+	if (!pkt->ipv6) {
+		/* The embedded header carries a sum of its own, so the error's does not change. */
+		if (bpf_l3_csum_replace(skb, ip + offsetof(struct iphdr, check), sent->daddr.w[3],
+					service->w[3], sizeof(__be32)) ||
+		    bpf_skb_store_bytes(skb, ip + offsetof(struct iphdr, daddr), &service->w[3],
+					sizeof(__be32), 0))
+			return DROP_REWRITE_FAILED;
+		return DROP_NONE;
+	}
+	diff = bpf_csum_diff((__be32 *)&sent->daddr, sizeof(*service), (__be32 *)service,
+			     sizeof(*service), 0);
+	if (bpf_l4_csum_replace(skb, check, 0, (__u64)diff, 0) ||
+	    bpf_skb_store_bytes(skb, ip + offsetof(struct ipv6hdr, daddr), service,
+				sizeof(*service), 0))
+		return DROP_REWRITE_FAILED;
+	return DROP_NONE;
+}
+
+/* An error to a client whose packet was translated: speaks of the service, and comes from it if the
+ * backend itself sent it. */
+__weak int icmp_error_reply(struct __sk_buff *skb, const struct packet *pkt)
+{
+	const struct nat_entry *entry;
+	struct addr service, sender;
+	struct flow sent = {};
+	__u32 l4_offset = 0;
+	__be16 port;
+
+	if (!pkt || !icmp_embedded(skb, pkt, &sent, &l4_offset))
+		return DROP_NONE;
+	entry = nat_lookup(&sent.saddr, sent.sport, &sent.daddr, sent.dport, sent.proto, NAT_REPLY);
+	if (!entry || entry->flags & NAT_HAIRPIN)
+		return DROP_NONE;
+	service = entry->addr;
+	port = entry->port;
+	sender = pkt->flow.saddr;
+	if (addr_equal(&sender, &sent.daddr) &&
+	    nat_write_addr(skb, pkt, NAT_SOURCE, &sender, &service,
+			   pkt->ipv6 ? pkt->l4_offset + ICMP_CHECK_OFFSET : 0, 0))
+		return DROP_REWRITE_FAILED;
+	return icmp_rewrite_embedded(skb, pkt, &sent, l4_offset, &service, port);
+}
+
 #endif

@@ -279,7 +279,8 @@ __weak int nat_open(const struct flow *flow, struct nat_entry *ret)
 	entry.flags = addr_equal(&backend->addr, &flow->saddr) ? NAT_HAIRPIN : 0;
 	entry.backend = index;
 	entry.last_seen_ns = now_ns;
-	*ret = entry; /* Linux 6.1 takes no pointer argument of a global function as a map's value */
+	*ret = entry; /* Linux 6.1 takes no pointer argument of a global function as a map's value
+		       */
 	key.client = flow->saddr;
 	key.peer = flow->daddr;
 	key.client_port = flow->sport;

@@ -123,7 +123,7 @@ static __always_inline int pod_untranslate(struct __sk_buff *skb, struct packet 
 {
 	if (pkt->fragment == FRAGMENT_ORPHAN)
 		return DROP_FRAGMENT;
-	return nat_reply(skb, pkt);
+	return pkt->kind == PACKET_ICMP_ERROR ? icmp_error_reply(skb, pkt) : nat_reply(skb, pkt);
 }
 
 /* Decision 11: a pod of this node gets the packet at once, unchanged; the rest is the host's.  Its

@@ -469,6 +469,22 @@ static bool wait_for(int fd, short events)
 	return poll(&waiting, 1, WAIT_MS) == 1;
 }
 
+int lab_try(int fd, enum party party, uint16_t port)
+{
+	struct sockaddr_storage peer;
+	socklen_t len = socket_address(party, port, &peer), size = sizeof(int);
+	int error = 0;
+
+	if (!connect(fd, (struct sockaddr *)&peer, len))
+		return 0;
+	if (errno != EINPROGRESS)
+		return errno;
+	if (!wait_for(fd, POLLOUT))
+		return ETIMEDOUT;
+	assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size), 0);
+	return error;
+}
+
 void lab_connect(enum party from, uint16_t from_port, enum party to, uint16_t port, int *ret_client,
 		 int *ret_server)
 {

@@ -129,6 +129,8 @@ void lab_connect(enum party from, uint16_t from_port, enum party to, uint16_t po
 bool lab_talks(int from, int to);
 void lab_bind(int fd, enum party party, uint16_t port);
 void lab_peer(int fd, enum party party, uint16_t port); /* connect() */
+/* What becomes of connect() within a second: 0 or an errno. */
+int lab_try(int fd, enum party party, uint16_t port);
 
 /* ---- what is remembered ---- */
 
