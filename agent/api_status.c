@@ -93,6 +93,17 @@ static void cidrs_add(cJSON *status, const struct config *config)
 			array, cJSON_CreateString(prefix_format(&config->pod_cidrs[i], text)));
 }
 
+static void node_addresses_add(cJSON *status, const struct world *world)
+{
+	cJSON *array = cJSON_AddArrayToObject(status, "nodeAddresses");
+	const struct addr *addresses;
+	size_t count = world_host_addresses(world, &addresses);
+	char text[ADDR_TEXT_MAX];
+
+	for (size_t i = 0; i < count; i++)
+		cJSON_AddItemToArray(array, cJSON_CreateString(addr_format(&addresses[i], text)));
+}
+
 /* Maps that fill up also become warnings. */
 static void maps_add(cJSON *status, cJSON *warnings, struct agent *agent)
 {
@@ -180,6 +191,7 @@ void api_status_get(struct api_call *call)
 	memory_add(status, agent);
 	counts_add(status, agent);
 	cidrs_add(status, &agent->config);
+	node_addresses_add(status, agent->world);
 	maps_add(status, warnings, agent);
 	metrics_add(status, agent);
 	cJSON_AddItemToObject(status, "objects", objects_status(agent->objects));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The world as the CLI sees it: objects from files, or everything an agent holds, with the file
- * and line each policy came from.
+ * and line each came from.
  */
 #ifndef TENDRIL_POLICY_CLI_WORLD_H
 #define TENDRIL_POLICY_CLI_WORLD_H
@@ -10,6 +10,8 @@
 #include "policy/cli.h"
 #include "policy/parse.h"
 #include "policy/world.h"
+
+#define SOURCE_MAX 4200 /* "FILE:LINE" */
 
 struct cJSON;
 struct cli_world;
@@ -29,8 +31,13 @@ int cli_world_read(struct cli_world *world, const char *file, unsigned int parse
  * passed over), or, without -f, the agent's objects and endpoints. */
 int cli_world_load(const struct arguments *args, struct cli_world **ret, struct errmsg *err);
 
-/* The file an object was read from, or what the agent said of it; "" if not known. */
-const char *cli_world_source(const struct cli_world *world, const struct object *object);
+/* Where a field of an object (path as in problems, "" for the object) was read: "FILE:LINE", or
+ * what the agent said of the object; "" if not known.  Returns buf. */
+const char *cli_world_source(const struct cli_world *world, const struct object *object,
+			     const char *path, char *buf, size_t size);
+
+/* Whether the agent calls an address its node's own; offline the Node objects say so. */
+bool cli_world_is_node_address(const struct cli_world *world, const struct addr *addr);
 
 /* Appends the documents of a file to a JSON array, Lists flattened. */
 int cli_documents_read(const char *file, struct cJSON *array, struct errmsg *err);

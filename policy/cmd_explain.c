@@ -24,20 +24,39 @@ struct question {
 /* ---- who is meant -----------------------------------------------------------------------------
  */
 
-/* A Node object's address is its host's; a pod's own node always reaches it. */
-static bool is_node_of(const struct world *objects, const struct addr *addr,
-		       const struct object *pod)
+/* Whether a connection comes from the node that the other pod runs on: the agent knows its own
+ * addresses; offline, Node objects and pods in the host's network tell. */
+static bool is_own_node(const struct cli_world *world, const struct explain_end *from,
+			const struct object *pod)
 {
-	for (const struct object *node = world_first(objects, OBJECT_NODE); node;
-	     node = world_next(objects, node)) {
-		if (!pod || !pod->pod.node_name || strcmp(pod->pod.node_name, node->name) != 0)
-			continue;
-		for (size_t i = 0; i < node->node.address_count; i++) {
-			if (addr_equal(&node->node.addresses[i], addr))
-				return true;
-		}
+	const struct world *objects = cli_world_objects(world);
+	const struct object *node;
+
+	if (!pod || !from->has_addr || (from->pod && !from->pod->pod.host_network))
+		return false;
+	if (cli_world_is_node_address(world, &from->addr))
+		return true;
+	if (*pod->pod.node_name == '\0')
+		return false;
+	if (from->pod && strcmp(from->pod->pod.node_name, pod->pod.node_name) == 0)
+		return true;
+	node = world_find(objects, OBJECT_NODE, "", pod->pod.node_name);
+	for (size_t i = 0; node && i < node->node.address_count; i++) {
+		if (addr_equal(&node->node.addresses[i], &from->addr))
+			return true;
 	}
 	return false;
+}
+
+/* "pod/NAMESPACE/NAME" without its kind; other texts as they are. */
+static const char *strip_kind(const char *text, const char *kind)
+{
+	size_t len = strlen(kind);
+	const char *slash = strchr(text, '/');
+
+	return slash && strchr(slash + 1, '/') && strncmp(text, kind, len) == 0 && text[len] == '/'
+		       ? text + len + 1
+		       : text;
 }
 
 static void end_of_address(const struct world *objects, const struct addr *addr,
@@ -62,12 +81,17 @@ static int end_parse(const struct world *objects, const char *option, const char
 		end_of_address(objects, &addr, ret);
 		return 0;
 	}
-	code = cli_split_name(text, namespace, name, sizeof(name), err);
+	code = cli_split_name(strip_kind(text, "pod"), namespace, name, sizeof(name), err);
 	if (code)
 		return wrap(err, "--%s", option);
 	pod = world_find(objects, OBJECT_POD, namespace, name);
 	if (!pod)
 		return fail_plain(err, -ENOENT, "--%s %s: there is no such pod", option, text);
+	if (pod->pod.terminated)
+		return fail_plain(err, -ENOENT,
+				  "--%s %s: the pod has terminated, its address is no longer its "
+				  "own",
+				  option, text);
 	*ret = (struct explain_end){ .pod = pod, .has_addr = pod->pod.address_count > 0 };
 	if (ret->has_addr)
 		ret->addr = pod->pod.addresses[0];
@@ -131,25 +155,41 @@ static const char *verdict_name(enum verdict verdict)
 static cJSON *policy_ref(const struct cli_world *world, const struct object *policy)
 {
 	cJSON *json = cJSON_CreateObject();
+	char source[SOURCE_MAX];
 
 	cJSON_AddStringToObject(json, "namespace", policy->namespace);
 	cJSON_AddStringToObject(json, "name", policy->name);
-	cJSON_AddStringToObject(json, "source", cli_world_source(world, policy));
+	cJSON_AddStringToObject(json, "source",
+				cli_world_source(world, policy, "", source, sizeof(source)));
 	return json;
 }
 
-static cJSON *side_json(const struct cli_world *world, const struct explain_side *side)
+/* Where the deciding rule is written. */
+static const char *rule_source(const struct cli_world *world, const char *direction,
+			       const struct explain_side *side, char *buf, size_t size)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "spec.%s[%zu]", direction, side->rule);
+	return cli_world_source(world, side->policy, path, buf, size);
+}
+
+static cJSON *side_json(const struct cli_world *world, const char *direction,
+			const struct explain_side *side)
 {
 	cJSON *json = cJSON_CreateObject();
+	char source[SOURCE_MAX];
 
 	cJSON_AddStringToObject(json, "verdict", verdict_name(side->verdict));
 	cJSON_AddStringToObject(json, "reason", reasons[side->reason]);
 	if (side->reason == EXPLAIN_RULE) {
 		cJSON_AddItemToObject(json, "policy", policy_ref(world, side->policy));
 		cJSON_AddNumberToObject(json, "rule", (double)side->rule);
-		cJSON_AddStringToObject(json, "source", cli_world_source(world, side->policy));
+		cJSON_AddStringToObject(
+			json, "source",
+			rule_source(world, direction, side, source, sizeof(source)));
 	}
-	if (side->selecting_count) {
+	if (side->reason == EXPLAIN_NO_RULE) {
 		cJSON *array = cJSON_AddArrayToObject(json, "policies");
 
 		for (size_t i = 0; i < side->selecting_count; i++)
@@ -176,7 +216,6 @@ static cJSON *end_json(const struct explain_end *end)
 	cJSON *json = cJSON_CreateObject();
 
 	if (end->pod) {
-		snprintf(text, sizeof(text), "%s", "");
 		cJSON_AddStringToObject(json, "namespace", end->pod->namespace);
 		cJSON_AddStringToObject(json, "name", end->pod->name);
 	}
@@ -194,8 +233,10 @@ static cJSON *answer_json(const struct question *question, const struct explanat
 	cJSON_AddItemToObject(json, "to", end_json(&question->to));
 	cJSON_AddNumberToObject(json, "port", question->port);
 	cJSON_AddStringToObject(json, "protocol", proto_name(question->proto));
-	cJSON_AddItemToObject(json, "egress", side_json(question->world, &answer->egress));
-	cJSON_AddItemToObject(json, "ingress", side_json(question->world, &answer->ingress));
+	cJSON_AddItemToObject(json, "egress",
+			      side_json(question->world, "egress", &answer->egress));
+	cJSON_AddItemToObject(json, "ingress",
+			      side_json(question->world, "ingress", &answer->ingress));
 	return json;
 }
 
@@ -203,15 +244,18 @@ static void print_side(const struct cli_world *world, const char *title,
 		       const struct explain_side *side)
 {
 	bool allow = side->verdict == VERDICT_ALLOW;
+	char source[SOURCE_MAX];
 
 	printf("  %-8s %s%-5s%s  %s", title, output_colour(allow ? COLOUR_GOOD : COLOUR_BAD),
 	       verdict_name(side->verdict), output_colour_end(), reasons[side->reason]);
 	if (side->reason == EXPLAIN_RULE)
-		printf(": NetworkPolicy %s/%s, rule %zu (%s)", side->policy->namespace,
-		       side->policy->name, side->rule, cli_world_source(world, side->policy));
-	for (size_t i = 0; i < side->selecting_count; i++)
+		printf(": NetworkPolicy %s/%s, %s rule %zu (%s)", side->policy->namespace,
+		       side->policy->name, title, side->rule,
+		       rule_source(world, title, side, source, sizeof(source)));
+	for (size_t i = 0; side->reason == EXPLAIN_NO_RULE && i < side->selecting_count; i++)
 		printf("%s NetworkPolicy %s/%s (%s)", i ? "," : ":", side->selecting[i]->namespace,
-		       side->selecting[i]->name, cli_world_source(world, side->selecting[i]));
+		       side->selecting[i]->name,
+		       cli_world_source(world, side->selecting[i], "", source, sizeof(source)));
 	putchar('\n');
 }
 
@@ -238,9 +282,7 @@ static int question_answer(struct question *question, bool json, cJSON **ret_jso
 	int ret;
 
 	ends_match_family(&question->from, &question->to);
-	if (!question->from.pod && question->from.has_addr)
-		question->from.is_host =
-			is_node_of(objects, &question->from.addr, question->to.pod);
+	question->from.is_host = is_own_node(question->world, &question->from, question->to.pod);
 	ret = policy_explain(objects, &question->from, &question->to, question->proto,
 			     question->port, &answer, err);
 	if (ret)
@@ -257,23 +299,39 @@ static int question_answer(struct question *question, bool json, cJSON **ret_jso
  */
 
 /* The Service that --to means, or NULL: by name, or by one of its addresses.  A name that a pod
- * has, too, is the pod's, unless written service/NAMESPACE/NAME. */
-static const struct object *service_find(const struct world *objects, const char *text)
+ * has, too, needs its kind in front. */
+static int service_find(const struct world *objects, const char *text,
+			const struct object **ret_service, struct errmsg *err)
 {
+	const char *unmarked = strip_kind(text, "service");
 	char namespace[254], name[254];
-	bool marked = strncmp(text, "service/", 8) == 0;
 	struct errmsg ignored;
 	struct addr addr;
 
+	*ret_service = NULL;
 	if (addr_parse(text, &addr) == 0) {
 		const struct object *owner = world_owner(objects, &addr);
 
-		return owner && owner->kind == OBJECT_SERVICE ? owner : NULL;
+		if (owner && owner->kind == OBJECT_SERVICE)
+			*ret_service = owner;
+		return 0;
 	}
-	if (cli_split_name(marked ? text + 8 : text, namespace, name, sizeof(name), &ignored) ||
-	    (!marked && world_find(objects, OBJECT_POD, namespace, name)))
-		return NULL;
-	return world_find(objects, OBJECT_SERVICE, namespace, name);
+	if (strip_kind(text, "pod") != text ||
+	    cli_split_name(unmarked, namespace, name, sizeof(name), &ignored))
+		return 0;
+	*ret_service = world_find(objects, OBJECT_SERVICE, namespace, name);
+	if (unmarked != text)
+		return *ret_service ? 0
+				    : fail_plain(err, -ENOENT, "--to %s: there is no such service",
+						 text);
+	if (*ret_service && world_find(objects, OBJECT_POD, namespace, name)) {
+		fprintf(stderr,
+			"note: %s is a pod and a service, this is the pod; service/%s asks "
+			"about the other\n",
+			text, text);
+		*ret_service = NULL;
+	}
+	return 0;
 }
 
 /* A service is as reachable as its backends: one answer for each, by the backend's own port. */
@@ -283,6 +341,7 @@ static int service_answer(const struct question *question, const struct object *
 	const struct world *objects = cli_world_objects(question->world);
 	struct service_frontends frontends = { 0 };
 	size_t asked = 0;
+	bool known = false;
 	int ret = service_frontends(objects, service, &frontends);
 
 	if (ret)
@@ -292,6 +351,7 @@ static int service_answer(const struct question *question, const struct object *
 
 		if (frontend->port != question->port || frontend->proto != question->proto)
 			continue;
+		known = true;
 		for (size_t b = 0; b < frontend->backend_count && !ret; b++) {
 			struct question one = *question;
 			cJSON *answer = NULL;
@@ -306,9 +366,9 @@ static int service_answer(const struct question *question, const struct object *
 	}
 	service_frontends_done(&frontends);
 	if (!ret && asked == 0)
-		return fail_plain(err, -ENOENT,
-				  "Service %s/%s has no ready backend on port %u/%s: refused",
-				  service->namespace, service->name, question->port,
+		return fail_plain(err, -ENOENT, "Service %s/%s has no %s %u/%s: refused",
+				  service->namespace, service->name,
+				  known ? "ready backend for port" : "port", question->port,
 				  proto_name(question->proto));
 	return ret;
 }
@@ -355,8 +415,6 @@ int cmd_policy_explain(const struct arguments *args, struct errmsg *err)
 	cJSON *json = NULL;
 	int ret;
 
-	if (!args->from || !args->to || !args->port)
-		return fail_plain(err, -EINVAL, "--from, --to and --port are needed");
 	ret = port_parse(args->port, &question.port, &question.proto, err);
 	if (!ret)
 		ret = cli_world_load(args, &world, err);
@@ -367,7 +425,9 @@ int cmd_policy_explain(const struct arguments *args, struct errmsg *err)
 	ret = end_parse(objects, "from", args->from, &question.from, err);
 	if (ret)
 		return ret;
-	service = service_find(objects, args->to);
+	ret = service_find(objects, args->to, &service, err);
+	if (ret)
+		return ret;
 	if (service)
 		return explain_service(args, &question, service, err);
 	ret = end_parse(objects, "to", args->to, &question.to, err);

@@ -125,8 +125,6 @@ int cmd_policy_apply(const struct arguments *args, struct errmsg *err)
 	cJSON *list = cJSON_CreateObject(), *answer = NULL;
 	int ret = world ? 0 : fail(err, -ENOMEM, "objects");
 
-	if (!ret && args->file_count == 0)
-		ret = fail_plain(err, -EINVAL, "no file given: -f FILE|DIR");
 	for (size_t i = 0; !ret && i < args->file_count; i++)
 		ret = cli_each_file(args->files[i], apply_collect, &application, err);
 	cJSON_AddStringToObject(list, "apiVersion", "v1");

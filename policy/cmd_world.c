@@ -3,21 +3,24 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <uthash.h>
 
 #include "agent/lib/auto.h"
 #include "policy/cli_world.h"
 #include "policy/yaml.h"
 
-struct origin { /* where an object came from */
-	UT_hash_handle hh;
-	char *source;
-	char key[]; /* "KIND NAMESPACE/NAME" */
+struct source { /* one file */
+	struct source *next;
+	char *file;
+	char *text;
+	size_t len;
 };
 
 struct cli_world {
-	struct world *objects;
-	struct origin *origins;
+	struct world *objects; /* the source of an object is a struct source, or NULL */
+	struct source *sources;
+	cJSON *listing; /* the agent's word on where its objects come from */
+	struct addr *node_addresses;
+	size_t node_address_count;
 };
 
 struct cli_world *cli_world_new(void)
@@ -31,17 +34,19 @@ struct cli_world *cli_world_new(void)
 
 void cli_world_free(struct cli_world *world)
 {
-	struct origin *origin, *next;
-
 	if (!world)
 		return;
-	HASH_ITER(hh, world->origins, origin, next)
-	{
-		HASH_DEL(world->origins, origin);
-		free(origin->source);
-		free(origin);
-	}
 	world_free(world->objects);
+	while (world->sources) {
+		struct source *source = world->sources;
+
+		world->sources = source->next;
+		free(source->file);
+		free(source->text);
+		free(source);
+	}
+	cJSON_Delete(world->listing);
+	free(world->node_addresses);
 	free(world);
 }
 
@@ -50,51 +55,50 @@ const struct world *cli_world_objects(const struct cli_world *world)
 	return world->objects;
 }
 
-static struct origin *origin_find(const struct cli_world *world, enum object_kind kind,
-				  const char *namespace, const char *name)
+bool cli_world_is_node_address(const struct cli_world *world, const struct addr *addr)
 {
-	struct origin *origin;
-	char key[600];
-
-	snprintf(key, sizeof(key), "%s %s/%s", object_kind_name(kind), namespace, name);
-	HASH_FIND_STR(world->origins, key, origin);
-	return origin;
+	for (size_t i = 0; i < world->node_address_count; i++) {
+		if (addr_equal(&world->node_addresses[i], addr))
+			return true;
+	}
+	return false;
 }
 
-const char *cli_world_source(const struct cli_world *world, const struct object *object)
+static const char *text_member(const cJSON *object, const char *name)
 {
-	const struct origin *origin =
-		origin_find(world, object->kind, object->namespace, object->name);
+	const char *value = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
 
-	return origin ? origin->source : "";
+	return value ? value : "";
 }
 
-static int origin_set(struct cli_world *world, enum object_kind kind, const char *namespace,
-		      const char *name, const char *source)
+const char *cli_world_source(const struct cli_world *world, const struct object *object,
+			     const char *path, char *buf, size_t size)
 {
-	struct origin *origin = origin_find(world, kind, namespace, name);
-	char key[600];
-	size_t len;
+	const struct source *source = object->source;
+	const cJSON *row;
+	size_t line;
+	size_t column;
 
-	if (origin)
-		return 0;
-	len = (size_t)snprintf(key, sizeof(key), "%s %s/%s", object_kind_name(kind), namespace,
-			       name);
-	if (len >= sizeof(key))
-		return -ENAMETOOLONG;
-	origin = calloc(1, sizeof(*origin) + len + 1);
-	if (!origin)
-		return -ENOMEM;
-	memcpy(origin->key, key, len + 1);
-	origin->source = strdup(source);
-	HASH_ADD_STR(world->origins, key, origin);
-	return origin->source ? 0 : -ENOMEM;
+	buf[0] = '\0';
+	if (source && object_locate(source->text, source->len, object, path, &line, &column))
+		snprintf(buf, size, "%s:%zu", source->file, line);
+	else if (source)
+		snprintf(buf, size, "%s", source->file);
+	cJSON_ArrayForEach (row, world->listing) {
+		if (strcmp(text_member(row, "kind"), object_kind_name(object->kind)) == 0 &&
+		    strcmp(text_member(row, "namespace"), object->namespace) == 0 &&
+		    strcmp(text_member(row, "name"), object->name) == 0)
+			snprintf(buf, size, "%s", text_member(row, "source"));
+	}
+	return buf;
 }
 
 /* ---- files ------------------------------------------------------------------------------------
  */
 
-static int problem_add(struct problems *problems, const struct object *object, const char *message)
+/* A problem with an object as a whole; place says where in the source it stood. */
+static int problem_add(struct problems *problems, const struct source *source,
+		       const struct object *place, const char *name, const char *message)
 {
 	struct problem *items = realloc(problems->items, (problems->count + 1) * sizeof(*items));
 	struct problem *problem;
@@ -104,41 +108,57 @@ static int problem_add(struct problems *problems, const struct object *object, c
 	problems->items = items;
 	problem = &items[problems->count++];
 	problems->errors++;
-	*problem = (struct problem){ .path = strdup(""), .message = strdup(message) };
-	if (asprintf(&problem->object, "%s %s/%s", object_kind_name(object->kind),
-		     object->namespace, object->name) < 0)
-		problem->object = NULL;
+	*problem = (struct problem){ .object = strdup(name),
+				     .path = strdup(""),
+				     .message = strdup(message) };
+	object_locate(source->text, source->len, place, "", &problem->line, &problem->column);
 	return problem->object && problem->path && problem->message ? 0 : -ENOMEM;
 }
 
-/* One object of a file into the world; a second one of the same name is a problem, too. */
-static int object_add(struct cli_world *world, struct object *object, const char *file,
+/* One object of a file into the world; what contradicts an earlier one is a problem. */
+static int object_add(struct cli_world *world, struct object *object, const struct source *source,
 		      struct problems *problems)
 {
-	const struct origin *known =
-		origin_find(world, object->kind, object->namespace, object->name);
+	const struct object place = { .document = object->document, .item = object->item };
+	const struct object *known =
+		world_find(world->objects, object->kind, object->namespace, object->name);
 	struct errmsg why = { 0 };
-	char message[700];
+	char message[SOURCE_MAX + 32];
+	char name[600];
 	int ret;
 
+	snprintf(name, sizeof(name), "%s %s%s%s", object_kind_name(object->kind), object->namespace,
+		 *object->namespace ? "/" : "", object->name);
 	if (known) {
-		snprintf(message, sizeof(message), "is already in %s", known->source);
-		ret = problem_add(problems, object, message);
-		object_free(object);
-		return ret;
-	}
-	ret = origin_set(world, object->kind, object->namespace, object->name, file);
-	if (ret) {
-		object_free(object);
-		return ret;
-	}
-	object = take_ptr(object);
-	ret = world_put(world->objects, object, &why);
-	if (ret == -EEXIST) {
-		struct object nameless = { .namespace = (char *)"", .name = (char *)"" };
+		char where[SOURCE_MAX];
 
-		return problem_add(problems, &nameless, why.text);
+		object_free(object);
+		cli_world_source(world, known, "", where, sizeof(where));
+		snprintf(message, sizeof(message), "is already in %s", where);
+		return problem_add(problems, source, &place, name, message);
 	}
+	object->source = source;
+	ret = world_put(world->objects, object, &why);
+	return ret == -EEXIST ? problem_add(problems, source, &place, name, why.text) : ret;
+}
+
+/* Reads a file and keeps its text: lines are looked up in it later. */
+static int source_read(struct cli_world *world, const char *file, struct source **ret_source,
+		       struct errmsg *err)
+{
+	struct source *source = calloc(1, sizeof(*source));
+	int ret;
+
+	if (!source)
+		return fail(err, -ENOMEM, "%s", file);
+	source->next = world->sources;
+	world->sources = source;
+	source->file = strdup(strcmp(file, "-") == 0 ? "stdin" : file);
+	if (!source->file)
+		return fail(err, -ENOMEM, "%s", file);
+	ret = cli_read_file(file, &source->text, &source->len, err);
+	if (ret == 0)
+		*ret_source = source;
 	return ret;
 }
 
@@ -146,19 +166,18 @@ int cli_world_read(struct cli_world *world, const char *file, unsigned int parse
 		   size_t *ret_count, struct problems *problems, struct errmsg *err)
 {
 	struct object_list list = { 0 };
-	auto_free char *text = NULL;
-	size_t len;
-	int ret = cli_read_file(file, &text, &len, err);
+	struct source *source = NULL;
+	int ret = source_read(world, file, &source, err);
 
 	if (ret)
 		return ret;
-	ret = objects_parse(text, len, parse_flags, &list, problems);
+	ret = objects_parse(source->text, source->len, parse_flags, &list, problems);
 	if (ret == -ENOMEM)
 		return fail(err, ret, "%s", file);
 	*ret_count = list.count;
 	ret = 0;
 	for (size_t i = 0; i < list.count && !ret; i++)
-		ret = object_add(world, take_ptr(list.items[i]), file, problems);
+		ret = object_add(world, take_ptr(list.items[i]), source, problems);
 	object_list_done(&list);
 	return ret ? fail(err, ret, "%s", file) : 0;
 }
@@ -228,13 +247,6 @@ int cli_documents_read(const char *file, cJSON *array, struct errmsg *err)
 /* ---- the agent --------------------------------------------------------------------------------
  */
 
-static const char *text_member(const cJSON *object, const char *name)
-{
-	const char *value = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
-
-	return value ? value : "";
-}
-
 static cJSON *pod_item(const cJSON *items, const char *namespace, const char *name)
 {
 	cJSON *item;
@@ -285,20 +297,21 @@ static void endpoint_join(const cJSON *endpoint, cJSON *items)
 	}
 }
 
-static int agent_sources(struct cli_world *world, const struct arguments *args, struct errmsg *err)
+static int agent_node_addresses(struct cli_world *world, const cJSON *status)
 {
-	cJSON *listing = NULL, *row;
-	int ret = cli_call(args, "GET", "/v1/objects", NULL, &listing, err);
+	const cJSON *list = cJSON_GetObjectItemCaseSensitive(status, "nodeAddresses");
+	const cJSON *item;
 
-	cJSON_ArrayForEach (row, listing) {
-		enum object_kind kind;
-
-		if (!ret && object_kind_parse(text_member(row, "kind"), &kind) == 0)
-			ret = origin_set(world, kind, text_member(row, "namespace"),
-					 text_member(row, "name"), text_member(row, "source"));
+	world->node_addresses = calloc((size_t)cJSON_GetArraySize(list) + 1, sizeof(struct addr));
+	if (!world->node_addresses)
+		return -ENOMEM;
+	cJSON_ArrayForEach (item, list) {
+		if (cJSON_IsString(item) &&
+		    addr_parse(item->valuestring,
+			       &world->node_addresses[world->node_address_count]) == 0)
+			world->node_address_count++;
 	}
-	cJSON_Delete(listing);
-	return ret < 0 && !err->code ? fail(err, ret, "objects") : ret;
+	return 0;
 }
 
 static int agent_objects(struct cli_world *world, const cJSON *items, struct errmsg *err)
@@ -326,14 +339,18 @@ static int agent_objects(struct cli_world *world, const cJSON *items, struct err
 
 static int agent_load(struct cli_world *world, const struct arguments *args, struct errmsg *err)
 {
-	cJSON *list = NULL, *endpoints = NULL, *items;
+	cJSON *list = NULL, *endpoints = NULL, *status = NULL, *items;
 	const cJSON *endpoint;
-	int ret = agent_sources(world, args, err);
+	int ret = cli_call(args, "GET", "/v1/objects", NULL, &world->listing, err);
 
 	if (!ret)
 		ret = cli_call(args, "GET", "/v1/objects?full=1", NULL, &list, err);
 	if (!ret)
 		ret = cli_call(args, "GET", "/v1/endpoints", NULL, &endpoints, err);
+	if (!ret)
+		ret = cli_call(args, "GET", "/v1/status", NULL, &status, err);
+	if (!ret && agent_node_addresses(world, status) < 0)
+		ret = fail(err, -ENOMEM, "objects of the agent");
 	items = cJSON_GetObjectItemCaseSensitive(list, "items");
 	cJSON_ArrayForEach (endpoint, endpoints)
 		endpoint_join(endpoint, items);
@@ -341,6 +358,7 @@ static int agent_load(struct cli_world *world, const struct arguments *args, str
 		ret = agent_objects(world, items, err);
 	cJSON_Delete(list);
 	cJSON_Delete(endpoints);
+	cJSON_Delete(status);
 	return ret;
 }
 

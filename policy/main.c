@@ -66,30 +66,32 @@ static const struct command {
 	const char *operands;
 	size_t min_operands;
 	size_t max_operands;
-	unsigned int options; /* enum option_bit, beside OPT_COMMON */
+	unsigned int options;  /* enum option_bit, beside OPT_COMMON */
+	unsigned int required; /* those of them that it cannot do without */
 	command_fn run;
 	const char *help;
 } commands[] = {
-	{ "status", "", 0, 0, 0, cmd_status, "is the agent well, what does it hold and drop" },
-	{ "endpoint list", "", 0, 0, 0, cmd_endpoint_list, "the pods wired on this node" },
-	{ "endpoint get", "NAMESPACE/NAME", 1, 1, 0, cmd_endpoint_get, "one of them in full" },
-	{ "service list", "", 0, 0, 0, cmd_service_list,
+	{ "status", "", 0, 0, 0, 0, cmd_status, "is the agent well, what does it hold and drop" },
+	{ "endpoint list", "", 0, 0, 0, 0, cmd_endpoint_list, "the pods wired on this node" },
+	{ "endpoint get", "NAMESPACE/NAME", 1, 1, 0, 0, cmd_endpoint_get, "one of them in full" },
+	{ "service list", "", 0, 0, 0, 0, cmd_service_list,
 	  "services and how many backends they have" },
-	{ "service get", "NAMESPACE/NAME", 1, 1, 0, cmd_service_get, "one with its backends" },
-	{ "identity list", "", 0, 0, 0, cmd_identity_list,
+	{ "service get", "NAMESPACE/NAME", 1, 1, 0, 0, cmd_service_get, "one with its backends" },
+	{ "identity list", "", 0, 0, 0, 0, cmd_identity_list,
 	  "sets of labels and CIDRs, and their numbers" },
-	{ "policy validate", "FILE...", 1, CLI_FILES_MAX, OPT_LENIENT, cmd_policy_validate,
+	{ "policy validate", "FILE...", 1, CLI_FILES_MAX, OPT_LENIENT, 0, cmd_policy_validate,
 	  "check files, all problems at once; needs no agent" },
-	{ "policy apply", "", 0, 0, OPT_FILE, cmd_policy_apply,
+	{ "policy apply", "", 0, 0, OPT_FILE, OPT_FILE, cmd_policy_apply,
 	  "put objects of files into the agent" },
-	{ "policy delete", "[NAMESPACE/NAME]", 0, 1, OPT_FILE, cmd_policy_delete,
+	{ "policy delete", "[NAMESPACE/NAME]", 0, 1, OPT_FILE, 0, cmd_policy_delete,
 	  "remove a policy, or what files hold" },
-	{ "policy list", "", 0, 0, 0, cmd_policy_list, "the policies in force" },
-	{ "policy get", "NAMESPACE/NAME", 1, 1, 0, cmd_policy_get, "one as it was given" },
-	{ "policy explain", "", 0, 0, OPT_FROM | OPT_TO | OPT_PORT | OPT_FILE, cmd_policy_explain,
+	{ "policy list", "", 0, 0, 0, 0, cmd_policy_list, "the policies in force" },
+	{ "policy get", "NAMESPACE/NAME", 1, 1, 0, 0, cmd_policy_get, "one as it was given" },
+	{ "policy explain", "", 0, 0, OPT_FROM | OPT_TO | OPT_PORT | OPT_FILE,
+	  OPT_FROM | OPT_TO | OPT_PORT, cmd_policy_explain,
 	  "which rule of which object decides; with -f offline" },
-	{ "monitor", "", 0, 0, OPT_TYPE, cmd_monitor, "drops and verdicts as they happen" },
-	{ "conntrack list", "", 0, 0, OPT_LIMIT, cmd_conntrack_list,
+	{ "monitor", "", 0, 0, OPT_TYPE, 0, cmd_monitor, "drops and verdicts as they happen" },
+	{ "conntrack list", "", 0, 0, OPT_LIMIT, 0, cmd_conntrack_list,
 	  "connections that are tracked" },
 };
 
@@ -232,6 +234,13 @@ static int command_check(const struct command *command, const struct arguments *
 	for (size_t i = 0; foreign && i < ARRAY_SIZE(option_specs); i++) {
 		if (foreign & option_specs[i].bit) {
 			fprintf(stderr, "tendril: %s takes no --%s\n", command->name,
+				option_specs[i].name);
+			return EXIT_USAGE;
+		}
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(option_specs); i++) {
+		if (command->required & ~given & option_specs[i].bit) {
+			fprintf(stderr, "tendril: %s needs --%s\n", command->name,
 				option_specs[i].name);
 			return EXIT_USAGE;
 		}

@@ -157,7 +157,9 @@ struct object {
 	enum object_kind kind;
 	char *namespace; /* "" for cluster-scoped kinds */
 	char *name;
-	char *uid; /* "" if absent */
+	char *uid;          /* "" if absent */
+	uint32_t document;  /* where it stood in its text: number of the document, */
+	uint32_t item;      /* and place in a List, from 1; 0: not in a List */
 	const void *source; /* for whoever put it into a world; the library leaves it alone */
 	union {
 		struct namespace_object ns;

@@ -239,11 +239,15 @@ int object_parse(const struct cJSON *json, unsigned int flags, struct object **r
 
 static void parse_add(struct parse *parse, const struct node *root, struct object *object)
 {
+	bool listed = root->parent != NULL;
+
 	auto_buffer struct buffer key = { 0 };
 	size_t known = parse->seen.count;
 
 	if (!object)
 		return;
+	object->document = (uint32_t)parse->reader.document;
+	object->item = listed ? (uint32_t)root->index + 1 : 0;
 	buffer_number(&key, object->kind);
 	buffer_text(&key, object->namespace ? object->namespace : "");
 	buffer_text(&key, object->name ? object->name : "");
@@ -414,4 +418,63 @@ int objects_parse(const char *text, size_t len, unsigned int flags, struct objec
 	}
 	object_list_done(&parse.list);
 	return failed ? -ENOMEM : -EINVAL;
+}
+
+/* The text of one JSON document; false if there are not so many. */
+static bool json_document(const char *text, size_t len, size_t document, size_t *ret_offset,
+			  size_t *ret_len)
+{
+	size_t offset = len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+
+	for (;; document--) {
+		struct text_error error;
+		size_t used;
+		cJSON *json;
+
+		offset = skip_space(text, len, offset);
+		json = offset < len ? json_value_parse(text + offset, len - offset, &used, &error)
+				    : NULL;
+		if (!json)
+			return false;
+		cJSON_Delete(json);
+		if (document == 0) {
+			*ret_offset = offset;
+			*ret_len = used;
+			return true;
+		}
+		offset += used;
+	}
+}
+
+bool object_locate(const char *text, size_t len, const struct object *object, const char *path,
+		   size_t *ret_line, size_t *ret_column)
+{
+	auto_buffer struct buffer full = { 0 };
+	struct location location = { .document = object->document };
+	size_t offset = 0;
+	size_t line = 1;
+	size_t column = 1;
+
+	if (text_is_json(text, len)) {
+		if (!json_document(text, len, object->document, &offset, &len))
+			return false;
+		location.document = 0;
+		locate_offset(text, offset, &line, &column);
+	}
+	if (object->item) {
+		path_key(&full, "items");
+		path_index(&full, object->item - 1);
+		if (*path && *path != '[')
+			buffer_add(&full, ".", 1);
+	}
+	buffer_add(&full, path, strlen(path));
+	if (full.failed)
+		return false;
+	location.path = full.data;
+	locations_find(text + offset, len, &location, 1);
+	if (!location.line)
+		return false;
+	*ret_line = line + location.line - 1;
+	*ret_column = location.line == 1 ? column + location.column - 1 : location.column;
+	return true;
 }

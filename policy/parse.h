@@ -40,16 +40,21 @@ struct object_list {
 void object_list_done(struct object_list *list);
 
 enum parse_flag {
-	PARSE_LENIENT = 1 << 0,   /* unknown fields in policies are warnings, not errors */
+	PARSE_LENIENT = 1 << 0,    /* unknown fields in policies are warnings, not errors */
 	PARSE_SKIP_KINDS = 1 << 1, /* kinds Tendril does not read are skipped without a word */
 };
 
-/* Parses single objects, v1 List and KINDList objects, and YAML streams of them.  Returns 0 if there
- * was no error (warnings may be there), -EINVAL with problems filled, -ENOMEM.  On failure the list
- * is empty: a text is taken as a whole or not at all.  The same object twice in one text is an
- * error. */
+/* Parses single objects, v1 List and KINDList objects, and YAML streams of them.  Returns 0 if
+ * there was no error (warnings may be there), -EINVAL with problems filled, -ENOMEM.  On failure
+ * the list is empty: a text is taken as a whole or not at all.  The same object twice in one text
+ * is an error. */
 int objects_parse(const char *text, size_t len, unsigned int flags, struct object_list *ret_list,
 		  struct problems *problems);
+
+/* Where a field stands (path as in problems; "" is the object) in the text that the object was read
+ * from; the nearest enclosing field where it is not written.  False if it cannot be told. */
+bool object_locate(const char *text, size_t len, const struct object *object, const char *path,
+		   size_t *ret_line, size_t *ret_column);
 
 /* One already parsed JSON value; a List counts as an error here. */
 int object_parse(const struct cJSON *json, unsigned int flags, struct object **ret_object,

@@ -7,6 +7,8 @@
 #include "policy/name.h"
 #include "policy/reader.h"
 
+#define SERVICE_PORTS_MAX 1000 /* each is held against the others */
+
 /* ---- services ---- */
 
 /* "" and "None" are no address. */

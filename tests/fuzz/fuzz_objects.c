@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Any bytes as objects, JSON or YAML: parsed, put into a world, compiled and explained. */
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/lib/auto.h"
+#include "policy/parse.h"
+#include "policy/service.h"
+#include "policy/verdict.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check_problems(const struct problems *problems)
+{
+	char line[300];
+
+	for (size_t i = 0; i < problems->count; i++) {
+		problem_format(&problems->items[i], "input", line, sizeof(line));
+		if (problems->items[i].line == 0 && problems->items[i].column != 0)
+			abort();
+	}
+}
+
+/* First packets between the addresses of all pods: the tables and the explanation agree. */
+static void check_flow(const struct world *world, const struct compiled *compiled,
+		       const struct object *from, const struct object *to)
+{
+	struct explain_end source = { .pod = from, .has_addr = true };
+	struct explain_end destination = { .pod = to, .has_addr = true };
+	struct explanation explanation;
+	struct flow flow = { .proto = 6, .dport = 0x5000 };
+
+	source.addr = flow.saddr = from->pod.addresses[0];
+	destination.addr = flow.daddr = to->pod.addresses[0];
+	if (world_owner(world, &source.addr) != from || world_owner(world, &destination.addr) != to)
+		return;
+	if (policy_explain(world, &source, &destination, 6, 80, &explanation, NULL) < 0)
+		return;
+	if ((explanation.verdict == VERDICT_ALLOW) != (verdict_flow(compiled, &flow) == DROP_NONE))
+		abort();
+	explanation_done(&explanation);
+}
+
+static void check_world(const struct world *world)
+{
+	struct compiled *compiled;
+	size_t budget = 64;
+
+	for (const struct object *service = world_first(world, OBJECT_SERVICE); service;
+	     service = world_next(world, service)) {
+		struct service_frontends frontends;
+
+		if (service_frontends(world, service, &frontends) == 0)
+			service_frontends_done(&frontends);
+	}
+	if (policy_compile(world, &compiled, NULL) < 0)
+		return;
+	for (const struct object *from = world_first(world, OBJECT_POD); from;
+	     from = world_next(world, from)) {
+		for (const struct object *to = world_first(world, OBJECT_POD); to && budget > 0;
+		     to = world_next(world, to)) {
+			if (from->pod.address_count && to->pod.address_count &&
+			    addr_is_v4(&from->pod.addresses[0]) ==
+				    addr_is_v4(&to->pod.addresses[0])) {
+				check_flow(world, compiled, from, to);
+				budget--;
+			}
+		}
+	}
+	compiled_free(compiled);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	unsigned int flags = size ? data[size - 1] & (PARSE_LENIENT | PARSE_SKIP_KINDS) : 0;
+	struct problems problems = { 0 };
+	struct object_list list;
+	struct world *world = world_new();
+	int ret = objects_parse((const char *)data, size, flags, &list, &problems);
+
+	check_problems(&problems);
+	if ((ret == 0) != (problems.errors == 0) || (ret < 0 && list.count > 0))
+		abort();
+	for (size_t i = 0; i < list.count; i++) {
+		struct object *object = take_ptr(list.items[i]);
+
+		world_put(world, object, NULL);
+	}
+	object_list_done(&list);
+	check_world(world);
+	world_free(world);
+	problems_done(&problems);
+	return 0;
+}
