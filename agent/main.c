@@ -204,6 +204,7 @@ static void on_selftest(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	accel_selftest(agent->accel);
+	malloc_trim(0); /* it loaded programs, see daemon_ready() */
 }
 
 static int daemon_start(struct daemon *daemon, struct errmsg *err)

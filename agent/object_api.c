@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <utlist.h>
 
 #include "agent/lib/auto.h"
 #include "agent/lib/file.h"
@@ -21,6 +22,8 @@
 struct api_object {
 	struct object_source source; /* first: struct object's source points here */
 	char *json;
+	struct api_object *prev; /* of the list of all that are in the world */
+	struct api_object *next;
 };
 
 static void api_object_free(struct api_object *item)
@@ -42,53 +45,23 @@ static const char *api_path(const struct objects *objects, char *buf, size_t siz
 	return buf;
 }
 
-/* Calls each() for every object that came through the API; it must not change the world. */
-static int api_foreach(const struct objects *objects,
-		       int (*each)(const struct object *object, void *arg), void *arg)
-{
-	const struct world *world = objects->agent->world;
-	int ret = 0;
-
-	for (int kind = 0; kind < OBJECT_KIND_COUNT; kind++) {
-		for (const struct object *object = world_first(world, (enum object_kind)kind);
-		     object && !ret; object = world_next(world, object)) {
-			if (object_source_of(object)->is_api)
-				ret = each(object, arg);
-		}
-	}
-	return ret;
-}
-
 /* ---- objects.json ---------------------------------------------------------------------------- */
-
-struct writer {
-	FILE *out;
-	const char *separator;
-};
-
-static int text_write(const struct object *object, void *arg)
-{
-	struct writer *writer = arg;
-
-	fprintf(writer->out, "%s%s", writer->separator, api_object_of(object)->json);
-	writer->separator = ",\n";
-	return 0;
-}
 
 static int api_save(const struct objects *objects, struct errmsg *err)
 {
 	auto_free char *text = NULL;
-	struct writer writer = { .separator = "" };
+	const struct api_object *item;
 	char path[PATH_MAX];
 	size_t len = 0;
+	FILE *out = open_memstream(&text, &len);
 
-	writer.out = open_memstream(&text, &len);
-	if (!writer.out)
+	if (!out)
 		return fail(err, -ENOMEM, "save objects");
-	fprintf(writer.out, "{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": [\n");
-	api_foreach(objects, text_write, &writer);
-	fprintf(writer.out, "\n]}\n");
-	if (fclose(writer.out))
+	fprintf(out, "{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": [\n");
+	DL_FOREACH (objects->api, item)
+		fprintf(out, "%s%s\n", item->json, item->next ? "," : "");
+	fprintf(out, "]}\n");
+	if (fclose(out))
 		return fail(err, -ENOMEM, "save objects");
 	if (len > OBJECT_FILE_MAX)
 		return fail_plain(err, -ENOSPC, "objects put through the API: more than %u MiB",
@@ -116,9 +89,13 @@ static void api_objects_free(struct api_object **items, size_t count)
 	free(items);
 }
 
-static void put_undo(struct put *put)
+static void put_undo(struct objects *objects, struct put *put)
 {
 	object_change_undo(&put->change);
+	for (size_t i = 0; i < put->added_count; i++)
+		DL_DELETE(objects->api, put->added[i]);
+	for (size_t i = 0; i < put->replaced_count; i++)
+		DL_APPEND(objects->api, put->replaced[i]);
 	api_objects_free(put->added, put->added_count);
 	free(put->replaced);
 	object_list_done(&put->list);
@@ -160,12 +137,12 @@ static int put_parse(const char *text, size_t len, struct object_list *ret_list,
 	return ret;
 }
 
-static int put_take(struct put *put, struct world *world, struct errmsg *err)
+static int put_take(struct objects *objects, struct put *put, struct errmsg *err)
 {
 	for (size_t i = 0; i < put->list.count; i++) {
 		const struct object *object = put->list.items[i];
-		const struct object *held =
-			world_find(world, object->kind, object->namespace, object->name);
+		const struct object *held = world_find(objects->agent->world, object->kind,
+						       object->namespace, object->name);
 		struct api_object *item;
 		int ret;
 
@@ -178,6 +155,7 @@ static int put_take(struct put *put, struct world *world, struct errmsg *err)
 		ret = object_change_take(&put->change, held);
 		if (ret)
 			return fail(err, ret, "replace objects");
+		DL_DELETE(objects->api, item);
 		put->replaced[put->replaced_count++] = item;
 	}
 	return 0;
@@ -198,7 +176,7 @@ static struct api_object *api_object_new(const cJSON *json)
 	return item;
 }
 
-static int put_add(struct put *put, const cJSON *items, struct errmsg *err)
+static int put_add(struct objects *objects, struct put *put, const cJSON *items, struct errmsg *err)
 {
 	const cJSON *json = items->child;
 
@@ -215,6 +193,7 @@ static int put_add(struct put *put, const cJSON *items, struct errmsg *err)
 		item = json ? api_object_new(json) : NULL;
 		if (!item)
 			return fail(err, -ENOMEM, "keep objects");
+		DL_APPEND(objects->api, item);
 		put->added[put->added_count++] = item;
 		put->list.items[i] = NULL;
 		ret = object_change_put(&put->change, object, &item->source, err);
@@ -242,11 +221,11 @@ static int put_begin(struct objects *objects, const char *text, size_t len, stru
 	if (!items || !put->added || !put->replaced)
 		ret = fail(err, -ENOMEM, "put objects");
 	if (!ret)
-		ret = put_take(put, objects->agent->world, err);
+		ret = put_take(objects, put, err);
 	if (!ret)
-		ret = put_add(put, items, err);
+		ret = put_add(objects, put, items, err);
 	if (ret)
-		put_undo(put);
+		put_undo(objects, put);
 	return ret;
 }
 
@@ -285,7 +264,7 @@ int objects_put(struct objects *objects, const char *json, size_t len, size_t *r
 		return ret;
 	ret = api_save(objects, err);
 	if (ret) {
-		put_undo(&put);
+		put_undo(objects, &put);
 		return ret;
 	}
 	count = put.list.count;
@@ -317,8 +296,10 @@ int objects_del(struct objects *objects, enum object_kind kind, const char *name
 	ret = object_change_take(&change, object);
 	if (ret)
 		return fail(err, ret, "delete %s", name);
+	DL_DELETE(objects->api, item);
 	ret = api_save(objects, err);
 	if (ret) {
+		DL_APPEND(objects->api, item);
 		object_change_undo(&change);
 		return ret;
 	}
@@ -362,14 +343,11 @@ int object_api_load(struct objects *objects, struct errmsg *err)
 	return 0;
 }
 
-static int source_free(const struct object *object, void *arg)
-{
-	(void)arg;
-	api_object_free(api_object_of(object));
-	return 0;
-}
-
 void object_api_done(struct objects *objects)
 {
-	api_foreach(objects, source_free, NULL);
+	struct api_object *item, *next;
+
+	DL_FOREACH_SAFE (objects->api, item, next)
+		api_object_free(item);
+	objects->api = NULL;
 }

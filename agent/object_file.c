@@ -18,7 +18,7 @@
 #include "agent/objects_internal.h"
 #include "policy/parse.h"
 
-#define TRIM_SIZE (1U << 20) /* texts of this size leave a heap worth giving back */
+#define TRIM_SIZE (1U << 20)
 
 /* The content of a file that is about to go into the world. */
 struct load {
@@ -152,16 +152,18 @@ static void load_done(struct load *load)
 
 static void batch_done(struct batch *batch)
 {
-	size_t size = 0;
-
-	for (size_t i = 0; i < batch->count; i++) {
-		size += batch->loads[i].len;
+	for (size_t i = 0; i < batch->count; i++)
 		load_done(&batch->loads[i]);
-	}
 	free(batch->loads);
 	*batch = (struct batch){ 0 };
-	if (size >= TRIM_SIZE)
+}
+
+/* Trees of large texts leave the heap many times larger than what is kept. */
+static void heap_trim(struct object_files *files)
+{
+	if (files->bytes_read >= TRIM_SIZE)
 		malloc_trim(0);
+	files->bytes_read = 0;
 }
 
 static int object_compare(const struct object *a, const struct object *b)
@@ -234,7 +236,7 @@ static bool load_parse(struct load *load)
 }
 
 /* Whether there is something to do for the file: it is gone, or has new content that is good. */
-static bool load_file(const struct object_files *files, struct object_file *file, struct load *load)
+static bool load_file(struct object_files *files, struct object_file *file, struct load *load)
 {
 	struct errmsg err = { 0 };
 	int ret;
@@ -249,6 +251,7 @@ static bool load_file(const struct object_files *files, struct object_file *file
 		file_refuse(file, err.text, false);
 		return false;
 	}
+	files->bytes_read += load->len;
 	load->hash = table_hash(load->text, load->len) | 1;
 	if (load->hash == file->hash)
 		file_accept(file);
@@ -444,6 +447,7 @@ bool object_files_update(struct object_files *files, const char *const *names, s
 	}
 	/* What one file gave up, another may have been waiting for. */
 	changed |= object_files_unblock(files);
+	heap_trim(files);
 	return changed;
 }
 

@@ -27,6 +27,7 @@ struct object_files { /* sorted by name */
 	const char *run_dir;
 	struct world *world;
 	struct object_touched *touched;
+	size_t bytes_read; /* since the heap was last given back */
 };
 
 void object_files_done(struct object_files *files);

@@ -15,6 +15,7 @@ struct objects {
 	struct object_watch *watch;
 	struct object_files files;
 	struct object_cache cache;     /* of their texts */
+	struct api_object *api;        /* list of what came through the API */
 	char dir_error[500];           /* why the directory cannot be read, or "" */
 	char api_error[500];           /* why objects.json could not be read, or "" */
 	char sync_error[500];          /* last problem that was logged */
