@@ -15,7 +15,7 @@ CNICONFDIR ?= $(SYSCONFDIR)/cni/net.d
 DEBIANCNIDIR := /usr/lib/cni
 
 man_pages  := $(wildcard doc/man/*.[1-8])
-completion := $(wildcard doc/completion/tendril)
+completion := $(wildcard doc/completion/tendril.bash)
 man_path    = $(DESTDIR)$(MANDIR)/man$(patsubst .%,%,$(suffix $(1)))/$(notdir $(1))
 
 .PHONY: install uninstall
