@@ -19,7 +19,8 @@ import pytest
 import tendril
 from tendril import BUILD, Node, policy_object, run, wait_for
 
-CAPS_KEPT = {"net_admin": 12, "sys_ptrace": 19, "sys_admin": 21, "perfmon": 38, "bpf": 39}
+CAPS_KEPT = {"net_broadcast": 11, "net_admin": 12, "sys_ptrace": 19, "sys_admin": 21,
+             "perfmon": 38, "bpf": 39}
 NOBODY = 65534
 
 
@@ -89,6 +90,24 @@ def test_what_is_not_needed_is_given_up(shared_node):
     assert int(fields["CapEff"], 16) & 1 << CAPS_KEPT["net_admin"]
     assert int(fields["CapInh"], 16) == int(fields["CapAmb"], 16) == 0
     assert fields["NoNewPrivs"] == "1"
+
+
+def test_the_capabilities_of_the_unit_are_enough():
+    """As under tendrild.service: nothing beyond its CapabilityBoundingSet, not even at start."""
+    unit = (tendril.ROOT / "deploy/tendrild.service").read_text()
+    line = next(text for text in unit.splitlines() if text.startswith("CapabilityBoundingSet="))
+    names = [name.removeprefix("CAP_").lower() for name in line.split("=")[1].split()]
+    assert set(names) == set(CAPS_KEPT)
+    with Node(start=False) as node:
+        enter = node.netns.enter
+        bound = ",".join(["-all", *["+" + name for name in names]])
+        node.netns.enter = lambda *argv: enter("setpriv", f"--bounding-set={bound}", *argv)
+        node.start()
+        node.netns.enter = enter
+        server, client = node.pod("server"), node.pod("client")
+        server.serve(tcp=[80])
+        assert client.connect(server.v4, 80)["result"] == "ok"
+        assert "warn" not in node.log() and "error" not in node.log()
 
 
 def test_files_are_private(shared_node):
