@@ -1,0 +1,502 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ADD with each step made to fail in turn: everything is as it was before.  The real steps, maps
+ * and links; what is compared is all of the node's and the pod's links, addresses and routes, the
+ * maps, the pins and the files.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <linux/if_link.h>
+#include <net/if.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/endpoint_internal.h"
+#include "agent/sync.h"
+#include "harness/scratch.h"
+
+#include <cmocka.h> /* last: its fail() is a macro */
+
+#define STEPS_MAX 16
+#define CONTAINER "rollback"
+
+static struct agent agent;
+static struct endpoint_step steps[STEPS_MAX];
+static char run_dir[64];
+
+static int failing_run(struct endpoint_add *add, struct errmsg *err)
+{
+	(void)add;
+	return (fail)(err, -EIO, "made to fail");
+}
+
+/* ---- what there is ------------------------------------------------------------------------------
+ */
+
+/* Lines, sorted when complete. */
+struct snapshot {
+	char *lines[4000];
+	size_t count;
+};
+
+static struct snapshot *snapshot_open; /* for callbacks without an argument */
+
+static void __attribute__((format(printf, 2, 3)))
+snapshot_add(struct snapshot *snapshot, const char *fmt, ...)
+{
+	va_list args;
+	char *line;
+
+	va_start(args, fmt);
+	assert_true(vasprintf(&line, fmt, args) >= 0);
+	va_end(args);
+	assert_true(snapshot->count < ARRAY_SIZE(snapshot->lines));
+	snapshot->lines[snapshot->count++] = line;
+}
+
+static void snapshot_free(struct snapshot *snapshot)
+{
+	for (size_t i = 0; snapshot && i < snapshot->count; i++)
+		free(snapshot->lines[i]);
+	free(snapshot);
+}
+DEFINE_AUTO(snapshot)
+
+static void hex(char *buf, size_t size, const void *bytes, size_t len)
+{
+	for (size_t i = 0; i < len && 2 * i + 2 < size; i++)
+		snprintf(buf + 2 * i, size - 2 * i, "%02x", ((const uint8_t *)bytes)[i]);
+}
+
+static int message_each(const struct nlmsghdr *header, void *arg)
+{
+	const struct ifinfomsg *link = mnl_nlmsg_get_payload(header);
+	char text[400] = "";
+	struct host_link parsed;
+
+	if (header->nlmsg_type == RTM_NEWLINK) {
+		host_link_parse(header, &parsed);
+		snapshot_add(arg, "link %d %s flags %x mtu %u", parsed.ifindex, parsed.name,
+			     link->ifi_flags, parsed.mtu);
+		return 0;
+	}
+	/* Addresses and routes have nothing in them that changes by itself but cache times. */
+	for (const struct nlattr *attr = mnl_nlmsg_get_payload_offset(
+		     header, header->nlmsg_type == RTM_NEWADDR ? sizeof(struct ifaddrmsg)
+							       : sizeof(struct rtmsg));
+	     mnl_attr_ok(attr, (int)((const char *)mnl_nlmsg_get_payload_tail(header) -
+				     (const char *)attr));
+	     attr = mnl_attr_next(attr)) {
+		size_t len = strlen(text);
+		uint16_t type = mnl_attr_get_type(attr);
+
+		if (header->nlmsg_type == RTM_NEWADDR ? type == IFA_CACHEINFO
+						      : type == RTA_CACHEINFO)
+			continue;
+		snprintf(text + len, sizeof(text) - len, " %u=", type);
+		len = strlen(text);
+		hex(text + len, sizeof(text) - len, mnl_attr_get_payload(attr),
+		    mnl_attr_get_payload_len(attr));
+	}
+	snapshot_add(arg, "%s%s", header->nlmsg_type == RTM_NEWADDR ? "address" : "route", text);
+	return 0;
+}
+
+static void snapshot_netns(struct snapshot *snapshot, int netns_fd)
+{
+	static const struct {
+		uint16_t type;
+		size_t size;
+	} dumps[] = { { RTM_GETLINK, sizeof(struct ifinfomsg) },
+		      { RTM_GETADDR, sizeof(struct ifaddrmsg) },
+		      { RTM_GETROUTE, sizeof(struct rtmsg) } };
+	auto_netlink struct netlink netlink = NETLINK_INIT;
+	struct errmsg err = {};
+
+	assert_int_equal(netlink_open(&netlink, netns_fd, &err), 0);
+	snapshot_add(snapshot, "namespace %s", netns_fd < 0 ? "node" : "pod");
+	for (size_t i = 0; i < ARRAY_SIZE(dumps); i++) {
+		struct netlink_message message;
+
+		netlink_message_init(&message, dumps[i].type, 0, dumps[i].size);
+		assert_int_equal(
+			netlink_dump(&netlink, &message, message_each, NULL, snapshot, &err), 0);
+	}
+}
+
+static int ipcache_each(const void *key, const void *value, void *arg)
+{
+	char text[100];
+
+	hex(text, sizeof(text), key, sizeof(struct addr));
+	hex(text + 32, sizeof(text) - 32, value, sizeof(struct ipcache_entry));
+	snapshot_add(arg, "ipcache %s", text);
+	return 0;
+}
+
+static void snapshot_maps(struct snapshot *snapshot)
+{
+	const struct world_endpoint *first;
+
+	for (uint16_t slot = 1; slot < agent.endpoints->slot_count; slot++) {
+		struct endpoint entry = {};
+
+		assert_int_equal(endpoint_map_get(agent.datapath, slot, &entry), 0);
+		if (entry.flags & ENDPOINT_VALID)
+			snapshot_add(snapshot, "endpoint %u", slot);
+		if (agent.endpoints->slots[slot])
+			snapshot_add(snapshot, "attachment %u", slot);
+	}
+	maps_foreach(agent.datapath, MAP_IPCACHE, ipcache_each, snapshot);
+	snapshot_add(snapshot, "world %zu", world_endpoints(agent.world, &first));
+}
+
+static int file_each(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)type;
+	(void)ftw;
+	snapshot_add(snapshot_open, "file %s", path);
+	return 0;
+}
+
+static int line_order(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static struct snapshot *snapshot_take(int pod_fd)
+{
+	struct snapshot *snapshot = calloc(1, sizeof(*snapshot));
+
+	assert_non_null(snapshot);
+	snapshot_netns(snapshot, -1);
+	snapshot_netns(snapshot, pod_fd);
+	snapshot_maps(snapshot);
+	snapshot_open = snapshot;
+	nftw(SCRATCH_PIN_DIR, file_each, 10, FTW_PHYS);
+	nftw(run_dir, file_each, 10, FTW_PHYS);
+	qsort(snapshot->lines, snapshot->count, sizeof(char *), line_order);
+	return snapshot;
+}
+
+static bool snapshots_equal(const struct snapshot *before, const struct snapshot *after)
+{
+	size_t i = 0, j = 0;
+	bool same = true;
+
+	while (i < before->count || j < after->count) {
+		int order = i == before->count  ? 1
+			    : j == after->count ? -1
+						: strcmp(before->lines[i], after->lines[j]);
+
+		if (order < 0)
+			print_error("lost: %s\n", before->lines[i]);
+		if (order > 0)
+			print_error("left behind: %s\n", after->lines[j]);
+		same &= order == 0;
+		i += order <= 0;
+		j += order >= 0;
+	}
+	return same;
+}
+
+/* ---- the node -----------------------------------------------------------------------------------
+ */
+
+static int agent_make(struct errmsg *err)
+{
+	struct datapath_options options = scratch_options();
+	static const char *const cidrs[] = { "10.77.0.0/24", "fd77::/112" };
+	int result;
+
+	snprintf(agent.config.run_dir, sizeof(agent.config.run_dir), "%s", run_dir);
+	agent.config.limits.endpoints = 8;
+	options.limits = agent.config.limits;
+	for (size_t i = 0; i < ARRAY_SIZE(cidrs); i++)
+		assert_int_equal(prefix_parse(cidrs[i], &agent.config.pod_cidrs[i]), 0);
+	agent.config.pod_cidr_count = ARRAY_SIZE(cidrs);
+	agent.base = event_base_new();
+	agent.world = world_new();
+	result = datapath_open(&options, &agent.datapath, err);
+	if (result == 0)
+		result = sync_new(agent.base, agent.datapath, agent.world, &agent.sync, err);
+	if (result == 0)
+		result = endpoints_new(&agent, &agent.endpoints, err);
+	if (result == 0) {
+		sync_allow_deletes(agent.sync);
+		agent.ready = true;
+		result = sync_policies(agent.sync, err);
+	}
+	return result;
+}
+
+static int group_setup(void **state)
+{
+	struct errmsg err = {};
+
+	(void)state;
+	snprintf(run_dir, sizeof(run_dir), "/tmp/test_rollback.XXXXXX");
+	if (!mkdtemp(run_dir) || scratch_init(&err) < 0 || agent_make(&err) < 0) {
+		print_error("%s\n", err.text);
+		return -1;
+	}
+	assert_true(endpoint_step_count <= STEPS_MAX);
+	return 0;
+}
+
+static int entry_remove(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)type;
+	(void)ftw;
+	return remove(path);
+}
+
+static int group_teardown(void **state)
+{
+	(void)state;
+	endpoints_free(agent.endpoints);
+	sync_free(agent.sync);
+	world_free(agent.world);
+	datapath_close(agent.datapath);
+	if (agent.base)
+		event_base_free(agent.base);
+	scratch_done();
+	return nftw(run_dir, entry_remove, 10, FTW_DEPTH | FTW_PHYS);
+}
+
+/* ---- the cases ----------------------------------------------------------------------------------
+ */
+
+static const char embedded_request[] =
+	"{\"containerId\":\"" CONTAINER "\",\"ifname\":\"eth0\",\"netns\":\"/nowhere\"}";
+static const char delegated_request[] =
+	"{\"containerId\":\"" CONTAINER "\",\"ifname\":\"eth0\",\"netns\":\"/nowhere\","
+	"\"ipam\":{\"ips\":[{\"address\":\"10.88.0.9/16\",\"gateway\":\"10.88.0.1\"},"
+	"{\"address\":\"fd88::9/64\",\"gateway\":\"fd88::1\"}],"
+	"\"routes\":[{\"dst\":\"192.0.2.0/24\"}]}}";
+
+static int add(const char *text, int pod_fd, struct endpoint_error *error)
+{
+	auto_json struct cJSON *request = NULL;
+	auto_json struct cJSON *result = NULL;
+	int code;
+
+	assert_int_equal(json_parse(text, strlen(text), &request, &error->text), 0);
+	code = endpoints_add(agent.endpoints, request, pod_fd, &result, error);
+	assert_true((code == 0) == (result != NULL));
+	return code;
+}
+
+static int pod_new(void)
+{
+	struct errmsg err = {};
+	int fd = -1;
+
+	assert_int_equal(netns_new(&fd, &err), 0);
+	return fd;
+}
+
+/* "lo" is set up by ADD and need not go down again. */
+static void lo_up(int pod_fd)
+{
+	auto_netlink struct netlink netlink = NETLINK_INIT;
+
+	assert_int_equal(netlink_open(&netlink, pod_fd, NULL), 0);
+	assert_int_equal(link_set_up(&netlink, 1, NULL), 0);
+}
+
+static void every_step_fails_once(const char *request)
+{
+	auto_close int pod_fd = pod_new();
+
+	lo_up(pod_fd);
+	for (size_t i = 0; i < endpoint_step_count; i++) {
+		auto_(snapshot) struct snapshot *before = snapshot_take(pod_fd);
+		auto_(snapshot) struct snapshot *after = NULL;
+		struct endpoint_error error = {};
+
+		memcpy(steps, endpoint_steps, endpoint_step_count * sizeof(*steps));
+		steps[i].run = failing_run;
+		agent.endpoints->steps = steps;
+		assert_int_equal(add(request, pod_fd, &error), -EIO);
+		agent.endpoints->steps = endpoint_steps;
+		assert_string_equal(error.step, endpoint_steps[i].name);
+		assert_int_equal(error.cni_code, CNI_KERNEL_CHANGE_FAILED);
+		assert_non_null(strstr(error.text.text, "made to fail"));
+		after = snapshot_take(pod_fd);
+		if (!snapshots_equal(before, after)) {
+			print_error("after a failure to %s\n", endpoint_steps[i].name);
+			assert_true(false);
+		}
+	}
+}
+
+static void test_failure_at_every_step_leaves_nothing(void **state)
+{
+	(void)state;
+	every_step_fails_once(embedded_request);
+}
+
+static void test_failure_at_every_step_with_delegated_addresses(void **state)
+{
+	(void)state;
+	every_step_fails_once(delegated_request);
+}
+
+static void add_then_del(const char *request)
+{
+	auto_json struct cJSON *names = NULL;
+	auto_(snapshot) struct snapshot *before = NULL;
+	auto_(snapshot) struct snapshot *during = NULL;
+	auto_(snapshot) struct snapshot *after = NULL;
+	auto_close int pod_fd = pod_new();
+	struct endpoint_error error = {};
+	struct errmsg err = {};
+
+	lo_up(pod_fd);
+	before = snapshot_take(pod_fd);
+	if (add(request, pod_fd, &error) < 0)
+		print_error("%s: %s\n", error.step, error.text.text);
+	assert_int_equal(error.cni_code, 0);
+	during = snapshot_take(pod_fd);
+	assert_true(during->count > before->count + 10);
+	/* Again: the same, nothing new. */
+	assert_int_equal(add(request, pod_fd, &error), 0);
+	after = snapshot_take(pod_fd);
+	assert_true(snapshots_equal(during, after));
+	snapshot_free(take_ptr(after));
+	assert_int_equal(json_parse(request, strlen(request), &names, &err), 0);
+	for (int i = 0; i < 2; i++) /* the second one is of something unknown */
+		assert_int_equal(endpoints_del(agent.endpoints, names, &error), 0);
+	assert_int_equal(attachments_reaped(agent.endpoints, NULL, NULL, &err), 0);
+	after = snapshot_take(pod_fd);
+	assert_true(snapshots_equal(before, after));
+}
+
+static void test_del_undoes_add(void **state)
+{
+	(void)state;
+	add_then_del(embedded_request);
+	add_then_del(delegated_request);
+}
+
+static void test_add_waits_for_the_former_interface(void **state)
+{
+	auto_json struct cJSON *names = NULL;
+	auto_close int pod_fd = pod_new();
+	struct endpoint_error error = {};
+	struct errmsg err = {};
+
+	(void)state;
+	assert_int_equal(json_parse(embedded_request, strlen(embedded_request), &names, &err), 0);
+	for (int i = 0; i < 3; i++) {
+		if (add(embedded_request, pod_fd, &error) < 0)
+			print_error("%s: %s\n", error.step, error.text.text);
+		assert_int_equal(error.cni_code, 0);
+		assert_int_equal(endpoints_del(agent.endpoints, names, &error), 0);
+	}
+	assert_int_equal(attachments_reaped(agent.endpoints, NULL, NULL, &err), 0);
+}
+
+static void test_known_container_in_another_namespace_replaces_the_old(void **state)
+{
+	auto_json struct cJSON *names = NULL;
+	auto_close int first_fd = pod_new(), second_fd = pod_new();
+	struct endpoint_error error = {};
+	struct host_link link = {};
+	struct attachment *attachment;
+	struct errmsg err = {};
+	struct netns_id second;
+
+	(void)state;
+	assert_int_equal(add(embedded_request, first_fd, &error), 0);
+	assert_int_equal(add(embedded_request, second_fd, &error), 0);
+	attachment = attachment_find(agent.endpoints, CONTAINER, "eth0");
+	assert_non_null(attachment);
+	assert_int_equal(netns_identify(second_fd, &second, &err), 0);
+	assert_true(attachment->netns.cookie == second.cookie);
+	assert_int_equal(pod_link_get(attachment, first_fd, &link, &err), -ENODEV);
+	assert_int_equal(pod_link_get(attachment, second_fd, &link, &err), 0);
+	assert_int_equal(json_parse(embedded_request, strlen(embedded_request), &names, &err), 0);
+	assert_int_equal(endpoints_del(agent.endpoints, names, &error), 0);
+	assert_int_equal(attachments_reaped(agent.endpoints, NULL, NULL, &err), 0);
+}
+
+static void test_wrong_namespaces_and_addresses_are_refused(void **state)
+{
+	static const char foreign_ip[] =
+		"{\"containerId\":\"c\",\"ifname\":\"eth0\",\"netns\":\"\",\"ips\":[\"10.1.1.1\"]}";
+	auto_close int pod_fd = pod_new();
+	auto_close int file_fd = open("/dev/null", O_RDONLY);
+	auto_close int own_fd = open("/proc/self/ns/net", O_RDONLY);
+	struct endpoint_error error = {};
+
+	(void)state;
+	assert_true(add(embedded_request, file_fd, &error) < 0);
+	assert_int_equal(error.cni_code, CNI_INVALID_ENVIRONMENT);
+	assert_true(add(embedded_request, own_fd, &error) < 0);
+	assert_int_equal(error.cni_code, CNI_INVALID_ENVIRONMENT);
+	assert_non_null(strstr(error.text.text, "own network namespace"));
+	assert_true(add(foreign_ip, pod_fd, &error) < 0);
+	assert_int_equal(error.cni_code, CNI_INVALID_CONFIG);
+	assert_non_null(strstr(error.text.text, "10.1.1.1 is in no pod CIDR"));
+}
+
+static void test_full_node_says_so(void **state)
+{
+	int fds[8] = {};
+	struct endpoint_error error = {};
+	struct errmsg err = {};
+	char text[200];
+
+	(void)state;
+	for (int i = 0; i < 8; i++) { /* slots 1 to 7 */
+		fds[i] = pod_new();
+		snprintf(text, sizeof(text),
+			 "{\"containerId\":\"c%d\",\"ifname\":\"eth0\",\"netns\":\"\"}", i);
+		assert_int_equal(add(text, fds[i], &error) == 0, i < 7);
+	}
+	assert_int_equal(error.cni_code, CNI_ADDRESSES_EXHAUSTED);
+	assert_non_null(strstr(error.text.text, "max-endpoints"));
+	assert_true(endpoints_cni_status(agent.endpoints, &error) < 0);
+	assert_int_equal(error.cni_code, CNI_UNAVAILABLE);
+	for (int i = 0; i < 8; i++) {
+		auto_json struct cJSON *names = NULL;
+
+		snprintf(text, sizeof(text), "{\"containerId\":\"c%d\",\"ifname\":\"eth0\"}", i);
+		assert_int_equal(json_parse(text, strlen(text), &names, &err), 0);
+		assert_int_equal(endpoints_del(agent.endpoints, names, &error), 0);
+		close(fds[i]);
+	}
+	/* A node whose endpoints are all on their way out is full for a moment only. */
+	fds[0] = pod_new();
+	assert_int_equal(add(embedded_request, fds[0], &error), 0);
+	close(fds[0]);
+	assert_int_equal(endpoints_cni_status(agent.endpoints, &error), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_failure_at_every_step_leaves_nothing),
+		cmocka_unit_test(test_failure_at_every_step_with_delegated_addresses),
+		cmocka_unit_test(test_del_undoes_add),
+		cmocka_unit_test(test_add_waits_for_the_former_interface),
+		cmocka_unit_test(test_known_container_in_another_namespace_replaces_the_old),
+		cmocka_unit_test(test_wrong_namespaces_and_addresses_are_refused),
+		cmocka_unit_test(test_full_node_says_so),
+	};
+
+	return cmocka_run_group_tests_name("endpoint rollback", tests, group_setup, group_teardown);
+}
