@@ -1,0 +1,399 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The life of an endpoint: wired, checked, damaged by others and put back, released, and kept over
+the agent's own death.
+
+    node netns: tendril0 (gateways, pod routes), tdlN ==== eth0 of each pod netns
+"""
+
+import array
+import json
+import os
+import random
+import socket
+import threading
+import time
+
+import pytest
+
+import tendril
+from tendril import wait_for
+
+
+def call(node, path, body, netns=None):
+    """One request of the plugin, without the plugin; the status and the answer."""
+    text = json.dumps(body).encode()
+    head = (f"POST {path} HTTP/1.1\r\nHost: agent\r\nContent-Length: {len(text)}\r\n"
+            "Connection: close\r\n\r\n").encode()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(10)
+        sock.connect(str(node.socket))
+        rights = []
+        fd = os.open(netns, os.O_RDONLY) if netns else None
+        if fd is not None:
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
+        try:
+            sock.sendmsg([head + text], rights)
+        finally:
+            if fd is not None:
+                os.close(fd)
+        answer = b""
+        while chunk := sock.recv(65536):
+            answer += chunk
+    if not answer:
+        raise ConnectionError("the agent died")
+    return int(answer.split()[1]), json.loads(answer.split(b"\r\n\r\n", 1)[1])
+
+
+def endpoints(node):
+    return {e["containerId"]: e for e in node.api("GET", "/v1/endpoints")}
+
+
+def host_if(pod):
+    return pod.result["interfaces"][0]["name"]
+
+
+def reaches(source, address):
+    return source.run("ping", "-c", "1", "-W", "1", address, check=False).returncode == 0
+
+
+def links(node):
+    return {link["ifname"]: link for link in json.loads(node.netns.ip("-j", "link").stdout)}
+
+
+def veths(node):
+    return [name for name in links(node) if name.startswith("tdl")]
+
+
+def assert_clean(node):
+    """Nothing of any endpoint is left."""
+    wait_for(lambda: not endpoints(node), "no endpoint")
+    assert veths(node) == []
+    assert list((node.run_dir / "endpoints").iterdir()) == []
+    assert list((node.run_dir / "deleted").iterdir()) == []
+    usage = {m["name"]: m["used"] for m in node.status()["maps"]}
+    assert usage.get("endpoint_map", 0) == 0, usage
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """A node with two pods, for tests that leave them as they were."""
+    with tendril.Node() as node:
+        yield node, node.pod("one"), node.pod("two")
+
+
+def both_ways(pair):
+    node, one, two = pair
+    return (reaches(one, two.v4) and reaches(one, two.v6) and reaches(node.netns, one.v4)
+            and reaches(node.netns, one.v6) and reaches(one, "10.200.0.1")
+            and reaches(one, "fd00:200::1"))
+
+
+def test_pods_and_node_reach_each_other(pair):
+    assert both_ways(pair)
+
+
+def test_check_passes_on_what_add_made(pair):
+    _, one, _ = pair
+    assert one.cni("CHECK", conf=dict(one.conf, prevResult=one.result)) == {}
+
+
+def test_repeated_add_gives_the_same_result(pair):
+    node, one, _ = pair
+    assert one.cni("ADD") == one.result
+    assert len(endpoints(node)) == 2
+
+
+# What others break on the host's side, and how.
+HOST_DAMAGE = {
+    "veth down": lambda n, p: n.netns.ip("link", "set", host_if(p), "down"),
+    "veth MAC": lambda n, p: n.netns.ip("link", "set", host_if(p), "address", "02:00:00:00:00:99"),
+    "veth deleted": lambda n, p: n.netns.ip("link", "del", host_if(p)),
+    "veth address": lambda n, p: n.netns.ip("addr", "flush", "dev", host_if(p)),
+    "filter": lambda n, p: n.netns.run("tc", "filter", "del", "dev", host_if(p), "ingress"),
+    "qdisc": lambda n, p: n.netns.run("tc", "qdisc", "del", "dev", host_if(p), "clsact"),
+    "gateway IPv4": lambda n, p: n.netns.ip("addr", "del", "10.200.0.1/32", "dev", "tendril0"),
+    "gateway IPv6": lambda n, p: n.netns.ip("addr", "del", "fd00:200::1/128", "dev", "tendril0"),
+    "route IPv4": lambda n, p: n.netns.ip("route", "del", "10.200.0.0/24"),
+    "route IPv6": lambda n, p: n.netns.ip("-6", "route", "del", "fd00:200::/112"),
+    "tendril0 down": lambda n, p: n.netns.ip("link", "set", "tendril0", "down"),
+    "tendril0 deleted": lambda n, p: n.netns.ip("link", "del", "tendril0"),
+}
+
+
+@pytest.mark.parametrize("damage", HOST_DAMAGE)
+def test_damage_on_the_host_is_put_back(pair, damage):
+    node, one, _ = pair
+    before = node.log().count("put back")
+    HOST_DAMAGE[damage](node, one)
+    wait_for(lambda: both_ways(pair), f"repair of: {damage}")
+    wait_for(lambda: endpoints(node)[one.container_id]["state"] == "ready", "state ready")
+    assert damage == "veth address" or node.log().count("put back") > before
+    assert one.cni("CHECK", conf=dict(one.conf, prevResult=one.result)) == {}
+
+
+POD_DAMAGE = {
+    "address": lambda p: p.ip("addr", "del", f"{p.v4}/24", "dev", "eth0"),
+    "IPv6 address": lambda p: p.ip("addr", "del", f"{p.v6}/112", "dev", "eth0"),
+    "default route": lambda p: p.ip("route", "del", "default"),
+    "IPv6 default route": lambda p: p.ip("-6", "route", "del", "default"),
+    "down and up": lambda p: (p.ip("link", "set", "eth0", "down"),
+                              p.ip("link", "set", "eth0", "up")),
+}
+
+
+@pytest.mark.parametrize("damage", POD_DAMAGE)
+def test_damage_in_the_pod_is_put_back(pair, damage):
+    node, _, two = pair
+    POD_DAMAGE[damage](two)
+    wait_for(lambda: both_ways(pair), f"repair of: {damage}")
+    wait_for(lambda: endpoints(node)[two.container_id]["state"] == "ready", "state ready")
+
+
+def test_interface_that_the_pod_takes_down_is_reported(pair):
+    node, one, two = pair
+    two.ip("link", "set", "eth0", "down")
+    broken = wait_for(lambda: endpoints(node)[two.container_id]["state"] == "broken", "broken")
+    assert broken and "eth0 is down in the pod" in node.log()
+    answer = two.cni("CHECK", conf=dict(two.conf, prevResult=two.result), check=False)
+    assert answer["code"] == 102 and "eth0 is down" in answer["msg"] + answer.get("details", "")
+    two.ip("link", "set", "eth0", "up")
+    wait_for(lambda: endpoints(node)[two.container_id]["state"] == "ready", "ready again")
+    assert both_ways(pair)
+
+
+def test_check_names_the_difference(pair):
+    node, one, _ = pair
+    other = dict(one.result, ips=[dict(one.result["ips"][0], address="10.200.0.99/24")])
+    answer = one.cni("CHECK", conf=dict(one.conf, prevResult=other), check=False)
+    assert answer["code"] == 102 and one.v4 in answer["msg"] + answer.get("details", "")
+    status, answer = call(node, "/v1/cni/check", {"containerId": "nobody", "ifname": "eth0"},
+                          one.path)
+    assert status != 200 and answer["code"] == 102
+
+
+def test_mac_that_the_pod_changes_is_followed(pair):
+    node, one, _ = pair
+    one.ip("link", "set", "eth0", "address", "02:00:00:00:00:42")
+    wait_for(lambda: endpoints(node)[one.container_id]["mac"] == "02:00:00:00:00:42", "new MAC")
+    assert both_ways(pair)
+
+
+def test_war_over_a_link_ends_in_broken_not_in_a_loop(node):
+    pod = node.pod("fought-over")
+
+    def fight():
+        node.netns.ip("link", "set", host_if(pod), "down", check=False)
+        return endpoints(node)[pod.container_id]["state"] == "broken"
+
+    wait_for(fight, "broken")
+    assert node.log().count("put back") < 20
+    assert "somebody keeps changing it back" in node.log()
+    wait_for(lambda: endpoints(node)[pod.container_id]["state"] == "ready", "peace", timeout=15)
+    assert reaches(node.netns, pod.v4)
+
+
+def test_pod_that_vanished_is_released_without_del(node):
+    pod = node.pod("gone")
+    tendril.run("ip", "netns", "del", pod.name)
+    assert_clean(node)
+
+
+def test_gc_removes_what_is_not_valid(node):
+    keep, drop = node.pod("keep"), node.pod("drop")
+    status, _ = call(node, "/v1/cni/gc", {"validAttachments": [{"containerID": 7}]})
+    assert status == 400 and len(endpoints(node)) == 2
+    status, answer = call(node, "/v1/cni/gc", {"validAttachments": [
+        {"containerID": keep.container_id, "ifname": "eth0"}]})
+    assert (status, answer) == (200, {"removed": 1})
+    wait_for(lambda: list(endpoints(node)) == [keep.container_id], "one endpoint")
+    assert reaches(node.netns, keep.v4) and not reaches(node.netns, drop.v4)
+
+
+def test_delegated_address_outside_the_pod_cidrs(node):
+    pod = node.pod("delegated", wire=False)
+    body = {"containerId": pod.container_id, "ifname": "eth0", "netns": pod.path,
+            "ipam": {"ips": [{"address": "10.88.0.9/16", "gateway": "10.88.0.1"},
+                             {"address": "fd88::9/64"}], "routes": [{"dst": "192.0.2.0/24"}]}}
+    status, answer = call(node, "/v1/cni/add", body, pod.path)
+    assert status == 200, answer
+    assert answer["ips"][1]["gateway"] == "fe80::1"
+    pod.result = answer
+    other = node.pod("other")
+    for address in ("10.88.0.9", "fd88::9"):
+        assert reaches(node.netns, address) and reaches(other, address)
+    assert "192.0.2.0/24" in pod.ip("route").stdout
+    body["containerId"] = "second"
+    status, answer = call(node, "/v1/cni/add", body, other.path)
+    assert status != 200 and "10.88.0.9 belongs to another pod" in answer["error"]
+    node.netns.ip("route", "del", "10.88.0.9")
+    wait_for(lambda: reaches(node.netns, "10.88.0.9"), "repair of the host route")
+    node.kill()
+    node.start()
+    assert reaches(node.netns, "10.88.0.9")
+    assert call(node, "/v1/cni/del", {"containerId": pod.container_id, "ifname": "eth0"})[0] == 200
+    assert "10.88.0.9" not in node.netns.ip("route").stdout
+
+
+def test_two_interfaces_of_one_pod(node):
+    pod = node.pod("twice")
+    second = pod.cni("ADD", ifname="net1")
+    assert second["ips"][0]["address"] != pod.result["ips"][0]["address"]
+    assert len(endpoints(node)) == 1 and len(node.api("GET", "/v1/endpoints")) == 2
+    assert pod.cni("DEL", ifname="net1") == {}
+    wait_for(lambda: len(node.api("GET", "/v1/endpoints")) == 1, "one interface")
+    assert reaches(node.netns, pod.v4)
+
+
+def test_restart_keeps_pods_and_policy_untouched(node):
+    pods = [node.pod(f"p{i}") for i in range(3)]
+    before = {c: (e["slot"], e["addresses"], e["mac"]) for c, e in endpoints(node).items()}
+    indexes = {name: link["ifindex"] for name, link in links(node).items()}
+    for end in (node.kill, node.stop):
+        end()
+        node.start()
+        assert {c: (e["slot"], e["addresses"], e["mac"])
+                for c, e in endpoints(node).items()} == before
+        assert {name: link["ifindex"] for name, link in links(node).items()} == indexes
+    assert reaches(pods[0], pods[1].v4) and reaches(node.netns, pods[2].v6)
+    assert node.pod("fresh").v4 not in [p.v4 for p in pods]
+
+
+def test_changes_while_the_agent_is_down_are_settled_at_start(node):
+    stays, goes, cut = node.pod("stays"), node.pod("goes"), node.pod("cut")
+    node.kill()
+    assert goes.cni("DEL") == {}
+    tendril.run("ip", "netns", "del", cut.name)
+    node.netns.ip("link", "set", host_if(stays), "down")
+    node.netns.ip("route", "del", "10.200.0.0/24")
+    stays.ip("addr", "del", f"{stays.v4}/24", "dev", "eth0")
+    node.start()
+    wait_for(lambda: list(endpoints(node)) == [stays.container_id], "one endpoint")
+    assert reaches(node.netns, stays.v4) and reaches(stays, "10.200.0.1")
+    wait_for(lambda: veths(node) == [host_if(stays)], "one link")
+
+
+def test_damaged_state_file_is_set_aside(node):
+    good, bad = node.pod("good"), node.pod("bad")
+    slot = endpoints(node)[bad.container_id]["slot"]
+    node.kill()
+    path = node.run_dir / "endpoints" / f"{slot}.json"
+    path.write_text(path.read_text()[:-40])
+    (node.run_dir / "endpoints" / "9.json.tmp").write_text("{")
+    node.start()
+    assert list(endpoints(node)) == [good.container_id]
+    assert f"{slot}.json: line 1" in node.log()
+    assert path.with_suffix(".json.corrupt").exists()
+    wait_for(lambda: veths(node) == [host_if(good)], "one link")  # nobody's: cut off
+    assert reaches(node.netns, good.v4)
+    assert bad.add()["ips"]
+    assert reaches(node.netns, bad.v4)
+
+
+def test_reaper_that_dies_is_replaced(node):
+    pod = node.pod("victim")
+    children = open(f"/proc/{node.agent.pid}/task/{node.agent.pid}/children").read().split()
+    reapers = [c for c in children
+               if open(f"/proc/{c}/comm").read().strip() == "tendril-reaper"]
+    assert len(reapers) == 1
+    status = dict(line.split(":\t", 1) for line in open(f"/proc/{reapers[0]}/status").read()
+                  .splitlines() if ":\t" in line)
+    assert int(status["CapEff"], 16) == 1 << 12  # CAP_NET_ADMIN alone
+    os.kill(int(reapers[0]), 9)
+    wait_for(lambda: "the reaper died" in node.log(), "a new reaper")
+    assert pod.cni("DEL") == {}
+    assert_clean(node)
+
+
+class Traffic:
+    """Echo requests, one each few milliseconds, across whatever happens meanwhile."""
+
+    def __init__(self, source, address, interval="0.005"):
+        self.process = source.popen("ping", "-i", interval, "-q", address, stdout=-1, text=True)
+        time.sleep(0)
+
+    def lost(self):
+        self.process.send_signal(2)
+        out = self.process.communicate(timeout=10)[0]
+        sent, received = (int(part.split()[0]) for part in
+                          next(l for l in out.splitlines() if "transmitted" in l).split(",")[:2])
+        assert sent > 20, out
+        return sent - received
+
+
+def test_killing_the_agent_loses_no_packet(node):
+    one, two = node.pod("one"), node.pod("two")
+    traffic = [Traffic(one, two.v4), Traffic(one, two.v6), Traffic(two, "10.200.0.1"),
+               Traffic(two, "fd00:200::1")]
+    for _ in range(3):
+        node.kill()
+        node.start()
+    assert [t.lost() for t in traffic] == [0, 0, 0, 0]
+
+
+def test_parallel_adds_get_different_addresses(node):
+    pods = [node.pod(f"p{i}", wire=False) for i in range(30)]
+    threads = [threading.Thread(target=pod.add) for pod in pods]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({a for pod in pods for a in pod.addresses}) == 60
+    assert all(reaches(node.netns, pod.v4) for pod in pods[:3])
+    for pod in pods:
+        pod.cni("DEL")
+    assert_clean(node)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_agent_killed_amid_adds_and_dels_leaks_nothing(node, seed):
+    """Each worker wires and unwires its pod over and over while the agent is killed at random
+    moments; a failed call is repeated, as runtimes do."""
+    rng = random.Random(seed)
+    pods = [node.pod(f"p{i}", wire=False) for i in range(30)]
+    stop = threading.Event()
+    failures = []
+
+    def worker(pod):
+        body = {"containerId": pod.container_id, "ifname": "eth0", "netns": pod.path}
+        try:
+            while not stop.is_set():
+                for path in ("/v1/cni/add", "/v1/cni/del"):
+                    status, answer = call(node, path, body, pod.path)
+                    assert status in (200, 503), answer
+        except OSError:
+            pass  # killed meanwhile
+        except AssertionError as error:
+            failures.append(error)
+
+    for _ in range(4):
+        stop.clear()
+        workers = [threading.Thread(target=worker, args=(pod,)) for pod in pods]
+        for thread in workers:
+            thread.start()
+        time.sleep(rng.uniform(0.01, 0.25))  # the random moment, not a wait for anything
+        node.kill()
+        stop.set()
+        for thread in workers:
+            thread.join()
+        node.start()
+    assert not failures
+    # What is left is whole: each endpoint that says it is ready works, and all can be deleted.
+    for pod in pods:
+        endpoint = endpoints(node).get(pod.container_id)
+        if endpoint and endpoint["state"] == "ready":
+            assert reaches(node.netns, endpoint["addresses"][0])
+    for pod in pods:
+        call(node, "/v1/cni/del", {"containerId": pod.container_id, "ifname": "eth0"})
+    assert_clean(node)
+    for pod in pods:
+        assert "eth0" not in pod.ip("link").stdout
+
+
+def test_cleanup_removes_every_trace(node):
+    pods = [node.pod(f"p{i}") for i in range(5)]
+    node.stop()
+    tendril.run(*node.argv("--cleanup"))
+    assert set(links(node)) == {"lo"}
+    assert "10.200" not in node.netns.ip("route").stdout
+    assert not (node.run_dir / "endpoints").exists()
+    assert all("eth0" not in pod.ip("link").stdout for pod in pods)
