@@ -16,7 +16,7 @@
 #include "agent/lib/log.h"
 
 /* More repairs than this in the period: somebody is at war with us; wait for the next one. */
-#define REPAIR_BURST  5
+#define REPAIR_BURST  10
 #define REPAIR_PERIOD (10 * NS_PER_SEC)
 
 static uint64_t now_ns(void)
