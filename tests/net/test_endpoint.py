@@ -168,7 +168,7 @@ def test_check_names_the_difference(pair):
     assert answer["code"] == 102 and one.v4 in answer["msg"] + answer.get("details", "")
     status, answer = call(node, "/v1/cni/check", {"containerId": "nobody", "ifname": "eth0"},
                           one.path)
-    assert status != 200 and answer["code"] == 102
+    assert status != 200 and answer["code"] == 3  # unknown container
 
 
 def test_mac_that_the_pod_changes_is_followed(pair):
@@ -200,9 +200,12 @@ def test_pod_that_vanished_is_released_without_del(node):
 
 def test_gc_removes_what_is_not_valid(node):
     keep, drop = node.pod("keep"), node.pod("drop")
-    status, _ = call(node, "/v1/cni/gc", {"validAttachments": [{"containerID": 7}]})
+    status, _ = call(node, "/v1/cni/gc", {"network": "tendril", "validAttachments": [
+        {"containerID": 7}]})
     assert status == 400 and len(endpoints(node)) == 2
-    status, answer = call(node, "/v1/cni/gc", {"validAttachments": [
+    status, answer = call(node, "/v1/cni/gc", {"network": "another", "validAttachments": []})
+    assert (status, answer) == (200, {"removed": 0})
+    status, answer = call(node, "/v1/cni/gc", {"network": "tendril", "validAttachments": [
         {"containerID": keep.container_id, "ifname": "eth0"}]})
     assert (status, answer) == (200, {"removed": 1})
     wait_for(lambda: list(endpoints(node)) == [keep.container_id], "one endpoint")
