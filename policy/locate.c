@@ -97,7 +97,8 @@ static void walk_enter(struct walk *walk, const yaml_mark_t *mark)
 			continue;
 		next = location->path[len];
 		if ((next != '\0' && next != '.' && next != '[' && len > 0) ||
-		    (location->line && location->matched >= len))
+		    (location->line &&
+		     (location->matched > len || (location->matched == len && !location->last))))
 			continue;
 		location->matched = len;
 		location->line = mark->line + 1;

@@ -14,6 +14,7 @@ struct location {
 	char *path; /* from the document's root, as path_key() and path_index() write it; owned */
 	size_t document; /* from 0 */
 	bool at_key;     /* the field's name is meant, not its value */
+	bool last;       /* of several fields of the same path, the last one is meant */
 	size_t line;     /* result, from 1; 0 if the text has nothing like it */
 	size_t column;
 	size_t matched; /* how much of path was found: the deepest enclosing field wins */

@@ -75,7 +75,7 @@ static void check_duplicates(struct reader *reader, const struct node *at)
 		struct node child = { .parent = at, .json = members[i], .key = members[i]->string };
 
 		if (strcmp(members[i - 1]->string, members[i]->string) == 0)
-			reader_problem(reader, &child, PROBLEM_AT_KEY, "the same key twice");
+			reader_problem(reader, &child, PROBLEM_AT_LAST_KEY, "the same key twice");
 	}
 	free(members);
 }
@@ -111,32 +111,32 @@ static void read_metadata(struct reader *reader, const struct node *root, struct
 	struct node name = node_child(&metadata, "name");
 	struct node namespace = node_child(&metadata, "namespace");
 	struct node uid = node_child(&metadata, "uid");
+	const char *name_text;
 	const char *text;
 	const char *wanted;
 
 	read_is_object(reader, &metadata);
+	name_text = read_string(reader, &name);
 	text = read_string(reader, &namespace);
 	if (!spec->namespaced)
 		text = "";
 	else if (!text || !*text)
 		text = "default";
+	if (name_text)
+		snprintf(reader->object, sizeof(reader->object), "%s %s%s%s",
+			 object_kind_name(object->kind), text, spec->namespaced ? "/" : "",
+			 name_text);
 	object->namespace = keep_string(reader, text);
 	wanted = spec->namespaced ? name_check_dns_label(text) : NULL;
 	if (wanted)
 		reader_error(reader, &namespace, "\"%s\" is not a namespace: %s", text, wanted);
 
-	text = read_string(reader, &name);
-	if (!text && !name.json)
+	object->name = keep_string(reader, name_text ? name_text : "");
+	wanted = name_text ? spec->name_check(name_text) : NULL;
+	if (wanted)
+		reader_error(reader, &name, "\"%s\" is not a name: %s", name_text, wanted);
+	if (!name.json)
 		reader_missing(reader, &name);
-	object->name = keep_string(reader, text ? text : "");
-	if (text) {
-		snprintf(reader->object, sizeof(reader->object), "%s %s%s%s",
-			 object_kind_name(object->kind), object->namespace ? object->namespace : "",
-			 spec->namespaced ? "/" : "", text);
-		wanted = spec->name_check(text);
-		if (wanted)
-			reader_error(reader, &name, "\"%s\" is not a name: %s", text, wanted);
-	}
 	text = read_string(reader, &uid);
 	object->uid = keep_string(reader, text ? text : "");
 }
@@ -208,8 +208,8 @@ static struct object *read_object(struct reader *reader, const struct node *root
 	if (!object)
 		return NULL;
 	object->kind = found;
-	check_tree(reader, root, 1);
 	read_metadata(reader, root, object);
+	check_tree(reader, root, 1);
 	if (!reader->failed)
 		kind_specs[found].read(reader, root, object);
 	return object;

@@ -389,7 +389,7 @@ static void read_policy_types(struct reader *reader, const struct node *spec,
 	if (!read_is_array(reader, &types) || cJSON_GetArraySize(types.json) == 0) {
 		policy->ingress = true;
 		policy->egress = policy->egress_rule_count > 0;
-		if (egress.json && !policy->egress)
+		if (cJSON_IsArray(egress.json) && !policy->egress)
 			reader_problem(reader, &egress, PROBLEM_WARNING_AT_KEY,
 				       "an empty list without policyTypes isolates nothing; "
 				       "policyTypes: [Egress] would");

@@ -78,11 +78,18 @@ static void read_service_port(struct reader *reader, const struct node *at,
 	if (reader->failed)
 		return;
 	for (const struct service_port *other = service->ports; other < port; other++) {
-		if (other->port == port->port && other->proto == port->proto && port->port)
+		bool same_port = other->port == port->port && other->proto == port->proto;
+
+		if (same_port && port->port)
 			reader_error(reader, at, "port %u/%s is there twice", port->port,
 				     proto_name(port->proto));
 		else if (strcmp(other->name, port->name) == 0)
-			reader_error(reader, at, "two ports are named \"%s\"", port->name);
+			reader_error(
+				reader, at, "two ports %s%s%s", *port->name ? "are named \"" : "",
+				*port->name ? port->name : "have no name", *port->name ? "\"" : "");
+		else
+			continue;
+		return;
 	}
 }
 

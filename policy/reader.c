@@ -60,8 +60,8 @@ void reader_problem(struct reader *reader, const struct node *at, enum problem_k
 	bool warning = kind == PROBLEM_WARNING || kind == PROBLEM_WARNING_AT_KEY;
 	struct problems *problems = reader->problems;
 	struct location location = { .document = reader->document,
-				     .at_key = kind == PROBLEM_AT_KEY ||
-					       kind == PROBLEM_WARNING_AT_KEY };
+				     .at_key = kind >= PROBLEM_AT_KEY,
+				     .last = kind == PROBLEM_AT_LAST_KEY };
 	struct problem problem = { .warning = warning };
 	va_list args;
 

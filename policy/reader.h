@@ -38,7 +38,13 @@ void reader_done(struct reader *reader);
 void reader_locate(struct reader *reader, const char *text, size_t len, size_t base_line,
 		   size_t base_column);
 
-enum problem_kind { PROBLEM_ERROR, PROBLEM_WARNING, PROBLEM_AT_KEY, PROBLEM_WARNING_AT_KEY };
+enum problem_kind {
+	PROBLEM_ERROR,
+	PROBLEM_WARNING,
+	PROBLEM_AT_KEY,
+	PROBLEM_WARNING_AT_KEY,
+	PROBLEM_AT_LAST_KEY, /* an error at the last of several equal keys */
+};
 
 void reader_problem(struct reader *reader, const struct node *at, enum problem_kind kind,
 		    const char *fmt, ...) __attribute__((format(printf, 4, 5)));

@@ -509,6 +509,25 @@ static bool find_nul(const char *text, size_t len, size_t *ret_offset)
 	return false;
 }
 
+/* Says what was read where JSON ended. */
+static void json_near(const char *rest, size_t len, struct text_error *ret_error)
+{
+	char near[24];
+	size_t count = 0;
+
+	while (count < len && count < sizeof(near) - 1 && rest[count] > ' ' && rest[count] < 0x7f) {
+		near[count] = rest[count];
+		count++;
+	}
+	near[count] = '\0';
+	if (count)
+		snprintf(ret_error->text, sizeof(ret_error->text), "not valid JSON at \"%s\"",
+			 near);
+	else
+		snprintf(ret_error->text, sizeof(ret_error->text), "not valid JSON%s",
+			 len == 0 ? ": it ends too early" : "");
+}
+
 struct cJSON *json_value_parse(const char *text, size_t len, size_t *ret_len,
 			       struct text_error *ret_error)
 {
@@ -519,8 +538,11 @@ struct cJSON *json_value_parse(const char *text, size_t len, size_t *ret_len,
 	*ret_error = (struct text_error){ 0 };
 	if (!json) {
 		offset = end && end >= text && end < text + len ? (size_t)(end - text) : len;
+		/* cJSON is one past what it took for the start of a key. */
+		if (offset > 0 && text[offset - 1] == '}')
+			offset--;
 		locate_offset(text, offset, &ret_error->line, &ret_error->column);
-		snprintf(ret_error->text, sizeof(ret_error->text), "not valid JSON");
+		json_near(text + offset, len - offset, ret_error);
 		return NULL;
 	}
 	*ret_len = (size_t)(end - text);

@@ -104,6 +104,9 @@ check-bpf: $(bpf_tests) ## Datapath tests with BPF_PROG_TEST_RUN (root)
 check-policy: all ## The CLI's offline commands
 	tests/run policy
 
+golden: all ## Write the expected outputs of tests/policy/golden anew; read the diff
+	GOLDEN=1 tests/run policy
+
 check-net: all $(net_programs) ## Real pods in network namespaces (root)
 	tests/run net
 
