@@ -24,7 +24,7 @@ enum ct_result {
 struct ct_place {
 	struct ct_key key;
 	__u32 from_b; /* this packet comes from end b */
-};
+} __attribute__((aligned(8)));
 
 static __always_inline __u64 addr_high(const struct addr *addr)
 {
@@ -50,7 +50,7 @@ static __always_inline bool flow_is_sorted(const struct flow *flow)
 	return bpf_ntohs(flow->sport) <= bpf_ntohs(flow->dport);
 }
 
-static __always_inline void ct_place_of(const struct flow *flow, struct ct_place *ret)
+static __always_inline void ct_place_fill(const struct flow *flow, struct ct_place *ret)
 {
 	bool sorted = flow_is_sorted(flow);
 
@@ -61,6 +61,12 @@ static __always_inline void ct_place_of(const struct flow *flow, struct ct_place
 	ret->key.b_port = sorted ? flow->dport : flow->sport;
 	ret->key.proto = flow->proto;
 	__builtin_memset(ret->key.pad, 0, sizeof(ret->key.pad));
+}
+
+/* The same for paths that are taken less often than once a packet: one copy of the code. */
+static __noinline void ct_place_of(const struct flow *flow, struct ct_place *ret)
+{
+	ct_place_fill(flow, ret);
 }
 
 static __always_inline __u64 ct_lifetime(const struct ct_entry *ct, __u8 proto)
@@ -134,8 +140,8 @@ static __always_inline void ct_flags_set(struct ct_entry *ct, __u32 flags)
 
 /* Makes an entry with the packet's sender as opener, or its receiver if "answered".  Full table:
  * the flow goes on without one.  -EEXIST: there is one, and update is BPF_NOEXIST. */
-static __always_inline long ct_insert(const struct packet *pkt, const struct ct_place *place,
-				      bool answered, __u64 update)
+static __noinline long ct_insert(const struct packet *pkt, const struct ct_place *place,
+				 bool answered, __u64 update)
 {
 	long ret;
 	struct ct_entry ct = {
@@ -169,7 +175,7 @@ __weak int ct_tcp_open(const struct packet *pkt)
 
 	if (!pkt)
 		return 0;
-	ct_place_of(&pkt->flow, &place);
+	ct_place_fill(&pkt->flow, &place);
 	if (ct_insert(pkt, &place, false, BPF_NOEXIST) != -EEXIST)
 		return 0;
 	ct = ct_find(&place);
@@ -235,7 +241,7 @@ __weak int ct_tcp(struct __sk_buff *skb, const struct packet *pkt)
 
 	if (!pkt)
 		return CT_MISS;
-	ct_place_of(&pkt->flow, &place);
+	ct_place_fill(&pkt->flow, &place);
 	ct = ct_find(&place);
 	if (!ct)
 		return CT_MISS;
