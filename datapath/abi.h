@@ -399,12 +399,17 @@ enum drop_reason { DROP_NONE, DROP_REASONS(X) DROP_REASON_COUNT };
 #undef X
 
 /* Things that are counted though no packet was dropped. */
-#define NOTICES(X)                                                                   \
-	X(0, CT_FULL, "connection table full: flow went on without an entry")        \
-	X(1, EVENTS_LOST, "event not sent: ring full or rate limit")                 \
-	X(2, FRAGMENT_FULL, "fragment table could not be written")                   \
-	X(3, SENDMSG_FULL, "service address of a socket could not be kept")          \
-	X(4, ACCEL_FULL, "socket not accelerated: table full")
+#define NOTICES(X)                                                                       \
+	X(0, CT_FULL, "connection table full: flow went on without an entry")            \
+	X(1, EVENTS_LOST, "event not sent: ring full or rate limit")                     \
+	X(2, FRAGMENT_FULL, "fragment table could not be written")                       \
+	X(3, SENDMSG_FULL, "service address of a socket could not be kept")              \
+	X(4, ACCEL_FULL, "socket not accelerated: table full")                           \
+	X(5, ACCEL_LATE, "not accelerated: a byte was sent before both ends were ready") \
+	X(6, ACCEL_POLICY, "acceleration ended: policy or an endpoint changed")          \
+	X(7, ACCEL_PEER, "acceleration ended: the peer is closing or was changed")       \
+	X(8, ACCEL_QUEUE, "acceleration ended: the receiver does not keep up")           \
+	X(9, ACCEL_MEMORY, "acceleration ended: TCP is short of memory")
 
 #define X(num, name, text) NOTICE_##name = num,
 enum notice { NOTICES(X) NOTICE_COUNT };

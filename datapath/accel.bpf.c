@@ -229,6 +229,8 @@ static __always_inline struct list_head *list_next(struct list_head *at)
 	return BPF_CORE_READ(at, next);
 }
 
+/* A walk along a receiver's queue: it ends at the head again, or where bytes exceeds the limit, or
+ * at NULL when a reader removed the message at hand meanwhile. */
 struct queue_walk {
 	struct list_head *head;
 	struct list_head *at;
@@ -240,7 +242,7 @@ static long queue_walk_step(__u32 index, struct queue_walk *walk)
 	struct sk_msg *msg;
 
 	(void)index;
-	if (walk->at == walk->head || !walk->at)
+	if (walk->at == walk->head || !walk->at || walk->bytes > ACCEL_QUEUE_MAX)
 		return 1;
 	msg = (void *)walk->at - bpf_core_field_offset(struct sk_msg, list);
 	walk->bytes += BPF_CORE_READ(msg, sg.size) + ACCEL_MESSAGE_COST;
@@ -248,40 +250,45 @@ static long queue_walk_step(__u32 index, struct queue_walk *walk)
 	return 0;
 }
 
+/* What waits in the queue, at most little more than ACCEL_QUEUE_MAX.  When a reader is in the way
+ * twice, what was seen so far stands for it: readers remove at the head, so a queue that is long
+ * is walked past that place at once. */
+static __always_inline __u64 queue_measure(struct list_head *head)
+{
+	struct queue_walk walk = { .head = head };
+
+	for (int attempt = 0; attempt < 2; attempt++) {
+		walk.at = list_next(head);
+		walk.bytes = 0;
+		bpf_loop(ACCEL_QUEUE_MAX / ACCEL_MESSAGE_COST + 2, queue_walk_step, &walk, 0);
+		if (walk.at)
+			break;
+	}
+	return walk.bytes;
+}
+
 /*
- * Keeps what waits unread at the peer below ACCEL_QUEUE_MAX.  What the kernel charges for it
- * differs (6.1.0 nothing, later 6.1 and 6.18 the bytes, none the struct sk_msg around them), so the
- * sender counts for itself: it adds each message, starts from zero when it sees the queue empty,
- * and walks the queue when the sum reaches the limit.  Two threads that send on one socket can each
- * miss the other's message in flight; a reader that removes messages during the walk can end it
- * early with an unreadable pointer, which counts as full.
+ * Keeps what waits unread at the peer below ACCEL_QUEUE_MAX.  The kernel charges the receiver for
+ * the bytes (not so in 6.1.0) and never for the struct sk_msg around them, so the sender counts for
+ * itself: it adds each message, starts from zero when it sees the queue empty, and measures the
+ * queue when the sum reaches the limit.  Two threads that send on one socket can each miss the
+ * other's message in flight.
  */
-static __always_inline bool queue_has_room(struct sk_msg_md *msg, const struct tcp_sock *tcp,
-					   struct accel_direction *dir)
+static __always_inline bool queue_has_room(struct accel_direction *dir, __u64 cost)
 {
 	struct tcp_sock *peer = (struct tcp_sock *)dir->peer.sock;
-	struct queue_walk walk = {};
+	struct list_head *head;
 	__u64 psock;
 
-	dir->queued_bytes += msg->size + ACCEL_MESSAGE_COST;
-	if (dir->queued_bytes <= QUEUE_UNWATCHED)
-		return true;
-	if (memory_is_short(tcp))
-		return false;
 	psock = (__u64)BPF_CORE_READ(peer, inet_conn.icsk_inet.sk.sk_user_data);
 	psock &= ~SK_USER_DATA_FLAGS;
 	if (!psock)
 		return false;
-	walk.head = (void *)psock + bpf_core_field_offset(struct sk_psock, ingress_msg);
-	walk.at = list_next(walk.head);
-	if (walk.at == walk.head)
-		dir->queued_bytes = msg->size + ACCEL_MESSAGE_COST;
-	if (dir->queued_bytes <= ACCEL_QUEUE_MAX)
-		return true;
-	bpf_loop(ACCEL_QUEUE_MAX / ACCEL_MESSAGE_COST, queue_walk_step, &walk, 0);
-	if (walk.at != walk.head)
-		return false;
-	dir->queued_bytes = walk.bytes + msg->size + ACCEL_MESSAGE_COST;
+	head = (void *)psock + bpf_core_field_offset(struct sk_psock, ingress_msg);
+	if (list_next(head) == head)
+		dir->queued_bytes = cost;
+	if (dir->queued_bytes > ACCEL_QUEUE_MAX)
+		dir->queued_bytes = queue_measure(head) + cost;
 	return dir->queued_bytes <= ACCEL_QUEUE_MAX;
 }
 
@@ -301,27 +308,36 @@ static __always_inline void direction_count(const struct accel_direction *dir, _
 		__sync_fetch_and_add(&stats->accel_fallbacks, fallbacks);
 }
 
-/* Whether this message may overtake the packet path.  Every "no" is final for the direction. */
-static __always_inline bool direction_may_redirect(struct sk_msg_md *msg, struct bpf_sock *sk,
+/* Whether this message may overtake the packet path: 0, or the notice that says why not, which is
+ * final for the direction. */
+static __always_inline enum notice direction_check(struct sk_msg_md *msg, struct bpf_sock *sk,
 						   struct accel_direction *dir)
 {
+	__u64 cost = (__u64)msg->size + ACCEL_MESSAGE_COST;
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
 	const struct node_state *node = node_get();
 	bool first = dir->state == ACCEL_UNDECIDED;
 	__u32 revision;
 
-	if (!tcp || !node || !(node->flags & NODE_ACCEL) || tcp->inet_conn.icsk_ulp_ops)
-		return false;
+	if (!tcp || !node || !(node->flags & NODE_ACCEL))
+		return NOTICE_ACCEL_POLICY;
 	if (first && !direction_begin(tcp, dir))
-		return false;
+		return NOTICE_ACCEL_LATE;
 	/* Read before policy is: a change in between is seen with the next message. */
 	revision = *(const volatile __u32 *)&node->revision;
 	if (first || dir->revision != revision) {
 		if (!policy_holds(msg, dir))
-			return false;
+			return NOTICE_ACCEL_POLICY;
 		dir->revision = revision;
 	}
-	return peer_is_there(dir, first) && queue_has_room(msg, tcp, dir);
+	if (tcp->inet_conn.icsk_ulp_ops || !peer_is_there(dir, first))
+		return NOTICE_ACCEL_PEER;
+	dir->queued_bytes += cost;
+	if (dir->queued_bytes <= QUEUE_UNWATCHED)
+		return 0;
+	if (memory_is_short(tcp))
+		return NOTICE_ACCEL_MEMORY;
+	return queue_has_room(dir, cost) ? 0 : NOTICE_ACCEL_QUEUE;
 }
 
 /* One message of a registered socket; runs in its sendmsg(), under its lock. */
@@ -330,17 +346,22 @@ int msg_redirect(struct sk_msg_md *msg)
 {
 	struct bpf_sock *sk = msg->sk;
 	struct accel_direction *dir;
+	enum notice reason;
 
 	dir = sk ? bpf_sk_storage_get(&accel_sock, sk, NULL, 0) : NULL;
 	if (!dir || dir->state == ACCEL_PACKETS)
 		return SK_PASS;
-	if (direction_may_redirect(msg, sk, dir) &&
-	    bpf_msg_redirect_hash(msg, &accel_map, &dir->peer_key, BPF_F_INGRESS) == SK_PASS) {
-		direction_count(dir, dir->state == ACCEL_UNDECIDED, msg->size, 0);
-		dir->state = ACCEL_REDIRECTING;
+	reason = direction_check(msg, sk, dir);
+	if (!reason &&
+	    bpf_msg_redirect_hash(msg, &accel_map, &dir->peer_key, BPF_F_INGRESS) != SK_PASS)
+		reason = NOTICE_ACCEL_PEER;
+	if (reason) {
+		dir->state = ACCEL_PACKETS;
+		direction_count(dir, 0, 0, 1);
+		notice(reason);
 		return SK_PASS;
 	}
-	dir->state = ACCEL_PACKETS;
-	direction_count(dir, 0, 0, 1);
+	direction_count(dir, dir->state == ACCEL_UNDECIDED, msg->size, 0);
+	dir->state = ACCEL_REDIRECTING;
 	return SK_PASS;
 }
