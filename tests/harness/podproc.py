@@ -10,6 +10,7 @@ a pod's socket.  One process per pod keeps a probe at a millisecond instead of a
     {"op": "udp", "addr": A, "port": N, "timeout": S, "size": BYTES?, "connected": BOOL?}
     {"op": "hold", "id": KEY, "addr": A, "port": N}    opens and keeps a connection
     {"op": "ping", "id": KEY, "timeout": S}            echo over a kept connection
+    {"op": "wait_end", "id": KEY, "timeout": S}        reads a kept connection until it ends
     {"op": "close", "id": KEY}
     {"op": "sniff"}                                    from now on, keep the frames that arrive;
                                                        forgets what it had
@@ -174,6 +175,13 @@ class Pod:
                 return {"result": "closed"}
             got += chunk
         return {"result": "ok" if got == b"ping" else "corrupt"}
+
+    def wait_end(self, id, timeout=1.0):
+        sock = self.kept[id]
+        sock.settimeout(timeout)
+        while sock.recv(65536):
+            pass
+        return {"result": "closed"}
 
     def close(self, id):
         self.kept.pop(id).close()
