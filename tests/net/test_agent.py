@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -139,11 +140,28 @@ def test_check_config_names_file_and_field(tmp_path):
     assert f"{file}: podCIDRs[1]: " in done.stderr and "overlaps" in done.stderr
 
 
-def test_help_lists_every_option():
+def test_help_and_manual_page_know_the_same_options():
     text = run(BUILD / "tendrild", "--help").stdout
-    for option in ("--run-dir", "--pod-cidr", "--cleanup", "--check-config", "--log-level"):
-        assert option in text
+    options = set(re.findall(r"^  (--[a-z-]+)", text, re.MULTILINE))
+    assert {"--run-dir", "--pod-cidr", "--cleanup", "--check-config"} <= options
+    page = (tendril.ROOT / "doc/man/tendrild.8").read_text().replace("\\-", "-")
+    assert set(re.findall(r"--[a-z-]+", page)) - {"--"} >= options
+    assert set(re.findall(r"--[a-z][a-z-]+", page)) - options - {"--no-"} == set()
     assert run(BUILD / "tendrild", "--version").stdout.startswith("tendrild ")
+
+
+def test_the_shipped_configuration_is_valid():
+    file = tendril.ROOT / "deploy/agent.json"
+    run(BUILD / "tendrild", "--config", file, "--check-config")
+
+
+def test_the_api_document_names_every_route():
+    document = (tendril.ROOT / "agent/API.md").read_text()
+    source = (tendril.ROOT / "agent/api.c").read_text()
+    paths = {path.split("/*")[0] for path in re.findall(r'"(/v1/[a-z/*]+)"', source)}
+    assert len(paths) > 10
+    missing = [path for path in paths if path not in document]
+    assert not missing
 
 
 def test_an_agent_without_privileges_says_what_is_missing(tmp_path):
