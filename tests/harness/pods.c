@@ -211,7 +211,8 @@ static int host_device_create_kind(struct pods *pods, const char *kind, struct e
 	return run_inside(pods->node_fd, batch, err);
 }
 
-/* As the agent does: a kernel without dummy devices may have ifb, which drops what to_pod leaves. */
+/* As the agent does: a kernel without dummy devices may have ifb, which drops what to_pod leaves.
+ */
 static int host_device_create(struct pods *pods, struct errmsg *err)
 {
 	int ret = host_device_create_kind(pods, "dummy", err);
