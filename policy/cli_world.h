@@ -39,7 +39,8 @@ const char *cli_world_source(const struct cli_world *world, const struct object 
 /* Whether the agent calls an address its node's own; offline the Node objects say so. */
 bool cli_world_is_node_address(const struct cli_world *world, const struct addr *addr);
 
-/* Appends the documents of a file to a JSON array, Lists flattened. */
-int cli_documents_read(const char *file, struct cJSON *array, struct errmsg *err);
+/* Appends the documents of a file that was read to a JSON array, Lists flattened. */
+int cli_documents_read(const struct cli_world *world, const char *file, struct cJSON *array,
+		       struct errmsg *err);
 
 #endif

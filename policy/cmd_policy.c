@@ -115,7 +115,7 @@ static int apply_collect(const char *file, void *arg, struct errmsg *err)
 
 	if (ret)
 		return ret;
-	return cli_documents_read(file, application->items, err);
+	return cli_documents_read(application->world, file, application->items, err);
 }
 
 int cmd_policy_apply(const struct arguments *args, struct errmsg *err)

@@ -142,6 +142,11 @@ static int object_add(struct cli_world *world, struct object *object, const stru
 	return ret == -EEXIST ? problem_add(problems, source, &place, name, why.text) : ret;
 }
 
+static const char *source_name(const char *file)
+{
+	return strcmp(file, "-") == 0 ? "stdin" : file;
+}
+
 /* Reads a file and keeps its text: lines are looked up in it later. */
 static int source_read(struct cli_world *world, const char *file, struct source **ret_source,
 		       struct errmsg *err)
@@ -153,7 +158,7 @@ static int source_read(struct cli_world *world, const char *file, struct source 
 		return fail(err, -ENOMEM, "%s", file);
 	source->next = world->sources;
 	world->sources = source;
-	source->file = strdup(strcmp(file, "-") == 0 ? "stdin" : file);
+	source->file = strdup(source_name(file));
 	if (!source->file)
 		return fail(err, -ENOMEM, "%s", file);
 	ret = cli_read_file(file, &source->text, &source->len, err);
@@ -202,6 +207,23 @@ static int load_file(const char *file, void *arg, struct errmsg *err)
 /* ---- documents as they are --------------------------------------------------------------------
  */
 
+/* Items of a PodList and its like need not say what they are; alone they must. */
+static void item_complete(cJSON *item, const cJSON *list)
+{
+	const char *kind = text_member(list, "kind");
+	size_t len = strlen(kind);
+	char own[64];
+
+	if (!cJSON_IsObject(item) || len <= strlen("List") || len - strlen("List") >= sizeof(own))
+		return;
+	memcpy(own, kind, len - strlen("List"));
+	own[len - strlen("List")] = '\0';
+	if (!*text_member(item, "kind"))
+		cJSON_AddStringToObject(item, "kind", own);
+	if (!*text_member(item, "apiVersion"))
+		cJSON_AddStringToObject(item, "apiVersion", text_member(list, "apiVersion"));
+}
+
 static void documents_flatten(cJSON *document, cJSON *array)
 {
 	cJSON *items = cJSON_GetObjectItemCaseSensitive(document, "items");
@@ -214,30 +236,28 @@ static void documents_flatten(cJSON *document, cJSON *array)
 			cJSON_Delete(document);
 		return;
 	}
-	while ((item = cJSON_DetachItemFromArray(items, 0)))
+	while ((item = cJSON_DetachItemFromArray(items, 0))) {
+		item_complete(item, document);
 		documents_flatten(item, array);
+	}
 	cJSON_Delete(document);
 }
 
-int cli_documents_read(const char *file, cJSON *array, struct errmsg *err)
+int cli_documents_read(const struct cli_world *world, const char *file, cJSON *array,
+		       struct errmsg *err)
 {
+	const struct source *source = world->sources;
 	struct text_error error = { 0 };
-	auto_free char *text = NULL;
 	cJSON *documents, *document;
-	size_t len, used = 0;
-	int ret = cli_read_file(file, &text, &len, err);
 
-	if (ret)
-		return ret;
-	documents = text_is_json(text, len) ? json_value_parse(text, len, &used, &error)
-					    : yaml_parse(text, len, &error);
+	while (source && strcmp(source->file, source_name(file)) != 0)
+		source = source->next;
+	if (!source)
+		return fail(err, -ENOENT, "%s", file);
+	documents = documents_parse(source->text, source->len, &error);
 	if (!documents)
 		return fail_plain(err, -EINVAL, "%s:%zu:%zu: %s", file, error.line, error.column,
 				  error.text);
-	if (!cJSON_IsArray(documents)) {
-		documents_flatten(documents, array);
-		return 0;
-	}
 	while ((document = cJSON_DetachItemFromArray(documents, 0)))
 		documents_flatten(document, array);
 	cJSON_Delete(documents);

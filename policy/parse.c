@@ -333,20 +333,13 @@ static void parse_text_error(struct parse *parse, const struct text_error *error
 	problem->column = error->line == 1 ? base_column + error->column - 1 : error->column;
 }
 
-static size_t skip_space(const char *text, size_t len, size_t offset)
-{
-	while (offset < len && text[offset] && strchr(" \t\r\n", text[offset]))
-		offset++;
-	return offset;
-}
-
 /* JSON values one after the other. */
 static void parse_json_text(struct parse *parse, const char *text, size_t len)
 {
-	size_t offset = len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+	size_t offset = text_bom(text, len);
 
-	for (offset = skip_space(text, len, offset); offset < len && !parse->reader.failed;
-	     offset = skip_space(text, len, offset)) {
+	for (offset = text_skip_space(text, len, offset); offset < len && !parse->reader.failed;
+	     offset = text_skip_space(text, len, offset)) {
 		struct text_error error;
 		size_t line;
 		size_t column;
@@ -424,14 +417,14 @@ int objects_parse(const char *text, size_t len, unsigned int flags, struct objec
 static bool json_document(const char *text, size_t len, size_t document, size_t *ret_offset,
 			  size_t *ret_len)
 {
-	size_t offset = len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+	size_t offset = text_bom(text, len);
 
 	for (;; document--) {
 		struct text_error error;
 		size_t used;
 		cJSON *json;
 
-		offset = skip_space(text, len, offset);
+		offset = text_skip_space(text, len, offset);
 		json = offset < len ? json_value_parse(text + offset, len - offset, &used, &error)
 				    : NULL;
 		if (!json)

@@ -481,13 +481,23 @@ struct cJSON *yaml_parse(const char *text, size_t len, struct text_error *ret_er
 
 /* ---- JSON ---- */
 
+size_t text_bom(const char *text, size_t len)
+{
+	return len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+}
+
+size_t text_skip_space(const char *text, size_t len, size_t offset)
+{
+	while (offset < len && text[offset] && strchr(" \t\r\n", text[offset]))
+		offset++;
+	return offset;
+}
+
 bool text_is_json(const char *text, size_t len)
 {
-	size_t i = len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+	size_t first = text_skip_space(text, len, text_bom(text, len));
 
-	while (i < len && strchr(" \t\r\n", text[i]) && text[i])
-		i++;
-	return i < len && (text[i] == '{' || text[i] == '[');
+	return first < len && (text[first] == '{' || text[first] == '[');
 }
 
 /* cJSON's strings end at a NUL: a value with one inside would be read as another, shorter value. */
@@ -515,6 +525,10 @@ static void json_near(const char *rest, size_t len, struct text_error *ret_error
 	char near[24];
 	size_t count = 0;
 
+	while (len > 0 && strchr(" \t\r\n", *rest)) {
+		rest++;
+		len--;
+	}
 	while (count < len && count < sizeof(near) - 1 && rest[count] > ' ' && rest[count] < 0x7f) {
 		near[count] = rest[count];
 		count++;
@@ -574,4 +588,37 @@ struct cJSON *yaml_to_json(const char *text, size_t len, struct errmsg *err)
 	first = cJSON_DetachItemFromArray(documents, 0);
 	cJSON_Delete(documents);
 	return first;
+}
+
+/* JSON values one after the other, as an array. */
+static cJSON *json_documents(const char *text, size_t len, struct text_error *ret_error)
+{
+	cJSON *documents = cJSON_CreateArray();
+	size_t offset = text_skip_space(text, len, text_bom(text, len));
+
+	while (documents && offset < len) {
+		size_t used;
+		cJSON *json = json_value_parse(text + offset, len - offset, &used, ret_error);
+
+		if (!json) {
+			size_t line;
+			size_t column;
+
+			locate_offset(text, offset, &line, &column);
+			if (ret_error->line == 1)
+				ret_error->column += column - 1;
+			ret_error->line += line - 1;
+			cJSON_Delete(documents);
+			return NULL;
+		}
+		cJSON_AddItemToArray(documents, json);
+		offset = text_skip_space(text, len, offset + used);
+	}
+	return documents;
+}
+
+struct cJSON *documents_parse(const char *text, size_t len, struct text_error *ret_error)
+{
+	return text_is_json(text, len) ? json_documents(text, len, ret_error)
+				       : yaml_parse(text, len, ret_error);
 }

@@ -25,6 +25,14 @@ struct cJSON *yaml_parse(const char *text, size_t len, struct text_error *ret_er
 struct cJSON *json_value_parse(const char *text, size_t len, size_t *ret_len,
 			       struct text_error *ret_error);
 
+/* All documents of a text in either format as a cJSON array; NULL and *ret_error on failure. */
+struct cJSON *documents_parse(const char *text, size_t len, struct text_error *ret_error);
+
+/* Bytes of the byte order mark that a text begins with; the first byte from offset on that is no
+ * white space. */
+size_t text_bom(const char *text, size_t len);
+size_t text_skip_space(const char *text, size_t len, size_t offset);
+
 /* Whether a text is to be read as JSON: it begins with '{' or '['. */
 bool text_is_json(const char *text, size_t len);
 

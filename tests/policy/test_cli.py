@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: usage, exit codes, tables and JSON, files put into an agent."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+
+import pytest
+
+from cli import BUILD, ROOT, Agent, document, pod, policy, tendril
+
+COMMANDS = ["status", "endpoint list", "endpoint get", "service list", "service get",
+            "identity list", "policy validate", "policy apply", "policy delete", "policy list",
+            "policy get", "policy explain", "monitor", "conntrack list"]
+
+ENDPOINT = {"slot": 1, "containerId": "c" * 64, "ifname": "eth0", "namespace": "shop",
+            "name": "web", "uid": "", "state": "ready", "addresses": ["10.0.0.1", "fd00::1"],
+            "mac": "02:00:00:00:00:01", "hostInterface": "tdl1", "hostIfindex": 1,
+            "identity": 77, "labels": {"app": "web"},
+            "policy": {"id": 5, "ingress": "isolated", "egress": "open", "policies": ["shop/p"]},
+            "accelerate": False,
+            "stats": {"txPackets": 1, "txBytes": 2, "rxPackets": 3, "rxBytes": 4, "drops": 5,
+                      "accelConnections": 0, "accelBytes": 0, "accelFallbacks": 0}}
+SERVICE = {"namespace": "shop", "name": "cart", "clusterIPs": ["10.96.0.1"],
+           "frontends": [{"address": "10.96.0.1", "port": 80, "protocol": "TCP", "name": "http",
+                          "backends": [{"address": "10.0.0.2", "port": 8080, "pod": "shop/cart"}]}]}
+DROP = {"time": "2026-01-01T00:00:00Z", "type": "drop", "reason": "INGRESS_DENIED",
+        "text": "no ingress rule of the receiver allows it", "direction": "ingress",
+        "protocol": "TCP", "tcpFlags": "S", "length": 60,
+        "source": {"address": "10.0.0.1", "port": 4000, "pod": "shop/web", "identity": 1},
+        "destination": {"address": "10.0.0.2", "port": 80, "pod": "shop/cart", "identity": 2}}
+ANSWERS = {
+    "GET /v1/endpoints": [ENDPOINT], "GET /v1/endpoints/shop/web": ENDPOINT,
+    "GET /v1/services": [SERVICE], "GET /v1/services/shop/cart": SERVICE,
+    "GET /v1/identities": [{"id": 2, "description": "world", "namespace": None, "labels": {},
+                            "addresses": []}],
+    "GET /v1/conntrack": [{"proto": "TCP", "source": "fd00::1", "sourcePort": 1,
+                           "destination": "fd00::2", "destinationPort": 80,
+                           "state": "established", "ageSeconds": 3}],
+    "GET /v1/policies": [{"namespace": "shop", "name": "p", "source": "api", "ingressRules": 1,
+                          "egressRules": 0, "policyTypes": ["Ingress"], "selectedEndpoints": 1}],
+    "GET /v1/events?type=drop,verdict": json.dumps(DROP).encode() + b"\n",
+    "PUT /v1/objects": {"applied": 2},
+}
+
+
+@pytest.fixture
+def agent(tmp_path):
+    with Agent(tmp_path / "agent.sock", dict(ANSWERS)) as server:
+        yield server
+
+
+def on(agent, *words, **more):
+    return tendril(*words, "--socket", agent.path, **more)
+
+
+# ---- usage ----
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command):
+    done = tendril(*command.split(), "--help")
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout.startswith(f"usage: tendril {command}")
+    assert "--socket PATH" in done.stdout
+
+
+def test_overview_completion_and_manual_know_every_command_and_option():
+    overview = tendril("--help").stdout
+    completion = (ROOT / "doc/completion/tendril.bash").read_text()
+    manual = (ROOT / "doc/man/tendril.1").read_text().replace("\\", "")
+    for command in COMMANDS:
+        assert re.search(rf"^  {command}\b", overview, re.MULTILINE)
+        assert command in manual
+        assert all(word in completion for word in command.split())
+        for option in re.findall(r"--[a-z]+", tendril(*command.split(), "--help").stdout):
+            assert option in completion and option in manual, option
+
+
+@pytest.mark.parametrize("words, text", [
+    ([], "no command"),
+    (["frobnicate"], "unknown command frobnicate"),
+    (["endpoint"], "unknown command endpoint"),
+    (["endpoint", "get"], "usage: tendril endpoint get NAMESPACE/NAME"),
+    (["endpoint", "list", "x"], "usage: tendril endpoint list"),
+    (["status", "--port", "80"], "status takes no --port"),
+    (["status", "-o", "xml"], "--output xml: must be text or json"),
+    (["status", "--nonsense"], "--nonsense"),
+    (["policy", "explain", "--from", "a/b", "--to", "c/d"], "policy explain needs --port"),
+    (["policy", "apply"], "policy apply needs --file"),
+    (["policy", "validate"], "usage: tendril policy validate FILE..."),
+])
+def test_wrong_usage_exits_2(words, text):
+    done = tendril(*words)
+    assert done.returncode == 2 and done.stdout == ""
+    assert text in done.stderr
+
+
+def test_version():
+    assert re.fullmatch(r"tendril \d+\.\d+\.\d+\n", tendril("--version").stdout)
+
+
+def test_no_agent(tmp_path):
+    for command in COMMANDS:
+        if command.startswith("policy") or " get" in command:
+            continue
+        done = tendril(*command.split(), "--socket", tmp_path / "none")
+        assert done.returncode == 1 and done.stdout == ""
+        assert done.stderr.startswith(f"{command}: no agent answers on {tmp_path}/none")
+
+
+def test_socket_from_the_environment(agent):
+    assert tendril("identity", "list", TENDRIL_SOCKET=agent.path).returncode == 0
+
+
+# ---- views ----
+
+def test_tables_are_aligned_and_plain_off_a_terminal(agent):
+    done = on(agent, "endpoint", "list")
+    header, row = done.stdout.splitlines()
+    for title, value in (("POD", "shop/web"), ("ADDRESSES", "10.0.0.1, fd00::1"),
+                         ("STATE", "ready"), ("ISOLATED", "ingress"), ("LABELS", "app=web")):
+        assert header.index(title) == row.index(value)
+    assert "\033" not in done.stdout
+
+
+@pytest.mark.parametrize("command, path", [
+    ("endpoint list", "GET /v1/endpoints"), ("endpoint get shop/web", "GET /v1/endpoints/shop/web"),
+    ("service list", "GET /v1/services"), ("service get shop/cart", "GET /v1/services/shop/cart"),
+    ("identity list", "GET /v1/identities"), ("policy list", "GET /v1/policies"),
+    ("conntrack list", "GET /v1/conntrack")])
+def test_json_is_what_the_agent_said(agent, command, path):
+    done = on(agent, *command.split(), "-o", "json")
+    assert json.loads(done.stdout) == ANSWERS[path]
+    assert on(agent, *command.split()).returncode == 0
+
+
+@pytest.mark.parametrize("command, texts", [
+    ("endpoint get shop/web", ["shop/web", "10.0.0.1, fd00::1", "shop/p", "5 dropped"]),
+    ("service get shop/cart", ["10.96.0.1:80", "10.0.0.2:8080"]),
+    ("conntrack list", ["[fd00::1]:1", "[fd00::2]:80", "established"]),
+    ("policy list", ["shop/p", "Ingress", "api"]),
+    ("identity list", ["world"])])
+def test_text_shows_what_matters(agent, command, texts):
+    done = on(agent, *command.split())
+    assert all(text in done.stdout for text in texts), done.stdout
+
+
+def test_what_the_agent_does_not_know(agent):
+    done = on(agent, "endpoint", "get", "shop/none")
+    assert done.returncode == 1
+    assert done.stderr == "endpoint get: no /v1/endpoints/shop/none\n"
+
+
+def terminal(agent, *words, **env):
+    """Output on a pseudo-terminal."""
+    master, slave = pty.openpty()
+    subprocess.run([BUILD / "tendril", *words, "--socket", agent.path], stdout=slave, timeout=20,
+                   env=dict({k: v for k, v in os.environ.items() if k != "NO_COLOR"}, **env))
+    os.close(slave)
+    output = os.read(master, 65536).decode()
+    os.close(master)
+    return output
+
+
+def test_colour_only_on_a_terminal_and_not_with_no_color(agent):
+    assert "\033[32mready" in terminal(agent, "endpoint", "list")
+    assert "\033" not in terminal(agent, "endpoint", "list", NO_COLOR="1")
+
+
+def test_names_from_outside_do_not_move_the_cursor(agent):
+    agent.answers["GET /v1/identities"] = [{"id": 1, "description": "a\033[2Jb\nc",
+                                            "addresses": []}]
+    done = on(agent, "identity", "list")
+    assert "a?[2Jb?c" in done.stdout
+
+
+def test_monitor_shows_both_pods_and_the_reason(agent):
+    done = on(agent, "monitor")
+    assert done.returncode == 0
+    assert "DROP" in done.stdout and "shop/web (10.0.0.1) port 4000 -> shop/cart (10.0.0.2) " \
+        "port 80  INGRESS_DENIED: no ingress rule" in done.stdout
+    assert json.loads(on(agent, "monitor", "-o", "json").stdout) == DROP
+
+
+# ---- files ----
+
+def test_apply_sends_yaml_and_json_as_one_list(agent, tmp_path):
+    (tmp_path / "a.yaml").write_text(
+        "--- {apiVersion: v1, kind: Pod, metadata: {name: a, labels: {port: '80'}}}\n"
+        "--- {apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: Namespace, "
+        "metadata: {name: shop}}]}\n")
+    (tmp_path / "b.json").write_text(json.dumps(pod("b", "shop", "10.0.0.2")) + "\n" +
+                                     json.dumps(policy("p", "shop", podSelector={})))
+    done = on(agent, "policy", "apply", "-f", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "applied 2 objects\n"
+    (method, path, body), = agent.requests
+    assert (method, path, body["kind"]) == ("PUT", "/v1/objects", "List")
+    assert [item["metadata"]["name"] for item in body["items"]] == ["a", "shop", "b", "p"]
+    assert body["items"][0]["metadata"]["labels"] == {"port": "80"}
+
+
+def test_apply_refuses_before_it_asks(agent, tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(policy("p", "shop", podselector={})))
+    done = on(agent, "policy", "apply", "-f", tmp_path / "a.json")
+    assert done.returncode == 1 and agent.requests == []
+    assert "spec.podselector: unknown field" in done.stderr
+    assert "nothing was changed" in done.stderr
+
+
+def test_agent_refuses_what_is_applied(agent, tmp_path):
+    agent.answers["PUT /v1/objects"] = (409, {"error": "Pod shop/b is in /etc/x.json"})
+    done = on(agent, "policy", "apply", "-f", "-", text=json.dumps(pod("b", "shop", "10.0.0.2")))
+    assert done.returncode == 1
+    assert done.stderr == "policy apply: Pod shop/b is in /etc/x.json\n"
+
+
+def test_delete_by_name_and_by_file(agent, tmp_path):
+    agent.answers.update({"DELETE /v1/objects/NetworkPolicy/shop/p": {},
+                          "DELETE /v1/objects/Namespace/-/shop": {}})
+    assert on(agent, "policy", "delete", "shop/p").stdout == "deleted NetworkPolicy shop/p\n"
+    (tmp_path / "n.json").write_text(json.dumps(document("Namespace", "shop")))
+    done = on(agent, "policy", "delete", "-f", tmp_path / "n.json")
+    assert done.returncode == 0, done.stderr
+    assert [request[1] for request in agent.requests] == [
+        "/v1/objects/NetworkPolicy/shop/p", "/v1/objects/Namespace/-/shop"]
+    assert on(agent, "policy", "delete", "shop/none").returncode == 1
+
+
+def test_validate_as_json(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(policy("p", "shop", podselector={})))
+    done = tendril("policy", "validate", "-o", "json", tmp_path / "a.json")
+    assert done.returncode == 1
+    problem, = json.loads(done.stdout)
+    assert problem["object"] == "NetworkPolicy shop/p" and problem["level"] == "error"
+    assert problem["path"] == "spec.podselector" and problem["line"] == 1
+    lenient = tendril("policy", "validate", "--lenient", tmp_path / "a.json")
+    assert lenient.returncode == 0 and "warning: NetworkPolicy shop/p" in lenient.stdout
+
+
+def test_validate_files_that_cannot_be_read(tmp_path):
+    done = tendril("policy", "validate", tmp_path / "none")
+    assert done.returncode == 1
+    assert done.stderr == f"policy validate: {tmp_path}/none: No such file or directory\n"

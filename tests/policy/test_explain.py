@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`tendril policy explain`: offline over files, and over what an agent holds."""
+
+import json
+
+import pytest
+
+from cli import Agent, document, pod, policy, tendril
+
+WORLD = """\
+apiVersion: v1
+kind: Pod
+metadata: {name: web, namespace: shop, labels: {app: web}}
+status: {podIPs: [{ip: 10.0.0.1}, {ip: "fd00::1"}]}
+---
+apiVersion: v1
+kind: List
+items:
+- apiVersion: v1
+  kind: Pod
+  metadata: {name: cart-1, namespace: shop, labels: {app: cart}}
+  spec: {nodeName: n1, containers: [{ports: [{name: http, containerPort: 8080}]}]}
+  status: {podIPs: [{ip: 10.0.0.2}, {ip: "fd00::2"}]}
+- apiVersion: v1
+  kind: Pod
+  metadata: {name: cart-2, namespace: shop, labels: {app: cart}}
+  status: {podIP: 10.0.0.3}
+- {apiVersion: v1, kind: Node, metadata: {name: n1},
+   status: {addresses: [{type: InternalIP, address: 192.168.0.1}]}}
+- apiVersion: v1
+  kind: Pod
+  metadata: {name: job, namespace: shop}
+  status: {podIP: 10.0.0.9, phase: Succeeded}
+"""
+SERVICE = """\
+{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "cart", "namespace": "shop"},
+ "spec": {"clusterIP": "10.96.0.1", "ports": [{"port": 80, "targetPort": "http"}, {"name": "x", "port": 81}]}}
+{"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+ "metadata": {"name": "cart-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "cart"}},
+ "endpoints": [{"addresses": ["10.0.0.2"]}, {"addresses": ["10.0.0.3"]}],
+ "ports": [{"name": "", "port": 8080}]}
+"""
+POLICIES = """\
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: cart
+  namespace: shop
+spec:
+  podSelector: {matchLabels: {app: cart}}
+  ingress:
+  - ports: [{port: 443}]
+  - from:
+    - podSelector: {matchLabels: {app: web}}
+    ports: [{port: http}]
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: web-out, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  policyTypes: [Egress]
+  egress:
+  - to: [{ipBlock: {cidr: 10.0.0.0/8}}, {ipBlock: {cidr: "fd00::/8"}}]
+"""
+
+
+@pytest.fixture
+def files(tmp_path):
+    (tmp_path / "pods.yaml").write_text(WORLD)
+    (tmp_path / "service.json").write_text(SERVICE)
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies/all.yml").write_text(POLICIES)
+    (tmp_path / "policies/notes.txt").write_text("not an object")
+    return tmp_path
+
+
+def explain(files, source, target, port, *more):
+    return tendril("policy", "explain", "-f", "pods.yaml", "-f", "service.json", "-f", "policies",
+                   "--from", source, "--to", target, "--port", port, *more, cwd=files)
+
+
+def answer(files, *question):
+    done = explain(files, *question, "-o", "json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_names_the_rule_and_its_line(files):
+    got = answer(files, "shop/web", "shop/cart-1", "8080/TCP")
+    assert got["verdict"] == "allow"
+    assert got["ingress"] == {
+        "verdict": "allow", "reason": "a rule allows it",
+        "policy": {"namespace": "shop", "name": "cart", "source": "policies/all.yml:1"},
+        "rule": 1, "source": "policies/all.yml:10"}
+    assert got["egress"]["policy"]["name"] == "web-out"
+    assert got["egress"]["source"] == "policies/all.yml:21"
+
+
+def test_names_the_policies_that_isolate(files):
+    got = answer(files, "shop/web", "shop/cart-2", "8080/TCP")
+    assert got["verdict"] == "deny", "cart-2 has no port of that name"
+    assert got["egress"]["verdict"] == "allow"
+    assert got["ingress"]["verdict"] == "deny"
+    assert [p["name"] for p in got["ingress"]["policies"]] == ["cart"]
+    assert "policy" not in got["ingress"]
+
+
+def test_text_says_the_same(files):
+    done = explain(files, "shop/web", "shop/cart-1", "8080")
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        "allow  shop/web (10.0.0.1) -> shop/cart-1 (10.0.0.2) port 8080/TCP",
+        "  egress   allow  a rule allows it: NetworkPolicy shop/web-out, egress rule 0 "
+        "(policies/all.yml:21)",
+        "  ingress  allow  a rule allows it: NetworkPolicy shop/cart, ingress rule 1 "
+        "(policies/all.yml:10)"]
+
+
+@pytest.mark.parametrize("source, target, port, verdict, egress, ingress", [
+    ("8.8.8.8", "shop/cart-1", "443/TCP", "allow", "not a pod", "a rule allows it"),
+    ("8.8.8.8", "shop/cart-1", "80/TCP", "deny", "not a pod", "isolated"),
+    ("shop/web", "8.8.8.8", "80/TCP", "deny", "isolated", "not a pod"),
+    ("shop/web", "10.0.0.2", "8080/TCP", "allow", "a rule allows it", "a rule allows it"),
+    ("shop/web", "fd00::2", "8080/TCP", "allow", "a rule allows it", "a rule allows it"),
+    ("shop/web", "shop/web", "1/UDP", "allow", "reaches itself", "reaches itself"),
+    ("192.168.0.1", "shop/cart-1", "1/UDP", "allow", "not a pod", "own pods"),
+    ("192.168.0.1", "shop/cart-2", "1/UDP", "deny", "not a pod", "isolated"),
+    ("shop/cart-1", "shop/web", "80/TCP", "allow", "no policy selects", "no policy selects"),
+])
+def test_ends_and_reasons(files, source, target, port, verdict, egress, ingress):
+    got = answer(files, source, target, port)
+    assert got["verdict"] == verdict
+    assert egress in got["egress"]["reason"]
+    assert ingress in got["ingress"]["reason"]
+
+
+@pytest.mark.parametrize("name", ["shop/cart", "service/shop/cart", "10.96.0.1"])
+def test_service_is_answered_for_each_backend_by_its_own_port(files, name):
+    got = answer(files, "shop/web", name, "80/TCP")
+    assert [(b["to"]["name"], b["port"], b["verdict"]) for b in got["backends"]] == [
+        ("cart-1", 8080, "allow"), ("cart-2", 8080, "deny")]
+    assert got["verdict"] == "deny", "a request in two is refused"
+    assert got["ingress"]["verdict"] == "deny"
+
+
+def test_pod_and_service_of_one_name(files):
+    with open(files / "pods.yaml", "a") as more:
+        more.write("---\n{apiVersion: v1, kind: Pod, metadata: {name: cart, namespace: shop}, "
+                   "status: {podIP: 10.0.0.7}}\n")
+    done = explain(files, "shop/web", "shop/cart", "80", "-o", "json")
+    assert json.loads(done.stdout)["to"]["address"] == "10.0.0.7"
+    assert "is a pod and a service" in done.stderr
+    done = explain(files, "shop/web", "service/shop/cart", "80", "-o", "json")
+    assert len(json.loads(done.stdout)["backends"]) == 2 and not done.stderr
+    done = explain(files, "pod/shop/web", "pod/shop/cart", "80", "-o", "json")
+    assert json.loads(done.stdout)["to"]["name"] == "cart" and not done.stderr
+
+
+@pytest.mark.parametrize("source, target, port, status, text", [
+    ("shop/none", "shop/web", "80", 1, "--from shop/none: there is no such pod"),
+    ("shop/web", "shop/none", "80", 1, "--to shop/none: there is no such pod"),
+    ("shop/web", "service/shop/web", "80", 1, "--to service/shop/web: there is no such service"),
+    ("shop/job", "shop/web", "80", 1, "the pod has terminated"),
+    ("shop/web", "shop/cart", "82/TCP", 1, "Service shop/cart has no port 82/TCP"),
+    ("shop/web", "shop/cart", "81/TCP", 1, "has no ready backend for port 81/TCP"),
+    ("shop/web", "shop/cart-1", "0/TCP", 1, "--port 0/TCP: must be N/PROTO"),
+    ("shop/web", "shop/cart-1", "80/XTP", 1, "--port 80/XTP: must be N/PROTO"),
+    ("a/b/c", "shop/cart-1", "80", 1, "--from: a/b/c: must be NAMESPACE/NAME"),
+])
+def test_questions_that_have_no_answer(files, source, target, port, status, text):
+    done = explain(files, source, target, port)
+    assert done.returncode == status
+    assert done.stdout == "" and text in done.stderr and done.stderr.startswith("policy explain: ")
+
+
+def test_bad_file_is_named_with_its_line(files):
+    (files / "policies/bad.yaml").write_text(POLICIES.replace("port: 443", "port: 70000"))
+    done = explain(files, "shop/web", "shop/cart-1", "80")
+    assert done.returncode == 1
+    assert "policies/bad.yaml:9:20: NetworkPolicy shop/cart: spec.ingress[0].ports[0].port: " \
+           "70000 is not a port" in done.stderr
+
+
+def test_kinds_that_are_not_read_are_passed_over(files):
+    (files / "policies/deploy.yaml").write_text(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec: {what: ever}\n")
+    assert answer(files, "shop/web", "shop/cart-1", "8080")["verdict"] == "allow"
+
+
+def test_objects_from_standard_input():
+    done = tendril("policy", "explain", "-f", "-", "--from", "shop/web", "--to", "shop/cart-1",
+                   "--port", "80", "-o", "json", text=WORLD + "---\n" + POLICIES)
+    assert json.loads(done.stdout)["ingress"]["policies"][0]["source"].startswith("stdin:")
+
+
+def test_asks_an_agent_when_no_file_is_given(tmp_path):
+    objects = [pod("web", "shop", "10.0.0.77", {"app": "old"}),
+               policy("p", "shop", podSelector={"matchLabels": {"app": "bare"}},
+                      ingress=[{"from": [{"podSelector": {"matchLabels": {"app": "old"}}}]}])]
+    endpoints = [
+        {"slot": 1, "namespace": "shop", "name": "web", "addresses": ["10.0.0.1"], "labels": {}},
+        {"slot": 2, "namespace": "shop", "name": "bare", "addresses": ["10.0.0.2", "fd00::2"],
+         "labels": {"app": "bare"}}]
+    answers = {
+        "GET /v1/objects": [{"kind": "NetworkPolicy", "namespace": "shop", "name": "p",
+                             "source": "/etc/tendril/objects/p.json"}],
+        "GET /v1/objects?full=1": {"kind": "List", "apiVersion": "v1", "items": objects},
+        "GET /v1/endpoints": endpoints,
+        "GET /v1/status": {"nodeAddresses": ["10.0.0.254"]}}
+    ask = ("policy", "explain", "--socket", tmp_path / "s", "-o", "json", "--port", "80")
+    with Agent(tmp_path / "s", answers):
+        got = json.loads(tendril(*ask, "--from", "shop/web", "--to", "shop/bare").stdout)
+        assert got["verdict"] == "allow" and got["from"]["address"] == "10.0.0.1"
+        assert got["ingress"]["source"] == "/etc/tendril/objects/p.json"
+        got = json.loads(tendril(*ask, "--from", "10.0.0.77", "--to", "shop/bare").stdout)
+        assert got["verdict"] == "deny", "the endpoint's address counts, not the object's"
+        got = json.loads(tendril(*ask, "--from", "10.0.0.254", "--to", "shop/bare").stdout)
+        assert got["ingress"]["reason"] == "a node always reaches its own pods"
+
+
+def test_service_with_documents_of_one_kind_only(tmp_path):
+    (tmp_path / "x.json").write_text(json.dumps(document("Namespace", "shop")))
+    done = tendril("policy", "explain", "-f", tmp_path / "x.json", "--from", "1.1.1.1", "--to",
+                   "2.2.2.2", "--port", "53/UDP", "-o", "json")
+    assert json.loads(done.stdout)["verdict"] == "allow"
