@@ -91,7 +91,7 @@ static int endpoint_wire(struct add *add, struct cni_error *err)
 		.retry_ms = AGENT_RESTART_MS,
 	};
 	enum agent_outcome outcome;
-	struct cni_error ignored;
+	struct cni_error ignored = {};
 	int code;
 
 	/* What an interrupted DEL left must not hit the endpoint that is made now. */
@@ -137,7 +137,7 @@ static int add_prepare(struct add *add, struct cni_error *err)
 
 static int add_perform(struct add *add, struct cni_error *err)
 {
-	struct cni_error ignored;
+	struct cni_error ignored = {};
 	int code;
 
 	if (add->conf->ipam_type) {

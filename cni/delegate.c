@@ -118,12 +118,14 @@ static int64_t now_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* Reads to the end of the plugin's output; -ETIMEDOUT, -E2BIG. */
-static int output_read(int fd, char *text, size_t *ret_len)
+/* Reads to the end of the plugin's output; -ENOMEM, -ETIMEDOUT, -E2BIG. */
+static int output_read(int fd, struct output *output)
 {
 	int64_t deadline = now_ms() + TIMEOUT_MS;
-	size_t len = 0;
 
+	output->text = malloc(OUTPUT_MAX + 1);
+	if (!output->text)
+		return -ENOMEM;
 	for (;;) {
 		struct pollfd pollfd = { .fd = fd, .events = POLLIN };
 		int64_t left = deadline - now_ms();
@@ -133,48 +135,46 @@ static int output_read(int fd, char *text, size_t *ret_len)
 			return -ETIMEDOUT;
 		if (poll(&pollfd, 1, (int)left) <= 0)
 			continue;
-		n = read(fd, text + len, OUTPUT_MAX - len);
+		n = read(fd, output->text + output->len, OUTPUT_MAX - output->len);
 		if (n < 0 && errno != EINTR)
 			return -errno;
-		if (n == 0) {
-			*ret_len = len;
+		output->len += n > 0 ? (size_t)n : 0;
+		output->text[output->len] = '\0';
+		if (n == 0)
 			return 0;
-		}
-		len += n > 0 ? (size_t)n : 0;
-		if (len == OUTPUT_MAX)
+		if (output->len == OUTPUT_MAX)
 			return -E2BIG;
 	}
 }
 
-static int plugin_run(const struct run *run, struct output *ret_output, struct cni_error *err)
+/* Starts the plugin and reads what it says; what it answers with its status is not judged here.
+ * The caller frees output->text, also after a failure. */
+static int plugin_run(const struct run *run, struct output *output, struct cni_error *err)
 {
 	auto_close int in_fd = input_open(run->input);
-	auto_free char *text = malloc(OUTPUT_MAX + 1);
-	int pipe_fds[2], error, status = 0;
-	size_t len = 0;
+	auto_close int out_fd = -1;
+	auto_close int plugin_out_fd = -1;
+	int pipe_fds[2], error;
 	pid_t pid;
 
-	if (in_fd < 0 || !text || pipe2(pipe_fds, O_CLOEXEC) < 0)
+	if (in_fd < 0 || pipe2(pipe_fds, O_CLOEXEC) < 0)
 		return cni_fail(err, CNI_IO_FAILURE, "prepare to run %.200s: %s", run->file,
 				strerror(errno));
+	out_fd = pipe_fds[0];
+	plugin_out_fd = pipe_fds[1];
 	signal(SIGCHLD, SIG_DFL); /* a runtime may have left it ignored: waitpid() would fail */
-	error = plugin_spawn(run, in_fd, pipe_fds[1], &pid);
-	close(pipe_fds[1]);
-	if (error) {
-		close(pipe_fds[0]);
+	error = plugin_spawn(run, in_fd, plugin_out_fd, &pid);
+	if (error)
 		return cni_fail(err, CNI_IO_FAILURE, "run %.200s: %s", run->file, strerror(error));
-	}
-	error = output_read(pipe_fds[0], text, &len);
-	close(pipe_fds[0]);
+	close(take_fd(&plugin_out_fd)); /* so that the plugin's end is the end */
+	error = output_read(out_fd, output);
 	if (error)
 		kill(pid, SIGKILL);
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+	while (waitpid(pid, &output->status, 0) < 0 && errno == EINTR)
 		;
 	if (error)
 		return cni_fail(err, CNI_IPAM_FAILED, "%s of %.200s: %s", run->command, run->file,
 				error == -E2BIG ? "its output is too long" : strerror(-error));
-	text[len] = '\0';
-	*ret_output = (struct output){ .status = status, .text = take_ptr(text), .len = len };
 	return 0;
 }
 
@@ -263,7 +263,7 @@ static int command_run_as(const struct netconf *conf, const char *file, const ch
 			  struct cni_error *err)
 {
 	cJSON *input = cJSON_Duplicate(conf->json, true);
-	struct cni_error ignored;
+	struct cni_error ignored = {};
 	cJSON *previous;
 	int code;
 

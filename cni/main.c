@@ -65,7 +65,7 @@ static int input_read(char **ret_text, size_t *ret_len, struct cni_error *err)
 		len += (size_t)n;
 		if (len > NETCONF_MAX)
 			return cni_fail(err, CNI_DECODING_FAILURE,
-					"the network configuration is longer than %d bytes",
+					"the network configuration is longer than %lu bytes",
 					NETCONF_MAX);
 	}
 	text[len] = '\0';
@@ -124,7 +124,7 @@ static int call_answer(const char *name, cJSON **ret_answer, enum cni_version *r
 				"CNI_COMMAND: \"%.40s\" is none of ADD, DEL, CHECK, GC, STATUS and "
 				"VERSION",
 				name);
-	if (!code)
+	else if (!code)
 		code = command_run(command, &conf, ret_answer, err);
 	netconf_done(&conf);
 	return code;

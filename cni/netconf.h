@@ -17,7 +17,7 @@
 
 struct cJSON;
 
-#define NETCONF_MAX            (1024 * 1024) /* bytes of configuration we accept */
+#define NETCONF_MAX            (1024UL * 1024) /* bytes of configuration we accept */
 #define NETCONF_SOCKET_DEFAULT "/run/tendril/tendril.sock"
 
 /* Borrowed members point into json. */

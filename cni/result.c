@@ -303,6 +303,18 @@ static void members_strip(cJSON *list, const char *const *names, size_t count)
 	}
 }
 
+/* Up to 0.4.0 every address says its family. */
+static void versions_add(cJSON *ips)
+{
+	cJSON *ip;
+
+	cJSON_ArrayForEach (ip, ips) {
+		bool v6 = cidr_is_v6(string_at(ip, "address"));
+
+		cJSON_AddStringToObject(ip, "version", v6 ? "6" : "4");
+	}
+}
+
 static void lists_render(const cJSON *result, enum cni_version version, cJSON *rendered)
 {
 	static const char *const new_interface[] = { "mtu", "socketPath", "pciID" };
@@ -310,17 +322,13 @@ static void lists_render(const cJSON *result, enum cni_version version, cJSON *r
 	cJSON *interfaces = cJSON_Duplicate(list_of(result, "interfaces"), true);
 	cJSON *ips = cJSON_Duplicate(list_of(result, "ips"), true);
 	cJSON *routes = cJSON_Duplicate(list_of(result, "routes"), true);
-	cJSON *ip;
 
 	if (version < CNI_1_1_0) {
 		members_strip(interfaces, new_interface, ARRAY_SIZE(new_interface));
 		members_strip(routes, new_route, ARRAY_SIZE(new_route));
 	}
-	if (version < CNI_1_0_0) {
-		cJSON_ArrayForEach (ip, ips)
-			cJSON_AddStringToObject(ip, "version",
-						cidr_is_v6(string_at(ip, "address")) ? "6" : "4");
-	}
+	if (version < CNI_1_0_0)
+		versions_add(ips);
 	cJSON_AddItemToObject(rendered, "interfaces", interfaces);
 	cJSON_AddItemToObject(rendered, "ips", ips);
 	if (routes->child)

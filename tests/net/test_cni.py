@@ -5,6 +5,7 @@
       tdlN ================================================ eth0
 """
 
+import concurrent.futures
 import json
 import os
 
@@ -181,6 +182,17 @@ def test_add_after_a_del_without_agent(node):
     node.start()  # the old note must not hit the new endpoint
     assert len(endpoints(node, pod.container_id)) == 1
     assert "eth0" in links(pod)
+
+
+def test_many_containers_at_once(node):
+    pods = [node.pod(f"p{i}", wire=False) for i in range(80)]
+    with concurrent.futures.ThreadPoolExecutor(80) as pool:
+        added = list(pool.map(lambda pod: run(pod, "ADD"), pods))
+        assert {a.code for a in added} == {0}, [a.json for a in added if a.code]
+        given = [address for a in added for address in addresses(a.json)]
+        assert len(given) == len(set(given)) == 160
+        assert {a.code for a in pool.map(lambda pod: run(pod, "DEL"), pods)} == {0}
+    tendril.wait_for(lambda: not node.api("GET", "/v1/endpoints"), "no endpoint")
 
 
 # ---- CHECK, GC, STATUS ----
