@@ -5,6 +5,7 @@
 
 #include <cjson/cJSON.h>
 #include <errno.h>
+#include <malloc.h>
 #include <stdarg.h>
 
 #include "agent/lib/auto.h"
@@ -14,6 +15,7 @@
 #define API_CLIENTS_MAX    64
 #define API_IDLE_MS        10000
 #define API_STREAM_BACKLOG (1u << 20)
+#define API_TRIM_SIZE      (256u << 10)
 
 /* "*" takes one segment.  Rows of one path stand together. */
 static const struct route {
@@ -53,6 +55,9 @@ static void reply_text(struct api_call *call, int status, cJSON *json)
 		http_reply(call->exchange, status, text);
 	else
 		http_reply(call->exchange, 503, "{\"error\":\"out of memory\"}");
+	/* The tree of a large answer leaves the heap many times larger than the agent needs. */
+	if (text && strlen(text) >= API_TRIM_SIZE)
+		malloc_trim(0);
 }
 
 void api_reply(struct api_call *call, cJSON *json)
