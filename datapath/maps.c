@@ -13,7 +13,6 @@
 #include <bpf/libbpf.h>
 #include <dirent.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -398,14 +397,14 @@ int maps_usage(struct datapath *datapath, enum map_id map, uint32_t *ret_used,
 static uint64_t map_memory(int fd)
 {
 	auto_fclose FILE *file = NULL;
+	static const char name[] = "memlock:";
 	char path[40], line[80];
-	uint64_t bytes;
 
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
 	file = fopen(path, "re");
 	while (file && fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "memlock: %" SCNu64, &bytes) == 1)
-			return bytes;
+		if (!strncmp(line, name, strlen(name)))
+			return strtoull(line + strlen(name), NULL, 10);
 	}
 	return 0;
 }

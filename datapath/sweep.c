@@ -22,11 +22,11 @@ int ct_map_del_if(struct datapath *datapath, const struct ct_key *key, const str
 
 	if (bpf_map_lookup_elem(fd, key, &entry))
 		return errno == ENOENT ? 0 : -errno;
-	if (memcmp(&entry, seen, sizeof(entry)))
+	if (memcmp(&entry, seen, sizeof(entry)) != 0)
 		return -EAGAIN;
 	if (bpf_map_lookup_and_delete_elem(fd, key, &entry))
 		return errno == ENOENT ? 0 : -errno;
-	if (memcmp(&entry, seen, sizeof(entry))) {
+	if (memcmp(&entry, seen, sizeof(entry)) != 0) {
 		bpf_map_update_elem(fd, key, &entry, BPF_NOEXIST); /* EEXIST: opened anew */
 		return -EAGAIN;
 	}
