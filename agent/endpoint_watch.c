@@ -42,11 +42,21 @@ static void settle_after(struct endpoint_watch *watch, time_t seconds)
 /* ---- what notifications put in doubt -----------------------------------------------------------
  */
 
+/* NULL also for one that is being deleted: whatever happens to it now is meant, and to ask the
+ * kernel about it would wait for rtnl, which the reaper holds. */
 static struct attachment *attachment_by_ifindex(const struct endpoints *endpoints, int ifindex)
 {
 	int slot = ifindex - ENDPOINT_IFINDEX_BASE;
+	struct attachment *attachment =
+		slot > 0 && (size_t)slot < endpoints->slot_count ? endpoints->slots[slot] : NULL;
 
-	return slot > 0 && (size_t)slot < endpoints->slot_count ? endpoints->slots[slot] : NULL;
+	return attachment && attachment->state != ATTACHMENT_DELETING ? attachment : NULL;
+}
+
+static bool is_endpoint_ifindex(const struct endpoints *endpoints, int ifindex)
+{
+	return ifindex > ENDPOINT_IFINDEX_BASE &&
+	       (size_t)(ifindex - ENDPOINT_IFINDEX_BASE) < endpoints->slot_count;
 }
 
 static bool is_host_link_suspicious(const struct attachment *attachment,
@@ -88,10 +98,10 @@ static void on_own_address(struct endpoint_watch *watch, const struct nlmsghdr *
 	struct attachment *attachment =
 		attachment_by_ifindex(watch->endpoints, (int)address->ifa_index);
 
-	if (!attachment)
-		watch->addresses_dirty = true;
-	else if (notice->nlmsg_type == RTM_DELADDR)
+	if (attachment && notice->nlmsg_type == RTM_DELADDR)
 		attachment->dirty |= DIRT_ALL;
+	if (!is_endpoint_ifindex(watch->endpoints, (int)address->ifa_index))
+		watch->addresses_dirty = true;
 }
 
 static void on_own_notice(struct endpoint_watch *watch, const struct nlmsghdr *notice)
@@ -184,7 +194,8 @@ static void on_settle(evutil_socket_t fd, short what, void *arg)
 	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
 		struct attachment *attachment = endpoints->slots[slot];
 
-		if (!attachment || attachment->dirty == 0)
+		if (!attachment || attachment->dirty == 0 ||
+		    attachment->state == ATTACHMENT_DELETING)
 			continue;
 		if (attachment->dirty == DIRT_LINK && is_link_well(endpoints, attachment))
 			attachment->dirty = 0;
