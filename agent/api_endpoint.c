@@ -77,6 +77,7 @@ static cJSON *endpoint_json(const struct agent *agent, const struct endpoint_inf
 	cJSON_AddStringToObject(json, "name", info->name);
 	cJSON_AddStringToObject(json, "uid", info->uid ? info->uid : "");
 	cJSON_AddStringToObject(json, "state", info->state);
+	cJSON_AddStringToObject(json, "reason", info->reason);
 	cJSON_AddItemToObject(json, "addresses",
 			      api_addresses_json(info->addresses, info->address_count));
 	cJSON_AddStringToObject(json, "mac", mac_format(info->mac, mac));

@@ -196,6 +196,10 @@ int link_set_up(struct netlink *netlink, int ifindex, struct errmsg *err);
 
 /* Addresses, routes, neighbours and up, inside the pod.  What is there already stays. */
 int pod_configure(const struct attachment *attachment, int netns_fd, struct errmsg *err);
+/* Waits a moment until the kernel lets packets through the pod's end.  It does so a little after
+ * the host's end went up, and drops what is sent before; the first SYN would be repeated only
+ * after a second. */
+int pod_link_settle(const struct attachment *attachment, int netns_fd, struct errmsg *err);
 /* What differs inside the pod: 0 and an empty text: nothing; -EPROTO and the difference in err. */
 int pod_compare(const struct attachment *attachment, int netns_fd, struct errmsg *err);
 /* The pod's end: its index, MAC and MTU. */

@@ -9,12 +9,15 @@
 #include <net/if.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "agent/lib/file.h"
 
-#define V4_MAPPED_BITS 96
-#define MTU_MIN_IPV6   1280
-#define LOOPBACK_INDEX 1 /* the first device of every namespace */
+#define V4_MAPPED_BITS  96
+#define MTU_MIN_IPV6    1280
+#define SETTLE_ATTEMPTS 100
+#define SETTLE_PAUSE_NS 200000
+#define LOOPBACK_INDEX  1 /* the first device of every namespace */
 
 static unsigned char addr_family(const struct addr *addr)
 {
@@ -166,6 +169,25 @@ int pod_configure(const struct attachment *attachment, int netns_fd, struct errm
 		}
 	}
 	return netlink_batch_run(&netlink, &batch, is_there_already, NULL, err);
+}
+
+int pod_link_settle(const struct attachment *attachment, int netns_fd, struct errmsg *err)
+{
+	auto_netlink struct netlink netlink = NETLINK_INIT;
+	int result = netlink_open(&netlink, netns_fd, err);
+
+	/* Since Linux 6.8 the question itself makes the kernel finish; before that it is done by a
+	 * worker.  Not to be done in time is no failure: it is only later. */
+	for (int i = 0; result == 0 && i < SETTLE_ATTEMPTS; i++) {
+		static const struct timespec pause = { .tv_nsec = SETTLE_PAUSE_NS };
+		struct host_link link = {};
+
+		result = host_link_get(&netlink, attachment->pod_ifindex, &link, err);
+		if (link.flags & IFF_RUNNING)
+			return 0;
+		nanosleep(&pause, NULL);
+	}
+	return result;
 }
 
 /* ---- compare --------------------------------------------------------------------------------- */

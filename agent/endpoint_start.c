@@ -153,6 +153,7 @@ static void map_entries_remove(struct endpoints *endpoints)
 
 static void endpoints_restore(struct endpoints *endpoints)
 {
+	struct errmsg err = {};
 	size_t count = 0;
 
 	ipam_continue(endpoints);
@@ -165,6 +166,8 @@ static void endpoints_restore(struct endpoints *endpoints)
 	}
 	orphans_remove(endpoints);
 	map_entries_remove(endpoints);
+	if (host_device_prune(endpoints->host, &err) < 0)
+		log_error("%s", err.text);
 	if (count > 0)
 		log_info("%zu endpoints taken over", count);
 }

@@ -242,7 +242,10 @@ static int pod_set_up(struct endpoint_add *add, struct errmsg *err)
 
 static int interface_open(struct endpoint_add *add, struct errmsg *err)
 {
-	return link_set_up(&add->endpoints->netlink, attachment_ifindex(add->attachment), err);
+	int result =
+		link_set_up(&add->endpoints->netlink, attachment_ifindex(add->attachment), err);
+
+	return result == 0 ? pod_link_settle(add->attachment, add->netns_fd, err) : result;
 }
 
 /* ---- policy ---------------------------------------------------------------------------------- */

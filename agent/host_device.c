@@ -364,6 +364,141 @@ void host_device_route_del(struct host_device *device, const struct addr *addr)
 	}
 }
 
+/* ---- leftovers ------------------------------------------------------------------------------- */
+
+#define LEFTOVERS_MAX 64 /* in one go; the next start finds more */
+
+struct leftovers {
+	const struct host_device *device;
+	struct prefix routes[LEFTOVERS_MAX];
+	size_t route_count;
+	struct addr addresses[LEFTOVERS_MAX];
+	size_t address_count;
+};
+
+static bool is_desired_route(const struct host_device *device, const struct prefix *dst)
+{
+	struct prefix range;
+	struct addr gateway;
+
+	for (size_t i = 0; ipam_range(device->ipam, i, &range, &gateway); i++) {
+		if (dst->len == range.len && addr_equal(&dst->addr, &range.addr))
+			return true;
+	}
+	for (size_t i = 0; i < device->route_count; i++) {
+		if (dst->len == 128 && addr_equal(&dst->addr, &device->routes[i]))
+			return true;
+	}
+	return false;
+}
+
+static bool is_gateway(const struct host_device *device, const struct addr *addr)
+{
+	struct prefix range;
+	struct addr gateway;
+
+	for (size_t i = 0; ipam_range(device->ipam, i, &range, &gateway); i++) {
+		if (addr_equal(addr, &gateway))
+			return true;
+	}
+	return false;
+}
+
+static void leftovers_begin(void *arg)
+{
+	struct leftovers *leftovers = arg;
+
+	leftovers->route_count = leftovers->address_count = 0;
+}
+
+static int leftover_route_each(const struct nlmsghdr *header, void *arg)
+{
+	const struct rtmsg *route = mnl_nlmsg_get_payload(header);
+	struct leftovers *leftovers = arg;
+	const struct nlattr *attr;
+	struct prefix dst = {};
+	uint32_t oif = 0;
+
+	mnl_attr_for_each (attr, header, sizeof(*route)) {
+		if (mnl_attr_get_type(attr) == RTA_DST)
+			addr_from_bytes(mnl_attr_get_payload(attr), mnl_attr_get_payload_len(attr),
+					&dst.addr);
+		else if (mnl_attr_get_type(attr) == RTA_OIF)
+			oif = mnl_attr_get_u32(attr);
+	}
+	dst.len = (uint8_t)(route->rtm_dst_len + (addr_is_v4(&dst.addr) ? V4_MAPPED_BITS : 0));
+	if (oif == (uint32_t)leftovers->device->ifindex &&
+	    route->rtm_protocol == HOST_ROUTE_PROTOCOL && leftovers->route_count < LEFTOVERS_MAX &&
+	    !is_desired_route(leftovers->device, &dst))
+		leftovers->routes[leftovers->route_count++] = dst;
+	return 0;
+}
+
+static int leftover_address_each(const struct nlmsghdr *header, void *arg)
+{
+	const struct ifaddrmsg *info = mnl_nlmsg_get_payload(header);
+	struct leftovers *leftovers = arg;
+	const struct nlattr *attr;
+	struct addr addr = {};
+
+	mnl_attr_for_each (attr, header, sizeof(*info)) {
+		if (mnl_attr_get_type(attr) == IFA_ADDRESS)
+			addr_from_bytes(mnl_attr_get_payload(attr), mnl_attr_get_payload_len(attr),
+					&addr);
+	}
+	if (info->ifa_index == (uint32_t)leftovers->device->ifindex &&
+	    info->ifa_prefixlen == (addr_is_v4(&addr) ? 32 : 128) &&
+	    leftovers->address_count < LEFTOVERS_MAX && !is_gateway(leftovers->device, &addr))
+		leftovers->addresses[leftovers->address_count++] = addr;
+	return 0;
+}
+
+static void leftovers_remove(struct host_device *device, const struct leftovers *leftovers)
+{
+	struct netlink_message message;
+	char text[ADDR_TEXT_MAX];
+
+	for (size_t i = 0; i < leftovers->route_count; i++) {
+		log_info("route to %s is no longer configured; removed",
+			 prefix_format(&leftovers->routes[i], text));
+		route_fill(&message, device, RTM_DELROUTE, 0, &leftovers->routes[i]);
+		netlink_request(device->netlink, &message, NULL);
+	}
+	for (size_t i = 0; i < leftovers->address_count; i++) {
+		const struct addr *addr = &leftovers->addresses[i];
+		struct ifaddrmsg *info =
+			netlink_message_init(&message, RTM_DELADDR, 0, sizeof(*info));
+
+		log_info("gateway %s is no longer configured; removed", addr_format(addr, text));
+		info->ifa_family = (unsigned char)addr_family(addr);
+		info->ifa_prefixlen = addr_is_v4(addr) ? 32 : 128;
+		info->ifa_index = (unsigned int)device->ifindex;
+		netlink_put_addr(&message.header, IFA_LOCAL, addr);
+		netlink_request(device->netlink, &message, NULL);
+	}
+}
+
+int host_device_prune(struct host_device *device, struct errmsg *err)
+{
+	struct leftovers leftovers = { .device = device };
+	struct netlink_message message;
+	int result;
+
+	netlink_message_init(&message, RTM_GETROUTE, 0, sizeof(struct rtmsg));
+	result = netlink_dump(device->netlink, &message, leftover_route_each, leftovers_begin,
+			      &leftovers, err);
+	if (result == 0) {
+		leftovers_remove(device, &leftovers);
+		leftovers_begin(&leftovers);
+		netlink_message_init(&message, RTM_GETADDR, 0, sizeof(struct ifaddrmsg));
+		result = netlink_dump(device->netlink, &message, leftover_address_each,
+				      leftovers_begin, &leftovers, err);
+	}
+	if (result == 0)
+		leftovers_remove(device, &leftovers);
+	return result;
+}
+
 bool host_device_is_hurt_by(const struct host_device *device, const struct nlmsghdr *notice)
 {
 	const struct ifinfomsg *link = mnl_nlmsg_get_payload(notice);

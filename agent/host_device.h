@@ -33,6 +33,10 @@ int host_device_ifindex(const struct host_device *device); /* 0 before the first
 int host_device_route_add(struct host_device *device, const struct addr *addr, struct errmsg *err);
 void host_device_route_del(struct host_device *device, const struct addr *addr);
 
+/* Takes away the addresses and routes of pod CIDRs that an earlier configuration had.  Call when
+ * all single routes are added. */
+int host_device_prune(struct host_device *device, struct errmsg *err);
+
 /* Whether a netlink notification speaks of a part of ours that is gone or changed. */
 bool host_device_is_hurt_by(const struct host_device *device, const struct nlmsghdr *notice);
 

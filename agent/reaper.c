@@ -111,13 +111,20 @@ static void reaper_loop(int fd, struct netlink *netlink)
 
 			if (!together)
 				answer.result = link_delete(netlink, requests[i].ifindex);
-			/* Nobody listens: the agent ended.  The work is done all the same. */
+			/* Nobody listens: the agent is ending.  The work is done all the same. */
 			(void)!send(fd, &answer, sizeof(answer), MSG_NOSIGNAL);
 		}
 	}
 }
 
-static void __attribute__((noreturn)) reaper_main(int fd)
+/* Killed with the agent: what it was asked for and has not begun is asked for again by the next
+ * agent, which may by then have given the index to another link. */
+static bool reaper_bind_to(pid_t agent)
+{
+	return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == agent;
+}
+
+static void __attribute__((noreturn)) reaper_main(int fd, pid_t agent)
 {
 	static const int ignored[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE };
 	auto_netlink struct netlink netlink = NETLINK_INIT;
@@ -132,7 +139,7 @@ static void __attribute__((noreturn)) reaper_main(int fd)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	prctl(PR_SET_NAME, "tendril-reaper");
-	if (netlink_open(&netlink, -1, NULL) < 0 || privileges_drop() < 0)
+	if (netlink_open(&netlink, -1, NULL) < 0 || privileges_drop() < 0 || !reaper_bind_to(agent))
 		_exit(EXIT_FAILURE);
 	reaper_loop(3, &netlink);
 	_exit(EXIT_SUCCESS);
@@ -143,6 +150,7 @@ static void __attribute__((noreturn)) reaper_main(int fd)
 int reaper_new(struct reaper **ret, struct errmsg *err)
 {
 	auto_free struct reaper *reaper = calloc(1, sizeof(*reaper));
+	pid_t agent = getpid();
 	int pair[2];
 
 	if (!reaper)
@@ -152,7 +160,7 @@ int reaper_new(struct reaper **ret, struct errmsg *err)
 	reaper->pid = fork();
 	if (reaper->pid == 0) {
 		close(pair[0]);
-		reaper_main(pair[1]);
+		reaper_main(pair[1], agent);
 	}
 	close(pair[1]);
 	if (reaper->pid < 0) {

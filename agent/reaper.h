@@ -4,8 +4,8 @@
  * down (10 to 40 ms, with the caller blocked); the agent's loop and the runtime that waits for
  * DEL need not.  Links that wait together are deleted together, for one such wait.
  *
- * The child holds no descriptor but its sockets and no capability but CAP_NET_ADMIN.  It ends when
- * the agent does, after what it was given.
+ * The child holds no descriptor but its sockets and no capability but CAP_NET_ADMIN.  When the
+ * agent stops it first finishes what it was given; when the agent is killed it is killed too.
  */
 #ifndef TENDRIL_AGENT_REAPER_H
 #define TENDRIL_AGENT_REAPER_H

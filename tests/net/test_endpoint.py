@@ -154,6 +154,7 @@ def test_interface_that_the_pod_takes_down_is_reported(pair):
     two.ip("link", "set", "eth0", "down")
     broken = wait_for(lambda: endpoints(node)[two.container_id]["state"] == "broken", "broken")
     assert broken and "eth0 is down in the pod" in node.log()
+    assert endpoints(node)[two.container_id]["reason"] == "eth0 is down in the pod"
     answer = two.cni("CHECK", conf=dict(two.conf, prevResult=two.result), check=False)
     assert answer["code"] == 102 and "eth0 is down" in answer["msg"] + answer.get("details", "")
     two.ip("link", "set", "eth0", "up")
@@ -186,6 +187,7 @@ def test_war_over_a_link_ends_in_broken_not_in_a_loop(node):
         return endpoints(node)[pod.container_id]["state"] == "broken"
 
     wait_for(fight, "broken")
+    assert endpoints(node)[pod.container_id]["reason"] == "somebody keeps changing it back"
     assert node.log().count("put back") < 20
     assert "somebody keeps changing it back" in node.log()
     wait_for(lambda: endpoints(node)[pod.container_id]["state"] == "ready", "peace", timeout=15)
@@ -305,6 +307,50 @@ def test_reaper_that_dies_is_replaced(node):
     wait_for(lambda: "the reaper died" in node.log(), "a new reaper")
     assert pod.cni("DEL") == {}
     assert_clean(node)
+
+
+def test_other_pod_cidrs_after_a_restart(node):
+    old = node.pod("old")
+    node.stop()
+    node.cidrs = ("10.201.0.0/24", "fd00:201::/112")
+    node.start()
+    new = node.pod("new")
+    assert new.v4.startswith("10.201.0.") and new.v6.startswith("fd00:201::")
+    for source, address in ((old, new.v4), (new, old.v6), (node.netns, old.v4),
+                            (node.netns, new.v6), (old, "10.201.0.1")):
+        assert reaches(source, address)
+    text = node.netns.ip("route").stdout + node.netns.ip("addr").stdout
+    assert "10.200.0.0/24" not in text and "10.200.0.1/32" not in text
+    assert f"{old.v4} dev tendril0" in text
+    assert old.cni("DEL") == {}
+    assert old.v4 not in node.netns.ip("route").stdout
+
+
+@pytest.mark.parametrize("value", [0, 1, 2])
+def test_reverse_path_filter_does_not_part_pod_and_node(node, value):
+    for name in ("all", "default"):
+        node.netns.run("sh", "-c", f"echo {value} > /proc/sys/net/ipv4/conf/{name}/rp_filter")
+    pod = node.pod("p")
+    assert reaches(node.netns, pod.v4) and reaches(pod, "10.200.0.1")
+
+
+def test_namespaces_where_new_devices_have_no_ipv6(node):
+    pod = node.pod("p", wire=False)
+    for netns in (node.netns, pod):
+        netns.run("sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6")
+    pod.add()
+    assert reaches(node.netns, pod.v6) and reaches(pod, "fd00:200::1")
+    node.netns.ip("link", "del", "tendril0")
+    wait_for(lambda: reaches(node.netns, pod.v6), "repair of tendril0")
+
+
+def test_mtu_follows_the_default_route(node):
+    node.netns.ip("link", "add", "uplink", "type", "veth", "peer", "name", "far")
+    node.netns.ip("link", "set", "uplink", "mtu", "1400", "up")
+    node.netns.ip("route", "add", "default", "dev", "uplink")
+    pod = node.pod("p")
+    assert [i["mtu"] for i in pod.result["interfaces"]] == [1400, 1400]
+    assert "mtu 1400" in pod.ip("link").stdout and links(node)[host_if(pod)]["mtu"] == 1400
 
 
 class Traffic:
