@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Services and slices -> frontends and backends. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/lib/auto.h"
+#include "policy/service.h"
+#include "unit/worlds.h"
+
+#include <cmocka.h> /* last: it makes fail a macro */
+
+#define SERVICE(spec)                                                                              \
+	"apiVersion: v1\nkind: Service\nmetadata: {namespace: shop, name: cart}\nspec: {" spec "}" \
+											       "\n"
+#define SLICE(name, type, endpoints, ports)                                                       \
+	"---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {namespace: shop, " \
+	"name: " name ", labels: {kubernetes.io/service-name: cart}}\naddressType: " type         \
+	"\nendpoints: [" endpoints "]\nports: [" ports "]\n"
+
+/* "ADDRESS:PORT/PROTO name -> BACKEND:PORT BACKEND:PORT", one frontend a line. */
+static const char *frontends_of(const char *text, char *buf, size_t size)
+{
+	struct world *world = world_of(text, NULL);
+	struct service_frontends frontends;
+	size_t used = 0;
+
+	assert_int_equal(service_frontends(world, world_find(world, OBJECT_SERVICE, "shop", "cart"),
+					   &frontends),
+			 0);
+	buf[0] = '\0';
+	for (size_t i = 0; i < frontends.count; i++) {
+		const struct service_frontend *frontend = &frontends.items[i];
+		char addr[ADDR_TEXT_MAX];
+
+		used += (size_t)snprintf(buf + used, size - used, "%s|%u/%s %s ->",
+					 addr_format(&frontend->addr, addr), frontend->port,
+					 proto_name(frontend->proto), frontend->port_name);
+		for (size_t b = 0; b < frontend->backend_count; b++)
+			used += (size_t)snprintf(buf + used, size - used, " %s|%u",
+						 addr_format(&frontend->backends[b].addr, addr),
+						 frontend->backends[b].port);
+		used += (size_t)snprintf(buf + used, size - used, "\n");
+	}
+	service_frontends_done(&frontends);
+	world_free(world);
+	return buf;
+}
+
+static void expect(const char *text, const char *wanted)
+{
+	char buf[2000];
+
+	assert_string_equal(frontends_of(text, buf, sizeof(buf)), wanted);
+}
+
+static void test_both_families_get_their_own_backends(void **state)
+{
+	(void)state;
+	expect(SERVICE("clusterIPs: [10.96.0.1, 'fd00:96::1'], ports: [{port: 80}]")
+		       SLICE("v4", "IPv4", "{addresses: [10.0.0.2]}, {addresses: [10.0.0.1]}",
+			     "{port: 8080}")
+			       SLICE("v6", "IPv6", "{addresses: ['fd00::1']}", "{port: 8080}"),
+	       "10.96.0.1|80/TCP  -> 10.0.0.1|8080 10.0.0.2|8080\n"
+	       "fd00:96::1|80/TCP  -> fd00::1|8080\n");
+}
+
+static void test_slices_are_merged_without_duplicates_and_fqdn_is_ignored(void **state)
+{
+	(void)state;
+	expect(SERVICE("clusterIP: 10.96.0.1, ports: [{port: 80}]") SLICE(
+		       "a", "IPv4", "{addresses: [10.0.0.1, 10.0.0.2]}", "{port: 8080}")
+		       SLICE("b", "IPv4", "{addresses: [10.0.0.2]}, {addresses: [10.0.0.3]}",
+			     "{port: 8080}")
+			       SLICE("c", "FQDN", "{addresses: [example.com]}", "{port: 8080}"),
+	       "10.96.0.1|80/TCP  -> 10.0.0.1|8080 10.0.0.2|8080 10.0.0.3|8080\n");
+}
+
+static void test_one_number_for_tcp_and_udp(void **state)
+{
+	(void)state;
+	expect(SERVICE("clusterIP: 10.96.0.1, ports: [{name: d, port: 53, protocol: UDP}, {name: "
+		       "t, port: 53}]")
+		       SLICE("a", "IPv4", "{addresses: [10.0.0.1]}",
+			     "{name: d, port: 5353, protocol: UDP}, {name: t, port: 5354}"),
+	       "10.96.0.1|53/UDP d -> 10.0.0.1|5353\n10.96.0.1|53/TCP t -> 10.0.0.1|5354\n");
+}
+
+static void test_port_is_matched_by_name_and_protocol(void **state)
+{
+	(void)state;
+	expect(SERVICE("clusterIP: 10.96.0.1, ports: [{name: http, port: 80}]")
+		       SLICE("a", "IPv4", "{addresses: [10.0.0.1]}",
+			     "{name: other, port: 1}, {name: http, port: 2, protocol: UDP}, {name: "
+			     "http}"),
+	       "10.96.0.1|80/TCP http ->\n");
+	/* A name may mean another number in another slice: pods differ. */
+	expect(SERVICE("clusterIP: 10.96.0.1, ports: [{name: http, port: 80}]") SLICE(
+		       "a", "IPv4", "{addresses: [10.0.0.1]}", "{name: http, port: 81}")
+		       SLICE("b", "IPv4", "{addresses: [10.0.0.2]}", "{name: http, port: 82}"),
+	       "10.96.0.1|80/TCP http -> 10.0.0.1|81 10.0.0.2|82\n");
+}
+
+static void test_only_ready_endpoints_while_there_is_one(void **state)
+{
+	(void)state;
+	expect(SERVICE("clusterIP: 10.96.0.1, ports: [{port: 80}]")
+		       SLICE("a", "IPv4",
+			     "{addresses: [10.0.0.1]}, {addresses: [10.0.0.2], conditions: {ready: "
+			     "false}}, {addresses: [10.0.0.3], conditions: {ready: false, serving: "
+			     "true, terminating: true}}",
+			     "{port: 80}"),
+	       "10.96.0.1|80/TCP  -> 10.0.0.1|80\n");
+}
+
+static void test_serving_while_terminating_when_none_is_ready(void **state)
+{
+	(void)state;
+	expect(SERVICE("clusterIP: 10.96.0.1, ports: [{port: 80}]") SLICE(
+		       "a", "IPv4",
+		       "{addresses: [10.0.0.2], conditions: {ready: false, serving: true}}, "
+		       "{addresses: [10.0.0.3], conditions: {ready: false, serving: true, "
+		       "terminating: true}}, {addresses: [10.0.0.4], conditions: {ready: false, "
+		       "serving: false, terminating: true}}",
+		       "{port: 80}"),
+	       "10.96.0.1|80/TCP  -> 10.0.0.3|80\n");
+}
+
+static void test_published_addresses_count_as_ready(void **state)
+{
+	(void)state;
+	expect(SERVICE("clusterIP: 10.96.0.1, publishNotReadyAddresses: true, ports: [{port: 80}]")
+		       SLICE("a", "IPv4", "{addresses: [10.0.0.2], conditions: {ready: false}}",
+			     "{port: 80}"),
+	       "10.96.0.1|80/TCP  -> 10.0.0.2|80\n");
+}
+
+static void test_no_frontends(void **state)
+{
+	static const char *const specs[] = {
+		SERVICE("clusterIP: None, ports: [{port: 80}]"),
+		SERVICE("type: ExternalName, externalName: x, ports: [{port: 80}]"),
+		SERVICE("clusterIP: 10.96.0.1"),
+		"apiVersion: v1\nkind: Service\nmetadata: {namespace: shop, name: cart, labels: "
+		"{service.kubernetes.io/service-proxy-name: x}}\nspec: {clusterIP: 10.96.0.1, "
+		"ports: "
+		"[{port: 80}]}\n",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(specs); i++)
+		expect(specs[i], "");
+}
+
+static void test_backends_name_their_pods(void **state)
+{
+	struct world *world =
+		world_of(SERVICE("clusterIP: 10.96.0.1, ports: [{port: 80}]"),
+			 SLICE("a", "IPv4", "{addresses: [10.0.0.1]}", "{port: 80}")
+				 SLICE("b", "IPv4",
+				       "{addresses: [10.0.0.1], targetRef: {kind: Pod, name: p}}",
+				       "{port: 80}"));
+	struct service_frontends frontends;
+
+	(void)state;
+	assert_int_equal(service_frontends(world, world_find(world, OBJECT_SERVICE, "shop", "cart"),
+					   &frontends),
+			 0);
+	assert_int_equal(frontends.items[0].backend_count, 1);
+	assert_string_equal(frontends.items[0].backends[0].pod_name, "p");
+	assert_string_equal(frontends.items[0].backends[0].pod_namespace, "shop");
+	service_frontends_done(&frontends);
+	world_free(world);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_both_families_get_their_own_backends),
+		cmocka_unit_test(test_slices_are_merged_without_duplicates_and_fqdn_is_ignored),
+		cmocka_unit_test(test_one_number_for_tcp_and_udp),
+		cmocka_unit_test(test_port_is_matched_by_name_and_protocol),
+		cmocka_unit_test(test_only_ready_endpoints_while_there_is_one),
+		cmocka_unit_test(test_serving_while_terminating_when_none_is_ready),
+		cmocka_unit_test(test_published_addresses_count_as_ready),
+		cmocka_unit_test(test_no_frontends),
+		cmocka_unit_test(test_backends_name_their_pods),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
