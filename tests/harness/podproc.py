@@ -110,7 +110,7 @@ class Server(threading.Thread):
 class Pod:
     def __init__(self):
         self.kept = {}
-        self.frames = None  # a list once sniffing
+        self.frames, self.sniffer = [], None
 
     def serve(self, name, tcp=(), udp=()):
         Server(name, tcp, udp).start()
@@ -188,25 +188,29 @@ class Pod:
         return {"result": "ok"}
 
     def sniff(self):
-        if self.frames is not None:
-            self.frames.clear()
-            return {"result": "ok"}
-        self.frames = []
-        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-        sock.bind(("eth0", 0))
-
-        def capture():
-            while True:
-                frame, (_, _, kind, _, _) = sock.recvfrom(65536)
-                if kind != socket.PACKET_OUTGOING:
-                    self.frames.append(frame)
-
-        threading.Thread(target=capture, daemon=True).start()
+        if self.sniffer is None:
+            self.sniffer = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+            self.sniffer.bind(("eth0", 0))
+            self.sniffer.setsockopt(socket.SOL_SOCKET, 33, 16 << 20)  # SO_RCVBUFFORCE
+            self.sniffer.setblocking(False)
+        self.drain()
+        self.frames.clear()
         return {"result": "ok"}
+
+    def drain(self):
+        """What has arrived by now: no thread that might not have got to it yet."""
+        while True:
+            try:
+                frame, (_, _, kind, _, _) = self.sniffer.recvfrom(65536)
+            except BlockingIOError:
+                return
+            if kind != socket.PACKET_OUTGOING:
+                self.frames.append(frame)
 
     def sniffed(self, contains):
         wanted = bytes.fromhex(contains)
-        return {"result": "ok", "count": sum(wanted in frame for frame in list(self.frames))}
+        self.drain()
+        return {"result": "ok", "count": sum(wanted in frame for frame in self.frames)}
 
     def inject(self, frame):
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
