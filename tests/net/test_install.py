@@ -10,6 +10,7 @@ import subprocess
 
 import pytest
 
+import image
 import tendril
 
 UNIT = tendril.ROOT / "deploy" / "tendrild.service"
@@ -141,3 +142,73 @@ def test_agent_works_within_the_units_limits():
         node.start()
         assert first.connect(second.v4, 80)["result"] == "ok"
         assert first.cni("DEL") == {}
+
+
+# ---- as a user would: make install, then the runtimes with their own defaults ----
+
+# Everything that is written, mounted or started belongs to these namespaces and ends with them.
+INSTALLED = r"""
+tree=$1 scratch=$2
+mount -t tmpfs none "$scratch"
+image=$3
+for folder in etc opt usr var; do
+	mkdir -p "$scratch/$folder/upper" "$scratch/$folder/work"
+	mount -t overlay -o "lowerdir=/$folder,upperdir=$scratch/$folder/upper,workdir=$scratch/$folder/work" \
+		none "/$folder"
+done
+rm -rf /etc/cni /etc/tendril /etc/containers/storage.conf
+mount -t tmpfs none /run
+mount -t bpf none /sys/fs/bpf
+make -C "$tree" install >"$scratch/log" 2>&1 || { cat "$scratch/log"; exit 1; }
+
+until_true() { for i in $(seq 500); do "$@" >/dev/null 2>&1 && return; sleep 0.01; done; return 1; }
+tendrild 2>"$scratch/log" &
+until_true tendril status || { cat "$scratch/log"; exit 1; }
+
+# Only what this machine's root may not do differs from podman's defaults.
+cat >"$scratch/containers.conf" <<END
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+lock_type = "file"
+runtime = "runc"
+[network]
+network_backend = "cni"
+END
+export CONTAINERS_CONF="$scratch/containers.conf" STORAGE_DRIVER=vfs
+podman load -q -i "$image" >/dev/null
+podman run --rm --network tendril localhost/tendril-busybox:1 ip -o addr show eth0 | sed 's/^/podman: /'
+
+containerd >"$scratch/containerd.log" 2>&1 &
+until_true ctr version || { cat "$scratch/containerd.log"; exit 1; }
+ctr images import --snapshotter native "$image" >/dev/null
+ctr run --snapshotter native --cni --rm localhost/tendril-busybox:1 c1 ip -o addr show eth0 \
+	</dev/null | sed 's/^/ctr: /'
+until_true sh -c 'test "$(tendril endpoint list -o json)" = "[]"'
+make -C "$tree" uninstall >/dev/null
+find /etc/cni /etc/tendril /opt/cni /usr/lib/systemd /usr/share/man -name '*tendril*' 2>/dev/null |
+	sed 's/^/left: /'
+"""
+
+
+def test_podman_and_containerd_use_what_was_installed(tmp_path):
+    archive, scratch = tmp_path / "image.tar", tmp_path / "scratch"
+    scratch.mkdir()
+    image.image_write(archive, "localhost/tendril-busybox:1")
+    netns = tendril.Namespace(f"tdlinstall{os.getpid()}")
+    try:
+        done = subprocess.run(
+            netns.enter("unshare", "-m", "-p", "--fork", "--kill-child", "--mount-proc",
+                        "--propagation", "private", "sh", "-ec", INSTALLED, "sh", tendril.ROOT,
+                        scratch, archive),
+            text=True, capture_output=True, timeout=120, stdin=subprocess.DEVNULL)
+    finally:
+        netns.delete()
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    for runtime in ("podman", "ctr"):
+        given = " ".join(line for line in lines if line.startswith(runtime + ": "))
+        assert "10.127.0." in given and "fd00:10:127::" in given, done.stdout + done.stderr
+    assert not [line for line in lines if line.startswith("left: ")]
