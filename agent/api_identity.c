@@ -85,8 +85,8 @@ static int connection_add(const void *map_key, const void *map_value, void *arg)
 	const struct ct_entry *entry = map_value;
 	struct conntrack_walk *walk = arg;
 	bool from_b = entry->flags & CT_FROM_B;
-	uint64_t age_ns =
-		walk->now_ns > entry->last_seen_ns ? walk->now_ns - entry->last_seen_ns : 0;
+	bool seen_before_now = walk->now_ns > entry->last_seen_ns;
+	uint64_t age = seen_before_now ? (walk->now_ns - entry->last_seen_ns) / NS_PER_SEC : 0;
 	cJSON *json = cJSON_CreateObject();
 	char text[ADDR_TEXT_MAX];
 
@@ -96,7 +96,7 @@ static int connection_add(const void *map_key, const void *map_value, void *arg)
 	cJSON_AddStringToObject(json, "destination", addr_format(from_b ? &key->a : &key->b, text));
 	cJSON_AddNumberToObject(json, "destinationPort", ntohs(from_b ? key->a_port : key->b_port));
 	cJSON_AddStringToObject(json, "state", connection_state(key, entry));
-	cJSON_AddNumberToObject(json, "ageSeconds", (double)(age_ns / NS_PER_SEC));
+	cJSON_AddNumberToObject(json, "ageSeconds", (double)age);
 	cJSON_AddItemToArray(walk->array, json);
 	return --walk->left == 0;
 }

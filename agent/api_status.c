@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* API: how the agent is, in one answer. */
 #include <cjson/cJSON.h>
-#include <inttypes.h>
 #include <time.h>
 
 #include "agent/accel.h"
@@ -48,11 +47,13 @@ static void datapath_add(cJSON *status, struct agent *agent)
 static uint64_t rss_bytes(void)
 {
 	auto_fclose FILE *file = fopen("/proc/self/statm", "re");
-	uint64_t pages = 0;
+	char line[128], *resident;
 
-	if (!file || fscanf(file, "%*u %" SCNu64, &pages) != 1)
+	/* "size resident shared ...", in pages */
+	if (!file || !fgets(line, sizeof(line), file))
 		return 0;
-	return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+	resident = strchr(line, ' ');
+	return resident ? strtoull(resident, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
 }
 
 static void memory_add(cJSON *status, struct agent *agent)
@@ -149,7 +150,7 @@ static void metrics_add(cJSON *status, struct agent *agent)
 #define X(num, name, text) metric_add(drops, agent, num, "reason", #name, text);
 	DROP_REASONS(X)
 #undef X
-#define X(num, name, text) metric_add(notices, agent, METRIC_NOTICES + num, "name", #name, text);
+#define X(num, name, text) metric_add(notices, agent, METRIC_NOTICES + (num), "name", #name, text);
 	NOTICES(X)
 #undef X
 }
@@ -178,14 +179,14 @@ void api_status_get(struct api_call *call)
 	struct agent *agent = call->agent;
 	cJSON *status = cJSON_CreateObject();
 	cJSON *warnings = cJSON_CreateArray();
+	uint64_t uptime = (now_ns() - agent->start_ns) / NS_PER_SEC;
+	uint64_t start_us = (agent->ready_ns - agent->start_ns) / 1000;
 
 	cJSON_AddStringToObject(status, "version", TENDRIL_VERSION);
 	cJSON_AddNumberToObject(status, "pid", getpid());
-	cJSON_AddNumberToObject(status, "uptimeSeconds",
-				(double)((now_ns() - agent->start_ns) / NS_PER_SEC));
+	cJSON_AddNumberToObject(status, "uptimeSeconds", (double)uptime);
 	cJSON_AddBoolToObject(status, "ready", agent->ready);
-	cJSON_AddNumberToObject(status, "startMilliseconds",
-				(double)((agent->ready_ns - agent->start_ns) / 100000) / 10);
+	cJSON_AddNumberToObject(status, "startMilliseconds", (double)start_us / 1000);
 	datapath_add(status, agent);
 	cJSON_AddItemToObject(status, "acceleration", accel_status(agent->accel));
 	memory_add(status, agent);

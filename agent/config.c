@@ -410,10 +410,8 @@ static void mount_unescape(char *text)
 	char *out = text;
 
 	for (const char *in = text; *in;) {
-		unsigned int code;
-
-		if (in[0] == '\\' && sscanf(in + 1, "%3o", &code) == 1) {
-			*out++ = (char)code;
+		if (in[0] == '\\' && strspn(in + 1, "01234567") >= 3) {
+			*out++ = (char)((in[1] - '0') << 6 | (in[2] - '0') << 3 | (in[3] - '0'));
 			in += 4;
 		} else {
 			*out++ = *in++;

@@ -10,17 +10,17 @@
 #include "agent/lib/auto.h"
 
 static const struct {
-	cap_value_t value;
 	const char *name;
+	cap_value_t value;
 	bool needed; /* the agent does not start without it */
 } keeps[] = {
-	{ CAP_NET_ADMIN, "CAP_NET_ADMIN", true }, /* links, addresses, routes, tc, SOCK_DESTROY */
-	{ CAP_BPF, "CAP_BPF", true },             /* maps; programs when a link is put back */
-	{ CAP_PERFMON, "CAP_PERFMON", true },     /* programs that read kernel structures */
-	{ CAP_SYS_ADMIN, "CAP_SYS_ADMIN", true }, /* setns() into a pod's network namespace */
-	{ CAP_NET_BROADCAST, "CAP_NET_BROADCAST", false }, /* netlink notices from inside pods */
+	{ "CAP_NET_ADMIN", CAP_NET_ADMIN, true }, /* links, addresses, routes, tc, SOCK_DESTROY */
+	{ "CAP_BPF", CAP_BPF, true },             /* maps; programs when a link is put back */
+	{ "CAP_PERFMON", CAP_PERFMON, true },     /* programs that read kernel structures */
+	{ "CAP_SYS_ADMIN", CAP_SYS_ADMIN, true }, /* setns() into a pod's network namespace */
+	{ "CAP_NET_BROADCAST", CAP_NET_BROADCAST, false }, /* netlink notices from inside pods */
 	/* /proc/PID/ns/net of a pod's process that holds more capabilities than we do. */
-	{ CAP_SYS_PTRACE, "CAP_SYS_PTRACE", false },
+	{ "CAP_SYS_PTRACE", CAP_SYS_PTRACE, false },
 };
 
 static inline void cap_auto_fn(cap_t *caps)

@@ -394,7 +394,7 @@ ABI_SIZE(struct accel_direction, 96);
 	X(14, NAT_FULL, "no room to remember a service translation")             \
 	X(15, REWRITE_FAILED, "packet could not be rewritten or redirected")
 
-#define X(num, name, text) DROP_##name = num,
+#define X(num, name, text) DROP_##name = (num),
 enum drop_reason { DROP_NONE, DROP_REASONS(X) DROP_REASON_COUNT };
 #undef X
 
@@ -411,7 +411,7 @@ enum drop_reason { DROP_NONE, DROP_REASONS(X) DROP_REASON_COUNT };
 	X(8, ACCEL_QUEUE, "acceleration ended: the receiver does not keep up")           \
 	X(9, ACCEL_MEMORY, "acceleration ended: TCP is short of memory")
 
-#define X(num, name, text) NOTICE_##name = num,
+#define X(num, name, text) NOTICE_##name = (num),
 enum notice { NOTICES(X) NOTICE_COUNT };
 #undef X
 

@@ -57,7 +57,8 @@ static int buffer_reserve(struct buffer *buffer, size_t more)
 static void buffer_drain(struct buffer *buffer, size_t len)
 {
 	buffer->len -= len;
-	memmove(buffer->data, buffer->data + len, buffer->len);
+	if (buffer->data)
+		memmove(buffer->data, buffer->data + len, buffer->len);
 }
 
 struct connection {
@@ -239,7 +240,7 @@ static int connection_read_head(struct connection *connection, struct http_respo
 		ssize_t len =
 			http_response_head_parse(connection->in.data ? connection->in.data : "",
 						 connection->in.len, ret_head, err);
-		size_t got;
+		size_t got = 0;
 		int error;
 
 		if (len < 0)
@@ -264,7 +265,7 @@ static int connection_read_body(struct connection *connection, size_t len, struc
 		return fail_plain(err, -E2BIG, "answer from %s has %zu bytes", connection->path,
 				  len);
 	while (connection->in.len < len) {
-		size_t got;
+		size_t got = 0;
 		int error = connection_read(connection, &got, err);
 
 		if (error)
@@ -280,7 +281,7 @@ static int connection_call(struct connection *connection, const char *method, co
 			   const char *body, int passed_fd, struct http_response *ret,
 			   struct errmsg *err)
 {
-	struct http_response_head head;
+	struct http_response_head head = {};
 	int error;
 
 	error = connection_request(connection, method, path, body, passed_fd, err);
@@ -306,6 +307,7 @@ static void connection_done(struct connection *connection)
 	free(connection->in.data);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): a request has this many parts */
 int http_call(const char *socket_path, const char *method, const char *path, const char *body,
 	      int fd, int timeout_ms, struct http_response *ret, struct errmsg *err)
 {
@@ -348,7 +350,7 @@ static int chunks_unwrap(struct connection *connection, struct buffer *text, str
 {
 	size_t used = 0, start, len = 1;
 
-	while (len) {
+	while (connection->in.data && len) {
 		ssize_t n = http_chunk_parse(connection->in.data + used, connection->in.len - used,
 					     &start, &len);
 
@@ -390,7 +392,7 @@ static int connection_follow(struct connection *connection, const char *path,
 			     struct errmsg *err)
 {
 	auto_buffer struct buffer text = {};
-	struct http_response_head head;
+	struct http_response_head head = {};
 	int error, stop, last;
 
 	error = connection_request(connection, "GET", path, NULL, -1, err);
@@ -405,7 +407,7 @@ static int connection_follow(struct connection *connection, const char *path,
 	if (buffer_reserve(&text, 0))
 		return fail(err, -ENOMEM, "stream from %s", connection->path);
 	for (;;) {
-		size_t got;
+		size_t got = 0;
 
 		last = chunks_unwrap(connection, &text, err);
 		if (last < 0)

@@ -140,7 +140,7 @@ static int length_parse(struct span value, size_t *ret_len, struct errmsg *err)
 static int header_next(struct span *rest, struct span *ret_name, struct span *ret_value,
 		       struct errmsg *err)
 {
-	struct span line;
+	struct span line = {};
 
 	if (!span_cut(rest, "\r\n", &line))
 		return fail_plain(err, -EBADMSG, "unfinished header line");
@@ -164,7 +164,7 @@ static int header_next(struct span *rest, struct span *ret_name, struct span *re
 /* Whether a comma-separated list holds the token. */
 static bool list_has(struct span list, const char *token)
 {
-	struct span part;
+	struct span part = {};
 
 	while (span_cut(&list, ",", &part)) {
 		if (span_is(span_trim(part), token))
@@ -175,7 +175,7 @@ static bool list_has(struct span list, const char *token)
 
 static int request_line_parse(struct span line, struct http_head *head, struct errmsg *err)
 {
-	struct span method, target, path;
+	struct span method = {}, target = {}, path = {};
 	int error;
 
 	if (!span_cut(&line, " ", &method) || !span_cut(&line, " ", &target))
@@ -246,7 +246,7 @@ ssize_t http_head_parse(const char *data, size_t len, struct http_head *ret_head
 			struct errmsg *err)
 {
 	struct http_head head = { .keep_alive = true };
-	struct span rest, line, name, value;
+	struct span rest = { data, 0 }, line = {}, name = {}, value = {};
 	bool has_length = false;
 	ssize_t head_len;
 	int error;
@@ -271,7 +271,7 @@ ssize_t http_head_parse(const char *data, size_t len, struct http_head *ret_head
 int http_query_get(const char *query, const char *name, char *buf, size_t size)
 {
 	struct span rest = { query, strlen(query) };
-	struct span part, key;
+	struct span part = {}, key = {};
 	bool more = true;
 
 	while (more) {
@@ -292,7 +292,7 @@ ssize_t http_response_head_parse(const char *data, size_t len, struct http_respo
 				 struct errmsg *err)
 {
 	struct http_response_head head = {};
-	struct span rest, line, name, value;
+	struct span rest = { data, 0 }, line = {}, name = {}, value = {};
 	ssize_t head_len;
 	int error = 0;
 

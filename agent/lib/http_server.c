@@ -165,7 +165,7 @@ static void connection_close(struct http_exchange *exchange)
 static void timer_start(struct http_exchange *exchange)
 {
 	unsigned int ms = exchange->server->limits.idle_ms;
-	struct timeval timeout = { .tv_sec = ms / 1000, .tv_usec = (ms % 1000) * 1000 };
+	struct timeval timeout = { .tv_sec = ms / 1000, .tv_usec = (long)(ms % 1000) * 1000 };
 
 	if (!exchange->broken) /* adding it again would take back the firing that frees */
 		event_add(exchange->timer, &timeout);
@@ -252,7 +252,7 @@ static void connection_refuse(struct http_exchange *exchange, int status, const 
 
 	len = (size_t)snprintf(json, sizeof(json) - 3, "{\"error\":\"");
 	for (const char *c = text; *c && len < sizeof(json) - 3; c++)
-		json[len++] = *c < ' ' || *c > '~' || *c == '"' || *c == '\\' ? '?' : *c;
+		json[len++] = (char)(*c < ' ' || *c > '~' || *c == '"' || *c == '\\' ? '?' : *c);
 	json[len++] = '"';
 	json[len++] = '}';
 	json[len] = '\0';
@@ -653,7 +653,7 @@ static void server_acceptable(evutil_socket_t listen_fd, short what, void *arg)
 		server_welcome(server, fd);
 	} else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
 		/* The listener stays readable: without a pause this would spin. */
-		struct timeval pause = { .tv_usec = ACCEPT_PAUSE_MS * 1000 };
+		struct timeval pause = { .tv_usec = ACCEPT_PAUSE_MS * 1000L };
 
 		event_del(server->acceptable);
 		event_add(server->resume, &pause);
