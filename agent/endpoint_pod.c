@@ -50,7 +50,7 @@ static void put_links(struct netlink_batch *batch, int ifindex, bool ipv6)
 	struct ifinfomsg *info;
 	struct nlmsghdr *header;
 
-	header = netlink_batch_next(batch, RTM_NEWLINK, 0, sizeof(*info), (void **)&info);
+	netlink_batch_next(batch, RTM_NEWLINK, 0, sizeof(*info), (void **)&info);
 	info->ifi_index = LOOPBACK_INDEX;
 	info->ifi_flags = info->ifi_change = IFF_UP;
 	if (ipv6) {
@@ -62,7 +62,7 @@ static void put_links(struct netlink_batch *batch, int ifindex, bool ipv6)
 		mnl_attr_nest_end(header, inet6);
 		mnl_attr_nest_end(header, spec);
 	}
-	header = netlink_batch_next(batch, RTM_NEWLINK, 0, sizeof(*info), (void **)&info);
+	netlink_batch_next(batch, RTM_NEWLINK, 0, sizeof(*info), (void **)&info);
 	info->ifi_index = ifindex;
 	info->ifi_flags = info->ifi_change = IFF_UP;
 }

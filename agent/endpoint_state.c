@@ -19,7 +19,7 @@
 #include "agent/lib/log.h"
 
 #define STATE_VERSION  1
-#define STATE_FILE_MAX (256 * 1024)
+#define STATE_FILE_MAX (256UL * 1024)
 
 static const char *const state_names[ATTACHMENT_STATE_COUNT] = {
 	[ATTACHMENT_PENDING] = "pending",
@@ -263,7 +263,7 @@ static int numbers_parse(const struct json_node *root, struct attachment *attach
 	struct json_node version_node = json_member(root, "version");
 	struct json_node slot_node = json_member(root, "slot");
 	struct json_node mtu_node = json_member(root, "mtu");
-	int64_t version, slot, mtu;
+	int64_t version = 0, slot = 0, mtu = 0;
 	uint64_t inode = 0;
 	int result = json_integer(&version_node, STATE_VERSION, STATE_VERSION, &version, err);
 

@@ -83,7 +83,7 @@ int netns_socket_cookie(int socket_fd, uint64_t *ret_cookie, struct errmsg *err)
 int netns_identify(int netns_fd, struct netns_id *ret_id, struct errmsg *err)
 {
 	auto_close int socket_fd = netns_socket(netns_fd, AF_UNIX, SOCK_DGRAM, 0, err);
-	uint64_t cookie;
+	uint64_t cookie = 0;
 	struct stat st;
 	int result;
 
@@ -103,7 +103,7 @@ int netns_identify(int netns_fd, struct netns_id *ret_id, struct errmsg *err)
 static int open_if_same(const char *path, const struct netns_id *id, int *ret_fd)
 {
 	auto_close int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	struct netns_id found;
+	struct netns_id found = { 0 };
 
 	if (fd < 0)
 		return -ENOENT;
