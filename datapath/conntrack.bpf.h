@@ -140,10 +140,10 @@ static __always_inline void ct_flags_set(struct ct_entry *ct, __u32 flags)
 
 /* Makes an entry with the packet's sender as opener, or its receiver if "answered".  Full table:
  * the flow goes on without one.  -EEXIST: there is one, and update is BPF_NOEXIST. */
-static __noinline long ct_insert(const struct packet *pkt, const struct ct_place *place,
+static __noinline int ct_insert(const struct packet *pkt, const struct ct_place *place,
 				 bool answered, __u64 update)
 {
-	long ret;
+	int ret;
 	struct ct_entry ct = {
 		.last_seen_ns = bpf_ktime_get_coarse_ns(),
 		.revision = node_revision(),
@@ -158,7 +158,8 @@ static __noinline long ct_insert(const struct packet *pkt, const struct ct_place
 	if (answered ? !!(pkt->dst_flags & IPCACHE_HOST)
 		     : pkt->from_node || pkt->src.identity != pkt->src_claimed)
 		ct.flags |= CT_BEHIND_NODE;
-	ret = bpf_map_update_elem(&ct_map, &place->key, &ct, update);
+	/* Linux before 6.4 returns an int in a register of 64 bits: the upper half is not the sign. */
+	ret = (int)bpf_map_update_elem(&ct_map, &place->key, &ct, update);
 	if (ret && ret != -EEXIST)
 		notice(NOTICE_CT_FULL);
 	return ret;

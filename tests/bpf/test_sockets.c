@@ -283,7 +283,7 @@ static void test_a_real_reset_is_believed(void **state)
 	assert_true(lab_connection(POD_A, port, POD_B, service, IPPROTO_TCP, &entry));
 	assert_int_equal(setsockopt(server, SOL_SOCKET, SO_LINGER, &now, sizeof(now)), 0);
 	close(server);
-	assert_false(lab_connection(POD_A, port, POD_B, service, IPPROTO_TCP, &entry));
+	assert_true(lab_connection_ends(POD_A, port, POD_B, service, IPPROTO_TCP));
 	assert_false(lab_talks(client, client));
 }
 

@@ -29,6 +29,7 @@ struct lab {
 	int from_pod;
 	int to_pod;
 	bool ipv6; /* the family of the case that runs */
+	bool retrying; /* a socket sends SYNs to NOBODY meanwhile: those drops are not the case's */
 };
 
 extern struct lab lab;
@@ -134,6 +135,9 @@ int lab_try(int fd, enum party party, uint16_t port);
 
 /* ---- what is remembered ---- */
 
+/* Waits until a flow has no conntrack entry; false: it has one still. */
+bool lab_connection_ends(enum party a, uint16_t a_port, enum party b, uint16_t b_port,
+			 uint8_t proto);
 /* The conntrack entry of a flow in either direction; false: none. */
 bool lab_connection(enum party a, uint16_t a_port, enum party b, uint16_t b_port, uint8_t proto,
 		    struct ct_entry *ret);
