@@ -163,6 +163,7 @@ static int modules_start(struct agent *agent, struct errmsg *err)
 	agent->world = world_new();
 	if (!agent->world)
 		return fail(err, -ENOMEM, "world");
+	world_set_local(agent->world);
 	error = sync_new(agent->base, agent->datapath, agent->world, &agent->sync, err);
 	if (!error)
 		error = accel_new(agent, &agent->accel, err);

@@ -45,7 +45,7 @@ struct compiled_entry { /* sorted by policy_id, peer, direction */
 };
 
 struct compiled_subject { /* one for each pod that has policy enforced: every endpoint, or, in a
-			   * world without endpoints, every pod */
+			   * world that is not one node's, every pod */
 	uint16_t slot;    /* 0 if the world has no endpoints */
 	const struct object *pod; /* may be NULL: endpoint without a Pod object */
 	uint32_t identity;        /* behind its IPv4 address, struct endpoint's identity */

@@ -331,8 +331,7 @@ static int collect_local_pods(const struct world *world, struct intern *local)
 
 static int population_add_pods(struct population *population, const struct intern *local)
 {
-	const struct world_endpoint *endpoints;
-	bool subjects = world_endpoints(population->world, &endpoints) == 0;
+	bool subjects = !world_is_local(population->world);
 
 	for (const struct object *pod = world_first(population->world, OBJECT_POD); pod;
 	     pod = world_next(population->world, pod)) {

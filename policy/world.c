@@ -39,6 +39,7 @@ struct world {
 	size_t endpoint_capacity;
 	struct addr *host_addresses;
 	size_t host_address_count;
+	bool local; /* a node's world, even without endpoints */
 };
 
 struct world *world_new(void)
@@ -379,6 +380,16 @@ size_t world_slices(const struct world *world, const char *namespace, const char
 }
 
 /* ---- this node ---- */
+
+void world_set_local(struct world *world)
+{
+	world->local = true;
+}
+
+bool world_is_local(const struct world *world)
+{
+	return world->local || world->endpoint_count > 0;
+}
 
 static size_t endpoint_place(const struct world *world, uint16_t slot)
 {

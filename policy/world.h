@@ -44,6 +44,11 @@ size_t world_slices(const struct world *world, const char *namespace, const char
  * terminated ones own none. */
 const struct object *world_owner(const struct world *world, const struct addr *addr);
 
+/* Makes it the world of one node: policy is compiled for this node's endpoints alone, also while
+ * there are none.  Without it, a world that has no endpoints has every pod as a subject. */
+void world_set_local(struct world *world);
+bool world_is_local(const struct world *world); /* so set, or it has endpoints */
+
 /* An interface that this node wired.  Its labels come from the Pod object of the same name if
  * there is one (and, when both have a uid, the same uid), else from here. */
 struct world_endpoint {

@@ -820,6 +820,21 @@ static void test_world_with_endpoints_enforces_only_those(void **state)
 	world_free(world);
 }
 
+static void test_nodes_world_without_endpoints_has_no_subjects(void **state)
+{
+	struct world *world = world_of(two_namespaces, POLICY("p", "shop", "podSelector: {}"));
+	struct compiled *compiled;
+
+	(void)state;
+	world_set_local(world);
+	compiled = world_compile(world);
+	assert_int_equal(compiled->subject_count, 0);
+	assert_int_equal(compiled->entry_count, 0);
+	assert_int_equal(compiled->address_count, 10);
+	compiled_free(compiled);
+	world_free(world);
+}
+
 static void test_pod_of_another_uid_does_not_speak_for_an_endpoint(void **state)
 {
 	struct world *world = world_of(
@@ -910,6 +925,7 @@ int main(void)
 		cmocka_unit_test(test_same_world_gives_the_same_tables),
 		cmocka_unit_test(test_identities_say_what_they_stand_for),
 		cmocka_unit_test(test_world_with_endpoints_enforces_only_those),
+		cmocka_unit_test(test_nodes_world_without_endpoints_has_no_subjects),
 		cmocka_unit_test(test_pod_of_another_uid_does_not_speak_for_an_endpoint),
 		cmocka_unit_test(test_short_ipv6_prefix_brings_the_ipv4_default),
 	};
