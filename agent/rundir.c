@@ -9,17 +9,22 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/vfs.h>
+#include <time.h>
 
 #include "agent/lib/auto.h"
 #include "agent/lib/file.h"
 
+#define LOCK_ATTEMPTS   200
+#define LOCK_PAUSE_NS   5000000
 #define NETNS_LOCK_NAME "tendrild" /* abstract */
 #define BPFFS_DEFAULT   "/sys/fs/bpf"
 
@@ -49,7 +54,8 @@ static int run_dir_prepare(const struct config *config, struct errmsg *err)
 	return 0;
 }
 
-static int run_dir_lock(const struct config *config, int *ret_fd, struct errmsg *err)
+static int run_dir_lock(const struct config *config, int *ret_fd, pid_t *ret_holder,
+			struct errmsg *err)
 {
 	char path[sizeof(config->run_dir) + 16], pid[16] = "";
 	auto_close int fd = -1;
@@ -63,6 +69,7 @@ static int run_dir_lock(const struct config *config, int *ret_fd, struct errmsg 
 			return fail(err, -errno, "lock %s", path);
 		if (pread(fd, pid, sizeof(pid) - 1, 0) < 0)
 			pid[0] = '\0';
+		*ret_holder = (pid_t)strtol(pid, NULL, 10);
 		return fail_plain(err, -EBUSY, "%s is in use by another agent (pid %.*s)",
 				  config->run_dir, (int)strcspn(pid, "\n"), pid);
 	}
@@ -105,7 +112,7 @@ static bool holder_is_agent(const struct sockaddr_un *addr, socklen_t len, struc
 	       (ret_peer->uid == 0 || ret_peer->uid == geteuid());
 }
 
-static int netns_lock(int *ret_fd, struct errmsg *err)
+static int netns_lock(int *ret_fd, pid_t *ret_holder, struct errmsg *err)
 {
 	static const char name[] = NETNS_LOCK_NAME;
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
@@ -123,25 +130,50 @@ static int netns_lock(int *ret_fd, struct errmsg *err)
 	}
 	if (errno != EADDRINUSE)
 		return fail(err, -errno, "lock the network namespace");
-	if (holder_is_agent(&addr, len, &peer))
+	if (holder_is_agent(&addr, len, &peer)) {
+		*ret_holder = peer.pid;
 		return fail_plain(err, -EBUSY,
 				  "another agent (pid %d) serves this network namespace", peer.pid);
+	}
 	/* Anybody may take an abstract name; that must not keep the agent from starting. */
 	log_warn("@%s is held by pid %d of user %u, which is no agent", name, peer.pid, peer.uid);
 	return 0;
 }
 
-int run_locks_take(const struct config *config, struct run_locks *ret, struct errmsg *err)
+static int locks_try(const struct config *config, struct run_locks *ret, pid_t *ret_holder,
+		     struct errmsg *err)
 {
-	int error = run_dir_prepare(config, err);
+	int error = run_dir_lock(config, &ret->dir_fd, ret_holder, err);
 
 	if (!error)
-		error = run_dir_lock(config, &ret->dir_fd, err);
-	if (!error)
-		error = netns_lock(&ret->netns_fd, err);
+		error = netns_lock(&ret->netns_fd, ret_holder, err);
 	if (error)
 		run_locks_release(ret);
 	return error;
+}
+
+static bool process_is_gone(pid_t pid)
+{
+	return pid > 0 && kill(pid, 0) < 0 && errno == ESRCH;
+}
+
+/* A child of an agent that was killed holds its locks until it has come to close them: they are
+ * waited for when the process that took them is gone. */
+int run_locks_take(const struct config *config, struct run_locks *ret, struct errmsg *err)
+{
+	static const struct timespec pause = { .tv_nsec = LOCK_PAUSE_NS };
+	int error = run_dir_prepare(config, err);
+
+	if (error)
+		return error;
+	for (int i = 0;; i++) {
+		pid_t holder = 0;
+
+		error = locks_try(config, ret, &holder, err);
+		if (error != -EBUSY || i == LOCK_ATTEMPTS || !process_is_gone(holder))
+			return error;
+		nanosleep(&pause, NULL);
+	}
 }
 
 void run_locks_release(struct run_locks *locks)
