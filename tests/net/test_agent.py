@@ -93,24 +93,6 @@ def test_what_is_not_needed_is_given_up(shared_node):
     assert fields["NoNewPrivs"] == "1"
 
 
-def test_the_capabilities_of_the_unit_are_enough():
-    """As under tendrild.service: nothing beyond its CapabilityBoundingSet, not even at start."""
-    unit = (tendril.ROOT / "deploy/tendrild.service").read_text()
-    line = next(text for text in unit.splitlines() if text.startswith("CapabilityBoundingSet="))
-    names = [name.removeprefix("CAP_").lower() for name in line.split("=")[1].split()]
-    assert set(names) == set(CAPS_KEPT)
-    with Node(start=False) as node:
-        enter = node.netns.enter
-        bound = ",".join(["-all", *["+" + name for name in names]])
-        node.netns.enter = lambda *argv: enter("setpriv", f"--bounding-set={bound}", *argv)
-        node.start()
-        node.netns.enter = enter
-        server, client = node.pod("server"), node.pod("client")
-        server.serve(tcp=[80])
-        assert client.connect(server.v4, 80)["result"] == "ok"
-        assert "warn" not in node.log() and "error" not in node.log()
-
-
 def test_files_are_private(shared_node):
     assert shared_node.run_dir.stat().st_mode & 0o777 == 0o700
     assert shared_node.socket.stat().st_mode & 0o777 == 0o600

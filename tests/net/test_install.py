@@ -110,7 +110,7 @@ def test_systemd_understands_the_unit(tmp_path):
 
 def test_unit_lists_the_capabilities_that_the_agent_keeps():
     source = (tendril.ROOT / "agent" / "privilege.c").read_text()
-    kept = set(re.findall(r"^\t\{ (CAP_[A-Z_]+),", source, re.MULTILINE))
+    kept = set(re.findall(r'^\t\{ "(CAP_[A-Z_]+)",', source, re.MULTILINE))
     assert kept == set(setting("CapabilityBoundingSet"))
 
 
