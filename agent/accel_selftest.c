@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_addr.h>
+#include <linux/magic.h>
 #include <linux/veth.h>
 #include <net/if.h>
 #include <netinet/tcp.h>
@@ -22,6 +23,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -194,33 +196,44 @@ static int namespaces_make(struct selftest *selftest, struct errmsg *err)
 	return 0;
 }
 
+/* Where a cgroup lies below one of the mounts, if that mount is a cgroup2 that can be reached (it
+ * may show a part of the tree only, or lie under another mount). */
+static bool cgroup_below_mount(const char *line, const char *group, char *path, size_t size)
+{
+	char root[512], mount[512];
+	struct statfs fs;
+
+	if (!strstr(line, " - cgroup2 ") ||
+	    sscanf(line, "%*s %*s %*s %511s %511s", root, mount) != 2)
+		return false;
+	if (strcmp(root, "/") != 0 && strncmp(group, root, strlen(root)) == 0)
+		group += strlen(root);
+	return snprintf(path, size, "%s%s", mount, group) < (int)size && statfs(path, &fs) == 0 &&
+	       fs.f_type == CGROUP2_SUPER_MAGIC;
+}
+
 /* The cgroup of this process: attached there, the private programs see nobody else's sockets, and
  * see ours wherever the node's programs are attached. */
 static int own_cgroup(char *path, size_t size, struct errmsg *err)
 {
 	auto_fclose FILE *mounts = fopen("/proc/self/mountinfo", "re");
 	auto_fclose FILE *groups = fopen("/proc/self/cgroup", "re");
-	char line[1024], mount[256] = "", group[512] = "";
+	char line[2048], group[512] = "";
 
-	while (mounts && !mount[0] && fgets(line, sizeof(line), mounts)) {
-		if (strstr(line, " - cgroup2 "))
-			sscanf(line, "%*s %*s %*s %*s %255s", mount);
-	}
 	while (groups && !group[0] && fgets(line, sizeof(line), groups))
 		sscanf(line, "0::%511s", group);
-	if (!mount[0] || !group[0])
-		return fail_plain(err, -ENOENT,
-				  "no cgroup2 is mounted, or this process is in none");
-	if (snprintf(path, size, "%s%s", mount, group) >= (int)size)
-		return fail(err, -ENAMETOOLONG, "cgroup %s", group);
-	return 0;
+	while (mounts && group[0] && fgets(line, sizeof(line), mounts)) {
+		if (cgroup_below_mount(line, group, path, size))
+			return 0;
+	}
+	return fail_plain(err, -ENOENT, "no cgroup2 is mounted, or this process is in none");
 }
 
 int selftest_new(struct selftest **ret, struct errmsg *err)
 {
 	auto_(selftest) struct selftest *selftest = calloc(1, sizeof(*selftest));
 	struct datapath_options options = { .accel = true, .trial = true };
-	char cgroup[768];
+	char cgroup[1024];
 
 	if (!selftest)
 		return fail(err, -ENOMEM, "self-test");

@@ -404,7 +404,7 @@ enum drop_reason { DROP_NONE, DROP_REASONS(X) DROP_REASON_COUNT };
 	X(1, EVENTS_LOST, "event not sent: ring full or rate limit")                     \
 	X(2, FRAGMENT_FULL, "fragment table could not be written")                       \
 	X(3, SENDMSG_FULL, "service address of a socket could not be kept")              \
-	X(4, ACCEL_FULL, "socket not accelerated: table full")                           \
+	X(4, ACCEL_FULL, "socket not accelerated: table full, or in another's sockmap")  \
 	X(5, ACCEL_LATE, "not accelerated: a byte was sent before both ends were ready") \
 	X(6, ACCEL_POLICY, "acceleration ended: policy or an endpoint changed")          \
 	X(7, ACCEL_PEER, "acceleration ended: the peer is closing or was changed")       \

@@ -135,7 +135,9 @@ static int pin_dir_open(struct datapath *datapath, const char *path, struct errm
 
 /* ---- maps and programs of the object -------------------------------------------------------- */
 
-static void maps_resize(struct bpf_object *object, const struct datapath_limits *limits)
+#define TRIAL_SOCKETS 64
+
+static void maps_resize(struct bpf_object *object, const struct datapath_limits *limits, bool trial)
 {
 	const struct {
 		const char *map;
@@ -146,7 +148,7 @@ static void maps_resize(struct bpf_object *object, const struct datapath_limits 
 		{ "ipcache_map", limits->addresses },  { "policy_map", limits->policies },
 		{ "port_map", limits->ports },         { "cidr_map", limits->cidrs },
 		{ "service_map", limits->services },   { "backend_map", limits->backends },
-		{ "nat_map", limits->translations },
+		{ "nat_map", limits->translations },   { "accel_map", trial ? TRIAL_SOCKETS : 0 },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
@@ -288,7 +290,7 @@ static int object_load(struct datapath *datapath, struct bpf_object *object,
 {
 	int ret;
 
-	maps_resize(object, &options->limits);
+	maps_resize(object, &options->limits, options->trial);
 	programs_select(object, options);
 	ret = options->trial ? 0 : maps_take_over(datapath, object, err);
 	if (ret)
@@ -471,6 +473,23 @@ static int folder_remove(const char *path, struct errmsg *err)
 	return ret;
 }
 
+/* Accelerated sockets keep program and maps as long as they live.  Nobody will change their policy
+ * from now on, so they go back to packets. */
+static void accel_end(const char *pin_dir)
+{
+	struct node_state node;
+	char path[PIN_PATH_MAX];
+	auto_close int fd = -1;
+	uint32_t zero = 0;
+
+	snprintf(path, sizeof(path), "%s/maps/node_map", pin_dir);
+	fd = bpf_obj_get(path);
+	if (fd < 0 || bpf_map_lookup_elem(fd, &zero, &node))
+		return;
+	node.flags &= ~(uint32_t)NODE_ACCEL;
+	bpf_map_update_elem(fd, &zero, &node, BPF_ANY);
+}
+
 int datapath_cleanup(const char *pin_dir, struct errmsg *err)
 {
 	static const char *const folders[] = { "/links", "/maps", "" };
@@ -481,6 +500,7 @@ int datapath_cleanup(const char *pin_dir, struct errmsg *err)
 		return errno == ENOENT ? 0 : fail(err, -errno, "%s", pin_dir);
 	if (fs.f_type != BPF_FS_MAGIC)
 		return 0; /* the bpffs is gone and with it everything that it held */
+	accel_end(pin_dir);
 	links_cleanup(pin_dir);
 	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
 		char path[PIN_PATH_MAX];

@@ -25,11 +25,13 @@
 #include "agent/lib/netns.h"
 #include "agent/lib/sockdiag.h"
 #include "harness/pods.h"
+#include "harness/scratch.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 
 #define WAIT_MS 5000 /* only what is broken takes that long */
 #define PORT    8080
+#define MPTCP   262 /* IPPROTO_MPTCP, younger than the C library */
 
 enum { CLIENT, SERVER, OTHER, POD_COUNT };
 
@@ -65,13 +67,11 @@ static int world_new(void **state)
 	struct world *world = calloc(1, sizeof(*world));
 	struct datapath_options options = { .accel = true, .trial = true };
 	struct errmsg err = {};
-	char cgroup[256];
 
 	*state = world;
-	if (pods_cgroup_root(cgroup, sizeof(cgroup), &err) < 0 ||
-	    pods_new(POD_COUNT, true, &world->pods, &err) < 0)
+	if (pods_new(POD_COUNT, true, &world->pods, &err) < 0)
 		fail_msg("%s", err.text);
-	options.cgroup = cgroup;
+	options.cgroup = scratch_cgroup();
 	if (datapath_open(&options, &world->datapath, &err) < 0 ||
 	    pods_publish(world->pods, world->datapath, ENDPOINT_ACCEL, &err) < 0)
 		fail_msg("%s", err.text);
@@ -790,6 +790,95 @@ static void test_repair(void **state)
 	assert_int_equal(sockets_registered(world), 0);
 }
 
+/* MPTCP carries one stream over several TCP sockets: those are not what they seem. */
+static void test_mptcp(void **state)
+{
+	struct world *world = *state;
+	const struct pod *server = &world->pods->pod[SERVER];
+	auto_close int listener = -1;
+	auto_pair struct pair pair = PAIR_INIT;
+	struct sockaddr_storage address;
+	socklen_t len = sockaddr_fill(&server->v4, PORT, AF_INET, &address);
+	struct errmsg err = {};
+
+	listener =
+		netns_socket(server->netns_fd, AF_INET, SOCK_STREAM | SOCK_NONBLOCK, MPTCP, &err);
+	if (listener < 0)
+		skip(); /* a kernel without MPTCP has nothing to mistake */
+	assert_int_equal(bind(listener, (struct sockaddr *)&address, len), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	pair.fd[CLIENT] = netns_socket(world->pods->pod[CLIENT].netns_fd, AF_INET,
+				       SOCK_STREAM | SOCK_NONBLOCK, MPTCP, &err);
+	assert_true(pair.fd[CLIENT] >= 0);
+	if (connect(pair.fd[CLIENT], (struct sockaddr *)&address, len) < 0)
+		assert_int_equal(errno, EINPROGRESS);
+	connect_accept(listener, &pair);
+	assert_int_equal(sockets_registered(world), 0);
+	assert_int_equal(say(world, &pair, CLIENT, "question"), 0);
+	hear(&pair, SERVER, "question");
+	assert_int_equal(say(world, &pair, SERVER, "answer"), 0);
+	hear(&pair, CLIENT, "answer");
+}
+
+/* ---- limits and the end --------------------------------------------------------------------- */
+
+static void test_table_full(void **state)
+{
+	struct world *world = *state;
+	const struct pod *server = &world->pods->pod[SERVER];
+	auto_close int listener = listener_new(server, AF_INET);
+	struct pair pairs[40];
+	uint64_t notices = 0;
+	size_t redirected = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(pairs); i++) {
+		pairs[i] = (struct pair)PAIR_INIT;
+		pairs[i].fd[CLIENT] =
+			connect_start(&world->pods->pod[CLIENT], AF_INET, &server->v4);
+		connect_accept(listener, &pairs[i]);
+	}
+	/* A trial has room for 64 sockets; what found none talks by packet. */
+	assert_int_equal(sockets_registered(world), 64);
+	for (size_t i = 0; i < ARRAY_SIZE(pairs); i++) {
+		redirected += say(world, &pairs[i], CLIENT, "12345");
+		hear(&pairs[i], SERVER, "12345");
+		pair_done(&pairs[i]);
+	}
+	assert_int_equal(redirected, 5 * 32);
+	assert_int_equal(metric_get(world->datapath, METRIC_NOTICES + NOTICE_ACCEL_FULL, &notices),
+			 0);
+	assert_int_equal(notices, 16);
+	assert_int_equal(sockets_registered(world), 0);
+}
+
+/* After the datapath was removed nobody would change the policy of a live connection: it goes on by
+ * packet. */
+static void test_cleanup(void **state)
+{
+	struct world *world = *state;
+	struct datapath_options options = scratch_options();
+	struct datapath *trial = world->datapath;
+	auto_pair struct pair pair = PAIR_INIT;
+	struct errmsg err = {};
+
+	redirect_allow(world, false); /* the trial's programs keep out of it */
+	options.accel = true;
+	options.cgroup = scratch_cgroup();
+	if (datapath_open(&options, &world->datapath, &err) < 0 ||
+	    pods_publish(world->pods, world->datapath, ENDPOINT_ACCEL, &err) < 0)
+		fail_msg("%s", err.text);
+	redirect_allow(world, true);
+	assert_true(datapath_accel(world->datapath));
+	pair_open(world, &pair);
+	assert_int_equal(say(world, &pair, CLIENT, "before "), 7);
+	if (datapath_cleanup(options.pin_dir, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_int_equal(say(world, &pair, CLIENT, "after"), 0);
+	hear(&pair, SERVER, "before after");
+	datapath_close(world->datapath);
+	world->datapath = trial;
+}
+
 /* ---- the agent's own test ------------------------------------------------------------------- */
 
 static void test_selftest(void **state)
@@ -819,6 +908,24 @@ static void test_selftest(void **state)
 		name, function, world_new, world_free, NULL \
 	}
 
+static int group_setup(void **state)
+{
+	struct errmsg err = {};
+
+	(void)state;
+	if (scratch_init(&err) == 0)
+		return 0;
+	print_error("%s\n", err.text);
+	return -1;
+}
+
+static int group_teardown(void **state)
+{
+	(void)state;
+	scratch_done();
+	return 0;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -841,8 +948,11 @@ int main(void)
 		CASE("short connections leave nothing behind", test_short_connections),
 		CASE("only the socket that is meant is destroyed", test_destroy),
 		CASE("a repaired socket is not registered", test_repair),
+		CASE("MPTCP is not registered", test_mptcp),
+		CASE("a full table leaves connections to packets", test_table_full),
+		CASE("cleanup sends connections back to packets", test_cleanup),
 		cmocka_unit_test_setup_teardown(test_selftest, NULL, NULL),
 	};
 
-	return cmocka_run_group_tests_name("accel", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("accel", tests, group_setup, group_teardown);
 }

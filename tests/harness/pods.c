@@ -365,20 +365,6 @@ int pods_publish(const struct pods *pods, struct datapath *datapath, uint32_t fl
 	return 0;
 }
 
-int pods_cgroup_root(char *path, size_t size, struct errmsg *err)
-{
-	auto_fclose FILE *mounts = fopen("/proc/self/mountinfo", "re");
-	char line[1024], mount[256];
-
-	while (mounts && fgets(line, sizeof(line), mounts)) {
-		if (strstr(line, " - cgroup2 ") &&
-		    sscanf(line, "%*s %*s %*s %*s %255s", mount) == 1 &&
-		    snprintf(path, size, "%s", mount) < (int)size)
-			return 0;
-	}
-	return fail_plain(err, -ENOENT, "no cgroup2 is mounted");
-}
-
 int pods_socket(const struct pod *pod, int domain, int type)
 {
 	struct errmsg err = {};

@@ -51,9 +51,6 @@ struct endpoint pods_endpoint(const struct pod *pod);
 int pods_publish(const struct pods *pods, struct datapath *datapath, uint32_t flags,
 		 struct errmsg *err);
 
-/* The root of the cgroup2 mount: programs attached there see the sockets of this process. */
-int pods_cgroup_root(char *path, size_t size, struct errmsg *err);
-
 /* A socket inside the pod; -1 and errno. */
 int pods_socket(const struct pod *pod, int domain, int type);
 
