@@ -87,14 +87,15 @@ int array_room(void *items, size_t count, size_t *capacity, size_t size)
 {
 	size_t wanted = *capacity ? *capacity * 2 : 8;
 	void *array;
+	void *grown;
 
 	if (count < *capacity)
 		return 0;
 	memcpy(&array, items, sizeof(array));
-	array = reallocarray(array, wanted, size);
-	if (!array)
+	grown = reallocarray(array, wanted, size);
+	if (!grown)
 		return -ENOMEM;
-	memcpy(items, &array, sizeof(array));
+	memcpy(items, &grown, sizeof(grown));
 	*capacity = wanted;
 	return 0;
 }

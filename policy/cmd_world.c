@@ -148,34 +148,31 @@ static const char *source_name(const char *file)
 }
 
 /* Reads a file and keeps its text: lines are looked up in it later. */
-static int source_read(struct cli_world *world, const char *file, struct source **ret_source,
-		       struct errmsg *err)
+static struct source *source_read(struct cli_world *world, const char *file, struct errmsg *err)
 {
 	struct source *source = calloc(1, sizeof(*source));
-	int ret;
 
-	if (!source)
-		return fail(err, -ENOMEM, "%s", file);
-	source->next = world->sources;
-	world->sources = source;
-	source->file = strdup(source_name(file));
-	if (!source->file)
-		return fail(err, -ENOMEM, "%s", file);
-	ret = cli_read_file(file, &source->text, &source->len, err);
-	if (ret == 0)
-		*ret_source = source;
-	return ret;
+	if (source) {
+		source->next = world->sources;
+		world->sources = source;
+		source->file = strdup(source_name(file));
+	}
+	if (!source || !source->file) {
+		fail(err, -ENOMEM, "%s", file);
+		return NULL;
+	}
+	return cli_read_file(file, &source->text, &source->len, err) == 0 ? source : NULL;
 }
 
 int cli_world_read(struct cli_world *world, const char *file, unsigned int parse_flags,
 		   size_t *ret_count, struct problems *problems, struct errmsg *err)
 {
 	struct object_list list = { 0 };
-	struct source *source = NULL;
-	int ret = source_read(world, file, &source, err);
+	const struct source *source = source_read(world, file, err);
+	int ret;
 
-	if (ret)
-		return ret;
+	if (!source)
+		return err->code;
 	ret = objects_parse(source->text, source->len, parse_flags, &list, problems);
 	if (ret == -ENOMEM)
 		return fail(err, ret, "%s", file);

@@ -246,11 +246,15 @@ static void parse_add(struct parse *parse, const struct node *root, struct objec
 
 	if (!object)
 		return;
+	if (parse->reader.failed) {
+		object_free(object);
+		return;
+	}
 	object->document = (uint32_t)parse->reader.document;
 	object->item = listed ? (uint32_t)root->index + 1 : 0;
 	buffer_number(&key, object->kind);
-	buffer_text(&key, object->namespace ? object->namespace : "");
-	buffer_text(&key, object->name ? object->name : "");
+	buffer_text(&key, object->namespace);
+	buffer_text(&key, object->name);
 	if (key.failed || intern_add(&parse->seen, key.data, key.len) == INTERN_NONE ||
 	    array_room(&parse->list.items, parse->list.count, &parse->capacity,
 		       sizeof(struct object *)) < 0) {

@@ -284,8 +284,8 @@ static int rule_intern(struct compiler *compiler, struct rule *rule, uint32_t *r
 static int compile_rule_ports(struct compiler *compiler, const struct policy_rule *written,
 			      struct rule *rule)
 {
-	const struct policy_port **names =
-		arena_alloc(compiler->arena, written->port_count * sizeof(*names));
+	const struct policy_port **names = arena_alloc(
+		compiler->arena, written->port_count * sizeof(const struct policy_port *));
 
 	if (!names)
 		return -ENOMEM;

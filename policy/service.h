@@ -9,7 +9,7 @@
 
 struct service_backend {
 	struct addr addr;
-	uint16_t port; /* host order */
+	uint16_t port;             /* host order */
 	const char *pod_namespace; /* borrowed from the slice, or NULL */
 	const char *pod_name;
 };
@@ -18,8 +18,9 @@ struct service_frontend {
 	struct addr addr;
 	uint16_t port; /* host order */
 	uint8_t proto;
-	const char *port_name;             /* borrowed from the service */
-	struct service_backend *backends; /* of the frontend's family; sorted by (addr, port), unique */
+	const char *port_name; /* borrowed from the service */
+	struct service_backend
+		*backends; /* of the frontend's family; sorted by (addr, port), unique */
 	size_t backend_count;
 };
 

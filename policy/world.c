@@ -10,11 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HASH_NONFATAL_OOM         1
-#define uthash_nonfatal_oom(item) ((item)->lost = true)
-#include <uthash.h>
-
 #include "agent/lib/auto.h"
+#include "agent/lib/table.h"
 #include "policy/arena.h"
 
 struct shelf {
@@ -23,17 +20,10 @@ struct shelf {
 	size_t capacity;
 };
 
-struct owner {
-	struct addr addr;
-	const struct object *object;
-	bool lost; /* uthash had no memory for it */
-	UT_hash_handle hh;
-};
-
 struct world {
 	struct shelf shelves[OBJECT_KIND_COUNT];
 	struct shelf slices; /* the EndpointSlices again, by (namespace, service, name) */
-	struct owner *owners;
+	struct table owners; /* struct addr -> const struct object * */
 	struct world_endpoint *endpoints; /* sorted by slot */
 	size_t endpoint_count;
 	size_t endpoint_capacity;
@@ -44,7 +34,11 @@ struct world {
 
 struct world *world_new(void)
 {
-	return calloc(1, sizeof(struct world));
+	struct world *world = calloc(1, sizeof(*world));
+
+	if (world)
+		table_init(&world->owners, sizeof(struct addr), sizeof(const struct object *));
+	return world;
 }
 
 static void endpoint_done(struct world_endpoint *endpoint)
@@ -62,16 +56,9 @@ static void endpoint_done(struct world_endpoint *endpoint)
 
 void world_free(struct world *world)
 {
-	struct owner *owner;
-	struct owner *next;
-
 	if (!world)
 		return;
-	HASH_ITER(hh, world->owners, owner, next)
-	{
-		HASH_DEL(world->owners, owner);
-		free(owner);
-	}
+	table_done(&world->owners);
 	for (size_t kind = 0; kind < OBJECT_KIND_COUNT; kind++) {
 		for (size_t i = 0; i < world->shelves[kind].count; i++)
 			object_free(world->shelves[kind].items[i]);
@@ -177,19 +164,11 @@ static size_t object_addresses(const struct object *object, const struct addr **
 	return 0;
 }
 
-static struct owner *owner_find(const struct world *world, const struct addr *addr)
-{
-	struct owner *owner;
-
-	HASH_FIND(hh, world->owners, addr, sizeof(*addr), owner);
-	return owner;
-}
-
 const struct object *world_owner(const struct world *world, const struct addr *addr)
 {
-	const struct owner *owner = owner_find(world, addr);
+	const struct object **owner = table_find(&world->owners, addr);
 
-	return owner ? owner->object : NULL;
+	return owner ? *owner : NULL;
 }
 
 static void owners_del(struct world *world, const struct object *object)
@@ -198,35 +177,50 @@ static void owners_del(struct world *world, const struct object *object)
 	size_t count = object_addresses(object, &addresses);
 
 	for (size_t i = 0; i < count; i++) {
-		struct owner *owner = owner_find(world, &addresses[i]);
-
-		if (!owner || owner->object != object)
-			continue;
-		HASH_DEL(world->owners, owner);
-		free(owner);
+		if (world_owner(world, &addresses[i]) == object)
+			table_del(&world->owners, &addresses[i]);
 	}
 }
 
-static int owners_add(struct world *world, const struct object *object)
+static bool object_has_address(const struct object *object, const struct addr *addr)
 {
 	const struct addr *addresses;
 	size_t count = object_addresses(object, &addresses);
 
 	for (size_t i = 0; i < count; i++) {
-		struct owner *owner = calloc(1, sizeof(*owner));
-
-		if (owner) {
-			owner->addr = addresses[i];
-			owner->object = object;
-			HASH_ADD(hh, world->owners, addr, sizeof(owner->addr), owner);
-		}
-		if (!owner || owner->lost) {
-			free(owner);
-			owners_del(world, object);
-			return -ENOMEM;
-		}
+		if (addr_equal(&addresses[i], addr))
+			return true;
 	}
+	return false;
+}
+
+/* Hands the addresses of an object (or NULL) to the one that replaces it; all or none. */
+static int owners_replace(struct world *world, const struct object *old,
+			  const struct object *object)
+{
+	const struct addr *addresses;
+	size_t count = object_addresses(object, &addresses);
+	const struct object **owner;
+	size_t done;
+
+	for (done = 0; done < count; done++) {
+		owner = table_put(&world->owners, &addresses[done]);
+		if (!owner)
+			goto undo;
+		*owner = object;
+	}
+	if (old)
+		owners_del(world, old);
 	return 0;
+undo:
+	while (done-- > 0) {
+		owner = table_find(&world->owners, &addresses[done]);
+		if (old && object_has_address(old, &addresses[done]))
+			*owner = old;
+		else
+			table_del(&world->owners, &addresses[done]);
+	}
+	return -ENOMEM;
 }
 
 /* Whether another object than the one to be replaced owns an address of this one. */
@@ -280,11 +274,7 @@ int world_put(struct world *world, struct object *object, struct errmsg *err)
 		object_free(object);
 		return ret;
 	}
-	if (old)
-		owners_del(world, old);
-	if (owners_add(world, object) < 0) {
-		if (old)
-			owners_add(world, old);
+	if (owners_replace(world, old, object) < 0) {
 		object_free(object);
 		return fail_plain(err, -ENOMEM, "out of memory");
 	}

@@ -16,7 +16,7 @@
 
 #define SERVICE(spec)                                                                              \
 	"apiVersion: v1\nkind: Service\nmetadata: {namespace: shop, name: cart}\nspec: {" spec "}" \
-											       "\n"
+	"\n"
 #define SLICE(name, type, endpoints, ports)                                                       \
 	"---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {namespace: shop, " \
 	"name: " name ", labels: {kubernetes.io/service-name: cart}}\naddressType: " type         \
