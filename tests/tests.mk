@@ -62,7 +62,7 @@ $(B)/tests/bench/netbench: $(B)/tests/bench/netbench.o
 .PHONY: bench
 bench: deps ## Measure beside what a user would pick instead (ROUNDS=7 ONLY=rr,connect,crr,stream,cni,agent)
 	$(MAKE) --no-print-directory -j$$(nproc) all $(B)/tests/bench/netbench
-	tests/bench/bench
+	tests/harness/rooted tests/bench/bench
 
 # Fuzzers: libFuzzer, every source instrumented.
 F      := $(B)/fuzz
@@ -96,32 +96,32 @@ unit-programs: $(unit_tests)
 test-programs: all $(unit_tests) $(bpf_tests) $(net_programs) $(fuzzers)
 
 check-unit: $(unit_tests) ## Unit tests, sanitized, no root (T=NAME: only matching cases)
-	tests/run unit
+	tests/harness/rooted tests/run unit
 
 check-bpf: $(bpf_tests) ## Datapath tests with BPF_PROG_TEST_RUN (root)
-	tests/run bpf
+	tests/harness/rooted tests/run bpf
 
 check-policy: all ## The CLI's offline commands
-	tests/run policy
+	tests/harness/rooted tests/run policy
 
 golden: all ## Write the expected outputs of tests/policy/golden anew; read the diff
 	GOLDEN=1 tests/run policy
 
 check-net: all $(net_programs) ## Real pods in network namespaces (root)
-	tests/run net
+	tests/harness/rooted tests/run net
 
 check-fuzz: $(fuzzers) ## Every fuzzer for FUZZ_SECONDS (10)
-	tests/run fuzz
+	tests/harness/rooted tests/run fuzz
 
 check-kernel: all $(bpf_tests) ## Datapath tests and two pods on Linux 6.1, under qemu
-	tests/run kernel
+	tests/harness/rooted tests/run kernel
 
 check: $(unit_tests) $(bpf_tests) all ## Unit, datapath and policy tests: the quick loop (root)
-	tests/run unit bpf policy
+	tests/harness/rooted tests/run unit bpf policy
 
 test: deps ## Install what is missing, build, run every test (root)
 	$(MAKE) --no-print-directory -j$$(nproc) test-programs
-	tests/run unit bpf policy net fuzz kernel
+	tests/harness/rooted tests/run unit bpf policy net fuzz kernel
 
 # ---- set-up ----------------------------------------------------------------------------------
 
@@ -141,7 +141,7 @@ demo-deps:
 
 demo: demo-deps ## Five pods, services, policy and acceleration at work; cleans up after itself (root)
 	@$(MAKE) --no-print-directory -j$$(nproc) all
-	@tests/demo/demo
+	@tests/harness/rooted tests/demo/demo
 
 # ---- lint ------------------------------------------------------------------------------------
 
@@ -153,4 +153,4 @@ lint: $(B)/datapath.skel.h ## Format, static analysis and shell checks (clang-fo
 	clang-tidy --quiet $(lint_c) -- $(CPPFLAGS) -std=gnu17
 	cppcheck --quiet --enable=warning,performance,portability --error-exitcode=1 --inline-suppr \
 		--suppress=missingIncludeSystem --std=c11 -I. agent cni datapath policy
-	shellcheck .ci/run tests/harness/deps
+	shellcheck .ci/run tests/harness/deps tests/harness/rooted
