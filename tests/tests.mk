@@ -84,6 +84,12 @@ $(F)/fuzz_cni%: $(F)/tests/fuzz/fuzz_cni%.o $(F)/libcni.a $(F)/libtendril.a
 	$(say) LD $@
 	$(Q)$(CLANG) $(FUZZ) -fsanitize=fuzzer $^ -o $@ $(filter-out -lcmocka,$(test_libs))
 
+$(F)/tests/%.o: CPPFLAGS += -Itests
+
+$(F)/fuzz_packet: $(F)/tests/fuzz/fuzz_packet.o $(F)/tests/harness/pods.o $(F)/libtendril.a
+	$(say) LD $@
+	$(Q)$(CLANG) $(FUZZ) -fsanitize=fuzzer $^ -o $@ $(filter-out -lcmocka,$(test_libs))
+
 $(F)/fuzz_%: $(F)/tests/fuzz/fuzz_%.o $(F)/libtendril.a
 	$(say) LD $@
 	$(Q)$(CLANG) $(FUZZ) -fsanitize=fuzzer $^ -o $@ $(filter-out -lcmocka,$(test_libs))

@@ -14,8 +14,8 @@
 #include <time.h>
 
 #include "agent/lib/auto.h"
+#include "harness/lab.h"
 #include "policy/verdict.h"
-#include "tests/harness/lab.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 

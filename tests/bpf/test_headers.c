@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "agent/lib/auto.h"
-#include "tests/harness/lab.h"
+#include "harness/lab.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 

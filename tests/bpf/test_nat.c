@@ -15,7 +15,7 @@
 
 #include "agent/lib/auto.h"
 #include "agent/lib/inet.h"
-#include "tests/harness/lab.h"
+#include "harness/lab.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "agent/lib/auto.h"
-#include "tests/harness/lab.h"
+#include "harness/lab.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 

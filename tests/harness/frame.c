@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Frames for the datapath tests. */
-#include "tests/harness/frame.h"
+#include "harness/frame.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The node on which the datapath's programs are run packet by packet. */
-#include "tests/harness/lab.h"
+#include "harness/lab.h"
 
 #include <arpa/inet.h>
 #include <bpf/bpf.h>

@@ -8,8 +8,8 @@
 #define TENDRIL_TESTS_LAB_H
 
 #include "datapath/maps.h"
-#include "tests/harness/frame.h"
-#include "tests/harness/pods.h"
+#include "harness/frame.h"
+#include "harness/pods.h"
 
 enum party {
 	POD_A,
@@ -28,7 +28,7 @@ struct lab {
 	struct pods *pods;
 	int from_pod;
 	int to_pod;
-	bool ipv6; /* the family of the case that runs */
+	bool ipv6;     /* the family of the case that runs */
 	bool retrying; /* a socket sends SYNs to NOBODY meanwhile: those drops are not the case's */
 };
 
