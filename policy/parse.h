@@ -60,8 +60,4 @@ bool object_locate(const char *text, size_t len, const struct object *object, co
 int object_parse(const struct cJSON *json, unsigned int flags, struct object **ret_object,
 		 struct problems *problems);
 
-/* YAML (one document) -> cJSON tree, for whoever wants plain data.  NULL and err on failure. */
-struct errmsg;
-struct cJSON *yaml_to_json(const char *text, size_t len, struct errmsg *err);
-
 #endif

@@ -211,26 +211,6 @@ bool read_bool(struct reader *reader, const struct node *at, bool absent)
 	return cJSON_IsTrue(at->json);
 }
 
-int64_t read_number(struct reader *reader, const struct node *at, int64_t min, int64_t max,
-		    int64_t absent)
-{
-	double value;
-
-	if (!at->json)
-		return absent;
-	if (!cJSON_IsNumber(at->json)) {
-		type_error(reader, at, "a number");
-		return absent;
-	}
-	value = at->json->valuedouble;
-	if (!(value >= (double)min && value <= (double)max) || value != (double)(int64_t)value) {
-		reader_error(reader, at, "%.15g is not a whole number from %lld to %lld", value,
-			     (long long)min, (long long)max);
-		return absent;
-	}
-	return (int64_t)value;
-}
-
 uint16_t read_port(struct reader *reader, const struct node *at)
 {
 	double value;

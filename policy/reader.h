@@ -59,10 +59,7 @@ bool read_is_array(struct reader *reader, const struct node *at);
 /* The string, borrowed, or NULL. */
 const char *read_string(struct reader *reader, const struct node *at);
 bool read_bool(struct reader *reader, const struct node *at, bool absent);
-/* A whole number in [min, max], or absent. */
-int64_t read_number(struct reader *reader, const struct node *at, int64_t min, int64_t max,
-		    int64_t absent);
-/* 1..65535, or 0 if absent or wrong; */
+/* 1..65535, or 0 if absent or wrong. */
 uint16_t read_port(struct reader *reader, const struct node *at);
 /* "TCP", "UDP" or "SCTP"; absent: TCP. */
 uint8_t read_proto(struct reader *reader, const struct node *at);

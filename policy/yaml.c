@@ -2,7 +2,6 @@
 #include "policy/yaml.h"
 
 #include <cjson/cJSON.h>
-#include <errno.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -10,9 +9,7 @@
 #include <string.h>
 #include <yaml.h>
 
-#include "agent/lib/errmsg.h"
 #include "policy/locate.h"
-#include "policy/parse.h"
 
 #include "agent/lib/auto.h"
 
@@ -567,27 +564,6 @@ struct cJSON *json_value_parse(const char *text, size_t len, size_t *ret_len,
 		return NULL;
 	}
 	return json;
-}
-
-struct cJSON *yaml_to_json(const char *text, size_t len, struct errmsg *err)
-{
-	struct text_error error;
-	cJSON *documents = yaml_parse(text, len, &error);
-	cJSON *first;
-
-	if (!documents) {
-		fail_plain(err, -EINVAL, "%zu:%zu: %s", error.line, error.column, error.text);
-		return NULL;
-	}
-	if (cJSON_GetArraySize(documents) != 1) {
-		fail_plain(err, -EINVAL, "%d documents, where one is needed",
-			   cJSON_GetArraySize(documents));
-		cJSON_Delete(documents);
-		return NULL;
-	}
-	first = cJSON_DetachItemFromArray(documents, 0);
-	cJSON_Delete(documents);
-	return first;
 }
 
 /* JSON values one after the other, as an array. */

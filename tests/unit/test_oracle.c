@@ -512,7 +512,7 @@ static void trial_ask_all(struct trial *trial)
 			const char *destination = trial->addresses[d];
 
 			if ((strchr(source, ':') == NULL) != (strchr(destination, ':') == NULL) ||
-			    chance(60))
+			    chance(80))
 				continue;
 			trial_ask(trial, source, destination, "TCP", pick(ports));
 			trial_ask(trial, source, destination, pick(protocols),

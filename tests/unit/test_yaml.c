@@ -11,8 +11,6 @@
 #include <cjson/cJSON.h>
 
 #include "agent/lib/auto.h"
-#include "agent/lib/errmsg.h"
-#include "policy/parse.h"
 #include "policy/yaml.h"
 
 #include <cmocka.h> /* last: it makes fail a macro */
@@ -190,21 +188,6 @@ static void test_aliases_do_not_multiply_without_bound(void **state)
 	expect_error(text, 6, 5, "expand to too much");
 }
 
-static void test_one_document_as_plain_data(void **state)
-{
-	struct errmsg err = { 0 };
-	cJSON *json = yaml_to_json("a: [1]\n", 7, &err);
-
-	(void)state;
-	assert_non_null(json);
-	assert_true(cJSON_IsObject(json));
-	cJSON_Delete(json);
-	assert_null(yaml_to_json("a: [1\n", 6, &err));
-	assert_non_null(strstr(err.text, "2:1: not valid YAML"));
-	assert_null(yaml_to_json("a\n---\nb\n", 8, &err));
-	assert_string_equal(err.text, "2 documents, where one is needed");
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -216,7 +199,6 @@ int main(void)
 		cmocka_unit_test(test_backslashes_before_u0000_count),
 		cmocka_unit_test(test_nesting_is_bounded),
 		cmocka_unit_test(test_aliases_do_not_multiply_without_bound),
-		cmocka_unit_test(test_one_document_as_plain_data),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
