@@ -338,6 +338,7 @@ static cJSON *random_objects(void)
 /* ---- asking ---- */
 
 struct trial {
+	uint64_t seed;
 	cJSON *objects;
 	struct world *world;
 	struct compiled *compiled;
@@ -407,14 +408,14 @@ static void trial_add_endpoints(struct trial *trial)
 	}
 }
 
-static void trial_begin(struct trial *trial)
+static void trial_begin(struct trial *trial, uint64_t seed)
 {
 	struct errmsg err = { 0 };
 	const cJSON *object;
 	const cJSON *ip;
 	struct addr host;
 
-	*trial = (struct trial){ .objects = random_objects(), .world = world_new() };
+	*trial = (struct trial){ .seed = seed, .objects = random_objects(), .world = world_new() };
 	trial_load(trial);
 	assert_int_equal(addr_parse(HOST_ADDRESS, &host), 0);
 	assert_int_equal(world_host_addresses_set(trial->world, &host, 1), 0);
@@ -455,9 +456,11 @@ static void trial_disagree(const struct trial *trial, const struct oracle_questi
 
 	print_error("%s\n", text);
 	free(text);
-	fail_msg("%s -> %s %s/%d: %s says %d, the specification %d (local pods: %llx)",
-		 question->source, question->destination, question->protocol, question->port, who,
-		 answer, wanted, (unsigned long long)trial->local);
+	fail_msg("ORACLE_SEED=%llu: %s -> %s %s/%d: %s says %d, the specification %d (local pods: "
+		 "%llx)",
+		 (unsigned long long)trial->seed, question->source, question->destination,
+		 question->protocol, question->port, who, answer, wanted,
+		 (unsigned long long)trial->local);
 }
 
 static void trial_ask(struct trial *trial, const char *source, const char *destination,
@@ -541,20 +544,20 @@ static void test_random_worlds(void **state)
 	uint64_t done = 0;
 
 	(void)state;
+	print_message("ORACLE_SEED=%llu\n", (unsigned long long)seed);
 	for (; done < worlds && time(NULL) < deadline; done++) {
 		struct trial trial;
 
 		/* Each world has a seed of its own, so a failing one can be run alone. */
 		random_state = (seed + done) * 0x9e3779b97f4a7c15;
-		print_message("\rworld %llu", (unsigned long long)(seed + done));
-		trial_begin(&trial);
+		trial_begin(&trial, seed + done);
 		trial_ask_all(&trial);
 		asked += trial.asked;
 		denied += trial.denied;
 		trial_end(&trial);
 	}
-	print_message("\rORACLE_SEED=%llu: %llu worlds, %zu flows, %zu denied\n",
-		      (unsigned long long)seed, (unsigned long long)done, asked, denied);
+	print_message("%llu worlds, %zu flows, %zu denied\n", (unsigned long long)done, asked,
+		      denied);
 	assert_true(done > 0 && denied > asked / 20 && denied < asked);
 }
 
