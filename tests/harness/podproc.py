@@ -16,16 +16,20 @@ a pod's socket.  One process per pod keeps a probe at a millisecond instead of a
                                                        forgets what it had
     {"op": "sniffed", "contains": HEX}                 how many of them contain these bytes
     {"op": "inject", "frame": HEX}                     sends a frame as it is, from eth0
+    {"op": "tunnel", "device": NAME, "packet": HEX}    hands an IP packet to the pod's own stack as if
+                                                       it had come by this tun device
     {"op": "repair", "local": [A, N], "remote": [A, N], "send": TEXT}
         TCP_REPAIR: a socket that believes it is connected, though nobody ever shook hands
     {"op": "rtt", "addr": A, "port": N, "count": N, "cpu": N?}   median round trip, microseconds
 """
 
 import errno
+import fcntl
 import json
 import os
 import selectors
 import socket
+import struct
 import sys
 import threading
 import time
@@ -217,6 +221,16 @@ class Pod:
         sock.bind(("eth0", 0))
         sock.send(bytes.fromhex(frame))
         sock.close()
+        return {"result": "ok"}
+
+    def tunnel(self, device, packet):
+        tunsetiff, tun_without_header = 0x400454ca, 0x1001
+        tun = os.open("/dev/net/tun", os.O_RDWR)
+        try:
+            fcntl.ioctl(tun, tunsetiff, struct.pack("16sH22x", device.encode(), tun_without_header))
+            os.write(tun, bytes.fromhex(packet))
+        finally:
+            os.close(tun)
         return {"result": "ok"}
 
     def repair(self, local, remote, send):

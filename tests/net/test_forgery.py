@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A pod's root can open packet and raw sockets and TCP_REPAIR.  None of that gets it past policy,
-and none of it lets it speak for somebody else.
+"""A pod's root can open packet and raw sockets and TCP_REPAIR, and can nest namespaces and stacks of
+its own.  None of that gets it past policy, and none of it lets it speak for somebody else.
 
     attacker --X--> victim     denied by the victim's ingress policy and its own egress policy
     victim   -----> attacker   allowed
@@ -161,3 +161,91 @@ def test_a_finished_connection_leaves_no_door(pair, family):
     for flags in (SYN, PSH | ACK):
         assert_dropped(pair, lambda f=flags: attacker.call(
             "inject", frame=frame(attacker, target, 6, tcp(PORT, port, f))), DENIED)
+
+
+# ---- stacks inside the attacker's pod ----
+
+@pytest.fixture(scope="module")
+def tunnel(pair):
+    """The attacker routes what a program of its own writes into a tun device; packets that it
+    forwards have no socket."""
+    attacker, _ = pair
+    attacker.ip("tuntap", "add", "dev", "tun0", "mode", "tun")
+    attacker.ip("link", "set", "tun0", "up")
+    attacker.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1",
+                 "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.tun0.rp_filter=0",
+                 "net.ipv4.conf.tun0.accept_local=1")
+    yield
+    attacker.ip("link", "del", "tun0")
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize("flags", [SYN, SYN | ACK, PSH | ACK, RST])
+def test_no_packet_of_a_tun_device_opens_a_denied_direction(pair, tunnel, family, flags):
+    attacker, victim = pair
+    whole = frame(attacker, victim.addresses[family], 6, tcp(PORT, 50002, flags))
+    packet = whole[2 * 14:]
+    assert_dropped(pair, lambda: attacker.call("tunnel", device="tun0", packet=packet), DENIED)
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
+def test_a_tun_device_speaks_for_nobody_else(pair, tunnel, family):
+    attacker, victim = pair
+    whole = frame(attacker, victim.addresses[family], 17, udp(1, PORT),
+                  source="fd00:200::77" if family else "10.200.0.77")
+    packet = whole[2 * 14:]
+    assert_dropped(pair, lambda: attacker.call("tunnel", device="tun0", packet=packet),
+                   ["SPOOFED_ADDRESS"])
+
+
+def nest(attacker, mode):
+    """A namespace behind a macvlan of the attacker's eth0, with the attacker's own addresses."""
+    node = attacker.node
+    nested = node.pod(f"nested-{mode}", wire=False)
+    nested.result = attacker.result
+    nested.addresses = attacker.addresses
+    attacker.ip("link", "add", "link", "eth0", "name", "inner", "netns", nested.name,
+                "type", "macvlan", "mode", mode)
+    nested.ip("link", "set", "inner", "name", "eth0")
+    nested.ip("link", "set", "eth0", "up")
+    gateway_mac = next(i["mac"] for i in attacker.result["interfaces"] if not i.get("sandbox"))
+    for addr, length, gateway in ((attacker.v4, 32, "10.200.0.1"),
+                                  (attacker.v6, 128, "fd00:200::1")):
+        nested.ip("addr", "add", f"{addr}/{length}", "dev", "eth0",
+                  *(["nodad"] if length == 128 else []))
+        nested.ip("neigh", "add", gateway, "lladdr", gateway_mac, "dev", "eth0")
+        nested.ip("route", "add", "default", "via", gateway, "dev", "eth0", "onlink")
+    return nested
+
+
+def test_a_nested_macvlan_has_no_mac_of_its_own(pair):
+    attacker, victim = pair
+    nested = nest(attacker, "bridge")
+    try:
+        before = drops(attacker.node).get("SPOOFED_MAC", 0)
+        for addr in victim.addresses:
+            assert nested.connect(addr, PORT, timeout=0.2)["result"] == "timeout"
+        assert drops(attacker.node)["SPOOFED_MAC"] >= before + 2
+    finally:
+        nested.ip("link", "del", "eth0")
+
+
+def test_a_nested_namespace_has_the_pods_rights_and_no_more(pair):
+    """Behind a macvlan that passes through, the inner sockets have the pod's MAC and addresses."""
+    attacker, victim = pair
+    nested = nest(attacker, "passthru")
+    try:
+        nested.serve(tcp=[PORT])
+        for family in (0, 1):
+            target = victim.addresses[family]
+            answer = victim.connect(attacker.addresses[family], PORT)
+            assert answer["name"] == nested.pod_name, "the victim may open, and gets its answer"
+            assert nested.connect(target, PORT, timeout=0.2)["result"] == "timeout"
+            assert_dropped(pair, lambda: nested.call(
+                "repair", local=[attacker.addresses[family], PORT + 200],
+                remote=[target, PORT], send=MARK.decode()), DENIED)
+            for flags in (SYN | ACK, PSH | ACK):
+                assert_dropped(pair, lambda f=flags: nested.call(
+                    "inject", frame=frame(attacker, target, 6, tcp(PORT, 50003, f))), DENIED)
+    finally:
+        nested.ip("link", "del", "eth0")

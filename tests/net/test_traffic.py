@@ -13,7 +13,7 @@ import subprocess
 import pytest
 
 from test_forgery import frame
-from tendril import Namespace, policy_object
+from tendril import Namespace, Node, policy_object
 
 PORT = 8080
 OUTSIDE = ["198.51.100.2", "2001:db8::2"]
@@ -116,6 +116,37 @@ def test_port_unreachable_comes_back(lab, family):
 @FAMILIES
 def test_closed_tcp_port_refuses(lab, family):
     assert lab.a.connect(lab.b.addresses[family], 9)["result"] == "refused"
+
+
+@FAMILIES
+def test_syn_cookies_are_an_answer(lab, family):
+    """A SYN-ACK that no socket sent: the listener keeps no request when it answers by cookie."""
+    lab.b.run("sysctl", "-qw", "net.ipv4.tcp_syncookies=2")
+    try:
+        before = cookies_sent(lab.b)
+        for _ in range(5):
+            assert lab.a.connect(lab.b.addresses[family], PORT)["result"] == "ok"
+        assert cookies_sent(lab.b) == before + 5
+    finally:
+        lab.b.run("sysctl", "-qw", "net.ipv4.tcp_syncookies=1")
+
+
+def cookies_sent(pod):
+    names, values = (line.split() for line in pod.run("cat", "/proc/net/netstat").stdout
+                     .splitlines() if line.startswith("TcpExt:"))
+    return int(values[names.index("SyncookiesSent")])
+
+
+def test_jumbo_packets_pass_whole():
+    with Node("--mtu", "9000") as node:
+        one, two = node.pod("one"), node.pod("two")
+        two.serve(udp=[PORT])
+        assert [i["mtu"] for i in one.result["interfaces"]] == [9000, 9000]
+        for addr, headers in ((two.v4, 28), (two.v6, 48)):
+            one.run("ping", "-c1", "-W1", "-M", "do", "-s", 9000 - headers, addr)
+            assert one.run("ping", "-c1", "-W1", "-M", "do", "-s", 9001 - headers, addr,
+                           check=False).returncode != 0
+            assert one.udp(addr, PORT, size=30000)["result"] == "ok"
 
 
 @FAMILIES
