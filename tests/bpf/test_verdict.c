@@ -651,6 +651,21 @@ static void test_a_pod_behind_the_nodes_address_is_still_that_pod(void **state)
 	FRAME_IS(lab_to_pod(&frame, from_a), &frame, INGRESS_DENIED);
 }
 
+static void test_an_answer_through_the_nodes_nat_is_not_judged_twice(void **state)
+{
+	const struct segment answer = { TCP(NODE, POD_A, 8080, 40000, ACK) };
+	struct frame frame = lab_frame(&answer);
+	uint32_t from_b = ENDPOINT_IFINDEX_BASE + lab.pods->pod[POD_B].slot;
+
+	(void)state;
+	/* B may send nothing to A, but answers the node, which A asked: from_pod has seen to that.
+	 */
+	isolate(POD_B, EGRESS);
+	FRAME_IS(lab_to_pod(&frame, from_b), &frame, NONE);
+	isolate(POD_A, INGRESS);
+	FRAME_IS(lab_to_pod(&frame, from_b), &frame, INGRESS_DENIED);
+}
+
 static void test_to_pod_delivers_with_the_pods_macs(void **state)
 {
 	const struct pod *b = &lab.pods->pod[POD_B];
@@ -784,6 +799,7 @@ int main(void)
 		BOTH_FAMILIES(test_an_error_must_speak_of_the_receivers_own_packet),
 		BOTH_FAMILIES(test_a_pods_address_from_elsewhere_is_forged),
 		BOTH_FAMILIES(test_a_pod_behind_the_nodes_address_is_still_that_pod),
+		BOTH_FAMILIES(test_an_answer_through_the_nodes_nat_is_not_judged_twice),
 		BOTH_FAMILIES(test_to_pod_delivers_with_the_pods_macs),
 		BOTH_FAMILIES(test_an_address_without_a_pod_is_dropped_with_that_reason),
 		BOTH_FAMILIES(test_a_drop_is_told_with_both_ends),
