@@ -34,7 +34,7 @@
 #include "datapath/maps.h"
 
 #define WAIT_MS   150 /* for anything that should happen at once */
-#define CHUNK     (64 * 1024)
+#define CHUNK     65536UL
 #define PORT      4007 /* not a privileged one */
 #define SLOT(end) ((uint16_t)((end) + 1))
 /* What the queue limit, a full send buffer and a full receive buffer can hold together. */
@@ -299,7 +299,8 @@ static int pair_open(const struct selftest *selftest, bool v6, struct pair *pair
 		     struct selftest_check *check)
 {
 	int family = v6 ? AF_INET6 : AF_INET;
-	struct sockaddr_storage address, opener;
+	struct sockaddr_storage address;
+	struct sockaddr_in6 opener = {}; /* the port lies at the same place in both families */
 	socklen_t len = sockaddr_fill(&selftest->end[1], v6, &address);
 	socklen_t opener_len = sizeof(opener);
 	auto_close int listener = netns_socket(selftest->end[1].netns_fd, family,
@@ -321,8 +322,7 @@ static int pair_open(const struct selftest *selftest, bool v6, struct pair *pair
 	if (pair->fd[1] < 0 ||
 	    getsockname(pair->fd[0], (struct sockaddr *)&opener, &opener_len) < 0)
 		return seen(check, "accept: %s", strerror(errno));
-	pair->opener_port = v6 ? ((struct sockaddr_in6 *)&opener)->sin6_port
-			       : ((struct sockaddr_in *)&opener)->sin_port;
+	pair->opener_port = opener.sin6_port;
 	for (int i = 0; i < 2; i++)
 		setsockopt(pair->fd[i], IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	return 0;
@@ -356,7 +356,7 @@ static int say(const struct selftest *selftest, const struct pair *pair, int end
 static int hear(const struct pair *pair, int end, const char *text, struct selftest_check *check)
 {
 	size_t want = strlen(text), have = 0;
-	char buf[256];
+	char buf[256] = "";
 
 	while (have < want) {
 		ssize_t len;

@@ -370,7 +370,7 @@ ABI_SIZE(struct accel_direction, 96);
 /* What may wait unread in a receiver's queue before the sender goes back to packets, and what a
  * message occupies there beside its bytes (struct sk_msg is about 750 bytes and comes from the
  * kmalloc-1k cache). */
-#define ACCEL_QUEUE_MAX    (8 * 1024 * 1024)
+#define ACCEL_QUEUE_MAX    8388608 /* bytes: 8 MiB */
 #define ACCEL_MESSAGE_COST 1024
 
 /* ---- counters and events -------------------------------------------------------------------- */
