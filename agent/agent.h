@@ -28,7 +28,7 @@ struct agent {
 	struct monitor *monitor;     /* event ring -> streams */
 	struct upkeep *upkeep;       /* timers: what died silently, maps that fill up */
 	struct http_server *http;
-	uint64_t start_ns;           /* CLOCK_MONOTONIC at exec */
+	uint64_t start_ns; /* CLOCK_MONOTONIC at exec */
 	uint64_t ready_ns;
 	bool ready;
 };

@@ -28,7 +28,7 @@
 #define ENDPOINT_IFINDEX_BASE 0x54000000
 #define HOST_DEVICE           "tendril0" /* carries the gateway addresses and the pod routes */
 
-#define POLICY_INLINE_RULES 6 /* port rules held in a policy_map value before port_map is needed */
+#define POLICY_INLINE_RULES 6 /* port rules in a policy_map value before port_map is needed */
 
 enum direction { DIR_EGRESS, DIR_INGRESS };
 
@@ -65,18 +65,18 @@ enum endpoint_flag {
 /* Value of endpoint_map, an array indexed by slot.  flags and policy_id share one aligned 8-byte
  * word, so that a change of policy is seen whole. */
 struct endpoint {
-	__u32 flags;     /* enum endpoint_flag */
-	__u32 policy_id; /* compiled policy in policy_map; shared by endpoints with the same rules */
-	__u32 identity;  /* behind its IPv4 address */
-	__u32 translated;   /* set by the datapath once per-packet service NAT touched this endpoint */
+	__u32 flags;        /* enum endpoint_flag */
+	__u32 policy_id;    /* in policy_map; shared by endpoints with the same rules */
+	__u32 identity;     /* behind its IPv4 address */
+	__u32 translated;   /* set by the datapath once service NAT touched its packets */
 	__u64 netns_cookie; /* of the pod's namespace, as bpf_get_netns_cookie() reports it */
-	__u32 netns_id;     /* of the pod's namespace in the agent's (RTM_NEWNSID), for socket lookups */
+	__u32 netns_id;     /* of the pod's namespace (RTM_NEWNSID), for socket lookups */
 	__u8 mac[6];        /* of the pod's end */
 	__u8 host_mac[6];   /* of the host's end */
 	struct addr v4;     /* all zero when the endpoint has none */
 	struct addr v6;
-	__u32 identity_v6; /* behind its IPv6 address: another one where a CIDR in a policy tells the
-			    * two addresses apart */
+	__u32 identity_v6; /* behind its IPv6 address: another one where a CIDR in a policy tells
+			    * the two addresses apart */
 	__u32 pad;
 };
 ABI_SIZE(struct endpoint, 80);
@@ -97,7 +97,7 @@ ABI_SIZE(struct endpoint_stats, 64);
 /* ---- who is behind an address --------------------------------------------------------------- */
 
 enum ipcache_flag {
-	IPCACHE_HOST = 1 << 0,    /* an address of this node: its traffic to its pods always passes */
+	IPCACHE_HOST = 1 << 0,    /* of this node: its traffic to its pods always passes */
 	IPCACHE_SERVICE = 1 << 1, /* a service address: look in service_map */
 };
 
@@ -178,8 +178,8 @@ enum node_flag {
 
 /* The one element of node_map, which the agent also maps into its memory. */
 struct node_state {
-	__u32 revision; /* grows with every change of policy, identity or address */
-	__u32 flags;    /* enum node_flag */
+	__u32 revision;     /* grows with every change of policy, identity or address */
+	__u32 flags;        /* enum node_flag */
 	__u64 netns_cookie; /* of the agent's own network namespace */
 };
 ABI_SIZE(struct node_state, 16);
@@ -204,8 +204,9 @@ enum ct_flag {
 	CT_ESTABLISHED = 1 << 2, /* TCP: the opener acknowledged that answer */
 	CT_FIN_A = 1 << 3,
 	CT_FIN_B = 1 << 4,
-	CT_BEHIND_NODE = 1 << 5, /* opened by the node itself or through its NAT: the opener's address
-				  * does not tell who it is, so only its own packets ask policy again */
+	/* Opened by the node itself or through its NAT: the opener's address does not tell who it
+	 * is, so only its own packets ask policy again. */
+	CT_BEHIND_NODE = 1 << 5,
 };
 
 struct ct_entry {
@@ -217,13 +218,13 @@ struct ct_entry {
 };
 ABI_SIZE(struct ct_entry, 24);
 
-#define NS_PER_SEC                 1000000000ULL
-#define CT_TOUCH_NS                (4 * NS_PER_SEC)
-#define CT_TCP_OPENING_NS          (60 * NS_PER_SEC)
-#define CT_TCP_ESTABLISHED_NS      (8000 * NS_PER_SEC)
-#define CT_TCP_CLOSING_NS          (30 * NS_PER_SEC)
-#define CT_OTHER_UNREPLIED_NS      (30 * NS_PER_SEC)
-#define CT_OTHER_REPLIED_NS        (180 * NS_PER_SEC)
+#define NS_PER_SEC            1000000000ULL
+#define CT_TOUCH_NS           (4 * NS_PER_SEC)
+#define CT_TCP_OPENING_NS     (60 * NS_PER_SEC)
+#define CT_TCP_ESTABLISHED_NS (8000 * NS_PER_SEC)
+#define CT_TCP_CLOSING_NS     (30 * NS_PER_SEC)
+#define CT_OTHER_UNREPLIED_NS (30 * NS_PER_SEC)
+#define CT_OTHER_REPLIED_NS   (180 * NS_PER_SEC)
 
 /* ---- services ------------------------------------------------------------------------------- */
 
@@ -291,7 +292,7 @@ struct nat_key {
 ABI_SIZE(struct nat_key, 40);
 
 enum nat_flag {
-	NAT_HAIRPIN = 1 << 0, /* the backend is the client: its own address must not be the source */
+	NAT_HAIRPIN = 1 << 0, /* the backend is the client, whose address must not be the source */
 	NAT_CLIENT_DONE = 1 << 1, /* TCP: sent its FIN; a RST counts as both */
 	NAT_BACKEND_DONE = 1 << 2,
 };
@@ -377,21 +378,21 @@ ABI_SIZE(struct accel_direction, 96);
 
 /* Number, name, what a person is told.  Feeds the enum, the counters, the CLI and the README.
  * Numbers are never reused. */
-#define DROP_REASONS(X)                                                          \
-	X(1, TRUNCATED, "packet shorter than its headers say")                   \
-	X(2, SPOOFED_ADDRESS, "source address is not the pod's own")             \
-	X(3, SPOOFED_MAC, "source MAC is not the pod's own")                     \
-	X(4, UNKNOWN_PROTOCOL, "not IPv4, IPv6 or ARP")                          \
-	X(5, BAD_HEADER, "malformed or forbidden header")                        \
-	X(6, EGRESS_DENIED, "no egress rule of the sender allows it")            \
-	X(7, INGRESS_DENIED, "no ingress rule of the receiver allows it")        \
-	X(8, NOT_OPENED, "answer to a connection that was never opened")         \
-	X(9, FRAGMENT, "fragment whose first part was not seen")                 \
-	X(10, NO_SERVICE, "service address without such a port")                 \
-	X(11, NO_BACKEND, "service without a ready endpoint")                    \
-	X(12, NO_ENDPOINT, "no pod has this address")                            \
-	X(13, UNRELATED_ERROR, "ICMP error that belongs to no connection")       \
-	X(14, NAT_FULL, "no room to remember a service translation")             \
+#define DROP_REASONS(X)                                                    \
+	X(1, TRUNCATED, "packet shorter than its headers say")             \
+	X(2, SPOOFED_ADDRESS, "source address is not the pod's own")       \
+	X(3, SPOOFED_MAC, "source MAC is not the pod's own")               \
+	X(4, UNKNOWN_PROTOCOL, "not IPv4, IPv6 or ARP")                    \
+	X(5, BAD_HEADER, "malformed or forbidden header")                  \
+	X(6, EGRESS_DENIED, "no egress rule of the sender allows it")      \
+	X(7, INGRESS_DENIED, "no ingress rule of the receiver allows it")  \
+	X(8, NOT_OPENED, "answer to a connection that was never opened")   \
+	X(9, FRAGMENT, "fragment whose first part was not seen")           \
+	X(10, NO_SERVICE, "service address without such a port")           \
+	X(11, NO_BACKEND, "service without a ready endpoint")              \
+	X(12, NO_ENDPOINT, "no pod has this address")                      \
+	X(13, UNRELATED_ERROR, "ICMP error that belongs to no connection") \
+	X(14, NAT_FULL, "no room to remember a service translation")       \
 	X(15, REWRITE_FAILED, "packet could not be rewritten or redirected")
 
 #define X(num, name, text) DROP_##name = (num),

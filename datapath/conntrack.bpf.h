@@ -141,7 +141,7 @@ static __always_inline void ct_flags_set(struct ct_entry *ct, __u32 flags)
 /* Makes an entry with the packet's sender as opener, or its receiver if "answered".  Full table:
  * the flow goes on without one.  -EEXIST: there is one, and update is BPF_NOEXIST. */
 static __noinline int ct_insert(const struct packet *pkt, const struct ct_place *place,
-				 bool answered, __u64 update)
+				bool answered, __u64 update)
 {
 	int ret;
 	struct ct_entry ct = {
@@ -158,7 +158,7 @@ static __noinline int ct_insert(const struct packet *pkt, const struct ct_place 
 	if (answered ? !!(pkt->dst_flags & IPCACHE_HOST)
 		     : pkt->from_node || pkt->src.identity != pkt->src_claimed)
 		ct.flags |= CT_BEHIND_NODE;
-	/* Linux before 6.4 returns an int in a register of 64 bits: the upper half is not the sign. */
+	/* Linux before 6.4 returns an int in a 64-bit register: the upper half is not the sign. */
 	ret = (int)bpf_map_update_elem(&ct_map, &place->key, &ct, update);
 	if (ret && ret != -EEXIST)
 		notice(NOTICE_CT_FULL);

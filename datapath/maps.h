@@ -26,8 +26,7 @@ int endpoint_stats_get(struct datapath *datapath, uint16_t slot, struct endpoint
 
 int ipcache_map_set(struct datapath *datapath, const struct addr *addr,
 		    const struct ipcache_entry *entry);
-int ipcache_map_get(struct datapath *datapath, const struct addr *addr,
-		    struct ipcache_entry *ret);
+int ipcache_map_get(struct datapath *datapath, const struct addr *addr, struct ipcache_entry *ret);
 int ipcache_map_del(struct datapath *datapath, const struct addr *addr);
 
 int cidr_map_set(struct datapath *datapath, const struct cidr_key *key, uint32_t identity);
@@ -41,19 +40,18 @@ int port_map_del(struct datapath *datapath, const struct port_key *key);
 
 int service_map_set(struct datapath *datapath, const struct service_key *key,
 		    const struct service *service);
-int service_map_get(struct datapath *datapath, const struct service_key *key,
-		    struct service *ret);
+int service_map_get(struct datapath *datapath, const struct service_key *key, struct service *ret);
 int service_map_del(struct datapath *datapath, const struct service_key *key);
 int backend_map_set(struct datapath *datapath, const struct backend_key *key,
 		    const struct backend *backend);
 int backend_map_del(struct datapath *datapath, const struct backend_key *key);
 
 int ct_map_get(struct datapath *datapath, const struct ct_key *key, struct ct_entry *ret);
-/* Deletes the entry unless it was touched since it was read: compare-and-delete.  -EAGAIN: it was. */
+/* Deletes the entry unless it was touched since it was read (-EAGAIN): compare-and-delete. */
 int ct_map_del_if(struct datapath *datapath, const struct ct_key *key, const struct ct_entry *seen);
 
-/* Calls each() for the sockets that take part in acceleration; a non-zero return ends the walk and is
- * returned.  Sockets come and go meanwhile: one may be missed or seen twice. */
+/* Calls each() for the sockets that take part in acceleration; a non-zero return ends the walk and
+ * is returned.  Sockets come and go meanwhile: one may be missed or seen twice. */
 int accel_map_foreach(struct datapath *datapath,
 		      int (*each)(const struct accel_key *key, uint64_t cookie, void *arg),
 		      void *arg);
@@ -77,12 +75,12 @@ int maps_foreach(struct datapath *datapath, enum map_id map,
 		 int (*each)(const void *key, const void *value, void *arg), void *arg);
 
 /* Sets many entries with few system calls; keys and values are dense arrays. */
-int maps_set_batch(struct datapath *datapath, enum map_id map, const void *keys,
-		   const void *values, size_t count);
+int maps_set_batch(struct datapath *datapath, enum map_id map, const void *keys, const void *values,
+		   size_t count);
 int maps_del_batch(struct datapath *datapath, enum map_id map, const void *keys, size_t count);
 
 const char *map_name(enum map_id map);
-/* Entries in use and capacity. For the hash maps this walks; it is for status, not for hot paths. */
+/* Entries in use and capacity.  For hash maps this walks: for status, not for hot paths. */
 int maps_usage(struct datapath *datapath, enum map_id map, uint32_t *ret_used,
 	       uint32_t *ret_capacity);
 

@@ -33,19 +33,19 @@ static inline void auto_fclose_fn(FILE **file)
 #define auto_fclose __attribute__((cleanup(auto_fclose_fn)))
 
 /* Declares auto_(name) for a type with "void name_free(struct name *)", which must take NULL. */
-#define DEFINE_AUTO(name)                                 \
+#define DEFINE_AUTO(name)                                      \
 	static inline void auto_##name##_fn(struct name **ptr) \
-	{                                                 \
-		name##_free(*ptr);                        \
+	{                                                      \
+		name##_free(*ptr);                             \
 	}
 #define auto_(name) __attribute__((cleanup(auto_##name##_fn)))
 
 /* Hands over an owned pointer or descriptor: the variable gives it up. */
-#define take_ptr(ptr)                        \
-	({                                   \
+#define take_ptr(ptr)                           \
+	({                                      \
 		__typeof__(ptr) taken_ = (ptr); \
-		(ptr) = NULL;                \
-		taken_;                      \
+		(ptr) = NULL;                   \
+		taken_;                         \
 	})
 
 static inline int take_fd(int *fd)

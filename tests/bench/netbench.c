@@ -210,7 +210,8 @@ int main(int argc, char **argv)
 
 	signal(SIGPIPE, SIG_IGN);
 	if (argc < 4) {
-		fprintf(stderr, "netbench CPU server PORT | netbench CPU WORKLOAD ADDR PORT COUNT\n");
+		fprintf(stderr,
+			"netbench CPU server PORT | netbench CPU WORKLOAD ADDR PORT COUNT\n");
 		return 2;
 	}
 	CPU_ZERO(&cpus);
