@@ -267,6 +267,8 @@ struct endpoint_watch;
 int endpoint_watch_new(struct endpoints *endpoints, struct endpoint_watch **ret,
 		       struct errmsg *err);
 void endpoint_watch_free(struct endpoint_watch *watch);
+/* Has the loop look at what is in doubt. */
+void endpoint_watch_settle(struct endpoint_watch *watch);
 
 /* ---- endpoint_spool.c ------------------------------------------------------------------------ */
 

@@ -40,7 +40,7 @@ static void ipam_continue(struct endpoints *endpoints)
 		endpoints->slot_next = newest->slot;
 }
 
-/* Puts one endpoint of an earlier agent back into maps and programs, then looks at the rest. */
+/* Puts one endpoint of an earlier agent back into maps and programs. */
 static void attachment_restore(struct endpoints *endpoints, struct attachment *attachment)
 {
 	struct host_link link = {};
@@ -74,7 +74,8 @@ static void attachment_restore(struct endpoints *endpoints, struct attachment *a
 						  &err);
 	if (result < 0 && result != -ENODEV)
 		log_error("%s: %s", text, err.text);
-	attachment_reconcile(endpoints, attachment);
+	/* What else may have happened meanwhile is looked at once the agent is ready. */
+	attachment->dirty = DIRT_ALL;
 }
 
 struct orphan_search {
@@ -166,6 +167,7 @@ static void endpoints_restore(struct endpoints *endpoints)
 	}
 	orphans_remove(endpoints);
 	map_entries_remove(endpoints);
+	endpoint_watch_settle(endpoints->watch);
 	if (host_device_prune(endpoints->host, &err) < 0)
 		log_error("%s", err.text);
 	if (count > 0)

@@ -19,6 +19,7 @@
 #include "agent/lib/log.h"
 
 #define WATCH_RECEIVE_BYTES (4 * 1024 * 1024)
+#define SETTLE_BUDGET       8  /* endpoints in one turn of the loop: about 5 ms */
 #define RETRY_SECONDS       11 /* a little more than the period of repairs */
 
 struct endpoint_watch {
@@ -30,6 +31,9 @@ struct endpoint_watch {
 	struct event *inotify_event;
 	bool host_dirty;
 	bool addresses_dirty;
+	size_t slot_next; /* where the round goes on */
+	bool news;        /* came during the round */
+	bool retry;       /* the round found something to be looked at again later */
 };
 
 static void settle_after(struct endpoint_watch *watch, time_t seconds)
@@ -170,40 +174,69 @@ static bool is_link_well(struct endpoints *endpoints, const struct attachment *a
 	       !is_host_link_suspicious(attachment, &link);
 }
 
-static void on_settle(evutil_socket_t fd, short what, void *arg)
+static void node_settle(struct endpoint_watch *watch)
 {
-	struct endpoint_watch *watch = arg;
-	struct endpoints *endpoints = watch->endpoints;
 	struct errmsg err = {};
-	bool again = false;
 
-	(void)fd;
-	(void)what;
 	if (watch->host_dirty) {
 		watch->host_dirty = false;
-		if (host_repair(endpoints, &err) < 0) {
+		if (host_repair(watch->endpoints, &err) < 0) {
 			log_error("%s", err.text);
-			watch->host_dirty = again = true;
+			watch->host_dirty = watch->retry = true;
 		}
 	}
 	if (watch->addresses_dirty) {
 		watch->addresses_dirty = false;
-		if (host_addresses_refresh(endpoints, &err) < 0)
+		if (host_addresses_refresh(watch->endpoints, &err) < 0)
 			log_error("addresses of the node: %s", err.text);
 	}
-	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
-		struct attachment *attachment = endpoints->slots[slot];
+}
+
+/* Goes once over all endpoints, some in each turn of the loop; true when it is through. */
+static bool attachments_settle(struct endpoint_watch *watch)
+{
+	struct endpoints *endpoints = watch->endpoints;
+	int budget = SETTLE_BUDGET;
+
+	for (; watch->slot_next < endpoints->slot_count; watch->slot_next++) {
+		struct attachment *attachment = endpoints->slots[watch->slot_next];
 
 		if (!attachment || attachment->dirty == 0 ||
 		    attachment->state == ATTACHMENT_DELETING)
 			continue;
+		if (budget-- == 0)
+			return false;
 		if (attachment->dirty == DIRT_LINK && is_link_well(endpoints, attachment))
 			attachment->dirty = 0;
 		else
-			again |= attachment_reconcile(endpoints, attachment);
+			watch->retry |= attachment_reconcile(endpoints, attachment);
 	}
-	if (again)
+	watch->slot_next = 0;
+	return true;
+}
+
+static void on_settle(evutil_socket_t fd, short what, void *arg)
+{
+	struct endpoint_watch *watch = arg;
+
+	(void)fd;
+	(void)what;
+	node_settle(watch);
+	if (!attachments_settle(watch)) {
+		settle_after(watch, 0);
+	} else if (watch->news) {
+		watch->news = false;
+		settle_after(watch, 0);
+	} else if (watch->retry) {
+		watch->retry = false;
 		settle_after(watch, RETRY_SECONDS);
+	}
+}
+
+void endpoint_watch_settle(struct endpoint_watch *watch)
+{
+	watch->news = watch->slot_next > 0; /* a round is under way: one more after it */
+	settle_after(watch, 0);
 }
 
 /* ---- netlink -----------------------------------------------------------------------------------
@@ -274,7 +307,7 @@ static void on_netlink(evutil_socket_t fd, short what, void *arg)
 				on_pod_notice(watch, notice, netns_id);
 		}
 	}
-	settle_after(watch, 0);
+	endpoint_watch_settle(watch);
 }
 
 /*
