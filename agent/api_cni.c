@@ -7,14 +7,9 @@
 #include "agent/api.h"
 #include "agent/endpoint.h"
 #include "agent/lib/auto.h"
+#include "agent/lib/cni_code.h"
 #include "agent/lib/json.h"
 #include "agent/monitor.h"
-
-/* Error codes of the CNI specification that are decided here. */
-#define CNI_INVALID_ENVIRONMENT 4
-#define CNI_DECODING_FAILURE    6
-#define CNI_INVALID_CONFIG      7
-#define CNI_TRY_AGAIN           11
 
 static int cni_http_status(int cni_code)
 {
@@ -23,7 +18,7 @@ static int cni_http_status(int cni_code)
 	case CNI_DECODING_FAILURE:
 	case CNI_INVALID_CONFIG:
 		return 400;
-	case CNI_TRY_AGAIN:
+	case CNI_TRY_AGAIN_LATER:
 		return 503;
 	default:
 		return 500;

@@ -398,7 +398,7 @@ int endpoints_check(struct endpoints *endpoints, const struct cJSON *request, in
 	result = attachment_compare(endpoints, attachment, netns_fd, &err);
 	if (result == 0 && json_present(&previous))
 		result = previous_check(attachment, &previous, &err);
-	return result < 0 ? endpoint_fail(error, CNI_CHECK_DIFFERENCE, "compare", &err) : 0;
+	return result < 0 ? endpoint_fail(error, CNI_CHECK_DIFFERS, "compare", &err) : 0;
 }
 
 static bool is_valid_attachment(const struct json_node *valid, const struct attachment *attachment)
@@ -492,14 +492,14 @@ int endpoints_cni_status(struct endpoints *endpoints, struct endpoint_error *err
 		result =
 			fail_plain(&err, -ENOENT, "the program of %s is not attached", HOST_DEVICE);
 	if (result < 0)
-		return endpoint_fail(error, CNI_UNAVAILABLE, "look at the node", &err);
+		return endpoint_fail(error, CNI_NOT_AVAILABLE, "look at the node", &err);
 	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
 		if (!endpoints->slots[slot])
 			return 0;
 	}
 	fail_plain(&err, -ENOSPC, "all %zu endpoints of this node are in use (max-endpoints)",
 		   endpoints->slot_count - 1);
-	return endpoint_fail(error, CNI_UNAVAILABLE, "reserve", &err);
+	return endpoint_fail(error, CNI_NOT_AVAILABLE, "reserve", &err);
 }
 
 /* ---- views ----------------------------------------------------------------------------------- */

@@ -11,6 +11,7 @@
 #include "agent/endpoint.h"
 #include "agent/host_device.h"
 #include "agent/ipam.h"
+#include "agent/lib/cni_code.h"
 #include "agent/lib/json.h"
 #include "agent/lib/netlink.h"
 #include "agent/lib/netns.h"
@@ -19,18 +20,6 @@
 #define ATTACHMENT_ROUTES_MAX 16
 #define POD_NAME_MAX          254
 #define HOST_IFNAME_PREFIX    "tdl"
-
-/* Codes of the CNI specification, and our own from 100. */
-enum cni_code {
-	CNI_UNKNOWN_CONTAINER = 3,
-	CNI_INVALID_ENVIRONMENT = 4,
-	CNI_INVALID_CONFIG = 7,
-	CNI_TRY_AGAIN_LATER = 11,
-	CNI_UNAVAILABLE = 50,
-	CNI_KERNEL_CHANGE_FAILED = 100,
-	CNI_ADDRESSES_EXHAUSTED = 101,
-	CNI_CHECK_DIFFERENCE = 102,
-};
 
 enum attachment_state {
 	ATTACHMENT_PENDING,  /* ADD is at work; found after a restart: undone */
@@ -222,7 +211,7 @@ struct endpoint_add {
 	struct attachment *attachment; /* in the table from the first step on */
 	const struct endpoint_request *request;
 	int netns_fd;
-	int cni_code; /* what a failure means; CNI_KERNEL_CHANGE_FAILED unless a step knows better
+	int cni_code; /* what a failure means; CNI_KERNEL_FAILED unless a step knows better
 		       */
 };
 

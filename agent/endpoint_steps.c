@@ -164,7 +164,7 @@ static int reserve(struct endpoint_add *add, struct errmsg *err)
 	attachment->sequence = ++endpoints->sequence;
 	attachment->state = ATTACHMENT_PENDING;
 	endpoints->slots[attachment->slot] = attachment;
-	add->cni_code = CNI_KERNEL_CHANGE_FAILED;
+	add->cni_code = CNI_KERNEL_FAILED;
 	return 0;
 }
 
@@ -396,7 +396,7 @@ int endpoint_steps_run(struct endpoint_add *add, struct endpoint_error *error)
 {
 	const struct endpoint_step *steps = add->endpoints->steps;
 
-	add->cni_code = CNI_KERNEL_CHANGE_FAILED;
+	add->cni_code = CNI_KERNEL_FAILED;
 	for (size_t i = 0; i < add->endpoints->step_count; i++) {
 		struct errmsg err = {};
 		int result = steps[i].run(add, &err);

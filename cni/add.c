@@ -109,7 +109,7 @@ static int endpoint_wire(struct add *add, struct cni_error *err)
 	return code;
 }
 
-/* dns: the configuration's, else the IPAM plugin's, else that of an earlier plugin. */
+/* dns: the configuration's (or the runtime's), else the IPAM plugin's, else an earlier plugin's. */
 static void result_complete(struct add *add)
 {
 	const cJSON *dns = add->pod.dns;

@@ -260,8 +260,38 @@ static int pod_dns(const struct json_node *root, struct netconf_pod *pod, struct
 		error = strings_check(&list, err);
 	}
 	if (!error && cJSON_GetArraySize(dns.value) > 0)
-		pod->dns = dns.value;
+		pod->dns = cJSON_Duplicate(dns.value, true);
 	return error;
+}
+
+/* The capability's lists have other names than those of a result. */
+static int pod_runtime_dns(const struct json_node *runtime, struct netconf_pod *pod,
+			   struct errmsg *err)
+{
+	static const struct {
+		const char *asked, *result;
+	} lists[] = {
+		{ "servers", "nameservers" },
+		{ "searches", "search" },
+		{ "options", "options" },
+	};
+	const struct json_node dns = json_member(runtime, "dns");
+	auto_json cJSON *result = cJSON_CreateObject();
+	int error = object_check(&dns, err);
+
+	for (size_t i = 0; i < ARRAY_SIZE(lists) && !error; i++) {
+		const struct json_node list = json_member(&dns, lists[i].asked);
+
+		error = strings_check(&list, err);
+		if (!error && cJSON_GetArraySize(list.value) > 0)
+			cJSON_AddItemToObject(result, lists[i].result,
+					      cJSON_Duplicate(list.value, true));
+	}
+	if (error || cJSON_GetArraySize(result) == 0)
+		return error;
+	cJSON_Delete(pod->dns);
+	pod->dns = take_ptr(result);
+	return 0;
 }
 
 /* The conventions' list of {key, value} becomes an object. */
@@ -368,7 +398,8 @@ static int pod_read(const cJSON *json, struct netconf_pod *pod, struct errmsg *e
 	       pod_mac(&cni, pod, err) ?:
 	       object_check(&runtime, err) ?:
 	       pod_ips(&runtime, pod, err) ?:
-	       pod_mac(&runtime, pod, err);
+	       pod_mac(&runtime, pod, err) ?:
+	       pod_runtime_dns(&runtime, pod, err);
 }
 
 int netconf_pod_load(const struct netconf *conf, const struct cni_args *args,
@@ -390,6 +421,7 @@ void netconf_pod_done(struct netconf_pod *pod)
 {
 	cJSON_Delete(pod->labels);
 	cJSON_Delete(pod->ips);
+	cJSON_Delete(pod->dns);
 	*pod = (struct netconf_pod){};
 }
 

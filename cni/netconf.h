@@ -32,11 +32,11 @@ struct netconf {
 
 /* What the runtime asks for a pod. */
 struct netconf_pod {
-	unsigned int mtu;        /* 0: not asked for */
-	char mac[18];            /* empty: not asked for */
-	struct cJSON *labels;    /* object of strings */
-	struct cJSON *ips;       /* array of addresses without prefix length */
-	const struct cJSON *dns; /* borrowed from the configuration; NULL if absent or empty */
+	unsigned int mtu;     /* 0: not asked for */
+	char mac[18];         /* empty: not asked for */
+	struct cJSON *labels; /* object of strings */
+	struct cJSON *ips;    /* array of addresses without prefix length */
+	struct cJSON *dns;    /* as in a result; NULL if absent or empty */
 };
 
 /* Parses text, which ends in a NUL at text[len].  ret_conf->version is set even on failure, for the

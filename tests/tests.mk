@@ -145,7 +145,7 @@ deps: ## Install the Debian packages that are missing for building and testing (
 demo-deps:
 	@tests/harness/deps $(build_deps) $(run_deps)
 
-demo: demo-deps ## Five pods, services, policy and acceleration at work; cleans up after itself (root)
+demo: demo-deps ## Seven pods, services, policy and acceleration at work; cleans up after itself (root)
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@tests/harness/rooted tests/demo/demo
 

@@ -349,7 +349,7 @@ static void every_step_fails_once(const char *request)
 		assert_int_equal(add(request, pod_fd, &error), -EIO);
 		agent.endpoints->steps = endpoint_steps;
 		assert_string_equal(error.step, endpoint_steps[i].name);
-		assert_int_equal(error.cni_code, CNI_KERNEL_CHANGE_FAILED);
+		assert_int_equal(error.cni_code, CNI_KERNEL_FAILED);
 		assert_non_null(strstr(error.text.text, "made to fail"));
 		after = snapshot_take(pod_fd);
 		if (!snapshots_equal(before, after)) {
@@ -513,7 +513,7 @@ static void test_full_node_says_so(void **state)
 	assert_int_equal(error.cni_code, CNI_ADDRESSES_EXHAUSTED);
 	assert_non_null(strstr(error.text.text, "max-endpoints"));
 	assert_true(endpoints_cni_status(agent.endpoints, &error) < 0);
-	assert_int_equal(error.cni_code, CNI_UNAVAILABLE);
+	assert_int_equal(error.cni_code, CNI_NOT_AVAILABLE);
 	for (int i = 0; i < 8; i++) {
 		auto_json struct cJSON *names = NULL;
 

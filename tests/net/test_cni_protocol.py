@@ -138,6 +138,19 @@ def test_add_hands_over_namespace_and_request(plugin):
     assert answer.json["dns"] == {"nameservers": ["10.1.0.10"]}
 
 
+@pytest.mark.parametrize("asked,result", [
+    ({"servers": ["10.2.0.10"], "searches": ["shop"], "options": ["ndots:5"]},
+     {"nameservers": ["10.2.0.10"], "search": ["shop"], "options": ["ndots:5"]}),
+    ({"searches": ["shop"], "servers": []}, {"search": ["shop"]}),
+    ({"servers": []}, {"nameservers": ["10.1.0.10"]}),
+])
+def test_dns_of_the_runtime_wins(plugin, asked, result):
+    with plugin.agent():
+        answer = plugin("ADD", {"dns": {"nameservers": ["10.1.0.10"]}, "capabilities": {"dns": True},
+                                "runtimeConfig": {"dns": asked}})
+    assert answer.json["dns"] == result
+
+
 def test_add_waits_for_an_agent_that_restarts(plugin):
     started = []
     timer = threading.Timer(0.3, lambda: started.append(plugin.agent()))

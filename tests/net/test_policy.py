@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """NetworkPolicy over real pods: each case is real connections, IPv4 and IPv6, before and after."""
 
+import select
+import subprocess
 import time
 
 import pytest
 
-from tendril import namespace_object, pod_object, policy_object, wait_for
+from tendril import BUILD, namespace_object, pod_object, policy_object, wait_for
 
 PORT = 8080
 OTHER = 8081
@@ -261,7 +263,17 @@ def test_an_address_used_again_brings_no_rights(node):
 
 def test_drop_is_reported_with_both_names(world):
     world.apply(ingress())
-    before = {d["reason"]: d["count"] for d in world.node.status()["drops"]}
-    assert not world.reaches(world.web, world.cart)
-    wait_for(lambda: {d["reason"]: d["count"] for d in world.node.status()["drops"]}
-             ["INGRESS_DENIED"] > before.get("INGRESS_DENIED", 0), "the drop to be counted")
+    monitor = subprocess.Popen([BUILD / "tendril", "--socket", world.node.socket, "monitor",
+                                "--type", "drop"], stdout=subprocess.PIPE, text=True)
+    try:
+        # The first drops may be over before the monitor is being served.
+        wait_for(lambda: not world.reaches(world.web, world.cart)
+                 and select.select([monitor.stdout], [], [], 0)[0], "a line of the monitor")
+        line = monitor.stdout.readline()
+        assert f"shop/web ({world.web.v4})" in line or f"shop/web ({world.web.v6})" in line
+        assert "-> shop/cart (" in line and f" port {PORT} " in line
+        assert "INGRESS_DENIED: no ingress rule of the receiver allows it" in line
+    finally:
+        monitor.kill()
+        monitor.wait()
+        monitor.stdout.close()

@@ -175,6 +175,10 @@ static const struct pod_case pod_cases[] = {
 	{ ",\"dns\":[]", CNI_INVALID_CONFIG, "dns: not an object" },
 	{ ",\"dns\":{\"search\":\"x\"}", CNI_INVALID_CONFIG, "dns.search: not " },
 	{ ",\"dns\":{\"options\":[1]}", CNI_INVALID_CONFIG, "dns.options[0]: not a string" },
+	{ ",\"runtimeConfig\":{\"dns\":[]}", CNI_INVALID_CONFIG,
+	  "runtimeConfig.dns: not an object" },
+	{ ",\"runtimeConfig\":{\"dns\":{\"servers\":[7]}}", CNI_INVALID_CONFIG,
+	  "runtimeConfig.dns.servers[0]: not a string" },
 	{ ",\"dns\":{\"domain\":[]}", CNI_INVALID_CONFIG, "dns.domain: not a string" },
 };
 
