@@ -136,7 +136,7 @@ build_deps := gcc libc6-dev clang llvm bpftool pkg-config libbpf-dev libmnl-dev 
 run_deps   := iproute2 python3 util-linux mount
 test_deps  := libcmocka-dev libclang-rt-14-dev python3-pytest containernetworking-plugins podman \
 	crun containerd runc iptables busybox-static redis-server redis-tools nginx-light wrk \
-	iputils-ping valgrind procps qemu-system-x86 cpio libc-bin
+	curl iputils-ping valgrind procps qemu-system-x86 cpio libc-bin
 
 .PHONY: deps demo-deps demo
 deps: ## Install the Debian packages that are missing for building and testing (root)

@@ -156,7 +156,7 @@ for folder in etc opt usr var; do
 	mount -t overlay -o "lowerdir=/$folder,upperdir=$scratch/$folder/upper,workdir=$scratch/$folder/work" \
 		none "/$folder"
 done
-rm -rf /etc/cni /etc/tendril /etc/containers/storage.conf
+rm -rf /etc/cni /etc/tendril /etc/containers/storage.conf /var/lib/containers
 mount -t tmpfs none /run
 mount -t bpf none /sys/fs/bpf
 make -C "$tree" install >"$scratch/log" 2>&1 || { cat "$scratch/log"; exit 1; }
