@@ -61,14 +61,11 @@ struct attachment *attachment_find(const struct endpoints *endpoints, const char
 	return NULL;
 }
 
-const char *attachment_host_ifname(const struct attachment *attachment)
+void attachment_set_slot(struct attachment *attachment, uint16_t slot)
 {
-	static char names[4][IFNAME_MAX];
-	static unsigned int next;
-	char *name = names[next++ % ARRAY_SIZE(names)];
-
-	snprintf(name, IFNAME_MAX, HOST_IFNAME_PREFIX "%u", attachment->slot);
-	return name;
+	attachment->slot = slot;
+	snprintf(attachment->host_ifname, sizeof(attachment->host_ifname), HOST_IFNAME_PREFIX "%u",
+		 slot);
 }
 
 const char *attachment_describe(const struct attachment *attachment, char buf[ATTACHMENT_TEXT_MAX])
@@ -82,6 +79,10 @@ const char *attachment_describe(const struct attachment *attachment, char buf[AT
 
 static void attachment_forget(struct endpoints *endpoints, struct attachment *attachment)
 {
+	char text[ATTACHMENT_TEXT_MAX];
+
+	log_info("%s: %s is removed", attachment_describe(attachment, text),
+		 attachment->host_ifname);
 	endpoint_state_remove(endpoints, attachment);
 	endpoints->slots[attachment->slot] = NULL;
 	attachment_free(attachment);
@@ -95,8 +96,8 @@ static void on_reaped(uint32_t tag, int result, void *arg)
 	if (!attachment || attachment->state != ATTACHMENT_DELETING)
 		return;
 	if (result < 0)
-		log_error("delete %s: %s; the next start tries again",
-			  attachment_host_ifname(attachment), strerror(-result));
+		log_error("delete %s: %s; the next start tries again", attachment->host_ifname,
+			  strerror(-result));
 	else
 		attachment_forget(endpoints, attachment);
 }
@@ -319,8 +320,7 @@ int endpoints_add(struct endpoints *endpoints, const struct cJSON *request_json,
 		fail(&err, -ENOMEM, "result");
 		return endpoint_fail(error, CNI_TRY_AGAIN_LATER, "write the result", &err);
 	}
-	log_info("%s: %s", attachment_describe(add.attachment, text),
-		 attachment_host_ifname(add.attachment));
+	log_info("%s: %s", attachment_describe(add.attachment, text), add.attachment->host_ifname);
 	*ret_result = take_ptr(answer);
 	return 0;
 }
@@ -513,7 +513,7 @@ static void info_fill(const struct attachment *attachment, struct endpoint_info 
 		.namespace = attachment->namespace,
 		.name = attachment->name,
 		.uid = attachment->uid,
-		.host_ifname = attachment_host_ifname(attachment),
+		.host_ifname = attachment->host_ifname,
 		.host_ifindex = attachment_ifindex(attachment),
 		.state = attachment_state_name(attachment->state),
 		.reason = attachment->broken,

@@ -38,6 +38,7 @@ enum attachment_dirt {
  * the agent runs (below the line). */
 struct attachment {
 	uint16_t slot;
+	char host_ifname[IFNAME_MAX];
 	enum attachment_state state;
 	bool delegated; /* the addresses are another IPAM plugin's */
 	char container_id[CONTAINER_ID_MAX + 1];
@@ -107,8 +108,8 @@ static inline int attachment_ifindex(const struct attachment *attachment)
 {
 	return ENDPOINT_IFINDEX_BASE + attachment->slot;
 }
-/* "tdl7"; static storage until the fourth call after. */
-const char *attachment_host_ifname(const struct attachment *attachment);
+/* Gives it the slot and the name of the host's end that goes with it ("tdl7"). */
+void attachment_set_slot(struct attachment *attachment, uint16_t slot);
 #define ATTACHMENT_TEXT_MAX 600
 /* "shop/cart (3f2a.../eth0)": for logs.  Returns buf. */
 const char *attachment_describe(const struct attachment *attachment, char buf[ATTACHMENT_TEXT_MAX]);

@@ -114,7 +114,7 @@ int veth_add(struct netlink *netlink, const struct attachment *attachment, int n
 	struct nlattr *link_info, *data, *peer;
 
 	info->ifi_index = attachment_ifindex(attachment);
-	put_end(header, attachment_host_ifname(attachment), attachment->host_mac, attachment->mtu);
+	put_end(header, attachment->host_ifname, attachment->host_mac, attachment->mtu);
 	link_info = mnl_attr_nest_start(header, IFLA_LINKINFO);
 	mnl_attr_put_strz(header, IFLA_INFO_KIND, "veth");
 	data = mnl_attr_nest_start(header, IFLA_INFO_DATA);
@@ -229,7 +229,7 @@ int veth_configure(struct netlink *netlink, const struct attachment *attachment,
 	if (result == 0)
 		result = veth_address_add(netlink, attachment_ifindex(attachment), err);
 	if (result == 0 && has_ipv6(attachment))
-		result = veth_ipv6_configure(attachment_host_ifname(attachment), err);
+		result = veth_ipv6_configure(attachment->host_ifname, err);
 	return result;
 }
 

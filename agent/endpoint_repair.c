@@ -32,7 +32,7 @@ static uint64_t now_ns(void)
 static int host_link_compare(const struct attachment *attachment, const struct host_link *link,
 			     struct errmsg *err)
 {
-	const char *name = attachment_host_ifname(attachment);
+	const char *name = attachment->host_ifname;
 	char mac[18];
 
 	if (memcmp(link->mac, attachment->host_mac, 6) != 0)
@@ -45,7 +45,7 @@ static int host_link_compare(const struct attachment *attachment, const struct h
 static int host_side_compare(struct endpoints *endpoints, const struct attachment *attachment,
 			     struct errmsg *err)
 {
-	const char *name = attachment_host_ifname(attachment);
+	const char *name = attachment->host_ifname;
 	struct datapath *datapath = endpoints->agent->datapath;
 	struct host_link link = {};
 	struct endpoint entry = {};

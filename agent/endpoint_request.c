@@ -464,7 +464,7 @@ struct cJSON *endpoint_result(const struct attachment *attachment)
 	struct cJSON *routes = cJSON_AddArrayToObject(result, "routes");
 
 	if (!routes ||
-	    !interface_add(interfaces, attachment_host_ifname(attachment), attachment->host_mac,
+	    !interface_add(interfaces, attachment->host_ifname, attachment->host_mac,
 			   attachment->mtu, NULL) ||
 	    !interface_add(interfaces, attachment->ifname, attachment->mac, attachment->mtu,
 			   attachment->netns_path))

@@ -279,7 +279,7 @@ static int numbers_parse(const struct json_node *root, struct attachment *attach
 		result = get_u64(root, "sequence", &attachment->sequence, err);
 	if (result < 0)
 		return result;
-	attachment->slot = (uint16_t)slot;
+	attachment_set_slot(attachment, (uint16_t)slot);
 	attachment->mtu = (unsigned int)mtu;
 	attachment->netns.inode = inode;
 	return 0;

@@ -140,10 +140,13 @@ static int reserve(struct endpoint_add *add, struct errmsg *err)
 {
 	struct endpoints *endpoints = add->endpoints;
 	struct attachment *attachment = add->attachment;
+	uint16_t slot = 0;
 	int result;
 
 	add->cni_code = CNI_ADDRESSES_EXHAUSTED;
-	result = slot_find(endpoints, &attachment->slot, err);
+	result = slot_find(endpoints, &slot, err);
+	if (result == 0)
+		attachment_set_slot(attachment, slot);
 	if (result == 0)
 		result = addresses_take(add, err);
 	if (result == -EINVAL)
@@ -204,7 +207,7 @@ static int interface_make(struct endpoint_add *add, struct errmsg *err)
 
 	if (result == -EEXIST)
 		return wrap(err, "%s or %s exists already", add->attachment->ifname,
-			    attachment_host_ifname(add->attachment));
+			    add->attachment->host_ifname);
 	return result;
 }
 
@@ -213,7 +216,7 @@ static void interface_remove(struct endpoint_add *add)
 	struct errmsg err = {};
 
 	if (veth_del(&add->endpoints->netlink, attachment_ifindex(add->attachment), &err) < 0)
-		log_error("undo: delete %s: %s", attachment_host_ifname(add->attachment), err.text);
+		log_error("undo: delete %s: %s", add->attachment->host_ifname, err.text);
 }
 
 static int interface_look(struct endpoint_add *add, struct errmsg *err)

@@ -549,7 +549,9 @@ static void router_advertisements_keep(void)
 		char name[300];
 		long value;
 
-		if (entry->d_name[0] == '.')
+		/* "all" has no say in it, and nobody advertises to ourselves. */
+		if (entry->d_name[0] == '.' || strcmp(entry->d_name, "all") == 0 ||
+		    strcmp(entry->d_name, "lo") == 0)
 			continue;
 		snprintf(name, sizeof(name), "net/ipv6/conf/%s/accept_ra", entry->d_name);
 		if (sysctl_read(name, &value, NULL) == 0 && value == 1 &&

@@ -144,7 +144,7 @@ static struct attachment *sample(void)
 		"\"routes\":[{\"dst\":\"192.0.2.0/24\"}]}}",
 		&request);
 
-	attachment->slot = 7;
+	attachment_set_slot(attachment, 7);
 	attachment->state = ATTACHMENT_READY;
 	attachment->netns.cookie = UINT64_MAX;
 	attachment->netns.inode = 4026531840;
