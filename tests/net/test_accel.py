@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Socket acceleration between real pods: who gets it, that no byte is lost or out of place, and
-that policy holds.  tests/bpf/test_accel.c holds the guard itself to each row of its table.
+that policy holds.  tests/bpf/test_accel*.c hold the guard itself to each row of its table.
 
     pod "caller", pod "server": asked for acceleration       pod "plain": did not
 """

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See streams.h. */
+#include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/lib/auto.h"
+#include "harness/scratch.h"
+#include "harness/streams.h"
+
+#include <cmocka.h> /* last: its fail() is a macro */
+
+void pair_done(struct pair *pair)
+{
+	for (int i = 0; i < 2; i++) {
+		if (pair->fd[i] >= 0)
+			close(take_fd(&pair->fd[i]));
+	}
+}
+
+/* ---- set-up --------------------------------------------------------------------------------- */
+
+int world_new(void **state)
+{
+	struct world *world = calloc(1, sizeof(*world));
+	struct datapath_options options = { .accel = true, .trial = true };
+	struct errmsg err = {};
+
+	*state = world;
+	if (pods_new(POD_COUNT, true, &world->pods, &err) < 0)
+		fail_msg("%s", err.text);
+	options.cgroup = scratch_cgroup();
+	if (datapath_open(&options, &world->datapath, &err) < 0 ||
+	    pods_publish(world->pods, world->datapath, ENDPOINT_ACCEL, &err) < 0)
+		fail_msg("%s", err.text);
+	maps_node(world->datapath)->flags = NODE_ACCEL;
+	return 0;
+}
+
+int world_free(void **state)
+{
+	struct world *world = *state;
+
+	datapath_close(world->datapath);
+	pods_free(world->pods);
+	free(world);
+	return 0;
+}
+
+void redirect_allow(struct world *world, bool allow)
+{
+	maps_node(world->datapath)->flags = allow ? NODE_ACCEL : 0;
+}
+
+void endpoint_change(struct world *world, int pod, uint32_t flags, uint32_t policy_id)
+{
+	struct endpoint endpoint = pods_endpoint(&world->pods->pod[pod]);
+
+	endpoint.flags |= flags;
+	endpoint.policy_id = policy_id;
+	assert_int_equal(endpoint_map_set(world->datapath, world->pods->pod[pod].slot, &endpoint),
+			 0);
+	maps_bump_revision(world->datapath);
+}
+
+struct endpoint_stats stats_of(struct world *world, int pod)
+{
+	struct endpoint_stats stats = {};
+
+	assert_int_equal(endpoint_stats_get(world->datapath, world->pods->pod[pod].slot, &stats),
+			 0);
+	return stats;
+}
+
+static int count_socket(const struct accel_key *key, uint64_t cookie, void *arg)
+{
+	(void)key;
+	(void)cookie;
+	(*(size_t *)arg)++;
+	return 0;
+}
+
+size_t sockets_registered(struct world *world)
+{
+	size_t count = 0;
+
+	assert_int_equal(accel_map_foreach(world->datapath, count_socket, &count), 0);
+	return count;
+}
+
+/* ---- connections ---------------------------------------------------------------------------- */
+
+bool is_ready(int fd, short events, int timeout_ms)
+{
+	struct pollfd poll_fd = { .fd = fd, .events = events };
+
+	return poll(&poll_fd, 1, timeout_ms) == 1 && (poll_fd.revents & events);
+}
+
+socklen_t sockaddr_fill(const struct addr *addr, uint16_t port, int family,
+			struct sockaddr_storage *ret)
+{
+	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ret;
+	struct sockaddr_in *in = (struct sockaddr_in *)ret;
+
+	memset(ret, 0, sizeof(*ret));
+	if (family == AF_INET6) {
+		in6->sin6_family = AF_INET6;
+		in6->sin6_port = htons(port);
+		memcpy(&in6->sin6_addr, addr->w, 16);
+		return sizeof(*in6);
+	}
+	in->sin_family = AF_INET;
+	in->sin_port = htons(port);
+	in->sin_addr.s_addr = addr->w[3];
+	return sizeof(*in);
+}
+
+int listener_new(const struct pod *pod, int family)
+{
+	struct addr any = {};
+	struct sockaddr_storage address;
+	socklen_t len = sockaddr_fill(&any, PORT, family, &address);
+	int fd = pods_socket(pod, family, SOCK_STREAM | SOCK_NONBLOCK);
+
+	assert_true(fd >= 0);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int));
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, len), 0);
+	assert_int_equal(listen(fd, 128), 0);
+	return fd;
+}
+
+int connect_start(const struct pod *from, int family, const struct addr *to)
+{
+	struct sockaddr_storage address;
+	socklen_t len = sockaddr_fill(to, PORT, family, &address);
+	int fd = pods_socket(from, family, SOCK_STREAM | SOCK_NONBLOCK);
+
+	assert_true(fd >= 0);
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
+	if (connect(fd, (struct sockaddr *)&address, len) < 0)
+		assert_int_equal(errno, EINPROGRESS);
+	return fd;
+}
+
+void connect_accept(int listener, struct pair *pair)
+{
+	assert_true(is_ready(listener, POLLIN, WAIT_MS));
+	assert_true(is_ready(pair->fd[CLIENT], POLLOUT, WAIT_MS));
+	pair->fd[SERVER] = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	assert_true(pair->fd[SERVER] >= 0);
+	setsockopt(pair->fd[SERVER], IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
+}
+
+void pair_open_as(struct world *world, int family, const struct addr *to, int listener_family,
+		  struct pair *pair)
+{
+	auto_close int listener = listener_new(&world->pods->pod[SERVER], listener_family);
+
+	pair->fd[CLIENT] = connect_start(&world->pods->pod[CLIENT], family, to);
+	connect_accept(listener, pair);
+}
+
+void pair_open(struct world *world, struct pair *pair)
+{
+	pair_open_as(world, AF_INET, &world->pods->pod[SERVER].v4, AF_INET, pair);
+}
+
+size_t say(struct world *world, const struct pair *pair, int end, const char *text)
+{
+	uint64_t before = stats_of(world, end).accel_bytes;
+
+	assert_int_equal(send(pair->fd[end], text, strlen(text), MSG_NOSIGNAL), strlen(text));
+	return stats_of(world, end).accel_bytes - before;
+}
+
+void hear(const struct pair *pair, int end, const char *text)
+{
+	char buf[256] = "";
+	size_t have = 0;
+
+	while (have < strlen(text)) {
+		ssize_t len;
+
+		assert_true(is_ready(pair->fd[end], POLLIN, WAIT_MS));
+		len = recv(pair->fd[end], buf + have, sizeof(buf) - 1 - have, 0);
+		assert_true(len > 0);
+		have += (size_t)len;
+	}
+	assert_string_equal(buf, text);
+}
+
+void hear_end(const struct pair *pair, int end)
+{
+	char byte;
+
+	assert_true(is_ready(pair->fd[end], POLLIN, WAIT_MS));
+	assert_int_equal(recv(pair->fd[end], &byte, 1, 0), 0);
+}
+
+struct tcp_info tcp_info_of(int fd)
+{
+	struct tcp_info info = {};
+	socklen_t len = sizeof(info);
+
+	assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len), 0);
+	return info;
+}
+
+static int group_setup(void **state)
+{
+	struct errmsg err = {};
+
+	(void)state;
+	if (scratch_init(&err) == 0)
+		return 0;
+	print_error("%s\n", err.text);
+	return -1;
+}
+
+static int group_teardown(void **state)
+{
+	(void)state;
+	scratch_done();
+	return 0;
+}
+
+int streams_run(const char *group, const struct CMUnitTest *tests, size_t count)
+{
+	return _cmocka_run_group_tests(group, tests, count, group_setup, group_teardown);
+}
