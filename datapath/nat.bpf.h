@@ -16,15 +16,14 @@
 #include "datapath/drop.bpf.h"
 #include "datapath/service.bpf.h"
 
-#define IP_SADDR_OFFSET   (ETH_HLEN + offsetof(struct iphdr, saddr))
-#define IP_DADDR_OFFSET   (ETH_HLEN + offsetof(struct iphdr, daddr))
-#define IP_CHECK_OFFSET   (ETH_HLEN + offsetof(struct iphdr, check))
-#define IP6_SADDR_OFFSET  (ETH_HLEN + offsetof(struct ipv6hdr, saddr))
-#define IP6_DADDR_OFFSET  (ETH_HLEN + offsetof(struct ipv6hdr, daddr))
-#define TCP_CHECK_OFFSET  16
-#define UDP_CHECK_OFFSET  6
-#define NAT_BACKEND_TRIES 4
-#define NAT_BACKENDS_MAX  4096 /* looked through for one that moved */
+#define IP_SADDR_OFFSET  (ETH_HLEN + offsetof(struct iphdr, saddr))
+#define IP_DADDR_OFFSET  (ETH_HLEN + offsetof(struct iphdr, daddr))
+#define IP_CHECK_OFFSET  (ETH_HLEN + offsetof(struct iphdr, check))
+#define IP6_SADDR_OFFSET (ETH_HLEN + offsetof(struct ipv6hdr, saddr))
+#define IP6_DADDR_OFFSET (ETH_HLEN + offsetof(struct ipv6hdr, daddr))
+#define TCP_CHECK_OFFSET 16
+#define UDP_CHECK_OFFSET 6
+#define NAT_BACKENDS_MAX 4096 /* looked through for one that moved */
 
 enum nat_which { NAT_SOURCE, NAT_DESTINATION };
 
@@ -193,7 +192,7 @@ struct nat_search {
 static long nat_search_step(__u32 index, void *arg)
 {
 	struct nat_search *search = arg;
-	const struct backend *backend = service_backend(search->service_id, index);
+	const struct backend *backend = service_backend_at(search->service_id, index);
 
 	if (!backend || backend->port != search->port || !addr_equal(&backend->addr, &search->addr))
 		return 0;
@@ -206,7 +205,7 @@ static __always_inline bool nat_backend_serves(const struct service *service,
 					       struct nat_entry *entry)
 {
 	struct nat_search search = { .service_id = service->id };
-	const struct backend *backend = service_backend(service->id, entry->backend);
+	const struct backend *backend = service_backend_at(service->id, entry->backend);
 	__u32 count = service->backends;
 
 	if (entry->backend < count && backend && backend->port == entry->port &&
@@ -250,44 +249,63 @@ static __always_inline bool nat_claim_reply(const struct flow *flow, const struc
 	return !bpf_map_update_elem(&nat_map, &key, &entry, BPF_ANY);
 }
 
+/* Remembers the way there. */
+static __always_inline bool nat_claim_request(const struct flow *flow,
+					      const struct nat_entry *entry)
+{
+	struct nat_key key = {
+		.client = flow->saddr,
+		.peer = flow->daddr,
+		.client_port = flow->sport,
+		.peer_port = flow->dport,
+		.proto = flow->proto,
+		.side = NAT_REQUEST,
+	};
+	/* Linux 6.1 takes no pointer argument of a global function as a map's value. */
+	struct nat_entry value = *entry;
+
+	return !bpf_map_update_elem(&nat_map, &key, &value, BPF_ANY);
+}
+
 /* Chooses a backend for the flow and remembers both ways; fills ret. */
 __weak int nat_open(const struct flow *flow, struct nat_entry *ret)
 {
 	__u64 now_ns = bpf_ktime_get_coarse_ns();
-	const struct backend *backend = NULL;
-	const struct service *service;
-	struct nat_entry entry = {};
-	struct nat_key key = {};
-	bool claimed = false;
+	struct service service = {};
+	struct backend backend = {};
 	__u32 index = 0;
 
 	if (!flow || !ret)
 		return DROP_NAT_FULL;
-	service = service_lookup(&flow->daddr, flow->dport, flow->proto);
-	if (!service)
+	if (!service_lookup(&flow->daddr, flow->dport, flow->proto, &service))
 		return DROP_NO_SERVICE;
-	for (int i = 0; i < NAT_BACKEND_TRIES && !claimed; i++) {
-		backend = service_choose(service, &index);
-		if (!backend)
-			return DROP_NO_BACKEND;
-		claimed = nat_claim_reply(flow, backend, now_ns);
-	}
-	if (!claimed || !backend)
+	if (!service_choose(&service, &index, &backend))
+		return DROP_NO_BACKEND;
+	if (!nat_claim_reply(flow, &backend, now_ns))
 		return DROP_NAT_FULL;
-	entry.addr = backend->addr;
-	entry.port = backend->port;
-	entry.flags = addr_equal(&backend->addr, &flow->saddr) ? NAT_HAIRPIN : 0;
-	entry.backend = index;
-	entry.last_seen_ns = now_ns;
-	*ret = entry; /* Linux 6.1 takes no pointer argument of a global function as a map's value
-		       */
-	key.client = flow->saddr;
-	key.peer = flow->daddr;
-	key.client_port = flow->sport;
-	key.peer_port = flow->dport;
-	key.proto = flow->proto;
-	key.side = NAT_REQUEST;
-	return bpf_map_update_elem(&nat_map, &key, &entry, BPF_ANY) ? DROP_NAT_FULL : DROP_NONE;
+	*ret = (struct nat_entry){
+		.addr = backend.addr,
+		.port = backend.port,
+		.flags = addr_equal(&backend.addr, &flow->saddr) ? NAT_HAIRPIN : 0,
+		.backend = index,
+		.last_seen_ns = now_ns,
+	};
+	return nat_claim_request(flow, ret) ? DROP_NONE : DROP_NAT_FULL;
+}
+
+/* The way back from one backend may be taken: others are tried, at random.  Written out, because
+ * Linux 6.1 refuses a loop whose last block runs into its first. */
+static __always_inline int nat_open_any(const struct flow *flow, struct nat_entry *ret)
+{
+	int reason = nat_open(flow, ret);
+
+	if (reason == DROP_NAT_FULL)
+		reason = nat_open(flow, ret);
+	if (reason == DROP_NAT_FULL)
+		reason = nat_open(flow, ret);
+	if (reason == DROP_NAT_FULL)
+		reason = nat_open(flow, ret);
+	return reason;
 }
 
 /* The reply to a request that came from the service's address: back to the client's own. */
@@ -312,21 +330,22 @@ static __always_inline int nat_find_backend(const struct packet *pkt, struct nat
 {
 	const struct flow *flow = &pkt->flow;
 	bool starts = flow->proto != IPPROTO_TCP || pkt->opens;
-	const struct service *service;
+	struct service service = {};
 	struct nat_entry *entry;
+	bool served;
 
 	if (flow->proto != IPPROTO_TCP && flow->proto != IPPROTO_UDP)
 		return DROP_NO_SERVICE;
-	service = service_lookup(&flow->daddr, flow->dport, flow->proto);
+	served = service_lookup(&flow->daddr, flow->dport, flow->proto, &service);
 	entry = nat_lookup(&flow->saddr, flow->sport, &flow->daddr, flow->dport, flow->proto,
 			   NAT_REQUEST);
 	if (entry && starts &&
-	    (!service || nat_is_done(entry) || !nat_backend_serves(service, entry)))
+	    (!served || nat_is_done(entry) || !nat_backend_serves(&service, entry)))
 		entry = NULL;
 	if (!entry) {
-		if (service && !starts)
+		if (served && !starts)
 			return DROP_NOT_OPENED;
-		return nat_open(flow, ret);
+		return nat_open_any(flow, ret);
 	}
 	nat_touch(entry);
 	if (pkt->tcp_flags & (TCP_FIN | TCP_RST))

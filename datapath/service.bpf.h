@@ -10,42 +10,76 @@
 
 #include "datapath/maps.bpf.h"
 
-/* NULL: the address has no such port. */
-static __always_inline const struct service *service_lookup(const struct addr *addr, __be16 port,
-							    __u8 proto)
-{
-	struct service_key key = { .addr = *addr, .port = port, .proto = proto };
+/*
+ * The agent replaces entries of these hash maps while programs read them, and the memory of a
+ * replaced entry serves another key at once, without waiting for readers.  So entries are copied,
+ * and a copy counts if the map says the same again; otherwise a connection could go, for all its
+ * life, to an address made of two.  One more try is enough, and no loop: Linux 6.1 refuses some.
+ */
+enum service_read { READ_ABSENT, READ_WHOLE, READ_TORN };
 
-	return bpf_map_lookup_elem(&service_map, &key);
+static __always_inline enum service_read service_read(const struct service_key *key,
+						      struct service *ret)
+{
+	const struct service *service = bpf_map_lookup_elem(&service_map, key);
+
+	if (!service)
+		return READ_ABSENT;
+	*ret = *service;
+	service = bpf_map_lookup_elem(&service_map, key);
+	if (!service)
+		return READ_ABSENT;
+	return service->id == ret->id && service->backends == ret->backends ? READ_WHOLE
+									    : READ_TORN;
 }
 
-static __always_inline const struct backend *service_backend(__u32 service_id, __u32 index)
+/* false: the address has no such port. */
+static __always_inline bool service_lookup(const struct addr *addr, __be16 port, __u8 proto,
+					   struct service *ret)
+{
+	struct service_key key = { .addr = *addr, .port = port, .proto = proto };
+	enum service_read read = service_read(&key, ret);
+
+	if (read == READ_TORN)
+		read = service_read(&key, ret);
+	return read == READ_WHOLE;
+}
+
+/* For a look only: it may be replaced while it is read. */
+static __always_inline const struct backend *service_backend_at(__u32 service_id, __u32 index)
 {
 	struct backend_key key = { .service_id = service_id, .index = index };
 
 	return bpf_map_lookup_elem(&backend_map, &key);
 }
 
-/*
- * A backend at random; its index goes to ret_index.  NULL: nothing is ready.  The agent writes
- * service and backends one after the other, so an index may be gone by now: 0 is then tried, which
- * is there as long as anything is.
- */
-static __always_inline const struct backend *service_choose(const struct service *service,
-							    __u32 *ret_index)
+/* false: there is none under this index, or it changed under our eyes. */
+static __always_inline bool service_backend(__u32 service_id, __u32 index, struct backend *ret)
 {
-	__u32 count = service->backends, id = service->id;
-	const struct backend *backend;
+	const struct backend *backend = service_backend_at(service_id, index);
 
-	if (!count)
-		return NULL;
-	*ret_index = bpf_get_prandom_u32() % count;
-	backend = service_backend(id, *ret_index);
-	if (!backend) {
-		*ret_index = 0;
-		backend = service_backend(id, 0);
-	}
-	return backend;
+	if (!backend)
+		return false;
+	*ret = *backend;
+	backend = service_backend_at(service_id, index);
+	return backend && backend->port == ret->port && addr_equal(&backend->addr, &ret->addr);
+}
+
+/*
+ * A backend at random; its index goes to ret_index.  false: nothing is ready.  The agent writes
+ * service and backends one after the other, so an index may be gone by now, or just be written: 0
+ * is then tried, which is there as long as anything is.
+ */
+static __always_inline bool service_choose(const struct service *service, __u32 *ret_index,
+					   struct backend *ret)
+{
+	if (!service->backends)
+		return false;
+	*ret_index = bpf_get_prandom_u32() % service->backends;
+	if (service_backend(service->id, *ret_index, ret))
+		return true;
+	*ret_index = 0;
+	return service_backend(service->id, 0, ret);
 }
 
 #endif

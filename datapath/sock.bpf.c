@@ -189,29 +189,28 @@ static __always_inline void send_forget(struct bpf_sock_addr *ctx, const struct 
  */
 static __always_inline enum answer sock_connect(struct bpf_sock_addr *ctx, enum family family)
 {
-	const struct service *service;
-	const struct backend *backend;
+	struct service service = {};
+	struct backend backend = {};
 	struct sock_service *pair;
 	struct peer peer;
 	__u32 index;
 
 	peer_read(ctx, family, &peer);
-	service = service_lookup(&peer.addr, peer.port, (__u8)ctx->protocol);
-	if (!service || !sock_is_ours(ctx)) {
+	if (!service_lookup(&peer.addr, peer.port, (__u8)ctx->protocol, &service) ||
+	    !sock_is_ours(ctx)) {
 		pair = pair_of(ctx, 0); /* of an earlier connect of this socket */
 		if (pair)
 			*pair = (struct sock_service){ 0 };
 		return PROCEED;
 	}
-	backend = service_choose(service, &index);
-	if (!backend)
+	if (!service_choose(&service, &index, &backend))
 		return refuse();
 	pair = pair_of(ctx, BPF_SK_STORAGE_GET_F_CREATE);
 	if (pair)
-		pair_set(pair, &peer, backend);
+		pair_set(pair, &peer, &backend);
 	else
 		notice(NOTICE_SENDMSG_FULL); /* connected all the same, but by the backend's name */
-	peer_write(ctx, family, &backend->addr, backend->port);
+	peer_write(ctx, family, &backend.addr, backend.port);
 	return PROCEED;
 }
 
@@ -260,37 +259,33 @@ int getpeername6(struct bpf_sock_addr *ctx)
  * exchange (QUIC, TFTP) meet the same one for as long as the service keeps its backends; sockets
  * spread.  A choice per datagram would suit DNS as well and break those.
  */
-static __always_inline const struct backend *backend_of_socket(struct bpf_sock_addr *ctx,
-							       const struct service *service)
+static __always_inline bool backend_of_socket(struct bpf_sock_addr *ctx,
+					      const struct service *service, struct backend *ret)
 {
-	__u32 count = service->backends, id = service->id;
-	const struct backend *backend;
 	__u64 hash;
 
-	if (!count)
-		return NULL;
-	hash = (bpf_get_socket_cookie(ctx) + id) * GOLDEN_RATIO;
-	backend = service_backend(id, (__u32)(hash >> 32) % count);
-	return backend ? backend : service_backend(id, 0);
+	if (!service->backends)
+		return false;
+	hash = (bpf_get_socket_cookie(ctx) + service->id) * GOLDEN_RATIO;
+	return service_backend(service->id, (__u32)(hash >> 32) % service->backends, ret) ||
+	       service_backend(service->id, 0, ret);
 }
 
 static __always_inline enum answer sock_sendmsg(struct bpf_sock_addr *ctx, enum family family)
 {
-	const struct service *service;
-	const struct backend *backend;
+	struct service service = {};
+	struct backend backend = {};
 	struct peer peer;
 
 	peer_read(ctx, family, &peer);
-	service = service_lookup(&peer.addr, peer.port, IPPROTO_UDP);
-	if (!service || !sock_is_ours(ctx)) {
+	if (!service_lookup(&peer.addr, peer.port, IPPROTO_UDP, &service) || !sock_is_ours(ctx)) {
 		send_forget(ctx, &peer);
 		return PROCEED;
 	}
-	backend = backend_of_socket(ctx, service);
-	if (!backend)
+	if (!backend_of_socket(ctx, &service, &backend))
 		return refuse();
-	send_remember(ctx, &peer, backend);
-	peer_write(ctx, family, &backend->addr, backend->port);
+	send_remember(ctx, &peer, &backend);
+	peer_write(ctx, family, &backend.addr, backend.port);
 	return PROCEED;
 }
 
