@@ -7,7 +7,8 @@ a pod's socket.  One process per pod keeps a probe at a millisecond instead of a
     {"op": "serve", "name": TEXT, "tcp": [PORT...], "udp": [PORT...]}
         TCP: answers each connection with "NAME\\n", then echoes.  UDP: answers "NAME " + payload.
     {"op": "connect", "addr": A, "port": N, "timeout": S, "send": TEXT?}
-    {"op": "udp", "addr": A, "port": N, "timeout": S, "size": BYTES?, "connected": BOOL?}
+    {"op": "udp", "addr": A, "port": N, "timeout": S, "size": BYTES?, "connected": BOOL?,
+     "id": KEY?}                                       with an id: keeps the socket, uses it again
     {"op": "hold", "id": KEY, "addr": A, "port": N}    opens and keeps a connection
     {"op": "ping", "id": KEY, "timeout": S}            echo over a kept connection
     {"op": "wait_end", "id": KEY, "timeout": S}        reads a kept connection until it ends
@@ -147,8 +148,10 @@ class Pod:
         sock.close()
         return answer
 
-    def udp(self, addr, port, timeout=1.0, size=4, connected=False):
-        sock = socket.socket(family(addr), socket.SOCK_DGRAM)
+    def udp(self, addr, port, timeout=1.0, size=4, connected=False, id=None):
+        sock = self.kept.get(id) or socket.socket(family(addr), socket.SOCK_DGRAM)
+        if id is not None:
+            self.kept[id] = sock
         sock.settimeout(timeout)
         payload = b"x" * size
         try:
@@ -159,7 +162,8 @@ class Pod:
                 sock.sendto(payload, (addr, port))
             data, peer = sock.recvfrom(65536)
         finally:
-            sock.close()
+            if id is None:
+                sock.close()
         name, _, rest = data.partition(b" ")
         return {"result": "ok" if rest == payload else "corrupt", "name": name.decode(),
                 "peer": list(peer[:2])}

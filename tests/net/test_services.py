@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Services over real pods, translated once a connection at the socket and packet by packet.
+
+    client  ------  10.96.0.10, fd00:96::10  port 80  ------  one, two  port 8080
+"""
+
+import threading
+import time
+
+import pytest
+
+from tendril import (Node, policy_object, run, service_object, slice_object, wait_for)
+
+VIPS = ["10.96.0.10", "fd00:96::10"]
+FAMILIES = pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
+PROTOCOLS = pytest.mark.parametrize("proto", ["tcp", "udp"])
+PORT = 80
+TARGET = 8080
+OTHER = 8081
+
+
+class Lab:
+    """A client and two backends behind one service in both families."""
+
+    def __init__(self, node, layer):
+        self.node = node
+        self.layer = layer
+        self.client, self.one, self.two = (node.pod(name, labels={"app": name})
+                                           for name in ("client", "one", "two"))
+        for pod in (self.client, self.one, self.two):
+            pod.serve(tcp=[TARGET, OTHER], udp=[TARGET, OTHER])
+
+    def publish(self, *pods, name="web", vips=None, ports=None, conditions=None):
+        """Makes these pods the endpoints; what was published under the name before is replaced."""
+        ports = ports or [{"name": f"{proto}-web", "port": PORT, "protocol": proto,
+                           "targetPort": TARGET} for proto in ("TCP", "UDP")]
+        slice_ports = [{"name": p["name"], "port": p["targetPort"], "protocol": p["protocol"]}
+                       for p in ports]
+        slices = []
+        for family, kind in enumerate(("IPv4", "IPv6")):
+            ends = [{"addresses": [[pod.v4, pod.v6][family]],
+                     "conditions": (conditions or {}).get(pod.pod_name, {"ready": True}),
+                     "targetRef": {"kind": "Pod", "namespace": "default", "name": pod.pod_name}}
+                    for pod in pods]
+            slices.append(slice_object(f"{name}-{kind.lower()}", "default", name, kind,
+                                       slice_ports, ends))
+        self.node.put(service_object(name, "default", vips or VIPS, ports), *slices)
+
+    def clear(self):
+        for entry in self.node.api("GET", "/v1/objects"):
+            self.node.api("DELETE", f"/v1/objects/{entry['kind']}/{entry['namespace'] or '-'}/"
+                                    f"{entry['name']}")
+
+    def call(self, family, proto="tcp", pod=None, port=PORT, vip=None, **more):
+        pod = pod or self.client
+        probe = pod.connect if proto == "tcp" else pod.udp
+        return probe(vip or VIPS[family], port, **more)
+
+    def served_by(self, family, proto="tcp", count=40):
+        """How many of these requests each backend answered; all must be answered."""
+        names = [self.call(family, proto) for _ in range(count)]
+        assert all(answer["result"] == "ok" for answer in names), names
+        return {name: sum(answer["name"] == name for answer in names) for name in ("one", "two")}
+
+
+@pytest.fixture(scope="module", params=["socket", "packet"])
+def module_lab(request):
+    with Node(*(["--socket-services=false"] if request.param == "packet" else [])) as node:
+        assert node.status()["datapath"]["socketServices"] == (request.param == "socket")
+        yield Lab(node, request.param)
+
+
+@pytest.fixture
+def lab(module_lab):
+    yield module_lab
+    module_lab.clear()
+
+
+def timed(function):
+    began = time.monotonic()
+    result = function()
+    return result, time.monotonic() - began
+
+
+# ---- backends ----
+
+@FAMILIES
+@PROTOCOLS
+def test_both_backends_answer_and_look_like_the_service(lab, family, proto):
+    lab.publish(lab.one, lab.two)
+    served = lab.served_by(family, proto)
+    assert min(served.values()) >= 5, served
+    answer = lab.call(family, proto)
+    assert answer["peer"] == [VIPS[family], PORT]
+
+
+@FAMILIES
+def test_connected_udp_and_large_datagrams(lab, family):
+    lab.publish(lab.one, lab.two)
+    for size in (4, 1400, 1473, 8000, 30000):
+        for connected in (False, True):
+            answer = lab.call(family, "udp", size=size, connected=connected)
+            assert answer["result"] == "ok", (size, connected, answer)
+            assert answer["peer"] == [VIPS[family], PORT]
+
+
+@FAMILIES
+def test_tcp_and_udp_of_one_port_have_their_own_targets(lab, family):
+    lab.publish(lab.one, ports=[
+        {"name": "t", "port": 53, "protocol": "TCP", "targetPort": TARGET},
+        {"name": "u", "port": 53, "protocol": "UDP", "targetPort": OTHER}])
+    lab.publish(lab.two, name="other", vips=["10.96.0.11", "fd00:96::11"], ports=[
+        {"name": "t", "port": 53, "protocol": "TCP", "targetPort": OTHER}])
+    assert lab.call(family, "tcp", port=53)["name"] == "one"
+    assert lab.call(family, "udp", port=53)["name"] == "one"
+    assert lab.call(family, vip=["10.96.0.11", "fd00:96::11"][family], port=53)["name"] == "two"
+
+
+@FAMILIES
+@PROTOCOLS
+def test_backend_reaches_itself_through_its_service(lab, family, proto):
+    lab.publish(lab.one)
+    answer = lab.call(family, proto, pod=lab.one)
+    assert answer["result"] == "ok" and answer["name"] == "one"
+    assert answer["peer"] == [VIPS[family], PORT]
+    for size in (1400, 8000):
+        assert lab.call(family, "udp", pod=lab.one, size=size)["result"] == "ok"
+
+
+@FAMILIES
+def test_long_stream_through_a_service(lab, family):
+    lab.publish(lab.one, lab.two)
+    assert lab.client.call("hold", id="s", addr=VIPS[family], port=PORT)["result"] == "ok"
+    for _ in range(200):
+        assert lab.client.call("ping", id="s")["result"] == "ok"
+    lab.client.call("close", id="s")
+
+
+@FAMILIES
+def test_not_ready_endpoints_wait_and_terminating_ones_help_out(lab, family):
+    lab.publish(lab.one, lab.two, conditions={"two": {"ready": False, "serving": False}})
+    assert lab.served_by(family, count=20) == {"one": 20, "two": 0}
+    terminating = {"ready": False, "serving": True, "terminating": True}
+    lab.publish(lab.one, lab.two, conditions={"two": terminating})
+    assert lab.served_by(family, count=20) == {"one": 20, "two": 0}
+    lab.publish(lab.one, lab.two, conditions={"one": {"ready": False, "serving": False},
+                                              "two": terminating})
+    assert lab.served_by(family, count=20) == {"one": 0, "two": 20}
+
+
+# ---- nobody there ----
+
+@FAMILIES
+def test_no_ready_endpoint_refuses_at_once(lab, family):
+    lab.publish()
+    answer, seconds = timed(lambda: lab.call(family))
+    assert answer["result"] == "refused"
+    assert seconds < 0.2
+    answer, seconds = timed(lambda: lab.call(family, "udp", connected=True))
+    assert answer["result"] == "refused"
+    assert seconds < 0.2
+    lab.publish(lab.one)
+    assert lab.call(family)["name"] == "one"
+    assert lab.call(family, "udp")["name"] == "one"
+    lab.publish(lab.one, conditions={"one": {"ready": False}})
+    assert lab.call(family)["result"] == "refused"
+
+
+@FAMILIES
+def test_port_that_the_service_has_not_is_not_served(lab, family):
+    lab.publish(lab.one)
+    drops = {d["reason"]: d["count"] for d in lab.node.status()["drops"]}
+    assert lab.call(family, port=81, timeout=0.25)["result"] in ("timeout", "refused")
+    now = {d["reason"]: d["count"] for d in lab.node.status()["drops"]}
+    assert now.get("NO_SERVICE", 0) > drops.get("NO_SERVICE", 0)
+
+
+@FAMILIES
+@PROTOCOLS
+def test_deleted_service_is_gone_at_once(lab, family, proto):
+    lab.publish(lab.one)
+    assert lab.call(family, proto)["result"] == "ok"
+    lab.node.api("DELETE", "/v1/objects/Service/default/web")
+    assert lab.call(family, proto, timeout=0.25)["result"] != "ok"
+    assert lab.node.api("GET", "/v1/services") == []
+    lab.publish(lab.two)
+    assert lab.call(family, proto)["name"] == "two"
+
+
+@FAMILIES
+def test_backend_that_refuses_is_heard(lab, family):
+    lab.publish(lab.one, ports=[{"name": "t", "port": PORT, "protocol": "TCP",
+                                 "targetPort": 9999},
+                                {"name": "u", "port": PORT, "protocol": "UDP",
+                                 "targetPort": 9999}])
+    answer, seconds = timed(lambda: lab.call(family))
+    assert answer["result"] == "refused" and seconds < 0.2
+    assert lab.call(family, "udp", connected=True)["result"] == "refused"
+
+
+# ---- changes under traffic ----
+
+class Traffic(threading.Thread):
+    """Requests without pause; keeps what went wrong."""
+
+    def __init__(self, lab, family, proto):
+        super().__init__()
+        self.lab, self.family, self.proto = lab, family, proto
+        self.stopping = False
+        self.count = 0
+        self.failures = []
+        self.start()
+
+    def run(self):
+        while not self.stopping:
+            answer = self.lab.call(self.family, self.proto)
+            self.count += 1
+            if answer["result"] != "ok":
+                self.failures.append((self.count, answer))
+
+    def stop(self):
+        self.stopping = True
+        self.join()
+        assert not self.failures, (self.count, self.failures[:5], self.lab.node.status()["drops"])
+        assert self.count > 50
+
+
+@FAMILIES
+@PROTOCOLS
+def test_endpoints_change_under_traffic(lab, family, proto):
+    lab.publish(lab.one, lab.two)
+    traffic = Traffic(lab, family, proto)
+    for _ in range(15):
+        for pods in ((lab.one,), (lab.two,), (lab.two, lab.one), (lab.one, lab.two)):
+            lab.publish(*pods)
+    wait_for(lambda: traffic.count > 50 or traffic.failures, "some traffic")
+    traffic.stop()
+
+
+@FAMILIES
+def test_open_connection_outlives_its_endpoint(lab, family):
+    lab.publish(lab.one)
+    assert lab.client.call("hold", id="open", addr=VIPS[family], port=PORT)["name"] == "one"
+    lab.publish(lab.two)
+    assert lab.client.call("ping", id="open")["result"] == "ok"
+    assert lab.served_by(family, count=10) == {"one": 0, "two": 10}
+    lab.client.call("close", id="open")
+
+
+@FAMILIES
+def test_udp_socket_leaves_a_backend_that_is_gone(lab, family):
+    key = f"udp-{lab.layer}-{family}"
+    lab.publish(lab.one)
+    assert lab.call(family, "udp", id=key)["name"] == "one"
+    lab.publish(lab.two)
+    assert lab.call(family, "udp", id=key)["name"] == "two"
+    lab.publish()
+    assert lab.call(family, "udp", id=key, timeout=0.25)["result"] in ("refused", "timeout")
+    lab.publish(lab.one)
+    # An error of the datagram before may be waiting on the socket.
+    wait_for(lambda: lab.call(family, "udp", id=key, timeout=0.25).get("name") == "one",
+             "the new backend")
+    lab.client.call("close", id=key)
+
+
+@FAMILIES
+def test_udp_socket_stays_with_its_backend(lab, family):
+    key = f"stay-{lab.layer}-{family}"
+    lab.publish(lab.one, lab.two)
+    first = lab.call(family, "udp", id=key)["name"]
+    assert {lab.call(family, "udp", id=key)["name"] for _ in range(20)} == {first}
+    lab.client.call("close", id=key)
+
+
+@FAMILIES
+def test_agent_killed_and_started_under_traffic(lab, family):
+    lab.publish(lab.one, lab.two)
+    assert lab.client.call("hold", id="k", addr=VIPS[family], port=PORT)["result"] == "ok"
+    traffic = Traffic(lab, family, "tcp")
+    for _ in range(2):
+        lab.node.kill()
+        seen = traffic.count
+        wait_for(lambda: traffic.count > seen + 20, "traffic without an agent")
+        lab.node.start()
+    traffic.stop()
+    assert lab.client.call("ping", id="k")["result"] == "ok"
+    lab.client.call("close", id="k")
+
+
+# ---- policy ----
+
+@FAMILIES
+@PROTOCOLS
+def test_policy_sees_the_backend_not_the_service(lab, family, proto):
+    lab.publish(lab.one)
+
+    def allow(port):
+        ports = [{"port": port, "protocol": proto.upper()}]
+        lab.node.put(
+            policy_object("in", "default", {"matchLabels": {"app": "one"}}, ingress=[
+                {"from": [{"podSelector": {"matchLabels": {"app": "client"}}}], "ports": ports}]),
+            policy_object("out", "default", {"matchLabels": {"app": "client"}},
+                          policyTypes=["Egress"], egress=[
+                {"to": [{"podSelector": {"matchLabels": {"app": "one"}}}], "ports": ports}]))
+
+    allow(TARGET)
+    assert lab.call(family, proto)["result"] == "ok"
+    assert lab.call(family, proto, pod=lab.two, timeout=0.25)["result"] == "timeout"
+    allow(PORT)
+    assert lab.call(family, proto, timeout=0.25)["result"] == "timeout"
+    # A pod is never cut off from itself, through its service neither.
+    lab.node.api("DELETE", "/v1/objects/NetworkPolicy/default/out")
+    assert lab.call(family, proto, pod=lab.one)["result"] == "ok"
+
+
+# ---- the host ----
+
+@FAMILIES
+def test_host_processes_use_services_at_the_socket_layer(lab, family):
+    lab.publish(lab.one)
+    script = ("import socket; s = socket.create_connection(('%s', %d), 1); "
+              "print(s.recv(9).decode().strip(), *s.getpeername()[:2])" % (VIPS[family], PORT))
+    done = run(*lab.node.netns.enter("python3", "-c", script), check=False,
+               preexec_fn=lab.node.join_cgroup)
+    if lab.layer == "socket":
+        assert done.stdout.split() == ["one", VIPS[family], str(PORT)]
+    else:
+        assert "unreachable" in done.stderr, "packets are translated for pods alone"
