@@ -492,7 +492,7 @@ int endpoints_cni_status(struct endpoints *endpoints, struct endpoint_error *err
 		result =
 			fail_plain(&err, -ENOENT, "the program of %s is not attached", HOST_DEVICE);
 	if (result < 0)
-		return endpoint_fail(error, CNI_NOT_AVAILABLE, "look at the node", &err);
+		return endpoint_fail(error, CNI_LIMITED_CONNECTIVITY, "look at the node", &err);
 	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
 		if (!endpoints->slots[slot])
 			return 0;

@@ -312,20 +312,23 @@ static void on_netlink(evutil_socket_t fd, short what, void *arg)
 
 /*
  * Routing daemons may change thousands of routes in a second: the socket's filter lets through only
- * the deletion of routes with our protocol number.  Numbers in netlink headers are in host order
- * while the filter reads network order, hence the htons().
+ * the deletion of routes with our protocol number, and routes that replace another, whose number
+ * such a notification does not tell.  Numbers in netlink headers are in host order while the filter
+ * reads network order, hence the htons().
  */
 static int routes_filter(int fd, struct errmsg *err)
 {
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offsetof(struct nlmsghdr, nlmsg_type)),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_NEWROUTE), 3, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_DELROUTE), 0, 3),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_DELROUTE), 0, 4),
 		BPF_STMT(BPF_LD | BPF_B | BPF_ABS,
 			 NLMSG_HDRLEN + offsetof(struct rtmsg, rtm_protocol)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, HOST_ROUTE_PROTOCOL, 1, 0),
-		BPF_STMT(BPF_RET | BPF_K, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, HOST_ROUTE_PROTOCOL, 2, 3),
+		BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offsetof(struct nlmsghdr, nlmsg_flags)),
+		BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, htons(NLM_F_REPLACE), 0, 1),
 		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+		BPF_STMT(BPF_RET | BPF_K, 0),
 	};
 	struct sock_fprog program = { .len = ARRAY_SIZE(code), .filter = code };
 

@@ -227,23 +227,34 @@ struct route_search {
 	bool found;
 };
 
-static int route_each(const struct nlmsghdr *header, void *arg)
+/* Destination and device of a route. */
+static void route_read(const struct nlmsghdr *header, struct prefix *ret_dst, uint32_t *ret_oif)
 {
 	const struct rtmsg *route = mnl_nlmsg_get_payload(header);
-	struct route_search *search = arg;
 	const struct nlattr *attr;
-	struct addr dst = {};
-	uint32_t oif = 0;
 
+	*ret_dst = (struct prefix){};
+	*ret_oif = 0;
 	mnl_attr_for_each (attr, header, sizeof(*route)) {
 		if (mnl_attr_get_type(attr) == RTA_DST)
 			addr_from_bytes(mnl_attr_get_payload(attr), mnl_attr_get_payload_len(attr),
-					&dst);
+					&ret_dst->addr);
 		else if (mnl_attr_get_type(attr) == RTA_OIF)
-			oif = mnl_attr_get_u32(attr);
+			*ret_oif = mnl_attr_get_u32(attr);
 	}
-	search->found |= oif == search->ifindex && addr_equal(&dst, &search->dst->addr) &&
-			 route->rtm_dst_len == family_len(&dst, search->dst->len);
+	ret_dst->len =
+		(uint8_t)(route->rtm_dst_len + (addr_is_v4(&ret_dst->addr) ? V4_MAPPED_BITS : 0));
+}
+
+static int route_each(const struct nlmsghdr *header, void *arg)
+{
+	struct route_search *search = arg;
+	struct prefix dst;
+	uint32_t oif;
+
+	route_read(header, &dst, &oif);
+	search->found |= oif == search->ifindex && dst.len == search->dst->len &&
+			 addr_equal(&dst.addr, &search->dst->addr);
 	return 0;
 }
 
@@ -415,18 +426,10 @@ static int leftover_route_each(const struct nlmsghdr *header, void *arg)
 {
 	const struct rtmsg *route = mnl_nlmsg_get_payload(header);
 	struct leftovers *leftovers = arg;
-	const struct nlattr *attr;
-	struct prefix dst = {};
-	uint32_t oif = 0;
+	struct prefix dst;
+	uint32_t oif;
 
-	mnl_attr_for_each (attr, header, sizeof(*route)) {
-		if (mnl_attr_get_type(attr) == RTA_DST)
-			addr_from_bytes(mnl_attr_get_payload(attr), mnl_attr_get_payload_len(attr),
-					&dst.addr);
-		else if (mnl_attr_get_type(attr) == RTA_OIF)
-			oif = mnl_attr_get_u32(attr);
-	}
-	dst.len = (uint8_t)(route->rtm_dst_len + (addr_is_v4(&dst.addr) ? V4_MAPPED_BITS : 0));
+	route_read(header, &dst, &oif);
 	if (oif == (uint32_t)leftovers->device->ifindex &&
 	    route->rtm_protocol == HOST_ROUTE_PROTOCOL && leftovers->route_count < LEFTOVERS_MAX &&
 	    !is_desired_route(leftovers->device, &dst))
@@ -499,6 +502,19 @@ int host_device_prune(struct host_device *device, struct errmsg *err)
 	return result;
 }
 
+/* Whether a new route stands where one of ours should. */
+static bool is_route_in_our_place(const struct host_device *device, const struct nlmsghdr *notice)
+{
+	const struct rtmsg *route = mnl_nlmsg_get_payload(notice);
+	struct prefix dst;
+	uint32_t oif;
+
+	if (route->rtm_table != RT_TABLE_MAIN)
+		return false;
+	route_read(notice, &dst, &oif);
+	return oif != (uint32_t)device->ifindex && is_desired_route(device, &dst);
+}
+
 bool host_device_is_hurt_by(const struct host_device *device, const struct nlmsghdr *notice)
 {
 	const struct ifinfomsg *link = mnl_nlmsg_get_payload(notice);
@@ -514,6 +530,8 @@ bool host_device_is_hurt_by(const struct host_device *device, const struct nlmsg
 		return address->ifa_index == (unsigned int)device->ifindex;
 	case RTM_DELROUTE:
 		return route->rtm_protocol == HOST_ROUTE_PROTOCOL;
+	case RTM_NEWROUTE:
+		return is_route_in_our_place(device, notice);
 	default:
 		return false;
 	}

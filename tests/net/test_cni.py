@@ -237,6 +237,16 @@ def test_status_follows_the_agent(node):
     assert cnirun.plugin_run(PLUGIN, "STATUS", node.conf, None, None).code == 50
 
 
+def test_status_says_when_the_node_is_full():
+    with tendril.Node("--max-endpoints", "2") as node:
+        pod = node.pod("only")
+        answer = cnirun.plugin_run(PLUGIN, "STATUS", node.conf, None, None)
+        assert answer.code == 50 and "max-endpoints" in answer.json["msg"]
+        pod.cni("DEL")
+        tendril.wait_for(lambda: cnirun.plugin_run(PLUGIN, "STATUS", node.conf, None, None).code
+                         == 0, "room")
+
+
 # ---- chains and delegated IPAM ----
 
 def chain_of(node):

@@ -131,6 +131,20 @@ def test_damage_on_the_host_is_put_back(pair, damage):
     assert one.cni("CHECK", conf=dict(one.conf, prevResult=one.result)) == {}
 
 
+@pytest.mark.parametrize("family,cidr", [("-4", "10.200.0.0/24"), ("-6", "fd00:200::/112")])
+def test_route_that_somebody_replaced_is_reported(node, family, cidr):
+    """It is not ours to take away; the node does not reach its pods, and STATUS says so."""
+    def status():
+        return node.cni("STATUS", "any", None, node.conf, check=False)
+
+    node.netns.ip(family, "route", "replace", cidr, "dev", "lo")
+    wait_for(lambda: f"a route to {cidr} through another device" in node.log(), "the report")
+    assert status()["code"] == 51
+    node.netns.ip(family, "route", "del", cidr, "dev", "lo")
+    assert status() == {}
+    assert "tendril0" in node.netns.ip(family, "route", "show", cidr).stdout
+
+
 POD_DAMAGE = {
     "address": lambda p: p.ip("addr", "del", f"{p.v4}/24", "dev", "eth0"),
     "IPv6 address": lambda p: p.ip("addr", "del", f"{p.v6}/112", "dev", "eth0"),
