@@ -89,6 +89,27 @@ static void test_isolation_ends_what_others_opened(void **state)
 	assert_false(lab_talks(client, server));
 }
 
+/* A server that takes IPv4 by its IPv6 socket is a server all the same. */
+static void test_isolation_ends_what_others_opened_to_a_dual_stack_socket(void **state)
+{
+	uint16_t port = lab_port(), service = lab_port();
+	struct sockaddr_in6 any = { .sin6_family = AF_INET6, .sin6_port = htons(service) };
+	auto_close int listener = -1, client = -1, server = -1;
+
+	(void)state;
+	lab_attach();
+	listener = pods_socket(&lab.pods->pod[POD_A], AF_INET6, SOCK_STREAM);
+	assert_int_equal(bind(listener, (struct sockaddr *)&any, sizeof(any)), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	client = lab_connect_begin(POD_B, port, POD_A, service);
+	server = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
+	assert_true(server >= 0);
+	assert_true(lab_talks(client, server));
+	isolate(POD_A, INGRESS);
+	DROPS(INGRESS_DENIED, TCP(POD_B, POD_A, port, service, ACK));
+	assert_false(lab_talks(client, server));
+}
+
 static void test_a_connection_that_policy_forbids_now_is_not_picked_up(void **state)
 {
 	uint16_t port = lab_port();
@@ -322,6 +343,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		BOTH_FAMILIES(test_isolation_does_not_end_what_the_pod_itself_opened),
 		BOTH_FAMILIES(test_isolation_ends_what_others_opened),
+		BOTH_FAMILIES(test_isolation_ends_what_others_opened_to_a_dual_stack_socket),
 		BOTH_FAMILIES(test_a_connection_that_policy_forbids_now_is_not_picked_up),
 		BOTH_FAMILIES(test_a_full_table_breaks_no_connection),
 		BOTH_FAMILIES(test_what_the_node_opened_lives_on),
