@@ -166,6 +166,39 @@ static void test_what_the_node_opened_lives_on(void **state)
 	DROPS(EGRESS_DENIED, TCP(POD_B, NODE, service, port + 1, ACK));
 }
 
+/* Nobody on this node can be asked who opened it, and the pod itself is not believed. */
+static void test_without_its_entry_nobody_elsewhere_gets_answers(void **state)
+{
+	uint16_t port = lab_port(), service = lab_port();
+	auto_close int client = -1, server = -1;
+
+	(void)state;
+	lab_attach();
+	lab_impersonate(NODE, OUTSIDE);
+	isolate(POD_B, EGRESS);
+	lab_connect(OUTSIDE, port, POD_B, service, &client, &server);
+	assert_true(lab_talks(client, server));
+	assert_true(lab_talks(server, client));
+	connections_forget();
+	DROPS(EGRESS_DENIED, TCP(POD_B, OUTSIDE, service, port, ACK | PSH), .payload = 5);
+	assert_false(lab_talks(server, client));
+}
+
+static void test_isolation_ends_what_the_pod_opened_to_elsewhere(void **state)
+{
+	uint16_t port = lab_port(), service = lab_port();
+	auto_close int client = -1, server = -1;
+
+	(void)state;
+	lab_attach();
+	lab_impersonate(NODE, OUTSIDE);
+	lab_connect(POD_B, port, OUTSIDE, service, &client, &server);
+	isolate(POD_B, EGRESS);
+	PASSES(TCP(OUTSIDE, POD_B, service, port, ACK));
+	DROPS(EGRESS_DENIED, TCP(POD_B, OUTSIDE, port, service, ACK));
+	assert_false(lab_talks(client, server));
+}
+
 static void test_without_the_namespaces_number_there_is_no_evidence(void **state)
 {
 	uint16_t port = lab_port();
@@ -254,6 +287,28 @@ static void test_a_socket_in_another_pod_proves_nothing(void **state)
 	isolate(POD_C, INGRESS);
 	PASSES(TCP(POD_B, POD_C, service, port, ACK));
 	DROPS(INGRESS_DENIED, TCP(POD_B, POD_A, service, port, ACK));
+}
+
+static void test_a_pod_cannot_prove_that_it_was_asked(void **state)
+{
+	uint16_t port = lab_port(), service = lab_port();
+	auto_close int forged = -1, client = -1, server = -1;
+
+	(void)state;
+	isolate(POD_B, EGRESS);
+	/* Neither by TCP_REPAIR ... */
+	forged = repaired_socket(POD_B, service, OUTSIDE, port);
+	PASSES(TCP(OUTSIDE, POD_B, port, service, ACK));
+	DROPS(EGRESS_DENIED, TCP(POD_B, OUTSIDE, service, port, ACK | PSH), .payload = 5);
+	/* ... nor by talking to itself under the other's address. */
+	lab_impersonate(POD_C, OUTSIDE);
+	isolate(POD_C, EGRESS);
+	server = lab_listen(POD_C, service);
+	client = lab_socket(POD_C, SOCK_STREAM);
+	lab_bind(client, OUTSIDE, port);
+	assert_int_equal(lab_try(client, POD_C, service), 0);
+	PASSES(TCP(OUTSIDE, POD_C, port, service, ACK));
+	DROPS(EGRESS_DENIED, TCP(POD_C, OUTSIDE, service, port, ACK | PSH), .payload = 5);
 }
 
 /* ---- resets --------------------------------------------------------------------------------- */
@@ -347,6 +402,9 @@ int main(void)
 		BOTH_FAMILIES(test_a_connection_that_policy_forbids_now_is_not_picked_up),
 		BOTH_FAMILIES(test_a_full_table_breaks_no_connection),
 		BOTH_FAMILIES(test_what_the_node_opened_lives_on),
+		BOTH_FAMILIES(test_without_its_entry_nobody_elsewhere_gets_answers),
+		BOTH_FAMILIES(test_isolation_ends_what_the_pod_opened_to_elsewhere),
+		BOTH_FAMILIES(test_a_pod_cannot_prove_that_it_was_asked),
 		BOTH_FAMILIES(test_without_the_namespaces_number_there_is_no_evidence),
 		BOTH_FAMILIES(test_a_connecting_socket_takes_its_answer_only),
 		BOTH_FAMILIES(test_the_senders_own_socket_proves_nothing),

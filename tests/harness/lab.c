@@ -6,7 +6,9 @@
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <linux/bpf.h>
+#include <linux/if_addr.h>
 #include <linux/pkt_cls.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -19,6 +21,7 @@
 
 #include "agent/lib/auto.h"
 #include "agent/lib/inet.h"
+#include "agent/lib/netlink.h"
 #include "agent/lib/netns.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
@@ -428,6 +431,57 @@ int lab_socket(enum party where, int type)
 	assert_true(fd >= 0);
 	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)), 0);
 	return fd;
+}
+
+/* Whether the address is one of the namespace's own: then it is its own source. */
+static bool is_local(enum party where, enum party whom)
+{
+	auto_close int fd = lab_socket(where, SOCK_DGRAM);
+	struct sockaddr_storage peer, own = { 0 };
+	socklen_t len = socket_address(whom, 9, &peer), own_len = sizeof(own);
+
+	if (connect(fd, (struct sockaddr *)&peer, len) ||
+	    getsockname(fd, (struct sockaddr *)&own, &own_len))
+		return false;
+	if (lab.ipv6)
+		return !memcmp(&((struct sockaddr_in6 *)&own)->sin6_addr,
+			       &((struct sockaddr_in6 *)&peer)->sin6_addr, sizeof(struct in6_addr));
+	return ((struct sockaddr_in *)&own)->sin_addr.s_addr ==
+	       ((struct sockaddr_in *)&peer)->sin_addr.s_addr;
+}
+
+void lab_impersonate(enum party where, enum party whom)
+{
+	auto_netlink struct netlink netlink = NETLINK_INIT;
+	struct addr addr = at(whom);
+	struct netlink_message message;
+	struct errmsg err = { 0 };
+	struct ifinfomsg *link;
+	struct ifaddrmsg *info;
+
+	assert_int_equal(
+		netlink_open(&netlink,
+			     is_pod(where) ? lab.pods->pod[where].netns_fd : lab.pods->node_fd,
+			     &err),
+		0);
+	link = netlink_message_init(&message, RTM_NEWLINK, NLM_F_ACK, sizeof(*link));
+	link->ifi_index = 1;
+	link->ifi_flags = link->ifi_change = IFF_UP;
+	assert_int_equal(netlink_request(&netlink, &message, &err), 0);
+	info = netlink_message_init(&message, RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE,
+				    sizeof(*info));
+	info->ifa_family = lab.ipv6 ? AF_INET6 : AF_INET;
+	info->ifa_prefixlen = lab.ipv6 ? 128 : 32;
+	info->ifa_index = 1;
+	mnl_attr_put_u32(&message.header, IFA_FLAGS, lab.ipv6 ? IFA_F_NODAD : 0);
+	netlink_put_addr(&message.header, IFA_LOCAL, &addr);
+	netlink_put_addr(&message.header, IFA_ADDRESS, &addr);
+	assert_int_equal(netlink_request(&netlink, &message, &err), 0);
+	/* IPv6 makes the route to it in a worker. */
+	for (int i = 0; !is_local(where, whom); i++) {
+		assert_true(i < WAIT_MS);
+		poll(NULL, 0, 1);
+	}
 }
 
 void lab_bind(int fd, enum party party, uint16_t port)

@@ -115,6 +115,8 @@ void lab_expect_frame(const struct outcome *outcome, const struct frame *sent,
 
 /* Attaches the programs, so that the pods really talk to each other and to the node. */
 void lab_attach(void);
+/* Gives a pod's, or with NODE the node's, loopback an address of somebody else. */
+void lab_impersonate(enum party where, enum party whom);
 /* A port that no case used before: sockets linger after their case. */
 uint16_t lab_port(void);
 /* Sockets inside a pod (or the node), of the case's family; they do not block.  Closed by the
