@@ -325,7 +325,7 @@ static void test_lost_handshake_ack(void **state)
 
 #define CASE(name, function)                                \
 	{                                                   \
-		name, function, world_new, world_free, NULL \
+		name, function, streams_setup, streams_teardown, NULL \
 	}
 
 int main(void)

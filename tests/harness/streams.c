@@ -27,7 +27,7 @@ void pair_done(struct pair *pair)
 
 /* ---- set-up --------------------------------------------------------------------------------- */
 
-int world_new(void **state)
+int streams_setup(void **state)
 {
 	struct world *world = calloc(1, sizeof(*world));
 	struct datapath_options options = { .accel = true, .trial = true };
@@ -44,7 +44,7 @@ int world_new(void **state)
 	return 0;
 }
 
-int world_free(void **state)
+int streams_teardown(void **state)
 {
 	struct world *world = *state;
 

@@ -43,8 +43,8 @@ void pair_done(struct pair *pair);
 
 /* cmocka fixtures: scratch space for the group, a struct world for each case. */
 int streams_run(const char *group, const struct CMUnitTest *tests, size_t count);
-int world_new(void **state);
-int world_free(void **state);
+int streams_setup(void **state);
+int streams_teardown(void **state);
 
 /* Whether messages may be redirected at all. */
 void redirect_allow(struct world *world, bool allow);
