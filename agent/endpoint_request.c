@@ -96,13 +96,14 @@ static bool container_id_is_valid(const char *id)
 	return true;
 }
 
+/* Less than the kernel takes: "eth%d" would be a pattern to it, and the name goes into messages. */
 static bool ifname_is_valid(const char *name)
 {
 	if (!name[0] || strlen(name) >= IFNAME_MAX || strcmp(name, ".") == 0 ||
 	    strcmp(name, "..") == 0)
 		return false;
 	for (const char *c = name; *c; c++) {
-		if (*c == '/' || *c == ':' || isspace((unsigned char)*c))
+		if (!isgraph((unsigned char)*c) || strchr("/:%", *c))
 			return false;
 	}
 	return true;
@@ -251,6 +252,8 @@ static int delegated_address_parse(const struct json_node *item, struct attachme
 		result = cidr_parse(&address, &lease->address, err);
 	if (result < 0)
 		return result;
+	if (addr_is_special(&lease->address.addr))
+		return json_fail(&address, err, "not an address that a pod can have");
 	lease->gateway = gateway_default(addr_is_v4(&lease->address.addr));
 	if (json_present(&gateway))
 		result = ip_parse(&gateway, &lease->gateway, err);

@@ -50,6 +50,19 @@ static int slot_find(struct endpoints *endpoints, uint16_t *ret_slot, struct err
 			  endpoints->slot_count - 1);
 }
 
+/* A pod with an address of the node would have the node's rights. */
+static bool address_is_node(const struct addr *addr, const struct endpoints *endpoints)
+{
+	const struct addr *own;
+	size_t count = world_host_addresses(endpoints->agent->world, &own);
+
+	for (size_t i = 0; i < count; i++) {
+		if (addr_equal(&own[i], addr))
+			return true;
+	}
+	return false;
+}
+
 static int addresses_take_delegated(struct endpoint_add *add, struct errmsg *err)
 {
 	const struct attachment *attachment = add->attachment;
@@ -58,6 +71,9 @@ static int addresses_take_delegated(struct endpoint_add *add, struct errmsg *err
 	for (size_t i = 0; i < attachment->address_count; i++) {
 		const struct addr *addr = &attachment->addresses[i].address.addr;
 
+		if (address_is_node(addr, add->endpoints))
+			return fail_plain(err, -EADDRINUSE, "address %s is the node's own",
+					  addr_format(addr, text));
 		if (address_in_use(addr, add->endpoints))
 			return fail_plain(err, -EADDRINUSE,
 					  "address %s belongs to another pod already",

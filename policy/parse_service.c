@@ -11,6 +11,21 @@
 
 /* ---- services ---- */
 
+/* An address that traffic may be taken from or sent to: with loopback, a service would get hold of
+ * what pods and the node keep to themselves. */
+static bool read_routable(struct reader *reader, const struct node *at, struct addr *ret_addr)
+{
+	if (!read_addr(reader, at, ret_addr))
+		return false;
+	if (!addr_is_special(ret_addr))
+		return true;
+	reader_error(reader, at,
+		     "\"%s\" is a loopback, link-local, multicast or otherwise special "
+		     "address",
+		     cJSON_GetStringValue(at->json));
+	return false;
+}
+
 /* "" and "None" are no address. */
 static void service_add_ip(struct reader *reader, const struct node *at,
 			   struct service_object *service)
@@ -18,7 +33,7 @@ static void service_add_ip(struct reader *reader, const struct node *at,
 	const char *text = read_string(reader, at);
 	struct addr addr;
 
-	if (!text || !*text || strcmp(text, "None") == 0 || !read_addr(reader, at, &addr))
+	if (!text || !*text || strcmp(text, "None") == 0 || !read_routable(reader, at, &addr))
 		return;
 	for (size_t i = 0; i < service->cluster_ip_count; i++) {
 		if (addr_is_v4(&addr) == addr_is_v4(&service->cluster_ips[i])) {
@@ -194,7 +209,7 @@ static void read_slice_endpoint(struct reader *reader, const struct node *at, st
 		struct node child = node_item(&addresses, json, index++);
 		struct addr addr;
 
-		if (!read_addr(reader, &child, &addr))
+		if (!read_routable(reader, &child, &addr))
 			continue;
 		if (addr_is_v4(&addr) == slice->v6)
 			reader_error(reader, &child, "\"%s\" is not of the slice's addressType",

@@ -26,6 +26,18 @@ bool addr_is_zero(const struct addr *addr)
 	return (addr->w[0] | addr->w[1] | addr->w[2] | addr->w[3]) == 0;
 }
 
+bool addr_is_special(const struct addr *addr)
+{
+	uint32_t head = ntohl(addr->w[addr_is_v4(addr) ? 3 : 0]);
+
+	if (addr_is_v4(addr)) /* 0/8, 127/8, 169.254/16, and everything from 224/4 on */
+		return head >> 24 == 0 || head >> 24 == 127 || head >> 16 == 0xa9fe ||
+		       head >> 28 >= 0xe;
+	if (!head && !addr->w[1] && !addr->w[2])
+		return ntohl(addr->w[3]) <= 1; /* "::" and "::1" */
+	return head >> 22 == 0xfe80 >> 6 || head >> 24 == 0xff;
+}
+
 bool addr_equal(const struct addr *a, const struct addr *b)
 {
 	return memcmp(a, b, sizeof(*a)) == 0;

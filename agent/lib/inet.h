@@ -25,6 +25,8 @@ const char *addr_format(const struct addr *addr, char *buf);
 
 bool addr_is_v4(const struct addr *addr);
 bool addr_is_zero(const struct addr *addr);
+/* Unspecified, loopback, link-local, a group or broadcast: no address of a pod or a service. */
+bool addr_is_special(const struct addr *addr);
 bool addr_equal(const struct addr *a, const struct addr *b);
 int addr_compare(const struct addr *a, const struct addr *b); /* as memcmp */
 

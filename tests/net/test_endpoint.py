@@ -244,6 +244,9 @@ def test_delegated_address_outside_the_pod_cidrs(node):
     body["containerId"] = "second"
     status, answer = call(node, "/v1/cni/add", body, other.path)
     assert status != 200 and "10.88.0.9 belongs to another pod" in answer["error"]
+    body["ipam"] = {"ips": [{"address": "10.200.0.1/24"}]}
+    status, answer = call(node, "/v1/cni/add", body, other.path)
+    assert status != 200 and "10.200.0.1 is the node's own" in answer["error"]
     node.netns.ip("route", "del", "10.88.0.9")
     wait_for(lambda: reaches(node.netns, "10.88.0.9"), "repair of the host route")
     node.kill()

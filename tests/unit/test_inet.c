@@ -43,6 +43,30 @@ static void test_addr_prints_as_parsed(void **state)
 	}
 }
 
+static void test_special_addresses(void **state)
+{
+	static const char *const special[] = { "0.0.0.0",         "0.1.2.3",   "127.0.0.1",
+					       "169.254.1.1",     "224.0.0.1", "240.0.0.1",
+					       "255.255.255.255", "::",        "::1",
+					       "fe80::1",         "febf::1",   "ff02::1" };
+	static const char *const plain[] = { "1.0.0.0",         "10.0.0.1",    "126.255.255.255",
+					     "128.0.0.1",       "169.253.0.1", "169.255.0.1",
+					     "223.255.255.255", "::2",         "::1:0:1",
+					     "fd00::1",         "fec0::1",     "2001:db8::1" };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(special); i++) {
+		struct addr addr = addr_of(special[i]);
+
+		assert_true(addr_is_special(&addr));
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(plain); i++) {
+		struct addr addr = addr_of(plain[i]);
+
+		assert_false(addr_is_special(&addr));
+	}
+}
+
 static void test_addr_refuses(void **state)
 {
 	static const char *const bad[] = { "",           "1.2.3",          "1.2.3.4.5",
@@ -235,6 +259,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_addr_prints_as_parsed),
+		cmocka_unit_test(test_special_addresses),
 		cmocka_unit_test(test_addr_refuses),
 		cmocka_unit_test(test_addr_bytes_round_trip),
 		cmocka_unit_test(test_addr_adds_and_orders),

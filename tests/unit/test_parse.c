@@ -272,6 +272,27 @@ static void test_flags(void **state)
 		problems_of(META "kind: Pod\nspec: {whatever: [1]}\n", 0, buf, sizeof(buf)), "");
 }
 
+static void test_special_addresses_are_nobodys(void **state)
+{
+	static const char *const special[] = { "127.0.0.1", "0.0.0.0", "169.254.0.9", "224.0.0.1",
+					       "::1",       "fe80::1", "ff02::1" };
+	char text[400], buf[1000];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(special); i++) {
+		snprintf(text, sizeof(text),
+			 META "kind: Service\nspec: {clusterIP: '%s', ports: [{port: 80}]}\n",
+			 special[i]);
+		assert_non_null(strstr(problems_of(text, 0, buf, sizeof(buf)), "spec.clusterIP"));
+		snprintf(text, sizeof(text),
+			 "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: "
+			 "s}\naddressType: %s\nendpoints: [{addresses: ['%s']}]\n",
+			 strchr(special[i], ':') ? "IPv6" : "IPv4", special[i]);
+		assert_non_null(strstr(problems_of(text, 0, buf, sizeof(buf)),
+				       "endpoints[0].addresses[0]"));
+	}
+}
+
 static void test_problems_are_bounded(void **state)
 {
 	struct problems problems = { 0 };
@@ -375,6 +396,7 @@ int main(void)
 		cmocka_unit_test(test_policy),
 		cmocka_unit_test(test_text_is_taken_as_a_whole_or_not_at_all),
 		cmocka_unit_test(test_flags),
+		cmocka_unit_test(test_special_addresses_are_nobodys),
 		cmocka_unit_test(test_problems_are_bounded),
 		cmocka_unit_test(test_one_parsed_value),
 		cmocka_unit_test(test_objects_know_their_place),
