@@ -51,7 +51,7 @@ items:\n\
   status: {podIPs: [{ip: 10.0.1.2}, {ip: 'fd00::1:2'}]}\n\
 ";
 
-static void world_add(struct world *world, const char *text)
+void world_add(struct world *world, const char *text)
 {
 	struct problems problems = { 0 };
 	struct object_list list;

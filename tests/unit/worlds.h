@@ -9,8 +9,15 @@
 #include "policy/parse.h"
 #include "policy/world.h"
 
+/* A policy in two lines: namespace and spec. */
+#define POLICY(name, namespace, spec)                                                         \
+	"---\n{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: " name \
+	", namespace: " namespace "}, spec: {" spec "}}\n"
+
 /* Parses the texts one after the other into one world; ends the test with the first problem. */
 struct world *world_of(const char *first, const char *second);
+/* Puts the objects of a text into a world, in the place of those with their names. */
+void world_add(struct world *world, const char *text);
 
 /* The problems of a text, formatted without a file, one a line; "" if there are none.  buf is
  * returned. */
