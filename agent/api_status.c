@@ -159,8 +159,16 @@ static void warnings_fill(cJSON *warnings, const struct agent *agent)
 {
 	const char *sync = sync_warning(agent->sync);
 	unsigned long slow = http_server_slow_readers(agent->http);
+	const char *unknown = objects_unknown(agent->objects);
 	char text[128];
 
+	if (unknown) {
+		char reason[sizeof(((struct errmsg *)NULL)->text) + 64];
+
+		snprintf(reason, sizeof(reason), "what was in force stays and no pod is added: %s",
+			 unknown);
+		cJSON_AddItemToArray(warnings, cJSON_CreateString(reason));
+	}
 	if (*sync)
 		cJSON_AddItemToArray(warnings, cJSON_CreateString(sync));
 	if (agent->config.socket_services && !datapath_socket_services(agent->datapath))

@@ -14,6 +14,7 @@
 
 #define LOG_MODULE "endpoint"
 #include "agent/lib/log.h"
+#include "agent/objects.h"
 
 #define REAP_WAIT_MS 3000
 
@@ -281,6 +282,15 @@ static int steps_run_patiently(struct endpoint_add *add, struct endpoint_error *
 	return endpoint_steps_run(add, error);
 }
 
+/* A pod that starts without its policies would be open. */
+static int policies_known(const struct endpoints *endpoints, struct errmsg *err)
+{
+	const struct objects *objects = endpoints->agent->objects;
+	const char *unknown = objects ? objects_unknown(objects) : NULL; /* none: no policies */
+
+	return unknown ? fail_plain(err, -EAGAIN, "%s", unknown) : 0;
+}
+
 int endpoints_add(struct endpoints *endpoints, const struct cJSON *request_json, int netns_fd,
 		  struct cJSON **ret_result, struct endpoint_error *error)
 {
@@ -297,6 +307,9 @@ int endpoints_add(struct endpoints *endpoints, const struct cJSON *request_json,
 	if (result < 0)
 		return endpoint_fail(error, CNI_INVALID_CONFIG, "read the request", &err);
 	attachment = request.attachment;
+	result = policies_known(endpoints, &err);
+	if (result < 0)
+		return endpoint_fail(error, CNI_TRY_AGAIN_LATER, "learn the policies", &err);
 	result = request_check(endpoints, attachment, netns_fd, &err);
 	if (result < 0)
 		return endpoint_fail(error, CNI_INVALID_ENVIRONMENT, "look at the namespace", &err);
@@ -485,8 +498,11 @@ int endpoints_cni_status(struct endpoints *endpoints, struct endpoint_error *err
 {
 	struct errmsg err = {};
 	bool changed = false;
-	int result = host_device_ensure(endpoints->host, &changed, &err);
+	int result = policies_known(endpoints, &err);
 
+	if (result < 0)
+		return endpoint_fail(error, CNI_NOT_AVAILABLE, "learn the policies", &err);
+	result = host_device_ensure(endpoints->host, &changed, &err);
 	if (result == 0 && !datapath_host_attached(endpoints->agent->datapath,
 						   host_device_ifindex(endpoints->host)))
 		result =

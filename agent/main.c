@@ -139,13 +139,17 @@ static int netns_announce(struct agent *agent, struct errmsg *err)
 	return error;
 }
 
-/* The world is known: brings the maps in line with it, and only now removes what it does not
- * mention.  A map that is too small is no reason not to start: status tells. */
+/* Brings the maps in line with the world, and only now, if all of it is known, removes what it does
+ * not mention.  A map that is too small is no reason not to start: status tells. */
 static void maps_start(struct agent *agent)
 {
+	const char *unknown = objects_unknown(agent->objects);
 	struct errmsg err = {};
 
-	sync_allow_deletes(agent->sync);
+	if (unknown)
+		log_error("what is in force stays and no pod is added: %s", unknown);
+	else
+		sync_allow_deletes(agent->sync);
 	if (sync_policies(agent->sync, &err))
 		log_error("policies: %s", err.text);
 	if (sync_services(agent->sync, &err))

@@ -42,6 +42,8 @@ int objects_sync(struct objects *objects, struct errmsg *err)
 	bool policies = objects->touched.policies;
 	int ret = 0, services_ret;
 
+	if (!objects_unknown(objects))
+		sync_allow_deletes(objects->agent->sync);
 	if (policies)
 		ret = sync_policies(objects->agent->sync, err);
 	services_ret = services_sync(objects, ret ? NULL : err);
@@ -98,6 +100,7 @@ static bool directory_read(struct objects *objects, bool at_start)
 		snprintf(objects->dir_error, sizeof(objects->dir_error), "%s: %s", files->dir,
 			 strerror(-ret));
 		log_error("%s; what is in force stays", objects->dir_error);
+		objects->dir_unread |= at_start;
 		return false;
 	}
 	objects->dir_error[0] = '\0';
@@ -105,7 +108,12 @@ static bool directory_read(struct objects *objects, bool at_start)
 		names_prefer_accepted(objects, names, count);
 	changed = files_update(objects, (const char *const *)names, count);
 	object_names_free(names, count);
-	return changed;
+	if (!objects->dir_unread)
+		return changed;
+	objects->dir_unread = false;
+	objects->touched.policies = true;
+	objects->touched.all_services = true;
+	return true;
 }
 
 static void on_changed(const struct object_events *events, void *arg)
@@ -199,6 +207,13 @@ void objects_free(struct objects *objects)
 void objects_cleanup(const struct config *config)
 {
 	object_store_clean(config->run_dir, NULL, NULL);
+}
+
+const char *objects_unknown(const struct objects *objects)
+{
+	if (objects->api_error[0])
+		return objects->api_error;
+	return objects->dir_unread ? objects->dir_error : NULL;
 }
 
 /* ---- views ----------------------------------------------------------------------------------- */

@@ -20,6 +20,11 @@ void objects_cleanup(const struct config *config);
 /* Reads all again (SIGHUP). */
 void objects_reload(struct objects *objects);
 
+/* Why policies may be missing: what a source holds could not be read since the start.  NULL: all of
+ * it is known.  Until then nothing that an earlier agent put in force is taken back, and no pod is
+ * added. */
+const char *objects_unknown(const struct objects *objects);
+
 /* API: all objects of a text or none; *ret_count is how many. -EINVAL, -EEXIST with a text. */
 int objects_put(struct objects *objects, const char *json, size_t len, size_t *ret_count,
 		struct errmsg *err);

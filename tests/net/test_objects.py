@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+import signal
 import time
 
 import pytest
@@ -330,3 +331,43 @@ def test_killed_in_the_middle_of_loading(node, family):
     wanted = {(key["service_id"], key["index"]) for key, _ in entries(node, "backend_map")}
     assert wanted == {(value["id"], i) for _, value in entries(node, "service_map")
                       for i in range(value["backends"])}
+
+
+@pytest.mark.parametrize("source", ["store", "directory"])
+def test_policies_that_cannot_be_read_at_start_stay_in_force(node, source):
+    client, server = node.pod("client"), node.pod("server")
+    server.serve(tcp=[80])
+    closed = policy_object("closed", "default", {}, policyTypes=["Ingress"])
+    if source == "store":
+        node.put(closed)
+    else:
+        node.write("closed.json", closed)
+        node.wait_object("NetworkPolicy", "default", "closed")
+    node.kill()
+    aside = node.dir / "aside"
+    hidden = node.run_dir / "objects.json" if source == "store" else node.objects
+    hidden.rename(aside)
+    if source == "store":
+        hidden.write_text('{"apiVersion": "v1", "ki')
+    else:
+        hidden.symlink_to(hidden.name)
+    node.start()
+    assert client.connect(server.v4, 80, timeout=0.3)["result"] == "timeout"
+    assert "no pod is added" in node.status()["warnings"][0]
+    late = node.pod("late", wire=False)
+    assert late.cni("ADD", check=False)["code"] == 11
+    hidden.unlink()
+    aside.rename(hidden)
+    if source == "store":
+        node.kill()
+        node.start()
+    else:
+        node.agent.send_signal(signal.SIGHUP)
+    wait_for(lambda: not node.status()["warnings"], "the policies")
+    late.add()
+    assert client.connect(server.v4, 80, timeout=0.3)["result"] == "timeout"
+    if source == "store":
+        node.api("DELETE", "/v1/objects/NetworkPolicy/default/closed")
+    else:
+        (node.objects / "closed.json").unlink()
+    wait_for(lambda: client.connect(server.v4, 80, timeout=0.3)["result"] == "ok", "open pods")

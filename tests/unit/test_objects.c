@@ -34,7 +34,8 @@ static struct {
 	unsigned int policies;
 	unsigned int all_services;
 	unsigned int enforced;
-	char services[400]; /* "shop/web ..." in order */
+	unsigned int deletes; /* allowed */
+	char services[400];   /* "shop/web ..." in order */
 	int error;
 } synced;
 
@@ -43,6 +44,12 @@ int sync_policies(struct sync *sync, struct errmsg *err)
 	(void)sync;
 	synced.policies++;
 	return synced.error ? fail_plain(err, synced.error, "policy_map is full") : 0;
+}
+
+void sync_allow_deletes(struct sync *sync)
+{
+	(void)sync;
+	synced.deletes++;
 }
 
 int sync_service(struct sync *sync, const char *namespace, const char *name, struct errmsg *err)
@@ -848,6 +855,10 @@ static void test_damaged_store_is_not_written_over(void **state)
 	assert_non_null(strstr(file_state(fixture, "objects.json"), "objects.json"));
 	assert_int_equal(put(fixture, pod("a", "10.0.0.1"), &err), -EIO);
 	assert_non_null(strstr(err.text, "repair or remove it"));
+	assert_non_null(objects_unknown(fixture->agent.objects));
+	write_file(fixture, "objects/a.json", pod("a", "10.0.0.1"));
+	WAIT(has_pod(fixture, "a"));
+	assert_int_equal(synced.deletes, 0);
 	stop(fixture);
 }
 
