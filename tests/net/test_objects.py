@@ -371,3 +371,14 @@ def test_policies_that_cannot_be_read_at_start_stay_in_force(node, source):
     else:
         (node.objects / "closed.json").unlink()
     wait_for(lambda: client.connect(server.v4, 80, timeout=0.3)["result"] == "ok", "open pods")
+
+
+def test_a_file_name_that_is_no_text_leaves_the_answers_text(shared_node):
+    for name in (b"\xff.json", b"\xed\xa0\x80.json", "é.json".encode()):
+        path = os.fsencode(shared_node.objects) + b"/" + name
+        with open(path, "wb") as file:
+            file.write(b"{")
+    wait_for(lambda: {"?.json", "???.json", "é.json"} <=
+             {file["file"] for file in shared_node.status()["objects"]["files"]}, "the files")
+    for name in (b"\xff.json", b"\xed\xa0\x80.json", "é.json".encode()):
+        os.unlink(os.fsencode(shared_node.objects) + b"/" + name)
