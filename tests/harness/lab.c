@@ -381,6 +381,9 @@ void lab_expect(const struct segment *segment, enum drop_reason want, const char
 /* ---- real sockets --------------------------------------------------------------------------- */
 
 #define WAIT_MS 1000
+/* For a handshake: a first SYN may be lost while IPv6 still makes the routes of an address that was
+ * added just now; it is sent again after a second. */
+#define HANDSHAKE_MS 2500
 
 void lab_attach(void)
 {
@@ -519,11 +522,11 @@ int lab_connect_begin(enum party from, uint16_t from_port, enum party to, uint16
 	return fd;
 }
 
-static bool wait_for(int fd, short events)
+static bool wait_for(int fd, short events, int timeout_ms)
 {
 	struct pollfd waiting = { .fd = fd, .events = events };
 
-	return poll(&waiting, 1, WAIT_MS) == 1;
+	return poll(&waiting, 1, timeout_ms) == 1;
 }
 
 int lab_try(int fd, enum party party, uint16_t port)
@@ -536,7 +539,7 @@ int lab_try(int fd, enum party party, uint16_t port)
 		return 0;
 	if (errno != EINPROGRESS)
 		return errno;
-	if (!wait_for(fd, POLLOUT))
+	if (!wait_for(fd, POLLOUT, HANDSHAKE_MS))
 		return ETIMEDOUT;
 	assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size), 0);
 	return error;
@@ -548,10 +551,10 @@ void lab_connect(enum party from, uint16_t from_port, enum party to, uint16_t po
 	int listener = lab_listen(to, port);
 
 	*ret_client = lab_connect_begin(from, from_port, to, port);
-	assert_true(wait_for(listener, POLLIN));
+	assert_true(wait_for(listener, POLLIN, HANDSHAKE_MS));
 	*ret_server = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
 	assert_true(*ret_server >= 0);
-	assert_true(wait_for(*ret_client, POLLOUT));
+	assert_true(wait_for(*ret_client, POLLOUT, HANDSHAKE_MS));
 	close(listener);
 }
 
@@ -559,7 +562,7 @@ bool lab_talks(int from, int to)
 {
 	char sent = 'x', got = 0;
 
-	return send(from, &sent, 1, MSG_NOSIGNAL) == 1 && wait_for(to, POLLIN) &&
+	return send(from, &sent, 1, MSG_NOSIGNAL) == 1 && wait_for(to, POLLIN, WAIT_MS) &&
 	       recv(to, &got, 1, 0) == 1 && got == sent;
 }
 
