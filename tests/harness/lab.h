@@ -29,6 +29,7 @@ struct lab {
 	int from_pod;
 	int to_pod;
 	bool ipv6;     /* the family of the case that runs */
+	bool attached; /* the programs see live sockets, too, from now on */
 	bool retrying; /* a socket sends SYNs to NOBODY meanwhile: those drops are not the case's */
 };
 
