@@ -540,7 +540,8 @@ int object_files_list(const struct object_files *files, char ***ret_names, size_
 	size_t count = 0;
 	int ret = 0;
 
-	if (!dir && errno != ENOENT && errno != ENOTDIR)
+	/* Absent is a node without objects yet; anything else there hides what may be in force. */
+	if (!dir && errno != ENOENT)
 		return -errno;
 	while (dir && !ret && (entry = readdir(dir))) {
 		if (object_watch_is_file(entry->d_name) && !object_files_find(files, entry->d_name))

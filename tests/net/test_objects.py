@@ -333,7 +333,7 @@ def test_killed_in_the_middle_of_loading(node, family):
                       for i in range(value["backends"])}
 
 
-@pytest.mark.parametrize("source", ["store", "directory"])
+@pytest.mark.parametrize("source", ["store", "link loop", "plain file"])
 def test_policies_that_cannot_be_read_at_start_stay_in_force(node, source):
     client, server = node.pod("client"), node.pod("server")
     server.serve(tcp=[80])
@@ -349,8 +349,10 @@ def test_policies_that_cannot_be_read_at_start_stay_in_force(node, source):
     hidden.rename(aside)
     if source == "store":
         hidden.write_text('{"apiVersion": "v1", "ki')
-    else:
+    elif source == "link loop":
         hidden.symlink_to(hidden.name)
+    else:
+        hidden.write_text("{}")
     node.start()
     assert client.connect(server.v4, 80, timeout=0.3)["result"] == "timeout"
     assert "no pod is added" in node.status()["warnings"][0]
