@@ -62,6 +62,10 @@ struct cJSON;
 int cli_call(const struct arguments *args, const char *method, const char *path, const char *body,
 	     struct cJSON **ret_json, struct errmsg *err);
 
+/* A member of an answer, NULL if absent; and its text, or what stands for an absent one. */
+const struct cJSON *cli_member(const struct cJSON *object, const char *name);
+const char *cli_text(const struct cJSON *object, const char *name, const char *absent);
+
 /* Splits "namespace/name" ("name" means default/name) into buffers of size bytes. */
 int cli_split_name(const char *text, char *ret_namespace, char *ret_name, size_t size,
 		   struct errmsg *err);

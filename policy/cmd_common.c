@@ -54,6 +54,18 @@ int cli_call(const struct arguments *args, const char *method, const char *path,
 	return 0;
 }
 
+const cJSON *cli_member(const cJSON *object, const char *name)
+{
+	return cJSON_GetObjectItemCaseSensitive(object, name);
+}
+
+const char *cli_text(const cJSON *object, const char *name, const char *absent)
+{
+	const char *value = cJSON_GetStringValue(cli_member(object, name));
+
+	return value ? value : absent;
+}
+
 int cli_split_name(const char *text, char *ret_namespace, char *ret_name, size_t size,
 		   struct errmsg *err)
 {

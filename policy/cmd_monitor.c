@@ -10,19 +10,12 @@
 #include "policy/cli.h"
 #include "policy/output.h"
 
-static const char *text(const cJSON *object, const char *name)
-{
-	const char *value = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
-
-	return value ? value : "";
-}
-
 static void print_end(const cJSON *event, const char *name)
 {
 	const cJSON *end = cJSON_GetObjectItemCaseSensitive(event, name);
 	const cJSON *port = cJSON_GetObjectItemCaseSensitive(end, "port");
-	const char *addr = text(end, "address");
-	const char *pod = text(end, "pod");
+	const char *addr = cli_text(end, "address", "");
+	const char *pod = cli_text(end, "pod", "");
 
 	if (*pod)
 		printf("%s%s%s (%s)", output_colour(COLOUR_STRONG), pod, output_colour_end(), addr);
@@ -46,15 +39,15 @@ static int print_event(const char *line, void *arg)
 	event = cJSON_Parse(line);
 	if (!event)
 		return -EBADMSG;
-	drop = strcmp(text(event, "type"), "drop") == 0;
-	printf("%s%s%s %s%-7s%s %s ", output_colour(COLOUR_FAINT), text(event, "time"),
+	drop = strcmp(cli_text(event, "type", ""), "drop") == 0;
+	printf("%s%s%s %s%-7s%s %s ", output_colour(COLOUR_FAINT), cli_text(event, "time", ""),
 	       output_colour_end(), output_colour(drop ? COLOUR_BAD : COLOUR_GOOD),
-	       drop ? "DROP" : "allow", output_colour_end(), text(event, "protocol"));
+	       drop ? "DROP" : "allow", output_colour_end(), cli_text(event, "protocol", ""));
 	print_end(event, "source");
 	printf(" -> ");
 	print_end(event, "destination");
 	if (drop)
-		printf("  %s: %s", text(event, "reason"), text(event, "text"));
+		printf("  %s: %s", cli_text(event, "reason", ""), cli_text(event, "text", ""));
 	putchar('\n');
 	fflush(stdout);
 	cJSON_Delete(event);

@@ -8,48 +8,37 @@
 #include "policy/cli.h"
 #include "policy/output.h"
 
-static const cJSON *member(const cJSON *object, const char *name)
-{
-	return cJSON_GetObjectItemCaseSensitive(object, name);
-}
-
 static double number(const cJSON *object, const char *name)
 {
-	const cJSON *value = member(object, name);
+	const cJSON *value = cli_member(object, name);
 
 	return cJSON_IsNumber(value) ? value->valuedouble : 0;
 }
 
-static const char *text(const cJSON *object, const char *name)
-{
-	const char *value = cJSON_GetStringValue(member(object, name));
-
-	return value ? value : "-";
-}
-
 static void fill_agent(const cJSON *status, struct cell *cell)
 {
-	bool ready = cJSON_IsTrue(member(status, "ready"));
+	bool ready = cJSON_IsTrue(cli_member(status, "ready"));
 
 	cell_set(cell, ready ? COLOUR_GOOD : COLOUR_BAD, "%s, version %s, pid %.0f, up %.0f s",
-		 ready ? "ready" : "not ready", text(status, "version"), number(status, "pid"),
-		 number(status, "uptimeSeconds"));
+		 ready ? "ready" : "not ready", cli_text(status, "version", "-"),
+		 number(status, "pid"), number(status, "uptimeSeconds"));
 }
 
 static void fill_datapath(const cJSON *status, struct cell *cell)
 {
-	const cJSON *datapath = member(status, "datapath");
-	bool sockets = cJSON_IsTrue(member(datapath, "socketServices"));
+	const cJSON *datapath = cli_member(status, "datapath");
+	bool sockets = cJSON_IsTrue(cli_member(datapath, "socketServices"));
 
-	cell_set(cell, COLOUR_NONE, "%s, services %s, %.0f instructions", text(datapath, "attach"),
-		 sockets ? "in the socket layer" : "per packet", number(datapath, "instructions"));
+	cell_set(cell, COLOUR_NONE, "%s, services %s, %.0f instructions",
+		 cli_text(datapath, "attach", "-"), sockets ? "in the socket layer" : "per packet",
+		 number(datapath, "instructions"));
 }
 
 static void fill_acceleration(const cJSON *status, struct cell *cell)
 {
-	const cJSON *acceleration = member(status, "acceleration");
-	const char *state = text(acceleration, "state");
-	const char *reason = text(acceleration, "reason");
+	const cJSON *acceleration = cli_member(status, "acceleration");
+	const char *state = cli_text(acceleration, "state", "-");
+	const char *reason = cli_text(acceleration, "reason", "-");
 	bool told = *reason && strcmp(reason, "-") != 0;
 
 	cell_set(cell, strcmp(state, "on") == 0 ? COLOUR_GOOD : COLOUR_WARN, "%s%s%s", state,
@@ -58,7 +47,7 @@ static void fill_acceleration(const cJSON *status, struct cell *cell)
 
 static void fill_memory(const cJSON *status, struct cell *cell)
 {
-	const cJSON *memory = member(status, "memory");
+	const cJSON *memory = cli_member(status, "memory");
 
 	cell_set(cell, COLOUR_NONE, "%.1f MiB resident, %.1f MiB in maps",
 		 number(memory, "rssBytes") / (1 << 20), number(memory, "mapBytes") / (1 << 20));
@@ -149,13 +138,13 @@ static void print_problems(const cJSON *status)
 {
 	const cJSON *warning, *file;
 
-	cJSON_ArrayForEach (warning, member(status, "warnings"))
+	cJSON_ArrayForEach (warning, cli_member(status, "warnings"))
 		printf("%swarning:%s %s\n", output_colour(COLOUR_WARN), output_colour_end(),
 		       cJSON_IsString(warning) ? warning->valuestring : "");
-	cJSON_ArrayForEach (file, member(member(status, "objects"), "files")) {
-		if (strcmp(text(file, "state"), "ok") != 0)
+	cJSON_ArrayForEach (file, cli_member(cli_member(status, "objects"), "files")) {
+		if (strcmp(cli_text(file, "state", "-"), "ok") != 0)
 			printf("%srefused:%s %s\n", output_colour(COLOUR_BAD), output_colour_end(),
-			       text(file, "error"));
+			       cli_text(file, "error", "-"));
 	}
 }
 
@@ -171,13 +160,13 @@ int cmd_status(const struct arguments *args, struct errmsg *err)
 	} else {
 		output_fields(status, summary, ARRAY_SIZE(summary));
 		putchar('\n');
-		output_table(member(status, "maps"), map_columns, ARRAY_SIZE(map_columns));
-		print_counted(member(status, "drops"), drop_columns, ARRAY_SIZE(drop_columns));
-		print_counted(member(status, "notices"), notice_columns,
+		output_table(cli_member(status, "maps"), map_columns, ARRAY_SIZE(map_columns));
+		print_counted(cli_member(status, "drops"), drop_columns, ARRAY_SIZE(drop_columns));
+		print_counted(cli_member(status, "notices"), notice_columns,
 			      ARRAY_SIZE(notice_columns));
 		print_problems(status);
 	}
-	ret = cJSON_IsTrue(member(status, "ready")) ? EXIT_OK : EXIT_FAILED;
+	ret = cJSON_IsTrue(cli_member(status, "ready")) ? EXIT_OK : EXIT_FAILED;
 	cJSON_Delete(status);
 	return ret;
 }

@@ -13,18 +13,6 @@
 
 #define NAME_MAX_LEN 254
 
-static const cJSON *member(const cJSON *object, const char *name)
-{
-	return cJSON_GetObjectItemCaseSensitive(object, name);
-}
-
-static const char *text(const cJSON *object, const char *name)
-{
-	const char *value = cJSON_GetStringValue(member(object, name));
-
-	return value ? value : "-";
-}
-
 /* A column that shows one member as it is. */
 #define MEMBER_COLUMN(function, name)                                    \
 	static void fill_##function(const cJSON *row, struct cell *cell) \
@@ -55,7 +43,8 @@ MEMBER_COLUMN(port_name, "name")
 
 static void fill_name(const cJSON *row, struct cell *cell)
 {
-	cell_set(cell, COLOUR_NONE, "%s/%s", text(row, "namespace"), text(row, "name"));
+	cell_set(cell, COLOUR_NONE, "%s/%s", cli_text(row, "namespace", "-"),
+		 cli_text(row, "name", "-"));
 }
 
 static void fill_endpoint_state(const cJSON *row, struct cell *cell)
@@ -66,9 +55,9 @@ static void fill_endpoint_state(const cJSON *row, struct cell *cell)
 
 static void fill_isolation(const cJSON *row, struct cell *cell)
 {
-	const cJSON *policy = member(row, "policy");
-	bool ingress = strcmp(text(policy, "ingress"), "isolated") == 0;
-	bool egress = strcmp(text(policy, "egress"), "isolated") == 0;
+	const cJSON *policy = cli_member(row, "policy");
+	bool ingress = strcmp(cli_text(policy, "ingress", "-"), "isolated") == 0;
+	bool egress = strcmp(cli_text(policy, "egress", "-"), "isolated") == 0;
 
 	cell_set(cell, ingress || egress ? COLOUR_WARN : COLOUR_NONE, "%s",
 		 ingress && egress ? "both"
@@ -79,12 +68,12 @@ static void fill_isolation(const cJSON *row, struct cell *cell)
 
 static void fill_endpoint_policies(const cJSON *row, struct cell *cell)
 {
-	output_member(member(row, "policy"), "policies", cell);
+	output_member(cli_member(row, "policy"), "policies", cell);
 }
 
 static void fill_traffic(const cJSON *row, struct cell *cell)
 {
-	const cJSON *stats = member(row, "stats");
+	const cJSON *stats = cli_member(row, "stats");
 	struct cell out, in, drops;
 
 	output_member(stats, "txPackets", &out);
@@ -96,7 +85,7 @@ static void fill_traffic(const cJSON *row, struct cell *cell)
 
 static void fill_accelerated(const cJSON *row, struct cell *cell)
 {
-	const cJSON *stats = member(row, "stats");
+	const cJSON *stats = cli_member(row, "stats");
 	struct cell connections, bytes, fallbacks;
 
 	output_member(stats, "accelConnections", &connections);
@@ -109,10 +98,11 @@ static void fill_accelerated(const cJSON *row, struct cell *cell)
 static void format_end(const cJSON *row, const char *addr, const char *port, struct cell *cell)
 {
 	struct cell number;
-	bool v6 = strchr(text(row, addr), ':');
+	bool v6 = strchr(cli_text(row, addr, "-"), ':');
 
 	output_member(row, port, &number);
-	cell_set(cell, COLOUR_NONE, v6 ? "[%s]:%.20s" : "%s:%.20s", text(row, addr), number.text);
+	cell_set(cell, COLOUR_NONE, v6 ? "[%s]:%.20s" : "%s:%.20s", cli_text(row, addr, "-"),
+		 number.text);
 }
 
 static void fill_source(const cJSON *row, struct cell *cell)
@@ -136,7 +126,7 @@ static void fill_backends(const cJSON *row, struct cell *cell)
 	size_t used = 0;
 
 	cell_set(cell, COLOUR_NONE, "%s", "");
-	cJSON_ArrayForEach (backend, member(row, "backends")) {
+	cJSON_ArrayForEach (backend, cli_member(row, "backends")) {
 		struct cell one;
 
 		format_end(backend, "address", "port", &one);
@@ -154,9 +144,9 @@ static void fill_backend_count(const cJSON *row, struct cell *cell)
 	const cJSON *frontend;
 	int frontends = 0, backends = 0;
 
-	cJSON_ArrayForEach (frontend, member(row, "frontends")) {
+	cJSON_ArrayForEach (frontend, cli_member(row, "frontends")) {
 		frontends++;
-		backends += cJSON_GetArraySize(member(frontend, "backends"));
+		backends += cJSON_GetArraySize(cli_member(frontend, "backends"));
 	}
 	cell_set(cell, frontends > 0 && backends == 0 ? COLOUR_WARN : COLOUR_NONE,
 		 "%d frontends, %d backends", frontends, backends);
@@ -275,7 +265,7 @@ int cmd_service_get(const struct arguments *args, struct errmsg *err)
 	if (args->json)
 		output_json(row);
 	else
-		output_table(member(row, "frontends"), frontend_columns,
+		output_table(cli_member(row, "frontends"), frontend_columns,
 			     ARRAY_SIZE(frontend_columns));
 	cJSON_Delete(row);
 	return EXIT_OK;

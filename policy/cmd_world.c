@@ -64,13 +64,6 @@ bool cli_world_is_node_address(const struct cli_world *world, const struct addr 
 	return false;
 }
 
-static const char *text_member(const cJSON *object, const char *name)
-{
-	const char *value = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
-
-	return value ? value : "";
-}
-
 const char *cli_world_source(const struct cli_world *world, const struct object *object,
 			     const char *path, char *buf, size_t size)
 {
@@ -85,10 +78,10 @@ const char *cli_world_source(const struct cli_world *world, const struct object 
 	else if (source)
 		snprintf(buf, size, "%s", source->file);
 	cJSON_ArrayForEach (row, world->listing) {
-		if (strcmp(text_member(row, "kind"), object_kind_name(object->kind)) == 0 &&
-		    strcmp(text_member(row, "namespace"), object->namespace) == 0 &&
-		    strcmp(text_member(row, "name"), object->name) == 0)
-			snprintf(buf, size, "%s", text_member(row, "source"));
+		if (strcmp(cli_text(row, "kind", ""), object_kind_name(object->kind)) == 0 &&
+		    strcmp(cli_text(row, "namespace", ""), object->namespace) == 0 &&
+		    strcmp(cli_text(row, "name", ""), object->name) == 0)
+			snprintf(buf, size, "%s", cli_text(row, "source", ""));
 	}
 	return buf;
 }
@@ -207,7 +200,7 @@ static int load_file(const char *file, void *arg, struct errmsg *err)
 /* Items of a PodList and its like need not say what they are; alone they must. */
 static void item_complete(cJSON *item, const cJSON *list)
 {
-	const char *kind = text_member(list, "kind");
+	const char *kind = cli_text(list, "kind", "");
 	size_t len = strlen(kind);
 	char own[64];
 
@@ -215,10 +208,10 @@ static void item_complete(cJSON *item, const cJSON *list)
 		return;
 	memcpy(own, kind, len - strlen("List"));
 	own[len - strlen("List")] = '\0';
-	if (!*text_member(item, "kind"))
+	if (!*cli_text(item, "kind", ""))
 		cJSON_AddStringToObject(item, "kind", own);
-	if (!*text_member(item, "apiVersion"))
-		cJSON_AddStringToObject(item, "apiVersion", text_member(list, "apiVersion"));
+	if (!*cli_text(item, "apiVersion", ""))
+		cJSON_AddStringToObject(item, "apiVersion", cli_text(list, "apiVersion", ""));
 }
 
 static void documents_flatten(cJSON *document, cJSON *array)
@@ -271,9 +264,9 @@ static cJSON *pod_item(const cJSON *items, const char *namespace, const char *na
 	cJSON_ArrayForEach (item, items) {
 		const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(item, "metadata");
 
-		if (strcmp(text_member(item, "kind"), "Pod") == 0 &&
-		    strcmp(text_member(metadata, "namespace"), namespace) == 0 &&
-		    strcmp(text_member(metadata, "name"), name) == 0)
+		if (strcmp(cli_text(item, "kind", ""), "Pod") == 0 &&
+		    strcmp(cli_text(metadata, "namespace", ""), namespace) == 0 &&
+		    strcmp(cli_text(metadata, "name", ""), name) == 0)
 			return item;
 	}
 	return NULL;
@@ -283,8 +276,8 @@ static cJSON *pod_item(const cJSON *items, const char *namespace, const char *na
  * labels its runtime gave it. */
 static void endpoint_join(const cJSON *endpoint, cJSON *items)
 {
-	const char *namespace = text_member(endpoint, "namespace");
-	const char *name = text_member(endpoint, "name");
+	const char *namespace = cli_text(endpoint, "namespace", "");
+	const char *name = cli_text(endpoint, "name", "");
 	cJSON *pod = pod_item(items, namespace, name), *addresses, *status;
 	const cJSON *addr;
 
