@@ -59,10 +59,14 @@ $(B)/tests/bench/netbench: $(B)/tests/bench/netbench.o
 	$(say) LD $@
 	$(Q)$(CC) -pie $^ -o $@
 
-.PHONY: bench
-bench: deps ## Measure beside what a user would pick instead (ROUNDS=7 ONLY=rr,connect,crr,stream,cni,agent)
+.PHONY: bench bench-full
+bench: bench-deps ## Measure beside what a user would pick instead (ONLY=rr,cni VARIANTS=routed,tendril ROUNDS=7)
 	$(MAKE) --no-print-directory -j$$(nproc) all $(B)/tests/bench/netbench
 	tests/harness/rooted tests/bench/bench
+
+bench-full: bench-deps ## The same with everything there is to measure
+	$(MAKE) --no-print-directory -j$$(nproc) all $(B)/tests/bench/netbench
+	tests/harness/rooted tests/bench/bench --full
 
 # Fuzzers: libFuzzer, every source instrumented.
 F      := $(B)/fuzz
@@ -137,10 +141,14 @@ run_deps   := iproute2 python3 util-linux mount
 test_deps  := libcmocka-dev libclang-rt-14-dev python3-pytest containernetworking-plugins podman \
 	crun containerd runc iptables busybox-static redis-server redis-tools nginx-light wrk \
 	curl iputils-ping valgrind procps qemu-system-x86 cpio libc-bin
+bench_deps := containernetworking-plugins iptables procps
 
-.PHONY: deps demo-deps demo
+.PHONY: deps bench-deps demo-deps demo
 deps: ## Install the Debian packages that are missing for building and testing (root)
 	@tests/harness/deps $(build_deps) $(run_deps) $(test_deps)
+
+bench-deps:
+	@tests/harness/deps $(build_deps) $(run_deps) $(bench_deps)
 
 demo-deps:
 	@tests/harness/deps $(build_deps) $(run_deps)
