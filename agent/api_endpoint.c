@@ -6,6 +6,7 @@
 #include "agent/endpoint.h"
 #include "agent/lib/auto.h"
 #include "agent/sync.h"
+#include "policy/tier.h"
 
 static const struct compiled_subject *subject_by_slot(const struct agent *agent, uint16_t slot)
 {
@@ -37,6 +38,11 @@ static cJSON *enforcement_json(const struct agent *agent, const struct compiled_
 		if (selector_matches(&policies[i]->policy.pods, labels))
 			cJSON_AddItemToArray(
 				names, api_name_json(policies[i]->namespace, policies[i]->name));
+	}
+	for (const struct object *o = world_first(agent->world, OBJECT_CLUSTER_POLICY); o;
+	     o = world_next(agent->world, o)) {
+		if (cluster_policy_selects(agent->world, o, namespace, labels))
+			cJSON_AddItemToArray(names, api_name_json("", o->name));
 	}
 	return json;
 }

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* API: objects as they were given, and the views of NetworkPolicies. */
+/* API: objects as they were given, and the views of policies. */
 #include <cjson/cJSON.h>
 #include <errno.h>
+#include <string.h>
 
 #include "agent/api.h"
 #include "agent/lib/auto.h"
 #include "agent/objects.h"
+#include "policy/tier.h"
 
 static cJSON *object_source_json(const struct agent *agent, const struct object *object)
 {
@@ -130,32 +132,64 @@ static size_t policy_selected(const struct agent *agent, const struct object *po
 
 	for (size_t i = 0; i < count; i++) {
 		const struct object *pod = world_endpoint_pod(agent->world, &endpoints[i]);
+		const struct labels *labels = pod ? &pod->pod.labels : &endpoints[i].labels;
+		const char *namespace = endpoints[i].namespace;
 
-		selected += strcmp(endpoints[i].namespace, policy->namespace) == 0 &&
-			    selector_matches(&policy->policy.pods,
-					     pod ? &pod->pod.labels : &endpoints[i].labels);
+		if (policy->kind == OBJECT_CLUSTER_POLICY)
+			selected += cluster_policy_selects(agent->world, policy, namespace, labels);
+		else
+			selected += strcmp(namespace, policy->namespace) == 0 &&
+				    selector_matches(&policy->policy.pods, labels);
 	}
 	return selected;
 }
 
+static void policy_add_rules(cJSON *json, size_t ingress, size_t egress, bool ingress_type,
+			     bool egress_type)
+{
+	cJSON *types;
+
+	cJSON_AddNumberToObject(json, "ingressRules", (double)ingress);
+	cJSON_AddNumberToObject(json, "egressRules", (double)egress);
+	types = cJSON_AddArrayToObject(json, "policyTypes");
+	if (ingress_type)
+		cJSON_AddItemToArray(types, cJSON_CreateString("Ingress"));
+	if (egress_type)
+		cJSON_AddItemToArray(types, cJSON_CreateString("Egress"));
+}
+
 static cJSON *policy_json(const struct agent *agent, const struct object *object)
 {
+	const struct cluster_policy_object *cluster = &object->cluster_policy;
 	const struct network_policy_object *policy = &object->policy;
 	cJSON *json = cJSON_CreateObject();
-	cJSON *policy_types;
 
+	cJSON_AddStringToObject(json, "kind", object_kind_name(object->kind));
 	cJSON_AddStringToObject(json, "namespace", object->namespace);
 	cJSON_AddStringToObject(json, "name", object->name);
 	cJSON_AddItemToObject(json, "source", object_source_json(agent, object));
-	cJSON_AddNumberToObject(json, "ingressRules", (double)policy->ingress_rule_count);
-	cJSON_AddNumberToObject(json, "egressRules", (double)policy->egress_rule_count);
-	policy_types = cJSON_AddArrayToObject(json, "policyTypes");
-	if (policy->ingress)
-		cJSON_AddItemToArray(policy_types, cJSON_CreateString("Ingress"));
-	if (policy->egress)
-		cJSON_AddItemToArray(policy_types, cJSON_CreateString("Egress"));
+	if (object->kind == OBJECT_CLUSTER_POLICY) {
+		cJSON_AddStringToObject(json, "tier", policy_tier_name(cluster->tier));
+		cJSON_AddNumberToObject(json, "priority", cluster->priority);
+		policy_add_rules(json, cluster->ingress_rule_count, cluster->egress_rule_count,
+				 cluster->ingress_rule_count > 0, cluster->egress_rule_count > 0);
+	} else {
+		cJSON_AddStringToObject(json, "tier", policy_tier_name(TIER_NETWORK));
+		policy_add_rules(json, policy->ingress_rule_count, policy->egress_rule_count,
+				 policy->ingress, policy->egress);
+	}
 	cJSON_AddNumberToObject(json, "selectedEndpoints", (double)policy_selected(agent, object));
 	return json;
+}
+
+/* The cluster's policies of one tier, in the order in which they are asked. */
+static void policies_add_tier(const struct agent *agent, enum policy_tier tier, cJSON *array)
+{
+	size_t count = 0;
+	auto_free const struct object **policies = tier_policies(agent->world, tier, &count);
+
+	for (size_t i = 0; i < count; i++)
+		cJSON_AddItemToArray(array, policy_json(agent, policies[i]));
 }
 
 void api_policies_list(struct api_call *call)
@@ -163,20 +197,25 @@ void api_policies_list(struct api_call *call)
 	const struct world *world = call->agent->world;
 	cJSON *array = cJSON_CreateArray();
 
+	policies_add_tier(call->agent, TIER_ADMIN, array);
 	for (const struct object *o = world_first(world, OBJECT_NETWORK_POLICY); o;
 	     o = world_next(world, o))
 		cJSON_AddItemToArray(array, policy_json(call->agent, o));
+	policies_add_tier(call->agent, TIER_BASELINE, array);
 	api_reply(call, array);
 }
 
+/* "-" in the place of a namespace: a ClusterNetworkPolicy. */
 void api_policies_get(struct api_call *call)
 {
+	bool cluster = strcmp(call->args[0], "-") == 0;
+	enum object_kind kind = cluster ? OBJECT_CLUSTER_POLICY : OBJECT_NETWORK_POLICY;
 	const struct object *object =
-		world_find(call->agent->world, OBJECT_NETWORK_POLICY, call->args[0], call->args[1]);
+		world_find(call->agent->world, kind, cluster ? "" : call->args[0], call->args[1]);
 
 	if (object)
 		api_reply(call, policy_json(call->agent, object));
 	else
-		api_refuse(call, 404, "NetworkPolicy %s/%s: there is none", call->args[0],
-			   call->args[1]);
+		api_refuse(call, 404, "%s %s/%s: there is none", object_kind_name(kind),
+			   call->args[0], call->args[1]);
 }

@@ -78,7 +78,8 @@ static void counts_add(cJSON *status, const struct agent *agent)
 	cJSON_AddNumberToObject(status, "services",
 				(double)world_count(agent->world, OBJECT_SERVICE));
 	cJSON_AddNumberToObject(status, "policies",
-				(double)world_count(agent->world, OBJECT_NETWORK_POLICY));
+				(double)world_count(agent->world, OBJECT_NETWORK_POLICY) +
+					(double)world_count(agent->world, OBJECT_CLUSTER_POLICY));
 	cJSON_AddNumberToObject(status, "identities",
 				compiled ? (double)compiled->identity_count : 0);
 	cJSON_AddNumberToObject(status, "revision", maps_node(agent->datapath)->revision);

@@ -163,6 +163,7 @@ static void touched_add(struct object_touched *touched, const struct object *obj
 	case OBJECT_NODE:
 	case OBJECT_POD:
 	case OBJECT_NETWORK_POLICY:
+	case OBJECT_CLUSTER_POLICY:
 		touched->policies = true;
 		break;
 	case OBJECT_SERVICE:

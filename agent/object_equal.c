@@ -146,14 +146,16 @@ static bool policy_peer_equal(const void *left, const void *right)
 
 	return a->is_block == b->is_block && prefix_equal(&a->cidr, &b->cidr) &&
 	       ARRAYS_EQUAL(a, b, except, except_count, prefix_equal) &&
-	       selector_equal(a->pods, b->pods) && selector_equal(a->namespaces, b->namespaces);
+	       selector_equal(a->pods, b->pods) && selector_equal(a->namespaces, b->namespaces) &&
+	       selector_equal(a->nodes, b->nodes);
 }
 
 static bool policy_rule_equal(const void *left, const void *right)
 {
 	const struct policy_rule *a = left, *b = right;
 
-	return ARRAYS_EQUAL(a, b, peers, peer_count, policy_peer_equal) &&
+	return text_equal(a->name, b->name) && a->action == b->action &&
+	       ARRAYS_EQUAL(a, b, peers, peer_count, policy_peer_equal) &&
 	       ARRAYS_EQUAL(a, b, ports, port_count, policy_port_equal);
 }
 
@@ -162,6 +164,16 @@ static bool policy_equal(const struct network_policy_object *a,
 {
 	return selector_equal(&a->pods, &b->pods) && a->ingress == b->ingress &&
 	       a->egress == b->egress &&
+	       ARRAYS_EQUAL(a, b, ingress_rules, ingress_rule_count, policy_rule_equal) &&
+	       ARRAYS_EQUAL(a, b, egress_rules, egress_rule_count, policy_rule_equal);
+}
+
+static bool cluster_policy_equal(const struct cluster_policy_object *a,
+				 const struct cluster_policy_object *b)
+{
+	return a->tier == b->tier && a->priority == b->priority &&
+	       selector_equal(&a->namespaces, &b->namespaces) &&
+	       selector_equal(&a->pods, &b->pods) &&
 	       ARRAYS_EQUAL(a, b, ingress_rules, ingress_rule_count, policy_rule_equal) &&
 	       ARRAYS_EQUAL(a, b, egress_rules, egress_rule_count, policy_rule_equal);
 }
@@ -175,7 +187,8 @@ bool object_equal(const struct object *a, const struct object *b)
 	case OBJECT_NAMESPACE:
 		return labels_equal(&a->ns.labels, &b->ns.labels);
 	case OBJECT_NODE:
-		return ARRAYS_EQUAL(&a->node, &b->node, addresses, address_count,
+		return labels_equal(&a->node.labels, &b->node.labels) &&
+		       ARRAYS_EQUAL(&a->node, &b->node, addresses, address_count,
 				    address_item_equal);
 	case OBJECT_POD:
 		return pod_equal(&a->pod, &b->pod);
@@ -185,6 +198,8 @@ bool object_equal(const struct object *a, const struct object *b)
 		return slice_equal(&a->slice, &b->slice);
 	case OBJECT_NETWORK_POLICY:
 		return policy_equal(&a->policy, &b->policy);
+	case OBJECT_CLUSTER_POLICY:
+		return cluster_policy_equal(&a->cluster_policy, &b->cluster_policy);
 	case OBJECT_KIND_COUNT:
 		break;
 	}

@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #include "agent/lib/errmsg.h"
+#include "policy/object.h"
 
 #define CLI_SOCKET_DEFAULT "/run/tendril/tendril.sock"
 #define CLI_FILES_MAX      64
@@ -69,6 +70,10 @@ const char *cli_text(const struct cJSON *object, const char *name, const char *a
 /* Splits "namespace/name" ("name" means default/name) into buffers of size bytes. */
 int cli_split_name(const char *text, char *ret_namespace, char *ret_name, size_t size,
 		   struct errmsg *err);
+
+/* The same for a policy; "/name" means a ClusterNetworkPolicy, whose namespace is "". */
+int cli_split_policy(const char *text, enum object_kind *ret_kind, char *ret_namespace,
+		     char *ret_name, size_t size, struct errmsg *err);
 
 /* Reads a file, or standard input for "-"; NUL-terminated, owned by the caller; at most 64 MiB. */
 int cli_read_file(const char *path, char **ret_text, size_t *ret_len, struct errmsg *err);

@@ -170,13 +170,16 @@ int cmd_policy_delete(const struct arguments *args, struct errmsg *err)
 {
 	auto_(cli_world) struct cli_world *world = NULL;
 	char namespace[254], name[254];
+	enum object_kind policy_kind;
 	int ret;
 
 	if ((args->operand_count == 0) == (args->file_count == 0))
-		return fail_plain(err, -EINVAL, "give either NAMESPACE/NAME or -f FILE|DIR");
+		return fail_plain(err, -EINVAL, "give either NAMESPACE/NAME, /NAME or -f FILE|DIR");
 	if (args->operand_count) {
-		ret = cli_split_name(args->operands[0], namespace, name, sizeof(name), err);
-		return ret ? ret : delete_one(args, "NetworkPolicy", namespace, name, err);
+		ret = cli_split_policy(args->operands[0], &policy_kind, namespace, name,
+				       sizeof(name), err);
+		return ret ? ret
+			   : delete_one(args, object_kind_name(policy_kind), namespace, name, err);
 	}
 	ret = cli_world_load(args, &world, err);
 	for (int kind = 0; !ret && kind < OBJECT_KIND_COUNT; kind++) {

@@ -47,6 +47,18 @@ static void fill_name(const cJSON *row, struct cell *cell)
 		 cli_text(row, "name", "-"));
 }
 
+/* "Admin 10"; NetworkPolicies have no priority. */
+static void fill_tier(const cJSON *row, struct cell *cell)
+{
+	const cJSON *priority = cli_member(row, "priority");
+
+	if (cJSON_IsNumber(priority))
+		cell_set(cell, COLOUR_NONE, "%s %d", cli_text(row, "tier", "-"),
+			 priority->valueint);
+	else
+		cell_set(cell, COLOUR_NONE, "%s", cli_text(row, "tier", "-"));
+}
+
 static void fill_endpoint_state(const cJSON *row, struct cell *cell)
 {
 	output_member(row, "state", cell);
@@ -193,6 +205,7 @@ static const struct column conntrack_columns[] = {
 };
 static const struct column policy_columns[] = {
 	{ "POLICY", fill_name },
+	{ "TIER", fill_tier },
 	{ "TYPES", fill_policy_types },
 	{ "INGRESS RULES", fill_ingress_rules },
 	{ "EGRESS RULES", fill_egress_rules },
@@ -293,9 +306,16 @@ int cmd_policy_list(const struct arguments *args, struct errmsg *err)
 
 int cmd_policy_get(const struct arguments *args, struct errmsg *err)
 {
+	char namespace[NAME_MAX_LEN], name[NAME_MAX_LEN], path[2 * NAME_MAX_LEN + 64];
 	cJSON *object = NULL;
-	int ret = fetch_named(args, "/v1/objects/NetworkPolicy", &object, err);
+	enum object_kind kind;
+	int ret = cli_split_policy(args->operands[0], &kind, namespace, name, sizeof(name), err);
 
+	if (ret)
+		return ret;
+	snprintf(path, sizeof(path), "/v1/objects/%s/%s/%s", object_kind_name(kind),
+		 *namespace ? namespace : "-", name);
+	ret = cli_call(args, "GET", path, NULL, &object, err);
 	if (ret)
 		return ret;
 	output_json(object);

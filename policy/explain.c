@@ -9,6 +9,7 @@
 
 #include "agent/lib/auto.h"
 #include "policy/ports.h"
+#include "policy/tier.h"
 #include "policy/verdict.h"
 
 /* One side of a connection as a policy of one pod sees it. */
@@ -32,18 +33,6 @@ static const struct object *end_pod(const struct explain_end *end)
 
 /* ---- does a rule match ---- */
 
-static bool namespace_matches(const struct world *world, const char *namespace,
-			      const struct selector *selector)
-{
-	const struct object *object = world_find(world, OBJECT_NAMESPACE, "", namespace);
-	/* What the API server would put there. */
-	struct label label = { .key = (char *)"kubernetes.io/metadata.name",
-			       .value = (char *)namespace };
-	const struct labels fallback = { .items = &label, .count = 1 };
-
-	return selector_matches(selector, object ? &object->ns.labels : &fallback);
-}
-
 static bool block_matches(const struct policy_peer *peer, const struct explain_end *end)
 {
 	if (!end->has_addr || !prefix_contains(&peer->cidr, &end->addr))
@@ -65,7 +54,7 @@ static bool peer_matches(const struct question *question, const struct object *p
 	if (!pod)
 		return false;
 	if (peer->namespaces) {
-		if (!namespace_matches(question->world, pod->namespace, peer->namespaces))
+		if (!namespace_selected(question->world, pod->namespace, peer->namespaces))
 			return false;
 	} else if (strcmp(pod->namespace, policy->namespace) != 0) {
 		return false;

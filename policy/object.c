@@ -19,11 +19,34 @@ static const struct {
 	[OBJECT_SERVICE] = { "Service", "services", "svc" },
 	[OBJECT_ENDPOINT_SLICE] = { "EndpointSlice", "endpointslices", "endpointslice" },
 	[OBJECT_NETWORK_POLICY] = { "NetworkPolicy", "networkpolicies", "netpol" },
+	[OBJECT_CLUSTER_POLICY] = { "ClusterNetworkPolicy", "clusternetworkpolicies", "cnp" },
 };
 
 const char *object_kind_name(enum object_kind kind)
 {
 	return kinds[kind].name;
+}
+
+const char *policy_tier_name(enum policy_tier tier)
+{
+	static const char *const names[] = {
+		[TIER_ADMIN] = "Admin",
+		[TIER_NETWORK] = "NetworkPolicy",
+		[TIER_BASELINE] = "Baseline",
+	};
+
+	return names[tier];
+}
+
+const char *policy_action_name(enum policy_action action)
+{
+	static const char *const names[] = {
+		[ACTION_ACCEPT] = "Accept",
+		[ACTION_DENY] = "Deny",
+		[ACTION_PASS] = "Pass",
+	};
+
+	return names[action];
 }
 
 int object_kind_parse(const char *text, enum object_kind *ret_kind)
@@ -107,12 +130,14 @@ static void rules_free(struct policy_rule *rules, size_t count)
 		for (size_t p = 0; p < rules[i].peer_count; p++) {
 			selector_free(rules[i].peers[p].pods);
 			selector_free(rules[i].peers[p].namespaces);
+			selector_free(rules[i].peers[p].nodes);
 			free(rules[i].peers[p].except);
 		}
 		free(rules[i].peers);
 		for (size_t p = 0; p < rules[i].port_count; p++)
 			free(rules[i].ports[p].name);
 		free(rules[i].ports);
+		free(rules[i].name);
 	}
 	free(rules);
 }
@@ -126,6 +151,7 @@ void object_free(struct object *object)
 		labels_done(&object->ns.labels);
 		break;
 	case OBJECT_NODE:
+		labels_done(&object->node.labels);
 		free(object->node.addresses);
 		break;
 	case OBJECT_POD:
@@ -141,6 +167,14 @@ void object_free(struct object *object)
 		selector_done(&object->policy.pods);
 		rules_free(object->policy.ingress_rules, object->policy.ingress_rule_count);
 		rules_free(object->policy.egress_rules, object->policy.egress_rule_count);
+		break;
+	case OBJECT_CLUSTER_POLICY:
+		selector_done(&object->cluster_policy.namespaces);
+		selector_done(&object->cluster_policy.pods);
+		rules_free(object->cluster_policy.ingress_rules,
+			   object->cluster_policy.ingress_rule_count);
+		rules_free(object->cluster_policy.egress_rules,
+			   object->cluster_policy.egress_rule_count);
 		break;
 	case OBJECT_KIND_COUNT:
 		break;

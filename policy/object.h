@@ -21,6 +21,7 @@ enum object_kind {
 	OBJECT_SERVICE,
 	OBJECT_ENDPOINT_SLICE,
 	OBJECT_NETWORK_POLICY,
+	OBJECT_CLUSTER_POLICY, /* ClusterNetworkPolicy */
 	OBJECT_KIND_COUNT,
 };
 
@@ -59,6 +60,7 @@ struct namespace_object {
 };
 
 struct node_object {
+	struct labels labels;
 	struct addr *addresses; /* status.addresses of type InternalIP and ExternalIP */
 	size_t address_count;
 };
@@ -119,8 +121,8 @@ struct endpoint_slice_object {
 };
 
 struct policy_port {
-	uint8_t proto;
-	char *name; /* named port, or NULL */
+	uint8_t proto; /* 0, with a name alone: TCP, UDP and SCTP */
+	char *name;    /* named port, or NULL */
 	uint16_t port_min;
 	uint16_t port_max; /* min == max == 0 and no name: every port of proto */
 };
@@ -134,9 +136,14 @@ struct policy_peer {
 	/* ... or selectors; NULL where absent. */
 	struct selector *pods;
 	struct selector *namespaces;
+	struct selector *nodes; /* goes alone: addresses of nodes */
 };
 
-struct policy_rule { /* no peers: everyone; no ports: everything */
+enum policy_action { ACTION_ACCEPT, ACTION_DENY, ACTION_PASS };
+
+struct policy_rule {               /* no peers: everyone; no ports: everything */
+	char *name;                /* of a ClusterNetworkPolicy's rule, or NULL */
+	enum policy_action action; /* of a NetworkPolicy's rule: always Accept */
 	struct policy_peer *peers;
 	size_t peer_count;
 	struct policy_port *ports;
@@ -148,6 +155,20 @@ struct network_policy_object {
 	bool ingress; /* policyTypes, defaulted */
 	bool egress;
 	struct policy_rule *ingress_rules;
+	size_t ingress_rule_count;
+	struct policy_rule *egress_rules;
+	size_t egress_rule_count;
+};
+
+/* In the order in which they are asked; NetworkPolicies are a tier of their own. */
+enum policy_tier { TIER_ADMIN, TIER_NETWORK, TIER_BASELINE };
+
+struct cluster_policy_object {
+	enum policy_tier tier; /* not TIER_NETWORK */
+	uint16_t priority;     /* lower ones are asked first */
+	struct selector namespaces;
+	struct selector pods;
+	struct policy_rule *ingress_rules; /* in order: the first that matches decides */
 	size_t ingress_rule_count;
 	struct policy_rule *egress_rules;
 	size_t egress_rule_count;
@@ -168,6 +189,7 @@ struct object {
 		struct service_object service;
 		struct endpoint_slice_object slice;
 		struct network_policy_object policy;
+		struct cluster_policy_object cluster_policy;
 	};
 };
 
@@ -176,6 +198,9 @@ void object_free(struct object *object); /* takes NULL and half-built objects */
 const char *object_kind_name(enum object_kind kind); /* "NetworkPolicy" */
 /* Accepts the Kubernetes kind, in any case, plural or short ("pods", "netpol"); -EINVAL. */
 int object_kind_parse(const char *text, enum object_kind *ret_kind);
+
+const char *policy_tier_name(enum policy_tier tier);       /* "Admin" */
+const char *policy_action_name(enum policy_action action); /* "Accept" */
 
 bool labels_get(const struct labels *labels, const char *key, const char **ret_value);
 bool selector_matches(const struct selector *selector, const struct labels *labels);

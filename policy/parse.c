@@ -30,6 +30,8 @@ static const struct kind_spec {
 				    read_slice },
 	[OBJECT_NETWORK_POLICY] = { "networking.k8s.io/v1", true, name_check_dns_subdomain,
 				    read_policy },
+	[OBJECT_CLUSTER_POLICY] = { "policy.networking.k8s.io/v1alpha2", false,
+				    name_check_dns_subdomain, read_cluster_policy },
 };
 
 /* One text being parsed. */

@@ -21,11 +21,14 @@ void read_namespace(struct reader *reader, const struct node *root, struct objec
 void read_node(struct reader *reader, const struct node *root, struct object *object)
 {
 	struct node_object *node = &object->node;
+	struct node metadata = node_child(root, "metadata");
+	struct node labels = node_child(&metadata, "labels");
 	struct node status = node_child(root, "status");
 	struct node addresses = node_child(&status, "addresses");
 	const cJSON *json;
 	size_t index = 0;
 
+	read_labels(reader, &labels, &node->labels);
 	if (!read_is_object(reader, &status) || !read_is_array(reader, &addresses))
 		return;
 	node->addresses = keep_array(reader, (size_t)cJSON_GetArraySize(addresses.json),

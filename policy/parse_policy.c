@@ -10,179 +10,9 @@
 #include "policy/name.h"
 #include "policy/reader.h"
 
-#define KNOWN(reader, at, ...)                                             \
-	do {                                                               \
-		static const char *const names_[] = { __VA_ARGS__ };       \
-		read_known_fields(reader, at, names_, ARRAY_SIZE(names_)); \
-	} while (0)
-
-/* ---- selectors ---- */
-
-static void term_keep_value(struct reader *reader, struct selector_term *term, const char *value)
-{
-	term->values[term->value_count] = keep_string(reader, value);
-	if (term->values[term->value_count])
-		term->value_count++;
-}
-
-static void check_label_key(struct reader *reader, const struct node *at, enum problem_kind kind,
-			    const char *key)
-{
-	const char *wanted = name_check_label_key(key);
-
-	if (wanted)
-		reader_problem(reader, at, kind, "\"%s\" is not a label key: %s", key, wanted);
-}
-
-static void check_label_value(struct reader *reader, const struct node *at, const char *value)
-{
-	const char *wanted = name_check_label_value(value);
-
-	if (wanted)
-		reader_error(reader, at, "\"%s\" is not a label value: %s", value, wanted);
-}
-
-/* matchLabels: {key: value} is In with one value. */
-static void read_match_labels(struct reader *reader, const struct node *at,
-			      struct selector *selector)
-{
-	const cJSON *member;
-
-	if (!cJSON_IsObject(at->json))
-		return;
-	cJSON_ArrayForEach (member, at->json) {
-		struct node child = { .parent = at, .json = member, .key = member->string };
-		const char *value = read_string(reader, &child);
-		struct selector_term *term = &selector->terms[selector->count];
-
-		check_label_key(reader, &child, PROBLEM_AT_KEY, member->string);
-		if (!value)
-			continue;
-		check_label_value(reader, &child, value);
-		term->operator= SELECTOR_IN;
-		term->key = keep_string(reader, member->string);
-		term->values = keep_array(reader, 1, sizeof(*term->values));
-		selector->count++;
-		if (reader->failed)
-			return;
-		term_keep_value(reader, term, value);
-	}
-}
-
-static bool read_operator(struct reader *reader, const struct node *at,
-			  enum selector_operator *ret_operator)
-{
-	static const char *const names[] = {
-		[SELECTOR_IN] = "In",
-		[SELECTOR_NOT_IN] = "NotIn",
-		[SELECTOR_EXISTS] = "Exists",
-		[SELECTOR_NOT_EXISTS] = "DoesNotExist",
-	};
-	const char *text = read_string(reader, at);
-
-	if (!text) {
-		if (!at->json)
-			reader_missing(reader, at);
-		return false;
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-		if (strcmp(text, names[i]) == 0) {
-			*ret_operator = (enum selector_operator)i;
-			return true;
-		}
-	}
-	reader_error(reader, at, "\"%s\" is not an operator (In, NotIn, Exists or DoesNotExist)",
-		     text);
-	return false;
-}
-
-static void read_term_values(struct reader *reader, const struct node *at,
-			     struct selector_term *term)
-{
-	bool wanted = term->operator== SELECTOR_IN || term->operator== SELECTOR_NOT_IN;
-	size_t count = read_is_array(reader, at) ? (size_t)cJSON_GetArraySize(at->json) : 0;
-	const cJSON *json;
-	size_t index = 0;
-
-	if (wanted && count == 0 && (!at->json || cJSON_IsArray(at->json)))
-		reader_error(reader, at, "In and NotIn need at least one value");
-	if (!wanted && count > 0)
-		reader_error(reader, at, "Exists and DoesNotExist take no values");
-	term->values = keep_array(reader, count, sizeof(*term->values));
-	if (!term->values || count == 0)
-		return;
-	cJSON_ArrayForEach (json, at->json) {
-		struct node child = node_item(at, json, index++);
-		const char *value = read_string(reader, &child);
-
-		if (!value)
-			continue;
-		check_label_value(reader, &child, value);
-		term_keep_value(reader, term, value);
-	}
-}
-
-static void read_match_expressions(struct reader *reader, const struct node *at,
-				   struct selector *selector)
-{
-	const cJSON *json;
-	size_t index = 0;
-
-	if (!cJSON_IsArray(at->json))
-		return;
-	cJSON_ArrayForEach (json, at->json) {
-		struct node child = node_item(at, json, index++);
-		struct node key = node_child(&child, "key");
-		struct node operator= node_child(&child, "operator");
-		struct node values = node_child(&child, "values");
-		struct selector_term *term = &selector->terms[selector->count];
-		const char *text;
-
-		if (!read_is_object(reader, &child))
-			continue;
-		KNOWN(reader, &child, "key", "operator", "values");
-		text = read_string(reader, &key);
-		if (!text && !key.json)
-			reader_missing(reader, &key);
-		if (text)
-			check_label_key(reader, &key, PROBLEM_ERROR, text);
-		if (!read_operator(reader, &operator, & term->operator) || !text)
-			continue;
-		term->key = keep_string(reader, text);
-		selector->count++;
-		if (reader->failed)
-			return;
-		read_term_values(reader, &values, term);
-	}
-}
-
-static void read_selector(struct reader *reader, const struct node *at, struct selector *selector)
-{
-	struct node labels = node_child(at, "matchLabels");
-	struct node expressions = node_child(at, "matchExpressions");
-	size_t count = 0;
-
-	if (!read_is_object(reader, at))
-		return;
-	KNOWN(reader, at, "matchLabels", "matchExpressions");
-	if (read_is_object(reader, &labels))
-		count += (size_t)cJSON_GetArraySize(labels.json);
-	if (read_is_array(reader, &expressions))
-		count += (size_t)cJSON_GetArraySize(expressions.json);
-	if (count == 0)
-		return;
-	selector->terms = keep_array(reader, count, sizeof(*selector->terms));
-	if (!selector->terms)
-		return;
-	read_match_labels(reader, &labels, selector);
-	if (!reader->failed)
-		read_match_expressions(reader, &expressions, selector);
-}
-
 /* ---- peers ---- */
 
-/* A CIDR; host bits are taken as Kubernetes takes them, but said. */
-static bool read_cidr(struct reader *reader, const struct node *at, struct prefix *ret_prefix)
+bool read_cidr(struct reader *reader, const struct node *at, struct prefix *ret_prefix)
 {
 	const char *text = read_string(reader, at);
 	char buf[ADDR_TEXT_MAX];
@@ -242,18 +72,6 @@ static void read_block(struct reader *reader, const struct node *at, struct poli
 	}
 }
 
-static struct selector *read_peer_selector(struct reader *reader, const struct node *at)
-{
-	struct selector *selector;
-
-	if (!at->json)
-		return NULL;
-	selector = keep_array(reader, 1, sizeof(*selector));
-	if (selector)
-		read_selector(reader, at, selector);
-	return selector;
-}
-
 static void read_peer(struct reader *reader, const struct node *at, struct policy_peer *peer)
 {
 	struct node block = node_child(at, "ipBlock");
@@ -270,13 +88,13 @@ static void read_peer(struct reader *reader, const struct node *at, struct polic
 		reader_error(reader, at, "ipBlock cannot go together with selectors");
 	if (block.json)
 		read_block(reader, &block, peer);
-	peer->pods = read_peer_selector(reader, &pods);
-	peer->namespaces = read_peer_selector(reader, &namespaces);
+	peer->pods = read_selector_kept(reader, &pods);
+	peer->namespaces = read_selector_kept(reader, &namespaces);
 }
 
 /* ---- ports ---- */
 
-static void read_port_name(struct reader *reader, const struct node *at, struct policy_port *port)
+char *read_port_name(struct reader *reader, const struct node *at)
 {
 	const char *text = cJSON_GetStringValue(at->json);
 	const char *wanted = name_check_port(text);
@@ -286,7 +104,7 @@ static void read_port_name(struct reader *reader, const struct node *at, struct 
 		reader_error(reader, at, "\"%s\" is a string: a port number has no quotes", text);
 	else if (wanted)
 		reader_error(reader, at, "\"%s\" is not a port name: %s", text, wanted);
-	port->name = keep_string(reader, text);
+	return keep_string(reader, text);
 }
 
 static void read_policy_port(struct reader *reader, const struct node *at, struct policy_port *port)
@@ -300,7 +118,7 @@ static void read_policy_port(struct reader *reader, const struct node *at, struc
 	KNOWN(reader, at, "protocol", "port", "endPort");
 	port->proto = read_proto(reader, &proto);
 	if (cJSON_IsString(number.json))
-		read_port_name(reader, &number, port);
+		port->name = read_port_name(reader, &number);
 	else
 		port->port_min = read_port(reader, &number);
 	port->port_max = port->port_min;
@@ -420,14 +238,9 @@ static void warn_ignored(struct reader *reader, const struct node *rules, bool i
 			       "ignored, because policyTypes does not say %s", type);
 }
 
-void read_policy(struct reader *reader, const struct node *root, struct object *object)
+void read_policy_envelope(struct reader *reader, const struct node *root)
 {
-	struct network_policy_object *policy = &object->policy;
 	struct node metadata = node_child(root, "metadata");
-	struct node spec = node_child(root, "spec");
-	struct node pods = node_child(&spec, "podSelector");
-	struct node ingress = node_child(&spec, "ingress");
-	struct node egress = node_child(&spec, "egress");
 
 	KNOWN(reader, root, "apiVersion", "kind", "metadata", "spec", "status");
 	if (metadata.json)
@@ -435,6 +248,17 @@ void read_policy(struct reader *reader, const struct node *root, struct object *
 		      "creationTimestamp", "generation", "resourceVersion", "managedFields",
 		      "ownerReferences", "finalizers", "generateName", "selfLink",
 		      "deletionTimestamp", "deletionGracePeriodSeconds", "clusterName");
+}
+
+void read_policy(struct reader *reader, const struct node *root, struct object *object)
+{
+	struct network_policy_object *policy = &object->policy;
+	struct node spec = node_child(root, "spec");
+	struct node pods = node_child(&spec, "podSelector");
+	struct node ingress = node_child(&spec, "ingress");
+	struct node egress = node_child(&spec, "egress");
+
+	read_policy_envelope(reader, root);
 	if (!spec.json)
 		reader_problem(reader, root, PROBLEM_WARNING,
 			       "no spec: selects every pod of its namespace and denies ingress");

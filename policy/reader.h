@@ -73,11 +73,28 @@ void reader_missing(struct reader *reader, const struct node *at);
 void read_known_fields(struct reader *reader, const struct node *at, const char *const *names,
 		       size_t count);
 
+#define KNOWN(reader, at, ...)                                             \
+	do {                                                               \
+		static const char *const names_[] = { __VA_ARGS__ };       \
+		read_known_fields(reader, at, names_, ARRAY_SIZE(names_)); \
+	} while (0)
+
 /* Memory that the object will own; NULL only with reader->failed. */
 void *keep_array(struct reader *reader, size_t count, size_t size);
 char *keep_string(struct reader *reader, const char *text);
 
 /* ---- shared between nouns ---- */
+
+/* The selector at the node, into a zeroed struct; absent: one that matches everything. */
+void read_selector(struct reader *reader, const struct node *at, struct selector *selector);
+/* Likewise, NULL where it is absent. */
+struct selector *read_selector_kept(struct reader *reader, const struct node *at);
+/* A CIDR; host bits are taken as Kubernetes takes them, but said. */
+bool read_cidr(struct reader *reader, const struct node *at, struct prefix *ret_prefix);
+/* What stands around the spec of a policy: its fields must be known. */
+void read_policy_envelope(struct reader *reader, const struct node *root);
+/* A port's name; a problem if it cannot be one. */
+char *read_port_name(struct reader *reader, const struct node *at);
 
 void read_labels(struct reader *reader, const struct node *at, struct labels *labels);
 void labels_set(struct reader *reader, struct labels *labels, const char *key, const char *value);
@@ -88,5 +105,6 @@ void read_pod(struct reader *reader, const struct node *root, struct object *obj
 void read_service(struct reader *reader, const struct node *root, struct object *object);
 void read_slice(struct reader *reader, const struct node *root, struct object *object);
 void read_policy(struct reader *reader, const struct node *root, struct object *object);
+void read_cluster_policy(struct reader *reader, const struct node *root, struct object *object);
 
 #endif

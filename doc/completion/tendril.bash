@@ -57,7 +57,9 @@ _tendril()
 		mapfile -t COMPREPLY < <(compgen -f -W "--lenient $options" -- "$cur")
 		return
 		;;
-	"policy apply" | "policy delete") word="--file" ;;
+	"policy apply") word="--file" ;;
+	"policy delete") word="--file $(_tendril_policies)" ;;
+	"policy get") word=$(_tendril_policies) ;;
 	"policy explain") word="--from --to --port --file" ;;
 	"monitor ") word="--type" ;;
 	"conntrack list") word="--limit" ;;
@@ -70,6 +72,12 @@ _tendril()
 _tendril_pods()
 {
 	tendril endpoint list 2>/dev/null | awk 'NR > 1 { print $1 }'
+}
+
+# Names of the policies in force: NAMESPACE/NAME, and /NAME of those of the cluster.
+_tendril_policies()
+{
+	tendril policy list 2>/dev/null | awk 'NR > 1 { print $1 }'
 }
 
 complete -o filenames -F _tendril tendril

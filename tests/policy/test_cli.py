@@ -40,7 +40,11 @@ ANSWERS = {
                            "destination": "fd00::2", "destinationPort": 80,
                            "state": "established", "ageSeconds": 3}],
     "GET /v1/policies": [{"namespace": "shop", "name": "p", "source": "api", "ingressRules": 1,
-                          "egressRules": 0, "policyTypes": ["Ingress"], "selectedEndpoints": 1}],
+                          "egressRules": 0, "policyTypes": ["Ingress"], "selectedEndpoints": 1,
+                          "kind": "NetworkPolicy", "tier": "NetworkPolicy"},
+                         {"namespace": "", "name": "guard", "source": "api", "ingressRules": 0,
+                          "egressRules": 2, "policyTypes": ["Egress"], "selectedEndpoints": 1,
+                          "kind": "ClusterNetworkPolicy", "tier": "Baseline", "priority": 7}],
     "GET /v1/events?type=drop,verdict": json.dumps(DROP).encode() + b"\n",
     "PUT /v1/objects": {"applied": 2},
 }
@@ -140,7 +144,7 @@ def test_json_is_what_the_agent_said(agent, command, path):
     ("endpoint get shop/web", ["shop/web", "10.0.0.1, fd00::1", "shop/p", "5 dropped"]),
     ("service get shop/cart", ["10.96.0.1:80", "10.0.0.2:8080"]),
     ("conntrack list", ["[fd00::1]:1", "[fd00::2]:80", "established"]),
-    ("policy list", ["shop/p", "Ingress", "api"]),
+    ("policy list", ["shop/p", "Ingress", "api", "/guard", "Baseline 7"]),
     ("identity list", ["world"])])
 def test_text_shows_what_matters(agent, command, texts):
     done = on(agent, *command.split())
@@ -227,6 +231,18 @@ def test_delete_by_name_and_by_file(agent, tmp_path):
     assert [request[1] for request in agent.requests] == [
         "/v1/objects/NetworkPolicy/shop/p", "/v1/objects/Namespace/-/shop"]
     assert on(agent, "policy", "delete", "shop/none").returncode == 1
+
+
+def test_cluster_policies_are_named_without_a_namespace(agent):
+    guard = document("ClusterNetworkPolicy", "guard")
+    agent.answers.update({"GET /v1/objects/ClusterNetworkPolicy/-/guard": guard,
+                          "DELETE /v1/objects/ClusterNetworkPolicy/-/guard": {}})
+    assert json.loads(on(agent, "policy", "get", "/guard").stdout) == guard
+    done = on(agent, "policy", "delete", "/guard")
+    assert done.stdout == "deleted ClusterNetworkPolicy guard\n"
+    for name in ("/", "/a/b"):
+        refused = on(agent, "policy", "get", name)
+        assert refused.returncode == 1 and "must be NAMESPACE/NAME or /NAME" in refused.stderr
 
 
 def test_validate_as_json(tmp_path):

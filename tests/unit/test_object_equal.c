@@ -14,7 +14,7 @@
 static const char namespace_text[] =
 	"{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {team: red}}}";
 static const char node_text[] =
-	"{apiVersion: v1, kind: Node, metadata: {name: n1}, status: {addresses: "
+	"{apiVersion: v1, kind: Node, metadata: {name: n1, labels: {zone: a}}, status: {addresses: "
 	"[{type: InternalIP, address: 192.0.2.1}, {type: ExternalIP, address: 192.0.2.2}]}}";
 static const char pod_text[] =
 	"{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: shop, uid: u-1, "
@@ -41,6 +41,14 @@ static const char policy_text[] =
 	"ports: [{port: 80, protocol: TCP}, {port: http}]}], "
 	"egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}], "
 	"ports: [{port: 1000, endPort: 2000}]}]}}";
+static const char cluster_policy_text[] =
+	"{apiVersion: policy.networking.k8s.io/v1alpha2, kind: ClusterNetworkPolicy, metadata: "
+	"{name: cnp}, spec: {tier: Admin, priority: 5, subject: {pods: {namespaceSelector: "
+	"{matchLabels: {team: red}}, podSelector: {matchLabels: {app: cart}}}}, ingress: [{name: "
+	"r, action: Deny, from: [{namespaces: {matchLabels: {a: b}}}]}], egress: [{action: Pass, "
+	"to: [{nodes: {matchLabels: {zone: a}}}, {networks: [10.0.0.0/8]}], protocols: [{tcp: "
+	"{destinationPort: {number: 80}}}, {udp: {destinationPort: {range: {start: 1000, end: "
+	"2000}}}}]}]}}";
 
 /* What is replaced by what; each makes another object. */
 static const struct {
@@ -54,6 +62,7 @@ static const struct {
 	{ namespace_text, "team: red", "team: red, more: x" },
 	{ node_text, "192.0.2.2", "192.0.2.3" },
 	{ node_text, "type: ExternalIP", "type: Hostname" },
+	{ node_text, "zone: a", "zone: b" },
 	{ pod_text, "namespace: shop", "namespace: shop2" },
 	{ pod_text, "uid: u-1", "uid: u-2" },
 	{ pod_text, "app: cart", "app: card" },
@@ -107,6 +116,21 @@ static const struct {
 	{ policy_text, "port: 1000", "port: 1001" },
 	{ policy_text, "endPort: 2000", "endPort: 2001" },
 	{ policy_text, "egress: [{", "egress: [{}, {" },
+	{ cluster_policy_text, "tier: Admin", "tier: Baseline" },
+	{ cluster_policy_text, "priority: 5", "priority: 6" },
+	{ cluster_policy_text, "team: red", "team: blue" },
+	{ cluster_policy_text, "app: cart", "app: card" },
+	{ cluster_policy_text, "name: r,", "name: s," },
+	{ cluster_policy_text, "name: r, ", "" },
+	{ cluster_policy_text, "action: Deny", "action: Accept" },
+	{ cluster_policy_text, "action: Pass", "action: Deny" },
+	{ cluster_policy_text, "{a: b}", "{a: c}" },
+	{ cluster_policy_text, "zone: a", "zone: b" },
+	{ cluster_policy_text, "nodes: ", "namespaces: " },
+	{ cluster_policy_text, "10.0.0.0/8", "10.0.0.0/9" },
+	{ cluster_policy_text, "number: 80", "number: 81" },
+	{ cluster_policy_text, "tcp: ", "sctp: " },
+	{ cluster_policy_text, "end: 2000", "end: 2001" },
 };
 
 static struct object *parse(const char *text)
@@ -151,8 +175,9 @@ static void test_every_change_is_seen(void **state)
 
 static void test_the_same_text_is_equal(void **state)
 {
-	static const char *const texts[] = { namespace_text, node_text,  pod_text,
-					     service_text,   slice_text, policy_text };
+	static const char *const texts[] = { namespace_text,     node_text,  pod_text,
+					     service_text,       slice_text, policy_text,
+					     cluster_policy_text };
 	size_t count = sizeof(texts) / sizeof(texts[0]);
 
 	(void)state;

@@ -115,11 +115,14 @@ static void test_namespace_has_its_name_as_a_label(void **state)
 static void test_node(void **state)
 {
 	struct object *object = object_of(
-		"apiVersion: v1\nkind: Node\nmetadata: {name: n1}\nstatus: {addresses: [{type: "
+		"apiVersion: v1\nkind: Node\nmetadata: {name: n1, labels: {zone: a}}\nstatus: "
+		"{addresses: [{type: "
 		"Hostname, address: n1}, {type: InternalIP, address: 10.0.0.1}, {type: ExternalIP, "
 		"address: '2001:db8::1'}]}\n");
 
 	(void)state;
+	assert_int_equal(object->node.labels.count, 1);
+	assert_string_equal(object->node.labels.items[0].value, "a");
 	assert_int_equal(object->node.address_count, 2);
 	assert_string_equal(addr_text(&object->node.addresses[1]), "2001:db8::1");
 	object_free(object);
@@ -235,6 +238,58 @@ static void test_policy(void **state)
 	object_free(object);
 }
 
+static void test_cluster_policy(void **state)
+{
+	struct object *object = object_of(
+		"apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\n"
+		"metadata: {name: guard}\n"
+		"spec:\n  tier: Baseline\n  priority: 1000\n"
+		"  subject: {namespaces: {matchLabels: {team: retail}}}\n"
+		"  ingress:\n"
+		"  - {action: Accept, name: scrape, from: [{pods: {podSelector: {}}}]}\n"
+		"  egress:\n"
+		"  - action: Deny\n"
+		"    to: [{networks: [10.0.0.0/8, 'fd00::/8']}, {nodes: {}}]\n"
+		"    protocols:\n"
+		"    - {udp: {destinationPort: {range: {start: 5, end: 9}}}}\n"
+		"  - action: Pass\n"
+		"    to: [{namespaces: {matchLabels: {a: b}}}]\n"
+		"    protocols: [{destinationNamedPort: http}]\n");
+	const struct cluster_policy_object *policy = &object->cluster_policy;
+	const struct policy_rule *rule = policy->ingress_rules;
+
+	(void)state;
+	assert_string_equal(object->namespace, "");
+	assert_int_equal(policy->tier, TIER_BASELINE);
+	assert_int_equal(policy->priority, 1000);
+	assert_int_equal(policy->namespaces.count, 1);
+	assert_int_equal(policy->pods.count, 0);
+	assert_int_equal(policy->ingress_rule_count, 1);
+	assert_string_equal(rule->name, "scrape");
+	assert_int_equal(rule->action, ACTION_ACCEPT);
+	assert_int_equal(rule->peer_count, 1);
+	assert_int_equal(rule->peers[0].namespaces->count, 0);
+	assert_int_equal(rule->peers[0].pods->count, 0);
+	assert_int_equal(rule->port_count, 0);
+
+	assert_int_equal(policy->egress_rule_count, 2);
+	rule = &policy->egress_rules[0];
+	assert_null(rule->name);
+	assert_int_equal(rule->action, ACTION_DENY);
+	assert_int_equal(rule->peer_count, 3); /* one a network */
+	assert_true(rule->peers[1].is_block);
+	assert_string_equal(addr_text(&rule->peers[1].cidr.addr), "fd00::");
+	assert_non_null(rule->peers[2].nodes);
+	assert_int_equal(rule->ports[0].proto, 17);
+	assert_int_equal(rule->ports[0].port_min, 5);
+	assert_int_equal(rule->ports[0].port_max, 9);
+	rule = &policy->egress_rules[1];
+	assert_int_equal(rule->action, ACTION_PASS);
+	assert_string_equal(rule->ports[0].name, "http");
+	assert_int_equal(rule->ports[0].proto, 0);
+	object_free(object);
+}
+
 static void test_text_is_taken_as_a_whole_or_not_at_all(void **state)
 {
 	static const char text[] =
@@ -301,8 +356,10 @@ static void test_problems_are_bounded(void **state)
 	size_t used;
 
 	(void)state;
-	used = (size_t)sprintf(text, "apiVersion: v1\nkind: Node\nmetadata: {name: n1}\nstatus:\n  "
-				     "addresses:\n");
+	used = (size_t)sprintf(
+		text,
+		"apiVersion: v1\nkind: Node\nmetadata: {name: n1, labels: {zone: a}}\nstatus:\n  "
+		"addresses:\n");
 	for (int i = 0; i < 1000; i++)
 		used += (size_t)sprintf(text + used, "  - {type: InternalIP, address: x%d}\n", i);
 	assert_int_equal(objects_parse(text, used, 0, &list, &problems), -EINVAL);
@@ -379,6 +436,8 @@ static void test_kind_names(void **state)
 	assert_int_equal(kind, OBJECT_POD);
 	assert_int_equal(object_kind_parse("NETPOL", &kind), 0);
 	assert_int_equal(kind, OBJECT_NETWORK_POLICY);
+	assert_int_equal(object_kind_parse("cnp", &kind), 0);
+	assert_int_equal(kind, OBJECT_CLUSTER_POLICY);
 	assert_int_equal(object_kind_parse("Deployment", &kind), -EINVAL);
 	object_free(NULL);
 }
@@ -394,6 +453,7 @@ int main(void)
 		cmocka_unit_test(test_services_without_frontends),
 		cmocka_unit_test(test_slice_conditions_and_their_defaults),
 		cmocka_unit_test(test_policy),
+		cmocka_unit_test(test_cluster_policy),
 		cmocka_unit_test(test_text_is_taken_as_a_whole_or_not_at_all),
 		cmocka_unit_test(test_flags),
 		cmocka_unit_test(test_special_addresses_are_nobodys),
