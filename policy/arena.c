@@ -43,6 +43,11 @@ bool arena_failed(const struct arena *arena)
 	return arena->failed;
 }
 
+void arena_fail(struct arena *arena)
+{
+	arena->failed = true;
+}
+
 void *arena_alloc(struct arena *arena, size_t size)
 {
 	size_t wanted = (size + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
