@@ -38,7 +38,8 @@ $(U)/test_%: $(U)/tests/unit/test_%.o $(U)/libharness.a $(U)/libtendril.a
 
 # Datapath tests: the programs under BPF_PROG_TEST_RUN, with the release objects.
 bpf_tests   := $(patsubst tests/bpf/%.c,$(B)/tests/bpf/%,$(wildcard tests/bpf/test_*.c))
-bpf_harness := $(call obj,$(wildcard tests/harness/*.c))
+bpf_harness := $(call obj,$(wildcard tests/harness/*.c) tests/unit/oracle.c tests/unit/scene.c \
+	tests/unit/random_world.c)
 $(B)/tests/libharness.a: $(bpf_harness)
 $(B)/libagent.a: $(call obj,$(filter-out agent/main.c,$(agent_src)))
 
@@ -131,7 +132,7 @@ check: $(unit_tests) $(bpf_tests) all ## Unit, datapath and policy tests: the qu
 
 test: deps ## Install what is missing, build, run every test (root)
 	$(MAKE) --no-print-directory -j$$(nproc) test-programs
-	tests/harness/rooted tests/run unit bpf policy net fuzz kernel
+	WORLDS=$${WORLDS:-100000} tests/harness/rooted tests/run unit bpf policy net fuzz kernel
 
 # ---- set-up ----------------------------------------------------------------------------------
 

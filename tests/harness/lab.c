@@ -155,15 +155,15 @@ int lab_reset(void **state)
 	return pods_publish(lab.pods, lab.datapath, 0, &err);
 }
 
-int lab_setup(void **state)
+int lab_setup_pods(size_t count)
 {
 	struct datapath_options options = { .pin_dir = pin_dir,
 					    .limits = { .endpoints = 16, .connections = 512 } };
 	struct errmsg err = { 0 };
 
-	(void)state;
 	snprintf(pin_dir, sizeof(pin_dir), "/sys/fs/bpf/tendril-test-%d", getpid());
-	if (pods_new(3, false, &lab.pods, &err) || netns_enter(lab.pods->node_fd, &home, &err) ||
+	if (pods_new(count, false, &lab.pods, &err) ||
+	    netns_enter(lab.pods->node_fd, &home, &err) ||
 	    datapath_open(&options, &lab.datapath, &err)) {
 		print_error("%s\n", err.text);
 		return -1;
@@ -171,6 +171,12 @@ int lab_setup(void **state)
 	lab.from_pod = datapath_program_fd(lab.datapath, "from_pod");
 	lab.to_pod = datapath_program_fd(lab.datapath, "to_pod");
 	return 0;
+}
+
+int lab_setup(void **state)
+{
+	(void)state;
+	return lab_setup_pods(3);
 }
 
 int lab_teardown(void **state)

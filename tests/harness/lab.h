@@ -37,6 +37,7 @@ extern struct lab lab;
 
 /* cmocka fixtures: for the group, and for each case; a case's state is NULL for IPv4. */
 int lab_setup(void **state);
+int lab_setup_pods(size_t count); /* as lab_setup(), which makes three */
 int lab_teardown(void **state);
 int lab_reset(void **state); /* no policy, no service, no state left */
 
