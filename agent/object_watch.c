@@ -7,12 +7,15 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <sys/inotify.h>
+#include <sys/param.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include <event2/event.h>
 
 #include "agent/lib/auto.h"
 #include "agent/lib/log.h"
+#include "datapath/abi.h"
 
 #define NAMES_MAX 64 /* more than this in one go: look at everything */
 #define LINKS_MAX 64 /* directories outside that links lead to */
@@ -23,7 +26,15 @@
 	(IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF | \
 	 IN_ONLYDIR)
 
-static const struct timeval debounce = { .tv_usec = 5000 };
+/*
+ * When what happened is acted on.  A file that is complete: at once.  What takes away, or leads
+ * elsewhere: a moment later, for what replaces it is as a rule on its way, and nothing should be
+ * out of force between the two halves of a rename.  And after each run there is a pause of at least
+ * its own length, so that a burst of changes costs few runs and never all of the time.
+ */
+#define AT_ONCE_NS   0
+#define SETTLE_NS    2000000
+#define PAUSE_MIN_NS 2000000
 
 struct object_watch {
 	char dir[PATH_MAX];
@@ -36,6 +47,8 @@ struct object_watch {
 	struct event *readable;
 	struct event *timer;
 	bool pending;
+	uint64_t due_ns;   /* of the run that is pending */
+	uint64_t pause_ns; /* no run before */
 	bool all;
 	char *names[NAMES_MAX];
 	size_t name_count;
@@ -70,6 +83,14 @@ static void names_forget(struct object_watch *watch)
 	watch->pending = false;
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * NS_PER_SEC + (uint64_t)now.tv_nsec;
+}
+
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct object_watch *watch = arg;
@@ -78,41 +99,58 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 		.names = (const char *const *)watch->names,
 		.count = watch->name_count,
 	};
+	uint64_t began = now_ns(), ended;
 
 	(void)fd;
 	(void)what;
 	watch->changed(&events, watch->arg);
 	names_forget(watch);
+	ended = now_ns();
+	watch->pause_ns = ended + MAX(ended - began, (uint64_t)PAUSE_MIN_NS);
 }
 
-/* The first event of a burst sets the time, so a steady stream cannot put it off for ever. */
-static void report(struct object_watch *watch)
+/* Nothing puts off a run that is pending, so a steady stream of events cannot do so for ever. */
+static void report(struct object_watch *watch, uint64_t delay_ns)
 {
-	if (!watch->pending)
-		event_add(watch->timer, &debounce);
+	uint64_t now = now_ns();
+	uint64_t due = MAX(now + delay_ns, watch->pause_ns);
+	struct timeval wait = { .tv_sec = (time_t)((due - now) / NS_PER_SEC),
+				.tv_usec = (suseconds_t)((due - now) % NS_PER_SEC / 1000) };
+
+	if (watch->pending && watch->due_ns <= due)
+		return;
+	event_add(watch->timer, &wait);
 	watch->pending = true;
+	watch->due_ns = due;
 }
 
 static void report_all(struct object_watch *watch)
 {
 	watch->all = true;
-	report(watch);
+	report(watch, SETTLE_NS);
 }
 
-static void report_file(struct object_watch *watch, const char *name)
+static bool name_add(struct object_watch *watch, const char *name)
 {
 	for (size_t i = 0; i < watch->name_count; i++) {
 		if (strcmp(watch->names[i], name) == 0)
-			return;
+			return true;
 	}
-	if (watch->name_count < NAMES_MAX)
-		watch->names[watch->name_count] = strdup(name);
-	if (watch->name_count == NAMES_MAX || !watch->names[watch->name_count]) {
-		report_all(watch);
-		return;
-	}
+	if (watch->name_count == NAMES_MAX)
+		return false;
+	watch->names[watch->name_count] = strdup(name);
+	if (!watch->names[watch->name_count])
+		return false;
 	watch->name_count++;
-	report(watch);
+	return true;
+}
+
+static void report_file(struct object_watch *watch, const char *name, uint64_t delay_ns)
+{
+	if (name_add(watch, name))
+		report(watch, delay_ns);
+	else
+		report_all(watch);
 }
 
 /* ---- events ---------------------------------------------------------------------------------- */
@@ -150,7 +188,9 @@ static void on_dir_event(struct object_watch *watch, const struct inotify_event 
 	}
 	/* A new file is complete when its writer closes it; a hard link is at once. */
 	if (object_watch_is_file(name) && !(event->mask & IN_CREATE && S_ISREG(mode) && links == 1))
-		report_file(watch, name);
+		report_file(watch, name,
+			    event->mask & (IN_CLOSE_WRITE | IN_MOVED_TO | IN_CREATE) ? AT_ONCE_NS
+										     : SETTLE_NS);
 }
 
 static bool link_leads_to(const struct object_watch *watch, int wd)

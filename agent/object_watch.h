@@ -2,8 +2,9 @@
 /*
  * Tells when files of a directory may have changed, by inotify: in-place edits, atomic renames,
  * deletions, the directory itself removed and made again, and symbolic links whose targets are
- * swapped (as Kubernetes does with ConfigMaps).  Events of a few milliseconds come as one call.
- * What changed is the caller's to find out; a file that is still being written is not reported.
+ * swapped (as Kubernetes does with ConfigMaps).  A lone change is told at once, a burst of them in
+ * few calls.  What changed is the caller's to find out; a file that is still being written is not
+ * reported.
  */
 #ifndef TENDRIL_AGENT_OBJECT_WATCH_H
 #define TENDRIL_AGENT_OBJECT_WATCH_H

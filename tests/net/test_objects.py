@@ -249,7 +249,7 @@ def test_policy_change_reaches_a_live_connection_at_once(node):
     node.write("policy.json", policy_object("cart", "default", {"matchLabels": {"app": "cart"}}))
     began = time.monotonic()
     wait_for(lambda: node.status()["revision"] != before, "the revision", timeout=0.1)
-    print(f"file to revision: {(time.monotonic() - began) * 1000:.1f} ms (5 of them debounce)")
+    print(f"file to revision: {(time.monotonic() - began) * 1000:.1f} ms")
     assert web.call("ping", id="live", timeout=0.25)["result"] == "timeout"
     (node.objects / "policy.json").unlink()
     wait_for(lambda: not names(node, "NetworkPolicy"), "the deletion")

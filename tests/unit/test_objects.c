@@ -37,12 +37,16 @@ static struct {
 	unsigned int deletes; /* allowed */
 	char services[400];   /* "shop/web ..." in order */
 	int error;
+	void (*meanwhile)(void *arg); /* what others do while policies are written */
+	void *meanwhile_arg;
 } synced;
 
 int sync_policies(struct sync *sync, struct errmsg *err)
 {
 	(void)sync;
 	synced.policies++;
+	if (synced.meanwhile)
+		synced.meanwhile(synced.meanwhile_arg);
 	return synced.error ? fail_plain(err, synced.error, "policy_map is full") : 0;
 }
 
@@ -406,6 +410,44 @@ static void test_many_files_at_once(void **state)
 	stop(fixture);
 }
 
+struct burst {
+	const struct fixture *fixture;
+	int files;
+};
+
+static void burst_go_on(void *arg)
+{
+	struct burst *burst = arg;
+
+	for (int i = 0; i < 100 && burst->files < 1000; i++, burst->files++) {
+		char name[40], address[20];
+
+		snprintf(name, sizeof(name), "p%d", burst->files);
+		snprintf(address, sizeof(address), "10.0.%d.%d", burst->files / 250,
+			 burst->files % 250);
+		write_file(burst->fixture, "new", pod(name, address));
+		snprintf(name, sizeof(name), "objects/p%d.json", burst->files);
+		assert_int_equal(
+			rename(in_root(burst->fixture, "new"), in_root(burst->fixture, name)), 0);
+	}
+}
+
+/* What changes while one run is at work is the next run's, all of it together. */
+static void test_burst_of_changes_costs_few_runs(void **state)
+{
+	struct fixture *fixture = *state;
+	struct burst burst = { .fixture = fixture };
+
+	start(fixture);
+	synced.meanwhile = burst_go_on;
+	synced.meanwhile_arg = &burst;
+	write_file(fixture, "objects/first.json", pod("first", "10.1.0.1"));
+	WAIT(world_count(fixture->agent.world, OBJECT_POD) == 1001);
+	assert_in_range(synced.policies, 2, 12);
+	synced.meanwhile = NULL;
+	stop(fixture);
+}
+
 /* ---- contradictions -------------------------------------------------------------------------- */
 
 static void test_duplicate_names_the_first_file_and_waits(void **state)
@@ -552,6 +594,33 @@ static void test_half_written_file_waits_for_its_writer(void **state)
 	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
 	close(fd);
 	WAIT(find(fixture, OBJECT_SERVICE, "one") && find(fixture, OBJECT_SERVICE, "two"));
+	stop(fixture);
+}
+
+/* In place, by two writers, with events in between: none of them shows a half. */
+static void test_half_rewritten_file_stays_as_it_was(void **state)
+{
+	struct fixture *fixture = *state;
+	const char *text;
+	int fd;
+
+	start(fixture);
+	write_file(fixture, "objects/b.yaml", service("old", "10.96.0.9", 80));
+	WAIT(find(fixture, OBJECT_SERVICE, "old"));
+	fd = open(in_root(fixture, "objects/b.yaml"), O_WRONLY | O_TRUNC);
+	text = service("one", "10.96.0.1", 80);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	close(open(in_root(fixture, "objects/b.yaml"), O_WRONLY));
+	assert_int_equal(fchmod(fd, 0640), 0);
+	settle(fixture);
+	assert_non_null(find(fixture, OBJECT_SERVICE, "old"));
+	assert_null(find(fixture, OBJECT_SERVICE, "one"));
+	assert_string_equal(file_state(fixture, "b.yaml"), "");
+	text = service("two", "10.96.0.2", 80);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	close(fd);
+	WAIT(find(fixture, OBJECT_SERVICE, "one") && find(fixture, OBJECT_SERVICE, "two"));
+	assert_null(find(fixture, OBJECT_SERVICE, "old"));
 	stop(fixture);
 }
 
@@ -932,6 +1001,7 @@ int main(void)
 		CASE(test_only_what_changed_is_synced),
 		CASE(test_many_services_are_synced_at_once),
 		CASE(test_many_files_at_once),
+		CASE(test_burst_of_changes_costs_few_runs),
 		CASE(test_duplicate_names_the_first_file_and_waits),
 		CASE(test_contradiction_names_both_objects_and_the_other_file),
 		CASE(test_contradiction_leaves_what_the_file_held),
@@ -939,6 +1009,7 @@ int main(void)
 		CASE(test_one_bad_file_does_not_stop_the_others),
 		CASE(test_strange_files_are_refused),
 		CASE(test_half_written_file_waits_for_its_writer),
+		CASE(test_half_rewritten_file_stays_as_it_was),
 		CASE(test_hard_link_counts_at_once),
 		CASE(test_targets_of_links_are_watched),
 		CASE(test_swapped_data_link),
