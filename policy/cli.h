@@ -15,12 +15,14 @@
 #define CLI_SOCKET_DEFAULT "/run/tendril/tendril.sock"
 #define CLI_FILES_MAX      64
 
-enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+/* Where 1 is an answer (they differ, there are findings), what could not be done is 2. */
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNABLE = 2 };
 
 /* What the command line said; members that a command has no option for keep their default. */
 struct arguments {
 	const char *socket;
-	bool json; /* -o json */
+	const char *output; /* -o */
+	bool json;          /* output is "json" */
 	bool help;
 	bool version;
 	bool lenient;
@@ -29,6 +31,10 @@ struct arguments {
 	const char *port;
 	const char *type;
 	const char *limit;
+	const char *by;
+	const char *html;
+	const char *svg;
+	const char *junit;
 	const char *files[CLI_FILES_MAX]; /* -f */
 	size_t file_count;
 	char **operands;
@@ -53,6 +59,7 @@ int cmd_policy_validate(const struct arguments *args, struct errmsg *err);
 int cmd_policy_apply(const struct arguments *args, struct errmsg *err);
 int cmd_policy_delete(const struct arguments *args, struct errmsg *err);
 int cmd_policy_explain(const struct arguments *args, struct errmsg *err);
+int cmd_policy_diff(const struct arguments *args, struct errmsg *err);
 
 /* ---- shared by commands (cmd_common.c) ---- */
 

@@ -31,6 +31,13 @@ int cli_world_read(struct cli_world *world, const char *file, unsigned int parse
  * passed over), or, without -f, the agent's objects and endpoints. */
 int cli_world_load(const struct arguments *args, struct cli_world **ret, struct errmsg *err);
 
+/* Adds what one -f names: the objects of a file, or of a directory's files. */
+int cli_world_add(struct cli_world *world, const char *path, struct errmsg *err);
+
+/* Gives a world the namespaces, nodes, pods and services that only the other one has; a pod whose
+ * address is somebody else's there is left out.  The other one must live as long. */
+int cli_world_fill(struct cli_world *world, const struct cli_world *other, struct errmsg *err);
+
 /* Where a field of an object (path as in problems, "" for the object) was read: "FILE:LINE", or
  * what the agent said of the object; "" if not known.  Returns buf. */
 const char *cli_world_source(const struct cli_world *world, const struct object *object,

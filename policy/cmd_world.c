@@ -194,6 +194,49 @@ static int load_file(const char *file, void *arg, struct errmsg *err)
 	return ret;
 }
 
+int cli_world_add(struct cli_world *world, const char *path, struct errmsg *err)
+{
+	return cli_each_file(path, load_file, world, err);
+}
+
+/* ---- inventory ---------------------------------------------------------------------------------
+ */
+
+static bool is_inventory(enum object_kind kind)
+{
+	return kind != OBJECT_NETWORK_POLICY && kind != OBJECT_CLUSTER_POLICY;
+}
+
+static int fill_from(struct cli_world *world, const struct source *source)
+{
+	struct object_list list = { 0 };
+	struct problems ignored = { 0 }; /* the text was read before */
+	int ret = objects_parse(source->text, source->len, PARSE_SKIP_KINDS, &list, &ignored);
+
+	for (size_t i = 0; i < list.count && !ret; i++) {
+		const struct object *object = list.items[i];
+
+		if (!is_inventory(object->kind) ||
+		    world_find(world->objects, object->kind, object->namespace, object->name))
+			continue;
+		list.items[i]->source = source;
+		ret = world_put(world->objects, take_ptr(list.items[i]), NULL);
+		ret = ret == -EEXIST ? 0 : ret;
+	}
+	object_list_done(&list);
+	problems_done(&ignored);
+	return ret;
+}
+
+int cli_world_fill(struct cli_world *world, const struct cli_world *other, struct errmsg *err)
+{
+	int ret = 0;
+
+	for (const struct source *source = other->sources; source && !ret; source = source->next)
+		ret = fill_from(world, source);
+	return ret ? fail(err, ret, "pods and namespaces") : 0;
+}
+
 /* ---- documents as they are --------------------------------------------------------------------
  */
 
@@ -380,7 +423,7 @@ int cli_world_load(const struct arguments *args, struct cli_world **ret_world, s
 	if (!ret && args->file_count == 0)
 		ret = agent_load(world, args, err);
 	for (size_t i = 0; !ret && i < args->file_count; i++)
-		ret = cli_each_file(args->files[i], load_file, world, err);
+		ret = cli_world_add(world, args->files[i], err);
 	if (!ret)
 		*ret_world = take_ptr(world);
 	return ret;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tendril: views of the node agent, and policies: validate, apply, explain.  This file owns the
+ * tendril: views of the node agent, and policies: checked, explained, compared.  This file owns the
  * tables of commands and options and what is made from them: the parser, --help and exit codes.
  */
 #include <errno.h>
@@ -11,7 +11,7 @@
 #include "agent/lib/auto.h"
 #include "policy/cli.h"
 
-enum option_type { OPTION_FLAG, OPTION_TEXT, OPTION_LIST, OPTION_OUTPUT };
+enum option_type { OPTION_FLAG, OPTION_TEXT, OPTION_LIST };
 
 /* Bits in struct command: which options it takes; the first three go with every command. */
 enum option_bit {
@@ -26,6 +26,10 @@ enum option_bit {
 	OPT_LENIENT = 1 << 8,
 	OPT_TYPE = 1 << 9,
 	OPT_LIMIT = 1 << 10,
+	OPT_BY = 1 << 11,
+	OPT_HTML = 1 << 12,
+	OPT_SVG = 1 << 13,
+	OPT_JUNIT = 1 << 14,
 };
 #define OPT_COMMON (OPT_SOCKET | OPT_OUTPUT | OPT_HELP)
 
@@ -43,18 +47,27 @@ static const struct option_spec {
 	{ OPT_TO, "to", 0, OPTION_TEXT, offsetof(struct arguments, to), "POD|SERVICE|IP",
 	  "to whom: a pod or a service as NAMESPACE/NAME, or an address" },
 	{ OPT_PORT, "port", 0, OPTION_TEXT, offsetof(struct arguments, port), "N/PROTO",
-	  "destination port and TCP, UDP or SCTP" },
+	  "destination port and TCP, UDP or SCTP; matrix: several, with commas" },
 	{ OPT_FILE, "file", 'f', OPTION_LIST, 0, "FILE|DIR",
 	  "objects to read, JSON or YAML; repeatable; - is standard input" },
 	{ OPT_LENIENT, "lenient", 0, OPTION_FLAG, offsetof(struct arguments, lenient), NULL,
 	  "unknown fields are warnings, not errors" },
+	{ OPT_BY, "by", 0, OPTION_TEXT, offsetof(struct arguments, by), "pod|namespace|labels=KEY",
+	  "what a row stands for (default: pod)" },
+	{ OPT_HTML, "html", 0, OPTION_TEXT, offsetof(struct arguments, html), "FILE",
+	  "write a page with the picture, to be opened in a browser" },
+	{ OPT_SVG, "svg", 0, OPTION_TEXT, offsetof(struct arguments, svg), "FILE",
+	  "write the picture" },
+	{ OPT_JUNIT, "junit", 0, OPTION_TEXT, offsetof(struct arguments, junit), "FILE",
+	  "write a JUnit report beside what is printed" },
 	{ OPT_TYPE, "type", 0, OPTION_TEXT, offsetof(struct arguments, type), "TYPES",
 	  "drop, verdict or drop,verdict (default: both)" },
 	{ OPT_LIMIT, "limit", 0, OPTION_TEXT, offsetof(struct arguments, limit), "N",
 	  "at most N rows" },
 	{ OPT_SOCKET, "socket", 0, OPTION_TEXT, offsetof(struct arguments, socket), "PATH",
 	  "the agent's socket (default $TENDRIL_SOCKET or " CLI_SOCKET_DEFAULT ")" },
-	{ OPT_OUTPUT, "output", 'o', OPTION_OUTPUT, 0, "text|json", "a table, or JSON" },
+	{ OPT_OUTPUT, "output", 'o', OPTION_TEXT, offsetof(struct arguments, output), "FORMAT",
+	  "what to print" },
 	{ OPT_VERSION, "version", 0, OPTION_FLAG, offsetof(struct arguments, version), NULL,
 	  "print the version" },
 	{ OPT_HELP, "help", 'h', OPTION_FLAG, offsetof(struct arguments, help), NULL,
@@ -90,12 +103,35 @@ static const struct command {
 	{ "policy explain", "", 0, 0, OPT_FROM | OPT_TO | OPT_PORT | OPT_FILE,
 	  OPT_FROM | OPT_TO | OPT_PORT, cmd_policy_explain,
 	  "which rule of which object decides; with -f offline" },
+	{ "policy diff", "OLD NEW", 2, 2, OPT_FILE, 0, cmd_policy_diff,
+	  "which connections a change newly allows and denies; needs no agent" },
 	{ "monitor", "", 0, 0, OPT_TYPE, 0, cmd_monitor, "drops and verdicts as they happen" },
 	{ "conntrack list", "", 0, 0, OPT_LIMIT, 0, cmd_conntrack_list,
 	  "connections that are tracked" },
 };
 
-static void print_options(unsigned int bits)
+/* What commands print and answer beside the usual: formats of -o, and exit statuses where 1 is an
+ * answer and 2 the failure. */
+static const struct answer {
+	command_fn run;
+	const char *outputs;
+	const char *statuses; /* NULL: as every command */
+} answers[] = {
+	{ cmd_policy_diff, "text|json",
+	  "0 no connection changes, 1 some do, 2 they could not be compared" },
+	{ NULL, "text|json", NULL }, /* all others */
+};
+
+static const struct answer *command_answer(const struct command *command)
+{
+	const struct answer *answer = answers;
+
+	while (answer->run && answer->run != command->run)
+		answer++;
+	return answer;
+}
+
+static void print_options(unsigned int bits, const char *outputs)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(option_specs); i++) {
 		const struct option_spec *spec = &option_specs[i];
@@ -106,7 +142,10 @@ static void print_options(unsigned int bits)
 		if (spec->letter)
 			snprintf(letter, sizeof(letter), "-%c, ", spec->letter);
 		snprintf(text, sizeof(text), "%s--%s%s%s", letter, spec->name,
-			 spec->value ? " " : "", spec->value ? spec->value : "");
+			 spec->value ? " " : "",
+			 spec->bit == OPT_OUTPUT ? outputs
+			 : spec->value           ? spec->value
+						 : "");
 		printf("  %-28s %s\n", text, spec->help);
 	}
 }
@@ -121,15 +160,19 @@ static void print_overview(void)
 		printf("  %-28s %s\n", text, commands[i].help);
 	}
 	printf("\noptions of every command:\n");
-	print_options(OPT_COMMON | OPT_VERSION);
+	print_options(OPT_COMMON | OPT_VERSION, answers[ARRAY_SIZE(answers) - 1].outputs);
 	printf("\nexit status: 0 done, 1 failed or refused, 2 wrong usage\n");
 }
 
 static void print_command_help(const struct command *command)
 {
+	const struct answer *answer = command_answer(command);
+
 	printf("usage: tendril %s %s%s[OPTION...]\n\n%s\n\noptions:\n", command->name,
 	       command->operands, *command->operands ? " " : "", command->help);
-	print_options(command->options | OPT_COMMON);
+	print_options(command->options | OPT_COMMON, answer->outputs);
+	if (answer->statuses)
+		printf("\nexit status: %s\n", answer->statuses);
 }
 
 /* The command whose name the words begin with; *ret_words is how many words that took. */
@@ -170,13 +213,6 @@ static int option_store(const struct option_spec *spec, const char *value, struc
 			return EXIT_USAGE;
 		}
 		args->files[args->file_count++] = value;
-		return 0;
-	case OPTION_OUTPUT:
-		if (strcmp(value, "json") != 0 && strcmp(value, "text") != 0) {
-			fprintf(stderr, "tendril: --output %s: must be text or json\n", value);
-			return EXIT_USAGE;
-		}
-		args->json = strcmp(value, "json") == 0;
 		return 0;
 	}
 	return EXIT_USAGE;
@@ -226,6 +262,19 @@ static int usage_error(const char *what, const char *text)
 	return EXIT_USAGE;
 }
 
+/* Whether one of "text|json" is the format. */
+static bool outputs_hold(const char *outputs, const char *output)
+{
+	size_t len = strlen(output);
+
+	for (const char *word = outputs; word; word = strchr(word, '|')) {
+		word += *word == '|';
+		if (strncmp(word, output, len) == 0 && (word[len] == '|' || word[len] == '\0'))
+			return len > 0;
+	}
+	return false;
+}
+
 static int command_check(const struct command *command, const struct arguments *args,
 			 unsigned int given)
 {
@@ -245,6 +294,11 @@ static int command_check(const struct command *command, const struct arguments *
 			return EXIT_USAGE;
 		}
 	}
+	if (!outputs_hold(command_answer(command)->outputs, args->output)) {
+		fprintf(stderr, "tendril: --output %s: must be %s\n", args->output,
+			command_answer(command)->outputs);
+		return EXIT_USAGE;
+	}
 	if (args->operand_count < command->min_operands ||
 	    args->operand_count > command->max_operands) {
 		fprintf(stderr, "usage: tendril %s %s\n", command->name, command->operands);
@@ -255,7 +309,7 @@ static int command_check(const struct command *command, const struct arguments *
 
 int main(int argc, char **argv)
 {
-	struct arguments args = { .socket = getenv("TENDRIL_SOCKET") };
+	struct arguments args = { .socket = getenv("TENDRIL_SOCKET"), .output = "text" };
 	const struct command *command;
 	struct errmsg err = { 0 };
 	unsigned int given = 0;
@@ -287,13 +341,14 @@ int main(int argc, char **argv)
 	}
 	args.operands += words;
 	args.operand_count -= words;
+	args.json = strcmp(args.output, "json") == 0;
 	status = command_check(command, &args, given);
 	if (status)
 		return status;
 	status = command->run(&args, &err);
 	if (status < 0) {
 		fprintf(stderr, "%s: %s\n", command->name, err.text);
-		return EXIT_FAILED;
+		return command_answer(command)->statuses ? EXIT_UNABLE : EXIT_FAILED;
 	}
 	return status;
 }

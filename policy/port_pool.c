@@ -272,15 +272,11 @@ static void text_add(struct buffer *text, const char *words)
 	buffer_add(text, words, strlen(words));
 }
 
-void ports_text(const struct port_pool *pool, uint32_t set, struct buffer *text)
+static void spans_text(const struct port_pool *pool, uint32_t set, struct buffer *text)
 {
 	struct port_span span;
 	char words[32];
 
-	if (set == PORTS_ALL || set == PORTS_NONE) {
-		text_add(text, set == PORTS_ALL ? "all ports" : "nothing");
-		return;
-	}
 	for (size_t n = 0; ports_span(pool, set, n, &span); n++) {
 		const char *proto = proto_name(span.proto);
 
@@ -294,5 +290,21 @@ void ports_text(const struct port_pool *pool, uint32_t set, struct buffer *text)
 			snprintf(words, sizeof(words), "%u-%u/%s", span.min, span.max, proto);
 		text_add(text, n ? ", " : "");
 		text_add(text, words);
+	}
+}
+
+void ports_text(struct port_pool *pool, uint32_t set, struct buffer *text)
+{
+	uint32_t rest = ports_without(pool, PORTS_ALL, set);
+
+	if (set == PORTS_NONE) {
+		text_add(text, "nothing");
+	} else if (rest == PORTS_NONE) {
+		text_add(text, "all ports");
+	} else if (pool->sets.items[rest].len < pool->sets.items[set].len) {
+		text_add(text, "all ports but ");
+		spans_text(pool, rest, text);
+	} else {
+		spans_text(pool, set, text);
 	}
 }

@@ -59,7 +59,7 @@ struct port_span {
 
 /* The n-th span; false: there are no more. */
 bool ports_span(const struct port_pool *pool, uint32_t set, size_t n, struct port_span *ret_span);
-/* Appends "80/TCP, 8000-8099/UDP", "all TCP", "all ports" or "nothing". */
-void ports_text(const struct port_pool *pool, uint32_t set, struct buffer *text);
+/* Appends "80/TCP, 8000-8099/UDP", "all TCP", "all ports but 22/TCP", "all ports" or "nothing". */
+void ports_text(struct port_pool *pool, uint32_t set, struct buffer *text);
 
 #endif

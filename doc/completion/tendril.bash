@@ -10,7 +10,7 @@ _tendril()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		word=${COMP_WORDS[i]}
 		case $word in
-		--socket | --from | --to | --port | --file | -f | --output | -o | --type | --limit)
+		--socket | --from | --to | --port | --file | -f | --output | -o | --type | --limit | --by | --html | --svg | --junit)
 			((i++))
 			;;
 		-*) ;;
@@ -33,7 +33,11 @@ _tendril()
 		mapfile -t COMPREPLY < <(compgen -W "drop verdict drop,verdict" -- "$cur")
 		return
 		;;
-	-f | --file | --socket)
+	--by)
+		mapfile -t COMPREPLY < <(compgen -W "pod namespace labels=" -- "$cur")
+		return
+		;;
+	-f | --file | --socket | --html | --svg | --junit)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
@@ -51,10 +55,14 @@ _tendril()
 		;;
 	"endpoint " | "service ") word="list get" ;;
 	"identity " | "conntrack ") word="list" ;;
-	"policy ") word="validate apply delete list get explain" ;;
+	"policy ") word="validate apply delete list get explain diff" ;;
 	"endpoint get") word=$(_tendril_pods) ;;
 	"policy validate")
 		mapfile -t COMPREPLY < <(compgen -f -W "--lenient $options" -- "$cur")
+		return
+		;;
+	"policy diff")
+		mapfile -t COMPREPLY < <(compgen -f -W "--file $options" -- "$cur")
 		return
 		;;
 	"policy apply") word="--file" ;;

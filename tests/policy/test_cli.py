@@ -13,7 +13,7 @@ from cli import BUILD, ROOT, Agent, document, pod, policy, tendril
 
 COMMANDS = ["status", "endpoint list", "endpoint get", "service list", "service get",
             "identity list", "policy validate", "policy apply", "policy delete", "policy list",
-            "policy get", "policy explain", "monitor", "conntrack list"]
+            "policy get", "policy explain", "policy diff", "monitor", "conntrack list"]
 
 ENDPOINT = {"slot": 1, "containerId": "c" * 64, "ifname": "eth0", "namespace": "shop",
             "name": "web", "uid": "", "state": "ready", "addresses": ["10.0.0.1", "fd00::1"],
@@ -89,7 +89,7 @@ def test_overview_completion_and_manual_know_every_command_and_option():
     (["endpoint", "get"], "usage: tendril endpoint get NAMESPACE/NAME"),
     (["endpoint", "list", "x"], "usage: tendril endpoint list"),
     (["status", "--port", "80"], "status takes no --port"),
-    (["status", "-o", "xml"], "--output xml: must be text or json"),
+    (["status", "-o", "xml"], "--output xml: must be text|json"),
     (["status", "--nonsense"], "--nonsense"),
     (["policy", "explain", "--from", "a/b", "--to", "c/d"], "policy explain needs --port"),
     (["policy", "apply"], "policy apply needs --file"),
