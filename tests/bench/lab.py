@@ -32,19 +32,21 @@ def widen_ports(namespace):
 class Pair:
     """Two ends of one variant: where they run, and the addresses clients connect to.
 
-    servers: more than one where a service has several endpoints; addresses are the first one's.
+    servers: more than one where a service has several endpoints; all may be in addresses then.
     node: what runs the agent, or the bridge."""
 
     def __init__(self, variant, servers, client, addresses, preexec=None, node=None):
         self.variant, self.servers, self.client = variant, servers, client
         self.addresses, self.preexec, self.node = addresses, preexec, node
 
-    def netbench(self, name, family, *arguments, address=None):
+    def netbench(self, name, family, *arguments, port=PORT):
         """Runs the client's end; returns the numbers it prints, a single one as itself."""
-        address = address or address_of(self.addresses, family)
-        done = subprocess.run(self.client.enter(NETBENCH, CPU, name, address, PORT, *arguments),
-                              check=True, capture_output=True, text=True, timeout=120,
+        address = ",".join(a for a in self.addresses if (":" in a) == (family == 6))
+        done = subprocess.run(self.client.enter(NETBENCH, CPU, name, address, port, *arguments),
+                              capture_output=True, text=True, timeout=120,
                               preexec_fn=self.preexec)
+        if done.returncode:
+            raise RuntimeError(f"netbench {name} to {address} of {self.variant}: {done.stderr}")
         numbers = [float(word) for word in done.stdout.split()]
         return numbers[0] if len(numbers) == 1 else numbers
 
@@ -73,10 +75,10 @@ class Lab(contextlib.ExitStack):
         self.callback(made.kill)
         return made
 
-    def serve(self, pair):
+    def serve(self, pair, port=PORT):
         """Starts netbench's server at the pair's serving ends; returns the pair."""
         for server in pair.servers:
-            process = self.process(server.enter(NETBENCH, CPU, "server", PORT), pair.preexec,
+            process = self.process(server.enter(NETBENCH, CPU, "server", port), pair.preexec,
                                    stdout=subprocess.PIPE, text=True)
             if process.stdout.readline() != "ready\n":
                 raise RuntimeError(f"no server in {pair.variant}")

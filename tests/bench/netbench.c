@@ -6,8 +6,9 @@
  *   netbench CPU server PORT                             the other end of all of these
  *   netbench CPU rr|connect|crr|udp_rr ADDR PORT COUNT   prints microseconds per transaction
  *   netbench CPU stream ADDR PORT MIB FLOWS              prints MiB per second, CPU seconds per GB
- *   netbench CPU service ADDR PORT COUNT FIRST N         prints microseconds per connect to ADDR,
- *                                                        and to one of N addresses from FIRST on
+ *   netbench CPU service ADDR,... PORT COUNT FIRST SERVICE_PORT N
+ *                                                        prints microseconds per connect to one of
+ *                                                        these, and to one of N from FIRST on
  *
  * rr: 64 bytes there and back on one connection; udp_rr: the same with datagrams.  connect: connect
  * and reset.  crr: connect, send 64, receive 64, read EOF, close.  stream: writes of 128 KiB, one
@@ -32,9 +33,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MESSAGE      64
-#define STREAM_CHUNK (128 * 1024)
-#define SERVICE_TURN 50 /* connects before it is the other address's turn */
+#define MESSAGE       64
+#define STREAM_CHUNK  (128 * 1024)
+#define ENDPOINTS_MAX 8
+#define SERVICE_TURN  50 /* connects before it is the other address's turn */
 
 static int cpu; /* of both ends */
 
@@ -293,6 +295,12 @@ static void address_add(struct addrinfo *addr, uint32_t offset)
 	*last = htonl(ntohl(*last) + offset);
 }
 
+/* The servers that stand behind the services. */
+struct endpoints {
+	struct addrinfo *addr[ENDPOINTS_MAX];
+	size_t count;
+};
+
 static struct addrinfo *address_parse(const char *addr, const char *port)
 {
 	struct addrinfo hints = { .ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM };
@@ -303,16 +311,18 @@ static struct addrinfo *address_parse(const char *addr, const char *port)
 	return to;
 }
 
-static void measure_service(const struct addrinfo *direct, long count, const char *first,
-			    const char *port, uint32_t services)
+/* By turns, so that what disturbs one disturbs the other.  The endpoints are drawn like the
+ * services, and both ways reach all of them alike: what differs is the translation. */
+static void measure_service(const struct endpoints *direct, long count, struct addrinfo *service,
+			    uint32_t services)
 {
-	struct addrinfo *service = address_parse(first, port);
 	double direct_us = 0, service_us = 0, start;
 	uint32_t offset = 0, next;
 
 	for (long i = 0; i < count; i += SERVICE_TURN) {
 		start = now_us();
-		run_connect(direct, SERVICE_TURN);
+		for (int turn = 0; turn < SERVICE_TURN; turn++)
+			run_connect(direct->addr[(unsigned long)random() % direct->count], 1);
 		direct_us += now_us() - start;
 		start = now_us();
 		for (int turn = 0; turn < SERVICE_TURN; turn++) {
@@ -323,7 +333,6 @@ static void measure_service(const struct addrinfo *direct, long count, const cha
 		}
 		service_us += now_us() - start;
 	}
-	freeaddrinfo(service);
 	printf("%.4f %.4f\n", direct_us / (double)count, service_us / (double)count);
 }
 
@@ -337,10 +346,21 @@ static const struct {
 	{ "udp_rr", run_udp_rr },
 };
 
+static struct endpoints endpoints_parse(char *list, const char *port)
+{
+	struct endpoints ends = {};
+
+	for (char *addr = strtok(list, ","); addr && ends.count < ENDPOINTS_MAX;
+	     addr = strtok(NULL, ","))
+		ends.addr[ends.count++] = address_parse(addr, port);
+	return ends;
+}
+
 /* Runs what argv names, from its third word on; false if nothing is called so. */
 static int measure(int argc, char **argv)
 {
-	struct addrinfo *to = address_parse(argv[3], argv[4]);
+	struct endpoints ends = endpoints_parse(argv[3], argv[4]);
+	struct addrinfo *to = ends.addr[0];
 	long count = strtol(argv[5], NULL, 10);
 	double start;
 
@@ -348,8 +368,9 @@ static int measure(int argc, char **argv)
 		measure_stream(to, count, strtol(argv[6], NULL, 10));
 		return 1;
 	}
-	if (strcmp(argv[2], "service") == 0 && argc == 8) {
-		measure_service(to, count, argv[6], argv[4], (uint32_t)strtoul(argv[7], NULL, 10));
+	if (strcmp(argv[2], "service") == 0 && argc == 9) {
+		measure_service(&ends, count, address_parse(argv[6], argv[7]),
+				(uint32_t)strtoul(argv[8], NULL, 10));
 		return 1;
 	}
 	for (size_t i = 0; i < sizeof(workloads) / sizeof(workloads[0]) && argc == 6; i++) {

@@ -66,7 +66,8 @@ def tendril_pair(lab, variant, *agent_args, policies=(), accelerate=False, serve
     if accelerate:
         wait_for(lambda: node.status()["acceleration"]["state"] == "on", "acceleration")
     client, *servers = pods
-    return Pair(variant, servers, client, servers[0].addresses, node.join_cgroup, node)
+    return Pair(variant, servers, client, sum((pod.addresses for pod in servers), []),
+                node.join_cgroup, node)
 
 
 def both_isolated():
@@ -105,7 +106,8 @@ def bridge_conf(state):
     return {"cniVersion": "1.0.0", "name": "bench", "type": "bridge", "bridge": "bench0",
             "isGateway": True,
             "ipam": {"type": "host-local", "dataDir": str(state),
-                     "ranges": [[{"subnet": cidr}] for cidr in POD_CIDRS.values()]}}
+                     "ranges": [[{"subnet": cidr}] for cidr in POD_CIDRS.values()],
+                     "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}}
 
 
 def bridge_pair(lab, variant, kind="nft", services=1, servers=1, load_limit=20):
@@ -124,7 +126,7 @@ def bridge_pair(lab, variant, kind="nft", services=1, servers=1, load_limit=20):
         wait_for(lambda: "tentative" not in pod.ip("-6", "addr", "show", "dev", "eth0").stdout,
                  "addresses")
     iptables_load(node, kind, services, endpoints, load_limit)
-    return Pair(variant, pods[1:], pods[0], endpoints[0], node=node)
+    return Pair(variant, pods[1:], pods[0], sum(endpoints, []), node=node)
 
 
 def build_bridge(lab):
