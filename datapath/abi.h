@@ -137,7 +137,8 @@ ABI_SIZE(struct policy_key, 12);
 
 enum verdict { VERDICT_DENY, VERDICT_ALLOW };
 
-/* One port rule.  Rules of one entry do not overlap.  proto 0: any protocol, ports ignored. */
+/* One port rule.  Rules of one entry and protocol do not overlap.  proto 0: any protocol, ports
+ * ignored; there is at most one, the last, and it answers where no other rule matches. */
 struct port_rule {
 	__u16 port_min; /* host byte order, inclusive */
 	__u16 port_max;

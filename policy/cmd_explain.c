@@ -142,6 +142,7 @@ static const char *const reasons[] = {
 	[EXPLAIN_NO_POLICY] = "no policy selects this pod in this direction",
 	[EXPLAIN_RULE] = "a rule allows it",
 	[EXPLAIN_NO_RULE] = "isolated, and no rule allows it",
+	[EXPLAIN_NO_MATCH] = "no rule decides, and no NetworkPolicy selects this pod",
 	[EXPLAIN_NOT_A_POD] = "not a pod: nothing is enforced at this end",
 	[EXPLAIN_SELF] = "a pod always reaches itself",
 	[EXPLAIN_OWN_NODE] = "a node always reaches its own pods",
@@ -157,43 +158,84 @@ static cJSON *policy_ref(const struct cli_world *world, const struct object *pol
 	cJSON *json = cJSON_CreateObject();
 	char source[SOURCE_MAX];
 
+	cJSON_AddStringToObject(json, "kind", object_kind_name(policy->kind));
 	cJSON_AddStringToObject(json, "namespace", policy->namespace);
 	cJSON_AddStringToObject(json, "name", policy->name);
+	if (policy->kind == OBJECT_CLUSTER_POLICY) {
+		cJSON_AddStringToObject(json, "tier",
+					policy_tier_name(policy->cluster_policy.tier));
+		cJSON_AddNumberToObject(json, "priority", policy->cluster_policy.priority);
+	}
 	cJSON_AddStringToObject(json, "source",
 				cli_world_source(world, policy, "", source, sizeof(source)));
 	return json;
 }
 
-/* Where the deciding rule is written. */
-static const char *rule_source(const struct cli_world *world, const char *direction,
-			       const struct explain_side *side, char *buf, size_t size)
+static const char *direction_name(enum direction direction)
+{
+	return direction == DIR_INGRESS ? "ingress" : "egress";
+}
+
+/* Where a rule is written. */
+static const char *rule_source(const struct cli_world *world, enum direction direction,
+			       const struct explain_rule *rule, char *buf, size_t size)
 {
 	char path[64];
 
-	snprintf(path, sizeof(path), "spec.%s[%zu]", direction, side->rule);
-	return cli_world_source(world, side->policy, path, buf, size);
+	snprintf(path, sizeof(path), "spec.%s[%zu]", direction_name(direction), rule->rule);
+	return cli_world_source(world, rule->policy, path, buf, size);
 }
 
-static cJSON *side_json(const struct cli_world *world, const char *direction,
+/* "policy", "rule", "ruleName", "source" */
+static void rule_add_json(const struct cli_world *world, enum direction direction,
+			  const struct explain_rule *rule, cJSON *json)
+{
+	const char *name = explain_rule_get(rule, direction)->name;
+	char source[SOURCE_MAX];
+
+	cJSON_AddItemToObject(json, "policy", policy_ref(world, rule->policy));
+	cJSON_AddNumberToObject(json, "rule", (double)rule->rule);
+	if (name)
+		cJSON_AddStringToObject(json, "ruleName", name);
+	cJSON_AddStringToObject(json, "source",
+				rule_source(world, direction, rule, source, sizeof(source)));
+}
+
+static const char *side_reason(const struct explain_side *side)
+{
+	if (side->reason == EXPLAIN_RULE && side->verdict == VERDICT_DENY)
+		return "a rule denies it";
+	return reasons[side->reason];
+}
+
+static bool side_names_policies(const struct explain_side *side)
+{
+	return side->reason == EXPLAIN_NO_RULE || side->reason == EXPLAIN_NO_MATCH;
+}
+
+static cJSON *side_json(const struct cli_world *world, enum direction direction,
 			const struct explain_side *side)
 {
 	cJSON *json = cJSON_CreateObject();
-	char source[SOURCE_MAX];
+	cJSON *array;
 
 	cJSON_AddStringToObject(json, "verdict", verdict_name(side->verdict));
-	cJSON_AddStringToObject(json, "reason", reasons[side->reason]);
-	if (side->reason == EXPLAIN_RULE) {
-		cJSON_AddItemToObject(json, "policy", policy_ref(world, side->policy));
-		cJSON_AddNumberToObject(json, "rule", (double)side->rule);
-		cJSON_AddStringToObject(
-			json, "source",
-			rule_source(world, direction, side, source, sizeof(source)));
-	}
-	if (side->reason == EXPLAIN_NO_RULE) {
-		cJSON *array = cJSON_AddArrayToObject(json, "policies");
-
+	cJSON_AddStringToObject(json, "reason", side_reason(side));
+	if (side->reason == EXPLAIN_RULE)
+		rule_add_json(world, direction, &side->decided, json);
+	if (side_names_policies(side)) {
+		array = cJSON_AddArrayToObject(json, "policies");
 		for (size_t i = 0; i < side->selecting_count; i++)
 			cJSON_AddItemToArray(array, policy_ref(world, side->selecting[i]));
+	}
+	if (side->passed_count == 0)
+		return json;
+	array = cJSON_AddArrayToObject(json, "passed");
+	for (size_t i = 0; i < side->passed_count; i++) {
+		cJSON *passed = cJSON_CreateObject();
+
+		rule_add_json(world, direction, &side->passed[i], passed);
+		cJSON_AddItemToArray(array, passed);
 	}
 	return json;
 }
@@ -234,29 +276,60 @@ static cJSON *answer_json(const struct question *question, const struct explanat
 	cJSON_AddNumberToObject(json, "port", question->port);
 	cJSON_AddStringToObject(json, "protocol", proto_name(question->proto));
 	cJSON_AddItemToObject(json, "egress",
-			      side_json(question->world, "egress", &answer->egress));
+			      side_json(question->world, DIR_EGRESS, &answer->egress));
 	cJSON_AddItemToObject(json, "ingress",
-			      side_json(question->world, "ingress", &answer->ingress));
+			      side_json(question->world, DIR_INGRESS, &answer->ingress));
 	return json;
 }
 
-static void print_side(const struct cli_world *world, const char *title,
+/* "NetworkPolicy shop/cart", "ClusterNetworkPolicy guard (Admin tier, priority 5)" */
+static void print_policy(const struct object *policy)
+{
+	printf("%s %s%s%s", object_kind_name(policy->kind), policy->namespace,
+	       *policy->namespace ? "/" : "", policy->name);
+	if (policy->kind == OBJECT_CLUSTER_POLICY)
+		printf(" (%s tier, priority %u)", policy_tier_name(policy->cluster_policy.tier),
+		       policy->cluster_policy.priority);
+}
+
+static void print_rule(const struct cli_world *world, enum direction direction,
+		       const struct explain_rule *rule)
+{
+	const char *name = explain_rule_get(rule, direction)->name;
+	char source[SOURCE_MAX];
+
+	print_policy(rule->policy);
+	printf(", %s rule %zu", direction_name(direction), rule->rule);
+	if (name)
+		printf(" \"%s\"", name);
+	printf(" (%s)", rule_source(world, direction, rule, source, sizeof(source)));
+}
+
+static void print_side(const struct cli_world *world, enum direction direction,
 		       const struct explain_side *side)
 {
 	bool allow = side->verdict == VERDICT_ALLOW;
 	char source[SOURCE_MAX];
 
-	printf("  %-8s %s%-5s%s  %s", title, output_colour(allow ? COLOUR_GOOD : COLOUR_BAD),
-	       verdict_name(side->verdict), output_colour_end(), reasons[side->reason]);
-	if (side->reason == EXPLAIN_RULE)
-		printf(": NetworkPolicy %s/%s, %s rule %zu (%s)", side->policy->namespace,
-		       side->policy->name, title, side->rule,
-		       rule_source(world, title, side, source, sizeof(source)));
-	for (size_t i = 0; side->reason == EXPLAIN_NO_RULE && i < side->selecting_count; i++)
-		printf("%s NetworkPolicy %s/%s (%s)", i ? "," : ":", side->selecting[i]->namespace,
-		       side->selecting[i]->name,
+	printf("  %-8s %s%-5s%s  %s", direction_name(direction),
+	       output_colour(allow ? COLOUR_GOOD : COLOUR_BAD), verdict_name(side->verdict),
+	       output_colour_end(), side_reason(side));
+	if (side->reason == EXPLAIN_RULE) {
+		printf(": ");
+		print_rule(world, direction, &side->decided);
+	}
+	for (size_t i = 0; side_names_policies(side) && i < side->selecting_count; i++) {
+		printf("%s ", i ? "," : ":");
+		print_policy(side->selecting[i]);
+		printf(" (%s)",
 		       cli_world_source(world, side->selecting[i], "", source, sizeof(source)));
+	}
 	putchar('\n');
+	for (size_t i = 0; i < side->passed_count; i++) {
+		printf("%18spassed on by ", "");
+		print_rule(world, direction, &side->passed[i]);
+		putchar('\n');
+	}
 }
 
 static void print_answer(const struct question *question, const struct explanation *answer)
@@ -269,8 +342,8 @@ static void print_answer(const struct question *question, const struct explanati
 	printf("%s%s%s  %s -> %s port %u/%s\n", output_colour(allow ? COLOUR_GOOD : COLOUR_BAD),
 	       verdict_name(answer->verdict), output_colour_end(), from, to, question->port,
 	       proto_name(question->proto));
-	print_side(question->world, "egress", &answer->egress);
-	print_side(question->world, "ingress", &answer->ingress);
+	print_side(question->world, DIR_EGRESS, &answer->egress);
+	print_side(question->world, DIR_INGRESS, &answer->ingress);
 }
 
 /* Answers one question; *ret_json is its answer as JSON, for -o json. */

@@ -7,107 +7,213 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/lib/auto.h"
 #include "policy/compiler.h"
+#include "policy/tier.h"
 
 /* ---- rulesets ---- */
 
 /* What policies say about one group of subjects, while they are gone through. */
 struct draft {
 	bool isolated[2];
-	struct id_list rules[2];
+	struct id_list rules[2][TIER_COUNT];
+};
+
+/* A policy of either kind; its selectors apart. */
+struct statement {
+	enum policy_tier tier;
+	const char *namespace;
+	bool in_force[2]; /* by enum direction */
+	const struct policy_rule *rules[2];
+	size_t rule_count[2];
 };
 
 static int draft_add(struct compiler *compiler, struct draft *draft, const struct group *group,
-		     enum direction direction, const struct id_list *rules)
+		     enum direction direction, enum policy_tier tier, const struct id_list *rules)
 {
-	draft->isolated[direction] = true;
+	draft->isolated[direction] |= tier == TIER_NETWORK;
 	for (size_t i = 0; i < rules->count; i++) {
 		uint32_t rule = rules->items[i];
 
 		if (direction == DIR_INGRESS && rule_for_group(compiler, rule, group, &rule) < 0)
 			return -ENOMEM;
-		if (id_list_add(&draft->rules[direction], rule) < 0)
+		if (id_list_add(&draft->rules[direction][tier], rule) < 0)
 			return -ENOMEM;
 	}
 	return 0;
 }
 
-static int compile_rules(struct compiler *compiler, const struct policy_rule *rules, size_t count,
-			 const char *namespace, struct id_list *ret_rules)
+static int compile_rules(struct compiler *compiler, const struct statement *statement,
+			 enum direction direction, struct id_list *ret_rules)
 {
-	for (size_t i = 0; i < count; i++) {
+	for (size_t i = 0; i < statement->rule_count[direction]; i++) {
 		uint32_t rule;
 
-		if (compile_rule(compiler, &rules[i], namespace, &rule) < 0 ||
+		if (compile_rule(compiler, &statement->rules[direction][i], statement->namespace,
+				 &rule) < 0 ||
 		    id_list_add(ret_rules, rule) < 0)
 			return -ENOMEM;
 	}
 	return 0;
 }
 
-/* Adds one policy to the drafts of the groups it selects. */
+/* Adds one direction of a policy to the drafts of the groups it selects. */
+static int compile_direction(struct compiler *compiler, const struct statement *statement,
+			     enum direction direction, const struct id_list *groups,
+			     struct draft *drafts)
+{
+	const struct population *population = &compiler->population;
+	struct id_list rules = { 0 };
+	bool compiled = false;
+	int ret = 0;
+
+	for (size_t i = 0; i < groups->count && ret == 0; i++) {
+		uint32_t number = groups->items[i];
+
+		if (!population->groups[number].subject)
+			continue;
+		if (!compiled)
+			ret = compile_rules(compiler, statement, direction, &rules);
+		compiled = true;
+		if (ret == 0)
+			ret = draft_add(compiler, &drafts[number], &population->groups[number],
+					direction, statement->tier, &rules);
+	}
+	id_list_done(&rules);
+	return ret;
+}
+
+static int compile_statement(struct compiler *compiler, const struct statement *statement,
+			     struct id_list *groups, struct draft *drafts)
+{
+	int ret = 0;
+
+	id_list_sort(groups);
+	for (int direction = 0; direction < 2 && ret == 0; direction++) {
+		if (statement->in_force[direction])
+			ret = compile_direction(compiler, statement, (enum direction)direction,
+						groups, drafts);
+	}
+	return ret;
+}
+
 static int compile_policy(struct compiler *compiler, const struct object *object,
 			  struct draft *drafts)
 {
 	const struct population *population = &compiler->population;
 	const struct network_policy_object *policy = &object->policy;
 	const char *name = object->namespace;
+	const struct statement statement = {
+		.tier = TIER_NETWORK,
+		.namespace = name,
+		.in_force = { [DIR_EGRESS] = policy->egress, [DIR_INGRESS] = policy->ingress },
+		.rules = { [DIR_EGRESS] = policy->egress_rules,
+			   [DIR_INGRESS] = policy->ingress_rules },
+		.rule_count = { [DIR_EGRESS] = policy->egress_rule_count,
+				[DIR_INGRESS] = policy->ingress_rule_count },
+	};
 	size_t namespace = intern_find(&population->namespaces, name, strlen(name) + 1);
 	struct id_list groups = { 0 };
-	struct id_list rules[2] = { { 0 }, { 0 } };
-	bool compiled = false;
-	int ret = 0;
+	int ret;
 
 	if (namespace == INTERN_NONE) /* no pod there */
 		return 0;
-	ret = label_index_select(&population->index, 1 + (uint32_t) namespace, &policy->pods,
+	ret = label_index_select(&population->index, SCOPE_OF((uint32_t) namespace), &policy->pods,
 				 &groups);
-	id_list_sort(&groups);
-	for (size_t i = 0; i < groups.count && ret == 0; i++) {
-		uint32_t number = groups.items[i];
-
-		if (!population->groups[number].subject)
-			continue;
-		if (!compiled && policy->ingress)
-			ret = compile_rules(compiler, policy->ingress_rules,
-					    policy->ingress_rule_count, name, &rules[DIR_INGRESS]);
-		if (!compiled && policy->egress && ret == 0)
-			ret = compile_rules(compiler, policy->egress_rules,
-					    policy->egress_rule_count, name, &rules[DIR_EGRESS]);
-		compiled = true;
-		if (policy->ingress && ret == 0)
-			ret = draft_add(compiler, &drafts[number], &population->groups[number],
-					DIR_INGRESS, &rules[DIR_INGRESS]);
-		if (policy->egress && ret == 0)
-			ret = draft_add(compiler, &drafts[number], &population->groups[number],
-					DIR_EGRESS, &rules[DIR_EGRESS]);
-	}
+	if (ret == 0)
+		ret = compile_statement(compiler, &statement, &groups, drafts);
 	id_list_done(&groups);
-	id_list_done(&rules[0]);
-	id_list_done(&rules[1]);
 	return ret;
 }
 
+static int compile_cluster_policy(struct compiler *compiler, const struct object *object,
+				  struct draft *drafts)
+{
+	const struct label_index *index = &compiler->population.index;
+	const struct cluster_policy_object *policy = &object->cluster_policy;
+	const struct statement statement = {
+		.tier = policy->tier,
+		.namespace = "",
+		.in_force = { [DIR_EGRESS] = policy->egress_rule_count > 0,
+			      [DIR_INGRESS] = policy->ingress_rule_count > 0 },
+		.rules = { [DIR_EGRESS] = policy->egress_rules,
+			   [DIR_INGRESS] = policy->ingress_rules },
+		.rule_count = { [DIR_EGRESS] = policy->egress_rule_count,
+				[DIR_INGRESS] = policy->ingress_rule_count },
+	};
+	struct id_list namespaces = { 0 };
+	struct id_list groups = { 0 };
+	int ret = label_index_select(index, SCOPE_NAMESPACES, &policy->namespaces, &namespaces);
+
+	for (size_t i = 0; i < namespaces.count && ret == 0; i++)
+		ret = label_index_select(index, SCOPE_OF(namespaces.items[i]), &policy->pods,
+					 &groups);
+	if (ret == 0)
+		ret = compile_statement(compiler, &statement, &groups, drafts);
+	id_list_done(&namespaces);
+	id_list_done(&groups);
+	return ret;
+}
+
+static int compile_tier(struct compiler *compiler, enum policy_tier tier, struct draft *drafts)
+{
+	size_t count = 0;
+	auto_free const struct object **policies = tier_policies(compiler->world, tier, &count);
+	int ret = policies ? 0 : -ENOMEM;
+
+	for (size_t i = 0; i < count && ret == 0; i++)
+		ret = compile_cluster_policy(compiler, policies[i], drafts);
+	return ret;
+}
+
+/* From the hashes of the rules, as their numbers depend on what else is in the world. */
 static int ruleset_hash(const struct compiler *compiler, const struct ruleset *ruleset,
 			uint32_t *ret_hash)
 {
-	size_t count = ruleset->rule_count[0] + ruleset->rule_count[1];
-	uint64_t *hashes = calloc(count + 2, sizeof(*hashes));
+	size_t count = 2 * (1 + TIER_COUNT);
+	uint64_t *hashes;
 	size_t used = 0;
 
+	for (size_t i = 0; i < 2 * TIER_COUNT; i++)
+		count += ruleset->rules[i / TIER_COUNT][i % TIER_COUNT].count;
+	hashes = calloc(count, sizeof(*hashes));
 	if (!hashes)
 		return -ENOMEM;
 	for (size_t direction = 0; direction < 2; direction++) {
-		size_t first = used + 1;
-
 		hashes[used++] = ruleset->isolated[direction];
-		for (size_t i = 0; i < ruleset->rule_count[direction]; i++)
-			hashes[used++] = compiler->rules[ruleset->rules[direction][i]].hash;
-		qsort(hashes + first, used - first, sizeof(*hashes), hash_compare);
+		for (size_t tier = 0; tier < TIER_COUNT; tier++) {
+			const struct rule_list *rules = &ruleset->rules[direction][tier];
+			size_t first = ++used;
+
+			hashes[first - 1] = rules->count;
+			for (size_t i = 0; i < rules->count; i++)
+				hashes[used++] = compiler->rules[rules->items[i]].hash;
+			if (tier == TIER_NETWORK)
+				qsort(hashes + first, rules->count, sizeof(*hashes), hash_compare);
+		}
 	}
 	*ret_hash = (uint32_t)hash_bytes(hashes, used * sizeof(*hashes));
 	free(hashes);
 	return 0;
+}
+
+/* The draft in its normal form, and what it is found by. */
+static void draft_write(struct draft *draft, struct buffer *key)
+{
+	key->len = 0;
+	for (size_t direction = 0; direction < 2; direction++) {
+		struct id_list *rules = draft->rules[direction];
+
+		id_list_sort(&rules[TIER_NETWORK]);
+		if (draft->isolated[direction]) /* then no question goes further */
+			rules[TIER_BASELINE].count = 0;
+		buffer_number(key, draft->isolated[direction]);
+		for (size_t tier = 0; tier < TIER_COUNT; tier++) {
+			buffer_number(key, (uint32_t)rules[tier].count);
+			buffer_add(key, rules[tier].items,
+				   rules[tier].count * sizeof(*rules[tier].items));
+		}
+	}
 }
 
 static int ruleset_intern(struct compiler *compiler, struct draft *draft, uint32_t *ret_ruleset)
@@ -117,17 +223,7 @@ static int ruleset_intern(struct compiler *compiler, struct draft *draft, uint32
 	struct ruleset ruleset = { 0 };
 	size_t number;
 
-	key->len = 0;
-	for (size_t direction = 0; direction < 2; direction++) {
-		struct id_list *rules = &draft->rules[direction];
-
-		id_list_sort(rules);
-		ruleset.isolated[direction] = draft->isolated[direction];
-		ruleset.rule_count[direction] = rules->count;
-		buffer_number(key, draft->isolated[direction]);
-		buffer_number(key, (uint32_t)rules->count);
-		buffer_add(key, rules->items, rules->count * sizeof(*rules->items));
-	}
+	draft_write(draft, key);
 	if (key->failed)
 		return -ENOMEM;
 	number = intern_add(&compiler->ruleset_keys, key->data, key->len);
@@ -136,10 +232,16 @@ static int ruleset_intern(struct compiler *compiler, struct draft *draft, uint32
 	*ret_ruleset = (uint32_t)number;
 	if (number < known)
 		return 0;
-	for (size_t direction = 0; direction < 2; direction++)
-		ruleset.rules[direction] =
-			arena_copy(compiler->arena, draft->rules[direction].items,
-				   draft->rules[direction].count * sizeof(uint32_t));
+	for (size_t i = 0; i < 2 * TIER_COUNT; i++) {
+		const struct id_list *rules = &draft->rules[i / TIER_COUNT][i % TIER_COUNT];
+
+		ruleset.rules[i / TIER_COUNT][i % TIER_COUNT] = (struct rule_list){
+			.items = arena_copy(compiler->arena, rules->items,
+					    rules->count * sizeof(*rules->items)),
+			.count = rules->count,
+		};
+	}
+	memcpy(ruleset.isolated, draft->isolated, sizeof(ruleset.isolated));
 	if (arena_failed(compiler->arena) || ruleset_hash(compiler, &ruleset, &ruleset.id) < 0 ||
 	    array_room(&compiler->rulesets, known, &compiler->ruleset_capacity,
 		       sizeof(*compiler->rulesets)) < 0)
@@ -167,26 +269,44 @@ static int rulesets_number(struct compiler *compiler)
 	return ret;
 }
 
+static bool draft_decides(const struct draft *draft)
+{
+	for (size_t direction = 0; direction < 2; direction++) {
+		if (draft->isolated[direction] || draft->rules[direction][TIER_ADMIN].count > 0 ||
+		    draft->rules[direction][TIER_BASELINE].count > 0)
+			return true;
+	}
+	return false;
+}
+
+static void draft_done(struct draft *draft)
+{
+	for (size_t i = 0; i < 2 * TIER_COUNT; i++)
+		id_list_done(&draft->rules[i / TIER_COUNT][i % TIER_COUNT]);
+}
+
 static int compile_rulesets(struct compiler *compiler)
 {
 	size_t count = compiler->population.group_keys.count;
 	struct draft *drafts = calloc(count + 1, sizeof(*drafts));
-	int ret = 0;
+	int ret;
 
 	compiler->group_rulesets = arena_alloc(compiler->arena, count * sizeof(uint32_t));
 	if (!drafts || !compiler->group_rulesets) {
 		free(drafts);
 		return -ENOMEM;
 	}
+	ret = compile_tier(compiler, TIER_ADMIN, drafts);
 	for (const struct object *policy = world_first(compiler->world, OBJECT_NETWORK_POLICY);
 	     policy && ret == 0; policy = world_next(compiler->world, policy))
 		ret = compile_policy(compiler, policy, drafts);
+	if (ret == 0)
+		ret = compile_tier(compiler, TIER_BASELINE, drafts);
 	for (size_t i = 0; i < count; i++) {
 		compiler->group_rulesets[i] = NONE;
-		if (ret == 0 && (drafts[i].isolated[0] || drafts[i].isolated[1]))
+		if (ret == 0 && draft_decides(&drafts[i]))
 			ret = ruleset_intern(compiler, &drafts[i], &compiler->group_rulesets[i]);
-		id_list_done(&drafts[i].rules[0]);
-		id_list_done(&drafts[i].rules[1]);
+		draft_done(&drafts[i]);
 	}
 	free(drafts);
 	return ret < 0 ? ret : rulesets_number(compiler);

@@ -21,7 +21,7 @@ struct compiled_identity {
 	uint32_t id;
 	char *namespace; /* NULL: not a pod (a CIDR, a node) */
 	struct labels labels;
-	char *description; /* "shop/app=cart", "10.0.0.0/8", "host", "world" */
+	char *description; /* "shop/app=cart", "node/zone=a", "10.0.0.0/8", "host", "world" */
 };
 
 struct compiled_address { /* sorted by addr */
@@ -40,7 +40,9 @@ struct compiled_cidr { /* sorted by address and length; the longest match wins, 
 
 struct compiled_entry { /* sorted by policy_id, peer, direction */
 	struct policy_key key;
-	const struct port_rule *rules; /* disjoint, sorted by (proto, port_min); all allow */
+	const struct port_rule *rules; /* disjoint within a protocol, sorted by (proto,
+					* port_min); a rule of protocol 0 is the last one and
+					* answers where none of the others matches */
 	size_t rule_count;
 };
 
@@ -51,7 +53,7 @@ struct compiled_subject { /* one for each pod that has policy enforced: every en
 	uint32_t identity;        /* behind its IPv4 address, struct endpoint's identity */
 	uint32_t identity_v6;     /* behind its IPv6 address */
 	uint32_t policy_id;       /* 0: not isolated in any direction */
-	bool ingress_isolated;
+	bool ingress_isolated;    /* policy is asked in this direction */
 	bool egress_isolated;
 	bool accel;
 };

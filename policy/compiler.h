@@ -19,7 +19,8 @@ struct peer {
 
 /* A rule with its content in numbers; equal rules are one. */
 struct rule {
-	bool any;                               /* no peers: everyone */
+	bool any; /* no peers: everyone */
+	enum policy_action action;
 	size_t ports;                           /* number of a port set */
 	const struct policy_port *const *names; /* egress: resolved for each destination */
 	size_t name_count;
@@ -28,13 +29,25 @@ struct rule {
 	uint64_t hash;
 };
 
+/* Rules of one tier and direction: in order, but sorted and unique in TIER_NETWORK. */
+struct rule_list {
+	const uint32_t *items;
+	size_t count;
+};
+
 /* The rules of both directions that hold for a group of subjects; equal ones are one. */
 struct ruleset {
-	bool isolated[2];         /* by enum direction */
-	const uint32_t *rules[2]; /* sorted, unique */
-	size_t rule_count[2];
+	bool isolated[2]; /* by enum direction: some NetworkPolicy selects the subjects */
+	struct rule_list rules[2][TIER_COUNT];
 	uint32_t id;
 };
+
+/* Whether policy is asked at all in this direction. */
+static inline bool ruleset_decides(const struct ruleset *ruleset, size_t direction)
+{
+	return ruleset->isolated[direction] || ruleset->rules[direction][TIER_ADMIN].count > 0 ||
+	       ruleset->rules[direction][TIER_BASELINE].count > 0;
+}
 
 struct compiler {
 	const struct world *world;
@@ -59,7 +72,7 @@ struct compiler {
 
 /* ---- rule.c ---- */
 
-/* The number of a rule of a policy in the given namespace. */
+/* The number of a rule of a policy in the given namespace ("": of the cluster). */
 int compile_rule(struct compiler *compiler, const struct policy_rule *written,
 		 const char *namespace, uint32_t *ret_rule);
 /* An ingress rule as it is for the pods of one group: port names become numbers. */

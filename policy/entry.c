@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Rulesets -> entries of policy_map: the ports left open to everyone, and to single identities. */
+/*
+ * Rulesets -> entries of policy_map: what holds for everyone, and for single identities.  All
+ * precedence among tiers and rules ends here.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "policy/compiler.h"
+#include "policy/layer.h"
 
-/* A port set that is open to one identity. */
+/* A port set that a rule names to one identity. */
 struct grant {
 	uint32_t identity;
+	uint32_t layer; /* number of the rule in the order of asking; NetworkPolicies share one */
 	uint32_t ports;
 };
 
@@ -18,13 +23,32 @@ struct grant_list {
 	size_t capacity;
 };
 
-static int grant_add(struct grant_list *grants, uint32_t identity, size_t ports)
+/* One direction of a ruleset while its entries are made. */
+struct side {
+	struct compiler *compiler;
+	const struct ruleset *ruleset;
+	size_t direction; /* enum direction */
+	size_t open;      /* port set that NetworkPolicies open to everyone */
+	size_t base;      /* port set of everyone, all tiers considered */
+	size_t everything;
+	struct grant_list grants;
+	/* Layers and ports -> port set, in results; without an arena there are no tiers but
+	 * NetworkPolicies. */
+	struct intern known;
+	uint32_t *results;
+	size_t result_capacity;
+};
+
+static int grant_add(struct side *side, uint32_t identity, size_t layer, size_t ports)
 {
+	struct grant_list *grants = &side->grants;
+
 	if (array_room(&grants->items, grants->count, &grants->capacity, sizeof(*grants->items)) <
 	    0)
 		return -ENOMEM;
-	grants->items[grants->count++] =
-		(struct grant){ .identity = identity, .ports = (uint32_t)ports };
+	grants->items[grants->count++] = (struct grant){ .identity = identity,
+							 .layer = (uint32_t)layer,
+							 .ports = (uint32_t)ports };
 	return 0;
 }
 
@@ -35,13 +59,17 @@ static int grant_compare(const void *a, const void *b)
 
 	if (left->identity != right->identity)
 		return left->identity < right->identity ? -1 : 1;
+	if (left->layer != right->layer)
+		return left->layer < right->layer ? -1 : 1;
 	return (left->ports > right->ports) - (left->ports < right->ports);
 }
 
-/* What one rule opens to one identity: its numbers, and what its names mean there. */
-static int grant_rule(struct compiler *compiler, const struct rule *rule, uint32_t identity,
-		      struct grant_list *grants)
+/* ---- what rules say to whom ---- */
+
+/* The ports that one rule names to one identity: its numbers, and what its names mean there. */
+static int grant_rule(struct side *side, const struct rule *rule, size_t layer, uint32_t identity)
 {
+	struct compiler *compiler = side->compiler;
 	uint32_t group = compiler->population.identities[identity].group;
 	size_t ports = rule->ports;
 
@@ -53,55 +81,203 @@ static int grant_rule(struct compiler *compiler, const struct rule *rule, uint32
 		return -ENOMEM;
 	if (compiler->port_sets.items[ports].len == 0) /* names that mean nothing here */
 		return 0;
-	return grant_add(grants, identity, ports);
+	return grant_add(side, identity, layer, ports);
 }
 
-static int grant_all(struct compiler *compiler, const struct rule *rule, struct grant_list *grants)
+static int grant_all(struct side *side, const struct rule *rule, size_t layer)
 {
-	size_t count = population_identity_count(&compiler->population);
+	size_t count = population_identity_count(&side->compiler->population);
 
 	for (size_t i = 0; i < count; i++) {
-		if (grant_rule(compiler, rule, (uint32_t)i, grants) < 0)
+		if (grant_rule(side, rule, layer, (uint32_t)i) < 0)
 			return -ENOMEM;
 	}
 	return 0;
 }
 
-/* Collects what the rules of one direction open, and to everyone (base). */
-static int grants_collect(struct compiler *compiler, const struct ruleset *ruleset,
-			  size_t direction, size_t *ret_base, struct grant_list *grants)
+static int grant_peers(struct side *side, const struct rule *rule, size_t layer)
 {
-	const uint32_t *rules = ruleset->rules[direction];
-	size_t count = ruleset->rule_count[direction];
+	for (size_t p = 0; p < rule->peer_count; p++) {
+		const struct peer *peer = &side->compiler->peers[rule->peers[p]];
 
-	for (size_t i = 0; i < count; i++) {
-		const struct rule *rule = &compiler->rules[rules[i]];
-
-		if (rule->any && ports_append(compiler, rule->ports) < 0)
-			return -ENOMEM;
-	}
-	if (ports_intern(compiler, ret_base) < 0)
-		return -ENOMEM;
-	for (size_t i = 0; i < count; i++) {
-		const struct rule *rule = &compiler->rules[rules[i]];
-
-		if (rule->any && rule->name_count > 0 && grant_all(compiler, rule, grants) < 0)
-			return -ENOMEM;
-		for (size_t p = 0; p < rule->peer_count; p++) {
-			const struct peer *peer = &compiler->peers[rule->peers[p]];
-
-			for (size_t n = 0; n < peer->count; n++) {
-				if (grant_rule(compiler, rule, peer->identities[n], grants) < 0)
-					return -ENOMEM;
-			}
+		for (size_t n = 0; n < peer->count; n++) {
+			if (grant_rule(side, rule, layer, peer->identities[n]) < 0)
+				return -ENOMEM;
 		}
 	}
 	return 0;
 }
 
-static int entry_add(struct compiler *compiler, uint32_t policy_id, size_t direction, uint32_t peer,
-		     size_t ports)
+static const struct rule_list *tier_rules(const struct side *side, size_t tier)
 {
+	return &side->ruleset->rules[side->direction][tier];
+}
+
+static const struct rule *rule_get(const struct side *side, const struct rule_list *rules, size_t i)
+{
+	return &side->compiler->rules[rules->items[i]];
+}
+
+/* The layer of NetworkPolicies: after those of the rules of the Admin tier. */
+static size_t network_layer(const struct side *side)
+{
+	return tier_rules(side, TIER_ADMIN)->count;
+}
+
+/* Collects what rules name to single identities, and what is open to everyone. */
+static int grants_collect(struct side *side)
+{
+	struct compiler *compiler = side->compiler;
+	size_t layer = 0;
+
+	for (size_t tier = 0; tier < TIER_COUNT; tier++) {
+		const struct rule_list *rules = tier_rules(side, tier);
+
+		for (size_t i = 0; i < rules->count; i++) {
+			const struct rule *rule = rule_get(side, rules, i);
+
+			if (rule->any && rule->name_count > 0 && grant_all(side, rule, layer) < 0)
+				return -ENOMEM;
+			if (grant_peers(side, rule, layer) < 0)
+				return -ENOMEM;
+			layer += tier != TIER_NETWORK;
+		}
+		layer += tier == TIER_NETWORK;
+	}
+	for (size_t i = 0; i < tier_rules(side, TIER_NETWORK)->count; i++) {
+		const struct rule *rule = rule_get(side, tier_rules(side, TIER_NETWORK), i);
+
+		if (rule->any && ports_append(compiler, rule->ports) < 0)
+			return -ENOMEM;
+	}
+	return ports_intern(compiler, &side->open);
+}
+
+/* ---- what they decide together ---- */
+
+static enum policy_action layer_action(const struct side *side, size_t layer)
+{
+	size_t network = network_layer(side);
+	const struct rule_list *rules = tier_rules(side, TIER_ADMIN);
+
+	if (layer == network)
+		return ACTION_ACCEPT;
+	if (layer > network) {
+		rules = tier_rules(side, TIER_BASELINE);
+		layer -= network + 1;
+	}
+	return rule_get(side, rules, layer)->action;
+}
+
+/* The tiers as one identity sees them: a layer for each grant, and what NetworkPolicies say to
+ * everyone.  layers has room for count + 2. */
+static void tiers_make(const struct side *side, const struct grant *grants, size_t count,
+		       struct layer *layers, struct layer_tier tiers[TIER_COUNT])
+{
+	const struct compiler *compiler = side->compiler;
+	size_t network = network_layer(side);
+	size_t used = 0;
+	size_t i = 0;
+
+	for (size_t tier = 0; tier < TIER_COUNT; tier++) {
+		size_t first = used;
+
+		for (; i < count && (tier == TIER_BASELINE ||
+				     grants[i].layer < network + (tier == TIER_NETWORK));
+		     i++) {
+			struct layer *layer = &layers[used++];
+
+			layer->action = layer_action(side, grants[i].layer);
+			layer->ports = ports_get(compiler, grants[i].ports, &layer->count);
+		}
+		if (tier == TIER_NETWORK && side->ruleset->isolated[side->direction]) {
+			layers[used].action = ACTION_ACCEPT;
+			layers[used].ports = ports_get(compiler, side->open, &layers[used].count);
+			used++;
+			layers[used].action = ACTION_DENY;
+			layers[used].ports =
+				ports_get(compiler, side->everything, &layers[used].count);
+			used++;
+		}
+		tiers[tier] =
+			(struct layer_tier){ .layers = layers + first, .count = used - first };
+	}
+}
+
+/* NetworkPolicies alone only open ports: the union of them is all there is to decide. */
+static int ports_unite(struct side *side, const struct grant *grants, size_t count,
+		       size_t *ret_ports)
+{
+	if (ports_append(side->compiler, side->open) < 0)
+		return -ENOMEM;
+	for (size_t i = 0; i < count; i++) {
+		if (ports_append(side->compiler, grants[i].ports) < 0)
+			return -ENOMEM;
+	}
+	return ports_intern(side->compiler, ret_ports);
+}
+
+/* The port set of an identity that the rules name; NULL, 0: of everybody else. */
+static int ports_decide(struct side *side, const struct grant *grants, size_t count,
+			size_t *ret_ports)
+{
+	struct compiler *compiler = side->compiler;
+	struct port_list *scratch = &compiler->scratch;
+	struct layer *layers = calloc(count + 2, sizeof(*layers));
+	struct layer_tier tiers[TIER_COUNT];
+	int ret;
+
+	if (!layers)
+		return -ENOMEM;
+	tiers_make(side, grants, count, layers, tiers);
+	scratch->count = 0;
+	ret = layers_flatten(tiers, TIER_COUNT, scratch);
+	free(layers);
+	if (ret == 0) {
+		*ret_ports = intern_add(&compiler->port_sets, scratch->items,
+					scratch->count * sizeof(*scratch->items));
+		if (*ret_ports == INTERN_NONE)
+			ret = -ENOMEM;
+	}
+	scratch->count = 0;
+	return ret;
+}
+
+/* The same, remembered: what rules say to many identities is worked out once. */
+static int ports_decide_once(struct side *side, const struct grant *grants, size_t count,
+			     size_t *ret_ports)
+{
+	struct buffer *key = &side->compiler->key;
+	size_t known = side->known.count;
+	size_t number;
+	int ret;
+
+	if (!side->known.arena)
+		return ports_unite(side, grants, count, ret_ports);
+	key->len = 0;
+	for (size_t i = 0; i < count; i++) {
+		buffer_number(key, grants[i].layer);
+		buffer_number(key, grants[i].ports);
+	}
+	number = key->failed ? INTERN_NONE : intern_add(&side->known, key->data, key->len);
+	if (number == INTERN_NONE ||
+	    array_room(&side->results, number, &side->result_capacity, sizeof(uint32_t)) < 0)
+		return -ENOMEM;
+	if (number < known) {
+		*ret_ports = side->results[number];
+		return 0;
+	}
+	ret = ports_decide(side, grants, count, ret_ports);
+	if (ret == 0)
+		side->results[number] = (uint32_t)*ret_ports;
+	return ret;
+}
+
+/* ---- entries ---- */
+
+static int entry_add(struct side *side, uint32_t peer, size_t ports)
+{
+	struct compiler *compiler = side->compiler;
 	struct compiled *compiled = compiler->compiled;
 	struct compiled_entry *entry;
 
@@ -110,39 +286,71 @@ static int entry_add(struct compiler *compiler, uint32_t policy_id, size_t direc
 		return -ENOMEM;
 	entry = &compiled->entries[compiled->entry_count++];
 	*entry = (struct compiled_entry){
-		.key = { .policy_id = policy_id, .peer = peer, .direction = (uint8_t)direction },
+		.key = { .policy_id = side->ruleset->id,
+			 .peer = peer,
+			 .direction = (uint8_t)side->direction },
 	};
 	entry->rules = ports_get(compiler, ports, &entry->rule_count);
 	return 0;
 }
 
-/* Entries of one direction: one for everyone, and one for each identity that has more. */
-static int compile_direction(struct compiler *compiler, const struct ruleset *ruleset,
-			     size_t direction)
+/* One entry for each identity that is not as everyone. */
+static int entries_of_identities(struct side *side)
 {
-	struct grant_list grants = { 0 };
-	size_t base = 0;
-	int ret = grants_collect(compiler, ruleset, direction, &base, &grants);
+	const struct compiler *compiler = side->compiler;
+	const struct grant_list *grants = &side->grants;
+	size_t end;
 
-	if (ret == 0 && compiler->port_sets.items[base].len > 0)
-		ret = entry_add(compiler, ruleset->id, direction, IDENTITY_ANY, base);
-	if (grants.count > 0)
-		qsort(grants.items, grants.count, sizeof(*grants.items), grant_compare);
-	for (size_t i = 0; i < grants.count && ret == 0;) {
-		uint32_t identity = grants.items[i].identity;
-		size_t ports = base;
+	for (size_t i = 0; i < grants->count; i = end) {
+		uint32_t identity = grants->items[i].identity;
+		size_t ports;
 
-		/* Its entry will decide alone, so it holds what is open to everyone as well. */
-		ret = ports_append(compiler, base);
-		for (; i < grants.count && grants.items[i].identity == identity && ret == 0; i++)
-			ret = ports_append(compiler, grants.items[i].ports);
-		if (ret == 0)
-			ret = ports_intern(compiler, &ports);
-		if (ret == 0 && ports != base)
-			ret = entry_add(compiler, ruleset->id, direction,
-					compiler->population.identities[identity].id, ports);
+		for (end = i; end < grants->count && grants->items[end].identity == identity;)
+			end++;
+		if (ports_decide_once(side, &grants->items[i], end - i, &ports) < 0)
+			return -ENOMEM;
+		if (ports != side->base &&
+		    entry_add(side, compiler->population.identities[identity].id, ports) < 0)
+			return -ENOMEM;
 	}
-	free(grants.items);
+	return 0;
+}
+
+static int side_compile(struct side *side)
+{
+	struct compiler *compiler = side->compiler;
+	struct grant_list *grants = &side->grants;
+
+	if (port_list_add(&compiler->scratch, 0, 0, PORT_ANY_MAX) < 0 ||
+	    ports_intern(compiler, &side->everything) < 0 || grants_collect(side) < 0 ||
+	    ports_decide_once(side, NULL, 0, &side->base) < 0)
+		return -ENOMEM;
+	if (compiler->port_sets.items[side->base].len > 0 &&
+	    entry_add(side, IDENTITY_ANY, side->base) < 0)
+		return -ENOMEM;
+	if (grants->count > 0)
+		qsort(grants->items, grants->count, sizeof(*grants->items), grant_compare);
+	return entries_of_identities(side);
+}
+
+/* Entries of one direction: one for everyone, and one for each identity that differs. */
+static int compile_direction(struct compiler *compiler, const struct ruleset *ruleset,
+			     size_t number)
+{
+	auto_(arena) struct arena *arena = NULL;
+	struct side side = { .compiler = compiler, .ruleset = ruleset, .direction = number };
+	int ret;
+
+	if (tier_rules(&side, TIER_ADMIN)->count || tier_rules(&side, TIER_BASELINE)->count) {
+		side.known.arena = arena = arena_new();
+		if (!arena)
+			return -ENOMEM;
+	}
+	ret = side_compile(&side);
+
+	free(side.grants.items);
+	free(side.results);
+	intern_done(&side.known);
 	return ret;
 }
 
@@ -164,7 +372,7 @@ int compile_entries(struct compiler *compiler)
 
 	for (size_t i = 0; i < compiler->ruleset_keys.count; i++) {
 		for (size_t direction = 0; direction < 2; direction++) {
-			if (compiler->rulesets[i].isolated[direction] &&
+			if (ruleset_decides(&compiler->rulesets[i], direction) &&
 			    compile_direction(compiler, &compiler->rulesets[i], direction) < 0)
 				return -ENOMEM;
 		}

@@ -44,6 +44,29 @@ static bool block_matches(const struct policy_peer *peer, const struct explain_e
 	return true;
 }
 
+/* Whose status has the address; of two nodes with one address, the first by name. */
+static const struct object *node_with_address(const struct world *world, const struct addr *addr)
+{
+	for (const struct object *object = world_first(world, OBJECT_NODE); object;
+	     object = world_next(world, object)) {
+		for (size_t i = 0; i < object->node.address_count; i++) {
+			if (addr_equal(&object->node.addresses[i], addr))
+				return object;
+		}
+	}
+	return NULL;
+}
+
+static bool nodes_match(const struct question *question, const struct selector *selector)
+{
+	const struct explain_end *end = question->peer;
+	const struct object *node = end_pod(end) || !end->has_addr
+					    ? NULL
+					    : node_with_address(question->world, &end->addr);
+
+	return node && selector_matches(selector, &node->node.labels);
+}
+
 static bool peer_matches(const struct question *question, const struct object *policy,
 			 const struct policy_peer *peer)
 {
@@ -51,6 +74,8 @@ static bool peer_matches(const struct question *question, const struct object *p
 
 	if (peer->is_block)
 		return block_matches(peer, question->peer);
+	if (peer->nodes)
+		return nodes_match(question, peer->nodes);
 	if (!pod)
 		return false;
 	if (peer->namespaces) {
@@ -67,11 +92,11 @@ static bool port_matches(const struct question *question, const struct policy_po
 	const struct object *pod = question->port_pod;
 	uint16_t number;
 
-	if (port->proto != question->proto)
+	if (port->proto && port->proto != question->proto)
 		return false;
 	if (port->name) {
-		number = pod ? named_port_find(pod->pod.ports, pod->pod.port_count, port->proto,
-					       port->name)
+		number = pod ? named_port_find(pod->pod.ports, pod->pod.port_count,
+					       question->proto, port->name)
 			     : 0;
 		return number && number == question->port;
 	}
@@ -106,8 +131,81 @@ static int side_add_selecting(struct explain_side *side, const struct object *po
 	return 0;
 }
 
-/* Looks through the policies of the subject's namespace for the first rule that allows it. */
-static int side_decide(const struct question *question, struct explain_side *side)
+const struct policy_rule *explain_rule_get(const struct explain_rule *rule,
+					   enum direction direction)
+{
+	const struct object *policy = rule->policy;
+	bool ingress = direction == DIR_INGRESS;
+
+	if (policy->kind == OBJECT_CLUSTER_POLICY)
+		return &(ingress ? policy->cluster_policy.ingress_rules
+				 : policy->cluster_policy.egress_rules)[rule->rule];
+	return &(ingress ? policy->policy.ingress_rules : policy->policy.egress_rules)[rule->rule];
+}
+
+/* The first of a policy's rules that matches; false if none does. */
+static bool rule_find(const struct question *question, const struct object *policy, size_t count,
+		      struct explain_rule *ret_rule)
+{
+	struct explain_rule rule = { .policy = policy };
+
+	for (; rule.rule < count; rule.rule++) {
+		if (rule_matches(question, policy, explain_rule_get(&rule, question->direction))) {
+			*ret_rule = rule;
+			return true;
+		}
+	}
+	return false;
+}
+
+static void side_decided(struct explain_side *side, const struct explain_rule *rule,
+			 enum verdict verdict)
+{
+	side->verdict = verdict;
+	side->reason = EXPLAIN_RULE;
+	side->decided = *rule;
+}
+
+/* Asks the policies of one tier of the cluster, first come first served; what was decided, or that
+ * it was passed on, is in side. */
+static int side_ask_tier(const struct question *question, enum policy_tier tier,
+			 struct explain_side *side, bool *ret_decided)
+{
+	const struct object *pod = end_pod(question->subject);
+	bool ingress = question->direction == DIR_INGRESS;
+	size_t count = 0;
+	auto_free const struct object **policies = tier_policies(question->world, tier, &count);
+	int ret = policies ? 0 : -ENOMEM;
+
+	*ret_decided = false;
+	for (size_t i = 0; i < count && ret == 0; i++) {
+		const struct cluster_policy_object *policy = &policies[i]->cluster_policy;
+		size_t rules = ingress ? policy->ingress_rule_count : policy->egress_rule_count;
+		enum policy_action action;
+		struct explain_rule rule;
+
+		if (rules == 0 || !cluster_policy_selects(question->world, policies[i],
+							  pod->namespace, &pod->pod.labels))
+			continue;
+		ret = side_add_selecting(side, policies[i]);
+		if (!rule_find(question, policies[i], rules, &rule))
+			continue;
+		action = explain_rule_get(&rule, question->direction)->action;
+		if (action == ACTION_PASS) {
+			side->passed[side->passed_count++] = rule;
+			break;
+		}
+		side_decided(side, &rule, action == ACTION_ACCEPT ? VERDICT_ALLOW : VERDICT_DENY);
+		*ret_decided = true;
+		break;
+	}
+	return ret;
+}
+
+/* Looks through the NetworkPolicies of the subject's namespace for the first rule that allows it.
+ * They decide if one selects it. */
+static int side_ask_policies(const struct question *question, struct explain_side *side,
+			     bool *ret_decided)
 {
 	const struct object *pod = end_pod(question->subject);
 	const struct object *const *policies;
@@ -115,30 +213,45 @@ static int side_decide(const struct question *question, struct explain_side *sid
 		world_range(question->world, OBJECT_NETWORK_POLICY, pod->namespace, &policies);
 	bool ingress = question->direction == DIR_INGRESS;
 
+	*ret_decided = false;
 	for (size_t i = 0; i < count; i++) {
 		const struct network_policy_object *policy = &policies[i]->policy;
-		const struct policy_rule *rules =
-			ingress ? policy->ingress_rules : policy->egress_rules;
-		size_t rule_count =
-			ingress ? policy->ingress_rule_count : policy->egress_rule_count;
+		size_t rules = ingress ? policy->ingress_rule_count : policy->egress_rule_count;
+		struct explain_rule rule;
 
 		if (!(ingress ? policy->ingress : policy->egress) ||
 		    !selector_matches(&policy->pods, &pod->pod.labels))
 			continue;
+		if (!*ret_decided) /* those of the cluster have no say any more */
+			side->selecting_count = 0;
+		*ret_decided = true;
 		if (side_add_selecting(side, policies[i]) < 0)
 			return -ENOMEM;
-		for (size_t r = 0; r < rule_count; r++) {
-			if (!rule_matches(question, policies[i], &rules[r]))
-				continue;
-			side->verdict = VERDICT_ALLOW;
-			side->reason = EXPLAIN_RULE;
-			side->policy = policies[i];
-			side->rule = r;
+		if (rule_find(question, policies[i], rules, &rule)) {
+			side_decided(side, &rule, VERDICT_ALLOW);
 			return 0;
 		}
 	}
-	side->verdict = side->selecting_count ? VERDICT_DENY : VERDICT_ALLOW;
-	side->reason = side->selecting_count ? EXPLAIN_NO_RULE : EXPLAIN_NO_POLICY;
+	if (*ret_decided) {
+		side->verdict = VERDICT_DENY;
+		side->reason = EXPLAIN_NO_RULE;
+	}
+	return 0;
+}
+
+static int side_decide(const struct question *question, struct explain_side *side)
+{
+	bool decided;
+	int ret = side_ask_tier(question, TIER_ADMIN, side, &decided);
+
+	if (ret == 0 && !decided)
+		ret = side_ask_policies(question, side, &decided);
+	if (ret == 0 && !decided)
+		ret = side_ask_tier(question, TIER_BASELINE, side, &decided);
+	if (ret < 0 || decided)
+		return ret;
+	side->verdict = VERDICT_ALLOW;
+	side->reason = side->selecting_count ? EXPLAIN_NO_MATCH : EXPLAIN_NO_POLICY;
 	return 0;
 }
 

@@ -55,8 +55,9 @@ const char *population_namespace(const struct population *population, uint32_t n
 
 /* ---- groups ---- */
 
-static int group_reduce(struct population *population, const struct labels *labels,
-			const struct pod_object *pod, struct group *group)
+static int group_reduce(struct population *population, const struct intern *keys,
+			const struct labels *labels, const struct pod_object *pod,
+			struct group *group)
 {
 	const struct vocabulary *vocabulary = &population->vocabulary;
 	struct arena *arena = population->arena;
@@ -68,7 +69,7 @@ static int group_reduce(struct population *population, const struct labels *labe
 	for (size_t i = 0; i < labels->count; i++) {
 		const struct label *label = &labels->items[i];
 
-		if (intern_find(&vocabulary->keys, label->key, strlen(label->key)) != INTERN_NONE)
+		if (intern_find(keys, label->key, strlen(label->key)) != INTERN_NONE)
 			group->labels.items[group->labels.count++] = *label;
 	}
 	for (size_t i = 0; pod && i < vocabulary->port_count; i++) {
@@ -113,19 +114,15 @@ static int group_keep(struct arena *arena, struct group *group)
 	return arena_failed(arena) ? -ENOMEM : 0;
 }
 
-static int population_add_group(struct population *population, const char *namespace,
-				const struct labels *labels, const struct pod_object *pod,
-				uint32_t *ret_group)
+/* The number of a group: known already, or new. */
+static int group_intern(struct population *population, struct group *group, const char *namespace,
+			uint32_t *ret_group)
 {
 	auto_buffer struct buffer key = { 0 };
-	struct group group = { .first_identity = NONE };
 	size_t known = population->group_keys.count;
 	size_t number;
 
-	if (population_add_namespace(population, namespace, &group.namespace) < 0 ||
-	    group_reduce(population, labels, pod, &group) < 0)
-		return -ENOMEM;
-	group_key(&group, namespace, &key);
+	group_key(group, namespace, &key);
 	if (key.failed)
 		return -ENOMEM;
 	number = intern_add(&population->group_keys, key.data, key.len);
@@ -136,10 +133,33 @@ static int population_add_group(struct population *population, const char *names
 		return 0;
 	if (array_room(&population->groups, known, &population->group_capacity,
 		       sizeof(*population->groups)) < 0 ||
-	    group_keep(population->arena, &group) < 0)
+	    group_keep(population->arena, group) < 0)
 		return -ENOMEM;
-	population->groups[number] = group;
+	population->groups[number] = *group;
 	return 0;
+}
+
+static int population_add_group(struct population *population, const char *namespace,
+				const struct labels *labels, const struct pod_object *pod,
+				uint32_t *ret_group)
+{
+	struct group group = { .first_identity = NONE };
+
+	if (population_add_namespace(population, namespace, &group.namespace) < 0 ||
+	    group_reduce(population, &population->vocabulary.keys, labels, pod, &group) < 0)
+		return -ENOMEM;
+	return group_intern(population, &group, namespace, ret_group);
+}
+
+/* No namespace is called "". */
+static int population_add_node_group(struct population *population, const struct labels *labels,
+				     uint32_t *ret_group)
+{
+	struct group group = { .namespace = NONE, .first_identity = NONE };
+
+	if (group_reduce(population, &population->vocabulary.node_keys, labels, NULL, &group) < 0)
+		return -ENOMEM;
+	return group_intern(population, &group, "", ret_group);
 }
 
 /* ---- identities ---- */
@@ -231,6 +251,59 @@ static int population_add_place(struct population *population, const struct plac
 	return 0;
 }
 
+/* Whose the addresses of Node objects are; of two nodes with one address, the first by name. */
+static int population_find_nodes(struct population *population)
+{
+	const struct world *world = population->world;
+
+	for (const struct object *object = world_first(world, OBJECT_NODE);
+	     object && population->vocabulary.nodes; object = world_next(world, object)) {
+		uint32_t group;
+
+		if (population_add_node_group(population, &object->node.labels, &group) < 0)
+			return -ENOMEM;
+		for (size_t i = 0; i < object->node.address_count; i++) {
+			size_t known = population->node_addresses.count;
+			size_t number = intern_add(&population->node_addresses,
+						   &object->node.addresses[i], sizeof(struct addr));
+
+			if (number == INTERN_NONE)
+				return -ENOMEM;
+			if (number < known)
+				continue;
+			if (array_room(&population->node_groups, known, &population->node_capacity,
+				       sizeof(*population->node_groups)) < 0)
+				return -ENOMEM;
+			population->node_groups[number] = group;
+		}
+	}
+	return 0;
+}
+
+/* NONE: policies do not speak of nodes, or it is no node's. */
+static uint32_t population_node_group(const struct population *population, const struct addr *addr)
+{
+	size_t number = intern_find(&population->node_addresses, addr, sizeof(*addr));
+
+	return number == INTERN_NONE ? NONE : population->node_groups[number];
+}
+
+static int population_add_nodes(struct population *population)
+{
+	for (size_t i = 0; i < population->node_addresses.count; i++) {
+		struct place place = { .kind = PLACE_NODE, .subject = NONE };
+		uint32_t prefix;
+
+		memcpy(&place.addr, population->node_addresses.items[i].key, sizeof(place.addr));
+		prefix = vocabulary_longest(&population->vocabulary, &place.addr);
+		if (population_add_identity(population, population->node_groups[i], prefix,
+					    &place.identity) < 0 ||
+		    population_add_place(population, &place) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
 static int population_add_hosts(struct population *population)
 {
 	const struct addr *addresses;
@@ -241,9 +314,10 @@ static int population_add_hosts(struct population *population)
 			.addr = addresses[i], .kind = PLACE_HOST, .identity = NONE, .subject = NONE
 		};
 		uint32_t prefix = vocabulary_longest(&population->vocabulary, &addresses[i]);
+		uint32_t group = population_node_group(population, &addresses[i]);
 
-		if (prefix != NONE &&
-		    population_add_identity(population, NONE, prefix, &place.identity) < 0)
+		if ((group != NONE || prefix != NONE) &&
+		    population_add_identity(population, group, prefix, &place.identity) < 0)
 			return -ENOMEM;
 		if (population_add_place(population, &place) < 0)
 			return -ENOMEM;
@@ -379,15 +453,16 @@ static int population_index(struct population *population)
 {
 	population->index.arena = population->arena;
 	for (size_t i = 0; i < population->namespaces.count; i++) {
-		if (label_index_add(&population->index, 0, &population->namespace_labels[i],
-				    (uint32_t)i) < 0)
+		if (label_index_add(&population->index, SCOPE_NAMESPACES,
+				    &population->namespace_labels[i], (uint32_t)i) < 0)
 			return -ENOMEM;
 	}
 	for (size_t i = 0; i < population->group_keys.count; i++) {
 		const struct group *group = &population->groups[i];
+		uint32_t scope =
+			group->namespace == NONE ? SCOPE_NODES : SCOPE_OF(group->namespace);
 
-		if (label_index_add(&population->index, 1 + group->namespace, &group->labels,
-				    (uint32_t)i) < 0)
+		if (label_index_add(&population->index, scope, &group->labels, (uint32_t)i) < 0)
 			return -ENOMEM;
 	}
 	return 0;
@@ -421,9 +496,12 @@ int population_build(struct population *population, const struct world *world, s
 	population->namespaces.arena = arena;
 	population->group_keys.arena = arena;
 	population->identity_keys.arena = arena;
+	population->node_addresses.arena = arena;
 	ret = vocabulary_build(&population->vocabulary, world, arena);
 	if (ret == 0)
 		ret = population_add_prefixes(population);
+	if (ret == 0)
+		ret = population_find_nodes(population);
 	if (ret == 0)
 		ret = population_add_hosts(population);
 	if (ret == 0)
@@ -432,6 +510,8 @@ int population_build(struct population *population, const struct world *world, s
 		ret = collect_local_pods(world, &local);
 	if (ret == 0)
 		ret = population_add_pods(population, &local);
+	if (ret == 0)
+		ret = population_add_nodes(population);
 	intern_done(&local);
 	if (ret == 0)
 		ret = population_number(population);
@@ -447,6 +527,8 @@ void population_done(struct population *population)
 	intern_done(&population->namespaces);
 	intern_done(&population->group_keys);
 	intern_done(&population->identity_keys);
+	intern_done(&population->node_addresses);
+	free(population->node_groups);
 	label_index_done(&population->index);
 	free(population->namespace_labels);
 	free(population->groups);

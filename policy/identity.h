@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Everybody whom policy can tell apart.  A group is a namespace and those labels and ports that are
- * in the policies' vocabulary: selectors see no more.
+ * in the policies' vocabulary: selectors see no more.  Nodes form groups by their labels.
  * An identity is a group and the CIDR an address lies in, or such a CIDR alone.  Internal to the
  * compiler.
  */
@@ -13,8 +13,13 @@
 
 #define NONE VOCABULARY_NONE
 
+/* Scopes of the label index. */
+#define SCOPE_NAMESPACES    0
+#define SCOPE_OF(namespace) (1 + (namespace)) /* its groups */
+#define SCOPE_NODES         UINT32_MAX        /* groups of nodes */
+
 struct group {
-	uint32_t namespace; /* number in population.namespaces */
+	uint32_t namespace; /* number in population.namespaces; NONE: of nodes */
 	struct labels labels;
 	struct named_port *ports; /* sorted by (name, proto) */
 	size_t port_count;
@@ -31,7 +36,7 @@ struct identity_class {
 };
 
 /* One address and whose it is; earlier kinds win where two claim one address. */
-enum place_kind { PLACE_HOST, PLACE_ENDPOINT, PLACE_POD };
+enum place_kind { PLACE_HOST, PLACE_ENDPOINT, PLACE_POD, PLACE_NODE };
 
 struct place {
 	struct addr addr;
@@ -63,9 +68,12 @@ struct population {
 	struct intern identity_keys;
 	struct identity_class *identities;
 	size_t identity_capacity;
-	uint32_t *prefix_identities; /* by prefix: first identity of its list */
-	struct label_index index;    /* scope 0: namespaces; 1 + namespace: its groups */
-	struct place *places;        /* sorted by address, unique */
+	uint32_t *prefix_identities;  /* by prefix: first identity of its list */
+	struct intern node_addresses; /* of all Node objects, while policies speak of nodes */
+	uint32_t *node_groups;        /* by number of the address */
+	size_t node_capacity;
+	struct label_index index;
+	struct place *places; /* sorted by address, unique */
 	size_t place_count;
 	size_t place_capacity;
 	struct member *members;

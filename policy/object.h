@@ -161,7 +161,7 @@ struct network_policy_object {
 };
 
 /* In the order in which they are asked; NetworkPolicies are a tier of their own. */
-enum policy_tier { TIER_ADMIN, TIER_NETWORK, TIER_BASELINE };
+enum policy_tier { TIER_ADMIN, TIER_NETWORK, TIER_BASELINE, TIER_COUNT };
 
 struct cluster_policy_object {
 	enum policy_tier tier; /* not TIER_NETWORK */

@@ -2,6 +2,7 @@
 #include "policy/ports.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -71,6 +72,20 @@ int port_list_add_policy_port(struct port_list *list, const struct policy_port *
 	if (port->port_min == 0)
 		return port_list_add(list, port->proto, 0, PORT_ANY_MAX);
 	return port_list_add(list, port->proto, port->port_min, port->port_max);
+}
+
+const uint8_t *port_name_protos(uint8_t proto, size_t *ret_count)
+{
+	static const uint8_t protos[] = { IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP };
+
+	for (size_t i = 0; i < ARRAY_SIZE(protos); i++) {
+		if (protos[i] == proto) {
+			*ret_count = 1;
+			return &protos[i];
+		}
+	}
+	*ret_count = ARRAY_SIZE(protos);
+	return protos;
 }
 
 uint16_t named_port_find(const struct named_port *ports, size_t count, uint8_t proto,

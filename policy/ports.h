@@ -26,6 +26,9 @@ void port_list_done(struct port_list *list);
 /* The numbers of a policy's port entry; nothing for a named one. */
 int port_list_add_policy_port(struct port_list *list, const struct policy_port *port);
 
+/* The protocols that a port name of a policy is looked up in: its own, or all three for 0. */
+const uint8_t *port_name_protos(uint8_t proto, size_t *ret_count);
+
 /* The number behind a name, as Kubernetes finds it: the first container port of that name and
  * protocol.  0 if there is none. */
 uint16_t named_port_find(const struct named_port *ports, size_t count, uint8_t proto,

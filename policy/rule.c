@@ -61,6 +61,11 @@ static void peer_write(const struct policy_peer *peer, const char *namespace, st
 			prefix_write(&peer->except[i], buffer);
 		return;
 	}
+	if (peer->nodes) {
+		buffer_add(buffer, "h", 1);
+		selector_write(peer->nodes, buffer);
+		return;
+	}
 	buffer_add(buffer, peer->namespaces ? "n" : "p", 1);
 	if (peer->namespaces)
 		selector_write(peer->namespaces, buffer);
@@ -99,16 +104,31 @@ static int peer_select(const struct compiler *compiler, const struct policy_peer
 	int ret = 0;
 
 	if (peer->namespaces)
-		ret = label_index_select(&population->index, 0, peer->namespaces, &namespaces);
+		ret = label_index_select(&population->index, SCOPE_NAMESPACES, peer->namespaces,
+					 &namespaces);
 	else if (own != INTERN_NONE)
 		ret = id_list_add(&namespaces, (uint32_t)own);
 	for (size_t i = 0; i < namespaces.count && ret == 0; i++)
-		ret = label_index_select(&population->index, 1 + namespaces.items[i], peer->pods,
-					 &groups);
+		ret = label_index_select(&population->index, SCOPE_OF(namespaces.items[i]),
+					 peer->pods, &groups);
 	id_list_sort(&groups);
 	if (ret == 0)
 		ret = peer_add_groups(compiler, &groups, identities);
 	id_list_done(&namespaces);
+	id_list_done(&groups);
+	return ret;
+}
+
+static int peer_nodes(const struct compiler *compiler, const struct policy_peer *peer,
+		      struct id_list *identities)
+{
+	struct id_list groups = { 0 };
+	int ret =
+		label_index_select(&compiler->population.index, SCOPE_NODES, peer->nodes, &groups);
+
+	id_list_sort(&groups);
+	if (ret == 0)
+		ret = peer_add_groups(compiler, &groups, identities);
 	id_list_done(&groups);
 	return ret;
 }
@@ -172,8 +192,12 @@ static int compile_peer(struct compiler *compiler, const struct policy_peer *pee
 	if (array_room(&compiler->peers, known, &compiler->peer_capacity,
 		       sizeof(*compiler->peers)) < 0)
 		return -ENOMEM;
-	ret = peer->is_block ? peer_block(compiler, peer, &identities)
-			     : peer_select(compiler, peer, namespace, &identities);
+	if (peer->is_block)
+		ret = peer_block(compiler, peer, &identities);
+	else if (peer->nodes)
+		ret = peer_nodes(compiler, peer, &identities);
+	else
+		ret = peer_select(compiler, peer, namespace, &identities);
 	id_list_sort(&identities);
 	compiler->peers[number] = (struct peer){
 		.identities = arena_copy(compiler->arena, identities.items,
@@ -219,11 +243,16 @@ int ports_resolve(struct compiler *compiler, const struct policy_port *const *na
 		  const struct group *group)
 {
 	for (size_t i = 0; i < count; i++) {
-		uint16_t port = named_port_find(group->ports, group->port_count, names[i]->proto,
-						names[i]->name);
+		size_t proto_count;
+		const uint8_t *protos = port_name_protos(names[i]->proto, &proto_count);
 
-		if (port && port_list_add(&compiler->scratch, names[i]->proto, port, port) < 0)
-			return -ENOMEM;
+		for (size_t p = 0; p < proto_count; p++) {
+			uint16_t port = named_port_find(group->ports, group->port_count, protos[p],
+							names[i]->name);
+
+			if (port && port_list_add(&compiler->scratch, protos[p], port, port) < 0)
+				return -ENOMEM;
+		}
 	}
 	return 0;
 }
@@ -251,6 +280,7 @@ static int rule_intern(struct compiler *compiler, struct rule *rule, uint32_t *r
 		return -ENOMEM;
 	key->len = 0;
 	buffer_number(key, rule->any);
+	buffer_number(key, rule->action);
 	buffer_add(key, compiler->port_sets.items[rule->ports].key,
 		   compiler->port_sets.items[rule->ports].len);
 	buffer_number(key, (uint32_t)rule->name_count);
@@ -304,7 +334,7 @@ static int compile_rule_ports(struct compiler *compiler, const struct policy_rul
 int compile_rule(struct compiler *compiler, const struct policy_rule *written,
 		 const char *namespace, uint32_t *ret_rule)
 {
-	struct rule rule = { .any = written->peer_count == 0 };
+	struct rule rule = { .any = written->peer_count == 0, .action = written->action };
 	struct id_list peers = { 0 };
 	uint32_t peer;
 	int ret = compile_rule_ports(compiler, written, &rule);

@@ -32,8 +32,9 @@ static int compile_subjects(struct compiler *compiler)
 		if (number == NONE)
 			continue;
 		subject->policy_id = compiler->rulesets[number].id;
-		subject->ingress_isolated = compiler->rulesets[number].isolated[DIR_INGRESS];
-		subject->egress_isolated = compiler->rulesets[number].isolated[DIR_EGRESS];
+		subject->ingress_isolated =
+			ruleset_decides(&compiler->rulesets[number], DIR_INGRESS);
+		subject->egress_isolated = ruleset_decides(&compiler->rulesets[number], DIR_EGRESS);
 	}
 	return 0;
 }
@@ -113,7 +114,10 @@ static char *identity_describe(struct compiler *compiler, const struct identity_
 	text->len = 0;
 	if (identity->group != NONE) {
 		const struct group *group = &population->groups[identity->group];
-		const char *namespace = population_namespace(population, group->namespace);
+		const char *namespace =
+			group->namespace == NONE
+				? "node"
+				: population_namespace(population, group->namespace);
 
 		buffer_add(text, namespace, strlen(namespace));
 		for (size_t i = 0; i < group->labels.count; i++) {
@@ -165,6 +169,8 @@ static int compile_identities(struct compiler *compiler)
 		if (identity->group == NONE)
 			continue;
 		out->labels = population->groups[identity->group].labels;
+		if (population->groups[identity->group].namespace == NONE)
+			continue;
 		out->namespace = arena_string(
 			compiler->arena,
 			population_namespace(population,

@@ -32,22 +32,34 @@ struct explain_end {
 
 enum explain_reason {
 	EXPLAIN_NO_POLICY, /* no policy selects this pod in this direction */
-	EXPLAIN_RULE,      /* rule allows it */
-	EXPLAIN_NO_RULE,   /* isolated, nothing allows it */
+	EXPLAIN_RULE,      /* a rule allows it, or that of a ClusterNetworkPolicy denies it */
+	EXPLAIN_NO_RULE,   /* isolated by NetworkPolicies, nothing allows it */
+	EXPLAIN_NO_MATCH,  /* ClusterNetworkPolicies alone select it, no rule of theirs decides */
 	EXPLAIN_NOT_A_POD, /* the end is outside: nothing is enforced there */
 	EXPLAIN_SELF,      /* a pod always reaches itself */
 	EXPLAIN_OWN_NODE,  /* a node always reaches its own pods */
 };
 
+struct explain_rule {
+	const struct object *policy;
+	size_t rule; /* its index in ingress or egress */
+};
+
 struct explain_side {
 	enum verdict verdict;
 	enum explain_reason reason;
-	const struct object *policy; /* EXPLAIN_RULE: the deciding object */
-	size_t rule;                 /* its index in ingress or egress */
-	/* The policies that isolate it, up to the one that decides; owned. */
+	struct explain_rule decided;   /* EXPLAIN_RULE: by this one */
+	struct explain_rule passed[2]; /* rules that passed it on to the next tier, in order */
+	size_t passed_count;
+	/* EXPLAIN_NO_RULE: the NetworkPolicies that isolate it; EXPLAIN_NO_MATCH: the
+	 * ClusterNetworkPolicies that select it; owned. */
 	const struct object **selecting;
 	size_t selecting_count;
 };
+
+/* The rule as it is written. */
+const struct policy_rule *explain_rule_get(const struct explain_rule *rule,
+					   enum direction direction);
 
 struct explanation {
 	enum verdict verdict;

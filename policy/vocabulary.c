@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "policy/ports.h"
+
 /* Room while collecting. */
 struct collector {
 	struct vocabulary *vocabulary;
@@ -13,12 +15,12 @@ struct collector {
 	size_t prefix_capacity;
 };
 
-static int collect_selector(struct collector *collector, const struct selector *selector)
+static int collect_selector(struct intern *keys, const struct selector *selector)
 {
 	for (size_t i = 0; selector && i < selector->count; i++) {
 		const char *key = selector->terms[i].key;
 
-		if (intern_add(&collector->vocabulary->keys, key, strlen(key)) == INTERN_NONE)
+		if (intern_add(keys, key, strlen(key)) == INTERN_NONE)
 			return -ENOMEM;
 	}
 	return 0;
@@ -35,17 +37,43 @@ static int collect_prefix(struct collector *collector, const struct prefix *pref
 	return 0;
 }
 
-static int collect_port(struct collector *collector, const struct policy_port *port)
+static int collect_port_name(struct collector *collector, const char *name, uint8_t proto)
 {
 	struct vocabulary *vocabulary = collector->vocabulary;
 
-	if (!port->name)
-		return 0;
 	if (array_room(&vocabulary->ports, vocabulary->port_count, &collector->port_capacity,
 		       sizeof(*vocabulary->ports)) < 0)
 		return -ENOMEM;
 	vocabulary->ports[vocabulary->port_count++] =
-		(struct port_name){ .name = port->name, .proto = port->proto };
+		(struct port_name){ .name = name, .proto = proto };
+	return 0;
+}
+
+static int collect_port(struct collector *collector, const struct policy_port *port)
+{
+	size_t count;
+	const uint8_t *protos = port_name_protos(port->proto, &count);
+
+	for (size_t i = 0; port->name && i < count; i++) {
+		if (collect_port_name(collector, port->name, protos[i]) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int collect_peer(struct collector *collector, const struct policy_peer *peer)
+{
+	struct vocabulary *vocabulary = collector->vocabulary;
+
+	vocabulary->nodes |= peer->nodes != NULL;
+	if (collect_selector(&vocabulary->keys, peer->pods) < 0 ||
+	    collect_selector(&vocabulary->node_keys, peer->nodes) < 0 ||
+	    (peer->is_block && collect_prefix(collector, &peer->cidr) < 0))
+		return -ENOMEM;
+	for (size_t i = 0; i < peer->except_count; i++) {
+		if (collect_prefix(collector, &peer->except[i]) < 0)
+			return -ENOMEM;
+	}
 	return 0;
 }
 
@@ -53,15 +81,8 @@ static int collect_rules(struct collector *collector, const struct policy_rule *
 {
 	for (size_t i = 0; i < count; i++) {
 		for (size_t p = 0; p < rules[i].peer_count; p++) {
-			const struct policy_peer *peer = &rules[i].peers[p];
-
-			if (collect_selector(collector, peer->pods) < 0 ||
-			    (peer->is_block && collect_prefix(collector, &peer->cidr) < 0))
+			if (collect_peer(collector, &rules[i].peers[p]) < 0)
 				return -ENOMEM;
-			for (size_t e = 0; e < peer->except_count; e++) {
-				if (collect_prefix(collector, &peer->except[e]) < 0)
-					return -ENOMEM;
-			}
 		}
 		for (size_t p = 0; p < rules[i].port_count; p++) {
 			if (collect_port(collector, &rules[i].ports[p]) < 0)
@@ -113,24 +134,44 @@ static size_t prefix_key(const struct prefix *prefix, unsigned char key[17])
 	return 17;
 }
 
+static int collect_policies(struct collector *collector, const struct world *world)
+{
+	struct intern *keys = &collector->vocabulary->keys;
+
+	for (const struct object *object = world_first(world, OBJECT_NETWORK_POLICY); object;
+	     object = world_next(world, object)) {
+		const struct network_policy_object *policy = &object->policy;
+
+		if (collect_selector(keys, &policy->pods) < 0 ||
+		    (policy->ingress && collect_rules(collector, policy->ingress_rules,
+						      policy->ingress_rule_count) < 0) ||
+		    (policy->egress &&
+		     collect_rules(collector, policy->egress_rules, policy->egress_rule_count) < 0))
+			return -ENOMEM;
+	}
+	for (const struct object *object = world_first(world, OBJECT_CLUSTER_POLICY); object;
+	     object = world_next(world, object)) {
+		const struct cluster_policy_object *policy = &object->cluster_policy;
+
+		if (collect_selector(keys, &policy->pods) < 0 ||
+		    collect_rules(collector, policy->ingress_rules, policy->ingress_rule_count) <
+			    0 ||
+		    collect_rules(collector, policy->egress_rules, policy->egress_rule_count) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
 int vocabulary_build(struct vocabulary *vocabulary, const struct world *world, struct arena *arena)
 {
 	struct collector collector = { .vocabulary = vocabulary };
 	unsigned char key[17];
 
 	vocabulary->keys.arena = arena;
+	vocabulary->node_keys.arena = arena;
 	vocabulary->prefix_keys.arena = arena;
-	for (const struct object *object = world_first(world, OBJECT_NETWORK_POLICY); object;
-	     object = world_next(world, object)) {
-		const struct network_policy_object *policy = &object->policy;
-
-		if (collect_selector(&collector, &policy->pods) < 0 ||
-		    (policy->ingress && collect_rules(&collector, policy->ingress_rules,
-						      policy->ingress_rule_count) < 0) ||
-		    (policy->egress && collect_rules(&collector, policy->egress_rules,
-						     policy->egress_rule_count) < 0))
-			return -ENOMEM;
-	}
+	if (collect_policies(&collector, world) < 0)
+		return -ENOMEM;
 	vocabulary->port_count = sort_unique(vocabulary->ports, vocabulary->port_count,
 					     sizeof(*vocabulary->ports), port_name_compare);
 	vocabulary->prefix_count = sort_unique(vocabulary->prefixes, vocabulary->prefix_count,
@@ -147,6 +188,7 @@ int vocabulary_build(struct vocabulary *vocabulary, const struct world *world, s
 void vocabulary_done(struct vocabulary *vocabulary)
 {
 	intern_done(&vocabulary->keys);
+	intern_done(&vocabulary->node_keys);
 	intern_done(&vocabulary->prefix_keys);
 	free(vocabulary->ports);
 	free(vocabulary->prefixes);

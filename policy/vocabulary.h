@@ -15,6 +15,8 @@ struct port_name {
 
 struct vocabulary {
 	struct intern keys;      /* label keys of pods */
+	struct intern node_keys; /* label keys of nodes */
+	bool nodes;              /* whether some policy has nodes as peers */
 	struct port_name *ports; /* sorted by (name, proto), unique */
 	size_t port_count;
 	struct prefix *prefixes; /* sorted by (addr, len), unique */

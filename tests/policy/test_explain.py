@@ -91,7 +91,8 @@ def test_names_the_rule_and_its_line(files):
     assert got["verdict"] == "allow"
     assert got["ingress"] == {
         "verdict": "allow", "reason": "a rule allows it",
-        "policy": {"namespace": "shop", "name": "cart", "source": "policies/all.yml:1"},
+        "policy": {"kind": "NetworkPolicy", "namespace": "shop", "name": "cart",
+                   "source": "policies/all.yml:1"},
         "rule": 1, "source": "policies/all.yml:10"}
     assert got["egress"]["policy"]["name"] == "web-out"
     assert got["egress"]["source"] == "policies/all.yml:21"
@@ -115,6 +116,58 @@ def test_text_says_the_same(files):
         "(policies/all.yml:21)",
         "  ingress  allow  a rule allows it: NetworkPolicy shop/cart, ingress rule 1 "
         "(policies/all.yml:10)"]
+
+
+GUARDS = """\
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: guard}
+spec:
+  tier: Admin
+  priority: 10
+  subject: {namespaces: {}}
+  ingress:
+  - action: Deny
+    name: no ssh
+    from: [{namespaces: {}}]
+    protocols: [{tcp: {destinationPort: {number: 22}}}]
+  - action: Pass
+    from: [{namespaces: {}}]
+---
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: floor}
+spec:
+  tier: Baseline
+  priority: 1000
+  subject: {namespaces: {}}
+  ingress:
+  - {action: Deny, from: [{namespaces: {}}], protocols: [{udp: {destinationPort: {number: 53}}}]}
+"""
+
+
+def test_rule_of_a_tier_is_named_and_what_passed_it_on(files):
+    (files / "policies/guards.yml").write_text(GUARDS)
+    got = answer(files, "shop/web", "shop/cart-1", "22/TCP")["ingress"]
+    assert got == {
+        "verdict": "deny", "reason": "a rule denies it", "rule": 0, "ruleName": "no ssh",
+        "policy": {"kind": "ClusterNetworkPolicy", "namespace": "", "name": "guard",
+                   "tier": "Admin", "priority": 10, "source": "policies/guards.yml:1"},
+        "source": "policies/guards.yml:9"}
+    assert explain(files, "shop/cart-1", "shop/web", "53/UDP").stdout.splitlines() == [
+        "deny  shop/cart-1 (10.0.0.2) -> shop/web (10.0.0.1) port 53/UDP",
+        "  egress   allow  no policy selects this pod in this direction",
+        "  ingress  deny   a rule denies it: ClusterNetworkPolicy floor (Baseline tier, priority "
+        "1000), ingress rule 0 (policies/guards.yml:24)",
+        "                  passed on by ClusterNetworkPolicy guard (Admin tier, priority 10), "
+        "ingress rule 1 (policies/guards.yml:13)"]
+    got = answer(files, "shop/web", "shop/cart-1", "8080/TCP")["ingress"]
+    assert (got["verdict"], got["policy"]["name"]) == ("allow", "cart")
+    assert [(one["policy"]["name"], one["rule"]) for one in got["passed"]] == [("guard", 1)]
+    got = answer(files, "shop/cart-1", "shop/web", "80/TCP")["ingress"]
+    assert (got["verdict"], got["reason"]) == (
+        "allow", "no rule decides, and no NetworkPolicy selects this pod")
+    assert [one["name"] for one in got["policies"]] == ["guard", "floor"]
 
 
 @pytest.mark.parametrize("source, target, port, verdict, egress, ingress", [

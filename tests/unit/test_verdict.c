@@ -18,36 +18,6 @@
 
 #include <cmocka.h> /* last: it makes fail a macro */
 
-enum { PASSES = DROP_NONE, EGRESS = DROP_EGRESS_DENIED, INGRESS = DROP_INGRESS_DENIED };
-
-struct question {
-	const char *from;
-	const char *to;
-	const char *port;
-	int want;
-};
-
-static void ask_all(const struct world *world, const struct question *questions, size_t count)
-{
-	for (size_t i = 0; i < count; i++) {
-		int got = (int)world_ask(world, questions[i].from, questions[i].to,
-					 questions[i].port);
-
-		if (got != questions[i].want)
-			fail_msg("%s -> %s %s: %d, not %d", questions[i].from, questions[i].to,
-				 questions[i].port, got, questions[i].want);
-	}
-}
-
-/* Asks the questions of a world with the given policies. */
-#define ASK(policies, ...)                                                 \
-	do {                                                               \
-		const struct question questions_[] = { __VA_ARGS__ };      \
-		struct world *world_ = world_of(two_namespaces, policies); \
-		ask_all(world_, questions_, ARRAY_SIZE(questions_));       \
-		world_free(world_);                                        \
-	} while (0)
-
 static void test_no_policy_means_everything_passes(void **state)
 {
 	(void)state;
@@ -343,7 +313,7 @@ static void test_own_node_always_reaches_its_pods_and_others_do_not(void **state
 	struct world *world =
 		world_of(two_namespaces,
 			 POLICY("p", "shop", "podSelector: {}, policyTypes: [Ingress, Egress]"));
-	const struct question questions[] = {
+	const struct world_question questions[] = {
 		{ "10.0.0.254", "shop/cart", "80/TCP", PASSES },
 		{ "fd00::fe", "fd00::2", "80/TCP", PASSES },
 		{ "10.0.2.254", "shop/cart", "80/TCP", INGRESS },
@@ -355,7 +325,7 @@ static void test_own_node_always_reaches_its_pods_and_others_do_not(void **state
 	assert_int_equal(addr_parse("10.0.0.254", &host[0]), 0);
 	assert_int_equal(addr_parse("fd00::fe", &host[1]), 0);
 	assert_int_equal(world_host_addresses_set(world, host, 2), 0);
-	ask_all(world, questions, ARRAY_SIZE(questions));
+	world_ask_all(world, questions, ARRAY_SIZE(questions));
 	world_free(world);
 }
 
@@ -366,7 +336,7 @@ static void test_block_tells_the_own_node_from_the_world(void **state)
 		POLICY("p", "shop",
 		       "podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: "
 		       "10.0.0.254/32}}]}]"));
-	const struct question questions[] = {
+	const struct world_question questions[] = {
 		{ "shop/cart", "10.0.0.254", "80/TCP", PASSES },
 		{ "shop/cart", "10.0.0.253", "80/TCP", EGRESS },
 	};
@@ -375,7 +345,7 @@ static void test_block_tells_the_own_node_from_the_world(void **state)
 	(void)state;
 	assert_int_equal(addr_parse("10.0.0.254", &host), 0);
 	assert_int_equal(world_host_addresses_set(world, &host, 1), 0);
-	ask_all(world, questions, ARRAY_SIZE(questions));
+	world_ask_all(world, questions, ARRAY_SIZE(questions));
 	world_free(world);
 }
 

@@ -176,3 +176,15 @@ enum drop_reason world_ask(const struct world *world, const char *from, const ch
 	compiled_free(compiled);
 	return reason;
 }
+
+void world_ask_all(const struct world *world, const struct world_question *questions, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		int got = (int)world_ask(world, questions[i].from, questions[i].to,
+					 questions[i].port);
+
+		if (got != questions[i].want)
+			fail_msg("%s -> %s %s: %d, not %d", questions[i].from, questions[i].to,
+				 questions[i].port, got, questions[i].want);
+	}
+}
