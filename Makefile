@@ -61,16 +61,21 @@ $(B)/datapath/%.bpf.o: datapath/%.bpf.c
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) $(BPFFLAGS) -MMD -MP -c $< -o $@
 
-$(B)/datapath.bpf.o: $(patsubst datapath/%.bpf.c,$(B)/datapath/%.bpf.o,$(bpf_src))
+# Acceleration is an object of its own over the same maps: it is loaded when the agent is ready.
+bpf_o = $(patsubst datapath/%.bpf.c,$(B)/datapath/%.bpf.o,$(1))
+$(B)/pods.bpf.o: $(call bpf_o,$(filter-out datapath/accel.bpf.c,$(bpf_src)))
+$(B)/accel.bpf.o: $(call bpf_o,datapath/maps.bpf.c datapath/accel.bpf.c)
+$(B)/pods.bpf.o $(B)/accel.bpf.o:
 	$(say) BPFLINK $@
 	$(Q)$(BPFTOOL) gen object $@ $^
 
-$(B)/datapath.skel.h: $(B)/datapath.bpf.o
+skeletons := $(B)/pods.skel.h $(B)/accel.skel.h
+$(B)/%.skel.h: $(B)/%.bpf.o
 	$(say) SKEL $@
-	$(Q)$(BPFTOOL) gen skeleton $< name datapath_bpf > $@
+	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf > $@
 
-$(call obj,$(datapath_src)): | $(B)/datapath.skel.h
-$(B)/datapath/datapath.o: $(B)/datapath.skel.h
+$(call obj,$(datapath_src)): | $(skeletons)
+$(B)/datapath/datapath.o: $(skeletons)
 
 $(B)/liblib.a: $(call obj,$(lib_src))
 $(B)/libpolicy.a: $(call obj,$(policy_src))

@@ -9,6 +9,7 @@
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
@@ -56,6 +57,25 @@ static void accel_turn_off(struct accel *accel, const char *reason)
 	accel->run = ACCEL_OFF;
 	snprintf(accel->reason, sizeof(accel->reason), "%s", reason);
 	node_set_accel(accel, false);
+	datapath_drop_accel(accel->agent->datapath);
+}
+
+static void accel_turn_on(struct accel *accel)
+{
+	struct agent *agent = accel->agent;
+	const struct datapath_options options = config_datapath(&agent->config);
+	struct errmsg err = {};
+
+	if (datapath_load_accel(agent->datapath, &options, &err) < 0) {
+		wrap(&err, "this kernel refuses its programs");
+		log_warn("off: %s", err.text);
+		accel_turn_off(accel, err.text);
+		return;
+	}
+	accel->run = ACCEL_ON;
+	accel->reason[0] = '\0';
+	node_set_accel(accel, true);
+	log_info("on: the self-test passed");
 }
 
 /* ---- self-test ------------------------------------------------------------------------------ */
@@ -75,10 +95,8 @@ static void selftest_finish(struct accel *accel)
 		accel_turn_off(accel, reason);
 		return;
 	}
-	accel->run = ACCEL_ON;
-	accel->reason[0] = '\0';
-	node_set_accel(accel, true);
-	log_info("on: the self-test passed");
+	accel_turn_on(accel);
+	malloc_trim(0); /* programs were loaded, twice */
 }
 
 static void selftest_step(evutil_socket_t fd, short events, void *arg)
@@ -209,8 +227,6 @@ int accel_new(struct agent *agent, struct accel **ret, struct errmsg *err)
 		accel_turn_off(accel, "disabled by configuration");
 	else if (!agent->config.cgroup[0])
 		accel_turn_off(accel, "needs a cgroup, and the configuration gives none");
-	else if (!datapath_accel(agent->datapath))
-		accel_turn_off(accel, "this kernel refuses its programs; the log says why");
 	*ret = take_ptr(accel);
 	return 0;
 }

@@ -574,6 +574,19 @@ void config_print(const struct config *config)
 	puts(text ? text : "out of memory");
 }
 
+struct datapath_options config_datapath(const struct config *config)
+{
+	return (struct datapath_options){
+		.pin_dir = config->bpffs,
+		.cgroup = *config->cgroup ? config->cgroup : NULL,
+		.socket_services = config->socket_services,
+		.accel = config->accel,
+		.accel_later = true,
+		.force_clsact = config->force_clsact,
+		.limits = config->limits,
+	};
+}
+
 void config_usage(void)
 {
 	printf("Usage: tendrild [OPTION]...\n"

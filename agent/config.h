@@ -39,6 +39,9 @@ int config_load(struct config *config, int argc, char **argv, enum config_action
 /* The name of the first setting, except the log level, in which two differ; NULL if in none. */
 const char *config_difference(const struct config *a, const struct config *b);
 
+/* What the datapath is opened with; borrows from config. */
+struct datapath_options config_datapath(const struct config *config);
+
 void config_usage(void);                        /* prints --help, made from the table */
 void config_print(const struct config *config); /* prints it as agent.json would hold it */
 

@@ -114,16 +114,8 @@ static int signals_watch(struct daemon *daemon, struct errmsg *err)
 
 static int datapath_start(struct agent *agent, struct errmsg *err)
 {
-	const struct config *config = &agent->config;
-	const struct datapath_options options = {
-		.pin_dir = config->bpffs,
-		.cgroup = *config->cgroup ? config->cgroup : NULL,
-		.socket_services = config->socket_services,
-		.accel = config->accel,
-		.force_clsact = config->force_clsact,
-		.limits = config->limits,
-	};
-	int error = run_bpffs_prepare(config, err);
+	const struct datapath_options options = config_datapath(&agent->config);
+	int error = run_bpffs_prepare(&agent->config, err);
 
 	return error ? error : datapath_open(&options, &agent->datapath, err);
 }

@@ -18,9 +18,10 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "accel.skel.h"
 #include "agent/lib/auto.h"
-#include "datapath.skel.h"
 #include "datapath/state.h"
+#include "pods.skel.h"
 
 #define LOG_MODULE "datapath"
 #include "agent/lib/log.h"
@@ -241,20 +242,9 @@ static void programs_select(struct bpf_object *object, const struct datapath_opt
 	struct bpf_program *program;
 
 	bpf_object__for_each_program (program, object) {
-		switch (bpf_program__type(program)) {
-		case BPF_PROG_TYPE_CGROUP_SOCK_ADDR:
+		if (bpf_program__type(program) == BPF_PROG_TYPE_CGROUP_SOCK_ADDR)
 			bpf_program__set_autoload(program,
 						  options->cgroup && options->socket_services);
-			break;
-		case BPF_PROG_TYPE_SOCK_OPS:
-		case BPF_PROG_TYPE_SK_MSG:
-			bpf_program__set_autoload(program, options->cgroup && options->accel);
-			break;
-		default:
-			if (options->trial)
-				bpf_program__set_autoload(program, false);
-			break;
-		}
 	}
 }
 
@@ -288,6 +278,7 @@ static int programs_keep(struct datapath *datapath, struct bpf_object *object, s
 static int object_load(struct datapath *datapath, struct bpf_object *object,
 		       const struct datapath_options *options, struct errmsg *err)
 {
+	bool maps_known = datapath->map_fds[0] >= 0; /* from the first of the two objects */
 	int ret;
 
 	maps_resize(object, &options->limits, options->trial);
@@ -298,23 +289,20 @@ static int object_load(struct datapath *datapath, struct bpf_object *object,
 	ret = bpf_object__load(object);
 	if (ret)
 		return fail_load(err, ret, "load the BPF programs");
-	ret = maps_keep(datapath, object, err);
+	ret = maps_known ? 0 : maps_keep(datapath, object, err);
 	if (ret)
 		return ret;
 	return programs_keep(datapath, object, err);
 }
 
-static int object_open(struct datapath *datapath, const struct datapath_options *options,
-		       struct errmsg *err)
+static int object_open(struct datapath *datapath, const void *elf, size_t elf_len,
+		       const struct datapath_options *options, struct errmsg *err)
 {
 	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "tendril");
 	struct bpf_object *object;
-	const void *elf;
-	size_t elf_len;
 	int ret;
 
 	libbpf_said[0] = '\0';
-	elf = datapath_bpf__elf_bytes(&elf_len);
 	object = bpf_object__open_mem(elf, elf_len, &opts);
 	if (!object)
 		return fail_load(err, -errno, "open the BPF object");
@@ -323,20 +311,37 @@ static int object_open(struct datapath *datapath, const struct datapath_options 
 	return ret;
 }
 
+static int object_open_pods(struct datapath *datapath, const struct datapath_options *options,
+			    struct errmsg *err)
+{
+	size_t len;
+	const void *elf = pods_bpf__elf_bytes(&len);
+
+	return object_open(datapath, elf, len, options, err);
+}
+
+static int object_open_accel(struct datapath *datapath, const struct datapath_options *options,
+			     struct errmsg *err)
+{
+	size_t len;
+	const void *elf = accel_bpf__elf_bytes(&len);
+
+	return object_open(datapath, elf, len, options, err);
+}
+
 /* The acceleration programs read kernel structures, which a kernel may refuse (lockdown) or have
  * changed; pods need their network all the same. */
-static int object_open_without_accel(struct datapath *datapath,
-				     const struct datapath_options *options, struct errmsg *err)
+static int objects_open(struct datapath *datapath, const struct datapath_options *options,
+			struct errmsg *err)
 {
-	struct datapath_options less = *options;
 	struct errmsg refusal = { 0 };
 	int ret;
 
-	if (err)
-		refusal = *err;
-	less.accel = false;
-	ret = object_open(datapath, &less, err);
-	if (!ret)
+	if (options->trial)
+		return object_open_accel(datapath, options, err);
+	ret = object_open_pods(datapath, options, err);
+	if (!ret && options->cgroup && options->accel && !datapath->accel_later &&
+	    object_open_accel(datapath, options, &refusal))
 		log_warn("no socket acceleration: %s", refusal.text);
 	return ret;
 }
@@ -355,9 +360,8 @@ static int datapath_setup(struct datapath *datapath, const struct datapath_optio
 	ret = options->trial ? 0 : pin_dir_open(datapath, options->pin_dir, err);
 	if (ret)
 		return ret;
-	ret = object_open(datapath, options, err);
-	if (ret && options->accel && !options->trial && !datapath->program_count)
-		ret = object_open_without_accel(datapath, options, err);
+	datapath->accel_later = options->accel_later && options->accel && options->cgroup;
+	ret = objects_open(datapath, options, err);
 	if (ret)
 		return ret;
 	ret = maps_init(datapath, err);
@@ -387,6 +391,25 @@ int datapath_open(const struct datapath_options *options, struct datapath **ret_
 	}
 	*ret_datapath = datapath;
 	return 0;
+}
+
+int datapath_load_accel(struct datapath *datapath, const struct datapath_options *options,
+			struct errmsg *err)
+{
+	int ret = object_open_accel(datapath, options, err);
+
+	datapath->accel_later = false;
+	if (!ret)
+		ret = links_open(datapath, options->cgroup, err);
+	if (ret)
+		links_drop_accel(datapath);
+	return ret;
+}
+
+void datapath_drop_accel(struct datapath *datapath)
+{
+	datapath->accel_later = false;
+	links_drop_accel(datapath);
 }
 
 void datapath_close(struct datapath *datapath)

@@ -46,6 +46,7 @@ struct datapath_options {
 	const char *cgroup;   /* cgroup v2 directory for the socket programs, NULL: none */
 	bool socket_services; /* attach connect4 and its kin */
 	bool accel;           /* load and attach sockops and sk_msg */
+	bool accel_later;     /* not now, but by datapath_load_accel() */
 	bool trial;           /* only what accel loads, over private maps: nothing is pinned (no
 			       * pin_dir) and datapath_close() ends it */
 	bool force_clsact;    /* do not use TCX for tendril0 even where the kernel has it */
@@ -55,6 +56,14 @@ struct datapath_options {
 /* Loads (or takes over) the datapath.  -EPROTO: pins made by another version. -EPERM: privilege. */
 int datapath_open(const struct datapath_options *options, struct datapath **ret,
 		  struct errmsg *err);
+
+/* Loads and attaches the acceleration programs that datapath_open() was told to leave for later,
+ * for pods need not wait for them.  Until then what an earlier process attached stays; after a
+ * failure nothing is attached.  The options are those of datapath_open(). */
+int datapath_load_accel(struct datapath *datapath, const struct datapath_options *options,
+			struct errmsg *err);
+/* There will be none: takes off what an earlier process attached. */
+void datapath_drop_accel(struct datapath *datapath);
 
 /* Closes descriptors; pinned maps, links and their programs live on. */
 void datapath_close(struct datapath *datapath);

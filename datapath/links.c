@@ -63,6 +63,15 @@ static uint32_t link_ifindex(int link_fd)
 	return bpf_obj_get_info_by_fd(link_fd, &info, &len) ? 0 : info.xdp.ifindex;
 }
 
+static bool link_is_accel(int link_fd)
+{
+	struct bpf_link_info info = { 0 };
+	uint32_t len = sizeof(info);
+
+	return !bpf_obj_get_info_by_fd(link_fd, &info, &len) && info.type == BPF_LINK_TYPE_CGROUP &&
+	       info.cgroup.attach_type == BPF_CGROUP_SOCK_OPS;
+}
+
 static uint64_t link_cgroup(int link_fd)
 {
 	struct bpf_link_info info = { 0 };
@@ -283,7 +292,8 @@ static int sk_msg_attach(struct datapath *datapath, struct errmsg *err)
 			return fail(err, -errno, "attach %s", program->name);
 		return 0;
 	}
-	sk_msg_detach(datapath->map_fds[MAP_ACCEL]);
+	if (!datapath->accel_later)
+		sk_msg_detach(datapath->map_fds[MAP_ACCEL]);
 	return 0;
 }
 
@@ -299,13 +309,15 @@ static void link_take_over(struct datapath *datapath, const char *name)
 
 	link_path(datapath->pin_dir, name, path);
 	program = program_find(datapath, strcmp(name, "host") ? name : "to_pod");
+	fd = bpf_obj_get(path);
+	if (!program && datapath->accel_later && link_is_accel(fd))
+		return;
 	if (!program) {
 		link_remove(path);
 		return;
 	}
 	if (program_on_cgroup(program))
 		return; /* cgroup_attach() looks whether it is the right cgroup */
-	fd = bpf_obj_get(path);
 	if (fd >= 0 && !bpf_link_update(fd, program->fd, NULL))
 		return;
 	if (errno == ENOLINK)
@@ -344,6 +356,27 @@ int links_open(struct datapath *datapath, const char *cgroup, struct errmsg *err
 			return ret;
 	}
 	return sk_msg_attach(datapath, err);
+}
+
+void links_drop_accel(struct datapath *datapath)
+{
+	char path[PIN_PATH_MAX];
+	struct dirent *entry;
+	DIR *dir;
+
+	sk_msg_detach(datapath->map_fds[MAP_ACCEL]);
+	dir = opendir(link_path(datapath->pin_dir, "", path));
+	while (dir && (entry = readdir(dir))) {
+		auto_close int fd = -1;
+
+		if (entry->d_name[0] == '.')
+			continue;
+		fd = bpf_obj_get(link_path(datapath->pin_dir, entry->d_name, path));
+		if (fd >= 0 && link_is_accel(fd))
+			link_remove(path);
+	}
+	if (dir)
+		closedir(dir);
 }
 
 /* Whether a program works on one of these maps: the proof that a filter is ours. */

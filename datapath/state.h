@@ -43,6 +43,7 @@ struct datapath {
 	int trial_link_fd; /* of its only cgroup program; -1 */
 	bool tcx;
 	bool socket_services;
+	bool accel_later; /* its programs are still to come, see datapath_load_accel() */
 	struct program programs[PROGRAM_MAX];
 	size_t program_count;
 
@@ -77,6 +78,8 @@ struct program *program_find(const struct datapath *datapath, const char *name);
 /* Puts this process' programs behind every pinned link and attaches the cgroup and sk_msg programs
  * that were loaded; removes links of programs that were not. */
 int links_open(struct datapath *datapath, const char *cgroup, struct errmsg *err);
+/* Takes the acceleration programs off the cgroup and accel_map, whoever put them there. */
+void links_drop_accel(struct datapath *datapath);
 /* Removes links and filters whose programs use one of the maps pinned below pin_dir. */
 void links_cleanup(const char *pin_dir);
 /* Whether the kernel has TCX links. */

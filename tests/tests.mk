@@ -20,7 +20,7 @@ $(U)/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(TCFLAGS) $(ASAN) -MMD -MP -c $< -o $@
 
-$(patsubst %.c,$(U)/%.o,$(datapath_src)): | $(B)/datapath.skel.h
+$(patsubst %.c,$(U)/%.o,$(datapath_src)): | $(skeletons)
 
 $(U)/libtendril.a: $(u_agent)
 $(U)/libcni.a: $(u_cni)
@@ -79,7 +79,7 @@ $(F)/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) $(CPPFLAGS) -std=gnu17 -O1 -g $(FUZZ) -fsanitize=fuzzer-no-link -MMD -MP -c $< -o $@
 
-$(patsubst %.c,$(F)/%.o,$(datapath_src)): | $(B)/datapath.skel.h
+$(patsubst %.c,$(F)/%.o,$(datapath_src)): | $(skeletons)
 
 $(F)/libtendril.a: $(patsubst %.c,$(F)/%.o,$(filter-out agent/main.c,$(agent_src)) $(lib_src) \
 	$(policy_src) $(datapath_src))
@@ -163,7 +163,7 @@ demo: demo-deps ## Seven pods, services, policy and acceleration at work; cleans
 lint_c := $(filter-out %.bpf.c,$(shell git ls-files 'agent/*.c' 'cni/*.c' 'datapath/*.c' 'policy/*.c' 2>/dev/null))
 
 .PHONY: lint
-lint: $(B)/datapath.skel.h ## Format, static analysis and shell checks (clang-format, clang-tidy, shellcheck)
+lint: $(skeletons) ## Format, static analysis and shell checks (clang-format, clang-tidy, shellcheck)
 	git ls-files '*.c' '*.h' | xargs clang-format --dry-run --Werror
 	printf '%s\n' $(lint_c) | xargs -P$$(nproc) -n8 sh -c 'clang-tidy --quiet "$$@" -- -I. -I$(B) -D_GNU_SOURCE -DTENDRIL_VERSION=\"$(VERSION)\" -std=gnu17' sh
 	shellcheck .ci/run tests/harness/deps tests/harness/rooted

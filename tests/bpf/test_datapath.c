@@ -587,6 +587,43 @@ static void test_acceleration_is_attached_only_when_asked_for(void **state)
 	datapath_close(datapath);
 }
 
+static void test_acceleration_left_for_later(void **state)
+{
+	struct datapath_options options = small();
+	struct datapath *datapath;
+	struct errmsg err = { 0 };
+	uint32_t id;
+
+	(void)state;
+	options.cgroup = scratch_cgroup();
+	options.accel = options.accel_later = true;
+	datapath = open_or_fail(&options);
+	assert_false(datapath_accel(datapath));
+	assert_int_equal(programs_on(scratch_cgroup(), BPF_CGROUP_SOCK_OPS), 0);
+	if (datapath_load_accel(datapath, &options, &err))
+		fail_msg("%s", err.text);
+	assert_true(datapath_accel(datapath));
+	assert_int_equal(programs_on(scratch_cgroup(), BPF_CGROUP_SOCK_OPS), 1);
+	id = sk_msg_on_accel_map();
+	assert_int_equal(id, program_id(datapath_program_fd(datapath, "msg_redirect")));
+	datapath_close(datapath);
+
+	/* The next one: what the first attached stays until it is replaced, or taken off. */
+	datapath = open_or_fail(&options);
+	assert_int_equal(programs_on(scratch_cgroup(), BPF_CGROUP_SOCK_OPS), 1);
+	assert_int_equal(sk_msg_on_accel_map(), id);
+	if (datapath_load_accel(datapath, &options, &err))
+		fail_msg("%s", err.text);
+	assert_int_equal(programs_on(scratch_cgroup(), BPF_CGROUP_SOCK_OPS), 1);
+	assert_int_not_equal(sk_msg_on_accel_map(), id);
+	datapath_close(datapath);
+	datapath = open_or_fail(&options);
+	datapath_drop_accel(datapath);
+	assert_int_equal(programs_on(scratch_cgroup(), BPF_CGROUP_SOCK_OPS), 0);
+	assert_int_equal(sk_msg_on_accel_map(), 0);
+	datapath_close(datapath);
+}
+
 /* ---- cleaning up ---------------------------------------------------------------------------- */
 
 static void test_cleanup_leaves_nothing(void **state)
@@ -661,6 +698,7 @@ int main(void)
 				       test_setup),
 		cmocka_unit_test_setup(test_acceleration_is_attached_only_when_asked_for,
 				       test_setup),
+		cmocka_unit_test_setup(test_acceleration_left_for_later, test_setup),
 		cmocka_unit_test_setup(test_cleanup_leaves_nothing, test_setup),
 		cmocka_unit_test_setup(test_cleanup_of_half_made_pins, test_setup),
 	};

@@ -90,6 +90,11 @@ def test_selftest_is_reported(world):
         assert checks[name]["detail"]
 
 
+def test_the_agent_is_ready_before_it_is_on(world):
+    log = world.log()
+    assert 0 < log.index("main: ready") < log.index("accel: on")
+
+
 @pytest.mark.parametrize("family", ["v4", "v6"])
 def test_messages_go_from_socket_to_socket(world, family):
     caller, server = Counters(world, "caller"), Counters(world, "server")

@@ -201,6 +201,7 @@ def test_without_a_bpffs_one_is_mounted():
 def test_restart_keeps_links_maps_and_endpoints(node):
     pod = node.pod("web", labels={"app": "web"})
     node.put(policy_object("deny", "default", {}, policyTypes=["Ingress"]))
+    wait_for(lambda: node.status()["acceleration"]["state"] == "on", "what comes after READY")
     before, endpoints = pinned(node), node.api("GET", "/v1/endpoints")
     links = node.netns.ip("-json", "link").stdout
     for signum, status in ((signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGKILL, -9)):
