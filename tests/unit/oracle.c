@@ -283,49 +283,245 @@ static bool affects(const cJSON *policy, const char *type)
 	       cJSON_GetArraySize(at(at(policy, "spec"), "egress")) > 0;
 }
 
+/* What one side asks about: the policies of its pod, in one direction. */
+struct side {
+	const struct oracle_question *question;
+	const cJSON *pod;
+	const char *type;       /* "Ingress" */
+	const char *rules_name; /* "ingress" */
+	const char *peers_name; /* "from" */
+	const char *peer;       /* address */
+};
+
+/* ---- ClusterNetworkPolicy ---- */
+
+enum opinion { NO_OPINION, ACCEPTED, DENIED, PASSED };
+
+/* "Nodes [...] selects the nodeIPs as the peer type by matching on the IPs present in the
+ * node.Status.Addresses field of the node." */
+static bool is_selected_node(const struct side *side, const cJSON *selector)
+{
+	const cJSON *object;
+	const cJSON *item;
+
+	if (pod_with_address(side->question->objects, side->peer))
+		return false;
+	cJSON_ArrayForEach (object, side->question->objects) {
+		if (!is_kind(object, "Node"))
+			continue;
+		cJSON_ArrayForEach (item, at(at(object, "status"), "addresses")) {
+			const char *type = text_at(item, "type", "");
+
+			/* Two nodes with one address: the first one speaks for it. */
+			if ((strcmp(type, "InternalIP") == 0 || strcmp(type, "ExternalIP") == 0) &&
+			    same_address(text_at(item, "address", ""), side->peer))
+				return selected(selector, at(at(object, "metadata"), "labels"));
+		}
+	}
+	return false;
+}
+
+/* NamespacedPod: "select a given set of pod(s) in selected namespace(s)". */
+static bool is_namespaced_pod(const cJSON *objects, const cJSON *pods, const cJSON *pod)
+{
+	return namespace_selected(objects, at(pods, "namespaceSelector"), namespace_of(pod)) &&
+	       selected(at(pods, "podSelector"), at(at(pod, "metadata"), "labels"));
+}
+
+/* "Exactly one of the fields must be set for a given peer." */
+static bool is_cluster_peer(const struct side *side, const cJSON *peer)
+{
+	const cJSON *objects = side->question->objects;
+	const cJSON *pod = pod_with_address(objects, side->peer);
+	const cJSON *item;
+
+	if (at(peer, "namespaces"))
+		return pod &&
+		       namespace_selected(objects, at(peer, "namespaces"), namespace_of(pod));
+	if (at(peer, "pods"))
+		return pod && is_namespaced_pod(objects, at(peer, "pods"), pod);
+	if (at(peer, "nodes"))
+		return is_selected_node(side, at(peer, "nodes"));
+	cJSON_ArrayForEach (item, at(peer, "networks")) {
+		if (in_cidr(item->valuestring, side->peer))
+			return true;
+	}
+	return false;
+}
+
+/* ClusterNetworkPolicyProtocol: "Exactly one field must be set." */
+static bool is_cluster_protocol(const struct oracle_question *question, const cJSON *protocol)
+{
+	static const char *const names[][2] = { { "tcp", "TCP" },
+						{ "udp", "UDP" },
+						{ "sctp", "SCTP" } };
+	const char *name = text_at(protocol, "destinationNamedPort", NULL);
+
+	if (name)
+		return port_by_name(question, name) == question->port;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		const cJSON *port = at(at(protocol, names[i][0]), "destinationPort");
+		const cJSON *range = at(port, "range");
+
+		if (!port || strcmp(names[i][1], question->protocol) != 0)
+			continue;
+		if (range)
+			return at(range, "start")->valueint <= question->port &&
+			       question->port <= at(range, "end")->valueint;
+		return at(port, "number")->valueint == question->port;
+	}
+	return false;
+}
+
+static enum opinion rule_opinion(const struct side *side, const cJSON *rule)
+{
+	const cJSON *protocols = at(rule, "protocols");
+	const char *action = text_at(rule, "action", "");
+	bool peer_fits = false;
+	bool port_fits = !protocols;
+	const cJSON *item;
+
+	cJSON_ArrayForEach (item, at(rule, side->peers_name))
+		peer_fits = peer_fits || is_cluster_peer(side, item);
+	cJSON_ArrayForEach (item, protocols)
+		port_fits = port_fits || is_cluster_protocol(side->question, item);
+	if (!peer_fits || !port_fits)
+		return NO_OPINION;
+	if (strcmp(action, "Pass") == 0)
+		return PASSED;
+	return strcmp(action, "Accept") == 0 ? ACCEPTED : DENIED;
+}
+
+/* "Subject defines the pods to which this ClusterNetworkPolicy applies." */
+static bool is_subject(const struct side *side, const cJSON *policy)
+{
+	const cJSON *subject = at(at(policy, "spec"), "subject");
+	const cJSON *objects = side->question->objects;
+
+	if (at(subject, "namespaces"))
+		return namespace_selected(objects, at(subject, "namespaces"),
+					  namespace_of(side->pod));
+	return is_namespaced_pod(objects, at(subject, "pods"), side->pod);
+}
+
+/* "A rule that appears at the top of the ingress rules would take the highest precedence." */
+static enum opinion policy_opinion(const struct side *side, const cJSON *policy)
+{
+	const cJSON *rule;
+
+	if (!is_subject(side, policy))
+		return NO_OPINION;
+	cJSON_ArrayForEach (rule, at(at(policy, "spec"), side->rules_name)) {
+		enum opinion opinion = rule_opinion(side, rule);
+
+		if (opinion != NO_OPINION)
+			return opinion;
+	}
+	return NO_OPINION;
+}
+
+/* "Policies with lower priority values have higher precedence."  "If two (or more) policies in the
+ * same tier with the same priority could match a connection, then the implementation can apply any
+ * of the matching policies": ours goes by name. */
+static bool goes_before(const cJSON *a, const cJSON *b)
+{
+	int left = at(at(a, "spec"), "priority")->valueint;
+	int right = at(at(b, "spec"), "priority")->valueint;
+
+	return left < right || (left == right && strcmp(name_of(a), name_of(b)) < 0);
+}
+
+/* The policy that is asked after one (NULL: first of all). */
+static const cJSON *next_of_tier(const cJSON *objects, const char *tier, const cJSON *after)
+{
+	const cJSON *next = NULL;
+	const cJSON *object;
+
+	cJSON_ArrayForEach (object, objects) {
+		if (is_kind(object, "ClusterNetworkPolicy") &&
+		    strcmp(text_at(at(object, "spec"), "tier", ""), tier) == 0 &&
+		    (!after || goes_before(after, object)) && (!next || goes_before(object, next)))
+			next = object;
+	}
+	return next;
+}
+
+static enum opinion tier_opinion(const struct side *side, const char *tier)
+{
+	const cJSON *objects = side->question->objects;
+	enum opinion opinion = NO_OPINION;
+
+	for (const cJSON *policy = next_of_tier(objects, tier, NULL);
+	     policy && opinion == NO_OPINION; policy = next_of_tier(objects, tier, policy))
+		opinion = policy_opinion(side, policy);
+	return opinion;
+}
+
+/* ---- a side ---- */
+
 /* "Traffic is allowed to a pod if there are no NetworkPolicies selecting the pod, OR if the traffic
  * matches at least one rule across all of the NetworkPolicies whose podSelector matches the pod."
  */
-static bool side_allows(const struct oracle_question *question, const cJSON *pod, const char *type,
-			const char *rules_name, const char *peers_name, const char *peer_address)
+static enum opinion policies_opinion(const struct side *side)
 {
 	const cJSON *policy;
 	const cJSON *rule;
 	bool isolated = false;
 
-	cJSON_ArrayForEach (policy, question->objects) {
-		if (!is_kind(policy, "NetworkPolicy") || !affects(policy, type) ||
-		    strcmp(namespace_of(policy), namespace_of(pod)) != 0 ||
+	cJSON_ArrayForEach (policy, side->question->objects) {
+		if (!is_kind(policy, "NetworkPolicy") || !affects(policy, side->type) ||
+		    strcmp(namespace_of(policy), namespace_of(side->pod)) != 0 ||
 		    !selected(at(at(policy, "spec"), "podSelector"),
-			      at(at(pod, "metadata"), "labels")))
+			      at(at(side->pod, "metadata"), "labels")))
 			continue;
 		isolated = true;
-		cJSON_ArrayForEach (rule, at(at(policy, "spec"), rules_name)) {
-			if (rule_allows(question, policy, rule, peers_name, peer_address))
-				return true;
+		cJSON_ArrayForEach (rule, at(at(policy, "spec"), side->rules_name)) {
+			if (rule_allows(side->question, policy, rule, side->peers_name, side->peer))
+				return ACCEPTED;
 		}
 	}
-	return !isolated;
+	return isolated ? DENIED : NO_OPINION;
+}
+
+/* "Policy tiers are evaluated in the following order: Admin tier, NetworkPolicy tier, Baseline
+ * tier."  "If a given connection wasn't allowed or denied by any of the tiers, the default
+ * kubernetes policy is applied, which says that all pods can communicate with each other." */
+static bool side_allows(const struct side *side)
+{
+	enum opinion opinion = tier_opinion(side, "Admin");
+
+	if (opinion == NO_OPINION || opinion == PASSED)
+		opinion = policies_opinion(side);
+	if (opinion == NO_OPINION)
+		opinion = tier_opinion(side, "Baseline");
+	return opinion != DENIED;
+}
+
+static bool is_enforced(const struct oracle_question *question, const cJSON *pod)
+{
+	return pod && (!question->enforced || question->enforced(pod, question->arg));
 }
 
 enum oracle_answer oracle_ask(const struct oracle_question *question)
 {
 	const cJSON *source = pod_with_address(question->objects, question->source);
 	const cJSON *destination = pod_with_address(question->objects, question->destination);
+	const struct side egress = { question, source, "Egress",
+				     "egress", "to",   question->destination };
+	const struct side ingress = { question,  destination, "Ingress",
+				      "ingress", "from",      question->source };
 
-	/* "A Pod cannot block access to itself." */
+	/* "A Pod cannot block access to itself."  "A Pod connecting to its own Pod IP is not
+	 * subject to CNP." */
 	if (same_address(question->source, question->destination) ||
 	    (source && source == destination))
 		return ORACLE_ALLOWED;
-	if (source && (!question->enforced || question->enforced(source, question->arg)) &&
-	    !side_allows(question, source, "Egress", "egress", "to", question->destination))
+	if (is_enforced(question, source) && !side_allows(&egress))
 		return ORACLE_EGRESS_DENIED;
 	/* "OR if the traffic source is the pod's local node" */
 	if (question->source_is_node)
 		return ORACLE_ALLOWED;
-	if (destination &&
-	    (!question->enforced || question->enforced(destination, question->arg)) &&
-	    !side_allows(question, destination, "Ingress", "ingress", "from", question->source))
+	if (is_enforced(question, destination) && !side_allows(&ingress))
 		return ORACLE_INGRESS_DENIED;
 	return ORACLE_ALLOWED;
 }

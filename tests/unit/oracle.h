@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A second opinion on NetworkPolicy: answers from the JSON as written, following the words of the
- * API reference one after the other, slowly.  Shares no code with the policy library.
+ * A second opinion on NetworkPolicy and ClusterNetworkPolicy: answers from the JSON as written,
+ * following the words of the API references one after the other, slowly.  Shares no code with the
+ * policy library.
  */
 #ifndef TENDRIL_TESTS_ORACLE_H
 #define TENDRIL_TESTS_ORACLE_H

@@ -328,11 +328,144 @@ static cJSON *random_policy(int number)
 	return policy;
 }
 
+/* ---- ClusterNetworkPolicies ---- */
+
+static cJSON *random_node(int number)
+{
+	cJSON *node = random_object("v1", "Node", NULL, "node", number,
+				    chance(80) ? random_labels() : NULL);
+	cJSON *list = cJSON_AddArrayToObject(cJSON_AddObjectToObject(node, "status"), "addresses");
+	const char *const addresses[][2] = { { HOST_V4, HOST_V6 }, { PEER_NODE_V4, PEER_NODE_V6 } };
+
+	for (int v6 = 0; v6 < 2; v6++) {
+		cJSON *address = cJSON_CreateObject();
+
+		cJSON_AddStringToObject(address, "type", chance(80) ? "InternalIP" : "ExternalIP");
+		/* Now and then two nodes have one address. */
+		cJSON_AddStringToObject(address, "address",
+					addresses[chance(95) ? number % 2 : 1][v6]);
+		if (chance(80))
+			cJSON_AddItemToArray(list, address);
+		else
+			cJSON_Delete(address);
+	}
+	return node;
+}
+
+static cJSON *random_namespaced_pod(void)
+{
+	cJSON *pods = cJSON_CreateObject();
+
+	if (chance(80))
+		cJSON_AddItemToObject(pods, "namespaceSelector", random_namespace_selector());
+	cJSON_AddItemToObject(pods, "podSelector", random_selector());
+	return pods;
+}
+
+static cJSON *random_networks(void)
+{
+	cJSON *networks = cJSON_CreateArray();
+	uint32_t first = random_below(cidr_count);
+
+	do {
+		cJSON_AddItemToArray(networks, cJSON_CreateString(cidrs[first]));
+	} while (++first < cidr_count && chance(40));
+	return networks;
+}
+
+static cJSON *random_cluster_peer(bool egress, bool pods_only)
+{
+	cJSON *peer = cJSON_CreateObject();
+	uint32_t kind = random_below(egress && !pods_only ? 8 : 4);
+
+	if (kind < 2)
+		cJSON_AddItemToObject(peer, "namespaces", random_namespace_selector());
+	else if (kind < 4)
+		cJSON_AddItemToObject(peer, "pods", random_namespaced_pod());
+	else if (kind < 6)
+		cJSON_AddItemToObject(peer, "networks", random_networks());
+	else
+		cJSON_AddItemToObject(peer, "nodes", random_selector());
+	return peer;
+}
+
+static cJSON *random_protocol(bool named)
+{
+	static const char *const names[] = { "tcp", "tcp", "udp", "sctp" };
+	cJSON *protocol = cJSON_CreateObject();
+	cJSON *port, *range;
+	int first = pick(ports);
+
+	if (named && chance(60)) {
+		cJSON_AddStringToObject(protocol, "destinationNamedPort", pick(port_names));
+		return protocol;
+	}
+	port = cJSON_AddObjectToObject(cJSON_AddObjectToObject(protocol, pick(names)),
+				       "destinationPort");
+	if (chance(50)) {
+		cJSON_AddNumberToObject(port, "number", first);
+		return protocol;
+	}
+	range = cJSON_AddObjectToObject(port, "range");
+	cJSON_AddNumberToObject(range, "start", chance(15) ? 1 : first);
+	cJSON_AddNumberToObject(range, "end",
+				chance(15) ? 65535 : first + 1 + (int)random_below(400));
+	return protocol;
+}
+
+static cJSON *random_cluster_rule(bool egress)
+{
+	static const char *const actions[] = { "Accept", "Deny", "Pass" };
+	cJSON *rule = cJSON_CreateObject();
+	bool named = chance(25); /* then only pods may be peers */
+	cJSON *list;
+
+	cJSON_AddStringToObject(rule, "action", pick(actions));
+	list = cJSON_AddArrayToObject(rule, egress ? "to" : "from");
+	do {
+		cJSON_AddItemToArray(list, random_cluster_peer(egress, named));
+	} while (chance(40));
+	if (!named && chance(50))
+		return rule;
+	list = cJSON_AddArrayToObject(rule, "protocols");
+	do {
+		cJSON_AddItemToArray(list, random_protocol(named));
+	} while (chance(40));
+	return rule;
+}
+
+static cJSON *random_cluster_policy(int number)
+{
+	cJSON *policy = random_object("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy",
+				      NULL, "cluster", number, NULL);
+	cJSON *spec = cJSON_AddObjectToObject(policy, "spec");
+	cJSON *subject;
+
+	cJSON_AddStringToObject(spec, "tier", chance(60) ? "Admin" : "Baseline");
+	cJSON_AddNumberToObject(spec, "priority", random_below(4)); /* some are equal */
+	subject = cJSON_AddObjectToObject(spec, "subject");
+	if (chance(50))
+		cJSON_AddItemToObject(subject, "namespaces", random_namespace_selector());
+	else
+		cJSON_AddItemToObject(subject, "pods", random_namespaced_pod());
+	for (int egress = 0; egress < 2; egress++) {
+		cJSON *rules;
+
+		if (chance(30))
+			continue;
+		rules = cJSON_AddArrayToObject(spec, egress ? "egress" : "ingress");
+		while (chance(65))
+			cJSON_AddItemToArray(rules, random_cluster_rule(egress));
+	}
+	return policy;
+}
+
 static cJSON *random_objects(void)
 {
 	cJSON *objects = cJSON_CreateArray();
 	uint32_t pods = 2 + random_below(9);
 	uint32_t policies = 1 + random_below(6);
+	uint32_t cluster_policies = chance(40) ? 0 : 1 + random_below(5);
 
 	cidrs = all_cidrs + random_below(ARRAY_SIZE(all_cidrs));
 	cidr_count = 1 + random_below((uint32_t)(all_cidrs + ARRAY_SIZE(all_cidrs) - cidrs));
@@ -347,6 +480,12 @@ static cJSON *random_objects(void)
 		cJSON_AddItemToArray(objects, random_pod((int)i));
 	for (uint32_t i = 0; i < policies; i++)
 		cJSON_AddItemToArray(objects, random_policy((int)i));
+	for (int i = 0; i < 3 && cluster_policies; i++) {
+		if (chance(60))
+			cJSON_AddItemToArray(objects, random_node(i));
+	}
+	for (uint32_t i = 0; i < cluster_policies; i++)
+		cJSON_AddItemToArray(objects, random_cluster_policy((int)i));
 	return objects;
 }
 
