@@ -13,11 +13,13 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "agent/accel_selftest.h"
 #include "agent/endpoint.h"
 #include "agent/lib/auto.h"
 #include "agent/lib/sockdiag.h"
+#include "agent/monitor.h"
 #include "agent/sync.h"
 #include "policy/verdict.h"
 
@@ -26,6 +28,7 @@
 
 /* Between two checks other events have their turn. */
 #define CHECK_PAUSE_US 2000
+#define TOLD_MAX       1000 /* events of one walk */
 
 enum accel_run { ACCEL_OFF, ACCEL_TESTING, ACCEL_ON };
 
@@ -140,6 +143,7 @@ struct enforcement {
 	struct netlink netlink;
 	uint16_t slot; /* whose namespace netlink is in */
 	unsigned int ended;
+	unsigned int told; /* of connections that audited ends would refuse */
 };
 
 static int enforcement_open(struct enforcement *walk, const struct addr *addr, struct errmsg *err)
@@ -160,6 +164,26 @@ static int enforcement_open(struct enforcement *walk, const struct addr *addr, s
 	return sockdiag_open(&walk->netlink, netns_fd, err);
 }
 
+/* Packets tell of themselves, what goes from socket to socket does not.  Bounded: the same change
+ * may concern thousands. */
+static void enforcement_tell(struct enforcement *walk, const struct flow *flow,
+			     enum drop_reason reason)
+{
+	struct agent *agent = walk->accel->agent;
+	bool egress = reason == DROP_EGRESS_DENIED;
+	struct flow_event event = { .type = EVENT_AUDIT, .reason = reason, .flow = *flow };
+	struct timespec now;
+
+	if (walk->told++ >= TOLD_MAX)
+		return;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	event.time_ns = (uint64_t)now.tv_sec * NS_PER_SEC + (uint64_t)now.tv_nsec;
+	event.src_identity = verdict_identity(walk->compiled, &flow->saddr);
+	event.dst_identity = verdict_identity(walk->compiled, &flow->daddr);
+	event.direction = egress ? DIR_EGRESS : DIR_INGRESS;
+	monitor_tell(agent->monitor, &event);
+}
+
 /* The flow as its opener's first packet would have it, and as this socket has it. */
 static int enforce_socket(const struct accel_key *key, uint64_t cookie, void *arg)
 {
@@ -170,6 +194,7 @@ static int enforce_socket(const struct accel_key *key, uint64_t cookie, void *ar
 			    .proto = IPPROTO_TCP };
 	struct flow opened = own;
 	struct enforcement *walk = arg;
+	enum drop_reason would;
 	struct errmsg err = {};
 	int code;
 
@@ -179,8 +204,12 @@ static int enforce_socket(const struct accel_key *key, uint64_t cookie, void *ar
 		opened.sport = key->remote_port;
 		opened.dport = key->local_port;
 	}
-	if (verdict_flow(walk->compiled, &opened) == DROP_NONE)
+	if (verdict_audited(walk->compiled, &opened, walk->accel->agent->config.audit, &would) ==
+	    DROP_NONE) {
+		if (would && key->opener)
+			enforcement_tell(walk, &opened, would);
 		return 0;
+	}
 	code = enforcement_open(walk, &key->local, &err);
 	if (code == 0)
 		code = sockdiag_destroy(&walk->netlink, &own, cookie, &err);

@@ -58,6 +58,7 @@ static cJSON *stats_json(const struct agent *agent, uint16_t slot)
 	cJSON_AddNumberToObject(json, "rxPackets", (double)stats.rx_packets);
 	cJSON_AddNumberToObject(json, "rxBytes", (double)stats.rx_bytes);
 	cJSON_AddNumberToObject(json, "drops", (double)stats.drops);
+	cJSON_AddNumberToObject(json, "wouldDrops", (double)stats.would_drops);
 	cJSON_AddNumberToObject(json, "accelConnections", (double)stats.accel_connections);
 	cJSON_AddNumberToObject(json, "accelBytes", (double)stats.accel_bytes);
 	cJSON_AddNumberToObject(json, "accelFallbacks", (double)stats.accel_fallbacks);
@@ -94,6 +95,7 @@ static cJSON *endpoint_json(const struct agent *agent, const struct endpoint_inf
 	cJSON_AddItemToObject(json, "policy",
 			      enforcement_json(agent, subject, info->namespace, labels));
 	cJSON_AddBoolToObject(json, "accelerate", subject && subject->accel);
+	cJSON_AddBoolToObject(json, "audit", agent->config.audit || (subject && subject->audit));
 	cJSON_AddItemToObject(json, "stats", stats_json(agent, info->slot));
 	return json;
 }

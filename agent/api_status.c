@@ -85,6 +85,22 @@ static void counts_add(cJSON *status, const struct agent *agent)
 	cJSON_AddNumberToObject(status, "revision", maps_node(agent->datapath)->revision);
 }
 
+/* Where policy is told and not enforced. */
+static void audit_add(cJSON *status, const struct agent *agent)
+{
+	const struct compiled *compiled = sync_compiled(agent->sync);
+	cJSON *json = cJSON_AddObjectToObject(status, "audit");
+	size_t audited = 0;
+
+	for (size_t i = 0; compiled && i < compiled->subject_count; i++) {
+		const struct compiled_subject *subject = &compiled->subjects[i];
+
+		audited += subject->slot && (subject->audit || agent->config.audit);
+	}
+	cJSON_AddBoolToObject(json, "node", agent->config.audit);
+	cJSON_AddNumberToObject(json, "endpoints", (double)audited);
+}
+
 static void cidrs_add(cJSON *status, const struct config *config)
 {
 	cJSON *array = cJSON_AddArrayToObject(status, "podCIDRs");
@@ -172,6 +188,9 @@ static void warnings_fill(cJSON *warnings, const struct agent *agent)
 	}
 	if (*sync)
 		cJSON_AddItemToArray(warnings, cJSON_CreateString(sync));
+	if (agent->config.audit)
+		cJSON_AddItemToArray(warnings, cJSON_CreateString("audit mode: policy is told, "
+								  "not enforced, on this node"));
 	if (agent->config.socket_services && !datapath_socket_services(agent->datapath))
 		cJSON_AddItemToArray(warnings,
 				     cJSON_CreateString("services are translated per packet: the "
@@ -200,6 +219,7 @@ void api_status_get(struct api_call *call)
 	cJSON_AddItemToObject(status, "acceleration", accel_status(agent->accel));
 	memory_add(status, agent);
 	counts_add(status, agent);
+	audit_add(status, agent);
 	cidrs_add(status, &agent->config);
 	node_addresses_add(status, agent->world);
 	maps_add(status, warnings, agent);

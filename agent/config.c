@@ -70,6 +70,8 @@ static const struct setting settings[] = {
 		     "translate service addresses in the socket layer (true)"),
 	BOOL_SETTING("accel", "accel", accel,
 		     "socket acceleration for pods that both ask for it (true)"),
+	BOOL_SETTING("audit", "audit", audit,
+		     "tell what policy would drop instead of dropping it (false)"),
 	BOOL_SETTING("clsact", "clsact", force_clsact,
 		     "attach with clsact even where the kernel has TCX (false)"),
 	NUMBER_SETTING("max-endpoints", "maxEndpoints", limits.endpoints, 2, 65535,
@@ -90,6 +92,8 @@ static const struct setting settings[] = {
 		       "backends of all services (131072)"),
 	NUMBER_SETTING("max-translations", "maxTranslations", limits.translations, 64, 1 << 24,
 		       "connections translated per packet, two entries each (16384)"),
+	NUMBER_SETTING("max-flows", "maxFlows", limits.flows, 64, 1 << 24,
+		       "flows that are noted for an observer (8192)"),
 	{ "log-level", "logLevel", SETTING_LEVEL, offsetof(struct config, log_level), 0, 0, "LEVEL",
 	  "error, warn, info or debug (info)" },
 	{ "config", NULL, SETTING_FILE, 0, 0, 0, "FILE",
@@ -520,7 +524,7 @@ const char *config_difference(const struct config *a, const struct config *b)
 			same = cidrs_same(a, b);
 		else if (setting->type == SETTING_NUMBER)
 			same = memcmp(a_member, b_member, sizeof(uint32_t)) == 0;
-		else if (setting->type == SETTING_BOOL)
+		else if (setting->type == SETTING_BOOL && a_member != (const char *)&a->audit)
 			same = *(const bool *)a_member == *(const bool *)b_member;
 		if (!same)
 			return setting->key;

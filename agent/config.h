@@ -24,6 +24,7 @@ struct config {
 	unsigned int mtu; /* 0: of the default route's device, or 1500 */
 	bool socket_services;
 	bool accel; /* allow socket acceleration for pods that ask */
+	bool audit; /* of every pod; follows a reload */
 	bool force_clsact;
 	struct datapath_limits limits;
 	enum log_level log_level;
@@ -36,7 +37,8 @@ enum config_action { CONFIG_RUN, CONFIG_CHECK, CONFIG_CLEANUP, CONFIG_VERSION, C
  * errors that name the file and the field, or the option. */
 int config_load(struct config *config, int argc, char **argv, enum config_action *ret_action,
 		struct errmsg *err);
-/* The name of the first setting, except the log level, in which two differ; NULL if in none. */
+/* The name of the first setting in which two differ, except those that follow a reload (the log
+ * level, audit); NULL if in none. */
 const char *config_difference(const struct config *a, const struct config *b);
 
 /* What the datapath is opened with; borrows from config. */

@@ -63,6 +63,17 @@ static void on_stop(evutil_socket_t number, short what, void *arg)
 	event_base_loopbreak(daemon->agent.base);
 }
 
+static void audit_set(struct agent *agent, bool audit)
+{
+	struct errmsg err = {};
+
+	if (agent->config.audit != audit)
+		log_warn("policy is %s", audit ? "not enforced any more: audit mode" : "enforced");
+	agent->config.audit = audit;
+	if (sync_set_audit(agent->sync, audit, &err))
+		log_error("audit mode: %s", err.text);
+}
+
 static void on_reload(evutil_socket_t number, short what, void *arg)
 {
 	struct daemon *daemon = arg;
@@ -84,6 +95,7 @@ static void on_reload(evutil_socket_t number, short what, void *arg)
 				 changed);
 		agent->config.log_level = config.log_level;
 		log_set_level(config.log_level);
+		audit_set(agent, config.audit);
 	}
 	objects_reload(agent->objects);
 	log_info("reloaded");
@@ -169,6 +181,7 @@ static int modules_start(struct agent *agent, struct errmsg *err)
 		error = objects_new(agent, &agent->objects, err);
 	if (error)
 		return error;
+	audit_set(agent, agent->config.audit);
 	maps_start(agent);
 	error = monitor_new(agent, &agent->monitor, err);
 	if (!error)

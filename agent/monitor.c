@@ -45,14 +45,14 @@ static const struct {
 static const struct {
 	const char *name;
 	enum event_type type;
-} types[] = { { "drop", EVENT_DROP }, { "verdict", EVENT_VERDICT } };
+} types[] = { { "drop", EVENT_DROP }, { "verdict", EVENT_VERDICT }, { "audit", EVENT_AUDIT } };
 
 int monitor_types_parse(const char *text, unsigned int *ret_types)
 {
 	unsigned int set = 0;
 
 	if (!*text) {
-		*ret_types = 1u << EVENT_DROP | 1u << EVENT_VERDICT;
+		*ret_types = 1u << EVENT_DROP | 1u << EVENT_VERDICT | 1u << EVENT_AUDIT;
 		return 0;
 	}
 	while (*text) {
@@ -140,23 +140,32 @@ static void end_add(cJSON *json, const char *name, const struct agent *agent,
 	cJSON_AddNumberToObject(end, "identity", identity);
 }
 
+static const char *type_name(uint32_t type)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
+		if (types[i].type == type)
+			return types[i].name;
+	}
+	return "unknown";
+}
+
 static cJSON *event_json(const struct agent *agent, const struct flow_event *event)
 {
 	const struct flow *flow = &event->flow;
 	bool ports = has_ports(flow->proto);
 	cJSON *json = cJSON_CreateObject();
-	bool drop = event->type == EVENT_DROP;
 	char text[64];
 
 	cJSON_AddStringToObject(json, "time", event_time(event, text, sizeof(text)));
-	cJSON_AddStringToObject(json, "type", drop ? "drop" : "verdict");
+	cJSON_AddStringToObject(json, "type", type_name(event->type));
 	if (event->reason > DROP_NONE && event->reason < DROP_REASON_COUNT &&
 	    reasons[event->reason].name) {
 		cJSON_AddStringToObject(json, "reason", reasons[event->reason].name);
 		cJSON_AddStringToObject(json, "text", reasons[event->reason].text);
 	} else {
 		cJSON_AddNullToObject(json, "reason");
-		cJSON_AddStringToObject(json, "text", drop ? "unknown reason" : "allowed");
+		cJSON_AddStringToObject(
+			json, "text", event->type == EVENT_VERDICT ? "allowed" : "unknown reason");
 	}
 	cJSON_AddStringToObject(json, "direction",
 				event->direction == DIR_EGRESS ? "egress" : "ingress");
@@ -224,9 +233,8 @@ int monitor_subscribe(struct monitor *monitor, struct http_exchange *exchange, u
 	return 0;
 }
 
-static void monitor_event(const struct flow_event *event, void *arg)
+void monitor_tell(struct monitor *monitor, const struct flow_event *event)
 {
-	struct monitor *monitor = arg;
 	unsigned int bit = event->type < 32 ? 1u << event->type : 0;
 	struct subscriber *subscriber;
 	auto_json cJSON *json = NULL;
@@ -243,6 +251,11 @@ static void monitor_event(const struct flow_event *event, void *arg)
 		if (subscriber->types & bit)
 			http_stream_line(subscriber->exchange, text);
 	}
+}
+
+static void monitor_event(const struct flow_event *event, void *arg)
+{
+	monitor_tell(arg, event);
 }
 
 static void monitor_readable(evutil_socket_t fd, short what, void *arg)

@@ -29,7 +29,11 @@ int sync_policies(struct sync *sync, struct errmsg *err);
 int sync_service(struct sync *sync, const char *namespace, const char *name, struct errmsg *err);
 int sync_services(struct sync *sync, struct errmsg *err);
 
-/* Calls changed() after every sync_policies() that raised the revision. */
+/* Whether every endpoint is audited (ENDPOINT_AUDIT), not only those whose pods ask for it.  In
+ * force, for live connections too, when it returns. */
+int sync_set_audit(struct sync *sync, bool audit, struct errmsg *err);
+
+/* Calls changed() after everything that raised the revision. */
 void sync_on_change(struct sync *sync, void (*changed)(void *arg), void *arg);
 
 /* The last result, borrowed, valid until the next sync_policies(); NULL before the first. */

@@ -16,6 +16,7 @@ struct sync {
 	struct compiled *compiled;  /* of the last sync_policies() */
 	void (*changed)(void *arg); /* or NULL */
 	void *changed_arg;
+	bool audit;           /* every endpoint, see sync_set_audit() */
 	bool deletes_allowed; /* the world is whole: it may change and remove, not only add */
 
 	struct mirror ipcache;

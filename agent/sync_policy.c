@@ -384,7 +384,7 @@ static int subjects_read(struct policy_run *run, struct errmsg *err)
 	return 0;
 }
 
-static struct endpoint endpoint_make(const struct subject *subject)
+static struct endpoint endpoint_make(const struct sync *sync, const struct subject *subject)
 {
 	const struct compiled_subject *wanted = subject->want;
 	struct endpoint endpoint = subject->have;
@@ -396,6 +396,8 @@ static struct endpoint endpoint_make(const struct subject *subject)
 		endpoint.flags |= ENDPOINT_EGRESS_ISOLATED;
 	if (wanted->accel)
 		endpoint.flags |= ENDPOINT_ACCEL;
+	if (wanted->audit || sync->audit)
+		endpoint.flags |= ENDPOINT_AUDIT;
 	endpoint.policy_id = wanted->policy_id;
 	endpoint.identity = wanted->identity;
 	endpoint.identity_v6 = wanted->identity_v6;
@@ -408,7 +410,7 @@ static int endpoints_switch(struct policy_run *run, struct errmsg *err)
 
 	for (size_t i = 0; i < run->subject_count; i++) {
 		const struct subject *subject = &run->subjects[i];
-		struct endpoint endpoint = endpoint_make(subject);
+		struct endpoint endpoint = endpoint_make(sync, subject);
 		int ret;
 
 		if (memcmp(&endpoint, &subject->have, sizeof(endpoint)) == 0)
@@ -544,6 +546,26 @@ static uint64_t deletes(const struct sync *sync)
 {
 	return sync->ipcache.deletes + sync->cidrs.deletes + sync->policies.deletes +
 	       sync->ports.deletes;
+}
+
+int sync_set_audit(struct sync *sync, bool audit, struct errmsg *err)
+{
+	struct policy_run run = { .sync = sync, .compiled = sync->compiled };
+	int ret;
+
+	sync->audit = audit;
+	if (!sync->compiled)
+		return 0;
+	ret = subjects_read(&run, err);
+	if (!ret)
+		ret = endpoints_switch(&run, err);
+	if (run.endpoints_changed) {
+		maps_bump_revision(sync->datapath);
+		if (sync->changed)
+			sync->changed(sync->changed_arg);
+	}
+	free(run.subjects);
+	return ret;
 }
 
 int sync_apply(struct sync *sync, const struct compiled *compiled, struct errmsg *err)

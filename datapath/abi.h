@@ -15,7 +15,7 @@
 #define ABI_SIZE(type, size) _Static_assert(sizeof(type) == (size), #type " changed size")
 
 /* Bumped whenever the layout of a pinned map changes; the loader refuses another version's pins. */
-#define ABI_VERSION 1
+#define ABI_VERSION 2
 
 /* ---- limits and well-known numbers ---------------------------------------------------------- */
 
@@ -60,6 +60,9 @@ enum endpoint_flag {
 	ENDPOINT_INGRESS_ISOLATED = 1 << 1, /* some policy selects it for ingress */
 	ENDPOINT_EGRESS_ISOLATED = 1 << 2,
 	ENDPOINT_ACCEL = 1 << 3, /* asked for socket acceleration */
+	/* What its policy would refuse is counted and told, and passes: by policy, for want of
+	 * state, fragments.  The other end of a flow is enforced as ever. */
+	ENDPOINT_AUDIT = 1 << 4,
 };
 
 /* Value of endpoint_map, an array indexed by slot.  flags and policy_id share one aligned 8-byte
@@ -91,8 +94,9 @@ struct endpoint_stats {
 	__u64 accel_connections; /* whose sending direction from this pod was redirected */
 	__u64 accel_bytes;       /* bytes that went socket to socket, counted at the sender */
 	__u64 accel_fallbacks;   /* sending directions that stayed on, or went back to, packets */
+	__u64 would_drops;       /* ENDPOINT_AUDIT: what passed though its policy refuses it */
 };
-ABI_SIZE(struct endpoint_stats, 64);
+ABI_SIZE(struct endpoint_stats, 72);
 
 /* ---- who is behind an address --------------------------------------------------------------- */
 
@@ -175,6 +179,7 @@ enum node_flag {
 	NODE_HAS_CIDRS = 1 << 0,      /* cidr_map is not empty */
 	NODE_VERDICT_EVENTS = 1 << 1, /* someone is watching: report new connections too */
 	NODE_ACCEL = 1 << 2,          /* the start-up self-test of acceleration passed */
+	NODE_FLOWS = 1 << 3,          /* somebody observes: note flows in flow_map */
 };
 
 /* The one element of node_map, which the agent also maps into its memory. */
@@ -226,6 +231,42 @@ ABI_SIZE(struct ct_entry, 24);
 #define CT_TCP_CLOSING_NS     (30 * NS_PER_SEC)
 #define CT_OTHER_UNREPLIED_NS (30 * NS_PER_SEC)
 #define CT_OTHER_REPLIED_NS   (180 * NS_PER_SEC)
+
+/* ---- flows as an observer sees them --------------------------------------------------------- */
+
+/* Key of flow_map: who speaks to which port of whom, as policy is asked: after translation, in the
+ * direction of the opening.  A packet whose ends stand the other way round in the map is an answer
+ * and makes no entry. */
+struct flow_key {
+	struct addr saddr;
+	struct addr daddr;
+	__be16 dport;
+	__u8 proto;
+	__u8 pad;
+};
+ABI_SIZE(struct flow_key, 36);
+
+enum flow_flag {
+	FLOW_PASSED = 1 << 0,
+	FLOW_DENIED = 1 << 1,  /* by policy */
+	FLOW_AUDITED = 1 << 2, /* passed an audited end that would have refused it */
+	FLOW_FOUND = 1 << 3,   /* written by the agent: it was there before the observation began */
+};
+
+/* Value of flow_map.  Counts are of what makes entries: openings of TCP and SCTP, every packet of
+ * other protocols; CPUs may lose some to each other. */
+struct flow_record {
+	__u64 packets;
+	__u64 first_ns; /* CLOCK_MONOTONIC_COARSE */
+	__u64 last_ns;
+	__u64 told_ns; /* when it was last told that an audited end would refuse it */
+	__u32 flags;   /* enum flow_flag */
+	__be16 sport;  /* of the first packet */
+	__u16 pad;
+};
+ABI_SIZE(struct flow_record, 40);
+
+#define FLOW_TELL_NS (10 * NS_PER_SEC) /* between two events about one flow that opens nothing */
 
 /* ---- services ------------------------------------------------------------------------------- */
 
@@ -411,7 +452,8 @@ enum drop_reason { DROP_NONE, DROP_REASONS(X) DROP_REASON_COUNT };
 	X(6, ACCEL_POLICY, "acceleration ended: policy or an endpoint changed")          \
 	X(7, ACCEL_PEER, "acceleration ended: the peer is closing or was changed")       \
 	X(8, ACCEL_QUEUE, "acceleration ended: the receiver does not keep up")           \
-	X(9, ACCEL_MEMORY, "acceleration ended: TCP is short of memory")
+	X(9, ACCEL_MEMORY, "acceleration ended: TCP is short of memory")                 \
+	X(10, WOULD_DROP, "policy would drop it: passed, an audited end")
 
 #define X(num, name, text) NOTICE_##name = (num),
 enum notice { NOTICES(X) NOTICE_COUNT };
@@ -421,7 +463,8 @@ enum notice { NOTICES(X) NOTICE_COUNT };
 #define METRIC_NOTICES 64
 #define METRIC_COUNT   128
 
-enum event_type { EVENT_DROP = 1, EVENT_VERDICT = 2 };
+/* EVENT_AUDIT: passed, though reason says why an audited end would have dropped it. */
+enum event_type { EVENT_DROP = 1, EVENT_VERDICT = 2, EVENT_AUDIT = 3 };
 
 /* What event_map (ring buffer) carries.  Not "event": that is libevent's. */
 struct flow_event {

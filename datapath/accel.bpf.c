@@ -177,19 +177,19 @@ static __always_inline bool end_load(__u32 slot, const struct addr *addr, __u64 
 	return true;
 }
 
-/* Whether both endpoints are still the ones the connection was made between, and policy allows it
- * as its opener asked for it. */
-static __always_inline bool policy_holds(struct sk_msg_md *msg, const struct accel_direction *dir)
+/* As policy_check(), of the connection as its opener asked for it; above 0 also if the endpoints
+ * are no longer the ones it was made between. */
+static __always_inline int policy_ask(struct sk_msg_md *msg, const struct accel_direction *dir)
 {
 	const struct accel_key *key = &dir->peer_key;
-	struct policy_end sender = {}, receiver = {};
+	struct policy_end sender, receiver;
 
 	if (!end_load(dir->slot, &key->remote, bpf_get_netns_cookie(msg), &sender) ||
 	    !end_load(dir->peer_slot, &key->local, dir->peer.netns_cookie, &receiver))
-		return false;
+		return DROP_NO_ENDPOINT;
 	if (key->opener)
-		return !policy_check(&receiver, &sender, IPPROTO_TCP, key->remote_port);
-	return !policy_check(&sender, &receiver, IPPROTO_TCP, key->local_port);
+		return policy_check(&receiver, &sender, IPPROTO_TCP, key->remote_port);
+	return policy_check(&sender, &receiver, IPPROTO_TCP, key->local_port);
 }
 
 /* Reads the peer through the pointer it registered.  The memory may be another socket's by now
@@ -308,6 +308,19 @@ static __always_inline void direction_count(const struct accel_direction *dir, _
 		__sync_fetch_and_add(&stats->accel_fallbacks, fallbacks);
 }
 
+/* Counts a connection that went on through a change of policy because an audited end refuses it.
+ * Its opening was counted as a packet; the agent tells of it. */
+static __always_inline void direction_audited(const struct accel_direction *dir, int reason)
+{
+	bool of_opener = reason == -DROP_EGRESS_DENIED;
+	__u32 slot = !dir->peer_key.opener == of_opener ? dir->slot : dir->peer_slot;
+	struct endpoint_stats *stats = bpf_map_lookup_elem(&endpoint_stats, &slot);
+
+	notice(NOTICE_WOULD_DROP);
+	if (stats)
+		__sync_fetch_and_add(&stats->would_drops, 1);
+}
+
 /* Whether this message may overtake the packet path: 0, or the notice that says why not, which is
  * final for the direction. */
 static __always_inline enum notice direction_check(struct sk_msg_md *msg, struct bpf_sock *sk,
@@ -318,6 +331,7 @@ static __always_inline enum notice direction_check(struct sk_msg_md *msg, struct
 	const struct node_state *node = node_get();
 	bool first = dir->state == ACCEL_UNDECIDED;
 	__u32 revision;
+	int denied;
 
 	if (!tcp || !node || !(node->flags & NODE_ACCEL))
 		return NOTICE_ACCEL_POLICY;
@@ -326,8 +340,11 @@ static __always_inline enum notice direction_check(struct sk_msg_md *msg, struct
 	/* Read before policy is: a change in between is seen with the next message. */
 	revision = *(const volatile __u32 *)&node->revision;
 	if (first || dir->revision != revision) {
-		if (!policy_holds(msg, dir))
+		denied = policy_ask(msg, dir);
+		if (denied > 0)
 			return NOTICE_ACCEL_POLICY;
+		if (denied && !first)
+			direction_audited(dir, denied);
 		dir->revision = revision;
 	}
 	if (tcp->inet_conn.icsk_ulp_ops || !peer_is_there(dir, first))

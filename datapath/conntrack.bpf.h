@@ -12,6 +12,7 @@
 
 #include <linux/errno.h>
 
+#include "datapath/flow.bpf.h"
 #include "datapath/nat.bpf.h"
 #include "datapath/socket.bpf.h"
 
@@ -102,16 +103,16 @@ static __always_inline bool ct_from_opener(const struct ct_entry *ct, const stru
 	return !(ct->flags & CT_FROM_B) == !place->from_b;
 }
 
-/* Whether policy, asked again, lets the opener do what it once let it. */
-static __always_inline bool ct_still_allowed(const struct packet *pkt, bool from_opener)
+/* What policy says of the opener opening this connection now: as policy_check(). */
+static __noinline int ct_ask_opener(const struct packet *pkt, bool from_opener)
 {
 	struct policy_end opener;
 
 	if (from_opener)
-		return !policy_check(&pkt->src, &pkt->dst, pkt->flow.proto, pkt->flow.dport);
+		return policy_check(&pkt->src, &pkt->dst, pkt->flow.proto, pkt->flow.dport);
 	opener = pkt->src;
 	opener.identity = pkt->src_claimed;
-	return !policy_check(&pkt->dst, &opener, pkt->flow.proto, pkt->flow.sport);
+	return policy_check(&pkt->dst, &opener, pkt->flow.proto, pkt->flow.sport);
 }
 
 /* Compares revisions and, where they differ, asks policy.  False: the entry is gone. */
@@ -119,14 +120,21 @@ static __always_inline bool ct_renew(const struct packet *pkt, struct ct_entry *
 				     const struct ct_place *place, bool from_opener)
 {
 	__u32 revision = node_revision();
+	int reason;
 
 	if (ct->revision == revision)
 		return true;
 	if (!from_opener && ct->flags & CT_BEHIND_NODE)
 		return true; /* not for this side to say; the revision stays as it is */
-	if (!ct_still_allowed(pkt, from_opener)) {
+	reason = ct_ask_opener(pkt, from_opener);
+	if (reason > 0) {
 		bpf_map_delete_elem(&ct_map, &place->key);
 		return false;
+	}
+	if (reason < 0) {
+		if (!from_opener)
+			return true; /* the opener's next packet tells it */
+		audit_tell(pkt, reason);
 	}
 	ct->revision = revision;
 	return true;
@@ -176,7 +184,7 @@ __weak int ct_tcp_open(const struct packet *pkt)
 
 	if (!pkt)
 		return 0;
-	ct_place_fill(&pkt->flow, &place);
+	ct_place_of(&pkt->flow, &place);
 	if (ct_insert(pkt, &place, false, BPF_NOEXIST) != -EEXIST)
 		return 0;
 	ct = ct_find(&place);
@@ -275,18 +283,14 @@ __weak int ct_tcp(struct __sk_buff *skb, const struct packet *pkt)
 __weak int ct_tcp_pick_up(struct __sk_buff *skb, const struct packet *pkt)
 {
 	struct socket_view view = {};
-	struct policy_end sender;
 	struct ct_place place;
 	struct flow flow;
 
 	if (!pkt)
 		return 0;
-	sender = pkt->src;
-	sender.identity = pkt->src_claimed;
 	/* What this node itself opened needs no policy, and its namespace holds no pod's sockets.
 	 */
-	if (!(pkt->dst_flags & IPCACHE_HOST) &&
-	    policy_check(&pkt->dst, &sender, pkt->flow.proto, pkt->flow.sport))
+	if (!(pkt->dst_flags & IPCACHE_HOST) && ct_ask_opener(pkt, false) > 0)
 		return 0;
 	nat_socket_flow(pkt, &flow);
 	if (!socket_opened(skb, pkt, &flow, &view))

@@ -39,6 +39,7 @@ struct datapath_limits {       /* entries; 0 takes the default */
 	uint32_t services;     /* service_map, 65536 */
 	uint32_t backends;     /* backend_map, 131072 */
 	uint32_t translations; /* nat_map, 16384 */
+	uint32_t flows;        /* flow_map, 8192 */
 };
 
 struct datapath_options {

@@ -54,8 +54,8 @@ static __always_inline bool event_budget_take(__u64 now_ns)
 	return true;
 }
 
-/* Tells the agent of a packet; reason DROP_NONE: of a connection that was let through. */
-__weak int event_send(const struct packet *pkt, __u32 reason, __u32 direction)
+/* Tells the agent of a packet.  type: enum event_type. */
+__weak int event_send(const struct packet *pkt, __u32 type, __u32 reason, __u32 direction)
 {
 	__u64 now_ns = bpf_ktime_get_coarse_ns();
 	struct flow_event *event = NULL;
@@ -70,7 +70,7 @@ __weak int event_send(const struct packet *pkt, __u32 reason, __u32 direction)
 	}
 	__builtin_memset(event, 0, sizeof(*event));
 	event->time_ns = now_ns;
-	event->type = reason ? EVENT_DROP : EVENT_VERDICT;
+	event->type = type;
 	event->reason = reason;
 	event->flow = pkt->flow;
 	event->src_identity = pkt->src.identity;
@@ -102,7 +102,7 @@ __weak int drop_count(const struct packet *pkt, __u32 reason, __u32 direction)
 		if (stats)
 			stats->drops++;
 	}
-	return event_send(pkt, reason, direction);
+	return event_send(pkt, EVENT_DROP, reason, direction);
 }
 
 static __always_inline int drop(const struct packet *pkt, enum drop_reason reason,

@@ -134,6 +134,7 @@ int endpoint_stats_get(struct datapath *datapath, uint16_t slot, struct endpoint
 		sum.accel_connections += cpu->accel_connections;
 		sum.accel_bytes += cpu->accel_bytes;
 		sum.accel_fallbacks += cpu->accel_fallbacks;
+		sum.would_drops += cpu->would_drops;
 	}
 	*ret_stats = sum;
 	return 0;

@@ -75,7 +75,8 @@ static __always_inline bool icmp_could_be_sent(struct __sk_buff *skb, const stru
 	endpoint = bpf_map_lookup_elem(&endpoint_map, &slot);
 	if (slot && endpoint)
 		policy_end_load(endpoint, slot, pkt->ipv6, &to);
-	if (policy_check(&pkt->dst, &to, sent->proto, sent->dport) || !receiver_netns(pkt, &netns))
+	if (policy_check(&pkt->dst, &to, sent->proto, sent->dport) > 0 ||
+	    !receiver_netns(pkt, &netns))
 		return false;
 	/* The socket is found by what it would receive. */
 	answer.saddr = sent->daddr;

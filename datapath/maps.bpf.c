@@ -20,6 +20,7 @@ struct sock_service_map sock_service SEC(".maps");
 struct sendmsg_map sendmsg_map SEC(".maps");
 struct nat_map nat_map SEC(".maps");
 struct frag_map frag_map SEC(".maps");
+struct flow_map flow_map SEC(".maps");
 struct accel_map accel_map SEC(".maps");
 struct accel_peer_map accel_peer_map SEC(".maps");
 struct accel_sock_map accel_sock SEC(".maps");

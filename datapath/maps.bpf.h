@@ -178,6 +178,17 @@ struct frag_map {
 };
 extern struct frag_map frag_map SEC(".maps");
 
+/* Flows as an observer sees them.  Written by from_pod and to_pod while NODE_FLOWS asks for it, and
+ * for what an audited end would refuse; the agent adds what it found, reads and clears.  Full: the
+ * longest unseen goes, and the agent tells that some may be missing. */
+struct flow_map {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct flow_key);
+	__type(value, struct flow_record);
+};
+extern struct flow_map flow_map SEC(".maps");
+
 /* Sockets that take part in acceleration.  Written by the sockops program, read by the sk_msg
  * program; the kernel removes a socket when it closes.  Full: NOTICE_ACCEL_FULL, and the connection
  * stays with packets.  Value: socket cookie when read from user space. */

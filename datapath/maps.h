@@ -66,6 +66,7 @@ enum map_id {
 	MAP_BACKEND,
 	MAP_CT,
 	MAP_NAT,
+	MAP_FLOW,
 	MAP_COUNT,
 };
 

@@ -24,7 +24,7 @@ static __always_inline const struct endpoint *endpoint_get(__u32 slot)
 static __always_inline void verdict_tell(const struct packet *pkt, enum direction direction)
 {
 	if (pkt->opens && node_flags() & NODE_VERDICT_EVENTS)
-		event_send(pkt, DROP_NONE, direction);
+		event_send(pkt, EVENT_VERDICT, DROP_NONE, direction);
 }
 
 /* ---- from_pod ------------------------------------------------------------------------------- */

@@ -90,19 +90,31 @@ __weak int policy_verdict(__u32 policy_id, __u32 direction, __u32 peer, __u32 pr
 	return VERDICT_DENY;
 }
 
-/* Whether "from" may send to this port of "to": its own egress first, then the other's ingress. */
-static __always_inline enum drop_reason
-policy_check(const struct policy_end *from, const struct policy_end *to, __u32 proto, __be16 port)
+/*
+ * Whether "from" may send to this port of "to": its own egress first, then the other's ingress.
+ * DROP_NONE, a drop reason, or a negated one: only audited ends refuse, so that it passes.
+ */
+static __noinline int policy_check(const struct policy_end *from, const struct policy_end *to,
+				   __u32 proto, __be16 port)
 {
+	int reason = DROP_NONE;
+
 	if (from->flags & ENDPOINT_EGRESS_ISOLATED &&
 	    policy_verdict(from->policy_id, DIR_EGRESS, to->identity, proto, bpf_ntohs(port)) !=
-		    VERDICT_ALLOW)
-		return DROP_EGRESS_DENIED;
+		    VERDICT_ALLOW) {
+		if (!(from->flags & ENDPOINT_AUDIT))
+			return DROP_EGRESS_DENIED;
+		reason = -DROP_EGRESS_DENIED;
+	}
 	if (to->flags & ENDPOINT_INGRESS_ISOLATED &&
 	    policy_verdict(to->policy_id, DIR_INGRESS, from->identity, proto, bpf_ntohs(port)) !=
-		    VERDICT_ALLOW)
-		return DROP_INGRESS_DENIED;
-	return DROP_NONE;
+		    VERDICT_ALLOW) {
+		if (!(to->flags & ENDPOINT_AUDIT))
+			return DROP_INGRESS_DENIED;
+		if (!reason)
+			reason = -DROP_INGRESS_DENIED;
+	}
+	return reason;
 }
 
 #endif

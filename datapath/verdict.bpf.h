@@ -15,6 +15,7 @@
  *	   through, if answers are isolated.  Each packet may be the first.
  *	7  An ICMP error passes if the packet it speaks of can have been sent (icmp.bpf.h).
  *	8  A fragment whose ports are not known passes only where they do not matter.
+ *	12 What only audited ends would refuse is decided as if enforced, told, and passes.
  *
  * Decision 0, who may send at all, is from_pod's; 9, what policy says, is policy.bpf.h; 10,
  * services, is nat.bpf.h; 11, where a packet goes from here, is pod.bpf.c.
@@ -29,9 +30,18 @@ static __always_inline bool is_isolated(const struct policy_end *from, const str
 	return from->flags & ENDPOINT_EGRESS_ISOLATED || to->flags & ENDPOINT_INGRESS_ISOLATED;
 }
 
-static __always_inline enum drop_reason verdict_policy(const struct packet *pkt)
+static __always_inline int verdict_policy(const struct packet *pkt)
 {
 	return policy_check(&pkt->src, &pkt->dst, pkt->flow.proto, pkt->flow.dport);
+}
+
+/* Whether an end that is isolated for this packet is enforced, not audited. */
+static __always_inline bool is_enforced(const struct packet *pkt)
+{
+	return (pkt->src.flags & (ENDPOINT_EGRESS_ISOLATED | ENDPOINT_AUDIT)) ==
+		       ENDPOINT_EGRESS_ISOLATED ||
+	       (pkt->dst.flags & (ENDPOINT_INGRESS_ISOLATED | ENDPOINT_AUDIT)) ==
+		       ENDPOINT_INGRESS_ISOLATED;
 }
 
 /*
@@ -62,12 +72,12 @@ static __always_inline int verdict_tcp(struct __sk_buff *skb, const struct packe
 
 	if (pkt->opens) { /* 3 */
 		reason = verdict_policy(pkt);
-		if (!reason && answers_isolated)
+		if (reason <= 0 && answers_isolated)
 			ct_tcp_open(pkt);
 		return reason;
 	}
 	if (!isolated || policy_first) { /* 4 */
-		reason = isolated ? (int)verdict_policy(pkt) : DROP_NONE;
+		reason = isolated ? verdict_policy(pkt) : DROP_NONE;
 		if (!reason) {
 			if (ct_must_see(pkt, answers_isolated))
 				ct_tcp(skb, pkt);
@@ -81,7 +91,9 @@ static __always_inline int verdict_tcp(struct __sk_buff *skb, const struct packe
 		reason = verdict_policy(pkt);
 	if (!reason || ct_tcp_pick_up(skb, pkt)) /* 5 */
 		return DROP_NONE;
-	return result == CT_NOT_OPENED || pkt->tcp_flags & TCP_SYN ? DROP_NOT_OPENED : reason;
+	if (reason > 0 && (result == CT_NOT_OPENED || pkt->tcp_flags & TCP_SYN))
+		return DROP_NOT_OPENED;
+	return reason;
 }
 
 /* Decision 6. */
@@ -103,21 +115,17 @@ static __always_inline int verdict_other(const struct packet *pkt, bool isolated
 		return DROP_NONE;
 	if (isolated && !policy_first)
 		reason = verdict_policy(pkt);
-	if (!reason && answers_isolated && !echo_reply)
+	if (reason <= 0 && answers_isolated && !echo_reply)
 		ct_other_open(pkt);
 	return reason;
 }
 
-__weak int verdict(struct __sk_buff *skb, const struct packet *pkt)
+/* Decisions 2 to 8. */
+static __always_inline int verdict_decide(struct __sk_buff *skb, const struct packet *pkt)
 {
-	bool isolated, answers_isolated;
+	bool isolated = is_isolated(&pkt->src, &pkt->dst);
+	bool answers_isolated = is_isolated(&pkt->dst, &pkt->src);
 
-	if (!pkt)
-		return DROP_BAD_HEADER;
-	if (pkt->src.slot && pkt->src.slot == pkt->dst.slot) /* 1 */
-		return DROP_NONE;
-	isolated = is_isolated(&pkt->src, &pkt->dst);
-	answers_isolated = is_isolated(&pkt->dst, &pkt->src);
 	if (!isolated && !answers_isolated) /* 2 */
 		return DROP_NONE;
 	if (pkt->fragment == FRAGMENT_ORPHAN) /* 8 */
@@ -127,6 +135,24 @@ __weak int verdict(struct __sk_buff *skb, const struct packet *pkt)
 	if (pkt->flow.proto == IPPROTO_TCP)
 		return verdict_tcp(skb, pkt, isolated, answers_isolated);
 	return verdict_other(pkt, isolated, answers_isolated);
+}
+
+__weak int verdict(struct __sk_buff *skb, const struct packet *pkt)
+{
+	int reason;
+
+	if (!pkt)
+		return DROP_BAD_HEADER;
+	if (pkt->src.slot && pkt->src.slot == pkt->dst.slot) /* 1 */
+		return DROP_NONE;
+	reason = verdict_decide(skb, pkt);
+	if (reason < 0 || (reason && !is_enforced(pkt))) /* 12 */
+		return audit_tell(pkt, reason);
+	/* Here, and not where the packet leaves: policy knows no service addresses. */
+	if ((pkt->opens || pkt->flow.proto != IPPROTO_TCP) && pkt->kind == PACKET_PLAIN &&
+	    node_flags() & NODE_FLOWS)
+		flow_note(pkt, reason ? FLOW_DENIED : FLOW_PASSED);
+	return reason;
 }
 
 #endif

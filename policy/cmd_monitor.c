@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tendril monitor: drops and verdicts as they happen, with the names of both pods. */
+/* tendril monitor: drops, verdicts and what audit lets pass, with the names of both pods. */
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <stdio.h>
@@ -25,11 +25,33 @@ static void print_end(const cJSON *event, const char *name)
 		printf(" port %.0f", port->valuedouble);
 }
 
+static const struct event_kind {
+	const char *type;
+	const char *shown;
+	enum colour colour;
+	bool has_reason;
+} event_kinds[] = {
+	{ "drop", "DROP", COLOUR_BAD, true },
+	{ "audit", "WOULD DROP", COLOUR_WARN, true },
+	{ "verdict", "allow", COLOUR_GOOD, false },
+};
+
+static const struct event_kind *event_kind(const cJSON *event)
+{
+	const char *type = cli_text(event, "type", "");
+
+	for (size_t i = 0; i < ARRAY_SIZE(event_kinds); i++) {
+		if (strcmp(event_kinds[i].type, type) == 0)
+			return &event_kinds[i];
+	}
+	return &event_kinds[ARRAY_SIZE(event_kinds) - 1];
+}
+
 static int print_event(const char *line, void *arg)
 {
 	const struct arguments *args = arg;
+	const struct event_kind *kind;
 	cJSON *event;
-	bool drop;
 
 	if (args->json) {
 		puts(line);
@@ -39,15 +61,16 @@ static int print_event(const char *line, void *arg)
 	event = cJSON_Parse(line);
 	if (!event)
 		return -EBADMSG;
-	drop = strcmp(cli_text(event, "type", ""), "drop") == 0;
-	printf("%s%s%s %s%-7s%s %s ", output_colour(COLOUR_FAINT), cli_text(event, "time", ""),
-	       output_colour_end(), output_colour(drop ? COLOUR_BAD : COLOUR_GOOD),
-	       drop ? "DROP" : "allow", output_colour_end(), cli_text(event, "protocol", ""));
+	kind = event_kind(event);
+	printf("%s%s%s %s%-10s%s %s ", output_colour(COLOUR_FAINT), cli_text(event, "time", ""),
+	       output_colour_end(), output_colour(kind->colour), kind->shown, output_colour_end(),
+	       cli_text(event, "protocol", ""));
 	print_end(event, "source");
 	printf(" -> ");
 	print_end(event, "destination");
-	if (drop)
-		printf("  %s: %s", cli_text(event, "reason", ""), cli_text(event, "text", ""));
+	if (kind->has_reason)
+		printf("  %s %s: %s", cli_text(event, "direction", ""),
+		       cli_text(event, "reason", ""), cli_text(event, "text", ""));
 	putchar('\n');
 	fflush(stdout);
 	cJSON_Delete(event);
@@ -60,7 +83,7 @@ int cmd_monitor(const struct arguments *args, struct errmsg *err)
 	int ret;
 
 	snprintf(path, sizeof(path), "/v1/events?type=%.64s",
-		 args->type ? args->type : "drop,verdict");
+		 args->type ? args->type : "drop,verdict,audit");
 	ret = http_follow(args->socket, path, print_event, (void *)args, err);
 	if (ret == -ENOENT || ret == -ECONNREFUSED)
 		return fail_plain(err, ret, "no agent answers on %s: is tendrild running?",

@@ -60,6 +60,19 @@ static void fill_counts(const cJSON *status, struct cell *cell)
 		 number(status, "policies"), number(status, "identities"));
 }
 
+static void fill_audit(const cJSON *status, struct cell *cell)
+{
+	const cJSON *audit = cli_member(status, "audit");
+	double audited = number(audit, "endpoints");
+
+	if (cJSON_IsTrue(cli_member(audit, "node")))
+		cell_set(cell, COLOUR_WARN, "audit mode: told, not enforced");
+	else if (audited > 0)
+		cell_set(cell, COLOUR_WARN, "enforced, told only on %.0f endpoints", audited);
+	else
+		cell_set(cell, COLOUR_GOOD, "enforced");
+}
+
 static void fill_cidrs(const cJSON *status, struct cell *cell)
 {
 	output_member(status, "podCIDRs", cell);
@@ -71,6 +84,7 @@ static const struct column summary[] = {
 	{ "Acceleration", fill_acceleration },
 	{ "Memory", fill_memory },
 	{ "Objects", fill_counts },
+	{ "Policy", fill_audit },
 	{ "Pod CIDRs", fill_cidrs },
 };
 

@@ -27,6 +27,7 @@ MEMBER_COLUMN(mac, "mac")
 MEMBER_COLUMN(host_interface, "hostInterface")
 MEMBER_COLUMN(container, "containerId")
 MEMBER_COLUMN(accelerate, "accelerate")
+MEMBER_COLUMN(audit, "audit")
 MEMBER_COLUMN(id, "id")
 MEMBER_COLUMN(description, "description")
 MEMBER_COLUMN(proto, "proto")
@@ -71,11 +72,12 @@ static void fill_isolation(const cJSON *row, struct cell *cell)
 	bool ingress = strcmp(cli_text(policy, "ingress", "-"), "isolated") == 0;
 	bool egress = strcmp(cli_text(policy, "egress", "-"), "isolated") == 0;
 
-	cell_set(cell, ingress || egress ? COLOUR_WARN : COLOUR_NONE, "%s",
+	cell_set(cell, ingress || egress ? COLOUR_WARN : COLOUR_NONE, "%s%s",
 		 ingress && egress ? "both"
 		 : ingress         ? "ingress"
 		 : egress          ? "egress"
-				   : "open");
+				   : "open",
+		 cJSON_IsTrue(cli_member(row, "audit")) ? " (audit)" : "");
 }
 
 static void fill_endpoint_policies(const cJSON *row, struct cell *cell)
@@ -86,13 +88,14 @@ static void fill_endpoint_policies(const cJSON *row, struct cell *cell)
 static void fill_traffic(const cJSON *row, struct cell *cell)
 {
 	const cJSON *stats = cli_member(row, "stats");
-	struct cell out, in, drops;
+	struct cell out, in, drops, would;
 
 	output_member(stats, "txPackets", &out);
 	output_member(stats, "rxPackets", &in);
 	output_member(stats, "drops", &drops);
-	cell_set(cell, COLOUR_NONE, "%.40s out, %.40s in, %.40s dropped", out.text, in.text,
-		 drops.text);
+	output_member(stats, "wouldDrops", &would);
+	cell_set(cell, COLOUR_NONE, "%.40s out, %.40s in, %.40s dropped, %.40s told in audit",
+		 out.text, in.text, drops.text, would.text);
 }
 
 static void fill_accelerated(const cJSON *row, struct cell *cell)
@@ -184,6 +187,7 @@ static const struct column endpoint_fields[] = {
 	{ "Identity", fill_identity },
 	{ "Isolated", fill_isolation },
 	{ "Policies", fill_endpoint_policies },
+	{ "Audit", fill_audit },
 	{ "Packets", fill_traffic },
 	{ "Accelerate", fill_accelerate },
 	{ "Accelerated", fill_accelerated },

@@ -56,6 +56,7 @@ struct compiled_subject { /* one for each pod that has policy enforced: every en
 	bool ingress_isolated;    /* policy is asked in this direction */
 	bool egress_isolated;
 	bool accel;
+	bool audit; /* refused here: told, and passes */
 };
 
 struct arena;

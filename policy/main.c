@@ -61,7 +61,7 @@ static const struct option_spec {
 	{ OPT_JUNIT, "junit", 0, OPTION_TEXT, offsetof(struct arguments, junit), "FILE",
 	  "write a JUnit report beside what is printed" },
 	{ OPT_TYPE, "type", 0, OPTION_TEXT, offsetof(struct arguments, type), "TYPES",
-	  "drop, verdict or drop,verdict (default: both)" },
+	  "drop, verdict and audit, separated by commas (default: all)" },
 	{ OPT_LIMIT, "limit", 0, OPTION_TEXT, offsetof(struct arguments, limit), "N",
 	  "at most N rows" },
 	{ OPT_SOCKET, "socket", 0, OPTION_TEXT, offsetof(struct arguments, socket), "PATH",
@@ -105,7 +105,8 @@ static const struct command {
 	  "which rule of which object decides; with -f offline" },
 	{ "policy diff", "OLD NEW", 2, 2, OPT_FILE, 0, cmd_policy_diff,
 	  "which connections a change newly allows and denies; needs no agent" },
-	{ "monitor", "", 0, 0, OPT_TYPE, 0, cmd_monitor, "drops and verdicts as they happen" },
+	{ "monitor", "", 0, 0, OPT_TYPE, 0, cmd_monitor,
+	  "drops, verdicts and what audit lets pass" },
 	{ "conntrack list", "", 0, 0, OPT_LIMIT, 0, cmd_conntrack_list,
 	  "connections that are tracked" },
 };

@@ -75,6 +75,7 @@ struct pod_object {
 	bool host_network;
 	bool terminated; /* Succeeded or Failed: its address is no longer its own */
 	bool accel;      /* annotation tendril.io/accelerate: "true" */
+	bool audit;      /* annotation tendril.io/policy-audit: "true" */
 };
 
 struct service_port {

@@ -175,9 +175,12 @@ void read_pod(struct reader *reader, const struct node *root, struct object *obj
 	read_labels(reader, &labels, &pod->labels);
 	if (read_is_object(reader, &annotations)) {
 		struct node accel = node_child(&annotations, "tendril.io/accelerate");
+		struct node audit = node_child(&annotations, "tendril.io/policy-audit");
 
 		text = read_string(reader, &accel);
 		pod->accel = text && strcmp(text, "true") == 0;
+		text = read_string(reader, &audit);
+		pod->audit = text && strcmp(text, "true") == 0;
 	}
 	if (read_is_object(reader, &spec)) {
 		struct node node_name = node_child(&spec, "nodeName");

@@ -29,6 +29,7 @@ static int compile_subjects(struct compiler *compiler)
 		subject->identity = compiled_id(compiler, member->identity_v4, 0);
 		subject->identity_v6 = compiled_id(compiler, member->identity_v6, 0);
 		subject->accel = member->pod && member->pod->pod.accel;
+		subject->audit = member->pod && member->pod->pod.audit;
 		if (number == NONE)
 			continue;
 		subject->policy_id = compiler->rulesets[number].id;

@@ -99,27 +99,59 @@ static bool same_pod(const struct compiled_address *source,
 	return source && destination && source->subject && source->subject == destination->subject;
 }
 
-enum drop_reason verdict_flow(const struct compiled *compiled, const struct flow *flow)
+/* The ends of a flow, and what they say to it each for itself. */
+struct ends {
+	const struct compiled_subject *sender; /* NULL: nothing is enforced there */
+	const struct compiled_subject *receiver;
+	bool egress_denied;
+	bool ingress_denied;
+};
+
+static struct ends ends_ask(const struct compiled *compiled, const struct flow *flow)
 {
 	const struct compiled_address *source = address_find(compiled, &flow->saddr);
 	const struct compiled_address *destination = address_find(compiled, &flow->daddr);
-	const struct compiled_subject *sender = source ? source->subject : NULL;
-	const struct compiled_subject *receiver = destination ? destination->subject : NULL;
+	struct ends ends = { source ? source->subject : NULL,
+			     destination ? destination->subject : NULL, false, false };
 	uint16_t port = ntohs(flow->dport);
 
 	if (same_pod(source, destination, flow))
-		return DROP_NONE;
-	if (sender && sender->egress_isolated &&
-	    verdict_policy(compiled, sender->policy_id, DIR_EGRESS,
-			   verdict_identity(compiled, &flow->daddr), flow->proto,
-			   port) == VERDICT_DENY)
+		return ends;
+	if (ends.sender && ends.sender->egress_isolated)
+		ends.egress_denied = verdict_policy(compiled, ends.sender->policy_id, DIR_EGRESS,
+						    verdict_identity(compiled, &flow->daddr),
+						    flow->proto, port) == VERDICT_DENY;
+	if (ends.receiver && ends.receiver->ingress_isolated &&
+	    !(source && source->flags & IPCACHE_HOST))
+		ends.ingress_denied =
+			verdict_policy(compiled, ends.receiver->policy_id, DIR_INGRESS,
+				       verdict_identity(compiled, &flow->saddr), flow->proto,
+				       port) == VERDICT_DENY;
+	return ends;
+}
+
+enum drop_reason verdict_flow(const struct compiled *compiled, const struct flow *flow)
+{
+	struct ends ends = ends_ask(compiled, flow);
+
+	if (ends.egress_denied)
 		return DROP_EGRESS_DENIED;
-	if (source && source->flags & IPCACHE_HOST)
-		return DROP_NONE;
-	if (receiver && receiver->ingress_isolated &&
-	    verdict_policy(compiled, receiver->policy_id, DIR_INGRESS,
-			   verdict_identity(compiled, &flow->saddr), flow->proto,
-			   port) == VERDICT_DENY)
+	return ends.ingress_denied ? DROP_INGRESS_DENIED : DROP_NONE;
+}
+
+enum drop_reason verdict_audited(const struct compiled *compiled, const struct flow *flow,
+				 bool all_audited, enum drop_reason *ret_would)
+{
+	struct ends ends = ends_ask(compiled, flow);
+
+	*ret_would = DROP_NONE;
+	if (ends.egress_denied && !all_audited && !ends.sender->audit)
+		return DROP_EGRESS_DENIED;
+	if (ends.ingress_denied && !all_audited && !ends.receiver->audit)
 		return DROP_INGRESS_DENIED;
+	if (ends.egress_denied)
+		*ret_would = DROP_EGRESS_DENIED;
+	else if (ends.ingress_denied)
+		*ret_would = DROP_INGRESS_DENIED;
 	return DROP_NONE;
 }

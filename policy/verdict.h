@@ -22,6 +22,11 @@ enum verdict verdict_policy(const struct compiled *compiled, uint32_t policy_id,
 /* Whether the flow's first packet passes: DROP_NONE, DROP_EGRESS_DENIED or DROP_INGRESS_DENIED. */
 enum drop_reason verdict_flow(const struct compiled *compiled, const struct flow *flow);
 
+/* What becomes of it where ends are audited, or all are: what only audited ends refuse passes, and
+ * *ret_would is the first reason that was passed over, or DROP_NONE. */
+enum drop_reason verdict_audited(const struct compiled *compiled, const struct flow *flow,
+				 bool all_audited, enum drop_reason *ret_would);
+
 /* One end of an explained connection. */
 struct explain_end {
 	const struct object *pod; /* or NULL */

@@ -30,7 +30,7 @@ _tendril()
 		return
 		;;
 	--type)
-		mapfile -t COMPREPLY < <(compgen -W "drop verdict drop,verdict" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "drop verdict audit drop,audit" -- "$cur")
 		return
 		;;
 	--by)

@@ -320,10 +320,11 @@ class Node:
 # ---- objects in Kubernetes' shape ----
 
 def pod_object(name, namespace="default", labels=None, addresses=(), ports=(), accelerate=False,
-               phase="Running"):
+               phase="Running", audit=False):
+    annotations = {"tendril.io/accelerate": accelerate, "tendril.io/policy-audit": audit}
     return {"apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": name, "namespace": namespace, "labels": labels or {},
-                         "annotations": {"tendril.io/accelerate": "true"} if accelerate else {}},
+                         "annotations": {key: "true" for key, on in annotations.items() if on}},
             "spec": {"containers": [{"name": "main", "ports": [
                 {"name": n, "containerPort": p, "protocol": proto} for n, p, proto in ports]}]},
             "status": {"phase": phase, **({"podIP": addresses[0], "podIPs": [

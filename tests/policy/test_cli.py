@@ -45,7 +45,8 @@ ANSWERS = {
                          {"namespace": "", "name": "guard", "source": "api", "ingressRules": 0,
                           "egressRules": 2, "policyTypes": ["Egress"], "selectedEndpoints": 1,
                           "kind": "ClusterNetworkPolicy", "tier": "Baseline", "priority": 7}],
-    "GET /v1/events?type=drop,verdict": json.dumps(DROP).encode() + b"\n",
+    "GET /v1/events?type=drop,verdict,audit": json.dumps(DROP).encode() + b"\n",
+    "GET /v1/events?type=audit": json.dumps(dict(DROP, type="audit")).encode() + b"\n",
     "PUT /v1/objects": {"applied": 2},
 }
 
@@ -184,8 +185,9 @@ def test_monitor_shows_both_pods_and_the_reason(agent):
     done = on(agent, "monitor")
     assert done.returncode == 0
     assert "DROP" in done.stdout and "shop/web (10.0.0.1) port 4000 -> shop/cart (10.0.0.2) " \
-        "port 80  INGRESS_DENIED: no ingress rule" in done.stdout
+        "port 80  ingress INGRESS_DENIED: no ingress rule" in done.stdout
     assert json.loads(on(agent, "monitor", "-o", "json").stdout) == DROP
+    assert " WOULD DROP TCP " in on(agent, "monitor", "--type", "audit").stdout
 
 
 # ---- files ----

@@ -14,6 +14,7 @@
 
 #define DROPS    (1u << EVENT_DROP)
 #define VERDICTS (1u << EVENT_VERDICT)
+#define AUDITS   (1u << EVENT_AUDIT)
 
 static void event_types_are_a_list_of_known_names(void **state)
 {
@@ -21,11 +22,12 @@ static void event_types_are_a_list_of_known_names(void **state)
 		const char *text;
 		unsigned int types; /* 0: refused */
 	} cases[] = {
-		{ "", DROPS | VERDICTS },
+		{ "", DROPS | VERDICTS | AUDITS },
 		{ "drop", DROPS },
 		{ "verdict", VERDICTS },
 		{ "drop,verdict", DROPS | VERDICTS },
 		{ "drop,drop", DROPS },
+		{ "audit", AUDITS },
 		{ "drops", 0 },
 		{ "dro", 0 },
 		{ "drop,,verdict", 0 },

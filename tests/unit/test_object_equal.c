@@ -18,7 +18,8 @@ static const char node_text[] =
 	"[{type: InternalIP, address: 192.0.2.1}, {type: ExternalIP, address: 192.0.2.2}]}}";
 static const char pod_text[] =
 	"{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: shop, uid: u-1, "
-	"labels: {app: cart, tier: web}, annotations: {tendril.io/accelerate: 'true'}}, "
+	"labels: {app: cart, tier: web}, annotations: {tendril.io/accelerate: 'true', "
+	"tendril.io/policy-audit: 'true'}}, "
 	"spec: {nodeName: n1, hostNetwork: false, containers: [{name: c, ports: "
 	"[{name: http, containerPort: 80, protocol: TCP}]}]}, "
 	"status: {phase: Running, podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]}}";
@@ -67,6 +68,7 @@ static const struct {
 	{ pod_text, "uid: u-1", "uid: u-2" },
 	{ pod_text, "app: cart", "app: card" },
 	{ pod_text, "accelerate: 'true'", "accelerate: 'false'" },
+	{ pod_text, "policy-audit: 'true'", "policy-audit: 'false'" },
 	{ pod_text, "nodeName: n1", "nodeName: n2" },
 	{ pod_text, "hostNetwork: false", "hostNetwork: true" },
 	{ pod_text, "name: http", "name: web" },

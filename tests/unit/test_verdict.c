@@ -561,6 +561,41 @@ static void test_every_operator_and_absent_keys(void **state)
 	}
 }
 
+static void test_audited_ends_pass_over_what_they_refuse(void **state)
+{
+	struct world *world = world_of(two_namespaces, POLICY("closed", "shop",
+							      "podSelector: {}, policyTypes: "
+							      "[Ingress, Egress]"));
+	struct flow flow = { .proto = 6, .sport = 1, .dport = 1 };
+	struct compiled *compiled;
+	enum drop_reason would;
+
+	(void)state;
+	world_add(world, "--- {apiVersion: v1, kind: Pod, metadata: {name: web, namespace: shop, "
+			 "annotations: {tendril.io/policy-audit: 'true'}}, status: "
+			 "{podIP: 10.0.0.1}}");
+	assert_int_equal(addr_parse("10.0.0.1", &flow.saddr), 0);
+	assert_int_equal(addr_parse("10.0.0.2", &flow.daddr), 0);
+	compiled = world_compile(world);
+	assert_int_equal(verdict_flow(compiled, &flow), DROP_EGRESS_DENIED);
+	/* The sender is audited, the receiver refuses it too. */
+	assert_int_equal(verdict_audited(compiled, &flow, false, &would), DROP_INGRESS_DENIED);
+	assert_int_equal(verdict_audited(compiled, &flow, true, &would), DROP_NONE);
+	assert_int_equal(would, DROP_EGRESS_DENIED);
+	assert_int_equal(addr_parse("10.0.1.1", &flow.daddr), 0);
+	assert_int_equal(verdict_audited(compiled, &flow, false, &would), DROP_NONE);
+	assert_int_equal(would, DROP_EGRESS_DENIED);
+	flow.daddr = flow.saddr;
+	assert_int_equal(addr_parse("10.0.1.1", &flow.saddr), 0);
+	assert_int_equal(verdict_audited(compiled, &flow, false, &would), DROP_NONE);
+	assert_int_equal(would, DROP_INGRESS_DENIED);
+	assert_int_equal(addr_parse("10.0.0.2", &flow.saddr), 0);
+	assert_int_equal(verdict_audited(compiled, &flow, false, &would), DROP_EGRESS_DENIED);
+	assert_int_equal(would, DROP_NONE);
+	compiled_free(compiled);
+	world_free(world);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -599,6 +634,7 @@ int main(void)
 		cmocka_unit_test(test_policy_before_its_pods_and_in_an_empty_namespace),
 		cmocka_unit_test(test_other_protocols_pass_only_rules_without_ports),
 		cmocka_unit_test(test_every_operator_and_absent_keys),
+		cmocka_unit_test(test_audited_ends_pass_over_what_they_refuse),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
