@@ -142,7 +142,7 @@ run_deps   := iproute2 python3 util-linux mount
 test_deps  := libcmocka-dev libclang-rt-14-dev python3-pytest containernetworking-plugins podman \
 	crun containerd runc iptables busybox-static redis-server redis-tools nginx-light wrk \
 	curl iputils-ping valgrind procps qemu-system-x86 cpio libc-bin
-bench_deps := containernetworking-plugins iptables procps
+bench_deps := containernetworking-plugins iptables procps nginx-light wrk gnuplot-nox
 
 .PHONY: deps bench-deps demo-deps demo
 deps: ## Install the Debian packages that are missing for building and testing (root)

@@ -13,8 +13,8 @@ import platform
 import time
 
 import tendril
+from lab import CPU
 from rounds import STABLE
-from variants import CPU
 
 FOLDER = tendril.BUILD / "bench"
 KEYS = ("workload", "variant", "family", "n", "unit", "median", "min", "max", "rounds")

@@ -9,7 +9,7 @@ from the median distance to the median, which a single disturbed round does not 
 import math
 import statistics
 
-from variants import Lab
+from lab import Lab
 from workload import NotRun
 
 STABLE = 0.01  # error of a ratio at which no more rounds are needed

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The variants: how each is set up, and the scope that takes everything down again.
+"""The variants, and how each is set up.
 
     lo                 127.0.0.1, ::1: TCP without any network, the limit
     veth               two namespaces, one veth pair
@@ -12,90 +12,14 @@
     tendril-accel      both pods ask for acceleration
 """
 
-import contextlib
-import itertools
-import os
-import subprocess
-import sys
-import pathlib
+import tempfile
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "harness"))
+from cnirun import plugin_run
+from lab import HTTP_PORT, PORT, Pair, widen_ports
+from services import FIRST_VIPS, POD_CIDRS, PORTS, iptables_load, service_objects
+from tendril import pod_object, policy_object, wait_for
 
-import tendril  # noqa: E402
-from tendril import (Namespace, Node, pod_object, policy_object, service_object,  # noqa: E402
-                     slice_object, wait_for)
-
-from workload import NotRun  # noqa: E402
-
-NETBENCH = tendril.BUILD / "tests/bench/netbench"
-CPU = 1  # of both ends
-PORT = 7000
-HTTP_PORT = 7080
-VIPS = ["10.96.0.10", "fd00:96::10"]
-COUNTER = itertools.count(1)
-
-
-def address_of(addresses, family):
-    return next(a for a in addresses if (":" in a) == (family == 6))
-
-
-class Pair:
-    """Two ends of one variant: where server and client run, and the server's addresses."""
-
-    def __init__(self, variant, server, client, addresses, preexec=None, node=None):
-        self.variant, self.server, self.client = variant, server, client
-        self.addresses, self.preexec, self.node = addresses, preexec, node
-
-    def netbench(self, name, family, *arguments, address=None):
-        """Runs the client's end; returns the numbers it prints, a single one as itself."""
-        address = address or address_of(self.addresses, family)
-        done = subprocess.run(self.client.enter(NETBENCH, CPU, name, address, PORT, *arguments),
-                              check=True, capture_output=True, text=True, timeout=120,
-                              preexec_fn=self.preexec)
-        numbers = [float(word) for word in done.stdout.split()]
-        return numbers[0] if len(numbers) == 1 else numbers
-
-
-class Lab(contextlib.ExitStack):
-    """Whatever a measurement needs; taken down in reverse order when the scope ends.
-
-    A lab inside another hands out the outer one's pairs: those of plain traffic are made once."""
-
-    def __init__(self, outer=None):
-        super().__init__()
-        self.outer, self.pairs = outer, {}
-
-    def namespace(self):
-        made = Namespace(f"tdb{os.getpid()}n{next(COUNTER)}")
-        self.callback(made.delete)
-        # Connections that have just been closed must not get in each other's way.
-        made.run("sysctl", "-qw", "net.ipv4.ip_local_port_range=1024 65535")
-        return made
-
-    def node(self, *agent_args, **more):
-        return self.enter_context(Node(*agent_args, **more))
-
-    def process(self, argv, preexec=None, **more):
-        made = subprocess.Popen([str(a) for a in argv], preexec_fn=preexec, **more)
-        self.callback(made.wait)
-        self.callback(made.kill)
-        return made
-
-    def server(self, pair):
-        """Starts netbench's server in a pair."""
-        process = self.process(pair.server.enter(NETBENCH, CPU, "server", PORT), pair.preexec,
-                               stdout=subprocess.PIPE, text=True)
-        if process.stdout.readline() != "ready\n":
-            raise RuntimeError(f"no server in {pair.variant}")
-        return pair
-
-    def pair(self, variant):
-        """The variant's two ends with a server running, shared by all who ask."""
-        if self.outer:
-            return self.outer.pair(variant)
-        if variant not in self.pairs:
-            self.pairs[variant] = self.server(BUILDERS[variant](self))
-        return self.pairs[variant]
+SERVERS = ["server", "server2"]
 
 
 # ---- without a network plugin ----
@@ -110,13 +34,13 @@ def join(a, b, a_dev, b_dev, a_addrs, b_addrs):
 
 def build_lo(lab):
     ns = lab.namespace()
-    return Pair("lo", ns, ns, ["127.0.0.1", "::1"])
+    return Pair("lo", [ns], ns, ["127.0.0.1", "::1"])
 
 
 def build_veth(lab):
     a, b = lab.namespace(), lab.namespace()
     join(a, b, "eth0", "eth0", ["10.1.0.1/24", "fd01::1/64"], ["10.1.0.2/24", "fd01::2/64"])
-    return Pair("veth", b, a, ["10.1.0.2", "fd01::2"])
+    return Pair("veth", [b], a, ["10.1.0.2", "fd01::2"])
 
 
 def build_routed(lab):
@@ -127,21 +51,23 @@ def build_routed(lab):
         ns.ip("route", "add", "default", "via", f"10.1.{n}.1")
         ns.ip("-6", "route", "add", "default", "via", f"fd01:{n}::1")
     router.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
-    return Pair("routed", b, a, ["10.1.2.2", "fd01:2::2"])
+    return Pair("routed", [b], a, ["10.1.2.2", "fd01:2::2"])
 
 
 # ---- Tendril ----
 
-def tendril_pair(lab, variant, *agent_args, policies=(), accelerate=False):
+def tendril_pair(lab, variant, *agent_args, policies=(), accelerate=False, servers=1):
     node = lab.node(*agent_args)
-    server, client = node.pod("server"), node.pod("client")
-    for pod in (server, client):
-        pod.run("sysctl", "-qw", "net.ipv4.ip_local_port_range=1024 65535")
+    pods = [node.pod(name) for name in ["client", *SERVERS[:servers]]]
+    for pod in pods:
+        widen_ports(pod)
     node.put(*[pod_object(p.pod_name, "default", {"app": p.pod_name}, p.addresses,
-                          accelerate=accelerate) for p in (server, client)], *policies)
+                          accelerate=accelerate) for p in pods], *policies)
     if accelerate:
         wait_for(lambda: node.status()["acceleration"]["state"] == "on", "acceleration")
-    return Pair(variant, server, client, server.addresses, node.join_cgroup, node)
+    client, *servers = pods
+    return Pair(variant, servers, client, sum((pod.addresses for pod in servers), []),
+                node.join_cgroup, node)
 
 
 def both_isolated():
@@ -154,17 +80,6 @@ def both_isolated():
                          egress=[{"to": ends["server"], "ports": ports}])
 
 
-def service_of(name, vips, addresses):
-    """A service and its slices whose one endpoint is a pod with these addresses."""
-    ports = [{"name": "tcp", "port": PORT, "protocol": "TCP"},
-             {"name": "udp", "port": PORT, "protocol": "UDP"},
-             {"name": "http", "port": HTTP_PORT, "protocol": "TCP"}]
-    return [service_object(name, "default", vips, [dict(p, targetPort=p["port"]) for p in ports]),
-            *(slice_object(f"{name}-{kind.lower()}", "default", name, kind, ports,
-                           [address_of(addresses, family)])
-              for kind, family in (("IPv4", 4), ("IPv6", 6)))]
-
-
 def build_tendril(lab):
     return tendril_pair(lab, "tendril")
 
@@ -175,8 +90,8 @@ def build_tendril_policy(lab):
 
 def build_tendril_perpacket(lab):
     pair = tendril_pair(lab, "tendril-perpacket", "--socket-services=false")
-    pair.node.put(*service_of("server", VIPS, pair.addresses))
-    pair.addresses = VIPS
+    pair.node.put(*service_objects(0, [pair.addresses], PORTS))
+    pair.addresses = [*FIRST_VIPS.values()]
     return pair
 
 
@@ -184,8 +99,42 @@ def build_tendril_accel(lab):
     return tendril_pair(lab, "tendril-accel", accelerate=True)
 
 
+# ---- Debian's bridge plugin, and what kube-proxy does with iptables ----
+
+def bridge_conf(state):
+    """The network; host-local keeps its addresses in the folder `state`."""
+    return {"cniVersion": "1.0.0", "name": "bench", "type": "bridge", "bridge": "bench0",
+            "isGateway": True,
+            "ipam": {"type": "host-local", "dataDir": str(state),
+                     "ranges": [[{"subnet": cidr}] for cidr in POD_CIDRS.values()],
+                     "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}}
+
+
+def bridge_pair(lab, variant, kind="nft", services=1, servers=1, load_limit=20):
+    """Pods on a bridge whose packets netfilter sees, as a Kubernetes node wants it."""
+    node = lab.namespace()
+    node.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1",
+             "net.bridge.bridge-nf-call-iptables=1", "net.bridge.bridge-nf-call-ip6tables=1")
+    state = lab.enter_context(tempfile.TemporaryDirectory(prefix="tendril-bench"))
+    pods = [lab.namespace() for _ in range(1 + servers)]
+    results = [plugin_run("/usr/lib/cni/bridge", "ADD", bridge_conf(state), pod.name,
+                          netns=pod.path, enter=node.enter()) for pod in pods]
+    endpoints = [[ip["address"].split("/")[0] for ip in result.json["ips"]]
+                 for result in results[1:]]
+    for pod in pods:
+        # The plugin leaves duplicate address detection on; until it is over IPv6 does not work.
+        wait_for(lambda: "tentative" not in pod.ip("-6", "addr", "show", "dev", "eth0").stdout,
+                 "addresses")
+    iptables_load(node, kind, services, endpoints, load_limit)
+    return Pair(variant, pods[1:], pods[0], sum(endpoints, []), node=node)
+
+
 def build_bridge(lab):
-    raise NotRun("not built yet")
+    return bridge_pair(lab, "bridge")
+
+
+def build_bridge_legacy(lab):
+    return bridge_pair(lab, "bridge-legacy", "legacy")
 
 
 BUILDERS = {
@@ -193,6 +142,7 @@ BUILDERS = {
     "veth": build_veth,
     "routed": build_routed,
     "bridge": build_bridge,
+    "bridge-legacy": build_bridge_legacy,
     "tendril": build_tendril,
     "tendril-policy": build_tendril_policy,
     "tendril-perpacket": build_tendril_perpacket,

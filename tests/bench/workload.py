@@ -18,7 +18,7 @@ To add one: a class in a file workloads_*.py, which is found by its name.
             return target.netbench("rr", family, 20000)
 
 measure() returns a number where there is one figure, else {figure: number or list of numbers}; a
-list is several samples of one round, whose median makes the ratio. `lab` (variants.py) makes
+list is several samples of one round, whose median makes the ratio. `lab` (lab.py) makes
 namespaces, nodes, processes and the variants' pairs; what it made is taken down when the rounds are
 over, whatever happened, in reverse order. Other clean-up: lab.callback(function, argument...).
 setup() raises NotRun("why") where a variant cannot be measured: the report then says so.

@@ -10,6 +10,7 @@ import time
 
 import tendril
 from tendril import Pod
+from variants import bridge_conf
 from workload import Workload, workload
 
 
@@ -59,18 +60,10 @@ class Cni(Workload):
         if variant == "tendril":
             runtime = Runtime(node, tendril.BUILD / "tendril-cni", node.conf)
         else:
-            runtime = Runtime(node, "/usr/lib/cni/bridge", self.bridge_conf(node))
+            runtime = Runtime(node, "/usr/lib/cni/bridge", bridge_conf(node.dir / "host-local"))
         for i in range(n):
             runtime.call("ADD", Pod(node, f"present{i}", wire=False))
         return runtime
-
-    @staticmethod
-    def bridge_conf(node):
-        return {"cniVersion": "1.0.0", "name": "bench", "type": "bridge", "bridge": "bench0",
-                "isGateway": True,
-                "ipam": {"type": "host-local", "dataDir": str(node.dir / "host-local"),
-                         "ranges": [[{"subnet": "10.201.0.0/16"}],
-                                    [{"subnet": "fd00:201::/112"}]]}}
 
     def measure(self, target, family, n):
         pod = Pod(target.node, "measured", wire=False)

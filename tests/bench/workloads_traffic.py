@@ -35,7 +35,19 @@ class ConnectRequestClose(Netbench):
 
 
 @workload
+class DatagramRoundTrip(Netbench):
+    name, figures, count = "udp_rr", {"udp_rr": "us"}, 20000
+    title = "UDP round trip of 64 bytes"
+
+
+@workload
 class Stream(Netbench):
-    name, figures, count = "stream", {"stream": "MiB/s"}, 2048
-    title = "TCP stream"
+    """Both ends on one core: MiB/s is what the core can do, and the rest of it is not idle."""
+
+    name, figures, count = "stream", {"stream": "MiB/s", "stream_cpu": "s/GB"}, 2048
+    title = "TCP stream, and CPU time of both ends for a gigabyte"
+    counts, count_means = (1, 8), "flows"
     more_is_better = ("stream",)
+
+    def measure(self, target, family, n):
+        return dict(zip(self.figures, target.netbench("stream", family, self.count, n)))
