@@ -56,18 +56,19 @@ $(net_programs): $(B)/%: $(B)/%.o $(B)/liblib.a
 	$(say) LD $@
 	$(Q)$(CC) -pie $^ -o $@ -lpthread
 
-$(B)/tests/bench/netbench: $(B)/tests/bench/netbench.o
+netbench := $(B)/tests/bench/netbench
+$(netbench): $(B)/tests/bench/netbench.o
 	$(say) LD $@
-	$(Q)$(CC) -pie $^ -o $@
+	$(Q)$(CC) -pie $^ -o $@ -lpthread
 
 .PHONY: bench bench-full
 bench: bench-deps ## Measure beside what a user would pick instead (ONLY=rr,cni VARIANTS=routed,tendril ROUNDS=7)
-	$(MAKE) --no-print-directory -j$$(nproc) all $(B)/tests/bench/netbench
+	$(MAKE) --no-print-directory -j$$(nproc) all $(netbench)
 	tests/harness/rooted tests/bench/bench
 
 bench-full: bench-deps ## The same with everything there is to measure
-	$(MAKE) --no-print-directory -j$$(nproc) all $(B)/tests/bench/netbench
-	tests/harness/rooted tests/bench/bench --full
+	$(MAKE) --no-print-directory -j$$(nproc) all $(netbench)
+	tests/harness/rooted tests/bench/bench --full --write-results
 
 # Fuzzers: libFuzzer, every source instrumented.
 F      := $(B)/fuzz
@@ -104,7 +105,7 @@ $(F)/fuzz_%: $(F)/tests/fuzz/fuzz_%.o $(F)/libtendril.a
 .PHONY: unit-programs test-programs check check-unit check-bpf check-policy check-net check-fuzz \
 	check-kernel test
 unit-programs: $(unit_tests)
-test-programs: all $(unit_tests) $(bpf_tests) $(net_programs) $(fuzzers)
+test-programs: all $(unit_tests) $(bpf_tests) $(net_programs) $(netbench) $(fuzzers)
 
 check-unit: $(unit_tests) ## Unit tests, sanitized, no root (T=NAME: only matching cases)
 	tests/harness/rooted tests/run unit
@@ -118,7 +119,7 @@ check-policy: all ## The CLI's offline commands
 golden: all ## Write the expected outputs of tests/policy/golden anew; read the diff
 	GOLDEN=1 tests/run policy
 
-check-net: all $(net_programs) ## Real pods in network namespaces (root)
+check-net: all $(net_programs) $(netbench) ## Real pods in network namespaces (root)
 	tests/harness/rooted tests/run net
 
 check-fuzz: $(fuzzers) ## Every fuzzer for FUZZ_SECONDS (10)

@@ -7,13 +7,16 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "harness"))
 
 import tendril  # noqa: E402
-from tendril import Namespace, Node  # noqa: E402
+from signals import held  # noqa: E402
+from tendril import Namespace, Node, Pod  # noqa: E402
 
-NETBENCH = tendril.BUILD / "tests/bench/netbench"
+BUILD = tendril.BUILD
+NETBENCH = BUILD / "tests/bench/netbench"
 CPU = 1  # of both ends
 PORT = 7000
 HTTP_PORT = 7080
@@ -22,6 +25,12 @@ COUNTER = itertools.count(1)
 
 def address_of(addresses, family):
     return next(a for a in addresses if (":" in a) == (family == 6))
+
+
+def make_pod(node, name, **more):
+    """node.pod(), whole or not at all."""
+    with held():
+        return Pod(node, name, **more)
 
 
 def widen_ports(namespace):
@@ -61,19 +70,28 @@ class Lab(contextlib.ExitStack):
         self.outer, self.builders, self.pairs = outer, builders, {}
 
     def namespace(self):
-        made = Namespace(f"tdb{os.getpid()}n{next(COUNTER)}")
-        self.callback(made.delete)
+        with held():
+            made = Namespace(f"tdb{os.getpid()}n{next(COUNTER)}")
+            self.callback(made.delete)
         widen_ports(made)
         return made
 
     def node(self, *agent_args, **more):
-        return self.enter_context(Node(*agent_args, **more))
+        """A Tendril node, started; its pods go with it."""
+        with held():
+            return self.enter_context(Node(*agent_args, **more))
+
+    def folder(self):
+        """A temporary folder's path."""
+        with held():
+            return pathlib.Path(self.enter_context(tempfile.TemporaryDirectory(prefix="tdb")))
 
     def process(self, argv, preexec=None, **more):
-        made = subprocess.Popen([str(a) for a in argv], preexec_fn=preexec, **more)
-        self.callback(made.wait)
-        self.callback(made.kill)
-        return made
+        with held():
+            made = subprocess.Popen([str(a) for a in argv], preexec_fn=preexec, **more)
+            self.callback(made.wait)
+            self.callback(made.kill)
+            return made
 
     def serve(self, pair, port=PORT):
         """Starts netbench's server at the pair's serving ends; returns the pair."""

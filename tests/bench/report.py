@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run says: tables while it goes, JSON lines, and RESULTS.md with its charts.
+"""What a run says: tables while it goes, JSON lines, and at the end RESULTS.md (results.py).
 
 build/bench/results.jsonl has one line for each figure, variant, family and n, with these keys and no
 others: workload, variant, family (4, 6, or 0 where it means nothing), n, unit, median, min, max,
@@ -12,11 +12,12 @@ import pathlib
 import platform
 import time
 
-import tendril
+import results
 from lab import CPU
-from rounds import STABLE
+from results import family_name
+from rounds import STABLE, settled
 
-FOLDER = tendril.BUILD / "bench"
+HERE = pathlib.Path(__file__).resolve().parent
 KEYS = ("workload", "variant", "family", "n", "unit", "median", "min", "max", "rounds")
 BUSY = 0.1    # share of the CPUs that others may use before we begin
 STOLEN = 0.02  # share that the hypervisor may keep while we measure
@@ -50,47 +51,39 @@ def machine():
             "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")}
 
 
-def family_name(family):
-    return {4: "IPv4", 6: "IPv6"}.get(family, "")
-
-
-def number(value):
-    """Four digits, and no more than anybody can use."""
-    if value == 0 or abs(value) >= 1000:
-        return f"{value:.0f}"
-    return f"{value:.{max(0, 3 - len(str(int(abs(value)))))}f}" if abs(value) >= 1 else f"{value:.3f}"
-
-
 class Report:
-    def __init__(self, append=False):
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        self.rows, self.missing = [], []
-        self.machine = machine()
-        self.noise = []
-        if append and (FOLDER / "run.json").exists():
-            kept = json.loads((FOLDER / "run.json").read_text())
-            self.rows, self.missing, self.noise = kept["rows"], kept["missing"], kept["noise"]
+    """The rows of this run and, with append, of earlier ones that this one does not replace."""
+
+    def __init__(self, folder, append=False):
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.rows, self.missing, self.runs = [], [], {}
+        if append and (folder / "run.json").exists():
+            kept = json.loads((folder / "run.json").read_text())
+            self.rows, self.missing, self.runs = kept["rows"], kept["missing"], kept["runs"]
+        self.run = dict(machine(), noise=[])
+        self.runs[self.run["date"]] = self.run
         before = CpuTimes()
         time.sleep(0.3)  # the window that is looked at, not a wait
         busy, _ = before.shares()
-        print(f"Linux {self.machine['kernel']}, {self.machine['cpu']}, both ends on CPU {CPU}, "
+        print(f"Linux {self.run['kernel']}, {self.run['cpu']}, both ends on CPU {CPU}, "
               f"{busy:.0%} busy before the run", flush=True)
         if busy > BUSY:
-            self.noise.append(f"others used {busy:.0%} of the CPUs when a run began")
+            self.run["noise"].append(f"others used {busy:.0%} of the CPUs when it began")
         self.times = CpuTimes()
 
     # ---- while it runs ----
 
-    @staticmethod
-    def key(row):
-        return row["workload"], row["variant"], row["family"], row["n"]
-
     def add(self, workload, rows):
-        measured = {self.key(row) for row in rows}
-        self.rows = [row for row in self.rows if self.key(row) not in measured] + rows
-        self.missing = [m for m in self.missing if not any(
-            m["workload"] == workload.name and m["variant"] == row["variant"]
-            and m["n"] == row["n"] for row in rows)]
+        """What one workload measured for one n and family."""
+        def key(row):
+            return row["workload"], row["variant"], row["family"], row["n"]
+        measured = {key(row) for row in rows}
+        variants = {(row["variant"], row["n"]) for row in rows}
+        self.rows = [row for row in self.rows if key(row) not in measured]
+        self.rows += [dict(row, run=self.run["date"]) for row in rows]
+        self.missing = [m for m in self.missing
+                        if m["workload"] != workload.name or (m["variant"], m["n"]) not in variants]
         for figure in workload.figures:
             mine = [row for row in rows if row["workload"] == figure]
             if mine:
@@ -98,6 +91,8 @@ class Report:
         self.save()
 
     def not_run(self, workload, variant, n, why):
+        self.rows = [row for row in self.rows if row["workload"] not in workload.figures
+                     or (row["variant"], row["n"]) != (variant, n)]
         self.missing = [m for m in self.missing
                         if (m["workload"], m["variant"], m["n"]) != (workload.name, variant, n)]
         self.missing.append({"workload": workload.name, "variant": variant, "n": n, "why": why})
@@ -108,38 +103,47 @@ class Report:
         first = rows[0]
         what = [first["workload"], family_name(first["family"]),
                 f"{first['n']} {workload.count_means}".strip() if workload.counts != (1,) else ""]
+        means = "median, min to max"
+        if "ratio" in first:
+            means += f"; ratio to {workload.reference}, +- its error"
         print(f"\n{', '.join(filter(None, what))}, {first['unit']} ({first['rounds']} samples: "
-              f"median, min to max"
-              + (f"; ratio to {workload.reference}, +- its error)" if "ratio" in first else ")"))
+              f"{means})")
         for row in rows:
             line = f"  {row['variant']:18}{row['median']:11.2f}  {row['min']:9.2f} to " \
                    f"{row['max']:9.2f}"
             if "ratio" in row:
-                ratio = row["ratio"]
-                line += f"   {ratio['median']:.3f} +- {ratio['error']:.3f}"
-                line += "  unstable" if ratio["error"] > STABLE else ""
+                line += f"   {row['ratio']['median']:.3f}"
+                if row["ratio"]["error"] is not None:
+                    line += f" +- {row['ratio']['error']:.3f}"
+                line += "" if settled(row) else "  unstable"
             print(line, flush=True)
 
     def save(self):
-        with open(FOLDER / "results.jsonl", "w") as out:
+        runs = {row["run"] for row in self.rows} | {self.run["date"]}
+        self.runs = {date: run for date, run in self.runs.items() if date in runs}
+        with open(self.folder / "results.jsonl", "w") as out:
             for row in self.rows:
                 print(json.dumps({key: row[key] for key in KEYS}), file=out)
-        (FOLDER / "run.json").write_text(json.dumps(
-            {"rows": self.rows, "missing": self.missing, "noise": self.noise,
-             "machine": self.machine}))
+        (self.folder / "run.json").write_text(json.dumps(
+            {"rows": self.rows, "missing": self.missing, "runs": self.runs}))
 
     # ---- at the end ----
 
-    def close(self):
-        """Says how quiet the machine was."""
+    def unstable(self):
+        return [row for row in self.rows if not settled(row)]
+
+    def close(self, workloads, write_results):
+        """Says how quiet the machine was; writes RESULTS.md and the charts."""
         _, stolen = self.times.shares()
         if stolen > STOLEN:
-            self.noise.append(f"the hypervisor kept {stolen:.0%} of the CPUs' time")
-        unstable = [row for row in self.rows if row.get("ratio", {}).get("error", 0) > STABLE]
-        for text in self.noise:
+            self.run["noise"].append(f"the hypervisor kept {stolen:.0%} of the CPUs' time")
+        for text in self.run["noise"]:
             print(f"\nnoisy machine: {text}")
+        unstable = self.unstable()
         if unstable:
-            print(f"\n{len(unstable)} of {len(self.rows)} ratios did not settle within "
-                  f"{STABLE:.0%}: {', '.join(sorted({row['workload'] for row in unstable}))}")
+            print(f"\n{len(unstable)} ratios did not settle within {STABLE:.0%}: "
+                  f"{', '.join(sorted({row['workload'] for row in unstable}))}")
         self.save()
-        print(f"\nwritten to {(FOLDER / 'results.jsonl').relative_to(tendril.ROOT)}")
+        folder = HERE if write_results else self.folder
+        results.write(folder, self, workloads)
+        print(f"\nwritten: {self.folder}/results.jsonl, {folder}/RESULTS.md")

@@ -16,12 +16,17 @@ STABLE = 0.01  # error of a ratio at which no more rounds are needed
 
 
 def spread(values):
-    """The error of the values' median, as a share of it."""
+    """The error of the values' median, as a share of it; None where nobody can know."""
     if len(values) < 3 or not any(values):
-        return 0.0
+        return None
     middle = statistics.median(values)
     deviation = 1.4826 * statistics.median(abs(v - middle) for v in values)
     return 1.25 * deviation / math.sqrt(len(values)) / abs(middle)
+
+
+def settled(row):
+    """Whether a row's ratio, if it has one, is as exact as rounds can make it."""
+    return (row.get("ratio", {}).get("error") or 0) <= STABLE
 
 
 class Series:
@@ -72,7 +77,8 @@ class Block:
                     series.ratios.append(statistics.median(samples) / statistics.median(base))
 
     def error(self):
-        return max((spread(s.ratios) for s in self.series.values()), default=0.0)
+        errors = [spread(s.ratios) for s in self.series.values()]
+        return max((error for error in errors if error is not None), default=0.0)
 
     def run(self, rounds, limit):
         if self.workload.warm_up:

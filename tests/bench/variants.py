@@ -12,10 +12,8 @@
     tendril-accel      both pods ask for acceleration
 """
 
-import tempfile
-
 from cnirun import plugin_run
-from lab import HTTP_PORT, PORT, Pair, widen_ports
+from lab import HTTP_PORT, PORT, Pair, make_pod, widen_ports
 from services import FIRST_VIPS, POD_CIDRS, PORTS, iptables_load, service_objects
 from tendril import pod_object, policy_object, wait_for
 
@@ -58,7 +56,7 @@ def build_routed(lab):
 
 def tendril_pair(lab, variant, *agent_args, policies=(), accelerate=False, servers=1):
     node = lab.node(*agent_args)
-    pods = [node.pod(name) for name in ["client", *SERVERS[:servers]]]
+    pods = [make_pod(node, name) for name in ["client", *SERVERS[:servers]]]
     for pod in pods:
         widen_ports(pod)
     node.put(*[pod_object(p.pod_name, "default", {"app": p.pod_name}, p.addresses,
@@ -115,7 +113,7 @@ def bridge_pair(lab, variant, kind="nft", services=1, servers=1, load_limit=20):
     node = lab.namespace()
     node.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1",
              "net.bridge.bridge-nf-call-iptables=1", "net.bridge.bridge-nf-call-ip6tables=1")
-    state = lab.enter_context(tempfile.TemporaryDirectory(prefix="tendril-bench"))
+    state = lab.folder()
     pods = [lab.namespace() for _ in range(1 + servers)]
     results = [plugin_run("/usr/lib/cni/bridge", "ADD", bridge_conf(state), pod.name,
                           netns=pod.path, enter=node.enter()) for pod in pods]

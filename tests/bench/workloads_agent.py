@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent: time to ready, memory."""
 
+from lab import make_pod
+from signals import held
 from tendril import Node
 from workload import Workload, workload
 
@@ -18,7 +20,7 @@ class AgentStart(Workload):
         return None
 
     def measure(self, target, family, n):
-        with Node(start=False) as node:
+        with held(), Node(start=False) as node:
             cold = node.start() * 1000
             node.kill()
             return {"agent_start": cold, "agent_restart": node.start() * 1000}
@@ -39,7 +41,7 @@ class Memory(Workload):
     def setup(self, lab, variant, n):
         node = lab.node()
         for i in range(n):
-            node.pod(f"p{i}")
+            make_pod(node, f"p{i}")
         return node
 
     def measure(self, target, family, n):

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import tendril
-from tendril import Pod
+from lab import make_pod
 from variants import bridge_conf
 from workload import Workload, workload
 
@@ -62,11 +62,11 @@ class Cni(Workload):
         else:
             runtime = Runtime(node, "/usr/lib/cni/bridge", bridge_conf(node.dir / "host-local"))
         for i in range(n):
-            runtime.call("ADD", Pod(node, f"present{i}", wire=False))
+            runtime.call("ADD", make_pod(node, f"present{i}", wire=False))
         return runtime
 
     def measure(self, target, family, n):
-        pod = Pod(target.node, "measured", wire=False)
+        pod = make_pod(target.node, "measured", wire=False)
         try:
             return {f"cni_{command.lower()}": target.call(command, pod)
                     for command in ("ADD", "DEL")}

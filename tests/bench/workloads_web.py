@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keep-alive HTTP: nginx at one end, wrk at the other, both on one core."""
 
-import pathlib
 import subprocess
-import tempfile
 
 from lab import CPU, HTTP_PORT, address_of
 from tendril import wait_for
@@ -31,7 +29,7 @@ class Http(Workload):
 
     def setup(self, lab, variant, n):
         pair = lab.pair(variant)
-        folder = pathlib.Path(lab.enter_context(tempfile.TemporaryDirectory(prefix="tdb")))
+        folder = lab.folder()
         config = folder / "nginx.conf"
         config.write_text(CONFIG.format(folder=folder, port=HTTP_PORT, body="x" * 128))
         server = pair.servers[0]
