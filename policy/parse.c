@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "policy/arena.h"
+#include "policy/json_list.h"
 #include "policy/name.h"
 #include "policy/reader.h"
 #include "policy/yaml.h"
@@ -41,6 +42,8 @@ struct parse {
 	size_t capacity;
 	struct arena *arena;
 	struct intern seen; /* kind, namespace and name of each object */
+	bool by_item;       /* lists are read item by item */
+	bool broken;        /* which cannot go on: read it as a whole, to say what is wrong */
 };
 
 void object_list_done(struct object_list *list)
@@ -58,6 +61,25 @@ static int member_compare(const void *a, const void *b)
 	return strcmp((*(const cJSON *const *)a)->string, (*(const cJSON *const *)b)->string);
 }
 
+#define FEW_MEMBERS 16 /* fewer comparisons than sorting takes, and no memory */
+
+static void check_few_duplicates(struct reader *reader, const struct node *at)
+{
+	const cJSON *member, *earlier;
+
+	cJSON_ArrayForEach (member, at->json) {
+		struct node child = { .parent = at, .json = member, .key = member->string };
+
+		for (earlier = at->json->child; earlier != member; earlier = earlier->next) {
+			if (*earlier->string != *member->string ||
+			    strcmp(earlier->string, member->string) != 0)
+				continue;
+			reader_problem(reader, &child, PROBLEM_AT_LAST_KEY, "the same key twice");
+			break;
+		}
+	}
+}
+
 static void check_duplicates(struct reader *reader, const struct node *at)
 {
 	size_t count = (size_t)cJSON_GetArraySize(at->json);
@@ -65,8 +87,10 @@ static void check_duplicates(struct reader *reader, const struct node *at)
 	const cJSON *member;
 	size_t i = 0;
 
-	if (count < 2)
+	if (count <= FEW_MEMBERS) {
+		check_few_duplicates(reader, at);
 		return;
+	}
 	members = keep_array(reader, count, sizeof(cJSON *));
 	if (!members)
 		return;
@@ -281,32 +305,45 @@ static bool list_item_kind(const char *kind, char *buf, size_t size)
 	return true;
 }
 
-static void parse_list(struct parse *parse, const struct node *root, const char *item_kind)
+static void parse_item(struct parse *parse, const struct node *items, const cJSON *json,
+		       size_t index, const char *version, const char *kind)
+{
+	struct node item = node_item(items, json, index);
+
+	item.object_root = true;
+	snprintf(parse->reader.object, sizeof(parse->reader.object), "document %zu, item %zu",
+		 parse->reader.document + 1, index + 1);
+	parse_add(parse, &item, read_object(&parse->reader, &item, version, kind));
+}
+
+/* The items come from the list, or, without one, from the tree. */
+static void parse_list(struct parse *parse, const struct node *root, const char *item_kind,
+		       struct json_list *list)
 {
 	struct node api_version = node_child(root, "apiVersion");
 	struct node items = node_child(root, "items");
 	const char *version = read_string(&parse->reader, &api_version);
+	const char *kind = *item_kind ? item_kind : NULL;
 	const cJSON *json;
 	size_t index = 0;
+	cJSON *item;
 
+	if (!kind)
+		version = NULL;
 	check_duplicates(&parse->reader, root);
 	if (!read_is_array(&parse->reader, &items))
 		return;
+	while (list && !parse->reader.failed && (item = json_list_next(list))) {
+		parse_item(parse, &items, item, index++, version, kind);
+		cJSON_Delete(item);
+	}
 	cJSON_ArrayForEach (json, items.json) {
-		struct node item = node_item(&items, json, index);
-
-		item.object_root = true;
-		snprintf(parse->reader.object, sizeof(parse->reader.object),
-			 "document %zu, item %zu", parse->reader.document + 1, ++index);
-		parse_add(parse, &item,
-			  read_object(&parse->reader, &item, *item_kind ? version : NULL,
-				      *item_kind ? item_kind : NULL));
-		if (parse->reader.failed)
-			return;
+		if (!parse->reader.failed)
+			parse_item(parse, &items, json, index++, version, kind);
 	}
 }
 
-static void parse_document(struct parse *parse, const cJSON *json)
+static void parse_document(struct parse *parse, const cJSON *json, struct json_list *list)
 {
 	struct node root = { .json = json, .object_root = true };
 	const char *kind = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "kind"));
@@ -317,7 +354,7 @@ static void parse_document(struct parse *parse, const cJSON *json)
 	snprintf(parse->reader.object, sizeof(parse->reader.object), "document %zu",
 		 parse->reader.document + 1);
 	if (kind && list_item_kind(kind, item_kind, sizeof(item_kind)))
-		parse_list(parse, &root, item_kind);
+		parse_list(parse, &root, item_kind, list);
 	else
 		parse_add(parse, &root, read_object(&parse->reader, &root, NULL, NULL));
 }
@@ -339,27 +376,46 @@ static void parse_text_error(struct parse *parse, const struct text_error *error
 	problem->column = error->line == 1 ? base_column + error->column - 1 : error->column;
 }
 
+/* One value, or one list item by item; false if there is none. */
+static bool parse_json_value(struct parse *parse, const char *text, size_t len, size_t *ret_used,
+			     struct text_error *ret_error)
+{
+	struct json_list list;
+	cJSON *json;
+
+	if (parse->by_item && json_list_open(text, len, &list, ret_used)) {
+		parse_document(parse, list.head, &list);
+		parse->broken = list.broken;
+		json_list_done(&list);
+		return true;
+	}
+	json = json_value_parse(text, len, ret_used, ret_error);
+	if (!json)
+		return false;
+	parse_document(parse, json, NULL);
+	cJSON_Delete(json);
+	return true;
+}
+
 /* JSON values one after the other. */
 static void parse_json_text(struct parse *parse, const char *text, size_t len)
 {
 	size_t offset = text_bom(text, len);
 
-	for (offset = text_skip_space(text, len, offset); offset < len && !parse->reader.failed;
+	for (offset = text_skip_space(text, len, offset);
+	     offset < len && !parse->reader.failed && !parse->broken;
 	     offset = text_skip_space(text, len, offset)) {
 		struct text_error error;
 		size_t line;
 		size_t column;
 		size_t used;
 		size_t document = parse->reader.document;
-		cJSON *json = json_value_parse(text + offset, len - offset, &used, &error);
 
 		locate_offset(text, offset, &line, &column);
-		if (!json) {
+		if (!parse_json_value(parse, text + offset, len - offset, &used, &error)) {
 			parse_text_error(parse, &error, line, column);
 			return;
 		}
-		parse_document(parse, json);
-		cJSON_Delete(json);
 		/* The walker sees this value alone, as document 0. */
 		for (size_t i = 0; i < parse->reader.problems->count - parse->reader.located; i++)
 			parse->reader.locations[i].document = 0;
@@ -380,7 +436,7 @@ static void parse_yaml_text(struct parse *parse, const char *text, size_t len)
 		return;
 	}
 	cJSON_ArrayForEach (json, documents) {
-		parse_document(parse, json);
+		parse_document(parse, json, NULL);
 		parse->reader.document++;
 		if (parse->reader.failed)
 			break;
@@ -389,11 +445,13 @@ static void parse_yaml_text(struct parse *parse, const char *text, size_t len)
 	reader_locate(&parse->reader, text, len, 1, 1);
 }
 
-int objects_parse(const char *text, size_t len, unsigned int flags, struct object_list *ret_list,
-		  struct problems *problems)
+/* -EAGAIN: reading by item found no JSON where an item should be. */
+static int text_parse(const char *text, size_t len, unsigned int flags, bool by_item,
+		      struct object_list *ret_list, struct problems *problems)
 {
 	struct parse parse = {
-		.reader = { .problems = problems, .flags = flags, .located = problems->count }
+		.reader = { .problems = problems, .flags = flags, .located = problems->count },
+		.by_item = by_item,
 	};
 	size_t errors = problems->errors;
 	bool failed;
@@ -411,12 +469,28 @@ int objects_parse(const char *text, size_t len, unsigned int flags, struct objec
 	reader_done(&parse.reader);
 	intern_done(&parse.seen);
 	arena_free(parse.arena);
-	if (!failed && problems->errors == errors) {
+	if (!failed && !parse.broken && problems->errors == errors) {
 		*ret_list = parse.list;
 		return 0;
 	}
 	object_list_done(&parse.list);
-	return failed ? -ENOMEM : -EINVAL;
+	if (failed)
+		return -ENOMEM;
+	return parse.broken ? -EAGAIN : -EINVAL;
+}
+
+int objects_parse(const char *text, size_t len, unsigned int flags, struct object_list *ret_list,
+		  struct problems *problems)
+{
+	const struct problems before = *problems;
+	int ret = text_parse(text, len, flags, true, ret_list, problems);
+
+	if (ret != -EAGAIN)
+		return ret;
+	while (problems->count > before.count)
+		problem_done(&problems->items[--problems->count]);
+	problems->errors = before.errors;
+	return text_parse(text, len, flags, false, ret_list, problems);
 }
 
 /* The text of one JSON document; false if there are not so many. */

@@ -118,13 +118,17 @@ void reader_done(struct reader *reader)
 	free(reader->locations);
 }
 
+void problem_done(struct problem *problem)
+{
+	free(problem->object);
+	free(problem->path);
+	free(problem->message);
+}
+
 void problems_done(struct problems *problems)
 {
-	for (size_t i = 0; i < problems->count; i++) {
-		free(problems->items[i].object);
-		free(problems->items[i].path);
-		free(problems->items[i].message);
-	}
+	for (size_t i = 0; i < problems->count; i++)
+		problem_done(&problems->items[i]);
 	free(problems->items);
 	*problems = (struct problems){ 0 };
 }
@@ -147,8 +151,13 @@ const char *problem_format(const struct problem *problem, const char *file, char
 
 struct node node_child(const struct node *at, const char *key)
 {
-	const cJSON *json = cJSON_GetObjectItemCaseSensitive(at->json, key);
+	const cJSON *json = at->json ? at->json->child : NULL;
 
+	/* Most keys differ in their first letter: no call for those. */
+	while (json && json->string && (*json->string != *key || strcmp(json->string, key) != 0))
+		json = json->next;
+	if (json && !json->string)
+		json = NULL; /* items of a list */
 	return (struct node){ .parent = at, .key = key, .json = cJSON_IsNull(json) ? NULL : json };
 }
 

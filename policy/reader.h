@@ -34,6 +34,7 @@ struct node {
 };
 
 void reader_done(struct reader *reader);
+void problem_done(struct problem *problem);
 /* Finds the lines of the problems since the last call.  The text begins at the given line. */
 void reader_locate(struct reader *reader, const char *text, size_t len, size_t base_line,
 		   size_t base_column);
