@@ -109,7 +109,7 @@ static void test_problems_are_those_of_the_whole(void **state)
 		  "f:3:58: not valid JSON at \"x]}\"" },
 		{ "{\"kind\":\"PodList\",\"items\":[{\"metadata\":{\"name\":\"a\",\"name\":\"a\"}}]"
 		  "}",
-		  "f:1:1: document 1, item 1: apiVersion: missing" },
+		  "f:1:28: document 1, item 1: apiVersion: missing" },
 	};
 
 	(void)state;
