@@ -66,19 +66,13 @@ static const struct compiled_entry *entry_find(const struct compiled *compiled, 
 	return bsearch(&key, compiled->entries, compiled->entry_count, sizeof(key), entry_compare);
 }
 
-const struct compiled_entry *verdict_entry(const struct compiled *compiled, uint32_t policy_id,
-					   enum direction direction, uint32_t peer)
-{
-	const struct compiled_entry *entry = entry_find(compiled, policy_id, direction, peer);
-
-	return entry ? entry : entry_find(compiled, policy_id, direction, IDENTITY_ANY);
-}
-
 enum verdict verdict_policy(const struct compiled *compiled, uint32_t policy_id,
 			    enum direction direction, uint32_t peer, uint8_t proto, uint16_t port)
 {
-	const struct compiled_entry *entry = verdict_entry(compiled, policy_id, direction, peer);
+	const struct compiled_entry *entry = entry_find(compiled, policy_id, direction, peer);
 
+	if (!entry)
+		entry = entry_find(compiled, policy_id, direction, IDENTITY_ANY);
 	if (!entry)
 		return VERDICT_DENY;
 	for (size_t i = 0; i < entry->rule_count; i++) {

@@ -11,10 +11,6 @@
 /* Identity behind an address, by ipcache and then longest prefix. */
 uint32_t verdict_identity(const struct compiled *compiled, const struct addr *addr);
 
-/* The entry that decides for a peer: its own, else that of everyone; NULL: there is neither. */
-const struct compiled_entry *verdict_entry(const struct compiled *compiled, uint32_t policy_id,
-					   enum direction direction, uint32_t peer);
-
 /* The decision of policy_map for one direction of one policy; port in host order. */
 enum verdict verdict_policy(const struct compiled *compiled, uint32_t policy_id,
 			    enum direction direction, uint32_t peer, uint8_t proto, uint16_t port);
