@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "agent/lib/errmsg.h"
 #include "policy/object.h"
@@ -59,6 +60,7 @@ int cmd_policy_validate(const struct arguments *args, struct errmsg *err);
 int cmd_policy_apply(const struct arguments *args, struct errmsg *err);
 int cmd_policy_delete(const struct arguments *args, struct errmsg *err);
 int cmd_policy_explain(const struct arguments *args, struct errmsg *err);
+int cmd_policy_matrix(const struct arguments *args, struct errmsg *err);
 int cmd_policy_diff(const struct arguments *args, struct errmsg *err);
 
 /* ---- shared by commands (cmd_common.c) ---- */
@@ -84,6 +86,12 @@ int cli_split_policy(const char *text, enum object_kind *ret_kind, char *ret_nam
 
 /* Reads a file, or standard input for "-"; NUL-terminated, owned by the caller; at most 64 MiB. */
 int cli_read_file(const char *path, char **ret_text, size_t *ret_len, struct errmsg *err);
+
+/* Writes a file anew; "-" is standard output. */
+int cli_write_file(const char *path, const char *text, size_t len, struct errmsg *err);
+
+/* "80", "80/TCP": the protocol is TCP if none is given. */
+int cli_port_parse(const char *text, uint16_t *ret_port, uint8_t *ret_proto, struct errmsg *err);
 
 /* Calls each() for a file, or for every .json, .yaml and .yml file of a directory, in order of
  * name. */

@@ -4,12 +4,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "agent/lib/auto.h"
 #include "agent/lib/http.h"
+#include "agent/lib/inet.h"
 #include "policy/cli.h"
 
 #define CALL_TIMEOUT_MS 10000
@@ -171,4 +173,34 @@ int cli_each_file(const char *path, int (*each)(const char *file, void *arg, str
 	}
 	free(entries);
 	return ret;
+}
+
+int cli_port_parse(const char *text, uint16_t *ret_port, uint8_t *ret_proto, struct errmsg *err)
+{
+	const char *slash = strchr(text, '/');
+	char number[16];
+	uint64_t port;
+	size_t len = slash ? (size_t)(slash - text) : strlen(text);
+
+	if (len >= sizeof(number))
+		return fail_plain(err, -EINVAL, "--port %s: must be N/PROTO, as 80/TCP", text);
+	memcpy(number, text, len);
+	number[len] = '\0';
+	*ret_proto = IPPROTO_TCP;
+	if (number_parse(number, 1, 65535, &port) || (slash && proto_parse(slash + 1, ret_proto)))
+		return fail_plain(err, -EINVAL, "--port %s: must be N/PROTO, as 80/TCP", text);
+	*ret_port = (uint16_t)port;
+	return 0;
+}
+
+int cli_write_file(const char *path, const char *text, size_t len, struct errmsg *err)
+{
+	auto_fclose FILE *file =
+		strcmp(path, "-") == 0 ? fdopen(dup(STDOUT_FILENO), "w") : fopen(path, "we");
+
+	if (!file)
+		return fail(err, -errno, "%s", path);
+	if (fwrite(text, 1, len, file) < len || fflush(file))
+		return fail(err, -errno, "%s", path);
+	return 0;
 }

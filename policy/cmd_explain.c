@@ -117,24 +117,6 @@ static void ends_match_family(struct explain_end *from, struct explain_end *to)
 	}
 }
 
-static int port_parse(const char *text, uint16_t *ret_port, uint8_t *ret_proto, struct errmsg *err)
-{
-	const char *slash = strchr(text, '/');
-	char number[16];
-	uint64_t port;
-	size_t len = slash ? (size_t)(slash - text) : strlen(text);
-
-	if (len >= sizeof(number))
-		return fail_plain(err, -EINVAL, "--port %s: must be N/PROTO, as 80/TCP", text);
-	memcpy(number, text, len);
-	number[len] = '\0';
-	*ret_proto = IPPROTO_TCP;
-	if (number_parse(number, 1, 65535, &port) || (slash && proto_parse(slash + 1, ret_proto)))
-		return fail_plain(err, -EINVAL, "--port %s: must be N/PROTO, as 80/TCP", text);
-	*ret_port = (uint16_t)port;
-	return 0;
-}
-
 /* ---- the answer -------------------------------------------------------------------------------
  */
 
@@ -488,7 +470,7 @@ int cmd_policy_explain(const struct arguments *args, struct errmsg *err)
 	cJSON *json = NULL;
 	int ret;
 
-	ret = port_parse(args->port, &question.port, &question.proto, err);
+	ret = cli_port_parse(args->port, &question.port, &question.proto, err);
 	if (!ret)
 		ret = cli_world_load(args, &world, err);
 	if (ret)

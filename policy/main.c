@@ -103,6 +103,8 @@ static const struct command {
 	{ "policy explain", "", 0, 0, OPT_FROM | OPT_TO | OPT_PORT | OPT_FILE,
 	  OPT_FROM | OPT_TO | OPT_PORT, cmd_policy_explain,
 	  "which rule of which object decides; with -f offline" },
+	{ "policy matrix", "", 0, 0, OPT_FILE | OPT_PORT | OPT_BY | OPT_HTML | OPT_SVG, 0,
+	  cmd_policy_matrix, "who reaches whom on which ports; with -f offline" },
 	{ "policy diff", "OLD NEW", 2, 2, OPT_FILE, 0, cmd_policy_diff,
 	  "which connections a change newly allows and denies; needs no agent" },
 	{ "monitor", "", 0, 0, OPT_TYPE, 0, cmd_monitor,

@@ -55,7 +55,7 @@ _tendril()
 		;;
 	"endpoint " | "service ") word="list get" ;;
 	"identity " | "conntrack ") word="list" ;;
-	"policy ") word="validate apply delete list get explain diff" ;;
+	"policy ") word="validate apply delete list get explain matrix diff" ;;
 	"endpoint get") word=$(_tendril_pods) ;;
 	"policy validate")
 		mapfile -t COMPREPLY < <(compgen -f -W "--lenient $options" -- "$cur")
@@ -69,6 +69,7 @@ _tendril()
 	"policy delete") word="--file $(_tendril_policies)" ;;
 	"policy get") word=$(_tendril_policies) ;;
 	"policy explain") word="--from --to --port --file" ;;
+	"policy matrix") word="--port --by --html --svg --file" ;;
 	"monitor ") word="--type" ;;
 	"conntrack list") word="--limit" ;;
 	*) word="" ;;
