@@ -356,3 +356,8 @@ def policy_object(name, namespace, pod_selector, **spec):
     return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
             "metadata": {"name": name, "namespace": namespace},
             "spec": {"podSelector": pod_selector, **spec}}
+
+
+def cluster_policy_object(name, tier, priority, **spec):
+    return {"apiVersion": "policy.networking.k8s.io/v1alpha2", "kind": "ClusterNetworkPolicy",
+            "metadata": {"name": name}, "spec": {"tier": tier, "priority": priority, **spec}}
