@@ -17,6 +17,7 @@ struct block {
 
 struct arena {
 	struct block *blocks;
+	size_t size;
 	bool failed;
 };
 
@@ -48,6 +49,11 @@ void arena_fail(struct arena *arena)
 	arena->failed = true;
 }
 
+size_t arena_size(const struct arena *arena)
+{
+	return arena->size;
+}
+
 void *arena_alloc(struct arena *arena, size_t size)
 {
 	size_t wanted = (size + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
@@ -68,6 +74,7 @@ void *arena_alloc(struct arena *arena, size_t size)
 	}
 	data = block->data + block->used;
 	block->used += wanted;
+	arena->size += wanted;
 	return data;
 failed:
 	arena->failed = true;

@@ -23,7 +23,8 @@ void *arena_alloc(struct arena *arena, size_t size);
 void *arena_copy(struct arena *arena, const void *data, size_t size);
 char *arena_string(struct arena *arena, const char *text);
 bool arena_failed(const struct arena *arena);
-void arena_fail(struct arena *arena); /* what was to go with it could not be had either */
+size_t arena_size(const struct arena *arena); /* bytes given out */
+void arena_fail(struct arena *arena);         /* what was to go with it could not be had either */
 
 /* Makes room for one more element in a malloc()ed array; items is the address of the pointer to it.
  * -ENOMEM leaves the array as it was. */

@@ -28,6 +28,37 @@ struct statement {
 	size_t rule_count[2];
 };
 
+static struct statement statement_of_policy(const struct object *object)
+{
+	const struct network_policy_object *policy = &object->policy;
+
+	return (struct statement){
+		.tier = TIER_NETWORK,
+		.namespace = object->namespace,
+		.in_force = { [DIR_EGRESS] = policy->egress, [DIR_INGRESS] = policy->ingress },
+		.rules = { [DIR_EGRESS] = policy->egress_rules,
+			   [DIR_INGRESS] = policy->ingress_rules },
+		.rule_count = { [DIR_EGRESS] = policy->egress_rule_count,
+				[DIR_INGRESS] = policy->ingress_rule_count },
+	};
+}
+
+static struct statement statement_of_cluster_policy(const struct object *object)
+{
+	const struct cluster_policy_object *policy = &object->cluster_policy;
+
+	return (struct statement){
+		.tier = policy->tier,
+		.namespace = "",
+		.in_force = { [DIR_EGRESS] = policy->egress_rule_count > 0,
+			      [DIR_INGRESS] = policy->ingress_rule_count > 0 },
+		.rules = { [DIR_EGRESS] = policy->egress_rules,
+			   [DIR_INGRESS] = policy->ingress_rules },
+		.rule_count = { [DIR_EGRESS] = policy->egress_rule_count,
+				[DIR_INGRESS] = policy->ingress_rule_count },
+	};
+}
+
 static int draft_add(struct compiler *compiler, struct draft *draft, const struct group *group,
 		     enum direction direction, enum policy_tier tier, const struct id_list *rules)
 {
@@ -70,7 +101,7 @@ static int compile_direction(struct compiler *compiler, const struct statement *
 	for (size_t i = 0; i < groups->count && ret == 0; i++) {
 		uint32_t number = groups->items[i];
 
-		if (!population->groups[number].subject)
+		if (population->groups[number].subjects == 0)
 			continue;
 		if (!compiled)
 			ret = compile_rules(compiler, statement, direction, &rules);
@@ -103,15 +134,7 @@ static int compile_policy(struct compiler *compiler, const struct object *object
 	const struct population *population = &compiler->population;
 	const struct network_policy_object *policy = &object->policy;
 	const char *name = object->namespace;
-	const struct statement statement = {
-		.tier = TIER_NETWORK,
-		.namespace = name,
-		.in_force = { [DIR_EGRESS] = policy->egress, [DIR_INGRESS] = policy->ingress },
-		.rules = { [DIR_EGRESS] = policy->egress_rules,
-			   [DIR_INGRESS] = policy->ingress_rules },
-		.rule_count = { [DIR_EGRESS] = policy->egress_rule_count,
-				[DIR_INGRESS] = policy->ingress_rule_count },
-	};
+	const struct statement statement = statement_of_policy(object);
 	size_t namespace = intern_find(&population->namespaces, name, strlen(name) + 1);
 	struct id_list groups = { 0 };
 	int ret;
@@ -131,16 +154,7 @@ static int compile_cluster_policy(struct compiler *compiler, const struct object
 {
 	const struct label_index *index = &compiler->population.index;
 	const struct cluster_policy_object *policy = &object->cluster_policy;
-	const struct statement statement = {
-		.tier = policy->tier,
-		.namespace = "",
-		.in_force = { [DIR_EGRESS] = policy->egress_rule_count > 0,
-			      [DIR_INGRESS] = policy->ingress_rule_count > 0 },
-		.rules = { [DIR_EGRESS] = policy->egress_rules,
-			   [DIR_INGRESS] = policy->ingress_rules },
-		.rule_count = { [DIR_EGRESS] = policy->egress_rule_count,
-				[DIR_INGRESS] = policy->ingress_rule_count },
-	};
+	const struct statement statement = statement_of_cluster_policy(object);
 	struct id_list namespaces = { 0 };
 	struct id_list groups = { 0 };
 	int ret = label_index_select(index, SCOPE_NAMESPACES, &policy->namespaces, &namespaces);
@@ -168,7 +182,7 @@ static int compile_tier(struct compiler *compiler, enum policy_tier tier, struct
 
 /* From the hashes of the rules, as their numbers depend on what else is in the world. */
 static int ruleset_hash(const struct compiler *compiler, const struct ruleset *ruleset,
-			uint32_t *ret_hash)
+			uint64_t *ret_hash)
 {
 	size_t count = 2 * (1 + TIER_COUNT);
 	uint64_t *hashes;
@@ -192,7 +206,7 @@ static int ruleset_hash(const struct compiler *compiler, const struct ruleset *r
 				qsort(hashes + first, rules->count, sizeof(*hashes), hash_compare);
 		}
 	}
-	*ret_hash = (uint32_t)hash_bytes(hashes, used * sizeof(*hashes));
+	*ret_hash = hash_bytes(hashes, used * sizeof(*hashes));
 	free(hashes);
 	return 0;
 }
@@ -242,31 +256,12 @@ static int ruleset_intern(struct compiler *compiler, struct draft *draft, uint32
 		};
 	}
 	memcpy(ruleset.isolated, draft->isolated, sizeof(ruleset.isolated));
-	if (arena_failed(compiler->arena) || ruleset_hash(compiler, &ruleset, &ruleset.id) < 0 ||
+	if (arena_failed(compiler->arena) || ruleset_hash(compiler, &ruleset, &ruleset.hash) < 0 ||
 	    array_room(&compiler->rulesets, known, &compiler->ruleset_capacity,
 		       sizeof(*compiler->rulesets)) < 0)
 		return -ENOMEM;
 	compiler->rulesets[number] = ruleset;
 	return 0;
-}
-
-/* Numbers: the hash; the next free one where that is taken.  0 means "not isolated". */
-static int rulesets_number(struct compiler *compiler)
-{
-	struct intern used = { .arena = compiler->arena };
-	int ret = 0;
-
-	for (size_t i = 0; i < compiler->ruleset_keys.count && ret == 0; i++) {
-		uint32_t id = compiler->rulesets[i].id;
-
-		while (id == 0 || intern_find(&used, &id, sizeof(id)) != INTERN_NONE)
-			id++;
-		if (intern_add(&used, &id, sizeof(id)) == INTERN_NONE)
-			ret = -ENOMEM;
-		compiler->rulesets[i].id = id;
-	}
-	intern_done(&used);
-	return ret;
 }
 
 static bool draft_decides(const struct draft *draft)
@@ -285,41 +280,156 @@ static void draft_done(struct draft *draft)
 		id_list_done(&draft->rules[i / TIER_COUNT][i % TIER_COUNT]);
 }
 
-static int compile_rulesets(struct compiler *compiler)
+/* Drafts what all policies say of all groups: each policy is asked whom it selects. */
+static int drafts_make(struct compiler *compiler, struct draft *drafts)
 {
-	size_t count = compiler->population.group_keys.count;
-	struct draft *drafts = calloc(count + 1, sizeof(*drafts));
-	int ret;
+	int ret = compile_tier(compiler, TIER_ADMIN, drafts);
 
-	compiler->group_rulesets = arena_alloc(compiler->arena, count * sizeof(uint32_t));
-	if (!drafts || !compiler->group_rulesets) {
-		free(drafts);
-		return -ENOMEM;
-	}
-	ret = compile_tier(compiler, TIER_ADMIN, drafts);
 	for (const struct object *policy = world_first(compiler->world, OBJECT_NETWORK_POLICY);
 	     policy && ret == 0; policy = world_next(compiler->world, policy))
 		ret = compile_policy(compiler, policy, drafts);
 	if (ret == 0)
 		ret = compile_tier(compiler, TIER_BASELINE, drafts);
-	for (size_t i = 0; i < count; i++) {
-		compiler->group_rulesets[i] = NONE;
+	return ret;
+}
+
+static int compile_rulesets(struct compiler *compiler)
+{
+	struct population *population = &compiler->population;
+	size_t count = population->group_keys.count;
+	struct draft *drafts = calloc(count + 1, sizeof(*drafts));
+	int ret = drafts ? drafts_make(compiler, drafts) : -ENOMEM;
+
+	for (size_t i = 0; i < count && drafts; i++) {
+		uint32_t *ruleset = &population->groups[i].ruleset;
+
 		if (ret == 0 && draft_decides(&drafts[i]))
-			ret = ruleset_intern(compiler, &drafts[i], &compiler->group_rulesets[i]);
+			ret = ruleset_intern(compiler, &drafts[i], ruleset);
+		if (*ruleset != NONE)
+			compiler->rulesets[*ruleset].holders++;
 		draft_done(&drafts[i]);
 	}
 	free(drafts);
-	return ret < 0 ? ret : rulesets_number(compiler);
+	return ret;
+}
+
+/* Numbers for the maps; 0 means "no policy". */
+static int rulesets_number(struct compiler *compiler)
+{
+	uint32_t ruleset;
+	uint32_t number;
+	size_t pos = 0;
+
+	numbers_init(&compiler->numbers, 1);
+	for (size_t i = 0; i < compiler->ruleset_keys.count; i++) {
+		if (numbers_take(&compiler->numbers, compiler->rulesets[i].hash, (uint32_t)i,
+				 &number) < 0)
+			return -ENOMEM;
+	}
+	while (numbers_each(&compiler->numbers, &pos, &ruleset, &number))
+		compiler->rulesets[ruleset].id = number;
+	return 0;
+}
+
+/* ---- rulesets of single groups ---- */
+
+/* What one policy says of one group, if it selects it. */
+static int draft_statement(struct compiler *compiler, const struct statement *statement,
+			   const struct group *group, struct draft *draft)
+{
+	int ret = 0;
+
+	for (int direction = 0; direction < 2 && ret == 0; direction++) {
+		struct id_list rules = { 0 };
+
+		if (!statement->in_force[direction])
+			continue;
+		ret = compile_rules(compiler, statement, (enum direction)direction, &rules);
+		if (ret == 0)
+			ret = draft_add(compiler, draft, group, (enum direction)direction,
+					statement->tier, &rules);
+		id_list_done(&rules);
+	}
+	return ret;
+}
+
+static int draft_tier(struct compiler *compiler, enum policy_tier tier, const struct group *group,
+		      struct draft *draft)
+{
+	const char *namespace = population_namespace(&compiler->population, group->namespace);
+	size_t count = 0;
+	auto_free const struct object **policies = tier_policies(compiler->world, tier, &count);
+	int ret = policies ? 0 : -ENOMEM;
+
+	for (size_t i = 0; i < count && ret == 0; i++) {
+		struct statement statement = statement_of_cluster_policy(policies[i]);
+
+		if (cluster_policy_selects(compiler->world, policies[i], namespace, &group->labels))
+			ret = draft_statement(compiler, &statement, group, draft);
+	}
+	return ret;
+}
+
+static int draft_group(struct compiler *compiler, const struct group *group, struct draft *draft)
+{
+	const char *namespace = population_namespace(&compiler->population, group->namespace);
+	const struct object *const *policies;
+	size_t count = world_range(compiler->world, OBJECT_NETWORK_POLICY, namespace, &policies);
+	int ret = draft_tier(compiler, TIER_ADMIN, group, draft);
+
+	for (size_t i = 0; i < count && ret == 0; i++) {
+		struct statement statement = statement_of_policy(policies[i]);
+
+		if (selector_matches(&policies[i]->policy.pods, &group->labels))
+			ret = draft_statement(compiler, &statement, group, draft);
+	}
+	return ret < 0 ? ret : draft_tier(compiler, TIER_BASELINE, group, draft);
+}
+
+int compile_group(struct compiler *compiler, uint32_t group, uint32_t *ret_ruleset)
+{
+	struct draft draft = { 0 };
+	int ret = 0;
+
+	*ret_ruleset = NONE;
+	if (compiler->population.groups[group].subjects > 0)
+		ret = draft_group(compiler, &compiler->population.groups[group], &draft);
+	if (ret == 0 && draft_decides(&draft))
+		ret = ruleset_intern(compiler, &draft, ret_ruleset);
+	draft_done(&draft);
+	return ret;
 }
 
 /* ---- all of it ---- */
 
-static int compiler_run(struct compiler *compiler)
+static int compiler_init(struct compiler *compiler, const struct world *world)
 {
-	int ret = population_build(&compiler->population, compiler->world, compiler->arena);
+	compiler->world = world;
+	compiler->compiled = calloc(1, sizeof(*compiler->compiled));
+	compiler->arena = arena_new();
+	if (!compiler->compiled || !compiler->arena) {
+		arena_free(compiler->arena);
+		compiler->arena = NULL;
+		return -ENOMEM;
+	}
+	compiler->compiled->arena = compiler->arena;
+	compiler->peer_keys.arena = compiler->arena;
+	compiler->port_sets.arena = compiler->arena;
+	compiler->rule_keys.arena = compiler->arena;
+	compiler->ruleset_keys.arena = compiler->arena;
+	return 0;
+}
+
+int compiler_run(struct compiler *compiler, const struct world *world)
+{
+	int ret = compiler_init(compiler, world);
 
 	if (ret == 0)
+		ret = population_build(&compiler->population, world, compiler->arena);
+	if (ret == 0)
 		ret = compile_rulesets(compiler);
+	if (ret == 0)
+		ret = rulesets_number(compiler);
 	if (ret == 0)
 		ret = compile_entries(compiler);
 	if (ret == 0)
@@ -327,13 +437,16 @@ static int compiler_run(struct compiler *compiler)
 	return ret;
 }
 
-static void compiler_done(struct compiler *compiler)
+void compiler_done(struct compiler *compiler)
 {
 	population_done(&compiler->population);
+	for (size_t i = 0; i < compiler->peer_keys.count && i < compiler->peer_capacity; i++)
+		id_list_done(&compiler->peers[i].identities);
 	intern_done(&compiler->peer_keys);
 	intern_done(&compiler->port_sets);
 	intern_done(&compiler->rule_keys);
 	intern_done(&compiler->ruleset_keys);
+	numbers_done(&compiler->numbers);
 	free(compiler->peers);
 	free(compiler->rules);
 	free(compiler->rulesets);
@@ -343,28 +456,15 @@ static void compiler_done(struct compiler *compiler)
 
 int policy_compile(const struct world *world, struct compiled **ret, struct errmsg *err)
 {
-	struct compiled *compiled = calloc(1, sizeof(*compiled));
-	struct compiler compiler = { .world = world, .compiled = compiled };
-	int status;
+	struct compiler compiler = { 0 };
+	int status = compiler_run(&compiler, world);
 
-	if (!compiled)
-		return fail_plain(err, -ENOMEM, "compile policies: out of memory");
-	compiled->arena = compiler.arena = arena_new();
-	if (!compiler.arena) {
-		compiled_free(compiled);
-		return fail_plain(err, -ENOMEM, "compile policies: out of memory");
-	}
-	compiler.peer_keys.arena = compiler.arena;
-	compiler.port_sets.arena = compiler.arena;
-	compiler.rule_keys.arena = compiler.arena;
-	compiler.ruleset_keys.arena = compiler.arena;
-	status = compiler_run(&compiler);
 	compiler_done(&compiler);
 	if (status < 0) {
-		compiled_free(compiled);
+		compiled_free(compiler.compiled);
 		return fail_plain(err, status, "compile policies: out of memory");
 	}
-	*ret = compiled;
+	*ret = compiler.compiled;
 	return 0;
 }
 

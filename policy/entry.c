@@ -27,9 +27,11 @@ struct grant_list {
 struct side {
 	struct compiler *compiler;
 	const struct ruleset *ruleset;
-	size_t direction; /* enum direction */
-	size_t open;      /* port set that NetworkPolicies open to everyone */
-	size_t base;      /* port set of everyone, all tiers considered */
+	size_t direction;           /* enum direction */
+	const struct id_list *only; /* identities whose entries are made, sorted; NULL: all */
+	struct entry_list *entries;
+	size_t open; /* port set that NetworkPolicies open to everyone */
+	size_t base; /* port set of everyone, all tiers considered */
 	size_t everything;
 	struct grant_list grants;
 	/* Layers and ports -> port set, in results; without an arena there are no tiers but
@@ -86,10 +88,28 @@ static int grant_rule(struct side *side, const struct rule *rule, size_t layer, 
 
 static int grant_all(struct side *side, const struct rule *rule, size_t layer)
 {
-	size_t count = population_identity_count(&side->compiler->population);
+	const struct population *population = &side->compiler->population;
+	size_t count = side->only ? side->only->count : population_identity_count(population);
 
 	for (size_t i = 0; i < count; i++) {
-		if (grant_rule(side, rule, layer, (uint32_t)i) < 0)
+		uint32_t identity = side->only ? side->only->items[i] : (uint32_t)i;
+
+		if (population->identities[identity].holders > 0 &&
+		    grant_rule(side, rule, layer, identity) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int grant_peer(struct side *side, const struct rule *rule, size_t layer,
+		      const struct peer *peer)
+{
+	const struct id_list *few = side->only ? side->only : &peer->identities;
+
+	for (size_t i = 0; i < few->count; i++) {
+		if (side->only && !id_list_has(&peer->identities, few->items[i]))
+			continue;
+		if (grant_rule(side, rule, layer, few->items[i]) < 0)
 			return -ENOMEM;
 	}
 	return 0;
@@ -98,12 +118,8 @@ static int grant_all(struct side *side, const struct rule *rule, size_t layer)
 static int grant_peers(struct side *side, const struct rule *rule, size_t layer)
 {
 	for (size_t p = 0; p < rule->peer_count; p++) {
-		const struct peer *peer = &side->compiler->peers[rule->peers[p]];
-
-		for (size_t n = 0; n < peer->count; n++) {
-			if (grant_rule(side, rule, layer, peer->identities[n]) < 0)
-				return -ENOMEM;
-		}
+		if (grant_peer(side, rule, layer, &side->compiler->peers[rule->peers[p]]) < 0)
+			return -ENOMEM;
 	}
 	return 0;
 }
@@ -277,20 +293,19 @@ static int ports_decide_once(struct side *side, const struct grant *grants, size
 
 static int entry_add(struct side *side, uint32_t peer, size_t ports)
 {
-	struct compiler *compiler = side->compiler;
-	struct compiled *compiled = compiler->compiled;
+	struct entry_list *entries = side->entries;
 	struct compiled_entry *entry;
 
-	if (array_room(&compiled->entries, compiled->entry_count, &compiler->entry_capacity,
-		       sizeof(*compiled->entries)) < 0)
+	if (array_room(&entries->items, entries->count, &entries->capacity,
+		       sizeof(*entries->items)) < 0)
 		return -ENOMEM;
-	entry = &compiled->entries[compiled->entry_count++];
+	entry = &entries->items[entries->count++];
 	*entry = (struct compiled_entry){
 		.key = { .policy_id = side->ruleset->id,
 			 .peer = peer,
 			 .direction = (uint8_t)side->direction },
 	};
-	entry->rules = ports_get(compiler, ports, &entry->rule_count);
+	entry->rules = ports_get(side->compiler, ports, &entry->rule_count);
 	return 0;
 }
 
@@ -325,7 +340,7 @@ static int side_compile(struct side *side)
 	    ports_intern(compiler, &side->everything) < 0 || grants_collect(side) < 0 ||
 	    ports_decide_once(side, NULL, 0, &side->base) < 0)
 		return -ENOMEM;
-	if (compiler->port_sets.items[side->base].len > 0 &&
+	if (!side->only && compiler->port_sets.items[side->base].len > 0 &&
 	    entry_add(side, IDENTITY_ANY, side->base) < 0)
 		return -ENOMEM;
 	if (grants->count > 0)
@@ -335,10 +350,14 @@ static int side_compile(struct side *side)
 
 /* Entries of one direction: one for everyone, and one for each identity that differs. */
 static int compile_direction(struct compiler *compiler, const struct ruleset *ruleset,
-			     size_t number)
+			     size_t number, const struct id_list *only, struct entry_list *list)
 {
 	auto_(arena) struct arena *arena = NULL;
-	struct side side = { .compiler = compiler, .ruleset = ruleset, .direction = number };
+	struct side side = { .compiler = compiler,
+			     .ruleset = ruleset,
+			     .direction = number,
+			     .only = only,
+			     .entries = list };
 	int ret;
 
 	if (tier_rules(&side, TIER_ADMIN)->count || tier_rules(&side, TIER_BASELINE)->count) {
@@ -354,7 +373,7 @@ static int compile_direction(struct compiler *compiler, const struct ruleset *ru
 	return ret;
 }
 
-static int entry_compare(const void *a, const void *b)
+int entry_compare(const void *a, const void *b)
 {
 	const struct policy_key *left = &((const struct compiled_entry *)a)->key;
 	const struct policy_key *right = &((const struct compiled_entry *)b)->key;
@@ -366,19 +385,32 @@ static int entry_compare(const void *a, const void *b)
 	return (left->direction > right->direction) - (left->direction < right->direction);
 }
 
+void entry_list_sort(struct entry_list *list)
+{
+	if (list->count > 0)
+		qsort(list->items, list->count, sizeof(*list->items), entry_compare);
+}
+
+int compile_ruleset(struct compiler *compiler, const struct ruleset *ruleset,
+		    const struct id_list *only, struct entry_list *list)
+{
+	for (size_t direction = 0; direction < 2; direction++) {
+		if (ruleset_decides(ruleset, direction) &&
+		    compile_direction(compiler, ruleset, direction, only, list) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
 int compile_entries(struct compiler *compiler)
 {
-	struct compiled *compiled = compiler->compiled;
+	struct entry_list entries = { 0 };
+	int ret = 0;
 
-	for (size_t i = 0; i < compiler->ruleset_keys.count; i++) {
-		for (size_t direction = 0; direction < 2; direction++) {
-			if (ruleset_decides(&compiler->rulesets[i], direction) &&
-			    compile_direction(compiler, &compiler->rulesets[i], direction) < 0)
-				return -ENOMEM;
-		}
-	}
-	if (compiled->entry_count > 0)
-		qsort(compiled->entries, compiled->entry_count, sizeof(*compiled->entries),
-		      entry_compare);
-	return 0;
+	for (size_t i = 0; i < compiler->ruleset_keys.count && ret == 0; i++)
+		ret = compile_ruleset(compiler, &compiler->rulesets[i], NULL, &entries);
+	entry_list_sort(&entries);
+	compiler->compiled->entries = entries.items;
+	compiler->compiled->entry_count = entries.count;
+	return ret;
 }

@@ -11,17 +11,29 @@ static const char namespace_name_label[] = "kubernetes.io/metadata.name";
 
 /* ---- namespaces ---- */
 
-/* The labels of a namespace that has no object: what the API server would give it. */
-static int labels_of_unknown(struct arena *arena, const char *namespace, struct labels *ret_labels)
+/* What is compiled outlives the objects of the world. */
+static int labels_keep(struct arena *arena, const struct labels *labels, struct labels *ret_labels)
 {
-	struct label *label = arena_alloc(arena, sizeof(*label));
+	struct label *items = arena_alloc(arena, labels->count * sizeof(*items));
 
-	if (!label)
-		return -ENOMEM;
-	label->key = arena_string(arena, namespace_name_label);
-	label->value = arena_string(arena, namespace);
-	*ret_labels = (struct labels){ .items = label, .count = 1 };
+	for (size_t i = 0; items && i < labels->count; i++) {
+		items[i].key = arena_string(arena, labels->items[i].key);
+		items[i].value = arena_string(arena, labels->items[i].value);
+	}
+	*ret_labels = (struct labels){ .items = items, .count = labels->count };
 	return arena_failed(arena) ? -ENOMEM : 0;
+}
+
+int population_read_namespace(struct population *population, uint32_t namespace)
+{
+	const char *name = population_namespace(population, namespace);
+	const struct object *object = world_find(population->world, OBJECT_NAMESPACE, "", name);
+	/* What the API server would give a namespace that has no object. */
+	struct label label = { .key = (char *)namespace_name_label, .value = (char *)name };
+	const struct labels fallback = { .items = &label, .count = 1 };
+
+	return labels_keep(population->arena, object ? &object->ns.labels : &fallback,
+			   population->namespace_labels[namespace]);
 }
 
 static int population_add_namespace(struct population *population, const char *name,
@@ -29,7 +41,6 @@ static int population_add_namespace(struct population *population, const char *n
 {
 	size_t known = population->namespaces.count;
 	size_t number = intern_add(&population->namespaces, name, strlen(name) + 1);
-	const struct object *object;
 
 	if (number == INTERN_NONE)
 		return -ENOMEM;
@@ -39,13 +50,11 @@ static int population_add_namespace(struct population *population, const char *n
 	if (array_room(&population->namespace_labels, known, &population->namespace_capacity,
 		       sizeof(*population->namespace_labels)) < 0)
 		return -ENOMEM;
-	object = world_find(population->world, OBJECT_NAMESPACE, "", name);
-	if (object)
-		population->namespace_labels[number] = object->ns.labels;
-	else if (labels_of_unknown(population->arena, name, &population->namespace_labels[number]) <
-		 0)
+	population->namespace_labels[number] =
+		arena_alloc(population->arena, sizeof(struct labels));
+	if (!population->namespace_labels[number])
 		return -ENOMEM;
-	return 0;
+	return population_read_namespace(population, (uint32_t)number);
 }
 
 const char *population_namespace(const struct population *population, uint32_t namespace)
@@ -60,10 +69,9 @@ static int group_reduce(struct population *population, const struct intern *keys
 			struct group *group)
 {
 	const struct vocabulary *vocabulary = &population->vocabulary;
-	struct arena *arena = population->arena;
 
-	group->labels.items = arena_alloc(arena, labels->count * sizeof(struct label));
-	group->ports = arena_alloc(arena, vocabulary->port_count * sizeof(struct named_port));
+	group->labels.items = calloc(labels->count + 1, sizeof(struct label));
+	group->ports = calloc(vocabulary->port_count + 1, sizeof(struct named_port));
 	if (!group->labels.items || !group->ports)
 		return -ENOMEM;
 	for (size_t i = 0; i < labels->count; i++) {
@@ -100,23 +108,27 @@ static void group_key(const struct group *group, const char *namespace, struct b
 	}
 }
 
-/* The result outlives the world: texts move into the arena. */
-static int group_keep(struct arena *arena, struct group *group)
+static void group_drop(struct group *group)
 {
-	for (size_t i = 0; i < group->labels.count; i++) {
-		struct label *label = &group->labels.items[i];
+	free(group->labels.items);
+	free(group->ports);
+}
 
-		label->key = arena_string(arena, label->key);
-		label->value = arena_string(arena, label->value);
-	}
-	for (size_t i = 0; i < group->port_count; i++)
-		group->ports[i].name = arena_string(arena, group->ports[i].name);
-	return arena_failed(arena) ? -ENOMEM : 0;
+/* A group that is not known yet, in the arena. */
+static int group_keep(struct arena *arena, const struct group *group, struct group *ret_group)
+{
+	size_t size = group->port_count * sizeof(*group->ports);
+
+	*ret_group = *group;
+	ret_group->ports = arena_copy(arena, group->ports, size);
+	for (size_t i = 0; ret_group->ports && i < group->port_count; i++)
+		ret_group->ports[i].name = arena_string(arena, group->ports[i].name);
+	return labels_keep(arena, &group->labels, &ret_group->labels);
 }
 
 /* The number of a group: known already, or new. */
-static int group_intern(struct population *population, struct group *group, const char *namespace,
-			uint32_t *ret_group)
+static int group_intern(struct population *population, const struct group *group,
+			const char *namespace, uint32_t *ret_group)
 {
 	auto_buffer struct buffer key = { 0 };
 	size_t known = population->group_keys.count;
@@ -132,34 +144,37 @@ static int group_intern(struct population *population, struct group *group, cons
 	if (number < known)
 		return 0;
 	if (array_room(&population->groups, known, &population->group_capacity,
-		       sizeof(*population->groups)) < 0 ||
-	    group_keep(population->arena, group) < 0)
+		       sizeof(*population->groups)) < 0)
 		return -ENOMEM;
-	population->groups[number] = *group;
-	return 0;
+	return group_keep(population->arena, group, &population->groups[number]);
 }
 
 static int population_add_group(struct population *population, const char *namespace,
 				const struct labels *labels, const struct pod_object *pod,
 				uint32_t *ret_group)
 {
-	struct group group = { .first_identity = NONE };
+	struct group group = { .first_identity = NONE, .ruleset = NONE };
+	int ret = population_add_namespace(population, namespace, &group.namespace);
 
-	if (population_add_namespace(population, namespace, &group.namespace) < 0 ||
-	    group_reduce(population, &population->vocabulary.keys, labels, pod, &group) < 0)
-		return -ENOMEM;
-	return group_intern(population, &group, namespace, ret_group);
+	if (ret == 0)
+		ret = group_reduce(population, &population->vocabulary.keys, labels, pod, &group);
+	if (ret == 0)
+		ret = group_intern(population, &group, namespace, ret_group);
+	group_drop(&group);
+	return ret;
 }
 
 /* No namespace is called "". */
 static int population_add_node_group(struct population *population, const struct labels *labels,
 				     uint32_t *ret_group)
 {
-	struct group group = { .namespace = NONE, .first_identity = NONE };
+	struct group group = { .namespace = NONE, .first_identity = NONE, .ruleset = NONE };
+	int ret = group_reduce(population, &population->vocabulary.node_keys, labels, NULL, &group);
 
-	if (group_reduce(population, &population->vocabulary.node_keys, labels, NULL, &group) < 0)
-		return -ENOMEM;
-	return group_intern(population, &group, "", ret_group);
+	if (ret == 0)
+		ret = group_intern(population, &group, "", ret_group);
+	group_drop(&group);
+	return ret;
 }
 
 /* ---- identities ---- */
@@ -186,8 +201,8 @@ static void identity_content(const struct population *population, uint32_t group
 	}
 }
 
-static int population_add_identity(struct population *population, uint32_t group, uint32_t prefix,
-				   uint32_t *ret_identity)
+static int identity_intern(struct population *population, uint32_t group, uint32_t prefix,
+			   uint32_t *ret_identity)
 {
 	auto_buffer struct buffer content = { 0 };
 	size_t known = population->identity_keys.count;
@@ -208,36 +223,69 @@ static int population_add_identity(struct population *population, uint32_t group
 		return -ENOMEM;
 	identity = &population->identities[number];
 	*identity = (struct identity_class){
-		.group = group, .prefix = prefix, .next_in_group = NONE, .next_in_prefix = NONE
+		.group = group, .prefix = NONE, .next_in_group = NONE, .next_in_prefix = NONE
 	};
 	if (group != NONE) {
 		identity->next_in_group = population->groups[group].first_identity;
 		population->groups[group].first_identity = *ret_identity;
 	}
-	if (prefix != NONE) {
-		identity->next_in_prefix = population->prefix_identities[prefix];
-		population->prefix_identities[prefix] = *ret_identity;
-	}
 	return 0;
 }
 
-/* Numbers: the hash of the content; the next free one where that is taken. */
+static void prefix_add_identity(struct population *population, uint32_t number)
+{
+	struct identity_class *identity = &population->identities[number];
+
+	identity->next_in_prefix = population->prefix_identities[identity->prefix];
+	population->prefix_identities[identity->prefix] = number;
+}
+
+/* The identity of a group (or NONE) in a CIDR (or NONE), which has one holder more now. */
+static int population_add_identity(struct population *population, uint32_t group, uint32_t prefix,
+				   uint32_t *ret_identity)
+{
+	struct identity_class *identity;
+	int ret = identity_intern(population, group, prefix, ret_identity);
+
+	if (ret < 0)
+		return ret;
+	identity = &population->identities[*ret_identity];
+	if (identity->prefix != prefix) { /* new, or the CIDR is back */
+		identity->prefix = prefix;
+		prefix_add_identity(population, *ret_identity);
+	}
+	if (identity->holders++ == 0)
+		ret = id_list_add(&population->turned, *ret_identity);
+	return ret;
+}
+
+static void population_drop_identity(struct population *population, uint32_t identity)
+{
+	/* Room for it was made when it came into use. */
+	if (--population->identities[identity].holders == 0)
+		id_list_add(&population->turned, identity);
+}
+
+uint64_t identity_hash(const struct population *population, uint32_t identity)
+{
+	return population->identity_keys.items[identity].hash;
+}
+
 static int population_number(struct population *population)
 {
-	struct intern used = { .arena = population->arena };
-	int ret = 0;
+	uint32_t identity;
+	uint32_t number;
+	size_t pos = 0;
 
-	for (size_t i = 0; i < population->identity_keys.count && ret == 0; i++) {
-		uint32_t id = (uint32_t)population->identity_keys.items[i].hash;
-
-		while (id < IDENTITY_FIRST || intern_find(&used, &id, sizeof(id)) != INTERN_NONE)
-			id++;
-		if (intern_add(&used, &id, sizeof(id)) == INTERN_NONE)
-			ret = -ENOMEM;
-		population->identities[i].id = id;
+	numbers_init(&population->numbers, IDENTITY_FIRST);
+	for (size_t i = 0; i < population->identity_keys.count; i++) {
+		if (numbers_take(&population->numbers, identity_hash(population, (uint32_t)i),
+				 (uint32_t)i, &number) < 0)
+			return -ENOMEM;
 	}
-	intern_done(&used);
-	return ret;
+	while (numbers_each(&population->numbers, &pos, &identity, &number))
+		population->identities[identity].id = number;
+	return 0;
 }
 
 /* ---- who is where ---- */
@@ -258,7 +306,7 @@ static int population_find_nodes(struct population *population)
 
 	for (const struct object *object = world_first(world, OBJECT_NODE);
 	     object && population->vocabulary.nodes; object = world_next(world, object)) {
-		uint32_t group;
+		uint32_t group = NONE;
 
 		if (population_add_node_group(population, &object->node.labels, &group) < 0)
 			return -ENOMEM;
@@ -291,7 +339,7 @@ static uint32_t population_node_group(const struct population *population, const
 static int population_add_nodes(struct population *population)
 {
 	for (size_t i = 0; i < population->node_addresses.count; i++) {
-		struct place place = { .kind = PLACE_NODE, .subject = NONE };
+		struct place place = { .kind = PLACE_NODE, .member = NONE };
 		uint32_t prefix;
 
 		memcpy(&place.addr, population->node_addresses.items[i].key, sizeof(place.addr));
@@ -311,7 +359,7 @@ static int population_add_hosts(struct population *population)
 
 	for (size_t i = 0; i < count; i++) {
 		struct place place = {
-			.addr = addresses[i], .kind = PLACE_HOST, .identity = NONE, .subject = NONE
+			.addr = addresses[i], .kind = PLACE_HOST, .identity = NONE, .member = NONE
 		};
 		uint32_t prefix = vocabulary_longest(&population->vocabulary, &addresses[i]);
 		uint32_t group = population_node_group(population, &addresses[i]);
@@ -325,43 +373,108 @@ static int population_add_hosts(struct population *population)
 	return 0;
 }
 
-/* Adds a member with its addresses. */
-static int population_add_member(struct population *population, struct member *member,
-				 enum place_kind kind, bool subject, const struct addr *addresses,
-				 size_t address_count)
-{
-	struct place place = { .kind = kind, .slot = member->slot, .subject = NONE };
+/* ---- members ---- */
 
-	if (subject)
-		place.subject = (uint32_t)population->member_count;
+/* Finds the identities behind a member's addresses. */
+static int member_identify(struct population *population, struct member *member)
+{
 	member->identity_v4 = NONE;
 	member->identity_v6 = NONE;
-	for (size_t i = 0; i < address_count; i++) {
-		uint32_t prefix = vocabulary_longest(&population->vocabulary, &addresses[i]);
+	for (size_t i = 0; i < member->address_count; i++) {
+		const struct addr *addr = &member->addresses[i];
+		uint32_t prefix = vocabulary_longest(&population->vocabulary, addr);
 		uint32_t *of_family =
-			addr_is_v4(&addresses[i]) ? &member->identity_v4 : &member->identity_v6;
+			addr_is_v4(addr) ? &member->identity_v4 : &member->identity_v6;
 
-		place.addr = addresses[i];
-		if (population_add_identity(population, member->group, prefix, &place.identity) <
-			    0 ||
-		    population_add_place(population, &place) < 0)
+		if (population_add_identity(population, member->group, prefix,
+					    &member->identities[i]) < 0)
 			return -ENOMEM;
 		if (*of_family == NONE)
-			*of_family = place.identity;
+			*of_family = member->identities[i];
 	}
-	if (!subject)
+	if (!member->subject)
 		return 0;
-	population->groups[member->group].subject = true;
+	population->groups[member->group].subjects++;
 	/* A family without an address has no packets either: no identity is made for it. */
 	if (member->identity_v4 == NONE)
 		member->identity_v4 = member->identity_v6;
 	if (member->identity_v6 == NONE)
 		member->identity_v6 = member->identity_v4;
-	if ((member->identity_v4 == NONE &&
-	     (population_add_identity(population, member->group, NONE, &member->identity_v4) < 0 ||
-	      population_add_identity(population, member->group, NONE, &member->identity_v6) <
-		      0)) ||
-	    array_room(&population->members, population->member_count, &population->member_capacity,
+	if (member->identity_v4 != NONE)
+		return 0;
+	if (population_add_identity(population, member->group, NONE, &member->identity_v4) < 0)
+		return -ENOMEM;
+	member->identity_v6 = member->identity_v4;
+	return 0;
+}
+
+void member_release(struct population *population, const struct member *member)
+{
+	for (size_t i = 0; i < member->address_count; i++)
+		population_drop_identity(population, member->identities[i]);
+	if (!member->subject)
+		return;
+	population->groups[member->group].subjects--;
+	if (member->address_count == 0)
+		population_drop_identity(population, member->identity_v4);
+}
+
+static void member_set_addresses(struct member *member, const struct addr *addresses, size_t count)
+{
+	memcpy(member->addresses, addresses, count * sizeof(*addresses));
+	member->address_count = count;
+}
+
+int member_of_endpoint(struct population *population, const struct world_endpoint *endpoint,
+		       struct member *ret_member)
+{
+	const struct object *pod = world_endpoint_pod(population->world, endpoint);
+	struct member member = { .kind = PLACE_ENDPOINT,
+				 .slot = endpoint->slot,
+				 .pod = pod,
+				 .subject = true,
+				 .row = NONE };
+
+	member_set_addresses(&member, endpoint->addresses, endpoint->address_count);
+	if (population_add_group(population, endpoint->namespace,
+				 pod ? &pod->pod.labels : &endpoint->labels, pod ? &pod->pod : NULL,
+				 &member.group) < 0 ||
+	    member_identify(population, &member) < 0)
+		return -ENOMEM;
+	*ret_member = member;
+	return 0;
+}
+
+int member_of_pod(struct population *population, const struct object *pod,
+		  struct member *ret_member)
+{
+	struct member member = { .kind = PLACE_POD,
+				 .pod = pod,
+				 .subject = !world_is_local(population->world),
+				 .row = NONE };
+
+	member_set_addresses(&member, pod->pod.addresses, pod->pod.address_count);
+	if (population_add_group(population, pod->namespace, &pod->pod.labels, &pod->pod,
+				 &member.group) < 0 ||
+	    member_identify(population, &member) < 0)
+		return -ENOMEM;
+	*ret_member = member;
+	return 0;
+}
+
+static int population_add_member(struct population *population, const struct member *member)
+{
+	struct place place = { .kind = member->kind,
+			       .slot = member->slot,
+			       .member = (uint32_t)population->member_count };
+
+	for (size_t i = 0; i < member->address_count; i++) {
+		place.addr = member->addresses[i];
+		place.identity = member->identities[i];
+		if (population_add_place(population, &place) < 0)
+			return -ENOMEM;
+	}
+	if (array_room(&population->members, population->member_count, &population->member_capacity,
 		       sizeof(*population->members)) < 0)
 		return -ENOMEM;
 	population->members[population->member_count++] = *member;
@@ -374,15 +487,10 @@ static int population_add_endpoints(struct population *population)
 	size_t count = world_endpoints(population->world, &endpoints);
 
 	for (size_t i = 0; i < count; i++) {
-		const struct world_endpoint *endpoint = &endpoints[i];
-		const struct object *pod = world_endpoint_pod(population->world, endpoint);
-		struct member member = { .slot = endpoint->slot, .pod = pod };
+		struct member member;
 
-		if (population_add_group(population, endpoint->namespace,
-					 pod ? &pod->pod.labels : &endpoint->labels,
-					 pod ? &pod->pod : NULL, &member.group) < 0 ||
-		    population_add_member(population, &member, PLACE_ENDPOINT, true,
-					  endpoint->addresses, endpoint->address_count) < 0)
+		if (member_of_endpoint(population, &endpoints[i], &member) < 0 ||
+		    population_add_member(population, &member) < 0)
 			return -ENOMEM;
 	}
 	return 0;
@@ -405,19 +513,15 @@ static int collect_local_pods(const struct world *world, struct intern *local)
 
 static int population_add_pods(struct population *population, const struct intern *local)
 {
-	bool subjects = !world_is_local(population->world);
-
 	for (const struct object *pod = world_first(population->world, OBJECT_POD); pod;
 	     pod = world_next(population->world, pod)) {
-		struct member member = { .pod = pod };
+		struct member member;
 
-		if (pod->pod.host_network || pod->pod.terminated ||
+		if (!pod_is_peer(pod) ||
 		    intern_find(local, &pod, sizeof(const struct object *)) != INTERN_NONE)
 			continue;
-		if (population_add_group(population, pod->namespace, &pod->pod.labels, &pod->pod,
-					 &member.group) < 0 ||
-		    population_add_member(population, &member, PLACE_POD, subjects,
-					  pod->pod.addresses, pod->pod.address_count) < 0)
+		if (member_of_pod(population, pod, &member) < 0 ||
+		    population_add_member(population, &member) < 0)
 			return -ENOMEM;
 	}
 	return 0;
@@ -449,45 +553,115 @@ static void population_sort_places(struct population *population)
 	population->place_count = kept + 1;
 }
 
-static int population_index(struct population *population)
+int population_index(struct population *population)
 {
 	population->index.arena = population->arena;
-	for (size_t i = 0; i < population->namespaces.count; i++) {
+	for (; population->namespaces_indexed < population->namespaces.count;
+	     population->namespaces_indexed++) {
+		uint32_t i = (uint32_t)population->namespaces_indexed;
+
 		if (label_index_add(&population->index, SCOPE_NAMESPACES,
-				    &population->namespace_labels[i], (uint32_t)i) < 0)
+				    population->namespace_labels[i], i) < 0)
 			return -ENOMEM;
 	}
-	for (size_t i = 0; i < population->group_keys.count; i++) {
-		const struct group *group = &population->groups[i];
+	for (; population->groups_indexed < population->group_keys.count;
+	     population->groups_indexed++) {
+		const struct group *group = &population->groups[population->groups_indexed];
 		uint32_t scope =
 			group->namespace == NONE ? SCOPE_NODES : SCOPE_OF(group->namespace);
+		/* The index keeps the address; that of the group changes as groups come. */
+		const struct labels *labels =
+			arena_copy(population->arena, &group->labels, sizeof(group->labels));
 
-		if (label_index_add(&population->index, scope, &group->labels, (uint32_t)i) < 0)
+		if (!labels || label_index_add(&population->index, scope, labels,
+					       (uint32_t)population->groups_indexed) < 0)
 			return -ENOMEM;
 	}
 	return 0;
 }
 
-static int population_add_prefixes(struct population *population)
+/* ---- CIDRs ---- */
+
+static int population_make_prefixes(struct population *population)
 {
 	size_t count = population->vocabulary.prefix_count;
-	uint32_t identity;
 
-	population->prefix_identities =
-		arena_alloc(population->arena, count * sizeof(*population->prefix_identities));
+	free(population->prefix_identities);
+	population->prefix_identities = calloc(count + 1, sizeof(*population->prefix_identities));
 	if (!population->prefix_identities)
 		return -ENOMEM;
 	for (size_t i = 0; i < count; i++)
 		population->prefix_identities[i] = NONE;
-	for (size_t i = 0; i < count; i++) {
-		if (population_add_identity(population, NONE, (uint32_t)i, &identity) < 0)
+	return 0;
+}
+
+/* Each CIDR holds an identity of its own, unless the vocabulary before had it. */
+static int population_add_prefixes(struct population *population, const struct vocabulary *before)
+{
+	const struct vocabulary *vocabulary = &population->vocabulary;
+	uint32_t identity;
+
+	for (size_t i = 0; i < vocabulary->prefix_count; i++) {
+		if (vocabulary_prefix(before, &vocabulary->prefixes[i]) == NONE &&
+		    population_add_identity(population, NONE, (uint32_t)i, &identity) < 0)
 			return -ENOMEM;
 	}
 	return 0;
 }
 
+uint32_t population_prefix_identity(const struct population *population, uint32_t prefix)
+{
+	uint32_t identity = population->prefix_identities[prefix];
+
+	while (population->identities[identity].group != NONE)
+		identity = population->identities[identity].next_in_prefix;
+	return identity;
+}
+
+/* The numbers of CIDRs change with the vocabulary. */
+static int population_renumber_prefixes(struct population *population,
+					const struct vocabulary *before)
+{
+	const struct vocabulary *vocabulary = &population->vocabulary;
+	int ret = population_make_prefixes(population);
+
+	for (size_t i = 0; i < population_identity_count(population) && ret == 0; i++) {
+		struct identity_class *identity = &population->identities[i];
+
+		if (identity->prefix == NONE || identity->prefix == PREFIX_GONE)
+			continue;
+		identity->prefix =
+			vocabulary_prefix(vocabulary, &before->prefixes[identity->prefix]);
+		if (identity->prefix == NONE)
+			identity->prefix = PREFIX_GONE;
+		else
+			prefix_add_identity(population, (uint32_t)i);
+	}
+	return ret;
+}
+
+int population_set_vocabulary(struct population *population, struct vocabulary *vocabulary)
+{
+	struct vocabulary before = population->vocabulary;
+	int ret;
+
+	for (size_t i = 0; i < before.prefix_count; i++) {
+		if (vocabulary_prefix(vocabulary, &before.prefixes[i]) == NONE)
+			population_drop_identity(
+				population, population_prefix_identity(population, (uint32_t)i));
+	}
+	population->vocabulary = *vocabulary;
+	*vocabulary = (struct vocabulary){ 0 };
+	ret = population_renumber_prefixes(population, &before);
+	if (ret == 0)
+		ret = population_add_prefixes(population, &before);
+	vocabulary_done(&before);
+	return ret;
+}
+
 int population_build(struct population *population, const struct world *world, struct arena *arena)
 {
+	const struct vocabulary nothing = { 0 };
 	struct intern local = { .arena = arena };
 	int ret;
 
@@ -497,9 +671,11 @@ int population_build(struct population *population, const struct world *world, s
 	population->group_keys.arena = arena;
 	population->identity_keys.arena = arena;
 	population->node_addresses.arena = arena;
-	ret = vocabulary_build(&population->vocabulary, world, arena);
+	ret = vocabulary_build(&population->vocabulary, world);
 	if (ret == 0)
-		ret = population_add_prefixes(population);
+		ret = population_make_prefixes(population);
+	if (ret == 0)
+		ret = population_add_prefixes(population, &nothing);
 	if (ret == 0)
 		ret = population_find_nodes(population);
 	if (ret == 0)
@@ -533,6 +709,9 @@ void population_done(struct population *population)
 	free(population->namespace_labels);
 	free(population->groups);
 	free(population->identities);
+	free(population->prefix_identities);
+	id_list_done(&population->turned);
+	numbers_done(&population->numbers);
 	free(population->places);
 	free(population->members);
 }

@@ -41,6 +41,56 @@ void id_list_sort(struct id_list *list)
 	list->count = kept + 1;
 }
 
+/* The first place whose number is not less. */
+static size_t id_list_place(const struct id_list *list, uint32_t id)
+{
+	size_t low = 0;
+	size_t high = list->count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (list->items[middle] < id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+bool id_list_has(const struct id_list *list, uint32_t id)
+{
+	size_t place = id_list_place(list, id);
+
+	return place < list->count && list->items[place] == id;
+}
+
+int id_list_put(struct id_list *list, uint32_t id)
+{
+	size_t place = id_list_place(list, id);
+
+	if (place < list->count && list->items[place] == id)
+		return 0;
+	if (array_room(&list->items, list->count, &list->capacity, sizeof(*list->items)) < 0)
+		return -ENOMEM;
+	memmove(&list->items[place + 1], &list->items[place],
+		(list->count - place) * sizeof(*list->items));
+	list->items[place] = id;
+	list->count++;
+	return 0;
+}
+
+void id_list_drop(struct id_list *list, uint32_t id)
+{
+	size_t place = id_list_place(list, id);
+
+	if (place == list->count || list->items[place] != id)
+		return;
+	list->count--;
+	memmove(&list->items[place], &list->items[place + 1],
+		(list->count - place) * sizeof(*list->items));
+}
+
 void id_list_done(struct id_list *list)
 {
 	free(list->items);

@@ -16,7 +16,11 @@ struct id_list {
 };
 
 int id_list_add(struct id_list *list, uint32_t id);
-void id_list_sort(struct id_list *list); /* and drops duplicates */
+void id_list_sort(struct id_list *list);                   /* and drops duplicates */
+bool id_list_has(const struct id_list *list, uint32_t id); /* if sorted */
+/* Put into, or taken out of a sorted list; nothing happens if it is there, or not there. */
+int id_list_put(struct id_list *list, uint32_t id);
+void id_list_drop(struct id_list *list, uint32_t id);
 void id_list_done(struct id_list *list);
 
 struct posting;

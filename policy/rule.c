@@ -74,7 +74,7 @@ static void peer_write(const struct policy_peer *peer, const char *namespace, st
 	selector_write(peer->pods, buffer);
 }
 
-/* ---- peers ---- */
+/* ---- whom a peer matches ---- */
 
 static int peer_add_groups(const struct compiler *compiler, const struct id_list *groups,
 			   struct id_list *identities)
@@ -86,7 +86,8 @@ static int peer_add_groups(const struct compiler *compiler, const struct id_list
 
 		for (; identity != NONE;
 		     identity = population->identities[identity].next_in_group) {
-			if (id_list_add(identities, identity) < 0)
+			if (population->identities[identity].holders > 0 &&
+			    id_list_add(identities, identity) < 0)
 				return -ENOMEM;
 		}
 	}
@@ -165,11 +166,80 @@ static int peer_block(const struct compiler *compiler, const struct policy_peer 
 			continue;
 		for (; identity != NONE;
 		     identity = population->identities[identity].next_in_prefix) {
-			if (id_list_add(identities, identity) < 0)
+			if (population->identities[identity].holders > 0 &&
+			    id_list_add(identities, identity) < 0)
 				return -ENOMEM;
 		}
 	}
 	return 0;
+}
+
+/* ---- single identities ---- */
+
+static bool peer_is_of_namespace(const struct compiler *compiler, const struct peer *peer,
+				 uint32_t namespace)
+{
+	const struct population *population = &compiler->population;
+
+	if (peer->written->namespaces)
+		return selector_matches(peer->written->namespaces,
+					population->namespace_labels[namespace]);
+	return strcmp(population_namespace(population, namespace), peer->namespace) == 0;
+}
+
+bool peer_matches(const struct compiler *compiler, const struct peer *peer, uint32_t number)
+{
+	const struct population *population = &compiler->population;
+	const struct identity_class *identity = &population->identities[number];
+	const struct policy_peer *written = peer->written;
+	const struct group *group;
+
+	if (written->is_block)
+		return identity->prefix != NONE &&
+		       block_covers(written, &population->vocabulary.prefixes[identity->prefix]);
+	if (identity->group == NONE)
+		return false;
+	group = &population->groups[identity->group];
+	if (written->nodes || group->namespace == NONE)
+		return written->nodes && group->namespace == NONE &&
+		       selector_matches(written->nodes, &group->labels);
+	return peer_is_of_namespace(compiler, peer, group->namespace) &&
+	       (!written->pods || selector_matches(written->pods, &group->labels));
+}
+
+/* ---- peers ---- */
+
+static struct selector *selector_keep(struct arena *arena, const struct selector *selector)
+{
+	struct selector *kept = selector ? arena_copy(arena, selector, sizeof(*selector)) : NULL;
+
+	if (!kept)
+		return NULL;
+	kept->terms = arena_copy(arena, selector->terms, selector->count * sizeof(*kept->terms));
+	for (size_t i = 0; kept->terms && i < kept->count; i++) {
+		struct selector_term *term = &kept->terms[i];
+
+		term->key = arena_string(arena, term->key);
+		term->values = arena_copy(arena, term->values, term->value_count * sizeof(char *));
+		for (size_t v = 0; term->values && v < term->value_count; v++)
+			term->values[v] = arena_string(arena, term->values[v]);
+	}
+	return kept;
+}
+
+/* What is compiled outlives the policy that wrote it. */
+static const struct policy_peer *peer_keep(struct arena *arena, const struct policy_peer *written)
+{
+	struct policy_peer *kept = arena_copy(arena, written, sizeof(*written));
+
+	if (!kept)
+		return NULL;
+	kept->except =
+		arena_copy(arena, written->except, written->except_count * sizeof(*kept->except));
+	kept->pods = selector_keep(arena, written->pods);
+	kept->namespaces = selector_keep(arena, written->namespaces);
+	kept->nodes = selector_keep(arena, written->nodes);
+	return kept;
 }
 
 static int compile_peer(struct compiler *compiler, const struct policy_peer *peer,
@@ -200,12 +270,11 @@ static int compile_peer(struct compiler *compiler, const struct policy_peer *pee
 		ret = peer_select(compiler, peer, namespace, &identities);
 	id_list_sort(&identities);
 	compiler->peers[number] = (struct peer){
-		.identities = arena_copy(compiler->arena, identities.items,
-					 identities.count * sizeof(*identities.items)),
-		.count = identities.count,
+		.identities = identities,
+		.written = peer_keep(compiler->arena, peer),
+		.namespace = arena_string(compiler->arena, namespace),
 		.hash = compiler->peer_keys.items[number].hash,
 	};
-	id_list_done(&identities);
 	return arena_failed(compiler->arena) ? -ENOMEM : ret;
 }
 
@@ -239,16 +308,16 @@ int ports_append(struct compiler *compiler, size_t ports)
 }
 
 /* Adds to scratch what port names mean on the pods of a group. */
-int ports_resolve(struct compiler *compiler, const struct policy_port *const *names, size_t count,
+int ports_resolve(struct compiler *compiler, const struct port_name *names, size_t count,
 		  const struct group *group)
 {
 	for (size_t i = 0; i < count; i++) {
 		size_t proto_count;
-		const uint8_t *protos = port_name_protos(names[i]->proto, &proto_count);
+		const uint8_t *protos = port_name_protos(names[i].proto, &proto_count);
 
 		for (size_t p = 0; p < proto_count; p++) {
 			uint16_t port = named_port_find(group->ports, group->port_count, protos[p],
-							names[i]->name);
+							names[i].name);
 
 			if (port && port_list_add(&compiler->scratch, protos[p], port, port) < 0)
 				return -ENOMEM;
@@ -265,6 +334,18 @@ int hash_compare(const void *a, const void *b)
 	uint64_t right = *(const uint64_t *)b;
 
 	return (left > right) - (left < right);
+}
+
+/* What a rule points to is the policy's and the caller's; what is compiled outlives them. */
+static int rule_keep(struct arena *arena, struct rule *rule)
+{
+	struct port_name *names = arena_copy(arena, rule->names, rule->name_count * sizeof(*names));
+
+	for (size_t i = 0; names && i < rule->name_count; i++)
+		names[i].name = arena_string(arena, names[i].name);
+	rule->names = names;
+	rule->peers = arena_copy(arena, rule->peers, rule->peer_count * sizeof(*rule->peers));
+	return arena_failed(arena) ? -ENOMEM : 0;
 }
 
 /* Whether the rule is known; else adds it, with a hash of its content: the numbers of peers and
@@ -285,8 +366,8 @@ static int rule_intern(struct compiler *compiler, struct rule *rule, uint32_t *r
 		   compiler->port_sets.items[rule->ports].len);
 	buffer_number(key, (uint32_t)rule->name_count);
 	for (size_t i = 0; i < rule->name_count; i++) {
-		buffer_text(key, rule->names[i]->name);
-		buffer_number(key, rule->names[i]->proto);
+		buffer_text(key, rule->names[i].name);
+		buffer_number(key, rule->names[i].proto);
 	}
 	rule->hash = hash_bytes(key->data, key->len);
 	buffer_add(key, rule->peers, rule->peer_count * sizeof(*rule->peers));
@@ -308,23 +389,21 @@ static int rule_intern(struct compiler *compiler, struct rule *rule, uint32_t *r
 		       sizeof(*compiler->rules)) < 0)
 		return -ENOMEM;
 	compiler->rules[number] = *rule;
-	return 0;
+	return rule_keep(compiler->arena, &compiler->rules[number]);
 }
 
+/* names has room for all ports. */
 static int compile_rule_ports(struct compiler *compiler, const struct policy_rule *written,
-			      struct rule *rule)
+			      struct port_name *names, struct rule *rule)
 {
-	const struct policy_port **names = arena_alloc(
-		compiler->arena, written->port_count * sizeof(const struct policy_port *));
-
-	if (!names)
-		return -ENOMEM;
 	rule->names = names;
 	if (written->port_count == 0 && port_list_add(&compiler->scratch, 0, 0, PORT_ANY_MAX) < 0)
 		return -ENOMEM;
 	for (size_t i = 0; i < written->port_count; i++) {
 		if (written->ports[i].name)
-			names[rule->name_count++] = &written->ports[i];
+			names[rule->name_count++] =
+				(struct port_name){ .name = written->ports[i].name,
+						    .proto = written->ports[i].proto };
 		else if (port_list_add_policy_port(&compiler->scratch, &written->ports[i]) < 0)
 			return -ENOMEM;
 	}
@@ -335,9 +414,10 @@ int compile_rule(struct compiler *compiler, const struct policy_rule *written,
 		 const char *namespace, uint32_t *ret_rule)
 {
 	struct rule rule = { .any = written->peer_count == 0, .action = written->action };
+	auto_free struct port_name *names = calloc(written->port_count + 1, sizeof(*names));
 	struct id_list peers = { 0 };
 	uint32_t peer;
-	int ret = compile_rule_ports(compiler, written, &rule);
+	int ret = names ? compile_rule_ports(compiler, written, names, &rule) : -ENOMEM;
 
 	for (size_t i = 0; i < written->peer_count && ret == 0; i++) {
 		ret = compile_peer(compiler, &written->peers[i], namespace, &peer);
@@ -345,12 +425,12 @@ int compile_rule(struct compiler *compiler, const struct policy_rule *written,
 			ret = id_list_add(&peers, peer);
 	}
 	id_list_sort(&peers);
-	rule.peers = arena_copy(compiler->arena, peers.items, peers.count * sizeof(*peers.items));
+	rule.peers = peers.items;
 	rule.peer_count = peers.count;
+	if (ret == 0)
+		ret = rule_intern(compiler, &rule, ret_rule);
 	id_list_done(&peers);
-	if (ret < 0 || !rule.peers)
-		return -ENOMEM;
-	return rule_intern(compiler, &rule, ret_rule);
+	return ret;
 }
 
 int rule_for_group(struct compiler *compiler, uint32_t number, const struct group *group,

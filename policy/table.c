@@ -11,33 +11,58 @@ static uint32_t compiled_id(const struct compiler *compiler, uint32_t identity, 
 	return identity == NONE ? none : compiler->population.identities[identity].id;
 }
 
+struct compiled_subject subject_make(const struct compiler *compiler, const struct member *member)
+{
+	uint32_t number = compiler->population.groups[member->group].ruleset;
+	struct compiled_subject subject = {
+		.slot = member->slot,
+		.pod = member->pod,
+		.identity = compiled_id(compiler, member->identity_v4, 0),
+		.identity_v6 = compiled_id(compiler, member->identity_v6, 0),
+		.accel = member->pod && member->pod->pod.accel,
+		.audit = member->pod && member->pod->pod.audit,
+	};
+
+	if (number == NONE)
+		return subject;
+	subject.policy_id = compiler->rulesets[number].id;
+	subject.ingress_isolated = ruleset_decides(&compiler->rulesets[number], DIR_INGRESS);
+	subject.egress_isolated = ruleset_decides(&compiler->rulesets[number], DIR_EGRESS);
+	return subject;
+}
+
 static int compile_subjects(struct compiler *compiler)
 {
-	const struct population *population = &compiler->population;
+	struct population *population = &compiler->population;
 	struct compiled *compiled = compiler->compiled;
 
 	compiled->subjects = calloc(population->member_count + 1, sizeof(*compiled->subjects));
 	if (!compiled->subjects)
 		return -ENOMEM;
 	for (size_t i = 0; i < population->member_count; i++) {
-		const struct member *member = &population->members[i];
-		uint32_t number = compiler->group_rulesets[member->group];
-		struct compiled_subject *subject = &compiled->subjects[compiled->subject_count++];
+		struct member *member = &population->members[i];
 
-		subject->slot = member->slot;
-		subject->pod = member->pod;
-		subject->identity = compiled_id(compiler, member->identity_v4, 0);
-		subject->identity_v6 = compiled_id(compiler, member->identity_v6, 0);
-		subject->accel = member->pod && member->pod->pod.accel;
-		subject->audit = member->pod && member->pod->pod.audit;
-		if (number == NONE)
+		if (!member->subject)
 			continue;
-		subject->policy_id = compiler->rulesets[number].id;
-		subject->ingress_isolated =
-			ruleset_decides(&compiler->rulesets[number], DIR_INGRESS);
-		subject->egress_isolated = ruleset_decides(&compiler->rulesets[number], DIR_EGRESS);
+		member->row = (uint32_t)compiled->subject_count++;
+		compiled->subjects[member->row] = subject_make(compiler, member);
 	}
 	return 0;
+}
+
+struct compiled_address address_make(const struct compiler *compiler, const struct place *place)
+{
+	const struct member *member =
+		place->member == NONE ? NULL : &compiler->population.members[place->member];
+
+	return (struct compiled_address){
+		.addr = place->addr,
+		.identity = compiled_id(compiler, place->identity, IDENTITY_HOST),
+		.slot = place->slot,
+		.flags = place->kind == PLACE_HOST ? IPCACHE_HOST : 0,
+		.subject = member && member->subject ? &compiler->compiled->subjects[member->row]
+						     : NULL,
+	};
 }
 
 static int compile_addresses(struct compiler *compiler)
@@ -48,18 +73,9 @@ static int compile_addresses(struct compiler *compiler)
 	compiled->addresses = calloc(population->place_count + 1, sizeof(*compiled->addresses));
 	if (!compiled->addresses)
 		return -ENOMEM;
-	for (size_t i = 0; i < population->place_count; i++) {
-		const struct place *place = &population->places[i];
-
-		compiled->addresses[compiled->address_count++] = (struct compiled_address){
-			.addr = place->addr,
-			.identity = compiled_id(compiler, place->identity, IDENTITY_HOST),
-			.slot = place->slot,
-			.flags = place->kind == PLACE_HOST ? IPCACHE_HOST : 0,
-			.subject =
-				place->subject == NONE ? NULL : &compiled->subjects[place->subject],
-		};
-	}
+	for (size_t i = 0; i < population->place_count; i++)
+		compiled->addresses[compiled->address_count++] =
+			address_make(compiler, &population->places[i]);
 	return 0;
 }
 
@@ -74,7 +90,7 @@ static int cidr_compare(const void *a, const void *b)
 
 /* The map's longest match compares bits, and short IPv6 prefixes cover the mapped IPv4 addresses:
  * 0.0.0.0/0 keeps them out. */
-static int compile_cidrs(struct compiler *compiler)
+int compile_cidrs(struct compiler *compiler)
 {
 	const struct population *population = &compiler->population;
 	const struct vocabulary *vocabulary = &population->vocabulary;
@@ -82,17 +98,16 @@ static int compile_cidrs(struct compiler *compiler)
 	struct prefix all_v4;
 	bool covered = false;
 
+	free(compiled->cidrs);
+	compiled->cidr_count = 0;
 	compiled->cidrs = calloc(vocabulary->prefix_count + 1, sizeof(*compiled->cidrs));
 	if (!compiled->cidrs || prefix_parse("0.0.0.0/0", &all_v4) < 0)
 		return -ENOMEM;
 	for (size_t i = 0; i < vocabulary->prefix_count; i++) {
 		const struct prefix *prefix = &vocabulary->prefixes[i];
 		struct prefix around = prefix_of(&all_v4.addr, prefix->len);
-		uint32_t identity = population->prefix_identities[i];
+		uint32_t identity = population_prefix_identity(population, (uint32_t)i);
 
-		/* The CIDR's own identity is the one without a group. */
-		while (population->identities[identity].group != NONE)
-			identity = population->identities[identity].next_in_prefix;
 		compiled->cidrs[compiled->cidr_count++] =
 			(struct compiled_cidr){ .prefix = *prefix,
 						.identity = population->identities[identity].id };
@@ -147,6 +162,27 @@ static int identity_compare(const void *a, const void *b)
 	return (left > right) - (left < right);
 }
 
+int identity_make(struct compiler *compiler, uint32_t number,
+		  struct compiled_identity *ret_identity)
+{
+	const struct population *population = &compiler->population;
+	const struct identity_class *identity = &population->identities[number];
+	const struct group *group;
+
+	*ret_identity = (struct compiled_identity){
+		.id = identity->id,
+		.description = identity_describe(compiler, identity),
+	};
+	if (identity->group != NONE) {
+		group = &population->groups[identity->group];
+		ret_identity->labels = group->labels;
+		if (group->namespace != NONE)
+			ret_identity->namespace =
+				(char *)population_namespace(population, group->namespace);
+	}
+	return ret_identity->description ? 0 : -ENOMEM;
+}
+
 static int compile_identities(struct compiler *compiler)
 {
 	const struct population *population = &compiler->population;
@@ -162,20 +198,9 @@ static int compile_identities(struct compiler *compiler)
 	compiled->identities[1].description = arena_string(compiler->arena, "world");
 	compiled->identity_count = 2;
 	for (size_t i = 0; i < count; i++) {
-		const struct identity_class *identity = &population->identities[i];
-		struct compiled_identity *out = &compiled->identities[compiled->identity_count++];
-
-		out->id = identity->id;
-		out->description = identity_describe(compiler, identity);
-		if (identity->group == NONE)
-			continue;
-		out->labels = population->groups[identity->group].labels;
-		if (population->groups[identity->group].namespace == NONE)
-			continue;
-		out->namespace = arena_string(
-			compiler->arena,
-			population_namespace(population,
-					     population->groups[identity->group].namespace));
+		if (identity_make(compiler, (uint32_t)i,
+				  &compiled->identities[compiled->identity_count++]) < 0)
+			return -ENOMEM;
 	}
 	qsort(compiled->identities, compiled->identity_count, sizeof(*compiled->identities),
 	      identity_compare);

@@ -8,23 +8,113 @@
 
 #include "policy/ports.h"
 
+/* ---- what one policy reads ---- */
+
+struct reading {
+	int (*each)(const struct term *term, void *arg);
+	void *arg;
+};
+
+static int read_selector(const struct reading *reading, enum term_kind kind,
+			 const struct selector *selector)
+{
+	int ret = 0;
+
+	for (size_t i = 0; selector && i < selector->count && ret == 0; i++) {
+		struct term term = { .kind = kind, .text = selector->terms[i].key };
+
+		ret = reading->each(&term, reading->arg);
+	}
+	return ret;
+}
+
+static int read_prefix(const struct reading *reading, const struct prefix *prefix)
+{
+	struct term term = { .kind = TERM_PREFIX, .prefix = *prefix };
+
+	return reading->each(&term, reading->arg);
+}
+
+static int read_port(const struct reading *reading, const struct policy_port *port)
+{
+	size_t count;
+	const uint8_t *protos = port_name_protos(port->proto, &count);
+	int ret = 0;
+
+	for (size_t i = 0; port->name && i < count && ret == 0; i++) {
+		struct term term = { .kind = TERM_PORT, .text = port->name, .proto = protos[i] };
+
+		ret = reading->each(&term, reading->arg);
+	}
+	return ret;
+}
+
+static int read_peer(const struct reading *reading, const struct policy_peer *peer)
+{
+	const struct term nodes = { .kind = TERM_NODES };
+	int ret = peer->nodes ? reading->each(&nodes, reading->arg) : 0;
+
+	if (ret == 0)
+		ret = read_selector(reading, TERM_POD_KEY, peer->pods);
+	if (ret == 0)
+		ret = read_selector(reading, TERM_NODE_KEY, peer->nodes);
+	if (ret == 0 && peer->is_block)
+		ret = read_prefix(reading, &peer->cidr);
+	for (size_t i = 0; i < peer->except_count && ret == 0; i++)
+		ret = read_prefix(reading, &peer->except[i]);
+	return ret;
+}
+
+static int read_rules(const struct reading *reading, const struct policy_rule *rules, size_t count)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		for (size_t p = 0; p < rules[i].peer_count && ret == 0; p++)
+			ret = read_peer(reading, &rules[i].peers[p]);
+		for (size_t p = 0; p < rules[i].port_count && ret == 0; p++)
+			ret = read_port(reading, &rules[i].ports[p]);
+	}
+	return ret;
+}
+
+static int read_cluster_policy(const struct reading *reading,
+			       const struct cluster_policy_object *policy)
+{
+	int ret = read_selector(reading, TERM_POD_KEY, &policy->pods);
+
+	if (ret == 0)
+		ret = read_rules(reading, policy->ingress_rules, policy->ingress_rule_count);
+	if (ret == 0)
+		ret = read_rules(reading, policy->egress_rules, policy->egress_rule_count);
+	return ret;
+}
+
+int policy_terms(const struct object *object, int (*each)(const struct term *term, void *arg),
+		 void *arg)
+{
+	const struct reading reading = { .each = each, .arg = arg };
+	const struct network_policy_object *policy = &object->policy;
+	int ret;
+
+	if (object->kind == OBJECT_CLUSTER_POLICY)
+		return read_cluster_policy(&reading, &object->cluster_policy);
+	ret = read_selector(&reading, TERM_POD_KEY, &policy->pods);
+	if (ret == 0 && policy->ingress)
+		ret = read_rules(&reading, policy->ingress_rules, policy->ingress_rule_count);
+	if (ret == 0 && policy->egress)
+		ret = read_rules(&reading, policy->egress_rules, policy->egress_rule_count);
+	return ret;
+}
+
+/* ---- what all of them read ---- */
+
 /* Room while collecting. */
 struct collector {
 	struct vocabulary *vocabulary;
 	size_t port_capacity;
 	size_t prefix_capacity;
 };
-
-static int collect_selector(struct intern *keys, const struct selector *selector)
-{
-	for (size_t i = 0; selector && i < selector->count; i++) {
-		const char *key = selector->terms[i].key;
-
-		if (intern_add(keys, key, strlen(key)) == INTERN_NONE)
-			return -ENOMEM;
-	}
-	return 0;
-}
 
 static int collect_prefix(struct collector *collector, const struct prefix *prefix)
 {
@@ -37,7 +127,7 @@ static int collect_prefix(struct collector *collector, const struct prefix *pref
 	return 0;
 }
 
-static int collect_port_name(struct collector *collector, const char *name, uint8_t proto)
+static int collect_port(struct collector *collector, const struct term *term)
 {
 	struct vocabulary *vocabulary = collector->vocabulary;
 
@@ -45,49 +135,31 @@ static int collect_port_name(struct collector *collector, const char *name, uint
 		       sizeof(*vocabulary->ports)) < 0)
 		return -ENOMEM;
 	vocabulary->ports[vocabulary->port_count++] =
-		(struct port_name){ .name = name, .proto = proto };
+		(struct port_name){ .name = term->text, .proto = term->proto };
 	return 0;
 }
 
-static int collect_port(struct collector *collector, const struct policy_port *port)
+static int collect_key(struct intern *keys, const char *key)
 {
-	size_t count;
-	const uint8_t *protos = port_name_protos(port->proto, &count);
-
-	for (size_t i = 0; port->name && i < count; i++) {
-		if (collect_port_name(collector, port->name, protos[i]) < 0)
-			return -ENOMEM;
-	}
-	return 0;
+	return intern_add(keys, key, strlen(key)) == INTERN_NONE ? -ENOMEM : 0;
 }
 
-static int collect_peer(struct collector *collector, const struct policy_peer *peer)
+static int collect_term(const struct term *term, void *arg)
 {
-	struct vocabulary *vocabulary = collector->vocabulary;
+	struct collector *collector = arg;
 
-	vocabulary->nodes |= peer->nodes != NULL;
-	if (collect_selector(&vocabulary->keys, peer->pods) < 0 ||
-	    collect_selector(&vocabulary->node_keys, peer->nodes) < 0 ||
-	    (peer->is_block && collect_prefix(collector, &peer->cidr) < 0))
-		return -ENOMEM;
-	for (size_t i = 0; i < peer->except_count; i++) {
-		if (collect_prefix(collector, &peer->except[i]) < 0)
-			return -ENOMEM;
-	}
-	return 0;
-}
-
-static int collect_rules(struct collector *collector, const struct policy_rule *rules, size_t count)
-{
-	for (size_t i = 0; i < count; i++) {
-		for (size_t p = 0; p < rules[i].peer_count; p++) {
-			if (collect_peer(collector, &rules[i].peers[p]) < 0)
-				return -ENOMEM;
-		}
-		for (size_t p = 0; p < rules[i].port_count; p++) {
-			if (collect_port(collector, &rules[i].ports[p]) < 0)
-				return -ENOMEM;
-		}
+	switch (term->kind) {
+	case TERM_POD_KEY:
+		return collect_key(&collector->vocabulary->keys, term->text);
+	case TERM_NODE_KEY:
+		return collect_key(&collector->vocabulary->node_keys, term->text);
+	case TERM_NODES:
+		collector->vocabulary->nodes = true;
+		return 0;
+	case TERM_PORT:
+		return collect_port(collector, term);
+	case TERM_PREFIX:
+		return collect_prefix(collector, &term->prefix);
 	}
 	return 0;
 }
@@ -134,46 +206,29 @@ static size_t prefix_key(const struct prefix *prefix, unsigned char key[17])
 	return 17;
 }
 
-static int collect_policies(struct collector *collector, const struct world *world)
+static int collect_policies(struct collector *collector, const struct world *world,
+			    enum object_kind kind)
 {
-	struct intern *keys = &collector->vocabulary->keys;
+	const struct object *const *policies;
+	size_t count = world_objects(world, kind, &policies);
 
-	for (const struct object *object = world_first(world, OBJECT_NETWORK_POLICY); object;
-	     object = world_next(world, object)) {
-		const struct network_policy_object *policy = &object->policy;
-
-		if (collect_selector(keys, &policy->pods) < 0 ||
-		    (policy->ingress && collect_rules(collector, policy->ingress_rules,
-						      policy->ingress_rule_count) < 0) ||
-		    (policy->egress &&
-		     collect_rules(collector, policy->egress_rules, policy->egress_rule_count) < 0))
-			return -ENOMEM;
-	}
-	for (const struct object *object = world_first(world, OBJECT_CLUSTER_POLICY); object;
-	     object = world_next(world, object)) {
-		const struct cluster_policy_object *policy = &object->cluster_policy;
-
-		if (collect_selector(keys, &policy->pods) < 0 ||
-		    collect_rules(collector, policy->ingress_rules, policy->ingress_rule_count) <
-			    0 ||
-		    collect_rules(collector, policy->egress_rules, policy->egress_rule_count) < 0)
+	for (size_t i = 0; i < count; i++) {
+		if (policy_terms(policies[i], collect_term, collector) < 0)
 			return -ENOMEM;
 	}
 	return 0;
 }
 
-int vocabulary_build(struct vocabulary *vocabulary, const struct world *world, struct arena *arena)
+/* Sorts what was collected; port names are the policies' until then. */
+static int vocabulary_settle(struct vocabulary *vocabulary)
 {
-	struct collector collector = { .vocabulary = vocabulary };
 	unsigned char key[17];
 
-	vocabulary->keys.arena = arena;
-	vocabulary->node_keys.arena = arena;
-	vocabulary->prefix_keys.arena = arena;
-	if (collect_policies(&collector, world) < 0)
-		return -ENOMEM;
 	vocabulary->port_count = sort_unique(vocabulary->ports, vocabulary->port_count,
 					     sizeof(*vocabulary->ports), port_name_compare);
+	for (size_t i = 0; i < vocabulary->port_count; i++)
+		vocabulary->ports[i].name =
+			arena_string(vocabulary->arena, vocabulary->ports[i].name);
 	vocabulary->prefix_count = sort_unique(vocabulary->prefixes, vocabulary->prefix_count,
 					       sizeof(*vocabulary->prefixes), prefix_compare);
 	for (size_t i = 0; i < vocabulary->prefix_count; i++) {
@@ -182,7 +237,23 @@ int vocabulary_build(struct vocabulary *vocabulary, const struct world *world, s
 			       prefix_key(&vocabulary->prefixes[i], key)) == INTERN_NONE)
 			return -ENOMEM;
 	}
-	return 0;
+	return arena_failed(vocabulary->arena) ? -ENOMEM : 0;
+}
+
+int vocabulary_build(struct vocabulary *vocabulary, const struct world *world)
+{
+	struct collector collector = { .vocabulary = vocabulary };
+
+	vocabulary->arena = arena_new();
+	if (!vocabulary->arena)
+		return -ENOMEM;
+	vocabulary->keys.arena = vocabulary->arena;
+	vocabulary->node_keys.arena = vocabulary->arena;
+	vocabulary->prefix_keys.arena = vocabulary->arena;
+	if (collect_policies(&collector, world, OBJECT_NETWORK_POLICY) < 0 ||
+	    collect_policies(&collector, world, OBJECT_CLUSTER_POLICY) < 0)
+		return -ENOMEM;
+	return vocabulary_settle(vocabulary);
 }
 
 void vocabulary_done(struct vocabulary *vocabulary)
@@ -192,6 +263,7 @@ void vocabulary_done(struct vocabulary *vocabulary)
 	intern_done(&vocabulary->prefix_keys);
 	free(vocabulary->ports);
 	free(vocabulary->prefixes);
+	arena_free(vocabulary->arena);
 }
 
 uint32_t vocabulary_prefix(const struct vocabulary *vocabulary, const struct prefix *prefix)

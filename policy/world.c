@@ -30,6 +30,7 @@ struct world {
 	struct addr *host_addresses;
 	size_t host_address_count;
 	bool local; /* a node's world, even without endpoints */
+	const struct world_watcher *watcher;
 };
 
 struct world *world_new(void)
@@ -70,6 +71,31 @@ void world_free(struct world *world)
 	free(world->endpoints);
 	free(world->host_addresses);
 	free(world);
+}
+
+/* ---- who is told ---- */
+
+void world_watch(struct world *world, const struct world_watcher *watcher)
+{
+	world->watcher = watcher;
+}
+
+static void tell_comes(const struct world *world, const struct object *object)
+{
+	if (world->watcher)
+		world->watcher->object_comes(object, world->watcher->arg);
+}
+
+static void tell_leaves(const struct world *world, const struct object *object)
+{
+	if (world->watcher)
+		world->watcher->object_leaves(object, world->watcher->arg);
+}
+
+static void tell_endpoint(const struct world *world, const struct world_endpoint *endpoint)
+{
+	if (world->watcher)
+		world->watcher->endpoint_changes(endpoint, world->watcher->arg);
 }
 
 /* ---- sorted arrays ---- */
@@ -279,6 +305,7 @@ int world_put(struct world *world, struct object *object, struct errmsg *err)
 		return fail_plain(err, -ENOMEM, "out of memory");
 	}
 	if (old) {
+		tell_leaves(world, old);
 		world_unlink(world, old);
 		object_free(old);
 	}
@@ -287,6 +314,7 @@ int world_put(struct world *world, struct object *object, struct errmsg *err)
 		key = slice_key_of(object);
 		shelf_insert(&world->slices, shelf_place(&world->slices, &key), object);
 	}
+	tell_comes(world, object);
 	return 0;
 }
 
@@ -297,8 +325,10 @@ struct object *world_take(struct world *world, enum object_kind kind, const char
 	struct shelf *shelf = &world->shelves[kind];
 	struct object *object = shelf_get(shelf, &key, shelf_place(shelf, &key));
 
-	if (object)
+	if (object) {
+		tell_leaves(world, object);
 		world_unlink(world, object);
+	}
 	return object;
 }
 
@@ -338,6 +368,13 @@ const struct object *world_next(const struct world *world, const struct object *
 	size_t place = shelf_place(shelf, &key) + 1;
 
 	return place < shelf->count ? shelf->items[place] : NULL;
+}
+
+size_t world_objects(const struct world *world, enum object_kind kind,
+		     const struct object *const **ret_first)
+{
+	*ret_first = (const struct object *const *)world->shelves[kind].items;
+	return world->shelves[kind].count;
 }
 
 size_t world_range(const struct world *world, enum object_kind kind, const char *namespace,
@@ -433,6 +470,7 @@ int world_endpoint_set(struct world *world, const struct world_endpoint *endpoin
 		return -ENOMEM;
 	qsort(copy.labels.items, copy.labels.count, sizeof(*copy.labels.items), label_compare);
 	if (place < world->endpoint_count && world->endpoints[place].slot == endpoint->slot) {
+		tell_endpoint(world, &world->endpoints[place]);
 		endpoint_done(&world->endpoints[place]);
 	} else {
 		memmove(&world->endpoints[place + 1], &world->endpoints[place],
@@ -440,6 +478,7 @@ int world_endpoint_set(struct world *world, const struct world_endpoint *endpoin
 		world->endpoint_count++;
 	}
 	world->endpoints[place] = copy;
+	tell_endpoint(world, &copy);
 	return 0;
 }
 
@@ -449,6 +488,7 @@ void world_endpoint_del(struct world *world, uint16_t slot)
 
 	if (place == world->endpoint_count || world->endpoints[place].slot != slot)
 		return;
+	tell_endpoint(world, &world->endpoints[place]);
 	endpoint_done(&world->endpoints[place]);
 	world->endpoint_count--;
 	memmove(&world->endpoints[place], &world->endpoints[place + 1],
@@ -492,6 +532,8 @@ int world_host_addresses_set(struct world *world, const struct addr *addresses, 
 	free(world->host_addresses);
 	world->host_addresses = copy;
 	world->host_address_count = count;
+	if (world->watcher)
+		world->watcher->hosts_change(world->watcher->arg);
 	return 0;
 }
 

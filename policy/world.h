@@ -31,6 +31,10 @@ size_t world_count(const struct world *world, enum object_kind kind);
 const struct object *world_first(const struct world *world, enum object_kind kind);
 const struct object *world_next(const struct world *world, const struct object *object);
 
+/* All objects of one kind in that order; borrowed until the world changes.  Returns how many. */
+size_t world_objects(const struct world *world, enum object_kind kind,
+		     const struct object *const **ret_first);
+
 /* The objects of one kind in one namespace, in order of name; borrowed until the world changes.
  * Returns how many. */
 size_t world_range(const struct world *world, enum object_kind kind, const char *namespace,
@@ -74,5 +78,18 @@ const struct object *world_endpoint_pod(const struct world *world,
 /* This node's own addresses (copied): policy peers of hostNetwork pods and probes. */
 int world_host_addresses_set(struct world *world, const struct addr *addresses, size_t count);
 size_t world_host_addresses(const struct world *world, const struct addr **ret_first);
+
+/* Somebody who wants to know of every change while it happens.  An object or endpoint that is
+ * replaced leaves and comes. */
+struct world_watcher {
+	void (*object_comes)(const struct object *object, void *arg);
+	void (*object_leaves)(const struct object *object, void *arg);
+	void (*endpoint_changes)(const struct world_endpoint *endpoint, void *arg);
+	void (*hosts_change)(void *arg);
+	void *arg;
+};
+
+/* One a world; borrowed.  NULL: nobody any more. */
+void world_watch(struct world *world, const struct world_watcher *watcher);
 
 #endif
