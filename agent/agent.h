@@ -26,6 +26,7 @@ struct agent {
 	struct objects *objects;     /* JSON directory and API objects -> world */
 	struct accel *accel;         /* self-test and guard of socket acceleration */
 	struct monitor *monitor;     /* event ring -> streams */
+	struct flows *flows;         /* observation of flows -> streams */
 	struct upkeep *upkeep;       /* timers: what died silently, maps that fill up */
 	struct http_server *http;
 	uint64_t start_ns; /* CLOCK_MONOTONIC at exec */

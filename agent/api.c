@@ -8,6 +8,7 @@
 #include <malloc.h>
 #include <stdarg.h>
 
+#include "agent/endpoint.h"
 #include "agent/lib/auto.h"
 #include "agent/lib/json.h"
 
@@ -37,6 +38,7 @@ static const struct route {
 	{ "GET", "/v1/objects/*/*/*", api_objects_get },
 	{ "DELETE", "/v1/objects/*/*/*", api_objects_del },
 	{ "GET", "/v1/events", api_events_follow },
+	{ "GET", "/v1/flows", api_flows_follow },
 	{ "POST", "/v1/cni/add", api_cni_add },
 	{ "POST", "/v1/cni/del", api_cni_del },
 	{ "POST", "/v1/cni/check", api_cni_check },
@@ -160,6 +162,20 @@ cJSON *api_name_json(const char *namespace, const char *name)
 
 	snprintf(text, sizeof(text), "%s/%s", namespace, name);
 	return cJSON_CreateString(text);
+}
+
+cJSON *api_owner_json(const struct agent *agent, const struct addr *addr)
+{
+	const struct object *owner = world_owner(agent->world, addr);
+	struct ipcache_entry entry;
+	struct endpoint_info info;
+
+	if (ipcache_map_get(agent->datapath, addr, &entry) == 0 && entry.slot &&
+	    endpoints_by_slot(agent->endpoints, entry.slot, &info))
+		return api_name_json(info.namespace, info.name);
+	if (owner && owner->kind == OBJECT_POD)
+		return api_name_json(owner->namespace, owner->name);
+	return cJSON_CreateNull();
 }
 
 cJSON *api_addresses_json(const struct addr *addresses, size_t count)

@@ -36,6 +36,8 @@ void api_error(struct api_call *call, const struct errmsg *err); /* the status f
 /* ---- pieces of answers (api.c) ---- */
 
 struct cJSON *api_name_json(const char *namespace, const char *name); /* "namespace/name" */
+/* The name of the pod that has this address, or null. */
+struct cJSON *api_owner_json(const struct agent *agent, const struct addr *addr);
 struct cJSON *api_addresses_json(const struct addr *addresses, size_t count);
 struct cJSON *api_labels_json(const struct labels *labels);
 
@@ -55,6 +57,7 @@ void api_objects_get(struct api_call *call);
 void api_objects_put(struct api_call *call);
 void api_objects_del(struct api_call *call);
 void api_events_follow(struct api_call *call);
+void api_flows_follow(struct api_call *call);
 void api_cni_add(struct api_call *call);
 void api_cni_del(struct api_call *call);
 void api_cni_check(struct api_call *call);

@@ -135,7 +135,7 @@ void api_events_follow(struct api_call *call)
 	int error = http_query_get(call->request->head.query, "type", text, sizeof(text));
 
 	if ((error && error != -ENOENT) || monitor_types_parse(text, &types)) {
-		api_refuse(call, 400, "type: not a list of drop and verdict");
+		api_refuse(call, 400, "type: not a list of drop, verdict and audit");
 		return;
 	}
 	if (monitor_subscribe(call->agent->monitor, call->exchange, types))

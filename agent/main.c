@@ -15,6 +15,7 @@
 #include "agent/agent.h"
 #include "agent/api.h"
 #include "agent/endpoint.h"
+#include "agent/flows.h"
 #include "agent/lib/auto.h"
 #include "agent/lib/http.h"
 #include "agent/lib/netns.h"
@@ -185,6 +186,8 @@ static int modules_start(struct agent *agent, struct errmsg *err)
 	maps_start(agent);
 	error = monitor_new(agent, &agent->monitor, err);
 	if (!error)
+		error = flows_new(agent, &agent->flows, err);
+	if (!error)
 		error = upkeep_new(agent, &agent->upkeep, err);
 	return error;
 }
@@ -266,6 +269,7 @@ static void daemon_stop(struct daemon *daemon)
 
 	http_server_free(agent->http);
 	upkeep_free(agent->upkeep);
+	flows_free(agent->flows);
 	monitor_free(agent->monitor);
 	objects_free(agent->objects);
 	endpoints_free(agent->endpoints);

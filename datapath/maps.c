@@ -259,6 +259,23 @@ int backend_map_del(struct datapath *datapath, const struct backend_key *key)
 	return map_del(datapath, MAP_BACKEND, key);
 }
 
+int nat_map_get(struct datapath *datapath, const struct nat_key *key, struct nat_entry *ret_entry)
+{
+	return map_get(datapath, MAP_NAT, key, ret_entry);
+}
+
+int flow_map_add(struct datapath *datapath, const struct flow_key *key,
+		 const struct flow_record *record)
+{
+	return bpf_map_update_elem(datapath->map_fds[MAP_FLOW], key, record, BPF_NOEXIST) ? -errno
+											  : 0;
+}
+
+int flow_map_del(struct datapath *datapath, const struct flow_key *key)
+{
+	return map_del(datapath, MAP_FLOW, key);
+}
+
 int ct_map_get(struct datapath *datapath, const struct ct_key *key, struct ct_entry *ret_entry)
 {
 	return map_get(datapath, MAP_CT, key, ret_entry);
@@ -366,6 +383,16 @@ int maps_del_batch(struct datapath *datapath, enum map_id map, const void *keys,
 		count -= done;
 	}
 	return 0;
+}
+
+uint32_t maps_capacity(const struct datapath *datapath, enum map_id map)
+{
+	return datapath->capacity[map];
+}
+
+unsigned int maps_cpus(const struct datapath *datapath)
+{
+	return datapath->cpus;
 }
 
 static int entry_count(const void *key, const void *value, void *arg)

@@ -46,6 +46,13 @@ int backend_map_set(struct datapath *datapath, const struct backend_key *key,
 		    const struct backend *backend);
 int backend_map_del(struct datapath *datapath, const struct backend_key *key);
 
+int nat_map_get(struct datapath *datapath, const struct nat_key *key, struct nat_entry *ret);
+
+/* Adds a flow unless it is there (-EEXIST). */
+int flow_map_add(struct datapath *datapath, const struct flow_key *key,
+		 const struct flow_record *record);
+int flow_map_del(struct datapath *datapath, const struct flow_key *key);
+
 int ct_map_get(struct datapath *datapath, const struct ct_key *key, struct ct_entry *ret);
 /* Deletes the entry unless it was touched since it was read (-EAGAIN): compare-and-delete. */
 int ct_map_del_if(struct datapath *datapath, const struct ct_key *key, const struct ct_entry *seen);
@@ -81,6 +88,8 @@ int maps_set_batch(struct datapath *datapath, enum map_id map, const void *keys,
 int maps_del_batch(struct datapath *datapath, enum map_id map, const void *keys, size_t count);
 
 const char *map_name(enum map_id map);
+uint32_t maps_capacity(const struct datapath *datapath, enum map_id map);
+unsigned int maps_cpus(const struct datapath *datapath); /* possible ones */
 /* Entries in use and capacity.  For hash maps this walks: for status, not for hot paths. */
 int maps_usage(struct datapath *datapath, enum map_id map, uint32_t *ret_used,
 	       uint32_t *ret_capacity);
