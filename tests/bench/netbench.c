@@ -12,8 +12,8 @@
  *
  * rr: 64 bytes there and back on one connection; udp_rr: the same with datagrams.  connect: connect
  * and reset.  crr: connect, send 64, receive 64, read EOF, close.  stream: writes of 128 KiB, one
- * process a flow.  service: connects to both by turns.  The client's first byte tells the server
- * which of these it is.
+ * process a flow, a new connection every 64 MiB.  service: connects to both by turns.  The client's
+ * first byte tells the server which of these it is.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -37,6 +37,7 @@
 #define STREAM_CHUNK  (128 * 1024)
 #define ENDPOINTS_MAX 8
 #define SERVICE_TURN  50 /* connects before it is the other address's turn */
+#define STREAM_MIB    64 /* of a connection; each finds its own pace, so a sample has many */
 
 static int cpu; /* of both ends */
 
@@ -222,7 +223,7 @@ static void send_stream(const struct addrinfo *to, long mib)
 	static char buf[STREAM_CHUNK] = "s";
 	int fd = connect_to(to);
 
-	for (long left = mib * (1 << 20); left > 0;) {
+	for (long left = mib << 20; left > 0;) {
 		ssize_t n = send(fd, buf, sizeof(buf), 0);
 
 		if (n < 0)
@@ -270,7 +271,8 @@ static void measure_stream(const struct addrinfo *to, long mib, long flows)
 
 	for (long i = 0; i < flows; i++) {
 		if (fork_child()) {
-			send_stream(to, mib / flows);
+			for (long left = mib / flows; left > 0; left -= STREAM_MIB)
+				send_stream(to, left < STREAM_MIB ? left : STREAM_MIB);
 			_exit(0);
 		}
 	}

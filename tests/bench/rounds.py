@@ -97,7 +97,8 @@ def rounds_of(workload, choice):
     """How many rounds at least and at most; a number that was asked for is both."""
     if choice.rounds:
         return choice.rounds, choice.rounds
-    return workload.rounds, workload.rounds_limit
+    limit = workload.rounds_limit
+    return workload.rounds, limit if choice.full else min(limit, 2 * workload.rounds)
 
 
 def run(workload, choice, outer, report):

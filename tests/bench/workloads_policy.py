@@ -25,7 +25,7 @@ class PolicyConnect(Workload):
     title = "TCP connect to a pod that n policies select"
     variants = ("routed", "tendril", "tendril-policy")
     counts, quick_counts, count_means = (1, 100, 10000), (1, 10000), "policies"
-    count = 4000
+    count = 2000
 
     def setup(self, lab, variant, n):
         if variant != "tendril-policy":
