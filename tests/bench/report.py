@@ -70,7 +70,7 @@ class Report:
               f"{busy:.0%} busy before the run", flush=True)
         if busy > BUSY:
             self.run["noise"].append(f"others used {busy:.0%} of the CPUs when it began")
-        self.times = CpuTimes()
+        self.times, self.began = CpuTimes(), time.monotonic()
 
     # ---- while it runs ----
 
@@ -146,4 +146,4 @@ class Report:
         self.save()
         folder = HERE if write_results else self.folder
         results.write(folder, self, workloads)
-        print(f"\nwritten: {self.folder}/results.jsonl, {folder}/RESULTS.md")
+        print(f"\n{time.monotonic() - self.began:.0f} s; written: {self.folder}/results.jsonl, {folder}/RESULTS.md")
