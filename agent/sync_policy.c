@@ -3,9 +3,10 @@
  * Compiled policy -> ipcache_map, cidr_map, policy_map, port_map and endpoint_map, by difference.
  *
  * Order, so that no packet meets a half-written policy: port sets, then the entries that name
- * them, then who is behind which address, then the endpoints' own word, then the revision that
- * makes live flows ask again; what nothing points to any more goes last.  Whatever does not fit
- * denies: every step leaves the maps at least as closed as the policies say.
+ * them, then who is behind which address, then what is open to everyone where rules deny, then the
+ * endpoints' own word, then the revision that makes live flows ask again; what nothing points to
+ * any more goes last.  Whatever does not fit denies: every step leaves the maps at least as closed
+ * as the policies say.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -104,14 +105,63 @@ static struct policy_entry entry_make(const struct policy_run *run, size_t i)
 	return entry;
 }
 
+/* An entry for everyone that waits for those of the peers it must not be open to. */
+static bool entry_waits(const struct compiled_entry *entry)
+{
+	return entry->guarded && entry->key.peer == IDENTITY_ANY;
+}
+
 static int entries_write(struct policy_run *run, struct errmsg *err)
 {
 	struct sync *sync = run->sync;
 
 	for (size_t i = 0; i < run->compiled->entry_count; i++) {
 		struct policy_entry entry = entry_make(run, i);
-		int ret = want(sync, &sync->policies, &run->compiled->entries[i].key, &entry);
+		int ret;
 
+		if (entry_waits(&run->compiled->entries[i]))
+			continue;
+		ret = want(sync, &sync->policies, &run->compiled->entries[i].key, &entry);
+		if (ret)
+			return fail(err, ret, "policy entry");
+	}
+	return flush(&sync->policies, err);
+}
+
+/* Whether the peers of an entry for everyone have theirs; they follow it, sorted. */
+static bool entry_is_safe(const struct policy_run *run, size_t i)
+{
+	const struct compiled *compiled = run->compiled;
+	const struct policy_key *own = &compiled->entries[i].key;
+
+	for (i++; i < compiled->entry_count; i++) {
+		const struct policy_key *key = &compiled->entries[i].key;
+
+		if (key->policy_id != own->policy_id)
+			break;
+		if (key->direction == own->direction && !mirror_get(&run->sync->policies, key))
+			return false;
+	}
+	return true;
+}
+
+/* Where a rule denies, a peer that is not known, or whose entry did not fit, would pass for
+ * everyone else.  Then nobody passes who has no entry of his own. */
+static int entries_open(struct policy_run *run, struct errmsg *err)
+{
+	struct sync *sync = run->sync;
+	bool all_known = !sync->ipcache.refused && !sync->cidrs.refused && !run->cidrs_withheld;
+
+	for (size_t i = 0; i < run->compiled->entry_count; i++) {
+		const struct compiled_entry *compiled = &run->compiled->entries[i];
+		struct policy_entry entry = { 0 };
+		int ret;
+
+		if (!entry_waits(compiled))
+			continue;
+		if (all_known && entry_is_safe(run, i))
+			entry = entry_make(run, i);
+		ret = want(sync, &sync->policies, &compiled->key, &entry);
 		if (ret)
 			return fail(err, ret, "policy entry");
 	}
@@ -160,7 +210,17 @@ static uint32_t successor(const struct policy_run *run, uint32_t old_id)
 	return found == old_id ? 0 : found;
 }
 
-static int bridge_queue(struct policy_run *run, uint32_t old_id, uint32_t new_id,
+/* What a policy in force would make of a peer that it has no entry for. */
+static bool policy_is_open(const struct policy_run *run, uint32_t policy_id, uint8_t direction)
+{
+	const struct policy_key key = { .policy_id = policy_id,
+					.peer = IDENTITY_ANY,
+					.direction = direction };
+
+	return mirror_get(&run->sync->policies, &key);
+}
+
+static int bridge_queue(struct policy_run *run, uint32_t old_id, uint32_t new_id, bool lend,
 			struct policy_key *keys, size_t *count)
 {
 	const struct compiled *compiled = run->compiled;
@@ -168,12 +228,17 @@ static int bridge_queue(struct policy_run *run, uint32_t old_id, uint32_t new_id
 
 	for (size_t i = entries_first(compiled, new_id);
 	     i < compiled->entry_count && compiled->entries[i].key.policy_id == new_id; i++) {
-		struct policy_key key = compiled->entries[i].key;
-		struct policy_entry entry = entry_make(run, i);
+		const struct compiled_entry *wanted = &compiled->entries[i];
+		struct policy_key key = wanted->key;
+		struct policy_entry entry = { 0 };
 		int ret;
 
 		key.policy_id = old_id;
-		if (mirror_get(policies, &key))
+		if (mirror_get(policies, &key) || entry_waits(wanted))
+			continue;
+		if (lend)
+			entry = entry_make(run, i);
+		else if (!wanted->guarded || !policy_is_open(run, old_id, key.direction))
 			continue;
 		ret = mirror_set(policies, &key, &entry);
 		if (ret)
@@ -189,7 +254,8 @@ static int bridge_queue(struct policy_run *run, uint32_t old_id, uint32_t new_id
  * a new identity in its old policy and find nothing: allowed flows would be cut for a moment.
  * So what the old policy lacks is lent to it from the new one until it is removed.  Not where
  * someone stays with the old policy, or where its endpoints part: there a gap is better than
- * lending a rule to the wrong pod.
+ * lending a rule to the wrong pod.  And where the new policy may deny what the old one would open
+ * to a stranger, the gap is made: an entry that is closed.
  */
 static int bridges_write(struct policy_run *run, struct errmsg *err)
 {
@@ -204,13 +270,14 @@ static int bridges_write(struct policy_run *run, struct errmsg *err)
 		int ret;
 
 		if (!old_id || !new_id || old_id == new_id ||
-		    policy_is_compiled(run->compiled, old_id) || successor(run, old_id) != new_id)
+		    policy_is_compiled(run->compiled, old_id))
 			continue;
 		if (!keys)
 			keys = calloc(run->compiled->entry_count + 1, sizeof(*keys));
 		if (!keys)
 			return fail(err, -ENOMEM, "policy bridge");
-		ret = bridge_queue(run, old_id, new_id, keys, &count);
+		ret = bridge_queue(run, old_id, new_id, successor(run, old_id) == new_id, keys,
+				   &count);
 		if (!ret)
 			ret = mirror_flush(policies);
 		/* A bridge that does not fit is only a gap; it must not count as a lack. */
@@ -454,6 +521,8 @@ static int run_writes(struct policy_run *run, struct errmsg *err)
 		ret = addresses_write(run, err);
 	if (!ret)
 		ret = cidrs_write(run, err);
+	if (!ret)
+		ret = entries_open(run, err);
 	if (!ret)
 		ret = addresses_forget(run, err);
 	if (!ret)

@@ -44,6 +44,8 @@ struct compiled_entry { /* sorted by policy_id, peer, direction */
 					* port_min); a rule of protocol 0 is the last one and
 					* answers where none of the others matches */
 	size_t rule_count;
+	bool guarded; /* rules that deny are about: the entry of IDENTITY_ANY may open what the
+		       * entry of a peer closes, and so must not stand without those */
 };
 
 struct compiled_subject { /* one for each pod that has policy enforced: every endpoint, or, in a

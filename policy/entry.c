@@ -304,6 +304,7 @@ static int entry_add(struct side *side, uint32_t peer, size_t ports)
 		.key = { .policy_id = side->ruleset->id,
 			 .peer = peer,
 			 .direction = (uint8_t)side->direction },
+		.guarded = side->known.arena != NULL,
 	};
 	entry->rules = ports_get(side->compiler, ports, &entry->rule_count);
 	return 0;

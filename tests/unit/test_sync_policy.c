@@ -143,6 +143,20 @@ static void add_entry(struct script *script, uint32_t policy_id, uint32_t peer, 
 	};
 }
 
+/* Every protocol and port, or none. */
+static void add_guarded(struct script *script, uint32_t policy_id, uint32_t peer, bool open)
+{
+	size_t i = script->compiled.entry_count;
+
+	add_entry(script, policy_id, peer, 0, 0);
+	script->entries[i].guarded = true;
+	if (!open)
+		return;
+	script->rules[i][0] =
+		(struct port_rule){ .port_max = UINT16_MAX, .verdict = VERDICT_ALLOW };
+	script->entries[i].rule_count = 1;
+}
+
 static void add_subject(struct script *script, uint16_t slot, uint32_t identity, uint32_t policy_id)
 {
 	script->subjects[script->compiled.subject_count++] = (struct compiled_subject){
@@ -582,6 +596,99 @@ static void test_replaced_policy_fits_where_both_do_not(void **state)
 	assert_int_equal(fake_map_count(&fixture->maps, MAP_POLICY), 3);
 }
 
+/* A policy that denies some peers: the entry for everyone else waits for theirs. */
+static struct script *denying_script(void)
+{
+	struct script *script = script_new();
+
+	add_address(script, "10.0.0.2", 101);
+	add_address(script, "10.0.0.3", 102);
+	add_guarded(script, 7, IDENTITY_ANY, true);
+	add_guarded(script, 7, 101, false);
+	add_guarded(script, 7, 102, false);
+	add_subject(script, 1, 100, 7);
+	return script;
+}
+
+static void test_what_denies_comes_before_what_is_open_to_everyone(void **state)
+{
+	struct fixture *fixture = *state;
+	auto_free struct script *before = script_new();
+	auto_free struct script *after = denying_script();
+	const struct watched_flow flows[] = {
+		{ 1, "10.0.0.2", 80, false, false },
+		{ 1, "10.0.0.3", 80, false, false },
+		{ 1, "10.0.0.9", 80, false, true },
+	};
+
+	add_subject(before, 1, 100, 7); /* its policy is known, its entries are not there yet */
+	apply(fixture, before);
+	apply_watched(fixture, after, flows, ARRAY_SIZE(flows));
+}
+
+static void test_nothing_is_open_to_everyone_while_what_denies_does_not_fit(void **state)
+{
+	struct fixture *fixture = *state;
+	auto_free struct script *script = denying_script();
+	struct errmsg err = { 0 };
+
+	fixture->maps.capacity[MAP_POLICY] = 2;
+	assert_int_equal(sync_apply(fixture->sync, &script->compiled, &err), -ENOSPC);
+	assert_false(passes(&fixture->maps, 1, "10.0.0.3", 80));
+	assert_false(passes(&fixture->maps, 1, "10.0.0.9", 80));
+	fixture->maps.capacity[MAP_POLICY] = 3;
+	apply(fixture, script);
+	assert_false(passes(&fixture->maps, 1, "10.0.0.3", 80));
+	assert_true(passes(&fixture->maps, 1, "10.0.0.9", 80));
+}
+
+static void test_nothing_is_open_to_everyone_while_someone_is_not_known(void **state)
+{
+	struct fixture *fixture = *state;
+	auto_free struct script *script = denying_script();
+	struct errmsg err = { 0 };
+
+	fixture->maps.capacity[MAP_IPCACHE] = 1;
+	assert_int_equal(sync_apply(fixture->sync, &script->compiled, &err), -ENOSPC);
+	assert_false(passes(&fixture->maps, 1, "10.0.0.2", 80));
+	assert_false(passes(&fixture->maps, 1, "10.0.0.3", 80));
+	assert_false(passes(&fixture->maps, 1, "10.0.0.9", 80));
+	fixture->maps.capacity[MAP_IPCACHE] = 2;
+	apply(fixture, script);
+	assert_false(passes(&fixture->maps, 1, "10.0.0.3", 80));
+	assert_true(passes(&fixture->maps, 1, "10.0.0.9", 80));
+	/* And again later. */
+	fixture->maps.capacity[MAP_CIDR] = 1;
+	add_cidr(script, "10.1.0.0/16", 103);
+	add_cidr(script, "10.2.0.0/16", 103);
+	assert_int_equal(sync_apply(fixture->sync, &script->compiled, &err), -ENOSPC);
+	assert_false(passes(&fixture->maps, 1, "10.0.0.9", 80));
+}
+
+static void test_denied_peer_that_changes_its_identity_is_denied_all_along(void **state)
+{
+	struct fixture *fixture = *state;
+	auto_free struct script *before = denying_script();
+	auto_free struct script *after = script_new();
+	const struct watched_flow flows[] = {
+		{ 1, "10.0.0.2", 80, false, false },
+		{ 2, "10.0.0.2", 80, false, false },
+		{ 2, "10.0.0.9", 80, true, true },
+	};
+
+	add_subject(before, 2, 100, 7);
+	add_address(after, "10.0.0.2", 201);
+	add_address(after, "10.0.0.3", 202);
+	/* The endpoints part. */
+	for (uint32_t policy_id = 8; policy_id < 10; policy_id++) {
+		add_guarded(after, policy_id, IDENTITY_ANY, true);
+		add_guarded(after, policy_id, 201, false);
+		add_subject(after, policy_id == 8 ? 1 : 2, 100, policy_id);
+	}
+	apply(fixture, before);
+	apply_watched(fixture, after, flows, ARRAY_SIZE(flows));
+}
+
 static void test_port_set_without_room_denies(void **state)
 {
 	struct fixture *fixture = *state;
@@ -714,6 +821,10 @@ int main(void)
 		CASE(test_long_rules_share_a_port_set),
 		cmocka_unit_test(test_port_ranges_become_prefixes),
 		CASE(test_full_policy_map_denies_and_says_so),
+		CASE(test_what_denies_comes_before_what_is_open_to_everyone),
+		CASE(test_nothing_is_open_to_everyone_while_what_denies_does_not_fit),
+		CASE(test_nothing_is_open_to_everyone_while_someone_is_not_known),
+		CASE(test_denied_peer_that_changes_its_identity_is_denied_all_along),
 		CASE(test_replaced_policy_fits_where_both_do_not),
 		CASE(test_port_set_without_room_denies),
 		CASE(test_cidr_without_room_never_opens),
