@@ -12,7 +12,8 @@
  *	5  Else by the receiver's own socket, if policy lets the receiver open the connection: so a
  *	   full or emptied table breaks no connection whose opener is on this node.
  *	6  Other protocols pass by their entry or by policy; an entry is made by what policy lets
- *	   through, if answers are isolated.  Each packet may be the first.
+ *	   through, if its answers would not pass by policy themselves.  Each packet may be the
+ *	   first.
  *	7  An ICMP error passes if the packet it speaks of can have been sent (icmp.bpf.h).
  *	8  A fragment whose ports are not known passes only where they do not matter.
  *	12 What only audited ends would refuse is decided as if enforced, told, and passes.
@@ -115,7 +116,9 @@ static __always_inline int verdict_other(const struct packet *pkt, bool isolated
 		return DROP_NONE;
 	if (isolated && !policy_first)
 		reason = verdict_policy(pkt);
-	if (reason <= 0 && answers_isolated && !echo_reply)
+	/* What policy lets the other end send as a request needs no entry to pass as an answer.
+	 * One made by the answer to such a request would outlive what policy said of it. */
+	if (reason <= 0 && answers_isolated && !echo_reply && ct_ask_opener(pkt, false))
 		ct_other_open(pkt);
 	return reason;
 }

@@ -494,6 +494,33 @@ static void test_a_datagram_flow_ends_by_silence(void **state)
 	DROPS(INGRESS_DENIED, UDP(POD_B, POD_A, 53, 40000));
 }
 
+/* The answers of a request that policy let through are not openings of the other end's own, or the
+ * flow would go on by them when policy has changed. */
+static void test_answers_that_nobody_isolates_open_nothing(void **state)
+{
+	static const uint8_t protos[] = { IPPROTO_UDP, IPPROTO_SCTP };
+	struct ct_entry entry;
+
+	(void)state;
+	isolate(POD_B, INGRESS);
+	for (size_t i = 0; i < ARRAY_SIZE(protos); i++) {
+		struct segment request = { UDP(POD_A, POD_B, 40000, 80), .chunk = 1 };
+		struct segment answer = { UDP(POD_B, POD_A, 80, 40000), .chunk = 2 };
+
+		request.proto = answer.proto = protos[i];
+		allow(POD_B, DIR_INGRESS, POD_A, protos[i], 80);
+		lab_expect(&request, DROP_NONE, __FILE__, __LINE__);
+		lab_expect(&answer, DROP_NONE, __FILE__, __LINE__);
+		assert_false(lab_connection(POD_A, 40000, POD_B, 80, protos[i], &entry));
+		forbid(POD_B, DIR_INGRESS, POD_A);
+		request.chunk = 0;
+		lab_expect(&request, DROP_INGRESS_DENIED, __FILE__, __LINE__);
+	}
+	/* What B begins is answered. */
+	PASSES(UDP(POD_B, POD_A, 80, 40001));
+	PASSES(UDP(POD_A, POD_B, 40001, 80));
+}
+
 static void test_both_may_begin_with_the_same_ports(void **state)
 {
 	(void)state;
@@ -791,6 +818,7 @@ int main(void)
 		BOTH_FAMILIES(test_a_full_table_is_said_and_stops_no_opening),
 		BOTH_FAMILIES(test_datagrams_get_answers),
 		BOTH_FAMILIES(test_a_datagram_flow_ends_by_silence),
+		BOTH_FAMILIES(test_answers_that_nobody_isolates_open_nothing),
 		BOTH_FAMILIES(test_both_may_begin_with_the_same_ports),
 		BOTH_FAMILIES(test_echo_replies_answer_requests_and_open_nothing),
 		BOTH_FAMILIES(test_an_association_opens_by_its_init),
