@@ -259,8 +259,11 @@ static int population_add_identity(struct population *population, uint32_t group
 	return ret;
 }
 
+/* NONE is fine. */
 static void population_drop_identity(struct population *population, uint32_t identity)
 {
+	if (identity == NONE)
+		return;
 	/* Room for it was made when it came into use. */
 	if (--population->identities[identity].holders == 0)
 		id_list_add(&population->turned, identity);
@@ -375,6 +378,26 @@ static int population_add_hosts(struct population *population)
 
 /* ---- members ---- */
 
+/* As whom others know it: a pod that has run to completion is nobody any more, also while this node
+ * still has its interface. */
+static uint32_t member_peer_group(const struct member *member)
+{
+	return member->pod && !pod_is_peer(member->pod) ? NONE : member->group;
+}
+
+/* The identity behind one of its addresses; NONE: nothing tells it from the world. */
+static int member_identify_address(struct population *population, const struct member *member,
+				   const struct addr *addr, uint32_t *ret_identity)
+{
+	uint32_t prefix = vocabulary_longest(&population->vocabulary, addr);
+	uint32_t group = member_peer_group(member);
+
+	*ret_identity = NONE;
+	if (group == NONE && prefix == NONE)
+		return 0;
+	return population_add_identity(population, group, prefix, ret_identity);
+}
+
 /* Finds the identities behind a member's addresses. */
 static int member_identify(struct population *population, struct member *member)
 {
@@ -382,12 +405,10 @@ static int member_identify(struct population *population, struct member *member)
 	member->identity_v6 = NONE;
 	for (size_t i = 0; i < member->address_count; i++) {
 		const struct addr *addr = &member->addresses[i];
-		uint32_t prefix = vocabulary_longest(&population->vocabulary, addr);
 		uint32_t *of_family =
 			addr_is_v4(addr) ? &member->identity_v4 : &member->identity_v6;
 
-		if (population_add_identity(population, member->group, prefix,
-					    &member->identities[i]) < 0)
+		if (member_identify_address(population, member, addr, &member->identities[i]) < 0)
 			return -ENOMEM;
 		if (*of_family == NONE)
 			*of_family = member->identities[i];
@@ -395,6 +416,8 @@ static int member_identify(struct population *population, struct member *member)
 	if (!member->subject)
 		return 0;
 	population->groups[member->group].subjects++;
+	if (member_peer_group(member) == NONE)
+		return 0;
 	/* A family without an address has no packets either: no identity is made for it. */
 	if (member->identity_v4 == NONE)
 		member->identity_v4 = member->identity_v6;

@@ -17,8 +17,8 @@ struct compiled_subject subject_make(const struct compiler *compiler, const stru
 	struct compiled_subject subject = {
 		.slot = member->slot,
 		.pod = member->pod,
-		.identity = compiled_id(compiler, member->identity_v4, 0),
-		.identity_v6 = compiled_id(compiler, member->identity_v6, 0),
+		.identity = compiled_id(compiler, member->identity_v4, IDENTITY_WORLD),
+		.identity_v6 = compiled_id(compiler, member->identity_v6, IDENTITY_WORLD),
 		.accel = member->pod && member->pod->pod.accel,
 		.audit = member->pod && member->pod->pod.audit,
 	};
@@ -57,7 +57,8 @@ struct compiled_address address_make(const struct compiler *compiler, const stru
 
 	return (struct compiled_address){
 		.addr = place->addr,
-		.identity = compiled_id(compiler, place->identity, IDENTITY_HOST),
+		.identity = compiled_id(compiler, place->identity,
+					place->kind == PLACE_HOST ? IDENTITY_HOST : IDENTITY_WORLD),
 		.slot = place->slot,
 		.flags = place->kind == PLACE_HOST ? IPCACHE_HOST : 0,
 		.subject = member && member->subject ? &compiler->compiled->subjects[member->row]

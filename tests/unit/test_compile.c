@@ -2,6 +2,7 @@
 /* What the compiled tables promise beside their verdicts (test_verdict.c): few entries, numbers
  * that stay, and whose policy they hold. */
 #include <errno.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -268,6 +269,47 @@ static void test_pod_of_another_uid_does_not_speak_for_an_endpoint(void **state)
 	world_free(world);
 }
 
+static void test_terminated_endpoint_is_nobodys_peer_and_stays_isolated(void **state)
+{
+	struct world *world = world_of(
+		"--- {apiVersion: v1, kind: Pod, metadata: {name: job, namespace: shop, labels: "
+		"{app: job}}, status: {phase: Succeeded, podIP: 10.0.0.1}}\n",
+		POLICY("jobs", "shop", "podSelector: {matchLabels: {app: job}}")
+			POLICY("server", "shop",
+			       "podSelector: {matchLabels: {app: server}}, ingress: [{from: "
+			       "[{podSelector: "
+			       "{}}, {ipBlock: {cidr: 'fd00::/16'}}]}]"));
+	struct label label = { .key = (char *)"app", .value = (char *)"server" };
+	struct world_endpoint job = {
+		.slot = 1, .namespace = (char *)"shop", .name = (char *)"job", .address_count = 2
+	};
+	struct world_endpoint server = { .slot = 2,
+					 .namespace = (char *)"shop",
+					 .name = (char *)"server",
+					 .labels = { .items = &label, .count = 1 },
+					 .address_count = 1 };
+	struct compiled *compiled;
+	struct flow flow = { .proto = IPPROTO_TCP };
+
+	(void)state;
+	/* The runtime has not taken its interface away yet. */
+	assert_int_equal(addr_parse("10.0.0.1", &job.addresses[0]), 0);
+	assert_int_equal(addr_parse("fd00::1", &job.addresses[1]), 0);
+	assert_int_equal(addr_parse("10.0.0.2", &server.addresses[0]), 0);
+	assert_int_equal(world_endpoint_set(world, &job), 0);
+	assert_int_equal(world_endpoint_set(world, &server), 0);
+	compiled = world_compile(world);
+	flow.saddr = job.addresses[0];
+	flow.daddr = server.addresses[0];
+	assert_int_equal(verdict_flow(compiled, &flow), DROP_INGRESS_DENIED);
+	assert_int_equal(compiled->subjects[0].identity, IDENTITY_WORLD);
+	/* Its address still lies in the block; by IPv4 that gives it nothing. */
+	assert_int_not_equal(compiled->subjects[0].identity_v6, IDENTITY_WORLD);
+	assert_true(compiled->subjects[0].ingress_isolated);
+	compiled_free(compiled);
+	world_free(world);
+}
+
 static void test_short_ipv6_prefix_brings_the_ipv4_default(void **state)
 {
 	struct world *world =
@@ -297,6 +339,7 @@ int main(void)
 		cmocka_unit_test(test_world_with_endpoints_enforces_only_those),
 		cmocka_unit_test(test_nodes_world_without_endpoints_has_no_subjects),
 		cmocka_unit_test(test_pod_of_another_uid_does_not_speak_for_an_endpoint),
+		cmocka_unit_test(test_terminated_endpoint_is_nobodys_peer_and_stays_isolated),
 		cmocka_unit_test(test_short_ipv6_prefix_brings_the_ipv4_default),
 	};
 
