@@ -413,8 +413,10 @@ static void scene_check(const char *path, void *arg)
 	(void)arg;
 	if (scene_read(path, &scene, &question, &want, &err) < 0)
 		give_up(path, &err);
+	if (!scene.local) /* the program knows a node's view only */
+		fail_plain(&err, -EINVAL, "\"local\" is missing");
 	world = scene_world(&scene, &err);
-	if (!world || policy_compile(world, &compiled, &err))
+	if (!scene.local || !world || policy_compile(world, &compiled, &err))
 		give_up(path, &err);
 	node_load(world, compiled);
 	answers = ask(&scene, world, compiled, &question);

@@ -454,7 +454,7 @@ static cJSON *random_cluster_policy(int number)
 		if (chance(30))
 			continue;
 		rules = cJSON_AddArrayToObject(spec, egress ? "egress" : "ingress");
-		while (chance(65))
+		for (int left = 25; left && chance(65); left--) /* more are refused */
 			cJSON_AddItemToArray(rules, random_cluster_rule(egress));
 	}
 	return policy;
