@@ -140,7 +140,7 @@ test: deps ## Install what is missing, build, run every test (root)
 build_deps := gcc libc6-dev clang llvm bpftool pkg-config libbpf-dev libmnl-dev libcjson-dev \
 	libevent-dev libyaml-dev uthash-dev libcap-dev linux-libc-dev
 run_deps   := iproute2 python3 util-linux mount
-test_deps  := libcmocka-dev libclang-rt-14-dev python3-pytest containernetworking-plugins podman \
+test_deps  := libcmocka-dev libclang-rt-14-dev python3-pytest python3-yaml containernetworking-plugins podman \
 	crun containerd runc iptables busybox-static redis-server redis-tools nginx-light wrk \
 	curl iputils-ping valgrind procps qemu-system-x86 cpio libc-bin
 bench_deps := containernetworking-plugins iptables procps nginx-light wrk gnuplot-nox

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NetworkPolicy read once more, from the words of the API reference, for expected tables.
+
+Shares nothing with the policy library nor with tests/unit/oracle.c.  Objects are plain
+dictionaries, as in a manifest.
+"""
+
+import dataclasses
+import ipaddress
+
+
+@dataclasses.dataclass
+class Party:
+    """Somebody with an address: a pod, the node, or somebody outside the cluster."""
+
+    name: str
+    kind: str = "pod"  # "pod", "node" or "outside"
+    namespace: str = ""
+    labels: dict = dataclasses.field(default_factory=dict)
+    ports: list = dataclasses.field(default_factory=list)  # (name, number, protocol)
+    phase: str = "Running"
+    addresses: list = dataclasses.field(default_factory=list)  # IPv4, IPv6
+
+    @property
+    def is_pod(self):
+        # To others; what is left of its interface stays under its policies.
+        return self.kind == "pod" and self.phase not in ("Succeeded", "Failed")
+
+
+@dataclasses.dataclass
+class Connection:
+    source: Party
+    target: Party
+    protocol: str
+    port: int
+    family: int  # 0: IPv4
+
+
+def requirement_holds(requirement, labels):
+    key, operator = requirement["key"], requirement["operator"]
+    values = requirement.get("values") or []
+    return {"In": key in labels and labels[key] in values,
+            "NotIn": key not in labels or labels[key] not in values,
+            "Exists": key in labels,
+            "DoesNotExist": key not in labels}[operator]
+
+
+def selects(selector, labels):
+    """"The requirements are ANDed. An empty label selector matches all objects." """
+    wanted = (selector.get("matchLabels") or {}).items()
+    return (all(labels.get(key) == value for key, value in wanted)
+            and all(requirement_holds(r, labels) for r in selector.get("matchExpressions") or []))
+
+
+class Policies:
+    """All NetworkPolicies and the labels of all namespaces."""
+
+    def __init__(self, policies, namespaces):
+        self.policies = policies  # (namespace, name) -> spec
+        self.namespaces = namespaces
+
+    def namespace_labels(self, name):
+        # The API server sets this label on every namespace.
+        return {**self.namespaces.get(name, {}), "kubernetes.io/metadata.name": name}
+
+    def block_holds(self, block, address):
+        def inside(cidr):
+            network = ipaddress.ip_network(cidr, strict=False)
+            return ipaddress.ip_address(address) in network
+        return inside(block["cidr"]) and not any(map(inside, block.get("except") or []))
+
+    def peer_holds(self, peer, own_namespace, party, family):
+        if peer.get("ipBlock") is not None:
+            return self.block_holds(peer["ipBlock"], party.addresses[family])
+        if not party.is_pod:
+            return False
+        pods, namespaces = peer.get("podSelector"), peer.get("namespaceSelector")
+        if namespaces is None:
+            return party.namespace == own_namespace and selects(pods, party.labels)
+        return (selects(namespaces, self.namespace_labels(party.namespace))
+                and (pods is None or selects(pods, party.labels)))
+
+    def port_holds(self, entry, connection):
+        if (entry.get("protocol") or "TCP") != connection.protocol:
+            return False
+        port = entry.get("port")
+        if port is None:
+            return True
+        if isinstance(port, str):
+            # What the pod that is connected to calls so.
+            return connection.target.is_pod and any(
+                (port, connection.port, connection.protocol) == tuple(declared)
+                for declared in connection.target.ports)
+        return port <= connection.port <= (entry.get("endPort") or port)
+
+    def rule_holds(self, rule, peers_name, own_namespace, other, connection):
+        peers, ports = rule.get(peers_name) or [], rule.get("ports") or []
+        return ((not peers or any(self.peer_holds(peer, own_namespace, other, connection.family)
+                                  for peer in peers))
+                and (not ports or any(self.port_holds(port, connection) for port in ports)))
+
+    def types(self, spec):
+        """"policies that contain an egress section are assumed to affect egress, and all
+        policies [...] are assumed to affect ingress" """
+        return spec.get("policyTypes") or (
+            ["Ingress", "Egress"] if spec.get("egress") else ["Ingress"])
+
+    def side_allows(self, pod, other, direction, connection):
+        rules_name, peers_name = {"Ingress": ("ingress", "from"),
+                                  "Egress": ("egress", "to")}[direction]
+        isolated = False
+        for (namespace, _), spec in self.policies.items():
+            if (namespace != pod.namespace or direction not in self.types(spec)
+                    or not selects(spec.get("podSelector") or {}, pod.labels)):
+                continue
+            isolated = True
+            if any(self.rule_holds(rule, peers_name, namespace, other, connection)
+                   for rule in spec.get(rules_name) or []):
+                return True
+        return not isolated
+
+    def allows(self, connection):
+        source, target = connection.source, connection.target
+        if source is target:
+            return True
+        if source.kind == "pod" and not self.side_allows(source, target, "Egress", connection):
+            return False
+        if target.kind != "pod" or source.kind == "node":
+            return True
+        return self.side_allows(target, source, "Ingress", connection)

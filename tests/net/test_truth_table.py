@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Truth tables over real pods: every scenario of tests/net/scenarios, before and after each of its
+changes, every pair of parties by every probe (tests/harness/truth.py); and again, TCP only, with
+socket acceleration.  Connections that were open before a change must go on or end with it.
+
+A scenario spells out some cells ("allow", "deny"); the whole table comes from a reading of the API
+reference (tests/harness/netpol.py), and both must agree.
+"""
+
+import pathlib
+
+import pytest
+import yaml
+
+from truth import Table
+
+FOLDER = pathlib.Path(__file__).parent / "scenarios"
+SCENARIOS = [scenario for file in sorted(FOLDER.glob("*.yaml"))
+             for scenario in yaml.safe_load(file.read_text())]
+CHANGES = ("policies", "pods", "namespaces", "delete", "create")
+
+
+@pytest.fixture(scope="module", params=["packets", "accelerated"])
+def table(request):
+    made = Table(accelerated=request.param == "accelerated")
+    yield made
+    made.close()
+
+
+def spelled(table, patterns):
+    cells = 0
+    for pattern in patterns:
+        matching = table.cells_matching(pattern)
+        assert matching, f"{pattern}: nobody"
+        cells |= matching
+    return cells
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=[s["name"] for s in SCENARIOS])
+def test_scenario(table, scenario, record_property):
+    try:
+        want = table.check("before", keep=True)
+        assert want == table.expectation()[0], "without policies everything passes"
+        slowest = 0.0
+        for number, step in enumerate(scenario["steps"]):
+            when = f"after step {number + 1}"
+            assert set(step) <= {*CHANGES, "allow", "deny"}, step
+            changed_at = table.apply(**{key: step[key] for key in CHANGES if key in step})
+            slowest = max(slowest, table.check_live(when, changed_at))
+            ask, want = table.expectation()
+            for word, right in (("allow", want), ("deny", ~want)):
+                wrong = spelled(table, step.get(word, [])) & ask & ~right
+                assert not wrong, f"{when}: spelled out as {word}:\n{table.describe(wrong)}"
+            table.check(when, changed_at, keep=True)
+        record_property("live_connections_follow_after_s", round(slowest, 4))
+    finally:
+        table.reset()
+
+
+def test_there_are_enough_scenarios():
+    names = [scenario["name"] for scenario in SCENARIOS]
+    assert len(names) == len(set(names)) >= 60
