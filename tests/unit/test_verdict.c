@@ -226,6 +226,80 @@ static void test_port_name_goes_with_its_protocol_or_means_nothing(void **state)
 	    { "shop/web", "shop/cart", "0/TCP", INGRESS });
 }
 
+static void test_port_name_beside_a_block_means_the_pods_in_it(void **state)
+{
+	(void)state;
+	ASK(POLICY("p", "shop",
+		   "podSelector: {matchLabels: {app: web}}, policyTypes: [Egress], egress: [{to: "
+		   "[{ipBlock: {cidr: 10.0.0.0/29, except: [10.0.0.3/32]}}], ports: [{port: http}, "
+		   "{port: 443}]}]"),
+	    { "shop/web", "shop/cart", "8080/TCP", PASSES },
+	    { "shop/web", "shop/cart", "9090/TCP", EGRESS },
+	    { "shop/web", "shop/db", "9090/TCP", EGRESS }, /* in the except */
+	    { "shop/web", "10.0.0.6", "8080/TCP", EGRESS },
+	    { "shop/web", "10.0.0.6", "443/TCP", PASSES });
+}
+
+static void test_first_container_with_a_port_name_counts(void **state)
+{
+	ASK("---\n{apiVersion: v1, kind: Pod, metadata: {name: two, namespace: shop}, spec: "
+	    "{containers: [{ports: [{name: http, containerPort: 81, protocol: UDP}]}, {ports: "
+	    "[{name: http, containerPort: 82}]}, {ports: [{name: http, containerPort: 83}]}], "
+	    "initContainers: [{restartPolicy: Always, ports: [{name: side, containerPort: 84}]}, "
+	    "{ports: [{name: once, containerPort: 85}]}]}, status: {podIP: 10.0.0.7}}\n" POLICY(
+		    "p", "shop",
+		    "podSelector: {}, ingress: [{ports: [{port: http}, {port: side}, {port: "
+		    "once}]}]"),
+	    { "shop/web", "shop/two", "82/TCP", PASSES },
+	    { "shop/web", "shop/two", "83/TCP", INGRESS },
+	    { "shop/web", "shop/two", "81/TCP", INGRESS },
+	    { "shop/web", "shop/two", "84/TCP", PASSES },
+	    { "shop/web", "shop/two", "85/TCP", INGRESS });
+	(void)state;
+}
+
+static void test_absent_null_and_empty_ports_are_all_ports(void **state)
+{
+	static const char *const all[] = { "", ", ports: []", ", ports: null" };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+		char policy[400];
+
+		snprintf(policy, sizeof(policy),
+			 POLICY("p", "shop",
+				"podSelector: {}, ingress: [{from: [{podSelector: {}}]%s}]"),
+			 all[i]);
+		ASK(policy, { "shop/web", "shop/cart", "1/TCP", PASSES },
+		    { "shop/web", "shop/cart", "65535/SCTP", PASSES },
+		    { "shop/web", "shop/cart", "0/ICMP", PASSES },
+		    { "bank/vault", "shop/cart", "1/TCP", INGRESS });
+	}
+}
+
+static void test_absent_null_and_empty_egress_deny_where_egress_is_named(void **state)
+{
+	static const char *const denying[] = { "", ", egress: []", ", egress: null" };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(denying); i++) {
+		char policy[400];
+
+		snprintf(policy, sizeof(policy),
+			 POLICY("p", "shop",
+				"podSelector: {matchLabels: {app: web}}, policyTypes: [Egress]%s"),
+			 denying[i]);
+		ASK(policy, { "shop/web", "shop/cart", "80/TCP", EGRESS },
+		    { "shop/web", "8.8.8.8", "0/ICMP", EGRESS },
+		    { "shop/cart", "shop/web", "80/TCP", PASSES });
+	}
+	ASK(POLICY("p", "shop",
+		   "podSelector: {matchLabels: {app: web}}, policyTypes: [Egress], egress: [{}]"),
+	    { "shop/web", "shop/cart", "80/TCP", PASSES },
+	    { "shop/web", "2001:db8::1", "80/TCP", PASSES },
+	    { "shop/cart", "shop/web", "80/TCP", PASSES });
+}
+
 static void test_end_port_is_inclusive(void **state)
 {
 	(void)state;
@@ -267,6 +341,29 @@ static void test_except_carves_only_its_own_entry(void **state)
 		   "[{ipBlock: {cidr: 192.168.1.128/25}}]}]"),
 	    { "shop/web", "192.168.1.127", "80/TCP", EGRESS },
 	    { "shop/web", "192.168.1.128", "80/TCP", PASSES });
+}
+
+static void test_blocks_of_several_policies_add_up(void **state)
+{
+	(void)state;
+	ASK(POLICY("wide", "shop",
+		   "podSelector: {matchLabels: {app: cart}}, ingress: [{from: [{ipBlock: {cidr: "
+		   "192.168.0.0/16, except: [192.168.1.0/24]}}, {ipBlock: {cidr: 'fd01::/16', "
+		   "except: ['fd01:1::/32']}}], ports: [{port: 80}]}]")
+		    POLICY("narrow", "shop",
+			   "podSelector: {}, ingress: [{from: [{ipBlock: {cidr: "
+			   "192.168.1.128/25}}, "
+			   "{ipBlock: {cidr: 'fd01:1:2::/48'}}], ports: [{port: 81}]}]"),
+	    { "192.168.2.1", "shop/cart", "80/TCP", PASSES },
+	    { "192.168.2.1", "shop/cart", "81/TCP", INGRESS },
+	    { "192.168.1.1", "shop/cart", "80/TCP", INGRESS },
+	    { "192.168.1.200", "shop/cart", "80/TCP", INGRESS },
+	    { "192.168.1.200", "shop/cart", "81/TCP", PASSES },
+	    { "192.168.1.200", "shop/web", "81/TCP", PASSES },
+	    { "192.168.2.1", "shop/web", "81/TCP", INGRESS },
+	    { "fd01:2::1", "fd00::2", "80/TCP", PASSES },
+	    { "fd01:1:2::1", "fd00::2", "80/TCP", INGRESS },
+	    { "fd01:1:2::1", "fd00::2", "81/TCP", PASSES });
 }
 
 static void test_cidrs_with_host_bits_zero_and_full_length(void **state)
@@ -446,6 +543,31 @@ static void test_terminated_pods_address_is_nobodys(void **state)
 	}
 }
 
+static void test_pod_made_again_under_its_name_has_its_own_rights(void **state)
+{
+	struct world *world = world_of(
+		two_namespaces, POLICY("p", "shop",
+				       "podSelector: {matchLabels: {app: cart}}, ingress: [{from: "
+				       "[{podSelector: {matchLabels: {app: web}}}]}]"));
+
+	(void)state;
+	assert_int_equal(world_ask(world, "10.0.0.1", "shop/cart", "80/TCP"), PASSES);
+	/* Another address, then other labels too; the old address is nobody's. */
+	world_add(world, "--- {apiVersion: v1, kind: Pod, metadata: {name: web, namespace: shop, "
+			 "uid: u2, labels: {app: web}}, status: {podIP: 10.0.0.9}}");
+	assert_int_equal(world_ask(world, "10.0.0.1", "shop/cart", "80/TCP"), INGRESS);
+	assert_int_equal(world_ask(world, "10.0.0.9", "shop/cart", "80/TCP"), PASSES);
+	world_add(world, "--- {apiVersion: v1, kind: Pod, metadata: {name: web, namespace: shop, "
+			 "uid: u3, labels: {app: other}}, status: {podIP: 10.0.0.1}}");
+	assert_int_equal(world_ask(world, "10.0.0.1", "shop/cart", "80/TCP"), INGRESS);
+	/* And the old address is somebody else's. */
+	assert_int_equal(world_del(world, OBJECT_POD, "shop", "web"), 0);
+	world_add(world, "--- {apiVersion: v1, kind: Pod, metadata: {name: third, namespace: shop, "
+			 "labels: {app: web}}, status: {podIP: 10.0.0.1}}");
+	assert_int_equal(world_ask(world, "10.0.0.1", "shop/cart", "80/TCP"), PASSES);
+	world_free(world);
+}
+
 static void test_labels_that_change_change_the_verdict(void **state)
 {
 	struct world *world =
@@ -618,9 +740,14 @@ int main(void)
 		cmocka_unit_test(test_named_port_of_ingress_is_the_targets_own),
 		cmocka_unit_test(test_named_port_of_egress_is_each_destinations),
 		cmocka_unit_test(test_port_name_goes_with_its_protocol_or_means_nothing),
+		cmocka_unit_test(test_port_name_beside_a_block_means_the_pods_in_it),
+		cmocka_unit_test(test_first_container_with_a_port_name_counts),
+		cmocka_unit_test(test_absent_null_and_empty_ports_are_all_ports),
+		cmocka_unit_test(test_absent_null_and_empty_egress_deny_where_egress_is_named),
 		cmocka_unit_test(test_end_port_is_inclusive),
 		cmocka_unit_test(test_sctp_rule_isolates_and_allows_no_tcp),
 		cmocka_unit_test(test_except_carves_only_its_own_entry),
+		cmocka_unit_test(test_blocks_of_several_policies_add_up),
 		cmocka_unit_test(test_cidrs_with_host_bits_zero_and_full_length),
 		cmocka_unit_test(test_families_are_kept_apart),
 		cmocka_unit_test(test_block_covers_pods_as_well),
@@ -629,6 +756,7 @@ int main(void)
 		cmocka_unit_test(test_pod_always_reaches_itself),
 		cmocka_unit_test(test_host_network_pod_is_its_node),
 		cmocka_unit_test(test_terminated_pods_address_is_nobodys),
+		cmocka_unit_test(test_pod_made_again_under_its_name_has_its_own_rights),
 		cmocka_unit_test(test_labels_that_change_change_the_verdict),
 		cmocka_unit_test(test_namespace_name_is_a_label_even_without_an_object),
 		cmocka_unit_test(test_policy_before_its_pods_and_in_an_empty_namespace),
