@@ -320,11 +320,12 @@ size_t reach_party_of(const struct reach *reach, const char *namespace, const ch
 
 /* ---- outside ---- */
 
-/* A CIDR of any world, or the address of a pod: borders between regions of addresses. */
+/* A CIDR of any world, the address of a pod, or that of a node where policies speak of nodes:
+ * borders between regions of addresses. */
 struct border {
 	struct prefix prefix;
 	bool pod;
-	uint32_t identity[REACH_WORLDS_MAX]; /* 0: not a CIDR of this world */
+	uint32_t identity[REACH_WORLDS_MAX]; /* 0: not a CIDR or node of this world */
 };
 
 struct border_list {
@@ -400,9 +401,11 @@ static int borders_collect(const struct reach *reach, struct border_list *list)
 				return -ENOMEM;
 		}
 		for (size_t i = 0; i < compiled->address_count; i++) {
-			prefix = prefix_of(&compiled->addresses[i].addr, 128);
-			if (compiled->addresses[i].subject &&
-			    border_add(list, &prefix, true, world, 0) < 0)
+			const struct compiled_address *address = &compiled->addresses[i];
+
+			prefix = prefix_of(&address->addr, 128);
+			if (border_add(list, &prefix, address->subject, world,
+				       address->subject ? 0 : address->identity) < 0)
 				return -ENOMEM;
 		}
 	}

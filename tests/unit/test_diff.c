@@ -144,6 +144,31 @@ static void test_an_address_block_of_pods_alone_is_nobody_outside(void **state)
 	       "shop/app=db in 10.0.0.2/31 (2 pods) > shop/web: +80/TCP -nothing\n");
 }
 
+static void test_tiers_and_nodes_are_seen(void **state)
+{
+	static const char nodes[] =
+		"---\n{apiVersion: v1, kind: Node, metadata: {name: n1, labels: {role: control}}, "
+		"status: {addresses: [{type: InternalIP, address: 10.8.0.1}]}}\n"
+		"---\n{apiVersion: v1, kind: Node, metadata: {name: n2}, status: {addresses: "
+		"[{type: InternalIP, address: 10.8.0.2}]}}\n";
+	char guarded[2000];
+
+	(void)state;
+	snprintf(
+		guarded, sizeof(guarded), "%s%s", nodes,
+		CLUSTER_POLICY("guard", "Admin", 1,
+			       "subject: {pods: {podSelector: {matchLabels: {app: web}}}}, egress: "
+			       "[{action: Deny, to: [{nodes: {matchLabels: {role: control}}}], "
+			       "protocols: [{tcp: {destinationPort: {number: 6443}}}]}]"));
+	expect(nodes, guarded, "shop/web > 10.8.0.1/32: +nothing -6443/TCP\n");
+	expect("",
+	       CLUSTER_POLICY("floor", "Baseline", 1,
+			      "subject: {pods: {podSelector: {matchLabels: {app: web}}}}, ingress: "
+			      "[{action: Deny, from: [{pods: {podSelector: {matchLabels: {app: "
+			      "db}}}}]}]"),
+	       "shop/app=db (2 pods) > shop/web: +nothing -all ports\n");
+}
+
 /* ---- random worlds ---- */
 
 #define PODS     8
@@ -406,6 +431,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_no_change),
+		cmocka_unit_test(test_tiers_and_nodes_are_seen),
 		cmocka_unit_test(test_ports_are_exact),
 		cmocka_unit_test(test_isolation_names_what_is_cut_off),
 		cmocka_unit_test(test_families_are_told_apart_where_they_differ),
