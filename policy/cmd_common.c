@@ -183,12 +183,12 @@ int cli_port_parse(const char *text, uint16_t *ret_port, uint8_t *ret_proto, str
 	size_t len = slash ? (size_t)(slash - text) : strlen(text);
 
 	if (len >= sizeof(number))
-		return fail_plain(err, -EINVAL, "--port %s: must be N/PROTO, as 80/TCP", text);
+		return fail_plain(err, -EINVAL, "port %s: must be N/PROTO, as 80/TCP", text);
 	memcpy(number, text, len);
 	number[len] = '\0';
 	*ret_proto = IPPROTO_TCP;
 	if (number_parse(number, 1, 65535, &port) || (slash && proto_parse(slash + 1, ret_proto)))
-		return fail_plain(err, -EINVAL, "--port %s: must be N/PROTO, as 80/TCP", text);
+		return fail_plain(err, -EINVAL, "port %s: must be N/PROTO, as 80/TCP", text);
 	*ret_port = (uint16_t)port;
 	return 0;
 }

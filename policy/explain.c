@@ -95,8 +95,8 @@ static bool port_matches(const struct question *question, const struct policy_po
 	if (port->proto && port->proto != question->proto)
 		return false;
 	if (port->name) {
-		number = pod ? named_port_find(pod->pod.ports, pod->pod.port_count,
-					       question->proto, port->name)
+		number = pod ? named_port_find(pod->pod.ports, pod->pod.port_count, question->proto,
+					       port->name)
 			     : 0;
 		return number && number == question->port;
 	}

@@ -104,7 +104,8 @@ def test_names_the_policies_that_isolate(files):
     assert got["egress"]["verdict"] == "allow"
     assert got["ingress"]["verdict"] == "deny"
     assert [p["name"] for p in got["ingress"]["policies"]] == ["cart"]
-    assert "policy" not in got["ingress"]
+    assert got["ingress"]["policy"]["name"] == "cart" and got["ingress"]["rule"] is None
+    assert got["ingress"]["source"] == "policies/all.yml:1"
 
 
 def test_text_says_the_same(files):
@@ -210,16 +211,27 @@ def test_pod_and_service_of_one_name(files):
     assert json.loads(done.stdout)["to"]["name"] == "cart" and not done.stderr
 
 
+@pytest.mark.parametrize("port, reason", [
+    ("82/TCP", "Service shop/cart has no port 82/TCP: refused"),
+    ("81/TCP", "Service shop/cart has no ready backend for port 81/TCP: refused"),
+])
+def test_a_service_with_nobody_behind_it_denies(files, port, reason):
+    done = explain(files, "shop/web", "shop/cart", port)
+    assert (done.returncode, done.stdout) == (0, f"deny  {reason}\n")
+    side = {"verdict": "deny", "reason": reason}
+    assert json.loads(explain(files, "shop/web", "shop/cart", port, "-o", "json").stdout) == {
+        "verdict": "deny", "port": int(port[:2]), "protocol": "TCP", "egress": side,
+        "ingress": side, "backends": []}
+
+
 @pytest.mark.parametrize("source, target, port, status, text", [
-    ("shop/none", "shop/web", "80", 1, "--from shop/none: there is no such pod"),
-    ("shop/web", "shop/none", "80", 1, "--to shop/none: there is no such pod"),
-    ("shop/web", "service/shop/web", "80", 1, "--to service/shop/web: there is no such service"),
+    ("shop/none", "shop/web", "80", 1, "from shop/none: there is no such pod"),
+    ("shop/web", "shop/none", "80", 1, "to shop/none: there is no such pod"),
+    ("shop/web", "service/shop/web", "80", 1, "to service/shop/web: there is no such service"),
     ("shop/job", "shop/web", "80", 1, "the pod has terminated"),
-    ("shop/web", "shop/cart", "82/TCP", 1, "Service shop/cart has no port 82/TCP"),
-    ("shop/web", "shop/cart", "81/TCP", 1, "has no ready backend for port 81/TCP"),
-    ("shop/web", "shop/cart-1", "0/TCP", 1, "--port 0/TCP: must be N/PROTO"),
-    ("shop/web", "shop/cart-1", "80/XTP", 1, "--port 80/XTP: must be N/PROTO"),
-    ("a/b/c", "shop/cart-1", "80", 1, "--from: a/b/c: must be NAMESPACE/NAME"),
+    ("shop/web", "shop/cart-1", "0/TCP", 1, "port 0/TCP: must be N/PROTO"),
+    ("shop/web", "shop/cart-1", "80/XTP", 1, "port 80/XTP: must be N/PROTO"),
+    ("a/b/c", "shop/cart-1", "80", 1, "from: a/b/c: must be NAMESPACE/NAME"),
 ])
 def test_questions_that_have_no_answer(files, source, target, port, status, text):
     done = explain(files, source, target, port)

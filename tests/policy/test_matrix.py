@@ -135,7 +135,7 @@ def test_names_cannot_break_a_picture(matrix, tmp_path):
 
 @pytest.mark.parametrize("words, text", [
     (["--by", "node"], "--by node: must be pod, namespace, or labels=KEY"),
-    (["--port", "80,http"], "--port http: must be N/PROTO"),
+    (["--port", "80,http"], "port http: must be N/PROTO"),
     (["--html", "none/x.html"], "none/x.html: No such file"),
 ])
 def test_wrong_questions(matrix, words, text):
