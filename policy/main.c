@@ -105,6 +105,8 @@ static const struct command {
 	  "which rule of which object decides; with -f offline" },
 	{ "policy matrix", "", 0, 0, OPT_FILE | OPT_PORT | OPT_BY | OPT_HTML | OPT_SVG, 0,
 	  cmd_policy_matrix, "who reaches whom on which ports; with -f offline" },
+	{ "policy test", "FILE...", 1, CLI_FILES_MAX, OPT_FILE | OPT_JUNIT, 0, cmd_policy_test,
+	  "are the verdicts those that files expect; with -f offline" },
 	{ "policy diff", "OLD NEW", 2, 2, OPT_FILE, 0, cmd_policy_diff,
 	  "which connections a change newly allows and denies; needs no agent" },
 	{ "monitor", "", 0, 0, OPT_TYPE, 0, cmd_monitor,
@@ -122,6 +124,8 @@ static const struct answer {
 } answers[] = {
 	{ cmd_policy_diff, "text|json",
 	  "0 no connection changes, 1 some do, 2 they could not be compared" },
+	{ cmd_policy_test, "text|json|tap|junit",
+	  "0 all verdicts are as expected, 1 some are not, 2 they could not be asked for" },
 	{ NULL, "text|json", NULL }, /* all others */
 };
 

@@ -107,7 +107,7 @@ static void check_duplicates(struct reader *reader, const struct node *at)
 }
 
 /* Keys are unique, nesting is bounded. */
-static void check_tree(struct reader *reader, const struct node *at, size_t depth)
+void reader_check_tree(struct reader *reader, const struct node *at, size_t depth)
 {
 	const cJSON *json;
 	size_t index = 0;
@@ -124,7 +124,7 @@ static void check_tree(struct reader *reader, const struct node *at, size_t dept
 		if (cJSON_IsObject(at->json))
 			child.key = json->string;
 		if (json->child)
-			check_tree(reader, &child, depth + 1);
+			reader_check_tree(reader, &child, depth + 1);
 	}
 }
 
@@ -235,7 +235,7 @@ static struct object *read_object(struct reader *reader, const struct node *root
 		return NULL;
 	object->kind = found;
 	read_metadata(reader, root, object);
-	check_tree(reader, root, 1);
+	reader_check_tree(reader, root, 1);
 	if (!reader->failed)
 		kind_specs[found].read(reader, root, object);
 	return object;

@@ -67,6 +67,9 @@ uint8_t read_proto(struct reader *reader, const struct node *at);
 /* False if absent, empty or wrong. */
 bool read_addr(struct reader *reader, const struct node *at, struct addr *ret_addr);
 
+/* Keys are unique, nesting is bounded: a problem where they are not.  depth is that of at. */
+void reader_check_tree(struct reader *reader, const struct node *at, size_t depth);
+
 /* A required field is missing: a problem at its path. */
 void reader_missing(struct reader *reader, const struct node *at);
 

@@ -26,7 +26,7 @@ _tendril()
 
 	case $prev in
 	-o | --output)
-		mapfile -t COMPREPLY < <(compgen -W "text json" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "text json tap junit" -- "$cur")
 		return
 		;;
 	--type)
@@ -55,10 +55,14 @@ _tendril()
 		;;
 	"endpoint " | "service ") word="list get" ;;
 	"identity " | "conntrack ") word="list" ;;
-	"policy ") word="validate apply delete list get explain matrix diff" ;;
+	"policy ") word="validate apply delete list get explain matrix diff test" ;;
 	"endpoint get") word=$(_tendril_pods) ;;
 	"policy validate")
 		mapfile -t COMPREPLY < <(compgen -f -W "--lenient $options" -- "$cur")
+		return
+		;;
+	"policy test")
+		mapfile -t COMPREPLY < <(compgen -f -W "--file --junit $options" -- "$cur")
 		return
 		;;
 	"policy diff")

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "policy/output_test.h"
+
+#include <cjson/cJSON.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/lib/auto.h"
+#include "policy/output.h"
+
+bool test_passed(const struct test_result *result)
+{
+	return result->verdict && strcmp(result->verdict, result->expected) == 0;
+}
+
+void test_results_done(struct test_results *results)
+{
+	for (size_t i = 0; i < results->count; i++) {
+		free(results->items[i].name);
+		free(results->items[i].reason);
+		cJSON_Delete(results->items[i].explanation);
+	}
+	free(results->items);
+	*results = (struct test_results){ 0 };
+}
+
+static void add(struct buffer *text, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void add(struct buffer *text, const char *fmt, ...)
+{
+	char words[1024];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(words, sizeof(words), fmt, args);
+	va_end(args);
+	buffer_add(text, words, strlen(words));
+}
+
+static const char *result_verdict(const struct test_result *result)
+{
+	return result->verdict ? result->verdict : "no verdict";
+}
+
+/* Calls each() for every line of the reason. */
+static void reason_lines(const struct test_result *result, struct buffer *text,
+			 void (*each)(const char *line, size_t len, struct buffer *text))
+{
+	const char *line = result->reason;
+
+	while (*line) {
+		size_t len = strcspn(line, "\n");
+
+		each(line, len, text);
+		line += len + (line[len] == '\n');
+	}
+}
+
+/* ---- text -------------------------------------------------------------------------------------
+ */
+
+static void print_line(const char *line, size_t len, struct buffer *text)
+{
+	(void)text;
+	printf("     %.*s\n", (int)len, line);
+}
+
+void test_results_print(const struct test_results *results)
+{
+	for (size_t i = 0; i < results->count; i++) {
+		const struct test_result *result = &results->items[i];
+		bool passed = test_passed(result);
+
+		printf("%s%s%s  %s: %s\n", output_colour(passed ? COLOUR_GOOD : COLOUR_BAD),
+		       passed ? "ok  " : "FAIL", output_colour_end(), result->name,
+		       result_verdict(result));
+		if (passed)
+			continue;
+		printf("     %s:%zu: expected %s\n", result->file, result->line, result->expected);
+		reason_lines(result, NULL, print_line);
+	}
+	printf("%zu passed, %zu failed\n", results->count - results->failed, results->failed);
+}
+
+/* ---- TAP --------------------------------------------------------------------------------------
+ */
+
+/* A description ends its line, and '#' would begin a directive. */
+static void add_tap(struct buffer *text, const char *words)
+{
+	for (; *words; words++) {
+		char c = (unsigned char)*words < ' ' ? '?' : *words;
+
+		add(text, c == '#' || c == '\\' ? "\\%c" : "%c", c);
+	}
+}
+
+/* A YAML string in single quotes. */
+static void add_yaml(struct buffer *text, const char *key, const char *words, size_t len)
+{
+	add(text, "  %s'", key);
+	for (size_t i = 0; i < len; i++) {
+		char c = (unsigned char)words[i] < ' ' ? '?' : words[i];
+
+		add(text, c == '\'' ? "''" : "%c", c);
+	}
+	add(text, "'\n");
+}
+
+static void add_yaml_line(const char *line, size_t len, struct buffer *text)
+{
+	add_yaml(text, "- ", line, len);
+}
+
+void test_results_tap(const struct test_results *results, struct buffer *text)
+{
+	char source[4200];
+
+	add(text, "TAP version 13\n1..%zu\n", results->count);
+	for (size_t i = 0; i < results->count; i++) {
+		const struct test_result *result = &results->items[i];
+
+		add(text, "%s %zu - ", test_passed(result) ? "ok" : "not ok", i + 1);
+		add_tap(text, result->name);
+		add(text, "\n");
+		if (test_passed(result))
+			continue;
+		snprintf(source, sizeof(source), "%s:%zu", result->file, result->line);
+		add(text, "  ---\n");
+		add_yaml(text, "expected: ", result->expected, strlen(result->expected));
+		add_yaml(text, "got: ", result_verdict(result), strlen(result_verdict(result)));
+		add_yaml(text, "at: ", source, strlen(source));
+		add(text, "  reason:\n");
+		reason_lines(result, text, add_yaml_line);
+		add(text, "  ...\n");
+	}
+}
+
+/* ---- JUnit ------------------------------------------------------------------------------------
+ */
+
+static void add_xml(struct buffer *text, const char *words)
+{
+	for (; *words; words++) {
+		switch (*words) {
+		case '<':
+			add(text, "&lt;");
+			break;
+		case '>':
+			add(text, "&gt;");
+			break;
+		case '&':
+			add(text, "&amp;");
+			break;
+		case '"':
+			add(text, "&quot;");
+			break;
+		default: /* XML has no way to write the other control characters */
+			add(text, "%c",
+			    (unsigned char)*words < ' ' && *words != '\n' ? '?' : *words);
+		}
+	}
+}
+
+static void add_attribute(struct buffer *text, const char *name, const char *value)
+{
+	add(text, " %s=\"", name);
+	add_xml(text, value);
+	add(text, "\"");
+}
+
+static void add_testcase(struct buffer *text, const struct test_result *result)
+{
+	const char *element = result->verdict ? "failure" : "error";
+	char message[64];
+
+	add(text, "    <testcase");
+	add_attribute(text, "classname", result->file);
+	add_attribute(text, "name", result->name);
+	add_attribute(text, "file", result->file);
+	add(text, " line=\"%zu\"", result->line);
+	if (test_passed(result)) {
+		add(text, "/>\n");
+		return;
+	}
+	snprintf(message, sizeof(message), "expected %s, got %s", result->expected,
+		 result_verdict(result));
+	add(text, ">\n      <%s", element);
+	add_attribute(text, "message", message);
+	add(text, ">");
+	add_xml(text, result->reason);
+	add(text, "</%s>\n    </testcase>\n", element);
+}
+
+void test_results_junit(const struct test_results *results, struct buffer *text)
+{
+	size_t errors = 0;
+
+	for (size_t i = 0; i < results->count; i++)
+		errors += !results->items[i].verdict;
+	add(text,
+	    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite "
+	    "name=\"tendril policy test\" tests=\"%zu\" failures=\"%zu\" errors=\"%zu\" "
+	    "skipped=\"0\">\n",
+	    results->count, results->failed - errors, errors);
+	for (size_t i = 0; i < results->count; i++)
+		add_testcase(text, &results->items[i]);
+	add(text, "  </testsuite>\n</testsuites>\n");
+}
+
+/* ---- JSON -------------------------------------------------------------------------------------
+ */
+
+static cJSON *result_json(const struct test_result *result)
+{
+	cJSON *json = cJSON_CreateObject();
+
+	cJSON_AddStringToObject(json, "name", result->name);
+	cJSON_AddStringToObject(json, "file", result->file);
+	cJSON_AddNumberToObject(json, "line", (double)result->line);
+	cJSON_AddStringToObject(json, "from", result->from);
+	cJSON_AddStringToObject(json, "to", result->to);
+	cJSON_AddStringToObject(json, "port", result->port);
+	cJSON_AddStringToObject(json, "expected", result->expected);
+	cJSON_AddBoolToObject(json, "passed", test_passed(result));
+	if (result->verdict)
+		cJSON_AddItemToObject(json, "explanation",
+				      cJSON_Duplicate(result->explanation, true));
+	else
+		cJSON_AddStringToObject(json, "error", result->reason);
+	return json;
+}
+
+cJSON *test_results_json(const struct test_results *results)
+{
+	cJSON *json = cJSON_CreateObject(), *array;
+
+	cJSON_AddNumberToObject(json, "passed", (double)(results->count - results->failed));
+	cJSON_AddNumberToObject(json, "failed", (double)results->failed);
+	array = cJSON_AddArrayToObject(json, "tests");
+	for (size_t i = 0; i < results->count; i++)
+		cJSON_AddItemToArray(array, result_json(&results->items[i]));
+	return json;
+}

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`tendril policy test`: files of expected verdicts, and their reports."""
+
+import json
+import xml.etree.ElementTree
+
+import pytest
+
+from cli import pod, policy, tendril
+
+OBJECTS = [
+    pod("web", "shop", "10.0.0.1 fd00::1", {"app": "web"}),
+    pod("cart", "shop", "10.0.0.2 fd00::2", {"app": "cart"}),
+    policy("cart", "shop", podSelector={"matchLabels": {"app": "cart"}},
+           ingress=[{"from": [{"podSelector": {"matchLabels": {"app": "web"}}}],
+                     "ports": [{"port": 8080}]}]),
+]
+GOOD = """\
+tests:
+- name: the cart's door
+  from: shop/web
+  to: [shop/cart, "fd00::2"]
+  port: [8080, 8080/TCP]
+  expect: allow
+- {from: [10.9.9.9, shop/web], to: shop/cart, port: [22, 53/UDP], expect: deny}
+"""
+BAD = """\
+tests:
+- {from: shop/web, to: shop/cart, port: 22, expect: allow}
+- {name: "<&\\"#", from: shop/gone, to: shop/cart, port: 8080, expect: deny}
+- {from: shop/web, to: shop/cart, port: 8080, expect: allow}
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "all.json").write_text("\n".join(map(json.dumps, OBJECTS)))
+
+    def run(text, *words):
+        (tmp_path / "tests.yaml").write_text(text)
+        return tendril("policy", "test", "tests.yaml", "-f", "all.json", *words, cwd=tmp_path)
+    return run
+
+
+def test_expectations_that_hold(run):
+    done = run(GOOD)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0
+    assert lines[0] == "ok    the cart's door: shop/web -> shop/cart 8080/TCP: allow"
+    assert len(lines) == 9 and lines[-1] == "8 passed, 0 failed"
+
+
+def test_expectations_that_fail_say_why(run):
+    done = run(BAD)
+    assert done.returncode == 1
+    assert done.stdout == """\
+FAIL  shop/web -> shop/cart 22/TCP: deny
+     tests.yaml:2: expected allow
+     egress allow: no policy selects this pod in this direction
+     ingress deny: isolated, and no rule allows it: NetworkPolicy shop/cart (all.json:3)
+FAIL  <&"#: shop/gone -> shop/cart 8080/TCP: no verdict
+     tests.yaml:3: expected deny
+     from shop/gone: there is no such pod
+ok    shop/web -> shop/cart 8080/TCP: allow
+1 passed, 2 failed
+"""
+
+
+def test_tap(run):
+    lines = run(BAD, "-o", "tap").stdout.splitlines()
+    assert lines[:3] == ["TAP version 13", "1..3", "not ok 1 - shop/web -> shop/cart 22/TCP"]
+    assert "  got: 'deny'" in lines and "  at: 'tests.yaml:2'" in lines
+    assert 'not ok 2 - <&"\\#: shop/gone -> shop/cart 8080/TCP' in lines
+    assert lines[-1] == "ok 3 - shop/web -> shop/cart 8080/TCP"
+
+
+def test_junit(run, tmp_path):
+    done = run(BAD, "--junit", "report.xml")
+    assert done.returncode == 1 and done.stdout.startswith("FAIL")
+    text = (tmp_path / "report.xml").read_text()
+    assert run(BAD, "-o", "junit").stdout == text
+    suite = xml.etree.ElementTree.fromstring(text)[0]
+    assert suite.attrib == {"name": "tendril policy test", "tests": "3", "failures": "1",
+                            "errors": "1", "skipped": "0"}
+    failed, wrong, good = suite
+    assert failed[0].tag == "failure" and failed[0].attrib["message"] == "expected allow, got deny"
+    assert "NetworkPolicy shop/cart (all.json:3)" in failed[0].text
+    assert wrong[0].tag == "error" and wrong.attrib["name"].startswith('<&"#: ')
+    assert len(good) == 0 and good.attrib["line"] == "4"
+
+
+def test_json(run):
+    answer = json.loads(run(BAD, "-o", "json").stdout)
+    assert (answer["passed"], answer["failed"]) == (1, 2)
+    first, second, third = answer["tests"]
+    assert first["explanation"]["ingress"]["policy"]["name"] == "cart"
+    assert (first["expected"], first["passed"], first["line"]) == ("allow", False, 2)
+    assert second["error"] == "from shop/gone: there is no such pod"
+    assert third["passed"] and third["explanation"]["verdict"] == "allow"
+
+
+@pytest.mark.parametrize("text, problems", [
+    ("tests: []", ["1:8: tests: an empty list"]),
+    ("- a", ['1:1: an object with a list "tests" is needed']),
+    ("test: []", ['1:1: test: unknown field (did you mean "tests"?)', "1:1: tests: missing"]),
+    ("tests:\n- {from: a, to: [], prot: 3, expect: maybe}\n- 3\n",
+     ['2:21: tests[0].prot: unknown field (did you mean "port"?)',
+      "2:17: tests[0].to: an empty list", "2:3: tests[0].port: missing",
+      '2:38: tests[0].expect: "maybe" is not a verdict (allow or deny)',
+      "3:3: tests[1]: an object with from, to, port and expect is needed"]),
+    ("tests:\n- {from: a, from: b, to: c, port: 70000, expect: deny}",
+     ["2:13: tests[0].from: the same key twice", "2:35: tests[0].port: 70000 is not a port (1 to 65535)"]),
+    ('{"tests": [{"from": "", "to": true, "port": null, "expect": null}]}',
+     ["1:21: tests[0].from: must not be empty",
+      "1:31: tests[0].to: a boolean, where a string is needed (put it in quotes)",
+      "1:45: tests[0].port: missing", "1:61: tests[0].expect: missing"]),
+    ("tests: [", ["2:1: not valid YAML"]),
+    ("tests:\n---\n{}", ["1:7: tests: missing", "3:1: one document is needed, here are 2"]),
+])
+def test_files_that_are_wrong(run, text, problems):
+    done = run(text)
+    lines = done.stderr.splitlines()
+    assert done.returncode == 2 and done.stdout == ""
+    assert lines[-1] == (f"policy test: {len(problems)} error{'s' * (len(problems) > 1)}, "
+                         "nothing was tested")
+    for line, problem in zip(lines, problems, strict=False):
+        assert line.startswith(f"policy test: tests.yaml:{problem}"), lines
+
+
+def test_several_files(run, tmp_path):
+    (tmp_path / "more.yaml").write_text(BAD)
+    done = run(GOOD, "more.yaml")
+    assert done.returncode == 1 and done.stdout.endswith("9 passed, 2 failed\n")
+    assert "more.yaml:2: expected allow" in done.stdout
+    assert run(GOOD, "gone.yaml").returncode == 2
