@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NetworkPolicy read once more, from the words of the API reference, for expected tables.
+"""NetworkPolicy and ClusterNetworkPolicy read once more, from the words of the API references, for
+expected tables.
 
 Shares nothing with the policy library nor with tests/unit/oracle.c.  Objects are plain
 dictionaries, as in a manifest.
@@ -53,11 +54,13 @@ def selects(selector, labels):
 
 
 class Policies:
-    """All NetworkPolicies and the labels of all namespaces."""
+    """All policies, the labels of all namespaces, and all nodes."""
 
-    def __init__(self, policies, namespaces):
-        self.policies = policies  # (namespace, name) -> spec
+    def __init__(self, policies, namespaces, nodes=None):
+        # (namespace, name) -> spec; the namespace of a ClusterNetworkPolicy is "".
+        self.policies = policies
         self.namespaces = namespaces
+        self.nodes = nodes or {}  # name -> (labels, addresses)
 
     def namespace_labels(self, name):
         # The API server sets this label on every namespace.
@@ -105,9 +108,75 @@ class Policies:
         return spec.get("policyTypes") or (
             ["Ingress", "Egress"] if spec.get("egress") else ["Ingress"])
 
+    def pods_hold(self, pods, party):
+        """NamespacedPod: pods in namespaces, both by their labels."""
+        return (selects(pods.get("namespaceSelector") or {},
+                        self.namespace_labels(party.namespace))
+                and selects(pods["podSelector"], party.labels))
+
+    def node_holds(self, selector, address):
+        return any(selects(selector, labels) for labels, addresses in self.nodes.values()
+                   if address in addresses)
+
+    def cluster_peer_holds(self, peer, party, family):
+        (kind, value), = peer.items()
+        address = party.addresses[family]
+        if kind == "networks":
+            return any(self.block_holds({"cidr": cidr}, address) for cidr in value)
+        if kind == "nodes":
+            return not party.is_pod and self.node_holds(value, address)
+        if not party.is_pod:
+            return False
+        return (selects(value, self.namespace_labels(party.namespace)) if kind == "namespaces"
+                else self.pods_hold(value, party))
+
+    def protocol_holds(self, entry, connection):
+        (kind, value), = entry.items()
+        if kind == "destinationNamedPort":
+            return connection.target.is_pod and any(
+                (value, connection.port, connection.protocol) == tuple(declared)
+                for declared in connection.target.ports)
+        port = value["destinationPort"]
+        span = port.get("range") or {"start": port.get("number"), "end": port.get("number")}
+        return (kind.upper() == connection.protocol
+                and span["start"] <= connection.port <= span["end"])
+
+    def cluster_rule_holds(self, rule, peers_name, other, connection):
+        return (any(self.cluster_peer_holds(peer, other, connection.family)
+                    for peer in rule[peers_name])
+                and ("protocols" not in rule
+                     or any(self.protocol_holds(p, connection) for p in rule["protocols"])))
+
+    def is_subject(self, subject, pod):
+        if "namespaces" in subject:
+            return selects(subject["namespaces"], self.namespace_labels(pod.namespace))
+        return self.pods_hold(subject["pods"], pod)
+
+    def tier_says(self, tier, pod, other, rules_name, peers_name, connection):
+        """The action of the first rule that matches: by priority, then (as this implementation
+        has it) by name, then as written."""
+        specs = sorted(((spec["priority"], name, spec)
+                        for (namespace, name), spec in self.policies.items()
+                        if not namespace and spec["tier"] == tier), key=lambda one: one[:2])
+        return next((rule["action"] for _, _, spec in specs
+                     if self.is_subject(spec["subject"], pod)
+                     for rule in spec.get(rules_name) or []
+                     if self.cluster_rule_holds(rule, peers_name, other, connection)), "Pass")
+
     def side_allows(self, pod, other, direction, connection):
         rules_name, peers_name = {"Ingress": ("ingress", "from"),
                                   "Egress": ("egress", "to")}[direction]
+        action = self.tier_says("Admin", pod, other, rules_name, peers_name, connection)
+        if action != "Pass":
+            return action == "Accept"
+        allowed = self.policies_say(pod, other, direction, rules_name, peers_name, connection)
+        if allowed is not None:
+            return allowed
+        return self.tier_says("Baseline", pod, other, rules_name, peers_name,
+                              connection) != "Deny"
+
+    def policies_say(self, pod, other, direction, rules_name, peers_name, connection):
+        """None: no NetworkPolicy selects the pod."""
         isolated = False
         for (namespace, _), spec in self.policies.items():
             if (namespace != pod.namespace or direction not in self.types(spec)
@@ -117,7 +186,7 @@ class Policies:
             if any(self.rule_holds(rule, peers_name, namespace, other, connection)
                    for rule in spec.get(rules_name) or []):
                 return True
-        return not isolated
+        return False if isolated else None
 
     def allows(self, connection):
         source, target = connection.source, connection.target

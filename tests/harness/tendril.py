@@ -331,6 +331,11 @@ def pod_object(name, namespace="default", labels=None, addresses=(), ports=(), a
                 {"ip": a} for a in addresses]} if addresses else {})}}
 
 
+def node_object(name, labels, addresses):
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels},
+            "status": {"addresses": [{"type": "InternalIP", "address": a} for a in addresses]}}
+
+
 def namespace_object(name, labels=None):
     return {"apiVersion": "v1", "kind": "Namespace",
             "metadata": {"name": name, "labels": labels or {}}}

@@ -17,8 +17,8 @@ import subprocess
 import time
 
 import netpol
-from tendril import (BUILD, Namespace, Node, namespace_object, pod_object, policy_object,
-                     service_object, slice_object, wait_for)
+from tendril import (BUILD, Namespace, Node, cluster_policy_object, namespace_object, node_object,
+                     pod_object, policy_object, service_object, slice_object, wait_for)
 
 PARTIES, PROBES = 16, 16
 PORTS = [80, 81]
@@ -92,6 +92,7 @@ class Table:
     def build(self):
         self.pods, self.parties, self.order = {}, {}, []
         self.policies, self.namespaces = {}, copy.deepcopy(NAMESPACES)
+        self.nodes = {}
         self.kept, self.last_addresses = 0, {}
         for namespace in NAMESPACES:
             for name in LABELS:
@@ -176,7 +177,7 @@ class Table:
 
     def expectation(self):
         """Two tables: the cells that are asked, and those that shall succeed."""
-        policies = netpol.Policies(self.policies, self.namespaces)
+        policies = netpol.Policies(self.policies, self.namespaces, self.nodes)
         ask = want = 0
         for s, source_name in enumerate(self.order):
             for t, target_name in enumerate(self.order):
@@ -288,20 +289,40 @@ class Table:
             return self.parties[match[1]].addresses["46".index(match[2])]
         return json.loads(re.sub(r"<(\S+) ([46])>", address, json.dumps(spec)))
 
-    def apply(self, policies=None, pods=None, namespaces=None, delete=(), create=None):
-        """Makes one change; returns when (monotonic seconds) it was given to the agent."""
-        objects, gone = [], []
-        for key, spec in (policies or {}).items():
+    def apply_policies(self, policies, objects, gone):
+        """"x/name": a NetworkPolicy, "/name": a ClusterNetworkPolicy; None takes it away."""
+        for key, spec in policies.items():
             namespace, name = key.split("/")
             if spec is None:
                 del self.policies[namespace, name]
-                gone.append(f"NetworkPolicy/{key}")
-            else:
-                spec = self.with_addresses(spec)
-                self.policies[namespace, name] = spec
+                gone.append(f"NetworkPolicy/{key}" if namespace
+                            else f"ClusterNetworkPolicy/-/{name}")
+                continue
+            spec = self.with_addresses(spec)
+            self.policies[namespace, name] = spec
+            if namespace:
                 objects.append(policy_object(name, namespace, **{
                     "pod_selector": spec.get("podSelector", {}),
                     **{k: v for k, v in spec.items() if k != "podSelector"}}))
+            else:
+                objects.append(cluster_policy_object(name, **spec))
+
+    def apply_nodes(self, nodes, objects, gone):
+        """{name: {at: the party with its addresses, labels: ...}}, or None."""
+        for name, how in nodes.items():
+            if how is None:
+                del self.nodes[name]
+                gone.append(f"Node/-/{name}")
+                continue
+            labels, addresses = how.get("labels", {}), self.parties[how["at"]].addresses
+            self.nodes[name] = labels, addresses
+            objects.append(node_object(name, labels, addresses))
+
+    def apply(self, policies=None, pods=None, namespaces=None, nodes=None, delete=(), create=None):
+        """Makes one change; returns when (monotonic seconds) it was given to the agent."""
+        objects, gone = [], []
+        self.apply_policies(policies or {}, objects, gone)
+        self.apply_nodes(nodes or {}, objects, gone)
         for name, changes in (pods or {}).items():
             for field, value in changes.items():
                 setattr(self.parties[name], field, value)
@@ -357,6 +378,8 @@ class Table:
         """Back to the beginning, whatever a scenario left."""
         for namespace, name in list(self.policies):
             self.apply(policies={f"{namespace}/{name}": None})
+        for name in list(self.nodes):
+            self.apply(nodes={name: None})
         for name in [n for n in self.pods if n not in self.fixed]:
             self.delete_pod(name)
             self.order.remove(name)

@@ -12,8 +12,8 @@ import time
 
 import pytest
 
-from tendril import (HARNESS, Namespace, cluster_policy_object, namespace_object, pod_object,
-                     policy_object, wait_for)
+from tendril import (HARNESS, Namespace, cluster_policy_object, namespace_object, node_object,
+                     pod_object, policy_object, wait_for)
 
 PORT = 8080
 OTHER = 8081
@@ -32,11 +32,6 @@ def pods(app):
 
 def tcp(port):
     return [{"tcp": {"destinationPort": {"number": port}}}]
-
-
-def node_object(name, labels, addresses):
-    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels},
-            "status": {"addresses": [{"type": "InternalIP", "address": a} for a in addresses]}}
 
 
 class Listener:

@@ -17,7 +17,7 @@ from truth import Table
 FOLDER = pathlib.Path(__file__).parent / "scenarios"
 SCENARIOS = [scenario for file in sorted(FOLDER.glob("*.yaml"))
              for scenario in yaml.safe_load(file.read_text())]
-CHANGES = ("policies", "pods", "namespaces", "delete", "create")
+CHANGES = ("policies", "pods", "namespaces", "nodes", "delete", "create")
 
 
 @pytest.fixture(scope="module", params=["packets", "accelerated"])
