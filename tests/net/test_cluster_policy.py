@@ -52,7 +52,8 @@ def test_more_ports_than_an_entry_holds(world):
 
 
 def test_files_and_views(world):
-    world.node.write("cnp.json", cluster_policy_object("filed", "Baseline", 7, subject=CART, ingress=[
+    world.node.write("cnp.json", cluster_policy_object(
+        "filed", "Baseline", 7, subject=CART, ingress=[
         {"action": "Deny", "name": "closed", "from": [EVERYONE]}]))
     world.node.wait_object("ClusterNetworkPolicy", "", "filed")
     assert not world.reaches()
