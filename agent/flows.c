@@ -117,6 +117,7 @@ static int entry_look(const void *key, const void *value, void *arg)
 	memcpy(&news->key, key, sizeof(news->key));
 	memcpy(&news->record, value, sizeof(news->record));
 	*known = news->record.flags;
+	flows_orient(&news->key, &news->record);
 	return 0;
 }
 

@@ -57,6 +57,20 @@ struct flow flows_of_socket(const struct flow *own, bool is_listening)
 	return flow;
 }
 
+void flows_orient(struct flow_key *key, struct flow_record *record)
+{
+	struct addr addr = key->saddr;
+	__be16 port = record->sport;
+
+	if (key->proto != IPPROTO_UDP || record->flags & FLOW_FOUND ||
+	    ntohs(port) >= EPHEMERAL_FIRST || ntohs(key->dport) < EPHEMERAL_FIRST)
+		return;
+	key->saddr = key->daddr;
+	record->sport = key->dport;
+	key->daddr = addr;
+	key->dport = port;
+}
+
 static int listener_note(const struct sockdiag_socket *socket, void *arg)
 {
 	struct finding *finding = arg;

@@ -17,4 +17,8 @@ void flows_find(struct agent *agent, uint16_t slot);
  * (the higher, ephemeral one is the opener's). */
 struct flow flows_of_socket(const struct flow *own, bool is_listening);
 
+/* An exchange of datagrams that was under way when the observation began may have been noted by an
+ * answer: from a server's port to an ephemeral one.  Turns it round. */
+void flows_orient(struct flow_key *key, struct flow_record *record);
+
 #endif

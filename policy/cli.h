@@ -36,6 +36,8 @@ struct arguments {
 	const char *html;
 	const char *svg;
 	const char *junit;
+	const char *duration; /* --for */
+	const char *namespace;
 	const char *files[CLI_FILES_MAX]; /* -f */
 	size_t file_count;
 	char **operands;
@@ -63,6 +65,7 @@ int cmd_policy_explain(const struct arguments *args, struct errmsg *err);
 int cmd_policy_matrix(const struct arguments *args, struct errmsg *err);
 int cmd_policy_test(const struct arguments *args, struct errmsg *err);
 int cmd_policy_diff(const struct arguments *args, struct errmsg *err);
+int cmd_policy_record(const struct arguments *args, struct errmsg *err);
 
 /* ---- shared by commands (cmd_common.c) ---- */
 

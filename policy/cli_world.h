@@ -43,6 +43,9 @@ int cli_world_fill(struct cli_world *world, const struct cli_world *other, struc
 const char *cli_world_source(const struct cli_world *world, const struct object *object,
 			     const char *path, char *buf, size_t size);
 
+/* Lets the library know the agent's node by its addresses, too. */
+int cli_world_know_node(struct cli_world *world, struct errmsg *err);
+
 /* Whether the agent calls an address its node's own; offline the Node objects say so. */
 bool cli_world_is_node_address(const struct cli_world *world, const struct addr *addr);
 

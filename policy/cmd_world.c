@@ -64,6 +64,14 @@ bool cli_world_is_node_address(const struct cli_world *world, const struct addr 
 	return false;
 }
 
+int cli_world_know_node(struct cli_world *world, struct errmsg *err)
+{
+	int ret = world_host_addresses_set(world->objects, world->node_addresses,
+					   world->node_address_count);
+
+	return ret ? fail(err, ret, "addresses of the node") : 0;
+}
+
 const char *cli_world_source(const struct cli_world *world, const struct object *object,
 			     const char *path, char *buf, size_t size)
 {

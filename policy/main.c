@@ -30,6 +30,8 @@ enum option_bit {
 	OPT_HTML = 1 << 12,
 	OPT_SVG = 1 << 13,
 	OPT_JUNIT = 1 << 14,
+	OPT_FOR = 1 << 20,
+	OPT_NAMESPACE = 1 << 21,
 };
 #define OPT_COMMON (OPT_SOCKET | OPT_OUTPUT | OPT_HELP)
 
@@ -62,6 +64,10 @@ static const struct option_spec {
 	  "write a JUnit report beside what is printed" },
 	{ OPT_TYPE, "type", 0, OPTION_TEXT, offsetof(struct arguments, type), "TYPES",
 	  "drop, verdict and audit, separated by commas (default: all)" },
+	{ OPT_FOR, "for", 0, OPTION_TEXT, offsetof(struct arguments, duration), "TIME",
+	  "how long to watch: 60s (the default), 5m, 1h" },
+	{ OPT_NAMESPACE, "namespace", 'n', OPTION_TEXT, offsetof(struct arguments, namespace),
+	  "NAMESPACE", "only for pods of this namespace" },
 	{ OPT_LIMIT, "limit", 0, OPTION_TEXT, offsetof(struct arguments, limit), "N",
 	  "at most N rows" },
 	{ OPT_SOCKET, "socket", 0, OPTION_TEXT, offsetof(struct arguments, socket), "PATH",
@@ -109,6 +115,8 @@ static const struct command {
 	  "are the verdicts those that files expect; with -f offline" },
 	{ "policy diff", "OLD NEW", 2, 2, OPT_FILE, 0, cmd_policy_diff,
 	  "which connections a change newly allows and denies; needs no agent" },
+	{ "policy record", "[NAMESPACE/NAME...]", 0, CLI_FILES_MAX, OPT_FOR | OPT_NAMESPACE, 0,
+	  cmd_policy_record, "watch flows, and write the least policies that allow them" },
 	{ "monitor", "", 0, 0, OPT_TYPE, 0, cmd_monitor,
 	  "drops, verdicts and what audit lets pass" },
 	{ "conntrack list", "", 0, 0, OPT_LIMIT, 0, cmd_conntrack_list,

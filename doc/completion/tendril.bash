@@ -10,7 +10,7 @@ _tendril()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		word=${COMP_WORDS[i]}
 		case $word in
-		--socket | --from | --to | --port | --file | -f | --output | -o | --type | --limit | --by | --html | --svg | --junit)
+		--socket | --from | --to | --port | --file | -f | --output | -o | --type | --limit | --for | --namespace | -n | --by | --html | --svg | --junit)
 			((i++))
 			;;
 		-*) ;;
@@ -55,7 +55,7 @@ _tendril()
 		;;
 	"endpoint " | "service ") word="list get" ;;
 	"identity " | "conntrack ") word="list" ;;
-	"policy ") word="validate apply delete list get explain matrix diff test" ;;
+	"policy ") word="validate apply delete list get explain matrix diff test record" ;;
 	"endpoint get") word=$(_tendril_pods) ;;
 	"policy validate")
 		mapfile -t COMPREPLY < <(compgen -f -W "--lenient $options" -- "$cur")
@@ -72,6 +72,7 @@ _tendril()
 	"policy apply") word="--file" ;;
 	"policy delete") word="--file $(_tendril_policies)" ;;
 	"policy get") word=$(_tendril_policies) ;;
+	"policy record") word="--for --namespace $(_tendril_pods)" ;;
 	"policy explain") word="--from --to --port --file" ;;
 	"policy matrix") word="--port --by --html --svg --file" ;;
 	"monitor ") word="--type" ;;

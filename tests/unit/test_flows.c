@@ -40,10 +40,33 @@ static void test_a_listener_accepted_and_others_connected(void **state)
 	}
 }
 
+static void test_datagrams_to_an_ephemeral_port_are_answers(void **state)
+{
+	struct flow_key key = {
+		.saddr.w[3] = 1, .daddr.w[3] = 2, .proto = 17, .dport = htons(45000)
+	};
+	struct flow_record record = { .sport = htons(53) };
+
+	(void)state;
+	flows_orient(&key, &record);
+	assert_int_equal(key.saddr.w[3], 2);
+	assert_int_equal(key.daddr.w[3], 1);
+	assert_int_equal(key.dport, htons(53));
+	assert_int_equal(record.sport, htons(45000));
+	flows_orient(&key, &record); /* a question stays as it is */
+	assert_int_equal(key.dport, htons(53));
+	key.dport = htons(45000);
+	record.sport = htons(53);
+	key.proto = 6; /* a SYN is no answer */
+	flows_orient(&key, &record);
+	assert_int_equal(key.dport, htons(45000));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_listener_accepted_and_others_connected),
+		cmocka_unit_test(test_datagrams_to_an_ephemeral_port_are_answers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
