@@ -55,30 +55,64 @@ static void node_set_accel(const struct accel *accel, bool on)
 		node->flags &= ~(uint32_t)NODE_ACCEL;
 }
 
-static void accel_turn_off(struct accel *accel, const char *reason)
+static void accel_retire(struct accel *accel)
 {
-	accel->run = ACCEL_OFF;
-	snprintf(accel->reason, sizeof(accel->reason), "%s", reason);
 	node_set_accel(accel, false);
 	datapath_drop_accel(accel->agent->datapath);
 }
 
-static void accel_turn_on(struct accel *accel)
+static void accel_turn_off(struct accel *accel, const char *reason)
+{
+	accel->run = ACCEL_OFF;
+	snprintf(accel->reason, sizeof(accel->reason), "%s", reason);
+	accel_retire(accel);
+}
+
+/* Whether a pod of this node asks for acceleration. */
+static bool accel_is_wanted(const struct accel *accel)
+{
+	const struct compiled *compiled = sync_compiled(accel->agent->sync);
+
+	for (size_t i = 0; compiled && i < compiled->subject_count; i++) {
+		if (compiled->subjects[i].accel && compiled->subjects[i].slot)
+			return true;
+	}
+	return false;
+}
+
+/* The programs see every TCP connection below the cgroup, whoever's it is (1 % of the cost of
+ * connect, request and close): they are there only while a pod asks for them. */
+static void accel_follow(struct accel *accel)
 {
 	struct agent *agent = accel->agent;
 	const struct datapath_options options = config_datapath(&agent->config);
+	bool wanted = accel_is_wanted(accel);
 	struct errmsg err = {};
 
-	if (datapath_load_accel(agent->datapath, &options, &err) < 0) {
+	if (accel->run != ACCEL_ON || wanted == datapath_accel(agent->datapath))
+		return;
+	if (wanted && datapath_load_accel(agent->datapath, &options, &err) < 0) {
 		wrap(&err, "this kernel refuses its programs");
 		log_warn("off: %s", err.text);
 		accel_turn_off(accel, err.text);
 		return;
 	}
+	if (wanted)
+		node_set_accel(accel, true);
+	else
+		accel_retire(accel);
+	malloc_trim(0); /* what loading took */
+	log_info("programs %s", wanted ? "loaded: a pod asks for them" : "removed: no pod asks");
+}
+
+static void accel_turn_on(struct accel *accel)
+{
 	accel->run = ACCEL_ON;
 	accel->reason[0] = '\0';
-	node_set_accel(accel, true);
 	log_info("on: the self-test passed");
+	if (!accel_is_wanted(accel)) /* any more: a predecessor may have left it on */
+		accel_retire(accel);
+	accel_follow(accel);
 }
 
 /* ---- self-test ------------------------------------------------------------------------------ */
@@ -99,7 +133,7 @@ static void selftest_finish(struct accel *accel)
 		return;
 	}
 	accel_turn_on(accel);
-	malloc_trim(0); /* programs were loaded, twice */
+	malloc_trim(0); /* what the trial took */
 }
 
 static void selftest_step(evutil_socket_t fd, short events, void *arg)
@@ -229,6 +263,7 @@ void accel_enforce(struct accel *accel)
 
 	if (!walk.compiled || !accel->agent->config.accel)
 		return;
+	accel_follow(accel);
 	code = accel_map_foreach(accel->agent->datapath, enforce_socket, &walk);
 	if (code < 0)
 		log_warn("walk of accel_map: %s", strerror(-code));

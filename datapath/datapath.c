@@ -234,6 +234,8 @@ static int maps_keep(struct datapath *datapath, struct bpf_object *object, struc
 	for (int i = 0; i < MAP_TOTAL; i++) {
 		int fd = bpf_object__find_map_fd_by_name(object, map_name_of(i));
 
+		if (datapath->map_fds[i] >= 0) /* by the other object, which works on the same */
+			continue;
 		if (fd < 0)
 			return fail(err, fd, "find %s in the object", map_name_of(i));
 		datapath->map_fds[i] = fcntl(fd, F_DUPFD_CLOEXEC, 3);
@@ -400,6 +402,28 @@ int datapath_open(const struct datapath_options *options, struct datapath **ret_
 	return 0;
 }
 
+static bool program_is_accel(const struct program *program)
+{
+	return program->type == BPF_PROG_TYPE_SOCK_OPS || program->type == BPF_PROG_TYPE_SK_MSG;
+}
+
+void datapath_drop_accel(struct datapath *datapath)
+{
+	size_t kept = 0;
+
+	datapath->accel_later = false;
+	links_drop_accel(datapath);
+	for (size_t i = 0; i < datapath->program_count; i++) {
+		struct program *program = &datapath->programs[i];
+
+		if (program_is_accel(program))
+			close(program->fd);
+		else
+			datapath->programs[kept++] = *program;
+	}
+	datapath->program_count = kept;
+}
+
 int datapath_load_accel(struct datapath *datapath, const struct datapath_options *options,
 			struct errmsg *err)
 {
@@ -409,14 +433,8 @@ int datapath_load_accel(struct datapath *datapath, const struct datapath_options
 	if (!ret)
 		ret = links_open(datapath, options->cgroup, err);
 	if (ret)
-		links_drop_accel(datapath);
+		datapath_drop_accel(datapath);
 	return ret;
-}
-
-void datapath_drop_accel(struct datapath *datapath)
-{
-	datapath->accel_later = false;
-	links_drop_accel(datapath);
 }
 
 void datapath_close(struct datapath *datapath)

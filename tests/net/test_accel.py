@@ -7,6 +7,7 @@ that policy holds.  tests/bpf/test_accel*.c hold the guard itself to each row of
 
 import json
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -256,6 +257,31 @@ def test_kill_and_restart_of_the_agent_keep_it(node):
     assert caller.call("ping", id="live")["result"] == "ok"
     assert counters.accelBytes == 4
     assert counters.accelFallbacks == 0
+
+
+def test_programs_are_there_only_while_a_pod_asks(node):
+    def programs():
+        return {"sock_opened", "msg_redirect"} & {p["name"] for p in node.status()["datapath"]["programs"]}
+
+    def descriptors():
+        return len(list(pathlib.Path(f"/proc/{node.agent.pid}/fd").iterdir()))
+    caller, server = node.pod("caller"), node.pod("server")
+    server.serve(tcp=[PORT])
+    node.put(tendril.pod_object("caller"), tendril.pod_object("server"))
+    wait_accelerated(node)
+    assert node.status()["acceleration"]["state"] == "on" and not programs()
+    before = descriptors()
+    for _ in range(3):
+        for asked in (True, False):
+            node.put(tendril.pod_object("caller", accelerate=asked),
+                     tendril.pod_object("server", accelerate=asked))
+            assert bool(programs()) == asked
+            assert (node.bpffs / "links/sock_opened").exists() == asked
+            counters = Counters(node, "caller")
+            assert caller.connect(server.v4, PORT, send="x")["echo"] == "x"
+            assert (counters.accelBytes > 0) == asked
+    # One of this test's own requests may still be closing; three loads keep nothing.
+    assert descriptors() < before + 3
 
 
 def test_off_by_configuration():
