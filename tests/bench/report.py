@@ -114,7 +114,7 @@ class Report:
             if "ratio" in row:
                 line += f"   {row['ratio']['median']:.3f}"
                 if row["ratio"]["error"] is not None:
-                    line += f" +- {row['ratio']['error']:.3f}"
+                    line += f" +- {row['ratio']['error']:.1%}"
                 line += "" if settled(row) else "  unstable"
             print(line, flush=True)
 

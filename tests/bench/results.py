@@ -46,7 +46,7 @@ def cells(row, reference):
         return [*both, ""]
     ratio = f"**{row['ratio']['median']:.2f}**"
     if row["ratio"]["error"] is not None:
-        ratio += f" ± {row['ratio']['error']:.3f}"
+        ratio += f" ± {row['ratio']['error']:.1%}"
     return [*both, ratio if settled(row) else f"{ratio} (unstable)"]
 
 

@@ -44,7 +44,7 @@ class DatagramRoundTrip(Netbench):
 class Stream(Netbench):
     """Both ends on one core: MiB/s is what the core can do, and the rest of it is not idle."""
 
-    name, figures, count = "stream", {"stream": "MiB/s", "stream_cpu": "s/GB"}, 1024
+    name, figures, count = "stream", {"stream": "MiB/s", "stream_cpu": "s/GB"}, 512
     title = "TCP stream, and CPU time of both ends for a gigabyte"
     counts, quick_counts, count_means = (1, 8), (1,), "flows"
     more_is_better = ("stream",)

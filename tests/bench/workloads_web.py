@@ -26,7 +26,7 @@ class Http(Workload):
     name, figures = "http", {"http": "1/s"}
     title = f"HTTP requests over {CONNECTIONS} keep-alive connections, nginx and wrk"
     more_is_better = ("http",)
-    rounds, rounds_limit = 4, 12  # of a second each: wrk knows nothing shorter
+    rounds, rounds_limit = 3, 12  # of a second each: wrk knows nothing shorter
 
     def setup(self, lab, variant, n):
         pair = lab.pair(variant)
