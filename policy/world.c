@@ -124,6 +124,9 @@ static size_t shelf_place(const struct shelf *shelf, const struct key *key)
 	size_t low = 0;
 	size_t high = shelf->count;
 
+	/* A text's objects come in order: nearly all of them belong behind the last one. */
+	if (high && key_compare(key, shelf->items[high - 1]) > 0)
+		return high;
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 
