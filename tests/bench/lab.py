@@ -15,12 +15,15 @@ import tendril  # noqa: E402
 from signals import held  # noqa: E402
 from tendril import Namespace, Node, Pod  # noqa: E402
 
+HERE = pathlib.Path(__file__).resolve().parent
 BUILD = tendril.BUILD
 NETBENCH = BUILD / "tests/bench/netbench"
 CPU = 1  # of both ends
 PORT = 7000
 HTTP_PORT = 7080
 COUNTER = itertools.count(1)
+# What a node keeps in /run is in memory; a disk would be measured instead of the agent.
+tempfile.tempdir = "/dev/shm"
 
 
 def address_of(addresses, family):

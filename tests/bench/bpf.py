@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel knows about programs and maps, by bpf(2): run time, instructions, memory."""
+
+import contextlib
+import ctypes
+import os
+import pathlib
+import platform
+import struct
+
+SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
+OBJ_GET, PROG_GET_NEXT_ID, PROG_GET_FD_BY_ID, OBJ_GET_INFO, ENABLE_STATS = 7, 11, 13, 15, 32
+# struct bpf_prog_info up to verified_insns, struct bpf_map_info up to id
+PROG_INFO = struct.Struct("=II8sIIQQQIIQ16sIIQQIIQQIIQIIQQIIIIQQQQI4x")
+MAP_INFO = struct.Struct("=II")
+MAPS_MAX = 64
+
+
+def bpf(command, *fields):
+    """fields: struct.pack() arguments; returns what the call returns, and the union afterwards."""
+    attr = ctypes.create_string_buffer(struct.pack(*fields), 128)
+    libc = ctypes.CDLL(None, use_errno=True)
+    got = libc.syscall(SYSCALL[platform.machine()], command, attr, len(attr))
+    if got < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return got, attr.raw
+
+
+@contextlib.contextmanager
+def descriptor(command, *fields):
+    fd, _ = bpf(command, *fields)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def info(fd, buffer):
+    bpf(OBJ_GET_INFO, "=IIQ", fd, len(buffer), ctypes.addressof(buffer))
+    return buffer.raw
+
+
+@contextlib.contextmanager
+def statistics():
+    """While it lasts the kernel counts the runs and the time of every program."""
+    with descriptor(ENABLE_STATS, "=I", 0):
+        yield
+
+
+def map_ids(folder):
+    """The maps that are pinned in a folder."""
+    found = set()
+    for path in pathlib.Path(folder).iterdir():
+        name = ctypes.create_string_buffer(os.fsencode(path))
+        with descriptor(OBJ_GET, "=QII", ctypes.addressof(name), 0, 0) as fd:
+            found.add(MAP_INFO.unpack_from(info(fd, ctypes.create_string_buffer(64)))[1])
+    return found
+
+
+def program(fd):
+    ids = (ctypes.c_uint32 * MAPS_MAX)()
+    buffer = ctypes.create_string_buffer(PROG_INFO.size)
+    # nr_map_ids and map_ids: where to, and how many fit
+    struct.pack_into("=IQ", buffer, 52, MAPS_MAX, ctypes.addressof(ids))
+    fields = PROG_INFO.unpack(info(fd, buffer))
+    return {"name": fields[11].split(b"\0")[0].decode(), "instructions": fields[4] // 8,
+            "maps": set(ids[:fields[9]]), "ns": fields[32], "runs": fields[33],
+            "verified": fields[35]}
+
+
+def programs(pins):
+    """{name: program} of those that work on maps pinned in the folder."""
+    ours, found, last = map_ids(pins / "maps"), {}, 0
+    while True:
+        try:
+            _, attr = bpf(PROG_GET_NEXT_ID, "=II", last, 0)
+        except FileNotFoundError:
+            return found
+        last = struct.unpack_from("=I", attr, 4)[0]
+        try:
+            with descriptor(PROG_GET_FD_BY_ID, "=I", last) as fd:
+                each = program(fd)
+        except FileNotFoundError:  # it has just gone
+            continue
+        if each["maps"] & ours:
+            found[each["name"]] = each
