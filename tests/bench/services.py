@@ -23,15 +23,15 @@ def vip(family, i):
 
 # ---- objects ----
 
-def service_objects(i, endpoints, ports=PORTS[:1]):
+def service_objects(i, endpoints, ports=PORTS[:1], families=(4, 6)):
     """Service number i; endpoints are lists of a pod's addresses, one of each family."""
     name = f"s{i}"
     slice_ports = [{"name": n, "port": p, "protocol": proto} for n, p, proto in ports]
-    return [service_object(name, "default", [vip(4, i), vip(6, i)],
+    return [service_object(name, "default", [vip(family, i) for family in families],
                            [dict(p, targetPort=p["port"]) for p in slice_ports]),
-            *(slice_object(f"{name}-{kind.lower()}", "default", name, kind, slice_ports,
+            *(slice_object(f"{name}-ipv{family}", "default", name, f"IPv{family}", slice_ports,
                            [address_of(addresses, family) for addresses in endpoints])
-              for kind, family in (("IPv4", 4), ("IPv6", 6)))]
+              for family in families)]
 
 
 # ---- iptables, in kube-proxy's layout ----
@@ -91,9 +91,10 @@ def iptables_text(n, family, endpoints):
     return "\n".join(lines)
 
 
-def iptables_load(namespace, kind, n, endpoints, limit):
-    """Loads n services in both families, kind "nft" or "legacy"; NotRun where it takes too long."""
-    for family, program in ((4, "iptables"), (6, "ip6tables")):
+def iptables_load(namespace, kind, n, endpoints, limit, families=(4, 6)):
+    """Loads n services, kind "nft" or "legacy"; NotRun where it takes too long."""
+    for family in families:
+        program = "iptables" if family == 4 else "ip6tables"
         text = iptables_text(n, family, [address_of(addresses, family) for addresses in endpoints])
         try:
             subprocess.run(namespace.enter(f"{program}-{kind}-restore"), input=text, text=True,

@@ -1,29 +1,66 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent: time to ready, memory."""
+"""The agent by itself: time to ready, memory, and what it does while nothing happens."""
+
+import pathlib
+import time
 
 from lab import make_pod
 from signals import held
-from tendril import Node
+from tendril import Node, wait_for
 from workload import Workload, workload
+
+CIDRS = ("10.200.0.0/22", "fd00:200::/112")
+IDLE_SECONDS = 12  # more than the period of anything that comes back
+
+
+def node_with_pods(lab, n):
+    node = lab.node(cidrs=CIDRS)
+    for i in range(n):
+        make_pod(node, f"p{i}")
+    return node
+
+
+def settle(node):
+    """Waits for what the agent does after READY."""
+    wait_for(lambda: node.status()["acceleration"]["state"] != "testing", "the self-test")
 
 
 @workload
 class AgentStart(Workload):
-    """From nothing, and again after SIGKILL with everything pinned."""
+    """From nothing."""
 
-    name, figures = "agent", {"agent_start": "ms", "agent_restart": "ms"}
+    name, figures = "agent", {"agent_start": "ms"}
     section = "Control plane"
-    title = "agent start to READY=1, cold and after SIGKILL"
+    title = "agent start to READY=1, cold"
     variants, families, reference = ("tendril",), (0,), None
+    rounds = rounds_limit = 11
 
     def setup(self, lab, variant, n):
         return None
 
     def measure(self, target, family, n):
         with held(), Node(start=False) as node:
-            cold = node.start() * 1000
-            node.kill()
-            return {"agent_start": cold, "agent_restart": node.start() * 1000}
+            return node.start() * 1000
+
+
+@workload
+class AgentRestart(Workload):
+    """After SIGKILL, with everything pinned."""
+
+    name, figures = "restart", {"agent_restart": "ms"}
+    section = "Control plane"
+    title = "agent start to READY=1 after SIGKILL, n pods present"
+    variants, families, reference = ("tendril",), (0,), None
+    counts, count_means = (0, 50, 250), "pods"
+    rounds = rounds_limit = 7
+
+    def setup(self, lab, variant, n):
+        return node_with_pods(lab, n)
+
+    def measure(self, target, family, n):
+        settle(target)
+        target.kill()
+        return target.start() * 1000
 
 
 @workload
@@ -34,16 +71,50 @@ class Memory(Workload):
     section = "Control plane"
     title = "memory of the agent, and of its maps"
     variants, families, reference = ("tendril",), (0,), None
-    counts, quick_counts, count_means = (0, 50, 250), (0, 50), "pods"
+    counts, count_means = (0, 50, 250), "pods"
     rounds = rounds_limit = 1
     warm_up = False
 
     def setup(self, lab, variant, n):
-        node = lab.node()
-        for i in range(n):
-            make_pod(node, f"p{i}")
-        return node
+        return node_with_pods(lab, n)
 
     def measure(self, target, family, n):
+        settle(target)
         memory = target.status()["memory"]
         return {"rss": memory["rssBytes"] / 2**20, "map_memory": memory["mapBytes"] / 2**20}
+
+
+def cpu_ns(pid):
+    return sum(int((task / "schedstat").read_text().split()[0])
+               for task in pathlib.Path(f"/proc/{pid}/task").iterdir())
+
+
+def wakeups(pid):
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("\nvoluntary_ctxt_switches:")[1].split()[0])
+
+
+@workload
+class Idle(Workload):
+    """Nobody asks for anything."""
+
+    name, figures = "idle_cpu", {"idle_cpu": "%", "idle_wakeups": "1/s"}
+    section = "Control plane"
+    title = "the agent while nothing happens: share of a core, and how often it wakes up"
+    variants, families, reference = ("tendril",), (0,), None
+    counts, quick_counts, count_means = (0, 250), (250,), "pods"
+    rounds = rounds_limit = 1
+    warm_up = False
+
+    def setup(self, lab, variant, n):
+        return node_with_pods(lab, n)
+
+    def measure(self, target, family, n):
+        settle(target)
+        time.sleep(1)  # what follows the last pod's ADD
+        pid = target.agent.pid
+        began, cpu, woken = time.perf_counter(), cpu_ns(pid), wakeups(pid)
+        time.sleep(IDLE_SECONDS)
+        seconds = time.perf_counter() - began
+        return {"idle_cpu": (cpu_ns(pid) - cpu) / 1e7 / seconds,
+                "idle_wakeups": (wakeups(pid) - woken) / seconds}

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The CNI plugin: ADD and DEL of a pod, beside Debian's bridge and host-local plugins."""
 
+import concurrent.futures
 import contextlib
 import ctypes
 import json
@@ -14,11 +15,15 @@ from variants import bridge_conf
 from workload import Workload, workload
 
 
+CIDRS = ("10.200.0.0/22", "fd00:200::/112")
+AT_ONCE = 8
+
+
 @contextlib.contextmanager
 def entered(namespace):
-    """This process inside a network namespace, so that what it starts needs no nsenter."""
+    """This thread inside a network namespace, so that what it starts needs no nsenter."""
     libc = ctypes.CDLL(None, use_errno=True)
-    with open("/proc/self/ns/net") as home, open(namespace.path) as there:
+    with open("/proc/thread-self/ns/net") as home, open(namespace.path) as there:
         assert libc.setns(there.fileno(), 0) == 0, os.strerror(ctypes.get_errno())
         try:
             yield
@@ -44,6 +49,38 @@ class Runtime:
             return (time.perf_counter() - began) * 1000
 
 
+def all_at_once(runtime, command, pods):
+    """Runs the plugin for all pods, AT_ONCE at a time; returns how long that took."""
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as threads:
+        began = time.perf_counter()
+        list(threads.map(lambda pod: runtime.call(command, pod), pods))
+        return (time.perf_counter() - began) * 1000
+
+
+def runtime_start(lab, variant, n):
+    """A runtime with n pods present."""
+    node = lab.node(cidrs=CIDRS)
+    if variant == "tendril":
+        runtime = Runtime(node, tendril.BUILD / "tendril-cni", node.conf)
+    else:
+        runtime = Runtime(node, "/usr/lib/cni/bridge", bridge_conf(node.dir / "host-local"))
+    for i in range(n):
+        runtime.call("ADD", make_pod(node, f"present{i}", wire=False))
+    return runtime
+
+
+@contextlib.contextmanager
+def unwired(node, count):
+    """Pods that are no more than a namespace."""
+    pods = [make_pod(node, f"measured{i}", wire=False) for i in range(count)]
+    try:
+        yield pods
+    finally:
+        for pod in pods:
+            node.pods.remove(pod)
+            pod.delete()
+
+
 @workload
 class Cni(Workload):
     """Each round adds one pod and deletes it again."""
@@ -56,20 +93,51 @@ class Cni(Workload):
     rounds = rounds_limit = 30
 
     def setup(self, lab, variant, n):
-        node = lab.node()
-        if variant == "tendril":
-            runtime = Runtime(node, tendril.BUILD / "tendril-cni", node.conf)
-        else:
-            runtime = Runtime(node, "/usr/lib/cni/bridge", bridge_conf(node.dir / "host-local"))
-        for i in range(n):
-            runtime.call("ADD", make_pod(node, f"present{i}", wire=False))
-        return runtime
+        return runtime_start(lab, variant, n)
 
     def measure(self, target, family, n):
-        pod = make_pod(target.node, "measured", wire=False)
-        try:
+        with unwired(target.node, 1) as (pod,):
             return {f"cni_{command.lower()}": target.call(command, pod)
                     for command in ("ADD", "DEL")}
-        finally:
-            target.node.pods.remove(pod)
-            pod.delete()
+
+
+@workload
+class CniParallel(Workload):
+    """The time for all of them, by their number."""
+
+    name, figures = "cni_parallel", {"cni_add_parallel": "ms", "cni_del_parallel": "ms"}
+    section = "Control plane"
+    title = f"CNI ADD and DEL, {AT_ONCE} at once: time a pod"
+    variants, families, reference = ("bridge", "tendril"), (0,), "bridge"
+    counts, quick_counts, count_means = (0, 100, 250), (0, 250), "pods present"
+    rounds = rounds_limit = 5
+    pods = 48
+
+    def setup(self, lab, variant, n):
+        return runtime_start(lab, variant, n)
+
+    def measure(self, target, family, n):
+        with unwired(target.node, self.pods) as pods:
+            return {f"cni_{command.lower()}_parallel": all_at_once(target, command, pods)
+                    / len(pods) for command in ("ADD", "DEL")}
+
+
+@workload
+class CniFill(Workload):
+    """A node that gets all of its pods at once, as after a reboot."""
+
+    name, figures = "cni_fill", {"cni_fill": "s", "cni_drain": "s"}
+    section = "Control plane"
+    title = f"n pods added to an empty node, and deleted again, {AT_ONCE} at once"
+    variants, families, reference = ("bridge", "tendril"), (0,), "bridge"
+    counts, count_means = (250,), "pods"
+    rounds = rounds_limit = 3
+    warm_up = False
+
+    def setup(self, lab, variant, n):
+        return runtime_start(lab, variant, 0)
+
+    def measure(self, target, family, n):
+        with unwired(target.node, n) as pods:
+            return {figure: all_at_once(target, command, pods) / 1000
+                    for figure, command in (("cni_fill", "ADD"), ("cni_drain", "DEL"))}
