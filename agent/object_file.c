@@ -267,25 +267,24 @@ static bool load_file(struct object_files *files, struct object_file *file, stru
 static int load_take(struct object_change *change, struct load *load)
 {
 	const struct object_file *file = load->file;
-	size_t old = 0, new = 0;
+	size_t old = file->count, new = load->list.count;
 
 	load->result = calloc(load->list.count + 1, sizeof(*load->result));
 	if (!load->result)
 		return -ENOMEM;
-	while (old < file->count) {
-		const struct object *held = file->objects[old];
-		int order = 1;
+	/* From the last one to the first, so that what stays behind one need not move. */
+	while (old > 0) {
+		const struct object *held = file->objects[old - 1];
+		int order = new ? object_compare(load->list.items[new - 1], held) : -1;
 		int ret;
 
-		if (new < load->list.count)
-			order = object_compare(load->list.items[new], held);
-		if (order < 0 && new < load->list.count) {
-			new ++; /* an object the file did not hold */
+		if (order > 0) {
+			new --; /* an object the file did not hold */
 			continue;
 		}
-		old++;
-		if (order == 0 && new < load->list.count) {
-			struct object **item = &load->list.items[new ++];
+		old--;
+		if (order == 0) {
+			struct object **item = &load->list.items[--new];
 
 			if (object_equal(*item, held)) {
 				load->result[item - load->list.items] = held;
