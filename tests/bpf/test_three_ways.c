@@ -3,7 +3,9 @@
  * Three answers to one question: what the specification says (tests/unit/oracle.c, from its words),
  * what the compiled tables say (policy/verdict.c), and what the programs do with a frame when the
  * agent has written those tables into the maps.  Random worlds, and every scene that was once
- * answered wrongly.  What passes must be answered, too: the reply is sent as well.
+ * answered wrongly.  What passes must be answered, too: the reply is sent as well.  Then policies
+ * and labels change, and what passed goes on or ends as the specification says of the changed
+ * world.
  *
  * Each world is written over the one before it, by difference, as the agent does.  WORLDS=N sets
  * how many (make test: 100,000), SEED=N repeats one.
@@ -47,6 +49,11 @@ static struct {
 	uint64_t drops[DROP_REASON_COUNT];
 	bool wired[SCENE_LOCAL_MAX + 1];
 	uint16_t next_port;
+	struct live {
+		struct question question;
+		uint16_t port;
+	} live[QUESTIONS]; /* what passed in the world at hand */
+	size_t live_count;
 } node;
 
 struct answers {
@@ -134,7 +141,6 @@ static void node_load(const struct world *world, const struct compiled *compiled
 	node_wire(world);
 	if (sync_apply(node.sync, compiled, &err))
 		give_up("maps", &err);
-	connections_forget();
 }
 
 /* ---- frames --------------------------------------------------------------------------------- */
@@ -181,12 +187,12 @@ static enum drop_reason node_send(const struct world *world, const struct segmen
 #define SCTP_INIT     1
 #define SCTP_INIT_ACK 2
 
-static struct segment request_of(const struct flow *flow)
+static struct segment request_of(const struct flow *flow, uint16_t port)
 {
 	return (struct segment){ .from = flow->saddr,
 				 .to = flow->daddr,
 				 .proto = flow->proto,
-				 .sport = node.next_port,
+				 .sport = port,
 				 .dport = ntohs(flow->dport),
 				 .flags = SYN,
 				 .seq = 1000,
@@ -212,21 +218,28 @@ static struct segment reply_to(const struct segment *request)
 				 .payload = 8 };
 }
 
+static bool question_to_node(const struct question *question)
+{
+	return !strcmp(question->to, HOST_V4) || !strcmp(question->to, HOST_V6);
+}
+
 static struct answers ask(const struct scene *scene, const struct world *world,
 			  const struct compiled *compiled, const struct question *question)
 {
 	struct flow flow = question_flow(question);
-	struct segment request = request_of(&flow), reply = reply_to(&request);
-	bool to_node = !strcmp(question->to, HOST_V4) || !strcmp(question->to, HOST_V6);
+	struct segment request = request_of(&flow, node.next_port), reply = reply_to(&request);
 	struct answers answers = { .specification = scene_oracle(scene, question),
 				   .tables = verdict_flow(compiled, &flow) };
 
+	answers.program = node_send(world, &request, question_from_node(question) ? 0 : UPLINK);
+	if (!answers.program && node.live_count < QUESTIONS)
+		node.live[node.live_count++] =
+			(struct live){ .question = *question, .port = node.next_port };
 	/* A port of its own, so that no question meets what another left in ct_map. */
 	node.next_port = node.next_port == UINT16_MAX ? 1024 : node.next_port + 1;
-	answers.program = node_send(world, &request, question_from_node(question) ? 0 : UPLINK);
 	/* to_pod sees only what is for a pod of this node. */
 	if (!answers.program && (scene_slot(world, &reply.from) || scene_slot(world, &reply.to)))
-		answers.reply = node_send(world, &reply, to_node ? 0 : UPLINK);
+		answers.reply = node_send(world, &reply, question_to_node(question) ? 0 : UPLINK);
 	return answers;
 }
 
@@ -244,6 +257,7 @@ static void node_clear(void)
 
 	assert_int_equal(policy_compile(node.nothing, &compiled, NULL), 0);
 	node_load(node.nothing, compiled);
+	connections_forget();
 }
 
 struct mismatch {
@@ -297,8 +311,86 @@ struct count {
 	uint64_t worlds;
 	uint64_t asked;
 	uint64_t denied;
+	uint64_t lived; /* flows that a change met */
+	uint64_t ended;
 	uint64_t wrong;
 };
+
+/* Another packet of a flow that passed in the world before, and its answer.  (That of TCP may hang
+ * on a real socket, which these flows do not have.) */
+static bool live_agrees(const struct scene *scene, const struct world *world,
+			const struct live *live, enum drop_reason *ret_seen)
+{
+	struct flow flow = question_flow(&live->question);
+	struct segment packet = request_of(&flow, live->port);
+	uint32_t in_ifindex = question_from_node(&live->question) ? 0 : UPLINK;
+	enum drop_reason want = scene_oracle(scene, &live->question);
+
+	packet.flags = ACK;
+	packet.seq += 1 + packet.payload;
+	packet.chunk = 0; /* SCTP: data */
+	*ret_seen = node_send(world, &packet, in_ifindex);
+	if (*ret_seen || want || flow.proto == IPPROTO_TCP)
+		return !*ret_seen == !want;
+	packet = reply_to(&packet);
+	packet.chunk = 0;
+	*ret_seen = node_send(world, &packet, question_to_node(&live->question) ? 0 : UPLINK);
+	return *ret_seen == DROP_NONE;
+}
+
+/* The world of a seed, before its change. */
+static struct scene scene_of(uint64_t seed, struct addresses *ret_addresses)
+{
+	struct scene scene = { 0 };
+
+	random_begin(seed);
+	do {
+		scene_done(&scene);
+		scene = random_scene(true);
+		addresses_collect(&scene, ret_addresses);
+	} while (ret_addresses->local_count == 0);
+	return scene;
+}
+
+static void live_report(uint64_t seed, const struct scene *changed, const struct question *question,
+			enum drop_reason want, enum drop_reason seen)
+{
+	struct addresses addresses;
+	struct scene scene = scene_of(seed, &addresses);
+	auto_free char *before = scene_write(&scene, question, DROP_NONE);
+	auto_free char *after = scene_write(changed, question, want);
+
+	fprintf(stderr,
+		"before the change:\n%s\nafter it:\n%s\n"
+		"SEED=%llu: live flow: specification: %s, program: %s\n",
+		before, after, (unsigned long long)seed, answer_name(want), answer_name(seen));
+	scene_done(&scene);
+}
+
+/* What passed in the scene, after a change of it. */
+static void change_check(uint64_t seed, struct scene *scene, struct count *count)
+{
+	auto_(compiled) struct compiled *compiled = NULL;
+	auto_(world) struct world *world = NULL;
+	struct errmsg err = { 0 };
+
+	random_change(scene);
+	world = scene_world(scene, &err);
+	if (!world || policy_compile(world, &compiled, &err))
+		give_up("changed world", &err);
+	node_load(world, compiled);
+	for (size_t i = 0; i < node.live_count && !count->wrong; i++) {
+		const struct question *question = &node.live[i].question;
+		enum drop_reason want = scene_oracle(scene, question), seen;
+
+		count->lived++;
+		count->ended += want != DROP_NONE;
+		if (live_agrees(scene, world, &node.live[i], &seen))
+			continue;
+		count->wrong++;
+		live_report(seed, scene, question, want, seen);
+	}
+}
 
 static void world_check(uint64_t seed, struct count *count)
 {
@@ -306,20 +398,16 @@ static void world_check(uint64_t seed, struct count *count)
 	auto_(world) struct world *world = NULL;
 	struct errmsg err = { 0 };
 	struct addresses addresses;
-	struct scene scene = { 0 };
+	struct scene scene = scene_of(seed, &addresses);
 	char name[32];
 
 	snprintf(name, sizeof(name), "SEED=%llu", (unsigned long long)seed);
-	random_begin(seed);
-	do {
-		scene_done(&scene);
-		scene = random_scene(true);
-		addresses_collect(&scene, &addresses);
-	} while (addresses.local_count == 0);
 	world = scene_world(&scene, &err);
 	if (!world || policy_compile(world, &compiled, &err))
 		give_up(name, &err);
 	node_load(world, compiled);
+	connections_forget();
+	node.live_count = 0;
 	for (int i = 0; i < QUESTIONS && !count->wrong; i++) {
 		struct question question = random_question(&addresses, true);
 		struct answers answers = ask(&scene, world, compiled, &question);
@@ -331,6 +419,8 @@ static void world_check(uint64_t seed, struct count *count)
 		count->wrong++;
 		report(&scene, &question, &answers, name);
 	}
+	if (!count->wrong)
+		change_check(seed, &scene, count);
 	count->worlds++;
 	scene_done(&scene);
 }
@@ -371,6 +461,8 @@ static void worker_finish(pid_t pid, int fd, struct count *sum)
 	sum->worlds += count.worlds;
 	sum->asked += count.asked;
 	sum->denied += count.denied;
+	sum->lived += count.lived;
+	sum->ended += count.ended;
 	sum->wrong += count.wrong;
 }
 
@@ -389,13 +481,16 @@ static void test_random_worlds(void **state)
 		pids[i] = worker_start(seed, worlds, i, workers, &fds[i]);
 	for (uint64_t i = 0; i < workers; i++)
 		worker_finish(pids[i], fds[i], &sum);
-	print_message("SEED=%llu and on: %llu worlds, %llu flows, %llu denied\n",
+	print_message("SEED=%llu and on: %llu worlds, %llu flows, %llu denied; %llu live through a "
+		      "change, %llu of them ended by it\n",
 		      (unsigned long long)seed, (unsigned long long)sum.worlds,
-		      (unsigned long long)sum.asked, (unsigned long long)sum.denied);
+		      (unsigned long long)sum.asked, (unsigned long long)sum.denied,
+		      (unsigned long long)sum.lived, (unsigned long long)sum.ended);
 	assert_int_equal(sum.wrong, 0);
 	assert_int_equal(sum.worlds, worlds);
 	if (worlds > 100)
-		assert_true(sum.denied > sum.asked / 20 && sum.denied < sum.asked);
+		assert_true(sum.denied > sum.asked / 20 && sum.denied < sum.asked &&
+			    sum.ended > sum.lived / 20 && sum.ended < sum.lived);
 }
 
 /* ---- kept scenes ---------------------------------------------------------------------------- */

@@ -532,6 +532,37 @@ struct scene random_scene(bool node)
 	return scene;
 }
 
+static void random_relabel(cJSON *object)
+{
+	cJSON *metadata = cJSON_GetObjectItemCaseSensitive(object, "metadata");
+
+	cJSON_DeleteItemFromObjectCaseSensitive(metadata, "labels");
+	cJSON_AddItemToObject(metadata, "labels", random_labels());
+}
+
+void random_change(struct scene *scene)
+{
+	/* Numbers that no policy has yet. */
+	static const int first = 50;
+	cJSON *next;
+
+	for (cJSON *object = scene->objects->child; object; object = next) {
+		const char *kind = cJSON_GetObjectItemCaseSensitive(object, "kind")->valuestring;
+
+		next = object->next;
+		if (strstr(kind, "NetworkPolicy") && chance(40))
+			cJSON_Delete(cJSON_DetachItemViaPointer(scene->objects, object));
+		else if (!strstr(kind, "NetworkPolicy") && chance(20))
+			random_relabel(object);
+	}
+	for (int i = 0; i < 3; i++) {
+		if (chance(50))
+			cJSON_AddItemToArray(scene->objects, random_policy(first + i));
+		if (chance(20))
+			cJSON_AddItemToArray(scene->objects, random_cluster_policy(first + i));
+	}
+}
+
 static bool is_local(const struct scene *scene, const cJSON *pod)
 {
 	const cJSON *name;

@@ -16,6 +16,8 @@ bool chance(uint32_t percent);
 
 /* node: seen from a node with some of the pods; else from nowhere. */
 struct scene random_scene(bool node);
+/* Other policies, and other labels here and there; pods and addresses stay. */
+void random_change(struct scene *scene);
 
 /* The addresses that questions about a scene are about: of its pods, of its node, of others. */
 struct addresses {
