@@ -19,6 +19,7 @@ class Party:
     namespace: str = ""
     labels: dict = dataclasses.field(default_factory=dict)
     ports: list = dataclasses.field(default_factory=list)  # (name, number, protocol)
+    sidecar_ports: list = dataclasses.field(default_factory=list)  # of init containers that stay
     phase: str = "Running"
     addresses: list = dataclasses.field(default_factory=list)  # IPv4, IPv6
 
@@ -93,7 +94,7 @@ class Policies:
             # What the pod that is connected to calls so.
             return connection.target.is_pod and any(
                 (port, connection.port, connection.protocol) == tuple(declared)
-                for declared in connection.target.ports)
+                for declared in connection.target.ports + connection.target.sidecar_ports)
         return port <= connection.port <= (entry.get("endPort") or port)
 
     def rule_holds(self, rule, peers_name, own_namespace, other, connection):

@@ -93,7 +93,7 @@ class Table:
         self.pods, self.parties, self.order = {}, {}, []
         self.policies, self.namespaces = {}, copy.deepcopy(NAMESPACES)
         self.nodes = {}
-        self.kept, self.last_addresses = 0, {}
+        self.kept, self.last_addresses, self.extra = 0, {}, []
         for namespace in NAMESPACES:
             for name in LABELS:
                 self.add_pod(f"{namespace}/{name}", LABELS[name])
@@ -140,8 +140,14 @@ class Table:
 
     def pod_object(self, party):
         namespace, name = party.name.split("/")
-        return pod_object(name, namespace, party.labels, party.addresses, party.ports,
+        made = pod_object(name, namespace, party.labels, party.addresses, party.ports,
                           accelerate=self.accelerated, phase=party.phase)
+        if party.sidecar_ports:
+            made["spec"]["initContainers"] = [{
+                "name": "sidecar", "restartPolicy": "Always", "ports": [
+                    {"name": n, "containerPort": p, "protocol": proto}
+                    for n, p, proto in party.sidecar_ports]}]
+        return made
 
     def publish(self):
         """All objects but policies, as they are from the beginning."""
@@ -281,6 +287,9 @@ class Table:
             # A round that began in time and saw an old state does not break the promise.
             assert began < deadline, self.difference(f"live connections, {when}", got, want)
 
+    def accelerated_connections(self):
+        return sum(e["stats"]["accelConnections"] for e in self.node.api("GET", "/v1/endpoints"))
+
     # ---- changes ----
 
     def with_addresses(self, spec):
@@ -318,9 +327,12 @@ class Table:
             self.nodes[name] = labels, addresses
             objects.append(node_object(name, labels, addresses))
 
-    def apply(self, policies=None, pods=None, namespaces=None, nodes=None, delete=(), create=None):
+    def apply(self, policies=None, pods=None, namespaces=None, nodes=None, delete=(), create=None,
+              objects=()):
         """Makes one change; returns when (monotonic seconds) it was given to the agent."""
-        objects, gone = [], []
+        objects, gone = self.with_addresses(list(objects)), []
+        self.extra += [f"{o['kind']}/{o['metadata']['namespace']}/{o['metadata']['name']}"
+                       for o in objects]
         self.apply_policies(policies or {}, objects, gone)
         self.apply_nodes(nodes or {}, objects, gone)
         for name, changes in (pods or {}).items():
@@ -380,6 +392,8 @@ class Table:
             self.apply(policies={f"{namespace}/{name}": None})
         for name in list(self.nodes):
             self.apply(nodes={name: None})
+        while self.extra:
+            self.node.api("DELETE", f"/v1/objects/{self.extra.pop()}")
         for name in [n for n in self.pods if n not in self.fixed]:
             self.delete_pod(name)
             self.order.remove(name)
@@ -388,6 +402,6 @@ class Table:
                 self.create_pod(name, {"labels": LABELS[name[2:]]})
             party = self.parties[name]
             party.labels, party.phase = dict(LABELS[name[2:]]), "Running"
-            party.ports = declared_ports(name)
+            party.ports, party.sidecar_ports = declared_ports(name), []
         self.namespaces = copy.deepcopy(NAMESPACES)
         self.publish()

@@ -8,6 +8,8 @@ reference (tests/harness/netpol.py), and both must agree.
 """
 
 import pathlib
+import subprocess
+import time
 
 import pytest
 import yaml
@@ -17,7 +19,7 @@ from truth import Table
 FOLDER = pathlib.Path(__file__).parent / "scenarios"
 SCENARIOS = [scenario for file in sorted(FOLDER.glob("*.yaml"))
              for scenario in yaml.safe_load(file.read_text())]
-CHANGES = ("policies", "pods", "namespaces", "nodes", "delete", "create")
+CHANGES = ("policies", "pods", "namespaces", "nodes", "delete", "create", "objects")
 
 
 @pytest.fixture(scope="module", params=["packets", "accelerated"])
@@ -55,6 +57,55 @@ def test_scenario(table, scenario, record_property):
         record_property("live_connections_follow_after_s", round(slowest, 4))
     finally:
         table.reset()
+
+
+def test_the_second_time_is_really_accelerated(table):
+    before = table.accelerated_connections()
+    table.check("without policies")
+    assert (table.accelerated_connections() > before) == table.accelerated
+
+
+DENY_ALL = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+ALLOW_Y = {"podSelector": {}, "ingress": [{"from": [{"namespaceSelector": {
+    "matchLabels": {"ns": "y"}}}]}]}
+
+
+def test_the_last_known_policy_holds_while_the_agent_is_dead(table):
+    """And nobody new gets in: without an agent there is no ADD."""
+    try:
+        table.apply(policies={"x/closed": DENY_ALL, "z/half": ALLOW_Y})
+        table.check("while the agent lives", keep=True)
+        table.node.kill()
+        table.check_live("with the agent dead", time.monotonic())
+        table.check("with the agent dead", keep=True)
+        stranger = table.node.pod("stranger", "x", wire=False)
+        with pytest.raises(AssertionError, match="ADD failed"):
+            stranger.cni("ADD")
+        table.node.start()
+        table.check_live("with a new agent", time.monotonic())
+        table.check("with a new agent", keep=True)
+    finally:
+        table.reset()
+
+
+def test_the_node_reaches_its_pods_from_each_of_its_addresses(table):
+    """Probes may come from any; an address outside is not exempt for being on the same link."""
+    try:
+        table.apply(policies={"x/closed": DENY_ALL})
+        target = table.parties["x/a"].addresses
+        own = table.parties["node"].addresses + ["198.51.100.1", "2001:db8::1"]
+        for address in own:
+            connect(table.node.netns, address, target[":" in address])
+        for address in table.parties["outside"].addresses:
+            with pytest.raises(subprocess.CalledProcessError):
+                connect(table.outside, address, target[":" in address])
+    finally:
+        table.reset()
+
+
+def connect(netns, source, target):
+    netns.run("python3", "-c", "import socket, sys\n"
+              "socket.create_connection((sys.argv[2], 80), 0.5, (sys.argv[1], 0))", source, target)
 
 
 def test_there_are_enough_scenarios():

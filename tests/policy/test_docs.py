@@ -64,6 +64,23 @@ def test_every_drop_reason_has_a_test():
     assert not missing
 
 
+def test_every_corner_case_is_held_by_tests_that_exist():
+    readme = (ROOT / "tests/README.md").read_text()
+    rows = [row for row in readme[readme.index("## Corner cases"):].splitlines()
+            if row.startswith("| ") and not row.startswith("| corner case ")]
+    assert len(rows) >= 35
+    files = {}
+    for path in tracked("tests/*.c", "tests/*.py", "tests/*.yaml", "tests/policy/golden/*"):
+        files.setdefault(path.name, []).append(path)
+        files.setdefault(path.stem, []).append(path)
+    for row in rows:
+        references = re.findall(r"`([\w.-]+)::([^`]+)`", row)
+        assert references, row
+        for file, name in references:
+            assert any(re.search(rf"(?<![\w]){re.escape(name)}(?![\w])", path.read_text())
+                       for path in files.get(file, [])), f"{file}::{name}"
+
+
 @pytest.mark.parametrize("path", tracked("*.c", "*.h", "*.py", "*.mk", "Makefile", ".ci/run"),
                          ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_file_states_its_licence(path):
