@@ -64,6 +64,7 @@ int cmd_policy_delete(const struct arguments *args, struct errmsg *err);
 int cmd_policy_explain(const struct arguments *args, struct errmsg *err);
 int cmd_policy_matrix(const struct arguments *args, struct errmsg *err);
 int cmd_policy_test(const struct arguments *args, struct errmsg *err);
+int cmd_policy_lint(const struct arguments *args, struct errmsg *err);
 int cmd_policy_diff(const struct arguments *args, struct errmsg *err);
 int cmd_policy_record(const struct arguments *args, struct errmsg *err);
 

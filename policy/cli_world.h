@@ -43,6 +43,17 @@ int cli_world_fill(struct cli_world *world, const struct cli_world *other, struc
 const char *cli_world_source(const struct cli_world *world, const struct object *object,
 			     const char *path, char *buf, size_t size);
 
+/* The same for many fields, in one pass over each file. */
+struct cli_place {
+	const struct object *object;
+	const char *path;
+	const char *file; /* result: its file, what the agent said of the object, or "" */
+	size_t line;      /* 0: not known */
+	size_t column;
+};
+
+int cli_world_locate(const struct cli_world *world, struct cli_place *places, size_t count);
+
 /* Lets the library know the agent's node by its addresses, too. */
 int cli_world_know_node(struct cli_world *world, struct errmsg *err);
 

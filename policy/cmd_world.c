@@ -72,26 +72,71 @@ int cli_world_know_node(struct cli_world *world, struct errmsg *err)
 	return ret ? fail(err, ret, "addresses of the node") : 0;
 }
 
-const char *cli_world_source(const struct cli_world *world, const struct object *object,
-			     const char *path, char *buf, size_t size)
+/* What the agent says of where an object is from; "" if there is no agent. */
+static const char *listed_source(const struct cli_world *world, const struct object *object)
 {
-	const struct source *source = object->source;
 	const cJSON *row;
-	size_t line;
-	size_t column;
 
-	buf[0] = '\0';
-	if (source && object_locate(source->text, source->len, object, path, &line, &column))
-		snprintf(buf, size, "%s:%zu", source->file, line);
-	else if (source)
-		snprintf(buf, size, "%s", source->file);
 	cJSON_ArrayForEach (row, world->listing) {
 		if (strcmp(cli_text(row, "kind", ""), object_kind_name(object->kind)) == 0 &&
 		    strcmp(cli_text(row, "namespace", ""), object->namespace) == 0 &&
 		    strcmp(cli_text(row, "name", ""), object->name) == 0)
-			snprintf(buf, size, "%s", cli_text(row, "source", ""));
+			return cli_text(row, "source", "");
 	}
+	return "";
+}
+
+const char *cli_world_source(const struct cli_world *world, const struct object *object,
+			     const char *path, char *buf, size_t size)
+{
+	const struct source *source = object->source;
+	size_t line;
+	size_t column;
+
+	if (source && object_locate(source->text, source->len, object, path, &line, &column))
+		snprintf(buf, size, "%s:%zu", source->file, line);
+	else
+		snprintf(buf, size, "%s", source ? source->file : listed_source(world, object));
 	return buf;
+}
+
+/* The places of one file. */
+static int source_locate(const struct source *source, struct cli_place *places, size_t count)
+{
+	auto_free struct object_place *found = calloc(count + 1, sizeof(*found));
+	size_t used = 0;
+
+	if (!found)
+		return -ENOMEM;
+	for (size_t i = 0; i < count; i++) {
+		if (places[i].object->source == source)
+			found[used++] = (struct object_place){ .object = places[i].object,
+							       .path = places[i].path };
+	}
+	if (used)
+		objects_locate(source->text, source->len, found, used);
+	used = 0;
+	for (size_t i = 0; i < count; i++) {
+		if (places[i].object->source != source)
+			continue;
+		places[i].file = source->file;
+		places[i].line = found[used].line;
+		places[i].column = found[used++].column;
+	}
+	return 0;
+}
+
+int cli_world_locate(const struct cli_world *world, struct cli_place *places, size_t count)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		if (!places[i].object->source)
+			places[i].file = listed_source(world, places[i].object);
+	}
+	for (const struct source *source = world->sources; source && !ret; source = source->next)
+		ret = source_locate(source, places, count);
+	return ret;
 }
 
 /* ---- files ------------------------------------------------------------------------------------

@@ -113,6 +113,8 @@ static const struct command {
 	  cmd_policy_matrix, "who reaches whom on which ports; with -f offline" },
 	{ "policy test", "FILE...", 1, CLI_FILES_MAX, OPT_FILE | OPT_JUNIT, 0, cmd_policy_test,
 	  "are the verdicts those that files expect; with -f offline" },
+	{ "policy lint", "[FILE...]", 0, CLI_FILES_MAX, OPT_FILE, 0, cmd_policy_lint,
+	  "what is probably not meant; of files, else of the agent" },
 	{ "policy diff", "OLD NEW", 2, 2, OPT_FILE, 0, cmd_policy_diff,
 	  "which connections a change newly allows and denies; needs no agent" },
 	{ "policy record", "[NAMESPACE/NAME...]", 0, CLI_FILES_MAX, OPT_FOR | OPT_NAMESPACE, 0,
@@ -134,6 +136,8 @@ static const struct answer {
 	  "0 no connection changes, 1 some do, 2 they could not be compared" },
 	{ cmd_policy_test, "text|json|tap|junit",
 	  "0 all verdicts are as expected, 1 some are not, 2 they could not be asked for" },
+	{ cmd_policy_lint, "text|json",
+	  "0 nothing was found, 1 something was, 2 the objects could not be read" },
 	{ NULL, "text|json", NULL }, /* all others */
 };
 

@@ -182,5 +182,6 @@ void object_free(struct object *object)
 	free(object->namespace);
 	free(object->name);
 	free(object->uid);
+	free(object->lint_ignore);
 	free(object);
 }

@@ -126,12 +126,14 @@ struct policy_port {
 	char *name;    /* named port, or NULL */
 	uint16_t port_min;
 	uint16_t port_max; /* min == max == 0 and no name: every port of proto */
+	bool ranged;       /* endPort is written */
 };
 
 struct policy_peer {
 	/* Either an ipBlock ... */
 	bool is_block;
 	struct prefix cidr;
+	bool host_bits; /* it or an except is written with bits beyond its length */
 	struct prefix *except;
 	size_t except_count;
 	/* ... or selectors; NULL where absent. */
@@ -180,6 +182,7 @@ struct object {
 	char *namespace; /* "" for cluster-scoped kinds */
 	char *name;
 	char *uid;          /* "" if absent */
+	char *lint_ignore;  /* annotation tendril.io/lint-ignore, or NULL */
 	uint32_t document;  /* where it stood in its text: number of the document, */
 	uint32_t item;      /* and place in a List, from 1; 0: not in a List */
 	const void *source; /* for whoever put it into a world; the library leaves it alone */

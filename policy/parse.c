@@ -137,6 +137,7 @@ static void read_metadata(struct reader *reader, const struct node *root, struct
 	struct node name = node_child(&metadata, "name");
 	struct node namespace = node_child(&metadata, "namespace");
 	struct node uid = node_child(&metadata, "uid");
+	struct node annotations = node_child(&metadata, "annotations");
 	const char *name_text;
 	const char *text;
 	const char *wanted;
@@ -165,6 +166,12 @@ static void read_metadata(struct reader *reader, const struct node *root, struct
 		reader_missing(reader, &name);
 	text = read_string(reader, &uid);
 	object->uid = keep_string(reader, text ? text : "");
+	if (read_is_object(reader, &annotations)) {
+		struct node ignore = node_child(&annotations, "tendril.io/lint-ignore");
+
+		text = read_string(reader, &ignore);
+		object->lint_ignore = text ? keep_string(reader, text) : NULL;
+	}
 }
 
 /* Which of our kinds it is; -ENOENT: none of them. */
@@ -493,61 +500,99 @@ int objects_parse(const char *text, size_t len, unsigned int flags, struct objec
 	return text_parse(text, len, flags, false, ret_list, problems);
 }
 
-/* The text of one JSON document; false if there are not so many. */
-static bool json_document(const char *text, size_t len, size_t document, size_t *ret_offset,
-			  size_t *ret_len)
+/* The path of a place from its document's root; owned by the caller. */
+static char *place_path(const struct object_place *place)
 {
-	size_t offset = text_bom(text, len);
+	struct buffer path = { 0 };
 
-	for (;; document--) {
-		struct text_error error;
-		size_t used;
-		cJSON *json;
-
-		offset = text_skip_space(text, len, offset);
-		json = offset < len ? json_value_parse(text + offset, len - offset, &used, &error)
-				    : NULL;
-		if (!json)
-			return false;
-		cJSON_Delete(json);
-		if (document == 0) {
-			*ret_offset = offset;
-			*ret_len = used;
-			return true;
-		}
-		offset += used;
+	buffer_add(&path, "", 0);
+	if (place->object->item) {
+		path_key(&path, "items");
+		path_index(&path, place->object->item - 1);
+		if (*place->path && *place->path != '[')
+			buffer_add(&path, ".", 1);
 	}
+	buffer_add(&path, place->path, strlen(place->path));
+	if (path.failed)
+		buffer_done(&path);
+	return path.data;
+}
+
+/* Finds the places whose locations are of the given document, in its text. */
+static void places_find(const char *text, size_t len, size_t line, size_t column,
+			struct location *locations, struct object_place *places, size_t count)
+{
+	locations_find(text, len, locations, count);
+	for (size_t i = 0; i < count; i++) {
+		if (!locations[i].line || places[i].line)
+			continue;
+		places[i].line = line + locations[i].line - 1;
+		places[i].column = locations[i].line == 1 ? column + locations[i].column - 1
+							  : locations[i].column;
+		locations[i].line = 0;
+	}
+}
+
+/* JSON documents are texts of their own: each is document 0 to the walker. */
+static void places_find_json(const char *text, size_t len, struct location *locations,
+			     struct object_place *places, size_t count)
+{
+	size_t last = 0, document = 0, used;
+
+	for (size_t i = 0; i < count; i++)
+		last = places[i].object->document > last ? places[i].object->document : last;
+	for (size_t offset = text_skip_space(text, len, text_bom(text, len));
+	     offset < len && document <= last;
+	     offset = text_skip_space(text, len, offset + used), document++) {
+		struct text_error error;
+		cJSON *json = json_value_parse(text + offset, len - offset, &used, &error);
+		bool wanted = false;
+		size_t line, column;
+
+		if (!json)
+			return;
+		cJSON_Delete(json);
+		for (size_t i = 0; i < count; i++) {
+			bool here = places[i].object->document == document;
+
+			locations[i].document = here ? 0 : SIZE_MAX;
+			wanted |= here;
+		}
+		if (!wanted)
+			continue;
+		locate_offset(text, offset, &line, &column);
+		places_find(text + offset, used, line, column, locations, places, count);
+	}
+}
+
+void objects_locate(const char *text, size_t len, struct object_place *places, size_t count)
+{
+	auto_free struct location *locations = calloc(count + 1, sizeof(*locations));
+	bool complete = locations != NULL;
+
+	for (size_t i = 0; i < count && complete; i++) {
+		places[i].line = 0;
+		locations[i].document = places[i].object->document;
+		locations[i].path = place_path(&places[i]);
+		complete = locations[i].path != NULL;
+	}
+	if (complete && text_is_json(text, len))
+		places_find_json(text, len, locations, places, count);
+	else if (complete)
+		places_find(text, len, 1, 1, locations, places, count);
+	for (size_t i = 0; i < count && locations; i++)
+		free(locations[i].path);
 }
 
 bool object_locate(const char *text, size_t len, const struct object *object, const char *path,
 		   size_t *ret_line, size_t *ret_column)
 {
-	auto_buffer struct buffer full = { 0 };
-	struct location location = { .document = object->document };
-	size_t offset = 0;
-	size_t line = 1;
-	size_t column = 1;
+	struct object_place place = { .object = object, .path = path };
 
-	if (text_is_json(text, len)) {
-		if (!json_document(text, len, object->document, &offset, &len))
-			return false;
-		location.document = 0;
-		locate_offset(text, offset, &line, &column);
-	}
-	if (object->item) {
-		path_key(&full, "items");
-		path_index(&full, object->item - 1);
-		if (*path && *path != '[')
-			buffer_add(&full, ".", 1);
-	}
-	buffer_add(&full, path, strlen(path));
-	if (full.failed)
+	objects_locate(text, len, &place, 1);
+	if (!place.line)
 		return false;
-	location.path = full.data;
-	locations_find(text + offset, len, &location, 1);
-	if (!location.line)
-		return false;
-	*ret_line = line + location.line - 1;
-	*ret_column = location.line == 1 ? column + location.column - 1 : location.column;
+	*ret_line = place.line;
+	*ret_column = place.column;
 	return true;
 }

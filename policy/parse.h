@@ -56,6 +56,16 @@ int objects_parse(const char *text, size_t len, unsigned int flags, struct objec
 bool object_locate(const char *text, size_t len, const struct object *object, const char *path,
 		   size_t *ret_line, size_t *ret_column);
 
+/* The same for many fields in one pass over the text. */
+struct object_place {
+	const struct object *object;
+	const char *path;
+	size_t line; /* result; 0: it cannot be told */
+	size_t column;
+};
+
+void objects_locate(const char *text, size_t len, struct object_place *places, size_t count);
+
 /* One already parsed JSON value; a List counts as an error here. */
 int object_parse(const struct cJSON *json, unsigned int flags, struct object **ret_object,
 		 struct problems *problems);

@@ -151,7 +151,7 @@ static void read_networks(struct reader *reader, const struct node *at, struct p
 
 		if (is_repeated(at->json, json))
 			reader_error(reader, &child, "the same network twice");
-		if (!read_cidr(reader, &child, &peer->cidr))
+		if (!read_cidr(reader, &child, &peer->cidr, &peer->host_bits))
 			continue;
 		peer->is_block = true;
 		rule->peer_count++;

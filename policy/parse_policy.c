@@ -12,7 +12,8 @@
 
 /* ---- peers ---- */
 
-bool read_cidr(struct reader *reader, const struct node *at, struct prefix *ret_prefix)
+bool read_cidr(struct reader *reader, const struct node *at, struct prefix *ret_prefix,
+	       bool *ret_host_bits)
 {
 	const char *text = read_string(reader, at);
 	char buf[ADDR_TEXT_MAX];
@@ -33,7 +34,8 @@ bool read_cidr(struct reader *reader, const struct node *at, struct prefix *ret_
 	len = strcspn(text, "/");
 	memcpy(address, text, len);
 	address[len] = '\0';
-	if (addr_parse(address, &addr) == 0 && !addr_equal(&addr, &ret_prefix->addr))
+	*ret_host_bits = addr_parse(address, &addr) == 0 && !addr_equal(&addr, &ret_prefix->addr);
+	if (*ret_host_bits)
 		reader_problem(reader, at, PROBLEM_WARNING, "\"%s\" means %s", text,
 			       prefix_format(ret_prefix, buf));
 	return true;
@@ -51,7 +53,7 @@ static void read_block(struct reader *reader, const struct node *at, struct poli
 	if (!read_is_object(reader, at))
 		return;
 	KNOWN(reader, at, "cidr", "except");
-	known = read_cidr(reader, &cidr, &peer->cidr);
+	known = read_cidr(reader, &cidr, &peer->cidr, &peer->host_bits);
 	if (!read_is_array(reader, &except))
 		return;
 	peer->except =
@@ -61,9 +63,11 @@ static void read_block(struct reader *reader, const struct node *at, struct poli
 	cJSON_ArrayForEach (json, except.json) {
 		struct node child = node_item(&except, json, index++);
 		struct prefix *hole = &peer->except[peer->except_count];
+		bool host_bits;
 
-		if (!read_cidr(reader, &child, hole))
+		if (!read_cidr(reader, &child, hole, &host_bits))
 			continue;
+		peer->host_bits |= host_bits;
 		peer->except_count++;
 		if (known &&
 		    (hole->len <= peer->cidr.len || !prefix_contains(&peer->cidr, &hole->addr)))
@@ -128,6 +132,7 @@ static void read_policy_port(struct reader *reader, const struct node *at, struc
 		reader_error(reader, &end, "needs a numeric port");
 		return;
 	}
+	port->ranged = true;
 	port->port_max = read_port(reader, &end);
 	if (port->port_max && port->port_min && port->port_max < port->port_min)
 		reader_error(reader, &end, "%u is below port %u", port->port_max, port->port_min);

@@ -94,7 +94,8 @@ void read_selector(struct reader *reader, const struct node *at, struct selector
 /* Likewise, NULL where it is absent. */
 struct selector *read_selector_kept(struct reader *reader, const struct node *at);
 /* A CIDR; host bits are taken as Kubernetes takes them, but said. */
-bool read_cidr(struct reader *reader, const struct node *at, struct prefix *ret_prefix);
+bool read_cidr(struct reader *reader, const struct node *at, struct prefix *ret_prefix,
+	       bool *ret_host_bits);
 /* What stands around the spec of a policy: its fields must be known. */
 void read_policy_envelope(struct reader *reader, const struct node *root);
 /* A port's name; a problem if it cannot be one. */

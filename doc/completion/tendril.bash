@@ -55,7 +55,7 @@ _tendril()
 		;;
 	"endpoint " | "service ") word="list get" ;;
 	"identity " | "conntrack ") word="list" ;;
-	"policy ") word="validate apply delete list get explain matrix diff test record" ;;
+	"policy ") word="validate apply delete list get explain matrix diff test lint record" ;;
 	"endpoint get") word=$(_tendril_pods) ;;
 	"policy validate")
 		mapfile -t COMPREPLY < <(compgen -f -W "--lenient $options" -- "$cur")
@@ -65,7 +65,7 @@ _tendril()
 		mapfile -t COMPREPLY < <(compgen -f -W "--file --junit $options" -- "$cur")
 		return
 		;;
-	"policy diff")
+	"policy diff" | "policy lint")
 		mapfile -t COMPREPLY < <(compgen -f -W "--file $options" -- "$cur")
 		return
 		;;

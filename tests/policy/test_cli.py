@@ -13,7 +13,7 @@ from cli import BUILD, ROOT, Agent, document, pod, policy, tendril
 
 COMMANDS = ["status", "endpoint list", "endpoint get", "service list", "service get",
             "identity list", "policy validate", "policy apply", "policy delete", "policy list",
-            "policy get", "policy explain", "policy matrix", "policy test", "policy diff", "monitor", "conntrack list"]
+            "policy get", "policy explain", "policy matrix", "policy test", "policy lint", "policy diff", "monitor", "conntrack list"]
 
 ENDPOINT = {"slot": 1, "containerId": "c" * 64, "ifname": "eth0", "namespace": "shop",
             "name": "web", "uid": "", "state": "ready", "addresses": ["10.0.0.1", "fd00::1"],
