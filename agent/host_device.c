@@ -55,7 +55,11 @@ int host_device_ifindex(const struct host_device *device)
 
 bool host_has_ipv6(void)
 {
-	return access("/proc/sys/net/ipv6", F_OK) == 0;
+	/* What a kernel has it keeps.  To look it up takes longer with every network namespace. */
+	static bool found;
+
+	found = found || access("/proc/sys/net/ipv6", F_OK) == 0;
+	return found;
 }
 
 static int addr_family(const struct addr *addr)

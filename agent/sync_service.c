@@ -525,10 +525,11 @@ void sync_services_warning(const struct sync *sync, char *buf, size_t size)
 	const struct {
 		const struct mirror *mirror;
 		uint32_t count;
+		const char *setting;
 	} full[] = {
-		{ &sync->backends, sum.backends },
-		{ &sync->services, sum.services },
-		{ &sync->ipcache, sum.addresses },
+		{ &sync->backends, sum.backends, "max-backends" },
+		{ &sync->services, sum.services, "max-services" },
+		{ &sync->ipcache, sum.addresses, "max-addresses" },
 	};
 	size_t len = 0;
 
@@ -536,9 +537,9 @@ void sync_services_warning(const struct sync *sync, char *buf, size_t size)
 	for (size_t i = 0; i < ARRAY_SIZE(full); i++) {
 		if (full[i].count && len < size)
 			len += (size_t)snprintf(buf + len, size - len,
-						"%s%s is full: %u service entries did not fit",
+						"%s%s is full: %u service entries did not fit (%s)",
 						len ? "; " : "", map_name(full[i].mirror->map),
-						full[i].count);
+						full[i].count, full[i].setting);
 	}
 	if (sum.conflicts && len < size)
 		snprintf(buf + len, size - len, "%s%s", len ? "; " : "", sync->service_conflict);

@@ -209,7 +209,7 @@ def test_full_map_is_named_and_filled_later():
         error = node.api("PUT", "/v1/objects", {"apiVersion": "v1", "kind": "List",
                                                 "items": service(4, backends=20)},
                          status=507)["error"]
-        assert "backend_map is full: 16 service entries did not fit" in error
+        assert "backend_map is full: 16 service entries did not fit (max-backends)" in error
         assert any("backend_map is full" in text for text in node.status()["warnings"])
         node.api("DELETE", "/v1/objects/EndpointSlice/shop/service-1-x7k2p")
         wait_for(lambda: sum(value["backends"] for _, value in entries(node, "service_map")) == 60,

@@ -452,7 +452,8 @@ static void test_full_backend_map_is_named_and_retried(void **state)
 	SET(&fixture->world, 0, 1, 2);
 	SET(&fixture->world, 1, 3, 4);
 	assert_int_equal(sync_services(fixture->sync, &err), -ENOSPC);
-	assert_string_equal(err.text, "backend_map is full: 1 service entries did not fit");
+	assert_string_equal(err.text,
+			    "backend_map is full: 1 service entries did not fit (max-backends)");
 	assert_string_equal(sync_warning(fixture->sync), err.text);
 	assert_int_equal(service_at(fixture, 0)->backends, 2);
 	assert_int_equal(service_at(fixture, 1)->backends, 1);
@@ -475,7 +476,8 @@ static void test_full_service_map_is_named(void **state)
 	SET(&fixture->world, 0, 1);
 	SET(&fixture->world, 1, 2, 3);
 	assert_int_equal(sync_services(fixture->sync, &err), -ENOSPC);
-	assert_string_equal(err.text, "service_map is full: 1 service entries did not fit");
+	assert_string_equal(err.text,
+			    "service_map is full: 1 service entries did not fit (max-services)");
 	assert_false(address_is_service(fixture, 1));
 	trim(fixture);
 	assert_int_equal(fake_map_count(&fixture->maps, MAP_BACKEND), 1);
