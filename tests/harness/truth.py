@@ -29,7 +29,7 @@ PROBE_LIST = ([(protocol, port, family) for protocol in ("TCP", "UDP", "SCTP")
 VIPS = ["10.96.0.80", "fd00:96::80"]
 SERVICE = ("y/a", 81)  # what answers behind port 80 of the service
 DEADLINE_MS = 1000     # for what is expected and does not come
-QUIET_MS = 25          # for what is not expected: everybody else was answered that long ago
+QUIET_MS = 20          # for what is not expected: everybody else was answered that long ago
 PROMISE_S = 0.1        # a change is in force then, for new and live connections
 
 NAMESPACES = {"x": {"ns": "x", "team": "red"}, "y": {"ns": "y", "team": "blue"}, "z": {"ns": "z"}}
