@@ -420,21 +420,21 @@ ABI_SIZE(struct accel_direction, 96);
 
 /* Number, name, what a person is told.  Feeds the enum, the counters, the CLI and the README.
  * Numbers are never reused. */
-#define DROP_REASONS(X)                                                    \
-	X(1, TRUNCATED, "packet shorter than its headers say")             \
-	X(2, SPOOFED_ADDRESS, "source address is not the pod's own")       \
-	X(3, SPOOFED_MAC, "source MAC is not the pod's own")               \
-	X(4, UNKNOWN_PROTOCOL, "not IPv4, IPv6 or ARP")                    \
-	X(5, BAD_HEADER, "malformed or forbidden header")                  \
-	X(6, EGRESS_DENIED, "no egress rule of the sender allows it")      \
-	X(7, INGRESS_DENIED, "no ingress rule of the receiver allows it")  \
-	X(8, NOT_OPENED, "answer to a connection that was never opened")   \
-	X(9, FRAGMENT, "fragment whose first part was not seen")           \
-	X(10, NO_SERVICE, "service address without such a port")           \
-	X(11, NO_BACKEND, "service without a ready endpoint")              \
-	X(12, NO_ENDPOINT, "no pod has this address")                      \
-	X(13, UNRELATED_ERROR, "ICMP error that belongs to no connection") \
-	X(14, NAT_FULL, "no room to remember a service translation")       \
+#define DROP_REASONS(X)                                                          \
+	X(1, TRUNCATED, "packet shorter than its headers say")                   \
+	X(2, SPOOFED_ADDRESS, "source address is not the pod's own")             \
+	X(3, SPOOFED_MAC, "source MAC is not the pod's own")                     \
+	X(4, UNKNOWN_PROTOCOL, "not IPv4, IPv6 or ARP")                          \
+	X(5, BAD_HEADER, "malformed or forbidden header")                        \
+	X(6, EGRESS_DENIED, "egress policy of the sender does not allow it")     \
+	X(7, INGRESS_DENIED, "ingress policy of the receiver does not allow it") \
+	X(8, NOT_OPENED, "answer to a connection that was never opened")         \
+	X(9, FRAGMENT, "fragment whose first part was not seen")                 \
+	X(10, NO_SERVICE, "service address without such a port")                 \
+	X(11, NO_BACKEND, "service without a ready endpoint")                    \
+	X(12, NO_ENDPOINT, "no pod has this address")                            \
+	X(13, UNRELATED_ERROR, "ICMP error that belongs to no connection")       \
+	X(14, NAT_FULL, "no room to remember a service translation")             \
 	X(15, REWRITE_FAILED, "packet could not be rewritten or redirected")
 
 #define X(num, name, text) DROP_##name = (num),

@@ -430,7 +430,7 @@ def test_drops_and_verdicts_are_streamed_with_names(node):
     assert client.connect(server.v6, 80, timeout=0.3)["result"] == "timeout"
     drop = events.next(type="drop")
     assert drop["reason"] == "INGRESS_DENIED"
-    assert drop["text"] == "no ingress rule of the receiver allows it"
+    assert drop["text"] == "ingress policy of the receiver does not allow it"
     assert drop["source"]["pod"] == "default/client"
     assert drop["destination"]["pod"] == "default/server"
     assert drop["destination"]["address"] == server.v6

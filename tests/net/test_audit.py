@@ -123,7 +123,7 @@ def test_monitor_and_views_say_it_in_words(world):
     with Monitor(world.node) as monitor:
         assert world.reaches(world.web, world.cart)
         line = monitor.line_with("WOULD DROP", "default/web", "default/cart")
-        assert "ingress INGRESS_DENIED: no ingress rule of the receiver allows it" in line
+        assert "ingress INGRESS_DENIED: ingress policy of the receiver does not allow it" in line
     assert "told only on 1 endpoints" in world.node.cli("status").stdout
     assert "both (audit)" in world.node.cli("endpoint", "list").stdout
     assert "told in audit" in world.node.cli("endpoint", "get", "default/cart").stdout

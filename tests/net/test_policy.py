@@ -272,7 +272,7 @@ def test_drop_is_reported_with_both_names(world):
         line = monitor.stdout.readline()
         assert f"shop/web ({world.web.v4})" in line or f"shop/web ({world.web.v6})" in line
         assert "-> shop/cart (" in line and f" port {PORT} " in line
-        assert "INGRESS_DENIED: no ingress rule of the receiver allows it" in line
+        assert "INGRESS_DENIED: ingress policy of the receiver does not allow it" in line
     finally:
         monitor.kill()
         monitor.wait()

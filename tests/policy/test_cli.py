@@ -27,7 +27,7 @@ SERVICE = {"namespace": "shop", "name": "cart", "clusterIPs": ["10.96.0.1"],
            "frontends": [{"address": "10.96.0.1", "port": 80, "protocol": "TCP", "name": "http",
                           "backends": [{"address": "10.0.0.2", "port": 8080, "pod": "shop/cart"}]}]}
 DROP = {"time": "2026-01-01T00:00:00Z", "type": "drop", "reason": "INGRESS_DENIED",
-        "text": "no ingress rule of the receiver allows it", "direction": "ingress",
+        "text": "ingress policy of the receiver does not allow it", "direction": "ingress",
         "protocol": "TCP", "tcpFlags": "S", "length": 60,
         "source": {"address": "10.0.0.1", "port": 4000, "pod": "shop/web", "identity": 1},
         "destination": {"address": "10.0.0.2", "port": 80, "pod": "shop/cart", "identity": 2}}
@@ -185,7 +185,7 @@ def test_monitor_shows_both_pods_and_the_reason(agent):
     done = on(agent, "monitor")
     assert done.returncode == 0
     assert "DROP" in done.stdout and "shop/web (10.0.0.1) port 4000 -> shop/cart (10.0.0.2) " \
-        "port 80  ingress INGRESS_DENIED: no ingress rule" in done.stdout
+        "port 80  ingress INGRESS_DENIED: ingress policy of the receiver" in done.stdout
     assert json.loads(on(agent, "monitor", "-o", "json").stdout) == DROP
     assert " WOULD DROP TCP " in on(agent, "monitor", "--type", "audit").stdout
 
