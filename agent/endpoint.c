@@ -94,6 +94,8 @@ static void on_reaped(uint32_t tag, int result, void *arg)
 	struct endpoints *endpoints = arg;
 	struct attachment *attachment = tag < endpoints->slot_count ? endpoints->slots[tag] : NULL;
 
+	if (tag == TCX_TAG)
+		endpoints_tcx_next(endpoints);
 	if (!attachment || attachment->state != ATTACHMENT_DELETING)
 		return;
 	if (result < 0)
@@ -112,7 +114,8 @@ int endpoints_reaper_start(struct endpoints *endpoints, struct errmsg *err)
 	if (endpoints->reaper_event)
 		event_free(take_ptr(endpoints->reaper_event));
 	reaper_free(take_ptr(endpoints->reaper));
-	result = reaper_new(&endpoints->reaper, err);
+	result = reaper_new(datapath_program_fd(endpoints->agent->datapath, "from_pod"),
+			    &endpoints->reaper, err);
 	if (result < 0)
 		return result;
 	endpoints->reaper_event = event_new(endpoints->agent->base, reaper_fd(endpoints->reaper),
@@ -120,9 +123,14 @@ int endpoints_reaper_start(struct endpoints *endpoints, struct errmsg *err)
 	if (!endpoints->reaper_event || event_add(endpoints->reaper_event, NULL) < 0)
 		return fail(err, -ENOMEM, "watch the reaper");
 	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
-		if (endpoints->slots[slot] && endpoints->slots[slot]->state == ATTACHMENT_DELETING)
-			attachment_reap(endpoints, endpoints->slots[slot]);
+		struct attachment *attachment = endpoints->slots[slot];
+
+		if (attachment && attachment->state == ATTACHMENT_DELETING)
+			attachment_reap(endpoints, attachment);
+		else if (attachment)
+			attachment->tcx = false; /* maybe the former one did not come to it */
 	}
+	endpoints_tcx_soon(endpoints);
 	return 0;
 }
 
@@ -334,6 +342,7 @@ int endpoints_add(struct endpoints *endpoints, const struct cJSON *request_json,
 		return endpoint_fail(error, CNI_TRY_AGAIN_LATER, "write the result", &err);
 	}
 	log_info("%s: %s", attachment_describe(add.attachment, text), add.attachment->host_ifname);
+	endpoints_tcx_soon(endpoints);
 	*ret_result = take_ptr(answer);
 	return 0;
 }

@@ -65,6 +65,7 @@ struct attachment {
 	unsigned int dirty;   /* enum attachment_dirt: what a notification put in doubt */
 	unsigned int repairs; /* since repairs_since_ns: who is changed back over and over waits */
 	uint64_t repairs_since_ns;
+	bool tcx;         /* asked to be attached by TCX too */
 	char broken[200]; /* why, while state is ATTACHMENT_BROKEN */
 };
 
@@ -79,6 +80,7 @@ struct endpoints {
 	struct reaper *reaper;
 	struct event *reaper_event;
 	struct event *netns_event; /* closes what endpoints_netns_fd() opened */
+	struct event *tcx_event;   /* the next endpoint to be attached by TCX */
 	struct endpoint_watch *watch;
 	struct attachment **slots; /* by slot */
 	size_t slot_count;
@@ -127,6 +129,17 @@ void attachment_reap(struct endpoints *endpoints, struct attachment *attachment)
 int attachments_reaped(struct endpoints *endpoints,
 		       bool (*is_meant)(const struct attachment *attachment, const void *arg),
 		       const void *arg, struct errmsg *err);
+
+/* ---- endpoint_tcx.c -------------------------------------------------------------------------- */
+
+#define TCX_TAG UINT32_MAX /* of the reaper's answers; others are slots */
+
+/* Endpoints came or the reaper is a new one: those that are not attached by TCX will be, once
+ * nothing has come for a while. */
+void endpoints_tcx_soon(struct endpoints *endpoints);
+/* The reaper has done one. */
+void endpoints_tcx_next(struct endpoints *endpoints);
+void endpoints_tcx_step(evutil_socket_t fd, short what, void *arg);
 
 /* ---- endpoint_request.c ---------------------------------------------------------------------- */
 

@@ -182,6 +182,8 @@ static int pair_rebuild(struct endpoints *endpoints, struct attachment *attachme
 		result = link_set_up(netlink, attachment_ifindex(attachment), err);
 	if (result < 0)
 		veth_del(netlink, attachment_ifindex(attachment), NULL);
+	attachment->tcx = false;
+	endpoints_tcx_soon(endpoints);
 	return result;
 }
 

@@ -196,7 +196,8 @@ static int table_make(struct endpoints *endpoints, struct errmsg *err)
 	endpoints->slots = calloc(endpoints->slot_count, sizeof(struct attachment *));
 	endpoints->netns_event =
 		evtimer_new(endpoints->agent->base, endpoints_netns_return, endpoints);
-	if (!endpoints->slots || !endpoints->netns_event)
+	endpoints->tcx_event = evtimer_new(endpoints->agent->base, endpoints_tcx_step, endpoints);
+	if (!endpoints->slots || !endpoints->netns_event || !endpoints->tcx_event)
 		return fail(err, -ENOMEM, "endpoints");
 	return 0;
 }
@@ -250,6 +251,7 @@ int endpoints_new(struct agent *agent, struct endpoints **ret, struct errmsg *er
 		return result;
 	}
 	endpoints_restore(endpoints);
+	endpoints_tcx_soon(endpoints);
 	spool_consume(endpoints);
 	*ret = endpoints;
 	return 0;
@@ -264,6 +266,8 @@ void endpoints_free(struct endpoints *endpoints)
 		event_free(endpoints->reaper_event);
 	if (endpoints->netns_event)
 		event_free(endpoints->netns_event);
+	if (endpoints->tcx_event)
+		event_free(endpoints->tcx_event);
 	reaper_free(endpoints->reaper);
 	for (size_t slot = 1; endpoints->slots && slot < endpoints->slot_count; slot++)
 		attachment_free(endpoints->slots[slot]);
@@ -310,7 +314,7 @@ static int links_remove(struct netlink *netlink, struct errmsg *err)
 	int result = orphans_find(netlink, &search, err);
 
 	if (result == 0)
-		result = reaper_new(&reaper, err);
+		result = reaper_new(-1, &reaper, err);
 	while (result == 0 && done < search.count) {
 		if (asked < search.count &&
 		    reaper_delete(reaper, search.ifindexes[asked], 0, NULL) == 0)

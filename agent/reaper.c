@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Deletes links in a small child process. */
+/* Deletes links, and attaches a program to them, in a small child process. */
 #include "agent/reaper.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/if_link.h>
 #include <poll.h>
 #include <signal.h>
@@ -15,14 +16,20 @@
 #include <unistd.h>
 
 #include "agent/lib/netlink.h"
+#include "datapath/datapath.h"
 
 /* Links to delete in one go are put into this group of devices ("tdl" and a number). */
 #define REAP_GROUP 0x74646c01
 #define REAP_MAX   64 /* in one go: bounds the time rtnl is held */
 
+/* The child's descriptors. */
+#define SOCKET_FD  3
+#define PROGRAM_FD 4
+
 struct reap_request {
 	int32_t ifindex;
 	uint32_t tag;
+	bool attach; /* and do not delete */
 };
 
 struct reap_answer {
@@ -95,25 +102,42 @@ static int request_receive(int fd, struct reap_request *ret, int flags)
 	return len == sizeof(*ret);
 }
 
-static void reaper_loop(int fd, struct netlink *netlink)
+/* Nobody may listen any more: the agent is ending.  The work is done all the same. */
+static void request_answer(const struct reap_request *request, int result)
 {
-	struct reap_request requests[REAP_MAX];
+	struct reap_answer answer = { .tag = request->tag, .result = result };
 
-	while (request_receive(fd, &requests[0], 0)) {
-		size_t count = 1;
-		bool together;
+	(void)!send(SOCKET_FD, &answer, sizeof(answer), MSG_NOSIGNAL);
+}
 
-		while (count < REAP_MAX && request_receive(fd, &requests[count], MSG_DONTWAIT))
-			count++;
-		together = count > 1 && links_delete(netlink, requests, count) == 0;
-		for (size_t i = 0; i < count; i++) {
-			struct reap_answer answer = { .tag = requests[i].tag };
+static void deletions_do(struct netlink *netlink, const struct reap_request *requests, size_t count)
+{
+	bool together = count > 1 && links_delete(netlink, requests, count) == 0;
 
-			if (!together)
-				answer.result = link_delete(netlink, requests[i].ifindex);
-			/* Nobody listens: the agent is ending.  The work is done all the same. */
-			(void)!send(fd, &answer, sizeof(answer), MSG_NOSIGNAL);
+	for (size_t i = 0; i < count; i++)
+		request_answer(&requests[i],
+			       together ? 0 : link_delete(netlink, requests[i].ifindex));
+}
+
+static void reaper_loop(struct netlink *netlink)
+{
+	struct reap_request requests[REAP_MAX], next;
+	bool more = request_receive(SOCKET_FD, &next, 0);
+
+	while (more) {
+		size_t count = 0;
+
+		for (; more && !next.attach && count < REAP_MAX;
+		     more = request_receive(SOCKET_FD, &next, MSG_DONTWAIT))
+			requests[count++] = next;
+		if (count)
+			deletions_do(netlink, requests, count);
+		if (more && next.attach) {
+			request_answer(&next, datapath_attach_tcx(PROGRAM_FD, next.ifindex));
+			more = false;
 		}
+		if (!more)
+			more = request_receive(SOCKET_FD, &next, 0);
 	}
 }
 
@@ -124,15 +148,19 @@ static bool reaper_bind_to(pid_t agent)
 	return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == agent;
 }
 
-static void __attribute__((noreturn)) reaper_main(int fd, pid_t agent)
+static void __attribute__((noreturn)) reaper_main(int fd, int program_fd, pid_t agent)
 {
 	static const int ignored[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE };
 	auto_netlink struct netlink netlink = NETLINK_INIT;
 	sigset_t none;
 
-	/* 3 is the socket, everything else the agent had open is closed: a descriptor of a map or
-	 * of a pod's namespace that stays open here would keep it alive. */
-	if (dup2(fd, 3) < 0 || close_range(4, ~0U, 0) < 0)
+	/* Everything else the agent had open is closed: a descriptor of a pod's namespace that
+	 * stays open here would keep it alive. */
+	if (program_fd >= 0)
+		program_fd =
+			fcntl(program_fd, F_DUPFD, PROGRAM_FD + 1); /* out of the socket's way */
+	if (dup2(fd, SOCKET_FD) < 0 || (program_fd >= 0 && dup2(program_fd, PROGRAM_FD) < 0) ||
+	    close_range(program_fd >= 0 ? PROGRAM_FD + 1 : PROGRAM_FD, ~0U, 0) < 0)
 		_exit(EXIT_FAILURE);
 	for (size_t i = 0; i < ARRAY_SIZE(ignored); i++)
 		signal(ignored[i], SIG_IGN); /* the agent says when it is over, by its end */
@@ -141,13 +169,13 @@ static void __attribute__((noreturn)) reaper_main(int fd, pid_t agent)
 	prctl(PR_SET_NAME, "tendril-reaper");
 	if (netlink_open(&netlink, -1, NULL) < 0 || privileges_drop() < 0 || !reaper_bind_to(agent))
 		_exit(EXIT_FAILURE);
-	reaper_loop(3, &netlink);
+	reaper_loop(&netlink);
 	_exit(EXIT_SUCCESS);
 }
 
 /* ---- the agent's side ------------------------------------------------------------------------ */
 
-int reaper_new(struct reaper **ret, struct errmsg *err)
+int reaper_new(int program_fd, struct reaper **ret, struct errmsg *err)
 {
 	auto_free struct reaper *reaper = calloc(1, sizeof(*reaper));
 	pid_t agent = getpid();
@@ -160,7 +188,7 @@ int reaper_new(struct reaper **ret, struct errmsg *err)
 	reaper->pid = fork();
 	if (reaper->pid == 0) {
 		close(pair[0]);
-		reaper_main(pair[1], agent);
+		reaper_main(pair[1], program_fd, agent);
 	}
 	close(pair[1]);
 	if (reaper->pid < 0) {
@@ -192,13 +220,25 @@ pid_t reaper_pid(const struct reaper *reaper)
 	return reaper->pid;
 }
 
+static int reaper_ask(struct reaper *reaper, const struct reap_request *request, struct errmsg *err)
+{
+	if (send(reaper->fd, request, sizeof(*request), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		return fail(err, errno == ECONNRESET ? -EPIPE : -errno, "ask the reaper");
+	return 0;
+}
+
 int reaper_delete(struct reaper *reaper, int ifindex, uint32_t tag, struct errmsg *err)
 {
 	struct reap_request request = { .ifindex = ifindex, .tag = tag };
 
-	if (send(reaper->fd, &request, sizeof(request), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-		return fail(err, errno == ECONNRESET ? -EPIPE : -errno, "ask the reaper");
-	return 0;
+	return reaper_ask(reaper, &request, err);
+}
+
+int reaper_attach(struct reaper *reaper, int ifindex, uint32_t tag, struct errmsg *err)
+{
+	struct reap_request request = { .ifindex = ifindex, .tag = tag, .attach = true };
+
+	return reaper_ask(reaper, &request, err);
 }
 
 int reaper_collect(struct reaper *reaper, int wait_ms,

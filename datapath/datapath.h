@@ -13,9 +13,11 @@
  *
  * Endpoints are attached by a clsact filter on every kernel: the first TCX program of a device
  * waits for an RCU grace period with rtnl held (measured on 6.18: 5 to 30 ms beside 0.1 to 0.2 ms
- * for clsact and its filter), which no ADD can afford.  Packets cost the same.  The filter lives
- * and dies with the device, needs no pin, and is replaced in place (same handle and priority).
- * Who removes it is seen by netlink (RTNLGRP_TC).  tendril0 gets its link once: TCX if there is.
+ * for clsact and its filter), which no ADD can afford.  The filter lives and dies with the device,
+ * needs no pin, and is replaced in place (same handle and priority).  Who removes it is seen by
+ * netlink (RTNLGRP_TC).  Packets are cheaper by TCX, so the same program is put in front of the
+ * filter when there is time to wait (datapath_attach_tcx()); the filter then sees no packet, for
+ * from_pod never passes one on.  tendril0 gets its link once: TCX if there is.
  */
 #ifndef TENDRIL_DATAPATH_DATAPATH_H
 #define TENDRIL_DATAPATH_DATAPATH_H
@@ -50,7 +52,7 @@ struct datapath_options {
 	bool accel_later;     /* not now, but by datapath_load_accel() */
 	bool trial;           /* only what accel loads, over private maps: nothing is pinned (no
 			       * pin_dir) and datapath_close() ends it */
-	bool force_clsact;    /* do not use TCX for tendril0 even where the kernel has it */
+	bool force_clsact;    /* do not use TCX even where the kernel has it */
 	struct datapath_limits limits;
 };
 
@@ -70,10 +72,13 @@ void datapath_drop_accel(struct datapath *datapath);
 void datapath_close(struct datapath *datapath);
 
 /* Attaches from_pod to the ingress of an endpoint's host-side device (ENDPOINT_IFINDEX_BASE +
- * slot) as a clsact filter, replacing what an earlier agent attached.  Idempotent, and quick: it
- * is on the path of every ADD. */
+ * slot) as a clsact filter, replacing what an earlier agent attached there and in front of it.
+ * Idempotent, and quick: it is on the path of every ADD. */
 int datapath_attach_endpoint(struct datapath *datapath, uint16_t slot, struct errmsg *err);
-/* Removes the filter; fine if the device or the filter is already gone. */
+/* Puts from_pod, by descriptor, in front of the filter as a TCX program; 0 also if it is there. May
+ * block for an RCU grace period with rtnl held: not for the agent's loop (reaper.h). */
+int datapath_attach_tcx(int prog_fd, int ifindex);
+/* Removes both; fine if the device or its programs are already gone. */
 void datapath_detach_endpoint(struct datapath *datapath, uint16_t slot);
 /* Whether the program is still attached (someone may have removed the filter). */
 bool datapath_endpoint_attached(struct datapath *datapath, uint16_t slot);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Attaching: clsact filters on the endpoints' devices, a TCX link (or filter) on tendril0, links on
- * the cgroup, the sk_msg program on accel_map.  A link lives by its pin below pin_dir/links, a
- * filter by its device; both have their program replaced in place, so a restart leaves no moment
- * without one.
+ * Attaching: clsact filters on the endpoints' devices and, in time, a TCX program in front of each,
+ * a TCX link (or filter) on tendril0, links on the cgroup, the sk_msg program on accel_map.  A link
+ * lives by its pin below pin_dir/links, the others by their device; all have their program replaced
+ * in place, so a restart leaves no moment without one.
  */
 #include <bpf/libbpf.h>
 #include <dirent.h>
@@ -23,7 +23,9 @@
 #include "agent/lib/log.h"
 
 /* enum bpf_attach_type from Linux 6.6 on; Debian 12's headers are those of 6.1. */
-#define TCX_EGRESS ((enum bpf_attach_type)47)
+#define TCX_INGRESS ((enum bpf_attach_type)46)
+#define TCX_EGRESS  ((enum bpf_attach_type)47)
+#define TCX_MAX     16 /* programs on one device that are looked through for ours */
 
 /* Where our clsact filter sits: first priority, and a handle nobody else is likely to choose. */
 #define FILTER_PRIORITY 1
@@ -155,20 +157,76 @@ static int filter_attach(int ifindex, enum bpf_tc_attach_point point, const stru
 	return 0;
 }
 
+/* ---- TCX in front of the filter ------------------------------------------------------------- */
+
+/* Calls is_ours() for the TCX programs on a device's ingress; a descriptor of the first that is,
+ * or -1. */
+static int tcx_find(int ifindex, bool (*is_ours)(int prog_fd, const void *arg), const void *arg)
+{
+	uint32_t ids[TCX_MAX], count = TCX_MAX, flags = 0;
+
+	if (bpf_prog_query(ifindex, TCX_INGRESS, 0, &flags, ids, &count))
+		return -1; /* no TCX in this kernel, no device */
+	for (uint32_t i = 0; i < count; i++) {
+		auto_close int fd = bpf_prog_get_fd_by_id(ids[i]);
+
+		if (fd >= 0 && is_ours(fd, arg))
+			return take_fd(&fd);
+	}
+	return -1;
+}
+
+static bool program_has_name(int prog_fd, const void *name)
+{
+	struct bpf_prog_info info = { 0 };
+	uint32_t len = sizeof(info);
+
+	return !bpf_obj_get_info_by_fd(prog_fd, &info, &len) && !strcmp(info.name, name);
+}
+
+/* What an earlier agent put in front of the filter becomes this one's program. */
+static int tcx_take_over(int ifindex, const struct program *program, bool wanted,
+			 struct errmsg *err)
+{
+	auto_close int old = tcx_find(ifindex, program_has_name, program->name);
+	LIBBPF_OPTS(bpf_prog_attach_opts, opts, .flags = BPF_F_REPLACE, .replace_prog_fd = old);
+	int ret;
+
+	if (old < 0)
+		return 0;
+	if (wanted)
+		ret = bpf_prog_attach_opts(program->fd, ifindex, TCX_INGRESS, &opts);
+	else
+		ret = bpf_prog_detach2(old, ifindex, TCX_INGRESS);
+	return ret && errno != EEXIST
+		       ? fail(err, -errno, "replace the TCX program of device %d", ifindex)
+		       : 0; /* EEXIST: it is this very program */
+}
+
+int datapath_attach_tcx(int prog_fd, int ifindex)
+{
+	return bpf_prog_attach(prog_fd, ifindex, TCX_INGRESS, 0) && errno != EEXIST ? -errno : 0;
+}
+
 /* ---- devices -------------------------------------------------------------------------------- */
 
 int datapath_attach_endpoint(struct datapath *datapath, uint16_t slot, struct errmsg *err)
 {
 	const struct program *program = program_find(datapath, "from_pod");
+	int ret;
 
 	if (!program)
 		return fail_plain(err, -ENOENT, "from_pod is not loaded");
-	return filter_attach(ENDPOINT_IFINDEX_BASE + slot, BPF_TC_INGRESS, program, err);
+	ret = filter_attach(ENDPOINT_IFINDEX_BASE + slot, BPF_TC_INGRESS, program, err);
+	return ret ? ret : tcx_take_over(ENDPOINT_IFINDEX_BASE + slot, program, datapath->tcx, err);
 }
 
 void datapath_detach_endpoint(struct datapath *datapath, uint16_t slot)
 {
-	(void)datapath;
+	const struct program *program = program_find(datapath, "from_pod");
+
+	if (program)
+		tcx_take_over(ENDPOINT_IFINDEX_BASE + slot, program, false, NULL);
 	filter_remove(ENDPOINT_IFINDEX_BASE + slot, BPF_TC_INGRESS);
 }
 
@@ -379,50 +437,61 @@ void links_drop_accel(struct datapath *datapath)
 		closedir(dir);
 }
 
-/* Whether a program works on one of these maps: the proof that a filter is ours. */
-static bool program_uses(uint32_t prog_id, const uint32_t *map_ids, size_t count)
+struct map_ids {
+	uint32_t id[64];
+	size_t count;
+};
+
+/* Whether a program works on one of these maps (struct map_ids): the proof that it is ours. */
+static bool program_uses(int prog_fd, const void *arg)
 {
+	const struct map_ids *maps = arg;
 	uint32_t used[64];
 	struct bpf_prog_info info = { .nr_map_ids = ARRAY_SIZE(used), .map_ids = (uintptr_t)used };
 	uint32_t len = sizeof(info);
-	auto_close int fd = bpf_prog_get_fd_by_id(prog_id);
 
-	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len))
+	if (bpf_obj_get_info_by_fd(prog_fd, &info, &len))
 		return false;
 	for (uint32_t i = 0; i < info.nr_map_ids && i < ARRAY_SIZE(used); i++) {
-		for (size_t j = 0; j < count; j++) {
-			if (used[i] == map_ids[j])
+		for (size_t j = 0; j < maps->count; j++) {
+			if (used[i] == maps->id[j])
 				return true;
 		}
 	}
 	return false;
 }
 
-static void filters_cleanup(const uint32_t *map_ids, size_t count)
+static void device_cleanup(int ifindex, const struct map_ids *maps)
+{
+	static const enum bpf_tc_attach_point points[] = { BPF_TC_INGRESS, BPF_TC_EGRESS };
+	auto_close int tcx = tcx_find(ifindex, program_uses, maps);
+
+	if (tcx >= 0)
+		bpf_prog_detach2(tcx, ifindex, TCX_INGRESS);
+	for (size_t i = 0; i < ARRAY_SIZE(points); i++) {
+		auto_close int fd = bpf_prog_get_fd_by_id(filter_program(ifindex, points[i]));
+
+		if (fd >= 0 && program_uses(fd, maps))
+			filter_remove(ifindex, points[i]);
+	}
+}
+
+static void devices_cleanup(const struct map_ids *maps)
 {
 	struct if_nameindex *devices = if_nameindex();
 
 	if (!devices)
 		return;
-	for (struct if_nameindex *device = devices; device->if_index; device++) {
-		static const enum bpf_tc_attach_point points[] = { BPF_TC_INGRESS, BPF_TC_EGRESS };
-
-		for (size_t i = 0; i < ARRAY_SIZE(points); i++) {
-			uint32_t id = filter_program((int)device->if_index, points[i]);
-
-			if (id && program_uses(id, map_ids, count))
-				filter_remove((int)device->if_index, points[i]);
-		}
-	}
+	for (struct if_nameindex *device = devices; device->if_index; device++)
+		device_cleanup((int)device->if_index, maps);
 	if_freenameindex(devices);
 }
 
 void links_cleanup(const char *pin_dir)
 {
 	char path[PIN_PATH_MAX];
-	uint32_t map_ids[64];
+	struct map_ids maps = { 0 };
 	struct dirent *entry;
-	size_t count = 0;
 	DIR *dir;
 
 	dir = opendir(link_path(pin_dir, "", path));
@@ -436,7 +505,7 @@ void links_cleanup(const char *pin_dir)
 	dir = opendir(path);
 	if (!dir)
 		return;
-	while ((entry = readdir(dir)) && count < ARRAY_SIZE(map_ids)) {
+	while ((entry = readdir(dir)) && maps.count < ARRAY_SIZE(maps.id)) {
 		struct bpf_map_info info = { 0 };
 		uint32_t len = sizeof(info);
 		auto_close int fd = -1;
@@ -446,10 +515,10 @@ void links_cleanup(const char *pin_dir)
 		fd = bpf_obj_get(path);
 		if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len))
 			continue;
-		map_ids[count++] = info.id;
+		maps.id[maps.count++] = info.id;
 		if (info.type == BPF_MAP_TYPE_SOCKHASH)
 			sk_msg_detach(fd);
 	}
 	closedir(dir);
-	filters_cleanup(map_ids, count);
+	devices_cleanup(&maps);
 }

@@ -27,7 +27,8 @@
 
 #define SLOT        3
 #define TIMEOUT_MS  5000
-#define OTHER_PLACE 7 /* handle of somebody else's filter */
+#define OTHER_PLACE 7                          /* handle of somebody else's filter */
+#define TCX_INGRESS ((enum bpf_attach_type)46) /* Debian 12's headers do not know it */
 
 static struct datapath_options small(void)
 {
@@ -394,6 +395,72 @@ static void test_removal_of_the_filter_is_noticed(void **state)
 	datapath_close(datapath);
 }
 
+/* Id of the TCX program on the endpoint's ingress; 0: there is none. */
+static uint32_t tcx_program(void)
+{
+	uint32_t ids[4] = { 0 }, count = ARRAY_SIZE(ids), flags = 0;
+
+	assert_int_equal(
+		bpf_prog_query(ENDPOINT_IFINDEX_BASE + SLOT, TCX_INGRESS, 0, &flags, ids, &count),
+		0);
+	assert_in_range(count, 0, 1);
+	return count ? ids[0] : 0;
+}
+
+static void tcx_attach(struct datapath *datapath)
+{
+	int fd = datapath_program_fd(datapath, "from_pod");
+
+	assert_int_equal(datapath_attach_tcx(fd, ENDPOINT_IFINDEX_BASE + SLOT), 0);
+	assert_int_equal(tcx_program(), program_id(fd));
+}
+
+/* In front of the filter, replaced with it, gone with it. */
+static void test_tcx_program_goes_with_the_filter(void **state)
+{
+	struct datapath_options options = small();
+	struct datapath *datapath = open_or_fail(&options);
+	struct errmsg err = { 0 };
+	uint32_t id;
+
+	(void)state;
+	assert_int_equal(datapath_attach_endpoint(datapath, SLOT, &err), 0);
+	if (!datapath_uses_tcx(datapath)) {
+		assert_int_not_equal(datapath_attach_tcx(datapath_program_fd(datapath, "from_pod"),
+							 ENDPOINT_IFINDEX_BASE + SLOT),
+				     0);
+		datapath_close(datapath);
+		return;
+	}
+	assert_int_equal(tcx_program(), 0);
+	tcx_attach(datapath);
+	tcx_attach(datapath); /* idempotent */
+	assert_true(datapath_endpoint_attached(datapath, SLOT));
+
+	id = tcx_program();
+	datapath_close(datapath);
+	datapath = open_or_fail(&options);
+	assert_int_equal(datapath_attach_endpoint(datapath, SLOT, &err), 0);
+	assert_int_equal(tcx_program(), program_id(datapath_program_fd(datapath, "from_pod")));
+	assert_true(program_gone(id));
+	assert_int_equal(datapath_attach_endpoint(datapath, SLOT, &err), 0);
+	tcx_attach(datapath);
+
+	datapath_detach_endpoint(datapath, SLOT);
+	assert_int_equal(tcx_program(), 0);
+
+	/* The next agent is told to do without. */
+	assert_int_equal(datapath_attach_endpoint(datapath, SLOT, &err), 0);
+	tcx_attach(datapath);
+	datapath_close(datapath);
+	options.force_clsact = true;
+	datapath = open_or_fail(&options);
+	assert_int_equal(datapath_attach_endpoint(datapath, SLOT, &err), 0);
+	assert_int_equal(tcx_program(), 0);
+	assert_true(datapath_endpoint_attached(datapath, SLOT));
+	datapath_close(datapath);
+}
+
 static void test_device_that_is_gone_is_no_obstacle(void **state)
 {
 	struct datapath_options options = small();
@@ -647,6 +714,8 @@ static void test_cleanup_leaves_nothing(void **state)
 		ids[count++] = program_id(datapath_program_fd(datapath, name));
 	}
 	assert_int_equal(datapath_attach_endpoint(datapath, SLOT, &err), 0);
+	if (datapath_uses_tcx(datapath))
+		tcx_attach(datapath);
 	filter_add(ENDPOINT_IFINDEX_BASE + SLOT, BPF_TC_INGRESS, OTHER_PLACE, foreign);
 	assert_int_equal(datapath_attach_host(datapath, host, &err), 0);
 	filter_add(host, BPF_TC_INGRESS, 0x7e0d, foreign); /* our place, not our program */
@@ -690,6 +759,7 @@ int main(void)
 		cmocka_unit_test_setup(test_programs_are_named_and_measured, test_setup),
 		cmocka_unit_test_setup(test_endpoint_is_attached_beside_others, test_setup),
 		cmocka_unit_test_setup(test_removal_of_the_filter_is_noticed, test_setup),
+		cmocka_unit_test_setup(test_tcx_program_goes_with_the_filter, test_setup),
 		cmocka_unit_test_setup(test_device_that_is_gone_is_no_obstacle, test_setup),
 		cmocka_unit_test_setup(test_host_device_changes_its_way_of_attaching, test_setup),
 		cmocka_unit_test_setup(test_host_link_is_given_the_new_program_at_open, test_setup),

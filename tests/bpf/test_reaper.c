@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Links are deleted by the child: one, many together, some gone before, and after our own end. */
+/* Links are deleted by the child: one, many together, some gone before, and after our own end.  So
+ * are programs attached. */
+#include <bpf/bpf.h>
 #include <errno.h>
 #include <net/if.h>
 #include <sched.h>
@@ -14,6 +16,7 @@
 
 #include "agent/lib/auto.h"
 #include "agent/reaper.h"
+#include "datapath/datapath.h"
 #include "harness/scratch.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
@@ -22,6 +25,8 @@
 #define FIRST    2000
 #define WAIT_MS  5000
 #define TAG_BASE 100
+
+#define TCX_INGRESS ((enum bpf_attach_type)46) /* Debian 12's headers do not know it */
 
 static bool answered[LINKS];
 
@@ -61,6 +66,29 @@ static void done(uint32_t tag, int result, void *arg)
 	answered[tag - TAG_BASE] = true;
 }
 
+static void attached(uint32_t tag, int result, void *arg)
+{
+	if (tag != TAG_BASE + 1 || datapath_uses_tcx(arg))
+		assert_int_equal(result, 0);
+	else
+		assert_int_not_equal(result, 0);
+}
+
+static void not_attached(uint32_t tag, int result, void *arg)
+{
+	(void)tag;
+	(void)arg;
+	assert_int_not_equal(result, 0);
+}
+
+/* How many TCX programs are on a device's ingress. */
+static uint32_t programs_on(int ifindex)
+{
+	uint32_t ids[4], count = ARRAY_SIZE(ids), flags = 0;
+
+	return bpf_prog_query(ifindex, TCX_INGRESS, 0, &flags, ids, &count) ? 0 : count;
+}
+
 static void test_links_go_and_each_is_answered_once(void **state)
 {
 	auto_(reaper) struct reaper *reaper = NULL;
@@ -70,7 +98,7 @@ static void test_links_go_and_each_is_answered_once(void **state)
 	(void)state;
 	links_make();
 	assert_int_equal(scratch_link_del("t3", &err), 0); /* gone before it is its turn */
-	assert_int_equal(reaper_new(&reaper, &err), 0);
+	assert_int_equal(reaper_new(-1, &reaper, &err), 0);
 	for (int i = 0; i < LINKS; i++)
 		assert_int_equal(reaper_delete(reaper, FIRST + i, TAG_BASE + (uint32_t)i, &err), 0);
 	while (count < LINKS) {
@@ -91,7 +119,7 @@ static void test_links_of_others_stay(void **state)
 
 	(void)state;
 	links_make();
-	assert_int_equal(reaper_new(&reaper, &err), 0);
+	assert_int_equal(reaper_new(-1, &reaper, &err), 0);
 	assert_int_equal(reaper_delete(reaper, FIRST, TAG_BASE, &err), 0);
 	assert_int_equal(reaper_collect(reaper, WAIT_MS, done, NULL), 1);
 	assert_false(link_exists(FIRST));
@@ -105,6 +133,38 @@ static void test_links_of_others_stay(void **state)
 		assert_false(link_exists(FIRST + i));
 }
 
+/* The program is attached, or the kernel has no TCX; either is told, and deletions go on. */
+static void test_program_is_attached(void **state)
+{
+	struct datapath_options options = scratch_options();
+	struct datapath *datapath = NULL;
+	auto_(reaper) struct reaper *reaper = NULL;
+	struct errmsg err = {};
+	int program;
+
+	(void)state;
+	assert_int_equal(scratch_init(&err), 0);
+	links_make();
+	assert_int_equal(datapath_open(&options, &datapath, &err), 0);
+	program = datapath_program_fd(datapath, "from_pod");
+	assert_int_equal(reaper_new(program, &reaper, &err), 0);
+	assert_int_equal(reaper_delete(reaper, FIRST, TAG_BASE, &err), 0);
+	assert_int_equal(reaper_attach(reaper, FIRST + 1, TAG_BASE + 1, &err), 0);
+	for (int i = 2; i < LINKS; i++)
+		assert_int_equal(reaper_delete(reaper, FIRST + i, TAG_BASE + (uint32_t)i, &err), 0);
+	for (int count = 0; count < LINKS;) {
+		int more = reaper_collect(reaper, WAIT_MS, attached, datapath);
+
+		assert_true(more > 0);
+		count += more;
+	}
+	assert_int_equal(programs_on(FIRST + 1), datapath_uses_tcx(datapath));
+	assert_int_equal(reaper_attach(reaper, FIRST, TAG_BASE, &err), 0); /* it is gone */
+	assert_int_equal(reaper_collect(reaper, WAIT_MS, not_attached, NULL), 1);
+	datapath_close(datapath);
+	scratch_done();
+}
+
 static void test_dead_child_is_noticed(void **state)
 {
 	auto_(reaper) struct reaper *reaper = NULL;
@@ -112,7 +172,7 @@ static void test_dead_child_is_noticed(void **state)
 	siginfo_t info = {};
 
 	(void)state;
-	assert_int_equal(reaper_new(&reaper, &err), 0);
+	assert_int_equal(reaper_new(-1, &reaper, &err), 0);
 	assert_int_equal(kill(reaper_pid(reaper), SIGKILL), 0);
 	assert_int_equal(waitid(P_PID, (id_t)reaper_pid(reaper), &info, WEXITED | WNOWAIT), 0);
 	assert_int_equal(reaper_collect(reaper, WAIT_MS, done, NULL), -EPIPE);
@@ -124,6 +184,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_links_go_and_each_is_answered_once),
 		cmocka_unit_test(test_links_of_others_stay),
+		cmocka_unit_test(test_program_is_attached),
 		cmocka_unit_test(test_dead_child_is_noticed),
 	};
 
