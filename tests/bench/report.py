@@ -8,6 +8,7 @@ rounds. build/bench/run.json keeps the ratios as well, so that runs can be put t
 
 import datetime
 import json
+import os
 import pathlib
 import platform
 import time
@@ -19,7 +20,7 @@ from rounds import STABLE, settled
 
 HERE = pathlib.Path(__file__).resolve().parent
 KEYS = ("workload", "variant", "family", "n", "unit", "median", "min", "max", "rounds")
-BUSY = 0.1    # share of the CPUs that others may use before we begin
+BUSY = 0.1    # share of the CPUs that others may use, before we begin and while we run
 STOLEN = 0.02  # share that the hypervisor may keep while we measure
 
 
@@ -27,19 +28,24 @@ class CpuTimes:
     """Shares of the CPUs' time from now on."""
 
     def __init__(self):
-        self.began = self.now()
+        self.began, self.ours = self.now(), self.own()
 
     @staticmethod
     def now():
         return list(map(int, pathlib.Path("/proc/stat").read_text().split("\n")[0].split()[1:9]))
 
+    @staticmethod
+    def own():
+        """What this process and its children that have ended used, in ticks."""
+        return sum(os.times()[:4]) * os.sysconf("SC_CLK_TCK")
+
     def shares(self):
-        """(busy, stolen) since then."""
+        """(used by others, stolen) since then."""
         user, nice, system, idle, iowait, irq, softirq, steal = (
             now - then for now, then in zip(self.now(), self.began))
         busy = user + nice + system + irq + softirq
         total = max(1, busy + idle + iowait + steal)
-        return busy / total, steal / total
+        return max(0, busy - (self.own() - self.ours)) / total, steal / total
 
 
 def machine():
@@ -133,8 +139,14 @@ class Report:
         return [row for row in self.rows if not settled(row)]
 
     def close(self, workloads, write_results):
-        """Says how quiet the machine was; writes RESULTS.md and the charts."""
-        _, stolen = self.times.shares()
+        """Says how quiet the machine was; writes RESULTS.md and the charts.
+
+        By now everything that was started has ended, or its time would count as the others'."""
+        others, stolen = self.times.shares()
+        print(f"\nothers and the kernel's own work: {others:.0%} of the CPUs' time, "
+              f"the hypervisor: {stolen:.0%}")
+        if others > BUSY:
+            self.run["noise"].append(f"others used {others:.0%} of the CPUs while it ran")
         if stolen > STOLEN:
             self.run["noise"].append(f"the hypervisor kept {stolen:.0%} of the CPUs' time")
         for text in self.run["noise"]:
