@@ -38,6 +38,9 @@ struct arguments {
 	const char *junit;
 	const char *duration; /* --for */
 	const char *namespace;
+	const char *canary;
+	bool dry_run;
+	bool then_apply;
 	const char *files[CLI_FILES_MAX]; /* -f */
 	size_t file_count;
 	char **operands;

@@ -31,6 +31,11 @@ int cli_world_read(struct cli_world *world, const char *file, unsigned int parse
  * passed over), or, without -f, the agent's objects and endpoints. */
 int cli_world_load(const struct arguments *args, struct cli_world **ret, struct errmsg *err);
 
+/* The agent's objects and endpoints, as they would be with these documents (a JSON array, or NULL)
+ * applied. */
+int cli_world_load_agent(const struct arguments *args, const struct cJSON *documents,
+			 struct cli_world **ret, struct errmsg *err);
+
 /* Adds what one -f names: the objects of a file, or of a directory's files. */
 int cli_world_add(struct cli_world *world, const char *path, struct errmsg *err);
 

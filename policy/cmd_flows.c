@@ -114,15 +114,21 @@ int cli_flows_follow(const struct arguments *args, uint32_t seconds, struct cli_
 {
 	const struct sigaction interrupt = { .sa_handler = on_signal, .sa_flags = SA_RESETHAND };
 	struct sigaction old_int, old_term;
+	sigset_t ending, old_mask;
 	char path[64];
 	int ret;
 
 	snprintf(path, sizeof(path), "/v1/flows?seconds=%u", seconds);
+	sigemptyset(&ending);
+	sigaddset(&ending, SIGINT);
+	sigaddset(&ending, SIGTERM);
+	sigprocmask(SIG_BLOCK, &ending, &old_mask);
 	sigaction(SIGINT, &interrupt, &old_int);
 	sigaction(SIGTERM, &interrupt, &old_term);
 	ret = http_follow(args->socket, path, stream_line, flows, err);
 	sigaction(SIGINT, &old_int, NULL);
 	sigaction(SIGTERM, &old_term, NULL);
+	sigprocmask(SIG_SETMASK, &old_mask, NULL);
 	if (ret == -EINTR) {
 		*err = (struct errmsg){ 0 };
 		return 0;

@@ -8,6 +8,8 @@
 
 #include "agent/lib/auto.h"
 #include "policy/cli.h"
+#include "policy/cli_flows.h"
+#include "policy/cli_trial.h"
 #include "policy/cli_world.h"
 #include "policy/output.h"
 #include "policy/yaml.h"
@@ -118,25 +120,26 @@ static int apply_collect(const char *file, void *arg, struct errmsg *err)
 	return cli_documents_read(application->world, file, application->items, err);
 }
 
-int cmd_policy_apply(const struct arguments *args, struct errmsg *err)
+static int documents_put(const struct arguments *args, const cJSON *documents, cJSON **ret_answer,
+			 struct errmsg *err)
 {
-	auto_(cli_world) struct cli_world *world = cli_world_new();
-	struct application application = { .world = world, .items = cJSON_CreateArray() };
-	cJSON *list = cJSON_CreateObject(), *answer = NULL;
-	int ret = world ? 0 : fail(err, -ENOMEM, "objects");
+	cJSON *list = cJSON_CreateObject();
+	auto_free char *body = NULL;
 
-	for (size_t i = 0; !ret && i < args->file_count; i++)
-		ret = cli_each_file(args->files[i], apply_collect, &application, err);
 	cJSON_AddStringToObject(list, "apiVersion", "v1");
 	cJSON_AddStringToObject(list, "kind", "List");
-	cJSON_AddItemToObject(list, "items", application.items);
-	if (!ret) {
-		auto_free char *body = cJSON_PrintUnformatted(list);
-
-		ret = body ? cli_call(args, "PUT", "/v1/objects", body, &answer, err)
-			   : fail(err, -ENOMEM, "objects");
-	}
+	cJSON_AddItemReferenceToObject(list, "items", (cJSON *)documents);
+	body = cJSON_PrintUnformatted(list);
 	cJSON_Delete(list);
+	return body ? cli_call(args, "PUT", "/v1/objects", body, ret_answer, err)
+		    : fail(err, -ENOMEM, "objects");
+}
+
+static int documents_apply(const struct arguments *args, const cJSON *documents, struct errmsg *err)
+{
+	cJSON *answer = NULL;
+	int ret = documents_put(args, documents, &answer, err);
+
 	if (ret)
 		return ret;
 	if (args->json)
@@ -146,6 +149,66 @@ int cmd_policy_apply(const struct arguments *args, struct errmsg *err)
 		       cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(answer, "applied")));
 	cJSON_Delete(answer);
 	return EXIT_OK;
+}
+
+/* --dry-run and --canary: who would be cut off.  Applied only if nobody is and --then-apply says
+ * so. */
+static int documents_try(const struct arguments *args, const cJSON *documents, struct errmsg *err)
+{
+	uint32_t seconds = TRIAL_LOOK_SECONDS;
+	cJSON *report, *answer = NULL;
+	bool applied = false;
+	size_t cut = 0;
+	int ret = args->canary ? cli_duration_parse(args->canary, &seconds, err) : 0;
+
+	if (ret)
+		return ret;
+	report = cJSON_CreateObject();
+	ret = cli_trial(args, documents, seconds, report, &cut, err);
+	if (!ret && args->then_apply && !cut) {
+		ret = documents_put(args, documents, &answer, err);
+		applied = !ret;
+		cJSON_Delete(answer);
+	}
+	cJSON_AddBoolToObject(report, "applied", applied);
+	if (!ret && args->json)
+		output_json(report);
+	else if (!ret)
+		puts(applied ? "applied" : "not applied");
+	cJSON_Delete(report);
+	if (ret)
+		return ret;
+	return cut ? EXIT_FAILED : EXIT_OK;
+}
+
+/* What contradicts itself, before any file is read. */
+static int apply_check(const struct arguments *args, struct errmsg *err)
+{
+	if (args->dry_run && args->canary)
+		return fail_plain(err, -EINVAL, "give either --dry-run or --canary");
+	if (args->then_apply && !args->canary)
+		return fail_plain(err, -EINVAL, "--then-apply goes with --canary");
+	return 0;
+}
+
+int cmd_policy_apply(const struct arguments *args, struct errmsg *err)
+{
+	auto_(cli_world) struct cli_world *world = cli_world_new();
+	struct application application = { .world = world, .items = cJSON_CreateArray() };
+	bool trial = args->dry_run || args->canary;
+	int ret = world ? apply_check(args, err) : fail(err, -ENOMEM, "objects");
+
+	for (size_t i = 0; !ret && i < args->file_count; i++)
+		ret = cli_each_file(args->files[i], apply_collect, &application, err);
+	if (!ret)
+		ret = trial ? documents_try(args, application.items, err)
+			    : documents_apply(args, application.items, err);
+	cJSON_Delete(application.items);
+	if (ret < 0 && trial) { /* 1 is an answer there */
+		fprintf(stderr, "policy apply: %s\n", err->text);
+		return EXIT_UNABLE;
+	}
+	return ret;
 }
 
 /* ---- delete ---------------------------------------------------------------------------------- */

@@ -443,7 +443,38 @@ static int agent_objects(struct cli_world *world, const cJSON *items, struct err
 	return 0;
 }
 
-static int agent_load(struct cli_world *world, const struct arguments *args, struct errmsg *err)
+static bool same_object(const cJSON *a, const cJSON *b)
+{
+	const cJSON *a_meta = cli_member(a, "metadata"), *b_meta = cli_member(b, "metadata");
+
+	return strcmp(cli_text(a, "kind", ""), cli_text(b, "kind", "")) == 0 &&
+	       strcmp(cli_text(a_meta, "name", ""), cli_text(b_meta, "name", "")) == 0 &&
+	       strcmp(cli_text(a_meta, "namespace", "default"),
+		      cli_text(b_meta, "namespace", "default")) == 0;
+}
+
+/* Documents take the place of the items that they would replace. */
+static void documents_overlay(cJSON *items, const cJSON *documents)
+{
+	const cJSON *document;
+
+	cJSON_ArrayForEach (document, documents) {
+		cJSON *item;
+		int index = 0;
+
+		cJSON_ArrayForEach (item, items) {
+			if (same_object(item, document)) {
+				cJSON_DeleteItemFromArray(items, index);
+				break;
+			}
+			index++;
+		}
+		cJSON_AddItemToArray(items, cJSON_Duplicate(document, true));
+	}
+}
+
+static int agent_load(struct cli_world *world, const struct arguments *args, const cJSON *documents,
+		      struct errmsg *err)
 {
 	cJSON *list = NULL, *endpoints = NULL, *status = NULL, *items;
 	const cJSON *endpoint;
@@ -458,6 +489,7 @@ static int agent_load(struct cli_world *world, const struct arguments *args, str
 	if (!ret && agent_node_addresses(world, status) < 0)
 		ret = fail(err, -ENOMEM, "objects of the agent");
 	items = cJSON_GetObjectItemCaseSensitive(list, "items");
+	documents_overlay(items, documents);
 	cJSON_ArrayForEach (endpoint, endpoints)
 		endpoint_join(endpoint, items);
 	if (!ret)
@@ -468,13 +500,24 @@ static int agent_load(struct cli_world *world, const struct arguments *args, str
 	return ret;
 }
 
+int cli_world_load_agent(const struct arguments *args, const cJSON *documents,
+			 struct cli_world **ret_world, struct errmsg *err)
+{
+	auto_(cli_world) struct cli_world *world = cli_world_new();
+	int ret = world ? agent_load(world, args, documents, err) : fail(err, -ENOMEM, "objects");
+
+	if (!ret)
+		*ret_world = take_ptr(world);
+	return ret;
+}
+
 int cli_world_load(const struct arguments *args, struct cli_world **ret_world, struct errmsg *err)
 {
 	auto_(cli_world) struct cli_world *world = cli_world_new();
 	int ret = world ? 0 : fail(err, -ENOMEM, "objects");
 
 	if (!ret && args->file_count == 0)
-		ret = agent_load(world, args, err);
+		ret = agent_load(world, args, NULL, err);
 	for (size_t i = 0; !ret && i < args->file_count; i++)
 		ret = cli_world_add(world, args->files[i], err);
 	if (!ret)

@@ -32,6 +32,9 @@ enum option_bit {
 	OPT_JUNIT = 1 << 14,
 	OPT_FOR = 1 << 20,
 	OPT_NAMESPACE = 1 << 21,
+	OPT_DRY_RUN = 1 << 22,
+	OPT_CANARY = 1 << 23,
+	OPT_THEN_APPLY = 1 << 24,
 };
 #define OPT_COMMON (OPT_SOCKET | OPT_OUTPUT | OPT_HELP)
 
@@ -64,6 +67,12 @@ static const struct option_spec {
 	  "write a JUnit report beside what is printed" },
 	{ OPT_TYPE, "type", 0, OPTION_TEXT, offsetof(struct arguments, type), "TYPES",
 	  "drop, verdict and audit, separated by commas (default: all)" },
+	{ OPT_DRY_RUN, "dry-run", 0, OPTION_FLAG, offsetof(struct arguments, dry_run), NULL,
+	  "apply nothing: show what would change, and whom of those who talk it would cut off" },
+	{ OPT_CANARY, "canary", 0, OPTION_TEXT, offsetof(struct arguments, canary), "TIME",
+	  "the same, and watch for so long (60s) whom it would cut off" },
+	{ OPT_THEN_APPLY, "then-apply", 0, OPTION_FLAG, offsetof(struct arguments, then_apply),
+	  NULL, "after --canary: apply if nobody would be cut off" },
 	{ OPT_FOR, "for", 0, OPTION_TEXT, offsetof(struct arguments, duration), "TIME",
 	  "how long to watch: 60s (the default), 5m, 1h" },
 	{ OPT_NAMESPACE, "namespace", 'n', OPTION_TEXT, offsetof(struct arguments, namespace),
@@ -100,8 +109,8 @@ static const struct command {
 	  "sets of labels and CIDRs, and their numbers" },
 	{ "policy validate", "FILE...", 1, CLI_FILES_MAX, OPT_LENIENT, 0, cmd_policy_validate,
 	  "check files, all problems at once; needs no agent" },
-	{ "policy apply", "", 0, 0, OPT_FILE, OPT_FILE, cmd_policy_apply,
-	  "put objects of files into the agent" },
+	{ "policy apply", "", 0, 0, OPT_FILE | OPT_DRY_RUN | OPT_CANARY | OPT_THEN_APPLY, OPT_FILE,
+	  cmd_policy_apply, "put objects of files into the agent, or try them first" },
 	{ "policy delete", "[[NAMESPACE]/NAME]", 0, 1, OPT_FILE, 0, cmd_policy_delete,
 	  "remove a policy, or what files hold" },
 	{ "policy list", "", 0, 0, 0, 0, cmd_policy_list, "the policies in force" },
@@ -192,6 +201,9 @@ static void print_command_help(const struct command *command)
 	print_options(command->options | OPT_COMMON, answer->outputs);
 	if (answer->statuses)
 		printf("\nexit status: %s\n", answer->statuses);
+	else if (command->options & OPT_CANARY)
+		printf("\nexit status: 0 done, 1 failed or refused; with --dry-run or --canary: "
+		       "0 nobody would be cut off, 1 somebody would, 2 it could not be tried\n");
 }
 
 /* The command whose name the words begin with; *ret_words is how many words that took. */

@@ -116,7 +116,8 @@ int http_call(const char *socket_path, const char *method, const char *path, con
 void http_response_done(struct http_response *response);
 
 /* GET of a stream: line() is called with each line until it returns non-zero (returned) or the
- * server ends (0). */
+ * server ends (0).  -EINTR: a signal was handled; block it before, so that none is missed: it is
+ * let in while the call waits. */
 int http_follow(const char *socket_path, const char *path, int (*line)(const char *json, void *arg),
 		void *arg, struct errmsg *err);
 

@@ -8,6 +8,7 @@
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -65,7 +66,7 @@ struct connection {
 	int fd;
 	const char *path;
 	int64_t deadline_ms; /* CLOCK_MONOTONIC; -1: none */
-	bool interruptible;  /* a signal ends the wait with -EINTR */
+	bool interruptible;  /* no deadline, and a signal ends the wait with -EINTR */
 	struct buffer in;
 };
 
@@ -88,12 +89,23 @@ static int connection_left_ms(const struct connection *connection)
 	return left > 0 ? (int)left : 0;
 }
 
+/* A signal that is to end the wait is let in only here: one that came earlier does so too. */
+static int poll_once(const struct connection *connection, struct pollfd *pollfd)
+{
+	sigset_t none;
+
+	if (!connection->interruptible)
+		return poll(pollfd, 1, connection_left_ms(connection));
+	sigemptyset(&none);
+	return ppoll(pollfd, 1, NULL, &none);
+}
+
 static int connection_wait(const struct connection *connection, short events, struct errmsg *err)
 {
 	struct pollfd pollfd = { .fd = connection->fd, .events = events };
 
 	for (;;) {
-		int n = poll(&pollfd, 1, connection_left_ms(connection));
+		int n = poll_once(connection, &pollfd);
 
 		if (n > 0)
 			return 0;

@@ -10,7 +10,7 @@ _tendril()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		word=${COMP_WORDS[i]}
 		case $word in
-		--socket | --from | --to | --port | --file | -f | --output | -o | --type | --limit | --for | --namespace | -n | --by | --html | --svg | --junit)
+		--socket | --from | --to | --port | --file | -f | --output | -o | --type | --limit | --canary | --for | --namespace | -n | --by | --html | --svg | --junit)
 			((i++))
 			;;
 		-*) ;;
@@ -69,7 +69,7 @@ _tendril()
 		mapfile -t COMPREPLY < <(compgen -f -W "--file $options" -- "$cur")
 		return
 		;;
-	"policy apply") word="--file" ;;
+	"policy apply") word="--file --dry-run --canary --then-apply" ;;
 	"policy delete") word="--file $(_tendril_policies)" ;;
 	"policy get") word=$(_tendril_policies) ;;
 	"policy record") word="--for --namespace $(_tendril_pods)" ;;
