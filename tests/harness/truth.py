@@ -240,12 +240,16 @@ class Table:
     # ---- measuring ----
 
     def check(self, when, changed_at=None, keep=False):
-        """One table; what differs is asked once more, after the promised time for changes."""
+        """One table.  What differs may be a change that is not yet due, or a packet that a busy
+        machine lost: it is asked once more.  What passes and shall not is neither, once the
+        promised time is over."""
         ask, want = self.expectation()
+        due = (changed_at or 0) + PROMISE_S
+        began = time.monotonic()
         got = self.prober.cells("table", ask, want, DEADLINE_MS, QUIET_MS, int(keep))
-        if got != want and (changed_at is None or time.monotonic() < changed_at + PROMISE_S):
-            wait_for(lambda: time.monotonic() > (changed_at or 0) + PROMISE_S, "the promise")
-            got = self.prober.cells("table", ask, want, DEADLINE_MS, 4 * QUIET_MS, int(keep))
+        if got != want and (began < due or not got & ~want):
+            wait_for(lambda: time.monotonic() > due, "the promise")
+            got = self.prober.cells("table", ask, want, 3 * DEADLINE_MS, 4 * QUIET_MS, int(keep))
         assert got == want, self.difference(when, got, want)
         self.kept = want & self.live_mask() if keep else 0
         return want
@@ -264,12 +268,15 @@ class Table:
                    enumerate(PROBE_LIST) if protocol in ("TCP", "UDP") and port == 80)
 
     def unprovable(self):
-        """Live TCP from elsewhere to a pod whose egress is isolated, while nobody was before: only
-        the pod could say who opened it (datapath/README.md), so its answers wait for a new
-        connection."""
+        """Live TCP from outside to a pod whose egress is isolated, while it may not have been when
+        the connection was opened: only the pod could say who opened it (datapath/README.md), so
+        its answers wait for a new connection."""
         table = 0
-        for source in ("outside", "node"):
-            table |= sum(self.cells_matching(f"{source} -> {name} TCP") for name in self.pods)
+        for (namespace, _), spec in self.policies.items():
+            egress = spec.get("egress") or "Egress" in (spec.get("policyTypes") or [])
+            for name in self.pods if egress else ():
+                if namespace in ("", name.split("/")[0]):
+                    table |= self.cells_matching(f"outside -> {name} TCP")
         return table
 
     def check_live(self, when, changed_at):
@@ -278,14 +285,18 @@ class Table:
         ask, want = self.expectation()
         want &= self.kept
         unsure = (self.unprovable() & want) | (self.kept & ~ask)
-        deadline = changed_at + PROMISE_S
+        deadline, lost = changed_at + PROMISE_S, 0
         while True:
             began = time.monotonic()
             got = self.prober.cells("live", want & ~unsure, DEADLINE_MS, QUIET_MS)
-            if (got ^ want) & ~unsure == 0:
+            wrong = (got ^ want) & ~unsure
+            if not wrong:
                 return began - changed_at
-            # A round that began in time and saw an old state does not break the promise.
-            assert began < deadline, self.difference(f"live connections, {when}", got, want)
+            # A round that began in time and saw an old state does not break the promise, nor does
+            # a packet that a busy machine lost.
+            lost += began >= deadline
+            assert began < deadline or (not wrong & got and lost < 3), \
+                self.difference(f"live connections, {when}", got, want)
 
     def accelerated_connections(self):
         return sum(e["stats"]["accelConnections"] for e in self.node.api("GET", "/v1/endpoints"))
