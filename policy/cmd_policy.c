@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tendril policy validate, apply, delete: files of objects, checked here before an agent sees them.
+/* tendril policy apply, delete: files of objects, checked here before an agent sees them.
  */
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -13,75 +13,6 @@
 #include "policy/cli_world.h"
 #include "policy/output.h"
 #include "policy/yaml.h"
-
-static cJSON *problem_json(const char *file, const struct problem *problem)
-{
-	cJSON *json = cJSON_CreateObject();
-
-	cJSON_AddStringToObject(json, "file", file);
-	if (problem->line) {
-		cJSON_AddNumberToObject(json, "line", (double)problem->line);
-		cJSON_AddNumberToObject(json, "column", (double)problem->column);
-	}
-	cJSON_AddStringToObject(json, "level", problem->warning ? "warning" : "error");
-	cJSON_AddStringToObject(json, "object", problem->object ? problem->object : "");
-	cJSON_AddStringToObject(json, "path", problem->path ? problem->path : "");
-	cJSON_AddStringToObject(json, "message", problem->message ? problem->message : "");
-	return json;
-}
-
-struct validation {
-	const struct arguments *args;
-	struct cli_world *world;
-	cJSON *problems; /* all of them, for -o json */
-	size_t errors;
-	size_t objects;
-};
-
-static int validate_file(const char *file, void *arg, struct errmsg *err)
-{
-	struct validation *validation = arg;
-	struct problems problems = { 0 };
-	size_t count = 0;
-	int ret = cli_world_read(validation->world, file,
-				 validation->args->lenient ? PARSE_LENIENT : 0, &count, &problems,
-				 err);
-
-	for (size_t i = 0; i < problems.count; i++) {
-		char text[1024];
-
-		cJSON_AddItemToArray(validation->problems, problem_json(file, &problems.items[i]));
-		if (!validation->args->json)
-			printf("%s%s%s\n",
-			       output_colour(problems.items[i].warning ? COLOUR_WARN : COLOUR_BAD),
-			       problem_format(&problems.items[i], file, text, sizeof(text)),
-			       output_colour_end());
-	}
-	validation->errors += problems.errors;
-	validation->objects += count;
-	if (ret == 0 && problems.errors == 0 && !validation->args->json)
-		printf("%s: %sok%s, %zu objects\n", file, output_colour(COLOUR_GOOD),
-		       output_colour_end(), count);
-	problems_done(&problems);
-	return ret;
-}
-
-int cmd_policy_validate(const struct arguments *args, struct errmsg *err)
-{
-	auto_(cli_world) struct cli_world *world = cli_world_new();
-	struct validation validation = { .args = args, .world = world };
-	int ret = world ? 0 : fail(err, -ENOMEM, "objects");
-
-	validation.problems = cJSON_CreateArray();
-	for (size_t i = 0; !ret && i < args->operand_count; i++)
-		ret = cli_each_file(args->operands[i], validate_file, &validation, err);
-	if (!ret && args->json)
-		output_json(validation.problems);
-	cJSON_Delete(validation.problems);
-	if (ret)
-		return ret;
-	return validation.errors ? EXIT_FAILED : EXIT_OK;
-}
 
 /* ---- apply ----------------------------------------------------------------------------------- */
 

@@ -200,6 +200,9 @@ static void kind_unknown(struct reader *reader, const struct node *root, const c
 		reader_error(reader, &at_version,
 			     "\"%s\" is not \"%s\", the version of %s that is read", api_version,
 			     kind_specs[known].api_version, kind);
+	else if (object_kind_parse(kind, &known) == 0)
+		reader_error(reader, &at_kind, "\"%s\" is not a kind (did you mean \"%s\"?)", kind,
+			     object_kind_name(known));
 	else
 		reader_error(reader, &at_kind, "\"%s\" of %s is not a kind that is read", kind,
 			     api_version);

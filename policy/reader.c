@@ -183,11 +183,13 @@ static const char *type_name(const cJSON *json)
 
 static void type_error(struct reader *reader, const struct node *at, const char *wanted)
 {
-	bool quote = strcmp(wanted, "a string") == 0 &&
-		     (cJSON_IsNumber(at->json) || cJSON_IsBool(at->json));
+	const char *hint = "";
 
-	reader_error(reader, at, "%s, where %s is needed%s", type_name(at->json), wanted,
-		     quote ? " (put it in quotes)" : "");
+	if (strcmp(wanted, "a string") == 0 && (cJSON_IsNumber(at->json) || cJSON_IsBool(at->json)))
+		hint = " (put it in quotes)";
+	if (strcmp(wanted, "a list") == 0 && cJSON_IsObject(at->json) && at->json->child)
+		hint = " (begin its first line with \"- \")";
+	reader_error(reader, at, "%s, where %s is needed%s", type_name(at->json), wanted, hint);
 }
 
 bool read_is_object(struct reader *reader, const struct node *at)
@@ -300,25 +302,73 @@ static const char *name_meant(const char *name, const char *const *names, size_t
 	return NULL;
 }
 
+static bool name_in(const char *name, const char *const *names, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Where a field belongs that is often written in the wrong place; NULL: nothing is known. */
+static const char *field_hint(const char *name, const char *const *names, size_t count)
+{
+	static const struct {
+		const char *beside; /* a field that is known in this place */
+		const char *name;   /* NULL: any */
+		const char *hint;
+	} hints[] = {
+		{ "from", "to", "who may connect to the pods stands under \"from\"" },
+		{ "to", "from", "whom the pods may connect to stands under \"to\"" },
+		{ "from", "podSelector", "it belongs into an item of \"from\"" },
+		{ "from", "namespaceSelector", "it belongs into an item of \"from\"" },
+		{ "from", "ipBlock", "it belongs into an item of \"from\"" },
+		{ "to", "podSelector", "it belongs into an item of \"to\"" },
+		{ "to", "namespaceSelector", "it belongs into an item of \"to\"" },
+		{ "to", "ipBlock", "it belongs into an item of \"to\"" },
+		{ "ports", "protocol", "it belongs into an item of \"ports\"" },
+		{ "ports", "endPort", "it belongs into an item of \"ports\"" },
+		{ "podSelector", "from", "it belongs into an item of \"ingress\"" },
+		{ "podSelector", "to", "it belongs into an item of \"egress\"" },
+		{ "podSelector", "ports", "it belongs into a rule of \"ingress\" or \"egress\"" },
+		{ "matchLabels", NULL, "labels stand under \"matchLabels\"" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(hints); i++) {
+		if (name_in(hints[i].beside, names, count) &&
+		    (!hints[i].name || strcmp(hints[i].name, name) == 0))
+			return hints[i].hint;
+	}
+	return NULL;
+}
+
+static void unknown_field(struct reader *reader, const struct node *at, const char *const *names,
+			  size_t count)
+{
+	enum problem_kind kind =
+		reader->flags & PARSE_LENIENT ? PROBLEM_WARNING_AT_KEY : PROBLEM_AT_KEY;
+	const char *meant = name_meant(at->key, names, count);
+	const char *hint = meant ? NULL : field_hint(at->key, names, count);
+
+	if (meant)
+		reader_problem(reader, at, kind, "unknown field (did you mean \"%s\"?)", meant);
+	else if (hint)
+		reader_problem(reader, at, kind, "unknown field (%s)", hint);
+	else
+		reader_problem(reader, at, kind, "unknown field");
+}
+
 void read_known_fields(struct reader *reader, const struct node *at, const char *const *names,
 		       size_t count)
 {
-	bool lenient = reader->flags & PARSE_LENIENT;
 	const cJSON *member;
 
 	cJSON_ArrayForEach (member, at->json) {
 		struct node child = { .parent = at, .json = member, .key = member->string };
-		const char *meant;
-		bool known = false;
 
-		for (size_t i = 0; i < count; i++)
-			known |= strcmp(member->string, names[i]) == 0;
-		if (known)
-			continue;
-		meant = name_meant(member->string, names, count);
-		reader_problem(reader, &child, lenient ? PROBLEM_WARNING_AT_KEY : PROBLEM_AT_KEY,
-			       "unknown field%s%s%s", meant ? " (did you mean \"" : "",
-			       meant ? meant : "", meant ? "\"?)" : "");
+		if (!name_in(member->string, names, count))
+			unknown_field(reader, &child, names, count);
 	}
 }
 

@@ -258,7 +258,21 @@ def test_validate_as_json(tmp_path):
     assert lenient.returncode == 0 and "warning: NetworkPolicy shop/p" in lenient.stdout
 
 
+def test_validate_tells_all_problems_of_all_files_in_order(tmp_path):
+    (tmp_path / "a.yaml").write_text("apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n"
+                                     "metadata: {name: a}\nspec:\n  ingress: 1\n  egres: []\n")
+    (tmp_path / "b.json").write_text(json.dumps(policy("b", "x", podSelector={"app": "web"})))
+    done = tendril("policy", "validate", "a.yaml", "gone", "-f", "b.json", cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr == ""
+    assert [line.split(": ")[0] for line in done.stdout.splitlines()] == [
+        "a.yaml:5:12", "a.yaml:6:3", "gone", "b.json:1:135"]
+    rows = json.loads(tendril("policy", "validate", "a.yaml", "gone", "-o", "json",
+                              cwd=tmp_path).stdout)
+    assert [(row["file"], row.get("line")) for row in rows] == [("a.yaml", 5), ("a.yaml", 6),
+                                                                ("gone", None)]
+
+
 def test_validate_files_that_cannot_be_read(tmp_path):
     done = tendril("policy", "validate", tmp_path / "none")
     assert done.returncode == 1
-    assert done.stderr == f"policy validate: {tmp_path}/none: No such file or directory\n"
+    assert done.stdout == f"{tmp_path}/none: No such file or directory\n"
