@@ -210,6 +210,6 @@ void diff_print(const struct policy_diff *diff)
 	if (diff->change_count == 0)
 		printf("no connection changes\n");
 	else
-		printf("%" PRIu64 " pairs lose ports, %" PRIu64 " gain some\n", diff->denied_pairs,
-		       diff->allowed_pairs);
+		printf("pairs that lose ports: %" PRIu64 "; that gain some: %" PRIu64 "\n",
+		       diff->denied_pairs, diff->allowed_pairs);
 }

@@ -105,6 +105,53 @@ def test_every_command_answers_help():
         assert done.returncode == 0 and f"usage: tendril {name}" in done.stdout, name
 
 
+def shell_sessions(document):
+    """What a document shows as "$ COMMAND" with its output below, indented by four."""
+    sessions, command = [], None
+    for line in document.read_text().splitlines():
+        if line.startswith("    $ "):
+            command = line[6:]
+            sessions.append((command, []))
+        elif command and (line.startswith("    ") or not line):
+            sessions[-1][1].append(line[4:])
+        else:
+            command = None
+    return [(command, "\n".join(lines).rstrip("\n") + "\n") for command, lines in sessions]
+
+
+@pytest.mark.parametrize("command, output", shell_sessions(ROOT / "doc/policy-cli.md"))
+def test_what_the_policy_cli_document_shows_is_printed(command, output):
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT / "doc/examples", capture_output=True,
+                          text=True, env={"PATH": f"{ROOT / 'build'}:/usr/bin:/bin"})
+    assert (done.stdout.rstrip("\n") + "\n", done.stderr) == (output, "")
+
+
+def test_the_policy_cli_document_shows_every_offline_command():
+    shown = {command.split()[2] for command, _ in shell_sessions(ROOT / "doc/policy-cli.md")}
+    assert shown == {"matrix", "explain", "diff", "lint", "test", "validate"}
+
+
+def readme_commands():
+    text = (ROOT / "README.md").read_text()
+    return sorted(set(re.findall(r"^    tendril ((?:[a-z]+ )*[a-z]+)(.*?)(?:  +#.*)?$", text,
+                                 re.MULTILINE)))
+
+
+@pytest.mark.parametrize("words, options", readme_commands())
+def test_what_the_readme_types_is_taken(words, options):
+    """Each command of the README is one, and takes the options it is shown with."""
+    known = " ".join(words.split()[:2])
+    done = subprocess.run([ROOT / "build/tendril", *known.split(), "--help"], capture_output=True,
+                          text=True)
+    if done.returncode:
+        known = words.split()[0]
+        done = subprocess.run([ROOT / "build/tendril", known, "--help"], capture_output=True,
+                              text=True)
+    assert done.returncode == 0 and f"usage: tendril {known}" in done.stdout
+    for option in re.findall(r"(?<= )-{1,2}[a-z]+", options):
+        assert option in done.stdout, option
+
+
 def test_the_completion_knows_every_command():
     table = (ROOT / "policy/main.c").read_text()
     completion = (ROOT / "doc/completion/tendril.bash").read_text()
