@@ -128,43 +128,54 @@ static int compile_statement(struct compiler *compiler, const struct statement *
 	return ret;
 }
 
-static int compile_policy(struct compiler *compiler, const struct object *object,
-			  struct draft *drafts)
+static int network_policy_groups(const struct compiler *compiler, const struct object *object,
+				 struct id_list *groups)
 {
 	const struct population *population = &compiler->population;
-	const struct network_policy_object *policy = &object->policy;
 	const char *name = object->namespace;
-	const struct statement statement = statement_of_policy(object);
 	size_t namespace = intern_find(&population->namespaces, name, strlen(name) + 1);
-	struct id_list groups = { 0 };
-	int ret;
 
 	if (namespace == INTERN_NONE) /* no pod there */
 		return 0;
-	ret = label_index_select(&population->index, SCOPE_OF((uint32_t) namespace), &policy->pods,
-				 &groups);
-	if (ret == 0)
-		ret = compile_statement(compiler, &statement, &groups, drafts);
-	id_list_done(&groups);
-	return ret;
+	return label_index_select(&population->index, SCOPE_OF((uint32_t) namespace),
+				  &object->policy.pods, groups);
 }
 
-static int compile_cluster_policy(struct compiler *compiler, const struct object *object,
-				  struct draft *drafts)
+static int cluster_policy_groups(const struct compiler *compiler, const struct object *object,
+				 struct id_list *groups)
 {
 	const struct label_index *index = &compiler->population.index;
 	const struct cluster_policy_object *policy = &object->cluster_policy;
-	const struct statement statement = statement_of_cluster_policy(object);
 	struct id_list namespaces = { 0 };
-	struct id_list groups = { 0 };
 	int ret = label_index_select(index, SCOPE_NAMESPACES, &policy->namespaces, &namespaces);
 
+	id_list_sort(&namespaces);
 	for (size_t i = 0; i < namespaces.count && ret == 0; i++)
 		ret = label_index_select(index, SCOPE_OF(namespaces.items[i]), &policy->pods,
-					 &groups);
+					 groups);
+	id_list_done(&namespaces);
+	return ret;
+}
+
+int policy_groups(const struct compiler *compiler, const struct object *object,
+		  struct id_list *groups)
+{
+	return object->kind == OBJECT_CLUSTER_POLICY
+		       ? cluster_policy_groups(compiler, object, groups)
+		       : network_policy_groups(compiler, object, groups);
+}
+
+static int compile_policy(struct compiler *compiler, const struct object *object,
+			  struct draft *drafts)
+{
+	const struct statement statement = object->kind == OBJECT_CLUSTER_POLICY
+						   ? statement_of_cluster_policy(object)
+						   : statement_of_policy(object);
+	struct id_list groups = { 0 };
+	int ret = policy_groups(compiler, object, &groups);
+
 	if (ret == 0)
 		ret = compile_statement(compiler, &statement, &groups, drafts);
-	id_list_done(&namespaces);
 	id_list_done(&groups);
 	return ret;
 }
@@ -176,7 +187,7 @@ static int compile_tier(struct compiler *compiler, enum policy_tier tier, struct
 	int ret = policies ? 0 : -ENOMEM;
 
 	for (size_t i = 0; i < count && ret == 0; i++)
-		ret = compile_cluster_policy(compiler, policies[i], drafts);
+		ret = compile_policy(compiler, policies[i], drafts);
 	return ret;
 }
 

@@ -80,6 +80,8 @@ struct compiled {
 int policy_compile(const struct world *world, struct compiled **ret, struct errmsg *err);
 void compiled_free(struct compiled *compiled);
 
+/* Where the entries of a policy begin, if there are any. */
+size_t compiled_entries_first(const struct compiled *compiled, uint32_t policy_id);
 const struct compiled_identity *compiled_identity_find(const struct compiled *compiled,
 						       uint32_t id);
 

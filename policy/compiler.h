@@ -79,6 +79,9 @@ void compiler_done(struct compiler *compiler);
 
 /* ---- compile.c ---- */
 
+/* Appends the groups that a policy of either kind selects, without order. */
+int policy_groups(const struct compiler *compiler, const struct object *object,
+		  struct id_list *groups);
 /* The ruleset of one group as the policies are now, or NONE.  It may have no holders yet. */
 int compile_group(struct compiler *compiler, uint32_t group, uint32_t *ret_ruleset);
 

@@ -415,3 +415,19 @@ int compile_entries(struct compiler *compiler)
 	compiler->compiled->entry_count = entries.count;
 	return ret;
 }
+
+size_t compiled_entries_first(const struct compiled *compiled, uint32_t policy_id)
+{
+	size_t low = 0;
+	size_t high = compiled->entry_count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (compiled->entries[middle].key.policy_id < policy_id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}

@@ -41,8 +41,7 @@ void id_list_sort(struct id_list *list)
 	list->count = kept + 1;
 }
 
-/* The first place whose number is not less. */
-static size_t id_list_place(const struct id_list *list, uint32_t id)
+size_t id_list_place(const struct id_list *list, uint32_t id)
 {
 	size_t low = 0;
 	size_t high = list->count;
