@@ -229,6 +229,20 @@ bool port_set_is_whole(const struct port_sets *sets, uint32_t id)
 	return true;
 }
 
+void port_sets_keep(struct port_sets *sets, uint32_t id)
+{
+	struct port_set *set = id ? table_find(&sets->sets, &id) : NULL;
+
+	if (!set || set->generation == sets->generation)
+		return;
+	set->generation = sets->generation;
+	for (size_t i = 0; i < set->count; i++) {
+		struct port_key key = key_make(id, &set->prefixes[i]);
+
+		mirror_keep(sets->ports, &key);
+	}
+}
+
 int port_sets_sweep(struct port_sets *sets)
 {
 	struct port_set *set;

@@ -37,6 +37,8 @@ int port_sets_want(struct port_sets *sets, const struct port_rule *rules, size_t
 		   uint32_t *ret_id);
 /* Whether every prefix of a set is in port_map; ask after mirror_flush(). */
 bool port_set_is_whole(const struct port_sets *sets, uint32_t id);
+/* Wants a set as it is, if there is one of this id. */
+void port_sets_keep(struct port_sets *sets, uint32_t id);
 /* Deletes the sets that this generation did not want. */
 int port_sets_sweep(struct port_sets *sets);
 

@@ -63,6 +63,9 @@ int sync_new(struct event_base *base, struct datapath *datapath, struct world *w
 		return fail(err, -ENOMEM, "sync");
 	sync->datapath = datapath;
 	sync->world = world;
+	sync->follower = follower_new(world);
+	if (!sync->follower)
+		return fail(err, -ENOMEM, "sync");
 	code = mirrors_init(sync, err);
 	if (code)
 		return code;
@@ -94,7 +97,7 @@ void sync_free(struct sync *sync)
 	mirror_done(&sync->ports);
 	mirror_done(&sync->services);
 	mirror_done(&sync->backends);
-	compiled_free(sync->compiled);
+	follower_free(sync->follower);
 	free(sync);
 }
 
@@ -128,16 +131,14 @@ int sync_policies(struct sync *sync, struct errmsg *err)
 {
 	uint64_t freed = sync->ipcache.deletes;
 	uint32_t revision = maps_node(sync->datapath)->revision;
-	struct compiled *compiled = NULL;
+	struct compiled_changes changes;
 	int ret, services_ret = 0;
 
-	ret = policy_compile(sync->world, &compiled, err);
+	ret = follower_update(sync->follower, &changes, err);
 	if (ret)
 		return ret;
 	sync->service_address_taken = false;
-	ret = sync_apply(sync, compiled, err);
-	compiled_free(sync->compiled);
-	sync->compiled = compiled;
+	ret = sync_apply_changes(sync, sync_compiled(sync), &changes, err);
 	if (sync->service_address_taken ||
 	    (sync->service_conflict[0] && sync->ipcache.deletes != freed))
 		services_ret = sync_services(sync, ret ? NULL : err);
@@ -149,7 +150,7 @@ int sync_policies(struct sync *sync, struct errmsg *err)
 
 const struct compiled *sync_compiled(const struct sync *sync)
 {
-	return sync->compiled;
+	return follower_compiled(sync->follower);
 }
 
 const char *sync_warning(const struct sync *sync)

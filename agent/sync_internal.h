@@ -6,6 +6,7 @@
 #include "agent/mirror.h"
 #include "agent/port_set.h"
 #include "agent/sync.h"
+#include "policy/follow.h"
 #include "policy/service.h"
 
 struct event;
@@ -13,7 +14,8 @@ struct event;
 struct sync {
 	struct datapath *datapath;
 	const struct world *world;
-	struct compiled *compiled;  /* of the last sync_policies() */
+	struct follower *follower;  /* of the world */
+	bool follows;               /* the maps hold all that its tables said last */
 	void (*changed)(void *arg); /* or NULL */
 	void *changed_arg;
 	bool audit;           /* every endpoint, see sync_set_audit() */
@@ -46,6 +48,9 @@ struct sync {
 
 /* Brings the policy maps to what was compiled. */
 int sync_apply(struct sync *sync, const struct compiled *compiled, struct errmsg *err);
+/* The same where they held what was compiled before these changes; else compares everything. */
+int sync_apply_changes(struct sync *sync, const struct compiled *compiled,
+		       const struct compiled_changes *changes, struct errmsg *err);
 
 /* sync_service.c: its tables, from what the mirrors hold. */
 int sync_services_init(struct sync *sync);

@@ -24,11 +24,25 @@ struct subject {
 struct policy_run {
 	struct sync *sync;
 	const struct compiled *compiled;
+	const struct compiled_changes *changes; /* NULL: all of it is compared */
+
+	/* What is to be in the maps: of all of it, or of what changed. */
+	const struct compiled_entry *entries;
+	size_t entry_count;
+	const struct compiled_address *addresses;
+	size_t address_count;
+	const struct compiled_subject *wanted;
+	size_t wanted_count;
+
 	struct subject *subjects; /* those that endpoint_map holds */
 	size_t subject_count;
-	uint32_t *port_set_ids; /* for each compiled entry; 0: inline */
+	uint32_t *port_set_ids;  /* for each entry; 0: inline */
+	struct policy_key *lent; /* entries of policies that go, see bridges_write() */
+	size_t lent_count;
+	size_t lent_room;
 	uint32_t cidrs_withheld;
 	bool endpoints_changed;
+	bool ports_freed; /* an entry gave up a port set */
 };
 
 /* ---- helpers --------------------------------------------------------------------------------- */
@@ -75,8 +89,8 @@ static int ports_write(struct policy_run *run, struct errmsg *err)
 {
 	struct sync *sync = run->sync;
 
-	for (size_t i = 0; i < run->compiled->entry_count; i++) {
-		const struct compiled_entry *entry = &run->compiled->entries[i];
+	for (size_t i = 0; i < run->entry_count; i++) {
+		const struct compiled_entry *entry = &run->entries[i];
 		int ret;
 
 		if (entry->rule_count <= POLICY_INLINE_RULES)
@@ -92,7 +106,7 @@ static int ports_write(struct policy_run *run, struct errmsg *err)
 /* An entry whose port set did not fit allows nothing. */
 static struct policy_entry entry_make(const struct policy_run *run, size_t i)
 {
-	const struct compiled_entry *compiled = &run->compiled->entries[i];
+	const struct compiled_entry *compiled = &run->entries[i];
 	struct policy_entry entry = { 0 };
 
 	if (run->port_set_ids[i]) {
@@ -111,17 +125,26 @@ static bool entry_waits(const struct compiled_entry *entry)
 	return entry->guarded && entry->key.peer == IDENTITY_ANY;
 }
 
+static bool entry_names_ports(const struct sync *sync, const struct policy_key *key)
+{
+	const struct policy_entry *held = mirror_get(&sync->policies, key);
+
+	return held && held->port_set;
+}
+
 static int entries_write(struct policy_run *run, struct errmsg *err)
 {
 	struct sync *sync = run->sync;
 
-	for (size_t i = 0; i < run->compiled->entry_count; i++) {
+	for (size_t i = 0; i < run->entry_count; i++) {
+		const struct policy_key *key = &run->entries[i].key;
 		struct policy_entry entry = entry_make(run, i);
 		int ret;
 
-		if (entry_waits(&run->compiled->entries[i]))
+		if (entry_waits(&run->entries[i]))
 			continue;
-		ret = want(sync, &sync->policies, &run->compiled->entries[i].key, &entry);
+		run->ports_freed |= entry_names_ports(sync, key);
+		ret = want(sync, &sync->policies, key, &entry);
 		if (ret)
 			return fail(err, ret, "policy entry");
 	}
@@ -131,11 +154,10 @@ static int entries_write(struct policy_run *run, struct errmsg *err)
 /* Whether the peers of an entry for everyone have theirs; they follow it, sorted. */
 static bool entry_is_safe(const struct policy_run *run, size_t i)
 {
-	const struct compiled *compiled = run->compiled;
-	const struct policy_key *own = &compiled->entries[i].key;
+	const struct policy_key *own = &run->entries[i].key;
 
-	for (i++; i < compiled->entry_count; i++) {
-		const struct policy_key *key = &compiled->entries[i].key;
+	for (i++; i < run->entry_count; i++) {
+		const struct policy_key *key = &run->entries[i].key;
 
 		if (key->policy_id != own->policy_id)
 			break;
@@ -152,8 +174,8 @@ static int entries_open(struct policy_run *run, struct errmsg *err)
 	struct sync *sync = run->sync;
 	bool all_known = !sync->ipcache.refused && !sync->cidrs.refused && !run->cidrs_withheld;
 
-	for (size_t i = 0; i < run->compiled->entry_count; i++) {
-		const struct compiled_entry *compiled = &run->compiled->entries[i];
+	for (size_t i = 0; i < run->entry_count; i++) {
+		const struct compiled_entry *compiled = &run->entries[i];
 		struct policy_entry entry = { 0 };
 		int ret;
 
@@ -170,27 +192,14 @@ static int entries_open(struct policy_run *run, struct errmsg *err)
 
 /* ---- bridges --------------------------------------------------------------------------------- */
 
-/* Index of the first entry of a policy; entries are sorted by policy_id. */
-static size_t entries_first(const struct compiled *compiled, uint32_t policy_id)
+/* Whether some endpoint is to have a policy. */
+static bool policy_is_wanted(const struct compiled *compiled, uint32_t policy_id)
 {
-	size_t low = 0, high = compiled->entry_count;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (compiled->entries[middle].key.policy_id < policy_id)
-			low = middle + 1;
-		else
-			high = middle;
+	for (size_t i = 0; i < compiled->subject_count; i++) {
+		if (compiled->subjects[i].policy_id == policy_id)
+			return true;
 	}
-	return low;
-}
-
-static bool policy_is_compiled(const struct compiled *compiled, uint32_t policy_id)
-{
-	size_t i = entries_first(compiled, policy_id);
-
-	return i < compiled->entry_count && compiled->entries[i].key.policy_id == policy_id;
+	return false;
 }
 
 /* The one policy that all endpoints of old_id go to, or 0 if there is no such. */
@@ -220,15 +229,31 @@ static bool policy_is_open(const struct policy_run *run, uint32_t policy_id, uin
 	return mirror_get(&run->sync->policies, &key);
 }
 
-static int bridge_queue(struct policy_run *run, uint32_t old_id, uint32_t new_id, bool lend,
-			struct policy_key *keys, size_t *count)
+static int lent_add(struct policy_run *run, const struct policy_key *key)
+{
+	size_t room = run->lent_room ? run->lent_room * 2 : 64;
+	struct policy_key *grown;
+
+	if (run->lent_count == run->lent_room) {
+		grown = reallocarray(run->lent, room, sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		run->lent = grown;
+		run->lent_room = room;
+	}
+	run->lent[run->lent_count++] = *key;
+	return 0;
+}
+
+static int bridge_queue(struct policy_run *run, uint32_t old_id, uint32_t new_id, bool lend)
 {
 	const struct compiled *compiled = run->compiled;
 	struct mirror *policies = &run->sync->policies;
 
-	for (size_t i = entries_first(compiled, new_id);
+	for (size_t i = compiled_entries_first(compiled, new_id);
 	     i < compiled->entry_count && compiled->entries[i].key.policy_id == new_id; i++) {
 		const struct compiled_entry *wanted = &compiled->entries[i];
+		const struct policy_entry *held = mirror_get(policies, &wanted->key);
 		struct policy_key key = wanted->key;
 		struct policy_entry entry = { 0 };
 		int ret;
@@ -236,14 +261,15 @@ static int bridge_queue(struct policy_run *run, uint32_t old_id, uint32_t new_id
 		key.policy_id = old_id;
 		if (mirror_get(policies, &key) || entry_waits(wanted))
 			continue;
-		if (lend)
-			entry = entry_make(run, i);
+		if (lend && held)
+			entry = *held;
 		else if (!wanted->guarded || !policy_is_open(run, old_id, key.direction))
 			continue;
 		ret = mirror_set(policies, &key, &entry);
+		if (!ret)
+			ret = lent_add(run, &key);
 		if (ret)
 			return ret;
-		keys[(*count)++] = key;
 	}
 	return 0;
 }
@@ -259,33 +285,27 @@ static int bridge_queue(struct policy_run *run, uint32_t old_id, uint32_t new_id
  */
 static int bridges_write(struct policy_run *run, struct errmsg *err)
 {
-	auto_free struct policy_key *keys = NULL;
 	struct mirror *policies = &run->sync->policies;
 	uint32_t refused = policies->refused;
 
 	for (size_t i = 0; i < run->subject_count; i++) {
 		uint32_t old_id = run->subjects[i].have.policy_id;
 		uint32_t new_id = run->subjects[i].want->policy_id;
-		size_t count = 0;
+		size_t first = run->lent_count;
 		int ret;
 
 		if (!old_id || !new_id || old_id == new_id ||
-		    policy_is_compiled(run->compiled, old_id))
+		    policy_is_wanted(run->compiled, old_id))
 			continue;
-		if (!keys)
-			keys = calloc(run->compiled->entry_count + 1, sizeof(*keys));
-		if (!keys)
-			return fail(err, -ENOMEM, "policy bridge");
-		ret = bridge_queue(run, old_id, new_id, successor(run, old_id) == new_id, keys,
-				   &count);
+		ret = bridge_queue(run, old_id, new_id, successor(run, old_id) == new_id);
 		if (!ret)
 			ret = mirror_flush(policies);
 		/* A bridge that does not fit is only a gap; it must not count as a lack. */
 		policies->refused = refused;
 		if (ret && ret != -ENOSPC)
 			return fail(err, ret, "write %s", map_name(policies->map));
-		for (size_t k = 0; k < count; k++)
-			mirror_unwant(policies, &keys[k]);
+		for (size_t k = first; k < run->lent_count; k++)
+			mirror_unwant(policies, &run->lent[k]);
 	}
 	return 0;
 }
@@ -296,8 +316,8 @@ static int addresses_write(struct policy_run *run, struct errmsg *err)
 {
 	struct sync *sync = run->sync;
 
-	for (size_t i = 0; i < run->compiled->address_count; i++) {
-		const struct compiled_address *address = &run->compiled->addresses[i];
+	for (size_t i = 0; i < run->address_count; i++) {
+		const struct compiled_address *address = &run->addresses[i];
 		struct ipcache_entry entry = {
 			.identity = address->identity,
 			.slot = address->slot,
@@ -382,6 +402,8 @@ static int cidrs_write(struct policy_run *run, struct errmsg *err)
 	/* A prefix takes addresses from a wider one that is in force: not in a half-known world. */
 	if (compiled->cidr_count == 0 || !run->sync->deletes_allowed)
 		return 0;
+	if (run->changes && !run->changes->cidrs)
+		return 0;
 	sorted = calloc(compiled->cidr_count, sizeof(*sorted));
 	if (!sorted)
 		return fail(err, -ENOMEM, "CIDRs");
@@ -411,6 +433,28 @@ static bool is_no_service(const void *key, const void *value, void *arg)
 	return !(entry->flags & IPCACHE_SERVICE);
 }
 
+/* Addresses that are said to be nobody's any more. */
+static int addresses_delete(struct policy_run *run, struct errmsg *err)
+{
+	struct mirror *ipcache = &run->sync->ipcache;
+	const struct compiled_changes *changes = run->changes;
+	auto_free struct addr *keys = calloc(changes->addresses_gone_count + 1, sizeof(*keys));
+	size_t count = 0;
+	int ret;
+
+	if (!keys)
+		return fail(err, -ENOMEM, "addresses");
+	for (size_t i = 0; i < changes->addresses_gone_count; i++) {
+		const struct addr *addr = &changes->addresses_gone[i];
+		const struct ipcache_entry *held = mirror_get(ipcache, addr);
+
+		if (held && is_no_service(addr, held, NULL))
+			keys[count++] = *addr;
+	}
+	ret = mirror_del(ipcache, keys, count);
+	return ret ? fail(err, ret, "delete from %s", map_name(ipcache->map)) : 0;
+}
+
 /* Addresses nobody has any more, and prefixes nobody names: before the endpoints switch, because
  * the old policies know the identity that an address falls back to. */
 static int addresses_forget(struct policy_run *run, struct errmsg *err)
@@ -418,29 +462,30 @@ static int addresses_forget(struct policy_run *run, struct errmsg *err)
 	struct sync *sync = run->sync;
 	int ret = 0;
 
-	if (sync->deletes_allowed)
+	if (!sync->deletes_allowed)
+		return 0;
+	if (!run->changes || run->changes->cidrs)
 		ret = sweep(&sync->cidrs, NULL, err);
-	if (!ret && sync->deletes_allowed)
-		ret = sweep(&sync->ipcache, is_no_service, err);
-	return ret;
+	if (ret)
+		return ret;
+	return run->changes ? addresses_delete(run, err)
+			    : sweep(&sync->ipcache, is_no_service, err);
 }
 
 /* ---- endpoints ------------------------------------------------------------------------------- */
 
 static int subjects_read(struct policy_run *run, struct errmsg *err)
 {
-	const struct compiled *compiled = run->compiled;
-
-	run->subjects = calloc(compiled->subject_count + 1, sizeof(*run->subjects));
+	run->subjects = calloc(run->wanted_count + 1, sizeof(*run->subjects));
 	if (!run->subjects)
 		return fail(err, -ENOMEM, "endpoints");
-	for (size_t i = 0; i < compiled->subject_count; i++) {
+	for (size_t i = 0; i < run->wanted_count; i++) {
 		struct subject *subject = &run->subjects[run->subject_count];
 		int ret;
 
-		if (compiled->subjects[i].slot == 0)
+		if (run->wanted[i].slot == 0)
 			continue;
-		subject->want = &compiled->subjects[i];
+		subject->want = &run->wanted[i];
 		ret = endpoint_map_get(run->sync->datapath, subject->want->slot, &subject->have);
 		if (ret)
 			return fail(err, ret, "read endpoint %u", subject->want->slot);
@@ -506,6 +551,14 @@ static void node_flags_update(const struct sync *sync)
 		__atomic_and_fetch(&node->flags, ~(uint32_t)NODE_HAS_CIDRS, __ATOMIC_RELEASE);
 }
 
+static uint32_t lacks(const struct policy_run *run)
+{
+	const struct sync *sync = run->sync;
+
+	return sync->ipcache.refused + sync->cidrs.refused + sync->policies.refused +
+	       sync->ports.refused + run->cidrs_withheld;
+}
+
 static int run_writes(struct policy_run *run, struct errmsg *err)
 {
 	int ret;
@@ -515,6 +568,9 @@ static int run_writes(struct policy_run *run, struct errmsg *err)
 		ret = ports_write(run, err);
 	if (!ret)
 		ret = entries_write(run, err);
+	/* A full map is for a run over everything, which knows what to close. */
+	if (!ret && run->changes && lacks(run))
+		return 0;
 	if (!ret)
 		ret = bridges_write(run, err);
 	if (!ret)
@@ -530,6 +586,51 @@ static int run_writes(struct policy_run *run, struct errmsg *err)
 	return ret;
 }
 
+/* Entries that are said to be gone, and those that were lent. */
+static int entries_delete(struct policy_run *run, struct errmsg *err)
+{
+	const struct compiled_changes *changes = run->changes;
+	struct mirror *policies = &run->sync->policies;
+	size_t room = changes->entries_gone_count + run->lent_count;
+	auto_free struct policy_key *keys = calloc(room + 1, sizeof(*keys));
+	size_t count = 0;
+	int ret;
+
+	if (!keys)
+		return fail(err, -ENOMEM, "policy entries");
+	for (size_t i = 0; i < room; i++) {
+		const struct policy_key *key =
+			i < run->lent_count ? &run->lent[i]
+					    : &changes->entries_gone[i - run->lent_count];
+
+		run->ports_freed |= entry_names_ports(run->sync, key);
+		if (mirror_get(policies, key))
+			keys[count++] = *key;
+	}
+	ret = mirror_del(policies, keys, count);
+	return ret ? fail(err, ret, "delete from %s", map_name(policies->map)) : 0;
+}
+
+/* Port sets that no entry names any more. */
+static int ports_delete(struct policy_run *run, struct errmsg *err)
+{
+	struct sync *sync = run->sync;
+	const struct policy_entry *entry;
+	size_t pos = 0;
+	int ret;
+
+	if (run->changes && !run->ports_freed)
+		return 0;
+	if (run->changes) {
+		mirror_begin(&sync->ports);
+		port_sets_begin(&sync->port_sets);
+		while ((entry = table_next(&sync->policies.entries, &pos, NULL)))
+			port_sets_keep(&sync->port_sets, entry->port_set);
+	}
+	ret = port_sets_sweep(&sync->port_sets);
+	return ret ? fail(err, ret, "delete from %s", map_name(sync->ports.map)) : 0;
+}
+
 /* Entries that nothing points to; and, where a peer's identity stayed but its permission went,
  * entries that still allow: live flows must ask again. */
 static int run_deletes(struct policy_run *run, struct errmsg *err)
@@ -540,23 +641,12 @@ static int run_deletes(struct policy_run *run, struct errmsg *err)
 
 	if (!sync->deletes_allowed)
 		return 0;
-	ret = sweep(&sync->policies, NULL, err);
-	if (ret)
-		return ret;
-	ret = port_sets_sweep(&sync->port_sets);
-	if (ret)
-		return fail(err, ret, "delete from %s", map_name(sync->ports.map));
+	ret = run->changes ? entries_delete(run, err) : sweep(&sync->policies, NULL, err);
+	if (!ret)
+		ret = ports_delete(run, err);
 	if (changes(sync) != before)
 		maps_bump_revision(sync->datapath);
-	return 0;
-}
-
-static uint32_t lacks(const struct policy_run *run)
-{
-	const struct sync *sync = run->sync;
-
-	return sync->ipcache.refused + sync->cidrs.refused + sync->policies.refused +
-	       sync->ports.refused + run->cidrs_withheld;
+	return ret;
 }
 
 static void warning_make(const struct policy_run *run)
@@ -577,37 +667,67 @@ static void warning_make(const struct policy_run *run)
 	}
 }
 
-/* One pass over all maps; *ret_lacks is how many entries did not fit. */
-static int run_once(struct sync *sync, const struct compiled *compiled, uint32_t *ret_lacks,
-		    struct errmsg *err)
+/* A run over all of the tables, or over what changed in them. */
+static struct policy_run run_of(struct sync *sync, const struct compiled *compiled,
+				const struct compiled_changes *changes)
 {
-	auto_free uint32_t *port_set_ids = calloc(compiled->entry_count + 1, sizeof(*port_set_ids));
 	struct policy_run run = {
 		.sync = sync,
 		.compiled = compiled,
-		.port_set_ids = port_set_ids,
+		.changes = changes,
+		.entries = changes ? changes->entries : compiled->entries,
+		.entry_count = changes ? changes->entry_count : compiled->entry_count,
+		.addresses = changes ? changes->addresses : compiled->addresses,
+		.address_count = changes ? changes->address_count : compiled->address_count,
+		.wanted = changes ? changes->subjects : compiled->subjects,
+		.wanted_count = changes ? changes->subject_count : compiled->subject_count,
 	};
+
+	return run;
+}
+
+static void run_done(struct policy_run *run)
+{
+	free(run->subjects);
+	free(run->port_set_ids);
+	free(run->lent);
+}
+
+/* One pass; *ret_lacks is how many entries did not fit. */
+static int run_once(struct policy_run *run, uint32_t *ret_lacks, struct errmsg *err)
+{
+	struct sync *sync = run->sync;
 	uint64_t before = changes(sync);
 	int ret;
 
-	if (!port_set_ids)
+	run->port_set_ids = calloc(run->entry_count + 1, sizeof(*run->port_set_ids));
+	if (!run->port_set_ids)
 		return fail(err, -ENOMEM, "policy entries");
+	ret = run_writes(run, err);
+	node_flags_update(sync);
+	/* Also after a failure: what did get written must reach live flows. */
+	if (run->endpoints_changed || changes(sync) != before)
+		maps_bump_revision(sync->datapath);
+	*ret_lacks = lacks(run);
+	if (!ret && !(run->changes && *ret_lacks))
+		ret = run_deletes(run, err);
+	return ret;
+}
+
+static int run_all(struct sync *sync, const struct compiled *compiled, uint32_t *ret_lacks,
+		   struct errmsg *err)
+{
+	struct policy_run run = run_of(sync, compiled, NULL);
+	int ret;
+
 	mirror_begin(&sync->ipcache);
 	mirror_begin(&sync->cidrs);
 	mirror_begin(&sync->policies);
 	mirror_begin(&sync->ports);
 	port_sets_begin(&sync->port_sets);
-
-	ret = run_writes(&run, err);
-	node_flags_update(sync);
-	/* Also after a failure: what did get written must reach live flows. */
-	if (run.endpoints_changed || changes(sync) != before)
-		maps_bump_revision(sync->datapath);
-	if (!ret)
-		ret = run_deletes(&run, err);
+	ret = run_once(&run, ret_lacks, err);
 	warning_make(&run);
-	*ret_lacks = lacks(&run);
-	free(run.subjects);
+	run_done(&run);
 	return ret;
 }
 
@@ -619,12 +739,14 @@ static uint64_t deletes(const struct sync *sync)
 
 int sync_set_audit(struct sync *sync, bool audit, struct errmsg *err)
 {
-	struct policy_run run = { .sync = sync, .compiled = sync->compiled };
+	const struct compiled *compiled = sync_compiled(sync);
+	struct policy_run run;
 	int ret;
 
 	sync->audit = audit;
-	if (!sync->compiled)
+	if (!compiled)
 		return 0;
+	run = run_of(sync, compiled, NULL);
 	ret = subjects_read(&run, err);
 	if (!ret)
 		ret = endpoints_switch(&run, err);
@@ -633,7 +755,7 @@ int sync_set_audit(struct sync *sync, bool audit, struct errmsg *err)
 		if (sync->changed)
 			sync->changed(sync->changed_arg);
 	}
-	free(run.subjects);
+	run_done(&run);
 	return ret;
 }
 
@@ -643,11 +765,37 @@ int sync_apply(struct sync *sync, const struct compiled *compiled, struct errmsg
 	uint32_t lack = 0;
 	int ret;
 
-	ret = run_once(sync, compiled, &lack, err);
+	sync->follows = false;
+	ret = run_all(sync, compiled, &lack, err);
 	/* New entries go in before old ones go out; what they left may be room enough. */
 	if (!ret && lack && deletes(sync) != before)
-		ret = run_once(sync, compiled, &lack, err);
+		ret = run_all(sync, compiled, &lack, err);
 	if (ret)
 		return ret;
-	return lack ? fail_plain(err, -ENOSPC, "%s", sync->policy_warning) : 0;
+	if (lack)
+		return fail_plain(err, -ENOSPC, "%s", sync->policy_warning);
+	sync->follows = sync->deletes_allowed;
+	return 0;
+}
+
+int sync_apply_changes(struct sync *sync, const struct compiled *compiled,
+		       const struct compiled_changes *changes, struct errmsg *err)
+{
+	struct policy_run run;
+	uint32_t lack = 0;
+	int ret;
+
+	/* Where the maps lack something, what changed elsewhere may have made room for it. */
+	if (changes->all || !sync->follows)
+		return sync_apply(sync, compiled, err);
+	sync->follows = false;
+	if (changes->cidrs)
+		mirror_begin(&sync->cidrs);
+	run = run_of(sync, compiled, changes);
+	ret = run_once(&run, &lack, err);
+	run_done(&run);
+	if (lack)
+		return sync_apply(sync, compiled, err);
+	sync->follows = ret == 0;
+	return ret;
 }

@@ -15,19 +15,15 @@
 #include <string.h>
 #include <time.h>
 
-#include <cjson/cJSON.h>
-
 #include "agent/lib/auto.h"
 #include "policy/follow.h"
-#include "policy/parse.h"
-#include "unit/random_world.h"
+#include "unit/world_shake.h"
 
 #include <cmocka.h> /* last: it makes fail a macro */
 
 #define WORLDS      60
 #define STEPS       30
 #define SECONDS_MAX 2
-#define SLOTS       6
 
 struct trial {
 	uint64_t seed;
@@ -46,113 +42,6 @@ struct trial {
 			fail_msg("FOLLOW_SEED=%llu, step %d: " #condition,          \
 				 (unsigned long long)(trial)->seed, (trial)->step); \
 	} while (0)
-
-/* ---- random changes ---- */
-
-static void put_json(struct trial *trial, const cJSON *json)
-{
-	char *text = cJSON_PrintUnformatted(json);
-	struct problems problems = { 0 };
-	struct object_list list = { 0 };
-
-	if (objects_parse(text, strlen(text), 0, &list, &problems) != 0)
-		fail_msg("%s", text);
-	for (size_t i = 0; i < list.count; i++) {
-		struct errmsg err = { 0 };
-		int ret = world_put(trial->world, list.items[i], &err);
-
-		assert_true(ret == 0 || ret == -EEXIST);
-	}
-	list.count = 0;
-	object_list_done(&list);
-	problems_done(&problems);
-	free(text);
-}
-
-/* Objects of a scene of their own, under the names that objects of all scenes share. */
-static void put_some(struct trial *trial, uint32_t percent)
-{
-	struct scene scene = random_scene(false);
-	const cJSON *json;
-
-	cJSON_ArrayForEach (json, scene.objects) {
-		if (chance(percent))
-			put_json(trial, json);
-	}
-	scene_done(&scene);
-}
-
-static const struct object *random_object_of(const struct trial *trial, enum object_kind kind)
-{
-	const struct object *const *objects;
-	size_t count = world_objects(trial->world, kind, &objects);
-
-	return count ? objects[random_below((uint32_t)count)] : NULL;
-}
-
-static void delete_one(struct trial *trial)
-{
-	static const enum object_kind kinds[] = { OBJECT_POD,
-						  OBJECT_POD,
-						  OBJECT_NETWORK_POLICY,
-						  OBJECT_NETWORK_POLICY,
-						  OBJECT_CLUSTER_POLICY,
-						  OBJECT_NAMESPACE,
-						  OBJECT_NODE };
-	enum object_kind kind = kinds[random_below(ARRAY_SIZE(kinds))];
-	const struct object *object = random_object_of(trial, kind);
-
-	if (object)
-		world_del(trial->world, kind, object->namespace, object->name);
-}
-
-static void put_endpoint(struct trial *trial)
-{
-	const struct object *pod = random_object_of(trial, OBJECT_POD);
-	struct label label = { .key = (char *)"app", .value = (char *)"a" };
-	struct world_endpoint endpoint = { .slot = (uint16_t)(1 + random_below(SLOTS)),
-					   .labels = { .items = &label, .count = 1 } };
-
-	if (!pod)
-		return;
-	endpoint.namespace = pod->namespace;
-	endpoint.name = chance(80) ? pod->name : (char *)"unknown";
-	endpoint.uid = (char *)(chance(90) ? "" : "other");
-	for (; endpoint.address_count < pod->pod.address_count && endpoint.address_count < 2;
-	     endpoint.address_count++)
-		endpoint.addresses[endpoint.address_count] =
-			pod->pod.addresses[endpoint.address_count];
-	if (chance(10) && endpoint.address_count)
-		endpoint.address_count--;
-	assert_int_equal(world_endpoint_set(trial->world, &endpoint), 0);
-}
-
-static void set_hosts(struct trial *trial)
-{
-	struct addr hosts[2];
-
-	assert_int_equal(addr_parse(HOST_V4, &hosts[0]), 0);
-	assert_int_equal(addr_parse(HOST_V6, &hosts[1]), 0);
-	assert_int_equal(world_host_addresses_set(trial->world, hosts, random_below(3)), 0);
-}
-
-static void change(struct trial *trial)
-{
-	uint32_t what = random_below(100);
-
-	if (what < 45)
-		put_some(trial, 6);
-	else if (what < 75)
-		delete_one(trial);
-	else if (what < 90 && world_is_local(trial->world))
-		put_endpoint(trial);
-	else if (what < 96)
-		world_endpoint_del(trial->world, (uint16_t)(1 + random_below(SLOTS)));
-	else if (what < 97 && trial->hosts)
-		set_hosts(trial);
-	else if (what < 98)
-		put_some(trial, 40);
-}
 
 /* ---- the tables ---- */
 
@@ -367,12 +256,12 @@ static void trial_run(struct trial *trial)
 		world_set_local(trial->world);
 	trial->follower = follower_new(trial->world);
 	assert_null(follower_compiled(trial->follower));
-	put_some(trial, 100);
+	random_objects_put(trial->world, 100);
 	follow(trial);
 	for (trial->step = 1; trial->step <= STEPS; trial->step++) {
-		change(trial);
+		world_shake(trial->world, trial->hosts);
 		while (chance(30))
-			change(trial);
+			world_shake(trial->world, trial->hosts);
 		follow(trial);
 	}
 	follower_free(trial->follower);

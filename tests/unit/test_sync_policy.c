@@ -20,16 +20,38 @@
 
 /* ---- stubs: the test says what was compiled -------------------------------------------------- */
 
-int policy_compile(const struct world *world, struct compiled **ret, struct errmsg *err)
+struct follower *follower_new(struct world *world)
 {
 	(void)world;
-	(void)ret;
+	return calloc(1, 1);
+}
+
+void follower_free(struct follower *follower)
+{
+	free(follower);
+}
+
+int follower_update(struct follower *follower, struct compiled_changes *ret_changes,
+		    struct errmsg *err)
+{
+	(void)follower;
+	(void)ret_changes;
 	return fail_plain(err, -ENOMEM, "no room to compile");
 }
 
-void compiled_free(struct compiled *compiled)
+const struct compiled *follower_compiled(const struct follower *follower)
 {
-	(void)compiled;
+	(void)follower;
+	return NULL;
+}
+
+size_t compiled_entries_first(const struct compiled *compiled, uint32_t policy_id)
+{
+	size_t i = 0;
+
+	while (i < compiled->entry_count && compiled->entries[i].key.policy_id < policy_id)
+		i++;
+	return i;
 }
 
 int service_frontends(const struct world *world, const struct object *service,

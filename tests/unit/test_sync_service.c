@@ -35,17 +35,38 @@ struct world {
 	struct scripted_service services[SERVICES];
 };
 
-int policy_compile(const struct world *world, struct compiled **ret, struct errmsg *err)
+struct follower *follower_new(struct world *world)
 {
 	(void)world;
-	(void)err;
-	*ret = calloc(1, sizeof(**ret));
-	return *ret ? 0 : -ENOMEM;
+	return calloc(1, 1);
 }
 
-void compiled_free(struct compiled *compiled)
+void follower_free(struct follower *follower)
 {
-	free(compiled);
+	free(follower);
+}
+
+int follower_update(struct follower *follower, struct compiled_changes *ret_changes,
+		    struct errmsg *err)
+{
+	(void)follower;
+	(void)err;
+	*ret_changes = (struct compiled_changes){ .all = true };
+	return 0;
+}
+
+const struct compiled *follower_compiled(const struct follower *follower)
+{
+	static const struct compiled nothing;
+
+	(void)follower;
+	return &nothing;
+}
+
+size_t compiled_entries_first(const struct compiled *compiled, uint32_t policy_id)
+{
+	(void)policy_id;
+	return compiled->entry_count;
 }
 
 int service_frontends(const struct world *world, const struct object *service,
