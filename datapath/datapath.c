@@ -167,8 +167,10 @@ static void maps_resize(struct bpf_object *object, const struct datapath_limits 
 	}
 }
 
-/* A pinned map may be reused only if it is what this version would have made. */
-static int map_check(const struct bpf_map *map, int fd, const char *path, struct errmsg *err)
+/* A pinned map may be reused only if it is what this version would have made; *ret_resize: but for
+ * its size, which it may change. */
+static int map_check(const struct bpf_map *map, int fd, const char *path, bool *ret_resize,
+		     struct errmsg *err)
 {
 	struct bpf_map_info info = { 0 };
 	uint32_t len = sizeof(info);
@@ -181,7 +183,8 @@ static int map_check(const struct bpf_map *map, int fd, const char *path, struct
 		return fail_plain(err, -EPROTO,
 				  "%s was made by another version: run tendrild --cleanup first",
 				  path);
-	if (info.max_entries != bpf_map__max_entries(map))
+	*ret_resize = info.max_entries != bpf_map__max_entries(map);
+	if (*ret_resize && !map_can_resize(bpf_map__name(map)))
 		return fail_plain(err, -EPROTO,
 				  "%s was made for %u entries, now %u are wanted: "
 				  "run tendrild --cleanup first",
@@ -197,6 +200,7 @@ static int maps_take_over(struct datapath *datapath, struct bpf_object *object, 
 	bpf_object__for_each_map (map, object) {
 		char path[PIN_PATH_MAX];
 		auto_close int fd = -1;
+		bool resize = false;
 		int ret;
 
 		if (bpf_map__is_internal(map))
@@ -207,9 +211,11 @@ static int maps_take_over(struct datapath *datapath, struct bpf_object *object, 
 			continue;
 		if (fd < 0)
 			return fail(err, -errno, "open %s", path);
-		ret = map_check(map, fd, path, err);
+		ret = map_check(map, fd, path, &resize, err);
 		if (ret)
 			return ret;
+		if (resize)
+			continue; /* a new one is made, see maps_resize_finish() */
 		ret = bpf_map__reuse_fd(map, fd);
 		if (ret)
 			return fail(err, ret, "reuse %s", path);
@@ -298,6 +304,9 @@ static int object_load(struct datapath *datapath, struct bpf_object *object,
 	ret = bpf_object__load(object);
 	if (ret)
 		return fail_load(err, ret, "load the BPF programs");
+	ret = options->trial ? 0 : maps_resize_finish(datapath, object, err);
+	if (ret)
+		return ret;
 	ret = maps_known ? 0 : maps_keep(datapath, object, err);
 	if (ret)
 		return ret;

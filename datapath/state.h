@@ -72,6 +72,17 @@ int map_set(struct datapath *datapath, int map, const void *key, const void *val
 int map_get(struct datapath *datapath, int map, const void *key, void *ret_value);
 int map_del(struct datapath *datapath, int map, const void *key);
 
+/* ---- resize.c ---- */
+
+struct bpf_object;
+
+/* Whether a map may get another size while what it holds stays. */
+bool map_can_resize(const char *name);
+/* Fills the maps that the object made in place of pinned ones of another size, and pins them
+ * instead.  -ENOSPC: what is there does not fit. */
+int maps_resize_finish(const struct datapath *datapath, struct bpf_object *object,
+		       struct errmsg *err);
+
 /* ---- links.c ---- */
 
 struct program *program_find(const struct datapath *datapath, const char *name);

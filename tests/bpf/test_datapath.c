@@ -269,6 +269,55 @@ static void test_maps_of_another_shape_are_refused_by_name(void **state)
 	assert_refused(&options, -EPROTO, "frag_map was made by another version");
 }
 
+static uint32_t capacity_of(struct datapath *datapath, enum map_id map, uint32_t used)
+{
+	uint32_t have, capacity;
+
+	assert_int_equal(maps_usage(datapath, map, &have, &capacity), 0);
+	assert_int_equal(have, used);
+	return capacity;
+}
+
+/* What the agent alone writes keeps what it holds; a size that is too small is refused and leaves
+ * everything as it was. */
+static void test_maps_change_their_size_with_a_restart(void **state)
+{
+	struct datapath_options options = small();
+	struct service_key keys[60] = { 0 };
+	struct service values[60] = { 0 }, service;
+	struct cidr_key cidr = { .prefixlen = 96 + 8 };
+	struct datapath *datapath;
+
+	(void)state;
+	options.limits.services = options.limits.cidrs = 64;
+	for (uint16_t i = 0; i < ARRAY_SIZE(keys); i++) {
+		keys[i] = (struct service_key){ .port = i, .proto = 6 };
+		values[i] = (struct service){ .id = i + 1U };
+	}
+	datapath = open_or_fail(&options);
+	assert_int_equal(maps_set_batch(datapath, MAP_SERVICE, keys, values, ARRAY_SIZE(keys)), 0);
+	assert_int_equal(cidr_map_set(datapath, &cidr, 7), 0);
+	datapath_close(datapath);
+
+	options.limits.services = 1000;
+	options.limits.cidrs = 128;
+	datapath = open_or_fail(&options);
+	assert_int_equal(capacity_of(datapath, MAP_SERVICE, ARRAY_SIZE(keys)), 1000);
+	assert_int_equal(capacity_of(datapath, MAP_CIDR, 1), 128);
+	assert_int_equal(service_map_get(datapath, &keys[59], &service), 0);
+	assert_int_equal(service.id, 60);
+	datapath_close(datapath);
+
+	options.limits.cidrs = 64;
+	options.limits.services = 59;
+	assert_refused(&options, -ENOSPC, "service_map holds more than the 59 entries now wanted");
+	options.limits.services = 60;
+	datapath = open_or_fail(&options);
+	assert_int_equal(capacity_of(datapath, MAP_SERVICE, ARRAY_SIZE(keys)), 60);
+	assert_int_equal(capacity_of(datapath, MAP_CIDR, 1), 64);
+	datapath_close(datapath);
+}
+
 static void test_pins_need_a_bpffs(void **state)
 {
 	struct datapath_options options = small();
@@ -753,6 +802,7 @@ int main(void)
 		cmocka_unit_test_setup(test_half_made_pins_are_completed, test_setup),
 		cmocka_unit_test_setup(test_other_versions_are_refused, test_setup),
 		cmocka_unit_test_setup(test_maps_of_another_shape_are_refused_by_name, test_setup),
+		cmocka_unit_test_setup(test_maps_change_their_size_with_a_restart, test_setup),
 		cmocka_unit_test_setup(test_pins_need_a_bpffs, test_setup),
 		cmocka_unit_test_setup(test_limits_are_checked, test_setup),
 		cmocka_unit_test_setup(test_missing_privilege_is_named, test_setup),
