@@ -13,37 +13,7 @@
 #include <string.h>
 
 #include "agent/lib/auto.h"
-#include "agent/sync_internal.h"
-
-/* One endpoint of this node: what it has and what it is to get. */
-struct subject {
-	const struct compiled_subject *want;
-	struct endpoint have;
-};
-
-struct policy_run {
-	struct sync *sync;
-	const struct compiled *compiled;
-	const struct compiled_changes *changes; /* NULL: all of it is compared */
-
-	/* What is to be in the maps: of all of it, or of what changed. */
-	const struct compiled_entry *entries;
-	size_t entry_count;
-	const struct compiled_address *addresses;
-	size_t address_count;
-	const struct compiled_subject *wanted;
-	size_t wanted_count;
-
-	struct subject *subjects; /* those that endpoint_map holds */
-	size_t subject_count;
-	uint32_t *port_set_ids;  /* for each entry; 0: inline */
-	struct policy_key *lent; /* entries of policies that go, see bridges_write() */
-	size_t lent_count;
-	size_t lent_room;
-	uint32_t cidrs_withheld;
-	bool endpoints_changed;
-	bool ports_freed; /* an entry gave up a port set */
-};
+#include "agent/policy_run.h"
 
 /* ---- helpers --------------------------------------------------------------------------------- */
 
@@ -119,12 +89,6 @@ static struct policy_entry entry_make(const struct policy_run *run, size_t i)
 	return entry;
 }
 
-/* An entry for everyone that waits for those of the peers it must not be open to. */
-static bool entry_waits(const struct compiled_entry *entry)
-{
-	return entry->guarded && entry->key.peer == IDENTITY_ANY;
-}
-
 static bool entry_names_ports(const struct sync *sync, const struct policy_key *key)
 {
 	const struct policy_entry *held = mirror_get(&sync->policies, key);
@@ -188,126 +152,6 @@ static int entries_open(struct policy_run *run, struct errmsg *err)
 			return fail(err, ret, "policy entry");
 	}
 	return flush(&sync->policies, err);
-}
-
-/* ---- bridges --------------------------------------------------------------------------------- */
-
-/* Whether some endpoint is to have a policy. */
-static bool policy_is_wanted(const struct compiled *compiled, uint32_t policy_id)
-{
-	for (size_t i = 0; i < compiled->subject_count; i++) {
-		if (compiled->subjects[i].policy_id == policy_id)
-			return true;
-	}
-	return false;
-}
-
-/* The one policy that all endpoints of old_id go to, or 0 if there is no such. */
-static uint32_t successor(const struct policy_run *run, uint32_t old_id)
-{
-	uint32_t found = 0;
-
-	for (size_t i = 0; i < run->subject_count; i++) {
-		const struct subject *subject = &run->subjects[i];
-
-		if (subject->have.policy_id != old_id)
-			continue;
-		if (found && subject->want->policy_id != found)
-			return 0;
-		found = subject->want->policy_id;
-	}
-	return found == old_id ? 0 : found;
-}
-
-/* What a policy in force would make of a peer that it has no entry for. */
-static bool policy_is_open(const struct policy_run *run, uint32_t policy_id, uint8_t direction)
-{
-	const struct policy_key key = { .policy_id = policy_id,
-					.peer = IDENTITY_ANY,
-					.direction = direction };
-
-	return mirror_get(&run->sync->policies, &key);
-}
-
-static int lent_add(struct policy_run *run, const struct policy_key *key)
-{
-	size_t room = run->lent_room ? run->lent_room * 2 : 64;
-	struct policy_key *grown;
-
-	if (run->lent_count == run->lent_room) {
-		grown = reallocarray(run->lent, room, sizeof(*grown));
-		if (!grown)
-			return -ENOMEM;
-		run->lent = grown;
-		run->lent_room = room;
-	}
-	run->lent[run->lent_count++] = *key;
-	return 0;
-}
-
-static int bridge_queue(struct policy_run *run, uint32_t old_id, uint32_t new_id, bool lend)
-{
-	const struct compiled *compiled = run->compiled;
-	struct mirror *policies = &run->sync->policies;
-
-	for (size_t i = compiled_entries_first(compiled, new_id);
-	     i < compiled->entry_count && compiled->entries[i].key.policy_id == new_id; i++) {
-		const struct compiled_entry *wanted = &compiled->entries[i];
-		const struct policy_entry *held = mirror_get(policies, &wanted->key);
-		struct policy_key key = wanted->key;
-		struct policy_entry entry = { 0 };
-		int ret;
-
-		key.policy_id = old_id;
-		if (mirror_get(policies, &key) || entry_waits(wanted))
-			continue;
-		if (lend && held)
-			entry = *held;
-		else if (!wanted->guarded || !policy_is_open(run, old_id, key.direction))
-			continue;
-		ret = mirror_set(policies, &key, &entry);
-		if (!ret)
-			ret = lent_add(run, &key);
-		if (ret)
-			return ret;
-	}
-	return 0;
-}
-
-/*
- * A policy that newly names a CIDR or a label can give every peer another identity, while the
- * endpoints it selects change their policy.  Between those two writes an endpoint would look for
- * a new identity in its old policy and find nothing: allowed flows would be cut for a moment.
- * So what the old policy lacks is lent to it from the new one until it is removed.  Not where
- * someone stays with the old policy, or where its endpoints part: there a gap is better than
- * lending a rule to the wrong pod.  And where the new policy may deny what the old one would open
- * to a stranger, the gap is made: an entry that is closed.
- */
-static int bridges_write(struct policy_run *run, struct errmsg *err)
-{
-	struct mirror *policies = &run->sync->policies;
-	uint32_t refused = policies->refused;
-
-	for (size_t i = 0; i < run->subject_count; i++) {
-		uint32_t old_id = run->subjects[i].have.policy_id;
-		uint32_t new_id = run->subjects[i].want->policy_id;
-		size_t first = run->lent_count;
-		int ret;
-
-		if (!old_id || !new_id || old_id == new_id ||
-		    policy_is_wanted(run->compiled, old_id))
-			continue;
-		ret = bridge_queue(run, old_id, new_id, successor(run, old_id) == new_id);
-		if (!ret)
-			ret = mirror_flush(policies);
-		/* A bridge that does not fit is only a gap; it must not count as a lack. */
-		policies->refused = refused;
-		if (ret && ret != -ENOSPC)
-			return fail(err, ret, "write %s", map_name(policies->map));
-		for (size_t k = first; k < run->lent_count; k++)
-			mirror_unwant(policies, &run->lent[k]);
-	}
-	return 0;
 }
 
 /* ---- who is behind an address ---------------------------------------------------------------- */

@@ -103,6 +103,7 @@ struct script {
 	struct compiled_entry entries[MAX];
 	struct port_rule rules[MAX][40];
 	struct compiled_subject subjects[MAX];
+	struct compiled_identity identities[MAX];
 };
 
 static struct script *script_new(void)
@@ -115,6 +116,7 @@ static struct script *script_new(void)
 		.cidrs = script->cidrs,
 		.entries = script->entries,
 		.subjects = script->subjects,
+		.identities = script->identities,
 	};
 	return script;
 }
@@ -711,6 +713,38 @@ static void test_denied_peer_that_changes_its_identity_is_denied_all_along(void 
 	apply_watched(fixture, after, flows, ARRAY_SIZE(flows));
 }
 
+static void add_identity(struct script *script, uint32_t id)
+{
+	script->identities[script->compiled.identity_count++].id = id;
+}
+
+/* Denied by a rule before, by isolation after: the new policy has no entry to lend. */
+static void test_new_peer_like_everyone_else_is_no_stranger_to_an_open_policy(void **state)
+{
+	struct fixture *fixture = *state;
+	auto_free struct script *before = denying_script();
+	auto_free struct script *after = script_new();
+	const struct watched_flow flows[] = {
+		{ 1, "10.0.0.2", 80, false, false },
+		{ 1, "10.0.0.3", 80, false, true },
+		{ 1, "10.0.0.4", 80, true, true },
+		{ 1, "10.0.0.9", 80, true, false },
+	};
+
+	add_address(before, "10.0.0.4", 103);
+	for (uint32_t id = 201; id <= 203; id++)
+		add_identity(after, id);
+	add_address(after, "10.0.0.2", 201);
+	add_address(after, "10.0.0.3", 202);
+	add_address(after, "10.0.0.4", 203);
+	add_entry(after, 8, 202, 80, 1);
+	add_entry(after, 8, 203, 80, 1);
+	add_subject(after, 1, 100, 8);
+	apply(fixture, before);
+	apply_watched(fixture, after, flows, ARRAY_SIZE(flows));
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_POLICY), 2);
+}
+
 static void test_port_set_without_room_denies(void **state)
 {
 	struct fixture *fixture = *state;
@@ -847,6 +881,7 @@ int main(void)
 		CASE(test_nothing_is_open_to_everyone_while_what_denies_does_not_fit),
 		CASE(test_nothing_is_open_to_everyone_while_someone_is_not_known),
 		CASE(test_denied_peer_that_changes_its_identity_is_denied_all_along),
+		CASE(test_new_peer_like_everyone_else_is_no_stranger_to_an_open_policy),
 		CASE(test_replaced_policy_fits_where_both_do_not),
 		CASE(test_port_set_without_room_denies),
 		CASE(test_cidr_without_room_never_opens),
