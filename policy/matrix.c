@@ -205,9 +205,8 @@ static int maker_pairs(struct maker *maker, struct errmsg *err)
 
 	if (count > PARTIES_MAX)
 		return fail_plain(err, -E2BIG,
-				  "policies tell %zu groups of pods apart, more than a table can "
-				  "show: ask by namespace or by labels",
-				  count);
+				  "policies tell %zu groups of pods apart, a table holds %d", count,
+				  PARTIES_MAX);
 	maker->pairs = arena_alloc(maker->arena, count * count * sizeof(*maker->pairs));
 	if (!maker->pairs)
 		return -ENOMEM;

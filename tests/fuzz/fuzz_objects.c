@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Any bytes as objects, JSON or YAML: parsed, put into a world, compiled and explained. */
+/* Any bytes as objects, JSON or YAML: parsed, put into a world, compiled, explained and analysed. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -7,7 +7,10 @@
 #include <string.h>
 
 #include "agent/lib/auto.h"
+#include "policy/diff.h"
+#include "policy/lint.h"
 #include "policy/parse.h"
+#include "policy/picture.h"
 #include "policy/service.h"
 #include "policy/verdict.h"
 
@@ -73,6 +76,29 @@ static void check_world(const struct world *world)
 	compiled_free(compiled);
 }
 
+/* A world does not differ from itself, and can be linted and drawn. */
+static void check_analysis(const struct world *world)
+{
+	const struct matrix_question question = { .by = MATRIX_BY_POD };
+	auto_buffer struct buffer picture = { 0 };
+	struct lint_findings findings;
+	struct policy_diff *diff;
+	struct matrix *matrix;
+	struct errmsg err = { 0 };
+
+	if (policy_diff(world, world, &diff, &err) == 0) {
+		if (diff->change_count)
+			abort();
+		policy_diff_free(diff);
+	}
+	if (policy_lint(world, &findings, &err) == 0)
+		lint_findings_done(&findings);
+	if (world_count(world, OBJECT_POD) && matrix_new(world, &question, &matrix, &err) == 0) {
+		picture_html(matrix, &picture);
+		matrix_free(matrix);
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	unsigned int flags = size ? data[size - 1] & (PARSE_LENIENT | PARSE_SKIP_KINDS) : 0;
@@ -91,6 +117,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	object_list_done(&list);
 	check_world(world);
+	check_analysis(world);
 	world_free(world);
 	problems_done(&problems);
 	return 0;
