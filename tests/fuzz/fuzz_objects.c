@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Any bytes as objects, JSON or YAML: parsed, put into a world, compiled, explained and analysed. */
+/* Any bytes as objects, JSON or YAML: parsed, put into a world, compiled, explained, analysed. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
