@@ -171,13 +171,13 @@ static int peer_recheck_all(struct follower *follower, uint32_t number,
 	return ret;
 }
 
-/* Identities of the pods of a namespace. */
+/* Identities of those pods of a namespace that a selector (NULL: all) matches. */
 static int namespace_identities(const struct follower *follower, uint32_t namespace,
-				struct id_list *identities)
+				const struct selector *pods, struct id_list *identities)
 {
 	const struct population *population = &follower->compiler.population;
 	struct id_list groups = { 0 };
-	int ret = label_index_select(&population->index, SCOPE_OF(namespace), NULL, &groups);
+	int ret = label_index_select(&population->index, SCOPE_OF(namespace), pods, &groups);
 
 	for (size_t i = 0; i < groups.count && ret == 0; i++) {
 		uint32_t identity = population->groups[groups.items[i]].first_identity;
@@ -210,11 +210,13 @@ static int peer_update(struct follower *follower, uint32_t number)
 		ret = peer_recheck_all(follower, number, &follower->born);
 	for (size_t i = 0; i < follower->relabelled_count && ret == 0; i++) {
 		const struct relabelled *relabelled = &follower->relabelled[i];
+		const struct peer *peer = &follower->compiler.peers[number];
 		struct id_list identities = { 0 };
 
-		if (!relabelled_concerns(follower, relabelled, &follower->compiler.peers[number]))
+		if (!relabelled_concerns(follower, relabelled, peer))
 			continue;
-		ret = namespace_identities(follower, relabelled->namespace, &identities);
+		ret = namespace_identities(follower, relabelled->namespace, peer->written->pods,
+					   &identities);
 		if (ret == 0)
 			ret = peer_recheck_all(follower, number, &identities);
 		id_list_done(&identities);

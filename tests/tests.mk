@@ -61,6 +61,13 @@ $(netbench): $(B)/tests/bench/netbench.o
 	$(say) LD $@
 	$(Q)$(CC) -pie $^ -o $@ -lpthread
 
+# What policy costs at 10,000 pods: build/tests/bench/policybench, as root.
+policybench := $(B)/tests/bench/policybench
+$(policybench): $(B)/tests/bench/policybench.o $(B)/tests/libharness.a $(B)/libagent.a \
+		$(B)/libdatapath.a $(B)/libpolicy.a $(B)/liblib.a
+	$(say) LD $@
+	$(Q)$(CC) -pie $^ -o $@ $(test_libs)
+
 .PHONY: bench bench-full
 bench: bench-deps ## Measure beside what a user would pick instead (ONLY=rr,cni VARIANTS=routed,tendril ROUNDS=7)
 	$(MAKE) --no-print-directory -j$$(nproc) all $(netbench)
@@ -105,7 +112,7 @@ $(F)/fuzz_%: $(F)/tests/fuzz/fuzz_%.o $(F)/libtendril.a
 .PHONY: unit-programs test-programs check check-unit check-bpf check-policy check-net check-fuzz \
 	check-kernel test
 unit-programs: $(unit_tests)
-test-programs: all $(unit_tests) $(bpf_tests) $(net_programs) $(netbench) $(fuzzers)
+test-programs: all $(unit_tests) $(bpf_tests) $(net_programs) $(netbench) $(policybench) $(fuzzers)
 
 check-unit: $(unit_tests) ## Unit tests, sanitized, no root (T=NAME: only matching cases)
 	tests/harness/rooted tests/run unit

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What policy costs at size: PODS pods and as many policies in 100 namespaces, every pod with
+ * labels of its own.
+ *
+ *     policybench [PODS]           10000
+ *
+ * Prints one JSON object: the compile of everything (milliseconds and the memory it adds), and, for
+ * single changes, milliseconds from the object to the maps of a node with 250 of the pods
+ * ("node", the median of 21), and to the tables alone where every pod is a subject ("cluster").
+ * Needs root: the maps are the kernel's.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "agent/sync.h"
+#include "datapath/maps.h"
+#include "harness/scratch.h"
+#include "policy/follow.h"
+#include "policy/parse.h"
+
+#define NAMESPACES 100
+#define ENDPOINTS  250
+#define ROUNDS     21
+
+static int pods = 10000;
+
+static void give_up(const char *what, const char *why)
+{
+	fprintf(stderr, "%s: %s\n", what, why);
+	exit(1);
+}
+
+/* ---- the world ---- */
+
+static void put(struct world *world, const char *text)
+{
+	struct problems problems = { 0 };
+	struct object_list list = { 0 };
+	struct errmsg err = { 0 };
+
+	if (objects_parse(text, strlen(text), 0, &list, &problems))
+		give_up("parse", text);
+	for (size_t i = 0; i < list.count; i++) {
+		if (world_put(world, list.items[i], &err))
+			give_up("put", err.text);
+	}
+	list.count = 0;
+	object_list_done(&list);
+	problems_done(&problems);
+}
+
+static void put_namespace(struct world *world, int number, const char *team)
+{
+	char text[300];
+
+	snprintf(text, sizeof(text),
+		 "{\"apiVersion\":\"v1\",\"kind\":\"Namespace\",\"metadata\":{\"name\":\"n%d\","
+		 "\"labels\":{\"team\":\"%s\"}}}",
+		 number, team);
+	put(world, text);
+}
+
+static void put_pod(struct world *world, int number, int app)
+{
+	char text[400];
+
+	snprintf(text, sizeof(text),
+		 "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"name\":\"p%d\","
+		 "\"namespace\":\"n%d\",\"labels\":{\"app\":\"a%d\"}},"
+		 "\"status\":{\"podIP\":\"10.%d.%d.%d\"}}",
+		 number, number % NAMESPACES, app, 1 + number / 62500, number / 250 % 250,
+		 1 + number % 250);
+	put(world, text);
+}
+
+/* Each policy selects one pod, and allows the next one of the namespace and another team. */
+static void put_policy(struct world *world, int number, int port)
+{
+	char text[700];
+
+	snprintf(text, sizeof(text),
+		 "{\"apiVersion\":\"networking.k8s.io/v1\",\"kind\":\"NetworkPolicy\","
+		 "\"metadata\":{\"name\":\"r%d\",\"namespace\":\"n%d\"},\"spec\":{"
+		 "\"podSelector\":{\"matchLabels\":{\"app\":\"a%d\"}},\"ingress\":[{\"from\":["
+		 "{\"podSelector\":{\"matchLabels\":{\"app\":\"a%d\"}}},"
+		 "{\"namespaceSelector\":{\"matchLabels\":{\"team\":\"t%d\"}},"
+		 "\"podSelector\":{\"matchLabels\":{\"app\":\"a%d\"}}}],"
+		 "\"ports\":[{\"port\":%d}]}]}}",
+		 number, number % NAMESPACES, number / NAMESPACES, number / NAMESPACES + 1,
+		 number % 10, number / NAMESPACES, port);
+	put(world, text);
+}
+
+static struct world *world_make(void)
+{
+	struct world *world = world_new();
+	char team[16];
+
+	if (!world)
+		give_up("world", "out of memory");
+	for (int i = 0; i < NAMESPACES; i++) {
+		snprintf(team, sizeof(team), "t%d", i % 10);
+		put_namespace(world, i, team);
+	}
+	for (int i = 0; i < pods; i++) {
+		put_pod(world, i, i / NAMESPACES);
+		put_policy(world, i, 80);
+	}
+	return world;
+}
+
+static void endpoint_put(struct world *world, int number)
+{
+	struct world_endpoint endpoint = { .slot = (uint16_t)(number + 1), .address_count = 1 };
+	const struct object *pod;
+	char namespace[16];
+	char name[16];
+
+	snprintf(namespace, sizeof(namespace), "n%d", number % NAMESPACES);
+	snprintf(name, sizeof(name), "p%d", number);
+	endpoint.namespace = namespace;
+	endpoint.name = name;
+	pod = world_find(world, OBJECT_POD, namespace, name);
+	endpoint.addresses[0] = pod->pod.addresses[0];
+	if (world_endpoint_set(world, &endpoint))
+		give_up("endpoint", "out of memory");
+}
+
+/* ---- changes ---- */
+
+/* In odd rounds something is as it was not before, in even rounds it is so again. */
+static void change_pod_label(struct world *world, int round)
+{
+	put_pod(world, 7, round % 2 ? 8 : 0);
+}
+
+static void change_namespace_label(struct world *world, int round)
+{
+	put_namespace(world, 7, round % 2 ? "t8" : "t7");
+}
+
+static void change_pod(struct world *world, int round)
+{
+	char name[16];
+
+	snprintf(name, sizeof(name), "p%d", pods + 7);
+	if (round % 2)
+		put_pod(world, pods + 7, 3);
+	else
+		world_del(world, OBJECT_POD, "n7", name);
+}
+
+static void change_policy(struct world *world, int round)
+{
+	put_policy(world, 7, round % 2 ? 81 : 80);
+}
+
+static void change_policies(struct world *world, int round)
+{
+	char name[16];
+
+	snprintf(name, sizeof(name), "r%d", 107);
+	if (round % 2)
+		world_del(world, OBJECT_NETWORK_POLICY, "n7", name);
+	else
+		put_policy(world, 107, 80);
+}
+
+static const struct {
+	const char *name;
+	void (*change)(struct world *world, int round);
+} changes[] = {
+	{ "pod_label", change_pod_label },           { "namespace_label", change_namespace_label },
+	{ "pod_comes_or_goes", change_pod },         { "policy_changed", change_policy },
+	{ "policy_comes_or_goes", change_policies },
+};
+
+/* ---- measuring ---- */
+
+static double now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
+}
+
+static int double_compare(const void *a, const void *b)
+{
+	double left = *(const double *)a;
+	double right = *(const double *)b;
+
+	return (left > right) - (left < right);
+}
+
+static void measure(const char *prefix, struct world *world, int (*update)(void *arg), void *arg)
+{
+	for (size_t i = 0; i < sizeof(changes) / sizeof(*changes); i++) {
+		double times[ROUNDS];
+
+		/* An even number of rounds first: the last one puts things back. */
+		for (int round = -1; round < ROUNDS; round++) {
+			double began;
+
+			changes[i].change(world, round + 2);
+			began = now_ms();
+			if (update(arg))
+				give_up(changes[i].name, "failed");
+			if (round >= 0)
+				times[round] = now_ms() - began;
+		}
+		qsort(times, ROUNDS, sizeof(*times), double_compare);
+		printf(",\n  \"%s_%s_ms\": %.3f", prefix, changes[i].name, times[ROUNDS / 2]);
+	}
+}
+
+static void measure_compile(const struct world *world)
+{
+	struct compiled *compiled = NULL;
+	struct errmsg err = { 0 };
+	struct rusage before;
+	struct rusage after;
+	double began;
+
+	getrusage(RUSAGE_SELF, &before);
+	began = now_ms();
+	if (policy_compile(world, &compiled, &err))
+		give_up("compile", err.text);
+	printf("{\n  \"pods\": %d,\n  \"policies\": %d,\n  \"compile_ms\": %.1f", pods, pods,
+	       now_ms() - began);
+	getrusage(RUSAGE_SELF, &after);
+	printf(",\n  \"compile_mib\": %.1f,\n  \"entries\": %zu",
+	       (double)(after.ru_maxrss - before.ru_maxrss) / 1024, compiled->entry_count);
+	compiled_free(compiled);
+}
+
+static int update_tables(void *arg)
+{
+	struct compiled_changes found;
+
+	return follower_update(arg, &found, NULL);
+}
+
+static int update_maps(void *arg)
+{
+	return sync_policies(arg, NULL);
+}
+
+static void measure_cluster(struct world *world)
+{
+	struct follower *follower = follower_new(world);
+
+	if (!follower || update_tables(follower))
+		give_up("follower", "out of memory");
+	measure("cluster", world, update_tables, follower);
+	follower_free(follower);
+}
+
+static void measure_node(struct world *world)
+{
+	struct datapath_options options = scratch_options();
+	struct endpoint wired = { .flags = ENDPOINT_VALID };
+	struct datapath *datapath;
+	struct errmsg err = { 0 };
+	struct sync *sync;
+	double began;
+
+	if (datapath_open(&options, &datapath, &err))
+		give_up("datapath", err.text);
+	for (int i = 0; i < ENDPOINTS; i++) {
+		endpoint_put(world, i);
+		if (endpoint_map_set(datapath, (uint16_t)(i + 1), &wired))
+			give_up("endpoint_map", "refused");
+	}
+	if (sync_new(NULL, datapath, world, &sync, &err))
+		give_up("sync", err.text);
+	sync_allow_deletes(sync);
+	began = now_ms();
+	if (sync_policies(sync, &err))
+		give_up("sync", err.text);
+	printf(",\n  \"node_first_ms\": %.1f", now_ms() - began);
+	measure("node", world, update_maps, sync);
+	sync_free(sync);
+	datapath_close(datapath);
+}
+
+int main(int argc, char **argv)
+{
+	struct errmsg err = { 0 };
+	struct world *world;
+
+	if (argc > 1)
+		pods = (int)strtol(argv[1], NULL, 10);
+	if (pods < 1000 || pods > 50000 || pods % NAMESPACES)
+		give_up("policybench", "PODS is a multiple of 100 between 1000 and 50000");
+	if (scratch_init(&err))
+		give_up("policybench", err.text);
+	world = world_make();
+	measure_compile(world);
+	measure_cluster(world);
+	measure_node(world);
+	printf("\n}\n");
+	world_free(world);
+	scratch_done();
+	return 0;
+}
