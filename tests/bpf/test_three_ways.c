@@ -7,8 +7,9 @@
  * and labels change, and what passed goes on or ends as the specification says of the changed
  * world.
  *
- * Each world is written over the one before it, by difference, as the agent does.  WORLDS=N sets
- * how many (make test: 100,000), SEED=N repeats one.
+ * Each world follows from the one before it, object by object, compiled and written by difference
+ * as the agent does it; the tables asked are compiled afresh.  WORLDS=N sets how many (make test:
+ * 100,000), SEED=N repeats one.
  */
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
@@ -26,7 +27,7 @@
 
 #include "agent/lib/auto.h"
 #include "agent/lib/inet.h"
-#include "agent/sync_internal.h"
+#include "agent/sync.h"
 #include "harness/lab.h"
 #include "policy/verdict.h"
 #include "unit/random_world.h"
@@ -45,7 +46,7 @@ DEFINE_AUTO(compiled)
  * writer of its maps. */
 static struct {
 	struct sync *sync;
-	struct world *nothing;
+	struct world *world;
 	uint64_t drops[DROP_REASON_COUNT];
 	bool wired[SCENE_LOCAL_MAX + 1];
 	uint16_t next_port;
@@ -74,15 +75,17 @@ static void give_up(const char *what, const struct errmsg *err)
 
 static void node_open(void)
 {
+	const struct scene nothing = { 0 };
 	struct errmsg err = { 0 };
 
 	memset(&node, 0, sizeof(node));
-	node.nothing = world_new();
-	assert_non_null(node.nothing);
-	world_set_local(node.nothing);
+	node.world = scene_world(&nothing, &err);
+	if (!node.world)
+		give_up("node", &err);
+	world_set_local(node.world);
 	node.next_port = 1024;
 	if (lab_setup_pods(SCENE_LOCAL_MAX) ||
-	    sync_new(NULL, lab.datapath, node.nothing, &node.sync, &err))
+	    sync_new(NULL, lab.datapath, node.world, &node.sync, &err))
 		give_up("node", &err);
 	sync_allow_deletes(node.sync);
 }
@@ -90,7 +93,7 @@ static void node_open(void)
 static void node_close(void)
 {
 	sync_free(node.sync);
-	world_free(node.nothing);
+	world_free(node.world);
 	lab_teardown(NULL);
 }
 
@@ -134,12 +137,15 @@ static void connections_forget(void)
 		assert_int_equal(errno, ENOENT);
 }
 
-static void node_load(const struct world *world, const struct compiled *compiled)
+/* By what differs from the scene before, as the agent learns of objects. */
+static void node_load(const struct scene *scene)
 {
 	struct errmsg err = { 0 };
 
-	node_wire(world);
-	if (sync_apply(node.sync, compiled, &err))
+	if (scene_enter(scene, node.world, &err))
+		give_up("world", &err);
+	node_wire(node.world);
+	if (sync_policies(node.sync, &err))
 		give_up("maps", &err);
 }
 
@@ -253,10 +259,9 @@ static bool agree(const struct answers *answers)
 
 static void node_clear(void)
 {
-	auto_(compiled) struct compiled *compiled = NULL;
+	const struct scene nothing = { 0 };
 
-	assert_int_equal(policy_compile(node.nothing, &compiled, NULL), 0);
-	node_load(node.nothing, compiled);
+	node_load(&nothing);
 	connections_forget();
 }
 
@@ -278,7 +283,7 @@ static bool still_disagree(const struct scene *scene, void *arg)
 	    (!scene_slot(world, &flow.saddr) && !scene_slot(world, &flow.daddr)))
 		return false;
 	node_clear();
-	node_load(world, compiled);
+	node_load(scene);
 	answers = ask(scene, world, compiled, mismatch->question);
 	if (agree(&answers))
 		return false;
@@ -377,7 +382,7 @@ static void change_check(uint64_t seed, struct scene *scene, struct count *count
 	world = scene_world(scene, &err);
 	if (!world || policy_compile(world, &compiled, &err))
 		give_up("changed world", &err);
-	node_load(world, compiled);
+	node_load(scene);
 	for (size_t i = 0; i < node.live_count && !count->wrong; i++) {
 		const struct question *question = &node.live[i].question;
 		enum drop_reason want = scene_oracle(scene, question), seen;
@@ -404,7 +409,7 @@ static void world_check(uint64_t seed, struct count *count)
 	world = scene_world(&scene, &err);
 	if (!world || policy_compile(world, &compiled, &err))
 		give_up(name, &err);
-	node_load(world, compiled);
+	node_load(&scene);
 	connections_forget();
 	node.live_count = 0;
 	for (int i = 0; i < QUESTIONS && !count->wrong; i++) {
@@ -512,7 +517,7 @@ static void scene_check(const char *path, void *arg)
 	world = scene_world(&scene, &err);
 	if (!scene.local || !world || policy_compile(world, &compiled, &err))
 		give_up(path, &err);
-	node_load(world, compiled);
+	node_load(&scene);
 	answers = ask(&scene, world, compiled, &question);
 	if (!agree(&answers) || answers.specification != want) {
 		report(&scene, &question, &answers, path);

@@ -14,6 +14,7 @@
 #include "agent/lib/auto.h"
 #include "agent/lib/file.h"
 #include "agent/lib/inet.h"
+#include "agent/object_equal.h"
 #include "policy/parse.h"
 #include "policy/yaml.h"
 #include "unit/oracle.h"
@@ -39,17 +40,23 @@ void scene_done(struct scene *scene)
 static int world_take_object(struct world *world, const cJSON *json, struct errmsg *err)
 {
 	struct problems problems = { 0 };
+	const struct object *known;
 	struct object *object = NULL;
 	char line[600];
 	int ret = object_parse(json, 0, &object, &problems);
 
-	if (ret)
+	if (ret) {
 		ret = fail_plain(err, ret, "%s",
 				 problems.count ? problem_format(&problems.items[0], NULL, line,
 								 sizeof(line))
 						: "out of memory");
-	else
-		ret = world_put(world, object, err);
+	} else {
+		known = world_find(world, object->kind, object->namespace, object->name);
+		if (known && object_equal(known, object))
+			object_free(object);
+		else
+			ret = world_put(world, object, err);
+	}
 	problems_done(&problems);
 	return ret;
 }
@@ -77,26 +84,72 @@ static int world_take_endpoint(struct world *world, uint16_t slot, const char *t
 	return world_endpoint_set(world, &endpoint);
 }
 
+static bool scene_has(const struct scene *scene, const struct object *object)
+{
+	const cJSON *item;
+
+	cJSON_ArrayForEach (item, scene->objects) {
+		const cJSON *metadata = get(item, "metadata");
+		const char *namespace = cJSON_GetStringValue(get(metadata, "namespace"));
+
+		if (!strcmp(get(item, "kind")->valuestring, object_kind_name(object->kind)) &&
+		    !strcmp(get(metadata, "name")->valuestring, object->name) &&
+		    !strcmp(namespace ? namespace : "", object->namespace))
+			return true;
+	}
+	return false;
+}
+
+/* Takes out what the scene does not have. */
+static void world_leave(struct world *world, const struct scene *scene)
+{
+	for (int kind = 0; kind < OBJECT_KIND_COUNT; kind++) {
+		const struct object *object = world_first(world, (enum object_kind)kind);
+
+		while (object) {
+			if (scene_has(scene, object)) {
+				object = world_next(world, object);
+				continue;
+			}
+			world_del(world, object->kind, object->namespace, object->name);
+			object = world_first(world, (enum object_kind)kind);
+		}
+	}
+}
+
+int scene_enter(const struct scene *scene, struct world *world, struct errmsg *err)
+{
+	const struct world_endpoint *endpoints;
+	const cJSON *item;
+	uint16_t slot = 1;
+
+	world_leave(world, scene);
+	cJSON_ArrayForEach (item, scene->objects) {
+		if (world_take_object(world, item, err) < 0)
+			return err->code;
+	}
+	cJSON_ArrayForEach (item, scene->local) {
+		if (world_take_endpoint(world, slot++, item->valuestring, err) < 0)
+			return err->code;
+	}
+	while (world_endpoints(world, &endpoints) >= slot)
+		world_endpoint_del(world, endpoints[slot - 1].slot);
+	return 0;
+}
+
 struct world *scene_world(const struct scene *scene, struct errmsg *err)
 {
 	auto_(world) struct world *world = world_new();
-	const cJSON *item;
+	struct errmsg own = { 0 };
 	struct addr hosts[2];
-	uint16_t slot = 1;
 
 	if (!world || addr_parse(HOST_V4, &hosts[0]) || addr_parse(HOST_V6, &hosts[1]) ||
 	    world_host_addresses_set(world, hosts, ARRAY_SIZE(hosts)) < 0)
 		return NULL;
-	cJSON_ArrayForEach (item, scene->objects) {
-		if (world_take_object(world, item, err) < 0)
-			return NULL;
-	}
 	if (scene->local)
 		world_set_local(world);
-	cJSON_ArrayForEach (item, scene->local) {
-		if (world_take_endpoint(world, slot++, item->valuestring, err) < 0)
-			return NULL;
-	}
+	if (scene_enter(scene, world, err ? err : &own) < 0)
+		return NULL;
 	return take_ptr(world);
 }
 

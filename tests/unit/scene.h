@@ -41,6 +41,8 @@ struct question {
 void scene_done(struct scene *scene);
 /* The objects as the library reads them; NULL: it refuses one. */
 struct world *scene_world(const struct scene *scene, struct errmsg *err);
+/* Makes a world what scene_world() would make, by what differs. */
+int scene_enter(const struct scene *scene, struct world *world, struct errmsg *err);
 /* What the specification says. */
 enum drop_reason scene_oracle(const struct scene *scene, const struct question *question);
 
