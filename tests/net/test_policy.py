@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """NetworkPolicy over real pods: each case is real connections, IPv4 and IPv6, before and after."""
 
+import json
 import select
 import subprocess
 import time
 
 import pytest
 
-from tendril import BUILD, namespace_object, pod_object, policy_object, wait_for
+from tendril import BUILD, namespace_object, pod_object, policy_object, run, wait_for
 
 PORT = 8080
 OTHER = 8081
@@ -224,6 +225,37 @@ def test_a_change_reaches_live_connections(world, change):
         assert world.web.call("ping", id=key, timeout=0.3)["result"] == "timeout"
         world.web.call("close", id=key)
     world.node.put(namespace_object("shop", {"team": "shop"}))
+
+
+def map_entries(node, name):
+    dump = json.loads(run("bpftool", "-j", "map", "dump", "pinned",
+                          node.bpffs / "maps" / name).stdout)
+    return {(" ".join(entry["key"]), " ".join(entry["value"])) for entry in dump}
+
+
+def test_a_label_among_10000_policies_reaches_live_connections_and_touches_little(world):
+    node = world.node
+    others = [policy_object(f"p{i}", f"n{i % 100}", {"matchLabels": {"app": "web"}},
+                            ingress=[{"from": [{"podSelector": {}}], "ports": [{"port": 1 + i}]}])
+              for i in range(10000)]
+    node.write("many.json", *others)
+    wait_for(lambda: node.status()["policies"] >= 10000, "the policies", timeout=20)
+    try:
+        world.apply(ingress(ingress=[{"from": [{"podSelector": {"matchLabels": {"app": "web"}}}]}]))
+        kept = live_connections(world, world.web, world.cart)
+        before = {name: map_entries(node, name) for name in ("ipcache_map", "policy_map")}
+        node.put(world.pod_object("shop/web", labels={"app": "stranger"}))
+        time.sleep(0.1)  # the promise under test, not a wait
+        for key in kept:
+            assert world.web.call("ping", id=key, timeout=0.3)["result"] == "timeout"
+            world.web.call("close", id=key)
+        # Each address is somebody else now, and the peer that is gone has no entry.
+        changed = map_entries(node, "ipcache_map") ^ before["ipcache_map"]
+        assert len(changed) == 2 * len(world.web.addresses)
+        assert len(map_entries(node, "policy_map") ^ before["policy_map"]) == 1
+    finally:
+        (node.objects / "many.json").unlink()
+        wait_for(lambda: node.status()["policies"] < 10000, "their end", timeout=20)
 
 
 def test_a_live_connection_survives_an_unrelated_change(world):
