@@ -28,7 +28,8 @@
 #define ENDPOINT_IFINDEX_BASE 0x54000000
 #define HOST_DEVICE           "tendril0" /* carries the gateway addresses and the pod routes */
 
-#define POLICY_INLINE_RULES 6 /* port rules in a policy_map value before port_map is needed */
+#define NEAR_PLACES         512 /* of near_map, for each family */
+#define POLICY_INLINE_RULES 6   /* port rules in a policy_map value before port_map is needed */
 
 enum direction { DIR_EGRESS, DIR_INGRESS };
 

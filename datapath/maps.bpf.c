@@ -9,6 +9,7 @@ struct endpoint_map endpoint_map SEC(".maps");
 struct endpoint_stats_map endpoint_stats SEC(".maps");
 struct netns_map netns_map SEC(".maps");
 struct ipcache_map ipcache_map SEC(".maps");
+struct near_map near_map SEC(".maps");
 struct cidr_map cidr_map SEC(".maps");
 struct policy_map policy_map SEC(".maps");
 struct port_map port_map SEC(".maps");

@@ -60,6 +60,18 @@ struct ipcache_map {
 };
 extern struct ipcache_map ipcache_map SEC(".maps");
 
+/* Slots of pods of this node by their family and the end of their address: a guess, which costs
+ * half a look in ipcache_map.  Written and read by from_pod and to_pod; believed only while the
+ * endpoint in that slot has the very address.  Two pods may share a place: then the last one has
+ * it. */
+struct near_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2 * NEAR_PLACES);
+	__type(key, __u32);
+	__type(value, __u32);
+};
+extern struct near_map near_map SEC(".maps");
+
 /* Prefixes that policies name -> identity, asked only on an ipcache_map miss and only if
  * NODE_HAS_CIDRS.  Written by the agent.  Full: as ipcache_map. */
 struct cidr_map {

@@ -20,6 +20,14 @@ static __always_inline const struct endpoint *endpoint_get(__u32 slot)
 	return slot && endpoint && endpoint->flags & ENDPOINT_VALID ? endpoint : NULL;
 }
 
+static __always_inline bool endpoint_has_addr(const struct endpoint *endpoint, bool ipv6,
+					      const struct addr *addr)
+{
+	const struct addr *own = ipv6 ? &endpoint->v6 : &endpoint->v4;
+
+	return addr_equal(own, addr) && !addr_is_zero(own);
+}
+
 /* Reports a connection that was let through, while somebody watches. */
 static __always_inline void verdict_tell(const struct packet *pkt, enum direction direction)
 {
@@ -67,13 +75,11 @@ static __always_inline int pod_check_arp(struct __sk_buff *skb, const struct end
 static __always_inline int pod_check_source(struct __sk_buff *skb, const struct packet *pkt,
 					    const struct endpoint *endpoint)
 {
-	const struct addr *own = pkt->ipv6 ? &endpoint->v6 : &endpoint->v4;
-
 	if (!mac_equal(pkt->mac, endpoint->mac))
 		return DROP_SPOOFED_MAC;
 	if (pkt->kind == PACKET_ARP)
 		return pod_check_arp(skb, endpoint);
-	if (addr_equal(&pkt->flow.saddr, own) && !addr_is_zero(own))
+	if (endpoint_has_addr(endpoint, pkt->ipv6, &pkt->flow.saddr))
 		return DROP_NONE;
 	if (pkt->kind == PACKET_NEIGHBOUR &&
 	    (addr_is_zero(&pkt->flow.saddr) || addr_is_on_link(&pkt->flow.saddr)))
@@ -81,8 +87,18 @@ static __always_inline int pod_check_source(struct __sk_buff *skb, const struct 
 	return DROP_SPOOFED_ADDRESS;
 }
 
-/* Who the destination is; a pod of this node becomes dst with its policy. */
-static __always_inline int pod_find_destination(struct packet *pkt)
+/* Where near_map has its guess of who has the destination's address. */
+static __always_inline __u32 *pod_guess(const struct packet *pkt)
+{
+	__u32 place = bpf_ntohl(pkt->flow.daddr.w[3]) % NEAR_PLACES;
+
+	if (pkt->ipv6)
+		place += NEAR_PLACES;
+	return bpf_map_lookup_elem(&near_map, &place);
+}
+
+/* Asks ipcache_map; a pod of this node leaves its slot at the guess. */
+static __noinline int pod_find_by_address(struct packet *pkt, __u32 *guess)
 {
 	struct ipcache_entry entry = ipcache_lookup(&pkt->flow.daddr);
 	const struct endpoint *endpoint;
@@ -97,6 +113,21 @@ static __always_inline int pod_find_destination(struct packet *pkt)
 	if (!endpoint)
 		return DROP_NO_ENDPOINT;
 	policy_end_load(endpoint, entry.slot, pkt->ipv6, &pkt->dst);
+	if (guess && !entry.flags)
+		*guess = entry.slot;
+	return DROP_NONE;
+}
+
+/* Who the destination is; a pod of this node becomes dst with its policy. */
+static __always_inline int pod_find_destination(struct packet *pkt)
+{
+	__u32 *guess = pod_guess(pkt), slot = guess ? *(volatile __u32 *)guess : 0;
+	const struct endpoint *endpoint = endpoint_get(slot);
+
+	if (!endpoint || !endpoint_has_addr(endpoint, pkt->ipv6, &pkt->flow.daddr))
+		return pod_find_by_address(pkt, guess);
+	pkt->dst_flags = 0;
+	policy_end_load(endpoint, slot, pkt->ipv6, &pkt->dst);
 	return DROP_NONE;
 }
 
@@ -167,7 +198,7 @@ int from_pod(struct __sk_buff *skb)
 		reason = pod_translate(skb, &pkt);
 	if (!reason && !pkt.dst.slot && addr_is_loopback(&pkt.flow.daddr))
 		reason = DROP_BAD_HEADER;
-	if (!reason && pkt.kind != PACKET_NEIGHBOUR)
+	if (!reason && pkt.kind != PACKET_NEIGHBOUR && verdict_is_needed(&pkt))
 		reason = verdict(skb, &pkt);
 	if (!reason && endpoint->translated)
 		reason = pod_untranslate(skb, &pkt);
@@ -241,7 +272,7 @@ int to_pod(struct __sk_buff *skb)
 	if (pkt.kind == PACKET_ARP || addr_is_on_link(&pkt.flow.daddr))
 		return TC_ACT_OK;
 	if (!reason)
-		reason = pod_find_destination(&pkt);
+		reason = pod_find_by_address(&pkt, NULL);
 	endpoint = endpoint_get(pkt.dst.slot);
 	if (!reason && !endpoint)
 		reason = DROP_NO_ENDPOINT;

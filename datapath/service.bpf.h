@@ -53,8 +53,9 @@ static __always_inline const struct backend *service_backend_at(__u32 service_id
 	return bpf_map_lookup_elem(&backend_map, &key);
 }
 
-/* false: there is none under this index, or it changed under our eyes. */
-static __always_inline bool service_backend(__u32 service_id, __u32 index, struct backend *ret)
+/* false: there is none under this index, or it changed under our eyes.  One copy of the code: it is
+ * tried twice. */
+static __noinline bool service_backend(__u32 service_id, __u32 index, struct backend *ret)
 {
 	const struct backend *backend = service_backend_at(service_id, index);
 

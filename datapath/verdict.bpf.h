@@ -140,6 +140,16 @@ static __always_inline int verdict_decide(struct __sk_buff *skb, const struct pa
 	return verdict_other(pkt, isolated, answers_isolated);
 }
 
+/* Not so for most packets of pods without policy (2), which are spared the call: nobody is
+ * isolated, and no opening that an observer might want to see. */
+static __always_inline bool verdict_is_needed(const struct packet *pkt)
+{
+	const __u32 isolated = ENDPOINT_EGRESS_ISOLATED | ENDPOINT_INGRESS_ISOLATED;
+
+	return pkt->flow.proto != IPPROTO_TCP || pkt->opens ||
+	       (pkt->src.flags | pkt->dst.flags) & isolated;
+}
+
 __weak int verdict(struct __sk_buff *skb, const struct packet *pkt)
 {
 	int reason;

@@ -4,6 +4,7 @@
  * fragments.
  */
 #include <arpa/inet.h>
+#include <bpf/bpf.h>
 #include <linux/pkt_cls.h>
 #include <netinet/in.h>
 #include <setjmp.h>
@@ -53,6 +54,48 @@ static void test_a_packet_to_the_node_or_beyond_goes_to_the_host_stack(void **st
 		assert_int_equal(outcome.action, TC_ACT_OK);
 		assert_int_equal(outcome.reason, DROP_NONE);
 	}
+}
+
+/* near_map says of every address that it is this pod's. */
+static void guess_everywhere(enum party pod)
+{
+	uint32_t slot = lab.pods->pod[pod].slot;
+
+	for (uint32_t place = 0; place < 2 * NEAR_PLACES; place++)
+		assert_int_equal(bpf_map_update_elem(lab_map("near_map"), &place, &slot, BPF_ANY),
+				 0);
+}
+
+static uint64_t received(enum party pod)
+{
+	struct endpoint_stats stats = {};
+
+	assert_int_equal(endpoint_stats_get(lab.datapath, lab.pods->pod[pod].slot, &stats), 0);
+	return stats.rx_packets;
+}
+
+static void test_a_wrong_guess_leads_nowhere(void **state)
+{
+	const enum party targets[] = { NODE, OUTSIDE, ELSEWHERE, NOBODY };
+	struct frame frame = FRAME(TCP(POD_A, POD_C, 40000, 80, SYN));
+	uint64_t before;
+
+	(void)state;
+	isolate(POD_C, ENDPOINT_INGRESS_ISOLATED);
+	guess_everywhere(POD_B);
+	before = received(POD_B);
+	for (size_t i = 0; i < ARRAY_SIZE(targets); i++)
+		assert_int_equal(
+			lab_send(&(struct segment){ UDP(POD_A, targets[i], 40000, 53) }).action,
+			TC_ACT_OK);
+	DROPS(INGRESS_DENIED, TCP(POD_A, POD_C, 40000, 80, SYN));
+	/* The unspecified address is not that of a pod without an address of this family. */
+	guess_everywhere(POD_B);
+	memset(frame.bytes + (lab.ipv6 ? 38 : 30), 0, lab.ipv6 ? 16 : 4);
+	lab_from_pod(POD_A, &frame);
+	assert_int_equal(received(POD_B), before);
+	PASSES(TCP(POD_A, POD_B, 40000, 80, SYN));
+	assert_int_equal(received(POD_B), before + 1);
 }
 
 static void test_a_device_without_an_endpoint_passes_nothing(void **state)
@@ -477,6 +520,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		BOTH_FAMILIES(test_a_packet_to_a_pod_goes_straight_to_it),
 		BOTH_FAMILIES(test_a_packet_to_the_node_or_beyond_goes_to_the_host_stack),
+		BOTH_FAMILIES(test_a_wrong_guess_leads_nowhere),
 		BOTH_FAMILIES(test_a_device_without_an_endpoint_passes_nothing),
 		BOTH_FAMILIES(test_a_pod_that_is_being_removed_receives_nothing),
 		BOTH_FAMILIES(test_the_nodes_loopback_is_not_for_pods),
