@@ -127,7 +127,9 @@ static __always_inline struct nat_entry *nat_lookup_reply(const struct flow *flo
 
 static __always_inline bool nat_is_done(const struct nat_entry *entry)
 {
-	return (entry->flags & NAT_CLIENT_DONE) && (entry->flags & NAT_BACKEND_DONE);
+	const __u32 both = NAT_CLIENT_DONE | NAT_BACKEND_DONE;
+
+	return (entry->flags & both) == both;
 }
 
 /* Both entries learn of an end that is done, so that either can be swept early. */
@@ -403,6 +405,12 @@ __weak int nat_reply(struct __sk_buff *skb, struct packet *pkt)
 	entry = nat_lookup_reply(&pkt->flow);
 	if (!entry || entry->flags & NAT_HAIRPIN)
 		return DROP_NONE;
+	/* A translated connection that ended answers no SYN: the client's port came back without
+	 * the service.  What the backend says is its own from here on. */
+	if (pkt->tcp_flags & TCP_SYN && nat_is_done(entry)) {
+		entry->addr = pkt->flow.saddr;
+		entry->port = pkt->flow.sport;
+	}
 	nat_touch(entry);
 	service = entry->addr;
 	port = entry->port;

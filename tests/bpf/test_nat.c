@@ -362,6 +362,24 @@ static void test_two_services_do_not_share_a_way_back(void **state)
 	SENT_AS(ENDS(SERVICE, 81), ENDS(POD_A, 40000), TCP(POD_B, POD_A, 8080, 40000, SYN | ACK));
 }
 
+static void test_a_port_that_had_a_service_may_come_back_without_it(void **state)
+{
+	(void)state;
+	SERVES(80, SERVICE_ID, { POD_B, 8080 });
+	PASSES(TCP(POD_A, SERVICE, 40000, 80, SYN));
+	SENT_AS(ENDS(SERVICE, 80), ENDS(POD_A, 40000), TCP(POD_B, POD_A, 8080, 40000, SYN | ACK));
+	PASSES(TCP(POD_A, SERVICE, 40000, 80, FIN | ACK));
+	SENT_AS(ENDS(SERVICE, 80), ENDS(POD_A, 40000), TCP(POD_B, POD_A, 8080, 40000, FIN | ACK));
+	SENT_AS(ENDS(SERVICE, 80), ENDS(POD_A, 40000), TCP(POD_B, POD_A, 8080, 40000, FIN | ACK));
+	PASSES(TCP(POD_A, POD_B, 40000, 8080, SYN));
+	SENT_AS(ENDS(POD_B, 8080), ENDS(POD_A, 40000), TCP(POD_B, POD_A, 8080, 40000, SYN | ACK));
+	SENT_AS(ENDS(POD_B, 8080), ENDS(POD_A, 40000), TCP(POD_B, POD_A, 8080, 40000, ACK),
+		.payload = 100);
+	/* And with it again. */
+	PASSES(TCP(POD_A, SERVICE, 40000, 80, SYN));
+	SENT_AS(ENDS(SERVICE, 80), ENDS(POD_A, 40000), TCP(POD_B, POD_A, 8080, 40000, SYN | ACK));
+}
+
 /* ---- errors --------------------------------------------------------------------------------- */
 
 static void test_an_error_about_a_translated_packet_speaks_of_the_service(void **state)
@@ -500,6 +518,7 @@ int main(void)
 		BOTH_FAMILIES(test_a_backend_that_is_gone_is_replaced_where_nothing_breaks),
 		BOTH_FAMILIES(test_a_backend_keeps_its_clients_when_others_come_and_go),
 		BOTH_FAMILIES(test_two_services_do_not_share_a_way_back),
+		BOTH_FAMILIES(test_a_port_that_had_a_service_may_come_back_without_it),
 		BOTH_FAMILIES(test_an_error_about_a_translated_packet_speaks_of_the_service),
 		BOTH_FAMILIES(test_real_connections_work_through_a_service),
 		BOTH_FAMILIES(test_a_real_hairpin_works),
