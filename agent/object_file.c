@@ -245,8 +245,9 @@ static bool load_file(struct object_files *files, struct object_file *file, stru
 	ret = object_file_read(files->dir, file->source.name, &load->text, &load->len, &err);
 	if (ret == -ENOENT)
 		return true;
+	files->busy |= ret == -EAGAIN;
 	if (ret == -EAGAIN && file->hash)
-		return false; /* there will be an event when it is complete */
+		return false; /* what it held stays until it is complete */
 	if (ret) {
 		file_refuse(file, err.text, false);
 		return false;
@@ -429,6 +430,7 @@ bool object_files_update(struct object_files *files, const char *const *names, s
 	size_t failed;
 	int ret;
 
+	files->busy = false;
 	if (batch_load(files, names, count, &batch)) {
 		log_error("files were not read: out of memory");
 		return false;

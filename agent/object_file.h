@@ -28,6 +28,7 @@ struct object_files { /* sorted by name */
 	struct world *world;
 	struct object_touched *touched;
 	size_t bytes_read; /* since the heap was last given back */
+	bool busy;         /* a file of the last update was still being written */
 };
 
 void object_files_done(struct object_files *files);

@@ -36,6 +36,11 @@
 #define SETTLE_NS    2000000
 #define PAUSE_MIN_NS 2000000
 
+/* A close is told a moment before its file is free (fs/file_table.c, __fput()), and no event says
+ * when that is.  Each try waits twice as long; who still writes after the last will close again. */
+#define AGAIN_NS  250000
+#define AGAIN_MAX 8
+
 struct object_watch {
 	char dir[PATH_MAX];
 	char anchor_name[NAME_MAX + 1]; /* what is awaited or guarded in the anchor */
@@ -49,6 +54,8 @@ struct object_watch {
 	bool pending;
 	uint64_t due_ns;   /* of the run that is pending */
 	uint64_t pause_ns; /* no run before */
+	bool again;        /* the run at hand asked for another */
+	unsigned int tries;
 	bool all;
 	char *names[NAMES_MAX];
 	size_t name_count;
@@ -80,7 +87,6 @@ static void names_forget(struct object_watch *watch)
 		free(watch->names[i]);
 	watch->name_count = 0;
 	watch->all = false;
-	watch->pending = false;
 }
 
 static uint64_t now_ns(void)
@@ -89,24 +95,6 @@ static uint64_t now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (uint64_t)now.tv_sec * NS_PER_SEC + (uint64_t)now.tv_nsec;
-}
-
-static void on_timer(evutil_socket_t fd, short what, void *arg)
-{
-	struct object_watch *watch = arg;
-	struct object_events events = {
-		.all = watch->all,
-		.names = (const char *const *)watch->names,
-		.count = watch->name_count,
-	};
-	uint64_t began = now_ns(), ended;
-
-	(void)fd;
-	(void)what;
-	watch->changed(&events, watch->arg);
-	names_forget(watch);
-	ended = now_ns();
-	watch->pause_ns = ended + MAX(ended - began, (uint64_t)PAUSE_MIN_NS);
 }
 
 /* Nothing puts off a run that is pending, so a steady stream of events cannot do so for ever. */
@@ -122,6 +110,32 @@ static void report(struct object_watch *watch, uint64_t delay_ns)
 	event_add(watch->timer, &wait);
 	watch->pending = true;
 	watch->due_ns = due;
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct object_watch *watch = arg;
+	struct object_events events = {
+		.all = watch->all,
+		.names = (const char *const *)watch->names,
+		.count = watch->name_count,
+	};
+	uint64_t began = now_ns(), ended;
+
+	(void)fd;
+	(void)what;
+	watch->pending = false;
+	watch->again = false;
+	watch->changed(&events, watch->arg);
+	ended = now_ns();
+	watch->pause_ns = ended + MAX(ended - began, (uint64_t)PAUSE_MIN_NS);
+	if (watch->again && watch->tries < AGAIN_MAX) {
+		watch->pause_ns = ended;
+		report(watch, AGAIN_NS << watch->tries++);
+		return;
+	}
+	watch->tries = 0;
+	names_forget(watch);
 }
 
 static void report_all(struct object_watch *watch)
@@ -360,6 +374,11 @@ int object_watch_new(struct event_base *base, const char *dir,
 	object_watch_refresh(watch);
 	*ret = take_ptr(watch);
 	return 0;
+}
+
+void object_watch_again(struct object_watch *watch)
+{
+	watch->again = true;
 }
 
 void object_watch_free(struct object_watch *watch)

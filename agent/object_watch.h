@@ -32,6 +32,10 @@ void object_watch_free(struct object_watch *watch);
  * directories in which its links end.  Call before a complete scan. */
 void object_watch_refresh(struct object_watch *watch);
 
+/* From changed(): a file was still open for writing.  The same is told again in a moment; not for
+ * ever, because a writer that takes its time ends with an event. */
+void object_watch_again(struct object_watch *watch);
+
 /* Whether a file of this name holds objects: *.json, *.yaml, *.yml, not hidden. */
 bool object_watch_is_file(const char *name);
 

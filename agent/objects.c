@@ -127,6 +127,8 @@ static void on_changed(const struct object_events *events, void *arg)
 	} else {
 		changed = files_update(objects, events->names, events->count);
 	}
+	if (objects->files.busy)
+		object_watch_again(objects->watch);
 	if (changed)
 		sync_and_log(objects);
 }
