@@ -442,10 +442,14 @@ static void parser_error(const yaml_parser_t *parser, const char *text, size_t l
 struct cJSON *yaml_parse(const char *text, size_t len, struct text_error *ret_error)
 {
 	struct builder builder = { .documents = cJSON_CreateArray(), .error = ret_error };
+	size_t bom = text_bom(text, len);
 	yaml_parser_t parser;
 	bool more = true;
 	int ret = -1;
 
+	/* libyaml would count it as a column, and only the first line as indented. */
+	text += bom;
+	len -= bom;
 	*ret_error = (struct text_error){ .text = "out of memory" };
 	if (!builder.documents)
 		return NULL;

@@ -108,8 +108,8 @@ static void test_documents(void **state)
 	expect_json("{\"a\": 1}\n {\"b\": 2}", "[{\"a\":1},{\"b\":2}]");
 	expect_json("\xef\xbb\xbf{\"a\": 1}", "[{\"a\":1}]");
 	expect_json("\xef\xbb\xbf"
-		    "a: 1\n",
-		    "[{\"a\":1}]");
+		    "a: 1\nb: 2\n",
+		    "[{\"a\":1,\"b\":2}]");
 }
 
 static void test_aliases(void **state)
