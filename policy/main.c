@@ -377,6 +377,8 @@ int main(int argc, char **argv)
 	if (status)
 		return status;
 	status = command->run(&args, &err);
+	if (status >= 0 && (fflush(stdout) || ferror(stdout))) /* a full disk */
+		status = fail_plain(&err, -EIO, "standard output cannot be written");
 	if (status < 0) {
 		fprintf(stderr, "%s: %s\n", command->name, err.text);
 		return command_answer(command)->statuses ? EXIT_UNABLE : EXIT_FAILED;

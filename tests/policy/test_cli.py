@@ -276,3 +276,16 @@ def test_validate_files_that_cannot_be_read(tmp_path):
     done = tendril("policy", "validate", tmp_path / "none")
     assert done.returncode == 1
     assert done.stdout == f"{tmp_path}/none: No such file or directory\n"
+
+
+@pytest.mark.parametrize("words, status", [
+    (("policy", "validate"), 1), (("policy", "matrix", "--port", "80", "-f"), 1),
+    (("policy", "lint"), 2)])
+def test_output_that_cannot_be_written_is_a_failure(tmp_path, words, status):
+    (tmp_path / "a.json").write_text("\n".join(map(json.dumps, [
+        pod("web", "x", "10.0.0.1"), policy("a", "x", podSelector={"matchLabels": {"app": "no"}})])))
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([BUILD / "tendril", *words, tmp_path / "a.json"], stdout=full,
+                              stderr=subprocess.PIPE, text=True, timeout=20)
+    assert done.returncode == status
+    assert done.stderr.endswith("standard output cannot be written\n")
