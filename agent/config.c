@@ -72,6 +72,8 @@ static const struct setting settings[] = {
 		     "socket acceleration for pods that both ask for it (true)"),
 	BOOL_SETTING("audit", "audit", audit,
 		     "tell what policy would drop instead of dropping it (false)"),
+	BOOL_SETTING("big-tcp", "bigTcp", big_tcp,
+		     "IPv4 packets of up to 192 KiB inside the node (false)"),
 	BOOL_SETTING("clsact", "clsact", force_clsact,
 		     "attach with clsact even where the kernel has TCX (false)"),
 	NUMBER_SETTING("max-endpoints", "maxEndpoints", limits.endpoints, 2, 65535,

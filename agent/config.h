@@ -23,8 +23,9 @@ struct config {
 	size_t pod_cidr_count;
 	unsigned int mtu; /* 0: of the default route's device, or 1500 */
 	bool socket_services;
-	bool accel; /* allow socket acceleration for pods that ask */
-	bool audit; /* of every pod; follows a reload */
+	bool accel;   /* allow socket acceleration for pods that ask */
+	bool audit;   /* of every pod; follows a reload */
+	bool big_tcp; /* of pods that come from now on */
 	bool force_clsact;
 	struct datapath_limits limits;
 	enum log_level log_level;

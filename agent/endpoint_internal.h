@@ -190,7 +190,7 @@ int host_link_get(struct netlink *netlink, int ifindex, struct host_link *ret, s
 /* From a link message that is there already. */
 void host_link_parse(const struct nlmsghdr *header, struct host_link *ret);
 int veth_add(struct netlink *netlink, const struct attachment *attachment, int netns_fd,
-	     struct errmsg *err);
+	     bool big_tcp, struct errmsg *err);
 int veth_del(struct netlink *netlink, int ifindex, struct errmsg *err); /* fine if gone */
 /* Settings of the host's end that may get lost: MAC, loose reverse path filter, no link-local. */
 int veth_configure(struct netlink *netlink, const struct attachment *attachment,

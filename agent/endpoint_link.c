@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "agent/big_tcp.h"
 #include "agent/lib/file.h"
 
 #define MTU_DEFAULT   1500
@@ -93,7 +94,7 @@ int pod_link_get(const struct attachment *attachment, int netns_fd, struct host_
 /* ---- the veth pair --------------------------------------------------------------------------- */
 
 static void put_end(struct nlmsghdr *header, const char *name, const uint8_t mac[6],
-		    unsigned int mtu)
+		    unsigned int mtu, bool big_tcp)
 {
 	mnl_attr_put_strz(header, IFLA_IFNAME, name);
 	mnl_attr_put(header, IFLA_ADDRESS, 6, mac);
@@ -102,10 +103,12 @@ static void put_end(struct nlmsghdr *header, const char *name, const uint8_t mac
 	 * memory and time to create. */
 	mnl_attr_put_u32(header, IFLA_NUM_TX_QUEUES, 1);
 	mnl_attr_put_u32(header, IFLA_NUM_RX_QUEUES, 1);
+	if (big_tcp)
+		big_tcp_put(header);
 }
 
-int veth_add(struct netlink *netlink, const struct attachment *attachment, int netns_fd,
-	     struct errmsg *err)
+static int veth_create(struct netlink *netlink, const struct attachment *attachment, int netns_fd,
+		       bool big_tcp, struct errmsg *err)
 {
 	struct netlink_message message;
 	struct ifinfomsg *info = netlink_message_init(&message, RTM_NEWLINK,
@@ -114,7 +117,7 @@ int veth_add(struct netlink *netlink, const struct attachment *attachment, int n
 	struct nlattr *link_info, *data, *peer;
 
 	info->ifi_index = attachment_ifindex(attachment);
-	put_end(header, attachment->host_ifname, attachment->host_mac, attachment->mtu);
+	put_end(header, attachment->host_ifname, attachment->host_mac, attachment->mtu, big_tcp);
 	link_info = mnl_attr_nest_start(header, IFLA_LINKINFO);
 	mnl_attr_put_strz(header, IFLA_INFO_KIND, "veth");
 	data = mnl_attr_nest_start(header, IFLA_INFO_DATA);
@@ -122,12 +125,30 @@ int veth_add(struct netlink *netlink, const struct attachment *attachment, int n
 	mnl_nlmsg_put_extra_header(header, sizeof(struct ifinfomsg));
 	/* The peer is born inside the pod: it is never seen half-way in our namespace, and it
 	 * does not cost the RCU wait that moving a device costs. */
-	put_end(header, attachment->ifname, attachment->mac, attachment->mtu);
+	put_end(header, attachment->ifname, attachment->mac, attachment->mtu, big_tcp);
 	mnl_attr_put_u32(header, IFLA_NET_NS_FD, (uint32_t)netns_fd);
 	mnl_attr_nest_end(header, peer);
 	mnl_attr_nest_end(header, data);
 	mnl_attr_nest_end(header, link_info);
 	return netlink_request(netlink, &message, err);
+}
+
+int veth_add(struct netlink *netlink, const struct attachment *attachment, int netns_fd,
+	     bool big_tcp, struct errmsg *err)
+{
+	struct errmsg refusal = {};
+	int result;
+
+	if (!big_tcp)
+		return veth_create(netlink, attachment, netns_fd, false, err);
+	result = veth_create(netlink, attachment, netns_fd, true, &refusal);
+	if (result == 0)
+		return 0;
+	/* A pod without it is better than none; what else is wrong shows again. */
+	result = veth_create(netlink, attachment, netns_fd, false, err);
+	if (result == 0)
+		big_tcp_refused(&refusal);
+	return result;
 }
 
 int veth_del(struct netlink *netlink, int ifindex, struct errmsg *err)

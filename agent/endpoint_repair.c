@@ -163,7 +163,7 @@ static int pair_rebuild(struct endpoints *endpoints, struct attachment *attachme
 {
 	struct netlink *netlink = &endpoints->netlink;
 	struct host_link link = {};
-	int result = veth_add(netlink, attachment, netns_fd, err);
+	int result = veth_add(netlink, attachment, netns_fd, endpoints->agent->config.big_tcp, err);
 
 	if (result == 0)
 		result = veth_configure(netlink, attachment, err);

@@ -214,8 +214,8 @@ static int node_prepare(struct endpoints *endpoints, struct errmsg *err)
 	if (result == 0)
 		result = host_forwarding_ensure(endpoints->ipam, err);
 	if (result == 0)
-		result = host_device_new(&endpoints->netlink, endpoints->ipam, &endpoints->host,
-					 err);
+		result = host_device_new(&endpoints->netlink, endpoints->ipam, config->big_tcp,
+					 &endpoints->host, err);
 	if (result == 0)
 		result = host_repair(endpoints, err);
 	return result;

@@ -219,7 +219,8 @@ static int note_ready(struct endpoint_add *add, struct errmsg *err)
 
 static int interface_make(struct endpoint_add *add, struct errmsg *err)
 {
-	int result = veth_add(&add->endpoints->netlink, add->attachment, add->netns_fd, err);
+	int result = veth_add(&add->endpoints->netlink, add->attachment, add->netns_fd,
+			      add->endpoints->agent->config.big_tcp, err);
 
 	if (result == -EEXIST)
 		return wrap(err, "%s or %s exists already", add->attachment->ifname,

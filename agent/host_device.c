@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "agent/big_tcp.h"
 #include "agent/lib/file.h"
 #define LOG_MODULE "host"
 #include "agent/lib/log.h"
@@ -22,13 +23,14 @@
 struct host_device {
 	struct netlink *netlink;
 	const struct ipam *ipam;
+	bool big_tcp;
 	int ifindex;
 	struct addr *routes; /* single addresses outside the ranges */
 	size_t route_count;
 };
 
-int host_device_new(struct netlink *netlink, const struct ipam *ipam, struct host_device **ret,
-		    struct errmsg *err)
+int host_device_new(struct netlink *netlink, const struct ipam *ipam, bool big_tcp,
+		    struct host_device **ret, struct errmsg *err)
 {
 	struct host_device *device = calloc(1, sizeof(*device));
 
@@ -36,6 +38,7 @@ int host_device_new(struct netlink *netlink, const struct ipam *ipam, struct hos
 		return fail(err, -ENOMEM, "%s", HOST_DEVICE);
 	device->netlink = netlink;
 	device->ipam = ipam;
+	device->big_tcp = big_tcp;
 	*ret = device;
 	return 0;
 }
@@ -326,6 +329,9 @@ int host_device_ensure(struct host_device *device, bool *ret_changed, struct err
 		return fail_plain(err, -EEXIST, "there is a %s that is neither dummy nor ifb",
 				  HOST_DEVICE);
 	*ret_changed |= seen.ifindex != device->ifindex || !(seen.flags & IFF_UP);
+	/* Sockets of the node that talk to its pods take their limits from this device. */
+	if (seen.ifindex != device->ifindex)
+		big_tcp_set(device->netlink, seen.ifindex, device->big_tcp);
 	device->ifindex = seen.ifindex;
 	result = device_up(device->netlink, device->ifindex, err);
 	if (result == 0 && ipam_has_family(device->ipam, false))

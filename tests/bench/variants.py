@@ -9,6 +9,7 @@
     tendril            pods of a Tendril node, no policy
     tendril-policy     both ends isolated, in both directions
     tendril-perpacket  reached by a service that is translated packet by packet
+    tendril-bigtcp     packets of up to 192 KiB; for the stream alone
     tendril-accel      both pods ask for acceleration
 """
 
@@ -93,6 +94,10 @@ def build_tendril_perpacket(lab):
     return pair
 
 
+def build_tendril_bigtcp(lab):
+    return tendril_pair(lab, "tendril-bigtcp", "--big-tcp")
+
+
 def build_tendril_accel(lab):
     return tendril_pair(lab, "tendril-accel", accelerate=True)
 
@@ -144,5 +149,6 @@ BUILDERS = {
     "tendril": build_tendril,
     "tendril-policy": build_tendril_policy,
     "tendril-perpacket": build_tendril_perpacket,
+    "tendril-bigtcp": build_tendril_bigtcp,
     "tendril-accel": build_tendril_accel,
 }

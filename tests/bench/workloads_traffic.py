@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plain traffic between two pods, with netbench at both ends."""
 
-from workload import Workload, workload
+from workload import TRAFFIC, Workload, workload
 
 
 class Netbench(Workload):
@@ -47,7 +47,7 @@ class Stream(Netbench):
     name, figures, count = "stream", {"stream": "MiB/s", "stream_cpu": "s/GB"}, 512
     title = "TCP stream, and CPU time of both ends for a gigabyte"
     counts, quick_counts, count_means = (1, 8), (1,), "flows"
-    more_is_better = ("stream",)
+    variants, more_is_better = (*TRAFFIC, "tendril-bigtcp"), ("stream",)
 
     def measure(self, target, family, n):
         return dict(zip(self.figures, target.netbench("stream", family, self.count, n)))

@@ -75,6 +75,7 @@ static void defaults_serve_both_families(void **state)
 	assert_string_equal(prefix_format(&config.pod_cidrs[1], text), "fd00:10:127::/112");
 	assert_true(config.socket_services);
 	assert_true(config.accel);
+	assert_false(config.big_tcp);
 	assert_false(config.force_clsact);
 	assert_int_equal(config.limits.endpoints, 0);
 }
@@ -118,6 +119,12 @@ static void bool_options_have_all_their_forms(void **state)
 	assert_false(config.socket_services);
 	assert_int_equal(load_file(&config, "{}", "--clsact", NULL), 0);
 	assert_true(config.force_clsact);
+	assert_int_equal(load_file(&config, "{}", "--big-tcp", NULL), 0);
+	assert_true(config.big_tcp);
+	assert_int_equal(load_file(&config, "{\"bigTcp\": true}", NULL, NULL), 0);
+	assert_true(config.big_tcp);
+	assert_int_equal(load_file(&config, "{\"bigTcp\": true}", "--no-big-tcp", NULL), 0);
+	assert_false(config.big_tcp);
 	assert_int_equal(load_file(&config, "{}", "--accel=false", NULL), 0);
 	assert_false(config.accel);
 }
