@@ -21,17 +21,20 @@ struct cli_answers {
 	enum verdict verdict; /* allowed to all of them */
 	uint8_t proto;
 	uint16_t port;                /* as asked: of the service, if it is one */
-	const struct object *service; /* or NULL: there is one answer */
+	const struct object *service; /* or NULL: one answer, or one for each family */
 	struct cli_answer *items;
 	size_t count;
 	size_t deciding;   /* the first that is denied, else the first */
-	char refused[300]; /* why a service has no answers: nobody is behind it */
+	char refused[600]; /* why there are no answers: nobody is behind a service, or no family is
+			    * common to both ends */
 };
 
 /* from, to: "NAMESPACE/NAME", an address, "pod/..." or "service/..."; port: "80/TCP".  Names what
  * cannot be found in err.  The world must outlive the answers. */
 int cli_question_ask(const struct cli_world *world, const char *from, const char *to,
 		     const char *port, struct cli_answers *ret, struct errmsg *err);
+/* Lets the first answer decide that is not the expected one, if there is such. */
+void cli_answers_expect(struct cli_answers *answers, enum verdict expected);
 void cli_answers_done(struct cli_answers *answers);
 
 #endif

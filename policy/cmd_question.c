@@ -9,6 +9,12 @@
 #include "policy/cli_question.h"
 #include "policy/service.h"
 
+/* One end as it was asked for. */
+struct asked_end {
+	struct explain_end end;
+	bool by_address; /* and so about that address alone */
+};
+
 /* ---- who is meant -----------------------------------------------------------------------------
  */
 
@@ -48,17 +54,17 @@ static const char *strip_kind(const char *text, const char *kind)
 }
 
 static void end_of_address(const struct world *objects, const struct addr *addr,
-			   struct explain_end *ret)
+			   struct asked_end *ret)
 {
 	const struct object *owner = world_owner(objects, addr);
 
-	*ret = (struct explain_end){ .addr = *addr, .has_addr = true };
+	*ret = (struct asked_end){ .end = { .addr = *addr, .has_addr = true }, .by_address = true };
 	if (owner && owner->kind == OBJECT_POD)
-		ret->pod = owner;
+		ret->end.pod = owner;
 }
 
 static int end_parse(const struct world *objects, const char *side, const char *text,
-		     struct explain_end *ret, struct errmsg *err)
+		     struct asked_end *ret, struct errmsg *err)
 {
 	char namespace[254], name[254];
 	const struct object *pod;
@@ -80,29 +86,26 @@ static int end_parse(const struct world *objects, const char *side, const char *
 				  "%s %s: the pod has terminated, its address is no longer its "
 				  "own",
 				  side, text);
-	*ret = (struct explain_end){ .pod = pod, .has_addr = pod->pod.address_count > 0 };
-	if (ret->has_addr)
-		ret->addr = pod->pod.addresses[0];
+	*ret = (struct asked_end){ .end = { .pod = pod, .has_addr = pod->pod.address_count > 0 } };
+	if (ret->end.has_addr)
+		ret->end.addr = pod->pod.addresses[0];
 	return 0;
 }
 
-/* Of two pods, the addresses that are of one family. */
-static void ends_match_family(struct explain_end *from, struct explain_end *to)
+/* The end under its address of a family; false if it has none. */
+static bool end_in_family(const struct asked_end *asked, bool v4, struct explain_end *ret)
 {
-	if (!from->has_addr || !to->has_addr || addr_is_v4(&from->addr) == addr_is_v4(&to->addr))
-		return;
-	for (size_t i = 0; from->pod && i < from->pod->pod.address_count; i++) {
-		if (addr_is_v4(&from->pod->pod.addresses[i]) == addr_is_v4(&to->addr)) {
-			from->addr = from->pod->pod.addresses[i];
-			return;
-		}
+	const struct object *pod = asked->end.pod;
+
+	*ret = asked->end;
+	if (addr_is_v4(&ret->addr) == v4)
+		return true;
+	for (size_t i = 0; !asked->by_address && i < pod->pod.address_count; i++) {
+		ret->addr = pod->pod.addresses[i];
+		if (addr_is_v4(&ret->addr) == v4)
+			return true;
 	}
-	for (size_t i = 0; to->pod && i < to->pod->pod.address_count; i++) {
-		if (addr_is_v4(&to->pod->pod.addresses[i]) == addr_is_v4(&from->addr)) {
-			to->addr = to->pod->pod.addresses[i];
-			return;
-		}
-	}
+	return false;
 }
 
 /* The Service that is meant, or NULL: by name, or by one of its addresses.  A name that a pod
@@ -144,38 +147,83 @@ static int service_find(const struct world *objects, const char *text,
 /* ---- answers ----------------------------------------------------------------------------------
  */
 
-static int answers_add(struct cli_answers *answers, const struct explain_end *from,
-		       const struct explain_end *to, uint16_t port, struct errmsg *err)
+static bool explanations_agree(const struct explanation *a, const struct explanation *b)
+{
+	return a->egress.verdict == b->egress.verdict && a->ingress.verdict == b->ingress.verdict;
+}
+
+static int answers_add(struct cli_answers *answers, const struct cli_answer *answer,
+		       struct errmsg *err)
 {
 	struct cli_answer *items = reallocarray(answers->items, answers->count + 1, sizeof(*items));
-	struct cli_answer answer = { .from = *from, .to = *to, .port = port };
-	int ret;
+	bool denied = answer->explanation.verdict == VERDICT_DENY;
 
 	if (!items)
 		return fail(err, -ENOMEM, "explain");
 	answers->items = items;
-	ends_match_family(&answer.from, &answer.to);
-	answer.from.is_host = is_own_node(answers->world, &answer.from, answer.to.pod);
-	ret = policy_explain(cli_world_objects(answers->world), &answer.from, &answer.to,
-			     answers->proto, port, &answer.explanation, err);
-	if (ret)
-		return ret;
-	if (answers->verdict == VERDICT_ALLOW && answer.explanation.verdict == VERDICT_DENY) {
+	if (denied && answers->verdict == VERDICT_ALLOW) {
 		answers->verdict = VERDICT_DENY;
 		answers->deciding = answers->count;
 	}
-	items[answers->count++] = answer;
+	items[answers->count++] = *answer;
+	return 0;
+}
+
+/* Asks about one pair of addresses.  before: the answer of the other family, or NULL. */
+static int answers_ask(struct cli_answers *answers, struct cli_answer *answer,
+		       const struct cli_answer *before, struct errmsg *err)
+{
+	int ret;
+
+	answer->from.is_host = is_own_node(answers->world, &answer->from, answer->to.pod);
+	ret = policy_explain(cli_world_objects(answers->world), &answer->from, &answer->to,
+			     answers->proto, answer->port, &answer->explanation, err);
+	if (ret)
+		return ret;
+	if (!before || !explanations_agree(&before->explanation, &answer->explanation))
+		ret = answers_add(answers, answer, err);
+	else
+		ret = 1;
+	if (ret)
+		explanation_done(&answer->explanation);
+	return ret < 0 ? ret : 0;
+}
+
+/* One answer, or two where the families that both ends have differ. */
+static int answers_of_ends(struct cli_answers *answers, const struct asked_end *from,
+			   const struct asked_end *to, uint16_t port, struct errmsg *err)
+{
+	static const bool families[] = { true, false };
+	size_t first = answers->count;
+
+	if (!from->end.has_addr || !to->end.has_addr)
+		return answers_ask(
+			answers,
+			&(struct cli_answer){ .from = from->end, .to = to->end, .port = port },
+			NULL, err);
+	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
+		struct cli_answer answer = { .port = port };
+		int ret;
+
+		if (!end_in_family(from, families[i], &answer.from) ||
+		    !end_in_family(to, families[i], &answer.to))
+			continue;
+		ret = answers_ask(answers, &answer,
+				  answers->count > first ? &answers->items[first] : NULL, err);
+		if (ret)
+			return ret;
+	}
 	return 0;
 }
 
 /* One answer for each backend, by the backend's own port. */
-static int answers_of_service(struct cli_answers *answers, const struct explain_end *from,
+static int answers_of_service(struct cli_answers *answers, const struct asked_end *from,
 			      struct errmsg *err)
 {
 	const struct world *objects = cli_world_objects(answers->world);
 	const struct object *service = answers->service;
 	struct service_frontends frontends = { 0 };
-	bool known = false;
+	bool known = false, served = false;
 	int ret = service_frontends(objects, service, &frontends);
 
 	if (ret)
@@ -187,16 +235,16 @@ static int answers_of_service(struct cli_answers *answers, const struct explain_
 			continue;
 		known = true;
 		for (size_t b = 0; b < frontend->backend_count && !ret; b++) {
-			struct explain_end to;
+			struct asked_end to;
 
+			served = true;
 			end_of_address(objects, &frontend->backends[b].addr, &to);
-			ret = answers_add(answers, from, &to, frontend->backends[b].port, err);
+			ret = answers_of_ends(answers, from, &to, frontend->backends[b].port, err);
 		}
 	}
 	service_frontends_done(&frontends);
-	if (ret || answers->count)
+	if (ret || served)
 		return ret;
-	answers->verdict = VERDICT_DENY;
 	snprintf(answers->refused, sizeof(answers->refused),
 		 "Service %s/%s has no %s %u/%s: refused", service->namespace, service->name,
 		 known ? "ready backend for port" : "port", answers->port,
@@ -209,7 +257,7 @@ int cli_question_ask(const struct cli_world *world, const char *from, const char
 {
 	const struct world *objects = cli_world_objects(world);
 	struct cli_answers answers = { .world = world, .verdict = VERDICT_ALLOW };
-	struct explain_end sender, receiver;
+	struct asked_end sender, receiver;
 	int ret = cli_port_parse(port, &answers.port, &answers.proto, err);
 
 	if (!ret)
@@ -219,13 +267,32 @@ int cli_question_ask(const struct cli_world *world, const char *from, const char
 	if (!ret && answers.service)
 		ret = answers_of_service(&answers, &sender, err);
 	else if (!ret && !(ret = end_parse(objects, "to", to, &receiver, err)))
-		ret = answers_add(&answers, &sender, &receiver, answers.port, err);
+		ret = answers_of_ends(&answers, &sender, &receiver, answers.port, err);
 	if (ret) {
 		cli_answers_done(&answers);
 		return ret;
 	}
+	if (answers.count == 0) {
+		answers.verdict = VERDICT_DENY;
+		if (!*answers.refused)
+			snprintf(answers.refused, sizeof(answers.refused),
+				 "%s and %s have no address family in common", from, to);
+	}
 	*ret_answers = answers;
 	return 0;
+}
+
+void cli_answers_expect(struct cli_answers *answers, enum verdict expected)
+{
+	for (size_t i = 0; i < answers->count; i++) {
+		enum verdict verdict = answers->items[i].explanation.verdict;
+
+		if (verdict == expected)
+			continue;
+		answers->verdict = verdict;
+		answers->deciding = i;
+		return;
+	}
 }
 
 void cli_answers_done(struct cli_answers *answers)

@@ -43,6 +43,7 @@ static int result_fill(const struct cli_world *world, const struct expectation *
 	if (ret) {
 		result->reason = strdup(why.text);
 	} else {
+		cli_answers_expect(&answers, expectation->allow ? VERDICT_ALLOW : VERDICT_DENY);
 		answers_text(&answers, &reason);
 		result->verdict = verdict_name(answers.verdict);
 		result->explanation = answers_json(&answers);

@@ -153,7 +153,7 @@ static cJSON *answer_json(const struct cli_answers *answers, const struct cli_an
 	return json;
 }
 
-/* Nobody is behind the service: no policy is asked, and neither side lets anything pass. */
+/* Nobody can be reached: no policy is asked, and neither side lets anything pass. */
 static cJSON *refused_json(const struct cli_answers *answers)
 {
 	static const char *const sides[] = { "egress", "ingress" };
@@ -175,13 +175,13 @@ cJSON *answers_json(const struct cli_answers *answers)
 {
 	cJSON *json = answers->count ? answer_json(answers, &answers->items[answers->deciding])
 				     : refused_json(answers);
-	cJSON *backends;
+	cJSON *all;
 
-	if (!answers->service)
+	if (!answers->service && answers->count < 2)
 		return json;
-	backends = cJSON_AddArrayToObject(json, "backends");
+	all = cJSON_AddArrayToObject(json, answers->service ? "backends" : "families");
 	for (size_t i = 0; i < answers->count; i++)
-		cJSON_AddItemToArray(backends, answer_json(answers, &answers->items[i]));
+		cJSON_AddItemToArray(all, answer_json(answers, &answers->items[i]));
 	return json;
 }
 

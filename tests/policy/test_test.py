@@ -133,3 +133,44 @@ def test_several_files(run, tmp_path):
     assert done.returncode == 1 and done.stdout.endswith("9 passed, 2 failed\n")
     assert "more.yaml:2: expected allow" in done.stdout
     assert run(GOOD, "gone.yaml").returncode == 2
+
+
+def test_a_deny_is_asked_in_every_family_and_of_every_backend(tmp_path):
+    """What one family or one backend lets through is not denied, and not allowed either."""
+    def slices(*backends):
+        return {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+                "metadata": {"name": "doors", "namespace": "shop",
+                             "labels": {"kubernetes.io/service-name": "doors"}},
+                "addressType": "IPv4", "ports": [{"port": 80}],
+                "endpoints": [{"addresses": [b]} for b in backends]}
+    objects = [
+        pod("web", "shop", "10.0.0.1 fd00::1"), pod("cart", "shop", "10.0.0.2 fd00::2"),
+        pod("open", "shop", "10.0.0.3"), pod("six", "shop", "fd00::9"),
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "doors", "namespace": "shop"},
+         "spec": {"clusterIP": "10.96.0.1", "ports": [{"port": 80}]}},
+        slices("10.0.0.2", "10.0.0.3"),
+        dict(policy("cart", "shop", podSelector={"matchExpressions": [
+            {"key": "name", "operator": "In", "values": ["cart"]}]},
+            ingress=[{"from": [{"ipBlock": {"cidr": "fd00::/64"}}]}])),
+    ]
+    objects[1]["metadata"]["labels"] = {"name": "cart"}
+    (tmp_path / "all.json").write_text("\n".join(map(json.dumps, objects)))
+
+    def verdicts(target, expect, source="shop/web"):
+        (tmp_path / "t.yaml").write_text(
+            f"tests: [{{from: {source}, to: {target}, port: 80, expect: {expect}}}]")
+        return tendril("policy", "test", "t.yaml", "-f", "all.json", cwd=tmp_path)
+    for target in ("shop/cart", "service/shop/doors"):
+        for expect in ("allow", "deny"):
+            assert verdicts(target, expect).returncode == 1, (target, expect)
+    assert verdicts("10.0.0.2", "deny").returncode == 0
+    assert verdicts("fd00::2", "allow").returncode == 0
+    for source, target in (("shop/open", "shop/six"), ("8.8.8.8", "fd00::2")):
+        assert verdicts(target, "deny", source).returncode == 0
+        assert "no address family in common" in verdicts(target, "allow", source).stdout
+    both = tendril("policy", "explain", "--from", "shop/web", "--to", "shop/cart", "--port", "80",
+                   "-f", "all.json", "-o", "json", cwd=tmp_path)
+    answer = json.loads(both.stdout)
+    assert answer["verdict"] == "deny" and answer["to"]["address"] == "10.0.0.2"
+    assert [(f["to"]["address"], f["verdict"]) for f in answer["families"]] == [
+        ("10.0.0.2", "deny"), ("fd00::2", "allow")]
