@@ -177,7 +177,14 @@ runtime = "runc"
 [network]
 network_backend = "cni"
 END
-export CONTAINERS_CONF="$scratch/containers.conf" STORAGE_DRIVER=vfs
+# By the file, not by STORAGE_DRIVER: that leaves a folder behind by which the next call would choose.
+cat >"$scratch/storage.conf" <<END
+[storage]
+driver = "vfs"
+graphroot = "/var/lib/containers/storage"
+runroot = "/run/containers/storage"
+END
+export CONTAINERS_CONF="$scratch/containers.conf" CONTAINERS_STORAGE_CONF="$scratch/storage.conf"
 podman load -q -i "$image" >/dev/null
 podman run --rm --network tendril localhost/tendril-busybox:1 ip -o addr show eth0 | sed 's/^/podman: /'
 
