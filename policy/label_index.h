@@ -16,7 +16,7 @@ struct id_list {
 };
 
 int id_list_add(struct id_list *list, uint32_t id);
-void id_list_sort(struct id_list *list);                   /* and drops duplicates */
+void id_list_sort(struct id_list *list); /* and drops duplicates */
 /* In a sorted list: the first place whose number is not less; whether it is there. */
 size_t id_list_place(const struct id_list *list, uint32_t id);
 bool id_list_has(const struct id_list *list, uint32_t id);

@@ -323,8 +323,8 @@ static void test_lost_handshake_ack(void **state)
 	hear(&pair, CLIENT, "answer");
 }
 
-#define CASE(name, function)                                \
-	{                                                   \
+#define CASE(name, function)                                          \
+	{                                                             \
 		name, function, streams_setup, streams_teardown, NULL \
 	}
 

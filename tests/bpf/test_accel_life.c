@@ -431,8 +431,8 @@ static void test_selftest(void **state)
 	assert_true(count >= 10);
 }
 
-#define CASE(name, function)                                \
-	{                                                   \
+#define CASE(name, function)                                          \
+	{                                                             \
 		name, function, streams_setup, streams_teardown, NULL \
 	}
 
