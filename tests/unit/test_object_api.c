@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Objects by the API: kept, undone, beside files, and shown. */
+#include "unit/objects_fixture.h"
+
+/* ---- API ------------------------------------------------------------------------------------- */
+
+static int put(const struct fixture *fixture, const char *text, struct errmsg *err)
+{
+	size_t count = 0;
+	int ret = objects_put(fixture->agent.objects, text, strlen(text), &count, err);
+
+	return ret ? ret : (int)count;
+}
+
+static int del(const struct fixture *fixture, const char *name, struct errmsg *err)
+{
+	return objects_del(fixture->agent.objects, OBJECT_POD, "shop", name, err);
+}
+
+static void test_api_objects_survive_a_restart(void **state)
+{
+	struct fixture *fixture = *state;
+	struct errmsg err = { 0 };
+	char text[1000];
+	cJSON *json;
+
+	start(fixture);
+	snprintf(text, sizeof(text),
+		 "{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": [%s, %s]}",
+		 pod("a", "10.0.0.1"), pod("b", "10.0.0.2"));
+	assert_int_equal(put(fixture, text, &err), 2);
+	assert_int_equal(synced.policies, 1);
+	assert_int_equal(put(fixture, pod("a", "10.0.0.3"), &err), 1);
+	assert_int_equal(put(fixture, service("web", "10.96.0.1", 80), &err), 1);
+	assert_int_equal(del(fixture, "b", &err), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_string_equal(source_of(fixture, OBJECT_POD, "a"), "api");
+		assert_false(has_pod(fixture, "b"));
+		assert_non_null(find(fixture, OBJECT_SERVICE, "web"));
+		json = objects_get(fixture->agent.objects, OBJECT_POD, "shop", "a");
+		assert_string_equal(cJSON_GetStringValue(cJSON_GetObjectItem(
+					    cJSON_GetObjectItem(json, "status"), "podIP")),
+				    "10.0.0.3");
+		cJSON_Delete(json);
+		restart(fixture);
+	}
+	stop(fixture);
+}
+
+static void test_api_takes_all_or_nothing(void **state)
+{
+	struct fixture *fixture = *state;
+	struct errmsg err = { 0 };
+	char text[1000];
+
+	start(fixture);
+	assert_int_equal(put(fixture, pod("a", "10.0.0.1"), &err), 1);
+	snprintf(text, sizeof(text), "%s%s%s", pod("a", "10.0.0.9"), pod("b", "10.0.0.2"),
+		 pod("c", "10.0.0.2"));
+	assert_int_equal(put(fixture, text, &err), -EEXIST);
+	assert_string_equal(err.text, "Pod shop/c and Pod shop/b both have 10.0.0.2; the other one "
+				      "is given by api");
+	assert_false(has_pod(fixture, "b"));
+	assert_int_equal(find(fixture, OBJECT_POD, "a")->pod.addresses[0].w[3], htonl(0x0a000001));
+	assert_int_equal(
+		put(fixture, "{\"kind\": \"Pod\", \"apiVersion\": \"v1\", \"metadata\": {}}", &err),
+		-EINVAL);
+	assert_non_null(strstr(err.text, "metadata.name"));
+	restart(fixture);
+	assert_true(has_pod(fixture, "a"));
+	assert_false(has_pod(fixture, "b"));
+	stop(fixture);
+}
+
+static void test_files_and_api_keep_off_each_other(void **state)
+{
+	struct fixture *fixture = *state;
+	struct errmsg err = { 0 };
+
+	start(fixture);
+	write_file(fixture, "objects/a.json", pod("a", "10.0.0.1"));
+	WAIT(has_pod(fixture, "a"));
+	assert_int_equal(put(fixture, pod("a", "10.0.0.2"), &err), -EPERM);
+	assert_string_equal(err.text, "Pod shop/a is given by the file a.json: change it there");
+	assert_int_equal(del(fixture, "a", &err), -EPERM);
+	assert_int_equal(del(fixture, "none", &err), -ENOENT);
+	assert_string_equal(err.text, "Pod shop/none: there is none");
+
+	assert_int_equal(put(fixture, pod("b", "10.0.0.2"), &err), 1);
+	write_file(fixture, "objects/b.json", pod("b", "10.0.0.3"));
+	WAIT(strcmp(file_state(fixture, "b.json"), "unknown") != 0);
+	assert_string_equal(file_state(fixture, "b.json"),
+			    "Pod shop/b: it is already given by api");
+	/* Given up through the API, it is the file's at once. */
+	assert_int_equal(del(fixture, "b", &err), 0);
+	assert_string_equal(source_of(fixture, OBJECT_POD, "b"), "b.json");
+	stop(fixture);
+}
+
+static void test_api_undoes_what_cannot_be_saved(void **state)
+{
+	struct fixture *fixture = *state;
+	struct errmsg err = { 0 };
+
+	start(fixture);
+	assert_int_equal(put(fixture, pod("a", "10.0.0.1"), &err), 1);
+	mkdir(in_root(fixture, "run/objects.json.tmp"), 0700);
+	assert_true(put(fixture, pod("a", "10.0.0.2"), &err) < 0);
+	assert_true(put(fixture, pod("b", "10.0.0.3"), &err) < 0);
+	assert_true(del(fixture, "a", &err) < 0);
+	assert_false(has_pod(fixture, "b"));
+	assert_int_equal(find(fixture, OBJECT_POD, "a")->pod.addresses[0].w[3], htonl(0x0a000001));
+	assert_int_equal(synced.policies, 1);
+	rmdir(in_root(fixture, "run/objects.json.tmp"));
+	assert_int_equal(del(fixture, "a", &err), 0);
+	stop(fixture);
+}
+
+static void test_damaged_store_is_not_written_over(void **state)
+{
+	struct fixture *fixture = *state;
+	struct errmsg err = { 0 };
+
+	write_file(fixture, "run/objects.json", "{\"apiVersion\": \"v1\", \"ki");
+	start(fixture);
+	assert_non_null(strstr(file_state(fixture, "objects.json"), "objects.json"));
+	assert_int_equal(put(fixture, pod("a", "10.0.0.1"), &err), -EIO);
+	assert_non_null(strstr(err.text, "repair or remove it"));
+	assert_non_null(objects_unknown(fixture->agent.objects));
+	write_file(fixture, "objects/a.json", pod("a", "10.0.0.1"));
+	WAIT(has_pod(fixture, "a"));
+	assert_int_equal(synced.deletes, 0);
+	stop(fixture);
+}
+
+static void test_full_maps_are_told_and_the_object_stays(void **state)
+{
+	struct fixture *fixture = *state;
+	struct errmsg err = { 0 };
+
+	start(fixture);
+	synced.error = -ENOSPC;
+	assert_int_equal(put(fixture, pod("a", "10.0.0.1"), &err), -ENOSPC);
+	assert_string_equal(err.text, "stored, but not wholly in force: policy_map is full");
+	assert_true(has_pod(fixture, "a"));
+	restart(fixture);
+	assert_true(has_pod(fixture, "a"));
+	stop(fixture);
+}
+
+static void test_objects_are_shown_as_given(void **state)
+{
+	struct fixture *fixture = *state;
+	static const char list[] =
+		"apiVersion: v1\nkind: PodList\nitems:\n"
+		"- metadata: {name: a, namespace: shop, annotations: {x: one}}\n"
+		"- metadata: {name: b, namespace: shop, annotations: {x: two}}\n";
+	cJSON *json;
+	char *text;
+
+	start(fixture);
+	write_file(fixture, "objects/b.json", list);
+	WAIT(has_pod(fixture, "b"));
+	/* What is shown is what is in force, not what somebody is editing. */
+	write_file(fixture, "objects/b.json", "{");
+	WAIT(strcmp(file_state(fixture, "b.json"), "") != 0);
+	for (int i = 1; i >= 0; i--) {
+		static const char *const names[] = { "a", "b" };
+
+		json = objects_get(fixture->agent.objects, OBJECT_POD, "shop", names[i]);
+		assert_string_equal(cJSON_GetStringValue(cJSON_GetObjectItem(json, "kind")), "Pod");
+		assert_string_equal(
+			cJSON_GetStringValue(cJSON_GetObjectItem(
+				cJSON_GetObjectItem(cJSON_GetObjectItem(json, "metadata"),
+						    "annotations"),
+				"x")),
+			i ? "two" : "one");
+		cJSON_Delete(json);
+	}
+	assert_null(objects_get(fixture->agent.objects, OBJECT_POD, "shop", "c"));
+	/* An edit that changes nothing the agent acts on is shown too. */
+	write_file(fixture, "objects/b.json",
+		   "apiVersion: v1\nkind: PodList\nitems:\n"
+		   "- metadata: {name: a, namespace: shop, annotations: {x: three}}\n"
+		   "- metadata: {name: b, namespace: shop}\n");
+	WAIT(strcmp(file_state(fixture, "b.json"), "") == 0);
+	json = objects_get(fixture->agent.objects, OBJECT_POD, "shop", "a");
+	text = cJSON_PrintUnformatted(json);
+	assert_non_null(strstr(text, "three"));
+	free(text);
+	cJSON_Delete(json);
+	stop(fixture);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(test_api_objects_survive_a_restart),
+		CASE(test_api_takes_all_or_nothing),
+		CASE(test_files_and_api_keep_off_each_other),
+		CASE(test_api_undoes_what_cannot_be_saved),
+		CASE(test_damaged_store_is_not_written_over),
+		CASE(test_full_maps_are_told_and_the_object_stays),
+		CASE(test_objects_are_shown_as_given),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
