@@ -143,25 +143,24 @@ static bool is_full(int ret)
 	return ret == -ENOSPC || ret == -E2BIG;
 }
 
-/* Writes queued entries [first, first + count), which become part of the mirror. */
-static int queue_write(struct mirror *mirror, size_t first, size_t count)
+/* Writes queued entries from the first on; what went in, also before a failure, is part of the
+ * mirror: an entry that it did not know of would never be deleted. */
+static int queue_write(struct mirror *mirror, size_t first, size_t *ret_done)
 {
 	const unsigned char *keys = mirror->keys + first * mirror->key_size;
 	const unsigned char *values = mirror->values + first * mirror->value_size;
-	int ret = maps_set_batch(mirror->datapath, mirror->map, keys, values, count);
+	int ret = maps_set_batch(mirror->datapath, mirror->map, keys, values,
+				 mirror->queued - first, ret_done);
 
-	if (ret)
-		return ret;
-	for (size_t i = 0; i < count; i++) {
+	for (size_t i = 0; i < *ret_done; i++) {
 		const void *key = keys + i * mirror->key_size;
 
-		ret = entry_put(mirror, key, values + i * mirror->value_size);
-		if (ret)
-			return ret;
+		if (entry_put(mirror, key, values + i * mirror->value_size))
+			return -ENOMEM;
 		mirror_keep(mirror, key);
 	}
-	mirror->writes += count;
-	return 0;
+	mirror->writes += *ret_done;
+	return ret;
 }
 
 /* The queue's memory is only kept while it is small: a first load should not cost for ever. */
@@ -177,19 +176,17 @@ static void queue_reset(struct mirror *mirror)
 
 int mirror_flush(struct mirror *mirror)
 {
+	size_t at = 0, done;
 	int ret = 0;
 
 	if (mirror->queued == 0)
 		return 0;
-	ret = queue_write(mirror, 0, mirror->queued);
-	if (is_full(ret)) {
-		/* A batch that stopped half-way does not say what went in: one by one then. */
-		for (size_t i = 0; i < mirror->queued; i++) {
-			ret = queue_write(mirror, i, 1);
-			if (is_full(ret))
-				mirror->refused++;
-			else if (ret)
-				break;
+	while (at < mirror->queued && !ret) {
+		ret = queue_write(mirror, at, &done);
+		at += done;
+		if (is_full(ret)) { /* others may be in the map already: they change in place */
+			mirror->refused++;
+			at++;
 			ret = 0;
 		}
 	}
@@ -201,17 +198,16 @@ int mirror_flush(struct mirror *mirror)
 
 int mirror_del(struct mirror *mirror, const void *keys, size_t count)
 {
+	size_t done;
 	int ret;
 
 	if (count == 0)
 		return 0;
-	ret = maps_del_batch(mirror->datapath, mirror->map, keys, count);
-	if (ret)
-		return ret;
-	for (size_t i = 0; i < count; i++)
+	ret = maps_del_batch(mirror->datapath, mirror->map, keys, count, &done);
+	for (size_t i = 0; i < done; i++)
 		table_del(&mirror->entries, (const char *)keys + i * mirror->key_size);
-	mirror->deletes += count;
-	return 0;
+	mirror->deletes += done;
+	return ret;
 }
 
 int mirror_sweep(struct mirror *mirror,

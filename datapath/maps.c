@@ -356,33 +356,47 @@ int accel_map_foreach(struct datapath *datapath,
 	return 0;
 }
 
-int maps_set_batch(struct datapath *datapath, enum map_id map, const void *keys, const void *values,
-		   size_t count)
+/* The kernel says how many it did where it came to do them at all; else it leaves the count. */
+static size_t batch_done(int ret, uint32_t wanted, uint32_t count)
 {
-	uint32_t done = (uint32_t)count;
-
-	if (!count)
-		return 0;
-	return bpf_map_update_batch(datapath->map_fds[map], keys, values, &done, NULL) ? -errno : 0;
+	return ret && count == wanted ? 0 : count;
 }
 
-int maps_del_batch(struct datapath *datapath, enum map_id map, const void *keys, size_t count)
+int maps_set_batch(struct datapath *datapath, enum map_id map, const void *keys, const void *values,
+		   size_t count, size_t *ret_done)
 {
-	const char *next = keys;
+	uint32_t wanted = (uint32_t)count, done = wanted;
+	int ret = 0;
 
-	while (count) {
-		uint32_t done = (uint32_t)count;
+	if (count && bpf_map_update_batch(datapath->map_fds[map], keys, values, &done, NULL))
+		ret = -errno;
+	if (ret_done)
+		*ret_done = batch_done(ret, wanted, done);
+	return ret;
+}
 
-		if (!bpf_map_delete_batch(datapath->map_fds[map], next, &done, NULL))
-			return 0;
-		if (errno != ENOENT)
-			return -errno;
-		done = MIN(done + 1,
-			   (uint32_t)count); /* the kernel stops at a key that is not there */
-		next += (size_t)done * map_types[map].key_size;
-		count -= done;
+int maps_del_batch(struct datapath *datapath, enum map_id map, const void *keys, size_t count,
+		   size_t *ret_done)
+{
+	const char *bytes = keys;
+	size_t done = 0;
+	int ret = 0;
+
+	while (done < count && !ret) {
+		uint32_t wanted = (uint32_t)(count - done), more = wanted;
+
+		if (bpf_map_delete_batch(datapath->map_fds[map],
+					 bytes + done * map_types[map].key_size, &more, NULL))
+			ret = -errno;
+		done += batch_done(ret, wanted, more);
+		if (ret == -ENOENT) { /* the kernel stops at a key that is not there */
+			done++;
+			ret = 0;
+		}
 	}
-	return 0;
+	if (ret_done)
+		*ret_done = done;
+	return ret;
 }
 
 uint32_t maps_capacity(const struct datapath *datapath, enum map_id map)

@@ -82,10 +82,13 @@ enum map_id {
 int maps_foreach(struct datapath *datapath, enum map_id map,
 		 int (*each)(const void *key, const void *value, void *arg), void *arg);
 
-/* Sets many entries with few system calls; keys and values are dense arrays. */
+/* Sets or deletes many entries, in order, with few system calls; keys and values are dense arrays.
+ * Also after a failure *ret_done (unless NULL) says how many were done; what is behind them is as
+ * it was.  To delete what is not there is no failure. */
 int maps_set_batch(struct datapath *datapath, enum map_id map, const void *keys, const void *values,
-		   size_t count);
-int maps_del_batch(struct datapath *datapath, enum map_id map, const void *keys, size_t count);
+		   size_t count, size_t *ret_done);
+int maps_del_batch(struct datapath *datapath, enum map_id map, const void *keys, size_t count,
+		   size_t *ret_done);
 
 const char *map_name(enum map_id map);
 uint32_t maps_capacity(const struct datapath *datapath, enum map_id map);

@@ -295,7 +295,8 @@ static void test_maps_change_their_size_with_a_restart(void **state)
 		values[i] = (struct service){ .id = i + 1U };
 	}
 	datapath = open_or_fail(&options);
-	assert_int_equal(maps_set_batch(datapath, MAP_SERVICE, keys, values, ARRAY_SIZE(keys)), 0);
+	assert_int_equal(
+		maps_set_batch(datapath, MAP_SERVICE, keys, values, ARRAY_SIZE(keys), NULL), 0);
 	assert_int_equal(cidr_map_set(datapath, &cidr, 7), 0);
 	datapath_close(datapath);
 

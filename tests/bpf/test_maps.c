@@ -168,7 +168,7 @@ static void fill_addresses(void)
 		addrs[i] = address(i);
 		entries[i].identity = i + 1;
 	}
-	assert_int_equal(maps_set_batch(datapath, MAP_IPCACHE, addrs, entries, ADDRESSES), 0);
+	assert_int_equal(maps_set_batch(datapath, MAP_IPCACHE, addrs, entries, ADDRESSES, NULL), 0);
 }
 
 static void test_walk_sees_each_entry_once(void **state)
@@ -211,10 +211,10 @@ static void test_walk_of_a_trie_sees_nested_prefixes(void **state)
 		keys[i] = (struct cidr_key){ .prefixlen = 104 + 8 * i, .addr = address(0) };
 		values[i] = keys[i].prefixlen;
 	}
-	assert_int_equal(maps_set_batch(datapath, MAP_CIDR, keys, values, 4), 0);
+	assert_int_equal(maps_set_batch(datapath, MAP_CIDR, keys, values, 4, NULL), 0);
 	assert_int_equal(maps_foreach(datapath, MAP_CIDR, see_prefix, &bits), 0);
 	assert_int_equal(bits, 1 << 13 | 1 << 14 | 1 << 15 | 1 << 16);
-	assert_int_equal(maps_del_batch(datapath, MAP_CIDR, keys, 4), 0);
+	assert_int_equal(maps_del_batch(datapath, MAP_CIDR, keys, 4, NULL), 0);
 	assert_int_equal(used(MAP_CIDR), 0);
 }
 
@@ -229,24 +229,29 @@ static void test_batch_deletion_passes_over_what_is_not_there(void **state)
 		if (i % 2)
 			there[i / 2] = all[i];
 	}
-	assert_int_equal(maps_set_batch(datapath, MAP_IPCACHE, there, entries, 4), 0);
-	assert_int_equal(maps_del_batch(datapath, MAP_IPCACHE, all, 9), 0);
+	assert_int_equal(maps_set_batch(datapath, MAP_IPCACHE, there, entries, 4, NULL), 0);
+	assert_int_equal(maps_del_batch(datapath, MAP_IPCACHE, all, 9, NULL), 0);
 	assert_int_equal(used(MAP_IPCACHE), 0);
-	assert_int_equal(maps_del_batch(datapath, MAP_IPCACHE, all, 0), 0);
-	assert_int_equal(maps_set_batch(datapath, MAP_IPCACHE, all, entries, 0), 0);
+	assert_int_equal(maps_del_batch(datapath, MAP_IPCACHE, all, 0, NULL), 0);
+	assert_int_equal(maps_set_batch(datapath, MAP_IPCACHE, all, entries, 0, NULL), 0);
 }
 
 static void test_batch_stops_at_a_full_map(void **state)
 {
 	struct cidr_key keys[20];
 	uint32_t values[20] = { 0 };
+	size_t done = 0;
 
 	(void)state;
 	for (uint32_t i = 0; i < 20; i++)
 		keys[i] = (struct cidr_key){ .prefixlen = 128, .addr = address(i) };
-	assert_int_equal(maps_set_batch(datapath, MAP_CIDR, keys, values, 20), -ENOSPC);
+	assert_int_equal(maps_set_batch(datapath, MAP_CIDR, keys, values, 20, &done), -ENOSPC);
+	assert_int_equal(done, 16);
 	assert_int_equal(used(MAP_CIDR), 16); /* what fits stays */
-	assert_int_equal(maps_del_batch(datapath, MAP_CIDR, keys, 20), 0);
+	assert_int_equal(maps_set_batch(datapath, MAP_CIDR, &keys[16], values, 1, &done), -ENOSPC);
+	assert_int_equal(done, 0);
+	assert_int_equal(maps_del_batch(datapath, MAP_CIDR, keys, 20, &done), 0);
+	assert_int_equal(done, 20);
 	assert_int_equal(used(MAP_CIDR), 0);
 }
 
@@ -479,7 +484,7 @@ static void nat_put(uint16_t port, uint8_t proto, uint32_t flags, uint64_t reque
 		{ .addr = address(2), .port = htons(53), .flags = flags, .last_seen_ns = reply_ns },
 	};
 
-	assert_int_equal(maps_set_batch(datapath, MAP_NAT, keys, entries, 2), 0);
+	assert_int_equal(maps_set_batch(datapath, MAP_NAT, keys, entries, 2, NULL), 0);
 }
 
 static void test_translation_lives_while_either_half_is_used(void **state)

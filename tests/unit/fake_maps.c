@@ -80,13 +80,24 @@ int maps_foreach(struct datapath *datapath, enum map_id map,
 	return ret;
 }
 
+/* Counts what still succeeds. */
+static bool is_broken(struct datapath *datapath, enum map_id map)
+{
+	if (!datapath->broken[map])
+		return false;
+	if (!datapath->broken_after[map])
+		return true;
+	datapath->broken_after[map]--;
+	return false;
+}
+
 static int map_set(struct datapath *datapath, enum map_id map, const void *key, const void *value)
 {
 	struct table *table = &datapath->maps[map];
 	bool is_full = datapath->capacity[map] && table->count >= datapath->capacity[map];
 	void *held;
 
-	if (datapath->broken[map])
+	if (is_broken(datapath, map))
 		return -datapath->broken[map];
 	if (is_full && !table_find(table, key))
 		return map == MAP_CIDR || map == MAP_PORT ? -ENOSPC : -E2BIG; /* as the kernel */
@@ -99,28 +110,38 @@ static int map_set(struct datapath *datapath, enum map_id map, const void *key, 
 }
 
 int maps_set_batch(struct datapath *datapath, enum map_id map, const void *keys, const void *values,
-		   size_t count)
+		   size_t count, size_t *ret_done)
 {
-	for (size_t i = 0; i < count; i++) {
-		int ret = map_set(datapath, map, (const char *)keys + i * layouts[map].key_size,
-				  (const char *)values + i * layouts[map].value_size);
+	size_t done = 0;
+	int ret = 0;
 
-		if (ret)
-			return ret;
+	for (; done < count && !ret; done += !ret) {
+		ret = map_set(datapath, map, (const char *)keys + done * layouts[map].key_size,
+			      (const char *)values + done * layouts[map].value_size);
 	}
-	return 0;
+	if (ret_done)
+		*ret_done = done;
+	return ret;
 }
 
-int maps_del_batch(struct datapath *datapath, enum map_id map, const void *keys, size_t count)
+int maps_del_batch(struct datapath *datapath, enum map_id map, const void *keys, size_t count,
+		   size_t *ret_done)
 {
-	for (size_t i = 0; i < count; i++) {
-		if (!table_del(&datapath->maps[map],
-			       (const char *)keys + i * layouts[map].key_size))
-			continue;
-		datapath->deletes++;
-		changed(datapath);
+	size_t done = 0;
+	int ret = 0;
+
+	for (; done < count && !ret; done += !ret) {
+		if (is_broken(datapath, map)) {
+			ret = -datapath->broken[map];
+		} else if (table_del(&datapath->maps[map],
+				     (const char *)keys + done * layouts[map].key_size)) {
+			datapath->deletes++;
+			changed(datapath);
+		}
 	}
-	return 0;
+	if (ret_done)
+		*ret_done = done;
+	return ret;
 }
 
 int endpoint_map_get(struct datapath *datapath, uint16_t slot, struct endpoint *ret)

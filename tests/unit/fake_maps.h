@@ -14,8 +14,9 @@
 
 struct datapath {
 	struct table maps[MAP_COUNT];
-	uint32_t capacity[MAP_COUNT]; /* 0: no bound */
-	int broken[MAP_COUNT];        /* errno that every write to the map meets, or 0 */
+	uint32_t capacity[MAP_COUNT];         /* 0: no bound */
+	int broken[MAP_COUNT];                /* errno that every write to the map meets, or 0, */
+	unsigned int broken_after[MAP_COUNT]; /* but for so many, which still succeed */
 	struct endpoint endpoints[FAKE_ENDPOINTS];
 	struct node_state node;
 	unsigned int writes; /* entries set or deleted, endpoints set */

@@ -124,7 +124,7 @@ static void copy_maps(const struct datapath *maps, struct datapath *ret_copy)
 		const void *value;
 
 		while ((value = table_next(&maps->maps[map], &pos, &key)))
-			assert_int_equal(maps_set_batch(ret_copy, map, key, value, 1), 0);
+			assert_int_equal(maps_set_batch(ret_copy, map, key, value, 1, NULL), 0);
 	}
 }
 

@@ -815,6 +815,46 @@ static void test_failed_write_keeps_the_old_policy(void **state)
 	assert_true(passes(&fixture->maps, 1, "10.0.0.2", 80));
 }
 
+/* What a run left when it failed half-way is known to the next: else it would stay for ever. */
+static void test_what_a_failed_write_left_goes_with_the_next_run(void **state)
+{
+	struct fixture *fixture = *state;
+	auto_free struct script *before = script_new();
+	auto_free struct script *after = script_new();
+	struct errmsg err = { 0 };
+
+	for (uint32_t peer = 101; peer < 105; peer++)
+		add_entry(before, 7, peer, 80, 1);
+	add_subject(before, 1, 100, 7);
+	fixture->maps.broken[MAP_POLICY] = ENOMEM;
+	fixture->maps.broken_after[MAP_POLICY] = 2;
+	assert_int_equal(sync_apply(fixture->sync, &before->compiled, &err), -ENOMEM);
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_POLICY), 2);
+	fixture->maps.broken[MAP_POLICY] = 0;
+	apply(fixture, after);
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_POLICY), 0);
+}
+
+/* And what it had deleted before it failed is written again. */
+static void test_what_a_failed_delete_took_is_written_again(void **state)
+{
+	struct fixture *fixture = *state;
+	auto_free struct script *before = script_new();
+	auto_free struct script *after = script_new();
+	struct errmsg err = { 0 };
+
+	for (uint32_t peer = 101; peer < 105; peer++)
+		add_entry(before, 7, peer, 80, 1);
+	add_subject(before, 1, 100, 7);
+	apply(fixture, before);
+	fixture->maps.broken[MAP_POLICY] = EIO;
+	fixture->maps.broken_after[MAP_POLICY] = 2;
+	assert_int_equal(sync_apply(fixture->sync, &after->compiled, &err), -EIO);
+	fixture->maps.broken[MAP_POLICY] = 0;
+	apply(fixture, before);
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_POLICY), 4);
+}
+
 /* ---- half-known worlds ----------------------------------------------------------------------- */
 
 static void test_half_known_world_only_adds(void **state)
@@ -886,6 +926,8 @@ int main(void)
 		CASE(test_port_set_without_room_denies),
 		CASE(test_cidr_without_room_never_opens),
 		CASE(test_failed_write_keeps_the_old_policy),
+		CASE(test_what_a_failed_write_left_goes_with_the_next_run),
+		CASE(test_what_a_failed_delete_took_is_written_again),
 		CASE(test_half_known_world_only_adds),
 		CASE(test_failed_compile_changes_nothing),
 	};

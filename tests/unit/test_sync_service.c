@@ -431,8 +431,8 @@ static void test_leftovers_of_a_killed_agent_go(void **state)
 
 	addr_parse("10.96.9.9", &addr);
 	fixture->maps.changed = NULL;
-	maps_set_batch(&fixture->maps, MAP_BACKEND, &backend, &value, 1);
-	maps_set_batch(&fixture->maps, MAP_IPCACHE, &addr, &entry, 1);
+	maps_set_batch(&fixture->maps, MAP_BACKEND, &backend, &value, 1, NULL);
+	maps_set_batch(&fixture->maps, MAP_IPCACHE, &addr, &entry, 1, NULL);
 	restart(fixture);
 	sync_all(fixture);
 	assert_int_equal(fake_map_count(&fixture->maps, MAP_BACKEND), 1);
