@@ -364,11 +364,6 @@ static int program_attach(struct endpoint_add *add, struct errmsg *err)
 					err);
 }
 
-static void program_detach(struct endpoint_add *add)
-{
-	datapath_detach_endpoint(add->endpoints->agent->datapath, add->attachment->slot);
-}
-
 /* ---- routes ---------------------------------------------------------------------------------- */
 
 static void routes_remove(struct endpoint_add *add)
@@ -404,7 +399,8 @@ const struct endpoint_step endpoint_steps[] = {
 	{ "look at the interface", interface_look, NULL },
 	{ "configure the pod's end", pod_set_up, NULL },
 	{ "put policy in force", policy_enforce, policy_forget },
-	{ "attach the program", program_attach, program_detach },
+	/* It goes with its device, not before: by then the pod's end may be open. */
+	{ "attach the program", program_attach, NULL },
 	{ "route to the pod", routes_make, routes_remove },
 	{ "open the interface", interface_open, NULL },
 	{ "mark it ready", note_ready, NULL },

@@ -78,8 +78,6 @@ int datapath_attach_endpoint(struct datapath *datapath, uint16_t slot, struct er
 /* Puts from_pod, by descriptor, in front of the filter as a TCX program; 0 also if it is there. May
  * block for an RCU grace period with rtnl held: not for the agent's loop (reaper.h). */
 int datapath_attach_tcx(int prog_fd, int ifindex);
-/* Removes both; fine if the device or its programs are already gone. */
-void datapath_detach_endpoint(struct datapath *datapath, uint16_t slot);
 /* Whether the program is still attached (someone may have removed the filter). */
 bool datapath_endpoint_attached(struct datapath *datapath, uint16_t slot);
 

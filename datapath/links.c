@@ -221,15 +221,6 @@ int datapath_attach_endpoint(struct datapath *datapath, uint16_t slot, struct er
 	return ret ? ret : tcx_take_over(ENDPOINT_IFINDEX_BASE + slot, program, datapath->tcx, err);
 }
 
-void datapath_detach_endpoint(struct datapath *datapath, uint16_t slot)
-{
-	const struct program *program = program_find(datapath, "from_pod");
-
-	if (program)
-		tcx_take_over(ENDPOINT_IFINDEX_BASE + slot, program, false, NULL);
-	filter_remove(ENDPOINT_IFINDEX_BASE + slot, BPF_TC_INGRESS);
-}
-
 bool datapath_endpoint_attached(struct datapath *datapath, uint16_t slot)
 {
 	const struct program *program = program_find(datapath, "from_pod");

@@ -365,6 +365,39 @@ static void test_failure_at_every_step_leaves_nothing(void **state)
 	every_step_fails_once(embedded_request);
 }
 
+static bool guarded; /* when the interface was about to go */
+
+static const struct endpoint_step *step_named(const char *name)
+{
+	for (size_t i = 0; i < endpoint_step_count; i++) {
+		if (strcmp(endpoint_steps[i].name, name) == 0)
+			return &endpoint_steps[i];
+	}
+	return NULL;
+}
+
+static void watched_undo(struct endpoint_add *add)
+{
+	guarded = datapath_endpoint_attached(agent.datapath, add->attachment->slot);
+	step_named("create the interface")->undo(add);
+}
+
+/* What the pod sends until its interface is gone must not reach the node's own stack. */
+static void test_interface_is_guarded_until_it_is_gone(void **state)
+{
+	auto_close int pod_fd = pod_new();
+	struct endpoint_error error = {};
+
+	(void)state;
+	memcpy(steps, endpoint_steps, endpoint_step_count * sizeof(*steps));
+	steps[step_named("create the interface") - endpoint_steps].undo = watched_undo;
+	steps[step_named("mark it ready") - endpoint_steps].run = failing_run;
+	agent.endpoints->steps = steps;
+	assert_int_equal(add(embedded_request, pod_fd, &error), -EIO);
+	agent.endpoints->steps = endpoint_steps;
+	assert_true(guarded);
+}
+
 static void test_failure_at_every_step_with_delegated_addresses(void **state)
 {
 	(void)state;
@@ -534,6 +567,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_failure_at_every_step_leaves_nothing),
 		cmocka_unit_test(test_failure_at_every_step_with_delegated_addresses),
+		cmocka_unit_test(test_interface_is_guarded_until_it_is_gone),
 		cmocka_unit_test(test_del_undoes_add),
 		cmocka_unit_test(test_packets_pass_as_soon_as_add_returns),
 		cmocka_unit_test(test_add_waits_for_the_former_interface),
