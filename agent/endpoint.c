@@ -107,7 +107,8 @@ static void on_reaped(uint32_t tag, int result, void *arg)
 
 static void on_reaper(evutil_socket_t fd, short what, void *arg);
 
-int endpoints_reaper_start(struct endpoints *endpoints, struct errmsg *err)
+/* Leaves endpoints->reaper NULL if no process is to be had. */
+static int reaper_launch(struct endpoints *endpoints, struct errmsg *err)
 {
 	int result;
 
@@ -120,8 +121,18 @@ int endpoints_reaper_start(struct endpoints *endpoints, struct errmsg *err)
 		return result;
 	endpoints->reaper_event = event_new(endpoints->agent->base, reaper_fd(endpoints->reaper),
 					    EV_READ | EV_PERSIST, on_reaper, endpoints);
-	if (!endpoints->reaper_event || event_add(endpoints->reaper_event, NULL) < 0)
+	if (!endpoints->reaper_event || event_add(endpoints->reaper_event, NULL) < 0) {
+		reaper_free(take_ptr(endpoints->reaper));
 		return fail(err, -ENOMEM, "watch the reaper");
+	}
+	endpoints_tcx_soon(endpoints);
+	return 0;
+}
+
+int endpoints_reaper_start(struct endpoints *endpoints, struct errmsg *err)
+{
+	int result = reaper_launch(endpoints, err);
+
 	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
 		struct attachment *attachment = endpoints->slots[slot];
 
@@ -130,19 +141,20 @@ int endpoints_reaper_start(struct endpoints *endpoints, struct errmsg *err)
 		else if (attachment)
 			attachment->tcx = false; /* maybe the former one did not come to it */
 	}
-	endpoints_tcx_soon(endpoints);
-	return 0;
+	return result;
 }
 
-static void reaper_collect_or_restart(struct endpoints *endpoints, int wait_ms)
+static int reaper_collect_or_restart(struct endpoints *endpoints, int wait_ms)
 {
 	struct errmsg err = {};
 
-	if (reaper_collect(endpoints->reaper, wait_ms, on_reaped, endpoints) >= 0)
-		return;
+	if (endpoints->reaper &&
+	    reaper_collect(endpoints->reaper, wait_ms, on_reaped, endpoints) >= 0)
+		return 0;
 	log_warn("the reaper died; starting another");
 	if (endpoints_reaper_start(endpoints, &err) < 0)
 		log_error("%s", err.text);
+	return err.code;
 }
 
 static void on_reaper(evutil_socket_t fd, short what, void *arg)
@@ -157,7 +169,8 @@ void attachment_reap(struct endpoints *endpoints, struct attachment *attachment)
 	int ifindex = attachment_ifindex(attachment);
 	struct errmsg err = {};
 
-	if (reaper_delete(endpoints->reaper, ifindex, attachment->slot, &err) == 0)
+	if ((endpoints->reaper || reaper_launch(endpoints, &err) == 0) &&
+	    reaper_delete(endpoints->reaper, ifindex, attachment->slot, &err) == 0)
 		return;
 	/* No child, or it has too much to do: then it takes as long as it takes. */
 	log_debug("%s", err.text);
@@ -214,13 +227,15 @@ int attachments_reaped(struct endpoints *endpoints,
 {
 	uint64_t deadline = now_ms() + REAP_WAIT_MS;
 
+	int result = 0;
+
 	while (any_deleting(endpoints, is_meant, arg)) {
 		uint64_t now = now_ms();
 
-		if (now >= deadline)
+		if (result < 0 || now >= deadline)
 			return fail_plain(err, -EAGAIN,
 					  "the former interface is still being deleted");
-		reaper_collect_or_restart(endpoints, (int)(deadline - now));
+		result = reaper_collect_or_restart(endpoints, (int)(deadline - now));
 	}
 	return 0;
 }

@@ -71,16 +71,23 @@ struct attachment {
 
 struct endpoint_step;
 
+/* Endpoints that wait to be attached by TCX. */
+struct tcx_wait {
+	uint64_t since_ns; /* CLOCK_MONOTONIC, when the first of them came; 0: there is none */
+	uint64_t last_ns;  /* when the last one came */
+};
+
 struct endpoints {
 	struct agent *agent;
 	struct netns_id home;
 	struct netlink netlink;
 	struct ipam *ipam;
 	struct host_device *host;
-	struct reaper *reaper;
+	struct reaper *reaper; /* NULL: there was no process for one */
 	struct event *reaper_event;
 	struct event *netns_event; /* closes what endpoints_netns_fd() opened */
 	struct event *tcx_event;   /* the next endpoint to be attached by TCX */
+	struct tcx_wait tcx_wait;
 	struct endpoint_watch *watch;
 	struct attachment **slots; /* by slot */
 	size_t slot_count;
@@ -120,7 +127,9 @@ const char *attachment_describe(const struct attachment *attachment, char buf[AT
  * the link is gone. */
 int attachment_release(struct endpoints *endpoints, struct attachment *attachment,
 		       struct errmsg *err);
-/* Starts the reaper, or starts it anew and asks again for everything that is to go. */
+/* Starts the reaper, or starts it anew, and asks again for everything that is to go.  Where there
+ * is no process to be had, what is to go has gone when this returns, and the next link to be
+ * deleted tries again. */
 int endpoints_reaper_start(struct endpoints *endpoints, struct errmsg *err);
 void endpoints_netns_return(evutil_socket_t fd, short what, void *arg);
 /* Hands the link of an attachment that is cut off already to the reaper. */
@@ -135,11 +144,16 @@ int attachments_reaped(struct endpoints *endpoints,
 #define TCX_TAG UINT32_MAX /* of the reaper's answers; others are slots */
 
 /* Endpoints came or the reaper is a new one: those that are not attached by TCX will be, once
- * nothing has come for a while. */
+ * nothing has come for a second, or in ten. */
 void endpoints_tcx_soon(struct endpoints *endpoints);
 /* The reaper has done one. */
 void endpoints_tcx_next(struct endpoints *endpoints);
 void endpoints_tcx_step(evutil_socket_t fd, short what, void *arg);
+/* An endpoint came.  Returns how long the first step is put off: until it is quiet, but for no more
+ * than ten seconds in all.  Pure, as is the next one. */
+uint64_t tcx_wait_note(struct tcx_wait *wait, uint64_t now_ns);
+/* How long others get between two steps. */
+uint64_t tcx_wait_pause(const struct tcx_wait *wait, uint64_t now_ns);
 
 /* ---- endpoint_request.c ---------------------------------------------------------------------- */
 
@@ -197,14 +211,6 @@ int veth_configure(struct netlink *netlink, const struct attachment *attachment,
 		   struct errmsg *err);
 int link_set_up(struct netlink *netlink, int ifindex, struct errmsg *err);
 
-/* Addresses, routes, neighbours and up, inside the pod.  What is there already stays. */
-int pod_configure(const struct attachment *attachment, int netns_fd, struct errmsg *err);
-/* Waits a moment until the kernel lets packets through the pod's end.  It does so a little after
- * the host's end went up, and drops what is sent before; the first SYN would be repeated only
- * after a second. */
-int pod_link_settle(const struct attachment *attachment, int netns_fd, struct errmsg *err);
-/* What differs inside the pod: 0 and an empty text: nothing; -EPROTO and the difference in err. */
-int pod_compare(const struct attachment *attachment, int netns_fd, struct errmsg *err);
 /* The pod's end: its index, MAC and MTU. */
 int pod_link_get(const struct attachment *attachment, int netns_fd, struct host_link *ret,
 		 struct errmsg *err);
@@ -217,6 +223,16 @@ int host_addresses(struct netlink *netlink, struct addr **ret, size_t *ret_count
 		   struct errmsg *err);
 
 /* ---- endpoint_pod.c: inside the pod ---------------------------------------------------------- */
+
+/* Addresses, routes, neighbours and up, inside the pod.  What is there already stays. */
+int pod_configure(const struct attachment *attachment, int netns_fd, struct errmsg *err);
+/* Waits a moment until the kernel lets packets through the pod's end.  It does so a little after
+ * the host's end went up, and drops what is sent before; the first SYN would be repeated only
+ * after a second. */
+int pod_link_settle(const struct attachment *attachment, int netns_fd, struct errmsg *err);
+/* What differs inside the pod: 0 and an empty text: nothing; -EPROTO and the difference in err. */
+int pod_compare(const struct attachment *attachment, int netns_fd, struct errmsg *err);
+
 /* ---- endpoint_steps.c ------------------------------------------------------------------------ */
 
 /* One ADD at work. */
@@ -225,8 +241,7 @@ struct endpoint_add {
 	struct attachment *attachment; /* in the table from the first step on */
 	const struct endpoint_request *request;
 	int netns_fd;
-	int cni_code; /* what a failure means; CNI_KERNEL_FAILED unless a step knows better
-		       */
+	int cni_code; /* of a failure; CNI_KERNEL_FAILED unless a step knows better */
 };
 
 struct endpoint_step {

@@ -13,11 +13,13 @@
 #include <net/if.h>
 #include <sched.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "agent/endpoint_internal.h"
@@ -562,6 +564,39 @@ static void test_full_node_says_so(void **state)
 	assert_int_equal(endpoints_cni_status(agent.endpoints, &error), 0);
 }
 
+/* No process can be had for one (here: no descriptor for its socket). */
+static void test_links_go_without_a_reaper_too(void **state)
+{
+	auto_json struct cJSON *names = NULL;
+	auto_close int pod_fd = pod_new();
+	struct rlimit before, none;
+	struct endpoint_error error = {};
+	struct errmsg err = {};
+	pid_t reaper;
+	int result;
+
+	(void)state;
+	assert_int_equal(json_parse(embedded_request, strlen(embedded_request), &names, &err), 0);
+	assert_int_equal(add(embedded_request, pod_fd, &error), 0);
+	reaper = reaper_pid(agent.endpoints->reaper);
+	assert_int_equal(kill(reaper, SIGSTOP), 0);
+	assert_int_equal(endpoints_del(agent.endpoints, names, &error), 0);
+	assert_int_equal(kill(reaper, SIGKILL), 0);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = (struct rlimit){ .rlim_cur = 1, .rlim_max = before.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	result = attachments_reaped(agent.endpoints, NULL, NULL, &err);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_int_equal(result, 0);
+	assert_null(agent.endpoints->reaper);
+	assert_null(attachment_find(agent.endpoints, CONTAINER, "eth0"));
+	/* The next one gets a reaper again. */
+	assert_int_equal(add(embedded_request, pod_fd, &error), 0);
+	assert_int_equal(endpoints_del(agent.endpoints, names, &error), 0);
+	assert_non_null(agent.endpoints->reaper);
+	assert_int_equal(attachments_reaped(agent.endpoints, NULL, NULL, &err), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -573,6 +608,7 @@ int main(void)
 		cmocka_unit_test(test_add_waits_for_the_former_interface),
 		cmocka_unit_test(test_known_container_in_another_namespace_replaces_the_old),
 		cmocka_unit_test(test_wrong_namespaces_and_addresses_are_refused),
+		cmocka_unit_test(test_links_go_without_a_reaper_too),
 		cmocka_unit_test(test_full_node_says_so),
 	};
 
