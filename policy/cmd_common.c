@@ -86,15 +86,17 @@ int cli_split_name(const char *text, char *ret_namespace, char *ret_name, size_t
 int cli_split_policy(const char *text, enum object_kind *ret_kind, char *ret_namespace,
 		     char *ret_name, size_t size, struct errmsg *err)
 {
+	const char *name = text + 1;
+
 	if (*text != '/') {
 		*ret_kind = OBJECT_NETWORK_POLICY;
 		return cli_split_name(text, ret_namespace, ret_name, size, err);
 	}
-	if (!text[1] || strlen(text) > size || strchr(text + 1, '/'))
+	if (!*name || strlen(name) >= size || strchr(name, '/'))
 		return fail_plain(err, -EINVAL, "%s: must be NAMESPACE/NAME or /NAME", text);
 	*ret_kind = OBJECT_CLUSTER_POLICY;
 	*ret_namespace = '\0';
-	memcpy(ret_name, text + 1, strlen(text));
+	memcpy(ret_name, name, strlen(name) + 1);
 	return 0;
 }
 

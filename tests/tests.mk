@@ -174,4 +174,5 @@ lint_c := $(filter-out %.bpf.c,$(shell git ls-files 'agent/*.c' 'cni/*.c' 'datap
 lint: $(skeletons) ## Format, static analysis and shell checks (clang-format, clang-tidy, shellcheck)
 	git ls-files '*.c' '*.h' | xargs clang-format --dry-run --Werror
 	printf '%s\n' $(lint_c) | xargs -P$$(nproc) -n8 sh -c 'clang-tidy --quiet "$$@" -- -I. -I$(B) -D_GNU_SOURCE -DTENDRIL_VERSION=\"$(VERSION)\" -std=gnu17' sh
-	shellcheck .ci/run tests/harness/deps tests/harness/rooted
+	shellcheck .ci/run tests/harness/deps tests/harness/rooted tests/kernels/init \
+		doc/completion/tendril.bash
