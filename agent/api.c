@@ -11,6 +11,7 @@
 #include "agent/endpoint.h"
 #include "agent/lib/auto.h"
 #include "agent/lib/json.h"
+#include "agent/lib/text.h"
 
 #define API_BODY_MAX       (8u << 20)
 #define API_CLIENTS_MAX    64
@@ -48,53 +49,13 @@ static const struct route {
 
 /* ---- answers --------------------------------------------------------------------------------- */
 
-/* Bytes of the UTF-8 sequence at text, 0 if it is none (RFC 3629, table in section 4). */
-static size_t utf8_length(const unsigned char *text)
-{
-	unsigned char low = 0x80, high = 0xbf;
-	size_t len;
-
-	if (text[0] < 0x80)
-		return 1;
-	if (text[0] < 0xc2 || text[0] > 0xf4)
-		return 0;
-	len = text[0] < 0xe0 ? 2 : text[0] < 0xf0 ? 3 : 4;
-	if (text[0] == 0xe0)
-		low = 0xa0;
-	else if (text[0] == 0xed)
-		high = 0x9f;
-	else if (text[0] == 0xf0)
-		low = 0x90;
-	else if (text[0] == 0xf4)
-		high = 0x8f;
-	if (text[1] < low || text[1] > high)
-		return 0;
-	for (size_t i = 2; i < len; i++) {
-		if ((text[i] & 0xc0) != 0x80)
-			return 0;
-	}
-	return len;
-}
-
-/* JSON is UTF-8; names of files and what they hold need not be. */
-static void utf8_mend(char *text)
-{
-	while (*text) {
-		size_t len = utf8_length((const unsigned char *)text);
-
-		if (!len)
-			*text = '?';
-		text += len ? len : 1;
-	}
-}
-
 static void reply_text(struct api_call *call, int status, cJSON *json)
 {
 	auto_free char *text = json ? cJSON_PrintUnformatted(json) : NULL;
 
 	cJSON_Delete(json);
 	if (text) {
-		utf8_mend(text);
+		text_make_utf8(text); /* names of files and what they hold need not be */
 		http_reply(call->exchange, status, text);
 	} else {
 		http_reply(call->exchange, 503, "{\"error\":\"out of memory\"}");

@@ -34,12 +34,13 @@ static void print_finding(const struct lint_finding *finding, const struct cli_p
 
 	place_text(&places[PLACE_OWN], where, sizeof(where));
 	object_title(finding->object, title, sizeof(title));
-	printf("%s: %s: %s%s%s%s%s: %s", where, title, finding->path, *finding->path ? ": " : "",
-	       output_colour(COLOUR_WARN), lint_check_name(finding->check), output_colour_end(),
-	       finding->message);
+	printf("%s: %s: %s%s%s%s%s: %s", output_shown(where), title, finding->path,
+	       *finding->path ? ": " : "", output_colour(COLOUR_WARN),
+	       lint_check_name(finding->check), output_colour_end(),
+	       output_shown(finding->message));
 	if (finding->other) {
 		place_text(&places[PLACE_OTHER], where, sizeof(where));
-		printf(" (%s)", where);
+		printf(" (%s)", output_shown(where));
 	}
 	printf("\n    %s\n    %sIf it is meant: annotate the object with %s: %s%s\n",
 	       lint_check_explains(finding->check), output_colour(COLOUR_FAINT), LINT_ANNOTATION,

@@ -10,12 +10,17 @@
 #include "policy/cli.h"
 #include "policy/output.h"
 
+static const char *shown_text(const cJSON *object, const char *name)
+{
+	return output_shown(cli_text(object, name, ""));
+}
+
 static void print_end(const cJSON *event, const char *name)
 {
 	const cJSON *end = cJSON_GetObjectItemCaseSensitive(event, name);
 	const cJSON *port = cJSON_GetObjectItemCaseSensitive(end, "port");
-	const char *addr = cli_text(end, "address", "");
-	const char *pod = cli_text(end, "pod", "");
+	const char *addr = shown_text(end, "address");
+	const char *pod = shown_text(end, "pod");
 
 	if (*pod)
 		printf("%s%s%s (%s)", output_colour(COLOUR_STRONG), pod, output_colour_end(), addr);
@@ -54,7 +59,7 @@ static int print_event(const char *line, void *arg)
 	cJSON *event;
 
 	if (args->json) {
-		puts(line);
+		output_json_text(line);
 		fflush(stdout);
 		return ferror(stdout) ? -EPIPE : 0;
 	}
@@ -62,15 +67,15 @@ static int print_event(const char *line, void *arg)
 	if (!event)
 		return -EBADMSG;
 	kind = event_kind(event);
-	printf("%s%s%s %s%-10s%s %s ", output_colour(COLOUR_FAINT), cli_text(event, "time", ""),
+	printf("%s%s%s %s%-10s%s %s ", output_colour(COLOUR_FAINT), shown_text(event, "time"),
 	       output_colour_end(), output_colour(kind->colour), kind->shown, output_colour_end(),
-	       cli_text(event, "protocol", ""));
+	       shown_text(event, "protocol"));
 	print_end(event, "source");
 	printf(" -> ");
 	print_end(event, "destination");
 	if (kind->has_reason)
-		printf("  %s %s: %s", cli_text(event, "direction", ""),
-		       cli_text(event, "reason", ""), cli_text(event, "text", ""));
+		printf("  %s %s: %s", shown_text(event, "direction"), shown_text(event, "reason"),
+		       shown_text(event, "text"));
 	putchar('\n');
 	fflush(stdout);
 	cJSON_Delete(event);

@@ -27,8 +27,8 @@ static int read_checked(const char *file, struct cli_world *world, struct errmsg
 		for (size_t i = 0; i < problems.count; i++) {
 			char text[1024];
 
-			fprintf(stderr, "policy: %s\n",
-				problem_format(&problems.items[i], file, text, sizeof(text)));
+			output_note("policy: %s",
+				    problem_format(&problems.items[i], file, text, sizeof(text)));
 		}
 		ret = fail_plain(err, -EINVAL, "%s: not applied, nothing was changed", file);
 	}
@@ -136,7 +136,7 @@ int cmd_policy_apply(const struct arguments *args, struct errmsg *err)
 			    : documents_apply(args, application.items, err);
 	cJSON_Delete(application.items);
 	if (ret < 0 && trial) { /* 1 is an answer there */
-		fprintf(stderr, "policy apply: %s\n", err->text);
+		output_note("policy apply: %s", err->text);
 		return EXIT_UNABLE;
 	}
 	return ret;
@@ -156,7 +156,8 @@ static int delete_one(const struct arguments *args, const char *kind, const char
 	if (ret)
 		return ret;
 	if (!args->json)
-		printf("deleted %s %s%s%s\n", kind, namespace, *namespace ? "/" : "", name);
+		printf("deleted %s %s%s%s\n", kind, output_shown(namespace), *namespace ? "/" : "",
+		       output_shown(name));
 	return 0;
 }
 

@@ -7,6 +7,7 @@
 #include "agent/lib/auto.h"
 #include "policy/arena.h"
 #include "policy/cli_question.h"
+#include "policy/output.h"
 #include "policy/service.h"
 
 /* One end as it was asked for. */
@@ -135,10 +136,9 @@ static int service_find(const struct world *objects, const char *text,
 			       ? 0
 			       : fail_plain(err, -ENOENT, "to %s: there is no such service", text);
 	if (*ret_service && world_find(objects, OBJECT_POD, namespace, name)) {
-		fprintf(stderr,
-			"note: %s is a pod and a service, this is the pod; service/%s asks "
-			"about the other\n",
-			text, text);
+		output_note("note: %s is a pod and a service, this is the pod; service/%s asks "
+			    "about the other",
+			    text, text);
 		*ret_service = NULL;
 	}
 	return 0;

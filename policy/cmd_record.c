@@ -44,8 +44,7 @@ static void record_begun(void *arg)
 {
 	const struct record *record = arg;
 
-	fprintf(stderr, "policy: observing for %u s; an interrupt ends it early\n",
-		record->seconds);
+	output_note("policy: observing for %u s; an interrupt ends it early", record->seconds);
 }
 
 static int record_flow_seen(const struct cli_flow *flow, void *arg)
@@ -150,8 +149,8 @@ static size_t flows_current(struct record *record, const struct world *world,
 		if (from && cli_flow_end_is(world, &seen->flow.to, seen->to_pod))
 			ret[count++] = seen->flow;
 		else
-			fprintf(stderr, "policy: %s is gone: left out what it did\n",
-				from ? seen->to_pod : seen->from_pod);
+			output_note("policy: %s is gone: left out what it did",
+				    from ? seen->to_pod : seen->from_pod);
 	}
 	return count;
 }
@@ -178,9 +177,9 @@ static void recording_print(const struct record *record, const struct recording 
 		}
 	}
 	cJSON_ArrayForEach (note, recording->notes)
-		fprintf(stderr, "policy: %s\n", note->valuestring);
-	fprintf(stderr, "policy: %zu flows seen, %d policies\n", record->seen_count,
-		cJSON_GetArraySize(recording->policies));
+		output_note("policy: %s", note->valuestring);
+	output_note("policy: %zu flows seen, %d policies", record->seen_count,
+		    cJSON_GetArraySize(recording->policies));
 }
 
 static int record_write(struct record *record, struct errmsg *err)
@@ -220,9 +219,8 @@ int cmd_policy_record(const struct arguments *args, struct errmsg *err)
 	if (!ret)
 		ret = cli_flows_follow(args, record.seconds, &flows, err);
 	if (!ret && flows.incomplete)
-		fprintf(stderr,
-			"policy: the table of flows was full: some may be missing; tendrild "
-			"--max-flows makes it larger\n");
+		output_note("policy: the table of flows was full: some may be missing; tendrild "
+			    "--max-flows makes it larger");
 	if (!ret)
 		ret = record_write(&record, err);
 	record_done(&record);

@@ -154,11 +154,11 @@ static void print_problems(const cJSON *status)
 
 	cJSON_ArrayForEach (warning, cli_member(status, "warnings"))
 		printf("%swarning:%s %s\n", output_colour(COLOUR_WARN), output_colour_end(),
-		       cJSON_IsString(warning) ? warning->valuestring : "");
+		       output_shown(cJSON_IsString(warning) ? warning->valuestring : ""));
 	cJSON_ArrayForEach (file, cli_member(cli_member(status, "objects"), "files")) {
 		if (strcmp(cli_text(file, "state", "-"), "ok") != 0)
 			printf("%srefused:%s %s\n", output_colour(COLOUR_BAD), output_colour_end(),
-			       cli_text(file, "error", "-"));
+			       output_shown(cli_text(file, "error", "-")));
 	}
 }
 

@@ -92,8 +92,8 @@ static int file_parse(const char *file, struct expectations *list, size_t *error
 	for (size_t i = 0; i < problems.count; i++) {
 		char line[1024];
 
-		fprintf(stderr, "policy test: %s\n",
-			problem_format(&problems.items[i], file, line, sizeof(line)));
+		output_note("policy test: %s",
+			    problem_format(&problems.items[i], file, line, sizeof(line)));
 	}
 	*errors += problems.errors;
 	problems_done(&problems);

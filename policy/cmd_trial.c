@@ -127,8 +127,8 @@ static void end_print(const char *pod, const struct addr *addr)
 	char text[ADDR_TEXT_MAX];
 
 	if (pod)
-		printf("%s%s%s (%s)", output_colour(COLOUR_STRONG), pod, output_colour_end(),
-		       addr_format(addr, text));
+		printf("%s%s%s (%s)", output_colour(COLOUR_STRONG), output_shown(pod),
+		       output_colour_end(), addr_format(addr, text));
 	else
 		printf("%s", addr_format(addr, text));
 }
@@ -209,10 +209,9 @@ static void trial_begun(void *arg)
 	const struct trial *trial = arg;
 
 	if (trial->seconds > TRIAL_LOOK_SECONDS)
-		fprintf(stderr,
-			"policy: nothing is applied; watching for %u s, an interrupt ends it "
-			"early\n",
-			trial->seconds);
+		output_note("policy: nothing is applied; watching for %u s, an interrupt ends it "
+			    "early",
+			    trial->seconds);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */
@@ -237,12 +236,11 @@ static void trial_summary(const struct trial *trial, bool incomplete)
 		printf("%zu flows seen: %d would be cut off, %d newly allowed\n", trial->told.count,
 		       cJSON_GetArraySize(trial->cut), cJSON_GetArraySize(trial->opened));
 	if (trial->unknown)
-		fprintf(stderr, "policy: %zu flows of pods that are gone could not be judged\n",
-			trial->unknown);
+		output_note("policy: %zu flows of pods that are gone could not be judged",
+			    trial->unknown);
 	if (incomplete)
-		fprintf(stderr,
-			"policy: the table of flows was full: some may be missing; tendrild "
-			"--max-flows makes it larger\n");
+		output_note("policy: the table of flows was full: some may be missing; tendrild "
+			    "--max-flows makes it larger");
 }
 
 int cli_trial(const struct arguments *args, const cJSON *documents, uint32_t seconds, cJSON *report,

@@ -68,10 +68,10 @@ static void validation_report(struct validation *validation, const char *file,
 	if (validation->args->json)
 		return;
 	if (problems->errors == 0)
-		printf("%s: %sok%s, %zu objects\n", file, output_colour(COLOUR_GOOD),
+		printf("%s: %sok%s, %zu objects\n", output_shown(file), output_colour(COLOUR_GOOD),
 		       output_colour_end(), objects);
 	else if (problems->errors > shown)
-		printf("%s: %zu more errors\n", file, problems->errors - shown);
+		printf("%s: %zu more errors\n", output_shown(file), problems->errors - shown);
 }
 
 /* A file that cannot be read is a problem, too: the others are still checked. */

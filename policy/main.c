@@ -10,6 +10,7 @@
 
 #include "agent/lib/auto.h"
 #include "policy/cli.h"
+#include "policy/output.h"
 
 enum option_type { OPTION_FLAG, OPTION_TEXT, OPTION_LIST };
 
@@ -240,7 +241,7 @@ static int option_store(const struct option_spec *spec, const char *value, struc
 		return 0;
 	case OPTION_LIST:
 		if (args->file_count == CLI_FILES_MAX) {
-			fprintf(stderr, "tendril: more than %d files\n", CLI_FILES_MAX);
+			output_note("tendril: more than %d files", CLI_FILES_MAX);
 			return EXIT_USAGE;
 		}
 		args->files[args->file_count++] = value;
@@ -289,7 +290,7 @@ static int options_parse(int argc, char **argv, struct arguments *args, unsigned
 
 static int usage_error(const char *what, const char *text)
 {
-	fprintf(stderr, "tendril: %s %s; see tendril --help\n", what, text);
+	output_note("tendril: %s %s; see tendril --help", what, text);
 	return EXIT_USAGE;
 }
 
@@ -313,26 +314,25 @@ static int command_check(const struct command *command, const struct arguments *
 
 	for (size_t i = 0; foreign && i < ARRAY_SIZE(option_specs); i++) {
 		if (foreign & option_specs[i].bit) {
-			fprintf(stderr, "tendril: %s takes no --%s\n", command->name,
-				option_specs[i].name);
+			output_note("tendril: %s takes no --%s", command->name,
+				    option_specs[i].name);
 			return EXIT_USAGE;
 		}
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(option_specs); i++) {
 		if (command->required & ~given & option_specs[i].bit) {
-			fprintf(stderr, "tendril: %s needs --%s\n", command->name,
-				option_specs[i].name);
+			output_note("tendril: %s needs --%s", command->name, option_specs[i].name);
 			return EXIT_USAGE;
 		}
 	}
 	if (!outputs_hold(command_answer(command)->outputs, args->output)) {
-		fprintf(stderr, "tendril: --output %s: must be %s\n", args->output,
-			command_answer(command)->outputs);
+		output_note("tendril: --output %s: must be %s", args->output,
+			    command_answer(command)->outputs);
 		return EXIT_USAGE;
 	}
 	if (args->operand_count < command->min_operands ||
 	    args->operand_count > command->max_operands) {
-		fprintf(stderr, "usage: tendril %s %s\n", command->name, command->operands);
+		output_note("usage: tendril %s %s", command->name, command->operands);
 		return EXIT_USAGE;
 	}
 	return 0;
@@ -380,7 +380,7 @@ int main(int argc, char **argv)
 	if (status >= 0 && (fflush(stdout) || ferror(stdout))) /* a full disk */
 		status = fail_plain(&err, -EIO, "standard output cannot be written");
 	if (status < 0) {
-		fprintf(stderr, "%s: %s\n", command->name, err.text);
+		output_note("%s: %s", command->name, err.text);
 		return command_answer(command)->statuses ? EXIT_UNABLE : EXIT_FAILED;
 	}
 	return status;

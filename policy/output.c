@@ -8,6 +8,9 @@
 #include <string.h>
 
 #include "agent/lib/auto.h"
+#include "agent/lib/text.h"
+
+#define NOTE_MAX 8192
 
 static bool output_coloured(void)
 {
@@ -31,6 +34,37 @@ const char *output_colour(enum colour colour)
 const char *output_colour_end(void)
 {
 	return output_coloured() ? "\033[0m" : "";
+}
+
+const char *output_shown(const char *text)
+{
+	static char *copies[SHOWN_MAX];
+	static size_t next;
+	bool shown = true;
+
+	for (const char *c = text; *c && shown;)
+		c += text_char(c, &shown);
+	if (shown)
+		return text;
+	next = (next + 1) % SHOWN_MAX;
+	free(copies[next]);
+	copies[next] = strdup(text);
+	if (!copies[next])
+		return "?";
+	text_make_shown(copies[next]);
+	return copies[next];
+}
+
+void output_note(const char *fmt, ...)
+{
+	char text[NOTE_MAX];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	text_make_shown(text);
+	fprintf(stderr, "%s\n", text);
 }
 
 void cell_set(struct cell *cell, enum colour colour, const char *fmt, ...)
@@ -89,15 +123,6 @@ void output_member(const cJSON *object, const char *name, struct cell *cell)
 		cell_append(cell, "-");
 }
 
-/* Cells hold names from outside: keep them from moving the cursor. */
-static void cell_clean(struct cell *cell)
-{
-	for (char *c = cell->text; *c; c++) {
-		if ((unsigned char)*c < ' ' || *c == 0x7f)
-			*c = '?';
-	}
-}
-
 /* Bytes that begin a UTF-8 character: what a terminal counts. */
 static size_t text_width(const char *text)
 {
@@ -135,7 +160,7 @@ void output_table(const cJSON *array, const struct column *columns, size_t count
 	cJSON_ArrayForEach (row, array) {
 		for (size_t c = 0; c < count; c++) {
 			columns[c].fill(row, &cells[r * count + c]);
-			cell_clean(&cells[r * count + c]);
+			text_make_shown(cells[r * count + c].text);
 		}
 		r++;
 	}
@@ -166,7 +191,7 @@ void output_fields(const cJSON *object, const struct column *columns, size_t cou
 		struct cell cell = { 0 };
 
 		columns[c].fill(object, &cell);
-		cell_clean(&cell);
+		text_make_shown(cell.text);
 		printf("%s%s:%s%*s", output_colour(COLOUR_STRONG), columns[c].title,
 		       output_colour_end(), (int)(width - strlen(columns[c].title) + 2), "");
 		print_cell(&cell, 0, true);
@@ -174,10 +199,34 @@ void output_fields(const cJSON *object, const struct column *columns, size_t cou
 	}
 }
 
+/* The control characters of ASCII are escaped in JSON, or white space; of others, and of bytes that
+ * are no UTF-8, it says nothing. */
+void output_json_text(const char *text)
+{
+	const char *run = text; /* what is to be written as it is */
+	size_t len;
+
+	for (; *text; text += len) {
+		unsigned char first = (unsigned char)*text;
+		bool shown;
+
+		len = text_char(text, &shown);
+		if (shown || first < ' ')
+			continue;
+		fwrite(run, 1, (size_t)(text - run), stdout);
+		run = text + len;
+		if (len > 1 || first == 0x7f)
+			printf("\\u00%02x", (unsigned char)text[len - 1]);
+		else
+			putchar('?');
+	}
+	puts(run);
+}
+
 void output_json(const cJSON *json)
 {
 	auto_free char *text = cJSON_Print(json);
 
 	if (text)
-		puts(text);
+		output_json_text(text);
 }

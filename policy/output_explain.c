@@ -220,8 +220,9 @@ static void add_rule(struct buffer *text, const struct cli_world *world, enum di
 	add_policy(text, rule->policy);
 	add(text, ", %s rule %zu", direction_name(direction), rule->rule);
 	if (name)
-		add(text, " \"%s\"", name);
-	add(text, " (%s)", rule_source(world, direction, rule, source, sizeof(source)));
+		add(text, " \"%s\"", output_shown(name));
+	add(text, " (%s)",
+	    output_shown(rule_source(world, direction, rule, source, sizeof(source))));
 }
 
 /* Why a side says what it says; what passed it on stands in lines of its own. */
@@ -239,7 +240,8 @@ static void add_side(struct buffer *text, const struct cli_world *world, enum di
 		add(text, "%s ", i ? "," : ":");
 		add_policy(text, side->selecting[i]);
 		add(text, " (%s)",
-		    cli_world_source(world, side->selecting[i], "", source, sizeof(source)));
+		    output_shown(cli_world_source(world, side->selecting[i], "", source,
+						  sizeof(source))));
 	}
 	add(text, "\n");
 	for (size_t i = 0; i < side->passed_count; i++) {
@@ -311,5 +313,6 @@ void answers_print(const struct cli_answers *answers)
 		print_answer(answers, &answers->items[i]);
 	if (answers->count == 0)
 		printf("%s%s%s  %s\n", verdict_colour(answers->verdict),
-		       verdict_name(answers->verdict), output_colour_end(), answers->refused);
+		       verdict_name(answers->verdict), output_colour_end(),
+		       output_shown(answers->refused));
 }

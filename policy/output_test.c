@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "agent/lib/auto.h"
+#include "agent/lib/text.h"
 #include "policy/output.h"
 
 bool test_passed(const struct test_result *result)
@@ -43,27 +44,26 @@ static const char *result_verdict(const struct test_result *result)
 	return result->verdict ? result->verdict : "no verdict";
 }
 
-/* Calls each() for every line of the reason. */
+/* Calls each() for every line of the reason, as it may be shown. */
 static void reason_lines(const struct test_result *result, struct buffer *text,
-			 void (*each)(const char *line, size_t len, struct buffer *text))
+			 void (*each)(const char *line, struct buffer *text))
 {
-	const char *line = result->reason;
+	auto_free char *reason = strdup(result->reason);
+	char *rest = reason, *line;
 
-	while (*line) {
-		size_t len = strcspn(line, "\n");
-
-		each(line, len, text);
-		line += len + (line[len] == '\n');
+	while ((line = strsep(&rest, "\n"))) {
+		if (*line)
+			each(output_shown(line), text);
 	}
 }
 
 /* ---- text -------------------------------------------------------------------------------------
  */
 
-static void print_line(const char *line, size_t len, struct buffer *text)
+static void print_line(const char *line, struct buffer *text)
 {
 	(void)text;
-	printf("     %.*s\n", (int)len, line);
+	printf("     %s\n", line);
 }
 
 void test_results_print(const struct test_results *results)
@@ -73,11 +73,12 @@ void test_results_print(const struct test_results *results)
 		bool passed = test_passed(result);
 
 		printf("%s%s%s  %s: %s\n", output_colour(passed ? COLOUR_GOOD : COLOUR_BAD),
-		       passed ? "ok  " : "FAIL", output_colour_end(), result->name,
+		       passed ? "ok  " : "FAIL", output_colour_end(), output_shown(result->name),
 		       result_verdict(result));
 		if (passed)
 			continue;
-		printf("     %s:%zu: expected %s\n", result->file, result->line, result->expected);
+		printf("     %s:%zu: expected %s\n", output_shown(result->file), result->line,
+		       result->expected);
 		reason_lines(result, NULL, print_line);
 	}
 	printf("%zu passed, %zu failed\n", results->count - results->failed, results->failed);
@@ -89,28 +90,22 @@ void test_results_print(const struct test_results *results)
 /* A description ends its line, and '#' would begin a directive. */
 static void add_tap(struct buffer *text, const char *words)
 {
-	for (; *words; words++) {
-		char c = (unsigned char)*words < ' ' ? '?' : *words;
-
-		add(text, c == '#' || c == '\\' ? "\\%c" : "%c", c);
-	}
+	for (words = output_shown(words); *words; words++)
+		add(text, *words == '#' || *words == '\\' ? "\\%c" : "%c", *words);
 }
 
 /* A YAML string in single quotes. */
-static void add_yaml(struct buffer *text, const char *key, const char *words, size_t len)
+static void add_yaml(struct buffer *text, const char *key, const char *words)
 {
 	add(text, "  %s'", key);
-	for (size_t i = 0; i < len; i++) {
-		char c = (unsigned char)words[i] < ' ' ? '?' : words[i];
-
-		add(text, c == '\'' ? "''" : "%c", c);
-	}
+	for (words = output_shown(words); *words; words++)
+		add(text, *words == '\'' ? "''" : "%c", *words);
 	add(text, "'\n");
 }
 
-static void add_yaml_line(const char *line, size_t len, struct buffer *text)
+static void add_yaml_line(const char *line, struct buffer *text)
 {
-	add_yaml(text, "- ", line, len);
+	add_yaml(text, "- ", line);
 }
 
 void test_results_tap(const struct test_results *results, struct buffer *text)
@@ -128,9 +123,9 @@ void test_results_tap(const struct test_results *results, struct buffer *text)
 			continue;
 		snprintf(source, sizeof(source), "%s:%zu", result->file, result->line);
 		add(text, "  ---\n");
-		add_yaml(text, "expected: ", result->expected, strlen(result->expected));
-		add_yaml(text, "got: ", result_verdict(result), strlen(result_verdict(result)));
-		add_yaml(text, "at: ", source, strlen(source));
+		add_yaml(text, "expected: ", result->expected);
+		add_yaml(text, "got: ", result_verdict(result));
+		add_yaml(text, "at: ", source);
 		add(text, "  reason:\n");
 		reason_lines(result, text, add_yaml_line);
 		add(text, "  ...\n");
@@ -142,7 +137,12 @@ void test_results_tap(const struct test_results *results, struct buffer *text)
 
 static void add_xml(struct buffer *text, const char *words)
 {
-	for (; *words; words++) {
+	size_t len;
+
+	for (; *words; words += len) {
+		bool shown;
+
+		len = text_char(words, &shown);
 		switch (*words) {
 		case '<':
 			add(text, "&lt;");
@@ -157,8 +157,10 @@ static void add_xml(struct buffer *text, const char *words)
 			add(text, "&quot;");
 			break;
 		default: /* XML has no way to write the other control characters */
-			add(text, "%c",
-			    (unsigned char)*words < ' ' && *words != '\n' ? '?' : *words);
+			if (shown || *words == '\n')
+				buffer_add(text, words, len);
+			else
+				add(text, "?");
 		}
 	}
 }

@@ -28,7 +28,8 @@ struct problems {
 	size_t errors; /* items that are not warnings */
 };
 
-/* "FILE:LINE:COLUMN: OBJECT: PATH: MESSAGE", leaving out what is not known.  Returns buf. */
+/* "FILE:LINE:COLUMN: OBJECT: PATH: MESSAGE", leaving out what is not known; one line, without
+ * control characters.  Returns buf. */
 const char *problem_format(const struct problem *problem, const char *file, char *buf, size_t size);
 void problems_done(struct problems *problems);
 

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "agent/lib/text.h"
 #include "policy/arena.h"
 #include "policy/name.h"
 
@@ -144,6 +145,7 @@ const char *problem_format(const struct problem *problem, const char *file, char
 	snprintf(buf, size, "%s%s%s%s%s%s%s%s%s", file ? file : "", file ? ":" : "", place,
 		 problem->warning ? "warning: " : "", problem->object, *problem->object ? ": " : "",
 		 problem->path, *problem->path ? ": " : "", problem->message);
+	text_make_shown(buf);
 	return buf;
 }
 

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/lib/text.h"
+
 static const struct {
 	const char *name;
 	int syslog; /* sd-daemon(3) */
@@ -47,10 +49,7 @@ void log_line(enum log_level level, const char *module, const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
 	/* Names in messages come from outside: they must not forge lines or move the cursor. */
-	for (char *c = text; *c; c++) {
-		if ((unsigned char)*c < ' ' || *c == 0x7f)
-			*c = '?';
-	}
+	text_make_shown(text);
 	if (getenv("JOURNAL_STREAM"))
 		fprintf(stderr, "<%d>%s: %s\n", levels[level].syslog, module, text);
 	else

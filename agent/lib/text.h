@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Text from outside, on its way to a person or into JSON: names of files and what files hold may be
+ * any bytes. */
+#ifndef TENDRIL_LIB_TEXT_H
+#define TENDRIL_LIB_TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Bytes of the character that a text begins with, at least 1.  *ret_shown: it is UTF-8 and no
+ * control character (C0, DEL, C1). */
+size_t text_char(const char *text, bool *ret_shown);
+
+/* Puts '?' in the place of what is no UTF-8. */
+void text_make_utf8(char *text);
+
+/* Puts '?' in the place of what is not shown: the text neither forges lines nor moves a cursor. */
+void text_make_shown(char *text);
+
+#endif

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What nobody should write, and somebody does: text that would drive a terminal, odd files."""
+
+import json
+import re
+
+import pytest
+
+from cli import Agent, document, pod, policy, tendril
+
+ESCAPE = "\033[2J\r\x7f\u009b31m"
+# A control character other than the ends of lines.
+CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+EVIL = f"evil{ESCAPE}.json"
+
+
+def guard(name, rule):
+    return document("ClusterNetworkPolicy", name, version="policy.networking.k8s.io/v1alpha2",
+                    spec={"tier": "Admin", "priority": 1, "subject": {"namespaces": {}},
+                          "ingress": [{"name": rule, "action": "Accept",
+                                       "from": [{"namespaces": {}}]}]})
+
+
+def annotated(one, **annotations):
+    one["metadata"]["annotations"] = annotations
+    return one
+
+
+GOOD = [pod("web", "shop", "10.0.0.1", {"app": "web"}), pod("cart", "shop", "10.0.0.2"),
+        guard("guard", "a rule " + ESCAPE),
+        annotated(policy("p", "shop", podSelector={"matchLabels": {"app": "cart"}}),
+                  **{"tendril.io/lint-ignore": "no" + ESCAPE})]
+BAD = [pod("na" + ESCAPE, "na" + ESCAPE, ESCAPE, {"key" + ESCAPE: "value" + ESCAPE}),
+       policy("p", "shop", **{"field" + ESCAPE: 1, "podSelector": {}}),
+       document("Kind" + ESCAPE, "a", version="v" + ESCAPE)]
+TESTS = """\
+tests:
+- {name: "name %s", from: shop/web, to: shop/cart, port: 80, expect: deny}
+- {from: "shop/%s", to: shop/cart, port: "80/%s", expect: deny}
+""" % ((r"\e[2J\r\x7F\x9B31m",) * 3)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "good").mkdir()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "good" / EVIL).write_text("\n".join(map(json.dumps, GOOD)))
+    (tmp_path / "bad" / EVIL).write_text("\n".join(map(json.dumps, BAD)))
+    (tmp_path / "old.json").write_text("\n".join(map(json.dumps, GOOD[:2])))
+    (tmp_path / "tests.yaml").write_text(TESTS)
+    (tmp_path / "bad.yaml").write_text(r'tests: [{"e\e\x9B": "a\e\x9B", expect: "a\e\x9B"}]')
+    return tmp_path
+
+
+OFFLINE = ["policy validate good", "policy validate bad", "policy lint good", "policy lint bad",
+           "policy explain -f good --from shop/web --to shop/cart --port 80",
+           f"policy explain -f good --from shop/web --to a/b{ESCAPE} --port 80".replace("\r", ""),
+           f"policy explain -f good --from shop/web --to shop/cart --port 80/{ESCAPE}".replace("\r", ""),
+           "policy matrix -f good", "policy matrix -f bad", "policy diff old.json good",
+           "policy diff old.json bad", "policy test tests.yaml -f good", "policy test bad.yaml -f good",
+           "policy test tests.yaml -f good -o tap", "policy test tests.yaml -f good -o junit",
+           "policy apply -f bad", f"policy validate none{ESCAPE}".replace("\r", ""),
+           f"frob{ESCAPE}".replace("\r", ""), f"status -o {ESCAPE}".replace("\r", "")]
+
+
+@pytest.mark.parametrize("line", OFFLINE, ids=lambda line: CONTROL.sub("?", line))
+def test_no_control_characters_reach_the_terminal(folder, line):
+    done = tendril(*line.split(" "), cwd=folder)
+    assert done.returncode in (0, 1, 2)
+    assert done.stdout + done.stderr
+    assert not CONTROL.search(done.stdout + done.stderr)
+
+
+@pytest.mark.parametrize("line", [line for line in OFFLINE if " -o " not in line])
+def test_json_escapes_them(folder, line):
+    done = tendril(*line.split(" "), "-o", "json", cwd=folder)
+    assert not CONTROL.search(done.stdout.replace("\t", "") + done.stderr)
+    if done.stdout:
+        json.loads(done.stdout)
+
+
+def test_what_the_agent_says_is_shown_without_them(tmp_path):
+    end = {"address": "10.0.0.1" + ESCAPE, "port": 1, "pod": "a/b" + ESCAPE}
+    event = {"time": ESCAPE, "type": "drop", "reason": ESCAPE, "text": ESCAPE, "protocol": ESCAPE,
+             "direction": ESCAPE, "source": end, "destination": end}
+    status = {"ready": True, "warnings": ["w" + ESCAPE],
+              "objects": {"files": [{"state": "bad", "error": "e" + ESCAPE}]}}
+    answers = {"GET /v1/status": status, "GET /v1/identities": (500, {"error": "no" + ESCAPE}),
+               "GET /v1/events?type=drop,verdict,audit": json.dumps(event).encode() + b"\n"}
+    with Agent(tmp_path / "sock", answers) as agent:
+        for words in (["status"], ["identity", "list"], ["monitor"], ["monitor", "-o", "json"]):
+            done = tendril(*words, "--socket", agent.path)
+            assert done.stdout + done.stderr
+            assert not CONTROL.search(done.stdout + done.stderr), words
