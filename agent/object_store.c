@@ -58,7 +58,7 @@ int object_file_read(const char *dir, const char *name, char **ret_text, size_t 
 		return fail(err, -errno, "%s", path);
 	if (file_is_being_written(fd))
 		return fail_plain(err, -EAGAIN, "%s: still being written", path);
-	ret = file_read(path, OBJECT_FILE_MAX, ret_text, ret_len, err);
+	ret = file_read_fd(fd, path, OBJECT_FILE_MAX, ret_text, ret_len, err);
 	/* Nul bytes would hide the rest of a text from whoever reads it as a string. */
 	if (!ret && strlen(*ret_text) != *ret_len) {
 		free(take_ptr(*ret_text));

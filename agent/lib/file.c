@@ -46,17 +46,14 @@ static int write_full(int fd, const char *buf, size_t len)
 	return 0;
 }
 
-int file_read(const char *path, size_t max, char **ret_text, size_t *ret_len, struct errmsg *err)
+int file_read_fd(int fd, const char *path, size_t max, char **ret_text, size_t *ret_len,
+		 struct errmsg *err)
 {
-	/* O_NONBLOCK: a FIFO of that name must not stop the agent. */
-	auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	auto_free char *text = NULL;
 	size_t size = 0;
 	size_t len = 0;
 	struct stat st;
 
-	if (fd < 0)
-		return fail(err, -errno, "open %s", path);
 	if (fstat(fd, &st) < 0)
 		return fail(err, -errno, "stat %s", path);
 	if (!S_ISREG(st.st_mode))
@@ -87,6 +84,16 @@ int file_read(const char *path, size_t max, char **ret_text, size_t *ret_len, st
 	if (ret_len)
 		*ret_len = len;
 	return 0;
+}
+
+int file_read(const char *path, size_t max, char **ret_text, size_t *ret_len, struct errmsg *err)
+{
+	/* O_NONBLOCK: a FIFO of that name must not stop the agent. */
+	auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0)
+		return fail(err, -errno, "open %s", path);
+	return file_read_fd(fd, path, max, ret_text, ret_len, err);
 }
 
 static int folder_sync(const char *path, struct errmsg *err)
@@ -121,6 +128,26 @@ static int temp_write(const char *temp, const char *text, size_t len, mode_t mod
 	return 0;
 }
 
+/*
+ * ext4 and btrfs write a file to the disk before they rename it over another one, lest a crash
+ * leave it empty: milliseconds, in which an event loop stands still.  Who does not need that lets
+ * the two change places instead.
+ */
+static int temp_install(const char *temp, const char *path, enum file_durability durability,
+			struct errmsg *err)
+{
+	if (durability == FILE_FAST &&
+	    renameat2(AT_FDCWD, temp, AT_FDCWD, path, RENAME_EXCHANGE) == 0) {
+		if (unlink(temp) == 0)
+			return 0;
+		/* It was no file. */
+		if (renameat2(AT_FDCWD, temp, AT_FDCWD, path, RENAME_EXCHANGE) < 0)
+			return fail(err, -errno, "rename %s", path);
+	}
+	/* There is none yet, this filesystem cannot, or it says why not. */
+	return rename(temp, path) < 0 ? fail(err, -errno, "rename %s", temp) : 0;
+}
+
 int file_write(const char *path, const char *text, size_t len, mode_t mode,
 	       enum file_durability durability, struct errmsg *err)
 {
@@ -130,8 +157,8 @@ int file_write(const char *path, const char *text, size_t len, mode_t mode,
 	if ((size_t)snprintf(temp, sizeof(temp), "%s.tmp", path) >= sizeof(temp))
 		return fail(err, -ENAMETOOLONG, "%s", path);
 	result = temp_write(temp, text, len, mode, durability, err);
-	if (result == 0 && rename(temp, path) < 0)
-		result = fail(err, -errno, "rename %s", temp);
+	if (result == 0)
+		result = temp_install(temp, path, durability, err);
 	if (result < 0) {
 		unlink(temp);
 		return result;

@@ -13,13 +13,17 @@
  * -ENOENT, -EFBIG, -EINVAL (not a regular file). */
 int file_read(const char *path, size_t max, char **ret_text, size_t *ret_len, struct errmsg *err);
 
+/* The same of a file that is open; path is for errors. */
+int file_read_fd(int fd, const char *path, size_t max, char **ret_text, size_t *ret_len,
+		 struct errmsg *err);
+
 enum file_durability {
 	FILE_FAST, /* readers see the old or the new content; a crash of the machine may lose it */
 	FILE_DURABLE, /* it also survives a crash of the machine (fsync of file and folder) */
 };
 
-/* Replaces path by text: written beside it ("PATH.tmp"), then renamed.  On failure path is as it
- * was. */
+/* Replaces path by text: written beside it ("PATH.tmp"), then renamed.  Readers see the one or the
+ * other, never nothing.  On failure path is as it was. */
 int file_write(const char *path, const char *text, size_t len, mode_t mode,
 	       enum file_durability durability, struct errmsg *err);
 

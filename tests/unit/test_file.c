@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "agent/lib/auto.h"
@@ -123,6 +124,47 @@ static void test_failed_write_leaves_the_old_content(void **state)
 	assert_string_equal(text, "old");
 }
 
+static void test_folder_is_not_replaced(void **state)
+{
+	struct errmsg err = {};
+	struct stat st;
+
+	(void)state;
+	assert_int_equal(file_make_dir(path_of("a"), 0700, &err), 0);
+	assert_int_equal(file_write(path_of("a"), "text", 4, 0600, FILE_FAST, &err), -EISDIR);
+	assert_int_equal(stat(path_of("a"), &st), 0);
+	assert_true(S_ISDIR(st.st_mode));
+	assert_int_equal(access(path_of("a.tmp"), F_OK), -1);
+}
+
+/* Every moment there is a file, old or new, and none beside it in the end. */
+static void test_replaced_file_is_never_missing(void **state)
+{
+	struct errmsg err = {};
+	pid_t writer;
+	int status;
+
+	(void)state;
+	assert_int_equal(file_write(path_of("file"), "0", 1, 0600, FILE_FAST, &err), 0);
+	writer = fork();
+	if (writer == 0) {
+		for (int i = 0; i < 2000; i++) {
+			if (file_write(path_of("file"), "1", 1, 0600, FILE_FAST, &err) < 0)
+				_exit(1);
+		}
+		_exit(0);
+	}
+	while (waitpid(writer, &status, WNOHANG) == 0) {
+		auto_free char *text = NULL;
+		size_t len = 0;
+
+		assert_int_equal(file_read(path_of("file"), 10, &text, &len, &err), 0);
+		assert_int_equal(len, 1);
+	}
+	assert_int_equal(status, 0);
+	assert_int_equal(access(path_of("file.tmp"), F_OK), -1);
+}
+
 static void test_folders_are_made_with_those_above(void **state)
 {
 	struct errmsg err = {};
@@ -154,6 +196,8 @@ int main(void)
 		cmocka_unit_test(test_file_that_says_it_is_empty_is_read),
 		cmocka_unit_test(test_what_is_no_file_is_refused),
 		cmocka_unit_test(test_failed_write_leaves_the_old_content),
+		cmocka_unit_test(test_folder_is_not_replaced),
+		cmocka_unit_test(test_replaced_file_is_never_missing),
 		cmocka_unit_test(test_folders_are_made_with_those_above),
 		cmocka_unit_test(test_kernel_settings_read_as_numbers),
 	};
