@@ -387,6 +387,13 @@ void lab_expect(const struct segment *segment, enum drop_reason want, const char
 	lab_expect_frame(&outcome, &frame, want, file, line);
 }
 
+void lab_handshake(void)
+{
+	PASSES(TCP(POD_A, POD_B, 40000, 80, SYN), .seq = 1000);
+	PASSES(TCP(POD_B, POD_A, 80, 40000, SYN | ACK), .seq = 5000, .ack = 1001);
+	PASSES(TCP(POD_A, POD_B, 40000, 80, ACK), .seq = 1001, .ack = 5001);
+}
+
 /* ---- real sockets --------------------------------------------------------------------------- */
 
 #define WAIT_MS 1000

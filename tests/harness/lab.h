@@ -113,6 +113,9 @@ void lab_expect_frame(const struct outcome *outcome, const struct frame *sent,
 	.from = at(from_), .to = at(to_), .proto = lab.ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP, \
 	.icmp_type = lab.ipv6 ? 1 : 3, .icmp_code = lab.ipv6 ? 4 : 3
 
+/* A opens a connection from port 40000 to B's port 80; the answer is let through. */
+void lab_handshake(void);
+
 /* ---- real sockets ---- */
 
 /* Attaches the programs, so that the pods really talk to each other and to the node. */

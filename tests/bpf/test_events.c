@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Events: what is told of drops and openings, to whom, and how often. */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include "agent/lib/auto.h"
+#include "harness/lab.h"
+
+#include <cmocka.h> /* last: its fail() is a macro */
+
+#define INGRESS ENDPOINT_INGRESS_ISOLATED
+
+static struct flow_event seen_event;
+static unsigned int seen_events;
+
+static void on_event(const struct flow_event *event, void *arg)
+{
+	(void)arg;
+	seen_event = *event;
+	seen_events++;
+}
+
+static void events_drain(void)
+{
+	assert_true(events_consume(lab.datapath, on_event, NULL) >= 0);
+}
+
+static void test_a_drop_is_told_with_both_ends(void **state)
+{
+	struct endpoint_stats stats;
+
+	(void)state;
+	isolate(POD_B, INGRESS);
+	events_drain();
+	DROPS(INGRESS_DENIED, TCP(POD_A, POD_B, 40000, 80, SYN));
+	events_drain();
+	assert_int_equal(seen_event.type, EVENT_DROP);
+	assert_int_equal(seen_event.reason, DROP_INGRESS_DENIED);
+	assert_int_equal(seen_event.src_slot, lab.pods->pod[POD_A].slot);
+	assert_int_equal(seen_event.dst_slot, lab.pods->pod[POD_B].slot);
+	assert_int_equal(seen_event.src_identity, identity_of(POD_A));
+	assert_int_equal(seen_event.dst_identity, identity_of(POD_B));
+	assert_int_equal(seen_event.flow.dport, htons(80));
+	assert_int_equal(seen_event.flow.proto, IPPROTO_TCP);
+	assert_int_equal(seen_event.tcp_flags, SYN);
+	assert_int_equal(endpoint_stats_get(lab.datapath, lab.pods->pod[POD_B].slot, &stats), 0);
+	assert_int_equal(stats.drops, 1);
+}
+
+static void test_new_connections_are_told_while_someone_watches(void **state)
+{
+	(void)state;
+	events_drain();
+	seen_events = 0;
+	PASSES(TCP(POD_A, POD_B, 40000, 80, SYN));
+	events_drain();
+	assert_int_equal(seen_events, 0);
+	maps_node(lab.datapath)->flags |= NODE_VERDICT_EVENTS;
+	PASSES(TCP(POD_A, POD_B, 40000, 80, SYN));
+	PASSES(TCP(POD_A, POD_B, 40000, 80, ACK));
+	events_drain();
+	assert_int_equal(seen_events, 1);
+	assert_int_equal(seen_event.type, EVENT_VERDICT);
+	assert_int_equal(seen_event.reason, DROP_NONE);
+}
+
+static void test_events_have_a_budget_and_drops_are_counted_beyond_it(void **state)
+{
+	uint64_t lost = lab_metric(METRIC_NOTICES + NOTICE_EVENTS_LOST);
+
+	(void)state;
+	isolate(POD_B, INGRESS);
+	/* More than a second can hold, whichever CPU and second they fall into. */
+	for (int i = 0;
+	     i < 5 * EVENT_RATE && lab_metric(METRIC_NOTICES + NOTICE_EVENTS_LOST) == lost; i++)
+		DROPS(INGRESS_DENIED, UDP(POD_A, POD_B, 1, 2));
+	assert_true(lab_metric(METRIC_NOTICES + NOTICE_EVENTS_LOST) > lost);
+	events_drain();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		BOTH_FAMILIES(test_a_drop_is_told_with_both_ends),
+		BOTH_FAMILIES(test_new_connections_are_told_while_someone_watches),
+		BOTH_FAMILIES(test_events_have_a_budget_and_drops_are_counted_beyond_it),
+	};
+
+	return LAB_RUN(tests);
+}
