@@ -74,11 +74,6 @@ int monitor_types_parse(const char *text, unsigned int *ret_types)
 
 /* ---- one event ------------------------------------------------------------------------------- */
 
-static bool has_ports(uint8_t proto)
-{
-	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_SCTP;
-}
-
 static const char *event_time(const struct flow_event *event, char *buf, size_t size)
 {
 	struct timespec real, mono;
@@ -152,7 +147,7 @@ static const char *type_name(uint32_t type)
 static cJSON *event_json(const struct agent *agent, const struct flow_event *event)
 {
 	const struct flow *flow = &event->flow;
-	bool ports = has_ports(flow->proto);
+	bool ports = proto_has_ports(flow->proto);
 	cJSON *json = cJSON_CreateObject();
 	char text[64];
 

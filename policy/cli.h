@@ -47,8 +47,12 @@ struct arguments {
 	size_t operand_count;
 };
 
-/* A command answers EXIT_OK or EXIT_FAILED after it has printed its result itself, or a negative
- * errno with a text in err, which main() prints. */
+/* What a command returns for a wrong command line, with a text in err; no errno is as large. */
+#define CLI_MISUSED       (-4096)
+#define misused(err, ...) fail_plain(err, CLI_MISUSED, __VA_ARGS__)
+
+/* A command answers EXIT_OK or EXIT_FAILED after it has printed its result itself, or CLI_MISUSED
+ * or a negative errno with a text in err, which main() prints. */
 typedef int (*command_fn)(const struct arguments *args, struct errmsg *err);
 
 int cmd_status(const struct arguments *args, struct errmsg *err);

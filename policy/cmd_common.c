@@ -13,6 +13,7 @@
 #include "agent/lib/http.h"
 #include "agent/lib/inet.h"
 #include "policy/cli.h"
+#include "policy/name.h"
 
 #define CALL_TIMEOUT_MS 10000
 #define FILE_MAX        (64UL << 20)
@@ -75,11 +76,14 @@ int cli_split_name(const char *text, char *ret_namespace, char *ret_name, size_t
 	const char *name = slash ? slash + 1 : text;
 	size_t len = slash ? (size_t)(slash - text) : strlen("default");
 
-	if (len == 0 || len >= size || !*name || strlen(name) >= size || strchr(name, '/'))
-		return fail_plain(err, -EINVAL, "%s: must be NAMESPACE/NAME", text);
+	if (len >= size || strlen(name) >= size)
+		return misused(err, "%s: must be NAMESPACE/NAME", text);
 	memcpy(ret_namespace, slash ? text : "default", len);
 	ret_namespace[len] = '\0';
-	memcpy(ret_name, name, strlen(name) + 1);
+	snprintf(ret_name, size, "%s", name);
+	/* The widest of names, without any character that means something in a path. */
+	if (name_check_pod(ret_namespace) || name_check_pod(ret_name))
+		return misused(err, "%s: must be NAMESPACE/NAME", text);
 	return 0;
 }
 
@@ -92,8 +96,8 @@ int cli_split_policy(const char *text, enum object_kind *ret_kind, char *ret_nam
 		*ret_kind = OBJECT_NETWORK_POLICY;
 		return cli_split_name(text, ret_namespace, ret_name, size, err);
 	}
-	if (!*name || strlen(name) >= size || strchr(name, '/'))
-		return fail_plain(err, -EINVAL, "%s: must be NAMESPACE/NAME or /NAME", text);
+	if (strlen(name) >= size || name_check_dns_subdomain(name))
+		return misused(err, "%s: must be NAMESPACE/NAME or /NAME", text);
 	*ret_kind = OBJECT_CLUSTER_POLICY;
 	*ret_namespace = '\0';
 	memcpy(ret_name, name, strlen(name) + 1);
@@ -185,12 +189,14 @@ int cli_port_parse(const char *text, uint16_t *ret_port, uint8_t *ret_proto, str
 	size_t len = slash ? (size_t)(slash - text) : strlen(text);
 
 	if (len >= sizeof(number))
-		return fail_plain(err, -EINVAL, "port %s: must be N/PROTO, as 80/TCP", text);
+		return misused(err, "port %s: must be N/PROTO, as 80/TCP", text);
 	memcpy(number, text, len);
 	number[len] = '\0';
 	*ret_proto = IPPROTO_TCP;
 	if (number_parse(number, 1, 65535, &port) || (slash && proto_parse(slash + 1, ret_proto)))
-		return fail_plain(err, -EINVAL, "port %s: must be N/PROTO, as 80/TCP", text);
+		return misused(err, "port %s: must be N/PROTO, as 80/TCP", text);
+	if (!proto_has_ports(*ret_proto))
+		return misused(err, "port %s: only TCP, UDP and SCTP have ports", text);
 	*ret_port = (uint16_t)port;
 	return 0;
 }

@@ -36,8 +36,7 @@ int cli_duration_parse(const char *text, uint32_t *ret_seconds, struct errmsg *e
 			return 0;
 		}
 	}
-	return fail_plain(err, -EINVAL, "\"%s\" is not a time such as 60s, 5m or 1h, up to a day",
-			  text);
+	return misused(err, "\"%s\" is not a time such as 60s, 5m or 1h, up to a day", text);
 }
 
 bool cli_flow_end_is(const struct world *world, const struct addr *addr, const char *pod)

@@ -130,7 +130,7 @@ int cmd_policy_lint(const struct arguments *args, struct errmsg *err)
 
 	for (size_t i = 0; i < args->operand_count; i++) {
 		if (files.file_count == CLI_FILES_MAX)
-			return fail_plain(err, -E2BIG, "more than %d files", CLI_FILES_MAX);
+			return misused(err, "more than %d files", CLI_FILES_MAX);
 		files.files[files.file_count++] = args->operands[i];
 	}
 	ret = cli_world_load(&files, &world, err);

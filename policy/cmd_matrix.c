@@ -37,7 +37,7 @@ static int words_split(const char *text, size_t max, struct words *words, struct
 		return fail(err, -ENOMEM, "%s", text);
 	while (rest) {
 		if (words->count == max)
-			return fail_plain(err, -E2BIG, "%s: more than %zu", text, max);
+			return misused(err, "%s: more than %zu", text, max);
 		words->items[words->count++] = strsep(&rest, ",");
 	}
 	return 0;
@@ -70,8 +70,7 @@ static int by_parse(const char *text, struct words *words, struct matrix_questio
 		return 0;
 	question->by = MATRIX_BY_LABELS;
 	if (strncmp(text, labels, strlen(labels)) != 0 || !text[strlen(labels)])
-		return fail_plain(err, -EINVAL,
-				  "--by %s: must be pod, namespace, or labels=KEY[,KEY]", text);
+		return misused(err, "--by %s: must be pod, namespace, or labels=KEY[,KEY]", text);
 	question->keys = words->items;
 	if (words_split(text + strlen(labels), KEYS_MAX, words, err))
 		return err->code;

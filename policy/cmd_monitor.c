@@ -82,13 +82,34 @@ static int print_event(const char *line, void *arg)
 	return ferror(stdout) ? -EPIPE : 0;
 }
 
+/* Whether a list with commas names types of events and nothing else. */
+static bool types_are_known(const char *types)
+{
+	for (const char *word = types; word; word = strchr(word, ',')) {
+		bool known = false;
+		size_t len;
+
+		word += *word == ',' && word > types;
+		len = strcspn(word, ",");
+		for (size_t i = 0; i < ARRAY_SIZE(event_kinds); i++)
+			known |= strlen(event_kinds[i].type) == len &&
+				 strncmp(event_kinds[i].type, word, len) == 0;
+		if (!known)
+			return false;
+	}
+	return true;
+}
+
 int cmd_monitor(const struct arguments *args, struct errmsg *err)
 {
+	const char *types = args->type ? args->type : "drop,verdict,audit";
 	char path[128];
 	int ret;
 
-	snprintf(path, sizeof(path), "/v1/events?type=%.64s",
-		 args->type ? args->type : "drop,verdict,audit");
+	if (!types_are_known(types) || strlen(types) > 64)
+		return misused(err, "--type %s: must be drop, verdict and audit, with commas",
+			       types);
+	snprintf(path, sizeof(path), "/v1/events?type=%s", types);
 	ret = http_follow(args->socket, path, print_event, (void *)args, err);
 	if (ret == -ENOENT || ret == -ECONNREFUSED)
 		return fail_plain(err, ret, "no agent answers on %s: is tendrild running?",

@@ -84,18 +84,14 @@ static int documents_apply(const struct arguments *args, const cJSON *documents,
 
 /* --dry-run and --canary: who would be cut off.  Applied only if nobody is and --then-apply says
  * so. */
-static int documents_try(const struct arguments *args, const cJSON *documents, struct errmsg *err)
+static int documents_try(const struct arguments *args, const cJSON *documents, uint32_t seconds,
+			 struct errmsg *err)
 {
-	uint32_t seconds = TRIAL_LOOK_SECONDS;
-	cJSON *report, *answer = NULL;
+	cJSON *report = cJSON_CreateObject(), *answer = NULL;
 	bool applied = false;
 	size_t cut = 0;
-	int ret = args->canary ? cli_duration_parse(args->canary, &seconds, err) : 0;
+	int ret = cli_trial(args, documents, seconds, report, &cut, err);
 
-	if (ret)
-		return ret;
-	report = cJSON_CreateObject();
-	ret = cli_trial(args, documents, seconds, report, &cut, err);
 	if (!ret && args->then_apply && !cut) {
 		ret = documents_put(args, documents, &answer, err);
 		applied = !ret;
@@ -113,13 +109,14 @@ static int documents_try(const struct arguments *args, const cJSON *documents, s
 }
 
 /* What contradicts itself, before any file is read. */
-static int apply_check(const struct arguments *args, struct errmsg *err)
+static int apply_check(const struct arguments *args, uint32_t *ret_seconds, struct errmsg *err)
 {
 	if (args->dry_run && args->canary)
-		return fail_plain(err, -EINVAL, "give either --dry-run or --canary");
+		return misused(err, "give either --dry-run or --canary");
 	if (args->then_apply && !args->canary)
-		return fail_plain(err, -EINVAL, "--then-apply goes with --canary");
-	return 0;
+		return misused(err, "--then-apply goes with --canary");
+	*ret_seconds = TRIAL_LOOK_SECONDS;
+	return args->canary ? cli_duration_parse(args->canary, ret_seconds, err) : 0;
 }
 
 int cmd_policy_apply(const struct arguments *args, struct errmsg *err)
@@ -127,18 +124,15 @@ int cmd_policy_apply(const struct arguments *args, struct errmsg *err)
 	auto_(cli_world) struct cli_world *world = cli_world_new();
 	struct application application = { .world = world, .items = cJSON_CreateArray() };
 	bool trial = args->dry_run || args->canary;
-	int ret = world ? apply_check(args, err) : fail(err, -ENOMEM, "objects");
+	uint32_t seconds = 0;
+	int ret = world ? apply_check(args, &seconds, err) : fail(err, -ENOMEM, "objects");
 
 	for (size_t i = 0; !ret && i < args->file_count; i++)
 		ret = cli_each_file(args->files[i], apply_collect, &application, err);
 	if (!ret)
-		ret = trial ? documents_try(args, application.items, err)
+		ret = trial ? documents_try(args, application.items, seconds, err)
 			    : documents_apply(args, application.items, err);
 	cJSON_Delete(application.items);
-	if (ret < 0 && trial) { /* 1 is an answer there */
-		output_note("policy apply: %s", err->text);
-		return EXIT_UNABLE;
-	}
 	return ret;
 }
 
@@ -169,7 +163,7 @@ int cmd_policy_delete(const struct arguments *args, struct errmsg *err)
 	int ret;
 
 	if ((args->operand_count == 0) == (args->file_count == 0))
-		return fail_plain(err, -EINVAL, "give either NAMESPACE/NAME, /NAME or -f FILE|DIR");
+		return misused(err, "give either NAMESPACE/NAME, /NAME or -f FILE|DIR");
 	if (args->operand_count) {
 		ret = cli_split_policy(args->operands[0], &policy_kind, namespace, name,
 				       sizeof(name), err);

@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "agent/lib/auto.h"
 #include "policy/arena.h"
@@ -64,6 +65,29 @@ static void end_of_address(const struct world *objects, const struct addr *addr,
 		ret->end.pod = owner;
 }
 
+/* Refuses what can only be meant as an address and is none: no name has a ':', and no namespace a
+ * '.'. */
+static int address_check(const char *side, const char *text, struct errmsg *err)
+{
+	static const char mapped[] = "::ffff:";
+	const char *slash = strchr(text, '/');
+	size_t head = slash ? (size_t)(slash - text) : strlen(text);
+	bool dotted = strspn(text, "0123456789.") == head && memchr(text, '.', head);
+	struct prefix prefix;
+	struct addr addr;
+
+	if (!dotted && !memchr(text, ':', head))
+		return 0;
+	if (prefix_parse(text, &prefix) == 0)
+		return misused(err, "%s %s: a CIDR, where one address of it is needed", side, text);
+	if (strncasecmp(text, mapped, strlen(mapped)) == 0 &&
+	    addr_parse(text + strlen(mapped), &addr) == 0)
+		return misused(err, "%s %s: an IPv4 address is written as such: %s", side, text,
+			       text + strlen(mapped));
+	return misused(err, "%s %s: not an IP address%s", side, text,
+		       dotted ? " (four numbers without leading zeros)" : "");
+}
+
 static int end_parse(const struct world *objects, const char *side, const char *text,
 		     struct asked_end *ret, struct errmsg *err)
 {
@@ -76,6 +100,9 @@ static int end_parse(const struct world *objects, const char *side, const char *
 		end_of_address(objects, &addr, ret);
 		return 0;
 	}
+	code = address_check(side, text, err);
+	if (code)
+		return code;
 	code = cli_split_name(strip_kind(text, "pod"), namespace, name, sizeof(name), err);
 	if (code)
 		return wrap(err, "%s", side);

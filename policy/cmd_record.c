@@ -119,14 +119,18 @@ static int scope_check(const struct arguments *args, struct errmsg *err)
 {
 	char namespace[254], name[254];
 	cJSON *endpoints = NULL;
-	int ret = cli_call(args, "GET", "/v1/endpoints", NULL, &endpoints, err);
+	int ret = 0;
 
+	for (size_t i = 0; !ret && i < args->operand_count; i++)
+		ret = cli_split_name(args->operands[i], namespace, name, sizeof(name), err);
+	if (!ret)
+		ret = cli_call(args, "GET", "/v1/endpoints", NULL, &endpoints, err);
 	if (!ret && args->namespace && !endpoint_exists(endpoints, args->namespace, NULL))
 		ret = fail_plain(err, -ENOENT, "namespace %s has no pods on this node",
 				 args->namespace);
 	for (size_t i = 0; !ret && i < args->operand_count; i++) {
-		ret = cli_split_name(args->operands[i], namespace, name, sizeof(name), err);
-		if (!ret && !endpoint_exists(endpoints, namespace, name))
+		cli_split_name(args->operands[i], namespace, name, sizeof(name), err);
+		if (!endpoint_exists(endpoints, namespace, name))
 			ret = fail_plain(err, -ENOENT, "%s/%s is no pod of this node", namespace,
 					 name);
 	}

@@ -143,7 +143,8 @@ static void flow_print(const struct cli_flow *flow, enum fate fate, enum drop_re
 	end_print(flow->from_pod, &flow->flow.from);
 	printf(" -> ");
 	end_print(flow->to_pod, &flow->flow.to);
-	printf(" port %u", flow->flow.port);
+	if (proto_has_ports(flow->flow.proto))
+		printf(" port %u", flow->flow.port);
 	if (cut)
 		printf("  %s: no %s rule allows it",
 		       reason == DROP_EGRESS_DENIED ? "egress" : "ingress",

@@ -133,10 +133,8 @@ int cmd_policy_validate(const struct arguments *args, struct errmsg *err)
 	struct validation validation = { .args = args, .world = world };
 	int ret = world ? 0 : fail(err, -ENOMEM, "objects");
 
-	if (args->operand_count + args->file_count == 0) {
-		fprintf(stderr, "usage: tendril policy validate FILE...\n");
-		return EXIT_USAGE;
-	}
+	if (args->operand_count + args->file_count == 0)
+		return misused(err, "give FILE... or -f FILE|DIR");
 	validation.problems = cJSON_CreateArray();
 	for (size_t i = 0; !ret && i < args->operand_count; i++)
 		ret = validate_path(&validation, args->operands[i], err);

@@ -4,10 +4,12 @@
  * a path of the API and the columns of a table.
  */
 #include <cjson/cJSON.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "agent/lib/auto.h"
+#include "agent/lib/inet.h"
 #include "policy/cli.h"
 #include "policy/output.h"
 
@@ -296,10 +298,13 @@ int cmd_identity_list(const struct arguments *args, struct errmsg *err)
 
 int cmd_conntrack_list(const struct arguments *args, struct errmsg *err)
 {
-	char path[64];
+	char path[64] = "/v1/conntrack";
+	uint64_t limit;
 
-	snprintf(path, sizeof(path), "/v1/conntrack%s%.20s", args->limit ? "?limit=" : "",
-		 args->limit ? args->limit : "");
+	if (args->limit && number_parse(args->limit, 1, UINT32_MAX, &limit))
+		return misused(err, "--limit %s: must be a number from 1 on", args->limit);
+	if (args->limit)
+		snprintf(path, sizeof(path), "/v1/conntrack?limit=%" PRIu64, limit);
 	return view_list(args, path, conntrack_columns, ARRAY_SIZE(conntrack_columns), err);
 }
 

@@ -338,6 +338,12 @@ static int command_check(const struct command *command, const struct arguments *
 	return 0;
 }
 
+/* Whether EXIT_FAILED is an answer of the command. */
+static bool answers_with_one(const struct command *command, const struct arguments *args)
+{
+	return command_answer(command)->statuses || args->dry_run || args->canary;
+}
+
 int main(int argc, char **argv)
 {
 	struct arguments args = { .socket = getenv("TENDRIL_SOCKET"), .output = "text" };
@@ -379,9 +385,10 @@ int main(int argc, char **argv)
 	status = command->run(&args, &err);
 	if (status >= 0 && (fflush(stdout) || ferror(stdout))) /* a full disk */
 		status = fail_plain(&err, -EIO, "standard output cannot be written");
-	if (status < 0) {
-		output_note("%s: %s", command->name, err.text);
-		return command_answer(command)->statuses ? EXIT_UNABLE : EXIT_FAILED;
-	}
-	return status;
+	if (status >= 0)
+		return status;
+	output_note("%s: %s", command->name, err.text);
+	if (status == CLI_MISUSED)
+		return EXIT_USAGE;
+	return answers_with_one(command, &args) ? EXIT_UNABLE : EXIT_FAILED;
 }

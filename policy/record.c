@@ -134,7 +134,7 @@ static bool flow_can_be_said(struct run *run, const struct record_flow *flow)
 {
 	char text[160], from[ADDR_TEXT_MAX], to[ADDR_TEXT_MAX];
 
-	if (flow->proto == IPPROTO_TCP || flow->proto == IPPROTO_UDP || flow->proto == IPPROTO_SCTP)
+	if (proto_has_ports(flow->proto))
 		return true;
 	snprintf(text, sizeof(text),
 		 "%s from %s to %s was seen: a NetworkPolicy allows it only with every port",

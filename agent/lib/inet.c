@@ -208,6 +208,11 @@ int proto_parse(const char *text, uint8_t *ret_proto)
 	return 0;
 }
 
+bool proto_has_ports(uint8_t proto)
+{
+	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_SCTP;
+}
+
 const char *proto_name(uint8_t proto)
 {
 	static char numbered[256][sizeof("proto-255")];

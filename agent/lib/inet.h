@@ -48,6 +48,7 @@ bool prefix_overlaps(const struct prefix *a, const struct prefix *b);
 
 /* "tcp", "UDP", "sctp", "icmp", "icmpv6" or a number 0..255. */
 int proto_parse(const char *text, uint8_t *ret_proto);
+bool proto_has_ports(uint8_t proto);   /* TCP, UDP and SCTP: those that policies know */
 const char *proto_name(uint8_t proto); /* "TCP", or "proto-47"; static storage */
 
 /* Parses a decimal number in [min, max]; -EINVAL, -ERANGE. */

@@ -94,7 +94,32 @@ def test_overview_completion_and_manual_know_every_command_and_option():
     (["status", "--nonsense"], "--nonsense"),
     (["policy", "explain", "--from", "a/b", "--to", "c/d"], "policy explain needs --port"),
     (["policy", "apply"], "policy apply needs --file"),
-    (["policy", "validate"], "usage: tendril policy validate FILE..."),
+    (["policy", "validate"], "policy validate: give FILE... or -f FILE|DIR"),
+    (["policy", "delete"], "policy delete: give either"),
+    (["policy", "delete", "a/b", "-f", "x"], "policy delete: give either"),
+    (["policy", "get", "a/b/c"], "a/b/c: must be NAMESPACE/NAME"),
+    (["policy", "get", "/a b"], "/a b: must be NAMESPACE/NAME or /NAME"),
+    (["endpoint", "get", "a/b?x"], "a/b?x: must be NAMESPACE/NAME"),
+    (["service", "get", ""], ": must be NAMESPACE/NAME"),
+    (["policy", "record", "a//b"], "a//b: must be NAMESPACE/NAME"),
+    (["policy", "record", "--for", "1d"], "\"1d\" is not a time"),
+    (["policy", "apply", "-f", "x", "--then-apply"], "--then-apply goes with --canary"),
+    (["policy", "apply", "-f", "x", "--then-apply", "--dry-run"], "--then-apply goes with --canary"),
+    (["policy", "apply", "-f", "x", "--dry-run", "--canary", "60s"], "give either --dry-run or --canary"),
+    (["policy", "apply", "-f", "x", "--canary", "soon"], "\"soon\" is not a time"),
+    (["policy", "matrix", "--by", "colour"], "--by colour: must be pod, namespace, or labels="),
+    (["policy", "matrix", "--port", "http"], "port http: must be N/PROTO"),
+    (["policy", "matrix", "--port", "80,443/ICMP"], "port 443/ICMP: only TCP, UDP and SCTP have ports"),
+    (["policy", "matrix", "--by", "labels=" + ",".join("abcdefghi")], "more than 8"),
+    (["policy", "lint", "-f", "x"] + 64 * ["x"], "more than 64 files"),
+    (["policy", "diff", "x"], "usage: tendril policy diff OLD NEW"),
+    (["policy", "test"], "usage: tendril policy test FILE..."),
+    (["monitor", "--type", "drop,allow"], "--type drop,allow: must be drop, verdict and audit"),
+    (["monitor", "--type", "drop&x"], "--type drop&x: must be"),
+    (["monitor", "--type", ",drop"], "--type ,drop: must be"),
+    (["monitor", "--type", ""], "--type : must be"),
+    (["conntrack", "list", "--limit", "0"], "--limit 0: must be a number from 1 on"),
+    (["conntrack", "list", "--limit", "9x"], "--limit 9x: must be a number from 1 on"),
 ])
 def test_wrong_usage_exits_2(words, text):
     done = tendril(*words)
@@ -244,7 +269,7 @@ def test_cluster_policies_are_named_without_a_namespace(agent):
     assert done.stdout == "deleted ClusterNetworkPolicy guard\n"
     for name in ("/", "/a/b"):
         refused = on(agent, "policy", "get", name)
-        assert refused.returncode == 1 and "must be NAMESPACE/NAME or /NAME" in refused.stderr
+        assert refused.returncode == 2 and "must be NAMESPACE/NAME or /NAME" in refused.stderr
 
 
 def test_validate_as_json(tmp_path):

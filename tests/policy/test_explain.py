@@ -108,6 +108,26 @@ def test_names_the_policies_that_isolate(files):
     assert got["ingress"]["source"] == "policies/all.yml:1"
 
 
+@pytest.mark.parametrize("source, target, port, text", [
+    ("shop/web", "::ffff:10.0.0.2", "80", "to ::ffff:10.0.0.2: an IPv4 address is written as such: "
+                                          "10.0.0.2"),
+    ("010.0.0.1", "shop/web", "80", "from 010.0.0.1: not an IP address (four numbers without leading "
+                                    "zeros)"),
+    ("shop/web", "10.0.0.0/8", "80", "to 10.0.0.0/8: a CIDR, where one address of it is needed"),
+    ("fd00::/64", "shop/web", "80", "from fd00::/64: a CIDR, where one address of it is needed"),
+    ("shop/web", "[fd00::1]:80", "80", "to [fd00::1]:80: not an IP address"),
+    ("shop/web", "10.0.0.2:80", "80", "to 10.0.0.2:80: not an IP address"),
+    ("shop/web", "10.0.0/8", "80", "to 10.0.0/8: not an IP address (four numbers without leading zeros)"),
+    ("shop/web", "shop/a b", "80", "to: shop/a b: must be NAMESPACE/NAME"),
+    ("shop/web", "shop/cart-1", "80/ICMP", "port 80/ICMP: only TCP, UDP and SCTP have ports"),
+    ("shop/web", "shop/cart-1", "80/47", "port 80/47: only TCP, UDP and SCTP have ports"),
+    ("shop/web", "shop/cart-1", "80/", "port 80/: must be N/PROTO, as 80/TCP"),
+])
+def test_questions_that_cannot_be_asked_are_wrong_usage(files, source, target, port, text):
+    done = explain(files, source, target, port)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"policy explain: {text}\n")
+
+
 def test_text_says_the_same(files):
     done = explain(files, "shop/web", "shop/cart-1", "8080")
     assert done.returncode == 0
@@ -229,9 +249,9 @@ def test_a_service_with_nobody_behind_it_denies(files, port, reason):
     ("shop/web", "shop/none", "80", 1, "to shop/none: there is no such pod"),
     ("shop/web", "service/shop/web", "80", 1, "to service/shop/web: there is no such service"),
     ("shop/job", "shop/web", "80", 1, "the pod has terminated"),
-    ("shop/web", "shop/cart-1", "0/TCP", 1, "port 0/TCP: must be N/PROTO"),
-    ("shop/web", "shop/cart-1", "80/XTP", 1, "port 80/XTP: must be N/PROTO"),
-    ("a/b/c", "shop/cart-1", "80", 1, "from: a/b/c: must be NAMESPACE/NAME"),
+    ("shop/web", "shop/cart-1", "0/TCP", 2, "port 0/TCP: must be N/PROTO"),
+    ("shop/web", "shop/cart-1", "80/XTP", 2, "port 80/XTP: must be N/PROTO"),
+    ("a/b/c", "shop/cart-1", "80", 2, "from: a/b/c: must be NAMESPACE/NAME"),
 ])
 def test_questions_that_have_no_answer(files, source, target, port, status, text):
     done = explain(files, source, target, port)
