@@ -8,14 +8,13 @@
 
 #include <cjson/cJSON.h>
 #include <errno.h>
-#include <event2/event.h>
 #include <malloc.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
-#include "agent/accel_selftest.h"
+#include "agent/accel_tester.h"
 #include "agent/endpoint.h"
 #include "agent/lib/auto.h"
 #include "agent/lib/sockdiag.h"
@@ -26,16 +25,13 @@
 #define LOG_MODULE "accel"
 #include "agent/lib/log.h"
 
-/* Between two checks other events have their turn. */
-#define CHECK_PAUSE_US 2000
-#define TOLD_MAX       1000 /* events of one walk */
+#define TOLD_MAX 1000 /* events of one walk */
 
 enum accel_run { ACCEL_OFF, ACCEL_TESTING, ACCEL_ON };
 
 struct accel {
 	struct agent *agent;
-	struct event *timer; /* next check of a running self-test */
-	struct selftest *selftest;
+	struct accel_tester *tester; /* while it runs */
 	enum accel_run run;
 	char reason[240]; /* why it is off; "" when on */
 	struct selftest_check checks[SELFTEST_CHECKS_MAX];
@@ -117,54 +113,53 @@ static void accel_turn_on(struct accel *accel)
 
 /* ---- self-test ------------------------------------------------------------------------------ */
 
-static void selftest_finish(struct accel *accel)
+static void on_check(const struct selftest_check *check, void *arg)
 {
-	selftest_free(take_ptr(accel->selftest));
-	for (size_t i = 0; i < accel->check_count; i++) {
-		const struct selftest_check *check = &accel->checks[i];
-		char reason[sizeof(accel->reason)];
-
-		if (check->passed || !check->required)
-			continue;
-		snprintf(reason, sizeof(reason), "self-test \"%s\" failed on this kernel: %s",
-			 check->name, check->detail);
-		log_warn("off: %s", reason);
-		accel_turn_off(accel, reason);
-		return;
-	}
-	accel_turn_on(accel);
-	malloc_trim(0); /* what the trial took */
-}
-
-static void selftest_step(evutil_socket_t fd, short events, void *arg)
-{
-	const struct timeval pause = { .tv_usec = CHECK_PAUSE_US };
 	struct accel *accel = arg;
 
-	(void)fd;
-	(void)events;
-	if (selftest_next(accel->selftest, &accel->checks[accel->check_count])) {
-		accel->check_count++;
-		event_add(accel->timer, &pause);
+	if (accel->check_count < ARRAY_SIZE(accel->checks))
+		accel->checks[accel->check_count++] = *check;
+}
+
+/* The first check that forbids acceleration on this kernel, or NULL. */
+static const struct selftest_check *failed_check(const struct accel *accel)
+{
+	for (size_t i = 0; i < accel->check_count; i++) {
+		if (accel->checks[i].required && !accel->checks[i].passed)
+			return &accel->checks[i];
+	}
+	return NULL;
+}
+
+static void on_tested(const char *failure, void *arg)
+{
+	struct accel *accel = arg;
+	const struct selftest_check *check = failed_check(accel);
+	char reason[sizeof(accel->reason)];
+
+	if (failure)
+		snprintf(reason, sizeof(reason), "self-test could not run: %s", failure);
+	else if (check)
+		snprintf(reason, sizeof(reason), "self-test \"%s\" failed on this kernel: %s",
+			 check->name, check->detail);
+	accel_tester_free(take_ptr(accel->tester));
+	if (!failure && !check) {
+		accel_turn_on(accel);
 		return;
 	}
-	selftest_finish(accel);
+	log_warn("off: %s", reason);
+	accel_turn_off(accel, reason);
 }
 
 void accel_selftest(struct accel *accel)
 {
-	const struct timeval now = {};
 	struct errmsg err = {};
 
-	if (accel->run != ACCEL_TESTING || accel->selftest)
+	if (accel->run != ACCEL_TESTING || accel->tester)
 		return;
-	if (selftest_new(&accel->selftest, &err) < 0) {
-		wrap(&err, "self-test could not run");
-		log_warn("off: %s", err.text);
-		accel_turn_off(accel, err.text);
-		return;
-	}
-	event_add(accel->timer, &now);
+	if (accel_tester_new(accel->agent->base, on_check, on_tested, accel, &accel->tester, &err) <
+	    0)
+		on_tested(err.text, accel);
 }
 
 /* ---- ending what is forbidden --------------------------------------------------------------- */
@@ -281,9 +276,6 @@ int accel_new(struct agent *agent, struct accel **ret, struct errmsg *err)
 	if (!accel)
 		return fail(err, -ENOMEM, "socket acceleration");
 	accel->agent = agent;
-	accel->timer = evtimer_new(agent->base, selftest_step, accel);
-	if (!accel->timer)
-		return fail(err, -ENOMEM, "socket acceleration");
 	/* A predecessor may have left it on: connections keep it while this kernel is tested anew.
 	 */
 	accel->run = ACCEL_TESTING;
@@ -299,9 +291,7 @@ void accel_free(struct accel *accel)
 {
 	if (!accel)
 		return;
-	selftest_free(accel->selftest);
-	if (accel->timer)
-		event_free(accel->timer);
+	accel_tester_free(accel->tester);
 	free(accel);
 }
 

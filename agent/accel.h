@@ -13,8 +13,8 @@ struct cJSON;
 int accel_new(struct agent *agent, struct accel **ret, struct errmsg *err);
 void accel_free(struct accel *accel);
 
-/* Runs the self-test and sets NODE_ACCEL accordingly; called from the loop once the agent is
- * ready, bounded to a second. */
+/* Starts the self-test, and turns acceleration on or off when it has ended; once the agent is
+ * ready. */
 void accel_selftest(struct accel *accel);
 
 /* After a change of policy: ends accelerated connections that are now forbidden (SOCK_DESTROY in

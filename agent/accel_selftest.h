@@ -24,7 +24,7 @@ struct selftest_check {
 
 struct selftest;
 
-/* Takes about 20 ms. */
+/* Takes about 20 ms.  Not for the agent's loop: see accel_tester.h. */
 int selftest_new(struct selftest **ret, struct errmsg *err);
 void selftest_free(struct selftest *selftest); /* leaves nothing behind */
 

@@ -38,8 +38,7 @@ struct daemon {
 	struct agent agent;
 	struct run_locks locks;
 	struct event *signals[3];
-	struct event *selftest; /* once, when ready */
-	struct event *enforce;  /* after changes of policy */
+	struct event *enforce; /* after changes of policy */
 	int argc;
 	char **argv;
 };
@@ -210,20 +209,9 @@ static void on_enforce(evutil_socket_t fd, short what, void *arg)
 	accel_enforce(agent->accel);
 }
 
-static void on_selftest(evutil_socket_t fd, short what, void *arg)
-{
-	struct agent *agent = arg;
-
-	(void)fd;
-	(void)what;
-	accel_selftest(agent->accel);
-	malloc_trim(0); /* it loaded programs, see daemon_ready() */
-}
-
 static int daemon_start(struct daemon *daemon, struct errmsg *err)
 {
 	struct agent *agent = &daemon->agent;
-	struct timeval soon = {};
 	int error = privilege_check(err);
 
 	if (!error)
@@ -242,10 +230,9 @@ static int daemon_start(struct daemon *daemon, struct errmsg *err)
 		error = api_listen(agent, err);
 	if (error)
 		return error;
-	daemon->selftest = evtimer_new(agent->base, on_selftest, agent);
 	daemon->enforce = evtimer_new(agent->base, on_enforce, agent);
-	if (!daemon->enforce || !daemon->selftest || event_add(daemon->selftest, &soon) < 0)
-		return fail(err, -ENOMEM, "socket acceleration");
+	if (!daemon->enforce)
+		return fail(err, -ENOMEM, "event loop");
 	sync_on_change(agent->sync, on_policy_change, daemon);
 	on_policy_change(daemon); /* what changed while no agent ran */
 	return 0;
@@ -261,6 +248,7 @@ static void daemon_ready(struct daemon *daemon)
 	log_info("ready after %.1f ms, serving %s/tendril.sock",
 		 (double)(agent->ready_ns - agent->start_ns) / 1e6, agent->config.run_dir);
 	notify_ready("ready");
+	accel_selftest(agent->accel);
 }
 
 static void daemon_stop(struct daemon *daemon)
@@ -277,8 +265,6 @@ static void daemon_stop(struct daemon *daemon)
 	sync_free(agent->sync);
 	world_free(agent->world);
 	datapath_close(agent->datapath);
-	if (daemon->selftest)
-		event_free(daemon->selftest);
 	if (daemon->enforce)
 		event_free(daemon->enforce);
 	for (size_t i = 0; i < ARRAY_SIZE(daemon->signals); i++) {

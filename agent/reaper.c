@@ -3,10 +3,8 @@
 #include "agent/reaper.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/if_link.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/capability.h>
@@ -15,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "agent/lib/child.h"
 #include "agent/lib/netlink.h"
 #include "datapath/datapath.h"
 
@@ -23,8 +22,8 @@
 #define REAP_MAX   64 /* in one go: bounds the time rtnl is held */
 
 /* The child's descriptors. */
-#define SOCKET_FD  3
-#define PROGRAM_FD 4
+#define SOCKET_FD  CHILD_FD_FIRST
+#define PROGRAM_FD (CHILD_FD_FIRST + 1)
 
 struct reap_request {
 	int32_t ifindex;
@@ -143,31 +142,13 @@ static void reaper_loop(struct netlink *netlink)
 
 /* Killed with the agent: what it was asked for and has not begun is asked for again by the next
  * agent, which may by then have given the index to another link. */
-static bool reaper_bind_to(pid_t agent)
-{
-	return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == agent;
-}
-
 static void __attribute__((noreturn)) reaper_main(int fd, int program_fd, pid_t agent)
 {
-	static const int ignored[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE };
 	auto_netlink struct netlink netlink = NETLINK_INIT;
-	sigset_t none;
+	int fds[] = { fd, program_fd };
 
-	/* Everything else the agent had open is closed: a descriptor of a pod's namespace that
-	 * stays open here would keep it alive. */
-	if (program_fd >= 0)
-		program_fd =
-			fcntl(program_fd, F_DUPFD, PROGRAM_FD + 1); /* out of the socket's way */
-	if (dup2(fd, SOCKET_FD) < 0 || (program_fd >= 0 && dup2(program_fd, PROGRAM_FD) < 0) ||
-	    close_range(program_fd >= 0 ? PROGRAM_FD + 1 : PROGRAM_FD, ~0U, 0) < 0)
-		_exit(EXIT_FAILURE);
-	for (size_t i = 0; i < ARRAY_SIZE(ignored); i++)
-		signal(ignored[i], SIG_IGN); /* the agent says when it is over, by its end */
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	prctl(PR_SET_NAME, "tendril-reaper");
-	if (netlink_open(&netlink, -1, NULL) < 0 || privileges_drop() < 0 || !reaper_bind_to(agent))
+	if (child_settle("tendril-reaper", fds, program_fd >= 0 ? 2 : 1) < 0 ||
+	    netlink_open(&netlink, -1, NULL) < 0 || privileges_drop() < 0 || !child_bind_to(agent))
 		_exit(EXIT_FAILURE);
 	reaper_loop(&netlink);
 	_exit(EXIT_SUCCESS);
@@ -186,10 +167,8 @@ int reaper_new(int program_fd, struct reaper **ret, struct errmsg *err)
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return fail(err, -errno, "start the reaper");
 	reaper->pid = fork();
-	if (reaper->pid == 0) {
-		close(pair[0]);
+	if (reaper->pid == 0)
 		reaper_main(pair[1], program_fd, agent);
-	}
 	close(pair[1]);
 	if (reaper->pid < 0) {
 		close(pair[0]);

@@ -4,16 +4,19 @@
  * the end, sockets that are not what they seem, and the agent's own test of all that.
  */
 #include <errno.h>
+#include <event2/event.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
-#include "agent/accel_selftest.h"
+#include "agent/accel_tester.h"
 #include "agent/lib/auto.h"
 #include "agent/lib/netns.h"
 #include "agent/lib/sockdiag.h"
@@ -409,26 +412,71 @@ static void test_cleanup(void **state)
 
 /* ---- the agent's own test ------------------------------------------------------------------- */
 
+struct selftest_run {
+	struct event_base *base;
+	struct accel_tester *tester;
+	unsigned int checks;
+	char failure[240];
+};
+
+static void on_check(const struct selftest_check *check, void *arg)
+{
+	struct selftest_run *run = arg;
+
+	print_message("self-test %s: %s %s\n", check->name, check->passed ? "passed" : "failed",
+		      check->detail);
+	if (check->required && !check->passed)
+		fail_msg("self-test %s failed: %s", check->name, check->detail);
+	assert_true(check->passed == (check->detail[0] == '\0'));
+	run->checks++;
+}
+
+static void on_ended(const char *failure, void *arg)
+{
+	struct selftest_run *run = arg;
+
+	snprintf(run->failure, sizeof(run->failure), "%s", failure ? failure : "");
+	accel_tester_free(take_ptr(run->tester));
+	event_base_loopbreak(run->base);
+}
+
+static void selftest_begin(struct selftest_run *run)
+{
+	struct errmsg err = {};
+
+	*run = (struct selftest_run){ .base = event_base_new() };
+	assert_non_null(run->base);
+	if (accel_tester_new(run->base, on_check, on_ended, run, &run->tester, &err) < 0)
+		fail_msg("%s", err.text);
+}
+
+static void selftest_end(struct selftest_run *run)
+{
+	event_base_dispatch(run->base);
+	assert_null(run->tester);
+	event_base_free(run->base);
+}
+
 static void test_selftest(void **state)
 {
-	struct selftest *selftest = NULL;
-	struct selftest_check check;
-	struct errmsg err = {};
-	int count = 0;
+	struct selftest_run run;
 
 	(void)state;
-	if (selftest_new(&selftest, &err) < 0)
-		fail_msg("%s", err.text);
-	while (selftest_next(selftest, &check)) {
-		print_message("self-test %s: %s %s\n", check.name,
-			      check.passed ? "passed" : "failed", check.detail);
-		if (check.required && !check.passed)
-			fail_msg("self-test %s failed: %s", check.name, check.detail);
-		assert_true(check.passed == (check.detail[0] == '\0'));
-		count++;
-	}
-	selftest_free(selftest);
-	assert_true(count >= 10);
+	selftest_begin(&run);
+	selftest_end(&run);
+	assert_string_equal(run.failure, "");
+	assert_true(run.checks >= 10);
+}
+
+static void test_selftest_that_dies(void **state)
+{
+	struct selftest_run run;
+
+	(void)state;
+	selftest_begin(&run);
+	assert_int_equal(kill(accel_tester_pid(run.tester), SIGKILL), 0);
+	selftest_end(&run);
+	assert_string_equal(run.failure, "its process died");
 }
 
 #define CASE(name, function)                                          \
@@ -452,6 +500,7 @@ int main(void)
 		CASE("a full table leaves connections to packets", test_table_full),
 		CASE("cleanup sends connections back to packets", test_cleanup),
 		cmocka_unit_test_setup_teardown(test_selftest, NULL, NULL),
+		cmocka_unit_test_setup_teardown(test_selftest_that_dies, NULL, NULL),
 	};
 
 	return streams_run("accel life", tests, ARRAY_SIZE(tests));
