@@ -61,7 +61,7 @@ $(netbench): $(B)/tests/bench/netbench.o
 	$(say) LD $@
 	$(Q)$(CC) -pie $^ -o $@ -lpthread
 
-# What policy costs at 10,000 pods: build/tests/bench/policybench, as root.
+# What policy costs at 10,000 pods.
 policybench := $(B)/tests/bench/policybench
 $(policybench): $(B)/tests/bench/policybench.o $(B)/tests/libharness.a $(B)/libagent.a \
 		$(B)/libdatapath.a $(B)/libpolicy.a $(B)/liblib.a
@@ -70,11 +70,11 @@ $(policybench): $(B)/tests/bench/policybench.o $(B)/tests/libharness.a $(B)/liba
 
 .PHONY: bench bench-full
 bench: bench-deps ## Measure beside what a user would pick instead (ONLY=rr,cni VARIANTS=routed,tendril ROUNDS=7)
-	$(MAKE) --no-print-directory -j$$(nproc) all $(netbench)
+	$(MAKE) --no-print-directory -j$$(nproc) all $(netbench) $(policybench)
 	tests/harness/rooted tests/bench/bench
 
 bench-full: bench-deps ## The same with everything there is to measure
-	$(MAKE) --no-print-directory -j$$(nproc) all $(netbench)
+	$(MAKE) --no-print-directory -j$$(nproc) all $(netbench) $(policybench)
 	tests/harness/rooted tests/bench/bench --full --write-results
 
 # Fuzzers: libFuzzer, every source instrumented.
@@ -126,7 +126,7 @@ check-policy: all ## The CLI's offline commands
 golden: all ## Write the expected outputs of tests/policy/golden anew; read the diff
 	GOLDEN=1 tests/run policy
 
-check-net: all $(net_programs) $(netbench) ## Real pods in network namespaces (root)
+check-net: all $(net_programs) $(netbench) $(policybench) ## Real pods in network namespaces (root)
 	tests/harness/rooted tests/run net
 
 check-fuzz: $(fuzzers) ## Every fuzzer for FUZZ_SECONDS (10)

@@ -18,6 +18,7 @@ from tendril import Namespace, Node, Pod  # noqa: E402
 HERE = pathlib.Path(__file__).resolve().parent
 BUILD = tendril.BUILD
 NETBENCH = BUILD / "tests/bench/netbench"
+POLICYBENCH = BUILD / "tests/bench/policybench"
 CPU = 1  # of both ends
 PORT = 7000
 HTTP_PORT = 7080

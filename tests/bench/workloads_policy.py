@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What many policies cost a new connection."""
+"""What many policies cost: a new connection, compiling them, a change, the table they make."""
 
-from lab import PORT
-from tendril import policy_object
+import json
+import subprocess
+import time
+
+from lab import POLICYBENCH, PORT
+from tendril import BUILD, pod_object, policy_object
 from variants import tendril_pair
 from workload import Workload, workload
 
@@ -38,3 +42,88 @@ class PolicyConnect(Workload):
 
     def measure(self, target, family, n):
         return target.netbench("connect", family, self.count)
+
+
+def policybench(n):
+    done = subprocess.run([POLICYBENCH, str(n)], capture_output=True, text=True, timeout=120)
+    if done.returncode:
+        raise RuntimeError(f"policybench {n}: {done.stderr}")
+    return json.loads(done.stdout)
+
+
+class AtSize(Workload):
+    """n pods, each with labels and a policy of its own, in a hundred namespaces: policybench.c."""
+
+    section = "Control plane"
+    variants, families, reference = ("tendril",), (0,), None
+    counts, quick_counts, count_means = (1000, 10000), (10000,), "pods and policies"
+    rounds = rounds_limit = 7
+    measured = {}  # figure: what policybench calls it
+    factor = 1
+
+    def setup(self, lab, variant, n):
+        return None
+
+    def measure(self, target, family, n):
+        got = policybench(n)
+        return {figure: got[name] * self.factor for figure, name in self.measured.items()}
+
+
+@workload
+class PolicyCompile(AtSize):
+    name = "policy_compile"
+    figures = {"policy_compile": "ms", "policy_compile_memory": "MiB"}
+    title = "compiling the policies of n pods that have one each, and the memory it adds"
+    measured = {"policy_compile": "compile_ms", "policy_compile_memory": "compile_mib"}
+
+
+@workload
+class PolicyChange(AtSize):
+    """Each sample is itself the median of 21 changes."""
+
+    name = "policy_change"
+    figures = {f"policy_change_{what}": "us" for what in
+               ("pod_label", "namespace_label", "pod", "policy", "policies")}
+    factor = 1000
+    title = ("one change among n pods with a policy each, to the maps of a node that has 250 of them: "
+             "a label of a pod, of a namespace, a pod that comes or goes, a policy that is edited, one "
+             "that comes or goes")
+    measured = {"policy_change_pod_label": "node_pod_label_ms",
+                "policy_change_namespace_label": "node_namespace_label_ms",
+                "policy_change_pod": "node_pod_comes_or_goes_ms",
+                "policy_change_policy": "node_policy_changed_ms",
+                "policy_change_policies": "node_policy_comes_or_goes_ms"}
+
+
+def inventory(n):
+    """n pods of ninety applications in twenty namespaces, and half as many policies."""
+    pods = [pod_object(f"p{i}", f"n{i % 20}", {"app": f"a{i % 90}", "tier": f"t{i % 7}"},
+                       [f"10.0.{i >> 8}.{i & 255}", f"fd00::{i + 1:x}"], [("http", 8080, "TCP")])
+            for i in range(n)]
+    policies = [policy_object(f"q{i}", f"n{i % 20}", {"matchLabels": {"app": f"a{i % 90}"}}, ingress=[
+        {"from": [{"podSelector": {"matchLabels": {"tier": f"t{i % 7}"}}},
+                  {"namespaceSelector": {}, "podSelector": {
+                      "matchLabels": {"app": f"a{i * 7 % 90}"}}}],
+         "ports": [{"port": "http"}]}]) for i in range(n // 2)]
+    return {"apiVersion": "v1", "kind": "List", "items": [*pods, *policies]}
+
+
+@workload
+class PolicyMatrix(Workload):
+    name, figures = "policy_matrix", {"policy_matrix": "ms"}
+    section = "Control plane"
+    title = "tendril policy matrix, the whole run, from a file of n pods and half as many policies"
+    variants, families, reference = ("tendril",), (0,), None
+    counts, count_means = (1000,), "pods"
+    rounds = rounds_limit = 7
+
+    def setup(self, lab, variant, n):
+        file = lab.folder() / "inventory.json"
+        file.write_text(json.dumps(inventory(n)))
+        return file
+
+    def measure(self, target, family, n):
+        began = time.perf_counter()
+        subprocess.run([BUILD / "tendril", "policy", "matrix", "-f", target], check=True,
+                       capture_output=True)
+        return (time.perf_counter() - began) * 1000

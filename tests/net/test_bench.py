@@ -82,6 +82,21 @@ def test_lines_and_tables(run):
     assert done.left() == []
 
 
+def test_policy_at_size(run):
+    done = run("--only", "policy_compile,policy_change,policy_matrix", "--counts", "1000",
+               "--rounds", "1")
+    assert done.end() == 0, done.err.read_text()
+    rows = [json.loads(line) for line in (done.folder / "results.jsonl").read_text().splitlines()]
+    units = {r["workload"]: (r["unit"], r["n"]) for r in rows}
+    assert units["policy_compile"] == units["policy_matrix"] == ("ms", 1000)
+    assert units["policy_compile_memory"] == ("MiB", 1000)
+    assert {u for u in units if u.startswith("policy_change_")} == {
+        f"policy_change_{what}" for what in ("pod_label", "namespace_label", "pod", "policy",
+                                             "policies")}
+    assert all(r["median"] > 0 for r in rows)
+    assert done.left() == []
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_nothing_is_left_after_an_interruption(run, signum):
     stopped = run("--only", "rr", "--variants", "lo,tendril", "--rounds", "100000")
