@@ -193,6 +193,9 @@ ABI_SIZE(struct node_state, 16);
 
 /* ---- connection state ----------------------------------------------------------------------- */
 
+/* How old a time of last use may be before it is written again: 1 to 10 s, as the kernel's HZ goes. */
+#define TOUCH_JIFFIES 1000
+
 /* Key of ct_map: a flow whose ends are sorted, so both directions meet in one entry.  "a" is the
  * end with the smaller (address, port) when compared as memory. */
 struct ct_key {
@@ -217,16 +220,17 @@ enum ct_flag {
 };
 
 struct ct_entry {
-	__u64 last_seen_ns; /* CLOCK_MONOTONIC_COARSE; written at most every CT_TOUCH_NS */
+	__u64 last_seen_ns; /* CLOCK_MONOTONIC_COARSE; written at most every TOUCH_JIFFIES */
+	__u32 seen_jiffies; /* low half of the kernel's jiffies at that moment */
 	__u32 revision;     /* node_state.revision under which policy last said yes */
 	__u32 syn_seq;      /* TCP: the opener's initial sequence number, host order */
-	__u32 flags;        /* enum ct_flag */
 	__u32 syn_len;      /* TCP Fast Open: bytes of data in the SYN */
+	__u32 flags;        /* enum ct_flag */
+	__u32 pad;
 };
-ABI_SIZE(struct ct_entry, 24);
+ABI_SIZE(struct ct_entry, 32);
 
 #define NS_PER_SEC            1000000000ULL
-#define CT_TOUCH_NS           (4 * NS_PER_SEC)
 #define CT_TCP_OPENING_NS     (60 * NS_PER_SEC)
 #define CT_TCP_ESTABLISHED_NS (8000 * NS_PER_SEC)
 #define CT_TCP_CLOSING_NS     (30 * NS_PER_SEC)
@@ -309,6 +313,16 @@ struct sock_service {
 };
 ABI_SIZE(struct sock_service, 36);
 
+#define SOCK_PLACES 16384 /* of sock_places */
+
+/* Value of sock_places (array), at the socket's cookie modulo SOCK_PLACES. */
+struct sock_place {
+	__u64 cookie;  /* of the TCP socket that has the place, 0: free */
+	__u32 crowded; /* some socket found it taken: its pair is in its own storage.  Stays set. */
+	struct sock_service pair;
+};
+ABI_SIZE(struct sock_place, 48);
+
 /* Key of sendmsg_map (LRU): a UDP socket and a backend it was sent to, where that is not the one in
  * sock_service.  The value is the struct service_key that the program asked for, for recvmsg(). */
 struct sendmsg_key {
@@ -346,7 +360,7 @@ struct nat_entry {
 	__u16 pad;
 	__u32 flags;   /* enum nat_flag */
 	__u32 backend; /* NAT_REQUEST: index in backend_map when it was last looked for */
-	__u32 tail_pad;
+	__u32 seen_jiffies; /* as in struct ct_entry */
 	__u64 last_seen_ns;
 };
 ABI_SIZE(struct nat_entry, 40);

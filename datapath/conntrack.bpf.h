@@ -12,6 +12,7 @@
 
 #include <linux/errno.h>
 
+#include "datapath/clock.bpf.h"
 #include "datapath/flow.bpf.h"
 #include "datapath/nat.bpf.h"
 #include "datapath/socket.bpf.h"
@@ -79,23 +80,34 @@ static __always_inline __u64 ct_lifetime(const struct ct_entry *ct, __u8 proto)
 	return ct->flags & CT_ESTABLISHED ? CT_TCP_ESTABLISHED_NS : CT_TCP_OPENING_NS;
 }
 
+static __always_inline void ct_touch(struct ct_entry *ct, __u64 now_ns)
+{
+	ct->last_seen_ns = now_ns;
+	ct->seen_jiffies = jiffies_now();
+}
+
 /* The live entry of a place, touched; an expired one that the agent has not swept yet is a miss.
  * CPUs may race to write nearly the same time: either will do. */
 static __always_inline struct ct_entry *ct_find(const struct ct_place *place)
 {
 	struct ct_entry *ct = bpf_map_lookup_elem(&ct_map, &place->key);
-	__u64 now_ns, age_ns;
+	__u64 now_ns;
 
-	if (!ct)
-		return NULL;
+	if (!ct || seen_lately(ct->seen_jiffies))
+		return ct;
 	now_ns = bpf_ktime_get_coarse_ns();
-	age_ns = now_ns - ct->last_seen_ns;
 	/* Written by a CPU whose coarse clock is a tick ahead: not old. */
-	if ((__s64)age_ns > (__s64)ct_lifetime(ct, place->key.proto))
+	if ((__s64)(now_ns - ct->last_seen_ns) > (__s64)ct_lifetime(ct, place->key.proto))
 		return NULL;
-	if ((__s64)age_ns > (__s64)CT_TOUCH_NS)
-		ct->last_seen_ns = now_ns;
+	ct_touch(ct, now_ns);
 	return ct;
+}
+
+/* The same for paths that are taken less often than once a packet: one copy of the code. */
+static __noinline struct ct_entry *ct_find_of(const struct flow *flow, struct ct_place *ret)
+{
+	ct_place_of(flow, ret);
+	return ct_find(ret);
 }
 
 static __always_inline bool ct_from_opener(const struct ct_entry *ct, const struct ct_place *place)
@@ -153,12 +165,12 @@ static __noinline int ct_insert(const struct packet *pkt, const struct ct_place 
 {
 	int ret;
 	struct ct_entry ct = {
-		.last_seen_ns = bpf_ktime_get_coarse_ns(),
 		.revision = node_revision(),
 		.syn_seq = answered ? 0 : pkt->seq,
 		.syn_len = answered ? 0 : pkt->payload,
 	};
 
+	ct_touch(&ct, bpf_ktime_get_coarse_ns());
 	if (!place->from_b == answered)
 		ct.flags = CT_FROM_B;
 	if (answered)
@@ -187,7 +199,7 @@ __weak int ct_tcp_open(const struct packet *pkt)
 	ct_place_of(&pkt->flow, &place);
 	if (ct_insert(pkt, &place, false, BPF_NOEXIST) != -EEXIST)
 		return 0;
-	ct = ct_find(&place);
+	ct = ct_find_of(&pkt->flow, &place);
 	if (ct && ct_from_opener(ct, &place) && ct->syn_seq == pkt->seq &&
 	    ct->syn_len == pkt->payload) {
 		ct->revision = node_revision();
@@ -317,8 +329,7 @@ __weak int ct_other(const struct packet *pkt)
 
 	if (!pkt)
 		return CT_MISS;
-	ct_place_of(&pkt->flow, &place);
-	ct = ct_find(&place);
+	ct = ct_find_of(&pkt->flow, &place);
 	if (!ct)
 		return CT_MISS;
 	from_opener = ct_from_opener(ct, &place);

@@ -98,8 +98,7 @@ __weak int icmp_error_check(struct __sk_buff *skb, const struct packet *pkt)
 	if (!pkt || !icmp_embedded(skb, pkt, &sent, &l4_offset) ||
 	    !addr_equal(&sent.saddr, &pkt->flow.daddr))
 		return DROP_UNRELATED_ERROR;
-	ct_place_of(&sent, &place);
-	if (ct_find(&place))
+	if (ct_find_of(&sent, &place))
 		return DROP_NONE;
 	return icmp_could_be_sent(skb, pkt, &sent) ? DROP_NONE : DROP_UNRELATED_ERROR;
 }

@@ -13,6 +13,7 @@
 #ifndef TENDRIL_DATAPATH_NAT_BPF_H
 #define TENDRIL_DATAPATH_NAT_BPF_H
 
+#include "datapath/clock.bpf.h"
 #include "datapath/drop.bpf.h"
 #include "datapath/service.bpf.h"
 
@@ -148,10 +149,10 @@ static __always_inline void nat_track(const struct packet *pkt, struct nat_entry
 /* CPUs may race to write nearly the same time: either will do. */
 static __always_inline void nat_touch(struct nat_entry *entry)
 {
-	__u64 now_ns = bpf_ktime_get_coarse_ns();
-
-	if (now_ns - entry->last_seen_ns > CT_TOUCH_NS)
-		entry->last_seen_ns = now_ns;
+	if (seen_lately(entry->seen_jiffies))
+		return;
+	entry->last_seen_ns = bpf_ktime_get_coarse_ns();
+	entry->seen_jiffies = jiffies_now();
 }
 
 /* The connection as the receiver's socket knows it: a client talks to the service's address. */
