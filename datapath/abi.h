@@ -193,7 +193,8 @@ ABI_SIZE(struct node_state, 16);
 
 /* ---- connection state ----------------------------------------------------------------------- */
 
-/* How old a time of last use may be before it is written again: 1 to 10 s, as the kernel's HZ goes. */
+/* How old a time of last use may be before it is written again: 1 to 10 s, as the kernel's HZ goes.
+ */
 #define TOUCH_JIFFIES 1000
 
 /* Key of ct_map: a flow whose ends are sorted, so both directions meet in one entry.  "a" is the
@@ -358,8 +359,8 @@ struct nat_entry {
 	struct addr addr; /* NAT_REQUEST: the backend; NAT_REPLY: the service */
 	__be16 port;
 	__u16 pad;
-	__u32 flags;   /* enum nat_flag */
-	__u32 backend; /* NAT_REQUEST: index in backend_map when it was last looked for */
+	__u32 flags;        /* enum nat_flag */
+	__u32 backend;      /* NAT_REQUEST: index in backend_map when it was last looked for */
 	__u32 seen_jiffies; /* as in struct ct_entry */
 	__u64 last_seen_ns;
 };

@@ -17,6 +17,7 @@
 
 #include "datapath/kernel.bpf.h"
 #include "datapath/metric.bpf.h"
+#include "datapath/pair.bpf.h"
 #include "datapath/policy.bpf.h"
 
 /* A receiver's queue is not looked at while no more than this can be in it: a page, which the
@@ -95,13 +96,13 @@ static __always_inline bool pods_accelerated(struct bpf_sock_ops *ops, const str
 
 /* Sockets that are not what their tuple says: a service stands between, another protocol sits on
  * top (kernel TLS, MPTCP), or there was no handshake (TCP_REPAIR). */
-static __always_inline bool sock_is_plain(struct bpf_sock *sk)
+static __always_inline bool sock_is_plain(struct bpf_sock *sk, __u64 cookie)
 {
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
 
 	if (!tcp || tcp->inet_conn.icsk_ulp_ops || BPF_CORE_READ_BITFIELD(tcp, repair))
 		return false;
-	return !bpf_sk_storage_get(&sock_service, sk, NULL, 0);
+	return !pair_find(sk, IPPROTO_TCP, cookie);
 }
 
 static __always_inline void sock_register(struct bpf_sock_ops *ops)
@@ -117,7 +118,7 @@ static __always_inline void sock_register(struct bpf_sock_ops *ops)
 	if (!pods_accelerated(ops, &key, &dir))
 		return;
 	sk = ops->sk;
-	if (!sk || !sock_is_plain(sk))
+	if (!sk || !sock_is_plain(sk, bpf_get_socket_cookie(ops)))
 		return;
 
 	key_mirror(&key, &dir.peer_key);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * When something was last seen.  The coarse clock is a call, jiffies are a load (the verifier writes
- * it so): they tell whether the clock need be asked at all.  User space sees only the clock.
+ * When something was last seen.  The coarse clock is a call, jiffies are a load (the verifier
+ * writes it so): they tell whether the clock need be asked at all.  User space sees only the clock.
  */
 #ifndef TENDRIL_DATAPATH_CLOCK_BPF_H
 #define TENDRIL_DATAPATH_CLOCK_BPF_H

@@ -257,7 +257,7 @@ static void programs_select(struct bpf_object *object, const struct datapath_opt
 	struct bpf_program *program;
 
 	bpf_object__for_each_program (program, object) {
-		if (bpf_program__type(program) == BPF_PROG_TYPE_CGROUP_SOCK_ADDR)
+		if (type_serves_sockets(bpf_program__type(program)))
 			bpf_program__set_autoload(program,
 						  options->cgroup && options->socket_services);
 	}

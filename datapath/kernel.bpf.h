@@ -29,8 +29,15 @@ struct sock_common {
 	struct atomic64 skc_cookie;
 } KERNEL_STRUCT;
 
+struct file;
+
+struct socket {
+	struct file *file; /* NULL: no program has a descriptor of it */
+} KERNEL_STRUCT;
+
 struct sock {
 	struct sock_common __sk_common;
+	struct socket *sk_socket;
 	void *sk_user_data; /* low bits are flags */
 } KERNEL_STRUCT;
 

@@ -271,8 +271,7 @@ bool datapath_host_attached(struct datapath *datapath, int ifindex)
 
 static bool program_on_cgroup(const struct program *program)
 {
-	return program->type == BPF_PROG_TYPE_CGROUP_SOCK_ADDR ||
-	       program->type == BPF_PROG_TYPE_SOCK_OPS;
+	return type_serves_sockets(program->type) || program->type == BPF_PROG_TYPE_SOCK_OPS;
 }
 
 /* Attaches a program to the cgroup, in place if its link is there already. */
@@ -309,7 +308,7 @@ static int cgroup_attach_all(struct datapath *datapath, const char *cgroup, stru
 		ret = cgroup_attach(datapath, program, fd, st.st_ino, err);
 		if (ret)
 			return wrap(err, "cgroup %s", cgroup);
-		if (program->type == BPF_PROG_TYPE_CGROUP_SOCK_ADDR)
+		if (type_serves_sockets(program->type))
 			datapath->socket_services = true;
 	}
 	return 0;

@@ -18,6 +18,7 @@ struct ct_map ct_map SEC(".maps");
 struct service_map service_map SEC(".maps");
 struct backend_map backend_map SEC(".maps");
 struct sock_service_map sock_service SEC(".maps");
+struct sock_places_map sock_places SEC(".maps");
 struct sendmsg_map sendmsg_map SEC(".maps");
 struct nat_map nat_map SEC(".maps");
 struct frag_map frag_map SEC(".maps");

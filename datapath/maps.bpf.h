@@ -147,9 +147,20 @@ struct backend_map {
 };
 extern struct backend_map backend_map SEC(".maps");
 
-/* What a socket asked for before translation.  Written by connect and by an unconnected socket's
- * first sendmsg, read by getpeername and recvmsg; lives and dies with the socket.  Without memory
- * the traffic flows, but the program is shown the backend: NOTICE_SENDMSG_FULL. */
+/* What a TCP socket asked for before translation, without the allocator, which socket storage pays
+ * twice a connection.  Written by connect, read by getpeername; freed when the program closes the
+ * socket.  A place that is taken: sock_service. */
+struct sock_places_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SOCK_PLACES);
+	__type(key, __u32);
+	__type(value, struct sock_place);
+};
+extern struct sock_places_map sock_places SEC(".maps");
+
+/* The same for other sockets.  Written by connect and by an unconnected socket's first sendmsg,
+ * read by getpeername and recvmsg; lives and dies with the socket.  Without memory the traffic
+ * flows, but the program is shown the backend: NOTICE_SENDMSG_FULL. */
 struct sock_service_map {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

@@ -16,21 +16,18 @@
  * and a copy counts if the map says the same again; otherwise a connection could go, for all its
  * life, to an address made of two.  One more try is enough, and no loop: Linux 6.1 refuses some.
  */
-enum service_read { READ_ABSENT, READ_WHOLE, READ_TORN };
+union service_word { /* of a struct service, read in one go */
+	__u64 word;
+	struct service service;
+};
 
-static __always_inline enum service_read service_read(const struct service_key *key,
-						      struct service *ret)
+static __always_inline bool service_read(const struct service_key *key, union service_word *ret)
 {
-	const struct service *service = bpf_map_lookup_elem(&service_map, key);
+	const volatile __u64 *word = bpf_map_lookup_elem(&service_map, key);
 
-	if (!service)
-		return READ_ABSENT;
-	*ret = *service;
-	service = bpf_map_lookup_elem(&service_map, key);
-	if (!service)
-		return READ_ABSENT;
-	return service->id == ret->id && service->backends == ret->backends ? READ_WHOLE
-									    : READ_TORN;
+	if (word)
+		ret->word = *word;
+	return word;
 }
 
 /* false: the address has no such port. */
@@ -38,11 +35,17 @@ static __always_inline bool service_lookup(const struct addr *addr, __be16 port,
 					   struct service *ret)
 {
 	struct service_key key = { .addr = *addr, .port = port, .proto = proto };
-	enum service_read read = service_read(&key, ret);
+	union service_word first, again;
 
-	if (read == READ_TORN)
-		read = service_read(&key, ret);
-	return read == READ_WHOLE;
+	if (!service_read(&key, &first) || !service_read(&key, &again))
+		return false;
+	if (first.word != again.word) {
+		first = again;
+		if (!service_read(&key, &again) || first.word != again.word)
+			return false;
+	}
+	*ret = again.service;
+	return true;
 }
 
 /* For a look only: it may be replaced while it is read. */

@@ -20,6 +20,7 @@
 
 #include "datapath/ipcache.bpf.h"
 #include "datapath/metric.bpf.h"
+#include "datapath/pair.bpf.h"
 #include "datapath/service.bpf.h"
 
 #define GOLDEN_RATIO 0x9e3779b97f4a7c15ULL
@@ -81,7 +82,7 @@ static __always_inline bool sock_is_ours(struct bpf_sock_addr *ctx)
 
 static __always_inline bool sock_is_connected(const struct bpf_sock_addr *ctx)
 {
-	return ctx->sk && ctx->sk->state == BPF_TCP_ESTABLISHED; /* of connected UDP, too */
+	return ctx->sk->state == BPF_TCP_ESTABLISHED; /* of connected UDP, too */
 }
 
 static __always_inline enum answer refuse(void)
@@ -90,18 +91,7 @@ static __always_inline enum answer refuse(void)
 	return REFUSE;
 }
 
-/* ---- what a socket remembers ---------------------------------------------------------------- */
-
-/*
- * sock_service holds one pair of service and backend: of the connection, or the first that an
- * unconnected socket sent to.  Further pairs of an unconnected socket are in sendmsg_map.  So a
- * socket that never met a service costs one look at its own, empty storage, and one that speaks to
- * a single service never needs the table.
- */
-static __always_inline struct sock_service *pair_of(struct bpf_sock_addr *ctx, __u64 flags)
-{
-	return ctx->sk ? bpf_sk_storage_get(&sock_service, ctx->sk, NULL, flags) : NULL;
-}
+/* ---- what a socket remembers: pair.bpf.h, and further pairs of an unconnected one ------------ */
 
 static __always_inline void pair_set(struct sock_service *pair, const struct peer *service,
 				     const struct backend *backend)
@@ -152,7 +142,7 @@ static __always_inline void sendmsg_remember(struct bpf_sock_addr *ctx, const st
 static __always_inline void send_remember(struct bpf_sock_addr *ctx, const struct peer *service,
 					  const struct backend *backend)
 {
-	struct sock_service *pair = pair_of(ctx, BPF_SK_STORAGE_GET_F_CREATE);
+	struct sock_service *pair = pair_stored(ctx->sk, BPF_SK_STORAGE_GET_F_CREATE);
 
 	if (!pair) {
 		notice(NOTICE_SENDMSG_FULL);
@@ -170,7 +160,7 @@ static __always_inline void send_remember(struct bpf_sock_addr *ctx, const struc
 /* The program now speaks to this address by itself: answers from there are no service's. */
 static __always_inline void send_forget(struct bpf_sock_addr *ctx, const struct peer *peer)
 {
-	struct sock_service *pair = pair_of(ctx, 0);
+	struct sock_service *pair = pair_stored(ctx->sk, 0);
 	struct sendmsg_key key;
 
 	if (!pair)
@@ -189,23 +179,24 @@ static __always_inline void send_forget(struct bpf_sock_addr *ctx, const struct 
  */
 static __always_inline enum answer sock_connect(struct bpf_sock_addr *ctx, enum family family)
 {
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	struct sock_service *pair = pair_find(ctx->sk, ctx->protocol, cookie);
 	struct service service = {};
 	struct backend backend = {};
-	struct sock_service *pair;
 	struct peer peer;
 	__u32 index;
 
 	peer_read(ctx, family, &peer);
 	if (!service_lookup(&peer.addr, peer.port, (__u8)ctx->protocol, &service) ||
 	    !sock_is_ours(ctx)) {
-		pair = pair_of(ctx, 0); /* of an earlier connect of this socket */
-		if (pair)
+		if (pair) /* of an earlier connect of this socket */
 			*pair = (struct sock_service){ 0 };
 		return PROCEED;
 	}
 	if (!service_choose(&service, &index, &backend))
 		return refuse();
-	pair = pair_of(ctx, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!pair)
+		pair = pair_make(ctx->sk, cookie);
 	if (pair)
 		pair_set(pair, &peer, &backend);
 	else
@@ -229,7 +220,8 @@ int connect6(struct bpf_sock_addr *ctx)
 /* getpeername() of a connected socket. */
 static __always_inline enum answer sock_getpeername(struct bpf_sock_addr *ctx, enum family family)
 {
-	const struct sock_service *pair = pair_of(ctx, 0);
+	const struct sock_service *pair =
+		pair_find(ctx->sk, ctx->protocol, bpf_get_socket_cookie(ctx));
 	struct peer peer;
 
 	if (!pair)
@@ -250,6 +242,14 @@ SEC("cgroup/getpeername6")
 int getpeername6(struct bpf_sock_addr *ctx)
 {
 	return sock_getpeername(ctx, IPV6);
+}
+
+SEC("cgroup/sock_release")
+int sock_release(struct bpf_sock *sk)
+{
+	if (sk->protocol == IPPROTO_TCP)
+		pair_free(bpf_get_socket_cookie(sk));
+	return PROCEED;
 }
 
 /* ---- UDP with an address -------------------------------------------------------------------- */
@@ -304,7 +304,7 @@ int sendmsg6(struct bpf_sock_addr *ctx)
 /* A datagram was received and its source asked for, on a connected socket or not. */
 static __always_inline enum answer sock_recvmsg(struct bpf_sock_addr *ctx, enum family family)
 {
-	const struct sock_service *pair = pair_of(ctx, 0);
+	const struct sock_service *pair = pair_stored(ctx->sk, 0);
 	const struct service_key *service;
 	struct sendmsg_key key;
 	struct peer peer;

@@ -36,6 +36,12 @@ struct program {
 	enum bpf_attach_type attach_type;
 };
 
+/* Programs that translate service addresses for sockets. */
+static inline bool type_serves_sockets(enum bpf_prog_type type)
+{
+	return type == BPF_PROG_TYPE_CGROUP_SOCK_ADDR || type == BPF_PROG_TYPE_CGROUP_SOCK;
+}
+
 struct ring_buffer;
 
 struct datapath {

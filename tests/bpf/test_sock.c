@@ -7,6 +7,7 @@
  *      10.96.0.2:80, fd96::2:80               ->  nothing is ready
  */
 #include <arpa/inet.h>
+#include <bpf/bpf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -474,6 +475,106 @@ static void test_tcp_socket_may_be_used_again(void **state)
 	assert_int_equal(server_of(FORM_V4, false), backend);
 }
 
+/* ---- where a connection's service is kept --------------------------------------------------- */
+
+static uint64_t cookie_of(int fd)
+{
+	uint64_t cookie;
+	socklen_t len = sizeof(cookie);
+
+	assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len), 0);
+	return cookie;
+}
+
+static struct sock_place place_of(uint64_t cookie)
+{
+	auto_close int map = bpf_obj_get(SCRATCH_PIN_DIR "/maps/sock_places");
+	const uint32_t index = (uint32_t)(cookie % SOCK_PLACES);
+	struct sock_place place;
+
+	assert_true(map >= 0);
+	assert_int_equal(bpf_map_lookup_elem(map, &index, &place), 0);
+	return place;
+}
+
+/* A socket whose cookie leads to the same place: cookies count up, each CPU by itself. */
+static int socket_that_meets(uint64_t cookie)
+{
+	for (int i = 0; i < 64 * SOCK_PLACES; i++) {
+		int fd = socket_new(FORM_V4, SOCK_STREAM);
+
+		if (cookie_of(fd) % SOCK_PLACES == cookie % SOCK_PLACES)
+			return fd;
+		close(fd);
+	}
+	fail_msg("no cookie leads to place %d", (int)(cookie % SOCK_PLACES));
+	return -1;
+}
+
+static void connect_to_service(int fd)
+{
+	assert_int_equal(socket_connect(fd, FORM_V4, forms[FORM_V4].service, PORT), 0);
+	server_of(FORM_V4, false);
+	assert_peer(fd, FORM_V4, forms[FORM_V4].service, PORT);
+}
+
+static void test_a_closed_connection_gives_its_place_back(void **state)
+{
+	static const struct sock_service none;
+	auto_close int fd = socket_new(FORM_V4, SOCK_STREAM);
+	const uint64_t cookie = cookie_of(fd);
+	struct sock_place place;
+
+	(void)state;
+	connect_to_service(fd);
+	assert_true(place_of(cookie).cookie == cookie);
+	close(take_fd(&fd));
+	place = place_of(cookie);
+	assert_true(place.cookie == 0);
+	assert_memory_equal(&place.pair, &none, sizeof(none));
+}
+
+static void test_connections_that_meet_in_a_place_keep_their_services(void **state)
+{
+	auto_close int first = socket_new(FORM_V4, SOCK_STREAM), second = -1, third = -1;
+	const uint64_t cookie = cookie_of(first);
+
+	(void)state;
+	connect_to_service(first);
+	second = socket_that_meets(cookie);
+	connect_to_service(second);
+	assert_peer(first, FORM_V4, forms[FORM_V4].service, PORT);
+	assert_true(place_of(cookie).cookie == cookie);
+	close(take_fd(&first));
+	assert_true(place_of(cookie).cookie == 0);
+	assert_peer(second, FORM_V4, forms[FORM_V4].service, PORT);
+	/* What a socket began to remember in one place it does not look for in another. */
+	disconnect(second);
+	connect_to_service(second);
+	assert_true(place_of(cookie).cookie == 0);
+	third = socket_that_meets(cookie);
+	connect_to_service(third);
+	assert_true(place_of(cookie).cookie == cookie_of(third));
+	assert_peer(second, FORM_V4, forms[FORM_V4].service, PORT);
+}
+
+/* A socket of the kernel's own says nothing when it ends: it must not take a place for ever. */
+static void test_sockets_of_the_kernel_take_no_place(void **state)
+{
+	auto_close int map = bpf_obj_get(SCRATCH_PIN_DIR "/maps/sock_places");
+	auto_close int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_MPTCP);
+	struct sock_place place;
+
+	(void)state;
+	assert_true(map >= 0 && fd >= 0);
+	assert_int_equal(socket_connect(fd, FORM_V4, forms[FORM_V4].service, PORT), 0);
+	server_of(FORM_V4, false);
+	for (uint32_t index = 0; index < SOCK_PLACES; index++) {
+		assert_int_equal(bpf_map_lookup_elem(map, &index, &place), 0);
+		assert_true(place.cookie == 0);
+	}
+}
+
 /* ---- datagrams ------------------------------------------------------------------------------ */
 
 static void test_answer_to_a_datagram_comes_from_the_service(void **state)
@@ -614,6 +715,9 @@ int main(void)
 		cmocka_unit_test(test_other_cgroups_are_not_touched),
 		cmocka_unit_test(test_peer_follows_when_a_socket_connects_again),
 		cmocka_unit_test(test_tcp_socket_may_be_used_again),
+		cmocka_unit_test(test_a_closed_connection_gives_its_place_back),
+		cmocka_unit_test(test_connections_that_meet_in_a_place_keep_their_services),
+		cmocka_unit_test(test_sockets_of_the_kernel_take_no_place),
 		cmocka_unit_test(test_answer_to_a_datagram_comes_from_the_service),
 		cmocka_unit_test(test_sockets_spread_their_datagrams),
 		cmocka_unit_test(test_one_socket_asks_two_services),
