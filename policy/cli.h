@@ -106,7 +106,9 @@ int cli_write_file(const char *path, const char *text, size_t len, struct errmsg
 int cli_port_parse(const char *text, uint16_t *ret_port, uint8_t *ret_proto, struct errmsg *err);
 
 /* Calls each() for a file, or for every .json, .yaml and .yml file of a directory, in order of
- * name. */
+ * name.  -ENODATA, CLI_NO_FILES: the directory has none; a check that checks nothing must not
+ * pass. */
+#define CLI_NO_FILES "no .json, .yaml or .yml files in this directory"
 int cli_each_file(const char *path, int (*each)(const char *file, void *arg, struct errmsg *err),
 		  void *arg, struct errmsg *err);
 

@@ -169,11 +169,15 @@ int cli_each_file(const char *path, int (*each)(const char *file, void *arg, str
 	count = scandir(path, &entries, is_object_file, alphasort);
 	if (count < 0)
 		return fail(err, -errno, "%s", path);
+	if (count == 0)
+		ret = fail_plain(err, -ENODATA, "%s: " CLI_NO_FILES, path);
 	for (int i = 0; i < count; i++) {
 		char file[4096];
 
 		if (!ret && (size_t)snprintf(file, sizeof(file), "%s/%s", path,
-					     entries[i]->d_name) < sizeof(file))
+					     entries[i]->d_name) >= sizeof(file))
+			ret = fail(err, -ENAMETOOLONG, "%s", path);
+		if (!ret)
 			ret = each(file, arg, err);
 		free(entries[i]);
 	}

@@ -121,6 +121,12 @@ static int findings_report(const struct arguments *args, const struct cli_world 
 	return findings->count ? EXIT_FAILED : EXIT_OK;
 }
 
+static bool has_policies(const struct world *world)
+{
+	return world_count(world, OBJECT_NETWORK_POLICY) +
+	       world_count(world, OBJECT_CLUSTER_POLICY);
+}
+
 int cmd_policy_lint(const struct arguments *args, struct errmsg *err)
 {
 	auto_(cli_world) struct cli_world *world = NULL;
@@ -134,6 +140,8 @@ int cmd_policy_lint(const struct arguments *args, struct errmsg *err)
 		files.files[files.file_count++] = args->operands[i];
 	}
 	ret = cli_world_load(&files, &world, err);
+	if (!ret && files.file_count && !has_policies(cli_world_objects(world)))
+		output_note("policy lint: there are no policies in the files");
 	if (!ret)
 		ret = policy_lint(cli_world_objects(world), &findings, err);
 	if (!ret)

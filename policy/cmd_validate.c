@@ -77,13 +77,15 @@ static void validation_report(struct validation *validation, const char *file,
 /* A file that cannot be read is a problem, too: the others are still checked. */
 static void unreadable_add(struct problems *problems, int code)
 {
+	const char *message = code == -ENODATA ? CLI_NO_FILES : strerror(-code);
+
 	problems->items = calloc(1, sizeof(*problems->items));
 	if (!problems->items)
 		return;
 	problems->count = 1;
 	problems->items[0] = (struct problem){ .object = strdup(""),
 					       .path = strdup(""),
-					       .message = strdup(strerror(-code)) };
+					       .message = strdup(message) };
 }
 
 static int validate_file(const char *file, void *arg, struct errmsg *err)
@@ -118,7 +120,7 @@ static int validate_path(struct validation *validation, const char *path, struct
 
 	if (ret == -ENOMEM)
 		return fail(err, ret, "%s", path);
-	if (ret) { /* there is nothing of that name */
+	if (ret) { /* there is nothing of that name, or nothing in it */
 		unreadable_add(&problems, ret);
 		validation_report(validation, path, &problems, 0);
 		validation->errors++;

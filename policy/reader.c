@@ -134,9 +134,22 @@ void problems_done(struct problems *problems)
 	*problems = (struct problems){ 0 };
 }
 
+#define PATH_SHOWN_MAX 200
+
+/* Its beginning and its end, where a path is so long that nothing else would be seen. */
+static const char *path_shown(const char *path, char *buf, size_t size)
+{
+	size_t len = strlen(path), part = (size - sizeof("...")) / 2;
+
+	if (len < size)
+		return path;
+	snprintf(buf, size, "%.*s...%s", (int)part, path, path + len - part);
+	return buf;
+}
+
 const char *problem_format(const struct problem *problem, const char *file, char *buf, size_t size)
 {
-	char place[64] = "";
+	char path[PATH_SHOWN_MAX], place[64] = "";
 
 	if (problem->line)
 		snprintf(place, sizeof(place), "%zu:%zu: ", problem->line, problem->column);
@@ -144,7 +157,8 @@ const char *problem_format(const struct problem *problem, const char *file, char
 		snprintf(place, sizeof(place), " ");
 	snprintf(buf, size, "%s%s%s%s%s%s%s%s%s", file ? file : "", file ? ":" : "", place,
 		 problem->warning ? "warning: " : "", problem->object, *problem->object ? ": " : "",
-		 problem->path, *problem->path ? ": " : "", problem->message);
+		 path_shown(problem->path, path, sizeof(path)), *problem->path ? ": " : "",
+		 problem->message);
 	text_make_shown(buf);
 	return buf;
 }

@@ -9,9 +9,9 @@
 #include <string.h>
 #include <yaml.h>
 
-#include "policy/locate.h"
-
 #include "agent/lib/auto.h"
+#include "agent/lib/json.h"
+#include "policy/locate.h"
 
 #define ANCHORS_MAX     256
 #define ALIAS_NODES_MAX 100000 /* what aliases may add in all: no billion laughs */
@@ -548,7 +548,7 @@ struct cJSON *json_value_parse(const char *text, size_t len, size_t *ret_len,
 {
 	const char *end = NULL;
 	cJSON *json = cJSON_ParseWithLengthOpts(text, len, &end, false);
-	size_t offset;
+	size_t offset, seen, deep;
 
 	*ret_error = (struct text_error){ 0 };
 	if (!json) {
@@ -556,8 +556,16 @@ struct cJSON *json_value_parse(const char *text, size_t len, size_t *ret_len,
 		/* cJSON is one past what it took for the start of a key. */
 		if (offset > 0 && text[offset - 1] == '}')
 			offset--;
+		seen = offset < len ? offset + 1 : len;
+		deep = json_depth_find(text, seen, TEXT_DEPTH_MAX);
+		if (deep < seen) {
+			offset = deep;
+			snprintf(ret_error->text, sizeof(ret_error->text), "nested deeper than %d",
+				 TEXT_DEPTH_MAX);
+		} else {
+			json_near(text + offset, len - offset, ret_error);
+		}
 		locate_offset(text, offset, &ret_error->line, &ret_error->column);
-		json_near(text + offset, len - offset, ret_error);
 		return NULL;
 	}
 	*ret_len = (size_t)(end - text);

@@ -92,3 +92,43 @@ def test_what_the_agent_says_is_shown_without_them(tmp_path):
             done = tendril(*words, "--socket", agent.path)
             assert done.stdout + done.stderr
             assert not CONTROL.search(done.stdout + done.stderr), words
+
+
+# ---- files ----
+
+@pytest.mark.parametrize("levels", [130, 1200])
+def test_nesting_that_is_too_deep_is_named(tmp_path, levels):
+    """Also beyond what the JSON parser takes, and where the path alone fills a line."""
+    deep = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "a"}}
+    text = json.dumps(deep)[:-1] + ',\n"spec": ' + levels * '{"a-rather-long-key": ' + "1" + levels * "}"
+    (tmp_path / "a.json").write_text(text + "}")
+    done = tendril("policy", "validate", "a.json", cwd=tmp_path)
+    assert done.returncode == 1
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("a.json:2:") and last.endswith("nested deeper than 128"), last
+
+
+@pytest.mark.parametrize("line, status", [
+    ("policy validate d", 1), ("policy validate -f d", 1), ("policy lint d", 2),
+    ("policy apply -f d", 1), ("policy apply --dry-run -f d", 2), ("policy delete -f d", 1),
+    ("policy matrix -f d", 1), ("policy diff d d", 2), ("policy test tests.yaml -f d", 2),
+    ("policy explain --from shop/a --to shop/b --port 80 -f d", 1)])
+def test_a_directory_without_object_files_is_no_success(folder, line, status):
+    (folder / "d").mkdir()
+    (folder / "d" / "notes.txt").write_text("{}")
+    (folder / "d" / ".hidden.json").write_text("{}")
+    done = tendril(*line.split(), cwd=folder)
+    assert done.returncode == status
+    assert "d: no .json, .yaml or .yml files in this directory" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n---\n"])
+def test_a_file_without_objects_is_told(tmp_path, text):
+    (tmp_path / "a.yaml").write_text(text)
+    done = tendril("policy", "validate", "a.yaml", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "a.yaml: ok, 0 objects\n")
+    done = tendril("policy", "lint", "a.yaml", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "0 findings\n")
+    assert done.stderr == "policy lint: there are no policies in the files\n"
+    done = tendril("policy", "matrix", "-f", "a.yaml", cwd=tmp_path)
+    assert done.returncode == 1 and "no pods" in done.stderr

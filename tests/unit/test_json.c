@@ -48,6 +48,19 @@ static void test_parse_names_line_and_column(void **state)
 	}
 }
 
+static void test_parse_names_nesting_that_is_too_deep(void **state)
+{
+	char text[CJSON_NESTING_LIMIT + 2];
+	struct cJSON *json = NULL;
+	struct errmsg err = {};
+
+	(void)state;
+	memset(text, '[', sizeof(text));
+	text[0] = '\n';
+	assert_int_equal(json_parse(text, sizeof(text), &json, &err), -EBADMSG);
+	assert_string_equal(err.text, "line 2, column 1001: JSON nested deeper than 1000");
+}
+
 static void test_parse_takes_space_around_and_no_terminator(void **state)
 {
 	const char text[] = { ' ', '[', '1', ']', '\n', '!' };
@@ -173,6 +186,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_parse_names_line_and_column),
+		cmocka_unit_test(test_parse_names_nesting_that_is_too_deep),
 		cmocka_unit_test(test_parse_takes_space_around_and_no_terminator),
 		cmocka_unit_test(test_path_of_nested_value),
 		cmocka_unit_test(test_wrong_types_and_absence_are_told_apart),

@@ -176,6 +176,20 @@ static void test_nesting_is_bounded(void **state)
 	expect_error(text, 1, depth + 2, "nested deeper");
 }
 
+/* cJSON's own bound is beyond ours, and what it says of it is only that it stopped. */
+static void test_json_too_deep_for_its_parser(void **state)
+{
+	char text[2 * CJSON_NESTING_LIMIT + 40];
+	int len = snprintf(text, sizeof(text), "{\"]\": \"\\\"[\",\n \"deep\": ");
+
+	(void)state;
+	memset(text + len, '[', CJSON_NESTING_LIMIT);
+	memset(text + len + CJSON_NESTING_LIMIT, ']', CJSON_NESTING_LIMIT);
+	text[len + 2 * CJSON_NESTING_LIMIT] = '}';
+	text[len + 2 * CJSON_NESTING_LIMIT + 1] = '\0';
+	expect_error(text, 2, 10 + TEXT_DEPTH_MAX - 1, "nested deeper than 128");
+}
+
 static void test_aliases_do_not_multiply_without_bound(void **state)
 {
 	static const char text[] =
@@ -198,6 +212,7 @@ int main(void)
 		cmocka_unit_test(test_refusals_say_where),
 		cmocka_unit_test(test_backslashes_before_u0000_count),
 		cmocka_unit_test(test_nesting_is_bounded),
+		cmocka_unit_test(test_json_too_deep_for_its_parser),
 		cmocka_unit_test(test_aliases_do_not_multiply_without_bound),
 	};
 
