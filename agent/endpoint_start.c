@@ -63,9 +63,14 @@ static void attachment_restore(struct endpoints *endpoints, struct attachment *a
 	result = host_link_get(&endpoints->netlink, attachment_ifindex(attachment), &link, &err);
 	if (result == 0 && link.netns_id >= 0)
 		attachment->netns_id = (uint32_t)link.netns_id;
-	for (size_t i = 0; result == 0 && i < attachment->address_count; i++)
-		result = host_device_route_add(endpoints->host,
-					       &attachment->addresses[i].address.addr, &err);
+	for (size_t i = 0; result == 0 && i < attachment->address_count; i++) {
+		struct errmsg route_err = {};
+
+		/* Only the node itself needs it: no reason to leave policy without the pod. */
+		if (host_device_route_add(endpoints->host, &attachment->addresses[i].address.addr,
+					  &route_err) < 0)
+			log_error("%s: %s", text, route_err.text);
+	}
 	if (result == 0)
 		result = attachment_register(endpoints, attachment, &err);
 	/* Replaces the earlier agent's program by ours, in place. */

@@ -355,7 +355,6 @@ int host_device_route_add(struct host_device *device, const struct addr *addr, s
 	struct ipam_lease lease;
 	struct addr *bigger;
 	bool changed = false;
-	int result;
 
 	if (ipam_range_of(device->ipam, addr, &lease) == 0)
 		return 0;
@@ -363,10 +362,8 @@ int host_device_route_add(struct host_device *device, const struct addr *addr, s
 	if (!bigger)
 		return fail(err, -ENOMEM, "host route");
 	device->routes = bigger;
-	result = route_ensure(device, &single, NULL, &changed, err);
-	if (result == 0)
-		device->routes[device->route_count++] = *addr;
-	return result;
+	device->routes[device->route_count++] = *addr;
+	return route_ensure(device, &single, NULL, &changed, err);
 }
 
 void host_device_route_del(struct host_device *device, const struct addr *addr)

@@ -252,6 +252,14 @@ def test_delegated_address_outside_the_pod_cidrs(node):
     node.kill()
     node.start()
     assert reaches(node.netns, "10.88.0.9")
+    node.kill()
+    node.netns.ip("route", "replace", "10.88.0.9", "dev", "lo")  # somebody else's in its place
+    node.start()
+    assert "there is a route to 10.88.0.9/32 through another device" in node.log()
+    assert reaches(other, "10.88.0.9")  # policy and the other pods know it all the same
+    node.netns.ip("route", "del", "10.88.0.9")
+    assert call(node, "/v1/cni/status", {})[0] == 200  # puts ours back
+    assert reaches(node.netns, "10.88.0.9")
     assert call(node, "/v1/cni/del", {"containerId": pod.container_id, "ifname": "eth0"})[0] == 200
     assert "10.88.0.9" not in node.netns.ip("route").stdout
 
