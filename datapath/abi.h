@@ -15,7 +15,7 @@
 #define ABI_SIZE(type, size) _Static_assert(sizeof(type) == (size), #type " changed size")
 
 /* Bumped whenever the layout of a pinned map changes; the loader refuses another version's pins. */
-#define ABI_VERSION 2
+#define ABI_VERSION 3
 
 /* ---- limits and well-known numbers ---------------------------------------------------------- */
 
