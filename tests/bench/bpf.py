@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the kernel knows about programs and maps, by bpf(2): run time, instructions, memory."""
+"""What the kernel knows about programs and maps, by bpf(2): run time, instructions, memory.  And
+programs that do nothing, to tell what that knowledge costs."""
 
 import contextlib
 import ctypes
@@ -9,7 +10,10 @@ import platform
 import struct
 
 SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
-OBJ_GET, PROG_GET_NEXT_ID, PROG_GET_FD_BY_ID, OBJ_GET_INFO, ENABLE_STATS = 7, 11, 13, 15, 32
+PROG_LOAD, OBJ_GET, PROG_GET_NEXT_ID, PROG_GET_FD_BY_ID, OBJ_GET_INFO = 5, 7, 11, 13, 15
+LINK_CREATE, ENABLE_STATS = 28, 32
+# program type, attach type, what says "go on"
+TCX_INGRESS, CONNECT4, CONNECT6 = (3, 46, 0), (18, 10, 1), (18, 11, 1)
 # struct bpf_prog_info up to verified_insns, struct bpf_map_info up to id
 PROG_INFO = struct.Struct("=II8sIIQQQIIQ16sIIQQIIQQIIQIIQQIIIIQQQQI4x")
 MAP_INFO = struct.Struct("=II")
@@ -45,6 +49,22 @@ def statistics():
     """While it lasts the kernel counts the runs and the time of every program."""
     with descriptor(ENABLE_STATS, "=I", 0):
         yield
+
+
+@contextlib.contextmanager
+def empty_program(place):
+    """The descriptor of a program for one of the places above that lets everything pass."""
+    kind, attach_type, goes_on = place
+    code = struct.pack("=BBhiBBhi", 0xb7, 0, 0, goes_on, 0x95, 0, 0, 0)  # r0 = goes_on; exit
+    code, licence = ctypes.create_string_buffer(code), ctypes.create_string_buffer(b"GPL")
+    with descriptor(PROG_LOAD, "=IIQQIIQII16sII", kind, 2, ctypes.addressof(code),
+                    ctypes.addressof(licence), 0, 0, 0, 0, 0, b"empty", 0, attach_type) as fd:
+        yield fd
+
+
+def attached(fd, where, place):
+    """Runs a program at a network device (its index) or a cgroup (a descriptor) while it lasts."""
+    return descriptor(LINK_CREATE, "=IIII", fd, where, place[1], 0)
 
 
 def map_ids(folder):

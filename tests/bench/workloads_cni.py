@@ -3,32 +3,19 @@
 
 import concurrent.futures
 import contextlib
-import ctypes
 import json
 import os
 import subprocess
 import time
 
 import tendril
-from lab import make_pod
+from lab import entered, make_pod
 from variants import bridge_conf
 from workload import Workload, workload
 
 
 CIDRS = ("10.200.0.0/22", "fd00:200::/112")
 AT_ONCE = 8
-
-
-@contextlib.contextmanager
-def entered(namespace):
-    """This thread inside a network namespace, so that what it starts needs no nsenter."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    with open("/proc/thread-self/ns/net") as home, open(namespace.path) as there:
-        assert libc.setns(there.fileno(), 0) == 0, os.strerror(ctypes.get_errno())
-        try:
-            yield
-        finally:
-            assert libc.setns(home.fileno(), 0) == 0, os.strerror(ctypes.get_errno())
 
 
 class Runtime:

@@ -82,6 +82,17 @@ def test_lines_and_tables(run):
     assert done.left() == []
 
 
+def test_what_the_statistics_alone_take(run):
+    done = run("--only", "ebpf", "--variants", "empty", "--rounds", "1")
+    assert done.end() == 0, done.err.read_text()
+    rows = [json.loads(line) for line in (done.folder / "results.jsonl").read_text().splitlines()]
+    assert {(r["workload"], r["variant"], r["family"]) for r in rows} == {
+        (f"ebpf_{what}", "empty", f) for what in ("established", "opening", "connect")
+        for f in (4, 6)}
+    assert all(r["median"] > 0 for r in rows)
+    assert done.left() == []
+
+
 def test_policy_at_size(run):
     done = run("--only", "policy_compile,policy_change,policy_matrix", "--counts", "1000",
                "--rounds", "1")
