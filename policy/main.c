@@ -12,6 +12,8 @@
 #include "policy/cli.h"
 #include "policy/output.h"
 
+#define HELP_COLUMN 28 /* how wide the left column of --help is */
+
 enum option_type { OPTION_FLAG, OPTION_TEXT, OPTION_LIST };
 
 /* Bits in struct command: which options it takes; the first three go with every command. */
@@ -53,7 +55,7 @@ static const struct option_spec {
 	{ OPT_TO, "to", 0, OPTION_TEXT, offsetof(struct arguments, to), "POD|SERVICE|IP",
 	  "to whom: a pod or a service as NAMESPACE/NAME, or an address" },
 	{ OPT_PORT, "port", 0, OPTION_TEXT, offsetof(struct arguments, port), "N/PROTO",
-	  "destination port and TCP, UDP or SCTP; matrix: several, with commas" },
+	  "destination port and TCP, UDP or SCTP; matrix: several with commas, or all" },
 	{ OPT_FILE, "file", 'f', OPTION_LIST, 0, "FILE|DIR",
 	  "objects to read, JSON or YAML; repeatable; - is standard input" },
 	{ OPT_LENIENT, "lenient", 0, OPTION_FLAG, offsetof(struct arguments, lenient), NULL,
@@ -160,6 +162,14 @@ static const struct answer *command_answer(const struct command *command)
 	return answer;
 }
 
+static void print_row(const char *head, const char *help)
+{
+	if (strlen(head) <= HELP_COLUMN)
+		printf("  %-*s %s\n", HELP_COLUMN, head, help);
+	else
+		printf("  %s\n  %*s %s\n", head, HELP_COLUMN, "", help);
+}
+
 static void print_options(unsigned int bits, const char *outputs)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(option_specs); i++) {
@@ -175,7 +185,7 @@ static void print_options(unsigned int bits, const char *outputs)
 			 spec->bit == OPT_OUTPUT ? outputs
 			 : spec->value           ? spec->value
 						 : "");
-		printf("  %-28s %s\n", text, spec->help);
+		print_row(text, spec->help);
 	}
 }
 
@@ -186,7 +196,7 @@ static void print_overview(void)
 		char text[48];
 
 		snprintf(text, sizeof(text), "%s %s", commands[i].name, commands[i].operands);
-		printf("  %-28s %s\n", text, commands[i].help);
+		print_row(text, commands[i].help);
 	}
 	printf("\noptions of every command:\n");
 	print_options(OPT_COMMON | OPT_VERSION, answers[ARRAY_SIZE(answers) - 1].outputs);
@@ -332,7 +342,8 @@ static int command_check(const struct command *command, const struct arguments *
 	}
 	if (args->operand_count < command->min_operands ||
 	    args->operand_count > command->max_operands) {
-		output_note("usage: tendril %s %s", command->name, command->operands);
+		output_note("usage: tendril %s %s%s[OPTION...]", command->name, command->operands,
+			    *command->operands ? " " : "");
 		return EXIT_USAGE;
 	}
 	return 0;

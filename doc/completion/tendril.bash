@@ -26,7 +26,12 @@ _tendril()
 
 	case $prev in
 	-o | --output)
-		mapfile -t COMPREPLY < <(compgen -W "text json tap junit" -- "$cur")
+		word="text json"
+		[[ "$group $verb" == "policy test" ]] && word+=" tap junit"
+		mapfile -t COMPREPLY < <(compgen -W "$word" -- "$cur")
+		return
+		;;
+	--port | --limit | --canary | --for | --namespace | -n)
 		return
 		;;
 	--type)
@@ -58,7 +63,7 @@ _tendril()
 	"policy ") word="validate apply delete list get explain matrix diff test lint record" ;;
 	"endpoint get") word=$(_tendril_pods) ;;
 	"policy validate")
-		mapfile -t COMPREPLY < <(compgen -f -W "--lenient $options" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -f -W "--file --lenient $options" -- "$cur")
 		return
 		;;
 	"policy test")

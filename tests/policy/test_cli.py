@@ -79,7 +79,7 @@ def test_overview_completion_and_manual_know_every_command_and_option():
         assert re.search(rf"^  {command}\b", overview, re.MULTILINE)
         assert command in manual
         assert all(word in completion for word in command.split())
-        for option in re.findall(r"--[a-z]+", tendril(*command.split(), "--help").stdout):
+        for option in re.findall(r"--[a-z-]+", tendril(*command.split(), "--help").stdout):
             assert option in completion and option in manual, option
 
 

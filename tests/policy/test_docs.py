@@ -152,9 +152,64 @@ def test_what_the_readme_types_is_taken(words, options):
         assert option in done.stdout, option
 
 
-def test_the_completion_knows_every_command():
+def commands():
     table = (ROOT / "policy/main.c").read_text()
-    completion = (ROOT / "doc/completion/tendril.bash").read_text()
-    for words in re.findall(r'^\t\{ "([a-z ]+)", "[^"]*", \d+', table, re.MULTILINE):
-        for word in words.split():
-            assert re.search(rf"\b{word}\b", completion), word
+    return re.findall(r'^\t\{ "([a-z ]+)", "[^"]*", \d+', table, re.MULTILINE)
+
+
+def options_of(command):
+    """What --help says the command takes: {"--file": "-f", "--socket": None}."""
+    done = subprocess.run([ROOT / "build/tendril", *command.split(), "--help"], capture_output=True,
+                          text=True, check=True)
+    return {name: letter or None
+            for letter, name in re.findall(r"^  (?:(-\w), )?(--[a-z-]+)", done.stdout, re.MULTILINE)}
+
+
+def completed(*lines):
+    """What bash offers for each line, whose last word is incomplete."""
+    script = f"source {ROOT / 'doc/completion/tendril.bash'}\n"
+    for words in lines:
+        quoted = " ".join(f"'{word}'" for word in words)
+        script += (f"COMP_WORDS=(tendril {quoted}); COMP_CWORD={len(words)}; _tendril\n"
+                   'echo "${COMPREPLY[*]}"\n')
+    done = subprocess.run(["bash", "-c", script], cwd="/", capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return [set(line.split()) for line in done.stdout.split("\n")[:-1]]
+
+
+def test_the_completion_offers_what_each_command_takes():
+    offers = completed(*[[*command.split(), "--"] for command in commands()])
+    for command, offered in zip(commands(), offers):
+        assert offered == set(options_of(command)), command
+
+
+def test_the_completion_knows_every_command():
+    firsts = sorted({command.split()[0] for command in commands()})
+    offers = completed([""], *[[first, ""] for first in firsts])
+    assert {word for word in offers[0] if word[0] != "-"} == set(firsts)
+    for first, offered in zip(firsts, offers[1:]):
+        assert {word for word in offered if word[0] != "-"} == {
+            command.split()[1] for command in commands() if command.startswith(first + " ")}
+
+
+@pytest.mark.parametrize("words, offered", [
+    (["policy", "test", "-o", ""], {"text", "json", "tap", "junit"}),
+    (["policy", "lint", "--output", ""], {"text", "json"}),
+    (["policy", "-f", "test", "lint", "--f"], {"--file"}),
+    (["policy", "record", "--for", ""], set()),
+    (["policy", "explain", "--port", ""], set()),
+])
+def test_the_completion_knows_values(words, offered):
+    assert completed(words) == [offered]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_the_manual_knows_each_option_where_it_describes_the_command(command):
+    page = (ROOT / "doc/man/tendril.1").read_text().replace("\\", "")
+    own, common = page[page.index(".SH COMMANDS"):].split(".SH OPTIONS")
+    entry, = [text for text in own.split("\n.TP\n")[1:]
+              if re.search(rf'\b{command}\b', text.splitlines()[0])]
+    for names in options_of(command).items():
+        written = [[name for name in names if name and re.search(rf"(?<![\w-]){name}(?![\w-])", text)]
+                   for text in (entry, common)]
+        assert any(written), (command, names)
