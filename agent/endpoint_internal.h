@@ -256,7 +256,10 @@ extern const size_t endpoint_step_count;
 /* Runs the steps; on failure undoes those that ran, last first. */
 int endpoint_steps_run(struct endpoint_add *add, struct endpoint_error *error);
 
-/* Map entry and world entry of an attachment. The compiler's fields stay as they are. */
+/* The entry in endpoint_map.  The compiler's fields stay as they are. */
+int attachment_map_set(struct endpoints *endpoints, const struct attachment *attachment,
+		       struct errmsg *err);
+/* Map entry and world entry of an attachment, and its policy; on failure it has none of them. */
 int attachment_register(struct endpoints *endpoints, const struct attachment *attachment,
 			struct errmsg *err);
 void attachment_unregister(struct endpoints *endpoints, const struct attachment *attachment);

@@ -157,6 +157,16 @@ static int link_follow(struct attachment *attachment, const struct host_link *li
 	return 0;
 }
 
+/* Policy knows the endpoint as a rule: then full maps, which fail a registration, are no obstacle.
+ */
+static int entries_repair(struct endpoints *endpoints, const struct attachment *attachment,
+			  struct errmsg *err)
+{
+	if (world_endpoint_find(endpoints->agent->world, attachment->slot))
+		return attachment_map_set(endpoints, attachment, err);
+	return attachment_register(endpoints, attachment, err);
+}
+
 /* The pair is gone while the pod lives: makes it anew, as it was. */
 static int pair_rebuild(struct endpoints *endpoints, struct attachment *attachment, int netns_fd,
 			struct errmsg *err)
@@ -174,7 +184,7 @@ static int pair_rebuild(struct endpoints *endpoints, struct attachment *attachme
 	if (result == 0)
 		result = pod_configure(attachment, netns_fd, err);
 	if (result == 0)
-		result = attachment_register(endpoints, attachment, err);
+		result = entries_repair(endpoints, attachment, err);
 	if (result == 0)
 		result =
 			datapath_attach_endpoint(endpoints->agent->datapath, attachment->slot, err);
@@ -193,6 +203,8 @@ static int host_side_repair(struct endpoints *endpoints, struct attachment *atta
 	struct errmsg difference = {};
 	int result = link_follow(attachment, link, err);
 
+	if (result == 0)
+		result = entries_repair(endpoints, attachment, err);
 	if (result == 0 &&
 	    !datapath_endpoint_attached(endpoints->agent->datapath, attachment->slot)) {
 		log_repair(attachment, "the program was removed");
@@ -224,7 +236,7 @@ static int mac_follow(struct endpoints *endpoints, struct attachment *attachment
 	log_info("%s/%s: MAC of %s is now %s", attachment->namespace, attachment->name,
 		 attachment->ifname, mac_format(attachment->mac, mac));
 	result = endpoint_state_save(endpoints, attachment, err);
-	return result == 0 ? attachment_register(endpoints, attachment, err) : result;
+	return result == 0 ? entries_repair(endpoints, attachment, err) : result;
 }
 
 static int pod_side_repair(struct endpoints *endpoints, struct attachment *attachment, int netns_fd,

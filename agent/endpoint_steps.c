@@ -276,8 +276,8 @@ int endpoints_sync(struct endpoints *endpoints, struct errmsg *err)
 	return endpoints->agent->ready ? sync_policies(endpoints->agent->sync, err) : 0;
 }
 
-static int map_entry_set(struct endpoints *endpoints, const struct attachment *attachment,
-			 struct errmsg *err)
+int attachment_map_set(struct endpoints *endpoints, const struct attachment *attachment,
+		       struct errmsg *err)
 {
 	struct datapath *datapath = endpoints->agent->datapath;
 	struct endpoint entry = {};
@@ -325,7 +325,7 @@ static int world_entry_set(struct endpoints *endpoints, const struct attachment 
 int attachment_register(struct endpoints *endpoints, const struct attachment *attachment,
 			struct errmsg *err)
 {
-	int result = map_entry_set(endpoints, attachment, err);
+	int result = attachment_map_set(endpoints, attachment, err);
 
 	if (result == 0)
 		result = world_entry_set(endpoints, attachment, err);

@@ -25,11 +25,13 @@
 #include "agent/endpoint_internal.h"
 #include "agent/sync.h"
 #include "harness/scratch.h"
+#include "policy/parse.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 
 #define STEPS_MAX 16
 #define CONTAINER "rollback"
+#define ADDRESSES 64 /* room in ipcache_map */
 
 static struct agent agent;
 static struct endpoint_step steps[STEPS_MAX];
@@ -227,6 +229,7 @@ static int agent_make(struct errmsg *err)
 
 	snprintf(agent.config.run_dir, sizeof(agent.config.run_dir), "%s", run_dir);
 	agent.config.limits.endpoints = 8;
+	agent.config.limits.addresses = ADDRESSES;
 	options.limits = agent.config.limits;
 	for (size_t i = 0; i < ARRAY_SIZE(cidrs); i++)
 		assert_int_equal(prefix_parse(cidrs[i], &agent.config.pod_cidrs[i]), 0);
@@ -564,6 +567,79 @@ static void test_full_node_says_so(void **state)
 	assert_int_equal(endpoints_cni_status(agent.endpoints, &error), 0);
 }
 
+/* Pods elsewhere, until ipcache_map is more than full; or takes them away again. */
+static void world_crowd(bool crowded)
+{
+	char text[200], name[16];
+
+	for (int i = 0; i < 2 * ADDRESSES; i++) {
+		struct object_list list = {};
+		struct problems problems = {};
+		struct errmsg err = {};
+
+		snprintf(name, sizeof(name), "p%d", i);
+		if (!crowded) {
+			assert_int_equal(world_del(agent.world, OBJECT_POD, "x", name), 0);
+			continue;
+		}
+		snprintf(text, sizeof(text),
+			 "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"name\":\"%s\","
+			 "\"namespace\":\"x\"},\"status\":{\"podIPs\":[{\"ip\":\"10.99.0.%d\"}]}}",
+			 name, i + 1);
+		assert_int_equal(objects_parse(text, strlen(text), 0, &list, &problems), 0);
+		assert_int_equal(world_put(agent.world, take_ptr(list.items[0]), &err), 0);
+		object_list_done(&list);
+		problems_done(&problems);
+	}
+}
+
+static void mac_set(const struct attachment *attachment, int pod_fd, const uint8_t mac[6])
+{
+	auto_netlink struct netlink netlink = NETLINK_INIT;
+	struct netlink_message message;
+	struct ifinfomsg *info;
+
+	assert_int_equal(netlink_open(&netlink, pod_fd, NULL), 0);
+	info = netlink_message_init(&message, RTM_NEWLINK, 0, sizeof(*info));
+	info->ifi_index = attachment->pod_ifindex;
+	mnl_attr_put(&message.header, IFLA_ADDRESS, 6, mac);
+	assert_int_equal(netlink_request(&netlink, &message, NULL), 0);
+}
+
+/* While maps are full, who changes its MAC is followed, and stays what it is to policy. */
+static void test_mac_is_followed_while_maps_are_full(void **state)
+{
+	static const uint8_t mac[] = { 2, 0, 0, 0, 0, 7 };
+	auto_json struct cJSON *names = NULL;
+	auto_close int pod_fd = pod_new();
+	struct endpoint_error error = {};
+	struct attachment *attachment;
+	struct endpoint entry = {};
+	struct errmsg err = {};
+	char request[200];
+
+	(void)state;
+	snprintf(request, sizeof(request),
+		 "{\"containerId\":\"" CONTAINER "\",\"ifname\":\"eth0\","
+		 "\"netns\":\"/proc/self/fd/%d\"}",
+		 pod_fd);
+	assert_int_equal(add(request, pod_fd, &error), 0);
+	attachment = attachment_find(agent.endpoints, CONTAINER, "eth0");
+	world_crowd(true);
+	assert_int_equal(sync_policies(agent.sync, &err), -ENOSPC);
+	mac_set(attachment, pod_fd, mac);
+	assert_false(attachment_reconcile(agent.endpoints, attachment));
+	assert_string_equal(attachment->broken, "");
+	assert_int_equal(endpoint_map_get(agent.datapath, attachment->slot, &entry), 0);
+	assert_true(entry.flags & ENDPOINT_VALID);
+	assert_memory_equal(entry.mac, mac, sizeof(mac));
+	world_crowd(false);
+	assert_int_equal(sync_policies(agent.sync, &err), 0);
+	assert_int_equal(json_parse(request, strlen(request), &names, &err), 0);
+	assert_int_equal(endpoints_del(agent.endpoints, names, &error), 0);
+	assert_int_equal(attachments_reaped(agent.endpoints, NULL, NULL, &err), 0);
+}
+
 /* No process can be had for one (here: no descriptor for its socket). */
 static void test_links_go_without_a_reaper_too(void **state)
 {
@@ -608,6 +684,7 @@ int main(void)
 		cmocka_unit_test(test_add_waits_for_the_former_interface),
 		cmocka_unit_test(test_known_container_in_another_namespace_replaces_the_old),
 		cmocka_unit_test(test_wrong_namespaces_and_addresses_are_refused),
+		cmocka_unit_test(test_mac_is_followed_while_maps_are_full),
 		cmocka_unit_test(test_links_go_without_a_reaper_too),
 		cmocka_unit_test(test_full_node_says_so),
 	};
