@@ -90,8 +90,7 @@ class Ebpf(Workload):
                "ebpf_connect_service": "ns"}
     section = "Control plane"
     title = ("eBPF run time: from_pod per packet of an established connection and of new ones, "
-             "connect4 and connect6 without and with a service; `empty`: programs that do nothing, "
-             "the kernel's statistics alone, which are in every figure")
+             "connect4 and connect6 without and with a service; `empty`: the statistics alone")
     variants, reference = ("empty", "tendril", "tendril-policy"), None
     rounds = rounds_limit = 7
 
