@@ -8,6 +8,8 @@
 #include "policy/cli_world.h"
 #include "policy/yaml.h"
 
+#define CONFLICTS_MAX 100 /* of one file; more are only counted */
+
 struct source { /* one file */
 	struct source *next;
 	char *file;
@@ -142,50 +144,96 @@ int cli_world_locate(const struct cli_world *world, struct cli_place *places, si
 /* ---- files ------------------------------------------------------------------------------------
  */
 
-/* A problem with an object as a whole; place says where in the source it stood. */
-static int problem_add(struct problems *problems, const struct source *source,
-		       const struct object *place, const char *name, const char *message)
-{
-	struct problem *items = realloc(problems->items, (problems->count + 1) * sizeof(*items));
-	struct problem *problem;
+/* Problems with objects as a whole, whose places are looked for together: one pass over a text. */
+struct conflicts {
+	struct conflict {
+		size_t problem;             /* its number */
+		struct object place;        /* no more of the object than where it stood */
+		const struct object *known; /* the earlier one of its name, or NULL */
+	} items[CONFLICTS_MAX];
+	size_t count;
+};
 
+static int conflict_add(struct conflicts *conflicts, const struct object *place,
+			const struct object *known, const char *name, const char *message,
+			struct problems *problems)
+{
+	struct problem *items, *problem;
+
+	problems->errors++;
+	if (conflicts->count == CONFLICTS_MAX)
+		return 0;
+	items = realloc(problems->items, (problems->count + 1) * sizeof(*items));
 	if (!items)
 		return -ENOMEM;
 	problems->items = items;
-	problem = &items[problems->count++];
-	problems->errors++;
+	problem = &items[problems->count];
 	*problem = (struct problem){ .object = strdup(name),
 				     .path = strdup(""),
 				     .message = strdup(message) };
-	object_locate(source->text, source->len, place, "", &problem->line, &problem->column);
+	conflicts->items[conflicts->count++] =
+		(struct conflict){ problems->count++, *place, known };
 	return problem->object && problem->path && problem->message ? 0 : -ENOMEM;
+}
+
+static int conflicts_locate(const struct cli_world *world, const struct conflicts *conflicts,
+			    struct problems *problems)
+{
+	auto_free struct cli_place *places = calloc(2 * CONFLICTS_MAX, sizeof(*places));
+	struct cli_place *own = places, *known = places + CONFLICTS_MAX;
+
+	if (!places)
+		return -ENOMEM;
+	for (size_t i = 0; i < conflicts->count; i++) {
+		const struct conflict *conflict = &conflicts->items[i];
+
+		own[i] = (struct cli_place){ .object = &conflict->place, .path = "" };
+		known[i] = own[i];
+		if (conflict->known)
+			known[i].object = conflict->known;
+	}
+	if (cli_world_locate(world, own, conflicts->count) ||
+	    cli_world_locate(world, known, conflicts->count))
+		return -ENOMEM;
+	for (size_t i = 0; i < conflicts->count; i++) {
+		struct problem *problem = &problems->items[conflicts->items[i].problem];
+		char *message;
+
+		problem->line = own[i].line;
+		problem->column = own[i].column;
+		if (!conflicts->items[i].known)
+			continue;
+		if (asprintf(&message, "is already in %s:%zu", known[i].file, known[i].line) < 0)
+			return -ENOMEM;
+		free(problem->message);
+		problem->message = message;
+	}
+	return 0;
 }
 
 /* One object of a file into the world; what contradicts an earlier one is a problem. */
 static int object_add(struct cli_world *world, struct object *object, const struct source *source,
-		      struct problems *problems)
+		      struct conflicts *conflicts, struct problems *problems)
 {
-	const struct object place = { .document = object->document, .item = object->item };
+	const struct object place = { .document = object->document,
+				      .item = object->item,
+				      .source = source };
 	const struct object *known =
 		world_find(world->objects, object->kind, object->namespace, object->name);
 	struct errmsg why = { 0 };
-	char message[SOURCE_MAX + 32];
 	char name[600];
 	int ret;
 
 	snprintf(name, sizeof(name), "%s %s%s%s", object_kind_name(object->kind), object->namespace,
 		 *object->namespace ? "/" : "", object->name);
 	if (known) {
-		char where[SOURCE_MAX];
-
 		object_free(object);
-		cli_world_source(world, known, "", where, sizeof(where));
-		snprintf(message, sizeof(message), "is already in %s", where);
-		return problem_add(problems, source, &place, name, message);
+		return conflict_add(conflicts, &place, known, name, "is there already", problems);
 	}
 	object->source = source;
 	ret = world_put(world->objects, object, &why);
-	return ret == -EEXIST ? problem_add(problems, source, &place, name, why.text) : ret;
+	return ret == -EEXIST ? conflict_add(conflicts, &place, NULL, name, why.text, problems)
+			      : ret;
 }
 
 static const char *source_name(const char *file)
@@ -215,18 +263,23 @@ int cli_world_read(struct cli_world *world, const char *file, unsigned int parse
 {
 	struct object_list list = { 0 };
 	const struct source *source = source_read(world, file, err);
+	auto_free struct conflicts *conflicts = calloc(1, sizeof(*conflicts));
 	int ret;
 
 	if (!source)
 		return err->code;
+	if (!conflicts)
+		return fail(err, -ENOMEM, "%s", file);
 	ret = objects_parse(source->text, source->len, parse_flags, &list, problems);
 	if (ret == -ENOMEM)
 		return fail(err, ret, "%s", file);
 	*ret_count = list.count;
 	ret = 0;
 	for (size_t i = 0; i < list.count && !ret; i++)
-		ret = object_add(world, take_ptr(list.items[i]), source, problems);
+		ret = object_add(world, take_ptr(list.items[i]), source, conflicts, problems);
 	object_list_done(&list);
+	if (!ret && conflicts->count)
+		ret = conflicts_locate(world, conflicts, problems);
 	return ret ? fail(err, ret, "%s", file) : 0;
 }
 

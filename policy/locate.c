@@ -10,19 +10,24 @@
 
 #define WALK_DEPTH_MAX 256
 
-void locate_offset(const char *text, size_t offset, size_t *ret_line, size_t *ret_column)
+void locate_next(struct text_mark *mark, const char *text, size_t offset, size_t *ret_line,
+		 size_t *ret_column)
 {
-	size_t line = 1;
-	size_t start = 0;
-
-	for (size_t i = 0; i < offset; i++) {
-		if (text[i] == '\n') {
-			line++;
-			start = i + 1;
+	for (; mark->offset < offset; mark->offset++) {
+		if (text[mark->offset] == '\n') {
+			mark->lines++;
+			mark->line_start = mark->offset + 1;
 		}
 	}
-	*ret_line = line;
-	*ret_column = offset - start + 1;
+	*ret_line = mark->lines + 1;
+	*ret_column = offset - mark->line_start + 1;
+}
+
+void locate_offset(const char *text, size_t offset, size_t *ret_line, size_t *ret_column)
+{
+	struct text_mark mark = { 0 };
+
+	locate_next(&mark, text, offset, ret_line, ret_column);
 }
 
 void path_key(struct buffer *path, const char *key)

@@ -23,7 +23,18 @@ struct location {
 /* Fills line and column of each location.  The text has to be one that parsed. */
 void locations_find(const char *text, size_t len, struct location *locations, size_t count);
 
-/* Line and column, from 1, of a byte in a text. */
+/* A byte of a text that is walked, {} at its beginning: going on costs only what lies between. */
+struct text_mark {
+	size_t offset;
+	size_t lines;      /* that end before it */
+	size_t line_start; /* where its own begins */
+};
+
+/* Line and column, from 1, of a byte at the mark or after it, to which the mark goes on. */
+void locate_next(struct text_mark *mark, const char *text, size_t offset, size_t *ret_line,
+		 size_t *ret_column);
+
+/* The same for a single byte. */
 void locate_offset(const char *text, size_t offset, size_t *ret_line, size_t *ret_column);
 
 struct buffer;

@@ -411,6 +411,7 @@ static bool parse_json_value(struct parse *parse, const char *text, size_t len, 
 static void parse_json_text(struct parse *parse, const char *text, size_t len)
 {
 	size_t offset = text_bom(text, len);
+	struct text_mark mark = { 0 };
 
 	for (offset = text_skip_space(text, len, offset);
 	     offset < len && !parse->reader.failed && !parse->broken;
@@ -421,7 +422,7 @@ static void parse_json_text(struct parse *parse, const char *text, size_t len)
 		size_t used;
 		size_t document = parse->reader.document;
 
-		locate_offset(text, offset, &line, &column);
+		locate_next(&mark, text, offset, &line, &column);
 		if (!parse_json_value(parse, text + offset, len - offset, &used, &error)) {
 			parse_text_error(parse, &error, line, column);
 			return;
@@ -541,6 +542,7 @@ static void places_find_json(const char *text, size_t len, struct location *loca
 			     struct object_place *places, size_t count)
 {
 	size_t last = 0, document = 0, used;
+	struct text_mark mark = { 0 };
 
 	for (size_t i = 0; i < count; i++)
 		last = places[i].object->document > last ? places[i].object->document : last;
@@ -563,7 +565,7 @@ static void places_find_json(const char *text, size_t len, struct location *loca
 		}
 		if (!wanted)
 			continue;
-		locate_offset(text, offset, &line, &column);
+		locate_next(&mark, text, offset, &line, &column);
 		places_find(text + offset, used, line, column, locations, places, count);
 	}
 }

@@ -132,3 +132,17 @@ def test_a_file_without_objects_is_told(tmp_path, text):
     assert done.stderr == "policy lint: there are no policies in the files\n"
     done = tendril("policy", "matrix", "-f", "a.yaml", cwd=tmp_path)
     assert done.returncode == 1 and "no pods" in done.stderr
+
+
+def test_many_documents_take_no_more_than_their_bytes(tmp_path):
+    """Lines are counted once for a text, not once for a document or a problem."""
+    documents = [json.dumps(document("Namespace", f"n{i}")) for i in range(40000)]
+    (tmp_path / "a.json").write_text("\n".join(documents))
+    done = tendril("policy", "validate", "a.json", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "a.json: ok, 40000 objects\n")
+    (tmp_path / "b.json").write_text("\n" + "\n".join(documents[:5000]))
+    done = tendril("policy", "validate", "a.json", "b.json", cwd=tmp_path)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 1 and len(lines) == 102
+    assert lines[100] == "b.json:101:1: Namespace n99: is already in a.json:100"
+    assert lines[101] == "b.json: 4900 more errors"
