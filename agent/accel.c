@@ -12,11 +12,11 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "agent/accel_tester.h"
 #include "agent/endpoint.h"
 #include "agent/lib/auto.h"
+#include "agent/lib/clock.h"
 #include "agent/lib/sockdiag.h"
 #include "agent/monitor.h"
 #include "agent/sync.h"
@@ -201,12 +201,10 @@ static void enforcement_tell(struct enforcement *walk, const struct flow *flow,
 	struct agent *agent = walk->accel->agent;
 	bool egress = reason == DROP_EGRESS_DENIED;
 	struct flow_event event = { .type = EVENT_AUDIT, .reason = reason, .flow = *flow };
-	struct timespec now;
 
 	if (walk->told++ >= TOLD_MAX)
 		return;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	event.time_ns = (uint64_t)now.tv_sec * NS_PER_SEC + (uint64_t)now.tv_nsec;
+	event.time_ns = now_ns();
 	event.src_identity = verdict_identity(walk->compiled, &flow->saddr);
 	event.dst_identity = verdict_identity(walk->compiled, &flow->daddr);
 	event.direction = egress ? DIR_EGRESS : DIR_INGRESS;

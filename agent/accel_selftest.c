@@ -28,6 +28,7 @@
 #include <time.h>
 
 #include "agent/lib/auto.h"
+#include "agent/lib/clock.h"
 #include "agent/lib/netlink.h"
 #include "agent/lib/netns.h"
 #include "agent/lib/sockdiag.h"
@@ -644,17 +645,9 @@ static char process_state(pid_t pid)
 	return state;
 }
 
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 static bool child_reaches(pid_t pid, char state, unsigned int timeout_ms)
 {
-	uint64_t deadline = now_ms() + timeout_ms;
+	int64_t deadline = now_ms() + timeout_ms;
 	char now;
 
 	while ((now = process_state(pid)) != state) {

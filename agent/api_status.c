@@ -1,23 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* API: how the agent is, in one answer. */
 #include <cjson/cJSON.h>
-#include <time.h>
 
 #include "agent/accel.h"
 #include "agent/api.h"
 #include "agent/endpoint.h"
 #include "agent/lib/auto.h"
+#include "agent/lib/clock.h"
 #include "agent/objects.h"
 #include "agent/sync.h"
 #include "agent/upkeep.h"
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * NS_PER_SEC + (uint64_t)now.tv_nsec;
-}
 
 static void datapath_add(cJSON *status, struct agent *agent)
 {

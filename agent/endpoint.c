@@ -4,12 +4,12 @@
  * how it is kept in endpoint_repair.c.
  */
 #include "agent/endpoint_internal.h"
+#include "agent/lib/clock.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define LOG_MODULE "endpoint"
@@ -213,24 +213,16 @@ static bool any_deleting(const struct endpoints *endpoints,
 	return false;
 }
 
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 int attachments_reaped(struct endpoints *endpoints,
 		       bool (*is_meant)(const struct attachment *attachment, const void *arg),
 		       const void *arg, struct errmsg *err)
 {
-	uint64_t deadline = now_ms() + REAP_WAIT_MS;
+	int64_t deadline = now_ms() + REAP_WAIT_MS;
 
 	int result = 0;
 
 	while (any_deleting(endpoints, is_meant, arg)) {
-		uint64_t now = now_ms();
+		int64_t now = now_ms();
 
 		if (result < 0 || now >= deadline)
 			return fail_plain(err, -EAGAIN,

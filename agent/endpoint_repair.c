@@ -4,12 +4,12 @@
  * lets go of what no longer exists.  CHECK is the comparison alone.
  */
 #include "agent/endpoint_internal.h"
+#include "agent/lib/clock.h"
 
 #include <errno.h>
 #include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "agent/sync.h"
 #define LOG_MODULE "endpoint"
@@ -18,14 +18,6 @@
 /* More repairs than this in the period: somebody is at war with us; wait for the next one. */
 #define REPAIR_BURST  10
 #define REPAIR_PERIOD (10 * NS_PER_SEC)
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * NS_PER_SEC + (uint64_t)now.tv_nsec;
-}
 
 /* ---- compare --------------------------------------------------------------------------------- */
 

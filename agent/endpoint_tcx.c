@@ -8,9 +8,9 @@
  * program away, the pod is slower and no less guarded.
  */
 #include <sys/param.h>
-#include <time.h>
 
 #include "agent/endpoint_internal.h"
+#include "agent/lib/clock.h"
 #include "datapath/datapath.h"
 
 #define LOG_MODULE "endpoint"
@@ -21,14 +21,6 @@
 /* Between two: rtnl is others' meanwhile. */
 #define PAUSE_NS      (10 * NS_PER_SEC / 1000)
 #define PAUSE_BUSY_NS (200 * NS_PER_SEC / 1000)
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * NS_PER_SEC + (uint64_t)now.tv_nsec;
-}
 
 static void step_after(struct endpoints *endpoints, uint64_t ns)
 {

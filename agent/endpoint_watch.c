@@ -187,8 +187,10 @@ static void node_settle(struct endpoint_watch *watch)
 	}
 	if (watch->addresses_dirty) {
 		watch->addresses_dirty = false;
-		if (host_addresses_refresh(watch->endpoints, &err) < 0)
+		if (host_addresses_refresh(watch->endpoints, &err) < 0) {
 			log_error("addresses of the node: %s", err.text);
+			watch->addresses_dirty = watch->retry = true;
+		}
 	}
 }
 

@@ -12,11 +12,11 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <sys/queue.h>
-#include <time.h>
 
 #include "agent/api.h"
 #include "agent/endpoint.h"
 #include "agent/lib/auto.h"
+#include "agent/lib/clock.h"
 #include "agent/lib/http.h"
 #include "agent/lib/json.h"
 #include "agent/lib/table.h"
@@ -53,14 +53,6 @@ struct flows {
 	bool found;          /* all were */
 	bool incomplete;     /* some flows may be missing */
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * NS_PER_SEC + (uint64_t)now.tv_nsec;
-}
 
 /* ---- flow_map -------------------------------------------------------------------------------- */
 

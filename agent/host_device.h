@@ -29,8 +29,8 @@ DEFINE_AUTO(host_device)
 int host_device_ensure(struct host_device *device, bool *ret_changed, struct errmsg *err);
 int host_device_ifindex(const struct host_device *device); /* 0 before the first ensure */
 
-/* A route of its own for an address outside the pod CIDRs; nothing is done for one inside.  Where it
- * fails, host_device_ensure() tries again until it is taken back. */
+/* A route of its own for an address outside the pod CIDRs; nothing is done for one inside.  Where
+ * it fails, host_device_ensure() tries again until it is taken back. */
 int host_device_route_add(struct host_device *device, const struct addr *addr, struct errmsg *err);
 void host_device_route_del(struct host_device *device, const struct addr *addr);
 

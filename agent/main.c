@@ -9,7 +9,6 @@
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
-#include <time.h>
 
 #include "agent/accel.h"
 #include "agent/agent.h"
@@ -17,6 +16,7 @@
 #include "agent/endpoint.h"
 #include "agent/flows.h"
 #include "agent/lib/auto.h"
+#include "agent/lib/clock.h"
 #include "agent/lib/http.h"
 #include "agent/lib/netns.h"
 #include "agent/monitor.h"
@@ -42,14 +42,6 @@ struct daemon {
 	int argc;
 	char **argv;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * NS_PER_SEC + (uint64_t)now.tv_nsec;
-}
 
 /* ---- signals --------------------------------------------------------------------------------- */
 

@@ -12,9 +12,9 @@
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 
 #include "agent/lib/auto.h"
+#include "agent/lib/clock.h"
 
 /* Nobody can be told that nobody could be told: failures are silent. */
 static void notify_send(const char *text)
@@ -45,12 +45,9 @@ void notify_ready(const char *status)
 
 void notify_reloading(void)
 {
-	struct timespec now;
 	char text[80];
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64,
-		 (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000);
+	snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, now_ns() / 1000);
 	notify_send(text);
 }
 

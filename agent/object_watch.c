@@ -9,11 +9,11 @@
 #include <sys/inotify.h>
 #include <sys/param.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include <event2/event.h>
 
 #include "agent/lib/auto.h"
+#include "agent/lib/clock.h"
 #include "agent/lib/log.h"
 #include "datapath/abi.h"
 
@@ -87,14 +87,6 @@ static void names_forget(struct object_watch *watch)
 		free(watch->names[i]);
 	watch->name_count = 0;
 	watch->all = false;
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * NS_PER_SEC + (uint64_t)now.tv_nsec;
 }
 
 /* Nothing puts off a run that is pending, so a steady stream of events cannot do so for ever. */

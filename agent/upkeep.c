@@ -9,9 +9,9 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <stdio.h>
-#include <time.h>
 
 #include "agent/lib/auto.h"
+#include "agent/lib/clock.h"
 
 #define SWEEP_SECONDS   10
 #define PRESSURE_SWEEPS 6 /* maps are counted with every so many sweeps */
@@ -58,16 +58,13 @@ static void pressure_check(struct upkeep *upkeep)
 static void upkeep_run(evutil_socket_t fd, short what, void *arg)
 {
 	struct upkeep *upkeep = arg;
-	struct timespec now;
-	uint64_t now_ns;
+	uint64_t now = now_ns();
 	int connections, translations;
 
 	(void)fd;
 	(void)what;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	now_ns = (uint64_t)now.tv_sec * NS_PER_SEC + (uint64_t)now.tv_nsec;
-	connections = ct_map_sweep(upkeep->agent->datapath, now_ns);
-	translations = nat_map_sweep(upkeep->agent->datapath, now_ns);
+	connections = ct_map_sweep(upkeep->agent->datapath, now);
+	translations = nat_map_sweep(upkeep->agent->datapath, now);
 	if (connections < 0 || translations < 0)
 		log_warn("sweep of tracked connections: %s",
 			 strerror(-(connections < 0 ? connections : translations)));

@@ -7,17 +7,10 @@
 #include <time.h>
 
 #include "agent/lib/auto.h"
+#include "agent/lib/clock.h"
 #include "agent/lib/http.h"
 
 #define RETRY_PACE_MS 20
-
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 static enum agent_outcome outcome_of(int error)
 {

@@ -13,10 +13,10 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "agent/lib/auto.h"
+#include "agent/lib/clock.h"
 #include "cni/result.h"
 
 #define OUTPUT_MAX NETCONF_MAX
@@ -108,14 +108,6 @@ static int plugin_spawn(const struct run *run, int in_fd, int out_fd, pid_t *ret
 	error = posix_spawn(ret_pid, run->file, &actions, NULL, argv, env);
 	posix_spawn_file_actions_destroy(&actions);
 	return error;
-}
-
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 /* Reads to the end of the plugin's output; -ENOMEM, -ETIMEDOUT, -E2BIG. */

@@ -255,11 +255,6 @@ int follower_update(struct follower *follower, struct compiled_changes *ret_chan
 	return 0;
 }
 
-void follower_forget(struct follower *follower)
-{
-	follower->anew = true;
-}
-
 const struct compiled *follower_compiled(const struct follower *follower)
 {
 	return follower->compiler.compiled;

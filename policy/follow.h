@@ -42,8 +42,6 @@ void follower_free(struct follower *follower);
  * writing maps, and the next update compiles anew. */
 int follower_update(struct follower *follower, struct compiled_changes *ret_changes,
 		    struct errmsg *err);
-/* The next update compiles everything anew. */
-void follower_forget(struct follower *follower);
 
 /* The tables of the last update, borrowed until the next; NULL before the first. */
 const struct compiled *follower_compiled(const struct follower *follower);

@@ -38,17 +38,6 @@ const char *policy_tier_name(enum policy_tier tier)
 	return names[tier];
 }
 
-const char *policy_action_name(enum policy_action action)
-{
-	static const char *const names[] = {
-		[ACTION_ACCEPT] = "Accept",
-		[ACTION_DENY] = "Deny",
-		[ACTION_PASS] = "Pass",
-	};
-
-	return names[action];
-}
-
 int object_kind_parse(const char *text, enum object_kind *ret_kind)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {

@@ -204,7 +204,6 @@ const char *object_kind_name(enum object_kind kind); /* "NetworkPolicy" */
 int object_kind_parse(const char *text, enum object_kind *ret_kind);
 
 const char *policy_tier_name(enum policy_tier tier);       /* "Admin" */
-const char *policy_action_name(enum policy_action action); /* "Accept" */
 
 bool labels_get(const struct labels *labels, const char *key, const char **ret_value);
 bool selector_matches(const struct selector *selector, const struct labels *labels);

@@ -629,8 +629,3 @@ bool reach_failed(const struct reach *reach)
 {
 	return arena_failed(reach->arena);
 }
-
-const struct compiled *reach_compiled(const struct reach *reach, size_t world)
-{
-	return reach->views[world].compiled;
-}

@@ -49,6 +49,4 @@ bool reach_is_itself(const struct reach *reach, size_t from, size_t to);
 struct port_pool *reach_pool(struct reach *reach);
 bool reach_failed(const struct reach *reach);
 
-const struct compiled *reach_compiled(const struct reach *reach, size_t world);
-
 #endif

@@ -12,9 +12,9 @@
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 
 #include "agent/lib/auto.h"
+#include "agent/lib/clock.h"
 
 #define RESPONSE_MAX (256u << 20) /* of a body: beyond this the other side is not our agent */
 #define READ_SIZE    65536
@@ -69,14 +69,6 @@ struct connection {
 	bool interruptible;  /* no deadline, and a signal ends the wait with -EINTR */
 	struct buffer in;
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* Milliseconds until the deadline, never negative; -1 for no deadline. */
 static int connection_left_ms(const struct connection *connection)
