@@ -14,7 +14,7 @@
 #include "policy/object.h"
 
 #define CLI_SOCKET_DEFAULT "/run/tendril/tendril.sock"
-#define CLI_FILES_MAX      64
+#define CLI_FILES_MAX      1024
 
 /* Where 1 is an answer (they differ, there are findings), what could not be done is 2. */
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNABLE = 2 };
@@ -96,6 +96,9 @@ int cli_split_name(const char *text, char *ret_namespace, char *ret_name, size_t
 int cli_split_policy(const char *text, enum object_kind *ret_kind, char *ret_namespace,
 		     char *ret_name, size_t size, struct errmsg *err);
 
+/* How messages name a file: "stdin" for "-". */
+const char *cli_file_name(const char *path);
+
 /* Reads a file, or standard input for "-"; NUL-terminated, owned by the caller; at most 64 MiB. */
 int cli_read_file(const char *path, char **ret_text, size_t *ret_len, struct errmsg *err);
 
@@ -106,9 +109,7 @@ int cli_write_file(const char *path, const char *text, size_t len, struct errmsg
 int cli_port_parse(const char *text, uint16_t *ret_port, uint8_t *ret_proto, struct errmsg *err);
 
 /* Calls each() for a file, or for every .json, .yaml and .yml file of a directory, in order of
- * name.  -ENODATA, CLI_NO_FILES: the directory has none; a check that checks nothing must not
- * pass. */
-#define CLI_NO_FILES "no .json, .yaml or .yml files in this directory"
+ * name.  -ENODATA: the directory has none; a check that checks nothing must not pass. */
 int cli_each_file(const char *path, int (*each)(const char *file, void *arg, struct errmsg *err),
 		  void *arg, struct errmsg *err);
 

@@ -104,15 +104,21 @@ int cli_split_policy(const char *text, enum object_kind *ret_kind, char *ret_nam
 	return 0;
 }
 
+const char *cli_file_name(const char *path)
+{
+	return strcmp(path, "-") == 0 ? "stdin" : path;
+}
+
 int cli_read_file(const char *path, char **ret_text, size_t *ret_len, struct errmsg *err)
 {
 	auto_close int fd =
 		strcmp(path, "-") == 0 ? dup(STDIN_FILENO) : open(path, O_RDONLY | O_CLOEXEC);
 	auto_free char *text = NULL;
+	const char *name = cli_file_name(path);
 	size_t len = 0, size = 0;
 
 	if (fd < 0)
-		return fail(err, -errno, "%s", path);
+		return fail(err, -errno, "%s", name);
 	for (;;) {
 		ssize_t n;
 
@@ -120,18 +126,18 @@ int cli_read_file(const char *path, char **ret_text, size_t *ret_len, struct err
 			char *grown = realloc(text, size + size / 2 + 65536);
 
 			if (!grown)
-				return fail(err, -ENOMEM, "%s", path);
+				return fail(err, -ENOMEM, "%s", name);
 			text = grown;
 			size += size / 2 + 65536;
 		}
 		n = read(fd, text + len, size - len - 1);
 		if (n < 0)
-			return fail(err, -errno, "%s", path);
+			return fail(err, -errno, "%s", name);
 		if (n == 0)
 			break;
 		len += (size_t)n;
 		if (len > FILE_MAX)
-			return fail_plain(err, -EFBIG, "%s: larger than 64 MiB", path);
+			return fail_plain(err, -EFBIG, "%s: larger than 64 MiB", name);
 	}
 	text[len] = '\0';
 	*ret_text = take_ptr(text);
@@ -156,6 +162,7 @@ static int is_object_file(const struct dirent *entry)
 int cli_each_file(const char *path, int (*each)(const char *file, void *arg, struct errmsg *err),
 		  void *arg, struct errmsg *err)
 {
+	const char *slash = *path && path[strlen(path) - 1] == '/' ? "" : "/";
 	struct dirent **entries;
 	struct stat status;
 	int count, ret = 0;
@@ -170,11 +177,12 @@ int cli_each_file(const char *path, int (*each)(const char *file, void *arg, str
 	if (count < 0)
 		return fail(err, -errno, "%s", path);
 	if (count == 0)
-		ret = fail_plain(err, -ENODATA, "%s: " CLI_NO_FILES, path);
+		ret = fail_plain(err, -ENODATA,
+				 "%s: no .json, .yaml or .yml files in this directory", path);
 	for (int i = 0; i < count; i++) {
 		char file[4096];
 
-		if (!ret && (size_t)snprintf(file, sizeof(file), "%s/%s", path,
+		if (!ret && (size_t)snprintf(file, sizeof(file), "%s%s%s", path, slash,
 					     entries[i]->d_name) >= sizeof(file))
 			ret = fail(err, -ENAMETOOLONG, "%s", path);
 		if (!ret)

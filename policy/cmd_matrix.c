@@ -75,6 +75,10 @@ static int by_parse(const char *text, struct words *words, struct matrix_questio
 	if (words_split(text + strlen(labels), KEYS_MAX, words, err))
 		return err->code;
 	question->key_count = words->count;
+	for (size_t i = 0; i < words->count; i++) {
+		if (!*words->items[i])
+			return misused(err, "--by %s: an empty key", text);
+	}
 	return 0;
 }
 
@@ -223,6 +227,18 @@ static int picture_write(const char *file, const struct matrix *matrix,
 			   : cli_write_file(file, text.data, text.len, err);
 }
 
+static bool is_stdout(const char *file)
+{
+	return file && strcmp(file, "-") == 0;
+}
+
+static int pictures_check(const struct arguments *args, struct errmsg *err)
+{
+	if (is_stdout(args->html) + is_stdout(args->svg) + args->json > 1)
+		return misused(err, "standard output takes one of --html, --svg and -o json");
+	return 0;
+}
+
 static int answer(const struct arguments *args, const struct matrix *matrix, struct errmsg *err)
 {
 	int ret = picture_write(args->html, matrix, picture_html, err);
@@ -233,6 +249,8 @@ static int answer(const struct arguments *args, const struct matrix *matrix, str
 		return ret;
 	if (args->json)
 		print_matrix_json(matrix);
+	else if (is_stdout(args->html) || is_stdout(args->svg))
+		return EXIT_OK;
 	else if (args->html || args->svg)
 		printf("%zu pods in %zu groups\n", matrix->pod_count, matrix->group_count);
 	else
@@ -247,8 +265,10 @@ int cmd_policy_matrix(const struct arguments *args, struct errmsg *err)
 	struct matrix_port ports[PORTS_MAX];
 	struct matrix_question question = { .ports = ports };
 	struct words port_words = { 0 }, key_words = { 0 };
-	int ret = by_parse(args->by, &key_words, &question, err);
+	int ret = pictures_check(args, err);
 
+	if (!ret)
+		ret = by_parse(args->by, &key_words, &question, err);
 	if (!ret && args->port)
 		ret = ports_parse(args->port, &port_words, ports, err);
 	question.port_count = port_words.count;

@@ -28,9 +28,11 @@ static int read_checked(const char *file, struct cli_world *world, struct errmsg
 			char text[1024];
 
 			output_note("policy: %s",
-				    problem_format(&problems.items[i], file, text, sizeof(text)));
+				    problem_format(&problems.items[i], cli_file_name(file), text,
+						   sizeof(text)));
 		}
-		ret = fail_plain(err, -EINVAL, "%s: not applied, nothing was changed", file);
+		ret = fail_plain(err, -EINVAL, "%s: not applied, nothing was changed",
+				 cli_file_name(file));
 	}
 	problems_done(&problems);
 	return ret;
@@ -70,14 +72,15 @@ static int documents_apply(const struct arguments *args, const cJSON *documents,
 {
 	cJSON *answer = NULL;
 	int ret = documents_put(args, documents, &answer, err);
+	double applied;
 
 	if (ret)
 		return ret;
+	applied = cJSON_GetNumberValue(cli_member(answer, "applied"));
 	if (args->json)
 		output_json(answer);
 	else
-		printf("applied %.0f objects\n",
-		       cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(answer, "applied")));
+		printf("applied %.0f object%s\n", applied, applied == 1 ? "" : "s");
 	cJSON_Delete(answer);
 	return EXIT_OK;
 }

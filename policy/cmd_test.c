@@ -93,7 +93,8 @@ static int file_parse(const char *file, struct expectations *list, size_t *error
 		char line[1024];
 
 		output_note("policy test: %s",
-			    problem_format(&problems.items[i], file, line, sizeof(line)));
+			    problem_format(&problems.items[i], cli_file_name(file), line,
+					   sizeof(line)));
 	}
 	*errors += problems.errors;
 	problems_done(&problems);
@@ -128,13 +129,21 @@ static int results_report(const struct arguments *args, const struct test_result
 	return results->failed ? EXIT_FAILED : EXIT_OK;
 }
 
+/* The report beside what is printed, which must not get into it. */
+static int junit_check(const struct arguments *args, struct errmsg *err)
+{
+	if (args->junit && strcmp(args->junit, "-") == 0)
+		return misused(err, "--junit -: to standard output it is -o junit");
+	return 0;
+}
+
 int cmd_policy_test(const struct arguments *args, struct errmsg *err)
 {
 	auto_(cli_world) struct cli_world *world = NULL;
 	struct expectations lists[CLI_FILES_MAX] = { 0 };
 	struct test_results results = { 0 };
 	size_t errors = 0;
-	int ret = 0;
+	int ret = junit_check(args, err);
 
 	for (size_t i = 0; i < args->operand_count && !ret; i++)
 		ret = file_parse(args->operands[i], &lists[i], &errors, err);
@@ -145,8 +154,8 @@ int cmd_policy_test(const struct arguments *args, struct errmsg *err)
 		ret = cli_world_load(args, &world, err);
 	for (size_t i = 0; i < args->operand_count && !ret; i++) {
 		for (size_t n = 0; n < lists[i].count && !ret; n++)
-			ret = result_add(world, args->operands[i], &lists[i].items[n], &results,
-					 err);
+			ret = result_add(world, cli_file_name(args->operands[i]),
+					 &lists[i].items[n], &results, err);
 	}
 	if (!ret)
 		ret = results_report(args, &results, err);

@@ -68,24 +68,31 @@ static void validation_report(struct validation *validation, const char *file,
 	if (validation->args->json)
 		return;
 	if (problems->errors == 0)
-		printf("%s: %sok%s, %zu objects\n", output_shown(file), output_colour(COLOUR_GOOD),
-		       output_colour_end(), objects);
+		printf("%s: %sok%s, %zu object%s\n", output_shown(file), output_colour(COLOUR_GOOD),
+		       output_colour_end(), objects, objects == 1 ? "" : "s");
 	else if (problems->errors > shown)
-		printf("%s: %zu more errors\n", output_shown(file), problems->errors - shown);
+		printf("%s: %zu more error%s\n", output_shown(file), problems->errors - shown,
+		       problems->errors - shown == 1 ? "" : "s");
 }
 
-/* A file that cannot be read is a problem, too: the others are still checked. */
-static void unreadable_add(struct problems *problems, int code)
+/* A file that cannot be read is a problem, too: the others are still checked.  Its name stands
+ * before the message anyway. */
+static void unreadable_report(struct validation *validation, const char *file,
+			      const struct errmsg *why)
 {
-	const char *message = code == -ENODATA ? CLI_NO_FILES : strerror(-code);
+	const char *name = cli_file_name(file), *text = why->text;
+	size_t len = strlen(name);
+	struct problems problems = { .errors = 1, .items = calloc(1, sizeof(struct problem)) };
 
-	problems->items = calloc(1, sizeof(*problems->items));
-	if (!problems->items)
-		return;
-	problems->count = 1;
-	problems->items[0] = (struct problem){ .object = strdup(""),
-					       .path = strdup(""),
-					       .message = strdup(message) };
+	if (strncmp(text, name, len) == 0 && strncmp(text + len, ": ", 2) == 0)
+		text += len + 2;
+	if (problems.items)
+		problems.items[problems.count++] = (struct problem){ .object = strdup(""),
+								     .path = strdup(""),
+								     .message = strdup(text) };
+	validation_report(validation, name, &problems, 0);
+	validation->errors++;
+	problems_done(&problems);
 }
 
 static int validate_file(const char *file, void *arg, struct errmsg *err)
@@ -100,13 +107,14 @@ static int validate_file(const char *file, void *arg, struct errmsg *err)
 
 	if (ret == -ENOMEM)
 		return fail(err, ret, "%s", file);
-	if (ret && problems.count == 0) {
-		unreadable_add(&problems, ret);
-		problems.errors++;
+	if (ret) {
+		unreadable_report(validation, file, &why);
+		problems_done(&problems);
+		return 0;
 	}
 	if (problems.count)
 		qsort(problems.items, problems.count, sizeof(*problems.items), problem_compare);
-	validation_report(validation, file, &problems, count);
+	validation_report(validation, cli_file_name(file), &problems, count);
 	validation->errors += problems.errors;
 	problems_done(&problems);
 	return 0;
@@ -116,16 +124,11 @@ static int validate_path(struct validation *validation, const char *path, struct
 {
 	struct errmsg why = { 0 };
 	int ret = cli_each_file(path, validate_file, validation, &why);
-	struct problems problems = { .errors = 1 };
 
 	if (ret == -ENOMEM)
 		return fail(err, ret, "%s", path);
-	if (ret) { /* there is nothing of that name, or nothing in it */
-		unreadable_add(&problems, ret);
-		validation_report(validation, path, &problems, 0);
-		validation->errors++;
-		problems_done(&problems);
-	}
+	if (ret) /* there is nothing of that name, or nothing in it */
+		unreadable_report(validation, path, &why);
 	return 0;
 }
 

@@ -236,11 +236,6 @@ static int object_add(struct cli_world *world, struct object *object, const stru
 			      : ret;
 }
 
-static const char *source_name(const char *file)
-{
-	return strcmp(file, "-") == 0 ? "stdin" : file;
-}
-
 /* Reads a file and keeps its text: lines are looked up in it later. */
 static struct source *source_read(struct cli_world *world, const char *file, struct errmsg *err)
 {
@@ -249,7 +244,7 @@ static struct source *source_read(struct cli_world *world, const char *file, str
 	if (source) {
 		source->next = world->sources;
 		world->sources = source;
-		source->file = strdup(source_name(file));
+		source->file = strdup(cli_file_name(file));
 	}
 	if (!source || !source->file) {
 		fail(err, -ENOMEM, "%s", file);
@@ -292,9 +287,9 @@ static int load_file(const char *file, void *arg, struct errmsg *err)
 
 	for (size_t i = 0; !ret && i < problems.count; i++) {
 		if (!problems.items[i].warning)
-			ret = fail_plain(
-				err, -EINVAL, "%s",
-				problem_format(&problems.items[i], file, text, sizeof(text)));
+			ret = fail_plain(err, -EINVAL, "%s",
+					 problem_format(&problems.items[i], cli_file_name(file),
+							text, sizeof(text)));
 	}
 	problems_done(&problems);
 	return ret;
@@ -389,14 +384,14 @@ int cli_documents_read(const struct cli_world *world, const char *file, cJSON *a
 	struct text_error error = { 0 };
 	cJSON *documents, *document;
 
-	while (source && strcmp(source->file, source_name(file)) != 0)
+	while (source && strcmp(source->file, cli_file_name(file)) != 0)
 		source = source->next;
 	if (!source)
 		return fail(err, -ENOENT, "%s", file);
 	documents = documents_parse(source->text, source->len, &error);
 	if (!documents)
-		return fail_plain(err, -EINVAL, "%s:%zu:%zu: %s", file, error.line, error.column,
-				  error.text);
+		return fail_plain(err, -EINVAL, "%s:%zu:%zu: %s", cli_file_name(file), error.line,
+				  error.column, error.text);
 	while ((document = cJSON_DetachItemFromArray(documents, 0)))
 		documents_flatten(document, array);
 	cJSON_Delete(documents);

@@ -4,6 +4,7 @@
  * tables of commands and options and what is made from them: the parser, --help and exit codes.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,7 +13,8 @@
 #include "policy/cli.h"
 #include "policy/output.h"
 
-#define HELP_COLUMN 28 /* how wide the left column of --help is */
+#define OPTION_VALUE 256 /* getopt_long() gives this and the number of the option */
+#define HELP_COLUMN  28  /* how wide the left column of --help is */
 
 enum option_type { OPTION_FLAG, OPTION_TEXT, OPTION_LIST };
 
@@ -260,13 +262,33 @@ static int option_store(const struct option_spec *spec, const char *value, struc
 	return EXIT_USAGE;
 }
 
+static int usage_error(const char *what, const char *text)
+{
+	output_note("tendril: %s %s; see tendril --help", what, text);
+	return EXIT_USAGE;
+}
+
+/* What getopt_long() stumbled over: it would name it with all its control characters. */
+static int option_error(int found, char **argv)
+{
+	const char letter[] = { '-', (char)optopt, '\0' };
+
+	if (found == ':')
+		return usage_error("there is no value for", argv[optind - 1]);
+	if (optopt >= OPTION_VALUE)
+		return usage_error("no value is taken by", argv[optind - 1]);
+	if (optopt)
+		return usage_error("there is no option", letter);
+	return usage_error("there is no option, or several, like", argv[optind - 1]);
+}
+
 /* Parses every option of the line; operands (command words included) stay in order.  *ret_given
  * is the set of options seen. */
 static int options_parse(int argc, char **argv, struct arguments *args, unsigned int *ret_given)
 {
 	struct option longs[ARRAY_SIZE(option_specs) + 1] = { 0 };
-	char shorts[2 * ARRAY_SIZE(option_specs) + 1] = "";
-	size_t used = 0;
+	char shorts[2 * ARRAY_SIZE(option_specs) + 2] = ":";
+	size_t used = 1;
 	int found;
 
 	for (size_t i = 0; i < ARRAY_SIZE(option_specs); i++) {
@@ -275,21 +297,24 @@ static int options_parse(int argc, char **argv, struct arguments *args, unsigned
 		longs[i] =
 			(struct option){ .name = spec->name,
 					 .has_arg = spec->value ? required_argument : no_argument,
-					 .val = 256 + (int)i };
+					 .val = OPTION_VALUE + (int)i };
 		if (!spec->letter)
 			continue;
 		shorts[used++] = spec->letter;
 		if (spec->value)
 			shorts[used++] = ':';
 	}
+	opterr = 0;
 	while ((found = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
 		const struct option_spec *spec = NULL;
 
 		for (size_t i = 0; i < ARRAY_SIZE(option_specs); i++) {
-			if (found == 256 + (int)i || found == option_specs[i].letter)
+			if (found == OPTION_VALUE + (int)i || found == option_specs[i].letter)
 				spec = &option_specs[i];
 		}
-		if (found == '?' || !spec || option_store(spec, optarg, args))
+		if (!spec)
+			return option_error(found, argv);
+		if (option_store(spec, optarg, args))
 			return EXIT_USAGE;
 		*ret_given |= spec->bit;
 	}
@@ -298,10 +323,19 @@ static int options_parse(int argc, char **argv, struct arguments *args, unsigned
 	return 0;
 }
 
-static int usage_error(const char *what, const char *text)
+/* "frob", or "policy frob" where there are commands that begin so. */
+static int command_unknown(char **words, size_t count)
 {
-	output_note("tendril: %s %s; see tendril --help", what, text);
-	return EXIT_USAGE;
+	size_t len = strlen(words[0]);
+	char two_words[128];
+
+	for (size_t i = 0; i < ARRAY_SIZE(commands) && count > 1; i++) {
+		if (strncmp(commands[i].name, words[0], len) != 0 || commands[i].name[len] != ' ')
+			continue;
+		snprintf(two_words, sizeof(two_words), "%s %s", words[0], words[1]);
+		return usage_error("unknown command", two_words);
+	}
+	return usage_error("unknown command", words[0]);
 }
 
 /* Whether one of "text|json" is the format. */
@@ -315,6 +349,17 @@ static bool outputs_hold(const char *outputs, const char *output)
 			return len > 0;
 	}
 	return false;
+}
+
+static size_t stdin_count(const struct arguments *args)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < args->file_count; i++)
+		count += strcmp(args->files[i], "-") == 0;
+	for (size_t i = 0; i < args->operand_count; i++)
+		count += strcmp(args->operands[i], "-") == 0;
+	return count;
 }
 
 static int command_check(const struct command *command, const struct arguments *args,
@@ -340,6 +385,14 @@ static int command_check(const struct command *command, const struct arguments *
 			    command_answer(command)->outputs);
 		return EXIT_USAGE;
 	}
+	if (stdin_count(args) > 1) {
+		output_note("tendril: standard input (-) can be read once");
+		return EXIT_USAGE;
+	}
+	if (args->operand_count > CLI_FILES_MAX) {
+		output_note("tendril: more than %d files", CLI_FILES_MAX);
+		return EXIT_USAGE;
+	}
 	if (args->operand_count < command->min_operands ||
 	    args->operand_count > command->max_operands) {
 		output_note("usage: tendril %s %s%s[OPTION...]", command->name, command->operands,
@@ -355,15 +408,53 @@ static bool answers_with_one(const struct command *command, const struct argumen
 	return command_answer(command)->statuses || args->dry_run || args->canary;
 }
 
+/* What was printed is out; else it is lost, as on a full disk. */
+static bool output_is_out(void)
+{
+	return fflush(stdout) == 0 && !ferror(stdout);
+}
+
+static int help_status(void)
+{
+	if (output_is_out())
+		return EXIT_OK;
+	output_note("tendril: standard output cannot be written");
+	return EXIT_FAILED;
+}
+
+static int command_run(const struct command *command, const struct arguments *args)
+{
+	struct errmsg err = { 0 };
+	int status = command->run(args, &err);
+
+	if (status >= 0 && !output_is_out())
+		status = fail_plain(&err, -EIO, "standard output cannot be written");
+	if (status >= 0)
+		return status;
+	output_note("%s: %s", command->name, err.text);
+	if (status == CLI_MISUSED)
+		return EXIT_USAGE;
+	return answers_with_one(command, args) ? EXIT_UNABLE : EXIT_FAILED;
+}
+
+/* No file or socket that is opened becomes one of the standard ones; what is closed fails. */
+static void stdio_hold(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+		if (fcntl(fd, F_GETFD) < 0)
+			(void)!open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	struct arguments args = { .socket = getenv("TENDRIL_SOCKET"), .output = "text" };
 	const struct command *command;
-	struct errmsg err = { 0 };
 	unsigned int given = 0;
 	size_t words = 0;
 	int status;
 
+	stdio_hold();
 	if (!args.socket)
 		args.socket = CLI_SOCKET_DEFAULT;
 	status = options_parse(argc, argv, &args, &given);
@@ -371,35 +462,19 @@ int main(int argc, char **argv)
 		return status;
 	if (args.version) {
 		printf("tendril %s\n", TENDRIL_VERSION);
-		return EXIT_OK;
+		return help_status();
 	}
 	command = command_find(args.operands, args.operand_count, &words);
-	if (!command) {
-		if (args.help) {
-			print_overview();
-			return EXIT_OK;
-		}
-		if (args.operand_count == 0)
-			return usage_error("no command", "given");
-		return usage_error("unknown command", args.operands[0]);
-	}
+	if (!command && !args.help)
+		return args.operand_count ? command_unknown(args.operands, args.operand_count)
+					  : usage_error("no command", "given");
 	if (args.help) {
-		print_command_help(command);
-		return EXIT_OK;
+		command ? print_command_help(command) : print_overview();
+		return help_status();
 	}
 	args.operands += words;
 	args.operand_count -= words;
 	args.json = strcmp(args.output, "json") == 0;
 	status = command_check(command, &args, given);
-	if (status)
-		return status;
-	status = command->run(&args, &err);
-	if (status >= 0 && (fflush(stdout) || ferror(stdout))) /* a full disk */
-		status = fail_plain(&err, -EIO, "standard output cannot be written");
-	if (status >= 0)
-		return status;
-	output_note("%s: %s", command->name, err.text);
-	if (status == CLI_MISUSED)
-		return EXIT_USAGE;
-	return answers_with_one(command, &args) ? EXIT_UNABLE : EXIT_FAILED;
+	return status ? status : command_run(command, &args);
 }

@@ -134,31 +134,31 @@ void problems_done(struct problems *problems)
 	*problems = (struct problems){ 0 };
 }
 
-#define PATH_SHOWN_MAX 200
-
-/* Its beginning and its end, where a path is so long that nothing else would be seen. */
-static const char *path_shown(const char *path, char *buf, size_t size)
+/* Its beginning and its end, where a text is so long that nothing else would be seen. */
+static const char *text_shorten(const char *text, char *buf, size_t size)
 {
-	size_t len = strlen(path), part = (size - sizeof("...")) / 2;
+	size_t len = strlen(text), part = (size - sizeof("...")) / 2;
 
 	if (len < size)
-		return path;
-	snprintf(buf, size, "%.*s...%s", (int)part, path, path + len - part);
+		return text;
+	snprintf(buf, size, "%.*s...%s", (int)part, text, text + len - part);
 	return buf;
 }
 
 const char *problem_format(const struct problem *problem, const char *file, char *buf, size_t size)
 {
-	char path[PATH_SHOWN_MAX], place[64] = "";
+	char object[200], path[200], message[400], place[64] = "";
 
 	if (problem->line)
 		snprintf(place, sizeof(place), "%zu:%zu: ", problem->line, problem->column);
 	else if (file)
 		snprintf(place, sizeof(place), " ");
 	snprintf(buf, size, "%s%s%s%s%s%s%s%s%s", file ? file : "", file ? ":" : "", place,
-		 problem->warning ? "warning: " : "", problem->object, *problem->object ? ": " : "",
-		 path_shown(problem->path, path, sizeof(path)), *problem->path ? ": " : "",
-		 problem->message);
+		 problem->warning ? "warning: " : "",
+		 text_shorten(problem->object, object, sizeof(object)),
+		 *problem->object ? ": " : "", text_shorten(problem->path, path, sizeof(path)),
+		 *problem->path ? ": " : "",
+		 text_shorten(problem->message, message, sizeof(message)));
 	text_make_shown(buf);
 	return buf;
 }

@@ -2,11 +2,14 @@
 """What nobody should write, and somebody does: text that would drive a terminal, odd files."""
 
 import json
+import os
 import re
+import subprocess
+import xml.etree.ElementTree
 
 import pytest
 
-from cli import Agent, document, pod, policy, tendril
+from cli import BUILD, Agent, document, pod, policy, tendril
 
 ESCAPE = "\033[2J\r\x7f\u009b31m"
 # A control character other than the ends of lines.
@@ -146,3 +149,50 @@ def test_many_documents_take_no_more_than_their_bytes(tmp_path):
     assert done.returncode == 1 and len(lines) == 102
     assert lines[100] == "b.json:101:1: Namespace n99: is already in a.json:100"
     assert lines[101] == "b.json: 4900 more errors"
+
+
+def test_a_long_name_leaves_room_for_what_is_wrong_with_it(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(document("Namespace", 100000 * "a")))
+    done = tendril("policy", "validate", "a.json", cwd=tmp_path)
+    line, = done.stdout.splitlines()
+    assert len(line) < 1000
+    assert re.fullmatch(r'a.json:1:\d+: Namespace a+\.\.\.a+: metadata.name: "a+\.\.\.a*" is not a name: '
+                        "1 to 63 characters: lower-case letters, digits and '-' inside", line)
+
+
+def test_standard_input_and_folders_are_named_as_one_would(folder):
+    done = tendril("policy", "validate", "-", text="[]")
+    assert done.stdout == "stdin:1:1: document 1: a list, where an object is needed\n"
+    done = tendril("policy", "lint", "-", text="[]")
+    assert done.stderr == "policy lint: stdin:1:1: document 1: a list, where an object is needed\n"
+    (folder / "d").mkdir()
+    (folder / "d/a.json").write_text(json.dumps(GOOD[0]))
+    for name in ("d", "d/"):
+        assert tendril("policy", "validate", name, cwd=folder).stdout == "d/a.json: ok, 1 object\n"
+
+
+def test_a_file_that_is_too_large_is_told_so(tmp_path):
+    with open(tmp_path / "a.json", "wb") as large:
+        large.truncate((64 << 20) + 1)
+    done = tendril("policy", "validate", "a.json", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "a.json: larger than 64 MiB\n")
+
+
+def test_a_picture_on_standard_output_is_all_there_is(folder):
+    done = tendril("policy", "matrix", "-f", "old.json", "--svg", "-", cwd=folder)
+    assert done.returncode == 0
+    assert xml.etree.ElementTree.fromstring(done.stdout).tag.endswith("svg")
+
+
+@pytest.mark.parametrize("words, status", [
+    (["--help"], 1), (["policy", "lint", "--help"], 1), (["--version"], 1),
+    (["policy", "validate", "old.json"], 1),
+    (["policy", "lint", "old.json"], 2), (["policy", "matrix", "-f", "old.json", "--svg", "a.svg"], 1)])
+def test_without_a_standard_output_nothing_is_written_elsewhere(folder, words, status):
+    done = subprocess.run([BUILD / "tendril", *words], cwd=folder, text=True, timeout=20,
+                          stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                          preexec_fn=lambda: os.close(1))
+    assert done.returncode == status
+    assert done.stderr.endswith("standard output cannot be written\n")
+    if "a.svg" in words:
+        assert (folder / "a.svg").read_text().endswith("</svg>\n")
