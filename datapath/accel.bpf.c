@@ -100,6 +100,7 @@ static __always_inline bool sock_is_plain(struct bpf_sock *sk, __u64 cookie)
 {
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
 
+	/* NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign): the macro sets it */
 	if (!tcp || tcp->inet_conn.icsk_ulp_ops || BPF_CORE_READ_BITFIELD(tcp, repair))
 		return false;
 	return !pair_find(sk, IPPROTO_TCP, cookie);

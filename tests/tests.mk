@@ -168,11 +168,13 @@ demo: demo-deps ## Seven pods, services, policy and acceleration at work; cleans
 
 # ---- lint ------------------------------------------------------------------------------------
 
-lint_c := $(filter-out %.bpf.c,$(shell git ls-files 'agent/*.c' 'cni/*.c' 'datapath/*.c' 'policy/*.c' 2>/dev/null))
+lint_c := $(filter-out %.bpf.c,$(shell git ls-files '*.c' 2>/dev/null))
+tidy = xargs -P$$(nproc) -n4 sh -c 'clang-tidy --quiet "$$@" -- $(1)' sh
 
 .PHONY: lint
 lint: $(skeletons) ## Format, static analysis and shell checks (clang-format, clang-tidy, shellcheck)
 	git ls-files '*.c' '*.h' | xargs clang-format --dry-run --Werror
-	printf '%s\n' $(lint_c) | xargs -P$$(nproc) -n8 sh -c 'clang-tidy --quiet "$$@" -- -I. -I$(B) -D_GNU_SOURCE -DTENDRIL_VERSION=\"$(VERSION)\" -std=gnu17' sh
+	printf '%s\n' $(lint_c) | $(call tidy,-I. -I$(B) -Itests -D_GNU_SOURCE -DTENDRIL_VERSION=\"$(VERSION)\" -std=gnu17)
+	printf '%s\n' $(bpf_src) | $(call tidy,$(BPFFLAGS))
 	shellcheck .ci/run tests/harness/deps tests/harness/rooted tests/kernels/init \
 		doc/completion/tendril.bash

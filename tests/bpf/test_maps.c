@@ -522,6 +522,7 @@ static void send_event(void)
 	auto_close int prog = -1;
 	size_t n = 0;
 
+	/* NOLINTBEGIN(misc-redundant-expression): opcodes in full, though parts are 0 */
 	for (int off = -room; off < 0; off += 4)
 		code[n++] = (struct bpf_insn){ .code = BPF_ST | BPF_MEM | BPF_W,
 					       .dst_reg = BPF_REG_10,
@@ -544,6 +545,7 @@ static void send_event(void)
 	code[n++] = (struct bpf_insn){ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_4 };
 	code[n++] = (struct bpf_insn){ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_ringbuf_output };
 	code[n++] = (struct bpf_insn){ .code = BPF_JMP | BPF_EXIT };
+	/* NOLINTEND(misc-redundant-expression) */
 	prog = bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "send_event", "GPL", code, n, NULL);
 	assert_true(prog >= 0);
 	assert_int_equal(bpf_prog_test_run_opts(prog, &run), 0);

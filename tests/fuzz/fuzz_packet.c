@@ -168,7 +168,7 @@ static bool may_pass(const uint8_t *frame, size_t len)
 {
 	unsigned int type = (unsigned int)(frame[12] << 8 | frame[13]);
 
-	if (memcmp(frame + 6, sender->mac, 6))
+	if (memcmp(frame + 6, sender->mac, 6) != 0)
 		return false;
 	if (type == 0x0806)
 		return may_arp(frame, len);

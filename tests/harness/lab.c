@@ -466,8 +466,8 @@ static bool is_local(enum party where, enum party whom)
 	if (lab.ipv6)
 		return !memcmp(&((struct sockaddr_in6 *)&own)->sin6_addr,
 			       &((struct sockaddr_in6 *)&peer)->sin6_addr, sizeof(struct in6_addr));
-	return ((struct sockaddr_in *)&own)->sin_addr.s_addr ==
-	       ((struct sockaddr_in *)&peer)->sin_addr.s_addr;
+	return !memcmp(&((struct sockaddr_in *)&own)->sin_addr,
+		       &((struct sockaddr_in *)&peer)->sin_addr, sizeof(struct in_addr));
 }
 
 void lab_impersonate(enum party where, enum party whom)
