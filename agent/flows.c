@@ -11,6 +11,7 @@
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <sys/param.h>
 #include <sys/queue.h>
 
 #include "agent/api.h"
@@ -23,8 +24,9 @@
 
 #define TICK_US       200000
 #define LINES_MAX     1000 /* to one follower in one tick: its stream holds a megabyte */
-#define NEWS_CAPACITY 4    /* times that of flow_map: news to keep at most */
-#define LRU_SLACK     128  /* entries that each CPU of an LRU may hold back */
+#define NEWS_MIN      256
+#define NEWS_CAPACITY 4   /* times that of flow_map: news to keep at most */
+#define LRU_SLACK     128 /* entries that each CPU of an LRU may hold back */
 
 struct follower {
 	TAILQ_ENTRY(follower) link;
@@ -49,6 +51,7 @@ struct flows {
 	struct news *news;
 	size_t news_count;
 	size_t news_room;
+	size_t news_max;     /* what is more is not told: incomplete */
 	uint16_t find_after; /* slot of the pod that was looked into last */
 	bool found;          /* all were */
 	bool incomplete;     /* some flows may be missing */
@@ -82,6 +85,22 @@ static void flow_map_clear(struct flows *flows)
 		log_warn("clear flow_map: %s", strerror(-code));
 }
 
+/* Memory is taken as flows come: their table may be configured to be a thousand times as large. */
+static bool news_has_room(struct flows *flows)
+{
+	size_t room = MIN(flows->news_room ? 2 * flows->news_room : NEWS_MIN, flows->news_max);
+	struct news *grown;
+
+	if (flows->news_count < flows->news_room)
+		return true;
+	grown = room > flows->news_room ? realloc(flows->news, room * sizeof(*grown)) : NULL;
+	if (!grown)
+		return false;
+	flows->news = grown;
+	flows->news_room = room;
+	return true;
+}
+
 struct look {
 	struct flows *flows;
 	uint32_t entries;
@@ -98,7 +117,7 @@ static int entry_look(const void *key, const void *value, void *arg)
 	known = table_find(&flows->known, key);
 	if (known && *known == ((const struct flow_record *)value)->flags)
 		return 0;
-	if (flows->news_count == flows->news_room) {
+	if (!news_has_room(flows)) {
 		flows->incomplete = true;
 		return 0;
 	}
@@ -200,14 +219,9 @@ static void follower_end(struct follower *follower)
 static const struct timeval tick = { .tv_usec = TICK_US };
 static const struct timeval at_once;
 
-static int observation_begin(struct flows *flows)
+static void observation_begin(struct flows *flows)
 {
-	size_t room = NEWS_CAPACITY * (size_t)maps_capacity(flows->agent->datapath, MAP_FLOW);
-
-	flows->news = calloc(room, sizeof(*flows->news));
-	if (!flows->news)
-		return -ENOMEM;
-	flows->news_room = room;
+	flows->news_max = NEWS_CAPACITY * (size_t)maps_capacity(flows->agent->datapath, MAP_FLOW);
 	flows->news_count = 0;
 	flows->find_after = 0;
 	flows->found = false;
@@ -217,7 +231,6 @@ static int observation_begin(struct flows *flows)
 	event_add(flows->find, &at_once);
 	event_add(flows->tick, &tick);
 	log_info("observing flows");
-	return 0;
 }
 
 static void observation_end(struct flows *flows)
@@ -229,6 +242,7 @@ static void observation_end(struct flows *flows)
 	table_done(&flows->known);
 	table_init(&flows->known, sizeof(struct flow_key), sizeof(uint32_t));
 	free(take_ptr(flows->news));
+	flows->news_room = 0;
 	log_info("observed %zu flows", flows->news_count);
 }
 
@@ -301,10 +315,8 @@ int flows_follow(struct flows *flows, struct http_exchange *exchange, uint32_t s
 
 	if (!follower)
 		return -ENOMEM;
-	if (TAILQ_EMPTY(&flows->followers) && observation_begin(flows)) {
-		free(follower);
-		return -ENOMEM;
-	}
+	if (TAILQ_EMPTY(&flows->followers))
+		observation_begin(flows);
 	follower->flows = flows;
 	follower->exchange = exchange;
 	follower->end_ns = seconds ? now_ns() + seconds * NS_PER_SEC : 0;
