@@ -55,8 +55,15 @@ void path_index(struct buffer *path, size_t index)
 	buffer_add(path, text, (size_t)len);
 }
 
+/* Locations whose paths begin alike: neighbours in their order. */
+struct span {
+	size_t first;
+	size_t end;
+};
+
 /* A collection that is being walked. */
 struct frame {
+	struct span span; /* what lies in it */
 	bool mapping;
 	bool expects_key;
 	size_t index;    /* of the next item of a sequence */
@@ -66,8 +73,9 @@ struct frame {
 };
 
 struct walk {
-	struct location *locations;
+	struct location **order; /* by document and path */
 	size_t count;
+	struct span span; /* of the node that begins; between documents, of the next one */
 	size_t document;
 	struct buffer path;
 	struct frame frames[WALK_DEPTH_MAX];
@@ -82,6 +90,53 @@ static void walk_truncate(struct walk *walk, size_t len)
 	}
 }
 
+static int location_compare(const void *a, const void *b)
+{
+	const struct location *left = *(struct location *const *)a;
+	const struct location *right = *(struct location *const *)b;
+
+	if (left->document != right->document)
+		return left->document < right->document ? -1 : 1;
+	return strcmp(left->path, right->path);
+}
+
+/* The first of the span that is not before the text, or, if past, not even begins with it. */
+static size_t span_bound(const struct walk *walk, struct span span, const char *text, size_t len,
+			 bool past)
+{
+	while (span.first < span.end) {
+		size_t middle = span.first + (span.end - span.first) / 2;
+
+		if (strncmp(walk->order[middle]->path, text, len) < past)
+			span.first = middle + 1;
+		else
+			span.end = middle;
+	}
+	return span.first;
+}
+
+/* Those of the span whose path begins with the walk's. */
+static struct span span_narrow(const struct walk *walk, struct span span)
+{
+	const char *text = walk->path.len ? walk->path.data : "";
+
+	return (struct span){ .first = span_bound(walk, span, text, walk->path.len, false),
+			      .end = span_bound(walk, span, text, walk->path.len, true) };
+}
+
+/* Those of the walk's document; earlier ones are behind the span. */
+static struct span span_of_document(const struct walk *walk)
+{
+	struct span span = { .first = walk->span.end };
+
+	while (span.first < walk->count && walk->order[span.first]->document < walk->document)
+		span.first++;
+	span.end = span.first;
+	while (span.end < walk->count && walk->order[span.end]->document == walk->document)
+		span.end++;
+	return span;
+}
+
 /* A node begins at mark: extends the path by its step and offers the position to the locations. */
 static void walk_enter(struct walk *walk, const yaml_mark_t *mark)
 {
@@ -93,14 +148,11 @@ static void walk_enter(struct walk *walk, const yaml_mark_t *mark)
 	if (walk->path.failed)
 		return;
 	len = walk->path.len;
-	for (size_t i = 0; i < walk->count; i++) {
-		struct location *location = &walk->locations[i];
-		char next;
+	walk->span = frame ? span_narrow(walk, frame->span) : span_of_document(walk);
+	for (size_t i = walk->span.first; i < walk->span.end; i++) {
+		struct location *location = walk->order[i];
+		char next = location->path[len];
 
-		if (location->document != walk->document ||
-		    strncmp(location->path, len ? walk->path.data : "", len) != 0)
-			continue;
-		next = location->path[len];
 		if ((next != '\0' && next != '.' && next != '[' && len > 0) ||
 		    (location->line &&
 		     (location->matched > len || (location->matched == len && !location->last))))
@@ -153,6 +205,7 @@ static bool walk_event(struct walk *walk, const yaml_event_t *event)
 			return false;
 		walk_enter(walk, &event->start_mark);
 		walk->frames[walk->depth++] = (struct frame){
+			.span = walk->span,
 			.mapping = event->type == YAML_MAPPING_START_EVENT,
 			.expects_key = true,
 			.path_len = walk->path.len,
@@ -180,12 +233,16 @@ static bool walk_event(struct walk *walk, const yaml_event_t *event)
 
 void locations_find(const char *text, size_t len, struct location *locations, size_t count)
 {
-	struct walk walk = { .locations = locations, .count = count };
+	auto_free struct location **order = calloc(count + 1, sizeof(struct location *));
+	struct walk walk = { .order = order, .count = count };
 	yaml_parser_t parser;
-	bool more = true;
+	bool more = order != NULL;
 
-	if (!yaml_parser_initialize(&parser))
+	if (!order || !yaml_parser_initialize(&parser))
 		return;
+	for (size_t i = 0; i < count; i++)
+		order[i] = &locations[i];
+	qsort(order, count, sizeof(struct location *), location_compare);
 	yaml_parser_set_input_string(&parser, (const unsigned char *)text, len);
 	while (more) {
 		yaml_event_t event;
