@@ -19,16 +19,6 @@
 #define SETTLE_PAUSE_NS 200000
 #define LOOPBACK_INDEX  1 /* the first device of every namespace */
 
-static unsigned char addr_family(const struct addr *addr)
-{
-	return addr_is_v4(addr) ? AF_INET : AF_INET6;
-}
-
-static unsigned char family_len(const struct prefix *prefix)
-{
-	return (unsigned char)(prefix->len - (addr_is_v4(&prefix->addr) ? V4_MAPPED_BITS : 0));
-}
-
 static struct prefix default_route(const struct ipam_lease *lease)
 {
 	struct prefix any = { .len = 0 };
@@ -74,7 +64,7 @@ static void put_address(struct netlink_batch *batch, int ifindex, const struct i
 						     sizeof(*info), (void **)&info);
 
 	info->ifa_family = addr_family(&lease->address.addr);
-	info->ifa_prefixlen = family_len(&lease->address);
+	info->ifa_prefixlen = prefix_family_len(&lease->address);
 	info->ifa_index = (unsigned int)ifindex;
 	netlink_put_addr(header, IFA_LOCAL, &lease->address.addr);
 	netlink_put_addr(header, IFA_ADDRESS, &lease->address.addr);
@@ -89,7 +79,7 @@ static void put_route(struct netlink_batch *batch, int ifindex, const struct pre
 						     sizeof(*route), (void **)&route);
 
 	route->rtm_family = addr_family(&dst->addr);
-	route->rtm_dst_len = family_len(dst);
+	route->rtm_dst_len = prefix_family_len(dst);
 	route->rtm_table = RT_TABLE_MAIN;
 	route->rtm_protocol = HOST_ROUTE_PROTOCOL;
 	route->rtm_scope = RT_SCOPE_UNIVERSE;
@@ -226,7 +216,7 @@ static int address_each(const struct nlmsghdr *header, void *arg)
 			const struct prefix *address = &seen->attachment->addresses[i].address;
 
 			seen->address[i] |= attr_is_addr(attr, &address->addr) &&
-					    info->ifa_prefixlen == family_len(address);
+					    info->ifa_prefixlen == prefix_family_len(address);
 		}
 	}
 	return 0;
@@ -281,7 +271,7 @@ static int route_each(const struct nlmsghdr *header, void *arg)
 			info->rtm_family == addr_family(&attachment->addresses[i].address.addr);
 	for (size_t i = 0; i < attachment->route_count; i++)
 		seen->route[i] |= info->rtm_family == addr_family(&attachment->routes[i].addr) &&
-				  info->rtm_dst_len == family_len(&attachment->routes[i]) &&
+				  info->rtm_dst_len == prefix_family_len(&attachment->routes[i]) &&
 				  addr_equal(&dst, &attachment->routes[i].addr);
 	return 0;
 }
@@ -315,7 +305,7 @@ static int seen_report(const struct pod_seen *addresses, const struct pod_seen *
 		if (!addresses->address[i])
 			return fail_plain(err, -EPROTO, "address %s/%u is not on %s",
 					  addr_format(&lease->address.addr, text),
-					  family_len(&lease->address), attachment->ifname);
+					  prefix_family_len(&lease->address), attachment->ifname);
 		if (!routes->default_route[i])
 			return fail_plain(err, -EPROTO, "the %s default route is not on %s",
 					  addr_is_v4(&lease->address.addr) ? "IPv4" : "IPv6",

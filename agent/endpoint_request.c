@@ -29,11 +29,6 @@ void labels_release(struct labels *labels)
 	*labels = (struct labels){};
 }
 
-static int label_compare(const void *a, const void *b)
-{
-	return strcmp(((const struct label *)a)->key, ((const struct label *)b)->key);
-}
-
 int labels_from_json(const struct json_node *node, struct labels *ret, struct errmsg *err)
 {
 	struct labels labels = {};
@@ -67,7 +62,7 @@ int labels_from_json(const struct json_node *node, struct labels *ret, struct er
 		}
 	}
 	if (result == 0) {
-		qsort(labels.items, labels.count, sizeof(*labels.items), label_compare);
+		labels_sort(&labels);
 		for (size_t i = 1; result == 0 && i < labels.count; i++) {
 			if (strcmp(labels.items[i - 1].key, labels.items[i].key) == 0)
 				result = json_fail(node, err, "label \"%s\" is given twice",

@@ -65,17 +65,6 @@ bool host_has_ipv6(void)
 	return found;
 }
 
-static int addr_family(const struct addr *addr)
-{
-	return addr_is_v4(addr) ? AF_INET : AF_INET6;
-}
-
-/* A prefix length as its own family writes it. */
-static unsigned char family_len(const struct addr *addr, unsigned int len)
-{
-	return (unsigned char)(addr_is_v4(addr) ? len - V4_MAPPED_BITS : len);
-}
-
 /* ---- the device ------------------------------------------------------------------------------ */
 
 /* Nothing is ever sent by it (to_pod redirects or drops on its way in), so any kind will do that
@@ -198,7 +187,7 @@ static int address_ensure(struct host_device *device, const struct addr *addr, b
 	char text[ADDR_TEXT_MAX];
 	int result;
 
-	header->ifa_family = (unsigned char)addr_family(addr);
+	header->ifa_family = addr_family(addr);
 	header->ifa_prefixlen = addr_is_v4(addr) ? 32 : 128;
 	header->ifa_index = (unsigned int)device->ifindex;
 	netlink_put_addr(&message.header, IFA_LOCAL, addr);
@@ -218,8 +207,8 @@ static void route_fill(struct netlink_message *message, const struct host_device
 {
 	struct rtmsg *header = netlink_message_init(message, type, flags, sizeof(*header));
 
-	header->rtm_family = (unsigned char)addr_family(&dst->addr);
-	header->rtm_dst_len = family_len(&dst->addr, dst->len);
+	header->rtm_family = addr_family(&dst->addr);
+	header->rtm_dst_len = prefix_family_len(dst);
 	header->rtm_table = RT_TABLE_MAIN;
 	header->rtm_protocol = HOST_ROUTE_PROTOCOL;
 	header->rtm_scope = addr_is_v4(&dst->addr) ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
@@ -279,7 +268,7 @@ static bool route_is_ours(struct host_device *device, const struct prefix *dst)
 	struct netlink_message message;
 	struct rtmsg *header = netlink_message_init(&message, RTM_GETROUTE, 0, sizeof(*header));
 
-	header->rtm_family = (unsigned char)addr_family(&dst->addr);
+	header->rtm_family = addr_family(&dst->addr);
 	header->rtm_table = RT_TABLE_MAIN;
 	header->rtm_protocol = HOST_ROUTE_PROTOCOL;
 	mnl_attr_put_u32(&message.header, RTA_OIF, (uint32_t)device->ifindex);
@@ -480,7 +469,7 @@ static void leftovers_remove(struct host_device *device, const struct leftovers 
 			netlink_message_init(&message, RTM_DELADDR, 0, sizeof(*info));
 
 		log_info("gateway %s is no longer configured; removed", addr_format(addr, text));
-		info->ifa_family = (unsigned char)addr_family(addr);
+		info->ifa_family = addr_family(addr);
 		info->ifa_prefixlen = addr_is_v4(addr) ? 32 : 128;
 		info->ifa_index = (unsigned int)device->ifindex;
 		netlink_put_addr(&message.header, IFA_LOCAL, addr);

@@ -2,6 +2,8 @@
 #include "policy/arena.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -112,25 +114,55 @@ int array_room(void *items, size_t count, size_t *capacity, size_t size)
 	return 0;
 }
 
+/* Makes room for len bytes and a NUL. */
+static bool buffer_room(struct buffer *buffer, size_t len)
+{
+	size_t wanted = (buffer->len + len + 1) * 2;
+	char *grown;
+
+	if (buffer->failed)
+		return false;
+	if (buffer->capacity - buffer->len > len)
+		return true;
+	grown = realloc(buffer->data, wanted);
+	if (!grown) {
+		buffer->failed = true;
+		return false;
+	}
+	buffer->data = grown;
+	buffer->capacity = wanted;
+	return true;
+}
+
 void buffer_add(struct buffer *buffer, const void *data, size_t len)
 {
-	if (buffer->failed)
+	if (!buffer_room(buffer, len))
 		return;
-	if (buffer->capacity - buffer->len <= len) {
-		size_t wanted = (buffer->len + len + 1) * 2;
-		char *grown = realloc(buffer->data, wanted);
-
-		if (!grown) {
-			buffer->failed = true;
-			return;
-		}
-		buffer->data = grown;
-		buffer->capacity = wanted;
-	}
 	if (len)
 		memcpy(buffer->data + buffer->len, data, len);
 	buffer->len += len;
 	buffer->data[buffer->len] = '\0';
+}
+
+void buffer_string(struct buffer *buffer, const char *text)
+{
+	buffer_add(buffer, text, strlen(text));
+}
+
+void buffer_print(struct buffer *buffer, const char *fmt, ...)
+{
+	va_list args;
+	int len;
+
+	va_start(args, fmt);
+	len = vsnprintf(NULL, 0, fmt, args);
+	va_end(args);
+	if (len < 0 || !buffer_room(buffer, (size_t)len))
+		return;
+	va_start(args, fmt);
+	vsnprintf(buffer->data + buffer->len, (size_t)len + 1, fmt, args);
+	va_end(args);
+	buffer->len += (size_t)len;
 }
 
 void buffer_text(struct buffer *buffer, const char *text)

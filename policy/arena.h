@@ -39,6 +39,9 @@ struct buffer {
 };
 
 void buffer_add(struct buffer *buffer, const void *data, size_t len);
+void buffer_string(struct buffer *buffer, const char *text);
+void buffer_print(struct buffer *buffer, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 void buffer_text(struct buffer *buffer, const char *text); /* with its NUL: self-delimiting */
 void buffer_number(struct buffer *buffer, uint32_t number);
 void buffer_done(struct buffer *buffer);

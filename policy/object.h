@@ -203,8 +203,9 @@ const char *object_kind_name(enum object_kind kind); /* "NetworkPolicy" */
 /* Accepts the Kubernetes kind, in any case, plural or short ("pods", "netpol"); -EINVAL. */
 int object_kind_parse(const char *text, enum object_kind *ret_kind);
 
-const char *policy_tier_name(enum policy_tier tier);       /* "Admin" */
+const char *policy_tier_name(enum policy_tier tier); /* "Admin" */
 
+void labels_sort(struct labels *labels);
 bool labels_get(const struct labels *labels, const char *key, const char **ret_value);
 bool selector_matches(const struct selector *selector, const struct labels *labels);
 

@@ -2,7 +2,6 @@
 #include "policy/output_explain.h"
 
 #include <cjson/cJSON.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -188,27 +187,15 @@ cJSON *answers_json(const struct cli_answers *answers)
 /* ---- text -------------------------------------------------------------------------------------
  */
 
-static void add(struct buffer *text, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-static void add(struct buffer *text, const char *fmt, ...)
-{
-	char words[SOURCE_MAX + 600];
-	va_list args;
-
-	va_start(args, fmt);
-	vsnprintf(words, sizeof(words), fmt, args);
-	va_end(args);
-	buffer_add(text, words, strlen(words));
-}
-
 /* "NetworkPolicy shop/cart", "ClusterNetworkPolicy guard (Admin tier, priority 5)" */
 static void add_policy(struct buffer *text, const struct object *policy)
 {
-	add(text, "%s %s%s%s", object_kind_name(policy->kind), policy->namespace,
-	    *policy->namespace ? "/" : "", policy->name);
+	buffer_print(text, "%s %s%s%s", object_kind_name(policy->kind), policy->namespace,
+		     *policy->namespace ? "/" : "", policy->name);
 	if (policy->kind == OBJECT_CLUSTER_POLICY)
-		add(text, " (%s tier, priority %u)", policy_tier_name(policy->cluster_policy.tier),
-		    policy->cluster_policy.priority);
+		buffer_print(text, " (%s tier, priority %u)",
+			     policy_tier_name(policy->cluster_policy.tier),
+			     policy->cluster_policy.priority);
 }
 
 static void add_rule(struct buffer *text, const struct cli_world *world, enum direction direction,
@@ -218,11 +205,11 @@ static void add_rule(struct buffer *text, const struct cli_world *world, enum di
 	char source[SOURCE_MAX];
 
 	add_policy(text, rule->policy);
-	add(text, ", %s rule %zu", direction_name(direction), rule->rule);
+	buffer_print(text, ", %s rule %zu", direction_name(direction), rule->rule);
 	if (name)
-		add(text, " \"%s\"", output_shown(name));
-	add(text, " (%s)",
-	    output_shown(rule_source(world, direction, rule, source, sizeof(source))));
+		buffer_print(text, " \"%s\"", output_shown(name));
+	buffer_print(text, " (%s)",
+		     output_shown(rule_source(world, direction, rule, source, sizeof(source))));
 }
 
 /* Why a side says what it says; what passed it on stands in lines of its own. */
@@ -231,23 +218,23 @@ static void add_side(struct buffer *text, const struct cli_world *world, enum di
 {
 	char source[SOURCE_MAX];
 
-	add(text, "%s", side_reason(side));
+	buffer_print(text, "%s", side_reason(side));
 	if (side->reason == EXPLAIN_RULE) {
-		add(text, ": ");
+		buffer_print(text, ": ");
 		add_rule(text, world, direction, &side->decided);
 	}
 	for (size_t i = 0; side_names_policies(side) && i < side->selecting_count; i++) {
-		add(text, "%s ", i ? "," : ":");
+		buffer_print(text, "%s ", i ? "," : ":");
 		add_policy(text, side->selecting[i]);
-		add(text, " (%s)",
-		    output_shown(cli_world_source(world, side->selecting[i], "", source,
-						  sizeof(source))));
+		buffer_print(text, " (%s)",
+			     output_shown(cli_world_source(world, side->selecting[i], "", source,
+							   sizeof(source))));
 	}
-	add(text, "\n");
+	buffer_print(text, "\n");
 	for (size_t i = 0; i < side->passed_count; i++) {
-		add(text, "%18spassed on by ", "");
+		buffer_print(text, "%18spassed on by ", "");
 		add_rule(text, world, direction, &side->passed[i]);
-		add(text, "\n");
+		buffer_print(text, "\n");
 	}
 }
 
@@ -256,13 +243,13 @@ void answers_text(const struct cli_answers *answers, struct buffer *text)
 	const struct explanation *explanation;
 
 	if (answers->count == 0) {
-		add(text, "%s\n", answers->refused);
+		buffer_print(text, "%s\n", answers->refused);
 		return;
 	}
 	explanation = &answers->items[answers->deciding].explanation;
-	add(text, "egress %s: ", verdict_name(explanation->egress.verdict));
+	buffer_print(text, "egress %s: ", verdict_name(explanation->egress.verdict));
 	add_side(text, answers->world, DIR_EGRESS, &explanation->egress);
-	add(text, "ingress %s: ", verdict_name(explanation->ingress.verdict));
+	buffer_print(text, "ingress %s: ", verdict_name(explanation->ingress.verdict));
 	add_side(text, answers->world, DIR_INGRESS, &explanation->ingress);
 }
 

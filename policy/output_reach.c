@@ -11,11 +11,6 @@
 
 #define NAMES_MAX 8 /* of one list in a line for people */
 
-static void text_add(struct buffer *text, const char *words)
-{
-	buffer_add(text, words, strlen(words));
-}
-
 /* ---- lists of parties -------------------------------------------------------------------------
  */
 
@@ -31,9 +26,9 @@ static void name_add(struct name_list *list, const char *before, const char *nam
 		list->hidden++;
 		return;
 	}
-	text_add(list->text, list->count > 1 ? ", " : "");
-	text_add(list->text, before);
-	text_add(list->text, name);
+	buffer_string(list->text, list->count > 1 ? ", " : "");
+	buffer_string(list->text, before);
+	buffer_string(list->text, name);
 }
 
 /* Parties of pods lie in order of their namespaces; this is the end of one that begins at first. */
@@ -92,7 +87,7 @@ void output_parties(const struct reach *reach, const size_t *numbers, size_t cou
 	if (list.hidden == 0)
 		return;
 	snprintf(more, sizeof(more), " and %zu more", list.hidden);
-	text_add(text, more);
+	buffer_string(text, more);
 }
 
 cJSON *parties_json(const struct reach *reach, const size_t *numbers, size_t count)
@@ -190,9 +185,9 @@ static void change_print(const struct policy_diff *diff, const struct diff_chang
 	if (ports == PORTS_NONE)
 		return;
 	output_parties(diff->reach, change->from, change->from_count, &text);
-	text_add(&text, " -> ");
+	buffer_string(&text, " -> ");
 	output_parties(diff->reach, change->to, change->to_count, &text);
-	text_add(&text, ": ");
+	buffer_string(&text, ": ");
 	ports_text(reach_pool(diff->reach), ports, &text);
 	if (text.failed)
 		return;

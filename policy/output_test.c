@@ -2,13 +2,12 @@
 #include "policy/output_test.h"
 
 #include <cjson/cJSON.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "agent/lib/auto.h"
-#include "agent/lib/text.h"
 #include "policy/output.h"
+#include "policy/xml.h"
 
 bool test_passed(const struct test_result *result)
 {
@@ -24,19 +23,6 @@ void test_results_done(struct test_results *results)
 	}
 	free(results->items);
 	*results = (struct test_results){ 0 };
-}
-
-static void add(struct buffer *text, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-static void add(struct buffer *text, const char *fmt, ...)
-{
-	char words[1024];
-	va_list args;
-
-	va_start(args, fmt);
-	vsnprintf(words, sizeof(words), fmt, args);
-	va_end(args);
-	buffer_add(text, words, strlen(words));
 }
 
 static const char *result_verdict(const struct test_result *result)
@@ -91,16 +77,16 @@ void test_results_print(const struct test_results *results)
 static void add_tap(struct buffer *text, const char *words)
 {
 	for (words = output_shown(words); *words; words++)
-		add(text, *words == '#' || *words == '\\' ? "\\%c" : "%c", *words);
+		buffer_print(text, *words == '#' || *words == '\\' ? "\\%c" : "%c", *words);
 }
 
 /* A YAML string in single quotes. */
 static void add_yaml(struct buffer *text, const char *key, const char *words)
 {
-	add(text, "  %s'", key);
+	buffer_print(text, "  %s'", key);
 	for (words = output_shown(words); *words; words++)
-		add(text, *words == '\'' ? "''" : "%c", *words);
-	add(text, "'\n");
+		buffer_print(text, *words == '\'' ? "''" : "%c", *words);
+	buffer_print(text, "'\n");
 }
 
 static void add_yaml_line(const char *line, struct buffer *text)
@@ -112,64 +98,34 @@ void test_results_tap(const struct test_results *results, struct buffer *text)
 {
 	char source[4200];
 
-	add(text, "TAP version 13\n1..%zu\n", results->count);
+	buffer_print(text, "TAP version 13\n1..%zu\n", results->count);
 	for (size_t i = 0; i < results->count; i++) {
 		const struct test_result *result = &results->items[i];
 
-		add(text, "%s %zu - ", test_passed(result) ? "ok" : "not ok", i + 1);
+		buffer_print(text, "%s %zu - ", test_passed(result) ? "ok" : "not ok", i + 1);
 		add_tap(text, result->name);
-		add(text, "\n");
+		buffer_print(text, "\n");
 		if (test_passed(result))
 			continue;
 		snprintf(source, sizeof(source), "%s:%zu", result->file, result->line);
-		add(text, "  ---\n");
+		buffer_print(text, "  ---\n");
 		add_yaml(text, "expected: ", result->expected);
 		add_yaml(text, "got: ", result_verdict(result));
 		add_yaml(text, "at: ", source);
-		add(text, "  reason:\n");
+		buffer_print(text, "  reason:\n");
 		reason_lines(result, text, add_yaml_line);
-		add(text, "  ...\n");
+		buffer_print(text, "  ...\n");
 	}
 }
 
 /* ---- JUnit ------------------------------------------------------------------------------------
  */
 
-static void add_xml(struct buffer *text, const char *words)
-{
-	size_t len;
-
-	for (; *words; words += len) {
-		bool shown;
-
-		len = text_char(words, &shown);
-		switch (*words) {
-		case '<':
-			add(text, "&lt;");
-			break;
-		case '>':
-			add(text, "&gt;");
-			break;
-		case '&':
-			add(text, "&amp;");
-			break;
-		case '"':
-			add(text, "&quot;");
-			break;
-		default: /* XML has no way to write the other control characters */
-			if (shown || *words == '\n')
-				buffer_add(text, words, len);
-			else
-				add(text, "?");
-		}
-	}
-}
-
 static void add_attribute(struct buffer *text, const char *name, const char *value)
 {
-	add(text, " %s=\"", name);
-	add_xml(text, value);
-	add(text, "\"");
+	buffer_print(text, " %s=\"", name);
+	xml_add(text, value, SIZE_MAX);
+	buffer_print(text, "\"");
 }
 
 static void add_testcase(struct buffer *text, const struct test_result *result)
@@ -177,22 +133,22 @@ static void add_testcase(struct buffer *text, const struct test_result *result)
 	const char *element = result->verdict ? "failure" : "error";
 	char message[64];
 
-	add(text, "    <testcase");
+	buffer_print(text, "    <testcase");
 	add_attribute(text, "classname", result->file);
 	add_attribute(text, "name", result->name);
 	add_attribute(text, "file", result->file);
-	add(text, " line=\"%zu\"", result->line);
+	buffer_print(text, " line=\"%zu\"", result->line);
 	if (test_passed(result)) {
-		add(text, "/>\n");
+		buffer_print(text, "/>\n");
 		return;
 	}
 	snprintf(message, sizeof(message), "expected %s, got %s", result->expected,
 		 result_verdict(result));
-	add(text, ">\n      <%s", element);
+	buffer_print(text, ">\n      <%s", element);
 	add_attribute(text, "message", message);
-	add(text, ">");
-	add_xml(text, result->reason);
-	add(text, "</%s>\n    </testcase>\n", element);
+	buffer_print(text, ">");
+	xml_add(text, result->reason, SIZE_MAX);
+	buffer_print(text, "</%s>\n    </testcase>\n", element);
 }
 
 void test_results_junit(const struct test_results *results, struct buffer *text)
@@ -201,14 +157,14 @@ void test_results_junit(const struct test_results *results, struct buffer *text)
 
 	for (size_t i = 0; i < results->count; i++)
 		errors += !results->items[i].verdict;
-	add(text,
-	    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite "
-	    "name=\"tendril policy test\" tests=\"%zu\" failures=\"%zu\" errors=\"%zu\" "
-	    "skipped=\"0\">\n",
-	    results->count, results->failed - errors, errors);
+	buffer_print(text,
+		     "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite "
+		     "name=\"tendril policy test\" tests=\"%zu\" failures=\"%zu\" errors=\"%zu\" "
+		     "skipped=\"0\">\n",
+		     results->count, results->failed - errors, errors);
 	for (size_t i = 0; i < results->count; i++)
 		add_testcase(text, &results->items[i]);
-	add(text, "  </testsuite>\n</testsuites>\n");
+	buffer_print(text, "  </testsuite>\n</testsuites>\n");
 }
 
 /* ---- JSON -------------------------------------------------------------------------------------

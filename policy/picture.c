@@ -6,11 +6,11 @@
  */
 #include "policy/picture.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "agent/lib/auto.h"
+#include "policy/xml.h"
 
 #define CELL        14 /* side, in pixels */
 #define CHAR_WIDTH  7  /* of a label, at most */
@@ -35,45 +35,6 @@ struct layout {
 	size_t width;
 	size_t height; /* of a panel */
 };
-
-static void add(struct buffer *text, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-static void add(struct buffer *text, const char *fmt, ...)
-{
-	char words[512];
-	va_list args;
-	int len;
-
-	va_start(args, fmt);
-	len = vsnprintf(words, sizeof(words), fmt, args);
-	va_end(args);
-	buffer_add(text, words, (size_t)len < sizeof(words) ? (size_t)len : sizeof(words) - 1);
-}
-
-/* Names come from outside: nothing in them may end a text or an attribute. */
-static void add_escaped(struct buffer *text, const char *words, size_t max)
-{
-	for (size_t i = 0; words[i] && i < max; i++) {
-		switch (words[i]) {
-		case '<':
-			add(text, "&lt;");
-			break;
-		case '>':
-			add(text, "&gt;");
-			break;
-		case '&':
-			add(text, "&amp;");
-			break;
-		case '"':
-			add(text, "&quot;");
-			break;
-		default:
-			buffer_add(text, &words[i], 1);
-		}
-	}
-	if (strlen(words) > max)
-		add(text, "\xe2\x80\xa6");
-}
 
 const char *matrix_table_title(const struct matrix_table *table, char *buf, size_t size)
 {
@@ -136,15 +97,15 @@ static void add_cells(const struct matrix *matrix, const struct matrix_table *ta
 				continue;
 			}
 			if (!begun)
-				add(text, "<path fill=\"%s\" d=\"", colour);
+				buffer_print(text, "<path fill=\"%s\" d=\"", colour);
 			begun = true;
-			add(text, "M%zu %zuh%zuv%dh-%zuz", first * CELL, row * CELL,
-			    (end - first) * CELL, CELL, (end - first) * CELL);
+			buffer_print(text, "M%zu %zuh%zuv%dh-%zuz", first * CELL, row * CELL,
+				     (end - first) * CELL, CELL, (end - first) * CELL);
 			first = end;
 		}
 	}
 	if (begun)
-		add(text, "\"/>\n");
+		buffer_print(text, "\"/>\n");
 }
 
 static bool namespace_changes(const struct matrix *matrix, size_t group)
@@ -159,16 +120,17 @@ static bool namespace_changes(const struct matrix *matrix, size_t group)
 static void add_lines(const struct matrix *matrix, const struct layout *layout, struct buffer *text)
 {
 	for (int strong = 0; strong < 2; strong++) {
-		add(text, "<path fill=\"none\" stroke=\"%s\" d=\"", strong ? "#666" : "#fff");
+		buffer_print(text, "<path fill=\"none\" stroke=\"%s\" d=\"",
+			     strong ? "#666" : "#fff");
 		for (size_t i = 0; i <= matrix->group_count; i++) {
 			bool edge = i == 0 || i == matrix->group_count;
 
 			if (strong && !edge && !namespace_changes(matrix, i))
 				continue;
-			add(text, "M0 %zuh%zuM%zu 0v%zu", i * CELL, layout->side, i * CELL,
-			    layout->side);
+			buffer_print(text, "M0 %zuh%zuM%zu 0v%zu", i * CELL, layout->side, i * CELL,
+				     layout->side);
 		}
-		add(text, "\"/>\n");
+		buffer_print(text, "\"/>\n");
 	}
 }
 
@@ -177,14 +139,15 @@ static void add_labels(const struct matrix *matrix, struct buffer *text)
 	for (size_t i = 0; i < matrix->group_count; i++) {
 		const char *name = matrix->groups[i].name;
 
-		add(text, "<text x=\"-5\" y=\"%zu\" text-anchor=\"end\" data-g=\"%zu\">",
-		    i * CELL + CELL - 3, i);
-		add_escaped(text, name, NAME_MAX);
-		add(text,
-		    "</text><text transform=\"translate(%zu,-5) rotate(-90)\" data-g=\"%zu\">",
-		    i * CELL + CELL - 3, i);
-		add_escaped(text, name, NAME_MAX);
-		add(text, "</text>\n");
+		buffer_print(text, "<text x=\"-5\" y=\"%zu\" text-anchor=\"end\" data-g=\"%zu\">",
+			     i * CELL + CELL - 3, i);
+		xml_add(text, name, NAME_MAX);
+		buffer_print(
+			text,
+			"</text><text transform=\"translate(%zu,-5) rotate(-90)\" data-g=\"%zu\">",
+			i * CELL + CELL - 3, i);
+		xml_add(text, name, NAME_MAX);
+		buffer_print(text, "</text>\n");
 	}
 }
 
@@ -193,18 +156,18 @@ static void add_panel(const struct matrix *matrix, const struct matrix_table *ta
 {
 	char title[512];
 
-	add(text, "<text class=\"title\" x=\"%d\" y=\"20\">", MARGIN);
-	add_escaped(text, matrix_table_title(table, title, sizeof(title)), 200);
-	add(text,
-	    "</text>\n<text x=\"%zu\" y=\"%zu\" text-anchor=\"end\">from \xe2\x86\x93  to "
-	    "\xe2\x86\x92</text>\n<g class=\"cells\" transform=\"translate(%zu,%zu)\">\n",
-	    layout->label - 5, TITLE_SPACE + layout->label - 5, layout->label,
-	    TITLE_SPACE + layout->label);
+	buffer_print(text, "<text class=\"title\" x=\"%d\" y=\"20\">", MARGIN);
+	xml_add(text, matrix_table_title(table, title, sizeof(title)), 200);
+	buffer_print(text,
+		     "</text>\n<text x=\"%zu\" y=\"%zu\" text-anchor=\"end\">from \xe2\x86\x93  to "
+		     "\xe2\x86\x92</text>\n<g class=\"cells\" transform=\"translate(%zu,%zu)\">\n",
+		     layout->label - 5, TITLE_SPACE + layout->label - 5, layout->label,
+		     TITLE_SPACE + layout->label);
 	for (size_t i = 0; i < ARRAY_SIZE(states); i++)
 		add_cells(matrix, table, states[i].cell, states[i].colour, text);
 	add_lines(matrix, layout, text);
 	add_labels(matrix, text);
-	add(text, "</g>\n");
+	buffer_print(text, "</g>\n");
 }
 
 static const char style[] = "text{font:11px system-ui,\"DejaVu Sans\",sans-serif;fill:#222}"
@@ -212,10 +175,10 @@ static const char style[] = "text{font:11px system-ui,\"DejaVu Sans\",sans-serif
 
 static void add_svg_open(size_t width, size_t height, struct buffer *text)
 {
-	add(text,
-	    "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%zu\" height=\"%zu\" "
-	    "viewBox=\"0 0 %zu %zu\">\n<style>%s</style>\n",
-	    width, height, width, height, style);
+	buffer_print(text,
+		     "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%zu\" height=\"%zu\" "
+		     "viewBox=\"0 0 %zu %zu\">\n<style>%s</style>\n",
+		     width, height, width, height, style);
 }
 
 /* Returns its height. */
@@ -224,10 +187,10 @@ static size_t add_legend(struct buffer *text)
 	size_t x = MARGIN;
 
 	for (size_t i = 0; i < ARRAY_SIZE(states); i++) {
-		add(text,
-		    "<rect x=\"%zu\" y=\"8\" width=\"%d\" height=\"%d\" fill=\"%s\" "
-		    "stroke=\"#999\"/><text x=\"%zu\" y=\"19\">%s</text>\n",
-		    x, CELL, CELL, states[i].colour, x + CELL + 5, states[i].meaning);
+		buffer_print(text,
+			     "<rect x=\"%zu\" y=\"8\" width=\"%d\" height=\"%d\" fill=\"%s\" "
+			     "stroke=\"#999\"/><text x=\"%zu\" y=\"19\">%s</text>\n",
+			     x, CELL, CELL, states[i].colour, x + CELL + 5, states[i].meaning);
 		x += CELL + 25 + strlen(states[i].meaning) * CHAR_WIDTH;
 	}
 	return 30;
@@ -239,15 +202,15 @@ void picture_svg(const struct matrix *matrix, struct buffer *text)
 	size_t y;
 
 	add_svg_open(layout.width, matrix->table_count * layout.height + 30, text);
-	add(text, "<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n");
+	buffer_print(text, "<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n");
 	y = add_legend(text);
 	for (size_t i = 0; i < matrix->table_count; i++) {
-		add(text, "<g transform=\"translate(0,%zu)\">\n", y);
+		buffer_print(text, "<g transform=\"translate(0,%zu)\">\n", y);
 		add_panel(matrix, &matrix->tables[i], &layout, text);
-		add(text, "</g>\n");
+		buffer_print(text, "</g>\n");
 		y += layout.height;
 	}
-	add(text, "</svg>\n");
+	buffer_print(text, "</svg>\n");
 }
 
 /* ---- the page ---- */
@@ -311,59 +274,59 @@ static const char page_script[] =
 /* A JSON string that may stand in a script: "</script>" cannot come about. */
 static void add_json_string(struct buffer *text, const char *words)
 {
-	add(text, "\"");
+	buffer_print(text, "\"");
 	for (; *words; words++) {
 		unsigned char c = (unsigned char)*words;
 
 		if (c < ' ' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&')
-			add(text, "\\u%04x", c);
+			buffer_print(text, "\\u%04x", c);
 		else
 			buffer_add(text, words, 1);
 	}
-	add(text, "\"");
+	buffer_print(text, "\"");
 }
 
 static void add_group_data(const struct matrix_group *group, struct buffer *text)
 {
 	char name[600];
 
-	add(text, "{\"name\":");
+	buffer_print(text, "{\"name\":");
 	add_json_string(text, group->name);
-	add(text, ",\"pods\":[");
+	buffer_print(text, ",\"pods\":[");
 	for (size_t i = 0; i < group->pod_count; i++) {
 		snprintf(name, sizeof(name), "%s/%s", group->pods[i]->namespace,
 			 group->pods[i]->name);
-		add(text, i ? "," : "");
+		buffer_print(text, i ? "," : "");
 		add_json_string(text, name);
 	}
-	add(text, "]}");
+	buffer_print(text, "]}");
 }
 
 static void add_data(const struct matrix *matrix, struct buffer *text)
 {
 	char title[512];
 
-	add(text, "{\"groups\":[");
+	buffer_print(text, "{\"groups\":[");
 	for (size_t i = 0; i < matrix->group_count; i++) {
-		add(text, i ? ",\n" : "");
+		buffer_print(text, i ? ",\n" : "");
 		add_group_data(&matrix->groups[i], text);
 	}
-	add(text, "],\n\"tables\":[");
+	buffer_print(text, "],\n\"tables\":[");
 	for (size_t i = 0; i < matrix->table_count; i++) {
 		const struct matrix_table *table = &matrix->tables[i];
 
-		add(text, "%s{\"title\":", i ? ",\n" : "");
+		buffer_print(text, "%s{\"title\":", i ? ",\n" : "");
 		add_json_string(text, matrix_table_title(table, title, sizeof(title)));
-		add(text, ",\"rows\":[");
+		buffer_print(text, ",\"rows\":[");
 		for (size_t row = 0; row < matrix->group_count; row++) {
-			add(text, row ? ",\n\"" : "\"");
+			buffer_print(text, row ? ",\n\"" : "\"");
 			buffer_add(text, &table->cells[row * matrix->group_count],
 				   matrix->group_count);
-			add(text, "\"");
+			buffer_print(text, "\"");
 		}
-		add(text, "]}");
+		buffer_print(text, "]}");
 	}
-	add(text, "]}");
+	buffer_print(text, "]}");
 }
 
 void picture_html(const struct matrix *matrix, struct buffer *text)
@@ -373,16 +336,16 @@ void picture_html(const struct matrix *matrix, struct buffer *text)
 	buffer_add(text, page_begin, strlen(page_begin));
 	add_svg_open(640, 30, text);
 	add_legend(text);
-	add(text, "</svg>\n");
+	buffer_print(text, "</svg>\n");
 	for (size_t i = 0; i < matrix->table_count; i++) {
-		add(text, "<div class=\"panel%s\">", i ? "" : " shown");
+		buffer_print(text, "<div class=\"panel%s\">", i ? "" : " shown");
 		add_svg_open(layout.width, layout.height, text);
 		add_panel(matrix, &matrix->tables[i], &layout, text);
-		add(text, "</svg></div>\n");
+		buffer_print(text, "</svg></div>\n");
 	}
-	add(text, "<script>\nconst cell=%d,data=", CELL);
+	buffer_print(text, "<script>\nconst cell=%d,data=", CELL);
 	add_data(matrix, text);
-	add(text, ";\n");
+	buffer_print(text, ";\n");
 	buffer_add(text, page_script, strlen(page_script));
-	add(text, "</script></body></html>\n");
+	buffer_print(text, "</script></body></html>\n");
 }

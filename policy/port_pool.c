@@ -267,11 +267,6 @@ bool ports_span(const struct port_pool *pool, uint32_t set, size_t n, struct por
 	return true;
 }
 
-static void text_add(struct buffer *text, const char *words)
-{
-	buffer_add(text, words, strlen(words));
-}
-
 static void spans_text(const struct port_pool *pool, uint32_t set, struct buffer *text)
 {
 	struct port_span span;
@@ -288,8 +283,8 @@ static void spans_text(const struct port_pool *pool, uint32_t set, struct buffer
 			snprintf(words, sizeof(words), "%u/%s", span.min, proto);
 		else
 			snprintf(words, sizeof(words), "%u-%u/%s", span.min, span.max, proto);
-		text_add(text, n ? ", " : "");
-		text_add(text, words);
+		buffer_string(text, n ? ", " : "");
+		buffer_string(text, words);
 	}
 }
 
@@ -298,11 +293,11 @@ void ports_text(struct port_pool *pool, uint32_t set, struct buffer *text)
 	uint32_t rest = ports_without(pool, PORTS_ALL, set);
 
 	if (set == PORTS_NONE) {
-		text_add(text, "nothing");
+		buffer_string(text, "nothing");
 	} else if (rest == PORTS_NONE) {
-		text_add(text, "all ports");
+		buffer_string(text, "all ports");
 	} else if (pool->sets.items[rest].len < pool->sets.items[set].len) {
-		text_add(text, "all ports but ");
+		buffer_string(text, "all ports but ");
 		spans_text(pool, rest, text);
 	} else {
 		spans_text(pool, set, text);

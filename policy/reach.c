@@ -496,11 +496,6 @@ static int reach_add_outside(struct reach *reach)
 
 /* ---- names ---- */
 
-static void text_add(struct buffer *text, const char *words)
-{
-	buffer_add(text, words, strlen(words));
-}
-
 /* "shop/app=cart (12 pods)": by what the last world's policies read. */
 static void party_describe(const struct reach *reach, const struct member *member,
 			   struct buffer *text)
@@ -513,16 +508,16 @@ static void party_describe(const struct reach *reach, const struct member *membe
 	char words[64];
 
 	if (party->pod_count == 1) {
-		text_add(text, party->pods[0]->namespace);
-		text_add(text, "/");
-		text_add(text, party->pods[0]->name);
+		buffer_string(text, party->pods[0]->namespace);
+		buffer_string(text, "/");
+		buffer_string(text, party->pods[0]->name);
 		return;
 	}
-	text_add(text, identity ? identity->description : party->pods[0]->namespace);
+	buffer_string(text, identity ? identity->description : party->pods[0]->namespace);
 	if (!identity || !strchr(identity->description, '/'))
-		text_add(text, "/*");
+		buffer_string(text, "/*");
 	snprintf(words, sizeof(words), " (%zu pods)", party->pod_count);
-	text_add(text, words);
+	buffer_string(text, words);
 }
 
 static int reach_name_parties(struct reach *reach)
@@ -542,7 +537,7 @@ static int reach_name_parties(struct reach *reach)
 		if (member->party.pod_count)
 			party_describe(reach, member, &text);
 		else
-			text_add(&text, prefix_format(&member->party.outside, prefix));
+			buffer_string(&text, prefix_format(&member->party.outside, prefix));
 		if (text.failed)
 			return -ENOMEM;
 		member->party.name = arena_string(reach->arena, text.data);

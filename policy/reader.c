@@ -408,11 +408,6 @@ char *keep_string(struct reader *reader, const char *text)
 
 /* ---- labels ---- */
 
-static int label_compare(const void *a, const void *b)
-{
-	return strcmp(((const struct label *)a)->key, ((const struct label *)b)->key);
-}
-
 void read_labels(struct reader *reader, const struct node *at, struct labels *labels)
 {
 	const cJSON *member;
@@ -444,7 +439,7 @@ void read_labels(struct reader *reader, const struct node *at, struct labels *la
 		if (reader->failed)
 			return;
 	}
-	qsort(labels->items, labels->count, sizeof(*labels->items), label_compare);
+	labels_sort(labels);
 }
 
 void labels_set(struct reader *reader, struct labels *labels, const char *key, const char *value)
@@ -468,5 +463,5 @@ void labels_set(struct reader *reader, struct labels *labels, const char *key, c
 	items[labels->count].value = keep_string(reader, value);
 	labels->count++;
 	if (!reader->failed)
-		qsort(items, labels->count, sizeof(*items), label_compare);
+		labels_sort(labels);
 }

@@ -1,8 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Labels, and whether a selector matches them. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "policy/object.h"
+
+static int label_compare(const void *a, const void *b)
+{
+	return strcmp(((const struct label *)a)->key, ((const struct label *)b)->key);
+}
+
+void labels_sort(struct labels *labels)
+{
+	qsort(labels->items, labels->count, sizeof(*labels->items), label_compare);
+}
 
 bool labels_get(const struct labels *labels, const char *key, const char **ret_value)
 {

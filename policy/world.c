@@ -457,11 +457,6 @@ failed:
 	return -ENOMEM;
 }
 
-static int label_compare(const void *a, const void *b)
-{
-	return strcmp(((const struct label *)a)->key, ((const struct label *)b)->key);
-}
-
 int world_endpoint_set(struct world *world, const struct world_endpoint *endpoint)
 {
 	size_t place = endpoint_place(world, endpoint->slot);
@@ -471,7 +466,7 @@ int world_endpoint_set(struct world *world, const struct world_endpoint *endpoin
 		       sizeof(*world->endpoints)) < 0 ||
 	    endpoint_copy(endpoint, &copy) < 0)
 		return -ENOMEM;
-	qsort(copy.labels.items, copy.labels.count, sizeof(*copy.labels.items), label_compare);
+	labels_sort(&copy.labels);
 	if (place < world->endpoint_count && world->endpoints[place].slot == endpoint->slot) {
 		tell_endpoint(world, &world->endpoints[place]);
 		endpoint_done(&world->endpoints[place]);

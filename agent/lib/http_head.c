@@ -11,6 +11,7 @@
 #include <strings.h>
 
 #include "agent/lib/auto.h"
+#include "agent/lib/text.h"
 
 /* Bytes of one line or field; not NUL-terminated. */
 struct span {
@@ -35,17 +36,6 @@ static bool is_token_char(char c)
 {
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
 	       (c && strchr("!#$%&'*+-.^_`|~", c));
-}
-
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
 }
 
 /* Cuts the text before the first separator off rest; false if there is no separator. */
@@ -83,8 +73,8 @@ static int span_decode(struct span span, bool plus_is_space, char *buf, size_t s
 		char c = span.at[i];
 
 		if (c == '%') {
-			int high = i + 2 < span.len ? hex_digit(span.at[i + 1]) : -1;
-			int low = high >= 0 ? hex_digit(span.at[i + 2]) : -1;
+			int high = i + 2 < span.len ? text_hex_digit(span.at[i + 1]) : -1;
+			int low = high >= 0 ? text_hex_digit(span.at[i + 2]) : -1;
 
 			if (low < 0 || (high == 0 && low == 0))
 				return -EINVAL;
@@ -328,8 +318,8 @@ ssize_t http_chunk_parse(const char *data, size_t len, size_t *ret_start, size_t
 {
 	size_t size = 0, digits = 0;
 
-	while (digits < len && hex_digit(data[digits]) >= 0) {
-		size = size << 4 | (size_t)hex_digit(data[digits]);
+	while (digits < len && text_hex_digit(data[digits]) >= 0) {
+		size = size << 4 | (size_t)text_hex_digit(data[digits]);
 		digits++;
 		if (size > HTTP_CHUNK_MAX || digits > 8)
 			return -EBADMSG;

@@ -2,7 +2,6 @@
 #include "agent/lib/inet.h"
 
 #include <arpa/inet.h>
-#include <ctype.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -10,6 +9,7 @@
 #include <strings.h>
 
 #include "agent/lib/auto.h"
+#include "agent/lib/text.h"
 
 #define V4_OFFSET 12 /* where the IPv4 address sits in its v4-mapped form */
 #define V4_BITS   96
@@ -19,6 +19,11 @@ static const uint8_t v4_mapped[V4_OFFSET] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff
 bool addr_is_v4(const struct addr *addr)
 {
 	return memcmp(addr, v4_mapped, sizeof(v4_mapped)) == 0;
+}
+
+unsigned char addr_family(const struct addr *addr)
+{
+	return addr_is_v4(addr) ? AF_INET : AF_INET6;
 }
 
 bool addr_is_zero(const struct addr *addr)
@@ -157,6 +162,11 @@ int prefix_parse(const char *text, struct prefix *ret_prefix)
 	return 0;
 }
 
+unsigned char prefix_family_len(const struct prefix *prefix)
+{
+	return (unsigned char)(prefix->len - (addr_is_v4(&prefix->addr) ? V4_BITS : 0));
+}
+
 const char *prefix_format(const struct prefix *prefix, char *buf)
 {
 	unsigned int offset = addr_is_v4(&prefix->addr) && prefix->len >= V4_BITS ? V4_BITS : 0;
@@ -246,14 +256,6 @@ int number_parse(const char *text, uint64_t min, uint64_t max, uint64_t *ret_num
 	return 0;
 }
 
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c = (char)tolower((unsigned char)c);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 int mac_parse(const char *text, uint8_t ret_mac[6])
 {
 	uint8_t mac[6];
@@ -261,8 +263,8 @@ int mac_parse(const char *text, uint8_t ret_mac[6])
 	if (strlen(text) != sizeof("00:00:00:00:00:00") - 1)
 		return -EINVAL;
 	for (size_t i = 0; i < sizeof(mac); i++) {
-		int high = hex_digit(text[i * 3]);
-		int low = hex_digit(text[i * 3 + 1]);
+		int high = text_hex_digit(text[i * 3]);
+		int low = text_hex_digit(text[i * 3 + 1]);
 
 		if (high < 0 || low < 0 || (i < 5 && text[i * 3 + 2] != ':'))
 			return -EINVAL;

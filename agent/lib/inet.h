@@ -24,6 +24,7 @@ int addr_parse(const char *text, struct addr *ret_addr);
 const char *addr_format(const struct addr *addr, char *buf);
 
 bool addr_is_v4(const struct addr *addr);
+unsigned char addr_family(const struct addr *addr); /* AF_INET or AF_INET6 */
 bool addr_is_zero(const struct addr *addr);
 /* Unspecified, loopback, link-local, a group or broadcast: no address of a pod or a service. */
 bool addr_is_special(const struct addr *addr);
@@ -42,6 +43,7 @@ struct addr addr_add(const struct addr *base, uint64_t n);
 int prefix_parse(const char *text, struct prefix *ret_prefix);
 /* The prefix of the given length (as in struct prefix) around an address. */
 struct prefix prefix_of(const struct addr *addr, uint8_t len);
+unsigned char prefix_family_len(const struct prefix *prefix); /* as its family writes it */
 const char *prefix_format(const struct prefix *prefix, char *buf);
 bool prefix_contains(const struct prefix *prefix, const struct addr *addr);
 bool prefix_overlaps(const struct prefix *a, const struct prefix *b);

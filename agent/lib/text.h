@@ -17,4 +17,6 @@ void text_make_utf8(char *text);
 /* Puts '?' in the place of what is not shown: the text neither forges lines nor moves a cursor. */
 void text_make_shown(char *text);
 
+int text_hex_digit(char c); /* its value, or -1 */
+
 #endif
