@@ -100,6 +100,9 @@ static int end_parse(const struct world *objects, const char *side, const char *
 		end_of_address(objects, &addr, ret);
 		return 0;
 	}
+	if (strip_kind(text, "service") != text)
+		return misused(err, "%s %s: a service answers; who connects is a pod or an address",
+			       side, text);
 	code = address_check(side, text, err);
 	if (code)
 		return code;

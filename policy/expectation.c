@@ -54,10 +54,13 @@ static void texts_read(struct reader *reader, struct arena *arena, const struct 
 		return;
 	cJSON_ArrayForEach (json, at->json) {
 		struct node item = node_item(at, json, index++);
-		const char *text = text_read(reader, arena, &item, number);
+		const char *text;
 
-		if (!json || cJSON_IsNull(json))
+		if (cJSON_IsNull(json)) {
 			reader_missing(reader, &item);
+			continue;
+		}
+		text = text_read(reader, arena, &item, number);
 		if (text)
 			texts->items[texts->count++] = text;
 	}

@@ -455,7 +455,7 @@ int main(int argc, char **argv)
 	int status;
 
 	stdio_hold();
-	if (!args.socket)
+	if (!args.socket || !*args.socket)
 		args.socket = CLI_SOCKET_DEFAULT;
 	status = options_parse(argc, argv, &args, &given);
 	if (status)

@@ -160,6 +160,10 @@ def test_socket_from_the_environment(agent):
     assert tendril("identity", "list", TENDRIL_SOCKET=agent.path).returncode == 0
 
 
+def test_an_empty_socket_in_the_environment_is_none():
+    assert "on :" not in tendril("identity", "list", TENDRIL_SOCKET="").stderr
+
+
 # ---- views ----
 
 def test_tables_are_aligned_and_plain_off_a_terminal(agent):

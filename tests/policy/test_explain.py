@@ -118,6 +118,8 @@ def test_names_the_policies_that_isolate(files):
     ("shop/web", "[fd00::1]:80", "80", "to [fd00::1]:80: not an IP address"),
     ("shop/web", "10.0.0.2:80", "80", "to 10.0.0.2:80: not an IP address"),
     ("shop/web", "10.0.0/8", "80", "to 10.0.0/8: not an IP address (four numbers without leading zeros)"),
+    ("service/shop/cart", "shop/web", "80", "from service/shop/cart: a service answers; who connects is "
+                                            "a pod or an address"),
     ("shop/web", "shop/a b", "80", "to: shop/a b: must be NAMESPACE/NAME"),
     ("shop/web", "shop/cart-1", "80/ICMP", "port 80/ICMP: only TCP, UDP and SCTP have ports"),
     ("shop/web", "shop/cart-1", "80/47", "port 80/47: only TCP, UDP and SCTP have ports"),
