@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * BIG TCP: the limits of a link for segmentation offload.  Those of IPv6 are left alone: a larger
- * packet carries a hop-by-hop header there, which ip6_forward() counts against the MTU although the
- * segments will not have it.  Full-sized ones that leave the node would be refused as too big.
+ * BIG TCP: the limits of a link for segmentation offload.  Linux 6.1 has them for IPv6 alone, by
+ * the attributes that hold for both families there; IPv4 has attributes of its own since.
  */
 #include "agent/big_tcp.h"
 
@@ -15,19 +14,31 @@
 #define IFLA_GSO_IPV4_MAX_SIZE_V6_3 63
 #define IFLA_GRO_IPV4_MAX_SIZE_V6_3 64
 
-#define SIZE_OLD 65536
+#define MTU_MIN_IPV6 1280
+#define SIZE_OLD     65536
 /* 17 fragments of 32 KiB are what a packet has room for; beyond this size little is won. */
 #define SIZE_BIG (192 * 1024)
 
-static void limits_put(struct nlmsghdr *header, uint32_t size)
+static void limits_put(struct nlmsghdr *header, uint32_t size, uint32_t size_ipv6)
 {
+	/* Limits of up to 64 KiB are taken for those of IPv4 too: the kernel sees them first. */
+	mnl_attr_put_u32(header, IFLA_GSO_MAX_SIZE, size_ipv6);
+	mnl_attr_put_u32(header, IFLA_GRO_MAX_SIZE, size_ipv6);
 	mnl_attr_put_u32(header, IFLA_GSO_IPV4_MAX_SIZE_V6_3, size);
 	mnl_attr_put_u32(header, IFLA_GRO_IPV4_MAX_SIZE_V6_3, size);
 }
 
-void big_tcp_put(struct nlmsghdr *header)
+void big_tcp_put(struct nlmsghdr *header, unsigned int mtu)
 {
-	limits_put(header, SIZE_BIG);
+	/* Routes whose MTU is below IPv6's least would be of no use. */
+	bool ipv6 = mtu >= MTU_MIN_IPV6 + BIG_TCP_IPV6_HEADER;
+
+	limits_put(header, SIZE_BIG, ipv6 ? SIZE_BIG : SIZE_OLD);
+}
+
+bool big_tcp_has_ipv6(uint32_t gso_max_size)
+{
+	return gso_max_size > SIZE_OLD;
 }
 
 void big_tcp_refused(const struct errmsg *err)
@@ -71,8 +82,8 @@ void big_tcp_set(struct netlink *netlink, int ifindex, bool on)
 	info->ifi_index = ifindex;
 	result = netlink_get(netlink, &message, limits_each, &seen, &err);
 	if (on && result == 0 && !seen.ipv4 && !told) {
-		log_warn("bigTcp: this kernel does not have it for IPv4 (Linux 6.3); packets stay "
-			 "at 64 KiB");
+		log_warn("bigTcp: this kernel does not have it for IPv4 (Linux 6.3); its "
+			 "packets stay at 64 KiB");
 		told = true;
 	}
 	/* A device that is not the pod's own may allow less. */
@@ -80,7 +91,7 @@ void big_tcp_set(struct netlink *netlink, int ifindex, bool on)
 		size = seen.tso;
 	info = netlink_message_init(&message, RTM_NEWLINK, 0, sizeof(*info));
 	info->ifi_index = ifindex;
-	limits_put(&message.header, size);
+	limits_put(&message.header, size, size);
 	if (result == 0)
 		result = netlink_request(netlink, &message, &err);
 	if (on && result < 0)

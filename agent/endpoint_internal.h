@@ -60,6 +60,7 @@ struct attachment {
 	uint64_t sequence; /* grows with every ADD: the newest tells where IPAM goes on */
 	/* ---- not saved ---- */
 	int pod_ifindex;
+	bool big_tcp;      /* IPv6 packets of more than 64 KiB leave the pod */
 	uint32_t netns_id; /* of the pod's namespace, as seen from ours */
 	int netns_fd; /* borrowed out by endpoints_netns_fd(), closed by the loop's next turn */
 	unsigned int dirty;   /* enum attachment_dirt: what a notification put in doubt */
@@ -196,6 +197,7 @@ struct host_link {
 	unsigned int flags;
 	unsigned int mtu;
 	bool carrier;
+	bool big_tcp; /* for IPv6 */
 	uint8_t mac[6];
 	char name[IFNAME_MAX];
 };

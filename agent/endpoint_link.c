@@ -50,6 +50,9 @@ void host_link_parse(const struct nlmsghdr *header, struct host_link *ret)
 		case IFLA_CARRIER:
 			ret->carrier = mnl_attr_get_u8(attr);
 			break;
+		case IFLA_GSO_MAX_SIZE:
+			ret->big_tcp = big_tcp_has_ipv6(mnl_attr_get_u32(attr));
+			break;
 		case IFLA_ADDRESS:
 			copy_mac(ret->mac, attr);
 			break;
@@ -104,7 +107,7 @@ static void put_end(struct nlmsghdr *header, const char *name, const uint8_t mac
 	mnl_attr_put_u32(header, IFLA_NUM_TX_QUEUES, 1);
 	mnl_attr_put_u32(header, IFLA_NUM_RX_QUEUES, 1);
 	if (big_tcp)
-		big_tcp_put(header);
+		big_tcp_put(header, mtu);
 }
 
 static int veth_create(struct netlink *netlink, const struct attachment *attachment, int netns_fd,

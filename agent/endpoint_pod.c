@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "agent/big_tcp.h"
 #include "agent/lib/file.h"
 
 #define V4_MAPPED_BITS  96
@@ -71,9 +72,10 @@ static void put_address(struct netlink_batch *batch, int ifindex, const struct i
 	mnl_attr_put_u32(header, IFA_FLAGS, IFA_F_NODAD | IFA_F_NOPREFIXROUTE);
 }
 
-static void put_route(struct netlink_batch *batch, int ifindex, const struct prefix *dst,
-		      const struct addr *gateway)
+static void put_route(struct netlink_batch *batch, const struct attachment *attachment,
+		      const struct prefix *dst, const struct addr *gateway)
 {
+	struct nlattr *metrics;
 	struct rtmsg *route;
 	struct nlmsghdr *header = netlink_batch_next(batch, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL,
 						     sizeof(*route), (void **)&route);
@@ -88,7 +90,12 @@ static void put_route(struct netlink_batch *batch, int ifindex, const struct pre
 	if (route->rtm_dst_len > 0)
 		netlink_put_addr(header, RTA_DST, &dst->addr);
 	netlink_put_addr(header, RTA_GATEWAY, gateway);
-	mnl_attr_put_u32(header, RTA_OIF, (uint32_t)ifindex);
+	mnl_attr_put_u32(header, RTA_OIF, (uint32_t)attachment->pod_ifindex);
+	if (attachment->big_tcp && !addr_is_v4(&dst->addr)) {
+		metrics = mnl_attr_nest_start(header, RTA_METRICS);
+		mnl_attr_put_u32(header, RTAX_MTU, attachment->mtu - BIG_TCP_IPV6_HEADER);
+		mnl_attr_nest_end(header, metrics);
+	}
 }
 
 static void put_neighbour(struct netlink_batch *batch, int ifindex, const struct addr *gateway,
@@ -151,11 +158,12 @@ int pod_configure(const struct attachment *attachment, int netns_fd, struct errm
 
 		put_address(&batch, ifindex, lease);
 		put_neighbour(&batch, ifindex, &lease->gateway, attachment->host_mac);
-		put_route(&batch, ifindex, &any, &lease->gateway);
+		put_route(&batch, attachment, &any, &lease->gateway);
 		for (size_t j = 0; j < attachment->route_count; j++) {
 			if (addr_is_v4(&attachment->routes[j].addr) ==
 			    addr_is_v4(&lease->address.addr))
-				put_route(&batch, ifindex, &attachment->routes[j], &lease->gateway);
+				put_route(&batch, attachment, &attachment->routes[j],
+					  &lease->gateway);
 		}
 	}
 	return netlink_batch_run(&netlink, &batch, is_there_already, NULL, err);

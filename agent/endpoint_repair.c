@@ -145,6 +145,7 @@ static int link_follow(struct attachment *attachment, const struct host_link *li
 	if (link->netns_id < 0 || link->peer_ifindex == 0)
 		return fail_plain(err, -EPROTO, "the pod's end is not in a namespace of its own");
 	attachment->pod_ifindex = link->peer_ifindex;
+	attachment->big_tcp = link->big_tcp;
 	attachment->netns_id = (uint32_t)link->netns_id;
 	return 0;
 }

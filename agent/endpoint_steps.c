@@ -252,6 +252,7 @@ static int interface_look(struct endpoint_add *add, struct errmsg *err)
 	/* The kernel numbered the pod's namespace for ours when it reported the pair. */
 	attachment->netns_id = (uint32_t)link.netns_id;
 	attachment->pod_ifindex = link.peer_ifindex;
+	attachment->big_tcp = link.big_tcp;
 	return 0;
 }
 

@@ -118,6 +118,17 @@ static __always_inline void *packet_bytes(struct __sk_buff *skb, __u32 offset, _
 	return bytes + size <= (void *)(long)skb->data_end ? bytes : NULL;
 }
 
+/* Writes the MACs of a frame to the pod: they lie in struct endpoint as in the frame. */
+static __always_inline int packet_address_to(struct __sk_buff *skb, const struct endpoint *endpoint)
+{
+	const __u8 *macs = (const __u8 *)endpoint + offsetof(struct endpoint, mac);
+
+	_Static_assert(offsetof(struct endpoint, host_mac) ==
+			       offsetof(struct endpoint, mac) + ETH_ALEN,
+		       "the MACs of an endpoint follow each other");
+	return (int)bpf_skb_store_bytes(skb, 0, macs, 2 * ETH_ALEN, 0);
+}
+
 static __always_inline void addr_from_v4(struct addr *addr, __be32 v4)
 {
 	addr->w[0] = 0;

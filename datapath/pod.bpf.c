@@ -13,6 +13,12 @@
 
 #define ARP_ETHERNET 1
 
+#define JUMBO_HEADER_LEN 8
+#define JUMBO_L4_OFFSET  (ETH_HLEN + sizeof(struct ipv6hdr) + JUMBO_HEADER_LEN)
+#define JUMBO_LENGTH_MIN (JUMBO_L4_OFFSET + 65536 - JUMBO_HEADER_LEN)
+/* Less fits the least MTU of IPv6 anyway, and must not become nothing. */
+#define JUMBO_GSO_SIZE_MIN 1024
+
 static __always_inline const struct endpoint *endpoint_get(__u32 slot)
 {
 	const struct endpoint *endpoint = bpf_map_lookup_elem(&endpoint_map, &slot);
@@ -157,6 +163,32 @@ static __always_inline int pod_untranslate(struct __sk_buff *skb, struct packet 
 	return pkt->kind == PACKET_ICMP_ERROR ? icmp_error_reply(skb, pkt) : nat_reply(skb, pkt);
 }
 
+/*
+ * An IPv6 packet of more than 64 KiB carries a jumbo header that its segments will not have,
+ * but ip6_forward() counts it in.  The pod's routes leave room for it on links of the pod's own MTU
+ * (agent/big_tcp.h); segments for a narrower path give those bytes up here.  The way to a smaller
+ * gso_size is to let the packet grow, and to take the room out again.  Not for full segments: the
+ * packet is marked as to be checked, and a veth that it is sent by spoils such a packet.
+ */
+static __always_inline int pod_shorten_segments(struct __sk_buff *skb, const struct packet *pkt)
+{
+	__u32 gso_size, segment, mtu = 0;
+
+	if (pkt->length < JUMBO_LENGTH_MIN || pkt->l4_offset != JUMBO_L4_OFFSET)
+		return DROP_NONE;
+	gso_size = skb->gso_size;
+	if (gso_size < JUMBO_GSO_SIZE_MIN)
+		return DROP_NONE;
+	segment = pkt->length - ETH_HLEN - pkt->payload + gso_size;
+	bpf_check_mtu(skb, 0, &mtu, 0, 0);
+	if (segment >= mtu || bpf_skb_adjust_room(skb, JUMBO_HEADER_LEN, BPF_ADJ_ROOM_NET, 0))
+		return DROP_NONE;
+	return bpf_skb_adjust_room(skb, -JUMBO_HEADER_LEN, BPF_ADJ_ROOM_NET,
+				   BPF_F_ADJ_ROOM_FIXED_GSO)
+		       ? DROP_REWRITE_FAILED
+		       : DROP_NONE;
+}
+
 /* Decision 11: a pod of this node gets the packet at once, unchanged; the rest is the host's.  Its
  * own loopback is not for pods, whatever route_localnet says. */
 static __always_inline int pod_deliver(const struct packet *pkt)
@@ -202,6 +234,8 @@ int from_pod(struct __sk_buff *skb)
 		reason = verdict(skb, &pkt);
 	if (!reason && endpoint->translated)
 		reason = pod_untranslate(skb, &pkt);
+	if (!reason)
+		reason = pod_shorten_segments(skb, &pkt);
 	if (reason) {
 		drop_count(&pkt, reason, DIR_EGRESS);
 		return reason == DROP_NO_BACKEND ? refuse(skb, &pkt) : TC_ACT_SHOT;
@@ -249,11 +283,7 @@ static __always_inline int pod_find_source(const struct __sk_buff *skb, struct p
 static __always_inline int to_pod_deliver(struct __sk_buff *skb, const struct packet *pkt,
 					  const struct endpoint *endpoint)
 {
-	struct ethhdr eth;
-
-	__builtin_memcpy(eth.h_dest, endpoint->mac, ETH_ALEN);
-	__builtin_memcpy(eth.h_source, endpoint->host_mac, ETH_ALEN);
-	if (bpf_skb_store_bytes(skb, 0, &eth, 2 * ETH_ALEN, 0))
+	if (packet_address_to(skb, endpoint))
 		return drop(pkt, DROP_REWRITE_FAILED, DIR_INGRESS);
 	stats_received(pkt);
 	return (int)bpf_redirect((int)(ENDPOINT_IFINDEX_BASE + pkt->dst.slot), 0);

@@ -26,15 +26,6 @@ struct refuse_v6 {
 	__u8 embedded[sizeof(struct ipv6hdr) + 8];
 };
 
-static __always_inline int refuse_macs(struct __sk_buff *skb, const struct endpoint *endpoint)
-{
-	struct ethhdr eth;
-
-	__builtin_memcpy(eth.h_dest, endpoint->mac, ETH_ALEN);
-	__builtin_memcpy(eth.h_source, endpoint->host_mac, ETH_ALEN);
-	return (int)bpf_skb_store_bytes(skb, 0, &eth, 2 * ETH_ALEN, 0);
-}
-
 /* Addresses and ports change places, which no checksum sees. */
 static __always_inline int refuse_tcp(struct __sk_buff *skb, const struct packet *pkt)
 {
@@ -138,7 +129,7 @@ __weak int refuse(struct __sk_buff *skb, const struct packet *pkt)
 		failed = refuse_icmp6(skb, pkt);
 	else if (pkt->l4_offset == ETH_HLEN + sizeof(struct iphdr))
 		failed = refuse_icmp(skb, pkt);
-	if (failed || refuse_macs(skb, endpoint))
+	if (failed || packet_address_to(skb, endpoint))
 		return TC_ACT_SHOT;
 	return (int)bpf_redirect(skb->ifindex, 0);
 }

@@ -149,7 +149,7 @@ build_deps := gcc libc6-dev clang llvm bpftool pkg-config libbpf-dev libmnl-dev 
 run_deps   := iproute2 python3 util-linux mount
 test_deps  := libcmocka-dev libclang-rt-14-dev python3-pytest python3-yaml containernetworking-plugins podman \
 	crun containerd runc iptables busybox-static redis-server redis-tools nginx-light wrk \
-	curl iputils-ping valgrind procps qemu-system-x86 cpio libc-bin
+	nftables ethtool curl iputils-ping valgrind procps qemu-system-x86 cpio libc-bin
 bench_deps := containernetworking-plugins iptables procps nginx-light wrk gnuplot-nox
 
 .PHONY: deps bench-deps demo-deps demo
