@@ -109,10 +109,17 @@ class Idle(Workload):
     def setup(self, lab, variant, n):
         return node_with_pods(lab, n)
 
+    @staticmethod
+    def is_quiet(pid):
+        woken = wakeups(pid)
+        time.sleep(1.5)
+        return wakeups(pid) - woken <= 1
+
     def measure(self, target, family, n):
         settle(target)
-        time.sleep(1)  # what follows the last pod's ADD
         pid = target.agent.pid
+        # Pods that came move to TCX one by one.
+        wait_for(lambda: self.is_quiet(pid), "the agent to have done what follows an ADD", 60)
         began, cpu, woken = time.perf_counter(), cpu_ns(pid), wakeups(pid)
         time.sleep(IDLE_SECONDS)
         seconds = time.perf_counter() - began
