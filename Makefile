@@ -32,13 +32,15 @@ BPFFLAGS := -target bpf -mcpu=v3 -O2 -g -std=gnu17 -I. -I/usr/include/$(shell un
 
 # ---- what there is ---------------------------------------------------------------------------
 
-lib_src      := $(wildcard agent/lib/*.c)
-cli_src      := policy/main.c $(wildcard policy/cmd_*.c policy/output*.c)
-policy_src   := $(filter-out $(cli_src),$(wildcard policy/*.c))
-datapath_src := $(filter-out %.bpf.c,$(wildcard datapath/*.c))
+lib_src      := $(wildcard lib/*.c)
+datapath_src := $(wildcard datapath/*.c)
 # The maps come first: bpftool 7.1 loses the offset of a map whose extern it meets before.
-bpf_src      := datapath/maps.bpf.c $(filter-out datapath/maps.bpf.c,$(wildcard datapath/*.bpf.c))
-agent_src    := $(wildcard agent/*.c)
+bpf_maps     := datapath/bpf/maps.bpf.c
+bpf_accel    := datapath/bpf/accel.bpf.c
+bpf_src      := $(bpf_maps) $(filter-out $(bpf_maps),$(wildcard datapath/bpf/*.bpf.c))
+policy_src   := $(wildcard policy/*/*.c)
+cli_src      := $(wildcard cli/*.c)
+agent_src    := $(wildcard agent/*.c agent/*/*.c)
 cni_src      := $(wildcard cni/*.c)
 
 obj = $(patsubst %.c,$(B)/%.o,$(1))
@@ -56,15 +58,14 @@ $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
-$(B)/datapath/%.bpf.o: datapath/%.bpf.c
+$(B)/%.bpf.o: %.bpf.c
 	$(say) BPF $<
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) $(BPFFLAGS) -MMD -MP -c $< -o $@
 
 # Acceleration is an object of its own over the same maps: it is loaded when the agent is ready.
-bpf_o = $(patsubst datapath/%.bpf.c,$(B)/datapath/%.bpf.o,$(1))
-$(B)/pods.bpf.o: $(call bpf_o,$(filter-out datapath/accel.bpf.c,$(bpf_src)))
-$(B)/accel.bpf.o: $(call bpf_o,datapath/maps.bpf.c datapath/accel.bpf.c)
+$(B)/pods.bpf.o: $(call obj,$(filter-out $(bpf_accel),$(bpf_src)))
+$(B)/accel.bpf.o: $(call obj,$(bpf_maps) $(bpf_accel))
 $(B)/pods.bpf.o $(B)/accel.bpf.o:
 	$(say) BPFLINK $@
 	$(Q)$(BPFTOOL) gen object $@ $^

@@ -11,7 +11,7 @@
 
 #include "agent/config.h"
 #include "datapath/maps.h"
-#include "policy/world.h"
+#include "policy/objects/store.h"
 
 struct event_base;
 struct http_server;

@@ -10,9 +10,9 @@
 #include <stddef.h>
 #include <stdio.h>
 
-#include "agent/lib/auto.h"
-#include "agent/lib/file.h"
-#include "agent/lib/json.h"
+#include "lib/auto.h"
+#include "lib/file.h"
+#include "lib/json.h"
 
 #define CONFIG_FILE_MAX  65536
 #define SOCKET_PATH_ROOM 90 /* of a run dir: "/tendril.sock" must still fit into sun_path */

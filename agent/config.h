@@ -6,10 +6,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "agent/lib/errmsg.h"
-#include "agent/lib/inet.h"
-#include "agent/lib/log.h"
 #include "datapath/datapath.h"
+#include "lib/errmsg.h"
+#include "lib/inet.h"
+#include "lib/log.h"
 
 #define CONFIG_FILE_DEFAULT "/etc/tendril/agent.json"
 

@@ -10,22 +10,22 @@
 #include <signal.h>
 #include <stdio.h>
 
-#include "agent/accel.h"
+#include "agent/accel/accel.h"
 #include "agent/agent.h"
-#include "agent/api.h"
-#include "agent/endpoint.h"
-#include "agent/flows.h"
-#include "agent/lib/auto.h"
-#include "agent/lib/clock.h"
-#include "agent/lib/http.h"
-#include "agent/lib/netns.h"
-#include "agent/monitor.h"
+#include "agent/api/api.h"
+#include "agent/endpoint/endpoint.h"
+#include "agent/gc.h"
+#include "agent/monitor/flows.h"
+#include "agent/monitor/monitor.h"
 #include "agent/notify.h"
-#include "agent/objects.h"
+#include "agent/objects/objects.h"
 #include "agent/privilege.h"
 #include "agent/rundir.h"
-#include "agent/sync.h"
-#include "agent/upkeep.h"
+#include "agent/sync/sync.h"
+#include "lib/auto.h"
+#include "lib/clock.h"
+#include "lib/http.h"
+#include "lib/netns.h"
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 

@@ -13,8 +13,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "agent/lib/auto.h"
-#include "agent/lib/clock.h"
+#include "lib/auto.h"
+#include "lib/clock.h"
 
 /* Nobody can be told that nobody could be told: failures are silent. */
 static void notify_send(const char *text)

@@ -7,7 +7,7 @@
 #include <sys/capability.h>
 #include <sys/prctl.h>
 
-#include "agent/lib/auto.h"
+#include "lib/auto.h"
 
 static const struct {
 	const char *name;

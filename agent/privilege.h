@@ -3,7 +3,7 @@
 #ifndef TENDRIL_AGENT_PRIVILEGE_H
 #define TENDRIL_AGENT_PRIVILEGE_H
 
-#include "agent/lib/errmsg.h"
+#include "lib/errmsg.h"
 
 /* -EPERM names the first that is missing. */
 int privilege_check(struct errmsg *err);

@@ -20,8 +20,8 @@
 #include <sys/vfs.h>
 #include <time.h>
 
-#include "agent/lib/auto.h"
-#include "agent/lib/file.h"
+#include "lib/auto.h"
+#include "lib/file.h"
 
 #define LOCK_ATTEMPTS   200
 #define LOCK_PAUSE_NS   5000000

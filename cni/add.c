@@ -6,13 +6,13 @@
 #include <cjson/cJSON.h>
 #include <string.h>
 
-#include "agent/lib/auto.h"
 #include "cni/agent.h"
 #include "cni/command.h"
 #include "cni/delegate.h"
 #include "cni/netns.h"
 #include "cni/result.h"
 #include "cni/spool.h"
+#include "lib/auto.h"
 
 #define UNDO_TIMEOUT_MS 1000 /* for an agent that has just been too slow */
 

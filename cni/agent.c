@@ -6,9 +6,9 @@
 #include <stdint.h>
 #include <time.h>
 
-#include "agent/lib/auto.h"
-#include "agent/lib/clock.h"
-#include "agent/lib/http.h"
+#include "lib/auto.h"
+#include "lib/clock.h"
+#include "lib/http.h"
 
 #define RETRY_PACE_MS 20
 

@@ -2,12 +2,12 @@
 /* CHECK: the agent compares the pod with what it made, the IPAM plugin looks at its reservation. */
 #include <cjson/cJSON.h>
 
-#include "agent/lib/auto.h"
 #include "cni/agent.h"
 #include "cni/command.h"
 #include "cni/delegate.h"
 #include "cni/netns.h"
 #include "cni/result.h"
+#include "lib/auto.h"
 
 int command_check(const struct netconf *conf, const struct cni_environ *env, cJSON **ret_answer,
 		  struct cni_error *err)

@@ -15,9 +15,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "agent/lib/auto.h"
-#include "agent/lib/clock.h"
 #include "cni/result.h"
+#include "lib/auto.h"
+#include "lib/clock.h"
 
 #define OUTPUT_MAX NETCONF_MAX
 #define TIMEOUT_MS 60000 /* dhcp waits for its server; everything else takes milliseconds */

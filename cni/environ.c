@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/lib/auto.h"
-#include "agent/lib/inet.h"
+#include "lib/auto.h"
+#include "lib/inet.h"
 
 static const char *variable_get(const char *name)
 {

@@ -8,7 +8,7 @@
 
 #include <stdbool.h>
 
-#include "agent/lib/cni_code.h"
+#include "lib/cni_code.h"
 
 struct cni_error {
 	int code;          /* 0 while nothing has failed */

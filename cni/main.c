@@ -11,9 +11,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "agent/lib/auto.h"
 #include "cni/command.h"
 #include "cni/version.h"
+#include "lib/auto.h"
 
 static const struct command {
 	const char *name;

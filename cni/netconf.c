@@ -6,8 +6,8 @@
 #include <string.h>
 #include <sys/un.h>
 
-#include "agent/lib/inet.h"
-#include "agent/lib/json.h"
+#include "lib/inet.h"
+#include "lib/json.h"
 
 #define MTU_MIN    68 /* of IPv4; what a family needs beyond that, the agent knows */
 #define MTU_MAX    65535

@@ -10,10 +10,10 @@
 
 #include <stddef.h>
 
-#include "agent/lib/auto.h"
 #include "cni/environ.h"
 #include "cni/error.h"
 #include "cni/version.h"
+#include "lib/auto.h"
 
 struct cJSON;
 

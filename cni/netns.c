@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
-#include "agent/lib/auto.h"
+#include "lib/auto.h"
 
 int netns_open(const char *path, int *ret_fd, struct cni_error *err)
 {

@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "agent/lib/auto.h"
-#include "agent/lib/inet.h"
+#include "lib/auto.h"
+#include "lib/inet.h"
 
 /* What is being read, for errors such as "prevResult.ips[0].address: ...". */
 struct reading {

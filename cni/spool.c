@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "agent/lib/auto.h"
-#include "agent/lib/file.h"
+#include "lib/auto.h"
+#include "lib/file.h"
 
 /* "FOLDER/deleted", and the file in it. */
 static void spool_paths(const char *socket, const struct cni_environ *env, char dir[PATH_MAX],

@@ -12,6 +12,8 @@
 
 #include <linux/types.h>
 
+#include "lib/addr.h"
+
 #define ABI_SIZE(type, size) _Static_assert(sizeof(type) == (size), #type " changed size")
 
 /* Bumped whenever the layout of a pinned map changes; the loader refuses another version's pins. */
@@ -35,24 +37,6 @@ enum direction { DIR_EGRESS, DIR_INGRESS };
 
 /* Identities below IDENTITY_FIRST are fixed; 0 as a peer in policy_map means "any other peer". */
 enum identity { IDENTITY_ANY, IDENTITY_HOST, IDENTITY_WORLD, IDENTITY_FIRST = 16 };
-
-/* ---- addresses and flows -------------------------------------------------------------------- */
-
-struct addr {
-	__be32 w[4]; /* IPv4: 0, 0, 0x0000ffff, a.b.c.d */
-};
-ABI_SIZE(struct addr, 16);
-
-/* A flow as one packet sees it, before sorting. */
-struct flow {
-	struct addr saddr;
-	struct addr daddr;
-	__be16 sport; /* ICMP echo request: the identifier; 0 where the protocol has no ports */
-	__be16 dport; /* ICMP echo reply: the identifier; so it is the mirror of its request */
-	__u8 proto;   /* IPPROTO_* */
-	__u8 pad[3];
-};
-ABI_SIZE(struct flow, 40);
 
 /* ---- endpoints ------------------------------------------------------------------------------ */
 

@@ -19,12 +19,12 @@
 #include <unistd.h>
 
 #include "accel.skel.h"
-#include "agent/lib/auto.h"
 #include "datapath/state.h"
+#include "lib/auto.h"
 #include "pods.skel.h"
 
 #define LOG_MODULE "datapath"
-#include "agent/lib/log.h"
+#include "lib/log.h"
 
 /* ---- what libbpf and the verifier say ------------------------------------------------------- */
 

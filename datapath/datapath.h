@@ -26,8 +26,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "agent/lib/errmsg.h"
 #include "datapath/abi.h"
+#include "lib/errmsg.h"
 
 struct datapath;
 

@@ -15,12 +15,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "agent/lib/auto.h"
 #include "datapath/datapath.h"
 #include "datapath/state.h"
+#include "lib/auto.h"
 
 #define LOG_MODULE "datapath"
-#include "agent/lib/log.h"
+#include "lib/log.h"
 
 /* enum bpf_attach_type from Linux 6.6 on; Debian 12's headers are those of 6.1. */
 #define TCX_INGRESS ((enum bpf_attach_type)46)

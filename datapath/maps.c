@@ -20,8 +20,8 @@
 #include <sys/param.h>
 #include <unistd.h>
 
-#include "agent/lib/auto.h"
 #include "datapath/state.h"
+#include "lib/auto.h"
 
 #define WALK_BATCH 1024 /* entries a system call; grown when a hash bucket holds more */
 

@@ -15,11 +15,11 @@
 
 #include <bpf/libbpf.h>
 
-#include "agent/lib/auto.h"
 #include "datapath/state.h"
+#include "lib/auto.h"
 
 #define LOG_MODULE "datapath"
-#include "agent/lib/log.h"
+#include "lib/log.h"
 
 bool map_can_resize(const char *name)
 {

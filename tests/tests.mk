@@ -10,8 +10,11 @@ TCFLAGS := -std=gnu17 -O1 -g $(WARNINGS) -Itests
 
 test_libs := -lcmocka -lbpf -lmnl -lcjson -levent_core -lyaml -lcap
 
-u_agent := $(patsubst %.c,$(U)/%.o,$(filter-out agent/main.c,$(agent_src)) $(lib_src) \
-	$(policy_src) $(datapath_src))
+# Everything but the programs' main().
+library_src := $(filter-out agent/main.c cli/main.c,$(lib_src) $(datapath_src) $(policy_src) \
+	$(agent_src) $(cli_src))
+
+u_library := $(patsubst %.c,$(U)/%.o,$(library_src))
 u_cni   := $(patsubst %.c,$(U)/%.o,$(filter-out cni/main.c,$(cni_src)))
 u_harness := $(patsubst %.c,$(U)/%.o,$(wildcard tests/unit/[!t]*.c))
 
@@ -22,7 +25,7 @@ $(U)/%.o: %.c
 
 $(patsubst %.c,$(U)/%.o,$(datapath_src)): | $(skeletons)
 
-$(U)/libtendril.a: $(u_agent)
+$(U)/libtendril.a: $(u_library)
 $(U)/libcni.a: $(u_cni)
 $(U)/libharness.a: $(u_harness)
 
@@ -38,8 +41,8 @@ $(U)/test_%: $(U)/tests/unit/test_%.o $(U)/libharness.a $(U)/libtendril.a
 
 # Datapath tests: the programs under BPF_PROG_TEST_RUN, with the release objects.
 bpf_tests   := $(patsubst tests/bpf/%.c,$(B)/tests/bpf/%,$(wildcard tests/bpf/test_*.c))
-bpf_harness := $(call obj,$(wildcard tests/harness/*.c) tests/unit/oracle.c tests/unit/scene.c \
-	tests/unit/random_world.c)
+bpf_harness := $(call obj,$(wildcard tests/harness/*.c) tests/unit/oracle.c tests/unit/snapshot.c \
+	tests/unit/random_store.c)
 $(B)/tests/libharness.a: $(bpf_harness)
 $(B)/libagent.a: $(call obj,$(filter-out agent/main.c,$(agent_src)))
 
@@ -89,8 +92,7 @@ $(F)/%.o: %.c
 
 $(patsubst %.c,$(F)/%.o,$(datapath_src)): | $(skeletons)
 
-$(F)/libtendril.a: $(patsubst %.c,$(F)/%.o,$(filter-out agent/main.c,$(agent_src)) $(lib_src) \
-	$(policy_src) $(datapath_src))
+$(F)/libtendril.a: $(patsubst %.c,$(F)/%.o,$(library_src))
 $(F)/libcni.a: $(patsubst %.c,$(F)/%.o,$(filter-out cni/main.c,$(cni_src)))
 
 $(F)/fuzz_cni%: $(F)/tests/fuzz/fuzz_cni%.o $(F)/libcni.a $(F)/libtendril.a
@@ -99,7 +101,8 @@ $(F)/fuzz_cni%: $(F)/tests/fuzz/fuzz_cni%.o $(F)/libcni.a $(F)/libtendril.a
 
 $(F)/tests/%.o: CPPFLAGS += -Itests
 
-$(F)/fuzz_packet: $(F)/tests/fuzz/fuzz_packet.o $(F)/tests/harness/pods.o $(F)/libtendril.a
+$(F)/fuzz_packet: $(F)/tests/fuzz/fuzz_packet.o $(F)/tests/harness/pods.o \
+		$(F)/tests/harness/scratch.o $(F)/libtendril.a
 	$(say) LD $@
 	$(Q)$(CLANG) $(FUZZ) -fsanitize=fuzzer $^ -o $@ $(filter-out -lcmocka,$(test_libs))
 

@@ -15,11 +15,11 @@
 #include <string.h>
 #include <time.h>
 
-#include "agent/sync.h"
+#include "agent/sync/sync.h"
 #include "datapath/maps.h"
 #include "harness/scratch.h"
-#include "policy/follow.h"
-#include "policy/parse.h"
+#include "policy/compiler/incremental.h"
+#include "policy/objects/parse.h"
 
 #define NAMESPACES 100
 #define ENDPOINTS  250

@@ -19,10 +19,10 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "agent/lib/auto.h"
-#include "agent/lib/netns.h"
 #include "harness/scratch.h"
 #include "harness/streams.h"
+#include "lib/auto.h"
+#include "lib/netns.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 

@@ -16,12 +16,12 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "agent/accel_tester.h"
-#include "agent/lib/auto.h"
-#include "agent/lib/netns.h"
-#include "agent/lib/sockdiag.h"
+#include "agent/accel/accel_tester.h"
 #include "harness/scratch.h"
 #include "harness/streams.h"
+#include "lib/auto.h"
+#include "lib/netns.h"
+#include "lib/sockdiag.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 

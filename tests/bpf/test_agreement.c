@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The programs and policy/verdict.c decide alike: random compiled tables, random first packets.
- * SEED=N in the environment repeats a run.
+ * The programs and policy/compiler/verdict.c decide alike: random compiled tables, random first
+ * packets. SEED=N in the environment repeats a run.
  */
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
@@ -13,9 +13,9 @@
 #include <string.h>
 #include <time.h>
 
-#include "agent/lib/auto.h"
 #include "harness/lab.h"
-#include "policy/verdict.h"
+#include "lib/auto.h"
+#include "policy/compiler/verdict.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 

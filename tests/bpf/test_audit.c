@@ -10,8 +10,8 @@
 #include <stdarg.h>
 #include <string.h>
 
-#include "agent/lib/auto.h"
 #include "harness/lab.h"
+#include "lib/auto.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 

@@ -13,8 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "agent/lib/auto.h"
 #include "harness/loader.h"
+#include "lib/auto.h"
 
 #include <cmocka.h> /* last: its fail() is a macro, ours a function */
 

@@ -22,10 +22,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "agent/endpoint_internal.h"
-#include "agent/sync.h"
+#include "agent/endpoint/endpoint_internal.h"
+#include "agent/sync/sync.h"
 #include "harness/scratch.h"
-#include "policy/parse.h"
+#include "policy/objects/parse.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 

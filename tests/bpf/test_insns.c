@@ -14,8 +14,8 @@
 #include <string.h>
 #include <sys/utsname.h>
 
-#include "agent/lib/auto.h"
 #include "harness/scratch.h"
+#include "lib/auto.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 

@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "agent/lib/auto.h"
 #include "harness/loader.h"
+#include "lib/auto.h"
 
 #include <cmocka.h> /* last: its fail() is a macro, ours a function */
 

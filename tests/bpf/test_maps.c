@@ -12,9 +12,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "agent/lib/auto.h"
 #include "datapath/maps.h"
 #include "harness/scratch.h"
+#include "lib/auto.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 

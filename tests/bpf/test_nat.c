@@ -13,9 +13,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "agent/lib/auto.h"
-#include "agent/lib/inet.h"
 #include "harness/lab.h"
+#include "lib/auto.h"
+#include "lib/inet.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 

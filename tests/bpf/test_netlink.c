@@ -13,9 +13,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "agent/lib/auto.h"
-#include "agent/lib/netlink.h"
-#include "agent/lib/netns.h"
+#include "lib/auto.h"
+#include "lib/netlink.h"
+#include "lib/netns.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 

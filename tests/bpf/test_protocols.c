@@ -4,8 +4,8 @@
 #include <setjmp.h>
 #include <stdarg.h>
 
-#include "agent/lib/auto.h"
 #include "harness/lab.h"
+#include "lib/auto.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 

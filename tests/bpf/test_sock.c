@@ -21,10 +21,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "agent/lib/auto.h"
-#include "agent/lib/inet.h"
 #include "datapath/maps.h"
 #include "harness/scratch.h"
+#include "lib/auto.h"
+#include "lib/inet.h"
 
 #include <cmocka.h> /* last: its fail() is a macro, ours a function */
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Three answers to one question: what the specification says (tests/unit/oracle.c, from its words),
- * what the compiled tables say (policy/verdict.c), and what the programs do with a frame when the
- * agent has written those tables into the maps.  Random worlds, and every scene that was once
- * answered wrongly.  What passes must be answered, too: the reply is sent as well.  Then policies
- * and labels change, and what passed goes on or ends as the specification says of the changed
- * world.
+ * what the compiled tables say (policy/compiler/verdict.c), and what the programs do with a frame
+ * when the agent has written those tables into the maps.  Random worlds, and every scene that was
+ * once answered wrongly.  What passes must be answered, too: the reply is sent as well.  Then
+ * policies and labels change, and what passed goes on or ends as the specification says of the
+ * changed world.
  *
  * Each world follows from the one before it, object by object, compiled and written by difference
  * as the agent does it; the tables asked are compiled afresh.  WORLDS=N sets how many (make test:
@@ -25,12 +25,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "agent/lib/auto.h"
-#include "agent/lib/inet.h"
-#include "agent/sync.h"
+#include "agent/sync/sync.h"
 #include "harness/lab.h"
-#include "policy/verdict.h"
-#include "unit/random_world.h"
+#include "lib/auto.h"
+#include "lib/inet.h"
+#include "policy/compiler/verdict.h"
+#include "unit/random_store.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "policy/expectation.h"
+#include "policy/analysis/expectation.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

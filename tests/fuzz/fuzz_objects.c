@@ -6,13 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/lib/auto.h"
-#include "policy/diff.h"
-#include "policy/lint.h"
-#include "policy/parse.h"
-#include "policy/picture.h"
-#include "policy/service.h"
-#include "policy/verdict.h"
+#include "cli/picture.h"
+#include "lib/auto.h"
+#include "policy/analysis/diff.h"
+#include "policy/analysis/lint.h"
+#include "policy/compiler/verdict.h"
+#include "policy/objects/parse.h"
+#include "policy/objects/service.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

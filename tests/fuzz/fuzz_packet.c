@@ -18,10 +18,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "agent/lib/auto.h"
-#include "agent/lib/inet.h"
-#include "agent/lib/netns.h"
 #include "harness/pods.h"
+#include "harness/scratch.h"
+#include "lib/auto.h"
+#include "lib/inet.h"
+#include "lib/netns.h"
 
 #define PORT      80
 #define POLICY_ID 9
@@ -67,7 +68,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	(void)argc;
 	(void)argv;
 	snprintf(pin_dir, sizeof(pin_dir), "/sys/fs/bpf/tendril-fuzz-%d", getpid());
-	check(!pods_new(2, false, &pods, &err) && !netns_enter(pods->node_fd, &home, &err) &&
+	check(!scratch_bpffs(&err) && !pods_new(2, false, &pods, &err) &&
+		      !netns_enter(pods->node_fd, &home, &err) &&
 		      !datapath_open(&options, &datapath, &err) &&
 		      !pods_publish(pods, datapath, 0, &err),
 	      err.text);

@@ -6,7 +6,7 @@
 #include <netinet/in.h>
 #include <string.h>
 
-#include "agent/lib/inet.h"
+#include "lib/inet.h"
 
 #define V4_HEADER 20
 #define V6_HEADER 40

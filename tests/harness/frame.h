@@ -3,8 +3,8 @@
  * Ethernet frames from a description: what a test says of a packet, and the bytes of it, with good
  * checksums.  Bytes can be changed afterwards, to make of it what nobody should send.
  */
-#ifndef TENDRIL_TESTS_FRAME_H
-#define TENDRIL_TESTS_FRAME_H
+#ifndef TENDRIL_TESTS_HARNESS_FRAME_H
+#define TENDRIL_TESTS_HARNESS_FRAME_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -19,10 +19,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "agent/lib/auto.h"
-#include "agent/lib/inet.h"
-#include "agent/lib/netlink.h"
-#include "agent/lib/netns.h"
+#include "harness/scratch.h"
+#include "lib/auto.h"
+#include "lib/inet.h"
+#include "lib/netlink.h"
+#include "lib/netns.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 
@@ -163,7 +164,7 @@ int lab_setup_pods(size_t count)
 	struct errmsg err = { 0 };
 
 	snprintf(pin_dir, sizeof(pin_dir), "/sys/fs/bpf/tendril-test-%d", getpid());
-	if (pods_new(count, false, &lab.pods, &err) ||
+	if (scratch_bpffs(&err) || pods_new(count, false, &lab.pods, &err) ||
 	    netns_enter(lab.pods->node_fd, &home, &err) ||
 	    datapath_open(&options, &lab.datapath, &err)) {
 		print_error("%s\n", err.text);

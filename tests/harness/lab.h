@@ -4,8 +4,8 @@
  * (BPF_PROG_TEST_RUN).  What a case says is who sends what to whom and what becomes of it; every
  * case runs for IPv4 and IPv6.
  */
-#ifndef TENDRIL_TESTS_LAB_H
-#define TENDRIL_TESTS_LAB_H
+#ifndef TENDRIL_TESTS_HARNESS_LAB_H
+#define TENDRIL_TESTS_HARNESS_LAB_H
 
 #include "datapath/maps.h"
 #include "harness/frame.h"

@@ -10,8 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "agent/lib/auto.h"
 #include "harness/scratch.h"
+#include "lib/auto.h"
 
 #include <cmocka.h> /* last: its fail() is a macro, ours a function */
 

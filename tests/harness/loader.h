@@ -3,8 +3,8 @@
  * What tests of the loader share: a small datapath in scratch space with a device for one endpoint
  * and tendril0, and what the kernel says of pins, filters and programs.
  */
-#ifndef TENDRIL_TESTS_LOADER_H
-#define TENDRIL_TESTS_LOADER_H
+#ifndef TENDRIL_TESTS_HARNESS_LOADER_H
+#define TENDRIL_TESTS_HARNESS_LOADER_H
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>

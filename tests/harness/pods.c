@@ -14,9 +14,9 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "agent/lib/auto.h"
-#include "agent/lib/netlink.h"
-#include "agent/lib/netns.h"
+#include "lib/auto.h"
+#include "lib/netlink.h"
+#include "lib/netns.h"
 
 #define POD_IFINDEX 2 /* of eth0: the first index the creator may choose beside lo */
 

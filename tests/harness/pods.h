@@ -8,15 +8,15 @@
  *            tendril0 (unless routed)          10.99.0.(slot + 1)/24, fd99::(slot + 1)/112
  *                                              default route by 10.99.0.1, fd99::1: its host end
  */
-#ifndef TENDRIL_TESTS_PODS_H
-#define TENDRIL_TESTS_PODS_H
+#ifndef TENDRIL_TESTS_HARNESS_PODS_H
+#define TENDRIL_TESTS_HARNESS_PODS_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "agent/lib/errmsg.h"
 #include "datapath/maps.h"
+#include "lib/errmsg.h"
 
 #define PODS_MAX 8
 

@@ -15,9 +15,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "agent/lib/auto.h"
-#include "agent/lib/netlink.h"
-#include "agent/lib/netns.h"
+#include "lib/auto.h"
+#include "lib/netlink.h"
+#include "lib/netns.h"
 
 #define CGROUPS       "/sys/fs/cgroup"
 #define CGROUP_PREFIX "tendril-test-"
@@ -146,16 +146,25 @@ int scratch_link_del(const char *name, struct errmsg *err)
 
 /* ---- the place ------------------------------------------------------------------------------ */
 
-int scratch_init(struct errmsg *err)
+int scratch_bpffs(struct errmsg *err)
 {
-	auto_netlink struct netlink netlink = NETLINK_INIT;
-
-	if (unshare(CLONE_NEWNET | CLONE_NEWNS))
+	if (unshare(CLONE_NEWNS))
 		return fail(err, -errno, "unshare");
 	if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL))
 		return fail(err, -errno, "make mounts private");
 	if (mount("bpf", "/sys/fs/bpf", "bpf", 0, "mode=0700"))
 		return fail(err, -errno, "mount a bpffs");
+	return 0;
+}
+
+int scratch_init(struct errmsg *err)
+{
+	auto_netlink struct netlink netlink = NETLINK_INIT;
+
+	if (unshare(CLONE_NEWNET))
+		return fail(err, -errno, "unshare");
+	if (scratch_bpffs(err))
+		return err->code;
 	if (mount("cgroup2", CGROUPS, "cgroup2", 0, NULL) && errno != EBUSY) /* it is there */
 		return fail(err, -errno, "mount the cgroups");
 	cgroups_prune();

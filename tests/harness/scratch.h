@@ -5,17 +5,19 @@
  * All of it but the cgroup vanishes with the process; a cgroup that a killed test left behind is
  * removed by the next one.
  */
-#ifndef TENDRIL_TESTS_SCRATCH_H
-#define TENDRIL_TESTS_SCRATCH_H
+#ifndef TENDRIL_TESTS_HARNESS_SCRATCH_H
+#define TENDRIL_TESTS_HARNESS_SCRATCH_H
 
 #include <stdint.h>
 
-#include "agent/lib/errmsg.h"
 #include "datapath/datapath.h"
+#include "lib/errmsg.h"
 
 #define SCRATCH_PIN_DIR "/sys/fs/bpf/tendril"
 
-/* Enters the namespaces, with "lo" up.  The process is in scratch_cgroup() from then on. */
+/* Enters a mount namespace of the process's own, with a fresh bpffs: the machine need have none. */
+int scratch_bpffs(struct errmsg *err);
+/* Enters both namespaces, with "lo" up.  The process is in scratch_cgroup() from then on. */
 int scratch_init(struct errmsg *err);
 void scratch_done(void); /* removes the pins and the cgroup; the namespaces stay */
 

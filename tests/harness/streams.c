@@ -11,9 +11,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "agent/lib/auto.h"
 #include "harness/scratch.h"
 #include "harness/streams.h"
+#include "lib/auto.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 

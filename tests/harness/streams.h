@@ -3,8 +3,8 @@
  * Real TCP connections between pods that asked for socket acceleration, joined by a plain router,
  * under a trial of the acceleration programs: whatever goes by packet needs none of ours.
  */
-#ifndef TENDRIL_TESTS_STREAMS_H
-#define TENDRIL_TESTS_STREAMS_H
+#ifndef TENDRIL_TESTS_HARNESS_STREAMS_H
+#define TENDRIL_TESTS_HARNESS_STREAMS_H
 
 #include <linux/tcp.h>
 #include <stdbool.h>

@@ -35,8 +35,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "agent/lib/auto.h"
-#include "agent/lib/netns.h"
+#include "lib/auto.h"
+#include "lib/netns.h"
 
 #define PARTIES 16
 #define PROBES  16

@@ -138,8 +138,8 @@ def test_the_shipped_configuration_is_valid():
 
 
 def test_the_api_document_names_every_route():
-    document = (tendril.ROOT / "agent/API.md").read_text()
-    source = (tendril.ROOT / "agent/api.c").read_text()
+    document = (tendril.ROOT / "agent/api/API.md").read_text()
+    source = (tendril.ROOT / "agent/api/api.c").read_text()
     paths = {path.split("/*")[0] for path in re.findall(r'"(/v1/[a-z/*]+)"', source)}
     assert len(paths) > 10
     missing = [path for path in paths if path not in document]

@@ -4,11 +4,11 @@
  * maps: every single change is counted and shown to the test, which may look at all maps between
  * two of them as a program would.
  */
-#ifndef TENDRIL_TESTS_FAKE_MAPS_H
-#define TENDRIL_TESTS_FAKE_MAPS_H
+#ifndef TENDRIL_TESTS_UNIT_FAKE_MAPS_H
+#define TENDRIL_TESTS_UNIT_FAKE_MAPS_H
 
-#include "agent/lib/table.h"
 #include "datapath/maps.h"
+#include "lib/table.h"
 
 #define FAKE_ENDPOINTS 16
 

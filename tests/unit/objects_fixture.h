@@ -20,11 +20,11 @@
 #include <cjson/cJSON.h>
 #include <event2/event.h>
 
-#include "agent/accel.h"
-#include "agent/lib/auto.h"
-#include "agent/lib/log.h"
-#include "agent/objects.h"
-#include "agent/sync.h"
+#include "agent/accel/accel.h"
+#include "agent/objects/objects.h"
+#include "agent/sync/sync.h"
+#include "lib/auto.h"
+#include "lib/log.h"
 
 #include <cmocka.h>
 

@@ -4,8 +4,8 @@
  * following the words of the API references one after the other, slowly.  Shares no code with the
  * policy library.
  */
-#ifndef TENDRIL_TESTS_ORACLE_H
-#define TENDRIL_TESTS_ORACLE_H
+#ifndef TENDRIL_TESTS_UNIT_ORACLE_H
+#define TENDRIL_TESTS_UNIT_ORACLE_H
 
 #include <stdbool.h>
 

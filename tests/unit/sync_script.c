@@ -6,7 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
-#include "agent/lib/auto.h"
+#include "lib/auto.h"
 
 #include <cmocka.h> /* last: it makes fail a macro */
 

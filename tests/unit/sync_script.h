@@ -3,10 +3,10 @@
  * Sync against maps in memory: a script says what was compiled, and a reader looks at the maps as
  * the datapath would, after every single write if a test asks for it.
  */
-#ifndef TENDRIL_TESTS_SYNC_SCRIPT_H
-#define TENDRIL_TESTS_SYNC_SCRIPT_H
+#ifndef TENDRIL_TESTS_UNIT_SYNC_SCRIPT_H
+#define TENDRIL_TESTS_UNIT_SYNC_SCRIPT_H
 
-#include "agent/sync_internal.h"
+#include "agent/sync/sync_internal.h"
 #include "unit/fake_maps.h"
 
 /* ---- what was compiled ---- */

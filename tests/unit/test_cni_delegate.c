@@ -11,9 +11,9 @@
 
 #include <cjson/cJSON.h>
 
-#include "agent/lib/auto.h"
-#include "agent/lib/file.h"
 #include "cni/delegate.h"
+#include "lib/auto.h"
+#include "lib/file.h"
 
 #include <cmocka.h> /* last: its macro fail() hides ours */
 

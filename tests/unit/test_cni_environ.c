@@ -8,8 +8,8 @@
 
 #include <cmocka.h>
 
-#include "agent/lib/auto.h"
 #include "cni/environ.h"
+#include "lib/auto.h"
 
 #define WIRE (ENV_CONTAINER | ENV_NETNS)
 #define TEN  "0123456789"

@@ -8,8 +8,8 @@
 #include <cjson/cJSON.h>
 #include <cmocka.h>
 
-#include "agent/lib/auto.h"
 #include "cni/netconf.h"
+#include "lib/auto.h"
 
 #define HEAD "\"cniVersion\":\"1.1.0\",\"name\":\"net\",\"type\":\"tendril\""
 

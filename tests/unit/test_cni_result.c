@@ -8,8 +8,8 @@
 #include <cjson/cJSON.h>
 #include <cmocka.h>
 
-#include "agent/lib/auto.h"
 #include "cni/result.h"
+#include "lib/auto.h"
 
 /* What the agent answers, with dns added. */
 #define FULL                                                                               \

@@ -8,9 +8,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "agent/lib/auto.h"
-#include "agent/lib/file.h"
 #include "cni/spool.h"
+#include "lib/auto.h"
+#include "lib/file.h"
 
 #include <cmocka.h> /* last: its macro fail() hides ours */
 

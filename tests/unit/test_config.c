@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "agent/config.h"
-#include "agent/lib/auto.h"
+#include "lib/auto.h"
 
 #include <cmocka.h> /* last: its fail() is a macro, ours a function */
 

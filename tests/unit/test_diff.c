@@ -12,10 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/lib/auto.h"
-#include "policy/diff.h"
-#include "policy/verdict.h"
-#include "unit/worlds.h"
+#include "lib/auto.h"
+#include "policy/analysis/diff.h"
+#include "policy/compiler/verdict.h"
+#include "unit/stores.h"
 
 #include <cmocka.h> /* last: it makes fail a macro */
 

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "agent/endpoint_internal.h"
+#include "agent/endpoint/endpoint_internal.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "agent/endpoint_internal.h"
+#include "agent/endpoint/endpoint_internal.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 

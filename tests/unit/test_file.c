@@ -12,8 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "agent/lib/auto.h"
-#include "agent/lib/file.h"
+#include "lib/auto.h"
+#include "lib/file.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 

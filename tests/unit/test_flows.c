@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "agent/flows_internal.h"
+#include "agent/monitor/flows_internal.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 

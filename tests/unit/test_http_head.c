@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "agent/lib/auto.h"
-#include "agent/lib/http.h"
+#include "lib/auto.h"
+#include "lib/http.h"
 
 #include <cmocka.h> /* last: its fail() is a macro, ours a function */
 

@@ -18,8 +18,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "agent/lib/auto.h"
-#include "agent/lib/http.h"
+#include "lib/auto.h"
+#include "lib/http.h"
 
 #include <cmocka.h> /* last: its fail() is a macro, ours a function */
 

@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
-#include "agent/lib/auto.h"
-#include "agent/lib/inet.h"
+#include "lib/auto.h"
+#include "lib/inet.h"
 
 static struct addr addr_of(const char *text)
 {

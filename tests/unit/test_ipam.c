@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "agent/ipam.h"
+#include "agent/endpoint/ipam.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 

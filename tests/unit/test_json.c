@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "agent/lib/json.h"
+#include "lib/json.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 

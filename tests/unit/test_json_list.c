@@ -8,9 +8,9 @@
 
 #include <cjson/cJSON.h>
 
-#include "agent/lib/auto.h"
-#include "policy/json_list.h"
-#include "policy/parse.h"
+#include "lib/auto.h"
+#include "lib/json_list.h"
+#include "policy/objects/parse.h"
 
 #include <cmocka.h>
 

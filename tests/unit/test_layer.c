@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/lib/auto.h"
-#include "policy/layer.h"
+#include "lib/auto.h"
+#include "policy/compiler/layer.h"
 
 #include <cmocka.h> /* last: it makes fail a macro */
 

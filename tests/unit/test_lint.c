@@ -13,11 +13,11 @@
 
 #include <cjson/cJSON.h>
 
-#include "policy/cover.h"
-#include "policy/diff.h"
-#include "policy/lint.h"
-#include "unit/random_world.h"
-#include "unit/worlds.h"
+#include "policy/analysis/diff.h"
+#include "policy/analysis/lint.h"
+#include "policy/analysis/subsume.h"
+#include "unit/random_store.h"
+#include "unit/stores.h"
 
 #include <cmocka.h> /* last: it makes fail a macro */
 

@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "policy/matrix.h"
-#include "policy/verdict.h"
-#include "unit/random_world.h"
-#include "unit/worlds.h"
+#include "policy/analysis/matrix.h"
+#include "policy/compiler/verdict.h"
+#include "unit/random_store.h"
+#include "unit/stores.h"
 
 #include <cmocka.h> /* last: it makes fail a macro */
 

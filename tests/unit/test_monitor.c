@@ -6,9 +6,9 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "agent/lib/auto.h"
-#include "agent/monitor.h"
-#include "agent/upkeep.h"
+#include "agent/gc.h"
+#include "agent/monitor/monitor.h"
+#include "lib/auto.h"
 
 #include <cmocka.h> /* last: its fail() is a macro, ours a function */
 

@@ -6,8 +6,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "agent/lib/auto.h"
-#include "policy/name.h"
+#include "lib/auto.h"
+#include "policy/objects/name.h"
 
 #include <cmocka.h>
 

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/object_equal.h"
-#include "policy/parse.h"
+#include "agent/objects/object_equal.h"
+#include "policy/objects/parse.h"
 
 #include <cmocka.h>
 

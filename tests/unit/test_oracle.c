@@ -14,10 +14,10 @@
 #include <string.h>
 #include <time.h>
 
-#include "agent/lib/auto.h"
-#include "agent/lib/inet.h"
-#include "policy/verdict.h"
-#include "unit/random_world.h"
+#include "lib/auto.h"
+#include "lib/inet.h"
+#include "policy/compiler/verdict.h"
+#include "unit/random_store.h"
 
 #include <cmocka.h> /* last: it makes fail a macro */
 

@@ -14,9 +14,9 @@
 
 #include <cjson/cJSON.h>
 
-#include "agent/lib/auto.h"
-#include "policy/parse.h"
-#include "unit/worlds.h"
+#include "lib/auto.h"
+#include "policy/objects/parse.h"
+#include "unit/stores.h"
 
 #include <cmocka.h> /* last: it makes fail a macro */
 

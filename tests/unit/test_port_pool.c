@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "policy/port_pool.h"
+#include "policy/analysis/port_pool.h"
 
 #include <cmocka.h>
 

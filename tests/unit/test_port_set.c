@@ -6,8 +6,8 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
-#include "agent/lib/auto.h"
-#include "agent/port_set.h"
+#include "agent/sync/port_set.h"
+#include "lib/auto.h"
 
 #include <cmocka.h>
 

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "policy/ports.h"
+#include "policy/objects/ports.h"
 
 #include <cmocka.h>
 

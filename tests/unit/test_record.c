@@ -14,11 +14,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/lib/auto.h"
-#include "policy/record.h"
-#include "policy/verdict.h"
-#include "policy/yaml_print.h"
-#include "unit/worlds.h"
+#include "lib/auto.h"
+#include "lib/yaml_print.h"
+#include "policy/analysis/record.h"
+#include "policy/compiler/verdict.h"
+#include "unit/stores.h"
 
 #include <cmocka.h> /* last: it makes fail a macro */
 

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/lib/auto.h"
-#include "policy/label_index.h"
+#include "lib/auto.h"
+#include "policy/compiler/label_index.h"
 
 #include <cmocka.h>
 

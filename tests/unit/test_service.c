@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/lib/auto.h"
-#include "policy/service.h"
-#include "unit/worlds.h"
+#include "lib/auto.h"
+#include "policy/objects/service.h"
+#include "unit/stores.h"
 
 #include <cmocka.h> /* last: it makes fail a macro */
 

@@ -5,8 +5,8 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
-#include "agent/lib/auto.h"
-#include "agent/sync_internal.h"
+#include "agent/sync/sync_internal.h"
+#include "lib/auto.h"
 #include "unit/fake_maps.h"
 
 #include <cmocka.h> /* last: it makes fail a macro */

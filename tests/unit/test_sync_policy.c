@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/lib/auto.h"
+#include "lib/auto.h"
 #include "unit/sync_script.h"
 
 #include <cmocka.h> /* last: it makes fail a macro */

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/lib/auto.h"
-#include "agent/sync_internal.h"
+#include "agent/sync/sync_internal.h"
+#include "lib/auto.h"
 #include "unit/fake_maps.h"
 
 #include <cmocka.h>

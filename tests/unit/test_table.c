@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/lib/table.h"
+#include "lib/table.h"
 
 #include <cmocka.h>
 

@@ -6,8 +6,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "agent/lib/auto.h"
-#include "agent/lib/text.h"
+#include "lib/auto.h"
+#include "lib/text.h"
 
 #include <cmocka.h> /* last: it makes fail a macro */
 

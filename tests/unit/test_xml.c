@@ -4,8 +4,8 @@
 #include <stdarg.h>
 #include <stdint.h>
 
-#include "agent/lib/auto.h"
-#include "policy/xml.h"
+#include "lib/auto.h"
+#include "lib/xml.h"
 
 #include <cmocka.h>
 

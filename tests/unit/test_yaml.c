@@ -10,8 +10,8 @@
 
 #include <cjson/cJSON.h>
 
-#include "agent/lib/auto.h"
-#include "policy/yaml.h"
+#include "lib/auto.h"
+#include "lib/yaml.h"
 
 #include <cmocka.h> /* last: it makes fail a macro */
 

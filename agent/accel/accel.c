@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Guard of socket acceleration.  The datapath decides for every message by itself; this turns it on
+ * once the self-test has passed, and ends connections whose packets policy would no longer let
+ * pass, so that both programs learn of it at once instead of by retransmission.
+ */
+#include "agent/accel/accel.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <malloc.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/accel/accel_tester.h"
+#include "agent/endpoint/endpoint.h"
+#include "agent/monitor/monitor.h"
+#include "agent/sync/sync.h"
+#include "lib/auto.h"
+#include "lib/clock.h"
+#include "lib/sockdiag.h"
+#include "policy/compiler/verdict.h"
+
+#define LOG_MODULE "accel"
+#include "lib/log.h"
+
+#define TOLD_MAX 1000 /* events of one walk */
+
+enum accel_run { ACCEL_OFF, ACCEL_TESTING, ACCEL_ON };
+
+struct accel {
+	struct agent *agent;
+	struct accel_tester *tester; /* while it runs */
+	enum accel_run run;
+	char reason[240]; /* why it is off; "" when on */
+	struct selftest_check checks[SELFTEST_CHECKS_MAX];
+	size_t check_count;
+};
+
+DEFINE_AUTO(accel)
+
+/* The only bit of the node's flags that is ours; all writers are this thread. */
+static void node_set_accel(const struct accel *accel, bool on)
+{
+	struct node_state *node = maps_node(accel->agent->datapath);
+
+	if (on)
+		node->flags |= NODE_ACCEL;
+	else
+		node->flags &= ~(uint32_t)NODE_ACCEL;
+}
+
+static void accel_retire(struct accel *accel)
+{
+	node_set_accel(accel, false);
+	datapath_drop_accel(accel->agent->datapath);
+}
+
+static void accel_turn_off(struct accel *accel, const char *reason)
+{
+	accel->run = ACCEL_OFF;
+	snprintf(accel->reason, sizeof(accel->reason), "%s", reason);
+	accel_retire(accel);
+}
+
+/* Whether a pod of this node asks for acceleration. */
+static bool accel_is_wanted(const struct accel *accel)
+{
+	const struct compiled *compiled = sync_compiled(accel->agent->sync);
+
+	for (size_t i = 0; compiled && i < compiled->subject_count; i++) {
+		if (compiled->subjects[i].accel && compiled->subjects[i].slot)
+			return true;
+	}
+	return false;
+}
+
+/* The programs see every TCP connection below the cgroup, whoever's it is (1 % of the cost of
+ * connect, request and close): they are there only while a pod asks for them. */
+static void accel_follow(struct accel *accel)
+{
+	struct agent *agent = accel->agent;
+	const struct datapath_options options = config_datapath(&agent->config);
+	bool wanted = accel_is_wanted(accel);
+	struct errmsg err = {};
+
+	if (accel->run != ACCEL_ON || wanted == datapath_accel(agent->datapath))
+		return;
+	if (wanted && datapath_load_accel(agent->datapath, &options, &err) < 0) {
+		wrap(&err, "this kernel refuses its programs");
+		log_warn("off: %s", err.text);
+		accel_turn_off(accel, err.text);
+		return;
+	}
+	if (wanted)
+		node_set_accel(accel, true);
+	else
+		accel_retire(accel);
+	malloc_trim(0); /* what loading took */
+	log_info("programs %s", wanted ? "loaded: a pod asks for them" : "removed: no pod asks");
+}
+
+static void accel_turn_on(struct accel *accel)
+{
+	accel->run = ACCEL_ON;
+	accel->reason[0] = '\0';
+	log_info("on: the self-test passed");
+	if (!accel_is_wanted(accel)) /* any more: a predecessor may have left it on */
+		accel_retire(accel);
+	accel_follow(accel);
+}
+
+/* ---- self-test ------------------------------------------------------------------------------ */
+
+static void on_check(const struct selftest_check *check, void *arg)
+{
+	struct accel *accel = arg;
+
+	if (accel->check_count < ARRAY_SIZE(accel->checks))
+		accel->checks[accel->check_count++] = *check;
+}
+
+/* The first check that forbids acceleration on this kernel, or NULL. */
+static const struct selftest_check *failed_check(const struct accel *accel)
+{
+	for (size_t i = 0; i < accel->check_count; i++) {
+		if (accel->checks[i].required && !accel->checks[i].passed)
+			return &accel->checks[i];
+	}
+	return NULL;
+}
+
+static void on_tested(const char *failure, void *arg)
+{
+	struct accel *accel = arg;
+	const struct selftest_check *check = failed_check(accel);
+	char reason[sizeof(accel->reason)];
+
+	if (failure)
+		snprintf(reason, sizeof(reason), "self-test could not run: %s", failure);
+	else if (check)
+		snprintf(reason, sizeof(reason), "self-test \"%s\" failed on this kernel: %s",
+			 check->name, check->detail);
+	accel_tester_free(take_ptr(accel->tester));
+	if (!failure && !check) {
+		accel_turn_on(accel);
+		return;
+	}
+	log_warn("off: %s", reason);
+	accel_turn_off(accel, reason);
+}
+
+void accel_selftest(struct accel *accel)
+{
+	struct errmsg err = {};
+
+	if (accel->run != ACCEL_TESTING || accel->tester)
+		return;
+	if (accel_tester_new(accel->agent->base, on_check, on_tested, accel, &accel->tester, &err) <
+	    0)
+		on_tested(err.text, accel);
+}
+
+/* ---- ending what is forbidden --------------------------------------------------------------- */
+
+/* The walk of accel_enforce(): sockets of one pod tend to come one after the other, so the last
+ * pod's netlink socket is kept. */
+struct enforcement {
+	struct accel *accel;
+	const struct compiled *compiled;
+	struct netlink netlink;
+	uint16_t slot; /* whose namespace netlink is in */
+	unsigned int ended;
+	unsigned int told; /* of connections that audited ends would refuse */
+};
+
+static int enforcement_open(struct enforcement *walk, const struct addr *addr, struct errmsg *err)
+{
+	struct agent *agent = walk->accel->agent;
+	struct ipcache_entry entry;
+	int netns_fd = -1;
+
+	if (ipcache_map_get(agent->datapath, addr, &entry) == 0 && entry.slot) {
+		if (walk->netlink.fd >= 0 && walk->slot == entry.slot)
+			return 0;
+		netns_fd = endpoints_netns_fd(agent->endpoints, entry.slot);
+	}
+	if (netns_fd < 0) /* the pod is gone and its sockets with it, or about to be */
+		return fail_plain(err, -ENOENT, "no such pod");
+	netlink_close(&walk->netlink);
+	walk->slot = entry.slot;
+	return sockdiag_open(&walk->netlink, netns_fd, err);
+}
+
+/* Packets tell of themselves, what goes from socket to socket does not.  Bounded: the same change
+ * may concern thousands. */
+static void enforcement_tell(struct enforcement *walk, const struct flow *flow,
+			     enum drop_reason reason)
+{
+	struct agent *agent = walk->accel->agent;
+	bool egress = reason == DROP_EGRESS_DENIED;
+	struct flow_event event = { .type = EVENT_AUDIT, .reason = reason, .flow = *flow };
+
+	if (walk->told++ >= TOLD_MAX)
+		return;
+	event.time_ns = now_ns();
+	event.src_identity = verdict_identity(walk->compiled, &flow->saddr);
+	event.dst_identity = verdict_identity(walk->compiled, &flow->daddr);
+	event.direction = egress ? DIR_EGRESS : DIR_INGRESS;
+	monitor_tell(agent->monitor, &event);
+}
+
+/* The flow as its opener's first packet would have it, and as this socket has it. */
+static int enforce_socket(const struct accel_key *key, uint64_t cookie, void *arg)
+{
+	struct flow own = { .saddr = key->local,
+			    .daddr = key->remote,
+			    .sport = key->local_port,
+			    .dport = key->remote_port,
+			    .proto = IPPROTO_TCP };
+	struct flow opened = own;
+	struct enforcement *walk = arg;
+	enum drop_reason would;
+	struct errmsg err = {};
+	int code;
+
+	if (!key->opener) {
+		opened.saddr = key->remote;
+		opened.daddr = key->local;
+		opened.sport = key->remote_port;
+		opened.dport = key->local_port;
+	}
+	if (verdict_audited(walk->compiled, &opened, walk->accel->agent->config.audit, &would) ==
+	    DROP_NONE) {
+		if (would && key->opener)
+			enforcement_tell(walk, &opened, would);
+		return 0;
+	}
+	code = enforcement_open(walk, &key->local, &err);
+	if (code == 0)
+		code = sockdiag_destroy(&walk->netlink, &own, cookie, &err);
+	if (code == 0)
+		walk->ended++;
+	else if (code != -ENOENT) /* its messages go by packet now, which are dropped */
+		log_warn("a forbidden connection cannot be ended: %s", err.text);
+	return 0;
+}
+
+void accel_enforce(struct accel *accel)
+{
+	struct enforcement walk = { .accel = accel,
+				    .compiled = sync_compiled(accel->agent->sync),
+				    .netlink = NETLINK_INIT };
+	int code;
+
+	if (!walk.compiled || !accel->agent->config.accel)
+		return;
+	accel_follow(accel);
+	code = accel_map_foreach(accel->agent->datapath, enforce_socket, &walk);
+	if (code < 0)
+		log_warn("walk of accel_map: %s", strerror(-code));
+	if (walk.ended)
+		log_info("ended %u sockets that policy forbids now", walk.ended);
+	netlink_close(&walk.netlink);
+}
+
+/* ---- life ----------------------------------------------------------------------------------- */
+
+int accel_new(struct agent *agent, struct accel **ret, struct errmsg *err)
+{
+	auto_(accel) struct accel *accel = calloc(1, sizeof(*accel));
+
+	if (!accel)
+		return fail(err, -ENOMEM, "socket acceleration");
+	accel->agent = agent;
+	/* A predecessor may have left it on: connections keep it while this kernel is tested anew.
+	 */
+	accel->run = ACCEL_TESTING;
+	if (!agent->config.accel)
+		accel_turn_off(accel, "disabled by configuration");
+	else if (!agent->config.cgroup[0])
+		accel_turn_off(accel, "needs a cgroup, and the configuration gives none");
+	*ret = take_ptr(accel);
+	return 0;
+}
+
+void accel_free(struct accel *accel)
+{
+	if (!accel)
+		return;
+	accel_tester_free(accel->tester);
+	free(accel);
+}
+
+struct cJSON *accel_status(const struct accel *accel)
+{
+	static const char *const states[] = { "off", "testing", "on" };
+	cJSON *status = cJSON_CreateObject();
+	cJSON *checks = cJSON_AddArrayToObject(status, "checks");
+
+	cJSON_AddStringToObject(status, "state", states[accel->run]);
+	cJSON_AddStringToObject(status, "reason", accel->reason);
+	for (size_t i = 0; i < accel->check_count; i++) {
+		const struct selftest_check *check = &accel->checks[i];
+		cJSON *item = cJSON_CreateObject();
+
+		cJSON_AddStringToObject(item, "name", check->name);
+		cJSON_AddBoolToObject(item, "passed", check->passed);
+		cJSON_AddBoolToObject(item, "required", check->required);
+		cJSON_AddStringToObject(item, "detail", check->detail);
+		cJSON_AddItemToArray(checks, item);
+	}
+	return status;
+}

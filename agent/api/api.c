@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Routes of the API, and what all its answers share. */
+#define LOG_MODULE "api"
+#include "agent/api/api.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <malloc.h>
+#include <stdarg.h>
+
+#include "agent/endpoint/endpoint.h"
+#include "lib/auto.h"
+#include "lib/json.h"
+#include "lib/text.h"
+
+#define API_BODY_MAX       (8u << 20)
+#define API_CLIENTS_MAX    64
+#define API_IDLE_MS        10000
+#define API_STREAM_BACKLOG (1u << 20)
+#define API_TRIM_SIZE      (256u << 10)
+
+/* "*" takes one segment.  Rows of one path stand together. */
+static const struct route {
+	const char *method;
+	const char *path;
+	api_handler handler;
+} routes[] = {
+	{ "GET", "/v1/status", api_status_get },
+	{ "GET", "/v1/endpoints", api_endpoints_list },
+	{ "GET", "/v1/endpoints/*/*", api_endpoints_get },
+	{ "GET", "/v1/services", api_services_list },
+	{ "GET", "/v1/services/*/*", api_services_get },
+	{ "GET", "/v1/policies", api_policies_list },
+	{ "GET", "/v1/policies/*/*", api_policies_get },
+	{ "GET", "/v1/identities", api_identities_list },
+	{ "GET", "/v1/conntrack", api_conntrack_list },
+	{ "GET", "/v1/objects", api_objects_list },
+	{ "PUT", "/v1/objects", api_objects_put },
+	{ "GET", "/v1/objects/*/*/*", api_objects_get },
+	{ "DELETE", "/v1/objects/*/*/*", api_objects_del },
+	{ "GET", "/v1/events", api_events_follow },
+	{ "GET", "/v1/flows", api_flows_follow },
+	{ "POST", "/v1/cni/add", api_cni_add },
+	{ "POST", "/v1/cni/del", api_cni_del },
+	{ "POST", "/v1/cni/check", api_cni_check },
+	{ "POST", "/v1/cni/gc", api_cni_gc },
+	{ "POST", "/v1/cni/status", api_cni_status },
+};
+
+/* ---- answers --------------------------------------------------------------------------------- */
+
+static void reply_text(struct api_call *call, int status, cJSON *json)
+{
+	auto_free char *text = json ? cJSON_PrintUnformatted(json) : NULL;
+
+	cJSON_Delete(json);
+	if (text) {
+		text_make_utf8(text); /* names of files and what they hold need not be */
+		http_reply(call->exchange, status, text);
+	} else {
+		http_reply(call->exchange, 503, "{\"error\":\"out of memory\"}");
+	}
+	/* The tree of a large answer leaves the heap many times larger than the agent needs. */
+	if (text && strlen(text) >= API_TRIM_SIZE)
+		malloc_trim(0);
+}
+
+void api_reply(struct api_call *call, cJSON *json)
+{
+	reply_text(call, 200, json);
+}
+
+static void refuse_text(struct api_call *call, int status, const char *text)
+{
+	cJSON *json = cJSON_CreateObject();
+
+	cJSON_AddStringToObject(json, "error", text);
+	reply_text(call, status, json);
+}
+
+void api_refuse(struct api_call *call, int status, const char *fmt, ...)
+{
+	char text[sizeof(((struct errmsg *)NULL)->text)];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	refuse_text(call, status, text);
+}
+
+static int error_status(int code)
+{
+	switch (code) {
+	case -EINVAL:
+	case -EBADMSG:
+	case -E2BIG:
+		return 400;
+	case -ENOENT:
+		return 404;
+	case -EEXIST:
+	case -EPERM:
+		return 409;
+	case -ENOMEM:
+		return 503;
+	case -ENOSPC:
+		return 507;
+	default:
+		return 500;
+	}
+}
+
+void api_error(struct api_call *call, const struct errmsg *err)
+{
+	refuse_text(call, error_status(err->code), err->text);
+}
+
+/* ---- pieces ---------------------------------------------------------------------------------- */
+
+cJSON *api_name_json(const char *namespace, const char *name)
+{
+	char text[512];
+
+	snprintf(text, sizeof(text), "%s/%s", namespace, name);
+	return cJSON_CreateString(text);
+}
+
+cJSON *api_owner_json(const struct agent *agent, const struct addr *addr)
+{
+	const struct object *owner = world_owner(agent->world, addr);
+	struct ipcache_entry entry;
+	struct endpoint_info info;
+
+	if (ipcache_map_get(agent->datapath, addr, &entry) == 0 && entry.slot &&
+	    endpoints_by_slot(agent->endpoints, entry.slot, &info))
+		return api_name_json(info.namespace, info.name);
+	if (owner && owner->kind == OBJECT_POD)
+		return api_name_json(owner->namespace, owner->name);
+	return cJSON_CreateNull();
+}
+
+cJSON *api_addresses_json(const struct addr *addresses, size_t count)
+{
+	cJSON *array = cJSON_CreateArray();
+	char text[ADDR_TEXT_MAX];
+
+	for (size_t i = 0; i < count; i++)
+		cJSON_AddItemToArray(array, cJSON_CreateString(addr_format(&addresses[i], text)));
+	return array;
+}
+
+cJSON *api_labels_json(const struct labels *labels)
+{
+	cJSON *object = cJSON_CreateObject();
+
+	for (size_t i = 0; labels && i < labels->count; i++)
+		cJSON_AddStringToObject(object, labels->items[i].key, labels->items[i].value);
+	return object;
+}
+
+/* ---- routing --------------------------------------------------------------------------------- */
+
+/* Matches path (cut into segments in place) against a route; its "*" segments go to args. */
+static bool route_matches(const char *pattern, char *path, char *args[API_ARGS_MAX])
+{
+	size_t count = 0;
+
+	while (*pattern && *path) {
+		char *end = strchrnul(path + 1, '/');
+		size_t len = (size_t)(end - path);
+		size_t pattern_len = (size_t)(strchrnul(pattern + 1, '/') - pattern);
+
+		if (strncmp(pattern, "/*", pattern_len) == 0 && len > 1)
+			args[count++] = path + 1;
+		else if (pattern_len != len || memcmp(pattern, path, len) != 0)
+			return false;
+		pattern += pattern_len;
+		path = end;
+	}
+	return !*pattern && !*path;
+}
+
+/* Ends each argument at the slash behind it. */
+static void args_terminate(char *args[API_ARGS_MAX])
+{
+	for (size_t i = 0; i < API_ARGS_MAX; i++) {
+		if (args[i])
+			*strchrnul(args[i], '/') = '\0';
+	}
+}
+
+static void api_handle(struct http_exchange *exchange, const struct http_request *request,
+		       void *arg)
+{
+	struct api_call call = { .agent = arg, .exchange = exchange, .request = request };
+	char path[sizeof(request->head.path)];
+	const char *allowed = NULL;
+
+	snprintf(path, sizeof(path), "%s", request->head.path);
+	for (size_t i = 0; i < ARRAY_SIZE(routes); i++) {
+		char *args[API_ARGS_MAX] = {};
+
+		if (!route_matches(routes[i].path, path, args))
+			continue;
+		if (strcmp(request->head.method, routes[i].method) == 0) {
+			memcpy(call.args, args, sizeof(args));
+			args_terminate(call.args);
+			routes[i].handler(&call);
+			return;
+		}
+		allowed = routes[i].method;
+	}
+	if (allowed)
+		api_refuse(&call, 405, "%s %s: the method is %s", request->head.method, path,
+			   allowed);
+	else
+		api_refuse(&call, 404, "%s: there is no such path", path);
+}
+
+int api_listen(struct agent *agent, struct errmsg *err)
+{
+	const struct http_limits limits = {
+		.body_max = API_BODY_MAX,
+		.clients = API_CLIENTS_MAX,
+		.idle_ms = API_IDLE_MS,
+		.stream_backlog = API_STREAM_BACKLOG,
+	};
+	char path[sizeof(agent->config.run_dir) + 16];
+
+	snprintf(path, sizeof(path), "%s/tendril.sock", agent->config.run_dir);
+	return http_server_new(agent->base, path, &limits, api_handle, agent, &agent->http, err);
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The agent's API (API.md): one table of routes in api.c, the handlers of each noun in api_NOUN.c.
+ * A handler answers its call exactly once, with api_reply() or an error.
+ */
+#ifndef TENDRIL_AGENT_API_API_H
+#define TENDRIL_AGENT_API_API_H
+
+#include "agent/agent.h"
+#include "lib/http.h"
+
+struct cJSON;
+
+#define API_ARGS_MAX 3
+
+struct api_call {
+	struct agent *agent;
+	struct http_exchange *exchange;
+	const struct http_request *request;
+	char *args[API_ARGS_MAX]; /* the path's segments where the route has a "*" */
+};
+
+typedef void (*api_handler)(struct api_call *call);
+
+/* Listens on RUN_DIR/tendril.sock and sets agent->http. */
+int api_listen(struct agent *agent, struct errmsg *err);
+
+/* ---- answers (api.c) ---- */
+
+void api_reply(struct api_call *call,
+	       struct cJSON *json); /* 200; takes json, NULL: out of memory */
+void api_refuse(struct api_call *call, int status, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+void api_error(struct api_call *call, const struct errmsg *err); /* the status follows err->code */
+
+/* ---- pieces of answers (api.c) ---- */
+
+struct cJSON *api_name_json(const char *namespace, const char *name); /* "namespace/name" */
+/* The name of the pod that has this address, or null. */
+struct cJSON *api_owner_json(const struct agent *agent, const struct addr *addr);
+struct cJSON *api_addresses_json(const struct addr *addresses, size_t count);
+struct cJSON *api_labels_json(const struct labels *labels);
+
+/* ---- handlers ---- */
+
+void api_status_get(struct api_call *call);
+void api_endpoints_list(struct api_call *call);
+void api_endpoints_get(struct api_call *call);
+void api_services_list(struct api_call *call);
+void api_services_get(struct api_call *call);
+void api_policies_list(struct api_call *call);
+void api_policies_get(struct api_call *call);
+void api_identities_list(struct api_call *call);
+void api_conntrack_list(struct api_call *call);
+void api_objects_list(struct api_call *call);
+void api_objects_get(struct api_call *call);
+void api_objects_put(struct api_call *call);
+void api_objects_del(struct api_call *call);
+void api_events_follow(struct api_call *call);
+void api_flows_follow(struct api_call *call);
+void api_cni_add(struct api_call *call);
+void api_cni_del(struct api_call *call);
+void api_cni_check(struct api_call *call);
+void api_cni_gc(struct api_call *call);
+void api_cni_status(struct api_call *call);
+
+#endif

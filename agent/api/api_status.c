@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* API: how the agent is, in one answer. */
+#include <cjson/cJSON.h>
+
+#include "agent/accel/accel.h"
+#include "agent/api/api.h"
+#include "agent/endpoint/endpoint.h"
+#include "agent/gc.h"
+#include "agent/objects/objects.h"
+#include "agent/sync/sync.h"
+#include "lib/auto.h"
+#include "lib/clock.h"
+
+static void datapath_add(cJSON *status, struct agent *agent)
+{
+	cJSON *json = cJSON_AddObjectToObject(status, "datapath");
+	cJSON *programs = cJSON_CreateArray();
+	uint32_t total = 0;
+	const char *name;
+
+	for (size_t i = 0; (name = datapath_program_name(agent->datapath, i)); i++) {
+		struct program_size size = {};
+		cJSON *program = cJSON_CreateObject();
+
+		datapath_program_size(agent->datapath, name, &size); /* zeros if it fails */
+		cJSON_AddStringToObject(program, "name", name);
+		cJSON_AddNumberToObject(program, "instructions", size.instructions);
+		cJSON_AddNumberToObject(program, "verified", size.verified);
+		cJSON_AddItemToArray(programs, program);
+		total += size.instructions;
+	}
+	cJSON_AddStringToObject(json, "attach",
+				datapath_uses_tcx(agent->datapath) ? "tcx" : "clsact");
+	cJSON_AddBoolToObject(json, "socketServices", datapath_socket_services(agent->datapath));
+	cJSON_AddNumberToObject(json, "instructions", total);
+	cJSON_AddItemToObject(json, "programs", programs);
+}
+
+static uint64_t rss_bytes(void)
+{
+	auto_fclose FILE *file = fopen("/proc/self/statm", "re");
+	char line[128], *resident;
+
+	/* "size resident shared ...", in pages */
+	if (!file || !fgets(line, sizeof(line), file))
+		return 0;
+	resident = strchr(line, ' ');
+	return resident ? strtoull(resident, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+static void memory_add(cJSON *status, struct agent *agent)
+{
+	cJSON *json = cJSON_AddObjectToObject(status, "memory");
+	uint64_t maps = 0;
+
+	cJSON_AddNumberToObject(json, "rssBytes", (double)rss_bytes());
+	if (maps_memory(agent->datapath, &maps) == 0)
+		cJSON_AddNumberToObject(json, "mapBytes", (double)maps);
+}
+
+static void counts_add(cJSON *status, const struct agent *agent)
+{
+	const struct compiled *compiled = sync_compiled(agent->sync);
+	struct endpoint_info info;
+	size_t endpoints = 0;
+
+	for (uint16_t slot = 0; endpoints_next(agent->endpoints, slot, &info); slot = info.slot)
+		endpoints++;
+	cJSON_AddNumberToObject(status, "endpoints", (double)endpoints);
+	cJSON_AddNumberToObject(status, "services",
+				(double)world_count(agent->world, OBJECT_SERVICE));
+	cJSON_AddNumberToObject(status, "policies",
+				(double)world_count(agent->world, OBJECT_NETWORK_POLICY) +
+					(double)world_count(agent->world, OBJECT_CLUSTER_POLICY));
+	cJSON_AddNumberToObject(status, "identities",
+				compiled ? (double)compiled->identity_count : 0);
+	cJSON_AddNumberToObject(status, "revision", maps_node(agent->datapath)->revision);
+}
+
+/* Where policy is told and not enforced. */
+static void audit_add(cJSON *status, const struct agent *agent)
+{
+	const struct compiled *compiled = sync_compiled(agent->sync);
+	cJSON *json = cJSON_AddObjectToObject(status, "audit");
+	size_t audited = 0;
+
+	for (size_t i = 0; compiled && i < compiled->subject_count; i++) {
+		const struct compiled_subject *subject = &compiled->subjects[i];
+
+		audited += subject->slot && (subject->audit || agent->config.audit);
+	}
+	cJSON_AddBoolToObject(json, "node", agent->config.audit);
+	cJSON_AddNumberToObject(json, "endpoints", (double)audited);
+}
+
+static void cidrs_add(cJSON *status, const struct config *config)
+{
+	cJSON *array = cJSON_AddArrayToObject(status, "podCIDRs");
+	char text[ADDR_TEXT_MAX];
+
+	for (size_t i = 0; i < config->pod_cidr_count; i++)
+		cJSON_AddItemToArray(
+			array, cJSON_CreateString(prefix_format(&config->pod_cidrs[i], text)));
+}
+
+static void node_addresses_add(cJSON *status, const struct world *world)
+{
+	cJSON *array = cJSON_AddArrayToObject(status, "nodeAddresses");
+	const struct addr *addresses;
+	size_t count = world_host_addresses(world, &addresses);
+	char text[ADDR_TEXT_MAX];
+
+	for (size_t i = 0; i < count; i++)
+		cJSON_AddItemToArray(array, cJSON_CreateString(addr_format(&addresses[i], text)));
+}
+
+/* Maps that fill up also become warnings. */
+static void maps_add(cJSON *status, cJSON *warnings, struct agent *agent)
+{
+	cJSON *array = cJSON_AddArrayToObject(status, "maps");
+	char text[UPKEEP_TEXT_MAX];
+
+	for (int map = 0; map < MAP_COUNT; map++) {
+		uint32_t used, capacity;
+		cJSON *json;
+
+		if (maps_usage(agent->datapath, (enum map_id)map, &used, &capacity) < 0)
+			continue;
+		json = cJSON_CreateObject();
+		cJSON_AddStringToObject(json, "name", map_name((enum map_id)map));
+		cJSON_AddNumberToObject(json, "used", used);
+		cJSON_AddNumberToObject(json, "capacity", capacity);
+		cJSON_AddItemToArray(array, json);
+		if (upkeep_map_pressure((enum map_id)map, used, capacity, text))
+			cJSON_AddItemToArray(warnings, cJSON_CreateString(text));
+	}
+}
+
+static void metric_add(cJSON *array, struct agent *agent, unsigned int metric, const char *key,
+		       const char *name, const char *text)
+{
+	uint64_t count = 0;
+	cJSON *json;
+
+	if (metric_get(agent->datapath, metric, &count) < 0 || count == 0)
+		return;
+	json = cJSON_CreateObject();
+	cJSON_AddStringToObject(json, key, name);
+	cJSON_AddStringToObject(json, "text", text);
+	cJSON_AddNumberToObject(json, "count", (double)count);
+	cJSON_AddItemToArray(array, json);
+}
+
+static void metrics_add(cJSON *status, struct agent *agent)
+{
+	cJSON *drops = cJSON_AddArrayToObject(status, "drops");
+	cJSON *notices = cJSON_AddArrayToObject(status, "notices");
+
+#define X(num, name, text) metric_add(drops, agent, num, "reason", #name, text);
+	DROP_REASONS(X)
+#undef X
+#define X(num, name, text) metric_add(notices, agent, METRIC_NOTICES + (num), "name", #name, text);
+	NOTICES(X)
+#undef X
+}
+
+static void warnings_fill(cJSON *warnings, const struct agent *agent)
+{
+	const char *sync = sync_warning(agent->sync);
+	unsigned long slow = http_server_slow_readers(agent->http);
+	const char *unknown = objects_unknown(agent->objects);
+	char text[128];
+
+	if (unknown) {
+		char reason[sizeof(((struct errmsg *)NULL)->text) + 64];
+
+		snprintf(reason, sizeof(reason), "what was in force stays and no pod is added: %s",
+			 unknown);
+		cJSON_AddItemToArray(warnings, cJSON_CreateString(reason));
+	}
+	if (*sync)
+		cJSON_AddItemToArray(warnings, cJSON_CreateString(sync));
+	if (agent->config.audit)
+		cJSON_AddItemToArray(warnings, cJSON_CreateString("audit mode: policy is told, "
+								  "not enforced, on this node"));
+	if (agent->config.socket_services && !datapath_socket_services(agent->datapath))
+		cJSON_AddItemToArray(warnings,
+				     cJSON_CreateString("services are translated per packet: the "
+							"socket layer is not attached"));
+	if (slow) {
+		snprintf(text, sizeof(text),
+			 "%lu event streams were cut off: their readers did not keep up", slow);
+		cJSON_AddItemToArray(warnings, cJSON_CreateString(text));
+	}
+}
+
+void api_status_get(struct api_call *call)
+{
+	struct agent *agent = call->agent;
+	cJSON *status = cJSON_CreateObject();
+	cJSON *warnings = cJSON_CreateArray();
+	uint64_t uptime = (now_ns() - agent->start_ns) / NS_PER_SEC;
+	uint64_t start_us = (agent->ready_ns - agent->start_ns) / 1000;
+
+	cJSON_AddStringToObject(status, "version", TENDRIL_VERSION);
+	cJSON_AddNumberToObject(status, "pid", getpid());
+	cJSON_AddNumberToObject(status, "uptimeSeconds", (double)uptime);
+	cJSON_AddBoolToObject(status, "ready", agent->ready);
+	cJSON_AddNumberToObject(status, "startMilliseconds", (double)start_us / 1000);
+	datapath_add(status, agent);
+	cJSON_AddItemToObject(status, "acceleration", accel_status(agent->accel));
+	memory_add(status, agent);
+	counts_add(status, agent);
+	audit_add(status, agent);
+	cidrs_add(status, &agent->config);
+	node_addresses_add(status, agent->world);
+	maps_add(status, warnings, agent);
+	metrics_add(status, agent);
+	cJSON_AddItemToObject(status, "objects", objects_status(agent->objects));
+	warnings_fill(warnings, agent);
+	cJSON_AddItemToObject(status, "warnings", warnings);
+	api_reply(call, status);
+}

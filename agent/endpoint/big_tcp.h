@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * BIG TCP: packets larger than 64 KiB between the pods and processes of one node.  Where the
+ * kernel does not have it, packets stay at 64 KiB and the log says so once.
+ */
+#ifndef TENDRIL_AGENT_ENDPOINT_BIG_TCP_H
+#define TENDRIL_AGENT_ENDPOINT_BIG_TCP_H
+
+#include "lib/netlink.h"
+
+/*
+ * An IPv6 packet of more than 64 KiB carries a hop-by-hop header that its segments will not have,
+ * but ip6_forward() counts it in: segments that fill the MTU are refused as too big.  The routes of
+ * a pod leave room for it, so that its packets can be forwarded, by the node or by another pod.
+ */
+#define BIG_TCP_IPV6_HEADER 8
+
+/* Puts the limits of BIG TCP into a message that makes a link of this MTU. */
+void big_tcp_put(struct nlmsghdr *header, unsigned int mtu);
+/* Whether this limit of a link, IFLA_GSO_MAX_SIZE, lets IPv6 packets grow beyond 64 KiB. */
+bool big_tcp_has_ipv6(uint32_t gso_max_size);
+/* Logs, once, that the kernel refuses such a link. */
+void big_tcp_refused(const struct errmsg *err);
+/* Gives a link the limits of BIG TCP, or those of always.  What cannot be had is logged, once. */
+void big_tcp_set(struct netlink *netlink, int ifindex, bool on);
+
+#endif

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the endpoint_*.c files share, and the tests: the record of one attachment, the steps that
+ * make it, and the calls between the files.
+ */
+#ifndef TENDRIL_AGENT_ENDPOINT_ENDPOINT_INTERNAL_H
+#define TENDRIL_AGENT_ENDPOINT_ENDPOINT_INTERNAL_H
+
+#include <event2/event.h>
+
+#include "agent/endpoint/endpoint.h"
+#include "agent/endpoint/host_device.h"
+#include "agent/endpoint/ipam.h"
+#include "agent/endpoint/link_worker.h"
+#include "lib/cni_code.h"
+#include "lib/json.h"
+#include "lib/netlink.h"
+#include "lib/netns.h"
+
+#define ATTACHMENT_ROUTES_MAX 16
+#define POD_NAME_MAX          254
+#define HOST_IFNAME_PREFIX    "tdl"
+
+enum attachment_state {
+	ATTACHMENT_PENDING,  /* ADD is at work; found after a restart: undone */
+	ATTACHMENT_READY,    /* as it should be */
+	ATTACHMENT_BROKEN,   /* something is missing that could not be put back */
+	ATTACHMENT_DELETING, /* cut off; the link is being deleted */
+	ATTACHMENT_STATE_COUNT,
+};
+
+enum attachment_dirt {
+	DIRT_LINK = 1 << 0, /* a look at the host's end will tell */
+	DIRT_ALL = 1 << 1,
+};
+
+/* One interface of one container: what its state file holds, and a little that is known only while
+ * the agent runs (below the line). */
+struct attachment {
+	uint16_t slot;
+	char host_ifname[IFNAME_MAX];
+	enum attachment_state state;
+	bool delegated; /* the addresses are another IPAM plugin's */
+	char container_id[CONTAINER_ID_MAX + 1];
+	char ifname[IFNAME_MAX];
+	char *netns_path;
+	struct netns_id netns;
+	char namespace[POD_NAME_MAX];
+	char name[POD_NAME_MAX];
+	char uid[POD_NAME_MAX];
+	char network[POD_NAME_MAX]; /* of CNI: GC is done for one of them */
+	struct labels labels;
+	struct ipam_lease addresses[2]; /* at most one of a family */
+	size_t address_count;
+	struct prefix routes[ATTACHMENT_ROUTES_MAX]; /* beside the default routes */
+	size_t route_count;
+	unsigned int mtu;
+	uint8_t mac[6];
+	uint8_t host_mac[6];
+	uint64_t sequence; /* grows with every ADD: the newest tells where IPAM goes on */
+	/* ---- not saved ---- */
+	int pod_ifindex;
+	bool big_tcp;      /* IPv6 packets of more than 64 KiB leave the pod */
+	uint32_t netns_id; /* of the pod's namespace, as seen from ours */
+	int netns_fd; /* borrowed out by endpoints_netns_fd(), closed by the loop's next turn */
+	unsigned int dirty;   /* enum attachment_dirt: what a notification put in doubt */
+	unsigned int repairs; /* since repairs_since_ns: who is changed back over and over waits */
+	uint64_t repairs_since_ns;
+	bool tcx;         /* asked to be attached by TCX too */
+	char broken[200]; /* why, while state is ATTACHMENT_BROKEN */
+};
+
+struct endpoint_step;
+
+/* Endpoints that wait to be attached by TCX. */
+struct tcx_wait {
+	uint64_t since_ns; /* CLOCK_MONOTONIC, when the first of them came; 0: there is none */
+	uint64_t last_ns;  /* when the last one came */
+};
+
+struct endpoints {
+	struct agent *agent;
+	struct netns_id home;
+	struct netlink netlink;
+	struct ipam *ipam;
+	struct host_device *host;
+	struct reaper *reaper; /* NULL: there was no process for one */
+	struct event *reaper_event;
+	struct event *netns_event; /* closes what endpoints_netns_fd() opened */
+	struct event *tcx_event;   /* the next endpoint to be attached by TCX */
+	struct tcx_wait tcx_wait;
+	struct endpoint_watch *watch;
+	struct attachment **slots; /* by slot */
+	size_t slot_count;
+	size_t slot_next; /* where the search for a free one begins: not used again at once */
+	uint64_t sequence;
+	const struct endpoint_step *steps;
+	size_t step_count;
+	char state_dir[300];
+	char spool_dir[300];
+};
+
+/* ---- endpoint.c ------------------------------------------------------------------------------ */
+
+const char *attachment_state_name(enum attachment_state state);
+
+/* Fills error from err. */
+int endpoint_fail(struct endpoint_error *error, int code, const char *step,
+		  const struct errmsg *err);
+
+struct attachment *attachment_new(void);
+void attachment_free(struct attachment *attachment);
+DEFINE_AUTO(attachment)
+
+struct attachment *attachment_find(const struct endpoints *endpoints, const char *container_id,
+				   const char *ifname);
+static inline int attachment_ifindex(const struct attachment *attachment)
+{
+	return ENDPOINT_IFINDEX_BASE + attachment->slot;
+}
+/* Gives it the slot and the name of the host's end that goes with it ("tdl7"). */
+void attachment_set_slot(struct attachment *attachment, uint16_t slot);
+#define ATTACHMENT_TEXT_MAX 600
+/* "shop/cart (3f2a.../eth0)": for logs.  Returns buf. */
+const char *attachment_describe(const struct attachment *attachment, char buf[ATTACHMENT_TEXT_MAX]);
+
+/* Cuts an attachment off (policy, maps, routes) and has its link deleted; it leaves the table once
+ * the link is gone. */
+int attachment_release(struct endpoints *endpoints, struct attachment *attachment,
+		       struct errmsg *err);
+/* Starts the reaper, or starts it anew, and asks again for everything that is to go.  Where there
+ * is no process to be had, what is to go has gone when this returns, and the next link to be
+ * deleted tries again. */
+int endpoints_reaper_start(struct endpoints *endpoints, struct errmsg *err);
+void endpoints_netns_return(evutil_socket_t fd, short what, void *arg);
+/* Hands the link of an attachment that is cut off already to the reaper. */
+void attachment_reap(struct endpoints *endpoints, struct attachment *attachment);
+/* Waits until nothing of the kind (NULL: any) is being deleted; -EAGAIN: it takes too long. */
+int attachments_reaped(struct endpoints *endpoints,
+		       bool (*is_meant)(const struct attachment *attachment, const void *arg),
+		       const void *arg, struct errmsg *err);
+
+/* ---- endpoint_tcx.c -------------------------------------------------------------------------- */
+
+#define TCX_TAG UINT32_MAX /* of the reaper's answers; others are slots */
+
+/* Endpoints came or the reaper is a new one: those that are not attached by TCX will be, once
+ * nothing has come for a second, or in ten. */
+void endpoints_tcx_soon(struct endpoints *endpoints);
+/* The reaper has done one. */
+void endpoints_tcx_next(struct endpoints *endpoints);
+void endpoints_tcx_step(evutil_socket_t fd, short what, void *arg);
+/* An endpoint came.  Returns how long the first step is put off: until it is quiet, but for no more
+ * than ten seconds in all.  Pure, as is the next one. */
+uint64_t tcx_wait_note(struct tcx_wait *wait, uint64_t now_ns);
+/* How long others get between two steps. */
+uint64_t tcx_wait_pause(const struct tcx_wait *wait, uint64_t now_ns);
+
+/* ---- endpoint_request.c ---------------------------------------------------------------------- */
+
+struct endpoint_request {
+	struct attachment *attachment; /* everything but slot and addresses; owned */
+	struct addr ips[2];            /* asked for, of the embedded IPAM */
+	size_t ip_count;
+	bool has_mac;
+};
+
+int endpoint_request_parse(const struct cJSON *json, struct endpoint_request *ret,
+			   struct errmsg *err);
+/* The two names that all calls carry. */
+int endpoint_request_names(const struct json_node *root, const char **ret_container_id,
+			   const char **ret_ifname, struct errmsg *err);
+struct cJSON *endpoint_result(const struct attachment *attachment);
+
+int labels_from_json(const struct json_node *node, struct labels *ret, struct errmsg *err);
+void labels_release(struct labels *labels);
+
+/* ---- endpoint_state.c ------------------------------------------------------------------------ */
+
+int endpoint_state_save(const struct endpoints *endpoints, const struct attachment *attachment,
+			struct errmsg *err);
+void endpoint_state_remove(const struct endpoints *endpoints, const struct attachment *attachment);
+/* Text of a state file <-> attachment; pure. */
+char *endpoint_state_print(const struct attachment *attachment);
+int endpoint_state_parse(const char *text, size_t len, struct attachment **ret, struct errmsg *err);
+/* Loads all files into the table.  One that cannot be understood is renamed to NAME.corrupt and
+ * logged; the others are loaded. */
+int endpoint_state_load(struct endpoints *endpoints, struct errmsg *err);
+
+/* ---- endpoint_link.c: what the kernel holds -------------------------------------------------- */
+
+/* The host's end as the kernel shows it. */
+struct host_link {
+	int ifindex;
+	int peer_ifindex;
+	int netns_id; /* -1: the peer's namespace is not known */
+	unsigned int flags;
+	unsigned int mtu;
+	bool carrier;
+	bool big_tcp; /* for IPv6 */
+	uint8_t mac[6];
+	char name[IFNAME_MAX];
+};
+
+int host_link_get(struct netlink *netlink, int ifindex, struct host_link *ret, struct errmsg *err);
+/* From a link message that is there already. */
+void host_link_parse(const struct nlmsghdr *header, struct host_link *ret);
+int veth_add(struct netlink *netlink, const struct attachment *attachment, int netns_fd,
+	     bool big_tcp, struct errmsg *err);
+int veth_del(struct netlink *netlink, int ifindex, struct errmsg *err); /* fine if gone */
+/* Settings of the host's end that may get lost: MAC, loose reverse path filter, no link-local. */
+int veth_configure(struct netlink *netlink, const struct attachment *attachment,
+		   struct errmsg *err);
+int link_set_up(struct netlink *netlink, int ifindex, struct errmsg *err);
+
+/* The pod's end: its index, MAC and MTU. */
+int pod_link_get(const struct attachment *attachment, int netns_fd, struct host_link *ret,
+		 struct errmsg *err);
+
+/* The MTU of the device of the default route, or 1500. */
+unsigned int default_mtu(struct netlink *netlink);
+
+/* All addresses of this node that another machine can reach it by; the caller frees *ret. */
+int host_addresses(struct netlink *netlink, struct addr **ret, size_t *ret_count,
+		   struct errmsg *err);
+
+/* ---- endpoint_pod.c: inside the pod ---------------------------------------------------------- */
+
+/* Addresses, routes, neighbours and up, inside the pod.  What is there already stays. */
+int pod_configure(const struct attachment *attachment, int netns_fd, struct errmsg *err);
+/* Waits a moment until the kernel lets packets through the pod's end.  It does so a little after
+ * the host's end went up, and drops what is sent before; the first SYN would be repeated only
+ * after a second. */
+int pod_link_settle(const struct attachment *attachment, int netns_fd, struct errmsg *err);
+/* What differs inside the pod: 0 and an empty text: nothing; -EPROTO and the difference in err. */
+int pod_compare(const struct attachment *attachment, int netns_fd, struct errmsg *err);
+
+/* ---- endpoint_steps.c ------------------------------------------------------------------------ */
+
+/* One ADD at work. */
+struct endpoint_add {
+	struct endpoints *endpoints;
+	struct attachment *attachment; /* in the table from the first step on */
+	const struct endpoint_request *request;
+	int netns_fd;
+	int cni_code; /* of a failure; CNI_KERNEL_FAILED unless a step knows better */
+};
+
+struct endpoint_step {
+	const char *name; /* completes "failed to" */
+	int (*run)(struct endpoint_add *add, struct errmsg *err);
+	void (*undo)(struct endpoint_add *add); /* NULL: an earlier step's undo covers it */
+};
+
+extern const struct endpoint_step endpoint_steps[];
+extern const size_t endpoint_step_count;
+
+/* Runs the steps; on failure undoes those that ran, last first. */
+int endpoint_steps_run(struct endpoint_add *add, struct endpoint_error *error);
+
+/* The entry in endpoint_map.  The compiler's fields stay as they are. */
+int attachment_map_set(struct endpoints *endpoints, const struct attachment *attachment,
+		       struct errmsg *err);
+/* Map entry and world entry of an attachment, and its policy; on failure it has none of them. */
+int attachment_register(struct endpoints *endpoints, const struct attachment *attachment,
+			struct errmsg *err);
+void attachment_unregister(struct endpoints *endpoints, const struct attachment *attachment);
+/* sync_policies(), unless the agent is still reading its sources. */
+int endpoints_sync(struct endpoints *endpoints, struct errmsg *err);
+
+/* ---- endpoint_repair.c ----------------------------------------------------------------------- */
+
+/* Compares an attachment with the kernel and puts back what is missing; releases it when its
+ * namespace is gone; marks it broken when neither works.  Returns true if it is to be looked at
+ * again later: somebody undoes repairs as fast as they are made. */
+bool attachment_reconcile(struct endpoints *endpoints, struct attachment *attachment);
+/* HOST_DEVICE and its program. */
+int host_repair(struct endpoints *endpoints, struct errmsg *err);
+/* CHECK: the first difference, -EPROTO with a text. */
+int attachment_compare(struct endpoints *endpoints, const struct attachment *attachment,
+		       int netns_fd, struct errmsg *err);
+/* The node's own addresses -> world -> maps, if they are others than before. */
+int host_addresses_refresh(struct endpoints *endpoints, struct errmsg *err);
+
+/* ---- endpoint_watch.c ------------------------------------------------------------------------ */
+
+struct endpoint_watch;
+
+/* Listens to netlink in the agent's namespace and to the spool folder. */
+int endpoint_watch_new(struct endpoints *endpoints, struct endpoint_watch **ret,
+		       struct errmsg *err);
+void endpoint_watch_free(struct endpoint_watch *watch);
+/* Has the loop look at what is in doubt. */
+void endpoint_watch_settle(struct endpoint_watch *watch);
+
+/* ---- endpoint_spool.c ------------------------------------------------------------------------ */
+
+/* Carries out the DELs that the plugin left in RUN_DIR/deleted while there was no agent. */
+void spool_consume(struct endpoints *endpoints);
+
+#endif

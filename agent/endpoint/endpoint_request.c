@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The plugin's requests, checked and typed; the result of an ADD. */
+#include "agent/endpoint/endpoint_internal.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LABELS_MAX      256
+#define NETNS_PATH_MAX  4096
+#define MTU_MIN         68
+#define MTU_MIN_IPV6    1280
+#define MTU_MAX         65535
+#define SHORT_ID_LENGTH 12
+#define V4_MAPPED_BITS  96
+
+/* ---- labels ---------------------------------------------------------------------------------- */
+
+void labels_release(struct labels *labels)
+{
+	for (size_t i = 0; i < labels->count; i++) {
+		free(labels->items[i].key);
+		free(labels->items[i].value);
+	}
+	free(labels->items);
+	*labels = (struct labels){};
+}
+
+int labels_from_json(const struct json_node *node, struct labels *ret, struct errmsg *err)
+{
+	struct labels labels = {};
+	const struct cJSON *item;
+	int result;
+
+	if (!json_present(node))
+		return 0;
+	result = json_object(node, err);
+	if (result < 0)
+		return result;
+	if (cJSON_GetArraySize(node->value) > LABELS_MAX)
+		return json_fail(node, err, "more than %d labels", LABELS_MAX);
+	labels.items = calloc((size_t)cJSON_GetArraySize(node->value) + 1, sizeof(*labels.items));
+	if (!labels.items)
+		return fail(err, -ENOMEM, "labels");
+	cJSON_ArrayForEach (item, node->value) {
+		struct json_node member = { item, node, item->string, 0 };
+		struct label *label = &labels.items[labels.count];
+		const char *value;
+
+		result = json_string(&member, &value, err);
+		if (result < 0)
+			break;
+		labels.count++;
+		label->key = strdup(item->string);
+		label->value = strdup(value);
+		if (!label->key || !label->value) {
+			result = fail(err, -ENOMEM, "labels");
+			break;
+		}
+	}
+	if (result == 0) {
+		labels_sort(&labels);
+		for (size_t i = 1; result == 0 && i < labels.count; i++) {
+			if (strcmp(labels.items[i - 1].key, labels.items[i].key) == 0)
+				result = json_fail(node, err, "label \"%s\" is given twice",
+						   labels.items[i].key);
+		}
+	}
+	if (result < 0) {
+		labels_release(&labels);
+		return result;
+	}
+	*ret = labels;
+	return 0;
+}
+
+/* ---- names ----------------------------------------------------------------------------------- */
+
+/* As the CNI specification has it; the id also becomes part of file names. */
+static bool container_id_is_valid(const char *id)
+{
+	if (!isalnum((unsigned char)id[0]) || strlen(id) > CONTAINER_ID_MAX)
+		return false;
+	for (const char *c = id; *c; c++) {
+		if (!isalnum((unsigned char)*c) && !strchr("_.-", *c))
+			return false;
+	}
+	return true;
+}
+
+/* Less than the kernel takes: "eth%d" would be a pattern to it, and the name goes into messages. */
+static bool ifname_is_valid(const char *name)
+{
+	if (!name[0] || strlen(name) >= IFNAME_MAX || strcmp(name, ".") == 0 ||
+	    strcmp(name, "..") == 0)
+		return false;
+	for (const char *c = name; *c; c++) {
+		if (!isgraph((unsigned char)*c) || strchr("/:%", *c))
+			return false;
+	}
+	return true;
+}
+
+int endpoint_request_names(const struct json_node *root, const char **ret_container_id,
+			   const char **ret_ifname, struct errmsg *err)
+{
+	struct json_node id = json_member(root, "containerId");
+	struct json_node ifname = json_member(root, "ifname");
+	int result = json_object(root, err);
+
+	if (result == 0)
+		result = json_string(&id, ret_container_id, err);
+	if (result == 0)
+		result = json_string(&ifname, ret_ifname, err);
+	if (result < 0)
+		return result;
+	if (!container_id_is_valid(*ret_container_id))
+		return json_fail(&id, err,
+				 "not a container id (letters, digits, '_', '.', '-'; at most %d)",
+				 CONTAINER_ID_MAX);
+	if (!ifname_is_valid(*ret_ifname))
+		return json_fail(&ifname, err, "not an interface name");
+	return 0;
+}
+
+/* Copies a name of at most POD_NAME_MAX - 1 bytes that must not make paths or lines ambiguous. */
+static int pod_name_get(const struct json_node *node, char *buf, struct errmsg *err)
+{
+	const char *text = NULL;
+	int result = json_string_opt(node, &text, err);
+
+	if (result < 0 || !text || !text[0])
+		return result;
+	if (strlen(text) >= POD_NAME_MAX)
+		return json_fail(node, err, "longer than %d characters", POD_NAME_MAX - 1);
+	for (const char *c = text; *c; c++) {
+		if (!isgraph((unsigned char)*c) || *c == '/')
+			return json_fail(node, err, "not a name");
+	}
+	snprintf(buf, POD_NAME_MAX, "%s", text);
+	return 0;
+}
+
+static int pod_parse(const struct json_node *root, struct attachment *attachment,
+		     struct errmsg *err)
+{
+	struct json_node pod = json_member(root, "pod");
+	struct json_node namespace = json_member(&pod, "namespace");
+	struct json_node name = json_member(&pod, "name");
+	struct json_node uid = json_member(&pod, "uid");
+	int result = json_present(&pod) ? json_object(&pod, err) : 0;
+
+	snprintf(attachment->namespace, sizeof(attachment->namespace), "default");
+	snprintf(attachment->name, sizeof(attachment->name), "%.*s", SHORT_ID_LENGTH,
+		 attachment->container_id);
+	if (result == 0)
+		result = pod_name_get(&namespace, attachment->namespace, err);
+	if (result == 0)
+		result = pod_name_get(&name, attachment->name, err);
+	if (result == 0)
+		result = pod_name_get(&uid, attachment->uid, err);
+	return result;
+}
+
+/* ---- addresses ------------------------------------------------------------------------------- */
+
+/* "192.0.2.5" or "192.0.2.5/24": runtimes write the ips capability both ways. */
+static int ip_parse(const struct json_node *node, struct addr *ret, struct errmsg *err)
+{
+	const char *text = NULL;
+	char bare[ADDR_TEXT_MAX];
+	int result = json_string(node, &text, err);
+
+	if (result < 0)
+		return result;
+	snprintf(bare, sizeof(bare), "%.*s", (int)strcspn(text, "/"), text);
+	if (addr_parse(bare, ret) < 0)
+		return json_fail(node, err, "\"%s\" is not an address", text);
+	return 0;
+}
+
+static int ips_parse(const struct json_node *root, struct endpoint_request *request,
+		     struct errmsg *err)
+{
+	struct json_node ips = json_member(root, "ips");
+	size_t count = 0;
+	int result = json_present(&ips) ? json_array(&ips, &count, err) : 0;
+
+	if (result < 0)
+		return result;
+	if (count > ARRAY_SIZE(request->ips))
+		return json_fail(&ips, err, "an interface has at most one address of a family");
+	for (size_t i = 0; i < count; i++) {
+		struct json_node item = json_at(&ips, i);
+
+		result = ip_parse(&item, &request->ips[i], err);
+		if (result < 0)
+			return result;
+	}
+	if (count == 2 && addr_is_v4(&request->ips[0]) == addr_is_v4(&request->ips[1]))
+		return json_fail(&ips, err, "an interface has at most one address of a family");
+	request->ip_count = count;
+	return 0;
+}
+
+/* "192.0.2.5/24" with its host bits. */
+static int cidr_parse(const struct json_node *node, struct prefix *ret, struct errmsg *err)
+{
+	const char *text = NULL;
+	struct prefix prefix;
+	struct addr addr;
+	int result = json_string(node, &text, err);
+
+	if (result == 0)
+		result = ip_parse(node, &addr, err);
+	if (result < 0)
+		return result;
+	if (prefix_parse(text, &prefix) < 0)
+		return json_fail(node, err, "\"%s\" is not an address with a prefix length", text);
+	ret->addr = addr;
+	ret->len = prefix.len;
+	return 0;
+}
+
+/* The gateway is only the name under which a pod knows the host's end, so one that IPAM did not
+ * give is made up: link-local, in use nowhere else. */
+static struct addr gateway_default(bool v4)
+{
+	struct addr addr = {};
+
+	addr_parse(v4 ? "169.254.1.1" : "fe80::1", &addr);
+	return addr;
+}
+
+static int delegated_address_parse(const struct json_node *item, struct attachment *attachment,
+				   struct errmsg *err)
+{
+	struct ipam_lease *lease = &attachment->addresses[attachment->address_count];
+	struct json_node address = json_member(item, "address");
+	struct json_node gateway = json_member(item, "gateway");
+	int result = json_object(item, err);
+
+	if (result == 0)
+		result = cidr_parse(&address, &lease->address, err);
+	if (result < 0)
+		return result;
+	if (addr_is_special(&lease->address.addr))
+		return json_fail(&address, err, "not an address that a pod can have");
+	lease->gateway = gateway_default(addr_is_v4(&lease->address.addr));
+	if (json_present(&gateway))
+		result = ip_parse(&gateway, &lease->gateway, err);
+	if (result < 0)
+		return result;
+	if (addr_is_v4(&lease->gateway) != addr_is_v4(&lease->address.addr))
+		return json_fail(&gateway, err, "not of the address's family");
+	if (attachment->address_count == 1 &&
+	    addr_is_v4(&lease->address.addr) == addr_is_v4(&attachment->addresses[0].address.addr))
+		return json_fail(item, err, "an interface has at most one address of a family");
+	attachment->address_count++;
+	return 0;
+}
+
+/* Default routes are there anyway.  All routes lead through the host: "gw" is not needed. */
+static int delegated_route_parse(const struct json_node *item, struct attachment *attachment,
+				 struct errmsg *err)
+{
+	struct json_node dst_node = json_member(item, "dst");
+	const char *text = NULL;
+	struct prefix dst;
+	int result = json_object(item, err);
+
+	if (result == 0)
+		result = json_string(&dst_node, &text, err);
+	if (result < 0)
+		return result;
+	if (prefix_parse(text, &dst) < 0)
+		return json_fail(&dst_node, err, "\"%s\" is not a prefix", text);
+	if (dst.len == (addr_is_v4(&dst.addr) ? V4_MAPPED_BITS : 0))
+		return 0;
+	if (attachment->route_count == ARRAY_SIZE(attachment->routes))
+		return json_fail(item, err, "more than %d routes", ATTACHMENT_ROUTES_MAX);
+	attachment->routes[attachment->route_count++] = dst;
+	return 0;
+}
+
+static int delegated_parse(const struct json_node *root, struct attachment *attachment,
+			   struct errmsg *err)
+{
+	struct json_node ipam = json_member(root, "ipam");
+	struct json_node ips = json_member(&ipam, "ips");
+	struct json_node routes = json_member(&ipam, "routes");
+	size_t ip_count = 0;
+	size_t route_count = 0;
+	int result;
+
+	if (!json_present(&ipam))
+		return 0;
+	attachment->delegated = true;
+	result = json_object(&ipam, err);
+	if (result == 0)
+		result = json_array(&ips, &ip_count, err);
+	if (result == 0 && json_present(&routes))
+		result = json_array(&routes, &route_count, err);
+	if (result == 0 && (ip_count < 1 || ip_count > ARRAY_SIZE(attachment->addresses)))
+		return json_fail(&ips, err, "an interface has one address, or one of each family");
+	for (size_t i = 0; result == 0 && i < ip_count; i++) {
+		struct json_node item = json_at(&ips, i);
+
+		result = delegated_address_parse(&item, attachment, err);
+	}
+	for (size_t i = 0; result == 0 && i < route_count; i++) {
+		struct json_node item = json_at(&routes, i);
+
+		result = delegated_route_parse(&item, attachment, err);
+	}
+	return result;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------- */
+
+static int link_parse(const struct json_node *root, struct endpoint_request *request,
+		      struct errmsg *err)
+{
+	struct json_node mtu_node = json_member(root, "mtu");
+	struct json_node mac_node = json_member(root, "mac");
+	const char *mac = NULL;
+	int64_t mtu = 0;
+	int result = json_integer_opt(&mtu_node, 0, MTU_MAX, &mtu, err);
+
+	if (result == 0)
+		result = json_string_opt(&mac_node, &mac, err);
+	if (result < 0)
+		return result;
+	if (mtu != 0 && mtu < MTU_MIN)
+		return json_fail(&mtu_node, err, "less than %d", MTU_MIN);
+	request->attachment->mtu = (unsigned int)mtu;
+	if (!mac || !mac[0])
+		return 0;
+	if (mac_parse(mac, request->attachment->mac) < 0 || (request->attachment->mac[0] & 1))
+		return json_fail(&mac_node, err, "\"%s\" is not the MAC of one device", mac);
+	request->has_mac = true;
+	return 0;
+}
+
+int endpoint_request_parse(const struct cJSON *json, struct endpoint_request *ret,
+			   struct errmsg *err)
+{
+	auto_(attachment) struct attachment *attachment = attachment_new();
+	struct endpoint_request request = { .attachment = attachment };
+	struct json_node root = json_root(json);
+	struct json_node netns = json_member(&root, "netns");
+	struct json_node labels = json_member(&root, "labels");
+	struct json_node network = json_member(&root, "network");
+	const char *container_id = NULL;
+	const char *netns_path = "";
+	const char *ifname = NULL;
+	int result;
+
+	if (!attachment)
+		return fail(err, -ENOMEM, "request");
+	result = endpoint_request_names(&root, &container_id, &ifname, err);
+	if (result == 0)
+		result = json_string(&netns, &netns_path, err);
+	if (result < 0)
+		return result;
+	if (strlen(netns_path) > NETNS_PATH_MAX)
+		return json_fail(&netns, err, "too long");
+	snprintf(attachment->container_id, sizeof(attachment->container_id), "%s", container_id);
+	snprintf(attachment->ifname, sizeof(attachment->ifname), "%s", ifname);
+	attachment->netns_path = strdup(netns_path);
+	if (!attachment->netns_path)
+		return fail(err, -ENOMEM, "request");
+	result = pod_parse(&root, attachment, err);
+	if (result == 0)
+		result = pod_name_get(&network, attachment->network, err);
+	if (result == 0)
+		result = labels_from_json(&labels, &attachment->labels, err);
+	if (result == 0)
+		result = link_parse(&root, &request, err);
+	if (result == 0)
+		result = ips_parse(&root, &request, err);
+	if (result == 0)
+		result = delegated_parse(&root, attachment, err);
+	if (result < 0)
+		return result;
+	*ret = request;
+	ret->attachment = take_ptr(attachment);
+	return 0;
+}
+
+/* ---- the result ------------------------------------------------------------------------------ */
+
+static bool interface_add(struct cJSON *interfaces, const char *name, const uint8_t mac[6],
+			  unsigned int mtu, const char *sandbox)
+{
+	struct cJSON *item = cJSON_CreateObject();
+	char text[18];
+
+	return cJSON_AddItemToArray(interfaces, item) &&
+	       cJSON_AddStringToObject(item, "name", name) &&
+	       cJSON_AddStringToObject(item, "mac", mac_format(mac, text)) &&
+	       cJSON_AddNumberToObject(item, "mtu", mtu) &&
+	       (!sandbox || cJSON_AddStringToObject(item, "sandbox", sandbox));
+}
+
+/* Host bits stay: "10.1.2.3/24". */
+static const char *lease_format(const struct ipam_lease *lease, char *buf)
+{
+	bool v4 = addr_is_v4(&lease->address.addr);
+	char text[ADDR_TEXT_MAX];
+
+	snprintf(buf, ADDR_TEXT_MAX, "%.50s/%u", addr_format(&lease->address.addr, text),
+		 lease->address.len - (v4 ? V4_MAPPED_BITS : 0U));
+	return buf;
+}
+
+static bool ip_add(struct cJSON *ips, const struct ipam_lease *lease)
+{
+	struct cJSON *item = cJSON_CreateObject();
+	char text[ADDR_TEXT_MAX];
+
+	return cJSON_AddItemToArray(ips, item) &&
+	       cJSON_AddStringToObject(item, "address", lease_format(lease, text)) &&
+	       cJSON_AddStringToObject(item, "gateway", addr_format(&lease->gateway, text)) &&
+	       cJSON_AddNumberToObject(item, "interface", 1);
+}
+
+static bool route_add(struct cJSON *routes, const char *dst, const struct addr *gateway)
+{
+	struct cJSON *item = cJSON_CreateObject();
+	char text[ADDR_TEXT_MAX];
+
+	return cJSON_AddItemToArray(routes, item) && cJSON_AddStringToObject(item, "dst", dst) &&
+	       cJSON_AddStringToObject(item, "gw", addr_format(gateway, text));
+}
+
+static bool routes_add(struct cJSON *routes, const struct attachment *attachment,
+		       const struct ipam_lease *lease)
+{
+	bool v4 = addr_is_v4(&lease->address.addr);
+	char text[ADDR_TEXT_MAX];
+
+	if (!route_add(routes, v4 ? "0.0.0.0/0" : "::/0", &lease->gateway))
+		return false;
+	for (size_t i = 0; i < attachment->route_count; i++) {
+		if (addr_is_v4(&attachment->routes[i].addr) == v4 &&
+		    !route_add(routes, prefix_format(&attachment->routes[i], text),
+			       &lease->gateway))
+			return false;
+	}
+	return true;
+}
+
+struct cJSON *endpoint_result(const struct attachment *attachment)
+{
+	auto_json struct cJSON *result = cJSON_CreateObject();
+	struct cJSON *interfaces = cJSON_AddArrayToObject(result, "interfaces");
+	struct cJSON *ips = cJSON_AddArrayToObject(result, "ips");
+	struct cJSON *routes = cJSON_AddArrayToObject(result, "routes");
+
+	if (!routes ||
+	    !interface_add(interfaces, attachment->host_ifname, attachment->host_mac,
+			   attachment->mtu, NULL) ||
+	    !interface_add(interfaces, attachment->ifname, attachment->mac, attachment->mtu,
+			   attachment->netns_path))
+		return NULL;
+	for (size_t i = 0; i < attachment->address_count; i++) {
+		if (!ip_add(ips, &attachment->addresses[i]) ||
+		    !routes_add(routes, attachment, &attachment->addresses[i]))
+			return NULL;
+	}
+	return take_ptr(result);
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * RUN_DIR/deleted: what the plugin was told to delete while no agent answered.  A file is read and
+ * removed, whatever it held: one that makes no sense is logged, and can do no harm again.
+ */
+#include "agent/endpoint/endpoint_internal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/file.h"
+#define LOG_MODULE "endpoint"
+#include "lib/log.h"
+
+#define SPOOL_FILE_MAX 4096
+
+static int spool_file_consume(struct endpoints *endpoints, const char *path, struct errmsg *err)
+{
+	struct endpoint_error error = {};
+	auto_json struct cJSON *json = NULL;
+	auto_free char *text = NULL;
+	size_t len = 0;
+	int result = file_read(path, SPOOL_FILE_MAX, &text, &len, err);
+
+	if (result == -ENOENT)
+		return 0; /* the plugin took it back */
+	if (result == 0)
+		result = json_parse(text, len, &json, err);
+	if (result < 0)
+		return result;
+	result = endpoints_del(endpoints, json, &error);
+	if (result < 0)
+		*err = error.text;
+	return result;
+}
+
+void spool_consume(struct endpoints *endpoints)
+{
+	DIR *dir = opendir(endpoints->spool_dir);
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir))) {
+		size_t len = strlen(entry->d_name);
+		struct errmsg err = {};
+		char path[600];
+		int result;
+
+		/* Other names are files that are being written. */
+		if (entry->d_name[0] == '.' || len < 5 ||
+		    strcmp(entry->d_name + len - 5, ".json") != 0)
+			continue;
+		snprintf(path, sizeof(path), "%s/%s", endpoints->spool_dir, entry->d_name);
+		result = spool_file_consume(endpoints, path, &err);
+		if (result < 0)
+			log_warn("%s: %s", path, err.text);
+		/* A state file that could not be written: the deletion is still owed. */
+		if (result == 0 || result == -EINVAL || result == -EBADMSG || result == -EFBIG)
+			unlink(path);
+	}
+	if (dir)
+		closedir(dir);
+}

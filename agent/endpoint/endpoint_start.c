@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Endpoints across the agent's life: set up or take over at start, let go at the end, and
+ * --cleanup.  Nothing is flushed: what the files, the links and the maps agree on stays as it is.
+ */
+#include "agent/endpoint/endpoint_internal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <linux/if_link.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/file.h"
+#define LOG_MODULE "endpoint"
+#include "lib/log.h"
+
+#define ENDPOINTS_DEFAULT 512 /* as struct datapath_limits says */
+#define SLOTS_MAX         (UINT16_MAX + 1)
+
+/* ---- take over ---------------------------------------------------------------------------------
+ */
+
+static void ipam_continue(struct endpoints *endpoints)
+{
+	const struct attachment *newest = NULL;
+
+	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
+		const struct attachment *attachment = endpoints->slots[slot];
+
+		if (attachment && (!newest || attachment->sequence > newest->sequence))
+			newest = attachment;
+	}
+	for (size_t i = 0; newest && i < newest->address_count; i++)
+		ipam_continue_after(endpoints->ipam, &newest->addresses[i].address.addr);
+	if (newest)
+		endpoints->slot_next = newest->slot;
+}
+
+/* Puts one endpoint of an earlier agent back into maps and programs. */
+static void attachment_restore(struct endpoints *endpoints, struct attachment *attachment)
+{
+	struct host_link link = {};
+	struct errmsg err = {};
+	char text[ATTACHMENT_TEXT_MAX];
+	int result;
+
+	attachment_describe(attachment, text);
+	if (attachment->state == ATTACHMENT_DELETING) {
+		attachment_unregister(endpoints, attachment);
+		attachment_reap(endpoints, attachment);
+		return;
+	}
+	if (attachment->state == ATTACHMENT_PENDING) {
+		log_info("%s: its ADD was never finished; undone", text);
+		if (attachment_release(endpoints, attachment, &err) < 0)
+			log_error("%s: %s", text, err.text);
+		return;
+	}
+	result = host_link_get(&endpoints->netlink, attachment_ifindex(attachment), &link, &err);
+	if (result == 0 && link.netns_id >= 0)
+		attachment->netns_id = (uint32_t)link.netns_id;
+	for (size_t i = 0; result == 0 && i < attachment->address_count; i++) {
+		struct errmsg route_err = {};
+
+		/* Only the node itself needs it: no reason to leave policy without the pod. */
+		if (host_device_route_add(endpoints->host, &attachment->addresses[i].address.addr,
+					  &route_err) < 0)
+			log_error("%s: %s", text, route_err.text);
+	}
+	if (result == 0)
+		result = attachment_register(endpoints, attachment, &err);
+	/* Replaces the earlier agent's program by ours, in place. */
+	if (result == 0)
+		result = datapath_attach_endpoint(endpoints->agent->datapath, attachment->slot,
+						  &err);
+	if (result < 0 && result != -ENODEV)
+		log_error("%s: %s", text, err.text);
+	/* What else may have happened meanwhile is looked at once the agent is ready. */
+	attachment->dirty = DIRT_ALL;
+}
+
+struct orphan_search {
+	struct endpoints *endpoints; /* NULL: every one is an orphan */
+	int *ifindexes;
+	size_t count;
+};
+
+static void orphan_begin(void *arg)
+{
+	struct orphan_search *search = arg;
+
+	search->count = 0;
+}
+
+static int orphan_each(const struct nlmsghdr *header, void *arg)
+{
+	struct orphan_search *search = arg;
+	struct endpoints *endpoints = search->endpoints;
+	struct host_link link;
+	size_t slot;
+
+	host_link_parse(header, &link);
+	if (link.ifindex <= ENDPOINT_IFINDEX_BASE ||
+	    link.ifindex >= ENDPOINT_IFINDEX_BASE + SLOTS_MAX ||
+	    strncmp(link.name, HOST_IFNAME_PREFIX, strlen(HOST_IFNAME_PREFIX)) != 0 ||
+	    search->count == SLOTS_MAX)
+		return 0;
+	slot = (size_t)(link.ifindex - ENDPOINT_IFINDEX_BASE);
+	if (!endpoints || slot >= endpoints->slot_count || !endpoints->slots[slot])
+		search->ifindexes[search->count++] = link.ifindex;
+	return 0;
+}
+
+/* Links of ours that no state file speaks of (it was lost or is corrupt).  Nobody knows whose pod
+ * that is, so no policy could be enforced on it: it is cut off. */
+static int orphans_find(struct netlink *netlink, struct orphan_search *search, struct errmsg *err)
+{
+	struct netlink_message message;
+
+	search->ifindexes = calloc(SLOTS_MAX, sizeof(*search->ifindexes));
+	if (!search->ifindexes)
+		return fail(err, -ENOMEM, "links");
+	netlink_message_init(&message, RTM_GETLINK, 0, sizeof(struct ifinfomsg));
+	return netlink_dump(netlink, &message, orphan_each, orphan_begin, search, err);
+}
+
+static void orphans_remove(struct endpoints *endpoints)
+{
+	struct orphan_search search = { .endpoints = endpoints };
+	struct errmsg err = {};
+
+	if (orphans_find(&endpoints->netlink, &search, &err) < 0)
+		log_error("%s", err.text);
+	for (size_t i = 0; i < search.count; i++) {
+		log_error("device %d has no state file; removed", search.ifindexes[i]);
+		/* Tag 0 is no slot: nobody waits for it. */
+		reaper_delete(endpoints->reaper, search.ifindexes[i], 0, NULL);
+	}
+	free(search.ifindexes);
+}
+
+static void map_entries_remove(struct endpoints *endpoints)
+{
+	struct datapath *datapath = endpoints->agent->datapath;
+
+	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
+		struct endpoint entry = {};
+
+		if (!endpoints->slots[slot] &&
+		    endpoint_map_get(datapath, (uint16_t)slot, &entry) == 0 &&
+		    (entry.flags & ENDPOINT_VALID))
+			endpoint_map_del(datapath, (uint16_t)slot);
+	}
+}
+
+static void endpoints_restore(struct endpoints *endpoints)
+{
+	struct errmsg err = {};
+	size_t count = 0;
+
+	ipam_continue(endpoints);
+	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
+		if (!endpoints->slots[slot])
+			continue;
+		attachment_restore(endpoints, endpoints->slots[slot]);
+		count +=
+			endpoints->slots[slot] && endpoints->slots[slot]->state == ATTACHMENT_READY;
+	}
+	orphans_remove(endpoints);
+	map_entries_remove(endpoints);
+	endpoint_watch_settle(endpoints->watch);
+	if (host_device_prune(endpoints->host, &err) < 0)
+		log_error("%s", err.text);
+	if (count > 0)
+		log_info("%zu endpoints taken over", count);
+}
+
+/* ---- life --------------------------------------------------------------------------------------
+ */
+
+static int folders_make(struct endpoints *endpoints, struct errmsg *err)
+{
+	const char *run_dir = endpoints->agent->config.run_dir;
+	int result;
+
+	snprintf(endpoints->state_dir, sizeof(endpoints->state_dir), "%s/endpoints", run_dir);
+	snprintf(endpoints->spool_dir, sizeof(endpoints->spool_dir), "%s/deleted", run_dir);
+	result = file_make_dir(endpoints->state_dir, 0700, err);
+	return result == 0 ? file_make_dir(endpoints->spool_dir, 0700, err) : result;
+}
+
+static int table_make(struct endpoints *endpoints, struct errmsg *err)
+{
+	uint32_t limit = endpoints->agent->config.limits.endpoints;
+
+	endpoints->slot_count = limit ? limit : ENDPOINTS_DEFAULT;
+	endpoints->slots = calloc(endpoints->slot_count, sizeof(struct attachment *));
+	endpoints->netns_event =
+		evtimer_new(endpoints->agent->base, endpoints_netns_return, endpoints);
+	endpoints->tcx_event = evtimer_new(endpoints->agent->base, endpoints_tcx_step, endpoints);
+	if (!endpoints->slots || !endpoints->netns_event || !endpoints->tcx_event)
+		return fail(err, -ENOMEM, "endpoints");
+	return 0;
+}
+
+static int node_prepare(struct endpoints *endpoints, struct errmsg *err)
+{
+	const struct config *config = &endpoints->agent->config;
+	int result = netns_identify(-1, &endpoints->home, err);
+
+	if (result == 0)
+		result = netlink_open(&endpoints->netlink, -1, err);
+	if (result == 0)
+		result = ipam_new(config->pod_cidrs, config->pod_cidr_count, &endpoints->ipam, err);
+	if (result == 0)
+		result = host_forwarding_ensure(endpoints->ipam, err);
+	if (result == 0)
+		result = host_device_new(&endpoints->netlink, endpoints->ipam, config->big_tcp,
+					 &endpoints->host, err);
+	if (result == 0)
+		result = host_repair(endpoints, err);
+	return result;
+}
+
+int endpoints_new(struct agent *agent, struct endpoints **ret, struct errmsg *err)
+{
+	struct endpoints *endpoints = calloc(1, sizeof(*endpoints));
+	int result;
+
+	if (!endpoints)
+		return fail(err, -ENOMEM, "endpoints");
+	endpoints->agent = agent;
+	endpoints->netlink = (struct netlink)NETLINK_INIT;
+	endpoints->steps = endpoint_steps;
+	endpoints->step_count = endpoint_step_count;
+	result = table_make(endpoints, err);
+	if (result == 0)
+		result = endpoints_reaper_start(endpoints, err);
+	if (result == 0)
+		result = folders_make(endpoints, err);
+	if (result == 0)
+		result = node_prepare(endpoints, err);
+	/* Listens before it looks: a change in between is seen by one of the two. */
+	if (result == 0)
+		result = endpoint_watch_new(endpoints, &endpoints->watch, err);
+	if (result == 0)
+		result = endpoint_state_load(endpoints, err);
+	if (result == 0)
+		result = host_addresses_refresh(endpoints, err);
+	if (result < 0) {
+		endpoints_free(endpoints);
+		return result;
+	}
+	endpoints_restore(endpoints);
+	endpoints_tcx_soon(endpoints);
+	spool_consume(endpoints);
+	*ret = endpoints;
+	return 0;
+}
+
+void endpoints_free(struct endpoints *endpoints)
+{
+	if (!endpoints)
+		return;
+	endpoint_watch_free(endpoints->watch);
+	if (endpoints->reaper_event)
+		event_free(endpoints->reaper_event);
+	if (endpoints->netns_event)
+		event_free(endpoints->netns_event);
+	if (endpoints->tcx_event)
+		event_free(endpoints->tcx_event);
+	reaper_free(endpoints->reaper);
+	for (size_t slot = 1; endpoints->slots && slot < endpoints->slot_count; slot++)
+		attachment_free(endpoints->slots[slot]);
+	free(endpoints->slots);
+	host_device_free(endpoints->host);
+	ipam_free(endpoints->ipam);
+	netlink_close(&endpoints->netlink);
+	free(endpoints);
+}
+
+/* ---- cleanup -----------------------------------------------------------------------------------
+ */
+
+static void folder_remove(const char *run_dir, const char *name)
+{
+	char folder[300];
+	struct dirent *entry;
+	DIR *dir;
+
+	snprintf(folder, sizeof(folder), "%s/%s", run_dir, name);
+	dir = opendir(folder);
+	while (dir && (entry = readdir(dir))) {
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+			unlinkat(dirfd(dir), entry->d_name, 0);
+	}
+	if (dir)
+		closedir(dir);
+	rmdir(folder);
+}
+
+static void cleanup_done(uint32_t tag, int result, void *arg)
+{
+	(void)tag;
+	(void)result;
+	++*(size_t *)arg;
+}
+
+static int links_remove(struct netlink *netlink, struct errmsg *err)
+{
+	struct orphan_search search = {};
+	auto_(reaper) struct reaper *reaper = NULL;
+	size_t asked = 0;
+	size_t done = 0;
+	int result = orphans_find(netlink, &search, err);
+
+	if (result == 0)
+		result = reaper_new(-1, &reaper, err);
+	while (result == 0 && done < search.count) {
+		if (asked < search.count &&
+		    reaper_delete(reaper, search.ifindexes[asked], 0, NULL) == 0)
+			asked++;
+		else if (reaper_collect(reaper, -1, cleanup_done, &done) < 0)
+			result = fail_plain(err, -EPIPE, "the reaper died");
+	}
+	free(search.ifindexes);
+	return result;
+}
+
+int endpoints_cleanup(const struct config *config, struct errmsg *err)
+{
+	auto_netlink struct netlink netlink = NETLINK_INIT;
+	int result = netlink_open(&netlink, -1, err);
+
+	if (result == 0)
+		result = links_remove(&netlink, err);
+	if (result == 0)
+		result = host_device_remove(&netlink, err);
+	if (result < 0)
+		return result;
+	folder_remove(config->run_dir, "endpoints");
+	folder_remove(config->run_dir, "deleted");
+	return 0;
+}

@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Endpoints on disk: RUN_DIR/endpoints/SLOT.json, one file each, replaced by rename.  They are the
+ * only record of what is allocated.  Not synced to the disk: a machine that crashes takes the
+ * interfaces with it, and files that speak of such are removed at the next start.
+ */
+#include "agent/endpoint/endpoint_internal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/file.h"
+#define LOG_MODULE "endpoint"
+#include "lib/log.h"
+
+#define STATE_VERSION  1
+#define STATE_FILE_MAX (256UL * 1024)
+
+static const char *const state_names[ATTACHMENT_STATE_COUNT] = {
+	[ATTACHMENT_PENDING] = "pending",
+	[ATTACHMENT_READY] = "ready",
+	[ATTACHMENT_BROKEN] = "broken",
+	[ATTACHMENT_DELETING] = "deleting",
+};
+
+const char *attachment_state_name(enum attachment_state state)
+{
+	return state_names[state];
+}
+
+static void state_path(const struct endpoints *endpoints, uint16_t slot, char *buf, size_t size)
+{
+	snprintf(buf, size, "%s/%u.json", endpoints->state_dir, slot);
+}
+
+/* ---- print ----------------------------------------------------------------------------------- */
+
+/* cJSON numbers are doubles: what has 64 bits is written as text. */
+static bool add_u64(struct cJSON *object, const char *key, uint64_t value)
+{
+	char text[24];
+
+	snprintf(text, sizeof(text), "%" PRIu64, value);
+	return cJSON_AddStringToObject(object, key, text);
+}
+
+static bool add_mac(struct cJSON *object, const char *key, const uint8_t mac[6])
+{
+	char text[18];
+
+	return cJSON_AddStringToObject(object, key, mac_format(mac, text));
+}
+
+static bool add_addresses(struct cJSON *root, const struct attachment *attachment)
+{
+	struct cJSON *addresses = cJSON_AddArrayToObject(root, "addresses");
+	struct cJSON *routes = cJSON_AddArrayToObject(root, "routes");
+	char text[ADDR_TEXT_MAX];
+
+	for (size_t i = 0; i < attachment->address_count; i++) {
+		const struct ipam_lease *lease = &attachment->addresses[i];
+		struct cJSON *item = cJSON_CreateObject();
+
+		if (!cJSON_AddItemToArray(addresses, item) ||
+		    !cJSON_AddStringToObject(item, "address",
+					     addr_format(&lease->address.addr, text)) ||
+		    !cJSON_AddNumberToObject(item, "bits", lease->address.len) ||
+		    !cJSON_AddStringToObject(item, "gateway", addr_format(&lease->gateway, text)))
+			return false;
+	}
+	for (size_t i = 0; i < attachment->route_count; i++) {
+		struct cJSON *item =
+			cJSON_CreateString(prefix_format(&attachment->routes[i], text));
+
+		if (!cJSON_AddItemToArray(routes, item))
+			return false;
+	}
+	return addresses && routes;
+}
+
+static bool add_labels(struct cJSON *root, const struct labels *labels)
+{
+	struct cJSON *object = cJSON_AddObjectToObject(root, "labels");
+
+	for (size_t i = 0; object && i < labels->count; i++) {
+		if (!cJSON_AddStringToObject(object, labels->items[i].key, labels->items[i].value))
+			return false;
+	}
+	return object;
+}
+
+char *endpoint_state_print(const struct attachment *attachment)
+{
+	auto_json struct cJSON *root = cJSON_CreateObject();
+
+	if (!cJSON_AddNumberToObject(root, "version", STATE_VERSION) ||
+	    !cJSON_AddNumberToObject(root, "slot", attachment->slot) ||
+	    !cJSON_AddStringToObject(root, "state", state_names[attachment->state]) ||
+	    !cJSON_AddStringToObject(root, "containerId", attachment->container_id) ||
+	    !cJSON_AddStringToObject(root, "ifname", attachment->ifname) ||
+	    !cJSON_AddStringToObject(root, "netns", attachment->netns_path) ||
+	    !add_u64(root, "netnsCookie", attachment->netns.cookie) ||
+	    !add_u64(root, "netnsInode", attachment->netns.inode) ||
+	    !cJSON_AddStringToObject(root, "namespace", attachment->namespace) ||
+	    !cJSON_AddStringToObject(root, "name", attachment->name) ||
+	    !cJSON_AddStringToObject(root, "uid", attachment->uid) ||
+	    !cJSON_AddStringToObject(root, "network", attachment->network) ||
+	    !add_labels(root, &attachment->labels) || !add_addresses(root, attachment) ||
+	    !cJSON_AddBoolToObject(root, "delegated", attachment->delegated) ||
+	    !cJSON_AddNumberToObject(root, "mtu", attachment->mtu) ||
+	    !add_mac(root, "mac", attachment->mac) ||
+	    !add_mac(root, "hostMac", attachment->host_mac) ||
+	    !add_u64(root, "sequence", attachment->sequence))
+		return NULL;
+	return cJSON_PrintUnformatted(root);
+}
+
+int endpoint_state_save(const struct endpoints *endpoints, const struct attachment *attachment,
+			struct errmsg *err)
+{
+	auto_free char *text = endpoint_state_print(attachment);
+	char path[350];
+
+	if (!text)
+		return fail(err, -ENOMEM, "save the endpoint");
+	state_path(endpoints, attachment->slot, path, sizeof(path));
+	return file_write(path, text, strlen(text), 0600, FILE_FAST, err);
+}
+
+void endpoint_state_remove(const struct endpoints *endpoints, const struct attachment *attachment)
+{
+	char path[350];
+
+	state_path(endpoints, attachment->slot, path, sizeof(path));
+	unlink(path);
+}
+
+/* ---- parse ----------------------------------------------------------------------------------- */
+
+static int get_u64(const struct json_node *root, const char *key, uint64_t *ret, struct errmsg *err)
+{
+	struct json_node node = json_member(root, key);
+	const char *text = NULL;
+	int result = json_string(&node, &text, err);
+
+	if (result < 0)
+		return result;
+	return number_parse(text, 0, UINT64_MAX, ret) < 0 ? json_fail(&node, err, "not a number")
+							  : 0;
+}
+
+static int get_text(const struct json_node *root, const char *key, char *buf, size_t size,
+		    struct errmsg *err)
+{
+	struct json_node node = json_member(root, key);
+	const char *text = NULL;
+	int result = json_string(&node, &text, err);
+
+	if (result < 0)
+		return result;
+	return (size_t)snprintf(buf, size, "%s", text) >= size ? json_fail(&node, err, "too long")
+							       : 0;
+}
+
+static int get_mac(const struct json_node *root, const char *key, uint8_t ret[6],
+		   struct errmsg *err)
+{
+	struct json_node node = json_member(root, key);
+	const char *text = NULL;
+	int result = json_string(&node, &text, err);
+
+	if (result < 0)
+		return result;
+	return mac_parse(text, ret) < 0 ? json_fail(&node, err, "not a MAC") : 0;
+}
+
+static int get_addr(const struct json_node *item, const char *key, struct addr *ret,
+		    struct errmsg *err)
+{
+	struct json_node node = json_member(item, key);
+	const char *text = NULL;
+	int result = json_string(&node, &text, err);
+
+	if (result < 0)
+		return result;
+	return addr_parse(text, ret) < 0 ? json_fail(&node, err, "not an address") : 0;
+}
+
+static int addresses_parse(const struct json_node *root, struct attachment *attachment,
+			   struct errmsg *err)
+{
+	struct json_node addresses = json_member(root, "addresses");
+	size_t count = 0;
+	int result = json_array(&addresses, &count, err);
+
+	if (result == 0 && (count < 1 || count > ARRAY_SIZE(attachment->addresses)))
+		return json_fail(&addresses, err, "%zu addresses", count);
+	for (size_t i = 0; result == 0 && i < count; i++) {
+		struct ipam_lease *lease = &attachment->addresses[i];
+		struct json_node item = json_at(&addresses, i);
+		struct json_node bits = json_member(&item, "bits");
+		int64_t len = 0;
+
+		result = get_addr(&item, "address", &lease->address.addr, err);
+		if (result == 0)
+			result = get_addr(&item, "gateway", &lease->gateway, err);
+		if (result == 0)
+			result = json_integer(&bits, addr_is_v4(&lease->address.addr) ? 96 : 0, 128,
+					      &len, err);
+		lease->address.len = (uint8_t)len;
+	}
+	attachment->address_count = count;
+	return result;
+}
+
+static int routes_parse(const struct json_node *root, struct attachment *attachment,
+			struct errmsg *err)
+{
+	struct json_node routes = json_member(root, "routes");
+	size_t count = 0;
+	int result = json_array(&routes, &count, err);
+
+	if (result == 0 && count > ARRAY_SIZE(attachment->routes))
+		return json_fail(&routes, err, "%zu routes", count);
+	for (size_t i = 0; result == 0 && i < count; i++) {
+		struct json_node item = json_at(&routes, i);
+		const char *text = NULL;
+
+		result = json_string(&item, &text, err);
+		if (result == 0 && prefix_parse(text, &attachment->routes[i]) < 0)
+			result = json_fail(&item, err, "not a prefix");
+	}
+	attachment->route_count = count;
+	return result;
+}
+
+static int state_name_parse(const struct json_node *root, enum attachment_state *ret,
+			    struct errmsg *err)
+{
+	struct json_node node = json_member(root, "state");
+	const char *text = NULL;
+	int result = json_string(&node, &text, err);
+
+	if (result < 0)
+		return result;
+	for (int i = 0; i < ATTACHMENT_STATE_COUNT; i++) {
+		if (strcmp(state_names[i], text) == 0) {
+			*ret = (enum attachment_state)i;
+			return 0;
+		}
+	}
+	return json_fail(&node, err, "\"%s\" is not a state", text);
+}
+
+static int numbers_parse(const struct json_node *root, struct attachment *attachment,
+			 struct errmsg *err)
+{
+	struct json_node version_node = json_member(root, "version");
+	struct json_node slot_node = json_member(root, "slot");
+	struct json_node mtu_node = json_member(root, "mtu");
+	int64_t version = 0, slot = 0, mtu = 0;
+	uint64_t inode = 0;
+	int result = json_integer(&version_node, STATE_VERSION, STATE_VERSION, &version, err);
+
+	if (result == 0)
+		result = json_integer(&slot_node, 1, UINT16_MAX, &slot, err);
+	if (result == 0)
+		result = json_integer(&mtu_node, 0, UINT16_MAX, &mtu, err);
+	if (result == 0)
+		result = get_u64(root, "netnsCookie", &attachment->netns.cookie, err);
+	if (result == 0)
+		result = get_u64(root, "netnsInode", &inode, err);
+	if (result == 0)
+		result = get_u64(root, "sequence", &attachment->sequence, err);
+	if (result < 0)
+		return result;
+	attachment_set_slot(attachment, (uint16_t)slot);
+	attachment->mtu = (unsigned int)mtu;
+	attachment->netns.inode = inode;
+	return 0;
+}
+
+static int names_parse(const struct json_node *root, struct attachment *attachment,
+		       struct errmsg *err)
+{
+	struct json_node netns = json_member(root, "netns");
+	struct json_node labels = json_member(root, "labels");
+	const char *container_id = NULL;
+	const char *ifname = NULL;
+	const char *path = NULL;
+	int result = endpoint_request_names(root, &container_id, &ifname, err);
+
+	if (result == 0)
+		result = json_string(&netns, &path, err);
+	if (result == 0)
+		result = get_text(root, "namespace", attachment->namespace, POD_NAME_MAX, err);
+	if (result == 0)
+		result = get_text(root, "name", attachment->name, POD_NAME_MAX, err);
+	if (result == 0)
+		result = get_text(root, "uid", attachment->uid, POD_NAME_MAX, err);
+	if (result == 0)
+		result = get_text(root, "network", attachment->network, POD_NAME_MAX, err);
+	if (result == 0)
+		result = labels_from_json(&labels, &attachment->labels, err);
+	if (result < 0)
+		return result;
+	snprintf(attachment->container_id, sizeof(attachment->container_id), "%s", container_id);
+	snprintf(attachment->ifname, sizeof(attachment->ifname), "%s", ifname);
+	attachment->netns_path = strdup(path);
+	return attachment->netns_path ? 0 : fail(err, -ENOMEM, "endpoint");
+}
+
+int endpoint_state_parse(const char *text, size_t len, struct attachment **ret, struct errmsg *err)
+{
+	auto_(attachment) struct attachment *attachment = attachment_new();
+	auto_json struct cJSON *json = NULL;
+	struct json_node root, delegated;
+	int result;
+
+	if (!attachment)
+		return fail(err, -ENOMEM, "endpoint");
+	result = json_parse(text, len, &json, err);
+	if (result < 0)
+		return result;
+	root = json_root(json);
+	delegated = json_member(&root, "delegated");
+	result = json_object(&root, err);
+	if (result == 0)
+		result = numbers_parse(&root, attachment, err);
+	if (result == 0)
+		result = state_name_parse(&root, &attachment->state, err);
+	if (result == 0)
+		result = names_parse(&root, attachment, err);
+	if (result == 0)
+		result = addresses_parse(&root, attachment, err);
+	if (result == 0)
+		result = routes_parse(&root, attachment, err);
+	if (result == 0)
+		result = json_bool(&delegated, &attachment->delegated, err);
+	if (result == 0)
+		result = get_mac(&root, "mac", attachment->mac, err);
+	if (result == 0)
+		result = get_mac(&root, "hostMac", attachment->host_mac, err);
+	if (result < 0)
+		return result;
+	*ret = take_ptr(attachment);
+	return 0;
+}
+
+/* ---- load ------------------------------------------------------------------------------------ */
+
+static int state_load_one(struct endpoints *endpoints, const char *path, struct errmsg *err)
+{
+	auto_(attachment) struct attachment *attachment = NULL;
+	auto_free char *text = NULL;
+	char expected[350];
+	uint16_t slot;
+	size_t len = 0;
+	int result = file_read(path, STATE_FILE_MAX, &text, &len, err);
+
+	if (result == 0)
+		result = endpoint_state_parse(text, len, &attachment, err);
+	if (result < 0)
+		return result;
+	state_path(endpoints, attachment->slot, expected, sizeof(expected));
+	if (strcmp(path, expected) != 0)
+		return fail_plain(err, -EINVAL, "slot %u belongs into %s", attachment->slot,
+				  expected);
+	if (attachment->slot >= endpoints->slot_count)
+		return fail_plain(err, -EINVAL, "slot %u: this agent has room for %zu only",
+				  attachment->slot, endpoints->slot_count - 1);
+	if (attachment_find(endpoints, attachment->container_id, attachment->ifname))
+		return fail_plain(err, -EEXIST, "a second file for %s/%s", attachment->container_id,
+				  attachment->ifname);
+	if (attachment->sequence > endpoints->sequence)
+		endpoints->sequence = attachment->sequence;
+	slot = attachment->slot; /* read before the pointer is given up */
+	endpoints->slots[slot] = take_ptr(attachment);
+	return 0;
+}
+
+static bool has_suffix(const char *name, const char *suffix)
+{
+	size_t len = strlen(name);
+	size_t suffix_len = strlen(suffix);
+
+	return len > suffix_len && strcmp(name + len - suffix_len, suffix) == 0;
+}
+
+int endpoint_state_load(struct endpoints *endpoints, struct errmsg *err)
+{
+	DIR *dir = opendir(endpoints->state_dir);
+	struct dirent *entry;
+
+	if (!dir)
+		return fail(err, -errno, "open %s", endpoints->state_dir);
+	while ((entry = readdir(dir))) {
+		char aside[700];
+		char path[600];
+		struct errmsg why = {};
+
+		snprintf(path, sizeof(path), "%s/%s", endpoints->state_dir, entry->d_name);
+		if (has_suffix(entry->d_name, ".tmp"))
+			unlink(path); /* an agent was killed while it wrote */
+		if (!has_suffix(entry->d_name, ".json"))
+			continue;
+		if (state_load_one(endpoints, path, &why) == 0)
+			continue;
+		snprintf(aside, sizeof(aside), "%s.corrupt", path);
+		log_error("%s: %s; kept as %s", path, why.text, aside);
+		if (rename(path, aside) < 0)
+			log_error("rename %s: %s", path, strerror(errno));
+	}
+	closedir(dir);
+	return 0;
+}

@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ADD as a table of steps with undo.  The order is what keeps a pod from ever running unprotected:
+ * its interface has no carrier until policy is in the maps and the program is attached.
+ */
+#include "agent/endpoint/endpoint_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/sync/sync.h"
+#define LOG_MODULE "endpoint"
+#include "lib/log.h"
+
+/* ---- reserve --------------------------------------------------------------------------------- */
+
+static bool address_in_use(const struct addr *addr, void *arg)
+{
+	const struct endpoints *endpoints = arg;
+
+	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
+		const struct attachment *other = endpoints->slots[slot];
+
+		for (size_t i = 0; other && i < other->address_count; i++) {
+			if (addr_equal(&other->addresses[i].address.addr, addr))
+				return true;
+		}
+	}
+	return false;
+}
+
+/* From where the last search ended, so that conntrack entries and statistics of a former holder
+ * have time to go.  An index that somebody else's device has is passed over. */
+static int slot_find(struct endpoints *endpoints, uint16_t *ret_slot, struct errmsg *err)
+{
+	for (size_t step = 0; step + 1 < endpoints->slot_count; step++) {
+		size_t slot = 1 + (endpoints->slot_next + step) % (endpoints->slot_count - 1);
+		struct host_link link;
+
+		if (endpoints->slots[slot] ||
+		    host_link_get(&endpoints->netlink, ENDPOINT_IFINDEX_BASE + (int)slot, &link,
+				  NULL) != -ENODEV)
+			continue;
+		endpoints->slot_next = slot;
+		*ret_slot = (uint16_t)slot;
+		return 0;
+	}
+	return fail_plain(err, -ENOSPC, "all %zu endpoints of this node are in use (max-endpoints)",
+			  endpoints->slot_count - 1);
+}
+
+/* A pod with an address of the node would have the node's rights. */
+static bool address_is_node(const struct addr *addr, const struct endpoints *endpoints)
+{
+	const struct addr *own;
+	size_t count = world_host_addresses(endpoints->agent->world, &own);
+
+	for (size_t i = 0; i < count; i++) {
+		if (addr_equal(&own[i], addr))
+			return true;
+	}
+	return false;
+}
+
+static int addresses_take_delegated(struct endpoint_add *add, struct errmsg *err)
+{
+	const struct attachment *attachment = add->attachment;
+	char text[ADDR_TEXT_MAX];
+
+	for (size_t i = 0; i < attachment->address_count; i++) {
+		const struct addr *addr = &attachment->addresses[i].address.addr;
+
+		if (address_is_node(addr, add->endpoints))
+			return fail_plain(err, -EADDRINUSE, "address %s is the node's own",
+					  addr_format(addr, text));
+		if (address_in_use(addr, add->endpoints))
+			return fail_plain(err, -EADDRINUSE,
+					  "address %s belongs to another pod already",
+					  addr_format(addr, text));
+	}
+	return 0;
+}
+
+static int address_take(struct endpoint_add *add, bool v4, struct errmsg *err)
+{
+	const struct endpoint_request *request = add->request;
+	struct endpoints *endpoints = add->endpoints;
+	struct attachment *attachment = add->attachment;
+	struct ipam_lease *lease = &attachment->addresses[attachment->address_count];
+	int result = -ENOENT;
+
+	for (size_t i = 0; i < request->ip_count; i++) {
+		if (addr_is_v4(&request->ips[i]) == v4)
+			result = ipam_request(endpoints->ipam, &request->ips[i], address_in_use,
+					      endpoints, lease, err);
+	}
+	if (result == -ENOENT && !ipam_has_family(endpoints->ipam, v4))
+		return 0;
+	if (result == -ENOENT)
+		result = ipam_allocate(endpoints->ipam, v4, address_in_use, endpoints, lease, err);
+	if (result == 0)
+		attachment->address_count++;
+	return result;
+}
+
+/* Whether a former holder has an address that was asked for by name. */
+static bool holds_requested(const struct attachment *former, const void *arg)
+{
+	const struct endpoint_add *add = arg;
+
+	for (size_t i = 0; i < former->address_count; i++) {
+		const struct addr *held = &former->addresses[i].address.addr;
+
+		for (size_t k = 0; k < add->request->ip_count; k++) {
+			if (addr_equal(held, &add->request->ips[k]))
+				return true;
+		}
+		for (size_t k = 0; add->attachment->delegated && k < add->attachment->address_count;
+		     k++) {
+			if (addr_equal(held, &add->attachment->addresses[k].address.addr))
+				return true;
+		}
+	}
+	return false;
+}
+
+static int addresses_take(struct endpoint_add *add, struct errmsg *err)
+{
+	/* A container with an address of its own that is started anew asks for it at once. */
+	int result = attachments_reaped(add->endpoints, holds_requested, add, err);
+
+	if (result < 0)
+		return result;
+	if (add->attachment->delegated)
+		return addresses_take_delegated(add, err);
+	add->attachment->address_count = 0;
+	result = address_take(add, true, err);
+	return result == 0 ? address_take(add, false, err) : result;
+}
+
+/* Locally administered, and the same for an attachment that is wired again. */
+static void mac_derive(const struct attachment *attachment, const char *end, uint8_t mac[6])
+{
+	uint64_t hash = 0xcbf29ce484222325; /* FNV-1a */
+	char text[CONTAINER_ID_MAX + IFNAME_MAX + 16];
+
+	snprintf(text, sizeof(text), "%s/%s/%s", attachment->container_id, attachment->ifname, end);
+	for (const char *c = text; *c; c++)
+		hash = (hash ^ (uint8_t)*c) * 0x100000001b3;
+	memcpy(mac, &hash, 6);
+	mac[0] = (uint8_t)((mac[0] & 0xfc) | 0x02);
+}
+
+static int reserve(struct endpoint_add *add, struct errmsg *err)
+{
+	struct endpoints *endpoints = add->endpoints;
+	struct attachment *attachment = add->attachment;
+	uint16_t slot = 0;
+	int result;
+
+	add->cni_code = CNI_ADDRESSES_EXHAUSTED;
+	result = slot_find(endpoints, &slot, err);
+	if (result == 0)
+		attachment_set_slot(attachment, slot);
+	if (result == 0)
+		result = addresses_take(add, err);
+	if (result == -EINVAL)
+		add->cni_code = CNI_INVALID_CONFIG;
+	if (result < 0)
+		return result;
+	if (attachment->address_count == 0) {
+		add->cni_code = CNI_INVALID_CONFIG;
+		return fail_plain(err, -EINVAL, "this node has no pod CIDR");
+	}
+	if (attachment->mtu == 0)
+		attachment->mtu = endpoints->agent->config.mtu;
+	if (attachment->mtu == 0)
+		attachment->mtu = default_mtu(&endpoints->netlink);
+	if (!add->request->has_mac)
+		mac_derive(attachment, "pod", attachment->mac);
+	mac_derive(attachment, "host", attachment->host_mac);
+	attachment->sequence = ++endpoints->sequence;
+	attachment->state = ATTACHMENT_PENDING;
+	endpoints->slots[attachment->slot] = attachment;
+	add->cni_code = CNI_KERNEL_FAILED;
+	return 0;
+}
+
+static void unreserve(struct endpoint_add *add)
+{
+	add->endpoints->slots[add->attachment->slot] = NULL;
+}
+
+/* ---- state file ------------------------------------------------------------------------------ */
+
+static int note_pending(struct endpoint_add *add, struct errmsg *err)
+{
+	return endpoint_state_save(add->endpoints, add->attachment, err);
+}
+
+static void forget(struct endpoint_add *add)
+{
+	endpoint_state_remove(add->endpoints, add->attachment);
+}
+
+static int note_ready(struct endpoint_add *add, struct errmsg *err)
+{
+	int result;
+
+	add->attachment->state = ATTACHMENT_READY;
+	result = endpoint_state_save(add->endpoints, add->attachment, err);
+	if (result < 0)
+		add->attachment->state = ATTACHMENT_PENDING;
+	return result;
+}
+
+/* ---- interface ------------------------------------------------------------------------------- */
+
+static int interface_make(struct endpoint_add *add, struct errmsg *err)
+{
+	int result = veth_add(&add->endpoints->netlink, add->attachment, add->netns_fd,
+			      add->endpoints->agent->config.big_tcp, err);
+
+	if (result == -EEXIST)
+		return wrap(err, "%s or %s exists already", add->attachment->ifname,
+			    add->attachment->host_ifname);
+	return result;
+}
+
+static void interface_remove(struct endpoint_add *add)
+{
+	struct errmsg err = {};
+
+	if (veth_del(&add->endpoints->netlink, attachment_ifindex(add->attachment), &err) < 0)
+		log_error("undo: delete %s: %s", add->attachment->host_ifname, err.text);
+}
+
+static int interface_look(struct endpoint_add *add, struct errmsg *err)
+{
+	struct attachment *attachment = add->attachment;
+	struct host_link link = {};
+	int result = veth_configure(&add->endpoints->netlink, attachment, err);
+
+	if (result == 0)
+		result = host_link_get(&add->endpoints->netlink, attachment_ifindex(attachment),
+				       &link, err);
+	if (result < 0)
+		return result;
+	if (link.netns_id < 0 || link.peer_ifindex == 0)
+		return fail_plain(err, -EIO, "the kernel does not say where the pod's end is");
+	/* The kernel numbered the pod's namespace for ours when it reported the pair. */
+	attachment->netns_id = (uint32_t)link.netns_id;
+	attachment->pod_ifindex = link.peer_ifindex;
+	attachment->big_tcp = link.big_tcp;
+	return 0;
+}
+
+static int pod_set_up(struct endpoint_add *add, struct errmsg *err)
+{
+	return pod_configure(add->attachment, add->netns_fd, err);
+}
+
+static int interface_open(struct endpoint_add *add, struct errmsg *err)
+{
+	int result =
+		link_set_up(&add->endpoints->netlink, attachment_ifindex(add->attachment), err);
+
+	return result == 0 ? pod_link_settle(add->attachment, add->netns_fd, err) : result;
+}
+
+/* ---- policy ---------------------------------------------------------------------------------- */
+
+int endpoints_sync(struct endpoints *endpoints, struct errmsg *err)
+{
+	/* At start the agent runs the first one itself, when every source was read. */
+	return endpoints->agent->ready ? sync_policies(endpoints->agent->sync, err) : 0;
+}
+
+int attachment_map_set(struct endpoints *endpoints, const struct attachment *attachment,
+		       struct errmsg *err)
+{
+	struct datapath *datapath = endpoints->agent->datapath;
+	struct endpoint entry = {};
+	int result = endpoint_map_get(datapath, attachment->slot, &entry);
+
+	if (result == 0 &&
+	    (entry.netns_cookie != attachment->netns.cookie || !(entry.flags & ENDPOINT_VALID)))
+		entry = (struct endpoint){ .flags = ENDPOINT_VALID };
+	entry.netns_cookie = attachment->netns.cookie;
+	entry.netns_id = attachment->netns_id;
+	memcpy(entry.mac, attachment->mac, sizeof(entry.mac));
+	memcpy(entry.host_mac, attachment->host_mac, sizeof(entry.host_mac));
+	for (size_t i = 0; i < attachment->address_count; i++) {
+		const struct addr *addr = &attachment->addresses[i].address.addr;
+
+		if (addr_is_v4(addr))
+			entry.v4 = *addr;
+		else
+			entry.v6 = *addr;
+	}
+	if (result == 0)
+		result = endpoint_map_set(datapath, attachment->slot, &entry);
+	return result < 0 ? fail(err, result, "write endpoint_map") : 0;
+}
+
+static int world_entry_set(struct endpoints *endpoints, const struct attachment *attachment,
+			   struct errmsg *err)
+{
+	struct world_endpoint entry = {
+		.slot = attachment->slot,
+		.namespace = (char *)attachment->namespace, /* copied by the callee */
+		.name = (char *)attachment->name,
+		.uid = (char *)attachment->uid,
+		.labels = attachment->labels,
+		.address_count = attachment->address_count,
+	};
+	int result;
+
+	for (size_t i = 0; i < attachment->address_count; i++)
+		entry.addresses[i] = attachment->addresses[i].address.addr;
+	result = world_endpoint_set(endpoints->agent->world, &entry);
+	return result < 0 ? fail(err, result, "make the endpoint known to policy") : 0;
+}
+
+int attachment_register(struct endpoints *endpoints, const struct attachment *attachment,
+			struct errmsg *err)
+{
+	int result = attachment_map_set(endpoints, attachment, err);
+
+	if (result == 0)
+		result = world_entry_set(endpoints, attachment, err);
+	if (result == 0)
+		result = endpoints_sync(endpoints, err);
+	if (result < 0)
+		attachment_unregister(endpoints, attachment);
+	return result;
+}
+
+void attachment_unregister(struct endpoints *endpoints, const struct attachment *attachment)
+{
+	struct errmsg err = {};
+
+	/* First the entry: without it the datapath drops whatever the pod still sends. */
+	endpoint_map_del(endpoints->agent->datapath, attachment->slot);
+	world_endpoint_del(endpoints->agent->world, attachment->slot);
+	if (endpoints_sync(endpoints, &err) < 0)
+		log_warn("policy without %s/%s: %s", attachment->namespace, attachment->name,
+			 err.text);
+}
+
+static int policy_enforce(struct endpoint_add *add, struct errmsg *err)
+{
+	return attachment_register(add->endpoints, add->attachment, err);
+}
+
+static void policy_forget(struct endpoint_add *add)
+{
+	attachment_unregister(add->endpoints, add->attachment);
+}
+
+static int program_attach(struct endpoint_add *add, struct errmsg *err)
+{
+	return datapath_attach_endpoint(add->endpoints->agent->datapath, add->attachment->slot,
+					err);
+}
+
+/* ---- routes ---------------------------------------------------------------------------------- */
+
+static void routes_remove(struct endpoint_add *add)
+{
+	const struct attachment *attachment = add->attachment;
+
+	for (size_t i = 0; i < attachment->address_count; i++)
+		host_device_route_del(add->endpoints->host, &attachment->addresses[i].address.addr);
+}
+
+static int routes_make(struct endpoint_add *add, struct errmsg *err)
+{
+	const struct attachment *attachment = add->attachment;
+
+	for (size_t i = 0; i < attachment->address_count; i++) {
+		int result = host_device_route_add(add->endpoints->host,
+						   &attachment->addresses[i].address.addr, err);
+
+		if (result < 0) {
+			routes_remove(add);
+			return result;
+		}
+	}
+	return 0;
+}
+
+/* ---- the table ------------------------------------------------------------------------------- */
+
+const struct endpoint_step endpoint_steps[] = {
+	{ "reserve slot and addresses", reserve, unreserve },
+	{ "write the state file", note_pending, forget },
+	{ "create the interface", interface_make, interface_remove },
+	{ "look at the interface", interface_look, NULL },
+	{ "configure the pod's end", pod_set_up, NULL },
+	{ "put policy in force", policy_enforce, policy_forget },
+	/* It goes with its device, not before: by then the pod's end may be open. */
+	{ "attach the program", program_attach, NULL },
+	{ "route to the pod", routes_make, routes_remove },
+	{ "open the interface", interface_open, NULL },
+	{ "mark it ready", note_ready, NULL },
+};
+
+const size_t endpoint_step_count = ARRAY_SIZE(endpoint_steps);
+
+int endpoint_steps_run(struct endpoint_add *add, struct endpoint_error *error)
+{
+	const struct endpoint_step *steps = add->endpoints->steps;
+
+	add->cni_code = CNI_KERNEL_FAILED;
+	for (size_t i = 0; i < add->endpoints->step_count; i++) {
+		struct errmsg err = {};
+		int result = steps[i].run(add, &err);
+
+		if (result >= 0)
+			continue;
+		endpoint_fail(error, add->cni_code, steps[i].name, &err);
+		while (i-- > 0) {
+			if (steps[i].undo)
+				steps[i].undo(add);
+		}
+		return result;
+	}
+	return 0;
+}

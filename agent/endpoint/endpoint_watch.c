@@ -1,0 +1,440 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sees by netlink what others do to endpoints, HOST_DEVICE and the node's addresses, and by inotify
+ * what the plugin left in the spool.  Notifications only mark what is in doubt; the repair comes
+ * once, when all that is there has been read, and looks at the kernel itself.
+ */
+#include "agent/endpoint/endpoint_internal.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/pkt_sched.h>
+#include <net/if.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/socket.h>
+
+#define LOG_MODULE "endpoint"
+#include "lib/log.h"
+
+#define WATCH_RECEIVE_BYTES (4 * 1024 * 1024)
+#define SETTLE_BUDGET       8  /* endpoints in one turn of the loop: about 5 ms */
+#define RETRY_SECONDS       11 /* a little more than the period of repairs */
+
+struct endpoint_watch {
+	struct endpoints *endpoints;
+	struct netlink netlink;
+	struct event *netlink_event;
+	struct event *settle_event; /* what is in doubt is looked at */
+	int inotify_fd;
+	struct event *inotify_event;
+	bool host_dirty;
+	bool addresses_dirty;
+	size_t slot_next; /* where the round goes on */
+	bool news;        /* came during the round */
+	bool retry;       /* the round found something to be looked at again later */
+};
+
+static void settle_after(struct endpoint_watch *watch, time_t seconds)
+{
+	struct timeval delay = { .tv_sec = seconds };
+
+	evtimer_add(watch->settle_event, &delay);
+}
+
+/* ---- what notifications put in doubt -----------------------------------------------------------
+ */
+
+/* NULL also for one that is being deleted: whatever happens to it now is meant, and to ask the
+ * kernel about it would wait for rtnl, which the reaper holds. */
+static struct attachment *attachment_by_ifindex(const struct endpoints *endpoints, int ifindex)
+{
+	int slot = ifindex - ENDPOINT_IFINDEX_BASE;
+	struct attachment *attachment =
+		slot > 0 && (size_t)slot < endpoints->slot_count ? endpoints->slots[slot] : NULL;
+
+	return attachment && attachment->state != ATTACHMENT_DELETING ? attachment : NULL;
+}
+
+static bool is_endpoint_ifindex(const struct endpoints *endpoints, int ifindex)
+{
+	return ifindex > ENDPOINT_IFINDEX_BASE &&
+	       (size_t)(ifindex - ENDPOINT_IFINDEX_BASE) < endpoints->slot_count;
+}
+
+static bool is_host_link_suspicious(const struct attachment *attachment,
+				    const struct host_link *link)
+{
+	return !(link->flags & IFF_UP) || memcmp(link->mac, attachment->host_mac, 6) != 0 ||
+	       link->carrier != (attachment->state == ATTACHMENT_READY);
+}
+
+static void on_own_link(struct endpoint_watch *watch, const struct nlmsghdr *notice)
+{
+	struct attachment *attachment;
+	struct host_link link;
+
+	host_link_parse(notice, &link);
+	attachment = attachment_by_ifindex(watch->endpoints, link.ifindex);
+	if (!attachment)
+		return;
+	if (notice->nlmsg_type == RTM_DELLINK)
+		attachment->dirty |= DIRT_ALL;
+	else if (is_host_link_suspicious(attachment, &link))
+		attachment->dirty |= DIRT_LINK; /* most are of our own making, and over */
+}
+
+static void on_own_tc(struct endpoint_watch *watch, const struct nlmsghdr *notice)
+{
+	const struct tcmsg *tc = mnl_nlmsg_get_payload(notice);
+	struct attachment *attachment = attachment_by_ifindex(watch->endpoints, tc->tcm_ifindex);
+
+	if (attachment)
+		attachment->dirty |= DIRT_ALL;
+	if (tc->tcm_ifindex == host_device_ifindex(watch->endpoints->host))
+		watch->host_dirty = true;
+}
+
+static void on_own_address(struct endpoint_watch *watch, const struct nlmsghdr *notice)
+{
+	const struct ifaddrmsg *address = mnl_nlmsg_get_payload(notice);
+	struct attachment *attachment =
+		attachment_by_ifindex(watch->endpoints, (int)address->ifa_index);
+
+	if (attachment && notice->nlmsg_type == RTM_DELADDR)
+		attachment->dirty |= DIRT_ALL;
+	if (!is_endpoint_ifindex(watch->endpoints, (int)address->ifa_index))
+		watch->addresses_dirty = true;
+}
+
+static void on_own_notice(struct endpoint_watch *watch, const struct nlmsghdr *notice)
+{
+	watch->host_dirty |= host_device_is_hurt_by(watch->endpoints->host, notice);
+	switch (notice->nlmsg_type) {
+	case RTM_NEWLINK:
+	case RTM_DELLINK:
+		on_own_link(watch, notice);
+		break;
+	case RTM_NEWADDR:
+	case RTM_DELADDR:
+		on_own_address(watch, notice);
+		break;
+	case RTM_DELQDISC:
+	case RTM_DELTFILTER:
+		on_own_tc(watch, notice);
+		break;
+	default:
+		break;
+	}
+}
+
+/* A notification from inside a pod, which has the number netns_id in our namespace. */
+static void on_pod_notice(struct endpoint_watch *watch, const struct nlmsghdr *notice, int netns_id)
+{
+	struct endpoints *endpoints = watch->endpoints;
+
+	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
+		struct attachment *attachment = endpoints->slots[slot];
+		const struct ifaddrmsg *address = mnl_nlmsg_get_payload(notice);
+		struct host_link link;
+
+		if (!attachment || attachment->netns_id != (uint32_t)netns_id ||
+		    attachment->state == ATTACHMENT_DELETING)
+			continue;
+		switch (notice->nlmsg_type) {
+		case RTM_NEWLINK:
+			host_link_parse(notice, &link);
+			if (link.ifindex == attachment->pod_ifindex &&
+			    memcmp(link.mac, attachment->mac, 6) != 0)
+				attachment->dirty |= DIRT_ALL;
+			break;
+		case RTM_DELADDR:
+			if ((int)address->ifa_index == attachment->pod_ifindex)
+				attachment->dirty |= DIRT_ALL;
+			break;
+		case RTM_DELROUTE:
+			attachment->dirty |= DIRT_ALL;
+			break;
+		default:
+			break;
+		}
+	}
+}
+
+/* ---- settling ----------------------------------------------------------------------------------
+ */
+
+static bool is_link_well(struct endpoints *endpoints, const struct attachment *attachment)
+{
+	struct host_link link = {};
+
+	return host_link_get(&endpoints->netlink, attachment_ifindex(attachment), &link, NULL) ==
+		       0 &&
+	       !is_host_link_suspicious(attachment, &link);
+}
+
+static void node_settle(struct endpoint_watch *watch)
+{
+	struct errmsg err = {};
+
+	if (watch->host_dirty) {
+		watch->host_dirty = false;
+		if (host_repair(watch->endpoints, &err) < 0) {
+			log_error("%s", err.text);
+			watch->host_dirty = watch->retry = true;
+		}
+	}
+	if (watch->addresses_dirty) {
+		watch->addresses_dirty = false;
+		if (host_addresses_refresh(watch->endpoints, &err) < 0) {
+			log_error("addresses of the node: %s", err.text);
+			watch->addresses_dirty = watch->retry = true;
+		}
+	}
+}
+
+/* Goes once over all endpoints, some in each turn of the loop; true when it is through. */
+static bool attachments_settle(struct endpoint_watch *watch)
+{
+	struct endpoints *endpoints = watch->endpoints;
+	int budget = SETTLE_BUDGET;
+
+	for (; watch->slot_next < endpoints->slot_count; watch->slot_next++) {
+		struct attachment *attachment = endpoints->slots[watch->slot_next];
+
+		if (!attachment || attachment->dirty == 0 ||
+		    attachment->state == ATTACHMENT_DELETING)
+			continue;
+		if (budget-- == 0)
+			return false;
+		if (attachment->dirty == DIRT_LINK && is_link_well(endpoints, attachment))
+			attachment->dirty = 0;
+		else
+			watch->retry |= attachment_reconcile(endpoints, attachment);
+	}
+	watch->slot_next = 0;
+	return true;
+}
+
+static void on_settle(evutil_socket_t fd, short what, void *arg)
+{
+	struct endpoint_watch *watch = arg;
+
+	(void)fd;
+	(void)what;
+	node_settle(watch);
+	if (!attachments_settle(watch)) {
+		settle_after(watch, 0);
+	} else if (watch->news) {
+		watch->news = false;
+		settle_after(watch, 0);
+	} else if (watch->retry) {
+		watch->retry = false;
+		settle_after(watch, RETRY_SECONDS);
+	}
+}
+
+void endpoint_watch_settle(struct endpoint_watch *watch)
+{
+	watch->news = watch->slot_next > 0; /* a round is under way: one more after it */
+	settle_after(watch, 0);
+}
+
+/* ---- netlink -----------------------------------------------------------------------------------
+ */
+
+/* Notifications were lost: everything is in doubt. */
+static void all_in_doubt(struct endpoint_watch *watch)
+{
+	struct endpoints *endpoints = watch->endpoints;
+
+	log_warn("netlink notifications were lost; looking at everything");
+	watch->host_dirty = watch->addresses_dirty = true;
+	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
+		if (endpoints->slots[slot])
+			endpoints->slots[slot]->dirty |= DIRT_ALL;
+	}
+}
+
+/* The number of the namespace a notification is from; -1: our own. */
+static int notice_netns_id(struct msghdr *message)
+{
+	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(message); cmsg;
+	     cmsg = CMSG_NXTHDR(message, cmsg)) {
+		int id;
+
+		if (cmsg->cmsg_level == SOL_NETLINK && cmsg->cmsg_type == NETLINK_LISTEN_ALL_NSID) {
+			memcpy(&id, CMSG_DATA(cmsg), sizeof(id));
+			return id;
+		}
+	}
+	return -1;
+}
+
+static void on_netlink(evutil_socket_t fd, short what, void *arg)
+{
+	struct endpoint_watch *watch = arg;
+	char control[CMSG_SPACE(sizeof(int))];
+	char buf[NETLINK_BUFFER_SIZE];
+
+	(void)what;
+	for (;;) {
+		struct sockaddr_nl from = {};
+		struct iovec part = { buf, sizeof(buf) };
+		struct msghdr message = { .msg_name = &from,
+					  .msg_namelen = sizeof(from),
+					  .msg_iov = &part,
+					  .msg_iovlen = 1,
+					  .msg_control = control,
+					  .msg_controllen = sizeof(control) };
+		ssize_t received = recvmsg(fd, &message, MSG_DONTWAIT);
+		const struct nlmsghdr *notice = (const struct nlmsghdr *)buf;
+		int len = (int)received;
+		int netns_id;
+
+		if (received < 0 && errno == ENOBUFS) {
+			all_in_doubt(watch);
+			continue;
+		}
+		if (received < 0)
+			break;
+		if (from.nl_pid != 0)
+			continue; /* only the kernel is believed */
+		netns_id = notice_netns_id(&message);
+		for (; mnl_nlmsg_ok(notice, len); notice = mnl_nlmsg_next(notice, &len)) {
+			if (netns_id < 0)
+				on_own_notice(watch, notice);
+			else
+				on_pod_notice(watch, notice, netns_id);
+		}
+	}
+	endpoint_watch_settle(watch);
+}
+
+/*
+ * Routing daemons may change thousands of routes in a second: the socket's filter lets through only
+ * the deletion of routes with our protocol number, and routes that replace another, whose number
+ * such a notification does not tell.  Numbers in netlink headers are in host order while the filter
+ * reads network order, hence the htons().
+ */
+static int routes_filter(int fd, struct errmsg *err)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offsetof(struct nlmsghdr, nlmsg_type)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_NEWROUTE), 3, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_DELROUTE), 0, 4),
+		BPF_STMT(BPF_LD | BPF_B | BPF_ABS,
+			 NLMSG_HDRLEN + offsetof(struct rtmsg, rtm_protocol)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, HOST_ROUTE_PROTOCOL, 2, 3),
+		BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offsetof(struct nlmsghdr, nlmsg_flags)),
+		BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, htons(NLM_F_REPLACE), 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+	};
+	struct sock_fprog program = { .len = ARRAY_SIZE(code), .filter = code };
+
+	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) < 0)
+		return fail(err, -errno, "filter netlink");
+	return 0;
+}
+
+static int netlink_watch(struct endpoint_watch *watch, struct errmsg *err)
+{
+	static const int groups[] = { RTNLGRP_LINK,        RTNLGRP_TC,         RTNLGRP_IPV4_IFADDR,
+				      RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE };
+	int result = netlink_open(&watch->netlink, -1, err);
+	int bytes = WATCH_RECEIVE_BYTES;
+	int fd = watch->netlink.fd;
+	int on = 1;
+
+	if (result == 0)
+		result = routes_filter(fd, err);
+	if (result < 0)
+		return result;
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes));
+	/* Without it (no CAP_NET_BROADCAST), changes inside pods are found by CHECK only. */
+	if (setsockopt(fd, SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, &on, sizeof(on)) < 0)
+		log_warn("changes inside pods are not seen: %s", strerror(errno));
+	for (size_t i = 0; i < ARRAY_SIZE(groups); i++) {
+		if (setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &groups[i],
+			       sizeof(groups[i])) < 0)
+			return fail(err, -errno, "watch netlink group %d", groups[i]);
+	}
+	watch->netlink_event = event_new(watch->endpoints->agent->base, fd, EV_READ | EV_PERSIST,
+					 on_netlink, watch);
+	if (!watch->netlink_event || event_add(watch->netlink_event, NULL) < 0)
+		return fail(err, -ENOMEM, "watch netlink");
+	return 0;
+}
+
+/* ---- spool -------------------------------------------------------------------------------------
+ */
+
+static void on_spool(evutil_socket_t fd, short what, void *arg)
+{
+	struct endpoint_watch *watch = arg;
+	char events[4096];
+
+	(void)what;
+	/* What they say does not matter: the folder is read. */
+	while (read(fd, events, sizeof(events)) > 0)
+		;
+	spool_consume(watch->endpoints);
+}
+
+static int spool_watch(struct endpoint_watch *watch, struct errmsg *err)
+{
+	const char *dir = watch->endpoints->spool_dir;
+
+	watch->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	if (watch->inotify_fd < 0 ||
+	    inotify_add_watch(watch->inotify_fd, dir, IN_MOVED_TO | IN_ONLYDIR) < 0)
+		return fail(err, -errno, "watch %s", dir);
+	watch->inotify_event = event_new(watch->endpoints->agent->base, watch->inotify_fd,
+					 EV_READ | EV_PERSIST, on_spool, watch);
+	if (!watch->inotify_event || event_add(watch->inotify_event, NULL) < 0)
+		return fail(err, -ENOMEM, "watch %s", dir);
+	return 0;
+}
+
+/* ---- life --------------------------------------------------------------------------------------
+ */
+
+int endpoint_watch_new(struct endpoints *endpoints, struct endpoint_watch **ret, struct errmsg *err)
+{
+	struct endpoint_watch *watch = calloc(1, sizeof(*watch));
+	int result;
+
+	if (!watch)
+		return fail(err, -ENOMEM, "watch");
+	watch->endpoints = endpoints;
+	watch->netlink = (struct netlink)NETLINK_INIT;
+	watch->inotify_fd = -1;
+	watch->settle_event = evtimer_new(endpoints->agent->base, on_settle, watch);
+	result = watch->settle_event ? netlink_watch(watch, err) : fail(err, -ENOMEM, "watch");
+	if (result == 0)
+		result = spool_watch(watch, err);
+	if (result < 0) {
+		endpoint_watch_free(watch);
+		return result;
+	}
+	*ret = watch;
+	return 0;
+}
+
+void endpoint_watch_free(struct endpoint_watch *watch)
+{
+	if (!watch)
+		return;
+	if (watch->netlink_event)
+		event_free(watch->netlink_event);
+	if (watch->inotify_event)
+		event_free(watch->inotify_event);
+	if (watch->settle_event)
+		event_free(watch->settle_event);
+	netlink_close(&watch->netlink);
+	if (watch->inotify_fd >= 0)
+		close(watch->inotify_fd);
+	free(watch);
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Deletes links in a small child process.  The kernel waits for RCU while it takes a veth pair
+ * down (10 to 40 ms, with the caller blocked); the agent's loop and the runtime that waits for
+ * DEL need not.  Links that wait together are deleted together, for one such wait.  Attaching by
+ * TCX waits as long, and is done here for the same reason.
+ *
+ * The child holds no descriptor but its sockets and the program's, and no capability but
+ * CAP_NET_ADMIN.  When the agent stops it first finishes what it was given; when the agent is
+ * killed it is killed too.
+ */
+#ifndef TENDRIL_AGENT_ENDPOINT_LINK_WORKER_H
+#define TENDRIL_AGENT_ENDPOINT_LINK_WORKER_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "lib/auto.h"
+#include "lib/errmsg.h"
+
+struct reaper;
+
+/* Forks the child, in the calling thread's network namespace.  program_fd: for reaper_attach(), or
+ * -1. */
+int reaper_new(int program_fd, struct reaper **ret, struct errmsg *err);
+void reaper_free(struct reaper *reaper); /* waits until the child has ended */
+DEFINE_AUTO(reaper)
+
+/* Readable when reaper_collect() has something. */
+int reaper_fd(const struct reaper *reaper);
+pid_t reaper_pid(const struct reaper *reaper);
+
+/* Asks for the deletion of the link with this index; tag comes back.  -EAGAIN: too many are
+ * waiting; -EPIPE: the child is gone, make a new one. */
+int reaper_delete(struct reaper *reaper, int ifindex, uint32_t tag, struct errmsg *err);
+
+/* The same for datapath_attach_tcx(). */
+int reaper_attach(struct reaper *reaper, int ifindex, uint32_t tag, struct errmsg *err);
+
+/* Calls done() for each that ended; result 0 also if the link to be deleted was gone before.  Waits
+ * at most wait_ms for the first.  Returns how many; -EPIPE: the child is gone, and what it had is
+ * to be asked for again. */
+int reaper_collect(struct reaper *reaper, int wait_ms,
+		   void (*done)(uint32_t tag, int result, void *arg), void *arg);
+
+#endif

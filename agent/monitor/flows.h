@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Observation of flows: while somebody follows GET /v1/flows, the datapath notes who speaks to
+ * whom (flow_map), what was connected before is found and added, and all of it goes to the
+ * followers.  Nobody: nothing is noted, nothing is kept.
+ */
+#ifndef TENDRIL_AGENT_MONITOR_FLOWS_H
+#define TENDRIL_AGENT_MONITOR_FLOWS_H
+
+#include "agent/agent.h"
+
+struct http_exchange;
+
+int flows_new(struct agent *agent, struct flows **ret, struct errmsg *err);
+void flows_free(struct flows *flows); /* ends the streams */
+
+/* Answers a request with the stream of flows, for so many seconds, or with 0 until its reader
+ * leaves.  -ENOMEM: it is still to be answered. */
+int flows_follow(struct flows *flows, struct http_exchange *exchange, uint32_t seconds);
+
+#endif

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What was connected before anybody observed.  The pods' own sockets tell of TCP; who opened other
+ * flows only ct_map knows, and only where policy makes it keep state.
+ */
+#define LOG_MODULE "flows"
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <time.h>
+
+#include "agent/endpoint/endpoint.h"
+#include "agent/monitor/flows_internal.h"
+#include "lib/auto.h"
+#include "lib/sockdiag.h"
+
+#define EPHEMERAL_FIRST 32768 /* net.ipv4.ip_local_port_range begins here by default */
+
+struct finding {
+	struct agent *agent;
+	struct endpoint_info pod;
+	uint64_t now_ns;
+	uint8_t listening[65536 / 8]; /* ports, whatever the address */
+};
+
+static void flow_found(struct finding *finding, const struct flow *flow)
+{
+	struct flow_key key = { .saddr = flow->saddr,
+				.daddr = flow->daddr,
+				.dport = flow->dport,
+				.proto = flow->proto };
+	struct flow_record record = { .first_ns = finding->now_ns,
+				      .last_ns = finding->now_ns,
+				      .flags = FLOW_FOUND,
+				      .sport = flow->sport };
+	int code = flow_map_add(finding->agent->datapath, &key, &record);
+
+	if (code && code != -EEXIST)
+		log_debug("a flow could not be added: %s", strerror(-code));
+}
+
+/* ---- sockets --------------------------------------------------------------------------------- */
+
+struct flow flows_of_socket(const struct flow *own, bool is_listening)
+{
+	bool accepted = is_listening || (ntohs(own->sport) < EPHEMERAL_FIRST &&
+					 ntohs(own->dport) >= EPHEMERAL_FIRST);
+	struct flow flow = *own;
+
+	if (accepted) {
+		flow.saddr = own->daddr;
+		flow.daddr = own->saddr;
+		flow.sport = own->dport;
+		flow.dport = own->sport;
+	}
+	return flow;
+}
+
+void flows_orient(struct flow_key *key, struct flow_record *record)
+{
+	struct addr addr = key->saddr;
+	__be16 port = record->sport;
+
+	if (key->proto != IPPROTO_UDP || record->flags & FLOW_FOUND ||
+	    ntohs(port) >= EPHEMERAL_FIRST || ntohs(key->dport) < EPHEMERAL_FIRST)
+		return;
+	key->saddr = key->daddr;
+	record->sport = key->dport;
+	key->daddr = addr;
+	key->dport = port;
+}
+
+static int listener_note(const struct sockdiag_socket *socket, void *arg)
+{
+	struct finding *finding = arg;
+	uint16_t port = ntohs(socket->flow.sport);
+
+	finding->listening[port / 8] |= (uint8_t)(1u << port % 8);
+	return 0;
+}
+
+static bool is_own(const struct finding *finding, const struct addr *addr)
+{
+	for (size_t i = 0; i < finding->pod.address_count; i++) {
+		if (addr_equal(addr, &finding->pod.addresses[i]))
+			return true;
+	}
+	return false;
+}
+
+/* A socket whose packets are translated on their way knows the service, policy the backend.  False:
+ * there is no translation (any more). */
+static bool service_resolve(const struct finding *finding, struct flow *own)
+{
+	struct nat_key key = { .client = own->saddr,
+			       .peer = own->daddr,
+			       .client_port = own->sport,
+			       .peer_port = own->dport,
+			       .proto = own->proto,
+			       .side = NAT_REQUEST };
+	struct ipcache_entry peer;
+	struct nat_entry entry;
+
+	if (ipcache_map_get(finding->agent->datapath, &own->daddr, &peer) ||
+	    !(peer.flags & IPCACHE_SERVICE))
+		return true;
+	if (nat_map_get(finding->agent->datapath, &key, &entry))
+		return false;
+	own->daddr = entry.addr;
+	own->dport = entry.port;
+	return true;
+}
+
+static int socket_found(const struct sockdiag_socket *socket, void *arg)
+{
+	struct finding *finding = arg;
+	struct flow own = socket->flow;
+	uint16_t port = ntohs(own.sport);
+	struct flow flow;
+
+	if (!is_own(finding, &own.saddr) || is_own(finding, &own.daddr) ||
+	    !service_resolve(finding, &own))
+		return 0;
+	flow = flows_of_socket(&own, finding->listening[port / 8] >> port % 8 & 1);
+	flow_found(finding, &flow);
+	return 0;
+}
+
+static int sockets_find(struct finding *finding, struct errmsg *err)
+{
+	static const int families[] = { AF_INET, AF_INET6 };
+	const uint32_t connected = 1u << TCP_ESTABLISHED | 1u << TCP_FIN_WAIT1 |
+				   1u << TCP_FIN_WAIT2 | 1u << TCP_CLOSE_WAIT;
+	int netns_fd = endpoints_netns_fd(finding->agent->endpoints, finding->pod.slot);
+	auto_netlink struct netlink netlink = NETLINK_INIT;
+	int code;
+
+	if (netns_fd < 0)
+		return fail_plain(err, -ENOENT, "its namespace is gone");
+	code = sockdiag_open(&netlink, netns_fd, err);
+	for (size_t i = 0; !code && i < ARRAY_SIZE(families); i++)
+		code = sockdiag_list(&netlink, families[i], 1u << TCP_LISTEN, listener_note,
+				     finding, err);
+	for (size_t i = 0; !code && i < ARRAY_SIZE(families); i++)
+		code = sockdiag_list(&netlink, families[i], connected, socket_found, finding, err);
+	return code;
+}
+
+/* ---- ct_map ---------------------------------------------------------------------------------- */
+
+static int connection_found(const void *key, const void *value, void *arg)
+{
+	const struct ct_entry *entry = value;
+	const struct ct_key *ct = key;
+	struct flow flow = { .saddr = ct->a,
+			     .daddr = ct->b,
+			     .sport = ct->a_port,
+			     .dport = ct->b_port,
+			     .proto = ct->proto };
+
+	if (!(entry->flags & CT_REPLIED))
+		return 0;
+	if (entry->flags & CT_FROM_B) {
+		flow.saddr = ct->b;
+		flow.daddr = ct->a;
+		flow.sport = ct->b_port;
+		flow.dport = ct->a_port;
+	}
+	flow_found(arg, &flow);
+	return 0;
+}
+
+void flows_find(struct agent *agent, uint16_t slot)
+{
+	struct finding finding = { .agent = agent };
+	struct errmsg err = {};
+	struct timespec now;
+	int code;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	finding.now_ns = (uint64_t)now.tv_sec * NS_PER_SEC + (uint64_t)now.tv_nsec;
+	if (!slot) {
+		code = maps_foreach(agent->datapath, MAP_CT, connection_found, &finding);
+		if (code)
+			log_warn("walk of ct_map: %s", strerror(-code));
+		return;
+	}
+	if (endpoints_by_slot(agent->endpoints, slot, &finding.pod) && sockets_find(&finding, &err))
+		log_debug("sockets of %s/%s: %s", finding.pod.namespace, finding.pod.name,
+			  err.text);
+}

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The ring is read whether or not anybody watches: a ring left full would count events as lost that
+ * nobody missed, and give the next watcher old news first.
+ */
+#define LOG_MODULE "monitor"
+#include "agent/monitor/monitor.h"
+
+#include <arpa/inet.h>
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <netinet/in.h>
+#include <sys/queue.h>
+#include <time.h>
+
+#include "agent/api/api.h"
+#include "agent/endpoint/endpoint.h"
+#include "lib/auto.h"
+#include "lib/http.h"
+#include "lib/json.h"
+
+struct subscriber {
+	TAILQ_ENTRY(subscriber) link;
+	struct monitor *monitor;
+	struct http_exchange *exchange;
+	unsigned int types;
+};
+
+struct monitor {
+	struct agent *agent;
+	struct event *readable;
+	TAILQ_HEAD(, subscriber) subscribers;
+};
+
+static const struct {
+	const char *name;
+	const char *text;
+} reasons[] = {
+#define X(num, name, text) [num] = { #name, text },
+	DROP_REASONS(X)
+#undef X
+};
+
+static const struct {
+	const char *name;
+	enum event_type type;
+} types[] = { { "drop", EVENT_DROP }, { "verdict", EVENT_VERDICT }, { "audit", EVENT_AUDIT } };
+
+int monitor_types_parse(const char *text, unsigned int *ret_types)
+{
+	unsigned int set = 0;
+
+	if (!*text) {
+		*ret_types = 1u << EVENT_DROP | 1u << EVENT_VERDICT | 1u << EVENT_AUDIT;
+		return 0;
+	}
+	while (*text) {
+		size_t len = strcspn(text, ",");
+		size_t i = 0;
+
+		while (i < ARRAY_SIZE(types) &&
+		       (strlen(types[i].name) != len || memcmp(text, types[i].name, len) != 0))
+			i++;
+		if (i == ARRAY_SIZE(types))
+			return -EINVAL;
+		set |= 1u << types[i].type;
+		text += len;
+		text += *text == ',';
+	}
+	*ret_types = set;
+	return 0;
+}
+
+/* ---- one event ------------------------------------------------------------------------------- */
+
+static const char *event_time(const struct flow_event *event, char *buf, size_t size)
+{
+	struct timespec real, mono;
+	int64_t ns;
+	struct tm tm;
+	time_t seconds;
+	size_t len;
+
+	clock_gettime(CLOCK_REALTIME, &real);
+	clock_gettime(CLOCK_MONOTONIC, &mono);
+	ns = (real.tv_sec - mono.tv_sec) * (int64_t)NS_PER_SEC + real.tv_nsec - mono.tv_nsec +
+	     (int64_t)event->time_ns;
+	seconds = ns / (int64_t)NS_PER_SEC;
+	gmtime_r(&seconds, &tm);
+	len = strftime(buf, size, "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(buf + len, size - len, ".%06uZ", (unsigned int)(ns % (int64_t)NS_PER_SEC / 1000));
+	return buf;
+}
+
+/* "SA" for SYN and ACK. */
+static const char *tcp_flags_format(uint8_t flags, char buf[9])
+{
+	static const char letters[] = "FSRPAUEC"; /* from the lowest bit */
+	static const uint8_t order[] = { 1, 4, 0, 2, 3, 5, 6, 7 };
+	size_t len = 0;
+
+	for (size_t i = 0; i < sizeof(order); i++) {
+		if (flags & 1u << order[i])
+			buf[len++] = letters[order[i]];
+	}
+	buf[len] = '\0';
+	return buf;
+}
+
+/* The pod at one end: the endpoint that the datapath met, else who owns the address. */
+static cJSON *end_pod(const struct agent *agent, uint16_t slot, const struct addr *addr)
+{
+	struct endpoint_info info;
+	const struct object *owner;
+
+	if (slot && endpoints_by_slot(agent->endpoints, slot, &info))
+		return api_name_json(info.namespace, info.name);
+	owner = world_owner(agent->world, addr);
+	if (owner && owner->kind == OBJECT_POD)
+		return api_name_json(owner->namespace, owner->name);
+	return cJSON_CreateNull();
+}
+
+static void end_add(cJSON *json, const char *name, const struct agent *agent,
+		    const struct addr *addr, const __be16 *port, uint16_t slot, uint32_t identity)
+{
+	cJSON *end = cJSON_AddObjectToObject(json, name);
+	char text[ADDR_TEXT_MAX];
+
+	cJSON_AddStringToObject(end, "address", addr_format(addr, text));
+	if (port)
+		cJSON_AddNumberToObject(end, "port", ntohs(*port));
+	cJSON_AddItemToObject(end, "pod", end_pod(agent, slot, addr));
+	cJSON_AddNumberToObject(end, "identity", identity);
+}
+
+static const char *type_name(uint32_t type)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
+		if (types[i].type == type)
+			return types[i].name;
+	}
+	return "unknown";
+}
+
+static cJSON *event_json(const struct agent *agent, const struct flow_event *event)
+{
+	const struct flow *flow = &event->flow;
+	bool ports = proto_has_ports(flow->proto);
+	cJSON *json = cJSON_CreateObject();
+	char text[64];
+
+	cJSON_AddStringToObject(json, "time", event_time(event, text, sizeof(text)));
+	cJSON_AddStringToObject(json, "type", type_name(event->type));
+	if (event->reason > DROP_NONE && event->reason < DROP_REASON_COUNT &&
+	    reasons[event->reason].name) {
+		cJSON_AddStringToObject(json, "reason", reasons[event->reason].name);
+		cJSON_AddStringToObject(json, "text", reasons[event->reason].text);
+	} else {
+		cJSON_AddNullToObject(json, "reason");
+		cJSON_AddStringToObject(
+			json, "text", event->type == EVENT_VERDICT ? "allowed" : "unknown reason");
+	}
+	cJSON_AddStringToObject(json, "direction",
+				event->direction == DIR_EGRESS ? "egress" : "ingress");
+	cJSON_AddStringToObject(json, "protocol", proto_name(flow->proto));
+	end_add(json, "source", agent, &flow->saddr, ports ? &flow->sport : NULL, event->src_slot,
+		event->src_identity);
+	end_add(json, "destination", agent, &flow->daddr, ports ? &flow->dport : NULL,
+		event->dst_slot, event->dst_identity);
+	if (flow->proto == IPPROTO_TCP)
+		cJSON_AddStringToObject(json, "tcpFlags", tcp_flags_format(event->tcp_flags, text));
+	cJSON_AddNumberToObject(json, "length", event->length);
+	return json;
+}
+
+/* ---- subscribers ----------------------------------------------------------------------------- */
+
+static unsigned int monitor_types(const struct monitor *monitor)
+{
+	const struct subscriber *subscriber;
+	unsigned int set = 0;
+
+	TAILQ_FOREACH(subscriber, &monitor->subscribers, link)
+	set |= subscriber->types;
+	return set;
+}
+
+/* Tells the datapath whether anybody wants to hear of new connections. */
+static void monitor_apply(struct monitor *monitor)
+{
+	struct node_state *node = maps_node(monitor->agent->datapath);
+
+	if (monitor_types(monitor) & 1u << EVENT_VERDICT)
+		__atomic_or_fetch(&node->flags, NODE_VERDICT_EVENTS, __ATOMIC_RELAXED);
+	else
+		__atomic_and_fetch(&node->flags, ~(uint32_t)NODE_VERDICT_EVENTS, __ATOMIC_RELAXED);
+}
+
+static void subscriber_closed(void *arg)
+{
+	struct subscriber *subscriber = arg;
+	struct monitor *monitor = subscriber->monitor;
+
+	TAILQ_REMOVE(&monitor->subscribers, subscriber, link);
+	free(subscriber);
+	monitor_apply(monitor);
+}
+
+int monitor_subscribe(struct monitor *monitor, struct http_exchange *exchange, unsigned int set)
+{
+	struct subscriber *subscriber = calloc(1, sizeof(*subscriber));
+	int error;
+
+	if (!subscriber)
+		return -ENOMEM;
+	subscriber->monitor = monitor;
+	subscriber->exchange = exchange;
+	subscriber->types = set;
+	error = http_stream_begin(exchange, subscriber_closed, subscriber);
+	if (error) { /* the reader has left already: nothing to answer */
+		free(subscriber);
+		return 0;
+	}
+	TAILQ_INSERT_TAIL(&monitor->subscribers, subscriber, link);
+	monitor_apply(monitor);
+	return 0;
+}
+
+void monitor_tell(struct monitor *monitor, const struct flow_event *event)
+{
+	unsigned int bit = event->type < 32 ? 1u << event->type : 0;
+	struct subscriber *subscriber;
+	auto_json cJSON *json = NULL;
+	auto_free char *text = NULL;
+
+	if (!(monitor_types(monitor) & bit))
+		return;
+	json = event_json(monitor->agent, event);
+	text = cJSON_PrintUnformatted(json);
+	if (!text)
+		return;
+	TAILQ_FOREACH(subscriber, &monitor->subscribers, link)
+	{
+		if (subscriber->types & bit)
+			http_stream_line(subscriber->exchange, text);
+	}
+}
+
+static void monitor_event(const struct flow_event *event, void *arg)
+{
+	monitor_tell(arg, event);
+}
+
+static void monitor_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct monitor *monitor = arg;
+
+	(void)fd;
+	(void)what;
+	events_consume(monitor->agent->datapath, monitor_event, monitor);
+}
+
+int monitor_new(struct agent *agent, struct monitor **ret, struct errmsg *err)
+{
+	struct monitor *monitor = calloc(1, sizeof(*monitor));
+
+	if (!monitor)
+		return fail(err, -ENOMEM, "monitor");
+	monitor->agent = agent;
+	TAILQ_INIT(&monitor->subscribers);
+	monitor->readable = event_new(agent->base, events_fd(agent->datapath), EV_READ | EV_PERSIST,
+				      monitor_readable, monitor);
+	if (!monitor->readable || event_add(monitor->readable, NULL) < 0) {
+		monitor_free(monitor);
+		return fail(err, -ENOMEM, "monitor");
+	}
+	monitor_apply(monitor); /* an earlier agent may have died with watchers */
+	*ret = monitor;
+	return 0;
+}
+
+void monitor_free(struct monitor *monitor)
+{
+	struct subscriber *subscriber;
+
+	if (!monitor)
+		return;
+	while ((subscriber = TAILQ_FIRST(&monitor->subscribers))) {
+		TAILQ_REMOVE(&monitor->subscribers, subscriber, link);
+		http_stream_end(subscriber->exchange);
+		free(subscriber);
+	}
+	if (monitor->readable)
+		event_free(monitor->readable);
+	free(monitor);
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The datapath's event ring -> JSON lines with the names of both ends -> the API's streams.
+ */
+#ifndef TENDRIL_AGENT_MONITOR_MONITOR_H
+#define TENDRIL_AGENT_MONITOR_MONITOR_H
+
+#include "agent/agent.h"
+
+struct http_exchange;
+struct flow_event;
+
+int monitor_new(struct agent *agent, struct monitor **ret, struct errmsg *err);
+void monitor_free(struct monitor *monitor); /* ends the streams */
+
+/* The set of "drop,verdict,audit" as bits 1 << enum event_type; an empty text means all.  -EINVAL.
+ */
+int monitor_types_parse(const char *text, unsigned int *ret_types);
+
+/* Answers a request with the stream of these events, until its reader leaves.  New connections are
+ * reported by the datapath only while somebody asks for them. */
+int monitor_subscribe(struct monitor *monitor, struct http_exchange *exchange, unsigned int types);
+
+/* An event that the agent noticed by itself, for everybody who asked for its type. */
+void monitor_tell(struct monitor *monitor, const struct flow_event *event);
+
+#endif

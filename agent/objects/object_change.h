@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A change of several objects of a world that happens as a whole or not at all, and what it
+ * touched: the policies, or which services.
+ */
+#ifndef TENDRIL_AGENT_OBJECTS_OBJECT_CHANGE_H
+#define TENDRIL_AGENT_OBJECTS_OBJECT_CHANGE_H
+
+#include "policy/objects/store.h"
+
+/* Where objects come from; struct object's source points to one. */
+struct object_source {
+	const char *name; /* a file's name, or "api" */
+	bool is_api;
+};
+
+struct object_step {              /* one is NULL, or put replaces old */
+	struct object *old;       /* taken out of the world, owned */
+	const struct object *put; /* put into it, owned by the world */
+};
+
+struct object_change {
+	struct world *world;
+	struct object_step *steps;
+	size_t count;
+	size_t room;
+};
+
+#define OBJECT_TOUCHED_MAX 64 /* more services than this are synced as all of them */
+
+struct object_touched {
+	bool policies; /* what the compiler reads */
+	bool all_services;
+	struct {
+		char *namespace;
+		char *name;
+	} services[OBJECT_TOUCHED_MAX];
+	size_t service_count;
+};
+
+void object_change_begin(struct object_change *change, struct world *world);
+
+/* Takes an object out of the world; it must be there. */
+int object_change_take(struct object_change *change, const struct object *object);
+
+/* Puts a new object with its source; owned by the world then, or freed on failure.  -EEXIST: it is
+ * there already, or contradicts another one; the text names the source of the other. */
+int object_change_put(struct object_change *change, struct object *object,
+		      const struct object_source *source, struct errmsg *err);
+
+/* Ends the change: as if nothing had happened, or for good, adding to touched. */
+void object_change_undo(struct object_change *change);
+void object_change_commit(struct object_change *change, struct object_touched *touched);
+
+void object_touched_done(struct object_touched *touched);
+
+static inline const struct object_source *object_source_of(const struct object *object)
+{
+	return object->source;
+}
+
+/* "Pod shop/cart", "Node n1".  Returns buf. */
+const char *object_label(const struct object *object, char *buf, size_t size);
+
+#endif

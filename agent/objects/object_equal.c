@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Compares parsed objects field by field, so that a rewritten file costs work only for what really
+ * changed.  A field forgotten here would be a change not seen: tests/unit/test_object_equal.c
+ * changes each one.
+ */
+#include "agent/objects/object_equal.h"
+
+#include <string.h>
+
+static bool text_equal(const char *a, const char *b)
+{
+	return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static bool array_equal(const void *a, size_t a_count, const void *b, size_t b_count, size_t size,
+			bool (*equal)(const void *a, const void *b))
+{
+	if (a_count != b_count)
+		return false;
+	for (size_t i = 0; i < a_count; i++) {
+		if (!equal((const char *)a + i * size, (const char *)b + i * size))
+			return false;
+	}
+	return true;
+}
+
+/* Arrays of two objects' members: the element type decides the size. */
+#define ARRAYS_EQUAL(a, b, items, count, equal) \
+	array_equal((a)->items, (a)->count, (b)->items, (b)->count, sizeof(*(a)->items), equal)
+
+static bool address_item_equal(const void *a, const void *b)
+{
+	return addr_equal(a, b);
+}
+
+static bool text_item_equal(const void *a, const void *b)
+{
+	return text_equal(*(char *const *)a, *(char *const *)b);
+}
+
+static bool label_equal(const void *left, const void *right)
+{
+	const struct label *a = left, *b = right;
+
+	return text_equal(a->key, b->key) && text_equal(a->value, b->value);
+}
+
+static bool labels_equal(const struct labels *a, const struct labels *b)
+{
+	return ARRAYS_EQUAL(a, b, items, count, label_equal);
+}
+
+static bool selector_term_equal(const void *left, const void *right)
+{
+	const struct selector_term *a = left, *b = right;
+
+	return text_equal(a->key, b->key) &&
+	       a->operator== b->operator&& ARRAYS_EQUAL(a, b, values, value_count, text_item_equal);
+}
+
+static bool selector_equal(const struct selector *a, const struct selector *b)
+{
+	if (!a || !b)
+		return a == b;
+	return ARRAYS_EQUAL(a, b, terms, count, selector_term_equal);
+}
+
+static bool prefix_equal(const void *left, const void *right)
+{
+	const struct prefix *a = left, *b = right;
+
+	return a->len == b->len && addr_equal(&a->addr, &b->addr);
+}
+
+/* ---- kinds ----------------------------------------------------------------------------------- */
+
+static bool named_port_equal(const void *left, const void *right)
+{
+	const struct named_port *a = left, *b = right;
+
+	return text_equal(a->name, b->name) && a->port == b->port && a->proto == b->proto;
+}
+
+static bool pod_equal(const struct pod_object *a, const struct pod_object *b)
+{
+	return labels_equal(&a->labels, &b->labels) &&
+	       ARRAYS_EQUAL(a, b, addresses, address_count, address_item_equal) &&
+	       ARRAYS_EQUAL(a, b, ports, port_count, named_port_equal) &&
+	       text_equal(a->node_name, b->node_name) && a->host_network == b->host_network &&
+	       a->terminated == b->terminated && a->accel == b->accel && a->audit == b->audit;
+}
+
+static bool service_port_equal(const void *left, const void *right)
+{
+	const struct service_port *a = left, *b = right;
+
+	return text_equal(a->name, b->name) && a->port == b->port && a->proto == b->proto &&
+	       text_equal(a->target_name, b->target_name) && a->target_port == b->target_port;
+}
+
+static bool service_equal(const struct service_object *a, const struct service_object *b)
+{
+	return ARRAYS_EQUAL(a, b, cluster_ips, cluster_ip_count, address_item_equal) &&
+	       ARRAYS_EQUAL(a, b, ports, port_count, service_port_equal) &&
+	       a->publish_not_ready == b->publish_not_ready && a->foreign == b->foreign;
+}
+
+static bool slice_endpoint_equal(const void *left, const void *right)
+{
+	const struct slice_endpoint *a = left, *b = right;
+
+	return ARRAYS_EQUAL(a, b, addresses, address_count, address_item_equal) &&
+	       a->ready == b->ready && a->serving == b->serving &&
+	       a->terminating == b->terminating && text_equal(a->pod_namespace, b->pod_namespace) &&
+	       text_equal(a->pod_name, b->pod_name);
+}
+
+static bool slice_port_equal(const void *left, const void *right)
+{
+	const struct slice_port *a = left, *b = right;
+
+	return text_equal(a->name, b->name) && a->port == b->port && a->proto == b->proto;
+}
+
+static bool slice_equal(const struct endpoint_slice_object *a,
+			const struct endpoint_slice_object *b)
+{
+	return text_equal(a->service_name, b->service_name) && a->v6 == b->v6 &&
+	       a->fqdn == b->fqdn &&
+	       ARRAYS_EQUAL(a, b, endpoints, endpoint_count, slice_endpoint_equal) &&
+	       ARRAYS_EQUAL(a, b, ports, port_count, slice_port_equal);
+}
+
+static bool policy_port_equal(const void *left, const void *right)
+{
+	const struct policy_port *a = left, *b = right;
+
+	return a->proto == b->proto && text_equal(a->name, b->name) && a->port_min == b->port_min &&
+	       a->port_max == b->port_max;
+}
+
+static bool policy_peer_equal(const void *left, const void *right)
+{
+	const struct policy_peer *a = left, *b = right;
+
+	return a->is_block == b->is_block && prefix_equal(&a->cidr, &b->cidr) &&
+	       ARRAYS_EQUAL(a, b, except, except_count, prefix_equal) &&
+	       selector_equal(a->pods, b->pods) && selector_equal(a->namespaces, b->namespaces) &&
+	       selector_equal(a->nodes, b->nodes);
+}
+
+static bool policy_rule_equal(const void *left, const void *right)
+{
+	const struct policy_rule *a = left, *b = right;
+
+	return text_equal(a->name, b->name) && a->action == b->action &&
+	       ARRAYS_EQUAL(a, b, peers, peer_count, policy_peer_equal) &&
+	       ARRAYS_EQUAL(a, b, ports, port_count, policy_port_equal);
+}
+
+static bool policy_equal(const struct network_policy_object *a,
+			 const struct network_policy_object *b)
+{
+	return selector_equal(&a->pods, &b->pods) && a->ingress == b->ingress &&
+	       a->egress == b->egress &&
+	       ARRAYS_EQUAL(a, b, ingress_rules, ingress_rule_count, policy_rule_equal) &&
+	       ARRAYS_EQUAL(a, b, egress_rules, egress_rule_count, policy_rule_equal);
+}
+
+static bool cluster_policy_equal(const struct cluster_policy_object *a,
+				 const struct cluster_policy_object *b)
+{
+	return a->tier == b->tier && a->priority == b->priority &&
+	       selector_equal(&a->namespaces, &b->namespaces) &&
+	       selector_equal(&a->pods, &b->pods) &&
+	       ARRAYS_EQUAL(a, b, ingress_rules, ingress_rule_count, policy_rule_equal) &&
+	       ARRAYS_EQUAL(a, b, egress_rules, egress_rule_count, policy_rule_equal);
+}
+
+bool object_equal(const struct object *a, const struct object *b)
+{
+	if (a->kind != b->kind || !text_equal(a->namespace, b->namespace) ||
+	    !text_equal(a->name, b->name) || !text_equal(a->uid, b->uid))
+		return false;
+	switch (a->kind) {
+	case OBJECT_NAMESPACE:
+		return labels_equal(&a->ns.labels, &b->ns.labels);
+	case OBJECT_NODE:
+		return labels_equal(&a->node.labels, &b->node.labels) &&
+		       ARRAYS_EQUAL(&a->node, &b->node, addresses, address_count,
+				    address_item_equal);
+	case OBJECT_POD:
+		return pod_equal(&a->pod, &b->pod);
+	case OBJECT_SERVICE:
+		return service_equal(&a->service, &b->service);
+	case OBJECT_ENDPOINT_SLICE:
+		return slice_equal(&a->slice, &b->slice);
+	case OBJECT_NETWORK_POLICY:
+		return policy_equal(&a->policy, &b->policy);
+	case OBJECT_CLUSTER_POLICY:
+		return cluster_policy_equal(&a->cluster_policy, &b->cluster_policy);
+	case OBJECT_KIND_COUNT:
+		break;
+	}
+	return false;
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Texts of object files.  Of each file whose objects are in force, RUN_DIR/accepted/ holds a copy:
+ * a file that is bad when the agent starts again must not make its policies vanish, and what is
+ * shown is what is in force, not what somebody is editing.
+ */
+#ifndef TENDRIL_AGENT_OBJECTS_OBJECT_STORE_H
+#define TENDRIL_AGENT_OBJECTS_OBJECT_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "lib/errmsg.h"
+
+#define OBJECT_FILE_MAX (64U << 20) /* bytes */
+
+/* Reads dir/name.  -ENOENT: there is no such file; -EAGAIN: somebody has it open for writing, and
+ * closing it will be an event. */
+int object_file_read(const char *dir, const char *name, char **ret_text, size_t *ret_len,
+		     struct errmsg *err);
+
+int object_store_open(const char *run_dir, struct errmsg *err);
+int object_store_put(const char *run_dir, const char *name, const char *text, size_t len,
+		     struct errmsg *err);
+int object_store_get(const char *run_dir, const char *name, char **ret_text, size_t *ret_len,
+		     struct errmsg *err); /* -ENOENT */
+bool object_store_has(const char *run_dir, const char *name);
+void object_store_del(const char *run_dir, const char *name);
+/* Removes every copy of a file that keep() does not want; with NULL, all, and the folder. */
+void object_store_clean(const char *run_dir, bool (*keep)(const char *name, void *arg), void *arg);
+
+#endif

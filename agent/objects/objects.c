@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The sources together: watches the directory, hands what changed to object_file.c, and brings the
+ * maps in line with what was touched.
+ */
+#define LOG_MODULE "objects"
+#include "agent/objects/objects.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+
+#include "agent/accel/accel.h"
+#include "agent/objects/object_store.h"
+#include "agent/objects/object_watch.h"
+#include "agent/objects/objects_internal.h"
+#include "agent/sync/sync.h"
+#include "lib/auto.h"
+#include "lib/log.h"
+
+/* ---- maps ------------------------------------------------------------------------------------ */
+
+static int services_sync(struct objects *objects, struct errmsg *err)
+{
+	const struct object_touched *touched = &objects->touched;
+	struct sync *sync = objects->agent->sync;
+	int ret = 0;
+
+	if (touched->all_services)
+		return sync_services(sync, err);
+	for (size_t i = 0; i < touched->service_count; i++) {
+		/* The first error is told; the others are in status. */
+		int error = sync_service(sync, touched->services[i].namespace,
+					 touched->services[i].name, ret ? NULL : err);
+
+		ret = ret ? ret : error;
+	}
+	return ret;
+}
+
+int objects_sync(struct objects *objects, struct errmsg *err)
+{
+	bool policies = objects->touched.policies;
+	int ret = 0, services_ret;
+
+	if (!objects_unknown(objects))
+		sync_allow_deletes(objects->agent->sync);
+	if (policies)
+		ret = sync_policies(objects->agent->sync, err);
+	services_ret = services_sync(objects, ret ? NULL : err);
+	object_touched_done(&objects->touched);
+	if (policies)
+		accel_enforce(objects->agent->accel);
+	return ret ? ret : services_ret;
+}
+
+/* For changes that nobody waits for: a problem is logged once, not with every change. */
+static void sync_and_log(struct objects *objects)
+{
+	struct errmsg err = { 0 };
+
+	if (objects_sync(objects, &err) && strcmp(err.text, objects->sync_error) != 0)
+		log_error("%s", err.text);
+	snprintf(objects->sync_error, sizeof(objects->sync_error), "%s", err.text);
+}
+
+/* ---- the directory --------------------------------------------------------------------------- */
+
+/* Files whose objects were in force when the agent stopped come first: who was first stays. */
+static void names_prefer_accepted(const struct objects *objects, char **names, size_t count)
+{
+	size_t first = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		char *name = names[i];
+
+		if (!object_store_has(objects->files.run_dir, name))
+			continue;
+		memmove(&names[first + 1], &names[first], (i - first) * sizeof(*names));
+		names[first++] = name;
+	}
+}
+
+static bool files_update(struct objects *objects, const char *const *names, size_t count)
+{
+	object_cache_drop(&objects->cache);
+	return object_files_update(&objects->files, names, count);
+}
+
+static bool directory_read(struct objects *objects, bool at_start)
+{
+	struct object_files *files = &objects->files;
+	bool changed = false;
+	size_t count = 0;
+	char **names = NULL;
+	int ret;
+
+	ret = object_files_list(files, &names, &count);
+	if (ret) {
+		/* Not knowing is no reason to forget. */
+		snprintf(objects->dir_error, sizeof(objects->dir_error), "%s: %s", files->dir,
+			 strerror(-ret));
+		log_error("%s; what is in force stays", objects->dir_error);
+		objects->dir_unread |= at_start;
+		return false;
+	}
+	objects->dir_error[0] = '\0';
+	if (at_start)
+		names_prefer_accepted(objects, names, count);
+	changed = files_update(objects, (const char *const *)names, count);
+	object_names_free(names, count);
+	if (!objects->dir_unread)
+		return changed;
+	objects->dir_unread = false;
+	objects->touched.policies = true;
+	objects->touched.all_services = true;
+	return true;
+}
+
+static void on_changed(const struct object_events *events, void *arg)
+{
+	struct objects *objects = arg;
+	bool changed;
+
+	if (events->all) {
+		object_watch_refresh(objects->watch);
+		changed = directory_read(objects, false);
+	} else {
+		changed = files_update(objects, events->names, events->count);
+	}
+	if (objects->files.busy)
+		object_watch_again(objects->watch);
+	if (changed)
+		sync_and_log(objects);
+}
+
+void objects_reload(struct objects *objects)
+{
+	object_watch_refresh(objects->watch);
+	if (directory_read(objects, false))
+		sync_and_log(objects);
+}
+
+void objects_unblock(struct objects *objects)
+{
+	if (object_files_unblock(&objects->files))
+		sync_and_log(objects);
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+static bool file_is_known(const char *name, void *arg)
+{
+	const struct objects *objects = arg;
+
+	return object_files_find(&objects->files, name);
+}
+
+DEFINE_AUTO(objects)
+
+int objects_new(struct agent *agent, struct objects **ret, struct errmsg *err)
+{
+	auto_(objects) struct objects *objects = calloc(1, sizeof(*objects));
+	int code;
+
+	if (!objects)
+		return fail(err, -ENOMEM, "objects");
+	objects->agent = agent;
+	objects->files = (struct object_files){
+		.dir = agent->config.objects_dir,
+		.run_dir = agent->config.run_dir,
+		.world = agent->world,
+		.touched = &objects->touched,
+	};
+	if (object_cache_init(&objects->cache, agent->base, agent->config.run_dir))
+		return fail(err, -ENOMEM, "objects");
+	code = object_store_open(agent->config.run_dir, err);
+	if (code)
+		return code;
+	code = object_api_load(objects, err);
+	if (code)
+		return code;
+	/* Watched before it is read: what changes meanwhile is read again. */
+	code = object_watch_new(agent->base, agent->config.objects_dir, on_changed, objects,
+				&objects->watch, err);
+	if (code)
+		return code;
+	directory_read(objects, true);
+	object_files_recover(&objects->files);
+	if (!objects->dir_error[0])
+		object_store_clean(agent->config.run_dir, file_is_known, objects);
+	/* The caller writes all maps when every source is there. */
+	object_touched_done(&objects->touched);
+	*ret = take_ptr(objects);
+	return 0;
+}
+
+void objects_free(struct objects *objects)
+{
+	if (!objects)
+		return;
+	object_watch_free(objects->watch);
+	object_api_done(objects);
+	object_cache_done(&objects->cache);
+	object_files_done(&objects->files);
+	object_touched_done(&objects->touched);
+	free(objects);
+}
+
+void objects_cleanup(const struct config *config)
+{
+	object_store_clean(config->run_dir, NULL, NULL);
+}
+
+const char *objects_unknown(const struct objects *objects)
+{
+	if (objects->api_error[0])
+		return objects->api_error;
+	return objects->dir_unread ? objects->dir_error : NULL;
+}
+
+/* ---- views ----------------------------------------------------------------------------------- */
+
+struct cJSON *objects_get(struct objects *objects, enum object_kind kind, const char *namespace,
+			  const char *name)
+{
+	const struct object *object = world_find(objects->agent->world, kind, namespace, name);
+
+	if (!object)
+		return NULL;
+	if (object_source_of(object)->is_api)
+		return object_api_get(object);
+	return object_cache_get(&objects->cache, object_source_of(object)->name, object);
+}
+
+const char *objects_source(const struct objects *objects, enum object_kind kind,
+			   const char *namespace, const char *name)
+{
+	const struct object *object = world_find(objects->agent->world, kind, namespace, name);
+
+	return object ? object_source_of(object)->name : NULL;
+}
+
+static void status_add(cJSON *array, const char *file, size_t count, const char *error)
+{
+	cJSON *json = cJSON_CreateObject();
+
+	cJSON_AddStringToObject(json, "file", file);
+	cJSON_AddStringToObject(json, "state", error && *error ? "refused" : "ok");
+	cJSON_AddNumberToObject(json, "objects", (double)count);
+	if (error && *error)
+		cJSON_AddStringToObject(json, "error", error);
+	cJSON_AddItemToArray(array, json);
+}
+
+struct cJSON *objects_status(const struct objects *objects)
+{
+	cJSON *json = cJSON_CreateObject();
+	cJSON *array;
+
+	cJSON_AddStringToObject(json, "directory", objects->files.dir);
+	array = cJSON_AddArrayToObject(json, "files");
+	if (objects->dir_error[0])
+		status_add(array, objects->files.dir, 0, objects->dir_error);
+	if (objects->api_error[0])
+		status_add(array, "objects.json", 0, objects->api_error);
+	for (size_t i = 0; i < objects->files.count; i++) {
+		const struct object_file *file = objects->files.items[i];
+
+		status_add(array, file->source.name, file->count, file->error);
+	}
+	return json;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sources of objects on a standalone node: a directory of JSON and YAML files, watched by inotify,
+ * and objects put through the API (kept in RUN_DIR/objects.json).  Whatever changes goes into the
+ * world as a whole file or not at all, then through sync.
+ */
+#ifndef TENDRIL_AGENT_OBJECTS_OBJECTS_H
+#define TENDRIL_AGENT_OBJECTS_OBJECTS_H
+
+#include "agent/agent.h"
+
+struct cJSON;
+
+/* Reads everything once (files with errors are refused and remembered), then watches. */
+int objects_new(struct agent *agent, struct objects **ret, struct errmsg *err);
+void objects_free(struct objects *objects);
+/* Removes what RUN_DIR keeps of files, for --cleanup. */
+void objects_cleanup(const struct config *config);
+
+/* Reads all again (SIGHUP). */
+void objects_reload(struct objects *objects);
+
+/* Why policies may be missing: what a source holds could not be read since the start.  NULL: all of
+ * it is known.  Until then nothing that an earlier agent put in force is taken back, and no pod is
+ * added. */
+const char *objects_unknown(const struct objects *objects);
+
+/* API: all objects of a text or none; *ret_count is how many. -EINVAL, -EEXIST with a text. */
+int objects_put(struct objects *objects, const char *json, size_t len, size_t *ret_count,
+		struct errmsg *err);
+int objects_del(struct objects *objects, enum object_kind kind, const char *namespace,
+		const char *name, struct errmsg *err); /* -ENOENT, -EPERM: it comes from a file */
+/* The object as it was given, owned by the caller; NULL if there is none. */
+struct cJSON *objects_get(struct objects *objects, enum object_kind kind, const char *namespace,
+			  const char *name);
+/* "FILE" or "api"; NULL if there is no such object. */
+const char *objects_source(const struct objects *objects, enum object_kind kind,
+			   const char *namespace, const char *name);
+
+/* Fills the "objects" member of status, as in API.md. */
+struct cJSON *objects_status(const struct objects *objects);
+
+#endif

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the two sources share: objects.c (files) and object_api.c. */
+#ifndef TENDRIL_AGENT_OBJECTS_OBJECTS_INTERNAL_H
+#define TENDRIL_AGENT_OBJECTS_OBJECTS_INTERNAL_H
+
+#include "agent/objects/object_cache.h"
+#include "agent/objects/object_change.h"
+#include "agent/objects/object_file.h"
+#include "agent/objects/objects.h"
+
+struct object_watch;
+
+struct objects {
+	struct agent *agent;
+	struct object_watch *watch;
+	struct object_files files;
+	struct object_cache cache;     /* of their texts */
+	struct api_object *api;        /* list of what came through the API */
+	char dir_error[500];           /* why the directory cannot be read, or "" */
+	bool dir_unread;               /* the directory could not be read since the start */
+	char api_error[500];           /* why objects.json could not be read, or "" */
+	char sync_error[500];          /* last problem that was logged */
+	struct object_touched touched; /* since the last objects_sync() */
+};
+
+/* Brings the maps in line with what was touched.  An error means that maps are full. */
+int objects_sync(struct objects *objects, struct errmsg *err);
+/* Something was given up: files that were refused because of it may go in now. */
+void objects_unblock(struct objects *objects);
+
+/* object_api.c */
+int object_api_load(struct objects *objects, struct errmsg *err);
+void object_api_done(struct objects *objects);
+struct cJSON *object_api_get(const struct object *object);
+
+/* What is wrong with a text, as one line: the first error and how many more there are. */
+struct problems;
+void object_problems_text(const struct problems *problems, const char *file, char *buf,
+			  size_t size);
+
+#endif

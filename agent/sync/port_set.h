@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Port sets: rules too many for a policy_map value, held in port_map as prefixes.  A set is found
+ * by its content, so equal rules share one, under an id derived from the content that an agent
+ * started later derives again.
+ */
+#ifndef TENDRIL_AGENT_SYNC_PORT_SET_H
+#define TENDRIL_AGENT_SYNC_PORT_SET_H
+
+#include "agent/sync/map_cache.h"
+
+struct port_prefix {   /* every byte named: compared as memory */
+	uint16_t port; /* host order; bits after len are zero */
+	uint8_t proto;
+	uint8_t len; /* bits of port, 0..16 */
+	uint8_t verdict;
+	uint8_t pad;
+};
+
+/* Splits rules into prefixes, sorted; owned by the caller. */
+int port_prefixes_make(const struct port_rule *rules, size_t count, struct port_prefix **ret,
+		       size_t *ret_count);
+
+struct port_sets {
+	struct mirror *ports;
+	struct table sets; /* id -> struct port_set */
+	uint32_t generation;
+};
+
+/* Learns the sets that port_map holds already. */
+int port_sets_init(struct port_sets *sets, struct mirror *ports);
+void port_sets_done(struct port_sets *sets);
+
+void port_sets_begin(struct port_sets *sets);
+/* Wants the set of these rules and queues what port_map lacks of it. */
+int port_sets_want(struct port_sets *sets, const struct port_rule *rules, size_t count,
+		   uint32_t *ret_id);
+/* Whether every prefix of a set is in port_map; ask after mirror_flush(). */
+bool port_set_is_whole(const struct port_sets *sets, uint32_t id);
+/* Wants a set as it is, if there is one of this id. */
+void port_sets_keep(struct port_sets *sets, uint32_t id);
+/* Deletes the sets that this generation did not want. */
+int port_sets_sweep(struct port_sets *sets);
+
+#endif

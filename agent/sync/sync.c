@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Life of sync: reads the pinned maps, compiles the world, keeps what went wrong for status.  The
+ * writing is in sync_policy.c and sync_service.c.
+ */
+#include "agent/sync/sync.h"
+
+#include <event2/event.h>
+
+#include "agent/sync/sync_internal.h"
+#include "lib/auto.h"
+
+static const struct timeval trim_delay = { .tv_usec = 50 * 1000 };
+
+static void on_trim(evutil_socket_t fd, short what, void *arg)
+{
+	struct sync *sync = arg;
+
+	(void)fd;
+	(void)what;
+	/* What could not be deleted now is found again by the next full run. */
+	sync_trim(sync);
+}
+
+static int mirrors_init(struct sync *sync, struct errmsg *err)
+{
+	const struct {
+		struct mirror *mirror;
+		enum map_id map;
+		size_t key_size;
+		size_t value_size;
+	} maps[] = {
+		{ &sync->ipcache, MAP_IPCACHE, sizeof(struct addr), sizeof(struct ipcache_entry) },
+		{ &sync->cidrs, MAP_CIDR, sizeof(struct cidr_key), sizeof(uint32_t) },
+		{ &sync->policies, MAP_POLICY, sizeof(struct policy_key),
+		  sizeof(struct policy_entry) },
+		{ &sync->ports, MAP_PORT, sizeof(struct port_key), sizeof(uint8_t) },
+		{ &sync->services, MAP_SERVICE, sizeof(struct service_key),
+		  sizeof(struct service) },
+		{ &sync->backends, MAP_BACKEND, sizeof(struct backend_key),
+		  sizeof(struct backend) },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(maps); i++) {
+		int ret = mirror_init(maps[i].mirror, sync->datapath, maps[i].map, maps[i].key_size,
+				      maps[i].value_size);
+
+		if (ret)
+			return fail(err, ret, "read %s", map_name(maps[i].map));
+	}
+	return 0;
+}
+
+DEFINE_AUTO(sync)
+
+int sync_new(struct event_base *base, struct datapath *datapath, struct world *world,
+	     struct sync **ret, struct errmsg *err)
+{
+	auto_(sync) struct sync *sync = calloc(1, sizeof(*sync));
+	int code;
+
+	if (!sync)
+		return fail(err, -ENOMEM, "sync");
+	sync->datapath = datapath;
+	sync->world = world;
+	sync->follower = follower_new(world);
+	if (!sync->follower)
+		return fail(err, -ENOMEM, "sync");
+	code = mirrors_init(sync, err);
+	if (code)
+		return code;
+	code = port_sets_init(&sync->port_sets, &sync->ports);
+	if (!code)
+		code = sync_services_init(sync);
+	if (code)
+		return fail(err, code, "take over the maps");
+	if (base) {
+		sync->trim_timer = event_new(base, -1, 0, on_trim, sync);
+		if (!sync->trim_timer)
+			return fail(err, -ENOMEM, "timer");
+	}
+	*ret = take_ptr(sync);
+	return 0;
+}
+
+void sync_free(struct sync *sync)
+{
+	if (!sync)
+		return;
+	if (sync->trim_timer)
+		event_free(sync->trim_timer);
+	sync_services_done(sync);
+	port_sets_done(&sync->port_sets);
+	mirror_done(&sync->ipcache);
+	mirror_done(&sync->cidrs);
+	mirror_done(&sync->policies);
+	mirror_done(&sync->ports);
+	mirror_done(&sync->services);
+	mirror_done(&sync->backends);
+	follower_free(sync->follower);
+	free(sync);
+}
+
+void sync_allow_deletes(struct sync *sync)
+{
+	sync->deletes_allowed = true;
+}
+
+void sync_on_change(struct sync *sync, void (*changed)(void *arg), void *arg)
+{
+	sync->changed = changed;
+	sync->changed_arg = arg;
+}
+
+void sync_trim_later(struct sync *sync)
+{
+	if (sync->trim_timer)
+		event_add(sync->trim_timer, &trim_delay);
+}
+
+void sync_warning_update(struct sync *sync)
+{
+	char services[300];
+
+	sync_services_warning(sync, services, sizeof(services));
+	snprintf(sync->warning, sizeof(sync->warning), "%s%s%s", sync->policy_warning,
+		 sync->policy_warning[0] && services[0] ? "; " : "", services);
+}
+
+int sync_policies(struct sync *sync, struct errmsg *err)
+{
+	uint64_t freed = sync->ipcache.deletes;
+	uint32_t revision = maps_node(sync->datapath)->revision;
+	struct compiled_changes changes;
+	int ret, services_ret = 0;
+
+	ret = follower_update(sync->follower, &changes, err);
+	if (ret)
+		return ret;
+	sync->service_address_taken = false;
+	ret = sync_apply_changes(sync, sync_compiled(sync), &changes, err);
+	if (sync->service_address_taken ||
+	    (sync->service_conflict[0] && sync->ipcache.deletes != freed))
+		services_ret = sync_services(sync, ret ? NULL : err);
+	sync_warning_update(sync);
+	if (sync->changed && maps_node(sync->datapath)->revision != revision)
+		sync->changed(sync->changed_arg);
+	return ret ? ret : services_ret;
+}
+
+const struct compiled *sync_compiled(const struct sync *sync)
+{
+	return follower_compiled(sync->follower);
+}
+
+const char *sync_warning(const struct sync *sync)
+{
+	return sync->warning;
+}

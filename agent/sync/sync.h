@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * World -> maps: compiles, compares with what the maps hold, writes the difference, bumps the
+ * revision.  Order of writes: what allows comes before what points to it, deletions come last, so
+ * no packet meets a half-written policy.
+ */
+#ifndef TENDRIL_AGENT_SYNC_SYNC_H
+#define TENDRIL_AGENT_SYNC_SYNC_H
+
+#include "datapath/maps.h"
+#include "lib/errmsg.h"
+#include "policy/compiler/compile.h"
+
+struct sync;
+struct event_base;
+
+/* Reads what the pinned maps hold, so that the first sync_now() writes only differences.  Until
+ * sync_allow_deletes(), nothing is removed (the world may be half known). */
+int sync_new(struct event_base *base, struct datapath *datapath, struct world *world,
+	     struct sync **ret, struct errmsg *err);
+void sync_free(struct sync *sync);
+void sync_allow_deletes(struct sync *sync);
+
+/* Policies, identities and addresses; and the endpoint_map fields that the compiler owns (flags,
+ * policy_id, identity; the endpoint's other fields must have been set by its owner before).
+ * -ENOSPC names the full map; what could be written stays. */
+int sync_policies(struct sync *sync, struct errmsg *err);
+/* One service (by its key, existing or not), or all of them. */
+int sync_service(struct sync *sync, const char *namespace, const char *name, struct errmsg *err);
+int sync_services(struct sync *sync, struct errmsg *err);
+
+/* Whether every endpoint is audited (ENDPOINT_AUDIT), not only those whose pods ask for it.  In
+ * force, for live connections too, when it returns. */
+int sync_set_audit(struct sync *sync, bool audit, struct errmsg *err);
+
+/* Calls changed() after everything that raised the revision. */
+void sync_on_change(struct sync *sync, void (*changed)(void *arg), void *arg);
+
+/* The last result, borrowed, valid until the next sync_policies(); NULL before the first. */
+const struct compiled *sync_compiled(const struct sync *sync);
+
+/* How many problems (full maps) the last runs met; texts for status. */
+const char *sync_warning(const struct sync *sync); /* "" when all is well */
+
+#endif

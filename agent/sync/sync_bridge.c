@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Between two policies.  A policy that newly names a CIDR or a label can give every peer another
+ * identity, while the endpoints it selects change their policy: two writes, and between them an
+ * endpoint looks for a new identity in its old policy.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/sync/policy_run.h"
+#include "lib/auto.h"
+
+/* Whether some endpoint is to have a policy. */
+static bool policy_is_wanted(const struct compiled *compiled, uint32_t policy_id)
+{
+	for (size_t i = 0; i < compiled->subject_count; i++) {
+		if (compiled->subjects[i].policy_id == policy_id)
+			return true;
+	}
+	return false;
+}
+
+/* The one policy that all endpoints of old_id go to, or 0 if there is no such. */
+static uint32_t successor(const struct policy_run *run, uint32_t old_id)
+{
+	uint32_t found = 0;
+
+	for (size_t i = 0; i < run->subject_count; i++) {
+		const struct subject *subject = &run->subjects[i];
+
+		if (subject->have.policy_id != old_id)
+			continue;
+		if (found && subject->want->policy_id != found)
+			return 0;
+		found = subject->want->policy_id;
+	}
+	return found == old_id ? 0 : found;
+}
+
+/* What a policy in force would make of a peer that it has no entry for. */
+static bool policy_is_open(const struct policy_run *run, uint32_t policy_id, uint8_t direction)
+{
+	const struct policy_key key = { .policy_id = policy_id,
+					.peer = IDENTITY_ANY,
+					.direction = direction };
+
+	return mirror_get(&run->sync->policies, &key);
+}
+
+static int lent_add(struct policy_run *run, const struct policy_key *key)
+{
+	size_t room = run->lent_room ? run->lent_room * 2 : 64;
+	struct policy_key *grown;
+
+	if (run->lent_count == run->lent_room) {
+		grown = reallocarray(run->lent, room, sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		run->lent = grown;
+		run->lent_room = room;
+	}
+	run->lent[run->lent_count++] = *key;
+	return 0;
+}
+
+static int bridge_queue(struct policy_run *run, uint32_t old_id, uint32_t new_id, bool lend)
+{
+	const struct compiled *compiled = run->compiled;
+	struct mirror *policies = &run->sync->policies;
+
+	for (size_t i = compiled_entries_first(compiled, new_id);
+	     i < compiled->entry_count && compiled->entries[i].key.policy_id == new_id; i++) {
+		const struct compiled_entry *wanted = &compiled->entries[i];
+		const struct policy_entry *held = mirror_get(policies, &wanted->key);
+		struct policy_key key = wanted->key;
+		struct policy_entry entry = { 0 };
+		int ret;
+
+		key.policy_id = old_id;
+		if (mirror_get(policies, &key) || entry_waits(wanted))
+			continue;
+		if (lend && held)
+			entry = *held;
+		else if (!wanted->guarded || !policy_is_open(run, old_id, key.direction))
+			continue;
+		ret = mirror_set(policies, &key, &entry);
+		if (!ret)
+			ret = lent_add(run, &key);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/* ---- strangers ------------------------------------------------------------------------------- */
+
+static int identity_note(struct table *known, uint32_t identity)
+{
+	return table_put(known, &identity) ? 0 : -ENOMEM;
+}
+
+/* Identities that some address in the maps has. */
+static int identities_in_force(const struct sync *sync, struct table *known)
+{
+	const struct ipcache_entry *address;
+	const uint32_t *cidr;
+	size_t pos = 0;
+	int ret = 0;
+
+	while (ret == 0 && (address = table_next(&sync->ipcache.entries, &pos, NULL)))
+		ret = identity_note(known, address->identity);
+	pos = 0;
+	while (ret == 0 && (cidr = table_next(&sync->cidrs.entries, &pos, NULL)))
+		ret = identity_note(known, *cidr);
+	return ret;
+}
+
+/* What the new policy says to everyone: nothing where it has no such entry, or does not yet. */
+static struct policy_entry entry_for_everyone(const struct policy_run *run, uint32_t policy_id,
+					      uint8_t direction)
+{
+	const struct policy_key key = { .policy_id = policy_id,
+					.peer = IDENTITY_ANY,
+					.direction = direction };
+	const struct policy_entry *held = mirror_get(&run->sync->policies, &key);
+
+	return held ? *held : (struct policy_entry){ 0 };
+}
+
+static bool everyone_waits(const struct policy_run *run, uint32_t policy_id, uint8_t direction)
+{
+	const struct compiled *compiled = run->compiled;
+
+	for (size_t i = compiled_entries_first(compiled, policy_id);
+	     i < compiled->entry_count && compiled->entries[i].key.policy_id == policy_id &&
+	     compiled->entries[i].key.peer == IDENTITY_ANY;
+	     i++) {
+		if (compiled->entries[i].key.direction == direction)
+			return entry_waits(&compiled->entries[i]);
+	}
+	return false;
+}
+
+/* Peers that come into being with the new policy, and that are like everyone to it, have no entry
+ * that could be lent.  An old policy that is open to everyone would take them for strangers, also
+ * those whom both deny. */
+static int strangers_queue(struct policy_run *run, uint32_t old_id, uint32_t new_id,
+			   uint8_t direction)
+{
+	const struct compiled *compiled = run->compiled;
+	struct mirror *policies = &run->sync->policies;
+	struct policy_entry entry = entry_for_everyone(run, new_id, direction);
+	struct table known;
+	int ret;
+
+	table_init(&known, sizeof(uint32_t), 1);
+	ret = identities_in_force(run->sync, &known);
+	for (size_t i = 0; i < compiled->identity_count && ret == 0; i++) {
+		struct policy_key key = { .policy_id = old_id,
+					  .peer = compiled->identities[i].id,
+					  .direction = direction };
+
+		if (key.peer < IDENTITY_FIRST || table_find(&known, &key.peer) ||
+		    mirror_get(policies, &key))
+			continue;
+		ret = mirror_set(policies, &key, &entry);
+		if (ret == 0)
+			ret = lent_add(run, &key);
+	}
+	table_done(&known);
+	return ret;
+}
+
+static int strangers_bridge(struct policy_run *run, const struct subject *subject)
+{
+	const bool asked[2] = { [DIR_EGRESS] = subject->want->egress_isolated,
+				[DIR_INGRESS] = subject->want->ingress_isolated };
+	uint32_t old_id = subject->have.policy_id;
+	uint32_t new_id = subject->want->policy_id;
+
+	for (uint8_t direction = 0; direction < 2; direction++) {
+		int ret;
+
+		if (!asked[direction] || !policy_is_open(run, old_id, direction) ||
+		    everyone_waits(run, new_id, direction))
+			continue;
+		ret = strangers_queue(run, old_id, new_id, direction);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/* ---- all of it ------------------------------------------------------------------------------- */
+
+/*
+ * What the old policy lacks is lent to it from the new one until it is removed: else allowed flows
+ * would be cut for a moment.  Not where someone stays with the old policy, or where its endpoints
+ * part: there a gap is better than lending a rule to the wrong pod.  And where the new policy may
+ * deny what the old one would open to a stranger, the gap is made: an entry that is closed.
+ */
+int bridges_write(struct policy_run *run, struct errmsg *err)
+{
+	struct mirror *policies = &run->sync->policies;
+	uint32_t refused = policies->refused;
+
+	for (size_t i = 0; i < run->subject_count; i++) {
+		uint32_t old_id = run->subjects[i].have.policy_id;
+		uint32_t new_id = run->subjects[i].want->policy_id;
+		size_t first = run->lent_count;
+		bool lend;
+		int ret;
+
+		if (!old_id || !new_id || old_id == new_id ||
+		    policy_is_wanted(run->compiled, old_id))
+			continue;
+		lend = successor(run, old_id) == new_id;
+		ret = bridge_queue(run, old_id, new_id, lend);
+		if (!ret) /* the mirror knows what was written, not what is queued */
+			ret = mirror_flush(policies);
+		if (!ret && lend)
+			ret = strangers_bridge(run, &run->subjects[i]);
+		if (!ret)
+			ret = mirror_flush(policies);
+		/* A bridge that does not fit is only a gap; it must not count as a lack. */
+		policies->refused = refused;
+		if (ret && ret != -ENOSPC)
+			return fail(err, ret, "write %s", map_name(policies->map));
+		for (size_t k = first; k < run->lent_count; k++)
+			mirror_unwant(policies, &run->lent[k]);
+	}
+	return 0;
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the parts of sync share: sync.c (life, node state), sync_policy.c, sync_service.c. */
+#ifndef TENDRIL_AGENT_SYNC_SYNC_INTERNAL_H
+#define TENDRIL_AGENT_SYNC_SYNC_INTERNAL_H
+
+#include "agent/sync/map_cache.h"
+#include "agent/sync/port_set.h"
+#include "agent/sync/sync.h"
+#include "policy/compiler/incremental.h"
+#include "policy/objects/service.h"
+
+struct event;
+
+struct sync {
+	struct datapath *datapath;
+	const struct world *world;
+	struct follower *follower;  /* of the world */
+	bool follows;               /* the maps hold all that its tables said last */
+	void (*changed)(void *arg); /* or NULL */
+	void *changed_arg;
+	bool audit;           /* every endpoint, see sync_set_audit() */
+	bool deletes_allowed; /* the world is whole: it may change and remove, not only add */
+
+	struct mirror ipcache;
+	struct mirror cidrs;
+	struct mirror policies;
+	struct mirror ports;
+	struct mirror services;
+	struct mirror backends;
+	struct port_sets port_sets;
+
+	/* sync_service.c */
+	struct table owners;      /* service_key -> uint64_t, hash of the service's name */
+	struct table service_ids; /* id -> uint32_t, backends that its service_map entry promises */
+	struct table vips;        /* addr -> uint32_t, service_map entries with this address */
+	struct table unfinished;  /* owner -> struct service_lack */
+	uint32_t last_service_id;
+	struct backend_key *retired; /* backends no service promises any more, see sync_trim() */
+	size_t retired_count;
+	size_t retired_room;
+	struct event *trim_timer;   /* NULL: nobody runs an event loop */
+	bool service_address_taken; /* by a pod or node, in this sync_policies() */
+
+	char policy_warning[200];
+	char service_conflict[200]; /* a service address that is somebody else's, or "" */
+	char warning[600];
+};
+
+/* Brings the policy maps to what was compiled. */
+int sync_apply(struct sync *sync, const struct compiled *compiled, struct errmsg *err);
+/* The same where they held what was compiled before these changes; else compares everything. */
+int sync_apply_changes(struct sync *sync, const struct compiled *compiled,
+		       const struct compiled_changes *changes, struct errmsg *err);
+
+/* sync_service.c: its tables, from what the mirrors hold. */
+int sync_services_init(struct sync *sync);
+void sync_services_done(struct sync *sync);
+/* Deletes retired backends; runs a moment after they were retired, when no program can still be
+ * between its look-up of the service and that of the backend. */
+int sync_trim(struct sync *sync);
+/* What is missing in the service maps, for sync_warning(). */
+void sync_services_warning(const struct sync *sync, char *buf, size_t size);
+void sync_trim_later(struct sync *sync);
+void sync_warning_update(struct sync *sync);
+
+#endif

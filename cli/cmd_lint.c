@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tendril policy lint: what is probably not meant, each with the line and how to silence it. */
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/input.h"
+#include "cli/output.h"
+#include "policy/analysis/lint.h"
+
+/* Places of a finding: its own, and that of the other object. */
+enum { PLACE_OWN, PLACE_OTHER, PLACE_COUNT };
+
+static void object_title(const struct object *object, char *buf, size_t size)
+{
+	snprintf(buf, size, "%s %s%s%s", object_kind_name(object->kind), object->namespace,
+		 *object->namespace ? "/" : "", object->name);
+}
+
+/* "FILE:LINE:COLUMN", as far as it is known. */
+static void place_text(const struct cli_place *place, char *buf, size_t size)
+{
+	if (place->line)
+		snprintf(buf, size, "%s:%zu:%zu", place->file, place->line, place->column);
+	else
+		snprintf(buf, size, "%s", place->file);
+}
+
+static void print_finding(const struct lint_finding *finding, const struct cli_place *places)
+{
+	char where[SOURCE_MAX], title[600];
+
+	place_text(&places[PLACE_OWN], where, sizeof(where));
+	object_title(finding->object, title, sizeof(title));
+	printf("%s: %s: %s%s%s%s%s: %s", output_shown(where), title, finding->path,
+	       *finding->path ? ": " : "", output_colour(COLOUR_WARN),
+	       lint_check_name(finding->check), output_colour_end(),
+	       output_shown(finding->message));
+	if (finding->other) {
+		place_text(&places[PLACE_OTHER], where, sizeof(where));
+		printf(" (%s)", output_shown(where));
+	}
+	printf("\n    %s\n    %sIf it is meant: annotate the object with %s: %s%s\n",
+	       lint_check_explains(finding->check), output_colour(COLOUR_FAINT), LINT_ANNOTATION,
+	       lint_check_name(finding->check), output_colour_end());
+}
+
+static void place_add_json(const struct cli_place *place, cJSON *json)
+{
+	cJSON_AddStringToObject(json, "kind", object_kind_name(place->object->kind));
+	cJSON_AddStringToObject(json, "namespace", place->object->namespace);
+	cJSON_AddStringToObject(json, "name", place->object->name);
+	cJSON_AddStringToObject(json, "path", place->path);
+	cJSON_AddStringToObject(json, "file", place->file);
+	if (place->line) {
+		cJSON_AddNumberToObject(json, "line", (double)place->line);
+		cJSON_AddNumberToObject(json, "column", (double)place->column);
+	}
+}
+
+static cJSON *finding_json(const struct lint_finding *finding, const struct cli_place *places)
+{
+	cJSON *json = cJSON_CreateObject();
+	char silence[128];
+
+	snprintf(silence, sizeof(silence), "%s: %s", LINT_ANNOTATION,
+		 lint_check_name(finding->check));
+	cJSON_AddStringToObject(json, "check", lint_check_name(finding->check));
+	cJSON_AddStringToObject(json, "message", finding->message);
+	cJSON_AddStringToObject(json, "explanation", lint_check_explains(finding->check));
+	cJSON_AddStringToObject(json, "silence", silence);
+	place_add_json(&places[PLACE_OWN], json);
+	if (finding->other)
+		place_add_json(&places[PLACE_OTHER], cJSON_AddObjectToObject(json, "other"));
+	return json;
+}
+
+static void findings_print(const struct lint_findings *findings, const struct cli_place *places)
+{
+	for (size_t i = 0; i < findings->count; i++)
+		print_finding(&findings->items[i], &places[PLACE_COUNT * i]);
+	printf("%zu finding%s", findings->count, findings->count == 1 ? "" : "s");
+	if (findings->silenced)
+		printf(", %zu silenced", findings->silenced);
+	putchar('\n');
+}
+
+static int findings_report(const struct arguments *args, const struct cli_world *world,
+			   const struct lint_findings *findings, struct errmsg *err)
+{
+	auto_free struct cli_place *places =
+		calloc(PLACE_COUNT * findings->count + 1, sizeof(*places));
+	cJSON *array;
+
+	if (!places)
+		return fail(err, -ENOMEM, "lint");
+	for (size_t i = 0; i < findings->count; i++) {
+		const struct lint_finding *finding = &findings->items[i];
+		struct cli_place *own = &places[PLACE_COUNT * i + PLACE_OWN];
+
+		own[PLACE_OWN].object = finding->object;
+		own[PLACE_OWN].path = finding->path;
+		/* Without another object its place is asked for twice, and not shown. */
+		own[PLACE_OTHER].object = finding->other ? finding->other : finding->object;
+		own[PLACE_OTHER].path = finding->other ? finding->other_path : "";
+	}
+	if (cli_world_locate(world, places, PLACE_COUNT * findings->count))
+		return fail(err, -ENOMEM, "lint");
+	if (!args->json) {
+		findings_print(findings, places);
+		return findings->count ? EXIT_FAILED : EXIT_OK;
+	}
+	array = cJSON_CreateArray();
+	for (size_t i = 0; i < findings->count; i++)
+		cJSON_AddItemToArray(array,
+				     finding_json(&findings->items[i], &places[PLACE_COUNT * i]));
+	output_json(array);
+	cJSON_Delete(array);
+	return findings->count ? EXIT_FAILED : EXIT_OK;
+}
+
+static bool has_policies(const struct world *world)
+{
+	return world_count(world, OBJECT_NETWORK_POLICY) +
+	       world_count(world, OBJECT_CLUSTER_POLICY);
+}
+
+int cmd_policy_lint(const struct arguments *args, struct errmsg *err)
+{
+	auto_(cli_world) struct cli_world *world = NULL;
+	struct arguments files = *args;
+	struct lint_findings findings = { 0 };
+	int ret;
+
+	for (size_t i = 0; i < args->operand_count; i++) {
+		if (files.file_count == CLI_FILES_MAX)
+			return misused(err, "more than %d files", CLI_FILES_MAX);
+		files.files[files.file_count++] = args->operands[i];
+	}
+	ret = cli_world_load(&files, &world, err);
+	if (!ret && files.file_count && !has_policies(cli_world_objects(world)))
+		output_note("policy lint: there are no policies in the files");
+	if (!ret)
+		ret = policy_lint(cli_world_objects(world), &findings, err);
+	if (!ret)
+		ret = findings_report(args, world, &findings, err);
+	lint_findings_done(&findings);
+	return ret;
+}

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tendril policy apply, delete: files of objects, checked here before an agent sees them.
+ */
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/canary.h"
+#include "cli/cli.h"
+#include "cli/flows.h"
+#include "cli/input.h"
+#include "cli/output.h"
+#include "lib/auto.h"
+#include "lib/yaml.h"
+
+/* ---- apply ----------------------------------------------------------------------------------- */
+
+/* Refuses a file with problems: all of them on stderr, one text for main(). */
+static int read_checked(const char *file, struct cli_world *world, struct errmsg *err)
+{
+	struct problems problems = { 0 };
+	size_t count;
+	int ret = cli_world_read(world, file, 0, &count, &problems, err);
+
+	if (!ret && problems.errors) {
+		for (size_t i = 0; i < problems.count; i++) {
+			char text[1024];
+
+			output_note("policy: %s",
+				    problem_format(&problems.items[i], cli_file_name(file), text,
+						   sizeof(text)));
+		}
+		ret = fail_plain(err, -EINVAL, "%s: not applied, nothing was changed",
+				 cli_file_name(file));
+	}
+	problems_done(&problems);
+	return ret;
+}
+
+struct application {
+	struct cli_world *world; /* what was read so far: finds what contradicts itself */
+	cJSON *items;
+};
+
+static int apply_collect(const char *file, void *arg, struct errmsg *err)
+{
+	struct application *application = arg;
+	int ret = read_checked(file, application->world, err);
+
+	if (ret)
+		return ret;
+	return cli_documents_read(application->world, file, application->items, err);
+}
+
+static int documents_put(const struct arguments *args, const cJSON *documents, cJSON **ret_answer,
+			 struct errmsg *err)
+{
+	cJSON *list = cJSON_CreateObject();
+	auto_free char *body = NULL;
+
+	cJSON_AddStringToObject(list, "apiVersion", "v1");
+	cJSON_AddStringToObject(list, "kind", "List");
+	cJSON_AddItemReferenceToObject(list, "items", (cJSON *)documents);
+	body = cJSON_PrintUnformatted(list);
+	cJSON_Delete(list);
+	return body ? cli_call(args, "PUT", "/v1/objects", body, ret_answer, err)
+		    : fail(err, -ENOMEM, "objects");
+}
+
+static int documents_apply(const struct arguments *args, const cJSON *documents, struct errmsg *err)
+{
+	cJSON *answer = NULL;
+	int ret = documents_put(args, documents, &answer, err);
+	double applied;
+
+	if (ret)
+		return ret;
+	applied = cJSON_GetNumberValue(cli_member(answer, "applied"));
+	if (args->json)
+		output_json(answer);
+	else
+		printf("applied %.0f object%s\n", applied, applied == 1 ? "" : "s");
+	cJSON_Delete(answer);
+	return EXIT_OK;
+}
+
+/* --dry-run and --canary: who would be cut off.  Applied only if nobody is and --then-apply says
+ * so. */
+static int documents_try(const struct arguments *args, const cJSON *documents, uint32_t seconds,
+			 struct errmsg *err)
+{
+	cJSON *report = cJSON_CreateObject(), *answer = NULL;
+	bool applied = false;
+	size_t cut = 0;
+	int ret = cli_trial(args, documents, seconds, report, &cut, err);
+
+	if (!ret && args->then_apply && !cut) {
+		ret = documents_put(args, documents, &answer, err);
+		applied = !ret;
+		cJSON_Delete(answer);
+	}
+	cJSON_AddBoolToObject(report, "applied", applied);
+	if (!ret && args->json)
+		output_json(report);
+	else if (!ret)
+		puts(applied ? "applied" : "not applied");
+	cJSON_Delete(report);
+	if (ret)
+		return ret;
+	return cut ? EXIT_FAILED : EXIT_OK;
+}
+
+/* What contradicts itself, before any file is read. */
+static int apply_check(const struct arguments *args, uint32_t *ret_seconds, struct errmsg *err)
+{
+	if (args->dry_run && args->canary)
+		return misused(err, "give either --dry-run or --canary");
+	if (args->then_apply && !args->canary)
+		return misused(err, "--then-apply goes with --canary");
+	*ret_seconds = TRIAL_LOOK_SECONDS;
+	return args->canary ? cli_duration_parse(args->canary, ret_seconds, err) : 0;
+}
+
+int cmd_policy_apply(const struct arguments *args, struct errmsg *err)
+{
+	auto_(cli_world) struct cli_world *world = cli_world_new();
+	struct application application = { .world = world, .items = cJSON_CreateArray() };
+	bool trial = args->dry_run || args->canary;
+	uint32_t seconds = 0;
+	int ret = world ? apply_check(args, &seconds, err) : fail(err, -ENOMEM, "objects");
+
+	for (size_t i = 0; !ret && i < args->file_count; i++)
+		ret = cli_each_file(args->files[i], apply_collect, &application, err);
+	if (!ret)
+		ret = trial ? documents_try(args, application.items, seconds, err)
+			    : documents_apply(args, application.items, err);
+	cJSON_Delete(application.items);
+	return ret;
+}
+
+/* ---- delete ---------------------------------------------------------------------------------- */
+
+static int delete_one(const struct arguments *args, const char *kind, const char *namespace,
+		      const char *name, struct errmsg *err)
+{
+	char path[1024];
+	int ret;
+
+	snprintf(path, sizeof(path), "/v1/objects/%s/%s/%s", kind, *namespace ? namespace : "-",
+		 name);
+	ret = cli_call(args, "DELETE", path, NULL, NULL, err);
+	if (ret)
+		return ret;
+	if (!args->json)
+		printf("deleted %s %s%s%s\n", kind, output_shown(namespace), *namespace ? "/" : "",
+		       output_shown(name));
+	return 0;
+}
+
+int cmd_policy_delete(const struct arguments *args, struct errmsg *err)
+{
+	auto_(cli_world) struct cli_world *world = NULL;
+	char namespace[254], name[254];
+	enum object_kind policy_kind;
+	int ret;
+
+	if ((args->operand_count == 0) == (args->file_count == 0))
+		return misused(err, "give either NAMESPACE/NAME, /NAME or -f FILE|DIR");
+	if (args->operand_count) {
+		ret = cli_split_policy(args->operands[0], &policy_kind, namespace, name,
+				       sizeof(name), err);
+		return ret ? ret
+			   : delete_one(args, object_kind_name(policy_kind), namespace, name, err);
+	}
+	ret = cli_world_load(args, &world, err);
+	for (int kind = 0; !ret && kind < OBJECT_KIND_COUNT; kind++) {
+		const struct world *objects = cli_world_objects(world);
+
+		for (const struct object *object = world_first(objects, (enum object_kind)kind);
+		     object && !ret; object = world_next(objects, object))
+			ret = delete_one(args, object_kind_name(object->kind), object->namespace,
+					 object->name, err);
+	}
+	return ret;
+}

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tendril policy record: watches for a while, and writes the least policies that allow what it saw.
+ */
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/flows.h"
+#include "cli/input.h"
+#include "cli/output.h"
+#include "lib/auto.h"
+#include "lib/yaml_print.h"
+
+#define SECONDS_DEFAULT 60
+
+struct seen {
+	struct record_flow flow;
+	char *from_pod;
+	char *to_pod;
+};
+
+struct record {
+	const struct arguments *args;
+	uint32_t seconds;
+	struct seen *seen;
+	size_t seen_count;
+	cJSON *endpoints; /* the agent's, when the window was over */
+};
+
+static void record_done(struct record *record)
+{
+	for (size_t i = 0; i < record->seen_count; i++) {
+		free(record->seen[i].from_pod);
+		free(record->seen[i].to_pod);
+	}
+	free(record->seen);
+	cJSON_Delete(record->endpoints);
+}
+
+/* ---- watching -------------------------------------------------------------------------------- */
+
+static void record_begun(void *arg)
+{
+	const struct record *record = arg;
+
+	output_note("policy: observing for %u s; an interrupt ends it early", record->seconds);
+}
+
+static int record_flow_seen(const struct cli_flow *flow, void *arg)
+{
+	struct record *record = arg;
+	struct seen *grown, *seen;
+
+	if (!flow->passed)
+		return 0;
+	if ((record->seen_count & (record->seen_count + 1)) == 0) { /* 0, 1, 3, 7: double it */
+		grown = realloc(record->seen, 2 * (record->seen_count + 1) * sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		record->seen = grown;
+	}
+	seen = &record->seen[record->seen_count++];
+	*seen = (struct seen){ .flow = flow->flow };
+	seen->from_pod = flow->from_pod ? strdup(flow->from_pod) : NULL;
+	seen->to_pod = flow->to_pod ? strdup(flow->to_pod) : NULL;
+	return (flow->from_pod && !seen->from_pod) || (flow->to_pod && !seen->to_pod) ? -ENOMEM : 0;
+}
+
+/* ---- whose policies -------------------------------------------------------------------------- */
+
+static bool is_named(const struct arguments *args, const char *name)
+{
+	char namespace[254], pod[254], full[600];
+
+	for (size_t i = 0; i < args->operand_count; i++) {
+		if (cli_split_name(args->operands[i], namespace, pod, sizeof(pod), NULL))
+			continue;
+		snprintf(full, sizeof(full), "%s/%s", namespace, pod);
+		if (strcmp(full, name) == 0)
+			return true;
+	}
+	return args->operand_count == 0;
+}
+
+/* A pod of this node, in the namespace and among the names that were asked for. */
+static bool record_wants(const struct object *pod, void *arg)
+{
+	const struct record *record = arg;
+	const cJSON *endpoint;
+	char name[600];
+
+	snprintf(name, sizeof(name), "%s/%s", pod->namespace, pod->name);
+	if ((record->args->namespace && strcmp(record->args->namespace, pod->namespace) != 0) ||
+	    !is_named(record->args, name))
+		return false;
+	cJSON_ArrayForEach (endpoint, record->endpoints) {
+		if (strcmp(cli_text(endpoint, "namespace", ""), pod->namespace) == 0 &&
+		    strcmp(cli_text(endpoint, "name", ""), pod->name) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool endpoint_exists(const cJSON *endpoints, const char *namespace, const char *name)
+{
+	const cJSON *endpoint;
+
+	cJSON_ArrayForEach (endpoint, endpoints) {
+		if (strcmp(cli_text(endpoint, "namespace", ""), namespace) == 0 &&
+		    (!name || strcmp(cli_text(endpoint, "name", ""), name) == 0))
+			return true;
+	}
+	return false;
+}
+
+/* Before the window, so that nobody waits for nothing. */
+static int scope_check(const struct arguments *args, struct errmsg *err)
+{
+	char namespace[254], name[254];
+	cJSON *endpoints = NULL;
+	int ret = 0;
+
+	for (size_t i = 0; !ret && i < args->operand_count; i++)
+		ret = cli_split_name(args->operands[i], namespace, name, sizeof(name), err);
+	if (!ret)
+		ret = cli_call(args, "GET", "/v1/endpoints", NULL, &endpoints, err);
+	if (!ret && args->namespace && !endpoint_exists(endpoints, args->namespace, NULL))
+		ret = fail_plain(err, -ENOENT, "namespace %s has no pods on this node",
+				 args->namespace);
+	for (size_t i = 0; !ret && i < args->operand_count; i++) {
+		cli_split_name(args->operands[i], namespace, name, sizeof(name), err);
+		if (!endpoint_exists(endpoints, namespace, name))
+			ret = fail_plain(err, -ENOENT, "%s/%s is no pod of this node", namespace,
+					 name);
+	}
+	cJSON_Delete(endpoints);
+	return ret;
+}
+
+/* ---- what comes out -------------------------------------------------------------------------- */
+
+/* The flows whose ends are still who they were; an address without its pod says nothing. */
+static size_t flows_current(struct record *record, const struct world *world,
+			    struct record_flow *ret)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < record->seen_count; i++) {
+		const struct seen *seen = &record->seen[i];
+		bool from = cli_flow_end_is(world, &seen->flow.from, seen->from_pod);
+
+		if (from && cli_flow_end_is(world, &seen->flow.to, seen->to_pod))
+			ret[count++] = seen->flow;
+		else
+			output_note("policy: %s is gone: left out what it did",
+				    from ? seen->to_pod : seen->from_pod);
+	}
+	return count;
+}
+
+static void recording_print(const struct record *record, const struct recording *recording)
+{
+	const cJSON *note, *document;
+
+	if (record->args->json) {
+		cJSON *list = cJSON_CreateObject();
+
+		cJSON_AddStringToObject(list, "apiVersion", "v1");
+		cJSON_AddStringToObject(list, "kind", "List");
+		cJSON_AddItemReferenceToObject(list, "items", recording->policies);
+		output_json(list);
+		cJSON_Delete(list);
+	} else {
+		cJSON_ArrayForEach (document, recording->policies) {
+			puts("---");
+			if (!cli_member(cli_member(document, "spec"), "ingress") &&
+			    !cli_member(cli_member(document, "spec"), "egress"))
+				puts("# Nothing was seen: neither sends nor receives.");
+			yaml_print(stdout, document);
+		}
+	}
+	cJSON_ArrayForEach (note, recording->notes)
+		output_note("policy: %s", note->valuestring);
+	output_note("policy: %zu flows seen, %d policies", record->seen_count,
+		    cJSON_GetArraySize(recording->policies));
+}
+
+static int record_write(struct record *record, struct errmsg *err)
+{
+	auto_free struct record_flow *flows = calloc(record->seen_count + 1, sizeof(*flows));
+	auto_(cli_world) struct cli_world *world = NULL;
+	struct recording recording;
+	int ret = flows ? cli_world_load(record->args, &world, err) : fail(err, -ENOMEM, "flows");
+	size_t count;
+
+	if (!ret)
+		ret = cli_world_know_node(world, err);
+	if (!ret)
+		ret = cli_call(record->args, "GET", "/v1/endpoints", NULL, &record->endpoints, err);
+	if (ret)
+		return ret;
+	count = flows_current(record, cli_world_objects(world), flows);
+	ret = policy_record(cli_world_objects(world), flows, count, record_wants, record,
+			    &recording, err);
+	if (ret)
+		return ret;
+	recording_print(record, &recording);
+	recording_done(&recording);
+	return EXIT_OK;
+}
+
+int cmd_policy_record(const struct arguments *args, struct errmsg *err)
+{
+	struct record record = { .args = args, .seconds = SECONDS_DEFAULT };
+	struct cli_flows flows = { .begun = record_begun,
+				   .each = record_flow_seen,
+				   .arg = &record };
+	int ret = args->duration ? cli_duration_parse(args->duration, &record.seconds, err) : 0;
+
+	if (!ret)
+		ret = scope_check(args, err);
+	if (!ret)
+		ret = cli_flows_follow(args, record.seconds, &flows, err);
+	if (!ret && flows.incomplete)
+		output_note("policy: the table of flows was full: some may be missing; tendrild "
+			    "--max-flows makes it larger");
+	if (!ret)
+		ret = record_write(&record, err);
+	record_done(&record);
+	return ret;
+}

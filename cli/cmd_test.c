@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tendril policy test: expected verdicts of files, asked one by one. */
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/output.h"
+#include "cli/output_explain.h"
+#include "cli/output_test.h"
+#include "policy/analysis/expectation.h"
+
+static const char *expected_name(const struct expectation *expectation)
+{
+	return verdict_name(expectation->allow ? VERDICT_ALLOW : VERDICT_DENY);
+}
+
+static char *result_name(const struct expectation *expectation)
+{
+	const char *slash = strchr(expectation->port, '/');
+	char *name;
+
+	if (asprintf(&name, "%s%s%s -> %s %s%s", expectation->name ? expectation->name : "",
+		     expectation->name ? ": " : "", expectation->from, expectation->to,
+		     expectation->port, slash ? "" : "/TCP") < 0)
+		return NULL;
+	return name;
+}
+
+/* What cannot be asked fails as a test, with the reason, and the others go on. */
+static int result_fill(const struct cli_world *world, const struct expectation *expectation,
+		       struct test_result *result, struct errmsg *err)
+{
+	auto_buffer struct buffer reason = { 0 };
+	struct cli_answers answers = { 0 };
+	struct errmsg why = { 0 };
+	int ret = cli_question_ask(world, expectation->from, expectation->to, expectation->port,
+				   &answers, &why);
+
+	if (ret == -ENOMEM)
+		return fail(err, ret, "test");
+	if (ret) {
+		result->reason = strdup(why.text);
+	} else {
+		cli_answers_expect(&answers, expectation->allow ? VERDICT_ALLOW : VERDICT_DENY);
+		answers_text(&answers, &reason);
+		result->verdict = verdict_name(answers.verdict);
+		result->explanation = answers_json(&answers);
+		result->reason = reason.failed ? NULL : take_ptr(reason.data);
+	}
+	cli_answers_done(&answers);
+	return result->reason && result->name ? 0 : fail(err, -ENOMEM, "test");
+}
+
+static int result_add(const struct cli_world *world, const char *file,
+		      const struct expectation *expectation, struct test_results *results,
+		      struct errmsg *err)
+{
+	struct test_result *result;
+	int ret;
+
+	if (array_room(&results->items, results->count, &results->capacity, sizeof(*result)) < 0)
+		return fail(err, -ENOMEM, "test");
+	result = &results->items[results->count++];
+	*result = (struct test_result){
+		.name = result_name(expectation),
+		.file = file,
+		.line = expectation->line,
+		.from = expectation->from,
+		.to = expectation->to,
+		.port = expectation->port,
+		.expected = expected_name(expectation),
+	};
+	ret = result_fill(world, expectation, result, err);
+	results->failed += !test_passed(result);
+	return ret;
+}
+
+/* All problems of all files on stderr before anything is asked. */
+static int file_parse(const char *file, struct expectations *list, size_t *errors,
+		      struct errmsg *err)
+{
+	struct problems problems = { 0 };
+	auto_free char *text = NULL;
+	size_t len;
+	int ret = cli_read_file(file, &text, &len, err);
+
+	if (ret)
+		return ret;
+	ret = expectations_parse(text, len, list, &problems);
+	for (size_t i = 0; i < problems.count; i++) {
+		char line[1024];
+
+		output_note("policy test: %s",
+			    problem_format(&problems.items[i], cli_file_name(file), line,
+					   sizeof(line)));
+	}
+	*errors += problems.errors;
+	problems_done(&problems);
+	return ret == -ENOMEM ? fail(err, ret, "%s", file) : 0;
+}
+
+static int results_report(const struct arguments *args, const struct test_results *results,
+			  struct errmsg *err)
+{
+	auto_buffer struct buffer report = { 0 }, junit = { 0 };
+	cJSON *json;
+
+	if (strcmp(args->output, "tap") == 0)
+		test_results_tap(results, &report);
+	if (strcmp(args->output, "junit") == 0)
+		test_results_junit(results, &report);
+	if (args->junit)
+		test_results_junit(results, &junit);
+	if (report.failed || junit.failed)
+		return fail(err, -ENOMEM, "test");
+	if (args->junit && cli_write_file(args->junit, junit.data, junit.len, err))
+		return err->code;
+	if (report.data) {
+		fwrite(report.data, 1, report.len, stdout);
+	} else if (args->json) {
+		json = test_results_json(results);
+		output_json(json);
+		cJSON_Delete(json);
+	} else {
+		test_results_print(results);
+	}
+	return results->failed ? EXIT_FAILED : EXIT_OK;
+}
+
+/* The report beside what is printed, which must not get into it. */
+static int junit_check(const struct arguments *args, struct errmsg *err)
+{
+	if (args->junit && strcmp(args->junit, "-") == 0)
+		return misused(err, "--junit -: to standard output it is -o junit");
+	return 0;
+}
+
+int cmd_policy_test(const struct arguments *args, struct errmsg *err)
+{
+	auto_(cli_world) struct cli_world *world = NULL;
+	struct expectations lists[CLI_FILES_MAX] = { 0 };
+	struct test_results results = { 0 };
+	size_t errors = 0;
+	int ret = junit_check(args, err);
+
+	for (size_t i = 0; i < args->operand_count && !ret; i++)
+		ret = file_parse(args->operands[i], &lists[i], &errors, err);
+	if (!ret && errors)
+		ret = fail_plain(err, -EINVAL, "%zu error%s, nothing was tested", errors,
+				 errors > 1 ? "s" : "");
+	if (!ret)
+		ret = cli_world_load(args, &world, err);
+	for (size_t i = 0; i < args->operand_count && !ret; i++) {
+		for (size_t n = 0; n < lists[i].count && !ret; n++)
+			ret = result_add(world, cli_file_name(args->operands[i]),
+					 &lists[i].items[n], &results, err);
+	}
+	if (!ret)
+		ret = results_report(args, &results, err);
+	test_results_done(&results);
+	for (size_t i = 0; i < args->operand_count; i++)
+		expectations_done(&lists[i]);
+	return ret;
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the CLI prints: aligned tables for people, coloured on a terminal (not with NO_COLOR), and
+ * JSON for programs.
+ */
+#ifndef TENDRIL_CLI_OUTPUT_H
+#define TENDRIL_CLI_OUTPUT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct cJSON;
+
+enum colour { COLOUR_NONE, COLOUR_GOOD, COLOUR_WARN, COLOUR_BAD, COLOUR_STRONG, COLOUR_FAINT };
+
+struct cell {
+	char text[256];
+	enum colour colour;
+};
+
+/* A column: its title, and how its cell is made from one JSON object. */
+struct column {
+	const char *title;
+	void (*fill)(const struct cJSON *row, struct cell *cell);
+};
+
+/* Prints the objects of a JSON array as a table, with a header line; "(none)" for an empty one. */
+void output_table(const struct cJSON *array, const struct column *columns, size_t count);
+
+/* The fields of one object, one a line: "title:  value". */
+void output_fields(const struct cJSON *object, const struct column *columns, size_t count);
+
+/* JSON, or the text of such: printed as UTF-8 without control characters. */
+void output_json(const struct cJSON *json);
+void output_json_text(const char *text);
+
+/* Escape sequence that begins a colour and the one that ends it; "" when not on a terminal. */
+const char *output_colour(enum colour colour);
+const char *output_colour_end(void);
+
+/* The text as it may go to a terminal, without control characters.  Where it had some this is a
+ * copy, which is valid until SHOWN_MAX more were made: for the arguments of one printf(). */
+#define SHOWN_MAX 8
+const char *output_shown(const char *text);
+
+/* One line to standard error, without control characters. */
+void output_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* The member as text: strings as they are, numbers and booleans printed, arrays joined by ", ",
+ * objects as "key=value" joined by ", ", null and absent as "-". */
+void output_member(const struct cJSON *object, const char *name, struct cell *cell);
+
+/* Writes formatted text into a cell. */
+void cell_set(struct cell *cell, enum colour colour, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+#endif

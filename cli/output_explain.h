@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Answers to questions about connections, as text and as JSON. */
+#ifndef TENDRIL_CLI_OUTPUT_EXPLAIN_H
+#define TENDRIL_CLI_OUTPUT_EXPLAIN_H
+
+#include "cli/query.h"
+#include "lib/arena.h"
+
+struct cJSON;
+
+const char *verdict_name(enum verdict verdict); /* "allow", "deny" */
+
+void answers_print(const struct cli_answers *answers);
+struct cJSON *answers_json(const struct cli_answers *answers);
+
+/* Appends, without colours, what decides: "egress allow: no policy selects this pod in this
+ * direction", one line for each side; or why a service refuses. */
+void answers_text(const struct cli_answers *answers, struct buffer *text);
+
+#endif

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/output_reach.h"
+
+#include <cjson/cJSON.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/output.h"
+#include "lib/auto.h"
+
+#define NAMES_MAX 8 /* of one list in a line for people */
+
+/* ---- lists of parties -------------------------------------------------------------------------
+ */
+
+struct name_list {
+	struct buffer *text;
+	size_t count;
+	size_t hidden;
+};
+
+static void name_add(struct name_list *list, const char *before, const char *name)
+{
+	if (list->count++ >= NAMES_MAX) {
+		list->hidden++;
+		return;
+	}
+	buffer_string(list->text, list->count > 1 ? ", " : "");
+	buffer_string(list->text, before);
+	buffer_string(list->text, name);
+}
+
+/* Parties of pods lie in order of their namespaces; this is the end of one that begins at first. */
+static size_t namespace_end(const struct party *parties, const size_t *numbers, size_t first,
+			    size_t count)
+{
+	size_t end = first;
+
+	while (end < count && parties[numbers[end]].pod_count &&
+	       strcmp(parties[numbers[end]].pods[0]->namespace,
+		      parties[numbers[first]].pods[0]->namespace) == 0)
+		end++;
+	return end;
+}
+
+static size_t parties_in_namespace(const struct party *parties, size_t count, const char *namespace)
+{
+	size_t found = 0;
+
+	for (size_t i = 0; i < count; i++)
+		found += parties[i].pod_count &&
+			 strcmp(parties[i].pods[0]->namespace, namespace) == 0;
+	return found;
+}
+
+void output_parties(const struct reach *reach, const size_t *numbers, size_t count,
+		    struct buffer *text)
+{
+	struct name_list list = { .text = text };
+	size_t party_count, pods = 0, all_pods = 0, first = 0;
+	const struct party *parties = reach_parties(reach, &party_count);
+	char more[64];
+
+	for (size_t i = 0; i < party_count; i++)
+		all_pods += parties[i].pod_count > 0;
+	while (pods < count && parties[numbers[pods]].pod_count)
+		pods++;
+	if (pods > 1 && pods == all_pods) {
+		name_add(&list, "", "every pod");
+		first = pods;
+	}
+	while (first < pods) {
+		const char *namespace = parties[numbers[first]].pods[0]->namespace;
+		size_t end = namespace_end(parties, numbers, first, pods);
+
+		if ((end - first > 1 || parties[numbers[first]].pod_count > 1) &&
+		    end - first == parties_in_namespace(parties, party_count, namespace))
+			name_add(&list, "every pod of ", namespace);
+		else
+			for (size_t i = first; i < end; i++)
+				name_add(&list, "", parties[numbers[i]].name);
+		first = end;
+	}
+	for (size_t i = pods; i < count; i++)
+		name_add(&list, "", parties[numbers[i]].name);
+	if (list.hidden == 0)
+		return;
+	snprintf(more, sizeof(more), " and %zu more", list.hidden);
+	buffer_string(text, more);
+}
+
+cJSON *parties_json(const struct reach *reach, const size_t *numbers, size_t count)
+{
+	cJSON *array = cJSON_CreateArray();
+	size_t party_count;
+	const struct party *parties = reach_parties(reach, &party_count);
+	char text[600];
+
+	for (size_t i = 0; i < count; i++) {
+		const struct party *party = &parties[numbers[i]];
+		cJSON *json = cJSON_CreateObject(), *pods;
+
+		cJSON_AddItemToArray(array, json);
+		if (party->pod_count == 0) {
+			cJSON_AddStringToObject(json, "cidr", prefix_format(&party->outside, text));
+			continue;
+		}
+		pods = cJSON_AddArrayToObject(json, "pods");
+		for (size_t p = 0; p < party->pod_count; p++) {
+			snprintf(text, sizeof(text), "%s/%s", party->pods[p]->namespace,
+				 party->pods[p]->name);
+			cJSON_AddItemToArray(pods, cJSON_CreateString(text));
+		}
+	}
+	return array;
+}
+
+cJSON *ports_json(const struct port_pool *pool, uint32_t set)
+{
+	cJSON *array = cJSON_CreateArray();
+	struct port_span span;
+
+	for (size_t n = 0; ports_span(pool, set, n, &span); n++) {
+		cJSON *json = cJSON_CreateObject();
+
+		cJSON_AddItemToArray(array, json);
+		cJSON_AddStringToObject(json, "protocol",
+					span.proto ? proto_name(span.proto) : "other");
+		if (span.proto)
+			cJSON_AddNumberToObject(json, "port", span.min);
+		if (span.max != span.min)
+			cJSON_AddNumberToObject(json, "endPort", span.max);
+	}
+	return array;
+}
+
+/* ---- differences ------------------------------------------------------------------------------
+ */
+
+/* NULL: both, or there is but one. */
+static const char *change_family(const struct diff_change *change)
+{
+	if (change->families[FAMILY_V4] && change->families[FAMILY_V6])
+		return NULL;
+	return change->families[FAMILY_V4] ? "IPv4" : "IPv6";
+}
+
+cJSON *diff_json(const struct policy_diff *diff)
+{
+	const struct port_pool *pool = reach_pool(diff->reach);
+	cJSON *json = cJSON_CreateObject();
+	cJSON *array;
+
+	cJSON_AddBoolToObject(json, "same", diff->change_count == 0);
+	cJSON_AddNumberToObject(json, "pairsNewlyAllowed", (double)diff->allowed_pairs);
+	cJSON_AddNumberToObject(json, "pairsNewlyDenied", (double)diff->denied_pairs);
+	array = cJSON_AddArrayToObject(json, "changes");
+	for (size_t i = 0; i < diff->change_count; i++) {
+		const struct diff_change *change = &diff->changes[i];
+		const char *family = change_family(change);
+		cJSON *row = cJSON_CreateObject();
+
+		cJSON_AddItemToArray(array, row);
+		cJSON_AddItemToObject(row, "from",
+				      parties_json(diff->reach, change->from, change->from_count));
+		cJSON_AddItemToObject(row, "to",
+				      parties_json(diff->reach, change->to, change->to_count));
+		cJSON_AddItemToObject(row, "allowed", ports_json(pool, change->allowed));
+		cJSON_AddItemToObject(row, "denied", ports_json(pool, change->denied));
+		cJSON_AddItemToObject(row, "family",
+				      family ? cJSON_CreateString(family) : cJSON_CreateNull());
+	}
+	return json;
+}
+
+/* "- deny   5432/TCP: FROM -> TO". */
+static void change_print(const struct policy_diff *diff, const struct diff_change *change,
+			 bool allowed)
+{
+	uint32_t ports = allowed ? change->allowed : change->denied;
+	auto_buffer struct buffer text = { 0 };
+	const char *family = change_family(change);
+
+	if (ports == PORTS_NONE)
+		return;
+	output_parties(diff->reach, change->from, change->from_count, &text);
+	buffer_string(&text, " -> ");
+	output_parties(diff->reach, change->to, change->to_count, &text);
+	buffer_string(&text, ": ");
+	ports_text(reach_pool(diff->reach), ports, &text);
+	if (text.failed)
+		return;
+	printf("%s%c %s%s  %s%s%s\n", output_colour(allowed ? COLOUR_GOOD : COLOUR_BAD),
+	       allowed ? '+' : '-', allowed ? "allow" : "deny ", output_colour_end(), text.data,
+	       family ? ", only " : "", family ? family : "");
+}
+
+void diff_print(const struct policy_diff *diff)
+{
+	for (size_t i = 0; i < diff->change_count; i++) {
+		change_print(diff, &diff->changes[i], false);
+		change_print(diff, &diff->changes[i], true);
+	}
+	if (diff->change_count == 0)
+		printf("no connection changes\n");
+	else
+		printf("pairs that lose ports: %" PRIu64 "; that gain some: %" PRIu64 "\n",
+		       diff->denied_pairs, diff->allowed_pairs);
+}

@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "cli/output.h"
+#include "cli/query.h"
+#include "lib/arena.h"
+#include "lib/auto.h"
+#include "policy/objects/service.h"
+
+/* One end as it was asked for. */
+struct asked_end {
+	struct explain_end end;
+	bool by_address; /* and so about that address alone */
+};
+
+/* ---- who is meant -----------------------------------------------------------------------------
+ */
+
+/* Whether a connection comes from the node that the other pod runs on: the agent knows its own
+ * addresses; offline, Node objects and pods in the host's network tell. */
+static bool is_own_node(const struct cli_world *world, const struct explain_end *from,
+			const struct object *pod)
+{
+	const struct world *objects = cli_world_objects(world);
+	const struct object *node;
+
+	if (!pod || !from->has_addr || (from->pod && !from->pod->pod.host_network))
+		return false;
+	if (cli_world_is_node_address(world, &from->addr))
+		return true;
+	if (*pod->pod.node_name == '\0')
+		return false;
+	if (from->pod && strcmp(from->pod->pod.node_name, pod->pod.node_name) == 0)
+		return true;
+	node = world_find(objects, OBJECT_NODE, "", pod->pod.node_name);
+	for (size_t i = 0; node && i < node->node.address_count; i++) {
+		if (addr_equal(&node->node.addresses[i], &from->addr))
+			return true;
+	}
+	return false;
+}
+
+/* "pod/NAMESPACE/NAME" without its kind; other texts as they are. */
+static const char *strip_kind(const char *text, const char *kind)
+{
+	size_t len = strlen(kind);
+	const char *slash = strchr(text, '/');
+
+	return slash && strchr(slash + 1, '/') && strncmp(text, kind, len) == 0 && text[len] == '/'
+		       ? text + len + 1
+		       : text;
+}
+
+static void end_of_address(const struct world *objects, const struct addr *addr,
+			   struct asked_end *ret)
+{
+	const struct object *owner = world_owner(objects, addr);
+
+	*ret = (struct asked_end){ .end = { .addr = *addr, .has_addr = true }, .by_address = true };
+	if (owner && owner->kind == OBJECT_POD)
+		ret->end.pod = owner;
+}
+
+/* Refuses what can only be meant as an address and is none: no name has a ':', and no namespace a
+ * '.'. */
+static int address_check(const char *side, const char *text, struct errmsg *err)
+{
+	static const char mapped[] = "::ffff:";
+	const char *slash = strchr(text, '/');
+	size_t head = slash ? (size_t)(slash - text) : strlen(text);
+	bool dotted = strspn(text, "0123456789.") == head && memchr(text, '.', head);
+	struct prefix prefix;
+	struct addr addr;
+
+	if (!dotted && !memchr(text, ':', head))
+		return 0;
+	if (prefix_parse(text, &prefix) == 0)
+		return misused(err, "%s %s: a CIDR, where one address of it is needed", side, text);
+	if (strncasecmp(text, mapped, strlen(mapped)) == 0 &&
+	    addr_parse(text + strlen(mapped), &addr) == 0)
+		return misused(err, "%s %s: an IPv4 address is written as such: %s", side, text,
+			       text + strlen(mapped));
+	return misused(err, "%s %s: not an IP address%s", side, text,
+		       dotted ? " (four numbers without leading zeros)" : "");
+}
+
+static int end_parse(const struct world *objects, const char *side, const char *text,
+		     struct asked_end *ret, struct errmsg *err)
+{
+	char namespace[254], name[254];
+	const struct object *pod;
+	struct addr addr;
+	int code;
+
+	if (addr_parse(text, &addr) == 0) {
+		end_of_address(objects, &addr, ret);
+		return 0;
+	}
+	if (strip_kind(text, "service") != text)
+		return misused(err, "%s %s: a service answers; who connects is a pod or an address",
+			       side, text);
+	code = address_check(side, text, err);
+	if (code)
+		return code;
+	code = cli_split_name(strip_kind(text, "pod"), namespace, name, sizeof(name), err);
+	if (code)
+		return wrap(err, "%s", side);
+	pod = world_find(objects, OBJECT_POD, namespace, name);
+	if (!pod)
+		return fail_plain(err, -ENOENT, "%s %s: there is no such pod", side, text);
+	if (pod->pod.terminated)
+		return fail_plain(err, -ENOENT,
+				  "%s %s: the pod has terminated, its address is no longer its "
+				  "own",
+				  side, text);
+	*ret = (struct asked_end){ .end = { .pod = pod, .has_addr = pod->pod.address_count > 0 } };
+	if (ret->end.has_addr)
+		ret->end.addr = pod->pod.addresses[0];
+	return 0;
+}
+
+/* The end under its address of a family; false if it has none. */
+static bool end_in_family(const struct asked_end *asked, bool v4, struct explain_end *ret)
+{
+	const struct object *pod = asked->end.pod;
+
+	*ret = asked->end;
+	if (addr_is_v4(&ret->addr) == v4)
+		return true;
+	for (size_t i = 0; !asked->by_address && i < pod->pod.address_count; i++) {
+		ret->addr = pod->pod.addresses[i];
+		if (addr_is_v4(&ret->addr) == v4)
+			return true;
+	}
+	return false;
+}
+
+/* The Service that is meant, or NULL: by name, or by one of its addresses.  A name that a pod
+ * has, too, needs its kind in front. */
+static int service_find(const struct world *objects, const char *text,
+			const struct object **ret_service, struct errmsg *err)
+{
+	const char *unmarked = strip_kind(text, "service");
+	char namespace[254], name[254];
+	struct errmsg ignored;
+	struct addr addr;
+
+	*ret_service = NULL;
+	if (addr_parse(text, &addr) == 0) {
+		const struct object *owner = world_owner(objects, &addr);
+
+		if (owner && owner->kind == OBJECT_SERVICE)
+			*ret_service = owner;
+		return 0;
+	}
+	if (strip_kind(text, "pod") != text ||
+	    cli_split_name(unmarked, namespace, name, sizeof(name), &ignored))
+		return 0;
+	*ret_service = world_find(objects, OBJECT_SERVICE, namespace, name);
+	if (unmarked != text)
+		return *ret_service
+			       ? 0
+			       : fail_plain(err, -ENOENT, "to %s: there is no such service", text);
+	if (*ret_service && world_find(objects, OBJECT_POD, namespace, name)) {
+		output_note("note: %s is a pod and a service, this is the pod; service/%s asks "
+			    "about the other",
+			    text, text);
+		*ret_service = NULL;
+	}
+	return 0;
+}
+
+/* ---- answers ----------------------------------------------------------------------------------
+ */
+
+static bool explanations_agree(const struct explanation *a, const struct explanation *b)
+{
+	return a->egress.verdict == b->egress.verdict && a->ingress.verdict == b->ingress.verdict;
+}
+
+static int answers_add(struct cli_answers *answers, const struct cli_answer *answer,
+		       struct errmsg *err)
+{
+	struct cli_answer *items = reallocarray(answers->items, answers->count + 1, sizeof(*items));
+	bool denied = answer->explanation.verdict == VERDICT_DENY;
+
+	if (!items)
+		return fail(err, -ENOMEM, "explain");
+	answers->items = items;
+	if (denied && answers->verdict == VERDICT_ALLOW) {
+		answers->verdict = VERDICT_DENY;
+		answers->deciding = answers->count;
+	}
+	items[answers->count++] = *answer;
+	return 0;
+}
+
+/* Asks about one pair of addresses.  before: the answer of the other family, or NULL. */
+static int answers_ask(struct cli_answers *answers, struct cli_answer *answer,
+		       const struct cli_answer *before, struct errmsg *err)
+{
+	int ret;
+
+	answer->from.is_host = is_own_node(answers->world, &answer->from, answer->to.pod);
+	ret = policy_explain(cli_world_objects(answers->world), &answer->from, &answer->to,
+			     answers->proto, answer->port, &answer->explanation, err);
+	if (ret)
+		return ret;
+	if (!before || !explanations_agree(&before->explanation, &answer->explanation))
+		ret = answers_add(answers, answer, err);
+	else
+		ret = 1;
+	if (ret)
+		explanation_done(&answer->explanation);
+	return ret < 0 ? ret : 0;
+}
+
+/* One answer, or two where the families that both ends have differ. */
+static int answers_of_ends(struct cli_answers *answers, const struct asked_end *from,
+			   const struct asked_end *to, uint16_t port, struct errmsg *err)
+{
+	static const bool families[] = { true, false };
+	size_t first = answers->count;
+
+	if (!from->end.has_addr || !to->end.has_addr)
+		return answers_ask(
+			answers,
+			&(struct cli_answer){ .from = from->end, .to = to->end, .port = port },
+			NULL, err);
+	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
+		struct cli_answer answer = { .port = port };
+		int ret;
+
+		if (!end_in_family(from, families[i], &answer.from) ||
+		    !end_in_family(to, families[i], &answer.to))
+			continue;
+		ret = answers_ask(answers, &answer,
+				  answers->count > first ? &answers->items[first] : NULL, err);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/* One answer for each backend, by the backend's own port. */
+static int answers_of_service(struct cli_answers *answers, const struct asked_end *from,
+			      struct errmsg *err)
+{
+	const struct world *objects = cli_world_objects(answers->world);
+	const struct object *service = answers->service;
+	struct service_frontends frontends = { 0 };
+	bool known = false, served = false;
+	int ret = service_frontends(objects, service, &frontends);
+
+	if (ret)
+		return fail(err, ret, "Service %s/%s", service->namespace, service->name);
+	for (size_t f = 0; f < frontends.count && !ret; f++) {
+		const struct service_frontend *frontend = &frontends.items[f];
+
+		if (frontend->port != answers->port || frontend->proto != answers->proto)
+			continue;
+		known = true;
+		for (size_t b = 0; b < frontend->backend_count && !ret; b++) {
+			struct asked_end to;
+
+			served = true;
+			end_of_address(objects, &frontend->backends[b].addr, &to);
+			ret = answers_of_ends(answers, from, &to, frontend->backends[b].port, err);
+		}
+	}
+	service_frontends_done(&frontends);
+	if (ret || served)
+		return ret;
+	snprintf(answers->refused, sizeof(answers->refused),
+		 "Service %s/%s has no %s %u/%s: refused", service->namespace, service->name,
+		 known ? "ready backend for port" : "port", answers->port,
+		 proto_name(answers->proto));
+	return 0;
+}
+
+int cli_question_ask(const struct cli_world *world, const char *from, const char *to,
+		     const char *port, struct cli_answers *ret_answers, struct errmsg *err)
+{
+	const struct world *objects = cli_world_objects(world);
+	struct cli_answers answers = { .world = world, .verdict = VERDICT_ALLOW };
+	struct asked_end sender, receiver;
+	int ret = cli_port_parse(port, &answers.port, &answers.proto, err);
+
+	if (!ret)
+		ret = end_parse(objects, "from", from, &sender, err);
+	if (!ret)
+		ret = service_find(objects, to, &answers.service, err);
+	if (!ret && answers.service)
+		ret = answers_of_service(&answers, &sender, err);
+	else if (!ret && !(ret = end_parse(objects, "to", to, &receiver, err)))
+		ret = answers_of_ends(&answers, &sender, &receiver, answers.port, err);
+	if (ret) {
+		cli_answers_done(&answers);
+		return ret;
+	}
+	if (answers.count == 0) {
+		answers.verdict = VERDICT_DENY;
+		if (!*answers.refused)
+			snprintf(answers.refused, sizeof(answers.refused),
+				 "%s and %s have no address family in common", from, to);
+	}
+	*ret_answers = answers;
+	return 0;
+}
+
+void cli_answers_expect(struct cli_answers *answers, enum verdict expected)
+{
+	for (size_t i = 0; i < answers->count; i++) {
+		enum verdict verdict = answers->items[i].explanation.verdict;
+
+		if (verdict == expected)
+			continue;
+		answers->verdict = verdict;
+		answers->deciding = i;
+		return;
+	}
+}
+
+void cli_answers_done(struct cli_answers *answers)
+{
+	for (size_t i = 0; i < answers->count; i++)
+		explanation_done(&answers->items[i].explanation);
+	free(answers->items);
+	*answers = (struct cli_answers){ 0 };
+}

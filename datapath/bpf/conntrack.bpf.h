@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Connection state: entries that let answers through where policy would not.  There is one only
+ * where the direction of the answers is isolated; verdict.bpf.h says when it is asked.
+ *
+ * An entry is proof of what it saw: for TCP a SYN that passed policy, then a SYN-ACK that answers
+ * that very SYN.  It carries the revision under which policy last said yes; with another revision
+ * the opener's side of policy is asked again, whoever sends.
+ */
+#ifndef TENDRIL_DATAPATH_BPF_CONNTRACK_BPF_H
+#define TENDRIL_DATAPATH_BPF_CONNTRACK_BPF_H
+
+#include <linux/errno.h>
+
+#include "datapath/bpf/clock.bpf.h"
+#include "datapath/bpf/flow.bpf.h"
+#include "datapath/bpf/nat.bpf.h"
+#include "datapath/bpf/socket.bpf.h"
+
+enum ct_result {
+	CT_MISS,
+	CT_PASS,
+	CT_NOT_OPENED, /* an entry waits for its handshake, and this packet is not part of it */
+};
+
+struct ct_place {
+	struct ct_key key;
+	__u32 from_b; /* this packet comes from end b */
+} __attribute__((aligned(8)));
+
+static __always_inline __u64 addr_high(const struct addr *addr)
+{
+	return (__u64)bpf_ntohl(addr->w[0]) << 32 | bpf_ntohl(addr->w[1]);
+}
+
+static __always_inline __u64 addr_low(const struct addr *addr)
+{
+	return (__u64)bpf_ntohl(addr->w[2]) << 32 | bpf_ntohl(addr->w[3]);
+}
+
+/* Whether the flow's source sorts before its destination. */
+static __always_inline bool flow_is_sorted(const struct flow *flow)
+{
+	__u64 s = addr_high(&flow->saddr), d = addr_high(&flow->daddr);
+
+	if (s != d)
+		return s < d;
+	s = addr_low(&flow->saddr);
+	d = addr_low(&flow->daddr);
+	if (s != d)
+		return s < d;
+	return bpf_ntohs(flow->sport) <= bpf_ntohs(flow->dport);
+}
+
+static __always_inline void ct_place_fill(const struct flow *flow, struct ct_place *ret)
+{
+	bool sorted = flow_is_sorted(flow);
+
+	ret->from_b = !sorted;
+	ret->key.a = sorted ? flow->saddr : flow->daddr;
+	ret->key.b = sorted ? flow->daddr : flow->saddr;
+	ret->key.a_port = sorted ? flow->sport : flow->dport;
+	ret->key.b_port = sorted ? flow->dport : flow->sport;
+	ret->key.proto = flow->proto;
+	__builtin_memset(ret->key.pad, 0, sizeof(ret->key.pad));
+}
+
+/* The same for paths that are taken less often than once a packet: one copy of the code. */
+static __noinline void ct_place_of(const struct flow *flow, struct ct_place *ret)
+{
+	ct_place_fill(flow, ret);
+}
+
+static __always_inline __u64 ct_lifetime(const struct ct_entry *ct, __u8 proto)
+{
+	if (proto != IPPROTO_TCP)
+		return ct->flags & CT_REPLIED ? CT_OTHER_REPLIED_NS : CT_OTHER_UNREPLIED_NS;
+	if (ct->flags & CT_FIN_A && ct->flags & CT_FIN_B)
+		return CT_TCP_CLOSING_NS;
+	return ct->flags & CT_ESTABLISHED ? CT_TCP_ESTABLISHED_NS : CT_TCP_OPENING_NS;
+}
+
+static __always_inline void ct_touch(struct ct_entry *ct, __u64 now_ns)
+{
+	ct->last_seen_ns = now_ns;
+	ct->seen_jiffies = jiffies_now();
+}
+
+/* The live entry of a place, touched; an expired one that the agent has not swept yet is a miss.
+ * CPUs may race to write nearly the same time: either will do. */
+static __always_inline struct ct_entry *ct_find(const struct ct_place *place)
+{
+	struct ct_entry *ct = bpf_map_lookup_elem(&ct_map, &place->key);
+	__u64 now_ns;
+
+	if (!ct || seen_lately(ct->seen_jiffies))
+		return ct;
+	now_ns = bpf_ktime_get_coarse_ns();
+	/* Written by a CPU whose coarse clock is a tick ahead: not old. */
+	if ((__s64)(now_ns - ct->last_seen_ns) > (__s64)ct_lifetime(ct, place->key.proto))
+		return NULL;
+	ct_touch(ct, now_ns);
+	return ct;
+}
+
+/* The same for paths that are taken less often than once a packet: one copy of the code. */
+static __noinline struct ct_entry *ct_find_of(const struct flow *flow, struct ct_place *ret)
+{
+	ct_place_of(flow, ret);
+	return ct_find(ret);
+}
+
+static __always_inline bool ct_from_opener(const struct ct_entry *ct, const struct ct_place *place)
+{
+	return !(ct->flags & CT_FROM_B) == !place->from_b;
+}
+
+/* What policy says of the opener opening this connection now: as policy_check(). */
+static __noinline int ct_ask_opener(const struct packet *pkt, bool from_opener)
+{
+	struct policy_end opener;
+
+	if (from_opener)
+		return policy_check(&pkt->src, &pkt->dst, pkt->flow.proto, pkt->flow.dport);
+	opener = pkt->src;
+	opener.identity = pkt->src_claimed;
+	return policy_check(&pkt->dst, &opener, pkt->flow.proto, pkt->flow.sport);
+}
+
+/* Compares revisions and, where they differ, asks policy.  False: the entry is gone. */
+static __always_inline bool ct_renew(const struct packet *pkt, struct ct_entry *ct,
+				     const struct ct_place *place, bool from_opener)
+{
+	__u32 revision = node_revision();
+	int reason;
+
+	if (ct->revision == revision)
+		return true;
+	if (!from_opener && ct->flags & CT_BEHIND_NODE)
+		return true; /* not for this side to say; the revision stays as it is */
+	reason = ct_ask_opener(pkt, from_opener);
+	if (reason > 0) {
+		bpf_map_delete_elem(&ct_map, &place->key);
+		return false;
+	}
+	if (reason < 0) {
+		if (!from_opener)
+			return true; /* the opener's next packet tells it */
+		audit_tell(pkt, reason);
+	}
+	ct->revision = revision;
+	return true;
+}
+
+static __always_inline void ct_flags_set(struct ct_entry *ct, __u32 flags)
+{
+	if ((ct->flags & flags) != flags)
+		__sync_fetch_and_or(&ct->flags, flags);
+}
+
+/* Makes an entry with the packet's sender as opener, or its receiver if "answered".  Full table:
+ * the flow goes on without one.  -EEXIST: there is one, and update is BPF_NOEXIST. */
+static __noinline int ct_insert(const struct packet *pkt, const struct ct_place *place,
+				bool answered, __u64 update)
+{
+	int ret;
+	struct ct_entry ct = {
+		.revision = node_revision(),
+		.syn_seq = answered ? 0 : pkt->seq,
+		.syn_len = answered ? 0 : pkt->payload,
+	};
+
+	ct_touch(&ct, bpf_ktime_get_coarse_ns());
+	if (!place->from_b == answered)
+		ct.flags = CT_FROM_B;
+	if (answered)
+		ct.flags |= CT_REPLIED | CT_ESTABLISHED;
+	if (answered ? !!(pkt->dst_flags & IPCACHE_HOST)
+		     : pkt->from_node || pkt->src.identity != pkt->src_claimed)
+		ct.flags |= CT_BEHIND_NODE;
+	/* Linux before 6.4 returns an int in a 64-bit register: the upper half is not the sign. */
+	ret = (int)bpf_map_update_elem(&ct_map, &place->key, &ct, update);
+	if (ret && ret != -EEXIST)
+		notice(NOTICE_CT_FULL);
+	return ret;
+}
+
+/* ---- TCP ------------------------------------------------------------------------------------ */
+
+/* A SYN that policy let through, where answers need an entry.  Replaces whatever the same ends had
+ * before, unless it is the same SYN sent again: its answer may have been seen already. */
+__weak int ct_tcp_open(const struct packet *pkt)
+{
+	struct ct_place place;
+	struct ct_entry *ct;
+
+	if (!pkt)
+		return 0;
+	ct_place_of(&pkt->flow, &place);
+	if (ct_insert(pkt, &place, false, BPF_NOEXIST) != -EEXIST)
+		return 0;
+	ct = ct_find_of(&pkt->flow, &place);
+	if (ct && ct_from_opener(ct, &place) && ct->syn_seq == pkt->seq &&
+	    ct->syn_len == pkt->payload) {
+		ct->revision = node_revision();
+		return 0;
+	}
+	ct_insert(pkt, &place, false, BPF_ANY);
+	return 0;
+}
+
+/* SYN-ACK or RST that acknowledges the opener's SYN, or its SYN and the data in it. */
+static __always_inline bool ct_answers_syn(const struct packet *pkt, const struct ct_entry *ct)
+{
+	return pkt->tcp_flags & TCP_ACK && pkt->tcp_flags & (TCP_SYN | TCP_RST) &&
+	       pkt->ack - ct->syn_seq - 1 <= ct->syn_len;
+}
+
+static __always_inline void ct_tcp_reset(struct __sk_buff *skb, const struct packet *pkt,
+					 struct ct_entry *ct, const struct ct_place *place)
+{
+	enum reset reset;
+	struct flow flow;
+
+	nat_socket_flow(pkt, &flow);
+	reset = socket_reset(skb, pkt, &flow);
+	if (reset == RESET_ENDS)
+		bpf_map_delete_elem(&ct_map, &place->key);
+	else if (reset == RESET_MAY_END)
+		ct_flags_set(ct, CT_FIN_A | CT_FIN_B);
+}
+
+/*
+ * Follows the end of a connection.  The entry goes with the ACK of the second FIN, the last packet
+ * that needs it; or with the second FIN itself if that ACK travels in a direction that nobody
+ * isolates.  CT_TCP_CLOSING_NS is for connections whose last ACK is never seen.
+ */
+static __always_inline void ct_tcp_close(const struct packet *pkt, struct ct_entry *ct,
+					 const struct ct_place *place)
+{
+	__u32 both = CT_FIN_A | CT_FIN_B;
+	bool ack_is_free = !(pkt->dst.flags & ENDPOINT_EGRESS_ISOLATED ||
+			     pkt->src.flags & ENDPOINT_INGRESS_ISOLATED);
+	__u32 before = ct->flags & both;
+
+	if (pkt->tcp_flags & TCP_FIN) {
+		ct_flags_set(ct, place->from_b ? CT_FIN_B : CT_FIN_A);
+		if (!ack_is_free || (ct->flags & both) != both)
+			return;
+	} else if (before != both) {
+		return;
+	}
+	bpf_map_delete_elem(&ct_map, &place->key);
+}
+
+/* enum ct_result of a segment that is not a SYN, and what it does to its entry. */
+__weak int ct_tcp(struct __sk_buff *skb, const struct packet *pkt)
+{
+	struct ct_place place;
+	struct ct_entry *ct;
+	bool from_opener;
+
+	if (!pkt)
+		return CT_MISS;
+	ct_place_fill(&pkt->flow, &place);
+	ct = ct_find(&place);
+	if (!ct)
+		return CT_MISS;
+	from_opener = ct_from_opener(ct, &place);
+	if (!ct_renew(pkt, ct, &place, from_opener))
+		return CT_MISS;
+	if (!(ct->flags & CT_REPLIED)) {
+		if (!from_opener && !ct_answers_syn(pkt, ct))
+			return CT_NOT_OPENED;
+		if (!from_opener)
+			ct_flags_set(ct, CT_REPLIED);
+	} else if (!(pkt->tcp_flags & (TCP_SYN | TCP_RST))) {
+		/* Only a matter of how long it may be silent: what the receiver makes of a
+		 * handshake that its opener never finished is the receiver's to judge. */
+		ct_flags_set(ct, CT_ESTABLISHED);
+	}
+	if (pkt->tcp_flags & TCP_RST)
+		ct_tcp_reset(skb, pkt, ct, &place);
+	else
+		ct_tcp_close(pkt, ct, &place);
+	return CT_PASS;
+}
+
+/*
+ * No entry, and policy does not let the sender open this: it may still be an answer whose entry was
+ * lost, or never made because nobody was isolated yet.  True if policy lets the receiver open it
+ * and the receiver's own socket says that it did.  The entry is made anew, except where the
+ * connection is about to end.
+ */
+__weak int ct_tcp_pick_up(struct __sk_buff *skb, const struct packet *pkt)
+{
+	struct socket_view view = {};
+	struct ct_place place;
+	struct flow flow;
+
+	if (!pkt)
+		return 0;
+	/* What this node itself opened needs no policy, and its namespace holds no pod's sockets.
+	 */
+	if (!(pkt->dst_flags & IPCACHE_HOST) && ct_ask_opener(pkt, false) > 0)
+		return 0;
+	nat_socket_flow(pkt, &flow);
+	if (!socket_opened(skb, pkt, &flow, &view))
+		return 0;
+	if (!(pkt->tcp_flags & TCP_RST) &&
+	    (view.state == BPF_TCP_ESTABLISHED || view.state == BPF_TCP_SYN_SENT)) {
+		ct_place_of(&pkt->flow, &place);
+		ct_insert(pkt, &place, true, BPF_ANY);
+	}
+	return 1;
+}
+
+/* ---- everything else ------------------------------------------------------------------------ */
+
+/*
+ * enum ct_result of a packet of a protocol without a handshake.  Losing an entry here means that
+ * answers are dropped until the opener sends again: there is no socket that would tell who began.
+ */
+__weak int ct_other(const struct packet *pkt)
+{
+	struct ct_place place;
+	struct ct_entry *ct;
+	bool from_opener;
+
+	if (!pkt)
+		return CT_MISS;
+	ct = ct_find_of(&pkt->flow, &place);
+	if (!ct)
+		return CT_MISS;
+	from_opener = ct_from_opener(ct, &place);
+	/* The other end opens an association of its own: the old one does not speak for it. */
+	if (pkt->opens && !from_opener)
+		return CT_MISS;
+	if (!ct_renew(pkt, ct, &place, from_opener))
+		return CT_MISS;
+	if (!from_opener)
+		ct_flags_set(ct, CT_REPLIED);
+	return CT_PASS;
+}
+
+__weak int ct_other_open(const struct packet *pkt)
+{
+	struct ct_place place;
+
+	if (!pkt)
+		return 0;
+	ct_place_of(&pkt->flow, &place);
+	ct_insert(pkt, &place, false, BPF_ANY);
+	return 0;
+}
+
+#endif

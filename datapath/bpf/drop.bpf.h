@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Where packets end, and what is told of it: counters per reason and per endpoint, events with a
+ * budget.  drop() is the only way out for a packet that does not pass, so none vanishes uncounted.
+ */
+#ifndef TENDRIL_DATAPATH_BPF_DROP_BPF_H
+#define TENDRIL_DATAPATH_BPF_DROP_BPF_H
+
+#include <linux/pkt_cls.h>
+
+#include "datapath/bpf/packet.bpf.h"
+
+static __always_inline struct endpoint_stats *stats_get(__u32 slot)
+{
+	return bpf_map_lookup_elem(&endpoint_stats, &slot);
+}
+
+static __always_inline void stats_sent(const struct packet *pkt)
+{
+	struct endpoint_stats *stats = stats_get(pkt->src.slot);
+
+	if (stats) {
+		stats->tx_packets++;
+		stats->tx_bytes += pkt->length;
+	}
+}
+
+static __always_inline void stats_received(const struct packet *pkt)
+{
+	struct endpoint_stats *stats = stats_get(pkt->dst.slot);
+
+	if (stats) {
+		stats->rx_packets++;
+		stats->rx_bytes += pkt->length;
+	}
+}
+
+/* Whether this CPU may send another event in this second. */
+static __always_inline bool event_budget_take(__u64 now_ns)
+{
+	__u32 zero = 0;
+	struct event_budget *budget = bpf_map_lookup_elem(&event_budget, &zero);
+	__u64 second = now_ns / NS_PER_SEC;
+
+	if (!budget)
+		return false;
+	if (budget->second != second) {
+		budget->second = second;
+		budget->sent = 0;
+	}
+	if (budget->sent >= EVENT_RATE)
+		return false;
+	budget->sent++;
+	return true;
+}
+
+/* Tells the agent of a packet.  type: enum event_type. */
+__weak int event_send(const struct packet *pkt, __u32 type, __u32 reason, __u32 direction)
+{
+	__u64 now_ns = bpf_ktime_get_coarse_ns();
+	struct flow_event *event = NULL;
+
+	if (!pkt)
+		return 0;
+	if (event_budget_take(now_ns))
+		event = bpf_ringbuf_reserve(&event_map, sizeof(*event), 0);
+	if (!event) {
+		notice(NOTICE_EVENTS_LOST);
+		return 0;
+	}
+	__builtin_memset(event, 0, sizeof(*event));
+	event->time_ns = now_ns;
+	event->type = type;
+	event->reason = reason;
+	event->flow = pkt->flow;
+	event->src_identity = pkt->src.identity;
+	event->dst_identity = pkt->dst.identity;
+	event->src_slot = (__u16)pkt->src.slot;
+	event->dst_slot = (__u16)pkt->dst.slot;
+	event->length = pkt->length;
+	event->tcp_flags = pkt->tcp_flags;
+	event->direction = (__u8)direction;
+	bpf_ringbuf_submit(event, 0);
+	return 0;
+}
+
+/* Counts the packet for its reason and for the endpoint that it was dropped for: the receiver whose
+ * ingress refused it, else the sender, else the receiver. */
+__weak int drop_count(const struct packet *pkt, __u32 reason, __u32 direction)
+{
+	struct endpoint_stats *stats;
+	__u32 slot;
+
+	if (!pkt)
+		return 0;
+	slot = pkt->src.slot;
+	if (!slot || (reason == DROP_INGRESS_DENIED && pkt->dst.slot))
+		slot = pkt->dst.slot;
+	metric_count(reason);
+	if (slot) {
+		stats = stats_get(slot);
+		if (stats)
+			stats->drops++;
+	}
+	return event_send(pkt, EVENT_DROP, reason, direction);
+}
+
+static __always_inline int drop(const struct packet *pkt, enum drop_reason reason,
+				enum direction direction)
+{
+	drop_count(pkt, reason, direction);
+	return TC_ACT_SHOT;
+}
+
+#endif

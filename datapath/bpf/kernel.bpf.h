@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The members of kernel structures that are read by acceleration and by conntrack's search for
+ * evidence, relocated to the running kernel at load (CO-RE).  The only place where the datapath
+ * looks beyond the stable interfaces.
+ */
+#ifndef TENDRIL_DATAPATH_BPF_KERNEL_BPF_H
+#define TENDRIL_DATAPATH_BPF_KERNEL_BPF_H
+
+#include <linux/types.h>
+
+#include <bpf/bpf_core_read.h>
+
+#define KERNEL_STRUCT __attribute__((preserve_access_index))
+
+struct atomic64 {
+	__s64 counter;
+};
+
+struct proto {
+	unsigned long *memory_pressure; /* non-zero: all sockets of this protocol use too much */
+} KERNEL_STRUCT;
+
+struct sock_common {
+	__be16 skc_dport;
+	__u16 skc_num; /* local port, host order */
+	unsigned char skc_state;
+	struct proto *skc_prot;
+	struct atomic64 skc_cookie;
+} KERNEL_STRUCT;
+
+struct file;
+
+struct socket {
+	struct file *file; /* NULL: no program has a descriptor of it */
+} KERNEL_STRUCT;
+
+struct sock {
+	struct sock_common __sk_common;
+	struct socket *sk_socket;
+	void *sk_user_data; /* low bits are flags */
+} KERNEL_STRUCT;
+
+struct ipv6_pinfo {
+	int mcast_oif; /* as inet_sock.mc_index, for IPv6 */
+} KERNEL_STRUCT;
+
+/* The beginning of a struct sock_common, copied in one go, up to and with skc_cookie.  A kernel
+ * that keeps a field further down makes the verifier refuse the program. */
+struct sock_head {
+	__u64 words[12];
+};
+
+#define SOCK_HEAD_FIELD(head, field)                                              \
+	(*(__typeof__(((struct sock_common *)0)->field) *)((void *)(head) +       \
+							   bpf_core_field_offset( \
+								   struct sock_common, field)))
+
+struct inet_sock {
+	struct sock sk;
+	struct ipv6_pinfo *pinet6;
+	int mc_index; /* stream sockets: the device that the accepted SYN came in by */
+} KERNEL_STRUCT;
+
+struct tcp_ulp_ops;
+
+struct inet_connection_sock {
+	struct inet_sock icsk_inet;
+	const struct tcp_ulp_ops *icsk_ulp_ops; /* kernel TLS, MPTCP, ... */
+} KERNEL_STRUCT;
+
+struct tcp_sock {
+	struct inet_connection_sock inet_conn;
+	__u64 bytes_sent; /* payload, by packet, retransmissions included */
+	__u32 write_seq;  /* end of what the program wrote */
+	__u32 snd_nxt;    /* end of what was sent */
+	__u32 snd_una;    /* start of what is not acknowledged */
+	__u32 rcv_nxt;    /* what is expected next */
+	__u8 repair : 1;
+} KERNEL_STRUCT;
+
+struct list_head {
+	struct list_head *next;
+} KERNEL_STRUCT;
+
+struct sk_psock {
+	struct list_head ingress_msg; /* redirected messages that nobody has read yet */
+} KERNEL_STRUCT;
+
+struct sk_msg_sg {
+	__u32 size;
+} KERNEL_STRUCT;
+
+struct sk_msg {
+	struct sk_msg_sg sg;
+	struct list_head list;
+} KERNEL_STRUCT;
+
+#define SK_USER_DATA_FLAGS 7UL /* in the low bits of sk_user_data */
+
+/* Well-known numbers of the kernel's own headers. */
+#define TCP_ESTABLISHED 1
+#define AF_INET6        10
+
+#endif

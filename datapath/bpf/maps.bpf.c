@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The one definition of every map; maps.bpf.h says what each is for.  A map defined twice is an
+ * error of the BPF linker.
+ */
+#include "datapath/bpf/maps.bpf.h"
+
+struct endpoint_map endpoint_map SEC(".maps");
+struct endpoint_stats_map endpoint_stats SEC(".maps");
+struct netns_map netns_map SEC(".maps");
+struct ipcache_map ipcache_map SEC(".maps");
+struct near_map near_map SEC(".maps");
+struct cidr_map cidr_map SEC(".maps");
+struct policy_map policy_map SEC(".maps");
+struct port_map port_map SEC(".maps");
+struct node_map node_map SEC(".maps");
+struct ct_map ct_map SEC(".maps");
+struct service_map service_map SEC(".maps");
+struct backend_map backend_map SEC(".maps");
+struct sock_service_map sock_service SEC(".maps");
+struct sock_places_map sock_places SEC(".maps");
+struct sendmsg_map sendmsg_map SEC(".maps");
+struct nat_map nat_map SEC(".maps");
+struct frag_map frag_map SEC(".maps");
+struct flow_map flow_map SEC(".maps");
+struct accel_map accel_map SEC(".maps");
+struct accel_peer_map accel_peer_map SEC(".maps");
+struct accel_sock_map accel_sock SEC(".maps");
+struct metric_map metric_map SEC(".maps");
+struct event_map event_map SEC(".maps");
+struct event_budget_map event_budget SEC(".maps");
+
+/* Programs that call GPL-only helpers need it; the linker keeps one copy. */
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Every map, declared once: who writes it, who reads it, what happens when it is full.  Keys and
+ * values are in abi.h.  maps.bpf.c holds the definitions; max_entries here are the defaults, the
+ * loader resizes by its options.
+ *
+ * Tables that user space fills allocate as they grow (BPF_F_NO_PREALLOC), so a small node does not
+ * pay for the room of a large one.  ct_map is written for every connection and is allocated ahead:
+ * insertion then neither fails for want of memory nor touches the allocator.
+ */
+#ifndef TENDRIL_DATAPATH_BPF_MAPS_BPF_H
+#define TENDRIL_DATAPATH_BPF_MAPS_BPF_H
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "datapath/abi.h"
+
+/* Endpoints of this node by slot.  Written by the agent through its own mapping, which lets it
+ * change flags and policy_id in one store and leave translated alone (the datapath's, which only
+ * ever sets it); read by every program.  Fixed size: without a free slot ADD fails. */
+struct endpoint_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 512);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct endpoint);
+};
+extern struct endpoint_map endpoint_map SEC(".maps");
+
+/* Traffic of each endpoint by slot.  Written by every program, read by the agent. */
+struct endpoint_stats_map {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 512);
+	__type(key, __u32);
+	__type(value, struct endpoint_stats);
+};
+extern struct endpoint_stats_map endpoint_stats SEC(".maps");
+
+/* Network namespace cookie -> slot, for programs that see a socket and no device.  Written by the
+ * agent with endpoint_map; read by the socket programs.  Full: ADD fails. */
+struct netns_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 512);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, __u32);
+};
+extern struct netns_map netns_map SEC(".maps");
+
+/* Who is behind an exact address.  Written by the agent, read by every program.  Full: the agent
+ * reports it; the address that found no room is an unknown peer, so isolation denies it. */
+struct ipcache_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct addr);
+	__type(value, struct ipcache_entry);
+};
+extern struct ipcache_map ipcache_map SEC(".maps");
+
+/* Slots of pods of this node by their family and the end of their address: a guess, which costs
+ * half a look in ipcache_map.  Written and read by from_pod and to_pod; believed only while the
+ * endpoint in that slot has the very address.  Two pods may share a place: then the last one has
+ * it. */
+struct near_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2 * NEAR_PLACES);
+	__type(key, __u32);
+	__type(value, __u32);
+};
+extern struct near_map near_map SEC(".maps");
+
+/* Prefixes that policies name -> identity, asked only on an ipcache_map miss and only if
+ * NODE_HAS_CIDRS.  Written by the agent.  Full: as ipcache_map. */
+struct cidr_map {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct cidr_key);
+	__type(value, __u32);
+};
+extern struct cidr_map cidr_map SEC(".maps");
+
+/* Compiled policies.  Written by the agent, read wherever a verdict is needed.  Full: the agent
+ * reports it; a rule that found no room is a rule that allows nothing. */
+struct policy_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct policy_key);
+	__type(value, struct policy_entry);
+};
+extern struct policy_map policy_map SEC(".maps");
+
+/* Port sets too long for a policy_map value.  Written by the agent.  Full: as policy_map. */
+struct port_map {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct port_key);
+	__type(value, __u8);
+};
+extern struct port_map port_map SEC(".maps");
+
+/* The node's state.  Written by the agent through its own mapping of the page, read by every
+ * program. */
+struct node_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct node_state);
+};
+extern struct node_map node_map SEC(".maps");
+
+/* Connections whose answers need them (conntrack.bpf.h).  Written by from_pod and to_pod, swept by
+ * the agent.  Full: NOTICE_CT_FULL, and the flow goes on by the evidence of its sockets.  A hash,
+ * not an LRU: evicting would let a flood push out other pods' connections. */
+struct ct_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 32768);
+	__type(key, struct ct_key);
+	__type(value, struct ct_entry);
+};
+extern struct ct_map ct_map SEC(".maps");
+
+/* Service address, port and protocol -> service.  Written by the agent; read by the socket programs
+ * and, per packet, by from_pod.  Full: the agent reports it; such a service is unknown. */
+struct service_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct service_key);
+	__type(value, struct service);
+};
+extern struct service_map service_map SEC(".maps");
+
+/* Backends of each service.  As service_map. */
+struct backend_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 131072);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct backend_key);
+	__type(value, struct backend);
+};
+extern struct backend_map backend_map SEC(".maps");
+
+/* What a TCP socket asked for before translation, without the allocator, which socket storage pays
+ * twice a connection.  Written by connect, read by getpeername; freed when the program closes the
+ * socket.  A place that is taken: sock_service. */
+struct sock_places_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SOCK_PLACES);
+	__type(key, __u32);
+	__type(value, struct sock_place);
+};
+extern struct sock_places_map sock_places SEC(".maps");
+
+/* The same for other sockets.  Written by connect and by an unconnected socket's first sendmsg,
+ * read by getpeername and recvmsg; lives and dies with the socket.  Without memory the traffic
+ * flows, but the program is shown the backend: NOTICE_SENDMSG_FULL. */
+struct sock_service_map {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct sock_service);
+};
+extern struct sock_service_map sock_service SEC(".maps");
+
+/* Further backends that a UDP socket was sent to -> the service it had asked for.  Written by
+ * sendmsg, read by recvmsg.  Full: the longest unused entry goes, and a late answer to it shows the
+ * backend's address. */
+struct sendmsg_map {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct sendmsg_key);
+	__type(value, struct service_key);
+};
+extern struct sendmsg_map sendmsg_map SEC(".maps");
+
+/* Per-packet service translations, two entries a connection.  Written by from_pod and to_pod, swept
+ * by the agent.  Full: the longest unused translation goes, which ends that connection; a table of
+ * dead UDP flows must not refuse new ones. */
+struct nat_map {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct nat_key);
+	__type(value, struct nat_entry);
+};
+extern struct nat_map nat_map SEC(".maps");
+
+/* Ports of fragmented datagrams.  Written and read by from_pod and to_pod.  Full: the longest
+ * unused goes, and later fragments of that datagram are dropped where ports matter. */
+struct frag_map {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 2048);
+	__type(key, struct frag_key);
+	__type(value, struct frag_ports);
+};
+extern struct frag_map frag_map SEC(".maps");
+
+/* Flows as an observer sees them.  Written by from_pod and to_pod while NODE_FLOWS asks for it, and
+ * for what an audited end would refuse; the agent adds what it found, reads and clears.  Full: the
+ * longest unseen goes, and the agent tells that some may be missing. */
+struct flow_map {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct flow_key);
+	__type(value, struct flow_record);
+};
+extern struct flow_map flow_map SEC(".maps");
+
+/* Sockets that take part in acceleration.  Written by the sockops program, read by the sk_msg
+ * program; the kernel removes a socket when it closes.  Full: NOTICE_ACCEL_FULL, and the connection
+ * stays with packets.  Value: socket cookie when read from user space. */
+struct accel_map {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, 8192);
+	__type(key, struct accel_key);
+	__type(value, __u64);
+};
+extern struct accel_map accel_map SEC(".maps");
+
+/* A socket of accel_map as its peer needs it for its first message.  Written at establishment, read
+ * once and deleted by the peer.  Full: the longest unread goes; that peer stays with packets. */
+struct accel_peer_map {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct accel_key);
+	__type(value, struct accel_peer);
+};
+extern struct accel_peer_map accel_peer_map SEC(".maps");
+
+/* The sending direction of each socket of accel_map.  Only the datapath; lives and dies with the
+ * socket.  Without memory the connection is not accelerated. */
+struct accel_sock_map {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct accel_direction);
+};
+extern struct accel_sock_map accel_sock SEC(".maps");
+
+/* Drop reasons, then notices from METRIC_NOTICES.  Written by every program, read by the agent. */
+struct metric_map {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, METRIC_COUNT);
+	__type(key, __u32);
+	__type(value, __u64);
+};
+extern struct metric_map metric_map SEC(".maps");
+
+/* struct flow_event, to the agent.  Full: the event is lost and counted as NOTICE_EVENTS_LOST; the
+ * drop itself is always in metric_map. */
+struct event_map {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 256 * 1024);
+};
+extern struct event_map event_map SEC(".maps");
+
+/* How many events this CPU sent in this second.  Only the datapath. */
+struct event_budget_map {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct event_budget);
+};
+extern struct event_budget_map event_budget SEC(".maps");
+
+#endif

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The two tc programs of a node.
+ *
+ *	from_pod   ingress of the host end of each pod's veth: everything a pod sends
+ *	to_pod     egress of HOST_DEVICE, where the host routes the pod addresses: everything that
+ *	           reaches a pod otherwise than from another pod of this node
+ *
+ * Both read as their stages; a stage returns a drop reason, and only drop() makes a verdict of it.
+ */
+#include "datapath/bpf/refuse.bpf.h"
+#include "datapath/bpf/verdict.bpf.h"
+
+#define ARP_ETHERNET 1
+
+#define JUMBO_HEADER_LEN 8
+#define JUMBO_L4_OFFSET  (ETH_HLEN + sizeof(struct ipv6hdr) + JUMBO_HEADER_LEN)
+#define JUMBO_LENGTH_MIN (JUMBO_L4_OFFSET + 65536 - JUMBO_HEADER_LEN)
+/* Less fits the least MTU of IPv6 anyway, and must not become nothing. */
+#define JUMBO_GSO_SIZE_MIN 1024
+
+static __always_inline const struct endpoint *endpoint_get(__u32 slot)
+{
+	const struct endpoint *endpoint = bpf_map_lookup_elem(&endpoint_map, &slot);
+
+	return slot && endpoint && endpoint->flags & ENDPOINT_VALID ? endpoint : NULL;
+}
+
+static __always_inline bool endpoint_has_addr(const struct endpoint *endpoint, bool ipv6,
+					      const struct addr *addr)
+{
+	const struct addr *own = ipv6 ? &endpoint->v6 : &endpoint->v4;
+
+	return addr_equal(own, addr) && !addr_is_zero(own);
+}
+
+/* Reports a connection that was let through, while somebody watches. */
+static __always_inline void verdict_tell(const struct packet *pkt, enum direction direction)
+{
+	if (pkt->opens && node_flags() & NODE_VERDICT_EVENTS)
+		event_send(pkt, EVENT_VERDICT, DROP_NONE, direction);
+}
+
+/* ---- from_pod ------------------------------------------------------------------------------- */
+
+static __always_inline bool mac_equal(const __u8 *a, const __u8 *b)
+{
+	const __u16 *left = (const void *)a, *right = (const void *)b;
+
+	return left[0] == right[0] && left[1] == right[1] && left[2] == right[2];
+}
+
+/* An ARP packet, for the host's stack alone: it must speak of the pod only. */
+static __always_inline int pod_check_arp(struct __sk_buff *skb, const struct endpoint *endpoint)
+{
+	struct { /* linux/if_arp.h cannot be included for BPF: it wants libc's headers */
+		__be16 hardware;
+		__be16 protocol;
+		__u8 mac_len;
+		__u8 addr_len;
+		__be16 operation;
+		__u8 sender_mac[ETH_ALEN];
+		__u8 sender[4];
+	} arp;
+	__be32 sender;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &arp, sizeof(arp)))
+		return DROP_TRUNCATED;
+	if (arp.hardware != bpf_htons(ARP_ETHERNET) || arp.protocol != bpf_htons(ETH_P_IP) ||
+	    arp.mac_len != ETH_ALEN || arp.addr_len != sizeof(arp.sender))
+		return DROP_BAD_HEADER;
+	if (!mac_equal(arp.sender_mac, endpoint->mac))
+		return DROP_SPOOFED_MAC;
+	__builtin_memcpy(&sender, arp.sender, sizeof(sender));
+	/* 0: a probe for a duplicate address */
+	return sender && sender != endpoint->v4.w[3] ? DROP_SPOOFED_ADDRESS : DROP_NONE;
+}
+
+/* Decision 0: a pod speaks with its own MAC and its own addresses.  Only IPv6 discovery, which
+ * stays on the link, may come from a link-local address or from none. */
+static __always_inline int pod_check_source(struct __sk_buff *skb, const struct packet *pkt,
+					    const struct endpoint *endpoint)
+{
+	if (!mac_equal(pkt->mac, endpoint->mac))
+		return DROP_SPOOFED_MAC;
+	if (pkt->kind == PACKET_ARP)
+		return pod_check_arp(skb, endpoint);
+	if (endpoint_has_addr(endpoint, pkt->ipv6, &pkt->flow.saddr))
+		return DROP_NONE;
+	if (pkt->kind == PACKET_NEIGHBOUR &&
+	    (addr_is_zero(&pkt->flow.saddr) || addr_is_on_link(&pkt->flow.saddr)))
+		return DROP_NONE;
+	return DROP_SPOOFED_ADDRESS;
+}
+
+/* Where near_map has its guess of who has the destination's address. */
+static __always_inline __u32 *pod_guess(const struct packet *pkt)
+{
+	__u32 place = bpf_ntohl(pkt->flow.daddr.w[3]) % NEAR_PLACES;
+
+	if (pkt->ipv6)
+		place += NEAR_PLACES;
+	return bpf_map_lookup_elem(&near_map, &place);
+}
+
+/* Asks ipcache_map; a pod of this node leaves its slot at the guess. */
+static __noinline int pod_find_by_address(struct packet *pkt, __u32 *guess)
+{
+	struct ipcache_entry entry = ipcache_lookup(&pkt->flow.daddr);
+	const struct endpoint *endpoint;
+
+	pkt->dst_flags = entry.flags;
+	pkt->dst.flags = 0;
+	pkt->dst.slot = 0;
+	pkt->dst.identity = entry.identity;
+	if (!entry.slot)
+		return DROP_NONE;
+	endpoint = endpoint_get(entry.slot);
+	if (!endpoint)
+		return DROP_NO_ENDPOINT;
+	policy_end_load(endpoint, entry.slot, pkt->ipv6, &pkt->dst);
+	if (guess && !entry.flags)
+		*guess = entry.slot;
+	return DROP_NONE;
+}
+
+/* Who the destination is; a pod of this node becomes dst with its policy. */
+static __always_inline int pod_find_destination(struct packet *pkt)
+{
+	__u32 *guess = pod_guess(pkt), slot = guess ? *(volatile __u32 *)guess : 0;
+	const struct endpoint *endpoint = endpoint_get(slot);
+
+	if (!endpoint || !endpoint_has_addr(endpoint, pkt->ipv6, &pkt->flow.daddr))
+		return pod_find_by_address(pkt, guess);
+	pkt->dst_flags = 0;
+	policy_end_load(endpoint, slot, pkt->ipv6, &pkt->dst);
+	return DROP_NONE;
+}
+
+/* Discovery is answered by the host; beyond this link it has no business. */
+static __always_inline int pod_check_neighbour(const struct packet *pkt)
+{
+	return addr_is_on_link(&pkt->flow.daddr) || pkt->dst_flags & IPCACHE_HOST ? DROP_NONE
+										  : DROP_BAD_HEADER;
+}
+
+/* Decision 10: services.  A packet to one is to its backend from here on. */
+static __always_inline int pod_translate(struct __sk_buff *skb, struct packet *pkt)
+{
+	int reason = nat_request(skb, pkt);
+
+	if (!reason)
+		reason = pod_find_destination(pkt);
+	if (!reason)
+		nat_mark_translated(pkt->dst.slot);
+	return reason;
+}
+
+static __always_inline int pod_untranslate(struct __sk_buff *skb, struct packet *pkt)
+{
+	if (pkt->fragment == FRAGMENT_ORPHAN)
+		return DROP_FRAGMENT;
+	return pkt->kind == PACKET_ICMP_ERROR ? icmp_error_reply(skb, pkt) : nat_reply(skb, pkt);
+}
+
+/*
+ * An IPv6 packet of more than 64 KiB carries a jumbo header that its segments will not have,
+ * but ip6_forward() counts it in.  The pod's routes leave room for it on links of the pod's own MTU
+ * (agent/endpoint/big_tcp.h); segments for a narrower path give those bytes up here.  The way to a
+ * smaller gso_size is to let the packet grow, and to take the room out again.  Not for full
+ * segments: the packet is marked as to be checked, and a veth that it is sent by spoils such a
+ * packet.
+ */
+static __always_inline int pod_shorten_segments(struct __sk_buff *skb, const struct packet *pkt)
+{
+	__u32 gso_size, segment, mtu = 0;
+
+	if (pkt->length < JUMBO_LENGTH_MIN || pkt->l4_offset != JUMBO_L4_OFFSET)
+		return DROP_NONE;
+	gso_size = skb->gso_size;
+	if (gso_size < JUMBO_GSO_SIZE_MIN)
+		return DROP_NONE;
+	segment = pkt->length - ETH_HLEN - pkt->payload + gso_size;
+	bpf_check_mtu(skb, 0, &mtu, 0, 0);
+	if (segment >= mtu || bpf_skb_adjust_room(skb, JUMBO_HEADER_LEN, BPF_ADJ_ROOM_NET, 0))
+		return DROP_NONE;
+	return bpf_skb_adjust_room(skb, -JUMBO_HEADER_LEN, BPF_ADJ_ROOM_NET,
+				   BPF_F_ADJ_ROOM_FIXED_GSO)
+		       ? DROP_REWRITE_FAILED
+		       : DROP_NONE;
+}
+
+/* Decision 11: a pod of this node gets the packet at once, unchanged; the rest is the host's.  Its
+ * own loopback is not for pods, whatever route_localnet says. */
+static __always_inline int pod_deliver(const struct packet *pkt)
+{
+	stats_sent(pkt);
+	if (!pkt->dst.slot)
+		return TC_ACT_OK;
+	stats_received(pkt);
+	return (int)bpf_redirect_peer((int)(ENDPOINT_IFINDEX_BASE + pkt->dst.slot), 0);
+}
+
+SEC("tc")
+int from_pod(struct __sk_buff *skb)
+{
+	struct packet pkt = {};
+	const struct endpoint *endpoint;
+	int reason;
+
+	pkt.src.slot = skb->ifindex - ENDPOINT_IFINDEX_BASE;
+	endpoint = endpoint_get(pkt.src.slot);
+	if (!endpoint) {
+		pkt.src.slot = 0;
+		return drop(&pkt, DROP_NO_ENDPOINT, DIR_EGRESS);
+	}
+	reason = packet_parse(skb, &pkt);
+	policy_end_load(endpoint, pkt.src.slot, pkt.ipv6, &pkt.src);
+	pkt.src_claimed = pkt.src.identity;
+	if (!reason)
+		reason = pod_check_source(skb, &pkt, endpoint);
+	if (!reason && pkt.kind == PACKET_ARP)
+		return pod_deliver(&pkt);
+	if (!reason && pkt.fragment)
+		packet_fragment(&pkt);
+	if (!reason)
+		reason = pod_find_destination(&pkt);
+	if (!reason && pkt.kind == PACKET_NEIGHBOUR)
+		reason = pod_check_neighbour(&pkt);
+	else if (!reason && pkt.dst_flags & IPCACHE_SERVICE)
+		reason = pod_translate(skb, &pkt);
+	if (!reason && !pkt.dst.slot && addr_is_loopback(&pkt.flow.daddr))
+		reason = DROP_BAD_HEADER;
+	if (!reason && pkt.kind != PACKET_NEIGHBOUR && verdict_is_needed(&pkt))
+		reason = verdict(skb, &pkt);
+	if (!reason && endpoint->translated)
+		reason = pod_untranslate(skb, &pkt);
+	if (!reason)
+		reason = pod_shorten_segments(skb, &pkt);
+	if (reason) {
+		drop_count(&pkt, reason, DIR_EGRESS);
+		return reason == DROP_NO_BACKEND ? refuse(skb, &pkt) : TC_ACT_SHOT;
+	}
+	verdict_tell(&pkt, DIR_EGRESS);
+	return pod_deliver(&pkt);
+}
+
+/* ---- to_pod --------------------------------------------------------------------------------- */
+
+/*
+ * Who sent it.  The address alone does not tell:
+ *	- A packet that came in by a pod's device is that pod's, whatever address the host's NAT has
+ *	  given it meanwhile (a published port reached from inside, masqueraded): its ingress is
+ *	  judged by the pod's identity.  Its egress was judged by from_pod, against the address that
+ *	  the pod used; it is judged again only if the address is still its own, because then
+ *from_pod did not yet know that this is a pod.
+ *	- A packet with a pod's address that came in by another device is forged.
+ *	- The node itself may always: packets that begin here, from an address of the node.  What is
+ *	  only forwarded under such an address (masqueraded) is judged as coming from the node.
+ */
+static __always_inline int pod_find_source(const struct __sk_buff *skb, struct packet *pkt)
+{
+	struct ipcache_entry entry = ipcache_lookup(&pkt->flow.saddr);
+	__u32 origin = skb->ingress_ifindex - ENDPOINT_IFINDEX_BASE;
+	const struct endpoint *endpoint = NULL;
+
+	if (skb->ingress_ifindex)
+		endpoint = endpoint_get(origin);
+	pkt->src_claimed = entry.identity;
+	pkt->src.identity = entry.identity;
+	if (entry.slot && skb->ingress_ifindex && entry.slot != origin)
+		return DROP_SPOOFED_ADDRESS;
+	if (endpoint) {
+		policy_end_load(endpoint, origin, pkt->ipv6, &pkt->src);
+		if (entry.slot != origin)
+			pkt->src.flags = 0;
+	} else if (!skb->ingress_ifindex && entry.flags & IPCACHE_HOST) {
+		pkt->from_node = 1;
+		pkt->dst.flags &= ~(__u32)ENDPOINT_INGRESS_ISOLATED;
+	}
+	return DROP_NONE;
+}
+
+static __always_inline int to_pod_deliver(struct __sk_buff *skb, const struct packet *pkt,
+					  const struct endpoint *endpoint)
+{
+	if (packet_address_to(skb, endpoint))
+		return drop(pkt, DROP_REWRITE_FAILED, DIR_INGRESS);
+	stats_received(pkt);
+	return (int)bpf_redirect((int)(ENDPOINT_IFINDEX_BASE + pkt->dst.slot), 0);
+}
+
+SEC("tc")
+int to_pod(struct __sk_buff *skb)
+{
+	const struct endpoint *endpoint;
+	struct packet pkt = {};
+	int reason;
+
+	reason = packet_parse(skb, &pkt);
+	/* The host's own discovery and groups: nobody lives behind this device, which drops them.
+	 */
+	if (pkt.kind == PACKET_ARP || addr_is_on_link(&pkt.flow.daddr))
+		return TC_ACT_OK;
+	if (!reason)
+		reason = pod_find_by_address(&pkt, NULL);
+	endpoint = endpoint_get(pkt.dst.slot);
+	if (!reason && !endpoint)
+		reason = DROP_NO_ENDPOINT;
+	if (!reason)
+		reason = pod_find_source(skb, &pkt);
+	if (!reason && pkt.fragment)
+		packet_fragment(&pkt);
+	if (!reason)
+		reason = verdict(skb, &pkt);
+	if (!reason && endpoint && endpoint->translated)
+		reason = pod_untranslate(skb, &pkt);
+	if (reason || !endpoint)
+		return drop(&pkt, reason, DIR_INGRESS);
+	verdict_tell(&pkt, DIR_INGRESS);
+	return to_pod_deliver(skb, &pkt, endpoint);
+}

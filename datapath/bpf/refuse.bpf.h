@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The answer to a pod that asks a service without a ready endpoint: its connect() or send() shall
+ * fail at once with ECONNREFUSED, not after a timeout.
+ *
+ * TCP gets a reset, made of its own SYN in place.  An ICMP error would do on the wire, but here it
+ * comes back before connect() lets go of its socket, and the kernel takes errors for a socket in
+ * use for a hint only.  UDP gets a port unreachable.
+ */
+#ifndef TENDRIL_DATAPATH_BPF_REFUSE_BPF_H
+#define TENDRIL_DATAPATH_BPF_REFUSE_BPF_H
+
+#include "datapath/bpf/nat.bpf.h"
+
+#define REFUSE_TTL 64
+
+struct refuse_v4 {
+	struct iphdr ip;
+	struct icmp_header icmp;
+	__u8 embedded[sizeof(struct iphdr) + 8];
+};
+
+struct refuse_v6 {
+	struct ipv6hdr ip;
+	struct icmp_header icmp;
+	__u8 embedded[sizeof(struct ipv6hdr) + 8];
+};
+
+/* Addresses and ports change places, which no checksum sees. */
+static __always_inline int refuse_tcp(struct __sk_buff *skb, const struct packet *pkt)
+{
+	__be16 ports[2] = { pkt->flow.dport, pkt->flow.sport };
+	struct addr ends[2] = { pkt->flow.daddr, pkt->flow.saddr };
+	__be32 v4_ends[2] = { ends[0].w[3], ends[1].w[3] };
+	__be32 old[3], new[3]; /* sequence, acknowledgement, offset with flags and window */
+	__s64 diff;
+
+	if (bpf_skb_load_bytes(skb, pkt->l4_offset + 4, old, sizeof(old)))
+		return -1;
+	new[0] = 0;
+	new[1] = bpf_htonl(pkt->seq + 1 + pkt->payload);
+	new[2] = (old[2] & bpf_htonl(0xf0000000)) | bpf_htonl((TCP_RST | TCP_ACK) << 16);
+	diff = bpf_csum_diff(old, sizeof(old), new, sizeof(new), 0);
+	if (bpf_l4_csum_replace(skb, pkt->l4_offset + TCP_CHECK_OFFSET, 0, (__u64)diff, 0) ||
+	    bpf_skb_store_bytes(skb, pkt->l4_offset + 4, new, sizeof(new), 0) ||
+	    bpf_skb_store_bytes(skb, pkt->l4_offset, ports, sizeof(ports), 0))
+		return -1;
+	if (pkt->ipv6)
+		return (int)bpf_skb_store_bytes(skb, IP6_SADDR_OFFSET, ends, sizeof(ends), 0);
+	return (int)bpf_skb_store_bytes(skb, IP_SADDR_OFFSET, v4_ends, sizeof(v4_ends), 0);
+}
+
+static __always_inline __sum16 refuse_fold(__s64 sum)
+{
+	__u32 folded = ((__u32)sum & 0xffff) + ((__u32)sum >> 16);
+
+	return (__sum16) ~(folded + (folded >> 16));
+}
+
+static __always_inline int refuse_icmp(struct __sk_buff *skb, const struct packet *pkt)
+{
+	struct refuse_v4 head = {};
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, head.embedded, sizeof(head.embedded)) ||
+	    bpf_skb_change_tail(skb, ETH_HLEN + sizeof(head.embedded), 0) ||
+	    bpf_skb_adjust_room(skb, offsetof(struct refuse_v4, embedded), BPF_ADJ_ROOM_MAC, 0))
+		return -1;
+	head.ip.version = 4;
+	head.ip.ihl = sizeof(head.ip) / 4;
+	head.ip.tot_len = bpf_htons(sizeof(head));
+	head.ip.ttl = REFUSE_TTL;
+	head.ip.protocol = IPPROTO_ICMP;
+	head.ip.saddr = pkt->flow.daddr.w[3];
+	head.ip.daddr = pkt->flow.saddr.w[3];
+	head.ip.check = refuse_fold(bpf_csum_diff(NULL, 0, (__be32 *)&head.ip, sizeof(head.ip), 0));
+	head.icmp.type = ICMP_DEST_UNREACH;
+	head.icmp.code = ICMP_PORT_UNREACH;
+	head.icmp.check = refuse_fold(
+		bpf_csum_diff(NULL, 0, (__be32 *)&head.icmp, sizeof(head) - sizeof(head.ip), 0));
+	return (int)bpf_skb_store_bytes(skb, ETH_HLEN, &head, offsetof(struct refuse_v4, embedded),
+					0);
+}
+
+static __always_inline int refuse_icmp6(struct __sk_buff *skb, const struct packet *pkt)
+{
+	struct refuse_v6 head = {};
+	__be32 pseudo[2] = { bpf_htonl(sizeof(head) - sizeof(head.ip)), bpf_htonl(IPPROTO_ICMPV6) };
+	__s64 sum;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, head.embedded, sizeof(head.embedded)) ||
+	    bpf_skb_change_tail(skb, ETH_HLEN + sizeof(head.embedded), 0) ||
+	    bpf_skb_adjust_room(skb, offsetof(struct refuse_v6, embedded), BPF_ADJ_ROOM_MAC, 0))
+		return -1;
+	head.ip.version = 6;
+	head.ip.payload_len = bpf_htons(sizeof(head) - sizeof(head.ip));
+	head.ip.nexthdr = IPPROTO_ICMPV6;
+	head.ip.hop_limit = REFUSE_TTL;
+	__builtin_memcpy(&head.ip.saddr, &pkt->flow.daddr, sizeof(head.ip.saddr));
+	__builtin_memcpy(&head.ip.daddr, &pkt->flow.saddr, sizeof(head.ip.daddr));
+	head.icmp.type = ICMPV6_DEST_UNREACH;
+	head.icmp.code = ICMPV6_PORT_UNREACH;
+	sum = bpf_csum_diff(NULL, 0, pseudo, sizeof(pseudo), 0);
+	sum = bpf_csum_diff(NULL, 0, (__be32 *)&head.ip.saddr, 2 * sizeof(head.ip.saddr),
+			    (__u32)sum);
+	sum = bpf_csum_diff(NULL, 0, (__be32 *)&head.icmp, sizeof(head) - sizeof(head.ip),
+			    (__u32)sum);
+	head.icmp.check = refuse_fold(sum);
+	return (int)bpf_skb_store_bytes(skb, ETH_HLEN, &head, offsetof(struct refuse_v6, embedded),
+					0);
+}
+
+/* The drop is counted by the caller; this turns the packet round.  Packets with options, extension
+ * headers or in fragments are not worth an answer.  Returns the program's verdict. */
+__weak int refuse(struct __sk_buff *skb, const struct packet *pkt)
+{
+	const struct endpoint *endpoint;
+	int failed = -1;
+	__u32 slot;
+
+	if (!pkt || pkt->fragment)
+		return TC_ACT_SHOT;
+	slot = pkt->src.slot;
+	endpoint = bpf_map_lookup_elem(&endpoint_map, &slot);
+	if (!endpoint)
+		return TC_ACT_SHOT;
+	if (pkt->flow.proto == IPPROTO_TCP)
+		failed = refuse_tcp(skb, pkt);
+	else if (pkt->ipv6 && pkt->l4_offset == ETH_HLEN + sizeof(struct ipv6hdr))
+		failed = refuse_icmp6(skb, pkt);
+	else if (pkt->l4_offset == ETH_HLEN + sizeof(struct iphdr))
+		failed = refuse_icmp(skb, pkt);
+	if (failed || packet_address_to(skb, endpoint))
+		return TC_ACT_SHOT;
+	return (int)bpf_redirect(skb->ifindex, 0);
+}
+
+#endif

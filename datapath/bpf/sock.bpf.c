@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Services in the socket layer: a service address becomes a backend when a program connects or
+ * sends, once a connection instead of once a packet, and is shown again where the program asks for
+ * its peer.  Attached to the cgroup, so sockets of the whole node come through: only those in the
+ * agent's own namespace or in a pod's are touched.  Sockets that are out of reach (another cgroup,
+ * a nested namespace) are served per packet by nat.bpf.h.
+ *
+ * Every program runs under the socket's lock, so what a socket remembers has one writer.  An IPv4
+ * peer of an AF_INET6 socket comes as ::ffff:a.b.c.d, the form that all maps use, or through the
+ * programs of IPv4.
+ */
+#include <linux/bpf.h>
+#include <linux/errno.h>
+#include <linux/in.h>
+#include <stdbool.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "datapath/bpf/ipcache.bpf.h"
+#include "datapath/bpf/metric.bpf.h"
+#include "datapath/bpf/pair.bpf.h"
+#include "datapath/bpf/service.bpf.h"
+
+#define GOLDEN_RATIO 0x9e3779b97f4a7c15ULL
+
+enum family { IPV4, IPV6 };
+
+/* What a program answers: the call fails with what bpf_set_retval() was given, or goes on. */
+enum answer { REFUSE, PROCEED };
+
+struct peer {
+	struct addr addr;
+	__be16 port;
+};
+
+/* ---- the address at hand -------------------------------------------------------------------- */
+
+/* family is constant in every caller: the verifier wants each field of the context by itself. */
+static __always_inline void peer_read(const struct bpf_sock_addr *ctx, enum family family,
+				      struct peer *ret_peer)
+{
+	if (family == IPV4) {
+		ret_peer->addr.w[0] = 0;
+		ret_peer->addr.w[1] = 0;
+		ret_peer->addr.w[2] = bpf_htonl(0xffff);
+		ret_peer->addr.w[3] = ctx->user_ip4;
+	} else {
+		ret_peer->addr.w[0] = ctx->user_ip6[0];
+		ret_peer->addr.w[1] = ctx->user_ip6[1];
+		ret_peer->addr.w[2] = ctx->user_ip6[2];
+		ret_peer->addr.w[3] = ctx->user_ip6[3];
+	}
+	ret_peer->port = (__be16)ctx->user_port;
+}
+
+static __always_inline void peer_write(struct bpf_sock_addr *ctx, enum family family,
+				       const struct addr *addr, __be16 port)
+{
+	if (family == IPV4) {
+		ctx->user_ip4 = addr->w[3];
+	} else {
+		ctx->user_ip6[0] = addr->w[0];
+		ctx->user_ip6[1] = addr->w[1];
+		ctx->user_ip6[2] = addr->w[2];
+		ctx->user_ip6[3] = addr->w[3];
+	}
+	ctx->user_port = port;
+}
+
+/* Several agents share a cgroup: whether the socket is in a namespace of ours. */
+static __always_inline bool sock_is_ours(struct bpf_sock_addr *ctx)
+{
+	__u64 cookie = bpf_get_netns_cookie(ctx);
+	const struct node_state *node = node_get();
+
+	if (node && node->netns_cookie == cookie)
+		return true;
+	return bpf_map_lookup_elem(&netns_map, &cookie) != NULL;
+}
+
+static __always_inline bool sock_is_connected(const struct bpf_sock_addr *ctx)
+{
+	return ctx->sk->state == BPF_TCP_ESTABLISHED; /* of connected UDP, too */
+}
+
+static __always_inline enum answer refuse(void)
+{
+	bpf_set_retval(-ECONNREFUSED);
+	return REFUSE;
+}
+
+/* ---- what a socket remembers: pair.bpf.h, and further pairs of an unconnected one ------------ */
+
+static __always_inline void pair_set(struct sock_service *pair, const struct peer *service,
+				     const struct backend *backend)
+{
+	pair->addr = service->addr;
+	pair->port = service->port;
+	pair->backend_addr = backend->addr;
+	pair->backend_port = backend->port;
+}
+
+static __always_inline bool pair_has_service(const struct sock_service *pair,
+					     const struct peer *service)
+{
+	return pair->port == service->port && addr_equal(&pair->addr, &service->addr);
+}
+
+static __always_inline bool pair_has_backend(const struct sock_service *pair,
+					     const struct addr *addr, __be16 port)
+{
+	return pair->backend_port == port && addr_equal(&pair->backend_addr, addr);
+}
+
+static __always_inline void sendmsg_key_init(struct sendmsg_key *key, struct bpf_sock_addr *ctx,
+					     const struct addr *addr, __be16 port)
+{
+	*key = (struct sendmsg_key){ .addr = *addr, .port = port };
+	key->cookie = bpf_get_socket_cookie(ctx);
+}
+
+static __always_inline void sendmsg_remember(struct bpf_sock_addr *ctx, const struct peer *service,
+					     const struct backend *backend)
+{
+	struct service_key value = { .addr = service->addr,
+				     .port = service->port,
+				     .proto = IPPROTO_UDP };
+	const struct service_key *old;
+	struct sendmsg_key key;
+
+	sendmsg_key_init(&key, ctx, &backend->addr, backend->port);
+	old = bpf_map_lookup_elem(&sendmsg_map, &key);
+	if (old && old->port == value.port && addr_equal(&old->addr, &value.addr))
+		return; /* the common case: another datagram to the same place */
+	if (bpf_map_update_elem(&sendmsg_map, &key, &value, BPF_ANY))
+		notice(NOTICE_SENDMSG_FULL);
+}
+
+/* The pair of a send: kept with the socket if there is room, else in the table. */
+static __always_inline void send_remember(struct bpf_sock_addr *ctx, const struct peer *service,
+					  const struct backend *backend)
+{
+	struct sock_service *pair = pair_stored(ctx->sk, BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (!pair) {
+		notice(NOTICE_SENDMSG_FULL);
+		return;
+	}
+	if (pair_has_service(pair, service) &&
+	    pair_has_backend(pair, &backend->addr, backend->port))
+		return;
+	if (!pair->port && !sock_is_connected(ctx))
+		pair_set(pair, service, backend);
+	else
+		sendmsg_remember(ctx, service, backend);
+}
+
+/* The program now speaks to this address by itself: answers from there are no service's. */
+static __always_inline void send_forget(struct bpf_sock_addr *ctx, const struct peer *peer)
+{
+	struct sock_service *pair = pair_stored(ctx->sk, 0);
+	struct sendmsg_key key;
+
+	if (!pair)
+		return;
+	if (pair_has_backend(pair, &peer->addr, peer->port) && !sock_is_connected(ctx))
+		*pair = (struct sock_service){ 0 };
+	sendmsg_key_init(&key, ctx, &peer->addr, peer->port);
+	bpf_map_delete_elem(&sendmsg_map, &key);
+}
+
+/* ---- connect -------------------------------------------------------------------------------- */
+
+/*
+ * A connection takes a backend at random.  A service address without such a port is left alone:
+ * tc drops the packet and names the reason.
+ */
+static __always_inline enum answer sock_connect(struct bpf_sock_addr *ctx, enum family family)
+{
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	struct sock_service *pair = pair_find(ctx->sk, ctx->protocol, cookie);
+	struct service service = {};
+	struct backend backend = {};
+	struct peer peer;
+	__u32 index;
+
+	peer_read(ctx, family, &peer);
+	if (!service_lookup(&peer.addr, peer.port, (__u8)ctx->protocol, &service) ||
+	    !sock_is_ours(ctx)) {
+		if (pair) /* of an earlier connect of this socket */
+			*pair = (struct sock_service){ 0 };
+		return PROCEED;
+	}
+	if (!service_choose(&service, &index, &backend))
+		return refuse();
+	if (!pair)
+		pair = pair_make(ctx->sk, cookie);
+	if (pair)
+		pair_set(pair, &peer, &backend);
+	else
+		notice(NOTICE_SENDMSG_FULL); /* connected all the same, but by the backend's name */
+	peer_write(ctx, family, &backend.addr, backend.port);
+	return PROCEED;
+}
+
+SEC("cgroup/connect4")
+int connect4(struct bpf_sock_addr *ctx)
+{
+	return sock_connect(ctx, IPV4);
+}
+
+SEC("cgroup/connect6")
+int connect6(struct bpf_sock_addr *ctx)
+{
+	return sock_connect(ctx, IPV6);
+}
+
+/* getpeername() of a connected socket. */
+static __always_inline enum answer sock_getpeername(struct bpf_sock_addr *ctx, enum family family)
+{
+	const struct sock_service *pair =
+		pair_find(ctx->sk, ctx->protocol, bpf_get_socket_cookie(ctx));
+	struct peer peer;
+
+	if (!pair)
+		return PROCEED;
+	peer_read(ctx, family, &peer);
+	if (pair_has_backend(pair, &peer.addr, peer.port))
+		peer_write(ctx, family, &pair->addr, pair->port);
+	return PROCEED;
+}
+
+SEC("cgroup/getpeername4")
+int getpeername4(struct bpf_sock_addr *ctx)
+{
+	return sock_getpeername(ctx, IPV4);
+}
+
+SEC("cgroup/getpeername6")
+int getpeername6(struct bpf_sock_addr *ctx)
+{
+	return sock_getpeername(ctx, IPV6);
+}
+
+SEC("cgroup/sock_release")
+int sock_release(struct bpf_sock *sk)
+{
+	if (sk->protocol == IPPROTO_TCP)
+		pair_free(bpf_get_socket_cookie(sk));
+	return PROCEED;
+}
+
+/* ---- UDP with an address -------------------------------------------------------------------- */
+
+/*
+ * The backend of an unconnected socket follows from its cookie, so that all datagrams of one
+ * exchange (QUIC, TFTP) meet the same one for as long as the service keeps its backends; sockets
+ * spread.  A choice per datagram would suit DNS as well and break those.
+ */
+static __always_inline bool backend_of_socket(struct bpf_sock_addr *ctx,
+					      const struct service *service, struct backend *ret)
+{
+	__u64 hash;
+
+	if (!service->backends)
+		return false;
+	hash = (bpf_get_socket_cookie(ctx) + service->id) * GOLDEN_RATIO;
+	return service_backend(service->id, (__u32)(hash >> 32) % service->backends, ret) ||
+	       service_backend(service->id, 0, ret);
+}
+
+static __always_inline enum answer sock_sendmsg(struct bpf_sock_addr *ctx, enum family family)
+{
+	struct service service = {};
+	struct backend backend = {};
+	struct peer peer;
+
+	peer_read(ctx, family, &peer);
+	if (!service_lookup(&peer.addr, peer.port, IPPROTO_UDP, &service) || !sock_is_ours(ctx)) {
+		send_forget(ctx, &peer);
+		return PROCEED;
+	}
+	if (!backend_of_socket(ctx, &service, &backend))
+		return refuse();
+	send_remember(ctx, &peer, &backend);
+	peer_write(ctx, family, &backend.addr, backend.port);
+	return PROCEED;
+}
+
+SEC("cgroup/sendmsg4")
+int sendmsg4(struct bpf_sock_addr *ctx)
+{
+	return sock_sendmsg(ctx, IPV4);
+}
+
+SEC("cgroup/sendmsg6")
+int sendmsg6(struct bpf_sock_addr *ctx)
+{
+	return sock_sendmsg(ctx, IPV6);
+}
+
+/* A datagram was received and its source asked for, on a connected socket or not. */
+static __always_inline enum answer sock_recvmsg(struct bpf_sock_addr *ctx, enum family family)
+{
+	const struct sock_service *pair = pair_stored(ctx->sk, 0);
+	const struct service_key *service;
+	struct sendmsg_key key;
+	struct peer peer;
+
+	if (!pair)
+		return PROCEED;
+	peer_read(ctx, family, &peer);
+	if (pair_has_backend(pair, &peer.addr, peer.port)) {
+		peer_write(ctx, family, &pair->addr, pair->port);
+		return PROCEED;
+	}
+	sendmsg_key_init(&key, ctx, &peer.addr, peer.port);
+	service = bpf_map_lookup_elem(&sendmsg_map, &key);
+	if (service)
+		peer_write(ctx, family, &service->addr, service->port);
+	return PROCEED;
+}
+
+SEC("cgroup/recvmsg4")
+int recvmsg4(struct bpf_sock_addr *ctx)
+{
+	return sock_recvmsg(ctx, IPV4);
+}
+
+SEC("cgroup/recvmsg6")
+int recvmsg6(struct bpf_sock_addr *ctx)
+{
+	return sock_recvmsg(ctx, IPV6);
+}

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Whether a packet from one end to the other passes.  The decisions are numbered; each number has
+ * its cases in tests/bpf.
+ *
+ *	1  A pod reaches itself.
+ *	2  Nobody is isolated, neither for this packet nor for its answers: passes, no state.
+ *	3  A SYN passes by policy alone, never by what is remembered; an entry is made for its
+ *	   answers if they are isolated.
+ *	4  Another TCP segment passes where this direction is not isolated, or by policy (which
+ *	   keeps no state), or by its entry.
+ *	5  Else by the receiver's own socket, if policy lets the receiver open the connection: so a
+ *	   full or emptied table breaks no connection whose opener is on this node.
+ *	6  Other protocols pass by their entry or by policy; an entry is made by what policy lets
+ *	   through, if its answers would not pass by policy themselves.  Each packet may be the
+ *	   first.
+ *	7  An ICMP error passes if the packet it speaks of can have been sent (icmp.bpf.h).
+ *	8  A fragment whose ports are not known passes only where they do not matter.
+ *	12 What only audited ends would refuse is decided as if enforced, told, and passes.
+ *
+ * Decision 0, who may send at all, is from_pod's; 9, what policy says, is policy.bpf.h; 10,
+ * services, is nat.bpf.h; 11, where a packet goes from here, is pod.bpf.c.
+ */
+#ifndef TENDRIL_DATAPATH_BPF_VERDICT_BPF_H
+#define TENDRIL_DATAPATH_BPF_VERDICT_BPF_H
+
+#include "datapath/bpf/icmp.bpf.h"
+
+static __always_inline bool is_isolated(const struct policy_end *from, const struct policy_end *to)
+{
+	return from->flags & ENDPOINT_EGRESS_ISOLATED || to->flags & ENDPOINT_INGRESS_ISOLATED;
+}
+
+static __always_inline int verdict_policy(const struct packet *pkt)
+{
+	return policy_check(&pkt->src, &pkt->dst, pkt->flow.proto, pkt->flow.dport);
+}
+
+/* Whether an end that is isolated for this packet is enforced, not audited. */
+static __always_inline bool is_enforced(const struct packet *pkt)
+{
+	return (pkt->src.flags & (ENDPOINT_EGRESS_ISOLATED | ENDPOINT_AUDIT)) ==
+		       ENDPOINT_EGRESS_ISOLATED ||
+	       (pkt->dst.flags & (ENDPOINT_INGRESS_ISOLATED | ENDPOINT_AUDIT)) ==
+		       ENDPOINT_INGRESS_ISOLATED;
+}
+
+/*
+ * Which of policy and entry is asked first is a matter of cost, not of verdict: a segment passes if
+ * either says so.  Servers have the lower port as a rule, and their answers have entries.
+ */
+static __always_inline bool looks_like_request(const struct packet *pkt)
+{
+	return bpf_ntohs(pkt->flow.sport) > bpf_ntohs(pkt->flow.dport);
+}
+
+/*
+ * Whether the entry must learn of a segment that passes without it: of ends, and of everything that
+ * an opener elsewhere sends, so that its connection counts as established.  An opener on this node
+ * has a socket to show for it (decision 5).
+ */
+static __always_inline bool ct_must_see(const struct packet *pkt, bool answers_isolated)
+{
+	return pkt->tcp_flags & (TCP_FIN | TCP_RST) || (answers_isolated && !pkt->src.slot);
+}
+
+/* Decisions 3 to 5. */
+static __always_inline int verdict_tcp(struct __sk_buff *skb, const struct packet *pkt,
+				       bool isolated, bool answers_isolated)
+{
+	bool policy_first = !answers_isolated && looks_like_request(pkt);
+	int reason = DROP_NONE, result;
+
+	if (pkt->opens) { /* 3 */
+		reason = verdict_policy(pkt);
+		if (reason <= 0 && answers_isolated)
+			ct_tcp_open(pkt);
+		return reason;
+	}
+	if (!isolated || policy_first) { /* 4 */
+		reason = isolated ? verdict_policy(pkt) : DROP_NONE;
+		if (!reason) {
+			if (ct_must_see(pkt, answers_isolated))
+				ct_tcp(skb, pkt);
+			return DROP_NONE;
+		}
+	}
+	result = ct_tcp(skb, pkt);
+	if (result == CT_PASS)
+		return DROP_NONE;
+	if (!policy_first)
+		reason = verdict_policy(pkt);
+	if (!reason || ct_tcp_pick_up(skb, pkt)) /* 5 */
+		return DROP_NONE;
+	if (reason > 0 && (result == CT_NOT_OPENED || pkt->tcp_flags & TCP_SYN))
+		return DROP_NOT_OPENED;
+	return reason;
+}
+
+/* Decision 6. */
+static __always_inline int verdict_other(const struct packet *pkt, bool isolated,
+					 bool answers_isolated)
+{
+	/* An echo reply is nobody's opening: an entry of it would let requests in. */
+	bool echo_reply = (pkt->flow.proto == IPPROTO_ICMP || pkt->flow.proto == IPPROTO_ICMPV6) &&
+			  pkt->flow.dport;
+	bool policy_first = !answers_isolated && looks_like_request(pkt);
+	int reason = DROP_NONE;
+
+	if (policy_first) {
+		reason = verdict_policy(pkt);
+		if (!reason)
+			return DROP_NONE;
+	}
+	if (ct_other(pkt) == CT_PASS)
+		return DROP_NONE;
+	if (isolated && !policy_first)
+		reason = verdict_policy(pkt);
+	/* What policy lets the other end send as a request needs no entry to pass as an answer.
+	 * One made by the answer to such a request would outlive what policy said of it. */
+	if (reason <= 0 && answers_isolated && !echo_reply && ct_ask_opener(pkt, false))
+		ct_other_open(pkt);
+	return reason;
+}
+
+/* Decisions 2 to 8. */
+static __always_inline int verdict_decide(struct __sk_buff *skb, const struct packet *pkt)
+{
+	bool isolated = is_isolated(&pkt->src, &pkt->dst);
+	bool answers_isolated = is_isolated(&pkt->dst, &pkt->src);
+
+	if (!isolated && !answers_isolated) /* 2 */
+		return DROP_NONE;
+	if (pkt->fragment == FRAGMENT_ORPHAN) /* 8 */
+		return isolated ? DROP_FRAGMENT : DROP_NONE;
+	if (pkt->kind == PACKET_ICMP_ERROR) /* 7 */
+		return isolated ? icmp_error_check(skb, pkt) : DROP_NONE;
+	if (pkt->flow.proto == IPPROTO_TCP)
+		return verdict_tcp(skb, pkt, isolated, answers_isolated);
+	return verdict_other(pkt, isolated, answers_isolated);
+}
+
+/* Not so for most packets of pods without policy (2), which are spared the call: nobody is
+ * isolated, and no opening that an observer might want to see. */
+static __always_inline bool verdict_is_needed(const struct packet *pkt)
+{
+	const __u32 isolated = ENDPOINT_EGRESS_ISOLATED | ENDPOINT_INGRESS_ISOLATED;
+
+	return pkt->flow.proto != IPPROTO_TCP || pkt->opens ||
+	       (pkt->src.flags | pkt->dst.flags) & isolated;
+}
+
+__weak int verdict(struct __sk_buff *skb, const struct packet *pkt)
+{
+	int reason;
+
+	if (!pkt)
+		return DROP_BAD_HEADER;
+	if (pkt->src.slot && pkt->src.slot == pkt->dst.slot) /* 1 */
+		return DROP_NONE;
+	reason = verdict_decide(skb, pkt);
+	if (reason < 0 || (reason && !is_enforced(pkt))) /* 12 */
+		return audit_tell(pkt, reason);
+	/* Here, and not where the packet leaves: policy knows no service addresses. */
+	if ((pkt->opens || pkt->flow.proto != IPPROTO_TCP) && pkt->kind == PACKET_PLAIN &&
+	    node_flags() & NODE_FLOWS)
+		flow_note(pkt, reason ? FLOW_DENIED : FLOW_PASSED);
+	return reason;
+}
+
+#endif

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "lib/arena.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BLOCK_SIZE ((size_t)64 * 1024)
+#define ALIGNMENT  16
+
+struct block {
+	struct block *next;
+	size_t used;
+	size_t size;
+	_Alignas(ALIGNMENT) char data[];
+};
+
+struct arena {
+	struct block *blocks;
+	size_t size;
+	bool failed;
+};
+
+struct arena *arena_new(void)
+{
+	return calloc(1, sizeof(struct arena));
+}
+
+void arena_free(struct arena *arena)
+{
+	if (!arena)
+		return;
+	while (arena->blocks) {
+		struct block *block = arena->blocks;
+
+		arena->blocks = block->next;
+		free(block);
+	}
+	free(arena);
+}
+
+bool arena_failed(const struct arena *arena)
+{
+	return arena->failed;
+}
+
+void arena_fail(struct arena *arena)
+{
+	arena->failed = true;
+}
+
+size_t arena_size(const struct arena *arena)
+{
+	return arena->size;
+}
+
+void *arena_alloc(struct arena *arena, size_t size)
+{
+	size_t wanted = (size + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
+	struct block *block = arena->blocks;
+	void *data;
+
+	if (wanted < size)
+		goto failed;
+	if (!block || block->size - block->used < wanted) {
+		size_t room = wanted > BLOCK_SIZE ? wanted : BLOCK_SIZE;
+
+		block = calloc(1, sizeof(*block) + room);
+		if (!block)
+			goto failed;
+		block->size = room;
+		block->next = arena->blocks;
+		arena->blocks = block;
+	}
+	data = block->data + block->used;
+	block->used += wanted;
+	arena->size += wanted;
+	return data;
+failed:
+	arena->failed = true;
+	return NULL;
+}
+
+void *arena_copy(struct arena *arena, const void *data, size_t size)
+{
+	void *copy = arena_alloc(arena, size);
+
+	if (copy && size)
+		memcpy(copy, data, size);
+	return copy;
+}
+
+char *arena_string(struct arena *arena, const char *text)
+{
+	return arena_copy(arena, text, strlen(text) + 1);
+}
+
+int array_room(void *items, size_t count, size_t *capacity, size_t size)
+{
+	size_t wanted = *capacity ? *capacity * 2 : 8;
+	void *array;
+	void *grown;
+
+	if (count < *capacity)
+		return 0;
+	memcpy(&array, items, sizeof(array));
+	grown = reallocarray(array, wanted, size);
+	if (!grown)
+		return -ENOMEM;
+	memcpy(items, &grown, sizeof(grown));
+	*capacity = wanted;
+	return 0;
+}
+
+/* Makes room for len bytes and a NUL. */
+static bool buffer_room(struct buffer *buffer, size_t len)
+{
+	size_t wanted = (buffer->len + len + 1) * 2;
+	char *grown;
+
+	if (buffer->failed)
+		return false;
+	if (buffer->capacity - buffer->len > len)
+		return true;
+	grown = realloc(buffer->data, wanted);
+	if (!grown) {
+		buffer->failed = true;
+		return false;
+	}
+	buffer->data = grown;
+	buffer->capacity = wanted;
+	return true;
+}
+
+void buffer_add(struct buffer *buffer, const void *data, size_t len)
+{
+	if (!buffer_room(buffer, len))
+		return;
+	if (len)
+		memcpy(buffer->data + buffer->len, data, len);
+	buffer->len += len;
+	buffer->data[buffer->len] = '\0';
+}
+
+void buffer_string(struct buffer *buffer, const char *text)
+{
+	buffer_add(buffer, text, strlen(text));
+}
+
+void buffer_print(struct buffer *buffer, const char *fmt, ...)
+{
+	va_list args;
+	int len;
+
+	va_start(args, fmt);
+	len = vsnprintf(NULL, 0, fmt, args);
+	va_end(args);
+	if (len < 0 || !buffer_room(buffer, (size_t)len))
+		return;
+	va_start(args, fmt);
+	vsnprintf(buffer->data + buffer->len, (size_t)len + 1, fmt, args);
+	va_end(args);
+	buffer->len += (size_t)len;
+}
+
+void buffer_text(struct buffer *buffer, const char *text)
+{
+	buffer_add(buffer, text, strlen(text) + 1);
+}
+
+void buffer_number(struct buffer *buffer, uint32_t number)
+{
+	const unsigned char bytes[] = { (unsigned char)(number >> 24),
+					(unsigned char)(number >> 16), (unsigned char)(number >> 8),
+					(unsigned char)number };
+
+	buffer_add(buffer, bytes, sizeof(bytes));
+}
+
+void buffer_done(struct buffer *buffer)
+{
+	free(buffer->data);
+	*buffer = (struct buffer){ 0 };
+}
+
+uint64_t hash_bytes(const void *data, size_t len)
+{
+	const unsigned char *bytes = data;
+	uint64_t hash = 0xcbf29ce484222325; /* FNV-1a */
+
+	for (size_t i = 0; i < len; i++)
+		hash = (hash ^ bytes[i]) * 0x100000001b3;
+	/* FNV leaves the high bits poor for short strings: mix them (MurmurHash3's finalizer). */
+	hash = (hash ^ hash >> 33) * 0xff51afd7ed558ccd;
+	hash = (hash ^ hash >> 33) * 0xc4ceb9fe1a85ec53;
+	return hash ^ hash >> 33;
+}
+
+/* The slot that holds the string, or the free one where it belongs. */
+static size_t intern_slot(const struct intern *intern, const void *key, size_t len, uint64_t hash)
+{
+	size_t slot = hash & (intern->slot_count - 1);
+
+	for (; intern->slots[slot]; slot = (slot + 1) & (intern->slot_count - 1)) {
+		const struct interned *item = &intern->items[intern->slots[slot] - 1];
+
+		if (item->hash == hash && item->len == len &&
+		    (len == 0 || memcmp(item->key, key, len) == 0))
+			break;
+	}
+	return slot;
+}
+
+static int intern_grow(struct intern *intern)
+{
+	size_t wanted = intern->slot_count ? intern->slot_count * 2 : 64;
+	uint32_t *slots = calloc(wanted, sizeof(*slots));
+
+	if (!slots)
+		return -ENOMEM;
+	free(intern->slots);
+	intern->slots = slots;
+	intern->slot_count = wanted;
+	for (size_t i = 0; i < intern->count; i++) {
+		size_t slot = intern->items[i].hash & (wanted - 1);
+
+		while (slots[slot])
+			slot = (slot + 1) & (wanted - 1);
+		slots[slot] = (uint32_t)i + 1;
+	}
+	return 0;
+}
+
+size_t intern_add(struct intern *intern, const void *key, size_t len)
+{
+	uint64_t hash = hash_bytes(key, len);
+	const void *copy;
+	size_t slot;
+
+	if (intern->count * 2 >= intern->slot_count && intern_grow(intern) < 0)
+		goto failed;
+	slot = intern_slot(intern, key, len, hash);
+	if (intern->slots[slot])
+		return intern->slots[slot] - 1;
+	if (array_room(&intern->items, intern->count, &intern->capacity, sizeof(*intern->items)) <
+	    0)
+		goto failed;
+	copy = arena_copy(intern->arena, key, len);
+	if (!copy)
+		goto failed;
+	intern->items[intern->count] = (struct interned){ copy, len, hash };
+	intern->slots[slot] = (uint32_t)++intern->count;
+	return intern->count - 1;
+failed:
+	intern->arena->failed = true;
+	return INTERN_NONE;
+}
+
+size_t intern_find(const struct intern *intern, const void *key, size_t len)
+{
+	size_t slot;
+
+	if (intern->slot_count == 0)
+		return INTERN_NONE;
+	slot = intern_slot(intern, key, len, hash_bytes(key, len));
+	return intern->slots[slot] ? intern->slots[slot] - 1 : INTERN_NONE;
+}
+
+void intern_done(struct intern *intern)
+{
+	free(intern->items);
+	free(intern->slots);
+	*intern = (struct intern){ 0 };
+}

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Small files: read whole with a bound, replace as a whole, one-line kernel settings. */
+#include "lib/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/auto.h"
+
+/* Reads until the end or until size bytes; the number of bytes or a negative errno. */
+static ssize_t read_full(int fd, char *buf, size_t size)
+{
+	size_t len = 0;
+
+	while (len < size) {
+		ssize_t count = read(fd, buf + len, size - len);
+
+		if (count == 0)
+			break;
+		if (count < 0 && errno != EINTR)
+			return -errno;
+		if (count > 0)
+			len += (size_t)count;
+	}
+	return (ssize_t)len;
+}
+
+static int write_full(int fd, const char *buf, size_t len)
+{
+	while (len > 0) {
+		ssize_t count = write(fd, buf, len);
+
+		if (count < 0 && errno != EINTR)
+			return -errno;
+		if (count > 0) {
+			buf += count;
+			len -= (size_t)count;
+		}
+	}
+	return 0;
+}
+
+int file_read_fd(int fd, const char *path, size_t max, char **ret_text, size_t *ret_len,
+		 struct errmsg *err)
+{
+	auto_free char *text = NULL;
+	size_t size = 0;
+	size_t len = 0;
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return fail(err, -errno, "stat %s", path);
+	if (!S_ISREG(st.st_mode))
+		return fail_plain(err, -EINVAL, "%s: not a regular file", path);
+	/* The file may grow while it is read, and files of /proc say they are empty: the size is
+	 * a first guess only, and the bound is checked on what was read. */
+	do {
+		size_t want = size > 0 ? 2 * size : (size_t)st.st_size + 512;
+		char *bigger;
+		ssize_t count;
+
+		if (want > max + 1)
+			want = max + 1;
+		bigger = realloc(text, want + 1);
+		if (!bigger)
+			return fail(err, -ENOMEM, "read %s", path);
+		text = bigger;
+		size = want;
+		count = read_full(fd, text + len, size - len);
+		if (count < 0)
+			return fail(err, (int)count, "read %s", path);
+		len += (size_t)count;
+		if (len > max)
+			return fail_plain(err, -EFBIG, "%s: larger than %zu bytes", path, max);
+	} while (len == size);
+	text[len] = '\0';
+	*ret_text = take_ptr(text);
+	if (ret_len)
+		*ret_len = len;
+	return 0;
+}
+
+int file_read(const char *path, size_t max, char **ret_text, size_t *ret_len, struct errmsg *err)
+{
+	/* O_NONBLOCK: a FIFO of that name must not stop the agent. */
+	auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0)
+		return fail(err, -errno, "open %s", path);
+	return file_read_fd(fd, path, max, ret_text, ret_len, err);
+}
+
+static int folder_sync(const char *path, struct errmsg *err)
+{
+	const char *slash = strrchr(path, '/');
+	char folder[PATH_MAX];
+	auto_close int fd = -1;
+
+	if (slash)
+		snprintf(folder, sizeof(folder), "%.*s", (int)(slash - path + 1), path);
+	else
+		snprintf(folder, sizeof(folder), ".");
+	fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || fsync(fd) < 0)
+		return fail(err, -errno, "sync %s", folder);
+	return 0;
+}
+
+static int temp_write(const char *temp, const char *text, size_t len, mode_t mode,
+		      enum file_durability durability, struct errmsg *err)
+{
+	auto_close int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
+	int result;
+
+	if (fd < 0)
+		return fail(err, -errno, "create %s", temp);
+	result = write_full(fd, text, len);
+	if (result < 0)
+		return fail(err, result, "write %s", temp);
+	if (durability == FILE_DURABLE && fsync(fd) < 0)
+		return fail(err, -errno, "sync %s", temp);
+	return 0;
+}
+
+/*
+ * ext4 and btrfs write a file to the disk before they rename it over another one, lest a crash
+ * leave it empty: milliseconds, in which an event loop stands still.  Who does not need that lets
+ * the two change places instead.
+ */
+static int temp_install(const char *temp, const char *path, enum file_durability durability,
+			struct errmsg *err)
+{
+	if (durability == FILE_FAST &&
+	    renameat2(AT_FDCWD, temp, AT_FDCWD, path, RENAME_EXCHANGE) == 0) {
+		if (unlink(temp) == 0)
+			return 0;
+		/* It was no file. */
+		if (renameat2(AT_FDCWD, temp, AT_FDCWD, path, RENAME_EXCHANGE) < 0)
+			return fail(err, -errno, "rename %s", path);
+	}
+	/* There is none yet, this filesystem cannot, or it says why not. */
+	return rename(temp, path) < 0 ? fail(err, -errno, "rename %s", temp) : 0;
+}
+
+int file_write(const char *path, const char *text, size_t len, mode_t mode,
+	       enum file_durability durability, struct errmsg *err)
+{
+	char temp[PATH_MAX];
+	int result;
+
+	if ((size_t)snprintf(temp, sizeof(temp), "%s.tmp", path) >= sizeof(temp))
+		return fail(err, -ENAMETOOLONG, "%s", path);
+	result = temp_write(temp, text, len, mode, durability, err);
+	if (result == 0)
+		result = temp_install(temp, path, durability, err);
+	if (result < 0) {
+		unlink(temp);
+		return result;
+	}
+	return durability == FILE_DURABLE ? folder_sync(path, err) : 0;
+}
+
+int file_make_dir(const char *path, mode_t mode, struct errmsg *err)
+{
+	char part[PATH_MAX];
+
+	if ((size_t)snprintf(part, sizeof(part), "%s", path) >= sizeof(part))
+		return fail(err, -ENAMETOOLONG, "%s", path);
+	for (char *c = part + 1; part[0] && *c; c++) {
+		if (*c != '/')
+			continue;
+		*c = '\0';
+		if (mkdir(part, 0755) < 0 && errno != EEXIST)
+			return fail(err, -errno, "create folder %s", part);
+		*c = '/';
+	}
+	if (mkdir(part, mode) < 0 && errno != EEXIST)
+		return fail(err, -errno, "create folder %s", part);
+	return 0;
+}
+
+static int sysctl_open(const char *name, int flags, struct errmsg *err)
+{
+	char path[256];
+	int fd;
+
+	if ((size_t)snprintf(path, sizeof(path), "/proc/sys/%s", name) >= sizeof(path))
+		return fail(err, -ENAMETOOLONG, "sysctl %s", name);
+	fd = open(path, flags | O_CLOEXEC);
+	return fd < 0 ? fail(err, -errno, "open %s", path) : fd;
+}
+
+int sysctl_read(const char *name, long *ret_value, struct errmsg *err)
+{
+	auto_close int fd = sysctl_open(name, O_RDONLY, err);
+	char text[32];
+	char *end;
+	ssize_t len;
+	long value;
+
+	if (fd < 0)
+		return fd;
+	len = read_full(fd, text, sizeof(text) - 1);
+	if (len < 0)
+		return fail(err, (int)len, "read /proc/sys/%s", name);
+	text[len] = '\0';
+	errno = 0;
+	value = strtol(text, &end, 10);
+	if (errno || end == text)
+		return fail_plain(err, -EINVAL, "/proc/sys/%s: not a number", name);
+	*ret_value = value;
+	return 0;
+}
+
+int sysctl_write(const char *name, long value, struct errmsg *err)
+{
+	auto_close int fd = sysctl_open(name, O_WRONLY, err);
+	char text[32];
+	int result;
+
+	if (fd < 0)
+		return fd;
+	snprintf(text, sizeof(text), "%ld\n", value);
+	result = write_full(fd, text, strlen(text));
+	return result < 0 ? fail(err, result, "write /proc/sys/%s", name) : 0;
+}

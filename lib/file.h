@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Small files: read whole with a bound, replace as a whole, one-line kernel settings. */
+#ifndef TENDRIL_LIB_FILE_H
+#define TENDRIL_LIB_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "lib/errmsg.h"
+
+/* Reads a regular file of at most max bytes.  *ret_text is NUL-terminated and owned by the caller.
+ * -ENOENT, -EFBIG, -EINVAL (not a regular file). */
+int file_read(const char *path, size_t max, char **ret_text, size_t *ret_len, struct errmsg *err);
+
+/* The same of a file that is open; path is for errors. */
+int file_read_fd(int fd, const char *path, size_t max, char **ret_text, size_t *ret_len,
+		 struct errmsg *err);
+
+enum file_durability {
+	FILE_FAST, /* readers see the old or the new content; a crash of the machine may lose it */
+	FILE_DURABLE, /* it also survives a crash of the machine (fsync of file and folder) */
+};
+
+/* Replaces path by text: written beside it ("PATH.tmp"), then renamed.  Readers see the one or the
+ * other, never nothing.  On failure path is as it was. */
+int file_write(const char *path, const char *text, size_t len, mode_t mode,
+	       enum file_durability durability, struct errmsg *err);
+
+/* Creates a folder and the ones above it; fine if it exists. */
+int file_make_dir(const char *path, mode_t mode, struct errmsg *err);
+
+/* A kernel setting such as "net/ipv4/ip_forward", in the calling thread's network namespace.
+ * -ENOENT: this kernel, device or namespace has no such setting. */
+int sysctl_read(const char *name, long *ret_value, struct errmsg *err);
+int sysctl_write(const char *name, long value, struct errmsg *err);
+
+#endif

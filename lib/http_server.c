@@ -1,0 +1,770 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * HTTP/1.1 server over a unix socket, on the agent's event loop.  A connection carries one exchange
+ * at a time: while one is not answered and read, nothing more is taken from the socket, so what a
+ * client can make the agent hold is one request and one answer.  Routing is the handler's.
+ *
+ * A connection is only ever freed from its timer (connection_close() fires it), so no function here
+ * has to ask whether the object it holds still exists.
+ */
+#include "lib/http.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+
+#include "lib/auto.h"
+
+#define READ_SIZE       65536
+#define ACCEPT_PAUSE_MS 200 /* after accept() found no descriptor left */
+#define FDS_PER_MESSAGE 8   /* received only to be closed: one is allowed */
+
+enum exchange_state {
+	EXCHANGE_READING, /* waiting for a request, or for the last answer to be read */
+	EXCHANGE_PENDING, /* the handler owes an answer */
+	EXCHANGE_STREAM,
+	EXCHANGE_CLOSING, /* the last answer is on its way out */
+	EXCHANGE_DRAIN,   /* it is out: waits for the client to close */
+	EXCHANGE_ORPHAN,  /* the connection is gone, the handler still owes an answer */
+};
+
+/* A connection and the one exchange that it carries now. */
+struct http_exchange {
+	TAILQ_ENTRY(http_exchange) link;
+	struct http_server *server;
+	enum exchange_state state;
+	int fd;
+	struct event *readable;
+	struct event *writable;
+	struct event *timer;
+	struct evbuffer *in;
+	struct evbuffer *out;
+	struct http_request request;
+	bool have_head;
+	bool started;    /* the first byte of a request is here: its time runs */
+	bool eof;        /* the client has sent all it will send */
+	bool broken;     /* to be freed, whatever the state */
+	bool in_handler; /* the handler is on the stack: request must stay */
+	void (*closed)(void *arg);
+	void *closed_arg;
+};
+
+TAILQ_HEAD(exchange_list, http_exchange);
+
+struct http_server {
+	struct event_base *base;
+	struct http_limits limits;
+	http_handler handler;
+	void *arg;
+	char path[108];
+	int fd;
+	struct event *acceptable;
+	struct event *resume;
+	struct exchange_list exchanges;
+	unsigned int count;
+	unsigned long slow_readers;
+};
+
+static const struct {
+	int status;
+	const char *text;
+} status_texts[] = {
+	{ 200, "OK" },
+	{ 400, "Bad Request" },
+	{ 403, "Forbidden" },
+	{ 404, "Not Found" },
+	{ 405, "Method Not Allowed" },
+	{ 408, "Request Timeout" },
+	{ 409, "Conflict" },
+	{ 413, "Content Too Large" },
+	{ 422, "Unprocessable Content" },
+	{ 431, "Request Header Fields Too Large" },
+	{ 500, "Internal Server Error" },
+	{ 501, "Not Implemented" },
+	{ 503, "Service Unavailable" },
+	{ 507, "Insufficient Storage" },
+};
+
+static const char *status_text(int status)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(status_texts); i++) {
+		if (status_texts[i].status == status)
+			return status_texts[i].text;
+	}
+	return "Error";
+}
+
+/* ---- life of a connection -------------------------------------------------------------------- */
+
+static void request_done(struct http_request *request)
+{
+	free((char *)request->body);
+	request->body = NULL;
+	if (request->fd >= 0)
+		close(request->fd);
+	request->fd = -1;
+}
+
+static void http_exchange_free(struct http_exchange *exchange)
+{
+	if (!exchange)
+		return;
+	request_done(&exchange->request);
+	if (exchange->readable)
+		event_free(exchange->readable);
+	if (exchange->writable)
+		event_free(exchange->writable);
+	if (exchange->timer)
+		event_free(exchange->timer);
+	if (exchange->in)
+		evbuffer_free(exchange->in);
+	if (exchange->out)
+		evbuffer_free(exchange->out);
+	if (exchange->fd >= 0)
+		close(exchange->fd);
+	free(exchange);
+}
+
+DEFINE_AUTO(http_exchange)
+
+/* The connection is over: tells a stream's owner, and keeps what the handler still points to. */
+static void exchange_finish(struct http_exchange *exchange)
+{
+	struct http_server *server = exchange->server;
+
+	TAILQ_REMOVE(&server->exchanges, exchange, link);
+	server->count--;
+	if (exchange->state == EXCHANGE_STREAM && exchange->closed)
+		exchange->closed(exchange->closed_arg);
+	if (exchange->state != EXCHANGE_PENDING) {
+		http_exchange_free(exchange);
+		return;
+	}
+	exchange->state = EXCHANGE_ORPHAN;
+	event_del(exchange->readable);
+	event_del(exchange->writable);
+	event_del(exchange->timer);
+	close(take_fd(&exchange->fd));
+}
+
+static void connection_close(struct http_exchange *exchange)
+{
+	exchange->broken = true;
+	event_del(exchange->readable);
+	event_del(exchange->writable);
+	event_active(exchange->timer, EV_TIMEOUT, 0);
+}
+
+static void timer_start(struct http_exchange *exchange)
+{
+	unsigned int ms = exchange->server->limits.idle_ms;
+	struct timeval timeout = { .tv_sec = ms / 1000, .tv_usec = (long)(ms % 1000) * 1000 };
+
+	if (!exchange->broken) /* adding it again would take back the firing that frees */
+		event_add(exchange->timer, &timeout);
+}
+
+/* Listens to what the state calls for, no more: a paused connection costs nothing. */
+static void connection_arm(struct http_exchange *exchange)
+{
+	bool unsent = evbuffer_get_length(exchange->out) > 0;
+	bool wants_read = exchange->state == EXCHANGE_STREAM || exchange->state == EXCHANGE_DRAIN ||
+			  (exchange->state == EXCHANGE_READING && !unsent);
+
+	if (exchange->broken)
+		return;
+	if (wants_read)
+		event_add(exchange->readable, NULL);
+	else
+		event_del(exchange->readable);
+	if (unsent)
+		event_add(exchange->writable, NULL);
+	else
+		event_del(exchange->writable);
+}
+
+/* Writes what the socket takes; false if the connection broke. */
+static bool connection_flush(struct http_exchange *exchange)
+{
+	if (exchange->broken)
+		return false;
+	while (evbuffer_get_length(exchange->out)) {
+		struct evbuffer_iovec iov[8];
+		int n = evbuffer_peek(exchange->out, -1, NULL, iov, ARRAY_SIZE(iov));
+		struct msghdr msg = { .msg_iov = iov };
+		ssize_t sent;
+
+		msg.msg_iovlen = n < (int)ARRAY_SIZE(iov) ? (size_t)n : ARRAY_SIZE(iov);
+		sent = sendmsg(exchange->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (sent < 0 && errno == EINTR)
+			continue;
+		if (sent < 0 && errno == EAGAIN)
+			break;
+		if (sent < 0) {
+			connection_close(exchange);
+			return false;
+		}
+		evbuffer_drain(exchange->out, (size_t)sent);
+		if (exchange->state != EXCHANGE_STREAM)
+			timer_start(exchange);
+	}
+	if (exchange->state == EXCHANGE_CLOSING && evbuffer_get_length(exchange->out) == 0) {
+		/* Closing with unread input would reset the connection under the answer. */
+		shutdown(exchange->fd, SHUT_WR);
+		exchange->state = EXCHANGE_DRAIN;
+	}
+	connection_arm(exchange);
+	return true;
+}
+
+/* ---- answers --------------------------------------------------------------------------------- */
+
+/* Queues a whole answer; a HEAD request gets its head only. */
+static void answer_queue(struct http_exchange *exchange, int status, const char *json)
+{
+	size_t len = strlen(json);
+	bool keep_alive = exchange->state != EXCHANGE_CLOSING;
+
+	evbuffer_add_printf(exchange->out,
+			    "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\n"
+			    "Content-Length: %zu\r\n%s\r\n",
+			    status, status_text(status), len + 1,
+			    keep_alive ? "" : "Connection: close\r\n");
+	if (strcmp(exchange->request.head.method, "HEAD") != 0) {
+		evbuffer_add(exchange->out, json, len);
+		evbuffer_add(exchange->out, "\n", 1);
+	}
+}
+
+/* Refuses what never became a request; the connection's framing is lost, so it ends here.  text
+ * quotes the client: it is JSON-escaped by leaving out what would need it. */
+static void connection_refuse(struct http_exchange *exchange, int status, const char *text)
+{
+	char json[700];
+	size_t len;
+
+	len = (size_t)snprintf(json, sizeof(json) - 3, "{\"error\":\"");
+	for (const char *c = text; *c && len < sizeof(json) - 3; c++)
+		json[len++] = (char)(*c < ' ' || *c > '~' || *c == '"' || *c == '\\' ? '?' : *c);
+	json[len++] = '"';
+	json[len++] = '}';
+	json[len] = '\0';
+	exchange->state = EXCHANGE_CLOSING;
+	answer_queue(exchange, status, json);
+	timer_start(exchange);
+	connection_flush(exchange);
+}
+
+void http_reply(struct http_exchange *exchange, int status, const char *json)
+{
+	if (exchange->state == EXCHANGE_ORPHAN) {
+		http_exchange_free(exchange);
+		return;
+	}
+	exchange->state = exchange->request.head.keep_alive ? EXCHANGE_READING : EXCHANGE_CLOSING;
+	answer_queue(exchange, status, json);
+	timer_start(exchange);
+	if (!exchange->in_handler) {
+		request_done(&exchange->request);
+		/* Pipelined bytes may be waiting: the read callback looks at them. */
+		if (connection_flush(exchange) && exchange->state == EXCHANGE_READING)
+			event_active(exchange->readable, EV_READ, 0);
+	}
+}
+
+int http_stream_begin(struct http_exchange *exchange, void (*closed)(void *arg), void *arg)
+{
+	if (exchange->state == EXCHANGE_ORPHAN) {
+		http_exchange_free(exchange);
+		return -EPIPE;
+	}
+	evbuffer_add_printf(exchange->out,
+			    "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n"
+			    "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n");
+	exchange->closed = closed;
+	exchange->closed_arg = arg;
+	exchange->state = EXCHANGE_STREAM;
+	event_del(exchange->timer);
+	connection_arm(exchange);
+	return 0;
+}
+
+int http_stream_line(struct http_exchange *exchange, const char *json)
+{
+	size_t len = strlen(json);
+
+	if (exchange->broken)
+		return -EPIPE;
+	if (evbuffer_get_length(exchange->out) + len > exchange->server->limits.stream_backlog) {
+		exchange->server->slow_readers++;
+		connection_close(exchange);
+		return -EPIPE;
+	}
+	evbuffer_add_printf(exchange->out, "%zx\r\n", len + 1);
+	evbuffer_add(exchange->out, json, len);
+	evbuffer_add(exchange->out, "\n\r\n", 3);
+	connection_arm(exchange); /* written from the loop, several lines at once */
+	return 0;
+}
+
+void http_stream_end(struct http_exchange *exchange)
+{
+	exchange->closed = NULL;
+	exchange->state = EXCHANGE_CLOSING;
+	evbuffer_add(exchange->out, "0\r\n\r\n", 5);
+	timer_start(exchange);
+	connection_flush(exchange);
+}
+
+unsigned long http_server_slow_readers(const struct http_server *server)
+{
+	return server->slow_readers;
+}
+
+/* ---- requests -------------------------------------------------------------------------------- */
+
+static int head_status(ssize_t code)
+{
+	switch (code) {
+	case -E2BIG:
+		return 431;
+	case -ENOTSUP:
+		return 501;
+	default:
+		return 400;
+	}
+}
+
+/* Takes the head off the input; false if it is not whole yet or was refused. */
+static bool request_take_head(struct http_exchange *exchange)
+{
+	size_t len = evbuffer_get_length(exchange->in);
+	struct http_head *head = &exchange->request.head;
+	char text[600];
+	struct errmsg err = {};
+	const char *data;
+	ssize_t used;
+
+	if (len > HTTP_HEAD_MAX)
+		len = HTTP_HEAD_MAX;
+	data = (const char *)evbuffer_pullup(exchange->in, (ssize_t)len);
+	used = http_head_parse(data ? data : "", data ? len : 0, head, &err);
+	if (used == 0)
+		return false;
+	if (used < 0) {
+		connection_refuse(exchange, head_status(used), err.text);
+		return false;
+	}
+	evbuffer_drain(exchange->in, (size_t)used);
+	exchange->have_head = true;
+	if (head->body_len > exchange->server->limits.body_max) {
+		snprintf(text, sizeof(text), "body of %zu bytes: the limit is %zu", head->body_len,
+			 exchange->server->limits.body_max);
+		connection_refuse(exchange, 413, text);
+		return false;
+	}
+	if (head->expect_continue && evbuffer_get_length(exchange->in) < head->body_len)
+		evbuffer_add_printf(exchange->out, "HTTP/1.1 100 Continue\r\n\r\n");
+	return true;
+}
+
+/* Takes the body off the input, which holds all of it. */
+static bool request_take_body(struct http_exchange *exchange)
+{
+	size_t len = exchange->request.head.body_len;
+	char *body = malloc(len + 1);
+
+	if (!body) {
+		connection_refuse(exchange, 503, "out of memory");
+		return false;
+	}
+	evbuffer_remove(exchange->in, body, len);
+	body[len] = '\0';
+	exchange->request.body = body;
+	return true;
+}
+
+static void request_dispatch(struct http_exchange *exchange)
+{
+	struct http_server *server = exchange->server;
+
+	exchange->have_head = false;
+	exchange->started = false;
+	exchange->state = EXCHANGE_PENDING;
+	event_del(exchange->readable);
+	event_del(exchange->timer);
+	exchange->in_handler = true;
+	server->handler(exchange, &exchange->request, server->arg);
+	exchange->in_handler = false;
+	if (exchange->state != EXCHANGE_PENDING)
+		request_done(&exchange->request);
+	else if (exchange->request.fd >= 0)
+		close(take_fd(&exchange->request.fd));
+}
+
+/* Dispatches one request if the input holds all of it; false: nothing more to do for now. */
+static bool request_next(struct http_exchange *exchange)
+{
+	const struct http_head *head = &exchange->request.head;
+	bool waits = evbuffer_get_length(exchange->out) > 0;
+
+	if (exchange->broken || exchange->state != EXCHANGE_READING || waits)
+		return false;
+	if (!exchange->have_head && !request_take_head(exchange))
+		return false;
+	if (evbuffer_get_length(exchange->in) < head->body_len)
+		return false;
+	/* A descriptor carries no position: with a further request behind this one nobody could
+	 * say whose it is. */
+	if (exchange->request.fd >= 0 && evbuffer_get_length(exchange->in) > head->body_len) {
+		connection_refuse(exchange, 400,
+				  "a request with a descriptor must not be followed by another");
+		return false;
+	}
+	if (!request_take_body(exchange))
+		return false;
+	request_dispatch(exchange);
+	return true;
+}
+
+/* Serves what the input holds, one after the other, as far as answers are being read. */
+static void connection_serve(struct http_exchange *exchange)
+{
+	while (request_next(exchange)) {
+		if (exchange->state != EXCHANGE_PENDING && !connection_flush(exchange))
+			return;
+	}
+	if (exchange->broken || exchange->state != EXCHANGE_READING)
+		return;
+	if (!connection_flush(exchange)) /* a 100 Continue */
+		return;
+	if (exchange->eof && evbuffer_get_length(exchange->out) == 0)
+		connection_close(exchange);
+}
+
+/* ---- input ----------------------------------------------------------------------------------- */
+
+/* Keeps the first descriptor; closes every other.  -E2BIG if there was another. */
+static int descriptors_take(struct msghdr *msg, int *fd)
+{
+	int error = msg->msg_flags & MSG_CTRUNC ? -E2BIG : 0;
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+		size_t count;
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (size_t i = 0; i < count; i++) {
+			int passed;
+
+			memcpy(&passed, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+			if (*fd < 0) {
+				*fd = passed;
+			} else {
+				close(passed);
+				error = -E2BIG;
+			}
+		}
+	}
+	return error;
+}
+
+/* Reads once into the input buffer.  Bytes read, 0 at the end, or a negative errno. */
+static ssize_t connection_receive(struct http_exchange *exchange)
+{
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(FDS_PER_MESSAGE * sizeof(int))];
+	} control;
+	struct evbuffer_iovec iov;
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = &control,
+			      .msg_controllen = sizeof(control) };
+	ssize_t n;
+
+	if (evbuffer_reserve_space(exchange->in, READ_SIZE, &iov, 1) < 1)
+		return -ENOMEM;
+	n = recvmsg(exchange->fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	if (n < 0)
+		return -errno;
+	iov.iov_len = (size_t)n;
+	evbuffer_commit_space(exchange->in, &iov, 1);
+	if (descriptors_take(&msg, &exchange->request.fd))
+		return -E2BIG;
+	return n;
+}
+
+/* A client that has been answered for good, or follows a stream, has nothing more to say. */
+static void connection_discard(struct http_exchange *exchange)
+{
+	bool stream = exchange->state == EXCHANGE_STREAM;
+	ssize_t n = connection_receive(exchange);
+
+	if (n == -EAGAIN || n == -EINTR)
+		return;
+	evbuffer_drain(exchange->in, evbuffer_get_length(exchange->in));
+	if (exchange->request.fd >= 0)
+		close(take_fd(&exchange->request.fd));
+	if (n <= 0 || stream)
+		connection_close(exchange);
+}
+
+static void connection_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct http_exchange *exchange = arg;
+	ssize_t n;
+
+	(void)fd;
+	(void)what;
+	if (exchange->broken)
+		return;
+	if (exchange->state != EXCHANGE_READING) {
+		connection_discard(exchange);
+		return;
+	}
+	n = connection_receive(exchange);
+	if (n == -E2BIG) {
+		connection_refuse(exchange, 400, "more than one descriptor in a request");
+		return;
+	}
+	if (n < 0 && n != -EAGAIN && n != -EINTR) {
+		connection_close(exchange);
+		return;
+	}
+	if (n == 0)
+		exchange->eof = true;
+	if (n > 0 && !exchange->started) {
+		exchange->started = true;
+		timer_start(exchange);
+	}
+	connection_serve(exchange);
+}
+
+static void connection_writable(evutil_socket_t fd, short what, void *arg)
+{
+	struct http_exchange *exchange = arg;
+
+	(void)fd;
+	(void)what;
+	if (!exchange->broken && connection_flush(exchange))
+		connection_serve(exchange);
+}
+
+static void connection_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct http_exchange *exchange = arg;
+
+	(void)fd;
+	(void)what;
+	if (!exchange->broken && exchange->state == EXCHANGE_READING && exchange->started &&
+	    evbuffer_get_length(exchange->out) == 0)
+		connection_refuse(exchange, 408, "the request did not arrive in time");
+	else
+		exchange_finish(exchange);
+}
+
+/* ---- listening ------------------------------------------------------------------------------- */
+
+static int exchange_new(struct http_server *server, int fd, struct http_exchange **ret)
+{
+	auto_(http_exchange) struct http_exchange *exchange = calloc(1, sizeof(*exchange));
+
+	if (!exchange) {
+		close(fd);
+		return -ENOMEM;
+	}
+	exchange->server = server;
+	exchange->fd = fd;
+	exchange->request.fd = -1;
+	exchange->in = evbuffer_new();
+	exchange->out = evbuffer_new();
+	exchange->readable =
+		event_new(server->base, fd, EV_READ | EV_PERSIST, connection_readable, exchange);
+	exchange->writable =
+		event_new(server->base, fd, EV_WRITE | EV_PERSIST, connection_writable, exchange);
+	exchange->timer = event_new(server->base, -1, 0, connection_timer, exchange);
+	if (!exchange->in || !exchange->out || !exchange->readable || !exchange->writable ||
+	    !exchange->timer)
+		return -ENOMEM;
+	*ret = take_ptr(exchange);
+	return 0;
+}
+
+static bool peer_allowed(int fd, struct http_request *request)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
+		return false;
+	request->peer_pid = peer.pid;
+	request->peer_uid = peer.uid;
+	return peer.uid == 0 || peer.uid == geteuid();
+}
+
+static void server_welcome(struct http_server *server, int fd)
+{
+	struct http_exchange *exchange;
+
+	if (exchange_new(server, fd, &exchange))
+		return;
+	TAILQ_INSERT_TAIL(&server->exchanges, exchange, link);
+	server->count++;
+	if (!peer_allowed(fd, &exchange->request)) {
+		connection_refuse(exchange, 403, "only root may ask");
+		return;
+	}
+	timer_start(exchange);
+	connection_arm(exchange);
+}
+
+/* Above the limit: says so as far as one non-blocking write can, and hangs up. */
+static void server_turn_away(int fd)
+{
+	static const char answer[] =
+		"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
+		"Content-Length: 34\r\nConnection: close\r\n\r\n{\"error\":\"too many "
+		"connections\"}\r\n";
+
+	_Static_assert(sizeof("{\"error\":\"too many connections\"}\r\n") - 1 == 34,
+		       "Content-Length of the answer");
+	send(fd, answer, sizeof(answer) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+	close(fd);
+}
+
+static void server_acceptable(evutil_socket_t listen_fd, short what, void *arg)
+{
+	struct http_server *server = arg;
+	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	(void)what;
+	if (fd >= 0 && server->count >= server->limits.clients) {
+		server_turn_away(fd);
+	} else if (fd >= 0) {
+		server_welcome(server, fd);
+	} else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+		/* The listener stays readable: without a pause this would spin. */
+		struct timeval pause = { .tv_usec = ACCEPT_PAUSE_MS * 1000L };
+
+		event_del(server->acceptable);
+		event_add(server->resume, &pause);
+	}
+}
+
+static void server_resume(evutil_socket_t fd, short what, void *arg)
+{
+	struct http_server *server = arg;
+
+	(void)fd;
+	(void)what;
+	event_add(server->acceptable, NULL);
+}
+
+/* Removes a socket that nobody listens on any more. */
+static int stale_socket_remove(const struct sockaddr_un *addr, struct errmsg *err)
+{
+	auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct stat st;
+
+	if (fd < 0)
+		return fail(err, -errno, "socket");
+	if (lstat(addr->sun_path, &st) < 0)
+		return errno == ENOENT ? 0 : fail(err, -errno, "%s", addr->sun_path);
+	if (!S_ISSOCK(st.st_mode))
+		return fail_plain(err, -EEXIST, "%s exists and is not a socket", addr->sun_path);
+	if (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0 || errno == EAGAIN)
+		return fail_plain(err, -EADDRINUSE, "%s: another process answers there",
+				  addr->sun_path);
+	if (errno != ECONNREFUSED)
+		return fail(err, -errno, "connect to %s", addr->sun_path);
+	if (unlink(addr->sun_path) < 0 && errno != ENOENT)
+		return fail(err, -errno, "remove %s", addr->sun_path);
+	return 0;
+}
+
+static int socket_listen(const char *path, int *ret_fd, struct errmsg *err)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	auto_close int fd = -1;
+	size_t len = strlen(path);
+	mode_t mask;
+	int error;
+
+	if (len >= sizeof(addr.sun_path))
+		return fail_plain(err, -ENAMETOOLONG, "socket path %s is longer than %zu bytes",
+				  path, sizeof(addr.sun_path) - 1);
+	memcpy(addr.sun_path, path, len);
+	error = stale_socket_remove(&addr, err);
+	if (error)
+		return error;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return fail(err, -errno, "socket");
+	mask = umask(0177); /* never reachable with a wider mode, not even for a moment */
+	error = bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
+	umask(mask);
+	if (error)
+		return fail(err, error, "bind %s", path);
+	if (listen(fd, SOMAXCONN) < 0)
+		return fail(err, -errno, "listen on %s", path);
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+int http_server_new(struct event_base *base, const char *path, const struct http_limits *limits,
+		    http_handler handler, void *arg, struct http_server **ret, struct errmsg *err)
+{
+	struct http_server *server = calloc(1, sizeof(*server));
+	int error;
+
+	if (!server)
+		return fail(err, -ENOMEM, "API server");
+	server->base = base;
+	server->limits = *limits;
+	server->handler = handler;
+	server->arg = arg;
+	server->fd = -1;
+	TAILQ_INIT(&server->exchanges);
+	error = socket_listen(path, &server->fd, err);
+	if (!error) {
+		snprintf(server->path, sizeof(server->path), "%s", path);
+		server->acceptable = event_new(base, server->fd, EV_READ | EV_PERSIST,
+					       server_acceptable, server);
+		server->resume = event_new(base, -1, 0, server_resume, server);
+		if (!server->acceptable || !server->resume ||
+		    event_add(server->acceptable, NULL) < 0)
+			error = fail(err, -ENOMEM, "API server");
+	}
+	if (error) {
+		http_server_free(server);
+		return error;
+	}
+	*ret = server;
+	return 0;
+}
+
+void http_server_free(struct http_server *server)
+{
+	if (!server)
+		return;
+	while (!TAILQ_EMPTY(&server->exchanges))
+		exchange_finish(TAILQ_FIRST(&server->exchanges));
+	if (server->acceptable)
+		event_free(server->acceptable);
+	if (server->resume)
+		event_free(server->resume);
+	if (server->fd >= 0) {
+		close(server->fd);
+		unlink(server->path);
+	}
+	free(server);
+}

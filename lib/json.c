@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Checked access to parsed JSON: types, ranges and the path of what is wrong. */
+#include "lib/json.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Doubles hold every integer up to this one. */
+#define JSON_INTEGER_MAX 9007199254740992LL
+
+size_t json_depth_find(const char *text, size_t len, size_t max)
+{
+	bool quoted = false;
+	size_t depth = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		if (text[i] == '"')
+			quoted = !quoted;
+		else if (quoted)
+			i += text[i] == '\\';
+		else if ((text[i] == '{' || text[i] == '[') && depth++ == max)
+			return i;
+		else if ((text[i] == '}' || text[i] == ']') && depth)
+			depth--;
+	}
+	return len;
+}
+
+/* Says what is wrong at text[at]. */
+static int parse_failure(const char *text, size_t len, size_t at, struct errmsg *err)
+{
+	size_t seen = at < len ? at + 1 : len;
+	unsigned int column = 1;
+	unsigned int line = 1;
+
+	for (size_t i = 0; i < at; i++) {
+		column = text[i] == '\n' ? 1 : column + 1;
+		line += text[i] == '\n';
+	}
+	if (json_depth_find(text, seen, CJSON_NESTING_LIMIT) < seen)
+		return fail_plain(err, -EBADMSG, "line %u, column %u: JSON nested deeper than %d",
+				  line, column, CJSON_NESTING_LIMIT);
+	return fail_plain(err, -EBADMSG, "line %u, column %u: not valid JSON", line, column);
+}
+
+int json_parse(const char *text, size_t len, struct cJSON **ret, struct errmsg *err)
+{
+	const char *end = text;
+	struct cJSON *json = cJSON_ParseWithLengthOpts(text, len, &end, false);
+
+	if (json) {
+		while (end < text + len && strchr(" \t\r\n", *end) && *end)
+			end++;
+		if (end == text + len) {
+			*ret = json;
+			return 0;
+		}
+		cJSON_Delete(json);
+	}
+	return parse_failure(text, len, end < text + len ? (size_t)(end - text) : len, err);
+}
+
+struct json_node json_root(const struct cJSON *value)
+{
+	return (struct json_node){ .value = value };
+}
+
+static const struct cJSON *value_or_absent(const struct cJSON *value)
+{
+	return cJSON_IsNull(value) ? NULL : value;
+}
+
+struct json_node json_member(const struct json_node *object, const char *key)
+{
+	return (struct json_node){
+		.value = value_or_absent(cJSON_GetObjectItemCaseSensitive(object->value, key)),
+		.parent = object,
+		.key = key,
+	};
+}
+
+struct json_node json_at(const struct json_node *array, size_t index)
+{
+	const struct cJSON *value = array->value && index < INT32_MAX
+					    ? cJSON_GetArrayItem(array->value, (int)index)
+					    : NULL;
+
+	return json_element(array, value, index);
+}
+
+struct json_node json_element(const struct json_node *array, const struct cJSON *value,
+			      size_t index)
+{
+	return (struct json_node){
+		.value = value_or_absent(value),
+		.parent = array,
+		.index = index,
+	};
+}
+
+/* Writes the path of node at buf[0..size); returns its length. */
+static size_t path_write(const struct json_node *node, char *buf, size_t size)
+{
+	size_t len = 0;
+	int more;
+
+	if (!node->parent)
+		return 0;
+	len = path_write(node->parent, buf, size);
+	if (node->key)
+		more = snprintf(buf + len, size - len, "%s%s", len > 0 ? "." : "", node->key);
+	else
+		more = snprintf(buf + len, size - len, "[%zu]", node->index);
+	if (more < 0 || (size_t)more >= size - len)
+		return size - 1; /* cut off: a path this long is not read to its end anyway */
+	return len + (size_t)more;
+}
+
+const char *json_path(const struct json_node *node, char *buf)
+{
+	buf[0] = '\0';
+	if (path_write(node, buf, JSON_PATH_MAX) == 0)
+		snprintf(buf, JSON_PATH_MAX, "document");
+	return buf;
+}
+
+int json_fail(const struct json_node *node, struct errmsg *err, const char *fmt, ...)
+{
+	char path[JSON_PATH_MAX];
+	char text[sizeof(err->text) - JSON_PATH_MAX];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	return fail_plain(err, -EINVAL, "%s: %s", json_path(node, path), text);
+}
+
+int json_object(const struct json_node *node, struct errmsg *err)
+{
+	if (!node->value)
+		return json_fail(node, err, "missing");
+	if (!cJSON_IsObject(node->value))
+		return json_fail(node, err, "not an object");
+	return 0;
+}
+
+int json_array(const struct json_node *node, size_t *ret_count, struct errmsg *err)
+{
+	if (!node->value)
+		return json_fail(node, err, "missing");
+	if (!cJSON_IsArray(node->value))
+		return json_fail(node, err, "not an array");
+	*ret_count = (size_t)cJSON_GetArraySize(node->value);
+	return 0;
+}
+
+int json_string(const struct json_node *node, const char **ret, struct errmsg *err)
+{
+	if (!node->value)
+		return json_fail(node, err, "missing");
+	if (!cJSON_IsString(node->value))
+		return json_fail(node, err, "not a string");
+	*ret = node->value->valuestring;
+	return 0;
+}
+
+int json_integer(const struct json_node *node, int64_t min, int64_t max, int64_t *ret,
+		 struct errmsg *err)
+{
+	double number;
+
+	if (!node->value)
+		return json_fail(node, err, "missing");
+	if (!cJSON_IsNumber(node->value))
+		return json_fail(node, err, "not a number");
+	number = node->value->valuedouble;
+	if (!isfinite(number) || number != trunc(number) || fabs(number) > JSON_INTEGER_MAX)
+		return json_fail(node, err, "%g is not a whole number", number);
+	if ((int64_t)number < min || (int64_t)number > max)
+		return json_fail(node, err, "%.0f is not between %lld and %lld", number,
+				 (long long)min, (long long)max);
+	*ret = (int64_t)number;
+	return 0;
+}
+
+int json_bool(const struct json_node *node, bool *ret, struct errmsg *err)
+{
+	if (!node->value)
+		return json_fail(node, err, "missing");
+	if (!cJSON_IsBool(node->value))
+		return json_fail(node, err, "not true or false");
+	*ret = cJSON_IsTrue(node->value);
+	return 0;
+}
+
+int json_string_opt(const struct json_node *node, const char **ret, struct errmsg *err)
+{
+	return node->value ? json_string(node, ret, err) : 0;
+}
+
+int json_integer_opt(const struct json_node *node, int64_t min, int64_t max, int64_t *ret,
+		     struct errmsg *err)
+{
+	return node->value ? json_integer(node, min, max, ret, err) : 0;
+}
+
+int json_bool_opt(const struct json_node *node, bool *ret, struct errmsg *err)
+{
+	return node->value ? json_bool(node, ret, err) : 0;
+}
+
+int json_known(const struct json_node *object, const char *const known[], size_t count,
+	       struct errmsg *err)
+{
+	const struct cJSON *member;
+
+	cJSON_ArrayForEach (member, object->value) {
+		struct json_node node = { member, object, member->string, 0 };
+		size_t i = 0;
+
+		while (i < count && strcmp(known[i], member->string) != 0)
+			i++;
+		if (i == count)
+			return json_fail(&node, err, "unknown field");
+	}
+	return 0;
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Checked access to parsed JSON.  A struct json_node is a value and how it was reached, so that
+ * every complaint names the field: "spec.ports[1].port: 70000 is not between 1 and 65535".
+ *
+ * Nodes live on the caller's stack and point to their parents: a node must not outlive the node it
+ * was taken from.  No path is built unless something fails.
+ */
+#ifndef TENDRIL_LIB_JSON_H
+#define TENDRIL_LIB_JSON_H
+
+#include <cjson/cJSON.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/auto.h"
+#include "lib/errmsg.h"
+
+#define JSON_PATH_MAX 256
+
+struct json_node {
+	const struct cJSON *value; /* NULL: absent (or JSON null) */
+	const struct json_node *parent;
+	const char *key; /* NULL: an element of an array, or the root */
+	size_t index;
+};
+
+static inline void json_auto_fn(struct cJSON **json)
+{
+	cJSON_Delete(*json);
+}
+#define auto_json __attribute__((cleanup(json_auto_fn)))
+
+/* Parses one whole document; trailing garbage is an error.  -EBADMSG names line and column,
+ * -ENOMEM.  The caller owns the result (cJSON_Delete). */
+int json_parse(const char *text, size_t len, struct cJSON **ret, struct errmsg *err);
+
+/* The first bracket in text[0..len) that opens more than max levels; len if none does. */
+size_t json_depth_find(const char *text, size_t len, size_t max);
+
+struct json_node json_root(const struct cJSON *value);
+/* The member of an object, or a node without a value. */
+struct json_node json_member(const struct json_node *object, const char *key);
+/* The element of an array, or a node without a value.  Costs index steps: walk long arrays with
+ * cJSON_ArrayForEach() and json_element(). */
+struct json_node json_at(const struct json_node *array, size_t index);
+/* The node of an element that the caller holds already. */
+struct json_node json_element(const struct json_node *array, const struct cJSON *value,
+			      size_t index);
+
+static inline bool json_present(const struct json_node *node)
+{
+	return node->value != NULL;
+}
+
+/* "spec.ports[1].port"; "document" for the root.  Returns buf, JSON_PATH_MAX bytes. */
+const char *json_path(const struct json_node *node, char *buf);
+
+/* -EINVAL with "PATH: text". */
+int json_fail(const struct json_node *node, struct errmsg *err, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* Each takes a value of its type or fails with -EINVAL: "PATH: missing", "PATH: not a string". */
+int json_object(const struct json_node *node, struct errmsg *err);
+int json_array(const struct json_node *node, size_t *ret_count, struct errmsg *err);
+int json_string(const struct json_node *node, const char **ret, struct errmsg *err);
+int json_integer(const struct json_node *node, int64_t min, int64_t max, int64_t *ret,
+		 struct errmsg *err);
+int json_bool(const struct json_node *node, bool *ret, struct errmsg *err);
+
+/* As above for what may be absent: *ret is left as it is then. */
+int json_string_opt(const struct json_node *node, const char **ret, struct errmsg *err);
+int json_integer_opt(const struct json_node *node, int64_t min, int64_t max, int64_t *ret,
+		     struct errmsg *err);
+int json_bool_opt(const struct json_node *node, bool *ret, struct errmsg *err);
+
+/* Refuses members that are not in known[0..count). */
+int json_known(const struct json_node *object, const char *const known[], size_t count,
+	       struct errmsg *err);
+
+#endif

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Text as part of an XML or HTML document. */
+#ifndef TENDRIL_LIB_XML_H
+#define TENDRIL_LIB_XML_H
+
+#include "lib/arena.h"
+
+/* Adds text so that nothing in it can end a text or an attribute, and the document stays
+ * well-formed whatever the bytes are.  Of what is longer than max bytes comes the beginning and an
+ * ellipsis. */
+void xml_add(struct buffer *buffer, const char *text, size_t max);
+
+#endif

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "policy/analysis/diff.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/auto.h"
+#include "policy/compiler/label_index.h"
+
+enum { OLD, NEW };
+
+/* How a pair of parties changes; equal ones are one. */
+struct delta {
+	uint32_t allowed;
+	uint32_t denied;
+	uint32_t families; /* bits by enum family */
+};
+
+struct delta_use { /* one receiver of the sender at hand */
+	uint32_t delta;
+	uint32_t to;
+};
+
+struct differ {
+	struct reach *reach;
+	struct policy_diff *diff;
+	const struct party *parties;
+	size_t party_count;
+	struct intern deltas;
+	struct delta_use *row; /* of one sender */
+	size_t row_count;
+	size_t row_capacity;
+	struct intern changes;   /* delta and receivers */
+	struct id_list *senders; /* by change */
+	size_t sender_capacity;
+	struct buffer key;
+};
+
+/* ---- pairs ---- */
+
+static int row_add(struct differ *differ, const struct delta *delta, size_t to)
+{
+	size_t number = intern_add(&differ->deltas, delta, sizeof(*delta));
+
+	if (number == INTERN_NONE || array_room(&differ->row, differ->row_count,
+						&differ->row_capacity, sizeof(*differ->row)) < 0)
+		return -ENOMEM;
+	differ->row[differ->row_count++] = (struct delta_use){ (uint32_t)number, (uint32_t)to };
+	return 0;
+}
+
+static void count_pairs(struct differ *differ, size_t from, size_t to, bool gains, bool loses)
+{
+	uint64_t senders = differ->parties[from].pod_count;
+	uint64_t receivers = differ->parties[to].pod_count;
+	uint64_t pairs = (senders ? senders : 1) * (receivers ? receivers : 1);
+
+	if (from == to)
+		pairs -= senders; /* itself is nobody's peer */
+	differ->diff->allowed_pairs += gains ? pairs : 0;
+	differ->diff->denied_pairs += loses ? pairs : 0;
+}
+
+/* One delta for both families where they do not differ, or where the pair has only one. */
+static int pair_compare(struct differ *differ, size_t from, size_t to)
+{
+	struct port_pool *pool = reach_pool(differ->reach);
+	struct delta deltas[FAMILY_COUNT] = { 0 };
+	uint32_t missing = 0;
+	bool gains = false, loses = false;
+
+	for (size_t i = 0; i < FAMILY_COUNT; i++) {
+		enum family family = (enum family)i;
+		uint32_t before, after;
+
+		if (!reach_meets(differ->reach, family, from, to)) {
+			missing |= 1U << family;
+			continue;
+		}
+		before = reach_ports(differ->reach, OLD, family, from, to);
+		after = reach_ports(differ->reach, NEW, family, from, to);
+		if (before == after)
+			continue;
+		deltas[i].allowed = ports_without(pool, after, before);
+		deltas[i].denied = ports_without(pool, before, after);
+		deltas[i].families = 1U << family;
+		gains |= deltas[i].allowed != PORTS_NONE;
+		loses |= deltas[i].denied != PORTS_NONE;
+	}
+	if (deltas[0].allowed == deltas[1].allowed && deltas[0].denied == deltas[1].denied) {
+		deltas[0].families |= deltas[1].families;
+		deltas[1].families = 0;
+	}
+	count_pairs(differ, from, to, gains, loses);
+	for (size_t i = 0; i < FAMILY_COUNT; i++) {
+		if (deltas[i].families)
+			deltas[i].families |= missing;
+		if (deltas[i].families && row_add(differ, &deltas[i], to) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/* ---- rows: what changes alike for the same receivers is one change ---- */
+
+static int use_compare(const void *a, const void *b)
+{
+	const struct delta_use *left = a;
+	const struct delta_use *right = b;
+
+	if (left->delta != right->delta)
+		return left->delta < right->delta ? -1 : 1;
+	return (left->to > right->to) - (left->to < right->to);
+}
+
+static int change_add(struct differ *differ, size_t first, size_t last, size_t from)
+{
+	size_t known = differ->changes.count;
+	size_t number;
+
+	differ->key.len = 0;
+	buffer_add(&differ->key, &differ->row[first].delta, sizeof(uint32_t));
+	for (size_t i = first; i < last; i++)
+		buffer_add(&differ->key, &differ->row[i].to, sizeof(uint32_t));
+	number = differ->key.failed
+			 ? INTERN_NONE
+			 : intern_add(&differ->changes, differ->key.data, differ->key.len);
+	if (number == INTERN_NONE)
+		return -ENOMEM;
+	if (number == known) {
+		if (array_room(&differ->senders, known, &differ->sender_capacity,
+			       sizeof(*differ->senders)) < 0) {
+			return -ENOMEM;
+		}
+		differ->senders[number] = (struct id_list){ 0 };
+	}
+	return id_list_add(&differ->senders[number], (uint32_t)from);
+}
+
+static int row_finish(struct differ *differ, size_t from)
+{
+	size_t first = 0;
+
+	if (differ->row_count)
+		qsort(differ->row, differ->row_count, sizeof(*differ->row), use_compare);
+	for (size_t i = 0; i < differ->row_count; i++) {
+		if (i + 1 < differ->row_count && differ->row[i + 1].delta == differ->row[i].delta)
+			continue;
+		/* What would change between two of its kind helps to merge rows, no more. */
+		if ((i > first || !reach_is_itself(differ->reach, from, differ->row[i].to)) &&
+		    change_add(differ, first, i + 1, from) < 0)
+			return -ENOMEM;
+		first = i + 1;
+	}
+	differ->row_count = 0;
+	return 0;
+}
+
+/* ---- the result ---- */
+
+static const size_t *keep_numbers(struct arena *arena, const uint32_t *numbers, size_t count)
+{
+	size_t *kept = arena_alloc(arena, count * sizeof(*kept));
+
+	for (size_t i = 0; kept && i < count; i++)
+		kept[i] = numbers[i];
+	return kept;
+}
+
+static void change_fill(const struct differ *differ, size_t number, struct diff_change *change)
+{
+	const uint32_t *key = differ->changes.items[number].key;
+	const struct delta *delta = differ->deltas.items[key[0]].key;
+	const struct id_list *senders = &differ->senders[number];
+	struct arena *arena = differ->diff->arena;
+
+	change->from_count = senders->count;
+	change->from = keep_numbers(arena, senders->items, senders->count);
+	change->to_count = differ->changes.items[number].len / sizeof(uint32_t) - 1;
+	change->to = keep_numbers(arena, key + 1, change->to_count);
+	change->allowed = delta->allowed;
+	change->denied = delta->denied;
+	for (size_t i = 0; i < FAMILY_COUNT; i++)
+		change->families[i] = delta->families & 1U << i;
+}
+
+static int changes_keep(const struct differ *differ)
+{
+	struct policy_diff *diff = differ->diff;
+	size_t count = differ->changes.count;
+	struct diff_change *changes = arena_alloc(diff->arena, count * sizeof(*changes));
+
+	for (size_t i = 0; changes && i < count; i++)
+		change_fill(differ, i, &changes[i]);
+	diff->changes = changes;
+	diff->change_count = count;
+	return arena_failed(diff->arena) || reach_failed(diff->reach) ? -ENOMEM : 0;
+}
+
+static void differ_done(struct differ *differ)
+{
+	for (size_t i = 0; i < differ->changes.count && i < differ->sender_capacity; i++)
+		id_list_done(&differ->senders[i]);
+	free(differ->senders);
+	free(differ->row);
+	intern_done(&differ->deltas);
+	intern_done(&differ->changes);
+	buffer_done(&differ->key);
+}
+
+static int diff_run(struct policy_diff *diff)
+{
+	struct differ differ = { .reach = diff->reach, .diff = diff };
+	int ret = 0;
+
+	differ.deltas.arena = diff->arena;
+	differ.changes.arena = diff->arena;
+	differ.parties = reach_parties(diff->reach, &differ.party_count);
+	for (size_t from = 0; from < differ.party_count && ret == 0; from++) {
+		for (size_t to = 0; to < differ.party_count && ret == 0; to++)
+			ret = pair_compare(&differ, from, to);
+		if (ret == 0)
+			ret = row_finish(&differ, from);
+	}
+	if (ret == 0)
+		ret = changes_keep(&differ);
+	differ_done(&differ);
+	return ret;
+}
+
+int policy_diff(const struct world *old_world, const struct world *new_world,
+		struct policy_diff **ret_diff, struct errmsg *err)
+{
+	const struct world *worlds[] = { [OLD] = old_world, [NEW] = new_world };
+	struct policy_diff *diff = calloc(1, sizeof(*diff));
+	int ret;
+
+	if (!diff || !(diff->arena = arena_new())) {
+		policy_diff_free(diff);
+		return fail_plain(err, -ENOMEM, "compare policies: out of memory");
+	}
+	ret = reach_new(worlds, ARRAY_SIZE(worlds), &diff->reach, err);
+	if (ret == 0 && diff_run(diff) < 0)
+		ret = fail_plain(err, -ENOMEM, "compare policies: out of memory");
+	if (ret < 0) {
+		policy_diff_free(diff);
+		return ret;
+	}
+	*ret_diff = diff;
+	return 0;
+}
+
+void policy_diff_free(struct policy_diff *diff)
+{
+	if (!diff)
+		return;
+	reach_free(diff->reach);
+	arena_free(diff->arena);
+	free(diff);
+}

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "policy/analysis/expectation.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/auto.h"
+#include "lib/yaml.h"
+#include "policy/objects/reader.h"
+
+struct texts { /* one or several texts of a field */
+	const char **items;
+	size_t count;
+};
+
+/* A text, or the digits of a port's number; NULL with a problem. */
+static const char *text_read(struct reader *reader, struct arena *arena, const struct node *at,
+			     bool number)
+{
+	char digits[16];
+	const char *text;
+
+	if (number && cJSON_IsNumber(at->json)) {
+		snprintf(digits, sizeof(digits), "%u", read_port(reader, at));
+		return arena_string(arena, digits);
+	}
+	text = read_string(reader, at);
+	if (text && !*text)
+		reader_error(reader, at, "must not be empty");
+	return text && *text ? arena_string(arena, text) : NULL;
+}
+
+/* A field that holds one text or a list of them. */
+static void texts_read(struct reader *reader, struct arena *arena, const struct node *at,
+		       bool number, struct texts *texts)
+{
+	size_t count = cJSON_IsArray(at->json) ? (size_t)cJSON_GetArraySize(at->json) : 1;
+	const cJSON *json;
+	size_t index = 0;
+
+	texts->items = arena_alloc(arena, count * sizeof(const char *));
+	if (!at->json) {
+		reader_missing(reader, at);
+	} else if (!cJSON_IsArray(at->json)) {
+		texts->items[0] = text_read(reader, arena, at, number);
+		texts->count = texts->items[0] != NULL;
+	} else if (count == 0) {
+		reader_error(reader, at, "an empty list");
+	}
+	if (!cJSON_IsArray(at->json))
+		return;
+	cJSON_ArrayForEach (json, at->json) {
+		struct node item = node_item(at, json, index++);
+		const char *text;
+
+		if (cJSON_IsNull(json)) {
+			reader_missing(reader, &item);
+			continue;
+		}
+		text = text_read(reader, arena, &item, number);
+		if (text)
+			texts->items[texts->count++] = text;
+	}
+}
+
+static bool expect_read(struct reader *reader, const struct node *at)
+{
+	const char *text = read_string(reader, at);
+
+	if (!at->json)
+		reader_missing(reader, at);
+	else if (text && strcmp(text, "allow") != 0 && strcmp(text, "deny") != 0)
+		reader_error(reader, at, "\"%s\" is not a verdict (allow or deny)", text);
+	return text && strcmp(text, "allow") == 0;
+}
+
+/* Every sender with every receiver on every port. */
+static void expectations_multiply(struct reader *reader, const struct node *at,
+				  struct expectations *list, const struct expectation *one,
+				  const struct texts fields[3])
+{
+	size_t count = fields[0].count * fields[1].count * fields[2].count;
+
+	if (count > EXPECTATIONS_MAX - list->count) {
+		reader_error(reader, at, "more than %d expectations in one file", EXPECTATIONS_MAX);
+		return;
+	}
+	for (size_t i = 0; i < count; i++) {
+		size_t pair = i / fields[2].count;
+		struct expectation *item;
+
+		if (array_room(&list->items, list->count, &list->capacity, sizeof(*item)) < 0) {
+			reader->failed = true;
+			return;
+		}
+		item = &list->items[list->count++];
+		*item = *one;
+		item->from = fields[0].items[pair / fields[1].count];
+		item->to = fields[1].items[pair % fields[1].count];
+		item->port = fields[2].items[i % fields[2].count];
+	}
+}
+
+static void test_read(struct reader *reader, const struct node *at, struct expectations *list)
+{
+	static const char *const names[] = { "name", "from", "to", "port", "expect" };
+	struct expectation one = { .line = at->index }; /* until lines are looked up */
+	struct node name = node_child(at, "name"), expect = node_child(at, "expect");
+	struct node from = node_child(at, "from"), to = node_child(at, "to");
+	struct node port = node_child(at, "port");
+	struct texts fields[3] = { { 0 } };
+
+	if (!cJSON_IsObject(at->json)) {
+		reader_error(reader, at, "an object with from, to, port and expect is needed");
+		return;
+	}
+	read_known_fields(reader, at, names, ARRAY_SIZE(names));
+	if (name.json)
+		one.name = text_read(reader, list->arena, &name, false);
+	texts_read(reader, list->arena, &from, false, &fields[0]);
+	texts_read(reader, list->arena, &to, false, &fields[1]);
+	texts_read(reader, list->arena, &port, true, &fields[2]);
+	one.allow = expect_read(reader, &expect);
+	expectations_multiply(reader, at, list, &one, fields);
+}
+
+static void document_read(struct reader *reader, const cJSON *json, struct expectations *list)
+{
+	static const char *const names[] = { "tests" };
+	struct node root = { .json = json, .object_root = true };
+	struct node tests = node_child(&root, "tests");
+	const cJSON *item;
+	size_t index = 0;
+
+	if (!cJSON_IsObject(json)) {
+		reader_error(reader, &root, "an object with a list \"tests\" is needed");
+		return;
+	}
+	reader_check_tree(reader, &root, 0);
+	read_known_fields(reader, &root, names, ARRAY_SIZE(names));
+	if (!tests.json)
+		reader_missing(reader, &tests);
+	if (!read_is_array(reader, &tests))
+		return;
+	if (!tests.json->child) /* would always pass */
+		reader_error(reader, &tests, "an empty list");
+	cJSON_ArrayForEach (item, tests.json) {
+		struct node at = node_item(&tests, item, index++);
+
+		test_read(reader, &at, list);
+		if (reader->failed)
+			return;
+	}
+}
+
+/* Puts the line of its member of "tests" into each expectation. */
+static int lines_find(const char *text, size_t len, size_t tests, struct expectations *list)
+{
+	auto_free struct location *locations = calloc(tests + 1, sizeof(*locations));
+	int ret = locations ? 0 : -ENOMEM;
+
+	for (size_t i = 0; i < tests && !ret; i++) {
+		struct buffer path = { 0 };
+
+		path_key(&path, "tests");
+		path_index(&path, i);
+		locations[i].path = path.data;
+		ret = path.failed ? -ENOMEM : 0;
+	}
+	if (!ret && tests)
+		locations_find(text, len, locations, tests);
+	for (size_t i = 0; i < list->count && !ret; i++)
+		list->items[i].line = locations[list->items[i].line].line;
+	for (size_t i = 0; locations && i < tests; i++)
+		free(locations[i].path);
+	return ret;
+}
+
+static void text_error_add(struct reader *reader, const struct text_error *error)
+{
+	struct node root = { .object_root = true };
+	struct problem *problem;
+
+	reader_error(reader, &root, "%s", error->text);
+	if (reader->failed)
+		return;
+	reader_locate(reader, "", 0, 1, 1);
+	problem = &reader->problems->items[reader->problems->count - 1];
+	problem->line = error->line;
+	problem->column = error->column;
+}
+
+static int text_read_all(struct reader *reader, const char *text, size_t len,
+			 struct expectations *list)
+{
+	struct text_error error = { 0 };
+	cJSON *documents = documents_parse(text, len, &error);
+	const cJSON *json = cJSON_GetArrayItem(documents, 0);
+	int ret = 0;
+
+	if (!documents) {
+		text_error_add(reader, &error);
+		return 0;
+	}
+	document_read(reader, json, list);
+	if (cJSON_GetArraySize(documents) > 1) {
+		struct node root = { .object_root = true };
+
+		reader->document = text_is_json(text, len) ? 0 : 1;
+		reader_error(reader, &root, "one document is needed, here are %d",
+			     cJSON_GetArraySize(documents));
+	}
+	if (!reader->failed) {
+		const cJSON *tests = cJSON_GetObjectItemCaseSensitive(json, "tests");
+
+		reader_locate(reader, text, len, 1, 1);
+		ret = lines_find(text, len, (size_t)cJSON_GetArraySize(tests), list);
+	}
+	cJSON_Delete(documents);
+	return ret;
+}
+
+int expectations_parse(const char *text, size_t len, struct expectations *ret_list,
+		       struct problems *problems)
+{
+	struct expectations list = { .arena = arena_new() };
+	struct reader reader = { .problems = problems, .located = problems->count };
+	size_t errors = problems->errors;
+	int ret = list.arena ? text_read_all(&reader, text, len, &list) : -ENOMEM;
+
+	if (reader.failed || (list.arena && arena_failed(list.arena)))
+		ret = -ENOMEM;
+	reader_done(&reader);
+	if (ret == 0 && problems->errors > errors)
+		ret = -EINVAL;
+	if (ret < 0)
+		expectations_done(&list);
+	else
+		*ret_list = list;
+	return ret;
+}
+
+void expectations_done(struct expectations *expectations)
+{
+	free(expectations->items);
+	arena_free(expectations->arena);
+	*expectations = (struct expectations){ 0 };
+}

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which rule of which object decides.  Evaluates the objects as they were written, without the
+ * compiler: so it names what a person wrote, and the tests hold the one against the other.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/auto.h"
+#include "policy/compiler/verdict.h"
+#include "policy/objects/ports.h"
+#include "policy/objects/tier.h"
+
+/* One side of a connection as a policy of one pod sees it. */
+struct question {
+	const struct world *world;
+	const struct explain_end *subject;
+	const struct explain_end *peer;
+	const struct object *port_pod; /* whose port names count: the destination */
+	enum direction direction;
+	uint8_t proto;
+	uint16_t port;
+};
+
+/* Pods in the host's network are their node, and a terminated pod's address is nobody's. */
+static const struct object *end_pod(const struct explain_end *end)
+{
+	if (!end->pod || end->pod->pod.host_network || end->pod->pod.terminated)
+		return NULL;
+	return end->pod;
+}
+
+/* ---- does a rule match ---- */
+
+static bool block_matches(const struct policy_peer *peer, const struct explain_end *end)
+{
+	if (!end->has_addr || !prefix_contains(&peer->cidr, &end->addr))
+		return false;
+	for (size_t i = 0; i < peer->except_count; i++) {
+		if (prefix_contains(&peer->except[i], &end->addr))
+			return false;
+	}
+	return true;
+}
+
+/* Whose status has the address; of two nodes with one address, the first by name. */
+static const struct object *node_with_address(const struct world *world, const struct addr *addr)
+{
+	for (const struct object *object = world_first(world, OBJECT_NODE); object;
+	     object = world_next(world, object)) {
+		for (size_t i = 0; i < object->node.address_count; i++) {
+			if (addr_equal(&object->node.addresses[i], addr))
+				return object;
+		}
+	}
+	return NULL;
+}
+
+static bool nodes_match(const struct question *question, const struct selector *selector)
+{
+	const struct explain_end *end = question->peer;
+	const struct object *node = end_pod(end) || !end->has_addr
+					    ? NULL
+					    : node_with_address(question->world, &end->addr);
+
+	return node && selector_matches(selector, &node->node.labels);
+}
+
+static bool peer_matches(const struct question *question, const struct object *policy,
+			 const struct policy_peer *peer)
+{
+	const struct object *pod = end_pod(question->peer);
+
+	if (peer->is_block)
+		return block_matches(peer, question->peer);
+	if (peer->nodes)
+		return nodes_match(question, peer->nodes);
+	if (!pod)
+		return false;
+	if (peer->namespaces) {
+		if (!namespace_selected(question->world, pod->namespace, peer->namespaces))
+			return false;
+	} else if (strcmp(pod->namespace, policy->namespace) != 0) {
+		return false;
+	}
+	return !peer->pods || selector_matches(peer->pods, &pod->pod.labels);
+}
+
+static bool port_matches(const struct question *question, const struct policy_port *port)
+{
+	const struct object *pod = question->port_pod;
+	uint16_t number;
+
+	if (port->proto && port->proto != question->proto)
+		return false;
+	if (port->name) {
+		number = pod ? named_port_find(pod->pod.ports, pod->pod.port_count, question->proto,
+					       port->name)
+			     : 0;
+		return number && number == question->port;
+	}
+	return port->port_min == 0 ||
+	       (port->port_min <= question->port && question->port <= port->port_max);
+}
+
+static bool rule_matches(const struct question *question, const struct object *policy,
+			 const struct policy_rule *rule)
+{
+	bool peer = rule->peer_count == 0;
+	bool port = rule->port_count == 0;
+
+	for (size_t i = 0; i < rule->peer_count && !peer; i++)
+		peer = peer_matches(question, policy, &rule->peers[i]);
+	for (size_t i = 0; i < rule->port_count && !port; i++)
+		port = port_matches(question, &rule->ports[i]);
+	return peer && port;
+}
+
+/* ---- one side ---- */
+
+static int side_add_selecting(struct explain_side *side, const struct object *policy)
+{
+	const struct object **selecting = reallocarray(side->selecting, side->selecting_count + 1,
+						       sizeof(const struct object *));
+
+	if (!selecting)
+		return -ENOMEM;
+	side->selecting = selecting;
+	selecting[side->selecting_count++] = policy;
+	return 0;
+}
+
+const struct policy_rule *explain_rule_get(const struct explain_rule *rule,
+					   enum direction direction)
+{
+	const struct object *policy = rule->policy;
+	bool ingress = direction == DIR_INGRESS;
+
+	if (policy->kind == OBJECT_CLUSTER_POLICY)
+		return &(ingress ? policy->cluster_policy.ingress_rules
+				 : policy->cluster_policy.egress_rules)[rule->rule];
+	return &(ingress ? policy->policy.ingress_rules : policy->policy.egress_rules)[rule->rule];
+}
+
+/* The first of a policy's rules that matches; false if none does. */
+static bool rule_find(const struct question *question, const struct object *policy, size_t count,
+		      struct explain_rule *ret_rule)
+{
+	struct explain_rule rule = { .policy = policy };
+
+	for (; rule.rule < count; rule.rule++) {
+		if (rule_matches(question, policy, explain_rule_get(&rule, question->direction))) {
+			*ret_rule = rule;
+			return true;
+		}
+	}
+	return false;
+}
+
+static void side_decided(struct explain_side *side, const struct explain_rule *rule,
+			 enum verdict verdict)
+{
+	side->verdict = verdict;
+	side->reason = EXPLAIN_RULE;
+	side->decided = *rule;
+}
+
+/* Asks the policies of one tier of the cluster, first come first served; what was decided, or that
+ * it was passed on, is in side. */
+static int side_ask_tier(const struct question *question, enum policy_tier tier,
+			 struct explain_side *side, bool *ret_decided)
+{
+	const struct object *pod = end_pod(question->subject);
+	bool ingress = question->direction == DIR_INGRESS;
+	size_t count = 0;
+	auto_free const struct object **policies = tier_policies(question->world, tier, &count);
+	int ret = policies ? 0 : -ENOMEM;
+
+	*ret_decided = false;
+	for (size_t i = 0; i < count && ret == 0; i++) {
+		const struct cluster_policy_object *policy = &policies[i]->cluster_policy;
+		size_t rules = ingress ? policy->ingress_rule_count : policy->egress_rule_count;
+		enum policy_action action;
+		struct explain_rule rule;
+
+		if (rules == 0 || !cluster_policy_selects(question->world, policies[i],
+							  pod->namespace, &pod->pod.labels))
+			continue;
+		ret = side_add_selecting(side, policies[i]);
+		if (!rule_find(question, policies[i], rules, &rule))
+			continue;
+		action = explain_rule_get(&rule, question->direction)->action;
+		if (action == ACTION_PASS) {
+			side->passed[side->passed_count++] = rule;
+			break;
+		}
+		side_decided(side, &rule, action == ACTION_ACCEPT ? VERDICT_ALLOW : VERDICT_DENY);
+		*ret_decided = true;
+		break;
+	}
+	return ret;
+}
+
+/* Looks through the NetworkPolicies of the subject's namespace for the first rule that allows it.
+ * They decide if one selects it. */
+static int side_ask_policies(const struct question *question, struct explain_side *side,
+			     bool *ret_decided)
+{
+	const struct object *pod = end_pod(question->subject);
+	const struct object *const *policies;
+	size_t count =
+		world_range(question->world, OBJECT_NETWORK_POLICY, pod->namespace, &policies);
+	bool ingress = question->direction == DIR_INGRESS;
+
+	*ret_decided = false;
+	for (size_t i = 0; i < count; i++) {
+		const struct network_policy_object *policy = &policies[i]->policy;
+		size_t rules = ingress ? policy->ingress_rule_count : policy->egress_rule_count;
+		struct explain_rule rule;
+
+		if (!(ingress ? policy->ingress : policy->egress) ||
+		    !selector_matches(&policy->pods, &pod->pod.labels))
+			continue;
+		if (!*ret_decided) /* those of the cluster have no say any more */
+			side->selecting_count = 0;
+		*ret_decided = true;
+		if (side_add_selecting(side, policies[i]) < 0)
+			return -ENOMEM;
+		if (rule_find(question, policies[i], rules, &rule)) {
+			side_decided(side, &rule, VERDICT_ALLOW);
+			return 0;
+		}
+	}
+	if (*ret_decided) {
+		side->verdict = VERDICT_DENY;
+		side->reason = EXPLAIN_NO_RULE;
+	}
+	return 0;
+}
+
+static int side_decide(const struct question *question, struct explain_side *side)
+{
+	bool decided;
+	int ret = side_ask_tier(question, TIER_ADMIN, side, &decided);
+
+	if (ret == 0 && !decided)
+		ret = side_ask_policies(question, side, &decided);
+	if (ret == 0 && !decided)
+		ret = side_ask_tier(question, TIER_BASELINE, side, &decided);
+	if (ret < 0 || decided)
+		return ret;
+	side->verdict = VERDICT_ALLOW;
+	side->reason = side->selecting_count ? EXPLAIN_NO_MATCH : EXPLAIN_NO_POLICY;
+	return 0;
+}
+
+static bool ends_same(const struct explain_end *from, const struct explain_end *to)
+{
+	if (from->pod && from->pod == to->pod)
+		return true;
+	return from->has_addr && to->has_addr && addr_equal(&from->addr, &to->addr);
+}
+
+int policy_explain(const struct world *world, const struct explain_end *from,
+		   const struct explain_end *to, uint8_t proto, uint16_t port,
+		   struct explanation *ret, struct errmsg *err)
+{
+	struct question egress = { world, from, to, end_pod(to), DIR_EGRESS, proto, port };
+	struct question ingress = { world, to, from, end_pod(to), DIR_INGRESS, proto, port };
+	struct explanation answer = {
+		.egress = { .verdict = VERDICT_ALLOW, .reason = EXPLAIN_NOT_A_POD },
+		.ingress = { .verdict = VERDICT_ALLOW, .reason = EXPLAIN_NOT_A_POD },
+	};
+	int status = 0;
+
+	if (ends_same(from, to)) {
+		answer.egress.reason = EXPLAIN_SELF;
+		answer.ingress.reason = EXPLAIN_SELF;
+	} else {
+		if (end_pod(from))
+			status = side_decide(&egress, &answer.egress);
+		if (end_pod(to) && from->is_host)
+			answer.ingress.reason = EXPLAIN_OWN_NODE;
+		else if (end_pod(to) && status == 0)
+			status = side_decide(&ingress, &answer.ingress);
+	}
+	if (status < 0) {
+		explanation_done(&answer);
+		return fail_plain(err, status, "out of memory");
+	}
+	answer.verdict =
+		answer.egress.verdict == VERDICT_ALLOW && answer.ingress.verdict == VERDICT_ALLOW
+			? VERDICT_ALLOW
+			: VERDICT_DENY;
+	*ret = answer;
+	return 0;
+}
+
+void explanation_done(struct explanation *explanation)
+{
+	free(explanation->egress.selecting);
+	free(explanation->ingress.selecting);
+	*explanation = (struct explanation){ 0 };
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Pods that policy keeps from port 53/UDP everywhere: over compiled tables, as tiers add up there.
+ */
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/auto.h"
+#include "policy/analysis/lint_internal.h"
+#include "policy/compiler/compile.h"
+
+#define DNS_PORT 53
+
+DEFINE_AUTO(compiled)
+
+static bool entry_allows_dns(const struct compiled_entry *entry)
+{
+	for (size_t i = 0; i < entry->rule_count; i++) {
+		const struct port_rule *rule = &entry->rules[i];
+
+		if (rule->proto == 0 || (rule->proto == IPPROTO_UDP && rule->port_min <= DNS_PORT &&
+					 DNS_PORT <= rule->port_max))
+			return rule->verdict == VERDICT_ALLOW;
+	}
+	return false;
+}
+
+/* Entries are sorted by policy. */
+static bool policy_allows_dns(const struct compiled *compiled, uint32_t policy_id)
+{
+	size_t low = 0, high = compiled->entry_count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (compiled->entries[middle].key.policy_id < policy_id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	for (; low < compiled->entry_count && compiled->entries[low].key.policy_id == policy_id;
+	     low++) {
+		if (compiled->entries[low].key.direction == DIR_EGRESS &&
+		    entry_allows_dns(&compiled->entries[low]))
+			return true;
+	}
+	return false;
+}
+
+/* The policy that is to blame for a pod: the first that isolates it. */
+static const struct object *isolating_policy(const struct linter *linter, const struct object *pod)
+{
+	const struct object *const *policies;
+	size_t count = world_range(linter->world, OBJECT_NETWORK_POLICY, pod->namespace, &policies);
+	const struct object *policy;
+
+	for (size_t i = 0; i < count; i++) {
+		if (policies[i]->policy.egress && policy_selects(linter, policies[i], pod))
+			return policies[i];
+	}
+	policy = world_first(linter->world, OBJECT_CLUSTER_POLICY);
+	while (policy && (policy->cluster_policy.egress_rule_count == 0 ||
+			  !policy_selects(linter, policy, pod)))
+		policy = world_next(linter->world, policy);
+	return policy;
+}
+
+struct blame { /* one for each pod that is cut off; sorted by policy, then as the pods were */
+	const struct object *policy;
+	const struct object *pod;
+};
+
+static int blame_compare(const void *a, const void *b)
+{
+	const struct blame *left = a;
+	const struct blame *right = b;
+	int order = (left->policy > right->policy) - (left->policy < right->policy);
+
+	if (order == 0)
+		order = strcmp(left->pod->namespace, right->pod->namespace);
+	return order ? order : strcmp(left->pod->name, right->pod->name);
+}
+
+static void blames_report(struct linter *linter, struct blame *blames, size_t count)
+{
+	if (count)
+		qsort(blames, count, sizeof(*blames), blame_compare);
+	for (size_t first = 0, end; first < count; first = end) {
+		const struct object *pod = blames[first].pod;
+
+		for (end = first + 1; end < count && blames[end].policy == blames[first].policy;)
+			end++;
+		if (end - first == 1)
+			finding_add(linter, LINT_DNS_CUT_OFF, blames[first].policy, "", NULL, NULL,
+				    "%s/%s may send to port 53/UDP nowhere", pod->namespace,
+				    pod->name);
+		else
+			finding_add(linter, LINT_DNS_CUT_OFF, blames[first].policy, "", NULL, NULL,
+				    "%zu pods, %s/%s among them, may send to port 53/UDP nowhere",
+				    end - first, pod->namespace, pod->name);
+	}
+}
+
+int lint_dns(struct linter *linter, struct errmsg *err)
+{
+	auto_(compiled) struct compiled *compiled = NULL;
+	auto_free struct blame *blames = NULL;
+	size_t count = 0;
+	int ret = policy_compile(linter->world, &compiled, err);
+
+	if (ret)
+		return ret;
+	blames = calloc(compiled->subject_count + 1, sizeof(*blames));
+	linter->failed |= !blames;
+	for (size_t i = 0; blames && i < compiled->subject_count; i++) {
+		const struct compiled_subject *subject = &compiled->subjects[i];
+		const struct object *policy;
+
+		if (!subject->pod || !subject->egress_isolated ||
+		    policy_allows_dns(compiled, subject->policy_id))
+			continue;
+		policy = isolating_policy(linter, subject->pod);
+		if (policy)
+			blames[count++] = (struct blame){ policy, subject->pod };
+	}
+	blames_report(linter, blames, count);
+	return 0;
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The table of who reaches whom: groups of pods by groups of pods, for single ports.  Groups are
+ * pods that stand alike to everyone on all of these ports, or the pods of a namespace, or those of
+ * the same label values.
+ */
+#ifndef TENDRIL_POLICY_ANALYSIS_MATRIX_H
+#define TENDRIL_POLICY_ANALYSIS_MATRIX_H
+
+#include "policy/analysis/reach.h"
+
+enum matrix_by { MATRIX_BY_POD, MATRIX_BY_NAMESPACE, MATRIX_BY_LABELS };
+
+/* What a pair of groups may do; the bytes are what -o json writes. */
+enum matrix_cell {
+	CELL_APART = ' ', /* no two pods with addresses of one family */
+	CELL_DENY = '.',
+	CELL_SOME = '~', /* some pods, or some ports of "all" */
+	CELL_ALLOW = 'x',
+};
+
+struct matrix_port { /* proto 0: all ports of all protocols */
+	uint8_t proto;
+	uint16_t port;
+};
+
+struct matrix_question {
+	enum matrix_by by;
+	const char *const *keys; /* MATRIX_BY_LABELS */
+	size_t key_count;
+	const struct matrix_port *ports; /* none: those that pods and policies name, else all */
+	size_t port_count;
+};
+
+struct matrix_group {
+	const char *name; /* "shop/web", "shop", "app=cart" */
+	const struct object **pods;
+	size_t pod_count;
+	const char *namespace; /* of all its pods; NULL: they are of several */
+};
+
+/* One picture: ports that are open to the same pairs. */
+struct matrix_table {
+	struct matrix_port *ports;
+	size_t port_count;
+	bool families[FAMILY_COUNT]; /* both, where they do not differ */
+	char *cells;                 /* enum matrix_cell; row by row: from, to */
+};
+
+struct matrix {
+	struct matrix_group *groups;
+	size_t group_count;
+	struct matrix_table *tables;
+	size_t table_count;
+	size_t pod_count;
+	struct reach *reach; /* what names are borrowed from */
+	struct arena *arena;
+};
+
+/* The world must not be one node's.  -E2BIG: more parties of pods than a table can show. */
+int matrix_new(const struct world *world, const struct matrix_question *question,
+	       struct matrix **ret, struct errmsg *err);
+void matrix_free(struct matrix *matrix); /* takes NULL */
+
+static inline enum matrix_cell matrix_cell(const struct matrix *matrix,
+					   const struct matrix_table *table, size_t from, size_t to)
+{
+	return (enum matrix_cell)table->cells[from * matrix->group_count + to];
+}
+
+#endif

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Exact algebra over sets of (protocol, port).  All of them lie on one line of numbers: 65536 each
+ * for TCP, UDP and SCTP, then one number that stands for every other protocol.  A set is a list of
+ * ranges on that line.
+ * Sets are numbered by content, and operations on numbers are remembered, so that comparing two
+ * sets costs nothing and a million pairs of pods cost no more than their few different answers.
+ */
+#ifndef TENDRIL_POLICY_ANALYSIS_PORT_POOL_H
+#define TENDRIL_POLICY_ANALYSIS_PORT_POOL_H
+
+#include "datapath/abi.h"
+#include "lib/arena.h"
+#include "lib/inet.h"
+
+/* The two sets that every pool has. */
+enum { PORTS_NONE, PORTS_ALL };
+
+struct port_range { /* inclusive; sorted, disjoint, neighbours merged */
+	uint32_t first;
+	uint32_t last;
+};
+
+struct port_pool {
+	struct arena *arena;      /* borrowed; says whether memory ran out */
+	struct intern sets;       /* the key is the array of ranges */
+	struct intern operations; /* operator and two sets */
+	uint32_t *results;        /* by operation */
+	size_t result_capacity;
+	struct port_range *scratch;
+	size_t scratch_count;
+	size_t scratch_capacity;
+};
+
+/* What runs out of memory makes the arena fail and the result PORTS_NONE: check after the init, and
+ * at the end. */
+void port_pool_init(struct port_pool *pool, struct arena *arena);
+void port_pool_done(struct port_pool *pool);
+
+/* What the rules of a policy_map entry allow: the first rule that matches decides. */
+uint32_t ports_of_rules(struct port_pool *pool, const struct port_rule *rules, size_t count);
+/* A range of ports of TCP, UDP or SCTP. */
+uint32_t ports_of_range(struct port_pool *pool, uint8_t proto, uint16_t min, uint16_t max);
+
+uint32_t ports_both(struct port_pool *pool, uint32_t left, uint32_t right);
+uint32_t ports_either(struct port_pool *pool, uint32_t left, uint32_t right);
+uint32_t ports_without(struct port_pool *pool, uint32_t left, uint32_t right);
+
+/* Whether the set holds a port; a protocol other than TCP, UDP and SCTP has none. */
+bool ports_hold(const struct port_pool *pool, uint32_t set, uint8_t proto, uint16_t port);
+bool ports_overlap(struct port_pool *pool, uint32_t left, uint32_t right);
+
+/* The ranges of a set one after the other, as people write them.  proto 0: every other protocol;
+ * min 1 and max 65535: every port. */
+struct port_span {
+	uint8_t proto;
+	uint16_t min;
+	uint16_t max;
+};
+
+/* The n-th span; false: there are no more. */
+bool ports_span(const struct port_pool *pool, uint32_t set, size_t n, struct port_span *ret_span);
+/* Appends "80/TCP, 8000-8099/UDP", "all TCP", "all ports but 22/TCP", "all ports" or "nothing". */
+void ports_text(struct port_pool *pool, uint32_t set, struct buffer *text);
+
+#endif

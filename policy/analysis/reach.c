@@ -1,0 +1,626 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "policy/analysis/reach.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/auto.h"
+
+/* A party as one world's tables see it. */
+struct stand {
+	uint32_t identity[FAMILY_COUNT];
+	uint32_t policy_id;
+	/* Ports open to whoever has no entry of its own, by enum direction. */
+	uint32_t others[2];
+	bool isolated[2];
+};
+
+struct member { /* a party while it is collected */
+	struct stand stands[REACH_WORLDS_MAX];
+	struct party party;
+	const struct object **pods;
+	size_t pod_capacity;
+};
+
+struct entry_slot {         /* of a hash table of compiled entries by their keys */
+	uint32_t policy_id; /* 0: free */
+	uint32_t peer;
+	uint32_t direction;
+	uint32_t ports; /* set of what it allows */
+};
+
+struct view { /* one world */
+	struct compiled *compiled;
+	struct entry_slot *slots;
+	size_t slot_count;
+};
+
+struct pod_row { /* sorted by namespace and name */
+	const struct object *pod;
+	size_t party;
+};
+
+struct reach {
+	struct arena *arena;
+	struct port_pool pool;
+	struct view views[REACH_WORLDS_MAX];
+	size_t view_count;
+	struct intern keys; /* what tells parties apart */
+	struct member *members;
+	size_t member_count;
+	size_t member_capacity;
+	struct party *parties;
+	size_t party_count;
+	struct pod_row *pods;
+	size_t pod_count;
+};
+
+/* ---- entries ---- */
+
+static uint64_t key_hash(uint32_t policy_id, enum direction direction, uint32_t peer)
+{
+	uint64_t hash = ((uint64_t)policy_id << 32 | peer) + (uint64_t)direction;
+
+	hash = (hash ^ hash >> 30) * 0xbf58476d1ce4e5b9; /* SplitMix64 */
+	hash = (hash ^ hash >> 27) * 0x94d049bb133111eb;
+	return hash ^ hash >> 31;
+}
+
+/* The slot of an entry, or the free one where it belongs. */
+static struct entry_slot *view_slot(const struct view *view, uint32_t policy_id,
+				    enum direction direction, uint32_t peer)
+{
+	size_t number = key_hash(policy_id, direction, peer) & (view->slot_count - 1);
+
+	for (;; number = (number + 1) & (view->slot_count - 1)) {
+		struct entry_slot *slot = &view->slots[number];
+
+		if (slot->policy_id == 0 || (slot->policy_id == policy_id && slot->peer == peer &&
+					     slot->direction == direction))
+			return slot;
+	}
+}
+
+/* Every pair of parties is looked up: a hash table takes a quarter of the time of a search. */
+static int view_index(struct reach *reach, struct view *view)
+{
+	const struct compiled *compiled = view->compiled;
+	uint32_t ports = PORTS_NONE;
+
+	view->slot_count = 16;
+	while (view->slot_count < 2 * compiled->entry_count)
+		view->slot_count *= 2;
+	view->slots = arena_alloc(reach->arena, view->slot_count * sizeof(*view->slots));
+	if (!view->slots)
+		return -ENOMEM;
+	for (size_t i = 0; i < compiled->entry_count; i++) {
+		const struct compiled_entry *entry = &compiled->entries[i];
+		const struct policy_key *key = &entry->key;
+		enum direction direction = (enum direction)key->direction;
+
+		/* Entries of one rule set share its rules. */
+		if (i == 0 || entry->rules != entry[-1].rules ||
+		    entry->rule_count != entry[-1].rule_count)
+			ports = ports_of_rules(&reach->pool, entry->rules, entry->rule_count);
+		*view_slot(view, key->policy_id, direction, key->peer) = (struct entry_slot){
+			.policy_id = key->policy_id,
+			.peer = key->peer,
+			.direction = direction,
+			.ports = ports,
+		};
+	}
+	return 0;
+}
+
+static uint32_t stand_ports(const struct view *view, const struct stand *stand,
+			    enum direction direction, uint32_t peer)
+{
+	const struct entry_slot *slot;
+
+	if (!stand->isolated[direction])
+		return PORTS_ALL;
+	slot = view_slot(view, stand->policy_id, direction, peer);
+	return slot->policy_id ? slot->ports : stand->others[direction];
+}
+
+static void stand_finish(const struct view *view, struct stand *stand)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(stand->isolated); i++) {
+		const struct entry_slot *slot =
+			view_slot(view, stand->policy_id, (enum direction)i, IDENTITY_ANY);
+
+		stand->others[i] = slot->policy_id ? slot->ports : PORTS_NONE;
+	}
+}
+
+uint32_t reach_ports(struct reach *reach, size_t world, enum family family, size_t from, size_t to)
+{
+	const struct view *view = &reach->views[world];
+	const struct stand *sender = &reach->members[from].stands[world];
+	const struct stand *receiver = &reach->members[to].stands[world];
+
+	return ports_both(&reach->pool,
+			  stand_ports(view, sender, DIR_EGRESS, receiver->identity[family]),
+			  stand_ports(view, receiver, DIR_INGRESS, sender->identity[family]));
+}
+
+bool reach_meets(const struct reach *reach, enum family family, size_t from, size_t to)
+{
+	const struct party *sender = &reach->parties[from], *receiver = &reach->parties[to];
+
+	return sender->families[family] && receiver->families[family] &&
+	       (sender->pod_count || receiver->pod_count);
+}
+
+bool reach_is_itself(const struct reach *reach, size_t from, size_t to)
+{
+	return from == to && reach->parties[from].pod_count == 1;
+}
+
+/* ---- parties ---- */
+
+static int member_of(struct reach *reach, const struct stand *stands, const struct party *party,
+		     size_t *ret_member)
+{
+	auto_buffer struct buffer key = { 0 };
+	size_t known = reach->keys.count;
+	size_t number;
+
+	for (size_t i = 0; i < reach->view_count; i++) {
+		const struct stand *stand = &stands[i];
+
+		buffer_number(&key, stand->identity[FAMILY_V4]);
+		buffer_number(&key, stand->identity[FAMILY_V6]);
+		buffer_number(&key, stand->policy_id);
+		buffer_number(&key, (uint32_t)stand->isolated[0] << 1 | stand->isolated[1]);
+	}
+	buffer_number(&key, (uint32_t)party->families[FAMILY_V4] << 1 | party->families[FAMILY_V6]);
+	if (party->outside.len) /* no two of them are one, also if both are the world */
+		buffer_add(&key, &party->outside, sizeof(party->outside));
+	else
+		buffer_number(&key, party->pod_count);
+	number = key.failed ? INTERN_NONE : intern_add(&reach->keys, key.data, key.len);
+	if (number == INTERN_NONE)
+		return -ENOMEM;
+	*ret_member = number;
+	if (number < known)
+		return 0;
+	if (array_room(&reach->members, known, &reach->member_capacity, sizeof(*reach->members)) <
+	    0)
+		return -ENOMEM;
+	reach->members[number] = (struct member){ .party = *party };
+	memcpy(reach->members[number].stands, stands, reach->view_count * sizeof(*stands));
+	for (size_t i = 0; i < reach->view_count; i++)
+		stand_finish(&reach->views[i], &reach->members[number].stands[i]);
+	reach->member_count++;
+	return 0;
+}
+
+static int pod_compare(const void *a, const void *b)
+{
+	const struct object *left = *(const struct object *const *)a;
+	const struct object *right = *(const struct object *const *)b;
+	int order = strcmp(left->namespace, right->namespace);
+
+	return order ? order : strcmp(left->name, right->name);
+}
+
+struct subject_row { /* begins with what pod_compare() compares */
+	const struct object *pod;
+	const struct compiled_subject *subject;
+};
+
+static int view_rows(const struct view *view, struct subject_row **ret_rows, size_t *ret_count)
+{
+	const struct compiled *compiled = view->compiled;
+	struct subject_row *rows = calloc(compiled->subject_count + 1, sizeof(*rows));
+	size_t count = 0;
+
+	if (!rows)
+		return -ENOMEM;
+	for (size_t i = 0; i < compiled->subject_count; i++) {
+		if (compiled->subjects[i].pod)
+			rows[count++] = (struct subject_row){ compiled->subjects[i].pod,
+							      &compiled->subjects[i] };
+	}
+	qsort(rows, count, sizeof(*rows), pod_compare);
+	*ret_rows = rows;
+	*ret_count = count;
+	return 0;
+}
+
+/* A pod without any address (it has not been started) may get both. */
+static bool pod_has_family(const struct object *pod, enum family family)
+{
+	for (size_t i = 0; i < pod->pod.address_count; i++) {
+		if (addr_is_v4(&pod->pod.addresses[i]) == (family == FAMILY_V4))
+			return true;
+	}
+	return pod->pod.address_count == 0;
+}
+
+static struct stand subject_stand(const struct compiled_subject *subject)
+{
+	return (struct stand){
+		.identity = { subject->identity, subject->identity_v6 },
+		.policy_id = subject->policy_id,
+		.isolated = { [DIR_INGRESS] = subject->ingress_isolated,
+			      [DIR_EGRESS] = subject->egress_isolated },
+	};
+}
+
+/* Adds one pod, given its subject in each world. */
+static int reach_add_pod(struct reach *reach, const struct subject_row *const *rows)
+{
+	struct stand stands[REACH_WORLDS_MAX] = { 0 };
+	struct party party = { .families = { true, true } };
+	const struct object *pod = rows[reach->view_count - 1]->pod;
+	struct member *member;
+	size_t number;
+
+	for (size_t i = 0; i < reach->view_count; i++) {
+		stands[i] = subject_stand(rows[i]->subject);
+		for (size_t family = 0; family < FAMILY_COUNT; family++)
+			party.families[family] &= pod_has_family(rows[i]->pod, (enum family)family);
+	}
+	if (member_of(reach, stands, &party, &number) < 0)
+		return -ENOMEM;
+	member = &reach->members[number];
+	if (array_room(&member->pods, member->party.pod_count, &member->pod_capacity,
+		       sizeof(const struct object *)) < 0)
+		return -ENOMEM;
+	member->pods[member->party.pod_count++] = pod;
+	reach->pods[reach->pod_count++] = (struct pod_row){ pod, number };
+	return 0;
+}
+
+/* Those pods that every world has. */
+static int reach_add_pods(struct reach *reach)
+{
+	struct subject_row *rows[REACH_WORLDS_MAX] = { NULL };
+	size_t counts[REACH_WORLDS_MAX] = { 0 };
+	int ret = 0;
+
+	for (size_t i = 0; i < reach->view_count && ret == 0; i++)
+		ret = view_rows(&reach->views[i], &rows[i], &counts[i]);
+	if (ret == 0)
+		reach->pods = arena_alloc(reach->arena, counts[0] * sizeof(*reach->pods));
+	if (!reach->pods)
+		ret = -ENOMEM;
+	for (size_t i = 0; i < counts[0] && ret == 0; i++) {
+		const struct subject_row *found[REACH_WORLDS_MAX] = { &rows[0][i] };
+		bool everywhere = true;
+
+		for (size_t view = 1; view < reach->view_count; view++) {
+			found[view] = bsearch(&rows[0][i], rows[view], counts[view],
+					      sizeof(*rows[view]), pod_compare);
+			everywhere &= found[view] != NULL;
+		}
+		if (everywhere)
+			ret = reach_add_pod(reach, found);
+	}
+	for (size_t i = 0; i < reach->view_count; i++)
+		free(rows[i]);
+	return ret;
+}
+
+size_t reach_party_of(const struct reach *reach, const char *namespace, const char *name)
+{
+	const struct object wanted = { .namespace = (char *)namespace, .name = (char *)name };
+	const struct pod_row key = { .pod = &wanted };
+	const struct pod_row *row;
+
+	if (reach->pod_count == 0)
+		return SIZE_MAX;
+	row = bsearch(&key, reach->pods, reach->pod_count, sizeof(key), pod_compare);
+	return row ? row->party : SIZE_MAX;
+}
+
+/* ---- outside ---- */
+
+/* A CIDR of any world, the address of a pod, or that of a node where policies speak of nodes:
+ * borders between regions of addresses. */
+struct border {
+	struct prefix prefix;
+	bool pod;
+	uint32_t identity[REACH_WORLDS_MAX]; /* 0: not a CIDR or node of this world */
+};
+
+struct border_list {
+	struct border *items;
+	size_t count;
+	size_t capacity;
+};
+
+static int border_add(struct border_list *list, const struct prefix *prefix, bool pod, size_t world,
+		      uint32_t identity)
+{
+	struct border *border;
+
+	if (array_room(&list->items, list->count, &list->capacity, sizeof(*list->items)) < 0)
+		return -ENOMEM;
+	border = &list->items[list->count++];
+	*border = (struct border){ .prefix = *prefix, .pod = pod };
+	border->identity[world] = identity;
+	return 0;
+}
+
+static int border_compare(const void *a, const void *b)
+{
+	const struct border *left = a;
+	const struct border *right = b;
+	bool v4 = addr_is_v4(&left->prefix.addr);
+	int order;
+
+	if (v4 != addr_is_v4(&right->prefix.addr)) /* IPv4 lies amid IPv6, and in none of it */
+		return v4 ? -1 : 1;
+	order = addr_compare(&left->prefix.addr, &right->prefix.addr);
+	return order ? order
+		     : (left->prefix.len > right->prefix.len) -
+			       (left->prefix.len < right->prefix.len);
+}
+
+/* Sorts, and makes one of equal ones. */
+static void borders_merge(struct border_list *list)
+{
+	size_t kept = 0;
+
+	qsort(list->items, list->count, sizeof(*list->items), border_compare);
+	for (size_t i = 1; i < list->count; i++) {
+		struct border *last = &list->items[kept];
+
+		if (border_compare(last, &list->items[i]) != 0) {
+			list->items[++kept] = list->items[i];
+			continue;
+		}
+		last->pod |= list->items[i].pod;
+		for (size_t world = 0; world < REACH_WORLDS_MAX; world++)
+			last->identity[world] |= list->items[i].identity[world];
+	}
+	list->count = kept + 1;
+}
+
+static int borders_collect(const struct reach *reach, struct border_list *list)
+{
+	static const char *const families[] = { "0.0.0.0/0", "::/0" };
+	struct prefix prefix;
+
+	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
+		if (prefix_parse(families[i], &prefix) < 0 ||
+		    border_add(list, &prefix, false, 0, 0) < 0)
+			return -ENOMEM;
+	}
+	for (size_t world = 0; world < reach->view_count; world++) {
+		const struct compiled *compiled = reach->views[world].compiled;
+
+		for (size_t i = 0; i < compiled->cidr_count; i++) {
+			if (border_add(list, &compiled->cidrs[i].prefix, false, world,
+				       compiled->cidrs[i].identity) < 0)
+				return -ENOMEM;
+		}
+		for (size_t i = 0; i < compiled->address_count; i++) {
+			const struct compiled_address *address = &compiled->addresses[i];
+
+			prefix = prefix_of(&address->addr, 128);
+			if (border_add(list, &prefix, address->subject, world,
+				       address->subject ? 0 : address->identity) < 0)
+				return -ENOMEM;
+		}
+	}
+	borders_merge(list);
+	return 0;
+}
+
+/* How many addresses a prefix has, modulo 2^128. */
+static unsigned __int128 prefix_size(const struct prefix *prefix)
+{
+	return prefix->len == 0 ? 0 : (unsigned __int128)1 << (128 - prefix->len);
+}
+
+/* Whether the borders right inside one leave any address to it: they are disjoint, so that they
+ * fill it if their sizes add up to its own. */
+static bool border_has_room(const struct border_list *list, size_t number)
+{
+	const struct prefix *outer = &list->items[number].prefix;
+	unsigned __int128 inner = 0;
+	bool any = false;
+
+	for (size_t i = number + 1;
+	     i < list->count && prefix_contains(outer, &list->items[i].prefix.addr);) {
+		const struct prefix *next = &list->items[i].prefix;
+
+		inner += prefix_size(next);
+		any = true;
+		do
+			i++;
+		while (i < list->count && prefix_contains(next, &list->items[i].prefix.addr));
+	}
+	return !any || inner != prefix_size(outer);
+}
+
+/* What a world sees behind addresses in a border: its own CIDR, or the longest around it. */
+static uint32_t border_identity(const struct border_list *list, const size_t *around, size_t depth,
+				size_t world)
+{
+	while (depth > 0) {
+		uint32_t identity = list->items[around[--depth]].identity[world];
+
+		if (identity)
+			return identity;
+	}
+	return IDENTITY_WORLD;
+}
+
+static int reach_add_region(struct reach *reach, const struct border_list *list,
+			    const size_t *around, size_t depth)
+{
+	const struct prefix *prefix = &list->items[around[depth - 1]].prefix;
+	struct stand stands[REACH_WORLDS_MAX] = { 0 };
+	struct party party = { .outside = *prefix };
+	bool v4 = addr_is_v4(&prefix->addr) && prefix->len >= 96;
+	size_t member;
+
+	party.families[FAMILY_V4] = v4;
+	party.families[FAMILY_V6] = !v4;
+	for (size_t world = 0; world < reach->view_count; world++) {
+		uint32_t identity = border_identity(list, around, depth, world);
+
+		stands[world].identity[FAMILY_V4] = identity;
+		stands[world].identity[FAMILY_V6] = identity;
+	}
+	return member_of(reach, stands, &party, &member);
+}
+
+static int reach_add_outside(struct reach *reach)
+{
+	struct border_list list = { 0 };
+	size_t around[130]; /* one for each prefix length */
+	size_t depth = 0;
+	int ret = borders_collect(reach, &list);
+
+	for (size_t i = 0; i < list.count && ret == 0; i++) {
+		const struct border *border = &list.items[i];
+
+		while (depth > 0 && !prefix_contains(&list.items[around[depth - 1]].prefix,
+						     &border->prefix.addr))
+			depth--;
+		around[depth++] = i;
+		if (!border->pod && border_has_room(&list, i))
+			ret = reach_add_region(reach, &list, around, depth);
+	}
+	free(list.items);
+	return ret;
+}
+
+/* ---- names ---- */
+
+/* "shop/app=cart (12 pods)": by what the last world's policies read. */
+static void party_describe(const struct reach *reach, const struct member *member,
+			   struct buffer *text)
+{
+	const struct party *party = &member->party;
+	const struct compiled *compiled = reach->views[reach->view_count - 1].compiled;
+	const struct stand *stand = &member->stands[reach->view_count - 1];
+	const struct compiled_identity *identity =
+		compiled_identity_find(compiled, stand->identity[FAMILY_V4]);
+	char words[64];
+
+	if (party->pod_count == 1) {
+		buffer_string(text, party->pods[0]->namespace);
+		buffer_string(text, "/");
+		buffer_string(text, party->pods[0]->name);
+		return;
+	}
+	buffer_string(text, identity ? identity->description : party->pods[0]->namespace);
+	if (!identity || !strchr(identity->description, '/'))
+		buffer_string(text, "/*");
+	snprintf(words, sizeof(words), " (%zu pods)", party->pod_count);
+	buffer_string(text, words);
+}
+
+static int reach_name_parties(struct reach *reach)
+{
+	auto_buffer struct buffer text = { 0 };
+	char prefix[ADDR_TEXT_MAX];
+
+	reach->party_count = reach->member_count;
+	reach->parties = arena_alloc(reach->arena, reach->party_count * sizeof(*reach->parties));
+	if (!reach->parties)
+		return -ENOMEM;
+	for (size_t i = 0; i < reach->party_count; i++) {
+		struct member *member = &reach->members[i];
+
+		member->party.pods = member->pods;
+		text.len = 0;
+		if (member->party.pod_count)
+			party_describe(reach, member, &text);
+		else
+			buffer_string(&text, prefix_format(&member->party.outside, prefix));
+		if (text.failed)
+			return -ENOMEM;
+		member->party.name = arena_string(reach->arena, text.data);
+		reach->parties[i] = member->party;
+	}
+	return 0;
+}
+
+/* ---- all of it ---- */
+
+static int reach_build(struct reach *reach, const struct world *const *worlds, size_t count,
+		       struct errmsg *err)
+{
+	int ret;
+
+	for (; reach->view_count < count; reach->view_count++) {
+		ret = policy_compile(worlds[reach->view_count],
+				     &reach->views[reach->view_count].compiled, err);
+		if (ret < 0)
+			return ret;
+	}
+	port_pool_init(&reach->pool, reach->arena);
+	ret = arena_failed(reach->arena) ? -ENOMEM : 0;
+	for (size_t i = 0; i < count && ret == 0; i++)
+		ret = view_index(reach, &reach->views[i]);
+	if (ret == 0)
+		ret = reach_add_pods(reach);
+	if (ret == 0)
+		ret = reach_add_outside(reach);
+	if (ret == 0)
+		ret = reach_name_parties(reach);
+	if (ret == 0 && arena_failed(reach->arena))
+		ret = -ENOMEM;
+	return ret < 0 ? fail_plain(err, ret, "compare policies: out of memory") : 0;
+}
+
+int reach_new(const struct world *const *worlds, size_t world_count, struct reach **ret,
+	      struct errmsg *err)
+{
+	struct reach *reach = calloc(1, sizeof(*reach));
+	int status;
+
+	if (!reach)
+		return fail_plain(err, -ENOMEM, "compare policies: out of memory");
+	reach->arena = arena_new();
+	reach->keys.arena = reach->arena;
+	status = reach->arena ? reach_build(reach, worlds, world_count, err)
+			      : fail_plain(err, -ENOMEM, "compare policies: out of memory");
+	if (status < 0) {
+		reach_free(reach);
+		return status;
+	}
+	*ret = reach;
+	return 0;
+}
+
+void reach_free(struct reach *reach)
+{
+	if (!reach)
+		return;
+	for (size_t i = 0; i < reach->member_count; i++)
+		free(reach->members[i].pods);
+	for (size_t i = 0; i < REACH_WORLDS_MAX; i++)
+		compiled_free(reach->views[i].compiled);
+	free(reach->members);
+	intern_done(&reach->keys);
+	port_pool_done(&reach->pool);
+	arena_free(reach->arena);
+	free(reach);
+}
+
+const struct party *reach_parties(const struct reach *reach, size_t *ret_count)
+{
+	*ret_count = reach->party_count;
+	return reach->parties;
+}
+
+struct port_pool *reach_pool(struct reach *reach)
+{
+	return &reach->pool;
+}
+
+bool reach_failed(const struct reach *reach)
+{
+	return arena_failed(reach->arena);
+}

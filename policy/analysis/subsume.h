@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Whether one rule covers another: whatever pods there are or will be, what matches the inner one
+ * matches the outer one, too.  Sound, and as complete as comparing single terms, peers and ports
+ * makes it: "no" may mean "it takes several together".
+ */
+#ifndef TENDRIL_POLICY_ANALYSIS_SUBSUME_H
+#define TENDRIL_POLICY_ANALYSIS_SUBSUME_H
+
+#include "policy/objects/store.h"
+
+bool selector_covers(const struct selector *outer, const struct selector *inner);
+/* The key about which terms of a selector contradict each other, so that it matches nobody; or
+ * NULL. */
+const char *selector_contradiction(const struct selector *selector);
+
+/* Whether every pod that inner selects is selected by outer; either kind of policy. */
+bool policy_covers(const struct world *world, const struct object *outer,
+		   const struct object *inner);
+
+bool ports_cover(const struct policy_port *outer, const struct policy_port *inner);
+
+/* Peers and ports of rules of two policies. */
+bool rule_covers(const struct world *world, const struct object *outer_policy,
+		 const struct policy_rule *outer, const struct object *inner_policy,
+		 const struct policy_rule *inner);
+
+/* Whether the exceptions of a block leave nothing of it. */
+bool block_is_empty(const struct policy_peer *peer);
+
+#endif

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Workloads: the pods of a namespace that have the same labels, those left aside that tell replicas
+ * and revisions of one thing apart; and the selector that means just one of them.
+ */
+#ifndef TENDRIL_POLICY_ANALYSIS_WORKLOAD_H
+#define TENDRIL_POLICY_ANALYSIS_WORKLOAD_H
+
+#include "policy/objects/store.h"
+
+struct cJSON;
+
+struct workload {
+	const char *namespace;
+	const struct label **labels; /* sorted by key; none: no selector means just these pods */
+	size_t label_count;
+	const struct object *const *pods; /* in order of name */
+	size_t pod_count;
+};
+
+struct workloads {
+	struct workload *items; /* by namespace and labels */
+	size_t count;
+	/* ---- owned storage ---- */
+	const struct object **pods;
+	const struct label **labels;
+	struct workload_of *index;
+	size_t pod_count;
+};
+
+/* Of all pods that have addresses of their own.  Borrows from the world. */
+int workloads_of(const struct world *world, struct workloads *ret, struct errmsg *err);
+void workloads_done(struct workloads *workloads);
+/* The workload of a pod; NULL if it is in none. */
+struct workload *workload_find(const struct workloads *workloads, const struct object *pod);
+
+/* A label selector that among the pods of its namespace means this workload alone; NULL: out of
+ * memory. */
+struct cJSON *workload_selector(const struct workloads *workloads, const struct workload *workload);
+/* What a person would call it: the value of its most telling label. */
+const char *workload_name(const struct workload *workload);
+
+#endif

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the compiler's files share: the numbered peers, port sets, rules and rulesets of one run.
+ * Each is interned, so that what repeats is worked out once.
+ */
+#ifndef TENDRIL_POLICY_COMPILER_COMPILER_H
+#define TENDRIL_POLICY_COMPILER_COMPILER_H
+
+#include "policy/compiler/compile.h"
+#include "policy/compiler/identity.h"
+#include "policy/objects/ports.h"
+
+/* The identities that a peer of a rule matches. */
+struct peer {
+	struct id_list identities; /* sorted, all in use */
+	const struct policy_peer *written;
+	const char *namespace; /* of the policy; "": of the cluster */
+	uint64_t hash;         /* of what was written */
+};
+
+/* A rule with its content in numbers; equal rules are one. */
+struct rule {
+	bool any; /* no peers: everyone */
+	enum policy_action action;
+	size_t ports;                  /* number of a port set */
+	const struct port_name *names; /* egress: resolved for each destination */
+	size_t name_count;
+	const uint32_t *peers;
+	size_t peer_count;
+	uint64_t hash;
+};
+
+/* Rules of one tier and direction: in order, but sorted and unique in TIER_NETWORK. */
+struct rule_list {
+	const uint32_t *items;
+	size_t count;
+};
+
+/* The rules of both directions that hold for a group of subjects; equal ones are one. */
+struct ruleset {
+	bool isolated[2]; /* by enum direction: some NetworkPolicy selects the subjects */
+	struct rule_list rules[2][TIER_COUNT];
+	uint64_t hash;    /* of what the rules say */
+	uint32_t holders; /* groups of subjects; 0: it is out of use */
+	uint32_t id;      /* number for the maps, while it has holders */
+};
+
+/* Whether policy is asked at all in this direction. */
+static inline bool ruleset_decides(const struct ruleset *ruleset, size_t direction)
+{
+	return ruleset->isolated[direction] || ruleset->rules[direction][TIER_ADMIN].count > 0 ||
+	       ruleset->rules[direction][TIER_BASELINE].count > 0;
+}
+
+struct compiler {
+	const struct world *world;
+	struct arena *arena;
+	struct population population;
+	struct intern peer_keys;
+	struct peer *peers;
+	size_t peer_capacity;
+	struct intern port_sets; /* the key is the array of struct port_rule */
+	struct intern rule_keys;
+	struct rule *rules;
+	size_t rule_capacity;
+	struct intern ruleset_keys;
+	struct ruleset *rulesets;
+	size_t ruleset_capacity;
+	struct numbers numbers; /* of rulesets in use */
+	struct port_list scratch;
+	struct buffer key;
+	struct compiled *compiled;
+};
+
+/* Into a zeroed struct; -ENOMEM leaves it to compiler_done().  What it compiled to is the caller's,
+ * with the arena. */
+int compiler_run(struct compiler *compiler, const struct world *world);
+void compiler_done(struct compiler *compiler);
+
+/* ---- compile.c ---- */
+
+/* Appends the groups that a policy of either kind selects, without order. */
+int policy_groups(const struct compiler *compiler, const struct object *object,
+		  struct id_list *groups);
+/* The ruleset of one group as the policies are now, or NONE.  It may have no holders yet. */
+int compile_group(struct compiler *compiler, uint32_t group, uint32_t *ret_ruleset);
+
+/* ---- rule.c ---- */
+
+/* The number of a rule of a policy in the given namespace ("": of the cluster). */
+int compile_rule(struct compiler *compiler, const struct policy_rule *written,
+		 const char *namespace, uint32_t *ret_rule);
+/* Whether an identity in use is one of those that a peer stands for. */
+bool peer_matches(const struct compiler *compiler, const struct peer *peer, uint32_t identity);
+/* An ingress rule as it is for the pods of one group: port names become numbers. */
+int rule_for_group(struct compiler *compiler, uint32_t number, const struct group *group,
+		   uint32_t *ret_rule);
+
+int hash_compare(const void *a, const void *b); /* of uint64_t, for qsort() */
+
+/* compiler->scratch collects ports: append sets or resolved names, then intern, which empties it.
+ */
+int ports_append(struct compiler *compiler, size_t ports);
+int ports_resolve(struct compiler *compiler, const struct port_name *names, size_t count,
+		  const struct group *group);
+int ports_intern(struct compiler *compiler, size_t *ret_ports);
+const struct port_rule *ports_get(const struct compiler *compiler, size_t ports, size_t *ret_count);
+
+/* ---- entry.c ---- */
+
+/* Entries of policy_map; the rules they point to are in the compiler's arena. */
+struct entry_list {
+	struct compiled_entry *items;
+	size_t count;
+	size_t capacity;
+};
+
+void entry_list_sort(struct entry_list *list);
+int entry_compare(const void *a, const void *b); /* by policy_id, peer, direction */
+
+/* Appends the entries of a ruleset; of these identities alone (sorted), unless NULL. */
+int compile_ruleset(struct compiler *compiler, const struct ruleset *ruleset,
+		    const struct id_list *only, struct entry_list *list);
+int compile_entries(struct compiler *compiler);
+
+/* ---- table.c: subjects, addresses, CIDRs and identities ---- */
+
+int compile_tables(struct compiler *compiler);
+int compile_cidrs(struct compiler *compiler); /* anew */
+
+struct compiled_subject subject_make(const struct compiler *compiler, const struct member *member);
+struct compiled_address address_make(const struct compiler *compiler, const struct place *place);
+int identity_make(struct compiler *compiler, uint32_t identity,
+		  struct compiled_identity *ret_identity);
+
+#endif

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the policies of a world read: label keys, port names, CIDRs.  Internal to the compiler. */
+#ifndef TENDRIL_POLICY_COMPILER_REFERENCED_H
+#define TENDRIL_POLICY_COMPILER_REFERENCED_H
+
+#include "lib/arena.h"
+#include "policy/objects/store.h"
+
+#define VOCABULARY_NONE UINT32_MAX
+
+struct port_name {
+	const char *name;
+	uint8_t proto;
+};
+
+struct vocabulary {
+	struct arena *arena;
+	struct intern keys;      /* label keys of pods */
+	struct intern node_keys; /* label keys of nodes */
+	bool nodes;              /* whether some policy has nodes as peers */
+	struct port_name *ports; /* sorted by (name, proto), unique */
+	size_t port_count;
+	struct prefix *prefixes; /* sorted by (addr, len), unique */
+	size_t prefix_count;
+	struct intern prefix_keys; /* the same in the same order, for look-ups by content */
+	bool lengths[129];         /* which prefix lengths there are */
+};
+
+/* Into a zeroed struct; -ENOMEM leaves it to vocabulary_done(). */
+int vocabulary_build(struct vocabulary *vocabulary, const struct world *world);
+void vocabulary_done(struct vocabulary *vocabulary);
+
+/* Number of exactly this prefix, and of the longest one around an address; or VOCABULARY_NONE. */
+uint32_t vocabulary_prefix(const struct vocabulary *vocabulary, const struct prefix *prefix);
+uint32_t vocabulary_longest(const struct vocabulary *vocabulary, const struct addr *addr);
+
+/* One thing that a policy reads. */
+enum term_kind { TERM_POD_KEY, TERM_NODE_KEY, TERM_NODES, TERM_PORT, TERM_PREFIX };
+
+struct term {
+	enum term_kind kind;
+	uint8_t proto;
+	const char *text; /* the label's key or the port's name, borrowed */
+	struct prefix prefix;
+};
+
+/* Calls each() for what a policy of either kind reads, repetitions included, until it does not
+ * return 0. */
+int policy_terms(const struct object *object, int (*each)(const struct term *term, void *arg),
+		 void *arg);
+
+#endif

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "policy/objects/object.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "lib/auto.h"
+
+static const struct {
+	const char *name;
+	const char *plural;
+	const char *brief;
+} kinds[OBJECT_KIND_COUNT] = {
+	[OBJECT_NAMESPACE] = { "Namespace", "namespaces", "ns" },
+	[OBJECT_NODE] = { "Node", "nodes", "no" },
+	[OBJECT_POD] = { "Pod", "pods", "po" },
+	[OBJECT_SERVICE] = { "Service", "services", "svc" },
+	[OBJECT_ENDPOINT_SLICE] = { "EndpointSlice", "endpointslices", "endpointslice" },
+	[OBJECT_NETWORK_POLICY] = { "NetworkPolicy", "networkpolicies", "netpol" },
+	[OBJECT_CLUSTER_POLICY] = { "ClusterNetworkPolicy", "clusternetworkpolicies", "cnp" },
+};
+
+const char *object_kind_name(enum object_kind kind)
+{
+	return kinds[kind].name;
+}
+
+const char *policy_tier_name(enum policy_tier tier)
+{
+	static const char *const names[] = {
+		[TIER_ADMIN] = "Admin",
+		[TIER_NETWORK] = "NetworkPolicy",
+		[TIER_BASELINE] = "Baseline",
+	};
+
+	return names[tier];
+}
+
+int object_kind_parse(const char *text, enum object_kind *ret_kind)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+		if (strcasecmp(text, kinds[i].name) == 0 ||
+		    strcasecmp(text, kinds[i].plural) == 0 ||
+		    strcasecmp(text, kinds[i].brief) == 0) {
+			*ret_kind = (enum object_kind)i;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+static void labels_done(struct labels *labels)
+{
+	for (size_t i = 0; i < labels->count; i++) {
+		free(labels->items[i].key);
+		free(labels->items[i].value);
+	}
+	free(labels->items);
+}
+
+static void selector_done(struct selector *selector)
+{
+	for (size_t i = 0; i < selector->count; i++) {
+		struct selector_term *term = &selector->terms[i];
+
+		for (size_t v = 0; v < term->value_count; v++)
+			free(term->values[v]);
+		free(term->values);
+		free(term->key);
+	}
+	free(selector->terms);
+}
+
+static void selector_free(struct selector *selector)
+{
+	if (!selector)
+		return;
+	selector_done(selector);
+	free(selector);
+}
+
+static void pod_done(struct pod_object *pod)
+{
+	labels_done(&pod->labels);
+	for (size_t i = 0; i < pod->port_count; i++)
+		free(pod->ports[i].name);
+	free(pod->ports);
+	free(pod->node_name);
+}
+
+static void service_done(struct service_object *service)
+{
+	for (size_t i = 0; i < service->port_count; i++) {
+		free(service->ports[i].name);
+		free(service->ports[i].target_name);
+	}
+	free(service->ports);
+}
+
+static void slice_done(struct endpoint_slice_object *slice)
+{
+	for (size_t i = 0; i < slice->endpoint_count; i++) {
+		free(slice->endpoints[i].addresses);
+		free(slice->endpoints[i].pod_namespace);
+		free(slice->endpoints[i].pod_name);
+	}
+	free(slice->endpoints);
+	for (size_t i = 0; i < slice->port_count; i++)
+		free(slice->ports[i].name);
+	free(slice->ports);
+	free(slice->service_name);
+}
+
+static void rules_free(struct policy_rule *rules, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		for (size_t p = 0; p < rules[i].peer_count; p++) {
+			selector_free(rules[i].peers[p].pods);
+			selector_free(rules[i].peers[p].namespaces);
+			selector_free(rules[i].peers[p].nodes);
+			free(rules[i].peers[p].except);
+		}
+		free(rules[i].peers);
+		for (size_t p = 0; p < rules[i].port_count; p++)
+			free(rules[i].ports[p].name);
+		free(rules[i].ports);
+		free(rules[i].name);
+	}
+	free(rules);
+}
+
+void object_free(struct object *object)
+{
+	if (!object)
+		return;
+	switch (object->kind) {
+	case OBJECT_NAMESPACE:
+		labels_done(&object->ns.labels);
+		break;
+	case OBJECT_NODE:
+		labels_done(&object->node.labels);
+		free(object->node.addresses);
+		break;
+	case OBJECT_POD:
+		pod_done(&object->pod);
+		break;
+	case OBJECT_SERVICE:
+		service_done(&object->service);
+		break;
+	case OBJECT_ENDPOINT_SLICE:
+		slice_done(&object->slice);
+		break;
+	case OBJECT_NETWORK_POLICY:
+		selector_done(&object->policy.pods);
+		rules_free(object->policy.ingress_rules, object->policy.ingress_rule_count);
+		rules_free(object->policy.egress_rules, object->policy.egress_rule_count);
+		break;
+	case OBJECT_CLUSTER_POLICY:
+		selector_done(&object->cluster_policy.namespaces);
+		selector_done(&object->cluster_policy.pods);
+		rules_free(object->cluster_policy.ingress_rules,
+			   object->cluster_policy.ingress_rule_count);
+		rules_free(object->cluster_policy.egress_rules,
+			   object->cluster_policy.egress_rule_count);
+		break;
+	case OBJECT_KIND_COUNT:
+		break;
+	}
+	free(object->namespace);
+	free(object->name);
+	free(object->uid);
+	free(object->lint_ignore);
+	free(object);
+}

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Kubernetes objects as Tendril sees them: the fields it acts on, checked and typed.  A file on a
+ * standalone node and an object from an API server are the same thing.
+ *
+ * Parsed objects are immutable; one object owns everything it points to.
+ */
+#ifndef TENDRIL_POLICY_OBJECTS_OBJECT_H
+#define TENDRIL_POLICY_OBJECTS_OBJECT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/inet.h"
+
+enum object_kind {
+	OBJECT_NAMESPACE,
+	OBJECT_NODE,
+	OBJECT_POD,
+	OBJECT_SERVICE,
+	OBJECT_ENDPOINT_SLICE,
+	OBJECT_NETWORK_POLICY,
+	OBJECT_CLUSTER_POLICY, /* ClusterNetworkPolicy */
+	OBJECT_KIND_COUNT,
+};
+
+struct label {
+	char *key;
+	char *value;
+};
+
+struct labels { /* sorted by key, keys unique */
+	struct label *items;
+	size_t count;
+};
+
+enum selector_operator { SELECTOR_IN, SELECTOR_NOT_IN, SELECTOR_EXISTS, SELECTOR_NOT_EXISTS };
+
+struct selector_term {
+	char *key;
+	enum selector_operator operator;
+	char **values;
+	size_t value_count;
+};
+
+struct selector { /* all terms must hold; no terms: everything.  matchLabels become In terms */
+	struct selector_term *terms;
+	size_t count;
+};
+
+struct named_port {
+	char *name;
+	uint16_t port;
+	uint8_t proto;
+};
+
+struct namespace_object {
+	struct labels labels; /* kubernetes.io/metadata.name is always there */
+};
+
+struct node_object {
+	struct labels labels;
+	struct addr *addresses; /* status.addresses of type InternalIP and ExternalIP */
+	size_t address_count;
+};
+
+struct pod_object {
+	struct labels labels;
+	struct addr addresses[4]; /* status.podIPs, or status.podIP */
+	size_t address_count;
+	struct named_port *ports; /* of all containers, init containers that restart included */
+	size_t port_count;
+	char *node_name;
+	bool host_network;
+	bool terminated; /* Succeeded or Failed: its address is no longer its own */
+	bool accel;      /* annotation tendril.io/accelerate: "true" */
+	bool audit;      /* annotation tendril.io/policy-audit: "true" */
+};
+
+struct service_port {
+	char *name; /* "" if unnamed */
+	uint16_t port;
+	uint8_t proto;
+	char *target_name; /* targetPort by name, or NULL */
+	uint16_t target_port;
+};
+
+struct service_object {
+	struct addr cluster_ips[2];
+	size_t cluster_ip_count; /* 0: headless, ExternalName, or none assigned */
+	struct service_port *ports;
+	size_t port_count;
+	bool publish_not_ready;
+	bool foreign; /* service.kubernetes.io/service-proxy-name: somebody else's */
+};
+
+struct slice_endpoint {
+	struct addr *addresses;
+	size_t address_count;
+	bool ready; /* conditions absent: ready */
+	bool serving;
+	bool terminating;
+	char *pod_namespace; /* targetRef of kind Pod, or NULL */
+	char *pod_name;
+};
+
+struct slice_port {
+	char *name;
+	uint16_t port; /* 0: all ports, which no Service uses */
+	uint8_t proto;
+};
+
+struct endpoint_slice_object {
+	char *service_name; /* label kubernetes.io/service-name */
+	bool v6;            /* addressType */
+	bool fqdn;          /* ignored */
+	struct slice_endpoint *endpoints;
+	size_t endpoint_count;
+	struct slice_port *ports;
+	size_t port_count;
+};
+
+struct policy_port {
+	uint8_t proto; /* 0, with a name alone: TCP, UDP and SCTP */
+	char *name;    /* named port, or NULL */
+	uint16_t port_min;
+	uint16_t port_max; /* min == max == 0 and no name: every port of proto */
+	bool ranged;       /* endPort is written */
+};
+
+struct policy_peer {
+	/* Either an ipBlock ... */
+	bool is_block;
+	struct prefix cidr;
+	bool host_bits; /* it or an except is written with bits beyond its length */
+	struct prefix *except;
+	size_t except_count;
+	/* ... or selectors; NULL where absent. */
+	struct selector *pods;
+	struct selector *namespaces;
+	struct selector *nodes; /* goes alone: addresses of nodes */
+};
+
+enum policy_action { ACTION_ACCEPT, ACTION_DENY, ACTION_PASS };
+
+struct policy_rule {               /* no peers: everyone; no ports: everything */
+	char *name;                /* of a ClusterNetworkPolicy's rule, or NULL */
+	enum policy_action action; /* of a NetworkPolicy's rule: always Accept */
+	struct policy_peer *peers;
+	size_t peer_count;
+	struct policy_port *ports;
+	size_t port_count;
+};
+
+struct network_policy_object {
+	struct selector pods;
+	bool ingress; /* policyTypes, defaulted */
+	bool egress;
+	struct policy_rule *ingress_rules;
+	size_t ingress_rule_count;
+	struct policy_rule *egress_rules;
+	size_t egress_rule_count;
+};
+
+/* In the order in which they are asked; NetworkPolicies are a tier of their own. */
+enum policy_tier { TIER_ADMIN, TIER_NETWORK, TIER_BASELINE, TIER_COUNT };
+
+struct cluster_policy_object {
+	enum policy_tier tier; /* not TIER_NETWORK */
+	uint16_t priority;     /* lower ones are asked first */
+	struct selector namespaces;
+	struct selector pods;
+	struct policy_rule *ingress_rules; /* in order: the first that matches decides */
+	size_t ingress_rule_count;
+	struct policy_rule *egress_rules;
+	size_t egress_rule_count;
+};
+
+struct object {
+	enum object_kind kind;
+	char *namespace; /* "" for cluster-scoped kinds */
+	char *name;
+	char *uid;          /* "" if absent */
+	char *lint_ignore;  /* annotation tendril.io/lint-ignore, or NULL */
+	uint32_t document;  /* where it stood in its text: number of the document, */
+	uint32_t item;      /* and place in a List, from 1; 0: not in a List */
+	const void *source; /* for whoever put it into a world; the library leaves it alone */
+	union {
+		struct namespace_object ns;
+		struct node_object node;
+		struct pod_object pod;
+		struct service_object service;
+		struct endpoint_slice_object slice;
+		struct network_policy_object policy;
+		struct cluster_policy_object cluster_policy;
+	};
+};
+
+void object_free(struct object *object); /* takes NULL and half-built objects */
+
+const char *object_kind_name(enum object_kind kind); /* "NetworkPolicy" */
+/* Accepts the Kubernetes kind, in any case, plural or short ("pods", "netpol"); -EINVAL. */
+int object_kind_parse(const char *text, enum object_kind *ret_kind);
+
+const char *policy_tier_name(enum policy_tier tier); /* "Admin" */
+
+void labels_sort(struct labels *labels);
+bool labels_get(const struct labels *labels, const char *key, const char **ret_value);
+bool selector_matches(const struct selector *selector, const struct labels *labels);
+
+#endif

@@ -1,0 +1,603 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Text -> documents -> objects: kinds, lists, metadata, and what holds for a text as a whole.  The
+ * fields of each kind are read in parse_*.c.
+ */
+#include "policy/objects/parse.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/arena.h"
+#include "lib/json_list.h"
+#include "lib/yaml.h"
+#include "policy/objects/name.h"
+#include "policy/objects/reader.h"
+
+static const struct kind_spec {
+	const char *api_version;
+	bool namespaced;
+	const char *(*name_check)(const char *text);
+	void (*read)(struct reader *reader, const struct node *root, struct object *object);
+} kind_specs[OBJECT_KIND_COUNT] = {
+	[OBJECT_NAMESPACE] = { "v1", false, name_check_dns_label, read_namespace },
+	[OBJECT_NODE] = { "v1", false, name_check_dns_subdomain, read_node },
+	[OBJECT_POD] = { "v1", true, name_check_pod, read_pod },
+	[OBJECT_SERVICE] = { "v1", true, name_check_dns_label, read_service },
+	[OBJECT_ENDPOINT_SLICE] = { "discovery.k8s.io/v1", true, name_check_dns_subdomain,
+				    read_slice },
+	[OBJECT_NETWORK_POLICY] = { "networking.k8s.io/v1", true, name_check_dns_subdomain,
+				    read_policy },
+	[OBJECT_CLUSTER_POLICY] = { "policy.networking.k8s.io/v1alpha2", false,
+				    name_check_dns_subdomain, read_cluster_policy },
+};
+
+/* One text being parsed. */
+struct parse {
+	struct reader reader;
+	struct object_list list;
+	size_t capacity;
+	struct arena *arena;
+	struct intern seen; /* kind, namespace and name of each object */
+	bool by_item;       /* lists are read item by item */
+	bool broken;        /* which cannot go on: read it as a whole, to say what is wrong */
+};
+
+void object_list_done(struct object_list *list)
+{
+	for (size_t i = 0; i < list->count; i++)
+		object_free(list->items[i]);
+	free(list->items);
+	*list = (struct object_list){ 0 };
+}
+
+/* ---- the tree as such ---- */
+
+static int member_compare(const void *a, const void *b)
+{
+	return strcmp((*(const cJSON *const *)a)->string, (*(const cJSON *const *)b)->string);
+}
+
+#define FEW_MEMBERS 16 /* fewer comparisons than sorting takes, and no memory */
+
+static void check_few_duplicates(struct reader *reader, const struct node *at)
+{
+	const cJSON *member, *earlier;
+
+	cJSON_ArrayForEach (member, at->json) {
+		struct node child = { .parent = at, .json = member, .key = member->string };
+
+		for (earlier = at->json->child; earlier != member; earlier = earlier->next) {
+			if (*earlier->string != *member->string ||
+			    strcmp(earlier->string, member->string) != 0)
+				continue;
+			reader_problem(reader, &child, PROBLEM_AT_LAST_KEY, "the same key twice");
+			break;
+		}
+	}
+}
+
+static void check_duplicates(struct reader *reader, const struct node *at)
+{
+	size_t count = (size_t)cJSON_GetArraySize(at->json);
+	const cJSON **members;
+	const cJSON *member;
+	size_t i = 0;
+
+	if (count <= FEW_MEMBERS) {
+		check_few_duplicates(reader, at);
+		return;
+	}
+	members = keep_array(reader, count, sizeof(cJSON *));
+	if (!members)
+		return;
+	cJSON_ArrayForEach (member, at->json)
+		members[i++] = member;
+	qsort(members, count, sizeof(cJSON *), member_compare);
+	for (i = 1; i < count; i++) {
+		struct node child = { .parent = at, .json = members[i], .key = members[i]->string };
+
+		if (strcmp(members[i - 1]->string, members[i]->string) == 0)
+			reader_problem(reader, &child, PROBLEM_AT_LAST_KEY, "the same key twice");
+	}
+	free(members);
+}
+
+/* Keys are unique, nesting is bounded. */
+void reader_check_tree(struct reader *reader, const struct node *at, size_t depth)
+{
+	const cJSON *json;
+	size_t index = 0;
+
+	if (depth > TEXT_DEPTH_MAX) {
+		reader_error(reader, at, "nested deeper than %d", TEXT_DEPTH_MAX);
+		return;
+	}
+	if (cJSON_IsObject(at->json))
+		check_duplicates(reader, at);
+	cJSON_ArrayForEach (json, at->json) {
+		struct node child = node_item(at, json, index++);
+
+		if (cJSON_IsObject(at->json))
+			child.key = json->string;
+		if (json->child)
+			reader_check_tree(reader, &child, depth + 1);
+	}
+}
+
+/* ---- one object ---- */
+
+static void read_metadata(struct reader *reader, const struct node *root, struct object *object)
+{
+	const struct kind_spec *spec = &kind_specs[object->kind];
+	struct node metadata = node_child(root, "metadata");
+	struct node name = node_child(&metadata, "name");
+	struct node namespace = node_child(&metadata, "namespace");
+	struct node uid = node_child(&metadata, "uid");
+	struct node annotations = node_child(&metadata, "annotations");
+	const char *name_text;
+	const char *text;
+	const char *wanted;
+
+	read_is_object(reader, &metadata);
+	name_text = read_string(reader, &name);
+	text = read_string(reader, &namespace);
+	if (!spec->namespaced)
+		text = "";
+	else if (!text || !*text)
+		text = "default";
+	if (name_text)
+		snprintf(reader->object, sizeof(reader->object), "%s %s%s%s",
+			 object_kind_name(object->kind), text, spec->namespaced ? "/" : "",
+			 name_text);
+	object->namespace = keep_string(reader, text);
+	wanted = spec->namespaced ? name_check_dns_label(text) : NULL;
+	if (wanted)
+		reader_error(reader, &namespace, "\"%s\" is not a namespace: %s", text, wanted);
+
+	object->name = keep_string(reader, name_text ? name_text : "");
+	wanted = name_text ? spec->name_check(name_text) : NULL;
+	if (wanted)
+		reader_error(reader, &name, "\"%s\" is not a name: %s", name_text, wanted);
+	if (!name.json)
+		reader_missing(reader, &name);
+	text = read_string(reader, &uid);
+	object->uid = keep_string(reader, text ? text : "");
+	if (read_is_object(reader, &annotations)) {
+		struct node ignore = node_child(&annotations, "tendril.io/lint-ignore");
+
+		text = read_string(reader, &ignore);
+		object->lint_ignore = text ? keep_string(reader, text) : NULL;
+	}
+}
+
+/* Which of our kinds it is; -ENOENT: none of them. */
+static int kind_find(const char *api_version, const char *kind, enum object_kind *ret_kind)
+{
+	for (size_t i = 0; i < OBJECT_KIND_COUNT; i++) {
+		if (strcmp(kind, object_kind_name((enum object_kind)i)) == 0 &&
+		    strcmp(api_version, kind_specs[i].api_version) == 0) {
+			*ret_kind = (enum object_kind)i;
+			return 0;
+		}
+	}
+	return -ENOENT;
+}
+
+static void kind_unknown(struct reader *reader, const struct node *root, const char *api_version,
+			 const char *kind)
+{
+	struct node at_kind = node_child(root, "kind");
+	struct node at_version = node_child(root, "apiVersion");
+	enum object_kind known;
+
+	if (reader->flags & PARSE_SKIP_KINDS)
+		return;
+	if (object_kind_parse(kind, &known) == 0 && strcmp(kind, object_kind_name(known)) == 0)
+		reader_error(reader, &at_version,
+			     "\"%s\" is not \"%s\", the version of %s that is read", api_version,
+			     kind_specs[known].api_version, kind);
+	else if (object_kind_parse(kind, &known) == 0)
+		reader_error(reader, &at_kind, "\"%s\" is not a kind (did you mean \"%s\"?)", kind,
+			     object_kind_name(known));
+	else
+		reader_error(reader, &at_kind, "\"%s\" of %s is not a kind that is read", kind,
+			     api_version);
+}
+
+/* NULL: not an object of ours, or it is beyond reading; problems say why. */
+static struct object *read_object(struct reader *reader, const struct node *root,
+				  const char *list_version, const char *list_kind)
+{
+	struct node api_version = node_child(root, "apiVersion");
+	struct node kind = node_child(root, "kind");
+	const char *version_text;
+	const char *kind_text;
+	enum object_kind found;
+	struct object *object;
+
+	if (!root->json || cJSON_IsNull(root->json) || !read_is_object(reader, root)) {
+		if (!root->json)
+			reader_error(reader, root, "null, where an object is needed");
+		return NULL;
+	}
+	version_text = read_string(reader, &api_version);
+	kind_text = read_string(reader, &kind);
+	if (list_kind && !api_version.json)
+		version_text = list_version;
+	if (list_kind && !kind.json)
+		kind_text = list_kind;
+	if (!version_text && !api_version.json)
+		reader_missing(reader, &api_version);
+	if (!kind_text && !kind.json)
+		reader_missing(reader, &kind);
+	if (!version_text || !kind_text)
+		return NULL;
+	if (kind_find(version_text, kind_text, &found) < 0) {
+		kind_unknown(reader, root, version_text, kind_text);
+		return NULL;
+	}
+	object = keep_array(reader, 1, sizeof(*object));
+	if (!object)
+		return NULL;
+	object->kind = found;
+	read_metadata(reader, root, object);
+	reader_check_tree(reader, root, 1);
+	if (!reader->failed)
+		kind_specs[found].read(reader, root, object);
+	return object;
+}
+
+int object_parse(const struct cJSON *json, unsigned int flags, struct object **ret_object,
+		 struct problems *problems)
+{
+	struct reader reader = { .problems = problems,
+				 .flags = flags & ~PARSE_SKIP_KINDS,
+				 .located = problems->count };
+	struct node root = { .json = json, .object_root = true };
+	size_t errors = problems->errors;
+	struct object *object = read_object(&reader, &root, NULL, NULL);
+	bool failed = reader.failed;
+
+	reader_done(&reader);
+	if (!failed && problems->errors == errors && object) {
+		*ret_object = object;
+		return 0;
+	}
+	object_free(object);
+	return failed ? -ENOMEM : -EINVAL;
+}
+
+/* ---- a text ---- */
+
+static void parse_add(struct parse *parse, const struct node *root, struct object *object)
+{
+	bool listed = root->parent != NULL;
+
+	auto_buffer struct buffer key = { 0 };
+	size_t known = parse->seen.count;
+
+	if (!object)
+		return;
+	if (parse->reader.failed) {
+		object_free(object);
+		return;
+	}
+	object->document = (uint32_t)parse->reader.document;
+	object->item = listed ? (uint32_t)root->index + 1 : 0;
+	buffer_number(&key, object->kind);
+	buffer_text(&key, object->namespace);
+	buffer_text(&key, object->name);
+	if (key.failed || intern_add(&parse->seen, key.data, key.len) == INTERN_NONE ||
+	    array_room(&parse->list.items, parse->list.count, &parse->capacity,
+		       sizeof(struct object *)) < 0) {
+		parse->reader.failed = true;
+		object_free(object);
+		return;
+	}
+	parse->list.items[parse->list.count++] = object;
+	if (parse->seen.count == known && *object->name)
+		reader_error(&parse->reader, root, "the same object is there twice");
+}
+
+/* "PodList" -> "Pod"; false if it is no list. */
+static bool list_item_kind(const char *kind, char *buf, size_t size)
+{
+	size_t len = strlen(kind);
+
+	if (len < 4 || strcmp(kind + len - 4, "List") != 0 || len - 4 >= size)
+		return false;
+	memcpy(buf, kind, len - 4);
+	buf[len - 4] = '\0';
+	return true;
+}
+
+static void parse_item(struct parse *parse, const struct node *items, const cJSON *json,
+		       size_t index, const char *version, const char *kind)
+{
+	struct node item = node_item(items, json, index);
+
+	item.object_root = true;
+	snprintf(parse->reader.object, sizeof(parse->reader.object), "document %zu, item %zu",
+		 parse->reader.document + 1, index + 1);
+	parse_add(parse, &item, read_object(&parse->reader, &item, version, kind));
+}
+
+/* The items come from the list, or, without one, from the tree. */
+static void parse_list(struct parse *parse, const struct node *root, const char *item_kind,
+		       struct json_list *list)
+{
+	struct node api_version = node_child(root, "apiVersion");
+	struct node items = node_child(root, "items");
+	const char *version = read_string(&parse->reader, &api_version);
+	const char *kind = *item_kind ? item_kind : NULL;
+	const cJSON *json;
+	size_t index = 0;
+	cJSON *item;
+
+	if (!kind)
+		version = NULL;
+	check_duplicates(&parse->reader, root);
+	if (!read_is_array(&parse->reader, &items))
+		return;
+	while (list && !parse->reader.failed && (item = json_list_next(list))) {
+		parse_item(parse, &items, item, index++, version, kind);
+		cJSON_Delete(item);
+	}
+	cJSON_ArrayForEach (json, items.json) {
+		if (!parse->reader.failed)
+			parse_item(parse, &items, json, index++, version, kind);
+	}
+}
+
+static void parse_document(struct parse *parse, const cJSON *json, struct json_list *list)
+{
+	struct node root = { .json = json, .object_root = true };
+	const char *kind = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "kind"));
+	char item_kind[64];
+
+	if (cJSON_IsNull(json)) /* an empty YAML document */
+		return;
+	snprintf(parse->reader.object, sizeof(parse->reader.object), "document %zu",
+		 parse->reader.document + 1);
+	if (kind && list_item_kind(kind, item_kind, sizeof(item_kind)))
+		parse_list(parse, &root, item_kind, list);
+	else
+		parse_add(parse, &root, read_object(&parse->reader, &root, NULL, NULL));
+}
+
+static void parse_text_error(struct parse *parse, const struct text_error *error, size_t base_line,
+			     size_t base_column)
+{
+	struct node root = { .object_root = true };
+	struct problem *problem;
+	size_t count = parse->reader.problems->count;
+
+	parse->reader.object[0] = '\0';
+	reader_error(&parse->reader, &root, "%s", error->text);
+	if (parse->reader.failed || parse->reader.problems->count == count)
+		return;
+	reader_locate(&parse->reader, "", 0, 1, 1);
+	problem = &parse->reader.problems->items[count];
+	problem->line = error->line ? base_line + error->line - 1 : 0;
+	problem->column = error->line == 1 ? base_column + error->column - 1 : error->column;
+}
+
+/* One value, or one list item by item; false if there is none. */
+static bool parse_json_value(struct parse *parse, const char *text, size_t len, size_t *ret_used,
+			     struct text_error *ret_error)
+{
+	struct json_list list;
+	cJSON *json;
+
+	if (parse->by_item && json_list_open(text, len, &list, ret_used)) {
+		parse_document(parse, list.head, &list);
+		parse->broken = list.broken;
+		json_list_done(&list);
+		return true;
+	}
+	json = json_value_parse(text, len, ret_used, ret_error);
+	if (!json)
+		return false;
+	parse_document(parse, json, NULL);
+	cJSON_Delete(json);
+	return true;
+}
+
+/* JSON values one after the other. */
+static void parse_json_text(struct parse *parse, const char *text, size_t len)
+{
+	size_t offset = text_bom(text, len);
+	struct text_mark mark = { 0 };
+
+	for (offset = text_skip_space(text, len, offset);
+	     offset < len && !parse->reader.failed && !parse->broken;
+	     offset = text_skip_space(text, len, offset)) {
+		struct text_error error;
+		size_t line;
+		size_t column;
+		size_t used;
+		size_t document = parse->reader.document;
+
+		locate_next(&mark, text, offset, &line, &column);
+		if (!parse_json_value(parse, text + offset, len - offset, &used, &error)) {
+			parse_text_error(parse, &error, line, column);
+			return;
+		}
+		/* The walker sees this value alone, as document 0. */
+		for (size_t i = 0; i < parse->reader.problems->count - parse->reader.located; i++)
+			parse->reader.locations[i].document = 0;
+		reader_locate(&parse->reader, text + offset, used, line, column);
+		parse->reader.document = document + 1;
+		offset += used;
+	}
+}
+
+static void parse_yaml_text(struct parse *parse, const char *text, size_t len)
+{
+	struct text_error error;
+	cJSON *documents = yaml_parse(text, len, &error);
+	const cJSON *json;
+
+	if (!documents) {
+		parse_text_error(parse, &error, 1, 1);
+		return;
+	}
+	cJSON_ArrayForEach (json, documents) {
+		parse_document(parse, json, NULL);
+		parse->reader.document++;
+		if (parse->reader.failed)
+			break;
+	}
+	cJSON_Delete(documents);
+	reader_locate(&parse->reader, text, len, 1, 1);
+}
+
+/* -EAGAIN: reading by item found no JSON where an item should be. */
+static int text_parse(const char *text, size_t len, unsigned int flags, bool by_item,
+		      struct object_list *ret_list, struct problems *problems)
+{
+	struct parse parse = {
+		.reader = { .problems = problems, .flags = flags, .located = problems->count },
+		.by_item = by_item,
+	};
+	size_t errors = problems->errors;
+	bool failed;
+
+	parse.arena = arena_new();
+	parse.seen.arena = parse.arena;
+	*ret_list = (struct object_list){ 0 };
+	if (!parse.arena)
+		return -ENOMEM;
+	if (text_is_json(text, len))
+		parse_json_text(&parse, text, len);
+	else
+		parse_yaml_text(&parse, text, len);
+	failed = parse.reader.failed;
+	reader_done(&parse.reader);
+	intern_done(&parse.seen);
+	arena_free(parse.arena);
+	if (!failed && !parse.broken && problems->errors == errors) {
+		*ret_list = parse.list;
+		return 0;
+	}
+	object_list_done(&parse.list);
+	if (failed)
+		return -ENOMEM;
+	return parse.broken ? -EAGAIN : -EINVAL;
+}
+
+int objects_parse(const char *text, size_t len, unsigned int flags, struct object_list *ret_list,
+		  struct problems *problems)
+{
+	const struct problems before = *problems;
+	int ret = text_parse(text, len, flags, true, ret_list, problems);
+
+	if (ret != -EAGAIN)
+		return ret;
+	while (problems->count > before.count)
+		problem_done(&problems->items[--problems->count]);
+	problems->errors = before.errors;
+	return text_parse(text, len, flags, false, ret_list, problems);
+}
+
+/* The path of a place from its document's root; owned by the caller. */
+static char *place_path(const struct object_place *place)
+{
+	struct buffer path = { 0 };
+
+	buffer_add(&path, "", 0);
+	if (place->object->item) {
+		path_key(&path, "items");
+		path_index(&path, place->object->item - 1);
+		if (*place->path && *place->path != '[')
+			buffer_add(&path, ".", 1);
+	}
+	buffer_add(&path, place->path, strlen(place->path));
+	if (path.failed)
+		buffer_done(&path);
+	return path.data;
+}
+
+/* Finds the places whose locations are of the given document, in its text. */
+static void places_find(const char *text, size_t len, size_t line, size_t column,
+			struct location *locations, struct object_place *places, size_t count)
+{
+	locations_find(text, len, locations, count);
+	for (size_t i = 0; i < count; i++) {
+		if (!locations[i].line || places[i].line)
+			continue;
+		places[i].line = line + locations[i].line - 1;
+		places[i].column = locations[i].line == 1 ? column + locations[i].column - 1
+							  : locations[i].column;
+		locations[i].line = 0;
+	}
+}
+
+/* JSON documents are texts of their own: each is document 0 to the walker. */
+static void places_find_json(const char *text, size_t len, struct location *locations,
+			     struct object_place *places, size_t count)
+{
+	size_t last = 0, document = 0, used;
+	struct text_mark mark = { 0 };
+
+	for (size_t i = 0; i < count; i++)
+		last = places[i].object->document > last ? places[i].object->document : last;
+	for (size_t offset = text_skip_space(text, len, text_bom(text, len));
+	     offset < len && document <= last;
+	     offset = text_skip_space(text, len, offset + used), document++) {
+		struct text_error error;
+		cJSON *json = json_value_parse(text + offset, len - offset, &used, &error);
+		bool wanted = false;
+		size_t line, column;
+
+		if (!json)
+			return;
+		cJSON_Delete(json);
+		for (size_t i = 0; i < count; i++) {
+			bool here = places[i].object->document == document;
+
+			locations[i].document = here ? 0 : SIZE_MAX;
+			wanted |= here;
+		}
+		if (!wanted)
+			continue;
+		locate_next(&mark, text, offset, &line, &column);
+		places_find(text + offset, used, line, column, locations, places, count);
+	}
+}
+
+void objects_locate(const char *text, size_t len, struct object_place *places, size_t count)
+{
+	auto_free struct location *locations = calloc(count + 1, sizeof(*locations));
+	bool complete = locations != NULL;
+
+	for (size_t i = 0; i < count && complete; i++) {
+		places[i].line = 0;
+		locations[i].document = places[i].object->document;
+		locations[i].path = place_path(&places[i]);
+		complete = locations[i].path != NULL;
+	}
+	if (complete && text_is_json(text, len))
+		places_find_json(text, len, locations, places, count);
+	else if (complete)
+		places_find(text, len, 1, 1, locations, places, count);
+	for (size_t i = 0; i < count && locations; i++)
+		free(locations[i].path);
+}
+
+bool object_locate(const char *text, size_t len, const struct object *object, const char *path,
+		   size_t *ret_line, size_t *ret_column)
+{
+	struct object_place place = { .object = object, .path = path };
+
+	objects_locate(text, len, &place, 1);
+	if (!place.line)
+		return false;
+	*ret_line = place.line;
+	*ret_column = place.column;
+	return true;
+}

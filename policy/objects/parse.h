@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Text (JSON, or YAML with several documents) -> objects.  No I/O.  Every problem is reported, not
+ * only the first; each names the object, the field path and, where the text is at hand, the line.
+ */
+#ifndef TENDRIL_POLICY_OBJECTS_PARSE_H
+#define TENDRIL_POLICY_OBJECTS_PARSE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "policy/objects/object.h"
+
+struct cJSON;
+
+struct problem {
+	char *object;  /* "NetworkPolicy shop/cart", or "document 2" while the name is not known */
+	char *path;    /* "spec.ingress[1].ports[0].port", "" for the whole */
+	char *message; /* "70000 is not a port" */
+	size_t line;   /* from 1; 0 if not known */
+	size_t column;
+	bool warning;
+};
+
+struct problems {
+	struct problem *items;
+	size_t count;
+	size_t errors; /* items that are not warnings */
+};
+
+/* "FILE:LINE:COLUMN: OBJECT: PATH: MESSAGE", leaving out what is not known; one line, without
+ * control characters.  Returns buf. */
+const char *problem_format(const struct problem *problem, const char *file, char *buf, size_t size);
+void problems_done(struct problems *problems);
+
+struct object_list {
+	struct object **items; /* owned */
+	size_t count;
+};
+
+void object_list_done(struct object_list *list);
+
+enum parse_flag {
+	PARSE_LENIENT = 1 << 0,    /* unknown fields in policies are warnings, not errors */
+	PARSE_SKIP_KINDS = 1 << 1, /* kinds Tendril does not read are skipped without a word */
+};
+
+/* Parses single objects, v1 List and KINDList objects, and YAML streams of them.  Returns 0 if
+ * there was no error (warnings may be there), -EINVAL with problems filled, -ENOMEM.  On failure
+ * the list is empty: a text is taken as a whole or not at all.  The same object twice in one text
+ * is an error. */
+int objects_parse(const char *text, size_t len, unsigned int flags, struct object_list *ret_list,
+		  struct problems *problems);
+
+/* Where a field stands (path as in problems; "" is the object) in the text that the object was read
+ * from; the nearest enclosing field where it is not written.  False if it cannot be told. */
+bool object_locate(const char *text, size_t len, const struct object *object, const char *path,
+		   size_t *ret_line, size_t *ret_column);
+
+/* The same for many fields in one pass over the text. */
+struct object_place {
+	const struct object *object;
+	const char *path;
+	size_t line; /* result; 0: it cannot be told */
+	size_t column;
+};
+
+void objects_locate(const char *text, size_t len, struct object_place *places, size_t count);
+
+/* One already parsed JSON value; a List counts as an error here. */
+int object_parse(const struct cJSON *json, unsigned int flags, struct object **ret_object,
+		 struct problems *problems);
+
+#endif

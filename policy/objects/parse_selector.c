@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Label selectors, wherever a policy has one. */
+#include <string.h>
+
+#include "lib/auto.h"
+#include "policy/objects/name.h"
+#include "policy/objects/reader.h"
+
+static void term_keep_value(struct reader *reader, struct selector_term *term, const char *value)
+{
+	term->values[term->value_count] = keep_string(reader, value);
+	if (term->values[term->value_count])
+		term->value_count++;
+}
+
+static void check_label_key(struct reader *reader, const struct node *at, enum problem_kind kind,
+			    const char *key)
+{
+	const char *wanted = name_check_label_key(key);
+
+	if (wanted)
+		reader_problem(reader, at, kind, "\"%s\" is not a label key: %s", key, wanted);
+}
+
+static void check_label_value(struct reader *reader, const struct node *at, const char *value)
+{
+	const char *wanted = name_check_label_value(value);
+
+	if (wanted)
+		reader_error(reader, at, "\"%s\" is not a label value: %s", value, wanted);
+}
+
+/* matchLabels: {key: value} is In with one value. */
+static void read_match_labels(struct reader *reader, const struct node *at,
+			      struct selector *selector)
+{
+	const cJSON *member;
+
+	if (!cJSON_IsObject(at->json))
+		return;
+	cJSON_ArrayForEach (member, at->json) {
+		struct node child = { .parent = at, .json = member, .key = member->string };
+		const char *value = read_string(reader, &child);
+		struct selector_term *term = &selector->terms[selector->count];
+
+		check_label_key(reader, &child, PROBLEM_AT_KEY, member->string);
+		if (!value)
+			continue;
+		check_label_value(reader, &child, value);
+		term->operator= SELECTOR_IN;
+		term->key = keep_string(reader, member->string);
+		term->values = keep_array(reader, 1, sizeof(*term->values));
+		selector->count++;
+		if (reader->failed)
+			return;
+		term_keep_value(reader, term, value);
+	}
+}
+
+static bool read_operator(struct reader *reader, const struct node *at,
+			  enum selector_operator *ret_operator)
+{
+	static const char *const names[] = {
+		[SELECTOR_IN] = "In",
+		[SELECTOR_NOT_IN] = "NotIn",
+		[SELECTOR_EXISTS] = "Exists",
+		[SELECTOR_NOT_EXISTS] = "DoesNotExist",
+	};
+	const char *text = read_string(reader, at);
+
+	if (!text) {
+		if (!at->json)
+			reader_missing(reader, at);
+		return false;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		if (strcmp(text, names[i]) == 0) {
+			*ret_operator = (enum selector_operator)i;
+			return true;
+		}
+	}
+	reader_error(reader, at, "\"%s\" is not an operator (In, NotIn, Exists or DoesNotExist)",
+		     text);
+	return false;
+}
+
+static void read_term_values(struct reader *reader, const struct node *at,
+			     struct selector_term *term)
+{
+	bool wanted = term->operator== SELECTOR_IN || term->operator== SELECTOR_NOT_IN;
+	size_t count = read_is_array(reader, at) ? (size_t)cJSON_GetArraySize(at->json) : 0;
+	const cJSON *json;
+	size_t index = 0;
+
+	if (wanted && count == 0 && (!at->json || cJSON_IsArray(at->json)))
+		reader_error(reader, at, "In and NotIn need at least one value");
+	if (!wanted && count > 0)
+		reader_error(reader, at, "Exists and DoesNotExist take no values");
+	term->values = keep_array(reader, count, sizeof(*term->values));
+	if (!term->values || count == 0)
+		return;
+	cJSON_ArrayForEach (json, at->json) {
+		struct node child = node_item(at, json, index++);
+		const char *value = read_string(reader, &child);
+
+		if (!value)
+			continue;
+		check_label_value(reader, &child, value);
+		term_keep_value(reader, term, value);
+	}
+}
+
+static void read_match_expressions(struct reader *reader, const struct node *at,
+				   struct selector *selector)
+{
+	const cJSON *json;
+	size_t index = 0;
+
+	if (!cJSON_IsArray(at->json))
+		return;
+	cJSON_ArrayForEach (json, at->json) {
+		struct node child = node_item(at, json, index++);
+		struct node key = node_child(&child, "key");
+		struct node operator= node_child(&child, "operator");
+		struct node values = node_child(&child, "values");
+		struct selector_term *term = &selector->terms[selector->count];
+		const char *text;
+
+		if (!read_is_object(reader, &child))
+			continue;
+		KNOWN(reader, &child, "key", "operator", "values");
+		text = read_string(reader, &key);
+		if (!text && !key.json)
+			reader_missing(reader, &key);
+		if (text)
+			check_label_key(reader, &key, PROBLEM_ERROR, text);
+		if (!read_operator(reader, &operator, & term->operator) || !text)
+			continue;
+		term->key = keep_string(reader, text);
+		selector->count++;
+		if (reader->failed)
+			return;
+		read_term_values(reader, &values, term);
+	}
+}
+
+void read_selector(struct reader *reader, const struct node *at, struct selector *selector)
+{
+	struct node labels = node_child(at, "matchLabels");
+	struct node expressions = node_child(at, "matchExpressions");
+	size_t count = 0;
+
+	if (!read_is_object(reader, at))
+		return;
+	KNOWN(reader, at, "matchLabels", "matchExpressions");
+	if (read_is_object(reader, &labels))
+		count += (size_t)cJSON_GetArraySize(labels.json);
+	if (read_is_array(reader, &expressions))
+		count += (size_t)cJSON_GetArraySize(expressions.json);
+	if (count == 0)
+		return;
+	selector->terms = keep_array(reader, count, sizeof(*selector->terms));
+	if (!selector->terms)
+		return;
+	read_match_labels(reader, &labels, selector);
+	if (!reader->failed)
+		read_match_expressions(reader, &expressions, selector);
+}
+
+struct selector *read_selector_kept(struct reader *reader, const struct node *at)
+{
+	struct selector *selector;
+
+	if (!at->json)
+		return NULL;
+	selector = keep_array(reader, 1, sizeof(*selector));
+	if (selector)
+		read_selector(reader, at, selector);
+	return selector;
+}

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* v1 Service and discovery.k8s.io/v1 EndpointSlice. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/auto.h"
+#include "policy/objects/name.h"
+#include "policy/objects/reader.h"
+
+#define SERVICE_PORTS_MAX 1000 /* each is held against the others */
+
+/* ---- services ---- */
+
+/* An address that traffic may be taken from or sent to: with loopback, a service would get hold of
+ * what pods and the node keep to themselves. */
+static bool read_routable(struct reader *reader, const struct node *at, struct addr *ret_addr)
+{
+	if (!read_addr(reader, at, ret_addr))
+		return false;
+	if (!addr_is_special(ret_addr))
+		return true;
+	reader_error(reader, at,
+		     "\"%s\" is a loopback, link-local, multicast or otherwise special "
+		     "address",
+		     cJSON_GetStringValue(at->json));
+	return false;
+}
+
+/* "" and "None" are no address. */
+static void service_add_ip(struct reader *reader, const struct node *at,
+			   struct service_object *service)
+{
+	const char *text = read_string(reader, at);
+	struct addr addr;
+
+	if (!text || !*text || strcmp(text, "None") == 0 || !read_routable(reader, at, &addr))
+		return;
+	for (size_t i = 0; i < service->cluster_ip_count; i++) {
+		if (addr_is_v4(&addr) == addr_is_v4(&service->cluster_ips[i])) {
+			reader_error(reader, at, "a service has at most one address of a family");
+			return;
+		}
+	}
+	service->cluster_ips[service->cluster_ip_count++] = addr;
+}
+
+static void read_cluster_ips(struct reader *reader, const struct node *spec,
+			     struct service_object *service)
+{
+	struct node list = node_child(spec, "clusterIPs");
+	struct node single = node_child(spec, "clusterIP");
+	const cJSON *json;
+	size_t index = 0;
+
+	if (!read_is_array(reader, &list) || cJSON_GetArraySize(list.json) == 0) {
+		service_add_ip(reader, &single, service);
+		return;
+	}
+	cJSON_ArrayForEach (json, list.json) {
+		struct node child = node_item(&list, json, index++);
+
+		service_add_ip(reader, &child, service);
+	}
+}
+
+static void read_service_port(struct reader *reader, const struct node *at,
+			      struct service_object *service)
+{
+	struct node name = node_child(at, "name");
+	struct node number = node_child(at, "port");
+	struct node proto = node_child(at, "protocol");
+	struct node target = node_child(at, "targetPort");
+	struct service_port *port = &service->ports[service->port_count];
+	const char *text;
+
+	if (!read_is_object(reader, at))
+		return;
+	service->port_count++;
+	text = read_string(reader, &name);
+	port->name = keep_string(reader, text ? text : "");
+	port->port = read_port(reader, &number);
+	port->proto = read_proto(reader, &proto);
+	if (!number.json)
+		reader_missing(reader, &number);
+	port->target_port = port->port;
+	/* 0 and "" are what an unset targetPort looks like. */
+	if (cJSON_IsString(target.json)) {
+		if (*cJSON_GetStringValue(target.json))
+			port->target_name = keep_string(reader, cJSON_GetStringValue(target.json));
+	} else if (target.json && !(cJSON_IsNumber(target.json) && target.json->valuedouble == 0)) {
+		port->target_port = read_port(reader, &target);
+	}
+	if (reader->failed)
+		return;
+	for (const struct service_port *other = service->ports; other < port; other++) {
+		bool same_port = other->port == port->port && other->proto == port->proto;
+
+		if (same_port && port->port)
+			reader_error(reader, at, "port %u/%s is there twice", port->port,
+				     proto_name(port->proto));
+		else if (strcmp(other->name, port->name) == 0)
+			reader_error(
+				reader, at, "two ports %s%s%s", *port->name ? "are named \"" : "",
+				*port->name ? port->name : "have no name", *port->name ? "\"" : "");
+		else
+			continue;
+		return;
+	}
+}
+
+void read_service(struct reader *reader, const struct node *root, struct object *object)
+{
+	struct service_object *service = &object->service;
+	struct node metadata = node_child(root, "metadata");
+	struct node labels = node_child(&metadata, "labels");
+	struct node spec = node_child(root, "spec");
+	struct node type = node_child(&spec, "type");
+	struct node ports = node_child(&spec, "ports");
+	struct node not_ready = node_child(&spec, "publishNotReadyAddresses");
+	const char *text;
+	const cJSON *json;
+	size_t index = 0;
+
+	if (read_is_object(reader, &labels)) {
+		struct node proxy = node_child(&labels, "service.kubernetes.io/service-proxy-name");
+
+		service->foreign = read_string(reader, &proxy) != NULL;
+	}
+	if (!read_is_object(reader, &spec))
+		return;
+	service->publish_not_ready = read_bool(reader, &not_ready, false);
+	text = read_string(reader, &type);
+	if (!text || strcmp(text, "ExternalName") != 0)
+		read_cluster_ips(reader, &spec, service);
+	if (!read_is_array(reader, &ports))
+		return;
+	service->ports =
+		keep_array(reader, (size_t)cJSON_GetArraySize(ports.json), sizeof(*service->ports));
+	if (!service->ports)
+		return;
+	cJSON_ArrayForEach (json, ports.json) {
+		struct node child = node_item(&ports, json, index++);
+
+		read_service_port(reader, &child, service);
+		if (reader->failed)
+			return;
+	}
+}
+
+/* ---- slices ---- */
+
+static void read_conditions(struct reader *reader, const struct node *at,
+			    struct slice_endpoint *endpoint)
+{
+	struct node ready = node_child(at, "ready");
+	struct node serving = node_child(at, "serving");
+	struct node terminating = node_child(at, "terminating");
+
+	/* An unknown state counts as ready; serving, where unknown, as ready says. */
+	read_is_object(reader, at);
+	endpoint->ready = read_bool(reader, &ready, true);
+	endpoint->serving = read_bool(reader, &serving, endpoint->ready);
+	endpoint->terminating = read_bool(reader, &terminating, false);
+}
+
+static void read_target(struct reader *reader, const struct node *at, const char *namespace,
+			struct slice_endpoint *endpoint)
+{
+	struct node kind = node_child(at, "kind");
+	struct node target_namespace = node_child(at, "namespace");
+	struct node name = node_child(at, "name");
+	const char *text;
+
+	if (!read_is_object(reader, at))
+		return;
+	text = read_string(reader, &kind);
+	if (!text || strcmp(text, "Pod") != 0)
+		return;
+	text = read_string(reader, &name);
+	if (!text)
+		return;
+	endpoint->pod_name = keep_string(reader, text);
+	text = read_string(reader, &target_namespace);
+	endpoint->pod_namespace = keep_string(reader, text && *text ? text : namespace);
+}
+
+static void read_slice_endpoint(struct reader *reader, const struct node *at, struct object *object)
+{
+	struct endpoint_slice_object *slice = &object->slice;
+	struct slice_endpoint *endpoint = &slice->endpoints[slice->endpoint_count];
+	struct node conditions = node_child(at, "conditions");
+	struct node target = node_child(at, "targetRef");
+	struct node addresses = node_child(at, "addresses");
+	const cJSON *json;
+	size_t index = 0;
+
+	if (!read_is_object(reader, at))
+		return;
+	slice->endpoint_count++;
+	read_conditions(reader, &conditions, endpoint);
+	read_target(reader, &target, object->namespace ? object->namespace : "", endpoint);
+	if (slice->fqdn || !read_is_array(reader, &addresses))
+		return;
+	endpoint->addresses = keep_array(reader, (size_t)cJSON_GetArraySize(addresses.json),
+					 sizeof(*endpoint->addresses));
+	if (!endpoint->addresses)
+		return;
+	cJSON_ArrayForEach (json, addresses.json) {
+		struct node child = node_item(&addresses, json, index++);
+		struct addr addr;
+
+		if (!read_routable(reader, &child, &addr))
+			continue;
+		if (addr_is_v4(&addr) == slice->v6)
+			reader_error(reader, &child, "\"%s\" is not of the slice's addressType",
+				     cJSON_GetStringValue(json));
+		endpoint->addresses[endpoint->address_count++] = addr;
+	}
+}
+
+static void read_slice_port(struct reader *reader, const struct node *at,
+			    struct endpoint_slice_object *slice)
+{
+	struct slice_port *port = &slice->ports[slice->port_count];
+	struct node name = node_child(at, "name");
+	struct node number = node_child(at, "port");
+	struct node proto = node_child(at, "protocol");
+	const char *text;
+
+	if (!read_is_object(reader, at))
+		return;
+	slice->port_count++;
+	text = read_string(reader, &name);
+	port->name = keep_string(reader, text ? text : "");
+	port->port = read_port(reader, &number);
+	port->proto = read_proto(reader, &proto);
+}
+
+static void read_address_type(struct reader *reader, const struct node *at,
+			      struct endpoint_slice_object *slice)
+{
+	const char *text = read_string(reader, at);
+
+	if (!at->json)
+		reader_missing(reader, at);
+	if (!text)
+		return;
+	slice->v6 = strcmp(text, "IPv6") == 0;
+	slice->fqdn = strcmp(text, "FQDN") == 0;
+	if (!slice->v6 && !slice->fqdn && strcmp(text, "IPv4") != 0)
+		reader_error(reader, at, "\"%s\" is not IPv4, IPv6 or FQDN", text);
+}
+
+void read_slice(struct reader *reader, const struct node *root, struct object *object)
+{
+	struct endpoint_slice_object *slice = &object->slice;
+	struct node metadata = node_child(root, "metadata");
+	struct node labels = node_child(&metadata, "labels");
+	struct node type = node_child(root, "addressType");
+	struct node endpoints = node_child(root, "endpoints");
+	struct node ports = node_child(root, "ports");
+	const char *text = NULL;
+	const cJSON *json;
+	size_t index = 0;
+
+	if (read_is_object(reader, &labels)) {
+		struct node service = node_child(&labels, "kubernetes.io/service-name");
+
+		text = read_string(reader, &service);
+	}
+	slice->service_name = keep_string(reader, text ? text : "");
+	read_address_type(reader, &type, slice);
+	if (read_is_array(reader, &endpoints)) {
+		slice->endpoints = keep_array(reader, (size_t)cJSON_GetArraySize(endpoints.json),
+					      sizeof(*slice->endpoints));
+		if (!slice->endpoints)
+			return;
+		cJSON_ArrayForEach (json, endpoints.json) {
+			struct node child = node_item(&endpoints, json, index++);
+
+			read_slice_endpoint(reader, &child, object);
+		}
+	}
+	index = 0;
+	if (read_is_array(reader, &ports)) {
+		slice->ports = keep_array(reader, (size_t)cJSON_GetArraySize(ports.json),
+					  sizeof(*slice->ports));
+		if (!slice->ports)
+			return;
+		cJSON_ArrayForEach (json, ports.json) {
+			struct node child = node_item(&ports, json, index++);
+
+			read_slice_port(reader, &child, slice);
+		}
+	}
+}

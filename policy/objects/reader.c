@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "policy/objects/reader.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "lib/arena.h"
+#include "lib/text.h"
+#include "policy/objects/name.h"
+
+/* ---- problems ---- */
+
+static void path_render(const struct node *at, bool from_object, struct buffer *path)
+{
+	if (!at || (from_object && at->object_root))
+		return;
+	path_render(at->parent, from_object, path);
+	if (at->key)
+		path_key(path, at->key);
+	else if (at->parent)
+		path_index(path, at->index);
+}
+
+static char *path_of(const struct node *at, bool from_object)
+{
+	struct buffer path = { 0 };
+
+	buffer_add(&path, "", 0);
+	path_render(at, from_object, &path);
+	if (path.failed)
+		buffer_done(&path);
+	return path.data;
+}
+
+static int problems_room(struct reader *reader)
+{
+	size_t count = reader->problems->count;
+	struct problem *items;
+	struct location *locations;
+
+	items = reallocarray(reader->problems->items, count + 1, sizeof(*items));
+	if (!items)
+		return -ENOMEM;
+	reader->problems->items = items;
+	locations =
+		reallocarray(reader->locations, count + 1 - reader->located, sizeof(*locations));
+	if (!locations)
+		return -ENOMEM;
+	reader->locations = locations;
+	return 0;
+}
+
+void reader_problem(struct reader *reader, const struct node *at, enum problem_kind kind,
+		    const char *fmt, ...)
+{
+	bool warning = kind == PROBLEM_WARNING || kind == PROBLEM_WARNING_AT_KEY;
+	struct problems *problems = reader->problems;
+	struct location location = { .document = reader->document,
+				     .at_key = kind >= PROBLEM_AT_KEY,
+				     .last = kind == PROBLEM_AT_LAST_KEY };
+	struct problem problem = { .warning = warning };
+	va_list args;
+
+	if (problems->count >= PROBLEMS_MAX) {
+		problems->errors += !warning;
+		return;
+	}
+	va_start(args, fmt);
+	if (vasprintf(&problem.message, fmt, args) < 0)
+		problem.message = NULL;
+	va_end(args);
+	problem.object = strdup(reader->object);
+	problem.path = path_of(at, true);
+	location.path = path_of(at, false);
+	if (!problem.message || !problem.object || !problem.path || !location.path ||
+	    problems_room(reader) < 0) {
+		free(problem.message);
+		free(problem.object);
+		free(problem.path);
+		free(location.path);
+		reader->failed = true;
+		return;
+	}
+	reader->locations[problems->count - reader->located] = location;
+	problems->items[problems->count++] = problem;
+	problems->errors += !warning;
+}
+
+void reader_locate(struct reader *reader, const char *text, size_t len, size_t base_line,
+		   size_t base_column)
+{
+	size_t count = reader->problems->count - reader->located;
+
+	if (count > 0)
+		locations_find(text, len, reader->locations, count);
+	for (size_t i = 0; i < count; i++) {
+		const struct location *location = &reader->locations[i];
+		struct problem *problem = &reader->problems->items[reader->located + i];
+
+		if (location->line) {
+			problem->line = base_line + location->line - 1;
+			problem->column = location->line == 1 ? base_column + location->column - 1
+							      : location->column;
+		}
+		free(location->path);
+	}
+	reader->located = reader->problems->count;
+}
+
+void reader_done(struct reader *reader)
+{
+	for (size_t i = 0; i < reader->problems->count - reader->located; i++)
+		free(reader->locations[i].path);
+	free(reader->locations);
+}
+
+void problem_done(struct problem *problem)
+{
+	free(problem->object);
+	free(problem->path);
+	free(problem->message);
+}
+
+void problems_done(struct problems *problems)
+{
+	for (size_t i = 0; i < problems->count; i++)
+		problem_done(&problems->items[i]);
+	free(problems->items);
+	*problems = (struct problems){ 0 };
+}
+
+/* Its beginning and its end, where a text is so long that nothing else would be seen. */
+static const char *text_shorten(const char *text, char *buf, size_t size)
+{
+	size_t len = strlen(text), part = (size - sizeof("...")) / 2;
+
+	if (len < size)
+		return text;
+	snprintf(buf, size, "%.*s...%s", (int)part, text, text + len - part);
+	return buf;
+}
+
+const char *problem_format(const struct problem *problem, const char *file, char *buf, size_t size)
+{
+	char object[200], path[200], message[400], place[64] = "";
+
+	if (problem->line)
+		snprintf(place, sizeof(place), "%zu:%zu: ", problem->line, problem->column);
+	else if (file)
+		snprintf(place, sizeof(place), " ");
+	snprintf(buf, size, "%s%s%s%s%s%s%s%s%s", file ? file : "", file ? ":" : "", place,
+		 problem->warning ? "warning: " : "",
+		 text_shorten(problem->object, object, sizeof(object)),
+		 *problem->object ? ": " : "", text_shorten(problem->path, path, sizeof(path)),
+		 *problem->path ? ": " : "",
+		 text_shorten(problem->message, message, sizeof(message)));
+	text_make_shown(buf);
+	return buf;
+}
+
+/* ---- walking ---- */
+
+struct node node_child(const struct node *at, const char *key)
+{
+	const cJSON *json = at->json ? at->json->child : NULL;
+
+	/* Most keys differ in their first letter: no call for those. */
+	while (json && json->string && (*json->string != *key || strcmp(json->string, key) != 0))
+		json = json->next;
+	if (json && !json->string)
+		json = NULL; /* items of a list */
+	return (struct node){ .parent = at, .key = key, .json = cJSON_IsNull(json) ? NULL : json };
+}
+
+struct node node_item(const struct node *at, const cJSON *item, size_t index)
+{
+	return (struct node){ .parent = at, .json = item, .index = index };
+}
+
+static const char *type_name(const cJSON *json)
+{
+	if (cJSON_IsObject(json))
+		return "an object";
+	if (cJSON_IsArray(json))
+		return "a list";
+	if (cJSON_IsString(json))
+		return "a string";
+	if (cJSON_IsNumber(json))
+		return "a number";
+	if (cJSON_IsBool(json))
+		return "a boolean";
+	return "null";
+}
+
+static void type_error(struct reader *reader, const struct node *at, const char *wanted)
+{
+	const char *hint = "";
+
+	if (strcmp(wanted, "a string") == 0 && (cJSON_IsNumber(at->json) || cJSON_IsBool(at->json)))
+		hint = " (put it in quotes)";
+	if (strcmp(wanted, "a list") == 0 && cJSON_IsObject(at->json) && at->json->child)
+		hint = " (begin its first line with \"- \")";
+	reader_error(reader, at, "%s, where %s is needed%s", type_name(at->json), wanted, hint);
+}
+
+bool read_is_object(struct reader *reader, const struct node *at)
+{
+	if (at->json && !cJSON_IsObject(at->json))
+		type_error(reader, at, "an object");
+	return cJSON_IsObject(at->json);
+}
+
+bool read_is_array(struct reader *reader, const struct node *at)
+{
+	if (at->json && !cJSON_IsArray(at->json))
+		type_error(reader, at, "a list");
+	return cJSON_IsArray(at->json);
+}
+
+const char *read_string(struct reader *reader, const struct node *at)
+{
+	if (at->json && !cJSON_IsString(at->json))
+		type_error(reader, at, "a string");
+	return cJSON_GetStringValue(at->json);
+}
+
+bool read_bool(struct reader *reader, const struct node *at, bool absent)
+{
+	if (!at->json)
+		return absent;
+	if (!cJSON_IsBool(at->json))
+		type_error(reader, at, "a boolean");
+	return cJSON_IsTrue(at->json);
+}
+
+uint16_t read_port(struct reader *reader, const struct node *at)
+{
+	double value;
+
+	if (!at->json)
+		return 0;
+	if (!cJSON_IsNumber(at->json)) {
+		type_error(reader, at, "a number");
+		return 0;
+	}
+	value = at->json->valuedouble;
+	if (!(value >= 1 && value <= UINT16_MAX) || value != (double)(int64_t)value) {
+		reader_error(reader, at, "%.15g is not a port (1 to 65535)", value);
+		return 0;
+	}
+	return (uint16_t)value;
+}
+
+uint8_t read_proto(struct reader *reader, const struct node *at)
+{
+	static const struct {
+		const char *name;
+		uint8_t proto;
+	} protocols[] = { { "TCP", IPPROTO_TCP },
+			  { "UDP", IPPROTO_UDP },
+			  { "SCTP", IPPROTO_SCTP } };
+	const char *text = read_string(reader, at);
+
+	if (!text)
+		return IPPROTO_TCP;
+	for (size_t i = 0; i < ARRAY_SIZE(protocols); i++) {
+		if (strcmp(text, protocols[i].name) == 0)
+			return protocols[i].proto;
+	}
+	reader_error(reader, at, "\"%s\" is not a protocol (TCP, UDP or SCTP)", text);
+	return IPPROTO_TCP;
+}
+
+bool read_addr(struct reader *reader, const struct node *at, struct addr *ret_addr)
+{
+	const char *text = read_string(reader, at);
+
+	if (!text || !*text)
+		return false;
+	if (addr_parse(text, ret_addr) == 0)
+		return true;
+	reader_error(reader, at, "\"%s\" is not an IP address", text);
+	return false;
+}
+
+void reader_missing(struct reader *reader, const struct node *at)
+{
+	reader_error(reader, at, "missing");
+}
+
+/* The known name that was probably meant: the same but for case, or for one letter. */
+static const char *name_meant(const char *name, const char *const *names, size_t count)
+{
+	size_t len = strlen(name);
+
+	for (size_t i = 0; i < count; i++) {
+		size_t known = strlen(names[i]);
+		size_t head = 0;
+		size_t tail = 0;
+		size_t shorter = len < known ? len : known;
+		size_t longer = len < known ? known : len;
+
+		if (strcasecmp(name, names[i]) == 0)
+			return names[i];
+		while (head < shorter && name[head] == names[i][head])
+			head++;
+		while (tail < shorter - head && name[len - 1 - tail] == names[i][known - 1 - tail])
+			tail++;
+		if (longer - head - tail <= 1 ||
+		    (len == known && len - head - tail == 2 && len > 3))
+			return names[i];
+	}
+	return NULL;
+}
+
+static bool name_in(const char *name, const char *const *names, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Where a field belongs that is often written in the wrong place; NULL: nothing is known. */
+static const char *field_hint(const char *name, const char *const *names, size_t count)
+{
+	static const struct {
+		const char *beside; /* a field that is known in this place */
+		const char *name;   /* NULL: any */
+		const char *hint;
+	} hints[] = {
+		{ "from", "to", "who may connect to the pods stands under \"from\"" },
+		{ "to", "from", "whom the pods may connect to stands under \"to\"" },
+		{ "from", "podSelector", "it belongs into an item of \"from\"" },
+		{ "from", "namespaceSelector", "it belongs into an item of \"from\"" },
+		{ "from", "ipBlock", "it belongs into an item of \"from\"" },
+		{ "to", "podSelector", "it belongs into an item of \"to\"" },
+		{ "to", "namespaceSelector", "it belongs into an item of \"to\"" },
+		{ "to", "ipBlock", "it belongs into an item of \"to\"" },
+		{ "ports", "protocol", "it belongs into an item of \"ports\"" },
+		{ "ports", "endPort", "it belongs into an item of \"ports\"" },
+		{ "podSelector", "from", "it belongs into an item of \"ingress\"" },
+		{ "podSelector", "to", "it belongs into an item of \"egress\"" },
+		{ "podSelector", "ports", "it belongs into a rule of \"ingress\" or \"egress\"" },
+		{ "matchLabels", NULL, "labels stand under \"matchLabels\"" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(hints); i++) {
+		if (name_in(hints[i].beside, names, count) &&
+		    (!hints[i].name || strcmp(hints[i].name, name) == 0))
+			return hints[i].hint;
+	}
+	return NULL;
+}
+
+static void unknown_field(struct reader *reader, const struct node *at, const char *const *names,
+			  size_t count)
+{
+	enum problem_kind kind =
+		reader->flags & PARSE_LENIENT ? PROBLEM_WARNING_AT_KEY : PROBLEM_AT_KEY;
+	const char *meant = name_meant(at->key, names, count);
+	const char *hint = meant ? NULL : field_hint(at->key, names, count);
+
+	if (meant)
+		reader_problem(reader, at, kind, "unknown field (did you mean \"%s\"?)", meant);
+	else if (hint)
+		reader_problem(reader, at, kind, "unknown field (%s)", hint);
+	else
+		reader_problem(reader, at, kind, "unknown field");
+}
+
+void read_known_fields(struct reader *reader, const struct node *at, const char *const *names,
+		       size_t count)
+{
+	const cJSON *member;
+
+	cJSON_ArrayForEach (member, at->json) {
+		struct node child = { .parent = at, .json = member, .key = member->string };
+
+		if (!name_in(member->string, names, count))
+			unknown_field(reader, &child, names, count);
+	}
+}
+
+void *keep_array(struct reader *reader, size_t count, size_t size)
+{
+	void *array = calloc(count ? count : 1, size);
+
+	if (!array)
+		reader->failed = true;
+	return array;
+}
+
+char *keep_string(struct reader *reader, const char *text)
+{
+	char *copy = strdup(text);
+
+	if (!copy)
+		reader->failed = true;
+	return copy;
+}
+
+/* ---- labels ---- */
+
+void read_labels(struct reader *reader, const struct node *at, struct labels *labels)
+{
+	const cJSON *member;
+
+	if (!read_is_object(reader, at))
+		return;
+	labels->items =
+		keep_array(reader, (size_t)cJSON_GetArraySize(at->json), sizeof(*labels->items));
+	if (!labels->items)
+		return;
+	cJSON_ArrayForEach (member, at->json) {
+		struct node child = { .parent = at, .json = member, .key = member->string };
+		const char *value = read_string(reader, &child);
+		const char *wanted = name_check_label_key(member->string);
+		struct label *label = &labels->items[labels->count];
+
+		if (wanted)
+			reader_problem(reader, &child, PROBLEM_AT_KEY,
+				       "\"%s\" is not a label key: %s", member->string, wanted);
+		if (!value)
+			continue;
+		wanted = name_check_label_value(value);
+		if (wanted)
+			reader_error(reader, &child, "\"%s\" is not a label value: %s", value,
+				     wanted);
+		label->key = keep_string(reader, member->string);
+		label->value = keep_string(reader, value);
+		labels->count++;
+		if (reader->failed)
+			return;
+	}
+	labels_sort(labels);
+}
+
+void labels_set(struct reader *reader, struct labels *labels, const char *key, const char *value)
+{
+	struct label *items;
+
+	for (size_t i = 0; i < labels->count; i++) {
+		if (strcmp(labels->items[i].key, key) == 0) {
+			free(labels->items[i].value);
+			labels->items[i].value = keep_string(reader, value);
+			return;
+		}
+	}
+	items = reallocarray(labels->items, labels->count + 1, sizeof(*items));
+	if (!items) {
+		reader->failed = true;
+		return;
+	}
+	labels->items = items;
+	items[labels->count].key = keep_string(reader, key);
+	items[labels->count].value = keep_string(reader, value);
+	labels->count++;
+	if (!reader->failed)
+		labels_sort(labels);
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Typed reading of a JSON tree with a path to every value, so that each problem can say where it
+ * is.  Reading goes on after a problem: one run reports them all.  Internal to the parser.
+ */
+#ifndef TENDRIL_POLICY_OBJECTS_READER_H
+#define TENDRIL_POLICY_OBJECTS_READER_H
+
+#include <cjson/cJSON.h>
+
+#include "lib/position.h"
+#include "policy/objects/parse.h"
+
+#define PROBLEMS_MAX 100
+
+struct reader {
+	struct problems *problems;
+	unsigned int flags;         /* enum parse_flag */
+	size_t document;            /* number in the text, from 0 */
+	char object[600];           /* how problems name the object at hand */
+	struct location *locations; /* one for each problem from located on */
+	size_t located;             /* problems before this one are not ours, or have their line */
+	bool failed;                /* out of memory */
+};
+
+/* One value and the way to it.  json is NULL where the field is absent or null: Kubernetes takes
+ * both for the same. */
+struct node {
+	const struct node *parent;
+	const cJSON *json;
+	const char *key; /* NULL: an item of a list */
+	size_t index;
+	bool object_root; /* paths for people begin here */
+};
+
+void reader_done(struct reader *reader);
+void problem_done(struct problem *problem);
+/* Finds the lines of the problems since the last call.  The text begins at the given line. */
+void reader_locate(struct reader *reader, const char *text, size_t len, size_t base_line,
+		   size_t base_column);
+
+enum problem_kind {
+	PROBLEM_ERROR,
+	PROBLEM_WARNING,
+	PROBLEM_AT_KEY,
+	PROBLEM_WARNING_AT_KEY,
+	PROBLEM_AT_LAST_KEY, /* an error at the last of several equal keys */
+};
+
+void reader_problem(struct reader *reader, const struct node *at, enum problem_kind kind,
+		    const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+#define reader_error(reader, at, ...) reader_problem(reader, at, PROBLEM_ERROR, __VA_ARGS__)
+
+struct node node_child(const struct node *at, const char *key);
+struct node node_item(const struct node *at, const cJSON *item, size_t index);
+
+/* True if the value is there and of the type; a problem if it is there and of another one. */
+bool read_is_object(struct reader *reader, const struct node *at);
+bool read_is_array(struct reader *reader, const struct node *at);
+/* The string, borrowed, or NULL. */
+const char *read_string(struct reader *reader, const struct node *at);
+bool read_bool(struct reader *reader, const struct node *at, bool absent);
+/* 1..65535, or 0 if absent or wrong. */
+uint16_t read_port(struct reader *reader, const struct node *at);
+/* "TCP", "UDP" or "SCTP"; absent: TCP. */
+uint8_t read_proto(struct reader *reader, const struct node *at);
+/* False if absent, empty or wrong. */
+bool read_addr(struct reader *reader, const struct node *at, struct addr *ret_addr);
+
+/* Keys are unique, nesting is bounded: a problem where they are not.  depth is that of at. */
+void reader_check_tree(struct reader *reader, const struct node *at, size_t depth);
+
+/* A required field is missing: a problem at its path. */
+void reader_missing(struct reader *reader, const struct node *at);
+
+/* Objects whose every field is known (networking/v1): reports members not in names. */
+void read_known_fields(struct reader *reader, const struct node *at, const char *const *names,
+		       size_t count);
+
+#define KNOWN(reader, at, ...)                                             \
+	do {                                                               \
+		static const char *const names_[] = { __VA_ARGS__ };       \
+		read_known_fields(reader, at, names_, ARRAY_SIZE(names_)); \
+	} while (0)
+
+/* Memory that the object will own; NULL only with reader->failed. */
+void *keep_array(struct reader *reader, size_t count, size_t size);
+char *keep_string(struct reader *reader, const char *text);
+
+/* ---- shared between nouns ---- */
+
+/* The selector at the node, into a zeroed struct; absent: one that matches everything. */
+void read_selector(struct reader *reader, const struct node *at, struct selector *selector);
+/* Likewise, NULL where it is absent. */
+struct selector *read_selector_kept(struct reader *reader, const struct node *at);
+/* A CIDR; host bits are taken as Kubernetes takes them, but said. */
+bool read_cidr(struct reader *reader, const struct node *at, struct prefix *ret_prefix,
+	       bool *ret_host_bits);
+/* What stands around the spec of a policy: its fields must be known. */
+void read_policy_envelope(struct reader *reader, const struct node *root);
+/* A port's name; a problem if it cannot be one. */
+char *read_port_name(struct reader *reader, const struct node *at);
+
+void read_labels(struct reader *reader, const struct node *at, struct labels *labels);
+void labels_set(struct reader *reader, struct labels *labels, const char *key, const char *value);
+
+void read_namespace(struct reader *reader, const struct node *root, struct object *object);
+void read_node(struct reader *reader, const struct node *root, struct object *object);
+void read_pod(struct reader *reader, const struct node *root, struct object *object);
+void read_service(struct reader *reader, const struct node *root, struct object *object);
+void read_slice(struct reader *reader, const struct node *root, struct object *object);
+void read_policy(struct reader *reader, const struct node *root, struct object *object);
+void read_cluster_policy(struct reader *reader, const struct node *root, struct object *object);
+
+#endif

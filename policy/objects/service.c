@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "policy/objects/service.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/arena.h"
+
+/* Which endpoints are used: the first kind of which there is one. */
+enum readiness { READY, SERVING_WHILE_TERMINATING };
+
+static bool endpoint_usable(const struct slice_endpoint *endpoint, bool publish_not_ready,
+			    enum readiness wanted)
+{
+	if (wanted == READY)
+		return publish_not_ready || endpoint->ready;
+	return endpoint->serving && endpoint->terminating;
+}
+
+static const struct slice_port *slice_port_find(const struct endpoint_slice_object *slice,
+						const struct service_port *port)
+{
+	for (size_t i = 0; i < slice->port_count; i++) {
+		if (slice->ports[i].proto == port->proto && slice->ports[i].port != 0 &&
+		    strcmp(slice->ports[i].name, port->name) == 0)
+			return &slice->ports[i];
+	}
+	return NULL;
+}
+
+static int backends_add(struct service_frontend *frontend, size_t *capacity,
+			const struct slice_endpoint *endpoint, uint16_t port)
+{
+	for (size_t i = 0; i < endpoint->address_count; i++) {
+		if (array_room(&frontend->backends, frontend->backend_count, capacity,
+			       sizeof(*frontend->backends)) < 0)
+			return -ENOMEM;
+		frontend->backends[frontend->backend_count++] = (struct service_backend){
+			.addr = endpoint->addresses[i],
+			.port = port,
+			.pod_namespace = endpoint->pod_namespace,
+			.pod_name = endpoint->pod_name,
+		};
+	}
+	return 0;
+}
+
+static int backend_compare(const void *a, const void *b)
+{
+	const struct service_backend *left = a;
+	const struct service_backend *right = b;
+	int order = addr_compare(&left->addr, &right->addr);
+
+	if (order == 0)
+		order = (left->port > right->port) - (left->port < right->port);
+	/* Equal backends: one that names its pod comes first and stays. */
+	return order ? order : (left->pod_name == NULL) - (right->pod_name == NULL);
+}
+
+static void backends_unique(struct service_frontend *frontend)
+{
+	size_t kept = 0;
+
+	if (frontend->backend_count == 0)
+		return;
+	qsort(frontend->backends, frontend->backend_count, sizeof(*frontend->backends),
+	      backend_compare);
+	for (size_t i = 1; i < frontend->backend_count; i++) {
+		if (addr_equal(&frontend->backends[kept].addr, &frontend->backends[i].addr) &&
+		    frontend->backends[kept].port == frontend->backends[i].port)
+			continue;
+		frontend->backends[++kept] = frontend->backends[i];
+	}
+	frontend->backend_count = kept + 1;
+}
+
+static int frontend_collect(const struct object *const *slices, size_t count,
+			    const struct service_object *service, const struct service_port *port,
+			    enum readiness wanted, struct service_frontend *frontend)
+{
+	bool v6 = !addr_is_v4(&frontend->addr);
+	size_t capacity = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		const struct endpoint_slice_object *slice = &slices[i]->slice;
+		const struct slice_port *target = slice_port_find(slice, port);
+
+		if (slice->fqdn || slice->v6 != v6 || !target)
+			continue;
+		for (size_t e = 0; e < slice->endpoint_count; e++) {
+			if (endpoint_usable(&slice->endpoints[e], service->publish_not_ready,
+					    wanted) &&
+			    backends_add(frontend, &capacity, &slice->endpoints[e], target->port) <
+				    0)
+				return -ENOMEM;
+		}
+	}
+	backends_unique(frontend);
+	return 0;
+}
+
+int service_frontends(const struct world *world, const struct object *service,
+		      struct service_frontends *ret)
+{
+	const struct service_object *spec = &service->service;
+	const struct object *const *slices;
+	size_t count = world_slices(world, service->namespace, service->name, &slices);
+	struct service_frontends frontends = { 0 };
+
+	*ret = frontends;
+	if (spec->foreign || spec->cluster_ip_count == 0 || spec->port_count == 0)
+		return 0;
+	frontends.items =
+		calloc(spec->cluster_ip_count * spec->port_count, sizeof(*frontends.items));
+	if (!frontends.items)
+		return -ENOMEM;
+	for (size_t i = 0; i < spec->cluster_ip_count * spec->port_count; i++) {
+		const struct service_port *port = &spec->ports[i % spec->port_count];
+		struct service_frontend *frontend = &frontends.items[frontends.count++];
+		int ret_collect;
+
+		frontend->addr = spec->cluster_ips[i / spec->port_count];
+		frontend->port = port->port;
+		frontend->proto = port->proto;
+		frontend->port_name = port->name;
+		ret_collect = frontend_collect(slices, count, spec, port, READY, frontend);
+		if (ret_collect == 0 && frontend->backend_count == 0)
+			ret_collect = frontend_collect(slices, count, spec, port,
+						       SERVING_WHILE_TERMINATING, frontend);
+		if (ret_collect < 0) {
+			service_frontends_done(&frontends);
+			return -ENOMEM;
+		}
+	}
+	*ret = frontends;
+	return 0;
+}
+
+void service_frontends_done(struct service_frontends *frontends)
+{
+	for (size_t i = 0; i < frontends->count; i++)
+		free(frontends->items[i].backends);
+	free(frontends->items);
+	*frontends = (struct service_frontends){ 0 };
+}

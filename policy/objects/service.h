@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Services and EndpointSlices -> frontends and their backends.  Pure, over a world.
+ */
+#ifndef TENDRIL_POLICY_OBJECTS_SERVICE_H
+#define TENDRIL_POLICY_OBJECTS_SERVICE_H
+
+#include "policy/objects/store.h"
+
+struct service_backend {
+	struct addr addr;
+	uint16_t port;             /* host order */
+	const char *pod_namespace; /* borrowed from the slice, or NULL */
+	const char *pod_name;
+};
+
+struct service_frontend {
+	struct addr addr;
+	uint16_t port; /* host order */
+	uint8_t proto;
+	const char *port_name; /* borrowed from the service */
+	struct service_backend
+		*backends; /* of the frontend's family; sorted by (addr, port), unique */
+	size_t backend_count;
+};
+
+struct service_frontends {
+	struct service_frontend *items;
+	size_t count;
+};
+
+/* Every (clusterIP, port, protocol) of one service with the backends that are to be used now: the
+ * ready ones; if none is ready, those that are serving while terminating; publishNotReadyAddresses
+ * counts all as ready.  Headless, ExternalName and foreign services have no frontends. */
+int service_frontends(const struct world *world, const struct object *service,
+		      struct service_frontends *ret);
+void service_frontends_done(struct service_frontends *frontends);
+
+#endif

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sync behind a world that changes at random, against maps in memory: after every step they hold
+ * what a first sync would have written into empty ones, also where they were too small in between,
+ * and a step writes no more than what differs.
+ *
+ *     SYNC_SEED=7 SYNC_WORLDS=1 build/unit/test_sync_follow
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "agent/sync/sync_internal.h"
+#include "lib/auto.h"
+#include "unit/fake_maps.h"
+#include "unit/store_shuffle.h"
+
+#include <cmocka.h> /* last: it makes fail a macro */
+
+#define WORLDS      60
+#define STEPS       20
+#define SECONDS_MAX 2
+
+static const enum map_id maps_of_policy[] = { MAP_IPCACHE, MAP_CIDR, MAP_POLICY, MAP_PORT };
+
+struct node {
+	struct datapath maps;
+	struct sync *sync;
+};
+
+struct trial {
+	uint64_t seed;
+	int step;
+	struct world *world;
+	struct node node;
+	bool narrow; /* maps may be too small */
+};
+
+#define check(trial, condition)                                                     \
+	do {                                                                        \
+		if (!(condition))                                                   \
+			fail_msg("SYNC_SEED=%llu, step %d: " #condition,            \
+				 (unsigned long long)(trial)->seed, (trial)->step); \
+	} while (0)
+
+static void node_begin(struct node *node, struct world *world)
+{
+	fake_maps_init(&node->maps);
+	for (int slot = 1; slot < FAKE_ENDPOINTS; slot++)
+		node->maps.endpoints[slot].flags = ENDPOINT_VALID;
+	assert_int_equal(sync_new(NULL, &node->maps, world, &node->sync, NULL), 0);
+	sync_allow_deletes(node->sync);
+}
+
+static void node_end(struct node *node)
+{
+	sync_free(node->sync);
+	fake_maps_done(&node->maps);
+}
+
+/* ---- comparing ---- */
+
+static size_t value_size(enum map_id map)
+{
+	switch (map) {
+	case MAP_IPCACHE:
+		return sizeof(struct ipcache_entry);
+	case MAP_CIDR:
+		return sizeof(uint32_t);
+	case MAP_POLICY:
+		return sizeof(struct policy_entry);
+	default:
+		return sizeof(uint8_t);
+	}
+}
+
+/* How many entries of a are not as they are in b. */
+static size_t map_differences(const struct datapath *a, const struct datapath *b, enum map_id map)
+{
+	size_t count = 0;
+	size_t pos = 0;
+	const void *key;
+	const void *value;
+
+	while ((value = table_next(&a->maps[map], &pos, &key))) {
+		const void *other = fake_map_get(b, map, key);
+
+		count += !other || memcmp(value, other, value_size(map)) != 0;
+	}
+	return count;
+}
+
+static void compare_maps(const struct trial *trial, const struct datapath *fresh)
+{
+	const struct datapath *maps = &trial->node.maps;
+	const struct world_endpoint *endpoints;
+	size_t count = world_endpoints(trial->world, &endpoints);
+
+	for (size_t i = 0; i < ARRAY_SIZE(maps_of_policy); i++) {
+		check(trial, map_differences(maps, fresh, maps_of_policy[i]) == 0);
+		check(trial, map_differences(fresh, maps, maps_of_policy[i]) == 0);
+	}
+	for (size_t i = 0; i < count; i++)
+		check(trial,
+		      memcmp(&maps->endpoints[endpoints[i].slot],
+			     &fresh->endpoints[endpoints[i].slot], sizeof(struct endpoint)) == 0);
+	check(trial, (maps->node.flags & NODE_HAS_CIDRS) == (fresh->node.flags & NODE_HAS_CIDRS));
+}
+
+/* ---- steps ---- */
+
+static void copy_maps(const struct datapath *maps, struct datapath *ret_copy)
+{
+	fake_maps_init(ret_copy);
+	for (size_t i = 0; i < ARRAY_SIZE(maps_of_policy); i++) {
+		enum map_id map = maps_of_policy[i];
+		size_t pos = 0;
+		const void *key;
+		const void *value;
+
+		while ((value = table_next(&maps->maps[map], &pos, &key)))
+			assert_int_equal(maps_set_batch(ret_copy, map, key, value, 1, NULL), 0);
+	}
+}
+
+/* What had to be written, the endpoints, and what policies that go may be lent for a moment:
+ * entries of those that come, and of identities that were nobody's. */
+static void check_writes(const struct trial *trial, const struct datapath *before,
+			 const struct compiled *compiled)
+{
+	const struct datapath *maps = &trial->node.maps;
+	size_t lent = fake_map_count(maps, MAP_POLICY) + 2 * compiled->identity_count;
+	size_t needed = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(maps_of_policy); i++) {
+		enum map_id map = maps_of_policy[i];
+
+		needed += map_differences(maps, before, map);
+		needed += map_differences(before, maps, map);
+	}
+	check(trial, maps->writes <= needed + RANDOM_SLOTS + 2 * RANDOM_SLOTS * lent);
+}
+
+static void step(struct trial *trial)
+{
+	struct compiled *compiled = NULL;
+	struct errmsg err = { 0 };
+	struct datapath before;
+	struct world *nothing = world_new();
+	struct node fresh;
+	int ret;
+
+	copy_maps(&trial->node.maps, &before);
+	trial->node.maps.writes = 0;
+	ret = sync_policies(trial->node.sync, &err);
+	node_begin(&fresh, nothing);
+	memcpy(fresh.maps.capacity, trial->node.maps.capacity, sizeof(fresh.maps.capacity));
+	assert_int_equal(policy_compile(trial->world, &compiled, &err), 0);
+	check(trial, sync_apply(fresh.sync, compiled, &err) == ret);
+	check(trial, ret == 0 || ret == -ENOSPC);
+	if (ret == 0)
+		compare_maps(trial, &fresh.maps);
+	if (!trial->narrow && trial->step > 0)
+		check_writes(trial, &before, compiled);
+	node_end(&fresh);
+	compiled_free(compiled);
+	world_free(nothing);
+	fake_maps_done(&before);
+}
+
+static void set_capacity(struct trial *trial)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(maps_of_policy); i++) {
+		enum map_id map = maps_of_policy[i];
+		size_t held = fake_map_count(&trial->node.maps, map);
+
+		trial->node.maps.capacity[map] =
+			chance(50) ? (uint32_t)held + 1 + random_below(3) : 0;
+	}
+}
+
+static void trial_run(struct trial *trial)
+{
+	random_begin(trial->seed);
+	trial->narrow = chance(25);
+	trial->world = world_new();
+	world_set_local(trial->world);
+	node_begin(&trial->node, trial->world);
+	random_objects_put(trial->world, 100);
+	step(trial);
+	for (trial->step = 1; trial->step <= STEPS; trial->step++) {
+		if (trial->narrow)
+			set_capacity(trial);
+		world_shake(trial->world, true);
+		while (chance(30))
+			world_shake(trial->world, true);
+		step(trial);
+	}
+	node_end(&trial->node);
+	world_free(trial->world);
+}
+
+static void test_random_changes(void **state)
+{
+	uint64_t seed = env_number("SYNC_SEED", (uint64_t)time(NULL));
+	uint64_t worlds = env_number("SYNC_WORLDS", WORLDS);
+	time_t deadline = time(NULL) + SECONDS_MAX;
+
+	(void)state;
+	print_message("SYNC_SEED=%llu\n", (unsigned long long)seed);
+	for (uint64_t i = 0; i < worlds && time(NULL) < deadline; i++) {
+		struct trial trial = { .seed = seed + i };
+
+		trial_run(&trial);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_random_changes),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
