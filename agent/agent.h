@@ -20,14 +20,14 @@ struct agent {
 	struct config config;
 	struct event_base *base;
 	struct datapath *datapath;
-	struct world *world;
-	struct sync *sync;           /* world -> maps */
+	struct store *store;
+	struct sync *sync;           /* store -> maps */
 	struct endpoints *endpoints; /* the wired interfaces */
-	struct objects *objects;     /* JSON directory and API objects -> world */
+	struct objects *objects;     /* JSON directory and API objects -> store */
 	struct accel *accel;         /* self-test and guard of socket acceleration */
 	struct monitor *monitor;     /* event ring -> streams */
 	struct flows *flows;         /* observation of flows -> streams */
-	struct upkeep *upkeep;       /* timers: what died silently, maps that fill up */
+	struct gc *gc;               /* timers: what died silently, maps that fill up */
 	struct http_server *http;
 	uint64_t start_ns; /* CLOCK_MONOTONIC at exec */
 	uint64_t ready_ns;

@@ -5,13 +5,13 @@
 
 #include "agent/agent.h"
 
-#define UPKEEP_TEXT_MAX 128
+#define GC_TEXT_MAX 128
 
-int upkeep_new(struct agent *agent, struct upkeep **ret, struct errmsg *err);
-void upkeep_free(struct upkeep *upkeep);
+int gc_new(struct agent *agent, struct gc **ret, struct errmsg *err);
+void gc_free(struct gc *gc);
 
 /* Whether a map is so full that somebody should know: 0 it is not, 80 or 95 (per cent passed), with
- * a text of UPKEEP_TEXT_MAX bytes. */
-unsigned int upkeep_map_pressure(enum map_id map, uint32_t used, uint32_t capacity, char *ret_text);
+ * a text of GC_TEXT_MAX bytes. */
+unsigned int gc_map_pressure(enum map_id map, uint32_t used, uint32_t capacity, char *ret_text);
 
 #endif

@@ -135,7 +135,7 @@ static int netns_announce(struct agent *agent, struct errmsg *err)
 	return error;
 }
 
-/* Brings the maps in line with the world, and only now, if all of it is known, removes what it does
+/* Brings the maps in line with the store, and only now, if all of it is known, removes what it does
  * not mention.  A map that is too small is no reason not to start: status tells. */
 static void maps_start(struct agent *agent)
 {
@@ -160,11 +160,11 @@ static int modules_start(struct agent *agent, struct errmsg *err)
 		error = netns_announce(agent, err);
 	if (error)
 		return error;
-	agent->world = world_new();
-	if (!agent->world)
-		return fail(err, -ENOMEM, "world");
-	world_set_local(agent->world);
-	error = sync_new(agent->base, agent->datapath, agent->world, &agent->sync, err);
+	agent->store = store_new();
+	if (!agent->store)
+		return fail(err, -ENOMEM, "store");
+	store_set_local(agent->store);
+	error = sync_new(agent->base, agent->datapath, agent->store, &agent->sync, err);
 	if (!error)
 		error = accel_new(agent, &agent->accel, err);
 	if (!error)
@@ -179,7 +179,7 @@ static int modules_start(struct agent *agent, struct errmsg *err)
 	if (!error)
 		error = flows_new(agent, &agent->flows, err);
 	if (!error)
-		error = upkeep_new(agent, &agent->upkeep, err);
+		error = gc_new(agent, &agent->gc, err);
 	return error;
 }
 
@@ -248,14 +248,14 @@ static void daemon_stop(struct daemon *daemon)
 	struct agent *agent = &daemon->agent;
 
 	http_server_free(agent->http);
-	upkeep_free(agent->upkeep);
+	gc_free(agent->gc);
 	flows_free(agent->flows);
 	monitor_free(agent->monitor);
 	objects_free(agent->objects);
 	endpoints_free(agent->endpoints);
 	accel_free(agent->accel);
 	sync_free(agent->sync);
-	world_free(agent->world);
+	store_free(agent->store);
 	datapath_close(agent->datapath);
 	if (daemon->enforce)
 		event_free(daemon->enforce);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * tendril policy apply --dry-run and --canary: nothing is applied.  The agent tells who talks to
- * whom on its node; each flow is asked of two compiled worlds, the agent's and the changed one.
+ * whom on its node; each flow is asked of two compiled stores, the agent's and the changed one.
  */
 #include "cli/canary.h"
 
@@ -21,7 +21,7 @@
 #include "policy/compiler/verdict.h"
 
 /* Shorter than the agent takes from one report of flows to the next: a pod that one report names
- * for the first time is in the worlds that are read because of it. */
+ * for the first time is in the stores that are read because of it. */
 #define REFRESH_MS 100
 
 DEFINE_AUTO(policy_diff)
@@ -29,11 +29,11 @@ DEFINE_AUTO(policy_diff)
 /* What becomes of a flow that is seen. */
 enum fate { FATE_SAME, FATE_CUT, FATE_OPENED, FATE_UNKNOWN };
 
-struct trial {
+struct canary {
 	const struct arguments *args;
 	const cJSON *documents;
 	uint32_t seconds;
-	struct cli_world *worlds[2]; /* the agent's, and with the change */
+	struct cli_input *stores[2]; /* the agent's, and with the change */
 	struct compiled *compiled[2];
 	uint64_t loaded_ms; /* CLOCK_MONOTONIC: when reading them began */
 	struct table told;  /* struct flow_key -> enum fate */
@@ -43,11 +43,11 @@ struct trial {
 	struct errmsg *err;
 };
 
-static void trial_forget(struct trial *trial)
+static void canary_forget(struct canary *canary)
 {
 	for (int i = 0; i < 2; i++) {
-		compiled_free(take_ptr(trial->compiled[i]));
-		cli_world_free(take_ptr(trial->worlds[i]));
+		compiled_free(take_ptr(canary->compiled[i]));
+		cli_input_free(take_ptr(canary->stores[i]));
 	}
 }
 
@@ -59,62 +59,63 @@ static uint64_t now_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-static int trial_load(struct trial *trial, struct errmsg *err)
+static int canary_load(struct canary *canary, struct errmsg *err)
 {
 	int ret;
 
-	trial->loaded_ms = now_ms();
-	ret = cli_world_load_agent(trial->args, NULL, &trial->worlds[0], err);
+	canary->loaded_ms = now_ms();
+	ret = cli_input_load_agent(canary->args, NULL, &canary->stores[0], err);
 	if (!ret)
-		ret = cli_world_load_agent(trial->args, trial->documents, &trial->worlds[1], err);
+		ret = cli_input_load_agent(canary->args, canary->documents, &canary->stores[1],
+					   err);
 	return ret;
 }
 
-/* Verdicts of flows need the node's addresses; differences of worlds are asked before. */
-static int trial_compile(struct trial *trial, struct errmsg *err)
+/* Verdicts of flows need the node's addresses; differences of stores are asked before. */
+static int canary_compile(struct canary *canary, struct errmsg *err)
 {
 	int ret = 0;
 
 	for (int i = 0; !ret && i < 2; i++) {
-		ret = cli_world_know_node(trial->worlds[i], err);
+		ret = cli_input_know_node(canary->stores[i], err);
 		if (!ret)
-			ret = policy_compile(cli_world_objects(trial->worlds[i]),
-					     &trial->compiled[i], err);
+			ret = policy_compile(cli_input_objects(canary->stores[i]),
+					     &canary->compiled[i], err);
 	}
 	return ret;
 }
 
-/* Pods come and go while a canary watches: the worlds are read anew, at most once a report. */
-static int trial_refresh(struct trial *trial)
+/* Pods come and go while a canary watches: the stores are read anew, at most once a report. */
+static int canary_refresh(struct canary *canary)
 {
 	int ret;
 
-	if (now_ms() - trial->loaded_ms < REFRESH_MS)
+	if (now_ms() - canary->loaded_ms < REFRESH_MS)
 		return 0;
-	trial_forget(trial);
-	ret = trial_load(trial, trial->err);
-	return ret ? ret : trial_compile(trial, trial->err);
+	canary_forget(canary);
+	ret = canary_load(canary, canary->err);
+	return ret ? ret : canary_compile(canary, canary->err);
 }
 
 /* ---- flows ----------------------------------------------------------------------------------- */
 
-static bool ends_are(const struct trial *trial, const struct cli_flow *flow)
+static bool ends_are(const struct canary *canary, const struct cli_flow *flow)
 {
-	const struct world *world = cli_world_objects(trial->worlds[0]);
+	const struct store *store = cli_input_objects(canary->stores[0]);
 
-	return cli_flow_end_is(world, &flow->flow.from, flow->from_pod) &&
-	       cli_flow_end_is(world, &flow->flow.to, flow->to_pod);
+	return cli_flow_end_is(store, &flow->flow.from, flow->from_pod) &&
+	       cli_flow_end_is(store, &flow->flow.to, flow->to_pod);
 }
 
-static enum fate flow_judge(const struct trial *trial, const struct cli_flow *flow,
+static enum fate flow_judge(const struct canary *canary, const struct cli_flow *flow,
 			    enum drop_reason *ret_reason)
 {
 	const struct flow asked = { .saddr = flow->flow.from,
 				    .daddr = flow->flow.to,
 				    .proto = flow->flow.proto,
 				    .dport = htons(flow->flow.port) };
-	enum drop_reason before = verdict_flow(trial->compiled[0], &asked);
-	enum drop_reason after = verdict_flow(trial->compiled[1], &asked);
+	enum drop_reason before = verdict_flow(canary->compiled[0], &asked);
+	enum drop_reason after = verdict_flow(canary->compiled[1], &asked);
 
 	*ret_reason = after ? after : before;
 	if (before && !after)
@@ -174,80 +175,81 @@ static cJSON *flow_json(const struct cli_flow *flow, enum fate fate, enum drop_r
 	return json;
 }
 
-static int trial_flow(const struct cli_flow *flow, void *arg)
+static int canary_flow(const struct cli_flow *flow, void *arg)
 {
-	struct trial *trial = arg;
+	struct canary *canary = arg;
 	struct flow_key key = { .saddr = flow->flow.from,
 				.daddr = flow->flow.to,
 				.dport = htons(flow->flow.port),
 				.proto = flow->flow.proto };
 	enum drop_reason reason = DROP_NONE;
 	enum fate fate = FATE_UNKNOWN;
-	uint32_t *told = table_put(&trial->told, &key);
+	uint32_t *told = table_put(&canary->told, &key);
 
 	if (!told)
-		return fail(trial->err, -ENOMEM, "flows");
-	if (!ends_are(trial, flow) && trial_refresh(trial))
-		return trial->err->code;
-	if (ends_are(trial, flow))
-		fate = flow_judge(trial, flow, &reason);
+		return fail(canary->err, -ENOMEM, "flows");
+	if (!ends_are(canary, flow) && canary_refresh(canary))
+		return canary->err->code;
+	if (ends_are(canary, flow))
+		fate = flow_judge(canary, flow, &reason);
 	if (*told == fate || fate == FATE_SAME)
 		return 0;
 	*told = fate;
 	if (fate == FATE_UNKNOWN) {
-		trial->unknown++;
+		canary->unknown++;
 		return 0;
 	}
-	if (!trial->args->json)
+	if (!canary->args->json)
 		flow_print(flow, fate, reason);
-	cJSON_AddItemToArray(fate == FATE_CUT ? trial->cut : trial->opened,
+	cJSON_AddItemToArray(fate == FATE_CUT ? canary->cut : canary->opened,
 			     flow_json(flow, fate, reason));
 	return 0;
 }
 
-static void trial_begun(void *arg)
+static void canary_begun(void *arg)
 {
-	const struct trial *trial = arg;
+	const struct canary *canary = arg;
 
-	if (trial->seconds > TRIAL_LOOK_SECONDS)
+	if (canary->seconds > CANARY_LOOK_SECONDS)
 		output_note("policy: nothing is applied; watching for %u s, an interrupt ends it "
 			    "early",
-			    trial->seconds);
+			    canary->seconds);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
-static int trial_diff(const struct trial *trial, cJSON *report, struct errmsg *err)
+static int canary_diff(const struct canary *canary, cJSON *report, struct errmsg *err)
 {
 	auto_(policy_diff) struct policy_diff *diff = NULL;
-	int ret = policy_diff(cli_world_objects(trial->worlds[0]),
-			      cli_world_objects(trial->worlds[1]), &diff, err);
+	int ret = policy_diff(cli_input_objects(canary->stores[0]),
+			      cli_input_objects(canary->stores[1]), &diff, err);
 
 	if (ret)
 		return ret;
 	cJSON_AddItemToObject(report, "change", diff_json(diff));
-	if (!trial->args->json)
+	if (!canary->args->json)
 		diff_print(diff);
 	return 0;
 }
 
-static void trial_summary(const struct trial *trial, bool incomplete)
+static void canary_summary(const struct canary *canary, bool incomplete)
 {
-	if (!trial->args->json)
-		printf("%zu flows seen: %d would be cut off, %d newly allowed\n", trial->told.count,
-		       cJSON_GetArraySize(trial->cut), cJSON_GetArraySize(trial->opened));
-	if (trial->unknown)
+	if (!canary->args->json)
+		printf("%zu flows seen: %d would be cut off, %d newly allowed\n",
+		       canary->told.count, cJSON_GetArraySize(canary->cut),
+		       cJSON_GetArraySize(canary->opened));
+	if (canary->unknown)
 		output_note("policy: %zu flows of pods that are gone could not be judged",
-			    trial->unknown);
+			    canary->unknown);
 	if (incomplete)
 		output_note("policy: the table of flows was full: some may be missing; tendrild "
 			    "--max-flows makes it larger");
 }
 
-int cli_trial(const struct arguments *args, const cJSON *documents, uint32_t seconds, cJSON *report,
-	      size_t *ret_cut, struct errmsg *err)
+int cli_canary(const struct arguments *args, const cJSON *documents, uint32_t seconds,
+	       cJSON *report, size_t *ret_cut, struct errmsg *err)
 {
-	struct trial trial = {
+	struct canary canary = {
 		.args = args,
 		.documents = documents,
 		.seconds = seconds,
@@ -255,25 +257,25 @@ int cli_trial(const struct arguments *args, const cJSON *documents, uint32_t sec
 		.opened = cJSON_AddArrayToObject(report, "wouldAllow"),
 		.err = err,
 	};
-	struct cli_flows flows = { .begun = trial_begun, .each = trial_flow, .arg = &trial };
+	struct cli_flows flows = { .begun = canary_begun, .each = canary_flow, .arg = &canary };
 	int ret;
 
-	table_init(&trial.told, sizeof(struct flow_key), sizeof(uint32_t));
-	ret = trial_load(&trial, err);
+	table_init(&canary.told, sizeof(struct flow_key), sizeof(uint32_t));
+	ret = canary_load(&canary, err);
 	if (!ret)
-		ret = trial_diff(&trial, report, err);
+		ret = canary_diff(&canary, report, err);
 	if (!ret)
-		ret = trial_compile(&trial, err);
+		ret = canary_compile(&canary, err);
 	if (!ret)
 		ret = cli_flows_follow(args, seconds, &flows, err);
 	if (!ret) {
-		cJSON_AddNumberToObject(report, "flows", (double)trial.told.count);
-		cJSON_AddNumberToObject(report, "notJudged", (double)trial.unknown);
+		cJSON_AddNumberToObject(report, "flows", (double)canary.told.count);
+		cJSON_AddNumberToObject(report, "notJudged", (double)canary.unknown);
 		cJSON_AddBoolToObject(report, "incomplete", flows.incomplete);
-		*ret_cut = (size_t)cJSON_GetArraySize(trial.cut);
-		trial_summary(&trial, flows.incomplete);
+		*ret_cut = (size_t)cJSON_GetArraySize(canary.cut);
+		canary_summary(&canary, flows.incomplete);
 	}
-	trial_forget(&trial);
-	table_done(&trial.told);
+	canary_forget(&canary);
+	table_done(&canary.told);
 	return ret;
 }

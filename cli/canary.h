@@ -7,12 +7,12 @@
 
 struct cJSON;
 
-/* What the documents would change: the difference of the worlds, then whom of those who talk on
+/* What the documents would change: the difference of the stores, then whom of those who talk on
  * this node it would cut off, as it is seen.  Printed, unless -o json asks for the report, to which
  * all of it is added.  *ret_cut is how many flows it cuts. */
-int cli_trial(const struct arguments *args, const struct cJSON *documents, uint32_t seconds,
-	      struct cJSON *report, size_t *ret_cut, struct errmsg *err);
+int cli_canary(const struct arguments *args, const struct cJSON *documents, uint32_t seconds,
+	       struct cJSON *report, size_t *ret_cut, struct errmsg *err);
 
-#define TRIAL_LOOK_SECONDS 1 /* of --dry-run: what is there, and who happens to speak */
+#define CANARY_LOOK_SECONDS 1 /* of --dry-run: what is there, and who happens to speak */
 
 #endif

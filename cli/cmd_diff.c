@@ -11,39 +11,39 @@
 DEFINE_AUTO(policy_diff)
 
 /* One version: its own files, and those that both have in common. */
-static int version_load(const struct arguments *args, const char *path, struct cli_world **ret,
+static int version_load(const struct arguments *args, const char *path, struct cli_input **ret,
 			struct errmsg *err)
 {
-	auto_(cli_world) struct cli_world *world = cli_world_new();
-	int status = world ? cli_world_add(world, path, err) : fail(err, -ENOMEM, "%s", path);
+	auto_(cli_input) struct cli_input *store = cli_input_new();
+	int status = store ? cli_input_add(store, path, err) : fail(err, -ENOMEM, "%s", path);
 
 	for (size_t i = 0; i < args->file_count && !status; i++)
-		status = cli_world_add(world, args->files[i], err);
+		status = cli_input_add(store, args->files[i], err);
 	if (!status)
-		*ret = take_ptr(world);
+		*ret = take_ptr(store);
 	return status;
 }
 
 int cmd_policy_diff(const struct arguments *args, struct errmsg *err)
 {
-	auto_(cli_world) struct cli_world *before = NULL;
-	auto_(cli_world) struct cli_world *after = NULL;
+	auto_(cli_input) struct cli_input *before = NULL;
+	auto_(cli_input) struct cli_input *after = NULL;
 	auto_(policy_diff) struct policy_diff *diff = NULL;
 	int ret = version_load(args, args->operands[0], &before, err);
 
 	if (!ret)
 		ret = version_load(args, args->operands[1], &after, err);
 	if (!ret)
-		ret = cli_world_fill(before, after, err);
+		ret = cli_input_fill(before, after, err);
 	if (!ret)
-		ret = cli_world_fill(after, before, err);
+		ret = cli_input_fill(after, before, err);
 	if (ret)
 		return ret;
-	if (world_count(cli_world_objects(after), OBJECT_POD) == 0)
+	if (store_count(cli_input_objects(after), OBJECT_POD) == 0)
 		return fail_plain(err, -ENOENT,
 				  "no pods to compare: give them in the files, or with -f as "
 				  "kubectl get pods,namespaces -A -o yaml prints them");
-	ret = policy_diff(cli_world_objects(before), cli_world_objects(after), &diff, err);
+	ret = policy_diff(cli_input_objects(before), cli_input_objects(after), &diff, err);
 	if (ret)
 		return ret;
 	if (args->json) {

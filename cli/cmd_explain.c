@@ -8,12 +8,12 @@
 
 int cmd_policy_explain(const struct arguments *args, struct errmsg *err)
 {
-	auto_(cli_world) struct cli_world *world = NULL;
+	auto_(cli_input) struct cli_input *store = NULL;
 	struct cli_answers answers = { 0 };
-	int ret = cli_world_load(args, &world, err);
+	int ret = cli_input_load(args, &store, err);
 
 	if (!ret)
-		ret = cli_question_ask(world, args->from, args->to, args->port, &answers, err);
+		ret = cli_query_ask(store, args->from, args->to, args->port, &answers, err);
 	if (ret)
 		return ret;
 	if (args->json) {

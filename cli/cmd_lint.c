@@ -20,7 +20,7 @@ static void object_title(const struct object *object, char *buf, size_t size)
 }
 
 /* "FILE:LINE:COLUMN", as far as it is known. */
-static void place_text(const struct cli_place *place, char *buf, size_t size)
+static void place_text(const struct cli_position *place, char *buf, size_t size)
 {
 	if (place->line)
 		snprintf(buf, size, "%s:%zu:%zu", place->file, place->line, place->column);
@@ -28,7 +28,7 @@ static void place_text(const struct cli_place *place, char *buf, size_t size)
 		snprintf(buf, size, "%s", place->file);
 }
 
-static void print_finding(const struct lint_finding *finding, const struct cli_place *places)
+static void print_finding(const struct lint_finding *finding, const struct cli_position *places)
 {
 	char where[SOURCE_MAX], title[600];
 
@@ -47,7 +47,7 @@ static void print_finding(const struct lint_finding *finding, const struct cli_p
 	       lint_check_name(finding->check), output_colour_end());
 }
 
-static void place_add_json(const struct cli_place *place, cJSON *json)
+static void place_add_json(const struct cli_position *place, cJSON *json)
 {
 	cJSON_AddStringToObject(json, "kind", object_kind_name(place->object->kind));
 	cJSON_AddStringToObject(json, "namespace", place->object->namespace);
@@ -60,7 +60,7 @@ static void place_add_json(const struct cli_place *place, cJSON *json)
 	}
 }
 
-static cJSON *finding_json(const struct lint_finding *finding, const struct cli_place *places)
+static cJSON *finding_json(const struct lint_finding *finding, const struct cli_position *places)
 {
 	cJSON *json = cJSON_CreateObject();
 	char silence[128];
@@ -77,7 +77,7 @@ static cJSON *finding_json(const struct lint_finding *finding, const struct cli_
 	return json;
 }
 
-static void findings_print(const struct lint_findings *findings, const struct cli_place *places)
+static void findings_print(const struct lint_findings *findings, const struct cli_position *places)
 {
 	for (size_t i = 0; i < findings->count; i++)
 		print_finding(&findings->items[i], &places[PLACE_COUNT * i]);
@@ -87,10 +87,10 @@ static void findings_print(const struct lint_findings *findings, const struct cl
 	putchar('\n');
 }
 
-static int findings_report(const struct arguments *args, const struct cli_world *world,
+static int findings_report(const struct arguments *args, const struct cli_input *store,
 			   const struct lint_findings *findings, struct errmsg *err)
 {
-	auto_free struct cli_place *places =
+	auto_free struct cli_position *places =
 		calloc(PLACE_COUNT * findings->count + 1, sizeof(*places));
 	cJSON *array;
 
@@ -98,7 +98,7 @@ static int findings_report(const struct arguments *args, const struct cli_world 
 		return fail(err, -ENOMEM, "lint");
 	for (size_t i = 0; i < findings->count; i++) {
 		const struct lint_finding *finding = &findings->items[i];
-		struct cli_place *own = &places[PLACE_COUNT * i + PLACE_OWN];
+		struct cli_position *own = &places[PLACE_COUNT * i + PLACE_OWN];
 
 		own[PLACE_OWN].object = finding->object;
 		own[PLACE_OWN].path = finding->path;
@@ -106,7 +106,7 @@ static int findings_report(const struct arguments *args, const struct cli_world 
 		own[PLACE_OTHER].object = finding->other ? finding->other : finding->object;
 		own[PLACE_OTHER].path = finding->other ? finding->other_path : "";
 	}
-	if (cli_world_locate(world, places, PLACE_COUNT * findings->count))
+	if (cli_input_position(store, places, PLACE_COUNT * findings->count))
 		return fail(err, -ENOMEM, "lint");
 	if (!args->json) {
 		findings_print(findings, places);
@@ -121,15 +121,15 @@ static int findings_report(const struct arguments *args, const struct cli_world 
 	return findings->count ? EXIT_FAILED : EXIT_OK;
 }
 
-static bool has_policies(const struct world *world)
+static bool has_policies(const struct store *store)
 {
-	return world_count(world, OBJECT_NETWORK_POLICY) +
-	       world_count(world, OBJECT_CLUSTER_POLICY);
+	return store_count(store, OBJECT_NETWORK_POLICY) +
+	       store_count(store, OBJECT_CLUSTER_POLICY);
 }
 
 int cmd_policy_lint(const struct arguments *args, struct errmsg *err)
 {
-	auto_(cli_world) struct cli_world *world = NULL;
+	auto_(cli_input) struct cli_input *store = NULL;
 	struct arguments files = *args;
 	struct lint_findings findings = { 0 };
 	int ret;
@@ -139,13 +139,13 @@ int cmd_policy_lint(const struct arguments *args, struct errmsg *err)
 			return misused(err, "more than %d files", CLI_FILES_MAX);
 		files.files[files.file_count++] = args->operands[i];
 	}
-	ret = cli_world_load(&files, &world, err);
-	if (!ret && files.file_count && !has_policies(cli_world_objects(world)))
+	ret = cli_input_load(&files, &store, err);
+	if (!ret && files.file_count && !has_policies(cli_input_objects(store)))
 		output_note("policy lint: there are no policies in the files");
 	if (!ret)
-		ret = policy_lint(cli_world_objects(world), &findings, err);
+		ret = policy_lint(cli_input_objects(store), &findings, err);
 	if (!ret)
-		ret = findings_report(args, world, &findings, err);
+		ret = findings_report(args, store, &findings, err);
 	lint_findings_done(&findings);
 	return ret;
 }

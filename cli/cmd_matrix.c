@@ -57,24 +57,24 @@ static int ports_parse(const char *text, struct words *words, struct matrix_port
 	return ret;
 }
 
-static int by_parse(const char *text, struct words *words, struct matrix_question *question,
+static int by_parse(const char *text, struct words *words, struct matrix_query *query,
 		    struct errmsg *err)
 {
 	static const char labels[] = "labels=";
 
-	question->by = MATRIX_BY_POD;
+	query->by = MATRIX_BY_POD;
 	if (!text || strcmp(text, "pod") == 0)
 		return 0;
-	question->by = MATRIX_BY_NAMESPACE;
+	query->by = MATRIX_BY_NAMESPACE;
 	if (strcmp(text, "namespace") == 0)
 		return 0;
-	question->by = MATRIX_BY_LABELS;
+	query->by = MATRIX_BY_LABELS;
 	if (strncmp(text, labels, strlen(labels)) != 0 || !text[strlen(labels)])
 		return misused(err, "--by %s: must be pod, namespace, or labels=KEY[,KEY]", text);
-	question->keys = words->items;
+	query->keys = words->items;
 	if (words_split(text + strlen(labels), KEYS_MAX, words, err))
 		return err->code;
-	question->key_count = words->count;
+	query->key_count = words->count;
 	for (size_t i = 0; i < words->count; i++) {
 		if (!*words->items[i])
 			return misused(err, "--by %s: an empty key", text);
@@ -260,24 +260,24 @@ static int answer(const struct arguments *args, const struct matrix *matrix, str
 
 int cmd_policy_matrix(const struct arguments *args, struct errmsg *err)
 {
-	auto_(cli_world) struct cli_world *world = NULL;
+	auto_(cli_input) struct cli_input *store = NULL;
 	auto_(matrix) struct matrix *matrix = NULL;
 	struct matrix_port ports[PORTS_MAX];
-	struct matrix_question question = { .ports = ports };
+	struct matrix_query query = { .ports = ports };
 	struct words port_words = { 0 }, key_words = { 0 };
 	int ret = pictures_check(args, err);
 
 	if (!ret)
-		ret = by_parse(args->by, &key_words, &question, err);
+		ret = by_parse(args->by, &key_words, &query, err);
 	if (!ret && args->port)
 		ret = ports_parse(args->port, &port_words, ports, err);
-	question.port_count = port_words.count;
+	query.port_count = port_words.count;
 	if (!ret)
-		ret = cli_world_load(args, &world, err);
-	if (!ret && world_count(cli_world_objects(world), OBJECT_POD) == 0)
+		ret = cli_input_load(args, &store, err);
+	if (!ret && store_count(cli_input_objects(store), OBJECT_POD) == 0)
 		ret = fail_plain(err, -ENOENT, "there are no pods in the files");
 	if (!ret)
-		ret = matrix_new(cli_world_objects(world), &question, &matrix, err);
+		ret = matrix_new(cli_input_objects(store), &query, &matrix, err);
 	if (!ret)
 		ret = answer(args, matrix, err);
 	free(port_words.copy);

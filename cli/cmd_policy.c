@@ -17,11 +17,11 @@
 /* ---- apply ----------------------------------------------------------------------------------- */
 
 /* Refuses a file with problems: all of them on stderr, one text for main(). */
-static int read_checked(const char *file, struct cli_world *world, struct errmsg *err)
+static int read_checked(const char *file, struct cli_input *store, struct errmsg *err)
 {
 	struct problems problems = { 0 };
 	size_t count;
-	int ret = cli_world_read(world, file, 0, &count, &problems, err);
+	int ret = cli_input_read(store, file, 0, &count, &problems, err);
 
 	if (!ret && problems.errors) {
 		for (size_t i = 0; i < problems.count; i++) {
@@ -39,18 +39,18 @@ static int read_checked(const char *file, struct cli_world *world, struct errmsg
 }
 
 struct application {
-	struct cli_world *world; /* what was read so far: finds what contradicts itself */
+	struct cli_input *store; /* what was read so far: finds what contradicts itself */
 	cJSON *items;
 };
 
 static int apply_collect(const char *file, void *arg, struct errmsg *err)
 {
 	struct application *application = arg;
-	int ret = read_checked(file, application->world, err);
+	int ret = read_checked(file, application->store, err);
 
 	if (ret)
 		return ret;
-	return cli_documents_read(application->world, file, application->items, err);
+	return cli_documents_read(application->store, file, application->items, err);
 }
 
 static int documents_put(const struct arguments *args, const cJSON *documents, cJSON **ret_answer,
@@ -93,7 +93,7 @@ static int documents_try(const struct arguments *args, const cJSON *documents, u
 	cJSON *report = cJSON_CreateObject(), *answer = NULL;
 	bool applied = false;
 	size_t cut = 0;
-	int ret = cli_trial(args, documents, seconds, report, &cut, err);
+	int ret = cli_canary(args, documents, seconds, report, &cut, err);
 
 	if (!ret && args->then_apply && !cut) {
 		ret = documents_put(args, documents, &answer, err);
@@ -118,23 +118,23 @@ static int apply_check(const struct arguments *args, uint32_t *ret_seconds, stru
 		return misused(err, "give either --dry-run or --canary");
 	if (args->then_apply && !args->canary)
 		return misused(err, "--then-apply goes with --canary");
-	*ret_seconds = TRIAL_LOOK_SECONDS;
+	*ret_seconds = CANARY_LOOK_SECONDS;
 	return args->canary ? cli_duration_parse(args->canary, ret_seconds, err) : 0;
 }
 
 int cmd_policy_apply(const struct arguments *args, struct errmsg *err)
 {
-	auto_(cli_world) struct cli_world *world = cli_world_new();
-	struct application application = { .world = world, .items = cJSON_CreateArray() };
-	bool trial = args->dry_run || args->canary;
+	auto_(cli_input) struct cli_input *store = cli_input_new();
+	struct application application = { .store = store, .items = cJSON_CreateArray() };
+	bool canary = args->dry_run || args->canary;
 	uint32_t seconds = 0;
-	int ret = world ? apply_check(args, &seconds, err) : fail(err, -ENOMEM, "objects");
+	int ret = store ? apply_check(args, &seconds, err) : fail(err, -ENOMEM, "objects");
 
 	for (size_t i = 0; !ret && i < args->file_count; i++)
 		ret = cli_each_file(args->files[i], apply_collect, &application, err);
 	if (!ret)
-		ret = trial ? documents_try(args, application.items, seconds, err)
-			    : documents_apply(args, application.items, err);
+		ret = canary ? documents_try(args, application.items, seconds, err)
+			     : documents_apply(args, application.items, err);
 	cJSON_Delete(application.items);
 	return ret;
 }
@@ -160,7 +160,7 @@ static int delete_one(const struct arguments *args, const char *kind, const char
 
 int cmd_policy_delete(const struct arguments *args, struct errmsg *err)
 {
-	auto_(cli_world) struct cli_world *world = NULL;
+	auto_(cli_input) struct cli_input *store = NULL;
 	char namespace[254], name[254];
 	enum object_kind policy_kind;
 	int ret;
@@ -173,12 +173,12 @@ int cmd_policy_delete(const struct arguments *args, struct errmsg *err)
 		return ret ? ret
 			   : delete_one(args, object_kind_name(policy_kind), namespace, name, err);
 	}
-	ret = cli_world_load(args, &world, err);
+	ret = cli_input_load(args, &store, err);
 	for (int kind = 0; !ret && kind < OBJECT_KIND_COUNT; kind++) {
-		const struct world *objects = cli_world_objects(world);
+		const struct store *objects = cli_input_objects(store);
 
-		for (const struct object *object = world_first(objects, (enum object_kind)kind);
-		     object && !ret; object = world_next(objects, object))
+		for (const struct object *object = store_first(objects, (enum object_kind)kind);
+		     object && !ret; object = store_next(objects, object))
 			ret = delete_one(args, object_kind_name(object->kind), object->namespace,
 					 object->name, err);
 	}

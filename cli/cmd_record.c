@@ -141,16 +141,16 @@ static int scope_check(const struct arguments *args, struct errmsg *err)
 /* ---- what comes out -------------------------------------------------------------------------- */
 
 /* The flows whose ends are still who they were; an address without its pod says nothing. */
-static size_t flows_current(struct record *record, const struct world *world,
+static size_t flows_current(struct record *record, const struct store *store,
 			    struct record_flow *ret)
 {
 	size_t count = 0;
 
 	for (size_t i = 0; i < record->seen_count; i++) {
 		const struct seen *seen = &record->seen[i];
-		bool from = cli_flow_end_is(world, &seen->flow.from, seen->from_pod);
+		bool from = cli_flow_end_is(store, &seen->flow.from, seen->from_pod);
 
-		if (from && cli_flow_end_is(world, &seen->flow.to, seen->to_pod))
+		if (from && cli_flow_end_is(store, &seen->flow.to, seen->to_pod))
 			ret[count++] = seen->flow;
 		else
 			output_note("policy: %s is gone: left out what it did",
@@ -189,19 +189,19 @@ static void recording_print(const struct record *record, const struct recording 
 static int record_write(struct record *record, struct errmsg *err)
 {
 	auto_free struct record_flow *flows = calloc(record->seen_count + 1, sizeof(*flows));
-	auto_(cli_world) struct cli_world *world = NULL;
+	auto_(cli_input) struct cli_input *store = NULL;
 	struct recording recording;
-	int ret = flows ? cli_world_load(record->args, &world, err) : fail(err, -ENOMEM, "flows");
+	int ret = flows ? cli_input_load(record->args, &store, err) : fail(err, -ENOMEM, "flows");
 	size_t count;
 
 	if (!ret)
-		ret = cli_world_know_node(world, err);
+		ret = cli_input_know_node(store, err);
 	if (!ret)
 		ret = cli_call(record->args, "GET", "/v1/endpoints", NULL, &record->endpoints, err);
 	if (ret)
 		return ret;
-	count = flows_current(record, cli_world_objects(world), flows);
-	ret = policy_record(cli_world_objects(world), flows, count, record_wants, record,
+	count = flows_current(record, cli_input_objects(store), flows);
+	ret = policy_record(cli_input_objects(store), flows, count, record_wants, record,
 			    &recording, err);
 	if (ret)
 		return ret;

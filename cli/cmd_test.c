@@ -29,14 +29,14 @@ static char *result_name(const struct expectation *expectation)
 }
 
 /* What cannot be asked fails as a test, with the reason, and the others go on. */
-static int result_fill(const struct cli_world *world, const struct expectation *expectation,
+static int result_fill(const struct cli_input *store, const struct expectation *expectation,
 		       struct test_result *result, struct errmsg *err)
 {
 	auto_buffer struct buffer reason = { 0 };
 	struct cli_answers answers = { 0 };
 	struct errmsg why = { 0 };
-	int ret = cli_question_ask(world, expectation->from, expectation->to, expectation->port,
-				   &answers, &why);
+	int ret = cli_query_ask(store, expectation->from, expectation->to, expectation->port,
+				&answers, &why);
 
 	if (ret == -ENOMEM)
 		return fail(err, ret, "test");
@@ -53,7 +53,7 @@ static int result_fill(const struct cli_world *world, const struct expectation *
 	return result->reason && result->name ? 0 : fail(err, -ENOMEM, "test");
 }
 
-static int result_add(const struct cli_world *world, const char *file,
+static int result_add(const struct cli_input *store, const char *file,
 		      const struct expectation *expectation, struct test_results *results,
 		      struct errmsg *err)
 {
@@ -72,7 +72,7 @@ static int result_add(const struct cli_world *world, const char *file,
 		.port = expectation->port,
 		.expected = expected_name(expectation),
 	};
-	ret = result_fill(world, expectation, result, err);
+	ret = result_fill(store, expectation, result, err);
 	results->failed += !test_passed(result);
 	return ret;
 }
@@ -139,7 +139,7 @@ static int junit_check(const struct arguments *args, struct errmsg *err)
 
 int cmd_policy_test(const struct arguments *args, struct errmsg *err)
 {
-	auto_(cli_world) struct cli_world *world = NULL;
+	auto_(cli_input) struct cli_input *store = NULL;
 	struct expectations lists[CLI_FILES_MAX] = { 0 };
 	struct test_results results = { 0 };
 	size_t errors = 0;
@@ -151,10 +151,10 @@ int cmd_policy_test(const struct arguments *args, struct errmsg *err)
 		ret = fail_plain(err, -EINVAL, "%zu error%s, nothing was tested", errors,
 				 errors > 1 ? "s" : "");
 	if (!ret)
-		ret = cli_world_load(args, &world, err);
+		ret = cli_input_load(args, &store, err);
 	for (size_t i = 0; i < args->operand_count && !ret; i++) {
 		for (size_t n = 0; n < lists[i].count && !ret; n++)
-			ret = result_add(world, cli_file_name(args->operands[i]),
+			ret = result_add(store, cli_file_name(args->operands[i]),
 					 &lists[i].items[n], &results, err);
 	}
 	if (!ret)

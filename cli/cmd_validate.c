@@ -28,7 +28,7 @@ static cJSON *problem_json(const char *file, const struct problem *problem)
 
 struct validation {
 	const struct arguments *args;
-	struct cli_world *world;
+	struct cli_input *store;
 	cJSON *problems; /* all of them, for -o json */
 	size_t errors;
 };
@@ -101,7 +101,7 @@ static int validate_file(const char *file, void *arg, struct errmsg *err)
 	struct problems problems = { 0 };
 	struct errmsg why = { 0 };
 	size_t count = 0;
-	int ret = cli_world_read(validation->world, file,
+	int ret = cli_input_read(validation->store, file,
 				 validation->args->lenient ? PARSE_LENIENT : 0, &count, &problems,
 				 &why);
 
@@ -134,9 +134,9 @@ static int validate_path(struct validation *validation, const char *path, struct
 
 int cmd_policy_validate(const struct arguments *args, struct errmsg *err)
 {
-	auto_(cli_world) struct cli_world *world = cli_world_new();
-	struct validation validation = { .args = args, .world = world };
-	int ret = world ? 0 : fail(err, -ENOMEM, "objects");
+	auto_(cli_input) struct cli_input *store = cli_input_new();
+	struct validation validation = { .args = args, .store = store };
+	int ret = store ? 0 : fail(err, -ENOMEM, "objects");
 
 	if (args->operand_count + args->file_count == 0)
 		return misused(err, "give FILE... or -f FILE|DIR");

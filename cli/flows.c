@@ -39,9 +39,9 @@ int cli_duration_parse(const char *text, uint32_t *ret_seconds, struct errmsg *e
 	return misused(err, "\"%s\" is not a time such as 60s, 5m or 1h, up to a day", text);
 }
 
-bool cli_flow_end_is(const struct world *world, const struct addr *addr, const char *pod)
+bool cli_flow_end_is(const struct store *store, const struct addr *addr, const char *pod)
 {
-	const struct object *owner = world_owner(world, addr);
+	const struct object *owner = store_owner(store, addr);
 	char name[600];
 
 	if (!pod)

@@ -28,7 +28,7 @@ int cli_flows_follow(const struct arguments *args, uint32_t seconds, struct cli_
 		     struct errmsg *err);
 
 /* Whether an end is still the pod that it was when the flow was seen, or no pod at all. */
-bool cli_flow_end_is(const struct world *world, const struct addr *addr, const char *pod);
+bool cli_flow_end_is(const struct store *store, const struct addr *addr, const char *pod);
 
 /* "60s", "5m", "1h" or a number of seconds, at most a day. */
 int cli_duration_parse(const char *text, uint32_t *ret_seconds, struct errmsg *err);

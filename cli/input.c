@@ -17,69 +17,69 @@ struct source { /* one file */
 	size_t len;
 };
 
-struct cli_world {
-	struct world *objects; /* the source of an object is a struct source, or NULL */
+struct cli_input {
+	struct store *objects; /* the source of an object is a struct source, or NULL */
 	struct source *sources;
 	cJSON *listing; /* the agent's word on where its objects come from */
 	struct addr *node_addresses;
 	size_t node_address_count;
 };
 
-struct cli_world *cli_world_new(void)
+struct cli_input *cli_input_new(void)
 {
-	auto_(cli_world) struct cli_world *world = calloc(1, sizeof(*world));
+	auto_(cli_input) struct cli_input *store = calloc(1, sizeof(*store));
 
-	if (world)
-		world->objects = world_new();
-	return world && world->objects ? take_ptr(world) : NULL;
+	if (store)
+		store->objects = store_new();
+	return store && store->objects ? take_ptr(store) : NULL;
 }
 
-void cli_world_free(struct cli_world *world)
+void cli_input_free(struct cli_input *store)
 {
-	if (!world)
+	if (!store)
 		return;
-	world_free(world->objects);
-	while (world->sources) {
-		struct source *source = world->sources;
+	store_free(store->objects);
+	while (store->sources) {
+		struct source *source = store->sources;
 
-		world->sources = source->next;
+		store->sources = source->next;
 		free(source->file);
 		free(source->text);
 		free(source);
 	}
-	cJSON_Delete(world->listing);
-	free(world->node_addresses);
-	free(world);
+	cJSON_Delete(store->listing);
+	free(store->node_addresses);
+	free(store);
 }
 
-const struct world *cli_world_objects(const struct cli_world *world)
+const struct store *cli_input_objects(const struct cli_input *store)
 {
-	return world->objects;
+	return store->objects;
 }
 
-bool cli_world_is_node_address(const struct cli_world *world, const struct addr *addr)
+bool cli_input_is_node_address(const struct cli_input *store, const struct addr *addr)
 {
-	for (size_t i = 0; i < world->node_address_count; i++) {
-		if (addr_equal(&world->node_addresses[i], addr))
+	for (size_t i = 0; i < store->node_address_count; i++) {
+		if (addr_equal(&store->node_addresses[i], addr))
 			return true;
 	}
 	return false;
 }
 
-int cli_world_know_node(struct cli_world *world, struct errmsg *err)
+int cli_input_know_node(struct cli_input *store, struct errmsg *err)
 {
-	int ret = world_host_addresses_set(world->objects, world->node_addresses,
-					   world->node_address_count);
+	int ret = store_host_addresses_set(store->objects, store->node_addresses,
+					   store->node_address_count);
 
 	return ret ? fail(err, ret, "addresses of the node") : 0;
 }
 
 /* What the agent says of where an object is from; "" if there is no agent. */
-static const char *listed_source(const struct cli_world *world, const struct object *object)
+static const char *listed_source(const struct cli_input *store, const struct object *object)
 {
 	const cJSON *row;
 
-	cJSON_ArrayForEach (row, world->listing) {
+	cJSON_ArrayForEach (row, store->listing) {
 		if (strcmp(cli_text(row, "kind", ""), object_kind_name(object->kind)) == 0 &&
 		    strcmp(cli_text(row, "namespace", ""), object->namespace) == 0 &&
 		    strcmp(cli_text(row, "name", ""), object->name) == 0)
@@ -88,22 +88,22 @@ static const char *listed_source(const struct cli_world *world, const struct obj
 	return "";
 }
 
-const char *cli_world_source(const struct cli_world *world, const struct object *object,
+const char *cli_input_source(const struct cli_input *store, const struct object *object,
 			     const char *path, char *buf, size_t size)
 {
 	const struct source *source = object->source;
 	size_t line;
 	size_t column;
 
-	if (source && object_locate(source->text, source->len, object, path, &line, &column))
+	if (source && object_position(source->text, source->len, object, path, &line, &column))
 		snprintf(buf, size, "%s:%zu", source->file, line);
 	else
-		snprintf(buf, size, "%s", source ? source->file : listed_source(world, object));
+		snprintf(buf, size, "%s", source ? source->file : listed_source(store, object));
 	return buf;
 }
 
 /* The places of one file. */
-static int source_locate(const struct source *source, struct cli_place *places, size_t count)
+static int source_position(const struct source *source, struct cli_position *places, size_t count)
 {
 	auto_free struct object_place *found = calloc(count + 1, sizeof(*found));
 	size_t used = 0;
@@ -116,7 +116,7 @@ static int source_locate(const struct source *source, struct cli_place *places, 
 							       .path = places[i].path };
 	}
 	if (used)
-		objects_locate(source->text, source->len, found, used);
+		objects_position(source->text, source->len, found, used);
 	used = 0;
 	for (size_t i = 0; i < count; i++) {
 		if (places[i].object->source != source)
@@ -128,16 +128,16 @@ static int source_locate(const struct source *source, struct cli_place *places, 
 	return 0;
 }
 
-int cli_world_locate(const struct cli_world *world, struct cli_place *places, size_t count)
+int cli_input_position(const struct cli_input *store, struct cli_position *places, size_t count)
 {
 	int ret = 0;
 
 	for (size_t i = 0; i < count; i++) {
 		if (!places[i].object->source)
-			places[i].file = listed_source(world, places[i].object);
+			places[i].file = listed_source(store, places[i].object);
 	}
-	for (const struct source *source = world->sources; source && !ret; source = source->next)
-		ret = source_locate(source, places, count);
+	for (const struct source *source = store->sources; source && !ret; source = source->next)
+		ret = source_position(source, places, count);
 	return ret;
 }
 
@@ -176,24 +176,24 @@ static int conflict_add(struct conflicts *conflicts, const struct object *place,
 	return problem->object && problem->path && problem->message ? 0 : -ENOMEM;
 }
 
-static int conflicts_locate(const struct cli_world *world, const struct conflicts *conflicts,
-			    struct problems *problems)
+static int conflicts_position(const struct cli_input *store, const struct conflicts *conflicts,
+			      struct problems *problems)
 {
-	auto_free struct cli_place *places = calloc(2 * CONFLICTS_MAX, sizeof(*places));
-	struct cli_place *own = places, *known = places + CONFLICTS_MAX;
+	auto_free struct cli_position *places = calloc(2 * CONFLICTS_MAX, sizeof(*places));
+	struct cli_position *own = places, *known = places + CONFLICTS_MAX;
 
 	if (!places)
 		return -ENOMEM;
 	for (size_t i = 0; i < conflicts->count; i++) {
 		const struct conflict *conflict = &conflicts->items[i];
 
-		own[i] = (struct cli_place){ .object = &conflict->place, .path = "" };
+		own[i] = (struct cli_position){ .object = &conflict->place, .path = "" };
 		known[i] = own[i];
 		if (conflict->known)
 			known[i].object = conflict->known;
 	}
-	if (cli_world_locate(world, own, conflicts->count) ||
-	    cli_world_locate(world, known, conflicts->count))
+	if (cli_input_position(store, own, conflicts->count) ||
+	    cli_input_position(store, known, conflicts->count))
 		return -ENOMEM;
 	for (size_t i = 0; i < conflicts->count; i++) {
 		struct problem *problem = &problems->items[conflicts->items[i].problem];
@@ -211,15 +211,15 @@ static int conflicts_locate(const struct cli_world *world, const struct conflict
 	return 0;
 }
 
-/* One object of a file into the world; what contradicts an earlier one is a problem. */
-static int object_add(struct cli_world *world, struct object *object, const struct source *source,
+/* One object of a file into the store; what contradicts an earlier one is a problem. */
+static int object_add(struct cli_input *store, struct object *object, const struct source *source,
 		      struct conflicts *conflicts, struct problems *problems)
 {
 	const struct object place = { .document = object->document,
 				      .item = object->item,
 				      .source = source };
 	const struct object *known =
-		world_find(world->objects, object->kind, object->namespace, object->name);
+		store_find(store->objects, object->kind, object->namespace, object->name);
 	struct errmsg why = { 0 };
 	char name[600];
 	int ret;
@@ -231,19 +231,19 @@ static int object_add(struct cli_world *world, struct object *object, const stru
 		return conflict_add(conflicts, &place, known, name, "is there already", problems);
 	}
 	object->source = source;
-	ret = world_put(world->objects, object, &why);
+	ret = store_put(store->objects, object, &why);
 	return ret == -EEXIST ? conflict_add(conflicts, &place, NULL, name, why.text, problems)
 			      : ret;
 }
 
 /* Reads a file and keeps its text: lines are looked up in it later. */
-static struct source *source_read(struct cli_world *world, const char *file, struct errmsg *err)
+static struct source *source_read(struct cli_input *store, const char *file, struct errmsg *err)
 {
 	struct source *source = calloc(1, sizeof(*source));
 
 	if (source) {
-		source->next = world->sources;
-		world->sources = source;
+		source->next = store->sources;
+		store->sources = source;
 		source->file = strdup(cli_file_name(file));
 	}
 	if (!source || !source->file) {
@@ -253,11 +253,11 @@ static struct source *source_read(struct cli_world *world, const char *file, str
 	return cli_read_file(file, &source->text, &source->len, err) == 0 ? source : NULL;
 }
 
-int cli_world_read(struct cli_world *world, const char *file, unsigned int parse_flags,
+int cli_input_read(struct cli_input *store, const char *file, unsigned int parse_flags,
 		   size_t *ret_count, struct problems *problems, struct errmsg *err)
 {
 	struct object_list list = { 0 };
-	const struct source *source = source_read(world, file, err);
+	const struct source *source = source_read(store, file, err);
 	auto_free struct conflicts *conflicts = calloc(1, sizeof(*conflicts));
 	int ret;
 
@@ -271,10 +271,10 @@ int cli_world_read(struct cli_world *world, const char *file, unsigned int parse
 	*ret_count = list.count;
 	ret = 0;
 	for (size_t i = 0; i < list.count && !ret; i++)
-		ret = object_add(world, take_ptr(list.items[i]), source, conflicts, problems);
+		ret = object_add(store, take_ptr(list.items[i]), source, conflicts, problems);
 	object_list_done(&list);
 	if (!ret && conflicts->count)
-		ret = conflicts_locate(world, conflicts, problems);
+		ret = conflicts_position(store, conflicts, problems);
 	return ret ? fail(err, ret, "%s", file) : 0;
 }
 
@@ -283,7 +283,7 @@ static int load_file(const char *file, void *arg, struct errmsg *err)
 	struct problems problems = { 0 };
 	char text[1024];
 	size_t count;
-	int ret = cli_world_read(arg, file, PARSE_SKIP_KINDS, &count, &problems, err);
+	int ret = cli_input_read(arg, file, PARSE_SKIP_KINDS, &count, &problems, err);
 
 	for (size_t i = 0; !ret && i < problems.count; i++) {
 		if (!problems.items[i].warning)
@@ -295,9 +295,9 @@ static int load_file(const char *file, void *arg, struct errmsg *err)
 	return ret;
 }
 
-int cli_world_add(struct cli_world *world, const char *path, struct errmsg *err)
+int cli_input_add(struct cli_input *store, const char *path, struct errmsg *err)
 {
-	return cli_each_file(path, load_file, world, err);
+	return cli_each_file(path, load_file, store, err);
 }
 
 /* ---- inventory ---------------------------------------------------------------------------------
@@ -308,7 +308,7 @@ static bool is_inventory(enum object_kind kind)
 	return kind != OBJECT_NETWORK_POLICY && kind != OBJECT_CLUSTER_POLICY;
 }
 
-static int fill_from(struct cli_world *world, const struct source *source)
+static int fill_from(struct cli_input *store, const struct source *source)
 {
 	struct object_list list = { 0 };
 	struct problems ignored = { 0 }; /* the text was read before */
@@ -318,10 +318,10 @@ static int fill_from(struct cli_world *world, const struct source *source)
 		const struct object *object = list.items[i];
 
 		if (!is_inventory(object->kind) ||
-		    world_find(world->objects, object->kind, object->namespace, object->name))
+		    store_find(store->objects, object->kind, object->namespace, object->name))
 			continue;
 		list.items[i]->source = source;
-		ret = world_put(world->objects, take_ptr(list.items[i]), NULL);
+		ret = store_put(store->objects, take_ptr(list.items[i]), NULL);
 		ret = ret == -EEXIST ? 0 : ret;
 	}
 	object_list_done(&list);
@@ -329,12 +329,12 @@ static int fill_from(struct cli_world *world, const struct source *source)
 	return ret;
 }
 
-int cli_world_fill(struct cli_world *world, const struct cli_world *other, struct errmsg *err)
+int cli_input_fill(struct cli_input *store, const struct cli_input *other, struct errmsg *err)
 {
 	int ret = 0;
 
 	for (const struct source *source = other->sources; source && !ret; source = source->next)
-		ret = fill_from(world, source);
+		ret = fill_from(store, source);
 	return ret ? fail(err, ret, "pods and namespaces") : 0;
 }
 
@@ -377,10 +377,10 @@ static void documents_flatten(cJSON *document, cJSON *array)
 	cJSON_Delete(document);
 }
 
-int cli_documents_read(const struct cli_world *world, const char *file, cJSON *array,
+int cli_documents_read(const struct cli_input *store, const char *file, cJSON *array,
 		       struct errmsg *err)
 {
-	const struct source *source = world->sources;
+	const struct source *source = store->sources;
 	struct text_error error = { 0 };
 	cJSON *documents, *document;
 
@@ -451,24 +451,24 @@ static void endpoint_join(const cJSON *endpoint, cJSON *items)
 	}
 }
 
-static int agent_node_addresses(struct cli_world *world, const cJSON *status)
+static int agent_node_addresses(struct cli_input *store, const cJSON *status)
 {
 	const cJSON *list = cJSON_GetObjectItemCaseSensitive(status, "nodeAddresses");
 	const cJSON *item;
 
-	world->node_addresses = calloc((size_t)cJSON_GetArraySize(list) + 1, sizeof(struct addr));
-	if (!world->node_addresses)
+	store->node_addresses = calloc((size_t)cJSON_GetArraySize(list) + 1, sizeof(struct addr));
+	if (!store->node_addresses)
 		return -ENOMEM;
 	cJSON_ArrayForEach (item, list) {
 		if (cJSON_IsString(item) &&
 		    addr_parse(item->valuestring,
-			       &world->node_addresses[world->node_address_count]) == 0)
-			world->node_address_count++;
+			       &store->node_addresses[store->node_address_count]) == 0)
+			store->node_address_count++;
 	}
 	return 0;
 }
 
-static int agent_objects(struct cli_world *world, const cJSON *items, struct errmsg *err)
+static int agent_objects(struct cli_input *store, const cJSON *items, struct errmsg *err)
 {
 	const cJSON *item;
 
@@ -484,7 +484,7 @@ static int agent_objects(struct cli_world *world, const cJSON *items, struct err
 				problem_format(&problems.items[0], "agent", text, sizeof(text)));
 		problems_done(&problems);
 		if (!ret)
-			ret = world_put(world->objects, object, err);
+			ret = store_put(store->objects, object, err);
 		if (ret)
 			return err->code ? ret : fail(err, ret, "objects of the agent");
 	}
@@ -521,12 +521,12 @@ static void documents_overlay(cJSON *items, const cJSON *documents)
 	}
 }
 
-static int agent_load(struct cli_world *world, const struct arguments *args, const cJSON *documents,
+static int agent_load(struct cli_input *store, const struct arguments *args, const cJSON *documents,
 		      struct errmsg *err)
 {
 	cJSON *list = NULL, *endpoints = NULL, *status = NULL, *items;
 	const cJSON *endpoint;
-	int ret = cli_call(args, "GET", "/v1/objects", NULL, &world->listing, err);
+	int ret = cli_call(args, "GET", "/v1/objects", NULL, &store->listing, err);
 
 	if (!ret)
 		ret = cli_call(args, "GET", "/v1/objects?full=1", NULL, &list, err);
@@ -534,41 +534,41 @@ static int agent_load(struct cli_world *world, const struct arguments *args, con
 		ret = cli_call(args, "GET", "/v1/endpoints", NULL, &endpoints, err);
 	if (!ret)
 		ret = cli_call(args, "GET", "/v1/status", NULL, &status, err);
-	if (!ret && agent_node_addresses(world, status) < 0)
+	if (!ret && agent_node_addresses(store, status) < 0)
 		ret = fail(err, -ENOMEM, "objects of the agent");
 	items = cJSON_GetObjectItemCaseSensitive(list, "items");
 	documents_overlay(items, documents);
 	cJSON_ArrayForEach (endpoint, endpoints)
 		endpoint_join(endpoint, items);
 	if (!ret)
-		ret = agent_objects(world, items, err);
+		ret = agent_objects(store, items, err);
 	cJSON_Delete(list);
 	cJSON_Delete(endpoints);
 	cJSON_Delete(status);
 	return ret;
 }
 
-int cli_world_load_agent(const struct arguments *args, const cJSON *documents,
-			 struct cli_world **ret_world, struct errmsg *err)
+int cli_input_load_agent(const struct arguments *args, const cJSON *documents,
+			 struct cli_input **ret_store, struct errmsg *err)
 {
-	auto_(cli_world) struct cli_world *world = cli_world_new();
-	int ret = world ? agent_load(world, args, documents, err) : fail(err, -ENOMEM, "objects");
+	auto_(cli_input) struct cli_input *store = cli_input_new();
+	int ret = store ? agent_load(store, args, documents, err) : fail(err, -ENOMEM, "objects");
 
 	if (!ret)
-		*ret_world = take_ptr(world);
+		*ret_store = take_ptr(store);
 	return ret;
 }
 
-int cli_world_load(const struct arguments *args, struct cli_world **ret_world, struct errmsg *err)
+int cli_input_load(const struct arguments *args, struct cli_input **ret_store, struct errmsg *err)
 {
-	auto_(cli_world) struct cli_world *world = cli_world_new();
-	int ret = world ? 0 : fail(err, -ENOMEM, "objects");
+	auto_(cli_input) struct cli_input *store = cli_input_new();
+	int ret = store ? 0 : fail(err, -ENOMEM, "objects");
 
 	if (!ret && args->file_count == 0)
-		ret = agent_load(world, args, NULL, err);
+		ret = agent_load(store, args, NULL, err);
 	for (size_t i = 0; !ret && i < args->file_count; i++)
-		ret = cli_world_add(world, args->files[i], err);
+		ret = cli_input_add(store, args->files[i], err);
 	if (!ret)
-		*ret_world = take_ptr(world);
+		*ret_store = take_ptr(store);
 	return ret;
 }

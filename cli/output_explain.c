@@ -29,13 +29,13 @@ static const char *direction_name(enum direction direction)
 }
 
 /* Where a rule is written. */
-static const char *rule_source(const struct cli_world *world, enum direction direction,
+static const char *rule_source(const struct cli_input *store, enum direction direction,
 			       const struct explain_rule *rule, char *buf, size_t size)
 {
 	char path[64];
 
 	snprintf(path, sizeof(path), "spec.%s[%zu]", direction_name(direction), rule->rule);
-	return cli_world_source(world, rule->policy, path, buf, size);
+	return cli_input_source(store, rule->policy, path, buf, size);
 }
 
 static const char *side_reason(const struct explain_side *side)
@@ -53,7 +53,7 @@ static bool side_names_policies(const struct explain_side *side)
 /* ---- JSON -------------------------------------------------------------------------------------
  */
 
-static cJSON *policy_ref(const struct cli_world *world, const struct object *policy)
+static cJSON *policy_ref(const struct cli_input *store, const struct object *policy)
 {
 	cJSON *json = cJSON_CreateObject();
 	char source[SOURCE_MAX];
@@ -67,26 +67,26 @@ static cJSON *policy_ref(const struct cli_world *world, const struct object *pol
 		cJSON_AddNumberToObject(json, "priority", policy->cluster_policy.priority);
 	}
 	cJSON_AddStringToObject(json, "source",
-				cli_world_source(world, policy, "", source, sizeof(source)));
+				cli_input_source(store, policy, "", source, sizeof(source)));
 	return json;
 }
 
 /* "policy", "rule", "ruleName", "source" */
-static void rule_add_json(const struct cli_world *world, enum direction direction,
+static void rule_add_json(const struct cli_input *store, enum direction direction,
 			  const struct explain_rule *rule, cJSON *json)
 {
 	const char *name = explain_rule_get(rule, direction)->name;
 	char source[SOURCE_MAX];
 
-	cJSON_AddItemToObject(json, "policy", policy_ref(world, rule->policy));
+	cJSON_AddItemToObject(json, "policy", policy_ref(store, rule->policy));
 	cJSON_AddNumberToObject(json, "rule", (double)rule->rule);
 	if (name)
 		cJSON_AddStringToObject(json, "ruleName", name);
 	cJSON_AddStringToObject(json, "source",
-				rule_source(world, direction, rule, source, sizeof(source)));
+				rule_source(store, direction, rule, source, sizeof(source)));
 }
 
-static cJSON *side_json(const struct cli_world *world, enum direction direction,
+static cJSON *side_json(const struct cli_input *store, enum direction direction,
 			const struct explain_side *side)
 {
 	cJSON *json = cJSON_CreateObject();
@@ -96,18 +96,18 @@ static cJSON *side_json(const struct cli_world *world, enum direction direction,
 	cJSON_AddStringToObject(json, "verdict", verdict_name(side->verdict));
 	cJSON_AddStringToObject(json, "reason", side_reason(side));
 	if (side->reason == EXPLAIN_RULE)
-		rule_add_json(world, direction, &side->decided, json);
+		rule_add_json(store, direction, &side->decided, json);
 	if (side->reason == EXPLAIN_NO_RULE) {
-		cJSON_AddItemToObject(json, "policy", policy_ref(world, side->selecting[0]));
+		cJSON_AddItemToObject(json, "policy", policy_ref(store, side->selecting[0]));
 		cJSON_AddNullToObject(json, "rule");
 		cJSON_AddStringToObject(
 			json, "source",
-			cli_world_source(world, side->selecting[0], "", source, sizeof(source)));
+			cli_input_source(store, side->selecting[0], "", source, sizeof(source)));
 	}
 	if (side_names_policies(side)) {
 		array = cJSON_AddArrayToObject(json, "policies");
 		for (size_t i = 0; i < side->selecting_count; i++)
-			cJSON_AddItemToArray(array, policy_ref(world, side->selecting[i]));
+			cJSON_AddItemToArray(array, policy_ref(store, side->selecting[i]));
 	}
 	if (side->passed_count == 0)
 		return json;
@@ -115,7 +115,7 @@ static cJSON *side_json(const struct cli_world *world, enum direction direction,
 	for (size_t i = 0; i < side->passed_count; i++) {
 		cJSON *passed = cJSON_CreateObject();
 
-		rule_add_json(world, direction, &side->passed[i], passed);
+		rule_add_json(store, direction, &side->passed[i], passed);
 		cJSON_AddItemToArray(array, passed);
 	}
 	return json;
@@ -146,9 +146,9 @@ static cJSON *answer_json(const struct cli_answers *answers, const struct cli_an
 	cJSON_AddNumberToObject(json, "port", answer->port);
 	cJSON_AddStringToObject(json, "protocol", proto_name(answers->proto));
 	cJSON_AddItemToObject(json, "egress",
-			      side_json(answers->world, DIR_EGRESS, &explanation->egress));
+			      side_json(answers->store, DIR_EGRESS, &explanation->egress));
 	cJSON_AddItemToObject(json, "ingress",
-			      side_json(answers->world, DIR_INGRESS, &explanation->ingress));
+			      side_json(answers->store, DIR_INGRESS, &explanation->ingress));
 	return json;
 }
 
@@ -198,7 +198,7 @@ static void add_policy(struct buffer *text, const struct object *policy)
 			     policy->cluster_policy.priority);
 }
 
-static void add_rule(struct buffer *text, const struct cli_world *world, enum direction direction,
+static void add_rule(struct buffer *text, const struct cli_input *store, enum direction direction,
 		     const struct explain_rule *rule)
 {
 	const char *name = explain_rule_get(rule, direction)->name;
@@ -209,11 +209,11 @@ static void add_rule(struct buffer *text, const struct cli_world *world, enum di
 	if (name)
 		buffer_print(text, " \"%s\"", output_shown(name));
 	buffer_print(text, " (%s)",
-		     output_shown(rule_source(world, direction, rule, source, sizeof(source))));
+		     output_shown(rule_source(store, direction, rule, source, sizeof(source))));
 }
 
 /* Why a side says what it says; what passed it on stands in lines of its own. */
-static void add_side(struct buffer *text, const struct cli_world *world, enum direction direction,
+static void add_side(struct buffer *text, const struct cli_input *store, enum direction direction,
 		     const struct explain_side *side)
 {
 	char source[SOURCE_MAX];
@@ -221,19 +221,19 @@ static void add_side(struct buffer *text, const struct cli_world *world, enum di
 	buffer_print(text, "%s", side_reason(side));
 	if (side->reason == EXPLAIN_RULE) {
 		buffer_print(text, ": ");
-		add_rule(text, world, direction, &side->decided);
+		add_rule(text, store, direction, &side->decided);
 	}
 	for (size_t i = 0; side_names_policies(side) && i < side->selecting_count; i++) {
 		buffer_print(text, "%s ", i ? "," : ":");
 		add_policy(text, side->selecting[i]);
 		buffer_print(text, " (%s)",
-			     output_shown(cli_world_source(world, side->selecting[i], "", source,
+			     output_shown(cli_input_source(store, side->selecting[i], "", source,
 							   sizeof(source))));
 	}
 	buffer_print(text, "\n");
 	for (size_t i = 0; i < side->passed_count; i++) {
 		buffer_print(text, "%18spassed on by ", "");
-		add_rule(text, world, direction, &side->passed[i]);
+		add_rule(text, store, direction, &side->passed[i]);
 		buffer_print(text, "\n");
 	}
 }
@@ -248,9 +248,9 @@ void answers_text(const struct cli_answers *answers, struct buffer *text)
 	}
 	explanation = &answers->items[answers->deciding].explanation;
 	buffer_print(text, "egress %s: ", verdict_name(explanation->egress.verdict));
-	add_side(text, answers->world, DIR_EGRESS, &explanation->egress);
+	add_side(text, answers->store, DIR_EGRESS, &explanation->egress);
 	buffer_print(text, "ingress %s: ", verdict_name(explanation->ingress.verdict));
-	add_side(text, answers->world, DIR_INGRESS, &explanation->ingress);
+	add_side(text, answers->store, DIR_INGRESS, &explanation->ingress);
 }
 
 static void end_text(const struct explain_end *end, char *buf, size_t size)
@@ -275,7 +275,7 @@ static void print_side(const struct cli_answers *answers, enum direction directi
 {
 	auto_buffer struct buffer text = { 0 };
 
-	add_side(&text, answers->world, direction, side);
+	add_side(&text, answers->store, direction, side);
 	printf("  %-8s %s%-5s%s  %s", direction_name(direction), verdict_colour(side->verdict),
 	       verdict_name(side->verdict), output_colour_end(), text.failed ? "\n" : text.data);
 }

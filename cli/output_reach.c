@@ -11,7 +11,8 @@
 
 #define NAMES_MAX 8 /* of one list in a line for people */
 
-/* ---- lists of parties -------------------------------------------------------------------------
+/* ---- lists of peer groups
+ * -------------------------------------------------------------------------
  */
 
 struct name_list {
@@ -32,84 +33,87 @@ static void name_add(struct name_list *list, const char *before, const char *nam
 }
 
 /* Parties of pods lie in order of their namespaces; this is the end of one that begins at first. */
-static size_t namespace_end(const struct party *parties, const size_t *numbers, size_t first,
-			    size_t count)
+static size_t namespace_end(const struct peer_group *peer_groups, const size_t *numbers,
+			    size_t first, size_t count)
 {
 	size_t end = first;
 
-	while (end < count && parties[numbers[end]].pod_count &&
-	       strcmp(parties[numbers[end]].pods[0]->namespace,
-		      parties[numbers[first]].pods[0]->namespace) == 0)
+	while (end < count && peer_groups[numbers[end]].pod_count &&
+	       strcmp(peer_groups[numbers[end]].pods[0]->namespace,
+		      peer_groups[numbers[first]].pods[0]->namespace) == 0)
 		end++;
 	return end;
 }
 
-static size_t parties_in_namespace(const struct party *parties, size_t count, const char *namespace)
+static size_t peer_groups_in_namespace(const struct peer_group *peer_groups, size_t count,
+				       const char *namespace)
 {
 	size_t found = 0;
 
 	for (size_t i = 0; i < count; i++)
-		found += parties[i].pod_count &&
-			 strcmp(parties[i].pods[0]->namespace, namespace) == 0;
+		found += peer_groups[i].pod_count &&
+			 strcmp(peer_groups[i].pods[0]->namespace, namespace) == 0;
 	return found;
 }
 
-void output_parties(const struct reach *reach, const size_t *numbers, size_t count,
-		    struct buffer *text)
+void output_peer_groups(const struct reach *reach, const size_t *numbers, size_t count,
+			struct buffer *text)
 {
 	struct name_list list = { .text = text };
-	size_t party_count, pods = 0, all_pods = 0, first = 0;
-	const struct party *parties = reach_parties(reach, &party_count);
+	size_t peer_group_count, pods = 0, all_pods = 0, first = 0;
+	const struct peer_group *peer_groups = reach_peer_groups(reach, &peer_group_count);
 	char more[64];
 
-	for (size_t i = 0; i < party_count; i++)
-		all_pods += parties[i].pod_count > 0;
-	while (pods < count && parties[numbers[pods]].pod_count)
+	for (size_t i = 0; i < peer_group_count; i++)
+		all_pods += peer_groups[i].pod_count > 0;
+	while (pods < count && peer_groups[numbers[pods]].pod_count)
 		pods++;
 	if (pods > 1 && pods == all_pods) {
 		name_add(&list, "", "every pod");
 		first = pods;
 	}
 	while (first < pods) {
-		const char *namespace = parties[numbers[first]].pods[0]->namespace;
-		size_t end = namespace_end(parties, numbers, first, pods);
+		const char *namespace = peer_groups[numbers[first]].pods[0]->namespace;
+		size_t end = namespace_end(peer_groups, numbers, first, pods);
 
-		if ((end - first > 1 || parties[numbers[first]].pod_count > 1) &&
-		    end - first == parties_in_namespace(parties, party_count, namespace))
+		if ((end - first > 1 || peer_groups[numbers[first]].pod_count > 1) &&
+		    end - first ==
+			    peer_groups_in_namespace(peer_groups, peer_group_count, namespace))
 			name_add(&list, "every pod of ", namespace);
 		else
 			for (size_t i = first; i < end; i++)
-				name_add(&list, "", parties[numbers[i]].name);
+				name_add(&list, "", peer_groups[numbers[i]].name);
 		first = end;
 	}
 	for (size_t i = pods; i < count; i++)
-		name_add(&list, "", parties[numbers[i]].name);
+		name_add(&list, "", peer_groups[numbers[i]].name);
 	if (list.hidden == 0)
 		return;
 	snprintf(more, sizeof(more), " and %zu more", list.hidden);
 	buffer_string(text, more);
 }
 
-cJSON *parties_json(const struct reach *reach, const size_t *numbers, size_t count)
+cJSON *peer_groups_json(const struct reach *reach, const size_t *numbers, size_t count)
 {
 	cJSON *array = cJSON_CreateArray();
-	size_t party_count;
-	const struct party *parties = reach_parties(reach, &party_count);
+	size_t peer_group_count;
+	const struct peer_group *peer_groups = reach_peer_groups(reach, &peer_group_count);
 	char text[600];
 
 	for (size_t i = 0; i < count; i++) {
-		const struct party *party = &parties[numbers[i]];
+		const struct peer_group *peer_group = &peer_groups[numbers[i]];
 		cJSON *json = cJSON_CreateObject(), *pods;
 
 		cJSON_AddItemToArray(array, json);
-		if (party->pod_count == 0) {
-			cJSON_AddStringToObject(json, "cidr", prefix_format(&party->outside, text));
+		if (peer_group->pod_count == 0) {
+			cJSON_AddStringToObject(json, "cidr",
+						prefix_format(&peer_group->outside, text));
 			continue;
 		}
 		pods = cJSON_AddArrayToObject(json, "pods");
-		for (size_t p = 0; p < party->pod_count; p++) {
-			snprintf(text, sizeof(text), "%s/%s", party->pods[p]->namespace,
-				 party->pods[p]->name);
+		for (size_t p = 0; p < peer_group->pod_count; p++) {
+			snprintf(text, sizeof(text), "%s/%s", peer_group->pods[p]->namespace,
+				 peer_group->pods[p]->name);
 			cJSON_AddItemToArray(pods, cJSON_CreateString(text));
 		}
 	}
@@ -162,10 +166,11 @@ cJSON *diff_json(const struct policy_diff *diff)
 		cJSON *row = cJSON_CreateObject();
 
 		cJSON_AddItemToArray(array, row);
-		cJSON_AddItemToObject(row, "from",
-				      parties_json(diff->reach, change->from, change->from_count));
+		cJSON_AddItemToObject(
+			row, "from",
+			peer_groups_json(diff->reach, change->from, change->from_count));
 		cJSON_AddItemToObject(row, "to",
-				      parties_json(diff->reach, change->to, change->to_count));
+				      peer_groups_json(diff->reach, change->to, change->to_count));
 		cJSON_AddItemToObject(row, "allowed", ports_json(pool, change->allowed));
 		cJSON_AddItemToObject(row, "denied", ports_json(pool, change->denied));
 		cJSON_AddItemToObject(row, "family",
@@ -184,9 +189,9 @@ static void change_print(const struct policy_diff *diff, const struct diff_chang
 
 	if (ports == PORTS_NONE)
 		return;
-	output_parties(diff->reach, change->from, change->from_count, &text);
+	output_peer_groups(diff->reach, change->from, change->from_count, &text);
 	buffer_string(&text, " -> ");
-	output_parties(diff->reach, change->to, change->to_count, &text);
+	output_peer_groups(diff->reach, change->to, change->to_count, &text);
 	buffer_string(&text, ": ");
 	ports_text(reach_pool(diff->reach), ports, &text);
 	if (text.failed)

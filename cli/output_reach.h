@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Parties, sets of ports and what changes between worlds, as text and as JSON. */
+/* Parties, sets of ports and what changes between stores, as text and as JSON. */
 #ifndef TENDRIL_CLI_OUTPUT_REACH_H
 #define TENDRIL_CLI_OUTPUT_REACH_H
 
@@ -9,15 +9,15 @@ struct cJSON;
 
 /* Appends "shop/web, shop/app=db (2 pods), every pod of bank and 10.0.0.0/8": namespaces and all
  * pods that are there as a whole under one name, and of a long list only its beginning. */
-void output_parties(const struct reach *reach, const size_t *numbers, size_t count,
-		    struct buffer *text);
+void output_peer_groups(const struct reach *reach, const size_t *numbers, size_t count,
+			struct buffer *text);
 
 /* [{"protocol": "TCP", "port": 80}, {"protocol": "UDP", "port": 1, "endPort": 65535},
  *  {"protocol": "other"}] */
 struct cJSON *ports_json(const struct port_pool *pool, uint32_t set);
 
 /* [{"pods": ["shop/web"]}, {"cidr": "10.0.0.0/8"}] */
-struct cJSON *parties_json(const struct reach *reach, const size_t *numbers, size_t count);
+struct cJSON *peer_groups_json(const struct reach *reach, const size_t *numbers, size_t count);
 
 /* The whole of a difference. */
 struct cJSON *diff_json(const struct policy_diff *diff);

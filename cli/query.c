@@ -22,21 +22,21 @@ struct asked_end {
 
 /* Whether a connection comes from the node that the other pod runs on: the agent knows its own
  * addresses; offline, Node objects and pods in the host's network tell. */
-static bool is_own_node(const struct cli_world *world, const struct explain_end *from,
+static bool is_own_node(const struct cli_input *store, const struct explain_end *from,
 			const struct object *pod)
 {
-	const struct world *objects = cli_world_objects(world);
+	const struct store *objects = cli_input_objects(store);
 	const struct object *node;
 
 	if (!pod || !from->has_addr || (from->pod && !from->pod->pod.host_network))
 		return false;
-	if (cli_world_is_node_address(world, &from->addr))
+	if (cli_input_is_node_address(store, &from->addr))
 		return true;
 	if (*pod->pod.node_name == '\0')
 		return false;
 	if (from->pod && strcmp(from->pod->pod.node_name, pod->pod.node_name) == 0)
 		return true;
-	node = world_find(objects, OBJECT_NODE, "", pod->pod.node_name);
+	node = store_find(objects, OBJECT_NODE, "", pod->pod.node_name);
 	for (size_t i = 0; node && i < node->node.address_count; i++) {
 		if (addr_equal(&node->node.addresses[i], &from->addr))
 			return true;
@@ -55,10 +55,10 @@ static const char *strip_kind(const char *text, const char *kind)
 		       : text;
 }
 
-static void end_of_address(const struct world *objects, const struct addr *addr,
+static void end_of_address(const struct store *objects, const struct addr *addr,
 			   struct asked_end *ret)
 {
-	const struct object *owner = world_owner(objects, addr);
+	const struct object *owner = store_owner(objects, addr);
 
 	*ret = (struct asked_end){ .end = { .addr = *addr, .has_addr = true }, .by_address = true };
 	if (owner && owner->kind == OBJECT_POD)
@@ -88,7 +88,7 @@ static int address_check(const char *side, const char *text, struct errmsg *err)
 		       dotted ? " (four numbers without leading zeros)" : "");
 }
 
-static int end_parse(const struct world *objects, const char *side, const char *text,
+static int end_parse(const struct store *objects, const char *side, const char *text,
 		     struct asked_end *ret, struct errmsg *err)
 {
 	char namespace[254], name[254];
@@ -109,7 +109,7 @@ static int end_parse(const struct world *objects, const char *side, const char *
 	code = cli_split_name(strip_kind(text, "pod"), namespace, name, sizeof(name), err);
 	if (code)
 		return wrap(err, "%s", side);
-	pod = world_find(objects, OBJECT_POD, namespace, name);
+	pod = store_find(objects, OBJECT_POD, namespace, name);
 	if (!pod)
 		return fail_plain(err, -ENOENT, "%s %s: there is no such pod", side, text);
 	if (pod->pod.terminated)
@@ -141,7 +141,7 @@ static bool end_in_family(const struct asked_end *asked, bool v4, struct explain
 
 /* The Service that is meant, or NULL: by name, or by one of its addresses.  A name that a pod
  * has, too, needs its kind in front. */
-static int service_find(const struct world *objects, const char *text,
+static int service_find(const struct store *objects, const char *text,
 			const struct object **ret_service, struct errmsg *err)
 {
 	const char *unmarked = strip_kind(text, "service");
@@ -151,7 +151,7 @@ static int service_find(const struct world *objects, const char *text,
 
 	*ret_service = NULL;
 	if (addr_parse(text, &addr) == 0) {
-		const struct object *owner = world_owner(objects, &addr);
+		const struct object *owner = store_owner(objects, &addr);
 
 		if (owner && owner->kind == OBJECT_SERVICE)
 			*ret_service = owner;
@@ -160,12 +160,12 @@ static int service_find(const struct world *objects, const char *text,
 	if (strip_kind(text, "pod") != text ||
 	    cli_split_name(unmarked, namespace, name, sizeof(name), &ignored))
 		return 0;
-	*ret_service = world_find(objects, OBJECT_SERVICE, namespace, name);
+	*ret_service = store_find(objects, OBJECT_SERVICE, namespace, name);
 	if (unmarked != text)
 		return *ret_service
 			       ? 0
 			       : fail_plain(err, -ENOENT, "to %s: there is no such service", text);
-	if (*ret_service && world_find(objects, OBJECT_POD, namespace, name)) {
+	if (*ret_service && store_find(objects, OBJECT_POD, namespace, name)) {
 		output_note("note: %s is a pod and a service, this is the pod; service/%s asks "
 			    "about the other",
 			    text, text);
@@ -205,8 +205,8 @@ static int answers_ask(struct cli_answers *answers, struct cli_answer *answer,
 {
 	int ret;
 
-	answer->from.is_host = is_own_node(answers->world, &answer->from, answer->to.pod);
-	ret = policy_explain(cli_world_objects(answers->world), &answer->from, &answer->to,
+	answer->from.is_host = is_own_node(answers->store, &answer->from, answer->to.pod);
+	ret = policy_explain(cli_input_objects(answers->store), &answer->from, &answer->to,
 			     answers->proto, answer->port, &answer->explanation, err);
 	if (ret)
 		return ret;
@@ -250,7 +250,7 @@ static int answers_of_ends(struct cli_answers *answers, const struct asked_end *
 static int answers_of_service(struct cli_answers *answers, const struct asked_end *from,
 			      struct errmsg *err)
 {
-	const struct world *objects = cli_world_objects(answers->world);
+	const struct store *objects = cli_input_objects(answers->store);
 	const struct object *service = answers->service;
 	struct service_frontends frontends = { 0 };
 	bool known = false, served = false;
@@ -282,11 +282,11 @@ static int answers_of_service(struct cli_answers *answers, const struct asked_en
 	return 0;
 }
 
-int cli_question_ask(const struct cli_world *world, const char *from, const char *to,
-		     const char *port, struct cli_answers *ret_answers, struct errmsg *err)
+int cli_query_ask(const struct cli_input *store, const char *from, const char *to, const char *port,
+		  struct cli_answers *ret_answers, struct errmsg *err)
 {
-	const struct world *objects = cli_world_objects(world);
-	struct cli_answers answers = { .world = world, .verdict = VERDICT_ALLOW };
+	const struct store *objects = cli_input_objects(store);
+	struct cli_answers answers = { .store = store, .verdict = VERDICT_ALLOW };
 	struct asked_end sender, receiver;
 	int ret = cli_port_parse(port, &answers.port, &answers.proto, err);
 

@@ -17,7 +17,7 @@ struct cli_answer { /* one pod or address asks one other */
 };
 
 struct cli_answers {
-	const struct cli_world *world;
+	const struct cli_input *store;
 	enum verdict verdict; /* allowed to all of them */
 	uint8_t proto;
 	uint16_t port;                /* as asked: of the service, if it is one */
@@ -30,9 +30,9 @@ struct cli_answers {
 };
 
 /* from, to: "NAMESPACE/NAME", an address, "pod/..." or "service/..."; port: "80/TCP".  Names what
- * cannot be found in err.  The world must outlive the answers. */
-int cli_question_ask(const struct cli_world *world, const char *from, const char *to,
-		     const char *port, struct cli_answers *ret, struct errmsg *err);
+ * cannot be found in err.  The store must outlive the answers. */
+int cli_query_ask(const struct cli_input *store, const char *from, const char *to, const char *port,
+		  struct cli_answers *ret, struct errmsg *err);
 /* Lets the first answer decide that is not the expected one, if there is such. */
 void cli_answers_expect(struct cli_answers *answers, enum verdict expected);
 void cli_answers_done(struct cli_answers *answers);

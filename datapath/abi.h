@@ -52,7 +52,7 @@ enum endpoint_flag {
 
 /* Value of endpoint_map, an array indexed by slot.  flags and policy_id share one aligned 8-byte
  * word, so that a change of policy is seen whole. */
-struct endpoint {
+struct endpoint_entry {
 	__u32 flags;        /* enum endpoint_flag */
 	__u32 policy_id;    /* in policy_map; shared by endpoints with the same rules */
 	__u32 identity;     /* behind its IPv4 address */
@@ -67,7 +67,7 @@ struct endpoint {
 			    * the two addresses apart */
 	__u32 pad;
 };
-ABI_SIZE(struct endpoint, 80);
+ABI_SIZE(struct endpoint_entry, 80);
 
 /* Value of endpoint_stats, per CPU, indexed by slot.  "tx" is what the pod sent. */
 struct endpoint_stats {

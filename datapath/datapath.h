@@ -76,7 +76,8 @@ void datapath_close(struct datapath *datapath);
  * Idempotent, and quick: it is on the path of every ADD. */
 int datapath_attach_endpoint(struct datapath *datapath, uint16_t slot, struct errmsg *err);
 /* Puts from_pod, by descriptor, in front of the filter as a TCX program; 0 also if it is there. May
- * block for an RCU grace period with rtnl held: not for the agent's loop (reaper.h). */
+ * block for an RCU grace period with rtnl held: not for the agent's loop
+ * (agent/endpoint/link_worker.h). */
 int datapath_attach_tcx(int prog_fd, int ifindex);
 /* Whether the program is still attached (someone may have removed the filter). */
 bool datapath_endpoint_attached(struct datapath *datapath, uint16_t slot);

@@ -25,14 +25,15 @@ static bool slot_valid(const struct datapath *datapath, uint16_t slot)
 	return slot && slot < datapath->capacity[MAP_ENDPOINT];
 }
 
-static struct endpoint *endpoint_at(const struct datapath *datapath, uint16_t slot)
+static struct endpoint_entry *endpoint_at(const struct datapath *datapath, uint16_t slot)
 {
-	_Static_assert(sizeof(struct endpoint) % 8 == 0, "elements of an array map are 8-aligned");
+	_Static_assert(sizeof(struct endpoint_entry) % 8 == 0,
+		       "elements of an array map are 8-aligned");
 	return &datapath->endpoints[slot];
 }
 
 /* Flags and policy_id change in one store: no packet sees one without the other. */
-static void endpoint_set_policy(struct endpoint *endpoint, uint32_t flags, uint32_t policy_id)
+static void endpoint_set_policy(struct endpoint_entry *endpoint, uint32_t flags, uint32_t policy_id)
 {
 	const union {
 		struct {
@@ -42,7 +43,8 @@ static void endpoint_set_policy(struct endpoint *endpoint, uint32_t flags, uint3
 		uint64_t word;
 	} policy = { { flags, policy_id } };
 
-	_Static_assert(offsetof(struct endpoint, policy_id) == 4, "flags and policy_id: one word");
+	_Static_assert(offsetof(struct endpoint_entry, policy_id) == 4,
+		       "flags and policy_id: one word");
 	__atomic_store_n((uint64_t *)endpoint, policy.word, __ATOMIC_RELEASE);
 }
 
@@ -54,7 +56,7 @@ static int netns_map_release(struct datapath *datapath, uint64_t cookie, uint16_
 	if (map_get(datapath, MAP_NETNS, &cookie, &holder) || holder != slot)
 		return 0;
 	for (uint32_t i = 1; i < datapath->capacity[MAP_ENDPOINT]; i++) {
-		const struct endpoint *other = &datapath->endpoints[i];
+		const struct endpoint_entry *other = &datapath->endpoints[i];
 
 		if (i != slot && other->flags & ENDPOINT_VALID && other->netns_cookie == cookie)
 			return map_set(datapath, MAP_NETNS, &cookie, &i);
@@ -62,10 +64,11 @@ static int netns_map_release(struct datapath *datapath, uint64_t cookie, uint16_
 	return map_del(datapath, MAP_NETNS, &cookie);
 }
 
-int endpoint_map_set(struct datapath *datapath, uint16_t slot, const struct endpoint *endpoint)
+int endpoint_map_set(struct datapath *datapath, uint16_t slot,
+		     const struct endpoint_entry *endpoint)
 {
-	const size_t rest = offsetof(struct endpoint, netns_cookie);
-	struct endpoint *entry;
+	const size_t rest = offsetof(struct endpoint_entry, netns_cookie);
+	struct endpoint_entry *entry;
 	uint32_t value = slot;
 	uint64_t old_cookie;
 	int ret;
@@ -87,7 +90,7 @@ int endpoint_map_set(struct datapath *datapath, uint16_t slot, const struct endp
 	return 0;
 }
 
-int endpoint_map_get(struct datapath *datapath, uint16_t slot, struct endpoint *ret_endpoint)
+int endpoint_map_get(struct datapath *datapath, uint16_t slot, struct endpoint_entry *ret_endpoint)
 {
 	if (!slot_valid(datapath, slot))
 		return -ENOENT;
@@ -97,7 +100,7 @@ int endpoint_map_get(struct datapath *datapath, uint16_t slot, struct endpoint *
 
 int endpoint_map_del(struct datapath *datapath, uint16_t slot)
 {
-	struct endpoint *entry;
+	struct endpoint_entry *entry;
 	uint32_t key = slot;
 	uint64_t cookie;
 	int ret;

@@ -40,7 +40,7 @@ static const struct {
 	[MAP_CT] = { "ct_map", sizeof(struct ct_key), sizeof(struct ct_entry) },
 	[MAP_NAT] = { "nat_map", sizeof(struct nat_key), sizeof(struct nat_entry) },
 	[MAP_FLOW] = { "flow_map", sizeof(struct flow_key), sizeof(struct flow_record) },
-	[MAP_ENDPOINT] = { "endpoint_map", sizeof(uint32_t), sizeof(struct endpoint) },
+	[MAP_ENDPOINT] = { "endpoint_map", sizeof(uint32_t), sizeof(struct endpoint_entry) },
 	[MAP_ENDPOINT_STATS] = { "endpoint_stats", sizeof(uint32_t),
 				 sizeof(struct endpoint_stats) },
 	[MAP_NETNS] = { "netns_map", sizeof(uint64_t), sizeof(uint32_t) },

@@ -18,8 +18,9 @@ void maps_bump_revision(struct datapath *datapath);
 
 /* Writes the slot and its namespace's entry in netns_map.  flags and policy_id change in one store;
  * translated is the datapath's and left as it is. */
-int endpoint_map_set(struct datapath *datapath, uint16_t slot, const struct endpoint *endpoint);
-int endpoint_map_get(struct datapath *datapath, uint16_t slot, struct endpoint *ret);
+int endpoint_map_set(struct datapath *datapath, uint16_t slot,
+		     const struct endpoint_entry *endpoint);
+int endpoint_map_get(struct datapath *datapath, uint16_t slot, struct endpoint_entry *ret);
 int endpoint_map_del(struct datapath *datapath, uint16_t slot); /* zeroes it and its statistics */
 /* Sums over CPUs. */
 int endpoint_stats_get(struct datapath *datapath, uint16_t slot, struct endpoint_stats *ret);

@@ -55,10 +55,10 @@ struct datapath {
 
 	int map_fds[MAP_TOTAL];
 	uint32_t capacity[MAP_TOTAL];
-	struct node_state *node;    /* node_map, mapped shared */
-	struct endpoint *endpoints; /* endpoint_map, mapped shared */
-	unsigned int cpus;          /* possible CPUs: values in a per-CPU element */
-	void *percpu;               /* room for one element of endpoint_stats */
+	struct node_state *node;          /* node_map, mapped shared */
+	struct endpoint_entry *endpoints; /* endpoint_map, mapped shared */
+	unsigned int cpus;                /* possible CPUs: values in a per-CPU element */
+	void *percpu;                     /* room for one element of endpoint_stats */
 	struct ring_buffer *ring;
 	void (*event_each)(const struct flow_event *event, void *arg);
 	void *event_arg;

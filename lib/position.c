@@ -10,8 +10,8 @@
 
 #define WALK_DEPTH_MAX 256
 
-void locate_next(struct text_mark *mark, const char *text, size_t offset, size_t *ret_line,
-		 size_t *ret_column)
+void position_next(struct text_mark *mark, const char *text, size_t offset, size_t *ret_line,
+		   size_t *ret_column)
 {
 	for (; mark->offset < offset; mark->offset++) {
 		if (text[mark->offset] == '\n') {
@@ -23,11 +23,11 @@ void locate_next(struct text_mark *mark, const char *text, size_t offset, size_t
 	*ret_column = offset - mark->line_start + 1;
 }
 
-void locate_offset(const char *text, size_t offset, size_t *ret_line, size_t *ret_column)
+void position_of_offset(const char *text, size_t offset, size_t *ret_line, size_t *ret_column)
 {
 	struct text_mark mark = { 0 };
 
-	locate_next(&mark, text, offset, ret_line, ret_column);
+	position_next(&mark, text, offset, ret_line, ret_column);
 }
 
 void path_key(struct buffer *path, const char *key)
@@ -73,7 +73,7 @@ struct frame {
 };
 
 struct walk {
-	struct location **order; /* by document and path */
+	struct position **order; /* by document and path */
 	size_t count;
 	struct span span; /* of the node that begins; between documents, of the next one */
 	size_t document;
@@ -90,10 +90,10 @@ static void walk_truncate(struct walk *walk, size_t len)
 	}
 }
 
-static int location_compare(const void *a, const void *b)
+static int position_compare(const void *a, const void *b)
 {
-	const struct location *left = *(struct location *const *)a;
-	const struct location *right = *(struct location *const *)b;
+	const struct position *left = *(struct position *const *)a;
+	const struct position *right = *(struct position *const *)b;
 
 	if (left->document != right->document)
 		return left->document < right->document ? -1 : 1;
@@ -150,19 +150,19 @@ static void walk_enter(struct walk *walk, const yaml_mark_t *mark)
 	len = walk->path.len;
 	walk->span = frame ? span_narrow(walk, frame->span) : span_of_document(walk);
 	for (size_t i = walk->span.first; i < walk->span.end; i++) {
-		struct location *location = walk->order[i];
-		char next = location->path[len];
+		struct position *position = walk->order[i];
+		char next = position->path[len];
 
 		if ((next != '\0' && next != '.' && next != '[' && len > 0) ||
-		    (location->line &&
-		     (location->matched > len || (location->matched == len && !location->last))))
+		    (position->line &&
+		     (position->matched > len || (position->matched == len && !position->last))))
 			continue;
-		location->matched = len;
-		location->line = mark->line + 1;
-		location->column = mark->column + 1;
-		if (location->at_key && next == '\0' && frame && frame->mapping) {
-			location->line = frame->key_line;
-			location->column = frame->key_column;
+		position->matched = len;
+		position->line = mark->line + 1;
+		position->column = mark->column + 1;
+		if (position->at_key && next == '\0' && frame && frame->mapping) {
+			position->line = frame->key_line;
+			position->column = frame->key_column;
 		}
 	}
 }
@@ -231,9 +231,9 @@ static bool walk_event(struct walk *walk, const yaml_event_t *event)
 	return !walk->path.failed;
 }
 
-void locations_find(const char *text, size_t len, struct location *locations, size_t count)
+void positions_find(const char *text, size_t len, struct position *positions, size_t count)
 {
-	auto_free struct location **order = calloc(count + 1, sizeof(struct location *));
+	auto_free struct position **order = calloc(count + 1, sizeof(struct position *));
 	struct walk walk = { .order = order, .count = count };
 	yaml_parser_t parser;
 	bool more = order != NULL;
@@ -241,8 +241,8 @@ void locations_find(const char *text, size_t len, struct location *locations, si
 	if (!order || !yaml_parser_initialize(&parser))
 		return;
 	for (size_t i = 0; i < count; i++)
-		order[i] = &locations[i];
-	qsort(order, count, sizeof(struct location *), location_compare);
+		order[i] = &positions[i];
+	qsort(order, count, sizeof(struct position *), position_compare);
 	yaml_parser_set_input_string(&parser, (const unsigned char *)text, len);
 	while (more) {
 		yaml_event_t event;

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-struct location {
+struct position {
 	char *path; /* from the document's root, as path_key() and path_index() write it; owned */
 	size_t document; /* from 0 */
 	bool at_key;     /* the field's name is meant, not its value */
@@ -21,7 +21,7 @@ struct location {
 };
 
 /* Fills line and column of each location.  The text has to be one that parsed. */
-void locations_find(const char *text, size_t len, struct location *locations, size_t count);
+void positions_find(const char *text, size_t len, struct position *positions, size_t count);
 
 /* A byte of a text that is walked, {} at its beginning: going on costs only what lies between. */
 struct text_mark {
@@ -31,11 +31,11 @@ struct text_mark {
 };
 
 /* Line and column, from 1, of a byte at the mark or after it, to which the mark goes on. */
-void locate_next(struct text_mark *mark, const char *text, size_t offset, size_t *ret_line,
-		 size_t *ret_column);
+void position_next(struct text_mark *mark, const char *text, size_t offset, size_t *ret_line,
+		   size_t *ret_column);
 
 /* The same for a single byte. */
-void locate_offset(const char *text, size_t offset, size_t *ret_line, size_t *ret_column);
+void position_of_offset(const char *text, size_t offset, size_t *ret_line, size_t *ret_column);
 
 struct buffer;
 

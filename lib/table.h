@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Hash table with keys and values of fixed size, compared and copied as memory: a few bytes of
- * overhead an entry, for mirrors of maps that may hold a hundred thousand.
+ * overhead an entry, for copies of maps that may hold a hundred thousand.
  */
 #ifndef TENDRIL_LIB_TABLE_H
 #define TENDRIL_LIB_TABLE_H

@@ -428,8 +428,8 @@ static void parser_error(const yaml_parser_t *parser, const char *text, size_t l
 
 	if (parser->error == YAML_READER_ERROR) {
 		if (parser->problem_offset < len)
-			locate_offset(text, parser->problem_offset, &ret_error->line,
-				      &ret_error->column);
+			position_of_offset(text, parser->problem_offset, &ret_error->line,
+					   &ret_error->column);
 	} else if (parser->error != YAML_MEMORY_ERROR) {
 		ret_error->line = parser->problem_mark.line + 1;
 		ret_error->column = parser->problem_mark.column + 1;
@@ -565,12 +565,12 @@ struct cJSON *json_value_parse(const char *text, size_t len, size_t *ret_len,
 		} else {
 			json_near(text + offset, len - offset, ret_error);
 		}
-		locate_offset(text, offset, &ret_error->line, &ret_error->column);
+		position_of_offset(text, offset, &ret_error->line, &ret_error->column);
 		return NULL;
 	}
 	*ret_len = (size_t)(end - text);
 	if (find_nul(text, *ret_len, &offset)) {
-		locate_offset(text, offset, &ret_error->line, &ret_error->column);
+		position_of_offset(text, offset, &ret_error->line, &ret_error->column);
 		snprintf(ret_error->text, sizeof(ret_error->text), "a NUL character");
 		cJSON_Delete(json);
 		return NULL;
@@ -592,7 +592,7 @@ static cJSON *json_documents(const char *text, size_t len, struct text_error *re
 			size_t line;
 			size_t column;
 
-			locate_offset(text, offset, &line, &column);
+			position_of_offset(text, offset, &line, &column);
 			if (ret_error->line == 1)
 				ret_error->column += column - 1;
 			ret_error->line += line - 1;

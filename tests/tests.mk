@@ -143,7 +143,7 @@ check: $(unit_tests) $(bpf_tests) all ## Unit, datapath and policy tests: the qu
 
 test: deps ## Install what is missing, build, run every test (root)
 	$(MAKE) --no-print-directory -j$$(nproc) test-programs
-	WORLDS=$${WORLDS:-100000} tests/harness/rooted tests/run unit bpf policy net fuzz kernel
+	STORES=$${STORES:-100000} tests/harness/rooted tests/run unit bpf policy net fuzz kernel
 
 # ---- set-up ----------------------------------------------------------------------------------
 

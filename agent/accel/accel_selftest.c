@@ -156,9 +156,9 @@ static int end_wire(const struct end *end, struct errmsg *err)
 static int end_publish(const struct selftest *selftest, int index, struct errmsg *err)
 {
 	const struct end *end = &selftest->end[index];
-	struct endpoint endpoint = { .flags = ENDPOINT_VALID | ENDPOINT_ACCEL,
-				     .v4 = end->addr[0],
-				     .v6 = end->addr[1] };
+	struct endpoint_entry endpoint = { .flags = ENDPOINT_VALID | ENDPOINT_ACCEL,
+					   .v4 = end->addr[0],
+					   .v6 = end->addr[1] };
 	struct ipcache_entry entry = { .identity = IDENTITY_FIRST, .slot = SLOT(index) };
 	struct netns_id id;
 	int code;

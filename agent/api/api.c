@@ -127,7 +127,7 @@ cJSON *api_name_json(const char *namespace, const char *name)
 
 cJSON *api_owner_json(const struct agent *agent, const struct addr *addr)
 {
-	const struct object *owner = world_owner(agent->world, addr);
+	const struct object *owner = store_owner(agent->store, addr);
 	struct ipcache_entry entry;
 	struct endpoint_info info;
 

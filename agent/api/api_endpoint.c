@@ -24,7 +24,7 @@ static cJSON *enforcement_json(const struct agent *agent, const struct compiled_
 			       const char *namespace, const struct labels *labels)
 {
 	const struct object *const *policies;
-	size_t count = world_range(agent->world, OBJECT_NETWORK_POLICY, namespace, &policies);
+	size_t count = store_range(agent->store, OBJECT_NETWORK_POLICY, namespace, &policies);
 	bool ingress = subject && subject->ingress_isolated;
 	bool egress = subject && subject->egress_isolated;
 	cJSON *json = cJSON_CreateObject();
@@ -39,9 +39,9 @@ static cJSON *enforcement_json(const struct agent *agent, const struct compiled_
 			cJSON_AddItemToArray(
 				names, api_name_json(policies[i]->namespace, policies[i]->name));
 	}
-	for (const struct object *o = world_first(agent->world, OBJECT_CLUSTER_POLICY); o;
-	     o = world_next(agent->world, o)) {
-		if (cluster_policy_selects(agent->world, o, namespace, labels))
+	for (const struct object *o = store_first(agent->store, OBJECT_CLUSTER_POLICY); o;
+	     o = store_next(agent->store, o)) {
+		if (cluster_policy_selects(agent->store, o, namespace, labels))
 			cJSON_AddItemToArray(names, api_name_json("", o->name));
 	}
 	return json;
@@ -67,8 +67,8 @@ static cJSON *stats_json(const struct agent *agent, uint16_t slot)
 
 static cJSON *endpoint_json(const struct agent *agent, const struct endpoint_info *info)
 {
-	const struct world_endpoint *endpoint = world_endpoint_find(agent->world, info->slot);
-	const struct object *pod = endpoint ? world_endpoint_pod(agent->world, endpoint) : NULL;
+	const struct store_endpoint *endpoint = store_endpoint_find(agent->store, info->slot);
+	const struct object *pod = endpoint ? store_endpoint_pod(agent->store, endpoint) : NULL;
 	const struct labels *labels = pod ? &pod->pod.labels : info->labels;
 	const struct compiled_subject *subject = subject_by_slot(agent, info->slot);
 	static const struct labels none;

@@ -27,8 +27,8 @@ static cJSON *objects_full_json(const struct agent *agent)
 	cJSON_AddStringToObject(list, "kind", "List");
 	items = cJSON_AddArrayToObject(list, "items");
 	for (int kind = 0; kind < OBJECT_KIND_COUNT; kind++) {
-		for (const struct object *o = world_first(agent->world, (enum object_kind)kind); o;
-		     o = world_next(agent->world, o))
+		for (const struct object *o = store_first(agent->store, (enum object_kind)kind); o;
+		     o = store_next(agent->store, o))
 			cJSON_AddItemToArray(
 				items, objects_get(agent->objects, o->kind, o->namespace, o->name));
 	}
@@ -37,12 +37,12 @@ static cJSON *objects_full_json(const struct agent *agent)
 
 static cJSON *objects_brief_json(const struct agent *agent)
 {
-	const struct world *world = agent->world;
+	const struct store *store = agent->store;
 	cJSON *array = cJSON_CreateArray();
 
 	for (int kind = 0; kind < OBJECT_KIND_COUNT; kind++) {
-		for (const struct object *o = world_first(world, (enum object_kind)kind); o;
-		     o = world_next(world, o)) {
+		for (const struct object *o = store_first(store, (enum object_kind)kind); o;
+		     o = store_next(store, o)) {
 			cJSON *json = cJSON_CreateObject();
 
 			cJSON_AddStringToObject(json, "kind", object_kind_name(o->kind));
@@ -126,17 +126,17 @@ void api_objects_del(struct api_call *call)
 
 static size_t policy_selected(const struct agent *agent, const struct object *policy)
 {
-	const struct world_endpoint *endpoints;
-	size_t count = world_endpoints(agent->world, &endpoints);
+	const struct store_endpoint *endpoints;
+	size_t count = store_endpoints(agent->store, &endpoints);
 	size_t selected = 0;
 
 	for (size_t i = 0; i < count; i++) {
-		const struct object *pod = world_endpoint_pod(agent->world, &endpoints[i]);
+		const struct object *pod = store_endpoint_pod(agent->store, &endpoints[i]);
 		const struct labels *labels = pod ? &pod->pod.labels : &endpoints[i].labels;
 		const char *namespace = endpoints[i].namespace;
 
 		if (policy->kind == OBJECT_CLUSTER_POLICY)
-			selected += cluster_policy_selects(agent->world, policy, namespace, labels);
+			selected += cluster_policy_selects(agent->store, policy, namespace, labels);
 		else
 			selected += strcmp(namespace, policy->namespace) == 0 &&
 				    selector_matches(&policy->policy.pods, labels);
@@ -186,7 +186,7 @@ static cJSON *policy_json(const struct agent *agent, const struct object *object
 static void policies_add_tier(const struct agent *agent, enum policy_tier tier, cJSON *array)
 {
 	size_t count = 0;
-	auto_free const struct object **policies = tier_policies(agent->world, tier, &count);
+	auto_free const struct object **policies = tier_policies(agent->store, tier, &count);
 
 	for (size_t i = 0; i < count; i++)
 		cJSON_AddItemToArray(array, policy_json(agent, policies[i]));
@@ -194,12 +194,12 @@ static void policies_add_tier(const struct agent *agent, enum policy_tier tier, 
 
 void api_policies_list(struct api_call *call)
 {
-	const struct world *world = call->agent->world;
+	const struct store *store = call->agent->store;
 	cJSON *array = cJSON_CreateArray();
 
 	policies_add_tier(call->agent, TIER_ADMIN, array);
-	for (const struct object *o = world_first(world, OBJECT_NETWORK_POLICY); o;
-	     o = world_next(world, o))
+	for (const struct object *o = store_first(store, OBJECT_NETWORK_POLICY); o;
+	     o = store_next(store, o))
 		cJSON_AddItemToArray(array, policy_json(call->agent, o));
 	policies_add_tier(call->agent, TIER_BASELINE, array);
 	api_reply(call, array);
@@ -211,7 +211,7 @@ void api_policies_get(struct api_call *call)
 	bool cluster = strcmp(call->args[0], "-") == 0;
 	enum object_kind kind = cluster ? OBJECT_CLUSTER_POLICY : OBJECT_NETWORK_POLICY;
 	const struct object *object =
-		world_find(call->agent->world, kind, cluster ? "" : call->args[0], call->args[1]);
+		store_find(call->agent->store, kind, cluster ? "" : call->args[0], call->args[1]);
 
 	if (object)
 		api_reply(call, policy_json(call->agent, object));

@@ -37,12 +37,12 @@ static cJSON *frontend_json(const struct service_frontend *frontend)
 }
 
 /* NULL: out of memory. */
-static cJSON *service_json(const struct world *world, const struct object *object)
+static cJSON *service_json(const struct store *store, const struct object *object)
 {
 	struct service_frontends frontends = {};
 	cJSON *json, *array;
 
-	if (service_frontends(world, object, &frontends))
+	if (service_frontends(store, object, &frontends))
 		return NULL;
 	json = cJSON_CreateObject();
 	cJSON_AddStringToObject(json, "namespace", object->namespace);
@@ -59,23 +59,23 @@ static cJSON *service_json(const struct world *world, const struct object *objec
 
 void api_services_list(struct api_call *call)
 {
-	const struct world *world = call->agent->world;
+	const struct store *store = call->agent->store;
 	cJSON *array = cJSON_CreateArray();
 
-	for (const struct object *o = world_first(world, OBJECT_SERVICE); o;
-	     o = world_next(world, o))
-		cJSON_AddItemToArray(array, service_json(world, o));
+	for (const struct object *o = store_first(store, OBJECT_SERVICE); o;
+	     o = store_next(store, o))
+		cJSON_AddItemToArray(array, service_json(store, o));
 	api_reply(call, array);
 }
 
 void api_services_get(struct api_call *call)
 {
-	const struct world *world = call->agent->world;
+	const struct store *store = call->agent->store;
 	const struct object *object =
-		world_find(world, OBJECT_SERVICE, call->args[0], call->args[1]);
+		store_find(store, OBJECT_SERVICE, call->args[0], call->args[1]);
 
 	if (object)
-		api_reply(call, service_json(world, object));
+		api_reply(call, service_json(store, object));
 	else
 		api_refuse(call, 404, "Service %s/%s: there is none", call->args[0], call->args[1]);
 }

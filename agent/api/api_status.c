@@ -68,10 +68,10 @@ static void counts_add(cJSON *status, const struct agent *agent)
 		endpoints++;
 	cJSON_AddNumberToObject(status, "endpoints", (double)endpoints);
 	cJSON_AddNumberToObject(status, "services",
-				(double)world_count(agent->world, OBJECT_SERVICE));
+				(double)store_count(agent->store, OBJECT_SERVICE));
 	cJSON_AddNumberToObject(status, "policies",
-				(double)world_count(agent->world, OBJECT_NETWORK_POLICY) +
-					(double)world_count(agent->world, OBJECT_CLUSTER_POLICY));
+				(double)store_count(agent->store, OBJECT_NETWORK_POLICY) +
+					(double)store_count(agent->store, OBJECT_CLUSTER_POLICY));
 	cJSON_AddNumberToObject(status, "identities",
 				compiled ? (double)compiled->identity_count : 0);
 	cJSON_AddNumberToObject(status, "revision", maps_node(agent->datapath)->revision);
@@ -103,11 +103,11 @@ static void cidrs_add(cJSON *status, const struct config *config)
 			array, cJSON_CreateString(prefix_format(&config->pod_cidrs[i], text)));
 }
 
-static void node_addresses_add(cJSON *status, const struct world *world)
+static void node_addresses_add(cJSON *status, const struct store *store)
 {
 	cJSON *array = cJSON_AddArrayToObject(status, "nodeAddresses");
 	const struct addr *addresses;
-	size_t count = world_host_addresses(world, &addresses);
+	size_t count = store_host_addresses(store, &addresses);
 	char text[ADDR_TEXT_MAX];
 
 	for (size_t i = 0; i < count; i++)
@@ -118,7 +118,7 @@ static void node_addresses_add(cJSON *status, const struct world *world)
 static void maps_add(cJSON *status, cJSON *warnings, struct agent *agent)
 {
 	cJSON *array = cJSON_AddArrayToObject(status, "maps");
-	char text[UPKEEP_TEXT_MAX];
+	char text[GC_TEXT_MAX];
 
 	for (int map = 0; map < MAP_COUNT; map++) {
 		uint32_t used, capacity;
@@ -131,7 +131,7 @@ static void maps_add(cJSON *status, cJSON *warnings, struct agent *agent)
 		cJSON_AddNumberToObject(json, "used", used);
 		cJSON_AddNumberToObject(json, "capacity", capacity);
 		cJSON_AddItemToArray(array, json);
-		if (upkeep_map_pressure((enum map_id)map, used, capacity, text))
+		if (gc_map_pressure((enum map_id)map, used, capacity, text))
 			cJSON_AddItemToArray(warnings, cJSON_CreateString(text));
 	}
 }
@@ -213,7 +213,7 @@ void api_status_get(struct api_call *call)
 	counts_add(status, agent);
 	audit_add(status, agent);
 	cidrs_add(status, &agent->config);
-	node_addresses_add(status, agent->world);
+	node_addresses_add(status, agent->store);
 	maps_add(status, warnings, agent);
 	metrics_add(status, agent);
 	cJSON_AddItemToObject(status, "objects", objects_status(agent->objects));

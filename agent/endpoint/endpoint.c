@@ -16,7 +16,7 @@
 #include "agent/objects/objects.h"
 #include "lib/log.h"
 
-#define REAP_WAIT_MS 3000
+#define LINK_WORKER_WAIT_MS 3000
 
 int endpoint_fail(struct endpoint_error *error, int code, const char *step,
 		  const struct errmsg *err)
@@ -27,197 +27,196 @@ int endpoint_fail(struct endpoint_error *error, int code, const char *step,
 	return err->code;
 }
 
-/* ---- one attachment -------------------------------------------------------------------------- */
+/* ---- one endpoint -------------------------------------------------------------------------- */
 
-struct attachment *attachment_new(void)
+struct endpoint *endpoint_new(void)
 {
-	struct attachment *attachment = calloc(1, sizeof(*attachment));
+	struct endpoint *endpoint = calloc(1, sizeof(*endpoint));
 
-	if (attachment)
-		attachment->netns_fd = -1;
-	return attachment;
+	if (endpoint)
+		endpoint->netns_fd = -1;
+	return endpoint;
 }
 
-void attachment_free(struct attachment *attachment)
+void endpoint_free(struct endpoint *endpoint)
 {
-	if (!attachment)
+	if (!endpoint)
 		return;
-	if (attachment->netns_fd >= 0)
-		close(attachment->netns_fd);
-	labels_release(&attachment->labels);
-	free(attachment->netns_path);
-	free(attachment);
+	if (endpoint->netns_fd >= 0)
+		close(endpoint->netns_fd);
+	labels_release(&endpoint->labels);
+	free(endpoint->netns_path);
+	free(endpoint);
 }
 
-struct attachment *attachment_find(const struct endpoints *endpoints, const char *container_id,
-				   const char *ifname)
+struct endpoint *endpoint_find(const struct endpoints *endpoints, const char *container_id,
+			       const char *ifname)
 {
 	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
-		struct attachment *attachment = endpoints->slots[slot];
+		struct endpoint *endpoint = endpoints->slots[slot];
 
-		if (attachment && strcmp(attachment->container_id, container_id) == 0 &&
-		    strcmp(attachment->ifname, ifname) == 0)
-			return attachment;
+		if (endpoint && strcmp(endpoint->container_id, container_id) == 0 &&
+		    strcmp(endpoint->ifname, ifname) == 0)
+			return endpoint;
 	}
 	return NULL;
 }
 
-void attachment_set_slot(struct attachment *attachment, uint16_t slot)
+void endpoint_set_slot(struct endpoint *endpoint, uint16_t slot)
 {
-	attachment->slot = slot;
-	snprintf(attachment->host_ifname, sizeof(attachment->host_ifname), HOST_IFNAME_PREFIX "%u",
+	endpoint->slot = slot;
+	snprintf(endpoint->host_ifname, sizeof(endpoint->host_ifname), HOST_IFNAME_PREFIX "%u",
 		 slot);
 }
 
-const char *attachment_describe(const struct attachment *attachment, char buf[ATTACHMENT_TEXT_MAX])
+const char *endpoint_describe(const struct endpoint *endpoint, char buf[ENDPOINT_TEXT_MAX])
 {
-	snprintf(buf, ATTACHMENT_TEXT_MAX, "%s/%s (%.12s/%s)", attachment->namespace,
-		 attachment->name, attachment->container_id, attachment->ifname);
+	snprintf(buf, ENDPOINT_TEXT_MAX, "%s/%s (%.12s/%s)", endpoint->namespace, endpoint->name,
+		 endpoint->container_id, endpoint->ifname);
 	return buf;
 }
 
 /* ---- release --------------------------------------------------------------------------------- */
 
-static void attachment_forget(struct endpoints *endpoints, struct attachment *attachment)
+static void endpoint_forget(struct endpoints *endpoints, struct endpoint *endpoint)
 {
-	char text[ATTACHMENT_TEXT_MAX];
+	char text[ENDPOINT_TEXT_MAX];
 
-	log_info("%s: %s is removed", attachment_describe(attachment, text),
-		 attachment->host_ifname);
-	endpoint_state_remove(endpoints, attachment);
-	endpoints->slots[attachment->slot] = NULL;
-	attachment_free(attachment);
+	log_info("%s: %s is removed", endpoint_describe(endpoint, text), endpoint->host_ifname);
+	endpoint_state_remove(endpoints, endpoint);
+	endpoints->slots[endpoint->slot] = NULL;
+	endpoint_free(endpoint);
 }
 
 static void on_reaped(uint32_t tag, int result, void *arg)
 {
 	struct endpoints *endpoints = arg;
-	struct attachment *attachment = tag < endpoints->slot_count ? endpoints->slots[tag] : NULL;
+	struct endpoint *endpoint = tag < endpoints->slot_count ? endpoints->slots[tag] : NULL;
 
 	if (tag == TCX_TAG)
 		endpoints_tcx_next(endpoints);
-	if (!attachment || attachment->state != ATTACHMENT_DELETING)
+	if (!endpoint || endpoint->state != ENDPOINT_DELETING)
 		return;
 	if (result < 0)
-		log_error("delete %s: %s; the next start tries again", attachment->host_ifname,
+		log_error("delete %s: %s; the next start tries again", endpoint->host_ifname,
 			  strerror(-result));
 	else
-		attachment_forget(endpoints, attachment);
+		endpoint_forget(endpoints, endpoint);
 }
 
-static void on_reaper(evutil_socket_t fd, short what, void *arg);
+static void on_link_worker(evutil_socket_t fd, short what, void *arg);
 
-/* Leaves endpoints->reaper NULL if no process is to be had. */
-static int reaper_launch(struct endpoints *endpoints, struct errmsg *err)
+/* Leaves endpoints->link_worker NULL if no process is to be had. */
+static int link_worker_launch(struct endpoints *endpoints, struct errmsg *err)
 {
 	int result;
 
-	if (endpoints->reaper_event)
-		event_free(take_ptr(endpoints->reaper_event));
-	reaper_free(take_ptr(endpoints->reaper));
-	result = reaper_new(datapath_program_fd(endpoints->agent->datapath, "from_pod"),
-			    &endpoints->reaper, err);
+	if (endpoints->link_worker_event)
+		event_free(take_ptr(endpoints->link_worker_event));
+	link_worker_free(take_ptr(endpoints->link_worker));
+	result = link_worker_new(datapath_program_fd(endpoints->agent->datapath, "from_pod"),
+				 &endpoints->link_worker, err);
 	if (result < 0)
 		return result;
-	endpoints->reaper_event = event_new(endpoints->agent->base, reaper_fd(endpoints->reaper),
-					    EV_READ | EV_PERSIST, on_reaper, endpoints);
-	if (!endpoints->reaper_event || event_add(endpoints->reaper_event, NULL) < 0) {
-		reaper_free(take_ptr(endpoints->reaper));
-		return fail(err, -ENOMEM, "watch the reaper");
+	endpoints->link_worker_event =
+		event_new(endpoints->agent->base, link_worker_fd(endpoints->link_worker),
+			  EV_READ | EV_PERSIST, on_link_worker, endpoints);
+	if (!endpoints->link_worker_event || event_add(endpoints->link_worker_event, NULL) < 0) {
+		link_worker_free(take_ptr(endpoints->link_worker));
+		return fail(err, -ENOMEM, "watch the link worker");
 	}
 	endpoints_tcx_soon(endpoints);
 	return 0;
 }
 
-int endpoints_reaper_start(struct endpoints *endpoints, struct errmsg *err)
+int endpoints_link_worker_start(struct endpoints *endpoints, struct errmsg *err)
 {
-	int result = reaper_launch(endpoints, err);
+	int result = link_worker_launch(endpoints, err);
 
 	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
-		struct attachment *attachment = endpoints->slots[slot];
+		struct endpoint *endpoint = endpoints->slots[slot];
 
-		if (attachment && attachment->state == ATTACHMENT_DELETING)
-			attachment_reap(endpoints, attachment);
-		else if (attachment)
-			attachment->tcx = false; /* maybe the former one did not come to it */
+		if (endpoint && endpoint->state == ENDPOINT_DELETING)
+			endpoint_reap(endpoints, endpoint);
+		else if (endpoint)
+			endpoint->tcx = false; /* maybe the former one did not come to it */
 	}
 	return result;
 }
 
-static int reaper_collect_or_restart(struct endpoints *endpoints, int wait_ms)
+static int link_worker_collect_or_restart(struct endpoints *endpoints, int wait_ms)
 {
 	struct errmsg err = {};
 
-	if (endpoints->reaper &&
-	    reaper_collect(endpoints->reaper, wait_ms, on_reaped, endpoints) >= 0)
+	if (endpoints->link_worker &&
+	    link_worker_collect(endpoints->link_worker, wait_ms, on_reaped, endpoints) >= 0)
 		return 0;
-	log_warn("the reaper died; starting another");
-	if (endpoints_reaper_start(endpoints, &err) < 0)
+	log_warn("the link worker died; starting another");
+	if (endpoints_link_worker_start(endpoints, &err) < 0)
 		log_error("%s", err.text);
 	return err.code;
 }
 
-static void on_reaper(evutil_socket_t fd, short what, void *arg)
+static void on_link_worker(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
 	(void)what;
-	reaper_collect_or_restart(arg, 0);
+	link_worker_collect_or_restart(arg, 0);
 }
 
-void attachment_reap(struct endpoints *endpoints, struct attachment *attachment)
+void endpoint_reap(struct endpoints *endpoints, struct endpoint *endpoint)
 {
-	int ifindex = attachment_ifindex(attachment);
+	int ifindex = endpoint_ifindex(endpoint);
 	struct errmsg err = {};
 
-	if ((endpoints->reaper || reaper_launch(endpoints, &err) == 0) &&
-	    reaper_delete(endpoints->reaper, ifindex, attachment->slot, &err) == 0)
+	if ((endpoints->link_worker || link_worker_launch(endpoints, &err) == 0) &&
+	    link_worker_delete(endpoints->link_worker, ifindex, endpoint->slot, &err) == 0)
 		return;
 	/* No child, or it has too much to do: then it takes as long as it takes. */
 	log_debug("%s", err.text);
-	on_reaped(attachment->slot, veth_del(&endpoints->netlink, ifindex, &err), endpoints);
+	on_reaped(endpoint->slot, veth_del(&endpoints->netlink, ifindex, &err), endpoints);
 }
 
-int attachment_release(struct endpoints *endpoints, struct attachment *attachment,
-		       struct errmsg *err)
+int endpoint_release(struct endpoints *endpoints, struct endpoint *endpoint, struct errmsg *err)
 {
-	enum attachment_state before = attachment->state;
+	enum endpoint_state before = endpoint->state;
 	int result;
 
-	if (before == ATTACHMENT_DELETING)
+	if (before == ENDPOINT_DELETING)
 		return 0;
 	/* First the note: should the agent die now, the next one carries on. */
-	attachment->state = ATTACHMENT_DELETING;
-	result = endpoint_state_save(endpoints, attachment, err);
+	endpoint->state = ENDPOINT_DELETING;
+	result = endpoint_state_save(endpoints, endpoint, err);
 	if (result < 0) {
-		attachment->state = before;
+		endpoint->state = before;
 		return result;
 	}
-	attachment_unregister(endpoints, attachment);
-	for (size_t i = 0; i < attachment->address_count; i++)
-		host_device_route_del(endpoints->host, &attachment->addresses[i].address.addr);
-	attachment_reap(endpoints, attachment);
+	endpoint_unregister(endpoints, endpoint);
+	for (size_t i = 0; i < endpoint->address_count; i++)
+		host_device_route_del(endpoints->host, &endpoint->addresses[i].address.addr);
+	endpoint_reap(endpoints, endpoint);
 	return 0;
 }
 
 static bool any_deleting(const struct endpoints *endpoints,
-			 bool (*is_meant)(const struct attachment *attachment, const void *arg),
+			 bool (*is_meant)(const struct endpoint *endpoint, const void *arg),
 			 const void *arg)
 {
 	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
-		const struct attachment *attachment = endpoints->slots[slot];
+		const struct endpoint *endpoint = endpoints->slots[slot];
 
-		if (attachment && attachment->state == ATTACHMENT_DELETING &&
-		    (!is_meant || is_meant(attachment, arg)))
+		if (endpoint && endpoint->state == ENDPOINT_DELETING &&
+		    (!is_meant || is_meant(endpoint, arg)))
 			return true;
 	}
 	return false;
 }
 
-int attachments_reaped(struct endpoints *endpoints,
-		       bool (*is_meant)(const struct attachment *attachment, const void *arg),
-		       const void *arg, struct errmsg *err)
+int endpoints_reaped(struct endpoints *endpoints,
+		     bool (*is_meant)(const struct endpoint *endpoint, const void *arg),
+		     const void *arg, struct errmsg *err)
 {
-	int64_t deadline = now_ms() + REAP_WAIT_MS;
+	int64_t deadline = now_ms() + LINK_WORKER_WAIT_MS;
 
 	int result = 0;
 
@@ -227,34 +226,34 @@ int attachments_reaped(struct endpoints *endpoints,
 		if (result < 0 || now >= deadline)
 			return fail_plain(err, -EAGAIN,
 					  "the former interface is still being deleted");
-		result = reaper_collect_or_restart(endpoints, (int)(deadline - now));
+		result = link_worker_collect_or_restart(endpoints, (int)(deadline - now));
 	}
 	return 0;
 }
 
 /* ---- ADD ------------------------------------------------------------------------------------- */
 
-/* What stands in the way of a new attachment: itself, or its name inside the same namespace. */
-static bool is_in_the_way(const struct attachment *attachment, const void *arg)
+/* What stands in the way of a new endpoint: itself, or its name inside the same namespace. */
+static bool is_in_the_way(const struct endpoint *endpoint, const void *arg)
 {
-	const struct attachment *fresh = arg;
+	const struct endpoint *fresh = arg;
 
-	return strcmp(attachment->ifname, fresh->ifname) == 0 &&
-	       (strcmp(attachment->container_id, fresh->container_id) == 0 ||
-		attachment->netns.cookie == fresh->netns.cookie);
+	return strcmp(endpoint->ifname, fresh->ifname) == 0 &&
+	       (strcmp(endpoint->container_id, fresh->container_id) == 0 ||
+		endpoint->netns.cookie == fresh->netns.cookie);
 }
 
 /* An ADD that was answered but not heard is repeated: the result is the same then.  A known
  * container in another namespace is one that was started anew. */
-static int known_handle(struct endpoints *endpoints, const struct attachment *fresh, int netns_fd,
+static int known_handle(struct endpoints *endpoints, const struct endpoint *fresh, int netns_fd,
 			struct cJSON **ret_result, struct errmsg *err)
 {
-	struct attachment *known = attachment_find(endpoints, fresh->container_id, fresh->ifname);
+	struct endpoint *known = endpoint_find(endpoints, fresh->container_id, fresh->ifname);
 	struct errmsg difference = {};
 
 	if (known && known->netns.cookie == fresh->netns.cookie &&
-	    known->state != ATTACHMENT_DELETING) {
-		if (attachment_compare(endpoints, known, netns_fd, &difference) == 0) {
+	    known->state != ENDPOINT_DELETING) {
+		if (endpoint_compare(endpoints, known, netns_fd, &difference) == 0) {
 			*ret_result = endpoint_result(known);
 			return *ret_result ? 0 : fail(err, -ENOMEM, "result");
 		}
@@ -262,24 +261,24 @@ static int known_handle(struct endpoints *endpoints, const struct attachment *fr
 			 difference.text);
 	}
 	if (known) {
-		int result = attachment_release(endpoints, known, err);
+		int result = endpoint_release(endpoints, known, err);
 
 		if (result < 0)
 			return result;
 	}
-	return attachments_reaped(endpoints, is_in_the_way, fresh, err);
+	return endpoints_reaped(endpoints, is_in_the_way, fresh, err);
 }
 
-static int request_check(const struct endpoints *endpoints, struct attachment *attachment,
-			 int netns_fd, struct errmsg *err)
+static int request_check(const struct endpoints *endpoints, struct endpoint *endpoint, int netns_fd,
+			 struct errmsg *err)
 {
-	int result = netns_identify(netns_fd, &attachment->netns, err);
+	int result = netns_identify(netns_fd, &endpoint->netns, err);
 
 	if (result < 0)
 		return result;
-	if (attachment->netns.cookie == endpoints->home.cookie)
+	if (endpoint->netns.cookie == endpoints->home.cookie)
 		return fail_plain(err, -EINVAL, "netns: %s is the node's own network namespace",
-				  attachment->netns_path);
+				  endpoint->netns_path);
 	return 0;
 }
 
@@ -290,7 +289,7 @@ static int steps_run_patiently(struct endpoint_add *add, struct endpoint_error *
 
 	if (result != -ENOSPC || !any_deleting(add->endpoints, NULL, NULL))
 		return result;
-	if (attachments_reaped(add->endpoints, NULL, NULL, NULL) < 0) {
+	if (endpoints_reaped(add->endpoints, NULL, NULL, NULL) < 0) {
 		error->cni_code = CNI_TRY_AGAIN_LATER;
 		return result;
 	}
@@ -310,26 +309,26 @@ int endpoints_add(struct endpoints *endpoints, const struct cJSON *request_json,
 		  struct cJSON **ret_result, struct endpoint_error *error)
 {
 	struct endpoint_request request = {};
-	auto_(attachment) struct attachment *attachment = NULL;
+	auto_(endpoint) struct endpoint *endpoint = NULL;
 	auto_json struct cJSON *answer = NULL;
 	struct endpoint_add add = { .endpoints = endpoints,
 				    .request = &request,
 				    .netns_fd = netns_fd };
 	struct errmsg err = {};
-	char text[ATTACHMENT_TEXT_MAX];
+	char text[ENDPOINT_TEXT_MAX];
 	int result = endpoint_request_parse(request_json, &request, &err);
 
 	if (result < 0)
 		return endpoint_fail(error, CNI_INVALID_CONFIG, "read the request", &err);
-	attachment = request.attachment;
+	endpoint = request.endpoint;
 	result = policies_known(endpoints, &err);
 	if (result < 0)
 		return endpoint_fail(error, CNI_TRY_AGAIN_LATER, "learn the policies", &err);
-	result = request_check(endpoints, attachment, netns_fd, &err);
+	result = request_check(endpoints, endpoint, netns_fd, &err);
 	if (result < 0)
 		return endpoint_fail(error, CNI_INVALID_ENVIRONMENT, "look at the namespace", &err);
 	spool_consume(endpoints);
-	result = known_handle(endpoints, attachment, netns_fd, &answer, &err);
+	result = known_handle(endpoints, endpoint, netns_fd, &answer, &err);
 	if (result < 0)
 		return endpoint_fail(error, CNI_TRY_AGAIN_LATER, "remove the former interface",
 				     &err);
@@ -337,18 +336,18 @@ int endpoints_add(struct endpoints *endpoints, const struct cJSON *request_json,
 		*ret_result = take_ptr(answer);
 		return 0;
 	}
-	add.attachment = attachment;
+	add.endpoint = endpoint;
 	result = steps_run_patiently(&add, error);
 	if (result < 0)
 		return result;
-	attachment = NULL; /* the table has it */
-	answer = endpoint_result(add.attachment);
+	endpoint = NULL; /* the table has it */
+	answer = endpoint_result(add.endpoint);
 	if (!answer) {
-		attachment_release(endpoints, add.attachment, NULL);
+		endpoint_release(endpoints, add.endpoint, NULL);
 		fail(&err, -ENOMEM, "result");
 		return endpoint_fail(error, CNI_TRY_AGAIN_LATER, "write the result", &err);
 	}
-	log_info("%s: %s", attachment_describe(add.attachment, text), add.attachment->host_ifname);
+	log_info("%s: %s", endpoint_describe(add.endpoint, text), add.endpoint->host_ifname);
 	endpoints_tcx_soon(endpoints);
 	*ret_result = take_ptr(answer);
 	return 0;
@@ -360,17 +359,17 @@ int endpoints_del(struct endpoints *endpoints, const struct cJSON *request,
 		  struct endpoint_error *error)
 {
 	struct json_node root = json_root(request);
-	struct attachment *attachment;
+	struct endpoint *endpoint;
 	const char *container_id, *ifname;
 	struct errmsg err = {};
 	int result = endpoint_request_names(&root, &container_id, &ifname, &err);
 
 	if (result < 0)
 		return endpoint_fail(error, CNI_INVALID_CONFIG, "read the request", &err);
-	attachment = attachment_find(endpoints, container_id, ifname);
-	if (!attachment)
+	endpoint = endpoint_find(endpoints, container_id, ifname);
+	if (!endpoint)
 		return 0;
-	result = attachment_release(endpoints, attachment, &err);
+	result = endpoint_release(endpoints, endpoint, &err);
 	if (result < 0)
 		return endpoint_fail(error, CNI_TRY_AGAIN_LATER, "write the state file", &err);
 	return 0;
@@ -378,13 +377,13 @@ int endpoints_del(struct endpoints *endpoints, const struct cJSON *request,
 
 /* Whether the interface is in prevResult as we made it.  Other plugins of the chain may have added
  * to it, or given the device another MAC, which is then in both. */
-static int previous_check(const struct attachment *attachment, const struct json_node *previous,
+static int previous_check(const struct endpoint *endpoint, const struct json_node *previous,
 			  struct errmsg *err)
 {
 	struct json_node ips = json_member(previous, "ips");
 
-	for (size_t i = 0; i < attachment->address_count; i++) {
-		const struct addr *addr = &attachment->addresses[i].address.addr;
+	for (size_t i = 0; i < endpoint->address_count; i++) {
+		const struct addr *addr = &endpoint->addresses[i].address.addr;
 		const struct cJSON *item;
 		char text[ADDR_TEXT_MAX];
 		bool found = false;
@@ -411,26 +410,26 @@ int endpoints_check(struct endpoints *endpoints, const struct cJSON *request, in
 {
 	struct json_node root = json_root(request);
 	struct json_node previous = json_member(&root, "prevResult");
-	const struct attachment *attachment;
+	const struct endpoint *endpoint;
 	const char *container_id, *ifname;
 	struct errmsg err = {};
 	int result = endpoint_request_names(&root, &container_id, &ifname, &err);
 
 	if (result < 0)
 		return endpoint_fail(error, CNI_INVALID_CONFIG, "read the request", &err);
-	attachment = attachment_find(endpoints, container_id, ifname);
-	if (!attachment || attachment->state == ATTACHMENT_DELETING) {
+	endpoint = endpoint_find(endpoints, container_id, ifname);
+	if (!endpoint || endpoint->state == ENDPOINT_DELETING) {
 		fail_plain(&err, -EPROTO, "no interface %s was made for container %s", ifname,
 			   container_id);
 		return endpoint_fail(error, CNI_UNKNOWN_CONTAINER, "find the endpoint", &err);
 	}
-	result = attachment_compare(endpoints, attachment, netns_fd, &err);
+	result = endpoint_compare(endpoints, endpoint, netns_fd, &err);
 	if (result == 0 && json_present(&previous))
-		result = previous_check(attachment, &previous, &err);
+		result = previous_check(endpoint, &previous, &err);
 	return result < 0 ? endpoint_fail(error, CNI_CHECK_DIFFERS, "compare", &err) : 0;
 }
 
-static bool is_valid_attachment(const struct json_node *valid, const struct attachment *attachment)
+static bool is_valid_endpoint(const struct json_node *valid, const struct endpoint *endpoint)
 {
 	const struct cJSON *item;
 
@@ -438,8 +437,8 @@ static bool is_valid_attachment(const struct json_node *valid, const struct atta
 		const struct cJSON *id = cJSON_GetObjectItemCaseSensitive(item, "containerID");
 		const struct cJSON *ifname = cJSON_GetObjectItemCaseSensitive(item, "ifname");
 
-		if (strcmp(id->valuestring, attachment->container_id) == 0 &&
-		    strcmp(ifname->valuestring, attachment->ifname) == 0)
+		if (strcmp(id->valuestring, endpoint->container_id) == 0 &&
+		    strcmp(ifname->valuestring, endpoint->ifname) == 0)
 			return true;
 	}
 	return false;
@@ -447,7 +446,7 @@ static bool is_valid_attachment(const struct json_node *valid, const struct atta
 
 /* Everything is checked before anything is removed: a list that is not understood must not read as
  * "nothing is valid". */
-static int valid_attachments_check(const struct json_node *valid, struct errmsg *err)
+static int valid_endpoints_check(const struct json_node *valid, struct errmsg *err)
 {
 	const struct cJSON *item;
 	size_t count = 0;
@@ -484,19 +483,18 @@ int endpoints_gc(struct endpoints *endpoints, const struct cJSON *request,
 	struct errmsg err = {};
 	int removed = 0;
 
-	if (valid_attachments_check(&valid, &err) < 0 ||
+	if (valid_endpoints_check(&valid, &err) < 0 ||
 	    json_string(&network_node, &network, &err) < 0)
 		return endpoint_fail(error, CNI_INVALID_CONFIG, "read the request", &err);
 	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
-		struct attachment *attachment = endpoints->slots[slot];
+		struct endpoint *endpoint = endpoints->slots[slot];
 
-		if (!attachment || attachment->state == ATTACHMENT_DELETING ||
-		    strcmp(attachment->network, network) != 0 ||
-		    is_valid_attachment(&valid, attachment))
+		if (!endpoint || endpoint->state == ENDPOINT_DELETING ||
+		    strcmp(endpoint->network, network) != 0 || is_valid_endpoint(&valid, endpoint))
 			continue;
-		log_info("gc: %s/%s (%.12s/%s) is no valid attachment", attachment->namespace,
-			 attachment->name, attachment->container_id, attachment->ifname);
-		if (attachment_release(endpoints, attachment, &err) < 0)
+		log_info("gc: %s/%s (%.12s/%s) is no valid attachment", endpoint->namespace,
+			 endpoint->name, endpoint->container_id, endpoint->ifname);
+		if (endpoint_release(endpoints, endpoint, &err) < 0)
 			return endpoint_fail(error, CNI_TRY_AGAIN_LATER, "write the state file",
 					     &err);
 		removed++;
@@ -536,26 +534,26 @@ int endpoints_cni_status(struct endpoints *endpoints, struct endpoint_error *err
 
 /* ---- views ----------------------------------------------------------------------------------- */
 
-static void info_fill(const struct attachment *attachment, struct endpoint_info *ret)
+static void info_fill(const struct endpoint *endpoint, struct endpoint_info *ret)
 {
 	*ret = (struct endpoint_info){
-		.slot = attachment->slot,
-		.container_id = attachment->container_id,
-		.ifname = attachment->ifname,
-		.namespace = attachment->namespace,
-		.name = attachment->name,
-		.uid = attachment->uid,
-		.host_ifname = attachment->host_ifname,
-		.host_ifindex = attachment_ifindex(attachment),
-		.state = attachment_state_name(attachment->state),
-		.reason = attachment->broken,
-		.netns_cookie = attachment->netns.cookie,
-		.address_count = attachment->address_count,
-		.labels = &attachment->labels,
+		.slot = endpoint->slot,
+		.container_id = endpoint->container_id,
+		.ifname = endpoint->ifname,
+		.namespace = endpoint->namespace,
+		.name = endpoint->name,
+		.uid = endpoint->uid,
+		.host_ifname = endpoint->host_ifname,
+		.host_ifindex = endpoint_ifindex(endpoint),
+		.state = endpoint_state_name(endpoint->state),
+		.reason = endpoint->broken,
+		.netns_cookie = endpoint->netns.cookie,
+		.address_count = endpoint->address_count,
+		.labels = &endpoint->labels,
 	};
-	memcpy(ret->mac, attachment->mac, sizeof(ret->mac));
-	for (size_t i = 0; i < attachment->address_count; i++)
-		ret->addresses[i] = attachment->addresses[i].address.addr;
+	memcpy(ret->mac, endpoint->mac, sizeof(ret->mac));
+	for (size_t i = 0; i < endpoint->address_count; i++)
+		ret->addresses[i] = endpoint->addresses[i].address.addr;
 }
 
 bool endpoints_by_slot(const struct endpoints *endpoints, uint16_t slot, struct endpoint_info *ret)
@@ -579,15 +577,14 @@ bool endpoints_next(const struct endpoints *endpoints, uint16_t after_slot,
 int endpoints_netns_fd(const struct endpoints *endpoints, uint16_t slot)
 {
 	static const struct timeval at_once = {};
-	struct attachment *attachment =
-		slot < endpoints->slot_count ? endpoints->slots[slot] : NULL;
+	struct endpoint *endpoint = slot < endpoints->slot_count ? endpoints->slots[slot] : NULL;
 
-	if (!attachment)
+	if (!endpoint)
 		return -1;
-	if (attachment->netns_fd < 0 && netns_find(attachment->netns_path, &attachment->netns,
-						   &attachment->netns_fd, NULL) == 0)
+	if (endpoint->netns_fd < 0 &&
+	    netns_find(endpoint->netns_path, &endpoint->netns, &endpoint->netns_fd, NULL) == 0)
 		evtimer_add(endpoints->netns_event, &at_once);
-	return attachment->netns_fd;
+	return endpoint->netns_fd;
 }
 
 void endpoints_netns_return(evutil_socket_t fd, short what, void *arg)
@@ -597,9 +594,9 @@ void endpoints_netns_return(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
-		struct attachment *attachment = endpoints->slots[slot];
+		struct endpoint *endpoint = endpoints->slots[slot];
 
-		if (attachment && attachment->netns_fd >= 0)
-			close(take_fd(&attachment->netns_fd));
+		if (endpoint && endpoint->netns_fd >= 0)
+			close(take_fd(&endpoint->netns_fd));
 	}
 }

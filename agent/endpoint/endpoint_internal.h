@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the endpoint_*.c files share, and the tests: the record of one attachment, the steps that
+ * What the endpoint_*.c files share, and the tests: the record of one endpoint, the steps that
  * make it, and the calls between the files.
  */
 #ifndef TENDRIL_AGENT_ENDPOINT_ENDPOINT_INTERNAL_H
@@ -17,29 +17,29 @@
 #include "lib/netlink.h"
 #include "lib/netns.h"
 
-#define ATTACHMENT_ROUTES_MAX 16
-#define POD_NAME_MAX          254
-#define HOST_IFNAME_PREFIX    "tdl"
+#define ENDPOINT_ROUTES_MAX 16
+#define POD_NAME_MAX        254
+#define HOST_IFNAME_PREFIX  "tdl"
 
-enum attachment_state {
-	ATTACHMENT_PENDING,  /* ADD is at work; found after a restart: undone */
-	ATTACHMENT_READY,    /* as it should be */
-	ATTACHMENT_BROKEN,   /* something is missing that could not be put back */
-	ATTACHMENT_DELETING, /* cut off; the link is being deleted */
-	ATTACHMENT_STATE_COUNT,
+enum endpoint_state {
+	ENDPOINT_PENDING,  /* ADD is at work; found after a restart: undone */
+	ENDPOINT_READY,    /* as it should be */
+	ENDPOINT_BROKEN,   /* something is missing that could not be put back */
+	ENDPOINT_DELETING, /* cut off; the link is being deleted */
+	ENDPOINT_STATE_COUNT,
 };
 
-enum attachment_dirt {
+enum endpoint_dirt {
 	DIRT_LINK = 1 << 0, /* a look at the host's end will tell */
 	DIRT_ALL = 1 << 1,
 };
 
 /* One interface of one container: what its state file holds, and a little that is known only while
  * the agent runs (below the line). */
-struct attachment {
+struct endpoint {
 	uint16_t slot;
 	char host_ifname[IFNAME_MAX];
-	enum attachment_state state;
+	enum endpoint_state state;
 	bool delegated; /* the addresses are another IPAM plugin's */
 	char container_id[CONTAINER_ID_MAX + 1];
 	char ifname[IFNAME_MAX];
@@ -52,7 +52,7 @@ struct attachment {
 	struct labels labels;
 	struct ipam_lease addresses[2]; /* at most one of a family */
 	size_t address_count;
-	struct prefix routes[ATTACHMENT_ROUTES_MAX]; /* beside the default routes */
+	struct prefix routes[ENDPOINT_ROUTES_MAX]; /* beside the default routes */
 	size_t route_count;
 	unsigned int mtu;
 	uint8_t mac[6];
@@ -63,11 +63,11 @@ struct attachment {
 	bool big_tcp;      /* IPv6 packets of more than 64 KiB leave the pod */
 	uint32_t netns_id; /* of the pod's namespace, as seen from ours */
 	int netns_fd; /* borrowed out by endpoints_netns_fd(), closed by the loop's next turn */
-	unsigned int dirty;   /* enum attachment_dirt: what a notification put in doubt */
+	unsigned int dirty;   /* enum endpoint_dirt: what a notification put in doubt */
 	unsigned int repairs; /* since repairs_since_ns: who is changed back over and over waits */
 	uint64_t repairs_since_ns;
 	bool tcx;         /* asked to be attached by TCX too */
-	char broken[200]; /* why, while state is ATTACHMENT_BROKEN */
+	char broken[200]; /* why, while state is ENDPOINT_BROKEN */
 };
 
 struct endpoint_step;
@@ -84,13 +84,13 @@ struct endpoints {
 	struct netlink netlink;
 	struct ipam *ipam;
 	struct host_device *host;
-	struct reaper *reaper; /* NULL: there was no process for one */
-	struct event *reaper_event;
+	struct link_worker *link_worker; /* NULL: there was no process for one */
+	struct event *link_worker_event;
 	struct event *netns_event; /* closes what endpoints_netns_fd() opened */
 	struct event *tcx_event;   /* the next endpoint to be attached by TCX */
 	struct tcx_wait tcx_wait;
 	struct endpoint_watch *watch;
-	struct attachment **slots; /* by slot */
+	struct endpoint **slots; /* by slot */
 	size_t slot_count;
 	size_t slot_next; /* where the search for a free one begins: not used again at once */
 	uint64_t sequence;
@@ -102,52 +102,51 @@ struct endpoints {
 
 /* ---- endpoint.c ------------------------------------------------------------------------------ */
 
-const char *attachment_state_name(enum attachment_state state);
+const char *endpoint_state_name(enum endpoint_state state);
 
 /* Fills error from err. */
 int endpoint_fail(struct endpoint_error *error, int code, const char *step,
 		  const struct errmsg *err);
 
-struct attachment *attachment_new(void);
-void attachment_free(struct attachment *attachment);
-DEFINE_AUTO(attachment)
+struct endpoint *endpoint_new(void);
+void endpoint_free(struct endpoint *endpoint);
+DEFINE_AUTO(endpoint)
 
-struct attachment *attachment_find(const struct endpoints *endpoints, const char *container_id,
-				   const char *ifname);
-static inline int attachment_ifindex(const struct attachment *attachment)
+struct endpoint *endpoint_find(const struct endpoints *endpoints, const char *container_id,
+			       const char *ifname);
+static inline int endpoint_ifindex(const struct endpoint *endpoint)
 {
-	return ENDPOINT_IFINDEX_BASE + attachment->slot;
+	return ENDPOINT_IFINDEX_BASE + endpoint->slot;
 }
 /* Gives it the slot and the name of the host's end that goes with it ("tdl7"). */
-void attachment_set_slot(struct attachment *attachment, uint16_t slot);
-#define ATTACHMENT_TEXT_MAX 600
+void endpoint_set_slot(struct endpoint *endpoint, uint16_t slot);
+#define ENDPOINT_TEXT_MAX 600
 /* "shop/cart (3f2a.../eth0)": for logs.  Returns buf. */
-const char *attachment_describe(const struct attachment *attachment, char buf[ATTACHMENT_TEXT_MAX]);
+const char *endpoint_describe(const struct endpoint *endpoint, char buf[ENDPOINT_TEXT_MAX]);
 
-/* Cuts an attachment off (policy, maps, routes) and has its link deleted; it leaves the table once
+/* Cuts an endpoint off (policy, maps, routes) and has its link deleted; it leaves the table once
  * the link is gone. */
-int attachment_release(struct endpoints *endpoints, struct attachment *attachment,
-		       struct errmsg *err);
-/* Starts the reaper, or starts it anew, and asks again for everything that is to go.  Where there
- * is no process to be had, what is to go has gone when this returns, and the next link to be
+int endpoint_release(struct endpoints *endpoints, struct endpoint *endpoint, struct errmsg *err);
+/* Starts the link worker, or starts it anew, and asks again for everything that is to go.  Where
+ * there is no process to be had, what is to go has gone when this returns, and the next link to be
  * deleted tries again. */
-int endpoints_reaper_start(struct endpoints *endpoints, struct errmsg *err);
+int endpoints_link_worker_start(struct endpoints *endpoints, struct errmsg *err);
 void endpoints_netns_return(evutil_socket_t fd, short what, void *arg);
-/* Hands the link of an attachment that is cut off already to the reaper. */
-void attachment_reap(struct endpoints *endpoints, struct attachment *attachment);
+/* Hands the link of an endpoint that is cut off already to the link worker. */
+void endpoint_reap(struct endpoints *endpoints, struct endpoint *endpoint);
 /* Waits until nothing of the kind (NULL: any) is being deleted; -EAGAIN: it takes too long. */
-int attachments_reaped(struct endpoints *endpoints,
-		       bool (*is_meant)(const struct attachment *attachment, const void *arg),
-		       const void *arg, struct errmsg *err);
+int endpoints_reaped(struct endpoints *endpoints,
+		     bool (*is_meant)(const struct endpoint *endpoint, const void *arg),
+		     const void *arg, struct errmsg *err);
 
 /* ---- endpoint_tcx.c -------------------------------------------------------------------------- */
 
-#define TCX_TAG UINT32_MAX /* of the reaper's answers; others are slots */
+#define TCX_TAG UINT32_MAX /* of the link worker's answers; others are slots */
 
-/* Endpoints came or the reaper is a new one: those that are not attached by TCX will be, once
+/* Endpoints came or the link worker is a new one: those that are not attached by TCX will be, once
  * nothing has come for a second, or in ten. */
 void endpoints_tcx_soon(struct endpoints *endpoints);
-/* The reaper has done one. */
+/* The link worker has done one. */
 void endpoints_tcx_next(struct endpoints *endpoints);
 void endpoints_tcx_step(evutil_socket_t fd, short what, void *arg);
 /* An endpoint came.  Returns how long the first step is put off: until it is quiet, but for no more
@@ -159,8 +158,8 @@ uint64_t tcx_wait_pause(const struct tcx_wait *wait, uint64_t now_ns);
 /* ---- endpoint_request.c ---------------------------------------------------------------------- */
 
 struct endpoint_request {
-	struct attachment *attachment; /* everything but slot and addresses; owned */
-	struct addr ips[2];            /* asked for, of the embedded IPAM */
+	struct endpoint *endpoint; /* everything but slot and addresses; owned */
+	struct addr ips[2];        /* asked for, of the embedded IPAM */
 	size_t ip_count;
 	bool has_mac;
 };
@@ -170,19 +169,19 @@ int endpoint_request_parse(const struct cJSON *json, struct endpoint_request *re
 /* The two names that all calls carry. */
 int endpoint_request_names(const struct json_node *root, const char **ret_container_id,
 			   const char **ret_ifname, struct errmsg *err);
-struct cJSON *endpoint_result(const struct attachment *attachment);
+struct cJSON *endpoint_result(const struct endpoint *endpoint);
 
 int labels_from_json(const struct json_node *node, struct labels *ret, struct errmsg *err);
 void labels_release(struct labels *labels);
 
 /* ---- endpoint_state.c ------------------------------------------------------------------------ */
 
-int endpoint_state_save(const struct endpoints *endpoints, const struct attachment *attachment,
+int endpoint_state_save(const struct endpoints *endpoints, const struct endpoint *endpoint,
 			struct errmsg *err);
-void endpoint_state_remove(const struct endpoints *endpoints, const struct attachment *attachment);
-/* Text of a state file <-> attachment; pure. */
-char *endpoint_state_print(const struct attachment *attachment);
-int endpoint_state_parse(const char *text, size_t len, struct attachment **ret, struct errmsg *err);
+void endpoint_state_remove(const struct endpoints *endpoints, const struct endpoint *endpoint);
+/* Text of a state file <-> endpoint; pure. */
+char *endpoint_state_print(const struct endpoint *endpoint);
+int endpoint_state_parse(const char *text, size_t len, struct endpoint **ret, struct errmsg *err);
 /* Loads all files into the table.  One that cannot be understood is renamed to NAME.corrupt and
  * logged; the others are loaded. */
 int endpoint_state_load(struct endpoints *endpoints, struct errmsg *err);
@@ -205,16 +204,15 @@ struct host_link {
 int host_link_get(struct netlink *netlink, int ifindex, struct host_link *ret, struct errmsg *err);
 /* From a link message that is there already. */
 void host_link_parse(const struct nlmsghdr *header, struct host_link *ret);
-int veth_add(struct netlink *netlink, const struct attachment *attachment, int netns_fd,
-	     bool big_tcp, struct errmsg *err);
+int veth_add(struct netlink *netlink, const struct endpoint *endpoint, int netns_fd, bool big_tcp,
+	     struct errmsg *err);
 int veth_del(struct netlink *netlink, int ifindex, struct errmsg *err); /* fine if gone */
 /* Settings of the host's end that may get lost: MAC, loose reverse path filter, no link-local. */
-int veth_configure(struct netlink *netlink, const struct attachment *attachment,
-		   struct errmsg *err);
+int veth_configure(struct netlink *netlink, const struct endpoint *endpoint, struct errmsg *err);
 int link_set_up(struct netlink *netlink, int ifindex, struct errmsg *err);
 
 /* The pod's end: its index, MAC and MTU. */
-int pod_link_get(const struct attachment *attachment, int netns_fd, struct host_link *ret,
+int pod_link_get(const struct endpoint *endpoint, int netns_fd, struct host_link *ret,
 		 struct errmsg *err);
 
 /* The MTU of the device of the default route, or 1500. */
@@ -227,20 +225,20 @@ int host_addresses(struct netlink *netlink, struct addr **ret, size_t *ret_count
 /* ---- endpoint_pod.c: inside the pod ---------------------------------------------------------- */
 
 /* Addresses, routes, neighbours and up, inside the pod.  What is there already stays. */
-int pod_configure(const struct attachment *attachment, int netns_fd, struct errmsg *err);
+int pod_configure(const struct endpoint *endpoint, int netns_fd, struct errmsg *err);
 /* Waits a moment until the kernel lets packets through the pod's end.  It does so a little after
  * the host's end went up, and drops what is sent before; the first SYN would be repeated only
  * after a second. */
-int pod_link_settle(const struct attachment *attachment, int netns_fd, struct errmsg *err);
+int pod_link_settle(const struct endpoint *endpoint, int netns_fd, struct errmsg *err);
 /* What differs inside the pod: 0 and an empty text: nothing; -EPROTO and the difference in err. */
-int pod_compare(const struct attachment *attachment, int netns_fd, struct errmsg *err);
+int pod_compare(const struct endpoint *endpoint, int netns_fd, struct errmsg *err);
 
 /* ---- endpoint_steps.c ------------------------------------------------------------------------ */
 
 /* One ADD at work. */
 struct endpoint_add {
 	struct endpoints *endpoints;
-	struct attachment *attachment; /* in the table from the first step on */
+	struct endpoint *endpoint; /* in the table from the first step on */
 	const struct endpoint_request *request;
 	int netns_fd;
 	int cni_code; /* of a failure; CNI_KERNEL_FAILED unless a step knows better */
@@ -259,27 +257,27 @@ extern const size_t endpoint_step_count;
 int endpoint_steps_run(struct endpoint_add *add, struct endpoint_error *error);
 
 /* The entry in endpoint_map.  The compiler's fields stay as they are. */
-int attachment_map_set(struct endpoints *endpoints, const struct attachment *attachment,
-		       struct errmsg *err);
-/* Map entry and world entry of an attachment, and its policy; on failure it has none of them. */
-int attachment_register(struct endpoints *endpoints, const struct attachment *attachment,
-			struct errmsg *err);
-void attachment_unregister(struct endpoints *endpoints, const struct attachment *attachment);
+int endpoint_publish(struct endpoints *endpoints, const struct endpoint *endpoint,
+		     struct errmsg *err);
+/* Map entry and store entry of an endpoint, and its policy; on failure it has none of them. */
+int endpoint_register(struct endpoints *endpoints, const struct endpoint *endpoint,
+		      struct errmsg *err);
+void endpoint_unregister(struct endpoints *endpoints, const struct endpoint *endpoint);
 /* sync_policies(), unless the agent is still reading its sources. */
 int endpoints_sync(struct endpoints *endpoints, struct errmsg *err);
 
 /* ---- endpoint_repair.c ----------------------------------------------------------------------- */
 
-/* Compares an attachment with the kernel and puts back what is missing; releases it when its
+/* Compares an endpoint with the kernel and puts back what is missing; releases it when its
  * namespace is gone; marks it broken when neither works.  Returns true if it is to be looked at
  * again later: somebody undoes repairs as fast as they are made. */
-bool attachment_reconcile(struct endpoints *endpoints, struct attachment *attachment);
+bool endpoint_reconcile(struct endpoints *endpoints, struct endpoint *endpoint);
 /* HOST_DEVICE and its program. */
 int host_repair(struct endpoints *endpoints, struct errmsg *err);
 /* CHECK: the first difference, -EPROTO with a text. */
-int attachment_compare(struct endpoints *endpoints, const struct attachment *attachment,
-		       int netns_fd, struct errmsg *err);
-/* The node's own addresses -> world -> maps, if they are others than before. */
+int endpoint_compare(struct endpoints *endpoints, const struct endpoint *endpoint, int netns_fd,
+		     struct errmsg *err);
+/* The node's own addresses -> store -> maps, if they are others than before. */
 int host_addresses_refresh(struct endpoints *endpoints, struct errmsg *err);
 
 /* ---- endpoint_watch.c ------------------------------------------------------------------------ */

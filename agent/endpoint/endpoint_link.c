@@ -80,7 +80,7 @@ int host_link_get(struct netlink *netlink, int ifindex, struct host_link *ret, s
 	return netlink_get(netlink, &message, link_each, ret, err);
 }
 
-int pod_link_get(const struct attachment *attachment, int netns_fd, struct host_link *ret,
+int pod_link_get(const struct endpoint *endpoint, int netns_fd, struct host_link *ret,
 		 struct errmsg *err)
 {
 	auto_netlink struct netlink netlink = NETLINK_INIT;
@@ -90,7 +90,7 @@ int pod_link_get(const struct attachment *attachment, int netns_fd, struct host_
 	if (result < 0)
 		return result;
 	netlink_message_init(&message, RTM_GETLINK, 0, sizeof(struct ifinfomsg));
-	mnl_attr_put_strz(&message.header, IFLA_IFNAME, attachment->ifname);
+	mnl_attr_put_strz(&message.header, IFLA_IFNAME, endpoint->ifname);
 	return netlink_get(&netlink, &message, link_each, ret, err);
 }
 
@@ -110,7 +110,7 @@ static void put_end(struct nlmsghdr *header, const char *name, const uint8_t mac
 		big_tcp_put(header, mtu);
 }
 
-static int veth_create(struct netlink *netlink, const struct attachment *attachment, int netns_fd,
+static int veth_create(struct netlink *netlink, const struct endpoint *endpoint, int netns_fd,
 		       bool big_tcp, struct errmsg *err)
 {
 	struct netlink_message message;
@@ -119,8 +119,8 @@ static int veth_create(struct netlink *netlink, const struct attachment *attachm
 	struct nlmsghdr *header = &message.header;
 	struct nlattr *link_info, *data, *peer;
 
-	info->ifi_index = attachment_ifindex(attachment);
-	put_end(header, attachment->host_ifname, attachment->host_mac, attachment->mtu, big_tcp);
+	info->ifi_index = endpoint_ifindex(endpoint);
+	put_end(header, endpoint->host_ifname, endpoint->host_mac, endpoint->mtu, big_tcp);
 	link_info = mnl_attr_nest_start(header, IFLA_LINKINFO);
 	mnl_attr_put_strz(header, IFLA_INFO_KIND, "veth");
 	data = mnl_attr_nest_start(header, IFLA_INFO_DATA);
@@ -128,7 +128,7 @@ static int veth_create(struct netlink *netlink, const struct attachment *attachm
 	mnl_nlmsg_put_extra_header(header, sizeof(struct ifinfomsg));
 	/* The peer is born inside the pod: it is never seen half-way in our namespace, and it
 	 * does not cost the RCU wait that moving a device costs. */
-	put_end(header, attachment->ifname, attachment->mac, attachment->mtu, big_tcp);
+	put_end(header, endpoint->ifname, endpoint->mac, endpoint->mtu, big_tcp);
 	mnl_attr_put_u32(header, IFLA_NET_NS_FD, (uint32_t)netns_fd);
 	mnl_attr_nest_end(header, peer);
 	mnl_attr_nest_end(header, data);
@@ -136,19 +136,19 @@ static int veth_create(struct netlink *netlink, const struct attachment *attachm
 	return netlink_request(netlink, &message, err);
 }
 
-int veth_add(struct netlink *netlink, const struct attachment *attachment, int netns_fd,
-	     bool big_tcp, struct errmsg *err)
+int veth_add(struct netlink *netlink, const struct endpoint *endpoint, int netns_fd, bool big_tcp,
+	     struct errmsg *err)
 {
 	struct errmsg refusal = {};
 	int result;
 
 	if (!big_tcp)
-		return veth_create(netlink, attachment, netns_fd, false, err);
-	result = veth_create(netlink, attachment, netns_fd, true, &refusal);
+		return veth_create(netlink, endpoint, netns_fd, false, err);
+	result = veth_create(netlink, endpoint, netns_fd, true, &refusal);
 	if (result == 0)
 		return 0;
 	/* A pod without it is better than none; what else is wrong shows again. */
-	result = veth_create(netlink, attachment, netns_fd, false, err);
+	result = veth_create(netlink, endpoint, netns_fd, false, err);
 	if (result == 0)
 		big_tcp_refused(&refusal);
 	return result;
@@ -226,34 +226,34 @@ static int veth_ipv6_configure(const char *name, struct errmsg *err)
 	return sysctl_write(setting, 0, err);
 }
 
-static bool has_ipv6(const struct attachment *attachment)
+static bool has_ipv6(const struct endpoint *endpoint)
 {
-	for (size_t i = 0; i < attachment->address_count; i++) {
-		if (!addr_is_v4(&attachment->addresses[i].address.addr))
+	for (size_t i = 0; i < endpoint->address_count; i++) {
+		if (!addr_is_v4(&endpoint->addresses[i].address.addr))
 			return true;
 	}
 	return false;
 }
 
-int veth_configure(struct netlink *netlink, const struct attachment *attachment, struct errmsg *err)
+int veth_configure(struct netlink *netlink, const struct endpoint *endpoint, struct errmsg *err)
 {
 	struct netlink_message message;
 	struct ifinfomsg *info = netlink_message_init(&message, RTM_NEWLINK, 0, sizeof(*info));
 	struct nlattr *spec;
 	int result;
 
-	info->ifi_index = attachment_ifindex(attachment);
-	mnl_attr_put(&message.header, IFLA_ADDRESS, 6, attachment->host_mac);
+	info->ifi_index = endpoint_ifindex(endpoint);
+	mnl_attr_put(&message.header, IFLA_ADDRESS, 6, endpoint->host_mac);
 	spec = mnl_attr_nest_start(&message.header, IFLA_AF_SPEC);
 	put_inet_settings(&message.header);
-	if (host_has_ipv6() && attachment->mtu >= MTU_MIN_IPV6)
+	if (host_has_ipv6() && endpoint->mtu >= MTU_MIN_IPV6)
 		put_inet6_settings(&message.header);
 	mnl_attr_nest_end(&message.header, spec);
 	result = netlink_request(netlink, &message, err);
 	if (result == 0)
-		result = veth_address_add(netlink, attachment_ifindex(attachment), err);
-	if (result == 0 && has_ipv6(attachment))
-		result = veth_ipv6_configure(attachment->host_ifname, err);
+		result = veth_address_add(netlink, endpoint_ifindex(endpoint), err);
+	if (result == 0 && has_ipv6(endpoint))
+		result = veth_ipv6_configure(endpoint->host_ifname, err);
 	return result;
 }
 

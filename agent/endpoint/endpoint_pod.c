@@ -72,7 +72,7 @@ static void put_address(struct netlink_batch *batch, int ifindex, const struct i
 	mnl_attr_put_u32(header, IFA_FLAGS, IFA_F_NODAD | IFA_F_NOPREFIXROUTE);
 }
 
-static void put_route(struct netlink_batch *batch, const struct attachment *attachment,
+static void put_route(struct netlink_batch *batch, const struct endpoint *endpoint,
 		      const struct prefix *dst, const struct addr *gateway)
 {
 	struct nlattr *metrics;
@@ -90,10 +90,10 @@ static void put_route(struct netlink_batch *batch, const struct attachment *atta
 	if (route->rtm_dst_len > 0)
 		netlink_put_addr(header, RTA_DST, &dst->addr);
 	netlink_put_addr(header, RTA_GATEWAY, gateway);
-	mnl_attr_put_u32(header, RTA_OIF, (uint32_t)attachment->pod_ifindex);
-	if (attachment->big_tcp && !addr_is_v4(&dst->addr)) {
+	mnl_attr_put_u32(header, RTA_OIF, (uint32_t)endpoint->pod_ifindex);
+	if (endpoint->big_tcp && !addr_is_v4(&dst->addr)) {
 		metrics = mnl_attr_nest_start(header, RTA_METRICS);
-		mnl_attr_put_u32(header, RTAX_MTU, attachment->mtu - BIG_TCP_IPV6_HEADER);
+		mnl_attr_put_u32(header, RTAX_MTU, endpoint->mtu - BIG_TCP_IPV6_HEADER);
 		mnl_attr_nest_end(header, metrics);
 	}
 }
@@ -136,40 +136,39 @@ static int pod_ipv6_enable(const char *ifname, int netns_fd, struct errmsg *err)
 	return disabled ? sysctl_write(setting, 0, err) : 0;
 }
 
-int pod_configure(const struct attachment *attachment, int netns_fd, struct errmsg *err)
+int pod_configure(const struct endpoint *endpoint, int netns_fd, struct errmsg *err)
 {
 	auto_netlink struct netlink netlink = NETLINK_INIT;
-	int ifindex = attachment->pod_ifindex;
+	int ifindex = endpoint->pod_ifindex;
 	struct netlink_batch batch;
 	int result = netlink_open(&netlink, netns_fd, err);
 
-	for (size_t i = 0; result == 0 && i < attachment->address_count; i++) {
-		if (!addr_is_v4(&attachment->addresses[i].address.addr))
-			result = pod_ipv6_enable(attachment->ifname, netns_fd, err);
+	for (size_t i = 0; result == 0 && i < endpoint->address_count; i++) {
+		if (!addr_is_v4(&endpoint->addresses[i].address.addr))
+			result = pod_ipv6_enable(endpoint->ifname, netns_fd, err);
 	}
 	if (result < 0)
 		return result;
-	/* A batch has room for several times of what the limits of an attachment allow. */
+	/* A batch has room for several times of what the limits of an endpoint allow. */
 	netlink_batch_init(&batch);
-	put_links(&batch, ifindex, host_has_ipv6() && attachment->mtu >= MTU_MIN_IPV6);
-	for (size_t i = 0; i < attachment->address_count; i++) {
-		const struct ipam_lease *lease = &attachment->addresses[i];
+	put_links(&batch, ifindex, host_has_ipv6() && endpoint->mtu >= MTU_MIN_IPV6);
+	for (size_t i = 0; i < endpoint->address_count; i++) {
+		const struct ipam_lease *lease = &endpoint->addresses[i];
 		struct prefix any = default_route(lease);
 
 		put_address(&batch, ifindex, lease);
-		put_neighbour(&batch, ifindex, &lease->gateway, attachment->host_mac);
-		put_route(&batch, attachment, &any, &lease->gateway);
-		for (size_t j = 0; j < attachment->route_count; j++) {
-			if (addr_is_v4(&attachment->routes[j].addr) ==
+		put_neighbour(&batch, ifindex, &lease->gateway, endpoint->host_mac);
+		put_route(&batch, endpoint, &any, &lease->gateway);
+		for (size_t j = 0; j < endpoint->route_count; j++) {
+			if (addr_is_v4(&endpoint->routes[j].addr) ==
 			    addr_is_v4(&lease->address.addr))
-				put_route(&batch, attachment, &attachment->routes[j],
-					  &lease->gateway);
+				put_route(&batch, endpoint, &endpoint->routes[j], &lease->gateway);
 		}
 	}
 	return netlink_batch_run(&netlink, &batch, is_there_already, NULL, err);
 }
 
-int pod_link_settle(const struct attachment *attachment, int netns_fd, struct errmsg *err)
+int pod_link_settle(const struct endpoint *endpoint, int netns_fd, struct errmsg *err)
 {
 	auto_netlink struct netlink netlink = NETLINK_INIT;
 	int result = netlink_open(&netlink, netns_fd, err);
@@ -180,7 +179,7 @@ int pod_link_settle(const struct attachment *attachment, int netns_fd, struct er
 		static const struct timespec pause = { .tv_nsec = SETTLE_PAUSE_NS };
 		struct host_link link = {};
 
-		result = host_link_get(&netlink, attachment->pod_ifindex, &link, err);
+		result = host_link_get(&netlink, endpoint->pod_ifindex, &link, err);
 		if (link.flags & IFF_RUNNING)
 			return 0;
 		nanosleep(&pause, NULL);
@@ -192,12 +191,12 @@ int pod_link_settle(const struct attachment *attachment, int netns_fd, struct er
 
 /* What of the expected was seen in a dump. */
 struct pod_seen {
-	const struct attachment *attachment;
+	const struct endpoint *endpoint;
 	uint32_t ifindex;
 	bool address[2];
 	bool neighbour[2];
 	bool default_route[2];
-	bool route[ATTACHMENT_ROUTES_MAX];
+	bool route[ENDPOINT_ROUTES_MAX];
 };
 
 static bool attr_is_addr(const struct nlattr *attr, const struct addr *addr)
@@ -220,8 +219,8 @@ static int address_each(const struct nlmsghdr *header, void *arg)
 	mnl_attr_for_each (attr, header, sizeof(*info)) {
 		if (mnl_attr_get_type(attr) != IFA_ADDRESS)
 			continue;
-		for (size_t i = 0; i < seen->attachment->address_count; i++) {
-			const struct prefix *address = &seen->attachment->addresses[i].address;
+		for (size_t i = 0; i < seen->endpoint->address_count; i++) {
+			const struct prefix *address = &seen->endpoint->addresses[i].address;
 
 			seen->address[i] |= attr_is_addr(attr, &address->addr) &&
 					    info->ifa_prefixlen == prefix_family_len(address);
@@ -248,22 +247,22 @@ static int neighbour_each(const struct nlmsghdr *header, void *arg)
 			 mnl_attr_get_payload_len(attr) == 6)
 			mac = mnl_attr_get_payload(attr);
 	}
-	for (size_t i = 0; mac && i < seen->attachment->address_count; i++)
-		seen->neighbour[i] |= addr_equal(&dst, &seen->attachment->addresses[i].gateway) &&
-				      memcmp(mac, seen->attachment->host_mac, 6) == 0;
+	for (size_t i = 0; mac && i < seen->endpoint->address_count; i++)
+		seen->neighbour[i] |= addr_equal(&dst, &seen->endpoint->addresses[i].gateway) &&
+				      memcmp(mac, seen->endpoint->host_mac, 6) == 0;
 	return 0;
 }
 
 static int route_each(const struct nlmsghdr *header, void *arg)
 {
 	const struct rtmsg *info = mnl_nlmsg_get_payload(header);
-	const struct attachment *attachment;
+	const struct endpoint *endpoint;
 	struct pod_seen *seen = arg;
 	const struct nlattr *attr;
 	struct addr dst = {};
 	uint32_t oif = 0;
 
-	attachment = seen->attachment;
+	endpoint = seen->endpoint;
 	mnl_attr_for_each (attr, header, sizeof(*info)) {
 		if (mnl_attr_get_type(attr) == RTA_DST)
 			addr_from_bytes(mnl_attr_get_payload(attr), mnl_attr_get_payload_len(attr),
@@ -273,14 +272,14 @@ static int route_each(const struct nlmsghdr *header, void *arg)
 	}
 	if (oif != seen->ifindex || info->rtm_table != RT_TABLE_MAIN)
 		return 0;
-	for (size_t i = 0; i < attachment->address_count; i++)
+	for (size_t i = 0; i < endpoint->address_count; i++)
 		seen->default_route[i] |=
 			info->rtm_dst_len == 0 &&
-			info->rtm_family == addr_family(&attachment->addresses[i].address.addr);
-	for (size_t i = 0; i < attachment->route_count; i++)
-		seen->route[i] |= info->rtm_family == addr_family(&attachment->routes[i].addr) &&
-				  info->rtm_dst_len == prefix_family_len(&attachment->routes[i]) &&
-				  addr_equal(&dst, &attachment->routes[i].addr);
+			info->rtm_family == addr_family(&endpoint->addresses[i].address.addr);
+	for (size_t i = 0; i < endpoint->route_count; i++)
+		seen->route[i] |= info->rtm_family == addr_family(&endpoint->routes[i].addr) &&
+				  info->rtm_dst_len == prefix_family_len(&endpoint->routes[i]) &&
+				  addr_equal(&dst, &endpoint->routes[i].addr);
 	return 0;
 }
 
@@ -288,7 +287,7 @@ static void seen_begin(void *arg)
 {
 	struct pod_seen *seen = arg;
 
-	*seen = (struct pod_seen){ .attachment = seen->attachment, .ifindex = seen->ifindex };
+	*seen = (struct pod_seen){ .endpoint = seen->endpoint, .ifindex = seen->ifindex };
 }
 
 /* Each part is dumped into a copy of its own, for a dump that starts over forgets everything. */
@@ -304,52 +303,52 @@ static int pod_dump(struct netlink *netlink, uint16_t type, size_t header_size, 
 static int seen_report(const struct pod_seen *addresses, const struct pod_seen *neighbours,
 		       const struct pod_seen *routes, struct errmsg *err)
 {
-	const struct attachment *attachment = addresses->attachment;
+	const struct endpoint *endpoint = addresses->endpoint;
 	char text[ADDR_TEXT_MAX];
 
-	for (size_t i = 0; i < attachment->address_count; i++) {
-		const struct ipam_lease *lease = &attachment->addresses[i];
+	for (size_t i = 0; i < endpoint->address_count; i++) {
+		const struct ipam_lease *lease = &endpoint->addresses[i];
 
 		if (!addresses->address[i])
 			return fail_plain(err, -EPROTO, "address %s/%u is not on %s",
 					  addr_format(&lease->address.addr, text),
-					  prefix_family_len(&lease->address), attachment->ifname);
+					  prefix_family_len(&lease->address), endpoint->ifname);
 		if (!routes->default_route[i])
 			return fail_plain(err, -EPROTO, "the %s default route is not on %s",
 					  addr_is_v4(&lease->address.addr) ? "IPv4" : "IPv6",
-					  attachment->ifname);
+					  endpoint->ifname);
 		if (!neighbours->neighbour[i])
 			return fail_plain(err, -EPROTO,
 					  "the neighbour entry of gateway %s is not on %s",
-					  addr_format(&lease->gateway, text), attachment->ifname);
+					  addr_format(&lease->gateway, text), endpoint->ifname);
 	}
-	for (size_t i = 0; i < attachment->route_count; i++) {
+	for (size_t i = 0; i < endpoint->route_count; i++) {
 		if (!routes->route[i])
 			return fail_plain(err, -EPROTO, "the route to %s is not on %s",
-					  prefix_format(&attachment->routes[i], text),
-					  attachment->ifname);
+					  prefix_format(&endpoint->routes[i], text),
+					  endpoint->ifname);
 	}
 	return 0;
 }
 
-int pod_compare(const struct attachment *attachment, int netns_fd, struct errmsg *err)
+int pod_compare(const struct endpoint *endpoint, int netns_fd, struct errmsg *err)
 {
-	struct pod_seen addresses = { .attachment = attachment,
-				      .ifindex = (uint32_t)attachment->pod_ifindex };
+	struct pod_seen addresses = { .endpoint = endpoint,
+				      .ifindex = (uint32_t)endpoint->pod_ifindex };
 	struct pod_seen neighbours = addresses;
 	struct pod_seen routes = addresses;
 	auto_netlink struct netlink netlink = NETLINK_INIT;
 	struct host_link link = {};
-	int result = pod_link_get(attachment, netns_fd, &link, err);
+	int result = pod_link_get(endpoint, netns_fd, &link, err);
 
 	if (result == -ENODEV)
 		return fail_plain(err, -EPROTO, "%s is not in the pod's namespace",
-				  attachment->ifname);
-	if (result == 0 && link.ifindex != attachment->pod_ifindex)
+				  endpoint->ifname);
+	if (result == 0 && link.ifindex != endpoint->pod_ifindex)
 		return fail_plain(err, -EPROTO, "%s is not the interface that was made",
-				  attachment->ifname);
+				  endpoint->ifname);
 	if (result == 0 && !(link.flags & IFF_UP))
-		return fail_plain(err, -EPROTO, "%s is down", attachment->ifname);
+		return fail_plain(err, -EPROTO, "%s is down", endpoint->ifname);
 	if (result == 0)
 		result = netlink_open(&netlink, netns_fd, err);
 	if (result == 0)

@@ -144,8 +144,7 @@ static int pod_name_get(const struct json_node *node, char *buf, struct errmsg *
 	return 0;
 }
 
-static int pod_parse(const struct json_node *root, struct attachment *attachment,
-		     struct errmsg *err)
+static int pod_parse(const struct json_node *root, struct endpoint *endpoint, struct errmsg *err)
 {
 	struct json_node pod = json_member(root, "pod");
 	struct json_node namespace = json_member(&pod, "namespace");
@@ -153,15 +152,15 @@ static int pod_parse(const struct json_node *root, struct attachment *attachment
 	struct json_node uid = json_member(&pod, "uid");
 	int result = json_present(&pod) ? json_object(&pod, err) : 0;
 
-	snprintf(attachment->namespace, sizeof(attachment->namespace), "default");
-	snprintf(attachment->name, sizeof(attachment->name), "%.*s", SHORT_ID_LENGTH,
-		 attachment->container_id);
+	snprintf(endpoint->namespace, sizeof(endpoint->namespace), "default");
+	snprintf(endpoint->name, sizeof(endpoint->name), "%.*s", SHORT_ID_LENGTH,
+		 endpoint->container_id);
 	if (result == 0)
-		result = pod_name_get(&namespace, attachment->namespace, err);
+		result = pod_name_get(&namespace, endpoint->namespace, err);
 	if (result == 0)
-		result = pod_name_get(&name, attachment->name, err);
+		result = pod_name_get(&name, endpoint->name, err);
 	if (result == 0)
-		result = pod_name_get(&uid, attachment->uid, err);
+		result = pod_name_get(&uid, endpoint->uid, err);
 	return result;
 }
 
@@ -235,10 +234,10 @@ static struct addr gateway_default(bool v4)
 	return addr;
 }
 
-static int delegated_address_parse(const struct json_node *item, struct attachment *attachment,
+static int delegated_address_parse(const struct json_node *item, struct endpoint *endpoint,
 				   struct errmsg *err)
 {
-	struct ipam_lease *lease = &attachment->addresses[attachment->address_count];
+	struct ipam_lease *lease = &endpoint->addresses[endpoint->address_count];
 	struct json_node address = json_member(item, "address");
 	struct json_node gateway = json_member(item, "gateway");
 	int result = json_object(item, err);
@@ -256,15 +255,15 @@ static int delegated_address_parse(const struct json_node *item, struct attachme
 		return result;
 	if (addr_is_v4(&lease->gateway) != addr_is_v4(&lease->address.addr))
 		return json_fail(&gateway, err, "not of the address's family");
-	if (attachment->address_count == 1 &&
-	    addr_is_v4(&lease->address.addr) == addr_is_v4(&attachment->addresses[0].address.addr))
+	if (endpoint->address_count == 1 &&
+	    addr_is_v4(&lease->address.addr) == addr_is_v4(&endpoint->addresses[0].address.addr))
 		return json_fail(item, err, "an interface has at most one address of a family");
-	attachment->address_count++;
+	endpoint->address_count++;
 	return 0;
 }
 
 /* Default routes are there anyway.  All routes lead through the host: "gw" is not needed. */
-static int delegated_route_parse(const struct json_node *item, struct attachment *attachment,
+static int delegated_route_parse(const struct json_node *item, struct endpoint *endpoint,
 				 struct errmsg *err)
 {
 	struct json_node dst_node = json_member(item, "dst");
@@ -280,13 +279,13 @@ static int delegated_route_parse(const struct json_node *item, struct attachment
 		return json_fail(&dst_node, err, "\"%s\" is not a prefix", text);
 	if (dst.len == (addr_is_v4(&dst.addr) ? V4_MAPPED_BITS : 0))
 		return 0;
-	if (attachment->route_count == ARRAY_SIZE(attachment->routes))
-		return json_fail(item, err, "more than %d routes", ATTACHMENT_ROUTES_MAX);
-	attachment->routes[attachment->route_count++] = dst;
+	if (endpoint->route_count == ARRAY_SIZE(endpoint->routes))
+		return json_fail(item, err, "more than %d routes", ENDPOINT_ROUTES_MAX);
+	endpoint->routes[endpoint->route_count++] = dst;
 	return 0;
 }
 
-static int delegated_parse(const struct json_node *root, struct attachment *attachment,
+static int delegated_parse(const struct json_node *root, struct endpoint *endpoint,
 			   struct errmsg *err)
 {
 	struct json_node ipam = json_member(root, "ipam");
@@ -298,23 +297,23 @@ static int delegated_parse(const struct json_node *root, struct attachment *atta
 
 	if (!json_present(&ipam))
 		return 0;
-	attachment->delegated = true;
+	endpoint->delegated = true;
 	result = json_object(&ipam, err);
 	if (result == 0)
 		result = json_array(&ips, &ip_count, err);
 	if (result == 0 && json_present(&routes))
 		result = json_array(&routes, &route_count, err);
-	if (result == 0 && (ip_count < 1 || ip_count > ARRAY_SIZE(attachment->addresses)))
+	if (result == 0 && (ip_count < 1 || ip_count > ARRAY_SIZE(endpoint->addresses)))
 		return json_fail(&ips, err, "an interface has one address, or one of each family");
 	for (size_t i = 0; result == 0 && i < ip_count; i++) {
 		struct json_node item = json_at(&ips, i);
 
-		result = delegated_address_parse(&item, attachment, err);
+		result = delegated_address_parse(&item, endpoint, err);
 	}
 	for (size_t i = 0; result == 0 && i < route_count; i++) {
 		struct json_node item = json_at(&routes, i);
 
-		result = delegated_route_parse(&item, attachment, err);
+		result = delegated_route_parse(&item, endpoint, err);
 	}
 	return result;
 }
@@ -336,10 +335,10 @@ static int link_parse(const struct json_node *root, struct endpoint_request *req
 		return result;
 	if (mtu != 0 && mtu < MTU_MIN)
 		return json_fail(&mtu_node, err, "less than %d", MTU_MIN);
-	request->attachment->mtu = (unsigned int)mtu;
+	request->endpoint->mtu = (unsigned int)mtu;
 	if (!mac || !mac[0])
 		return 0;
-	if (mac_parse(mac, request->attachment->mac) < 0 || (request->attachment->mac[0] & 1))
+	if (mac_parse(mac, request->endpoint->mac) < 0 || (request->endpoint->mac[0] & 1))
 		return json_fail(&mac_node, err, "\"%s\" is not the MAC of one device", mac);
 	request->has_mac = true;
 	return 0;
@@ -348,8 +347,8 @@ static int link_parse(const struct json_node *root, struct endpoint_request *req
 int endpoint_request_parse(const struct cJSON *json, struct endpoint_request *ret,
 			   struct errmsg *err)
 {
-	auto_(attachment) struct attachment *attachment = attachment_new();
-	struct endpoint_request request = { .attachment = attachment };
+	auto_(endpoint) struct endpoint *endpoint = endpoint_new();
+	struct endpoint_request request = { .endpoint = endpoint };
 	struct json_node root = json_root(json);
 	struct json_node netns = json_member(&root, "netns");
 	struct json_node labels = json_member(&root, "labels");
@@ -359,7 +358,7 @@ int endpoint_request_parse(const struct cJSON *json, struct endpoint_request *re
 	const char *ifname = NULL;
 	int result;
 
-	if (!attachment)
+	if (!endpoint)
 		return fail(err, -ENOMEM, "request");
 	result = endpoint_request_names(&root, &container_id, &ifname, err);
 	if (result == 0)
@@ -368,26 +367,26 @@ int endpoint_request_parse(const struct cJSON *json, struct endpoint_request *re
 		return result;
 	if (strlen(netns_path) > NETNS_PATH_MAX)
 		return json_fail(&netns, err, "too long");
-	snprintf(attachment->container_id, sizeof(attachment->container_id), "%s", container_id);
-	snprintf(attachment->ifname, sizeof(attachment->ifname), "%s", ifname);
-	attachment->netns_path = strdup(netns_path);
-	if (!attachment->netns_path)
+	snprintf(endpoint->container_id, sizeof(endpoint->container_id), "%s", container_id);
+	snprintf(endpoint->ifname, sizeof(endpoint->ifname), "%s", ifname);
+	endpoint->netns_path = strdup(netns_path);
+	if (!endpoint->netns_path)
 		return fail(err, -ENOMEM, "request");
-	result = pod_parse(&root, attachment, err);
+	result = pod_parse(&root, endpoint, err);
 	if (result == 0)
-		result = pod_name_get(&network, attachment->network, err);
+		result = pod_name_get(&network, endpoint->network, err);
 	if (result == 0)
-		result = labels_from_json(&labels, &attachment->labels, err);
+		result = labels_from_json(&labels, &endpoint->labels, err);
 	if (result == 0)
 		result = link_parse(&root, &request, err);
 	if (result == 0)
 		result = ips_parse(&root, &request, err);
 	if (result == 0)
-		result = delegated_parse(&root, attachment, err);
+		result = delegated_parse(&root, endpoint, err);
 	if (result < 0)
 		return result;
 	*ret = request;
-	ret->attachment = take_ptr(attachment);
+	ret->endpoint = take_ptr(endpoint);
 	return 0;
 }
 
@@ -437,7 +436,7 @@ static bool route_add(struct cJSON *routes, const char *dst, const struct addr *
 	       cJSON_AddStringToObject(item, "gw", addr_format(gateway, text));
 }
 
-static bool routes_add(struct cJSON *routes, const struct attachment *attachment,
+static bool routes_add(struct cJSON *routes, const struct endpoint *endpoint,
 		       const struct ipam_lease *lease)
 {
 	bool v4 = addr_is_v4(&lease->address.addr);
@@ -445,16 +444,15 @@ static bool routes_add(struct cJSON *routes, const struct attachment *attachment
 
 	if (!route_add(routes, v4 ? "0.0.0.0/0" : "::/0", &lease->gateway))
 		return false;
-	for (size_t i = 0; i < attachment->route_count; i++) {
-		if (addr_is_v4(&attachment->routes[i].addr) == v4 &&
-		    !route_add(routes, prefix_format(&attachment->routes[i], text),
-			       &lease->gateway))
+	for (size_t i = 0; i < endpoint->route_count; i++) {
+		if (addr_is_v4(&endpoint->routes[i].addr) == v4 &&
+		    !route_add(routes, prefix_format(&endpoint->routes[i], text), &lease->gateway))
 			return false;
 	}
 	return true;
 }
 
-struct cJSON *endpoint_result(const struct attachment *attachment)
+struct cJSON *endpoint_result(const struct endpoint *endpoint)
 {
 	auto_json struct cJSON *result = cJSON_CreateObject();
 	struct cJSON *interfaces = cJSON_AddArrayToObject(result, "interfaces");
@@ -462,14 +460,14 @@ struct cJSON *endpoint_result(const struct attachment *attachment)
 	struct cJSON *routes = cJSON_AddArrayToObject(result, "routes");
 
 	if (!routes ||
-	    !interface_add(interfaces, attachment->host_ifname, attachment->host_mac,
-			   attachment->mtu, NULL) ||
-	    !interface_add(interfaces, attachment->ifname, attachment->mac, attachment->mtu,
-			   attachment->netns_path))
+	    !interface_add(interfaces, endpoint->host_ifname, endpoint->host_mac, endpoint->mtu,
+			   NULL) ||
+	    !interface_add(interfaces, endpoint->ifname, endpoint->mac, endpoint->mtu,
+			   endpoint->netns_path))
 		return NULL;
-	for (size_t i = 0; i < attachment->address_count; i++) {
-		if (!ip_add(ips, &attachment->addresses[i]) ||
-		    !routes_add(routes, attachment, &attachment->addresses[i]))
+	for (size_t i = 0; i < endpoint->address_count; i++) {
+		if (!ip_add(ips, &endpoint->addresses[i]) ||
+		    !routes_add(routes, endpoint, &endpoint->addresses[i]))
 			return NULL;
 	}
 	return take_ptr(result);

@@ -26,13 +26,13 @@
 
 static void ipam_continue(struct endpoints *endpoints)
 {
-	const struct attachment *newest = NULL;
+	const struct endpoint *newest = NULL;
 
 	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
-		const struct attachment *attachment = endpoints->slots[slot];
+		const struct endpoint *endpoint = endpoints->slots[slot];
 
-		if (attachment && (!newest || attachment->sequence > newest->sequence))
-			newest = attachment;
+		if (endpoint && (!newest || endpoint->sequence > newest->sequence))
+			newest = endpoint;
 	}
 	for (size_t i = 0; newest && i < newest->address_count; i++)
 		ipam_continue_after(endpoints->ipam, &newest->addresses[i].address.addr);
@@ -41,46 +41,45 @@ static void ipam_continue(struct endpoints *endpoints)
 }
 
 /* Puts one endpoint of an earlier agent back into maps and programs. */
-static void attachment_restore(struct endpoints *endpoints, struct attachment *attachment)
+static void endpoint_restore(struct endpoints *endpoints, struct endpoint *endpoint)
 {
 	struct host_link link = {};
 	struct errmsg err = {};
-	char text[ATTACHMENT_TEXT_MAX];
+	char text[ENDPOINT_TEXT_MAX];
 	int result;
 
-	attachment_describe(attachment, text);
-	if (attachment->state == ATTACHMENT_DELETING) {
-		attachment_unregister(endpoints, attachment);
-		attachment_reap(endpoints, attachment);
+	endpoint_describe(endpoint, text);
+	if (endpoint->state == ENDPOINT_DELETING) {
+		endpoint_unregister(endpoints, endpoint);
+		endpoint_reap(endpoints, endpoint);
 		return;
 	}
-	if (attachment->state == ATTACHMENT_PENDING) {
+	if (endpoint->state == ENDPOINT_PENDING) {
 		log_info("%s: its ADD was never finished; undone", text);
-		if (attachment_release(endpoints, attachment, &err) < 0)
+		if (endpoint_release(endpoints, endpoint, &err) < 0)
 			log_error("%s: %s", text, err.text);
 		return;
 	}
-	result = host_link_get(&endpoints->netlink, attachment_ifindex(attachment), &link, &err);
+	result = host_link_get(&endpoints->netlink, endpoint_ifindex(endpoint), &link, &err);
 	if (result == 0 && link.netns_id >= 0)
-		attachment->netns_id = (uint32_t)link.netns_id;
-	for (size_t i = 0; result == 0 && i < attachment->address_count; i++) {
+		endpoint->netns_id = (uint32_t)link.netns_id;
+	for (size_t i = 0; result == 0 && i < endpoint->address_count; i++) {
 		struct errmsg route_err = {};
 
 		/* Only the node itself needs it: no reason to leave policy without the pod. */
-		if (host_device_route_add(endpoints->host, &attachment->addresses[i].address.addr,
+		if (host_device_route_add(endpoints->host, &endpoint->addresses[i].address.addr,
 					  &route_err) < 0)
 			log_error("%s: %s", text, route_err.text);
 	}
 	if (result == 0)
-		result = attachment_register(endpoints, attachment, &err);
+		result = endpoint_register(endpoints, endpoint, &err);
 	/* Replaces the earlier agent's program by ours, in place. */
 	if (result == 0)
-		result = datapath_attach_endpoint(endpoints->agent->datapath, attachment->slot,
-						  &err);
+		result = datapath_attach_endpoint(endpoints->agent->datapath, endpoint->slot, &err);
 	if (result < 0 && result != -ENODEV)
 		log_error("%s: %s", text, err.text);
 	/* What else may have happened meanwhile is looked at once the agent is ready. */
-	attachment->dirty = DIRT_ALL;
+	endpoint->dirty = DIRT_ALL;
 }
 
 struct orphan_search {
@@ -138,7 +137,7 @@ static void orphans_remove(struct endpoints *endpoints)
 	for (size_t i = 0; i < search.count; i++) {
 		log_error("device %d has no state file; removed", search.ifindexes[i]);
 		/* Tag 0 is no slot: nobody waits for it. */
-		reaper_delete(endpoints->reaper, search.ifindexes[i], 0, NULL);
+		link_worker_delete(endpoints->link_worker, search.ifindexes[i], 0, NULL);
 	}
 	free(search.ifindexes);
 }
@@ -148,7 +147,7 @@ static void map_entries_remove(struct endpoints *endpoints)
 	struct datapath *datapath = endpoints->agent->datapath;
 
 	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
-		struct endpoint entry = {};
+		struct endpoint_entry entry = {};
 
 		if (!endpoints->slots[slot] &&
 		    endpoint_map_get(datapath, (uint16_t)slot, &entry) == 0 &&
@@ -166,9 +165,8 @@ static void endpoints_restore(struct endpoints *endpoints)
 	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
 		if (!endpoints->slots[slot])
 			continue;
-		attachment_restore(endpoints, endpoints->slots[slot]);
-		count +=
-			endpoints->slots[slot] && endpoints->slots[slot]->state == ATTACHMENT_READY;
+		endpoint_restore(endpoints, endpoints->slots[slot]);
+		count += endpoints->slots[slot] && endpoints->slots[slot]->state == ENDPOINT_READY;
 	}
 	orphans_remove(endpoints);
 	map_entries_remove(endpoints);
@@ -198,7 +196,7 @@ static int table_make(struct endpoints *endpoints, struct errmsg *err)
 	uint32_t limit = endpoints->agent->config.limits.endpoints;
 
 	endpoints->slot_count = limit ? limit : ENDPOINTS_DEFAULT;
-	endpoints->slots = calloc(endpoints->slot_count, sizeof(struct attachment *));
+	endpoints->slots = calloc(endpoints->slot_count, sizeof(struct endpoint *));
 	endpoints->netns_event =
 		evtimer_new(endpoints->agent->base, endpoints_netns_return, endpoints);
 	endpoints->tcx_event = evtimer_new(endpoints->agent->base, endpoints_tcx_step, endpoints);
@@ -239,7 +237,7 @@ int endpoints_new(struct agent *agent, struct endpoints **ret, struct errmsg *er
 	endpoints->step_count = endpoint_step_count;
 	result = table_make(endpoints, err);
 	if (result == 0)
-		result = endpoints_reaper_start(endpoints, err);
+		result = endpoints_link_worker_start(endpoints, err);
 	if (result == 0)
 		result = folders_make(endpoints, err);
 	if (result == 0)
@@ -267,15 +265,15 @@ void endpoints_free(struct endpoints *endpoints)
 	if (!endpoints)
 		return;
 	endpoint_watch_free(endpoints->watch);
-	if (endpoints->reaper_event)
-		event_free(endpoints->reaper_event);
+	if (endpoints->link_worker_event)
+		event_free(endpoints->link_worker_event);
 	if (endpoints->netns_event)
 		event_free(endpoints->netns_event);
 	if (endpoints->tcx_event)
 		event_free(endpoints->tcx_event);
-	reaper_free(endpoints->reaper);
+	link_worker_free(endpoints->link_worker);
 	for (size_t slot = 1; endpoints->slots && slot < endpoints->slot_count; slot++)
-		attachment_free(endpoints->slots[slot]);
+		endpoint_free(endpoints->slots[slot]);
 	free(endpoints->slots);
 	host_device_free(endpoints->host);
 	ipam_free(endpoints->ipam);
@@ -313,19 +311,19 @@ static void cleanup_done(uint32_t tag, int result, void *arg)
 static int links_remove(struct netlink *netlink, struct errmsg *err)
 {
 	struct orphan_search search = {};
-	auto_(reaper) struct reaper *reaper = NULL;
+	auto_(link_worker) struct link_worker *link_worker = NULL;
 	size_t asked = 0;
 	size_t done = 0;
 	int result = orphans_find(netlink, &search, err);
 
 	if (result == 0)
-		result = reaper_new(-1, &reaper, err);
+		result = link_worker_new(-1, &link_worker, err);
 	while (result == 0 && done < search.count) {
 		if (asked < search.count &&
-		    reaper_delete(reaper, search.ifindexes[asked], 0, NULL) == 0)
+		    link_worker_delete(link_worker, search.ifindexes[asked], 0, NULL) == 0)
 			asked++;
-		else if (reaper_collect(reaper, -1, cleanup_done, &done) < 0)
-			result = fail_plain(err, -EPIPE, "the reaper died");
+		else if (link_worker_collect(link_worker, -1, cleanup_done, &done) < 0)
+			result = fail_plain(err, -EPIPE, "the link worker died");
 	}
 	free(search.ifindexes);
 	return result;

@@ -21,14 +21,14 @@
 #define STATE_VERSION  1
 #define STATE_FILE_MAX (256UL * 1024)
 
-static const char *const state_names[ATTACHMENT_STATE_COUNT] = {
-	[ATTACHMENT_PENDING] = "pending",
-	[ATTACHMENT_READY] = "ready",
-	[ATTACHMENT_BROKEN] = "broken",
-	[ATTACHMENT_DELETING] = "deleting",
+static const char *const state_names[ENDPOINT_STATE_COUNT] = {
+	[ENDPOINT_PENDING] = "pending",
+	[ENDPOINT_READY] = "ready",
+	[ENDPOINT_BROKEN] = "broken",
+	[ENDPOINT_DELETING] = "deleting",
 };
 
-const char *attachment_state_name(enum attachment_state state)
+const char *endpoint_state_name(enum endpoint_state state)
 {
 	return state_names[state];
 }
@@ -56,14 +56,14 @@ static bool add_mac(struct cJSON *object, const char *key, const uint8_t mac[6])
 	return cJSON_AddStringToObject(object, key, mac_format(mac, text));
 }
 
-static bool add_addresses(struct cJSON *root, const struct attachment *attachment)
+static bool add_addresses(struct cJSON *root, const struct endpoint *endpoint)
 {
 	struct cJSON *addresses = cJSON_AddArrayToObject(root, "addresses");
 	struct cJSON *routes = cJSON_AddArrayToObject(root, "routes");
 	char text[ADDR_TEXT_MAX];
 
-	for (size_t i = 0; i < attachment->address_count; i++) {
-		const struct ipam_lease *lease = &attachment->addresses[i];
+	for (size_t i = 0; i < endpoint->address_count; i++) {
+		const struct ipam_lease *lease = &endpoint->addresses[i];
 		struct cJSON *item = cJSON_CreateObject();
 
 		if (!cJSON_AddItemToArray(addresses, item) ||
@@ -73,9 +73,8 @@ static bool add_addresses(struct cJSON *root, const struct attachment *attachmen
 		    !cJSON_AddStringToObject(item, "gateway", addr_format(&lease->gateway, text)))
 			return false;
 	}
-	for (size_t i = 0; i < attachment->route_count; i++) {
-		struct cJSON *item =
-			cJSON_CreateString(prefix_format(&attachment->routes[i], text));
+	for (size_t i = 0; i < endpoint->route_count; i++) {
+		struct cJSON *item = cJSON_CreateString(prefix_format(&endpoint->routes[i], text));
 
 		if (!cJSON_AddItemToArray(routes, item))
 			return false;
@@ -94,49 +93,48 @@ static bool add_labels(struct cJSON *root, const struct labels *labels)
 	return object;
 }
 
-char *endpoint_state_print(const struct attachment *attachment)
+char *endpoint_state_print(const struct endpoint *endpoint)
 {
 	auto_json struct cJSON *root = cJSON_CreateObject();
 
 	if (!cJSON_AddNumberToObject(root, "version", STATE_VERSION) ||
-	    !cJSON_AddNumberToObject(root, "slot", attachment->slot) ||
-	    !cJSON_AddStringToObject(root, "state", state_names[attachment->state]) ||
-	    !cJSON_AddStringToObject(root, "containerId", attachment->container_id) ||
-	    !cJSON_AddStringToObject(root, "ifname", attachment->ifname) ||
-	    !cJSON_AddStringToObject(root, "netns", attachment->netns_path) ||
-	    !add_u64(root, "netnsCookie", attachment->netns.cookie) ||
-	    !add_u64(root, "netnsInode", attachment->netns.inode) ||
-	    !cJSON_AddStringToObject(root, "namespace", attachment->namespace) ||
-	    !cJSON_AddStringToObject(root, "name", attachment->name) ||
-	    !cJSON_AddStringToObject(root, "uid", attachment->uid) ||
-	    !cJSON_AddStringToObject(root, "network", attachment->network) ||
-	    !add_labels(root, &attachment->labels) || !add_addresses(root, attachment) ||
-	    !cJSON_AddBoolToObject(root, "delegated", attachment->delegated) ||
-	    !cJSON_AddNumberToObject(root, "mtu", attachment->mtu) ||
-	    !add_mac(root, "mac", attachment->mac) ||
-	    !add_mac(root, "hostMac", attachment->host_mac) ||
-	    !add_u64(root, "sequence", attachment->sequence))
+	    !cJSON_AddNumberToObject(root, "slot", endpoint->slot) ||
+	    !cJSON_AddStringToObject(root, "state", state_names[endpoint->state]) ||
+	    !cJSON_AddStringToObject(root, "containerId", endpoint->container_id) ||
+	    !cJSON_AddStringToObject(root, "ifname", endpoint->ifname) ||
+	    !cJSON_AddStringToObject(root, "netns", endpoint->netns_path) ||
+	    !add_u64(root, "netnsCookie", endpoint->netns.cookie) ||
+	    !add_u64(root, "netnsInode", endpoint->netns.inode) ||
+	    !cJSON_AddStringToObject(root, "namespace", endpoint->namespace) ||
+	    !cJSON_AddStringToObject(root, "name", endpoint->name) ||
+	    !cJSON_AddStringToObject(root, "uid", endpoint->uid) ||
+	    !cJSON_AddStringToObject(root, "network", endpoint->network) ||
+	    !add_labels(root, &endpoint->labels) || !add_addresses(root, endpoint) ||
+	    !cJSON_AddBoolToObject(root, "delegated", endpoint->delegated) ||
+	    !cJSON_AddNumberToObject(root, "mtu", endpoint->mtu) ||
+	    !add_mac(root, "mac", endpoint->mac) || !add_mac(root, "hostMac", endpoint->host_mac) ||
+	    !add_u64(root, "sequence", endpoint->sequence))
 		return NULL;
 	return cJSON_PrintUnformatted(root);
 }
 
-int endpoint_state_save(const struct endpoints *endpoints, const struct attachment *attachment,
+int endpoint_state_save(const struct endpoints *endpoints, const struct endpoint *endpoint,
 			struct errmsg *err)
 {
-	auto_free char *text = endpoint_state_print(attachment);
+	auto_free char *text = endpoint_state_print(endpoint);
 	char path[350];
 
 	if (!text)
 		return fail(err, -ENOMEM, "save the endpoint");
-	state_path(endpoints, attachment->slot, path, sizeof(path));
+	state_path(endpoints, endpoint->slot, path, sizeof(path));
 	return file_write(path, text, strlen(text), 0600, FILE_FAST, err);
 }
 
-void endpoint_state_remove(const struct endpoints *endpoints, const struct attachment *attachment)
+void endpoint_state_remove(const struct endpoints *endpoints, const struct endpoint *endpoint)
 {
 	char path[350];
 
-	state_path(endpoints, attachment->slot, path, sizeof(path));
+	state_path(endpoints, endpoint->slot, path, sizeof(path));
 	unlink(path);
 }
 
@@ -191,17 +189,17 @@ static int get_addr(const struct json_node *item, const char *key, struct addr *
 	return addr_parse(text, ret) < 0 ? json_fail(&node, err, "not an address") : 0;
 }
 
-static int addresses_parse(const struct json_node *root, struct attachment *attachment,
+static int addresses_parse(const struct json_node *root, struct endpoint *endpoint,
 			   struct errmsg *err)
 {
 	struct json_node addresses = json_member(root, "addresses");
 	size_t count = 0;
 	int result = json_array(&addresses, &count, err);
 
-	if (result == 0 && (count < 1 || count > ARRAY_SIZE(attachment->addresses)))
+	if (result == 0 && (count < 1 || count > ARRAY_SIZE(endpoint->addresses)))
 		return json_fail(&addresses, err, "%zu addresses", count);
 	for (size_t i = 0; result == 0 && i < count; i++) {
-		struct ipam_lease *lease = &attachment->addresses[i];
+		struct ipam_lease *lease = &endpoint->addresses[i];
 		struct json_node item = json_at(&addresses, i);
 		struct json_node bits = json_member(&item, "bits");
 		int64_t len = 0;
@@ -214,32 +212,31 @@ static int addresses_parse(const struct json_node *root, struct attachment *atta
 					      &len, err);
 		lease->address.len = (uint8_t)len;
 	}
-	attachment->address_count = count;
+	endpoint->address_count = count;
 	return result;
 }
 
-static int routes_parse(const struct json_node *root, struct attachment *attachment,
-			struct errmsg *err)
+static int routes_parse(const struct json_node *root, struct endpoint *endpoint, struct errmsg *err)
 {
 	struct json_node routes = json_member(root, "routes");
 	size_t count = 0;
 	int result = json_array(&routes, &count, err);
 
-	if (result == 0 && count > ARRAY_SIZE(attachment->routes))
+	if (result == 0 && count > ARRAY_SIZE(endpoint->routes))
 		return json_fail(&routes, err, "%zu routes", count);
 	for (size_t i = 0; result == 0 && i < count; i++) {
 		struct json_node item = json_at(&routes, i);
 		const char *text = NULL;
 
 		result = json_string(&item, &text, err);
-		if (result == 0 && prefix_parse(text, &attachment->routes[i]) < 0)
+		if (result == 0 && prefix_parse(text, &endpoint->routes[i]) < 0)
 			result = json_fail(&item, err, "not a prefix");
 	}
-	attachment->route_count = count;
+	endpoint->route_count = count;
 	return result;
 }
 
-static int state_name_parse(const struct json_node *root, enum attachment_state *ret,
+static int state_name_parse(const struct json_node *root, enum endpoint_state *ret,
 			    struct errmsg *err)
 {
 	struct json_node node = json_member(root, "state");
@@ -248,16 +245,16 @@ static int state_name_parse(const struct json_node *root, enum attachment_state 
 
 	if (result < 0)
 		return result;
-	for (int i = 0; i < ATTACHMENT_STATE_COUNT; i++) {
+	for (int i = 0; i < ENDPOINT_STATE_COUNT; i++) {
 		if (strcmp(state_names[i], text) == 0) {
-			*ret = (enum attachment_state)i;
+			*ret = (enum endpoint_state)i;
 			return 0;
 		}
 	}
 	return json_fail(&node, err, "\"%s\" is not a state", text);
 }
 
-static int numbers_parse(const struct json_node *root, struct attachment *attachment,
+static int numbers_parse(const struct json_node *root, struct endpoint *endpoint,
 			 struct errmsg *err)
 {
 	struct json_node version_node = json_member(root, "version");
@@ -272,21 +269,20 @@ static int numbers_parse(const struct json_node *root, struct attachment *attach
 	if (result == 0)
 		result = json_integer(&mtu_node, 0, UINT16_MAX, &mtu, err);
 	if (result == 0)
-		result = get_u64(root, "netnsCookie", &attachment->netns.cookie, err);
+		result = get_u64(root, "netnsCookie", &endpoint->netns.cookie, err);
 	if (result == 0)
 		result = get_u64(root, "netnsInode", &inode, err);
 	if (result == 0)
-		result = get_u64(root, "sequence", &attachment->sequence, err);
+		result = get_u64(root, "sequence", &endpoint->sequence, err);
 	if (result < 0)
 		return result;
-	attachment_set_slot(attachment, (uint16_t)slot);
-	attachment->mtu = (unsigned int)mtu;
-	attachment->netns.inode = inode;
+	endpoint_set_slot(endpoint, (uint16_t)slot);
+	endpoint->mtu = (unsigned int)mtu;
+	endpoint->netns.inode = inode;
 	return 0;
 }
 
-static int names_parse(const struct json_node *root, struct attachment *attachment,
-		       struct errmsg *err)
+static int names_parse(const struct json_node *root, struct endpoint *endpoint, struct errmsg *err)
 {
 	struct json_node netns = json_member(root, "netns");
 	struct json_node labels = json_member(root, "labels");
@@ -298,31 +294,31 @@ static int names_parse(const struct json_node *root, struct attachment *attachme
 	if (result == 0)
 		result = json_string(&netns, &path, err);
 	if (result == 0)
-		result = get_text(root, "namespace", attachment->namespace, POD_NAME_MAX, err);
+		result = get_text(root, "namespace", endpoint->namespace, POD_NAME_MAX, err);
 	if (result == 0)
-		result = get_text(root, "name", attachment->name, POD_NAME_MAX, err);
+		result = get_text(root, "name", endpoint->name, POD_NAME_MAX, err);
 	if (result == 0)
-		result = get_text(root, "uid", attachment->uid, POD_NAME_MAX, err);
+		result = get_text(root, "uid", endpoint->uid, POD_NAME_MAX, err);
 	if (result == 0)
-		result = get_text(root, "network", attachment->network, POD_NAME_MAX, err);
+		result = get_text(root, "network", endpoint->network, POD_NAME_MAX, err);
 	if (result == 0)
-		result = labels_from_json(&labels, &attachment->labels, err);
+		result = labels_from_json(&labels, &endpoint->labels, err);
 	if (result < 0)
 		return result;
-	snprintf(attachment->container_id, sizeof(attachment->container_id), "%s", container_id);
-	snprintf(attachment->ifname, sizeof(attachment->ifname), "%s", ifname);
-	attachment->netns_path = strdup(path);
-	return attachment->netns_path ? 0 : fail(err, -ENOMEM, "endpoint");
+	snprintf(endpoint->container_id, sizeof(endpoint->container_id), "%s", container_id);
+	snprintf(endpoint->ifname, sizeof(endpoint->ifname), "%s", ifname);
+	endpoint->netns_path = strdup(path);
+	return endpoint->netns_path ? 0 : fail(err, -ENOMEM, "endpoint");
 }
 
-int endpoint_state_parse(const char *text, size_t len, struct attachment **ret, struct errmsg *err)
+int endpoint_state_parse(const char *text, size_t len, struct endpoint **ret, struct errmsg *err)
 {
-	auto_(attachment) struct attachment *attachment = attachment_new();
+	auto_(endpoint) struct endpoint *endpoint = endpoint_new();
 	auto_json struct cJSON *json = NULL;
 	struct json_node root, delegated;
 	int result;
 
-	if (!attachment)
+	if (!endpoint)
 		return fail(err, -ENOMEM, "endpoint");
 	result = json_parse(text, len, &json, err);
 	if (result < 0)
@@ -331,24 +327,24 @@ int endpoint_state_parse(const char *text, size_t len, struct attachment **ret, 
 	delegated = json_member(&root, "delegated");
 	result = json_object(&root, err);
 	if (result == 0)
-		result = numbers_parse(&root, attachment, err);
+		result = numbers_parse(&root, endpoint, err);
 	if (result == 0)
-		result = state_name_parse(&root, &attachment->state, err);
+		result = state_name_parse(&root, &endpoint->state, err);
 	if (result == 0)
-		result = names_parse(&root, attachment, err);
+		result = names_parse(&root, endpoint, err);
 	if (result == 0)
-		result = addresses_parse(&root, attachment, err);
+		result = addresses_parse(&root, endpoint, err);
 	if (result == 0)
-		result = routes_parse(&root, attachment, err);
+		result = routes_parse(&root, endpoint, err);
 	if (result == 0)
-		result = json_bool(&delegated, &attachment->delegated, err);
+		result = json_bool(&delegated, &endpoint->delegated, err);
 	if (result == 0)
-		result = get_mac(&root, "mac", attachment->mac, err);
+		result = get_mac(&root, "mac", endpoint->mac, err);
 	if (result == 0)
-		result = get_mac(&root, "hostMac", attachment->host_mac, err);
+		result = get_mac(&root, "hostMac", endpoint->host_mac, err);
 	if (result < 0)
 		return result;
-	*ret = take_ptr(attachment);
+	*ret = take_ptr(endpoint);
 	return 0;
 }
 
@@ -356,7 +352,7 @@ int endpoint_state_parse(const char *text, size_t len, struct attachment **ret, 
 
 static int state_load_one(struct endpoints *endpoints, const char *path, struct errmsg *err)
 {
-	auto_(attachment) struct attachment *attachment = NULL;
+	auto_(endpoint) struct endpoint *endpoint = NULL;
 	auto_free char *text = NULL;
 	char expected[350];
 	uint16_t slot;
@@ -364,23 +360,23 @@ static int state_load_one(struct endpoints *endpoints, const char *path, struct 
 	int result = file_read(path, STATE_FILE_MAX, &text, &len, err);
 
 	if (result == 0)
-		result = endpoint_state_parse(text, len, &attachment, err);
+		result = endpoint_state_parse(text, len, &endpoint, err);
 	if (result < 0)
 		return result;
-	state_path(endpoints, attachment->slot, expected, sizeof(expected));
+	state_path(endpoints, endpoint->slot, expected, sizeof(expected));
 	if (strcmp(path, expected) != 0)
-		return fail_plain(err, -EINVAL, "slot %u belongs into %s", attachment->slot,
+		return fail_plain(err, -EINVAL, "slot %u belongs into %s", endpoint->slot,
 				  expected);
-	if (attachment->slot >= endpoints->slot_count)
+	if (endpoint->slot >= endpoints->slot_count)
 		return fail_plain(err, -EINVAL, "slot %u: this agent has room for %zu only",
-				  attachment->slot, endpoints->slot_count - 1);
-	if (attachment_find(endpoints, attachment->container_id, attachment->ifname))
-		return fail_plain(err, -EEXIST, "a second file for %s/%s", attachment->container_id,
-				  attachment->ifname);
-	if (attachment->sequence > endpoints->sequence)
-		endpoints->sequence = attachment->sequence;
-	slot = attachment->slot; /* read before the pointer is given up */
-	endpoints->slots[slot] = take_ptr(attachment);
+				  endpoint->slot, endpoints->slot_count - 1);
+	if (endpoint_find(endpoints, endpoint->container_id, endpoint->ifname))
+		return fail_plain(err, -EEXIST, "a second file for %s/%s", endpoint->container_id,
+				  endpoint->ifname);
+	if (endpoint->sequence > endpoints->sequence)
+		endpoints->sequence = endpoint->sequence;
+	slot = endpoint->slot; /* read before the pointer is given up */
+	endpoints->slots[slot] = take_ptr(endpoint);
 	return 0;
 }
 

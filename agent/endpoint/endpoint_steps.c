@@ -20,7 +20,7 @@ static bool address_in_use(const struct addr *addr, void *arg)
 	const struct endpoints *endpoints = arg;
 
 	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
-		const struct attachment *other = endpoints->slots[slot];
+		const struct endpoint *other = endpoints->slots[slot];
 
 		for (size_t i = 0; other && i < other->address_count; i++) {
 			if (addr_equal(&other->addresses[i].address.addr, addr))
@@ -54,7 +54,7 @@ static int slot_find(struct endpoints *endpoints, uint16_t *ret_slot, struct err
 static bool address_is_node(const struct addr *addr, const struct endpoints *endpoints)
 {
 	const struct addr *own;
-	size_t count = world_host_addresses(endpoints->agent->world, &own);
+	size_t count = store_host_addresses(endpoints->agent->store, &own);
 
 	for (size_t i = 0; i < count; i++) {
 		if (addr_equal(&own[i], addr))
@@ -65,11 +65,11 @@ static bool address_is_node(const struct addr *addr, const struct endpoints *end
 
 static int addresses_take_delegated(struct endpoint_add *add, struct errmsg *err)
 {
-	const struct attachment *attachment = add->attachment;
+	const struct endpoint *endpoint = add->endpoint;
 	char text[ADDR_TEXT_MAX];
 
-	for (size_t i = 0; i < attachment->address_count; i++) {
-		const struct addr *addr = &attachment->addresses[i].address.addr;
+	for (size_t i = 0; i < endpoint->address_count; i++) {
+		const struct addr *addr = &endpoint->addresses[i].address.addr;
 
 		if (address_is_node(addr, add->endpoints))
 			return fail_plain(err, -EADDRINUSE, "address %s is the node's own",
@@ -86,8 +86,8 @@ static int address_take(struct endpoint_add *add, bool v4, struct errmsg *err)
 {
 	const struct endpoint_request *request = add->request;
 	struct endpoints *endpoints = add->endpoints;
-	struct attachment *attachment = add->attachment;
-	struct ipam_lease *lease = &attachment->addresses[attachment->address_count];
+	struct endpoint *endpoint = add->endpoint;
+	struct ipam_lease *lease = &endpoint->addresses[endpoint->address_count];
 	int result = -ENOENT;
 
 	for (size_t i = 0; i < request->ip_count; i++) {
@@ -100,12 +100,12 @@ static int address_take(struct endpoint_add *add, bool v4, struct errmsg *err)
 	if (result == -ENOENT)
 		result = ipam_allocate(endpoints->ipam, v4, address_in_use, endpoints, lease, err);
 	if (result == 0)
-		attachment->address_count++;
+		endpoint->address_count++;
 	return result;
 }
 
 /* Whether a former holder has an address that was asked for by name. */
-static bool holds_requested(const struct attachment *former, const void *arg)
+static bool holds_requested(const struct endpoint *former, const void *arg)
 {
 	const struct endpoint_add *add = arg;
 
@@ -116,9 +116,9 @@ static bool holds_requested(const struct attachment *former, const void *arg)
 			if (addr_equal(held, &add->request->ips[k]))
 				return true;
 		}
-		for (size_t k = 0; add->attachment->delegated && k < add->attachment->address_count;
+		for (size_t k = 0; add->endpoint->delegated && k < add->endpoint->address_count;
 		     k++) {
-			if (addr_equal(held, &add->attachment->addresses[k].address.addr))
+			if (addr_equal(held, &add->endpoint->addresses[k].address.addr))
 				return true;
 		}
 	}
@@ -128,24 +128,24 @@ static bool holds_requested(const struct attachment *former, const void *arg)
 static int addresses_take(struct endpoint_add *add, struct errmsg *err)
 {
 	/* A container with an address of its own that is started anew asks for it at once. */
-	int result = attachments_reaped(add->endpoints, holds_requested, add, err);
+	int result = endpoints_reaped(add->endpoints, holds_requested, add, err);
 
 	if (result < 0)
 		return result;
-	if (add->attachment->delegated)
+	if (add->endpoint->delegated)
 		return addresses_take_delegated(add, err);
-	add->attachment->address_count = 0;
+	add->endpoint->address_count = 0;
 	result = address_take(add, true, err);
 	return result == 0 ? address_take(add, false, err) : result;
 }
 
-/* Locally administered, and the same for an attachment that is wired again. */
-static void mac_derive(const struct attachment *attachment, const char *end, uint8_t mac[6])
+/* Locally administered, and the same for an endpoint that is wired again. */
+static void mac_derive(const struct endpoint *endpoint, const char *end, uint8_t mac[6])
 {
 	uint64_t hash = 0xcbf29ce484222325; /* FNV-1a */
 	char text[CONTAINER_ID_MAX + IFNAME_MAX + 16];
 
-	snprintf(text, sizeof(text), "%s/%s/%s", attachment->container_id, attachment->ifname, end);
+	snprintf(text, sizeof(text), "%s/%s/%s", endpoint->container_id, endpoint->ifname, end);
 	for (const char *c = text; *c; c++)
 		hash = (hash ^ (uint8_t)*c) * 0x100000001b3;
 	memcpy(mac, &hash, 6);
@@ -155,63 +155,63 @@ static void mac_derive(const struct attachment *attachment, const char *end, uin
 static int reserve(struct endpoint_add *add, struct errmsg *err)
 {
 	struct endpoints *endpoints = add->endpoints;
-	struct attachment *attachment = add->attachment;
+	struct endpoint *endpoint = add->endpoint;
 	uint16_t slot = 0;
 	int result;
 
 	add->cni_code = CNI_ADDRESSES_EXHAUSTED;
 	result = slot_find(endpoints, &slot, err);
 	if (result == 0)
-		attachment_set_slot(attachment, slot);
+		endpoint_set_slot(endpoint, slot);
 	if (result == 0)
 		result = addresses_take(add, err);
 	if (result == -EINVAL)
 		add->cni_code = CNI_INVALID_CONFIG;
 	if (result < 0)
 		return result;
-	if (attachment->address_count == 0) {
+	if (endpoint->address_count == 0) {
 		add->cni_code = CNI_INVALID_CONFIG;
 		return fail_plain(err, -EINVAL, "this node has no pod CIDR");
 	}
-	if (attachment->mtu == 0)
-		attachment->mtu = endpoints->agent->config.mtu;
-	if (attachment->mtu == 0)
-		attachment->mtu = default_mtu(&endpoints->netlink);
+	if (endpoint->mtu == 0)
+		endpoint->mtu = endpoints->agent->config.mtu;
+	if (endpoint->mtu == 0)
+		endpoint->mtu = default_mtu(&endpoints->netlink);
 	if (!add->request->has_mac)
-		mac_derive(attachment, "pod", attachment->mac);
-	mac_derive(attachment, "host", attachment->host_mac);
-	attachment->sequence = ++endpoints->sequence;
-	attachment->state = ATTACHMENT_PENDING;
-	endpoints->slots[attachment->slot] = attachment;
+		mac_derive(endpoint, "pod", endpoint->mac);
+	mac_derive(endpoint, "host", endpoint->host_mac);
+	endpoint->sequence = ++endpoints->sequence;
+	endpoint->state = ENDPOINT_PENDING;
+	endpoints->slots[endpoint->slot] = endpoint;
 	add->cni_code = CNI_KERNEL_FAILED;
 	return 0;
 }
 
 static void unreserve(struct endpoint_add *add)
 {
-	add->endpoints->slots[add->attachment->slot] = NULL;
+	add->endpoints->slots[add->endpoint->slot] = NULL;
 }
 
 /* ---- state file ------------------------------------------------------------------------------ */
 
 static int note_pending(struct endpoint_add *add, struct errmsg *err)
 {
-	return endpoint_state_save(add->endpoints, add->attachment, err);
+	return endpoint_state_save(add->endpoints, add->endpoint, err);
 }
 
 static void forget(struct endpoint_add *add)
 {
-	endpoint_state_remove(add->endpoints, add->attachment);
+	endpoint_state_remove(add->endpoints, add->endpoint);
 }
 
 static int note_ready(struct endpoint_add *add, struct errmsg *err)
 {
 	int result;
 
-	add->attachment->state = ATTACHMENT_READY;
-	result = endpoint_state_save(add->endpoints, add->attachment, err);
+	add->endpoint->state = ENDPOINT_READY;
+	result = endpoint_state_save(add->endpoints, add->endpoint, err);
 	if (result < 0)
-		add->attachment->state = ATTACHMENT_PENDING;
+		add->endpoint->state = ENDPOINT_PENDING;
 	return result;
 }
 
@@ -219,12 +219,12 @@ static int note_ready(struct endpoint_add *add, struct errmsg *err)
 
 static int interface_make(struct endpoint_add *add, struct errmsg *err)
 {
-	int result = veth_add(&add->endpoints->netlink, add->attachment, add->netns_fd,
+	int result = veth_add(&add->endpoints->netlink, add->endpoint, add->netns_fd,
 			      add->endpoints->agent->config.big_tcp, err);
 
 	if (result == -EEXIST)
-		return wrap(err, "%s or %s exists already", add->attachment->ifname,
-			    add->attachment->host_ifname);
+		return wrap(err, "%s or %s exists already", add->endpoint->ifname,
+			    add->endpoint->host_ifname);
 	return result;
 }
 
@@ -232,41 +232,40 @@ static void interface_remove(struct endpoint_add *add)
 {
 	struct errmsg err = {};
 
-	if (veth_del(&add->endpoints->netlink, attachment_ifindex(add->attachment), &err) < 0)
-		log_error("undo: delete %s: %s", add->attachment->host_ifname, err.text);
+	if (veth_del(&add->endpoints->netlink, endpoint_ifindex(add->endpoint), &err) < 0)
+		log_error("undo: delete %s: %s", add->endpoint->host_ifname, err.text);
 }
 
 static int interface_look(struct endpoint_add *add, struct errmsg *err)
 {
-	struct attachment *attachment = add->attachment;
+	struct endpoint *endpoint = add->endpoint;
 	struct host_link link = {};
-	int result = veth_configure(&add->endpoints->netlink, attachment, err);
+	int result = veth_configure(&add->endpoints->netlink, endpoint, err);
 
 	if (result == 0)
-		result = host_link_get(&add->endpoints->netlink, attachment_ifindex(attachment),
-				       &link, err);
+		result = host_link_get(&add->endpoints->netlink, endpoint_ifindex(endpoint), &link,
+				       err);
 	if (result < 0)
 		return result;
 	if (link.netns_id < 0 || link.peer_ifindex == 0)
 		return fail_plain(err, -EIO, "the kernel does not say where the pod's end is");
 	/* The kernel numbered the pod's namespace for ours when it reported the pair. */
-	attachment->netns_id = (uint32_t)link.netns_id;
-	attachment->pod_ifindex = link.peer_ifindex;
-	attachment->big_tcp = link.big_tcp;
+	endpoint->netns_id = (uint32_t)link.netns_id;
+	endpoint->pod_ifindex = link.peer_ifindex;
+	endpoint->big_tcp = link.big_tcp;
 	return 0;
 }
 
 static int pod_set_up(struct endpoint_add *add, struct errmsg *err)
 {
-	return pod_configure(add->attachment, add->netns_fd, err);
+	return pod_configure(add->endpoint, add->netns_fd, err);
 }
 
 static int interface_open(struct endpoint_add *add, struct errmsg *err)
 {
-	int result =
-		link_set_up(&add->endpoints->netlink, attachment_ifindex(add->attachment), err);
+	int result = link_set_up(&add->endpoints->netlink, endpoint_ifindex(add->endpoint), err);
 
-	return result == 0 ? pod_link_settle(add->attachment, add->netns_fd, err) : result;
+	return result == 0 ? pod_link_settle(add->endpoint, add->netns_fd, err) : result;
 }
 
 /* ---- policy ---------------------------------------------------------------------------------- */
@@ -277,22 +276,22 @@ int endpoints_sync(struct endpoints *endpoints, struct errmsg *err)
 	return endpoints->agent->ready ? sync_policies(endpoints->agent->sync, err) : 0;
 }
 
-int attachment_map_set(struct endpoints *endpoints, const struct attachment *attachment,
-		       struct errmsg *err)
+int endpoint_publish(struct endpoints *endpoints, const struct endpoint *endpoint,
+		     struct errmsg *err)
 {
 	struct datapath *datapath = endpoints->agent->datapath;
-	struct endpoint entry = {};
-	int result = endpoint_map_get(datapath, attachment->slot, &entry);
+	struct endpoint_entry entry = {};
+	int result = endpoint_map_get(datapath, endpoint->slot, &entry);
 
 	if (result == 0 &&
-	    (entry.netns_cookie != attachment->netns.cookie || !(entry.flags & ENDPOINT_VALID)))
-		entry = (struct endpoint){ .flags = ENDPOINT_VALID };
-	entry.netns_cookie = attachment->netns.cookie;
-	entry.netns_id = attachment->netns_id;
-	memcpy(entry.mac, attachment->mac, sizeof(entry.mac));
-	memcpy(entry.host_mac, attachment->host_mac, sizeof(entry.host_mac));
-	for (size_t i = 0; i < attachment->address_count; i++) {
-		const struct addr *addr = &attachment->addresses[i].address.addr;
+	    (entry.netns_cookie != endpoint->netns.cookie || !(entry.flags & ENDPOINT_VALID)))
+		entry = (struct endpoint_entry){ .flags = ENDPOINT_VALID };
+	entry.netns_cookie = endpoint->netns.cookie;
+	entry.netns_id = endpoint->netns_id;
+	memcpy(entry.mac, endpoint->mac, sizeof(entry.mac));
+	memcpy(entry.host_mac, endpoint->host_mac, sizeof(entry.host_mac));
+	for (size_t i = 0; i < endpoint->address_count; i++) {
+		const struct addr *addr = &endpoint->addresses[i].address.addr;
 
 		if (addr_is_v4(addr))
 			entry.v4 = *addr;
@@ -300,88 +299,86 @@ int attachment_map_set(struct endpoints *endpoints, const struct attachment *att
 			entry.v6 = *addr;
 	}
 	if (result == 0)
-		result = endpoint_map_set(datapath, attachment->slot, &entry);
+		result = endpoint_map_set(datapath, endpoint->slot, &entry);
 	return result < 0 ? fail(err, result, "write endpoint_map") : 0;
 }
 
-static int world_entry_set(struct endpoints *endpoints, const struct attachment *attachment,
+static int store_entry_set(struct endpoints *endpoints, const struct endpoint *endpoint,
 			   struct errmsg *err)
 {
-	struct world_endpoint entry = {
-		.slot = attachment->slot,
-		.namespace = (char *)attachment->namespace, /* copied by the callee */
-		.name = (char *)attachment->name,
-		.uid = (char *)attachment->uid,
-		.labels = attachment->labels,
-		.address_count = attachment->address_count,
+	struct store_endpoint entry = {
+		.slot = endpoint->slot,
+		.namespace = (char *)endpoint->namespace, /* copied by the callee */
+		.name = (char *)endpoint->name,
+		.uid = (char *)endpoint->uid,
+		.labels = endpoint->labels,
+		.address_count = endpoint->address_count,
 	};
 	int result;
 
-	for (size_t i = 0; i < attachment->address_count; i++)
-		entry.addresses[i] = attachment->addresses[i].address.addr;
-	result = world_endpoint_set(endpoints->agent->world, &entry);
+	for (size_t i = 0; i < endpoint->address_count; i++)
+		entry.addresses[i] = endpoint->addresses[i].address.addr;
+	result = store_endpoint_set(endpoints->agent->store, &entry);
 	return result < 0 ? fail(err, result, "make the endpoint known to policy") : 0;
 }
 
-int attachment_register(struct endpoints *endpoints, const struct attachment *attachment,
-			struct errmsg *err)
+int endpoint_register(struct endpoints *endpoints, const struct endpoint *endpoint,
+		      struct errmsg *err)
 {
-	int result = attachment_map_set(endpoints, attachment, err);
+	int result = endpoint_publish(endpoints, endpoint, err);
 
 	if (result == 0)
-		result = world_entry_set(endpoints, attachment, err);
+		result = store_entry_set(endpoints, endpoint, err);
 	if (result == 0)
 		result = endpoints_sync(endpoints, err);
 	if (result < 0)
-		attachment_unregister(endpoints, attachment);
+		endpoint_unregister(endpoints, endpoint);
 	return result;
 }
 
-void attachment_unregister(struct endpoints *endpoints, const struct attachment *attachment)
+void endpoint_unregister(struct endpoints *endpoints, const struct endpoint *endpoint)
 {
 	struct errmsg err = {};
 
 	/* First the entry: without it the datapath drops whatever the pod still sends. */
-	endpoint_map_del(endpoints->agent->datapath, attachment->slot);
-	world_endpoint_del(endpoints->agent->world, attachment->slot);
+	endpoint_map_del(endpoints->agent->datapath, endpoint->slot);
+	store_endpoint_del(endpoints->agent->store, endpoint->slot);
 	if (endpoints_sync(endpoints, &err) < 0)
-		log_warn("policy without %s/%s: %s", attachment->namespace, attachment->name,
-			 err.text);
+		log_warn("policy without %s/%s: %s", endpoint->namespace, endpoint->name, err.text);
 }
 
 static int policy_enforce(struct endpoint_add *add, struct errmsg *err)
 {
-	return attachment_register(add->endpoints, add->attachment, err);
+	return endpoint_register(add->endpoints, add->endpoint, err);
 }
 
 static void policy_forget(struct endpoint_add *add)
 {
-	attachment_unregister(add->endpoints, add->attachment);
+	endpoint_unregister(add->endpoints, add->endpoint);
 }
 
 static int program_attach(struct endpoint_add *add, struct errmsg *err)
 {
-	return datapath_attach_endpoint(add->endpoints->agent->datapath, add->attachment->slot,
-					err);
+	return datapath_attach_endpoint(add->endpoints->agent->datapath, add->endpoint->slot, err);
 }
 
 /* ---- routes ---------------------------------------------------------------------------------- */
 
 static void routes_remove(struct endpoint_add *add)
 {
-	const struct attachment *attachment = add->attachment;
+	const struct endpoint *endpoint = add->endpoint;
 
-	for (size_t i = 0; i < attachment->address_count; i++)
-		host_device_route_del(add->endpoints->host, &attachment->addresses[i].address.addr);
+	for (size_t i = 0; i < endpoint->address_count; i++)
+		host_device_route_del(add->endpoints->host, &endpoint->addresses[i].address.addr);
 }
 
 static int routes_make(struct endpoint_add *add, struct errmsg *err)
 {
-	const struct attachment *attachment = add->attachment;
+	const struct endpoint *endpoint = add->endpoint;
 
-	for (size_t i = 0; i < attachment->address_count; i++) {
+	for (size_t i = 0; i < endpoint->address_count; i++) {
 		int result = host_device_route_add(add->endpoints->host,
-						   &attachment->addresses[i].address.addr, err);
+						   &endpoint->addresses[i].address.addr, err);
 
 		if (result < 0) {
 			routes_remove(add);

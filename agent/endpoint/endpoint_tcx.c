@@ -3,8 +3,8 @@
  * Packets of a pod are cheaper by a TCX program than by a clsact filter, but the first TCX program
  * of a device waits for an RCU grace period with rtnl held, which no ADD can afford.  So an
  * endpoint starts with the filter, and gets the same program in front of it when the node is quiet:
- * one endpoint after the other, by the reaper, who can wait.  A node that is never quiet comes to
- * it too, later and with longer pauses.  The filter stays behind it; should someone take the TCX
+ * one endpoint after the other, by the link worker, who can wait.  A node that is never quiet comes
+ * to it too, later and with longer pauses.  The filter stays behind it; should someone take the TCX
  * program away, the pod is slower and no less guarded.
  */
 #include <sys/param.h>
@@ -73,14 +73,14 @@ void endpoints_tcx_step(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	for (size_t slot = 1; slot < endpoints->slot_count && endpoints->reaper; slot++) {
-		struct attachment *attachment = endpoints->slots[slot];
+	for (size_t slot = 1; slot < endpoints->slot_count && endpoints->link_worker; slot++) {
+		struct endpoint *endpoint = endpoints->slots[slot];
 
-		if (!attachment || attachment->tcx || attachment->state != ATTACHMENT_READY)
+		if (!endpoint || endpoint->tcx || endpoint->state != ENDPOINT_READY)
 			continue;
-		attachment->tcx = reaper_attach(endpoints->reaper, attachment_ifindex(attachment),
-						TCX_TAG, &err) == 0;
-		if (!attachment->tcx) { /* it has much to do, or has died */
+		endpoint->tcx = link_worker_attach(endpoints->link_worker,
+						   endpoint_ifindex(endpoint), TCX_TAG, &err) == 0;
+		if (!endpoint->tcx) { /* it has much to do, or has died */
 			log_debug("%s", err.text);
 			endpoints_tcx_next(endpoints);
 		}

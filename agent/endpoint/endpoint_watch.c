@@ -47,14 +47,14 @@ static void settle_after(struct endpoint_watch *watch, time_t seconds)
  */
 
 /* NULL also for one that is being deleted: whatever happens to it now is meant, and to ask the
- * kernel about it would wait for rtnl, which the reaper holds. */
-static struct attachment *attachment_by_ifindex(const struct endpoints *endpoints, int ifindex)
+ * kernel about it would wait for rtnl, which the link worker holds. */
+static struct endpoint *endpoint_by_ifindex(const struct endpoints *endpoints, int ifindex)
 {
 	int slot = ifindex - ENDPOINT_IFINDEX_BASE;
-	struct attachment *attachment =
+	struct endpoint *endpoint =
 		slot > 0 && (size_t)slot < endpoints->slot_count ? endpoints->slots[slot] : NULL;
 
-	return attachment && attachment->state != ATTACHMENT_DELETING ? attachment : NULL;
+	return endpoint && endpoint->state != ENDPOINT_DELETING ? endpoint : NULL;
 }
 
 static bool is_endpoint_ifindex(const struct endpoints *endpoints, int ifindex)
@@ -63,35 +63,34 @@ static bool is_endpoint_ifindex(const struct endpoints *endpoints, int ifindex)
 	       (size_t)(ifindex - ENDPOINT_IFINDEX_BASE) < endpoints->slot_count;
 }
 
-static bool is_host_link_suspicious(const struct attachment *attachment,
-				    const struct host_link *link)
+static bool is_host_link_suspicious(const struct endpoint *endpoint, const struct host_link *link)
 {
-	return !(link->flags & IFF_UP) || memcmp(link->mac, attachment->host_mac, 6) != 0 ||
-	       link->carrier != (attachment->state == ATTACHMENT_READY);
+	return !(link->flags & IFF_UP) || memcmp(link->mac, endpoint->host_mac, 6) != 0 ||
+	       link->carrier != (endpoint->state == ENDPOINT_READY);
 }
 
 static void on_own_link(struct endpoint_watch *watch, const struct nlmsghdr *notice)
 {
-	struct attachment *attachment;
+	struct endpoint *endpoint;
 	struct host_link link;
 
 	host_link_parse(notice, &link);
-	attachment = attachment_by_ifindex(watch->endpoints, link.ifindex);
-	if (!attachment)
+	endpoint = endpoint_by_ifindex(watch->endpoints, link.ifindex);
+	if (!endpoint)
 		return;
 	if (notice->nlmsg_type == RTM_DELLINK)
-		attachment->dirty |= DIRT_ALL;
-	else if (is_host_link_suspicious(attachment, &link))
-		attachment->dirty |= DIRT_LINK; /* most are of our own making, and over */
+		endpoint->dirty |= DIRT_ALL;
+	else if (is_host_link_suspicious(endpoint, &link))
+		endpoint->dirty |= DIRT_LINK; /* most are of our own making, and over */
 }
 
 static void on_own_tc(struct endpoint_watch *watch, const struct nlmsghdr *notice)
 {
 	const struct tcmsg *tc = mnl_nlmsg_get_payload(notice);
-	struct attachment *attachment = attachment_by_ifindex(watch->endpoints, tc->tcm_ifindex);
+	struct endpoint *endpoint = endpoint_by_ifindex(watch->endpoints, tc->tcm_ifindex);
 
-	if (attachment)
-		attachment->dirty |= DIRT_ALL;
+	if (endpoint)
+		endpoint->dirty |= DIRT_ALL;
 	if (tc->tcm_ifindex == host_device_ifindex(watch->endpoints->host))
 		watch->host_dirty = true;
 }
@@ -99,11 +98,10 @@ static void on_own_tc(struct endpoint_watch *watch, const struct nlmsghdr *notic
 static void on_own_address(struct endpoint_watch *watch, const struct nlmsghdr *notice)
 {
 	const struct ifaddrmsg *address = mnl_nlmsg_get_payload(notice);
-	struct attachment *attachment =
-		attachment_by_ifindex(watch->endpoints, (int)address->ifa_index);
+	struct endpoint *endpoint = endpoint_by_ifindex(watch->endpoints, (int)address->ifa_index);
 
-	if (attachment && notice->nlmsg_type == RTM_DELADDR)
-		attachment->dirty |= DIRT_ALL;
+	if (endpoint && notice->nlmsg_type == RTM_DELADDR)
+		endpoint->dirty |= DIRT_ALL;
 	if (!is_endpoint_ifindex(watch->endpoints, (int)address->ifa_index))
 		watch->addresses_dirty = true;
 }
@@ -135,26 +133,26 @@ static void on_pod_notice(struct endpoint_watch *watch, const struct nlmsghdr *n
 	struct endpoints *endpoints = watch->endpoints;
 
 	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
-		struct attachment *attachment = endpoints->slots[slot];
+		struct endpoint *endpoint = endpoints->slots[slot];
 		const struct ifaddrmsg *address = mnl_nlmsg_get_payload(notice);
 		struct host_link link;
 
-		if (!attachment || attachment->netns_id != (uint32_t)netns_id ||
-		    attachment->state == ATTACHMENT_DELETING)
+		if (!endpoint || endpoint->netns_id != (uint32_t)netns_id ||
+		    endpoint->state == ENDPOINT_DELETING)
 			continue;
 		switch (notice->nlmsg_type) {
 		case RTM_NEWLINK:
 			host_link_parse(notice, &link);
-			if (link.ifindex == attachment->pod_ifindex &&
-			    memcmp(link.mac, attachment->mac, 6) != 0)
-				attachment->dirty |= DIRT_ALL;
+			if (link.ifindex == endpoint->pod_ifindex &&
+			    memcmp(link.mac, endpoint->mac, 6) != 0)
+				endpoint->dirty |= DIRT_ALL;
 			break;
 		case RTM_DELADDR:
-			if ((int)address->ifa_index == attachment->pod_ifindex)
-				attachment->dirty |= DIRT_ALL;
+			if ((int)address->ifa_index == endpoint->pod_ifindex)
+				endpoint->dirty |= DIRT_ALL;
 			break;
 		case RTM_DELROUTE:
-			attachment->dirty |= DIRT_ALL;
+			endpoint->dirty |= DIRT_ALL;
 			break;
 		default:
 			break;
@@ -165,13 +163,12 @@ static void on_pod_notice(struct endpoint_watch *watch, const struct nlmsghdr *n
 /* ---- settling ----------------------------------------------------------------------------------
  */
 
-static bool is_link_well(struct endpoints *endpoints, const struct attachment *attachment)
+static bool is_link_well(struct endpoints *endpoints, const struct endpoint *endpoint)
 {
 	struct host_link link = {};
 
-	return host_link_get(&endpoints->netlink, attachment_ifindex(attachment), &link, NULL) ==
-		       0 &&
-	       !is_host_link_suspicious(attachment, &link);
+	return host_link_get(&endpoints->netlink, endpoint_ifindex(endpoint), &link, NULL) == 0 &&
+	       !is_host_link_suspicious(endpoint, &link);
 }
 
 static void node_settle(struct endpoint_watch *watch)
@@ -195,23 +192,22 @@ static void node_settle(struct endpoint_watch *watch)
 }
 
 /* Goes once over all endpoints, some in each turn of the loop; true when it is through. */
-static bool attachments_settle(struct endpoint_watch *watch)
+static bool endpoints_settle(struct endpoint_watch *watch)
 {
 	struct endpoints *endpoints = watch->endpoints;
 	int budget = SETTLE_BUDGET;
 
 	for (; watch->slot_next < endpoints->slot_count; watch->slot_next++) {
-		struct attachment *attachment = endpoints->slots[watch->slot_next];
+		struct endpoint *endpoint = endpoints->slots[watch->slot_next];
 
-		if (!attachment || attachment->dirty == 0 ||
-		    attachment->state == ATTACHMENT_DELETING)
+		if (!endpoint || endpoint->dirty == 0 || endpoint->state == ENDPOINT_DELETING)
 			continue;
 		if (budget-- == 0)
 			return false;
-		if (attachment->dirty == DIRT_LINK && is_link_well(endpoints, attachment))
-			attachment->dirty = 0;
+		if (endpoint->dirty == DIRT_LINK && is_link_well(endpoints, endpoint))
+			endpoint->dirty = 0;
 		else
-			watch->retry |= attachment_reconcile(endpoints, attachment);
+			watch->retry |= endpoint_reconcile(endpoints, endpoint);
 	}
 	watch->slot_next = 0;
 	return true;
@@ -224,7 +220,7 @@ static void on_settle(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	node_settle(watch);
-	if (!attachments_settle(watch)) {
+	if (!endpoints_settle(watch)) {
 		settle_after(watch, 0);
 	} else if (watch->news) {
 		watch->news = false;

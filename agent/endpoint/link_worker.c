@@ -18,25 +18,25 @@
 #include "lib/netlink.h"
 
 /* Links to delete in one go are put into this group of devices ("tdl" and a number). */
-#define REAP_GROUP 0x74646c01
-#define REAP_MAX   64 /* in one go: bounds the time rtnl is held */
+#define LINK_WORKER_GROUP 0x74646c01
+#define LINK_WORKER_MAX   64 /* in one go: bounds the time rtnl is held */
 
 /* The child's descriptors. */
 #define SOCKET_FD  CHILD_FD_FIRST
 #define PROGRAM_FD (CHILD_FD_FIRST + 1)
 
-struct reap_request {
+struct link_request {
 	int32_t ifindex;
 	uint32_t tag;
 	bool attach; /* and do not delete */
 };
 
-struct reap_answer {
+struct link_answer {
 	uint32_t tag;
 	int32_t result;
 };
 
-struct reaper {
+struct link_worker {
 	int fd;
 	pid_t pid;
 };
@@ -71,7 +71,7 @@ static int link_delete(struct netlink *netlink, int ifindex)
 }
 
 /* Deletes all of them at the price of one.  What is gone already is simply not in the group. */
-static int links_delete(struct netlink *netlink, const struct reap_request *requests, size_t count)
+static int links_delete(struct netlink *netlink, const struct link_request *requests, size_t count)
 {
 	struct netlink_message message;
 	struct ifinfomsg *info;
@@ -80,18 +80,18 @@ static int links_delete(struct netlink *netlink, const struct reap_request *requ
 	for (size_t i = 0; i < count; i++) {
 		info = netlink_message_init(&message, RTM_NEWLINK, 0, sizeof(*info));
 		info->ifi_index = requests[i].ifindex;
-		mnl_attr_put_u32(&message.header, IFLA_GROUP, REAP_GROUP);
+		mnl_attr_put_u32(&message.header, IFLA_GROUP, LINK_WORKER_GROUP);
 		result = netlink_request(netlink, &message, NULL);
 		if (result < 0 && result != -ENODEV)
 			return result;
 	}
 	netlink_message_init(&message, RTM_DELLINK, 0, sizeof(*info));
-	mnl_attr_put_u32(&message.header, IFLA_GROUP, REAP_GROUP);
+	mnl_attr_put_u32(&message.header, IFLA_GROUP, LINK_WORKER_GROUP);
 	result = netlink_request(netlink, &message, NULL);
 	return result == -ENODEV ? 0 : result;
 }
 
-static int request_receive(int fd, struct reap_request *ret, int flags)
+static int request_receive(int fd, struct link_request *ret, int flags)
 {
 	ssize_t len;
 
@@ -102,14 +102,14 @@ static int request_receive(int fd, struct reap_request *ret, int flags)
 }
 
 /* Nobody may listen any more: the agent is ending.  The work is done all the same. */
-static void request_answer(const struct reap_request *request, int result)
+static void request_answer(const struct link_request *request, int result)
 {
-	struct reap_answer answer = { .tag = request->tag, .result = result };
+	struct link_answer answer = { .tag = request->tag, .result = result };
 
 	(void)!send(SOCKET_FD, &answer, sizeof(answer), MSG_NOSIGNAL);
 }
 
-static void deletions_do(struct netlink *netlink, const struct reap_request *requests, size_t count)
+static void deletions_do(struct netlink *netlink, const struct link_request *requests, size_t count)
 {
 	bool together = count > 1 && links_delete(netlink, requests, count) == 0;
 
@@ -118,15 +118,15 @@ static void deletions_do(struct netlink *netlink, const struct reap_request *req
 			       together ? 0 : link_delete(netlink, requests[i].ifindex));
 }
 
-static void reaper_loop(struct netlink *netlink)
+static void link_worker_loop(struct netlink *netlink)
 {
-	struct reap_request requests[REAP_MAX], next;
+	struct link_request requests[LINK_WORKER_MAX], next;
 	bool more = request_receive(SOCKET_FD, &next, 0);
 
 	while (more) {
 		size_t count = 0;
 
-		for (; more && !next.attach && count < REAP_MAX;
+		for (; more && !next.attach && count < LINK_WORKER_MAX;
 		     more = request_receive(SOCKET_FD, &next, MSG_DONTWAIT))
 			requests[count++] = next;
 		if (count)
@@ -142,95 +142,98 @@ static void reaper_loop(struct netlink *netlink)
 
 /* Killed with the agent: what it was asked for and has not begun is asked for again by the next
  * agent, which may by then have given the index to another link. */
-static void __attribute__((noreturn)) reaper_main(int fd, int program_fd, pid_t agent)
+static void __attribute__((noreturn)) link_worker_main(int fd, int program_fd, pid_t agent)
 {
 	auto_netlink struct netlink netlink = NETLINK_INIT;
 	int fds[] = { fd, program_fd };
 
-	if (child_settle("tendril-reaper", fds, program_fd >= 0 ? 2 : 1) < 0 ||
+	if (child_settle("tendril-links", fds, program_fd >= 0 ? 2 : 1) < 0 ||
 	    netlink_open(&netlink, -1, NULL) < 0 || privileges_drop() < 0 || !child_bind_to(agent))
 		_exit(EXIT_FAILURE);
-	reaper_loop(&netlink);
+	link_worker_loop(&netlink);
 	_exit(EXIT_SUCCESS);
 }
 
 /* ---- the agent's side ------------------------------------------------------------------------ */
 
-int reaper_new(int program_fd, struct reaper **ret, struct errmsg *err)
+int link_worker_new(int program_fd, struct link_worker **ret, struct errmsg *err)
 {
-	auto_free struct reaper *reaper = calloc(1, sizeof(*reaper));
+	auto_free struct link_worker *link_worker = calloc(1, sizeof(*link_worker));
 	pid_t agent = getpid();
 	int pair[2];
 
-	if (!reaper)
-		return fail(err, -ENOMEM, "start the reaper");
+	if (!link_worker)
+		return fail(err, -ENOMEM, "start the link worker");
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return fail(err, -errno, "start the reaper");
-	reaper->pid = fork();
-	if (reaper->pid == 0)
-		reaper_main(pair[1], program_fd, agent);
+		return fail(err, -errno, "start the link worker");
+	link_worker->pid = fork();
+	if (link_worker->pid == 0)
+		link_worker_main(pair[1], program_fd, agent);
 	close(pair[1]);
-	if (reaper->pid < 0) {
+	if (link_worker->pid < 0) {
 		close(pair[0]);
-		return fail(err, -errno, "start the reaper");
+		return fail(err, -errno, "start the link worker");
 	}
-	reaper->fd = pair[0];
-	*ret = take_ptr(reaper);
+	link_worker->fd = pair[0];
+	*ret = take_ptr(link_worker);
 	return 0;
 }
 
-void reaper_free(struct reaper *reaper)
+void link_worker_free(struct link_worker *link_worker)
 {
-	if (!reaper)
+	if (!link_worker)
 		return;
-	close(reaper->fd);
-	while (waitpid(reaper->pid, NULL, 0) < 0 && errno == EINTR)
+	close(link_worker->fd);
+	while (waitpid(link_worker->pid, NULL, 0) < 0 && errno == EINTR)
 		;
-	free(reaper);
+	free(link_worker);
 }
 
-int reaper_fd(const struct reaper *reaper)
+int link_worker_fd(const struct link_worker *link_worker)
 {
-	return reaper->fd;
+	return link_worker->fd;
 }
 
-pid_t reaper_pid(const struct reaper *reaper)
+pid_t link_worker_pid(const struct link_worker *link_worker)
 {
-	return reaper->pid;
+	return link_worker->pid;
 }
 
-static int reaper_ask(struct reaper *reaper, const struct reap_request *request, struct errmsg *err)
+static int link_worker_ask(struct link_worker *link_worker, const struct link_request *request,
+			   struct errmsg *err)
 {
-	if (send(reaper->fd, request, sizeof(*request), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-		return fail(err, errno == ECONNRESET ? -EPIPE : -errno, "ask the reaper");
+	if (send(link_worker->fd, request, sizeof(*request), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		return fail(err, errno == ECONNRESET ? -EPIPE : -errno, "ask the link worker");
 	return 0;
 }
 
-int reaper_delete(struct reaper *reaper, int ifindex, uint32_t tag, struct errmsg *err)
+int link_worker_delete(struct link_worker *link_worker, int ifindex, uint32_t tag,
+		       struct errmsg *err)
 {
-	struct reap_request request = { .ifindex = ifindex, .tag = tag };
+	struct link_request request = { .ifindex = ifindex, .tag = tag };
 
-	return reaper_ask(reaper, &request, err);
+	return link_worker_ask(link_worker, &request, err);
 }
 
-int reaper_attach(struct reaper *reaper, int ifindex, uint32_t tag, struct errmsg *err)
+int link_worker_attach(struct link_worker *link_worker, int ifindex, uint32_t tag,
+		       struct errmsg *err)
 {
-	struct reap_request request = { .ifindex = ifindex, .tag = tag, .attach = true };
+	struct link_request request = { .ifindex = ifindex, .tag = tag, .attach = true };
 
-	return reaper_ask(reaper, &request, err);
+	return link_worker_ask(link_worker, &request, err);
 }
 
-int reaper_collect(struct reaper *reaper, int wait_ms,
-		   void (*done)(uint32_t tag, int result, void *arg), void *arg)
+int link_worker_collect(struct link_worker *link_worker, int wait_ms,
+			void (*done)(uint32_t tag, int result, void *arg), void *arg)
 {
-	struct pollfd poll_fd = { .fd = reaper->fd, .events = POLLIN };
+	struct pollfd poll_fd = { .fd = link_worker->fd, .events = POLLIN };
 	int count = 0;
 
 	if (poll(&poll_fd, 1, wait_ms) <= 0)
 		return 0;
 	for (;;) {
-		struct reap_answer answer;
-		ssize_t len = recv(reaper->fd, &answer, sizeof(answer), MSG_DONTWAIT);
+		struct link_answer answer;
+		ssize_t len = recv(link_worker->fd, &answer, sizeof(answer), MSG_DONTWAIT);
 
 		if (len == 0 || (len < 0 && errno == ECONNRESET))
 			return -EPIPE;

@@ -18,29 +18,31 @@
 #include "lib/auto.h"
 #include "lib/errmsg.h"
 
-struct reaper;
+struct link_worker;
 
-/* Forks the child, in the calling thread's network namespace.  program_fd: for reaper_attach(), or
- * -1. */
-int reaper_new(int program_fd, struct reaper **ret, struct errmsg *err);
-void reaper_free(struct reaper *reaper); /* waits until the child has ended */
-DEFINE_AUTO(reaper)
+/* Forks the child, in the calling thread's network namespace.  program_fd: for
+ * link_worker_attach(), or -1. */
+int link_worker_new(int program_fd, struct link_worker **ret, struct errmsg *err);
+void link_worker_free(struct link_worker *link_worker); /* waits until the child has ended */
+DEFINE_AUTO(link_worker)
 
-/* Readable when reaper_collect() has something. */
-int reaper_fd(const struct reaper *reaper);
-pid_t reaper_pid(const struct reaper *reaper);
+/* Readable when link_worker_collect() has something. */
+int link_worker_fd(const struct link_worker *link_worker);
+pid_t link_worker_pid(const struct link_worker *link_worker);
 
 /* Asks for the deletion of the link with this index; tag comes back.  -EAGAIN: too many are
  * waiting; -EPIPE: the child is gone, make a new one. */
-int reaper_delete(struct reaper *reaper, int ifindex, uint32_t tag, struct errmsg *err);
+int link_worker_delete(struct link_worker *link_worker, int ifindex, uint32_t tag,
+		       struct errmsg *err);
 
 /* The same for datapath_attach_tcx(). */
-int reaper_attach(struct reaper *reaper, int ifindex, uint32_t tag, struct errmsg *err);
+int link_worker_attach(struct link_worker *link_worker, int ifindex, uint32_t tag,
+		       struct errmsg *err);
 
 /* Calls done() for each that ended; result 0 also if the link to be deleted was gone before.  Waits
  * at most wait_ms for the first.  Returns how many; -EPIPE: the child is gone, and what it had is
  * to be asked for again. */
-int reaper_collect(struct reaper *reaper, int wait_ms,
-		   void (*done)(uint32_t tag, int result, void *arg), void *arg);
+int link_worker_collect(struct link_worker *link_worker, int wait_ms,
+			void (*done)(uint32_t tag, int result, void *arg), void *arg);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * flow_map is looked through a few times a second; what is new there, or has new flags, is news.
- * News is kept in order for as long as anybody follows, so that a follower who comes later is told
- * everything, and each at its own pace.
+ * News is kept in order for as long as anybody follows, so that a subscriber who comes later is
+ * told everything, and each at its own pace.
  */
 #define LOG_MODULE "flows"
 #include "agent/monitor/flows_internal.h"
@@ -23,13 +23,13 @@
 #include "lib/table.h"
 
 #define TICK_US       200000
-#define LINES_MAX     1000 /* to one follower in one tick: its stream holds a megabyte */
+#define LINES_MAX     1000 /* to one subscriber in one tick: its stream holds a megabyte */
 #define NEWS_MIN      256
 #define NEWS_CAPACITY 4   /* times that of flow_map: news to keep at most */
 #define LRU_SLACK     128 /* entries that each CPU of an LRU may hold back */
 
-struct follower {
-	TAILQ_ENTRY(follower) link;
+struct subscriber {
+	TAILQ_ENTRY(subscriber) link;
 	struct flows *flows;
 	struct http_exchange *exchange;
 	uint64_t end_ns; /* CLOCK_MONOTONIC; 0: until it leaves */
@@ -46,7 +46,7 @@ struct flows {
 	struct agent *agent;
 	struct event *tick;
 	struct event *find; /* looks into one pod each turn of the loop */
-	TAILQ_HEAD(, follower) followers;
+	TAILQ_HEAD(, subscriber) subscribers;
 	struct table known; /* flow_key -> uint32_t, flags that are news no more */
 	struct news *news;
 	size_t news_count;
@@ -185,36 +185,36 @@ static cJSON *flow_json(const struct agent *agent, const struct news *news)
 	return json;
 }
 
-/* Takes json.  A follower that cannot be told any more is about to be closed. */
-static void follower_tell(struct follower *follower, cJSON *json)
+/* Takes json.  A subscriber that cannot be told any more is about to be closed. */
+static void subscriber_tell(struct subscriber *subscriber, cJSON *json)
 {
 	auto_free char *text = json ? cJSON_PrintUnformatted(json) : NULL;
 
 	cJSON_Delete(json);
 	if (text)
-		http_stream_line(follower->exchange, text);
+		http_stream_line(subscriber->exchange, text);
 }
 
-static void follower_greet(struct follower *follower)
+static void subscriber_greet(struct subscriber *subscriber)
 {
 	cJSON *json = cJSON_CreateObject();
 
 	cJSON_AddBoolToObject(json, "observing", true);
-	follower->greeted = true;
-	follower_tell(follower, json);
+	subscriber->greeted = true;
+	subscriber_tell(subscriber, json);
 }
 
-static void follower_end(struct follower *follower)
+static void subscriber_end(struct subscriber *subscriber)
 {
 	cJSON *json = cJSON_CreateObject();
 
 	cJSON_AddBoolToObject(json, "end", true);
-	cJSON_AddBoolToObject(json, "incomplete", follower->flows->incomplete);
-	follower_tell(follower, json);
-	http_stream_end(follower->exchange);
+	cJSON_AddBoolToObject(json, "incomplete", subscriber->flows->incomplete);
+	subscriber_tell(subscriber, json);
+	http_stream_end(subscriber->exchange);
 }
 
-/* ---- followers ------------------------------------------------------------------------------- */
+/* ---- subscribers ----------------------------------------------------------------------------- */
 
 static const struct timeval tick = { .tv_usec = TICK_US };
 static const struct timeval at_once;
@@ -246,19 +246,19 @@ static void observation_end(struct flows *flows)
 	log_info("observed %zu flows", flows->news_count);
 }
 
-static void follower_remove(struct follower *follower)
+static void subscriber_remove(struct subscriber *subscriber)
 {
-	struct flows *flows = follower->flows;
+	struct flows *flows = subscriber->flows;
 
-	TAILQ_REMOVE(&flows->followers, follower, link);
-	free(follower);
-	if (TAILQ_EMPTY(&flows->followers))
+	TAILQ_REMOVE(&flows->subscribers, subscriber, link);
+	free(subscriber);
+	if (TAILQ_EMPTY(&flows->subscribers))
 		observation_end(flows);
 }
 
-static void follower_closed(void *arg)
+static void subscriber_closed(void *arg)
 {
-	follower_remove(arg);
+	subscriber_remove(arg);
 }
 
 static void flows_find_next(evutil_socket_t fd, short what, void *arg)
@@ -278,51 +278,52 @@ static void flows_find_next(evutil_socket_t fd, short what, void *arg)
 	flows->found = true;
 }
 
-/* Brings one follower up to date; its time may be over then. */
-static void follower_update(struct follower *follower, uint64_t now)
+/* Brings one subscriber up to date; its time may be over then. */
+static void subscriber_update(struct subscriber *subscriber, uint64_t now)
 {
-	struct flows *flows = follower->flows;
+	struct flows *flows = subscriber->flows;
 
-	if (flows->found && !follower->greeted)
-		follower_greet(follower);
-	for (int i = 0; i < LINES_MAX && follower->told < flows->news_count; i++)
-		follower_tell(follower, flow_json(flows->agent, &flows->news[follower->told++]));
-	if (follower->end_ns && now >= follower->end_ns && follower->told == flows->news_count &&
-	    follower->greeted) {
-		follower_end(follower);
-		follower_remove(follower);
+	if (flows->found && !subscriber->greeted)
+		subscriber_greet(subscriber);
+	for (int i = 0; i < LINES_MAX && subscriber->told < flows->news_count; i++)
+		subscriber_tell(subscriber,
+				flow_json(flows->agent, &flows->news[subscriber->told++]));
+	if (subscriber->end_ns && now >= subscriber->end_ns &&
+	    subscriber->told == flows->news_count && subscriber->greeted) {
+		subscriber_end(subscriber);
+		subscriber_remove(subscriber);
 	}
 }
 
 static void flows_tick(evutil_socket_t fd, short what, void *arg)
 {
-	struct follower *follower, *next;
+	struct subscriber *subscriber, *next;
 	struct flows *flows = arg;
 	uint64_t now = now_ns();
 
 	(void)fd;
 	(void)what;
 	flow_map_look(flows);
-	for (follower = TAILQ_FIRST(&flows->followers); follower; follower = next) {
-		next = TAILQ_NEXT(follower, link);
-		follower_update(follower, now);
+	for (subscriber = TAILQ_FIRST(&flows->subscribers); subscriber; subscriber = next) {
+		next = TAILQ_NEXT(subscriber, link);
+		subscriber_update(subscriber, now);
 	}
 }
 
 int flows_follow(struct flows *flows, struct http_exchange *exchange, uint32_t seconds)
 {
-	struct follower *follower = calloc(1, sizeof(*follower));
+	struct subscriber *subscriber = calloc(1, sizeof(*subscriber));
 
-	if (!follower)
+	if (!subscriber)
 		return -ENOMEM;
-	if (TAILQ_EMPTY(&flows->followers))
+	if (TAILQ_EMPTY(&flows->subscribers))
 		observation_begin(flows);
-	follower->flows = flows;
-	follower->exchange = exchange;
-	follower->end_ns = seconds ? now_ns() + seconds * NS_PER_SEC : 0;
-	TAILQ_INSERT_TAIL(&flows->followers, follower, link);
-	if (http_stream_begin(exchange, follower_closed, follower))
-		follower_remove(follower); /* the reader has left already: nothing to answer */
+	subscriber->flows = flows;
+	subscriber->exchange = exchange;
+	subscriber->end_ns = seconds ? now_ns() + seconds * NS_PER_SEC : 0;
+	TAILQ_INSERT_TAIL(&flows->subscribers, subscriber, link);
+	if (http_stream_begin(exchange, subscriber_closed, subscriber))
+		subscriber_remove(subscriber); /* the reader has left already: nothing to answer */
 	return 0;
 }
 
@@ -333,7 +334,7 @@ int flows_new(struct agent *agent, struct flows **ret, struct errmsg *err)
 	if (!flows)
 		return fail(err, -ENOMEM, "flows");
 	flows->agent = agent;
-	TAILQ_INIT(&flows->followers);
+	TAILQ_INIT(&flows->subscribers);
 	table_init(&flows->known, sizeof(struct flow_key), sizeof(uint32_t));
 	flows->tick = event_new(agent->base, -1, EV_PERSIST, flows_tick, flows);
 	flows->find = evtimer_new(agent->base, flows_find_next, flows);
@@ -341,7 +342,7 @@ int flows_new(struct agent *agent, struct flows **ret, struct errmsg *err)
 		flows_free(flows);
 		return fail(err, -ENOMEM, "flows");
 	}
-	/* An earlier agent may have died with followers. */
+	/* An earlier agent may have died with subscribers. */
 	node_set_flows(flows, false);
 	flow_map_clear(flows);
 	*ret = flows;
@@ -350,13 +351,13 @@ int flows_new(struct agent *agent, struct flows **ret, struct errmsg *err)
 
 void flows_free(struct flows *flows)
 {
-	struct follower *follower;
+	struct subscriber *subscriber;
 
 	if (!flows)
 		return;
-	while ((follower = TAILQ_FIRST(&flows->followers))) {
-		http_stream_end(follower->exchange);
-		follower_remove(follower);
+	while ((subscriber = TAILQ_FIRST(&flows->subscribers))) {
+		http_stream_end(subscriber->exchange);
+		subscriber_remove(subscriber);
 	}
 	if (flows->tick)
 		event_free(flows->tick);

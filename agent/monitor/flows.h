@@ -2,7 +2,7 @@
 /*
  * Observation of flows: while somebody follows GET /v1/flows, the datapath notes who speaks to
  * whom (flow_map), what was connected before is found and added, and all of it goes to the
- * followers.  Nobody: nothing is noted, nothing is kept.
+ * subscribers.  Nobody: nothing is noted, nothing is kept.
  */
 #ifndef TENDRIL_AGENT_MONITOR_FLOWS_H
 #define TENDRIL_AGENT_MONITOR_FLOWS_H

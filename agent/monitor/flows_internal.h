@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the observation share: flows.c (followers, flow_map), flows_find.c. */
+/* What the files of the observation share: flows.c (subscribers, flow_map), flows_find.c. */
 #ifndef TENDRIL_AGENT_MONITOR_FLOWS_INTERNAL_H
 #define TENDRIL_AGENT_MONITOR_FLOWS_INTERNAL_H
 

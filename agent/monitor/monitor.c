@@ -116,7 +116,7 @@ static cJSON *end_pod(const struct agent *agent, uint16_t slot, const struct add
 
 	if (slot && endpoints_by_slot(agent->endpoints, slot, &info))
 		return api_name_json(info.namespace, info.name);
-	owner = world_owner(agent->world, addr);
+	owner = store_owner(agent->store, addr);
 	if (owner && owner->kind == OBJECT_POD)
 		return api_name_json(owner->namespace, owner->name);
 	return cJSON_CreateNull();

@@ -22,7 +22,7 @@
 struct api_object {
 	struct object_source source; /* first: struct object's source points here */
 	char *json;
-	struct api_object *prev; /* of the list of all that are in the world */
+	struct api_object *prev; /* of the list of all that are in the store */
 	struct api_object *next;
 };
 
@@ -72,7 +72,7 @@ static int api_save(const struct objects *objects, struct errmsg *err)
 
 /* ---- putting --------------------------------------------------------------------------------- */
 
-/* Objects on their way into the world, and those they replace. */
+/* Objects on their way into the store, and those they replace. */
 struct put {
 	struct object_list list;
 	struct object_change change;
@@ -141,7 +141,7 @@ static int put_take(struct objects *objects, struct put *put, struct errmsg *err
 {
 	for (size_t i = 0; i < put->list.count; i++) {
 		const struct object *object = put->list.items[i];
-		const struct object *held = world_find(objects->agent->world, object->kind,
+		const struct object *held = store_find(objects->agent->store, object->kind,
 						       object->namespace, object->name);
 		struct api_object *item;
 		int ret;
@@ -203,7 +203,7 @@ static int put_add(struct objects *objects, struct put *put, const cJSON *items,
 	return 0;
 }
 
-/* Puts all objects of a text into the world, so that it can still be undone. */
+/* Puts all objects of a text into the store, so that it can still be undone. */
 static int put_begin(struct objects *objects, const char *text, size_t len, struct put *put,
 		     struct errmsg *err)
 {
@@ -211,7 +211,7 @@ static int put_begin(struct objects *objects, const char *text, size_t len, stru
 	int ret;
 
 	*put = (struct put){ 0 };
-	object_change_begin(&put->change, objects->agent->world);
+	object_change_begin(&put->change, objects->agent->store);
 	ret = put_parse(text, len, &put->list, err);
 	if (ret)
 		return ret;
@@ -278,7 +278,7 @@ int objects_put(struct objects *objects, const char *json, size_t len, size_t *r
 int objects_del(struct objects *objects, enum object_kind kind, const char *namespace,
 		const char *name, struct errmsg *err)
 {
-	const struct object *object = world_find(objects->agent->world, kind, namespace, name);
+	const struct object *object = store_find(objects->agent->store, kind, namespace, name);
 	struct object_change change;
 	struct api_object *item;
 	int ret;
@@ -292,7 +292,7 @@ int objects_del(struct objects *objects, enum object_kind kind, const char *name
 	if (ret)
 		return ret;
 	item = api_object_of(object);
-	object_change_begin(&change, objects->agent->world);
+	object_change_begin(&change, objects->agent->store);
 	ret = object_change_take(&change, object);
 	if (ret)
 		return fail(err, ret, "delete %s", name);

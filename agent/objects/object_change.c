@@ -10,9 +10,9 @@
 #include "lib/auto.h"
 #include "lib/log.h"
 
-void object_change_begin(struct object_change *change, struct world *world)
+void object_change_begin(struct object_change *change, struct store *store)
 {
-	*change = (struct object_change){ .world = world };
+	*change = (struct object_change){ .store = store };
 }
 
 const char *object_label(const struct object *object, char *buf, size_t size)
@@ -22,7 +22,7 @@ const char *object_label(const struct object *object, char *buf, size_t size)
 	return buf;
 }
 
-/* Room is made before the world changes: what was done can always be noted. */
+/* Room is made before the store changes: what was done can always be noted. */
 static int step_reserve(struct object_change *change)
 {
 	size_t room = change->room ? change->room * 2 : 16;
@@ -45,7 +45,7 @@ int object_change_take(struct object_change *change, const struct object *object
 
 	if (ret)
 		return ret;
-	taken = world_take(change->world, object->kind, object->namespace, object->name);
+	taken = store_take(change->store, object->kind, object->namespace, object->name);
 	if (!taken)
 		return -ENOENT;
 	change->steps[change->count++] = (struct object_step){ .old = taken };
@@ -67,14 +67,14 @@ static size_t object_addresses(const struct object *object, const struct addr **
 }
 
 /* Who has one of its addresses. */
-static const struct object *rival_find(const struct world *world, const struct object *object)
+static const struct object *rival_find(const struct store *store, const struct object *object)
 {
 	const struct object *rival = NULL;
 	const struct addr *addresses;
 	size_t count = object_addresses(object, &addresses);
 
 	for (size_t i = 0; i < count && !rival; i++)
-		rival = world_owner(world, &addresses[i]);
+		rival = store_owner(store, &addresses[i]);
 	return rival;
 }
 
@@ -87,8 +87,8 @@ int object_change_put(struct object_change *change, struct object *object,
 		      const struct object_source *source, struct errmsg *err)
 {
 	const struct object *held =
-		world_find(change->world, object->kind, object->namespace, object->name);
-	const struct object *rival = held ? NULL : rival_find(change->world, object);
+		store_find(change->store, object->kind, object->namespace, object->name);
+	const struct object *rival = held ? NULL : rival_find(change->store, object);
 	struct errmsg inner = { 0 };
 	char label[600];
 	int ret;
@@ -105,7 +105,7 @@ int object_change_put(struct object_change *change, struct object *object,
 		return fail(err, ret, "change of objects");
 	}
 	object->source = source;
-	ret = world_put(change->world, object, &inner);
+	ret = store_put(change->store, object, &inner);
 	if (ret == -EEXIST && rival)
 		return fail_plain(err, ret, "%s; the other one is given by %s", inner.text,
 				  source_name(rival));
@@ -122,10 +122,10 @@ void object_change_undo(struct object_change *change)
 		struct errmsg err = { 0 };
 
 		if (step->put)
-			world_del(change->world, step->put->kind, step->put->namespace,
+			store_del(change->store, step->put->kind, step->put->namespace,
 				  step->put->name);
 		/* It was there before and nothing is in its way any more: only memory can fail. */
-		if (step->old && world_put(change->world, step->old, &err))
+		if (step->old && store_put(change->store, step->old, &err))
 			log_error("lost an object: %s", err.text);
 	}
 	free(take_ptr(change->steps));

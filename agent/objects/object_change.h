@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A change of several objects of a world that happens as a whole or not at all, and what it
+ * A change of several objects of a store that happens as a whole or not at all, and what it
  * touched: the policies, or which services.
  */
 #ifndef TENDRIL_AGENT_OBJECTS_OBJECT_CHANGE_H
@@ -15,12 +15,12 @@ struct object_source {
 };
 
 struct object_step {              /* one is NULL, or put replaces old */
-	struct object *old;       /* taken out of the world, owned */
-	const struct object *put; /* put into it, owned by the world */
+	struct object *old;       /* taken out of the store, owned */
+	const struct object *put; /* put into it, owned by the store */
 };
 
 struct object_change {
-	struct world *world;
+	struct store *store;
 	struct object_step *steps;
 	size_t count;
 	size_t room;
@@ -38,12 +38,12 @@ struct object_touched {
 	size_t service_count;
 };
 
-void object_change_begin(struct object_change *change, struct world *world);
+void object_change_begin(struct object_change *change, struct store *store);
 
-/* Takes an object out of the world; it must be there. */
+/* Takes an object out of the store; it must be there. */
 int object_change_take(struct object_change *change, const struct object *object);
 
-/* Puts a new object with its source; owned by the world then, or freed on failure.  -EEXIST: it is
+/* Puts a new object with its source; owned by the store then, or freed on failure.  -EEXIST: it is
  * there already, or contradicts another one; the text names the source of the other. */
 int object_change_put(struct object_change *change, struct object *object,
 		      const struct object_source *source, struct errmsg *err);

@@ -20,10 +20,10 @@
 
 #define TRIM_SIZE (1U << 20)
 
-/* The content of a file that is about to go into the world. */
+/* The content of a file that is about to go into the store. */
 struct load {
 	struct object_file *file;
-	struct object_list list;      /* sorted; items that went into the world are NULL */
+	struct object_list list;      /* sorted; items that went into the store are NULL */
 	const struct object **result; /* what the file will hold */
 	char *text;                   /* NULL: the file is gone */
 	size_t len;
@@ -262,7 +262,7 @@ static bool load_file(struct object_files *files, struct object_file *file, stru
 	return false;
 }
 
-/* ---- into the world -------------------------------------------------------------------------- */
+/* ---- into the store -------------------------------------------------------------------------- */
 
 /* Takes out what the file no longer holds or holds differently, and notes what stays. */
 static int load_take(struct object_change *change, struct load *load)
@@ -324,7 +324,7 @@ static int loads_apply(struct object_files *files, struct load *loads, size_t co
 	struct object_change change;
 	int ret = 0;
 
-	object_change_begin(&change, files->world);
+	object_change_begin(&change, files->store);
 	for (size_t i = 0; i < count && !ret; i++) {
 		*ret_failed = i;
 		ret = load_take(&change, &loads[i]);

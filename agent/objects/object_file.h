@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Files of objects and what each of them holds in the world: loading, comparing with what is in
- * force, and changing the world file by file, or several files as one.
+ * Files of objects and what each of them holds in the store: loading, comparing with what is in
+ * force, and changing the store file by file, or several files as one.
  */
 #ifndef TENDRIL_AGENT_OBJECTS_OBJECT_FILE_H
 #define TENDRIL_AGENT_OBJECTS_OBJECT_FILE_H
@@ -12,7 +12,7 @@
 
 struct object_file {
 	struct object_source source;   /* its name */
-	const struct object **objects; /* in force, in the world; sorted by kind and name */
+	const struct object **objects; /* in force, in the store; sorted by kind and name */
 	size_t count;
 	uint64_t hash; /* of the text that is in force, 0: none */
 	char *error;   /* why the file's present content was refused; NULL: it is in force */
@@ -25,7 +25,7 @@ struct object_files { /* sorted by name */
 	size_t room;
 	const char *dir;
 	const char *run_dir;
-	struct world *world;
+	struct store *store;
 	struct object_touched *touched;
 	size_t bytes_read; /* since the heap was last given back */
 	bool busy;         /* a file of the last update was still being written */
@@ -34,8 +34,8 @@ struct object_files { /* sorted by name */
 void object_files_done(struct object_files *files);
 struct object_file *object_files_find(const struct object_files *files, const char *name);
 
-/* Brings the world in line with these files, as they are on disk now.  What is refused is noted in
- * the file and logged; what it held before stays.  Returns whether the world changed. */
+/* Brings the store in line with these files, as they are on disk now.  What is refused is noted in
+ * the file and logged; what it held before stays.  Returns whether the store changed. */
 bool object_files_update(struct object_files *files, const char *const *names, size_t count);
 
 /* Tries the blocked files again until none of them gets in. */

@@ -18,7 +18,7 @@ struct cJSON *object_text_items(const char *text, size_t len);
 bool object_text_is(const struct cJSON *item, enum object_kind kind, const char *namespace,
 		    const char *name);
 
-/* The first of an item (or NULL) and its followers that is this object; NULL: none. */
+/* The first of an item (or NULL) and its subscribers that is this object; NULL: none. */
 const struct cJSON *object_text_find(const struct cJSON *item, enum object_kind kind,
 				     const char *namespace, const char *name);
 

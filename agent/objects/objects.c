@@ -168,7 +168,7 @@ int objects_new(struct agent *agent, struct objects **ret, struct errmsg *err)
 	objects->files = (struct object_files){
 		.dir = agent->config.objects_dir,
 		.run_dir = agent->config.run_dir,
-		.world = agent->world,
+		.store = agent->store,
 		.touched = &objects->touched,
 	};
 	if (object_cache_init(&objects->cache, agent->base, agent->config.run_dir))
@@ -223,7 +223,7 @@ const char *objects_unknown(const struct objects *objects)
 struct cJSON *objects_get(struct objects *objects, enum object_kind kind, const char *namespace,
 			  const char *name)
 {
-	const struct object *object = world_find(objects->agent->world, kind, namespace, name);
+	const struct object *object = store_find(objects->agent->store, kind, namespace, name);
 
 	if (!object)
 		return NULL;
@@ -235,7 +235,7 @@ struct cJSON *objects_get(struct objects *objects, enum object_kind kind, const 
 const char *objects_source(const struct objects *objects, enum object_kind kind,
 			   const char *namespace, const char *name)
 {
-	const struct object *object = world_find(objects->agent->world, kind, namespace, name);
+	const struct object *object = store_find(objects->agent->store, kind, namespace, name);
 
 	return object ? object_source_of(object)->name : NULL;
 }

@@ -2,7 +2,7 @@
 /*
  * Sources of objects on a standalone node: a directory of JSON and YAML files, watched by inotify,
  * and objects put through the API (kept in RUN_DIR/objects.json).  Whatever changes goes into the
- * world as a whole file or not at all, then through sync.
+ * store as a whole file or not at all, then through sync.
  */
 #ifndef TENDRIL_AGENT_OBJECTS_OBJECTS_H
 #define TENDRIL_AGENT_OBJECTS_OBJECTS_H

@@ -10,29 +10,30 @@
 #define QUEUE_MIN 64
 
 /* The generation sits behind the value, at its next multiple of four. */
-static size_t mark_at(const struct mirror *mirror)
+static size_t mark_at(const struct map_cache *map_cache)
 {
-	return (mirror->value_size + 3) & ~(size_t)3;
+	return (map_cache->value_size + 3) & ~(size_t)3;
 }
 
-static void mark_set(const struct mirror *mirror, void *value)
+static void mark_set(const struct map_cache *map_cache, void *value)
 {
-	memcpy((char *)value + mark_at(mirror), &mirror->generation, sizeof(mirror->generation));
+	memcpy((char *)value + mark_at(map_cache), &map_cache->generation,
+	       sizeof(map_cache->generation));
 }
 
-static bool mark_is_current(const struct mirror *mirror, const void *value)
+static bool mark_is_current(const struct map_cache *map_cache, const void *value)
 {
-	return memcmp((const char *)value + mark_at(mirror), &mirror->generation,
-		      sizeof(mirror->generation)) == 0;
+	return memcmp((const char *)value + mark_at(map_cache), &map_cache->generation,
+		      sizeof(map_cache->generation)) == 0;
 }
 
-static int entry_put(struct mirror *mirror, const void *key, const void *value)
+static int entry_put(struct map_cache *map_cache, const void *key, const void *value)
 {
-	void *held = table_put(&mirror->entries, key);
+	void *held = table_put(&map_cache->entries, key);
 
 	if (!held)
 		return -ENOMEM;
-	memcpy(held, value, mirror->value_size);
+	memcpy(held, value, map_cache->value_size);
 	return 0;
 }
 
@@ -41,100 +42,102 @@ static int entry_read(const void *key, const void *value, void *arg)
 	return entry_put(arg, key, value);
 }
 
-int mirror_init(struct mirror *mirror, struct datapath *datapath, enum map_id map, size_t key_size,
-		size_t value_size)
+int map_cache_init(struct map_cache *map_cache, struct datapath *datapath, enum map_id map,
+		   size_t key_size, size_t value_size)
 {
-	*mirror = (struct mirror){
+	*map_cache = (struct map_cache){
 		.datapath = datapath,
 		.map = map,
 		.key_size = key_size,
 		.value_size = value_size,
 	};
-	table_init(&mirror->entries, key_size, mark_at(mirror) + sizeof(mirror->generation));
-	return maps_foreach(datapath, map, entry_read, mirror);
+	table_init(&map_cache->entries, key_size,
+		   mark_at(map_cache) + sizeof(map_cache->generation));
+	return maps_foreach(datapath, map, entry_read, map_cache);
 }
 
-void mirror_done(struct mirror *mirror)
+void map_cache_done(struct map_cache *map_cache)
 {
-	table_done(&mirror->entries);
-	free(mirror->keys);
-	free(mirror->values);
-	mirror->keys = NULL;
-	mirror->values = NULL;
+	table_done(&map_cache->entries);
+	free(map_cache->keys);
+	free(map_cache->values);
+	map_cache->keys = NULL;
+	map_cache->values = NULL;
 }
 
-void mirror_begin(struct mirror *mirror)
+void map_cache_begin(struct map_cache *map_cache)
 {
-	mirror->generation++;
-	mirror->refused = 0;
-	mirror->queued = 0;
+	map_cache->generation++;
+	map_cache->refused = 0;
+	map_cache->queued = 0;
 }
 
-const void *mirror_get(const struct mirror *mirror, const void *key)
+const void *map_cache_get(const struct map_cache *map_cache, const void *key)
 {
-	return table_find(&mirror->entries, key);
+	return table_find(&map_cache->entries, key);
 }
 
-bool mirror_keep(struct mirror *mirror, const void *key)
+bool map_cache_keep(struct map_cache *map_cache, const void *key)
 {
-	void *held = table_find(&mirror->entries, key);
+	void *held = table_find(&map_cache->entries, key);
 
 	if (held)
-		mark_set(mirror, held);
+		mark_set(map_cache, held);
 	return held;
 }
 
-bool mirror_is_wanted(const struct mirror *mirror, const void *key)
+bool map_cache_is_wanted(const struct map_cache *map_cache, const void *key)
 {
-	const void *held = table_find(&mirror->entries, key);
+	const void *held = table_find(&map_cache->entries, key);
 
-	return held && mark_is_current(mirror, held);
+	return held && mark_is_current(map_cache, held);
 }
 
-void mirror_unwant(struct mirror *mirror, const void *key)
+void map_cache_unwant(struct map_cache *map_cache, const void *key)
 {
-	uint32_t before = mirror->generation - 1;
-	void *held = table_find(&mirror->entries, key);
+	uint32_t before = map_cache->generation - 1;
+	void *held = table_find(&map_cache->entries, key);
 
 	if (held)
-		memcpy((char *)held + mark_at(mirror), &before, sizeof(before));
+		memcpy((char *)held + mark_at(map_cache), &before, sizeof(before));
 }
 
-static int queue_grow(struct mirror *mirror)
+static int queue_grow(struct map_cache *map_cache)
 {
-	size_t room = mirror->room ? mirror->room * 2 : QUEUE_MIN;
-	unsigned char *keys = realloc(mirror->keys, room * mirror->key_size);
+	size_t room = map_cache->room ? map_cache->room * 2 : QUEUE_MIN;
+	unsigned char *keys = realloc(map_cache->keys, room * map_cache->key_size);
 	unsigned char *values;
 
 	if (!keys)
 		return -ENOMEM;
-	mirror->keys = keys;
-	values = realloc(mirror->values, room * mirror->value_size);
+	map_cache->keys = keys;
+	values = realloc(map_cache->values, room * map_cache->value_size);
 	if (!values)
 		return -ENOMEM;
-	mirror->values = values;
-	mirror->room = room;
+	map_cache->values = values;
+	map_cache->room = room;
 	return 0;
 }
 
-int mirror_set(struct mirror *mirror, const void *key, const void *value)
+int map_cache_set(struct map_cache *map_cache, const void *key, const void *value)
 {
-	void *held = table_find(&mirror->entries, key);
+	void *held = table_find(&map_cache->entries, key);
 
 	if (held) {
-		mark_set(mirror, held);
-		if (memcmp(held, value, mirror->value_size) == 0)
+		mark_set(map_cache, held);
+		if (memcmp(held, value, map_cache->value_size) == 0)
 			return 0;
 	}
-	if (mirror->queued == mirror->room) {
-		int ret = queue_grow(mirror);
+	if (map_cache->queued == map_cache->room) {
+		int ret = queue_grow(map_cache);
 
 		if (ret)
 			return ret;
 	}
-	memcpy(mirror->keys + mirror->queued * mirror->key_size, key, mirror->key_size);
-	memcpy(mirror->values + mirror->queued * mirror->value_size, value, mirror->value_size);
-	mirror->queued++;
+	memcpy(map_cache->keys + map_cache->queued * map_cache->key_size, key, map_cache->key_size);
+	memcpy(map_cache->values + map_cache->queued * map_cache->value_size, value,
+	       map_cache->value_size);
+	map_cache->queued++;
 	return 0;
 }
 
@@ -144,93 +147,93 @@ static bool is_full(int ret)
 }
 
 /* Writes queued entries from the first on; what went in, also before a failure, is part of the
- * mirror: an entry that it did not know of would never be deleted. */
-static int queue_write(struct mirror *mirror, size_t first, size_t *ret_done)
+ * map cache: an entry that it did not know of would never be deleted. */
+static int queue_write(struct map_cache *map_cache, size_t first, size_t *ret_done)
 {
-	const unsigned char *keys = mirror->keys + first * mirror->key_size;
-	const unsigned char *values = mirror->values + first * mirror->value_size;
-	int ret = maps_set_batch(mirror->datapath, mirror->map, keys, values,
-				 mirror->queued - first, ret_done);
+	const unsigned char *keys = map_cache->keys + first * map_cache->key_size;
+	const unsigned char *values = map_cache->values + first * map_cache->value_size;
+	int ret = maps_set_batch(map_cache->datapath, map_cache->map, keys, values,
+				 map_cache->queued - first, ret_done);
 
 	for (size_t i = 0; i < *ret_done; i++) {
-		const void *key = keys + i * mirror->key_size;
+		const void *key = keys + i * map_cache->key_size;
 
-		if (entry_put(mirror, key, values + i * mirror->value_size))
+		if (entry_put(map_cache, key, values + i * map_cache->value_size))
 			return -ENOMEM;
-		mirror_keep(mirror, key);
+		map_cache_keep(map_cache, key);
 	}
-	mirror->writes += *ret_done;
+	map_cache->writes += *ret_done;
 	return ret;
 }
 
 /* The queue's memory is only kept while it is small: a first load should not cost for ever. */
-static void queue_reset(struct mirror *mirror)
+static void queue_reset(struct map_cache *map_cache)
 {
-	mirror->queued = 0;
-	if (mirror->room <= QUEUE_MIN)
+	map_cache->queued = 0;
+	if (map_cache->room <= QUEUE_MIN)
 		return;
-	free(take_ptr(mirror->keys));
-	free(take_ptr(mirror->values));
-	mirror->room = 0;
+	free(take_ptr(map_cache->keys));
+	free(take_ptr(map_cache->values));
+	map_cache->room = 0;
 }
 
-int mirror_flush(struct mirror *mirror)
+int map_cache_flush(struct map_cache *map_cache)
 {
 	size_t at = 0, done;
 	int ret = 0;
 
-	if (mirror->queued == 0)
+	if (map_cache->queued == 0)
 		return 0;
-	while (at < mirror->queued && !ret) {
-		ret = queue_write(mirror, at, &done);
+	while (at < map_cache->queued && !ret) {
+		ret = queue_write(map_cache, at, &done);
 		at += done;
 		if (is_full(ret)) { /* others may be in the map already: they change in place */
-			mirror->refused++;
+			map_cache->refused++;
 			at++;
 			ret = 0;
 		}
 	}
-	queue_reset(mirror);
+	queue_reset(map_cache);
 	if (ret)
 		return ret;
-	return mirror->refused ? -ENOSPC : 0;
+	return map_cache->refused ? -ENOSPC : 0;
 }
 
-int mirror_del(struct mirror *mirror, const void *keys, size_t count)
+int map_cache_del(struct map_cache *map_cache, const void *keys, size_t count)
 {
 	size_t done;
 	int ret;
 
 	if (count == 0)
 		return 0;
-	ret = maps_del_batch(mirror->datapath, mirror->map, keys, count, &done);
+	ret = maps_del_batch(map_cache->datapath, map_cache->map, keys, count, &done);
 	for (size_t i = 0; i < done; i++)
-		table_del(&mirror->entries, (const char *)keys + i * mirror->key_size);
-	mirror->deletes += done;
+		table_del(&map_cache->entries, (const char *)keys + i * map_cache->key_size);
+	map_cache->deletes += done;
 	return ret;
 }
 
-int mirror_sweep(struct mirror *mirror,
-		 bool (*stale)(const void *key, const void *value, void *arg), void *arg)
+int map_cache_sweep(struct map_cache *map_cache,
+		    bool (*stale)(const void *key, const void *value, void *arg), void *arg)
 {
 	auto_free unsigned char *keys = NULL;
 	size_t count = 0, room = 0, pos = 0;
 	const void *key;
 	void *value;
 
-	while ((value = table_next(&mirror->entries, &pos, &key))) {
-		if (mark_is_current(mirror, value) || (stale && !stale(key, value, arg)))
+	while ((value = table_next(&map_cache->entries, &pos, &key))) {
+		if (mark_is_current(map_cache, value) || (stale && !stale(key, value, arg)))
 			continue;
 		if (count == room) {
 			unsigned char *grown;
 
 			room = room ? room * 2 : QUEUE_MIN;
-			grown = realloc(keys, room * mirror->key_size);
+			grown = realloc(keys, room * map_cache->key_size);
 			if (!grown)
 				return -ENOMEM;
 			keys = grown;
 		}
-		memcpy(keys + count++ * mirror->key_size, key, mirror->key_size);
+		memcpy(keys + count++ * map_cache->key_size, key, map_cache->key_size);
 	}
-	return mirror_del(mirror, keys, count);
+	return map_cache_del(map_cache, keys, count);
 }

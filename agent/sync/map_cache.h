@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One map of the datapath as this process knows it to be: read back once from the pinned map, then
- * kept by what is written.  Comparing with a mirror costs no system call, and only differences are
- * queued; the queue goes out in batches, in the order in which it was filled.
+ * kept by what is written.  Comparing with a map cache costs no system call, and only differences
+ * are queued; the queue goes out in batches, in the order in which it was filled.
  */
 #ifndef TENDRIL_AGENT_SYNC_MAP_CACHE_H
 #define TENDRIL_AGENT_SYNC_MAP_CACHE_H
@@ -10,7 +10,7 @@
 #include "datapath/maps.h"
 #include "lib/table.h"
 
-struct mirror {
+struct map_cache {
 	struct datapath *datapath;
 	enum map_id map;
 	size_t key_size;
@@ -27,28 +27,28 @@ struct mirror {
 };
 
 /* Reads the map. */
-int mirror_init(struct mirror *mirror, struct datapath *datapath, enum map_id map, size_t key_size,
-		size_t value_size);
-void mirror_done(struct mirror *mirror);
+int map_cache_init(struct map_cache *map_cache, struct datapath *datapath, enum map_id map,
+		   size_t key_size, size_t value_size);
+void map_cache_done(struct map_cache *map_cache);
 
 /* Begins a new generation: nothing is wanted yet. */
-void mirror_begin(struct mirror *mirror);
+void map_cache_begin(struct map_cache *map_cache);
 /* What the map holds under a key, or NULL. */
-const void *mirror_get(const struct mirror *mirror, const void *key);
+const void *map_cache_get(const struct map_cache *map_cache, const void *key);
 /* Wants an entry as it is, if it is there; false if not. */
-bool mirror_keep(struct mirror *mirror, const void *key);
-bool mirror_is_wanted(const struct mirror *mirror, const void *key);
-/* Takes a want back: the next mirror_sweep() deletes the entry. */
-void mirror_unwant(struct mirror *mirror, const void *key);
+bool map_cache_keep(struct map_cache *map_cache, const void *key);
+bool map_cache_is_wanted(const struct map_cache *map_cache, const void *key);
+/* Takes a want back: the next map_cache_sweep() deletes the entry. */
+void map_cache_unwant(struct map_cache *map_cache, const void *key);
 /* Wants an entry with this value; queues a write if the map does not hold it. */
-int mirror_set(struct mirror *mirror, const void *key, const void *value);
+int map_cache_set(struct map_cache *map_cache, const void *key, const void *value);
 /* Writes what is queued.  -ENOSPC: some did not fit (counted in refused), the others are in. */
-int mirror_flush(struct mirror *mirror);
+int map_cache_flush(struct map_cache *map_cache);
 
 /* Deletes keys (dense) at once; what is not there is fine. */
-int mirror_del(struct mirror *mirror, const void *keys, size_t count);
+int map_cache_del(struct map_cache *map_cache, const void *keys, size_t count);
 /* Deletes what this generation did not want and, unless NULL, stale() agrees to. */
-int mirror_sweep(struct mirror *mirror,
-		 bool (*stale)(const void *key, const void *value, void *arg), void *arg);
+int map_cache_sweep(struct map_cache *map_cache,
+		    bool (*stale)(const void *key, const void *value, void *arg), void *arg);
 
 #endif

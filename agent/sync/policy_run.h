@@ -8,7 +8,7 @@
 /* One endpoint of this node: what it has and what it is to get. */
 struct subject {
 	const struct compiled_subject *want;
-	struct endpoint have;
+	struct endpoint_entry have;
 };
 
 struct policy_run {

@@ -117,7 +117,7 @@ static int set_add(struct port_sets *sets, uint32_t id, const struct port_prefix
 	return 0;
 }
 
-int port_sets_init(struct port_sets *sets, struct mirror *ports)
+int port_sets_init(struct port_sets *sets, struct map_cache *ports)
 {
 	struct port_set *set;
 	const void *key;
@@ -207,7 +207,7 @@ int port_sets_want(struct port_sets *sets, const struct port_rule *rules, size_t
 	for (size_t i = 0; i < set->count; i++) {
 		struct port_key key = key_make(id, &set->prefixes[i]);
 
-		ret = mirror_set(sets->ports, &key, &set->prefixes[i].verdict);
+		ret = map_cache_set(sets->ports, &key, &set->prefixes[i].verdict);
 		if (ret)
 			return ret;
 	}
@@ -223,7 +223,7 @@ bool port_set_is_whole(const struct port_sets *sets, uint32_t id)
 	for (size_t i = 0; i < set->count; i++) {
 		struct port_key key = key_make(id, &set->prefixes[i]);
 
-		if (!mirror_get(sets->ports, &key))
+		if (!map_cache_get(sets->ports, &key))
 			return false;
 	}
 	return true;
@@ -239,7 +239,7 @@ void port_sets_keep(struct port_sets *sets, uint32_t id)
 	for (size_t i = 0; i < set->count; i++) {
 		struct port_key key = key_make(id, &set->prefixes[i]);
 
-		mirror_keep(sets->ports, &key);
+		map_cache_keep(sets->ports, &key);
 	}
 }
 
@@ -255,5 +255,5 @@ int port_sets_sweep(struct port_sets *sets)
 		free(take_ptr(set->prefixes));
 		table_del(&sets->sets, key);
 	}
-	return mirror_sweep(sets->ports, NULL, NULL);
+	return map_cache_sweep(sets->ports, NULL, NULL);
 }

@@ -22,20 +22,20 @@ int port_prefixes_make(const struct port_rule *rules, size_t count, struct port_
 		       size_t *ret_count);
 
 struct port_sets {
-	struct mirror *ports;
+	struct map_cache *ports;
 	struct table sets; /* id -> struct port_set */
 	uint32_t generation;
 };
 
 /* Learns the sets that port_map holds already. */
-int port_sets_init(struct port_sets *sets, struct mirror *ports);
+int port_sets_init(struct port_sets *sets, struct map_cache *ports);
 void port_sets_done(struct port_sets *sets);
 
 void port_sets_begin(struct port_sets *sets);
 /* Wants the set of these rules and queues what port_map lacks of it. */
 int port_sets_want(struct port_sets *sets, const struct port_rule *rules, size_t count,
 		   uint32_t *ret_id);
-/* Whether every prefix of a set is in port_map; ask after mirror_flush(). */
+/* Whether every prefix of a set is in port_map; ask after map_cache_flush(). */
 bool port_set_is_whole(const struct port_sets *sets, uint32_t id);
 /* Wants a set as it is, if there is one of this id. */
 void port_sets_keep(struct port_sets *sets, uint32_t id);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Life of sync: reads the pinned maps, compiles the world, keeps what went wrong for status.  The
+ * Life of sync: reads the pinned maps, compiles the store, keeps what went wrong for status.  The
  * writing is in sync_policy.c and sync_service.c.
  */
 #include "agent/sync/sync.h"
@@ -22,10 +22,10 @@ static void on_trim(evutil_socket_t fd, short what, void *arg)
 	sync_trim(sync);
 }
 
-static int mirrors_init(struct sync *sync, struct errmsg *err)
+static int map_caches_init(struct sync *sync, struct errmsg *err)
 {
 	const struct {
-		struct mirror *mirror;
+		struct map_cache *map_cache;
 		enum map_id map;
 		size_t key_size;
 		size_t value_size;
@@ -42,8 +42,8 @@ static int mirrors_init(struct sync *sync, struct errmsg *err)
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(maps); i++) {
-		int ret = mirror_init(maps[i].mirror, sync->datapath, maps[i].map, maps[i].key_size,
-				      maps[i].value_size);
+		int ret = map_cache_init(maps[i].map_cache, sync->datapath, maps[i].map,
+					 maps[i].key_size, maps[i].value_size);
 
 		if (ret)
 			return fail(err, ret, "read %s", map_name(maps[i].map));
@@ -53,7 +53,7 @@ static int mirrors_init(struct sync *sync, struct errmsg *err)
 
 DEFINE_AUTO(sync)
 
-int sync_new(struct event_base *base, struct datapath *datapath, struct world *world,
+int sync_new(struct event_base *base, struct datapath *datapath, struct store *store,
 	     struct sync **ret, struct errmsg *err)
 {
 	auto_(sync) struct sync *sync = calloc(1, sizeof(*sync));
@@ -62,11 +62,11 @@ int sync_new(struct event_base *base, struct datapath *datapath, struct world *w
 	if (!sync)
 		return fail(err, -ENOMEM, "sync");
 	sync->datapath = datapath;
-	sync->world = world;
-	sync->follower = follower_new(world);
-	if (!sync->follower)
+	sync->store = store;
+	sync->incremental = incremental_new(store);
+	if (!sync->incremental)
 		return fail(err, -ENOMEM, "sync");
-	code = mirrors_init(sync, err);
+	code = map_caches_init(sync, err);
 	if (code)
 		return code;
 	code = port_sets_init(&sync->port_sets, &sync->ports);
@@ -91,13 +91,13 @@ void sync_free(struct sync *sync)
 		event_free(sync->trim_timer);
 	sync_services_done(sync);
 	port_sets_done(&sync->port_sets);
-	mirror_done(&sync->ipcache);
-	mirror_done(&sync->cidrs);
-	mirror_done(&sync->policies);
-	mirror_done(&sync->ports);
-	mirror_done(&sync->services);
-	mirror_done(&sync->backends);
-	follower_free(sync->follower);
+	map_cache_done(&sync->ipcache);
+	map_cache_done(&sync->cidrs);
+	map_cache_done(&sync->policies);
+	map_cache_done(&sync->ports);
+	map_cache_done(&sync->services);
+	map_cache_done(&sync->backends);
+	incremental_free(sync->incremental);
 	free(sync);
 }
 
@@ -134,7 +134,7 @@ int sync_policies(struct sync *sync, struct errmsg *err)
 	struct compiled_changes changes;
 	int ret, services_ret = 0;
 
-	ret = follower_update(sync->follower, &changes, err);
+	ret = incremental_update(sync->incremental, &changes, err);
 	if (ret)
 		return ret;
 	sync->service_address_taken = false;
@@ -150,7 +150,7 @@ int sync_policies(struct sync *sync, struct errmsg *err)
 
 const struct compiled *sync_compiled(const struct sync *sync)
 {
-	return follower_compiled(sync->follower);
+	return incremental_compiled(sync->incremental);
 }
 
 const char *sync_warning(const struct sync *sync)

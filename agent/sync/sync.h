@@ -15,8 +15,8 @@ struct sync;
 struct event_base;
 
 /* Reads what the pinned maps hold, so that the first sync_now() writes only differences.  Until
- * sync_allow_deletes(), nothing is removed (the world may be half known). */
-int sync_new(struct event_base *base, struct datapath *datapath, struct world *world,
+ * sync_allow_deletes(), nothing is removed (the store may be half known). */
+int sync_new(struct event_base *base, struct datapath *datapath, struct store *store,
 	     struct sync **ret, struct errmsg *err);
 void sync_free(struct sync *sync);
 void sync_allow_deletes(struct sync *sync);

@@ -45,7 +45,7 @@ static bool policy_is_open(const struct policy_run *run, uint32_t policy_id, uin
 					.peer = IDENTITY_ANY,
 					.direction = direction };
 
-	return mirror_get(&run->sync->policies, &key);
+	return map_cache_get(&run->sync->policies, &key);
 }
 
 static int lent_add(struct policy_run *run, const struct policy_key *key)
@@ -67,24 +67,24 @@ static int lent_add(struct policy_run *run, const struct policy_key *key)
 static int bridge_queue(struct policy_run *run, uint32_t old_id, uint32_t new_id, bool lend)
 {
 	const struct compiled *compiled = run->compiled;
-	struct mirror *policies = &run->sync->policies;
+	struct map_cache *policies = &run->sync->policies;
 
 	for (size_t i = compiled_entries_first(compiled, new_id);
 	     i < compiled->entry_count && compiled->entries[i].key.policy_id == new_id; i++) {
 		const struct compiled_entry *wanted = &compiled->entries[i];
-		const struct policy_entry *held = mirror_get(policies, &wanted->key);
+		const struct policy_entry *held = map_cache_get(policies, &wanted->key);
 		struct policy_key key = wanted->key;
 		struct policy_entry entry = { 0 };
 		int ret;
 
 		key.policy_id = old_id;
-		if (mirror_get(policies, &key) || entry_waits(wanted))
+		if (map_cache_get(policies, &key) || entry_waits(wanted))
 			continue;
 		if (lend && held)
 			entry = *held;
 		else if (!wanted->guarded || !policy_is_open(run, old_id, key.direction))
 			continue;
-		ret = mirror_set(policies, &key, &entry);
+		ret = map_cache_set(policies, &key, &entry);
 		if (!ret)
 			ret = lent_add(run, &key);
 		if (ret)
@@ -123,7 +123,7 @@ static struct policy_entry entry_for_everyone(const struct policy_run *run, uint
 	const struct policy_key key = { .policy_id = policy_id,
 					.peer = IDENTITY_ANY,
 					.direction = direction };
-	const struct policy_entry *held = mirror_get(&run->sync->policies, &key);
+	const struct policy_entry *held = map_cache_get(&run->sync->policies, &key);
 
 	return held ? *held : (struct policy_entry){ 0 };
 }
@@ -149,7 +149,7 @@ static int strangers_queue(struct policy_run *run, uint32_t old_id, uint32_t new
 			   uint8_t direction)
 {
 	const struct compiled *compiled = run->compiled;
-	struct mirror *policies = &run->sync->policies;
+	struct map_cache *policies = &run->sync->policies;
 	struct policy_entry entry = entry_for_everyone(run, new_id, direction);
 	struct table known;
 	int ret;
@@ -162,9 +162,9 @@ static int strangers_queue(struct policy_run *run, uint32_t old_id, uint32_t new
 					  .direction = direction };
 
 		if (key.peer < IDENTITY_FIRST || table_find(&known, &key.peer) ||
-		    mirror_get(policies, &key))
+		    map_cache_get(policies, &key))
 			continue;
-		ret = mirror_set(policies, &key, &entry);
+		ret = map_cache_set(policies, &key, &entry);
 		if (ret == 0)
 			ret = lent_add(run, &key);
 	}
@@ -202,7 +202,7 @@ static int strangers_bridge(struct policy_run *run, const struct subject *subjec
  */
 int bridges_write(struct policy_run *run, struct errmsg *err)
 {
-	struct mirror *policies = &run->sync->policies;
+	struct map_cache *policies = &run->sync->policies;
 	uint32_t refused = policies->refused;
 
 	for (size_t i = 0; i < run->subject_count; i++) {
@@ -217,18 +217,18 @@ int bridges_write(struct policy_run *run, struct errmsg *err)
 			continue;
 		lend = successor(run, old_id) == new_id;
 		ret = bridge_queue(run, old_id, new_id, lend);
-		if (!ret) /* the mirror knows what was written, not what is queued */
-			ret = mirror_flush(policies);
+		if (!ret) /* the map cache knows what was written, not what is queued */
+			ret = map_cache_flush(policies);
 		if (!ret && lend)
 			ret = strangers_bridge(run, &run->subjects[i]);
 		if (!ret)
-			ret = mirror_flush(policies);
+			ret = map_cache_flush(policies);
 		/* A bridge that does not fit is only a gap; it must not count as a lack. */
 		policies->refused = refused;
 		if (ret && ret != -ENOSPC)
 			return fail(err, ret, "write %s", map_name(policies->map));
 		for (size_t k = first; k < run->lent_count; k++)
-			mirror_unwant(policies, &run->lent[k]);
+			map_cache_unwant(policies, &run->lent[k]);
 	}
 	return 0;
 }

@@ -13,20 +13,20 @@ struct event;
 
 struct sync {
 	struct datapath *datapath;
-	const struct world *world;
-	struct follower *follower;  /* of the world */
-	bool follows;               /* the maps hold all that its tables said last */
-	void (*changed)(void *arg); /* or NULL */
+	const struct store *store;
+	struct incremental *incremental; /* of the store */
+	bool follows;                    /* the maps hold all that its tables said last */
+	void (*changed)(void *arg);      /* or NULL */
 	void *changed_arg;
 	bool audit;           /* every endpoint, see sync_set_audit() */
-	bool deletes_allowed; /* the world is whole: it may change and remove, not only add */
+	bool deletes_allowed; /* the store is whole: it may change and remove, not only add */
 
-	struct mirror ipcache;
-	struct mirror cidrs;
-	struct mirror policies;
-	struct mirror ports;
-	struct mirror services;
-	struct mirror backends;
+	struct map_cache ipcache;
+	struct map_cache cidrs;
+	struct map_cache policies;
+	struct map_cache ports;
+	struct map_cache services;
+	struct map_cache backends;
 	struct port_sets port_sets;
 
 	/* sync_service.c */
@@ -52,7 +52,7 @@ int sync_apply(struct sync *sync, const struct compiled *compiled, struct errmsg
 int sync_apply_changes(struct sync *sync, const struct compiled *compiled,
 		       const struct compiled_changes *changes, struct errmsg *err);
 
-/* sync_service.c: its tables, from what the mirrors hold. */
+/* sync_service.c: its tables, from what the map caches hold. */
 int sync_services_init(struct sync *sync);
 void sync_services_done(struct sync *sync);
 /* Deletes retired backends; runs a moment after they were retired, when no program can still be

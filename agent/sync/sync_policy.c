@@ -17,39 +17,40 @@
 
 /* ---- helpers --------------------------------------------------------------------------------- */
 
-/* While the world is half known, entries are added but none is changed: what an earlier agent
+/* While the store is half known, entries are added but none is changed: what an earlier agent
  * wrote knew more. */
-static int want(const struct sync *sync, struct mirror *mirror, const void *key, const void *value)
+static int want(const struct sync *sync, struct map_cache *map_cache, const void *key,
+		const void *value)
 {
-	if (!sync->deletes_allowed && mirror_keep(mirror, key))
+	if (!sync->deletes_allowed && map_cache_keep(map_cache, key))
 		return 0;
-	return mirror_set(mirror, key, value);
+	return map_cache_set(map_cache, key, value);
 }
 
 /* A full map is not the end of the run; refused writes are reported when it is over. */
-static int flush(struct mirror *mirror, struct errmsg *err)
+static int flush(struct map_cache *map_cache, struct errmsg *err)
 {
-	int ret = mirror_flush(mirror);
+	int ret = map_cache_flush(map_cache);
 
-	return ret && ret != -ENOSPC ? fail(err, ret, "write %s", map_name(mirror->map)) : 0;
+	return ret && ret != -ENOSPC ? fail(err, ret, "write %s", map_name(map_cache->map)) : 0;
 }
 
-static int sweep(struct mirror *mirror,
+static int sweep(struct map_cache *map_cache,
 		 bool (*stale)(const void *key, const void *value, void *arg), struct errmsg *err)
 {
-	int ret = mirror_sweep(mirror, stale, NULL);
+	int ret = map_cache_sweep(map_cache, stale, NULL);
 
-	return ret ? fail(err, ret, "delete from %s", map_name(mirror->map)) : 0;
+	return ret ? fail(err, ret, "delete from %s", map_name(map_cache->map)) : 0;
 }
 
 static uint64_t changes(const struct sync *sync)
 {
-	const struct mirror *mirrors[] = { &sync->ipcache, &sync->cidrs, &sync->policies,
-					   &sync->ports };
+	const struct map_cache *map_caches[] = { &sync->ipcache, &sync->cidrs, &sync->policies,
+						 &sync->ports };
 	uint64_t sum = 0;
 
-	for (size_t i = 0; i < ARRAY_SIZE(mirrors); i++)
-		sum += mirrors[i]->writes + mirrors[i]->deletes;
+	for (size_t i = 0; i < ARRAY_SIZE(map_caches); i++)
+		sum += map_caches[i]->writes + map_caches[i]->deletes;
 	return sum;
 }
 
@@ -91,7 +92,7 @@ static struct policy_entry entry_make(const struct policy_run *run, size_t i)
 
 static bool entry_names_ports(const struct sync *sync, const struct policy_key *key)
 {
-	const struct policy_entry *held = mirror_get(&sync->policies, key);
+	const struct policy_entry *held = map_cache_get(&sync->policies, key);
 
 	return held && held->port_set;
 }
@@ -125,7 +126,7 @@ static bool entry_is_safe(const struct policy_run *run, size_t i)
 
 		if (key->policy_id != own->policy_id)
 			break;
-		if (key->direction == own->direction && !mirror_get(&run->sync->policies, key))
+		if (key->direction == own->direction && !map_cache_get(&run->sync->policies, key))
 			return false;
 	}
 	return true;
@@ -167,7 +168,7 @@ static int addresses_write(struct policy_run *run, struct errmsg *err)
 			.slot = address->slot,
 			.flags = address->flags,
 		};
-		const struct ipcache_entry *held = mirror_get(&sync->ipcache, &address->addr);
+		const struct ipcache_entry *held = map_cache_get(&sync->ipcache, &address->addr);
 		int ret;
 
 		if (held && held->flags & IPCACHE_SERVICE)
@@ -193,7 +194,7 @@ static int cidr_compare(const void *a, const void *b)
 }
 
 /* As the trie matches: bit by bit, whatever the family. */
-static bool cidr_covers(const struct prefix *wide, const struct addr *addr)
+static bool cidr_subsumes(const struct prefix *wide, const struct addr *addr)
 {
 	const uint8_t *a = (const uint8_t *)&wide->addr, *b = (const uint8_t *)addr;
 	size_t bytes = wide->len / 8, bits = wide->len % 8;
@@ -203,14 +204,14 @@ static bool cidr_covers(const struct prefix *wide, const struct addr *addr)
 
 /*
  * A prefix without room would leave its addresses to the next wider one, and an "except" would be
- * void.  So the wider ones go too, and the addresses are plain world: denied.  (Prefixes are
+ * void.  So the wider ones go too, and the addresses are plain store: denied.  (Prefixes are
  * written from the longest on, so this is rare.)  Compiled CIDRs are sorted by address and length:
  * those that contain the one at hand are always on the stack.
  */
 static int cidrs_withhold(struct policy_run *run)
 {
 	const struct compiled *compiled = run->compiled;
-	struct mirror *cidrs = &run->sync->cidrs;
+	struct map_cache *cidrs = &run->sync->cidrs;
 	auto_free struct cidr_key *keys = calloc(compiled->cidr_count, sizeof(*keys));
 	size_t stack[129] = { 0 }; /* one for each length */
 	size_t depth = 0, key_count = 0;
@@ -222,9 +223,9 @@ static int cidrs_withhold(struct policy_run *run)
 		struct cidr_key key = cidr_key_make(prefix);
 
 		while (depth &&
-		       !cidr_covers(&compiled->cidrs[stack[depth - 1]].prefix, &prefix->addr))
+		       !cidr_subsumes(&compiled->cidrs[stack[depth - 1]].prefix, &prefix->addr))
 			depth--;
-		if (mirror_get(cidrs, &key)) {
+		if (map_cache_get(cidrs, &key)) {
 			stack[depth++] = i;
 			continue;
 		}
@@ -233,17 +234,17 @@ static int cidrs_withhold(struct policy_run *run)
 				cidr_key_make(&compiled->cidrs[stack[depth - 1]].prefix);
 	}
 	run->cidrs_withheld = (uint32_t)key_count;
-	return mirror_del(cidrs, keys, key_count);
+	return map_cache_del(cidrs, keys, key_count);
 }
 
 static int cidrs_write(struct policy_run *run, struct errmsg *err)
 {
 	const struct compiled *compiled = run->compiled;
-	struct mirror *cidrs = &run->sync->cidrs;
+	struct map_cache *cidrs = &run->sync->cidrs;
 	auto_free const struct compiled_cidr **sorted = NULL;
 	int ret;
 
-	/* A prefix takes addresses from a wider one that is in force: not in a half-known world. */
+	/* A prefix takes addresses from a wider one that is in force: not in a half-known store. */
 	if (compiled->cidr_count == 0 || !run->sync->deletes_allowed)
 		return 0;
 	if (run->changes && !run->changes->cidrs)
@@ -257,7 +258,7 @@ static int cidrs_write(struct policy_run *run, struct errmsg *err)
 	for (size_t i = 0; i < compiled->cidr_count; i++) {
 		struct cidr_key key = cidr_key_make(&sorted[i]->prefix);
 
-		ret = mirror_set(cidrs, &key, &sorted[i]->identity);
+		ret = map_cache_set(cidrs, &key, &sorted[i]->identity);
 		if (ret)
 			return fail(err, ret, "CIDR");
 	}
@@ -280,7 +281,7 @@ static bool is_no_service(const void *key, const void *value, void *arg)
 /* Addresses that are said to be nobody's any more. */
 static int addresses_delete(struct policy_run *run, struct errmsg *err)
 {
-	struct mirror *ipcache = &run->sync->ipcache;
+	struct map_cache *ipcache = &run->sync->ipcache;
 	const struct compiled_changes *changes = run->changes;
 	auto_free struct addr *keys = calloc(changes->addresses_gone_count + 1, sizeof(*keys));
 	size_t count = 0;
@@ -290,12 +291,12 @@ static int addresses_delete(struct policy_run *run, struct errmsg *err)
 		return fail(err, -ENOMEM, "addresses");
 	for (size_t i = 0; i < changes->addresses_gone_count; i++) {
 		const struct addr *addr = &changes->addresses_gone[i];
-		const struct ipcache_entry *held = mirror_get(ipcache, addr);
+		const struct ipcache_entry *held = map_cache_get(ipcache, addr);
 
 		if (held && is_no_service(addr, held, NULL))
 			keys[count++] = *addr;
 	}
-	ret = mirror_del(ipcache, keys, count);
+	ret = map_cache_del(ipcache, keys, count);
 	return ret ? fail(err, ret, "delete from %s", map_name(ipcache->map)) : 0;
 }
 
@@ -340,10 +341,10 @@ static int subjects_read(struct policy_run *run, struct errmsg *err)
 	return 0;
 }
 
-static struct endpoint endpoint_make(const struct sync *sync, const struct subject *subject)
+static struct endpoint_entry endpoint_make(const struct sync *sync, const struct subject *subject)
 {
 	const struct compiled_subject *wanted = subject->want;
-	struct endpoint endpoint = subject->have;
+	struct endpoint_entry endpoint = subject->have;
 
 	endpoint.flags = ENDPOINT_VALID;
 	if (wanted->ingress_isolated)
@@ -366,12 +367,12 @@ static int endpoints_switch(struct policy_run *run, struct errmsg *err)
 
 	for (size_t i = 0; i < run->subject_count; i++) {
 		const struct subject *subject = &run->subjects[i];
-		struct endpoint endpoint = endpoint_make(sync, subject);
+		struct endpoint_entry endpoint = endpoint_make(sync, subject);
 		int ret;
 
 		if (memcmp(&endpoint, &subject->have, sizeof(endpoint)) == 0)
 			continue;
-		/* What an earlier agent put in force knew the whole world; half of it must not
+		/* What an earlier agent put in force knew the whole store; half of it must not
 		 * open a pod. */
 		if (!sync->deletes_allowed && subject->have.identity)
 			continue;
@@ -434,7 +435,7 @@ static int run_writes(struct policy_run *run, struct errmsg *err)
 static int entries_delete(struct policy_run *run, struct errmsg *err)
 {
 	const struct compiled_changes *changes = run->changes;
-	struct mirror *policies = &run->sync->policies;
+	struct map_cache *policies = &run->sync->policies;
 	size_t room = changes->entries_gone_count + run->lent_count;
 	auto_free struct policy_key *keys = calloc(room + 1, sizeof(*keys));
 	size_t count = 0;
@@ -448,10 +449,10 @@ static int entries_delete(struct policy_run *run, struct errmsg *err)
 					    : &changes->entries_gone[i - run->lent_count];
 
 		run->ports_freed |= entry_names_ports(run->sync, key);
-		if (mirror_get(policies, key))
+		if (map_cache_get(policies, key))
 			keys[count++] = *key;
 	}
-	ret = mirror_del(policies, keys, count);
+	ret = map_cache_del(policies, keys, count);
 	return ret ? fail(err, ret, "delete from %s", map_name(policies->map)) : 0;
 }
 
@@ -466,7 +467,7 @@ static int ports_delete(struct policy_run *run, struct errmsg *err)
 	if (run->changes && !run->ports_freed)
 		return 0;
 	if (run->changes) {
-		mirror_begin(&sync->ports);
+		map_cache_begin(&sync->ports);
 		port_sets_begin(&sync->port_sets);
 		while ((entry = table_next(&sync->policies.entries, &pos, NULL)))
 			port_sets_keep(&sync->port_sets, entry->port_set);
@@ -496,18 +497,18 @@ static int run_deletes(struct policy_run *run, struct errmsg *err)
 static void warning_make(const struct policy_run *run)
 {
 	struct sync *sync = run->sync;
-	const struct mirror *mirrors[] = { &sync->ipcache, &sync->cidrs, &sync->policies,
-					   &sync->ports };
+	const struct map_cache *map_caches[] = { &sync->ipcache, &sync->cidrs, &sync->policies,
+						 &sync->ports };
 	size_t len = 0;
 
 	sync->policy_warning[0] = '\0';
-	for (size_t i = 0; i < ARRAY_SIZE(mirrors); i++) {
-		if (mirrors[i]->refused == 0 || len >= sizeof(sync->policy_warning))
+	for (size_t i = 0; i < ARRAY_SIZE(map_caches); i++) {
+		if (map_caches[i]->refused == 0 || len >= sizeof(sync->policy_warning))
 			continue;
 		len += (size_t)snprintf(
 			sync->policy_warning + len, sizeof(sync->policy_warning) - len,
 			"%s%s is full: %u entries did not fit and are denied", len ? "; " : "",
-			map_name(mirrors[i]->map), mirrors[i]->refused);
+			map_name(map_caches[i]->map), map_caches[i]->refused);
 	}
 }
 
@@ -564,10 +565,10 @@ static int run_all(struct sync *sync, const struct compiled *compiled, uint32_t 
 	struct policy_run run = run_of(sync, compiled, NULL);
 	int ret;
 
-	mirror_begin(&sync->ipcache);
-	mirror_begin(&sync->cidrs);
-	mirror_begin(&sync->policies);
-	mirror_begin(&sync->ports);
+	map_cache_begin(&sync->ipcache);
+	map_cache_begin(&sync->cidrs);
+	map_cache_begin(&sync->policies);
+	map_cache_begin(&sync->ports);
 	port_sets_begin(&sync->port_sets);
 	ret = run_once(&run, ret_lacks, err);
 	warning_make(&run);
@@ -634,7 +635,7 @@ int sync_apply_changes(struct sync *sync, const struct compiled *compiled,
 		return sync_apply(sync, compiled, err);
 	sync->follows = false;
 	if (changes->cidrs)
-		mirror_begin(&sync->cidrs);
+		map_cache_begin(&sync->cidrs);
 	run = run_of(sync, compiled, changes);
 	ret = run_once(&run, &lack, err);
 	run_done(&run);

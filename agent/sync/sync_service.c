@@ -137,10 +137,10 @@ int sync_trim(struct sync *sync)
 		const struct backend_key *key = &sync->retired[i];
 
 		/* It may be in use again. */
-		if (!backend_is_promised(sync, key) && mirror_get(&sync->backends, key))
+		if (!backend_is_promised(sync, key) && map_cache_get(&sync->backends, key))
 			sync->retired[count++] = *key;
 	}
-	ret = mirror_del(&sync->backends, sync->retired, count);
+	ret = map_cache_del(&sync->backends, sync->retired, count);
 	free(take_ptr(sync->retired));
 	sync->retired_count = 0;
 	sync->retired_room = 0;
@@ -182,14 +182,14 @@ static int backends_place(struct sync *sync, uint32_t id, uint32_t held,
 		return -ENOMEM;
 	for (uint32_t i = 0; i < held && i < count; i++) {
 		struct backend_key key = { .service_id = id, .index = i };
-		const struct backend *at = mirror_get(&sync->backends, &key);
+		const struct backend *at = map_cache_get(&sync->backends, &key);
 		const struct backend *match;
 
 		match = at ? bsearch(at, wanted, count, sizeof(*wanted), backend_compare) : NULL;
 		if (match && !placed[match - wanted]) {
 			placed[match - wanted] = true;
 			taken[i] = true;
-			mirror_keep(&sync->backends, &key);
+			map_cache_keep(&sync->backends, &key);
 		}
 	}
 	for (uint32_t i = 0; i < count; i++) {
@@ -200,7 +200,7 @@ static int backends_place(struct sync *sync, uint32_t id, uint32_t held,
 			continue;
 		while (placed[next])
 			next++;
-		ret = mirror_set(&sync->backends, &key, &wanted[next++]);
+		ret = map_cache_set(&sync->backends, &key, &wanted[next++]);
 		if (ret)
 			return ret;
 	}
@@ -226,7 +226,7 @@ static int plan_add(struct service_run *run, const struct plan *plan)
 
 static bool address_is_taken(const struct sync *sync, const struct addr *addr)
 {
-	const struct ipcache_entry *entry = mirror_get(&sync->ipcache, addr);
+	const struct ipcache_entry *entry = map_cache_get(&sync->ipcache, addr);
 
 	return entry && !(entry->flags & IPCACHE_SERVICE);
 }
@@ -252,7 +252,7 @@ static int frontend_plan(struct service_run *run, const struct object *service, 
 {
 	struct sync *sync = run->sync;
 	struct service_key key = service_key_make(frontend);
-	const struct service *held = mirror_get(&sync->services, &key);
+	const struct service *held = map_cache_get(&sync->services, &key);
 	auto_free struct backend *wanted = NULL;
 	struct plan plan = {
 		.key = key,
@@ -269,8 +269,8 @@ static int frontend_plan(struct service_run *run, const struct object *service, 
 		if (!owner_held)
 			return -ENOMEM;
 		*owner_held = owner;
-		mirror_keep(&sync->services, &key);
-		/* In a half-known world a service may seem to have lost its endpoints. */
+		map_cache_keep(&sync->services, &key);
+		/* In a half-known store a service may seem to have lost its endpoints. */
 		if (!sync->deletes_allowed)
 			return 0;
 	}
@@ -288,7 +288,7 @@ static int service_plan(struct service_run *run, const struct object *service)
 	struct service_frontends frontends = { 0 };
 	int ret;
 
-	ret = service_frontends(run->sync->world, service, &frontends);
+	ret = service_frontends(run->sync->store, service, &frontends);
 	for (size_t i = 0; i < frontends.count && !ret; i++)
 		ret = frontend_plan(run, service, owner, &frontends.items[i]);
 	service_frontends_done(&frontends);
@@ -300,7 +300,7 @@ static uint32_t backends_present(const struct sync *sync, const struct plan *pla
 {
 	struct backend_key key = { .service_id = plan->id };
 
-	while (key.index < plan->backends && mirror_get(&sync->backends, &key))
+	while (key.index < plan->backends && map_cache_get(&sync->backends, &key))
 		key.index++;
 	return key.index;
 }
@@ -321,9 +321,9 @@ static int lacks_note(struct sync *sync, const struct plan *plan, uint32_t backe
 	return 0;
 }
 
-static int flush(struct mirror *mirror)
+static int flush(struct map_cache *map_cache)
 {
-	int ret = mirror_flush(mirror);
+	int ret = map_cache_flush(map_cache);
 
 	return ret == -ENOSPC ? 0 : ret; /* lacks_note() tells whose it is */
 }
@@ -336,7 +336,7 @@ static int services_write(struct service_run *run)
 
 	for (size_t i = 0; i < run->plan_count && !ret; i++) {
 		const struct plan *plan = &run->plans[i];
-		const struct service *held = mirror_get(&sync->services, &plan->key);
+		const struct service *held = map_cache_get(&sync->services, &plan->key);
 		struct service service = {
 			.id = plan->id,
 			.backends = backends_present(sync, plan),
@@ -345,14 +345,14 @@ static int services_write(struct service_run *run)
 		for (uint32_t k = service.backends; held && k < held->backends && !ret; k++)
 			ret = backend_retire(sync, plan->id, k);
 		if (!ret)
-			ret = mirror_set(&sync->services, &plan->key, &service);
+			ret = map_cache_set(&sync->services, &plan->key, &service);
 	}
 	return ret ? ret : flush(&sync->services);
 }
 
 static int service_confirm(struct sync *sync, const struct plan *plan)
 {
-	const struct service *held = mirror_get(&sync->services, &plan->key);
+	const struct service *held = map_cache_get(&sync->services, &plan->key);
 	const struct ipcache_entry entry = { .identity = IDENTITY_WORLD, .flags = IPCACHE_SERVICE };
 	uint32_t present = backends_present(sync, plan);
 	uint64_t *owner;
@@ -369,7 +369,7 @@ static int service_confirm(struct sync *sync, const struct plan *plan)
 	*owner = plan->owner;
 	if (!ret)
 		ret = service_learn(sync, &plan->key, held);
-	return ret ? ret : mirror_set(&sync->ipcache, &plan->key.addr, &entry);
+	return ret ? ret : map_cache_set(&sync->ipcache, &plan->key.addr, &entry);
 }
 
 /* The address goes last: whoever finds it in ipcache_map finds the service too. */
@@ -386,8 +386,8 @@ static int addresses_write(struct service_run *run)
 		const struct plan *plan = &run->plans[i];
 
 		ret = lacks_note(sync, plan, 0, 0,
-				 mirror_get(&sync->services, &plan->key) &&
-					 !mirror_get(&sync->ipcache, &plan->key.addr));
+				 map_cache_get(&sync->services, &plan->key) &&
+					 !map_cache_get(&sync->ipcache, &plan->key.addr));
 	}
 	return ret;
 }
@@ -396,7 +396,7 @@ static int addresses_write(struct service_run *run)
 
 static int service_forget(struct sync *sync, const struct service_key *key)
 {
-	const struct service *held = mirror_get(&sync->services, key);
+	const struct service *held = map_cache_get(&sync->services, key);
 	struct service service;
 	uint32_t *vip_count;
 	int ret;
@@ -404,7 +404,7 @@ static int service_forget(struct sync *sync, const struct service_key *key)
 	if (!held)
 		return 0;
 	service = *held;
-	ret = mirror_del(&sync->services, key, 1);
+	ret = map_cache_del(&sync->services, key, 1);
 	table_del(&sync->owners, key);
 	table_del(&sync->service_ids, &service.id);
 	for (uint32_t i = 0; i < service.backends && !ret; i++)
@@ -413,8 +413,9 @@ static int service_forget(struct sync *sync, const struct service_key *key)
 	if (!vip_count || --*vip_count)
 		return ret;
 	table_del(&sync->vips, &key->addr);
-	if (!ret && mirror_get(&sync->ipcache, &key->addr) && !address_is_taken(sync, &key->addr))
-		ret = mirror_del(&sync->ipcache, &key->addr, 1);
+	if (!ret && map_cache_get(&sync->ipcache, &key->addr) &&
+	    !address_is_taken(sync, &key->addr))
+		ret = map_cache_del(&sync->ipcache, &key->addr, 1);
 	return ret;
 }
 
@@ -431,7 +432,7 @@ static int services_forget(struct sync *sync, const uint64_t *owner)
 	while (!ret && (value = table_next(&sync->services.entries, &pos, &key))) {
 		const uint64_t *held;
 
-		if (mirror_is_wanted(&sync->services, key))
+		if (map_cache_is_wanted(&sync->services, key))
 			continue;
 		held = table_find(&sync->owners, key);
 		if (!owner || (held && *held == *owner)) {
@@ -466,7 +467,7 @@ static int leftovers_forget(struct sync *sync)
 		if (!backend_is_promised(sync, backend))
 			ret = backend_retire(sync, backend->service_id, backend->index);
 	}
-	return ret ? ret : mirror_sweep(&sync->ipcache, is_lone_address, sync);
+	return ret ? ret : map_cache_sweep(&sync->ipcache, is_lone_address, sync);
 }
 
 /* ---- entry points ---------------------------------------------------------------------------- */
@@ -498,9 +499,9 @@ void sync_services_done(struct sync *sync)
 
 static void run_begin(struct sync *sync)
 {
-	mirror_begin(&sync->services);
-	mirror_begin(&sync->backends);
-	mirror_begin(&sync->ipcache);
+	map_cache_begin(&sync->services);
+	map_cache_begin(&sync->backends);
+	map_cache_begin(&sync->ipcache);
 }
 
 /* Sums what services lack; their texts are for status. */
@@ -523,7 +524,7 @@ void sync_services_warning(const struct sync *sync, char *buf, size_t size)
 {
 	struct service_lack sum = lacks_sum(sync);
 	const struct {
-		const struct mirror *mirror;
+		const struct map_cache *map_cache;
 		uint32_t count;
 		const char *setting;
 	} full[] = {
@@ -538,7 +539,7 @@ void sync_services_warning(const struct sync *sync, char *buf, size_t size)
 		if (full[i].count && len < size)
 			len += (size_t)snprintf(buf + len, size - len,
 						"%s%s is full: %u service entries did not fit (%s)",
-						len ? "; " : "", map_name(full[i].mirror->map),
+						len ? "; " : "", map_name(full[i].map_cache->map),
 						full[i].count, full[i].setting);
 	}
 	if (sum.conflicts && len < size)
@@ -578,7 +579,7 @@ int sync_service(struct sync *sync, const char *namespace, const char *name, str
 	if (sync->unfinished.count)
 		return sync_services(sync, err);
 	run_begin(sync);
-	service = world_find(sync->world, OBJECT_SERVICE, namespace, name);
+	service = store_find(sync->store, OBJECT_SERVICE, namespace, name);
 	if (service)
 		ret = service_plan(&run, service);
 	if (!ret)
@@ -597,8 +598,8 @@ static int services_run(struct sync *sync, struct errmsg *err)
 
 	table_done(&sync->unfinished);
 	run_begin(sync);
-	for (const struct object *service = world_first(sync->world, OBJECT_SERVICE);
-	     service && !ret; service = world_next(sync->world, service))
+	for (const struct object *service = store_first(sync->store, OBJECT_SERVICE);
+	     service && !ret; service = store_next(sync->store, service))
 		ret = service_plan(&run, service);
 	if (!ret)
 		ret = services_write(&run);

@@ -25,15 +25,15 @@
 #define QUEUE_UNWATCHED 4096
 
 /* The endpoint in this slot if it is in use and asked for acceleration. */
-static __always_inline struct endpoint *endpoint_accelerated(__u32 slot)
+static __always_inline struct endpoint_entry *endpoint_accelerated(__u32 slot)
 {
-	struct endpoint *endpoint = slot ? bpf_map_lookup_elem(&endpoint_map, &slot) : NULL;
+	struct endpoint_entry *endpoint = slot ? bpf_map_lookup_elem(&endpoint_map, &slot) : NULL;
 	const __u32 wanted = ENDPOINT_VALID | ENDPOINT_ACCEL;
 
 	return endpoint && (endpoint->flags & wanted) == wanted ? endpoint : NULL;
 }
 
-static __always_inline bool endpoint_has_addr(const struct endpoint *endpoint,
+static __always_inline bool endpoint_has_addr(const struct endpoint_entry *endpoint,
 					      const struct addr *addr)
 {
 	return addr_equal(&endpoint->v4, addr) || addr_equal(&endpoint->v6, addr);
@@ -81,7 +81,7 @@ static __always_inline bool pods_accelerated(struct bpf_sock_ops *ops, const str
 {
 	__u64 netns_cookie = bpf_get_netns_cookie(ops);
 	__u32 *slot = bpf_map_lookup_elem(&netns_map, &netns_cookie);
-	struct endpoint *local = slot ? endpoint_accelerated(*slot) : NULL;
+	struct endpoint_entry *local = slot ? endpoint_accelerated(*slot) : NULL;
 	struct ipcache_entry *remote;
 
 	if (!local || !endpoint_has_addr(local, &key->local))
@@ -170,7 +170,7 @@ static __always_inline bool direction_begin(const struct tcp_sock *tcp, struct a
 static __always_inline bool end_load(__u32 slot, const struct addr *addr, __u64 netns_cookie,
 				     struct policy_end *ret)
 {
-	struct endpoint *endpoint = endpoint_accelerated(slot);
+	struct endpoint_entry *endpoint = endpoint_accelerated(slot);
 
 	if (!endpoint || endpoint->netns_cookie != netns_cookie ||
 	    !endpoint_has_addr(endpoint, addr))

@@ -61,7 +61,7 @@ static __always_inline bool icmp_embedded(struct __sk_buff *skb, const struct pa
 static __always_inline bool icmp_could_be_sent(struct __sk_buff *skb, const struct packet *pkt,
 					       const struct flow *sent)
 {
-	const struct endpoint *endpoint;
+	const struct endpoint_entry *endpoint;
 	struct socket_view view = {};
 	struct ipcache_entry peer;
 	struct policy_end to = {};

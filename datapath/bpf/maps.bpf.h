@@ -25,7 +25,7 @@ struct endpoint_map {
 	__uint(max_entries, 512);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, __u32);
-	__type(value, struct endpoint);
+	__type(value, struct endpoint_entry);
 };
 extern struct endpoint_map endpoint_map SEC(".maps");
 

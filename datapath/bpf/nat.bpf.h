@@ -158,7 +158,7 @@ static __always_inline void nat_touch(struct nat_entry *entry)
 /* The connection as the receiver's socket knows it: a client talks to the service's address. */
 static __always_inline void nat_socket_flow(const struct packet *pkt, struct flow *ret)
 {
-	const struct endpoint *endpoint;
+	const struct endpoint_entry *endpoint;
 	const struct nat_entry *entry;
 	__u32 slot = pkt->dst.slot;
 
@@ -176,7 +176,7 @@ static __always_inline void nat_socket_flow(const struct packet *pkt, struct flo
 /* From now on this endpoint's packets are looked up in nat_map. */
 static __always_inline void nat_mark_translated(__u32 slot)
 {
-	struct endpoint *endpoint = bpf_map_lookup_elem(&endpoint_map, &slot);
+	struct endpoint_entry *endpoint = bpf_map_lookup_elem(&endpoint_map, &slot);
 
 	if (slot && endpoint && !endpoint->translated)
 		endpoint->translated = 1;

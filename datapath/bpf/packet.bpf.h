@@ -119,12 +119,13 @@ static __always_inline void *packet_bytes(struct __sk_buff *skb, __u32 offset, _
 }
 
 /* Writes the MACs of a frame to the pod: they lie in struct endpoint as in the frame. */
-static __always_inline int packet_address_to(struct __sk_buff *skb, const struct endpoint *endpoint)
+static __always_inline int packet_address_to(struct __sk_buff *skb,
+					     const struct endpoint_entry *endpoint)
 {
-	const __u8 *macs = (const __u8 *)endpoint + offsetof(struct endpoint, mac);
+	const __u8 *macs = (const __u8 *)endpoint + offsetof(struct endpoint_entry, mac);
 
-	_Static_assert(offsetof(struct endpoint, host_mac) ==
-			       offsetof(struct endpoint, mac) + ETH_ALEN,
+	_Static_assert(offsetof(struct endpoint_entry, host_mac) ==
+			       offsetof(struct endpoint_entry, mac) + ETH_ALEN,
 		       "the MACs of an endpoint follow each other");
 	return (int)bpf_skb_store_bytes(skb, 0, macs, 2 * ETH_ALEN, 0);
 }

@@ -19,14 +19,14 @@
 /* Less fits the least MTU of IPv6 anyway, and must not become nothing. */
 #define JUMBO_GSO_SIZE_MIN 1024
 
-static __always_inline const struct endpoint *endpoint_get(__u32 slot)
+static __always_inline const struct endpoint_entry *endpoint_get(__u32 slot)
 {
-	const struct endpoint *endpoint = bpf_map_lookup_elem(&endpoint_map, &slot);
+	const struct endpoint_entry *endpoint = bpf_map_lookup_elem(&endpoint_map, &slot);
 
 	return slot && endpoint && endpoint->flags & ENDPOINT_VALID ? endpoint : NULL;
 }
 
-static __always_inline bool endpoint_has_addr(const struct endpoint *endpoint, bool ipv6,
+static __always_inline bool endpoint_has_addr(const struct endpoint_entry *endpoint, bool ipv6,
 					      const struct addr *addr)
 {
 	const struct addr *own = ipv6 ? &endpoint->v6 : &endpoint->v4;
@@ -51,7 +51,8 @@ static __always_inline bool mac_equal(const __u8 *a, const __u8 *b)
 }
 
 /* An ARP packet, for the host's stack alone: it must speak of the pod only. */
-static __always_inline int pod_check_arp(struct __sk_buff *skb, const struct endpoint *endpoint)
+static __always_inline int pod_check_arp(struct __sk_buff *skb,
+					 const struct endpoint_entry *endpoint)
 {
 	struct { /* linux/if_arp.h cannot be included for BPF: it wants libc's headers */
 		__be16 hardware;
@@ -79,7 +80,7 @@ static __always_inline int pod_check_arp(struct __sk_buff *skb, const struct end
 /* Decision 0: a pod speaks with its own MAC and its own addresses.  Only IPv6 discovery, which
  * stays on the link, may come from a link-local address or from none. */
 static __always_inline int pod_check_source(struct __sk_buff *skb, const struct packet *pkt,
-					    const struct endpoint *endpoint)
+					    const struct endpoint_entry *endpoint)
 {
 	if (!mac_equal(pkt->mac, endpoint->mac))
 		return DROP_SPOOFED_MAC;
@@ -94,7 +95,7 @@ static __always_inline int pod_check_source(struct __sk_buff *skb, const struct 
 }
 
 /* Where near_map has its guess of who has the destination's address. */
-static __always_inline __u32 *pod_guess(const struct packet *pkt)
+static __always_inline __u32 *pod_hint(const struct packet *pkt)
 {
 	__u32 place = bpf_ntohl(pkt->flow.daddr.w[3]) % NEAR_PLACES;
 
@@ -104,10 +105,10 @@ static __always_inline __u32 *pod_guess(const struct packet *pkt)
 }
 
 /* Asks ipcache_map; a pod of this node leaves its slot at the guess. */
-static __noinline int pod_find_by_address(struct packet *pkt, __u32 *guess)
+static __noinline int pod_find_by_address(struct packet *pkt, __u32 *hint)
 {
 	struct ipcache_entry entry = ipcache_lookup(&pkt->flow.daddr);
-	const struct endpoint *endpoint;
+	const struct endpoint_entry *endpoint;
 
 	pkt->dst_flags = entry.flags;
 	pkt->dst.flags = 0;
@@ -119,19 +120,19 @@ static __noinline int pod_find_by_address(struct packet *pkt, __u32 *guess)
 	if (!endpoint)
 		return DROP_NO_ENDPOINT;
 	policy_end_load(endpoint, entry.slot, pkt->ipv6, &pkt->dst);
-	if (guess && !entry.flags)
-		*guess = entry.slot;
+	if (hint && !entry.flags)
+		*hint = entry.slot;
 	return DROP_NONE;
 }
 
 /* Who the destination is; a pod of this node becomes dst with its policy. */
 static __always_inline int pod_find_destination(struct packet *pkt)
 {
-	__u32 *guess = pod_guess(pkt), slot = guess ? *(volatile __u32 *)guess : 0;
-	const struct endpoint *endpoint = endpoint_get(slot);
+	__u32 *hint = pod_hint(pkt), slot = hint ? *(volatile __u32 *)hint : 0;
+	const struct endpoint_entry *endpoint = endpoint_get(slot);
 
 	if (!endpoint || !endpoint_has_addr(endpoint, pkt->ipv6, &pkt->flow.daddr))
-		return pod_find_by_address(pkt, guess);
+		return pod_find_by_address(pkt, hint);
 	pkt->dst_flags = 0;
 	policy_end_load(endpoint, slot, pkt->ipv6, &pkt->dst);
 	return DROP_NONE;
@@ -205,7 +206,7 @@ SEC("tc")
 int from_pod(struct __sk_buff *skb)
 {
 	struct packet pkt = {};
-	const struct endpoint *endpoint;
+	const struct endpoint_entry *endpoint;
 	int reason;
 
 	pkt.src.slot = skb->ifindex - ENDPOINT_IFINDEX_BASE;
@@ -262,7 +263,7 @@ static __always_inline int pod_find_source(const struct __sk_buff *skb, struct p
 {
 	struct ipcache_entry entry = ipcache_lookup(&pkt->flow.saddr);
 	__u32 origin = skb->ingress_ifindex - ENDPOINT_IFINDEX_BASE;
-	const struct endpoint *endpoint = NULL;
+	const struct endpoint_entry *endpoint = NULL;
 
 	if (skb->ingress_ifindex)
 		endpoint = endpoint_get(origin);
@@ -282,7 +283,7 @@ static __always_inline int pod_find_source(const struct __sk_buff *skb, struct p
 }
 
 static __always_inline int to_pod_deliver(struct __sk_buff *skb, const struct packet *pkt,
-					  const struct endpoint *endpoint)
+					  const struct endpoint_entry *endpoint)
 {
 	if (packet_address_to(skb, endpoint))
 		return drop(pkt, DROP_REWRITE_FAILED, DIR_INGRESS);
@@ -293,7 +294,7 @@ static __always_inline int to_pod_deliver(struct __sk_buff *skb, const struct pa
 SEC("tc")
 int to_pod(struct __sk_buff *skb)
 {
-	const struct endpoint *endpoint;
+	const struct endpoint_entry *endpoint;
 	struct packet pkt = {};
 	int reason;
 

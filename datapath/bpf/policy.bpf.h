@@ -22,8 +22,8 @@ struct policy_end {
 
 /* flags and policy_id are read as the one word they were written as: half of an old policy and
  * half of a new one is a policy nobody wrote. */
-static __always_inline void policy_end_load(const struct endpoint *endpoint, __u32 slot, bool ipv6,
-					    struct policy_end *ret)
+static __always_inline void policy_end_load(const struct endpoint_entry *endpoint, __u32 slot,
+					    bool ipv6, struct policy_end *ret)
 {
 	union {
 		__u64 word;

@@ -113,7 +113,7 @@ static __always_inline int refuse_icmp6(struct __sk_buff *skb, const struct pack
  * headers or in fragments are not worth an answer.  Returns the program's verdict. */
 __weak int refuse(struct __sk_buff *skb, const struct packet *pkt)
 {
-	const struct endpoint *endpoint;
+	const struct endpoint_entry *endpoint;
 	int failed = -1;
 	__u32 slot;
 

@@ -114,7 +114,7 @@ __weak int socket_udp(struct __sk_buff *skb, const struct flow *flow, __s32 netn
 /* Where the sockets of the packet's receiver are.  False: not on this node, or not known. */
 static __always_inline bool receiver_netns(const struct packet *pkt, __s32 *ret_netns)
 {
-	const struct endpoint *endpoint;
+	const struct endpoint_entry *endpoint;
 	__u32 slot = pkt->dst.slot;
 
 	if (!slot) {

@@ -10,7 +10,7 @@
 
 enum { OLD, NEW };
 
-/* How a pair of parties changes; equal ones are one. */
+/* How a pair of peer groups changes; equal ones are one. */
 struct delta {
 	uint32_t allowed;
 	uint32_t denied;
@@ -25,8 +25,8 @@ struct delta_use { /* one receiver of the sender at hand */
 struct differ {
 	struct reach *reach;
 	struct policy_diff *diff;
-	const struct party *parties;
-	size_t party_count;
+	const struct peer_group *peer_groups;
+	size_t peer_group_count;
 	struct intern deltas;
 	struct delta_use *row; /* of one sender */
 	size_t row_count;
@@ -52,8 +52,8 @@ static int row_add(struct differ *differ, const struct delta *delta, size_t to)
 
 static void count_pairs(struct differ *differ, size_t from, size_t to, bool gains, bool loses)
 {
-	uint64_t senders = differ->parties[from].pod_count;
-	uint64_t receivers = differ->parties[to].pod_count;
+	uint64_t senders = differ->peer_groups[from].pod_count;
+	uint64_t receivers = differ->peer_groups[to].pod_count;
 	uint64_t pairs = (senders ? senders : 1) * (receivers ? receivers : 1);
 
 	if (from == to)
@@ -216,9 +216,9 @@ static int diff_run(struct policy_diff *diff)
 
 	differ.deltas.arena = diff->arena;
 	differ.changes.arena = diff->arena;
-	differ.parties = reach_parties(diff->reach, &differ.party_count);
-	for (size_t from = 0; from < differ.party_count && ret == 0; from++) {
-		for (size_t to = 0; to < differ.party_count && ret == 0; to++)
+	differ.peer_groups = reach_peer_groups(diff->reach, &differ.peer_group_count);
+	for (size_t from = 0; from < differ.peer_group_count && ret == 0; from++) {
+		for (size_t to = 0; to < differ.peer_group_count && ret == 0; to++)
 			ret = pair_compare(&differ, from, to);
 		if (ret == 0)
 			ret = row_finish(&differ, from);
@@ -229,10 +229,10 @@ static int diff_run(struct policy_diff *diff)
 	return ret;
 }
 
-int policy_diff(const struct world *old_world, const struct world *new_world,
+int policy_diff(const struct store *old_store, const struct store *new_store,
 		struct policy_diff **ret_diff, struct errmsg *err)
 {
-	const struct world *worlds[] = { [OLD] = old_world, [NEW] = new_world };
+	const struct store *stores[] = { [OLD] = old_store, [NEW] = new_store };
 	struct policy_diff *diff = calloc(1, sizeof(*diff));
 	int ret;
 
@@ -240,7 +240,7 @@ int policy_diff(const struct world *old_world, const struct world *new_world,
 		policy_diff_free(diff);
 		return fail_plain(err, -ENOMEM, "compare policies: out of memory");
 	}
-	ret = reach_new(worlds, ARRAY_SIZE(worlds), &diff->reach, err);
+	ret = reach_new(stores, ARRAY_SIZE(stores), &diff->reach, err);
 	if (ret == 0 && diff_run(diff) < 0)
 		ret = fail_plain(err, -ENOMEM, "compare policies: out of memory");
 	if (ret < 0) {

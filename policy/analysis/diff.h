@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What changes between two versions of a world: which connections it newly allows, and which it
+ * What changes between two versions of a store: which connections it newly allows, and which it
  * newly denies.  Exact over all ports, and over all addresses outside as far as policies tell them
- * apart; by parties of pods (reach.h), not by pod.
+ * apart; by peer groups of pods (reach.h), not by pod.
  *
  * Only pods that both versions have are compared: give each version the other's pods first where
  * policies alone are in question.
@@ -12,10 +12,10 @@
 
 #include "policy/analysis/reach.h"
 
-/* Connections from any of these parties to any of those change alike; a pod that stands on both
+/* Connections from any of these peer groups to any of those change alike; a pod that stands on both
  * sides is not meant to connect to itself. */
 struct diff_change {
-	const size_t *from; /* parties of diff->reach, sorted */
+	const size_t *from; /* peer groups of diff->reach, sorted */
 	size_t from_count;
 	const size_t *to;
 	size_t to_count;
@@ -25,7 +25,7 @@ struct diff_change {
 };
 
 struct policy_diff {
-	struct reach *reach;               /* world 0: old, 1: new */
+	struct reach *reach;               /* store 0: old, 1: new */
 	const struct diff_change *changes; /* in order of their first sender; none: no difference */
 	size_t change_count;
 	uint64_t allowed_pairs; /* pairs of pods, or of a pod and a CIDR, that gain a port, ... */
@@ -33,7 +33,7 @@ struct policy_diff {
 	struct arena *arena;
 };
 
-int policy_diff(const struct world *old_world, const struct world *new_world,
+int policy_diff(const struct store *old_store, const struct store *new_store,
 		struct policy_diff **ret, struct errmsg *err);
 void policy_diff_free(struct policy_diff *diff); /* takes NULL */
 

@@ -159,23 +159,23 @@ static void document_read(struct reader *reader, const cJSON *json, struct expec
 /* Puts the line of its member of "tests" into each expectation. */
 static int lines_find(const char *text, size_t len, size_t tests, struct expectations *list)
 {
-	auto_free struct location *locations = calloc(tests + 1, sizeof(*locations));
-	int ret = locations ? 0 : -ENOMEM;
+	auto_free struct position *positions = calloc(tests + 1, sizeof(*positions));
+	int ret = positions ? 0 : -ENOMEM;
 
 	for (size_t i = 0; i < tests && !ret; i++) {
 		struct buffer path = { 0 };
 
 		path_key(&path, "tests");
 		path_index(&path, i);
-		locations[i].path = path.data;
+		positions[i].path = path.data;
 		ret = path.failed ? -ENOMEM : 0;
 	}
 	if (!ret && tests)
-		locations_find(text, len, locations, tests);
+		positions_find(text, len, positions, tests);
 	for (size_t i = 0; i < list->count && !ret; i++)
-		list->items[i].line = locations[list->items[i].line].line;
-	for (size_t i = 0; locations && i < tests; i++)
-		free(locations[i].path);
+		list->items[i].line = positions[list->items[i].line].line;
+	for (size_t i = 0; positions && i < tests; i++)
+		free(positions[i].path);
 	return ret;
 }
 
@@ -187,7 +187,7 @@ static void text_error_add(struct reader *reader, const struct text_error *error
 	reader_error(reader, &root, "%s", error->text);
 	if (reader->failed)
 		return;
-	reader_locate(reader, "", 0, 1, 1);
+	reader_positions(reader, "", 0, 1, 1);
 	problem = &reader->problems->items[reader->problems->count - 1];
 	problem->line = error->line;
 	problem->column = error->column;
@@ -216,7 +216,7 @@ static int text_read_all(struct reader *reader, const char *text, size_t len,
 	if (!reader->failed) {
 		const cJSON *tests = cJSON_GetObjectItemCaseSensitive(json, "tests");
 
-		reader_locate(reader, text, len, 1, 1);
+		reader_positions(reader, text, len, 1, 1);
 		ret = lines_find(text, len, (size_t)cJSON_GetArraySize(tests), list);
 	}
 	cJSON_Delete(documents);

@@ -13,8 +13,8 @@
 #include "policy/objects/tier.h"
 
 /* One side of a connection as a policy of one pod sees it. */
-struct question {
-	const struct world *world;
+struct query {
+	const struct store *store;
 	const struct explain_end *subject;
 	const struct explain_end *peer;
 	const struct object *port_pod; /* whose port names count: the destination */
@@ -45,10 +45,10 @@ static bool block_matches(const struct policy_peer *peer, const struct explain_e
 }
 
 /* Whose status has the address; of two nodes with one address, the first by name. */
-static const struct object *node_with_address(const struct world *world, const struct addr *addr)
+static const struct object *node_with_address(const struct store *store, const struct addr *addr)
 {
-	for (const struct object *object = world_first(world, OBJECT_NODE); object;
-	     object = world_next(world, object)) {
+	for (const struct object *object = store_first(store, OBJECT_NODE); object;
+	     object = store_next(store, object)) {
 		for (size_t i = 0; i < object->node.address_count; i++) {
 			if (addr_equal(&object->node.addresses[i], addr))
 				return object;
@@ -57,29 +57,28 @@ static const struct object *node_with_address(const struct world *world, const s
 	return NULL;
 }
 
-static bool nodes_match(const struct question *question, const struct selector *selector)
+static bool nodes_match(const struct query *query, const struct selector *selector)
 {
-	const struct explain_end *end = question->peer;
-	const struct object *node = end_pod(end) || !end->has_addr
-					    ? NULL
-					    : node_with_address(question->world, &end->addr);
+	const struct explain_end *end = query->peer;
+	const struct object *node =
+		end_pod(end) || !end->has_addr ? NULL : node_with_address(query->store, &end->addr);
 
 	return node && selector_matches(selector, &node->node.labels);
 }
 
-static bool peer_matches(const struct question *question, const struct object *policy,
+static bool peer_matches(const struct query *query, const struct object *policy,
 			 const struct policy_peer *peer)
 {
-	const struct object *pod = end_pod(question->peer);
+	const struct object *pod = end_pod(query->peer);
 
 	if (peer->is_block)
-		return block_matches(peer, question->peer);
+		return block_matches(peer, query->peer);
 	if (peer->nodes)
-		return nodes_match(question, peer->nodes);
+		return nodes_match(query, peer->nodes);
 	if (!pod)
 		return false;
 	if (peer->namespaces) {
-		if (!namespace_selected(question->world, pod->namespace, peer->namespaces))
+		if (!namespace_selected(query->store, pod->namespace, peer->namespaces))
 			return false;
 	} else if (strcmp(pod->namespace, policy->namespace) != 0) {
 		return false;
@@ -87,33 +86,33 @@ static bool peer_matches(const struct question *question, const struct object *p
 	return !peer->pods || selector_matches(peer->pods, &pod->pod.labels);
 }
 
-static bool port_matches(const struct question *question, const struct policy_port *port)
+static bool port_matches(const struct query *query, const struct policy_port *port)
 {
-	const struct object *pod = question->port_pod;
+	const struct object *pod = query->port_pod;
 	uint16_t number;
 
-	if (port->proto && port->proto != question->proto)
+	if (port->proto && port->proto != query->proto)
 		return false;
 	if (port->name) {
-		number = pod ? named_port_find(pod->pod.ports, pod->pod.port_count, question->proto,
+		number = pod ? named_port_find(pod->pod.ports, pod->pod.port_count, query->proto,
 					       port->name)
 			     : 0;
-		return number && number == question->port;
+		return number && number == query->port;
 	}
 	return port->port_min == 0 ||
-	       (port->port_min <= question->port && question->port <= port->port_max);
+	       (port->port_min <= query->port && query->port <= port->port_max);
 }
 
-static bool rule_matches(const struct question *question, const struct object *policy,
+static bool rule_matches(const struct query *query, const struct object *policy,
 			 const struct policy_rule *rule)
 {
 	bool peer = rule->peer_count == 0;
 	bool port = rule->port_count == 0;
 
 	for (size_t i = 0; i < rule->peer_count && !peer; i++)
-		peer = peer_matches(question, policy, &rule->peers[i]);
+		peer = peer_matches(query, policy, &rule->peers[i]);
 	for (size_t i = 0; i < rule->port_count && !port; i++)
-		port = port_matches(question, &rule->ports[i]);
+		port = port_matches(query, &rule->ports[i]);
 	return peer && port;
 }
 
@@ -144,13 +143,13 @@ const struct policy_rule *explain_rule_get(const struct explain_rule *rule,
 }
 
 /* The first of a policy's rules that matches; false if none does. */
-static bool rule_find(const struct question *question, const struct object *policy, size_t count,
+static bool rule_find(const struct query *query, const struct object *policy, size_t count,
 		      struct explain_rule *ret_rule)
 {
 	struct explain_rule rule = { .policy = policy };
 
 	for (; rule.rule < count; rule.rule++) {
-		if (rule_matches(question, policy, explain_rule_get(&rule, question->direction))) {
+		if (rule_matches(query, policy, explain_rule_get(&rule, query->direction))) {
 			*ret_rule = rule;
 			return true;
 		}
@@ -168,13 +167,13 @@ static void side_decided(struct explain_side *side, const struct explain_rule *r
 
 /* Asks the policies of one tier of the cluster, first come first served; what was decided, or that
  * it was passed on, is in side. */
-static int side_ask_tier(const struct question *question, enum policy_tier tier,
+static int side_ask_tier(const struct query *query, enum policy_tier tier,
 			 struct explain_side *side, bool *ret_decided)
 {
-	const struct object *pod = end_pod(question->subject);
-	bool ingress = question->direction == DIR_INGRESS;
+	const struct object *pod = end_pod(query->subject);
+	bool ingress = query->direction == DIR_INGRESS;
 	size_t count = 0;
-	auto_free const struct object **policies = tier_policies(question->world, tier, &count);
+	auto_free const struct object **policies = tier_policies(query->store, tier, &count);
 	int ret = policies ? 0 : -ENOMEM;
 
 	*ret_decided = false;
@@ -184,13 +183,13 @@ static int side_ask_tier(const struct question *question, enum policy_tier tier,
 		enum policy_action action;
 		struct explain_rule rule;
 
-		if (rules == 0 || !cluster_policy_selects(question->world, policies[i],
-							  pod->namespace, &pod->pod.labels))
+		if (rules == 0 || !cluster_policy_selects(query->store, policies[i], pod->namespace,
+							  &pod->pod.labels))
 			continue;
 		ret = side_add_selecting(side, policies[i]);
-		if (!rule_find(question, policies[i], rules, &rule))
+		if (!rule_find(query, policies[i], rules, &rule))
 			continue;
-		action = explain_rule_get(&rule, question->direction)->action;
+		action = explain_rule_get(&rule, query->direction)->action;
 		if (action == ACTION_PASS) {
 			side->passed[side->passed_count++] = rule;
 			break;
@@ -204,14 +203,13 @@ static int side_ask_tier(const struct question *question, enum policy_tier tier,
 
 /* Looks through the NetworkPolicies of the subject's namespace for the first rule that allows it.
  * They decide if one selects it. */
-static int side_ask_policies(const struct question *question, struct explain_side *side,
+static int side_ask_policies(const struct query *query, struct explain_side *side,
 			     bool *ret_decided)
 {
-	const struct object *pod = end_pod(question->subject);
+	const struct object *pod = end_pod(query->subject);
 	const struct object *const *policies;
-	size_t count =
-		world_range(question->world, OBJECT_NETWORK_POLICY, pod->namespace, &policies);
-	bool ingress = question->direction == DIR_INGRESS;
+	size_t count = store_range(query->store, OBJECT_NETWORK_POLICY, pod->namespace, &policies);
+	bool ingress = query->direction == DIR_INGRESS;
 
 	*ret_decided = false;
 	for (size_t i = 0; i < count; i++) {
@@ -227,7 +225,7 @@ static int side_ask_policies(const struct question *question, struct explain_sid
 		*ret_decided = true;
 		if (side_add_selecting(side, policies[i]) < 0)
 			return -ENOMEM;
-		if (rule_find(question, policies[i], rules, &rule)) {
+		if (rule_find(query, policies[i], rules, &rule)) {
 			side_decided(side, &rule, VERDICT_ALLOW);
 			return 0;
 		}
@@ -239,15 +237,15 @@ static int side_ask_policies(const struct question *question, struct explain_sid
 	return 0;
 }
 
-static int side_decide(const struct question *question, struct explain_side *side)
+static int side_decide(const struct query *query, struct explain_side *side)
 {
 	bool decided;
-	int ret = side_ask_tier(question, TIER_ADMIN, side, &decided);
+	int ret = side_ask_tier(query, TIER_ADMIN, side, &decided);
 
 	if (ret == 0 && !decided)
-		ret = side_ask_policies(question, side, &decided);
+		ret = side_ask_policies(query, side, &decided);
 	if (ret == 0 && !decided)
-		ret = side_ask_tier(question, TIER_BASELINE, side, &decided);
+		ret = side_ask_tier(query, TIER_BASELINE, side, &decided);
 	if (ret < 0 || decided)
 		return ret;
 	side->verdict = VERDICT_ALLOW;
@@ -262,12 +260,12 @@ static bool ends_same(const struct explain_end *from, const struct explain_end *
 	return from->has_addr && to->has_addr && addr_equal(&from->addr, &to->addr);
 }
 
-int policy_explain(const struct world *world, const struct explain_end *from,
+int policy_explain(const struct store *store, const struct explain_end *from,
 		   const struct explain_end *to, uint8_t proto, uint16_t port,
 		   struct explanation *ret, struct errmsg *err)
 {
-	struct question egress = { world, from, to, end_pod(to), DIR_EGRESS, proto, port };
-	struct question ingress = { world, to, from, end_pod(to), DIR_INGRESS, proto, port };
+	struct query egress = { store, from, to, end_pod(to), DIR_EGRESS, proto, port };
+	struct query ingress = { store, to, from, end_pod(to), DIR_INGRESS, proto, port };
 	struct explanation answer = {
 		.egress = { .verdict = VERDICT_ALLOW, .reason = EXPLAIN_NOT_A_POD },
 		.ingress = { .verdict = VERDICT_ALLOW, .reason = EXPLAIN_NOT_A_POD },

@@ -156,25 +156,25 @@ const char *rule_part_path(const struct rule_list *list, size_t rule, const char
 static const struct object *pod_from(const struct linter *linter, const struct object *pod)
 {
 	while (pod && (pod->pod.host_network || pod->pod.terminated))
-		pod = world_next(linter->world, pod);
+		pod = store_next(linter->store, pod);
 	return pod;
 }
 
 const struct object *lint_pod_first(const struct linter *linter)
 {
-	return pod_from(linter, world_first(linter->world, OBJECT_POD));
+	return pod_from(linter, store_first(linter->store, OBJECT_POD));
 }
 
 const struct object *lint_pod_next(const struct linter *linter, const struct object *pod)
 {
-	return pod_from(linter, world_next(linter->world, pod));
+	return pod_from(linter, store_next(linter->store, pod));
 }
 
 bool policy_selects(const struct linter *linter, const struct object *policy,
 		    const struct object *pod)
 {
 	if (policy->kind == OBJECT_CLUSTER_POLICY)
-		return cluster_policy_selects(linter->world, policy, pod->namespace,
+		return cluster_policy_selects(linter->store, policy, pod->namespace,
 					      &pod->pod.labels);
 	return strcmp(policy->namespace, pod->namespace) == 0 &&
 	       selector_matches(&policy->policy.pods, &pod->pod.labels);
@@ -189,7 +189,7 @@ bool peer_selects(const struct linter *linter, const struct object *policy,
 		return false;
 	if (!peer->namespaces)
 		return strcmp(policy->namespace, pod->namespace) == 0;
-	return namespace_selected(linter->world, pod->namespace, peer->namespaces);
+	return namespace_selected(linter->store, pod->namespace, peer->namespaces);
 }
 
 /* ---- subjects ---- */
@@ -223,8 +223,8 @@ static void lint_subject(struct linter *linter, const struct object *policy)
 
 static void lint_kind(struct linter *linter, enum object_kind kind)
 {
-	for (const struct object *policy = world_first(linter->world, kind); policy;
-	     policy = world_next(linter->world, policy)) {
+	for (const struct object *policy = store_first(linter->store, kind); policy;
+	     policy = store_next(linter->store, policy)) {
 		struct ignore_check ignore = { linter, policy };
 
 		ignore_each(policy, name_report, &ignore);
@@ -249,10 +249,10 @@ static int finding_compare(const void *a, const void *b)
 	return order ? order : (left->check > right->check) - (left->check < right->check);
 }
 
-int policy_lint(const struct world *world, struct lint_findings *ret_findings, struct errmsg *err)
+int policy_lint(const struct store *store, struct lint_findings *ret_findings, struct errmsg *err)
 {
 	struct lint_findings findings = { .arena = arena_new() };
-	struct linter linter = { .world = world, .findings = &findings };
+	struct linter linter = { .store = store, .findings = &findings };
 	int ret = 0;
 
 	if (findings.arena) {

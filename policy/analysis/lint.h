@@ -57,7 +57,7 @@ const char *lint_check_explains(enum lint_check check);
 
 struct lint_finding {
 	enum lint_check check;
-	const struct object *object; /* of the world */
+	const struct object *object; /* of the store */
 	const char *path;            /* as in problems: "spec.ingress[1].ports[0]" */
 	const char *message;
 	const struct object *other; /* the one that shadows it, or that it is like; or NULL */
@@ -72,8 +72,8 @@ struct lint_findings {
 	struct arena *arena; /* keeps the strings */
 };
 
-/* Without pods in the world, what depends on them is not checked. */
-int policy_lint(const struct world *world, struct lint_findings *ret, struct errmsg *err);
+/* Without pods in the store, what depends on them is not checked. */
+int policy_lint(const struct store *store, struct lint_findings *ret, struct errmsg *err);
 void lint_findings_done(struct lint_findings *findings);
 
 #endif

@@ -51,17 +51,17 @@ static bool policy_allows_dns(const struct compiled *compiled, uint32_t policy_i
 static const struct object *isolating_policy(const struct linter *linter, const struct object *pod)
 {
 	const struct object *const *policies;
-	size_t count = world_range(linter->world, OBJECT_NETWORK_POLICY, pod->namespace, &policies);
+	size_t count = store_range(linter->store, OBJECT_NETWORK_POLICY, pod->namespace, &policies);
 	const struct object *policy;
 
 	for (size_t i = 0; i < count; i++) {
 		if (policies[i]->policy.egress && policy_selects(linter, policies[i], pod))
 			return policies[i];
 	}
-	policy = world_first(linter->world, OBJECT_CLUSTER_POLICY);
+	policy = store_first(linter->store, OBJECT_CLUSTER_POLICY);
 	while (policy && (policy->cluster_policy.egress_rule_count == 0 ||
 			  !policy_selects(linter, policy, pod)))
-		policy = world_next(linter->world, policy);
+		policy = store_next(linter->store, policy);
 	return policy;
 }
 
@@ -106,7 +106,7 @@ int lint_dns(struct linter *linter, struct errmsg *err)
 	auto_(compiled) struct compiled *compiled = NULL;
 	auto_free struct blame *blames = NULL;
 	size_t count = 0;
-	int ret = policy_compile(linter->world, &compiled, err);
+	int ret = policy_compile(linter->store, &compiled, err);
 
 	if (ret)
 		return ret;

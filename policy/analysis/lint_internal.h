@@ -7,7 +7,7 @@
 #include "policy/analysis/lint.h"
 
 struct linter {
-	const struct world *world;
+	const struct store *store;
 	struct lint_findings *findings;
 	bool has_pods;
 	bool failed; /* out of memory */

@@ -165,8 +165,8 @@ static void check_port(struct linter *linter, const struct rule_at *at, size_t n
 	for (size_t i = 0; i < at->rule->port_count; i++) {
 		const struct policy_port *other = &at->rule->ports[i];
 
-		if (i == number || !ports_cover(other, port) ||
-		    (i > number && ports_cover(port, other)))
+		if (i == number || !ports_subsume(other, port) ||
+		    (i > number && ports_subsume(port, other)))
 			continue;
 		finding_add(linter, LINT_PORT_REPEATED, at->policy, path, NULL, NULL,
 			    "entry %zu of the rule has it already", i);

@@ -24,12 +24,12 @@ static const struct policy_rule *ref_rule(const struct rule_ref *ref)
 	return &ref->list.rules[ref->number];
 }
 
-static bool ref_covers(const struct linter *linter, const struct rule_ref *outer,
-		       const struct rule_ref *inner)
+static bool ref_subsumes(const struct linter *linter, const struct rule_ref *outer,
+			 const struct rule_ref *inner)
 {
-	return rule_covers(linter->world, outer->policy, ref_rule(outer), inner->policy,
-			   ref_rule(inner)) &&
-	       policy_covers(linter->world, outer->policy, inner->policy);
+	return rule_subsumes(linter->store, outer->policy, ref_rule(outer), inner->policy,
+			     ref_rule(inner)) &&
+	       policy_subsumes(linter->store, outer->policy, inner->policy);
 }
 
 static void shadow_report(struct linter *linter, const struct rule_ref *outer,
@@ -58,8 +58,8 @@ static void shadow_report(struct linter *linter, const struct rule_ref *outer,
 static bool ref_shadows(const struct linter *linter, const struct rule_ref *outer,
 			const struct rule_ref *inner, bool outer_first)
 {
-	return ref_covers(linter, outer, inner) &&
-	       (outer_first || !ref_covers(linter, inner, outer));
+	return ref_subsumes(linter, outer, inner) &&
+	       (outer_first || !ref_subsumes(linter, inner, outer));
 }
 
 static bool shadow_find(struct linter *linter, const struct object *const *policies, size_t count,
@@ -84,8 +84,8 @@ static bool shadow_find(struct linter *linter, const struct object *const *polic
 }
 
 /* Every rule that is in force in one direction is covered by one of the other policy. */
-static bool direction_covers(const struct linter *linter, const struct object *outer,
-			     const struct object *inner, enum direction direction)
+static bool direction_subsumes(const struct linter *linter, const struct object *outer,
+			       const struct object *inner, enum direction direction)
 {
 	struct rule_ref inner_ref = { .policy = inner, .list = policy_rules(inner, direction) };
 	struct rule_ref outer_ref = { .policy = outer, .list = policy_rules(outer, direction) };
@@ -97,7 +97,7 @@ static bool direction_covers(const struct linter *linter, const struct object *o
 
 		for (outer_ref.number = 0; outer_ref.number < outer_ref.list.count && !covered;
 		     outer_ref.number++)
-			covered = ref_covers(linter, &outer_ref, &inner_ref);
+			covered = ref_subsumes(linter, &outer_ref, &inner_ref);
 		if (!covered)
 			return false;
 	}
@@ -107,11 +107,11 @@ static bool direction_covers(const struct linter *linter, const struct object *o
 static bool policies_equal(const struct linter *linter, const struct object *a,
 			   const struct object *b)
 {
-	return policy_covers(linter->world, a, b) && policy_covers(linter->world, b, a) &&
-	       direction_covers(linter, a, b, DIR_INGRESS) &&
-	       direction_covers(linter, b, a, DIR_INGRESS) &&
-	       direction_covers(linter, a, b, DIR_EGRESS) &&
-	       direction_covers(linter, b, a, DIR_EGRESS);
+	return policy_subsumes(linter->store, a, b) && policy_subsumes(linter->store, b, a) &&
+	       direction_subsumes(linter, a, b, DIR_INGRESS) &&
+	       direction_subsumes(linter, b, a, DIR_INGRESS) &&
+	       direction_subsumes(linter, a, b, DIR_EGRESS) &&
+	       direction_subsumes(linter, b, a, DIR_EGRESS);
 }
 
 /* An earlier policy that says the same. */
@@ -137,7 +137,7 @@ static bool may_pass(const struct linter *linter, const struct rule_ref *earlier
 	if (ref_rule(earlier)->action != ACTION_PASS)
 		return false;
 	if (later->policy->kind == OBJECT_NETWORK_POLICY)
-		return namespace_selected(linter->world, later->policy->namespace,
+		return namespace_selected(linter->store, later->policy->namespace,
 					  &policy->cluster_policy.namespaces);
 	return later->policy->cluster_policy.tier != policy->cluster_policy.tier;
 }
@@ -156,7 +156,7 @@ static bool cluster_shadow_find(struct linter *linter, const struct object *cons
 		for (; outer.number < end; outer.number++) {
 			if (may_pass(linter, &outer, inner))
 				return false;
-			if (!ref_covers(linter, &outer, inner))
+			if (!ref_subsumes(linter, &outer, inner))
 				continue;
 			shadow_report(linter, &outer, inner);
 			return true;
@@ -175,7 +175,7 @@ struct tiers {
 static void lint_tier(struct linter *linter, const struct tiers *tiers, enum policy_tier tier)
 {
 	size_t count;
-	auto_free const struct object **policies = tier_policies(linter->world, tier, &count);
+	auto_free const struct object **policies = tier_policies(linter->store, tier, &count);
 
 	linter->failed |= !policies;
 	for (size_t i = 0; policies && i < 2 * count; i++) {
@@ -222,10 +222,10 @@ static void lint_namespace(struct linter *linter, const struct tiers *tiers,
 
 void lint_shadows(struct linter *linter)
 {
-	const struct object *policy = world_first(linter->world, OBJECT_NETWORK_POLICY);
+	const struct object *policy = store_first(linter->store, OBJECT_NETWORK_POLICY);
 	struct tiers tiers = { 0 };
 
-	tiers.admin = tier_policies(linter->world, TIER_ADMIN, &tiers.admin_count);
+	tiers.admin = tier_policies(linter->store, TIER_ADMIN, &tiers.admin_count);
 	linter->failed |= !tiers.admin;
 	if (linter->failed) {
 		free(tiers.admin);
@@ -235,11 +235,11 @@ void lint_shadows(struct linter *linter)
 	lint_tier(linter, &tiers, TIER_BASELINE);
 	while (policy) {
 		const struct object *const *policies;
-		size_t count = world_range(linter->world, OBJECT_NETWORK_POLICY, policy->namespace,
+		size_t count = store_range(linter->store, OBJECT_NETWORK_POLICY, policy->namespace,
 					   &policies);
 
 		lint_namespace(linter, &tiers, policies, count);
-		policy = world_next(linter->world, policies[count - 1]);
+		policy = store_next(linter->store, policies[count - 1]);
 	}
 	free(tiers.admin);
 }

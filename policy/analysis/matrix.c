@@ -8,10 +8,10 @@
 
 #include "lib/auto.h"
 
-#define PARTIES_MAX 4096 /* their pairs take 64 MiB then */
+#define PEER_GROUPS_MAX 4096 /* their pairs take 64 MiB then */
 
-/* What the asked ports are for one pair of parties: an interned array of enum matrix_cell, ports of
- * IPv4 first. */
+/* What the asked ports are for one pair of peer groups: an interned array of enum matrix_cell,
+ * ports of IPv4 first. */
 struct kinds {
 	struct intern answers;
 	struct intern sets; /* two sets of ports -> number of the answer in by_sets */
@@ -19,23 +19,23 @@ struct kinds {
 	size_t capacity;
 };
 
-struct share { /* how many pods of a party are in a group */
+struct share { /* how many pods of a peer group are in a group */
 	uint32_t group;
-	uint32_t party;
+	uint32_t peer_group;
 	uint32_t pods;
 };
 
 struct maker {
 	struct reach *reach;
-	const struct party *parties;
-	size_t party_count; /* of pods alone */
+	const struct peer_group *peer_groups;
+	size_t peer_group_count; /* of pods alone */
 	struct matrix *matrix;
 	struct arena *arena; /* the matrix's */
-	const struct matrix_question *question;
+	const struct matrix_query *query;
 	const struct matrix_port *ports;
 	size_t port_count;
 	struct kinds kinds;
-	uint32_t *pairs; /* kind of each pair of parties */
+	uint32_t *pairs; /* kind of each pair of peer groups */
 	struct share *shares;
 	size_t share_count;
 	size_t share_capacity;
@@ -76,17 +76,17 @@ static int numbers_add_rules(struct port_numbers *numbers, const struct policy_r
 	return 0;
 }
 
-static int numbers_of_world(const struct world *world, struct port_numbers *numbers)
+static int numbers_of_store(const struct store *store, struct port_numbers *numbers)
 {
 	int ret = 0;
 
-	for (const struct object *pod = world_first(world, OBJECT_POD); pod && !ret;
-	     pod = world_next(world, pod)) {
+	for (const struct object *pod = store_first(store, OBJECT_POD); pod && !ret;
+	     pod = store_next(store, pod)) {
 		for (size_t i = 0; i < pod->pod.port_count && !ret; i++)
 			ret = numbers_add(numbers, pod->pod.ports[i].proto, pod->pod.ports[i].port);
 	}
-	for (const struct object *object = world_first(world, OBJECT_NETWORK_POLICY);
-	     object && !ret; object = world_next(world, object)) {
+	for (const struct object *object = store_first(store, OBJECT_NETWORK_POLICY);
+	     object && !ret; object = store_next(store, object)) {
 		const struct network_policy_object *policy = &object->policy;
 
 		ret = numbers_add_rules(numbers, policy->ingress_rules, policy->ingress_rule_count);
@@ -94,8 +94,8 @@ static int numbers_of_world(const struct world *world, struct port_numbers *numb
 			ret = numbers_add_rules(numbers, policy->egress_rules,
 						policy->egress_rule_count);
 	}
-	for (const struct object *object = world_first(world, OBJECT_CLUSTER_POLICY);
-	     object && !ret; object = world_next(world, object)) {
+	for (const struct object *object = store_first(store, OBJECT_CLUSTER_POLICY);
+	     object && !ret; object = store_next(store, object)) {
 		const struct cluster_policy_object *policy = &object->cluster_policy;
 
 		ret = numbers_add_rules(numbers, policy->ingress_rules, policy->ingress_rule_count);
@@ -116,18 +116,18 @@ static int port_compare(const void *a, const void *b)
 	return (left->port > right->port) - (left->port < right->port);
 }
 
-static int maker_ports(struct maker *maker, const struct world *world)
+static int maker_ports(struct maker *maker, const struct store *store)
 {
 	static const struct matrix_port all = { 0 };
 	struct port_numbers numbers = { 0 };
 	size_t kept = 0;
 	int ret;
 
-	maker->ports = maker->question->ports;
-	maker->port_count = maker->question->port_count;
+	maker->ports = maker->query->ports;
+	maker->port_count = maker->query->port_count;
 	if (maker->port_count > 0)
 		return 0;
-	ret = numbers_of_world(world, &numbers);
+	ret = numbers_of_store(store, &numbers);
 	if (!ret && numbers.count > 0) {
 		qsort(numbers.items, numbers.count, sizeof(*numbers.items), port_compare);
 		for (size_t i = 1; i < numbers.count; i++) {
@@ -142,7 +142,7 @@ static int maker_ports(struct maker *maker, const struct world *world)
 	return maker->ports ? ret : -ENOMEM;
 }
 
-/* ---- pairs of parties ---- */
+/* ---- pairs of peer groups ---- */
 
 static char set_cell(const struct port_pool *pool, uint32_t set, const struct matrix_port *port)
 {
@@ -201,12 +201,12 @@ static int pair_kind(struct maker *maker, size_t from, size_t to, uint32_t *ret_
 
 static int maker_pairs(struct maker *maker, struct errmsg *err)
 {
-	size_t count = maker->party_count;
+	size_t count = maker->peer_group_count;
 
-	if (count > PARTIES_MAX)
+	if (count > PEER_GROUPS_MAX)
 		return fail_plain(err, -E2BIG,
 				  "policies tell %zu groups of pods apart, a table holds %d", count,
-				  PARTIES_MAX);
+				  PEER_GROUPS_MAX);
 	maker->pairs = arena_alloc(maker->arena, count * count * sizeof(*maker->pairs));
 	if (!maker->pairs)
 		return -ENOMEM;
@@ -261,27 +261,26 @@ static int group_of(struct maker *maker, struct intern *keys, const struct buffe
 		return -ENOMEM;
 	maker->matrix->groups[maker->matrix->group_count++] = (struct matrix_group){
 		/* Of pods that stand alike the key is no text: those get their name later. */
-		.name = maker->question->by == MATRIX_BY_POD
-				? NULL
-				: arena_string(maker->arena, key->data),
+		.name = maker->query->by == MATRIX_BY_POD ? NULL
+							  : arena_string(maker->arena, key->data),
 	};
 	return 0;
 }
 
 /* Parties whose rows and columns are equal stand alike to everyone, each other included. */
-static void key_of_alike(const struct maker *maker, size_t party, struct buffer *key)
+static void key_of_alike(const struct maker *maker, size_t peer_group, struct buffer *key)
 {
-	size_t count = maker->party_count;
+	size_t count = maker->peer_group_count;
 
-	buffer_add(key, &maker->pairs[party * count], count * sizeof(*maker->pairs));
+	buffer_add(key, &maker->pairs[peer_group * count], count * sizeof(*maker->pairs));
 	for (size_t i = 0; i < count; i++)
-		buffer_add(key, &maker->pairs[i * count + party], sizeof(*maker->pairs));
+		buffer_add(key, &maker->pairs[i * count + peer_group], sizeof(*maker->pairs));
 }
 
 static void key_of_labels(const struct maker *maker, const struct object *pod, struct buffer *key)
 {
-	for (size_t i = 0; i < maker->question->key_count; i++) {
-		const char *name = maker->question->keys[i];
+	for (size_t i = 0; i < maker->query->key_count; i++) {
+		const char *name = maker->query->keys[i];
 		const char *value = "(none)";
 
 		labels_get(&pod->pod.labels, name, &value);
@@ -292,12 +291,12 @@ static void key_of_labels(const struct maker *maker, const struct object *pod, s
 	}
 }
 
-static void key_of_pod(const struct maker *maker, size_t party, const struct object *pod,
+static void key_of_pod(const struct maker *maker, size_t peer_group, const struct object *pod,
 		       struct buffer *key)
 {
-	switch (maker->question->by) {
+	switch (maker->query->by) {
 	case MATRIX_BY_POD:
-		key_of_alike(maker, party, key);
+		key_of_alike(maker, peer_group, key);
 		break;
 	case MATRIX_BY_NAMESPACE:
 		buffer_add(key, pod->namespace, strlen(pod->namespace));
@@ -308,18 +307,19 @@ static void key_of_pod(const struct maker *maker, size_t party, const struct obj
 	}
 }
 
-static int share_add(struct maker *maker, size_t group, size_t party)
+static int share_add(struct maker *maker, size_t group, size_t peer_group)
 {
 	struct share *last = maker->share_count ? &maker->shares[maker->share_count - 1] : NULL;
 
-	if (last && last->group == group && last->party == party) {
+	if (last && last->group == group && last->peer_group == peer_group) {
 		last->pods++;
 		return 0;
 	}
 	if (array_room(&maker->shares, maker->share_count, &maker->share_capacity,
 		       sizeof(*maker->shares)) < 0)
 		return -ENOMEM;
-	maker->shares[maker->share_count++] = (struct share){ (uint32_t)group, (uint32_t)party, 1 };
+	maker->shares[maker->share_count++] =
+		(struct share){ (uint32_t)group, (uint32_t)peer_group, 1 };
 	return 0;
 }
 
@@ -330,25 +330,25 @@ static int share_compare(const void *a, const void *b)
 
 	if (left->group != right->group)
 		return left->group < right->group ? -1 : 1;
-	return (left->party > right->party) - (left->party < right->party);
+	return (left->peer_group > right->peer_group) - (left->peer_group < right->peer_group);
 }
 
-static int party_groups(struct maker *maker, struct intern *keys, size_t party)
+static int peer_group_groups(struct maker *maker, struct intern *keys, size_t peer_group)
 {
-	const struct party *pods = &maker->parties[party];
+	const struct peer_group *pods = &maker->peer_groups[peer_group];
 	auto_buffer struct buffer key = { 0 };
 	size_t group = 0;
 
 	for (size_t i = 0; i < pods->pod_count; i++) {
-		/* Pods of a party are alike; their other labels may be not. */
-		if (i == 0 || maker->question->by == MATRIX_BY_LABELS) {
+		/* Pods of a peer group are alike; their other labels may be not. */
+		if (i == 0 || maker->query->by == MATRIX_BY_LABELS) {
 			key.len = 0;
-			key_of_pod(maker, party, pods->pods[i], &key);
+			key_of_pod(maker, peer_group, pods->pods[i], &key);
 			if (group_of(maker, keys, &key, &group) < 0)
 				return -ENOMEM;
 		}
 		if (group_add_pod(maker, group, pods->pods[i]) < 0 ||
-		    share_add(maker, group, party) < 0)
+		    share_add(maker, group, peer_group) < 0)
 			return -ENOMEM;
 	}
 	return 0;
@@ -361,7 +361,7 @@ static const char *alike_name(const struct maker *maker, const struct matrix_gro
 	char text[600];
 
 	if (first->pods == group->pod_count)
-		return maker->parties[first->party].name;
+		return maker->peer_groups[first->peer_group].name;
 	snprintf(text, sizeof(text), "%s/%s and %zu more", group->pods[0]->namespace,
 		 group->pods[0]->name, group->pod_count - 1);
 	return arena_string(maker->arena, text);
@@ -373,7 +373,7 @@ static void maker_name_groups(struct maker *maker)
 		const struct share *share = &maker->shares[i];
 		struct matrix_group *group = &maker->matrix->groups[share->group];
 
-		if (maker->question->by == MATRIX_BY_POD &&
+		if (maker->query->by == MATRIX_BY_POD &&
 		    (i == 0 || share[-1].group != share->group))
 			group->name = alike_name(maker, group, share);
 	}
@@ -384,9 +384,10 @@ static int maker_groups(struct maker *maker)
 	struct intern keys = { .arena = maker->arena };
 	int ret = 0;
 
-	for (size_t party = 0; party < maker->party_count && ret == 0; party++) {
-		ret = party_groups(maker, &keys, party);
-		maker->matrix->pod_count += maker->parties[party].pod_count;
+	for (size_t peer_group = 0; peer_group < maker->peer_group_count && ret == 0;
+	     peer_group++) {
+		ret = peer_group_groups(maker, &keys, peer_group);
+		maker->matrix->pod_count += maker->peer_groups[peer_group].pod_count;
 	}
 	intern_done(&keys);
 	if (maker->share_count)
@@ -460,7 +461,7 @@ static void cell_fill(const struct maker *maker, const char *states, size_t from
 
 	for (size_t a = from; a < from_end; a++) {
 		const struct share *left = &maker->shares[a];
-		const uint32_t *row = &maker->pairs[left->party * maker->party_count];
+		const uint32_t *row = &maker->pairs[left->peer_group * maker->peer_group_count];
 
 		for (size_t b = to; b < to_end; b++) {
 			const struct share *right = &maker->shares[b];
@@ -469,7 +470,7 @@ static void cell_fill(const struct maker *maker, const char *states, size_t from
 			if (a == b) /* a pod and itself */
 				pairs -= left->pods;
 			if (pairs)
-				tallies_add(tallies, &states[FAMILY_COUNT * row[right->party]],
+				tallies_add(tallies, &states[FAMILY_COUNT * row[right->peer_group]],
 					    pairs);
 		}
 	}
@@ -564,17 +565,18 @@ static int maker_tables(struct maker *maker)
 
 /* ---- all of it ---- */
 
-static int maker_run(struct maker *maker, const struct world *world, struct errmsg *err)
+static int maker_run(struct maker *maker, const struct store *store, struct errmsg *err)
 {
 	size_t count;
-	int ret = reach_new(&world, 1, &maker->reach, err);
+	int ret = reach_new(&store, 1, &maker->reach, err);
 
 	if (ret < 0)
 		return ret;
-	maker->parties = reach_parties(maker->reach, &count);
-	while (maker->party_count < count && maker->parties[maker->party_count].pod_count)
-		maker->party_count++;
-	ret = maker_ports(maker, world);
+	maker->peer_groups = reach_peer_groups(maker->reach, &count);
+	while (maker->peer_group_count < count &&
+	       maker->peer_groups[maker->peer_group_count].pod_count)
+		maker->peer_group_count++;
+	ret = maker_ports(maker, store);
 	if (ret == 0)
 		ret = maker_pairs(maker, err);
 	if (ret == 0)
@@ -592,18 +594,18 @@ static void maker_done(struct maker *maker)
 	free(maker->shares);
 }
 
-int matrix_new(const struct world *world, const struct matrix_question *question,
+int matrix_new(const struct store *store, const struct matrix_query *query,
 	       struct matrix **ret_matrix, struct errmsg *err)
 {
 	struct matrix *matrix = calloc(1, sizeof(*matrix));
-	struct maker maker = { .matrix = matrix, .question = question };
+	struct maker maker = { .matrix = matrix, .query = query };
 	int ret = -ENOMEM;
 
 	if (matrix && (matrix->arena = arena_new())) {
 		maker.arena = matrix->arena;
 		maker.kinds.answers.arena = matrix->arena;
 		maker.kinds.sets.arena = matrix->arena;
-		ret = maker_run(&maker, world, err);
+		ret = maker_run(&maker, store, err);
 		matrix->reach = maker.reach;
 	}
 	maker_done(&maker);

@@ -24,7 +24,7 @@ struct matrix_port { /* proto 0: all ports of all protocols */
 	uint16_t port;
 };
 
-struct matrix_question {
+struct matrix_query {
 	enum matrix_by by;
 	const char *const *keys; /* MATRIX_BY_LABELS */
 	size_t key_count;
@@ -57,9 +57,9 @@ struct matrix {
 	struct arena *arena;
 };
 
-/* The world must not be one node's.  -E2BIG: more parties of pods than a table can show. */
-int matrix_new(const struct world *world, const struct matrix_question *question,
-	       struct matrix **ret, struct errmsg *err);
+/* The store must not be one node's.  -E2BIG: more peer groups of pods than a table can show. */
+int matrix_new(const struct store *store, const struct matrix_query *query, struct matrix **ret,
+	       struct errmsg *err);
 void matrix_free(struct matrix *matrix); /* takes NULL */
 
 static inline enum matrix_cell matrix_cell(const struct matrix *matrix,

@@ -8,8 +8,8 @@
 
 #include "lib/auto.h"
 
-/* A party as one world's tables see it. */
-struct stand {
+/* A peer group as one store's tables see it. */
+struct policy_state {
 	uint32_t identity[FAMILY_COUNT];
 	uint32_t policy_id;
 	/* Ports open to whoever has no entry of its own, by enum direction. */
@@ -17,9 +17,9 @@ struct stand {
 	bool isolated[2];
 };
 
-struct member { /* a party while it is collected */
-	struct stand stands[REACH_WORLDS_MAX];
-	struct party party;
+struct draft { /* a peer group while it is collected */
+	struct policy_state states[REACH_STORES_MAX];
+	struct peer_group peer_group;
 	const struct object **pods;
 	size_t pod_capacity;
 };
@@ -31,7 +31,7 @@ struct entry_slot {         /* of a hash table of compiled entries by their keys
 	uint32_t ports; /* set of what it allows */
 };
 
-struct view { /* one world */
+struct view { /* one store */
 	struct compiled *compiled;
 	struct entry_slot *slots;
 	size_t slot_count;
@@ -39,20 +39,20 @@ struct view { /* one world */
 
 struct pod_row { /* sorted by namespace and name */
 	const struct object *pod;
-	size_t party;
+	size_t peer_group;
 };
 
 struct reach {
 	struct arena *arena;
 	struct port_pool pool;
-	struct view views[REACH_WORLDS_MAX];
+	struct view views[REACH_STORES_MAX];
 	size_t view_count;
-	struct intern keys; /* what tells parties apart */
-	struct member *members;
-	size_t member_count;
-	size_t member_capacity;
-	struct party *parties;
-	size_t party_count;
+	struct intern keys; /* what tells peer groups apart */
+	struct draft *drafts;
+	size_t draft_count;
+	size_t draft_capacity;
+	struct peer_group *peer_groups;
+	size_t peer_group_count;
 	struct pod_row *pods;
 	size_t pod_count;
 };
@@ -83,7 +83,7 @@ static struct entry_slot *view_slot(const struct view *view, uint32_t policy_id,
 	}
 }
 
-/* Every pair of parties is looked up: a hash table takes a quarter of the time of a search. */
+/* Every pair of peer groups is looked up: a hash table takes a quarter of the time of a search. */
 static int view_index(struct reach *reach, struct view *view)
 {
 	const struct compiled *compiled = view->compiled;
@@ -114,41 +114,43 @@ static int view_index(struct reach *reach, struct view *view)
 	return 0;
 }
 
-static uint32_t stand_ports(const struct view *view, const struct stand *stand,
-			    enum direction direction, uint32_t peer)
+static uint32_t policy_state_ports(const struct view *view, const struct policy_state *policy_state,
+				   enum direction direction, uint32_t peer)
 {
 	const struct entry_slot *slot;
 
-	if (!stand->isolated[direction])
+	if (!policy_state->isolated[direction])
 		return PORTS_ALL;
-	slot = view_slot(view, stand->policy_id, direction, peer);
-	return slot->policy_id ? slot->ports : stand->others[direction];
+	slot = view_slot(view, policy_state->policy_id, direction, peer);
+	return slot->policy_id ? slot->ports : policy_state->others[direction];
 }
 
-static void stand_finish(const struct view *view, struct stand *stand)
+static void policy_state_finish(const struct view *view, struct policy_state *policy_state)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(stand->isolated); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(policy_state->isolated); i++) {
 		const struct entry_slot *slot =
-			view_slot(view, stand->policy_id, (enum direction)i, IDENTITY_ANY);
+			view_slot(view, policy_state->policy_id, (enum direction)i, IDENTITY_ANY);
 
-		stand->others[i] = slot->policy_id ? slot->ports : PORTS_NONE;
+		policy_state->others[i] = slot->policy_id ? slot->ports : PORTS_NONE;
 	}
 }
 
-uint32_t reach_ports(struct reach *reach, size_t world, enum family family, size_t from, size_t to)
+uint32_t reach_ports(struct reach *reach, size_t store, enum family family, size_t from, size_t to)
 {
-	const struct view *view = &reach->views[world];
-	const struct stand *sender = &reach->members[from].stands[world];
-	const struct stand *receiver = &reach->members[to].stands[world];
+	const struct view *view = &reach->views[store];
+	const struct policy_state *sender = &reach->drafts[from].states[store];
+	const struct policy_state *receiver = &reach->drafts[to].states[store];
 
-	return ports_both(&reach->pool,
-			  stand_ports(view, sender, DIR_EGRESS, receiver->identity[family]),
-			  stand_ports(view, receiver, DIR_INGRESS, sender->identity[family]));
+	return ports_both(
+		&reach->pool,
+		policy_state_ports(view, sender, DIR_EGRESS, receiver->identity[family]),
+		policy_state_ports(view, receiver, DIR_INGRESS, sender->identity[family]));
 }
 
 bool reach_meets(const struct reach *reach, enum family family, size_t from, size_t to)
 {
-	const struct party *sender = &reach->parties[from], *receiver = &reach->parties[to];
+	const struct peer_group *sender = &reach->peer_groups[from],
+				*receiver = &reach->peer_groups[to];
 
 	return sender->families[family] && receiver->families[family] &&
 	       (sender->pod_count || receiver->pod_count);
@@ -156,45 +158,46 @@ bool reach_meets(const struct reach *reach, enum family family, size_t from, siz
 
 bool reach_is_itself(const struct reach *reach, size_t from, size_t to)
 {
-	return from == to && reach->parties[from].pod_count == 1;
+	return from == to && reach->peer_groups[from].pod_count == 1;
 }
 
-/* ---- parties ---- */
+/* ---- peer groups ---- */
 
-static int member_of(struct reach *reach, const struct stand *stands, const struct party *party,
-		     size_t *ret_member)
+static int draft_of(struct reach *reach, const struct policy_state *states,
+		    const struct peer_group *peer_group, size_t *ret_draft)
 {
 	auto_buffer struct buffer key = { 0 };
 	size_t known = reach->keys.count;
 	size_t number;
 
 	for (size_t i = 0; i < reach->view_count; i++) {
-		const struct stand *stand = &stands[i];
+		const struct policy_state *policy_state = &states[i];
 
-		buffer_number(&key, stand->identity[FAMILY_V4]);
-		buffer_number(&key, stand->identity[FAMILY_V6]);
-		buffer_number(&key, stand->policy_id);
-		buffer_number(&key, (uint32_t)stand->isolated[0] << 1 | stand->isolated[1]);
+		buffer_number(&key, policy_state->identity[FAMILY_V4]);
+		buffer_number(&key, policy_state->identity[FAMILY_V6]);
+		buffer_number(&key, policy_state->policy_id);
+		buffer_number(&key,
+			      (uint32_t)policy_state->isolated[0] << 1 | policy_state->isolated[1]);
 	}
-	buffer_number(&key, (uint32_t)party->families[FAMILY_V4] << 1 | party->families[FAMILY_V6]);
-	if (party->outside.len) /* no two of them are one, also if both are the world */
-		buffer_add(&key, &party->outside, sizeof(party->outside));
+	buffer_number(&key, (uint32_t)peer_group->families[FAMILY_V4] << 1 |
+				    peer_group->families[FAMILY_V6]);
+	if (peer_group->outside.len) /* no two of them are one, also if both are the store */
+		buffer_add(&key, &peer_group->outside, sizeof(peer_group->outside));
 	else
-		buffer_number(&key, party->pod_count);
+		buffer_number(&key, peer_group->pod_count);
 	number = key.failed ? INTERN_NONE : intern_add(&reach->keys, key.data, key.len);
 	if (number == INTERN_NONE)
 		return -ENOMEM;
-	*ret_member = number;
+	*ret_draft = number;
 	if (number < known)
 		return 0;
-	if (array_room(&reach->members, known, &reach->member_capacity, sizeof(*reach->members)) <
-	    0)
+	if (array_room(&reach->drafts, known, &reach->draft_capacity, sizeof(*reach->drafts)) < 0)
 		return -ENOMEM;
-	reach->members[number] = (struct member){ .party = *party };
-	memcpy(reach->members[number].stands, stands, reach->view_count * sizeof(*stands));
+	reach->drafts[number] = (struct draft){ .peer_group = *peer_group };
+	memcpy(reach->drafts[number].states, states, reach->view_count * sizeof(*states));
 	for (size_t i = 0; i < reach->view_count; i++)
-		stand_finish(&reach->views[i], &reach->members[number].stands[i]);
-	reach->member_count++;
+		policy_state_finish(&reach->views[i], &reach->drafts[number].states[i]);
+	reach->draft_count++;
 	return 0;
 }
 
@@ -241,9 +244,9 @@ static bool pod_has_family(const struct object *pod, enum family family)
 	return pod->pod.address_count == 0;
 }
 
-static struct stand subject_stand(const struct compiled_subject *subject)
+static struct policy_state subject_policy_state(const struct compiled_subject *subject)
 {
-	return (struct stand){
+	return (struct policy_state){
 		.identity = { subject->identity, subject->identity_v6 },
 		.policy_id = subject->policy_id,
 		.isolated = { [DIR_INGRESS] = subject->ingress_isolated,
@@ -251,36 +254,37 @@ static struct stand subject_stand(const struct compiled_subject *subject)
 	};
 }
 
-/* Adds one pod, given its subject in each world. */
+/* Adds one pod, given its subject in each store. */
 static int reach_add_pod(struct reach *reach, const struct subject_row *const *rows)
 {
-	struct stand stands[REACH_WORLDS_MAX] = { 0 };
-	struct party party = { .families = { true, true } };
+	struct policy_state states[REACH_STORES_MAX] = { 0 };
+	struct peer_group peer_group = { .families = { true, true } };
 	const struct object *pod = rows[reach->view_count - 1]->pod;
-	struct member *member;
+	struct draft *draft;
 	size_t number;
 
 	for (size_t i = 0; i < reach->view_count; i++) {
-		stands[i] = subject_stand(rows[i]->subject);
+		states[i] = subject_policy_state(rows[i]->subject);
 		for (size_t family = 0; family < FAMILY_COUNT; family++)
-			party.families[family] &= pod_has_family(rows[i]->pod, (enum family)family);
+			peer_group.families[family] &=
+				pod_has_family(rows[i]->pod, (enum family)family);
 	}
-	if (member_of(reach, stands, &party, &number) < 0)
+	if (draft_of(reach, states, &peer_group, &number) < 0)
 		return -ENOMEM;
-	member = &reach->members[number];
-	if (array_room(&member->pods, member->party.pod_count, &member->pod_capacity,
+	draft = &reach->drafts[number];
+	if (array_room(&draft->pods, draft->peer_group.pod_count, &draft->pod_capacity,
 		       sizeof(const struct object *)) < 0)
 		return -ENOMEM;
-	member->pods[member->party.pod_count++] = pod;
+	draft->pods[draft->peer_group.pod_count++] = pod;
 	reach->pods[reach->pod_count++] = (struct pod_row){ pod, number };
 	return 0;
 }
 
-/* Those pods that every world has. */
+/* Those pods that every store has. */
 static int reach_add_pods(struct reach *reach)
 {
-	struct subject_row *rows[REACH_WORLDS_MAX] = { NULL };
-	size_t counts[REACH_WORLDS_MAX] = { 0 };
+	struct subject_row *rows[REACH_STORES_MAX] = { NULL };
+	size_t counts[REACH_STORES_MAX] = { 0 };
 	int ret = 0;
 
 	for (size_t i = 0; i < reach->view_count && ret == 0; i++)
@@ -290,7 +294,7 @@ static int reach_add_pods(struct reach *reach)
 	if (!reach->pods)
 		ret = -ENOMEM;
 	for (size_t i = 0; i < counts[0] && ret == 0; i++) {
-		const struct subject_row *found[REACH_WORLDS_MAX] = { &rows[0][i] };
+		const struct subject_row *found[REACH_STORES_MAX] = { &rows[0][i] };
 		bool everywhere = true;
 
 		for (size_t view = 1; view < reach->view_count; view++) {
@@ -306,7 +310,7 @@ static int reach_add_pods(struct reach *reach)
 	return ret;
 }
 
-size_t reach_party_of(const struct reach *reach, const char *namespace, const char *name)
+size_t reach_peer_group_of(const struct reach *reach, const char *namespace, const char *name)
 {
 	const struct object wanted = { .namespace = (char *)namespace, .name = (char *)name };
 	const struct pod_row key = { .pod = &wanted };
@@ -315,17 +319,17 @@ size_t reach_party_of(const struct reach *reach, const char *namespace, const ch
 	if (reach->pod_count == 0)
 		return SIZE_MAX;
 	row = bsearch(&key, reach->pods, reach->pod_count, sizeof(key), pod_compare);
-	return row ? row->party : SIZE_MAX;
+	return row ? row->peer_group : SIZE_MAX;
 }
 
 /* ---- outside ---- */
 
-/* A CIDR of any world, the address of a pod, or that of a node where policies speak of nodes:
+/* A CIDR of any store, the address of a pod, or that of a node where policies speak of nodes:
  * borders between regions of addresses. */
 struct border {
 	struct prefix prefix;
 	bool pod;
-	uint32_t identity[REACH_WORLDS_MAX]; /* 0: not a CIDR or node of this world */
+	uint32_t identity[REACH_STORES_MAX]; /* 0: not a CIDR or node of this store */
 };
 
 struct border_list {
@@ -334,7 +338,7 @@ struct border_list {
 	size_t capacity;
 };
 
-static int border_add(struct border_list *list, const struct prefix *prefix, bool pod, size_t world,
+static int border_add(struct border_list *list, const struct prefix *prefix, bool pod, size_t store,
 		      uint32_t identity)
 {
 	struct border *border;
@@ -343,7 +347,7 @@ static int border_add(struct border_list *list, const struct prefix *prefix, boo
 		return -ENOMEM;
 	border = &list->items[list->count++];
 	*border = (struct border){ .prefix = *prefix, .pod = pod };
-	border->identity[world] = identity;
+	border->identity[store] = identity;
 	return 0;
 }
 
@@ -376,8 +380,8 @@ static void borders_merge(struct border_list *list)
 			continue;
 		}
 		last->pod |= list->items[i].pod;
-		for (size_t world = 0; world < REACH_WORLDS_MAX; world++)
-			last->identity[world] |= list->items[i].identity[world];
+		for (size_t store = 0; store < REACH_STORES_MAX; store++)
+			last->identity[store] |= list->items[i].identity[store];
 	}
 	list->count = kept + 1;
 }
@@ -392,11 +396,11 @@ static int borders_collect(const struct reach *reach, struct border_list *list)
 		    border_add(list, &prefix, false, 0, 0) < 0)
 			return -ENOMEM;
 	}
-	for (size_t world = 0; world < reach->view_count; world++) {
-		const struct compiled *compiled = reach->views[world].compiled;
+	for (size_t store = 0; store < reach->view_count; store++) {
+		const struct compiled *compiled = reach->views[store].compiled;
 
 		for (size_t i = 0; i < compiled->cidr_count; i++) {
-			if (border_add(list, &compiled->cidrs[i].prefix, false, world,
+			if (border_add(list, &compiled->cidrs[i].prefix, false, store,
 				       compiled->cidrs[i].identity) < 0)
 				return -ENOMEM;
 		}
@@ -404,7 +408,7 @@ static int borders_collect(const struct reach *reach, struct border_list *list)
 			const struct compiled_address *address = &compiled->addresses[i];
 
 			prefix = prefix_of(&address->addr, 128);
-			if (border_add(list, &prefix, address->subject, world,
+			if (border_add(list, &prefix, address->subject, store,
 				       address->subject ? 0 : address->identity) < 0)
 				return -ENOMEM;
 		}
@@ -440,12 +444,12 @@ static bool border_has_room(const struct border_list *list, size_t number)
 	return !any || inner != prefix_size(outer);
 }
 
-/* What a world sees behind addresses in a border: its own CIDR, or the longest around it. */
+/* What a store sees behind addresses in a border: its own CIDR, or the longest around it. */
 static uint32_t border_identity(const struct border_list *list, const size_t *around, size_t depth,
-				size_t world)
+				size_t store)
 {
 	while (depth > 0) {
-		uint32_t identity = list->items[around[--depth]].identity[world];
+		uint32_t identity = list->items[around[--depth]].identity[store];
 
 		if (identity)
 			return identity;
@@ -457,20 +461,20 @@ static int reach_add_region(struct reach *reach, const struct border_list *list,
 			    const size_t *around, size_t depth)
 {
 	const struct prefix *prefix = &list->items[around[depth - 1]].prefix;
-	struct stand stands[REACH_WORLDS_MAX] = { 0 };
-	struct party party = { .outside = *prefix };
+	struct policy_state states[REACH_STORES_MAX] = { 0 };
+	struct peer_group peer_group = { .outside = *prefix };
 	bool v4 = addr_is_v4(&prefix->addr) && prefix->len >= 96;
-	size_t member;
+	size_t draft;
 
-	party.families[FAMILY_V4] = v4;
-	party.families[FAMILY_V6] = !v4;
-	for (size_t world = 0; world < reach->view_count; world++) {
-		uint32_t identity = border_identity(list, around, depth, world);
+	peer_group.families[FAMILY_V4] = v4;
+	peer_group.families[FAMILY_V6] = !v4;
+	for (size_t store = 0; store < reach->view_count; store++) {
+		uint32_t identity = border_identity(list, around, depth, store);
 
-		stands[world].identity[FAMILY_V4] = identity;
-		stands[world].identity[FAMILY_V6] = identity;
+		states[store].identity[FAMILY_V4] = identity;
+		states[store].identity[FAMILY_V6] = identity;
 	}
-	return member_of(reach, stands, &party, &member);
+	return draft_of(reach, states, &peer_group, &draft);
 }
 
 static int reach_add_outside(struct reach *reach)
@@ -496,65 +500,66 @@ static int reach_add_outside(struct reach *reach)
 
 /* ---- names ---- */
 
-/* "shop/app=cart (12 pods)": by what the last world's policies read. */
-static void party_describe(const struct reach *reach, const struct member *member,
-			   struct buffer *text)
+/* "shop/app=cart (12 pods)": by what the last store's policies read. */
+static void peer_group_describe(const struct reach *reach, const struct draft *draft,
+				struct buffer *text)
 {
-	const struct party *party = &member->party;
+	const struct peer_group *peer_group = &draft->peer_group;
 	const struct compiled *compiled = reach->views[reach->view_count - 1].compiled;
-	const struct stand *stand = &member->stands[reach->view_count - 1];
+	const struct policy_state *policy_state = &draft->states[reach->view_count - 1];
 	const struct compiled_identity *identity =
-		compiled_identity_find(compiled, stand->identity[FAMILY_V4]);
+		compiled_identity_find(compiled, policy_state->identity[FAMILY_V4]);
 	char words[64];
 
-	if (party->pod_count == 1) {
-		buffer_string(text, party->pods[0]->namespace);
+	if (peer_group->pod_count == 1) {
+		buffer_string(text, peer_group->pods[0]->namespace);
 		buffer_string(text, "/");
-		buffer_string(text, party->pods[0]->name);
+		buffer_string(text, peer_group->pods[0]->name);
 		return;
 	}
-	buffer_string(text, identity ? identity->description : party->pods[0]->namespace);
+	buffer_string(text, identity ? identity->description : peer_group->pods[0]->namespace);
 	if (!identity || !strchr(identity->description, '/'))
 		buffer_string(text, "/*");
-	snprintf(words, sizeof(words), " (%zu pods)", party->pod_count);
+	snprintf(words, sizeof(words), " (%zu pods)", peer_group->pod_count);
 	buffer_string(text, words);
 }
 
-static int reach_name_parties(struct reach *reach)
+static int reach_name_peer_groups(struct reach *reach)
 {
 	auto_buffer struct buffer text = { 0 };
 	char prefix[ADDR_TEXT_MAX];
 
-	reach->party_count = reach->member_count;
-	reach->parties = arena_alloc(reach->arena, reach->party_count * sizeof(*reach->parties));
-	if (!reach->parties)
+	reach->peer_group_count = reach->draft_count;
+	reach->peer_groups =
+		arena_alloc(reach->arena, reach->peer_group_count * sizeof(*reach->peer_groups));
+	if (!reach->peer_groups)
 		return -ENOMEM;
-	for (size_t i = 0; i < reach->party_count; i++) {
-		struct member *member = &reach->members[i];
+	for (size_t i = 0; i < reach->peer_group_count; i++) {
+		struct draft *draft = &reach->drafts[i];
 
-		member->party.pods = member->pods;
+		draft->peer_group.pods = draft->pods;
 		text.len = 0;
-		if (member->party.pod_count)
-			party_describe(reach, member, &text);
+		if (draft->peer_group.pod_count)
+			peer_group_describe(reach, draft, &text);
 		else
-			buffer_string(&text, prefix_format(&member->party.outside, prefix));
+			buffer_string(&text, prefix_format(&draft->peer_group.outside, prefix));
 		if (text.failed)
 			return -ENOMEM;
-		member->party.name = arena_string(reach->arena, text.data);
-		reach->parties[i] = member->party;
+		draft->peer_group.name = arena_string(reach->arena, text.data);
+		reach->peer_groups[i] = draft->peer_group;
 	}
 	return 0;
 }
 
 /* ---- all of it ---- */
 
-static int reach_build(struct reach *reach, const struct world *const *worlds, size_t count,
+static int reach_build(struct reach *reach, const struct store *const *stores, size_t count,
 		       struct errmsg *err)
 {
 	int ret;
 
 	for (; reach->view_count < count; reach->view_count++) {
-		ret = policy_compile(worlds[reach->view_count],
+		ret = policy_compile(stores[reach->view_count],
 				     &reach->views[reach->view_count].compiled, err);
 		if (ret < 0)
 			return ret;
@@ -568,13 +573,13 @@ static int reach_build(struct reach *reach, const struct world *const *worlds, s
 	if (ret == 0)
 		ret = reach_add_outside(reach);
 	if (ret == 0)
-		ret = reach_name_parties(reach);
+		ret = reach_name_peer_groups(reach);
 	if (ret == 0 && arena_failed(reach->arena))
 		ret = -ENOMEM;
 	return ret < 0 ? fail_plain(err, ret, "compare policies: out of memory") : 0;
 }
 
-int reach_new(const struct world *const *worlds, size_t world_count, struct reach **ret,
+int reach_new(const struct store *const *stores, size_t store_count, struct reach **ret,
 	      struct errmsg *err)
 {
 	struct reach *reach = calloc(1, sizeof(*reach));
@@ -584,7 +589,7 @@ int reach_new(const struct world *const *worlds, size_t world_count, struct reac
 		return fail_plain(err, -ENOMEM, "compare policies: out of memory");
 	reach->arena = arena_new();
 	reach->keys.arena = reach->arena;
-	status = reach->arena ? reach_build(reach, worlds, world_count, err)
+	status = reach->arena ? reach_build(reach, stores, store_count, err)
 			      : fail_plain(err, -ENOMEM, "compare policies: out of memory");
 	if (status < 0) {
 		reach_free(reach);
@@ -598,21 +603,21 @@ void reach_free(struct reach *reach)
 {
 	if (!reach)
 		return;
-	for (size_t i = 0; i < reach->member_count; i++)
-		free(reach->members[i].pods);
-	for (size_t i = 0; i < REACH_WORLDS_MAX; i++)
+	for (size_t i = 0; i < reach->draft_count; i++)
+		free(reach->drafts[i].pods);
+	for (size_t i = 0; i < REACH_STORES_MAX; i++)
 		compiled_free(reach->views[i].compiled);
-	free(reach->members);
+	free(reach->drafts);
 	intern_done(&reach->keys);
 	port_pool_done(&reach->pool);
 	arena_free(reach->arena);
 	free(reach);
 }
 
-const struct party *reach_parties(const struct reach *reach, size_t *ret_count)
+const struct peer_group *reach_peer_groups(const struct reach *reach, size_t *ret_count)
 {
-	*ret_count = reach->party_count;
-	return reach->parties;
+	*ret_count = reach->peer_group_count;
+	return reach->peer_groups;
 }
 
 struct port_pool *reach_pool(struct reach *reach)

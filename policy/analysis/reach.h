@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who reaches whom on which ports, over compiled tables, in one world or in several versions of it
- * at once.  Pods that policy cannot tell apart in any of the versions are one party, and so are the
- * addresses outside that lie in the same CIDRs of policies: what is asked is asked of parties.
+ * Who reaches whom on which ports, over compiled tables, in one store or in several versions of it
+ * at once.  Pods that policy cannot tell apart in any of the versions are one peer group, and so
+ * are the addresses outside that lie in the same CIDRs of policies: what is asked is asked of peer
+ * groups.
  *
  * Left out: pods in the host's network (they are their node), terminated ones, and pods that are
  * not in every version.  A node's way to its own pods is always open and is not counted.
@@ -13,12 +14,12 @@
 #include "policy/analysis/port_pool.h"
 #include "policy/compiler/compile.h"
 
-#define REACH_WORLDS_MAX 2
+#define REACH_STORES_MAX 2
 
 enum family { FAMILY_V4, FAMILY_V6, FAMILY_COUNT };
 
-struct party {
-	/* Pods, in order of namespace and name; as the last world has them ... */
+struct peer_group {
+	/* Pods, in order of namespace and name; as the last store has them ... */
 	const struct object *const *pods;
 	size_t pod_count;      /* 0: addresses outside */
 	struct prefix outside; /* ... which lie in here, and in no longer CIDR of a policy */
@@ -28,19 +29,19 @@ struct party {
 
 struct reach;
 
-/* worlds are borrowed; none of them may be one node's.  Pods come first, in order of their first
+/* stores are borrowed; none of them may be one node's.  Pods come first, in order of their first
  * one, then what is outside, in order of address. */
-int reach_new(const struct world *const *worlds, size_t world_count, struct reach **ret,
+int reach_new(const struct store *const *stores, size_t store_count, struct reach **ret,
 	      struct errmsg *err);
 void reach_free(struct reach *reach); /* takes NULL */
 
-const struct party *reach_parties(const struct reach *reach, size_t *ret_count);
-/* The party of a pod; SIZE_MAX if it is in none. */
-size_t reach_party_of(const struct reach *reach, const char *namespace, const char *name);
+const struct peer_group *reach_peer_groups(const struct reach *reach, size_t *ret_count);
+/* The peer group of a pod; SIZE_MAX if it is in none. */
+size_t reach_peer_group_of(const struct reach *reach, const char *namespace, const char *name);
 
-/* Ports on which a pod of one party may open connections to another pod of the other, in the
- * world of that number: a set of reach_pool().  Out of memory shows in reach_failed(). */
-uint32_t reach_ports(struct reach *reach, size_t world, enum family family, size_t from, size_t to);
+/* Ports on which a pod of one peer group may open connections to another pod of the other, in the
+ * store of that number: a set of reach_pool().  Out of memory shows in reach_failed(). */
+uint32_t reach_ports(struct reach *reach, size_t store, enum family family, size_t from, size_t to);
 /* Whether both have addresses of the family, and are not both outside. */
 bool reach_meets(const struct reach *reach, enum family family, size_t from, size_t to);
 /* Whether it is one pod and itself: always open, whatever reach_ports() says of two pods alike. */

@@ -29,7 +29,7 @@ struct grant {
 };
 
 struct run {
-	const struct world *world;
+	const struct store *store;
 	struct workloads workloads;
 	bool *wanted; /* for each workload */
 	struct grant *grants;
@@ -84,10 +84,10 @@ static int grant_compare(const void *a, const void *b)
 	return order ? order : port_compare(a, b);
 }
 
-static bool is_host_address(const struct world *world, const struct addr *addr)
+static bool is_host_address(const struct store *store, const struct addr *addr)
 {
 	const struct addr *addresses;
-	size_t count = world_host_addresses(world, &addresses);
+	size_t count = store_host_addresses(store, &addresses);
 
 	for (size_t i = 0; i < count; i++) {
 		if (addr_equal(&addresses[i], addr))
@@ -98,7 +98,7 @@ static bool is_host_address(const struct world *world, const struct addr *addr)
 
 static struct workload *workload_at(const struct run *run, const struct addr *addr)
 {
-	const struct object *owner = world_owner(run->world, addr);
+	const struct object *owner = store_owner(run->store, addr);
 
 	return owner && owner->kind == OBJECT_POD ? workload_find(&run->workloads, owner) : NULL;
 }
@@ -149,14 +149,14 @@ static void flow_grant(struct run *run, const struct record_flow *flow)
 {
 	struct workload *sender = workload_at(run, &flow->from);
 	struct workload *receiver = workload_at(run, &flow->to);
-	const struct object *from = world_owner(run->world, &flow->from);
+	const struct object *from = store_owner(run->store, &flow->from);
 
-	if ((!sender && !receiver) || from == world_owner(run->world, &flow->to) ||
+	if ((!sender && !receiver) || from == store_owner(run->store, &flow->to) ||
 	    !flow_can_be_said(run, flow))
 		return;
 	grant_add(run, sender, DIR_EGRESS, flow);
 	/* A node always reaches its own pods. */
-	if (!is_host_address(run->world, &flow->from))
+	if (!is_host_address(run->store, &flow->from))
 		grant_add(run, receiver, DIR_INGRESS, flow);
 }
 
@@ -274,7 +274,7 @@ static bool name_is_taken(const struct run *run, const char *namespace, const ch
 		    strcmp(cJSON_GetObjectItem(metadata, "name")->valuestring, name) == 0)
 			return true;
 	}
-	return world_find(run->world, OBJECT_NETWORK_POLICY, namespace, name);
+	return store_find(run->store, OBJECT_NETWORK_POLICY, namespace, name);
 }
 
 /* "recorded-web", or with a number behind it if that policy exists: none is to be replaced. */
@@ -374,15 +374,15 @@ static void subjects_mark(struct run *run, bool (*is_subject)(const struct objec
 	}
 }
 
-int policy_record(const struct world *world, const struct record_flow *flows, size_t flow_count,
+int policy_record(const struct store *store, const struct record_flow *flows, size_t flow_count,
 		  bool (*is_subject)(const struct object *pod, void *arg), void *arg,
 		  struct recording *ret, struct errmsg *err)
 {
-	struct run run = { .world = world, .out = ret };
+	struct run run = { .store = store, .out = ret };
 	int code;
 
 	*ret = (struct recording){ cJSON_CreateArray(), cJSON_CreateArray() };
-	code = ret->policies && ret->notes ? workloads_of(world, &run.workloads, err) : -ENOMEM;
+	code = ret->policies && ret->notes ? workloads_of(store, &run.workloads, err) : -ENOMEM;
 	if (!code) {
 		run.wanted = calloc(run.workloads.count + 1, sizeof(*run.wanted));
 		run.grants = calloc(2 * flow_count + 1, sizeof(*run.grants));

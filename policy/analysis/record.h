@@ -26,9 +26,9 @@ struct recording {
 	struct cJSON *notes; /* array of texts: what no NetworkPolicy can say, and was left out */
 };
 
-/* is_subject: whether policies are wanted for this pod (and so for its workload).  The world's host
+/* is_subject: whether policies are wanted for this pod (and so for its workload).  The store's host
  * addresses are the node that the flows were seen on. */
-int policy_record(const struct world *world, const struct record_flow *flows, size_t flow_count,
+int policy_record(const struct store *store, const struct record_flow *flows, size_t flow_count,
 		  bool (*is_subject)(const struct object *pod, void *arg), void *arg,
 		  struct recording *ret, struct errmsg *err);
 void recording_done(struct recording *recording);

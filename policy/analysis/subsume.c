@@ -28,7 +28,7 @@ static size_t values_shared(const struct selector_term *of, const struct selecto
 }
 
 /* Whether labels for which inner holds make outer hold; both ask about one key. */
-static bool term_covers(const struct selector_term *outer, const struct selector_term *inner)
+static bool term_subsumes(const struct selector_term *outer, const struct selector_term *inner)
 {
 	switch (outer->operator) {
 	case SELECTOR_IN:
@@ -48,14 +48,14 @@ static bool term_covers(const struct selector_term *outer, const struct selector
 	return false;
 }
 
-bool selector_covers(const struct selector *outer, const struct selector *inner)
+bool selector_subsumes(const struct selector *outer, const struct selector *inner)
 {
 	for (size_t o = 0; o < outer->count; o++) {
 		bool covered = false;
 
 		for (size_t i = 0; i < inner->count && !covered; i++)
 			covered = strcmp(outer->terms[o].key, inner->terms[i].key) == 0 &&
-				  term_covers(&outer->terms[o], &inner->terms[i]);
+				  term_subsumes(&outer->terms[o], &inner->terms[i]);
 		if (!covered)
 			return false;
 	}
@@ -93,8 +93,8 @@ const char *selector_contradiction(const struct selector *selector)
 
 /* ---- subjects ---- */
 
-bool policy_covers(const struct world *world, const struct object *outer,
-		   const struct object *inner)
+bool policy_subsumes(const struct store *store, const struct object *outer,
+		     const struct object *inner)
 {
 	const struct selector *pods = inner->kind == OBJECT_NETWORK_POLICY
 					      ? &inner->policy.pods
@@ -103,19 +103,19 @@ bool policy_covers(const struct world *world, const struct object *outer,
 	if (outer->kind == OBJECT_NETWORK_POLICY)
 		return inner->kind == OBJECT_NETWORK_POLICY &&
 		       strcmp(outer->namespace, inner->namespace) == 0 &&
-		       selector_covers(&outer->policy.pods, pods);
-	if (!selector_covers(&outer->cluster_policy.pods, pods))
+		       selector_subsumes(&outer->policy.pods, pods);
+	if (!selector_subsumes(&outer->cluster_policy.pods, pods))
 		return false;
 	if (inner->kind == OBJECT_NETWORK_POLICY)
-		return namespace_selected(world, inner->namespace,
+		return namespace_selected(store, inner->namespace,
 					  &outer->cluster_policy.namespaces);
-	return selector_covers(&outer->cluster_policy.namespaces,
-			       &inner->cluster_policy.namespaces);
+	return selector_subsumes(&outer->cluster_policy.namespaces,
+				 &inner->cluster_policy.namespaces);
 }
 
 /* ---- peers ---- */
 
-static bool block_covers(const struct policy_peer *outer, const struct policy_peer *inner)
+static bool block_subsumes(const struct policy_peer *outer, const struct policy_peer *inner)
 {
 	if (outer->cidr.len > inner->cidr.len || !prefix_contains(&outer->cidr, &inner->cidr.addr))
 		return false;
@@ -147,37 +147,38 @@ static bool selects_only(const struct selector *namespaces, const char *namespac
 }
 
 /* A peer without a namespaceSelector means its policy's own namespace. */
-static bool namespaces_cover(const struct world *world, const struct object *outer_policy,
-			     const struct policy_peer *outer, const struct object *inner_policy,
-			     const struct policy_peer *inner)
+static bool namespaces_subsume(const struct store *store, const struct object *outer_policy,
+			       const struct policy_peer *outer, const struct object *inner_policy,
+			       const struct policy_peer *inner)
 {
 	if (!outer->namespaces)
 		return inner->namespaces
 			       ? selects_only(inner->namespaces, outer_policy->namespace)
 			       : strcmp(outer_policy->namespace, inner_policy->namespace) == 0;
 	if (!inner->namespaces)
-		return namespace_selected(world, inner_policy->namespace, outer->namespaces);
-	return selector_covers(outer->namespaces, inner->namespaces);
+		return namespace_selected(store, inner_policy->namespace, outer->namespaces);
+	return selector_subsumes(outer->namespaces, inner->namespaces);
 }
 
-static bool peer_covers(const struct world *world, const struct object *outer_policy,
-			const struct policy_peer *outer, const struct object *inner_policy,
-			const struct policy_peer *inner)
+static bool peer_subsumes(const struct store *store, const struct object *outer_policy,
+			  const struct policy_peer *outer, const struct object *inner_policy,
+			  const struct policy_peer *inner)
 {
 	static const struct selector everyone = { 0 };
 
 	if (outer->is_block || inner->is_block)
-		return outer->is_block && inner->is_block && block_covers(outer, inner);
+		return outer->is_block && inner->is_block && block_subsumes(outer, inner);
 	if (outer->nodes || inner->nodes)
-		return outer->nodes && inner->nodes && selector_covers(outer->nodes, inner->nodes);
-	return namespaces_cover(world, outer_policy, outer, inner_policy, inner) &&
-	       selector_covers(outer->pods ? outer->pods : &everyone,
-			       inner->pods ? inner->pods : &everyone);
+		return outer->nodes && inner->nodes &&
+		       selector_subsumes(outer->nodes, inner->nodes);
+	return namespaces_subsume(store, outer_policy, outer, inner_policy, inner) &&
+	       selector_subsumes(outer->pods ? outer->pods : &everyone,
+				 inner->pods ? inner->pods : &everyone);
 }
 
 /* ---- ports, and all of a rule ---- */
 
-bool ports_cover(const struct policy_port *outer, const struct policy_port *inner)
+bool ports_subsume(const struct policy_port *outer, const struct policy_port *inner)
 {
 	if (outer->proto != inner->proto)
 		return false;
@@ -189,9 +190,9 @@ bool ports_cover(const struct policy_port *outer, const struct policy_port *inne
 	       inner->port_max <= outer->port_max;
 }
 
-bool rule_covers(const struct world *world, const struct object *outer_policy,
-		 const struct policy_rule *outer, const struct object *inner_policy,
-		 const struct policy_rule *inner)
+bool rule_subsumes(const struct store *store, const struct object *outer_policy,
+		   const struct policy_rule *outer, const struct object *inner_policy,
+		   const struct policy_rule *inner)
 {
 	if ((outer->peer_count && !inner->peer_count) || (outer->port_count && !inner->port_count))
 		return false;
@@ -199,7 +200,7 @@ bool rule_covers(const struct world *world, const struct object *outer_policy,
 		bool covered = false;
 
 		for (size_t o = 0; o < outer->port_count && !covered; o++)
-			covered = ports_cover(&outer->ports[o], &inner->ports[i]);
+			covered = ports_subsume(&outer->ports[o], &inner->ports[i]);
 		if (!covered)
 			return false;
 	}
@@ -207,8 +208,8 @@ bool rule_covers(const struct world *world, const struct object *outer_policy,
 		bool covered = false;
 
 		for (size_t o = 0; o < outer->peer_count && !covered; o++)
-			covered = peer_covers(world, outer_policy, &outer->peers[o], inner_policy,
-					      &inner->peers[i]);
+			covered = peer_subsumes(store, outer_policy, &outer->peers[o], inner_policy,
+						&inner->peers[i]);
 		if (!covered)
 			return false;
 	}

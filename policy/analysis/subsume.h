@@ -9,21 +9,21 @@
 
 #include "policy/objects/store.h"
 
-bool selector_covers(const struct selector *outer, const struct selector *inner);
+bool selector_subsumes(const struct selector *outer, const struct selector *inner);
 /* The key about which terms of a selector contradict each other, so that it matches nobody; or
  * NULL. */
 const char *selector_contradiction(const struct selector *selector);
 
 /* Whether every pod that inner selects is selected by outer; either kind of policy. */
-bool policy_covers(const struct world *world, const struct object *outer,
-		   const struct object *inner);
+bool policy_subsumes(const struct store *store, const struct object *outer,
+		     const struct object *inner);
 
-bool ports_cover(const struct policy_port *outer, const struct policy_port *inner);
+bool ports_subsume(const struct policy_port *outer, const struct policy_port *inner);
 
 /* Peers and ports of rules of two policies. */
-bool rule_covers(const struct world *world, const struct object *outer_policy,
-		 const struct policy_rule *outer, const struct object *inner_policy,
-		 const struct policy_rule *inner);
+bool rule_subsumes(const struct store *store, const struct object *outer_policy,
+		   const struct policy_rule *outer, const struct object *inner_policy,
+		   const struct policy_rule *inner);
 
 /* Whether the exceptions of a block leave nothing of it. */
 bool block_is_empty(const struct policy_peer *peer);

@@ -79,12 +79,12 @@ static bool has_address(const struct object *pod)
 	return pod->pod.address_count && !pod->pod.host_network && !pod->pod.terminated;
 }
 
-static int pods_collect(const struct world *world, struct workloads *workloads)
+static int pods_collect(const struct store *store, struct workloads *workloads)
 {
 	size_t pods = 0, labels = 0;
 
-	for (const struct object *pod = world_first(world, OBJECT_POD); pod;
-	     pod = world_next(world, pod)) {
+	for (const struct object *pod = store_first(store, OBJECT_POD); pod;
+	     pod = store_next(store, pod)) {
 		pods++;
 		labels += pod->pod.labels.count;
 	}
@@ -95,8 +95,8 @@ static int pods_collect(const struct world *world, struct workloads *workloads)
 	if (!workloads->pods || !workloads->labels || !workloads->index || !workloads->items)
 		return -ENOMEM;
 	labels = 0;
-	for (const struct object *pod = world_first(world, OBJECT_POD); pod;
-	     pod = world_next(world, pod)) {
+	for (const struct object *pod = store_first(store, OBJECT_POD); pod;
+	     pod = store_next(store, pod)) {
 		struct workload_of *of = &workloads->index[workloads->pod_count];
 
 		if (!has_address(pod))
@@ -113,10 +113,10 @@ static int pods_collect(const struct world *world, struct workloads *workloads)
 	return 0;
 }
 
-int workloads_of(const struct world *world, struct workloads *ret, struct errmsg *err)
+int workloads_of(const struct store *store, struct workloads *ret, struct errmsg *err)
 {
 	*ret = (struct workloads){ 0 };
-	if (pods_collect(world, ret)) {
+	if (pods_collect(store, ret)) {
 		workloads_done(ret);
 		return fail(err, -ENOMEM, "workloads");
 	}

@@ -28,8 +28,8 @@ struct workloads {
 	size_t pod_count;
 };
 
-/* Of all pods that have addresses of their own.  Borrows from the world. */
-int workloads_of(const struct world *world, struct workloads *ret, struct errmsg *err);
+/* Of all pods that have addresses of their own.  Borrows from the store. */
+int workloads_of(const struct store *store, struct workloads *ret, struct errmsg *err);
 void workloads_done(struct workloads *workloads);
 /* The workload of a pod; NULL if it is in none. */
 struct workload *workload_find(const struct workloads *workloads, const struct object *pod);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From the population and the policies to the tables.  Here: which policies select which group of
+ * From the allocator and the policies to the tables.  Here: which policies select which group of
  * subjects, gathered into rulesets.  Rules, entries and the other tables have their own files.
  */
 #include <errno.h>
@@ -93,7 +93,7 @@ static int compile_direction(struct compiler *compiler, const struct statement *
 			     enum direction direction, const struct id_list *groups,
 			     struct draft *drafts)
 {
-	const struct population *population = &compiler->population;
+	const struct allocator *allocator = &compiler->allocator;
 	struct id_list rules = { 0 };
 	bool compiled = false;
 	int ret = 0;
@@ -101,13 +101,13 @@ static int compile_direction(struct compiler *compiler, const struct statement *
 	for (size_t i = 0; i < groups->count && ret == 0; i++) {
 		uint32_t number = groups->items[i];
 
-		if (population->groups[number].subjects == 0)
+		if (allocator->groups[number].subjects == 0)
 			continue;
 		if (!compiled)
 			ret = compile_rules(compiler, statement, direction, &rules);
 		compiled = true;
 		if (ret == 0)
-			ret = draft_add(compiler, &drafts[number], &population->groups[number],
+			ret = draft_add(compiler, &drafts[number], &allocator->groups[number],
 					direction, statement->tier, &rules);
 	}
 	id_list_done(&rules);
@@ -131,20 +131,20 @@ static int compile_statement(struct compiler *compiler, const struct statement *
 static int network_policy_groups(const struct compiler *compiler, const struct object *object,
 				 struct id_list *groups)
 {
-	const struct population *population = &compiler->population;
+	const struct allocator *allocator = &compiler->allocator;
 	const char *name = object->namespace;
-	size_t namespace = intern_find(&population->namespaces, name, strlen(name) + 1);
+	size_t namespace = intern_find(&allocator->namespaces, name, strlen(name) + 1);
 
 	if (namespace == INTERN_NONE) /* no pod there */
 		return 0;
-	return label_index_select(&population->index, SCOPE_OF((uint32_t) namespace),
+	return label_index_select(&allocator->index, SCOPE_OF((uint32_t) namespace),
 				  &object->policy.pods, groups);
 }
 
 static int cluster_policy_groups(const struct compiler *compiler, const struct object *object,
 				 struct id_list *groups)
 {
-	const struct label_index *index = &compiler->population.index;
+	const struct label_index *index = &compiler->allocator.index;
 	const struct cluster_policy_object *policy = &object->cluster_policy;
 	struct id_list namespaces = { 0 };
 	int ret = label_index_select(index, SCOPE_NAMESPACES, &policy->namespaces, &namespaces);
@@ -183,7 +183,7 @@ static int compile_policy(struct compiler *compiler, const struct object *object
 static int compile_tier(struct compiler *compiler, enum policy_tier tier, struct draft *drafts)
 {
 	size_t count = 0;
-	auto_free const struct object **policies = tier_policies(compiler->world, tier, &count);
+	auto_free const struct object **policies = tier_policies(compiler->store, tier, &count);
 	int ret = policies ? 0 : -ENOMEM;
 
 	for (size_t i = 0; i < count && ret == 0; i++)
@@ -191,7 +191,7 @@ static int compile_tier(struct compiler *compiler, enum policy_tier tier, struct
 	return ret;
 }
 
-/* From the hashes of the rules, as their numbers depend on what else is in the world. */
+/* From the hashes of the rules, as their numbers depend on what else is in the store. */
 static int ruleset_hash(const struct compiler *compiler, const struct ruleset *ruleset,
 			uint64_t *ret_hash)
 {
@@ -296,8 +296,8 @@ static int drafts_make(struct compiler *compiler, struct draft *drafts)
 {
 	int ret = compile_tier(compiler, TIER_ADMIN, drafts);
 
-	for (const struct object *policy = world_first(compiler->world, OBJECT_NETWORK_POLICY);
-	     policy && ret == 0; policy = world_next(compiler->world, policy))
+	for (const struct object *policy = store_first(compiler->store, OBJECT_NETWORK_POLICY);
+	     policy && ret == 0; policy = store_next(compiler->store, policy))
 		ret = compile_policy(compiler, policy, drafts);
 	if (ret == 0)
 		ret = compile_tier(compiler, TIER_BASELINE, drafts);
@@ -306,18 +306,18 @@ static int drafts_make(struct compiler *compiler, struct draft *drafts)
 
 static int compile_rulesets(struct compiler *compiler)
 {
-	struct population *population = &compiler->population;
-	size_t count = population->group_keys.count;
+	struct allocator *allocator = &compiler->allocator;
+	size_t count = allocator->group_keys.count;
 	struct draft *drafts = calloc(count + 1, sizeof(*drafts));
 	int ret = drafts ? drafts_make(compiler, drafts) : -ENOMEM;
 
 	for (size_t i = 0; i < count && drafts; i++) {
-		uint32_t *ruleset = &population->groups[i].ruleset;
+		uint32_t *ruleset = &allocator->groups[i].ruleset;
 
 		if (ret == 0 && draft_decides(&drafts[i]))
 			ret = ruleset_intern(compiler, &drafts[i], ruleset);
 		if (*ruleset != NONE)
-			compiler->rulesets[*ruleset].holders++;
+			compiler->rulesets[*ruleset].refs++;
 		draft_done(&drafts[i]);
 	}
 	free(drafts);
@@ -331,13 +331,13 @@ static int rulesets_number(struct compiler *compiler)
 	uint32_t number;
 	size_t pos = 0;
 
-	numbers_init(&compiler->numbers, 1);
+	id_pool_init(&compiler->numbers, 1);
 	for (size_t i = 0; i < compiler->ruleset_keys.count; i++) {
-		if (numbers_take(&compiler->numbers, compiler->rulesets[i].hash, (uint32_t)i,
+		if (id_pool_take(&compiler->numbers, compiler->rulesets[i].hash, (uint32_t)i,
 				 &number) < 0)
 			return -ENOMEM;
 	}
-	while (numbers_each(&compiler->numbers, &pos, &ruleset, &number))
+	while (id_pool_each(&compiler->numbers, &pos, &ruleset, &number))
 		compiler->rulesets[ruleset].id = number;
 	return 0;
 }
@@ -367,15 +367,15 @@ static int draft_statement(struct compiler *compiler, const struct statement *st
 static int draft_tier(struct compiler *compiler, enum policy_tier tier, const struct group *group,
 		      struct draft *draft)
 {
-	const char *namespace = population_namespace(&compiler->population, group->namespace);
+	const char *namespace = allocator_namespace(&compiler->allocator, group->namespace);
 	size_t count = 0;
-	auto_free const struct object **policies = tier_policies(compiler->world, tier, &count);
+	auto_free const struct object **policies = tier_policies(compiler->store, tier, &count);
 	int ret = policies ? 0 : -ENOMEM;
 
 	for (size_t i = 0; i < count && ret == 0; i++) {
 		struct statement statement = statement_of_cluster_policy(policies[i]);
 
-		if (cluster_policy_selects(compiler->world, policies[i], namespace, &group->labels))
+		if (cluster_policy_selects(compiler->store, policies[i], namespace, &group->labels))
 			ret = draft_statement(compiler, &statement, group, draft);
 	}
 	return ret;
@@ -383,9 +383,9 @@ static int draft_tier(struct compiler *compiler, enum policy_tier tier, const st
 
 static int draft_group(struct compiler *compiler, const struct group *group, struct draft *draft)
 {
-	const char *namespace = population_namespace(&compiler->population, group->namespace);
+	const char *namespace = allocator_namespace(&compiler->allocator, group->namespace);
 	const struct object *const *policies;
-	size_t count = world_range(compiler->world, OBJECT_NETWORK_POLICY, namespace, &policies);
+	size_t count = store_range(compiler->store, OBJECT_NETWORK_POLICY, namespace, &policies);
 	int ret = draft_tier(compiler, TIER_ADMIN, group, draft);
 
 	for (size_t i = 0; i < count && ret == 0; i++) {
@@ -403,8 +403,8 @@ int compile_group(struct compiler *compiler, uint32_t group, uint32_t *ret_rules
 	int ret = 0;
 
 	*ret_ruleset = NONE;
-	if (compiler->population.groups[group].subjects > 0)
-		ret = draft_group(compiler, &compiler->population.groups[group], &draft);
+	if (compiler->allocator.groups[group].subjects > 0)
+		ret = draft_group(compiler, &compiler->allocator.groups[group], &draft);
 	if (ret == 0 && draft_decides(&draft))
 		ret = ruleset_intern(compiler, &draft, ret_ruleset);
 	draft_done(&draft);
@@ -413,9 +413,9 @@ int compile_group(struct compiler *compiler, uint32_t group, uint32_t *ret_rules
 
 /* ---- all of it ---- */
 
-static int compiler_init(struct compiler *compiler, const struct world *world)
+static int compiler_init(struct compiler *compiler, const struct store *store)
 {
-	compiler->world = world;
+	compiler->store = store;
 	compiler->compiled = calloc(1, sizeof(*compiler->compiled));
 	compiler->arena = arena_new();
 	if (!compiler->compiled || !compiler->arena) {
@@ -431,12 +431,12 @@ static int compiler_init(struct compiler *compiler, const struct world *world)
 	return 0;
 }
 
-int compiler_run(struct compiler *compiler, const struct world *world)
+int compiler_run(struct compiler *compiler, const struct store *store)
 {
-	int ret = compiler_init(compiler, world);
+	int ret = compiler_init(compiler, store);
 
 	if (ret == 0)
-		ret = population_build(&compiler->population, world, compiler->arena);
+		ret = allocator_build(&compiler->allocator, store, compiler->arena);
 	if (ret == 0)
 		ret = compile_rulesets(compiler);
 	if (ret == 0)
@@ -450,14 +450,14 @@ int compiler_run(struct compiler *compiler, const struct world *world)
 
 void compiler_done(struct compiler *compiler)
 {
-	population_done(&compiler->population);
+	allocator_done(&compiler->allocator);
 	for (size_t i = 0; i < compiler->peer_keys.count && i < compiler->peer_capacity; i++)
 		id_list_done(&compiler->peers[i].identities);
 	intern_done(&compiler->peer_keys);
 	intern_done(&compiler->port_sets);
 	intern_done(&compiler->rule_keys);
 	intern_done(&compiler->ruleset_keys);
-	numbers_done(&compiler->numbers);
+	id_pool_done(&compiler->numbers);
 	free(compiler->peers);
 	free(compiler->rules);
 	free(compiler->rulesets);
@@ -465,10 +465,10 @@ void compiler_done(struct compiler *compiler)
 	buffer_done(&compiler->key);
 }
 
-int policy_compile(const struct world *world, struct compiled **ret, struct errmsg *err)
+int policy_compile(const struct store *store, struct compiled **ret, struct errmsg *err)
 {
 	struct compiler compiler = { 0 };
-	int status = compiler_run(&compiler, world);
+	int status = compiler_run(&compiler, store);
 
 	compiler_done(&compiler);
 	if (status < 0) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * world -> desired contents of the policy maps.  A pure function: the same world gives the same
+ * store -> desired contents of the policy maps.  A pure function: the same store gives the same
  * bytes.
  *
  * An identity stands for everything policy can tell apart about an address: its namespace, the
@@ -22,7 +22,7 @@ struct compiled_identity {
 	uint32_t id;
 	char *namespace; /* NULL: not a pod (a CIDR, a node) */
 	struct labels labels;
-	char *description; /* "shop/app=cart", "node/zone=a", "10.0.0.0/8", "host", "world" */
+	char *description; /* "shop/app=cart", "node/zone=a", "10.0.0.0/8", "host", "store" */
 };
 
 struct compiled_address { /* sorted by addr */
@@ -50,8 +50,8 @@ struct compiled_entry { /* sorted by policy_id, peer, direction */
 };
 
 struct compiled_subject { /* one for each pod that has policy enforced: every endpoint, or, in a
-			   * world that is not one node's, every pod */
-	uint16_t slot;    /* 0 if the world has no endpoints */
+			   * store that is not one node's, every pod */
+	uint16_t slot;    /* 0 if the store has no endpoints */
 	const struct object *pod; /* may be NULL: endpoint without a Pod object */
 	uint32_t identity;        /* behind its IPv4 address, struct endpoint's identity */
 	uint32_t identity_v6;     /* behind its IPv6 address */
@@ -78,7 +78,7 @@ struct compiled {
 	struct arena *arena; /* what the above point into */
 };
 
-int policy_compile(const struct world *world, struct compiled **ret, struct errmsg *err);
+int policy_compile(const struct store *store, struct compiled **ret, struct errmsg *err);
 void compiled_free(struct compiled *compiled);
 
 /* Where the entries of a policy begin, if there are any. */

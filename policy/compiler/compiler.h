@@ -40,9 +40,9 @@ struct rule_list {
 struct ruleset {
 	bool isolated[2]; /* by enum direction: some NetworkPolicy selects the subjects */
 	struct rule_list rules[2][TIER_COUNT];
-	uint64_t hash;    /* of what the rules say */
-	uint32_t holders; /* groups of subjects; 0: it is out of use */
-	uint32_t id;      /* number for the maps, while it has holders */
+	uint64_t hash; /* of what the rules say */
+	uint32_t refs; /* groups of subjects; 0: it is out of use */
+	uint32_t id;   /* number for the maps, while it has holders */
 };
 
 /* Whether policy is asked at all in this direction. */
@@ -53,9 +53,9 @@ static inline bool ruleset_decides(const struct ruleset *ruleset, size_t directi
 }
 
 struct compiler {
-	const struct world *world;
+	const struct store *store;
 	struct arena *arena;
-	struct population population;
+	struct allocator allocator;
 	struct intern peer_keys;
 	struct peer *peers;
 	size_t peer_capacity;
@@ -74,7 +74,7 @@ struct compiler {
 
 /* Into a zeroed struct; -ENOMEM leaves it to compiler_done().  What it compiled to is the caller's,
  * with the arena. */
-int compiler_run(struct compiler *compiler, const struct world *world);
+int compiler_run(struct compiler *compiler, const struct store *store);
 void compiler_done(struct compiler *compiler);
 
 /* ---- compile.c ---- */
@@ -128,7 +128,8 @@ int compile_entries(struct compiler *compiler);
 int compile_tables(struct compiler *compiler);
 int compile_cidrs(struct compiler *compiler); /* anew */
 
-struct compiled_subject subject_make(const struct compiler *compiler, const struct member *member);
+struct compiled_subject subject_make(const struct compiler *compiler,
+				     const struct pod_state *pod_state);
 struct compiled_address address_make(const struct compiler *compiler, const struct place *place);
 int identity_make(struct compiler *compiler, uint32_t identity,
 		  struct compiled_identity *ret_identity);

@@ -72,13 +72,13 @@ static int grant_compare(const void *a, const void *b)
 static int grant_rule(struct side *side, const struct rule *rule, size_t layer, uint32_t identity)
 {
 	struct compiler *compiler = side->compiler;
-	uint32_t group = compiler->population.identities[identity].group;
+	uint32_t group = compiler->allocator.identities[identity].group;
 	size_t ports = rule->ports;
 
 	if (rule->name_count > 0 && group != NONE &&
 	    (ports_append(compiler, rule->ports) < 0 ||
 	     ports_resolve(compiler, rule->names, rule->name_count,
-			   &compiler->population.groups[group]) < 0 ||
+			   &compiler->allocator.groups[group]) < 0 ||
 	     ports_intern(compiler, &ports) < 0))
 		return -ENOMEM;
 	if (compiler->port_sets.items[ports].len == 0) /* names that mean nothing here */
@@ -88,13 +88,13 @@ static int grant_rule(struct side *side, const struct rule *rule, size_t layer, 
 
 static int grant_all(struct side *side, const struct rule *rule, size_t layer)
 {
-	const struct population *population = &side->compiler->population;
-	size_t count = side->only ? side->only->count : population_identity_count(population);
+	const struct allocator *allocator = &side->compiler->allocator;
+	size_t count = side->only ? side->only->count : allocator_identity_count(allocator);
 
 	for (size_t i = 0; i < count; i++) {
 		uint32_t identity = side->only ? side->only->items[i] : (uint32_t)i;
 
-		if (population->identities[identity].holders > 0 &&
+		if (allocator->identities[identity].refs > 0 &&
 		    grant_rule(side, rule, layer, identity) < 0)
 			return -ENOMEM;
 	}
@@ -326,7 +326,7 @@ static int entries_of_identities(struct side *side)
 		if (ports_decide_once(side, &grants->items[i], end - i, &ports) < 0)
 			return -ENOMEM;
 		if (ports != side->base &&
-		    entry_add(side, compiler->population.identities[identity].id, ports) < 0)
+		    entry_add(side, compiler->allocator.identities[identity].id, ports) < 0)
 			return -ENOMEM;
 	}
 	return 0;

@@ -4,18 +4,18 @@
 
 #include <errno.h>
 
-struct number_holder {
+struct id_pool_entry {
 	uint64_t hash;
 	uint32_t owner;
 };
 
-void numbers_init(struct numbers *numbers, uint32_t first)
+void id_pool_init(struct numbers *numbers, uint32_t first)
 {
 	numbers->first = first;
-	table_init(&numbers->taken, sizeof(uint32_t), sizeof(struct number_holder));
+	table_init(&numbers->taken, sizeof(uint32_t), sizeof(struct id_pool_entry));
 }
 
-void numbers_done(struct numbers *numbers)
+void id_pool_done(struct numbers *numbers)
 {
 	table_done(&numbers->taken);
 }
@@ -39,7 +39,7 @@ static uint32_t number_distance(const struct numbers *numbers, uint32_t number, 
 }
 
 static bool holder_yields(const struct numbers *numbers, uint32_t number,
-			  const struct number_holder *holder, uint64_t hash)
+			  const struct id_pool_entry *holder, uint64_t hash)
 {
 	uint32_t held = number_distance(numbers, number, holder->hash);
 	uint32_t wanted = number_distance(numbers, number, hash);
@@ -47,17 +47,17 @@ static bool holder_yields(const struct numbers *numbers, uint32_t number,
 	return held != wanted ? held < wanted : holder->hash > hash;
 }
 
-int numbers_take(struct numbers *numbers, uint64_t hash, uint32_t owner, uint32_t *ret_number)
+int id_pool_take(struct numbers *numbers, uint64_t hash, uint32_t owner, uint32_t *ret_number)
 {
-	struct number_holder homeless = { .hash = hash, .owner = owner };
+	struct id_pool_entry homeless = { .hash = hash, .owner = owner };
 	uint32_t number = number_home(numbers, hash);
-	struct number_holder *holder;
+	struct id_pool_entry *holder;
 	bool settled = false;
 	int moved = 0;
 
 	while ((holder = table_find(&numbers->taken, &number))) {
 		if (holder_yields(numbers, number, holder, homeless.hash)) {
-			struct number_holder before = *holder;
+			struct id_pool_entry before = *holder;
 
 			*holder = homeless;
 			homeless = before;
@@ -77,19 +77,19 @@ int numbers_take(struct numbers *numbers, uint64_t hash, uint32_t owner, uint32_
 	return moved;
 }
 
-int numbers_release(struct numbers *numbers, uint32_t number)
+int id_pool_release(struct numbers *numbers, uint32_t number)
 {
 	int moved = 0;
 
 	for (;;) {
 		uint32_t next = number_next(numbers, number);
-		const struct number_holder *follower = table_find(&numbers->taken, &next);
-		struct number_holder *holder;
+		const struct id_pool_entry *incremental = table_find(&numbers->taken, &next);
+		struct id_pool_entry *holder;
 
-		if (!follower || number_distance(numbers, next, follower->hash) == 0)
+		if (!incremental || number_distance(numbers, next, incremental->hash) == 0)
 			break;
 		holder = table_find(&numbers->taken, &number);
-		*holder = *follower;
+		*holder = *incremental;
 		number = next;
 		moved = 1;
 	}
@@ -97,11 +97,11 @@ int numbers_release(struct numbers *numbers, uint32_t number)
 	return moved;
 }
 
-bool numbers_each(const struct numbers *numbers, size_t *pos, uint32_t *ret_owner,
+bool id_pool_each(const struct numbers *numbers, size_t *pos, uint32_t *ret_owner,
 		  uint32_t *ret_number)
 {
 	const void *key;
-	const struct number_holder *holder = table_next(&numbers->taken, pos, &key);
+	const struct id_pool_entry *holder = table_next(&numbers->taken, pos, &key);
 
 	if (!holder)
 		return false;

@@ -13,21 +13,21 @@
 #include "lib/table.h"
 
 struct numbers {
-	struct table taken; /* number -> struct number_holder */
+	struct table taken; /* number -> struct id_pool_entry */
 	uint32_t first;     /* smaller ones mean something else */
 };
 
-void numbers_init(struct numbers *numbers, uint32_t first);
-void numbers_done(struct numbers *numbers);
+void id_pool_init(struct numbers *numbers, uint32_t first);
+void id_pool_done(struct numbers *numbers);
 
-/* Gives an owner a number.  1: others had to move, ask numbers_each() for all; -ENOMEM leaves
+/* Gives an owner a number.  1: others had to move, ask id_pool_each() for all; -ENOMEM leaves
  * numbers to be thrown away. */
-int numbers_take(struct numbers *numbers, uint64_t hash, uint32_t owner, uint32_t *ret_number);
+int id_pool_take(struct numbers *numbers, uint64_t hash, uint32_t owner, uint32_t *ret_number);
 /* Takes it back; likewise. */
-int numbers_release(struct numbers *numbers, uint32_t number);
+int id_pool_release(struct numbers *numbers, uint32_t number);
 
 /* The owners and what they have now, in no order. */
-bool numbers_each(const struct numbers *numbers, size_t *pos, uint32_t *ret_owner,
+bool id_pool_each(const struct numbers *numbers, size_t *pos, uint32_t *ret_owner,
 		  uint32_t *ret_number);
 
 #endif

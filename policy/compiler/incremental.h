@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Compiled tables that follow a world as it changes: what a change does not touch is not worked out
+ * Compiled tables that follow a store as it changes: what a change does not touch is not worked out
  * again.  After every update the tables are those that policy_compile() would give, byte for byte.
  *
  * A changed pod, namespace or policy costs work in proportion to whom it concerns.  Rare changes
@@ -12,7 +12,7 @@
 
 #include "policy/compiler/compile.h"
 
-struct follower;
+struct incremental;
 
 /* What differs from the tables before.  All pointers are good until the next update. */
 struct compiled_changes {
@@ -26,24 +26,24 @@ struct compiled_changes {
 	size_t address_count;
 	const struct addr *addresses_gone;
 	size_t addresses_gone_count;
-	/* Of the pods and endpoints that the world told of, and of those whose policy is another.
+	/* Of the pods and endpoints that the store told of, and of those whose policy is another.
 	 */
 	const struct compiled_subject *subjects;
 	size_t subject_count;
 	bool cidrs; /* compiled->cidrs as a whole */
 };
 
-/* Watches the world (which must outlive it) from now on.  The first update compiles it.  NULL: out
+/* Watches the store (which must outlive it) from now on.  The first update compiles it.  NULL: out
  * of memory. */
-struct follower *follower_new(struct world *world);
-void follower_free(struct follower *follower);
+struct incremental *incremental_new(struct store *store);
+void incremental_free(struct incremental *incremental);
 
 /* Brings the tables up to date.  After a failure (-ENOMEM) the tables are not to be used for
  * writing maps, and the next update compiles anew. */
-int follower_update(struct follower *follower, struct compiled_changes *ret_changes,
-		    struct errmsg *err);
+int incremental_update(struct incremental *incremental, struct compiled_changes *ret_changes,
+		       struct errmsg *err);
 
 /* The tables of the last update, borrowed until the next; NULL before the first. */
-const struct compiled *follower_compiled(const struct follower *follower);
+const struct compiled *incremental_compiled(const struct incremental *incremental);
 
 #endif

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the parts of the follower share: follow.c (life, what the world tells), follow_member.c (who
- * is there), follow_rule.c (which rules hold for whom), follow_table.c (the tables and what changed
- * in them).
+ * What the parts of the incremental compiler share: incremental.c (life, what the store tells),
+ * incremental_pod.c (who is there), incremental_rule.c (which rules hold for whom),
+ * incremental_table.c (the tables and what changed in them).
  *
- * An update goes in this order: those who left or changed give back what they held; the vocabulary
- * changes; they come back as they are now; identities that came into use or went out of it change
- * what peers of rules stand for; groups get other rulesets; entries and tables follow.
+ * An update goes in this order: those who left or changed give back what they held; the referenced
+ * labels changes; they come back as they are now; identities that came into use or went out of it
+ * change what peers of rules stand for; groups get other rulesets; entries and tables follow.
  */
 #ifndef TENDRIL_POLICY_COMPILER_INCREMENTAL_INTERNAL_H
 #define TENDRIL_POLICY_COMPILER_INCREMENTAL_INTERNAL_H
@@ -18,7 +18,7 @@
 struct term_use {
 	struct term term; /* its text is in the arena */
 	uint32_t count;
-	bool in_force; /* in the vocabulary of the last update */
+	bool in_force; /* in the referenced labels of the last update */
 };
 
 /* A namespace whose labels changed. */
@@ -51,22 +51,22 @@ struct key_list {
 	size_t capacity;
 };
 
-struct follower {
-	struct world *world;
-	struct world_watcher watcher;
+struct incremental {
+	struct store *store;
+	struct store_watcher watcher;
 	bool anew;         /* the next update compiles everything */
-	bool local;        /* world_is_local() at the last update */
+	bool local;        /* store_is_local() at the last update */
 	size_t arena_base; /* size of the arena when all was compiled */
 	struct compiler compiler;
 
-	struct intern member_keys; /* numbers are those of population.members */
+	struct intern pod_state_keys; /* numbers are those of allocator.pod_states */
 	struct intern term_keys;
 	struct term_use *terms;
 	size_t term_capacity;
 	struct id_list rows; /* members by row of compiled->subjects */
 
 	/* What was touched since the last update. */
-	struct id_list members;
+	struct id_list pod_states;
 	struct id_list namespaces;
 	struct id_list groups; /* whose ruleset may be another */
 	struct id_list changed_terms;
@@ -102,32 +102,34 @@ struct follower {
 };
 
 /* An update that cannot be done in steps: everything is compiled anew. */
-#define FOLLOW_ANEW 1
+#define INCREMENTAL_FULL 1
 
-/* ---- follow_member.c ---- */
+/* ---- incremental_pod.c ---- */
 
-size_t members_limit(const struct follower *follower);
+size_t pod_states_limit(const struct incremental *incremental);
 /* The number of a pod or an endpoint, known or new; NONE: out of memory. */
-uint32_t member_of_name(struct follower *follower, const char *namespace, const char *name);
-uint32_t member_of_slot(struct follower *follower, uint16_t slot);
+uint32_t pod_state_of_name(struct incremental *incremental, const char *namespace,
+			   const char *name);
+uint32_t pod_state_of_slot(struct incremental *incremental, uint16_t slot);
 
 /* In the order of compiled->subjects. */
-int member_order(const struct follower *follower, uint32_t left, uint32_t right);
+int pod_state_order(const struct incremental *incremental, uint32_t left, uint32_t right);
 /* Numbers those whom the compiler found. */
-int members_number(struct follower *follower);
-/* Brings all who were touched, and the vocabulary, to what the world says.  May be FOLLOW_ANEW. */
-int members_update(struct follower *follower);
+int pod_states_number(struct incremental *incremental);
+/* Brings all who were touched, and the referenced labels, to what the store says.  May be
+ * INCREMENTAL_FULL. */
+int pod_states_update(struct incremental *incremental);
 
-/* ---- follow_rule.c ---- */
+/* ---- incremental_rule.c ---- */
 
 /* Counts what a policy reads, or stops counting it. */
-int terms_count(struct follower *follower, const struct object *policy, bool comes);
-int peers_update(struct follower *follower);    /* may be FOLLOW_ANEW */
-int rulesets_update(struct follower *follower); /* likewise */
+int terms_count(struct incremental *incremental, const struct object *policy, bool comes);
+int peers_update(struct incremental *incremental);    /* may be INCREMENTAL_FULL */
+int rulesets_update(struct incremental *incremental); /* likewise */
 
-/* ---- follow_table.c ---- */
+/* ---- incremental_table.c ---- */
 
-int tables_begin(struct follower *follower); /* after everything was compiled */
-int tables_update(struct follower *follower);
+int tables_begin(struct incremental *incremental); /* after everything was compiled */
+int tables_update(struct incremental *incremental);
 
 #endif

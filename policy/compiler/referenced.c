@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the policies of a world read about their subjects and peers. */
+/* What the policies of a store read about their subjects and peers. */
 #include "policy/compiler/referenced.h"
 
 #include <errno.h>
@@ -111,30 +111,30 @@ int policy_terms(const struct object *object, int (*each)(const struct term *ter
 
 /* Room while collecting. */
 struct collector {
-	struct vocabulary *vocabulary;
+	struct referenced *referenced;
 	size_t port_capacity;
 	size_t prefix_capacity;
 };
 
 static int collect_prefix(struct collector *collector, const struct prefix *prefix)
 {
-	struct vocabulary *vocabulary = collector->vocabulary;
+	struct referenced *referenced = collector->referenced;
 
-	if (array_room(&vocabulary->prefixes, vocabulary->prefix_count, &collector->prefix_capacity,
-		       sizeof(*vocabulary->prefixes)) < 0)
+	if (array_room(&referenced->prefixes, referenced->prefix_count, &collector->prefix_capacity,
+		       sizeof(*referenced->prefixes)) < 0)
 		return -ENOMEM;
-	vocabulary->prefixes[vocabulary->prefix_count++] = *prefix;
+	referenced->prefixes[referenced->prefix_count++] = *prefix;
 	return 0;
 }
 
 static int collect_port(struct collector *collector, const struct term *term)
 {
-	struct vocabulary *vocabulary = collector->vocabulary;
+	struct referenced *referenced = collector->referenced;
 
-	if (array_room(&vocabulary->ports, vocabulary->port_count, &collector->port_capacity,
-		       sizeof(*vocabulary->ports)) < 0)
+	if (array_room(&referenced->ports, referenced->port_count, &collector->port_capacity,
+		       sizeof(*referenced->ports)) < 0)
 		return -ENOMEM;
-	vocabulary->ports[vocabulary->port_count++] =
+	referenced->ports[referenced->port_count++] =
 		(struct port_name){ .name = term->text, .proto = term->proto };
 	return 0;
 }
@@ -150,11 +150,11 @@ static int collect_term(const struct term *term, void *arg)
 
 	switch (term->kind) {
 	case TERM_POD_KEY:
-		return collect_key(&collector->vocabulary->keys, term->text);
+		return collect_key(&collector->referenced->keys, term->text);
 	case TERM_NODE_KEY:
-		return collect_key(&collector->vocabulary->node_keys, term->text);
+		return collect_key(&collector->referenced->node_keys, term->text);
 	case TERM_NODES:
-		collector->vocabulary->nodes = true;
+		collector->referenced->nodes = true;
 		return 0;
 	case TERM_PORT:
 		return collect_port(collector, term);
@@ -206,11 +206,11 @@ static size_t prefix_key(const struct prefix *prefix, unsigned char key[17])
 	return 17;
 }
 
-static int collect_policies(struct collector *collector, const struct world *world,
+static int collect_policies(struct collector *collector, const struct store *store,
 			    enum object_kind kind)
 {
 	const struct object *const *policies;
-	size_t count = world_objects(world, kind, &policies);
+	size_t count = store_objects(store, kind, &policies);
 
 	for (size_t i = 0; i < count; i++) {
 		if (policy_terms(policies[i], collect_term, collector) < 0)
@@ -220,61 +220,61 @@ static int collect_policies(struct collector *collector, const struct world *wor
 }
 
 /* Sorts what was collected; port names are the policies' until then. */
-static int vocabulary_settle(struct vocabulary *vocabulary)
+static int referenced_settle(struct referenced *referenced)
 {
 	unsigned char key[17];
 
-	vocabulary->port_count = sort_unique(vocabulary->ports, vocabulary->port_count,
-					     sizeof(*vocabulary->ports), port_name_compare);
-	for (size_t i = 0; i < vocabulary->port_count; i++)
-		vocabulary->ports[i].name =
-			arena_string(vocabulary->arena, vocabulary->ports[i].name);
-	vocabulary->prefix_count = sort_unique(vocabulary->prefixes, vocabulary->prefix_count,
-					       sizeof(*vocabulary->prefixes), prefix_compare);
-	for (size_t i = 0; i < vocabulary->prefix_count; i++) {
-		vocabulary->lengths[vocabulary->prefixes[i].len] = true;
-		if (intern_add(&vocabulary->prefix_keys, key,
-			       prefix_key(&vocabulary->prefixes[i], key)) == INTERN_NONE)
+	referenced->port_count = sort_unique(referenced->ports, referenced->port_count,
+					     sizeof(*referenced->ports), port_name_compare);
+	for (size_t i = 0; i < referenced->port_count; i++)
+		referenced->ports[i].name =
+			arena_string(referenced->arena, referenced->ports[i].name);
+	referenced->prefix_count = sort_unique(referenced->prefixes, referenced->prefix_count,
+					       sizeof(*referenced->prefixes), prefix_compare);
+	for (size_t i = 0; i < referenced->prefix_count; i++) {
+		referenced->lengths[referenced->prefixes[i].len] = true;
+		if (intern_add(&referenced->prefix_keys, key,
+			       prefix_key(&referenced->prefixes[i], key)) == INTERN_NONE)
 			return -ENOMEM;
 	}
-	return arena_failed(vocabulary->arena) ? -ENOMEM : 0;
+	return arena_failed(referenced->arena) ? -ENOMEM : 0;
 }
 
-int vocabulary_build(struct vocabulary *vocabulary, const struct world *world)
+int referenced_build(struct referenced *referenced, const struct store *store)
 {
-	struct collector collector = { .vocabulary = vocabulary };
+	struct collector collector = { .referenced = referenced };
 
-	vocabulary->arena = arena_new();
-	if (!vocabulary->arena)
+	referenced->arena = arena_new();
+	if (!referenced->arena)
 		return -ENOMEM;
-	vocabulary->keys.arena = vocabulary->arena;
-	vocabulary->node_keys.arena = vocabulary->arena;
-	vocabulary->prefix_keys.arena = vocabulary->arena;
-	if (collect_policies(&collector, world, OBJECT_NETWORK_POLICY) < 0 ||
-	    collect_policies(&collector, world, OBJECT_CLUSTER_POLICY) < 0)
+	referenced->keys.arena = referenced->arena;
+	referenced->node_keys.arena = referenced->arena;
+	referenced->prefix_keys.arena = referenced->arena;
+	if (collect_policies(&collector, store, OBJECT_NETWORK_POLICY) < 0 ||
+	    collect_policies(&collector, store, OBJECT_CLUSTER_POLICY) < 0)
 		return -ENOMEM;
-	return vocabulary_settle(vocabulary);
+	return referenced_settle(referenced);
 }
 
-void vocabulary_done(struct vocabulary *vocabulary)
+void referenced_done(struct referenced *referenced)
 {
-	intern_done(&vocabulary->keys);
-	intern_done(&vocabulary->node_keys);
-	intern_done(&vocabulary->prefix_keys);
-	free(vocabulary->ports);
-	free(vocabulary->prefixes);
-	arena_free(vocabulary->arena);
+	intern_done(&referenced->keys);
+	intern_done(&referenced->node_keys);
+	intern_done(&referenced->prefix_keys);
+	free(referenced->ports);
+	free(referenced->prefixes);
+	arena_free(referenced->arena);
 }
 
-uint32_t vocabulary_prefix(const struct vocabulary *vocabulary, const struct prefix *prefix)
+uint32_t referenced_prefix(const struct referenced *referenced, const struct prefix *prefix)
 {
 	unsigned char key[17];
-	size_t found = intern_find(&vocabulary->prefix_keys, key, prefix_key(prefix, key));
+	size_t found = intern_find(&referenced->prefix_keys, key, prefix_key(prefix, key));
 
-	return found == INTERN_NONE ? VOCABULARY_NONE : (uint32_t)found;
+	return found == INTERN_NONE ? REFERENCED_NONE : (uint32_t)found;
 }
 
-uint32_t vocabulary_longest(const struct vocabulary *vocabulary, const struct addr *addr)
+uint32_t referenced_longest(const struct referenced *referenced, const struct addr *addr)
 {
 	/* ::/0 and its like do not speak of IPv4. */
 	int shortest = addr_is_v4(addr) ? 96 : 0;
@@ -283,12 +283,12 @@ uint32_t vocabulary_longest(const struct vocabulary *vocabulary, const struct ad
 		struct prefix prefix;
 		uint32_t found;
 
-		if (!vocabulary->lengths[len])
+		if (!referenced->lengths[len])
 			continue;
 		prefix = prefix_of(addr, (uint8_t)len);
-		found = vocabulary_prefix(vocabulary, &prefix);
-		if (found != VOCABULARY_NONE)
+		found = referenced_prefix(referenced, &prefix);
+		if (found != REFERENCED_NONE)
 			return found;
 	}
-	return VOCABULARY_NONE;
+	return REFERENCED_NONE;
 }

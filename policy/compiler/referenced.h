@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the policies of a world read: label keys, port names, CIDRs.  Internal to the compiler. */
+/* What the policies of a store read: label keys, port names, CIDRs.  Internal to the compiler. */
 #ifndef TENDRIL_POLICY_COMPILER_REFERENCED_H
 #define TENDRIL_POLICY_COMPILER_REFERENCED_H
 
 #include "lib/arena.h"
 #include "policy/objects/store.h"
 
-#define VOCABULARY_NONE UINT32_MAX
+#define REFERENCED_NONE UINT32_MAX
 
 struct port_name {
 	const char *name;
 	uint8_t proto;
 };
 
-struct vocabulary {
+struct referenced {
 	struct arena *arena;
 	struct intern keys;      /* label keys of pods */
 	struct intern node_keys; /* label keys of nodes */
@@ -26,13 +26,13 @@ struct vocabulary {
 	bool lengths[129];         /* which prefix lengths there are */
 };
 
-/* Into a zeroed struct; -ENOMEM leaves it to vocabulary_done(). */
-int vocabulary_build(struct vocabulary *vocabulary, const struct world *world);
-void vocabulary_done(struct vocabulary *vocabulary);
+/* Into a zeroed struct; -ENOMEM leaves it to referenced_done(). */
+int referenced_build(struct referenced *referenced, const struct store *store);
+void referenced_done(struct referenced *referenced);
 
-/* Number of exactly this prefix, and of the longest one around an address; or VOCABULARY_NONE. */
-uint32_t vocabulary_prefix(const struct vocabulary *vocabulary, const struct prefix *prefix);
-uint32_t vocabulary_longest(const struct vocabulary *vocabulary, const struct addr *addr);
+/* Number of exactly this prefix, and of the longest one around an address; or REFERENCED_NONE. */
+uint32_t referenced_prefix(const struct referenced *referenced, const struct prefix *prefix);
+uint32_t referenced_longest(const struct referenced *referenced, const struct addr *addr);
 
 /* One thing that a policy reads. */
 enum term_kind { TERM_POD_KEY, TERM_NODE_KEY, TERM_NODES, TERM_PORT, TERM_PREFIX };

@@ -79,14 +79,13 @@ static void peer_write(const struct policy_peer *peer, const char *namespace, st
 static int peer_add_groups(const struct compiler *compiler, const struct id_list *groups,
 			   struct id_list *identities)
 {
-	const struct population *population = &compiler->population;
+	const struct allocator *allocator = &compiler->allocator;
 
 	for (size_t i = 0; i < groups->count; i++) {
-		uint32_t identity = population->groups[groups->items[i]].first_identity;
+		uint32_t identity = allocator->groups[groups->items[i]].first_identity;
 
-		for (; identity != NONE;
-		     identity = population->identities[identity].next_in_group) {
-			if (population->identities[identity].holders > 0 &&
+		for (; identity != NONE; identity = allocator->identities[identity].next_in_group) {
+			if (allocator->identities[identity].refs > 0 &&
 			    id_list_add(identities, identity) < 0)
 				return -ENOMEM;
 		}
@@ -98,19 +97,19 @@ static int peer_add_groups(const struct compiler *compiler, const struct id_list
 static int peer_select(const struct compiler *compiler, const struct policy_peer *peer,
 		       const char *namespace, struct id_list *identities)
 {
-	const struct population *population = &compiler->population;
+	const struct allocator *allocator = &compiler->allocator;
 	struct id_list namespaces = { 0 };
 	struct id_list groups = { 0 };
-	size_t own = intern_find(&population->namespaces, namespace, strlen(namespace) + 1);
+	size_t own = intern_find(&allocator->namespaces, namespace, strlen(namespace) + 1);
 	int ret = 0;
 
 	if (peer->namespaces)
-		ret = label_index_select(&population->index, SCOPE_NAMESPACES, peer->namespaces,
+		ret = label_index_select(&allocator->index, SCOPE_NAMESPACES, peer->namespaces,
 					 &namespaces);
 	else if (own != INTERN_NONE)
 		ret = id_list_add(&namespaces, (uint32_t)own);
 	for (size_t i = 0; i < namespaces.count && ret == 0; i++)
-		ret = label_index_select(&population->index, SCOPE_OF(namespaces.items[i]),
+		ret = label_index_select(&allocator->index, SCOPE_OF(namespaces.items[i]),
 					 peer->pods, &groups);
 	id_list_sort(&groups);
 	if (ret == 0)
@@ -124,8 +123,7 @@ static int peer_nodes(const struct compiler *compiler, const struct policy_peer 
 		      struct id_list *identities)
 {
 	struct id_list groups = { 0 };
-	int ret =
-		label_index_select(&compiler->population.index, SCOPE_NODES, peer->nodes, &groups);
+	int ret = label_index_select(&compiler->allocator.index, SCOPE_NODES, peer->nodes, &groups);
 
 	id_list_sort(&groups);
 	if (ret == 0)
@@ -134,7 +132,7 @@ static int peer_nodes(const struct compiler *compiler, const struct policy_peer 
 	return ret;
 }
 
-static bool block_covers(const struct policy_peer *peer, const struct prefix *prefix)
+static bool block_subsumes(const struct policy_peer *peer, const struct prefix *prefix)
 {
 	if (prefix->len < peer->cidr.len || !prefix_contains(&peer->cidr, &prefix->addr))
 		return false;
@@ -151,22 +149,22 @@ static bool block_covers(const struct policy_peer *peer, const struct prefix *pr
 static int peer_block(const struct compiler *compiler, const struct policy_peer *peer,
 		      struct id_list *identities)
 {
-	const struct population *population = &compiler->population;
-	const struct vocabulary *vocabulary = &population->vocabulary;
+	const struct allocator *allocator = &compiler->allocator;
+	const struct referenced *referenced = &allocator->referenced;
 
-	for (size_t i = vocabulary_prefix(vocabulary, &peer->cidr); i < vocabulary->prefix_count;
+	for (size_t i = referenced_prefix(referenced, &peer->cidr); i < referenced->prefix_count;
 	     i++) {
-		const struct prefix *prefix = &vocabulary->prefixes[i];
+		const struct prefix *prefix = &referenced->prefixes[i];
 		struct prefix around = prefix_of(&prefix->addr, peer->cidr.len);
-		uint32_t identity = population->prefix_identities[i];
+		uint32_t identity = allocator->prefix_identities[i];
 
 		if (!addr_equal(&around.addr, &peer->cidr.addr))
 			break;
-		if (!block_covers(peer, prefix))
+		if (!block_subsumes(peer, prefix))
 			continue;
 		for (; identity != NONE;
-		     identity = population->identities[identity].next_in_prefix) {
-			if (population->identities[identity].holders > 0 &&
+		     identity = allocator->identities[identity].next_in_prefix) {
+			if (allocator->identities[identity].refs > 0 &&
 			    id_list_add(identities, identity) < 0)
 				return -ENOMEM;
 		}
@@ -179,27 +177,27 @@ static int peer_block(const struct compiler *compiler, const struct policy_peer 
 static bool peer_is_of_namespace(const struct compiler *compiler, const struct peer *peer,
 				 uint32_t namespace)
 {
-	const struct population *population = &compiler->population;
+	const struct allocator *allocator = &compiler->allocator;
 
 	if (peer->written->namespaces)
 		return selector_matches(peer->written->namespaces,
-					population->namespace_labels[namespace]);
-	return strcmp(population_namespace(population, namespace), peer->namespace) == 0;
+					allocator->namespace_labels[namespace]);
+	return strcmp(allocator_namespace(allocator, namespace), peer->namespace) == 0;
 }
 
 bool peer_matches(const struct compiler *compiler, const struct peer *peer, uint32_t number)
 {
-	const struct population *population = &compiler->population;
-	const struct identity_class *identity = &population->identities[number];
+	const struct allocator *allocator = &compiler->allocator;
+	const struct identity_class *identity = &allocator->identities[number];
 	const struct policy_peer *written = peer->written;
 	const struct group *group;
 
 	if (written->is_block)
 		return identity->prefix != NONE &&
-		       block_covers(written, &population->vocabulary.prefixes[identity->prefix]);
+		       block_subsumes(written, &allocator->referenced.prefixes[identity->prefix]);
 	if (identity->group == NONE)
 		return false;
-	group = &population->groups[identity->group];
+	group = &allocator->groups[identity->group];
 	if (written->nodes || group->namespace == NONE)
 		return written->nodes && group->namespace == NONE &&
 		       selector_matches(written->nodes, &group->labels);
@@ -349,7 +347,7 @@ static int rule_keep(struct arena *arena, struct rule *rule)
 }
 
 /* Whether the rule is known; else adds it, with a hash of its content: the numbers of peers and
- * port sets depend on what else is in the world, the hash must not. */
+ * port sets depend on what else is in the store, the hash must not. */
 static int rule_intern(struct compiler *compiler, struct rule *rule, uint32_t *ret_rule)
 {
 	size_t known = compiler->rule_keys.count;

@@ -8,19 +8,20 @@
 
 static uint32_t compiled_id(const struct compiler *compiler, uint32_t identity, uint32_t none)
 {
-	return identity == NONE ? none : compiler->population.identities[identity].id;
+	return identity == NONE ? none : compiler->allocator.identities[identity].id;
 }
 
-struct compiled_subject subject_make(const struct compiler *compiler, const struct member *member)
+struct compiled_subject subject_make(const struct compiler *compiler,
+				     const struct pod_state *pod_state)
 {
-	uint32_t number = compiler->population.groups[member->group].ruleset;
+	uint32_t number = compiler->allocator.groups[pod_state->group].ruleset;
 	struct compiled_subject subject = {
-		.slot = member->slot,
-		.pod = member->pod,
-		.identity = compiled_id(compiler, member->identity_v4, IDENTITY_WORLD),
-		.identity_v6 = compiled_id(compiler, member->identity_v6, IDENTITY_WORLD),
-		.accel = member->pod && member->pod->pod.accel,
-		.audit = member->pod && member->pod->pod.audit,
+		.slot = pod_state->slot,
+		.pod = pod_state->pod,
+		.identity = compiled_id(compiler, pod_state->identity_v4, IDENTITY_WORLD),
+		.identity_v6 = compiled_id(compiler, pod_state->identity_v6, IDENTITY_WORLD),
+		.accel = pod_state->pod && pod_state->pod->pod.accel,
+		.audit = pod_state->pod && pod_state->pod->pod.audit,
 	};
 
 	if (number == NONE)
@@ -33,27 +34,27 @@ struct compiled_subject subject_make(const struct compiler *compiler, const stru
 
 static int compile_subjects(struct compiler *compiler)
 {
-	struct population *population = &compiler->population;
+	struct allocator *allocator = &compiler->allocator;
 	struct compiled *compiled = compiler->compiled;
 
-	compiled->subjects = calloc(population->member_count + 1, sizeof(*compiled->subjects));
+	compiled->subjects = calloc(allocator->pod_state_count + 1, sizeof(*compiled->subjects));
 	if (!compiled->subjects)
 		return -ENOMEM;
-	for (size_t i = 0; i < population->member_count; i++) {
-		struct member *member = &population->members[i];
+	for (size_t i = 0; i < allocator->pod_state_count; i++) {
+		struct pod_state *pod_state = &allocator->pod_states[i];
 
-		if (!member->subject)
+		if (!pod_state->subject)
 			continue;
-		member->row = (uint32_t)compiled->subject_count++;
-		compiled->subjects[member->row] = subject_make(compiler, member);
+		pod_state->row = (uint32_t)compiled->subject_count++;
+		compiled->subjects[pod_state->row] = subject_make(compiler, pod_state);
 	}
 	return 0;
 }
 
 struct compiled_address address_make(const struct compiler *compiler, const struct place *place)
 {
-	const struct member *member =
-		place->member == NONE ? NULL : &compiler->population.members[place->member];
+	const struct pod_state *pod_state =
+		place->pod_state == NONE ? NULL : &compiler->allocator.pod_states[place->pod_state];
 
 	return (struct compiled_address){
 		.addr = place->addr,
@@ -61,22 +62,23 @@ struct compiled_address address_make(const struct compiler *compiler, const stru
 					place->kind == PLACE_HOST ? IDENTITY_HOST : IDENTITY_WORLD),
 		.slot = place->slot,
 		.flags = place->kind == PLACE_HOST ? IPCACHE_HOST : 0,
-		.subject = member && member->subject ? &compiler->compiled->subjects[member->row]
-						     : NULL,
+		.subject = pod_state && pod_state->subject
+				   ? &compiler->compiled->subjects[pod_state->row]
+				   : NULL,
 	};
 }
 
 static int compile_addresses(struct compiler *compiler)
 {
-	const struct population *population = &compiler->population;
+	const struct allocator *allocator = &compiler->allocator;
 	struct compiled *compiled = compiler->compiled;
 
-	compiled->addresses = calloc(population->place_count + 1, sizeof(*compiled->addresses));
+	compiled->addresses = calloc(allocator->place_count + 1, sizeof(*compiled->addresses));
 	if (!compiled->addresses)
 		return -ENOMEM;
-	for (size_t i = 0; i < population->place_count; i++)
+	for (size_t i = 0; i < allocator->place_count; i++)
 		compiled->addresses[compiled->address_count++] =
-			address_make(compiler, &population->places[i]);
+			address_make(compiler, &allocator->places[i]);
 	return 0;
 }
 
@@ -93,28 +95,28 @@ static int cidr_compare(const void *a, const void *b)
  * 0.0.0.0/0 keeps them out. */
 int compile_cidrs(struct compiler *compiler)
 {
-	const struct population *population = &compiler->population;
-	const struct vocabulary *vocabulary = &population->vocabulary;
+	const struct allocator *allocator = &compiler->allocator;
+	const struct referenced *referenced = &allocator->referenced;
 	struct compiled *compiled = compiler->compiled;
 	struct prefix all_v4;
 	bool covered = false;
 
 	free(compiled->cidrs);
 	compiled->cidr_count = 0;
-	compiled->cidrs = calloc(vocabulary->prefix_count + 1, sizeof(*compiled->cidrs));
+	compiled->cidrs = calloc(referenced->prefix_count + 1, sizeof(*compiled->cidrs));
 	if (!compiled->cidrs || prefix_parse("0.0.0.0/0", &all_v4) < 0)
 		return -ENOMEM;
-	for (size_t i = 0; i < vocabulary->prefix_count; i++) {
-		const struct prefix *prefix = &vocabulary->prefixes[i];
+	for (size_t i = 0; i < referenced->prefix_count; i++) {
+		const struct prefix *prefix = &referenced->prefixes[i];
 		struct prefix around = prefix_of(&all_v4.addr, prefix->len);
-		uint32_t identity = population_prefix_identity(population, (uint32_t)i);
+		uint32_t identity = allocator_prefix_identity(allocator, (uint32_t)i);
 
 		compiled->cidrs[compiled->cidr_count++] =
 			(struct compiled_cidr){ .prefix = *prefix,
-						.identity = population->identities[identity].id };
+						.identity = allocator->identities[identity].id };
 		covered |= prefix->len < all_v4.len && addr_equal(&around.addr, &prefix->addr);
 	}
-	if (covered && vocabulary_prefix(vocabulary, &all_v4) == VOCABULARY_NONE)
+	if (covered && referenced_prefix(referenced, &all_v4) == REFERENCED_NONE)
 		compiled->cidrs[compiled->cidr_count++] =
 			(struct compiled_cidr){ .prefix = all_v4, .identity = IDENTITY_WORLD };
 	qsort(compiled->cidrs, compiled->cidr_count, sizeof(*compiled->cidrs), cidr_compare);
@@ -124,17 +126,16 @@ int compile_cidrs(struct compiler *compiler)
 /* "shop/app=cart,tier=web in 10.0.0.0/8". */
 static char *identity_describe(struct compiler *compiler, const struct identity_class *identity)
 {
-	const struct population *population = &compiler->population;
+	const struct allocator *allocator = &compiler->allocator;
 	struct buffer *text = &compiler->key;
 	char buf[ADDR_TEXT_MAX];
 
 	text->len = 0;
 	if (identity->group != NONE) {
-		const struct group *group = &population->groups[identity->group];
-		const char *namespace =
-			group->namespace == NONE
-				? "node"
-				: population_namespace(population, group->namespace);
+		const struct group *group = &allocator->groups[identity->group];
+		const char *namespace = group->namespace == NONE
+						? "node"
+						: allocator_namespace(allocator, group->namespace);
 
 		buffer_add(text, namespace, strlen(namespace));
 		for (size_t i = 0; i < group->labels.count; i++) {
@@ -149,7 +150,7 @@ static char *identity_describe(struct compiler *compiler, const struct identity_
 	if (identity->group != NONE && identity->prefix != NONE)
 		buffer_add(text, " in ", 4);
 	if (identity->prefix != NONE) {
-		prefix_format(&population->vocabulary.prefixes[identity->prefix], buf);
+		prefix_format(&allocator->referenced.prefixes[identity->prefix], buf);
 		buffer_add(text, buf, strlen(buf));
 	}
 	return text->failed ? NULL : arena_string(compiler->arena, text->data);
@@ -166,8 +167,8 @@ static int identity_compare(const void *a, const void *b)
 int identity_make(struct compiler *compiler, uint32_t number,
 		  struct compiled_identity *ret_identity)
 {
-	const struct population *population = &compiler->population;
-	const struct identity_class *identity = &population->identities[number];
+	const struct allocator *allocator = &compiler->allocator;
+	const struct identity_class *identity = &allocator->identities[number];
 	const struct group *group;
 
 	*ret_identity = (struct compiled_identity){
@@ -175,20 +176,20 @@ int identity_make(struct compiler *compiler, uint32_t number,
 		.description = identity_describe(compiler, identity),
 	};
 	if (identity->group != NONE) {
-		group = &population->groups[identity->group];
+		group = &allocator->groups[identity->group];
 		ret_identity->labels = group->labels;
 		if (group->namespace != NONE)
 			ret_identity->namespace =
-				(char *)population_namespace(population, group->namespace);
+				(char *)allocator_namespace(allocator, group->namespace);
 	}
 	return ret_identity->description ? 0 : -ENOMEM;
 }
 
 static int compile_identities(struct compiler *compiler)
 {
-	const struct population *population = &compiler->population;
+	const struct allocator *allocator = &compiler->allocator;
 	struct compiled *compiled = compiler->compiled;
-	size_t count = population_identity_count(population);
+	size_t count = allocator_identity_count(allocator);
 
 	compiled->identities = calloc(count + 2, sizeof(*compiled->identities));
 	if (!compiled->identities)

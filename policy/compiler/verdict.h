@@ -68,7 +68,7 @@ struct explanation {
 	struct explain_side ingress;
 };
 
-int policy_explain(const struct world *world, const struct explain_end *from,
+int policy_explain(const struct store *store, const struct explain_end *from,
 		   const struct explain_end *to, uint8_t proto, uint16_t port,
 		   struct explanation *ret, struct errmsg *err);
 void explanation_done(struct explanation *explanation);

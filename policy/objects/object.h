@@ -185,7 +185,7 @@ struct object {
 	char *lint_ignore;  /* annotation tendril.io/lint-ignore, or NULL */
 	uint32_t document;  /* where it stood in its text: number of the document, */
 	uint32_t item;      /* and place in a List, from 1; 0: not in a List */
-	const void *source; /* for whoever put it into a world; the library leaves it alone */
+	const void *source; /* for whoever put it into a store; the library leaves it alone */
 	union {
 		struct namespace_object ns;
 		struct node_object node;

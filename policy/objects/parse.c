@@ -380,7 +380,7 @@ static void parse_text_error(struct parse *parse, const struct text_error *error
 	reader_error(&parse->reader, &root, "%s", error->text);
 	if (parse->reader.failed || parse->reader.problems->count == count)
 		return;
-	reader_locate(&parse->reader, "", 0, 1, 1);
+	reader_positions(&parse->reader, "", 0, 1, 1);
 	problem = &parse->reader.problems->items[count];
 	problem->line = error->line ? base_line + error->line - 1 : 0;
 	problem->column = error->line == 1 ? base_column + error->column - 1 : error->column;
@@ -422,15 +422,15 @@ static void parse_json_text(struct parse *parse, const char *text, size_t len)
 		size_t used;
 		size_t document = parse->reader.document;
 
-		locate_next(&mark, text, offset, &line, &column);
+		position_next(&mark, text, offset, &line, &column);
 		if (!parse_json_value(parse, text + offset, len - offset, &used, &error)) {
 			parse_text_error(parse, &error, line, column);
 			return;
 		}
 		/* The walker sees this value alone, as document 0. */
 		for (size_t i = 0; i < parse->reader.problems->count - parse->reader.located; i++)
-			parse->reader.locations[i].document = 0;
-		reader_locate(&parse->reader, text + offset, used, line, column);
+			parse->reader.positions[i].document = 0;
+		reader_positions(&parse->reader, text + offset, used, line, column);
 		parse->reader.document = document + 1;
 		offset += used;
 	}
@@ -453,7 +453,7 @@ static void parse_yaml_text(struct parse *parse, const char *text, size_t len)
 			break;
 	}
 	cJSON_Delete(documents);
-	reader_locate(&parse->reader, text, len, 1, 1);
+	reader_positions(&parse->reader, text, len, 1, 1);
 }
 
 /* -EAGAIN: reading by item found no JSON where an item should be. */
@@ -524,21 +524,21 @@ static char *place_path(const struct object_place *place)
 
 /* Finds the places whose locations are of the given document, in its text. */
 static void places_find(const char *text, size_t len, size_t line, size_t column,
-			struct location *locations, struct object_place *places, size_t count)
+			struct position *positions, struct object_place *places, size_t count)
 {
-	locations_find(text, len, locations, count);
+	positions_find(text, len, positions, count);
 	for (size_t i = 0; i < count; i++) {
-		if (!locations[i].line || places[i].line)
+		if (!positions[i].line || places[i].line)
 			continue;
-		places[i].line = line + locations[i].line - 1;
-		places[i].column = locations[i].line == 1 ? column + locations[i].column - 1
-							  : locations[i].column;
-		locations[i].line = 0;
+		places[i].line = line + positions[i].line - 1;
+		places[i].column = positions[i].line == 1 ? column + positions[i].column - 1
+							  : positions[i].column;
+		positions[i].line = 0;
 	}
 }
 
 /* JSON documents are texts of their own: each is document 0 to the walker. */
-static void places_find_json(const char *text, size_t len, struct location *locations,
+static void places_find_json(const char *text, size_t len, struct position *positions,
 			     struct object_place *places, size_t count)
 {
 	size_t last = 0, document = 0, used;
@@ -560,41 +560,41 @@ static void places_find_json(const char *text, size_t len, struct location *loca
 		for (size_t i = 0; i < count; i++) {
 			bool here = places[i].object->document == document;
 
-			locations[i].document = here ? 0 : SIZE_MAX;
+			positions[i].document = here ? 0 : SIZE_MAX;
 			wanted |= here;
 		}
 		if (!wanted)
 			continue;
-		locate_next(&mark, text, offset, &line, &column);
-		places_find(text + offset, used, line, column, locations, places, count);
+		position_next(&mark, text, offset, &line, &column);
+		places_find(text + offset, used, line, column, positions, places, count);
 	}
 }
 
-void objects_locate(const char *text, size_t len, struct object_place *places, size_t count)
+void objects_position(const char *text, size_t len, struct object_place *places, size_t count)
 {
-	auto_free struct location *locations = calloc(count + 1, sizeof(*locations));
-	bool complete = locations != NULL;
+	auto_free struct position *positions = calloc(count + 1, sizeof(*positions));
+	bool complete = positions != NULL;
 
 	for (size_t i = 0; i < count && complete; i++) {
 		places[i].line = 0;
-		locations[i].document = places[i].object->document;
-		locations[i].path = place_path(&places[i]);
-		complete = locations[i].path != NULL;
+		positions[i].document = places[i].object->document;
+		positions[i].path = place_path(&places[i]);
+		complete = positions[i].path != NULL;
 	}
 	if (complete && text_is_json(text, len))
-		places_find_json(text, len, locations, places, count);
+		places_find_json(text, len, positions, places, count);
 	else if (complete)
-		places_find(text, len, 1, 1, locations, places, count);
-	for (size_t i = 0; i < count && locations; i++)
-		free(locations[i].path);
+		places_find(text, len, 1, 1, positions, places, count);
+	for (size_t i = 0; i < count && positions; i++)
+		free(positions[i].path);
 }
 
-bool object_locate(const char *text, size_t len, const struct object *object, const char *path,
-		   size_t *ret_line, size_t *ret_column)
+bool object_position(const char *text, size_t len, const struct object *object, const char *path,
+		     size_t *ret_line, size_t *ret_column)
 {
 	struct object_place place = { .object = object, .path = path };
 
-	objects_locate(text, len, &place, 1);
+	objects_position(text, len, &place, 1);
 	if (!place.line)
 		return false;
 	*ret_line = place.line;

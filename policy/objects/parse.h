@@ -54,8 +54,8 @@ int objects_parse(const char *text, size_t len, unsigned int flags, struct objec
 
 /* Where a field stands (path as in problems; "" is the object) in the text that the object was read
  * from; the nearest enclosing field where it is not written.  False if it cannot be told. */
-bool object_locate(const char *text, size_t len, const struct object *object, const char *path,
-		   size_t *ret_line, size_t *ret_column);
+bool object_position(const char *text, size_t len, const struct object *object, const char *path,
+		     size_t *ret_line, size_t *ret_column);
 
 /* The same for many fields in one pass over the text. */
 struct object_place {
@@ -65,7 +65,7 @@ struct object_place {
 	size_t column;
 };
 
-void objects_locate(const char *text, size_t len, struct object_place *places, size_t count);
+void objects_position(const char *text, size_t len, struct object_place *places, size_t count);
 
 /* One already parsed JSON value; a List counts as an error here. */
 int object_parse(const struct cJSON *json, unsigned int flags, struct object **ret_object,

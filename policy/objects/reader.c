@@ -41,17 +41,17 @@ static int problems_room(struct reader *reader)
 {
 	size_t count = reader->problems->count;
 	struct problem *items;
-	struct location *locations;
+	struct position *positions;
 
 	items = reallocarray(reader->problems->items, count + 1, sizeof(*items));
 	if (!items)
 		return -ENOMEM;
 	reader->problems->items = items;
-	locations =
-		reallocarray(reader->locations, count + 1 - reader->located, sizeof(*locations));
-	if (!locations)
+	positions =
+		reallocarray(reader->positions, count + 1 - reader->located, sizeof(*positions));
+	if (!positions)
 		return -ENOMEM;
-	reader->locations = locations;
+	reader->positions = positions;
 	return 0;
 }
 
@@ -60,7 +60,7 @@ void reader_problem(struct reader *reader, const struct node *at, enum problem_k
 {
 	bool warning = kind == PROBLEM_WARNING || kind == PROBLEM_WARNING_AT_KEY;
 	struct problems *problems = reader->problems;
-	struct location location = { .document = reader->document,
+	struct position position = { .document = reader->document,
 				     .at_key = kind >= PROBLEM_AT_KEY,
 				     .last = kind == PROBLEM_AT_LAST_KEY };
 	struct problem problem = { .warning = warning };
@@ -76,38 +76,38 @@ void reader_problem(struct reader *reader, const struct node *at, enum problem_k
 	va_end(args);
 	problem.object = strdup(reader->object);
 	problem.path = path_of(at, true);
-	location.path = path_of(at, false);
-	if (!problem.message || !problem.object || !problem.path || !location.path ||
+	position.path = path_of(at, false);
+	if (!problem.message || !problem.object || !problem.path || !position.path ||
 	    problems_room(reader) < 0) {
 		free(problem.message);
 		free(problem.object);
 		free(problem.path);
-		free(location.path);
+		free(position.path);
 		reader->failed = true;
 		return;
 	}
-	reader->locations[problems->count - reader->located] = location;
+	reader->positions[problems->count - reader->located] = position;
 	problems->items[problems->count++] = problem;
 	problems->errors += !warning;
 }
 
-void reader_locate(struct reader *reader, const char *text, size_t len, size_t base_line,
-		   size_t base_column)
+void reader_positions(struct reader *reader, const char *text, size_t len, size_t base_line,
+		      size_t base_column)
 {
 	size_t count = reader->problems->count - reader->located;
 
 	if (count > 0)
-		locations_find(text, len, reader->locations, count);
+		positions_find(text, len, reader->positions, count);
 	for (size_t i = 0; i < count; i++) {
-		const struct location *location = &reader->locations[i];
+		const struct position *position = &reader->positions[i];
 		struct problem *problem = &reader->problems->items[reader->located + i];
 
-		if (location->line) {
-			problem->line = base_line + location->line - 1;
-			problem->column = location->line == 1 ? base_column + location->column - 1
-							      : location->column;
+		if (position->line) {
+			problem->line = base_line + position->line - 1;
+			problem->column = position->line == 1 ? base_column + position->column - 1
+							      : position->column;
 		}
-		free(location->path);
+		free(position->path);
 	}
 	reader->located = reader->problems->count;
 }
@@ -115,8 +115,8 @@ void reader_locate(struct reader *reader, const char *text, size_t len, size_t b
 void reader_done(struct reader *reader)
 {
 	for (size_t i = 0; i < reader->problems->count - reader->located; i++)
-		free(reader->locations[i].path);
-	free(reader->locations);
+		free(reader->positions[i].path);
+	free(reader->positions);
 }
 
 void problem_done(struct problem *problem)

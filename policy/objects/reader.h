@@ -18,7 +18,7 @@ struct reader {
 	unsigned int flags;         /* enum parse_flag */
 	size_t document;            /* number in the text, from 0 */
 	char object[600];           /* how problems name the object at hand */
-	struct location *locations; /* one for each problem from located on */
+	struct position *positions; /* one for each problem from located on */
 	size_t located;             /* problems before this one are not ours, or have their line */
 	bool failed;                /* out of memory */
 };
@@ -36,8 +36,8 @@ struct node {
 void reader_done(struct reader *reader);
 void problem_done(struct problem *problem);
 /* Finds the lines of the problems since the last call.  The text begins at the given line. */
-void reader_locate(struct reader *reader, const char *text, size_t len, size_t base_line,
-		   size_t base_column);
+void reader_positions(struct reader *reader, const char *text, size_t len, size_t base_line,
+		      size_t base_column);
 
 enum problem_kind {
 	PROBLEM_ERROR,

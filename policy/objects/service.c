@@ -100,12 +100,12 @@ static int frontend_collect(const struct object *const *slices, size_t count,
 	return 0;
 }
 
-int service_frontends(const struct world *world, const struct object *service,
+int service_frontends(const struct store *store, const struct object *service,
 		      struct service_frontends *ret)
 {
 	const struct service_object *spec = &service->service;
 	const struct object *const *slices;
-	size_t count = world_slices(world, service->namespace, service->name, &slices);
+	size_t count = store_slices(store, service->namespace, service->name, &slices);
 	struct service_frontends frontends = { 0 };
 
 	*ret = frontends;

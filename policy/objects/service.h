@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Services and EndpointSlices -> frontends and their backends.  Pure, over a world.
+ * Services and EndpointSlices -> frontends and their backends.  Pure, over a store.
  */
 #ifndef TENDRIL_POLICY_OBJECTS_SERVICE_H
 #define TENDRIL_POLICY_OBJECTS_SERVICE_H
@@ -32,7 +32,7 @@ struct service_frontends {
 /* Every (clusterIP, port, protocol) of one service with the backends that are to be used now: the
  * ready ones; if none is ready, those that are serving while terminating; publishNotReadyAddresses
  * counts all as ready.  Headless, ExternalName and foreign services have no frontends. */
-int service_frontends(const struct world *world, const struct object *service,
+int service_frontends(const struct store *store, const struct object *service,
 		      struct service_frontends *ret);
 void service_frontends_done(struct service_frontends *frontends);
 

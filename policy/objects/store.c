@@ -14,35 +14,35 @@
 #include "lib/auto.h"
 #include "lib/table.h"
 
-struct shelf {
+struct object_list {
 	struct object **items;
 	size_t count;
 	size_t capacity;
 };
 
-struct world {
-	struct shelf shelves[OBJECT_KIND_COUNT];
-	struct shelf slices; /* the EndpointSlices again, by (namespace, service, name) */
-	struct table owners; /* struct addr -> const struct object * */
-	struct world_endpoint *endpoints; /* sorted by slot */
+struct store {
+	struct object_list lists[OBJECT_KIND_COUNT];
+	struct object_list slices; /* the EndpointSlices again, by (namespace, service, name) */
+	struct table owners;       /* struct addr -> const struct object * */
+	struct store_endpoint *endpoints; /* sorted by slot */
 	size_t endpoint_count;
 	size_t endpoint_capacity;
 	struct addr *host_addresses;
 	size_t host_address_count;
-	bool local; /* a node's world, even without endpoints */
-	const struct world_watcher *watcher;
+	bool local; /* a node's store, even without endpoints */
+	const struct store_watcher *watcher;
 };
 
-struct world *world_new(void)
+struct store *store_new(void)
 {
-	struct world *world = calloc(1, sizeof(*world));
+	struct store *store = calloc(1, sizeof(*store));
 
-	if (world)
-		table_init(&world->owners, sizeof(struct addr), sizeof(const struct object *));
-	return world;
+	if (store)
+		table_init(&store->owners, sizeof(struct addr), sizeof(const struct object *));
+	return store;
 }
 
-static void endpoint_done(struct world_endpoint *endpoint)
+static void endpoint_done(struct store_endpoint *endpoint)
 {
 	free(endpoint->namespace);
 	free(endpoint->name);
@@ -52,55 +52,55 @@ static void endpoint_done(struct world_endpoint *endpoint)
 		free(endpoint->labels.items[i].value);
 	}
 	free(endpoint->labels.items);
-	*endpoint = (struct world_endpoint){ 0 };
+	*endpoint = (struct store_endpoint){ 0 };
 }
 
-void world_free(struct world *world)
+void store_free(struct store *store)
 {
-	if (!world)
+	if (!store)
 		return;
-	table_done(&world->owners);
+	table_done(&store->owners);
 	for (size_t kind = 0; kind < OBJECT_KIND_COUNT; kind++) {
-		for (size_t i = 0; i < world->shelves[kind].count; i++)
-			object_free(world->shelves[kind].items[i]);
-		free(world->shelves[kind].items);
+		for (size_t i = 0; i < store->lists[kind].count; i++)
+			object_free(store->lists[kind].items[i]);
+		free(store->lists[kind].items);
 	}
-	free(world->slices.items);
-	for (size_t i = 0; i < world->endpoint_count; i++)
-		endpoint_done(&world->endpoints[i]);
-	free(world->endpoints);
-	free(world->host_addresses);
-	free(world);
+	free(store->slices.items);
+	for (size_t i = 0; i < store->endpoint_count; i++)
+		endpoint_done(&store->endpoints[i]);
+	free(store->endpoints);
+	free(store->host_addresses);
+	free(store);
 }
 
 /* ---- who is told ---- */
 
-void world_watch(struct world *world, const struct world_watcher *watcher)
+void store_watch(struct store *store, const struct store_watcher *watcher)
 {
-	world->watcher = watcher;
+	store->watcher = watcher;
 }
 
-static void tell_comes(const struct world *world, const struct object *object)
+static void tell_comes(const struct store *store, const struct object *object)
 {
-	if (world->watcher)
-		world->watcher->object_comes(object, world->watcher->arg);
+	if (store->watcher)
+		store->watcher->object_comes(object, store->watcher->arg);
 }
 
-static void tell_leaves(const struct world *world, const struct object *object)
+static void tell_leaves(const struct store *store, const struct object *object)
 {
-	if (world->watcher)
-		world->watcher->object_leaves(object, world->watcher->arg);
+	if (store->watcher)
+		store->watcher->object_leaves(object, store->watcher->arg);
 }
 
-static void tell_endpoint(const struct world *world, const struct world_endpoint *endpoint)
+static void tell_endpoint(const struct store *store, const struct store_endpoint *endpoint)
 {
-	if (world->watcher)
-		world->watcher->endpoint_changes(endpoint, world->watcher->arg);
+	if (store->watcher)
+		store->watcher->endpoint_changes(endpoint, store->watcher->arg);
 }
 
 /* ---- sorted arrays ---- */
 
-/* What an object is sorted by; service is NULL on the shelves by kind. */
+/* What an object is sorted by; service is NULL in the lists by kind. */
 struct key {
 	const char *namespace;
 	const char *service;
@@ -119,18 +119,18 @@ static int key_compare(const struct key *key, const struct object *object)
 }
 
 /* The first place whose object is not before the key. */
-static size_t shelf_place(const struct shelf *shelf, const struct key *key)
+static size_t object_list_place(const struct object_list *object_list, const struct key *key)
 {
 	size_t low = 0;
-	size_t high = shelf->count;
+	size_t high = object_list->count;
 
 	/* A text's objects come in order: nearly all of them belong behind the last one. */
-	if (high && key_compare(key, shelf->items[high - 1]) > 0)
+	if (high && key_compare(key, object_list->items[high - 1]) > 0)
 		return high;
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 
-		if (key_compare(key, shelf->items[middle]) > 0)
+		if (key_compare(key, object_list->items[middle]) > 0)
 			low = middle + 1;
 		else
 			high = middle;
@@ -138,31 +138,33 @@ static size_t shelf_place(const struct shelf *shelf, const struct key *key)
 	return low;
 }
 
-static struct object *shelf_get(const struct shelf *shelf, const struct key *key, size_t place)
+static struct object *object_list_get(const struct object_list *object_list, const struct key *key,
+				      size_t place)
 {
-	if (place < shelf->count && key_compare(key, shelf->items[place]) == 0)
-		return shelf->items[place];
+	if (place < object_list->count && key_compare(key, object_list->items[place]) == 0)
+		return object_list->items[place];
 	return NULL;
 }
 
-static int shelf_reserve(struct shelf *shelf)
+static int object_list_reserve(struct object_list *object_list)
 {
-	return array_room(&shelf->items, shelf->count, &shelf->capacity, sizeof(struct object *));
+	return array_room(&object_list->items, object_list->count, &object_list->capacity,
+			  sizeof(struct object *));
 }
 
-static void shelf_insert(struct shelf *shelf, size_t place, struct object *object)
+static void object_list_insert(struct object_list *object_list, size_t place, struct object *object)
 {
-	memmove(&shelf->items[place + 1], &shelf->items[place],
-		(shelf->count - place) * sizeof(struct object *));
-	shelf->items[place] = object;
-	shelf->count++;
+	memmove(&object_list->items[place + 1], &object_list->items[place],
+		(object_list->count - place) * sizeof(struct object *));
+	object_list->items[place] = object;
+	object_list->count++;
 }
 
-static void shelf_remove(struct shelf *shelf, size_t place)
+static void object_list_remove(struct object_list *object_list, size_t place)
 {
-	shelf->count--;
-	memmove(&shelf->items[place], &shelf->items[place + 1],
-		(shelf->count - place) * sizeof(struct object *));
+	object_list->count--;
+	memmove(&object_list->items[place], &object_list->items[place + 1],
+		(object_list->count - place) * sizeof(struct object *));
 }
 
 static struct key key_of(const struct object *object)
@@ -193,21 +195,21 @@ static size_t object_addresses(const struct object *object, const struct addr **
 	return 0;
 }
 
-const struct object *world_owner(const struct world *world, const struct addr *addr)
+const struct object *store_owner(const struct store *store, const struct addr *addr)
 {
-	const struct object **owner = table_find(&world->owners, addr);
+	const struct object **owner = table_find(&store->owners, addr);
 
 	return owner ? *owner : NULL;
 }
 
-static void owners_del(struct world *world, const struct object *object)
+static void owners_del(struct store *store, const struct object *object)
 {
 	const struct addr *addresses;
 	size_t count = object_addresses(object, &addresses);
 
 	for (size_t i = 0; i < count; i++) {
-		if (world_owner(world, &addresses[i]) == object)
-			table_del(&world->owners, &addresses[i]);
+		if (store_owner(store, &addresses[i]) == object)
+			table_del(&store->owners, &addresses[i]);
 	}
 }
 
@@ -224,7 +226,7 @@ static bool object_has_address(const struct object *object, const struct addr *a
 }
 
 /* Hands the addresses of an object (or NULL) to the one that replaces it; all or none. */
-static int owners_replace(struct world *world, const struct object *old,
+static int owners_replace(struct store *store, const struct object *old,
 			  const struct object *object)
 {
 	const struct addr *addresses;
@@ -233,27 +235,27 @@ static int owners_replace(struct world *world, const struct object *old,
 	size_t done;
 
 	for (done = 0; done < count; done++) {
-		owner = table_put(&world->owners, &addresses[done]);
+		owner = table_put(&store->owners, &addresses[done]);
 		if (!owner)
 			goto undo;
 		*owner = object;
 	}
 	if (old)
-		owners_del(world, old);
+		owners_del(store, old);
 	return 0;
 undo:
 	while (done-- > 0) {
-		owner = table_find(&world->owners, &addresses[done]);
+		owner = table_find(&store->owners, &addresses[done]);
 		if (old && object_has_address(old, &addresses[done]))
 			*owner = old;
 		else
-			table_del(&world->owners, &addresses[done]);
+			table_del(&store->owners, &addresses[done]);
 	}
 	return -ENOMEM;
 }
 
 /* Whether another object than the one to be replaced owns an address of this one. */
-static int check_owners(const struct world *world, const struct object *object,
+static int check_owners(const struct store *store, const struct object *object,
 			const struct object *replaced, struct errmsg *err)
 {
 	const struct addr *addresses;
@@ -261,7 +263,7 @@ static int check_owners(const struct world *world, const struct object *object,
 	char buf[ADDR_TEXT_MAX];
 
 	for (size_t i = 0; i < count; i++) {
-		const struct object *other = world_owner(world, &addresses[i]);
+		const struct object *other = store_owner(store, &addresses[i]);
 
 		if (other && other != replaced)
 			return fail_plain(err, -EEXIST, "%s %s/%s and %s %s/%s both have %s",
@@ -275,69 +277,71 @@ static int check_owners(const struct world *world, const struct object *object,
 
 /* ---- objects ---- */
 
-static void world_unlink(struct world *world, struct object *object)
+static void store_unlink(struct store *store, struct object *object)
 {
-	struct shelf *shelf = &world->shelves[object->kind];
+	struct object_list *object_list = &store->lists[object->kind];
 	struct key key = key_of(object);
 
-	owners_del(world, object);
-	shelf_remove(shelf, shelf_place(shelf, &key));
+	owners_del(store, object);
+	object_list_remove(object_list, object_list_place(object_list, &key));
 	if (object->kind == OBJECT_ENDPOINT_SLICE) {
 		key = slice_key_of(object);
-		shelf_remove(&world->slices, shelf_place(&world->slices, &key));
+		object_list_remove(&store->slices, object_list_place(&store->slices, &key));
 	}
 }
 
-int world_put(struct world *world, struct object *object, struct errmsg *err)
+int store_put(struct store *store, struct object *object, struct errmsg *err)
 {
-	struct shelf *shelf = &world->shelves[object->kind];
+	struct object_list *object_list = &store->lists[object->kind];
 	struct key key = key_of(object);
-	size_t place = shelf_place(shelf, &key);
-	struct object *old = shelf_get(shelf, &key, place);
-	int ret = check_owners(world, object, old, err);
+	size_t place = object_list_place(object_list, &key);
+	struct object *old = object_list_get(object_list, &key, place);
+	int ret = check_owners(store, object, old, err);
 
-	if (ret == 0 && (shelf_reserve(shelf) < 0 || (object->kind == OBJECT_ENDPOINT_SLICE &&
-						      shelf_reserve(&world->slices) < 0)))
+	if (ret == 0 &&
+	    (object_list_reserve(object_list) < 0 ||
+	     (object->kind == OBJECT_ENDPOINT_SLICE && object_list_reserve(&store->slices) < 0)))
 		ret = fail_plain(err, -ENOMEM, "out of memory");
 	if (ret < 0) {
 		object_free(object);
 		return ret;
 	}
-	if (owners_replace(world, old, object) < 0) {
+	if (owners_replace(store, old, object) < 0) {
 		object_free(object);
 		return fail_plain(err, -ENOMEM, "out of memory");
 	}
 	if (old) {
-		tell_leaves(world, old);
-		world_unlink(world, old);
+		tell_leaves(store, old);
+		store_unlink(store, old);
 		object_free(old);
 	}
-	shelf_insert(shelf, place, object);
+	object_list_insert(object_list, place, object);
 	if (object->kind == OBJECT_ENDPOINT_SLICE) {
 		key = slice_key_of(object);
-		shelf_insert(&world->slices, shelf_place(&world->slices, &key), object);
+		object_list_insert(&store->slices, object_list_place(&store->slices, &key), object);
 	}
-	tell_comes(world, object);
+	tell_comes(store, object);
 	return 0;
 }
 
-struct object *world_take(struct world *world, enum object_kind kind, const char *namespace,
+struct object *store_take(struct store *store, enum object_kind kind, const char *namespace,
 			  const char *name)
 {
 	struct key key = { .namespace = namespace, .name = name };
-	struct shelf *shelf = &world->shelves[kind];
-	struct object *object = shelf_get(shelf, &key, shelf_place(shelf, &key));
+	struct object_list *object_list = &store->lists[kind];
+	struct object *object =
+		object_list_get(object_list, &key, object_list_place(object_list, &key));
 
 	if (object) {
-		tell_leaves(world, object);
-		world_unlink(world, object);
+		tell_leaves(store, object);
+		store_unlink(store, object);
 	}
 	return object;
 }
 
-int world_del(struct world *world, enum object_kind kind, const char *namespace, const char *name)
+int store_del(struct store *store, enum object_kind kind, const char *namespace, const char *name)
 {
-	struct object *object = world_take(world, kind, namespace, name);
+	struct object *object = store_take(store, kind, namespace, name);
 
 	if (!object)
 		return -ENOENT;
@@ -345,94 +349,96 @@ int world_del(struct world *world, enum object_kind kind, const char *namespace,
 	return 0;
 }
 
-const struct object *world_find(const struct world *world, enum object_kind kind,
+const struct object *store_find(const struct store *store, enum object_kind kind,
 				const char *namespace, const char *name)
 {
 	struct key key = { .namespace = namespace, .name = name };
-	const struct shelf *shelf = &world->shelves[kind];
+	const struct object_list *object_list = &store->lists[kind];
 
-	return shelf_get(shelf, &key, shelf_place(shelf, &key));
+	return object_list_get(object_list, &key, object_list_place(object_list, &key));
 }
 
-size_t world_count(const struct world *world, enum object_kind kind)
+size_t store_count(const struct store *store, enum object_kind kind)
 {
-	return world->shelves[kind].count;
+	return store->lists[kind].count;
 }
 
-const struct object *world_first(const struct world *world, enum object_kind kind)
+const struct object *store_first(const struct store *store, enum object_kind kind)
 {
-	return world->shelves[kind].count ? world->shelves[kind].items[0] : NULL;
+	return store->lists[kind].count ? store->lists[kind].items[0] : NULL;
 }
 
-const struct object *world_next(const struct world *world, const struct object *object)
+const struct object *store_next(const struct store *store, const struct object *object)
 {
-	const struct shelf *shelf = &world->shelves[object->kind];
+	const struct object_list *object_list = &store->lists[object->kind];
 	struct key key = key_of(object);
-	size_t place = shelf_place(shelf, &key) + 1;
+	size_t place = object_list_place(object_list, &key) + 1;
 
-	return place < shelf->count ? shelf->items[place] : NULL;
+	return place < object_list->count ? object_list->items[place] : NULL;
 }
 
-size_t world_objects(const struct world *world, enum object_kind kind,
+size_t store_objects(const struct store *store, enum object_kind kind,
 		     const struct object *const **ret_first)
 {
-	*ret_first = (const struct object *const *)world->shelves[kind].items;
-	return world->shelves[kind].count;
+	*ret_first = (const struct object *const *)store->lists[kind].items;
+	return store->lists[kind].count;
 }
 
-size_t world_range(const struct world *world, enum object_kind kind, const char *namespace,
+size_t store_range(const struct store *store, enum object_kind kind, const char *namespace,
 		   const struct object *const **ret_first)
 {
-	const struct shelf *shelf = &world->shelves[kind];
+	const struct object_list *object_list = &store->lists[kind];
 	struct key key = { .namespace = namespace };
-	size_t first = shelf_place(shelf, &key);
+	size_t first = object_list_place(object_list, &key);
 	size_t end = first;
 
-	while (end < shelf->count && strcmp(shelf->items[end]->namespace, namespace) == 0)
+	while (end < object_list->count &&
+	       strcmp(object_list->items[end]->namespace, namespace) == 0)
 		end++;
-	*ret_first = end > first ? (const struct object *const *)&shelf->items[first] : NULL;
+	*ret_first = end > first ? (const struct object *const *)&object_list->items[first] : NULL;
 	return end - first;
 }
 
-size_t world_slices(const struct world *world, const char *namespace, const char *service,
+size_t store_slices(const struct store *store, const char *namespace, const char *service,
 		    const struct object *const **ret_first)
 {
-	const struct shelf *shelf = &world->slices;
+	const struct object_list *object_list = &store->slices;
 	struct key key = { .namespace = namespace, .service = service };
-	size_t first = shelf_place(shelf, &key);
+	size_t first = object_list_place(object_list, &key);
 	size_t end = first;
 
-	while (end < shelf->count && strcmp(shelf->items[end]->namespace, namespace) == 0 &&
-	       strcmp(shelf->items[end]->slice.service_name, service) == 0)
+	while (end < object_list->count &&
+	       strcmp(object_list->items[end]->namespace, namespace) == 0 &&
+	       strcmp(object_list->items[end]->slice.service_name, service) == 0)
 		end++;
-	*ret_first = end > first ? (const struct object *const *)&shelf->items[first] : NULL;
+	*ret_first = end > first ? (const struct object *const *)&object_list->items[first] : NULL;
 	return end - first;
 }
 
 /* ---- this node ---- */
 
-void world_set_local(struct world *world)
+void store_set_local(struct store *store)
 {
-	world->local = true;
+	store->local = true;
 }
 
-bool world_is_local(const struct world *world)
+bool store_is_local(const struct store *store)
 {
-	return world->local || world->endpoint_count > 0;
+	return store->local || store->endpoint_count > 0;
 }
 
-static size_t endpoint_place(const struct world *world, uint16_t slot)
+static size_t endpoint_place(const struct store *store, uint16_t slot)
 {
 	size_t place = 0;
 
-	while (place < world->endpoint_count && world->endpoints[place].slot < slot)
+	while (place < store->endpoint_count && store->endpoints[place].slot < slot)
 		place++;
 	return place;
 }
 
-static int endpoint_copy(const struct world_endpoint *from, struct world_endpoint *ret_copy)
+static int endpoint_copy(const struct store_endpoint *from, struct store_endpoint *ret_copy)
 {
-	struct world_endpoint copy = { .slot = from->slot, .address_count = from->address_count };
+	struct store_endpoint copy = { .slot = from->slot, .address_count = from->address_count };
 
 	memcpy(copy.addresses, from->addresses, sizeof(copy.addresses));
 	copy.namespace = strdup(from->namespace);
@@ -457,69 +463,69 @@ failed:
 	return -ENOMEM;
 }
 
-int world_endpoint_set(struct world *world, const struct world_endpoint *endpoint)
+int store_endpoint_set(struct store *store, const struct store_endpoint *endpoint)
 {
-	size_t place = endpoint_place(world, endpoint->slot);
-	struct world_endpoint copy;
+	size_t place = endpoint_place(store, endpoint->slot);
+	struct store_endpoint copy;
 
-	if (array_room(&world->endpoints, world->endpoint_count, &world->endpoint_capacity,
-		       sizeof(*world->endpoints)) < 0 ||
+	if (array_room(&store->endpoints, store->endpoint_count, &store->endpoint_capacity,
+		       sizeof(*store->endpoints)) < 0 ||
 	    endpoint_copy(endpoint, &copy) < 0)
 		return -ENOMEM;
 	labels_sort(&copy.labels);
-	if (place < world->endpoint_count && world->endpoints[place].slot == endpoint->slot) {
-		tell_endpoint(world, &world->endpoints[place]);
-		endpoint_done(&world->endpoints[place]);
+	if (place < store->endpoint_count && store->endpoints[place].slot == endpoint->slot) {
+		tell_endpoint(store, &store->endpoints[place]);
+		endpoint_done(&store->endpoints[place]);
 	} else {
-		memmove(&world->endpoints[place + 1], &world->endpoints[place],
-			(world->endpoint_count - place) * sizeof(*world->endpoints));
-		world->endpoint_count++;
+		memmove(&store->endpoints[place + 1], &store->endpoints[place],
+			(store->endpoint_count - place) * sizeof(*store->endpoints));
+		store->endpoint_count++;
 	}
-	world->endpoints[place] = copy;
-	tell_endpoint(world, &copy);
+	store->endpoints[place] = copy;
+	tell_endpoint(store, &copy);
 	return 0;
 }
 
-void world_endpoint_del(struct world *world, uint16_t slot)
+void store_endpoint_del(struct store *store, uint16_t slot)
 {
-	size_t place = endpoint_place(world, slot);
+	size_t place = endpoint_place(store, slot);
 
-	if (place == world->endpoint_count || world->endpoints[place].slot != slot)
+	if (place == store->endpoint_count || store->endpoints[place].slot != slot)
 		return;
-	tell_endpoint(world, &world->endpoints[place]);
-	endpoint_done(&world->endpoints[place]);
-	world->endpoint_count--;
-	memmove(&world->endpoints[place], &world->endpoints[place + 1],
-		(world->endpoint_count - place) * sizeof(*world->endpoints));
+	tell_endpoint(store, &store->endpoints[place]);
+	endpoint_done(&store->endpoints[place]);
+	store->endpoint_count--;
+	memmove(&store->endpoints[place], &store->endpoints[place + 1],
+		(store->endpoint_count - place) * sizeof(*store->endpoints));
 }
 
-const struct world_endpoint *world_endpoint_find(const struct world *world, uint16_t slot)
+const struct store_endpoint *store_endpoint_find(const struct store *store, uint16_t slot)
 {
-	size_t place = endpoint_place(world, slot);
+	size_t place = endpoint_place(store, slot);
 
-	if (place == world->endpoint_count || world->endpoints[place].slot != slot)
+	if (place == store->endpoint_count || store->endpoints[place].slot != slot)
 		return NULL;
-	return &world->endpoints[place];
+	return &store->endpoints[place];
 }
 
-size_t world_endpoints(const struct world *world, const struct world_endpoint **ret_first)
+size_t store_endpoints(const struct store *store, const struct store_endpoint **ret_first)
 {
-	*ret_first = world->endpoints;
-	return world->endpoint_count;
+	*ret_first = store->endpoints;
+	return store->endpoint_count;
 }
 
-const struct object *world_endpoint_pod(const struct world *world,
-					const struct world_endpoint *endpoint)
+const struct object *store_endpoint_pod(const struct store *store,
+					const struct store_endpoint *endpoint)
 {
 	const struct object *pod =
-		world_find(world, OBJECT_POD, endpoint->namespace, endpoint->name);
+		store_find(store, OBJECT_POD, endpoint->namespace, endpoint->name);
 
 	if (pod && *pod->uid && *endpoint->uid && strcmp(pod->uid, endpoint->uid) != 0)
 		return NULL;
 	return pod;
 }
 
-int world_host_addresses_set(struct world *world, const struct addr *addresses, size_t count)
+int store_host_addresses_set(struct store *store, const struct addr *addresses, size_t count)
 {
 	struct addr *copy = calloc(count + 1, sizeof(*copy));
 
@@ -527,16 +533,16 @@ int world_host_addresses_set(struct world *world, const struct addr *addresses, 
 		return -ENOMEM;
 	if (count)
 		memcpy(copy, addresses, count * sizeof(*copy));
-	free(world->host_addresses);
-	world->host_addresses = copy;
-	world->host_address_count = count;
-	if (world->watcher)
-		world->watcher->hosts_change(world->watcher->arg);
+	free(store->host_addresses);
+	store->host_addresses = copy;
+	store->host_address_count = count;
+	if (store->watcher)
+		store->watcher->hosts_change(store->watcher->arg);
 	return 0;
 }
 
-size_t world_host_addresses(const struct world *world, const struct addr **ret_first)
+size_t store_host_addresses(const struct store *store, const struct addr **ret_first)
 {
-	*ret_first = world->host_addresses;
-	return world->host_address_count;
+	*ret_first = store->host_addresses;
+	return store->host_address_count;
 }

@@ -14,17 +14,17 @@ static int precedence_compare(const void *a, const void *b)
 	return strcmp(left->name, right->name);
 }
 
-const struct object **tier_policies(const struct world *world, enum policy_tier tier,
+const struct object **tier_policies(const struct store *store, enum policy_tier tier,
 				    size_t *ret_count)
 {
-	size_t all = world_count(world, OBJECT_CLUSTER_POLICY);
+	size_t all = store_count(store, OBJECT_CLUSTER_POLICY);
 	const struct object **policies = calloc(all + 1, sizeof(*policies));
 	size_t count = 0;
 
 	if (!policies)
 		return NULL;
-	for (const struct object *object = world_first(world, OBJECT_CLUSTER_POLICY); object;
-	     object = world_next(world, object)) {
+	for (const struct object *object = store_first(store, OBJECT_CLUSTER_POLICY); object;
+	     object = store_next(store, object)) {
 		if (object->cluster_policy.tier == tier)
 			policies[count++] = object;
 	}
@@ -33,10 +33,10 @@ const struct object **tier_policies(const struct world *world, enum policy_tier 
 	return policies;
 }
 
-bool namespace_selected(const struct world *world, const char *namespace,
+bool namespace_selected(const struct store *store, const char *namespace,
 			const struct selector *selector)
 {
-	const struct object *object = world_find(world, OBJECT_NAMESPACE, "", namespace);
+	const struct object *object = store_find(store, OBJECT_NAMESPACE, "", namespace);
 	struct label label = { .key = (char *)"kubernetes.io/metadata.name",
 			       .value = (char *)namespace };
 	const struct labels fallback = { .items = &label, .count = 1 };
@@ -44,9 +44,9 @@ bool namespace_selected(const struct world *world, const char *namespace,
 	return selector_matches(selector, object ? &object->ns.labels : &fallback);
 }
 
-bool cluster_policy_selects(const struct world *world, const struct object *policy,
+bool cluster_policy_selects(const struct store *store, const struct object *policy,
 			    const char *namespace, const struct labels *labels)
 {
 	return selector_matches(&policy->cluster_policy.pods, labels) &&
-	       namespace_selected(world, namespace, &policy->cluster_policy.namespaces);
+	       namespace_selected(store, namespace, &policy->cluster_policy.namespaces);
 }

@@ -33,9 +33,9 @@ static void give_up(const char *what, const char *why)
 	exit(1);
 }
 
-/* ---- the world ---- */
+/* ---- the store ---- */
 
-static void put(struct world *world, const char *text)
+static void put(struct store *store, const char *text)
 {
 	struct problems problems = { 0 };
 	struct object_list list = { 0 };
@@ -44,7 +44,7 @@ static void put(struct world *world, const char *text)
 	if (objects_parse(text, strlen(text), 0, &list, &problems))
 		give_up("parse", text);
 	for (size_t i = 0; i < list.count; i++) {
-		if (world_put(world, list.items[i], &err))
+		if (store_put(store, list.items[i], &err))
 			give_up("put", err.text);
 	}
 	list.count = 0;
@@ -52,7 +52,7 @@ static void put(struct world *world, const char *text)
 	problems_done(&problems);
 }
 
-static void put_namespace(struct world *world, int number, const char *team)
+static void put_namespace(struct store *store, int number, const char *team)
 {
 	char text[300];
 
@@ -60,10 +60,10 @@ static void put_namespace(struct world *world, int number, const char *team)
 		 "{\"apiVersion\":\"v1\",\"kind\":\"Namespace\",\"metadata\":{\"name\":\"n%d\","
 		 "\"labels\":{\"team\":\"%s\"}}}",
 		 number, team);
-	put(world, text);
+	put(store, text);
 }
 
-static void put_pod(struct world *world, int number, int app)
+static void put_pod(struct store *store, int number, int app)
 {
 	char text[400];
 
@@ -73,11 +73,11 @@ static void put_pod(struct world *world, int number, int app)
 		 "\"status\":{\"podIP\":\"10.%d.%d.%d\"}}",
 		 number, number % NAMESPACES, app, 1 + number / 62500, number / 250 % 250,
 		 1 + number % 250);
-	put(world, text);
+	put(store, text);
 }
 
 /* Each policy selects one pod, and allows the next one of the namespace and another team. */
-static void put_policy(struct world *world, int number, int port)
+static void put_policy(struct store *store, int number, int port)
 {
 	char text[700];
 
@@ -91,30 +91,30 @@ static void put_policy(struct world *world, int number, int port)
 		 "\"ports\":[{\"port\":%d}]}]}}",
 		 number, number % NAMESPACES, number / NAMESPACES, number / NAMESPACES + 1,
 		 number % 10, number / NAMESPACES, port);
-	put(world, text);
+	put(store, text);
 }
 
-static struct world *world_make(void)
+static struct store *store_make(void)
 {
-	struct world *world = world_new();
+	struct store *store = store_new();
 	char team[16];
 
-	if (!world)
-		give_up("world", "out of memory");
+	if (!store)
+		give_up("store", "out of memory");
 	for (int i = 0; i < NAMESPACES; i++) {
 		snprintf(team, sizeof(team), "t%d", i % 10);
-		put_namespace(world, i, team);
+		put_namespace(store, i, team);
 	}
 	for (int i = 0; i < pods; i++) {
-		put_pod(world, i, i / NAMESPACES);
-		put_policy(world, i, 80);
+		put_pod(store, i, i / NAMESPACES);
+		put_policy(store, i, 80);
 	}
-	return world;
+	return store;
 }
 
-static void endpoint_put(struct world *world, int number)
+static void endpoint_put(struct store *store, int number)
 {
-	struct world_endpoint endpoint = { .slot = (uint16_t)(number + 1), .address_count = 1 };
+	struct store_endpoint endpoint = { .slot = (uint16_t)(number + 1), .address_count = 1 };
 	const struct object *pod;
 	char namespace[16];
 	char name[16];
@@ -123,55 +123,55 @@ static void endpoint_put(struct world *world, int number)
 	snprintf(name, sizeof(name), "p%d", number);
 	endpoint.namespace = namespace;
 	endpoint.name = name;
-	pod = world_find(world, OBJECT_POD, namespace, name);
+	pod = store_find(store, OBJECT_POD, namespace, name);
 	endpoint.addresses[0] = pod->pod.addresses[0];
-	if (world_endpoint_set(world, &endpoint))
+	if (store_endpoint_set(store, &endpoint))
 		give_up("endpoint", "out of memory");
 }
 
 /* ---- changes ---- */
 
 /* In odd rounds something is as it was not before, in even rounds it is so again. */
-static void change_pod_label(struct world *world, int round)
+static void change_pod_label(struct store *store, int round)
 {
-	put_pod(world, 7, round % 2 ? 8 : 0);
+	put_pod(store, 7, round % 2 ? 8 : 0);
 }
 
-static void change_namespace_label(struct world *world, int round)
+static void change_namespace_label(struct store *store, int round)
 {
-	put_namespace(world, 7, round % 2 ? "t8" : "t7");
+	put_namespace(store, 7, round % 2 ? "t8" : "t7");
 }
 
-static void change_pod(struct world *world, int round)
+static void change_pod(struct store *store, int round)
 {
 	char name[16];
 
 	snprintf(name, sizeof(name), "p%d", pods + 7);
 	if (round % 2)
-		put_pod(world, pods + 7, 3);
+		put_pod(store, pods + 7, 3);
 	else
-		world_del(world, OBJECT_POD, "n7", name);
+		store_del(store, OBJECT_POD, "n7", name);
 }
 
-static void change_policy(struct world *world, int round)
+static void change_policy(struct store *store, int round)
 {
-	put_policy(world, 7, round % 2 ? 81 : 80);
+	put_policy(store, 7, round % 2 ? 81 : 80);
 }
 
-static void change_policies(struct world *world, int round)
+static void change_policies(struct store *store, int round)
 {
 	char name[16];
 
 	snprintf(name, sizeof(name), "r%d", 107);
 	if (round % 2)
-		world_del(world, OBJECT_NETWORK_POLICY, "n7", name);
+		store_del(store, OBJECT_NETWORK_POLICY, "n7", name);
 	else
-		put_policy(world, 107, 80);
+		put_policy(store, 107, 80);
 }
 
 static const struct {
 	const char *name;
-	void (*change)(struct world *world, int round);
+	void (*change)(struct store *store, int round);
 } changes[] = {
 	{ "pod_label", change_pod_label },           { "namespace_label", change_namespace_label },
 	{ "pod_comes_or_goes", change_pod },         { "policy_changed", change_policy },
@@ -196,7 +196,7 @@ static int double_compare(const void *a, const void *b)
 	return (left > right) - (left < right);
 }
 
-static void measure(const char *prefix, struct world *world, int (*update)(void *arg), void *arg)
+static void measure(const char *prefix, struct store *store, int (*update)(void *arg), void *arg)
 {
 	for (size_t i = 0; i < sizeof(changes) / sizeof(*changes); i++) {
 		double times[ROUNDS];
@@ -205,7 +205,7 @@ static void measure(const char *prefix, struct world *world, int (*update)(void 
 		for (int round = -1; round < ROUNDS; round++) {
 			double began;
 
-			changes[i].change(world, round + 2);
+			changes[i].change(store, round + 2);
 			began = now_ms();
 			if (update(arg))
 				give_up(changes[i].name, "failed");
@@ -243,7 +243,7 @@ static void peak_reset(void)
 		give_up("/proc/self/clear_refs", "refused");
 }
 
-static void measure_compile(const struct world *world)
+static void measure_compile(const struct store *store)
 {
 	struct compiled *compiled = NULL;
 	struct errmsg err = { 0 };
@@ -253,7 +253,7 @@ static void measure_compile(const struct world *world)
 	peak_reset();
 	before = peak_mib();
 	began = now_ms();
-	if (policy_compile(world, &compiled, &err))
+	if (policy_compile(store, &compiled, &err))
 		give_up("compile", err.text);
 	printf("{\n  \"pods\": %d,\n  \"policies\": %d,\n  \"compile_ms\": %.1f", pods, pods,
 	       now_ms() - began);
@@ -266,7 +266,7 @@ static int update_tables(void *arg)
 {
 	struct compiled_changes found;
 
-	return follower_update(arg, &found, NULL);
+	return incremental_update(arg, &found, NULL);
 }
 
 static int update_maps(void *arg)
@@ -274,20 +274,20 @@ static int update_maps(void *arg)
 	return sync_policies(arg, NULL);
 }
 
-static void measure_cluster(struct world *world)
+static void measure_cluster(struct store *store)
 {
-	struct follower *follower = follower_new(world);
+	struct incremental *incremental = incremental_new(store);
 
-	if (!follower || update_tables(follower))
-		give_up("follower", "out of memory");
-	measure("cluster", world, update_tables, follower);
-	follower_free(follower);
+	if (!incremental || update_tables(incremental))
+		give_up("incremental", "out of memory");
+	measure("cluster", store, update_tables, incremental);
+	incremental_free(incremental);
 }
 
-static void measure_node(struct world *world)
+static void measure_node(struct store *store)
 {
 	struct datapath_options options = scratch_options();
-	struct endpoint wired = { .flags = ENDPOINT_VALID };
+	struct endpoint_entry wired = { .flags = ENDPOINT_VALID };
 	struct datapath *datapath;
 	struct errmsg err = { 0 };
 	struct sync *sync;
@@ -296,18 +296,18 @@ static void measure_node(struct world *world)
 	if (datapath_open(&options, &datapath, &err))
 		give_up("datapath", err.text);
 	for (int i = 0; i < ENDPOINTS; i++) {
-		endpoint_put(world, i);
+		endpoint_put(store, i);
 		if (endpoint_map_set(datapath, (uint16_t)(i + 1), &wired))
 			give_up("endpoint_map", "refused");
 	}
-	if (sync_new(NULL, datapath, world, &sync, &err))
+	if (sync_new(NULL, datapath, store, &sync, &err))
 		give_up("sync", err.text);
 	sync_allow_deletes(sync);
 	began = now_ms();
 	if (sync_policies(sync, &err))
 		give_up("sync", err.text);
 	printf(",\n  \"node_first_ms\": %.1f", now_ms() - began);
-	measure("node", world, update_maps, sync);
+	measure("node", store, update_maps, sync);
 	sync_free(sync);
 	datapath_close(datapath);
 }
@@ -315,7 +315,7 @@ static void measure_node(struct world *world)
 int main(int argc, char **argv)
 {
 	struct errmsg err = { 0 };
-	struct world *world;
+	struct store *store;
 
 	if (argc > 1)
 		pods = (int)strtol(argv[1], NULL, 10);
@@ -323,12 +323,12 @@ int main(int argc, char **argv)
 		give_up("policybench", "PODS is a multiple of 100 between 1000 and 50000");
 	if (scratch_init(&err))
 		give_up("policybench", err.text);
-	world = world_make();
-	measure_compile(world);
-	measure_cluster(world);
-	measure_node(world);
+	store = store_make();
+	measure_compile(store);
+	measure_cluster(store);
+	measure_node(store);
 	printf("\n}\n");
-	world_free(world);
+	store_free(store);
 	scratch_done();
 	return 0;
 }

@@ -30,8 +30,8 @@
 
 static void test_both_families(void **state)
 {
-	struct world *world = *state;
-	const struct pod *server = &world->pods->pod[SERVER];
+	struct store *store = *state;
+	const struct pod *server = &store->pods->pod[SERVER];
 	const struct {
 		int family;
 		const struct addr *to;
@@ -45,34 +45,34 @@ static void test_both_families(void **state)
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		auto_pair struct pair pair = PAIR_INIT;
-		struct endpoint_stats before = stats_of(world, CLIENT);
+		struct endpoint_stats before = stats_of(store, CLIENT);
 
-		pair_open_as(world, cases[i].family, cases[i].to, cases[i].listener_family, &pair);
-		assert_int_equal(sockets_registered(world), 2);
-		assert_int_equal(say(world, &pair, CLIENT, "question"), 8);
+		pair_open_as(store, cases[i].family, cases[i].to, cases[i].listener_family, &pair);
+		assert_int_equal(sockets_registered(store), 2);
+		assert_int_equal(say(store, &pair, CLIENT, "question"), 8);
 		hear(&pair, SERVER, "question");
-		assert_int_equal(say(world, &pair, SERVER, "answer"), 6);
+		assert_int_equal(say(store, &pair, SERVER, "answer"), 6);
 		hear(&pair, CLIENT, "answer");
-		assert_int_equal(stats_of(world, CLIENT).accel_connections,
+		assert_int_equal(stats_of(store, CLIENT).accel_connections,
 				 before.accel_connections + 1);
-		assert_int_equal(stats_of(world, CLIENT).accel_fallbacks, before.accel_fallbacks);
+		assert_int_equal(stats_of(store, CLIENT).accel_fallbacks, before.accel_fallbacks);
 		/* Nothing of it went by packet. */
 		assert_int_equal(tcp_info_of(pair.fd[CLIENT]).tcpi_bytes_sent, 0);
 	}
-	assert_int_equal(sockets_registered(world), 0);
+	assert_int_equal(sockets_registered(store), 0);
 }
 
 /* Sockets of pods that did not ask are in no map, and their bytes go by packet. */
-static void assert_untouched(struct world *world, const char *why)
+static void assert_untouched(struct store *store, const char *why)
 {
 	auto_pair struct pair pair = PAIR_INIT;
 
-	pair_open(world, &pair);
-	if (sockets_registered(world))
+	pair_open(store, &pair);
+	if (sockets_registered(store))
 		fail_msg("%s: registered", why);
-	assert_int_equal(say(world, &pair, CLIENT, "question"), 0);
+	assert_int_equal(say(store, &pair, CLIENT, "question"), 0);
 	hear(&pair, SERVER, "question");
-	assert_int_equal(say(world, &pair, SERVER, "answer"), 0);
+	assert_int_equal(say(store, &pair, SERVER, "answer"), 0);
 	hear(&pair, CLIENT, "answer");
 	assert_int_equal(tcp_info_of(pair.fd[CLIENT]).tcpi_bytes_sent, 8);
 	assert_int_equal(tcp_info_of(pair.fd[SERVER]).tcpi_bytes_sent, 6);
@@ -81,30 +81,30 @@ static void assert_untouched(struct world *world, const char *why)
 
 static void test_opt_in(void **state)
 {
-	struct world *world = *state;
+	struct store *store = *state;
 
-	endpoint_change(world, CLIENT, 0, 0);
-	assert_untouched(world, "only the server asked");
-	endpoint_change(world, SERVER, 0, 0);
-	assert_untouched(world, "nobody asked");
-	endpoint_change(world, CLIENT, ENDPOINT_ACCEL, 0);
-	assert_untouched(world, "only the client asked");
-	endpoint_change(world, SERVER, ENDPOINT_ACCEL, 0);
-	redirect_allow(world, false);
-	assert_untouched(world, "acceleration is off");
-	assert_int_equal(stats_of(world, CLIENT).accel_fallbacks, 0);
+	endpoint_change(store, CLIENT, 0, 0);
+	assert_untouched(store, "only the server asked");
+	endpoint_change(store, SERVER, 0, 0);
+	assert_untouched(store, "nobody asked");
+	endpoint_change(store, CLIENT, ENDPOINT_ACCEL, 0);
+	assert_untouched(store, "only the client asked");
+	endpoint_change(store, SERVER, ENDPOINT_ACCEL, 0);
+	redirect_allow(store, false);
+	assert_untouched(store, "acceleration is off");
+	assert_int_equal(stats_of(store, CLIENT).accel_fallbacks, 0);
 }
 
 /* Neither a namespace that is no pod's, nor a pod's connection to itself. */
 static void test_strangers(void **state)
 {
-	struct world *world = *state;
-	const struct pod *server = &world->pods->pod[SERVER];
+	struct store *store = *state;
+	const struct pod *server = &store->pods->pod[SERVER];
 	auto_close int listener = listener_new(server, AF_INET);
 	auto_pair struct pair stranger = PAIR_INIT, self = PAIR_INIT;
 
-	assert_int_equal(endpoint_map_del(world->datapath, world->pods->pod[CLIENT].slot), 0);
-	stranger.fd[CLIENT] = connect_start(&world->pods->pod[CLIENT], AF_INET, &server->v4);
+	assert_int_equal(endpoint_map_del(store->datapath, store->pods->pod[CLIENT].slot), 0);
+	stranger.fd[CLIENT] = connect_start(&store->pods->pod[CLIENT], AF_INET, &server->v4);
 	connect_accept(listener, &stranger);
 	assert_int_equal(send(stranger.fd[CLIENT], "x", 1, 0), 1);
 	hear(&stranger, SERVER, "x");
@@ -112,7 +112,7 @@ static void test_strangers(void **state)
 	connect_accept(listener, &self);
 	assert_int_equal(send(self.fd[CLIENT], "x", 1, 0), 1);
 	hear(&self, SERVER, "x");
-	assert_int_equal(sockets_registered(world), 0);
+	assert_int_equal(sockets_registered(store), 0);
 }
 
 /* ---- order ---------------------------------------------------------------------------------- */
@@ -120,58 +120,58 @@ static void test_strangers(void **state)
 /* Once a byte went by packet, no later one may overtake it. */
 static void test_packets_are_final(void **state)
 {
-	struct world *world = *state;
+	struct store *store = *state;
 	auto_pair struct pair pair = PAIR_INIT;
 
-	pair_open(world, &pair);
-	redirect_allow(world, false);
-	assert_int_equal(say(world, &pair, CLIENT, "first "), 0);
-	redirect_allow(world, true);
+	pair_open(store, &pair);
+	redirect_allow(store, false);
+	assert_int_equal(say(store, &pair, CLIENT, "first "), 0);
+	redirect_allow(store, true);
 	for (int i = 0; i < 3; i++)
-		assert_int_equal(say(world, &pair, CLIENT, "later "), 0);
+		assert_int_equal(say(store, &pair, CLIENT, "later "), 0);
 	hear(&pair, SERVER, "first later later later ");
-	assert_int_equal(stats_of(world, CLIENT).accel_fallbacks, 1);
+	assert_int_equal(stats_of(store, CLIENT).accel_fallbacks, 1);
 	/* The other direction has sent nothing yet and is free to. */
-	assert_int_equal(say(world, &pair, SERVER, "answer"), 6);
+	assert_int_equal(say(store, &pair, SERVER, "answer"), 6);
 	hear(&pair, CLIENT, "answer");
 }
 
 static void test_fallback_keeps_order(void **state)
 {
-	struct world *world = *state;
+	struct store *store = *state;
 	auto_pair struct pair pair = PAIR_INIT;
 
-	pair_open(world, &pair);
-	assert_int_equal(say(world, &pair, CLIENT, "one "), 4);
-	assert_int_equal(say(world, &pair, CLIENT, "two "), 4);
-	redirect_allow(world, false);
-	assert_int_equal(say(world, &pair, CLIENT, "three "), 0);
-	redirect_allow(world, true);
-	assert_int_equal(say(world, &pair, CLIENT, "four "), 0);
+	pair_open(store, &pair);
+	assert_int_equal(say(store, &pair, CLIENT, "one "), 4);
+	assert_int_equal(say(store, &pair, CLIENT, "two "), 4);
+	redirect_allow(store, false);
+	assert_int_equal(say(store, &pair, CLIENT, "three "), 0);
+	redirect_allow(store, true);
+	assert_int_equal(say(store, &pair, CLIENT, "four "), 0);
 	hear(&pair, SERVER, "one two three four ");
-	assert_int_equal(stats_of(world, CLIENT).accel_fallbacks, 1);
-	assert_int_equal(stats_of(world, CLIENT).accel_bytes, 8);
+	assert_int_equal(stats_of(store, CLIENT).accel_fallbacks, 1);
+	assert_int_equal(stats_of(store, CLIENT).accel_bytes, 8);
 }
 
 /* Bytes that were written before the socket was established went by packet without anybody asking
  * the sk_msg program. */
 static void test_written_before_established(void **state)
 {
-	struct world *world = *state;
-	const struct pod *server = &world->pods->pod[SERVER];
+	struct store *store = *state;
+	const struct pod *server = &store->pods->pod[SERVER];
 	auto_close int listener = listener_new(server, AF_INET);
 	auto_pair struct pair pair = PAIR_INIT;
 	struct sockaddr_storage address;
 	socklen_t len = sockaddr_fill(&server->v4, PORT, AF_INET, &address);
 
-	pair.fd[CLIENT] = pods_socket(&world->pods->pod[CLIENT], AF_INET, SOCK_STREAM);
+	pair.fd[CLIENT] = pods_socket(&store->pods->pod[CLIENT], AF_INET, SOCK_STREAM);
 	assert_true(pair.fd[CLIENT] >= 0);
 	assert_int_equal(sendto(pair.fd[CLIENT], "first ", 6, MSG_FASTOPEN,
 				(struct sockaddr *)&address, len),
 			 6);
 	connect_accept(listener, &pair);
-	assert_int_equal(sockets_registered(world), 2);
-	assert_int_equal(say(world, &pair, CLIENT, "second"), 0);
+	assert_int_equal(sockets_registered(store), 2);
+	assert_int_equal(say(store, &pair, CLIENT, "second"), 0);
 	hear(&pair, SERVER, "first second");
 }
 
@@ -179,16 +179,16 @@ static void test_written_before_established(void **state)
  * decided for its first stream must not reach into the second. */
 static void test_socket_reused(void **state)
 {
-	struct world *world = *state;
-	const struct pod *server = &world->pods->pod[SERVER];
+	struct store *store = *state;
+	const struct pod *server = &store->pods->pod[SERVER];
 	auto_close int listener = listener_new(server, AF_INET);
 	auto_pair struct pair pair = PAIR_INIT;
 	struct sockaddr_storage address;
 	socklen_t len = sockaddr_fill(&server->v4, PORT, AF_INET, &address);
 
-	pair.fd[CLIENT] = connect_start(&world->pods->pod[CLIENT], AF_INET, &server->v4);
+	pair.fd[CLIENT] = connect_start(&store->pods->pod[CLIENT], AF_INET, &server->v4);
 	connect_accept(listener, &pair);
-	assert_int_equal(say(world, &pair, CLIENT, "once"), 4);
+	assert_int_equal(say(store, &pair, CLIENT, "once"), 4);
 	hear(&pair, SERVER, "once");
 	assert_int_equal(connect(pair.fd[CLIENT], &(struct sockaddr){ .sa_family = AF_UNSPEC },
 				 sizeof(struct sockaddr)),
@@ -197,8 +197,8 @@ static void test_socket_reused(void **state)
 	if (connect(pair.fd[CLIENT], (struct sockaddr *)&address, len) < 0)
 		assert_int_equal(errno, EINPROGRESS);
 	connect_accept(listener, &pair);
-	assert_int_equal(say(world, &pair, CLIENT, "again"), 0);
-	assert_int_equal(say(world, &pair, SERVER, "answer"), 0);
+	assert_int_equal(say(store, &pair, CLIENT, "again"), 0);
+	assert_int_equal(say(store, &pair, SERVER, "answer"), 0);
 	hear(&pair, SERVER, "again");
 	hear(&pair, CLIENT, "answer");
 }
@@ -234,24 +234,24 @@ static int peer_map_open(void)
  * between the same ports: only the cookie tells. */
 static void test_peer_that_is_another_socket(void **state)
 {
-	struct world *world = *state;
+	struct store *store = *state;
 	auto_pair struct pair pair = PAIR_INIT;
 	auto_close int map = peer_map_open();
 	struct accel_key key, *before = NULL;
 	struct accel_peer peer;
 
-	pair_open(world, &pair);
+	pair_open(store, &pair);
 	for (int i = 0; i < 2; i++, before = &key) {
 		assert_int_equal(bpf_map_get_next_key(map, before, &key), 0);
 		assert_int_equal(bpf_map_lookup_elem(map, &key, &peer), 0);
 		peer.cookie++;
 		assert_int_equal(bpf_map_update_elem(map, &key, &peer, BPF_EXIST), 0);
 	}
-	assert_int_equal(say(world, &pair, CLIENT, "question"), 0);
+	assert_int_equal(say(store, &pair, CLIENT, "question"), 0);
 	hear(&pair, SERVER, "question");
-	assert_int_equal(say(world, &pair, SERVER, "answer"), 0);
+	assert_int_equal(say(store, &pair, SERVER, "answer"), 0);
 	hear(&pair, CLIENT, "answer");
-	assert_int_equal(stats_of(world, CLIENT).accel_fallbacks, 1);
+	assert_int_equal(stats_of(store, CLIENT).accel_fallbacks, 1);
 }
 
 /* Drops every IPv4 TCP segment without SYN that a pod sends: its handshake ACK and its data. */
@@ -303,23 +303,23 @@ static void loss_end(const struct pods *pods, const struct pod *pod, int fd)
  * not yet, and the first bytes arrive after the later ones were sent. */
 static void test_lost_handshake_ack(void **state)
 {
-	struct world *world = *state;
-	const struct pod *client = &world->pods->pod[CLIENT];
-	const struct pod *server = &world->pods->pod[SERVER];
+	struct store *store = *state;
+	const struct pod *client = &store->pods->pod[CLIENT];
+	const struct pod *server = &store->pods->pod[SERVER];
 	auto_close int listener = listener_new(server, AF_INET);
 	auto_pair struct pair pair = PAIR_INIT;
-	int loss = loss_begin(world->pods, client);
+	int loss = loss_begin(store->pods, client);
 
 	pair.fd[CLIENT] = connect_start(client, AF_INET, &server->v4);
 	assert_true(is_ready(pair.fd[CLIENT], POLLOUT, WAIT_MS));
-	assert_int_equal(say(world, &pair, CLIENT, "first "), 0);
-	loss_end(world->pods, client, loss);
+	assert_int_equal(say(store, &pair, CLIENT, "first "), 0);
+	loss_end(store->pods, client, loss);
 	/* "first" waits for its retransmission, while the next segment completes the handshake. */
-	assert_int_equal(say(world, &pair, CLIENT, "second "), 0);
+	assert_int_equal(say(store, &pair, CLIENT, "second "), 0);
 	connect_accept(listener, &pair);
-	assert_int_equal(say(world, &pair, CLIENT, "third "), 0);
+	assert_int_equal(say(store, &pair, CLIENT, "third "), 0);
 	hear(&pair, SERVER, "first second third ");
-	assert_int_equal(say(world, &pair, SERVER, "answer"), 6);
+	assert_int_equal(say(store, &pair, SERVER, "answer"), 6);
 	hear(&pair, CLIENT, "answer");
 }
 

@@ -30,13 +30,13 @@
 /* ---- memory --------------------------------------------------------------------------------- */
 
 /* Sends messages of one size until the socket is full; returns the bytes sent. */
-static size_t send_until_full(struct world *world, const struct pair *pair, size_t size)
+static size_t send_until_full(struct store *store, const struct pair *pair, size_t size)
 {
 	auto_free char *message = calloc(1, size);
 	size_t sent = 0;
 	ssize_t len;
 
-	(void)world;
+	(void)store;
 	assert_non_null(message);
 	while ((len = send(pair->fd[CLIENT], message, size, MSG_NOSIGNAL)) > 0) {
 		sent += (size_t)len;
@@ -63,22 +63,22 @@ static void receive_all(const struct pair *pair, size_t want)
 static void test_unread_is_bounded(void **state)
 {
 	const size_t sizes[] = { 256 * 1024, 4096, 1 };
-	struct world *world = *state;
+	struct store *store = *state;
 
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
 		auto_pair struct pair pair = PAIR_INIT;
-		uint64_t before = stats_of(world, CLIENT).accel_bytes, redirected;
+		uint64_t before = stats_of(store, CLIENT).accel_bytes, redirected;
 		size_t sent;
 
-		pair_open(world, &pair);
-		sent = send_until_full(world, &pair, sizes[i]);
-		redirected = stats_of(world, CLIENT).accel_bytes - before;
+		pair_open(store, &pair);
+		sent = send_until_full(store, &pair, sizes[i]);
+		redirected = stats_of(store, CLIENT).accel_bytes - before;
 		/* Each message counts with what the kernel spends on it. */
 		assert_in_range(redirected + redirected / sizes[i] * ACCEL_MESSAGE_COST,
 				ACCEL_QUEUE_MAX / 2, ACCEL_QUEUE_MAX);
 		assert_true(sent > redirected);
 		assert_false(is_ready(pair.fd[CLIENT], POLLOUT, 0));
-		assert_int_equal(stats_of(world, CLIENT).accel_fallbacks, i + 1);
+		assert_int_equal(stats_of(store, CLIENT).accel_fallbacks, i + 1);
 		receive_all(&pair, sent);
 		assert_true(is_ready(pair.fd[CLIENT], POLLOUT, WAIT_MS));
 	}
@@ -87,29 +87,29 @@ static void test_unread_is_bounded(void **state)
 /* A receiver that is always some messages behind, but reads, is not given up. */
 static void test_queue_never_empty(void **state)
 {
-	struct world *world = *state;
+	struct store *store = *state;
 	auto_pair struct pair pair = PAIR_INIT;
 	char message[100] = "", buf[100];
 
-	pair_open(world, &pair);
+	pair_open(store, &pair);
 	for (int i = 0; i < 10; i++)
 		assert_int_equal(send(pair.fd[CLIENT], message, sizeof(message), 0), 100);
 	for (int i = 0; i < 20000; i++) {
 		assert_int_equal(send(pair.fd[CLIENT], message, sizeof(message), 0), 100);
 		assert_int_equal(recv(pair.fd[SERVER], buf, sizeof(buf), 0), 100);
 	}
-	assert_int_equal(stats_of(world, CLIENT).accel_bytes, 100 * 20010);
-	assert_int_equal(stats_of(world, CLIENT).accel_fallbacks, 0);
+	assert_int_equal(stats_of(store, CLIENT).accel_bytes, 100 * 20010);
+	assert_int_equal(stats_of(store, CLIENT).accel_fallbacks, 0);
 }
 
 /* ---- policy --------------------------------------------------------------------------------- */
 
 #define POLICY 5
 
-static void policy_allow(struct world *world, int pod, enum direction direction, int peer)
+static void policy_allow(struct store *store, int pod, enum direction direction, int peer)
 {
 	struct policy_key key = { .policy_id = POLICY,
-				  .peer = IDENTITY_FIRST + world->pods->pod[peer].slot,
+				  .peer = IDENTITY_FIRST + store->pods->pod[peer].slot,
 				  .direction = direction };
 	struct policy_entry entry = { .rule_count = 1,
 				      .rules = { { .port_min = PORT,
@@ -118,35 +118,35 @@ static void policy_allow(struct world *world, int pod, enum direction direction,
 						   .verdict = VERDICT_ALLOW } } };
 
 	(void)pod;
-	assert_int_equal(policy_map_set(world->datapath, &key, &entry), 0);
+	assert_int_equal(policy_map_set(store->datapath, &key, &entry), 0);
 }
 
 /* A change of policy that still allows the connection changes nothing for it. */
 static void test_policy_still_allows(void **state)
 {
-	struct world *world = *state;
+	struct store *store = *state;
 	auto_pair struct pair pair = PAIR_INIT;
 
-	policy_allow(world, SERVER, DIR_INGRESS, CLIENT);
-	pair_open(world, &pair);
-	assert_int_equal(say(world, &pair, CLIENT, "one "), 4);
-	endpoint_change(world, SERVER, ENDPOINT_ACCEL | ENDPOINT_INGRESS_ISOLATED, POLICY);
-	assert_int_equal(say(world, &pair, CLIENT, "two "), 4);
+	policy_allow(store, SERVER, DIR_INGRESS, CLIENT);
+	pair_open(store, &pair);
+	assert_int_equal(say(store, &pair, CLIENT, "one "), 4);
+	endpoint_change(store, SERVER, ENDPOINT_ACCEL | ENDPOINT_INGRESS_ISOLATED, POLICY);
+	assert_int_equal(say(store, &pair, CLIENT, "two "), 4);
 	/* Answers are allowed with the connection, though nothing allows the server to open one. */
-	endpoint_change(world, SERVER,
+	endpoint_change(store, SERVER,
 			ENDPOINT_ACCEL | ENDPOINT_INGRESS_ISOLATED | ENDPOINT_EGRESS_ISOLATED,
 			POLICY);
-	assert_int_equal(say(world, &pair, SERVER, "answer"), 6);
+	assert_int_equal(say(store, &pair, SERVER, "answer"), 6);
 	hear(&pair, SERVER, "one two ");
 	hear(&pair, CLIENT, "answer");
-	assert_int_equal(stats_of(world, CLIENT).accel_fallbacks, 0);
+	assert_int_equal(stats_of(store, CLIENT).accel_fallbacks, 0);
 }
 
 /* Forbidden connections fall back with their next message, in both directions; the packets then
  * meet tc (which this plain router does not have, so here they arrive). */
 static void test_policy_forbids(void **state)
 {
-	struct world *world = *state;
+	struct store *store = *state;
 	const struct {
 		int pod;
 		uint32_t flag;
@@ -158,53 +158,53 @@ static void test_policy_forbids(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		auto_pair struct pair pair = PAIR_INIT;
 
-		pair_open(world, &pair);
-		assert_int_equal(say(world, &pair, CLIENT, "one "), 4);
-		assert_int_equal(say(world, &pair, SERVER, "five "), 5);
-		endpoint_change(world, cases[i].pod, ENDPOINT_ACCEL | cases[i].flag, POLICY);
-		assert_int_equal(say(world, &pair, CLIENT, "two "), 0);
-		assert_int_equal(say(world, &pair, SERVER, "six "), 0);
-		endpoint_change(world, cases[i].pod, ENDPOINT_ACCEL, 0);
-		assert_int_equal(say(world, &pair, CLIENT, "three "), 0);
+		pair_open(store, &pair);
+		assert_int_equal(say(store, &pair, CLIENT, "one "), 4);
+		assert_int_equal(say(store, &pair, SERVER, "five "), 5);
+		endpoint_change(store, cases[i].pod, ENDPOINT_ACCEL | cases[i].flag, POLICY);
+		assert_int_equal(say(store, &pair, CLIENT, "two "), 0);
+		assert_int_equal(say(store, &pair, SERVER, "six "), 0);
+		endpoint_change(store, cases[i].pod, ENDPOINT_ACCEL, 0);
+		assert_int_equal(say(store, &pair, CLIENT, "three "), 0);
 		hear(&pair, SERVER, "one two three ");
 		hear(&pair, CLIENT, "five six ");
-		assert_int_equal(stats_of(world, CLIENT).accel_fallbacks, i + 1);
+		assert_int_equal(stats_of(store, CLIENT).accel_fallbacks, i + 1);
 	}
 	/* What the first packet passed under is not believed: policy is asked at the first message.
 	 */
 	for (int end = 0; end < 2; end++) {
 		auto_pair struct pair pair = PAIR_INIT;
 
-		pair_open(world, &pair);
-		endpoint_change(world, SERVER, ENDPOINT_ACCEL | ENDPOINT_INGRESS_ISOLATED, POLICY);
-		assert_int_equal(say(world, &pair, end, "one"), 0);
-		endpoint_change(world, SERVER, ENDPOINT_ACCEL, 0);
+		pair_open(store, &pair);
+		endpoint_change(store, SERVER, ENDPOINT_ACCEL | ENDPOINT_INGRESS_ISOLATED, POLICY);
+		assert_int_equal(say(store, &pair, end, "one"), 0);
+		endpoint_change(store, SERVER, ENDPOINT_ACCEL, 0);
 	}
 }
 
 /* An endpoint that is no longer the one the connection was made with, or no longer asks. */
 static void test_endpoint_changes(void **state)
 {
-	struct world *world = *state;
-	const struct pod *server = &world->pods->pod[SERVER];
-	struct endpoint replaced = pods_endpoint(server);
+	struct store *store = *state;
+	const struct pod *server = &store->pods->pod[SERVER];
+	struct endpoint_entry replaced = pods_endpoint(server);
 
 	for (int i = 0; i < 3; i++) {
 		auto_pair struct pair pair = PAIR_INIT;
 
-		pair_open(world, &pair);
-		assert_int_equal(say(world, &pair, CLIENT, "one "), 4);
+		pair_open(store, &pair);
+		assert_int_equal(say(store, &pair, CLIENT, "one "), 4);
 		replaced = pods_endpoint(server);
 		replaced.flags |= i == 0 ? 0 : ENDPOINT_ACCEL;
 		if (i == 1) /* the same address, another namespace */
-			replaced.netns_cookie = world->pods->pod[OTHER].netns_cookie;
+			replaced.netns_cookie = store->pods->pod[OTHER].netns_cookie;
 		if (i == 2) /* the same namespace, another address */
-			replaced.v4 = world->pods->pod[OTHER].v4;
-		assert_int_equal(endpoint_map_set(world->datapath, server->slot, &replaced), 0);
-		maps_bump_revision(world->datapath);
-		assert_int_equal(say(world, &pair, CLIENT, "two"), 0);
+			replaced.v4 = store->pods->pod[OTHER].v4;
+		assert_int_equal(endpoint_map_set(store->datapath, server->slot, &replaced), 0);
+		maps_bump_revision(store->datapath);
+		assert_int_equal(say(store, &pair, CLIENT, "two"), 0);
 		hear(&pair, SERVER, "one two");
-		endpoint_change(world, SERVER, ENDPOINT_ACCEL, 0);
+		endpoint_change(store, SERVER, ENDPOINT_ACCEL, 0);
 	}
 }
 
@@ -212,15 +212,15 @@ static void test_endpoint_changes(void **state)
 
 static void test_half_close(void **state)
 {
-	struct world *world = *state;
+	struct store *store = *state;
 	auto_pair struct pair pair = PAIR_INIT;
 
-	pair_open(world, &pair);
-	assert_int_equal(say(world, &pair, CLIENT, "question"), 8);
+	pair_open(store, &pair);
+	assert_int_equal(say(store, &pair, CLIENT, "question"), 8);
 	shutdown(pair.fd[CLIENT], SHUT_WR);
 	hear(&pair, SERVER, "question");
 	hear_end(&pair, SERVER);
-	assert_int_equal(say(world, &pair, SERVER, "answer"), 0);
+	assert_int_equal(say(store, &pair, SERVER, "answer"), 0);
 	hear(&pair, CLIENT, "answer");
 	close(take_fd(&pair.fd[SERVER]));
 	hear_end(&pair, CLIENT);
@@ -229,24 +229,24 @@ static void test_half_close(void **state)
 /* Nothing is left in the maps, and each stream is whole although the FIN is right behind. */
 static void test_short_connections(void **state)
 {
-	struct world *world = *state;
-	const struct pod *server = &world->pods->pod[SERVER];
+	struct store *store = *state;
+	const struct pod *server = &store->pods->pod[SERVER];
 	auto_close int listener = listener_new(server, AF_INET);
-	uint64_t before = stats_of(world, CLIENT).accel_bytes;
+	uint64_t before = stats_of(store, CLIENT).accel_bytes;
 
 	for (int i = 0; i < 2000; i++) {
 		auto_pair struct pair pair = PAIR_INIT;
 		char buf[16];
 
-		pair.fd[CLIENT] = connect_start(&world->pods->pod[CLIENT], AF_INET, &server->v4);
+		pair.fd[CLIENT] = connect_start(&store->pods->pod[CLIENT], AF_INET, &server->v4);
 		connect_accept(listener, &pair);
 		assert_int_equal(send(pair.fd[CLIENT], "short", 5, MSG_NOSIGNAL), 5);
 		close(take_fd(&pair.fd[CLIENT]));
 		assert_int_equal(recv(pair.fd[SERVER], buf, sizeof(buf), 0), 5);
 		hear_end(&pair, SERVER);
 	}
-	assert_int_equal(stats_of(world, CLIENT).accel_bytes - before, 5 * 2000);
-	assert_int_equal(sockets_registered(world), 0);
+	assert_int_equal(stats_of(store, CLIENT).accel_bytes - before, 5 * 2000);
+	assert_int_equal(sockets_registered(store), 0);
 }
 
 struct found {
@@ -276,7 +276,7 @@ static uint64_t cookie_of(int fd)
 /* accel_map names sockets exactly, and only the one that is meant can be destroyed. */
 static void test_destroy(void **state)
 {
-	struct world *world = *state;
+	struct store *store = *state;
 	auto_netlink struct netlink netlink = NETLINK_INIT;
 	auto_pair struct pair pair = PAIR_INIT;
 	struct flow flow = { .proto = IPPROTO_TCP };
@@ -284,16 +284,16 @@ static void test_destroy(void **state)
 	struct found found = {};
 	char byte;
 
-	pair_open(world, &pair);
-	assert_int_equal(accel_map_foreach(world->datapath, find_opener, &found), 1);
+	pair_open(store, &pair);
+	assert_int_equal(accel_map_foreach(store->datapath, find_opener, &found), 1);
 	assert_int_equal(found.cookie, cookie_of(pair.fd[CLIENT]));
 	flow.saddr = found.key.local;
 	flow.daddr = found.key.remote;
 	flow.sport = found.key.local_port;
 	flow.dport = found.key.remote_port;
-	assert_int_equal(sockdiag_open(&netlink, world->pods->pod[CLIENT].netns_fd, &err), 0);
+	assert_int_equal(sockdiag_open(&netlink, store->pods->pod[CLIENT].netns_fd, &err), 0);
 	assert_int_equal(sockdiag_destroy(&netlink, &flow, found.cookie + 1, &err), -ENOENT);
-	assert_int_equal(say(world, &pair, CLIENT, "alive"), 5);
+	assert_int_equal(say(store, &pair, CLIENT, "alive"), 5);
 	hear(&pair, SERVER, "alive");
 	assert_int_equal(sockdiag_destroy(&netlink, &flow, found.cookie, &err), 0);
 	assert_true(is_ready(pair.fd[CLIENT], POLLERR, WAIT_MS));
@@ -302,30 +302,30 @@ static void test_destroy(void **state)
 	assert_true(is_ready(pair.fd[SERVER], POLLERR, WAIT_MS));
 	assert_int_equal(sockdiag_destroy(&netlink, &flow, found.cookie, &err), -ENOENT);
 	pair_done(&pair); /* the kernel keeps them in the map until their programs close them */
-	assert_int_equal(sockets_registered(world), 0);
+	assert_int_equal(sockets_registered(store), 0);
 }
 
 /* A socket that claims a connection without a handshake (TCP_REPAIR) is not believed. */
 static void test_repair(void **state)
 {
-	struct world *world = *state;
-	const struct pod *server = &world->pods->pod[SERVER];
+	struct store *store = *state;
+	const struct pod *server = &store->pods->pod[SERVER];
 	struct sockaddr_storage address;
 	socklen_t len = sockaddr_fill(&server->v4, PORT, AF_INET, &address);
-	auto_close int fd = pods_socket(&world->pods->pod[CLIENT], AF_INET, SOCK_STREAM);
+	auto_close int fd = pods_socket(&store->pods->pod[CLIENT], AF_INET, SOCK_STREAM);
 
 	assert_true(fd >= 0);
 	assert_int_equal(setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &(int){ 1 }, sizeof(int)), 0);
 	assert_int_equal(connect(fd, (struct sockaddr *)&address, len), 0);
 	assert_int_equal(setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &(int){ 0 }, sizeof(int)), 0);
-	assert_int_equal(sockets_registered(world), 0);
+	assert_int_equal(sockets_registered(store), 0);
 }
 
 /* MPTCP carries one stream over several TCP sockets: those are not what they seem. */
 static void test_mptcp(void **state)
 {
-	struct world *world = *state;
-	const struct pod *server = &world->pods->pod[SERVER];
+	struct store *store = *state;
+	const struct pod *server = &store->pods->pod[SERVER];
 	auto_close int listener = -1;
 	auto_pair struct pair pair = PAIR_INIT;
 	struct sockaddr_storage address;
@@ -338,16 +338,16 @@ static void test_mptcp(void **state)
 		skip(); /* a kernel without MPTCP has nothing to mistake */
 	assert_int_equal(bind(listener, (struct sockaddr *)&address, len), 0);
 	assert_int_equal(listen(listener, 1), 0);
-	pair.fd[CLIENT] = netns_socket(world->pods->pod[CLIENT].netns_fd, AF_INET,
+	pair.fd[CLIENT] = netns_socket(store->pods->pod[CLIENT].netns_fd, AF_INET,
 				       SOCK_STREAM | SOCK_NONBLOCK, MPTCP, &err);
 	assert_true(pair.fd[CLIENT] >= 0);
 	if (connect(pair.fd[CLIENT], (struct sockaddr *)&address, len) < 0)
 		assert_int_equal(errno, EINPROGRESS);
 	connect_accept(listener, &pair);
-	assert_int_equal(sockets_registered(world), 0);
-	assert_int_equal(say(world, &pair, CLIENT, "question"), 0);
+	assert_int_equal(sockets_registered(store), 0);
+	assert_int_equal(say(store, &pair, CLIENT, "question"), 0);
 	hear(&pair, SERVER, "question");
-	assert_int_equal(say(world, &pair, SERVER, "answer"), 0);
+	assert_int_equal(say(store, &pair, SERVER, "answer"), 0);
 	hear(&pair, CLIENT, "answer");
 }
 
@@ -355,8 +355,8 @@ static void test_mptcp(void **state)
 
 static void test_table_full(void **state)
 {
-	struct world *world = *state;
-	const struct pod *server = &world->pods->pod[SERVER];
+	struct store *store = *state;
+	const struct pod *server = &store->pods->pod[SERVER];
 	auto_close int listener = listener_new(server, AF_INET);
 	struct pair pairs[40];
 	uint64_t notices = 0;
@@ -365,49 +365,49 @@ static void test_table_full(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(pairs); i++) {
 		pairs[i] = (struct pair)PAIR_INIT;
 		pairs[i].fd[CLIENT] =
-			connect_start(&world->pods->pod[CLIENT], AF_INET, &server->v4);
+			connect_start(&store->pods->pod[CLIENT], AF_INET, &server->v4);
 		connect_accept(listener, &pairs[i]);
 	}
 	/* A trial has room for 64 sockets; what found none talks by packet. */
-	assert_int_equal(sockets_registered(world), 64);
+	assert_int_equal(sockets_registered(store), 64);
 	for (size_t i = 0; i < ARRAY_SIZE(pairs); i++) {
-		redirected += say(world, &pairs[i], CLIENT, "12345");
+		redirected += say(store, &pairs[i], CLIENT, "12345");
 		hear(&pairs[i], SERVER, "12345");
 		pair_done(&pairs[i]);
 	}
 	assert_int_equal(redirected, 5 * 32);
-	assert_int_equal(metric_get(world->datapath, METRIC_NOTICES + NOTICE_ACCEL_FULL, &notices),
+	assert_int_equal(metric_get(store->datapath, METRIC_NOTICES + NOTICE_ACCEL_FULL, &notices),
 			 0);
 	assert_int_equal(notices, 16);
-	assert_int_equal(sockets_registered(world), 0);
+	assert_int_equal(sockets_registered(store), 0);
 }
 
 /* After the datapath was removed nobody would change the policy of a live connection: it goes on by
  * packet. */
 static void test_cleanup(void **state)
 {
-	struct world *world = *state;
+	struct store *store = *state;
 	struct datapath_options options = scratch_options();
-	struct datapath *trial = world->datapath;
+	struct datapath *trial = store->datapath;
 	auto_pair struct pair pair = PAIR_INIT;
 	struct errmsg err = {};
 
-	redirect_allow(world, false); /* the trial's programs keep out of it */
+	redirect_allow(store, false); /* the trial's programs keep out of it */
 	options.accel = true;
 	options.cgroup = scratch_cgroup();
-	if (datapath_open(&options, &world->datapath, &err) < 0 ||
-	    pods_publish(world->pods, world->datapath, ENDPOINT_ACCEL, &err) < 0)
+	if (datapath_open(&options, &store->datapath, &err) < 0 ||
+	    pods_publish(store->pods, store->datapath, ENDPOINT_ACCEL, &err) < 0)
 		fail_msg("%s", err.text);
-	redirect_allow(world, true);
-	assert_true(datapath_accel(world->datapath));
-	pair_open(world, &pair);
-	assert_int_equal(say(world, &pair, CLIENT, "before "), 7);
+	redirect_allow(store, true);
+	assert_true(datapath_accel(store->datapath));
+	pair_open(store, &pair);
+	assert_int_equal(say(store, &pair, CLIENT, "before "), 7);
 	if (datapath_cleanup(options.pin_dir, &err) < 0)
 		fail_msg("%s", err.text);
-	assert_int_equal(say(world, &pair, CLIENT, "after"), 0);
+	assert_int_equal(say(store, &pair, CLIENT, "after"), 0);
 	hear(&pair, SERVER, "before after");
-	datapath_close(world->datapath);
-	world->datapath = trial;
+	datapath_close(store->datapath);
+	store->datapath = trial;
 }
 
 /* ---- the agent's own test ------------------------------------------------------------------- */

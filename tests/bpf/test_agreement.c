@@ -260,7 +260,7 @@ static void table_write(void)
 		entry_write(i);
 	for (size_t i = 0; i < 3; i++) {
 		const struct compiled_subject *subject = &table.subjects[i];
-		struct endpoint endpoint = pods_endpoint(&lab.pods->pod[i]);
+		struct endpoint_entry endpoint = pods_endpoint(&lab.pods->pod[i]);
 
 		endpoint.identity = subject->identity;
 		endpoint.identity_v6 = subject->identity_v6;
@@ -279,7 +279,7 @@ static struct addr random_party(bool pods_only)
 	uint32_t n = random_below(pods_only ? 3 : 8);
 
 	if (n < 3)
-		return at((enum party)(POD_A + n));
+		return at((enum host)(POD_A + n));
 	return n == 3 ? at(NODE) : outsider(lab.ipv6, n - 4);
 }
 
@@ -322,7 +322,7 @@ static struct segment random_segment(void)
 
 static bool is_pods(const struct addr *addr)
 {
-	for (enum party pod = POD_A; pod <= POD_C; pod++) {
+	for (enum host pod = POD_A; pod <= POD_C; pod++) {
 		struct addr own = at(pod);
 
 		if (addr_equal(addr, &own))

@@ -40,7 +40,7 @@ static unsigned int events_drain(void)
 	return event_count;
 }
 
-static uint64_t would_drops(enum party pod)
+static uint64_t would_drops(enum host pod)
 {
 	struct endpoint_stats stats;
 
@@ -50,7 +50,7 @@ static uint64_t would_drops(enum party pod)
 }
 
 /* The segment passes, and this end tells that it would not have. */
-static void expect_told(const struct segment *segment, enum party pod, enum drop_reason reason,
+static void expect_told(const struct segment *segment, enum host pod, enum drop_reason reason,
 			enum direction direction, int line)
 {
 	uint64_t noticed = lab_metric(METRIC_NOTICES + NOTICE_WOULD_DROP);
@@ -273,7 +273,7 @@ static void test_a_flood_is_counted_and_told_once(void **state)
 
 /* ---- flows ----------------------------------------------------------------------------------- */
 
-static bool flow_find(enum party from, enum party to, uint8_t proto, uint16_t port,
+static bool flow_find(enum host from, enum host to, uint8_t proto, uint16_t port,
 		      struct flow_record *ret)
 {
 	struct flow_key key = {

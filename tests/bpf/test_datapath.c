@@ -28,7 +28,8 @@ static void test_second_open_keeps_what_the_maps_hold(void **state)
 	struct service service = { .id = 5 }, got_service = { 0 };
 	struct datapath_options options = loader_options();
 	struct datapath *datapath = loader_open(&options);
-	struct endpoint endpoint = { .flags = ENDPOINT_VALID, .netns_cookie = 12 }, got_endpoint;
+	struct endpoint_entry endpoint = { .flags = ENDPOINT_VALID, .netns_cookie = 12 },
+			      got_endpoint;
 
 	(void)state;
 	assert_int_equal(ipcache_map_set(datapath, &addr, &entry), 0);

@@ -153,19 +153,19 @@ static int ipcache_each(const void *key, const void *value, void *arg)
 
 static void snapshot_maps(struct snapshot *snapshot)
 {
-	const struct world_endpoint *first;
+	const struct store_endpoint *first;
 
 	for (uint16_t slot = 1; slot < agent.endpoints->slot_count; slot++) {
-		struct endpoint entry = {};
+		struct endpoint_entry entry = {};
 
 		assert_int_equal(endpoint_map_get(agent.datapath, slot, &entry), 0);
 		if (entry.flags & ENDPOINT_VALID)
 			snapshot_add(snapshot, "endpoint %u", slot);
 		if (agent.endpoints->slots[slot])
-			snapshot_add(snapshot, "attachment %u", slot);
+			snapshot_add(snapshot, "endpoint %u", slot);
 	}
 	maps_foreach(agent.datapath, MAP_IPCACHE, ipcache_each, snapshot);
-	snapshot_add(snapshot, "world %zu", world_endpoints(agent.world, &first));
+	snapshot_add(snapshot, "store %zu", store_endpoints(agent.store, &first));
 }
 
 static int file_each(const char *path, const struct stat *st, int type, struct FTW *ftw)
@@ -235,10 +235,10 @@ static int agent_make(struct errmsg *err)
 		assert_int_equal(prefix_parse(cidrs[i], &agent.config.pod_cidrs[i]), 0);
 	agent.config.pod_cidr_count = ARRAY_SIZE(cidrs);
 	agent.base = event_base_new();
-	agent.world = world_new();
+	agent.store = store_new();
 	result = datapath_open(&options, &agent.datapath, err);
 	if (result == 0)
-		result = sync_new(agent.base, agent.datapath, agent.world, &agent.sync, err);
+		result = sync_new(agent.base, agent.datapath, agent.store, &agent.sync, err);
 	if (result == 0)
 		result = endpoints_new(&agent, &agent.endpoints, err);
 	if (result == 0) {
@@ -276,7 +276,7 @@ static int group_teardown(void **state)
 	(void)state;
 	endpoints_free(agent.endpoints);
 	sync_free(agent.sync);
-	world_free(agent.world);
+	store_free(agent.store);
 	datapath_close(agent.datapath);
 	if (agent.base)
 		event_base_free(agent.base);
@@ -383,7 +383,7 @@ static const struct endpoint_step *step_named(const char *name)
 
 static void watched_undo(struct endpoint_add *add)
 {
-	guarded = datapath_endpoint_attached(agent.datapath, add->attachment->slot);
+	guarded = datapath_endpoint_attached(agent.datapath, add->endpoint->slot);
 	step_named("create the interface")->undo(add);
 }
 
@@ -434,7 +434,7 @@ static void add_then_del(const char *request)
 	assert_int_equal(json_parse(request, strlen(request), &names, &err), 0);
 	for (int i = 0; i < 2; i++) /* the second one is of something unknown */
 		assert_int_equal(endpoints_del(agent.endpoints, names, &error), 0);
-	assert_int_equal(attachments_reaped(agent.endpoints, NULL, NULL, &err), 0);
+	assert_int_equal(endpoints_reaped(agent.endpoints, NULL, NULL, &err), 0);
 	after = snapshot_take(pod_fd);
 	assert_true(snapshots_equal(before, after));
 }
@@ -468,7 +468,7 @@ static void test_packets_pass_as_soon_as_add_returns(void **state)
 			netlink_dump(&netlink, &message, count_running, NULL, &links, &err), 0);
 		assert_int_equal(links.running, 2); /* lo, eth0 */
 		assert_int_equal(endpoints_del(agent.endpoints, names, &error), 0);
-		assert_int_equal(attachments_reaped(agent.endpoints, NULL, NULL, &err), 0);
+		assert_int_equal(endpoints_reaped(agent.endpoints, NULL, NULL, &err), 0);
 	}
 }
 
@@ -487,7 +487,7 @@ static void test_add_waits_for_the_former_interface(void **state)
 		assert_int_equal(error.cni_code, 0);
 		assert_int_equal(endpoints_del(agent.endpoints, names, &error), 0);
 	}
-	assert_int_equal(attachments_reaped(agent.endpoints, NULL, NULL, &err), 0);
+	assert_int_equal(endpoints_reaped(agent.endpoints, NULL, NULL, &err), 0);
 }
 
 static void test_known_container_in_another_namespace_replaces_the_old(void **state)
@@ -496,22 +496,22 @@ static void test_known_container_in_another_namespace_replaces_the_old(void **st
 	auto_close int first_fd = pod_new(), second_fd = pod_new();
 	struct endpoint_error error = {};
 	struct host_link link = {};
-	struct attachment *attachment;
+	struct endpoint *endpoint;
 	struct errmsg err = {};
 	struct netns_id second;
 
 	(void)state;
 	assert_int_equal(add(embedded_request, first_fd, &error), 0);
 	assert_int_equal(add(embedded_request, second_fd, &error), 0);
-	attachment = attachment_find(agent.endpoints, CONTAINER, "eth0");
-	assert_non_null(attachment);
+	endpoint = endpoint_find(agent.endpoints, CONTAINER, "eth0");
+	assert_non_null(endpoint);
 	assert_int_equal(netns_identify(second_fd, &second, &err), 0);
-	assert_true(attachment->netns.cookie == second.cookie);
-	assert_int_equal(pod_link_get(attachment, first_fd, &link, &err), -ENODEV);
-	assert_int_equal(pod_link_get(attachment, second_fd, &link, &err), 0);
+	assert_true(endpoint->netns.cookie == second.cookie);
+	assert_int_equal(pod_link_get(endpoint, first_fd, &link, &err), -ENODEV);
+	assert_int_equal(pod_link_get(endpoint, second_fd, &link, &err), 0);
 	assert_int_equal(json_parse(embedded_request, strlen(embedded_request), &names, &err), 0);
 	assert_int_equal(endpoints_del(agent.endpoints, names, &error), 0);
-	assert_int_equal(attachments_reaped(agent.endpoints, NULL, NULL, &err), 0);
+	assert_int_equal(endpoints_reaped(agent.endpoints, NULL, NULL, &err), 0);
 }
 
 static void test_wrong_namespaces_and_addresses_are_refused(void **state)
@@ -568,7 +568,7 @@ static void test_full_node_says_so(void **state)
 }
 
 /* Pods elsewhere, until ipcache_map is more than full; or takes them away again. */
-static void world_crowd(bool crowded)
+static void store_crowd(bool crowded)
 {
 	char text[200], name[16];
 
@@ -579,7 +579,7 @@ static void world_crowd(bool crowded)
 
 		snprintf(name, sizeof(name), "p%d", i);
 		if (!crowded) {
-			assert_int_equal(world_del(agent.world, OBJECT_POD, "x", name), 0);
+			assert_int_equal(store_del(agent.store, OBJECT_POD, "x", name), 0);
 			continue;
 		}
 		snprintf(text, sizeof(text),
@@ -587,13 +587,13 @@ static void world_crowd(bool crowded)
 			 "\"namespace\":\"x\"},\"status\":{\"podIPs\":[{\"ip\":\"10.99.0.%d\"}]}}",
 			 name, i + 1);
 		assert_int_equal(objects_parse(text, strlen(text), 0, &list, &problems), 0);
-		assert_int_equal(world_put(agent.world, take_ptr(list.items[0]), &err), 0);
+		assert_int_equal(store_put(agent.store, take_ptr(list.items[0]), &err), 0);
 		object_list_done(&list);
 		problems_done(&problems);
 	}
 }
 
-static void mac_set(const struct attachment *attachment, int pod_fd, const uint8_t mac[6])
+static void mac_set(const struct endpoint *endpoint, int pod_fd, const uint8_t mac[6])
 {
 	auto_netlink struct netlink netlink = NETLINK_INIT;
 	struct netlink_message message;
@@ -601,7 +601,7 @@ static void mac_set(const struct attachment *attachment, int pod_fd, const uint8
 
 	assert_int_equal(netlink_open(&netlink, pod_fd, NULL), 0);
 	info = netlink_message_init(&message, RTM_NEWLINK, 0, sizeof(*info));
-	info->ifi_index = attachment->pod_ifindex;
+	info->ifi_index = endpoint->pod_ifindex;
 	mnl_attr_put(&message.header, IFLA_ADDRESS, 6, mac);
 	assert_int_equal(netlink_request(&netlink, &message, NULL), 0);
 }
@@ -613,8 +613,8 @@ static void test_mac_is_followed_while_maps_are_full(void **state)
 	auto_json struct cJSON *names = NULL;
 	auto_close int pod_fd = pod_new();
 	struct endpoint_error error = {};
-	struct attachment *attachment;
-	struct endpoint entry = {};
+	struct endpoint *endpoint;
+	struct endpoint_entry entry = {};
 	struct errmsg err = {};
 	char request[200];
 
@@ -624,53 +624,53 @@ static void test_mac_is_followed_while_maps_are_full(void **state)
 		 "\"netns\":\"/proc/self/fd/%d\"}",
 		 pod_fd);
 	assert_int_equal(add(request, pod_fd, &error), 0);
-	attachment = attachment_find(agent.endpoints, CONTAINER, "eth0");
-	world_crowd(true);
+	endpoint = endpoint_find(agent.endpoints, CONTAINER, "eth0");
+	store_crowd(true);
 	assert_int_equal(sync_policies(agent.sync, &err), -ENOSPC);
-	mac_set(attachment, pod_fd, mac);
-	assert_false(attachment_reconcile(agent.endpoints, attachment));
-	assert_string_equal(attachment->broken, "");
-	assert_int_equal(endpoint_map_get(agent.datapath, attachment->slot, &entry), 0);
+	mac_set(endpoint, pod_fd, mac);
+	assert_false(endpoint_reconcile(agent.endpoints, endpoint));
+	assert_string_equal(endpoint->broken, "");
+	assert_int_equal(endpoint_map_get(agent.datapath, endpoint->slot, &entry), 0);
 	assert_true(entry.flags & ENDPOINT_VALID);
 	assert_memory_equal(entry.mac, mac, sizeof(mac));
-	world_crowd(false);
+	store_crowd(false);
 	assert_int_equal(sync_policies(agent.sync, &err), 0);
 	assert_int_equal(json_parse(request, strlen(request), &names, &err), 0);
 	assert_int_equal(endpoints_del(agent.endpoints, names, &error), 0);
-	assert_int_equal(attachments_reaped(agent.endpoints, NULL, NULL, &err), 0);
+	assert_int_equal(endpoints_reaped(agent.endpoints, NULL, NULL, &err), 0);
 }
 
 /* No process can be had for one (here: no descriptor for its socket). */
-static void test_links_go_without_a_reaper_too(void **state)
+static void test_links_go_without_a_link_worker_too(void **state)
 {
 	auto_json struct cJSON *names = NULL;
 	auto_close int pod_fd = pod_new();
 	struct rlimit before, none;
 	struct endpoint_error error = {};
 	struct errmsg err = {};
-	pid_t reaper;
+	pid_t link_worker;
 	int result;
 
 	(void)state;
 	assert_int_equal(json_parse(embedded_request, strlen(embedded_request), &names, &err), 0);
 	assert_int_equal(add(embedded_request, pod_fd, &error), 0);
-	reaper = reaper_pid(agent.endpoints->reaper);
-	assert_int_equal(kill(reaper, SIGSTOP), 0);
+	link_worker = link_worker_pid(agent.endpoints->link_worker);
+	assert_int_equal(kill(link_worker, SIGSTOP), 0);
 	assert_int_equal(endpoints_del(agent.endpoints, names, &error), 0);
-	assert_int_equal(kill(reaper, SIGKILL), 0);
+	assert_int_equal(kill(link_worker, SIGKILL), 0);
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
 	none = (struct rlimit){ .rlim_cur = 1, .rlim_max = before.rlim_max };
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
-	result = attachments_reaped(agent.endpoints, NULL, NULL, &err);
+	result = endpoints_reaped(agent.endpoints, NULL, NULL, &err);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
 	assert_int_equal(result, 0);
-	assert_null(agent.endpoints->reaper);
-	assert_null(attachment_find(agent.endpoints, CONTAINER, "eth0"));
-	/* The next one gets a reaper again. */
+	assert_null(agent.endpoints->link_worker);
+	assert_null(endpoint_find(agent.endpoints, CONTAINER, "eth0"));
+	/* The next one gets a link worker again. */
 	assert_int_equal(add(embedded_request, pod_fd, &error), 0);
 	assert_int_equal(endpoints_del(agent.endpoints, names, &error), 0);
-	assert_non_null(agent.endpoints->reaper);
-	assert_int_equal(attachments_reaped(agent.endpoints, NULL, NULL, &err), 0);
+	assert_non_null(agent.endpoints->link_worker);
+	assert_int_equal(endpoints_reaped(agent.endpoints, NULL, NULL, &err), 0);
 }
 
 int main(void)
@@ -685,7 +685,7 @@ int main(void)
 		cmocka_unit_test(test_known_container_in_another_namespace_replaces_the_old),
 		cmocka_unit_test(test_wrong_namespaces_and_addresses_are_refused),
 		cmocka_unit_test(test_mac_is_followed_while_maps_are_full),
-		cmocka_unit_test(test_links_go_without_a_reaper_too),
+		cmocka_unit_test(test_links_go_without_a_link_worker_too),
 		cmocka_unit_test(test_full_node_says_so),
 	};
 

@@ -45,7 +45,7 @@ static void test_a_packet_to_a_pod_goes_straight_to_it(void **state)
 
 static void test_a_packet_to_the_node_or_beyond_goes_to_the_host_stack(void **state)
 {
-	const enum party targets[] = { NODE, OUTSIDE, ELSEWHERE, NOBODY };
+	const enum host targets[] = { NODE, OUTSIDE, ELSEWHERE, NOBODY };
 	struct outcome outcome;
 
 	(void)state;
@@ -57,7 +57,7 @@ static void test_a_packet_to_the_node_or_beyond_goes_to_the_host_stack(void **st
 }
 
 /* near_map says of every address that it is this pod's. */
-static void guess_everywhere(enum party pod)
+static void hint_everywhere(enum host pod)
 {
 	uint32_t slot = lab.pods->pod[pod].slot;
 
@@ -66,7 +66,7 @@ static void guess_everywhere(enum party pod)
 				 0);
 }
 
-static uint64_t received(enum party pod)
+static uint64_t received(enum host pod)
 {
 	struct endpoint_stats stats = {};
 
@@ -74,15 +74,15 @@ static uint64_t received(enum party pod)
 	return stats.rx_packets;
 }
 
-static void test_a_wrong_guess_leads_nowhere(void **state)
+static void test_a_wrong_hint_leads_nowhere(void **state)
 {
-	const enum party targets[] = { NODE, OUTSIDE, ELSEWHERE, NOBODY };
+	const enum host targets[] = { NODE, OUTSIDE, ELSEWHERE, NOBODY };
 	struct frame frame = FRAME(TCP(POD_A, POD_C, 40000, 80, SYN));
 	uint64_t before;
 
 	(void)state;
 	isolate(POD_C, ENDPOINT_INGRESS_ISOLATED);
-	guess_everywhere(POD_B);
+	hint_everywhere(POD_B);
 	before = received(POD_B);
 	for (size_t i = 0; i < ARRAY_SIZE(targets); i++)
 		assert_int_equal(
@@ -90,7 +90,7 @@ static void test_a_wrong_guess_leads_nowhere(void **state)
 			TC_ACT_OK);
 	DROPS(INGRESS_DENIED, TCP(POD_A, POD_C, 40000, 80, SYN));
 	/* The unspecified address is not that of a pod without an address of this family. */
-	guess_everywhere(POD_B);
+	hint_everywhere(POD_B);
 	memset(frame.bytes + (lab.ipv6 ? 38 : 30), 0, lab.ipv6 ? 16 : 4);
 	lab_from_pod(POD_A, &frame);
 	assert_int_equal(received(POD_B), before);
@@ -143,7 +143,7 @@ static void test_a_foreign_source_address_is_dropped(void **state)
 static void test_the_unspecified_address_is_nobodys(void **state)
 {
 	struct segment forged = { UDP(POD_A, POD_C, 1, 2) };
-	struct endpoint endpoint;
+	struct endpoint_entry endpoint;
 	struct frame frame;
 	uint16_t slot = lab.pods->pod[POD_A].slot;
 
@@ -520,7 +520,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		BOTH_FAMILIES(test_a_packet_to_a_pod_goes_straight_to_it),
 		BOTH_FAMILIES(test_a_packet_to_the_node_or_beyond_goes_to_the_host_stack),
-		BOTH_FAMILIES(test_a_wrong_guess_leads_nowhere),
+		BOTH_FAMILIES(test_a_wrong_hint_leads_nowhere),
 		BOTH_FAMILIES(test_a_device_without_an_endpoint_passes_nothing),
 		BOTH_FAMILIES(test_a_pod_that_is_being_removed_receives_nothing),
 		BOTH_FAMILIES(test_the_nodes_loopback_is_not_for_pods),

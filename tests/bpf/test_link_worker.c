@@ -91,44 +91,48 @@ static uint32_t programs_on(int ifindex)
 
 static void test_links_go_and_each_is_answered_once(void **state)
 {
-	auto_(reaper) struct reaper *reaper = NULL;
+	auto_(link_worker) struct link_worker *link_worker = NULL;
 	struct errmsg err = {};
 	int count = 0;
 
 	(void)state;
 	links_make();
 	assert_int_equal(scratch_link_del("t3", &err), 0); /* gone before it is its turn */
-	assert_int_equal(reaper_new(-1, &reaper, &err), 0);
+	assert_int_equal(link_worker_new(-1, &link_worker, &err), 0);
 	for (int i = 0; i < LINKS; i++)
-		assert_int_equal(reaper_delete(reaper, FIRST + i, TAG_BASE + (uint32_t)i, &err), 0);
+		assert_int_equal(
+			link_worker_delete(link_worker, FIRST + i, TAG_BASE + (uint32_t)i, &err),
+			0);
 	while (count < LINKS) {
-		int more = reaper_collect(reaper, WAIT_MS, done, NULL);
+		int more = link_worker_collect(link_worker, WAIT_MS, done, NULL);
 
 		assert_true(more > 0);
 		count += more;
 	}
 	for (int i = 0; i < LINKS; i++)
 		assert_false(link_exists(FIRST + i));
-	assert_int_equal(reaper_collect(reaper, 0, done, NULL), 0);
+	assert_int_equal(link_worker_collect(link_worker, 0, done, NULL), 0);
 }
 
 static void test_links_of_others_stay(void **state)
 {
-	auto_(reaper) struct reaper *reaper = NULL;
+	auto_(link_worker) struct link_worker *link_worker = NULL;
 	struct errmsg err = {};
 
 	(void)state;
 	links_make();
-	assert_int_equal(reaper_new(-1, &reaper, &err), 0);
-	assert_int_equal(reaper_delete(reaper, FIRST, TAG_BASE, &err), 0);
-	assert_int_equal(reaper_collect(reaper, WAIT_MS, done, NULL), 1);
+	assert_int_equal(link_worker_new(-1, &link_worker, &err), 0);
+	assert_int_equal(link_worker_delete(link_worker, FIRST, TAG_BASE, &err), 0);
+	assert_int_equal(link_worker_collect(link_worker, WAIT_MS, done, NULL), 1);
 	assert_false(link_exists(FIRST));
 	for (int i = 1; i < LINKS; i++)
 		assert_true(link_exists(FIRST + i));
 	for (int i = 1; i < LINKS; i++)
-		assert_int_equal(reaper_delete(reaper, FIRST + i, TAG_BASE + (uint32_t)i, &err), 0);
+		assert_int_equal(
+			link_worker_delete(link_worker, FIRST + i, TAG_BASE + (uint32_t)i, &err),
+			0);
 	/* Not collected: freeing waits until the child has done what it was given. */
-	reaper_free(take_ptr(reaper));
+	link_worker_free(take_ptr(link_worker));
 	for (int i = 1; i < LINKS; i++)
 		assert_false(link_exists(FIRST + i));
 }
@@ -138,7 +142,7 @@ static void test_program_is_attached(void **state)
 {
 	struct datapath_options options = scratch_options();
 	struct datapath *datapath = NULL;
-	auto_(reaper) struct reaper *reaper = NULL;
+	auto_(link_worker) struct link_worker *link_worker = NULL;
 	struct errmsg err = {};
 	int program;
 
@@ -147,36 +151,40 @@ static void test_program_is_attached(void **state)
 	links_make();
 	assert_int_equal(datapath_open(&options, &datapath, &err), 0);
 	program = datapath_program_fd(datapath, "from_pod");
-	assert_int_equal(reaper_new(program, &reaper, &err), 0);
-	assert_int_equal(reaper_delete(reaper, FIRST, TAG_BASE, &err), 0);
-	assert_int_equal(reaper_attach(reaper, FIRST + 1, TAG_BASE + 1, &err), 0);
+	assert_int_equal(link_worker_new(program, &link_worker, &err), 0);
+	assert_int_equal(link_worker_delete(link_worker, FIRST, TAG_BASE, &err), 0);
+	assert_int_equal(link_worker_attach(link_worker, FIRST + 1, TAG_BASE + 1, &err), 0);
 	for (int i = 2; i < LINKS; i++)
-		assert_int_equal(reaper_delete(reaper, FIRST + i, TAG_BASE + (uint32_t)i, &err), 0);
+		assert_int_equal(
+			link_worker_delete(link_worker, FIRST + i, TAG_BASE + (uint32_t)i, &err),
+			0);
 	for (int count = 0; count < LINKS;) {
-		int more = reaper_collect(reaper, WAIT_MS, attached, datapath);
+		int more = link_worker_collect(link_worker, WAIT_MS, attached, datapath);
 
 		assert_true(more > 0);
 		count += more;
 	}
 	assert_int_equal(programs_on(FIRST + 1), datapath_uses_tcx(datapath));
-	assert_int_equal(reaper_attach(reaper, FIRST, TAG_BASE, &err), 0); /* it is gone */
-	assert_int_equal(reaper_collect(reaper, WAIT_MS, not_attached, NULL), 1);
+	assert_int_equal(link_worker_attach(link_worker, FIRST, TAG_BASE, &err),
+			 0); /* it is gone */
+	assert_int_equal(link_worker_collect(link_worker, WAIT_MS, not_attached, NULL), 1);
 	datapath_close(datapath);
 	scratch_done();
 }
 
 static void test_dead_child_is_noticed(void **state)
 {
-	auto_(reaper) struct reaper *reaper = NULL;
+	auto_(link_worker) struct link_worker *link_worker = NULL;
 	struct errmsg err = {};
 	siginfo_t info = {};
 
 	(void)state;
-	assert_int_equal(reaper_new(-1, &reaper, &err), 0);
-	assert_int_equal(kill(reaper_pid(reaper), SIGKILL), 0);
-	assert_int_equal(waitid(P_PID, (id_t)reaper_pid(reaper), &info, WEXITED | WNOWAIT), 0);
-	assert_int_equal(reaper_collect(reaper, WAIT_MS, done, NULL), -EPIPE);
-	assert_int_equal(reaper_delete(reaper, FIRST, TAG_BASE, &err), -EPIPE);
+	assert_int_equal(link_worker_new(-1, &link_worker, &err), 0);
+	assert_int_equal(kill(link_worker_pid(link_worker), SIGKILL), 0);
+	assert_int_equal(
+		waitid(P_PID, (id_t)link_worker_pid(link_worker), &info, WEXITED | WNOWAIT), 0);
+	assert_int_equal(link_worker_collect(link_worker, WAIT_MS, done, NULL), -EPIPE);
+	assert_int_equal(link_worker_delete(link_worker, FIRST, TAG_BASE, &err), -EPIPE);
 }
 
 int main(void)
@@ -188,5 +196,5 @@ int main(void)
 		cmocka_unit_test(test_dead_child_is_noticed),
 	};
 
-	return cmocka_run_group_tests_name("reaper", tests, group_setup, NULL);
+	return cmocka_run_group_tests_name("link worker", tests, group_setup, NULL);
 }

@@ -267,8 +267,8 @@ static int64_t slot_of(uint64_t cookie)
 
 static void test_endpoint_is_found_by_its_namespace(void **state)
 {
-	struct endpoint endpoint;
-	struct endpoint got;
+	struct endpoint_entry endpoint;
+	struct endpoint_entry got;
 
 	(void)state;
 	memset(&endpoint, 0x5a, sizeof(endpoint)); /* no field is forgotten */
@@ -294,7 +294,7 @@ static void test_endpoint_is_found_by_its_namespace(void **state)
 
 static void test_interfaces_of_one_namespace_share_its_entry(void **state)
 {
-	struct endpoint endpoint = { .flags = ENDPOINT_VALID, .netns_cookie = 2000 };
+	struct endpoint_entry endpoint = { .flags = ENDPOINT_VALID, .netns_cookie = 2000 };
 
 	(void)state;
 	assert_int_equal(endpoint_map_set(datapath, 2, &endpoint), 0);
@@ -308,7 +308,7 @@ static void test_interfaces_of_one_namespace_share_its_entry(void **state)
 
 static void test_translated_belongs_to_the_datapath(void **state)
 {
-	struct endpoint endpoint = { .flags = ENDPOINT_VALID, .netns_cookie = 3000 }, got;
+	struct endpoint_entry endpoint = { .flags = ENDPOINT_VALID, .netns_cookie = 3000 }, got;
 	auto_close int fd = open_pin("endpoint_map");
 	uint32_t slot = 5;
 

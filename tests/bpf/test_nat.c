@@ -22,7 +22,7 @@
 #define SERVICE_ID 5
 
 struct target {
-	enum party party;
+	enum host host;
 	uint16_t port;
 };
 
@@ -34,7 +34,7 @@ static void service_set(uint16_t port, uint32_t id, const struct target *targets
 	struct backend_key backend_key = { .service_id = id };
 
 	for (uint32_t i = 0; i < count; i++) {
-		struct backend backend = { .addr = at(targets[i].party),
+		struct backend backend = { .addr = at(targets[i].host),
 					   .port = htons(targets[i].port) };
 
 		backend_key.index = i;
@@ -59,7 +59,7 @@ static void sent_as(const struct segment *segment, struct target from, struct ta
 	struct frame sent = lab_frame(segment);
 	struct outcome outcome = lab_send(segment);
 	struct segment got;
-	struct addr from_addr = at(from.party), to_addr = at(to.party);
+	struct addr from_addr = at(from.host), to_addr = at(to.host);
 
 	lab_expect_frame(&outcome, &sent, DROP_NONE, file, line);
 	got = frame_read(&outcome.frame);
@@ -72,11 +72,11 @@ static void sent_as(const struct segment *segment, struct target from, struct ta
 	_assert_int_equal(outcome.frame.len, sent.len, file, line);
 }
 
-#define ENDS(party, port) ((struct target){ party, port })
+#define ENDS(host, port) ((struct target){ host, port })
 #define SENT_AS(from, to, ...) \
 	sent_as(&(struct segment){ __VA_ARGS__ }, from, to, __FILE__, __LINE__)
 
-static bool translation(enum party client, uint16_t client_port, enum party peer, uint16_t port,
+static bool translation(enum host client, uint16_t client_port, enum host peer, uint16_t port,
 			uint8_t proto, enum nat_side side, struct nat_entry *ret)
 {
 	struct nat_key key = { .client = at(client),
@@ -433,7 +433,7 @@ static bool transfer(int from, int to, size_t total)
 	return got == total;
 }
 
-static void connect_by_service(enum party backend)
+static void connect_by_service(enum host backend)
 {
 	uint16_t port = lab_port(), service = lab_port(), target = lab_port();
 	auto_close int listener = -1, client = -1, server = -1;

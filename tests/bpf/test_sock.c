@@ -367,8 +367,8 @@ static int in_other_namespace(uint64_t *cookie, int (*step)(void))
 	assert_true(home >= 0);
 	assert_int_equal(unshare(CLONE_NEWNET), 0);
 	if (cookie) {
-		const struct endpoint endpoint = { .flags = ENDPOINT_VALID,
-						   .netns_cookie = scratch_netns_cookie() };
+		const struct endpoint_entry endpoint = { .flags = ENDPOINT_VALID,
+							 .netns_cookie = scratch_netns_cookie() };
 
 		assert_int_equal(endpoint_map_set(datapath, 1, &endpoint), 0);
 		*cookie = endpoint.netns_cookie;

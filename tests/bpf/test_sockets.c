@@ -205,7 +205,7 @@ static void test_without_the_namespaces_number_there_is_no_evidence(void **state
 	uint16_t service = lab_port();
 	auto_close int client = -1, server = -1;
 	uint16_t slot = lab.pods->pod[POD_A].slot;
-	struct endpoint endpoint;
+	struct endpoint_entry endpoint;
 
 	(void)state;
 	lab_attach();
@@ -245,7 +245,7 @@ static void test_a_connecting_socket_takes_its_answer_only(void **state)
 /* ---- forgeries ------------------------------------------------------------------------------ */
 
 /* A socket that believes in a connection which never was. */
-static int repaired_socket(enum party from, uint16_t from_port, enum party to, uint16_t port)
+static int repaired_socket(enum host from, uint16_t from_port, enum host to, uint16_t port)
 {
 	int fd = lab_socket(from, SOCK_STREAM), on = 1;
 

@@ -2,13 +2,13 @@
 /*
  * Three answers to one question: what the specification says (tests/unit/oracle.c, from its words),
  * what the compiled tables say (policy/compiler/verdict.c), and what the programs do with a frame
- * when the agent has written those tables into the maps.  Random worlds, and every scene that was
+ * when the agent has written those tables into the maps.  Random stores, and every scene that was
  * once answered wrongly.  What passes must be answered, too: the reply is sent as well.  Then
  * policies and labels change, and what passed goes on or ends as the specification says of the
- * changed world.
+ * changed store.
  *
- * Each world follows from the one before it, object by object, compiled and written by difference
- * as the agent does it; the tables asked are compiled afresh.  WORLDS=N sets how many (make test:
+ * Each store follows from the one before it, object by object, compiled and written by difference
+ * as the agent does it; the tables asked are compiled afresh.  STORES=N sets how many (make test:
  * 100,000), SEED=N repeats one.
  */
 #include <arpa/inet.h>
@@ -34,26 +34,26 @@
 
 #include <cmocka.h> /* last: its fail() is a macro */
 
-#define WORLDS      2000
+#define STORES      2000
 #define WORKERS_MAX 8
-#define QUESTIONS   16 /* a world */
+#define QUESTIONS   16 /* a store */
 #define CONNECTIONS 512
 
-DEFINE_AUTO(world)
+DEFINE_AUTO(store)
 DEFINE_AUTO(compiled)
 
 /* What a worker has: a node with as many pods as a scene can have endpoints, and the agent's
  * writer of its maps. */
 static struct {
 	struct sync *sync;
-	struct world *world;
+	struct store *store;
 	uint64_t drops[DROP_REASON_COUNT];
-	bool wired[SCENE_LOCAL_MAX + 1];
+	bool wired[SNAPSHOT_LOCAL_MAX + 1];
 	uint16_t next_port;
 	struct live {
-		struct question question;
+		struct query query;
 		uint16_t port;
-	} live[QUESTIONS]; /* what passed in the world at hand */
+	} live[QUESTIONS]; /* what passed in the store at hand */
 	size_t live_count;
 } node;
 
@@ -75,17 +75,17 @@ static void give_up(const char *what, const struct errmsg *err)
 
 static void node_open(void)
 {
-	const struct scene nothing = { 0 };
+	const struct snapshot nothing = { 0 };
 	struct errmsg err = { 0 };
 
 	memset(&node, 0, sizeof(node));
-	node.world = scene_world(&nothing, &err);
-	if (!node.world)
+	node.store = snapshot_store(&nothing, &err);
+	if (!node.store)
 		give_up("node", &err);
-	world_set_local(node.world);
+	store_set_local(node.store);
 	node.next_port = 1024;
-	if (lab_setup_pods(SCENE_LOCAL_MAX) ||
-	    sync_new(NULL, lab.datapath, node.world, &node.sync, &err))
+	if (lab_setup_pods(SNAPSHOT_LOCAL_MAX) ||
+	    sync_new(NULL, lab.datapath, node.store, &node.sync, &err))
 		give_up("node", &err);
 	sync_allow_deletes(node.sync);
 }
@@ -93,20 +93,21 @@ static void node_open(void)
 static void node_close(void)
 {
 	sync_free(node.sync);
-	world_free(node.world);
+	store_free(node.store);
 	lab_teardown(NULL);
 }
 
-/* The endpoints of the world take the place of the lab's pods: their devices, MACs and namespaces
- * with the world's addresses. */
-static void node_wire(const struct world *world)
+/* The endpoints of the store take the place of the lab's pods: their devices, MACs and namespaces
+ * with the store's addresses. */
+static void node_wire(const struct store *store)
 {
-	const struct world_endpoint *endpoints;
-	size_t count = world_endpoints(world, &endpoints);
-	bool wired[SCENE_LOCAL_MAX + 1] = { false };
+	const struct store_endpoint *endpoints;
+	size_t count = store_endpoints(store, &endpoints);
+	bool wired[SNAPSHOT_LOCAL_MAX + 1] = { false };
 
 	for (size_t i = 0; i < count; i++) {
-		struct endpoint endpoint = pods_endpoint(&lab.pods->pod[endpoints[i].slot - 1]);
+		struct endpoint_entry endpoint =
+			pods_endpoint(&lab.pods->pod[endpoints[i].slot - 1]);
 
 		memset(&endpoint.v4, 0, sizeof(endpoint.v4));
 		memset(&endpoint.v6, 0, sizeof(endpoint.v6));
@@ -118,7 +119,7 @@ static void node_wire(const struct world *world)
 		assert_int_equal(endpoint_map_set(lab.datapath, endpoints[i].slot, &endpoint), 0);
 		wired[endpoints[i].slot] = true;
 	}
-	for (uint16_t slot = 1; slot <= SCENE_LOCAL_MAX; slot++) {
+	for (uint16_t slot = 1; slot <= SNAPSHOT_LOCAL_MAX; slot++) {
 		if (node.wired[slot] && !wired[slot])
 			assert_int_equal(endpoint_map_del(lab.datapath, slot), 0);
 		node.wired[slot] = wired[slot];
@@ -138,13 +139,13 @@ static void connections_forget(void)
 }
 
 /* By what differs from the scene before, as the agent learns of objects. */
-static void node_load(const struct scene *scene)
+static void node_load(const struct snapshot *snapshot)
 {
 	struct errmsg err = { 0 };
 
-	if (scene_enter(scene, node.world, &err))
-		give_up("world", &err);
-	node_wire(node.world);
+	if (snapshot_enter(snapshot, node.store, &err))
+		give_up("store", &err);
+	node_wire(node.store);
 	if (sync_policies(node.sync, &err))
 		give_up("maps", &err);
 }
@@ -168,11 +169,11 @@ static enum drop_reason drop_find(void)
 }
 
 /* By the hook that a frame from this address meets; in_ifindex 0: the node itself sends it. */
-static enum drop_reason node_send(const struct world *world, const struct segment *segment,
+static enum drop_reason node_send(const struct store *store, const struct segment *segment,
 				  uint32_t in_ifindex)
 {
 	static const uint8_t elsewhere[6] = { 2, 0x54, 0, 0, 9, 9 };
-	uint16_t slot = scene_slot(world, &segment->from);
+	uint16_t slot = snapshot_slot(store, &segment->from);
 	const struct pod *pod = &lab.pods->pod[slot - 1];
 	struct __sk_buff skb = { .ifindex = (uint32_t)lab.pods->host_ifindex,
 				 .ingress_ifindex = in_ifindex };
@@ -224,28 +225,29 @@ static struct segment reply_to(const struct segment *request)
 				 .payload = 8 };
 }
 
-static bool question_to_node(const struct question *question)
+static bool question_to_node(const struct query *query)
 {
-	return !strcmp(question->to, HOST_V4) || !strcmp(question->to, HOST_V6);
+	return !strcmp(query->to, HOST_V4) || !strcmp(query->to, HOST_V6);
 }
 
-static struct answers ask(const struct scene *scene, const struct world *world,
-			  const struct compiled *compiled, const struct question *question)
+static struct answers ask(const struct snapshot *snapshot, const struct store *store,
+			  const struct compiled *compiled, const struct query *query)
 {
-	struct flow flow = question_flow(question);
+	struct flow flow = question_flow(query);
 	struct segment request = request_of(&flow, node.next_port), reply = reply_to(&request);
-	struct answers answers = { .specification = scene_oracle(scene, question),
+	struct answers answers = { .specification = snapshot_oracle(snapshot, query),
 				   .tables = verdict_flow(compiled, &flow) };
 
-	answers.program = node_send(world, &request, question_from_node(question) ? 0 : UPLINK);
+	answers.program = node_send(store, &request, question_from_node(query) ? 0 : UPLINK);
 	if (!answers.program && node.live_count < QUESTIONS)
 		node.live[node.live_count++] =
-			(struct live){ .question = *question, .port = node.next_port };
+			(struct live){ .query = *query, .port = node.next_port };
 	/* A port of its own, so that no question meets what another left in ct_map. */
 	node.next_port = node.next_port == UINT16_MAX ? 1024 : node.next_port + 1;
 	/* to_pod sees only what is for a pod of this node. */
-	if (!answers.program && (scene_slot(world, &reply.from) || scene_slot(world, &reply.to)))
-		answers.reply = node_send(world, &reply, question_to_node(question) ? 0 : UPLINK);
+	if (!answers.program &&
+	    (snapshot_slot(store, &reply.from) || snapshot_slot(store, &reply.to)))
+		answers.reply = node_send(store, &reply, question_to_node(query) ? 0 : UPLINK);
 	return answers;
 }
 
@@ -259,61 +261,61 @@ static bool agree(const struct answers *answers)
 
 static void node_clear(void)
 {
-	const struct scene nothing = { 0 };
+	const struct snapshot nothing = { 0 };
 
 	node_load(&nothing);
 	connections_forget();
 }
 
 struct mismatch {
-	struct question *question;
+	struct query *query;
 	struct answers answers;
 };
 
 /* On a node that holds nothing else. */
-static bool still_disagree(const struct scene *scene, void *arg)
+static bool still_disagree(const struct snapshot *snapshot, void *arg)
 {
 	struct mismatch *mismatch = arg;
-	auto_(world) struct world *world = scene_world(scene, NULL);
+	auto_(store) struct store *store = snapshot_store(snapshot, NULL);
 	auto_(compiled) struct compiled *compiled = NULL;
-	struct flow flow = question_flow(mismatch->question);
+	struct flow flow = question_flow(mismatch->query);
 	struct answers answers;
 
-	if (!world || policy_compile(world, &compiled, NULL) ||
-	    (!scene_slot(world, &flow.saddr) && !scene_slot(world, &flow.daddr)))
+	if (!store || policy_compile(store, &compiled, NULL) ||
+	    (!snapshot_slot(store, &flow.saddr) && !snapshot_slot(store, &flow.daddr)))
 		return false;
 	node_clear();
-	node_load(scene);
-	answers = ask(scene, world, compiled, mismatch->question);
+	node_load(snapshot);
+	answers = ask(snapshot, store, compiled, mismatch->query);
 	if (agree(&answers))
 		return false;
 	mismatch->answers = answers;
 	return true;
 }
 
-static void report(struct scene *scene, struct question *question, const struct answers *seen,
+static void report(struct snapshot *snapshot, struct query *query, const struct answers *seen,
 		   const char *name)
 {
-	struct mismatch mismatch = { .question = question, .answers = *seen };
+	struct mismatch mismatch = { .query = query, .answers = *seen };
 	const struct answers *answers = &mismatch.answers;
 	auto_free char *text = NULL;
 
-	if (still_disagree(scene, &mismatch))
-		scene_shrink(scene, still_disagree, &mismatch);
+	if (still_disagree(snapshot, &mismatch))
+		snapshot_shrink(snapshot, still_disagree, &mismatch);
 	else
-		fprintf(stderr, "only after the world before: what that one left in the maps\n");
-	text = scene_write(scene, question, scene_oracle(scene, question));
+		fprintf(stderr, "only after the store before: what that one left in the maps\n");
+	text = snapshot_write(snapshot, query, snapshot_oracle(snapshot, query));
 	fprintf(stderr,
-		"keep this as " SCENE_DIR "/NAME.yaml:\n%s\n"
+		"keep this as " SNAPSHOT_DIR "/NAME.yaml:\n%s\n"
 		"%s: specification: %s, tables: %s, program: %s, reply: %s\n",
 		text, name, answer_name(answers->specification), answer_name(answers->tables),
 		answer_name(answers->program), answer_name(answers->reply));
 }
 
-/* ---- random worlds -------------------------------------------------------------------------- */
+/* ---- random stores -------------------------------------------------------------------------- */
 
 struct count {
-	uint64_t worlds;
+	uint64_t stores;
 	uint64_t asked;
 	uint64_t denied;
 	uint64_t lived; /* flows that a change met */
@@ -321,116 +323,116 @@ struct count {
 	uint64_t wrong;
 };
 
-/* Another packet of a flow that passed in the world before, and its answer.  (That of TCP may hang
+/* Another packet of a flow that passed in the store before, and its answer.  (That of TCP may hang
  * on a real socket, which these flows do not have.) */
-static bool live_agrees(const struct world *world, const struct live *live, enum drop_reason want,
+static bool live_agrees(const struct store *store, const struct live *live, enum drop_reason want,
 			enum drop_reason *ret_seen)
 {
-	struct flow flow = question_flow(&live->question);
+	struct flow flow = question_flow(&live->query);
 	struct segment packet = request_of(&flow, live->port);
-	uint32_t in_ifindex = question_from_node(&live->question) ? 0 : UPLINK;
+	uint32_t in_ifindex = question_from_node(&live->query) ? 0 : UPLINK;
 
 	packet.flags = ACK;
 	packet.seq += 1 + packet.payload;
 	packet.chunk = 0; /* SCTP: data */
-	*ret_seen = node_send(world, &packet, in_ifindex);
+	*ret_seen = node_send(store, &packet, in_ifindex);
 	if (*ret_seen || want || flow.proto == IPPROTO_TCP)
 		return !*ret_seen == !want;
 	packet = reply_to(&packet);
 	packet.chunk = 0;
-	*ret_seen = node_send(world, &packet, question_to_node(&live->question) ? 0 : UPLINK);
+	*ret_seen = node_send(store, &packet, question_to_node(&live->query) ? 0 : UPLINK);
 	return *ret_seen == DROP_NONE;
 }
 
-/* The world of a seed, before its change. */
-static struct scene scene_of(uint64_t seed, struct addresses *ret_addresses)
+/* The store of a seed, before its change. */
+static struct snapshot snapshot_of(uint64_t seed, struct addresses *ret_addresses)
 {
-	struct scene scene = { 0 };
+	struct snapshot snapshot = { 0 };
 
 	random_begin(seed);
 	do {
-		scene_done(&scene);
-		scene = random_scene(true);
-		addresses_collect(&scene, ret_addresses);
+		snapshot_done(&snapshot);
+		snapshot = random_snapshot(true);
+		addresses_collect(&snapshot, ret_addresses);
 	} while (ret_addresses->local_count == 0);
-	return scene;
+	return snapshot;
 }
 
-static void live_report(uint64_t seed, const struct scene *changed, const struct question *question,
+static void live_report(uint64_t seed, const struct snapshot *changed, const struct query *query,
 			enum drop_reason want, enum drop_reason seen)
 {
 	struct addresses addresses;
-	struct scene scene = scene_of(seed, &addresses);
-	auto_free char *before = scene_write(&scene, question, DROP_NONE);
-	auto_free char *after = scene_write(changed, question, want);
+	struct snapshot snapshot = snapshot_of(seed, &addresses);
+	auto_free char *before = snapshot_write(&snapshot, query, DROP_NONE);
+	auto_free char *after = snapshot_write(changed, query, want);
 
 	fprintf(stderr,
 		"before the change:\n%s\nafter it:\n%s\n"
 		"SEED=%llu: live flow: specification: %s, program: %s\n",
 		before, after, (unsigned long long)seed, answer_name(want), answer_name(seen));
-	scene_done(&scene);
+	snapshot_done(&snapshot);
 }
 
 /* What passed in the scene, after a change of it. */
-static void change_check(uint64_t seed, struct scene *scene, struct count *count)
+static void change_check(uint64_t seed, struct snapshot *snapshot, struct count *count)
 {
 	auto_(compiled) struct compiled *compiled = NULL;
-	auto_(world) struct world *world = NULL;
+	auto_(store) struct store *store = NULL;
 	struct errmsg err = { 0 };
 
-	random_change(scene);
-	world = scene_world(scene, &err);
-	if (!world || policy_compile(world, &compiled, &err))
-		give_up("changed world", &err);
-	node_load(scene);
+	random_change(snapshot);
+	store = snapshot_store(snapshot, &err);
+	if (!store || policy_compile(store, &compiled, &err))
+		give_up("changed store", &err);
+	node_load(snapshot);
 	for (size_t i = 0; i < node.live_count && !count->wrong; i++) {
-		const struct question *question = &node.live[i].question;
-		enum drop_reason want = scene_oracle(scene, question), seen;
+		const struct query *query = &node.live[i].query;
+		enum drop_reason want = snapshot_oracle(snapshot, query), seen;
 
 		count->lived++;
 		count->ended += want != DROP_NONE;
-		if (live_agrees(world, &node.live[i], want, &seen))
+		if (live_agrees(store, &node.live[i], want, &seen))
 			continue;
 		count->wrong++;
-		live_report(seed, scene, question, want, seen);
+		live_report(seed, snapshot, query, want, seen);
 	}
 }
 
-static void world_check(uint64_t seed, struct count *count)
+static void store_check(uint64_t seed, struct count *count)
 {
 	auto_(compiled) struct compiled *compiled = NULL;
-	auto_(world) struct world *world = NULL;
+	auto_(store) struct store *store = NULL;
 	struct errmsg err = { 0 };
 	struct addresses addresses;
-	struct scene scene = scene_of(seed, &addresses);
+	struct snapshot snapshot = snapshot_of(seed, &addresses);
 	char name[32];
 
 	snprintf(name, sizeof(name), "SEED=%llu", (unsigned long long)seed);
-	world = scene_world(&scene, &err);
-	if (!world || policy_compile(world, &compiled, &err))
+	store = snapshot_store(&snapshot, &err);
+	if (!store || policy_compile(store, &compiled, &err))
 		give_up(name, &err);
-	node_load(&scene);
+	node_load(&snapshot);
 	connections_forget();
 	node.live_count = 0;
 	for (int i = 0; i < QUESTIONS && !count->wrong; i++) {
-		struct question question = random_question(&addresses, true);
-		struct answers answers = ask(&scene, world, compiled, &question);
+		struct query query = random_query(&addresses, true);
+		struct answers answers = ask(&snapshot, store, compiled, &query);
 
 		count->asked++;
 		count->denied += answers.specification != DROP_NONE;
 		if (agree(&answers))
 			continue;
 		count->wrong++;
-		report(&scene, &question, &answers, name);
+		report(&snapshot, &query, &answers, name);
 	}
 	if (!count->wrong)
-		change_check(seed, &scene, count);
-	count->worlds++;
-	scene_done(&scene);
+		change_check(seed, &snapshot, count);
+	count->stores++;
+	snapshot_done(&snapshot);
 }
 
-/* Every workers-th world from seed on, in a process with a node of its own. */
-static pid_t worker_start(uint64_t seed, uint64_t worlds, uint64_t first, uint64_t workers,
+/* Every workers-th store from seed on, in a process with a node of its own. */
+static pid_t worker_start(uint64_t seed, uint64_t stores, uint64_t first, uint64_t workers,
 			  int *ret_fd)
 {
 	struct count count = { 0 };
@@ -446,8 +448,8 @@ static pid_t worker_start(uint64_t seed, uint64_t worlds, uint64_t first, uint64
 		return pid;
 	}
 	node_open();
-	for (uint64_t i = first; i < worlds && !count.wrong; i += workers)
-		world_check(seed + i, &count);
+	for (uint64_t i = first; i < stores && !count.wrong; i += workers)
+		store_check(seed + i, &count);
 	node_close();
 	_exit(write(ends[1], &count, sizeof(count)) != sizeof(count));
 }
@@ -462,7 +464,7 @@ static void worker_finish(pid_t pid, int fd, struct count *sum)
 	close(fd);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
-	sum->worlds += count.worlds;
+	sum->stores += count.stores;
 	sum->asked += count.asked;
 	sum->denied += count.denied;
 	sum->lived += count.lived;
@@ -470,10 +472,10 @@ static void worker_finish(pid_t pid, int fd, struct count *sum)
 	sum->wrong += count.wrong;
 }
 
-static void test_random_worlds(void **state)
+static void test_random_stores(void **state)
 {
 	uint64_t seed = env_number("SEED", (uint64_t)time(NULL) << 20);
-	uint64_t worlds = getenv("SEED") ? 1 : env_number("WORLDS", WORLDS);
+	uint64_t stores = getenv("SEED") ? 1 : env_number("STORES", STORES);
 	uint64_t workers = (uint64_t)sysconf(_SC_NPROCESSORS_ONLN);
 	pid_t pids[WORKERS_MAX];
 	int fds[WORKERS_MAX];
@@ -482,48 +484,48 @@ static void test_random_worlds(void **state)
 	(void)state;
 	workers = workers > WORKERS_MAX ? WORKERS_MAX : workers;
 	for (uint64_t i = 0; i < workers; i++)
-		pids[i] = worker_start(seed, worlds, i, workers, &fds[i]);
+		pids[i] = worker_start(seed, stores, i, workers, &fds[i]);
 	for (uint64_t i = 0; i < workers; i++)
 		worker_finish(pids[i], fds[i], &sum);
-	print_message("SEED=%llu and on: %llu worlds, %llu flows, %llu denied; %llu live through a "
+	print_message("SEED=%llu and on: %llu stores, %llu flows, %llu denied; %llu live through a "
 		      "change, %llu of them ended by it\n",
-		      (unsigned long long)seed, (unsigned long long)sum.worlds,
+		      (unsigned long long)seed, (unsigned long long)sum.stores,
 		      (unsigned long long)sum.asked, (unsigned long long)sum.denied,
 		      (unsigned long long)sum.lived, (unsigned long long)sum.ended);
 	assert_int_equal(sum.wrong, 0);
-	assert_int_equal(sum.worlds, worlds);
-	if (worlds > 100)
+	assert_int_equal(sum.stores, stores);
+	if (stores > 100)
 		assert_true(sum.denied > sum.asked / 20 && sum.denied < sum.asked &&
 			    sum.ended > sum.lived / 20 && sum.ended < sum.lived);
 }
 
 /* ---- kept scenes ---------------------------------------------------------------------------- */
 
-static void scene_check(const char *path, void *arg)
+static void snapshot_check(const char *path, void *arg)
 {
 	auto_(compiled) struct compiled *compiled = NULL;
-	auto_(world) struct world *world = NULL;
+	auto_(store) struct store *store = NULL;
 	struct errmsg err = { 0 };
-	struct question question;
+	struct query query;
 	struct answers answers;
 	enum drop_reason want;
-	struct scene scene;
+	struct snapshot snapshot;
 
 	(void)arg;
-	if (scene_read(path, &scene, &question, &want, &err) < 0)
+	if (snapshot_read(path, &snapshot, &query, &want, &err) < 0)
 		give_up(path, &err);
-	if (!scene.local) /* the program knows a node's view only */
+	if (!snapshot.local) /* the program knows a node's view only */
 		fail_plain(&err, -EINVAL, "\"local\" is missing");
-	world = scene_world(&scene, &err);
-	if (!scene.local || !world || policy_compile(world, &compiled, &err))
+	store = snapshot_store(&snapshot, &err);
+	if (!snapshot.local || !store || policy_compile(store, &compiled, &err))
 		give_up(path, &err);
-	node_load(&scene);
-	answers = ask(&scene, world, compiled, &question);
+	node_load(&snapshot);
+	answers = ask(&snapshot, store, compiled, &query);
 	if (!agree(&answers) || answers.specification != want) {
-		report(&scene, &question, &answers, path);
+		report(&snapshot, &query, &answers, path);
 		_fail(__FILE__, __LINE__);
 	}
-	scene_done(&scene);
+	snapshot_done(&snapshot);
 }
 
 static int kept_setup(void **state)
@@ -540,17 +542,17 @@ static int kept_teardown(void **state)
 	return 0;
 }
 
-static void test_kept_scenes(void **state)
+static void test_kept_snapshots(void **state)
 {
 	(void)state;
-	assert_true(scenes_foreach(scene_check, NULL) > 0);
+	assert_true(snapshots_foreach(snapshot_check, NULL) > 0);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_kept_scenes, kept_setup, kept_teardown),
-		cmocka_unit_test(test_random_worlds),
+		cmocka_unit_test_setup_teardown(test_kept_snapshots, kept_setup, kept_teardown),
+		cmocka_unit_test(test_random_stores),
 	};
 	const char *filter = getenv("CMOCKA_TEST_FILTER");
 

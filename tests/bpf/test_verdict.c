@@ -95,7 +95,7 @@ static void test_long_port_lists_are_looked_up(void **state)
 	struct policy_key key = { .peer = identity_of(POD_A), .direction = DIR_INGRESS };
 	struct policy_entry entry = { .port_set = 7 };
 	struct port_key port = { .port_set = 7, .proto = IPPROTO_TCP };
-	struct endpoint endpoint;
+	struct endpoint_entry endpoint;
 
 	(void)state;
 	isolate(POD_B, INGRESS);

@@ -27,14 +27,14 @@ static void try_request(const struct cJSON *json)
 		must(err.code < 0 && err.text[0]);
 		return;
 	}
-	cJSON_Delete(endpoint_result(request.attachment));
-	attachment_free(request.attachment);
+	cJSON_Delete(endpoint_result(request.endpoint));
+	endpoint_free(request.endpoint);
 }
 
 static void try_state(const char *text, size_t len)
 {
-	auto_(attachment) struct attachment *first = NULL;
-	auto_(attachment) struct attachment *second = NULL;
+	auto_(endpoint) struct endpoint *first = NULL;
+	auto_(endpoint) struct endpoint *second = NULL;
 	auto_free char *once = NULL;
 	auto_free char *twice = NULL;
 	struct errmsg err = {};

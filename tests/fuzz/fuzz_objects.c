@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Any bytes as objects, JSON or YAML: parsed, put into a world, compiled, explained, analysed. */
+/* Any bytes as objects, JSON or YAML: parsed, put into a store, compiled, explained, analysed. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -28,7 +28,7 @@ static void check_problems(const struct problems *problems)
 }
 
 /* First packets between the addresses of all pods: the tables and the explanation agree. */
-static void check_flow(const struct world *world, const struct compiled *compiled,
+static void check_flow(const struct store *store, const struct compiled *compiled,
 		       const struct object *from, const struct object *to)
 {
 	struct explain_end source = { .pod = from, .has_addr = true };
@@ -38,37 +38,37 @@ static void check_flow(const struct world *world, const struct compiled *compile
 
 	source.addr = flow.saddr = from->pod.addresses[0];
 	destination.addr = flow.daddr = to->pod.addresses[0];
-	if (world_owner(world, &source.addr) != from || world_owner(world, &destination.addr) != to)
+	if (store_owner(store, &source.addr) != from || store_owner(store, &destination.addr) != to)
 		return;
-	if (policy_explain(world, &source, &destination, 6, 80, &explanation, NULL) < 0)
+	if (policy_explain(store, &source, &destination, 6, 80, &explanation, NULL) < 0)
 		return;
 	if ((explanation.verdict == VERDICT_ALLOW) != (verdict_flow(compiled, &flow) == DROP_NONE))
 		abort();
 	explanation_done(&explanation);
 }
 
-static void check_world(const struct world *world)
+static void check_store(const struct store *store)
 {
 	struct compiled *compiled;
 	size_t budget = 64;
 
-	for (const struct object *service = world_first(world, OBJECT_SERVICE); service;
-	     service = world_next(world, service)) {
+	for (const struct object *service = store_first(store, OBJECT_SERVICE); service;
+	     service = store_next(store, service)) {
 		struct service_frontends frontends;
 
-		if (service_frontends(world, service, &frontends) == 0)
+		if (service_frontends(store, service, &frontends) == 0)
 			service_frontends_done(&frontends);
 	}
-	if (policy_compile(world, &compiled, NULL) < 0)
+	if (policy_compile(store, &compiled, NULL) < 0)
 		return;
-	for (const struct object *from = world_first(world, OBJECT_POD); from;
-	     from = world_next(world, from)) {
-		for (const struct object *to = world_first(world, OBJECT_POD); to && budget > 0;
-		     to = world_next(world, to)) {
+	for (const struct object *from = store_first(store, OBJECT_POD); from;
+	     from = store_next(store, from)) {
+		for (const struct object *to = store_first(store, OBJECT_POD); to && budget > 0;
+		     to = store_next(store, to)) {
 			if (from->pod.address_count && to->pod.address_count &&
 			    addr_is_v4(&from->pod.addresses[0]) ==
 				    addr_is_v4(&to->pod.addresses[0])) {
-				check_flow(world, compiled, from, to);
+				check_flow(store, compiled, from, to);
 				budget--;
 			}
 		}
@@ -76,24 +76,24 @@ static void check_world(const struct world *world)
 	compiled_free(compiled);
 }
 
-/* A world does not differ from itself, and can be linted and drawn. */
-static void check_analysis(const struct world *world)
+/* A store does not differ from itself, and can be linted and drawn. */
+static void check_analysis(const struct store *store)
 {
-	const struct matrix_question question = { .by = MATRIX_BY_POD };
+	const struct matrix_query query = { .by = MATRIX_BY_POD };
 	auto_buffer struct buffer picture = { 0 };
 	struct lint_findings findings;
 	struct policy_diff *diff;
 	struct matrix *matrix;
 	struct errmsg err = { 0 };
 
-	if (policy_diff(world, world, &diff, &err) == 0) {
+	if (policy_diff(store, store, &diff, &err) == 0) {
 		if (diff->change_count)
 			abort();
 		policy_diff_free(diff);
 	}
-	if (policy_lint(world, &findings, &err) == 0)
+	if (policy_lint(store, &findings, &err) == 0)
 		lint_findings_done(&findings);
-	if (world_count(world, OBJECT_POD) && matrix_new(world, &question, &matrix, &err) == 0) {
+	if (store_count(store, OBJECT_POD) && matrix_new(store, &query, &matrix, &err) == 0) {
 		picture_html(matrix, &picture);
 		matrix_free(matrix);
 	}
@@ -104,7 +104,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	unsigned int flags = size ? data[size - 1] & (PARSE_LENIENT | PARSE_SKIP_KINDS) : 0;
 	struct problems problems = { 0 };
 	struct object_list list;
-	struct world *world = world_new();
+	struct store *store = store_new();
 	int ret = objects_parse((const char *)data, size, flags, &list, &problems);
 
 	check_problems(&problems);
@@ -113,12 +113,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (size_t i = 0; i < list.count; i++) {
 		struct object *object = take_ptr(list.items[i]);
 
-		world_put(world, object, NULL);
+		store_put(store, object, NULL);
 	}
 	object_list_done(&list);
-	check_world(world);
-	check_analysis(world);
-	world_free(world);
+	check_store(store);
+	check_analysis(store);
+	store_free(store);
 	problems_done(&problems);
 	return 0;
 }

@@ -62,7 +62,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	struct policy_key key = { .policy_id = POLICY_ID, .direction = DIR_EGRESS };
 	struct policy_entry rule = { .rule_count = 1,
 				     .rules = { { PORT, PORT, IPPROTO_TCP, VERDICT_ALLOW } } };
-	struct endpoint endpoint;
+	struct endpoint_entry endpoint;
 	struct errmsg err = { 0 };
 
 	(void)argc;

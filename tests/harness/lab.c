@@ -47,13 +47,13 @@ static struct addr outside_addr(uint32_t v4, uint32_t v6_head, uint32_t v6_tail)
 	return (struct addr){ { 0, 0, htonl(0xffff), htonl(v4) } };
 }
 
-struct addr at(enum party party)
+struct addr at(enum host host)
 {
-	switch (party) {
+	switch (host) {
 	case POD_A:
 	case POD_B:
 	case POD_C:
-		return lab.ipv6 ? lab.pods->pod[party].v6 : lab.pods->pod[party].v4;
+		return lab.ipv6 ? lab.pods->pod[host].v6 : lab.pods->pod[host].v4;
 	case NODE:
 		return outside_addr(0x0a630001, 0xfd990000, 1);
 	case OUTSIDE:
@@ -69,13 +69,13 @@ struct addr at(enum party party)
 	}
 }
 
-uint32_t identity_of(enum party party)
+uint32_t identity_of(enum host host)
 {
-	switch (party) {
+	switch (host) {
 	case POD_A:
 	case POD_B:
 	case POD_C:
-		return IDENTITY_FIRST + lab.pods->pod[party].slot;
+		return IDENTITY_FIRST + lab.pods->pod[host].slot;
 	case NODE:
 		return IDENTITY_HOST;
 	case OUTSIDE:
@@ -87,12 +87,12 @@ uint32_t identity_of(enum party party)
 	}
 }
 
-static bool is_pod(enum party party)
+static bool is_pod(enum host host)
 {
-	return party <= POD_C;
+	return host <= POD_C;
 }
 
-static uint32_t policy_of(enum party pod)
+static uint32_t policy_of(enum host pod)
 {
 	return 100u + lab.pods->pod[pod].slot;
 }
@@ -124,10 +124,10 @@ static void map_empty(const char *name)
 		assert_int_equal(bpf_map_delete_elem(fd, key), 0);
 }
 
-static void publish_address(enum party party, uint32_t flags)
+static void publish_address(enum host host, uint32_t flags)
 {
-	struct ipcache_entry entry = { .identity = identity_of(party), .flags = (uint16_t)flags };
-	struct addr addr = at(party);
+	struct ipcache_entry entry = { .identity = identity_of(host), .flags = (uint16_t)flags };
+	struct addr addr = at(host);
 
 	assert_int_equal(ipcache_map_set(lab.datapath, &addr, &entry), 0);
 }
@@ -206,9 +206,9 @@ int lab_run(const char *group, const void *tests, size_t count)
 
 /* ---- policy --------------------------------------------------------------------------------- */
 
-void isolate(enum party pod, uint32_t flags)
+void isolate(enum host pod, uint32_t flags)
 {
-	struct endpoint endpoint;
+	struct endpoint_entry endpoint;
 	uint16_t slot = lab.pods->pod[pod].slot;
 
 	assert_int_equal(endpoint_map_get(lab.datapath, slot, &endpoint), 0);
@@ -218,7 +218,7 @@ void isolate(enum party pod, uint32_t flags)
 	maps_bump_revision(lab.datapath);
 }
 
-void allow(enum party pod, enum direction direction, enum party peer, uint8_t proto, uint16_t port)
+void allow(enum host pod, enum direction direction, enum host peer, uint8_t proto, uint16_t port)
 {
 	struct policy_key key = { .policy_id = policy_of(pod),
 				  .peer = identity_of(peer),
@@ -237,7 +237,7 @@ void allow(enum party pod, enum direction direction, enum party peer, uint8_t pr
 	maps_bump_revision(lab.datapath);
 }
 
-void forbid(enum party pod, enum direction direction, enum party peer)
+void forbid(enum host pod, enum direction direction, enum host peer)
 {
 	struct policy_key key = { .policy_id = policy_of(pod),
 				  .peer = identity_of(peer),
@@ -310,7 +310,7 @@ static struct outcome run(int program, const struct frame *frame, uint32_t ifind
 	return outcome;
 }
 
-struct outcome lab_from_pod(enum party pod, const struct frame *frame)
+struct outcome lab_from_pod(enum host pod, const struct frame *frame)
 {
 	return run(lab.from_pod, frame, ENDPOINT_IFINDEX_BASE + lab.pods->pod[pod].slot, 0);
 }
@@ -320,21 +320,21 @@ struct outcome lab_to_pod(const struct frame *frame, uint32_t in_ifindex)
 	return run(lab.to_pod, frame, (uint32_t)lab.pods->host_ifindex, in_ifindex);
 }
 
-static enum party sender_of(const struct segment *segment)
+static enum host sender_of(const struct segment *segment)
 {
 	struct addr addr;
 
-	for (enum party party = POD_A; party <= SERVICE; party++) {
-		addr = at(party);
+	for (enum host host = POD_A; host <= SERVICE; host++) {
+		addr = at(host);
 		if (!memcmp(&addr, &segment->from, sizeof(addr)))
-			return party;
+			return host;
 	}
 	return ANYONE;
 }
 
 struct frame lab_frame(const struct segment *segment)
 {
-	enum party sender = sender_of(segment);
+	enum host sender = sender_of(segment);
 	struct frame frame;
 
 	if (is_pod(sender))
@@ -347,7 +347,7 @@ struct frame lab_frame(const struct segment *segment)
 
 struct outcome lab_send(const struct segment *segment)
 {
-	enum party sender = sender_of(segment);
+	enum host sender = sender_of(segment);
 	struct frame frame = lab_frame(segment);
 
 	if (is_pod(sender))
@@ -420,9 +420,9 @@ uint16_t lab_port(void)
 	return port++;
 }
 
-static socklen_t socket_address(enum party party, uint16_t port, struct sockaddr_storage *ret)
+static socklen_t socket_address(enum host host, uint16_t port, struct sockaddr_storage *ret)
 {
-	struct addr addr = at(party);
+	struct addr addr = at(host);
 
 	memset(ret, 0, sizeof(*ret));
 	if (lab.ipv6) {
@@ -441,7 +441,7 @@ static socklen_t socket_address(enum party party, uint16_t port, struct sockaddr
 	return sizeof(*in);
 }
 
-int lab_socket(enum party where, int type)
+int lab_socket(enum host where, int type)
 {
 	int domain = lab.ipv6 ? AF_INET6 : AF_INET, one = 1, fd;
 
@@ -455,7 +455,7 @@ int lab_socket(enum party where, int type)
 }
 
 /* Whether the address is one of the namespace's own: then it is its own source. */
-static bool is_local(enum party where, enum party whom)
+static bool is_local(enum host where, enum host whom)
 {
 	auto_close int fd = lab_socket(where, SOCK_DGRAM);
 	struct sockaddr_storage peer, own = { 0 };
@@ -471,7 +471,7 @@ static bool is_local(enum party where, enum party whom)
 		       &((struct sockaddr_in *)&peer)->sin_addr, sizeof(struct in_addr));
 }
 
-void lab_impersonate(enum party where, enum party whom)
+void lab_impersonate(enum host where, enum host whom)
 {
 	auto_netlink struct netlink netlink = NETLINK_INIT;
 	struct addr addr = at(whom);
@@ -505,23 +505,23 @@ void lab_impersonate(enum party where, enum party whom)
 	}
 }
 
-void lab_bind(int fd, enum party party, uint16_t port)
+void lab_bind(int fd, enum host host, uint16_t port)
 {
 	struct sockaddr_storage own;
-	socklen_t len = socket_address(party, port, &own);
+	socklen_t len = socket_address(host, port, &own);
 
 	assert_int_equal(bind(fd, (struct sockaddr *)&own, len), 0);
 }
 
-void lab_peer(int fd, enum party party, uint16_t port)
+void lab_peer(int fd, enum host host, uint16_t port)
 {
 	struct sockaddr_storage peer;
-	socklen_t len = socket_address(party, port, &peer);
+	socklen_t len = socket_address(host, port, &peer);
 
 	assert_true(!connect(fd, (struct sockaddr *)&peer, len) || errno == EINPROGRESS);
 }
 
-int lab_listen(enum party where, uint16_t port)
+int lab_listen(enum host where, uint16_t port)
 {
 	int fd = lab_socket(where, SOCK_STREAM);
 
@@ -530,7 +530,7 @@ int lab_listen(enum party where, uint16_t port)
 	return fd;
 }
 
-int lab_connect_begin(enum party from, uint16_t from_port, enum party to, uint16_t port)
+int lab_connect_begin(enum host from, uint16_t from_port, enum host to, uint16_t port)
 {
 	int fd = lab_socket(from, SOCK_STREAM);
 
@@ -547,10 +547,10 @@ static bool wait_for(int fd, short events, int timeout_ms)
 	return poll(&waiting, 1, timeout_ms) == 1;
 }
 
-int lab_try(int fd, enum party party, uint16_t port)
+int lab_try(int fd, enum host host, uint16_t port)
 {
 	struct sockaddr_storage peer;
-	socklen_t len = socket_address(party, port, &peer), size = sizeof(int);
+	socklen_t len = socket_address(host, port, &peer), size = sizeof(int);
 	int error = 0;
 
 	if (!connect(fd, (struct sockaddr *)&peer, len))
@@ -563,7 +563,7 @@ int lab_try(int fd, enum party party, uint16_t port)
 	return error;
 }
 
-void lab_connect(enum party from, uint16_t from_port, enum party to, uint16_t port, int *ret_client,
+void lab_connect(enum host from, uint16_t from_port, enum host to, uint16_t port, int *ret_client,
 		 int *ret_server)
 {
 	int listener = lab_listen(to, port);
@@ -586,7 +586,7 @@ bool lab_talks(int from, int to)
 
 /* ---- what is remembered --------------------------------------------------------------------- */
 
-static struct ct_key connection_key(enum party a, uint16_t a_port, enum party b, uint16_t b_port,
+static struct ct_key connection_key(enum host a, uint16_t a_port, enum host b, uint16_t b_port,
 				    uint8_t proto)
 {
 	struct addr a_addr = at(a), b_addr = at(b);
@@ -601,7 +601,7 @@ static struct ct_key connection_key(enum party a, uint16_t a_port, enum party b,
 	return key;
 }
 
-bool lab_connection(enum party a, uint16_t a_port, enum party b, uint16_t b_port, uint8_t proto,
+bool lab_connection(enum host a, uint16_t a_port, enum host b, uint16_t b_port, uint8_t proto,
 		    struct ct_entry *ret)
 {
 	struct ct_key key = connection_key(a, a_port, b, b_port, proto);
@@ -609,8 +609,7 @@ bool lab_connection(enum party a, uint16_t a_port, enum party b, uint16_t b_port
 	return !ct_map_get(lab.datapath, &key, ret);
 }
 
-bool lab_connection_ends(enum party a, uint16_t a_port, enum party b, uint16_t b_port,
-			 uint8_t proto)
+bool lab_connection_ends(enum host a, uint16_t a_port, enum host b, uint16_t b_port, uint8_t proto)
 {
 	const struct timespec pace = { .tv_nsec = 1000000 };
 	struct ct_entry entry;
@@ -623,7 +622,7 @@ bool lab_connection_ends(enum party a, uint16_t a_port, enum party b, uint16_t b
 	return false;
 }
 
-void lab_connection_age(enum party a, uint16_t a_port, enum party b, uint16_t b_port, uint8_t proto,
+void lab_connection_age(enum host a, uint16_t a_port, enum host b, uint16_t b_port, uint8_t proto,
 			uint64_t age_ns)
 {
 	struct ct_key key = connection_key(a, a_port, b, b_port, proto);

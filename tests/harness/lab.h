@@ -11,12 +11,12 @@
 #include "harness/frame.h"
 #include "harness/pods.h"
 
-enum party {
+enum host {
 	POD_A,
 	POD_B,
 	POD_C,
 	NODE,      /* the gateway's address */
-	OUTSIDE,   /* a world address that a CIDR in a policy may name */
+	OUTSIDE,   /* a store address that a CIDR in a policy may name */
 	ELSEWHERE, /* another */
 	NOBODY,    /* an address of the pod range without a pod */
 	SERVICE,
@@ -50,18 +50,18 @@ int lab_reset(void **state); /* no policy, no service, no state left */
 int lab_run(const char *group, const void *tests, size_t count);
 #define LAB_RUN(tests) lab_run(__FILE__, tests, ARRAY_SIZE(tests))
 
-struct addr at(enum party party);
-uint32_t identity_of(enum party party);
+struct addr at(enum host host);
+uint32_t identity_of(enum host host);
 int lab_map(const char *name); /* descriptor of a map, cached */
 
 /* ---- policy ---- */
 
 /* Isolates the pod in these directions (ENDPOINT_*_ISOLATED), with no rule yet. */
-void isolate(enum party pod, uint32_t flags);
+void isolate(enum host pod, uint32_t flags);
 /* Adds a rule to the pod's policy; port 0: all ports of proto, proto 0: everything. */
-void allow(enum party pod, enum direction direction, enum party peer, uint8_t proto, uint16_t port);
+void allow(enum host pod, enum direction direction, enum host peer, uint8_t proto, uint16_t port);
 /* Takes the pod's rules for a peer away again; flows learn of it. */
-void forbid(enum party pod, enum direction direction, enum party peer);
+void forbid(enum host pod, enum direction direction, enum host peer);
 
 /* ---- packets ---- */
 
@@ -73,7 +73,7 @@ struct outcome {
 };
 
 /* Runs a frame through from_pod, as sent by the pod ... */
-struct outcome lab_from_pod(enum party pod, const struct frame *frame);
+struct outcome lab_from_pod(enum host pod, const struct frame *frame);
 /* ... or through to_pod; in_ifindex: the device it came to the node by, 0: the node made it. */
 struct outcome lab_to_pod(const struct frame *frame, uint32_t in_ifindex);
 #define UPLINK 77u
@@ -121,34 +121,33 @@ void lab_handshake(void);
 /* Attaches the programs, so that the pods really talk to each other and to the node. */
 void lab_attach(void);
 /* Gives a pod's, or with NODE the node's, loopback an address of somebody else. */
-void lab_impersonate(enum party where, enum party whom);
+void lab_impersonate(enum host where, enum host whom);
 /* A port that no case used before: sockets linger after their case. */
 uint16_t lab_port(void);
 /* Sockets inside a pod (or the node), of the case's family; they do not block.  Closed by the
  * caller. */
-int lab_socket(enum party where, int type);
-int lab_listen(enum party where, uint16_t port);
+int lab_socket(enum host where, int type);
+int lab_listen(enum host where, uint16_t port);
 /* A connection under way from a port of the pod. */
-int lab_connect_begin(enum party from, uint16_t from_port, enum party to, uint16_t port);
+int lab_connect_begin(enum host from, uint16_t from_port, enum host to, uint16_t port);
 /* A connection that is there: both ends. */
-void lab_connect(enum party from, uint16_t from_port, enum party to, uint16_t port, int *ret_client,
+void lab_connect(enum host from, uint16_t from_port, enum host to, uint16_t port, int *ret_client,
 		 int *ret_server);
 /* Whether what is written into one end comes out of the other within a second. */
 bool lab_talks(int from, int to);
-void lab_bind(int fd, enum party party, uint16_t port);
-void lab_peer(int fd, enum party party, uint16_t port); /* connect() */
+void lab_bind(int fd, enum host host, uint16_t port);
+void lab_peer(int fd, enum host host, uint16_t port); /* connect() */
 /* What becomes of connect() within a second: 0 or an errno. */
-int lab_try(int fd, enum party party, uint16_t port);
+int lab_try(int fd, enum host host, uint16_t port);
 
 /* ---- what is remembered ---- */
 
 /* Waits until a flow has no conntrack entry; false: it has one still. */
-bool lab_connection_ends(enum party a, uint16_t a_port, enum party b, uint16_t b_port,
-			 uint8_t proto);
+bool lab_connection_ends(enum host a, uint16_t a_port, enum host b, uint16_t b_port, uint8_t proto);
 /* The conntrack entry of a flow in either direction; false: none. */
-bool lab_connection(enum party a, uint16_t a_port, enum party b, uint16_t b_port, uint8_t proto,
+bool lab_connection(enum host a, uint16_t a_port, enum host b, uint16_t b_port, uint8_t proto,
 		    struct ct_entry *ret);
-void lab_connection_age(enum party a, uint16_t a_port, enum party b, uint16_t b_port, uint8_t proto,
+void lab_connection_age(enum host a, uint16_t a_port, enum host b, uint16_t b_port, uint8_t proto,
 			uint64_t age_ns);
 uint64_t lab_metric(unsigned int metric);
 

@@ -327,15 +327,15 @@ void pods_free(struct pods *pods)
 	free(pods);
 }
 
-struct endpoint pods_endpoint(const struct pod *pod)
+struct endpoint_entry pods_endpoint(const struct pod *pod)
 {
-	struct endpoint endpoint = { .flags = ENDPOINT_VALID,
-				     .identity = IDENTITY_FIRST + pod->slot,
-				     .identity_v6 = IDENTITY_FIRST + pod->slot,
-				     .netns_cookie = pod->netns_cookie,
-				     .netns_id = pod->netns_id,
-				     .v4 = pod->v4,
-				     .v6 = pod->v6 };
+	struct endpoint_entry endpoint = { .flags = ENDPOINT_VALID,
+					   .identity = IDENTITY_FIRST + pod->slot,
+					   .identity_v6 = IDENTITY_FIRST + pod->slot,
+					   .netns_cookie = pod->netns_cookie,
+					   .netns_id = pod->netns_id,
+					   .v4 = pod->v4,
+					   .v6 = pod->v6 };
 
 	memcpy(endpoint.mac, pod->mac, sizeof(endpoint.mac));
 	memcpy(endpoint.host_mac, pod->host_mac, sizeof(endpoint.host_mac));
@@ -347,7 +347,7 @@ int pods_publish(const struct pods *pods, struct datapath *datapath, uint32_t fl
 {
 	for (size_t i = 0; i < pods->count; i++) {
 		const struct pod *pod = &pods->pod[i];
-		struct endpoint endpoint = pods_endpoint(pod);
+		struct endpoint_entry endpoint = pods_endpoint(pod);
 		struct ipcache_entry entry = { .identity = endpoint.identity, .slot = pod->slot };
 		int code;
 

@@ -46,7 +46,7 @@ void pods_free(struct pods *pods);
 
 /* The endpoint_map entry of a pod, as the agent would write it: no policy, identity
  * IDENTITY_FIRST + slot. */
-struct endpoint pods_endpoint(const struct pod *pod);
+struct endpoint_entry pods_endpoint(const struct pod *pod);
 /* Writes endpoint_map and ipcache_map for every pod, with these flags beside ENDPOINT_VALID. */
 int pods_publish(const struct pods *pods, struct datapath *datapath, uint32_t flags,
 		 struct errmsg *err);

@@ -29,52 +29,52 @@ void pair_done(struct pair *pair)
 
 int streams_setup(void **state)
 {
-	struct world *world = calloc(1, sizeof(*world));
+	struct store *store = calloc(1, sizeof(*store));
 	struct datapath_options options = { .accel = true, .trial = true };
 	struct errmsg err = {};
 
-	*state = world;
-	if (pods_new(POD_COUNT, true, &world->pods, &err) < 0)
+	*state = store;
+	if (pods_new(POD_COUNT, true, &store->pods, &err) < 0)
 		fail_msg("%s", err.text);
 	options.cgroup = scratch_cgroup();
-	if (datapath_open(&options, &world->datapath, &err) < 0 ||
-	    pods_publish(world->pods, world->datapath, ENDPOINT_ACCEL, &err) < 0)
+	if (datapath_open(&options, &store->datapath, &err) < 0 ||
+	    pods_publish(store->pods, store->datapath, ENDPOINT_ACCEL, &err) < 0)
 		fail_msg("%s", err.text);
-	maps_node(world->datapath)->flags = NODE_ACCEL;
+	maps_node(store->datapath)->flags = NODE_ACCEL;
 	return 0;
 }
 
 int streams_teardown(void **state)
 {
-	struct world *world = *state;
+	struct store *store = *state;
 
-	datapath_close(world->datapath);
-	pods_free(world->pods);
-	free(world);
+	datapath_close(store->datapath);
+	pods_free(store->pods);
+	free(store);
 	return 0;
 }
 
-void redirect_allow(struct world *world, bool allow)
+void redirect_allow(struct store *store, bool allow)
 {
-	maps_node(world->datapath)->flags = allow ? NODE_ACCEL : 0;
+	maps_node(store->datapath)->flags = allow ? NODE_ACCEL : 0;
 }
 
-void endpoint_change(struct world *world, int pod, uint32_t flags, uint32_t policy_id)
+void endpoint_change(struct store *store, int pod, uint32_t flags, uint32_t policy_id)
 {
-	struct endpoint endpoint = pods_endpoint(&world->pods->pod[pod]);
+	struct endpoint_entry endpoint = pods_endpoint(&store->pods->pod[pod]);
 
 	endpoint.flags |= flags;
 	endpoint.policy_id = policy_id;
-	assert_int_equal(endpoint_map_set(world->datapath, world->pods->pod[pod].slot, &endpoint),
+	assert_int_equal(endpoint_map_set(store->datapath, store->pods->pod[pod].slot, &endpoint),
 			 0);
-	maps_bump_revision(world->datapath);
+	maps_bump_revision(store->datapath);
 }
 
-struct endpoint_stats stats_of(struct world *world, int pod)
+struct endpoint_stats stats_of(struct store *store, int pod)
 {
 	struct endpoint_stats stats = {};
 
-	assert_int_equal(endpoint_stats_get(world->datapath, world->pods->pod[pod].slot, &stats),
+	assert_int_equal(endpoint_stats_get(store->datapath, store->pods->pod[pod].slot, &stats),
 			 0);
 	return stats;
 }
@@ -87,11 +87,11 @@ static int count_socket(const struct accel_key *key, uint64_t cookie, void *arg)
 	return 0;
 }
 
-size_t sockets_registered(struct world *world)
+size_t sockets_registered(struct store *store)
 {
 	size_t count = 0;
 
-	assert_int_equal(accel_map_foreach(world->datapath, count_socket, &count), 0);
+	assert_int_equal(accel_map_foreach(store->datapath, count_socket, &count), 0);
 	return count;
 }
 
@@ -159,26 +159,26 @@ void connect_accept(int listener, struct pair *pair)
 	setsockopt(pair->fd[SERVER], IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
 }
 
-void pair_open_as(struct world *world, int family, const struct addr *to, int listener_family,
+void pair_open_as(struct store *store, int family, const struct addr *to, int listener_family,
 		  struct pair *pair)
 {
-	auto_close int listener = listener_new(&world->pods->pod[SERVER], listener_family);
+	auto_close int listener = listener_new(&store->pods->pod[SERVER], listener_family);
 
-	pair->fd[CLIENT] = connect_start(&world->pods->pod[CLIENT], family, to);
+	pair->fd[CLIENT] = connect_start(&store->pods->pod[CLIENT], family, to);
 	connect_accept(listener, pair);
 }
 
-void pair_open(struct world *world, struct pair *pair)
+void pair_open(struct store *store, struct pair *pair)
 {
-	pair_open_as(world, AF_INET, &world->pods->pod[SERVER].v4, AF_INET, pair);
+	pair_open_as(store, AF_INET, &store->pods->pod[SERVER].v4, AF_INET, pair);
 }
 
-size_t say(struct world *world, const struct pair *pair, int end, const char *text)
+size_t say(struct store *store, const struct pair *pair, int end, const char *text)
 {
-	uint64_t before = stats_of(world, end).accel_bytes;
+	uint64_t before = stats_of(store, end).accel_bytes;
 
 	assert_int_equal(send(pair->fd[end], text, strlen(text), MSG_NOSIGNAL), strlen(text));
-	return stats_of(world, end).accel_bytes - before;
+	return stats_of(store, end).accel_bytes - before;
 }
 
 void hear(const struct pair *pair, int end, const char *text)

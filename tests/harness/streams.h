@@ -22,7 +22,7 @@ struct CMUnitTest;
 
 enum { CLIENT, SERVER, OTHER, POD_COUNT };
 
-struct world {
+struct store {
 	struct pods *pods;
 	struct datapath *datapath;
 };
@@ -41,17 +41,17 @@ struct pair {
 void pair_done(struct pair *pair);
 #define auto_pair __attribute__((cleanup(pair_done)))
 
-/* cmocka fixtures: scratch space for the group, a struct world for each case. */
+/* cmocka fixtures: scratch space for the group, a struct store for each case. */
 int streams_run(const char *group, const struct CMUnitTest *tests, size_t count);
 int streams_setup(void **state);
 int streams_teardown(void **state);
 
 /* Whether messages may be redirected at all. */
-void redirect_allow(struct world *world, bool allow);
+void redirect_allow(struct store *store, bool allow);
 /* Adds flags and sets the policy of an endpoint, as a change of policy does. */
-void endpoint_change(struct world *world, int pod, uint32_t flags, uint32_t policy_id);
-struct endpoint_stats stats_of(struct world *world, int pod);
-size_t sockets_registered(struct world *world);
+void endpoint_change(struct store *store, int pod, uint32_t flags, uint32_t policy_id);
+struct endpoint_stats stats_of(struct store *store, int pod);
+size_t sockets_registered(struct store *store);
 
 bool is_ready(int fd, short events, int timeout_ms);
 socklen_t sockaddr_fill(const struct addr *addr, uint16_t port, int family,
@@ -59,12 +59,12 @@ socklen_t sockaddr_fill(const struct addr *addr, uint16_t port, int family,
 int listener_new(const struct pod *pod, int family);
 int connect_start(const struct pod *from, int family, const struct addr *to);
 void connect_accept(int listener, struct pair *pair);
-void pair_open_as(struct world *world, int family, const struct addr *to, int listener_family,
+void pair_open_as(struct store *store, int family, const struct addr *to, int listener_family,
 		  struct pair *pair);
-void pair_open(struct world *world, struct pair *pair);
+void pair_open(struct store *store, struct pair *pair);
 
 /* Sends text from one end; returns how many of its bytes went from socket to socket. */
-size_t say(struct world *world, const struct pair *pair, int end, const char *text);
+size_t say(struct store *store, const struct pair *pair, int end, const char *text);
 /* Waits for exactly this text, or for the end of the stream. */
 void hear(const struct pair *pair, int end, const char *text);
 void hear_end(const struct pair *pair, int end);

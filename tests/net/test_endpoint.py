@@ -319,17 +319,17 @@ def test_damaged_state_file_is_set_aside(node):
     assert reaches(node.netns, bad.v4)
 
 
-def test_reaper_that_dies_is_replaced(node):
+def test_link_worker_that_dies_is_replaced(node):
     pod = node.pod("victim")
     children = open(f"/proc/{node.agent.pid}/task/{node.agent.pid}/children").read().split()
-    reapers = [c for c in children
-               if open(f"/proc/{c}/comm").read().strip() == "tendril-reaper"]
-    assert len(reapers) == 1
-    status = dict(line.split(":\t", 1) for line in open(f"/proc/{reapers[0]}/status").read()
+    workers = [c for c in children
+               if open(f"/proc/{c}/comm").read().strip() == "tendril-links"]
+    assert len(workers) == 1
+    status = dict(line.split(":\t", 1) for line in open(f"/proc/{workers[0]}/status").read()
                   .splitlines() if ":\t" in line)
     assert int(status["CapEff"], 16) == 1 << 12  # CAP_NET_ADMIN alone
-    os.kill(int(reapers[0]), 9)
-    wait_for(lambda: "the reaper died" in node.log(), "a new reaper")
+    os.kill(int(workers[0]), 9)
+    wait_for(lambda: "the link worker died" in node.log(), "a new link worker")
     assert pod.cni("DEL") == {}
     assert_clean(node)
 

@@ -144,7 +144,7 @@ int maps_del_batch(struct datapath *datapath, enum map_id map, const void *keys,
 	return ret;
 }
 
-int endpoint_map_get(struct datapath *datapath, uint16_t slot, struct endpoint *ret)
+int endpoint_map_get(struct datapath *datapath, uint16_t slot, struct endpoint_entry *ret)
 {
 	if (slot >= FAKE_ENDPOINTS)
 		return -ENOENT;
@@ -152,7 +152,8 @@ int endpoint_map_get(struct datapath *datapath, uint16_t slot, struct endpoint *
 	return 0;
 }
 
-int endpoint_map_set(struct datapath *datapath, uint16_t slot, const struct endpoint *endpoint)
+int endpoint_map_set(struct datapath *datapath, uint16_t slot,
+		     const struct endpoint_entry *endpoint)
 {
 	if (slot >= FAKE_ENDPOINTS)
 		return -E2BIG;

@@ -17,7 +17,7 @@ struct datapath {
 	uint32_t capacity[MAP_COUNT];         /* 0: no bound */
 	int broken[MAP_COUNT];                /* errno that every write to the map meets, or 0, */
 	unsigned int broken_after[MAP_COUNT]; /* but for so many, which still succeed */
-	struct endpoint endpoints[FAKE_ENDPOINTS];
+	struct endpoint_entry endpoints[FAKE_ENDPOINTS];
 	struct node_state node;
 	unsigned int writes; /* entries set or deleted, endpoints set */
 	unsigned int deletes;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What tests of object files and API objects share: a real directory, inotify and the event loop, a
- * real world; the maps are stubs that write down what they were asked for.
+ * real store; the maps are stubs that write down what they were asked for.
  */
 #ifndef TENDRIL_TESTS_UNIT_OBJECTS_FIXTURE_H
 #define TENDRIL_TESTS_UNIT_OBJECTS_FIXTURE_H
@@ -106,7 +106,7 @@ static inline void start(struct fixture *fixture)
 
 	memset(&synced, 0, sizeof(synced));
 	fixture->agent.base = event_base_new();
-	fixture->agent.world = world_new();
+	fixture->agent.store = store_new();
 	if (objects_new(&fixture->agent, &fixture->agent.objects, &err))
 		fail_msg("objects_new: %s", err.text);
 }
@@ -114,7 +114,7 @@ static inline void start(struct fixture *fixture)
 static inline void stop(struct fixture *fixture)
 {
 	objects_free(fixture->agent.objects);
-	world_free(fixture->agent.world);
+	store_free(fixture->agent.store);
 	event_base_free(fixture->agent.base);
 }
 
@@ -211,7 +211,7 @@ static inline const char *service(const char *name, const char *address, int por
 static inline const struct object *find(const struct fixture *fixture, enum object_kind kind,
 					const char *name)
 {
-	return world_find(fixture->agent.world, kind, "shop", name);
+	return store_find(fixture->agent.store, kind, "shop", name);
 }
 
 static inline bool has_pod(const struct fixture *fixture, const char *name)

@@ -172,13 +172,13 @@ static bool namespace_selected(const cJSON *objects, const cJSON *selector, cons
 /* ---- rules ---- */
 
 /* NetworkPolicyPeer: "describes a peer to allow traffic to/from". */
-static bool is_peer(const struct oracle_question *question, const cJSON *policy, const cJSON *peer,
+static bool is_peer(const struct oracle_query *query, const cJSON *policy, const cJSON *peer,
 		    const char *address)
 {
 	const cJSON *block = at(peer, "ipBlock");
 	const cJSON *pod_selector = at(peer, "podSelector");
 	const cJSON *namespace_selector = at(peer, "namespaceSelector");
-	const cJSON *pod = pod_with_address(question->objects, address);
+	const cJSON *pod = pod_with_address(query->objects, address);
 	const cJSON *item;
 
 	if (block) {
@@ -197,7 +197,7 @@ static bool is_peer(const struct oracle_question *question, const cJSON *policy,
 		       selected(pod_selector, at(at(pod, "metadata"), "labels"));
 	/* "If podSelector is also set, then [...] the pods matching podSelector in the namespaces
 	 * selected by namespaceSelector.  Otherwise it selects all pods in the namespaces." */
-	return namespace_selected(question->objects, namespace_selector, namespace_of(pod)) &&
+	return namespace_selected(query->objects, namespace_selector, namespace_of(pod)) &&
 	       (!pod_selector || selected(pod_selector, at(at(pod, "metadata"), "labels")));
 }
 
@@ -217,19 +217,19 @@ static bool container_has_port(const cJSON *container, const char *name, const c
 }
 
 /* A named port means what the pod that receives the traffic calls so. */
-static int port_by_name(const struct oracle_question *question, const char *name)
+static int port_by_name(const struct oracle_query *query, const char *name)
 {
-	const cJSON *pod = pod_with_address(question->objects, question->destination);
+	const cJSON *pod = pod_with_address(query->objects, query->destination);
 	const cJSON *container;
 	int port = -1;
 
 	cJSON_ArrayForEach (container, at(at(pod, "spec"), "containers")) {
-		if (container_has_port(container, name, question->protocol, &port))
+		if (container_has_port(container, name, query->protocol, &port))
 			return port;
 	}
 	cJSON_ArrayForEach (container, at(at(pod, "spec"), "initContainers")) {
 		if (strcmp(text_at(container, "restartPolicy", ""), "Always") == 0 &&
-		    container_has_port(container, name, question->protocol, &port))
+		    container_has_port(container, name, query->protocol, &port))
 			return port;
 	}
 	return -1;
@@ -237,24 +237,24 @@ static int port_by_name(const struct oracle_question *question, const char *name
 
 /* NetworkPolicyPort: "If this field is not specified, this field defaults to TCP."  "If this field
  * is not provided, this matches all port names and numbers." */
-static bool is_port(const struct oracle_question *question, const cJSON *entry)
+static bool is_port(const struct oracle_query *query, const cJSON *entry)
 {
 	const cJSON *port = at(entry, "port");
 	const cJSON *end = at(entry, "endPort");
 
-	if (strcmp(text_at(entry, "protocol", "TCP"), question->protocol) != 0)
+	if (strcmp(text_at(entry, "protocol", "TCP"), query->protocol) != 0)
 		return false;
 	if (!port)
 		return true;
 	if (cJSON_IsString(port))
-		return port_by_name(question, port->valuestring) == question->port;
-	return question->port >= port->valueint &&
-	       question->port <= (end ? end->valueint : port->valueint);
+		return port_by_name(query, port->valuestring) == query->port;
+	return query->port >= port->valueint &&
+	       query->port <= (end ? end->valueint : port->valueint);
 }
 
 /* "If this field is empty or missing, this rule matches all sources [or ports]." */
-static bool rule_allows(const struct oracle_question *question, const cJSON *policy,
-			const cJSON *rule, const char *peers_name, const char *peer_address)
+static bool rule_allows(const struct oracle_query *query, const cJSON *policy, const cJSON *rule,
+			const char *peers_name, const char *peer_address)
 {
 	const cJSON *peers = at(rule, peers_name);
 	const cJSON *ports = at(rule, "ports");
@@ -263,9 +263,9 @@ static bool rule_allows(const struct oracle_question *question, const cJSON *pol
 	const cJSON *item;
 
 	cJSON_ArrayForEach (item, peers)
-		peer_fits = peer_fits || is_peer(question, policy, item, peer_address);
+		peer_fits = peer_fits || is_peer(query, policy, item, peer_address);
 	cJSON_ArrayForEach (item, ports)
-		port_fits = port_fits || is_port(question, item);
+		port_fits = port_fits || is_port(query, item);
 	return peer_fits && port_fits;
 }
 
@@ -285,7 +285,7 @@ static bool affects(const cJSON *policy, const char *type)
 
 /* What one side asks about: the policies of its pod, in one direction. */
 struct side {
-	const struct oracle_question *question;
+	const struct oracle_query *query;
 	const cJSON *pod;
 	const char *type;       /* "Ingress" */
 	const char *rules_name; /* "ingress" */
@@ -304,9 +304,9 @@ static bool is_selected_node(const struct side *side, const cJSON *selector)
 	const cJSON *object;
 	const cJSON *item;
 
-	if (pod_with_address(side->question->objects, side->peer))
+	if (pod_with_address(side->query->objects, side->peer))
 		return false;
-	cJSON_ArrayForEach (object, side->question->objects) {
+	cJSON_ArrayForEach (object, side->query->objects) {
 		if (!is_kind(object, "Node"))
 			continue;
 		cJSON_ArrayForEach (item, at(at(object, "status"), "addresses")) {
@@ -331,7 +331,7 @@ static bool is_namespaced_pod(const cJSON *objects, const cJSON *pods, const cJS
 /* "Exactly one of the fields must be set for a given peer." */
 static bool is_cluster_peer(const struct side *side, const cJSON *peer)
 {
-	const cJSON *objects = side->question->objects;
+	const cJSON *objects = side->query->objects;
 	const cJSON *pod = pod_with_address(objects, side->peer);
 	const cJSON *item;
 
@@ -350,7 +350,7 @@ static bool is_cluster_peer(const struct side *side, const cJSON *peer)
 }
 
 /* ClusterNetworkPolicyProtocol: "Exactly one field must be set." */
-static bool is_cluster_protocol(const struct oracle_question *question, const cJSON *protocol)
+static bool is_cluster_protocol(const struct oracle_query *query, const cJSON *protocol)
 {
 	static const char *const names[][2] = { { "tcp", "TCP" },
 						{ "udp", "UDP" },
@@ -358,17 +358,17 @@ static bool is_cluster_protocol(const struct oracle_question *question, const cJ
 	const char *name = text_at(protocol, "destinationNamedPort", NULL);
 
 	if (name)
-		return port_by_name(question, name) == question->port;
+		return port_by_name(query, name) == query->port;
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		const cJSON *port = at(at(protocol, names[i][0]), "destinationPort");
 		const cJSON *range = at(port, "range");
 
-		if (!port || strcmp(names[i][1], question->protocol) != 0)
+		if (!port || strcmp(names[i][1], query->protocol) != 0)
 			continue;
 		if (range)
-			return at(range, "start")->valueint <= question->port &&
-			       question->port <= at(range, "end")->valueint;
-		return at(port, "number")->valueint == question->port;
+			return at(range, "start")->valueint <= query->port &&
+			       query->port <= at(range, "end")->valueint;
+		return at(port, "number")->valueint == query->port;
 	}
 	return false;
 }
@@ -384,7 +384,7 @@ static enum opinion rule_opinion(const struct side *side, const cJSON *rule)
 	cJSON_ArrayForEach (item, at(rule, side->peers_name))
 		peer_fits = peer_fits || is_cluster_peer(side, item);
 	cJSON_ArrayForEach (item, protocols)
-		port_fits = port_fits || is_cluster_protocol(side->question, item);
+		port_fits = port_fits || is_cluster_protocol(side->query, item);
 	if (!peer_fits || !port_fits)
 		return NO_OPINION;
 	if (strcmp(action, "Pass") == 0)
@@ -396,7 +396,7 @@ static enum opinion rule_opinion(const struct side *side, const cJSON *rule)
 static bool is_subject(const struct side *side, const cJSON *policy)
 {
 	const cJSON *subject = at(at(policy, "spec"), "subject");
-	const cJSON *objects = side->question->objects;
+	const cJSON *objects = side->query->objects;
 
 	if (at(subject, "namespaces"))
 		return namespace_selected(objects, at(subject, "namespaces"),
@@ -448,7 +448,7 @@ static const cJSON *next_of_tier(const cJSON *objects, const char *tier, const c
 
 static enum opinion tier_opinion(const struct side *side, const char *tier)
 {
-	const cJSON *objects = side->question->objects;
+	const cJSON *objects = side->query->objects;
 	enum opinion opinion = NO_OPINION;
 
 	for (const cJSON *policy = next_of_tier(objects, tier, NULL);
@@ -468,7 +468,7 @@ static enum opinion policies_opinion(const struct side *side)
 	const cJSON *rule;
 	bool isolated = false;
 
-	cJSON_ArrayForEach (policy, side->question->objects) {
+	cJSON_ArrayForEach (policy, side->query->objects) {
 		if (!is_kind(policy, "NetworkPolicy") || !affects(policy, side->type) ||
 		    strcmp(namespace_of(policy), namespace_of(side->pod)) != 0 ||
 		    !selected(at(at(policy, "spec"), "podSelector"),
@@ -476,7 +476,7 @@ static enum opinion policies_opinion(const struct side *side)
 			continue;
 		isolated = true;
 		cJSON_ArrayForEach (rule, at(at(policy, "spec"), side->rules_name)) {
-			if (rule_allows(side->question, policy, rule, side->peers_name, side->peer))
+			if (rule_allows(side->query, policy, rule, side->peers_name, side->peer))
 				return ACCEPTED;
 		}
 	}
@@ -497,31 +497,29 @@ static bool side_allows(const struct side *side)
 	return opinion != DENIED;
 }
 
-static bool is_enforced(const struct oracle_question *question, const cJSON *pod)
+static bool is_enforced(const struct oracle_query *query, const cJSON *pod)
 {
-	return pod && (!question->enforced || question->enforced(pod, question->arg));
+	return pod && (!query->enforced || query->enforced(pod, query->arg));
 }
 
-enum oracle_answer oracle_ask(const struct oracle_question *question)
+enum oracle_answer oracle_ask(const struct oracle_query *query)
 {
-	const cJSON *source = pod_with_address(question->objects, question->source);
-	const cJSON *destination = pod_with_address(question->objects, question->destination);
-	const struct side egress = { question, source, "Egress",
-				     "egress", "to",   question->destination };
-	const struct side ingress = { question,  destination, "Ingress",
-				      "ingress", "from",      question->source };
+	const cJSON *source = pod_with_address(query->objects, query->source);
+	const cJSON *destination = pod_with_address(query->objects, query->destination);
+	const struct side egress = { query, source, "Egress", "egress", "to", query->destination };
+	const struct side ingress = { query,     destination, "Ingress",
+				      "ingress", "from",      query->source };
 
 	/* "A Pod cannot block access to itself."  "A Pod connecting to its own Pod IP is not
 	 * subject to CNP." */
-	if (same_address(question->source, question->destination) ||
-	    (source && source == destination))
+	if (same_address(query->source, query->destination) || (source && source == destination))
 		return ORACLE_ALLOWED;
-	if (is_enforced(question, source) && !side_allows(&egress))
+	if (is_enforced(query, source) && !side_allows(&egress))
 		return ORACLE_EGRESS_DENIED;
 	/* "OR if the traffic source is the pod's local node" */
-	if (question->source_is_node)
+	if (query->source_is_node)
 		return ORACLE_ALLOWED;
-	if (is_enforced(question, destination) && !side_allows(&ingress))
+	if (is_enforced(query, destination) && !side_allows(&ingress))
 		return ORACLE_INGRESS_DENIED;
 	return ORACLE_ALLOWED;
 }

@@ -11,7 +11,7 @@
 
 struct cJSON;
 
-struct oracle_question {
+struct oracle_query {
 	const struct cJSON *objects; /* array of Kubernetes objects */
 	const char *source;          /* addresses as text */
 	const char *destination;
@@ -25,6 +25,6 @@ struct oracle_question {
 
 enum oracle_answer { ORACLE_ALLOWED, ORACLE_EGRESS_DENIED, ORACLE_INGRESS_DENIED };
 
-enum oracle_answer oracle_ask(const struct oracle_question *question);
+enum oracle_answer oracle_ask(const struct oracle_query *query);
 
 #endif

@@ -43,7 +43,7 @@ static const char *const values[] = { "a", "b", "c", "" };
 static const char *const port_names[] = { "http", "dns", "admin" };
 static const char *const protocols[] = { "TCP", "UDP", "SCTP" };
 static const int ports[] = { 53, 80, 81, 443, 8080 };
-/* A world draws from a window of these, so that some worlds have only wide or only IPv6 ones. */
+/* A store draws from a window of these, so that some stores have only wide or only IPv6 ones. */
 static const char *const all_cidrs[] = { "0.0.0.0/0",    "10.0.0.0/8",  "10.0.0.0/29",
 					 "10.0.0.8/29",  "10.0.0.4/30", "10.0.0.3/32",
 					 "10.0.0.9/31",  "10.0.0.1/24", "192.168.0.0/16",
@@ -57,7 +57,7 @@ static const char *const outsiders[] = { "192.168.1.1", "10.0.0.13", HOST_V4, PE
 					 "8.8.8.8",     "fd00::d",   HOST_V6, PEER_NODE_V6,
 					 "2001:db8::5", "2a00::1" };
 
-/* ---- making worlds ---- */
+/* ---- making stores ---- */
 
 static cJSON *random_labels(void)
 {
@@ -489,7 +489,7 @@ static cJSON *random_objects(void)
 	return objects;
 }
 
-/* ---- scenes and questions ---- */
+/* ---- scenes and queries ---- */
 
 static const cJSON *member(const cJSON *object, const char *first, const char *second)
 {
@@ -513,7 +513,7 @@ static cJSON *random_local(const cJSON *objects)
 		if (!is_pod(pod) || member(pod, "spec", "hostNetwork") ||
 		    member(pod, "status", "phase") ||
 		    cJSON_GetArraySize(member(pod, "status", "podIPs")) == 0 || chance(30) ||
-		    cJSON_GetArraySize(local) == SCENE_LOCAL_MAX)
+		    cJSON_GetArraySize(local) == SNAPSHOT_LOCAL_MAX)
 			continue;
 		snprintf(text, sizeof(text), "%s/%s",
 			 member(pod, "metadata", "namespace")->valuestring,
@@ -523,13 +523,13 @@ static cJSON *random_local(const cJSON *objects)
 	return local;
 }
 
-struct scene random_scene(bool node)
+struct snapshot random_snapshot(bool node)
 {
-	struct scene scene = { .objects = random_objects() };
+	struct snapshot snapshot = { .objects = random_objects() };
 
 	if (node)
-		scene.local = random_local(scene.objects);
-	return scene;
+		snapshot.local = random_local(snapshot.objects);
+	return snapshot;
 }
 
 static void random_relabel(cJSON *object)
@@ -540,37 +540,37 @@ static void random_relabel(cJSON *object)
 	cJSON_AddItemToObject(metadata, "labels", random_labels());
 }
 
-void random_change(struct scene *scene)
+void random_change(struct snapshot *snapshot)
 {
 	/* Numbers that no policy has yet. */
 	static const int first = 50;
 	cJSON *next;
 
-	for (cJSON *object = scene->objects->child; object; object = next) {
+	for (cJSON *object = snapshot->objects->child; object; object = next) {
 		const char *kind = cJSON_GetObjectItemCaseSensitive(object, "kind")->valuestring;
 
 		next = object->next;
 		if (strstr(kind, "NetworkPolicy") && chance(40))
-			cJSON_Delete(cJSON_DetachItemViaPointer(scene->objects, object));
+			cJSON_Delete(cJSON_DetachItemViaPointer(snapshot->objects, object));
 		else if (!strstr(kind, "NetworkPolicy") && chance(20))
 			random_relabel(object);
 	}
 	for (int i = 0; i < 3; i++) {
 		if (chance(50))
-			cJSON_AddItemToArray(scene->objects, random_policy(first + i));
+			cJSON_AddItemToArray(snapshot->objects, random_policy(first + i));
 		if (chance(20))
-			cJSON_AddItemToArray(scene->objects, random_cluster_policy(first + i));
+			cJSON_AddItemToArray(snapshot->objects, random_cluster_policy(first + i));
 	}
 }
 
-static bool is_local(const struct scene *scene, const cJSON *pod)
+static bool is_local(const struct snapshot *snapshot, const cJSON *pod)
 {
 	const cJSON *name;
 	char text[64];
 
 	snprintf(text, sizeof(text), "%s/%s", member(pod, "metadata", "namespace")->valuestring,
 		 member(pod, "metadata", "name")->valuestring);
-	cJSON_ArrayForEach (name, scene->local) {
+	cJSON_ArrayForEach (name, snapshot->local) {
 		if (!strcmp(name->valuestring, text))
 			return true;
 	}
@@ -583,15 +583,15 @@ static void addresses_add(struct addresses *addresses, const char *address)
 		addresses->items[addresses->count++] = address;
 }
 
-void addresses_collect(const struct scene *scene, struct addresses *ret)
+void addresses_collect(const struct snapshot *snapshot, struct addresses *ret)
 {
 	const cJSON *pod;
 	const cJSON *ip;
 
 	ret->count = 0;
 	for (int local = 1; local >= 0; local--) {
-		cJSON_ArrayForEach (pod, scene->objects) {
-			if (!is_pod(pod) || is_local(scene, pod) != local)
+		cJSON_ArrayForEach (pod, snapshot->objects) {
+			if (!is_pod(pod) || is_local(snapshot, pod) != local)
 				continue;
 			cJSON_ArrayForEach (ip, member(pod, "status", "podIPs"))
 				addresses_add(
@@ -610,9 +610,9 @@ static const char *random_address(const struct addresses *addresses, size_t coun
 	return addresses->items[random_below((uint32_t)count)];
 }
 
-struct question random_question(const struct addresses *addresses, bool local)
+struct query random_query(const struct addresses *addresses, bool local)
 {
-	struct question question = { 0 };
+	struct query query = { 0 };
 	const char *from, *to;
 	bool outbound = chance(50);
 
@@ -622,19 +622,19 @@ struct question random_question(const struct addresses *addresses, bool local)
 		to = random_address(addresses,
 				    local && !outbound ? addresses->local_count : addresses->count);
 	} while (!strchr(from, ':') != !strchr(to, ':'));
-	snprintf(question.from, sizeof(question.from), "%s", from);
-	snprintf(question.to, sizeof(question.to), "%s", to);
-	snprintf(question.protocol, sizeof(question.protocol), "%s",
+	snprintf(query.from, sizeof(query.from), "%s", from);
+	snprintf(query.to, sizeof(query.to), "%s", to);
+	snprintf(query.protocol, sizeof(query.protocol), "%s",
 		 chance(40) ? "TCP" : (chance(8) ? "ICMP" : pick(protocols)));
-	if (question.protocol[0] == 'I')
-		return question;
+	if (query.protocol[0] == 'I')
+		return query;
 	/* A port of the list, one beside it, or in one of the ranges that begin there. */
-	question.port = (uint16_t)(chance(90) ? pick(ports) : 1 + (int)random_below(65535));
+	query.port = (uint16_t)(chance(90) ? pick(ports) : 1 + (int)random_below(65535));
 	if (chance(20))
-		question.port = (uint16_t)(question.port + random_below(3) - 1);
+		query.port = (uint16_t)(query.port + random_below(3) - 1);
 	if (chance(20))
-		question.port = (uint16_t)(question.port + random_below(400));
-	return question;
+		query.port = (uint16_t)(query.port + random_below(400));
+	return query;
 }
 
 uint64_t env_number(const char *name, uint64_t otherwise)

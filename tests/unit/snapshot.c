@@ -19,25 +19,25 @@
 #include "policy/objects/parse.h"
 #include "unit/oracle.h"
 
-#define SCENE_MAX 65536 /* bytes of a file */
+#define SNAPSHOT_MAX 65536 /* bytes of a file */
 
-DEFINE_AUTO(world)
+DEFINE_AUTO(store)
 
 static const cJSON *get(const cJSON *json, const char *name)
 {
 	return cJSON_GetObjectItemCaseSensitive(json, name);
 }
 
-void scene_done(struct scene *scene)
+void snapshot_done(struct snapshot *snapshot)
 {
-	cJSON_Delete(scene->objects);
-	cJSON_Delete(scene->local);
-	*scene = (struct scene){ 0 };
+	cJSON_Delete(snapshot->objects);
+	cJSON_Delete(snapshot->local);
+	*snapshot = (struct snapshot){ 0 };
 }
 
 /* ---- as the library sees it ----------------------------------------------------------------- */
 
-static int world_take_object(struct world *world, const cJSON *json, struct errmsg *err)
+static int store_take_object(struct store *store, const cJSON *json, struct errmsg *err)
 {
 	struct problems problems = { 0 };
 	const struct object *known;
@@ -51,28 +51,28 @@ static int world_take_object(struct world *world, const cJSON *json, struct errm
 								 sizeof(line))
 						: "out of memory");
 	} else {
-		known = world_find(world, object->kind, object->namespace, object->name);
+		known = store_find(store, object->kind, object->namespace, object->name);
 		if (known && object_equal(known, object))
 			object_free(object);
 		else
-			ret = world_put(world, object, err);
+			ret = store_put(store, object, err);
 	}
 	problems_done(&problems);
 	return ret;
 }
 
-static int world_take_endpoint(struct world *world, uint16_t slot, const char *text,
+static int store_take_endpoint(struct store *store, uint16_t slot, const char *text,
 			       struct errmsg *err)
 {
 	const char *slash = strchr(text, '/');
-	struct world_endpoint endpoint = { .slot = slot };
+	struct store_endpoint endpoint = { .slot = slot };
 	const struct object *pod;
 	char namespace[64];
 
 	if (!slash)
 		return fail_plain(err, -EINVAL, "%s: not namespace/name", text);
 	snprintf(namespace, sizeof(namespace), "%.*s", (int)(slash - text), text);
-	pod = world_find(world, OBJECT_POD, namespace, slash + 1);
+	pod = store_find(store, OBJECT_POD, namespace, slash + 1);
 	if (!pod)
 		return fail_plain(err, -ENOENT, "no pod %s", text);
 	endpoint.namespace = pod->namespace;
@@ -81,14 +81,14 @@ static int world_take_endpoint(struct world *world, uint16_t slot, const char *t
 	if (endpoint.address_count > ARRAY_SIZE(endpoint.addresses))
 		endpoint.address_count = ARRAY_SIZE(endpoint.addresses);
 	memcpy(endpoint.addresses, pod->pod.addresses, sizeof(endpoint.addresses));
-	return world_endpoint_set(world, &endpoint);
+	return store_endpoint_set(store, &endpoint);
 }
 
-static bool scene_has(const struct scene *scene, const struct object *object)
+static bool snapshot_has(const struct snapshot *snapshot, const struct object *object)
 {
 	const cJSON *item;
 
-	cJSON_ArrayForEach (item, scene->objects) {
+	cJSON_ArrayForEach (item, snapshot->objects) {
 		const cJSON *metadata = get(item, "metadata");
 		const char *namespace = cJSON_GetStringValue(get(metadata, "namespace"));
 
@@ -101,62 +101,62 @@ static bool scene_has(const struct scene *scene, const struct object *object)
 }
 
 /* Takes out what the scene does not have. */
-static void world_leave(struct world *world, const struct scene *scene)
+static void store_leave(struct store *store, const struct snapshot *snapshot)
 {
 	for (int kind = 0; kind < OBJECT_KIND_COUNT; kind++) {
-		const struct object *object = world_first(world, (enum object_kind)kind);
+		const struct object *object = store_first(store, (enum object_kind)kind);
 
 		while (object) {
-			if (scene_has(scene, object)) {
-				object = world_next(world, object);
+			if (snapshot_has(snapshot, object)) {
+				object = store_next(store, object);
 				continue;
 			}
-			world_del(world, object->kind, object->namespace, object->name);
-			object = world_first(world, (enum object_kind)kind);
+			store_del(store, object->kind, object->namespace, object->name);
+			object = store_first(store, (enum object_kind)kind);
 		}
 	}
 }
 
-int scene_enter(const struct scene *scene, struct world *world, struct errmsg *err)
+int snapshot_enter(const struct snapshot *snapshot, struct store *store, struct errmsg *err)
 {
-	const struct world_endpoint *endpoints;
+	const struct store_endpoint *endpoints;
 	const cJSON *item;
 	uint16_t slot = 1;
 
-	world_leave(world, scene);
-	cJSON_ArrayForEach (item, scene->objects) {
-		if (world_take_object(world, item, err) < 0)
+	store_leave(store, snapshot);
+	cJSON_ArrayForEach (item, snapshot->objects) {
+		if (store_take_object(store, item, err) < 0)
 			return err->code;
 	}
-	cJSON_ArrayForEach (item, scene->local) {
-		if (world_take_endpoint(world, slot++, item->valuestring, err) < 0)
+	cJSON_ArrayForEach (item, snapshot->local) {
+		if (store_take_endpoint(store, slot++, item->valuestring, err) < 0)
 			return err->code;
 	}
-	while (world_endpoints(world, &endpoints) >= slot)
-		world_endpoint_del(world, endpoints[slot - 1].slot);
+	while (store_endpoints(store, &endpoints) >= slot)
+		store_endpoint_del(store, endpoints[slot - 1].slot);
 	return 0;
 }
 
-struct world *scene_world(const struct scene *scene, struct errmsg *err)
+struct store *snapshot_store(const struct snapshot *snapshot, struct errmsg *err)
 {
-	auto_(world) struct world *world = world_new();
+	auto_(store) struct store *store = store_new();
 	struct errmsg own = { 0 };
 	struct addr hosts[2];
 
-	if (!world || addr_parse(HOST_V4, &hosts[0]) || addr_parse(HOST_V6, &hosts[1]) ||
-	    world_host_addresses_set(world, hosts, ARRAY_SIZE(hosts)) < 0)
+	if (!store || addr_parse(HOST_V4, &hosts[0]) || addr_parse(HOST_V6, &hosts[1]) ||
+	    store_host_addresses_set(store, hosts, ARRAY_SIZE(hosts)) < 0)
 		return NULL;
-	if (scene->local)
-		world_set_local(world);
-	if (scene_enter(scene, world, err ? err : &own) < 0)
+	if (snapshot->local)
+		store_set_local(store);
+	if (snapshot_enter(snapshot, store, err ? err : &own) < 0)
 		return NULL;
-	return take_ptr(world);
+	return take_ptr(store);
 }
 
-uint16_t scene_slot(const struct world *world, const struct addr *addr)
+uint16_t snapshot_slot(const struct store *store, const struct addr *addr)
 {
-	const struct world_endpoint *endpoints;
-	size_t count = world_endpoints(world, &endpoints);
+	const struct store_endpoint *endpoints;
+	size_t count = store_endpoints(store, &endpoints);
 
 	for (size_t i = 0; i < count; i++) {
 		for (size_t a = 0; a < endpoints[i].address_count; a++) {
@@ -167,13 +167,13 @@ uint16_t scene_slot(const struct world *world, const struct addr *addr)
 	return 0;
 }
 
-struct flow question_flow(const struct question *question)
+struct flow question_flow(const struct query *query)
 {
-	struct flow flow = { .sport = htons(40000), .dport = htons(question->port) };
+	struct flow flow = { .sport = htons(40000), .dport = htons(query->port) };
 
-	addr_parse(question->from, &flow.saddr);
-	addr_parse(question->to, &flow.daddr);
-	proto_parse(question->protocol, &flow.proto);
+	addr_parse(query->from, &flow.saddr);
+	addr_parse(query->to, &flow.daddr);
+	proto_parse(query->protocol, &flow.proto);
 	if (flow.proto == IPPROTO_ICMP && !addr_is_v4(&flow.saddr))
 		flow.proto = IPPROTO_ICMPV6;
 	return flow;
@@ -183,40 +183,40 @@ struct flow question_flow(const struct question *question)
 
 static bool is_enforced(const cJSON *pod, const void *arg)
 {
-	const struct scene *scene = arg;
+	const struct snapshot *snapshot = arg;
 	const cJSON *metadata = get(pod, "metadata");
 	const cJSON *item;
 	char text[128];
 
-	if (!scene->local)
+	if (!snapshot->local)
 		return true;
 	snprintf(text, sizeof(text), "%s/%s", cJSON_GetStringValue(get(metadata, "namespace")),
 		 cJSON_GetStringValue(get(metadata, "name")));
-	cJSON_ArrayForEach (item, scene->local) {
+	cJSON_ArrayForEach (item, snapshot->local) {
 		if (!strcmp(item->valuestring, text))
 			return true;
 	}
 	return false;
 }
 
-bool question_from_node(const struct question *question)
+bool question_from_node(const struct query *query)
 {
-	return !strcmp(question->from, HOST_V4) || !strcmp(question->from, HOST_V6);
+	return !strcmp(query->from, HOST_V4) || !strcmp(query->from, HOST_V6);
 }
 
-enum drop_reason scene_oracle(const struct scene *scene, const struct question *question)
+enum drop_reason snapshot_oracle(const struct snapshot *snapshot, const struct query *query)
 {
 	static const enum drop_reason reasons[] = { [ORACLE_ALLOWED] = DROP_NONE,
 						    [ORACLE_EGRESS_DENIED] = DROP_EGRESS_DENIED,
 						    [ORACLE_INGRESS_DENIED] = DROP_INGRESS_DENIED };
-	struct oracle_question asked = { .objects = scene->objects,
-					 .source = question->from,
-					 .destination = question->to,
-					 .protocol = question->protocol,
-					 .port = question->port,
-					 .source_is_node = question_from_node(question),
-					 .enforced = is_enforced,
-					 .arg = scene };
+	struct oracle_query asked = { .objects = snapshot->objects,
+				      .source = query->from,
+				      .destination = query->to,
+				      .protocol = query->protocol,
+				      .port = query->port,
+				      .source_is_node = question_from_node(query),
+				      .enforced = is_enforced,
+				      .arg = snapshot };
 
 	return reasons[oracle_ask(&asked)];
 }
@@ -224,8 +224,8 @@ enum drop_reason scene_oracle(const struct scene *scene, const struct question *
 /* ---- shrinking ------------------------------------------------------------------------------ */
 
 struct shrinking {
-	struct scene *scene;
-	bool (*still)(const struct scene *scene, void *arg);
+	struct snapshot *snapshot;
+	bool (*still)(const struct snapshot *snapshot, void *arg);
 	void *arg;
 	bool smaller;
 };
@@ -266,7 +266,7 @@ static void shrink_part(struct shrinking *shrinking, cJSON *parent)
 
 		next = child->next;
 		part_take_out(parent, child);
-		if (shrinking->still(shrinking->scene, shrinking->arg)) {
+		if (shrinking->still(shrinking->snapshot, shrinking->arg)) {
 			child->next = NULL;
 			cJSON_Delete(child);
 			shrinking->smaller = true;
@@ -277,15 +277,15 @@ static void shrink_part(struct shrinking *shrinking, cJSON *parent)
 	}
 }
 
-void scene_shrink(struct scene *scene, bool (*still)(const struct scene *scene, void *arg),
-		  void *arg)
+void snapshot_shrink(struct snapshot *snapshot,
+		     bool (*still)(const struct snapshot *snapshot, void *arg), void *arg)
 {
-	struct shrinking shrinking = { .scene = scene, .still = still, .arg = arg };
+	struct shrinking shrinking = { .snapshot = snapshot, .still = still, .arg = arg };
 
 	do {
 		shrinking.smaller = false;
-		shrink_part(&shrinking, scene->local);
-		shrink_part(&shrinking, scene->objects);
+		shrink_part(&shrinking, snapshot->local);
+		shrink_part(&shrinking, snapshot->objects);
 	} while (shrinking.smaller);
 }
 
@@ -338,8 +338,8 @@ static void yaml_write(FILE *out, const cJSON *json, int indent)
 	}
 }
 
-char *scene_write(const struct scene *scene, const struct question *question,
-		  enum drop_reason answer)
+char *snapshot_write(const struct snapshot *snapshot, const struct query *query,
+		     enum drop_reason answer)
 {
 	char *text = NULL;
 	size_t len = 0;
@@ -348,13 +348,13 @@ char *scene_write(const struct scene *scene, const struct question *question,
 
 	if (!out)
 		return NULL;
-	fprintf(out, "from: %s\nto: %s\nprotocol: %s\nport: %u\nanswer: %s\n", question->from,
-		question->to, question->protocol, question->port, answer_name(answer));
-	if (scene->local) {
+	fprintf(out, "from: %s\nto: %s\nprotocol: %s\nport: %u\nanswer: %s\n", query->from,
+		query->to, query->protocol, query->port, answer_name(answer));
+	if (snapshot->local) {
 		fputs("local:", out);
-		yaml_write(out, scene->local, 0);
+		yaml_write(out, snapshot->local, 0);
 	}
-	cJSON_ArrayForEach (object, scene->objects) {
+	cJSON_ArrayForEach (object, snapshot->objects) {
 		fputs("---", out);
 		yaml_write(out, object, 0);
 	}
@@ -362,7 +362,7 @@ char *scene_write(const struct scene *scene, const struct question *question,
 	return text;
 }
 
-static int question_read(const cJSON *json, struct question *ret, enum drop_reason *ret_answer)
+static int question_read(const cJSON *json, struct query *ret, enum drop_reason *ret_answer)
 {
 	const char *from = cJSON_GetStringValue(get(json, "from"));
 	const char *to = cJSON_GetStringValue(get(json, "to"));
@@ -378,35 +378,35 @@ static int question_read(const cJSON *json, struct question *ret, enum drop_reas
 	return answer_parse(cJSON_GetStringValue(get(json, "answer")), ret_answer);
 }
 
-int scene_read(const char *path, struct scene *ret, struct question *ret_question,
-	       enum drop_reason *ret_answer, struct errmsg *err)
+int snapshot_read(const char *path, struct snapshot *ret, struct query *ret_question,
+		  enum drop_reason *ret_answer, struct errmsg *err)
 {
 	auto_free char *text = NULL;
 	struct text_error problem;
-	cJSON *question;
+	cJSON *query;
 	size_t len;
 
-	if (file_read(path, SCENE_MAX, &text, &len, err) < 0)
+	if (file_read(path, SNAPSHOT_MAX, &text, &len, err) < 0)
 		return err->code;
-	*ret = (struct scene){ .objects = documents_parse(text, len, &problem) };
+	*ret = (struct snapshot){ .objects = documents_parse(text, len, &problem) };
 	if (!ret->objects)
 		return fail_plain(err, -EINVAL, "%s:%zu: %s", path, problem.line, problem.text);
-	question = cJSON_DetachItemFromArray(ret->objects, 0);
-	ret->local = cJSON_DetachItemFromObjectCaseSensitive(question, "local");
-	if (question_read(question, ret_question, ret_answer) < 0) {
-		scene_done(ret);
+	query = cJSON_DetachItemFromArray(ret->objects, 0);
+	ret->local = cJSON_DetachItemFromObjectCaseSensitive(query, "local");
+	if (question_read(query, ret_question, ret_answer) < 0) {
+		snapshot_done(ret);
 		fail_plain(err, -EINVAL, "%s: not a question with its answer", path);
 	}
-	cJSON_Delete(question);
+	cJSON_Delete(query);
 	return err->code;
 }
 
-size_t scenes_foreach(void (*each)(const char *path, void *arg), void *arg)
+size_t snapshots_foreach(void (*each)(const char *path, void *arg), void *arg)
 {
 	glob_t found = { 0 };
 	size_t count = 0;
 
-	if (glob(SCENE_DIR "/*.yaml", 0, NULL, &found) == 0) {
+	if (glob(SNAPSHOT_DIR "/*.yaml", 0, NULL, &found) == 0) {
 		for (; count < found.gl_pathc; count++)
 			each(found.gl_pathv[count], arg);
 	}

@@ -14,7 +14,7 @@
 
 #include <cmocka.h> /* last: it makes fail a macro */
 
-static void put_json(struct world *world, const cJSON *json)
+static void put_json(struct store *store, const cJSON *json)
 {
 	char *text = cJSON_PrintUnformatted(json);
 	struct problems problems = { 0 };
@@ -24,7 +24,7 @@ static void put_json(struct world *world, const cJSON *json)
 		fail_msg("%s", text);
 	for (size_t i = 0; i < list.count; i++) {
 		struct errmsg err = { 0 };
-		int ret = world_put(world, list.items[i], &err);
+		int ret = store_put(store, list.items[i], &err);
 
 		assert_true(ret == 0 || ret == -EEXIST);
 	}
@@ -34,27 +34,27 @@ static void put_json(struct world *world, const cJSON *json)
 	free(text);
 }
 
-void random_objects_put(struct world *world, uint32_t percent)
+void random_objects_put(struct store *store, uint32_t percent)
 {
-	struct scene scene = random_scene(false);
+	struct snapshot snapshot = random_snapshot(false);
 	const cJSON *json;
 
-	cJSON_ArrayForEach (json, scene.objects) {
+	cJSON_ArrayForEach (json, snapshot.objects) {
 		if (chance(percent))
-			put_json(world, json);
+			put_json(store, json);
 	}
-	scene_done(&scene);
+	snapshot_done(&snapshot);
 }
 
-static const struct object *random_object_of(const struct world *world, enum object_kind kind)
+static const struct object *random_object_of(const struct store *store, enum object_kind kind)
 {
 	const struct object *const *objects;
-	size_t count = world_objects(world, kind, &objects);
+	size_t count = store_objects(store, kind, &objects);
 
 	return count ? objects[random_below((uint32_t)count)] : NULL;
 }
 
-static void delete_one(struct world *world)
+static void delete_one(struct store *store)
 {
 	static const enum object_kind kinds[] = { OBJECT_POD,
 						  OBJECT_POD,
@@ -64,17 +64,17 @@ static void delete_one(struct world *world)
 						  OBJECT_NAMESPACE,
 						  OBJECT_NODE };
 	enum object_kind kind = kinds[random_below(ARRAY_SIZE(kinds))];
-	const struct object *object = random_object_of(world, kind);
+	const struct object *object = random_object_of(store, kind);
 
 	if (object)
-		world_del(world, kind, object->namespace, object->name);
+		store_del(store, kind, object->namespace, object->name);
 }
 
-static void put_endpoint(struct world *world)
+static void put_endpoint(struct store *store)
 {
-	const struct object *pod = random_object_of(world, OBJECT_POD);
+	const struct object *pod = random_object_of(store, OBJECT_POD);
 	struct label label = { .key = (char *)"app", .value = (char *)"a" };
-	struct world_endpoint endpoint = { .slot = (uint16_t)(1 + random_below(RANDOM_SLOTS)),
+	struct store_endpoint endpoint = { .slot = (uint16_t)(1 + random_below(RANDOM_SLOTS)),
 					   .labels = { .items = &label, .count = 1 } };
 
 	if (!pod)
@@ -88,32 +88,32 @@ static void put_endpoint(struct world *world)
 			pod->pod.addresses[endpoint.address_count];
 	if (chance(10) && endpoint.address_count)
 		endpoint.address_count--;
-	assert_int_equal(world_endpoint_set(world, &endpoint), 0);
+	assert_int_equal(store_endpoint_set(store, &endpoint), 0);
 }
 
-static void set_hosts(struct world *world)
+static void set_hosts(struct store *store)
 {
 	struct addr hosts[2];
 
 	assert_int_equal(addr_parse(HOST_V4, &hosts[0]), 0);
 	assert_int_equal(addr_parse(HOST_V6, &hosts[1]), 0);
-	assert_int_equal(world_host_addresses_set(world, hosts, random_below(3)), 0);
+	assert_int_equal(store_host_addresses_set(store, hosts, random_below(3)), 0);
 }
 
-void world_shake(struct world *world, bool hosts)
+void store_shuffle(struct store *store, bool hosts)
 {
 	uint32_t what = random_below(100);
 
 	if (what < 45)
-		random_objects_put(world, 6);
+		random_objects_put(store, 6);
 	else if (what < 75)
-		delete_one(world);
-	else if (what < 90 && world_is_local(world))
-		put_endpoint(world);
+		delete_one(store);
+	else if (what < 90 && store_is_local(store))
+		put_endpoint(store);
 	else if (what < 96)
-		world_endpoint_del(world, (uint16_t)(1 + random_below(RANDOM_SLOTS)));
+		store_endpoint_del(store, (uint16_t)(1 + random_below(RANDOM_SLOTS)));
 	else if (what < 97 && hosts)
-		set_hosts(world);
+		set_hosts(store);
 	else if (what < 98)
-		random_objects_put(world, 40);
+		random_objects_put(store, 40);
 }

@@ -9,8 +9,8 @@
 #define RANDOM_SLOTS 6 /* of endpoints: from 1 on */
 
 /* Puts so many objects of a random scene, under the names that the objects of all scenes share. */
-void random_objects_put(struct world *world, uint32_t percent);
+void random_objects_put(struct store *store, uint32_t percent);
 /* One or a few objects or endpoints come, go or change; the node's addresses only if hosts. */
-void world_shake(struct world *world, bool hosts);
+void store_shuffle(struct store *store, bool hosts);
 
 #endif

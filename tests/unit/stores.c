@@ -51,7 +51,7 @@ items:\n\
   status: {podIPs: [{ip: 10.0.1.2}, {ip: 'fd00::1:2'}]}\n\
 ";
 
-void world_add(struct world *world, const char *text)
+void store_add(struct store *store, const char *text)
 {
 	struct problems problems = { 0 };
 	struct object_list list;
@@ -61,22 +61,22 @@ void world_add(struct world *world, const char *text)
 	if (objects_parse(text, strlen(text), 0, &list, &problems) != 0)
 		fail_msg("%s", problem_format(&problems.items[0], "text", line, sizeof(line)));
 	for (size_t i = 0; i < list.count; i++) {
-		if (world_put(world, list.items[i], &err) < 0)
+		if (store_put(store, list.items[i], &err) < 0)
 			fail_msg("%s", err.text);
 	}
 	free(list.items);
 	problems_done(&problems);
 }
 
-struct world *world_of(const char *first, const char *second)
+struct store *store_of(const char *first, const char *second)
 {
-	struct world *world = world_new();
+	struct store *store = store_new();
 
-	assert_non_null(world);
-	world_add(world, first);
+	assert_non_null(store);
+	store_add(store, first);
 	if (second)
-		world_add(world, second);
-	return world;
+		store_add(store, second);
+	return store;
 }
 
 const char *problems_of(const char *text, unsigned int flags, char *buf, size_t size)
@@ -104,19 +104,19 @@ const char *problems_of(const char *text, unsigned int flags, char *buf, size_t 
 	return buf;
 }
 
-struct compiled *world_compile(const struct world *world)
+struct compiled *store_compile(const struct store *store)
 {
 	struct compiled *compiled = NULL;
 	struct errmsg err = { 0 };
 
-	assert_int_equal(policy_compile(world, &compiled, &err), 0);
+	assert_int_equal(policy_compile(store, &compiled, &err), 0);
 	return compiled;
 }
 
-static bool is_host(const struct world *world, const struct addr *addr)
+static bool is_host(const struct store *store, const struct addr *addr)
 {
 	const struct addr *hosts;
-	size_t count = world_host_addresses(world, &hosts);
+	size_t count = store_host_addresses(store, &hosts);
 
 	for (size_t i = 0; i < count; i++) {
 		if (addr_equal(&hosts[i], addr))
@@ -125,32 +125,32 @@ static bool is_host(const struct world *world, const struct addr *addr)
 	return false;
 }
 
-static struct explain_end end_of(const struct world *world, const char *text)
+static struct explain_end end_of(const struct store *store, const char *text)
 {
 	struct explain_end end = { .has_addr = true };
 	char namespace[64] = "";
 	const char *slash = strchr(text, '/');
 
 	if (addr_parse(text, &end.addr) == 0) {
-		end.pod = world_owner(world, &end.addr);
-		end.is_host = is_host(world, &end.addr);
+		end.pod = store_owner(store, &end.addr);
+		end.is_host = is_host(store, &end.addr);
 		return end;
 	}
 	assert_non_null(slash);
 	memcpy(namespace, text, (size_t)(slash - text));
-	end.pod = world_find(world, OBJECT_POD, namespace, slash + 1);
+	end.pod = store_find(store, OBJECT_POD, namespace, slash + 1);
 	assert_non_null(end.pod);
 	end.addr = end.pod->pod.addresses[0];
-	end.is_host = is_host(world, &end.addr);
+	end.is_host = is_host(store, &end.addr);
 	return end;
 }
 
-enum drop_reason world_ask(const struct world *world, const char *from, const char *to,
+enum drop_reason store_ask(const struct store *store, const char *from, const char *to,
 			   const char *port)
 {
-	struct compiled *compiled = world_compile(world);
-	struct explain_end source = end_of(world, from);
-	struct explain_end destination = end_of(world, to);
+	struct compiled *compiled = store_compile(store);
+	struct explain_end source = end_of(store, from);
+	struct explain_end destination = end_of(store, to);
 	struct flow flow = { .saddr = source.addr, .daddr = destination.addr };
 	struct explanation explanation;
 	enum drop_reason reason;
@@ -163,7 +163,7 @@ enum drop_reason world_ask(const struct world *world, const char *from, const ch
 	flow.dport = htons((uint16_t)number);
 	flow.sport = htons(40000);
 	reason = verdict_flow(compiled, &flow);
-	assert_int_equal(policy_explain(world, &source, &destination, flow.proto, (uint16_t)number,
+	assert_int_equal(policy_explain(store, &source, &destination, flow.proto, (uint16_t)number,
 					&explanation, NULL),
 			 0);
 	if (explanation.egress.verdict == VERDICT_DENY)
@@ -177,14 +177,13 @@ enum drop_reason world_ask(const struct world *world, const char *from, const ch
 	return reason;
 }
 
-void world_ask_all(const struct world *world, const struct world_question *questions, size_t count)
+void store_ask_all(const struct store *store, const struct store_query *queries, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
-		int got = (int)world_ask(world, questions[i].from, questions[i].to,
-					 questions[i].port);
+		int got = (int)store_ask(store, queries[i].from, queries[i].to, queries[i].port);
 
-		if (got != questions[i].want)
-			fail_msg("%s -> %s %s: %d, not %d", questions[i].from, questions[i].to,
-				 questions[i].port, got, questions[i].want);
+		if (got != queries[i].want)
+			fail_msg("%s -> %s %s: %d, not %d", queries[i].from, queries[i].to,
+				 queries[i].port, got, queries[i].want);
 	}
 }

@@ -175,7 +175,7 @@ static bool entry_allows(const struct datapath *maps, const struct policy_entry 
 
 bool passes(const struct datapath *maps, uint16_t slot, const char *from, uint16_t port)
 {
-	const struct endpoint *endpoint = &maps->endpoints[slot];
+	const struct endpoint_entry *endpoint = &maps->endpoints[slot];
 	struct addr addr = address(from);
 	struct policy_key key = {
 		.policy_id = endpoint->policy_id,
@@ -224,9 +224,9 @@ int sync_setup(void **state)
 	fake_maps_init(&fixture->maps);
 	for (int slot = 1; slot < FAKE_ENDPOINTS; slot++)
 		fixture->maps.endpoints[slot].flags = ENDPOINT_VALID;
-	fixture->world = world_new();
-	assert_non_null(fixture->world);
-	assert_int_equal(sync_new(NULL, &fixture->maps, fixture->world, &fixture->sync, NULL), 0);
+	fixture->store = store_new();
+	assert_non_null(fixture->store);
+	assert_int_equal(sync_new(NULL, &fixture->maps, fixture->store, &fixture->sync, NULL), 0);
 	sync_allow_deletes(fixture->sync);
 	*state = fixture;
 	return 0;
@@ -237,7 +237,7 @@ int sync_teardown(void **state)
 	struct sync_fixture *fixture = *state;
 
 	sync_free(fixture->sync);
-	world_free(fixture->world);
+	store_free(fixture->store);
 	fake_maps_done(&fixture->maps);
 	free(fixture);
 	return 0;
@@ -246,7 +246,7 @@ int sync_teardown(void **state)
 void sync_restart(struct sync_fixture *fixture)
 {
 	sync_free(fixture->sync);
-	assert_int_equal(sync_new(NULL, &fixture->maps, fixture->world, &fixture->sync, NULL), 0);
+	assert_int_equal(sync_new(NULL, &fixture->maps, fixture->store, &fixture->sync, NULL), 0);
 }
 
 void script_apply(struct sync_fixture *fixture, const struct script *script)

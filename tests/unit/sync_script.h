@@ -55,7 +55,7 @@ struct watched_flow {
 
 struct sync_fixture {
 	struct datapath maps;
-	struct world *world; /* empty: the script speaks */
+	struct store *store; /* empty: the script speaks */
 	struct sync *sync;
 };
 

@@ -46,8 +46,8 @@ static const char peers_policy[] =
 
 static void test_entry_of_a_peer_holds_what_everyone_may_as_well(void **state)
 {
-	struct world *world = world_of(two_namespaces, peers_policy);
-	struct compiled *compiled = world_compile(world);
+	struct store *store = store_of(two_namespaces, peers_policy);
+	struct compiled *compiled = store_compile(store);
 	const struct compiled_subject *cart = subject_of(compiled, "cart");
 	const struct compiled_subject *web = subject_of(compiled, "web");
 	const struct compiled_entry *entry = NULL;
@@ -65,29 +65,29 @@ static void test_entry_of_a_peer_holds_what_everyone_may_as_well(void **state)
 	assert_int_equal(entry->rules[1].port_min, 443);
 	assert_int_equal(web->policy_id, 0);
 	compiled_free(compiled);
-	world_free(world);
+	store_free(store);
 }
 
 static void test_peer_that_adds_nothing_has_no_entry(void **state)
 {
-	struct world *world = world_of(
+	struct store *store = store_of(
 		two_namespaces,
 		POLICY("p", "shop",
 		       "podSelector: {matchLabels: {app: cart}}, ingress: [{ports: [{port: 80, "
 		       "endPort: 90}]}, {from: [{podSelector: {}}], ports: [{port: 85}]}]"));
-	struct compiled *compiled = world_compile(world);
+	struct compiled *compiled = store_compile(store);
 
 	(void)state;
 	assert_int_equal(compiled->entry_count, 1);
 	assert_int_equal(compiled->entries[0].key.peer, IDENTITY_ANY);
 	compiled_free(compiled);
-	world_free(world);
+	store_free(store);
 }
 
 static void test_policy_id_and_identities_stay_while_peers_come_and_go(void **state)
 {
-	struct world *before = world_of(two_namespaces, peers_policy);
-	struct world *after = world_of(
+	struct store *before = store_of(two_namespaces, peers_policy);
+	struct store *after = store_of(
 		two_namespaces,
 		POLICY("other", "bank",
 		       "podSelector: {}, ingress: [{from: [{ipBlock: "
@@ -99,9 +99,9 @@ static void test_policy_id_and_identities_stay_while_peers_come_and_go(void **st
 	struct compiled *second;
 
 	(void)state;
-	world_add(after, peers_policy);
-	first = world_compile(before);
-	second = world_compile(after);
+	store_add(after, peers_policy);
+	first = store_compile(before);
+	second = store_compile(after);
 	assert_int_equal(subject_of(first, "cart")->policy_id,
 			 subject_of(second, "cart")->policy_id);
 	assert_int_equal(subject_of(first, "web")->identity, subject_of(second, "web")->identity);
@@ -110,13 +110,13 @@ static void test_policy_id_and_identities_stay_while_peers_come_and_go(void **st
 			 subject_of(second, "web")->identity);
 	compiled_free(first);
 	compiled_free(second);
-	world_free(before);
-	world_free(after);
+	store_free(before);
+	store_free(after);
 }
 
 static void test_changed_rules_get_a_new_policy_id_and_equal_rules_share_one(void **state)
 {
-	struct world *world = world_of(
+	struct store *store = store_of(
 		two_namespaces,
 		POLICY("a", "shop",
 		       "podSelector: {matchLabels: {app: cart}}, ingress: [{ports: "
@@ -126,7 +126,7 @@ static void test_changed_rules_get_a_new_policy_id_and_equal_rules_share_one(voi
 			POLICY("c", "shop",
 			       "podSelector: {matchLabels: {app: db}}, "
 			       "ingress: [{ports: [{port: 81}]}]"));
-	struct compiled *compiled = world_compile(world);
+	struct compiled *compiled = store_compile(store);
 
 	(void)state;
 	assert_int_equal(subject_of(compiled, "cart")->policy_id,
@@ -135,14 +135,14 @@ static void test_changed_rules_get_a_new_policy_id_and_equal_rules_share_one(voi
 			     subject_of(compiled, "db")->policy_id);
 	assert_int_equal(compiled->entry_count, 2);
 	compiled_free(compiled);
-	world_free(world);
+	store_free(store);
 }
 
-static void test_same_world_gives_the_same_tables(void **state)
+static void test_same_store_gives_the_same_tables(void **state)
 {
-	struct world *world = world_of(two_namespaces, peers_policy);
-	struct compiled *first = world_compile(world);
-	struct compiled *second = world_compile(world);
+	struct store *store = store_of(two_namespaces, peers_policy);
+	struct compiled *first = store_compile(store);
+	struct compiled *second = store_compile(store);
 
 	(void)state;
 	assert_int_equal(first->entry_count, second->entry_count);
@@ -161,17 +161,17 @@ static void test_same_world_gives_the_same_tables(void **state)
 	}
 	compiled_free(first);
 	compiled_free(second);
-	world_free(world);
+	store_free(store);
 }
 
 static void test_identities_say_what_they_stand_for(void **state)
 {
-	struct world *world = world_of(
+	struct store *store = store_of(
 		two_namespaces,
 		POLICY("p", "shop",
 		       "podSelector: {matchLabels: {app: cart}}, ingress: [{from: [{ipBlock: "
 		       "{cidr: 10.0.0.0/30}}]}]"));
-	struct compiled *compiled = world_compile(world);
+	struct compiled *compiled = store_compile(store);
 	const struct compiled_subject *web = subject_of(compiled, "web");
 	const struct compiled_identity *v4 = compiled_identity_find(compiled, web->identity);
 	const struct compiled_identity *v6 = compiled_identity_find(compiled, web->identity_v6);
@@ -185,17 +185,17 @@ static void test_identities_say_what_they_stand_for(void **state)
 	assert_string_equal(compiled_identity_find(compiled, IDENTITY_WORLD)->description, "world");
 	assert_null(compiled_identity_find(compiled, 3));
 	compiled_free(compiled);
-	world_free(world);
+	store_free(store);
 }
 
-static void test_world_with_endpoints_enforces_only_those(void **state)
+static void test_store_with_endpoints_enforces_only_those(void **state)
 {
-	struct world *world = world_of(two_namespaces, POLICY("p", "shop", "podSelector: {}"));
+	struct store *store = store_of(two_namespaces, POLICY("p", "shop", "podSelector: {}"));
 	struct label label = { .key = (char *)"app", .value = (char *)"solo" };
-	struct world_endpoint endpoint = {
+	struct store_endpoint endpoint = {
 		.slot = 7, .namespace = (char *)"shop", .name = (char *)"cart", .address_count = 1
 	};
-	struct world_endpoint bare = { .slot = 9,
+	struct store_endpoint bare = { .slot = 9,
 				       .namespace = (char *)"shop",
 				       .name = (char *)"bare",
 				       .labels = { .items = &label, .count = 1 },
@@ -206,9 +206,9 @@ static void test_world_with_endpoints_enforces_only_those(void **state)
 	/* The endpoint's address wins over what its Pod object still says. */
 	assert_int_equal(addr_parse("10.0.0.42", &endpoint.addresses[0]), 0);
 	assert_int_equal(addr_parse("10.0.0.43", &bare.addresses[0]), 0);
-	assert_int_equal(world_endpoint_set(world, &endpoint), 0);
-	assert_int_equal(world_endpoint_set(world, &bare), 0);
-	compiled = world_compile(world);
+	assert_int_equal(store_endpoint_set(store, &endpoint), 0);
+	assert_int_equal(store_endpoint_set(store, &bare), 0);
+	compiled = store_compile(store);
 	assert_int_equal(compiled->subject_count, 2);
 	assert_int_equal(compiled->subjects[0].slot, 7);
 	assert_string_equal(compiled->subjects[0].pod->name, "cart");
@@ -223,55 +223,55 @@ static void test_world_with_endpoints_enforces_only_those(void **state)
 	assert_true(addr_parse("10.0.0.2", &endpoint.addresses[0]) == 0 &&
 		    verdict_identity(compiled, &endpoint.addresses[0]) == IDENTITY_WORLD);
 	compiled_free(compiled);
-	world_free(world);
+	store_free(store);
 }
 
-static void test_nodes_world_without_endpoints_has_no_subjects(void **state)
+static void test_nodes_store_without_endpoints_has_no_subjects(void **state)
 {
-	struct world *world = world_of(two_namespaces, POLICY("p", "shop", "podSelector: {}"));
+	struct store *store = store_of(two_namespaces, POLICY("p", "shop", "podSelector: {}"));
 	struct compiled *compiled;
 
 	(void)state;
-	world_set_local(world);
-	compiled = world_compile(world);
+	store_set_local(store);
+	compiled = store_compile(store);
 	assert_int_equal(compiled->subject_count, 0);
 	assert_int_equal(compiled->entry_count, 0);
 	assert_int_equal(compiled->address_count, 10);
 	compiled_free(compiled);
-	world_free(world);
+	store_free(store);
 }
 
 static void test_pod_of_another_uid_does_not_speak_for_an_endpoint(void **state)
 {
-	struct world *world = world_of(
+	struct store *store = store_of(
 		"--- {apiVersion: v1, kind: Pod, metadata: {name: a, namespace: shop, uid: "
 		"new, labels: "
 		"{app: x}, annotations: {tendril.io/accelerate: 'true'}}, status: {podIP: "
 		"10.0.0.1}}\n",
 		POLICY("p", "shop", "podSelector: {matchLabels: {app: x}}"));
-	struct world_endpoint endpoint = {
+	struct store_endpoint endpoint = {
 		.slot = 1, .namespace = (char *)"shop", .name = (char *)"a", .uid = (char *)"old"
 	};
 	struct compiled *compiled;
 
 	(void)state;
-	assert_int_equal(world_endpoint_set(world, &endpoint), 0);
-	compiled = world_compile(world);
+	assert_int_equal(store_endpoint_set(store, &endpoint), 0);
+	compiled = store_compile(store);
 	assert_null(compiled->subjects[0].pod);
 	assert_false(compiled->subjects[0].ingress_isolated);
 	compiled_free(compiled);
 	endpoint.uid = (char *)"new";
-	assert_int_equal(world_endpoint_set(world, &endpoint), 0);
-	compiled = world_compile(world);
+	assert_int_equal(store_endpoint_set(store, &endpoint), 0);
+	compiled = store_compile(store);
 	assert_true(compiled->subjects[0].ingress_isolated);
 	assert_true(compiled->subjects[0].accel);
 	compiled_free(compiled);
-	world_free(world);
+	store_free(store);
 }
 
 static void test_terminated_endpoint_is_nobodys_peer_and_stays_isolated(void **state)
 {
-	struct world *world = world_of(
+	struct store *store = store_of(
 		"--- {apiVersion: v1, kind: Pod, metadata: {name: job, namespace: shop, labels: "
 		"{app: job}}, status: {phase: Succeeded, podIP: 10.0.0.1}}\n",
 		POLICY("jobs", "shop", "podSelector: {matchLabels: {app: job}}")
@@ -280,10 +280,10 @@ static void test_terminated_endpoint_is_nobodys_peer_and_stays_isolated(void **s
 			       "[{podSelector: "
 			       "{}}, {ipBlock: {cidr: 'fd00::/16'}}]}]"));
 	struct label label = { .key = (char *)"app", .value = (char *)"server" };
-	struct world_endpoint job = {
+	struct store_endpoint job = {
 		.slot = 1, .namespace = (char *)"shop", .name = (char *)"job", .address_count = 2
 	};
-	struct world_endpoint server = { .slot = 2,
+	struct store_endpoint server = { .slot = 2,
 					 .namespace = (char *)"shop",
 					 .name = (char *)"server",
 					 .labels = { .items = &label, .count = 1 },
@@ -296,9 +296,9 @@ static void test_terminated_endpoint_is_nobodys_peer_and_stays_isolated(void **s
 	assert_int_equal(addr_parse("10.0.0.1", &job.addresses[0]), 0);
 	assert_int_equal(addr_parse("fd00::1", &job.addresses[1]), 0);
 	assert_int_equal(addr_parse("10.0.0.2", &server.addresses[0]), 0);
-	assert_int_equal(world_endpoint_set(world, &job), 0);
-	assert_int_equal(world_endpoint_set(world, &server), 0);
-	compiled = world_compile(world);
+	assert_int_equal(store_endpoint_set(store, &job), 0);
+	assert_int_equal(store_endpoint_set(store, &server), 0);
+	compiled = store_compile(store);
 	flow.saddr = job.addresses[0];
 	flow.daddr = server.addresses[0];
 	assert_int_equal(verdict_flow(compiled, &flow), DROP_INGRESS_DENIED);
@@ -307,16 +307,16 @@ static void test_terminated_endpoint_is_nobodys_peer_and_stays_isolated(void **s
 	assert_int_not_equal(compiled->subjects[0].identity_v6, IDENTITY_WORLD);
 	assert_true(compiled->subjects[0].ingress_isolated);
 	compiled_free(compiled);
-	world_free(world);
+	store_free(store);
 }
 
 static void test_short_ipv6_prefix_brings_the_ipv4_default(void **state)
 {
-	struct world *world =
-		world_of(two_namespaces,
+	struct store *store =
+		store_of(two_namespaces,
 			 POLICY("p", "shop",
 				"podSelector: {}, ingress: [{from: [{ipBlock: {cidr: '::/0'}}]}]"));
-	struct compiled *compiled = world_compile(world);
+	struct compiled *compiled = store_compile(store);
 	struct addr v4;
 
 	(void)state;
@@ -324,7 +324,7 @@ static void test_short_ipv6_prefix_brings_the_ipv4_default(void **state)
 	assert_int_equal(addr_parse("8.8.8.8", &v4), 0);
 	assert_int_equal(verdict_identity(compiled, &v4), IDENTITY_WORLD);
 	compiled_free(compiled);
-	world_free(world);
+	store_free(store);
 }
 
 int main(void)
@@ -334,10 +334,10 @@ int main(void)
 		cmocka_unit_test(test_peer_that_adds_nothing_has_no_entry),
 		cmocka_unit_test(test_policy_id_and_identities_stay_while_peers_come_and_go),
 		cmocka_unit_test(test_changed_rules_get_a_new_policy_id_and_equal_rules_share_one),
-		cmocka_unit_test(test_same_world_gives_the_same_tables),
+		cmocka_unit_test(test_same_store_gives_the_same_tables),
 		cmocka_unit_test(test_identities_say_what_they_stand_for),
-		cmocka_unit_test(test_world_with_endpoints_enforces_only_those),
-		cmocka_unit_test(test_nodes_world_without_endpoints_has_no_subjects),
+		cmocka_unit_test(test_store_with_endpoints_enforces_only_those),
+		cmocka_unit_test(test_nodes_store_without_endpoints_has_no_subjects),
 		cmocka_unit_test(test_pod_of_another_uid_does_not_speak_for_an_endpoint),
 		cmocka_unit_test(test_terminated_endpoint_is_nobodys_peer_and_stays_isolated),
 		cmocka_unit_test(test_short_ipv6_prefix_brings_the_ipv4_default),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What changes between two worlds: what is said about single cases, and, over random worlds, every
+ * What changes between two stores: what is said about single cases, and, over random stores, every
  * pair of pods and of pods and addresses, asked port by port in both of them.
  */
 #include <arpa/inet.h>
@@ -35,12 +35,13 @@ static const char pods[] =
 	" status: {podIPs: [{ip: 10.0.1.1}]}}\n"
 	"---\n{apiVersion: v1, kind: Pod, metadata: {name: new, namespace: bank}}\n";
 
-static void names_add(struct buffer *text, const struct party *parties, const size_t *numbers,
-		      size_t count)
+static void names_add(struct buffer *text, const struct peer_group *peer_groups,
+		      const size_t *numbers, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
 		buffer_add(text, i ? " + " : "", i ? 3 : 0);
-		buffer_add(text, parties[numbers[i]].name, strlen(parties[numbers[i]].name));
+		buffer_add(text, peer_groups[numbers[i]].name,
+			   strlen(peer_groups[numbers[i]].name));
 	}
 }
 
@@ -48,14 +49,14 @@ static void names_add(struct buffer *text, const struct party *parties, const si
 static void changes_text(const struct policy_diff *diff, struct buffer *text)
 {
 	size_t count;
-	const struct party *parties = reach_parties(diff->reach, &count);
+	const struct peer_group *peer_groups = reach_peer_groups(diff->reach, &count);
 
 	for (size_t i = 0; i < diff->change_count; i++) {
 		const struct diff_change *change = &diff->changes[i];
 
-		names_add(text, parties, change->from, change->from_count);
+		names_add(text, peer_groups, change->from, change->from_count);
 		buffer_add(text, " > ", 3);
-		names_add(text, parties, change->to, change->to_count);
+		names_add(text, peer_groups, change->to, change->to_count);
 		buffer_add(text, ": +", 3);
 		ports_text(reach_pool(diff->reach), change->allowed, text);
 		buffer_add(text, " -", 2);
@@ -70,19 +71,19 @@ static void changes_text(const struct policy_diff *diff, struct buffer *text)
 
 static void expect(const char *old_text, const char *new_text, const char *wanted)
 {
-	struct world *old_world = world_of(pods, old_text);
-	struct world *new_world = world_of(pods, new_text);
+	struct store *old_store = store_of(pods, old_text);
+	struct store *new_store = store_of(pods, new_text);
 	auto_buffer struct buffer text = { 0 };
 	struct policy_diff *diff = NULL;
 	struct errmsg err = { 0 };
 
 	buffer_add(&text, "", 0);
-	assert_int_equal(policy_diff(old_world, new_world, &diff, &err), 0);
+	assert_int_equal(policy_diff(old_store, new_store, &diff, &err), 0);
 	changes_text(diff, &text);
 	assert_string_equal(text.data, wanted);
 	policy_diff_free(diff);
-	world_free(old_world);
-	world_free(new_world);
+	store_free(old_store);
+	store_free(new_store);
 }
 
 #define DB_OPEN_TO(ports) \
@@ -169,7 +170,7 @@ static void test_tiers_and_nodes_are_seen(void **state)
 	       "shop/app=db (2 pods) > shop/web: +nothing -all ports\n");
 }
 
-/* ---- random worlds ---- */
+/* ---- random stores ---- */
 
 #define PODS     8
 #define POLICIES 5
@@ -298,30 +299,33 @@ static int change_of(const struct policy_diff *diff, enum family family, size_t 
 }
 
 /* The party whose region of addresses an address outside lies in. */
-static size_t party_outside(const struct reach *reach, const struct addr *addr)
+static size_t peer_group_outside(const struct reach *reach, const struct addr *addr)
 {
 	size_t count, best = SIZE_MAX;
-	const struct party *parties = reach_parties(reach, &count);
+	const struct peer_group *peer_groups = reach_peer_groups(reach, &count);
 
 	for (size_t i = 0; i < count; i++) {
-		if (parties[i].pod_count == 0 && prefix_contains(&parties[i].outside, addr) &&
-		    (best == SIZE_MAX || parties[i].outside.len > parties[best].outside.len))
+		if (peer_groups[i].pod_count == 0 &&
+		    prefix_contains(&peer_groups[i].outside, addr) &&
+		    (best == SIZE_MAX ||
+		     peer_groups[i].outside.len > peer_groups[best].outside.len))
 			best = i;
 	}
 	assert_true(best != SIZE_MAX);
 	return best;
 }
 
-static size_t party_at(const struct world *world, const struct reach *reach,
-		       const struct addr *addr)
+static size_t peer_group_at(const struct store *store, const struct reach *reach,
+			    const struct addr *addr)
 {
-	const struct object *pod = world_owner(world, addr);
+	const struct object *pod = store_owner(store, addr);
 
-	return pod ? reach_party_of(reach, pod->namespace, pod->name) : party_outside(reach, addr);
+	return pod ? reach_peer_group_of(reach, pod->namespace, pod->name)
+		   : peer_group_outside(reach, addr);
 }
 
 struct sides {
-	struct world *worlds[2];
+	struct store *stores[2];
 	struct compiled *compiled[2];
 	struct policy_diff *diff;
 };
@@ -353,8 +357,8 @@ static void pair_check(const struct sides *sides, const char *source, const char
 	if (addr_is_v4(&flow.saddr) != addr_is_v4(&flow.daddr) ||
 	    addr_equal(&flow.saddr, &flow.daddr))
 		return;
-	from = party_at(sides->worlds[1], sides->diff->reach, &flow.saddr);
-	to = party_at(sides->worlds[1], sides->diff->reach, &flow.daddr);
+	from = peer_group_at(sides->stores[1], sides->diff->reach, &flow.saddr);
+	to = peer_group_at(sides->stores[1], sides->diff->reach, &flow.daddr);
 	for (size_t p = 0; p < ARRAY_SIZE(protocols); p++) {
 		flow.proto = protocols[p];
 		for (size_t i = 0; i < ARRAY_SIZE(ports); i++) {
@@ -389,41 +393,41 @@ static void pairs_check(const struct sides *sides)
 	pair_check(sides, ends[(size_t)rand() % count], pod_addresses[0][0], true);
 }
 
-static void random_world_check(void)
+static void random_store_check(void)
 {
-	auto_buffer struct buffer world_text = { 0 };
+	auto_buffer struct buffer store_text = { 0 };
 	struct buffer texts[2] = { 0 };
 	struct sides sides = { 0 };
 	struct errmsg err = { 0 };
 
-	random_pods(&world_text);
+	random_pods(&store_text);
 	for (int i = 0; i < 2; i++) {
 		random_policies(&texts[i]);
-		sides.worlds[i] = world_of(world_text.data, texts[i].data);
-		sides.compiled[i] = world_compile(sides.worlds[i]);
+		sides.stores[i] = store_of(store_text.data, texts[i].data);
+		sides.compiled[i] = store_compile(sides.stores[i]);
 	}
-	assert_int_equal(policy_diff(sides.worlds[0], sides.worlds[1], &sides.diff, &err), 0);
+	assert_int_equal(policy_diff(sides.stores[0], sides.stores[1], &sides.diff, &err), 0);
 	pairs_check(&sides);
 	policy_diff_free(sides.diff);
 	for (int i = 0; i < 2; i++) {
 		compiled_free(sides.compiled[i]);
-		world_free(sides.worlds[i]);
+		store_free(sides.stores[i]);
 		buffer_done(&texts[i]);
 	}
 }
 
-static void test_random_worlds_port_by_port(void **state)
+static void test_random_stores_port_by_port(void **state)
 {
 	const char *seed = getenv("DIFF_SEED");
-	const char *count = getenv("DIFF_WORLDS");
+	const char *count = getenv("DIFF_STORES");
 	unsigned int first = seed ? (unsigned int)strtoul(seed, NULL, 10) : 1;
-	unsigned int worlds = count ? (unsigned int)strtoul(count, NULL, 10) : 12;
+	unsigned int stores = count ? (unsigned int)strtoul(count, NULL, 10) : 12;
 
 	(void)state;
-	for (unsigned int i = first; i < first + worlds; i++) {
+	for (unsigned int i = first; i < first + stores; i++) {
 		print_message("DIFF_SEED=%u\n", i);
 		srand(i);
-		random_world_check();
+		random_store_check();
 	}
 }
 
@@ -436,7 +440,7 @@ int main(void)
 		cmocka_unit_test(test_isolation_names_what_is_cut_off),
 		cmocka_unit_test(test_families_are_told_apart_where_they_differ),
 		cmocka_unit_test(test_an_address_block_of_pods_alone_is_nobody_outside),
-		cmocka_unit_test(test_random_worlds_port_by_port),
+		cmocka_unit_test(test_random_stores_port_by_port),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,7 +12,7 @@
 
 #include <cmocka.h> /* last: its fail() is a macro */
 
-static struct attachment *requested(const char *text, struct endpoint_request *request)
+static struct endpoint *requested(const char *text, struct endpoint_request *request)
 {
 	auto_json struct cJSON *json = NULL;
 	struct errmsg err = {};
@@ -22,22 +22,22 @@ static struct attachment *requested(const char *text, struct endpoint_request *r
 		print_error("%s\n", err.text);
 		assert_true(false);
 	}
-	return request->attachment;
+	return request->endpoint;
 }
 
 static void test_absent_names_are_made_up(void **state)
 {
 	struct endpoint_request request = {};
-	auto_(attachment) struct attachment *attachment =
+	auto_(endpoint) struct endpoint *endpoint =
 		requested("{\"containerId\":\"0123456789abcdef\",\"ifname\":\"eth0\","
 			  "\"netns\":\"/run/netns/x\"}",
 			  &request);
 
 	(void)state;
-	assert_string_equal(attachment->namespace, "default");
-	assert_string_equal(attachment->name, "0123456789ab");
-	assert_string_equal(attachment->uid, "");
-	assert_false(attachment->delegated);
+	assert_string_equal(endpoint->namespace, "default");
+	assert_string_equal(endpoint->name, "0123456789ab");
+	assert_string_equal(endpoint->uid, "");
+	assert_false(endpoint->delegated);
 	assert_false(request.has_mac);
 }
 
@@ -46,28 +46,28 @@ static void test_absent_names_are_made_up(void **state)
 static void test_everything_that_can_be_asked_for(void **state)
 {
 	struct endpoint_request request = {};
-	auto_(attachment) struct attachment *attachment = requested(
+	auto_(endpoint) struct endpoint *endpoint = requested(
 		"{" BASE ",\"pod\":{\"namespace\":\"shop\",\"name\":\"cart\",\"uid\":\"u-1\"},"
 		"\"labels\":{\"z\":\"1\",\"app\":\"cart\"},\"mtu\":9000,"
 		"\"mac\":\"02:00:00:00:00:07\",\"ips\":[\"10.1.2.3\",\"fd00::7/64\"]}",
 		&request);
 
 	(void)state;
-	assert_string_equal(attachment->namespace, "shop");
-	assert_string_equal(attachment->name, "cart");
-	assert_string_equal(attachment->uid, "u-1");
-	assert_int_equal(attachment->labels.count, 2);
-	assert_string_equal(attachment->labels.items[0].key, "app"); /* sorted */
-	assert_int_equal(attachment->mtu, 9000);
+	assert_string_equal(endpoint->namespace, "shop");
+	assert_string_equal(endpoint->name, "cart");
+	assert_string_equal(endpoint->uid, "u-1");
+	assert_int_equal(endpoint->labels.count, 2);
+	assert_string_equal(endpoint->labels.items[0].key, "app"); /* sorted */
+	assert_int_equal(endpoint->mtu, 9000);
 	assert_true(request.has_mac);
-	assert_int_equal(attachment->mac[5], 7);
+	assert_int_equal(endpoint->mac[5], 7);
 	assert_int_equal(request.ip_count, 2);
 }
 
 static void test_delegated_addresses(void **state)
 {
 	struct endpoint_request request = {};
-	auto_(attachment) struct attachment *attachment = requested(
+	auto_(endpoint) struct endpoint *endpoint = requested(
 		"{" BASE
 		",\"ipam\":{\"ips\":[{\"address\":\"10.88.0.5/16\",\"gateway\":\"10.88.0.1\"},"
 		"{\"address\":\"fd01::5/64\"}],\"routes\":[{\"dst\":\"0.0.0.0/0\"},"
@@ -76,12 +76,12 @@ static void test_delegated_addresses(void **state)
 	char text[ADDR_TEXT_MAX];
 
 	(void)state;
-	assert_true(attachment->delegated);
-	assert_int_equal(attachment->address_count, 2);
-	assert_int_equal(attachment->addresses[0].address.len, 96 + 16);
-	assert_string_equal(addr_format(&attachment->addresses[0].gateway, text), "10.88.0.1");
-	assert_string_equal(addr_format(&attachment->addresses[1].gateway, text), "fe80::1");
-	assert_int_equal(attachment->route_count, 1); /* the default route is there anyway */
+	assert_true(endpoint->delegated);
+	assert_int_equal(endpoint->address_count, 2);
+	assert_int_equal(endpoint->addresses[0].address.len, 96 + 16);
+	assert_string_equal(addr_format(&endpoint->addresses[0].gateway, text), "10.88.0.1");
+	assert_string_equal(addr_format(&endpoint->addresses[1].gateway, text), "fe80::1");
+	assert_int_equal(endpoint->route_count, 1); /* the default route is there anyway */
 }
 
 static void test_refused_requests_name_the_field(void **state)
@@ -136,33 +136,33 @@ static void test_refused_requests_name_the_field(void **state)
 			print_error("%s: %s\n", cases[i].text, err.text);
 			assert_true(false);
 		}
-		assert_null(request.attachment);
+		assert_null(request.endpoint);
 	}
 }
 
-static struct attachment *sample(void)
+static struct endpoint *sample(void)
 {
 	struct endpoint_request request = {};
-	struct attachment *attachment = requested(
+	struct endpoint *endpoint = requested(
 		"{" BASE ",\"pod\":{\"namespace\":\"shop\",\"name\":\"cart\",\"uid\":\"u\"},"
 		"\"labels\":{\"app\":\"cart\"},\"mtu\":1500,\"mac\":\"02:00:00:00:00:07\","
 		"\"ipam\":{\"ips\":[{\"address\":\"10.88.0.5/16\",\"gateway\":\"10.88.0.1\"}],"
 		"\"routes\":[{\"dst\":\"192.0.2.0/24\"}]}}",
 		&request);
 
-	attachment_set_slot(attachment, 7);
-	attachment->state = ATTACHMENT_READY;
-	attachment->netns.cookie = UINT64_MAX;
-	attachment->netns.inode = 4026531840;
-	attachment->sequence = 1ULL << 60;
-	return attachment;
+	endpoint_set_slot(endpoint, 7);
+	endpoint->state = ENDPOINT_READY;
+	endpoint->netns.cookie = UINT64_MAX;
+	endpoint->netns.inode = 4026531840;
+	endpoint->sequence = 1ULL << 60;
+	return endpoint;
 }
 
 static void test_state_file_reads_back_the_same(void **state)
 {
-	auto_(attachment) struct attachment *attachment = sample();
-	auto_free char *text = endpoint_state_print(attachment);
-	auto_(attachment) struct attachment *again = NULL;
+	auto_(endpoint) struct endpoint *endpoint = sample();
+	auto_free char *text = endpoint_state_print(endpoint);
+	auto_(endpoint) struct endpoint *again = NULL;
 	auto_free char *text_again = NULL;
 	struct errmsg err = {};
 
@@ -183,13 +183,13 @@ static void test_state_file_reads_back_the_same(void **state)
  * understood or refused: no crash, no leak (sanitizers watch). */
 static void test_damaged_state_files_do_no_harm(void **state)
 {
-	auto_(attachment) struct attachment *attachment = sample();
-	auto_free char *text = endpoint_state_print(attachment);
+	auto_(endpoint) struct endpoint *endpoint = sample();
+	auto_free char *text = endpoint_state_print(endpoint);
 	size_t len = strlen(text);
 
 	(void)state;
 	for (size_t cut = 0; cut < len; cut++) {
-		struct attachment *read = NULL;
+		struct endpoint *read = NULL;
 		struct errmsg err = {};
 
 		assert_true(endpoint_state_parse(text, cut, &read, &err) < 0);
@@ -200,7 +200,7 @@ static void test_damaged_state_files_do_no_harm(void **state)
 		char was = text[i];
 
 		for (size_t j = 0; j < sizeof(changes); j++) {
-			auto_(attachment) struct attachment *read = NULL;
+			auto_(endpoint) struct endpoint *read = NULL;
 			struct errmsg err = {};
 
 			text[i] = changes[j];
@@ -226,12 +226,12 @@ static void test_wrong_state_files_say_why(void **state)
 		{ "\"mac\":\"02", "\"mac\":\"zz", "mac: not a MAC" },
 		{ "\"c1\"", "\"/1\"", "containerId: not a container id" },
 	};
-	auto_(attachment) struct attachment *attachment = sample();
+	auto_(endpoint) struct endpoint *endpoint = sample();
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		auto_free char *text = endpoint_state_print(attachment);
-		struct attachment *read = NULL;
+		auto_free char *text = endpoint_state_print(endpoint);
+		struct endpoint *read = NULL;
 		struct errmsg err = {};
 		char *at = strstr(text, cases[i].from);
 
@@ -246,8 +246,8 @@ static void test_wrong_state_files_say_why(void **state)
 
 static void test_result_is_what_the_contract_says(void **state)
 {
-	auto_(attachment) struct attachment *attachment = sample();
-	auto_json struct cJSON *result = endpoint_result(attachment);
+	auto_(endpoint) struct endpoint *endpoint = sample();
+	auto_json struct cJSON *result = endpoint_result(endpoint);
 	auto_free char *text = cJSON_PrintUnformatted(result);
 
 	(void)state;

@@ -30,7 +30,7 @@ static void numbers_of(const struct numbers *numbers, uint32_t by_owner[OWNERS])
 
 	for (size_t i = 0; i < OWNERS; i++)
 		by_owner[i] = 0;
-	while (numbers_each(numbers, &pos, &owner, &number))
+	while (id_pool_each(numbers, &pos, &owner, &number))
 		by_owner[owner] = number;
 }
 
@@ -42,7 +42,7 @@ static void take(struct numbers *numbers, uint32_t owner)
 	int moved;
 
 	numbers_of(numbers, before);
-	moved = numbers_take(numbers, hash_of(owner), owner, &number);
+	moved = id_pool_take(numbers, hash_of(owner), owner, &number);
 	numbers_of(numbers, after);
 	assert_int_equal(after[owner], number);
 	assert_true(number >= FIRST);
@@ -72,13 +72,13 @@ static void test_order_of_arrival_does_not_matter(void **state)
 			order[i] = order[other];
 			order[other] = swapped;
 		}
-		numbers_init(&numbers, FIRST);
+		id_pool_init(&numbers, FIRST);
 		for (uint32_t i = 0; i < OWNERS; i++)
 			take(&numbers, order[i]);
 		numbers_of(&numbers, round ? got : wanted);
 		for (uint32_t i = 0; i < OWNERS && round > 0; i++)
 			assert_int_equal(got[i], wanted[i]);
-		numbers_done(&numbers);
+		id_pool_done(&numbers);
 	}
 }
 
@@ -94,8 +94,8 @@ static void test_who_has_gone_leaves_no_trace(void **state)
 	for (int round = 0; round < 200; round++) {
 		bool gone[OWNERS] = { false };
 
-		numbers_init(&numbers, FIRST);
-		numbers_init(&fresh, FIRST);
+		id_pool_init(&numbers, FIRST);
+		id_pool_init(&fresh, FIRST);
 		for (uint32_t i = 0; i < OWNERS; i++)
 			take(&numbers, i);
 		for (int i = 0; i < 8; i++) {
@@ -103,7 +103,7 @@ static void test_who_has_gone_leaves_no_trace(void **state)
 
 			numbers_of(&numbers, left);
 			if (!gone[owner])
-				numbers_release(&numbers, left[owner]);
+				id_pool_release(&numbers, left[owner]);
 			gone[owner] = true;
 		}
 		for (uint32_t i = 0; i < OWNERS; i++) {
@@ -113,8 +113,8 @@ static void test_who_has_gone_leaves_no_trace(void **state)
 		numbers_of(&numbers, left);
 		numbers_of(&fresh, wanted);
 		assert_memory_equal(left, wanted, sizeof(left));
-		numbers_done(&numbers);
-		numbers_done(&fresh);
+		id_pool_done(&numbers);
+		id_pool_done(&fresh);
 	}
 }
 
@@ -124,13 +124,13 @@ static void test_alone_everybody_is_at_home(void **state)
 	uint32_t number;
 
 	(void)state;
-	numbers_init(&numbers, FIRST);
-	assert_int_equal(numbers_take(&numbers, 0x1234567800001000, 1, &number), 0);
+	id_pool_init(&numbers, FIRST);
+	assert_int_equal(id_pool_take(&numbers, 0x1234567800001000, 1, &number), 0);
 	assert_int_equal(number, 0x1000);
-	assert_int_equal(numbers_take(&numbers, 3, 2, &number), 0);
+	assert_int_equal(id_pool_take(&numbers, 3, 2, &number), 0);
 	assert_int_equal(number, FIRST);
-	assert_int_equal(numbers_release(&numbers, FIRST), 0);
-	numbers_done(&numbers);
+	assert_int_equal(id_pool_release(&numbers, FIRST), 0);
+	id_pool_done(&numbers);
 }
 
 int main(void)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A follower against policy_compile(): random worlds that change at random, one or a few things at
+ * A follower against policy_compile(): random stores that change at random, one or a few things at
  * a time, seen from a node and from nowhere.  After every step the tables are the same to the byte,
  * and what is said to have changed is what did.
  *
- *     FOLLOW_SEED=7 FOLLOW_WORLDS=1 build/unit/test_follow
+ *     INCREMENTAL_SEED=7 INCREMENTAL_STORES=1 build/unit/test_follow
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -21,15 +21,15 @@
 
 #include <cmocka.h> /* last: it makes fail a macro */
 
-#define WORLDS      60
+#define STORES      60
 #define STEPS       30
 #define SECONDS_MAX 2
 
 struct trial {
 	uint64_t seed;
 	int step;
-	struct world *world;
-	struct follower *follower;
+	struct store *store;
+	struct incremental *incremental;
 	struct compiled *before; /* what policy_compile() made of the step before */
 	bool hosts;
 	size_t steps;
@@ -236,11 +236,11 @@ static void follow(struct trial *trial)
 	struct compiled *fresh = NULL;
 	struct errmsg err = { 0 };
 
-	assert_int_equal(follower_update(trial->follower, &changes, &err), 0);
-	assert_int_equal(policy_compile(trial->world, &fresh, &err), 0);
-	compare_tables(trial, fresh, follower_compiled(trial->follower));
+	assert_int_equal(incremental_update(trial->incremental, &changes, &err), 0);
+	assert_int_equal(policy_compile(trial->store, &fresh, &err), 0);
+	compare_tables(trial, fresh, incremental_compiled(trial->incremental));
 	if (!changes.all)
-		check_changes(trial, follower_compiled(trial->follower), &changes);
+		check_changes(trial, incremental_compiled(trial->incremental), &changes);
 	trial->steps++;
 	trial->anew += changes.all;
 	compiled_free(trial->before);
@@ -250,36 +250,36 @@ static void follow(struct trial *trial)
 static void trial_run(struct trial *trial)
 {
 	random_begin(trial->seed);
-	trial->world = world_new();
+	trial->store = store_new();
 	trial->hosts = chance(30);
 	if (chance(60))
-		world_set_local(trial->world);
-	trial->follower = follower_new(trial->world);
-	assert_null(follower_compiled(trial->follower));
-	random_objects_put(trial->world, 100);
+		store_set_local(trial->store);
+	trial->incremental = incremental_new(trial->store);
+	assert_null(incremental_compiled(trial->incremental));
+	random_objects_put(trial->store, 100);
 	follow(trial);
 	for (trial->step = 1; trial->step <= STEPS; trial->step++) {
-		world_shake(trial->world, trial->hosts);
+		store_shuffle(trial->store, trial->hosts);
 		while (chance(30))
-			world_shake(trial->world, trial->hosts);
+			store_shuffle(trial->store, trial->hosts);
 		follow(trial);
 	}
-	follower_free(trial->follower);
+	incremental_free(trial->incremental);
 	compiled_free(trial->before);
-	world_free(trial->world);
+	store_free(trial->store);
 }
 
 static void test_random_changes(void **state)
 {
 	uint64_t seed = env_number("FOLLOW_SEED", (uint64_t)time(NULL));
-	uint64_t worlds = env_number("FOLLOW_WORLDS", WORLDS);
+	uint64_t stores = env_number("FOLLOW_STORES", STORES);
 	time_t deadline = time(NULL) + SECONDS_MAX;
 	size_t steps = 0;
 	size_t anew = 0;
 
 	(void)state;
 	print_message("FOLLOW_SEED=%llu\n", (unsigned long long)seed);
-	for (uint64_t i = 0; i < worlds && time(NULL) < deadline; i++) {
+	for (uint64_t i = 0; i < stores && time(NULL) < deadline; i++) {
 		struct trial trial = { .seed = seed + i };
 
 		trial_run(&trial);

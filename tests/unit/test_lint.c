@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What lint says must be so: over random worlds, a rule that is shadowed or never matches can be
+ * What lint says must be so: over random stores, a rule that is shadowed or never matches can be
  * made to match nobody, and no connection changes; and what covers what, case by case.
  */
 #include <setjmp.h>
@@ -21,13 +21,13 @@
 
 #include <cmocka.h> /* last: it makes fail a macro */
 
-/* ---- random worlds ---- */
+/* ---- random stores ---- */
 
-static cJSON *object_json(const struct scene *scene, const struct object *object)
+static cJSON *object_json(const struct snapshot *snapshot, const struct object *object)
 {
 	cJSON *json;
 
-	cJSON_ArrayForEach (json, scene->objects) {
+	cJSON_ArrayForEach (json, snapshot->objects) {
 		const cJSON *metadata = cJSON_GetObjectItem(json, "metadata");
 		const char *kind = cJSON_GetStringValue(cJSON_GetObjectItem(json, "kind"));
 		const char *name = cJSON_GetStringValue(cJSON_GetObjectItem(metadata, "name"));
@@ -62,45 +62,45 @@ static void rule_void(cJSON *object, const char *path)
 	cJSON_AddItemToObject(rule, ingress ? "from" : "to", cJSON_Parse(nobody));
 }
 
-static void finding_check(const struct scene *scene, const struct world *world,
+static void finding_check(const struct snapshot *snapshot, const struct store *store,
 			  const struct lint_finding *finding)
 {
-	struct scene changed = { .objects = cJSON_Duplicate(scene->objects, true) };
+	struct snapshot changed = { .objects = cJSON_Duplicate(snapshot->objects, true) };
 	struct policy_diff *diff = NULL;
 	struct errmsg err = { 0 };
-	struct world *without;
+	struct store *without;
 
 	rule_void(object_json(&changed, finding->object), finding->path);
-	without = scene_world(&changed, &err);
+	without = snapshot_store(&changed, &err);
 	assert_non_null(without);
-	assert_int_equal(policy_diff(world, without, &diff, &err), 0);
+	assert_int_equal(policy_diff(store, without, &diff, &err), 0);
 	if (diff->change_count)
 		print_error("%s/%s %s: %s\n", finding->object->namespace, finding->object->name,
 			    finding->path, finding->message);
 	assert_int_equal(diff->change_count, 0);
 	policy_diff_free(diff);
-	world_free(without);
-	scene_done(&changed);
+	store_free(without);
+	snapshot_done(&changed);
 }
 
 static void test_what_is_shadowed_changes_nothing(void **state)
 {
 	uint64_t first = env_number("LINT_SEED", 1);
-	uint64_t count = env_number("LINT_WORLDS", 150);
+	uint64_t count = env_number("LINT_STORES", 150);
 	size_t shadowed = 0;
 
 	(void)state;
 	for (uint64_t seed = first; seed < first + count; seed++) {
 		struct lint_findings findings = { 0 };
 		struct errmsg err = { 0 };
-		struct scene scene;
-		struct world *world;
+		struct snapshot snapshot;
+		struct store *store;
 
 		random_begin(seed);
-		scene = random_scene(false);
-		world = scene_world(&scene, &err);
-		assert_non_null(world);
-		assert_int_equal(policy_lint(world, &findings, &err), 0);
+		snapshot = random_snapshot(false);
+		store = snapshot_store(&snapshot, &err);
+		assert_non_null(store);
+		assert_int_equal(policy_lint(store, &findings, &err), 0);
 		for (size_t i = 0; i < findings.count; i++) {
 			const struct lint_finding *finding = &findings.items[i];
 
@@ -108,11 +108,11 @@ static void test_what_is_shadowed_changes_nothing(void **state)
 				continue;
 			if (shadowed++ == 0)
 				print_message("LINT_SEED=%llu\n", (unsigned long long)seed);
-			finding_check(&scene, world, finding);
+			finding_check(&snapshot, store, finding);
 		}
 		lint_findings_done(&findings);
-		world_free(world);
-		scene_done(&scene);
+		store_free(store);
+		snapshot_done(&snapshot);
 	}
 	print_message("%zu shadowed rules\n", shadowed);
 	assert_true(count < 100 || shadowed > 20);
@@ -121,7 +121,7 @@ static void test_what_is_shadowed_changes_nothing(void **state)
 /* ---- what covers what ---- */
 
 /* Two selectors as pods select; the policies are shop/a and shop/b. */
-static struct world *two_policies(const char *a, const char *b)
+static struct store *two_policies(const char *a, const char *b)
 {
 	char text[2000];
 
@@ -131,12 +131,12 @@ static struct world *two_policies(const char *a, const char *b)
 		 "---\n{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: b, "
 		 "namespace: shop}, spec: {%s}}\n",
 		 a, b);
-	return world_of("", text);
+	return store_of("", text);
 }
 
-static const struct network_policy_object *policy_of(const struct world *world, const char *name)
+static const struct network_policy_object *policy_of(const struct store *store, const char *name)
 {
-	return &world_find(world, OBJECT_NETWORK_POLICY, "shop", name)->policy;
+	return &store_find(store, OBJECT_NETWORK_POLICY, "shop", name)->policy;
 }
 
 struct selector_case {
@@ -172,15 +172,15 @@ static void test_selectors(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		char a[300], b[300];
-		struct world *world;
+		struct store *store;
 
 		snprintf(a, sizeof(a), "podSelector: {%s}", cases[i].outer);
 		snprintf(b, sizeof(b), "podSelector: {%s}", cases[i].inner);
-		world = two_policies(a, b);
-		if (selector_covers(&policy_of(world, "a")->pods, &policy_of(world, "b")->pods) !=
+		store = two_policies(a, b);
+		if (selector_subsumes(&policy_of(store, "a")->pods, &policy_of(store, "b")->pods) !=
 		    cases[i].covers)
 			fail_msg("%s over %s", cases[i].outer, cases[i].inner);
-		world_free(world);
+		store_free(store);
 	}
 }
 
@@ -208,14 +208,14 @@ static void test_contradictions(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		char a[400];
-		struct world *world;
+		struct store *store;
 
 		snprintf(a, sizeof(a), "podSelector: {matchExpressions: [%s]}", cases[i].terms);
-		world = two_policies(a, "podSelector: {}");
-		if ((selector_contradiction(&policy_of(world, "a")->pods) != NULL) !=
+		store = two_policies(a, "podSelector: {}");
+		if ((selector_contradiction(&policy_of(store, "a")->pods) != NULL) !=
 		    cases[i].contradict)
 			fail_msg("%s", cases[i].terms);
-		world_free(world);
+		store_free(store);
 	}
 }
 
@@ -255,17 +255,17 @@ static void test_rules(void **state)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		char a[400], b[400];
 		const struct object *outer, *inner;
-		struct world *world;
+		struct store *store;
 
 		snprintf(a, sizeof(a), "podSelector: {}, ingress: [{%s}]", cases[i].outer);
 		snprintf(b, sizeof(b), "podSelector: {}, ingress: [{%s}]", cases[i].inner);
-		world = two_policies(a, b);
-		outer = world_find(world, OBJECT_NETWORK_POLICY, "shop", "a");
-		inner = world_find(world, OBJECT_NETWORK_POLICY, "shop", "b");
-		if (rule_covers(world, outer, outer->policy.ingress_rules, inner,
-				inner->policy.ingress_rules) != cases[i].covers)
+		store = two_policies(a, b);
+		outer = store_find(store, OBJECT_NETWORK_POLICY, "shop", "a");
+		inner = store_find(store, OBJECT_NETWORK_POLICY, "shop", "b");
+		if (rule_subsumes(store, outer, outer->policy.ingress_rules, inner,
+				  inner->policy.ingress_rules) != cases[i].covers)
 			fail_msg("%s over %s", cases[i].outer, cases[i].inner);
-		world_free(world);
+		store_free(store);
 	}
 }
 
@@ -288,15 +288,15 @@ static void test_blocks_that_are_empty(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		char a[300];
-		struct world *world;
+		struct store *store;
 
 		snprintf(a, sizeof(a), "podSelector: {}, ingress: [{from: [{ipBlock: {%s}}]}]",
 			 cases[i].block);
-		world = two_policies(a, "podSelector: {}");
-		if (block_is_empty(&policy_of(world, "a")->ingress_rules[0].peers[0]) !=
+		store = two_policies(a, "podSelector: {}");
+		if (block_is_empty(&policy_of(store, "a")->ingress_rules[0].peers[0]) !=
 		    cases[i].empty)
 			fail_msg("%s", cases[i].block);
-		world_free(world);
+		store_free(store);
 	}
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of who reaches whom, over random worlds: every cell is asked of the compiled tables. */
+/* The table of who reaches whom, over random stores: every cell is asked of the compiled tables. */
 #include <arpa/inet.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -98,14 +98,14 @@ static void table_check(const struct matrix *matrix, const struct compiled *comp
 	}
 }
 
-static void matrix_check(const struct world *world, const struct matrix_question *question)
+static void matrix_check(const struct store *store, const struct matrix_query *query)
 {
-	struct compiled *compiled = world_compile(world);
+	struct compiled *compiled = store_compile(store);
 	struct matrix *matrix = NULL;
 	struct errmsg err = { 0 };
 	size_t seen = 0, pods = 0;
 
-	assert_int_equal(matrix_new(world, question, &matrix, &err), 0);
+	assert_int_equal(matrix_new(store, query, &matrix, &err), 0);
 	for (size_t i = 0; i < matrix->group_count; i++)
 		pods += matrix->groups[i].pod_count;
 	assert_int_equal(pods, matrix->pod_count);
@@ -115,54 +115,54 @@ static void matrix_check(const struct world *world, const struct matrix_question
 			table_check(matrix, compiled, &matrix->tables[i],
 				    &matrix->tables[i].ports[p]);
 	}
-	assert_in_range(seen, question->port_count, FAMILY_COUNT * question->port_count);
+	assert_in_range(seen, query->port_count, FAMILY_COUNT * query->port_count);
 	matrix_free(matrix);
 	compiled_free(compiled);
 }
 
-static void test_random_worlds_cell_by_cell(void **state)
+static void test_random_stores_cell_by_cell(void **state)
 {
 	static const char *const keys[] = { "app" };
 	uint64_t first = env_number("MATRIX_SEED", 1);
-	uint64_t count = env_number("MATRIX_WORLDS", 60);
+	uint64_t count = env_number("MATRIX_STORES", 60);
 
 	(void)state;
 	for (uint64_t seed = first; seed < first + count; seed++) {
-		struct matrix_question question = { .ports = ports,
-						    .port_count = ARRAY_SIZE(ports),
-						    .keys = keys,
-						    .key_count = 1 };
+		struct matrix_query query = { .ports = ports,
+					      .port_count = ARRAY_SIZE(ports),
+					      .keys = keys,
+					      .key_count = 1 };
 		struct errmsg err = { 0 };
-		struct scene scene;
-		struct world *world;
+		struct snapshot snapshot;
+		struct store *store;
 
 		print_message("MATRIX_SEED=%llu\n", (unsigned long long)seed);
 		random_begin(seed);
-		scene = random_scene(false);
-		world = scene_world(&scene, &err);
-		assert_non_null(world);
+		snapshot = random_snapshot(false);
+		store = snapshot_store(&snapshot, &err);
+		assert_non_null(store);
 		for (int by = MATRIX_BY_POD; by <= MATRIX_BY_LABELS; by++) {
-			question.by = (enum matrix_by)by;
-			matrix_check(world, &question);
+			query.by = (enum matrix_by)by;
+			matrix_check(store, &query);
 		}
-		world_free(world);
-		scene_done(&scene);
+		store_free(store);
+		snapshot_done(&snapshot);
 	}
 }
 
 static void test_ports_are_those_that_are_named(void **state)
 {
-	struct world *world = world_of(
+	struct store *store = store_of(
 		two_namespaces, POLICY("p", "shop",
 				       "podSelector: {}, ingress: [{ports: [{port: 7000, endPort: "
 				       "7009}, {port: 53, protocol: UDP}, {protocol: SCTP}]}]"));
-	const struct matrix_question question = { .by = MATRIX_BY_NAMESPACE };
+	const struct matrix_query query = { .by = MATRIX_BY_NAMESPACE };
 	struct matrix *matrix = NULL;
 	struct errmsg err = { 0 };
 	size_t found = 0;
 
 	(void)state;
-	assert_int_equal(matrix_new(world, &question, &matrix, &err), 0);
+	assert_int_equal(matrix_new(store, &query, &matrix, &err), 0);
 	for (size_t i = 0; i < matrix->table_count; i++) {
 		for (size_t p = 0; p < matrix->tables[i].port_count; p++) {
 			const struct matrix_port *port = &matrix->tables[i].ports[p];
@@ -174,13 +174,13 @@ static void test_ports_are_those_that_are_named(void **state)
 	}
 	assert_int_equal(found, 3);
 	matrix_free(matrix);
-	world_free(world);
+	store_free(store);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_random_worlds_cell_by_cell),
+		cmocka_unit_test(test_random_stores_cell_by_cell),
 		cmocka_unit_test(test_ports_are_those_that_are_named),
 	};
 

@@ -47,17 +47,17 @@ static void event_types_are_a_list_of_known_names(void **state)
 
 static void pressure_is_told_at_80_and_95_per_cent(void **state)
 {
-	char text[UPKEEP_TEXT_MAX];
+	char text[GC_TEXT_MAX];
 
 	(void)state;
-	assert_int_equal(upkeep_map_pressure(MAP_CT, 0, 1000, text), 0);
-	assert_int_equal(upkeep_map_pressure(MAP_CT, 799, 1000, text), 0);
-	assert_int_equal(upkeep_map_pressure(MAP_CT, 800, 1000, text), 80);
+	assert_int_equal(gc_map_pressure(MAP_CT, 0, 1000, text), 0);
+	assert_int_equal(gc_map_pressure(MAP_CT, 799, 1000, text), 0);
+	assert_int_equal(gc_map_pressure(MAP_CT, 800, 1000, text), 80);
 	assert_string_equal(text, "ct_map is 80 % full: 800 of 1000");
-	assert_int_equal(upkeep_map_pressure(MAP_CT, 949, 1000, text), 80);
-	assert_int_equal(upkeep_map_pressure(MAP_CT, 950, 1000, text), 95);
-	assert_int_equal(upkeep_map_pressure(MAP_CT, 4000000000u, 4000000000u, text), 95);
-	assert_int_equal(upkeep_map_pressure(MAP_CT, 0, 0, text), 0);
+	assert_int_equal(gc_map_pressure(MAP_CT, 949, 1000, text), 80);
+	assert_int_equal(gc_map_pressure(MAP_CT, 950, 1000, text), 95);
+	assert_int_equal(gc_map_pressure(MAP_CT, 4000000000u, 4000000000u, text), 95);
+	assert_int_equal(gc_map_pressure(MAP_CT, 0, 0, text), 0);
 }
 
 int main(void)

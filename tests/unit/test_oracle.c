@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Random worlds, in which the compiled tables, the explanation and a brute-force reading of the
+ * Random stores, in which the compiled tables, the explanation and a brute-force reading of the
  * specification must agree on every flow; and every scene that was once answered wrongly.
- * SEED=N repeats one world, ORACLE_WORLDS=N sets the length.  tests/bpf/test_three_ways.c asks the
+ * SEED=N repeats one store, ORACLE_STORES=N sets the length.  tests/bpf/test_three_ways.c asks the
  * datapath as well.
  */
 #include <setjmp.h>
@@ -21,11 +21,11 @@
 
 #include <cmocka.h> /* last: it makes fail a macro */
 
-#define WORLDS      2000
-#define QUESTIONS   50 /* a world */
+#define STORES      2000
+#define QUESTIONS   50 /* a store */
 #define SECONDS_MAX 10
 
-DEFINE_AUTO(world)
+DEFINE_AUTO(store)
 DEFINE_AUTO(compiled)
 
 struct answers {
@@ -35,27 +35,26 @@ struct answers {
 	enum drop_reason explained; /* as in cluster */
 };
 
-static struct explain_end end_of(const struct world *world, const char *text)
+static struct explain_end end_of(const struct store *store, const char *text)
 {
 	struct explain_end end = { .has_addr = true,
 				   .is_host = !strcmp(text, HOST_V4) || !strcmp(text, HOST_V6) };
 
 	assert_int_equal(addr_parse(text, &end.addr), 0);
-	end.pod = world_owner(world, &end.addr);
+	end.pod = store_owner(store, &end.addr);
 	return end;
 }
 
-static enum drop_reason explain(const struct world *world, const struct question *question)
+static enum drop_reason explain(const struct store *store, const struct query *query)
 {
-	struct explain_end from = end_of(world, question->from);
-	struct explain_end to = end_of(world, question->to);
-	struct flow flow = question_flow(question);
+	struct explain_end from = end_of(store, query->from);
+	struct explain_end to = end_of(store, query->to);
+	struct flow flow = question_flow(query);
 	enum drop_reason reason = DROP_NONE;
 	struct explanation explanation;
 
 	assert_int_equal(
-		policy_explain(world, &from, &to, flow.proto, question->port, &explanation, NULL),
-		0);
+		policy_explain(store, &from, &to, flow.proto, query->port, &explanation, NULL), 0);
 	if (explanation.egress.verdict == VERDICT_DENY)
 		reason = DROP_EGRESS_DENIED;
 	else if (explanation.verdict == VERDICT_DENY)
@@ -64,18 +63,18 @@ static enum drop_reason explain(const struct world *world, const struct question
 	return reason;
 }
 
-static struct answers ask(const struct scene *scene, const struct world *world,
-			  const struct compiled *compiled, const struct question *question)
+static struct answers ask(const struct snapshot *snapshot, const struct store *store,
+			  const struct compiled *compiled, const struct query *query)
 {
 	/* Explanations know nothing of nodes' borders: they answer for the whole cluster. */
-	const struct scene everywhere = { .objects = scene->objects };
-	struct flow flow = question_flow(question);
+	const struct snapshot everywhere = { .objects = snapshot->objects };
+	struct flow flow = question_flow(query);
 
 	return (struct answers){
-		.specification = scene_oracle(scene, question),
+		.specification = snapshot_oracle(snapshot, query),
 		.tables = verdict_flow(compiled, &flow),
-		.cluster = scene_oracle(&everywhere, question),
-		.explained = explain(world, question),
+		.cluster = snapshot_oracle(&everywhere, query),
+		.explained = explain(store, query),
 	};
 }
 
@@ -85,36 +84,36 @@ static bool agree(const struct answers *answers)
 }
 
 struct mismatch {
-	struct question *question;
+	struct query *query;
 	struct answers answers;
 };
 
-static bool still_disagree(const struct scene *scene, void *arg)
+static bool still_disagree(const struct snapshot *snapshot, void *arg)
 {
 	struct mismatch *mismatch = arg;
-	auto_(world) struct world *world = scene_world(scene, NULL);
+	auto_(store) struct store *store = snapshot_store(snapshot, NULL);
 	auto_(compiled) struct compiled *compiled = NULL;
 	struct answers answers;
 
-	if (!world || policy_compile(world, &compiled, NULL))
+	if (!store || policy_compile(store, &compiled, NULL))
 		return false;
-	answers = ask(scene, world, compiled, mismatch->question);
+	answers = ask(snapshot, store, compiled, mismatch->query);
 	if (agree(&answers))
 		return false;
 	mismatch->answers = answers;
 	return true;
 }
 
-static void report(struct scene *scene, struct question *question, const struct answers *seen,
+static void report(struct snapshot *snapshot, struct query *query, const struct answers *seen,
 		   const char *name)
 {
-	struct mismatch mismatch = { .question = question, .answers = *seen };
+	struct mismatch mismatch = { .query = query, .answers = *seen };
 	const struct answers *answers = &mismatch.answers;
 	auto_free char *text = NULL;
 
-	scene_shrink(scene, still_disagree, &mismatch);
-	text = scene_write(scene, question, scene_oracle(scene, question));
-	fprintf(stderr, "keep this as " SCENE_DIR "/NAME.yaml:\n%s\n", text);
+	snapshot_shrink(snapshot, still_disagree, &mismatch);
+	text = snapshot_write(snapshot, query, snapshot_oracle(snapshot, query));
+	fprintf(stderr, "keep this as " SNAPSHOT_DIR "/NAME.yaml:\n%s\n", text);
 	fail_msg("%s: specification %s, tables %s; without a node: specification %s, explained %s",
 		 name, answer_name(answers->specification), answer_name(answers->tables),
 		 answer_name(answers->cluster), answer_name(answers->explained));
@@ -125,87 +124,87 @@ struct count {
 	size_t denied;
 };
 
-static void world_check(uint64_t seed, struct count *count)
+static void store_check(uint64_t seed, struct count *count)
 {
 	auto_(compiled) struct compiled *compiled = NULL;
-	auto_(world) struct world *world = NULL;
+	auto_(store) struct store *store = NULL;
 	struct errmsg err = { 0 };
 	struct addresses addresses;
-	struct scene scene;
+	struct snapshot snapshot;
 	char name[32];
 
 	random_begin(seed);
-	scene = random_scene(chance(50));
-	addresses_collect(&scene, &addresses);
-	world = scene_world(&scene, &err);
-	if (!world || policy_compile(world, &compiled, &err))
+	snapshot = random_snapshot(chance(50));
+	addresses_collect(&snapshot, &addresses);
+	store = snapshot_store(&snapshot, &err);
+	if (!store || policy_compile(store, &compiled, &err))
 		fail_msg("SEED=%llu: %s", (unsigned long long)seed, err.text);
 	for (int i = 0; i < QUESTIONS; i++) {
-		struct question question = random_question(&addresses, false);
-		struct answers answers = ask(&scene, world, compiled, &question);
+		struct query query = random_query(&addresses, false);
+		struct answers answers = ask(&snapshot, store, compiled, &query);
 
 		snprintf(name, sizeof(name), "SEED=%llu", (unsigned long long)seed);
 		if (!agree(&answers))
-			report(&scene, &question, &answers, name);
+			report(&snapshot, &query, &answers, name);
 		count->asked++;
 		count->denied += answers.specification != DROP_NONE;
 	}
-	scene_done(&scene);
+	snapshot_done(&snapshot);
 }
 
-static void test_random_worlds(void **state)
+static void test_random_stores(void **state)
 {
 	uint64_t seed = env_number("SEED", (uint64_t)time(NULL) << 20);
-	uint64_t worlds = getenv("SEED") ? 1 : env_number("ORACLE_WORLDS", WORLDS);
+	uint64_t stores = getenv("SEED") ? 1 : env_number("ORACLE_STORES", STORES);
 	time_t deadline = time(NULL) + SECONDS_MAX;
 	struct count count = { 0 };
 	uint64_t done = 0;
 
 	(void)state;
-	/* Each world has a seed of its own, so a failing one can be run alone. */
-	for (; done < worlds && time(NULL) < deadline; done++)
-		world_check(seed + done, &count);
+	/* Each store has a seed of its own, so a failing one can be run alone. */
+	for (; done < stores && time(NULL) < deadline; done++)
+		store_check(seed + done, &count);
 	print_message("SEED=%llu and on: %llu worlds, %zu flows, %zu denied\n",
 		      (unsigned long long)seed, (unsigned long long)done, count.asked,
 		      count.denied);
-	if (worlds > 1)
+	if (stores > 1)
 		assert_true(done > 0 && count.denied > count.asked / 20 &&
 			    count.denied < count.asked);
 }
 
-static void scene_check(const char *path, void *arg)
+static void snapshot_check(const char *path, void *arg)
 {
 	auto_(compiled) struct compiled *compiled = NULL;
-	auto_(world) struct world *world = NULL;
+	auto_(store) struct store *store = NULL;
 	struct errmsg err = { 0 };
-	struct question question;
+	struct query query;
 	struct answers answers;
 	enum drop_reason want;
-	struct scene scene;
+	struct snapshot snapshot;
 
 	(void)arg;
-	if (scene_read(path, &scene, &question, &want, &err) < 0)
+	if (snapshot_read(path, &snapshot, &query, &want, &err) < 0)
 		fail_msg("%s", err.text);
-	world = scene_world(&scene, &err);
-	if (!world || policy_compile(world, &compiled, &err))
+	store = snapshot_store(&snapshot, &err);
+	if (!store || policy_compile(store, &compiled, &err))
 		fail_msg("%s: %s", path, err.text);
-	answers = ask(&scene, world, compiled, &question);
+	answers = ask(&snapshot, store, compiled, &query);
 	if (!agree(&answers) || answers.specification != want)
-		report(&scene, &question, &answers, path);
-	scene_done(&scene);
+		report(&snapshot, &query, &answers, path);
+	snapshot_done(&snapshot);
 }
 
-static void test_kept_scenes(void **state)
+static void test_kept_snapshots(void **state)
 {
 	(void)state;
-	assert_true(scenes_foreach(scene_check, NULL) > 0);
+	assert_true(snapshots_foreach(snapshot_check, NULL) > 0);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_random_worlds),
-		cmocka_unit_test(test_kept_scenes),
+		cmocka_unit_test(test_random_stores),
+		cmocka_unit_test(test_kept_snapshots),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -407,20 +407,20 @@ static void test_objects_know_their_place(void **state)
 
 	(void)state;
 	assert_int_equal(objects_parse(yaml, strlen(yaml), 0, &list, &problems), 0);
-	assert_true(object_locate(yaml, strlen(yaml), list.items[1], "", &line, &column));
+	assert_true(object_position(yaml, strlen(yaml), list.items[1], "", &line, &column));
 	assert_true(line == 5 && column == 3);
-	assert_true(
-		object_locate(yaml, strlen(yaml), list.items[1], "metadata.name", &line, &column));
+	assert_true(object_position(yaml, strlen(yaml), list.items[1], "metadata.name", &line,
+				    &column));
 	assert_true(line == 7 && column == 20);
 	/* Not written: the nearest that is. */
 	assert_true(
-		object_locate(yaml, strlen(yaml), list.items[2], "metadata.uid", &line, &column));
+		object_position(yaml, strlen(yaml), list.items[2], "metadata.uid", &line, &column));
 	assert_true(line == 10 && column == 11);
 	object_list_done(&list);
 	assert_int_equal(objects_parse(json, strlen(json), 0, &list, &problems), 0);
-	assert_true(object_locate(json, strlen(json), list.items[1], "", &line, &column));
+	assert_true(object_position(json, strlen(json), list.items[1], "", &line, &column));
 	assert_true(line == 3 && column == 3);
-	assert_true(object_locate(json, strlen(json), list.items[1], "kind", &line, &column));
+	assert_true(object_position(json, strlen(json), list.items[1], "kind", &line, &column));
 	assert_true(line == 4 && column == 10);
 	object_list_done(&list);
 	problems_done(&problems);

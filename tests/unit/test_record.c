@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Policies from flows: what they say as text, and that in the same world they allow the flows that
+ * Policies from flows: what they say as text, and that in the same store they allow the flows that
  * were seen, and nothing else that a workload did not do.
  */
 #include <arpa/inet.h>
@@ -49,12 +49,12 @@ static struct record_flow flow_of(const char *from, const char *to, uint8_t prot
 	return flow;
 }
 
-static void record(const struct world *world, const struct record_flow *flows, size_t count,
+static void record(const struct store *store, const struct record_flow *flows, size_t count,
 		   struct recording *ret)
 {
 	struct errmsg err = { 0 };
 
-	if (policy_record(world, flows, count, everyone, NULL, ret, &err))
+	if (policy_record(store, flows, count, everyone, NULL, ret, &err))
 		fail_msg("%s", err.text);
 }
 
@@ -174,7 +174,7 @@ static const char expected[] = "---\n"
 
 static void test_flows_become_the_policies_of_their_workloads(void **state)
 {
-	struct world *world = world_of(pods, "");
+	struct store *store = store_of(pods, "");
 	const struct record_flow flows[] = {
 		flow_of("10.0.0.1", "10.0.0.3", IPPROTO_TCP, 8080),
 		flow_of("10.0.0.2", "10.0.0.3", IPPROTO_TCP, 80),
@@ -189,13 +189,13 @@ static void test_flows_become_the_policies_of_their_workloads(void **state)
 	char *text;
 
 	(void)state;
-	record(world, flows, ARRAY_SIZE(flows), &recording);
+	record(store, flows, ARRAY_SIZE(flows), &recording);
 	text = text_of(&recording);
 	assert_string_equal(text, expected);
 	assert_true(has_note(&recording, "shop/bare has no labels"));
 	free(text);
 	recording_done(&recording);
-	world_free(world);
+	store_free(store);
 }
 
 /* ---- in force -------------------------------------------------------------------------------- */
@@ -229,9 +229,9 @@ static bool was_seen(const struct record_flow *flows, size_t count, const char *
 	return false;
 }
 
-static void check_in_force(const struct world *world, const struct record_flow *flows, size_t count)
+static void check_in_force(const struct store *store, const struct record_flow *flows, size_t count)
 {
-	struct compiled *compiled = world_compile(world);
+	struct compiled *compiled = store_compile(store);
 
 	for (size_t i = 0; i < ARRAY_SIZE(everybody) * ARRAY_SIZE(everybody) * 3; i++) {
 		const char *from = everybody[i / 3 / ARRAY_SIZE(everybody)];
@@ -259,7 +259,7 @@ static void test_in_force_they_allow_what_was_seen_and_nothing_else(void **state
 
 	(void)state;
 	for (int round = 0; round < 200; round++) {
-		struct world *world = world_of(pods, "");
+		struct store *store = store_of(pods, "");
 		struct record_flow flows[8];
 		struct recording recording;
 		char *text;
@@ -269,13 +269,13 @@ static void test_in_force_they_allow_what_was_seen_and_nothing_else(void **state
 				everybody[(unsigned int)rand_r(&seed) % ARRAY_SIZE(everybody)],
 				everybody[(unsigned int)rand_r(&seed) % ARRAY_SIZE(everybody)],
 				IPPROTO_TCP, (uint16_t)(80 + rand_r(&seed) % 3));
-		record(world, flows, ARRAY_SIZE(flows), &recording);
+		record(store, flows, ARRAY_SIZE(flows), &recording);
 		text = text_of(&recording);
-		world_add(world, text);
-		check_in_force(world, flows, ARRAY_SIZE(flows));
+		store_add(store, text);
+		check_in_force(store, flows, ARRAY_SIZE(flows));
 		free(text);
 		recording_done(&recording);
-		world_free(world);
+		store_free(store);
 	}
 }
 
@@ -283,7 +283,7 @@ static void test_in_force_they_allow_what_was_seen_and_nothing_else(void **state
 
 static void test_what_cannot_be_said_is_noted(void **state)
 {
-	struct world *world = world_of(pods, "");
+	struct store *store = store_of(pods, "");
 	const struct record_flow flows[] = {
 		flow_of("10.0.0.1", "10.0.0.3", IPPROTO_ICMP, 0),
 		flow_of("10.0.0.9", "10.0.0.3", IPPROTO_TCP, 80),
@@ -292,19 +292,19 @@ static void test_what_cannot_be_said_is_noted(void **state)
 	char *text;
 
 	(void)state;
-	record(world, flows, ARRAY_SIZE(flows), &recording);
+	record(store, flows, ARRAY_SIZE(flows), &recording);
 	text = text_of(&recording);
 	assert_true(has_note(&recording, "ICMP from 10.0.0.1 to 10.0.0.3"));
 	assert_true(has_note(&recording, "as a peer it is its address"));
 	assert_non_null(strstr(text, "cidr: \"10.0.0.9/32\""));
 	free(text);
 	recording_done(&recording);
-	world_free(world);
+	store_free(store);
 }
 
 static void test_the_own_node_needs_no_rule_to_reach_its_pods(void **state)
 {
-	struct world *world = world_of(pods, "");
+	struct store *store = store_of(pods, "");
 	const struct record_flow flows[] = {
 		flow_of("192.0.2.1", "10.0.0.3", IPPROTO_TCP, 80),
 		flow_of("10.0.0.3", "192.0.2.1", IPPROTO_TCP, 6443),
@@ -314,52 +314,52 @@ static void test_the_own_node_needs_no_rule_to_reach_its_pods(void **state)
 	char *text;
 
 	(void)state;
-	assert_int_equal(world_host_addresses_set(world, &node, 1), 0);
-	record(world, flows, ARRAY_SIZE(flows), &recording);
+	assert_int_equal(store_host_addresses_set(store, &node, 1), 0);
+	record(store, flows, ARRAY_SIZE(flows), &recording);
 	text = text_of(&recording);
 	assert_null(strstr(text, "ingress:"));
 	assert_non_null(strstr(text, "cidr: \"192.0.2.1/32\"\n    ports:\n    - port: 6443"));
 	free(text);
 	recording_done(&recording);
-	world_free(world);
+	store_free(store);
 }
 
 static void test_no_policy_that_is_there_is_replaced(void **state)
 {
-	struct world *world = world_of(pods, POLICY("recorded-web", "shop", "podSelector: {}"));
+	struct store *store = store_of(pods, POLICY("recorded-web", "shop", "podSelector: {}"));
 	struct recording recording;
 	char *text;
 
 	(void)state;
-	record(world, NULL, 0, &recording);
+	record(store, NULL, 0, &recording);
 	text = text_of(&recording);
 	assert_null(strstr(text, "name: recorded-web\n"));
 	assert_non_null(strstr(text, "name: recorded-web-2\n"));
 	free(text);
 	recording_done(&recording);
-	world_free(world);
+	store_free(store);
 }
 
 static void test_texts_that_yaml_would_misread_are_quoted(void **state)
 {
-	struct world *world = world_of(POD("a", "shop", "app: 'true', v: '1.0', w: ''", "10.0.0.1"),
+	struct store *store = store_of(POD("a", "shop", "app: 'true', v: '1.0', w: ''", "10.0.0.1"),
 				       POD("b", "'123'", "app: 'No'", "10.0.0.2"));
 	const struct record_flow flows[] = { flow_of("10.0.0.1", "10.0.0.2", IPPROTO_SCTP, 9) };
 	struct recording recording;
 	char *text;
 
 	(void)state;
-	record(world, flows, ARRAY_SIZE(flows), &recording);
+	record(store, flows, ARRAY_SIZE(flows), &recording);
 	text = text_of(&recording);
 	assert_non_null(strstr(text, "app: \"true\"\n      v: \"1.0\"\n      w: \"\"\n"));
 	assert_non_null(strstr(text, "kubernetes.io/metadata.name: \"123\"\n"));
 	assert_non_null(strstr(text, "app: \"No\"\n"));
-	world_add(world, text);
-	assert_int_equal(world_ask(world, "shop/a", "123/b", "9/SCTP"), DROP_NONE);
-	assert_int_equal(world_ask(world, "shop/a", "123/b", "9/TCP"), DROP_EGRESS_DENIED);
+	store_add(store, text);
+	assert_int_equal(store_ask(store, "shop/a", "123/b", "9/SCTP"), DROP_NONE);
+	assert_int_equal(store_ask(store, "shop/a", "123/b", "9/TCP"), DROP_EGRESS_DENIED);
 	free(text);
 	recording_done(&recording);
-	world_free(world);
+	store_free(store);
 }
 
 int main(void)

@@ -43,7 +43,7 @@ static void test_labels_are_found_by_key(void **state)
 static const char *const keys[KEYS] = { "a", "b", "c", "d" };
 static const char *const values[VALUES] = { "", "x", "y" };
 
-struct population {
+struct allocator {
 	struct label labels[ITEMS][KEYS];
 	struct labels of[ITEMS];
 	uint32_t scope[ITEMS];
@@ -58,15 +58,15 @@ static uint32_t next(void)
 	return seed >> 8;
 }
 
-static void population_fill(struct population *population)
+static void allocator_fill(struct allocator *allocator)
 {
 	for (size_t i = 0; i < ITEMS; i++) {
-		population->of[i].items = population->labels[i];
-		population->scope[i] = next() % 3;
+		allocator->of[i].items = allocator->labels[i];
+		allocator->scope[i] = next() % 3;
 		for (size_t k = 0; k < KEYS; k++) {
 			if (next() % 3 == 0)
 				continue;
-			population->labels[i][population->of[i].count++] =
+			allocator->labels[i][allocator->of[i].count++] =
 				(struct label){ text(keys[k]), text(values[next() % VALUES]) };
 		}
 	}
@@ -74,16 +74,16 @@ static void population_fill(struct population *population)
 
 static void test_index_finds_what_the_selector_matches(void **state)
 {
-	static struct population population;
+	static struct allocator allocator;
 	struct arena *arena = arena_new();
 	struct label_index index = { .arena = arena };
 
 	(void)state;
-	population_fill(&population);
+	allocator_fill(&allocator);
 	for (size_t i = 0; i < ITEMS; i++)
-		assert_int_equal(label_index_add(&index, population.scope[i], &population.of[i],
-						 (uint32_t)i),
-				 0);
+		assert_int_equal(
+			label_index_add(&index, allocator.scope[i], &allocator.of[i], (uint32_t)i),
+			0);
 	for (int round = 0; round < 2000; round++) {
 		char *chosen[3][3];
 		struct selector_term terms[3];
@@ -108,8 +108,8 @@ static void test_index_finds_what_the_selector_matches(void **state)
 			0);
 		id_list_sort(&list);
 		for (size_t i = 0; i < ITEMS; i++) {
-			if (population.scope[i] != scope ||
-			    !selector_matches(&selector, &population.of[i]))
+			if (allocator.scope[i] != scope ||
+			    !selector_matches(&selector, &allocator.of[i]))
 				continue;
 			assert_true(expected < list.count);
 			assert_int_equal(list.items[expected++], i);

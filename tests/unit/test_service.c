@@ -25,11 +25,11 @@
 /* "ADDRESS:PORT/PROTO name -> BACKEND:PORT BACKEND:PORT", one frontend a line. */
 static const char *frontends_of(const char *text, char *buf, size_t size)
 {
-	struct world *world = world_of(text, NULL);
+	struct store *store = store_of(text, NULL);
 	struct service_frontends frontends;
 	size_t used = 0;
 
-	assert_int_equal(service_frontends(world, world_find(world, OBJECT_SERVICE, "shop", "cart"),
+	assert_int_equal(service_frontends(store, store_find(store, OBJECT_SERVICE, "shop", "cart"),
 					   &frontends),
 			 0);
 	buf[0] = '\0';
@@ -47,7 +47,7 @@ static const char *frontends_of(const char *text, char *buf, size_t size)
 		used += (size_t)snprintf(buf + used, size - used, "\n");
 	}
 	service_frontends_done(&frontends);
-	world_free(world);
+	store_free(store);
 	return buf;
 }
 
@@ -158,8 +158,8 @@ static void test_no_frontends(void **state)
 
 static void test_backends_name_their_pods(void **state)
 {
-	struct world *world =
-		world_of(SERVICE("clusterIP: 10.96.0.1, ports: [{port: 80}]"),
+	struct store *store =
+		store_of(SERVICE("clusterIP: 10.96.0.1, ports: [{port: 80}]"),
 			 SLICE("a", "IPv4", "{addresses: [10.0.0.1]}", "{port: 80}")
 				 SLICE("b", "IPv4",
 				       "{addresses: [10.0.0.1], targetRef: {kind: Pod, name: p}}",
@@ -167,14 +167,14 @@ static void test_backends_name_their_pods(void **state)
 	struct service_frontends frontends;
 
 	(void)state;
-	assert_int_equal(service_frontends(world, world_find(world, OBJECT_SERVICE, "shop", "cart"),
+	assert_int_equal(service_frontends(store, store_find(store, OBJECT_SERVICE, "shop", "cart"),
 					   &frontends),
 			 0);
 	assert_int_equal(frontends.items[0].backend_count, 1);
 	assert_string_equal(frontends.items[0].backends[0].pod_name, "p");
 	assert_string_equal(frontends.items[0].backends[0].pod_namespace, "shop");
 	service_frontends_done(&frontends);
-	world_free(world);
+	store_free(store);
 }
 
 int main(void)

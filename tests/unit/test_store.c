@@ -45,11 +45,11 @@ static struct addr addr_of(const char *text)
 	return addr;
 }
 
-static void put(struct world *world, struct object *object)
+static void put(struct store *store, struct object *object)
 {
 	struct errmsg err = { 0 };
 
-	if (world_put(world, object, &err) < 0)
+	if (store_put(store, object, &err) < 0)
 		fail_msg("%s", err.text);
 }
 
@@ -59,98 +59,98 @@ static void test_walk_is_in_order_of_namespace_and_name(void **state)
 		{ "b", "x" }, { "a", "z" }, { "c", "a" },
 		{ "a", "w" }, { "b", "a" }, { "a-b", "m" },
 	};
-	struct world *world = world_new();
+	struct store *store = store_new();
 	const struct object *const *range;
 	const struct object *object;
 	char walked[100] = "";
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-		put(world, pod_of(names[i][0], names[i][1], ""));
-	for (object = world_first(world, OBJECT_POD); object; object = world_next(world, object)) {
+		put(store, pod_of(names[i][0], names[i][1], ""));
+	for (object = store_first(store, OBJECT_POD); object; object = store_next(store, object)) {
 		size_t used = strlen(walked);
 
 		snprintf(walked + used, sizeof(walked) - used, "%s/%s ", object->namespace,
 			 object->name);
 	}
 	assert_string_equal(walked, "a/w a/z a-b/m b/a b/x c/a ");
-	assert_int_equal(world_count(world, OBJECT_POD), 6);
-	assert_int_equal(world_range(world, OBJECT_POD, "a", &range), 2);
+	assert_int_equal(store_count(store, OBJECT_POD), 6);
+	assert_int_equal(store_range(store, OBJECT_POD, "a", &range), 2);
 	assert_string_equal(range[1]->name, "z");
-	assert_int_equal(world_range(world, OBJECT_POD, "none", &range), 0);
-	assert_null(world_first(world, OBJECT_NODE));
-	world_free(world);
+	assert_int_equal(store_range(store, OBJECT_POD, "none", &range), 0);
+	assert_null(store_first(store, OBJECT_NODE));
+	store_free(store);
 }
 
 static void test_put_replaces_and_del_removes(void **state)
 {
-	struct world *world = world_new();
+	struct store *store = store_new();
 	struct addr first = addr_of("10.0.0.1");
 	struct addr second = addr_of("10.0.0.2");
 
 	(void)state;
-	put(world, pod_of("shop", "a", "podIP: 10.0.0.1"));
-	put(world, pod_of("shop", "a", "podIP: 10.0.0.2"));
-	assert_int_equal(world_count(world, OBJECT_POD), 1);
-	assert_null(world_owner(world, &first));
-	assert_ptr_equal(world_owner(world, &second), world_find(world, OBJECT_POD, "shop", "a"));
-	assert_int_equal(world_del(world, OBJECT_POD, "shop", "b"), -ENOENT);
-	assert_int_equal(world_del(world, OBJECT_SERVICE, "shop", "a"), -ENOENT);
-	assert_int_equal(world_del(world, OBJECT_POD, "shop", "a"), 0);
-	assert_null(world_owner(world, &second));
-	assert_int_equal(world_count(world, OBJECT_POD), 0);
-	world_free(world);
+	put(store, pod_of("shop", "a", "podIP: 10.0.0.1"));
+	put(store, pod_of("shop", "a", "podIP: 10.0.0.2"));
+	assert_int_equal(store_count(store, OBJECT_POD), 1);
+	assert_null(store_owner(store, &first));
+	assert_ptr_equal(store_owner(store, &second), store_find(store, OBJECT_POD, "shop", "a"));
+	assert_int_equal(store_del(store, OBJECT_POD, "shop", "b"), -ENOENT);
+	assert_int_equal(store_del(store, OBJECT_SERVICE, "shop", "a"), -ENOENT);
+	assert_int_equal(store_del(store, OBJECT_POD, "shop", "a"), 0);
+	assert_null(store_owner(store, &second));
+	assert_int_equal(store_count(store, OBJECT_POD), 0);
+	store_free(store);
 }
 
 static void test_two_owners_of_one_address_contradict(void **state)
 {
-	struct world *world = world_new();
+	struct store *store = store_new();
 	struct errmsg err = { 0 };
 
 	(void)state;
-	put(world, pod_of("shop", "a", "podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]"));
-	assert_int_equal(world_put(world,
+	put(store, pod_of("shop", "a", "podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]"));
+	assert_int_equal(store_put(store,
 				   pod_of("bank", "b",
 					  "podIPs: [{ip: 10.0.0.2}, {ip: "
 					  "'fd00::1'}]"),
 				   &err),
 			 -EEXIST);
 	assert_string_equal(err.text, "Pod bank/b and Pod shop/a both have fd00::1");
-	assert_int_equal(world_count(world, OBJECT_POD), 1);
-	assert_int_equal(world_put(world,
+	assert_int_equal(store_count(store, OBJECT_POD), 1);
+	assert_int_equal(store_put(store,
 				   object_of("apiVersion: v1\nkind: Service\nmetadata: {name: s}\n"
 					     "spec: {clusterIP: 10.0.0.1}\n"),
 				   &err),
 			 -EEXIST);
 	assert_string_equal(err.text, "Service default/s and Pod shop/a both have 10.0.0.1");
 	/* The object itself may keep its address when it is replaced. */
-	put(world, pod_of("shop", "a", "podIP: 10.0.0.1"));
+	put(store, pod_of("shop", "a", "podIP: 10.0.0.1"));
 	/* A refused replacement leaves the old object and its address. */
-	put(world, pod_of("bank", "b", "podIP: 10.0.0.2"));
-	assert_int_equal(world_put(world, pod_of("bank", "b", "podIP: 10.0.0.1"), &err), -EEXIST);
+	put(store, pod_of("bank", "b", "podIP: 10.0.0.2"));
+	assert_int_equal(store_put(store, pod_of("bank", "b", "podIP: 10.0.0.1"), &err), -EEXIST);
 	struct addr kept = addr_of("10.0.0.2");
-	assert_string_equal(world_owner(world, &kept)->name, "b");
-	world_free(world);
+	assert_string_equal(store_owner(store, &kept)->name, "b");
+	store_free(store);
 }
 
 static void test_host_network_and_terminated_pods_own_nothing(void **state)
 {
-	struct world *world = world_new();
+	struct store *store = store_new();
 	struct addr addr = addr_of("10.0.0.1");
 
 	(void)state;
-	put(world, pod_of("shop", "done", "phase: Succeeded, podIP: 10.0.0.1"));
-	put(world, pod_of("shop", "failed", "phase: Failed, podIP: 10.0.0.1"));
-	put(world,
+	put(store, pod_of("shop", "done", "phase: Succeeded, podIP: 10.0.0.1"));
+	put(store, pod_of("shop", "failed", "phase: Failed, podIP: 10.0.0.1"));
+	put(store,
 	    object_of("apiVersion: v1\nkind: Pod\nmetadata: {name: host}\nspec: {hostNetwork: "
 		      "true}\nstatus: {podIP: 10.0.0.1}\n"));
-	assert_null(world_owner(world, &addr));
-	put(world, pod_of("shop", "new", "podIP: 10.0.0.1"));
-	assert_string_equal(world_owner(world, &addr)->name, "new");
+	assert_null(store_owner(store, &addr));
+	put(store, pod_of("shop", "new", "podIP: 10.0.0.1"));
+	assert_string_equal(store_owner(store, &addr)->name, "new");
 	/* A pod that terminates gives its address back. */
-	put(world, pod_of("shop", "new", "phase: Succeeded, podIP: 10.0.0.1"));
-	assert_null(world_owner(world, &addr));
-	world_free(world);
+	put(store, pod_of("shop", "new", "phase: Succeeded, podIP: 10.0.0.1"));
+	assert_null(store_owner(store, &addr));
+	store_free(store);
 }
 
 static struct object *slice_of(const char *name, const char *service)
@@ -167,104 +167,104 @@ static struct object *slice_of(const char *name, const char *service)
 
 static void test_slices_are_found_by_their_service(void **state)
 {
-	struct world *world = world_new();
+	struct store *store = store_new();
 	const struct object *const *slices;
 
 	(void)state;
-	put(world, slice_of("c", "cart"));
-	put(world, slice_of("a", "web"));
-	put(world, slice_of("b", "cart"));
-	assert_int_equal(world_slices(world, "shop", "cart", &slices), 2);
+	put(store, slice_of("c", "cart"));
+	put(store, slice_of("a", "web"));
+	put(store, slice_of("b", "cart"));
+	assert_int_equal(store_slices(store, "shop", "cart", &slices), 2);
 	assert_string_equal(slices[0]->name, "b");
 	assert_string_equal(slices[1]->name, "c");
 	/* A slice may change sides. */
-	put(world, slice_of("c", "web"));
-	assert_int_equal(world_slices(world, "shop", "cart", &slices), 1);
-	assert_int_equal(world_slices(world, "shop", "web", &slices), 2);
-	assert_int_equal(world_del(world, OBJECT_ENDPOINT_SLICE, "shop", "a"), 0);
-	assert_int_equal(world_slices(world, "shop", "web", &slices), 1);
-	assert_int_equal(world_slices(world, "bank", "web", &slices), 0);
-	world_free(world);
+	put(store, slice_of("c", "web"));
+	assert_int_equal(store_slices(store, "shop", "cart", &slices), 1);
+	assert_int_equal(store_slices(store, "shop", "web", &slices), 2);
+	assert_int_equal(store_del(store, OBJECT_ENDPOINT_SLICE, "shop", "a"), 0);
+	assert_int_equal(store_slices(store, "shop", "web", &slices), 1);
+	assert_int_equal(store_slices(store, "bank", "web", &slices), 0);
+	store_free(store);
 }
 
 static void test_taken_objects_are_the_callers(void **state)
 {
-	struct world *world = world_new();
+	struct store *store = store_new();
 	struct object *object;
 
 	(void)state;
-	put(world, pod_of("shop", "a", "podIP: 10.0.0.1"));
-	object = world_take(world, OBJECT_POD, "shop", "a");
+	put(store, pod_of("shop", "a", "podIP: 10.0.0.1"));
+	object = store_take(store, OBJECT_POD, "shop", "a");
 	assert_non_null(object);
-	assert_null(world_take(world, OBJECT_POD, "shop", "a"));
-	put(world, object);
-	assert_int_equal(world_count(world, OBJECT_POD), 1);
-	world_free(world);
+	assert_null(store_take(store, OBJECT_POD, "shop", "a"));
+	put(store, object);
+	assert_int_equal(store_count(store, OBJECT_POD), 1);
+	store_free(store);
 }
 
 static void test_endpoints_are_copied_and_sorted_by_slot(void **state)
 {
-	struct world *world = world_new();
+	struct store *store = store_new();
 	struct label labels[] = { { (char *)"z", (char *)"1" }, { (char *)"a", (char *)"2" } };
-	struct world_endpoint endpoint = { .slot = 9,
+	struct store_endpoint endpoint = { .slot = 9,
 					   .namespace = (char *)"shop",
 					   .name = (char *)"x",
 					   .labels = { .items = labels, .count = 2 } };
-	const struct world_endpoint *all;
+	const struct store_endpoint *all;
 
 	(void)state;
-	assert_int_equal(world_endpoint_set(world, &endpoint), 0);
+	assert_int_equal(store_endpoint_set(store, &endpoint), 0);
 	endpoint.slot = 3;
-	assert_int_equal(world_endpoint_set(world, &endpoint), 0);
+	assert_int_equal(store_endpoint_set(store, &endpoint), 0);
 	endpoint.name = (char *)"y";
-	assert_int_equal(world_endpoint_set(world, &endpoint), 0);
-	assert_int_equal(world_endpoints(world, &all), 2);
+	assert_int_equal(store_endpoint_set(store, &endpoint), 0);
+	assert_int_equal(store_endpoints(store, &all), 2);
 	assert_int_equal(all[0].slot, 3);
 	assert_string_equal(all[0].name, "y");
 	assert_string_equal(all[0].labels.items[0].key, "a");
 	assert_ptr_not_equal(all[0].labels.items, labels);
-	assert_string_equal(world_endpoint_find(world, 9)->name, "x");
-	assert_null(world_endpoint_find(world, 4));
-	world_endpoint_del(world, 3);
-	world_endpoint_del(world, 3);
-	assert_int_equal(world_endpoints(world, &all), 1);
-	world_free(world);
+	assert_string_equal(store_endpoint_find(store, 9)->name, "x");
+	assert_null(store_endpoint_find(store, 4));
+	store_endpoint_del(store, 3);
+	store_endpoint_del(store, 3);
+	assert_int_equal(store_endpoints(store, &all), 1);
+	store_free(store);
 }
 
 static void test_pod_speaks_for_an_endpoint_of_its_uid(void **state)
 {
-	struct world *world = world_new();
-	struct world_endpoint endpoint = {
+	struct store *store = store_new();
+	struct store_endpoint endpoint = {
 		.slot = 1, .namespace = (char *)"shop", .name = (char *)"a", .uid = (char *)""
 	};
 
 	(void)state;
-	put(world, object_of("apiVersion: v1\nkind: Pod\nmetadata: {namespace: shop, name: a, uid: "
+	put(store, object_of("apiVersion: v1\nkind: Pod\nmetadata: {namespace: shop, name: a, uid: "
 			     "u1}\n"));
-	assert_non_null(world_endpoint_pod(world, &endpoint));
+	assert_non_null(store_endpoint_pod(store, &endpoint));
 	endpoint.uid = (char *)"u1";
-	assert_non_null(world_endpoint_pod(world, &endpoint));
+	assert_non_null(store_endpoint_pod(store, &endpoint));
 	endpoint.uid = (char *)"u0";
-	assert_null(world_endpoint_pod(world, &endpoint));
-	world_free(world);
+	assert_null(store_endpoint_pod(store, &endpoint));
+	store_free(store);
 }
 
 static void test_host_addresses_are_replaced_as_a_whole(void **state)
 {
-	struct world *world = world_new();
+	struct store *store = store_new();
 	struct addr addresses[] = { addr_of("10.0.0.1"), addr_of("fd00::1") };
 	const struct addr *kept;
 
 	(void)state;
-	assert_int_equal(world_host_addresses(world, &kept), 0);
-	assert_int_equal(world_host_addresses_set(world, addresses, 2), 0);
-	assert_int_equal(world_host_addresses_set(world, addresses + 1, 1), 0);
-	assert_int_equal(world_host_addresses(world, &kept), 1);
+	assert_int_equal(store_host_addresses(store, &kept), 0);
+	assert_int_equal(store_host_addresses_set(store, addresses, 2), 0);
+	assert_int_equal(store_host_addresses_set(store, addresses + 1, 1), 0);
+	assert_int_equal(store_host_addresses(store, &kept), 1);
 	assert_true(addr_equal(&kept[0], &addresses[1]));
-	assert_int_equal(world_host_addresses_set(world, NULL, 0), 0);
-	assert_int_equal(world_host_addresses(world, &kept), 0);
-	world_free(world);
-	world_free(NULL);
+	assert_int_equal(store_host_addresses_set(store, NULL, 0), 0);
+	assert_int_equal(store_host_addresses(store, &kept), 0);
+	store_free(store);
+	store_free(NULL);
 }
 
 int main(void)

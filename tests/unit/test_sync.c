@@ -13,28 +13,28 @@
 
 /* ---- stubs ----------------------------------------------------------------------------------- */
 
-struct follower *follower_new(struct world *world)
+struct incremental *incremental_new(struct store *store)
 {
-	(void)world;
+	(void)store;
 	return calloc(1, 1);
 }
 
-void follower_free(struct follower *follower)
+void incremental_free(struct incremental *incremental)
 {
-	free(follower);
+	free(incremental);
 }
 
-int follower_update(struct follower *follower, struct compiled_changes *ret_changes,
-		    struct errmsg *err)
+int incremental_update(struct incremental *incremental, struct compiled_changes *ret_changes,
+		       struct errmsg *err)
 {
-	(void)follower;
+	(void)incremental;
 	(void)ret_changes;
 	return fail_plain(err, -ENOMEM, "no room to compile");
 }
 
-const struct compiled *follower_compiled(const struct follower *follower)
+const struct compiled *incremental_compiled(const struct incremental *incremental)
 {
-	(void)follower;
+	(void)incremental;
 	return NULL;
 }
 

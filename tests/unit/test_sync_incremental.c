@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sync behind a world that changes at random, against maps in memory: after every step they hold
+ * Sync behind a store that changes at random, against maps in memory: after every step they hold
  * what a first sync would have written into empty ones, also where they were too small in between,
  * and a step writes no more than what differs.
  *
- *     SYNC_SEED=7 SYNC_WORLDS=1 build/unit/test_sync_follow
+ *     SYNC_SEED=7 SYNC_STORES=1 build/unit/test_sync_follow
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -22,7 +22,7 @@
 
 #include <cmocka.h> /* last: it makes fail a macro */
 
-#define WORLDS      60
+#define STORES      60
 #define STEPS       20
 #define SECONDS_MAX 2
 
@@ -36,7 +36,7 @@ struct node {
 struct trial {
 	uint64_t seed;
 	int step;
-	struct world *world;
+	struct store *store;
 	struct node node;
 	bool narrow; /* maps may be too small */
 };
@@ -48,12 +48,12 @@ struct trial {
 				 (unsigned long long)(trial)->seed, (trial)->step); \
 	} while (0)
 
-static void node_begin(struct node *node, struct world *world)
+static void node_begin(struct node *node, struct store *store)
 {
 	fake_maps_init(&node->maps);
 	for (int slot = 1; slot < FAKE_ENDPOINTS; slot++)
 		node->maps.endpoints[slot].flags = ENDPOINT_VALID;
-	assert_int_equal(sync_new(NULL, &node->maps, world, &node->sync, NULL), 0);
+	assert_int_equal(sync_new(NULL, &node->maps, store, &node->sync, NULL), 0);
 	sync_allow_deletes(node->sync);
 }
 
@@ -98,17 +98,17 @@ static size_t map_differences(const struct datapath *a, const struct datapath *b
 static void compare_maps(const struct trial *trial, const struct datapath *fresh)
 {
 	const struct datapath *maps = &trial->node.maps;
-	const struct world_endpoint *endpoints;
-	size_t count = world_endpoints(trial->world, &endpoints);
+	const struct store_endpoint *endpoints;
+	size_t count = store_endpoints(trial->store, &endpoints);
 
 	for (size_t i = 0; i < ARRAY_SIZE(maps_of_policy); i++) {
 		check(trial, map_differences(maps, fresh, maps_of_policy[i]) == 0);
 		check(trial, map_differences(fresh, maps, maps_of_policy[i]) == 0);
 	}
 	for (size_t i = 0; i < count; i++)
-		check(trial,
-		      memcmp(&maps->endpoints[endpoints[i].slot],
-			     &fresh->endpoints[endpoints[i].slot], sizeof(struct endpoint)) == 0);
+		check(trial, memcmp(&maps->endpoints[endpoints[i].slot],
+				    &fresh->endpoints[endpoints[i].slot],
+				    sizeof(struct endpoint_entry)) == 0);
 	check(trial, (maps->node.flags & NODE_HAS_CIDRS) == (fresh->node.flags & NODE_HAS_CIDRS));
 }
 
@@ -151,7 +151,7 @@ static void step(struct trial *trial)
 	struct compiled *compiled = NULL;
 	struct errmsg err = { 0 };
 	struct datapath before;
-	struct world *nothing = world_new();
+	struct store *nothing = store_new();
 	struct node fresh;
 	int ret;
 
@@ -160,7 +160,7 @@ static void step(struct trial *trial)
 	ret = sync_policies(trial->node.sync, &err);
 	node_begin(&fresh, nothing);
 	memcpy(fresh.maps.capacity, trial->node.maps.capacity, sizeof(fresh.maps.capacity));
-	assert_int_equal(policy_compile(trial->world, &compiled, &err), 0);
+	assert_int_equal(policy_compile(trial->store, &compiled, &err), 0);
 	check(trial, sync_apply(fresh.sync, compiled, &err) == ret);
 	check(trial, ret == 0 || ret == -ENOSPC);
 	if (ret == 0)
@@ -169,7 +169,7 @@ static void step(struct trial *trial)
 		check_writes(trial, &before, compiled);
 	node_end(&fresh);
 	compiled_free(compiled);
-	world_free(nothing);
+	store_free(nothing);
 	fake_maps_done(&before);
 }
 
@@ -188,32 +188,32 @@ static void trial_run(struct trial *trial)
 {
 	random_begin(trial->seed);
 	trial->narrow = chance(25);
-	trial->world = world_new();
-	world_set_local(trial->world);
-	node_begin(&trial->node, trial->world);
-	random_objects_put(trial->world, 100);
+	trial->store = store_new();
+	store_set_local(trial->store);
+	node_begin(&trial->node, trial->store);
+	random_objects_put(trial->store, 100);
 	step(trial);
 	for (trial->step = 1; trial->step <= STEPS; trial->step++) {
 		if (trial->narrow)
 			set_capacity(trial);
-		world_shake(trial->world, true);
+		store_shuffle(trial->store, true);
 		while (chance(30))
-			world_shake(trial->world, true);
+			store_shuffle(trial->store, true);
 		step(trial);
 	}
 	node_end(&trial->node);
-	world_free(trial->world);
+	store_free(trial->store);
 }
 
 static void test_random_changes(void **state)
 {
 	uint64_t seed = env_number("SYNC_SEED", (uint64_t)time(NULL));
-	uint64_t worlds = env_number("SYNC_WORLDS", WORLDS);
+	uint64_t stores = env_number("SYNC_STORES", STORES);
 	time_t deadline = time(NULL) + SECONDS_MAX;
 
 	(void)state;
 	print_message("SYNC_SEED=%llu\n", (unsigned long long)seed);
-	for (uint64_t i = 0; i < worlds && time(NULL) < deadline; i++) {
+	for (uint64_t i = 0; i < stores && time(NULL) < deadline; i++) {
 		struct trial trial = { .seed = seed + i };
 
 		trial_run(&trial);

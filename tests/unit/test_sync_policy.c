@@ -36,7 +36,7 @@ static void test_first_policy_isolates_whole(void **state)
 	assert_int_equal(fixture->maps.node.revision, 1);
 }
 
-static void test_same_world_writes_nothing(void **state)
+static void test_same_store_writes_nothing(void **state)
 {
 	struct sync_fixture *fixture = *state;
 	auto_free struct script *script = script_new();
@@ -263,7 +263,7 @@ static void test_new_peer_like_everyone_else_is_no_stranger_to_an_open_policy(vo
 	assert_int_equal(fake_map_count(&fixture->maps, MAP_POLICY), 2);
 }
 
-static void test_half_known_world_only_adds(void **state)
+static void test_half_known_store_only_adds(void **state)
 {
 	struct sync_fixture *fixture = *state;
 	auto_free struct script *before = script_new();
@@ -302,7 +302,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		SYNC_CASE(test_first_policy_isolates_whole),
-		SYNC_CASE(test_same_world_writes_nothing),
+		SYNC_CASE(test_same_store_writes_nothing),
 		SYNC_CASE(test_unwired_endpoint_is_left_alone),
 		SYNC_CASE(test_renumbered_peers_never_lose_an_allowed_flow),
 		SYNC_CASE(test_parting_endpoints_borrow_nothing),
@@ -311,7 +311,7 @@ int main(void)
 		SYNC_CASE(test_what_denies_comes_before_what_is_open_to_everyone),
 		SYNC_CASE(test_denied_peer_that_changes_its_identity_is_denied_all_along),
 		SYNC_CASE(test_new_peer_like_everyone_else_is_no_stranger_to_an_open_policy),
-		SYNC_CASE(test_half_known_world_only_adds),
+		SYNC_CASE(test_half_known_store_only_adds),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,7 +17,7 @@
 
 #include <cmocka.h>
 
-/* ---- stubs: a world of services whose frontends the test sets
+/* ---- stubs: a store of services whose frontends the test sets
  * ------------------------------------ */
 
 #define SERVICES 300
@@ -31,35 +31,35 @@ struct scripted_service {
 	bool present;
 };
 
-struct world {
+struct store {
 	struct scripted_service services[SERVICES];
 };
 
-struct follower *follower_new(struct world *world)
+struct incremental *incremental_new(struct store *store)
 {
-	(void)world;
+	(void)store;
 	return calloc(1, 1);
 }
 
-void follower_free(struct follower *follower)
+void incremental_free(struct incremental *incremental)
 {
-	free(follower);
+	free(incremental);
 }
 
-int follower_update(struct follower *follower, struct compiled_changes *ret_changes,
-		    struct errmsg *err)
+int incremental_update(struct incremental *incremental, struct compiled_changes *ret_changes,
+		       struct errmsg *err)
 {
-	(void)follower;
+	(void)incremental;
 	(void)err;
 	*ret_changes = (struct compiled_changes){ .all = true };
 	return 0;
 }
 
-const struct compiled *follower_compiled(const struct follower *follower)
+const struct compiled *incremental_compiled(const struct incremental *incremental)
 {
 	static const struct compiled nothing;
 
-	(void)follower;
+	(void)incremental;
 	return &nothing;
 }
 
@@ -69,10 +69,10 @@ size_t compiled_entries_first(const struct compiled *compiled, uint32_t policy_i
 	return compiled->entry_count;
 }
 
-int service_frontends(const struct world *world, const struct object *service,
+int service_frontends(const struct store *store, const struct object *service,
 		      struct service_frontends *ret)
 {
-	(void)world;
+	(void)store;
 	ret->items = &((struct scripted_service *)service)->frontend;
 	ret->count = 1;
 	return 0;
@@ -83,42 +83,42 @@ void service_frontends_done(struct service_frontends *frontends)
 	(void)frontends;
 }
 
-static const struct object *service_from(const struct world *world, size_t i)
+static const struct object *service_from(const struct store *store, size_t i)
 {
 	for (; i < SERVICES; i++) {
-		if (world->services[i].present)
-			return &world->services[i].object;
+		if (store->services[i].present)
+			return &store->services[i].object;
 	}
 	return NULL;
 }
 
-const struct object *world_find(const struct world *world, enum object_kind kind,
+const struct object *store_find(const struct store *store, enum object_kind kind,
 				const char *namespace, const char *name)
 {
 	(void)kind;
 	(void)namespace;
 	for (size_t i = 0; i < SERVICES; i++) {
-		if (world->services[i].present && strcmp(world->services[i].name, name) == 0)
-			return &world->services[i].object;
+		if (store->services[i].present && strcmp(store->services[i].name, name) == 0)
+			return &store->services[i].object;
 	}
 	return NULL;
 }
 
-const struct object *world_first(const struct world *world, enum object_kind kind)
+const struct object *store_first(const struct store *store, enum object_kind kind)
 {
 	(void)kind;
-	return service_from(world, 0);
+	return service_from(store, 0);
 }
 
-const struct object *world_next(const struct world *world, const struct object *object)
+const struct object *store_next(const struct store *store, const struct object *object)
 {
 	return service_from(
-		world, (size_t)((const struct scripted_service *)object - world->services) + 1);
+		store, (size_t)((const struct scripted_service *)object - store->services) + 1);
 }
 
-static void service_set(struct world *world, size_t i, const unsigned int *backends, size_t count)
+static void service_set(struct store *store, size_t i, const unsigned int *backends, size_t count)
 {
-	struct scripted_service *service = &world->services[i];
+	struct scripted_service *service = &store->services[i];
 	static char namespace[] = "shop";
 
 	service->present = true;
@@ -140,8 +140,8 @@ static void service_set(struct world *world, size_t i, const unsigned int *backe
 	}
 }
 
-#define SET(world, i, ...)                                           \
-	service_set(world, i, (const unsigned int[]){ __VA_ARGS__ }, \
+#define SET(store, i, ...)                                           \
+	service_set(store, i, (const unsigned int[]){ __VA_ARGS__ }, \
 		    sizeof((const unsigned int[]){ __VA_ARGS__ }) / sizeof(unsigned int))
 
 /* ---- the reader ------------------------------------------------------------------------------ */
@@ -188,7 +188,7 @@ static void reader_check(struct datapath *maps, void *arg)
 
 struct fixture {
 	struct datapath maps;
-	struct world world;
+	struct store store;
 	struct reader reader;
 	struct sync *sync;
 };
@@ -201,7 +201,7 @@ static int setup(void **state)
 	fake_maps_init(&fixture->maps);
 	fixture->maps.changed = reader_check;
 	fixture->maps.arg = &fixture->reader;
-	assert_int_equal(sync_new(NULL, &fixture->maps, &fixture->world, &fixture->sync, NULL), 0);
+	assert_int_equal(sync_new(NULL, &fixture->maps, &fixture->store, &fixture->sync, NULL), 0);
 	sync_allow_deletes(fixture->sync);
 	*state = fixture;
 	return 0;
@@ -220,7 +220,7 @@ static int teardown(void **state)
 static void restart(struct fixture *fixture)
 {
 	sync_free(fixture->sync);
-	assert_int_equal(sync_new(NULL, &fixture->maps, &fixture->world, &fixture->sync, NULL), 0);
+	assert_int_equal(sync_new(NULL, &fixture->maps, &fixture->store, &fixture->sync, NULL), 0);
 }
 
 static void sync_all(struct fixture *fixture)
@@ -283,7 +283,7 @@ static void test_service_appears_with_its_backends(void **state)
 {
 	struct fixture *fixture = *state;
 
-	SET(&fixture->world, 0, 1, 2);
+	SET(&fixture->store, 0, 1, 2);
 	sync_all(fixture);
 	assert_int_equal(service_at(fixture, 0)->backends, 2);
 	assert_int_equal(backend_at(fixture, 0, 0), 1);
@@ -298,12 +298,12 @@ static void test_staying_backends_keep_their_index(void **state)
 	unsigned int writes;
 	uint32_t id;
 
-	SET(&fixture->world, 0, 1, 2, 3, 4);
+	SET(&fixture->store, 0, 1, 2, 3, 4);
 	sync_all(fixture);
 	id = service_at(fixture, 0)->id;
 	writes = fixture->maps.writes;
 
-	SET(&fixture->world, 0, 1, 3, 4, 9);
+	SET(&fixture->store, 0, 1, 3, 4, 9);
 	sync_one(fixture, "s0");
 	assert_int_equal(fixture->maps.writes, writes + 1);
 	assert_int_equal(service_at(fixture, 0)->id, id);
@@ -317,9 +317,9 @@ static void test_shrinking_retires_the_tail_later(void **state)
 {
 	struct fixture *fixture = *state;
 
-	SET(&fixture->world, 0, 1, 2, 3, 4);
+	SET(&fixture->store, 0, 1, 2, 3, 4);
 	sync_all(fixture);
-	SET(&fixture->world, 0, 4);
+	SET(&fixture->store, 0, 4);
 	sync_one(fixture, "s0");
 	assert_int_equal(service_at(fixture, 0)->backends, 1);
 	assert_int_equal(backend_at(fixture, 0, 0), 4);
@@ -332,11 +332,11 @@ static void test_regrown_service_keeps_what_was_retired(void **state)
 {
 	struct fixture *fixture = *state;
 
-	SET(&fixture->world, 0, 1, 2, 3);
+	SET(&fixture->store, 0, 1, 2, 3);
 	sync_all(fixture);
-	SET(&fixture->world, 0, 1);
+	SET(&fixture->store, 0, 1);
 	sync_one(fixture, "s0");
-	SET(&fixture->world, 0, 1, 5, 6);
+	SET(&fixture->store, 0, 1, 5, 6);
 	sync_one(fixture, "s0");
 	trim(fixture);
 	assert_int_equal(fake_map_count(&fixture->maps, MAP_BACKEND), 3);
@@ -347,9 +347,9 @@ static void test_service_without_endpoints_stays_known(void **state)
 {
 	struct fixture *fixture = *state;
 
-	SET(&fixture->world, 0, 1);
+	SET(&fixture->store, 0, 1);
 	sync_all(fixture);
-	service_set(&fixture->world, 0, NULL, 0);
+	service_set(&fixture->store, 0, NULL, 0);
 	sync_one(fixture, "s0");
 	trim(fixture);
 	assert_int_equal(service_at(fixture, 0)->backends, 0);
@@ -361,10 +361,10 @@ static void test_deleted_service_leaves_nothing(void **state)
 {
 	struct fixture *fixture = *state;
 
-	SET(&fixture->world, 0, 1, 2);
-	SET(&fixture->world, 1, 1, 2);
+	SET(&fixture->store, 0, 1, 2);
+	SET(&fixture->store, 1, 1, 2);
 	sync_all(fixture);
-	fixture->world.services[0].present = false;
+	fixture->store.services[0].present = false;
 	sync_one(fixture, "s0");
 	trim(fixture);
 	assert_null(service_at(fixture, 0));
@@ -377,12 +377,12 @@ static void test_renamed_service_takes_its_address_along(void **state)
 {
 	struct fixture *fixture = *state;
 
-	SET(&fixture->world, 0, 1, 2);
+	SET(&fixture->store, 0, 1, 2);
 	sync_all(fixture);
 	/* Another service now has the address; its sync comes first. */
-	fixture->world.services[0].present = false;
-	SET(&fixture->world, 1, 3);
-	fixture->world.services[1].frontend.addr = fixture->world.services[0].frontend.addr;
+	fixture->store.services[0].present = false;
+	SET(&fixture->store, 1, 3);
+	fixture->store.services[1].frontend.addr = fixture->store.services[0].frontend.addr;
 	sync_one(fixture, "s1");
 	sync_one(fixture, "s0");
 	assert_int_equal(service_at(fixture, 0)->backends, 1);
@@ -397,9 +397,9 @@ static void test_restart_keeps_ids_and_writes_nothing(void **state)
 	unsigned int writes;
 
 	for (size_t i = 0; i < SERVICES; i++)
-		SET(&fixture->world, i, 1, 2, 3);
+		SET(&fixture->store, i, 1, 2, 3);
 	sync_all(fixture);
-	SET(&fixture->world, 7, 5, 3, 4);
+	SET(&fixture->store, 7, 5, 3, 4);
 	sync_one(fixture, "s7");
 	trim(fixture);
 	for (size_t i = 0; i < SERVICES; i++)
@@ -416,7 +416,7 @@ static void test_restart_keeps_ids_and_writes_nothing(void **state)
 		assert_int_equal(service_at(fixture, i)->id, ids[i]);
 
 	/* Restarted, it still knows whose a frontend is. */
-	fixture->world.services[3].present = false;
+	fixture->store.services[3].present = false;
 	sync_one(fixture, "s3");
 	assert_null(service_at(fixture, 3));
 }
@@ -443,17 +443,17 @@ static void test_leftovers_of_a_killed_agent_go(void **state)
 	assert_int_equal(fake_map_count(&fixture->maps, MAP_IPCACHE), 0);
 }
 
-static void test_half_known_world_takes_nothing_away(void **state)
+static void test_half_known_store_takes_nothing_away(void **state)
 {
 	struct fixture *fixture = *state;
 
-	SET(&fixture->world, 0, 1, 2);
-	SET(&fixture->world, 1, 1);
+	SET(&fixture->store, 0, 1, 2);
+	SET(&fixture->store, 1, 1);
 	sync_all(fixture);
 	restart(fixture);
-	service_set(&fixture->world, 0, NULL, 0);
-	fixture->world.services[1].present = false;
-	SET(&fixture->world, 2, 7);
+	service_set(&fixture->store, 0, NULL, 0);
+	fixture->store.services[1].present = false;
+	SET(&fixture->store, 2, 7);
 	sync_all(fixture);
 	assert_int_equal(service_at(fixture, 0)->backends, 2);
 	assert_non_null(service_at(fixture, 1));
@@ -470,8 +470,8 @@ static void test_full_backend_map_is_named_and_retried(void **state)
 	struct errmsg err = { 0 };
 
 	fixture->maps.capacity[MAP_BACKEND] = 3;
-	SET(&fixture->world, 0, 1, 2);
-	SET(&fixture->world, 1, 3, 4);
+	SET(&fixture->store, 0, 1, 2);
+	SET(&fixture->store, 1, 3, 4);
 	assert_int_equal(sync_services(fixture->sync, &err), -ENOSPC);
 	assert_string_equal(err.text,
 			    "backend_map is full: 1 service entries did not fit (max-backends)");
@@ -482,7 +482,7 @@ static void test_full_backend_map_is_named_and_retried(void **state)
 	/* The next change makes room; nobody asks for s1 by name. */
 	memset(&fixture->reader, 0, sizeof(fixture->reader));
 	fixture->maps.changed = NULL;
-	SET(&fixture->world, 0, 1);
+	SET(&fixture->store, 0, 1);
 	sync_one(fixture, "s0");
 	assert_int_equal(service_at(fixture, 1)->backends, 2);
 	assert_string_equal(sync_warning(fixture->sync), "");
@@ -494,8 +494,8 @@ static void test_full_service_map_is_named(void **state)
 	struct errmsg err = { 0 };
 
 	fixture->maps.capacity[MAP_SERVICE] = 1;
-	SET(&fixture->world, 0, 1);
-	SET(&fixture->world, 1, 2, 3);
+	SET(&fixture->store, 0, 1);
+	SET(&fixture->store, 1, 2, 3);
 	assert_int_equal(sync_services(fixture->sync, &err), -ENOSPC);
 	assert_string_equal(err.text,
 			    "service_map is full: 1 service entries did not fit (max-services)");
@@ -515,9 +515,9 @@ static void test_address_of_a_pod_is_no_service(void **state)
 	struct compiled compiled = { .addresses = &pod, .address_count = 1 };
 	struct errmsg err = { 0 };
 
-	SET(&fixture->world, 0, 1);
+	SET(&fixture->store, 0, 1);
 	sync_all(fixture);
-	pod.addr = fixture->world.services[0].frontend.addr;
+	pod.addr = fixture->store.services[0].frontend.addr;
 	assert_int_equal(sync_apply(fixture->sync, &compiled, &err), 0);
 	assert_true(fixture->sync->service_address_taken);
 	assert_int_equal(sync_services(fixture->sync, &err), -EEXIST);
@@ -527,7 +527,7 @@ static void test_address_of_a_pod_is_no_service(void **state)
 	assert_null(service_at(fixture, 0));
 	assert_int_equal(fake_map_count(&fixture->maps, MAP_IPCACHE), 1);
 
-	/* The pod goes (the stub compiles an empty world): the service comes back by itself. */
+	/* The pod goes (the stub compiles an empty store): the service comes back by itself. */
 	assert_int_equal(sync_policies(fixture->sync, &err), 0);
 	assert_int_equal(service_at(fixture, 0)->backends, 1);
 	assert_true(address_is_service(fixture, 0));
@@ -548,15 +548,15 @@ static void test_random_changes_never_leave_a_gap(void **state)
 			if (rand_r(&seed) % 2)
 				backends[count++] = b;
 		}
-		service_set(&fixture->world, i, backends, count);
-		fixture->world.services[i].present = rand_r(&seed) % 8 != 0;
+		service_set(&fixture->store, i, backends, count);
+		fixture->store.services[i].present = rand_r(&seed) % 8 != 0;
 		snprintf(name, sizeof(name), "s%zu", i);
 		fixture->maps.deletes = 0;
 		sync_one(fixture, name);
 		memset(&fixture->reader, 0, sizeof(fixture->reader));
 		if (rand_r(&seed) % 4 == 0)
 			trim(fixture);
-		if (!fixture->world.services[i].present) {
+		if (!fixture->store.services[i].present) {
 			assert_null(service_at(fixture, i));
 			continue;
 		}
@@ -570,7 +570,7 @@ static void test_random_changes_never_leave_a_gap(void **state)
 		}
 	}
 	for (size_t i = 0; i < 5; i++)
-		fixture->world.services[i].present = false;
+		fixture->store.services[i].present = false;
 	sync_all(fixture);
 	trim(fixture);
 	assert_int_equal(fake_map_count(&fixture->maps, MAP_BACKEND), 0);
@@ -590,7 +590,7 @@ int main(void)
 		CASE(test_renamed_service_takes_its_address_along),
 		CASE(test_restart_keeps_ids_and_writes_nothing),
 		CASE(test_leftovers_of_a_killed_agent_go),
-		CASE(test_half_known_world_takes_nothing_away),
+		CASE(test_half_known_store_takes_nothing_away),
 		CASE(test_full_backend_map_is_named_and_retried),
 		CASE(test_full_service_map_is_named),
 		CASE(test_address_of_a_pod_is_no_service),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * ClusterNetworkPolicy row by row, as test_verdict.c does for NetworkPolicy: the compiled tables
- * and the explanation must agree about flows between the pods of worlds.c.
+ * and the explanation must agree about flows between the pods of stores.c.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -286,8 +286,8 @@ static void test_nodes_are_told_apart_by_their_labels(void **state)
 
 static void test_own_node_is_a_node_and_its_probes_pass(void **state)
 {
-	struct world *world = world_of(two_namespaces, two_nodes);
-	const struct world_question questions[] = {
+	struct store *store = store_of(two_namespaces, two_nodes);
+	const struct store_query queries[] = {
 		{ "shop/cart", "10.8.0.1", "80/TCP", EGRESS },
 		{ "shop/cart", "10.8.0.2", "80/TCP", PASSES },
 		{ "shop/cart", "10.7.0.1", "80/TCP", PASSES }, /* not in the status of the node */
@@ -298,7 +298,7 @@ static void test_own_node_is_a_node_and_its_probes_pass(void **state)
 	struct addr hosts[2];
 
 	(void)state;
-	world_add(world,
+	store_add(store,
 		  CLUSTER_POLICY("p", "Admin", 1,
 				 CART
 				 ", ingress: [{action: Deny, " FROM_ALL
@@ -306,9 +306,9 @@ static void test_own_node_is_a_node_and_its_probes_pass(void **state)
 				 "worker}}}]}]"));
 	assert_int_equal(addr_parse("10.8.0.1", &hosts[0]), 0);
 	assert_int_equal(addr_parse("10.7.0.1", &hosts[1]), 0);
-	assert_int_equal(world_host_addresses_set(world, hosts, 2), 0);
-	world_ask_all(world, questions, ARRAY_SIZE(questions));
-	world_free(world);
+	assert_int_equal(store_host_addresses_set(store, hosts, 2), 0);
+	store_ask_all(store, queries, ARRAY_SIZE(queries));
+	store_free(store);
 }
 
 static void test_named_port_means_any_protocol_of_each_pod(void **state)
@@ -365,38 +365,38 @@ static void test_own_address_and_host_network_pods_are_never_subjects(void **sta
 
 static void test_namespace_labels_that_change_change_the_verdict(void **state)
 {
-	struct world *world = world_of(
+	struct store *store = store_of(
 		two_namespaces,
 		CLUSTER_POLICY("p", "Admin", 1, SHOP ", ingress: [{action: Deny, " FROM_BANK "}]"));
 
 	(void)state;
-	assert_int_equal(world_ask(world, "bank/teller", "shop/cart", "80/TCP"), INGRESS);
-	world_add(world, "--- {apiVersion: v1, kind: Namespace, metadata: {name: bank, labels: "
+	assert_int_equal(store_ask(store, "bank/teller", "shop/cart", "80/TCP"), INGRESS);
+	store_add(store, "--- {apiVersion: v1, kind: Namespace, metadata: {name: bank, labels: "
 			 "{team: retail}}}");
-	assert_int_equal(world_ask(world, "bank/teller", "shop/cart", "80/TCP"), PASSES);
-	world_add(world, "--- {apiVersion: v1, kind: Namespace, metadata: {name: shop}}");
-	world_add(world, "--- {apiVersion: v1, kind: Namespace, metadata: {name: bank, labels: "
+	assert_int_equal(store_ask(store, "bank/teller", "shop/cart", "80/TCP"), PASSES);
+	store_add(store, "--- {apiVersion: v1, kind: Namespace, metadata: {name: shop}}");
+	store_add(store, "--- {apiVersion: v1, kind: Namespace, metadata: {name: bank, labels: "
 			 "{team: money}}}");
-	assert_int_equal(world_ask(world, "bank/teller", "shop/cart", "80/TCP"), PASSES);
-	world_free(world);
+	assert_int_equal(store_ask(store, "bank/teller", "shop/cart", "80/TCP"), PASSES);
+	store_free(store);
 }
 
 static void test_explanation_names_rules_that_passed_it_on(void **state)
 {
-	struct world *world = world_of(
+	struct store *store = store_of(
 		two_namespaces,
 		CLUSTER_POLICY("a", "Admin", 1, CART ", ingress: [{action: Pass, " FROM_BANK "}]")
 			CLUSTER_POLICY("b", "Baseline", 1,
 				       CART ", ingress: [{action: Accept, " FROM_SHOP
 					    "}, {name: no banks, action: Deny, " FROM_BANK "}]"));
-	const struct object *teller = world_find(world, OBJECT_POD, "bank", "teller");
-	const struct object *cart = world_find(world, OBJECT_POD, "shop", "cart");
+	const struct object *teller = store_find(store, OBJECT_POD, "bank", "teller");
+	const struct object *cart = store_find(store, OBJECT_POD, "shop", "cart");
 	const struct explain_end from = { .pod = teller };
 	const struct explain_end to = { .pod = cart };
 	struct explanation answer;
 
 	(void)state;
-	assert_int_equal(policy_explain(world, &from, &to, 6, 80, &answer, NULL), 0);
+	assert_int_equal(policy_explain(store, &from, &to, 6, 80, &answer, NULL), 0);
 	assert_int_equal(answer.verdict, VERDICT_DENY);
 	assert_int_equal(answer.egress.reason, EXPLAIN_NO_POLICY);
 	assert_int_equal(answer.ingress.reason, EXPLAIN_RULE);
@@ -407,22 +407,22 @@ static void test_explanation_names_rules_that_passed_it_on(void **state)
 	assert_int_equal(answer.ingress.passed_count, 1);
 	assert_string_equal(answer.ingress.passed[0].policy->name, "a");
 	explanation_done(&answer);
-	assert_int_equal(policy_explain(world, &to, &to, 6, 80, &answer, NULL), 0);
+	assert_int_equal(policy_explain(store, &to, &to, 6, 80, &answer, NULL), 0);
 	assert_int_equal(answer.ingress.reason, EXPLAIN_SELF);
 	explanation_done(&answer);
-	world_free(world);
+	store_free(store);
 }
 
 static void test_tiers_are_in_order(void **state)
 {
-	struct world *world =
-		world_of(CLUSTER_POLICY("b", "Admin", 5, EVERYBODY)
+	struct store *store =
+		store_of(CLUSTER_POLICY("b", "Admin", 5, EVERYBODY)
 				 CLUSTER_POLICY("zz", "Admin", 0, EVERYBODY)
 					 CLUSTER_POLICY("a", "Admin", 5, EVERYBODY)
 						 CLUSTER_POLICY("yy", "Baseline", 0, EVERYBODY),
 			 NULL);
 	size_t count;
-	const struct object **policies = tier_policies(world, TIER_ADMIN, &count);
+	const struct object **policies = tier_policies(store, TIER_ADMIN, &count);
 
 	(void)state;
 	assert_non_null(policies);
@@ -431,7 +431,7 @@ static void test_tiers_are_in_order(void **state)
 	assert_string_equal(policies[1]->name, "a");
 	assert_string_equal(policies[2]->name, "b");
 	free(policies);
-	world_free(world);
+	store_free(store);
 }
 
 static const struct compiled_subject *subject_of(const struct compiled *compiled, const char *name)
@@ -448,18 +448,18 @@ static void test_policies_that_no_question_reaches_make_no_difference(void **sta
 {
 	static const char np[] =
 		POLICY("np", "shop", "podSelector: {matchLabels: {app: cart}}, ingress: [{}]");
-	struct world *before = world_of(two_namespaces, np);
-	struct world *after =
-		world_of(two_namespaces,
+	struct store *before = store_of(two_namespaces, np);
+	struct store *after =
+		store_of(two_namespaces,
 			 CLUSTER_POLICY("base", "Baseline", 1,
 					EVERYBODY ", ingress: [{action: Deny, " FROM_ALL "}]"));
 	struct compiled *first;
 	struct compiled *second;
 
 	(void)state;
-	world_add(after, np);
-	first = world_compile(before);
-	second = world_compile(after);
+	store_add(after, np);
+	first = store_compile(before);
+	second = store_compile(after);
 	assert_int_equal(subject_of(first, "cart")->policy_id,
 			 subject_of(second, "cart")->policy_id);
 	assert_int_equal(subject_of(first, "web")->policy_id, 0);
@@ -467,8 +467,8 @@ static void test_policies_that_no_question_reaches_make_no_difference(void **sta
 	assert_true(subject_of(second, "web")->ingress_isolated);
 	compiled_free(first);
 	compiled_free(second);
-	world_free(before);
-	world_free(after);
+	store_free(before);
+	store_free(after);
 }
 
 int main(void)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * networking/v1 row by row: each case asks the compiled tables and the explanation, which must
- * agree, about flows between the pods of worlds.c.
+ * agree, about flows between the pods of stores.c.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -394,7 +394,7 @@ static void test_families_are_kept_apart(void **state)
 	    { "fd00::1", "fd00::2", "80/TCP", INGRESS });
 }
 
-static void test_block_covers_pods_as_well(void **state)
+static void test_block_subsumes_pods_as_well(void **state)
 {
 	(void)state;
 	ASK(POLICY("p", "shop",
@@ -407,10 +407,10 @@ static void test_block_covers_pods_as_well(void **state)
 
 static void test_own_node_always_reaches_its_pods_and_others_do_not(void **state)
 {
-	struct world *world =
-		world_of(two_namespaces,
+	struct store *store =
+		store_of(two_namespaces,
 			 POLICY("p", "shop", "podSelector: {}, policyTypes: [Ingress, Egress]"));
-	const struct world_question questions[] = {
+	const struct store_query queries[] = {
 		{ "10.0.0.254", "shop/cart", "80/TCP", PASSES },
 		{ "fd00::fe", "fd00::2", "80/TCP", PASSES },
 		{ "10.0.2.254", "shop/cart", "80/TCP", INGRESS },
@@ -421,19 +421,19 @@ static void test_own_node_always_reaches_its_pods_and_others_do_not(void **state
 	(void)state;
 	assert_int_equal(addr_parse("10.0.0.254", &host[0]), 0);
 	assert_int_equal(addr_parse("fd00::fe", &host[1]), 0);
-	assert_int_equal(world_host_addresses_set(world, host, 2), 0);
-	world_ask_all(world, questions, ARRAY_SIZE(questions));
-	world_free(world);
+	assert_int_equal(store_host_addresses_set(store, host, 2), 0);
+	store_ask_all(store, queries, ARRAY_SIZE(queries));
+	store_free(store);
 }
 
 static void test_block_tells_the_own_node_from_the_world(void **state)
 {
-	struct world *world = world_of(
+	struct store *store = store_of(
 		two_namespaces,
 		POLICY("p", "shop",
 		       "podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: "
 		       "10.0.0.254/32}}]}]"));
-	const struct world_question questions[] = {
+	const struct store_query queries[] = {
 		{ "shop/cart", "10.0.0.254", "80/TCP", PASSES },
 		{ "shop/cart", "10.0.0.253", "80/TCP", EGRESS },
 	};
@@ -441,9 +441,9 @@ static void test_block_tells_the_own_node_from_the_world(void **state)
 
 	(void)state;
 	assert_int_equal(addr_parse("10.0.0.254", &host), 0);
-	assert_int_equal(world_host_addresses_set(world, &host, 1), 0);
-	world_ask_all(world, questions, ARRAY_SIZE(questions));
-	world_free(world);
+	assert_int_equal(store_host_addresses_set(store, &host, 1), 0);
+	store_ask_all(store, queries, ARRAY_SIZE(queries));
+	store_free(store);
 }
 
 static void test_pod_always_reaches_itself(void **state)
@@ -545,55 +545,55 @@ static void test_terminated_pods_address_is_nobodys(void **state)
 
 static void test_pod_made_again_under_its_name_has_its_own_rights(void **state)
 {
-	struct world *world = world_of(
+	struct store *store = store_of(
 		two_namespaces, POLICY("p", "shop",
 				       "podSelector: {matchLabels: {app: cart}}, ingress: [{from: "
 				       "[{podSelector: {matchLabels: {app: web}}}]}]"));
 
 	(void)state;
-	assert_int_equal(world_ask(world, "10.0.0.1", "shop/cart", "80/TCP"), PASSES);
+	assert_int_equal(store_ask(store, "10.0.0.1", "shop/cart", "80/TCP"), PASSES);
 	/* Another address, then other labels too; the old address is nobody's. */
-	world_add(world, "--- {apiVersion: v1, kind: Pod, metadata: {name: web, namespace: shop, "
+	store_add(store, "--- {apiVersion: v1, kind: Pod, metadata: {name: web, namespace: shop, "
 			 "uid: u2, labels: {app: web}}, status: {podIP: 10.0.0.9}}");
-	assert_int_equal(world_ask(world, "10.0.0.1", "shop/cart", "80/TCP"), INGRESS);
-	assert_int_equal(world_ask(world, "10.0.0.9", "shop/cart", "80/TCP"), PASSES);
-	world_add(world, "--- {apiVersion: v1, kind: Pod, metadata: {name: web, namespace: shop, "
+	assert_int_equal(store_ask(store, "10.0.0.1", "shop/cart", "80/TCP"), INGRESS);
+	assert_int_equal(store_ask(store, "10.0.0.9", "shop/cart", "80/TCP"), PASSES);
+	store_add(store, "--- {apiVersion: v1, kind: Pod, metadata: {name: web, namespace: shop, "
 			 "uid: u3, labels: {app: other}}, status: {podIP: 10.0.0.1}}");
-	assert_int_equal(world_ask(world, "10.0.0.1", "shop/cart", "80/TCP"), INGRESS);
+	assert_int_equal(store_ask(store, "10.0.0.1", "shop/cart", "80/TCP"), INGRESS);
 	/* And the old address is somebody else's. */
-	assert_int_equal(world_del(world, OBJECT_POD, "shop", "web"), 0);
-	world_add(world, "--- {apiVersion: v1, kind: Pod, metadata: {name: third, namespace: shop, "
+	assert_int_equal(store_del(store, OBJECT_POD, "shop", "web"), 0);
+	store_add(store, "--- {apiVersion: v1, kind: Pod, metadata: {name: third, namespace: shop, "
 			 "labels: {app: web}}, status: {podIP: 10.0.0.1}}");
-	assert_int_equal(world_ask(world, "10.0.0.1", "shop/cart", "80/TCP"), PASSES);
-	world_free(world);
+	assert_int_equal(store_ask(store, "10.0.0.1", "shop/cart", "80/TCP"), PASSES);
+	store_free(store);
 }
 
 static void test_labels_that_change_change_the_verdict(void **state)
 {
-	struct world *world =
-		world_of(two_namespaces,
+	struct store *store =
+		store_of(two_namespaces,
 			 POLICY("p", "shop",
 				"podSelector: {matchLabels: {app: cart}}, ingress: [{from: "
 				"[{namespaceSelector: {matchLabels: {team: money}}, podSelector: "
 				"{matchLabels: {app: web}}}]}]"));
 
 	(void)state;
-	assert_int_equal(world_ask(world, "bank/teller", "shop/cart", "80/TCP"), PASSES);
+	assert_int_equal(store_ask(store, "bank/teller", "shop/cart", "80/TCP"), PASSES);
 	/* The peer's namespace, the peer, then the target itself. */
-	world_add(world, "--- {apiVersion: v1, kind: Namespace, metadata: {name: bank}}");
-	assert_int_equal(world_ask(world, "bank/teller", "shop/cart", "80/TCP"), INGRESS);
-	world_add(world, "--- {apiVersion: v1, kind: Namespace, metadata: {name: bank, labels: "
+	store_add(store, "--- {apiVersion: v1, kind: Namespace, metadata: {name: bank}}");
+	assert_int_equal(store_ask(store, "bank/teller", "shop/cart", "80/TCP"), INGRESS);
+	store_add(store, "--- {apiVersion: v1, kind: Namespace, metadata: {name: bank, labels: "
 			 "{team: money}}}");
-	world_add(world,
+	store_add(store,
 		  "--- {apiVersion: v1, kind: Pod, metadata: {name: teller, namespace: bank, "
 		  "labels: {app: other}}, status: {podIP: 10.0.1.1}}");
-	assert_int_equal(world_ask(world, "bank/teller", "shop/cart", "80/TCP"), INGRESS);
-	world_add(world, "--- {apiVersion: v1, kind: Pod, metadata: {name: cart, namespace: shop}, "
+	assert_int_equal(store_ask(store, "bank/teller", "shop/cart", "80/TCP"), INGRESS);
+	store_add(store, "--- {apiVersion: v1, kind: Pod, metadata: {name: cart, namespace: shop}, "
 			 "status: {podIP: 10.0.0.2}}");
-	assert_int_equal(world_ask(world, "bank/teller", "shop/cart", "80/TCP"), PASSES);
-	assert_int_equal(world_del(world, OBJECT_NETWORK_POLICY, "shop", "p"), 0);
-	assert_int_equal(world_ask(world, "shop/db", "shop/cart", "80/TCP"), PASSES);
-	world_free(world);
+	assert_int_equal(store_ask(store, "bank/teller", "shop/cart", "80/TCP"), PASSES);
+	assert_int_equal(store_del(store, OBJECT_NETWORK_POLICY, "shop", "p"), 0);
+	assert_int_equal(store_ask(store, "shop/db", "shop/cart", "80/TCP"), PASSES);
+	store_free(store);
 }
 
 static void test_namespace_name_is_a_label_even_without_an_object(void **state)
@@ -685,7 +685,7 @@ static void test_every_operator_and_absent_keys(void **state)
 
 static void test_audited_ends_pass_over_what_they_refuse(void **state)
 {
-	struct world *world = world_of(two_namespaces, POLICY("closed", "shop",
+	struct store *store = store_of(two_namespaces, POLICY("closed", "shop",
 							      "podSelector: {}, policyTypes: "
 							      "[Ingress, Egress]"));
 	struct flow flow = { .proto = 6, .sport = 1, .dport = 1 };
@@ -693,12 +693,12 @@ static void test_audited_ends_pass_over_what_they_refuse(void **state)
 	enum drop_reason would;
 
 	(void)state;
-	world_add(world, "--- {apiVersion: v1, kind: Pod, metadata: {name: web, namespace: shop, "
+	store_add(store, "--- {apiVersion: v1, kind: Pod, metadata: {name: web, namespace: shop, "
 			 "annotations: {tendril.io/policy-audit: 'true'}}, status: "
 			 "{podIP: 10.0.0.1}}");
 	assert_int_equal(addr_parse("10.0.0.1", &flow.saddr), 0);
 	assert_int_equal(addr_parse("10.0.0.2", &flow.daddr), 0);
-	compiled = world_compile(world);
+	compiled = store_compile(store);
 	assert_int_equal(verdict_flow(compiled, &flow), DROP_EGRESS_DENIED);
 	/* The sender is audited, the receiver refuses it too. */
 	assert_int_equal(verdict_audited(compiled, &flow, false, &would), DROP_INGRESS_DENIED);
@@ -715,7 +715,7 @@ static void test_audited_ends_pass_over_what_they_refuse(void **state)
 	assert_int_equal(verdict_audited(compiled, &flow, false, &would), DROP_EGRESS_DENIED);
 	assert_int_equal(would, DROP_NONE);
 	compiled_free(compiled);
-	world_free(world);
+	store_free(store);
 }
 
 int main(void)
@@ -750,7 +750,7 @@ int main(void)
 		cmocka_unit_test(test_blocks_of_several_policies_add_up),
 		cmocka_unit_test(test_cidrs_with_host_bits_zero_and_full_length),
 		cmocka_unit_test(test_families_are_kept_apart),
-		cmocka_unit_test(test_block_covers_pods_as_well),
+		cmocka_unit_test(test_block_subsumes_pods_as_well),
 		cmocka_unit_test(test_own_node_always_reaches_its_pods_and_others_do_not),
 		cmocka_unit_test(test_block_tells_the_own_node_from_the_world),
 		cmocka_unit_test(test_pod_always_reaches_itself),
