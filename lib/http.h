@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * HTTP/1.1 over a unix socket, the small part of it that the agent's API needs: requests with
- * Content-Length, keep-alive, and responses that stream.  Why not a library: the CNI plugin hands
- * the pod's namespace over as SCM_RIGHTS with its request, and no HTTP server in Debian lets the
+ * HTTP/1.1 over a unix socket, the small part of it that the agent's API needs: one request with
+ * Content-Length on each connection, and responses that stream.  Why not a library: the CNI plugin
+ * passes the pod's namespace as SCM_RIGHTS with its request, and no HTTP server in Debian lets the
  * application call recvmsg(2).
  */
 #ifndef TENDRIL_LIB_HTTP_H
@@ -26,8 +26,6 @@ struct http_head {
 	char path[1024];  /* percent-decoded, without the query */
 	char query[1024]; /* as sent, without the '?' */
 	size_t body_len;
-	bool keep_alive;
-	bool expect_continue;
 };
 
 /* Parses a request head in data[0..len).  Returns its length in bytes (with the empty line), 0 if
@@ -70,7 +68,8 @@ struct http_request {
 
 struct http_limits {
 	size_t body_max;      /* larger: 413 */
-	unsigned int clients; /* open connections; more: 503 */
+	unsigned int clients; /* open connections; one more: 503, or room is made for it */
+	unsigned int streams; /* of these, how many may be streams; one more: 503 */
 	unsigned int idle_ms; /* a request must arrive within, and each part of an answer be read */
 	size_t stream_backlog; /* unsent bytes after which a slow stream reader is cut off */
 };
@@ -95,7 +94,7 @@ void http_reply(struct http_exchange *exchange, int status, const char *json);
 
 /* Starts a chunked response of JSON lines.  closed is called from the loop, once, when the reader
  * is gone or was cut off; the exchange is not to be used after that.  -EPIPE: the reader is gone
- * already, closed is not called. */
+ * already, or was told that there are too many streams; closed is not called. */
 int http_stream_begin(struct http_exchange *exchange, void (*closed)(void *arg), void *arg);
 int http_stream_line(struct http_exchange *exchange, const char *json); /* -EPIPE: being closed */
 /* Ends the stream from this side: closed is not called, the exchange is not to be used again. */

@@ -151,18 +151,6 @@ static int header_next(struct span *rest, struct span *ret_name, struct span *re
 	return 0;
 }
 
-/* Whether a comma-separated list holds the token. */
-static bool list_has(struct span list, const char *token)
-{
-	struct span part = {};
-
-	while (span_cut(&list, ",", &part)) {
-		if (span_is(span_trim(part), token))
-			return true;
-	}
-	return span_is(span_trim(list), token);
-}
-
 static int request_line_parse(struct span line, struct http_head *head, struct errmsg *err)
 {
 	struct span method = {}, target = {}, path = {};
@@ -220,14 +208,10 @@ static int request_header_apply(struct span name, struct span value, struct http
 	} else if (span_is(name, "Transfer-Encoding")) {
 		return fail_plain(err, -ENOTSUP,
 				  "Transfer-Encoding: send a Content-Length instead");
-	} else if (span_is(name, "Connection")) {
-		if (list_has(value, "close"))
-			head->keep_alive = false;
-	} else if (span_is(name, "Expect")) {
-		if (!span_is(value, "100-continue"))
-			return fail_plain(err, -EBADMSG, "Expect: %.*s is not known",
-					  span_show(value), value.at);
-		head->expect_continue = true;
+	} else if (span_is(name, "Expect") && !span_is(value, "100-continue")) {
+		/* 100-continue is left unanswered: who asks sends the body after a moment. */
+		return fail_plain(err, -EBADMSG, "Expect: %.*s is not known", span_show(value),
+				  value.at);
 	}
 	return 0;
 }
@@ -235,7 +219,7 @@ static int request_header_apply(struct span name, struct span value, struct http
 ssize_t http_head_parse(const char *data, size_t len, struct http_head *ret_head,
 			struct errmsg *err)
 {
-	struct http_head head = { .keep_alive = true };
+	struct http_head head = {};
 	struct span rest = { data, 0 }, line = {}, name = {}, value = {};
 	bool has_length = false;
 	ssize_t head_len;

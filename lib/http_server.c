@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * HTTP/1.1 server over a unix socket, on the agent's event loop.  A connection carries one exchange
- * at a time: while one is not answered and read, nothing more is taken from the socket, so what a
- * client can make the agent hold is one request and one answer.  Routing is the handler's.
+ * HTTP/1.1 server over a unix socket, on the agent's event loop.  A connection carries one request
+ * and its answer, then it ends: what a client can make the agent hold is bounded by that.  Routing
+ * is the handler's work.
  *
- * A connection is only ever freed from its timer (connection_close() fires it), so no function here
- * has to ask whether the object it holds still exists.
+ * A connection is only freed from its timer (connection_close() fires it) or to make room for a new
+ * one, so no function here has to ask whether the object it holds still exists.
  */
 #include "lib/http.h"
 
@@ -27,15 +27,15 @@
 #define FDS_PER_MESSAGE 8   /* received only to be closed: one is allowed */
 
 enum exchange_state {
-	EXCHANGE_READING, /* waiting for a request, or for the last answer to be read */
+	EXCHANGE_READING, /* the request has not arrived as a whole */
 	EXCHANGE_PENDING, /* the handler owes an answer */
 	EXCHANGE_STREAM,
-	EXCHANGE_CLOSING, /* the last answer is on its way out */
-	EXCHANGE_DRAIN,   /* it is out: waits for the client to close */
+	EXCHANGE_CLOSING, /* the answer is on its way out */
+	EXCHANGE_DRAIN,   /* the answer is out: waits for the client to close */
 	EXCHANGE_ORPHAN,  /* the connection is gone, the handler still owes an answer */
 };
 
-/* A connection and the one exchange that it carries now. */
+/* A connection, its request and its answer. */
 struct http_exchange {
 	TAILQ_ENTRY(http_exchange) link;
 	struct http_server *server;
@@ -48,8 +48,7 @@ struct http_exchange {
 	struct evbuffer *out;
 	struct http_request request;
 	bool have_head;
-	bool started;    /* the first byte of a request is here: its time runs */
-	bool eof;        /* the client has sent all it will send */
+	bool started;    /* the first byte of the request is here: its time runs */
 	bool broken;     /* to be freed, whatever the state */
 	bool in_handler; /* the handler is on the stack: request must stay */
 	void (*closed)(void *arg);
@@ -69,6 +68,7 @@ struct http_server {
 	struct event *resume;
 	struct exchange_list exchanges;
 	unsigned int count;
+	unsigned int streams;
 	unsigned long slow_readers;
 };
 
@@ -141,8 +141,10 @@ static void exchange_finish(struct http_exchange *exchange)
 
 	TAILQ_REMOVE(&server->exchanges, exchange, link);
 	server->count--;
-	if (exchange->state == EXCHANGE_STREAM && exchange->closed)
+	if (exchange->state == EXCHANGE_STREAM) {
+		server->streams--;
 		exchange->closed(exchange->closed_arg);
+	}
 	if (exchange->state != EXCHANGE_PENDING) {
 		http_exchange_free(exchange);
 		return;
@@ -176,7 +178,7 @@ static void connection_arm(struct http_exchange *exchange)
 {
 	bool unsent = evbuffer_get_length(exchange->out) > 0;
 	bool wants_read = exchange->state == EXCHANGE_STREAM || exchange->state == EXCHANGE_DRAIN ||
-			  (exchange->state == EXCHANGE_READING && !unsent);
+			  exchange->state == EXCHANGE_READING;
 
 	if (exchange->broken)
 		return;
@@ -190,11 +192,11 @@ static void connection_arm(struct http_exchange *exchange)
 		event_del(exchange->writable);
 }
 
-/* Writes what the socket takes; false if the connection broke. */
-static bool connection_flush(struct http_exchange *exchange)
+/* Writes what the socket takes. */
+static void connection_flush(struct http_exchange *exchange)
 {
 	if (exchange->broken)
-		return false;
+		return;
 	while (evbuffer_get_length(exchange->out)) {
 		struct evbuffer_iovec iov[8];
 		int n = evbuffer_peek(exchange->out, -1, NULL, iov, ARRAY_SIZE(iov));
@@ -209,7 +211,7 @@ static bool connection_flush(struct http_exchange *exchange)
 			break;
 		if (sent < 0) {
 			connection_close(exchange);
-			return false;
+			return;
 		}
 		evbuffer_drain(exchange->out, (size_t)sent);
 		if (exchange->state != EXCHANGE_STREAM)
@@ -221,7 +223,6 @@ static bool connection_flush(struct http_exchange *exchange)
 		exchange->state = EXCHANGE_DRAIN;
 	}
 	connection_arm(exchange);
-	return true;
 }
 
 /* ---- answers --------------------------------------------------------------------------------- */
@@ -230,21 +231,21 @@ static bool connection_flush(struct http_exchange *exchange)
 static void answer_queue(struct http_exchange *exchange, int status, const char *json)
 {
 	size_t len = strlen(json);
-	bool keep_alive = exchange->state != EXCHANGE_CLOSING;
 
+	exchange->state = EXCHANGE_CLOSING;
 	evbuffer_add_printf(exchange->out,
 			    "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\n"
-			    "Content-Length: %zu\r\n%s\r\n",
-			    status, status_text(status), len + 1,
-			    keep_alive ? "" : "Connection: close\r\n");
+			    "Content-Length: %zu\r\nConnection: close\r\n\r\n",
+			    status, status_text(status), len + 1);
 	if (strcmp(exchange->request.head.method, "HEAD") != 0) {
 		evbuffer_add(exchange->out, json, len);
 		evbuffer_add(exchange->out, "\n", 1);
 	}
+	timer_start(exchange);
 }
 
-/* Refuses what never became a request; the connection's framing is lost, so it ends here.  text
- * quotes the client: it is JSON-escaped by leaving out what would need it. */
+/* Refuses what never became a request.  text quotes the client: characters that JSON would have to
+ * escape become "?". */
 static void connection_refuse(struct http_exchange *exchange, int status, const char *text)
 {
 	char json[700];
@@ -256,9 +257,7 @@ static void connection_refuse(struct http_exchange *exchange, int status, const 
 	json[len++] = '"';
 	json[len++] = '}';
 	json[len] = '\0';
-	exchange->state = EXCHANGE_CLOSING;
 	answer_queue(exchange, status, json);
-	timer_start(exchange);
 	connection_flush(exchange);
 }
 
@@ -268,14 +267,10 @@ void http_reply(struct http_exchange *exchange, int status, const char *json)
 		http_exchange_free(exchange);
 		return;
 	}
-	exchange->state = exchange->request.head.keep_alive ? EXCHANGE_READING : EXCHANGE_CLOSING;
 	answer_queue(exchange, status, json);
-	timer_start(exchange);
 	if (!exchange->in_handler) {
 		request_done(&exchange->request);
-		/* Pipelined bytes may be waiting: the read callback looks at them. */
-		if (connection_flush(exchange) && exchange->state == EXCHANGE_READING)
-			event_active(exchange->readable, EV_READ, 0);
+		connection_flush(exchange);
 	}
 }
 
@@ -285,12 +280,17 @@ int http_stream_begin(struct http_exchange *exchange, void (*closed)(void *arg),
 		http_exchange_free(exchange);
 		return -EPIPE;
 	}
+	if (exchange->server->streams >= exchange->server->limits.streams) {
+		http_reply(exchange, 503, "{\"error\":\"too many streams\"}");
+		return -EPIPE;
+	}
 	evbuffer_add_printf(exchange->out,
 			    "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n"
 			    "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n");
 	exchange->closed = closed;
 	exchange->closed_arg = arg;
 	exchange->state = EXCHANGE_STREAM;
+	exchange->server->streams++;
 	event_del(exchange->timer);
 	connection_arm(exchange);
 	return 0;
@@ -316,7 +316,7 @@ int http_stream_line(struct http_exchange *exchange, const char *json)
 
 void http_stream_end(struct http_exchange *exchange)
 {
-	exchange->closed = NULL;
+	exchange->server->streams--;
 	exchange->state = EXCHANGE_CLOSING;
 	evbuffer_add(exchange->out, "0\r\n\r\n", 5);
 	timer_start(exchange);
@@ -370,8 +370,6 @@ static bool request_take_head(struct http_exchange *exchange)
 		connection_refuse(exchange, 413, text);
 		return false;
 	}
-	if (head->expect_continue && evbuffer_get_length(exchange->in) < head->body_len)
-		evbuffer_add_printf(exchange->out, "HTTP/1.1 100 Continue\r\n\r\n");
 	return true;
 }
 
@@ -395,58 +393,35 @@ static void request_dispatch(struct http_exchange *exchange)
 {
 	struct http_server *server = exchange->server;
 
-	exchange->have_head = false;
-	exchange->started = false;
 	exchange->state = EXCHANGE_PENDING;
 	event_del(exchange->readable);
 	event_del(exchange->timer);
 	exchange->in_handler = true;
 	server->handler(exchange, &exchange->request, server->arg);
 	exchange->in_handler = false;
-	if (exchange->state != EXCHANGE_PENDING)
+	if (exchange->state != EXCHANGE_PENDING) {
 		request_done(&exchange->request);
-	else if (exchange->request.fd >= 0)
+		connection_flush(exchange);
+	} else if (exchange->request.fd >= 0) {
 		close(take_fd(&exchange->request.fd));
-}
-
-/* Dispatches one request if the input holds all of it; false: nothing more to do for now. */
-static bool request_next(struct http_exchange *exchange)
-{
-	const struct http_head *head = &exchange->request.head;
-	bool waits = evbuffer_get_length(exchange->out) > 0;
-
-	if (exchange->broken || exchange->state != EXCHANGE_READING || waits)
-		return false;
-	if (!exchange->have_head && !request_take_head(exchange))
-		return false;
-	if (evbuffer_get_length(exchange->in) < head->body_len)
-		return false;
-	/* A descriptor carries no position: with a further request behind this one nobody could
-	 * say whose it is. */
-	if (exchange->request.fd >= 0 && evbuffer_get_length(exchange->in) > head->body_len) {
-		connection_refuse(exchange, 400,
-				  "a request with a descriptor must not be followed by another");
-		return false;
 	}
-	if (!request_take_body(exchange))
-		return false;
-	request_dispatch(exchange);
-	return true;
 }
 
-/* Serves what the input holds, one after the other, as far as answers are being read. */
+/* Hands the request on once all of it is here. */
 static void connection_serve(struct http_exchange *exchange)
 {
-	while (request_next(exchange)) {
-		if (exchange->state != EXCHANGE_PENDING && !connection_flush(exchange))
-			return;
-	}
-	if (exchange->broken || exchange->state != EXCHANGE_READING)
+	const struct http_head *head = &exchange->request.head;
+
+	if (!exchange->have_head && !request_take_head(exchange))
 		return;
-	if (!connection_flush(exchange)) /* a 100 Continue */
+	if (evbuffer_get_length(exchange->in) < head->body_len)
 		return;
-	if (exchange->eof && evbuffer_get_length(exchange->out) == 0)
-		connection_close(exchange);
+	/* A descriptor carries no position: nobody could say which of two requests it is for. */
+	if (evbuffer_get_length(exchange->in) > head->body_len)
+		connection_refuse(exchange, 400,
+				  "a request must not be followed by another on its connection");
+	else if (request_take_body(exchange))
+		request_dispatch(exchange);
 }
 
 /* ---- input ----------------------------------------------------------------------------------- */
@@ -503,7 +478,7 @@ static ssize_t connection_receive(struct http_exchange *exchange)
 	return n;
 }
 
-/* A client that has been answered for good, or follows a stream, has nothing more to say. */
+/* A client that was answered, or follows a stream, has nothing more to say. */
 static void connection_discard(struct http_exchange *exchange)
 {
 	bool stream = exchange->state == EXCHANGE_STREAM;
@@ -536,13 +511,13 @@ static void connection_readable(evutil_socket_t fd, short what, void *arg)
 		connection_refuse(exchange, 400, "more than one descriptor in a request");
 		return;
 	}
-	if (n < 0 && n != -EAGAIN && n != -EINTR) {
+	if (n == -EAGAIN || n == -EINTR)
+		return;
+	if (n <= 0) {
 		connection_close(exchange);
 		return;
 	}
-	if (n == 0)
-		exchange->eof = true;
-	if (n > 0 && !exchange->started) {
+	if (!exchange->started) {
 		exchange->started = true;
 		timer_start(exchange);
 	}
@@ -551,12 +526,9 @@ static void connection_readable(evutil_socket_t fd, short what, void *arg)
 
 static void connection_writable(evutil_socket_t fd, short what, void *arg)
 {
-	struct http_exchange *exchange = arg;
-
 	(void)fd;
 	(void)what;
-	if (!exchange->broken && connection_flush(exchange))
-		connection_serve(exchange);
+	connection_flush(arg);
 }
 
 static void connection_timer(evutil_socket_t fd, short what, void *arg)
@@ -565,8 +537,7 @@ static void connection_timer(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if (!exchange->broken && exchange->state == EXCHANGE_READING && exchange->started &&
-	    evbuffer_get_length(exchange->out) == 0)
+	if (!exchange->broken && exchange->state == EXCHANGE_READING && exchange->started)
 		connection_refuse(exchange, 408, "the request did not arrive in time");
 	else
 		exchange_finish(exchange);
@@ -627,8 +598,8 @@ static void server_welcome(struct http_server *server, int fd)
 	connection_arm(exchange);
 }
 
-/* Above the limit: says so as far as one non-blocking write can, and hangs up. */
-static void server_turn_away(int fd)
+/* Above the limit: says so as far as one non-blocking write can. */
+static void turn_away(int fd)
 {
 	static const char answer[] =
 		"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
@@ -638,7 +609,26 @@ static void server_turn_away(int fd)
 	_Static_assert(sizeof("{\"error\":\"too many connections\"}\r\n") - 1 == 34,
 		       "Content-Length of the answer");
 	send(fd, answer, sizeof(answer) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-	close(fd);
+}
+
+/* Who connects and asks nothing, or was answered and stays, must not keep out those who ask: the
+ * oldest such connection goes.  False: there is none. */
+static bool server_make_room(struct http_server *server)
+{
+	struct http_exchange *exchange;
+
+	TAILQ_FOREACH(exchange, &server->exchanges, link)
+	{
+		bool idle =
+			exchange->state == EXCHANGE_READING || exchange->state == EXCHANGE_DRAIN;
+
+		if (idle && !exchange->broken) {
+			turn_away(exchange->fd);
+			exchange_finish(exchange);
+			return true;
+		}
+	}
+	return false;
 }
 
 static void server_acceptable(evutil_socket_t listen_fd, short what, void *arg)
@@ -647,8 +637,9 @@ static void server_acceptable(evutil_socket_t listen_fd, short what, void *arg)
 	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	(void)what;
-	if (fd >= 0 && server->count >= server->limits.clients) {
-		server_turn_away(fd);
+	if (fd >= 0 && server->count >= server->limits.clients && !server_make_room(server)) {
+		turn_away(fd);
+		close(fd);
 	} else if (fd >= 0) {
 		server_welcome(server, fd);
 	} else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {

@@ -15,6 +15,7 @@
 
 #define API_BODY_MAX       (8u << 20)
 #define API_CLIENTS_MAX    64
+#define API_STREAMS_MAX    32 /* the other connections are for requests: the plugin's, above all */
 #define API_IDLE_MS        10000
 #define API_STREAM_BACKLOG (1u << 20)
 #define API_TRIM_SIZE      (256u << 10)
@@ -222,6 +223,7 @@ int api_listen(struct agent *agent, struct errmsg *err)
 	const struct http_limits limits = {
 		.body_max = API_BODY_MAX,
 		.clients = API_CLIENTS_MAX,
+		.streams = API_STREAMS_MAX,
 		.idle_ms = API_IDLE_MS,
 		.stream_backlog = API_STREAM_BACKLOG,
 	};

@@ -55,7 +55,11 @@ static void remove_socket(void)
 static void server_start(void)
 {
 	const struct http_limits limits = {
-		.body_max = 300, .clients = 4, .idle_ms = 20, .stream_backlog = 2000
+		.body_max = 300,
+		.clients = 4,
+		.streams = 2,
+		.idle_ms = 20,
+		.stream_backlog = 2000,
 	};
 	struct http_server *server;
 

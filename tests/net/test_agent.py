@@ -355,28 +355,43 @@ def test_a_bad_request_gets_a_clear_answer(shared_node, data, status, part):
     assert "error" in json.loads(answer.split(b"\r\n\r\n", 1)[1])
 
 
-def test_too_many_connections_are_turned_away_and_the_rest_served(shared_node):
+def test_connections_without_a_request_give_way_to_requests(shared_node):
     held = []
     try:
         for _ in range(64):
             held.append(socket.socket(socket.AF_UNIX))
             held[-1].connect(str(shared_node.socket))
-        assert raw(shared_node, b"GET /v1/status HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 503 ")
+        assert raw(shared_node, b"GET /v1/status HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+        assert held[0].recv(100).startswith(b"HTTP/1.1 503 ")  # the oldest
         held[7].sendall(b"GET /v1/identities HTTP/1.1\r\n\r\n")
         assert held[7].recv(100).startswith(b"HTTP/1.1 200 ")
     finally:
         for sock in held:
             sock.close()
-    wait_for(lambda: raw(shared_node, b"GET /v1/identities HTTP/1.1\r\nConnection: close\r\n\r\n")
-             .startswith(b"HTTP/1.1 200 "), "room for a connection")
 
 
-def test_a_connection_is_kept_for_the_next_request(shared_node):
+def test_idle_event_streams_leave_the_plugin_its_place(node):
+    answers = []  # each keeps its connection
+    for _ in range(64):
+        connection = tendril.UnixConnection(node.socket)
+        connection.request("GET", "/v1/events?type=drop")
+        answers.append(connection.getresponse())
+    assert [answer.status for answer in answers] == [200] * 32 + [503] * 32
+    pod = node.pod("late")  # ADD
+    assert pod.addresses
+    pod.cni("DEL")
+    assert not node.api("GET", "/v1/endpoints")
+    for answer in answers:
+        answer.close()
+
+
+def test_each_request_has_a_connection_of_its_own(shared_node):
     connection = tendril.UnixConnection(shared_node.socket)
     for _ in range(3):
         connection.request("GET", "/v1/identities")
         response = connection.getresponse()
         assert response.status == 200 and json.loads(response.read()) is not None
+        assert response.getheader("Connection") == "close"
     connection.close()
 
 
@@ -391,6 +406,14 @@ def test_curl_works(shared_node, tmp_path):
         done = run("curl", "-sS", "-m", "5", "--unix-socket", shared_node.socket, "-X", method,
                    *more, f"http://localhost/v1/{path}")
         assert "error" not in json.loads(done.stdout), done.stdout
+    # So large that curl asks first whether to send it, and does after a second without an answer.
+    big["metadata"]["annotations"]["note"] = "x" * 2000000
+    file.write_text(json.dumps(big))
+    done = run("curl", "-sS", "-m", "5", "--unix-socket", shared_node.socket, "-X", "PUT", "-v",
+               "--data-binary", f"@{file}", "http://localhost/v1/objects")
+    assert "Expect: 100-continue" in done.stderr
+    assert json.loads(done.stdout) == {"applied": 1}, done.stdout
+    shared_node.api("DELETE", "/v1/objects/namespace/-/big")
 
 
 # ---- events ----

@@ -70,7 +70,11 @@ static void handle(struct http_exchange *exchange, const struct http_request *re
 static void serve(const char *path, int ready)
 {
 	const struct http_limits limits = {
-		.body_max = 4 * BIG, .clients = 4, .idle_ms = 5000, .stream_backlog = 4096
+		.body_max = 4 * BIG,
+		.clients = 4,
+		.streams = 4,
+		.idle_ms = 5000,
+		.stream_backlog = 4096,
 	};
 	struct event_base *base = event_base_new();
 	struct http_server *server;
