@@ -12,10 +12,10 @@
 #include <string.h>
 #include <time.h>
 
-#include "cli/flows.h"
-#include "cli/input.h"
+#include "cli/flow_stream.h"
 #include "cli/output.h"
-#include "cli/output_reach.h"
+#include "cli/output_diff.h"
+#include "cli/store_load.h"
 #include "lib/auto.h"
 #include "lib/table.h"
 #include "policy/compiler/verdict.h"
@@ -33,7 +33,7 @@ struct canary {
 	const struct arguments *args;
 	const cJSON *documents;
 	uint32_t seconds;
-	struct cli_input *stores[2]; /* the agent's, and with the change */
+	struct cli_store *stores[2]; /* the agent's, and with the change */
 	struct compiled *compiled[2];
 	uint64_t loaded_ms; /* CLOCK_MONOTONIC: when reading them began */
 	struct table told;  /* struct flow_key -> enum fate */
@@ -47,7 +47,7 @@ static void canary_forget(struct canary *canary)
 {
 	for (int i = 0; i < 2; i++) {
 		compiled_free(take_ptr(canary->compiled[i]));
-		cli_input_free(take_ptr(canary->stores[i]));
+		cli_store_free(take_ptr(canary->stores[i]));
 	}
 }
 
@@ -64,10 +64,9 @@ static int canary_load(struct canary *canary, struct errmsg *err)
 	int ret;
 
 	canary->loaded_ms = now_ms();
-	ret = cli_input_load_agent(canary->args, NULL, &canary->stores[0], err);
+	ret = store_load_agent(canary->args, NULL, &canary->stores[0], err);
 	if (!ret)
-		ret = cli_input_load_agent(canary->args, canary->documents, &canary->stores[1],
-					   err);
+		ret = store_load_agent(canary->args, canary->documents, &canary->stores[1], err);
 	return ret;
 }
 
@@ -77,10 +76,9 @@ static int canary_compile(struct canary *canary, struct errmsg *err)
 	int ret = 0;
 
 	for (int i = 0; !ret && i < 2; i++) {
-		ret = cli_input_know_node(canary->stores[i], err);
+		ret = cli_store_know_node(canary->stores[i], err);
 		if (!ret)
-			ret = policy_compile(cli_input_objects(canary->stores[i]),
-					     &canary->compiled[i], err);
+			ret = policy_compile(canary->stores[i]->objects, &canary->compiled[i], err);
 	}
 	return ret;
 }
@@ -99,15 +97,15 @@ static int canary_refresh(struct canary *canary)
 
 /* ---- flows ----------------------------------------------------------------------------------- */
 
-static bool ends_are(const struct canary *canary, const struct cli_flow *flow)
+static bool ends_are(const struct canary *canary, const struct observed_flow *flow)
 {
-	const struct store *store = cli_input_objects(canary->stores[0]);
+	const struct store *store = canary->stores[0]->objects;
 
-	return cli_flow_end_is(store, &flow->flow.from, flow->from_pod) &&
-	       cli_flow_end_is(store, &flow->flow.to, flow->to_pod);
+	return flow_end_is(store, &flow->flow.from, flow->from_pod) &&
+	       flow_end_is(store, &flow->flow.to, flow->to_pod);
 }
 
-static enum fate flow_judge(const struct canary *canary, const struct cli_flow *flow,
+static enum fate flow_judge(const struct canary *canary, const struct observed_flow *flow,
 			    enum drop_reason *ret_reason)
 {
 	const struct flow asked = { .saddr = flow->flow.from,
@@ -134,7 +132,7 @@ static void end_print(const char *pod, const struct addr *addr)
 		printf("%s", addr_format(addr, text));
 }
 
-static void flow_print(const struct cli_flow *flow, enum fate fate, enum drop_reason reason)
+static void flow_print(const struct observed_flow *flow, enum fate fate, enum drop_reason reason)
 {
 	bool cut = fate == FATE_CUT;
 
@@ -154,7 +152,7 @@ static void flow_print(const struct cli_flow *flow, enum fate fate, enum drop_re
 	fflush(stdout);
 }
 
-static cJSON *flow_json(const struct cli_flow *flow, enum fate fate, enum drop_reason reason)
+static cJSON *flow_json(const struct observed_flow *flow, enum fate fate, enum drop_reason reason)
 {
 	cJSON *json = cJSON_CreateObject();
 	char text[ADDR_TEXT_MAX];
@@ -175,7 +173,7 @@ static cJSON *flow_json(const struct cli_flow *flow, enum fate fate, enum drop_r
 	return json;
 }
 
-static int canary_flow(const struct cli_flow *flow, void *arg)
+static int canary_flow(const struct observed_flow *flow, void *arg)
 {
 	struct canary *canary = arg;
 	struct flow_key key = { .saddr = flow->flow.from,
@@ -221,8 +219,7 @@ static void canary_begun(void *arg)
 static int canary_diff(const struct canary *canary, cJSON *report, struct errmsg *err)
 {
 	auto_(policy_diff) struct policy_diff *diff = NULL;
-	int ret = policy_diff(cli_input_objects(canary->stores[0]),
-			      cli_input_objects(canary->stores[1]), &diff, err);
+	int ret = policy_diff(canary->stores[0]->objects, canary->stores[1]->objects, &diff, err);
 
 	if (ret)
 		return ret;
@@ -246,7 +243,7 @@ static void canary_summary(const struct canary *canary, bool incomplete)
 			    "--max-flows makes it larger");
 }
 
-int cli_canary(const struct arguments *args, const cJSON *documents, uint32_t seconds,
+int canary_run(const struct arguments *args, const cJSON *documents, uint32_t seconds,
 	       cJSON *report, size_t *ret_cut, struct errmsg *err)
 {
 	struct canary canary = {
@@ -257,7 +254,7 @@ int cli_canary(const struct arguments *args, const cJSON *documents, uint32_t se
 		.opened = cJSON_AddArrayToObject(report, "wouldAllow"),
 		.err = err,
 	};
-	struct cli_flows flows = { .begun = canary_begun, .each = canary_flow, .arg = &canary };
+	struct flow_stream flows = { .begun = canary_begun, .each = canary_flow, .arg = &canary };
 	int ret;
 
 	table_init(&canary.told, sizeof(struct flow_key), sizeof(uint32_t));
@@ -267,7 +264,7 @@ int cli_canary(const struct arguments *args, const cJSON *documents, uint32_t se
 	if (!ret)
 		ret = canary_compile(&canary, err);
 	if (!ret)
-		ret = cli_flows_follow(args, seconds, &flows, err);
+		ret = flow_stream_follow(args, seconds, &flows, err);
 	if (!ret) {
 		cJSON_AddNumberToObject(report, "flows", (double)canary.told.count);
 		cJSON_AddNumberToObject(report, "notJudged", (double)canary.unknown);

@@ -3,22 +3,22 @@
 #include <cjson/cJSON.h>
 #include <errno.h>
 
-#include "cli/cli.h"
-#include "cli/input.h"
+#include "cli/cli_store.h"
+#include "cli/command.h"
 #include "cli/output.h"
-#include "cli/output_reach.h"
+#include "cli/output_diff.h"
 
 DEFINE_AUTO(policy_diff)
 
 /* One version: its own files, and those that both have in common. */
-static int version_load(const struct arguments *args, const char *path, struct cli_input **ret,
+static int version_load(const struct arguments *args, const char *path, struct cli_store **ret,
 			struct errmsg *err)
 {
-	auto_(cli_input) struct cli_input *store = cli_input_new();
-	int status = store ? cli_input_add(store, path, err) : fail(err, -ENOMEM, "%s", path);
+	auto_(cli_store) struct cli_store *store = cli_store_new();
+	int status = store ? cli_store_add(store, path, err) : fail(err, -ENOMEM, "%s", path);
 
 	for (size_t i = 0; i < args->file_count && !status; i++)
-		status = cli_input_add(store, args->files[i], err);
+		status = cli_store_add(store, args->files[i], err);
 	if (!status)
 		*ret = take_ptr(store);
 	return status;
@@ -26,24 +26,24 @@ static int version_load(const struct arguments *args, const char *path, struct c
 
 int cmd_policy_diff(const struct arguments *args, struct errmsg *err)
 {
-	auto_(cli_input) struct cli_input *before = NULL;
-	auto_(cli_input) struct cli_input *after = NULL;
+	auto_(cli_store) struct cli_store *before = NULL;
+	auto_(cli_store) struct cli_store *after = NULL;
 	auto_(policy_diff) struct policy_diff *diff = NULL;
 	int ret = version_load(args, args->operands[0], &before, err);
 
 	if (!ret)
 		ret = version_load(args, args->operands[1], &after, err);
 	if (!ret)
-		ret = cli_input_fill(before, after, err);
+		ret = cli_store_fill(before, after, err);
 	if (!ret)
-		ret = cli_input_fill(after, before, err);
+		ret = cli_store_fill(after, before, err);
 	if (ret)
 		return ret;
-	if (store_count(cli_input_objects(after), OBJECT_POD) == 0)
+	if (store_count(after->objects, OBJECT_POD) == 0)
 		return fail_plain(err, -ENOENT,
 				  "no pods to compare: give them in the files, or with -f as "
 				  "kubectl get pods,namespaces -A -o yaml prints them");
-	ret = policy_diff(cli_input_objects(before), cli_input_objects(after), &diff, err);
+	ret = policy_diff(before->objects, after->objects, &diff, err);
 	if (ret)
 		return ret;
 	if (args->json) {

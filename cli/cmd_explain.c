@@ -2,18 +2,19 @@
 /* tendril policy explain: which rule of which object decides, in both directions. */
 #include <cjson/cJSON.h>
 
-#include "cli/cli.h"
+#include "cli/command.h"
 #include "cli/output.h"
 #include "cli/output_explain.h"
+#include "cli/store_load.h"
 
 int cmd_policy_explain(const struct arguments *args, struct errmsg *err)
 {
-	auto_(cli_input) struct cli_input *store = NULL;
-	struct cli_answers answers = { 0 };
-	int ret = cli_input_load(args, &store, err);
+	auto_(cli_store) struct cli_store *store = NULL;
+	struct answers answers = { 0 };
+	int ret = store_load(args, &store, err);
 
 	if (!ret)
-		ret = cli_query_ask(store, args->from, args->to, args->port, &answers, err);
+		ret = explain_query(store, args->from, args->to, args->port, &answers, err);
 	if (ret)
 		return ret;
 	if (args->json) {
@@ -24,6 +25,6 @@ int cmd_policy_explain(const struct arguments *args, struct errmsg *err)
 	} else {
 		answers_print(&answers);
 	}
-	cli_answers_done(&answers);
+	answers_done(&answers);
 	return EXIT_OK;
 }

@@ -5,9 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/cli.h"
-#include "cli/input.h"
 #include "cli/output.h"
+#include "cli/store_load.h"
 #include "policy/analysis/lint.h"
 
 /* Places of a finding: its own, and that of the other object. */
@@ -20,7 +19,7 @@ static void object_title(const struct object *object, char *buf, size_t size)
 }
 
 /* "FILE:LINE:COLUMN", as far as it is known. */
-static void place_text(const struct cli_position *place, char *buf, size_t size)
+static void place_text(const struct source_location *place, char *buf, size_t size)
 {
 	if (place->line)
 		snprintf(buf, size, "%s:%zu:%zu", place->file, place->line, place->column);
@@ -28,18 +27,19 @@ static void place_text(const struct cli_position *place, char *buf, size_t size)
 		snprintf(buf, size, "%s", place->file);
 }
 
-static void print_finding(const struct lint_finding *finding, const struct cli_position *places)
+static void print_finding(const struct lint_finding *finding,
+			  const struct source_location *locations)
 {
 	char where[SOURCE_MAX], title[600];
 
-	place_text(&places[PLACE_OWN], where, sizeof(where));
+	place_text(&locations[PLACE_OWN], where, sizeof(where));
 	object_title(finding->object, title, sizeof(title));
 	printf("%s: %s: %s%s%s%s%s: %s", output_shown(where), title, finding->path,
 	       *finding->path ? ": " : "", output_colour(COLOUR_WARN),
 	       lint_check_name(finding->check), output_colour_end(),
 	       output_shown(finding->message));
 	if (finding->other) {
-		place_text(&places[PLACE_OTHER], where, sizeof(where));
+		place_text(&locations[PLACE_OTHER], where, sizeof(where));
 		printf(" (%s)", output_shown(where));
 	}
 	printf("\n    %s\n    %sIf it is meant: annotate the object with %s: %s%s\n",
@@ -47,7 +47,7 @@ static void print_finding(const struct lint_finding *finding, const struct cli_p
 	       lint_check_name(finding->check), output_colour_end());
 }
 
-static void place_add_json(const struct cli_position *place, cJSON *json)
+static void place_add_json(const struct source_location *place, cJSON *json)
 {
 	cJSON_AddStringToObject(json, "kind", object_kind_name(place->object->kind));
 	cJSON_AddStringToObject(json, "namespace", place->object->namespace);
@@ -60,7 +60,8 @@ static void place_add_json(const struct cli_position *place, cJSON *json)
 	}
 }
 
-static cJSON *finding_json(const struct lint_finding *finding, const struct cli_position *places)
+static cJSON *finding_json(const struct lint_finding *finding,
+			   const struct source_location *locations)
 {
 	cJSON *json = cJSON_CreateObject();
 	char silence[128];
@@ -71,34 +72,35 @@ static cJSON *finding_json(const struct lint_finding *finding, const struct cli_
 	cJSON_AddStringToObject(json, "message", finding->message);
 	cJSON_AddStringToObject(json, "explanation", lint_check_explains(finding->check));
 	cJSON_AddStringToObject(json, "silence", silence);
-	place_add_json(&places[PLACE_OWN], json);
+	place_add_json(&locations[PLACE_OWN], json);
 	if (finding->other)
-		place_add_json(&places[PLACE_OTHER], cJSON_AddObjectToObject(json, "other"));
+		place_add_json(&locations[PLACE_OTHER], cJSON_AddObjectToObject(json, "other"));
 	return json;
 }
 
-static void findings_print(const struct lint_findings *findings, const struct cli_position *places)
+static void findings_print(const struct lint_findings *findings,
+			   const struct source_location *locations)
 {
 	for (size_t i = 0; i < findings->count; i++)
-		print_finding(&findings->items[i], &places[PLACE_COUNT * i]);
+		print_finding(&findings->items[i], &locations[PLACE_COUNT * i]);
 	printf("%zu finding%s", findings->count, findings->count == 1 ? "" : "s");
 	if (findings->silenced)
 		printf(", %zu silenced", findings->silenced);
 	putchar('\n');
 }
 
-static int findings_report(const struct arguments *args, const struct cli_input *store,
+static int findings_report(const struct arguments *args, const struct cli_store *store,
 			   const struct lint_findings *findings, struct errmsg *err)
 {
-	auto_free struct cli_position *places =
-		calloc(PLACE_COUNT * findings->count + 1, sizeof(*places));
+	auto_free struct source_location *locations =
+		calloc(PLACE_COUNT * findings->count + 1, sizeof(*locations));
 	cJSON *array;
 
-	if (!places)
+	if (!locations)
 		return fail(err, -ENOMEM, "lint");
 	for (size_t i = 0; i < findings->count; i++) {
 		const struct lint_finding *finding = &findings->items[i];
-		struct cli_position *own = &places[PLACE_COUNT * i + PLACE_OWN];
+		struct source_location *own = &locations[PLACE_COUNT * i + PLACE_OWN];
 
 		own[PLACE_OWN].object = finding->object;
 		own[PLACE_OWN].path = finding->path;
@@ -106,16 +108,16 @@ static int findings_report(const struct arguments *args, const struct cli_input 
 		own[PLACE_OTHER].object = finding->other ? finding->other : finding->object;
 		own[PLACE_OTHER].path = finding->other ? finding->other_path : "";
 	}
-	if (cli_input_position(store, places, PLACE_COUNT * findings->count))
+	if (cli_store_locate(store, locations, PLACE_COUNT * findings->count))
 		return fail(err, -ENOMEM, "lint");
 	if (!args->json) {
-		findings_print(findings, places);
+		findings_print(findings, locations);
 		return findings->count ? EXIT_FAILED : EXIT_OK;
 	}
 	array = cJSON_CreateArray();
 	for (size_t i = 0; i < findings->count; i++)
-		cJSON_AddItemToArray(array,
-				     finding_json(&findings->items[i], &places[PLACE_COUNT * i]));
+		cJSON_AddItemToArray(
+			array, finding_json(&findings->items[i], &locations[PLACE_COUNT * i]));
 	output_json(array);
 	cJSON_Delete(array);
 	return findings->count ? EXIT_FAILED : EXIT_OK;
@@ -129,7 +131,7 @@ static bool has_policies(const struct store *store)
 
 int cmd_policy_lint(const struct arguments *args, struct errmsg *err)
 {
-	auto_(cli_input) struct cli_input *store = NULL;
+	auto_(cli_store) struct cli_store *store = NULL;
 	struct arguments files = *args;
 	struct lint_findings findings = { 0 };
 	int ret;
@@ -139,11 +141,11 @@ int cmd_policy_lint(const struct arguments *args, struct errmsg *err)
 			return misused(err, "more than %d files", CLI_FILES_MAX);
 		files.files[files.file_count++] = args->operands[i];
 	}
-	ret = cli_input_load(&files, &store, err);
-	if (!ret && files.file_count && !has_policies(cli_input_objects(store)))
+	ret = store_load(&files, &store, err);
+	if (!ret && files.file_count && !has_policies(store->objects))
 		output_note("policy lint: there are no policies in the files");
 	if (!ret)
-		ret = policy_lint(cli_input_objects(store), &findings, err);
+		ret = policy_lint(store->objects, &findings, err);
 	if (!ret)
 		ret = findings_report(args, store, &findings, err);
 	lint_findings_done(&findings);

@@ -5,10 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/cli.h"
-#include "cli/input.h"
+#include "cli/argument.h"
+#include "cli/files.h"
+#include "cli/matrix_picture.h"
 #include "cli/output.h"
-#include "cli/picture.h"
+#include "cli/store_load.h"
 
 #define PORTS_MAX 64
 #define KEYS_MAX  8
@@ -52,7 +53,8 @@ static int ports_parse(const char *text, struct words *words, struct matrix_port
 		if (strcmp(words->items[i], "all") == 0)
 			ports[i] = (struct matrix_port){ 0 };
 		else
-			ret = cli_port_parse(words->items[i], &ports[i].port, &ports[i].proto, err);
+			ret = port_argument_parse(words->items[i], &ports[i].port, &ports[i].proto,
+						  err);
 	}
 	return ret;
 }
@@ -224,7 +226,7 @@ static int picture_write(const char *file, const struct matrix *matrix,
 		return 0;
 	draw(matrix, &text);
 	return text.failed ? fail(err, -ENOMEM, "%s", file)
-			   : cli_write_file(file, text.data, text.len, err);
+			   : file_write_text(file, text.data, text.len, err);
 }
 
 static bool is_stdout(const char *file)
@@ -260,7 +262,7 @@ static int answer(const struct arguments *args, const struct matrix *matrix, str
 
 int cmd_policy_matrix(const struct arguments *args, struct errmsg *err)
 {
-	auto_(cli_input) struct cli_input *store = NULL;
+	auto_(cli_store) struct cli_store *store = NULL;
 	auto_(matrix) struct matrix *matrix = NULL;
 	struct matrix_port ports[PORTS_MAX];
 	struct matrix_query query = { .ports = ports };
@@ -273,11 +275,11 @@ int cmd_policy_matrix(const struct arguments *args, struct errmsg *err)
 		ret = ports_parse(args->port, &port_words, ports, err);
 	query.port_count = port_words.count;
 	if (!ret)
-		ret = cli_input_load(args, &store, err);
-	if (!ret && store_count(cli_input_objects(store), OBJECT_POD) == 0)
+		ret = store_load(args, &store, err);
+	if (!ret && store_count(store->objects, OBJECT_POD) == 0)
 		ret = fail_plain(err, -ENOENT, "there are no pods in the files");
 	if (!ret)
-		ret = matrix_new(cli_input_objects(store), &query, &matrix, err);
+		ret = matrix_new(store->objects, &query, &matrix, err);
 	if (!ret)
 		ret = answer(args, matrix, err);
 	free(port_words.copy);

@@ -5,14 +5,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/agent_call.h"
 #include "cli/output.h"
 #include "lib/auto.h"
-#include "lib/http.h"
 
 static const char *shown_text(const cJSON *object, const char *name)
 {
-	return output_shown(cli_text(object, name, ""));
+	return output_shown(member_text(object, name, ""));
 }
 
 static void print_end(const cJSON *event, const char *name)
@@ -43,7 +42,7 @@ static const struct event_kind {
 
 static const struct event_kind *event_kind(const cJSON *event)
 {
-	const char *type = cli_text(event, "type", "");
+	const char *type = member_text(event, "type", "");
 
 	for (size_t i = 0; i < ARRAY_SIZE(event_kinds); i++) {
 		if (strcmp(event_kinds[i].type, type) == 0)
@@ -110,9 +109,6 @@ int cmd_monitor(const struct arguments *args, struct errmsg *err)
 		return misused(err, "--type %s: must be drop, verdict and audit, with commas",
 			       types);
 	snprintf(path, sizeof(path), "/v1/events?type=%s", types);
-	ret = http_follow(args->socket, path, print_event, (void *)args, err);
-	if (ret == -ENOENT || ret == -ECONNREFUSED)
-		return fail_plain(err, ret, "no agent answers on %s: is tendrild running?",
-				  args->socket);
+	ret = agent_follow(args, path, print_event, (void *)args, err);
 	return ret < 0 ? ret : EXIT_OK;
 }

@@ -6,9 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/flows.h"
-#include "cli/input.h"
+#include "cli/agent_call.h"
+#include "cli/argument.h"
+#include "cli/flow_stream.h"
 #include "cli/output.h"
+#include "cli/store_load.h"
 #include "lib/auto.h"
 #include "lib/yaml_print.h"
 
@@ -47,7 +49,7 @@ static void record_begun(void *arg)
 	output_note("policy: observing for %u s; an interrupt ends it early", record->seconds);
 }
 
-static int record_flow_seen(const struct cli_flow *flow, void *arg)
+static int record_flow_seen(const struct observed_flow *flow, void *arg)
 {
 	struct record *record = arg;
 	struct seen *grown, *seen;
@@ -74,7 +76,7 @@ static bool is_named(const struct arguments *args, const char *name)
 	char namespace[254], pod[254], full[600];
 
 	for (size_t i = 0; i < args->operand_count; i++) {
-		if (cli_split_name(args->operands[i], namespace, pod, sizeof(pod), NULL))
+		if (name_split(args->operands[i], namespace, pod, sizeof(pod), NULL))
 			continue;
 		snprintf(full, sizeof(full), "%s/%s", namespace, pod);
 		if (strcmp(full, name) == 0)
@@ -95,8 +97,8 @@ static bool record_wants(const struct object *pod, void *arg)
 	    !is_named(record->args, name))
 		return false;
 	cJSON_ArrayForEach (endpoint, record->endpoints) {
-		if (strcmp(cli_text(endpoint, "namespace", ""), pod->namespace) == 0 &&
-		    strcmp(cli_text(endpoint, "name", ""), pod->name) == 0)
+		if (strcmp(member_text(endpoint, "namespace", ""), pod->namespace) == 0 &&
+		    strcmp(member_text(endpoint, "name", ""), pod->name) == 0)
 			return true;
 	}
 	return false;
@@ -107,8 +109,8 @@ static bool endpoint_exists(const cJSON *endpoints, const char *namespace, const
 	const cJSON *endpoint;
 
 	cJSON_ArrayForEach (endpoint, endpoints) {
-		if (strcmp(cli_text(endpoint, "namespace", ""), namespace) == 0 &&
-		    (!name || strcmp(cli_text(endpoint, "name", ""), name) == 0))
+		if (strcmp(member_text(endpoint, "namespace", ""), namespace) == 0 &&
+		    (!name || strcmp(member_text(endpoint, "name", ""), name) == 0))
 			return true;
 	}
 	return false;
@@ -122,14 +124,14 @@ static int scope_check(const struct arguments *args, struct errmsg *err)
 	int ret = 0;
 
 	for (size_t i = 0; !ret && i < args->operand_count; i++)
-		ret = cli_split_name(args->operands[i], namespace, name, sizeof(name), err);
+		ret = name_split(args->operands[i], namespace, name, sizeof(name), err);
 	if (!ret)
-		ret = cli_call(args, "GET", "/v1/endpoints", NULL, &endpoints, err);
+		ret = agent_call(args, "GET", "/v1/endpoints", NULL, &endpoints, err);
 	if (!ret && args->namespace && !endpoint_exists(endpoints, args->namespace, NULL))
 		ret = fail_plain(err, -ENOENT, "namespace %s has no pods on this node",
 				 args->namespace);
 	for (size_t i = 0; !ret && i < args->operand_count; i++) {
-		cli_split_name(args->operands[i], namespace, name, sizeof(name), err);
+		name_split(args->operands[i], namespace, name, sizeof(name), err);
 		if (!endpoint_exists(endpoints, namespace, name))
 			ret = fail_plain(err, -ENOENT, "%s/%s is no pod of this node", namespace,
 					 name);
@@ -148,9 +150,9 @@ static size_t flows_current(struct record *record, const struct store *store,
 
 	for (size_t i = 0; i < record->seen_count; i++) {
 		const struct seen *seen = &record->seen[i];
-		bool from = cli_flow_end_is(store, &seen->flow.from, seen->from_pod);
+		bool from = flow_end_is(store, &seen->flow.from, seen->from_pod);
 
-		if (from && cli_flow_end_is(store, &seen->flow.to, seen->to_pod))
+		if (from && flow_end_is(store, &seen->flow.to, seen->to_pod))
 			ret[count++] = seen->flow;
 		else
 			output_note("policy: %s is gone: left out what it did",
@@ -174,8 +176,8 @@ static void recording_print(const struct record *record, const struct recording 
 	} else {
 		cJSON_ArrayForEach (document, recording->policies) {
 			puts("---");
-			if (!cli_member(cli_member(document, "spec"), "ingress") &&
-			    !cli_member(cli_member(document, "spec"), "egress"))
+			if (!member_get(member_get(document, "spec"), "ingress") &&
+			    !member_get(member_get(document, "spec"), "egress"))
 				puts("# Nothing was seen: neither sends nor receives.");
 			yaml_print(stdout, document);
 		}
@@ -189,20 +191,20 @@ static void recording_print(const struct record *record, const struct recording 
 static int record_write(struct record *record, struct errmsg *err)
 {
 	auto_free struct record_flow *flows = calloc(record->seen_count + 1, sizeof(*flows));
-	auto_(cli_input) struct cli_input *store = NULL;
+	auto_(cli_store) struct cli_store *store = NULL;
 	struct recording recording;
-	int ret = flows ? cli_input_load(record->args, &store, err) : fail(err, -ENOMEM, "flows");
+	int ret = flows ? store_load(record->args, &store, err) : fail(err, -ENOMEM, "flows");
 	size_t count;
 
 	if (!ret)
-		ret = cli_input_know_node(store, err);
+		ret = cli_store_know_node(store, err);
 	if (!ret)
-		ret = cli_call(record->args, "GET", "/v1/endpoints", NULL, &record->endpoints, err);
+		ret = agent_call(record->args, "GET", "/v1/endpoints", NULL, &record->endpoints,
+				 err);
 	if (ret)
 		return ret;
-	count = flows_current(record, cli_input_objects(store), flows);
-	ret = policy_record(cli_input_objects(store), flows, count, record_wants, record,
-			    &recording, err);
+	count = flows_current(record, store->objects, flows);
+	ret = policy_record(store->objects, flows, count, record_wants, record, &recording, err);
 	if (ret)
 		return ret;
 	recording_print(record, &recording);
@@ -213,15 +215,15 @@ static int record_write(struct record *record, struct errmsg *err)
 int cmd_policy_record(const struct arguments *args, struct errmsg *err)
 {
 	struct record record = { .args = args, .seconds = SECONDS_DEFAULT };
-	struct cli_flows flows = { .begun = record_begun,
-				   .each = record_flow_seen,
-				   .arg = &record };
-	int ret = args->duration ? cli_duration_parse(args->duration, &record.seconds, err) : 0;
+	struct flow_stream flows = { .begun = record_begun,
+				     .each = record_flow_seen,
+				     .arg = &record };
+	int ret = args->duration ? duration_parse(args->duration, &record.seconds, err) : 0;
 
 	if (!ret)
 		ret = scope_check(args, err);
 	if (!ret)
-		ret = cli_flows_follow(args, record.seconds, &flows, err);
+		ret = flow_stream_follow(args, record.seconds, &flows, err);
 	if (!ret && flows.incomplete)
 		output_note("policy: the table of flows was full: some may be missing; tendrild "
 			    "--max-flows makes it larger");

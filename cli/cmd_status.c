@@ -4,41 +4,35 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/agent_call.h"
 #include "cli/output.h"
 #include "lib/auto.h"
 
-static double number(const cJSON *object, const char *name)
-{
-	const cJSON *value = cli_member(object, name);
-
-	return cJSON_IsNumber(value) ? value->valuedouble : 0;
-}
-
 static void fill_agent(const cJSON *status, struct cell *cell)
 {
-	bool ready = cJSON_IsTrue(cli_member(status, "ready"));
+	bool ready = cJSON_IsTrue(member_get(status, "ready"));
 
 	cell_set(cell, ready ? COLOUR_GOOD : COLOUR_BAD, "%s, version %s, pid %.0f, up %.0f s",
-		 ready ? "ready" : "not ready", cli_text(status, "version", "-"),
-		 number(status, "pid"), number(status, "uptimeSeconds"));
+		 ready ? "ready" : "not ready", member_text(status, "version", "-"),
+		 member_number(status, "pid"), member_number(status, "uptimeSeconds"));
 }
 
 static void fill_datapath(const cJSON *status, struct cell *cell)
 {
-	const cJSON *datapath = cli_member(status, "datapath");
-	bool sockets = cJSON_IsTrue(cli_member(datapath, "socketServices"));
+	const cJSON *datapath = member_get(status, "datapath");
+	bool sockets = cJSON_IsTrue(member_get(datapath, "socketServices"));
 
 	cell_set(cell, COLOUR_NONE, "%s, services %s, %.0f instructions",
-		 cli_text(datapath, "attach", "-"), sockets ? "in the socket layer" : "per packet",
-		 number(datapath, "instructions"));
+		 member_text(datapath, "attach", "-"),
+		 sockets ? "in the socket layer" : "per packet",
+		 member_number(datapath, "instructions"));
 }
 
 static void fill_acceleration(const cJSON *status, struct cell *cell)
 {
-	const cJSON *acceleration = cli_member(status, "acceleration");
-	const char *state = cli_text(acceleration, "state", "-");
-	const char *reason = cli_text(acceleration, "reason", "-");
+	const cJSON *acceleration = member_get(status, "acceleration");
+	const char *state = member_text(acceleration, "state", "-");
+	const char *reason = member_text(acceleration, "reason", "-");
 	bool told = *reason && strcmp(reason, "-") != 0;
 
 	cell_set(cell, strcmp(state, "on") == 0 ? COLOUR_GOOD : COLOUR_WARN, "%s%s%s", state,
@@ -47,25 +41,26 @@ static void fill_acceleration(const cJSON *status, struct cell *cell)
 
 static void fill_memory(const cJSON *status, struct cell *cell)
 {
-	const cJSON *memory = cli_member(status, "memory");
+	const cJSON *memory = member_get(status, "memory");
 
 	cell_set(cell, COLOUR_NONE, "%.1f MiB resident, %.1f MiB in maps",
-		 number(memory, "rssBytes") / (1 << 20), number(memory, "mapBytes") / (1 << 20));
+		 member_number(memory, "rssBytes") / (1 << 20),
+		 member_number(memory, "mapBytes") / (1 << 20));
 }
 
 static void fill_counts(const cJSON *status, struct cell *cell)
 {
 	cell_set(cell, COLOUR_NONE, "%.0f endpoints, %.0f services, %.0f policies, %.0f identities",
-		 number(status, "endpoints"), number(status, "services"),
-		 number(status, "policies"), number(status, "identities"));
+		 member_number(status, "endpoints"), member_number(status, "services"),
+		 member_number(status, "policies"), member_number(status, "identities"));
 }
 
 static void fill_audit(const cJSON *status, struct cell *cell)
 {
-	const cJSON *audit = cli_member(status, "audit");
-	double audited = number(audit, "endpoints");
+	const cJSON *audit = member_get(status, "audit");
+	double audited = member_number(audit, "endpoints");
 
-	if (cJSON_IsTrue(cli_member(audit, "node")))
+	if (cJSON_IsTrue(member_get(audit, "node")))
 		cell_set(cell, COLOUR_WARN, "audit mode: told, not enforced");
 	else if (audited > 0)
 		cell_set(cell, COLOUR_WARN, "enforced, told only on %.0f endpoints", audited);
@@ -95,7 +90,7 @@ static void fill_map_name(const cJSON *map, struct cell *cell)
 
 static void fill_map_used(const cJSON *map, struct cell *cell)
 {
-	double used = number(map, "used"), capacity = number(map, "capacity");
+	double used = member_number(map, "used"), capacity = member_number(map, "capacity");
 	enum colour colour = COLOUR_NONE;
 
 	if (capacity > 0 && used >= 0.8 * capacity)
@@ -138,7 +133,7 @@ static void print_counted(const cJSON *rows, const struct column *columns, size_
 	const cJSON *row;
 
 	cJSON_ArrayForEach (row, rows) {
-		if (number(row, "count") > 0)
+		if (member_number(row, "count") > 0)
 			cJSON_AddItemToArray(shown, cJSON_Duplicate(row, true));
 	}
 	if (cJSON_GetArraySize(shown) > 0) {
@@ -152,20 +147,20 @@ static void print_problems(const cJSON *status)
 {
 	const cJSON *warning, *file;
 
-	cJSON_ArrayForEach (warning, cli_member(status, "warnings"))
+	cJSON_ArrayForEach (warning, member_get(status, "warnings"))
 		printf("%swarning:%s %s\n", output_colour(COLOUR_WARN), output_colour_end(),
 		       output_shown(cJSON_IsString(warning) ? warning->valuestring : ""));
-	cJSON_ArrayForEach (file, cli_member(cli_member(status, "objects"), "files")) {
-		if (strcmp(cli_text(file, "state", "-"), "ok") != 0)
+	cJSON_ArrayForEach (file, member_get(member_get(status, "objects"), "files")) {
+		if (strcmp(member_text(file, "state", "-"), "ok") != 0)
 			printf("%srefused:%s %s\n", output_colour(COLOUR_BAD), output_colour_end(),
-			       output_shown(cli_text(file, "error", "-")));
+			       output_shown(member_text(file, "error", "-")));
 	}
 }
 
 int cmd_status(const struct arguments *args, struct errmsg *err)
 {
 	cJSON *status = NULL;
-	int ret = cli_call(args, "GET", "/v1/status", NULL, &status, err);
+	int ret = agent_call(args, "GET", "/v1/status", NULL, &status, err);
 
 	if (ret)
 		return ret;
@@ -174,13 +169,13 @@ int cmd_status(const struct arguments *args, struct errmsg *err)
 	} else {
 		output_fields(status, summary, ARRAY_SIZE(summary));
 		putchar('\n');
-		output_table(cli_member(status, "maps"), map_columns, ARRAY_SIZE(map_columns));
-		print_counted(cli_member(status, "drops"), drop_columns, ARRAY_SIZE(drop_columns));
-		print_counted(cli_member(status, "notices"), notice_columns,
+		output_table(member_get(status, "maps"), map_columns, ARRAY_SIZE(map_columns));
+		print_counted(member_get(status, "drops"), drop_columns, ARRAY_SIZE(drop_columns));
+		print_counted(member_get(status, "notices"), notice_columns,
 			      ARRAY_SIZE(notice_columns));
 		print_problems(status);
 	}
-	ret = cJSON_IsTrue(cli_member(status, "ready")) ? EXIT_OK : EXIT_FAILED;
+	ret = cJSON_IsTrue(member_get(status, "ready")) ? EXIT_OK : EXIT_FAILED;
 	cJSON_Delete(status);
 	return ret;
 }

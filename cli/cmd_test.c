@@ -5,10 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/command.h"
+#include "cli/files.h"
 #include "cli/output.h"
 #include "cli/output_explain.h"
 #include "cli/output_test.h"
+#include "cli/store_load.h"
 #include "policy/analysis/expectation.h"
 
 static const char *expected_name(const struct expectation *expectation)
@@ -29,13 +31,13 @@ static char *result_name(const struct expectation *expectation)
 }
 
 /* What cannot be asked fails as a test, with the reason, and the others go on. */
-static int result_fill(const struct cli_input *store, const struct expectation *expectation,
+static int result_fill(const struct cli_store *store, const struct expectation *expectation,
 		       struct test_result *result, struct errmsg *err)
 {
 	auto_buffer struct buffer reason = { 0 };
-	struct cli_answers answers = { 0 };
+	struct answers answers = { 0 };
 	struct errmsg why = { 0 };
-	int ret = cli_query_ask(store, expectation->from, expectation->to, expectation->port,
+	int ret = explain_query(store, expectation->from, expectation->to, expectation->port,
 				&answers, &why);
 
 	if (ret == -ENOMEM)
@@ -43,17 +45,17 @@ static int result_fill(const struct cli_input *store, const struct expectation *
 	if (ret) {
 		result->reason = strdup(why.text);
 	} else {
-		cli_answers_expect(&answers, expectation->allow ? VERDICT_ALLOW : VERDICT_DENY);
+		answers_expect(&answers, expectation->allow ? VERDICT_ALLOW : VERDICT_DENY);
 		answers_text(&answers, &reason);
 		result->verdict = verdict_name(answers.verdict);
 		result->explanation = answers_json(&answers);
 		result->reason = reason.failed ? NULL : take_ptr(reason.data);
 	}
-	cli_answers_done(&answers);
+	answers_done(&answers);
 	return result->reason && result->name ? 0 : fail(err, -ENOMEM, "test");
 }
 
-static int result_add(const struct cli_input *store, const char *file,
+static int result_add(const struct cli_store *store, const char *file,
 		      const struct expectation *expectation, struct test_results *results,
 		      struct errmsg *err)
 {
@@ -84,7 +86,7 @@ static int file_parse(const char *file, struct expectations *list, size_t *error
 	struct problems problems = { 0 };
 	auto_free char *text = NULL;
 	size_t len;
-	int ret = cli_read_file(file, &text, &len, err);
+	int ret = file_read_text(file, &text, &len, err);
 
 	if (ret)
 		return ret;
@@ -92,9 +94,8 @@ static int file_parse(const char *file, struct expectations *list, size_t *error
 	for (size_t i = 0; i < problems.count; i++) {
 		char line[1024];
 
-		output_note("policy test: %s",
-			    problem_format(&problems.items[i], cli_file_name(file), line,
-					   sizeof(line)));
+		output_note("policy test: %s", problem_format(&problems.items[i], file_title(file),
+							      line, sizeof(line)));
 	}
 	*errors += problems.errors;
 	problems_done(&problems);
@@ -115,7 +116,7 @@ static int results_report(const struct arguments *args, const struct test_result
 		test_results_junit(results, &junit);
 	if (report.failed || junit.failed)
 		return fail(err, -ENOMEM, "test");
-	if (args->junit && cli_write_file(args->junit, junit.data, junit.len, err))
+	if (args->junit && file_write_text(args->junit, junit.data, junit.len, err))
 		return err->code;
 	if (report.data) {
 		fwrite(report.data, 1, report.len, stdout);
@@ -139,7 +140,7 @@ static int junit_check(const struct arguments *args, struct errmsg *err)
 
 int cmd_policy_test(const struct arguments *args, struct errmsg *err)
 {
-	auto_(cli_input) struct cli_input *store = NULL;
+	auto_(cli_store) struct cli_store *store = NULL;
 	struct expectations lists[CLI_FILES_MAX] = { 0 };
 	struct test_results results = { 0 };
 	size_t errors = 0;
@@ -151,11 +152,11 @@ int cmd_policy_test(const struct arguments *args, struct errmsg *err)
 		ret = fail_plain(err, -EINVAL, "%zu error%s, nothing was tested", errors,
 				 errors > 1 ? "s" : "");
 	if (!ret)
-		ret = cli_input_load(args, &store, err);
+		ret = store_load(args, &store, err);
 	for (size_t i = 0; i < args->operand_count && !ret; i++) {
 		for (size_t n = 0; n < lists[i].count && !ret; n++)
-			ret = result_add(store, cli_file_name(args->operands[i]),
-					 &lists[i].items[n], &results, err);
+			ret = result_add(store, file_title(args->operands[i]), &lists[i].items[n],
+					 &results, err);
 	}
 	if (!ret)
 		ret = results_report(args, &results, err);

@@ -5,8 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/cli.h"
-#include "cli/input.h"
+#include "cli/cli_store.h"
+#include "cli/command.h"
+#include "cli/files.h"
 #include "cli/output.h"
 #include "lib/auto.h"
 
@@ -28,7 +29,7 @@ static cJSON *problem_json(const char *file, const struct problem *problem)
 
 struct validation {
 	const struct arguments *args;
-	struct cli_input *store;
+	struct cli_store *store;
 	cJSON *problems; /* all of them, for -o json */
 	size_t errors;
 };
@@ -80,7 +81,7 @@ static void validation_report(struct validation *validation, const char *file,
 static void unreadable_report(struct validation *validation, const char *file,
 			      const struct errmsg *why)
 {
-	const char *name = cli_file_name(file), *text = why->text;
+	const char *name = file_title(file), *text = why->text;
 	size_t len = strlen(name);
 	struct problems problems = { .errors = 1, .items = calloc(1, sizeof(struct problem)) };
 
@@ -101,7 +102,7 @@ static int validate_file(const char *file, void *arg, struct errmsg *err)
 	struct problems problems = { 0 };
 	struct errmsg why = { 0 };
 	size_t count = 0;
-	int ret = cli_input_read(validation->store, file,
+	int ret = cli_store_read(validation->store, file,
 				 validation->args->lenient ? PARSE_LENIENT : 0, &count, &problems,
 				 &why);
 
@@ -114,7 +115,7 @@ static int validate_file(const char *file, void *arg, struct errmsg *err)
 	}
 	if (problems.count)
 		qsort(problems.items, problems.count, sizeof(*problems.items), problem_compare);
-	validation_report(validation, cli_file_name(file), &problems, count);
+	validation_report(validation, file_title(file), &problems, count);
 	validation->errors += problems.errors;
 	problems_done(&problems);
 	return 0;
@@ -123,7 +124,7 @@ static int validate_file(const char *file, void *arg, struct errmsg *err)
 static int validate_path(struct validation *validation, const char *path, struct errmsg *err)
 {
 	struct errmsg why = { 0 };
-	int ret = cli_each_file(path, validate_file, validation, &why);
+	int ret = files_each(path, validate_file, validation, &why);
 
 	if (ret == -ENOMEM)
 		return fail(err, ret, "%s", path);
@@ -134,7 +135,7 @@ static int validate_path(struct validation *validation, const char *path, struct
 
 int cmd_policy_validate(const struct arguments *args, struct errmsg *err)
 {
-	auto_(cli_input) struct cli_input *store = cli_input_new();
+	auto_(cli_store) struct cli_store *store = cli_store_new();
 	struct validation validation = { .args = args, .store = store };
 	int ret = store ? 0 : fail(err, -ENOMEM, "objects");
 

@@ -29,13 +29,13 @@ static const char *direction_name(enum direction direction)
 }
 
 /* Where a rule is written. */
-static const char *rule_source(const struct cli_input *store, enum direction direction,
+static const char *rule_source(const struct cli_store *store, enum direction direction,
 			       const struct explain_rule *rule, char *buf, size_t size)
 {
 	char path[64];
 
 	snprintf(path, sizeof(path), "spec.%s[%zu]", direction_name(direction), rule->rule);
-	return cli_input_source(store, rule->policy, path, buf, size);
+	return cli_store_source(store, rule->policy, path, buf, size);
 }
 
 static const char *side_reason(const struct explain_side *side)
@@ -53,7 +53,7 @@ static bool side_names_policies(const struct explain_side *side)
 /* ---- JSON -------------------------------------------------------------------------------------
  */
 
-static cJSON *policy_ref(const struct cli_input *store, const struct object *policy)
+static cJSON *policy_ref(const struct cli_store *store, const struct object *policy)
 {
 	cJSON *json = cJSON_CreateObject();
 	char source[SOURCE_MAX];
@@ -67,12 +67,12 @@ static cJSON *policy_ref(const struct cli_input *store, const struct object *pol
 		cJSON_AddNumberToObject(json, "priority", policy->cluster_policy.priority);
 	}
 	cJSON_AddStringToObject(json, "source",
-				cli_input_source(store, policy, "", source, sizeof(source)));
+				cli_store_source(store, policy, "", source, sizeof(source)));
 	return json;
 }
 
 /* "policy", "rule", "ruleName", "source" */
-static void rule_add_json(const struct cli_input *store, enum direction direction,
+static void rule_add_json(const struct cli_store *store, enum direction direction,
 			  const struct explain_rule *rule, cJSON *json)
 {
 	const char *name = explain_rule_get(rule, direction)->name;
@@ -86,7 +86,7 @@ static void rule_add_json(const struct cli_input *store, enum direction directio
 				rule_source(store, direction, rule, source, sizeof(source)));
 }
 
-static cJSON *side_json(const struct cli_input *store, enum direction direction,
+static cJSON *side_json(const struct cli_store *store, enum direction direction,
 			const struct explain_side *side)
 {
 	cJSON *json = cJSON_CreateObject();
@@ -102,7 +102,7 @@ static cJSON *side_json(const struct cli_input *store, enum direction direction,
 		cJSON_AddNullToObject(json, "rule");
 		cJSON_AddStringToObject(
 			json, "source",
-			cli_input_source(store, side->selecting[0], "", source, sizeof(source)));
+			cli_store_source(store, side->selecting[0], "", source, sizeof(source)));
 	}
 	if (side_names_policies(side)) {
 		array = cJSON_AddArrayToObject(json, "policies");
@@ -135,7 +135,7 @@ static cJSON *end_json(const struct explain_end *end)
 	return json;
 }
 
-static cJSON *answer_json(const struct cli_answers *answers, const struct cli_answer *answer)
+static cJSON *answer_json(const struct answers *answers, const struct answer *answer)
 {
 	const struct explanation *explanation = &answer->explanation;
 	cJSON *json = cJSON_CreateObject();
@@ -153,7 +153,7 @@ static cJSON *answer_json(const struct cli_answers *answers, const struct cli_an
 }
 
 /* Nobody can be reached: no policy is asked, and neither side lets anything pass. */
-static cJSON *refused_json(const struct cli_answers *answers)
+static cJSON *refused_json(const struct answers *answers)
 {
 	static const char *const sides[] = { "egress", "ingress" };
 	cJSON *json = cJSON_CreateObject();
@@ -170,7 +170,7 @@ static cJSON *refused_json(const struct cli_answers *answers)
 	return json;
 }
 
-cJSON *answers_json(const struct cli_answers *answers)
+cJSON *answers_json(const struct answers *answers)
 {
 	cJSON *json = answers->count ? answer_json(answers, &answers->items[answers->deciding])
 				     : refused_json(answers);
@@ -198,7 +198,7 @@ static void add_policy(struct buffer *text, const struct object *policy)
 			     policy->cluster_policy.priority);
 }
 
-static void add_rule(struct buffer *text, const struct cli_input *store, enum direction direction,
+static void add_rule(struct buffer *text, const struct cli_store *store, enum direction direction,
 		     const struct explain_rule *rule)
 {
 	const char *name = explain_rule_get(rule, direction)->name;
@@ -213,7 +213,7 @@ static void add_rule(struct buffer *text, const struct cli_input *store, enum di
 }
 
 /* Why a side says what it says; what passed it on stands in lines of its own. */
-static void add_side(struct buffer *text, const struct cli_input *store, enum direction direction,
+static void add_side(struct buffer *text, const struct cli_store *store, enum direction direction,
 		     const struct explain_side *side)
 {
 	char source[SOURCE_MAX];
@@ -227,7 +227,7 @@ static void add_side(struct buffer *text, const struct cli_input *store, enum di
 		buffer_print(text, "%s ", i ? "," : ":");
 		add_policy(text, side->selecting[i]);
 		buffer_print(text, " (%s)",
-			     output_shown(cli_input_source(store, side->selecting[i], "", source,
+			     output_shown(cli_store_source(store, side->selecting[i], "", source,
 							   sizeof(source))));
 	}
 	buffer_print(text, "\n");
@@ -238,7 +238,7 @@ static void add_side(struct buffer *text, const struct cli_input *store, enum di
 	}
 }
 
-void answers_text(const struct cli_answers *answers, struct buffer *text)
+void answers_text(const struct answers *answers, struct buffer *text)
 {
 	const struct explanation *explanation;
 
@@ -270,7 +270,7 @@ static const char *verdict_colour(enum verdict verdict)
 	return output_colour(verdict == VERDICT_ALLOW ? COLOUR_GOOD : COLOUR_BAD);
 }
 
-static void print_side(const struct cli_answers *answers, enum direction direction,
+static void print_side(const struct answers *answers, enum direction direction,
 		       const struct explain_side *side)
 {
 	auto_buffer struct buffer text = { 0 };
@@ -280,7 +280,7 @@ static void print_side(const struct cli_answers *answers, enum direction directi
 	       verdict_name(side->verdict), output_colour_end(), text.failed ? "\n" : text.data);
 }
 
-static void print_answer(const struct cli_answers *answers, const struct cli_answer *answer)
+static void print_answer(const struct answers *answers, const struct answer *answer)
 {
 	const struct explanation *explanation = &answer->explanation;
 	char from[700], to[700];
@@ -294,7 +294,7 @@ static void print_answer(const struct cli_answers *answers, const struct cli_ans
 	print_side(answers, DIR_INGRESS, &explanation->ingress);
 }
 
-void answers_print(const struct cli_answers *answers)
+void answers_print(const struct answers *answers)
 {
 	for (size_t i = 0; i < answers->count; i++)
 		print_answer(answers, &answers->items[i]);

@@ -3,18 +3,18 @@
 #ifndef TENDRIL_CLI_OUTPUT_EXPLAIN_H
 #define TENDRIL_CLI_OUTPUT_EXPLAIN_H
 
-#include "cli/query.h"
+#include "cli/explain_query.h"
 #include "lib/arena.h"
 
 struct cJSON;
 
 const char *verdict_name(enum verdict verdict); /* "allow", "deny" */
 
-void answers_print(const struct cli_answers *answers);
-struct cJSON *answers_json(const struct cli_answers *answers);
+void answers_print(const struct answers *answers);
+struct cJSON *answers_json(const struct answers *answers);
 
 /* Appends, without colours, what decides: "egress allow: no policy selects this pod in this
  * direction", one line for each side; or why a service refuses. */
-void answers_text(const struct cli_answers *answers, struct buffer *text);
+void answers_text(const struct answers *answers, struct buffer *text);
 
 #endif

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/picture.h"
+#include "cli/matrix_picture.h"
 #include "lib/auto.h"
 #include "policy/analysis/diff.h"
 #include "policy/analysis/lint.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A matrix as a picture: SVG, or a page for a browser that needs nothing beside itself. */
-#ifndef TENDRIL_CLI_PICTURE_H
-#define TENDRIL_CLI_PICTURE_H
+#ifndef TENDRIL_CLI_MATRIX_PICTURE_H
+#define TENDRIL_CLI_MATRIX_PICTURE_H
 
 #include "policy/analysis/matrix.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cli/output_reach.h"
+#include "cli/output_diff.h"
 
 #include <cjson/cJSON.h>
 #include <inttypes.h>
@@ -56,8 +56,8 @@ static size_t peer_groups_in_namespace(const struct peer_group *peer_groups, siz
 	return found;
 }
 
-void output_peer_groups(const struct reach *reach, const size_t *numbers, size_t count,
-			struct buffer *text)
+void peer_groups_text(const struct reach *reach, const size_t *numbers, size_t count,
+		      struct buffer *text)
 {
 	struct name_list list = { .text = text };
 	size_t peer_group_count, pods = 0, all_pods = 0, first = 0;
@@ -189,9 +189,9 @@ static void change_print(const struct policy_diff *diff, const struct diff_chang
 
 	if (ports == PORTS_NONE)
 		return;
-	output_peer_groups(diff->reach, change->from, change->from_count, &text);
+	peer_groups_text(diff->reach, change->from, change->from_count, &text);
 	buffer_string(&text, " -> ");
-	output_peer_groups(diff->reach, change->to, change->to_count, &text);
+	peer_groups_text(diff->reach, change->to, change->to_count, &text);
 	buffer_string(&text, ": ");
 	ports_text(reach_pool(diff->reach), ports, &text);
 	if (text.failed)

@@ -3,26 +3,26 @@
  * Questions as they are put to the CLI - from whom, to whom, on which port - and what the policy
  * library answers.  A service is as reachable as its backends: it has an answer for each.
  */
-#ifndef TENDRIL_CLI_QUERY_H
-#define TENDRIL_CLI_QUERY_H
+#ifndef TENDRIL_CLI_EXPLAIN_QUERY_H
+#define TENDRIL_CLI_EXPLAIN_QUERY_H
 
-#include "cli/input.h"
+#include "cli/cli_store.h"
 #include "policy/compiler/verdict.h"
 
-struct cli_answer { /* one pod or address asks one other */
+struct answer { /* one pod or address asks one other */
 	struct explain_end from;
 	struct explain_end to;
 	uint16_t port;
 	struct explanation explanation;
 };
 
-struct cli_answers {
-	const struct cli_input *store;
+struct answers {
+	const struct cli_store *store;
 	enum verdict verdict; /* allowed to all of them */
 	uint8_t proto;
 	uint16_t port;                /* as asked: of the service, if it is one */
 	const struct object *service; /* or NULL: one answer, or one for each family */
-	struct cli_answer *items;
+	struct answer *items;
 	size_t count;
 	size_t deciding;   /* the first that is denied, else the first */
 	char refused[600]; /* why there are no answers: nobody is behind a service, or no family is
@@ -31,10 +31,10 @@ struct cli_answers {
 
 /* from, to: "NAMESPACE/NAME", an address, "pod/..." or "service/..."; port: "80/TCP".  Names what
  * cannot be found in err.  The store must outlive the answers. */
-int cli_query_ask(const struct cli_input *store, const char *from, const char *to, const char *port,
-		  struct cli_answers *ret, struct errmsg *err);
+int explain_query(const struct cli_store *store, const char *from, const char *to, const char *port,
+		  struct answers *ret, struct errmsg *err);
 /* Lets the first answer decide that is not the expected one, if there is such. */
-void cli_answers_expect(struct cli_answers *answers, enum verdict expected);
-void cli_answers_done(struct cli_answers *answers);
+void answers_expect(struct answers *answers, enum verdict expected);
+void answers_done(struct answers *answers);
 
 #endif

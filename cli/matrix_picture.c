@@ -4,7 +4,7 @@
  * as one rectangle, lines where the namespace changes.  The page is the same panels, one at a time,
  * with a script that tells what is under the pointer and marks what is searched for.
  */
-#include "cli/picture.h"
+#include "cli/matrix_picture.h"
 
 #include <stdio.h>
 #include <string.h>

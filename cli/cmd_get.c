@@ -8,7 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/agent_call.h"
+#include "cli/argument.h"
 #include "cli/output.h"
 #include "lib/auto.h"
 #include "lib/inet.h"
@@ -46,20 +47,20 @@ MEMBER_COLUMN(port_name, "name")
 
 static void fill_name(const cJSON *row, struct cell *cell)
 {
-	cell_set(cell, COLOUR_NONE, "%s/%s", cli_text(row, "namespace", "-"),
-		 cli_text(row, "name", "-"));
+	cell_set(cell, COLOUR_NONE, "%s/%s", member_text(row, "namespace", "-"),
+		 member_text(row, "name", "-"));
 }
 
 /* "Admin 10"; NetworkPolicies have no priority. */
 static void fill_tier(const cJSON *row, struct cell *cell)
 {
-	const cJSON *priority = cli_member(row, "priority");
+	const cJSON *priority = member_get(row, "priority");
 
 	if (cJSON_IsNumber(priority))
-		cell_set(cell, COLOUR_NONE, "%s %d", cli_text(row, "tier", "-"),
+		cell_set(cell, COLOUR_NONE, "%s %d", member_text(row, "tier", "-"),
 			 priority->valueint);
 	else
-		cell_set(cell, COLOUR_NONE, "%s", cli_text(row, "tier", "-"));
+		cell_set(cell, COLOUR_NONE, "%s", member_text(row, "tier", "-"));
 }
 
 static void fill_endpoint_state(const cJSON *row, struct cell *cell)
@@ -70,26 +71,26 @@ static void fill_endpoint_state(const cJSON *row, struct cell *cell)
 
 static void fill_isolation(const cJSON *row, struct cell *cell)
 {
-	const cJSON *policy = cli_member(row, "policy");
-	bool ingress = strcmp(cli_text(policy, "ingress", "-"), "isolated") == 0;
-	bool egress = strcmp(cli_text(policy, "egress", "-"), "isolated") == 0;
+	const cJSON *policy = member_get(row, "policy");
+	bool ingress = strcmp(member_text(policy, "ingress", "-"), "isolated") == 0;
+	bool egress = strcmp(member_text(policy, "egress", "-"), "isolated") == 0;
 
 	cell_set(cell, ingress || egress ? COLOUR_WARN : COLOUR_NONE, "%s%s",
 		 ingress && egress ? "both"
 		 : ingress         ? "ingress"
 		 : egress          ? "egress"
 				   : "open",
-		 cJSON_IsTrue(cli_member(row, "audit")) ? " (audit)" : "");
+		 cJSON_IsTrue(member_get(row, "audit")) ? " (audit)" : "");
 }
 
 static void fill_endpoint_policies(const cJSON *row, struct cell *cell)
 {
-	output_member(cli_member(row, "policy"), "policies", cell);
+	output_member(member_get(row, "policy"), "policies", cell);
 }
 
 static void fill_traffic(const cJSON *row, struct cell *cell)
 {
-	const cJSON *stats = cli_member(row, "stats");
+	const cJSON *stats = member_get(row, "stats");
 	struct cell out, in, drops, would;
 
 	output_member(stats, "txPackets", &out);
@@ -102,7 +103,7 @@ static void fill_traffic(const cJSON *row, struct cell *cell)
 
 static void fill_accelerated(const cJSON *row, struct cell *cell)
 {
-	const cJSON *stats = cli_member(row, "stats");
+	const cJSON *stats = member_get(row, "stats");
 	struct cell connections, bytes, fallbacks;
 
 	output_member(stats, "accelConnections", &connections);
@@ -115,10 +116,10 @@ static void fill_accelerated(const cJSON *row, struct cell *cell)
 static void format_end(const cJSON *row, const char *addr, const char *port, struct cell *cell)
 {
 	struct cell number;
-	bool v6 = strchr(cli_text(row, addr, "-"), ':');
+	bool v6 = strchr(member_text(row, addr, "-"), ':');
 
 	output_member(row, port, &number);
-	cell_set(cell, COLOUR_NONE, v6 ? "[%s]:%.20s" : "%s:%.20s", cli_text(row, addr, "-"),
+	cell_set(cell, COLOUR_NONE, v6 ? "[%s]:%.20s" : "%s:%.20s", member_text(row, addr, "-"),
 		 number.text);
 }
 
@@ -143,7 +144,7 @@ static void fill_backends(const cJSON *row, struct cell *cell)
 	size_t used = 0;
 
 	cell_set(cell, COLOUR_NONE, "%s", "");
-	cJSON_ArrayForEach (backend, cli_member(row, "backends")) {
+	cJSON_ArrayForEach (backend, member_get(row, "backends")) {
 		struct cell one;
 
 		format_end(backend, "address", "port", &one);
@@ -161,9 +162,9 @@ static void fill_backend_count(const cJSON *row, struct cell *cell)
 	const cJSON *frontend;
 	int frontends = 0, backends = 0;
 
-	cJSON_ArrayForEach (frontend, cli_member(row, "frontends")) {
+	cJSON_ArrayForEach (frontend, member_get(row, "frontends")) {
 		frontends++;
-		backends += cJSON_GetArraySize(cli_member(frontend, "backends"));
+		backends += cJSON_GetArraySize(member_get(frontend, "backends"));
 	}
 	cell_set(cell, frontends > 0 && backends == 0 ? COLOUR_WARN : COLOUR_NONE,
 		 "%d frontends, %d backends", frontends, backends);
@@ -223,7 +224,7 @@ static int view_list(const struct arguments *args, const char *path, const struc
 		     size_t count, struct errmsg *err)
 {
 	cJSON *rows = NULL;
-	int ret = cli_call(args, "GET", path, NULL, &rows, err);
+	int ret = agent_call(args, "GET", path, NULL, &rows, err);
 
 	if (ret)
 		return ret;
@@ -240,12 +241,12 @@ static int fetch_named(const struct arguments *args, const char *prefix, cJSON *
 		       struct errmsg *err)
 {
 	char namespace[NAME_MAX_LEN], name[NAME_MAX_LEN], path[2 * NAME_MAX_LEN + 64];
-	int ret = cli_split_name(args->operands[0], namespace, name, sizeof(name), err);
+	int ret = name_split(args->operands[0], namespace, name, sizeof(name), err);
 
 	if (ret)
 		return ret;
 	snprintf(path, sizeof(path), "%s/%s/%s", prefix, namespace, name);
-	return cli_call(args, "GET", path, NULL, ret_row, err);
+	return agent_call(args, "GET", path, NULL, ret_row, err);
 }
 
 int cmd_endpoint_list(const struct arguments *args, struct errmsg *err)
@@ -284,7 +285,7 @@ int cmd_service_get(const struct arguments *args, struct errmsg *err)
 	if (args->json)
 		output_json(row);
 	else
-		output_table(cli_member(row, "frontends"), frontend_columns,
+		output_table(member_get(row, "frontends"), frontend_columns,
 			     ARRAY_SIZE(frontend_columns));
 	cJSON_Delete(row);
 	return EXIT_OK;
@@ -318,13 +319,13 @@ int cmd_policy_get(const struct arguments *args, struct errmsg *err)
 	char namespace[NAME_MAX_LEN], name[NAME_MAX_LEN], path[2 * NAME_MAX_LEN + 64];
 	cJSON *object = NULL;
 	enum object_kind kind;
-	int ret = cli_split_policy(args->operands[0], &kind, namespace, name, sizeof(name), err);
+	int ret = policy_name_split(args->operands[0], &kind, namespace, name, sizeof(name), err);
 
 	if (ret)
 		return ret;
 	snprintf(path, sizeof(path), "/v1/objects/%s/%s/%s", object_kind_name(kind),
 		 *namespace ? namespace : "-", name);
-	ret = cli_call(args, "GET", path, NULL, &object, err);
+	ret = agent_call(args, "GET", path, NULL, &object, err);
 	if (ret)
 		return ret;
 	output_json(object);

@@ -1,45 +1,43 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tendril policy apply, delete: files of objects, checked here before an agent sees them.
- */
+/* tendril policy apply: files of objects, checked here before the agent sees them. */
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/agent_call.h"
+#include "cli/argument.h"
 #include "cli/canary.h"
-#include "cli/cli.h"
-#include "cli/flows.h"
-#include "cli/input.h"
+#include "cli/cli_store.h"
+#include "cli/files.h"
 #include "cli/output.h"
 #include "lib/auto.h"
 #include "lib/yaml.h"
 
-/* ---- apply ----------------------------------------------------------------------------------- */
-
 /* Refuses a file with problems: all of them on stderr, one text for main(). */
-static int read_checked(const char *file, struct cli_input *store, struct errmsg *err)
+static int read_checked(const char *file, struct cli_store *store, struct errmsg *err)
 {
 	struct problems problems = { 0 };
 	size_t count;
-	int ret = cli_input_read(store, file, 0, &count, &problems, err);
+	int ret = cli_store_read(store, file, 0, &count, &problems, err);
 
 	if (!ret && problems.errors) {
 		for (size_t i = 0; i < problems.count; i++) {
 			char text[1024];
 
 			output_note("policy: %s",
-				    problem_format(&problems.items[i], cli_file_name(file), text,
+				    problem_format(&problems.items[i], file_title(file), text,
 						   sizeof(text)));
 		}
 		ret = fail_plain(err, -EINVAL, "%s: not applied, nothing was changed",
-				 cli_file_name(file));
+				 file_title(file));
 	}
 	problems_done(&problems);
 	return ret;
 }
 
 struct application {
-	struct cli_input *store; /* what was read so far: finds what contradicts itself */
+	struct cli_store *store; /* what was read so far: finds what contradicts itself */
 	cJSON *items;
 };
 
@@ -50,7 +48,7 @@ static int apply_collect(const char *file, void *arg, struct errmsg *err)
 
 	if (ret)
 		return ret;
-	return cli_documents_read(application->store, file, application->items, err);
+	return cli_store_documents(application->store, file, application->items, err);
 }
 
 static int documents_put(const struct arguments *args, const cJSON *documents, cJSON **ret_answer,
@@ -64,7 +62,7 @@ static int documents_put(const struct arguments *args, const cJSON *documents, c
 	cJSON_AddItemReferenceToObject(list, "items", (cJSON *)documents);
 	body = cJSON_PrintUnformatted(list);
 	cJSON_Delete(list);
-	return body ? cli_call(args, "PUT", "/v1/objects", body, ret_answer, err)
+	return body ? agent_call(args, "PUT", "/v1/objects", body, ret_answer, err)
 		    : fail(err, -ENOMEM, "objects");
 }
 
@@ -76,7 +74,7 @@ static int documents_apply(const struct arguments *args, const cJSON *documents,
 
 	if (ret)
 		return ret;
-	applied = cJSON_GetNumberValue(cli_member(answer, "applied"));
+	applied = cJSON_GetNumberValue(member_get(answer, "applied"));
 	if (args->json)
 		output_json(answer);
 	else
@@ -93,7 +91,7 @@ static int documents_try(const struct arguments *args, const cJSON *documents, u
 	cJSON *report = cJSON_CreateObject(), *answer = NULL;
 	bool applied = false;
 	size_t cut = 0;
-	int ret = cli_canary(args, documents, seconds, report, &cut, err);
+	int ret = canary_run(args, documents, seconds, report, &cut, err);
 
 	if (!ret && args->then_apply && !cut) {
 		ret = documents_put(args, documents, &answer, err);
@@ -119,68 +117,22 @@ static int apply_check(const struct arguments *args, uint32_t *ret_seconds, stru
 	if (args->then_apply && !args->canary)
 		return misused(err, "--then-apply goes with --canary");
 	*ret_seconds = CANARY_LOOK_SECONDS;
-	return args->canary ? cli_duration_parse(args->canary, ret_seconds, err) : 0;
+	return args->canary ? duration_parse(args->canary, ret_seconds, err) : 0;
 }
 
 int cmd_policy_apply(const struct arguments *args, struct errmsg *err)
 {
-	auto_(cli_input) struct cli_input *store = cli_input_new();
+	auto_(cli_store) struct cli_store *store = cli_store_new();
 	struct application application = { .store = store, .items = cJSON_CreateArray() };
 	bool canary = args->dry_run || args->canary;
 	uint32_t seconds = 0;
 	int ret = store ? apply_check(args, &seconds, err) : fail(err, -ENOMEM, "objects");
 
 	for (size_t i = 0; !ret && i < args->file_count; i++)
-		ret = cli_each_file(args->files[i], apply_collect, &application, err);
+		ret = files_each(args->files[i], apply_collect, &application, err);
 	if (!ret)
 		ret = canary ? documents_try(args, application.items, seconds, err)
 			     : documents_apply(args, application.items, err);
 	cJSON_Delete(application.items);
-	return ret;
-}
-
-/* ---- delete ---------------------------------------------------------------------------------- */
-
-static int delete_one(const struct arguments *args, const char *kind, const char *namespace,
-		      const char *name, struct errmsg *err)
-{
-	char path[1024];
-	int ret;
-
-	snprintf(path, sizeof(path), "/v1/objects/%s/%s/%s", kind, *namespace ? namespace : "-",
-		 name);
-	ret = cli_call(args, "DELETE", path, NULL, NULL, err);
-	if (ret)
-		return ret;
-	if (!args->json)
-		printf("deleted %s %s%s%s\n", kind, output_shown(namespace), *namespace ? "/" : "",
-		       output_shown(name));
-	return 0;
-}
-
-int cmd_policy_delete(const struct arguments *args, struct errmsg *err)
-{
-	auto_(cli_input) struct cli_input *store = NULL;
-	char namespace[254], name[254];
-	enum object_kind policy_kind;
-	int ret;
-
-	if ((args->operand_count == 0) == (args->file_count == 0))
-		return misused(err, "give either NAMESPACE/NAME, /NAME or -f FILE|DIR");
-	if (args->operand_count) {
-		ret = cli_split_policy(args->operands[0], &policy_kind, namespace, name,
-				       sizeof(name), err);
-		return ret ? ret
-			   : delete_one(args, object_kind_name(policy_kind), namespace, name, err);
-	}
-	ret = cli_input_load(args, &store, err);
-	for (int kind = 0; !ret && kind < OBJECT_KIND_COUNT; kind++) {
-		const struct store *objects = cli_input_objects(store);
-
-		for (const struct object *object = store_first(objects, (enum object_kind)kind);
-		     object && !ret; object = store_next(objects, object))
-			ret = delete_one(args, object_kind_name(object->kind), object->namespace,
-					 object->name, err);
-	}
 	return ret;
 }

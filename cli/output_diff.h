@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Parties, sets of ports and what changes between stores, as text and as JSON. */
-#ifndef TENDRIL_CLI_OUTPUT_REACH_H
-#define TENDRIL_CLI_OUTPUT_REACH_H
+#ifndef TENDRIL_CLI_OUTPUT_DIFF_H
+#define TENDRIL_CLI_OUTPUT_DIFF_H
 
 #include "policy/analysis/diff.h"
 
@@ -9,8 +9,8 @@ struct cJSON;
 
 /* Appends "shop/web, shop/app=db (2 pods), every pod of bank and 10.0.0.0/8": namespaces and all
  * pods that are there as a whole under one name, and of a long list only its beginning. */
-void output_peer_groups(const struct reach *reach, const size_t *numbers, size_t count,
-			struct buffer *text);
+void peer_groups_text(const struct reach *reach, const size_t *numbers, size_t count,
+		      struct buffer *text);
 
 /* [{"protocol": "TCP", "port": 80}, {"protocol": "UDP", "port": 1, "endPort": 65535},
  *  {"protocol": "other"}] */

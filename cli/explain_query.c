@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/explain_query.h"
+
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
+#include "cli/argument.h"
+#include "cli/command.h"
 #include "cli/output.h"
-#include "cli/query.h"
 #include "lib/arena.h"
 #include "lib/auto.h"
 #include "policy/objects/service.h"
@@ -22,15 +25,15 @@ struct asked_end {
 
 /* Whether a connection comes from the node that the other pod runs on: the agent knows its own
  * addresses; offline, Node objects and pods in the host's network tell. */
-static bool is_own_node(const struct cli_input *store, const struct explain_end *from,
+static bool is_own_node(const struct cli_store *store, const struct explain_end *from,
 			const struct object *pod)
 {
-	const struct store *objects = cli_input_objects(store);
+	const struct store *objects = store->objects;
 	const struct object *node;
 
 	if (!pod || !from->has_addr || (from->pod && !from->pod->pod.host_network))
 		return false;
-	if (cli_input_is_node_address(store, &from->addr))
+	if (cli_store_is_node_address(store, &from->addr))
 		return true;
 	if (*pod->pod.node_name == '\0')
 		return false;
@@ -106,7 +109,7 @@ static int end_parse(const struct store *objects, const char *side, const char *
 	code = address_check(side, text, err);
 	if (code)
 		return code;
-	code = cli_split_name(strip_kind(text, "pod"), namespace, name, sizeof(name), err);
+	code = name_split(strip_kind(text, "pod"), namespace, name, sizeof(name), err);
 	if (code)
 		return wrap(err, "%s", side);
 	pod = store_find(objects, OBJECT_POD, namespace, name);
@@ -158,7 +161,7 @@ static int service_find(const struct store *objects, const char *text,
 		return 0;
 	}
 	if (strip_kind(text, "pod") != text ||
-	    cli_split_name(unmarked, namespace, name, sizeof(name), &ignored))
+	    name_split(unmarked, namespace, name, sizeof(name), &ignored))
 		return 0;
 	*ret_service = store_find(objects, OBJECT_SERVICE, namespace, name);
 	if (unmarked != text)
@@ -182,10 +185,9 @@ static bool explanations_agree(const struct explanation *a, const struct explana
 	return a->egress.verdict == b->egress.verdict && a->ingress.verdict == b->ingress.verdict;
 }
 
-static int answers_add(struct cli_answers *answers, const struct cli_answer *answer,
-		       struct errmsg *err)
+static int answers_add(struct answers *answers, const struct answer *answer, struct errmsg *err)
 {
-	struct cli_answer *items = reallocarray(answers->items, answers->count + 1, sizeof(*items));
+	struct answer *items = reallocarray(answers->items, answers->count + 1, sizeof(*items));
 	bool denied = answer->explanation.verdict == VERDICT_DENY;
 
 	if (!items)
@@ -200,14 +202,14 @@ static int answers_add(struct cli_answers *answers, const struct cli_answer *ans
 }
 
 /* Asks about one pair of addresses.  before: the answer of the other family, or NULL. */
-static int answers_ask(struct cli_answers *answers, struct cli_answer *answer,
-		       const struct cli_answer *before, struct errmsg *err)
+static int answers_ask(struct answers *answers, struct answer *answer, const struct answer *before,
+		       struct errmsg *err)
 {
 	int ret;
 
 	answer->from.is_host = is_own_node(answers->store, &answer->from, answer->to.pod);
-	ret = policy_explain(cli_input_objects(answers->store), &answer->from, &answer->to,
-			     answers->proto, answer->port, &answer->explanation, err);
+	ret = policy_explain(answers->store->objects, &answer->from, &answer->to, answers->proto,
+			     answer->port, &answer->explanation, err);
 	if (ret)
 		return ret;
 	if (!before || !explanations_agree(&before->explanation, &answer->explanation))
@@ -220,7 +222,7 @@ static int answers_ask(struct cli_answers *answers, struct cli_answer *answer,
 }
 
 /* One answer, or two where the families that both ends have differ. */
-static int answers_of_ends(struct cli_answers *answers, const struct asked_end *from,
+static int answers_of_ends(struct answers *answers, const struct asked_end *from,
 			   const struct asked_end *to, uint16_t port, struct errmsg *err)
 {
 	static const bool families[] = { true, false };
@@ -228,11 +230,10 @@ static int answers_of_ends(struct cli_answers *answers, const struct asked_end *
 
 	if (!from->end.has_addr || !to->end.has_addr)
 		return answers_ask(
-			answers,
-			&(struct cli_answer){ .from = from->end, .to = to->end, .port = port },
+			answers, &(struct answer){ .from = from->end, .to = to->end, .port = port },
 			NULL, err);
 	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
-		struct cli_answer answer = { .port = port };
+		struct answer answer = { .port = port };
 		int ret;
 
 		if (!end_in_family(from, families[i], &answer.from) ||
@@ -247,10 +248,10 @@ static int answers_of_ends(struct cli_answers *answers, const struct asked_end *
 }
 
 /* One answer for each backend, by the backend's own port. */
-static int answers_of_service(struct cli_answers *answers, const struct asked_end *from,
+static int answers_of_service(struct answers *answers, const struct asked_end *from,
 			      struct errmsg *err)
 {
-	const struct store *objects = cli_input_objects(answers->store);
+	const struct store *objects = answers->store->objects;
 	const struct object *service = answers->service;
 	struct service_frontends frontends = { 0 };
 	bool known = false, served = false;
@@ -282,13 +283,13 @@ static int answers_of_service(struct cli_answers *answers, const struct asked_en
 	return 0;
 }
 
-int cli_query_ask(const struct cli_input *store, const char *from, const char *to, const char *port,
-		  struct cli_answers *ret_answers, struct errmsg *err)
+int explain_query(const struct cli_store *store, const char *from, const char *to, const char *port,
+		  struct answers *ret_answers, struct errmsg *err)
 {
-	const struct store *objects = cli_input_objects(store);
-	struct cli_answers answers = { .store = store, .verdict = VERDICT_ALLOW };
+	const struct store *objects = store->objects;
+	struct answers answers = { .store = store, .verdict = VERDICT_ALLOW };
 	struct asked_end sender, receiver;
-	int ret = cli_port_parse(port, &answers.port, &answers.proto, err);
+	int ret = port_argument_parse(port, &answers.port, &answers.proto, err);
 
 	if (!ret)
 		ret = end_parse(objects, "from", from, &sender, err);
@@ -299,7 +300,7 @@ int cli_query_ask(const struct cli_input *store, const char *from, const char *t
 	else if (!ret && !(ret = end_parse(objects, "to", to, &receiver, err)))
 		ret = answers_of_ends(&answers, &sender, &receiver, answers.port, err);
 	if (ret) {
-		cli_answers_done(&answers);
+		answers_done(&answers);
 		return ret;
 	}
 	if (answers.count == 0) {
@@ -312,7 +313,7 @@ int cli_query_ask(const struct cli_input *store, const char *from, const char *t
 	return 0;
 }
 
-void cli_answers_expect(struct cli_answers *answers, enum verdict expected)
+void answers_expect(struct answers *answers, enum verdict expected)
 {
 	for (size_t i = 0; i < answers->count; i++) {
 		enum verdict verdict = answers->items[i].explanation.verdict;
@@ -325,10 +326,10 @@ void cli_answers_expect(struct cli_answers *answers, enum verdict expected)
 	}
 }
 
-void cli_answers_done(struct cli_answers *answers)
+void answers_done(struct answers *answers)
 {
 	for (size_t i = 0; i < answers->count; i++)
 		explanation_done(&answers->items[i].explanation);
 	free(answers->items);
-	*answers = (struct cli_answers){ 0 };
+	*answers = (struct answers){ 0 };
 }

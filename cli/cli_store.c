@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/cli_store.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/agent_call.h"
+#include "cli/files.h"
+#include "lib/yaml.h"
+
+#define CONFLICTS_MAX 100 /* of one file; more are only counted */
+
+struct source_file { /* one file */
+	struct source_file *next;
+	char *file;
+	char *text;
+	size_t len;
+};
+
+struct cli_store *cli_store_new(void)
+{
+	auto_(cli_store) struct cli_store *store = calloc(1, sizeof(*store));
+
+	if (store)
+		store->objects = store_new();
+	return store && store->objects ? take_ptr(store) : NULL;
+}
+
+void cli_store_free(struct cli_store *store)
+{
+	if (!store)
+		return;
+	store_free(store->objects);
+	while (store->files) {
+		struct source_file *source = store->files;
+
+		store->files = source->next;
+		free(source->file);
+		free(source->text);
+		free(source);
+	}
+	cJSON_Delete(store->listing);
+	free(store->node_addresses);
+	free(store);
+}
+
+bool cli_store_is_node_address(const struct cli_store *store, const struct addr *addr)
+{
+	for (size_t i = 0; i < store->node_address_count; i++) {
+		if (addr_equal(&store->node_addresses[i], addr))
+			return true;
+	}
+	return false;
+}
+
+int cli_store_know_node(struct cli_store *store, struct errmsg *err)
+{
+	int ret = store_host_addresses_set(store->objects, store->node_addresses,
+					   store->node_address_count);
+
+	return ret ? fail(err, ret, "addresses of the node") : 0;
+}
+
+/* What the agent says of where an object is from; "" if there is no agent. */
+static const char *listed_source(const struct cli_store *store, const struct object *object)
+{
+	const cJSON *row;
+
+	cJSON_ArrayForEach (row, store->listing) {
+		if (strcmp(member_text(row, "kind", ""), object_kind_name(object->kind)) == 0 &&
+		    strcmp(member_text(row, "namespace", ""), object->namespace) == 0 &&
+		    strcmp(member_text(row, "name", ""), object->name) == 0)
+			return member_text(row, "source", "");
+	}
+	return "";
+}
+
+const char *cli_store_source(const struct cli_store *store, const struct object *object,
+			     const char *path, char *buf, size_t size)
+{
+	const struct source_file *source = object->source;
+	size_t line;
+	size_t column;
+
+	if (source && object_position(source->text, source->len, object, path, &line, &column))
+		snprintf(buf, size, "%s:%zu", source->file, line);
+	else
+		snprintf(buf, size, "%s", source ? source->file : listed_source(store, object));
+	return buf;
+}
+
+/* The locations of one file. */
+static int source_position(const struct source_file *source, struct source_location *locations,
+			   size_t count)
+{
+	auto_free struct object_place *found = calloc(count + 1, sizeof(*found));
+	size_t used = 0;
+
+	if (!found)
+		return -ENOMEM;
+	for (size_t i = 0; i < count; i++) {
+		if (locations[i].object->source == source)
+			found[used++] = (struct object_place){ .object = locations[i].object,
+							       .path = locations[i].path };
+	}
+	if (used)
+		objects_position(source->text, source->len, found, used);
+	used = 0;
+	for (size_t i = 0; i < count; i++) {
+		if (locations[i].object->source != source)
+			continue;
+		locations[i].file = source->file;
+		locations[i].line = found[used].line;
+		locations[i].column = found[used++].column;
+	}
+	return 0;
+}
+
+int cli_store_locate(const struct cli_store *store, struct source_location *locations, size_t count)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		if (!locations[i].object->source)
+			locations[i].file = listed_source(store, locations[i].object);
+	}
+	for (const struct source_file *source = store->files; source && !ret; source = source->next)
+		ret = source_position(source, locations, count);
+	return ret;
+}
+
+/* ---- files ------------------------------------------------------------------------------------
+ */
+
+/* Problems with objects as a whole, whose locations are looked for together: one pass over a text.
+ */
+struct conflicts {
+	struct conflict {
+		size_t problem;             /* its number */
+		struct object place;        /* no more of the object than where it stood */
+		const struct object *known; /* the earlier one of its name, or NULL */
+	} items[CONFLICTS_MAX];
+	size_t count;
+};
+
+static int conflict_add(struct conflicts *conflicts, const struct object *place,
+			const struct object *known, const char *name, const char *message,
+			struct problems *problems)
+{
+	struct problem *items, *problem;
+
+	problems->errors++;
+	if (conflicts->count == CONFLICTS_MAX)
+		return 0;
+	items = realloc(problems->items, (problems->count + 1) * sizeof(*items));
+	if (!items)
+		return -ENOMEM;
+	problems->items = items;
+	problem = &items[problems->count];
+	*problem = (struct problem){ .object = strdup(name),
+				     .path = strdup(""),
+				     .message = strdup(message) };
+	conflicts->items[conflicts->count++] =
+		(struct conflict){ problems->count++, *place, known };
+	return problem->object && problem->path && problem->message ? 0 : -ENOMEM;
+}
+
+static int conflicts_position(const struct cli_store *store, const struct conflicts *conflicts,
+			      struct problems *problems)
+{
+	auto_free struct source_location *locations = calloc(2 * CONFLICTS_MAX, sizeof(*locations));
+	struct source_location *own = locations, *known = locations + CONFLICTS_MAX;
+
+	if (!locations)
+		return -ENOMEM;
+	for (size_t i = 0; i < conflicts->count; i++) {
+		const struct conflict *conflict = &conflicts->items[i];
+
+		own[i] = (struct source_location){ .object = &conflict->place, .path = "" };
+		known[i] = own[i];
+		if (conflict->known)
+			known[i].object = conflict->known;
+	}
+	if (cli_store_locate(store, own, conflicts->count) ||
+	    cli_store_locate(store, known, conflicts->count))
+		return -ENOMEM;
+	for (size_t i = 0; i < conflicts->count; i++) {
+		struct problem *problem = &problems->items[conflicts->items[i].problem];
+		char *message;
+
+		problem->line = own[i].line;
+		problem->column = own[i].column;
+		if (!conflicts->items[i].known)
+			continue;
+		if (asprintf(&message, "is already in %s:%zu", known[i].file, known[i].line) < 0)
+			return -ENOMEM;
+		free(problem->message);
+		problem->message = message;
+	}
+	return 0;
+}
+
+/* One object of a file into the store; what contradicts an earlier one is a problem. */
+static int object_add(struct cli_store *store, struct object *object,
+		      const struct source_file *source, struct conflicts *conflicts,
+		      struct problems *problems)
+{
+	const struct object place = { .document = object->document,
+				      .item = object->item,
+				      .source = source };
+	const struct object *known =
+		store_find(store->objects, object->kind, object->namespace, object->name);
+	struct errmsg why = { 0 };
+	char name[600];
+	int ret;
+
+	snprintf(name, sizeof(name), "%s %s%s%s", object_kind_name(object->kind), object->namespace,
+		 *object->namespace ? "/" : "", object->name);
+	if (known) {
+		object_free(object);
+		return conflict_add(conflicts, &place, known, name, "is there already", problems);
+	}
+	object->source = source;
+	ret = store_put(store->objects, object, &why);
+	return ret == -EEXIST ? conflict_add(conflicts, &place, NULL, name, why.text, problems)
+			      : ret;
+}
+
+/* Reads a file and keeps its text: lines are looked up in it later. */
+static struct source_file *source_read(struct cli_store *store, const char *file,
+				       struct errmsg *err)
+{
+	struct source_file *source = calloc(1, sizeof(*source));
+
+	if (source) {
+		source->next = store->files;
+		store->files = source;
+		source->file = strdup(file_title(file));
+	}
+	if (!source || !source->file) {
+		fail(err, -ENOMEM, "%s", file);
+		return NULL;
+	}
+	return file_read_text(file, &source->text, &source->len, err) == 0 ? source : NULL;
+}
+
+int cli_store_read(struct cli_store *store, const char *file, unsigned int parse_flags,
+		   size_t *ret_count, struct problems *problems, struct errmsg *err)
+{
+	struct object_list list = { 0 };
+	const struct source_file *source = source_read(store, file, err);
+	auto_free struct conflicts *conflicts = calloc(1, sizeof(*conflicts));
+	int ret;
+
+	if (!source)
+		return err->code;
+	if (!conflicts)
+		return fail(err, -ENOMEM, "%s", file);
+	ret = objects_parse(source->text, source->len, parse_flags, &list, problems);
+	if (ret == -ENOMEM)
+		return fail(err, ret, "%s", file);
+	*ret_count = list.count;
+	ret = 0;
+	for (size_t i = 0; i < list.count && !ret; i++)
+		ret = object_add(store, take_ptr(list.items[i]), source, conflicts, problems);
+	object_list_done(&list);
+	if (!ret && conflicts->count)
+		ret = conflicts_position(store, conflicts, problems);
+	return ret ? fail(err, ret, "%s", file) : 0;
+}
+
+static int load_file(const char *file, void *arg, struct errmsg *err)
+{
+	struct problems problems = { 0 };
+	char text[1024];
+	size_t count;
+	int ret = cli_store_read(arg, file, PARSE_SKIP_KINDS, &count, &problems, err);
+
+	for (size_t i = 0; !ret && i < problems.count; i++) {
+		if (!problems.items[i].warning)
+			ret = fail_plain(err, -EINVAL, "%s",
+					 problem_format(&problems.items[i], file_title(file), text,
+							sizeof(text)));
+	}
+	problems_done(&problems);
+	return ret;
+}
+
+int cli_store_add(struct cli_store *store, const char *path, struct errmsg *err)
+{
+	return files_each(path, load_file, store, err);
+}
+
+/* ---- inventory ---------------------------------------------------------------------------------
+ */
+
+static bool is_inventory(enum object_kind kind)
+{
+	return kind != OBJECT_NETWORK_POLICY && kind != OBJECT_CLUSTER_POLICY;
+}
+
+static int fill_from(struct cli_store *store, const struct source_file *source)
+{
+	struct object_list list = { 0 };
+	struct problems ignored = { 0 }; /* the text was read before */
+	int ret = objects_parse(source->text, source->len, PARSE_SKIP_KINDS, &list, &ignored);
+
+	for (size_t i = 0; i < list.count && !ret; i++) {
+		const struct object *object = list.items[i];
+
+		if (!is_inventory(object->kind) ||
+		    store_find(store->objects, object->kind, object->namespace, object->name))
+			continue;
+		list.items[i]->source = source;
+		ret = store_put(store->objects, take_ptr(list.items[i]), NULL);
+		ret = ret == -EEXIST ? 0 : ret;
+	}
+	object_list_done(&list);
+	problems_done(&ignored);
+	return ret;
+}
+
+int cli_store_fill(struct cli_store *store, const struct cli_store *other, struct errmsg *err)
+{
+	int ret = 0;
+
+	for (const struct source_file *source = other->files; source && !ret; source = source->next)
+		ret = fill_from(store, source);
+	return ret ? fail(err, ret, "pods and namespaces") : 0;
+}
+
+/* ---- documents as they are --------------------------------------------------------------------
+ */
+
+/* Items of a PodList and its like need not say what they are; alone they must. */
+static void item_complete(cJSON *item, const cJSON *list)
+{
+	const char *kind = member_text(list, "kind", "");
+	size_t len = strlen(kind);
+	char own[64];
+
+	if (!cJSON_IsObject(item) || len <= strlen("List") || len - strlen("List") >= sizeof(own))
+		return;
+	memcpy(own, kind, len - strlen("List"));
+	own[len - strlen("List")] = '\0';
+	if (!*member_text(item, "kind", ""))
+		cJSON_AddStringToObject(item, "kind", own);
+	if (!*member_text(item, "apiVersion", ""))
+		cJSON_AddStringToObject(item, "apiVersion", member_text(list, "apiVersion", ""));
+}
+
+static void documents_flatten(cJSON *document, cJSON *array)
+{
+	cJSON *items = cJSON_GetObjectItemCaseSensitive(document, "items");
+	cJSON *item;
+
+	if (!cJSON_IsArray(items)) {
+		if (cJSON_IsObject(document))
+			cJSON_AddItemToArray(array, document);
+		else
+			cJSON_Delete(document);
+		return;
+	}
+	while ((item = cJSON_DetachItemFromArray(items, 0))) {
+		item_complete(item, document);
+		documents_flatten(item, array);
+	}
+	cJSON_Delete(document);
+}
+
+int cli_store_documents(const struct cli_store *store, const char *file, cJSON *array,
+			struct errmsg *err)
+{
+	const struct source_file *source = store->files;
+	struct text_error error = { 0 };
+	cJSON *documents, *document;
+
+	while (source && strcmp(source->file, file_title(file)) != 0)
+		source = source->next;
+	if (!source)
+		return fail(err, -ENOENT, "%s", file);
+	documents = documents_parse(source->text, source->len, &error);
+	if (!documents)
+		return fail_plain(err, -EINVAL, "%s:%zu:%zu: %s", file_title(file), error.line,
+				  error.column, error.text);
+	while ((document = cJSON_DetachItemFromArray(documents, 0)))
+		documents_flatten(document, array);
+	cJSON_Delete(documents);
+	return 0;
+}

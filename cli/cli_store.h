@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A store (policy/objects/store.h) that knows where each object was read: file and line, or what
+ * the agent says of its source.
+ */
+#ifndef TENDRIL_CLI_CLI_STORE_H
+#define TENDRIL_CLI_CLI_STORE_H
+
+#include "lib/auto.h"
+#include "lib/errmsg.h"
+#include "policy/objects/parse.h"
+#include "policy/objects/store.h"
+
+#define SOURCE_MAX 4200 /* "FILE:LINE" */
+
+struct cJSON;
+struct source_file;
+
+struct cli_store {
+	struct store *objects; /* the source of an object is a struct source_file, or NULL */
+	struct source_file *files;
+	struct cJSON *listing;       /* of the agent: where its objects come from; or NULL */
+	struct addr *node_addresses; /* of the agent's node */
+	size_t node_address_count;
+};
+
+struct cli_store *cli_store_new(void); /* NULL: out of memory */
+void cli_store_free(struct cli_store *store);
+DEFINE_AUTO(cli_store)
+
+/* Adds the objects of one file.  What is wrong with its content, or contradicts what was read
+ * before, goes into problems.  A negative errno: the file cannot be read. */
+int cli_store_read(struct cli_store *store, const char *file, unsigned int parse_flags,
+		   size_t *ret_count, struct problems *problems, struct errmsg *err);
+
+/* Adds what one -f names: the objects of a file, or of a directory's files.  The first problem is
+ * the error. */
+int cli_store_add(struct cli_store *store, const char *path, struct errmsg *err);
+
+/* Gives a store the namespaces, nodes, pods and services that only the other one has.  A pod whose
+ * address already has an owner is left out.  The other store must live as long. */
+int cli_store_fill(struct cli_store *store, const struct cli_store *other, struct errmsg *err);
+
+/* Where a field of an object (path as in problems, "" for the object) was read: "FILE:LINE", or
+ * what the agent says of the object; "" if not known.  Returns buf. */
+const char *cli_store_source(const struct cli_store *store, const struct object *object,
+			     const char *path, char *buf, size_t size);
+
+/* The same for many fields, in one pass over each file. */
+struct source_location {
+	const struct object *object;
+	const char *path;
+	const char *file; /* result: its file, what the agent says of the object, or "" */
+	size_t line;      /* 0: not known */
+	size_t column;
+};
+
+int cli_store_locate(const struct cli_store *store, struct source_location *locations,
+		     size_t count);
+
+/* Lets the library know the agent's node by its addresses, too. */
+int cli_store_know_node(struct cli_store *store, struct errmsg *err);
+
+/* Whether the agent calls an address its node's own.  Offline the Node objects say so. */
+bool cli_store_is_node_address(const struct cli_store *store, const struct addr *addr);
+
+/* Appends the documents of a file that was read to a JSON array, Lists flattened. */
+int cli_store_documents(const struct cli_store *store, const char *file, struct cJSON *array,
+			struct errmsg *err);
+
+#endif

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/files.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "lib/auto.h"
+
+#define FILE_MAX (64UL << 20)
+
+const char *file_title(const char *path)
+{
+	return strcmp(path, "-") == 0 ? "stdin" : path;
+}
+
+int file_read_text(const char *path, char **ret_text, size_t *ret_len, struct errmsg *err)
+{
+	auto_close int fd =
+		strcmp(path, "-") == 0 ? dup(STDIN_FILENO) : open(path, O_RDONLY | O_CLOEXEC);
+	auto_free char *text = NULL;
+	const char *name = file_title(path);
+	size_t len = 0, size = 0;
+
+	if (fd < 0)
+		return fail(err, -errno, "%s", name);
+	for (;;) {
+		ssize_t n;
+
+		if (size - len < 4096) {
+			char *grown = realloc(text, size + size / 2 + 65536);
+
+			if (!grown)
+				return fail(err, -ENOMEM, "%s", name);
+			text = grown;
+			size += size / 2 + 65536;
+		}
+		n = read(fd, text + len, size - len - 1);
+		if (n < 0)
+			return fail(err, -errno, "%s", name);
+		if (n == 0)
+			break;
+		len += (size_t)n;
+		if (len > FILE_MAX)
+			return fail_plain(err, -EFBIG, "%s: larger than 64 MiB", name);
+	}
+	text[len] = '\0';
+	*ret_text = take_ptr(text);
+	*ret_len = len;
+	return 0;
+}
+
+static int is_object_file(const struct dirent *entry)
+{
+	static const char *const endings[] = { ".json", ".yaml", ".yml" };
+	size_t len = strlen(entry->d_name);
+
+	for (size_t i = 0; entry->d_name[0] != '.' && i < ARRAY_SIZE(endings); i++) {
+		size_t ending = strlen(endings[i]);
+
+		if (len > ending && strcmp(entry->d_name + len - ending, endings[i]) == 0)
+			return 1;
+	}
+	return 0;
+}
+
+int files_each(const char *path, int (*each)(const char *file, void *arg, struct errmsg *err),
+	       void *arg, struct errmsg *err)
+{
+	const char *slash = *path && path[strlen(path) - 1] == '/' ? "" : "/";
+	struct dirent **entries;
+	struct stat status;
+	int count, ret = 0;
+
+	if (strcmp(path, "-") == 0)
+		return each(path, arg, err);
+	if (stat(path, &status))
+		return fail(err, -errno, "%s", path);
+	if (!S_ISDIR(status.st_mode))
+		return each(path, arg, err);
+	count = scandir(path, &entries, is_object_file, alphasort);
+	if (count < 0)
+		return fail(err, -errno, "%s", path);
+	if (count == 0)
+		ret = fail_plain(err, -ENODATA,
+				 "%s: no .json, .yaml or .yml files in this directory", path);
+	for (int i = 0; i < count; i++) {
+		char file[4096];
+
+		if (!ret && (size_t)snprintf(file, sizeof(file), "%s%s%s", path, slash,
+					     entries[i]->d_name) >= sizeof(file))
+			ret = fail(err, -ENAMETOOLONG, "%s", path);
+		if (!ret)
+			ret = each(file, arg, err);
+		free(entries[i]);
+	}
+	free(entries);
+	return ret;
+}
+
+int file_write_text(const char *path, const char *text, size_t len, struct errmsg *err)
+{
+	auto_fclose FILE *file =
+		strcmp(path, "-") == 0 ? fdopen(dup(STDOUT_FILENO), "w") : fopen(path, "we");
+
+	if (!file)
+		return fail(err, -errno, "%s", path);
+	if (fwrite(text, 1, len, file) < len || fflush(file))
+		return fail(err, -errno, "%s", path);
+	return 0;
+}
