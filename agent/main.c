@@ -11,11 +11,12 @@
 #include <stdio.h>
 
 #include "agent/accel/accel.h"
-#include "agent/agent.h"
+#include "agent/api/agent.h"
 #include "agent/api/api.h"
+#include "agent/config.h"
 #include "agent/endpoint/endpoint.h"
-#include "agent/gc.h"
 #include "agent/monitor/flows.h"
+#include "agent/monitor/gc.h"
 #include "agent/monitor/monitor.h"
 #include "agent/notify.h"
 #include "agent/objects/objects.h"
@@ -35,10 +36,11 @@ struct signal_row {
 };
 
 struct daemon {
+	struct config config;
+	struct datapath_options datapath; /* of the configuration */
 	struct agent agent;
 	struct run_locks locks;
 	struct event *signals[3];
-	struct event *enforce; /* after changes of policy */
 	int argc;
 	char **argv;
 };
@@ -59,9 +61,8 @@ static void audit_set(struct agent *agent, bool audit)
 {
 	struct errmsg err = {};
 
-	if (agent->config.audit != audit)
-		log_warn("policy is %s", audit ? "not enforced any more: audit mode" : "enforced");
-	agent->config.audit = audit;
+	if (sync_audit(agent->sync) != audit)
+		log_warn("policy is %s", audit ? "not enforced: audit mode" : "enforced");
 	if (sync_set_audit(agent->sync, audit, &err))
 		log_error("audit mode: %s", err.text);
 }
@@ -69,7 +70,7 @@ static void audit_set(struct agent *agent, bool audit)
 static void on_reload(evutil_socket_t number, short what, void *arg)
 {
 	struct daemon *daemon = arg;
-	struct agent *agent = &daemon->agent;
+	struct config *current = &daemon->config;
 	enum config_action action;
 	struct errmsg err = {};
 	struct config config;
@@ -80,16 +81,17 @@ static void on_reload(evutil_socket_t number, short what, void *arg)
 	if (config_load(&config, daemon->argc, daemon->argv, &action, &err)) {
 		log_error("reload: %s; the old configuration stays", err.text);
 	} else {
-		const char *changed = config_difference(&agent->config, &config);
+		const char *changed = config_difference(current, &config);
 
 		if (changed)
 			log_warn("reload: %s has changed and takes effect with the next start",
 				 changed);
-		agent->config.log_level = config.log_level;
+		current->log_level = config.log_level;
+		current->audit = config.audit;
 		log_set_level(config.log_level);
-		audit_set(agent, config.audit);
+		audit_set(&daemon->agent, config.audit);
 	}
-	objects_reload(agent->objects);
+	objects_reload(daemon->agent.objects);
 	log_info("reloaded");
 	notify_ready("ready");
 }
@@ -116,118 +118,169 @@ static int signals_watch(struct daemon *daemon, struct errmsg *err)
 
 /* ---- start ----------------------------------------------------------------------------------- */
 
-static int datapath_start(struct agent *agent, struct errmsg *err)
-{
-	const struct datapath_options options = config_datapath(&agent->config);
-	int error = run_bpffs_prepare(&agent->config, err);
-
-	return error ? error : datapath_open(&options, &agent->datapath, err);
-}
-
 /* The socket programs act for this namespace and its pods, and for nobody else. */
 static int netns_announce(struct agent *agent, struct errmsg *err)
 {
 	struct netns_id id;
-	int error = netns_identify(-1, &id, err);
+	int ret = netns_identify(-1, &id, err);
 
-	if (!error)
+	if (!ret)
 		maps_node(agent->datapath)->netns_cookie = id.cookie;
-	return error;
+	return ret;
 }
 
 /* Brings the maps in line with the store, and only now, if all of it is known, removes what it does
  * not mention.  A map that is too small is no reason not to start: status tells. */
 static void maps_start(struct agent *agent)
 {
-	const char *unknown = objects_unknown(agent->objects);
+	const char *missing = sync_missing(agent->sync);
 	struct errmsg err = {};
 
-	if (unknown)
-		log_error("what is in force stays and no pod is added: %s", unknown);
-	else
-		sync_allow_deletes(agent->sync);
+	if (missing)
+		log_error("what is in force stays and no pod is added: %s", missing);
 	if (sync_policies(agent->sync, &err))
 		log_error("policies: %s", err.text);
 	if (sync_services(agent->sync, &err))
 		log_error("services: %s", err.text);
 }
 
-static int modules_start(struct agent *agent, struct errmsg *err)
+static int endpoints_start(struct daemon *daemon, struct errmsg *err)
 {
-	int error = datapath_start(agent, err);
+	const struct config *config = &daemon->config;
+	struct agent *agent = &daemon->agent;
+	const struct endpoints_options options = {
+		.base = agent->base,
+		.datapath = agent->datapath,
+		.store = agent->store,
+		.sync = agent->sync,
+		.run_dir = config->run_dir,
+		.pod_cidrs = config->pod_cidrs,
+		.pod_cidr_count = config->pod_cidr_count,
+		.max = config->limits.endpoints,
+		.mtu = config->mtu,
+		.big_tcp = config->big_tcp,
+	};
 
-	if (!error)
-		error = netns_announce(agent, err);
-	if (error)
-		return error;
+	return endpoints_new(&options, &agent->endpoints, err);
+}
+
+static int objects_start(struct daemon *daemon, struct errmsg *err)
+{
+	const struct objects_options options = {
+		.base = daemon->agent.base,
+		.store = daemon->agent.store,
+		.sync = daemon->agent.sync,
+		.dir = daemon->config.objects_dir,
+		.run_dir = daemon->config.run_dir,
+	};
+
+	return objects_new(&options, &daemon->agent.objects, err);
+}
+
+static int accel_start(struct daemon *daemon, struct errmsg *err)
+{
+	struct agent *agent = &daemon->agent;
+	const struct accel_options options = {
+		.base = agent->base,
+		.datapath = agent->datapath,
+		.load = &daemon->datapath,
+		.sync = agent->sync,
+		.endpoints = agent->endpoints,
+		.monitor = agent->monitor,
+	};
+
+	return accel_new(&options, &agent->accel, err);
+}
+
+static void on_policy_change(void *arg)
+{
+	struct agent *agent = arg;
+
+	accel_enforce_soon(agent->accel);
+}
+
+/* From the store to the maps: in this order. */
+static int policy_start(struct daemon *daemon, struct errmsg *err)
+{
+	struct agent *agent = &daemon->agent;
+	int ret;
+
 	agent->store = store_new();
 	if (!agent->store)
 		return fail(err, -ENOMEM, "store");
 	store_set_local(agent->store);
-	error = sync_new(agent->base, agent->datapath, agent->store, &agent->sync, err);
-	if (!error)
-		error = accel_new(agent, &agent->accel, err);
-	if (!error)
-		error = endpoints_new(agent, &agent->endpoints, err);
-	if (!error)
-		error = objects_new(agent, &agent->objects, err);
-	if (error)
-		return error;
-	audit_set(agent, agent->config.audit);
+	ret = sync_new(agent->base, agent->datapath, agent->store, &agent->sync, err);
+	if (!ret)
+		ret = endpoints_start(daemon, err);
+	if (!ret)
+		ret = objects_start(daemon, err);
+	if (ret)
+		return ret;
+	audit_set(agent, daemon->config.audit);
 	maps_start(agent);
-	error = monitor_new(agent, &agent->monitor, err);
-	if (!error)
-		error = flows_new(agent, &agent->flows, err);
-	if (!error)
-		error = gc_new(agent, &agent->gc, err);
-	return error;
+	return 0;
 }
 
-/* From the loop rather than at once: neither an ADD nor the next change waits for it, and several
- * changes in a row cost one walk. */
-static void on_policy_change(void *arg)
+static int modules_start(struct daemon *daemon, struct errmsg *err)
 {
-	struct daemon *daemon = arg;
+	struct agent *agent = &daemon->agent;
+	int ret = run_bpffs_prepare(&daemon->config, err);
 
-	event_active(daemon->enforce, EV_TIMEOUT, 0);
+	if (!ret)
+		ret = datapath_open(&daemon->datapath, &agent->datapath, err);
+	if (!ret)
+		ret = netns_announce(agent, err);
+	if (!ret)
+		ret = policy_start(daemon, err);
+	if (!ret)
+		ret = monitor_new(agent->base, agent->datapath, agent->endpoints, &agent->monitor,
+				  err);
+	if (!ret)
+		ret = flows_new(agent->base, agent->datapath, agent->endpoints, &agent->flows, err);
+	if (!ret)
+		ret = gc_new(agent->base, agent->datapath, &agent->gc, err);
+	if (!ret)
+		ret = accel_start(daemon, err);
+	if (ret)
+		return ret;
+	sync_on_change(agent->sync, on_policy_change, agent);
+	accel_enforce_soon(agent->accel); /* what changed while no agent ran */
+	return 0;
 }
 
-static void on_enforce(evutil_socket_t fd, short what, void *arg)
+/* What stays as it was at the start, for the API to show. */
+static void agent_describe(struct daemon *daemon)
 {
-	struct agent *agent = arg;
+	struct agent *agent = &daemon->agent;
 
-	(void)fd;
-	(void)what;
-	accel_enforce(agent->accel);
+	daemon->datapath = config_datapath(&daemon->config);
+	agent->run_dir = daemon->config.run_dir;
+	agent->pod_cidrs = daemon->config.pod_cidrs;
+	agent->pod_cidr_count = daemon->config.pod_cidr_count;
+	agent->socket_services = daemon->config.socket_services;
 }
 
 static int daemon_start(struct daemon *daemon, struct errmsg *err)
 {
 	struct agent *agent = &daemon->agent;
-	int error = privilege_check(err);
+	int ret = privilege_check(err);
 
-	if (!error)
-		error = run_locks_take(&agent->config, &daemon->locks, err);
-	if (error)
-		return error;
+	if (!ret)
+		ret = run_locks_take(&daemon->config, &daemon->locks, err);
+	if (ret)
+		return ret;
+	agent_describe(daemon);
 	agent->base = event_base_new();
 	if (!agent->base)
 		return fail(err, -ENOMEM, "event loop");
-	error = signals_watch(daemon, err);
-	if (!error)
-		error = modules_start(agent, err);
-	if (!error)
-		error = privilege_drop(err);
-	if (!error)
-		error = api_listen(agent, err);
-	if (error)
-		return error;
-	daemon->enforce = evtimer_new(agent->base, on_enforce, agent);
-	if (!daemon->enforce)
-		return fail(err, -ENOMEM, "event loop");
-	sync_on_change(agent->sync, on_policy_change, daemon);
-	on_policy_change(daemon); /* what changed while no agent ran */
-	return 0;
+	ret = signals_watch(daemon, err);
+	if (!ret)
+		ret = modules_start(daemon, err);
+	if (!ret)
+		ret = privilege_drop(err);
+	if (!ret)
+		ret = api_listen(agent, err);
+	return ret;
 }
 
 static void daemon_ready(struct daemon *daemon)
@@ -238,7 +291,7 @@ static void daemon_ready(struct daemon *daemon)
 	agent->ready_ns = now_ns();
 	agent->ready = true;
 	log_info("ready after %.1f ms, serving %s/tendril.sock",
-		 (double)(agent->ready_ns - agent->start_ns) / 1e6, agent->config.run_dir);
+		 (double)(agent->ready_ns - agent->start_ns) / 1e6, agent->run_dir);
 	notify_ready("ready");
 	accel_selftest(agent->accel);
 }
@@ -248,17 +301,15 @@ static void daemon_stop(struct daemon *daemon)
 	struct agent *agent = &daemon->agent;
 
 	http_server_free(agent->http);
+	accel_free(agent->accel);
 	gc_free(agent->gc);
 	flows_free(agent->flows);
 	monitor_free(agent->monitor);
 	objects_free(agent->objects);
 	endpoints_free(agent->endpoints);
-	accel_free(agent->accel);
 	sync_free(agent->sync);
 	store_free(agent->store);
 	datapath_close(agent->datapath);
-	if (daemon->enforce)
-		event_free(daemon->enforce);
 	for (size_t i = 0; i < ARRAY_SIZE(daemon->signals); i++) {
 		if (daemon->signals[i])
 			event_free(daemon->signals[i]);
@@ -271,16 +322,16 @@ static void daemon_stop(struct daemon *daemon)
 static int run(struct daemon *daemon)
 {
 	struct errmsg err = {};
-	int error = daemon_start(daemon, &err);
+	int ret = daemon_start(daemon, &err);
 
-	if (error) {
+	if (ret) {
 		log_error("%s", err.text);
 	} else {
 		daemon_ready(daemon);
 		event_base_dispatch(daemon->agent.base);
 	}
 	daemon_stop(daemon);
-	return error ? EXIT_FAILED : EXIT_OK;
+	return ret ? EXIT_FAILED : EXIT_OK;
 }
 
 /* ---- the other things it does ---------------------------------------------------------------- */
@@ -296,11 +347,11 @@ static int cleanup(const struct config *config)
 		log_error("cleanup: %s", err.text);
 		return EXIT_FAILED;
 	}
-	if (endpoints_cleanup(config, &err) && ++failed)
+	if (endpoints_cleanup(config->run_dir, &err) && ++failed)
 		log_error("cleanup: %s", err.text);
 	if (datapath_cleanup(config->bpffs, &err) && ++failed)
 		log_error("cleanup: %s", err.text);
-	objects_cleanup(config);
+	objects_cleanup(config->run_dir);
 	if (run_dir_remove(config, &err) && ++failed)
 		log_error("cleanup: %s", err.text);
 	run_locks_release(&locks);
@@ -315,19 +366,19 @@ int main(int argc, char **argv)
 
 	daemon.agent.start_ns = now_ns();
 	signal(SIGPIPE, SIG_IGN);
-	if (config_load(&daemon.agent.config, argc, argv, &action, &err)) {
+	if (config_load(&daemon.config, argc, argv, &action, &err)) {
 		fprintf(stderr, "tendrild: %s\n", err.text);
 		return EXIT_USAGE;
 	}
-	log_set_level(daemon.agent.config.log_level);
+	log_set_level(daemon.config.log_level);
 	switch (action) {
 	case CONFIG_RUN:
 		return run(&daemon);
 	case CONFIG_CHECK:
-		config_print(&daemon.agent.config);
+		config_print(&daemon.config);
 		return EXIT_OK;
 	case CONFIG_CLEANUP:
-		return cleanup(&daemon.agent.config);
+		return cleanup(&daemon.config);
 	case CONFIG_VERSION:
 		printf("tendrild %s\n", TENDRIL_VERSION);
 		return EXIT_OK;

@@ -8,6 +8,7 @@
 
 #include <cjson/cJSON.h>
 #include <errno.h>
+#include <event2/event.h>
 #include <malloc.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -17,6 +18,8 @@
 #include "agent/endpoint/endpoint.h"
 #include "agent/monitor/monitor.h"
 #include "agent/sync/sync.h"
+#include "datapath/datapath.h"
+#include "datapath/maps.h"
 #include "lib/auto.h"
 #include "lib/clock.h"
 #include "lib/sockdiag.h"
@@ -30,7 +33,8 @@
 enum accel_run { ACCEL_OFF, ACCEL_TESTING, ACCEL_ON };
 
 struct accel {
-	struct agent *agent;
+	struct accel_options options;
+	struct event *enforce;       /* pending: policy has changed */
 	struct accel_tester *tester; /* while it runs */
 	enum accel_run run;
 	char reason[240]; /* why it is off; "" when on */
@@ -43,7 +47,7 @@ DEFINE_AUTO(accel)
 /* The only bit of the node's flags that is ours; all writers are this thread. */
 static void node_set_accel(const struct accel *accel, bool on)
 {
-	struct node_state *node = maps_node(accel->agent->datapath);
+	struct node_state *node = maps_node(accel->options.datapath);
 
 	if (on)
 		node->flags |= NODE_ACCEL;
@@ -54,7 +58,7 @@ static void node_set_accel(const struct accel *accel, bool on)
 static void accel_retire(struct accel *accel)
 {
 	node_set_accel(accel, false);
-	datapath_drop_accel(accel->agent->datapath);
+	datapath_drop_accel(accel->options.datapath);
 }
 
 static void accel_turn_off(struct accel *accel, const char *reason)
@@ -67,7 +71,7 @@ static void accel_turn_off(struct accel *accel, const char *reason)
 /* Whether a pod of this node asks for acceleration. */
 static bool accel_is_wanted(const struct accel *accel)
 {
-	const struct compiled *compiled = sync_compiled(accel->agent->sync);
+	const struct compiled *compiled = sync_compiled(accel->options.sync);
 
 	for (size_t i = 0; compiled && i < compiled->subject_count; i++) {
 		if (compiled->subjects[i].accel && compiled->subjects[i].slot)
@@ -80,14 +84,13 @@ static bool accel_is_wanted(const struct accel *accel)
  * connect, request and close): they are there only while a pod asks for them. */
 static void accel_follow(struct accel *accel)
 {
-	struct agent *agent = accel->agent;
-	const struct datapath_options options = config_datapath(&agent->config);
+	struct datapath *datapath = accel->options.datapath;
 	bool wanted = accel_is_wanted(accel);
 	struct errmsg err = {};
 
-	if (accel->run != ACCEL_ON || wanted == datapath_accel(agent->datapath))
+	if (accel->run != ACCEL_ON || wanted == datapath_accel(datapath))
 		return;
-	if (wanted && datapath_load_accel(agent->datapath, &options, &err) < 0) {
+	if (wanted && datapath_load_accel(datapath, accel->options.load, &err) < 0) {
 		wrap(&err, "this kernel refuses its programs");
 		log_warn("off: %s", err.text);
 		accel_turn_off(accel, err.text);
@@ -157,8 +160,8 @@ void accel_selftest(struct accel *accel)
 
 	if (accel->run != ACCEL_TESTING || accel->tester)
 		return;
-	if (accel_tester_new(accel->agent->base, on_check, on_tested, accel, &accel->tester, &err) <
-	    0)
+	if (accel_tester_new(accel->options.base, on_check, on_tested, accel, &accel->tester,
+			     &err) < 0)
 		on_tested(err.text, accel);
 }
 
@@ -177,14 +180,14 @@ struct enforcement {
 
 static int enforcement_open(struct enforcement *walk, const struct addr *addr, struct errmsg *err)
 {
-	struct agent *agent = walk->accel->agent;
+	const struct accel_options *options = &walk->accel->options;
 	struct ipcache_entry entry;
 	int netns_fd = -1;
 
-	if (ipcache_map_get(agent->datapath, addr, &entry) == 0 && entry.slot) {
+	if (ipcache_map_get(options->datapath, addr, &entry) == 0 && entry.slot) {
 		if (walk->netlink.fd >= 0 && walk->slot == entry.slot)
 			return 0;
-		netns_fd = endpoints_netns_fd(agent->endpoints, entry.slot);
+		netns_fd = endpoints_netns_fd(options->endpoints, entry.slot);
 	}
 	if (netns_fd < 0) /* the pod is gone and its sockets with it, or about to be */
 		return fail_plain(err, -ENOENT, "no such pod");
@@ -198,7 +201,6 @@ static int enforcement_open(struct enforcement *walk, const struct addr *addr, s
 static void enforcement_tell(struct enforcement *walk, const struct flow *flow,
 			     enum drop_reason reason)
 {
-	struct agent *agent = walk->accel->agent;
 	bool egress = reason == DROP_EGRESS_DENIED;
 	struct flow_event event = { .type = EVENT_AUDIT, .reason = reason, .flow = *flow };
 
@@ -208,7 +210,7 @@ static void enforcement_tell(struct enforcement *walk, const struct flow *flow,
 	event.src_identity = verdict_identity(walk->compiled, &flow->saddr);
 	event.dst_identity = verdict_identity(walk->compiled, &flow->daddr);
 	event.direction = egress ? DIR_EGRESS : DIR_INGRESS;
-	monitor_tell(agent->monitor, &event);
+	monitor_tell(walk->accel->options.monitor, &event);
 }
 
 /* The flow as its opener's first packet would have it, and as this socket has it. */
@@ -231,8 +233,8 @@ static int enforce_socket(const struct accel_key *key, uint64_t cookie, void *ar
 		opened.sport = key->remote_port;
 		opened.dport = key->local_port;
 	}
-	if (verdict_audited(walk->compiled, &opened, walk->accel->agent->config.audit, &would) ==
-	    DROP_NONE) {
+	if (verdict_audited(walk->compiled, &opened, sync_audit(walk->accel->options.sync),
+			    &would) == DROP_NONE) {
 		if (would && key->opener)
 			enforcement_tell(walk, &opened, would);
 		return 0;
@@ -247,17 +249,17 @@ static int enforce_socket(const struct accel_key *key, uint64_t cookie, void *ar
 	return 0;
 }
 
-void accel_enforce(struct accel *accel)
+static void accel_enforce(struct accel *accel)
 {
 	struct enforcement walk = { .accel = accel,
-				    .compiled = sync_compiled(accel->agent->sync),
+				    .compiled = sync_compiled(accel->options.sync),
 				    .netlink = NETLINK_INIT };
 	int code;
 
-	if (!walk.compiled || !accel->agent->config.accel)
+	if (!walk.compiled || !accel->options.load->accel)
 		return;
 	accel_follow(accel);
-	code = accel_map_foreach(accel->agent->datapath, enforce_socket, &walk);
+	code = accel_map_foreach(accel->options.datapath, enforce_socket, &walk);
 	if (code < 0)
 		log_warn("walk of accel_map: %s", strerror(-code));
 	if (walk.ended)
@@ -265,21 +267,46 @@ void accel_enforce(struct accel *accel)
 	netlink_close(&walk.netlink);
 }
 
+static void on_enforce(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	accel_enforce(arg);
+}
+
+void accel_enforce_soon(struct accel *accel)
+{
+	static const struct timeval at_once;
+
+	evtimer_add(accel->enforce, &at_once);
+}
+
+void accel_enforce_due(struct accel *accel)
+{
+	if (!evtimer_pending(accel->enforce, NULL))
+		return;
+	evtimer_del(accel->enforce);
+	accel_enforce(accel);
+}
+
 /* ---- life ----------------------------------------------------------------------------------- */
 
-int accel_new(struct agent *agent, struct accel **ret, struct errmsg *err)
+int accel_new(const struct accel_options *options, struct accel **ret, struct errmsg *err)
 {
 	auto_(accel) struct accel *accel = calloc(1, sizeof(*accel));
 
 	if (!accel)
 		return fail(err, -ENOMEM, "socket acceleration");
-	accel->agent = agent;
+	accel->options = *options;
+	accel->enforce = evtimer_new(options->base, on_enforce, accel);
+	if (!accel->enforce)
+		return fail(err, -ENOMEM, "socket acceleration");
 	/* A predecessor may have left it on: connections keep it while this kernel is tested anew.
 	 */
 	accel->run = ACCEL_TESTING;
-	if (!agent->config.accel)
+	if (!options->load->accel)
 		accel_turn_off(accel, "disabled by configuration");
-	else if (!agent->config.cgroup[0])
+	else if (!options->load->cgroup)
 		accel_turn_off(accel, "needs a cgroup, and the configuration gives none");
 	*ret = take_ptr(accel);
 	return 0;
@@ -290,6 +317,8 @@ void accel_free(struct accel *accel)
 	if (!accel)
 		return;
 	accel_tester_free(accel->tester);
+	if (accel->enforce)
+		event_free(accel->enforce);
 	free(accel);
 }
 

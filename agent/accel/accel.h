@@ -6,20 +6,40 @@
 #ifndef TENDRIL_AGENT_ACCEL_ACCEL_H
 #define TENDRIL_AGENT_ACCEL_ACCEL_H
 
-#include "agent/agent.h"
+#include <stdbool.h>
 
+#include "lib/errmsg.h"
+
+struct accel;
 struct cJSON;
+struct datapath;
+struct datapath_options;
+struct endpoints;
+struct event_base;
+struct monitor;
+struct sync;
 
-int accel_new(struct agent *agent, struct accel **ret, struct errmsg *err);
+struct accel_options { /* all of it is borrowed */
+	struct event_base *base;
+	struct datapath *datapath;
+	const struct datapath_options *load; /* what the datapath was opened with */
+	struct sync *sync;
+	struct endpoints *endpoints;
+	struct monitor *monitor;
+};
+
+int accel_new(const struct accel_options *options, struct accel **ret, struct errmsg *err);
 void accel_free(struct accel *accel);
 
 /* Starts the self-test, and turns acceleration on or off when it has ended; once the agent is
  * ready. */
 void accel_selftest(struct accel *accel);
 
-/* After a change of policy: ends accelerated connections that are now forbidden (SOCK_DESTROY in
- * the pod's namespace). */
-void accel_enforce(struct accel *accel);
+/* After a change of policy: the next turn of the loop ends accelerated connections that are now
+ * forbidden (SOCK_DESTROY in the pod's namespace).  Several changes in a row cost one walk. */
+void accel_enforce_soon(struct accel *accel);
+/* Does it now, if it is due: for whoever must not answer before. */
+void accel_enforce_due(struct accel *accel);
 
 /* Fills the "acceleration" member of status, as in API.md. */
 struct cJSON *accel_status(const struct accel *accel);

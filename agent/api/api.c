@@ -5,10 +5,10 @@
 
 #include <cjson/cJSON.h>
 #include <errno.h>
+#include <limits.h>
 #include <malloc.h>
 #include <stdarg.h>
 
-#include "agent/endpoint/endpoint.h"
 #include "lib/auto.h"
 #include "lib/json.h"
 #include "lib/text.h"
@@ -126,20 +126,6 @@ cJSON *api_name_json(const char *namespace, const char *name)
 	return cJSON_CreateString(text);
 }
 
-cJSON *api_owner_json(const struct agent *agent, const struct addr *addr)
-{
-	const struct object *owner = store_owner(agent->store, addr);
-	struct ipcache_entry entry;
-	struct endpoint_info info;
-
-	if (ipcache_map_get(agent->datapath, addr, &entry) == 0 && entry.slot &&
-	    endpoints_by_slot(agent->endpoints, entry.slot, &info))
-		return api_name_json(info.namespace, info.name);
-	if (owner && owner->kind == OBJECT_POD)
-		return api_name_json(owner->namespace, owner->name);
-	return cJSON_CreateNull();
-}
-
 cJSON *api_addresses_json(const struct addr *addresses, size_t count)
 {
 	cJSON *array = cJSON_CreateArray();
@@ -227,8 +213,8 @@ int api_listen(struct agent *agent, struct errmsg *err)
 		.idle_ms = API_IDLE_MS,
 		.stream_backlog = API_STREAM_BACKLOG,
 	};
-	char path[sizeof(agent->config.run_dir) + 16];
+	char path[PATH_MAX];
 
-	snprintf(path, sizeof(path), "%s/tendril.sock", agent->config.run_dir);
+	snprintf(path, sizeof(path), "%s/tendril.sock", agent->run_dir);
 	return http_server_new(agent->base, path, &limits, api_handle, agent, &agent->http, err);
 }

@@ -6,7 +6,7 @@
 #ifndef TENDRIL_AGENT_API_API_H
 #define TENDRIL_AGENT_API_API_H
 
-#include "agent/agent.h"
+#include "agent/api/agent.h"
 #include "lib/http.h"
 
 struct cJSON;
@@ -36,8 +36,6 @@ void api_error(struct api_call *call, const struct errmsg *err); /* the status f
 /* ---- pieces of answers (api.c) ---- */
 
 struct cJSON *api_name_json(const char *namespace, const char *name); /* "namespace/name" */
-/* The name of the pod that has this address, or null. */
-struct cJSON *api_owner_json(const struct agent *agent, const struct addr *addr);
 struct cJSON *api_addresses_json(const struct addr *addresses, size_t count);
 struct cJSON *api_labels_json(const struct labels *labels);
 

@@ -10,6 +10,7 @@
 #include "lib/auto.h"
 #include "lib/cni_code.h"
 #include "lib/json.h"
+#include "lib/log.h"
 
 static int cni_http_status(int cni_code)
 {

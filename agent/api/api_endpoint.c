@@ -95,7 +95,8 @@ static cJSON *endpoint_json(const struct agent *agent, const struct endpoint_inf
 	cJSON_AddItemToObject(json, "policy",
 			      enforcement_json(agent, subject, info->namespace, labels));
 	cJSON_AddBoolToObject(json, "accelerate", subject && subject->accel);
-	cJSON_AddBoolToObject(json, "audit", agent->config.audit || (subject && subject->audit));
+	cJSON_AddBoolToObject(json, "audit",
+			      sync_audit(agent->sync) || (subject && subject->audit));
 	cJSON_AddItemToObject(json, "stats", stats_json(agent, info->slot));
 	return json;
 }

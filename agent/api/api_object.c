@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "agent/accel/accel.h"
 #include "agent/api/api.h"
 #include "agent/objects/objects.h"
 #include "lib/auto.h"
@@ -69,9 +70,12 @@ void api_objects_put(struct api_call *call)
 	struct errmsg err = {};
 	size_t count = 0;
 	cJSON *json;
+	int ret = objects_put(call->agent->objects, request->body, request->head.body_len, &count,
+			      &err);
 
-	if (objects_put(call->agent->objects, request->body, request->head.body_len, &count,
-			&err)) {
+	/* Whoever hears the answer finds no connection that policy forbids now. */
+	accel_enforce_due(call->agent->accel);
+	if (ret) {
 		api_error(call, &err);
 		return;
 	}
@@ -113,10 +117,13 @@ void api_objects_del(struct api_call *call)
 	struct errmsg err = {};
 	const char *namespace;
 	enum object_kind kind;
+	int ret;
 
 	if (!object_named(call, &kind, &namespace))
 		return;
-	if (objects_del(call->agent->objects, kind, namespace, call->args[2], &err))
+	ret = objects_del(call->agent->objects, kind, namespace, call->args[2], &err);
+	accel_enforce_due(call->agent->accel);
+	if (ret)
 		api_error(call, &err);
 	else
 		api_reply(call, cJSON_CreateObject());

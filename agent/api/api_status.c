@@ -5,7 +5,7 @@
 #include "agent/accel/accel.h"
 #include "agent/api/api.h"
 #include "agent/endpoint/endpoint.h"
-#include "agent/gc.h"
+#include "agent/monitor/gc.h"
 #include "agent/objects/objects.h"
 #include "agent/sync/sync.h"
 #include "lib/auto.h"
@@ -82,25 +82,26 @@ static void audit_add(cJSON *status, const struct agent *agent)
 {
 	const struct compiled *compiled = sync_compiled(agent->sync);
 	cJSON *json = cJSON_AddObjectToObject(status, "audit");
+	bool audit = sync_audit(agent->sync);
 	size_t audited = 0;
 
 	for (size_t i = 0; compiled && i < compiled->subject_count; i++) {
 		const struct compiled_subject *subject = &compiled->subjects[i];
 
-		audited += subject->slot && (subject->audit || agent->config.audit);
+		audited += subject->slot && (subject->audit || audit);
 	}
-	cJSON_AddBoolToObject(json, "node", agent->config.audit);
+	cJSON_AddBoolToObject(json, "node", audit);
 	cJSON_AddNumberToObject(json, "endpoints", (double)audited);
 }
 
-static void cidrs_add(cJSON *status, const struct config *config)
+static void cidrs_add(cJSON *status, const struct agent *agent)
 {
 	cJSON *array = cJSON_AddArrayToObject(status, "podCIDRs");
 	char text[ADDR_TEXT_MAX];
 
-	for (size_t i = 0; i < config->pod_cidr_count; i++)
-		cJSON_AddItemToArray(
-			array, cJSON_CreateString(prefix_format(&config->pod_cidrs[i], text)));
+	for (size_t i = 0; i < agent->pod_cidr_count; i++)
+		cJSON_AddItemToArray(array,
+				     cJSON_CreateString(prefix_format(&agent->pod_cidrs[i], text)));
 }
 
 static void node_addresses_add(cJSON *status, const struct store *store)
@@ -180,10 +181,10 @@ static void warnings_fill(cJSON *warnings, const struct agent *agent)
 	}
 	if (*sync)
 		cJSON_AddItemToArray(warnings, cJSON_CreateString(sync));
-	if (agent->config.audit)
+	if (sync_audit(agent->sync))
 		cJSON_AddItemToArray(warnings, cJSON_CreateString("audit mode: policy is told, "
 								  "not enforced, on this node"));
-	if (agent->config.socket_services && !datapath_socket_services(agent->datapath))
+	if (agent->socket_services && !datapath_socket_services(agent->datapath))
 		cJSON_AddItemToArray(warnings,
 				     cJSON_CreateString("services are translated per packet: the "
 							"socket layer is not attached"));
@@ -212,7 +213,7 @@ void api_status_get(struct api_call *call)
 	memory_add(status, agent);
 	counts_add(status, agent);
 	audit_add(status, agent);
-	cidrs_add(status, &agent->config);
+	cidrs_add(status, agent);
 	node_addresses_add(status, agent->store);
 	maps_add(status, warnings, agent);
 	metrics_add(status, agent);

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define LOG_MODULE "endpoint"
-#include "agent/objects/objects.h"
+#include "agent/sync/sync.h"
 #include "lib/log.h"
 
 #define LINK_WORKER_WAIT_MS 3000
@@ -114,12 +114,12 @@ static int link_worker_launch(struct endpoints *endpoints, struct errmsg *err)
 	if (endpoints->link_worker_event)
 		event_free(take_ptr(endpoints->link_worker_event));
 	link_worker_free(take_ptr(endpoints->link_worker));
-	result = link_worker_new(datapath_program_fd(endpoints->agent->datapath, "from_pod"),
+	result = link_worker_new(datapath_program_fd(endpoints->datapath, "from_pod"),
 				 &endpoints->link_worker, err);
 	if (result < 0)
 		return result;
 	endpoints->link_worker_event =
-		event_new(endpoints->agent->base, link_worker_fd(endpoints->link_worker),
+		event_new(endpoints->base, link_worker_fd(endpoints->link_worker),
 			  EV_READ | EV_PERSIST, on_link_worker, endpoints);
 	if (!endpoints->link_worker_event || event_add(endpoints->link_worker_event, NULL) < 0) {
 		link_worker_free(take_ptr(endpoints->link_worker));
@@ -299,10 +299,9 @@ static int steps_run_patiently(struct endpoint_add *add, struct endpoint_error *
 /* A pod that starts without its policies would be open. */
 static int policies_known(const struct endpoints *endpoints, struct errmsg *err)
 {
-	const struct objects *objects = endpoints->agent->objects;
-	const char *unknown = objects ? objects_unknown(objects) : NULL; /* none: no policies */
+	const char *missing = sync_missing(endpoints->sync);
 
-	return unknown ? fail_plain(err, -EAGAIN, "%s", unknown) : 0;
+	return missing ? fail_plain(err, -EAGAIN, "%s", missing) : 0;
 }
 
 int endpoints_add(struct endpoints *endpoints, const struct cJSON *request_json, int netns_fd,
@@ -517,8 +516,8 @@ int endpoints_cni_status(struct endpoints *endpoints, struct endpoint_error *err
 	if (result < 0)
 		return endpoint_fail(error, CNI_NOT_AVAILABLE, "learn the policies", &err);
 	result = host_device_ensure(endpoints->host, &changed, &err);
-	if (result == 0 && !datapath_host_attached(endpoints->agent->datapath,
-						   host_device_ifindex(endpoints->host)))
+	if (result == 0 &&
+	    !datapath_host_attached(endpoints->datapath, host_device_ifindex(endpoints->host)))
 		result =
 			fail_plain(&err, -ENOENT, "the program of %s is not attached", HOST_DEVICE);
 	if (result < 0)
@@ -530,73 +529,4 @@ int endpoints_cni_status(struct endpoints *endpoints, struct endpoint_error *err
 	fail_plain(&err, -ENOSPC, "all %zu endpoints of this node are in use (max-endpoints)",
 		   endpoints->slot_count - 1);
 	return endpoint_fail(error, CNI_NOT_AVAILABLE, "reserve", &err);
-}
-
-/* ---- views ----------------------------------------------------------------------------------- */
-
-static void info_fill(const struct endpoint *endpoint, struct endpoint_info *ret)
-{
-	*ret = (struct endpoint_info){
-		.slot = endpoint->slot,
-		.container_id = endpoint->container_id,
-		.ifname = endpoint->ifname,
-		.namespace = endpoint->namespace,
-		.name = endpoint->name,
-		.uid = endpoint->uid,
-		.host_ifname = endpoint->host_ifname,
-		.host_ifindex = endpoint_ifindex(endpoint),
-		.state = endpoint_state_name(endpoint->state),
-		.reason = endpoint->broken,
-		.netns_cookie = endpoint->netns.cookie,
-		.address_count = endpoint->address_count,
-		.labels = &endpoint->labels,
-	};
-	memcpy(ret->mac, endpoint->mac, sizeof(ret->mac));
-	for (size_t i = 0; i < endpoint->address_count; i++)
-		ret->addresses[i] = endpoint->addresses[i].address.addr;
-}
-
-bool endpoints_by_slot(const struct endpoints *endpoints, uint16_t slot, struct endpoint_info *ret)
-{
-	if (slot >= endpoints->slot_count || !endpoints->slots[slot])
-		return false;
-	info_fill(endpoints->slots[slot], ret);
-	return true;
-}
-
-bool endpoints_next(const struct endpoints *endpoints, uint16_t after_slot,
-		    struct endpoint_info *ret)
-{
-	for (size_t slot = after_slot + 1U; slot < endpoints->slot_count; slot++) {
-		if (endpoints_by_slot(endpoints, (uint16_t)slot, ret))
-			return true;
-	}
-	return false;
-}
-
-int endpoints_netns_fd(const struct endpoints *endpoints, uint16_t slot)
-{
-	static const struct timeval at_once = {};
-	struct endpoint *endpoint = slot < endpoints->slot_count ? endpoints->slots[slot] : NULL;
-
-	if (!endpoint)
-		return -1;
-	if (endpoint->netns_fd < 0 &&
-	    netns_find(endpoint->netns_path, &endpoint->netns, &endpoint->netns_fd, NULL) == 0)
-		evtimer_add(endpoints->netns_event, &at_once);
-	return endpoint->netns_fd;
-}
-
-void endpoints_netns_return(evutil_socket_t fd, short what, void *arg)
-{
-	struct endpoints *endpoints = arg;
-
-	(void)fd;
-	(void)what;
-	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
-		struct endpoint *endpoint = endpoints->slots[slot];
-
-		if (endpoint && endpoint->netns_fd >= 0)
-			close(take_fd(&endpoint->netns_fd));
-	}
 }

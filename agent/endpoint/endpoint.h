@@ -8,9 +8,14 @@
 #ifndef TENDRIL_AGENT_ENDPOINT_ENDPOINT_H
 #define TENDRIL_AGENT_ENDPOINT_ENDPOINT_H
 
-#include "agent/agent.h"
+#include "lib/inet.h"
+#include "policy/objects/store.h"
 
 struct cJSON;
+struct datapath;
+struct endpoints;
+struct event_base;
+struct sync;
 
 #define IFNAME_MAX       16
 #define CONTAINER_ID_MAX 128
@@ -40,12 +45,26 @@ struct endpoint_info { /* read-only view of one endpoint */
 	const struct labels *labels;
 };
 
+struct endpoints_options { /* pointers are borrowed; the first four outlive the endpoints */
+	struct event_base *base;
+	struct datapath *datapath;
+	struct store *store;
+	struct sync *sync;
+	const char *run_dir;
+	const struct prefix *pod_cidrs;
+	size_t pod_cidr_count;
+	uint32_t max;     /* 0: as struct datapath_limits says */
+	unsigned int mtu; /* of pods; 0: of the default route's device */
+	bool big_tcp;
+};
+
 /* Sets up HOST_DEVICE, gateway addresses, pod routes and forwarding; loads the endpoints saved in
  * RUN_DIR/endpoints/ and reconciles them with links and maps; watches netlink. */
-int endpoints_new(struct agent *agent, struct endpoints **ret, struct errmsg *err);
+int endpoints_new(const struct endpoints_options *options, struct endpoints **ret,
+		  struct errmsg *err);
 void endpoints_free(struct endpoints *endpoints); /* leaves the node as it is */
 /* Removes every trace that RUN_DIR and the pin directory speak of, also of dead agents. */
-int endpoints_cleanup(const struct config *config, struct errmsg *err);
+int endpoints_cleanup(const char *run_dir, struct errmsg *err);
 
 /* The CNI calls: JSON as in API.md.  netns_fd is borrowed.  The result is owned by the caller. */
 int endpoints_add(struct endpoints *endpoints, const struct cJSON *request, int netns_fd,
@@ -62,6 +81,12 @@ int endpoints_cni_status(struct endpoints *endpoints, struct endpoint_error *err
 bool endpoints_next(const struct endpoints *endpoints, uint16_t after_slot,
 		    struct endpoint_info *ret);
 bool endpoints_by_slot(const struct endpoints *endpoints, uint16_t slot, struct endpoint_info *ret);
+/* "namespace/name" of the pod at one end of a flow: of the endpoint in a slot (0: none), else of
+ * the Pod object that has the address; a JSON null if there is neither. */
+struct cJSON *endpoints_pod_json(const struct endpoints *endpoints, uint16_t slot,
+				 const struct addr *addr);
+/* The same where only the address is known. */
+struct cJSON *endpoints_owner_json(const struct endpoints *endpoints, const struct addr *addr);
 /* A descriptor of the pod's network namespace, for socket work inside it; borrowed, -1: gone. */
 int endpoints_netns_fd(const struct endpoints *endpoints, uint16_t slot);
 

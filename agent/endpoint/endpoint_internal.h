@@ -12,6 +12,8 @@
 #include "agent/endpoint/host_device.h"
 #include "agent/endpoint/ipam.h"
 #include "agent/endpoint/link_worker.h"
+#include "datapath/datapath.h"
+#include "datapath/maps.h"
 #include "lib/cni_code.h"
 #include "lib/json.h"
 #include "lib/netlink.h"
@@ -79,7 +81,13 @@ struct tcx_wait {
 };
 
 struct endpoints {
-	struct agent *agent;
+	struct event_base *base;
+	struct datapath *datapath;
+	struct store *store;
+	struct sync *sync;
+	unsigned int mtu; /* of pods; 0: of the default route's device */
+	bool big_tcp;
+	bool started; /* what an earlier agent left has been taken over */
 	struct netns_id home;
 	struct netlink netlink;
 	struct ipam *ipam;

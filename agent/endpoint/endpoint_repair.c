@@ -38,7 +38,7 @@ static int host_side_compare(struct endpoints *endpoints, const struct endpoint 
 			     struct errmsg *err)
 {
 	const char *name = endpoint->host_ifname;
-	struct datapath *datapath = endpoints->agent->datapath;
+	struct datapath *datapath = endpoints->datapath;
 	struct host_link link = {};
 	struct endpoint_entry entry = {};
 	int result = host_link_get(&endpoints->netlink, endpoint_ifindex(endpoint), &link, err);
@@ -154,7 +154,7 @@ static int link_follow(struct endpoint *endpoint, const struct host_link *link, 
 static int entries_repair(struct endpoints *endpoints, const struct endpoint *endpoint,
 			  struct errmsg *err)
 {
-	if (store_endpoint_find(endpoints->agent->store, endpoint->slot))
+	if (store_endpoint_find(endpoints->store, endpoint->slot))
 		return endpoint_publish(endpoints, endpoint, err);
 	return endpoint_register(endpoints, endpoint, err);
 }
@@ -165,7 +165,7 @@ static int pair_rebuild(struct endpoints *endpoints, struct endpoint *endpoint, 
 {
 	struct netlink *netlink = &endpoints->netlink;
 	struct host_link link = {};
-	int result = veth_add(netlink, endpoint, netns_fd, endpoints->agent->config.big_tcp, err);
+	int result = veth_add(netlink, endpoint, netns_fd, endpoints->big_tcp, err);
 
 	if (result == 0)
 		result = veth_configure(netlink, endpoint, err);
@@ -178,7 +178,7 @@ static int pair_rebuild(struct endpoints *endpoints, struct endpoint *endpoint, 
 	if (result == 0)
 		result = entries_repair(endpoints, endpoint, err);
 	if (result == 0)
-		result = datapath_attach_endpoint(endpoints->agent->datapath, endpoint->slot, err);
+		result = datapath_attach_endpoint(endpoints->datapath, endpoint->slot, err);
 	if (result == 0)
 		result = link_set_up(netlink, endpoint_ifindex(endpoint), err);
 	if (result < 0)
@@ -196,10 +196,9 @@ static int host_side_repair(struct endpoints *endpoints, struct endpoint *endpoi
 
 	if (result == 0)
 		result = entries_repair(endpoints, endpoint, err);
-	if (result == 0 &&
-	    !datapath_endpoint_attached(endpoints->agent->datapath, endpoint->slot)) {
+	if (result == 0 && !datapath_endpoint_attached(endpoints->datapath, endpoint->slot)) {
 		log_repair(endpoint, "the program was removed");
-		result = datapath_attach_endpoint(endpoints->agent->datapath, endpoint->slot, err);
+		result = datapath_attach_endpoint(endpoints->datapath, endpoint->slot, err);
 	}
 	if (result == 0 && host_link_compare(endpoint, link, &difference) < 0) {
 		log_repair(endpoint, difference.text);
@@ -311,21 +310,21 @@ bool endpoint_reconcile(struct endpoints *endpoints, struct endpoint *endpoint)
 
 int host_repair(struct endpoints *endpoints, struct errmsg *err)
 {
-	struct datapath *datapath = endpoints->agent->datapath;
+	struct datapath *datapath = endpoints->datapath;
 	bool changed = false;
 	int result = host_device_ensure(endpoints->host, &changed, err);
 	int ifindex = host_device_ifindex(endpoints->host);
 
 	if (result == 0 && (changed || !datapath_host_attached(datapath, ifindex)))
 		result = datapath_attach_host(datapath, ifindex, err);
-	if (result == 0 && changed && endpoints->agent->ready)
+	if (result == 0 && changed && endpoints->started)
 		log_warn("%s was changed; put back", HOST_DEVICE);
 	return result;
 }
 
 int host_addresses_refresh(struct endpoints *endpoints, struct errmsg *err)
 {
-	struct store *store = endpoints->agent->store;
+	struct store *store = endpoints->store;
 	auto_free struct addr *addresses = NULL;
 	const struct addr *before = NULL;
 	size_t before_count = store_host_addresses(store, &before);

@@ -75,7 +75,7 @@ static void endpoint_restore(struct endpoints *endpoints, struct endpoint *endpo
 		result = endpoint_register(endpoints, endpoint, &err);
 	/* Replaces the earlier agent's program by ours, in place. */
 	if (result == 0)
-		result = datapath_attach_endpoint(endpoints->agent->datapath, endpoint->slot, &err);
+		result = datapath_attach_endpoint(endpoints->datapath, endpoint->slot, &err);
 	if (result < 0 && result != -ENODEV)
 		log_error("%s: %s", text, err.text);
 	/* What else may have happened meanwhile is looked at once the agent is ready. */
@@ -144,7 +144,7 @@ static void orphans_remove(struct endpoints *endpoints)
 
 static void map_entries_remove(struct endpoints *endpoints)
 {
-	struct datapath *datapath = endpoints->agent->datapath;
+	struct datapath *datapath = endpoints->datapath;
 
 	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
 		struct endpoint_entry entry = {};
@@ -180,9 +180,8 @@ static void endpoints_restore(struct endpoints *endpoints)
 /* ---- life --------------------------------------------------------------------------------------
  */
 
-static int folders_make(struct endpoints *endpoints, struct errmsg *err)
+static int folders_make(struct endpoints *endpoints, const char *run_dir, struct errmsg *err)
 {
-	const char *run_dir = endpoints->agent->config.run_dir;
 	int result;
 
 	snprintf(endpoints->state_dir, sizeof(endpoints->state_dir), "%s/endpoints", run_dir);
@@ -191,57 +190,61 @@ static int folders_make(struct endpoints *endpoints, struct errmsg *err)
 	return result == 0 ? file_make_dir(endpoints->spool_dir, 0700, err) : result;
 }
 
-static int table_make(struct endpoints *endpoints, struct errmsg *err)
+static int table_make(struct endpoints *endpoints, uint32_t max, struct errmsg *err)
 {
-	uint32_t limit = endpoints->agent->config.limits.endpoints;
-
-	endpoints->slot_count = limit ? limit : ENDPOINTS_DEFAULT;
+	endpoints->slot_count = max ? max : ENDPOINTS_DEFAULT;
 	endpoints->slots = calloc(endpoints->slot_count, sizeof(struct endpoint *));
-	endpoints->netns_event =
-		evtimer_new(endpoints->agent->base, endpoints_netns_return, endpoints);
-	endpoints->tcx_event = evtimer_new(endpoints->agent->base, endpoints_tcx_step, endpoints);
+	endpoints->netns_event = evtimer_new(endpoints->base, endpoints_netns_return, endpoints);
+	endpoints->tcx_event = evtimer_new(endpoints->base, endpoints_tcx_step, endpoints);
 	if (!endpoints->slots || !endpoints->netns_event || !endpoints->tcx_event)
 		return fail(err, -ENOMEM, "endpoints");
 	return 0;
 }
 
-static int node_prepare(struct endpoints *endpoints, struct errmsg *err)
+static int node_prepare(struct endpoints *endpoints, const struct endpoints_options *options,
+			struct errmsg *err)
 {
-	const struct config *config = &endpoints->agent->config;
 	int result = netns_identify(-1, &endpoints->home, err);
 
 	if (result == 0)
 		result = netlink_open(&endpoints->netlink, -1, err);
 	if (result == 0)
-		result = ipam_new(config->pod_cidrs, config->pod_cidr_count, &endpoints->ipam, err);
+		result = ipam_new(options->pod_cidrs, options->pod_cidr_count, &endpoints->ipam,
+				  err);
 	if (result == 0)
 		result = host_forwarding_ensure(endpoints->ipam, err);
 	if (result == 0)
-		result = host_device_new(&endpoints->netlink, endpoints->ipam, config->big_tcp,
+		result = host_device_new(&endpoints->netlink, endpoints->ipam, options->big_tcp,
 					 &endpoints->host, err);
 	if (result == 0)
 		result = host_repair(endpoints, err);
 	return result;
 }
 
-int endpoints_new(struct agent *agent, struct endpoints **ret, struct errmsg *err)
+int endpoints_new(const struct endpoints_options *options, struct endpoints **ret,
+		  struct errmsg *err)
 {
 	struct endpoints *endpoints = calloc(1, sizeof(*endpoints));
 	int result;
 
 	if (!endpoints)
 		return fail(err, -ENOMEM, "endpoints");
-	endpoints->agent = agent;
+	endpoints->base = options->base;
+	endpoints->datapath = options->datapath;
+	endpoints->store = options->store;
+	endpoints->sync = options->sync;
+	endpoints->mtu = options->mtu;
+	endpoints->big_tcp = options->big_tcp;
 	endpoints->netlink = (struct netlink)NETLINK_INIT;
 	endpoints->steps = endpoint_steps;
 	endpoints->step_count = endpoint_step_count;
-	result = table_make(endpoints, err);
+	result = table_make(endpoints, options->max, err);
 	if (result == 0)
 		result = endpoints_link_worker_start(endpoints, err);
 	if (result == 0)
-		result = folders_make(endpoints, err);
+		result = folders_make(endpoints, options->run_dir, err);
 	if (result == 0)
-		result = node_prepare(endpoints, err);
+		result = node_prepare(endpoints, options, err);
 	/* Listens before it looks: a change in between is seen by one of the two. */
 	if (result == 0)
 		result = endpoint_watch_new(endpoints, &endpoints->watch, err);
@@ -256,6 +259,7 @@ int endpoints_new(struct agent *agent, struct endpoints **ret, struct errmsg *er
 	endpoints_restore(endpoints);
 	endpoints_tcx_soon(endpoints);
 	spool_consume(endpoints);
+	endpoints->started = true;
 	*ret = endpoints;
 	return 0;
 }
@@ -329,7 +333,7 @@ static int links_remove(struct netlink *netlink, struct errmsg *err)
 	return result;
 }
 
-int endpoints_cleanup(const struct config *config, struct errmsg *err)
+int endpoints_cleanup(const char *run_dir, struct errmsg *err)
 {
 	auto_netlink struct netlink netlink = NETLINK_INIT;
 	int result = netlink_open(&netlink, -1, err);
@@ -340,7 +344,7 @@ int endpoints_cleanup(const struct config *config, struct errmsg *err)
 		result = host_device_remove(&netlink, err);
 	if (result < 0)
 		return result;
-	folder_remove(config->run_dir, "endpoints");
-	folder_remove(config->run_dir, "deleted");
+	folder_remove(run_dir, "endpoints");
+	folder_remove(run_dir, "deleted");
 	return 0;
 }

@@ -54,7 +54,7 @@ static int slot_find(struct endpoints *endpoints, uint16_t *ret_slot, struct err
 static bool address_is_node(const struct addr *addr, const struct endpoints *endpoints)
 {
 	const struct addr *own;
-	size_t count = store_host_addresses(endpoints->agent->store, &own);
+	size_t count = store_host_addresses(endpoints->store, &own);
 
 	for (size_t i = 0; i < count; i++) {
 		if (addr_equal(&own[i], addr))
@@ -174,7 +174,7 @@ static int reserve(struct endpoint_add *add, struct errmsg *err)
 		return fail_plain(err, -EINVAL, "this node has no pod CIDR");
 	}
 	if (endpoint->mtu == 0)
-		endpoint->mtu = endpoints->agent->config.mtu;
+		endpoint->mtu = endpoints->mtu;
 	if (endpoint->mtu == 0)
 		endpoint->mtu = default_mtu(&endpoints->netlink);
 	if (!add->request->has_mac)
@@ -220,7 +220,7 @@ static int note_ready(struct endpoint_add *add, struct errmsg *err)
 static int interface_make(struct endpoint_add *add, struct errmsg *err)
 {
 	int result = veth_add(&add->endpoints->netlink, add->endpoint, add->netns_fd,
-			      add->endpoints->agent->config.big_tcp, err);
+			      add->endpoints->big_tcp, err);
 
 	if (result == -EEXIST)
 		return wrap(err, "%s or %s exists already", add->endpoint->ifname,
@@ -273,13 +273,13 @@ static int interface_open(struct endpoint_add *add, struct errmsg *err)
 int endpoints_sync(struct endpoints *endpoints, struct errmsg *err)
 {
 	/* At start the agent runs the first one itself, when every source was read. */
-	return endpoints->agent->ready ? sync_policies(endpoints->agent->sync, err) : 0;
+	return endpoints->started ? sync_policies(endpoints->sync, err) : 0;
 }
 
 int endpoint_publish(struct endpoints *endpoints, const struct endpoint *endpoint,
 		     struct errmsg *err)
 {
-	struct datapath *datapath = endpoints->agent->datapath;
+	struct datapath *datapath = endpoints->datapath;
 	struct endpoint_entry entry = {};
 	int result = endpoint_map_get(datapath, endpoint->slot, &entry);
 
@@ -318,7 +318,7 @@ static int store_entry_set(struct endpoints *endpoints, const struct endpoint *e
 
 	for (size_t i = 0; i < endpoint->address_count; i++)
 		entry.addresses[i] = endpoint->addresses[i].address.addr;
-	result = store_endpoint_set(endpoints->agent->store, &entry);
+	result = store_endpoint_set(endpoints->store, &entry);
 	return result < 0 ? fail(err, result, "make the endpoint known to policy") : 0;
 }
 
@@ -341,8 +341,8 @@ void endpoint_unregister(struct endpoints *endpoints, const struct endpoint *end
 	struct errmsg err = {};
 
 	/* First the entry: without it the datapath drops whatever the pod still sends. */
-	endpoint_map_del(endpoints->agent->datapath, endpoint->slot);
-	store_endpoint_del(endpoints->agent->store, endpoint->slot);
+	endpoint_map_del(endpoints->datapath, endpoint->slot);
+	store_endpoint_del(endpoints->store, endpoint->slot);
 	if (endpoints_sync(endpoints, &err) < 0)
 		log_warn("policy without %s/%s: %s", endpoint->namespace, endpoint->name, err.text);
 }
@@ -359,7 +359,7 @@ static void policy_forget(struct endpoint_add *add)
 
 static int program_attach(struct endpoint_add *add, struct errmsg *err)
 {
-	return datapath_attach_endpoint(add->endpoints->agent->datapath, add->endpoint->slot, err);
+	return datapath_attach_endpoint(add->endpoints->datapath, add->endpoint->slot, err);
 }
 
 /* ---- routes ---------------------------------------------------------------------------------- */

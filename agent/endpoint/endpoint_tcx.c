@@ -10,7 +10,6 @@
 #include <sys/param.h>
 
 #include "agent/endpoint/endpoint_internal.h"
-#include "datapath/datapath.h"
 #include "lib/clock.h"
 
 #define LOG_MODULE "endpoint"
@@ -50,7 +49,7 @@ void endpoints_tcx_soon(struct endpoints *endpoints)
 {
 	uint64_t now = now_ns(), wait;
 
-	if (!datapath_uses_tcx(endpoints->agent->datapath))
+	if (!datapath_uses_tcx(endpoints->datapath))
 		return;
 	wait = tcx_wait_note(&endpoints->tcx_wait, now);
 	if (wait)

@@ -357,8 +357,8 @@ static int netlink_watch(struct endpoint_watch *watch, struct errmsg *err)
 			       sizeof(groups[i])) < 0)
 			return fail(err, -errno, "watch netlink group %d", groups[i]);
 	}
-	watch->netlink_event = event_new(watch->endpoints->agent->base, fd, EV_READ | EV_PERSIST,
-					 on_netlink, watch);
+	watch->netlink_event =
+		event_new(watch->endpoints->base, fd, EV_READ | EV_PERSIST, on_netlink, watch);
 	if (!watch->netlink_event || event_add(watch->netlink_event, NULL) < 0)
 		return fail(err, -ENOMEM, "watch netlink");
 	return 0;
@@ -387,7 +387,7 @@ static int spool_watch(struct endpoint_watch *watch, struct errmsg *err)
 	if (watch->inotify_fd < 0 ||
 	    inotify_add_watch(watch->inotify_fd, dir, IN_MOVED_TO | IN_ONLYDIR) < 0)
 		return fail(err, -errno, "watch %s", dir);
-	watch->inotify_event = event_new(watch->endpoints->agent->base, watch->inotify_fd,
+	watch->inotify_event = event_new(watch->endpoints->base, watch->inotify_fd,
 					 EV_READ | EV_PERSIST, on_spool, watch);
 	if (!watch->inotify_event || event_add(watch->inotify_event, NULL) < 0)
 		return fail(err, -ENOMEM, "watch %s", dir);
@@ -407,7 +407,7 @@ int endpoint_watch_new(struct endpoints *endpoints, struct endpoint_watch **ret,
 	watch->endpoints = endpoints;
 	watch->netlink = (struct netlink)NETLINK_INIT;
 	watch->inotify_fd = -1;
-	watch->settle_event = evtimer_new(endpoints->agent->base, on_settle, watch);
+	watch->settle_event = evtimer_new(endpoints->base, on_settle, watch);
 	result = watch->settle_event ? netlink_watch(watch, err) : fail(err, -ENOMEM, "watch");
 	if (result == 0)
 		result = spool_watch(watch, err);

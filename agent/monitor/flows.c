@@ -14,12 +14,12 @@
 #include <sys/param.h>
 #include <sys/queue.h>
 
-#include "agent/api/api.h"
 #include "agent/endpoint/endpoint.h"
 #include "lib/auto.h"
 #include "lib/clock.h"
 #include "lib/http.h"
 #include "lib/json.h"
+#include "lib/log.h"
 #include "lib/table.h"
 
 #define TICK_US       200000
@@ -43,7 +43,8 @@ struct news {
 };
 
 struct flows {
-	struct agent *agent;
+	struct datapath *datapath;
+	struct endpoints *endpoints;
 	struct event *tick;
 	struct event *find; /* looks into one pod each turn of the loop */
 	TAILQ_HEAD(, subscriber) subscribers;
@@ -62,7 +63,7 @@ struct flows {
 /* The only bit of the node's flags that is ours; all writers are this thread. */
 static void node_set_flows(struct flows *flows, bool on)
 {
-	struct node_state *node = maps_node(flows->agent->datapath);
+	struct node_state *node = maps_node(flows->datapath);
 
 	if (on)
 		__atomic_or_fetch(&node->flags, NODE_FLOWS, __ATOMIC_RELAXED);
@@ -78,8 +79,7 @@ static int entry_forget(const void *key, const void *value, void *arg)
 
 static void flow_map_clear(struct flows *flows)
 {
-	int code = maps_foreach(flows->agent->datapath, MAP_FLOW, entry_forget,
-				flows->agent->datapath);
+	int code = maps_foreach(flows->datapath, MAP_FLOW, entry_forget, flows->datapath);
 
 	if (code)
 		log_warn("clear flow_map: %s", strerror(-code));
@@ -135,31 +135,31 @@ static int entry_look(const void *key, const void *value, void *arg)
 static void flow_map_look(struct flows *flows)
 {
 	struct look look = { .flows = flows };
-	uint32_t capacity = maps_capacity(flows->agent->datapath, MAP_FLOW);
-	int code = maps_foreach(flows->agent->datapath, MAP_FLOW, entry_look, &look);
+	uint32_t capacity = maps_capacity(flows->datapath, MAP_FLOW);
+	int code = maps_foreach(flows->datapath, MAP_FLOW, entry_look, &look);
 
 	if (code) {
 		log_warn("read flow_map: %s", strerror(-code));
 		flows->incomplete = true;
 	}
 	/* What an LRU drops, it drops silently; it begins to when its CPUs hold all the rest. */
-	if (look.entries + LRU_SLACK * maps_cpus(flows->agent->datapath) >= capacity &&
+	if (look.entries + LRU_SLACK * maps_cpus(flows->datapath) >= capacity &&
 	    look.entries >= capacity / 2)
 		flows->incomplete = true;
 }
 
 /* ---- lines ----------------------------------------------------------------------------------- */
 
-static void end_add(cJSON *json, const char *name, const char *pod_name, const struct agent *agent,
-		    const struct addr *addr)
+static void end_add(cJSON *json, const char *name, const char *pod_name,
+		    const struct endpoints *endpoints, const struct addr *addr)
 {
 	char text[ADDR_TEXT_MAX];
 
 	cJSON_AddStringToObject(json, name, addr_format(addr, text));
-	cJSON_AddItemToObject(json, pod_name, api_owner_json(agent, addr));
+	cJSON_AddItemToObject(json, pod_name, endpoints_owner_json(endpoints, addr));
 }
 
-static cJSON *flow_json(const struct agent *agent, const struct news *news)
+static cJSON *flow_json(const struct endpoints *endpoints, const struct news *news)
 {
 	static const struct {
 		enum flow_flag flag;
@@ -173,9 +173,9 @@ static cJSON *flow_json(const struct agent *agent, const struct news *news)
 
 	cJSON_AddStringToObject(json, "protocol", proto_name(news->key.proto));
 	cJSON_AddNumberToObject(json, "protocolNumber", news->key.proto);
-	end_add(json, "source", "sourcePod", agent, &news->key.saddr);
+	end_add(json, "source", "sourcePod", endpoints, &news->key.saddr);
 	cJSON_AddNumberToObject(json, "sourcePort", ntohs(news->record.sport));
-	end_add(json, "destination", "destinationPod", agent, &news->key.daddr);
+	end_add(json, "destination", "destinationPod", endpoints, &news->key.daddr);
 	cJSON_AddNumberToObject(json, "port", ntohs(news->key.dport));
 	flags = cJSON_AddArrayToObject(json, "seen");
 	for (size_t i = 0; i < ARRAY_SIZE(seen); i++) {
@@ -221,7 +221,7 @@ static const struct timeval at_once;
 
 static void observation_begin(struct flows *flows)
 {
-	flows->news_max = NEWS_CAPACITY * (size_t)maps_capacity(flows->agent->datapath, MAP_FLOW);
+	flows->news_max = NEWS_CAPACITY * (size_t)maps_capacity(flows->datapath, MAP_FLOW);
 	flows->news_count = 0;
 	flows->find_after = 0;
 	flows->found = false;
@@ -268,13 +268,13 @@ static void flows_find_next(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if (endpoints_next(flows->agent->endpoints, flows->find_after, &info)) {
+	if (endpoints_next(flows->endpoints, flows->find_after, &info)) {
 		flows->find_after = info.slot;
-		flows_find(flows->agent, info.slot);
+		flows_find(flows->datapath, flows->endpoints, info.slot);
 		event_add(flows->find, &at_once);
 		return;
 	}
-	flows_find(flows->agent, 0);
+	flows_find(flows->datapath, flows->endpoints, 0);
 	flows->found = true;
 }
 
@@ -287,7 +287,7 @@ static void subscriber_update(struct subscriber *subscriber, uint64_t now)
 		subscriber_greet(subscriber);
 	for (int i = 0; i < LINES_MAX && subscriber->told < flows->news_count; i++)
 		subscriber_tell(subscriber,
-				flow_json(flows->agent, &flows->news[subscriber->told++]));
+				flow_json(flows->endpoints, &flows->news[subscriber->told++]));
 	if (subscriber->end_ns && now >= subscriber->end_ns &&
 	    subscriber->told == flows->news_count && subscriber->greeted) {
 		subscriber_end(subscriber);
@@ -327,17 +327,19 @@ int flows_follow(struct flows *flows, struct http_exchange *exchange, uint32_t s
 	return 0;
 }
 
-int flows_new(struct agent *agent, struct flows **ret, struct errmsg *err)
+int flows_new(struct event_base *base, struct datapath *datapath, struct endpoints *endpoints,
+	      struct flows **ret, struct errmsg *err)
 {
 	struct flows *flows = calloc(1, sizeof(*flows));
 
 	if (!flows)
 		return fail(err, -ENOMEM, "flows");
-	flows->agent = agent;
+	flows->datapath = datapath;
+	flows->endpoints = endpoints;
 	TAILQ_INIT(&flows->subscribers);
 	table_init(&flows->known, sizeof(struct flow_key), sizeof(uint32_t));
-	flows->tick = event_new(agent->base, -1, EV_PERSIST, flows_tick, flows);
-	flows->find = evtimer_new(agent->base, flows_find_next, flows);
+	flows->tick = event_new(base, -1, EV_PERSIST, flows_tick, flows);
+	flows->find = evtimer_new(base, flows_find_next, flows);
 	if (!flows->tick || !flows->find) {
 		flows_free(flows);
 		return fail(err, -ENOMEM, "flows");

@@ -7,11 +7,18 @@
 #ifndef TENDRIL_AGENT_MONITOR_FLOWS_H
 #define TENDRIL_AGENT_MONITOR_FLOWS_H
 
-#include "agent/agent.h"
+#include <stdint.h>
 
+#include "lib/errmsg.h"
+
+struct datapath;
+struct endpoints;
+struct event_base;
+struct flows;
 struct http_exchange;
 
-int flows_new(struct agent *agent, struct flows **ret, struct errmsg *err);
+int flows_new(struct event_base *base, struct datapath *datapath, struct endpoints *endpoints,
+	      struct flows **ret, struct errmsg *err);
 void flows_free(struct flows *flows); /* ends the streams */
 
 /* Answers a request with the stream of flows, for so many seconds, or with 0 until its reader

@@ -13,12 +13,14 @@
 #include "agent/endpoint/endpoint.h"
 #include "agent/monitor/flows_internal.h"
 #include "lib/auto.h"
+#include "lib/log.h"
 #include "lib/sockdiag.h"
 
 #define EPHEMERAL_FIRST 32768 /* net.ipv4.ip_local_port_range begins here by default */
 
 struct finding {
-	struct agent *agent;
+	struct datapath *datapath;
+	const struct endpoints *endpoints;
 	struct endpoint_info pod;
 	uint64_t now_ns;
 	uint8_t listening[65536 / 8]; /* ports, whatever the address */
@@ -34,7 +36,7 @@ static void flow_found(struct finding *finding, const struct flow *flow)
 				      .last_ns = finding->now_ns,
 				      .flags = FLOW_FOUND,
 				      .sport = flow->sport };
-	int code = flow_map_add(finding->agent->datapath, &key, &record);
+	int code = flow_map_add(finding->datapath, &key, &record);
 
 	if (code && code != -EEXIST)
 		log_debug("a flow could not be added: %s", strerror(-code));
@@ -102,10 +104,10 @@ static bool service_resolve(const struct finding *finding, struct flow *own)
 	struct ipcache_entry peer;
 	struct nat_entry entry;
 
-	if (ipcache_map_get(finding->agent->datapath, &own->daddr, &peer) ||
+	if (ipcache_map_get(finding->datapath, &own->daddr, &peer) ||
 	    !(peer.flags & IPCACHE_SERVICE))
 		return true;
-	if (nat_map_get(finding->agent->datapath, &key, &entry))
+	if (nat_map_get(finding->datapath, &key, &entry))
 		return false;
 	own->daddr = entry.addr;
 	own->dport = entry.port;
@@ -132,7 +134,7 @@ static int sockets_find(struct finding *finding, struct errmsg *err)
 	static const int families[] = { AF_INET, AF_INET6 };
 	const uint32_t connected = 1u << TCP_ESTABLISHED | 1u << TCP_FIN_WAIT1 |
 				   1u << TCP_FIN_WAIT2 | 1u << TCP_CLOSE_WAIT;
-	int netns_fd = endpoints_netns_fd(finding->agent->endpoints, finding->pod.slot);
+	int netns_fd = endpoints_netns_fd(finding->endpoints, finding->pod.slot);
 	auto_netlink struct netlink netlink = NETLINK_INIT;
 	int code;
 
@@ -171,9 +173,9 @@ static int connection_found(const void *key, const void *value, void *arg)
 	return 0;
 }
 
-void flows_find(struct agent *agent, uint16_t slot)
+void flows_find(struct datapath *datapath, const struct endpoints *endpoints, uint16_t slot)
 {
-	struct finding finding = { .agent = agent };
+	struct finding finding = { .datapath = datapath, .endpoints = endpoints };
 	struct errmsg err = {};
 	struct timespec now;
 	int code;
@@ -181,12 +183,12 @@ void flows_find(struct agent *agent, uint16_t slot)
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
 	finding.now_ns = (uint64_t)now.tv_sec * NS_PER_SEC + (uint64_t)now.tv_nsec;
 	if (!slot) {
-		code = maps_foreach(agent->datapath, MAP_CT, connection_found, &finding);
+		code = maps_foreach(datapath, MAP_CT, connection_found, &finding);
 		if (code)
 			log_warn("walk of ct_map: %s", strerror(-code));
 		return;
 	}
-	if (endpoints_by_slot(agent->endpoints, slot, &finding.pod) && sockets_find(&finding, &err))
+	if (endpoints_by_slot(endpoints, slot, &finding.pod) && sockets_find(&finding, &err))
 		log_debug("sockets of %s/%s: %s", finding.pod.namespace, finding.pod.name,
 			  err.text);
 }

@@ -4,13 +4,14 @@
 #define TENDRIL_AGENT_MONITOR_FLOWS_INTERNAL_H
 
 #include "agent/monitor/flows.h"
+#include "datapath/maps.h"
 
 /*
  * Adds to flow_map what was there before the observation: the connections that the sockets of one
  * pod show (those that are idle or go from socket to socket included), or, with slot 0, what
  * ct_map knows the opener of.  A pod that cannot be looked into is left out: debug log.
  */
-void flows_find(struct agent *agent, uint16_t slot);
+void flows_find(struct datapath *datapath, const struct endpoints *endpoints, uint16_t slot);
 
 /* The flow of a TCP socket, as its opener's first packet had it.  is_listening: somebody in the
  * socket's namespace listens on its port, so that it was accepted; else the ports have to tell

@@ -14,8 +14,8 @@
 #include <sys/queue.h>
 #include <time.h>
 
-#include "agent/api/api.h"
 #include "agent/endpoint/endpoint.h"
+#include "datapath/maps.h"
 #include "lib/auto.h"
 #include "lib/http.h"
 #include "lib/json.h"
@@ -28,7 +28,8 @@ struct subscriber {
 };
 
 struct monitor {
-	struct agent *agent;
+	struct datapath *datapath;
+	const struct endpoints *endpoints;
 	struct event *readable;
 	TAILQ_HEAD(, subscriber) subscribers;
 };
@@ -108,21 +109,7 @@ static const char *tcp_flags_format(uint8_t flags, char buf[9])
 	return buf;
 }
 
-/* The pod at one end: the endpoint that the datapath met, else who owns the address. */
-static cJSON *end_pod(const struct agent *agent, uint16_t slot, const struct addr *addr)
-{
-	struct endpoint_info info;
-	const struct object *owner;
-
-	if (slot && endpoints_by_slot(agent->endpoints, slot, &info))
-		return api_name_json(info.namespace, info.name);
-	owner = store_owner(agent->store, addr);
-	if (owner && owner->kind == OBJECT_POD)
-		return api_name_json(owner->namespace, owner->name);
-	return cJSON_CreateNull();
-}
-
-static void end_add(cJSON *json, const char *name, const struct agent *agent,
+static void end_add(cJSON *json, const char *name, const struct endpoints *endpoints,
 		    const struct addr *addr, const __be16 *port, uint16_t slot, uint32_t identity)
 {
 	cJSON *end = cJSON_AddObjectToObject(json, name);
@@ -131,7 +118,7 @@ static void end_add(cJSON *json, const char *name, const struct agent *agent,
 	cJSON_AddStringToObject(end, "address", addr_format(addr, text));
 	if (port)
 		cJSON_AddNumberToObject(end, "port", ntohs(*port));
-	cJSON_AddItemToObject(end, "pod", end_pod(agent, slot, addr));
+	cJSON_AddItemToObject(end, "pod", endpoints_pod_json(endpoints, slot, addr));
 	cJSON_AddNumberToObject(end, "identity", identity);
 }
 
@@ -144,7 +131,7 @@ static const char *type_name(uint32_t type)
 	return "unknown";
 }
 
-static cJSON *event_json(const struct agent *agent, const struct flow_event *event)
+static cJSON *event_json(const struct endpoints *endpoints, const struct flow_event *event)
 {
 	const struct flow *flow = &event->flow;
 	bool ports = proto_has_ports(flow->proto);
@@ -165,9 +152,9 @@ static cJSON *event_json(const struct agent *agent, const struct flow_event *eve
 	cJSON_AddStringToObject(json, "direction",
 				event->direction == DIR_EGRESS ? "egress" : "ingress");
 	cJSON_AddStringToObject(json, "protocol", proto_name(flow->proto));
-	end_add(json, "source", agent, &flow->saddr, ports ? &flow->sport : NULL, event->src_slot,
-		event->src_identity);
-	end_add(json, "destination", agent, &flow->daddr, ports ? &flow->dport : NULL,
+	end_add(json, "source", endpoints, &flow->saddr, ports ? &flow->sport : NULL,
+		event->src_slot, event->src_identity);
+	end_add(json, "destination", endpoints, &flow->daddr, ports ? &flow->dport : NULL,
 		event->dst_slot, event->dst_identity);
 	if (flow->proto == IPPROTO_TCP)
 		cJSON_AddStringToObject(json, "tcpFlags", tcp_flags_format(event->tcp_flags, text));
@@ -190,7 +177,7 @@ static unsigned int monitor_types(const struct monitor *monitor)
 /* Tells the datapath whether anybody wants to hear of new connections. */
 static void monitor_apply(struct monitor *monitor)
 {
-	struct node_state *node = maps_node(monitor->agent->datapath);
+	struct node_state *node = maps_node(monitor->datapath);
 
 	if (monitor_types(monitor) & 1u << EVENT_VERDICT)
 		__atomic_or_fetch(&node->flags, NODE_VERDICT_EVENTS, __ATOMIC_RELAXED);
@@ -237,7 +224,7 @@ void monitor_tell(struct monitor *monitor, const struct flow_event *event)
 
 	if (!(monitor_types(monitor) & bit))
 		return;
-	json = event_json(monitor->agent, event);
+	json = event_json(monitor->endpoints, event);
 	text = cJSON_PrintUnformatted(json);
 	if (!text)
 		return;
@@ -259,18 +246,20 @@ static void monitor_readable(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	events_consume(monitor->agent->datapath, monitor_event, monitor);
+	events_consume(monitor->datapath, monitor_event, monitor);
 }
 
-int monitor_new(struct agent *agent, struct monitor **ret, struct errmsg *err)
+int monitor_new(struct event_base *base, struct datapath *datapath,
+		const struct endpoints *endpoints, struct monitor **ret, struct errmsg *err)
 {
 	struct monitor *monitor = calloc(1, sizeof(*monitor));
 
 	if (!monitor)
 		return fail(err, -ENOMEM, "monitor");
-	monitor->agent = agent;
+	monitor->datapath = datapath;
+	monitor->endpoints = endpoints;
 	TAILQ_INIT(&monitor->subscribers);
-	monitor->readable = event_new(agent->base, events_fd(agent->datapath), EV_READ | EV_PERSIST,
+	monitor->readable = event_new(base, events_fd(datapath), EV_READ | EV_PERSIST,
 				      monitor_readable, monitor);
 	if (!monitor->readable || event_add(monitor->readable, NULL) < 0) {
 		monitor_free(monitor);

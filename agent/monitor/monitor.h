@@ -5,12 +5,17 @@
 #ifndef TENDRIL_AGENT_MONITOR_MONITOR_H
 #define TENDRIL_AGENT_MONITOR_MONITOR_H
 
-#include "agent/agent.h"
+#include "lib/errmsg.h"
 
-struct http_exchange;
+struct datapath;
+struct endpoints;
+struct event_base;
 struct flow_event;
+struct http_exchange;
+struct monitor;
 
-int monitor_new(struct agent *agent, struct monitor **ret, struct errmsg *err);
+int monitor_new(struct event_base *base, struct datapath *datapath,
+		const struct endpoints *endpoints, struct monitor **ret, struct errmsg *err);
 void monitor_free(struct monitor *monitor); /* ends the streams */
 
 /* The set of "drop,verdict,audit" as bits 1 << enum event_type; an empty text means all.  -EINVAL.

@@ -41,7 +41,7 @@ static struct api_object *api_object_of(const struct object *object)
 
 static const char *api_path(const struct objects *objects, char *buf, size_t size)
 {
-	snprintf(buf, size, "%s/objects.json", objects->agent->config.run_dir);
+	snprintf(buf, size, "%s/objects.json", objects->files.run_dir);
 	return buf;
 }
 
@@ -141,7 +141,7 @@ static int put_take(struct objects *objects, struct put *put, struct errmsg *err
 {
 	for (size_t i = 0; i < put->list.count; i++) {
 		const struct object *object = put->list.items[i];
-		const struct object *held = store_find(objects->agent->store, object->kind,
+		const struct object *held = store_find(objects->files.store, object->kind,
 						       object->namespace, object->name);
 		struct api_object *item;
 		int ret;
@@ -211,7 +211,7 @@ static int put_begin(struct objects *objects, const char *text, size_t len, stru
 	int ret;
 
 	*put = (struct put){ 0 };
-	object_change_begin(&put->change, objects->agent->store);
+	object_change_begin(&put->change, objects->files.store);
 	ret = put_parse(text, len, &put->list, err);
 	if (ret)
 		return ret;
@@ -278,7 +278,7 @@ int objects_put(struct objects *objects, const char *json, size_t len, size_t *r
 int objects_del(struct objects *objects, enum object_kind kind, const char *namespace,
 		const char *name, struct errmsg *err)
 {
-	const struct object *object = store_find(objects->agent->store, kind, namespace, name);
+	const struct object *object = store_find(objects->files.store, kind, namespace, name);
 	struct object_change change;
 	struct api_object *item;
 	int ret;
@@ -292,7 +292,7 @@ int objects_del(struct objects *objects, enum object_kind kind, const char *name
 	if (ret)
 		return ret;
 	item = api_object_of(object);
-	object_change_begin(&change, objects->agent->store);
+	object_change_begin(&change, objects->files.store);
 	ret = object_change_take(&change, object);
 	if (ret)
 		return fail(err, ret, "delete %s", name);

@@ -9,7 +9,6 @@
 #include <cjson/cJSON.h>
 #include <errno.h>
 
-#include "agent/accel/accel.h"
 #include "agent/objects/object_store.h"
 #include "agent/objects/object_watch.h"
 #include "agent/objects/objects_internal.h"
@@ -22,7 +21,7 @@
 static int services_sync(struct objects *objects, struct errmsg *err)
 {
 	const struct object_touched *touched = &objects->touched;
-	struct sync *sync = objects->agent->sync;
+	struct sync *sync = objects->sync;
 	int ret = 0;
 
 	if (touched->all_services)
@@ -39,17 +38,13 @@ static int services_sync(struct objects *objects, struct errmsg *err)
 
 int objects_sync(struct objects *objects, struct errmsg *err)
 {
-	bool policies = objects->touched.policies;
 	int ret = 0, services_ret;
 
-	if (!objects_unknown(objects))
-		sync_allow_deletes(objects->agent->sync);
-	if (policies)
-		ret = sync_policies(objects->agent->sync, err);
+	sync_set_missing(objects->sync, objects_unknown(objects));
+	if (objects->touched.policies)
+		ret = sync_policies(objects->sync, err);
 	services_ret = services_sync(objects, ret ? NULL : err);
 	object_touched_done(&objects->touched);
-	if (policies)
-		accel_enforce(objects->agent->accel);
 	return ret ? ret : services_ret;
 }
 
@@ -157,37 +152,38 @@ static bool file_is_known(const char *name, void *arg)
 
 DEFINE_AUTO(objects)
 
-int objects_new(struct agent *agent, struct objects **ret, struct errmsg *err)
+int objects_new(const struct objects_options *options, struct objects **ret, struct errmsg *err)
 {
 	auto_(objects) struct objects *objects = calloc(1, sizeof(*objects));
 	int code;
 
 	if (!objects)
 		return fail(err, -ENOMEM, "objects");
-	objects->agent = agent;
+	objects->sync = options->sync;
 	objects->files = (struct object_files){
-		.dir = agent->config.objects_dir,
-		.run_dir = agent->config.run_dir,
-		.store = agent->store,
+		.dir = options->dir,
+		.run_dir = options->run_dir,
+		.store = options->store,
 		.touched = &objects->touched,
 	};
-	if (object_cache_init(&objects->cache, agent->base, agent->config.run_dir))
+	if (object_cache_init(&objects->cache, options->base, options->run_dir))
 		return fail(err, -ENOMEM, "objects");
-	code = object_store_open(agent->config.run_dir, err);
+	code = object_store_open(options->run_dir, err);
 	if (code)
 		return code;
 	code = object_api_load(objects, err);
 	if (code)
 		return code;
 	/* Watched before it is read: what changes meanwhile is read again. */
-	code = object_watch_new(agent->base, agent->config.objects_dir, on_changed, objects,
-				&objects->watch, err);
+	code = object_watch_new(options->base, options->dir, on_changed, objects, &objects->watch,
+				err);
 	if (code)
 		return code;
 	directory_read(objects, true);
 	object_files_recover(&objects->files);
 	if (!objects->dir_error[0])
-		object_store_clean(agent->config.run_dir, file_is_known, objects);
+		object_store_clean(options->run_dir, file_is_known, objects);
+	sync_set_missing(options->sync, objects_unknown(objects));
 	/* The caller writes all maps when every source is there. */
 	object_touched_done(&objects->touched);
 	*ret = take_ptr(objects);
@@ -206,9 +202,9 @@ void objects_free(struct objects *objects)
 	free(objects);
 }
 
-void objects_cleanup(const struct config *config)
+void objects_cleanup(const char *run_dir)
 {
-	object_store_clean(config->run_dir, NULL, NULL);
+	object_store_clean(run_dir, NULL, NULL);
 }
 
 const char *objects_unknown(const struct objects *objects)
@@ -223,7 +219,7 @@ const char *objects_unknown(const struct objects *objects)
 struct cJSON *objects_get(struct objects *objects, enum object_kind kind, const char *namespace,
 			  const char *name)
 {
-	const struct object *object = store_find(objects->agent->store, kind, namespace, name);
+	const struct object *object = store_find(objects->files.store, kind, namespace, name);
 
 	if (!object)
 		return NULL;
@@ -235,7 +231,7 @@ struct cJSON *objects_get(struct objects *objects, enum object_kind kind, const 
 const char *objects_source(const struct objects *objects, enum object_kind kind,
 			   const char *namespace, const char *name)
 {
-	const struct object *object = store_find(objects->agent->store, kind, namespace, name);
+	const struct object *object = store_find(objects->files.store, kind, namespace, name);
 
 	return object ? object_source_of(object)->name : NULL;
 }

@@ -7,15 +7,26 @@
 #ifndef TENDRIL_AGENT_OBJECTS_OBJECTS_H
 #define TENDRIL_AGENT_OBJECTS_OBJECTS_H
 
-#include "agent/agent.h"
+#include "policy/objects/store.h"
 
 struct cJSON;
+struct event_base;
+struct objects;
+struct sync;
+
+struct objects_options { /* all of it is borrowed */
+	struct event_base *base;
+	struct store *store;
+	struct sync *sync;
+	const char *dir;
+	const char *run_dir;
+};
 
 /* Reads everything once (files with errors are refused and remembered), then watches. */
-int objects_new(struct agent *agent, struct objects **ret, struct errmsg *err);
+int objects_new(const struct objects_options *options, struct objects **ret, struct errmsg *err);
 void objects_free(struct objects *objects);
 /* Removes what RUN_DIR keeps of files, for --cleanup. */
-void objects_cleanup(const struct config *config);
+void objects_cleanup(const char *run_dir);
 
 /* Reads all again (SIGHUP). */
 void objects_reload(struct objects *objects);

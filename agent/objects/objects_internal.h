@@ -11,7 +11,7 @@
 struct object_watch;
 
 struct objects {
-	struct agent *agent;
+	struct sync *sync;
 	struct object_watch *watch;
 	struct object_files files;
 	struct object_cache cache;     /* of their texts */

@@ -5,22 +5,10 @@
  */
 #include "agent/sync/sync.h"
 
-#include <event2/event.h>
+#include <errno.h>
 
 #include "agent/sync/sync_internal.h"
 #include "lib/auto.h"
-
-static const struct timeval trim_delay = { .tv_usec = 50 * 1000 };
-
-static void on_trim(evutil_socket_t fd, short what, void *arg)
-{
-	struct sync *sync = arg;
-
-	(void)fd;
-	(void)what;
-	/* What could not be deleted now is found again by the next full run. */
-	sync_trim(sync);
-}
 
 static int map_caches_init(struct sync *sync, struct errmsg *err)
 {
@@ -71,14 +59,10 @@ int sync_new(struct event_base *base, struct datapath *datapath, struct store *s
 		return code;
 	code = port_sets_init(&sync->port_sets, &sync->ports);
 	if (!code)
-		code = sync_services_init(sync);
+		code = sync_services_init(sync, base);
 	if (code)
 		return fail(err, code, "take over the maps");
-	if (base) {
-		sync->trim_timer = event_new(base, -1, 0, on_trim, sync);
-		if (!sync->trim_timer)
-			return fail(err, -ENOMEM, "timer");
-	}
+	sync_set_missing(sync, "no source of objects has been read yet");
 	*ret = take_ptr(sync);
 	return 0;
 }
@@ -87,8 +71,6 @@ void sync_free(struct sync *sync)
 {
 	if (!sync)
 		return;
-	if (sync->trim_timer)
-		event_free(sync->trim_timer);
 	sync_services_done(sync);
 	port_sets_done(&sync->port_sets);
 	map_cache_done(&sync->ipcache);
@@ -101,9 +83,15 @@ void sync_free(struct sync *sync)
 	free(sync);
 }
 
-void sync_allow_deletes(struct sync *sync)
+void sync_set_missing(struct sync *sync, const char *missing)
 {
-	sync->deletes_allowed = true;
+	sync->deletes_allowed = !missing;
+	snprintf(sync->missing, sizeof(sync->missing), "%s", missing ? missing : "");
+}
+
+const char *sync_missing(const struct sync *sync)
+{
+	return sync->deletes_allowed ? NULL : sync->missing;
 }
 
 void sync_on_change(struct sync *sync, void (*changed)(void *arg), void *arg)
@@ -112,19 +100,11 @@ void sync_on_change(struct sync *sync, void (*changed)(void *arg), void *arg)
 	sync->changed_arg = arg;
 }
 
-void sync_trim_later(struct sync *sync)
+/* Tells whoever asked, if the revision has been raised. */
+static void sync_changed(const struct sync *sync, uint32_t before)
 {
-	if (sync->trim_timer)
-		event_add(sync->trim_timer, &trim_delay);
-}
-
-void sync_warning_update(struct sync *sync)
-{
-	char services[300];
-
-	sync_services_warning(sync, services, sizeof(services));
-	snprintf(sync->warning, sizeof(sync->warning), "%s%s%s", sync->policy_warning,
-		 sync->policy_warning[0] && services[0] ? "; " : "", services);
+	if (sync->changed && maps_node(sync->datapath)->revision != before)
+		sync->changed(sync->changed_arg);
 }
 
 int sync_policies(struct sync *sync, struct errmsg *err)
@@ -142,10 +122,27 @@ int sync_policies(struct sync *sync, struct errmsg *err)
 	if (sync->service_address_taken ||
 	    (sync->service_conflict[0] && sync->ipcache.deletes != freed))
 		services_ret = sync_services(sync, ret ? NULL : err);
-	sync_warning_update(sync);
-	if (sync->changed && maps_node(sync->datapath)->revision != revision)
-		sync->changed(sync->changed_arg);
+	sync_changed(sync, revision);
 	return ret ? ret : services_ret;
+}
+
+int sync_set_audit(struct sync *sync, bool audit, struct errmsg *err)
+{
+	uint32_t revision = maps_node(sync->datapath)->revision;
+	const struct compiled *compiled = sync_compiled(sync);
+	int ret;
+
+	sync->audit = audit;
+	if (!compiled)
+		return 0;
+	ret = sync_apply_audit(sync, compiled, err);
+	sync_changed(sync, revision);
+	return ret;
+}
+
+bool sync_audit(const struct sync *sync)
+{
+	return sync->audit;
 }
 
 const struct compiled *sync_compiled(const struct sync *sync)
@@ -153,7 +150,12 @@ const struct compiled *sync_compiled(const struct sync *sync)
 	return incremental_compiled(sync->incremental);
 }
 
-const char *sync_warning(const struct sync *sync)
+const char *sync_warning(struct sync *sync)
 {
+	char services[300];
+
+	sync_services_warning(sync, services, sizeof(services));
+	snprintf(sync->warning, sizeof(sync->warning), "%s%s%s", sync->policy_warning,
+		 sync->policy_warning[0] && services[0] ? "; " : "", services);
 	return sync->warning;
 }

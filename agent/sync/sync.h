@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * World -> maps: compiles, compares with what the maps hold, writes the difference, bumps the
+ * Store -> maps: compiles, compares with what the maps hold, writes the difference, bumps the
  * revision.  Order of writes: what allows comes before what points to it, deletions come last, so
  * no packet meets a half-written policy.
  */
@@ -15,11 +15,14 @@ struct sync;
 struct event_base;
 
 /* Reads what the pinned maps hold, so that the first sync_now() writes only differences.  Until
- * sync_allow_deletes(), nothing is removed (the store may be half known). */
+ * sync_set_missing(NULL), nothing is removed (the store may be half known). */
 int sync_new(struct event_base *base, struct datapath *datapath, struct store *store,
 	     struct sync **ret, struct errmsg *err);
 void sync_free(struct sync *sync);
-void sync_allow_deletes(struct sync *sync);
+/* What the store lacks, as a sentence: a source that could not be read yet.  NULL: it is whole, and
+ * the maps may lose what it does not mention. */
+void sync_set_missing(struct sync *sync, const char *missing);
+const char *sync_missing(const struct sync *sync); /* NULL: nothing */
 
 /* Policies, identities and addresses; and the endpoint_map fields that the compiler owns (flags,
  * policy_id, identity; the endpoint's other fields must have been set by its owner before).
@@ -32,6 +35,7 @@ int sync_services(struct sync *sync, struct errmsg *err);
 /* Whether every endpoint is audited (ENDPOINT_AUDIT), not only those whose pods ask for it.  In
  * force, for live connections too, when it returns. */
 int sync_set_audit(struct sync *sync, bool audit, struct errmsg *err);
+bool sync_audit(const struct sync *sync);
 
 /* Calls changed() after everything that raised the revision. */
 void sync_on_change(struct sync *sync, void (*changed)(void *arg), void *arg);
@@ -40,6 +44,6 @@ void sync_on_change(struct sync *sync, void (*changed)(void *arg), void *arg);
 const struct compiled *sync_compiled(const struct sync *sync);
 
 /* How many problems (full maps) the last runs met; texts for status. */
-const char *sync_warning(const struct sync *sync); /* "" when all is well */
+const char *sync_warning(struct sync *sync); /* "" when all is well */
 
 #endif

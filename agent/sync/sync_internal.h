@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the parts of sync share: sync.c (life, node state), sync_policy.c, sync_service.c. */
+/*
+ * The state that sync.c keeps, and the calls it makes: sync_policy.c and sync_service.c write maps,
+ * each its own, and know neither sync.c nor each other.
+ */
 #ifndef TENDRIL_AGENT_SYNC_SYNC_INTERNAL_H
 #define TENDRIL_AGENT_SYNC_SYNC_INTERNAL_H
 
@@ -20,6 +23,7 @@ struct sync {
 	void *changed_arg;
 	bool audit;           /* every endpoint, see sync_set_audit() */
 	bool deletes_allowed; /* the store is whole: it may change and remove, not only add */
+	char missing[500];    /* why it is not */
 
 	struct map_cache ipcache;
 	struct map_cache cidrs;
@@ -52,15 +56,16 @@ int sync_apply(struct sync *sync, const struct compiled *compiled, struct errmsg
 int sync_apply_changes(struct sync *sync, const struct compiled *compiled,
 		       const struct compiled_changes *changes, struct errmsg *err);
 
-/* sync_service.c: its tables, from what the map caches hold. */
-int sync_services_init(struct sync *sync);
+/* Sets the flags of every endpoint anew: audit has changed. */
+int sync_apply_audit(struct sync *sync, const struct compiled *compiled, struct errmsg *err);
+
+/* sync_service.c: its tables, from what the map caches hold.  base may be NULL. */
+int sync_services_init(struct sync *sync, struct event_base *base);
 void sync_services_done(struct sync *sync);
 /* Deletes retired backends; runs a moment after they were retired, when no program can still be
  * between its look-up of the service and that of the backend. */
 int sync_trim(struct sync *sync);
 /* What is missing in the service maps, for sync_warning(). */
 void sync_services_warning(const struct sync *sync, char *buf, size_t size);
-void sync_trim_later(struct sync *sync);
-void sync_warning_update(struct sync *sync);
 
 #endif

@@ -582,24 +582,15 @@ static uint64_t deletes(const struct sync *sync)
 	       sync->ports.deletes;
 }
 
-int sync_set_audit(struct sync *sync, bool audit, struct errmsg *err)
+int sync_apply_audit(struct sync *sync, const struct compiled *compiled, struct errmsg *err)
 {
-	const struct compiled *compiled = sync_compiled(sync);
-	struct policy_run run;
-	int ret;
+	struct policy_run run = run_of(sync, compiled, NULL);
+	int ret = subjects_read(&run, err);
 
-	sync->audit = audit;
-	if (!compiled)
-		return 0;
-	run = run_of(sync, compiled, NULL);
-	ret = subjects_read(&run, err);
 	if (!ret)
 		ret = endpoints_switch(&run, err);
-	if (run.endpoints_changed) {
+	if (run.endpoints_changed)
 		maps_bump_revision(sync->datapath);
-		if (sync->changed)
-			sync->changed(sync->changed_arg);
-	}
 	run_done(&run);
 	return ret;
 }

@@ -17,6 +17,9 @@
 #include "agent/sync/sync_internal.h"
 #include "lib/auto.h"
 
+/* How long a program may take from its look-up of a service to that of the backend. */
+static const struct timeval trim_delay = { .tv_usec = 50 * 1000 };
+
 /* What one service still lacks in the maps. */
 struct service_lack {
 	uint32_t backends; /* entries that did not fit */
@@ -472,7 +475,15 @@ static int leftovers_forget(struct sync *sync)
 
 /* ---- entry points ---------------------------------------------------------------------------- */
 
-int sync_services_init(struct sync *sync)
+static void on_trim(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	/* What could not be deleted now is found again by the next full run. */
+	sync_trim(arg);
+}
+
+int sync_services_init(struct sync *sync, struct event_base *base)
 {
 	const void *key;
 	const void *value;
@@ -483,6 +494,10 @@ int sync_services_init(struct sync *sync)
 	table_init(&sync->service_ids, sizeof(uint32_t), sizeof(uint32_t));
 	table_init(&sync->vips, sizeof(struct addr), sizeof(uint32_t));
 	table_init(&sync->unfinished, sizeof(uint64_t), sizeof(struct service_lack));
+	if (base)
+		sync->trim_timer = event_new(base, -1, 0, on_trim, sync);
+	if (base && !sync->trim_timer)
+		return -ENOMEM;
 	while (!ret && (value = table_next(&sync->services.entries, &pos, &key)))
 		ret = service_learn(sync, key, value);
 	return ret;
@@ -495,6 +510,8 @@ void sync_services_done(struct sync *sync)
 	table_done(&sync->vips);
 	table_done(&sync->unfinished);
 	free(sync->retired);
+	if (sync->trim_timer)
+		event_free(sync->trim_timer);
 }
 
 static void run_begin(struct sync *sync)
@@ -554,9 +571,8 @@ static int run_end(struct service_run *run, int ret, struct errmsg *err)
 	free(run->plans);
 	if (!sum.conflicts)
 		sync->service_conflict[0] = '\0';
-	if (sync->retired_count)
-		sync_trim_later(sync);
-	sync_warning_update(sync);
+	if (sync->retired_count && sync->trim_timer)
+		event_add(sync->trim_timer, &trim_delay);
 	if (ret)
 		return fail(err, ret, "write services");
 	if (sum.backends || sum.services || sum.addresses) {

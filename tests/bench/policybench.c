@@ -302,7 +302,7 @@ static void measure_node(struct store *store)
 	}
 	if (sync_new(NULL, datapath, store, &sync, &err))
 		give_up("sync", err.text);
-	sync_allow_deletes(sync);
+	sync_set_missing(sync, NULL);
 	began = now_ms();
 	if (sync_policies(sync, &err))
 		give_up("sync", err.text);

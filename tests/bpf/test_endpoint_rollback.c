@@ -24,6 +24,8 @@
 
 #include "agent/endpoint/endpoint_internal.h"
 #include "agent/sync/sync.h"
+#include "datapath/datapath.h"
+#include "datapath/maps.h"
 #include "harness/scratch.h"
 #include "policy/objects/parse.h"
 
@@ -33,7 +35,13 @@
 #define CONTAINER "rollback"
 #define ADDRESSES 64 /* room in ipcache_map */
 
-static struct agent agent;
+static struct {
+	struct event_base *base;
+	struct datapath *datapath;
+	struct store *store;
+	struct sync *sync;
+	struct endpoints *endpoints;
+} agent;
 static struct endpoint_step steps[STEPS_MAX];
 static char run_dir[64];
 
@@ -225,28 +233,33 @@ static int agent_make(struct errmsg *err)
 {
 	struct datapath_options options = scratch_options();
 	static const char *const cidrs[] = { "10.77.0.0/24", "fd77::/112" };
-	int result;
+	struct prefix pod_cidrs[ARRAY_SIZE(cidrs)];
+	struct endpoints_options endpoints = { .run_dir = run_dir,
+					       .pod_cidrs = pod_cidrs,
+					       .pod_cidr_count = ARRAY_SIZE(cidrs),
+					       .max = 8 };
+	int ret;
 
-	snprintf(agent.config.run_dir, sizeof(agent.config.run_dir), "%s", run_dir);
-	agent.config.limits.endpoints = 8;
-	agent.config.limits.addresses = ADDRESSES;
-	options.limits = agent.config.limits;
+	options.limits.endpoints = endpoints.max;
+	options.limits.addresses = ADDRESSES;
 	for (size_t i = 0; i < ARRAY_SIZE(cidrs); i++)
-		assert_int_equal(prefix_parse(cidrs[i], &agent.config.pod_cidrs[i]), 0);
-	agent.config.pod_cidr_count = ARRAY_SIZE(cidrs);
+		assert_int_equal(prefix_parse(cidrs[i], &pod_cidrs[i]), 0);
 	agent.base = event_base_new();
 	agent.store = store_new();
-	result = datapath_open(&options, &agent.datapath, err);
-	if (result == 0)
-		result = sync_new(agent.base, agent.datapath, agent.store, &agent.sync, err);
-	if (result == 0)
-		result = endpoints_new(&agent, &agent.endpoints, err);
-	if (result == 0) {
-		sync_allow_deletes(agent.sync);
-		agent.ready = true;
-		result = sync_policies(agent.sync, err);
+	ret = datapath_open(&options, &agent.datapath, err);
+	if (ret == 0)
+		ret = sync_new(agent.base, agent.datapath, agent.store, &agent.sync, err);
+	endpoints.base = agent.base;
+	endpoints.datapath = agent.datapath;
+	endpoints.store = agent.store;
+	endpoints.sync = agent.sync;
+	if (ret == 0)
+		ret = endpoints_new(&endpoints, &agent.endpoints, err);
+	if (ret == 0) {
+		sync_set_missing(agent.sync, NULL);
+		ret = sync_policies(agent.sync, err);
 	}
-	return result;
+	return ret;
 }
 
 static int group_setup(void **state)

@@ -87,7 +87,7 @@ static void node_open(void)
 	if (lab_setup_pods(SNAPSHOT_LOCAL_MAX) ||
 	    sync_new(NULL, lab.datapath, node.store, &node.sync, &err))
 		give_up("node", &err);
-	sync_allow_deletes(node.sync);
+	sync_set_missing(node.sync, NULL);
 }
 
 static void node_close(void)

@@ -218,8 +218,10 @@ def deny_server():
                                  policyTypes=["Ingress"])
 
 
-def test_a_forbidden_connection_ends_within_100_ms(node):
-    """Both programs are told, and not a byte comes through in between."""
+@pytest.mark.parametrize("source", ["API", "file"])
+def test_a_forbidden_connection_ends_within_100_ms(node, source):
+    """Both programs are told, and not a byte comes through in between.  The API answers when it is
+    done."""
     caller, server = node.pod("caller"), node.pod("server")
     node.write("pods.json", tendril.pod_object("caller", accelerate=True),
                tendril.pod_object("server", accelerate=True, labels={"app": "victim"}))
@@ -230,7 +232,11 @@ def test_a_forbidden_connection_ends_within_100_ms(node):
     assert Counters(node, "caller").before["accelBytes"] > 0
     assert len(accel_sockets(node)) == 2
     began = time.monotonic()
-    node.put(deny_server())
+    if source == "API":
+        node.put(deny_server())
+        assert "that policy forbids now" in node.log()
+    else:
+        node.write("deny.json", deny_server())
     # Reading, not sending: only a reset reaches a program that waits.
     answer = caller.call("wait_end", id="live", timeout=5.0)
     assert answer["result"] in ("reset", "Software caused connection abort"), answer

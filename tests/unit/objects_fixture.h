@@ -20,7 +20,6 @@
 #include <cjson/cJSON.h>
 #include <event2/event.h>
 
-#include "agent/accel/accel.h"
 #include "agent/objects/objects.h"
 #include "agent/sync/sync.h"
 #include "lib/auto.h"
@@ -35,9 +34,8 @@
 static struct {
 	unsigned int policies;
 	unsigned int all_services;
-	unsigned int enforced;
-	unsigned int deletes; /* allowed */
-	char services[400];   /* "shop/web ..." in order */
+	bool missing;       /* something: nothing may be removed */
+	char services[400]; /* "shop/web ..." in order */
 	int error;
 	void (*meanwhile)(void *arg); /* what others do while policies are written */
 	void *meanwhile_arg;
@@ -52,10 +50,10 @@ int sync_policies(struct sync *sync, struct errmsg *err)
 	return synced.error ? fail_plain(err, synced.error, "policy_map is full") : 0;
 }
 
-void sync_allow_deletes(struct sync *sync)
+void sync_set_missing(struct sync *sync, const char *missing)
 {
 	(void)sync;
-	synced.deletes++;
+	synced.missing = missing;
 }
 
 int sync_service(struct sync *sync, const char *namespace, const char *name, struct errmsg *err)
@@ -77,17 +75,15 @@ int sync_services(struct sync *sync, struct errmsg *err)
 	return 0;
 }
 
-void accel_enforce(struct accel *accel)
-{
-	(void)accel;
-	synced.enforced++;
-}
-
 /* ---- fixture --------------------------------------------------------------------------------- */
 
 struct fixture {
-	char root[64]; /* holds the directories "objects" and "run" */
-	struct agent agent;
+	char root[64];     /* holds the directories "objects" and "run" */
+	char dir[200];     /* root/objects, but where a test wants another one */
+	char run_dir[200]; /* root/run */
+	struct event_base *base;
+	struct store *store;
+	struct objects *objects;
 };
 
 static inline const char *in_root(const struct fixture *fixture, const char *name)
@@ -102,20 +98,23 @@ static inline const char *in_root(const struct fixture *fixture, const char *nam
 
 static inline void start(struct fixture *fixture)
 {
+	struct objects_options options = { .dir = fixture->dir, .run_dir = fixture->run_dir };
 	struct errmsg err = { 0 };
 
 	memset(&synced, 0, sizeof(synced));
-	fixture->agent.base = event_base_new();
-	fixture->agent.store = store_new();
-	if (objects_new(&fixture->agent, &fixture->agent.objects, &err))
+	fixture->base = event_base_new();
+	fixture->store = store_new();
+	options.base = fixture->base;
+	options.store = fixture->store;
+	if (objects_new(&options, &fixture->objects, &err))
 		fail_msg("objects_new: %s", err.text);
 }
 
 static inline void stop(struct fixture *fixture)
 {
-	objects_free(fixture->agent.objects);
-	store_free(fixture->agent.store);
-	event_base_free(fixture->agent.base);
+	objects_free(fixture->objects);
+	store_free(fixture->store);
+	event_base_free(fixture->base);
 }
 
 static inline void restart(struct fixture *fixture)
@@ -132,10 +131,8 @@ static inline int setup(void **state)
 	assert_non_null(fixture);
 	snprintf(fixture->root, sizeof(fixture->root), "/tmp/test_objects.XXXXXX");
 	assert_non_null(mkdtemp(fixture->root));
-	snprintf(fixture->agent.config.objects_dir, sizeof(fixture->agent.config.objects_dir), "%s",
-		 in_root(fixture, "objects"));
-	snprintf(fixture->agent.config.run_dir, sizeof(fixture->agent.config.run_dir), "%s",
-		 in_root(fixture, "run"));
+	snprintf(fixture->dir, sizeof(fixture->dir), "%s", in_root(fixture, "objects"));
+	snprintf(fixture->run_dir, sizeof(fixture->run_dir), "%s", in_root(fixture, "run"));
 	assert_int_equal(mkdir(in_root(fixture, "objects"), 0755), 0);
 	assert_int_equal(mkdir(in_root(fixture, "run"), 0700), 0);
 	log_set_level(LOG_LEVEL_ERROR);
@@ -211,7 +208,7 @@ static inline const char *service(const char *name, const char *address, int por
 static inline const struct object *find(const struct fixture *fixture, enum object_kind kind,
 					const char *name)
 {
-	return store_find(fixture->agent.store, kind, "shop", name);
+	return store_find(fixture->store, kind, "shop", name);
 }
 
 static inline bool has_pod(const struct fixture *fixture, const char *name)
@@ -222,7 +219,7 @@ static inline bool has_pod(const struct fixture *fixture, const char *name)
 static inline const char *source_of(const struct fixture *fixture, enum object_kind kind,
 				    const char *name)
 {
-	const char *source = objects_source(fixture->agent.objects, kind, "shop", name);
+	const char *source = objects_source(fixture->objects, kind, "shop", name);
 
 	return source ? source : "nobody";
 }
@@ -231,7 +228,7 @@ static inline const char *source_of(const struct fixture *fixture, enum object_k
 static inline const char *file_state(const struct fixture *fixture, const char *name)
 {
 	static char text[600];
-	cJSON *status = objects_status(fixture->agent.objects);
+	cJSON *status = objects_status(fixture->objects);
 	const cJSON *file;
 
 	snprintf(text, sizeof(text), "unknown");
@@ -259,8 +256,8 @@ static inline bool is_past(time_t deadline)
 		time_t deadline_ = time(NULL) + DEADLINE_SECONDS;              \
 		while (!(condition)) {                                         \
 			const struct timeval tick_ = { .tv_usec = 10000 };     \
-			event_base_loopexit(fixture->agent.base, &tick_);      \
-			event_base_dispatch(fixture->agent.base);              \
+			event_base_loopexit(fixture->base, &tick_);            \
+			event_base_dispatch(fixture->base);                    \
 			if (is_past(deadline_))                                \
 				fail_msg("never: %s (b.json: %s)", #condition, \
 					 file_state(fixture, "b.json"));       \

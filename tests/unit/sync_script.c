@@ -227,7 +227,7 @@ int sync_setup(void **state)
 	fixture->store = store_new();
 	assert_non_null(fixture->store);
 	assert_int_equal(sync_new(NULL, &fixture->maps, fixture->store, &fixture->sync, NULL), 0);
-	sync_allow_deletes(fixture->sync);
+	sync_set_missing(fixture->sync, NULL);
 	*state = fixture;
 	return 0;
 }

@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "agent/gc.h"
+#include "agent/monitor/gc.h"
 #include "agent/monitor/monitor.h"
 #include "lib/auto.h"
 

@@ -41,7 +41,7 @@ static void test_half_written_file_waits_for_its_writer(void **state)
 	start(fixture);
 	fd = open(in_root(fixture, "objects/b.yaml"), O_CREAT | O_WRONLY, 0600);
 	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
-	objects_reload(fixture->agent.objects);
+	objects_reload(fixture->objects);
 	assert_non_null(strstr(file_state(fixture, "b.yaml"), "still being written"));
 	settle(fixture);
 	assert_null(find(fixture, OBJECT_SERVICE, "one"));
@@ -161,8 +161,7 @@ static void test_directory_may_be_made_later_with_those_above(void **state)
 {
 	struct fixture *fixture = *state;
 
-	snprintf(fixture->agent.config.objects_dir, sizeof(fixture->agent.config.objects_dir),
-		 "%s/etc/tendril/objects/", fixture->root);
+	snprintf(fixture->dir, sizeof(fixture->dir), "%s/etc/tendril/objects/", fixture->root);
 	start(fixture);
 	mkdir(in_root(fixture, "etc"), 0755);
 	mkdir(in_root(fixture, "etc/tendril"), 0755);
@@ -251,7 +250,7 @@ static void test_cleanup_removes_the_copies(void **state)
 	write_file(fixture, "objects/b.json", pod("b", "10.0.0.1"));
 	start(fixture);
 	stop(fixture);
-	objects_cleanup(&fixture->agent.config);
+	objects_cleanup(fixture->run_dir);
 	assert_int_equal(rmdir(in_root(fixture, "run")), 0);
 }
 

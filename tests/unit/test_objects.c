@@ -31,7 +31,6 @@ static void test_new_edited_replaced_and_deleted_files(void **state)
 	write_file(fixture, "objects/a.json", pod("a", "10.0.0.1"));
 	WAIT(has_pod(fixture, "a"));
 	assert_int_equal(synced.policies, 1);
-	assert_int_equal(synced.enforced, 1);
 	write_file(fixture, "objects/a.json", pod("b", "10.0.0.2"));
 	WAIT(has_pod(fixture, "b") && !has_pod(fixture, "a"));
 	replace_file(fixture, "objects/a.json", pod("c", "10.0.0.2"));
@@ -132,7 +131,7 @@ static void test_many_files_at_once(void **state)
 		snprintf(name, sizeof(name), "objects/p%d.json", i);
 		assert_int_equal(rename(in_root(fixture, "new"), in_root(fixture, name)), 0);
 	}
-	WAIT(store_count(fixture->agent.store, OBJECT_POD) == 200);
+	WAIT(store_count(fixture->store, OBJECT_POD) == 200);
 	stop(fixture);
 }
 
@@ -168,7 +167,7 @@ static void test_burst_of_changes_costs_few_runs(void **state)
 	synced.meanwhile = burst_go_on;
 	synced.meanwhile_arg = &burst;
 	write_file(fixture, "objects/first.json", pod("first", "10.1.0.1"));
-	WAIT(store_count(fixture->agent.store, OBJECT_POD) == 1001);
+	WAIT(store_count(fixture->store, OBJECT_POD) == 1001);
 	assert_in_range(synced.policies, 2, 12);
 	synced.meanwhile = NULL;
 	stop(fixture);

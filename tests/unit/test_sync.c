@@ -49,7 +49,7 @@ static void test_failed_compile_changes_nothing(void **state)
 	(void)state;
 	fake_maps_init(&maps);
 	assert_int_equal(sync_new(NULL, &maps, NULL, &sync, NULL), 0);
-	sync_allow_deletes(sync);
+	sync_set_missing(sync, NULL);
 	assert_int_equal(sync_policies(sync, &err), -ENOMEM);
 	assert_string_equal(err.text, "no room to compile");
 	assert_int_equal(maps.writes, 0);

@@ -4,7 +4,7 @@
  * what a first sync would have written into empty ones, also where they were too small in between,
  * and a step writes no more than what differs.
  *
- *     SYNC_SEED=7 SYNC_STORES=1 build/unit/test_sync_follow
+ *     SYNC_SEED=7 SYNC_STORES=1 build/unit/test_sync_incremental
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -38,7 +38,8 @@ struct trial {
 	int step;
 	struct store *store;
 	struct node node;
-	bool narrow; /* maps may be too small */
+	unsigned int told; /* that the revision was raised */
+	bool narrow;       /* maps may be too small */
 };
 
 #define check(trial, condition)                                                     \
@@ -54,7 +55,7 @@ static void node_begin(struct node *node, struct store *store)
 	for (int slot = 1; slot < FAKE_ENDPOINTS; slot++)
 		node->maps.endpoints[slot].flags = ENDPOINT_VALID;
 	assert_int_equal(sync_new(NULL, &node->maps, store, &node->sync, NULL), 0);
-	sync_allow_deletes(node->sync);
+	sync_set_missing(node->sync, NULL);
 }
 
 static void node_end(struct node *node)
@@ -117,6 +118,7 @@ static void compare_maps(const struct trial *trial, const struct datapath *fresh
 static void copy_maps(const struct datapath *maps, struct datapath *ret_copy)
 {
 	fake_maps_init(ret_copy);
+	ret_copy->node = maps->node;
 	for (size_t i = 0; i < ARRAY_SIZE(maps_of_policy); i++) {
 		enum map_id map = maps_of_policy[i];
 		size_t pos = 0;
@@ -146,6 +148,13 @@ static void check_writes(const struct trial *trial, const struct datapath *befor
 	check(trial, maps->writes <= needed + RANDOM_SLOTS + 2 * RANDOM_SLOTS * lent);
 }
 
+static void changed_note(void *arg)
+{
+	struct trial *trial = arg;
+
+	trial->told++;
+}
+
 static void step(struct trial *trial)
 {
 	struct compiled *compiled = NULL;
@@ -157,7 +166,10 @@ static void step(struct trial *trial)
 
 	copy_maps(&trial->node.maps, &before);
 	trial->node.maps.writes = 0;
+	trial->told = 0;
 	ret = sync_policies(trial->node.sync, &err);
+	/* Who ends connections that are forbidden now is told once of every change. */
+	check(trial, trial->told == (trial->node.maps.node.revision != before.node.revision));
 	node_begin(&fresh, nothing);
 	memcpy(fresh.maps.capacity, trial->node.maps.capacity, sizeof(fresh.maps.capacity));
 	assert_int_equal(policy_compile(trial->store, &compiled, &err), 0);
@@ -191,6 +203,7 @@ static void trial_run(struct trial *trial)
 	trial->store = store_new();
 	store_set_local(trial->store);
 	node_begin(&trial->node, trial->store);
+	sync_on_change(trial->node.sync, changed_note, trial);
 	random_objects_put(trial->store, 100);
 	step(trial);
 	for (trial->step = 1; trial->step <= STEPS; trial->step++) {

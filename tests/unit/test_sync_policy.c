@@ -55,7 +55,7 @@ static void test_same_store_writes_nothing(void **state)
 	assert_int_equal(fixture->maps.node.revision, 1);
 
 	sync_restart(fixture);
-	sync_allow_deletes(fixture->sync);
+	sync_set_missing(fixture->sync, NULL);
 	script_apply(fixture, script);
 	assert_int_equal(fixture->maps.writes, writes);
 	assert_int_equal(fixture->maps.node.revision, 1);
@@ -290,7 +290,7 @@ static void test_half_known_store_only_adds(void **state)
 	assert_false(passes(&fixture->maps, 1, "10.0.0.2", 81));
 	assert_int_equal(fixture->maps.endpoints[2].identity, 56);
 
-	sync_allow_deletes(fixture->sync);
+	sync_set_missing(fixture->sync, NULL);
 	script_apply(fixture, half);
 	assert_int_equal(fixture->maps.endpoints[1].policy_id, 0);
 	assert_int_equal(fake_map_count(&fixture->maps, MAP_POLICY), 0);

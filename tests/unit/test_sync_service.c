@@ -202,7 +202,7 @@ static int setup(void **state)
 	fixture->maps.changed = reader_check;
 	fixture->maps.arg = &fixture->reader;
 	assert_int_equal(sync_new(NULL, &fixture->maps, &fixture->store, &fixture->sync, NULL), 0);
-	sync_allow_deletes(fixture->sync);
+	sync_set_missing(fixture->sync, NULL);
 	*state = fixture;
 	return 0;
 }
@@ -408,7 +408,7 @@ static void test_restart_keeps_ids_and_writes_nothing(void **state)
 
 	restart(fixture);
 	sync_all(fixture);
-	sync_allow_deletes(fixture->sync);
+	sync_set_missing(fixture->sync, NULL);
 	sync_all(fixture);
 	trim(fixture);
 	assert_int_equal(fixture->maps.writes, writes);
@@ -436,7 +436,7 @@ static void test_leftovers_of_a_killed_agent_go(void **state)
 	restart(fixture);
 	sync_all(fixture);
 	assert_int_equal(fake_map_count(&fixture->maps, MAP_BACKEND), 1);
-	sync_allow_deletes(fixture->sync);
+	sync_set_missing(fixture->sync, NULL);
 	sync_all(fixture);
 	trim(fixture);
 	assert_int_equal(fake_map_count(&fixture->maps, MAP_BACKEND), 0);
@@ -458,7 +458,7 @@ static void test_half_known_store_takes_nothing_away(void **state)
 	assert_int_equal(service_at(fixture, 0)->backends, 2);
 	assert_non_null(service_at(fixture, 1));
 	assert_int_equal(service_at(fixture, 2)->backends, 1);
-	sync_allow_deletes(fixture->sync);
+	sync_set_missing(fixture->sync, NULL);
 	sync_all(fixture);
 	assert_int_equal(service_at(fixture, 0)->backends, 0);
 	assert_null(service_at(fixture, 1));

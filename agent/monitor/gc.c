@@ -4,7 +4,7 @@
  * whether there is something to sweep.
  */
 #define LOG_MODULE "gc"
-#include "agent/gc.h"
+#include "agent/monitor/gc.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -12,13 +12,14 @@
 
 #include "lib/auto.h"
 #include "lib/clock.h"
+#include "lib/log.h"
 
 #define SWEEP_SECONDS   10
 #define PRESSURE_SWEEPS 6 /* maps are counted with every so many sweeps */
 #define PRESSURE_CALM   75
 
 struct gc {
-	struct agent *agent;
+	struct datapath *datapath;
 	struct event *timer;
 	unsigned int sweeps;
 	unsigned int pressure[MAP_COUNT]; /* what was last told: 0, 80 or 95 */
@@ -44,7 +45,7 @@ static void pressure_check(struct gc *gc)
 		uint32_t used, capacity;
 		unsigned int level;
 
-		if (maps_usage(gc->agent->datapath, (enum map_id)map, &used, &capacity) < 0)
+		if (maps_usage(gc->datapath, (enum map_id)map, &used, &capacity) < 0)
 			continue;
 		level = gc_map_pressure((enum map_id)map, used, capacity, text);
 		if (level > *told)
@@ -63,8 +64,8 @@ static void gc_run(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	connections = ct_map_sweep(gc->agent->datapath, now);
-	translations = nat_map_sweep(gc->agent->datapath, now);
+	connections = ct_map_sweep(gc->datapath, now);
+	translations = nat_map_sweep(gc->datapath, now);
 	if (connections < 0 || translations < 0)
 		log_warn("sweep of tracked connections: %s",
 			 strerror(-(connections < 0 ? connections : translations)));
@@ -74,15 +75,15 @@ static void gc_run(evutil_socket_t fd, short what, void *arg)
 		pressure_check(gc);
 }
 
-int gc_new(struct agent *agent, struct gc **ret, struct errmsg *err)
+int gc_new(struct event_base *base, struct datapath *datapath, struct gc **ret, struct errmsg *err)
 {
 	struct timeval period = { .tv_sec = SWEEP_SECONDS };
 	struct gc *gc = calloc(1, sizeof(*gc));
 
 	if (!gc)
 		return fail(err, -ENOMEM, "garbage collection");
-	gc->agent = agent;
-	gc->timer = event_new(agent->base, -1, EV_PERSIST, gc_run, gc);
+	gc->datapath = datapath;
+	gc->timer = event_new(base, -1, EV_PERSIST, gc_run, gc);
 	if (!gc->timer || event_add(gc->timer, &period) < 0) {
 		gc_free(gc);
 		return fail(err, -ENOMEM, "garbage collection");

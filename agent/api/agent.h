@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The node agent: one event loop, no threads.  main.c builds this and runs the loop; each module
- * owns one member and is handed what it needs.
+ * The modules of the agent, for the API to show.  main.c builds this; every other module is handed
+ * only what it needs.
  */
-#ifndef TENDRIL_AGENT_AGENT_H
-#define TENDRIL_AGENT_AGENT_H
+#ifndef TENDRIL_AGENT_API_AGENT_H
+#define TENDRIL_AGENT_API_AGENT_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "agent/config.h"
 #include "datapath/maps.h"
 #include "policy/objects/store.h"
 
@@ -17,7 +16,6 @@ struct event_base;
 struct http_server;
 
 struct agent {
-	struct config config;
 	struct event_base *base;
 	struct datapath *datapath;
 	struct store *store;
@@ -27,8 +25,15 @@ struct agent {
 	struct accel *accel;         /* self-test and guard of socket acceleration */
 	struct monitor *monitor;     /* event ring -> streams */
 	struct flows *flows;         /* observation of flows -> streams */
-	struct gc *gc;               /* timers: what died silently, maps that fill up */
+	struct gc *gc;               /* timers: silent connections, maps that fill up */
 	struct http_server *http;
+
+	/* Of the configuration, borrowed. */
+	const char *run_dir;
+	const struct prefix *pod_cidrs;
+	size_t pod_cidr_count;
+	bool socket_services;
+
 	uint64_t start_ns; /* CLOCK_MONOTONIC at exec */
 	uint64_t ready_ns;
 	bool ready;
