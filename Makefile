@@ -102,6 +102,21 @@ $(B)/tendril-cni: $(call obj,$(cni_src)) $(B)/liblib.a
 -include tests/tests.mk
 -include deploy/install.mk
 
+# Each header by itself, and the struct layouts of abi.h without hidden padding.
+bpf_headers := $(wildcard datapath/bpf/*.bpf.h)
+user_headers := $(wildcard datapath/*.h)
+.PHONY: check-headers $(bpf_headers:%=check/%) $(user_headers:%=check/%)
+check-headers: $(bpf_headers:%=check/%) $(user_headers:%=check/%) ## Every header of datapath/ compiles alone; abi.h has no implicit padding
+	$(Q)$(CC) -I. -std=gnu17 -Wpadded -Werror -fsyntax-only -include datapath/abi.h -x c /dev/null
+
+$(bpf_headers:%=check/%): check/%:
+	$(say) HEADER $*
+	$(Q)$(CLANG) $(BPFFLAGS) -Wno-unused-function -fsyntax-only -include $* -x c /dev/null
+
+$(user_headers:%=check/%): check/%:
+	$(say) HEADER $*
+	$(Q)$(CC) $(CPPFLAGS) -std=gnu17 $(WARNINGS) -fsyntax-only -include $* -x c /dev/null
+
 .PHONY: clean help format
 clean: ## Remove everything that was built
 	rm -rf $(B)

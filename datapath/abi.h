@@ -17,7 +17,7 @@
 #define ABI_SIZE(type, size) _Static_assert(sizeof(type) == (size), #type " changed size")
 
 /* Bumped whenever the layout of a pinned map changes; the loader refuses another version's pins. */
-#define ABI_VERSION 3
+#define ABI_VERSION 4
 
 /* ---- limits and well-known numbers ---------------------------------------------------------- */
 
@@ -30,7 +30,7 @@
 #define ENDPOINT_IFINDEX_BASE 0x54000000
 #define HOST_DEVICE           "tendril0" /* carries the gateway addresses and the pod routes */
 
-#define NEAR_PLACES         512 /* of near_map, for each family */
+#define SLOT_MAP_BUCKETS    512 /* for each address family */
 #define POLICY_INLINE_RULES 6   /* port rules in a policy_map value before port_map is needed */
 
 enum direction { DIR_EGRESS, DIR_INGRESS };
@@ -45,8 +45,8 @@ enum endpoint_flag {
 	ENDPOINT_INGRESS_ISOLATED = 1 << 1, /* some policy selects it for ingress */
 	ENDPOINT_EGRESS_ISOLATED = 1 << 2,
 	ENDPOINT_ACCEL = 1 << 3, /* asked for socket acceleration */
-	/* What its policy would refuse is counted and told, and passes: by policy, for want of
-	 * state, fragments.  The other end of a flow is enforced as ever. */
+	/* Audit mode: what this endpoint's policy denies is counted, reported, and passes.  The
+	 * other end of a flow is still enforced. */
 	ENDPOINT_AUDIT = 1 << 4,
 };
 
@@ -249,14 +249,15 @@ struct flow_record {
 	__u64 packets;
 	__u64 first_ns; /* CLOCK_MONOTONIC_COARSE */
 	__u64 last_ns;
-	__u64 told_ns; /* when it was last told that an audited end would refuse it */
-	__u32 flags;   /* enum flow_flag */
-	__be16 sport;  /* of the first packet */
+	__u64 reported_ns; /* time of the last event about an audited end that denies it */
+	__u32 flags;       /* enum flow_flag */
+	__be16 sport;      /* of the first packet */
 	__u16 pad;
 };
 ABI_SIZE(struct flow_record, 40);
 
-#define FLOW_TELL_NS (10 * NS_PER_SEC) /* between two events about one flow that opens nothing */
+#define FLOW_REPORT_NS \
+	(10 * NS_PER_SEC) /* between two EVENT_AUDIT of one flow, except for openings */
 
 /* ---- services ------------------------------------------------------------------------------- */
 
@@ -268,7 +269,7 @@ struct service_key {
 };
 ABI_SIZE(struct service_key, 20);
 
-/* backends == 0: the service exists and nothing is ready: refuse at once. */
+/* backends == 0: the service exists but has no ready endpoint; connections are rejected. */
 struct service {
 	__u32 id; /* of backend_map keys */
 	__u32 backends;
@@ -298,15 +299,15 @@ struct sock_service {
 };
 ABI_SIZE(struct sock_service, 36);
 
-#define SOCK_PLACES 16384 /* of sock_places */
+#define SOCK_BUCKETS 16384
 
-/* Value of sock_places (array), at the socket's cookie modulo SOCK_PLACES. */
-struct sock_place {
-	__u64 cookie;  /* of the TCP socket that has the place, 0: free */
-	__u32 crowded; /* some socket found it taken: its pair is in its own storage.  Stays set. */
-	struct sock_service pair;
+/* Value of sock_bucket_map, an array indexed by socket cookie modulo SOCK_BUCKETS. */
+struct sock_bucket {
+	__u64 cookie;     /* of the TCP socket in this bucket, 0: free */
+	__u32 overflowed; /* a second socket met the bucket and uses its own storage; stays set */
+	struct sock_service service;
 };
-ABI_SIZE(struct sock_place, 48);
+ABI_SIZE(struct sock_bucket, 48);
 
 /* Key of sendmsg_map (LRU): a UDP socket and a backend it was sent to, where that is not the one in
  * sock_service.  The value is the struct service_key that the program asked for, for recvmsg(). */

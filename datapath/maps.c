@@ -195,70 +195,6 @@ int ipcache_map_get(struct datapath *datapath, const struct addr *addr,
 	return map_get(datapath, MAP_IPCACHE, addr, ret_entry);
 }
 
-int ipcache_map_del(struct datapath *datapath, const struct addr *addr)
-{
-	return map_del(datapath, MAP_IPCACHE, addr);
-}
-
-int cidr_map_set(struct datapath *datapath, const struct cidr_key *key, uint32_t identity)
-{
-	return map_set(datapath, MAP_CIDR, key, &identity);
-}
-
-int cidr_map_del(struct datapath *datapath, const struct cidr_key *key)
-{
-	return map_del(datapath, MAP_CIDR, key);
-}
-
-int policy_map_set(struct datapath *datapath, const struct policy_key *key,
-		   const struct policy_entry *entry)
-{
-	return map_set(datapath, MAP_POLICY, key, entry);
-}
-
-int policy_map_del(struct datapath *datapath, const struct policy_key *key)
-{
-	return map_del(datapath, MAP_POLICY, key);
-}
-
-int port_map_set(struct datapath *datapath, const struct port_key *key, uint8_t verdict)
-{
-	return map_set(datapath, MAP_PORT, key, &verdict);
-}
-
-int port_map_del(struct datapath *datapath, const struct port_key *key)
-{
-	return map_del(datapath, MAP_PORT, key);
-}
-
-int service_map_set(struct datapath *datapath, const struct service_key *key,
-		    const struct service *service)
-{
-	return map_set(datapath, MAP_SERVICE, key, service);
-}
-
-int service_map_get(struct datapath *datapath, const struct service_key *key,
-		    struct service *ret_service)
-{
-	return map_get(datapath, MAP_SERVICE, key, ret_service);
-}
-
-int service_map_del(struct datapath *datapath, const struct service_key *key)
-{
-	return map_del(datapath, MAP_SERVICE, key);
-}
-
-int backend_map_set(struct datapath *datapath, const struct backend_key *key,
-		    const struct backend *backend)
-{
-	return map_set(datapath, MAP_BACKEND, key, backend);
-}
-
-int backend_map_del(struct datapath *datapath, const struct backend_key *key)
-{
-	return map_del(datapath, MAP_BACKEND, key);
-}
-
 int nat_map_get(struct datapath *datapath, const struct nat_key *key, struct nat_entry *ret_entry)
 {
 	return map_get(datapath, MAP_NAT, key, ret_entry);
@@ -274,11 +210,6 @@ int flow_map_add(struct datapath *datapath, const struct flow_key *key,
 int flow_map_del(struct datapath *datapath, const struct flow_key *key)
 {
 	return map_del(datapath, MAP_FLOW, key);
-}
-
-int ct_map_get(struct datapath *datapath, const struct ct_key *key, struct ct_entry *ret_entry)
-{
-	return map_get(datapath, MAP_CT, key, ret_entry);
 }
 
 /* ---- many entries --------------------------------------------------------------------------- */

@@ -28,24 +28,6 @@ int endpoint_stats_get(struct datapath *datapath, uint16_t slot, struct endpoint
 int ipcache_map_set(struct datapath *datapath, const struct addr *addr,
 		    const struct ipcache_entry *entry);
 int ipcache_map_get(struct datapath *datapath, const struct addr *addr, struct ipcache_entry *ret);
-int ipcache_map_del(struct datapath *datapath, const struct addr *addr);
-
-int cidr_map_set(struct datapath *datapath, const struct cidr_key *key, uint32_t identity);
-int cidr_map_del(struct datapath *datapath, const struct cidr_key *key);
-
-int policy_map_set(struct datapath *datapath, const struct policy_key *key,
-		   const struct policy_entry *entry);
-int policy_map_del(struct datapath *datapath, const struct policy_key *key);
-int port_map_set(struct datapath *datapath, const struct port_key *key, uint8_t verdict);
-int port_map_del(struct datapath *datapath, const struct port_key *key);
-
-int service_map_set(struct datapath *datapath, const struct service_key *key,
-		    const struct service *service);
-int service_map_get(struct datapath *datapath, const struct service_key *key, struct service *ret);
-int service_map_del(struct datapath *datapath, const struct service_key *key);
-int backend_map_set(struct datapath *datapath, const struct backend_key *key,
-		    const struct backend *backend);
-int backend_map_del(struct datapath *datapath, const struct backend_key *key);
 
 int nat_map_get(struct datapath *datapath, const struct nat_key *key, struct nat_entry *ret);
 
@@ -53,10 +35,6 @@ int nat_map_get(struct datapath *datapath, const struct nat_key *key, struct nat
 int flow_map_add(struct datapath *datapath, const struct flow_key *key,
 		 const struct flow_record *record);
 int flow_map_del(struct datapath *datapath, const struct flow_key *key);
-
-int ct_map_get(struct datapath *datapath, const struct ct_key *key, struct ct_entry *ret);
-/* Deletes the entry unless it was touched since it was read (-EAGAIN): compare-and-delete. */
-int ct_map_del_if(struct datapath *datapath, const struct ct_key *key, const struct ct_entry *seen);
 
 /* Calls each() for the sockets that take part in acceleration; a non-zero return ends the walk and
  * is returned.  Sockets come and go meanwhile: one may be missed or seen twice. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the files of the loader and of the map access share: struct datapath.  Nobody outside
- * datapath/ includes this.
+ * What the files of the loader and of the map access share: struct datapath.  Outside of datapath/
+ * only tests include this.
  */
 #ifndef TENDRIL_DATAPATH_STATE_H
 #define TENDRIL_DATAPATH_STATE_H
@@ -77,6 +77,11 @@ void maps_done(struct datapath *datapath);
 int map_set(struct datapath *datapath, int map, const void *key, const void *value);
 int map_get(struct datapath *datapath, int map, const void *key, void *ret_value);
 int map_del(struct datapath *datapath, int map, const void *key);
+
+/* ---- sweep.c ---- */
+
+/* Deletes the entry unless it was touched since it was read (-EAGAIN): compare-and-delete. */
+int ct_map_del_if(struct datapath *datapath, const struct ct_key *key, const struct ct_entry *seen);
 
 /* ---- resize.c ---- */
 

@@ -101,8 +101,8 @@ $(F)/fuzz_cni%: $(F)/tests/fuzz/fuzz_cni%.o $(F)/libcni.a $(F)/libtendril.a
 
 $(F)/tests/%.o: CPPFLAGS += -Itests
 
-$(F)/fuzz_packet: $(F)/tests/fuzz/fuzz_packet.o $(F)/tests/harness/pods.o \
-		$(F)/tests/harness/scratch.o $(F)/libtendril.a
+$(F)/fuzz_packet: $(F)/tests/fuzz/fuzz_packet.o $(F)/tests/harness/entry.o \
+		$(F)/tests/harness/pods.o $(F)/tests/harness/scratch.o $(F)/libtendril.a
 	$(say) LD $@
 	$(Q)$(CLANG) $(FUZZ) -fsanitize=fuzzer $^ -o $@ $(filter-out -lcmocka,$(test_libs))
 
@@ -175,7 +175,7 @@ lint_c := $(filter-out %.bpf.c,$(shell git ls-files '*.c' 2>/dev/null))
 tidy = xargs -P$$(nproc) -n4 sh -c 'clang-tidy --quiet "$$@" -- $(1)' sh
 
 .PHONY: lint
-lint: $(skeletons) ## Format, static analysis and shell checks (clang-format, clang-tidy, shellcheck)
+lint: $(skeletons) check-headers ## Format, static analysis and shell checks (clang-format, clang-tidy, shellcheck)
 	git ls-files '*.c' '*.h' | xargs clang-format --dry-run --Werror
 	printf '%s\n' $(lint_c) | $(call tidy,-I. -I$(B) -Itests -D_GNU_SOURCE -DTENDRIL_VERSION=\"$(VERSION)\" -std=gnu17)
 	printf '%s\n' $(bpf_src) | $(call tidy,$(BPFFLAGS))

@@ -17,8 +17,8 @@
 
 #include "datapath/bpf/kernel.bpf.h"
 #include "datapath/bpf/metric.bpf.h"
-#include "datapath/bpf/pair.bpf.h"
 #include "datapath/bpf/policy.bpf.h"
+#include "datapath/bpf/sock_service.bpf.h"
 
 /* A receiver's queue is not looked at while no more than this can be in it: a page, which the
  * kernel grants every TCP socket even when it is short of memory. */
@@ -66,7 +66,7 @@ static __always_inline void key_from_ops(struct bpf_sock_ops *ops, struct accel_
 	key->opener = ops->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB;
 }
 
-static __always_inline void key_mirror(const struct accel_key *key, struct accel_key *ret)
+static __always_inline void key_reverse(const struct accel_key *key, struct accel_key *ret)
 {
 	ret->local = key->remote;
 	ret->remote = key->local;
@@ -103,7 +103,7 @@ static __always_inline bool sock_is_plain(struct bpf_sock *sk, __u64 cookie)
 	/* NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign): the macro sets it */
 	if (!tcp || tcp->inet_conn.icsk_ulp_ops || BPF_CORE_READ_BITFIELD(tcp, repair))
 		return false;
-	return !pair_find(sk, IPPROTO_TCP, cookie);
+	return !sock_service_find(sk, IPPROTO_TCP, cookie);
 }
 
 static __always_inline void sock_register(struct bpf_sock_ops *ops)
@@ -122,7 +122,7 @@ static __always_inline void sock_register(struct bpf_sock_ops *ops)
 	if (!sk || !sock_is_plain(sk, bpf_get_socket_cookie(ops)))
 		return;
 
-	key_mirror(&key, &dir.peer_key);
+	key_reverse(&key, &dir.peer_key);
 	stored = bpf_sk_storage_get(&accel_sock, sk, NULL, 0);
 	if (stored) { /* disconnected and connected again: the map takes a socket only once */
 		stored->state = ACCEL_PACKETS;
@@ -179,19 +179,21 @@ static __always_inline bool end_load(__u32 slot, const struct addr *addr, __u64 
 	return true;
 }
 
-/* As policy_check(), of the connection as its opener asked for it; above 0 also if the endpoints
- * are no longer the ones it was made between. */
-static __always_inline int policy_ask(struct sk_msg_md *msg, const struct accel_direction *dir)
+/* policy_check() of the connection in its opener's direction.  DROP_NO_ENDPOINT: its endpoints are
+ * no longer the ones that it was made between. */
+static __always_inline int direction_policy(struct sk_msg_md *msg,
+					    const struct accel_direction *dir, bool *ret_audited)
 {
 	const struct accel_key *key = &dir->peer_key;
 	struct policy_end sender, receiver;
 
+	*ret_audited = false;
 	if (!end_load(dir->slot, &key->remote, bpf_get_netns_cookie(msg), &sender) ||
 	    !end_load(dir->peer_slot, &key->local, dir->peer.netns_cookie, &receiver))
 		return DROP_NO_ENDPOINT;
 	if (key->opener)
-		return policy_check(&receiver, &sender, IPPROTO_TCP, key->remote_port);
-	return policy_check(&sender, &receiver, IPPROTO_TCP, key->local_port);
+		return policy_check(&receiver, &sender, IPPROTO_TCP, key->remote_port, ret_audited);
+	return policy_check(&sender, &receiver, IPPROTO_TCP, key->local_port, ret_audited);
 }
 
 /* Reads the peer through the pointer it registered.  The memory may be another socket's by now
@@ -311,10 +313,10 @@ static __always_inline void direction_count(const struct accel_direction *dir, _
 }
 
 /* Counts a connection that went on through a change of policy because an audited end refuses it.
- * Its opening was counted as a packet; the agent tells of it. */
+ * Its opening was counted as a packet; the agent reports it. */
 static __always_inline void direction_audited(const struct accel_direction *dir, int reason)
 {
-	bool of_opener = reason == -DROP_EGRESS_DENIED;
+	bool of_opener = reason == DROP_EGRESS_DENIED;
 	__u32 slot = !dir->peer_key.opener == of_opener ? dir->slot : dir->peer_slot;
 	struct endpoint_stats *stats = bpf_map_lookup_elem(&endpoint_stats, &slot);
 
@@ -333,6 +335,7 @@ static __always_inline enum notice direction_check(struct sk_msg_md *msg, struct
 	const struct node_state *node = node_get();
 	bool first = dir->state == ACCEL_UNDECIDED;
 	__u32 revision;
+	bool audited;
 	int denied;
 
 	if (!tcp || !node || !(node->flags & NODE_ACCEL))
@@ -342,8 +345,8 @@ static __always_inline enum notice direction_check(struct sk_msg_md *msg, struct
 	/* Read before policy is: a change in between is seen with the next message. */
 	revision = *(const volatile __u32 *)&node->revision;
 	if (first || dir->revision != revision) {
-		denied = policy_ask(msg, dir);
-		if (denied > 0)
+		denied = direction_policy(msg, dir, &audited);
+		if (denied && !audited)
 			return NOTICE_ACCEL_POLICY;
 		if (denied && !first)
 			direction_audited(dir, denied);

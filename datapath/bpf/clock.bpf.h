@@ -20,7 +20,7 @@ static __always_inline __u32 jiffies_now(void)
 }
 
 /* Within TOUCH_JIFFIES, in which nothing expires. */
-static __always_inline bool seen_lately(__u32 seen_jiffies)
+static __always_inline bool seen_recently(__u32 seen_jiffies)
 {
 	return jiffies_now() - seen_jiffies < TOUCH_JIFFIES;
 }

@@ -23,7 +23,7 @@ enum ct_result {
 	CT_NOT_OPENED, /* an entry waits for its handshake, and this packet is not part of it */
 };
 
-struct ct_place {
+struct ct_tuple {
 	struct ct_key key;
 	__u32 from_b; /* this packet comes from end b */
 } __attribute__((aligned(8)));
@@ -52,7 +52,7 @@ static __always_inline bool flow_is_sorted(const struct flow *flow)
 	return bpf_ntohs(flow->sport) <= bpf_ntohs(flow->dport);
 }
 
-static __always_inline void ct_place_fill(const struct flow *flow, struct ct_place *ret)
+static __always_inline void ct_tuple_fill(const struct flow *flow, struct ct_tuple *ret)
 {
 	bool sorted = flow_is_sorted(flow);
 
@@ -66,9 +66,9 @@ static __always_inline void ct_place_fill(const struct flow *flow, struct ct_pla
 }
 
 /* The same for paths that are taken less often than once a packet: one copy of the code. */
-static __noinline void ct_place_of(const struct flow *flow, struct ct_place *ret)
+static __noinline void ct_tuple_make(const struct flow *flow, struct ct_tuple *ret)
 {
-	ct_place_fill(flow, ret);
+	ct_tuple_fill(flow, ret);
 }
 
 static __always_inline __u64 ct_lifetime(const struct ct_entry *ct, __u8 proto)
@@ -86,67 +86,69 @@ static __always_inline void ct_touch(struct ct_entry *ct, __u64 now_ns)
 	ct->seen_jiffies = jiffies_now();
 }
 
-/* The live entry of a place, touched; an expired one that the agent has not swept yet is a miss.
+/* The live entry of a tuple, touched; an expired one that the agent has not swept yet is a miss.
  * CPUs may race to write nearly the same time: either will do. */
-static __always_inline struct ct_entry *ct_find(const struct ct_place *place)
+static __always_inline struct ct_entry *ct_find(const struct ct_tuple *tuple)
 {
-	struct ct_entry *ct = bpf_map_lookup_elem(&ct_map, &place->key);
+	struct ct_entry *ct = bpf_map_lookup_elem(&ct_map, &tuple->key);
 	__u64 now_ns;
 
-	if (!ct || seen_lately(ct->seen_jiffies))
+	if (!ct || seen_recently(ct->seen_jiffies))
 		return ct;
 	now_ns = bpf_ktime_get_coarse_ns();
 	/* Written by a CPU whose coarse clock is a tick ahead: not old. */
-	if ((__s64)(now_ns - ct->last_seen_ns) > (__s64)ct_lifetime(ct, place->key.proto))
+	if ((__s64)(now_ns - ct->last_seen_ns) > (__s64)ct_lifetime(ct, tuple->key.proto))
 		return NULL;
 	ct_touch(ct, now_ns);
 	return ct;
 }
 
 /* The same for paths that are taken less often than once a packet: one copy of the code. */
-static __noinline struct ct_entry *ct_find_of(const struct flow *flow, struct ct_place *ret)
+static __noinline struct ct_entry *ct_find_flow(const struct flow *flow, struct ct_tuple *ret)
 {
-	ct_place_of(flow, ret);
+	ct_tuple_make(flow, ret);
 	return ct_find(ret);
 }
 
-static __always_inline bool ct_from_opener(const struct ct_entry *ct, const struct ct_place *place)
+static __always_inline bool ct_from_opener(const struct ct_entry *ct, const struct ct_tuple *tuple)
 {
-	return !(ct->flags & CT_FROM_B) == !place->from_b;
+	return !(ct->flags & CT_FROM_B) == !tuple->from_b;
 }
 
-/* What policy says of the opener opening this connection now: as policy_check(). */
-static __noinline int ct_ask_opener(const struct packet *pkt, bool from_opener)
+/* Whether policy lets the opener open this connection now: as policy_check(). */
+static __noinline int ct_check_opener(const struct packet *pkt, bool from_opener, bool *ret_audited)
 {
 	struct policy_end opener;
 
 	if (from_opener)
-		return policy_check(&pkt->src, &pkt->dst, pkt->flow.proto, pkt->flow.dport);
+		return policy_check(&pkt->src, &pkt->dst, pkt->flow.proto, pkt->flow.dport,
+				    ret_audited);
 	opener = pkt->src;
 	opener.identity = pkt->src_claimed;
-	return policy_check(&pkt->dst, &opener, pkt->flow.proto, pkt->flow.sport);
+	return policy_check(&pkt->dst, &opener, pkt->flow.proto, pkt->flow.sport, ret_audited);
 }
 
 /* Compares revisions and, where they differ, asks policy.  False: the entry is gone. */
-static __always_inline bool ct_renew(const struct packet *pkt, struct ct_entry *ct,
-				     const struct ct_place *place, bool from_opener)
+static __always_inline bool ct_revalidate(const struct packet *pkt, struct ct_entry *ct,
+					  const struct ct_tuple *tuple, bool from_opener)
 {
 	__u32 revision = node_revision();
+	bool audited;
 	int reason;
 
 	if (ct->revision == revision)
 		return true;
 	if (!from_opener && ct->flags & CT_BEHIND_NODE)
 		return true; /* not for this side to say; the revision stays as it is */
-	reason = ct_ask_opener(pkt, from_opener);
-	if (reason > 0) {
-		bpf_map_delete_elem(&ct_map, &place->key);
+	reason = ct_check_opener(pkt, from_opener, &audited);
+	if (reason && !audited) {
+		bpf_map_delete_elem(&ct_map, &tuple->key);
 		return false;
 	}
-	if (reason < 0) {
+	if (reason) {
 		if (!from_opener)
-			return true; /* the opener's next packet tells it */
-		audit_tell(pkt, reason);
+			return true; /* reported with the opener's next packet */
+		audit_report(pkt, reason);
 	}
 	ct->revision = revision;
 	return true;
@@ -160,7 +162,7 @@ static __always_inline void ct_flags_set(struct ct_entry *ct, __u32 flags)
 
 /* Makes an entry with the packet's sender as opener, or its receiver if "answered".  Full table:
  * the flow goes on without one.  -EEXIST: there is one, and update is BPF_NOEXIST. */
-static __noinline int ct_insert(const struct packet *pkt, const struct ct_place *place,
+static __noinline int ct_insert(const struct packet *pkt, const struct ct_tuple *tuple,
 				bool answered, __u64 update)
 {
 	int ret;
@@ -171,7 +173,7 @@ static __noinline int ct_insert(const struct packet *pkt, const struct ct_place 
 	};
 
 	ct_touch(&ct, bpf_ktime_get_coarse_ns());
-	if (!place->from_b == answered)
+	if (!tuple->from_b == answered)
 		ct.flags = CT_FROM_B;
 	if (answered)
 		ct.flags |= CT_REPLIED | CT_ESTABLISHED;
@@ -179,7 +181,7 @@ static __noinline int ct_insert(const struct packet *pkt, const struct ct_place 
 		     : pkt->from_node || pkt->src.identity != pkt->src_claimed)
 		ct.flags |= CT_BEHIND_NODE;
 	/* Linux before 6.4 returns an int in a 64-bit register: the upper half is not the sign. */
-	ret = (int)bpf_map_update_elem(&ct_map, &place->key, &ct, update);
+	ret = (int)bpf_map_update_elem(&ct_map, &tuple->key, &ct, update);
 	if (ret && ret != -EEXIST)
 		notice(NOTICE_CT_FULL);
 	return ret;
@@ -191,21 +193,21 @@ static __noinline int ct_insert(const struct packet *pkt, const struct ct_place 
  * before, unless it is the same SYN sent again: its answer may have been seen already. */
 __weak int ct_tcp_open(const struct packet *pkt)
 {
-	struct ct_place place;
+	struct ct_tuple tuple;
 	struct ct_entry *ct;
 
 	if (!pkt)
 		return 0;
-	ct_place_of(&pkt->flow, &place);
-	if (ct_insert(pkt, &place, false, BPF_NOEXIST) != -EEXIST)
+	ct_tuple_make(&pkt->flow, &tuple);
+	if (ct_insert(pkt, &tuple, false, BPF_NOEXIST) != -EEXIST)
 		return 0;
-	ct = ct_find_of(&pkt->flow, &place);
-	if (ct && ct_from_opener(ct, &place) && ct->syn_seq == pkt->seq &&
+	ct = ct_find_flow(&pkt->flow, &tuple);
+	if (ct && ct_from_opener(ct, &tuple) && ct->syn_seq == pkt->seq &&
 	    ct->syn_len == pkt->payload) {
 		ct->revision = node_revision();
 		return 0;
 	}
-	ct_insert(pkt, &place, false, BPF_ANY);
+	ct_insert(pkt, &tuple, false, BPF_ANY);
 	return 0;
 }
 
@@ -217,7 +219,7 @@ static __always_inline bool ct_answers_syn(const struct packet *pkt, const struc
 }
 
 static __always_inline void ct_tcp_reset(struct __sk_buff *skb, const struct packet *pkt,
-					 struct ct_entry *ct, const struct ct_place *place)
+					 struct ct_entry *ct, const struct ct_tuple *tuple)
 {
 	enum reset reset;
 	struct flow flow;
@@ -225,7 +227,7 @@ static __always_inline void ct_tcp_reset(struct __sk_buff *skb, const struct pac
 	nat_socket_flow(pkt, &flow);
 	reset = socket_reset(skb, pkt, &flow);
 	if (reset == RESET_ENDS)
-		bpf_map_delete_elem(&ct_map, &place->key);
+		bpf_map_delete_elem(&ct_map, &tuple->key);
 	else if (reset == RESET_MAY_END)
 		ct_flags_set(ct, CT_FIN_A | CT_FIN_B);
 }
@@ -236,7 +238,7 @@ static __always_inline void ct_tcp_reset(struct __sk_buff *skb, const struct pac
  * isolates.  CT_TCP_CLOSING_NS is for connections whose last ACK is never seen.
  */
 static __always_inline void ct_tcp_close(const struct packet *pkt, struct ct_entry *ct,
-					 const struct ct_place *place)
+					 const struct ct_tuple *tuple)
 {
 	__u32 both = CT_FIN_A | CT_FIN_B;
 	bool ack_is_free = !(pkt->dst.flags & ENDPOINT_EGRESS_ISOLATED ||
@@ -244,30 +246,30 @@ static __always_inline void ct_tcp_close(const struct packet *pkt, struct ct_ent
 	__u32 before = ct->flags & both;
 
 	if (pkt->tcp_flags & TCP_FIN) {
-		ct_flags_set(ct, place->from_b ? CT_FIN_B : CT_FIN_A);
+		ct_flags_set(ct, tuple->from_b ? CT_FIN_B : CT_FIN_A);
 		if (!ack_is_free || (ct->flags & both) != both)
 			return;
 	} else if (before != both) {
 		return;
 	}
-	bpf_map_delete_elem(&ct_map, &place->key);
+	bpf_map_delete_elem(&ct_map, &tuple->key);
 }
 
 /* enum ct_result of a segment that is not a SYN, and what it does to its entry. */
 __weak int ct_tcp(struct __sk_buff *skb, const struct packet *pkt)
 {
-	struct ct_place place;
+	struct ct_tuple tuple;
 	struct ct_entry *ct;
 	bool from_opener;
 
 	if (!pkt)
 		return CT_MISS;
-	ct_place_fill(&pkt->flow, &place);
-	ct = ct_find(&place);
+	ct_tuple_fill(&pkt->flow, &tuple);
+	ct = ct_find(&tuple);
 	if (!ct)
 		return CT_MISS;
-	from_opener = ct_from_opener(ct, &place);
-	if (!ct_renew(pkt, ct, &place, from_opener))
+	from_opener = ct_from_opener(ct, &tuple);
+	if (!ct_revalidate(pkt, ct, &tuple, from_opener))
 		return CT_MISS;
 	if (!(ct->flags & CT_REPLIED)) {
 		if (!from_opener && !ct_answers_syn(pkt, ct))
@@ -280,9 +282,9 @@ __weak int ct_tcp(struct __sk_buff *skb, const struct packet *pkt)
 		ct_flags_set(ct, CT_ESTABLISHED);
 	}
 	if (pkt->tcp_flags & TCP_RST)
-		ct_tcp_reset(skb, pkt, ct, &place);
+		ct_tcp_reset(skb, pkt, ct, &tuple);
 	else
-		ct_tcp_close(pkt, ct, &place);
+		ct_tcp_close(pkt, ct, &tuple);
 	return CT_PASS;
 }
 
@@ -295,22 +297,23 @@ __weak int ct_tcp(struct __sk_buff *skb, const struct packet *pkt)
 __weak int ct_tcp_pick_up(struct __sk_buff *skb, const struct packet *pkt)
 {
 	struct socket_view view = {};
-	struct ct_place place;
+	struct ct_tuple tuple;
 	struct flow flow;
+	bool audited;
 
 	if (!pkt)
 		return 0;
 	/* What this node itself opened needs no policy, and its namespace holds no pod's sockets.
 	 */
-	if (!(pkt->dst_flags & IPCACHE_HOST) && ct_ask_opener(pkt, false) > 0)
+	if (!(pkt->dst_flags & IPCACHE_HOST) && ct_check_opener(pkt, false, &audited) && !audited)
 		return 0;
 	nat_socket_flow(pkt, &flow);
 	if (!socket_opened(skb, pkt, &flow, &view))
 		return 0;
 	if (!(pkt->tcp_flags & TCP_RST) &&
 	    (view.state == BPF_TCP_ESTABLISHED || view.state == BPF_TCP_SYN_SENT)) {
-		ct_place_of(&pkt->flow, &place);
-		ct_insert(pkt, &place, true, BPF_ANY);
+		ct_tuple_make(&pkt->flow, &tuple);
+		ct_insert(pkt, &tuple, true, BPF_ANY);
 	}
 	return 1;
 }
@@ -323,20 +326,20 @@ __weak int ct_tcp_pick_up(struct __sk_buff *skb, const struct packet *pkt)
  */
 __weak int ct_other(const struct packet *pkt)
 {
-	struct ct_place place;
+	struct ct_tuple tuple;
 	struct ct_entry *ct;
 	bool from_opener;
 
 	if (!pkt)
 		return CT_MISS;
-	ct = ct_find_of(&pkt->flow, &place);
+	ct = ct_find_flow(&pkt->flow, &tuple);
 	if (!ct)
 		return CT_MISS;
-	from_opener = ct_from_opener(ct, &place);
+	from_opener = ct_from_opener(ct, &tuple);
 	/* The other end opens an association of its own: the old one does not speak for it. */
 	if (pkt->opens && !from_opener)
 		return CT_MISS;
-	if (!ct_renew(pkt, ct, &place, from_opener))
+	if (!ct_revalidate(pkt, ct, &tuple, from_opener))
 		return CT_MISS;
 	if (!from_opener)
 		ct_flags_set(ct, CT_REPLIED);
@@ -345,12 +348,12 @@ __weak int ct_other(const struct packet *pkt)
 
 __weak int ct_other_open(const struct packet *pkt)
 {
-	struct ct_place place;
+	struct ct_tuple tuple;
 
 	if (!pkt)
 		return 0;
-	ct_place_of(&pkt->flow, &place);
-	ct_insert(pkt, &place, false, BPF_ANY);
+	ct_tuple_make(&pkt->flow, &tuple);
+	ct_insert(pkt, &tuple, false, BPF_ANY);
 	return 0;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What is noted and told of packets that pass: flows for an observer, and what an audited end
- * (ENDPOINT_AUDIT) would have refused.  None of it decides anything.
+ * Records packets that pass: flows for an observer, and what an audited end (ENDPOINT_AUDIT) would
+ * have denied.  Nothing here decides about a packet.
  */
 #ifndef TENDRIL_DATAPATH_BPF_FLOW_BPF_H
 #define TENDRIL_DATAPATH_BPF_FLOW_BPF_H
@@ -9,10 +9,11 @@
 #include "datapath/bpf/drop.bpf.h"
 
 /*
- * Notes a packet in flow_map, unless it is an answer to a flow that is there.  Returns whether it
- * is time to tell of the flow: of every opening, of others each FLOW_TELL_NS.
+ * Counts a packet in flow_map, unless it is an answer to a flow that is there.  flags: enum
+ * flow_flag.  Returns whether to report the flow now: each opening, other packets once in
+ * FLOW_REPORT_NS.
  */
-__weak int flow_note(const struct packet *pkt, __u32 what)
+__weak int flow_update(const struct packet *pkt, __u32 flags)
 {
 	__u64 now_ns = bpf_ktime_get_coarse_ns();
 	struct flow_record *seen, record = {};
@@ -42,11 +43,11 @@ __weak int flow_note(const struct packet *pkt, __u32 what)
 	}
 	seen->packets++;
 	seen->last_ns = now_ns;
-	__sync_fetch_and_or(&seen->flags, what);
-	if (!(what & FLOW_AUDITED) ||
-	    (!pkt->opens && seen->told_ns && now_ns - seen->told_ns < FLOW_TELL_NS))
+	__sync_fetch_and_or(&seen->flags, flags);
+	if (!(flags & FLOW_AUDITED) ||
+	    (!pkt->opens && seen->reported_ns && now_ns - seen->reported_ns < FLOW_REPORT_NS))
 		return 0;
-	seen->told_ns = now_ns;
+	seen->reported_ns = now_ns;
 	return 1;
 }
 
@@ -55,8 +56,8 @@ static __always_inline bool is_audited(const struct policy_end *end, __u32 isola
 	return (end->flags & (isolated | ENDPOINT_AUDIT)) == (isolated | ENDPOINT_AUDIT);
 }
 
-/* One audited end that would have refused the packet. */
-static __noinline int audit_end(const struct packet *pkt, __u32 reason, __u32 direction, int tell)
+/* Counts and reports for one audited end. */
+static __noinline int audit_end(const struct packet *pkt, __u32 reason, __u32 direction, int report)
 {
 	__u32 slot = direction == DIR_EGRESS ? pkt->src.slot : pkt->dst.slot;
 	struct endpoint_stats *stats = stats_get(slot);
@@ -64,32 +65,30 @@ static __noinline int audit_end(const struct packet *pkt, __u32 reason, __u32 di
 	notice(NOTICE_WOULD_DROP);
 	if (stats)
 		stats->would_drops++;
-	return tell ? event_send(pkt, EVENT_AUDIT, reason, direction) : 0;
+	return report ? event_send(pkt, EVENT_AUDIT, reason, direction) : 0;
 }
 
 /*
- * A packet passes that would have been dropped for this reason (or its negative), were no end
- * audited.  What the sender's egress refuses, an audited receiver may refuse as well: each end
- * tells for itself.
+ * A packet passes that would have been dropped for this reason if no end were audited.  What the
+ * sender's egress policy denies, an audited receiver may deny as well: there is a report for each.
  */
-__weak int audit_tell(const struct packet *pkt, int reason)
+__weak int audit_report(const struct packet *pkt, __u32 reason)
 {
-	__u32 why = reason < 0 ? -reason : reason;
-	int tell;
+	int report;
 
 	if (!pkt)
 		return DROP_NONE;
-	tell = flow_note(pkt, FLOW_PASSED | FLOW_AUDITED);
-	if (is_audited(&pkt->src, ENDPOINT_EGRESS_ISOLATED) && why != DROP_INGRESS_DENIED) {
-		audit_end(pkt, why, DIR_EGRESS, tell);
-		if (why != DROP_EGRESS_DENIED ||
+	report = flow_update(pkt, FLOW_PASSED | FLOW_AUDITED);
+	if (is_audited(&pkt->src, ENDPOINT_EGRESS_ISOLATED) && reason != DROP_INGRESS_DENIED) {
+		audit_end(pkt, reason, DIR_EGRESS, report);
+		if (reason != DROP_EGRESS_DENIED ||
 		    !is_audited(&pkt->dst, ENDPOINT_INGRESS_ISOLATED) ||
 		    policy_verdict(pkt->dst.policy_id, DIR_INGRESS, pkt->src.identity,
 				   pkt->flow.proto, bpf_ntohs(pkt->flow.dport)) == VERDICT_ALLOW)
 			return DROP_NONE;
-		why = DROP_INGRESS_DENIED;
+		reason = DROP_INGRESS_DENIED;
 	}
-	audit_end(pkt, why, DIR_INGRESS, tell);
+	audit_end(pkt, reason, DIR_INGRESS, report);
 	return DROP_NONE;
 }
 

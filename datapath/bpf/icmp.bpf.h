@@ -66,6 +66,7 @@ static __always_inline bool icmp_could_be_sent(struct __sk_buff *skb, const stru
 	struct ipcache_entry peer;
 	struct policy_end to = {};
 	struct flow answer = {};
+	bool audited;
 	__u32 slot;
 	__s32 netns;
 
@@ -75,8 +76,9 @@ static __always_inline bool icmp_could_be_sent(struct __sk_buff *skb, const stru
 	endpoint = bpf_map_lookup_elem(&endpoint_map, &slot);
 	if (slot && endpoint)
 		policy_end_load(endpoint, slot, pkt->ipv6, &to);
-	if (policy_check(&pkt->dst, &to, sent->proto, sent->dport) > 0 ||
-	    !receiver_netns(pkt, &netns))
+	if (policy_check(&pkt->dst, &to, sent->proto, sent->dport, &audited) && !audited)
+		return false;
+	if (!receiver_netns(pkt, &netns))
 		return false;
 	/* The socket is found by what it would receive. */
 	answer.saddr = sent->daddr;
@@ -91,14 +93,14 @@ static __always_inline bool icmp_could_be_sent(struct __sk_buff *skb, const stru
 /* Decision 7: an error to a receiver that not everyone may send to. */
 __weak int icmp_error_check(struct __sk_buff *skb, const struct packet *pkt)
 {
-	struct ct_place place;
+	struct ct_tuple tuple;
 	struct flow sent = {};
 	__u32 l4_offset = 0;
 
 	if (!pkt || !icmp_embedded(skb, pkt, &sent, &l4_offset) ||
 	    !addr_equal(&sent.saddr, &pkt->flow.daddr))
 		return DROP_UNRELATED_ERROR;
-	if (ct_find_of(&sent, &place))
+	if (ct_find_flow(&sent, &tuple))
 		return DROP_NONE;
 	return icmp_could_be_sent(skb, pkt, &sent) ? DROP_NONE : DROP_UNRELATED_ERROR;
 }

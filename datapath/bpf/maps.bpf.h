@@ -60,17 +60,16 @@ struct ipcache_map {
 };
 extern struct ipcache_map ipcache_map SEC(".maps");
 
-/* Slots of pods of this node by their family and the end of their address: a guess, which costs
- * half a look in ipcache_map.  Written and read by from_pod and to_pod; believed only while the
- * endpoint in that slot has the very address.  Two pods may share a place: then the last one has
- * it. */
-struct near_map {
+/* Direct-mapped cache from a pod's address (family and last 32 bits) to its slot; a hit costs half
+ * of an ipcache_map lookup.  Written and read by from_pod.  A hit counts only if the endpoint in
+ * that slot has the whole address.  Pods that share a bucket replace each other's entry. */
+struct slot_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 2 * NEAR_PLACES);
+	__uint(max_entries, 2 * SLOT_MAP_BUCKETS);
 	__type(key, __u32);
 	__type(value, __u32);
 };
-extern struct near_map near_map SEC(".maps");
+extern struct slot_map slot_map SEC(".maps");
 
 /* Prefixes that policies name -> identity, asked only on an ipcache_map miss and only if
  * NODE_HAS_CIDRS.  Written by the agent.  Full: as ipcache_map. */
@@ -149,14 +148,14 @@ extern struct backend_map backend_map SEC(".maps");
 
 /* What a TCP socket asked for before translation, without the allocator, which socket storage pays
  * twice a connection.  Written by connect, read by getpeername; freed when the program closes the
- * socket.  A place that is taken: sock_service. */
-struct sock_places_map {
+ * socket.  A socket whose bucket is taken uses sock_service. */
+struct sock_bucket_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, SOCK_PLACES);
+	__uint(max_entries, SOCK_BUCKETS);
 	__type(key, __u32);
-	__type(value, struct sock_place);
+	__type(value, struct sock_bucket);
 };
-extern struct sock_places_map sock_places SEC(".maps");
+extern struct sock_bucket_map sock_bucket_map SEC(".maps");
 
 /* The same for other sockets.  Written by connect and by an unconnected socket's first sendmsg,
  * read by getpeername and recvmsg; lives and dies with the socket.  Without memory the traffic

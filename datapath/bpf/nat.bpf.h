@@ -149,7 +149,7 @@ static __always_inline void nat_track(const struct packet *pkt, struct nat_entry
 /* CPUs may race to write nearly the same time: either will do. */
 static __always_inline void nat_touch(struct nat_entry *entry)
 {
-	if (seen_lately(entry->seen_jiffies))
+	if (seen_recently(entry->seen_jiffies))
 		return;
 	entry->last_seen_ns = bpf_ktime_get_coarse_ns();
 	entry->seen_jiffies = jiffies_now();

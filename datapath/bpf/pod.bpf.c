@@ -8,7 +8,7 @@
  *
  * Both read as their stages; a stage returns a drop reason, and only drop() makes a verdict of it.
  */
-#include "datapath/bpf/refuse.bpf.h"
+#include "datapath/bpf/reject.bpf.h"
 #include "datapath/bpf/verdict.bpf.h"
 
 #define ARP_ETHERNET 1
@@ -35,7 +35,7 @@ static __always_inline bool endpoint_has_addr(const struct endpoint_entry *endpo
 }
 
 /* Reports a connection that was let through, while somebody watches. */
-static __always_inline void verdict_tell(const struct packet *pkt, enum direction direction)
+static __always_inline void verdict_report(const struct packet *pkt, enum direction direction)
 {
 	if (pkt->opens && node_flags() & NODE_VERDICT_EVENTS)
 		event_send(pkt, EVENT_VERDICT, DROP_NONE, direction);
@@ -94,18 +94,18 @@ static __always_inline int pod_check_source(struct __sk_buff *skb, const struct 
 	return DROP_SPOOFED_ADDRESS;
 }
 
-/* Where near_map has its guess of who has the destination's address. */
-static __always_inline __u32 *pod_hint(const struct packet *pkt)
+/* The bucket of slot_map for the destination address. */
+static __always_inline __u32 *slot_map_bucket(const struct packet *pkt)
 {
-	__u32 place = bpf_ntohl(pkt->flow.daddr.w[3]) % NEAR_PLACES;
+	__u32 bucket = bpf_ntohl(pkt->flow.daddr.w[3]) % SLOT_MAP_BUCKETS;
 
 	if (pkt->ipv6)
-		place += NEAR_PLACES;
-	return bpf_map_lookup_elem(&near_map, &place);
+		bucket += SLOT_MAP_BUCKETS;
+	return bpf_map_lookup_elem(&slot_map, &bucket);
 }
 
-/* Asks ipcache_map; a pod of this node leaves its slot at the guess. */
-static __noinline int pod_find_by_address(struct packet *pkt, __u32 *hint)
+/* Looks the destination up in ipcache_map; the slot of a local pod is cached. */
+static __noinline int pod_find_by_address(struct packet *pkt, __u32 *cached_slot)
 {
 	struct ipcache_entry entry = ipcache_lookup(&pkt->flow.daddr);
 	const struct endpoint_entry *endpoint;
@@ -120,19 +120,20 @@ static __noinline int pod_find_by_address(struct packet *pkt, __u32 *hint)
 	if (!endpoint)
 		return DROP_NO_ENDPOINT;
 	policy_end_load(endpoint, entry.slot, pkt->ipv6, &pkt->dst);
-	if (hint && !entry.flags)
-		*hint = entry.slot;
+	if (cached_slot && !entry.flags)
+		*cached_slot = entry.slot;
 	return DROP_NONE;
 }
 
 /* Who the destination is; a pod of this node becomes dst with its policy. */
 static __always_inline int pod_find_destination(struct packet *pkt)
 {
-	__u32 *hint = pod_hint(pkt), slot = hint ? *(volatile __u32 *)hint : 0;
+	__u32 *cached_slot = slot_map_bucket(pkt);
+	__u32 slot = cached_slot ? *(volatile __u32 *)cached_slot : 0;
 	const struct endpoint_entry *endpoint = endpoint_get(slot);
 
 	if (!endpoint || !endpoint_has_addr(endpoint, pkt->ipv6, &pkt->flow.daddr))
-		return pod_find_by_address(pkt, hint);
+		return pod_find_by_address(pkt, cached_slot);
 	pkt->dst_flags = 0;
 	policy_end_load(endpoint, slot, pkt->ipv6, &pkt->dst);
 	return DROP_NONE;
@@ -240,9 +241,9 @@ int from_pod(struct __sk_buff *skb)
 		reason = pod_shorten_segments(skb, &pkt);
 	if (reason) {
 		drop_count(&pkt, reason, DIR_EGRESS);
-		return reason == DROP_NO_BACKEND ? refuse(skb, &pkt) : TC_ACT_SHOT;
+		return reason == DROP_NO_BACKEND ? reject(skb, &pkt) : TC_ACT_SHOT;
 	}
-	verdict_tell(&pkt, DIR_EGRESS);
+	verdict_report(&pkt, DIR_EGRESS);
 	return pod_deliver(&pkt);
 }
 
@@ -250,14 +251,14 @@ int from_pod(struct __sk_buff *skb)
 
 /*
  * Who sent it.  The address alone does not tell:
- *	- A packet that came in by a pod's device is that pod's, whatever address the host's NAT has
- *	  given it meanwhile (a published port reached from inside, masqueraded): its ingress is
- *	  judged by the pod's identity.  Its egress was judged by from_pod, against the address that
- *	  the pod used; it is judged again only if the address is still its own, because then
- *from_pod did not yet know that this is a pod.
- *	- A packet with a pod's address that came in by another device is forged.
- *	- The node itself may always: packets that begin here, from an address of the node.  What is
- *	  only forwarded under such an address (masqueraded) is judged as coming from the node.
+ *	- A packet that entered by a pod's device is from that pod, even if the host's NAT has
+ *	  changed its address (a published port, masquerading).  Ingress policy sees the pod's
+ *	  identity.  from_pod has checked egress policy against the destination that the pod used;
+ *	  it is checked again only if the source address is still the pod's own, because then
+ *	  from_pod did not know that the destination is a pod.
+ *	- A packet with a pod's address that entered by another device is forged.
+ *	- Packets that a process of the node sends from an address of the node always pass.  Packets
+ *	  that are only forwarded under such an address (masqueraded) have the node's identity.
  */
 static __always_inline int pod_find_source(const struct __sk_buff *skb, struct packet *pkt)
 {
@@ -318,6 +319,6 @@ int to_pod(struct __sk_buff *skb)
 		reason = pod_untranslate(skb, &pkt);
 	if (reason || !endpoint)
 		return drop(&pkt, reason, DIR_INGRESS);
-	verdict_tell(&pkt, DIR_INGRESS);
+	verdict_report(&pkt, DIR_INGRESS);
 	return to_pod_deliver(skb, &pkt, endpoint);
 }

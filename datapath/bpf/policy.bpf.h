@@ -91,28 +91,30 @@ __weak int policy_verdict(__u32 policy_id, __u32 direction, __u32 peer, __u32 pr
 }
 
 /*
- * Whether "from" may send to this port of "to": its own egress first, then the other's ingress.
- * DROP_NONE, a drop reason, or a negated one: only audited ends refuse, so that it passes.
+ * Whether "from" may send to this port of "to": egress policy of the sender first, then ingress
+ * policy of the receiver.  Returns DROP_NONE or the reason why not.  *ret_audited: only audited
+ * ends deny it, so the packet passes all the same and the reason is for the report.
  */
 static __noinline int policy_check(const struct policy_end *from, const struct policy_end *to,
-				   __u32 proto, __be16 port)
+				   __u32 proto, __be16 port, bool *ret_audited)
 {
 	int reason = DROP_NONE;
 
+	*ret_audited = false;
 	if (from->flags & ENDPOINT_EGRESS_ISOLATED &&
 	    policy_verdict(from->policy_id, DIR_EGRESS, to->identity, proto, bpf_ntohs(port)) !=
 		    VERDICT_ALLOW) {
+		reason = DROP_EGRESS_DENIED;
 		if (!(from->flags & ENDPOINT_AUDIT))
-			return DROP_EGRESS_DENIED;
-		reason = -DROP_EGRESS_DENIED;
+			return reason;
+		*ret_audited = true;
 	}
 	if (to->flags & ENDPOINT_INGRESS_ISOLATED &&
 	    policy_verdict(to->policy_id, DIR_INGRESS, from->identity, proto, bpf_ntohs(port)) !=
 		    VERDICT_ALLOW) {
-		if (!(to->flags & ENDPOINT_AUDIT))
-			return DROP_INGRESS_DENIED;
-		if (!reason)
-			reason = -DROP_INGRESS_DENIED;
+		*ret_audited = to->flags & ENDPOINT_AUDIT;
+		if (!reason || !*ret_audited)
+			reason = DROP_INGRESS_DENIED;
 	}
 	return reason;
 }

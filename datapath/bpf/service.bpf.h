@@ -6,9 +6,9 @@
 #ifndef TENDRIL_DATAPATH_BPF_SERVICE_BPF_H
 #define TENDRIL_DATAPATH_BPF_SERVICE_BPF_H
 
-#include <stddef.h>
+#include <stdbool.h>
 
-#include "datapath/bpf/maps.bpf.h"
+#include "datapath/bpf/ipcache.bpf.h"
 
 /*
  * The agent replaces entries of these hash maps while programs read them, and the memory of a
@@ -48,7 +48,7 @@ static __always_inline bool service_lookup(const struct addr *addr, __be16 port,
 	return true;
 }
 
-/* For a look only: it may be replaced while it is read. */
+/* May be replaced while it is read: only for a comparison. */
 static __always_inline const struct backend *service_backend_at(__u32 service_id, __u32 index)
 {
 	struct backend_key key = { .service_id = service_id, .index = index };

@@ -6,7 +6,7 @@
  * agent's own namespace or in a pod's are touched.  Sockets that are out of reach (another cgroup,
  * a nested namespace) are served per packet by nat.bpf.h.
  *
- * Every program runs under the socket's lock, so what a socket remembers has one writer.  An IPv4
+ * Every program runs under the socket's lock, so a struct sock_service has one writer.  An IPv4
  * peer of an AF_INET6 socket comes as ::ffff:a.b.c.d, the form that all maps use, or through the
  * programs of IPv4.
  */
@@ -20,15 +20,16 @@
 
 #include "datapath/bpf/ipcache.bpf.h"
 #include "datapath/bpf/metric.bpf.h"
-#include "datapath/bpf/pair.bpf.h"
 #include "datapath/bpf/service.bpf.h"
+#include "datapath/bpf/sock_service.bpf.h"
 
 #define GOLDEN_RATIO 0x9e3779b97f4a7c15ULL
 
 enum family { IPV4, IPV6 };
 
-/* What a program answers: the call fails with what bpf_set_retval() was given, or goes on. */
-enum answer { REFUSE, PROCEED };
+/* Result of a cgroup program: the system call fails with the value given to bpf_set_retval(), or
+ * continues. */
+enum sys_verdict { SYS_REJECT, SYS_PROCEED };
 
 struct peer {
 	struct addr addr;
@@ -85,33 +86,34 @@ static __always_inline bool sock_is_connected(const struct bpf_sock_addr *ctx)
 	return ctx->sk->state == BPF_TCP_ESTABLISHED; /* of connected UDP, too */
 }
 
-static __always_inline enum answer refuse(void)
+static __always_inline enum sys_verdict sock_reject(void)
 {
 	bpf_set_retval(-ECONNREFUSED);
-	return REFUSE;
+	return SYS_REJECT;
 }
 
-/* ---- what a socket remembers: pair.bpf.h, and further pairs of an unconnected one ------------ */
+/* ---- the services that a socket uses --------------------------------------------------------- */
 
-static __always_inline void pair_set(struct sock_service *pair, const struct peer *service,
-				     const struct backend *backend)
+static __always_inline void sock_service_set(struct sock_service *stored,
+					     const struct peer *service,
+					     const struct backend *backend)
 {
-	pair->addr = service->addr;
-	pair->port = service->port;
-	pair->backend_addr = backend->addr;
-	pair->backend_port = backend->port;
+	stored->addr = service->addr;
+	stored->port = service->port;
+	stored->backend_addr = backend->addr;
+	stored->backend_port = backend->port;
 }
 
-static __always_inline bool pair_has_service(const struct sock_service *pair,
-					     const struct peer *service)
+static __always_inline bool sock_service_is_for(const struct sock_service *stored,
+						const struct peer *service)
 {
-	return pair->port == service->port && addr_equal(&pair->addr, &service->addr);
+	return stored->port == service->port && addr_equal(&stored->addr, &service->addr);
 }
 
-static __always_inline bool pair_has_backend(const struct sock_service *pair,
-					     const struct addr *addr, __be16 port)
+static __always_inline bool sock_service_has_backend(const struct sock_service *stored,
+						     const struct addr *addr, __be16 port)
 {
-	return pair->backend_port == port && addr_equal(&pair->backend_addr, addr);
+	return stored->backend_port == port && addr_equal(&stored->backend_addr, addr);
 }
 
 static __always_inline void sendmsg_key_init(struct sendmsg_key *key, struct bpf_sock_addr *ctx,
@@ -133,26 +135,26 @@ static __always_inline void sendmsg_remember(struct bpf_sock_addr *ctx, const st
 	sendmsg_key_init(&key, ctx, &backend->addr, backend->port);
 	old = bpf_map_lookup_elem(&sendmsg_map, &key);
 	if (old && old->port == value.port && addr_equal(&old->addr, &value.addr))
-		return; /* the common case: another datagram to the same place */
+		return; /* the common case: another datagram to the same backend */
 	if (bpf_map_update_elem(&sendmsg_map, &key, &value, BPF_ANY))
 		notice(NOTICE_SENDMSG_FULL);
 }
 
-/* The pair of a send: kept with the socket if there is room, else in the table. */
+/* Keeps the service of a datagram: the first one with the socket, further ones in sendmsg_map. */
 static __always_inline void send_remember(struct bpf_sock_addr *ctx, const struct peer *service,
 					  const struct backend *backend)
 {
-	struct sock_service *pair = pair_stored(ctx->sk, BPF_SK_STORAGE_GET_F_CREATE);
+	struct sock_service *stored = sock_service_stored(ctx->sk, BPF_SK_STORAGE_GET_F_CREATE);
 
-	if (!pair) {
+	if (!stored) {
 		notice(NOTICE_SENDMSG_FULL);
 		return;
 	}
-	if (pair_has_service(pair, service) &&
-	    pair_has_backend(pair, &backend->addr, backend->port))
+	if (sock_service_is_for(stored, service) &&
+	    sock_service_has_backend(stored, &backend->addr, backend->port))
 		return;
-	if (!pair->port && !sock_is_connected(ctx))
-		pair_set(pair, service, backend);
+	if (!stored->port && !sock_is_connected(ctx))
+		sock_service_set(stored, service, backend);
 	else
 		sendmsg_remember(ctx, service, backend);
 }
@@ -160,13 +162,13 @@ static __always_inline void send_remember(struct bpf_sock_addr *ctx, const struc
 /* The program now speaks to this address by itself: answers from there are no service's. */
 static __always_inline void send_forget(struct bpf_sock_addr *ctx, const struct peer *peer)
 {
-	struct sock_service *pair = pair_stored(ctx->sk, 0);
+	struct sock_service *stored = sock_service_stored(ctx->sk, 0);
 	struct sendmsg_key key;
 
-	if (!pair)
+	if (!stored)
 		return;
-	if (pair_has_backend(pair, &peer->addr, peer->port) && !sock_is_connected(ctx))
-		*pair = (struct sock_service){ 0 };
+	if (sock_service_has_backend(stored, &peer->addr, peer->port) && !sock_is_connected(ctx))
+		*stored = (struct sock_service){ 0 };
 	sendmsg_key_init(&key, ctx, &peer->addr, peer->port);
 	bpf_map_delete_elem(&sendmsg_map, &key);
 }
@@ -177,10 +179,10 @@ static __always_inline void send_forget(struct bpf_sock_addr *ctx, const struct 
  * A connection takes a backend at random.  A service address without such a port is left alone:
  * tc drops the packet and names the reason.
  */
-static __always_inline enum answer sock_connect(struct bpf_sock_addr *ctx, enum family family)
+static __always_inline enum sys_verdict sock_connect(struct bpf_sock_addr *ctx, enum family family)
 {
 	__u64 cookie = bpf_get_socket_cookie(ctx);
-	struct sock_service *pair = pair_find(ctx->sk, ctx->protocol, cookie);
+	struct sock_service *stored = sock_service_find(ctx->sk, ctx->protocol, cookie);
 	struct service service = {};
 	struct backend backend = {};
 	struct peer peer;
@@ -189,20 +191,20 @@ static __always_inline enum answer sock_connect(struct bpf_sock_addr *ctx, enum 
 	peer_read(ctx, family, &peer);
 	if (!service_lookup(&peer.addr, peer.port, (__u8)ctx->protocol, &service) ||
 	    !sock_is_ours(ctx)) {
-		if (pair) /* of an earlier connect of this socket */
-			*pair = (struct sock_service){ 0 };
-		return PROCEED;
+		if (stored) /* of an earlier connect of this socket */
+			*stored = (struct sock_service){ 0 };
+		return SYS_PROCEED;
 	}
 	if (!service_choose(&service, &index, &backend))
-		return refuse();
-	if (!pair)
-		pair = pair_make(ctx->sk, cookie);
-	if (pair)
-		pair_set(pair, &peer, &backend);
+		return sock_reject();
+	if (!stored)
+		stored = sock_service_make(ctx->sk, cookie);
+	if (stored)
+		sock_service_set(stored, &peer, &backend);
 	else
 		notice(NOTICE_SENDMSG_FULL); /* connected all the same, but by the backend's name */
 	peer_write(ctx, family, &backend.addr, backend.port);
-	return PROCEED;
+	return SYS_PROCEED;
 }
 
 SEC("cgroup/connect4")
@@ -218,18 +220,19 @@ int connect6(struct bpf_sock_addr *ctx)
 }
 
 /* getpeername() of a connected socket. */
-static __always_inline enum answer sock_getpeername(struct bpf_sock_addr *ctx, enum family family)
+static __always_inline enum sys_verdict sock_getpeername(struct bpf_sock_addr *ctx,
+							 enum family family)
 {
-	const struct sock_service *pair =
-		pair_find(ctx->sk, ctx->protocol, bpf_get_socket_cookie(ctx));
+	const struct sock_service *stored =
+		sock_service_find(ctx->sk, ctx->protocol, bpf_get_socket_cookie(ctx));
 	struct peer peer;
 
-	if (!pair)
-		return PROCEED;
+	if (!stored)
+		return SYS_PROCEED;
 	peer_read(ctx, family, &peer);
-	if (pair_has_backend(pair, &peer.addr, peer.port))
-		peer_write(ctx, family, &pair->addr, pair->port);
-	return PROCEED;
+	if (sock_service_has_backend(stored, &peer.addr, peer.port))
+		peer_write(ctx, family, &stored->addr, stored->port);
+	return SYS_PROCEED;
 }
 
 SEC("cgroup/getpeername4")
@@ -248,8 +251,8 @@ SEC("cgroup/sock_release")
 int sock_release(struct bpf_sock *sk)
 {
 	if (sk->protocol == IPPROTO_TCP)
-		pair_free(bpf_get_socket_cookie(sk));
-	return PROCEED;
+		sock_service_free(bpf_get_socket_cookie(sk));
+	return SYS_PROCEED;
 }
 
 /* ---- UDP with an address -------------------------------------------------------------------- */
@@ -271,7 +274,7 @@ static __always_inline bool backend_of_socket(struct bpf_sock_addr *ctx,
 	       service_backend(service->id, 0, ret);
 }
 
-static __always_inline enum answer sock_sendmsg(struct bpf_sock_addr *ctx, enum family family)
+static __always_inline enum sys_verdict sock_sendmsg(struct bpf_sock_addr *ctx, enum family family)
 {
 	struct service service = {};
 	struct backend backend = {};
@@ -280,13 +283,13 @@ static __always_inline enum answer sock_sendmsg(struct bpf_sock_addr *ctx, enum 
 	peer_read(ctx, family, &peer);
 	if (!service_lookup(&peer.addr, peer.port, IPPROTO_UDP, &service) || !sock_is_ours(ctx)) {
 		send_forget(ctx, &peer);
-		return PROCEED;
+		return SYS_PROCEED;
 	}
 	if (!backend_of_socket(ctx, &service, &backend))
-		return refuse();
+		return sock_reject();
 	send_remember(ctx, &peer, &backend);
 	peer_write(ctx, family, &backend.addr, backend.port);
-	return PROCEED;
+	return SYS_PROCEED;
 }
 
 SEC("cgroup/sendmsg4")
@@ -302,25 +305,25 @@ int sendmsg6(struct bpf_sock_addr *ctx)
 }
 
 /* A datagram was received and its source asked for, on a connected socket or not. */
-static __always_inline enum answer sock_recvmsg(struct bpf_sock_addr *ctx, enum family family)
+static __always_inline enum sys_verdict sock_recvmsg(struct bpf_sock_addr *ctx, enum family family)
 {
-	const struct sock_service *pair = pair_stored(ctx->sk, 0);
+	const struct sock_service *stored = sock_service_stored(ctx->sk, 0);
 	const struct service_key *service;
 	struct sendmsg_key key;
 	struct peer peer;
 
-	if (!pair)
-		return PROCEED;
+	if (!stored)
+		return SYS_PROCEED;
 	peer_read(ctx, family, &peer);
-	if (pair_has_backend(pair, &peer.addr, peer.port)) {
-		peer_write(ctx, family, &pair->addr, pair->port);
-		return PROCEED;
+	if (sock_service_has_backend(stored, &peer.addr, peer.port)) {
+		peer_write(ctx, family, &stored->addr, stored->port);
+		return SYS_PROCEED;
 	}
 	sendmsg_key_init(&key, ctx, &peer.addr, peer.port);
 	service = bpf_map_lookup_elem(&sendmsg_map, &key);
 	if (service)
 		peer_write(ctx, family, &service->addr, service->port);
-	return PROCEED;
+	return SYS_PROCEED;
 }
 
 SEC("cgroup/recvmsg4")

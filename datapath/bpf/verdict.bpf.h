@@ -16,7 +16,7 @@
  *	   first.
  *	7  An ICMP error passes if the packet it speaks of can have been sent (icmp.bpf.h).
  *	8  A fragment whose ports are not known passes only where they do not matter.
- *	12 What only audited ends would refuse is decided as if enforced, told, and passes.
+ *	12 What only audited ends deny is decided as if enforced, reported, and passes.
  *
  * Decision 0, who may send at all, is from_pod's; 9, what policy says, is policy.bpf.h; 10,
  * services, is nat.bpf.h; 11, where a packet goes from here, is pod.bpf.c.
@@ -31,9 +31,9 @@ static __always_inline bool is_isolated(const struct policy_end *from, const str
 	return from->flags & ENDPOINT_EGRESS_ISOLATED || to->flags & ENDPOINT_INGRESS_ISOLATED;
 }
 
-static __always_inline int verdict_policy(const struct packet *pkt)
+static __always_inline int verdict_policy(const struct packet *pkt, bool *ret_audited)
 {
-	return policy_check(&pkt->src, &pkt->dst, pkt->flow.proto, pkt->flow.dport);
+	return policy_check(&pkt->src, &pkt->dst, pkt->flow.proto, pkt->flow.dport, ret_audited);
 }
 
 /* Whether an end that is isolated for this packet is enforced, not audited. */
@@ -66,19 +66,19 @@ static __always_inline bool ct_must_see(const struct packet *pkt, bool answers_i
 
 /* Decisions 3 to 5. */
 static __always_inline int verdict_tcp(struct __sk_buff *skb, const struct packet *pkt,
-				       bool isolated, bool answers_isolated)
+				       bool isolated, bool answers_isolated, bool *ret_audited)
 {
 	bool policy_first = !answers_isolated && looks_like_request(pkt);
 	int reason = DROP_NONE, result;
 
 	if (pkt->opens) { /* 3 */
-		reason = verdict_policy(pkt);
-		if (reason <= 0 && answers_isolated)
+		reason = verdict_policy(pkt, ret_audited);
+		if ((!reason || *ret_audited) && answers_isolated)
 			ct_tcp_open(pkt);
 		return reason;
 	}
 	if (!isolated || policy_first) { /* 4 */
-		reason = isolated ? verdict_policy(pkt) : DROP_NONE;
+		reason = isolated ? verdict_policy(pkt, ret_audited) : DROP_NONE;
 		if (!reason) {
 			if (ct_must_see(pkt, answers_isolated))
 				ct_tcp(skb, pkt);
@@ -89,42 +89,45 @@ static __always_inline int verdict_tcp(struct __sk_buff *skb, const struct packe
 	if (result == CT_PASS)
 		return DROP_NONE;
 	if (!policy_first)
-		reason = verdict_policy(pkt);
+		reason = verdict_policy(pkt, ret_audited);
 	if (!reason || ct_tcp_pick_up(skb, pkt)) /* 5 */
 		return DROP_NONE;
-	if (reason > 0 && (result == CT_NOT_OPENED || pkt->tcp_flags & TCP_SYN))
+	if (!*ret_audited && (result == CT_NOT_OPENED || pkt->tcp_flags & TCP_SYN))
 		return DROP_NOT_OPENED;
 	return reason;
 }
 
 /* Decision 6. */
 static __always_inline int verdict_other(const struct packet *pkt, bool isolated,
-					 bool answers_isolated)
+					 bool answers_isolated, bool *ret_audited)
 {
 	/* An echo reply is nobody's opening: an entry of it would let requests in. */
 	bool echo_reply = (pkt->flow.proto == IPPROTO_ICMP || pkt->flow.proto == IPPROTO_ICMPV6) &&
 			  pkt->flow.dport;
 	bool policy_first = !answers_isolated && looks_like_request(pkt);
 	int reason = DROP_NONE;
+	bool audited;
 
 	if (policy_first) {
-		reason = verdict_policy(pkt);
+		reason = verdict_policy(pkt, ret_audited);
 		if (!reason)
 			return DROP_NONE;
 	}
 	if (ct_other(pkt) == CT_PASS)
 		return DROP_NONE;
 	if (isolated && !policy_first)
-		reason = verdict_policy(pkt);
+		reason = verdict_policy(pkt, ret_audited);
 	/* What policy lets the other end send as a request needs no entry to pass as an answer.
 	 * One made by the answer to such a request would outlive what policy said of it. */
-	if (reason <= 0 && answers_isolated && !echo_reply && ct_ask_opener(pkt, false))
+	if ((!reason || *ret_audited) && answers_isolated && !echo_reply &&
+	    ct_check_opener(pkt, false, &audited))
 		ct_other_open(pkt);
 	return reason;
 }
 
 /* Decisions 2 to 8. */
-static __always_inline int verdict_decide(struct __sk_buff *skb, const struct packet *pkt)
+static __always_inline int verdict_decide(struct __sk_buff *skb, const struct packet *pkt,
+					  bool *ret_audited)
 {
 	bool isolated = is_isolated(&pkt->src, &pkt->dst);
 	bool answers_isolated = is_isolated(&pkt->dst, &pkt->src);
@@ -136,8 +139,8 @@ static __always_inline int verdict_decide(struct __sk_buff *skb, const struct pa
 	if (pkt->kind == PACKET_ICMP_ERROR) /* 7 */
 		return isolated ? icmp_error_check(skb, pkt) : DROP_NONE;
 	if (pkt->flow.proto == IPPROTO_TCP)
-		return verdict_tcp(skb, pkt, isolated, answers_isolated);
-	return verdict_other(pkt, isolated, answers_isolated);
+		return verdict_tcp(skb, pkt, isolated, answers_isolated, ret_audited);
+	return verdict_other(pkt, isolated, answers_isolated, ret_audited);
 }
 
 /* Not so for most packets of pods without policy (2), which are spared the call: nobody is
@@ -152,19 +155,20 @@ static __always_inline bool verdict_is_needed(const struct packet *pkt)
 
 __weak int verdict(struct __sk_buff *skb, const struct packet *pkt)
 {
+	bool audited = false;
 	int reason;
 
 	if (!pkt)
 		return DROP_BAD_HEADER;
 	if (pkt->src.slot && pkt->src.slot == pkt->dst.slot) /* 1 */
 		return DROP_NONE;
-	reason = verdict_decide(skb, pkt);
-	if (reason < 0 || (reason && !is_enforced(pkt))) /* 12 */
-		return audit_tell(pkt, reason);
+	reason = verdict_decide(skb, pkt, &audited);
+	if (reason && (audited || !is_enforced(pkt))) /* 12 */
+		return audit_report(pkt, reason);
 	/* Here, and not where the packet leaves: policy knows no service addresses. */
 	if ((pkt->opens || pkt->flow.proto != IPPROTO_TCP) && pkt->kind == PACKET_PLAIN &&
 	    node_flags() & NODE_FLOWS)
-		flow_note(pkt, reason ? FLOW_DENIED : FLOW_PASSED);
+		flow_update(pkt, reason ? FLOW_DENIED : FLOW_PASSED);
 	return reason;
 }
 

@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 
 #include "agent/accel/accel_tester.h"
+#include "harness/entry.h"
 #include "harness/scratch.h"
 #include "harness/streams.h"
 #include "lib/auto.h"

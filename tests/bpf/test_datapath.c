@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "harness/entry.h"
 #include "harness/loader.h"
 #include "lib/auto.h"
 

@@ -56,13 +56,13 @@ static void test_a_packet_to_the_node_or_beyond_goes_to_the_host_stack(void **st
 	}
 }
 
-/* near_map says of every address that it is this pod's. */
+/* slot_map says of every address that it is this pod's. */
 static void hint_everywhere(enum host pod)
 {
 	uint32_t slot = lab.pods->pod[pod].slot;
 
-	for (uint32_t place = 0; place < 2 * NEAR_PLACES; place++)
-		assert_int_equal(bpf_map_update_elem(lab_map("near_map"), &place, &slot, BPF_ANY),
+	for (uint32_t place = 0; place < 2 * SLOT_MAP_BUCKETS; place++)
+		assert_int_equal(bpf_map_update_elem(lab_map("slot_map"), &place, &slot, BPF_ANY),
 				 0);
 }
 

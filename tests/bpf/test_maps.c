@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #include "datapath/maps.h"
+#include "datapath/state.h"
+#include "harness/entry.h"
 #include "harness/scratch.h"
 #include "lib/auto.h"
 

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "datapath/maps.h"
+#include "harness/entry.h"
 #include "harness/scratch.h"
 #include "lib/auto.h"
 #include "lib/inet.h"
@@ -486,28 +487,28 @@ static uint64_t cookie_of(int fd)
 	return cookie;
 }
 
-static struct sock_place place_of(uint64_t cookie)
+static struct sock_bucket bucket_of(uint64_t cookie)
 {
-	auto_close int map = bpf_obj_get(SCRATCH_PIN_DIR "/maps/sock_places");
-	const uint32_t index = (uint32_t)(cookie % SOCK_PLACES);
-	struct sock_place place;
+	auto_close int map = bpf_obj_get(SCRATCH_PIN_DIR "/maps/sock_bucket_map");
+	const uint32_t index = (uint32_t)(cookie % SOCK_BUCKETS);
+	struct sock_bucket bucket;
 
 	assert_true(map >= 0);
-	assert_int_equal(bpf_map_lookup_elem(map, &index, &place), 0);
-	return place;
+	assert_int_equal(bpf_map_lookup_elem(map, &index, &bucket), 0);
+	return bucket;
 }
 
-/* A socket whose cookie leads to the same place: cookies count up, each CPU by itself. */
+/* A socket whose cookie leads to the same bucket: cookies count up, each CPU by itself. */
 static int socket_that_meets(uint64_t cookie)
 {
-	for (int i = 0; i < 64 * SOCK_PLACES; i++) {
+	for (int i = 0; i < 64 * SOCK_BUCKETS; i++) {
 		int fd = socket_new(FORM_V4, SOCK_STREAM);
 
-		if (cookie_of(fd) % SOCK_PLACES == cookie % SOCK_PLACES)
+		if (cookie_of(fd) % SOCK_BUCKETS == cookie % SOCK_BUCKETS)
 			return fd;
 		close(fd);
 	}
-	fail_msg("no cookie leads to place %d", (int)(cookie % SOCK_PLACES));
+	fail_msg("no cookie leads to bucket %d", (int)(cookie % SOCK_BUCKETS));
 	return -1;
 }
 
@@ -518,23 +519,23 @@ static void connect_to_service(int fd)
 	assert_peer(fd, FORM_V4, forms[FORM_V4].service, PORT);
 }
 
-static void test_a_closed_connection_gives_its_place_back(void **state)
+static void test_a_closed_connection_gives_its_bucket_back(void **state)
 {
 	static const struct sock_service none;
 	auto_close int fd = socket_new(FORM_V4, SOCK_STREAM);
 	const uint64_t cookie = cookie_of(fd);
-	struct sock_place place;
+	struct sock_bucket bucket;
 
 	(void)state;
 	connect_to_service(fd);
-	assert_true(place_of(cookie).cookie == cookie);
+	assert_true(bucket_of(cookie).cookie == cookie);
 	close(take_fd(&fd));
-	place = place_of(cookie);
-	assert_true(place.cookie == 0);
-	assert_memory_equal(&place.pair, &none, sizeof(none));
+	bucket = bucket_of(cookie);
+	assert_true(bucket.cookie == 0);
+	assert_memory_equal(&bucket.service, &none, sizeof(none));
 }
 
-static void test_connections_that_meet_in_a_place_keep_their_services(void **state)
+static void test_connections_that_meet_in_a_bucket_keep_their_services(void **state)
 {
 	auto_close int first = socket_new(FORM_V4, SOCK_STREAM), second = -1, third = -1;
 	const uint64_t cookie = cookie_of(first);
@@ -544,34 +545,34 @@ static void test_connections_that_meet_in_a_place_keep_their_services(void **sta
 	second = socket_that_meets(cookie);
 	connect_to_service(second);
 	assert_peer(first, FORM_V4, forms[FORM_V4].service, PORT);
-	assert_true(place_of(cookie).cookie == cookie);
+	assert_true(bucket_of(cookie).cookie == cookie);
 	close(take_fd(&first));
-	assert_true(place_of(cookie).cookie == 0);
+	assert_true(bucket_of(cookie).cookie == 0);
 	assert_peer(second, FORM_V4, forms[FORM_V4].service, PORT);
-	/* What a socket began to remember in one place it does not look for in another. */
+	/* What a socket began to remember in one bucket it does not look for in another. */
 	disconnect(second);
 	connect_to_service(second);
-	assert_true(place_of(cookie).cookie == 0);
+	assert_true(bucket_of(cookie).cookie == 0);
 	third = socket_that_meets(cookie);
 	connect_to_service(third);
-	assert_true(place_of(cookie).cookie == cookie_of(third));
+	assert_true(bucket_of(cookie).cookie == cookie_of(third));
 	assert_peer(second, FORM_V4, forms[FORM_V4].service, PORT);
 }
 
-/* A socket of the kernel's own says nothing when it ends: it must not take a place for ever. */
-static void test_sockets_of_the_kernel_take_no_place(void **state)
+/* A socket of the kernel's own says nothing when it ends: it must not take a bucket for ever. */
+static void test_sockets_of_the_kernel_take_no_bucket(void **state)
 {
-	auto_close int map = bpf_obj_get(SCRATCH_PIN_DIR "/maps/sock_places");
+	auto_close int map = bpf_obj_get(SCRATCH_PIN_DIR "/maps/sock_bucket_map");
 	auto_close int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_MPTCP);
-	struct sock_place place;
+	struct sock_bucket bucket;
 
 	(void)state;
 	assert_true(map >= 0 && fd >= 0);
 	assert_int_equal(socket_connect(fd, FORM_V4, forms[FORM_V4].service, PORT), 0);
 	server_of(FORM_V4, false);
-	for (uint32_t index = 0; index < SOCK_PLACES; index++) {
-		assert_int_equal(bpf_map_lookup_elem(map, &index, &place), 0);
-		assert_true(place.cookie == 0);
+	for (uint32_t index = 0; index < SOCK_BUCKETS; index++) {
+		assert_int_equal(bpf_map_lookup_elem(map, &index, &bucket), 0);
+		assert_true(bucket.cookie == 0);
 	}
 }
 
@@ -715,9 +716,9 @@ int main(void)
 		cmocka_unit_test(test_other_cgroups_are_not_touched),
 		cmocka_unit_test(test_peer_follows_when_a_socket_connects_again),
 		cmocka_unit_test(test_tcp_socket_may_be_used_again),
-		cmocka_unit_test(test_a_closed_connection_gives_its_place_back),
-		cmocka_unit_test(test_connections_that_meet_in_a_place_keep_their_services),
-		cmocka_unit_test(test_sockets_of_the_kernel_take_no_place),
+		cmocka_unit_test(test_a_closed_connection_gives_its_bucket_back),
+		cmocka_unit_test(test_connections_that_meet_in_a_bucket_keep_their_services),
+		cmocka_unit_test(test_sockets_of_the_kernel_take_no_bucket),
 		cmocka_unit_test(test_answer_to_a_datagram_comes_from_the_service),
 		cmocka_unit_test(test_sockets_spread_their_datagrams),
 		cmocka_unit_test(test_one_socket_asks_two_services),

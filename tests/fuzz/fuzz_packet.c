@@ -18,6 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "harness/entry.h"
 #include "harness/pods.h"
 #include "harness/scratch.h"
 #include "lib/auto.h"

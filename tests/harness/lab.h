@@ -8,6 +8,7 @@
 #define TENDRIL_TESTS_HARNESS_LAB_H
 
 #include "datapath/maps.h"
+#include "harness/entry.h"
 #include "harness/frame.h"
 #include "harness/pods.h"
 

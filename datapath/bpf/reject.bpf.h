@@ -7,27 +7,27 @@
  * comes back before connect() lets go of its socket, and the kernel takes errors for a socket in
  * use for a hint only.  UDP gets a port unreachable.
  */
-#ifndef TENDRIL_DATAPATH_BPF_REFUSE_BPF_H
-#define TENDRIL_DATAPATH_BPF_REFUSE_BPF_H
+#ifndef TENDRIL_DATAPATH_BPF_REJECT_BPF_H
+#define TENDRIL_DATAPATH_BPF_REJECT_BPF_H
 
 #include "datapath/bpf/nat.bpf.h"
 
-#define REFUSE_TTL 64
+#define REJECT_TTL 64
 
-struct refuse_v4 {
+struct reject_v4 {
 	struct iphdr ip;
 	struct icmp_header icmp;
 	__u8 embedded[sizeof(struct iphdr) + 8];
 };
 
-struct refuse_v6 {
+struct reject_v6 {
 	struct ipv6hdr ip;
 	struct icmp_header icmp;
 	__u8 embedded[sizeof(struct ipv6hdr) + 8];
 };
 
-/* Addresses and ports change places, which no checksum sees. */
-static __always_inline int refuse_tcp(struct __sk_buff *skb, const struct packet *pkt)
+/* Swaps addresses and ports, which leaves the checksum as it is. */
+static __always_inline int reject_tcp(struct __sk_buff *skb, const struct packet *pkt)
 {
 	__be16 ports[2] = { pkt->flow.dport, pkt->flow.sport };
 	struct addr ends[2] = { pkt->flow.daddr, pkt->flow.saddr };
@@ -50,51 +50,51 @@ static __always_inline int refuse_tcp(struct __sk_buff *skb, const struct packet
 	return (int)bpf_skb_store_bytes(skb, IP_SADDR_OFFSET, v4_ends, sizeof(v4_ends), 0);
 }
 
-static __always_inline __sum16 refuse_fold(__s64 sum)
+static __always_inline __sum16 reject_fold(__s64 sum)
 {
 	__u32 folded = ((__u32)sum & 0xffff) + ((__u32)sum >> 16);
 
 	return (__sum16) ~(folded + (folded >> 16));
 }
 
-static __always_inline int refuse_icmp(struct __sk_buff *skb, const struct packet *pkt)
+static __always_inline int reject_icmp(struct __sk_buff *skb, const struct packet *pkt)
 {
-	struct refuse_v4 head = {};
+	struct reject_v4 head = {};
 
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, head.embedded, sizeof(head.embedded)) ||
 	    bpf_skb_change_tail(skb, ETH_HLEN + sizeof(head.embedded), 0) ||
-	    bpf_skb_adjust_room(skb, offsetof(struct refuse_v4, embedded), BPF_ADJ_ROOM_MAC, 0))
+	    bpf_skb_adjust_room(skb, offsetof(struct reject_v4, embedded), BPF_ADJ_ROOM_MAC, 0))
 		return -1;
 	head.ip.version = 4;
 	head.ip.ihl = sizeof(head.ip) / 4;
 	head.ip.tot_len = bpf_htons(sizeof(head));
-	head.ip.ttl = REFUSE_TTL;
+	head.ip.ttl = REJECT_TTL;
 	head.ip.protocol = IPPROTO_ICMP;
 	head.ip.saddr = pkt->flow.daddr.w[3];
 	head.ip.daddr = pkt->flow.saddr.w[3];
-	head.ip.check = refuse_fold(bpf_csum_diff(NULL, 0, (__be32 *)&head.ip, sizeof(head.ip), 0));
+	head.ip.check = reject_fold(bpf_csum_diff(NULL, 0, (__be32 *)&head.ip, sizeof(head.ip), 0));
 	head.icmp.type = ICMP_DEST_UNREACH;
 	head.icmp.code = ICMP_PORT_UNREACH;
-	head.icmp.check = refuse_fold(
+	head.icmp.check = reject_fold(
 		bpf_csum_diff(NULL, 0, (__be32 *)&head.icmp, sizeof(head) - sizeof(head.ip), 0));
-	return (int)bpf_skb_store_bytes(skb, ETH_HLEN, &head, offsetof(struct refuse_v4, embedded),
+	return (int)bpf_skb_store_bytes(skb, ETH_HLEN, &head, offsetof(struct reject_v4, embedded),
 					0);
 }
 
-static __always_inline int refuse_icmp6(struct __sk_buff *skb, const struct packet *pkt)
+static __always_inline int reject_icmp6(struct __sk_buff *skb, const struct packet *pkt)
 {
-	struct refuse_v6 head = {};
+	struct reject_v6 head = {};
 	__be32 pseudo[2] = { bpf_htonl(sizeof(head) - sizeof(head.ip)), bpf_htonl(IPPROTO_ICMPV6) };
 	__s64 sum;
 
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, head.embedded, sizeof(head.embedded)) ||
 	    bpf_skb_change_tail(skb, ETH_HLEN + sizeof(head.embedded), 0) ||
-	    bpf_skb_adjust_room(skb, offsetof(struct refuse_v6, embedded), BPF_ADJ_ROOM_MAC, 0))
+	    bpf_skb_adjust_room(skb, offsetof(struct reject_v6, embedded), BPF_ADJ_ROOM_MAC, 0))
 		return -1;
 	head.ip.version = 6;
 	head.ip.payload_len = bpf_htons(sizeof(head) - sizeof(head.ip));
 	head.ip.nexthdr = IPPROTO_ICMPV6;
-	head.ip.hop_limit = REFUSE_TTL;
+	head.ip.hop_limit = REJECT_TTL;
 	__builtin_memcpy(&head.ip.saddr, &pkt->flow.daddr, sizeof(head.ip.saddr));
 	__builtin_memcpy(&head.ip.daddr, &pkt->flow.saddr, sizeof(head.ip.daddr));
 	head.icmp.type = ICMPV6_DEST_UNREACH;
@@ -104,14 +104,14 @@ static __always_inline int refuse_icmp6(struct __sk_buff *skb, const struct pack
 			    (__u32)sum);
 	sum = bpf_csum_diff(NULL, 0, (__be32 *)&head.icmp, sizeof(head) - sizeof(head.ip),
 			    (__u32)sum);
-	head.icmp.check = refuse_fold(sum);
-	return (int)bpf_skb_store_bytes(skb, ETH_HLEN, &head, offsetof(struct refuse_v6, embedded),
+	head.icmp.check = reject_fold(sum);
+	return (int)bpf_skb_store_bytes(skb, ETH_HLEN, &head, offsetof(struct reject_v6, embedded),
 					0);
 }
 
 /* The drop is counted by the caller; this turns the packet round.  Packets with options, extension
  * headers or in fragments are not worth an answer.  Returns the program's verdict. */
-__weak int refuse(struct __sk_buff *skb, const struct packet *pkt)
+__weak int reject(struct __sk_buff *skb, const struct packet *pkt)
 {
 	const struct endpoint_entry *endpoint;
 	int failed = -1;
@@ -124,11 +124,11 @@ __weak int refuse(struct __sk_buff *skb, const struct packet *pkt)
 	if (!endpoint)
 		return TC_ACT_SHOT;
 	if (pkt->flow.proto == IPPROTO_TCP)
-		failed = refuse_tcp(skb, pkt);
+		failed = reject_tcp(skb, pkt);
 	else if (pkt->ipv6 && pkt->l4_offset == ETH_HLEN + sizeof(struct ipv6hdr))
-		failed = refuse_icmp6(skb, pkt);
+		failed = reject_icmp6(skb, pkt);
 	else if (pkt->l4_offset == ETH_HLEN + sizeof(struct iphdr))
-		failed = refuse_icmp(skb, pkt);
+		failed = reject_icmp(skb, pkt);
 	if (failed || packet_address_to(skb, endpoint))
 		return TC_ACT_SHOT;
 	return (int)bpf_redirect(skb->ifindex, 0);
