@@ -78,6 +78,10 @@ $(B)/%.skel.h: $(B)/%.bpf.o
 $(call obj,$(datapath_src)): | $(skeletons)
 $(B)/datapath/datapath.o: $(skeletons)
 
+# The page is embedded with .incbin, which the compiler does not report as a dependency.
+$(B)/cli/matrix_page.o $(B)/unit/cli/matrix_page.o $(B)/fuzz/cli/matrix_page.o: \
+	cli/matrix_page.html
+
 $(B)/liblib.a: $(call obj,$(lib_src))
 $(B)/libpolicy.a: $(call obj,$(policy_src))
 $(B)/libdatapath.a: $(call obj,$(datapath_src))

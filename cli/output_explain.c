@@ -208,8 +208,10 @@ static void add_rule(struct buffer *text, const struct cli_store *store, enum di
 	buffer_print(text, ", %s rule %zu", direction_name(direction), rule->rule);
 	if (name)
 		buffer_print(text, " \"%s\"", output_shown(name));
-	buffer_print(text, " (%s)",
-		     output_shown(rule_source(store, direction, rule, source, sizeof(source))));
+	if (store)
+		buffer_print(
+			text, " (%s)",
+			output_shown(rule_source(store, direction, rule, source, sizeof(source))));
 }
 
 /* Why a side says what it says; what passed it on stands in lines of its own. */
@@ -226,9 +228,10 @@ static void add_side(struct buffer *text, const struct cli_store *store, enum di
 	for (size_t i = 0; side_names_policies(side) && i < side->selecting_count; i++) {
 		buffer_print(text, "%s ", i ? "," : ":");
 		add_policy(text, side->selecting[i]);
-		buffer_print(text, " (%s)",
-			     output_shown(cli_store_source(store, side->selecting[i], "", source,
-							   sizeof(source))));
+		if (store)
+			buffer_print(text, " (%s)",
+				     output_shown(cli_store_source(store, side->selecting[i], "",
+								   source, sizeof(source))));
 	}
 	buffer_print(text, "\n");
 	for (size_t i = 0; i < side->passed_count; i++) {
@@ -238,19 +241,22 @@ static void add_side(struct buffer *text, const struct cli_store *store, enum di
 	}
 }
 
+void explanation_text(const struct cli_store *store, const struct explanation *explanation,
+		      struct buffer *text)
+{
+	buffer_print(text, "egress %s: ", verdict_name(explanation->egress.verdict));
+	add_side(text, store, DIR_EGRESS, &explanation->egress);
+	buffer_print(text, "ingress %s: ", verdict_name(explanation->ingress.verdict));
+	add_side(text, store, DIR_INGRESS, &explanation->ingress);
+}
+
 void answers_text(const struct answers *answers, struct buffer *text)
 {
-	const struct explanation *explanation;
-
-	if (answers->count == 0) {
+	if (answers->count)
+		explanation_text(answers->store, &answers->items[answers->deciding].explanation,
+				 text);
+	else
 		buffer_print(text, "%s\n", answers->refused);
-		return;
-	}
-	explanation = &answers->items[answers->deciding].explanation;
-	buffer_print(text, "egress %s: ", verdict_name(explanation->egress.verdict));
-	add_side(text, answers->store, DIR_EGRESS, &explanation->egress);
-	buffer_print(text, "ingress %s: ", verdict_name(explanation->ingress.verdict));
-	add_side(text, answers->store, DIR_INGRESS, &explanation->ingress);
 }
 
 static void end_text(const struct explain_end *end, char *buf, size_t size)

@@ -13,8 +13,12 @@ const char *verdict_name(enum verdict verdict); /* "allow", "deny" */
 void answers_print(const struct answers *answers);
 struct cJSON *answers_json(const struct answers *answers);
 
-/* Appends, without colours, what decides: "egress allow: no policy selects this pod in this
- * direction", one line for each side; or why a service refuses. */
+/* Appends what decides, without colours, one line for each side: "egress allow: no policy selects
+ * this pod in this direction".  Without a store, files and lines are left out. */
+void explanation_text(const struct cli_store *store, const struct explanation *explanation,
+		      struct buffer *text);
+
+/* The same for the deciding answer; or why a service refuses. */
 void answers_text(const struct answers *answers, struct buffer *text);
 
 #endif

@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/matrix_picture.h"
+#include "cli/matrix_page.h"
+#include "cli/matrix_svg.h"
 #include "lib/auto.h"
 #include "policy/analysis/diff.h"
 #include "policy/analysis/lint.h"
@@ -94,7 +95,13 @@ static void check_analysis(const struct store *store)
 	if (policy_lint(store, &findings, &err) == 0)
 		lint_findings_done(&findings);
 	if (store_count(store, OBJECT_POD) && matrix_new(store, &query, &matrix, &err) == 0) {
-		picture_html(matrix, &picture);
+		const struct cli_store sourceless = { .objects = (struct store *)store };
+		const struct matrix_page page = {
+			.matrix = matrix, .store = &sourceless, .inputs = "-", .date = "today"
+		};
+
+		if (matrix_page_add(&page, &picture, &err) == 0)
+			matrix_svg(matrix, &picture);
 		matrix_free(matrix);
 	}
 }

@@ -101,6 +101,9 @@ class Page(html.parser.HTMLParser):
         self.tags, self.script, self.in_script = [], "", False
         self.feed(text)
 
+    def data(self):
+        return json.loads(re.search(r"const data = (\{.*\}) \|\| \{", self.script, re.DOTALL)[1])
+
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
         self.in_script = tag == "script"
@@ -118,10 +121,49 @@ def test_pictures_need_nothing_beside_themselves(matrix, tmp_path):
     texts = [element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")]
     assert {"8080/TCP", "53/UDP", "shop/web", "allowed", "denied"} <= set(texts)
     page = Page((tmp_path / "m.html").read_text())
-    assert page.tags.count("svg") == 3 and "script" in page.tags
-    data = json.loads(re.search(r"data=(\{.*?\}\]\});\n", page.script, re.DOTALL)[1])
+    assert page.tags.count("canvas") == 1 and "script" in page.tags
+    data = page.data()
+    assert len(data["tables"]) == 2
     assert data["tables"][0]["rows"] == ["x.x", "x.x", ".xx"]
     assert data["groups"][1]["pods"] == ["shop/cart-1", "shop/cart-2"]
+
+
+def test_the_page_says_when_and_from_what_it_was_made(matrix, tmp_path):
+    matrix("--html", "m.html")
+    data = Page((tmp_path / "m.html").read_text()).data()
+    assert data["inputs"] == "all.json"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", data["date"])
+
+
+def test_each_cell_of_the_page_tells_the_rule_that_decides(matrix, tmp_path):
+    matrix("--html", "m.html", "--port", "8080,all")
+    data = Page((tmp_path / "m.html").read_text()).data()
+    one, every = data["tables"]
+    names = [group["name"] for group in data["groups"]]
+
+    def reason(source, target, table=one):
+        return data["reasons"][table["why"][names.index(source)][names.index(target)]]
+    assert reason("shop/web", "shop/app=cart (2 pods)") == (
+        "egress allow: a rule allows it: NetworkPolicy shop/web, egress rule 0 (all.json:6)\n"
+        "ingress allow: a rule allows it: NetworkPolicy shop/cart, ingress rule 0 (all.json:5)\n")
+    assert reason("bank/teller", "shop/app=cart (2 pods)").endswith(
+        "ingress deny: isolated, and no rule allows it: NetworkPolicy shop/cart (all.json:5)\n")
+    assert "a pod always reaches itself" in reason("shop/web", "shop/web")
+    assert "always reaches itself" not in reason("shop/app=cart (2 pods)", "shop/app=cart (2 pods)")
+    assert {reason(a, b, every) for a in names for b in names} == {""}, "no port, no rule"
+    for row, (source, whys) in zip(one["rows"], zip(names, one["why"])):
+        for cell, why in zip(row, whys):
+            assert ("deny" in data["reasons"][why]) == (cell == "."), source
+
+
+@pytest.mark.parametrize("by", ["pod", "namespace"])
+def test_no_label_of_the_picture_begins_before_its_edge(matrix, by):
+    svg = xml.etree.ElementTree.fromstring(matrix("--by", by, "--svg", "-").stdout)
+    ends = [element for element in svg.iter("{http://www.w3.org/2000/svg}text")
+            if element.get("text-anchor") == "end" and float(element.get("x")) > 0]
+    assert any("from" in element.text for element in ends)
+    for element in ends:
+        assert float(element.get("x")) >= 7 * len(element.text), element.text
 
 
 def test_names_cannot_break_a_picture(matrix, tmp_path):
@@ -158,4 +200,4 @@ def test_thousand_pods_and_five_hundred_policies(matrix, tmp_path):
                                  "ports": [{"port": "http"}]}]) for i in range(500)]
     done = matrix("--html", "m.html", objects=[*pods, *policies])
     assert done.stdout.startswith("1000 pods in ")
-    assert Page((tmp_path / "m.html").read_text()).tags.count("svg") >= 2
+    assert len(Page((tmp_path / "m.html").read_text()).data()["tables"]) >= 1

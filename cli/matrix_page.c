@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The page itself is matrix_page.html, embedded at build.  This file puts the data into it: groups,
+ * tables, and for each cell the number of the text that tells which rule decides.
+ */
+#include "cli/matrix_page.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/output_explain.h"
+#include "cli/output_matrix.h"
+#include "lib/auto.h"
+
+/* More cells than this are shown without their rules: the page would become too large. */
+#define EXPLAINED_CELLS_MAX 250000
+
+__asm__(".pushsection .rodata\n"
+	".hidden matrix_page_html, matrix_page_html_end\n"
+	".global matrix_page_html, matrix_page_html_end\n"
+	"matrix_page_html: .incbin \"cli/matrix_page.html\"\n"
+	"matrix_page_html_end: .byte 0\n"
+	".popsection\n");
+extern const char matrix_page_html[], matrix_page_html_end[];
+
+static const char placeholder[] = "/*DATA*/null";
+
+/* A JSON string that may stand in a script: "</script>" cannot come about. */
+static void add_json_string(struct buffer *text, const char *words)
+{
+	buffer_print(text, "\"");
+	for (; *words; words++) {
+		unsigned char c = (unsigned char)*words;
+
+		if (c < ' ' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&')
+			buffer_print(text, "\\u%04x", c);
+		else
+			buffer_add(text, words, 1);
+	}
+	buffer_print(text, "\"");
+}
+
+static void add_group_data(const struct matrix_group *group, struct buffer *text)
+{
+	char name[600];
+
+	buffer_print(text, "{\"name\":");
+	add_json_string(text, group->name);
+	buffer_print(text, ",\"pods\":[");
+	for (size_t i = 0; i < group->pod_count; i++) {
+		snprintf(name, sizeof(name), "%s/%s", group->pods[i]->namespace,
+			 group->pods[i]->name);
+		buffer_print(text, i ? "," : "");
+		add_json_string(text, name);
+	}
+	buffer_print(text, "],\"namespace\":");
+	add_json_string(text, group->namespace ? group->namespace : "");
+	buffer_print(text, "}");
+}
+
+/* ---- rules ---- */
+
+/* The end of a connection that stands for a group, by its address of a family that the table has.
+ */
+static struct explain_end representative(const struct matrix_table *table, const struct object *pod)
+{
+	struct explain_end end = { .pod = pod };
+
+	for (size_t i = 0; i < pod->pod.address_count && !end.has_addr; i++) {
+		end.addr = pod->pod.addresses[i];
+		end.has_addr = table->families[addr_is_v4(&end.addr) ? FAMILY_V4 : FAMILY_V6];
+	}
+	return end;
+}
+
+/* Which rules decide a cell, where they are the same for all of it: one port, and pods that are
+ * alike.  Returns 1 if *ret is set, and 0 where nothing can be said of the cell as a whole. */
+static int cell_explain(const struct matrix_page *page, const struct matrix_table *table,
+			size_t from, size_t to, struct explanation *ret_why, struct errmsg *err)
+{
+	const struct matrix_group *sender = &page->matrix->groups[from];
+	const struct matrix_group *receiver = &page->matrix->groups[to];
+	enum matrix_cell cell = matrix_cell(page->matrix, table, from, to);
+	struct explain_end ends[2];
+	int ret;
+
+	if (table->ports[0].proto == 0 || (cell != CELL_ALLOW && cell != CELL_DENY))
+		return 0;
+	ends[0] = representative(table, sender->pods[0]);
+	ends[1] = representative(table, receiver->pods[from == to && receiver->pod_count > 1]);
+	ret = policy_explain(page->store->objects, &ends[0], &ends[1], table->ports[0].proto,
+			     table->ports[0].port, ret_why, err);
+	if (ret)
+		return ret;
+	if ((ret_why->verdict == VERDICT_ALLOW) == (cell == CELL_ALLOW))
+		return 1;
+	explanation_done(ret_why);
+	return 0;
+}
+
+struct reasons { /* interned by their text without files and lines, which take long to find */
+	struct intern keys;
+	struct buffer texts; /* the elements of a JSON array */
+};
+
+static int cell_reason(const struct matrix_page *page, const struct matrix_table *table,
+		       size_t from, size_t to, struct reasons *reasons, size_t *ret_number,
+		       struct errmsg *err)
+{
+	auto_buffer struct buffer key = { 0 };
+	auto_buffer struct buffer text = { 0 };
+	struct explanation why = { 0 };
+	size_t known = reasons->keys.count;
+	int ret = cell_explain(page, table, from, to, &why, err);
+
+	if (ret < 0)
+		return ret;
+	buffer_string(&key, "");
+	if (ret)
+		explanation_text(NULL, &why, &key);
+	*ret_number = intern_add(&reasons->keys, key.data, key.len);
+	if (reasons->keys.count > known) {
+		buffer_string(&text, "");
+		if (ret)
+			explanation_text(page->store, &why, &text);
+		buffer_string(&reasons->texts, known ? ",\n" : "");
+		add_json_string(&reasons->texts, text.data);
+	}
+	if (ret)
+		explanation_done(&why);
+	return 0;
+}
+
+/* "why": for each cell the number of its reason. */
+static int add_reasons(const struct matrix_page *page, const struct matrix_table *table,
+		       struct reasons *reasons, struct buffer *text, struct errmsg *err)
+{
+	size_t count = page->matrix->group_count;
+	size_t number;
+
+	buffer_string(text, ",\"why\":[");
+	for (size_t i = 0; i < count * count; i++) {
+		int ret = cell_reason(page, table, i / count, i % count, reasons, &number, err);
+
+		if (ret)
+			return ret;
+		buffer_print(text, "%s%zu", i % count ? "," : i ? "],\n[" : "[", number);
+	}
+	buffer_string(text, "]]");
+	return 0;
+}
+
+/* ---- the document ---- */
+
+static int add_table(const struct matrix_page *page, const struct matrix_table *table,
+		     struct reasons *reasons, struct buffer *text, struct errmsg *err)
+{
+	size_t count = page->matrix->group_count;
+	char title[512], port[24];
+	int ret = 0;
+
+	buffer_string(text, "{\"title\":");
+	add_json_string(text, matrix_table_title(table, title, sizeof(title)));
+	snprintf(port, sizeof(port), "%u/%s", table->ports[0].port,
+		 table->ports[0].proto ? proto_name(table->ports[0].proto) : "all");
+	buffer_string(text, ",\"port\":");
+	add_json_string(text, port);
+	buffer_string(text, ",\"rows\":[");
+	for (size_t row = 0; row < count; row++) {
+		buffer_string(text, row ? ",\n\"" : "\"");
+		buffer_add(text, &table->cells[row * count], count);
+		buffer_string(text, "\"");
+	}
+	buffer_string(text, "]");
+	if (count * count * page->matrix->table_count <= EXPLAINED_CELLS_MAX)
+		ret = add_reasons(page, table, reasons, text, err);
+	buffer_string(text, "}");
+	return ret;
+}
+
+static int add_data(const struct matrix_page *page, struct buffer *text, struct errmsg *err)
+{
+	const struct matrix *matrix = page->matrix;
+	auto_(arena) struct arena *arena = arena_new();
+	struct reasons reasons = { .keys.arena = arena };
+	int ret = 0;
+
+	buffer_string(text, "{\"date\":");
+	add_json_string(text, page->date);
+	buffer_string(text, ",\"inputs\":");
+	add_json_string(text, page->inputs);
+	buffer_string(text, ",\n\"groups\":[");
+	for (size_t i = 0; i < matrix->group_count; i++) {
+		buffer_string(text, i ? ",\n" : "");
+		add_group_data(&matrix->groups[i], text);
+	}
+	buffer_string(text, "],\n\"tables\":[");
+	for (size_t i = 0; i < matrix->table_count && !ret; i++) {
+		buffer_string(text, i ? ",\n" : "");
+		ret = add_table(page, &matrix->tables[i], &reasons, text, err);
+	}
+	buffer_string(text, "],\n\"reasons\":[");
+	buffer_add(text, reasons.texts.data, reasons.texts.len);
+	buffer_string(text, "]}");
+	buffer_done(&reasons.texts);
+	intern_done(&reasons.keys);
+	return ret;
+}
+
+int matrix_page_add(const struct matrix_page *page, struct buffer *text, struct errmsg *err)
+{
+	const char *hole = strstr(matrix_page_html, placeholder);
+	const char *rest = hole + strlen(placeholder);
+	int ret;
+
+	buffer_add(text, matrix_page_html, (size_t)(hole - matrix_page_html));
+	ret = add_data(page, text, err);
+	buffer_add(text, rest, (size_t)(matrix_page_html_end - rest));
+	return ret;
+}
