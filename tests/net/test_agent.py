@@ -380,7 +380,8 @@ def test_idle_event_streams_leave_the_plugin_its_place(node):
     pod = node.pod("late")  # ADD
     assert pod.addresses
     pod.cni("DEL")
-    assert not node.api("GET", "/v1/endpoints")
+    assert not list((node.run_dir / "deleted").glob("*"))  # DEL reached the agent, too
+    wait_for(lambda: not node.api("GET", "/v1/endpoints"), "the endpoint to be gone")
     for answer in answers:
         answer.close()
 
