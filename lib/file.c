@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "lib/auto.h"
+#include "lib/text.h"
 
 /* Reads until the end or until size bytes; the number of bytes or a negative errno. */
 static ssize_t read_full(int fd, char *buf, size_t size)
@@ -164,6 +166,53 @@ int file_write(const char *path, const char *text, size_t len, mode_t mode,
 		return result;
 	}
 	return durability == FILE_DURABLE ? folder_sync(path, err) : 0;
+}
+
+/* Part of the format of the files: it must not change. */
+#define CHECKSUM_LINE "{\"checksum\":\"%016" PRIx64 "\"}\n"
+#define CHECKSUM_LEN  32
+
+int file_write_checked(const char *path, const char *text, size_t len, mode_t mode,
+		       enum file_durability durability, struct errmsg *err)
+{
+	auto_free char *checked = malloc(len + CHECKSUM_LEN + 1);
+
+	if (!checked)
+		return fail(err, -ENOMEM, "write %s", path);
+	memcpy(checked, text, len);
+	snprintf(checked + len, CHECKSUM_LEN + 1, CHECKSUM_LINE, text_hash(text, len));
+	return file_write(path, checked, len + CHECKSUM_LEN, mode, durability, err);
+}
+
+int file_read_checked(const char *path, size_t max, char **ret_text, size_t *ret_len,
+		      struct errmsg *err)
+{
+	char line[CHECKSUM_LEN + 1];
+	auto_free char *text = NULL;
+	uint64_t checksum;
+	size_t len;
+	int ret;
+
+	ret = file_read(path, max + CHECKSUM_LEN, &text, &len, err);
+	if (ret)
+		return ret;
+	if (len >= CHECKSUM_LEN &&
+	    sscanf(text + len - CHECKSUM_LEN, "{\"checksum\":\"%16" SCNx64, &checksum) == 1) {
+		len -= CHECKSUM_LEN;
+		snprintf(line, sizeof(line), CHECKSUM_LINE, text_hash(text, len));
+		if (memcmp(text + len, line, CHECKSUM_LEN) != 0)
+			return fail_plain(
+				err, -EBADMSG,
+				"%s: damaged, its checksum does not match (if you changed "
+				"it: remove its last line)",
+				path);
+		text[len] = '\0';
+	}
+	if (len > max)
+		return fail_plain(err, -EFBIG, "%s: larger than %zu bytes", path, max);
+	*ret_text = take_ptr(text);
+	*ret_len = len;
+	return 0;
 }
 
 int file_make_dir(const char *path, mode_t mode, struct errmsg *err)

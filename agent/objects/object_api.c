@@ -66,8 +66,8 @@ static int api_save(const struct objects *objects, struct errmsg *err)
 	if (len > OBJECT_FILE_MAX)
 		return fail_plain(err, -ENOSPC, "objects put through the API: more than %u MiB",
 				  OBJECT_FILE_MAX >> 20);
-	return file_write(api_path(objects, path, sizeof(path)), text, len, 0600, FILE_DURABLE,
-			  err);
+	return file_write_checked(api_path(objects, path, sizeof(path)), text, len, 0600,
+				  FILE_DURABLE, err);
 }
 
 /* ---- putting --------------------------------------------------------------------------------- */
@@ -134,6 +134,8 @@ static int put_parse(const char *text, size_t len, struct object_list *ret_list,
 		fail(err, ret, "read objects");
 	}
 	problems_done(&problems);
+	if (!ret && ret_list->documents == 0)
+		ret = fail_plain(err, -EINVAL, "no objects, not even an empty List");
 	return ret;
 }
 
@@ -325,7 +327,7 @@ int object_api_load(struct objects *objects, struct errmsg *err)
 	int ret;
 
 	api_path(objects, path, sizeof(path));
-	ret = file_read(path, OBJECT_FILE_MAX, &text, &len, &problem);
+	ret = file_read_checked(path, OBJECT_FILE_MAX, &text, &len, &problem);
 	if (ret == -ENOENT)
 		return 0;
 	if (ret == -ENOMEM)
@@ -334,7 +336,8 @@ int object_api_load(struct objects *objects, struct errmsg *err)
 		ret = put_begin(objects, text, len, &put, &problem);
 	if (ret) {
 		/* The agent runs without; nothing is written over what a person may repair. */
-		wrap(&problem, "%s", path);
+		if (!strstr(problem.text, path))
+			wrap(&problem, "%s", path);
 		snprintf(objects->api_error, sizeof(objects->api_error), "%s", problem.text);
 		log_error("%s", objects->api_error);
 		return 0;

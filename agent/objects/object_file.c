@@ -4,10 +4,13 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "agent/objects/object_equal.h"
 #include "agent/objects/object_store.h"
@@ -138,6 +141,7 @@ static void file_accept(struct object_file *file)
 		log_info("%s is good again", file->source.name);
 	free(take_ptr(file->error));
 	file->blocked = false;
+	file->unknown = false;
 }
 
 /* ---- loading --------------------------------------------------------------------------------- */
@@ -227,6 +231,12 @@ static bool load_parse(struct load *load)
 		file_refuse(file, text, false);
 	} else if (ret) {
 		file_refuse(file, strerror(-ret), false);
+	} else if (load->list.documents == 0) {
+		/* Truncated by accident or by a crash: what it held is not to vanish with it. */
+		snprintf(text, sizeof(text), "%s: empty (to delete what it held, remove the file)",
+			 file->source.name);
+		file_refuse(file, text, false);
+		ret = -EINVAL;
 	} else {
 		warnings_log(&problems, file->source.name);
 		list_sort(&load->list);
@@ -242,7 +252,8 @@ static bool load_file(struct object_files *files, struct object_file *file, stru
 	int ret;
 
 	*load = (struct load){ .file = file };
-	ret = object_file_read(files->dir, file->source.name, &load->text, &load->len, &err);
+	ret = object_file_read(files->dir_fd, files->dir, file->source.name, &load->text,
+			       &load->len, &err);
 	if (ret == -ENOENT)
 		return true;
 	files->busy |= ret == -EAGAIN;
@@ -381,6 +392,51 @@ static void load_confirm(struct object_files *files, struct load *load)
 
 /* ---- updates --------------------------------------------------------------------------------- */
 
+static int dir_identify(int fd, const char *path, struct directory_id *ret_id)
+{
+	struct statx st;
+
+	if (statx(fd, path, AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &st) < 0)
+		return -errno;
+	*ret_id = (struct directory_id){
+		.device = makedev(st.stx_dev_major, st.stx_dev_minor),
+		.inode = st.stx_ino,
+	};
+	if (st.stx_mask & STATX_BTIME)
+		ret_id->born = (struct timespec){ st.stx_btime.tv_sec, st.stx_btime.tv_nsec };
+	return 0;
+}
+
+static bool dir_is_same(const struct object_files *files, int fd, const char *path)
+{
+	struct directory_id id;
+
+	return dir_identify(fd, path, &id) == 0 && id.device == files->dir_id.device &&
+	       id.inode == files->dir_id.inode && id.born.tv_sec == files->dir_id.born.tv_sec &&
+	       id.born.tv_nsec == files->dir_id.born.tv_nsec;
+}
+
+bool object_files_dir_is_same(const struct object_files *files)
+{
+	return dir_is_same(files, AT_FDCWD, files->dir);
+}
+
+/* Opens the directory that was listed last; false if the path no longer leads there. */
+static bool dir_enter(struct object_files *files)
+{
+	auto_close int fd = open(files->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || !dir_is_same(files, fd, ""))
+		return false;
+	files->dir_fd = take_fd(&fd);
+	return true;
+}
+
+static void dir_leave(struct object_files *files)
+{
+	close(take_fd(&files->dir_fd));
+}
+
 /* One file by itself, from disk. */
 static bool file_update(struct object_files *files, struct object_file *file)
 {
@@ -422,37 +478,7 @@ static int batch_load(struct object_files *files, const char *const *names, size
 	return 0;
 }
 
-bool object_files_update(struct object_files *files, const char *const *names, size_t count)
-{
-	struct errmsg err = { 0 };
-	bool changed = false;
-	struct batch batch;
-	size_t failed;
-	int ret;
-
-	files->busy = false;
-	if (batch_load(files, names, count, &batch)) {
-		log_error("files were not read: out of memory");
-		return false;
-	}
-	/* Together first: objects may have moved from one file to another and back. */
-	ret = loads_apply(files, batch.loads, batch.count, &failed, &changed, &err);
-	for (size_t i = 0; i < batch.count && !ret; i++)
-		load_confirm(files, &batch.loads[i]);
-	batch_done(&batch);
-	for (size_t i = 0; i < count && ret; i++) {
-		struct object_file *file = object_files_find(files, names[i]);
-
-		if (file)
-			changed |= file_update(files, file);
-	}
-	/* What one file gave up, another may have been waiting for. */
-	changed |= object_files_unblock(files);
-	heap_trim(files);
-	return changed;
-}
-
-bool object_files_unblock(struct object_files *files)
+static bool blocked_retry(struct object_files *files)
 {
 	bool changed = false, progress;
 
@@ -472,34 +498,90 @@ bool object_files_unblock(struct object_files *files)
 	return changed;
 }
 
+bool object_files_update(struct object_files *files, const char *const *names, size_t count)
+{
+	struct errmsg err = { 0 };
+	bool changed = false;
+	struct batch batch;
+	size_t failed;
+	int ret;
+
+	files->busy = false;
+	if (!dir_enter(files))
+		return false;
+	if (batch_load(files, names, count, &batch)) {
+		log_error("files were not read: out of memory");
+		dir_leave(files);
+		return false;
+	}
+	/* Together first: objects may have moved from one file to another and back. */
+	ret = loads_apply(files, batch.loads, batch.count, &failed, &changed, &err);
+	for (size_t i = 0; i < batch.count && !ret; i++)
+		load_confirm(files, &batch.loads[i]);
+	batch_done(&batch);
+	for (size_t i = 0; i < count && ret; i++) {
+		struct object_file *file = object_files_find(files, names[i]);
+
+		if (file)
+			changed |= file_update(files, file);
+	}
+	/* What one file gave up, another may have been waiting for. */
+	changed |= blocked_retry(files);
+	dir_leave(files);
+	heap_trim(files);
+	return changed;
+}
+
+bool object_files_unblock(struct object_files *files)
+{
+	bool changed;
+
+	if (!dir_enter(files))
+		return false;
+	changed = blocked_retry(files);
+	dir_leave(files);
+	return changed;
+}
+
+/* What a file held when it was good, from its copy. */
+static int file_recover(struct object_files *files, struct object_file *file, struct errmsg *err)
+{
+	struct load load = { .file = file };
+	struct problems problems = { 0 };
+	bool changed = false;
+	size_t failed;
+	int ret;
+
+	ret = object_store_get(files->run_dir, file->source.name, &load.text, &load.len, err);
+	if (ret)
+		return ret;
+	ret = objects_parse(load.text, load.len, 0, &load.list, &problems);
+	problems_done(&problems);
+	if (ret) {
+		fail(err, ret, "its copy");
+	} else {
+		list_sort(&load.list);
+		load.hash = table_hash(load.text, load.len) | 1;
+		ret = loads_apply(files, &load, 1, &failed, &changed, err);
+	}
+	load_done(&load);
+	return ret;
+}
+
 void object_files_recover(struct object_files *files)
 {
 	for (size_t i = 0; i < files->count; i++) {
 		struct object_file *file = files->items[i];
-		struct load load = { .file = file };
-		struct problems problems = { 0 };
 		struct errmsg err = { 0 };
-		bool changed = false;
-		size_t failed;
-		int ret;
 
-		if (!file->error || file->hash ||
-		    object_store_get(files->run_dir, file->source.name, &load.text, &load.len,
-				     NULL))
+		if (!file->error || file->hash)
 			continue;
-		ret = objects_parse(load.text, load.len, 0, &load.list, &problems);
-		problems_done(&problems);
-		if (!ret) {
-			list_sort(&load.list);
-			load.hash = table_hash(load.text, load.len) | 1;
-			ret = loads_apply(files, &load, 1, &failed, &changed, &err);
-		}
-		if (ret)
-			log_warn("%s: what it held before is lost: %s", file->source.name,
-				 err.code ? err.text : strerror(-ret));
+		file->unknown = file_recover(files, file, &err) != 0;
+		if (file->unknown)
+			log_warn("%s: what it held before is not known: %s", file->source.name,
+				 err.text);
 		else
 			log_info("%s: what it held before stays in force", file->source.name);
-		load_done(&load);
 	}
 }
 
@@ -533,31 +615,60 @@ static int name_add(char ***names, size_t *count, const char *name)
 	return 0;
 }
 
-int object_files_list(const struct object_files *files, char ***ret_names, size_t *ret_count)
+/* The names of its object files that are not known yet; *ret_known: one of the known is there. */
+static int dir_read(const struct object_files *files, DIR *dir, char ***names, size_t *count,
+		    bool *ret_known)
 {
-	DIR *dir = opendir(files->dir);
 	const struct dirent *entry;
-	char **names = NULL;
-	size_t count = 0;
 	int ret = 0;
 
-	/* Absent is a node without objects yet; anything else there hides what may be in force. */
-	if (!dir && errno != ENOENT)
-		return -errno;
-	while (dir && !ret && (entry = readdir(dir))) {
-		if (object_watch_is_file(entry->d_name) && !object_files_find(files, entry->d_name))
-			ret = name_add(&names, &count, entry->d_name);
+	*ret_known = false;
+	while (!ret) {
+		errno = 0;
+		entry = readdir(dir);
+		if (!entry)
+			return -errno;
+		if (!object_watch_is_file(entry->d_name))
+			continue;
+		if (object_files_find(files, entry->d_name))
+			*ret_known = true;
+		else
+			ret = name_add(names, count, entry->d_name);
 	}
+	return ret;
+}
+
+int object_files_list(struct object_files *files, char ***ret_names, size_t *ret_count,
+		      struct errmsg *err)
+{
+	DIR *dir = opendir(files->dir);
+	struct directory_id id;
+	char **names = NULL;
+	size_t count = 0;
+	bool known = false;
+	int ret;
+
+	ret = dir ? dir_identify(dirfd(dir), "", &id) : -errno;
+	if (!ret)
+		ret = dir_read(files, dir, &names, &count, &known);
+	if (ret)
+		fail(err, ret, "%s", files->dir);
+	else if (files->count && !known && !count && !dir_is_same(files, dirfd(dir), ""))
+		ret = fail_plain(err, -ESTALE,
+				 "%s: another directory than before, and an empty one", files->dir);
 	if (dir)
 		closedir(dir);
 	for (size_t i = 0; i < files->count && !ret; i++)
 		ret = name_add(&names, &count, files->items[i]->source.name);
 	if (ret) {
+		if (ret == -ENOENT)
+			files->dir_id = (struct directory_id){ 0 };
 		object_names_free(names, count);
 		return ret;
 	}
 	if (count)
 		qsort(names, count, sizeof(char *), name_compare);
+	files->dir_id = id;
 	*ret_names = names;
 	*ret_count = count;
 	return 0;

@@ -32,8 +32,8 @@ static bool file_is_being_written(int fd)
 	return false;
 }
 
-int object_file_read(const char *dir, const char *name, char **ret_text, size_t *ret_len,
-		     struct errmsg *err)
+int object_file_read(int dir_fd, const char *dir, const char *name, char **ret_text,
+		     size_t *ret_len, struct errmsg *err)
 {
 	char path[PATH_MAX];
 	auto_close int fd = -1;
@@ -43,8 +43,8 @@ int object_file_read(const char *dir, const char *name, char **ret_text, size_t 
 	if ((size_t)snprintf(path, sizeof(path), "%s/%s", dir, name) >= sizeof(path))
 		return fail(err, -ENAMETOOLONG, "%s/%s", dir, name);
 	/* Before it is opened: opening a device may do things. */
-	if (stat(path, &st) < 0) {
-		if (errno == ENOENT && lstat(path, &st) == 0)
+	if (fstatat(dir_fd, name, &st, 0) < 0) {
+		if (errno == ENOENT && fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
 			return fail_plain(err, -ESTALE, "%s: a link that leads nowhere", path);
 		return fail(err, -errno, "%s", path);
 	}
@@ -53,7 +53,7 @@ int object_file_read(const char *dir, const char *name, char **ret_text, size_t 
 	if (st.st_size > OBJECT_FILE_MAX)
 		return fail_plain(err, -EFBIG, "%s: larger than %u MiB", path,
 				  OBJECT_FILE_MAX >> 20);
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0)
 		return fail(err, -errno, "%s", path);
 	if (file_is_being_written(fd))
@@ -88,8 +88,8 @@ int object_store_put(const char *run_dir, const char *name, const char *text, si
 	char path[PATH_MAX];
 
 	/* A machine that crashes loses its pods too: nothing is in force then. */
-	return file_write(store_path(run_dir, name, path, sizeof(path)), text, len, 0600, FILE_FAST,
-			  err);
+	return file_write_checked(store_path(run_dir, name, path, sizeof(path)), text, len, 0600,
+				  FILE_FAST, err);
 }
 
 int object_store_get(const char *run_dir, const char *name, char **ret_text, size_t *ret_len,
@@ -97,8 +97,8 @@ int object_store_get(const char *run_dir, const char *name, char **ret_text, siz
 {
 	char path[PATH_MAX];
 
-	return file_read(store_path(run_dir, name, path, sizeof(path)), OBJECT_FILE_MAX, ret_text,
-			 ret_len, err);
+	return file_read_checked(store_path(run_dir, name, path, sizeof(path)), OBJECT_FILE_MAX,
+				 ret_text, ret_len, err);
 }
 
 bool object_store_has(const char *run_dir, const char *name)

@@ -14,10 +14,10 @@
 
 #define OBJECT_FILE_MAX (64U << 20) /* bytes */
 
-/* Reads dir/name.  -ENOENT: there is no such file; -EAGAIN: somebody has it open for writing, and
- * closing it will be an event. */
-int object_file_read(const char *dir, const char *name, char **ret_text, size_t *ret_len,
-		     struct errmsg *err);
+/* Reads a file of the directory dir_fd, whose path is for errors.  -ENOENT: there is no such file;
+ * -EAGAIN: somebody has it open for writing, and closing it will be an event. */
+int object_file_read(int dir_fd, const char *dir, const char *name, char **ret_text,
+		     size_t *ret_len, struct errmsg *err);
 
 int object_store_open(const char *run_dir, struct errmsg *err);
 int object_store_put(const char *run_dir, const char *name, const char *text, size_t len,

@@ -40,7 +40,6 @@ int objects_sync(struct objects *objects, struct errmsg *err)
 {
 	int ret = 0, services_ret;
 
-	sync_set_missing(objects->sync, objects_unknown(objects));
 	if (objects->touched.policies)
 		ret = sync_policies(objects->sync, err);
 	services_ret = services_sync(objects, ret ? NULL : err);
@@ -87,14 +86,13 @@ static bool directory_read(struct objects *objects, bool at_start)
 	bool changed = false;
 	size_t count = 0;
 	char **names = NULL;
-	int ret;
+	struct errmsg err = { 0 };
 
-	ret = object_files_list(files, &names, &count);
-	if (ret) {
+	if (object_files_list(files, &names, &count, &err)) {
 		/* Not knowing is no reason to forget. */
-		snprintf(objects->dir_error, sizeof(objects->dir_error), "%s: %s", files->dir,
-			 strerror(-ret));
-		log_error("%s; what is in force stays", objects->dir_error);
+		if (strcmp(objects->dir_error, err.text) != 0)
+			log_error("%s; what is in force stays", err.text);
+		snprintf(objects->dir_error, sizeof(objects->dir_error), "%s", err.text);
 		objects->dir_unread |= at_start;
 		return false;
 	}
@@ -103,12 +101,43 @@ static bool directory_read(struct objects *objects, bool at_start)
 		names_prefer_accepted(objects, names, count);
 	changed = files_update(objects, (const char *const *)names, count);
 	object_names_free(names, count);
-	if (!objects->dir_unread)
-		return changed;
 	objects->dir_unread = false;
-	objects->touched.policies = true;
-	objects->touched.all_services = true;
-	return true;
+	return changed;
+}
+
+static void unknown_find(struct objects *objects)
+{
+	const char *text = objects->api_error, *name = "";
+
+	if (!*text && objects->dir_unread)
+		text = objects->dir_error;
+	for (size_t i = 0; i < objects->files.count && !*text; i++) {
+		const struct object_file *file = objects->files.items[i];
+
+		if (!file->unknown)
+			continue;
+		text = file->error;
+		name = strstr(text, file->source.name) ? "" : file->source.name;
+	}
+	snprintf(objects->unknown, sizeof(objects->unknown), "%s%s%s", name, *name ? ": " : "",
+		 text);
+}
+
+/* After the files were read: brings the maps in line if the store changed, and wholly once nothing
+ * is unknown any more, for then what no source mentions may go. */
+static void files_read(struct objects *objects, bool changed)
+{
+	bool was_unknown = *objects->unknown;
+
+	unknown_find(objects);
+	sync_set_missing(objects->sync, objects_unknown(objects));
+	if (was_unknown && !*objects->unknown) {
+		objects->touched.policies = true;
+		objects->touched.all_services = true;
+		changed = true;
+	}
+	if (changed)
+		sync_and_log(objects);
 }
 
 static void on_changed(const struct object_events *events, void *arg)
@@ -116,7 +145,7 @@ static void on_changed(const struct object_events *events, void *arg)
 	struct objects *objects = arg;
 	bool changed;
 
-	if (events->all) {
+	if (events->all || !object_files_dir_is_same(&objects->files)) {
 		object_watch_refresh(objects->watch);
 		changed = directory_read(objects, false);
 	} else {
@@ -124,21 +153,18 @@ static void on_changed(const struct object_events *events, void *arg)
 	}
 	if (objects->files.busy)
 		object_watch_again(objects->watch);
-	if (changed)
-		sync_and_log(objects);
+	files_read(objects, changed);
 }
 
 void objects_reload(struct objects *objects)
 {
 	object_watch_refresh(objects->watch);
-	if (directory_read(objects, false))
-		sync_and_log(objects);
+	files_read(objects, directory_read(objects, false));
 }
 
 void objects_unblock(struct objects *objects)
 {
-	if (object_files_unblock(&objects->files))
-		sync_and_log(objects);
+	files_read(objects, object_files_unblock(&objects->files));
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -163,6 +189,7 @@ int objects_new(const struct objects_options *options, struct objects **ret, str
 	objects->files = (struct object_files){
 		.dir = options->dir,
 		.run_dir = options->run_dir,
+		.dir_fd = -1,
 		.store = options->store,
 		.touched = &objects->touched,
 	};
@@ -181,6 +208,7 @@ int objects_new(const struct objects_options *options, struct objects **ret, str
 		return code;
 	directory_read(objects, true);
 	object_files_recover(&objects->files);
+	unknown_find(objects);
 	if (!objects->dir_error[0])
 		object_store_clean(options->run_dir, file_is_known, objects);
 	sync_set_missing(options->sync, objects_unknown(objects));
@@ -209,9 +237,7 @@ void objects_cleanup(const char *run_dir)
 
 const char *objects_unknown(const struct objects *objects)
 {
-	if (objects->api_error[0])
-		return objects->api_error;
-	return objects->dir_unread ? objects->dir_error : NULL;
+	return *objects->unknown ? objects->unknown : NULL;
 }
 
 /* ---- views ----------------------------------------------------------------------------------- */

@@ -31,9 +31,9 @@ void objects_cleanup(const char *run_dir);
 /* Reads all again (SIGHUP). */
 void objects_reload(struct objects *objects);
 
-/* Why policies may be missing: what a source holds could not be read since the start.  NULL: all of
- * it is known.  Until then nothing that an earlier agent put in force is taken back, and no pod is
- * added. */
+/* Why policies may be missing: what a source holds could not be read since the start, and no copy
+ * tells what it held before.  NULL: all of it is known.  Until then nothing that an earlier agent
+ * put in force is taken back, and no pod is added. */
 const char *objects_unknown(const struct objects *objects);
 
 /* API: all objects of a text or none; *ret_count is how many. -EINVAL, -EEXIST with a text. */

@@ -18,6 +18,7 @@ struct objects {
 	struct api_object *api;        /* list of what came through the API */
 	char dir_error[500];           /* why the directory cannot be read, or "" */
 	bool dir_unread;               /* the directory could not be read since the start */
+	char unknown[600];             /* why policies may be missing, or "" */
 	char api_error[500];           /* why objects.json could not be read, or "" */
 	char sync_error[500];          /* last problem that was logged */
 	struct object_touched touched; /* since the last objects_sync() */

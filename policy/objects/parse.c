@@ -219,11 +219,12 @@ static struct object *read_object(struct reader *reader, const struct node *root
 	enum object_kind found;
 	struct object *object;
 
-	if (!root->json || cJSON_IsNull(root->json) || !read_is_object(reader, root)) {
-		if (!root->json)
-			reader_error(reader, root, "null, where an object is needed");
+	if (!root->json || cJSON_IsNull(root->json)) {
+		reader_error(reader, root, "null, where an object is needed");
 		return NULL;
 	}
+	if (!read_is_object(reader, root))
+		return NULL;
 	version_text = read_string(reader, &api_version);
 	kind_text = read_string(reader, &kind);
 	if (list_kind && !api_version.json)
@@ -343,6 +344,7 @@ static void parse_list(struct parse *parse, const struct node *root, const char 
 	check_duplicates(&parse->reader, root);
 	if (!read_is_array(&parse->reader, &items))
 		return;
+	parse->list.documents++;
 	while (list && !parse->reader.failed && (item = json_list_next(list))) {
 		parse_item(parse, &items, item, index++, version, kind);
 		cJSON_Delete(item);
@@ -363,10 +365,12 @@ static void parse_document(struct parse *parse, const cJSON *json, struct json_l
 		return;
 	snprintf(parse->reader.object, sizeof(parse->reader.object), "document %zu",
 		 parse->reader.document + 1);
-	if (kind && list_item_kind(kind, item_kind, sizeof(item_kind)))
+	if (kind && list_item_kind(kind, item_kind, sizeof(item_kind))) {
 		parse_list(parse, &root, item_kind, list);
-	else
-		parse_add(parse, &root, read_object(&parse->reader, &root, NULL, NULL));
+		return;
+	}
+	parse->list.documents++;
+	parse_add(parse, &root, read_object(&parse->reader, &root, NULL, NULL));
 }
 
 static void parse_text_error(struct parse *parse, const struct text_error *error, size_t base_line,

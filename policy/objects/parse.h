@@ -36,6 +36,7 @@ void problems_done(struct problems *problems);
 struct object_list {
 	struct object **items; /* owned */
 	size_t count;
+	size_t documents; /* objects and Lists; 0: the text holds nothing, not even an empty List */
 };
 
 void object_list_done(struct object_list *list);

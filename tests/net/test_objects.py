@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
 import time
 
 import pytest
@@ -333,34 +334,37 @@ def test_killed_in_the_middle_of_loading(node, family):
                       for i in range(value["backends"])}
 
 
-@pytest.mark.parametrize("source", ["store", "link loop", "plain file"])
+@pytest.mark.parametrize("source", ["store", "empty store", "link loop", "plain file", "missing"])
 def test_policies_that_cannot_be_read_at_start_stay_in_force(node, source):
     client, server = node.pod("client"), node.pod("server")
     server.serve(tcp=[80])
     closed = policy_object("closed", "default", {}, policyTypes=["Ingress"])
-    if source == "store":
+    in_store = "store" in source
+    if in_store:
         node.put(closed)
     else:
         node.write("closed.json", closed)
         node.wait_object("NetworkPolicy", "default", "closed")
     node.kill()
     aside = node.dir / "aside"
-    hidden = node.run_dir / "objects.json" if source == "store" else node.objects
+    hidden = node.run_dir / "objects.json" if in_store else node.objects
     hidden.rename(aside)
     if source == "store":
         hidden.write_text('{"apiVersion": "v1", "ki')
+    elif source == "empty store":
+        hidden.touch()
     elif source == "link loop":
         hidden.symlink_to(hidden.name)
-    else:
+    elif source == "plain file":
         hidden.write_text("{}")
     node.start()
     assert client.connect(server.v4, 80, timeout=0.3)["result"] == "timeout"
     assert "no pod is added" in node.status()["warnings"][0]
     late = node.pod("late", wire=False)
     assert late.cni("ADD", check=False)["code"] == 11
-    hidden.unlink()
+    hidden.unlink(missing_ok=True)
     aside.rename(hidden)
-    if source == "store":
+    if in_store:
         node.kill()
         node.start()
     else:
@@ -368,10 +372,60 @@ def test_policies_that_cannot_be_read_at_start_stay_in_force(node, source):
     wait_for(lambda: not node.status()["warnings"], "the policies")
     late.add()
     assert client.connect(server.v4, 80, timeout=0.3)["result"] == "timeout"
-    if source == "store":
+    if in_store:
         node.api("DELETE", "/v1/objects/NetworkPolicy/default/closed")
     else:
         (node.objects / "closed.json").unlink()
+    wait_for(lambda: client.connect(server.v4, 80, timeout=0.3)["result"] == "ok", "open pods")
+
+
+@pytest.mark.parametrize("text", ["{", "", "null"])
+@pytest.mark.parametrize("mended", ["read", "removed"])
+def test_policy_that_a_reboot_finds_broken_keeps_pods_out(node, text, mended):
+    """While the agent ran, what the file held stayed in force: after the reboot nobody knows it."""
+    client, server = node.pod("client"), node.pod("server")
+    server.serve(tcp=[80])
+    closed = policy_object("closed", "default", {}, policyTypes=["Ingress"])
+    node.write("closed.json", closed)
+    node.wait_object("NetworkPolicy", "default", "closed")
+    (node.objects / "closed.json").write_text(text)
+    wait_file(node, "closed.json", "refused")
+    assert client.connect(server.v4, 80, timeout=0.3)["result"] == "timeout"
+    for pod in (client, server):
+        pod.cni("DEL")
+    node.stop()
+    subprocess.run(node.argv("--cleanup"), check=True, stderr=subprocess.DEVNULL)
+    assert not node.run_dir.exists()
+    node.start()
+    assert server.cni("ADD", check=False)["code"] == 11
+    assert node.cni("STATUS", "", "", node.conf, check=False)["code"] == 50
+    assert "closed.json" in node.status()["warnings"][0]
+    assert "closed.json" in node.cli("status", check=False).stdout
+    if mended == "read":
+        node.write("closed.json", closed)
+    else:
+        (node.objects / "closed.json").unlink()
+    wait_for(lambda: not node.status()["warnings"], "the policies")
+    server.add()
+    client.add()
+    server.serve(tcp=[80])
+    result = client.connect(server.v4, 80, timeout=0.3)["result"]
+    assert result == ("timeout" if mended == "read" else "ok")
+
+
+def test_a_directory_that_goes_away_deletes_nothing(node):
+    client, server = node.pod("client"), node.pod("server")
+    server.serve(tcp=[80])
+    node.write("closed.json", policy_object("closed", "default", {}, policyTypes=["Ingress"]))
+    node.wait_object("NetworkPolicy", "default", "closed")
+    aside = node.dir / "aside"
+    node.objects.rename(aside)
+    wait_file(node, str(node.objects), "refused")
+    assert client.connect(server.v4, 80, timeout=0.3)["result"] == "timeout"
+    assert "No such file" in node.cli("status", check=False).stdout
+    aside.rename(node.objects)
+    wait_file(node, str(node.objects), "absent")
+    (node.objects / "closed.json").unlink()
     wait_for(lambda: client.connect(server.v4, 80, timeout=0.3)["result"] == "ok", "open pods")
 
 

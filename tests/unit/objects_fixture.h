@@ -245,6 +245,12 @@ static inline const char *file_state(const struct fixture *fixture, const char *
 	return text;
 }
 
+/* The same for the directory: "unknown" if there is nothing wrong with it. */
+static inline const char *dir_state(const struct fixture *fixture)
+{
+	return file_state(fixture, fixture->dir);
+}
+
 static inline bool is_past(time_t deadline)
 {
 	return time(NULL) > deadline;

@@ -165,6 +165,52 @@ static void test_replaced_file_is_never_missing(void **state)
 	assert_int_equal(access(path_of("file.tmp"), F_OK), -1);
 }
 
+static void test_checksum_tells_damage(void **state)
+{
+	static const char body[] = "{\"a\": 1}\n";
+	struct errmsg err = {};
+	char *text = NULL, *raw = NULL;
+	size_t len = 0, raw_len = 0;
+
+	(void)state;
+	for (size_t size = 0; size < sizeof(body); size += sizeof(body) - 1) {
+		assert_int_equal(
+			file_write_checked(path_of("sum"), body, size, 0600, FILE_DURABLE, &err),
+			0);
+		assert_int_equal(file_read_checked(path_of("sum"), 20, &text, &len, &err), 0);
+		assert_int_equal(len, size);
+		assert_memory_equal(text, body, size);
+		assert_int_equal(text[size], 0);
+		free(text);
+	}
+	assert_int_equal(file_read_checked(path_of("sum"), sizeof(body) - 2, &text, &len, &err),
+			 -EFBIG);
+	/* Each bit of it, and each length. */
+	assert_int_equal(file_read(path_of("sum"), 1000, &raw, &raw_len, &err), 0);
+	for (size_t bit = 0; bit < raw_len * 8; bit++) {
+		raw[bit / 8] ^= (char)(1 << bit % 8);
+		assert_int_equal(file_write(path_of("bad"), raw, raw_len, 0600, FILE_FAST, &err),
+				 0);
+		raw[bit / 8] ^= (char)(1 << bit % 8);
+		if (file_read_checked(path_of("bad"), 1000, &text, &len, &err) == 0) {
+			/* The last line is none any more: whoever reads the text meets it. */
+			assert_int_equal(len, raw_len);
+			free(text);
+		} else {
+			assert_int_equal(err.code, -EBADMSG);
+		}
+	}
+	for (size_t cut = 0; cut < raw_len; cut++) {
+		assert_int_equal(file_write(path_of("bad"), raw, cut, 0600, FILE_FAST, &err), 0);
+		assert_int_equal(file_read_checked(path_of("bad"), 1000, &text, &len, &err), 0);
+		assert_int_equal(len, cut); /* as it is, for there is no checksum */
+		free(text);
+	}
+	free(raw);
+	unlink(path_of("sum"));
+	unlink(path_of("bad"));
+}
+
 static void test_folders_are_made_with_those_above(void **state)
 {
 	struct errmsg err = {};
@@ -198,6 +244,7 @@ int main(void)
 		cmocka_unit_test(test_failed_write_leaves_the_old_content),
 		cmocka_unit_test(test_folder_is_not_replaced),
 		cmocka_unit_test(test_replaced_file_is_never_missing),
+		cmocka_unit_test(test_checksum_tells_damage),
 		cmocka_unit_test(test_folders_are_made_with_those_above),
 		cmocka_unit_test(test_kernel_settings_read_as_numbers),
 	};

@@ -133,6 +133,73 @@ static void test_damaged_store_is_not_written_over(void **state)
 	stop(fixture);
 }
 
+/* Damage that is JSON, and would say that there are no objects, or others. */
+static void test_damage_that_parses_is_noticed(void **state)
+{
+	static const char *const texts[] = {
+		"",
+		" \n",
+		"null",
+		"{}",
+		"[]",
+		"{\"apiVersion\": \"v1\", \"kind\": \"List\"}",
+		"{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": null}",
+		"{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": [null]}",
+	};
+	struct fixture *fixture = *state;
+	struct errmsg err = { 0 };
+	char text[1000];
+	FILE *file;
+
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+		write_file(fixture, "run/objects.json", texts[i]);
+		start(fixture);
+		if (!objects_unknown(fixture->objects))
+			fail_msg("taken for no objects: \"%s\"", texts[i]);
+		assert_int_equal(put(fixture, pod("a", "10.0.0.1"), &err), -EIO);
+		stop(fixture);
+	}
+	unlink(in_root(fixture, "run/objects.json"));
+	start(fixture);
+	assert_int_equal(put(fixture, pod("a", "10.0.0.1"), &err), 1);
+	stop(fixture);
+	file = fopen(in_root(fixture, "run/objects.json"), "r+");
+	text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+	*strstr(text, "10.0.0.1") = '2';
+	rewind(file);
+	fputs(text, file);
+	fclose(file);
+	start(fixture);
+	assert_non_null(strstr(objects_unknown(fixture->objects), "checksum"));
+	assert_false(has_pod(fixture, "a"));
+	stop(fixture);
+	/* Without its last line, as who repaired it by hand leaves it. */
+	*strstr(text, "{\"checksum\"") = '\0';
+	write_file(fixture, "run/objects.json", text);
+	start(fixture);
+	assert_null(objects_unknown(fixture->objects));
+	assert_true(has_pod(fixture, "a"));
+	/* An empty list was written by us. */
+	assert_int_equal(del(fixture, "a", &err), 0);
+	restart(fixture);
+	assert_null(objects_unknown(fixture->objects));
+	stop(fixture);
+}
+
+static void test_empty_text_is_not_applied(void **state)
+{
+	struct fixture *fixture = *state;
+	struct errmsg err = { 0 };
+
+	start(fixture);
+	assert_int_equal(put(fixture, "# nothing\n", &err), -EINVAL);
+	assert_non_null(strstr(err.text, "no objects"));
+	assert_int_equal(
+		put(fixture, "{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": []}", &err),
+		0);
+	stop(fixture);
+}
+
 static void test_full_maps_are_told_and_the_object_stays(void **state)
 {
 	struct fixture *fixture = *state;
@@ -200,6 +267,8 @@ int main(void)
 		CASE(test_files_and_api_keep_off_each_other),
 		CASE(test_api_undoes_what_cannot_be_saved),
 		CASE(test_damaged_store_is_not_written_over),
+		CASE(test_damage_that_parses_is_noticed),
+		CASE(test_empty_text_is_not_applied),
 		CASE(test_full_maps_are_told_and_the_object_stays),
 		CASE(test_objects_are_shown_as_given),
 	};

@@ -144,16 +144,94 @@ static void test_directory_goes_and_comes(void **state)
 	start(fixture);
 	write_file(fixture, "objects/a.json", pod("a", "10.0.0.1"));
 	WAIT(has_pod(fixture, "a"));
+	/* A directory that is gone deletes nothing. */
 	rename(in_root(fixture, "objects"), in_root(fixture, "away"));
-	WAIT(!has_pod(fixture, "a"));
+	WAIT(strstr(dir_state(fixture), "No such file"));
+	assert_true(has_pod(fixture, "a"));
+	assert_string_equal(file_state(fixture, "a.json"), "");
+	assert_null(objects_unknown(fixture->objects)); /* nothing is missing */
 	rename(in_root(fixture, "away"), in_root(fixture, "objects"));
-	WAIT(has_pod(fixture, "a"));
+	WAIT(strcmp(dir_state(fixture), "unknown") == 0);
+	assert_true(has_pod(fixture, "a"));
 	unlink(in_root(fixture, "objects/a.json"));
-	rmdir(in_root(fixture, "objects"));
 	WAIT(!has_pod(fixture, "a"));
+	rmdir(in_root(fixture, "objects"));
+	WAIT(strstr(dir_state(fixture), "No such file"));
 	mkdir(in_root(fixture, "objects"), 0755);
 	write_file(fixture, "objects/b.json", pod("b", "10.0.0.1"));
 	WAIT(has_pod(fixture, "b"));
+	assert_string_equal(dir_state(fixture), "unknown");
+	stop(fixture);
+}
+
+static void test_removed_directory_deletes_nothing(void **state)
+{
+	struct fixture *fixture = *state;
+
+	start(fixture);
+	write_file(fixture, "objects/b.json", pod("b", "10.0.0.1"));
+	WAIT(has_pod(fixture, "b"));
+	/* Both at once, as "rm -r" does it. */
+	unlink(in_root(fixture, "objects/b.json"));
+	rmdir(in_root(fixture, "objects"));
+	WAIT(strstr(dir_state(fixture), "No such file"));
+	assert_true(has_pod(fixture, "b"));
+	/* An empty one in its place says no more. */
+	mkdir(in_root(fixture, "objects"), 0755);
+	WAIT(strstr(dir_state(fixture), "another directory"));
+	assert_true(has_pod(fixture, "b"));
+	write_file(fixture, "objects/c.json", pod("c", "10.0.0.2"));
+	WAIT(has_pod(fixture, "c") && !has_pod(fixture, "b"));
+	assert_string_equal(dir_state(fixture), "unknown");
+	stop(fixture);
+}
+
+/* Such as a mount point whose filesystem went: no event tells of that, but another file's may. */
+static void test_replaced_directory_is_noticed_with_any_event(void **state)
+{
+	struct fixture *fixture = *state;
+
+	start(fixture);
+	write_file(fixture, "objects/b.json", pod("b", "10.0.0.1"));
+	WAIT(has_pod(fixture, "b"));
+	mkdir(in_root(fixture, "empty"), 0755);
+	assert_int_equal(renameat2(AT_FDCWD, in_root(fixture, "objects"), AT_FDCWD,
+				   in_root(fixture, "empty"), RENAME_EXCHANGE),
+			 0);
+	unlink(in_root(fixture, "empty/b.json"));
+	WAIT(strstr(dir_state(fixture), "another directory"));
+	assert_true(has_pod(fixture, "b"));
+	stop(fixture);
+}
+
+static const char *const empty_texts[] = {
+	"", " \n\n", "# nothing left\n", "null\n", "---\n---\n", "\xef\xbb\xbf",
+};
+
+static void test_emptied_file_deletes_nothing(void **state)
+{
+	struct fixture *fixture = *state;
+
+	start(fixture);
+	for (size_t i = 0; i < ARRAY_SIZE(empty_texts); i++) {
+		write_file(fixture, "objects/b.json", pod("b", "10.0.0.1"));
+		WAIT(has_pod(fixture, "b") && strcmp(file_state(fixture, "b.json"), "") == 0);
+		write_file(fixture, "objects/b.json", empty_texts[i]);
+		WAIT(strstr(file_state(fixture, "b.json"), "remove the file"));
+		assert_true(has_pod(fixture, "b"));
+	}
+	write_file(fixture, "objects/b.json",
+		   "{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": [null]}");
+	WAIT(strstr(file_state(fixture, "b.json"), "item 1: null"));
+	assert_true(has_pod(fixture, "b"));
+	/* What says that there is nothing is not empty. */
+	write_file(fixture, "objects/b.json",
+		   "{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": []}");
+	WAIT(!has_pod(fixture, "b"));
+	write_file(fixture, "objects/b.json", pod("b", "10.0.0.1"));
+	WAIT(has_pod(fixture, "b"));
+	unlink(in_root(fixture, "objects/b.json"));
+	WAIT(!has_pod(fixture, "b"));
 	stop(fixture);
 }
 
@@ -163,11 +241,15 @@ static void test_directory_may_be_made_later_with_those_above(void **state)
 
 	snprintf(fixture->dir, sizeof(fixture->dir), "%s/etc/tendril/objects/", fixture->root);
 	start(fixture);
+	assert_non_null(strstr(objects_unknown(fixture->objects), "No such file"));
 	mkdir(in_root(fixture, "etc"), 0755);
 	mkdir(in_root(fixture, "etc/tendril"), 0755);
 	mkdir(in_root(fixture, "etc/tendril/objects"), 0755);
 	write_file(fixture, "etc/tendril/objects/a.json", pod("a", "10.0.0.1"));
 	WAIT(has_pod(fixture, "a"));
+	assert_null(objects_unknown(fixture->objects));
+	assert_null(synced.missing);
+	assert_true(synced.all_services > 0);
 	write_file(fixture, "etc/tendril/objects/b.json", pod("b", "10.0.0.2"));
 	WAIT(has_pod(fixture, "b"));
 	stop(fixture);
@@ -208,6 +290,114 @@ static void test_bad_file_at_start_keeps_what_was_in_force(void **state)
 	assert_non_null(strstr(file_state(fixture, "b.json"), "b.json:1:"));
 	write_file(fixture, "objects/b.json", pod("c", "10.0.0.1"));
 	WAIT(has_pod(fixture, "c") && !has_pod(fixture, "b"));
+	stop(fixture);
+}
+
+/* A reboot empties the run directory: what a bad file held is not known any more. */
+static void reboot(struct fixture *fixture, const char *file, const char *text)
+{
+	start(fixture);
+	write_file(fixture, "objects/b.json", pod("b", "10.0.0.1"));
+	WAIT(has_pod(fixture, "b"));
+	stop(fixture);
+	write_file(fixture, file, text);
+	unlink(in_root(fixture, "run/accepted/b.json"));
+	start(fixture);
+	assert_non_null(objects_unknown(fixture->objects));
+	assert_non_null(strstr(objects_unknown(fixture->objects), "b.json"));
+	/* What others hold comes in, but nothing is taken back. */
+	write_file(fixture, "objects/a.json", pod("a", "10.0.0.9"));
+	WAIT(has_pod(fixture, "a"));
+	assert_false(has_pod(fixture, "b"));
+	assert_non_null(objects_unknown(fixture->objects));
+	assert_non_null(synced.missing);
+	synced.policies = 0;
+	synced.all_services = 0;
+}
+
+static void known_again(struct fixture *fixture)
+{
+	WAIT(!objects_unknown(fixture->objects));
+	assert_null(synced.missing);
+	assert_true(synced.policies > 0 && synced.all_services > 0);
+	stop(fixture);
+	unlink(in_root(fixture, "objects/a.json"));
+}
+
+static void test_bad_file_after_a_reboot_is_not_known(void **state)
+{
+	struct fixture *fixture = *state;
+
+	reboot(fixture, "objects/b.json", "{");
+	write_file(fixture, "objects/b.json", "["); /* still bad */
+	WAIT(strstr(objects_unknown(fixture->objects), "["));
+	write_file(fixture, "objects/b.json", pod("b", "10.0.0.1"));
+	WAIT(has_pod(fixture, "b"));
+	known_again(fixture);
+
+	reboot(fixture, "objects/b.json", "{");
+	unlink(in_root(fixture, "objects/b.json"));
+	known_again(fixture);
+
+	for (size_t i = 0; i < ARRAY_SIZE(empty_texts); i++) {
+		reboot(fixture, "objects/b.json", empty_texts[i]);
+		unlink(in_root(fixture, "objects/b.json"));
+		known_again(fixture);
+	}
+}
+
+static void test_contradicted_file_after_a_reboot_is_not_known(void **state)
+{
+	struct fixture *fixture = *state;
+
+	/* Who is first differs with the copies gone. */
+	start(fixture);
+	write_file(fixture, "objects/c.json", pod("b", "10.0.0.1"));
+	WAIT(has_pod(fixture, "b"));
+	write_file(fixture, "objects/b.json", pod("b", "10.0.0.2"));
+	WAIT(strstr(file_state(fixture, "b.json"), "already given"));
+	assert_null(objects_unknown(fixture->objects));
+	stop(fixture);
+	start(fixture);
+	assert_non_null(strstr(objects_unknown(fixture->objects), "b.json"));
+	unlink(in_root(fixture, "objects/c.json"));
+	WAIT(strcmp(source_of(fixture, OBJECT_POD, "b"), "b.json") == 0);
+	assert_null(objects_unknown(fixture->objects));
+	stop(fixture);
+}
+
+/* A new file that is bad from the start takes nothing away: it is refused and told, no more. */
+static void test_new_bad_file_is_refused_only(void **state)
+{
+	struct fixture *fixture = *state;
+
+	start(fixture);
+	write_file(fixture, "objects/b.json", "{");
+	WAIT(strcmp(file_state(fixture, "b.json"), "unknown") != 0);
+	assert_null(objects_unknown(fixture->objects));
+	stop(fixture);
+}
+
+static void test_damaged_copy_is_not_put_in_force(void **state)
+{
+	struct fixture *fixture = *state;
+	char text[1000];
+	FILE *file;
+
+	start(fixture);
+	write_file(fixture, "objects/b.json", pod("b", "10.0.0.1"));
+	WAIT(has_pod(fixture, "b"));
+	stop(fixture);
+	file = fopen(in_root(fixture, "run/accepted/b.json"), "r+");
+	text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+	*strstr(text, "10.0.0.1") = '2'; /* and it parses */
+	rewind(file);
+	fputs(text, file);
+	fclose(file);
+	write_file(fixture, "objects/b.json", "{");
+	start(fixture);
+	assert_false(has_pod(fixture, "b"));
+	assert_non_null(objects_unknown(fixture->objects));
 	stop(fixture);
 }
 
@@ -264,6 +454,13 @@ int main(void)
 		CASE(test_targets_of_links_are_watched),
 		CASE(test_swapped_data_link),
 		CASE(test_directory_goes_and_comes),
+		CASE(test_removed_directory_deletes_nothing),
+		CASE(test_replaced_directory_is_noticed_with_any_event),
+		CASE(test_emptied_file_deletes_nothing),
+		CASE(test_bad_file_after_a_reboot_is_not_known),
+		CASE(test_contradicted_file_after_a_reboot_is_not_known),
+		CASE(test_new_bad_file_is_refused_only),
+		CASE(test_damaged_copy_is_not_put_in_force),
 		CASE(test_directory_may_be_made_later_with_those_above),
 		CASE(test_directory_behind_a_link_is_swapped),
 		CASE(test_bad_file_at_start_keeps_what_was_in_force),

@@ -10,7 +10,7 @@ static void test_start_reads_every_file_and_syncs_nothing(void **state)
 
 	write_file(fixture, "objects/a.json", pod("a", "10.0.0.1"));
 	write_file(fixture, "objects/b.yaml", service("web", "10.96.0.1", 80));
-	write_file(fixture, "objects/c.yml", "");
+	write_file(fixture, "objects/c.yml", "apiVersion: v1\nkind: List\nitems: []\n");
 	write_file(fixture, "objects/.hidden.json", pod("hidden", "10.0.0.9"));
 	write_file(fixture, "objects/readme.txt", "hello");
 	start(fixture);
