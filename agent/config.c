@@ -234,17 +234,17 @@ static int json_set_cidrs(const struct json_node *node, struct config *config, s
 {
 	const struct cJSON *item;
 	size_t count, index = 0;
-	int error = json_array(node, &count, err);
+	int ret = json_array(node, &count, err);
 
-	if (error)
-		return error;
+	if (ret)
+		return ret;
 	cJSON_ArrayForEach (item, node->value) {
 		struct json_node element = json_element(node, item, index++);
 		const char *text;
 
-		error = json_string(&element, &text, err);
-		if (error)
-			return error;
+		ret = json_string(&element, &text, err);
+		if (ret)
+			return ret;
 		if (cidr_add(config, text, err))
 			return wrap(err, "%s[%zu]", node->key, index - 1);
 	}
@@ -256,7 +256,7 @@ static int json_set(const struct setting *setting, const struct json_node *node,
 {
 	const char *text;
 	int64_t number;
-	int error;
+	int ret;
 
 	switch (setting->type) {
 	case SETTING_CIDRS:
@@ -264,15 +264,15 @@ static int json_set(const struct setting *setting, const struct json_node *node,
 	case SETTING_BOOL:
 		return json_bool(node, setting_member(setting, config), err);
 	case SETTING_NUMBER:
-		error = json_integer(node, setting->min, setting->max, &number, err);
-		if (!error)
-			error = number_set(setting, config, (uint64_t)number, err);
-		return error;
+		ret = json_integer(node, setting->min, setting->max, &number, err);
+		if (!ret)
+			ret = number_set(setting, config, (uint64_t)number, err);
+		return ret;
 	default:
-		error = json_string(node, &text, err);
-		if (!error && text_set(setting, config, text, err))
-			error = wrap(err, "%s", node->key);
-		return error;
+		ret = json_string(node, &text, err);
+		if (!ret && text_set(setting, config, text, err))
+			ret = wrap(err, "%s", node->key);
+		return ret;
 	}
 }
 
@@ -290,10 +290,10 @@ static int json_apply(const struct cJSON *json, struct config *config, struct er
 	struct json_node root = json_root(json);
 	bool seen[ARRAY_SIZE(settings)] = {};
 	const struct cJSON *item;
-	int error = json_object(&root, err);
+	int ret = json_object(&root, err);
 
-	if (error)
-		return error;
+	if (ret)
+		return ret;
 	cJSON_ArrayForEach (item, json) {
 		const struct setting *setting = setting_by_key(item->string);
 		struct json_node node = { item, &root, item->string, 0 };
@@ -303,9 +303,9 @@ static int json_apply(const struct cJSON *json, struct config *config, struct er
 		if (seen[setting - settings])
 			return json_fail(&node, err, "given twice");
 		seen[setting - settings] = true;
-		error = json_set(setting, &node, config, err);
-		if (error)
-			return error;
+		ret = json_set(setting, &node, config, err);
+		if (ret)
+			return ret;
 	}
 	return 0;
 }
@@ -317,12 +317,12 @@ static int file_apply(const char *file, struct config *config, struct errmsg *er
 	auto_free char *text = NULL;
 	auto_json struct cJSON *json = NULL;
 	size_t len;
-	int error = file_read(path, CONFIG_FILE_MAX, &text, &len, err);
+	int ret = file_read(path, CONFIG_FILE_MAX, &text, &len, err);
 
-	if (error == -ENOENT && !file)
+	if (ret == -ENOENT && !file)
 		return 0;
-	if (error)
-		return error;
+	if (ret)
+		return ret;
 	if (json_parse(text, len, &json, err) || json_apply(json, config, err))
 		return wrap(err, "%s", path);
 	return 0;
@@ -364,7 +364,7 @@ static int arguments_walk(int argc, char **argv, struct walk *walk, struct errms
 	struct option options[2 * ARRAY_SIZE(settings) + 1] = {};
 	char negated[ARRAY_SIZE(settings)][40];
 	size_t count = 0;
-	int c, error;
+	int c, ret;
 
 	for (size_t i = 0; i < ARRAY_SIZE(settings); i++) {
 		const struct setting *setting = &settings[i];
@@ -395,13 +395,13 @@ static int arguments_walk(int argc, char **argv, struct walk *walk, struct errms
 			walk->action = CONFIG_HELP;
 			continue;
 		}
-		error = walk_take(walk, &settings[index],
-				  (c - OPTION_FIRST) % 2 ? "false"
-				  : optarg               ? optarg
-							 : "true",
-				  err);
-		if (error)
-			return error;
+		ret = walk_take(walk, &settings[index],
+				(c - OPTION_FIRST) % 2 ? "false"
+				: optarg               ? optarg
+						       : "true",
+				err);
+		if (ret)
+			return ret;
 	}
 	if (optind < argc)
 		return fail_plain(err, -EINVAL, "unexpected argument %s", argv[optind]);
@@ -482,20 +482,20 @@ int config_load(struct config *config, int argc, char **argv, enum config_action
 {
 	struct walk walk = { .action = CONFIG_RUN };
 	struct config loaded;
-	int error = arguments_walk(argc, argv, &walk, err);
+	int ret = arguments_walk(argc, argv, &walk, err);
 
-	if (error)
-		return error;
+	if (ret)
+		return ret;
 	config_defaults(&loaded);
 	if (walk.action != CONFIG_HELP && walk.action != CONFIG_VERSION) {
-		error = file_apply(walk.file, &loaded, err);
+		ret = file_apply(walk.file, &loaded, err);
 		walk.config = &loaded;
-		if (!error)
-			error = arguments_walk(argc, argv, &walk, err);
-		if (!error)
-			error = config_check(&loaded, err);
-		if (error)
-			return error;
+		if (!ret)
+			ret = arguments_walk(argc, argv, &walk, err);
+		if (!ret)
+			ret = config_check(&loaded, err);
+		if (ret)
+			return ret;
 	}
 	*config = loaded;
 	*ret_action = walk.action;

@@ -39,10 +39,10 @@ static const char *run_path(const struct config *config, const char *name, char 
 static int run_dir_prepare(const struct config *config, struct errmsg *err)
 {
 	struct stat st;
-	int error = file_make_dir(config->run_dir, 0700, err);
+	int ret = file_make_dir(config->run_dir, 0700, err);
 
-	if (error)
-		return error;
+	if (ret)
+		return ret;
 	if (lstat(config->run_dir, &st) < 0)
 		return fail(err, -errno, "%s", config->run_dir);
 	if (!S_ISDIR(st.st_mode))
@@ -140,16 +140,16 @@ static int netns_lock(int *ret_fd, pid_t *ret_holder, struct errmsg *err)
 	return 0;
 }
 
-static int locks_try(const struct config *config, struct run_locks *ret, pid_t *ret_holder,
+static int locks_try(const struct config *config, struct run_locks *ret_locks, pid_t *ret_holder,
 		     struct errmsg *err)
 {
-	int error = run_dir_lock(config, &ret->dir_fd, ret_holder, err);
+	int ret = run_dir_lock(config, &ret_locks->dir_fd, ret_holder, err);
 
-	if (!error)
-		error = netns_lock(&ret->netns_fd, ret_holder, err);
-	if (error)
-		run_locks_release(ret);
-	return error;
+	if (!ret)
+		ret = netns_lock(&ret_locks->netns_fd, ret_holder, err);
+	if (ret)
+		run_locks_release(ret_locks);
+	return ret;
 }
 
 static bool process_is_gone(pid_t pid)
@@ -159,19 +159,19 @@ static bool process_is_gone(pid_t pid)
 
 /* A child of an agent that was killed holds its locks until it has come to close them: they are
  * waited for when the process that took them is gone. */
-int run_locks_take(const struct config *config, struct run_locks *ret, struct errmsg *err)
+int run_locks_take(const struct config *config, struct run_locks *ret_locks, struct errmsg *err)
 {
 	static const struct timespec pause = { .tv_nsec = LOCK_PAUSE_NS };
-	int error = run_dir_prepare(config, err);
+	int ret = run_dir_prepare(config, err);
 
-	if (error)
-		return error;
+	if (ret)
+		return ret;
 	for (int i = 0;; i++) {
 		pid_t holder = 0;
 
-		error = locks_try(config, ret, &holder, err);
-		if (error != -EBUSY || i == LOCK_ATTEMPTS || !process_is_gone(holder))
-			return error;
+		ret = locks_try(config, ret_locks, &holder, err);
+		if (ret != -EBUSY || i == LOCK_ATTEMPTS || !process_is_gone(holder))
+			return ret;
 		nanosleep(&pause, NULL);
 	}
 }

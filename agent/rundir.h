@@ -18,7 +18,7 @@ struct run_locks {
 	}
 
 /* Makes RUN_DIR (0700) and takes both locks.  -EBUSY says who holds one. */
-int run_locks_take(const struct config *config, struct run_locks *ret, struct errmsg *err);
+int run_locks_take(const struct config *config, struct run_locks *ret_locks, struct errmsg *err);
 void run_locks_release(struct run_locks *locks);
 
 /* Sees to it that config->bpffs is a directory on a bpffs; mounts one if there is none. */

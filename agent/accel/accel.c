@@ -225,7 +225,7 @@ static int enforce_socket(const struct accel_key *key, uint64_t cookie, void *ar
 	struct enforcement *walk = arg;
 	enum drop_reason would;
 	struct errmsg err = {};
-	int code;
+	int ret;
 
 	if (!key->opener) {
 		opened.saddr = key->remote;
@@ -239,12 +239,12 @@ static int enforce_socket(const struct accel_key *key, uint64_t cookie, void *ar
 			enforcement_tell(walk, &opened, would);
 		return 0;
 	}
-	code = enforcement_open(walk, &key->local, &err);
-	if (code == 0)
-		code = sockdiag_destroy(&walk->netlink, &own, cookie, &err);
-	if (code == 0)
+	ret = enforcement_open(walk, &key->local, &err);
+	if (ret == 0)
+		ret = sockdiag_destroy(&walk->netlink, &own, cookie, &err);
+	if (ret == 0)
 		walk->ended++;
-	else if (code != -ENOENT) /* its messages go by packet now, which are dropped */
+	else if (ret != -ENOENT) /* its messages go by packet now, which are dropped */
 		log_warn("a forbidden connection cannot be ended: %s", err.text);
 	return 0;
 }
@@ -254,14 +254,14 @@ static void accel_enforce(struct accel *accel)
 	struct enforcement walk = { .accel = accel,
 				    .compiled = sync_compiled(accel->options.sync),
 				    .netlink = NETLINK_INIT };
-	int code;
+	int ret;
 
 	if (!walk.compiled || !accel->options.load->accel)
 		return;
 	accel_follow(accel);
-	code = accel_map_foreach(accel->options.datapath, enforce_socket, &walk);
-	if (code < 0)
-		log_warn("walk of accel_map: %s", strerror(-code));
+	ret = accel_map_foreach(accel->options.datapath, enforce_socket, &walk);
+	if (ret < 0)
+		log_warn("walk of accel_map: %s", strerror(-ret));
 	if (walk.ended)
 		log_info("ended %u sockets that policy forbids now", walk.ended);
 	netlink_close(&walk.netlink);

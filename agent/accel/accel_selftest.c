@@ -161,15 +161,15 @@ static int end_publish(const struct selftest *selftest, int index, struct errmsg
 					   .v6 = end->addr[1] };
 	struct ipcache_entry entry = { .identity = IDENTITY_FIRST, .slot = SLOT(index) };
 	struct netns_id id;
-	int code;
+	int ret;
 
 	if (netns_identify(end->netns_fd, &id, err) < 0)
 		return err->code;
 	endpoint.netns_cookie = id.cookie;
-	code = endpoint_map_set(selftest->datapath, SLOT(index), &endpoint);
-	for (int v6 = 0; v6 < 2 && code == 0; v6++)
-		code = ipcache_map_set(selftest->datapath, &end->addr[v6], &entry);
-	return code < 0 ? fail(err, code, "fill the maps") : 0;
+	ret = endpoint_map_set(selftest->datapath, SLOT(index), &endpoint);
+	for (int v6 = 0; v6 < 2 && ret == 0; v6++)
+		ret = ipcache_map_set(selftest->datapath, &end->addr[v6], &entry);
+	return ret < 0 ? fail(err, ret, "fill the maps") : 0;
 }
 
 static void redirect_allow(const struct selftest *selftest, bool allow)
@@ -411,17 +411,17 @@ static int check_delivery(struct selftest *selftest, struct selftest_check *chec
 static int check_order(struct selftest *selftest, struct selftest_check *check)
 {
 	auto_pair struct pair pair = PAIR_INIT;
-	int result;
+	int ret;
 
 	if (pair_open(selftest, false, &pair, check) ||
 	    say(selftest, &pair, 0, "one ", true, check) ||
 	    say(selftest, &pair, 0, "two ", true, check))
 		return -1;
 	redirect_allow(selftest, false);
-	result = say(selftest, &pair, 0, "three ", false, check) ||
-		 say(selftest, &pair, 1, "five ", false, check);
+	ret = say(selftest, &pair, 0, "three ", false, check) ||
+	      say(selftest, &pair, 1, "five ", false, check);
 	redirect_allow(selftest, true);
-	if (result || say(selftest, &pair, 0, "four", false, check) ||
+	if (ret || say(selftest, &pair, 0, "four", false, check) ||
 	    say(selftest, &pair, 1, "six", false, check) ||
 	    hear(&pair, 1, "one two three four", check) || hear(&pair, 0, "five six", check))
 		return -1;

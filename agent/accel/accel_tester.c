@@ -91,24 +91,24 @@ static int child_start(struct accel_tester *tester)
 int accel_tester_new(struct event_base *base,
 		     void (*check)(const struct selftest_check *check, void *arg),
 		     void (*ended)(const char *failure, void *arg), void *arg,
-		     struct accel_tester **ret, struct errmsg *err)
+		     struct accel_tester **ret_tester, struct errmsg *err)
 {
 	auto_(accel_tester) struct accel_tester *tester = calloc(1, sizeof(*tester));
-	int result;
+	int ret;
 
 	if (!tester)
 		return fail(err, -ENOMEM, "self-test");
 	*tester = (struct accel_tester){
 		.pid = -1, .fd = -1, .check = check, .ended = ended, .arg = arg
 	};
-	result = child_start(tester);
-	if (result < 0)
-		return fail(err, result, "start a process");
+	ret = child_start(tester);
+	if (ret < 0)
+		return fail(err, ret, "start a process");
 	tester->readable =
 		event_new(base, tester->fd, EV_READ | EV_PERSIST, tester_readable, tester);
 	if (!tester->readable || event_add(tester->readable, NULL) < 0)
 		return fail(err, -ENOMEM, "self-test");
-	*ret = take_ptr(tester);
+	*ret_tester = take_ptr(tester);
 	return 0;
 }
 

@@ -19,7 +19,7 @@ struct event_base;
 int accel_tester_new(struct event_base *base,
 		     void (*check)(const struct selftest_check *check, void *arg),
 		     void (*ended)(const char *failure, void *arg), void *arg,
-		     struct accel_tester **ret, struct errmsg *err);
+		     struct accel_tester **ret_tester, struct errmsg *err);
 void accel_tester_free(struct accel_tester *tester); /* ends the child where it is */
 DEFINE_AUTO(accel_tester)
 

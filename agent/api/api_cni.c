@@ -133,9 +133,9 @@ void api_events_follow(struct api_call *call)
 {
 	char text[64] = "";
 	unsigned int types;
-	int error = http_query_get(call->request->head.query, "type", text, sizeof(text));
+	int ret = http_query_get(call->request->head.query, "type", text, sizeof(text));
 
-	if ((error && error != -ENOENT) || monitor_types_parse(text, &types)) {
+	if ((ret && ret != -ENOENT) || monitor_types_parse(text, &types)) {
 		api_refuse(call, 400, "type: not a list of drop, verdict and audit");
 		return;
 	}

@@ -12,11 +12,11 @@ void api_flows_follow(struct api_call *call)
 {
 	char text[16] = "";
 	uint64_t seconds = 0;
-	int code = http_query_get(call->request->head.query, "seconds", text, sizeof(text));
+	int ret = http_query_get(call->request->head.query, "seconds", text, sizeof(text));
 
-	if (!code)
-		code = number_parse(text, 1, SECONDS_MAX, &seconds);
-	if (code && code != -ENOENT) {
+	if (!ret)
+		ret = number_parse(text, 1, SECONDS_MAX, &seconds);
+	if (ret && ret != -ENOENT) {
 		api_refuse(call, 400, "seconds: not a number between 1 and %d", SECONDS_MAX);
 		return;
 	}

@@ -107,9 +107,9 @@ void api_conntrack_list(struct api_call *call)
 	uint64_t limit = CONNTRACK_LIMIT;
 	struct timespec now;
 	char text[16];
-	int error = http_query_get(call->request->head.query, "limit", text, sizeof(text));
+	int ret = http_query_get(call->request->head.query, "limit", text, sizeof(text));
 
-	if (error != -ENOENT && (error || number_parse(text, 1, CONNTRACK_LIMIT_MAX, &limit))) {
+	if (ret != -ENOENT && (ret || number_parse(text, 1, CONNTRACK_LIMIT_MAX, &limit))) {
 		api_refuse(call, 400, "limit: not a number between 1 and %d", CONNTRACK_LIMIT_MAX);
 		return;
 	}
@@ -117,10 +117,10 @@ void api_conntrack_list(struct api_call *call)
 	walk.array = cJSON_CreateArray();
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
 	walk.now_ns = (uint64_t)now.tv_sec * NS_PER_SEC + (uint64_t)now.tv_nsec;
-	error = maps_foreach(call->agent->datapath, MAP_CT, connection_add, &walk);
-	if (error < 0) {
+	ret = maps_foreach(call->agent->datapath, MAP_CT, connection_add, &walk);
+	if (ret < 0) {
 		cJSON_Delete(walk.array);
-		api_refuse(call, 500, "read %s: %s", map_name(MAP_CT), strerror(-error));
+		api_refuse(call, 500, "read %s: %s", map_name(MAP_CT), strerror(-ret));
 		return;
 	}
 	api_reply(call, walk.array);

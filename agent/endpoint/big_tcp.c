@@ -77,11 +77,11 @@ void big_tcp_set(struct netlink *netlink, int ifindex, bool on)
 	struct errmsg err = {};
 	struct ifinfomsg *info = netlink_message_init(&message, RTM_GETLINK, 0, sizeof(*info));
 	uint32_t size = on ? SIZE_BIG : SIZE_OLD;
-	int result;
+	int ret;
 
 	info->ifi_index = ifindex;
-	result = netlink_get(netlink, &message, limits_each, &seen, &err);
-	if (on && result == 0 && !seen.ipv4 && !told) {
+	ret = netlink_get(netlink, &message, limits_each, &seen, &err);
+	if (on && ret == 0 && !seen.ipv4 && !told) {
 		log_warn("bigTcp: this kernel does not have it for IPv4 (Linux 6.3); its "
 			 "packets stay at 64 KiB");
 		told = true;
@@ -92,8 +92,8 @@ void big_tcp_set(struct netlink *netlink, int ifindex, bool on)
 	info = netlink_message_init(&message, RTM_NEWLINK, 0, sizeof(*info));
 	info->ifi_index = ifindex;
 	limits_put(&message.header, size, size);
-	if (result == 0)
-		result = netlink_request(netlink, &message, &err);
-	if (on && result < 0)
+	if (ret == 0)
+		ret = netlink_request(netlink, &message, &err);
+	if (on && ret < 0)
 		big_tcp_refused(&err);
 }

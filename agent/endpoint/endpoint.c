@@ -109,15 +109,15 @@ static void on_link_worker(evutil_socket_t fd, short what, void *arg);
 /* Leaves endpoints->link_worker NULL if no process is to be had. */
 static int link_worker_launch(struct endpoints *endpoints, struct errmsg *err)
 {
-	int result;
+	int ret;
 
 	if (endpoints->link_worker_event)
 		event_free(take_ptr(endpoints->link_worker_event));
 	link_worker_free(take_ptr(endpoints->link_worker));
-	result = link_worker_new(datapath_program_fd(endpoints->datapath, "from_pod"),
-				 &endpoints->link_worker, err);
-	if (result < 0)
-		return result;
+	ret = link_worker_new(datapath_program_fd(endpoints->datapath, "from_pod"),
+			      &endpoints->link_worker, err);
+	if (ret < 0)
+		return ret;
 	endpoints->link_worker_event =
 		event_new(endpoints->base, link_worker_fd(endpoints->link_worker),
 			  EV_READ | EV_PERSIST, on_link_worker, endpoints);
@@ -131,7 +131,7 @@ static int link_worker_launch(struct endpoints *endpoints, struct errmsg *err)
 
 int endpoints_link_worker_start(struct endpoints *endpoints, struct errmsg *err)
 {
-	int result = link_worker_launch(endpoints, err);
+	int ret = link_worker_launch(endpoints, err);
 
 	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
 		struct endpoint *endpoint = endpoints->slots[slot];
@@ -141,7 +141,7 @@ int endpoints_link_worker_start(struct endpoints *endpoints, struct errmsg *err)
 		else if (endpoint)
 			endpoint->tcx = false; /* maybe the former one did not come to it */
 	}
-	return result;
+	return ret;
 }
 
 static int link_worker_collect_or_restart(struct endpoints *endpoints, int wait_ms)
@@ -180,16 +180,16 @@ void endpoint_reap(struct endpoints *endpoints, struct endpoint *endpoint)
 int endpoint_release(struct endpoints *endpoints, struct endpoint *endpoint, struct errmsg *err)
 {
 	enum endpoint_state before = endpoint->state;
-	int result;
+	int ret;
 
 	if (before == ENDPOINT_DELETING)
 		return 0;
 	/* First the note: should the agent die now, the next one carries on. */
 	endpoint->state = ENDPOINT_DELETING;
-	result = endpoint_state_save(endpoints, endpoint, err);
-	if (result < 0) {
+	ret = endpoint_state_save(endpoints, endpoint, err);
+	if (ret < 0) {
 		endpoint->state = before;
-		return result;
+		return ret;
 	}
 	endpoint_unregister(endpoints, endpoint);
 	for (size_t i = 0; i < endpoint->address_count; i++)
@@ -218,15 +218,15 @@ int endpoints_reaped(struct endpoints *endpoints,
 {
 	int64_t deadline = now_ms() + LINK_WORKER_WAIT_MS;
 
-	int result = 0;
+	int ret = 0;
 
 	while (any_deleting(endpoints, is_meant, arg)) {
 		int64_t now = now_ms();
 
-		if (result < 0 || now >= deadline)
+		if (ret < 0 || now >= deadline)
 			return fail_plain(err, -EAGAIN,
 					  "the former interface is still being deleted");
-		result = link_worker_collect_or_restart(endpoints, (int)(deadline - now));
+		ret = link_worker_collect_or_restart(endpoints, (int)(deadline - now));
 	}
 	return 0;
 }
@@ -261,10 +261,10 @@ static int known_handle(struct endpoints *endpoints, const struct endpoint *fres
 			 difference.text);
 	}
 	if (known) {
-		int result = endpoint_release(endpoints, known, err);
+		int ret = endpoint_release(endpoints, known, err);
 
-		if (result < 0)
-			return result;
+		if (ret < 0)
+			return ret;
 	}
 	return endpoints_reaped(endpoints, is_in_the_way, fresh, err);
 }
@@ -272,10 +272,10 @@ static int known_handle(struct endpoints *endpoints, const struct endpoint *fres
 static int request_check(const struct endpoints *endpoints, struct endpoint *endpoint, int netns_fd,
 			 struct errmsg *err)
 {
-	int result = netns_identify(netns_fd, &endpoint->netns, err);
+	int ret = netns_identify(netns_fd, &endpoint->netns, err);
 
-	if (result < 0)
-		return result;
+	if (ret < 0)
+		return ret;
 	if (endpoint->netns.cookie == endpoints->home.cookie)
 		return fail_plain(err, -EINVAL, "netns: %s is the node's own network namespace",
 				  endpoint->netns_path);
@@ -285,13 +285,13 @@ static int request_check(const struct endpoints *endpoints, struct endpoint *end
 /* Runs the steps; when only what is just being deleted is in the way, once more after that. */
 static int steps_run_patiently(struct endpoint_add *add, struct endpoint_error *error)
 {
-	int result = endpoint_steps_run(add, error);
+	int ret = endpoint_steps_run(add, error);
 
-	if (result != -ENOSPC || !any_deleting(add->endpoints, NULL, NULL))
-		return result;
+	if (ret != -ENOSPC || !any_deleting(add->endpoints, NULL, NULL))
+		return ret;
 	if (endpoints_reaped(add->endpoints, NULL, NULL, NULL) < 0) {
 		error->cni_code = CNI_TRY_AGAIN_LATER;
-		return result;
+		return ret;
 	}
 	return endpoint_steps_run(add, error);
 }
@@ -315,20 +315,20 @@ int endpoints_add(struct endpoints *endpoints, const struct cJSON *request_json,
 				    .netns_fd = netns_fd };
 	struct errmsg err = {};
 	char text[ENDPOINT_TEXT_MAX];
-	int result = endpoint_request_parse(request_json, &request, &err);
+	int ret = endpoint_request_parse(request_json, &request, &err);
 
-	if (result < 0)
+	if (ret < 0)
 		return endpoint_fail(error, CNI_INVALID_CONFIG, "read the request", &err);
 	endpoint = request.endpoint;
-	result = policies_known(endpoints, &err);
-	if (result < 0)
+	ret = policies_known(endpoints, &err);
+	if (ret < 0)
 		return endpoint_fail(error, CNI_TRY_AGAIN_LATER, "learn the policies", &err);
-	result = request_check(endpoints, endpoint, netns_fd, &err);
-	if (result < 0)
+	ret = request_check(endpoints, endpoint, netns_fd, &err);
+	if (ret < 0)
 		return endpoint_fail(error, CNI_INVALID_ENVIRONMENT, "look at the namespace", &err);
 	spool_consume(endpoints);
-	result = known_handle(endpoints, endpoint, netns_fd, &answer, &err);
-	if (result < 0)
+	ret = known_handle(endpoints, endpoint, netns_fd, &answer, &err);
+	if (ret < 0)
 		return endpoint_fail(error, CNI_TRY_AGAIN_LATER, "remove the former interface",
 				     &err);
 	if (answer) {
@@ -336,9 +336,9 @@ int endpoints_add(struct endpoints *endpoints, const struct cJSON *request_json,
 		return 0;
 	}
 	add.endpoint = endpoint;
-	result = steps_run_patiently(&add, error);
-	if (result < 0)
-		return result;
+	ret = steps_run_patiently(&add, error);
+	if (ret < 0)
+		return ret;
 	endpoint = NULL; /* the table has it */
 	answer = endpoint_result(add.endpoint);
 	if (!answer) {
@@ -361,15 +361,15 @@ int endpoints_del(struct endpoints *endpoints, const struct cJSON *request,
 	struct endpoint *endpoint;
 	const char *container_id, *ifname;
 	struct errmsg err = {};
-	int result = endpoint_request_names(&root, &container_id, &ifname, &err);
+	int ret = endpoint_request_names(&root, &container_id, &ifname, &err);
 
-	if (result < 0)
+	if (ret < 0)
 		return endpoint_fail(error, CNI_INVALID_CONFIG, "read the request", &err);
 	endpoint = endpoint_find(endpoints, container_id, ifname);
 	if (!endpoint)
 		return 0;
-	result = endpoint_release(endpoints, endpoint, &err);
-	if (result < 0)
+	ret = endpoint_release(endpoints, endpoint, &err);
+	if (ret < 0)
 		return endpoint_fail(error, CNI_TRY_AGAIN_LATER, "write the state file", &err);
 	return 0;
 }
@@ -412,9 +412,9 @@ int endpoints_check(struct endpoints *endpoints, const struct cJSON *request, in
 	const struct endpoint *endpoint;
 	const char *container_id, *ifname;
 	struct errmsg err = {};
-	int result = endpoint_request_names(&root, &container_id, &ifname, &err);
+	int ret = endpoint_request_names(&root, &container_id, &ifname, &err);
 
-	if (result < 0)
+	if (ret < 0)
 		return endpoint_fail(error, CNI_INVALID_CONFIG, "read the request", &err);
 	endpoint = endpoint_find(endpoints, container_id, ifname);
 	if (!endpoint || endpoint->state == ENDPOINT_DELETING) {
@@ -422,10 +422,10 @@ int endpoints_check(struct endpoints *endpoints, const struct cJSON *request, in
 			   container_id);
 		return endpoint_fail(error, CNI_UNKNOWN_CONTAINER, "find the endpoint", &err);
 	}
-	result = endpoint_compare(endpoints, endpoint, netns_fd, &err);
-	if (result == 0 && json_present(&previous))
-		result = previous_check(endpoint, &previous, &err);
-	return result < 0 ? endpoint_fail(error, CNI_CHECK_DIFFERS, "compare", &err) : 0;
+	ret = endpoint_compare(endpoints, endpoint, netns_fd, &err);
+	if (ret == 0 && json_present(&previous))
+		ret = previous_check(endpoint, &previous, &err);
+	return ret < 0 ? endpoint_fail(error, CNI_CHECK_DIFFERS, "compare", &err) : 0;
 }
 
 static bool is_valid_endpoint(const struct json_node *valid, const struct endpoint *endpoint)
@@ -450,23 +450,23 @@ static int valid_endpoints_check(const struct json_node *valid, struct errmsg *e
 	const struct cJSON *item;
 	size_t count = 0;
 	size_t i = 0;
-	int result = json_array(valid, &count, err);
+	int ret = json_array(valid, &count, err);
 
-	if (result < 0)
-		return result;
+	if (ret < 0)
+		return ret;
 	cJSON_ArrayForEach (item, valid->value) {
 		struct json_node node = json_element(valid, item, i++);
 		struct json_node id = json_member(&node, "containerID");
 		struct json_node ifname = json_member(&node, "ifname");
 		const char *text;
 
-		result = json_object(&node, err);
-		if (result == 0)
-			result = json_string(&id, &text, err);
-		if (result == 0)
-			result = json_string(&ifname, &text, err);
-		if (result < 0)
-			return result;
+		ret = json_object(&node, err);
+		if (ret == 0)
+			ret = json_string(&id, &text, err);
+		if (ret == 0)
+			ret = json_string(&ifname, &text, err);
+		if (ret < 0)
+			return ret;
 	}
 	return 0;
 }
@@ -511,16 +511,15 @@ int endpoints_cni_status(struct endpoints *endpoints, struct endpoint_error *err
 {
 	struct errmsg err = {};
 	bool changed = false;
-	int result = policies_known(endpoints, &err);
+	int ret = policies_known(endpoints, &err);
 
-	if (result < 0)
+	if (ret < 0)
 		return endpoint_fail(error, CNI_NOT_AVAILABLE, "learn the policies", &err);
-	result = host_device_ensure(endpoints->host, &changed, &err);
-	if (result == 0 &&
+	ret = host_device_ensure(endpoints->host, &changed, &err);
+	if (ret == 0 &&
 	    !datapath_host_attached(endpoints->datapath, host_device_ifindex(endpoints->host)))
-		result =
-			fail_plain(&err, -ENOENT, "the program of %s is not attached", HOST_DEVICE);
-	if (result < 0)
+		ret = fail_plain(&err, -ENOENT, "the program of %s is not attached", HOST_DEVICE);
+	if (ret < 0)
 		return endpoint_fail(error, CNI_LIMITED_CONNECTIVITY, "look at the node", &err);
 	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
 		if (!endpoints->slots[slot])

@@ -60,7 +60,7 @@ struct endpoints_options { /* pointers are borrowed; the first four outlive the 
 
 /* Sets up HOST_DEVICE, gateway addresses, pod routes and forwarding; loads the endpoints saved in
  * RUN_DIR/endpoints/ and reconciles them with links and maps; watches netlink. */
-int endpoints_new(const struct endpoints_options *options, struct endpoints **ret,
+int endpoints_new(const struct endpoints_options *options, struct endpoints **ret_endpoints,
 		  struct errmsg *err);
 void endpoints_free(struct endpoints *endpoints); /* leaves the node as it is */
 /* Removes every trace that RUN_DIR and the pin directory speak of, also of dead agents. */

@@ -172,14 +172,14 @@ struct endpoint_request {
 	bool has_mac;
 };
 
-int endpoint_request_parse(const struct cJSON *json, struct endpoint_request *ret,
+int endpoint_request_parse(const struct cJSON *json, struct endpoint_request *ret_request,
 			   struct errmsg *err);
 /* The two names that all calls carry. */
 int endpoint_request_names(const struct json_node *root, const char **ret_container_id,
 			   const char **ret_ifname, struct errmsg *err);
 struct cJSON *endpoint_result(const struct endpoint *endpoint);
 
-int labels_from_json(const struct json_node *node, struct labels *ret, struct errmsg *err);
+int labels_from_json(const struct json_node *node, struct labels *ret_labels, struct errmsg *err);
 void labels_release(struct labels *labels);
 
 /* ---- endpoint_state.c ------------------------------------------------------------------------ */
@@ -189,7 +189,8 @@ int endpoint_state_save(const struct endpoints *endpoints, const struct endpoint
 void endpoint_state_remove(const struct endpoints *endpoints, const struct endpoint *endpoint);
 /* Text of a state file <-> endpoint; pure. */
 char *endpoint_state_print(const struct endpoint *endpoint);
-int endpoint_state_parse(const char *text, size_t len, struct endpoint **ret, struct errmsg *err);
+int endpoint_state_parse(const char *text, size_t len, struct endpoint **ret_endpoint,
+			 struct errmsg *err);
 /* Loads all files into the table.  One that cannot be understood is renamed to NAME.corrupt and
  * logged; the others are loaded. */
 int endpoint_state_load(struct endpoints *endpoints, struct errmsg *err);
@@ -220,14 +221,14 @@ int veth_configure(struct netlink *netlink, const struct endpoint *endpoint, str
 int link_set_up(struct netlink *netlink, int ifindex, struct errmsg *err);
 
 /* The pod's end: its index, MAC and MTU. */
-int pod_link_get(const struct endpoint *endpoint, int netns_fd, struct host_link *ret,
+int pod_link_get(const struct endpoint *endpoint, int netns_fd, struct host_link *ret_link,
 		 struct errmsg *err);
 
 /* The MTU of the device of the default route, or 1500. */
 unsigned int default_mtu(struct netlink *netlink);
 
 /* All addresses of this node that another machine can reach it by; the caller frees *ret. */
-int host_addresses(struct netlink *netlink, struct addr **ret, size_t *ret_count,
+int host_addresses(struct netlink *netlink, struct addr **ret_addresses, size_t *ret_count,
 		   struct errmsg *err);
 
 /* ---- endpoint_pod.c: inside the pod ---------------------------------------------------------- */
@@ -293,7 +294,7 @@ int host_addresses_refresh(struct endpoints *endpoints, struct errmsg *err);
 struct endpoint_watch;
 
 /* Listens to netlink in the agent's namespace and to the spool folder. */
-int endpoint_watch_new(struct endpoints *endpoints, struct endpoint_watch **ret,
+int endpoint_watch_new(struct endpoints *endpoints, struct endpoint_watch **ret_watch,
 		       struct errmsg *err);
 void endpoint_watch_free(struct endpoint_watch *watch);
 /* Has the loop look at what is in doubt. */

@@ -80,18 +80,18 @@ int host_link_get(struct netlink *netlink, int ifindex, struct host_link *ret, s
 	return netlink_get(netlink, &message, link_each, ret, err);
 }
 
-int pod_link_get(const struct endpoint *endpoint, int netns_fd, struct host_link *ret,
+int pod_link_get(const struct endpoint *endpoint, int netns_fd, struct host_link *ret_link,
 		 struct errmsg *err)
 {
 	auto_netlink struct netlink netlink = NETLINK_INIT;
 	struct netlink_message message;
-	int result = netlink_open(&netlink, netns_fd, err);
+	int ret = netlink_open(&netlink, netns_fd, err);
 
-	if (result < 0)
-		return result;
+	if (ret < 0)
+		return ret;
 	netlink_message_init(&message, RTM_GETLINK, 0, sizeof(struct ifinfomsg));
 	mnl_attr_put_strz(&message.header, IFLA_IFNAME, endpoint->ifname);
-	return netlink_get(&netlink, &message, link_each, ret, err);
+	return netlink_get(&netlink, &message, link_each, ret_link, err);
 }
 
 /* ---- the veth pair --------------------------------------------------------------------------- */
@@ -140,29 +140,29 @@ int veth_add(struct netlink *netlink, const struct endpoint *endpoint, int netns
 	     struct errmsg *err)
 {
 	struct errmsg refusal = {};
-	int result;
+	int ret;
 
 	if (!big_tcp)
 		return veth_create(netlink, endpoint, netns_fd, false, err);
-	result = veth_create(netlink, endpoint, netns_fd, true, &refusal);
-	if (result == 0)
+	ret = veth_create(netlink, endpoint, netns_fd, true, &refusal);
+	if (ret == 0)
 		return 0;
 	/* A pod without it is better than none; what else is wrong shows again. */
-	result = veth_create(netlink, endpoint, netns_fd, false, err);
-	if (result == 0)
+	ret = veth_create(netlink, endpoint, netns_fd, false, err);
+	if (ret == 0)
 		big_tcp_refused(&refusal);
-	return result;
+	return ret;
 }
 
 int veth_del(struct netlink *netlink, int ifindex, struct errmsg *err)
 {
 	struct netlink_message message;
 	struct ifinfomsg *info = netlink_message_init(&message, RTM_DELLINK, 0, sizeof(*info));
-	int result;
+	int ret;
 
 	info->ifi_index = ifindex;
-	result = netlink_request(netlink, &message, err);
-	return result == -ENODEV ? 0 : result;
+	ret = netlink_request(netlink, &message, err);
+	return ret == -ENODEV ? 0 : ret;
 }
 
 /*
@@ -188,7 +188,7 @@ static int veth_address_add(struct netlink *netlink, int ifindex, struct errmsg 
 	struct ifaddrmsg *header = netlink_message_init(&message, RTM_NEWADDR,
 							NLM_F_CREATE | NLM_F_EXCL, sizeof(*header));
 	struct addr addr;
-	int result;
+	int ret;
 
 	addr_parse("169.254.1.1", &addr);
 	header->ifa_family = AF_INET;
@@ -197,8 +197,8 @@ static int veth_address_add(struct netlink *netlink, int ifindex, struct errmsg 
 	header->ifa_index = (unsigned int)ifindex;
 	netlink_put_addr(&message.header, IFA_LOCAL, &addr);
 	mnl_attr_put_u32(&message.header, IFA_FLAGS, IFA_F_NOPREFIXROUTE);
-	result = netlink_request(netlink, &message, err);
-	return result == -EEXIST ? 0 : result;
+	ret = netlink_request(netlink, &message, err);
+	return ret == -EEXIST ? 0 : ret;
 }
 
 /* Neighbours are permanent on both ends and gateways are not link-local: without a link-local
@@ -240,7 +240,7 @@ int veth_configure(struct netlink *netlink, const struct endpoint *endpoint, str
 	struct netlink_message message;
 	struct ifinfomsg *info = netlink_message_init(&message, RTM_NEWLINK, 0, sizeof(*info));
 	struct nlattr *spec;
-	int result;
+	int ret;
 
 	info->ifi_index = endpoint_ifindex(endpoint);
 	mnl_attr_put(&message.header, IFLA_ADDRESS, 6, endpoint->host_mac);
@@ -249,12 +249,12 @@ int veth_configure(struct netlink *netlink, const struct endpoint *endpoint, str
 	if (host_has_ipv6() && endpoint->mtu >= MTU_MIN_IPV6)
 		put_inet6_settings(&message.header);
 	mnl_attr_nest_end(&message.header, spec);
-	result = netlink_request(netlink, &message, err);
-	if (result == 0)
-		result = veth_address_add(netlink, endpoint_ifindex(endpoint), err);
-	if (result == 0 && has_ipv6(endpoint))
-		result = veth_ipv6_configure(endpoint->host_ifname, err);
-	return result;
+	ret = netlink_request(netlink, &message, err);
+	if (ret == 0)
+		ret = veth_address_add(netlink, endpoint_ifindex(endpoint), err);
+	if (ret == 0 && has_ipv6(endpoint))
+		ret = veth_ipv6_configure(endpoint->host_ifname, err);
+	return ret;
 }
 
 int link_set_up(struct netlink *netlink, int ifindex, struct errmsg *err)
@@ -356,24 +356,24 @@ static int addr_order(const void *a, const void *b)
 	return addr_compare(a, b);
 }
 
-int host_addresses(struct netlink *netlink, struct addr **ret, size_t *ret_count,
+int host_addresses(struct netlink *netlink, struct addr **ret_addresses, size_t *ret_count,
 		   struct errmsg *err)
 {
 	struct address_list list = {};
 	struct netlink_message message;
-	int result;
+	int ret;
 
 	netlink_message_init(&message, RTM_GETADDR, 0, sizeof(struct ifaddrmsg));
-	result = netlink_dump(netlink, &message, address_list_each, address_list_begin, &list, err);
-	if (result == 0 && list.out_of_memory)
-		result = fail(err, -ENOMEM, "addresses of the node");
-	if (result < 0) {
+	ret = netlink_dump(netlink, &message, address_list_each, address_list_begin, &list, err);
+	if (ret == 0 && list.out_of_memory)
+		ret = fail(err, -ENOMEM, "addresses of the node");
+	if (ret < 0) {
 		free(list.items);
-		return result;
+		return ret;
 	}
 	if (list.count > 0)
 		qsort(list.items, list.count, sizeof(*list.items), addr_order);
-	*ret = list.items;
+	*ret_addresses = list.items;
 	*ret_count = list.count;
 	return 0;
 }

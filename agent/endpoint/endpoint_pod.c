@@ -126,10 +126,10 @@ static int pod_ipv6_enable(const char *ifname, int netns_fd, struct errmsg *err)
 	auto_netns struct netns_scope scope = NETNS_SCOPE_INIT;
 	char setting[80];
 	long disabled = 0;
-	int result = netns_enter(netns_fd, &scope, err);
+	int ret = netns_enter(netns_fd, &scope, err);
 
-	if (result < 0)
-		return result;
+	if (ret < 0)
+		return ret;
 	snprintf(setting, sizeof(setting), "net/ipv6/conf/%s/disable_ipv6", ifname);
 	if (sysctl_read(setting, &disabled, err) < 0)
 		return wrap(err, "the pod has an IPv6 address, but its namespace has no IPv6");
@@ -141,14 +141,14 @@ int pod_configure(const struct endpoint *endpoint, int netns_fd, struct errmsg *
 	auto_netlink struct netlink netlink = NETLINK_INIT;
 	int ifindex = endpoint->pod_ifindex;
 	struct netlink_batch batch;
-	int result = netlink_open(&netlink, netns_fd, err);
+	int ret = netlink_open(&netlink, netns_fd, err);
 
-	for (size_t i = 0; result == 0 && i < endpoint->address_count; i++) {
+	for (size_t i = 0; ret == 0 && i < endpoint->address_count; i++) {
 		if (!addr_is_v4(&endpoint->addresses[i].address.addr))
-			result = pod_ipv6_enable(endpoint->ifname, netns_fd, err);
+			ret = pod_ipv6_enable(endpoint->ifname, netns_fd, err);
 	}
-	if (result < 0)
-		return result;
+	if (ret < 0)
+		return ret;
 	/* A batch has room for several times of what the limits of an endpoint allow. */
 	netlink_batch_init(&batch);
 	put_links(&batch, ifindex, host_has_ipv6() && endpoint->mtu >= MTU_MIN_IPV6);
@@ -171,20 +171,20 @@ int pod_configure(const struct endpoint *endpoint, int netns_fd, struct errmsg *
 int pod_link_settle(const struct endpoint *endpoint, int netns_fd, struct errmsg *err)
 {
 	auto_netlink struct netlink netlink = NETLINK_INIT;
-	int result = netlink_open(&netlink, netns_fd, err);
+	int ret = netlink_open(&netlink, netns_fd, err);
 
 	/* Since Linux 6.8 the question itself makes the kernel finish; before that it is done by a
 	 * worker.  Not to be done in time is no failure: it is only later. */
-	for (int i = 0; result == 0 && i < SETTLE_ATTEMPTS; i++) {
+	for (int i = 0; ret == 0 && i < SETTLE_ATTEMPTS; i++) {
 		static const struct timespec pause = { .tv_nsec = SETTLE_PAUSE_NS };
 		struct host_link link = {};
 
-		result = host_link_get(&netlink, endpoint->pod_ifindex, &link, err);
+		ret = host_link_get(&netlink, endpoint->pod_ifindex, &link, err);
 		if (link.flags & IFF_RUNNING)
 			return 0;
 		nanosleep(&pause, NULL);
 	}
-	return result;
+	return ret;
 }
 
 /* ---- compare --------------------------------------------------------------------------------- */
@@ -339,28 +339,28 @@ int pod_compare(const struct endpoint *endpoint, int netns_fd, struct errmsg *er
 	struct pod_seen routes = addresses;
 	auto_netlink struct netlink netlink = NETLINK_INIT;
 	struct host_link link = {};
-	int result = pod_link_get(endpoint, netns_fd, &link, err);
+	int ret = pod_link_get(endpoint, netns_fd, &link, err);
 
-	if (result == -ENODEV)
+	if (ret == -ENODEV)
 		return fail_plain(err, -EPROTO, "%s is not in the pod's namespace",
 				  endpoint->ifname);
-	if (result == 0 && link.ifindex != endpoint->pod_ifindex)
+	if (ret == 0 && link.ifindex != endpoint->pod_ifindex)
 		return fail_plain(err, -EPROTO, "%s is not the interface that was made",
 				  endpoint->ifname);
-	if (result == 0 && !(link.flags & IFF_UP))
+	if (ret == 0 && !(link.flags & IFF_UP))
 		return fail_plain(err, -EPROTO, "%s is down", endpoint->ifname);
-	if (result == 0)
-		result = netlink_open(&netlink, netns_fd, err);
-	if (result == 0)
-		result = pod_dump(&netlink, RTM_GETADDR, sizeof(struct ifaddrmsg), address_each,
-				  &addresses, err);
-	if (result == 0)
-		result = pod_dump(&netlink, RTM_GETNEIGH, sizeof(struct ndmsg), neighbour_each,
-				  &neighbours, err);
-	if (result == 0)
-		result = pod_dump(&netlink, RTM_GETROUTE, sizeof(struct rtmsg), route_each, &routes,
-				  err);
-	if (result < 0)
-		return result;
+	if (ret == 0)
+		ret = netlink_open(&netlink, netns_fd, err);
+	if (ret == 0)
+		ret = pod_dump(&netlink, RTM_GETADDR, sizeof(struct ifaddrmsg), address_each,
+			       &addresses, err);
+	if (ret == 0)
+		ret = pod_dump(&netlink, RTM_GETNEIGH, sizeof(struct ndmsg), neighbour_each,
+			       &neighbours, err);
+	if (ret == 0)
+		ret = pod_dump(&netlink, RTM_GETROUTE, sizeof(struct rtmsg), route_each, &routes,
+			       err);
+	if (ret < 0)
+		return ret;
 	return seen_report(&addresses, &neighbours, &routes, err);
 }

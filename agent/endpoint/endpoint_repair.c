@@ -41,14 +41,14 @@ static int host_side_compare(struct endpoints *endpoints, const struct endpoint 
 	struct datapath *datapath = endpoints->datapath;
 	struct host_link link = {};
 	struct endpoint_entry entry = {};
-	int result = host_link_get(&endpoints->netlink, endpoint_ifindex(endpoint), &link, err);
+	int ret = host_link_get(&endpoints->netlink, endpoint_ifindex(endpoint), &link, err);
 
-	if (result == -ENODEV)
+	if (ret == -ENODEV)
 		return fail_plain(err, -EPROTO, "%s is gone", name);
-	if (result == 0)
-		result = host_link_compare(endpoint, &link, err);
-	if (result < 0)
-		return result;
+	if (ret == 0)
+		ret = host_link_compare(endpoint, &link, err);
+	if (ret < 0)
+		return ret;
 	if (!datapath_endpoint_attached(datapath, endpoint->slot))
 		return fail_plain(err, -EPROTO, "the program is not attached to %s", name);
 	if (endpoint_map_get(datapath, endpoint->slot, &entry) < 0 ||
@@ -73,12 +73,12 @@ static int pod_side_compare(const struct endpoint *endpoint, int netns_fd, struc
 {
 	struct host_link link = {};
 	char mac[18];
-	int result = pod_compare(endpoint, netns_fd, err);
+	int ret = pod_compare(endpoint, netns_fd, err);
 
-	if (result == 0)
-		result = pod_link_get(endpoint, netns_fd, &link, err);
-	if (result < 0)
-		return result;
+	if (ret == 0)
+		ret = pod_link_get(endpoint, netns_fd, &link, err);
+	if (ret < 0)
+		return ret;
 	if (memcmp(link.mac, endpoint->mac, 6) != 0)
 		return fail_plain(err, -EPROTO, "%s has MAC %s", endpoint->ifname,
 				  mac_format(link.mac, mac));
@@ -92,15 +92,15 @@ int endpoint_compare(struct endpoints *endpoints, const struct endpoint *endpoin
 		     struct errmsg *err)
 {
 	struct netns_id netns = {};
-	int result = netns_identify(netns_fd, &netns, err);
+	int ret = netns_identify(netns_fd, &netns, err);
 
-	if (result < 0)
-		return result;
+	if (ret < 0)
+		return ret;
 	if (netns.cookie != endpoint->netns.cookie)
 		return fail_plain(err, -EPROTO, "the interface was made for another namespace (%s)",
 				  endpoint->netns_path);
-	result = host_side_compare(endpoints, endpoint, err);
-	return result == 0 ? pod_side_compare(endpoint, netns_fd, err) : result;
+	ret = host_side_compare(endpoints, endpoint, err);
+	return ret == 0 ? pod_side_compare(endpoint, netns_fd, err) : ret;
 }
 
 /* ---- repair ---------------------------------------------------------------------------------- */
@@ -165,50 +165,50 @@ static int pair_rebuild(struct endpoints *endpoints, struct endpoint *endpoint, 
 {
 	struct netlink *netlink = &endpoints->netlink;
 	struct host_link link = {};
-	int result = veth_add(netlink, endpoint, netns_fd, endpoints->big_tcp, err);
+	int ret = veth_add(netlink, endpoint, netns_fd, endpoints->big_tcp, err);
 
-	if (result == 0)
-		result = veth_configure(netlink, endpoint, err);
-	if (result == 0)
-		result = host_link_get(netlink, endpoint_ifindex(endpoint), &link, err);
-	if (result == 0)
-		result = link_follow(endpoint, &link, err);
-	if (result == 0)
-		result = pod_configure(endpoint, netns_fd, err);
-	if (result == 0)
-		result = entries_repair(endpoints, endpoint, err);
-	if (result == 0)
-		result = datapath_attach_endpoint(endpoints->datapath, endpoint->slot, err);
-	if (result == 0)
-		result = link_set_up(netlink, endpoint_ifindex(endpoint), err);
-	if (result < 0)
+	if (ret == 0)
+		ret = veth_configure(netlink, endpoint, err);
+	if (ret == 0)
+		ret = host_link_get(netlink, endpoint_ifindex(endpoint), &link, err);
+	if (ret == 0)
+		ret = link_follow(endpoint, &link, err);
+	if (ret == 0)
+		ret = pod_configure(endpoint, netns_fd, err);
+	if (ret == 0)
+		ret = entries_repair(endpoints, endpoint, err);
+	if (ret == 0)
+		ret = datapath_attach_endpoint(endpoints->datapath, endpoint->slot, err);
+	if (ret == 0)
+		ret = link_set_up(netlink, endpoint_ifindex(endpoint), err);
+	if (ret < 0)
 		veth_del(netlink, endpoint_ifindex(endpoint), NULL);
 	endpoint->tcx = false;
 	endpoints_tcx_soon(endpoints);
-	return result;
+	return ret;
 }
 
 static int host_side_repair(struct endpoints *endpoints, struct endpoint *endpoint,
 			    const struct host_link *link, struct errmsg *err)
 {
 	struct errmsg difference = {};
-	int result = link_follow(endpoint, link, err);
+	int ret = link_follow(endpoint, link, err);
 
-	if (result == 0)
-		result = entries_repair(endpoints, endpoint, err);
-	if (result == 0 && !datapath_endpoint_attached(endpoints->datapath, endpoint->slot)) {
+	if (ret == 0)
+		ret = entries_repair(endpoints, endpoint, err);
+	if (ret == 0 && !datapath_endpoint_attached(endpoints->datapath, endpoint->slot)) {
 		log_repair(endpoint, "the program was removed");
-		result = datapath_attach_endpoint(endpoints->datapath, endpoint->slot, err);
+		ret = datapath_attach_endpoint(endpoints->datapath, endpoint->slot, err);
 	}
-	if (result == 0 && host_link_compare(endpoint, link, &difference) < 0) {
+	if (ret == 0 && host_link_compare(endpoint, link, &difference) < 0) {
 		log_repair(endpoint, difference.text);
 		endpoint->repairs++;
 	}
-	if (result == 0)
-		result = veth_configure(&endpoints->netlink, endpoint, err);
-	if (result == 0 && !(link->flags & IFF_UP))
-		result = link_set_up(&endpoints->netlink, endpoint_ifindex(endpoint), err);
-	return result;
+	if (ret == 0)
+		ret = veth_configure(&endpoints->netlink, endpoint, err);
+	if (ret == 0 && !(link->flags & IFF_UP))
+		ret = link_set_up(&endpoints->netlink, endpoint_ifindex(endpoint), err);
+	return ret;
 }
 
 /* The pod may change its own MAC (the tuning plugin does): spoofing is prevented by the device a
@@ -217,15 +217,15 @@ static int mac_follow(struct endpoints *endpoints, struct endpoint *endpoint,
 		      const struct host_link *pod_link, struct errmsg *err)
 {
 	char mac[18];
-	int result;
+	int ret;
 
 	if (memcmp(pod_link->mac, endpoint->mac, 6) == 0)
 		return 0;
 	memcpy(endpoint->mac, pod_link->mac, 6);
 	log_info("%s/%s: MAC of %s is now %s", endpoint->namespace, endpoint->name,
 		 endpoint->ifname, mac_format(endpoint->mac, mac));
-	result = endpoint_state_save(endpoints, endpoint, err);
-	return result == 0 ? entries_repair(endpoints, endpoint, err) : result;
+	ret = endpoint_state_save(endpoints, endpoint, err);
+	return ret == 0 ? entries_repair(endpoints, endpoint, err) : ret;
 }
 
 static int pod_side_repair(struct endpoints *endpoints, struct endpoint *endpoint, int netns_fd,
@@ -233,22 +233,22 @@ static int pod_side_repair(struct endpoints *endpoints, struct endpoint *endpoin
 {
 	struct host_link link = {};
 	struct errmsg difference = {};
-	int result = pod_link_get(endpoint, netns_fd, &link, err);
+	int ret = pod_link_get(endpoint, netns_fd, &link, err);
 
-	if (result < 0)
-		return result;
+	if (ret < 0)
+		return ret;
 	/* Whoever may do so inside the pod wants it so; it is configured again when it is up. */
 	if (!(link.flags & IFF_UP))
 		return fail_plain(err, -EPROTO, "%s is down in the pod", endpoint->ifname);
-	result = mac_follow(endpoints, endpoint, &link, err);
-	if (result == 0 && pod_compare(endpoint, netns_fd, &difference) < 0) {
+	ret = mac_follow(endpoints, endpoint, &link, err);
+	if (ret == 0 && pod_compare(endpoint, netns_fd, &difference) < 0) {
 		log_repair(endpoint, difference.text);
 		endpoint->repairs++;
-		result = pod_configure(endpoint, netns_fd, err);
-		if (result == 0)
-			result = pod_compare(endpoint, netns_fd, err);
+		ret = pod_configure(endpoint, netns_fd, err);
+		if (ret == 0)
+			ret = pod_compare(endpoint, netns_fd, err);
 	}
-	return result;
+	return ret;
 }
 
 static int endpoint_repair(struct endpoints *endpoints, struct endpoint *endpoint,
@@ -257,21 +257,21 @@ static int endpoint_repair(struct endpoints *endpoints, struct endpoint *endpoin
 	struct host_link link = {};
 	auto_close int netns_fd = -1;
 	bool netns_found = netns_find(endpoint->netns_path, &endpoint->netns, &netns_fd, NULL) == 0;
-	int result = host_link_get(&endpoints->netlink, endpoint_ifindex(endpoint), &link, err);
+	int ret = host_link_get(&endpoints->netlink, endpoint_ifindex(endpoint), &link, err);
 
-	if (result == -ENODEV && !netns_found)
+	if (ret == -ENODEV && !netns_found)
 		return -ENOENT;
-	if (result == -ENODEV) {
+	if (ret == -ENODEV) {
 		log_repair(endpoint, "the interface was removed");
 		endpoint->repairs++;
 		return pair_rebuild(endpoints, endpoint, netns_fd, err);
 	}
-	if (result == 0)
-		result = host_side_repair(endpoints, endpoint, &link, err);
+	if (ret == 0)
+		ret = host_side_repair(endpoints, endpoint, &link, err);
 	/* A namespace that lives on without a name or a process cannot be looked into. */
-	if (result == 0 && netns_found)
-		result = pod_side_repair(endpoints, endpoint, netns_fd, err);
-	return result;
+	if (ret == 0 && netns_found)
+		ret = pod_side_repair(endpoints, endpoint, netns_fd, err);
+	return ret;
 }
 
 bool endpoint_reconcile(struct endpoints *endpoints, struct endpoint *endpoint)
@@ -279,7 +279,7 @@ bool endpoint_reconcile(struct endpoints *endpoints, struct endpoint *endpoint)
 	uint64_t now = now_ns();
 	struct errmsg err = {};
 	char text[ENDPOINT_TEXT_MAX];
-	int result;
+	int ret;
 
 	endpoint->dirty = 0;
 	if (endpoint->state == ENDPOINT_DELETING)
@@ -293,12 +293,12 @@ bool endpoint_reconcile(struct endpoints *endpoints, struct endpoint *endpoint)
 		endpoint->dirty = DIRT_ALL;
 		return true;
 	}
-	result = endpoint_repair(endpoints, endpoint, &err);
-	if (result == -ENOENT) {
+	ret = endpoint_repair(endpoints, endpoint, &err);
+	if (ret == -ENOENT) {
 		log_info("%s: its namespace is gone", endpoint_describe(endpoint, text));
 		if (endpoint_release(endpoints, endpoint, &err) < 0)
 			mark_broken(endpoints, endpoint, err.text);
-	} else if (result < 0) {
+	} else if (ret < 0) {
 		mark_broken(endpoints, endpoint, err.text);
 	} else {
 		mark_ready(endpoints, endpoint);
@@ -312,14 +312,14 @@ int host_repair(struct endpoints *endpoints, struct errmsg *err)
 {
 	struct datapath *datapath = endpoints->datapath;
 	bool changed = false;
-	int result = host_device_ensure(endpoints->host, &changed, err);
+	int ret = host_device_ensure(endpoints->host, &changed, err);
 	int ifindex = host_device_ifindex(endpoints->host);
 
-	if (result == 0 && (changed || !datapath_host_attached(datapath, ifindex)))
-		result = datapath_attach_host(datapath, ifindex, err);
-	if (result == 0 && changed && endpoints->started)
+	if (ret == 0 && (changed || !datapath_host_attached(datapath, ifindex)))
+		ret = datapath_attach_host(datapath, ifindex, err);
+	if (ret == 0 && changed && endpoints->started)
 		log_warn("%s was changed; put back", HOST_DEVICE);
-	return result;
+	return ret;
 }
 
 int host_addresses_refresh(struct endpoints *endpoints, struct errmsg *err)
@@ -329,15 +329,15 @@ int host_addresses_refresh(struct endpoints *endpoints, struct errmsg *err)
 	const struct addr *before = NULL;
 	size_t before_count = store_host_addresses(store, &before);
 	size_t count = 0;
-	int result = host_addresses(&endpoints->netlink, &addresses, &count, err);
+	int ret = host_addresses(&endpoints->netlink, &addresses, &count, err);
 
-	if (result < 0)
-		return result;
+	if (ret < 0)
+		return ret;
 	if (count == before_count &&
 	    (count == 0 || memcmp(before, addresses, count * sizeof(*before)) == 0))
 		return 0;
-	result = store_host_addresses_set(store, addresses, count);
-	if (result < 0)
-		return fail(err, result, "addresses of the node");
+	ret = store_host_addresses_set(store, addresses, count);
+	if (ret < 0)
+		return fail(err, ret, "addresses of the node");
 	return endpoints_sync(endpoints, err);
 }

@@ -29,17 +29,17 @@ void labels_release(struct labels *labels)
 	*labels = (struct labels){};
 }
 
-int labels_from_json(const struct json_node *node, struct labels *ret, struct errmsg *err)
+int labels_from_json(const struct json_node *node, struct labels *ret_labels, struct errmsg *err)
 {
 	struct labels labels = {};
 	const struct cJSON *item;
-	int result;
+	int ret;
 
 	if (!json_present(node))
 		return 0;
-	result = json_object(node, err);
-	if (result < 0)
-		return result;
+	ret = json_object(node, err);
+	if (ret < 0)
+		return ret;
 	if (cJSON_GetArraySize(node->value) > LABELS_MAX)
 		return json_fail(node, err, "more than %d labels", LABELS_MAX);
 	labels.items = calloc((size_t)cJSON_GetArraySize(node->value) + 1, sizeof(*labels.items));
@@ -50,30 +50,30 @@ int labels_from_json(const struct json_node *node, struct labels *ret, struct er
 		struct label *label = &labels.items[labels.count];
 		const char *value;
 
-		result = json_string(&member, &value, err);
-		if (result < 0)
+		ret = json_string(&member, &value, err);
+		if (ret < 0)
 			break;
 		labels.count++;
 		label->key = strdup(item->string);
 		label->value = strdup(value);
 		if (!label->key || !label->value) {
-			result = fail(err, -ENOMEM, "labels");
+			ret = fail(err, -ENOMEM, "labels");
 			break;
 		}
 	}
-	if (result == 0) {
+	if (ret == 0) {
 		labels_sort(&labels);
-		for (size_t i = 1; result == 0 && i < labels.count; i++) {
+		for (size_t i = 1; ret == 0 && i < labels.count; i++) {
 			if (strcmp(labels.items[i - 1].key, labels.items[i].key) == 0)
-				result = json_fail(node, err, "label \"%s\" is given twice",
-						   labels.items[i].key);
+				ret = json_fail(node, err, "label \"%s\" is given twice",
+						labels.items[i].key);
 		}
 	}
-	if (result < 0) {
+	if (ret < 0) {
 		labels_release(&labels);
-		return result;
+		return ret;
 	}
-	*ret = labels;
+	*ret_labels = labels;
 	return 0;
 }
 
@@ -109,14 +109,14 @@ int endpoint_request_names(const struct json_node *root, const char **ret_contai
 {
 	struct json_node id = json_member(root, "containerId");
 	struct json_node ifname = json_member(root, "ifname");
-	int result = json_object(root, err);
+	int ret = json_object(root, err);
 
-	if (result == 0)
-		result = json_string(&id, ret_container_id, err);
-	if (result == 0)
-		result = json_string(&ifname, ret_ifname, err);
-	if (result < 0)
-		return result;
+	if (ret == 0)
+		ret = json_string(&id, ret_container_id, err);
+	if (ret == 0)
+		ret = json_string(&ifname, ret_ifname, err);
+	if (ret < 0)
+		return ret;
 	if (!container_id_is_valid(*ret_container_id))
 		return json_fail(&id, err,
 				 "not a container id (letters, digits, '_', '.', '-'; at most %d)",
@@ -130,10 +130,10 @@ int endpoint_request_names(const struct json_node *root, const char **ret_contai
 static int pod_name_get(const struct json_node *node, char *buf, struct errmsg *err)
 {
 	const char *text = NULL;
-	int result = json_string_opt(node, &text, err);
+	int ret = json_string_opt(node, &text, err);
 
-	if (result < 0 || !text || !text[0])
-		return result;
+	if (ret < 0 || !text || !text[0])
+		return ret;
 	if (strlen(text) >= POD_NAME_MAX)
 		return json_fail(node, err, "longer than %d characters", POD_NAME_MAX - 1);
 	for (const char *c = text; *c; c++) {
@@ -150,33 +150,33 @@ static int pod_parse(const struct json_node *root, struct endpoint *endpoint, st
 	struct json_node namespace = json_member(&pod, "namespace");
 	struct json_node name = json_member(&pod, "name");
 	struct json_node uid = json_member(&pod, "uid");
-	int result = json_present(&pod) ? json_object(&pod, err) : 0;
+	int ret = json_present(&pod) ? json_object(&pod, err) : 0;
 
 	snprintf(endpoint->namespace, sizeof(endpoint->namespace), "default");
 	snprintf(endpoint->name, sizeof(endpoint->name), "%.*s", SHORT_ID_LENGTH,
 		 endpoint->container_id);
-	if (result == 0)
-		result = pod_name_get(&namespace, endpoint->namespace, err);
-	if (result == 0)
-		result = pod_name_get(&name, endpoint->name, err);
-	if (result == 0)
-		result = pod_name_get(&uid, endpoint->uid, err);
-	return result;
+	if (ret == 0)
+		ret = pod_name_get(&namespace, endpoint->namespace, err);
+	if (ret == 0)
+		ret = pod_name_get(&name, endpoint->name, err);
+	if (ret == 0)
+		ret = pod_name_get(&uid, endpoint->uid, err);
+	return ret;
 }
 
 /* ---- addresses ------------------------------------------------------------------------------- */
 
 /* "192.0.2.5" or "192.0.2.5/24": runtimes write the ips capability both ways. */
-static int ip_parse(const struct json_node *node, struct addr *ret, struct errmsg *err)
+static int ip_parse(const struct json_node *node, struct addr *ret_addr, struct errmsg *err)
 {
 	const char *text = NULL;
 	char bare[ADDR_TEXT_MAX];
-	int result = json_string(node, &text, err);
+	int ret = json_string(node, &text, err);
 
-	if (result < 0)
-		return result;
+	if (ret < 0)
+		return ret;
 	snprintf(bare, sizeof(bare), "%.*s", (int)strcspn(text, "/"), text);
-	if (addr_parse(bare, ret) < 0)
+	if (addr_parse(bare, ret_addr) < 0)
 		return json_fail(node, err, "\"%s\" is not an address", text);
 	return 0;
 }
@@ -186,18 +186,18 @@ static int ips_parse(const struct json_node *root, struct endpoint_request *requ
 {
 	struct json_node ips = json_member(root, "ips");
 	size_t count = 0;
-	int result = json_present(&ips) ? json_array(&ips, &count, err) : 0;
+	int ret = json_present(&ips) ? json_array(&ips, &count, err) : 0;
 
-	if (result < 0)
-		return result;
+	if (ret < 0)
+		return ret;
 	if (count > ARRAY_SIZE(request->ips))
 		return json_fail(&ips, err, "an interface has at most one address of a family");
 	for (size_t i = 0; i < count; i++) {
 		struct json_node item = json_at(&ips, i);
 
-		result = ip_parse(&item, &request->ips[i], err);
-		if (result < 0)
-			return result;
+		ret = ip_parse(&item, &request->ips[i], err);
+		if (ret < 0)
+			return ret;
 	}
 	if (count == 2 && addr_is_v4(&request->ips[0]) == addr_is_v4(&request->ips[1]))
 		return json_fail(&ips, err, "an interface has at most one address of a family");
@@ -206,21 +206,21 @@ static int ips_parse(const struct json_node *root, struct endpoint_request *requ
 }
 
 /* "192.0.2.5/24" with its host bits. */
-static int cidr_parse(const struct json_node *node, struct prefix *ret, struct errmsg *err)
+static int cidr_parse(const struct json_node *node, struct prefix *ret_prefix, struct errmsg *err)
 {
 	const char *text = NULL;
 	struct prefix prefix;
 	struct addr addr;
-	int result = json_string(node, &text, err);
+	int ret = json_string(node, &text, err);
 
-	if (result == 0)
-		result = ip_parse(node, &addr, err);
-	if (result < 0)
-		return result;
+	if (ret == 0)
+		ret = ip_parse(node, &addr, err);
+	if (ret < 0)
+		return ret;
 	if (prefix_parse(text, &prefix) < 0)
 		return json_fail(node, err, "\"%s\" is not an address with a prefix length", text);
-	ret->addr = addr;
-	ret->len = prefix.len;
+	ret_prefix->addr = addr;
+	ret_prefix->len = prefix.len;
 	return 0;
 }
 
@@ -240,19 +240,19 @@ static int delegated_address_parse(const struct json_node *item, struct endpoint
 	struct ipam_lease *lease = &endpoint->addresses[endpoint->address_count];
 	struct json_node address = json_member(item, "address");
 	struct json_node gateway = json_member(item, "gateway");
-	int result = json_object(item, err);
+	int ret = json_object(item, err);
 
-	if (result == 0)
-		result = cidr_parse(&address, &lease->address, err);
-	if (result < 0)
-		return result;
+	if (ret == 0)
+		ret = cidr_parse(&address, &lease->address, err);
+	if (ret < 0)
+		return ret;
 	if (addr_is_special(&lease->address.addr))
 		return json_fail(&address, err, "not an address that a pod can have");
 	lease->gateway = gateway_default(addr_is_v4(&lease->address.addr));
 	if (json_present(&gateway))
-		result = ip_parse(&gateway, &lease->gateway, err);
-	if (result < 0)
-		return result;
+		ret = ip_parse(&gateway, &lease->gateway, err);
+	if (ret < 0)
+		return ret;
 	if (addr_is_v4(&lease->gateway) != addr_is_v4(&lease->address.addr))
 		return json_fail(&gateway, err, "not of the address's family");
 	if (endpoint->address_count == 1 &&
@@ -269,12 +269,12 @@ static int delegated_route_parse(const struct json_node *item, struct endpoint *
 	struct json_node dst_node = json_member(item, "dst");
 	const char *text = NULL;
 	struct prefix dst;
-	int result = json_object(item, err);
+	int ret = json_object(item, err);
 
-	if (result == 0)
-		result = json_string(&dst_node, &text, err);
-	if (result < 0)
-		return result;
+	if (ret == 0)
+		ret = json_string(&dst_node, &text, err);
+	if (ret < 0)
+		return ret;
 	if (prefix_parse(text, &dst) < 0)
 		return json_fail(&dst_node, err, "\"%s\" is not a prefix", text);
 	if (dst.len == (addr_is_v4(&dst.addr) ? V4_MAPPED_BITS : 0))
@@ -293,29 +293,29 @@ static int delegated_parse(const struct json_node *root, struct endpoint *endpoi
 	struct json_node routes = json_member(&ipam, "routes");
 	size_t ip_count = 0;
 	size_t route_count = 0;
-	int result;
+	int ret;
 
 	if (!json_present(&ipam))
 		return 0;
 	endpoint->delegated = true;
-	result = json_object(&ipam, err);
-	if (result == 0)
-		result = json_array(&ips, &ip_count, err);
-	if (result == 0 && json_present(&routes))
-		result = json_array(&routes, &route_count, err);
-	if (result == 0 && (ip_count < 1 || ip_count > ARRAY_SIZE(endpoint->addresses)))
+	ret = json_object(&ipam, err);
+	if (ret == 0)
+		ret = json_array(&ips, &ip_count, err);
+	if (ret == 0 && json_present(&routes))
+		ret = json_array(&routes, &route_count, err);
+	if (ret == 0 && (ip_count < 1 || ip_count > ARRAY_SIZE(endpoint->addresses)))
 		return json_fail(&ips, err, "an interface has one address, or one of each family");
-	for (size_t i = 0; result == 0 && i < ip_count; i++) {
+	for (size_t i = 0; ret == 0 && i < ip_count; i++) {
 		struct json_node item = json_at(&ips, i);
 
-		result = delegated_address_parse(&item, endpoint, err);
+		ret = delegated_address_parse(&item, endpoint, err);
 	}
-	for (size_t i = 0; result == 0 && i < route_count; i++) {
+	for (size_t i = 0; ret == 0 && i < route_count; i++) {
 		struct json_node item = json_at(&routes, i);
 
-		result = delegated_route_parse(&item, endpoint, err);
+		ret = delegated_route_parse(&item, endpoint, err);
 	}
-	return result;
+	return ret;
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */
@@ -327,12 +327,12 @@ static int link_parse(const struct json_node *root, struct endpoint_request *req
 	struct json_node mac_node = json_member(root, "mac");
 	const char *mac = NULL;
 	int64_t mtu = 0;
-	int result = json_integer_opt(&mtu_node, 0, MTU_MAX, &mtu, err);
+	int ret = json_integer_opt(&mtu_node, 0, MTU_MAX, &mtu, err);
 
-	if (result == 0)
-		result = json_string_opt(&mac_node, &mac, err);
-	if (result < 0)
-		return result;
+	if (ret == 0)
+		ret = json_string_opt(&mac_node, &mac, err);
+	if (ret < 0)
+		return ret;
 	if (mtu != 0 && mtu < MTU_MIN)
 		return json_fail(&mtu_node, err, "less than %d", MTU_MIN);
 	request->endpoint->mtu = (unsigned int)mtu;
@@ -344,7 +344,7 @@ static int link_parse(const struct json_node *root, struct endpoint_request *req
 	return 0;
 }
 
-int endpoint_request_parse(const struct cJSON *json, struct endpoint_request *ret,
+int endpoint_request_parse(const struct cJSON *json, struct endpoint_request *ret_request,
 			   struct errmsg *err)
 {
 	auto_(endpoint) struct endpoint *endpoint = endpoint_new();
@@ -356,15 +356,15 @@ int endpoint_request_parse(const struct cJSON *json, struct endpoint_request *re
 	const char *container_id = NULL;
 	const char *netns_path = "";
 	const char *ifname = NULL;
-	int result;
+	int ret;
 
 	if (!endpoint)
 		return fail(err, -ENOMEM, "request");
-	result = endpoint_request_names(&root, &container_id, &ifname, err);
-	if (result == 0)
-		result = json_string(&netns, &netns_path, err);
-	if (result < 0)
-		return result;
+	ret = endpoint_request_names(&root, &container_id, &ifname, err);
+	if (ret == 0)
+		ret = json_string(&netns, &netns_path, err);
+	if (ret < 0)
+		return ret;
 	if (strlen(netns_path) > NETNS_PATH_MAX)
 		return json_fail(&netns, err, "too long");
 	snprintf(endpoint->container_id, sizeof(endpoint->container_id), "%s", container_id);
@@ -372,21 +372,21 @@ int endpoint_request_parse(const struct cJSON *json, struct endpoint_request *re
 	endpoint->netns_path = strdup(netns_path);
 	if (!endpoint->netns_path)
 		return fail(err, -ENOMEM, "request");
-	result = pod_parse(&root, endpoint, err);
-	if (result == 0)
-		result = pod_name_get(&network, endpoint->network, err);
-	if (result == 0)
-		result = labels_from_json(&labels, &endpoint->labels, err);
-	if (result == 0)
-		result = link_parse(&root, &request, err);
-	if (result == 0)
-		result = ips_parse(&root, &request, err);
-	if (result == 0)
-		result = delegated_parse(&root, endpoint, err);
-	if (result < 0)
-		return result;
-	*ret = request;
-	ret->endpoint = take_ptr(endpoint);
+	ret = pod_parse(&root, endpoint, err);
+	if (ret == 0)
+		ret = pod_name_get(&network, endpoint->network, err);
+	if (ret == 0)
+		ret = labels_from_json(&labels, &endpoint->labels, err);
+	if (ret == 0)
+		ret = link_parse(&root, &request, err);
+	if (ret == 0)
+		ret = ips_parse(&root, &request, err);
+	if (ret == 0)
+		ret = delegated_parse(&root, endpoint, err);
+	if (ret < 0)
+		return ret;
+	*ret_request = request;
+	ret_request->endpoint = take_ptr(endpoint);
 	return 0;
 }
 

@@ -23,18 +23,18 @@ static int spool_file_consume(struct endpoints *endpoints, const char *path, str
 	auto_json struct cJSON *json = NULL;
 	auto_free char *text = NULL;
 	size_t len = 0;
-	int result = file_read(path, SPOOL_FILE_MAX, &text, &len, err);
+	int ret = file_read(path, SPOOL_FILE_MAX, &text, &len, err);
 
-	if (result == -ENOENT)
+	if (ret == -ENOENT)
 		return 0; /* the plugin took it back */
-	if (result == 0)
-		result = json_parse(text, len, &json, err);
-	if (result < 0)
-		return result;
-	result = endpoints_del(endpoints, json, &error);
-	if (result < 0)
+	if (ret == 0)
+		ret = json_parse(text, len, &json, err);
+	if (ret < 0)
+		return ret;
+	ret = endpoints_del(endpoints, json, &error);
+	if (ret < 0)
 		*err = error.text;
-	return result;
+	return ret;
 }
 
 void spool_consume(struct endpoints *endpoints)
@@ -46,18 +46,18 @@ void spool_consume(struct endpoints *endpoints)
 		size_t len = strlen(entry->d_name);
 		struct errmsg err = {};
 		char path[600];
-		int result;
+		int ret;
 
 		/* Other names are files that are being written. */
 		if (entry->d_name[0] == '.' || len < 5 ||
 		    strcmp(entry->d_name + len - 5, ".json") != 0)
 			continue;
 		snprintf(path, sizeof(path), "%s/%s", endpoints->spool_dir, entry->d_name);
-		result = spool_file_consume(endpoints, path, &err);
-		if (result < 0)
+		ret = spool_file_consume(endpoints, path, &err);
+		if (ret < 0)
 			log_warn("%s: %s", path, err.text);
 		/* A state file that could not be written: the deletion is still owed. */
-		if (result == 0 || result == -EINVAL || result == -EBADMSG || result == -EFBIG)
+		if (ret == 0 || ret == -EINVAL || ret == -EBADMSG || ret == -EFBIG)
 			unlink(path);
 	}
 	if (dir)

@@ -46,7 +46,7 @@ static void endpoint_restore(struct endpoints *endpoints, struct endpoint *endpo
 	struct host_link link = {};
 	struct errmsg err = {};
 	char text[ENDPOINT_TEXT_MAX];
-	int result;
+	int ret;
 
 	endpoint_describe(endpoint, text);
 	if (endpoint->state == ENDPOINT_DELETING) {
@@ -60,10 +60,10 @@ static void endpoint_restore(struct endpoints *endpoints, struct endpoint *endpo
 			log_error("%s: %s", text, err.text);
 		return;
 	}
-	result = host_link_get(&endpoints->netlink, endpoint_ifindex(endpoint), &link, &err);
-	if (result == 0 && link.netns_id >= 0)
+	ret = host_link_get(&endpoints->netlink, endpoint_ifindex(endpoint), &link, &err);
+	if (ret == 0 && link.netns_id >= 0)
 		endpoint->netns_id = (uint32_t)link.netns_id;
-	for (size_t i = 0; result == 0 && i < endpoint->address_count; i++) {
+	for (size_t i = 0; ret == 0 && i < endpoint->address_count; i++) {
 		struct errmsg route_err = {};
 
 		/* Only the node itself needs it: no reason to leave policy without the pod. */
@@ -71,12 +71,12 @@ static void endpoint_restore(struct endpoints *endpoints, struct endpoint *endpo
 					  &route_err) < 0)
 			log_error("%s: %s", text, route_err.text);
 	}
-	if (result == 0)
-		result = endpoint_register(endpoints, endpoint, &err);
+	if (ret == 0)
+		ret = endpoint_register(endpoints, endpoint, &err);
 	/* Replaces the earlier agent's program by ours, in place. */
-	if (result == 0)
-		result = datapath_attach_endpoint(endpoints->datapath, endpoint->slot, &err);
-	if (result < 0 && result != -ENODEV)
+	if (ret == 0)
+		ret = datapath_attach_endpoint(endpoints->datapath, endpoint->slot, &err);
+	if (ret < 0 && ret != -ENODEV)
 		log_error("%s: %s", text, err.text);
 	/* What else may have happened meanwhile is looked at once the agent is ready. */
 	endpoint->dirty = DIRT_ALL;
@@ -182,12 +182,12 @@ static void endpoints_restore(struct endpoints *endpoints)
 
 static int folders_make(struct endpoints *endpoints, const char *run_dir, struct errmsg *err)
 {
-	int result;
+	int ret;
 
 	snprintf(endpoints->state_dir, sizeof(endpoints->state_dir), "%s/endpoints", run_dir);
 	snprintf(endpoints->spool_dir, sizeof(endpoints->spool_dir), "%s/deleted", run_dir);
-	result = file_make_dir(endpoints->state_dir, 0700, err);
-	return result == 0 ? file_make_dir(endpoints->spool_dir, 0700, err) : result;
+	ret = file_make_dir(endpoints->state_dir, 0700, err);
+	return ret == 0 ? file_make_dir(endpoints->spool_dir, 0700, err) : ret;
 }
 
 static int table_make(struct endpoints *endpoints, uint32_t max, struct errmsg *err)
@@ -204,28 +204,27 @@ static int table_make(struct endpoints *endpoints, uint32_t max, struct errmsg *
 static int node_prepare(struct endpoints *endpoints, const struct endpoints_options *options,
 			struct errmsg *err)
 {
-	int result = netns_identify(-1, &endpoints->home, err);
+	int ret = netns_identify(-1, &endpoints->home, err);
 
-	if (result == 0)
-		result = netlink_open(&endpoints->netlink, -1, err);
-	if (result == 0)
-		result = ipam_new(options->pod_cidrs, options->pod_cidr_count, &endpoints->ipam,
-				  err);
-	if (result == 0)
-		result = host_forwarding_ensure(endpoints->ipam, err);
-	if (result == 0)
-		result = host_device_new(&endpoints->netlink, endpoints->ipam, options->big_tcp,
-					 &endpoints->host, err);
-	if (result == 0)
-		result = host_repair(endpoints, err);
-	return result;
+	if (ret == 0)
+		ret = netlink_open(&endpoints->netlink, -1, err);
+	if (ret == 0)
+		ret = ipam_new(options->pod_cidrs, options->pod_cidr_count, &endpoints->ipam, err);
+	if (ret == 0)
+		ret = host_forwarding_ensure(endpoints->ipam, err);
+	if (ret == 0)
+		ret = host_device_new(&endpoints->netlink, endpoints->ipam, options->big_tcp,
+				      &endpoints->host, err);
+	if (ret == 0)
+		ret = host_repair(endpoints, err);
+	return ret;
 }
 
-int endpoints_new(const struct endpoints_options *options, struct endpoints **ret,
+int endpoints_new(const struct endpoints_options *options, struct endpoints **ret_endpoints,
 		  struct errmsg *err)
 {
 	struct endpoints *endpoints = calloc(1, sizeof(*endpoints));
-	int result;
+	int ret;
 
 	if (!endpoints)
 		return fail(err, -ENOMEM, "endpoints");
@@ -238,29 +237,29 @@ int endpoints_new(const struct endpoints_options *options, struct endpoints **re
 	endpoints->netlink = (struct netlink)NETLINK_INIT;
 	endpoints->steps = endpoint_steps;
 	endpoints->step_count = endpoint_step_count;
-	result = table_make(endpoints, options->max, err);
-	if (result == 0)
-		result = endpoints_link_worker_start(endpoints, err);
-	if (result == 0)
-		result = folders_make(endpoints, options->run_dir, err);
-	if (result == 0)
-		result = node_prepare(endpoints, options, err);
+	ret = table_make(endpoints, options->max, err);
+	if (ret == 0)
+		ret = endpoints_link_worker_start(endpoints, err);
+	if (ret == 0)
+		ret = folders_make(endpoints, options->run_dir, err);
+	if (ret == 0)
+		ret = node_prepare(endpoints, options, err);
 	/* Listens before it looks: a change in between is seen by one of the two. */
-	if (result == 0)
-		result = endpoint_watch_new(endpoints, &endpoints->watch, err);
-	if (result == 0)
-		result = endpoint_state_load(endpoints, err);
-	if (result == 0)
-		result = host_addresses_refresh(endpoints, err);
-	if (result < 0) {
+	if (ret == 0)
+		ret = endpoint_watch_new(endpoints, &endpoints->watch, err);
+	if (ret == 0)
+		ret = endpoint_state_load(endpoints, err);
+	if (ret == 0)
+		ret = host_addresses_refresh(endpoints, err);
+	if (ret < 0) {
 		endpoints_free(endpoints);
-		return result;
+		return ret;
 	}
 	endpoints_restore(endpoints);
 	endpoints_tcx_soon(endpoints);
 	spool_consume(endpoints);
 	endpoints->started = true;
-	*ret = endpoints;
+	*ret_endpoints = endpoints;
 	return 0;
 }
 
@@ -318,32 +317,32 @@ static int links_remove(struct netlink *netlink, struct errmsg *err)
 	auto_(link_worker) struct link_worker *link_worker = NULL;
 	size_t asked = 0;
 	size_t done = 0;
-	int result = orphans_find(netlink, &search, err);
+	int ret = orphans_find(netlink, &search, err);
 
-	if (result == 0)
-		result = link_worker_new(-1, &link_worker, err);
-	while (result == 0 && done < search.count) {
+	if (ret == 0)
+		ret = link_worker_new(-1, &link_worker, err);
+	while (ret == 0 && done < search.count) {
 		if (asked < search.count &&
 		    link_worker_delete(link_worker, search.ifindexes[asked], 0, NULL) == 0)
 			asked++;
 		else if (link_worker_collect(link_worker, -1, cleanup_done, &done) < 0)
-			result = fail_plain(err, -EPIPE, "the link worker died");
+			ret = fail_plain(err, -EPIPE, "the link worker died");
 	}
 	free(search.ifindexes);
-	return result;
+	return ret;
 }
 
 int endpoints_cleanup(const char *run_dir, struct errmsg *err)
 {
 	auto_netlink struct netlink netlink = NETLINK_INIT;
-	int result = netlink_open(&netlink, -1, err);
+	int ret = netlink_open(&netlink, -1, err);
 
-	if (result == 0)
-		result = links_remove(&netlink, err);
-	if (result == 0)
-		result = host_device_remove(&netlink, err);
-	if (result < 0)
-		return result;
+	if (ret == 0)
+		ret = links_remove(&netlink, err);
+	if (ret == 0)
+		ret = host_device_remove(&netlink, err);
+	if (ret < 0)
+		return ret;
 	folder_remove(run_dir, "endpoints");
 	folder_remove(run_dir, "deleted");
 	return 0;

@@ -140,16 +140,18 @@ void endpoint_state_remove(const struct endpoints *endpoints, const struct endpo
 
 /* ---- parse ----------------------------------------------------------------------------------- */
 
-static int get_u64(const struct json_node *root, const char *key, uint64_t *ret, struct errmsg *err)
+static int get_u64(const struct json_node *root, const char *key, uint64_t *ret_value,
+		   struct errmsg *err)
 {
 	struct json_node node = json_member(root, key);
 	const char *text = NULL;
-	int result = json_string(&node, &text, err);
+	int ret = json_string(&node, &text, err);
 
-	if (result < 0)
-		return result;
-	return number_parse(text, 0, UINT64_MAX, ret) < 0 ? json_fail(&node, err, "not a number")
-							  : 0;
+	if (ret < 0)
+		return ret;
+	return number_parse(text, 0, UINT64_MAX, ret_value) < 0
+		       ? json_fail(&node, err, "not a number")
+		       : 0;
 }
 
 static int get_text(const struct json_node *root, const char *key, char *buf, size_t size,
@@ -157,36 +159,36 @@ static int get_text(const struct json_node *root, const char *key, char *buf, si
 {
 	struct json_node node = json_member(root, key);
 	const char *text = NULL;
-	int result = json_string(&node, &text, err);
+	int ret = json_string(&node, &text, err);
 
-	if (result < 0)
-		return result;
+	if (ret < 0)
+		return ret;
 	return (size_t)snprintf(buf, size, "%s", text) >= size ? json_fail(&node, err, "too long")
 							       : 0;
 }
 
-static int get_mac(const struct json_node *root, const char *key, uint8_t ret[6],
+static int get_mac(const struct json_node *root, const char *key, uint8_t ret_mac[6],
 		   struct errmsg *err)
 {
 	struct json_node node = json_member(root, key);
 	const char *text = NULL;
-	int result = json_string(&node, &text, err);
+	int ret = json_string(&node, &text, err);
 
-	if (result < 0)
-		return result;
-	return mac_parse(text, ret) < 0 ? json_fail(&node, err, "not a MAC") : 0;
+	if (ret < 0)
+		return ret;
+	return mac_parse(text, ret_mac) < 0 ? json_fail(&node, err, "not a MAC") : 0;
 }
 
-static int get_addr(const struct json_node *item, const char *key, struct addr *ret,
+static int get_addr(const struct json_node *item, const char *key, struct addr *ret_addr,
 		    struct errmsg *err)
 {
 	struct json_node node = json_member(item, key);
 	const char *text = NULL;
-	int result = json_string(&node, &text, err);
+	int ret = json_string(&node, &text, err);
 
-	if (result < 0)
-		return result;
-	return addr_parse(text, ret) < 0 ? json_fail(&node, err, "not an address") : 0;
+	if (ret < 0)
+		return ret;
+	return addr_parse(text, ret_addr) < 0 ? json_fail(&node, err, "not an address") : 0;
 }
 
 static int addresses_parse(const struct json_node *root, struct endpoint *endpoint,
@@ -194,60 +196,60 @@ static int addresses_parse(const struct json_node *root, struct endpoint *endpoi
 {
 	struct json_node addresses = json_member(root, "addresses");
 	size_t count = 0;
-	int result = json_array(&addresses, &count, err);
+	int ret = json_array(&addresses, &count, err);
 
-	if (result == 0 && (count < 1 || count > ARRAY_SIZE(endpoint->addresses)))
+	if (ret == 0 && (count < 1 || count > ARRAY_SIZE(endpoint->addresses)))
 		return json_fail(&addresses, err, "%zu addresses", count);
-	for (size_t i = 0; result == 0 && i < count; i++) {
+	for (size_t i = 0; ret == 0 && i < count; i++) {
 		struct ipam_lease *lease = &endpoint->addresses[i];
 		struct json_node item = json_at(&addresses, i);
 		struct json_node bits = json_member(&item, "bits");
 		int64_t len = 0;
 
-		result = get_addr(&item, "address", &lease->address.addr, err);
-		if (result == 0)
-			result = get_addr(&item, "gateway", &lease->gateway, err);
-		if (result == 0)
-			result = json_integer(&bits, addr_is_v4(&lease->address.addr) ? 96 : 0, 128,
-					      &len, err);
+		ret = get_addr(&item, "address", &lease->address.addr, err);
+		if (ret == 0)
+			ret = get_addr(&item, "gateway", &lease->gateway, err);
+		if (ret == 0)
+			ret = json_integer(&bits, addr_is_v4(&lease->address.addr) ? 96 : 0, 128,
+					   &len, err);
 		lease->address.len = (uint8_t)len;
 	}
 	endpoint->address_count = count;
-	return result;
+	return ret;
 }
 
 static int routes_parse(const struct json_node *root, struct endpoint *endpoint, struct errmsg *err)
 {
 	struct json_node routes = json_member(root, "routes");
 	size_t count = 0;
-	int result = json_array(&routes, &count, err);
+	int ret = json_array(&routes, &count, err);
 
-	if (result == 0 && count > ARRAY_SIZE(endpoint->routes))
+	if (ret == 0 && count > ARRAY_SIZE(endpoint->routes))
 		return json_fail(&routes, err, "%zu routes", count);
-	for (size_t i = 0; result == 0 && i < count; i++) {
+	for (size_t i = 0; ret == 0 && i < count; i++) {
 		struct json_node item = json_at(&routes, i);
 		const char *text = NULL;
 
-		result = json_string(&item, &text, err);
-		if (result == 0 && prefix_parse(text, &endpoint->routes[i]) < 0)
-			result = json_fail(&item, err, "not a prefix");
+		ret = json_string(&item, &text, err);
+		if (ret == 0 && prefix_parse(text, &endpoint->routes[i]) < 0)
+			ret = json_fail(&item, err, "not a prefix");
 	}
 	endpoint->route_count = count;
-	return result;
+	return ret;
 }
 
-static int state_name_parse(const struct json_node *root, enum endpoint_state *ret,
+static int state_name_parse(const struct json_node *root, enum endpoint_state *ret_state,
 			    struct errmsg *err)
 {
 	struct json_node node = json_member(root, "state");
 	const char *text = NULL;
-	int result = json_string(&node, &text, err);
+	int ret = json_string(&node, &text, err);
 
-	if (result < 0)
-		return result;
+	if (ret < 0)
+		return ret;
 	for (int i = 0; i < ENDPOINT_STATE_COUNT; i++) {
 		if (strcmp(state_names[i], text) == 0) {
-			*ret = (enum endpoint_state)i;
+			*ret_state = (enum endpoint_state)i;
 			return 0;
 		}
 	}
@@ -262,20 +264,20 @@ static int numbers_parse(const struct json_node *root, struct endpoint *endpoint
 	struct json_node mtu_node = json_member(root, "mtu");
 	int64_t version = 0, slot = 0, mtu = 0;
 	uint64_t inode = 0;
-	int result = json_integer(&version_node, STATE_VERSION, STATE_VERSION, &version, err);
+	int ret = json_integer(&version_node, STATE_VERSION, STATE_VERSION, &version, err);
 
-	if (result == 0)
-		result = json_integer(&slot_node, 1, UINT16_MAX, &slot, err);
-	if (result == 0)
-		result = json_integer(&mtu_node, 0, UINT16_MAX, &mtu, err);
-	if (result == 0)
-		result = get_u64(root, "netnsCookie", &endpoint->netns.cookie, err);
-	if (result == 0)
-		result = get_u64(root, "netnsInode", &inode, err);
-	if (result == 0)
-		result = get_u64(root, "sequence", &endpoint->sequence, err);
-	if (result < 0)
-		return result;
+	if (ret == 0)
+		ret = json_integer(&slot_node, 1, UINT16_MAX, &slot, err);
+	if (ret == 0)
+		ret = json_integer(&mtu_node, 0, UINT16_MAX, &mtu, err);
+	if (ret == 0)
+		ret = get_u64(root, "netnsCookie", &endpoint->netns.cookie, err);
+	if (ret == 0)
+		ret = get_u64(root, "netnsInode", &inode, err);
+	if (ret == 0)
+		ret = get_u64(root, "sequence", &endpoint->sequence, err);
+	if (ret < 0)
+		return ret;
 	endpoint_set_slot(endpoint, (uint16_t)slot);
 	endpoint->mtu = (unsigned int)mtu;
 	endpoint->netns.inode = inode;
@@ -289,62 +291,63 @@ static int names_parse(const struct json_node *root, struct endpoint *endpoint, 
 	const char *container_id = NULL;
 	const char *ifname = NULL;
 	const char *path = NULL;
-	int result = endpoint_request_names(root, &container_id, &ifname, err);
+	int ret = endpoint_request_names(root, &container_id, &ifname, err);
 
-	if (result == 0)
-		result = json_string(&netns, &path, err);
-	if (result == 0)
-		result = get_text(root, "namespace", endpoint->namespace, POD_NAME_MAX, err);
-	if (result == 0)
-		result = get_text(root, "name", endpoint->name, POD_NAME_MAX, err);
-	if (result == 0)
-		result = get_text(root, "uid", endpoint->uid, POD_NAME_MAX, err);
-	if (result == 0)
-		result = get_text(root, "network", endpoint->network, POD_NAME_MAX, err);
-	if (result == 0)
-		result = labels_from_json(&labels, &endpoint->labels, err);
-	if (result < 0)
-		return result;
+	if (ret == 0)
+		ret = json_string(&netns, &path, err);
+	if (ret == 0)
+		ret = get_text(root, "namespace", endpoint->namespace, POD_NAME_MAX, err);
+	if (ret == 0)
+		ret = get_text(root, "name", endpoint->name, POD_NAME_MAX, err);
+	if (ret == 0)
+		ret = get_text(root, "uid", endpoint->uid, POD_NAME_MAX, err);
+	if (ret == 0)
+		ret = get_text(root, "network", endpoint->network, POD_NAME_MAX, err);
+	if (ret == 0)
+		ret = labels_from_json(&labels, &endpoint->labels, err);
+	if (ret < 0)
+		return ret;
 	snprintf(endpoint->container_id, sizeof(endpoint->container_id), "%s", container_id);
 	snprintf(endpoint->ifname, sizeof(endpoint->ifname), "%s", ifname);
 	endpoint->netns_path = strdup(path);
 	return endpoint->netns_path ? 0 : fail(err, -ENOMEM, "endpoint");
 }
 
-int endpoint_state_parse(const char *text, size_t len, struct endpoint **ret, struct errmsg *err)
+int endpoint_state_parse(const char *text, size_t len, struct endpoint **ret_endpoint,
+			 struct errmsg *err)
 {
 	auto_(endpoint) struct endpoint *endpoint = endpoint_new();
 	auto_json struct cJSON *json = NULL;
 	struct json_node root, delegated;
-	int result;
+	int ret;
 
 	if (!endpoint)
 		return fail(err, -ENOMEM, "endpoint");
-	result = json_parse(text, len, &json, err);
-	if (result < 0)
-		return result;
+	ret = json_parse(text, len, &json, err);
+	if (ret < 0)
+		return ret;
 	root = json_root(json);
 	delegated = json_member(&root, "delegated");
-	result = json_object(&root, err);
-	if (result == 0)
-		result = numbers_parse(&root, endpoint, err);
-	if (result == 0)
-		result = state_name_parse(&root, &endpoint->state, err);
-	if (result == 0)
-		result = names_parse(&root, endpoint, err);
-	if (result == 0)
-		result = addresses_parse(&root, endpoint, err);
-	if (result == 0)
-		result = routes_parse(&root, endpoint, err);
-	if (result == 0)
-		result = json_bool(&delegated, &endpoint->delegated, err);
-	if (result == 0)
-		result = get_mac(&root, "mac", endpoint->mac, err);
-	if (result == 0)
-		result = get_mac(&root, "hostMac", endpoint->host_mac, err);
-	if (result < 0)
-		return result;
-	*ret = take_ptr(endpoint);
+	ret = json_object(&root, err);
+	if (ret == 0)
+		ret = numbers_parse(&root, endpoint, err);
+	if (ret == 0)
+		ret = state_name_parse(&root, &endpoint->state, err);
+	if (ret == 0)
+		ret = names_parse(&root, endpoint, err);
+	if (ret == 0)
+		ret = addresses_parse(&root, endpoint, err);
+	if (ret == 0)
+		ret = routes_parse(&root, endpoint, err);
+	if (ret == 0)
+		ret = json_bool(&delegated, &endpoint->delegated, err);
+	if (ret == 0)
+		ret = get_mac(&root, "mac", endpoint->mac, err);
+	if (ret == 0)
+		ret = get_mac(&root, "hostMac", endpoint->host_mac, err);
+	if (ret < 0)
+		return ret;
+	*ret_endpoint = take_ptr(endpoint);
 	return 0;
 }
 
@@ -357,12 +360,12 @@ static int state_load_one(struct endpoints *endpoints, const char *path, struct 
 	char expected[350];
 	uint16_t slot;
 	size_t len = 0;
-	int result = file_read(path, STATE_FILE_MAX, &text, &len, err);
+	int ret = file_read(path, STATE_FILE_MAX, &text, &len, err);
 
-	if (result == 0)
-		result = endpoint_state_parse(text, len, &endpoint, err);
-	if (result < 0)
-		return result;
+	if (ret == 0)
+		ret = endpoint_state_parse(text, len, &endpoint, err);
+	if (ret < 0)
+		return ret;
 	state_path(endpoints, endpoint->slot, expected, sizeof(expected));
 	if (strcmp(path, expected) != 0)
 		return fail_plain(err, -EINVAL, "slot %u belongs into %s", endpoint->slot,

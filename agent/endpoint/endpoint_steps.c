@@ -88,20 +88,20 @@ static int address_take(struct endpoint_add *add, bool v4, struct errmsg *err)
 	struct endpoints *endpoints = add->endpoints;
 	struct endpoint *endpoint = add->endpoint;
 	struct ipam_lease *lease = &endpoint->addresses[endpoint->address_count];
-	int result = -ENOENT;
+	int ret = -ENOENT;
 
 	for (size_t i = 0; i < request->ip_count; i++) {
 		if (addr_is_v4(&request->ips[i]) == v4)
-			result = ipam_request(endpoints->ipam, &request->ips[i], address_in_use,
-					      endpoints, lease, err);
+			ret = ipam_request(endpoints->ipam, &request->ips[i], address_in_use,
+					   endpoints, lease, err);
 	}
-	if (result == -ENOENT && !ipam_has_family(endpoints->ipam, v4))
+	if (ret == -ENOENT && !ipam_has_family(endpoints->ipam, v4))
 		return 0;
-	if (result == -ENOENT)
-		result = ipam_allocate(endpoints->ipam, v4, address_in_use, endpoints, lease, err);
-	if (result == 0)
+	if (ret == -ENOENT)
+		ret = ipam_allocate(endpoints->ipam, v4, address_in_use, endpoints, lease, err);
+	if (ret == 0)
 		endpoint->address_count++;
-	return result;
+	return ret;
 }
 
 /* Whether a former holder has an address that was asked for by name. */
@@ -128,15 +128,15 @@ static bool holds_requested(const struct endpoint *former, const void *arg)
 static int addresses_take(struct endpoint_add *add, struct errmsg *err)
 {
 	/* A container with an address of its own that is started anew asks for it at once. */
-	int result = endpoints_reaped(add->endpoints, holds_requested, add, err);
+	int ret = endpoints_reaped(add->endpoints, holds_requested, add, err);
 
-	if (result < 0)
-		return result;
+	if (ret < 0)
+		return ret;
 	if (add->endpoint->delegated)
 		return addresses_take_delegated(add, err);
 	add->endpoint->address_count = 0;
-	result = address_take(add, true, err);
-	return result == 0 ? address_take(add, false, err) : result;
+	ret = address_take(add, true, err);
+	return ret == 0 ? address_take(add, false, err) : ret;
 }
 
 /* Locally administered, and the same for an endpoint that is wired again. */
@@ -157,18 +157,18 @@ static int reserve(struct endpoint_add *add, struct errmsg *err)
 	struct endpoints *endpoints = add->endpoints;
 	struct endpoint *endpoint = add->endpoint;
 	uint16_t slot = 0;
-	int result;
+	int ret;
 
 	add->cni_code = CNI_ADDRESSES_EXHAUSTED;
-	result = slot_find(endpoints, &slot, err);
-	if (result == 0)
+	ret = slot_find(endpoints, &slot, err);
+	if (ret == 0)
 		endpoint_set_slot(endpoint, slot);
-	if (result == 0)
-		result = addresses_take(add, err);
-	if (result == -EINVAL)
+	if (ret == 0)
+		ret = addresses_take(add, err);
+	if (ret == -EINVAL)
 		add->cni_code = CNI_INVALID_CONFIG;
-	if (result < 0)
-		return result;
+	if (ret < 0)
+		return ret;
 	if (endpoint->address_count == 0) {
 		add->cni_code = CNI_INVALID_CONFIG;
 		return fail_plain(err, -EINVAL, "this node has no pod CIDR");
@@ -206,26 +206,26 @@ static void forget(struct endpoint_add *add)
 
 static int note_ready(struct endpoint_add *add, struct errmsg *err)
 {
-	int result;
+	int ret;
 
 	add->endpoint->state = ENDPOINT_READY;
-	result = endpoint_state_save(add->endpoints, add->endpoint, err);
-	if (result < 0)
+	ret = endpoint_state_save(add->endpoints, add->endpoint, err);
+	if (ret < 0)
 		add->endpoint->state = ENDPOINT_PENDING;
-	return result;
+	return ret;
 }
 
 /* ---- interface ------------------------------------------------------------------------------- */
 
 static int interface_make(struct endpoint_add *add, struct errmsg *err)
 {
-	int result = veth_add(&add->endpoints->netlink, add->endpoint, add->netns_fd,
-			      add->endpoints->big_tcp, err);
+	int ret = veth_add(&add->endpoints->netlink, add->endpoint, add->netns_fd,
+			   add->endpoints->big_tcp, err);
 
-	if (result == -EEXIST)
+	if (ret == -EEXIST)
 		return wrap(err, "%s or %s exists already", add->endpoint->ifname,
 			    add->endpoint->host_ifname);
-	return result;
+	return ret;
 }
 
 static void interface_remove(struct endpoint_add *add)
@@ -240,13 +240,13 @@ static int interface_look(struct endpoint_add *add, struct errmsg *err)
 {
 	struct endpoint *endpoint = add->endpoint;
 	struct host_link link = {};
-	int result = veth_configure(&add->endpoints->netlink, endpoint, err);
+	int ret = veth_configure(&add->endpoints->netlink, endpoint, err);
 
-	if (result == 0)
-		result = host_link_get(&add->endpoints->netlink, endpoint_ifindex(endpoint), &link,
-				       err);
-	if (result < 0)
-		return result;
+	if (ret == 0)
+		ret = host_link_get(&add->endpoints->netlink, endpoint_ifindex(endpoint), &link,
+				    err);
+	if (ret < 0)
+		return ret;
 	if (link.netns_id < 0 || link.peer_ifindex == 0)
 		return fail_plain(err, -EIO, "the kernel does not say where the pod's end is");
 	/* The kernel numbered the pod's namespace for ours when it reported the pair. */
@@ -263,9 +263,9 @@ static int pod_set_up(struct endpoint_add *add, struct errmsg *err)
 
 static int interface_open(struct endpoint_add *add, struct errmsg *err)
 {
-	int result = link_set_up(&add->endpoints->netlink, endpoint_ifindex(add->endpoint), err);
+	int ret = link_set_up(&add->endpoints->netlink, endpoint_ifindex(add->endpoint), err);
 
-	return result == 0 ? pod_link_settle(add->endpoint, add->netns_fd, err) : result;
+	return ret == 0 ? pod_link_settle(add->endpoint, add->netns_fd, err) : ret;
 }
 
 /* ---- policy ---------------------------------------------------------------------------------- */
@@ -281,9 +281,9 @@ int endpoint_publish(struct endpoints *endpoints, const struct endpoint *endpoin
 {
 	struct datapath *datapath = endpoints->datapath;
 	struct endpoint_entry entry = {};
-	int result = endpoint_map_get(datapath, endpoint->slot, &entry);
+	int ret = endpoint_map_get(datapath, endpoint->slot, &entry);
 
-	if (result == 0 &&
+	if (ret == 0 &&
 	    (entry.netns_cookie != endpoint->netns.cookie || !(entry.flags & ENDPOINT_VALID)))
 		entry = (struct endpoint_entry){ .flags = ENDPOINT_VALID };
 	entry.netns_cookie = endpoint->netns.cookie;
@@ -298,9 +298,9 @@ int endpoint_publish(struct endpoints *endpoints, const struct endpoint *endpoin
 		else
 			entry.v6 = *addr;
 	}
-	if (result == 0)
-		result = endpoint_map_set(datapath, endpoint->slot, &entry);
-	return result < 0 ? fail(err, result, "write endpoint_map") : 0;
+	if (ret == 0)
+		ret = endpoint_map_set(datapath, endpoint->slot, &entry);
+	return ret < 0 ? fail(err, ret, "write endpoint_map") : 0;
 }
 
 static int store_entry_set(struct endpoints *endpoints, const struct endpoint *endpoint,
@@ -314,26 +314,26 @@ static int store_entry_set(struct endpoints *endpoints, const struct endpoint *e
 		.labels = endpoint->labels,
 		.address_count = endpoint->address_count,
 	};
-	int result;
+	int ret;
 
 	for (size_t i = 0; i < endpoint->address_count; i++)
 		entry.addresses[i] = endpoint->addresses[i].address.addr;
-	result = store_endpoint_set(endpoints->store, &entry);
-	return result < 0 ? fail(err, result, "make the endpoint known to policy") : 0;
+	ret = store_endpoint_set(endpoints->store, &entry);
+	return ret < 0 ? fail(err, ret, "make the endpoint known to policy") : 0;
 }
 
 int endpoint_register(struct endpoints *endpoints, const struct endpoint *endpoint,
 		      struct errmsg *err)
 {
-	int result = endpoint_publish(endpoints, endpoint, err);
+	int ret = endpoint_publish(endpoints, endpoint, err);
 
-	if (result == 0)
-		result = store_entry_set(endpoints, endpoint, err);
-	if (result == 0)
-		result = endpoints_sync(endpoints, err);
-	if (result < 0)
+	if (ret == 0)
+		ret = store_entry_set(endpoints, endpoint, err);
+	if (ret == 0)
+		ret = endpoints_sync(endpoints, err);
+	if (ret < 0)
 		endpoint_unregister(endpoints, endpoint);
-	return result;
+	return ret;
 }
 
 void endpoint_unregister(struct endpoints *endpoints, const struct endpoint *endpoint)
@@ -377,12 +377,12 @@ static int routes_make(struct endpoint_add *add, struct errmsg *err)
 	const struct endpoint *endpoint = add->endpoint;
 
 	for (size_t i = 0; i < endpoint->address_count; i++) {
-		int result = host_device_route_add(add->endpoints->host,
-						   &endpoint->addresses[i].address.addr, err);
+		int ret = host_device_route_add(add->endpoints->host,
+						&endpoint->addresses[i].address.addr, err);
 
-		if (result < 0) {
+		if (ret < 0) {
 			routes_remove(add);
-			return result;
+			return ret;
 		}
 	}
 	return 0;
@@ -413,16 +413,16 @@ int endpoint_steps_run(struct endpoint_add *add, struct endpoint_error *error)
 	add->cni_code = CNI_KERNEL_FAILED;
 	for (size_t i = 0; i < add->endpoints->step_count; i++) {
 		struct errmsg err = {};
-		int result = steps[i].run(add, &err);
+		int ret = steps[i].run(add, &err);
 
-		if (result >= 0)
+		if (ret >= 0)
 			continue;
 		endpoint_fail(error, add->cni_code, steps[i].name, &err);
 		while (i-- > 0) {
 			if (steps[i].undo)
 				steps[i].undo(add);
 		}
-		return result;
+		return ret;
 	}
 	return 0;
 }

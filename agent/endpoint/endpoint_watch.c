@@ -339,15 +339,15 @@ static int netlink_watch(struct endpoint_watch *watch, struct errmsg *err)
 {
 	static const int groups[] = { RTNLGRP_LINK,        RTNLGRP_TC,         RTNLGRP_IPV4_IFADDR,
 				      RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE };
-	int result = netlink_open(&watch->netlink, -1, err);
+	int ret = netlink_open(&watch->netlink, -1, err);
 	int bytes = WATCH_RECEIVE_BYTES;
 	int fd = watch->netlink.fd;
 	int on = 1;
 
-	if (result == 0)
-		result = routes_filter(fd, err);
-	if (result < 0)
-		return result;
+	if (ret == 0)
+		ret = routes_filter(fd, err);
+	if (ret < 0)
+		return ret;
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes));
 	/* Without it (no CAP_NET_BROADCAST), changes inside pods are found by CHECK only. */
 	if (setsockopt(fd, SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, &on, sizeof(on)) < 0)
@@ -397,10 +397,11 @@ static int spool_watch(struct endpoint_watch *watch, struct errmsg *err)
 /* ---- life --------------------------------------------------------------------------------------
  */
 
-int endpoint_watch_new(struct endpoints *endpoints, struct endpoint_watch **ret, struct errmsg *err)
+int endpoint_watch_new(struct endpoints *endpoints, struct endpoint_watch **ret_watch,
+		       struct errmsg *err)
 {
 	struct endpoint_watch *watch = calloc(1, sizeof(*watch));
-	int result;
+	int ret;
 
 	if (!watch)
 		return fail(err, -ENOMEM, "watch");
@@ -408,14 +409,14 @@ int endpoint_watch_new(struct endpoints *endpoints, struct endpoint_watch **ret,
 	watch->netlink = (struct netlink)NETLINK_INIT;
 	watch->inotify_fd = -1;
 	watch->settle_event = evtimer_new(endpoints->base, on_settle, watch);
-	result = watch->settle_event ? netlink_watch(watch, err) : fail(err, -ENOMEM, "watch");
-	if (result == 0)
-		result = spool_watch(watch, err);
-	if (result < 0) {
+	ret = watch->settle_event ? netlink_watch(watch, err) : fail(err, -ENOMEM, "watch");
+	if (ret == 0)
+		ret = spool_watch(watch, err);
+	if (ret < 0) {
 		endpoint_watch_free(watch);
-		return result;
+		return ret;
 	}
-	*ret = watch;
+	*ret_watch = watch;
 	return 0;
 }
 

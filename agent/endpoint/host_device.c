@@ -102,15 +102,15 @@ static int device_each(const struct nlmsghdr *header, void *arg)
 	return 0;
 }
 
-static int device_find(struct netlink *netlink, struct device_seen *ret, struct errmsg *err)
+static int device_find(struct netlink *netlink, struct device_seen *ret_device, struct errmsg *err)
 {
 	struct netlink_message message;
-	int result;
+	int ret;
 
 	netlink_message_init(&message, RTM_GETLINK, 0, sizeof(struct ifinfomsg));
 	mnl_attr_put_strz(&message.header, IFLA_IFNAME, HOST_DEVICE);
-	result = netlink_get(netlink, &message, device_each, ret, err);
-	return result < 0 ? wrap(err, "look for %s", HOST_DEVICE) : 0;
+	ret = netlink_get(netlink, &message, device_each, ret_device, err);
+	return ret < 0 ? wrap(err, "look for %s", HOST_DEVICE) : 0;
 }
 
 static int device_create_kind(struct netlink *netlink, const char *kind, struct errmsg *err)
@@ -131,11 +131,11 @@ static int device_create_kind(struct netlink *netlink, const char *kind, struct 
 
 static int device_create(struct netlink *netlink, struct errmsg *err)
 {
-	int result = -EOPNOTSUPP;
+	int ret = -EOPNOTSUPP;
 
-	for (size_t i = 0; result == -EOPNOTSUPP && i < ARRAY_SIZE(device_kinds); i++)
-		result = device_create_kind(netlink, device_kinds[i], err);
-	return result;
+	for (size_t i = 0; ret == -EOPNOTSUPP && i < ARRAY_SIZE(device_kinds); i++)
+		ret = device_create_kind(netlink, device_kinds[i], err);
+	return ret;
 }
 
 /* Up, without link-local addresses: nobody is reached over this device by neighbour discovery. */
@@ -185,7 +185,7 @@ static int address_ensure(struct host_device *device, const struct addr *addr, b
 	struct ifaddrmsg *header = netlink_message_init(&message, RTM_NEWADDR,
 							NLM_F_CREATE | NLM_F_EXCL, sizeof(*header));
 	char text[ADDR_TEXT_MAX];
-	int result;
+	int ret;
 
 	header->ifa_family = addr_family(addr);
 	header->ifa_prefixlen = addr_is_v4(addr) ? 32 : 128;
@@ -193,10 +193,10 @@ static int address_ensure(struct host_device *device, const struct addr *addr, b
 	netlink_put_addr(&message.header, IFA_LOCAL, addr);
 	netlink_put_addr(&message.header, IFA_ADDRESS, addr);
 	mnl_attr_put_u32(&message.header, IFA_FLAGS, IFA_F_NODAD | IFA_F_NOPREFIXROUTE);
-	result = netlink_request(device->netlink, &message, err);
-	if (result == -EEXIST)
+	ret = netlink_request(device->netlink, &message, err);
+	if (ret == -EEXIST)
 		return 0;
-	if (result < 0)
+	if (ret < 0)
 		return wrap(err, "gateway address %s", addr_format(addr, text));
 	*ret_changed = true;
 	return 0;
@@ -282,18 +282,18 @@ static int route_ensure(struct host_device *device, const struct prefix *dst,
 {
 	struct netlink_message message;
 	char text[ADDR_TEXT_MAX];
-	int result;
+	int ret;
 
 	route_fill(&message, device, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, dst);
 	if (source)
 		netlink_put_addr(&message.header, RTA_PREFSRC, source);
-	result = netlink_request(device->netlink, &message, err);
-	if (result == -EEXIST && route_is_ours(device, dst))
+	ret = netlink_request(device->netlink, &message, err);
+	if (ret == -EEXIST && route_is_ours(device, dst))
 		return 0;
-	if (result == -EEXIST)
+	if (ret == -EEXIST)
 		return fail_plain(err, -EEXIST, "there is a route to %s through another device",
 				  prefix_format(dst, text));
-	if (result < 0)
+	if (ret < 0)
 		return wrap(err, "route to %s", prefix_format(dst, text));
 	*ret_changed = true;
 	return 0;
@@ -304,16 +304,16 @@ int host_device_ensure(struct host_device *device, bool *ret_changed, struct err
 	struct device_seen seen = {};
 	struct prefix range;
 	struct addr gateway;
-	int result = device_find(device->netlink, &seen, err);
+	int ret = device_find(device->netlink, &seen, err);
 
-	if (result == -ENODEV) {
+	if (ret == -ENODEV) {
 		*ret_changed = true;
-		result = device_create(device->netlink, err);
-		if (result == 0)
-			result = device_find(device->netlink, &seen, err);
+		ret = device_create(device->netlink, err);
+		if (ret == 0)
+			ret = device_find(device->netlink, &seen, err);
 	}
-	if (result < 0)
-		return result;
+	if (ret < 0)
+		return ret;
 	if (!seen.is_ours)
 		return fail_plain(err, -EEXIST, "there is a %s that is neither dummy nor ifb",
 				  HOST_DEVICE);
@@ -322,20 +322,20 @@ int host_device_ensure(struct host_device *device, bool *ret_changed, struct err
 	if (seen.ifindex != device->ifindex)
 		big_tcp_set(device->netlink, seen.ifindex, device->big_tcp);
 	device->ifindex = seen.ifindex;
-	result = device_up(device->netlink, device->ifindex, err);
-	if (result == 0 && ipam_has_family(device->ipam, false))
-		result = device_ipv6_enable(err);
-	for (size_t i = 0; result == 0 && ipam_range(device->ipam, i, &range, &gateway); i++) {
-		result = address_ensure(device, &gateway, ret_changed, err);
-		if (result == 0)
-			result = route_ensure(device, &range, &gateway, ret_changed, err);
+	ret = device_up(device->netlink, device->ifindex, err);
+	if (ret == 0 && ipam_has_family(device->ipam, false))
+		ret = device_ipv6_enable(err);
+	for (size_t i = 0; ret == 0 && ipam_range(device->ipam, i, &range, &gateway); i++) {
+		ret = address_ensure(device, &gateway, ret_changed, err);
+		if (ret == 0)
+			ret = route_ensure(device, &range, &gateway, ret_changed, err);
 	}
-	for (size_t i = 0; result == 0 && i < device->route_count; i++) {
+	for (size_t i = 0; ret == 0 && i < device->route_count; i++) {
 		struct prefix single = { device->routes[i], 128 };
 
-		result = route_ensure(device, &single, NULL, ret_changed, err);
+		ret = route_ensure(device, &single, NULL, ret_changed, err);
 	}
-	return result;
+	return ret;
 }
 
 int host_device_route_add(struct host_device *device, const struct addr *addr, struct errmsg *err)
@@ -481,21 +481,21 @@ int host_device_prune(struct host_device *device, struct errmsg *err)
 {
 	struct leftovers leftovers = { .device = device };
 	struct netlink_message message;
-	int result;
+	int ret;
 
 	netlink_message_init(&message, RTM_GETROUTE, 0, sizeof(struct rtmsg));
-	result = netlink_dump(device->netlink, &message, leftover_route_each, leftovers_begin,
-			      &leftovers, err);
-	if (result == 0) {
+	ret = netlink_dump(device->netlink, &message, leftover_route_each, leftovers_begin,
+			   &leftovers, err);
+	if (ret == 0) {
 		leftovers_remove(device, &leftovers);
 		leftovers_begin(&leftovers);
 		netlink_message_init(&message, RTM_GETADDR, 0, sizeof(struct ifaddrmsg));
-		result = netlink_dump(device->netlink, &message, leftover_address_each,
-				      leftovers_begin, &leftovers, err);
+		ret = netlink_dump(device->netlink, &message, leftover_address_each,
+				   leftovers_begin, &leftovers, err);
 	}
-	if (result == 0)
+	if (ret == 0)
 		leftovers_remove(device, &leftovers);
-	return result;
+	return ret;
 }
 
 /* Whether a new route stands where one of ours should. */
@@ -538,16 +538,16 @@ int host_device_remove(struct netlink *netlink, struct errmsg *err)
 	struct device_seen seen = {};
 	struct netlink_message message;
 	struct ifinfomsg *info;
-	int result = device_find(netlink, &seen, err);
+	int ret = device_find(netlink, &seen, err);
 
-	if (result == -ENODEV || (result == 0 && !seen.is_ours))
+	if (ret == -ENODEV || (ret == 0 && !seen.is_ours))
 		return 0;
-	if (result < 0)
-		return result;
+	if (ret < 0)
+		return ret;
 	info = netlink_message_init(&message, RTM_DELLINK, 0, sizeof(*info));
 	info->ifi_index = seen.ifindex;
-	result = netlink_request(netlink, &message, err);
-	return result < 0 && result != -ENODEV ? wrap(err, "remove %s", HOST_DEVICE) : 0;
+	ret = netlink_request(netlink, &message, err);
+	return ret < 0 && ret != -ENODEV ? wrap(err, "remove %s", HOST_DEVICE) : 0;
 }
 
 /* ---- forwarding ------------------------------------------------------------------------------ */

@@ -40,7 +40,7 @@ static int range_init(struct range *range, const struct prefix *prefix, struct e
 	return 0;
 }
 
-int ipam_new(const struct prefix *ranges, size_t count, struct ipam **ret, struct errmsg *err)
+int ipam_new(const struct prefix *ranges, size_t count, struct ipam **ret_ipam, struct errmsg *err)
 {
 	auto_(ipam) struct ipam *ipam = calloc(1, sizeof(*ipam));
 	char text[2][ADDR_TEXT_MAX];
@@ -50,10 +50,10 @@ int ipam_new(const struct prefix *ranges, size_t count, struct ipam **ret, struc
 	if (!ipam || !ipam->ranges)
 		return fail(err, -ENOMEM, "address ranges");
 	for (size_t i = 0; i < count; i++) {
-		int result = range_init(&ipam->ranges[i], &ranges[i], err);
+		int ret = range_init(&ipam->ranges[i], &ranges[i], err);
 
-		if (result < 0)
-			return result;
+		if (ret < 0)
+			return ret;
 		for (size_t j = 0; j < i; j++) {
 			if (prefix_overlaps(&ranges[i], &ranges[j]))
 				return fail_plain(err, -EINVAL, "pod CIDRs %s and %s overlap",
@@ -62,7 +62,7 @@ int ipam_new(const struct prefix *ranges, size_t count, struct ipam **ret, struc
 		}
 		ipam->count++;
 	}
-	*ret = take_ptr(ipam);
+	*ret_ipam = take_ptr(ipam);
 	return 0;
 }
 

@@ -28,7 +28,7 @@ struct ipam_lease {
 typedef bool (*ipam_in_use)(const struct addr *addr, void *arg);
 
 /* -EINVAL: a range is too small for a pod, or two overlap. */
-int ipam_new(const struct prefix *ranges, size_t count, struct ipam **ret, struct errmsg *err);
+int ipam_new(const struct prefix *ranges, size_t count, struct ipam **ret_ipam, struct errmsg *err);
 void ipam_free(struct ipam *ipam);
 DEFINE_AUTO(ipam)
 

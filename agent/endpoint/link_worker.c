@@ -47,14 +47,14 @@ static int privileges_drop(void)
 {
 	static const cap_value_t keep[] = { CAP_NET_ADMIN };
 	cap_t caps = cap_init();
-	int result;
+	int ret;
 
 	if (!caps)
 		return -ENOMEM;
-	result = cap_set_flag(caps, CAP_PERMITTED, 1, keep, CAP_SET) < 0 ||
-		 cap_set_flag(caps, CAP_EFFECTIVE, 1, keep, CAP_SET) < 0 || cap_set_proc(caps) < 0;
+	ret = cap_set_flag(caps, CAP_PERMITTED, 1, keep, CAP_SET) < 0 ||
+	      cap_set_flag(caps, CAP_EFFECTIVE, 1, keep, CAP_SET) < 0 || cap_set_proc(caps) < 0;
 	cap_free(caps);
-	if (result || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+	if (ret || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return -errno;
 	return 0;
 }
@@ -63,11 +63,11 @@ static int link_delete(struct netlink *netlink, int ifindex)
 {
 	struct netlink_message message;
 	struct ifinfomsg *info = netlink_message_init(&message, RTM_DELLINK, 0, sizeof(*info));
-	int result;
+	int ret;
 
 	info->ifi_index = ifindex;
-	result = netlink_request(netlink, &message, NULL);
-	return result == -ENODEV ? 0 : result;
+	ret = netlink_request(netlink, &message, NULL);
+	return ret == -ENODEV ? 0 : ret;
 }
 
 /* Deletes all of them at the price of one.  What is gone already is simply not in the group. */
@@ -75,20 +75,20 @@ static int links_delete(struct netlink *netlink, const struct link_request *requ
 {
 	struct netlink_message message;
 	struct ifinfomsg *info;
-	int result;
+	int ret;
 
 	for (size_t i = 0; i < count; i++) {
 		info = netlink_message_init(&message, RTM_NEWLINK, 0, sizeof(*info));
 		info->ifi_index = requests[i].ifindex;
 		mnl_attr_put_u32(&message.header, IFLA_GROUP, LINK_WORKER_GROUP);
-		result = netlink_request(netlink, &message, NULL);
-		if (result < 0 && result != -ENODEV)
-			return result;
+		ret = netlink_request(netlink, &message, NULL);
+		if (ret < 0 && ret != -ENODEV)
+			return ret;
 	}
 	netlink_message_init(&message, RTM_DELLINK, 0, sizeof(*info));
 	mnl_attr_put_u32(&message.header, IFLA_GROUP, LINK_WORKER_GROUP);
-	result = netlink_request(netlink, &message, NULL);
-	return result == -ENODEV ? 0 : result;
+	ret = netlink_request(netlink, &message, NULL);
+	return ret == -ENODEV ? 0 : ret;
 }
 
 static int request_receive(int fd, struct link_request *ret, int flags)

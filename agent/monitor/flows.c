@@ -79,10 +79,10 @@ static int entry_forget(const void *key, const void *value, void *arg)
 
 static void flow_map_clear(struct flows *flows)
 {
-	int code = maps_foreach(flows->datapath, MAP_FLOW, entry_forget, flows->datapath);
+	int ret = maps_foreach(flows->datapath, MAP_FLOW, entry_forget, flows->datapath);
 
-	if (code)
-		log_warn("clear flow_map: %s", strerror(-code));
+	if (ret)
+		log_warn("clear flow_map: %s", strerror(-ret));
 }
 
 /* Memory is taken as flows come: their table may be configured to be a thousand times as large. */
@@ -136,10 +136,10 @@ static void flow_map_look(struct flows *flows)
 {
 	struct look look = { .flows = flows };
 	uint32_t capacity = maps_capacity(flows->datapath, MAP_FLOW);
-	int code = maps_foreach(flows->datapath, MAP_FLOW, entry_look, &look);
+	int ret = maps_foreach(flows->datapath, MAP_FLOW, entry_look, &look);
 
-	if (code) {
-		log_warn("read flow_map: %s", strerror(-code));
+	if (ret) {
+		log_warn("read flow_map: %s", strerror(-ret));
 		flows->incomplete = true;
 	}
 	/* What an LRU drops, it drops silently; it begins to when its CPUs hold all the rest. */

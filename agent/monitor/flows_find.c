@@ -36,10 +36,10 @@ static void flow_found(struct finding *finding, const struct flow *flow)
 				      .last_ns = finding->now_ns,
 				      .flags = FLOW_FOUND,
 				      .sport = flow->sport };
-	int code = flow_map_add(finding->datapath, &key, &record);
+	int ret = flow_map_add(finding->datapath, &key, &record);
 
-	if (code && code != -EEXIST)
-		log_debug("a flow could not be added: %s", strerror(-code));
+	if (ret && ret != -EEXIST)
+		log_debug("a flow could not be added: %s", strerror(-ret));
 }
 
 /* ---- sockets --------------------------------------------------------------------------------- */
@@ -136,17 +136,17 @@ static int sockets_find(struct finding *finding, struct errmsg *err)
 				   1u << TCP_FIN_WAIT2 | 1u << TCP_CLOSE_WAIT;
 	int netns_fd = endpoints_netns_fd(finding->endpoints, finding->pod.slot);
 	auto_netlink struct netlink netlink = NETLINK_INIT;
-	int code;
+	int ret;
 
 	if (netns_fd < 0)
 		return fail_plain(err, -ENOENT, "its namespace is gone");
-	code = sockdiag_open(&netlink, netns_fd, err);
-	for (size_t i = 0; !code && i < ARRAY_SIZE(families); i++)
-		code = sockdiag_list(&netlink, families[i], 1u << TCP_LISTEN, listener_note,
-				     finding, err);
-	for (size_t i = 0; !code && i < ARRAY_SIZE(families); i++)
-		code = sockdiag_list(&netlink, families[i], connected, socket_found, finding, err);
-	return code;
+	ret = sockdiag_open(&netlink, netns_fd, err);
+	for (size_t i = 0; !ret && i < ARRAY_SIZE(families); i++)
+		ret = sockdiag_list(&netlink, families[i], 1u << TCP_LISTEN, listener_note, finding,
+				    err);
+	for (size_t i = 0; !ret && i < ARRAY_SIZE(families); i++)
+		ret = sockdiag_list(&netlink, families[i], connected, socket_found, finding, err);
+	return ret;
 }
 
 /* ---- ct_map ---------------------------------------------------------------------------------- */
@@ -178,14 +178,14 @@ void flows_find(struct datapath *datapath, const struct endpoints *endpoints, ui
 	struct finding finding = { .datapath = datapath, .endpoints = endpoints };
 	struct errmsg err = {};
 	struct timespec now;
-	int code;
+	int ret;
 
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
 	finding.now_ns = (uint64_t)now.tv_sec * NS_PER_SEC + (uint64_t)now.tv_nsec;
 	if (!slot) {
-		code = maps_foreach(datapath, MAP_CT, connection_found, &finding);
-		if (code)
-			log_warn("walk of ct_map: %s", strerror(-code));
+		ret = maps_foreach(datapath, MAP_CT, connection_found, &finding);
+		if (ret)
+			log_warn("walk of ct_map: %s", strerror(-ret));
 		return;
 	}
 	if (endpoints_by_slot(endpoints, slot, &finding.pod) && sockets_find(&finding, &err))

@@ -198,15 +198,15 @@ static void subscriber_closed(void *arg)
 int monitor_subscribe(struct monitor *monitor, struct http_exchange *exchange, unsigned int set)
 {
 	struct subscriber *subscriber = calloc(1, sizeof(*subscriber));
-	int error;
+	int ret;
 
 	if (!subscriber)
 		return -ENOMEM;
 	subscriber->monitor = monitor;
 	subscriber->exchange = exchange;
 	subscriber->types = set;
-	error = http_stream_begin(exchange, subscriber_closed, subscriber);
-	if (error) { /* the reader has left already: nothing to answer */
+	ret = http_stream_begin(exchange, subscriber_closed, subscriber);
+	if (ret) { /* the reader has left already: nothing to answer */
 		free(subscriber);
 		return 0;
 	}

@@ -42,10 +42,10 @@ static int map_caches_init(struct sync *sync, struct errmsg *err)
 DEFINE_AUTO(sync)
 
 int sync_new(struct event_base *base, struct datapath *datapath, struct store *store,
-	     struct sync **ret, struct errmsg *err)
+	     struct sync **ret_sync, struct errmsg *err)
 {
 	auto_(sync) struct sync *sync = calloc(1, sizeof(*sync));
-	int code;
+	int ret;
 
 	if (!sync)
 		return fail(err, -ENOMEM, "sync");
@@ -54,16 +54,16 @@ int sync_new(struct event_base *base, struct datapath *datapath, struct store *s
 	sync->incremental = incremental_new(store);
 	if (!sync->incremental)
 		return fail(err, -ENOMEM, "sync");
-	code = map_caches_init(sync, err);
-	if (code)
-		return code;
-	code = port_sets_init(&sync->port_sets, &sync->ports);
-	if (!code)
-		code = sync_services_init(sync, base);
-	if (code)
-		return fail(err, code, "take over the maps");
+	ret = map_caches_init(sync, err);
+	if (ret)
+		return ret;
+	ret = port_sets_init(&sync->port_sets, &sync->ports);
+	if (!ret)
+		ret = sync_services_init(sync, base);
+	if (ret)
+		return fail(err, ret, "take over the maps");
 	sync_set_missing(sync, "no source of objects has been read yet");
-	*ret = take_ptr(sync);
+	*ret_sync = take_ptr(sync);
 	return 0;
 }
 
