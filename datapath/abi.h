@@ -165,6 +165,7 @@ enum node_flag {
 	NODE_VERDICT_EVENTS = 1 << 1, /* someone is watching: report new connections too */
 	NODE_ACCEL = 1 << 2,          /* the start-up self-test of acceleration passed */
 	NODE_FLOWS = 1 << 3,          /* somebody observes: note flows in flow_map */
+	NODE_WRITING = 1 << 4,        /* an agent is changing policy, or was killed doing so */
 };
 
 /* The one element of node_map, which the agent also maps into its memory. */

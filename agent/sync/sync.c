@@ -62,6 +62,7 @@ int sync_new(struct event_base *base, struct datapath *datapath, struct store *s
 		ret = sync_services_init(sync, base);
 	if (ret)
 		return fail(err, ret, "take over the maps");
+	sync_apply_interrupted(sync);
 	sync_set_missing(sync, "no source of objects has been read yet");
 	*ret_sync = take_ptr(sync);
 	return 0;

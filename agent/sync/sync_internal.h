@@ -56,6 +56,9 @@ int sync_apply(struct sync *sync, const struct compiled *compiled, struct errmsg
 int sync_apply_changes(struct sync *sync, const struct compiled *compiled,
 		       const struct compiled_changes *changes, struct errmsg *err);
 
+/* At start: if an agent was killed while it wrote policy, live flows must ask again, for the next
+ * run may find nothing left to write. */
+void sync_apply_interrupted(struct sync *sync);
 /* Sets the flags of every endpoint anew: audit has changed. */
 int sync_apply_audit(struct sync *sync, const struct compiled *compiled, struct errmsg *err);
 

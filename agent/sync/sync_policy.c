@@ -237,6 +237,16 @@ static int cidrs_withhold(struct policy_run *run)
 	return map_cache_del(cidrs, keys, key_count);
 }
 
+static void node_flag_set(const struct sync *sync, enum node_flag flag, bool on)
+{
+	struct node_state *node = maps_node(sync->datapath);
+
+	if (on)
+		__atomic_or_fetch(&node->flags, flag, __ATOMIC_RELEASE);
+	else
+		__atomic_and_fetch(&node->flags, ~(uint32_t)flag, __ATOMIC_RELEASE);
+}
+
 static int cidrs_write(struct policy_run *run, struct errmsg *err)
 {
 	const struct compiled *compiled = run->compiled;
@@ -262,6 +272,8 @@ static int cidrs_write(struct policy_run *run, struct errmsg *err)
 		if (ret)
 			return fail(err, ret, "CIDR");
 	}
+	/* The datapath looks for them before the first entry that is open to everyone else. */
+	node_flag_set(run->sync, NODE_HAS_CIDRS, true);
 	ret = flush(cidrs, err);
 	if (ret || cidrs->refused == 0)
 		return ret;
@@ -385,16 +397,6 @@ static int endpoints_switch(struct policy_run *run, struct errmsg *err)
 }
 
 /* ---- the run --------------------------------------------------------------------------------- */
-
-static void node_flags_update(const struct sync *sync)
-{
-	struct node_state *node = maps_node(sync->datapath);
-
-	if (sync->cidrs.entries.count)
-		__atomic_or_fetch(&node->flags, NODE_HAS_CIDRS, __ATOMIC_RELEASE);
-	else
-		__atomic_and_fetch(&node->flags, ~(uint32_t)NODE_HAS_CIDRS, __ATOMIC_RELEASE);
-}
 
 static uint32_t lacks(const struct policy_run *run)
 {
@@ -548,14 +550,16 @@ static int run_once(struct policy_run *run, uint32_t *ret_lacks, struct errmsg *
 	run->port_set_ids = calloc(run->entry_count + 1, sizeof(*run->port_set_ids));
 	if (!run->port_set_ids)
 		return fail(err, -ENOMEM, "policy entries");
+	node_flag_set(sync, NODE_WRITING, true);
 	ret = run_writes(run, err);
-	node_flags_update(sync);
+	node_flag_set(sync, NODE_HAS_CIDRS, sync->cidrs.entries.count > 0);
 	/* Also after a failure: what did get written must reach live flows. */
 	if (run->endpoints_changed || changes(sync) != before)
 		maps_bump_revision(sync->datapath);
 	*ret_lacks = lacks(run);
 	if (!ret && !(run->changes && *ret_lacks))
 		ret = run_deletes(run, err);
+	node_flag_set(sync, NODE_WRITING, false);
 	return ret;
 }
 
@@ -582,15 +586,25 @@ static uint64_t deletes(const struct sync *sync)
 	       sync->ports.deletes;
 }
 
+void sync_apply_interrupted(struct sync *sync)
+{
+	if (!(maps_node(sync->datapath)->flags & NODE_WRITING))
+		return;
+	maps_bump_revision(sync->datapath);
+	node_flag_set(sync, NODE_WRITING, false);
+}
+
 int sync_apply_audit(struct sync *sync, const struct compiled *compiled, struct errmsg *err)
 {
 	struct policy_run run = run_of(sync, compiled, NULL);
 	int ret = subjects_read(&run, err);
 
+	node_flag_set(sync, NODE_WRITING, true);
 	if (!ret)
 		ret = endpoints_switch(&run, err);
 	if (run.endpoints_changed)
 		maps_bump_revision(sync->datapath);
+	node_flag_set(sync, NODE_WRITING, false);
 	run_done(&run);
 	return ret;
 }

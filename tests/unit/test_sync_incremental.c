@@ -2,7 +2,7 @@
 /*
  * Sync behind a store that changes at random, against maps in memory: after every step they hold
  * what a first sync would have written into empty ones, also where they were too small in between,
- * and a step writes no more than what differs.
+ * or where the agent was killed after some write; and a step writes no more than what differs.
  *
  *     SYNC_SEED=7 SYNC_STORES=1 build/unit/test_sync_incremental
  */
@@ -96,9 +96,9 @@ static size_t map_differences(const struct datapath *a, const struct datapath *b
 	return count;
 }
 
-static void compare_maps(const struct trial *trial, const struct datapath *fresh)
+static void compare_maps(const struct trial *trial, const struct datapath *maps,
+			 const struct datapath *fresh)
 {
-	const struct datapath *maps = &trial->node.maps;
 	const struct store_endpoint *endpoints;
 	size_t count = store_endpoints(trial->store, &endpoints);
 
@@ -119,6 +119,8 @@ static void copy_maps(const struct datapath *maps, struct datapath *ret_copy)
 {
 	fake_maps_init(ret_copy);
 	ret_copy->node = maps->node;
+	memcpy(ret_copy->endpoints, maps->endpoints, sizeof(maps->endpoints));
+	memcpy(ret_copy->capacity, maps->capacity, sizeof(maps->capacity));
 	for (size_t i = 0; i < ARRAY_SIZE(maps_of_policy); i++) {
 		enum map_id map = maps_of_policy[i];
 		size_t pos = 0;
@@ -148,6 +150,53 @@ static void check_writes(const struct trial *trial, const struct datapath *befor
 	check(trial, maps->writes <= needed + RANDOM_SLOTS + 2 * RANDOM_SLOTS * lent);
 }
 
+/* What a SIGKILL after one of the writes leaves. */
+struct killing {
+	unsigned int after; /* so many writes */
+	struct datapath maps;
+	bool done;
+};
+
+static void maybe_kill(struct datapath *maps, void *arg)
+{
+	struct killing *killing = arg;
+
+	if (maps->writes != killing->after)
+		return;
+	copy_maps(maps, &killing->maps);
+	killing->done = true;
+}
+
+static bool maps_equal(const struct datapath *a, const struct datapath *b)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(maps_of_policy); i++) {
+		if (map_differences(a, b, maps_of_policy[i]) ||
+		    map_differences(b, a, maps_of_policy[i]))
+			return false;
+	}
+	return memcmp(a->endpoints, b->endpoints, sizeof(a->endpoints)) == 0;
+}
+
+/* The next agent leaves nothing of the half that was written, and live flows ask again. */
+static void check_killed(const struct trial *trial, struct killing *killing,
+			 const struct datapath *before, const struct compiled *compiled,
+			 struct store *nothing, const struct datapath *fresh)
+{
+	bool differed = !maps_equal(&killing->maps, before);
+	struct errmsg err = { 0 };
+	struct sync *sync;
+	int ret;
+
+	assert_int_equal(sync_new(NULL, &killing->maps, nothing, &sync, NULL), 0);
+	sync_set_missing(sync, NULL);
+	ret = sync_apply(sync, compiled, &err);
+	check(trial, ret == 0 || ret == -ENOSPC);
+	if (ret == 0)
+		compare_maps(trial, &killing->maps, fresh);
+	check(trial, !differed || killing->maps.node.revision != before->node.revision);
+	sync_free(sync);
+}
+
 static void changed_note(void *arg)
 {
 	struct trial *trial = arg;
@@ -161,10 +210,13 @@ static void step(struct trial *trial)
 	struct errmsg err = { 0 };
 	struct datapath before;
 	struct store *nothing = store_new();
+	struct killing killing = { .after = 1 + random_below(12) };
 	struct node fresh;
 	int ret;
 
 	copy_maps(&trial->node.maps, &before);
+	trial->node.maps.changed = maybe_kill;
+	trial->node.maps.arg = &killing;
 	trial->node.maps.writes = 0;
 	trial->told = 0;
 	ret = sync_policies(trial->node.sync, &err);
@@ -176,9 +228,14 @@ static void step(struct trial *trial)
 	check(trial, sync_apply(fresh.sync, compiled, &err) == ret);
 	check(trial, ret == 0 || ret == -ENOSPC);
 	if (ret == 0)
-		compare_maps(trial, &fresh.maps);
+		compare_maps(trial, &trial->node.maps, &fresh.maps);
 	if (!trial->narrow && trial->step > 0)
 		check_writes(trial, &before, compiled);
+	if (killing.done) {
+		if (ret == 0)
+			check_killed(trial, &killing, &before, compiled, nothing, &fresh.maps);
+		fake_maps_done(&killing.maps);
+	}
 	node_end(&fresh);
 	compiled_free(compiled);
 	store_free(nothing);

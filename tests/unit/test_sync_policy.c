@@ -116,6 +116,26 @@ static void test_renumbered_peers_never_lose_an_allowed_flow(void **state)
 	assert_int_equal(fixture->maps.node.flags & NODE_HAS_CIDRS, 0);
 }
 
+/* The first CIDR that a node knows is denied by a policy that is open to everyone else. */
+static void test_the_first_cidr_is_denied_from_the_first_moment(void **state)
+{
+	struct sync_fixture *fixture = *state;
+	auto_free struct script *before = script_new();
+	auto_free struct script *after = script_new();
+	static const struct watched_flow flows[] = {
+		{ 1, "10.8.0.1", 80, false, false },
+		{ 1, "10.9.0.1", 80, false, true },
+	};
+
+	add_subject(before, 1, 100, 7); /* no entry: nobody may */
+	script_apply(fixture, before);
+	add_cidr(after, "10.8.0.0/16", 110);
+	add_guarded(after, 8, IDENTITY_ANY, true);
+	add_guarded(after, 8, 110, false);
+	add_subject(after, 1, 100, 8);
+	script_apply_watched(fixture, after, flows, ARRAY_SIZE(flows));
+}
+
 /* Two endpoints part ways: neither may borrow a rule of the other. */
 static void test_parting_endpoints_borrow_nothing(void **state)
 {
@@ -305,6 +325,7 @@ int main(void)
 		SYNC_CASE(test_same_store_writes_nothing),
 		SYNC_CASE(test_unwired_endpoint_is_left_alone),
 		SYNC_CASE(test_renumbered_peers_never_lose_an_allowed_flow),
+		SYNC_CASE(test_the_first_cidr_is_denied_from_the_first_moment),
 		SYNC_CASE(test_parting_endpoints_borrow_nothing),
 		SYNC_CASE(test_lost_permission_asks_again),
 		SYNC_CASE(test_long_rules_share_a_port_set),
