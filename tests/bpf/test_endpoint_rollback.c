@@ -22,10 +22,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "agent/endpoint/endpoint_internal.h"
 #include "agent/sync/sync.h"
-#include "datapath/datapath.h"
-#include "datapath/maps.h"
+#include "harness/agent_node.h"
 #include "harness/scratch.h"
 #include "policy/objects/parse.h"
 
@@ -33,17 +31,9 @@
 
 #define STEPS_MAX 16
 #define CONTAINER "rollback"
-#define ADDRESSES 64 /* room in ipcache_map */
 
-static struct {
-	struct event_base *base;
-	struct datapath *datapath;
-	struct store *store;
-	struct sync *sync;
-	struct endpoints *endpoints;
-} agent;
+static struct agent_node agent;
 static struct endpoint_step steps[STEPS_MAX];
-static char run_dir[64];
 
 static int failing_run(struct endpoint_add *add, struct errmsg *err)
 {
@@ -51,224 +41,14 @@ static int failing_run(struct endpoint_add *add, struct errmsg *err)
 	return (fail)(err, -EIO, "made to fail");
 }
 
-/* ---- what there is ------------------------------------------------------------------------------
- */
-
-/* Lines, sorted when complete. */
-struct snapshot {
-	char *lines[4000];
-	size_t count;
-};
-
-static struct snapshot *snapshot_open; /* for callbacks without an argument */
-
-static void __attribute__((format(printf, 2, 3)))
-snapshot_add(struct snapshot *snapshot, const char *fmt, ...)
-{
-	va_list args;
-	char *line;
-
-	va_start(args, fmt);
-	assert_true(vasprintf(&line, fmt, args) >= 0);
-	va_end(args);
-	assert_true(snapshot->count < ARRAY_SIZE(snapshot->lines));
-	snapshot->lines[snapshot->count++] = line;
-}
-
-static void snapshot_free(struct snapshot *snapshot)
-{
-	for (size_t i = 0; snapshot && i < snapshot->count; i++)
-		free(snapshot->lines[i]);
-	free(snapshot);
-}
-DEFINE_AUTO(snapshot)
-
-static void hex(char *buf, size_t size, const void *bytes, size_t len)
-{
-	for (size_t i = 0; i < len && 2 * i + 2 < size; i++)
-		snprintf(buf + 2 * i, size - 2 * i, "%02x", ((const uint8_t *)bytes)[i]);
-}
-
-static int message_each(const struct nlmsghdr *header, void *arg)
-{
-	const struct ifinfomsg *link = mnl_nlmsg_get_payload(header);
-	const struct rtmsg *route = mnl_nlmsg_get_payload(header);
-	char text[400] = "";
-	struct host_link parsed;
-
-	if (header->nlmsg_type == RTM_NEWLINK) {
-		host_link_parse(header, &parsed);
-		snapshot_add(arg, "link %d %s %s mtu %u", parsed.ifindex, parsed.name,
-			     link->ifi_flags & IFF_UP ? "up" : "down", parsed.mtu);
-		return 0;
-	}
-	/* The local table follows the addresses, by a worker of the kernel: a moment later. */
-	if (header->nlmsg_type == RTM_NEWROUTE && route->rtm_table == RT_TABLE_LOCAL)
-		return 0;
-	/* Nothing else changes by itself but cache times. */
-	for (const struct nlattr *attr = mnl_nlmsg_get_payload_offset(
-		     header, header->nlmsg_type == RTM_NEWADDR ? sizeof(struct ifaddrmsg)
-							       : sizeof(struct rtmsg));
-	     mnl_attr_ok(attr, (int)((const char *)mnl_nlmsg_get_payload_tail(header) -
-				     (const char *)attr));
-	     attr = mnl_attr_next(attr)) {
-		size_t len = strlen(text);
-		uint16_t type = mnl_attr_get_type(attr);
-
-		if (header->nlmsg_type == RTM_NEWADDR ? type == IFA_CACHEINFO
-						      : type == RTA_CACHEINFO)
-			continue;
-		snprintf(text + len, sizeof(text) - len, " %u=", type);
-		len = strlen(text);
-		hex(text + len, sizeof(text) - len, mnl_attr_get_payload(attr),
-		    mnl_attr_get_payload_len(attr));
-	}
-	snapshot_add(arg, "%s%s", header->nlmsg_type == RTM_NEWADDR ? "address" : "route", text);
-	return 0;
-}
-
-static void snapshot_netns(struct snapshot *snapshot, int netns_fd)
-{
-	static const struct {
-		uint16_t type;
-		size_t size;
-	} dumps[] = { { RTM_GETLINK, sizeof(struct ifinfomsg) },
-		      { RTM_GETADDR, sizeof(struct ifaddrmsg) },
-		      { RTM_GETROUTE, sizeof(struct rtmsg) } };
-	auto_netlink struct netlink netlink = NETLINK_INIT;
-	struct errmsg err = {};
-
-	assert_int_equal(netlink_open(&netlink, netns_fd, &err), 0);
-	snapshot_add(snapshot, "namespace %s", netns_fd < 0 ? "node" : "pod");
-	for (size_t i = 0; i < ARRAY_SIZE(dumps); i++) {
-		struct netlink_message message;
-
-		netlink_message_init(&message, dumps[i].type, 0, dumps[i].size);
-		assert_int_equal(
-			netlink_dump(&netlink, &message, message_each, NULL, snapshot, &err), 0);
-	}
-}
-
-static int ipcache_each(const void *key, const void *value, void *arg)
-{
-	char text[100];
-
-	hex(text, sizeof(text), key, sizeof(struct addr));
-	hex(text + 32, sizeof(text) - 32, value, sizeof(struct ipcache_entry));
-	snapshot_add(arg, "ipcache %s", text);
-	return 0;
-}
-
-static void snapshot_maps(struct snapshot *snapshot)
-{
-	const struct store_endpoint *first;
-
-	for (uint16_t slot = 1; slot < agent.endpoints->slot_count; slot++) {
-		struct endpoint_entry entry = {};
-
-		assert_int_equal(endpoint_map_get(agent.datapath, slot, &entry), 0);
-		if (entry.flags & ENDPOINT_VALID)
-			snapshot_add(snapshot, "endpoint %u", slot);
-		if (agent.endpoints->slots[slot])
-			snapshot_add(snapshot, "endpoint %u", slot);
-	}
-	maps_foreach(agent.datapath, MAP_IPCACHE, ipcache_each, snapshot);
-	snapshot_add(snapshot, "store %zu", store_endpoints(agent.store, &first));
-}
-
-static int file_each(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	snapshot_add(snapshot_open, "file %s", path);
-	return 0;
-}
-
-static int line_order(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static struct snapshot *snapshot_take(int pod_fd)
-{
-	struct snapshot *snapshot = calloc(1, sizeof(*snapshot));
-
-	assert_non_null(snapshot);
-	snapshot_netns(snapshot, -1);
-	snapshot_netns(snapshot, pod_fd);
-	snapshot_maps(snapshot);
-	snapshot_open = snapshot;
-	nftw(SCRATCH_PIN_DIR, file_each, 10, FTW_PHYS);
-	nftw(run_dir, file_each, 10, FTW_PHYS);
-	qsort(snapshot->lines, snapshot->count, sizeof(char *), line_order);
-	return snapshot;
-}
-
-static bool snapshots_equal(const struct snapshot *before, const struct snapshot *after)
-{
-	size_t i = 0, j = 0;
-	bool same = true;
-
-	while (i < before->count || j < after->count) {
-		int order = i == before->count  ? 1
-			    : j == after->count ? -1
-						: strcmp(before->lines[i], after->lines[j]);
-
-		if (order < 0)
-			print_error("lost: %s\n", before->lines[i]);
-		if (order > 0)
-			print_error("left behind: %s\n", after->lines[j]);
-		same &= order == 0;
-		i += order <= 0;
-		j += order >= 0;
-	}
-	return same;
-}
-
-/* ---- the node -----------------------------------------------------------------------------------
- */
-
-static int agent_make(struct errmsg *err)
-{
-	struct datapath_options options = scratch_options();
-	static const char *const cidrs[] = { "10.77.0.0/24", "fd77::/112" };
-	struct prefix pod_cidrs[ARRAY_SIZE(cidrs)];
-	struct endpoints_options endpoints = { .run_dir = run_dir,
-					       .pod_cidrs = pod_cidrs,
-					       .pod_cidr_count = ARRAY_SIZE(cidrs),
-					       .max = 8 };
-	int ret;
-
-	options.limits.endpoints = endpoints.max;
-	options.limits.addresses = ADDRESSES;
-	for (size_t i = 0; i < ARRAY_SIZE(cidrs); i++)
-		assert_int_equal(prefix_parse(cidrs[i], &pod_cidrs[i]), 0);
-	agent.base = event_base_new();
-	agent.store = store_new();
-	ret = datapath_open(&options, &agent.datapath, err);
-	if (ret == 0)
-		ret = sync_new(agent.base, agent.datapath, agent.store, &agent.sync, err);
-	endpoints.base = agent.base;
-	endpoints.datapath = agent.datapath;
-	endpoints.store = agent.store;
-	endpoints.sync = agent.sync;
-	if (ret == 0)
-		ret = endpoints_new(&endpoints, &agent.endpoints, err);
-	if (ret == 0) {
-		sync_set_missing(agent.sync, NULL);
-		ret = sync_policies(agent.sync, err);
-	}
-	return ret;
-}
-
 static int group_setup(void **state)
 {
 	struct errmsg err = {};
 
 	(void)state;
-	snprintf(run_dir, sizeof(run_dir), "/tmp/test_rollback.XXXXXX");
-	if (!mkdtemp(run_dir) || scratch_init(&err) < 0 || agent_make(&err) < 0) {
+	snprintf(agent.run_dir, sizeof(agent.run_dir), "/tmp/test_rollback.XXXXXX");
+	if (!mkdtemp(agent.run_dir) || scratch_init(&err) < 0 ||
+	    agent_node_start(&agent, &err) < 0) {
 		print_error("%s\n", err.text);
 		return -1;
 	}
@@ -287,14 +67,9 @@ static int entry_remove(const char *path, const struct stat *st, int type, struc
 static int group_teardown(void **state)
 {
 	(void)state;
-	endpoints_free(agent.endpoints);
-	sync_free(agent.sync);
-	store_free(agent.store);
-	datapath_close(agent.datapath);
-	if (agent.base)
-		event_base_free(agent.base);
+	agent_node_stop(&agent);
 	scratch_done();
-	return nftw(run_dir, entry_remove, 10, FTW_DEPTH | FTW_PHYS);
+	return nftw(agent.run_dir, entry_remove, 10, FTW_DEPTH | FTW_PHYS);
 }
 
 /* ---- the cases ----------------------------------------------------------------------------------
@@ -310,14 +85,7 @@ static const char delegated_request[] =
 
 static int add(const char *text, int pod_fd, struct endpoint_error *error)
 {
-	auto_json struct cJSON *request = NULL;
-	auto_json struct cJSON *result = NULL;
-	int code;
-
-	assert_int_equal(json_parse(text, strlen(text), &request, &error->text), 0);
-	code = endpoints_add(agent.endpoints, request, pod_fd, &result, error);
-	assert_true((code == 0) == (result != NULL));
-	return code;
+	return agent_node_add(&agent, text, pod_fd, error);
 }
 
 static int pod_new(void)
@@ -357,8 +125,8 @@ static void every_step_fails_once(const char *request)
 
 	lo_up(pod_fd);
 	for (size_t i = 0; i < endpoint_step_count; i++) {
-		auto_(snapshot) struct snapshot *before = snapshot_take(pod_fd);
-		auto_(snapshot) struct snapshot *after = NULL;
+		auto_(listing) struct listing *before = listing_take(&agent, pod_fd);
+		auto_(listing) struct listing *after = NULL;
 		struct endpoint_error error = {};
 
 		memcpy(steps, endpoint_steps, endpoint_step_count * sizeof(*steps));
@@ -369,8 +137,8 @@ static void every_step_fails_once(const char *request)
 		assert_string_equal(error.step, endpoint_steps[i].name);
 		assert_int_equal(error.cni_code, CNI_KERNEL_FAILED);
 		assert_non_null(strstr(error.text.text, "made to fail"));
-		after = snapshot_take(pod_fd);
-		if (!snapshots_equal(before, after)) {
+		after = listing_take(&agent, pod_fd);
+		if (!listings_equal(before, after)) {
 			print_error("after a failure to %s\n", endpoint_steps[i].name);
 			assert_true(false);
 		}
@@ -425,31 +193,31 @@ static void test_failure_at_every_step_with_delegated_addresses(void **state)
 static void add_then_del(const char *request)
 {
 	auto_json struct cJSON *names = NULL;
-	auto_(snapshot) struct snapshot *before = NULL;
-	auto_(snapshot) struct snapshot *during = NULL;
-	auto_(snapshot) struct snapshot *after = NULL;
+	auto_(listing) struct listing *before = NULL;
+	auto_(listing) struct listing *during = NULL;
+	auto_(listing) struct listing *after = NULL;
 	auto_close int pod_fd = pod_new();
 	struct endpoint_error error = {};
 	struct errmsg err = {};
 
 	lo_up(pod_fd);
-	before = snapshot_take(pod_fd);
+	before = listing_take(&agent, pod_fd);
 	if (add(request, pod_fd, &error) < 0)
 		print_error("%s: %s\n", error.step, error.text.text);
 	assert_int_equal(error.cni_code, 0);
-	during = snapshot_take(pod_fd);
-	assert_true(during->count > before->count + 10);
+	during = listing_take(&agent, pod_fd);
+	assert_true(listing_count(during) > listing_count(before) + 10);
 	/* Again: the same, nothing new. */
 	assert_int_equal(add(request, pod_fd, &error), 0);
-	after = snapshot_take(pod_fd);
-	assert_true(snapshots_equal(during, after));
-	snapshot_free(take_ptr(after));
+	after = listing_take(&agent, pod_fd);
+	assert_true(listings_equal(during, after));
+	listing_free(take_ptr(after));
 	assert_int_equal(json_parse(request, strlen(request), &names, &err), 0);
 	for (int i = 0; i < 2; i++) /* the second one is of something unknown */
 		assert_int_equal(endpoints_del(agent.endpoints, names, &error), 0);
 	assert_int_equal(endpoints_reaped(agent.endpoints, NULL, NULL, &err), 0);
-	after = snapshot_take(pod_fd);
-	assert_true(snapshots_equal(before, after));
+	after = listing_take(&agent, pod_fd);
+	assert_true(listings_equal(before, after));
 }
 
 static void test_del_undoes_add(void **state)
@@ -585,7 +353,7 @@ static void store_crowd(bool crowded)
 {
 	char text[200], name[16];
 
-	for (int i = 0; i < 2 * ADDRESSES; i++) {
+	for (int i = 0; i < 2 * AGENT_NODE_ADDRESSES; i++) {
 		struct object_list list = {};
 		struct problems problems = {};
 		struct errmsg err = {};
