@@ -8,7 +8,10 @@
 
 #include "cli/agent_call.h"
 #include "cli/files.h"
+#include "cli/output.h"
+#include "lib/alloc.h"
 #include "lib/yaml.h"
+#include "policy/objects/kind.h"
 
 #define CONFLICTS_MAX 100 /* of one file; more are only counted */
 
@@ -21,11 +24,10 @@ struct source_file { /* one file */
 
 struct cli_store *cli_store_new(void)
 {
-	auto_(cli_store) struct cli_store *store = calloc(1, sizeof(*store));
+	struct cli_store *store = xcalloc(1, sizeof(*store));
 
-	if (store)
-		store->objects = store_new();
-	return store && store->objects ? take_ptr(store) : NULL;
+	store->objects = store_new();
+	return store;
 }
 
 void cli_store_free(struct cli_store *store)
@@ -92,14 +94,12 @@ const char *cli_store_source(const struct cli_store *store, const struct object 
 }
 
 /* The locations of one file. */
-static int source_position(const struct source_file *source, struct source_location *locations,
-			   size_t count)
+static void file_locate(const struct source_file *source, struct source_location *locations,
+			size_t count)
 {
-	auto_free struct object_place *found = calloc(count + 1, sizeof(*found));
+	auto_free struct object_place *found = xcalloc(count + 1, sizeof(*found));
 	size_t used = 0;
 
-	if (!found)
-		return -ENOMEM;
 	for (size_t i = 0; i < count; i++) {
 		if (locations[i].object->source == source)
 			found[used++] = (struct object_place){ .object = locations[i].object,
@@ -115,20 +115,17 @@ static int source_position(const struct source_file *source, struct source_locat
 		locations[i].line = found[used].line;
 		locations[i].column = found[used++].column;
 	}
-	return 0;
 }
 
-int cli_store_locate(const struct cli_store *store, struct source_location *locations, size_t count)
+void cli_store_locate(const struct cli_store *store, struct source_location *locations,
+		      size_t count)
 {
-	int ret = 0;
-
 	for (size_t i = 0; i < count; i++) {
 		if (!locations[i].object->source)
 			locations[i].file = listed_source(store, locations[i].object);
 	}
-	for (const struct source_file *source = store->files; source && !ret; source = source->next)
-		ret = source_position(source, locations, count);
-	return ret;
+	for (const struct source_file *source = store->files; source; source = source->next)
+		file_locate(source, locations, count);
 }
 
 /* ---- files ------------------------------------------------------------------------------------
@@ -145,36 +142,29 @@ struct conflicts {
 	size_t count;
 };
 
-static int conflict_add(struct conflicts *conflicts, const struct object *place,
-			const struct object *known, const char *name, const char *message,
-			struct problems *problems)
+static void conflict_add(struct conflicts *conflicts, const struct object *place,
+			 const struct object *known, const char *name, const char *message,
+			 struct problems *problems)
 {
-	struct problem *items, *problem;
-
 	problems->errors++;
 	if (conflicts->count == CONFLICTS_MAX)
-		return 0;
-	items = realloc(problems->items, (problems->count + 1) * sizeof(*items));
-	if (!items)
-		return -ENOMEM;
-	problems->items = items;
-	problem = &items[problems->count];
-	*problem = (struct problem){ .object = strdup(name),
-				     .path = strdup(""),
-				     .message = strdup(message) };
+		return;
+	problems->items =
+		xreallocarray(problems->items, problems->count + 1, sizeof(*problems->items));
+	problems->items[problems->count] = (struct problem){ .object = xstrdup(name),
+							     .path = xstrdup(""),
+							     .message = xstrdup(message) };
 	conflicts->items[conflicts->count++] =
 		(struct conflict){ problems->count++, *place, known };
-	return problem->object && problem->path && problem->message ? 0 : -ENOMEM;
 }
 
-static int conflicts_position(const struct cli_store *store, const struct conflicts *conflicts,
-			      struct problems *problems)
+static void conflicts_locate(const struct cli_store *store, const struct conflicts *conflicts,
+			     struct problems *problems)
 {
-	auto_free struct source_location *locations = calloc(2 * CONFLICTS_MAX, sizeof(*locations));
+	auto_free struct source_location *locations =
+		xcalloc(2 * CONFLICTS_MAX, sizeof(*locations));
 	struct source_location *own = locations, *known = locations + CONFLICTS_MAX;
 
-	if (!locations)
-		return -ENOMEM;
 	for (size_t i = 0; i < conflicts->count; i++) {
 		const struct conflict *conflict = &conflicts->items[i];
 
@@ -183,23 +173,69 @@ static int conflicts_position(const struct cli_store *store, const struct confli
 		if (conflict->known)
 			known[i].object = conflict->known;
 	}
-	if (cli_store_locate(store, own, conflicts->count) ||
-	    cli_store_locate(store, known, conflicts->count))
-		return -ENOMEM;
+	cli_store_locate(store, own, conflicts->count);
+	cli_store_locate(store, known, conflicts->count);
 	for (size_t i = 0; i < conflicts->count; i++) {
 		struct problem *problem = &problems->items[conflicts->items[i].problem];
-		char *message;
 
 		problem->line = own[i].line;
 		problem->column = own[i].column;
 		if (!conflicts->items[i].known)
 			continue;
-		if (asprintf(&message, "is already in %s:%zu", known[i].file, known[i].line) < 0)
-			return -ENOMEM;
 		free(problem->message);
-		problem->message = message;
+		problem->message = xasprintf("is already in %s:%zu", known[i].file, known[i].line);
 	}
-	return 0;
+}
+
+static bool is_policy(enum object_kind kind)
+{
+	return kind == OBJECT_NETWORK_POLICY || kind == OBJECT_CLUSTER_POLICY;
+}
+
+static bool is_from_cluster(const struct object *object)
+{
+	return *object->uid != '\0';
+}
+
+/* What only a cluster knows of an object that somebody wrote. */
+static void object_complete(struct object *object, const struct object *known)
+{
+	if (object->kind == OBJECT_SERVICE && object->service.cluster_ip_count == 0) {
+		memcpy(object->service.cluster_ips, known->service.cluster_ips,
+		       sizeof(known->service.cluster_ips));
+		object->service.cluster_ip_count = known->service.cluster_ip_count;
+	}
+	if (object->kind != OBJECT_POD)
+		return;
+	if (object->pod.address_count == 0) {
+		memcpy(object->pod.addresses, known->pod.addresses, sizeof(known->pod.addresses));
+		object->pod.address_count = known->pod.address_count;
+	}
+	if (*object->pod.node_name == '\0') {
+		free(object->pod.node_name);
+		object->pod.node_name = xstrdup(known->pod.node_name);
+	}
+}
+
+/* Puts an object that an earlier file has, too, if the two do not contradict each other.  Takes the
+ * object in any case; false: they do. */
+static bool object_merge(struct cli_store *store, struct object *object, const struct object *known)
+{
+	struct object *earlier, *kept, *other;
+
+	if (!store->merges ||
+	    (is_policy(object->kind) && !is_from_cluster(known) && !is_from_cluster(object))) {
+		object_free(object);
+		return false;
+	}
+	/* Taken out first: the store finds objects by their addresses. */
+	earlier = store_take(store->objects, known->kind, known->namespace, known->name);
+	kept = is_from_cluster(object) && !is_from_cluster(earlier) ? earlier : object;
+	other = kept == object ? earlier : object;
+	if (is_from_cluster(other) && !is_from_cluster(kept))
+		object_complete(kept, other);
+	object_free(other);
+	return store_put(store->objects, kept, NULL) == 0;
 }
 
 /* One object of a file into the store; what contradicts an earlier one is a problem. */
@@ -218,31 +254,28 @@ static int object_add(struct cli_store *store, struct object *object,
 
 	snprintf(name, sizeof(name), "%s %s%s%s", object_kind_name(object->kind), object->namespace,
 		 *object->namespace ? "/" : "", object->name);
-	if (known) {
-		object_free(object);
-		return conflict_add(conflicts, &place, known, name, "is there already", problems);
-	}
 	object->source = source;
+	if (known) {
+		if (!object_merge(store, object, known))
+			conflict_add(conflicts, &place, known, name, "is there already", problems);
+		return 0;
+	}
 	ret = store_put(store->objects, object, &why);
-	return ret == -EEXIST ? conflict_add(conflicts, &place, NULL, name, why.text, problems)
-			      : ret;
+	if (ret != -EEXIST)
+		return ret;
+	conflict_add(conflicts, &place, NULL, name, why.text, problems);
+	return 0;
 }
 
 /* Reads a file and keeps its text: lines are looked up in it later. */
 static struct source_file *source_read(struct cli_store *store, const char *file,
 				       struct errmsg *err)
 {
-	struct source_file *source = calloc(1, sizeof(*source));
+	struct source_file *source = xcalloc(1, sizeof(*source));
 
-	if (source) {
-		source->next = store->files;
-		store->files = source;
-		source->file = strdup(file_title(file));
-	}
-	if (!source || !source->file) {
-		fail(err, -ENOMEM, "%s", file);
-		return NULL;
-	}
+	source->next = store->files;
+	store->files = source;
+	source->file = xstrdup(file_title(file));
 	return file_read_text(file, &source->text, &source->len, err) == 0 ? source : NULL;
 }
 
@@ -251,14 +284,17 @@ int cli_store_read(struct cli_store *store, const char *file, unsigned int parse
 {
 	struct object_list list = { 0 };
 	const struct source_file *source = source_read(store, file, err);
-	auto_free struct conflicts *conflicts = calloc(1, sizeof(*conflicts));
+	auto_free struct conflicts *conflicts = xcalloc(1, sizeof(*conflicts));
 	int ret;
 
 	if (!source)
 		return err->code;
-	if (!conflicts)
-		return fail(err, -ENOMEM, "%s", file);
+	if (store->verbose)
+		parse_flags |= PARSE_NAME_SKIPPED;
 	ret = objects_parse(source->text, source->len, parse_flags, &list, problems);
+	for (size_t i = 0; store->verbose && i < problems->skipped; i++)
+		output_note("note: %s: %s is skipped: it is not about the network", source->file,
+			    problems->skipped_names[i]);
 	if (ret == -ENOMEM)
 		return fail(err, ret, "%s", file);
 	*ret_count = list.count;
@@ -267,7 +303,7 @@ int cli_store_read(struct cli_store *store, const char *file, unsigned int parse
 		ret = object_add(store, take_ptr(list.items[i]), source, conflicts, problems);
 	object_list_done(&list);
 	if (!ret && conflicts->count)
-		ret = conflicts_position(store, conflicts, problems);
+		conflicts_locate(store, conflicts, problems);
 	return ret ? fail(err, ret, "%s", file) : 0;
 }
 
@@ -276,7 +312,7 @@ static int load_file(const char *file, void *arg, struct errmsg *err)
 	struct problems problems = { 0 };
 	char text[1024];
 	size_t count;
-	int ret = cli_store_read(arg, file, PARSE_SKIP_KINDS, &count, &problems, err);
+	int ret = cli_store_read(arg, file, 0, &count, &problems, err);
 
 	for (size_t i = 0; !ret && i < problems.count; i++) {
 		if (!problems.items[i].warning)
@@ -296,21 +332,16 @@ int cli_store_add(struct cli_store *store, const char *path, struct errmsg *err)
 /* ---- inventory ---------------------------------------------------------------------------------
  */
 
-static bool is_inventory(enum object_kind kind)
-{
-	return kind != OBJECT_NETWORK_POLICY && kind != OBJECT_CLUSTER_POLICY;
-}
-
 static int fill_from(struct cli_store *store, const struct source_file *source)
 {
 	struct object_list list = { 0 };
 	struct problems ignored = { 0 }; /* the text was read before */
-	int ret = objects_parse(source->text, source->len, PARSE_SKIP_KINDS, &list, &ignored);
+	int ret = objects_parse(source->text, source->len, 0, &list, &ignored);
 
 	for (size_t i = 0; i < list.count && !ret; i++) {
 		const struct object *object = list.items[i];
 
-		if (!is_inventory(object->kind) ||
+		if (is_policy(object->kind) ||
 		    store_find(store->objects, object->kind, object->namespace, object->name))
 			continue;
 		list.items[i]->source = source;
@@ -354,10 +385,13 @@ static void item_complete(cJSON *item, const cJSON *list)
 static void documents_flatten(cJSON *document, cJSON *array)
 {
 	cJSON *items = cJSON_GetObjectItemCaseSensitive(document, "items");
+	struct kind_match match;
 	cJSON *item;
 
 	if (!cJSON_IsArray(items)) {
-		if (cJSON_IsObject(document))
+		kind_match(member_text(document, "apiVersion", ""),
+			   member_text(document, "kind", ""), &match);
+		if (match.class == KIND_READ)
 			cJSON_AddItemToArray(array, document);
 		else
 			cJSON_Delete(document);

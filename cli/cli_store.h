@@ -22,14 +22,21 @@ struct cli_store {
 	struct cJSON *listing;       /* of the agent: where its objects come from; or NULL */
 	struct addr *node_addresses; /* of the agent's node */
 	size_t node_address_count;
+	bool verbose; /* name the objects that are skipped, on standard error */
+	bool merges;  /* one object may be in several files, see cli_store_read() */
 };
 
-struct cli_store *cli_store_new(void); /* NULL: out of memory */
+struct cli_store *cli_store_new(void);
 void cli_store_free(struct cli_store *store);
 DEFINE_AUTO(cli_store)
 
 /* Adds the objects of one file.  What is wrong with its content, or contradicts what was read
- * before, goes into problems.  A negative errno: the file cannot be read. */
+ * before, goes into problems.  A negative errno: the file cannot be read.
+ *
+ * An object that an earlier file has is a contradiction, unless the store merges and one of the
+ * two is a copy from a cluster (it has a uid), or both are about pods, services and the like: then
+ * what somebody wrote counts, else the later one.  It keeps what only a cluster knows: addresses
+ * of pods and services, and the node of a pod. */
 int cli_store_read(struct cli_store *store, const char *file, unsigned int parse_flags,
 		   size_t *ret_count, struct problems *problems, struct errmsg *err);
 
@@ -55,8 +62,8 @@ struct source_location {
 	size_t column;
 };
 
-int cli_store_locate(const struct cli_store *store, struct source_location *locations,
-		     size_t count);
+void cli_store_locate(const struct cli_store *store, struct source_location *locations,
+		      size_t count);
 
 /* Lets the library know the agent's node by its addresses, too. */
 int cli_store_know_node(struct cli_store *store, struct errmsg *err);

@@ -62,8 +62,7 @@ static int documents_put(const struct arguments *args, const cJSON *documents, c
 	cJSON_AddItemReferenceToObject(list, "items", (cJSON *)documents);
 	body = cJSON_PrintUnformatted(list);
 	cJSON_Delete(list);
-	return body ? agent_call(args, "PUT", "/v1/objects", body, ret_answer, err)
-		    : fail(err, -ENOMEM, "objects");
+	return agent_call(args, "PUT", "/v1/objects", body, ret_answer, err);
 }
 
 static int documents_apply(const struct arguments *args, const cJSON *documents, struct errmsg *err)
@@ -126,7 +125,9 @@ int cmd_policy_apply(const struct arguments *args, struct errmsg *err)
 	struct application application = { .store = store, .items = cJSON_CreateArray() };
 	bool canary = args->dry_run || args->canary;
 	uint32_t seconds = 0;
-	int ret = store ? apply_check(args, &seconds, err) : fail(err, -ENOMEM, "objects");
+	int ret = apply_check(args, &seconds, err);
+
+	store->verbose = args->verbose;
 
 	for (size_t i = 0; !ret && i < args->file_count; i++)
 		ret = files_each(args->files[i], apply_collect, &application, err);

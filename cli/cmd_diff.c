@@ -11,17 +11,20 @@
 DEFINE_AUTO(policy_diff)
 
 /* One version: its own files, and those that both have in common. */
-static int version_load(const struct arguments *args, const char *path, struct cli_store **ret,
-			struct errmsg *err)
+static int version_load(const struct arguments *args, const char *path,
+			struct cli_store **ret_store, struct errmsg *err)
 {
 	auto_(cli_store) struct cli_store *store = cli_store_new();
-	int status = store ? cli_store_add(store, path, err) : fail(err, -ENOMEM, "%s", path);
+	int ret;
 
-	for (size_t i = 0; i < args->file_count && !status; i++)
-		status = cli_store_add(store, args->files[i], err);
-	if (!status)
-		*ret = take_ptr(store);
-	return status;
+	store->verbose = args->verbose;
+	store->merges = true;
+	ret = cli_store_add(store, path, err);
+	for (size_t i = 0; i < args->file_count && !ret; i++)
+		ret = cli_store_add(store, args->files[i], err);
+	if (!ret)
+		*ret_store = take_ptr(store);
+	return ret;
 }
 
 int cmd_policy_diff(const struct arguments *args, struct errmsg *err)

@@ -7,10 +7,11 @@
 
 #include "cli/output.h"
 #include "cli/store_load.h"
+#include "lib/alloc.h"
 #include "policy/analysis/lint.h"
 
 /* Places of a finding: its own, and that of the other object. */
-enum { PLACE_OWN, PLACE_OTHER, PLACE_COUNT };
+enum { LOCATION_OWN, LOCATION_OTHER, LOCATION_COUNT };
 
 static void object_title(const struct object *object, char *buf, size_t size)
 {
@@ -19,12 +20,12 @@ static void object_title(const struct object *object, char *buf, size_t size)
 }
 
 /* "FILE:LINE:COLUMN", as far as it is known. */
-static void place_text(const struct source_location *place, char *buf, size_t size)
+static void location_text(const struct source_location *location, char *buf, size_t size)
 {
-	if (place->line)
-		snprintf(buf, size, "%s:%zu:%zu", place->file, place->line, place->column);
+	if (location->line)
+		snprintf(buf, size, "%s:%zu:%zu", location->file, location->line, location->column);
 	else
-		snprintf(buf, size, "%s", place->file);
+		snprintf(buf, size, "%s", location->file);
 }
 
 static void print_finding(const struct lint_finding *finding,
@@ -32,14 +33,14 @@ static void print_finding(const struct lint_finding *finding,
 {
 	char where[SOURCE_MAX], title[600];
 
-	place_text(&locations[PLACE_OWN], where, sizeof(where));
+	location_text(&locations[LOCATION_OWN], where, sizeof(where));
 	object_title(finding->object, title, sizeof(title));
 	printf("%s: %s: %s%s%s%s%s: %s", output_shown(where), title, finding->path,
 	       *finding->path ? ": " : "", output_colour(COLOUR_WARN),
 	       lint_check_name(finding->check), output_colour_end(),
 	       output_shown(finding->message));
 	if (finding->other) {
-		place_text(&locations[PLACE_OTHER], where, sizeof(where));
+		location_text(&locations[LOCATION_OTHER], where, sizeof(where));
 		printf(" (%s)", output_shown(where));
 	}
 	printf("\n    %s\n    %sIf it is meant: annotate the object with %s: %s%s\n",
@@ -47,16 +48,16 @@ static void print_finding(const struct lint_finding *finding,
 	       lint_check_name(finding->check), output_colour_end());
 }
 
-static void place_add_json(const struct source_location *place, cJSON *json)
+static void location_add_json(const struct source_location *location, cJSON *json)
 {
-	cJSON_AddStringToObject(json, "kind", object_kind_name(place->object->kind));
-	cJSON_AddStringToObject(json, "namespace", place->object->namespace);
-	cJSON_AddStringToObject(json, "name", place->object->name);
-	cJSON_AddStringToObject(json, "path", place->path);
-	cJSON_AddStringToObject(json, "file", place->file);
-	if (place->line) {
-		cJSON_AddNumberToObject(json, "line", (double)place->line);
-		cJSON_AddNumberToObject(json, "column", (double)place->column);
+	cJSON_AddStringToObject(json, "kind", object_kind_name(location->object->kind));
+	cJSON_AddStringToObject(json, "namespace", location->object->namespace);
+	cJSON_AddStringToObject(json, "name", location->object->name);
+	cJSON_AddStringToObject(json, "path", location->path);
+	cJSON_AddStringToObject(json, "file", location->file);
+	if (location->line) {
+		cJSON_AddNumberToObject(json, "line", (double)location->line);
+		cJSON_AddNumberToObject(json, "column", (double)location->column);
 	}
 }
 
@@ -72,9 +73,10 @@ static cJSON *finding_json(const struct lint_finding *finding,
 	cJSON_AddStringToObject(json, "message", finding->message);
 	cJSON_AddStringToObject(json, "explanation", lint_check_explains(finding->check));
 	cJSON_AddStringToObject(json, "silence", silence);
-	place_add_json(&locations[PLACE_OWN], json);
+	location_add_json(&locations[LOCATION_OWN], json);
 	if (finding->other)
-		place_add_json(&locations[PLACE_OTHER], cJSON_AddObjectToObject(json, "other"));
+		location_add_json(&locations[LOCATION_OTHER],
+				  cJSON_AddObjectToObject(json, "other"));
 	return json;
 }
 
@@ -82,7 +84,7 @@ static void findings_print(const struct lint_findings *findings,
 			   const struct source_location *locations)
 {
 	for (size_t i = 0; i < findings->count; i++)
-		print_finding(&findings->items[i], &locations[PLACE_COUNT * i]);
+		print_finding(&findings->items[i], &locations[LOCATION_COUNT * i]);
 	printf("%zu finding%s", findings->count, findings->count == 1 ? "" : "s");
 	if (findings->silenced)
 		printf(", %zu silenced", findings->silenced);
@@ -90,26 +92,23 @@ static void findings_print(const struct lint_findings *findings,
 }
 
 static int findings_report(const struct arguments *args, const struct cli_store *store,
-			   const struct lint_findings *findings, struct errmsg *err)
+			   const struct lint_findings *findings)
 {
 	auto_free struct source_location *locations =
-		calloc(PLACE_COUNT * findings->count + 1, sizeof(*locations));
+		xcalloc(LOCATION_COUNT * findings->count + 1, sizeof(*locations));
 	cJSON *array;
 
-	if (!locations)
-		return fail(err, -ENOMEM, "lint");
 	for (size_t i = 0; i < findings->count; i++) {
 		const struct lint_finding *finding = &findings->items[i];
-		struct source_location *own = &locations[PLACE_COUNT * i + PLACE_OWN];
+		struct source_location *own = &locations[LOCATION_COUNT * i + LOCATION_OWN];
 
-		own[PLACE_OWN].object = finding->object;
-		own[PLACE_OWN].path = finding->path;
+		own[LOCATION_OWN].object = finding->object;
+		own[LOCATION_OWN].path = finding->path;
 		/* Without another object its place is asked for twice, and not shown. */
-		own[PLACE_OTHER].object = finding->other ? finding->other : finding->object;
-		own[PLACE_OTHER].path = finding->other ? finding->other_path : "";
+		own[LOCATION_OTHER].object = finding->other ? finding->other : finding->object;
+		own[LOCATION_OTHER].path = finding->other ? finding->other_path : "";
 	}
-	if (cli_store_locate(store, locations, PLACE_COUNT * findings->count))
-		return fail(err, -ENOMEM, "lint");
+	cli_store_locate(store, locations, LOCATION_COUNT * findings->count);
 	if (!args->json) {
 		findings_print(findings, locations);
 		return findings->count ? EXIT_FAILED : EXIT_OK;
@@ -117,7 +116,7 @@ static int findings_report(const struct arguments *args, const struct cli_store 
 	array = cJSON_CreateArray();
 	for (size_t i = 0; i < findings->count; i++)
 		cJSON_AddItemToArray(
-			array, finding_json(&findings->items[i], &locations[PLACE_COUNT * i]));
+			array, finding_json(&findings->items[i], &locations[LOCATION_COUNT * i]));
 	output_json(array);
 	cJSON_Delete(array);
 	return findings->count ? EXIT_FAILED : EXIT_OK;
@@ -147,7 +146,7 @@ int cmd_policy_lint(const struct arguments *args, struct errmsg *err)
 	if (!ret)
 		ret = policy_lint(store->objects, &findings, err);
 	if (!ret)
-		ret = findings_report(args, store, &findings, err);
+		ret = findings_report(args, store, &findings);
 	lint_findings_done(&findings);
 	return ret;
 }

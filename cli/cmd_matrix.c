@@ -12,6 +12,7 @@
 #include "cli/matrix_svg.h"
 #include "cli/output_matrix.h"
 #include "cli/store_load.h"
+#include "lib/alloc.h"
 
 #define PORTS_MAX 64
 #define KEYS_MAX  8
@@ -34,9 +35,7 @@ static int words_split(const char *text, size_t max, struct words *words, struct
 {
 	char *rest;
 
-	words->copy = rest = strdup(text);
-	if (!rest)
-		return fail(err, -ENOMEM, "%s", text);
+	words->copy = rest = xstrdup(text);
 	while (rest) {
 		if (words->count == max)
 			return misused(err, "%s: more than %zu", text, max);

@@ -11,6 +11,7 @@
 #include "cli/flow_stream.h"
 #include "cli/output.h"
 #include "cli/store_load.h"
+#include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/yaml_print.h"
 
@@ -52,21 +53,18 @@ static void record_begun(void *arg)
 static int record_flow_seen(const struct observed_flow *flow, void *arg)
 {
 	struct record *record = arg;
-	struct seen *grown, *seen;
+	struct seen *seen;
 
 	if (!flow->passed)
 		return 0;
-	if ((record->seen_count & (record->seen_count + 1)) == 0) { /* 0, 1, 3, 7: double it */
-		grown = realloc(record->seen, 2 * (record->seen_count + 1) * sizeof(*grown));
-		if (!grown)
-			return -ENOMEM;
-		record->seen = grown;
-	}
+	if ((record->seen_count & (record->seen_count + 1)) == 0) /* 0, 1, 3, 7: double it */
+		record->seen = xreallocarray(record->seen, 2 * (record->seen_count + 1),
+					     sizeof(*record->seen));
 	seen = &record->seen[record->seen_count++];
 	*seen = (struct seen){ .flow = flow->flow };
-	seen->from_pod = flow->from_pod ? strdup(flow->from_pod) : NULL;
-	seen->to_pod = flow->to_pod ? strdup(flow->to_pod) : NULL;
-	return (flow->from_pod && !seen->from_pod) || (flow->to_pod && !seen->to_pod) ? -ENOMEM : 0;
+	seen->from_pod = flow->from_pod ? xstrdup(flow->from_pod) : NULL;
+	seen->to_pod = flow->to_pod ? xstrdup(flow->to_pod) : NULL;
+	return 0;
 }
 
 /* ---- whose policies -------------------------------------------------------------------------- */
@@ -190,10 +188,10 @@ static void recording_print(const struct record *record, const struct recording 
 
 static int record_write(struct record *record, struct errmsg *err)
 {
-	auto_free struct record_flow *flows = calloc(record->seen_count + 1, sizeof(*flows));
+	auto_free struct record_flow *flows = xcalloc(record->seen_count + 1, sizeof(*flows));
 	auto_(cli_store) struct cli_store *store = NULL;
 	struct recording recording;
-	int ret = flows ? store_load(record->args, &store, err) : fail(err, -ENOMEM, "flows");
+	int ret = store_load(record->args, &store, err);
 	size_t count;
 
 	if (!ret)

@@ -9,6 +9,7 @@
 #include "cli/command.h"
 #include "cli/files.h"
 #include "cli/output.h"
+#include "lib/alloc.h"
 #include "lib/auto.h"
 
 static cJSON *problem_json(const char *file, const struct problem *problem)
@@ -69,8 +70,12 @@ static void validation_report(struct validation *validation, const char *file,
 	if (validation->args->json)
 		return;
 	if (problems->errors == 0)
-		printf("%s: %sok%s, %zu object%s\n", output_shown(file), output_colour(COLOUR_GOOD),
+		printf("%s: %sok%s, %zu object%s", output_shown(file), output_colour(COLOUR_GOOD),
 		       output_colour_end(), objects, objects == 1 ? "" : "s");
+	if (problems->errors == 0 && problems->skipped)
+		printf(", %zu of other kinds skipped", problems->skipped);
+	if (problems->errors == 0)
+		putchar('\n');
 	else if (problems->errors > shown)
 		printf("%s: %zu more error%s\n", output_shown(file), problems->errors - shown,
 		       problems->errors - shown == 1 ? "" : "s");
@@ -83,14 +88,13 @@ static void unreadable_report(struct validation *validation, const char *file,
 {
 	const char *name = file_title(file), *text = why->text;
 	size_t len = strlen(name);
-	struct problems problems = { .errors = 1, .items = calloc(1, sizeof(struct problem)) };
+	struct problems problems = { .errors = 1, .items = xcalloc(1, sizeof(struct problem)) };
 
 	if (strncmp(text, name, len) == 0 && strncmp(text + len, ": ", 2) == 0)
 		text += len + 2;
-	if (problems.items)
-		problems.items[problems.count++] = (struct problem){ .object = strdup(""),
-								     .path = strdup(""),
-								     .message = strdup(text) };
+	problems.items[problems.count++] = (struct problem){ .object = xstrdup(""),
+							     .path = xstrdup(""),
+							     .message = xstrdup(text) };
 	validation_report(validation, name, &problems, 0);
 	validation->errors++;
 	problems_done(&problems);
@@ -137,8 +141,9 @@ int cmd_policy_validate(const struct arguments *args, struct errmsg *err)
 {
 	auto_(cli_store) struct cli_store *store = cli_store_new();
 	struct validation validation = { .args = args, .store = store };
-	int ret = store ? 0 : fail(err, -ENOMEM, "objects");
+	int ret = 0;
 
+	store->verbose = args->verbose;
 	if (args->operand_count + args->file_count == 0)
 		return misused(err, "give FILE... or -f FILE|DIR");
 	validation.problems = cJSON_CreateArray();

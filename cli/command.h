@@ -26,6 +26,7 @@ struct arguments {
 	bool help;
 	bool version;
 	bool lenient;
+	bool verbose;
 	const char *from;
 	const char *to;
 	const char *port;

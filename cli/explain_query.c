@@ -10,6 +10,7 @@
 #include "cli/argument.h"
 #include "cli/command.h"
 #include "cli/output.h"
+#include "lib/alloc.h"
 #include "lib/arena.h"
 #include "lib/auto.h"
 #include "policy/objects/service.h"
@@ -185,20 +186,16 @@ static bool explanations_agree(const struct explanation *a, const struct explana
 	return a->egress.verdict == b->egress.verdict && a->ingress.verdict == b->ingress.verdict;
 }
 
-static int answers_add(struct answers *answers, const struct answer *answer, struct errmsg *err)
+static void answers_add(struct answers *answers, const struct answer *answer)
 {
-	struct answer *items = reallocarray(answers->items, answers->count + 1, sizeof(*items));
 	bool denied = answer->explanation.verdict == VERDICT_DENY;
 
-	if (!items)
-		return fail(err, -ENOMEM, "explain");
-	answers->items = items;
+	answers->items = xreallocarray(answers->items, answers->count + 1, sizeof(*answers->items));
 	if (denied && answers->verdict == VERDICT_ALLOW) {
 		answers->verdict = VERDICT_DENY;
 		answers->deciding = answers->count;
 	}
-	items[answers->count++] = *answer;
-	return 0;
+	answers->items[answers->count++] = *answer;
 }
 
 /* Asks about one pair of addresses.  before: the answer of the other family, or NULL. */
@@ -212,13 +209,11 @@ static int answers_ask(struct answers *answers, struct answer *answer, const str
 			     answer->port, &answer->explanation, err);
 	if (ret)
 		return ret;
-	if (!before || !explanations_agree(&before->explanation, &answer->explanation))
-		ret = answers_add(answers, answer, err);
-	else
-		ret = 1;
-	if (ret)
+	if (before && explanations_agree(&before->explanation, &answer->explanation))
 		explanation_done(&answer->explanation);
-	return ret < 0 ? ret : 0;
+	else
+		answers_add(answers, answer);
+	return 0;
 }
 
 /* One answer, or two where the families that both ends have differ. */

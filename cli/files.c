@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "lib/alloc.h"
 #include "lib/auto.h"
 
 #define FILE_MAX (64UL << 20)
@@ -31,12 +32,8 @@ int file_read_text(const char *path, char **ret_text, size_t *ret_len, struct er
 		ssize_t n;
 
 		if (size - len < 4096) {
-			char *grown = realloc(text, size + size / 2 + 65536);
-
-			if (!grown)
-				return fail(err, -ENOMEM, "%s", name);
-			text = grown;
 			size += size / 2 + 65536;
+			text = xreallocarray(text, size, 1); /* FILE_MAX bounds it */
 		}
 		n = read(fd, text + len, size - len - 1);
 		if (n < 0)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/text.h"
 
@@ -48,9 +49,7 @@ const char *output_shown(const char *text)
 		return text;
 	next = (next + 1) % SHOWN_MAX;
 	free(copies[next]);
-	copies[next] = strdup(text);
-	if (!copies[next])
-		return "?";
+	copies[next] = xstrdup(text);
 	text_make_shown(copies[next]);
 	return copies[next];
 }
@@ -144,13 +143,11 @@ static void print_cell(const struct cell *cell, size_t width, bool last)
 void output_table(const cJSON *array, const struct column *columns, size_t count)
 {
 	size_t rows = (size_t)cJSON_GetArraySize(array);
-	auto_free struct cell *cells = calloc((rows + 1) * count, sizeof(*cells));
-	auto_free size_t *widths = calloc(count, sizeof(*widths));
+	auto_free struct cell *cells = xcalloc((rows + 1) * count, sizeof(*cells));
+	auto_free size_t *widths = xcalloc(count, sizeof(*widths));
 	const cJSON *row;
 	size_t r = 1;
 
-	if (!cells || !widths)
-		return;
 	if (rows == 0) {
 		printf("(none)\n");
 		return;

@@ -194,8 +194,6 @@ static void change_print(const struct policy_diff *diff, const struct diff_chang
 	peer_groups_text(diff->reach, change->to, change->to_count, &text);
 	buffer_string(&text, ": ");
 	ports_text(reach_pool(diff->reach), ports, &text);
-	if (text.failed)
-		return;
 	printf("%s%c %s%s  %s%s%s\n", output_colour(allowed ? COLOUR_GOOD : COLOUR_BAD),
 	       allowed ? '+' : '-', allowed ? "allow" : "deny ", output_colour_end(), text.data,
 	       family ? ", only " : "", family ? family : "");

@@ -283,7 +283,7 @@ static void print_side(const struct answers *answers, enum direction direction,
 
 	add_side(&text, answers->store, direction, side);
 	printf("  %-8s %s%-5s%s  %s", direction_name(direction), verdict_colour(side->verdict),
-	       verdict_name(side->verdict), output_colour_end(), text.failed ? "\n" : text.data);
+	       verdict_name(side->verdict), output_colour_end(), text.data);
 }
 
 static void print_answer(const struct answers *answers, const struct answer *answer)

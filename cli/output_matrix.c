@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/output.h"
+#include "lib/alloc.h"
 #include "lib/auto.h"
 
 #define PODS_MAX 8 /* names of one group in a line for people */
@@ -121,7 +122,7 @@ static cJSON *table_json(const struct matrix *matrix, const struct matrix_table 
 {
 	cJSON *json = cJSON_CreateObject(), *array = cJSON_AddArrayToObject(json, "ports");
 	size_t count = matrix->group_count;
-	auto_free char *row = malloc(count + 1);
+	auto_free char *row = xmalloc(count + 1);
 
 	for (size_t i = 0; i < table->port_count; i++) {
 		const struct matrix_port *port = &table->ports[i];
@@ -139,7 +140,7 @@ static cJSON *table_json(const struct matrix *matrix, const struct matrix_table 
 	if (table->families[FAMILY_V6])
 		cJSON_AddItemToArray(array, cJSON_CreateString("IPv6"));
 	array = cJSON_AddArrayToObject(json, "rows");
-	for (size_t from = 0; row && from < count; from++) {
+	for (size_t from = 0; from < count; from++) {
 		memcpy(row, &table->cells[from * count], count);
 		row[count] = '\0';
 		cJSON_AddItemToArray(array, cJSON_CreateString(row));

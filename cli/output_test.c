@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/output.h"
+#include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/xml.h"
 
@@ -34,7 +35,7 @@ static const char *result_verdict(const struct test_result *result)
 static void reason_lines(const struct test_result *result, struct buffer *text,
 			 void (*each)(const char *line, struct buffer *text))
 {
-	auto_free char *reason = strdup(result->reason);
+	auto_free char *reason = xstrdup(result->reason);
 	char *rest = reason, *line;
 
 	while ((line = strsep(&rest, "\n"))) {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/agent_call.h"
+#include "lib/alloc.h"
 #include "lib/auto.h"
 
 static cJSON *pod_item(const cJSON *items, const char *namespace, const char *name)
@@ -58,21 +59,18 @@ static void endpoint_join(const cJSON *endpoint, cJSON *items)
 	}
 }
 
-static int agent_node_addresses(struct cli_store *store, const cJSON *status)
+static void agent_node_addresses(struct cli_store *store, const cJSON *status)
 {
 	const cJSON *list = cJSON_GetObjectItemCaseSensitive(status, "nodeAddresses");
 	const cJSON *item;
 
-	store->node_addresses = calloc((size_t)cJSON_GetArraySize(list) + 1, sizeof(struct addr));
-	if (!store->node_addresses)
-		return -ENOMEM;
+	store->node_addresses = xcalloc((size_t)cJSON_GetArraySize(list) + 1, sizeof(struct addr));
 	cJSON_ArrayForEach (item, list) {
 		if (cJSON_IsString(item) &&
 		    addr_parse(item->valuestring,
 			       &store->node_addresses[store->node_address_count]) == 0)
 			store->node_address_count++;
 	}
-	return 0;
 }
 
 static int agent_objects(struct cli_store *store, const cJSON *items, struct errmsg *err)
@@ -141,8 +139,7 @@ static int agent_load(struct cli_store *store, const struct arguments *args, con
 		ret = agent_call(args, "GET", "/v1/endpoints", NULL, &endpoints, err);
 	if (!ret)
 		ret = agent_call(args, "GET", "/v1/status", NULL, &status, err);
-	if (!ret && agent_node_addresses(store, status) < 0)
-		ret = fail(err, -ENOMEM, "objects of the agent");
+	agent_node_addresses(store, status);
 	items = cJSON_GetObjectItemCaseSensitive(list, "items");
 	documents_overlay(items, documents);
 	cJSON_ArrayForEach (endpoint, endpoints)
@@ -159,7 +156,7 @@ int store_load_agent(const struct arguments *args, const cJSON *documents,
 		     struct cli_store **ret_store, struct errmsg *err)
 {
 	auto_(cli_store) struct cli_store *store = cli_store_new();
-	int ret = store ? agent_load(store, args, documents, err) : fail(err, -ENOMEM, "objects");
+	int ret = agent_load(store, args, documents, err);
 
 	if (!ret)
 		*ret_store = take_ptr(store);
@@ -169,7 +166,10 @@ int store_load_agent(const struct arguments *args, const cJSON *documents,
 int store_load(const struct arguments *args, struct cli_store **ret_store, struct errmsg *err)
 {
 	auto_(cli_store) struct cli_store *store = cli_store_new();
-	int ret = store ? 0 : fail(err, -ENOMEM, "objects");
+	int ret = 0;
+
+	store->verbose = args->verbose;
+	store->merges = true;
 
 	if (!ret && args->file_count == 0)
 		ret = agent_load(store, args, NULL, err);

@@ -63,23 +63,23 @@ _tendril()
 	"policy ") word="validate apply delete list get explain matrix diff test lint record" ;;
 	"endpoint get") word=$(_tendril_pods) ;;
 	"policy validate")
-		mapfile -t COMPREPLY < <(compgen -f -W "--file --lenient $options" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -f -W "--file --verbose --lenient $options" -- "$cur")
 		return
 		;;
 	"policy test")
-		mapfile -t COMPREPLY < <(compgen -f -W "--file --junit $options" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -f -W "--file --verbose --junit $options" -- "$cur")
 		return
 		;;
 	"policy diff" | "policy lint")
-		mapfile -t COMPREPLY < <(compgen -f -W "--file $options" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -f -W "--file --verbose $options" -- "$cur")
 		return
 		;;
-	"policy apply") word="--file --dry-run --canary --then-apply" ;;
-	"policy delete") word="--file $(_tendril_policies)" ;;
+	"policy apply") word="--file --verbose --dry-run --canary --then-apply" ;;
+	"policy delete") word="--file --verbose $(_tendril_policies)" ;;
 	"policy get") word=$(_tendril_policies) ;;
 	"policy record") word="--for --namespace $(_tendril_pods)" ;;
-	"policy explain") word="--from --to --port --file" ;;
-	"policy matrix") word="--port --by --html --svg --file" ;;
+	"policy explain") word="--from --to --port --file --verbose" ;;
+	"policy matrix") word="--port --by --html --svg --file --verbose" ;;
 	"monitor ") word="--type" ;;
 	"conntrack list") word="--limit" ;;
 	*) word="" ;;

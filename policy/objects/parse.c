@@ -11,28 +11,26 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/alloc.h"
 #include "lib/arena.h"
 #include "lib/json_list.h"
 #include "lib/yaml.h"
+#include "policy/objects/kind.h"
 #include "policy/objects/name.h"
 #include "policy/objects/reader.h"
 
 static const struct kind_spec {
-	const char *api_version;
 	bool namespaced;
 	const char *(*name_check)(const char *text);
 	void (*read)(struct reader *reader, const struct node *root, struct object *object);
 } kind_specs[OBJECT_KIND_COUNT] = {
-	[OBJECT_NAMESPACE] = { "v1", false, name_check_dns_label, read_namespace },
-	[OBJECT_NODE] = { "v1", false, name_check_dns_subdomain, read_node },
-	[OBJECT_POD] = { "v1", true, name_check_pod, read_pod },
-	[OBJECT_SERVICE] = { "v1", true, name_check_dns_label, read_service },
-	[OBJECT_ENDPOINT_SLICE] = { "discovery.k8s.io/v1", true, name_check_dns_subdomain,
-				    read_slice },
-	[OBJECT_NETWORK_POLICY] = { "networking.k8s.io/v1", true, name_check_dns_subdomain,
-				    read_policy },
-	[OBJECT_CLUSTER_POLICY] = { "policy.networking.k8s.io/v1alpha2", false,
-				    name_check_dns_subdomain, read_cluster_policy },
+	[OBJECT_NAMESPACE] = { false, name_check_dns_label, read_namespace },
+	[OBJECT_NODE] = { false, name_check_dns_subdomain, read_node },
+	[OBJECT_POD] = { true, name_check_pod, read_pod },
+	[OBJECT_SERVICE] = { true, name_check_dns_label, read_service },
+	[OBJECT_ENDPOINT_SLICE] = { true, name_check_dns_subdomain, read_slice },
+	[OBJECT_NETWORK_POLICY] = { true, name_check_dns_subdomain, read_policy },
+	[OBJECT_CLUSTER_POLICY] = { false, name_check_dns_subdomain, read_cluster_policy },
 };
 
 /* One text being parsed. */
@@ -174,38 +172,40 @@ static void read_metadata(struct reader *reader, const struct node *root, struct
 	}
 }
 
-/* Which of our kinds it is; -ENOENT: none of them. */
-static int kind_find(const char *api_version, const char *kind, enum object_kind *ret_kind)
+/* Notes an object of somebody else's kind: "Deployment shop/web". */
+static void problems_skip(struct reader *reader, const char *kind, const char *namespace,
+			  const char *name)
 {
-	for (size_t i = 0; i < OBJECT_KIND_COUNT; i++) {
-		if (strcmp(kind, object_kind_name((enum object_kind)i)) == 0 &&
-		    strcmp(api_version, kind_specs[i].api_version) == 0) {
-			*ret_kind = (enum object_kind)i;
-			return 0;
-		}
+	struct problems *problems = reader->problems;
+	char text[600];
+
+	if (reader->flags & PARSE_NAME_SKIPPED) {
+		snprintf(text, sizeof(text), "%s %s%s%s", kind, namespace ? namespace : "",
+			 namespace ? "/" : "", name ? name : "");
+		problems->skipped_names =
+			xreallocarray(problems->skipped_names, problems->skipped + 1,
+				      sizeof(*problems->skipped_names));
+		problems->skipped_names[problems->skipped] = xstrdup(text);
 	}
-	return -ENOENT;
+	problems->skipped++;
 }
 
-static void kind_unknown(struct reader *reader, const struct node *root, const char *api_version,
-			 const char *kind)
+/* An object that is not read: a problem, or somebody else's. */
+static void kind_skip(struct reader *reader, const struct node *root, const char *kind,
+		      const struct kind_match *match)
 {
-	struct node at_kind = node_child(root, "kind");
-	struct node at_version = node_child(root, "apiVersion");
-	enum object_kind known;
+	struct node metadata = node_child(root, "metadata");
+	struct node name = node_child(&metadata, "name");
+	struct node namespace = node_child(&metadata, "namespace");
+	struct node fault = node_child(root, match->version_is_wrong ? "apiVersion" : "kind");
 
-	if (reader->flags & PARSE_SKIP_KINDS)
-		return;
-	if (object_kind_parse(kind, &known) == 0 && strcmp(kind, object_kind_name(known)) == 0)
-		reader_error(reader, &at_version,
-			     "\"%s\" is not \"%s\", the version of %s that is read", api_version,
-			     kind_specs[known].api_version, kind);
-	else if (object_kind_parse(kind, &known) == 0)
-		reader_error(reader, &at_kind, "\"%s\" is not a kind (did you mean \"%s\"?)", kind,
-			     object_kind_name(known));
+	if (match->class == KIND_REFUSED)
+		reader_error(reader, &fault, "%s", match->text);
+	else if (match->class == KIND_WARNED)
+		reader_problem(reader, &fault, PROBLEM_WARNING, "%s", match->text);
 	else
-		reader_error(reader, &at_kind, "\"%s\" of %s is not a kind that is read", kind,
-			     api_version);
+		problems_skip(reader, kind, cJSON_GetStringValue(namespace.json),
+			      cJSON_GetStringValue(name.json));
 }
 
 /* NULL: not an object of ours, or it is beyond reading; problems say why. */
@@ -216,7 +216,7 @@ static struct object *read_object(struct reader *reader, const struct node *root
 	struct node kind = node_child(root, "kind");
 	const char *version_text;
 	const char *kind_text;
-	enum object_kind found;
+	struct kind_match match;
 	struct object *object;
 
 	if (!root->json || cJSON_IsNull(root->json)) {
@@ -237,34 +237,33 @@ static struct object *read_object(struct reader *reader, const struct node *root
 		reader_missing(reader, &kind);
 	if (!version_text || !kind_text)
 		return NULL;
-	if (kind_find(version_text, kind_text, &found) < 0) {
-		kind_unknown(reader, root, version_text, kind_text);
+	kind_match(version_text, kind_text, &match);
+	if (match.class != KIND_READ) {
+		kind_skip(reader, root, kind_text, &match);
 		return NULL;
 	}
 	object = keep_array(reader, 1, sizeof(*object));
 	if (!object)
 		return NULL;
-	object->kind = found;
+	object->kind = match.kind;
 	read_metadata(reader, root, object);
 	reader_check_tree(reader, root, 1);
 	if (!reader->failed)
-		kind_specs[found].read(reader, root, object);
+		kind_specs[match.kind].read(reader, root, object);
 	return object;
 }
 
 int object_parse(const struct cJSON *json, unsigned int flags, struct object **ret_object,
 		 struct problems *problems)
 {
-	struct reader reader = { .problems = problems,
-				 .flags = flags & ~PARSE_SKIP_KINDS,
-				 .located = problems->count };
+	struct reader reader = { .problems = problems, .flags = flags, .located = problems->count };
 	struct node root = { .json = json, .object_root = true };
 	size_t errors = problems->errors;
 	struct object *object = read_object(&reader, &root, NULL, NULL);
 	bool failed = reader.failed;
 
 	reader_done(&reader);
-	if (!failed && problems->errors == errors && object) {
+	if (!failed && problems->errors == errors) {
 		*ret_object = object;
 		return 0;
 	}
@@ -504,6 +503,9 @@ int objects_parse(const char *text, size_t len, unsigned int flags, struct objec
 		return ret;
 	while (problems->count > before.count)
 		problem_done(&problems->items[--problems->count]);
+	while (problems->skipped_names && problems->skipped > before.skipped)
+		free(problems->skipped_names[--problems->skipped]);
+	problems->skipped = before.skipped;
 	problems->errors = before.errors;
 	return text_parse(text, len, flags, false, ret_list, problems);
 }

@@ -25,7 +25,9 @@ struct problem {
 struct problems {
 	struct problem *items;
 	size_t count;
-	size_t errors; /* items that are not warnings */
+	size_t errors;        /* items that are not warnings */
+	size_t skipped;       /* objects that are not about the network (see kind.h) */
+	char **skipped_names; /* "Deployment shop/web"; NULL without PARSE_NAME_SKIPPED */
 };
 
 /* "FILE:LINE:COLUMN: OBJECT: PATH: MESSAGE", leaving out what is not known; one line, without
@@ -42,8 +44,8 @@ struct object_list {
 void object_list_done(struct object_list *list);
 
 enum parse_flag {
-	PARSE_LENIENT = 1 << 0,    /* unknown fields in policies are warnings, not errors */
-	PARSE_SKIP_KINDS = 1 << 1, /* kinds Tendril does not read are skipped without a word */
+	PARSE_LENIENT = 1 << 0,      /* unknown fields in policies are warnings, not errors */
+	PARSE_NAME_SKIPPED = 1 << 1, /* keep the names of objects that are skipped */
 };
 
 /* Parses single objects, v1 List and KINDList objects, and YAML streams of them.  Returns 0 if
@@ -68,7 +70,8 @@ struct object_place {
 
 void objects_position(const char *text, size_t len, struct object_place *places, size_t count);
 
-/* One already parsed JSON value; a List counts as an error here. */
+/* One already parsed JSON value; a List counts as an error here.  *ret_object is NULL, with 0, for
+ * an object that is skipped. */
 int object_parse(const struct cJSON *json, unsigned int flags, struct object **ret_object,
 		 struct problems *problems);
 

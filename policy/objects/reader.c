@@ -130,6 +130,9 @@ void problems_done(struct problems *problems)
 {
 	for (size_t i = 0; i < problems->count; i++)
 		problem_done(&problems->items[i]);
+	for (size_t i = 0; problems->skipped_names && i < problems->skipped; i++)
+		free(problems->skipped_names[i]);
+	free(problems->skipped_names);
 	free(problems->items);
 	*problems = (struct problems){ 0 };
 }

@@ -108,7 +108,7 @@ static void check_analysis(const struct store *store)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	unsigned int flags = size ? data[size - 1] & (PARSE_LENIENT | PARSE_SKIP_KINDS) : 0;
+	unsigned int flags = size ? data[size - 1] & (PARSE_LENIENT | PARSE_NAME_SKIPPED) : 0;
 	struct problems problems = { 0 };
 	struct object_list list;
 	struct store *store = store_new();

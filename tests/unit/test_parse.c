@@ -320,11 +320,77 @@ static void test_flags(void **state)
 	assert_null(strstr(buf, "warning"));
 	assert_non_null(
 		strstr(problems_of(unknown_field, PARSE_LENIENT, buf, sizeof(buf)), "warning"));
-	assert_non_null(strstr(problems_of(unknown_kind, 0, buf, sizeof(buf)), "not a kind"));
-	assert_string_equal(problems_of(unknown_kind, PARSE_SKIP_KINDS, buf, sizeof(buf)), "");
+	assert_string_equal(problems_of(unknown_kind, 0, buf, sizeof(buf)), "");
 	/* Unknown fields of objects that others define are theirs. */
 	assert_string_equal(
 		problems_of(META "kind: Pod\nspec: {whatever: [1]}\n", 0, buf, sizeof(buf)), "");
+}
+
+static void test_objects_of_other_kinds_are_counted_and_named(void **state)
+{
+	static const char text[] =
+		"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a, namespace: "
+		"x}\n---\n" META
+		"kind: Pod\n---\napiVersion: v1\nkind: ConfigMapList\nitems: [{metadata: {name: "
+		"b}}]\n---\napiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: "
+		"c}\n";
+	struct problems problems = { 0 };
+	struct object_list list;
+
+	(void)state;
+	assert_int_equal(objects_parse(text, strlen(text), PARSE_NAME_SKIPPED, &list, &problems),
+			 0);
+	assert_int_equal(list.count, 1);
+	assert_int_equal(problems.skipped, 3);
+	assert_string_equal(problems.skipped_names[0], "Deployment x/a");
+	assert_string_equal(problems.skipped_names[1], "ConfigMap b");
+	assert_string_equal(problems.skipped_names[2], "Service c");
+	object_list_done(&list);
+	problems_done(&problems);
+}
+
+static void test_policies_that_nobody_would_enforce_are_refused(void **state)
+{
+	static const struct {
+		const char *version, *kind, *text;
+	} cases[] = {
+		{ "networking.k8s.io/v1", "NetworkPolcy", "did you mean \"NetworkPolicy\"" },
+		{ "networking.k8s.io/v1", "networkpolicies", "did you mean \"NetworkPolicy\"" },
+		{ "extensions/v1beta1", "NetworkPolicy", "write \"networking.k8s.io/v1\"" },
+		{ "crd.projectcalico.org/v1", "NetworkPolicy", "write \"networking.k8s.io/v1\"" },
+		{ "projectcalico.org/v3", "GlobalNetworkPolicy",
+		  "write it as a ClusterNetworkPolicy" },
+		{ "policy.networking.k8s.io/v1alpha1", "AdminNetworkPolicy", "tier: Admin" },
+		{ "policy.networking.k8s.io/v1alpha1", "BaselineAdminNetworkPolicy",
+		  "tier: Baseline" },
+		{ "policy.networking.k8s.io/v1beta1", "ClusterNetworkPolicy",
+		  "write \"policy.networking.k8s.io/v1alpha2\"" },
+		{ "cilium.io/v2", "CiliumNetworkPolicy", "write it as a NetworkPolicy" },
+		{ "cilium.io/v2", "CiliumClusterwideNetworkPolicy", "ClusterNetworkPolicy" },
+		{ "v1", "Servce", "did you mean \"Service\"" },
+		{ "discovery.k8s.io/v1beta1", "EndpointSlice", "write \"discovery.k8s.io/v1\"" },
+		{ "v1", "Endpoints",
+		  "warning: document 1: kind: Endpoints of v1 are not read; write an "
+		  "EndpointSlice" },
+		{ "apps/v1", "Deployment", "" },
+		{ "networking.k8s.io/v1", "Ingress", "" },
+		{ "v1", "ServiceAccount", "" },
+		{ "policy/v1", "PodDisruptionBudget", "" },
+		{ "monitoring.coreos.com/v1", "ServiceMonitor", "" },
+		{ "kyverno.io/v1", "ClusterPolicy", "" },
+	};
+	char text[300], buf[1000];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		snprintf(text, sizeof(text), "apiVersion: %s\nkind: %s\nmetadata: {name: a}\n",
+			 cases[i].version, cases[i].kind);
+		problems_of(text, 0, buf, sizeof(buf));
+		if (*cases[i].text)
+			assert_non_null(strstr(buf, cases[i].text));
+		else
+			assert_string_equal(buf, "");
+	}
 }
 
 static void test_special_addresses_are_nobodys(void **state)
@@ -456,6 +522,8 @@ int main(void)
 		cmocka_unit_test(test_cluster_policy),
 		cmocka_unit_test(test_text_is_taken_as_a_whole_or_not_at_all),
 		cmocka_unit_test(test_flags),
+		cmocka_unit_test(test_objects_of_other_kinds_are_counted_and_named),
+		cmocka_unit_test(test_policies_that_nobody_would_enforce_are_refused),
 		cmocka_unit_test(test_special_addresses_are_nobodys),
 		cmocka_unit_test(test_problems_are_bounded),
 		cmocka_unit_test(test_one_parsed_value),
