@@ -42,14 +42,15 @@ policy_src   := $(wildcard policy/*/*.c)
 cli_src      := $(wildcard cli/*.c)
 agent_src    := $(wildcard agent/*.c agent/*/*.c)
 cni_src      := $(wildcard cni/*.c)
+kube_src     := $(wildcard kube/*.c)
 
 obj = $(patsubst %.c,$(B)/%.o,$(1))
-programs := $(B)/tendrild $(B)/tendril $(B)/tendril-cni
+programs := $(B)/tendrild $(B)/tendril $(B)/tendril-cni $(B)/tendril-kube
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 .PHONY: all
-all: $(programs) ## Build the three programs
+all: $(programs) ## Build the four programs
 
 # ---- rules -----------------------------------------------------------------------------------
 
@@ -101,6 +102,10 @@ $(B)/tendril: $(call obj,$(cli_src)) $(B)/libpolicy.a $(B)/liblib.a
 $(B)/tendril-cni: $(call obj,$(cni_src)) $(B)/liblib.a
 	$(say) LD $@
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -o $@ -lcjson
+
+$(B)/tendril-kube: $(call obj,$(kube_src)) $(B)/liblib.a
+	$(say) LD $@
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -o $@ -lcurl -lcrypto -levent_core -lcjson -lyaml -lcap -lseccomp
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 -include tests/tests.mk

@@ -76,6 +76,8 @@ static const struct setting settings[] = {
 		     "IPv4 packets of up to 192 KiB inside the node (false)"),
 	BOOL_SETTING("clsact", "clsact", force_clsact,
 		     "attach with clsact even where the kernel has TCX (false)"),
+	BOOL_SETTING("kubernetes", "kubernetes", kubernetes,
+		     "wait for the objects that tendril-kube hands over (false)"),
 	NUMBER_SETTING("max-endpoints", "maxEndpoints", limits.endpoints, 2, 65535,
 		       "room for endpoints, and one (512)"),
 	NUMBER_SETTING("max-connections", "maxConnections", limits.connections, 64, 1 << 24,

@@ -27,6 +27,7 @@ struct config {
 	bool audit;   /* of every pod; follows a reload */
 	bool big_tcp; /* of pods that come from now on */
 	bool force_clsact;
+	bool kubernetes; /* tendril-kube hands over the objects of an API server */
 	struct datapath_limits limits;
 	enum log_level log_level;
 };

@@ -172,6 +172,7 @@ static int objects_start(struct daemon *daemon, struct errmsg *err)
 		.sync = daemon->agent.sync,
 		.dir = daemon->config.objects_dir,
 		.run_dir = daemon->config.run_dir,
+		.kubernetes = daemon->config.kubernetes,
 	};
 
 	return objects_new(&options, &daemon->agent.objects, err);

@@ -23,11 +23,13 @@ install: all ## Install programs, unit, configuration and man pages (DESTDIR, PR
 	install -d -m 0755 $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(CNIBINDIR) \
 		$(DESTDIR)$(UNITDIR) $(DESTDIR)$(CONFDIR)/objects $(DESTDIR)$(CNICONFDIR)
 	$(INSTALL_PROGRAM) $(B)/tendrild $(DESTDIR)$(SBINDIR)/tendrild
+	$(INSTALL_PROGRAM) $(B)/tendril-kube $(DESTDIR)$(SBINDIR)/tendril-kube
 	$(INSTALL_PROGRAM) $(B)/tendril $(DESTDIR)$(BINDIR)/tendril
 	$(INSTALL_PROGRAM) $(B)/tendril-cni $(DESTDIR)$(CNIBINDIR)/tendril
-	sed 's|^ExecStart=/usr/sbin/|ExecStart=$(SBINDIR)/|' deploy/tendrild.service \
-		> $(DESTDIR)$(UNITDIR)/tendrild.service
-	chmod 0644 $(DESTDIR)$(UNITDIR)/tendrild.service
+	$(foreach unit,tendrild tendril-kube, \
+		sed 's|^ExecStart=/usr/sbin/|ExecStart=$(SBINDIR)/|' deploy/$(unit).service \
+			> $(DESTDIR)$(UNITDIR)/$(unit).service && \
+		chmod 0644 $(DESTDIR)$(UNITDIR)/$(unit).service &&) true
 	$(foreach page,$(man_pages),$(INSTALL_DATA) -D $(page) $(call man_path,$(page));)
 	$(foreach file,$(completion),$(INSTALL_DATA) -D $(file) $(DESTDIR)$(COMPLETIONDIR)/tendril;)
 	@# What an administrator may have changed is not ours to replace.
@@ -40,7 +42,8 @@ install: all ## Install programs, unit, configuration and man pages (DESTDIR, PR
 		ln -s $(DEBIANCNIDIR)/portmap $(DESTDIR)$(CNIBINDIR)/portmap
 
 uninstall: ## Remove what install put there, but for configuration that was changed
-	rm -f $(DESTDIR)$(SBINDIR)/tendrild $(DESTDIR)$(BINDIR)/tendril \
+	rm -f $(DESTDIR)$(SBINDIR)/tendrild $(DESTDIR)$(SBINDIR)/tendril-kube \
+		$(DESTDIR)$(UNITDIR)/tendril-kube.service $(DESTDIR)$(BINDIR)/tendril \
 		$(DESTDIR)$(CNIBINDIR)/tendril $(DESTDIR)$(UNITDIR)/tendrild.service \
 		$(foreach page,$(man_pages),$(call man_path,$(page))) \
 		$(DESTDIR)$(COMPLETIONDIR)/tendril

@@ -101,6 +101,11 @@ $(F)/fuzz_cni%: $(F)/tests/fuzz/fuzz_cni%.o $(F)/libcni.a $(F)/libtendril.a
 
 $(F)/tests/%.o: CPPFLAGS += -Itests
 
+# The parsers of the API client: it is linked by nobody else.
+$(F)/fuzz_kube: $(F)/tests/fuzz/fuzz_kube.o $(F)/kube/resource.o $(F)/libtendril.a
+	$(say) LD $@
+	$(Q)$(CLANG) $(FUZZ) -fsanitize=fuzzer $^ -o $@ $(filter-out -lcmocka,$(test_libs)) -lcurl
+
 $(F)/fuzz_packet: $(F)/tests/fuzz/fuzz_packet.o $(F)/tests/harness/entry.o \
 		$(F)/tests/harness/pods.o $(F)/tests/harness/scratch.o $(F)/libtendril.a
 	$(say) LD $@
@@ -132,6 +137,9 @@ golden: all ## Write the expected outputs of tests/policy/golden anew; read the 
 check-net: all $(net_programs) $(netbench) $(policybench) ## Real pods in network namespaces (root)
 	tests/harness/rooted tests/run net
 
+check-kube: all ## The API client beside a scripted API server
+	tests/harness/rooted tests/run kube
+
 check-fuzz: $(fuzzers) ## Every fuzzer for FUZZ_SECONDS (10)
 	tests/harness/rooted tests/run fuzz
 
@@ -143,16 +151,17 @@ check: $(unit_tests) $(bpf_tests) all ## Unit, datapath and policy tests: the qu
 
 test: deps ## Install what is missing, build, run every test (root)
 	$(MAKE) --no-print-directory -j$$(nproc) test-programs
-	STORES=$${STORES:-100000} tests/harness/rooted tests/run unit bpf policy net fuzz kernel
+	STORES=$${STORES:-100000} tests/harness/rooted tests/run unit bpf policy kube net fuzz kernel
 
 # ---- set-up ----------------------------------------------------------------------------------
 
 build_deps := gcc libc6-dev clang llvm bpftool pkg-config libbpf-dev libmnl-dev libcjson-dev \
-	libevent-dev libyaml-dev uthash-dev libcap-dev linux-libc-dev
+	libevent-dev libyaml-dev uthash-dev libcap-dev linux-libc-dev \
+	libcurl4-openssl-dev libssl-dev libseccomp-dev
 run_deps   := iproute2 python3 util-linux mount
 test_deps  := libcmocka-dev libclang-rt-14-dev python3-pytest python3-yaml containernetworking-plugins podman \
 	crun containerd runc iptables busybox-static redis-server redis-tools nginx-light wrk \
-	nftables ethtool curl iputils-ping valgrind procps qemu-system-x86 cpio libc-bin
+	nftables ethtool curl openssl iputils-ping valgrind procps qemu-system-x86 cpio libc-bin
 bench_deps := containernetworking-plugins iptables procps nginx-light wrk gnuplot-nox
 
 .PHONY: deps bench-deps demo-deps demo

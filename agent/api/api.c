@@ -39,6 +39,7 @@ static const struct route {
 	{ "PUT", "/v1/objects", api_objects_put },
 	{ "GET", "/v1/objects/*/*/*", api_objects_get },
 	{ "DELETE", "/v1/objects/*/*/*", api_objects_del },
+	{ "POST", "/v1/sources/kubernetes", api_kube_put },
 	{ "GET", "/v1/events", api_events_follow },
 	{ "GET", "/v1/flows", api_flows_follow },
 	{ "POST", "/v1/cni/add", api_cni_add },

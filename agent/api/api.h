@@ -54,6 +54,7 @@ void api_objects_list(struct api_call *call);
 void api_objects_get(struct api_call *call);
 void api_objects_put(struct api_call *call);
 void api_objects_del(struct api_call *call);
+void api_kube_put(struct api_call *call);
 void api_events_follow(struct api_call *call);
 void api_flows_follow(struct api_call *call);
 void api_cni_add(struct api_call *call);

@@ -129,6 +129,20 @@ void api_objects_del(struct api_call *call)
 		api_reply(call, cJSON_CreateObject());
 }
 
+void api_kube_put(struct api_call *call)
+{
+	const struct http_request *request = call->request;
+	struct errmsg err = {};
+	cJSON *answer = NULL;
+	int ret = objects_kube_put(call->agent->objects, request->body, request->head.body_len,
+				   &answer, &err);
+
+	if (ret)
+		api_error(call, &err);
+	else
+		api_reply(call, answer);
+}
+
 /* ---- policies -------------------------------------------------------------------------------- */
 
 static size_t policy_selected(const struct agent *agent, const struct object *policy)

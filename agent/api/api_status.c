@@ -165,6 +165,39 @@ static void metrics_add(cJSON *status, struct agent *agent)
 #undef X
 }
 
+/* What the API client has to say, and what it would say if it were there. */
+static void kube_add(cJSON *status, cJSON *warnings, const struct agent *agent)
+{
+	cJSON *json = objects_kube_status(agent->objects);
+	const char *state, *problem;
+	double closed;
+	char text[600];
+
+	if (!json)
+		return;
+	cJSON_AddItemToObject(status, "kubernetes", json);
+	state = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "state"));
+	problem = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "problem"));
+	closed = cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(json, "closedPolicies"));
+	if (strcmp(state, "silent") == 0 || strcmp(state, "waiting") == 0) {
+		snprintf(text, sizeof(text),
+			 "Kubernetes: tendril-kube is %s; what is in force stays",
+			 *state == 's' ? "silent" : "awaited");
+		cJSON_AddItemToArray(warnings, cJSON_CreateString(text));
+	}
+	if (problem) {
+		snprintf(text, sizeof(text), "Kubernetes: %s", problem);
+		cJSON_AddItemToArray(warnings, cJSON_CreateString(text));
+	}
+	if (closed > 0) {
+		snprintf(text, sizeof(text),
+			 "Kubernetes: %.0f policies are not understood and let nothing through; "
+			 "the log names them",
+			 closed);
+		cJSON_AddItemToArray(warnings, cJSON_CreateString(text));
+	}
+}
+
 static void warnings_fill(cJSON *warnings, const struct agent *agent)
 {
 	const char *sync = sync_warning(agent->sync);
@@ -218,6 +251,7 @@ void api_status_get(struct api_call *call)
 	maps_add(status, warnings, agent);
 	metrics_add(status, agent);
 	cJSON_AddItemToObject(status, "objects", objects_status(agent->objects));
+	kube_add(status, warnings, agent);
 	warnings_fill(warnings, agent);
 	cJSON_AddItemToObject(status, "warnings", warnings);
 	api_reply(call, status);

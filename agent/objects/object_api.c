@@ -114,10 +114,11 @@ static int check_is_api(const struct object *object, struct errmsg *err)
 {
 	char label[600];
 
-	if (object_source_of(object)->is_api)
+	if (object_source_of(object)->kind == OBJECT_SOURCE_API)
 		return 0;
-	return fail_plain(err, -EPERM, "%s is given by the file %s: change it there",
+	return fail_plain(err, -EPERM, "%s is given by %s%s: change it there",
 			  object_label(object, label, sizeof(label)),
+			  object_source_of(object)->kind == OBJECT_SOURCE_FILE ? "the file " : "",
 			  object_source_of(object)->name);
 }
 
@@ -169,7 +170,7 @@ static struct api_object *api_object_new(const cJSON *json)
 
 	if (!item)
 		return NULL;
-	item->source = (struct object_source){ .name = "api", .is_api = true };
+	item->source = (struct object_source){ .kind = OBJECT_SOURCE_API, .name = "api" };
 	item->json = cJSON_PrintUnformatted(json);
 	if (!item->json) {
 		free(item);

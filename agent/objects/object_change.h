@@ -8,10 +8,12 @@
 
 #include "policy/objects/store.h"
 
+enum object_source_kind { OBJECT_SOURCE_FILE, OBJECT_SOURCE_API, OBJECT_SOURCE_KUBE };
+
 /* Where objects come from; struct object's source points to one. */
 struct object_source {
-	const char *name; /* a file's name, or "api" */
-	bool is_api;
+	enum object_source_kind kind;
+	const char *name; /* a file's name, "api" or "kubernetes" */
 };
 
 struct object_step {              /* one is NULL, or put replaces old */

@@ -119,24 +119,29 @@ static void unknown_find(struct objects *objects)
 		text = file->error;
 		name = strstr(text, file->source.name) ? "" : file->source.name;
 	}
+	if (!*text)
+		text = object_kube_missing(&objects->kube);
 	snprintf(objects->unknown, sizeof(objects->unknown), "%s%s%s", name, *name ? ": " : "",
 		 text);
 }
 
-/* After the files were read: brings the maps in line if the store changed, and wholly once nothing
- * is unknown any more, for then what no source mentions may go. */
-static void files_read(struct objects *objects, bool changed)
+bool objects_know(struct objects *objects)
 {
 	bool was_unknown = *objects->unknown;
 
 	unknown_find(objects);
 	sync_set_missing(objects->sync, objects_unknown(objects));
-	if (was_unknown && !*objects->unknown) {
-		objects->touched.policies = true;
-		objects->touched.all_services = true;
-		changed = true;
-	}
-	if (changed)
+	if (!was_unknown || *objects->unknown)
+		return false;
+	objects->touched.policies = true;
+	objects->touched.all_services = true;
+	return true;
+}
+
+/* After the files were read: brings the maps in line. */
+static void files_read(struct objects *objects, bool changed)
+{
+	if (objects_know(objects) || changed)
 		sync_and_log(objects);
 }
 
@@ -186,6 +191,7 @@ int objects_new(const struct objects_options *options, struct objects **ret, str
 	if (!objects)
 		return fail(err, -ENOMEM, "objects");
 	objects->sync = options->sync;
+	objects->kube.enabled = options->kubernetes;
 	objects->files = (struct object_files){
 		.dir = options->dir,
 		.run_dir = options->run_dir,
@@ -224,6 +230,7 @@ void objects_free(struct objects *objects)
 		return;
 	object_watch_free(objects->watch);
 	object_api_done(objects);
+	object_kube_done(objects);
 	object_cache_done(&objects->cache);
 	object_files_done(&objects->files);
 	object_touched_done(&objects->touched);
@@ -249,8 +256,14 @@ struct cJSON *objects_get(struct objects *objects, enum object_kind kind, const 
 
 	if (!object)
 		return NULL;
-	if (object_source_of(object)->is_api)
+	switch (object_source_of(object)->kind) {
+	case OBJECT_SOURCE_FILE:
+		break;
+	case OBJECT_SOURCE_API:
 		return object_api_get(object);
+	case OBJECT_SOURCE_KUBE:
+		return object_kube_get(object);
+	}
 	return object_cache_get(&objects->cache, object_source_of(object)->name, object);
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Sources of objects on a standalone node: a directory of JSON and YAML files, watched by inotify,
- * and objects put through the API (kept in RUN_DIR/objects.json).  Whatever changes goes into the
- * store as a whole file or not at all, then through sync.
+ * objects put through the API (kept in RUN_DIR/objects.json), and those of a Kubernetes API server.
+ * Whatever changes goes into the store as a whole file or not at all, then through sync.
  */
 #ifndef TENDRIL_AGENT_OBJECTS_OBJECTS_H
 #define TENDRIL_AGENT_OBJECTS_OBJECTS_H
@@ -20,6 +20,7 @@ struct objects_options { /* all of it is borrowed */
 	struct sync *sync;
 	const char *dir;
 	const char *run_dir;
+	bool kubernetes; /* objects of an API server are awaited: objects_kube_put() */
 };
 
 /* Reads everything once (files with errors are refused and remembered), then watches. */
@@ -41,6 +42,10 @@ int objects_put(struct objects *objects, const char *json, size_t len, size_t *r
 		struct errmsg *err);
 int objects_del(struct objects *objects, enum object_kind kind, const char *namespace,
 		const char *name, struct errmsg *err); /* -ENOENT, -EPERM: it comes from a file */
+/* A batch of tendril-kube, lines as in API.md; *ret_answer is what it is answered, owned by the
+ * caller. -EPERM: Kubernetes is not followed; -EINVAL, -EBADMSG with a text. */
+int objects_kube_put(struct objects *objects, const char *text, size_t len,
+		     struct cJSON **ret_answer, struct errmsg *err);
 /* The object as it was given, owned by the caller; NULL if there is none. */
 struct cJSON *objects_get(struct objects *objects, enum object_kind kind, const char *namespace,
 			  const char *name);
@@ -50,5 +55,7 @@ const char *objects_source(const struct objects *objects, enum object_kind kind,
 
 /* Fills the "objects" member of status, as in API.md. */
 struct cJSON *objects_status(const struct objects *objects);
+/* Its "kubernetes" member; NULL where Kubernetes is not followed. */
+struct cJSON *objects_kube_status(const struct objects *objects);
 
 #endif

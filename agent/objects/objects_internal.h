@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the two sources share: objects.c (files) and object_api.c. */
+/* What the sources share: objects.c (files), object_api.c and object_kube.c. */
 #ifndef TENDRIL_AGENT_OBJECTS_OBJECTS_INTERNAL_H
 #define TENDRIL_AGENT_OBJECTS_OBJECTS_INTERNAL_H
 
 #include "agent/objects/object_cache.h"
 #include "agent/objects/object_change.h"
 #include "agent/objects/object_file.h"
+#include "agent/objects/object_kube.h"
 #include "agent/objects/objects.h"
 
 struct object_watch;
@@ -14,8 +15,9 @@ struct objects {
 	struct sync *sync;
 	struct object_watch *watch;
 	struct object_files files;
-	struct object_cache cache;     /* of their texts */
-	struct api_object *api;        /* list of what came through the API */
+	struct object_cache cache; /* of their texts */
+	struct api_object *api;    /* list of what came through the API */
+	struct object_kube kube;
 	char dir_error[500];           /* why the directory cannot be read, or "" */
 	bool dir_unread;               /* the directory could not be read since the start */
 	char unknown[600];             /* why policies may be missing, or "" */
@@ -26,6 +28,9 @@ struct objects {
 
 /* Brings the maps in line with what was touched.  An error means that maps are full. */
 int objects_sync(struct objects *objects, struct errmsg *err);
+/* Looks again whether all sources are known.  True: now they are, and the next objects_sync()
+ * brings all maps in line, for what no source mentions may go. */
+bool objects_know(struct objects *objects);
 /* Something was given up: files that were refused because of it may go in now. */
 void objects_unblock(struct objects *objects);
 

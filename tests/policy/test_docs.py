@@ -90,7 +90,8 @@ def test_every_file_states_its_licence(path):
     assert f"SPDX-License-Identifier: {wanted}" in head
 
 
-@pytest.mark.parametrize("page", ["tendril.1", "tendril-policy.1", "tendrild.8", "tendril-cni.8"])
+@pytest.mark.parametrize("page", ["tendril.1", "tendril-policy.1", "tendrild.8", "tendril-cni.8",
+                                  "tendril-kube.8"])
 def test_every_program_has_a_man_page(page):
     assert (ROOT / "doc/man" / page).exists()
 

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The API server: requests with credentials, over one connection where it speaks HTTP/2; one
+ * address after the other where several are known; and silence noticed.
+ */
+#ifndef TENDRIL_KUBE_APISERVER_H
+#define TENDRIL_KUBE_APISERVER_H
+
+#include "kube/kubeconfig.h"
+#include "kube/transfer.h"
+
+struct apiserver;
+
+/* config is borrowed. */
+int apiserver_new(struct event_base *base, const struct kubeconfig *config, struct apiserver **ret,
+		  struct errmsg *err);
+void apiserver_free(struct apiserver *apiserver); /* takes NULL */
+
+/* GET of a path with its query, "/api/v1/pods?limit=100"; for ops see transfer.h.  Takes at most
+ * timeout_s seconds; 0: as long as it takes. */
+void apiserver_get(struct apiserver *apiserver, const char *path, uint32_t timeout_s,
+		   const struct transfer_ops *ops, void *arg);
+
+/* The address that requests go to now, "https://10.0.0.1:6443". */
+const char *apiserver_address(const struct apiserver *apiserver);
+
+#endif

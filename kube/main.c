@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tendril-kube: follows the objects of a Kubernetes API server and hands what Tendril acts on to
+ * the agent.  It parses what comes over the network, so it has no privileges; the agent, which has,
+ * checks what it is handed like any other input.
+ */
+#define LOG_MODULE "kube"
+#include <curl/curl.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+
+#include "kube/feed.h"
+#include "kube/reflector.h"
+#include "kube/sandbox.h"
+#include "lib/alloc.h"
+#include "lib/auto.h"
+#include "lib/log.h"
+
+#define HEARTBEAT_S    5
+#define SOCKET_DEFAULT "/run/tendril/tendril.sock"
+
+struct client {
+	struct kubeconfig config;
+	const char *socket_path;
+	struct event_base *base;
+	struct event *signals[2];
+	struct event *heartbeat;
+	struct apiserver *apiserver;
+	struct feed *feed;
+	struct reflector **reflectors; /* by resource */
+	bool failed;
+};
+
+/* ---- objects on their way -------------------------------------------------------------------- */
+
+static void on_changed(const struct resource *resource, const struct cJSON *object, void *arg)
+{
+	struct client *client = arg;
+
+	feed_put(client->feed, resource, object);
+}
+
+static void on_deleted(const struct resource *resource, const char *namespace, const char *name,
+		       void *arg)
+{
+	struct client *client = arg;
+
+	feed_delete(client->feed, resource, namespace, name);
+}
+
+static void on_synced(const struct resource *resource, void *arg)
+{
+	struct client *client = arg;
+
+	(void)resource;
+	for (size_t i = 0; i < resource_count; i++) {
+		if (!client->reflectors[i] || !reflector_is_synced(client->reflectors[i]))
+			return;
+	}
+	log_info("all objects of %s were listed", apiserver_address(client->apiserver));
+	feed_synced(client->feed);
+}
+
+/* The agent says in its status when this stays away. */
+static void on_heartbeat(evutil_socket_t fd, short what, void *arg)
+{
+	struct client *client = arg;
+	const char *problem = "";
+
+	(void)fd;
+	(void)what;
+	for (size_t i = 0; i < resource_count && !*problem; i++)
+		problem = reflector_problem(client->reflectors[i]);
+	feed_status(client->feed, problem);
+}
+
+static const struct reflector_ops reflector_ops = {
+	.changed = on_changed,
+	.deleted = on_deleted,
+	.synced = on_synced,
+};
+
+/* Whoever starts this again begins with everything. */
+static void on_lost(const char *why, void *arg)
+{
+	struct client *client = arg;
+
+	log_error("%s: %s", client->socket_path, why);
+	client->failed = true;
+	event_base_loopbreak(client->base);
+}
+
+/* ---- start and end --------------------------------------------------------------------------- */
+
+static void on_signal(evutil_socket_t signal, short what, void *arg)
+{
+	struct client *client = arg;
+
+	(void)signal;
+	(void)what;
+	event_base_loopbreak(client->base);
+}
+
+static int client_start(struct client *client, struct errmsg *err)
+{
+	const struct timeval interval = { .tv_sec = HEARTBEAT_S };
+	const int signals[] = { SIGINT, SIGTERM };
+
+	client->base = event_base_new();
+	if (!client->base)
+		return fail(err, -ENOMEM, "event loop");
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
+		client->signals[i] = evsignal_new(client->base, signals[i], on_signal, client);
+		if (!client->signals[i] || event_add(client->signals[i], NULL) < 0)
+			return fail(err, -ENOMEM, "signals");
+	}
+	if (feed_new(client->base, client->socket_path, on_lost, client, &client->feed, err) < 0 ||
+	    apiserver_new(client->base, &client->config, &client->apiserver, err) < 0)
+		return err->code;
+	client->reflectors = xcalloc(resource_count, sizeof(struct reflector *));
+	for (size_t i = 0; i < resource_count; i++) {
+		if (reflector_new(client->base, client->apiserver, &resources[i], NULL,
+				  &reflector_ops, client, &client->reflectors[i], err) < 0)
+			return err->code;
+	}
+	client->heartbeat = event_new(client->base, -1, EV_PERSIST, on_heartbeat, client);
+	if (!client->heartbeat || event_add(client->heartbeat, &interval) < 0)
+		return fail(err, -ENOMEM, "heartbeat");
+	return 0;
+}
+
+static void client_stop(struct client *client)
+{
+	apiserver_free(client->apiserver);
+	for (size_t i = 0; client->reflectors && i < resource_count; i++)
+		reflector_free(client->reflectors[i]);
+	free(client->reflectors);
+	feed_free(client->feed);
+	for (size_t i = 0; i < ARRAY_SIZE(client->signals); i++) {
+		if (client->signals[i])
+			event_free(client->signals[i]);
+	}
+	if (client->heartbeat)
+		event_free(client->heartbeat);
+	if (client->base)
+		event_base_free(client->base);
+	kubeconfig_done(&client->config);
+}
+
+/* ---- command line ---------------------------------------------------------------------------- */
+
+static const char usage[] =
+	"usage: tendril-kube [OPTION]...\n"
+	"Follows the objects of a Kubernetes API server and hands them to the agent.\n\n"
+	"  --kubeconfig FILE    how to reach the API server (default: the pod's service account)\n"
+	"  --api-server URL     its address, in place of the configuration's; repeatable: others\n"
+	"                       are tried where one does not answer\n"
+	"  --socket PATH        of the agent (" SOCKET_DEFAULT ")\n"
+	"  --log-level LEVEL    error, warn, info or debug (info)\n"
+	"  --version            print the version and exit\n"
+	"  --help               print this and exit\n\n"
+	"Exit status: 0 after SIGTERM or SIGINT, 1 if it cannot go on, 2 for a wrong command "
+	"line.\n";
+
+struct arguments {
+	const char *kubeconfig;
+	const char *servers[KUBE_SERVERS_MAX];
+	size_t server_count;
+	const char *socket_path;
+};
+
+/* 0: go on; another value is the exit status, plus one. */
+static int arguments_parse(int argc, char **argv, struct arguments *ret)
+{
+	static const struct option options[] = {
+		{ "kubeconfig", required_argument, NULL, 'k' },
+		{ "api-server", required_argument, NULL, 'a' },
+		{ "socket", required_argument, NULL, 's' },
+		{ "log-level", required_argument, NULL, 'l' },
+		{ "version", no_argument, NULL, 'v' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	enum log_level level;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", options, NULL)) >= 0) {
+		switch (option) {
+		case 'k':
+			ret->kubeconfig = optarg;
+			break;
+		case 'a':
+			if (ret->server_count == KUBE_SERVERS_MAX) {
+				fprintf(stderr, "tendril-kube: more than %d --api-server\n",
+					KUBE_SERVERS_MAX);
+				return 3;
+			}
+			ret->servers[ret->server_count++] = optarg;
+			break;
+		case 's':
+			ret->socket_path = optarg;
+			break;
+		case 'l':
+			if (log_level_parse(optarg, &level) < 0) {
+				fprintf(stderr, "tendril-kube: --log-level: \"%s\" is none\n",
+					optarg);
+				return 3;
+			}
+			log_set_level(level);
+			break;
+		case 'v':
+			printf("tendril-kube " TENDRIL_VERSION "\n");
+			return 1;
+		case 'h':
+			fputs(usage, stdout);
+			return 1;
+		default:
+			return 3;
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "tendril-kube: unexpected \"%s\"\n", argv[optind]);
+		return 3;
+	}
+	return 0;
+}
+
+static int configure(const struct arguments *arguments, struct kubeconfig *config,
+		     struct errmsg *err)
+{
+	int ret = arguments->kubeconfig ? kubeconfig_read(arguments->kubeconfig, config, err)
+					: kubeconfig_in_cluster(KUBE_SERVICE_ACCOUNT, config, err);
+
+	if (ret < 0 || arguments->server_count == 0)
+		return ret;
+	kubeconfig_drop_servers(config);
+	for (size_t i = 0; i < arguments->server_count; i++) {
+		if (kubeconfig_add_server(config, arguments->servers[i], err) < 0)
+			return wrap(err, "--api-server");
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct arguments arguments = { .socket_path = SOCKET_DEFAULT };
+	struct client client = { 0 };
+	struct errmsg err = { 0 };
+	int ret = arguments_parse(argc, argv, &arguments);
+
+	if (ret)
+		return ret - 1;
+	client.socket_path = arguments.socket_path;
+	signal(SIGPIPE, SIG_IGN);
+	curl_global_init(CURL_GLOBAL_DEFAULT); /* before the sandbox: OpenSSL reads its settings */
+	ret = configure(&arguments, &client.config, &err);
+	if (!ret)
+		ret = sandbox_enter(&err);
+	if (!ret)
+		ret = client_start(&client, &err);
+	if (!ret)
+		event_base_dispatch(client.base);
+	else
+		log_error("%s", err.text);
+	client_stop(&client);
+	curl_global_cleanup();
+	return ret || client.failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

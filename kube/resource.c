@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "kube/resource.h"
+
+#include <cjson/cJSON.h>
+#include <string.h>
+
+#include "lib/auto.h"
+
+/* A member of an object that is kept, and what of it; in arrays, of each element.  A list of fields
+ * ends with a name of NULL. */
+struct field {
+	const char *name;           /* "tendril.io/": every member that begins so */
+	const struct field *fields; /* NULL: all of it */
+};
+
+#define FIELDS(...)                \
+	(const struct field[])     \
+	{                          \
+		__VA_ARGS__,       \
+		{                  \
+			NULL, NULL \
+		}                  \
+	}
+
+#define METADATA                                                                               \
+	{                                                                                      \
+		"metadata", FIELDS({ "name", NULL }, { "namespace", NULL }, { "uid", NULL },   \
+				   { "labels", NULL }, { "deletionTimestamp", NULL },          \
+				   { "annotations", FIELDS({ "tendril.io/", NULL },            \
+							   { "service.kubernetes.io/", NULL }, \
+							   { "kubernetes.io/", NULL }) })      \
+	}
+
+#define CONTAINER FIELDS({ "name", NULL }, { "ports", NULL }, { "restartPolicy", NULL })
+
+static const struct field pod_fields[] = {
+	METADATA,
+	{ "spec", FIELDS({ "nodeName", NULL }, { "hostNetwork", NULL }, { "containers", CONTAINER },
+			 { "initContainers", CONTAINER }) },
+	{ "status", FIELDS({ "phase", NULL }, { "podIP", NULL }, { "podIPs", NULL },
+			   { "conditions", FIELDS({ "type", NULL }, { "status", NULL }) }) },
+	{ NULL, NULL },
+};
+
+static const struct field node_fields[] = {
+	METADATA,
+	{ "spec", FIELDS({ "podCIDR", NULL }, { "podCIDRs", NULL }) },
+	{ "status", FIELDS({ "addresses", NULL }) },
+	{ NULL, NULL },
+};
+
+static const struct field namespace_fields[] = { METADATA, { NULL, NULL } };
+
+static const struct field service_fields[] = {
+	METADATA,
+	{ "spec", NULL },
+	{ "status", FIELDS({ "loadBalancer", NULL }) },
+	{ NULL, NULL },
+};
+
+static const struct field slice_fields[] = {
+	METADATA, { "addressType", NULL }, { "endpoints", NULL }, { "ports", NULL }, { NULL, NULL },
+};
+
+/* Of policies everything that they say counts: what is not known there must not be dropped. */
+static const struct field policy_fields[] = { METADATA, { "spec", NULL }, { NULL, NULL } };
+
+const struct resource resources[] = {
+	{ "namespaces", "v1", "Namespace", "/api/v1/namespaces", NULL, false, namespace_fields },
+	{ "nodes", "v1", "Node", "/api/v1/nodes", NULL, false, node_fields },
+	{ "networkpolicies", "networking.k8s.io/v1", "NetworkPolicy",
+	  "/apis/networking.k8s.io/v1/networkpolicies", NULL, false, policy_fields },
+	{ "clusternetworkpolicies", "policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy",
+	  "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies", NULL, true,
+	  policy_fields },
+	{ "pods", "v1", "Pod", "/api/v1/pods", NULL, false, pod_fields },
+	{ "services", "v1", "Service", "/api/v1/services",
+	  "%21service.kubernetes.io%2Fservice-proxy-name", false, service_fields },
+	{ "endpointslices", "discovery.k8s.io/v1", "EndpointSlice",
+	  "/apis/discovery.k8s.io/v1/endpointslices",
+	  "%21service.kubernetes.io%2Fservice-proxy-name%2C%21service.kubernetes.io%2Fheadless",
+	  false, slice_fields },
+};
+
+const size_t resource_count = ARRAY_SIZE(resources);
+
+static bool field_matches(const struct field *field, const char *name)
+{
+	size_t len = strlen(field->name);
+
+	return field->name[len - 1] == '/' ? strncmp(name, field->name, len) == 0
+					   : strcmp(name, field->name) == 0;
+}
+
+static const struct field *field_find(const struct field *fields, const char *name)
+{
+	for (; fields->name; fields++) {
+		if (field_matches(fields, name))
+			return fields;
+	}
+	return NULL;
+}
+
+static cJSON *reduce(const cJSON *value, const struct field *fields)
+{
+	bool is_array = cJSON_IsArray(value);
+	const cJSON *item;
+	cJSON *copy;
+
+	if (!fields || (!is_array && !cJSON_IsObject(value)))
+		return cJSON_Duplicate(value, true);
+	copy = is_array ? cJSON_CreateArray() : cJSON_CreateObject();
+	cJSON_ArrayForEach (item, value) {
+		const struct field *field = is_array ? NULL : field_find(fields, item->string);
+
+		if (is_array)
+			cJSON_AddItemToArray(copy, reduce(item, fields));
+		else if (field)
+			cJSON_AddItemToObject(copy, item->string, reduce(item, field->fields));
+	}
+	return copy;
+}
+
+struct cJSON *resource_reduce(const struct resource *resource, const struct cJSON *object)
+{
+	cJSON *copy = reduce(object, resource->fields);
+
+	cJSON_AddStringToObject(copy, "apiVersion", resource->api_version);
+	cJSON_AddStringToObject(copy, "kind", resource->kind);
+	return copy;
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * HTTP exchanges by libcurl on a libevent loop.  Whoever starts one sets up the easy handle
+ * (address, credentials, body) and is told of the answer piece by piece.
+ */
+#ifndef TENDRIL_KUBE_TRANSFER_H
+#define TENDRIL_KUBE_TRANSFER_H
+
+#include <curl/curl.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/errmsg.h"
+
+struct event_base;
+struct transfers;
+
+#define TRANSFER_TEXT_MAX 400
+
+struct transfer_result {
+	int error;              /* 0, or a negative errno: the answer did not come whole */
+	long status;            /* HTTP status; 0: there was no answer */
+	uint32_t retry_after_s; /* of the answer; 0: it did not say */
+	const char *text;       /* what went wrong, for people; "" after a 2xx that came whole */
+};
+
+struct transfer_ops {
+	/* A piece of the body of a 2xx answer.  A negative errno ends the transfer with it. */
+	int (*data)(const char *data, size_t len, void *arg);
+	/* The exchange is over.  Called once for each, never from within transfer_start(). */
+	void (*done)(const struct transfer_result *result, void *arg);
+};
+
+int transfers_new(struct event_base *base, struct transfers **ret, struct errmsg *err);
+/* Takes NULL; what is under way ends with -ECANCELED. */
+void transfers_free(struct transfers *transfers);
+
+struct transfer_request {
+	CURL *easy;                    /* options of its own are set: address, credentials, body */
+	struct curl_slist *headers;    /* or NULL */
+	struct curl_slist *connect_to; /* CURLOPT_CONNECT_TO, or NULL */
+};
+
+/* Takes what request holds. */
+void transfer_start(struct transfers *transfers, const struct transfer_request *request,
+		    const struct transfer_ops *ops, void *arg);
+
+/* Ends all transfers with this error and closes every connection, so that the next ones are new.
+ * Not from within done(). */
+void transfers_reset(struct transfers *transfers, int error, const char *text);
+
+/* When a byte was last received by any of them, CLOCK_MONOTONIC. */
+uint64_t transfers_last_received_ns(const struct transfers *transfers);
+
+#endif
