@@ -437,7 +437,8 @@ ABI_SIZE(struct accel_direction, 96);
 	X(12, NO_ENDPOINT, "no pod has this address")                            \
 	X(13, UNRELATED_ERROR, "ICMP error that belongs to no connection")       \
 	X(14, NAT_FULL, "no room to remember a service translation")             \
-	X(15, REWRITE_FAILED, "packet could not be rewritten or redirected")
+	X(15, REWRITE_FAILED, "packet could not be rewritten or redirected")     \
+	X(16, RATE_LIMITED, "more neighbour messages than a pod may send")
 
 #define X(num, name, text) DROP_##name = (num),
 enum drop_reason { DROP_NONE, DROP_REASONS(X) DROP_REASON_COUNT };
@@ -485,14 +486,18 @@ struct flow_event {
 };
 ABI_SIZE(struct flow_event, 80);
 
-/* Events a CPU may send each second; what is above is counted as NOTICE_EVENTS_LOST. */
-#define EVENT_RATE 1000
+/* What a CPU lets pass each second: events of all endpoints together (what exceeds it is counted as
+ * NOTICE_EVENTS_LOST), and neighbour messages (ARP, IPv6 discovery) from one endpoint to the host.
+ */
+#define EVENT_RATE     1000
+#define NEIGHBOUR_RATE 100
 
-/* Value of event_budget, per CPU. */
-struct event_budget {
-	__u64 second;
-	__u64 sent;
+/* Value of budget_map, per CPU, indexed by slot; slot 0 counts the events of all. */
+struct endpoint_budget {
+	__u64 second; /* that the counters are of */
+	__u32 events;
+	__u32 neighbours;
 };
-ABI_SIZE(struct event_budget, 16);
+ABI_SIZE(struct endpoint_budget, 16);
 
 #endif

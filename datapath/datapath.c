@@ -146,6 +146,7 @@ static void maps_resize(struct bpf_object *object, const struct datapath_limits 
 	} sizes[] = {
 		{ "endpoint_map", limits->endpoints },
 		{ "endpoint_stats", limits->endpoints },
+		{ "budget_map", limits->endpoints },
 		{ "netns_map", limits->endpoints },
 		{ "ct_map", limits->connections },
 		{ "ipcache_map", limits->addresses },

@@ -336,8 +336,8 @@ __weak int ct_other(const struct packet *pkt)
 	if (!ct)
 		return CT_MISS;
 	from_opener = ct_from_opener(ct, &tuple);
-	/* The other end opens an association of its own: the old one does not speak for it. */
-	if (pkt->opens && !from_opener)
+	/* The other end opens an association or sends a request of its own: not an answer. */
+	if (!from_opener && (pkt->opens || (packet_is_icmp(pkt) && !packet_is_icmp_reply(pkt))))
 		return CT_MISS;
 	if (!ct_revalidate(pkt, ct, &tuple, from_opener))
 		return CT_MISS;

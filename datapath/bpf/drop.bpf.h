@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Where packets end, and what is told of it: counters per reason and per endpoint, events with a
- * budget.  drop() is the only way out for a packet that does not pass, so none vanishes uncounted.
+ * Where packets end: counters for each reason and endpoint, events within a budget.  drop() is the
+ * only exit for a packet that does not pass, so none vanishes uncounted.
  */
 #ifndef TENDRIL_DATAPATH_BPF_DROP_BPF_H
 #define TENDRIL_DATAPATH_BPF_DROP_BPF_H
 
 #include <linux/pkt_cls.h>
 
+#include "datapath/bpf/budget.bpf.h"
 #include "datapath/bpf/packet.bpf.h"
 
 static __always_inline struct endpoint_stats *stats_get(__u32 slot)
@@ -35,26 +36,8 @@ static __always_inline void stats_received(const struct packet *pkt)
 	}
 }
 
-/* Whether this CPU may send another event in this second. */
-static __always_inline bool event_budget_take(__u64 now_ns)
-{
-	__u32 zero = 0;
-	struct event_budget *budget = bpf_map_lookup_elem(&event_budget, &zero);
-	__u64 second = now_ns / NS_PER_SEC;
-
-	if (!budget)
-		return false;
-	if (budget->second != second) {
-		budget->second = second;
-		budget->sent = 0;
-	}
-	if (budget->sent >= EVENT_RATE)
-		return false;
-	budget->sent++;
-	return true;
-}
-
-/* Tells the agent of a packet.  type: enum event_type. */
+/* Reports a packet to the agent, at the expense of its sender if that is a pod of this node.
+ * type: enum event_type. */
 __weak int event_send(const struct packet *pkt, __u32 type, __u32 reason, __u32 direction)
 {
 	__u64 now_ns = bpf_ktime_get_coarse_ns();
@@ -62,7 +45,7 @@ __weak int event_send(const struct packet *pkt, __u32 type, __u32 reason, __u32 
 
 	if (!pkt)
 		return 0;
-	if (event_budget_take(now_ns))
+	if (budget_take_event(pkt->src.slot ? pkt->src.slot : pkt->dst.slot, now_ns))
 		event = bpf_ringbuf_reserve(&event_map, sizeof(*event), 0);
 	if (!event) {
 		notice(NOTICE_EVENTS_LOST);

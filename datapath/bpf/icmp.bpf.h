@@ -56,6 +56,26 @@ static __always_inline bool icmp_embedded(struct __sk_buff *skb, const struct pa
 	return true;
 }
 
+/* A pod of this node is no router: it may only send errors about packets to itself. */
+static __always_inline bool icmp_is_about_sender(struct __sk_buff *skb, const struct packet *pkt)
+{
+	__u32 embedded = pkt->l4_offset + ICMP_HEADER_LEN;
+	struct addr daddr;
+	__be32 v4;
+
+	if (pkt->ipv6) {
+		if (bpf_skb_load_bytes(skb, embedded + offsetof(struct ipv6hdr, daddr), &daddr,
+				       sizeof(daddr)))
+			return false;
+	} else {
+		if (bpf_skb_load_bytes(skb, embedded + offsetof(struct iphdr, daddr), &v4,
+				       sizeof(v4)))
+			return false;
+		addr_from_v4(&daddr, v4);
+	}
+	return addr_equal(&daddr, &pkt->flow.saddr);
+}
+
 /* Whether policy lets the error's receiver send what the error speaks of, and it has a socket that
  * would have. */
 static __always_inline bool icmp_could_be_sent(struct __sk_buff *skb, const struct packet *pkt,

@@ -28,7 +28,7 @@ struct accel_peer_map accel_peer_map SEC(".maps");
 struct accel_sock_map accel_sock SEC(".maps");
 struct metric_map metric_map SEC(".maps");
 struct event_map event_map SEC(".maps");
-struct event_budget_map event_budget SEC(".maps");
+struct budget_map budget_map SEC(".maps");
 
 /* Programs that call GPL-only helpers need it; the linker keeps one copy. */
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

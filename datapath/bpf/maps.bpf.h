@@ -259,13 +259,13 @@ struct event_map {
 };
 extern struct event_map event_map SEC(".maps");
 
-/* How many events this CPU sent in this second.  Only the datapath. */
-struct event_budget_map {
+/* What each endpoint caused in this second, by slot.  Only the datapath. */
+struct budget_map {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, 512);
 	__type(key, __u32);
-	__type(value, struct event_budget);
+	__type(value, struct endpoint_budget);
 };
-extern struct event_budget_map event_budget SEC(".maps");
+extern struct budget_map budget_map SEC(".maps");
 
 #endif

@@ -40,6 +40,14 @@
 #define ICMP_PARAMETERPROB 12
 #define ICMP_PORT_UNREACH  3
 
+#define ICMP_TIMESTAMPREPLY 14
+#define ICMP_INFO_REPLY     16
+#define ICMP_ADDRESSREPLY   18
+#define ICMP_EXT_ECHOREPLY  43
+
+#define ICMPV6_NODE_INFO_REPLY 140
+#define ICMPV6_EXT_ECHO_REPLY  161
+
 #define NDISC_ROUTER_ADVERTISEMENT 134
 #define NDISC_REDIRECT             137
 
@@ -347,6 +355,29 @@ static __always_inline int packet_parse_icmp(struct packet *pkt, const struct ic
 	else if (type == ICMP_REDIRECT)
 		return DROP_BAD_HEADER;
 	return DROP_NONE;
+}
+
+/*
+ * Whether it is an ICMP message that answers a request.  Messages without an identifier, or with
+ * identifier 0, look alike in both directions, so only this tells them apart.  A later fragment has
+ * no type; without its first fragment it is worth nothing.
+ */
+static __always_inline bool packet_is_icmp_reply(const struct packet *pkt)
+{
+	__u8 type = pkt->icmp_type;
+
+	if (pkt->fragment == FRAGMENT_LATER)
+		return true;
+	if (pkt->ipv6)
+		return type == ICMPV6_ECHO_REPLY || type == ICMPV6_NODE_INFO_REPLY ||
+		       type == ICMPV6_EXT_ECHO_REPLY;
+	return type == ICMP_ECHOREPLY || type == ICMP_TIMESTAMPREPLY || type == ICMP_INFO_REPLY ||
+	       type == ICMP_ADDRESSREPLY || type == ICMP_EXT_ECHOREPLY;
+}
+
+static __always_inline bool packet_is_icmp(const struct packet *pkt)
+{
+	return pkt->flow.proto == (pkt->ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
 }
 
 /* Bytes of transport header that must be there for a verdict. */

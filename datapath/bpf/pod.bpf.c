@@ -50,8 +50,8 @@ static __always_inline bool mac_equal(const __u8 *a, const __u8 *b)
 	return left[0] == right[0] && left[1] == right[1] && left[2] == right[2];
 }
 
-/* An ARP packet, for the host's stack alone: it must speak of the pod only. */
-static __always_inline int pod_check_arp(struct __sk_buff *skb,
+/* An ARP packet, for the host's stack alone: its sender must be the pod. */
+static __always_inline int pod_check_arp(struct __sk_buff *skb, __u32 slot,
 					 const struct endpoint_entry *endpoint)
 {
 	struct { /* linux/if_arp.h cannot be included for BPF: it wants libc's headers */
@@ -74,22 +74,38 @@ static __always_inline int pod_check_arp(struct __sk_buff *skb,
 		return DROP_SPOOFED_MAC;
 	__builtin_memcpy(&sender, arp.sender, sizeof(sender));
 	/* 0: a probe for a duplicate address */
-	return sender && sender != endpoint->v4.w[3] ? DROP_SPOOFED_ADDRESS : DROP_NONE;
+	if (sender && sender != endpoint->v4.w[3])
+		return DROP_SPOOFED_ADDRESS;
+	return budget_take_neighbour(slot) ? DROP_NONE : DROP_RATE_LIMITED;
 }
 
-/* Decision 0: a pod speaks with its own MAC and its own addresses.  Only IPv6 discovery, which
- * stays on the link, may come from a link-local address or from none. */
+/* The link-local address that the pod's device makes of its MAC (EUI-64, RFC 4291). */
+static __always_inline bool endpoint_has_link_local(const struct endpoint_entry *endpoint,
+						    const struct addr *addr)
+{
+	const __u8 *mac = endpoint->mac;
+
+	return addr->w[0] == bpf_htonl(0xfe800000) && !addr->w[1] &&
+	       addr->w[2] == bpf_htonl((__u32)(mac[0] ^ 2) << 24 | (__u32)mac[1] << 16 |
+				       (__u32)mac[2] << 8 | 0xff) &&
+	       addr->w[3] ==
+		       bpf_htonl(0xfe000000 | (__u32)mac[3] << 16 | (__u32)mac[4] << 8 | mac[5]);
+}
+
+/* Decision 0: a pod sends from its own MAC and its own addresses.  Only IPv6 discovery, which stays
+ * on the link, may come from no address, or from the one link-local address of the pod's MAC: each
+ * further source would take an entry of the node's neighbour table. */
 static __always_inline int pod_check_source(struct __sk_buff *skb, const struct packet *pkt,
 					    const struct endpoint_entry *endpoint)
 {
 	if (!mac_equal(pkt->mac, endpoint->mac))
 		return DROP_SPOOFED_MAC;
 	if (pkt->kind == PACKET_ARP)
-		return pod_check_arp(skb, endpoint);
+		return pod_check_arp(skb, pkt->src.slot, endpoint);
 	if (endpoint_has_addr(endpoint, pkt->ipv6, &pkt->flow.saddr))
 		return DROP_NONE;
 	if (pkt->kind == PACKET_NEIGHBOUR &&
-	    (addr_is_zero(&pkt->flow.saddr) || addr_is_on_link(&pkt->flow.saddr)))
+	    (addr_is_zero(&pkt->flow.saddr) || endpoint_has_link_local(endpoint, &pkt->flow.saddr)))
 		return DROP_NONE;
 	return DROP_SPOOFED_ADDRESS;
 }
@@ -139,11 +155,12 @@ static __always_inline int pod_find_destination(struct packet *pkt)
 	return DROP_NONE;
 }
 
-/* Discovery is answered by the host; beyond this link it has no business. */
+/* Discovery is for the host, which answers it; it does not leave the link. */
 static __always_inline int pod_check_neighbour(const struct packet *pkt)
 {
-	return addr_is_on_link(&pkt->flow.daddr) || pkt->dst_flags & IPCACHE_HOST ? DROP_NONE
-										  : DROP_BAD_HEADER;
+	if (!addr_is_on_link(&pkt->flow.daddr) && !(pkt->dst_flags & IPCACHE_HOST))
+		return DROP_BAD_HEADER;
+	return budget_take_neighbour(pkt->src.slot) ? DROP_NONE : DROP_RATE_LIMITED;
 }
 
 /* Decision 10: services.  A packet to one is to its backend from here on. */

@@ -14,7 +14,8 @@
  *	6  Other protocols pass by their entry or by policy; an entry is made by what policy lets
  *	   through, if its answers would not pass by policy themselves.  Each packet may be the
  *	   first.
- *	7  An ICMP error passes if the packet it speaks of can have been sent (icmp.bpf.h).
+ *	7  An ICMP error passes if the packet it is about can have been sent (icmp.bpf.h).  One from
+ *	   a pod of this node must be about a packet to that pod.
  *	8  A fragment whose ports are not known passes only where they do not matter.
  *	12 What only audited ends deny is decided as if enforced, reported, and passes.
  *
@@ -101,9 +102,8 @@ static __always_inline int verdict_tcp(struct __sk_buff *skb, const struct packe
 static __always_inline int verdict_other(const struct packet *pkt, bool isolated,
 					 bool answers_isolated, bool *ret_audited)
 {
-	/* An echo reply is nobody's opening: an entry of it would let requests in. */
-	bool echo_reply = (pkt->flow.proto == IPPROTO_ICMP || pkt->flow.proto == IPPROTO_ICMPV6) &&
-			  pkt->flow.dport;
+	/* An ICMP reply opens nothing: its entry would let requests in. */
+	bool icmp_reply = packet_is_icmp(pkt) && packet_is_icmp_reply(pkt);
 	bool policy_first = !answers_isolated && looks_like_request(pkt);
 	int reason = DROP_NONE;
 	bool audited;
@@ -119,7 +119,7 @@ static __always_inline int verdict_other(const struct packet *pkt, bool isolated
 		reason = verdict_policy(pkt, ret_audited);
 	/* What policy lets the other end send as a request needs no entry to pass as an answer.
 	 * One made by the answer to such a request would outlive what policy said of it. */
-	if ((!reason || *ret_audited) && answers_isolated && !echo_reply &&
+	if ((!reason || *ret_audited) && answers_isolated && !icmp_reply &&
 	    ct_check_opener(pkt, false, &audited))
 		ct_other_open(pkt);
 	return reason;
@@ -162,6 +162,8 @@ __weak int verdict(struct __sk_buff *skb, const struct packet *pkt)
 		return DROP_BAD_HEADER;
 	if (pkt->src.slot && pkt->src.slot == pkt->dst.slot) /* 1 */
 		return DROP_NONE;
+	if (pkt->kind == PACKET_ICMP_ERROR && pkt->src.slot && !icmp_is_about_sender(skb, pkt))
+		return DROP_UNRELATED_ERROR; /* 7; forged, so audit mode does not matter */
 	reason = verdict_decide(skb, pkt, &audited);
 	if (reason && (audited || !is_enforced(pkt))) /* 12 */
 		return audit_report(pkt, reason);

@@ -80,12 +80,39 @@ static void test_events_have_a_budget_and_drops_are_counted_beyond_it(void **sta
 	events_drain();
 }
 
+static bool seen_from_c;
+
+static void look_for_c(const struct flow_event *event, void *arg)
+{
+	(void)arg;
+	seen_from_c |= event->src_slot == lab.pods->pod[POD_C].slot;
+}
+
+static void test_a_noisy_pod_does_not_hide_the_events_of_others(void **state)
+{
+	uint64_t lost = lab_metric(METRIC_NOTICES + NOTICE_EVENTS_LOST);
+	int sent = 0;
+
+	(void)state;
+	isolate(POD_B, INGRESS);
+	events_drain();
+	while (lab_metric(METRIC_NOTICES + NOTICE_EVENTS_LOST) == lost) {
+		assert_true(sent++ < 5 * EVENT_RATE);
+		DROPS(INGRESS_DENIED, UDP(POD_A, POD_B, 1, 2));
+	}
+	seen_from_c = false;
+	DROPS(INGRESS_DENIED, UDP(POD_C, POD_B, 1, 2));
+	assert_true(events_consume(lab.datapath, look_for_c, NULL) >= 0);
+	assert_true(seen_from_c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BOTH_FAMILIES(test_a_drop_is_told_with_both_ends),
 		BOTH_FAMILIES(test_new_connections_are_told_while_someone_watches),
 		BOTH_FAMILIES(test_events_have_a_budget_and_drops_are_counted_beyond_it),
+		BOTH_FAMILIES(test_a_noisy_pod_does_not_hide_the_events_of_others),
 	};
 
 	return LAB_RUN(tests);

@@ -56,13 +56,13 @@ static void test_a_packet_to_the_node_or_beyond_goes_to_the_host_stack(void **st
 	}
 }
 
-/* slot_map says of every address that it is this pod's. */
-static void hint_everywhere(enum host pod)
+/* Every bucket of slot_map holds this pod. */
+static void cache_everywhere(enum host pod)
 {
 	uint32_t slot = lab.pods->pod[pod].slot;
 
-	for (uint32_t place = 0; place < 2 * SLOT_MAP_BUCKETS; place++)
-		assert_int_equal(bpf_map_update_elem(lab_map("slot_map"), &place, &slot, BPF_ANY),
+	for (uint32_t bucket = 0; bucket < 2 * SLOT_MAP_BUCKETS; bucket++)
+		assert_int_equal(bpf_map_update_elem(lab_map("slot_map"), &bucket, &slot, BPF_ANY),
 				 0);
 }
 
@@ -74,7 +74,7 @@ static uint64_t received(enum host pod)
 	return stats.rx_packets;
 }
 
-static void test_a_wrong_hint_leads_nowhere(void **state)
+static void test_a_wrong_cached_slot_leads_nowhere(void **state)
 {
 	const enum host targets[] = { NODE, OUTSIDE, ELSEWHERE, NOBODY };
 	struct frame frame = FRAME(TCP(POD_A, POD_C, 40000, 80, SYN));
@@ -82,7 +82,7 @@ static void test_a_wrong_hint_leads_nowhere(void **state)
 
 	(void)state;
 	isolate(POD_C, ENDPOINT_INGRESS_ISOLATED);
-	hint_everywhere(POD_B);
+	cache_everywhere(POD_B);
 	before = received(POD_B);
 	for (size_t i = 0; i < ARRAY_SIZE(targets); i++)
 		assert_int_equal(
@@ -90,7 +90,7 @@ static void test_a_wrong_hint_leads_nowhere(void **state)
 			TC_ACT_OK);
 	DROPS(INGRESS_DENIED, TCP(POD_A, POD_C, 40000, 80, SYN));
 	/* The unspecified address is not that of a pod without an address of this family. */
-	hint_everywhere(POD_B);
+	cache_everywhere(POD_B);
 	memset(frame.bytes + (lab.ipv6 ? 38 : 30), 0, lab.ipv6 ? 16 : 4);
 	lab_from_pod(POD_A, &frame);
 	assert_int_equal(received(POD_B), before);
@@ -229,7 +229,20 @@ static void test_arp_speaks_of_the_pod_alone(void **state)
 	FRAME_DROPS(BAD_HEADER, POD_A, &frame);
 }
 
-#define LINK_LOCAL ((struct addr){ { htonl(0xfe800000), 0, 0, htonl(0x1234) } })
+/* The link-local address that a device makes of its MAC (EUI-64, RFC 4291). */
+static struct addr link_local(const struct pod *pod)
+{
+	const uint8_t *mac = pod->mac;
+	const uint8_t bytes[16] = { 0xfe,   0x80,   0,      0,    0,    0,      0,      0,
+				    mac[0], mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5] };
+	struct addr addr;
+
+	memcpy(&addr, bytes, sizeof(addr));
+	((uint8_t *)&addr)[8] ^= 2;
+	return addr;
+}
+
+#define LINK_LOCAL link_local(&lab.pods->pod[POD_A])
 #define ALL_NODES  ((struct addr){ { htonl(0xff020000), 0, 0, htonl(1) } })
 
 static struct frame discovery(struct addr from, struct addr to, uint8_t type)
@@ -246,6 +259,7 @@ static struct frame discovery(struct addr from, struct addr to, uint8_t type)
 static void test_ipv6_discovery_goes_to_the_host_and_nowhere_else(void **state)
 {
 	const uint8_t types[] = { 133, 135, 136, 130, 131, 132, 143 };
+	const struct addr invented = { { htonl(0xfe800000), 0, 0, htonl(0x1234) } };
 	const struct addr none = { { 0 } };
 	struct frame frame;
 
@@ -267,7 +281,40 @@ static void test_ipv6_discovery_goes_to_the_host_and_nowhere_else(void **state)
 		FRAME_DROPS(BAD_HEADER, POD_A, &frame);
 		frame = discovery(at(POD_B), ALL_NODES, types[i]);
 		FRAME_DROPS(SPOOFED_ADDRESS, POD_A, &frame);
+		/* Each would be an entry in the node's neighbour table. */
+		frame = discovery(invented, ALL_NODES, types[i]);
+		FRAME_DROPS(SPOOFED_ADDRESS, POD_A, &frame);
+		frame = discovery(link_local(&lab.pods->pod[POD_B]), ALL_NODES, types[i]);
+		FRAME_DROPS(SPOOFED_ADDRESS, POD_A, &frame);
 	}
+}
+
+static struct frame neighbour_message(enum host pod)
+{
+	const struct pod *sender = &lab.pods->pod[pod];
+	struct frame frame;
+
+	if (lab.ipv6) {
+		frame = discovery(sender->v6, ALL_NODES, 135);
+		memcpy(frame.bytes + 6, sender->mac, 6);
+	} else {
+		frame = arp_request(sender->mac, &sender->v4);
+		memcpy(frame.bytes + 6, sender->mac, 6);
+	}
+	return frame;
+}
+
+static void test_neighbour_messages_have_a_rate_for_each_pod(void **state)
+{
+	struct frame flood = neighbour_message(POD_A), quiet = neighbour_message(POD_B);
+	struct outcome outcome = { 0 };
+
+	(void)state;
+	/* More than a second may have, whichever CPU and second they fall into. */
+	for (int i = 0; i < 8 * NEIGHBOUR_RATE && !outcome.reason; i++)
+		outcome = lab_from_pod(POD_A, &flood);
+	FRAME_IS(outcome, &flood, RATE_LIMITED);
+	FRAME_PASSES(POD_B, &quiet);
 }
 
 static void test_only_discovery_may_come_from_a_link_local_address(void **state)
@@ -520,7 +567,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		BOTH_FAMILIES(test_a_packet_to_a_pod_goes_straight_to_it),
 		BOTH_FAMILIES(test_a_packet_to_the_node_or_beyond_goes_to_the_host_stack),
-		BOTH_FAMILIES(test_a_wrong_hint_leads_nowhere),
+		BOTH_FAMILIES(test_a_wrong_cached_slot_leads_nowhere),
 		BOTH_FAMILIES(test_a_device_without_an_endpoint_passes_nothing),
 		BOTH_FAMILIES(test_a_pod_that_is_being_removed_receives_nothing),
 		BOTH_FAMILIES(test_the_nodes_loopback_is_not_for_pods),
@@ -540,6 +587,7 @@ int main(void)
 		BOTH_FAMILIES(test_later_fragments_share_the_fate_of_the_first),
 		BOTH_FAMILIES(test_a_fragment_without_its_first_is_dropped_where_ports_matter),
 		BOTH_FAMILIES(test_fragments_that_split_or_rewrite_a_header_are_dropped),
+		BOTH_FAMILIES(test_neighbour_messages_have_a_rate_for_each_pod),
 	};
 
 	return LAB_RUN(tests);

@@ -115,6 +115,42 @@ static void test_echo_replies_answer_requests_and_open_nothing(void **state)
 	assert_false(lab_connection(POD_A, 0, POD_B, 9, IPPROTO_ICMP, &entry));
 }
 
+#define ICMP(from_, to_, v4_type_, v6_type_)                                                 \
+	.from = at(from_), .to = at(to_), .proto = lab.ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP, \
+	.icmp_type = lab.ipv6 ? (v6_type_) : (v4_type_)
+/* Without an identifier: timestamps of IPv4, node information of IPv6. */
+#define QUERY(from_, to_)    ICMP(from_, to_, 13, 139)
+#define RESPONSE(from_, to_) ICMP(from_, to_, 14, 140)
+
+static void test_only_replies_answer_an_echo_with_identifier_0(void **state)
+{
+	(void)state;
+	isolate(POD_A, INGRESS);
+	PASSES(ECHO_REQUEST(POD_A, POD_B, 0));
+	PASSES(ECHO_REPLY(POD_B, POD_A, 0));
+	DROPS(INGRESS_DENIED, ECHO_REQUEST(POD_B, POD_A, 0));
+	DROPS(INGRESS_DENIED, QUERY(POD_B, POD_A));
+	DROPS(INGRESS_DENIED, ICMP(POD_B, POD_A, 200, 200));
+	PASSES(ECHO_REQUEST(POD_A, POD_B, 0));
+	/* A reply makes no entry that lets a request in. */
+	PASSES(ECHO_REPLY(POD_A, POD_C, 0));
+	DROPS(INGRESS_DENIED, ECHO_REQUEST(POD_C, POD_A, 0));
+	DROPS(INGRESS_DENIED, QUERY(POD_C, POD_A));
+}
+
+static void test_only_responses_answer_a_query_without_identifier(void **state)
+{
+	(void)state;
+	isolate(POD_A, INGRESS);
+	DROPS(INGRESS_DENIED, RESPONSE(POD_B, POD_A));
+	PASSES(QUERY(POD_A, POD_B));
+	PASSES(RESPONSE(POD_B, POD_A));
+	DROPS(INGRESS_DENIED, QUERY(POD_B, POD_A));
+	DROPS(INGRESS_DENIED, ECHO_REQUEST(POD_B, POD_A, 0));
+	PASSES(RESPONSE(POD_A, POD_C));
+	DROPS(INGRESS_DENIED, QUERY(POD_C, POD_A));
+}
+
 #define SCTP(from_, to_, sport_, dport_, chunk_)                                                   \
 	.from = at(from_), .to = at(to_), .proto = IPPROTO_SCTP, .sport = sport_, .dport = dport_, \
 	.chunk = chunk_
@@ -194,6 +230,38 @@ static void test_an_error_must_speak_of_the_receivers_own_packet(void **state)
 	PASSES(PORT_UNREACHABLE(NODE, POD_A), .embedded = &foreign);
 }
 
+/* An error of this kind can lower a path MTU or end a connected UDP socket. */
+static void test_a_pod_speaks_only_of_flows_to_itself(void **state)
+{
+	const struct segment tcp = { TCP(POD_A, POD_B, 40000, 80, ACK) };
+	const struct segment udp = { UDP(POD_A, OUTSIDE, 40000, 53) };
+	const struct segment of_node = { TCP(NODE, OUTSIDE, 40000, 443, ACK) };
+	const struct segment own = { UDP(POD_A, POD_C, 40000, 53) };
+
+	(void)state;
+	/* Policy lets nobody but B answer; it says nothing of errors by others. */
+	for (int isolated = 0; isolated < 2; isolated++) {
+		if (isolated)
+			isolate(POD_A, INGRESS | EGRESS);
+		allow(POD_A, DIR_EGRESS, ANYONE, 0, 0);
+		lab_handshake();
+		PASSES(UDP(POD_A, OUTSIDE, 40000, 53));
+		PASSES(UDP(POD_A, POD_C, 40000, 53));
+		DROPS(UNRELATED_ERROR, PORT_UNREACHABLE(POD_C, POD_A), .embedded = &tcp);
+		DROPS(UNRELATED_ERROR, PORT_UNREACHABLE(POD_C, POD_A), .embedded = &udp);
+		DROPS(UNRELATED_ERROR, PORT_UNREACHABLE(POD_C, POD_A), .payload = 4);
+		PASSES(PORT_UNREACHABLE(POD_C, POD_A), .embedded = &own);
+		PASSES(PORT_UNREACHABLE(POD_B, POD_A), .embedded = &tcp);
+		PASSES(PORT_UNREACHABLE(ELSEWHERE, POD_A), .embedded = &tcp);
+	}
+	/* Nor to the node or beyond. */
+	DROPS(UNRELATED_ERROR, PORT_UNREACHABLE(POD_C, NODE), .embedded = &of_node);
+	DROPS(UNRELATED_ERROR, PORT_UNREACHABLE(POD_C, OUTSIDE), .embedded = &of_node);
+	/* Audit mode is about policy, not about forgery. */
+	isolate(POD_A, INGRESS | ENDPOINT_AUDIT);
+	DROPS(UNRELATED_ERROR, PORT_UNREACHABLE(POD_C, POD_A), .embedded = &tcp);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -202,10 +270,13 @@ int main(void)
 		BOTH_FAMILIES(test_answers_that_nobody_isolates_open_nothing),
 		BOTH_FAMILIES(test_both_may_begin_with_the_same_ports),
 		BOTH_FAMILIES(test_echo_replies_answer_requests_and_open_nothing),
+		BOTH_FAMILIES(test_only_replies_answer_an_echo_with_identifier_0),
+		BOTH_FAMILIES(test_only_responses_answer_a_query_without_identifier),
 		BOTH_FAMILIES(test_an_association_opens_by_its_init),
 		BOTH_FAMILIES(test_protocols_without_ports_are_flows_too),
 		BOTH_FAMILIES(test_an_error_about_a_known_flow_passes),
 		BOTH_FAMILIES(test_an_error_must_speak_of_the_receivers_own_packet),
+		BOTH_FAMILIES(test_a_pod_speaks_only_of_flows_to_itself),
 	};
 
 	return LAB_RUN(tests);

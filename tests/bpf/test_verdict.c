@@ -30,6 +30,7 @@ static void test_a_pod_reaches_itself(void **state)
 
 static void test_without_isolation_everything_passes_and_nothing_is_kept(void **state)
 {
+	const struct segment received = { TCP(POD_B, POD_A, 80, 40001, ACK) };
 	struct ct_entry entry;
 
 	(void)state;
@@ -38,7 +39,7 @@ static void test_without_isolation_everything_passes_and_nothing_is_kept(void **
 	PASSES(TCP(OUTSIDE, POD_B, 40001, 80, RST));
 	PASSES(UDP(POD_B, OUTSIDE, 40000, 53));
 	PASSES(ECHO_REPLY(POD_A, POD_B, 3));
-	PASSES(PORT_UNREACHABLE(POD_A, POD_B), .payload = 40);
+	PASSES(PORT_UNREACHABLE(POD_A, POD_B), .embedded = &received);
 	PASSES(.from = at(POD_A), .to = at(POD_B), .proto = 47, .payload = 20);
 	assert_false(lab_connection(POD_A, 40000, POD_B, 80, IPPROTO_TCP, &entry));
 	assert_false(lab_connection(POD_B, 40000, OUTSIDE, 53, IPPROTO_UDP, &entry));

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What an endpoint may cause in a second: events in the ring, and neighbour messages to the host.
+ * Counted for each CPU, so no counter is shared; only drops, reports and discovery come by here.
+ */
+#ifndef TENDRIL_DATAPATH_BPF_BUDGET_BPF_H
+#define TENDRIL_DATAPATH_BPF_BUDGET_BPF_H
+
+#include <stdbool.h>
+
+#include "datapath/bpf/maps.bpf.h"
+
+/* This second's counters of an endpoint, or of all events in slot 0; NULL: no such slot. */
+static __always_inline struct endpoint_budget *budget_get(__u32 slot, __u64 now_ns)
+{
+	struct endpoint_budget *budget = bpf_map_lookup_elem(&budget_map, &slot);
+	__u64 second = now_ns / NS_PER_SEC;
+
+	if (budget && budget->second != second) {
+		budget->second = second;
+		budget->events = 0;
+		budget->neighbours = 0;
+	}
+	return budget;
+}
+
+/*
+ * Whether this endpoint may send another event (slot 0: no endpoint is involved).  It may have as
+ * many as are left for everybody: one noisy pod gets half of EVENT_RATE, two a third each, and
+ * there is always room for the first events of a quiet one.
+ */
+static __always_inline bool budget_take_event(__u32 slot, __u64 now_ns)
+{
+	struct endpoint_budget *all = budget_get(0, now_ns);
+	struct endpoint_budget *own = budget_get(slot, now_ns);
+
+	if (!all || !own || all->events >= EVENT_RATE ||
+	    (slot && own->events >= EVENT_RATE - all->events))
+		return false;
+	all->events++;
+	if (slot)
+		own->events++;
+	return true;
+}
+
+/* Whether this endpoint may send another ARP or neighbour discovery message to the host. */
+static __always_inline bool budget_take_neighbour(__u32 slot)
+{
+	struct endpoint_budget *own = budget_get(slot, bpf_ktime_get_coarse_ns());
+
+	if (!own || own->neighbours >= NEIGHBOUR_RATE)
+		return false;
+	own->neighbours++;
+	return true;
+}
+
+#endif
