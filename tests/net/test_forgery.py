@@ -163,6 +163,44 @@ def test_a_finished_connection_leaves_no_door(pair, family):
             "inject", frame=frame(attacker, target, 6, tcp(PORT, port, f))), DENIED)
 
 
+def discovery(pod, source, kind):
+    """An IPv6 discovery message to the gateway with a source link-layer address option."""
+    gateway = "fd00:200::1"
+    target = socket.inet_pton(socket.AF_INET6, gateway) if kind == 135 else b""
+    ends = socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, gateway)
+    mac = mac_bytes(next(i["mac"] for i in pod.result["interfaces"] if i.get("sandbox")))
+    body = b"\0\0\0\0" + target + b"\x01\x01" + mac
+    pseudo = ends + struct.pack("!IHBB", 4 + len(body), 0, 0, 58)
+    payload = struct.pack("!BBH", kind, 0, checksum(pseudo + bytes([kind, 0, 0, 0]) + body)) + body
+    whole = bytearray.fromhex(frame(pod, gateway, 58, payload, source=source))
+    whole[14 + 7] = 255  # hop limit
+    return whole.hex()
+
+
+def test_invented_sources_take_no_neighbour_entry(pair):
+    """Solicitations from a source each fill the node's neighbour table: none but the pod's own."""
+    attacker, _ = pair
+    before = drops(attacker.node).get("SPOOFED_ADDRESS", 0)
+    for i in range(40):
+        for kind in (133, 135):
+            attacker.call("inject", frame=discovery(attacker, f"fe80::bad:{kind:x}:{i:x}", kind))
+    wait_for(lambda: drops(attacker.node).get("SPOOFED_ADDRESS", 0) >= before + 80,
+             "80 drops with SPOOFED_ADDRESS")
+    assert "fe80::bad:" not in attacker.node.netns.ip("-6", "neigh", "show").stdout
+
+
+def test_neighbour_messages_are_limited(pair):
+    attacker, _ = pair
+    before = drops(attacker.node).get("RATE_LIMITED", 0)
+    message = discovery(attacker, attacker.v6, 135)
+
+    def flood():
+        for _ in range(200):
+            attacker.call("inject", frame=message)
+        return drops(attacker.node).get("RATE_LIMITED", 0) > before
+    wait_for(flood, "a drop with RATE_LIMITED")
+
+
 # ---- stacks inside the attacker's pod ----
 
 @pytest.fixture(scope="module")
