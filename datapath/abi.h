@@ -17,7 +17,7 @@
 #define ABI_SIZE(type, size) _Static_assert(sizeof(type) == (size), #type " changed size")
 
 /* Bumped whenever the layout of a pinned map changes; the loader refuses another version's pins. */
-#define ABI_VERSION 4
+#define ABI_VERSION 5
 
 /* ---- limits and well-known numbers ---------------------------------------------------------- */
 
@@ -212,9 +212,13 @@ struct ct_entry {
 	__u32 syn_seq;      /* TCP: the opener's initial sequence number, host order */
 	__u32 syn_len;      /* TCP Fast Open: bytes of data in the SYN */
 	__u32 flags;        /* enum ct_flag */
-	__u32 pad;
+	__u32 owner;        /* slot of the endpoint whose share it takes: see ct_count_map */
 };
 ABI_SIZE(struct ct_entry, 32);
+
+/* Key of ct_count_map (an array of __s64) for the free entries of ct_map; every other key is a slot
+ * and counts the entries that this endpoint owns. */
+#define CT_COUNT_FREE 0
 
 #define NS_PER_SEC            1000000000ULL
 #define CT_TCP_OPENING_NS     (60 * NS_PER_SEC)

@@ -47,6 +47,7 @@ static const struct {
 	[MAP_NODE] = { "node_map", sizeof(uint32_t), sizeof(struct node_state) },
 	[MAP_METRIC] = { "metric_map", sizeof(uint32_t), sizeof(uint64_t) },
 	[MAP_EVENT] = { "event_map", 0, 0 },
+	[MAP_CT_COUNT] = { "ct_count_map", sizeof(uint32_t), sizeof(int64_t) },
 	[MAP_ACCEL] = { "accel_map", sizeof(struct accel_key), sizeof(uint64_t) },
 };
 
@@ -125,7 +126,7 @@ static void map_munmap(const struct datapath *datapath, int map, void *mem)
 
 int maps_init(struct datapath *datapath, struct errmsg *err)
 {
-	int cpus = libbpf_num_possible_cpus();
+	int cpus = libbpf_num_possible_cpus(), ret;
 
 	for (int i = 0; i < MAP_TOTAL; i++) {
 		struct bpf_map_info info = { 0 };
@@ -151,16 +152,21 @@ int maps_init(struct datapath *datapath, struct errmsg *err)
 	datapath->endpoints = map_mmap(datapath, MAP_ENDPOINT);
 	if (!datapath->endpoints)
 		return fail(err, -errno, "map endpoint_map");
+	datapath->ct_counts = map_mmap(datapath, MAP_CT_COUNT);
+	if (!datapath->ct_counts)
+		return fail(err, -errno, "map ct_count_map");
 	datapath->ring =
 		ring_buffer__new(datapath->map_fds[MAP_EVENT], event_deliver, datapath, NULL);
 	if (!datapath->ring)
 		return fail(err, -errno, "map event_map");
-	return 0;
+	ret = ct_map_sweep(datapath, 0);
+	return ret < 0 ? fail(err, ret, "count the entries of ct_map") : 0;
 }
 
 void maps_done(struct datapath *datapath)
 {
 	ring_buffer__free(datapath->ring);
+	map_munmap(datapath, MAP_CT_COUNT, datapath->ct_counts);
 	map_munmap(datapath, MAP_ENDPOINT, datapath->endpoints);
 	map_munmap(datapath, MAP_NODE, datapath->node);
 	free(datapath->percpu);

@@ -79,7 +79,9 @@ int maps_usage(struct datapath *datapath, enum map_id map, uint32_t *ret_used,
 /* Bytes of kernel memory that all maps hold (memlock of their fdinfo). */
 int maps_memory(struct datapath *datapath, uint64_t *ret_bytes);
 
-/* Deletes what has outlived the CT_*_NS of its state; returns how many, or a negative errno. */
+/* Deletes what has outlived the CT_*_NS of its state, and connections of endpoints that are gone;
+ * returns how many, or a negative errno.  ct_map_sweep() also counts each endpoint's entries anew.
+ */
 int ct_map_sweep(struct datapath *datapath, uint64_t now_ns);
 int nat_map_sweep(struct datapath *datapath, uint64_t now_ns);
 

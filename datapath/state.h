@@ -24,6 +24,7 @@ enum {
 	MAP_NODE,
 	MAP_METRIC,
 	MAP_EVENT,
+	MAP_CT_COUNT,
 	MAP_ACCEL,
 	MAP_TOTAL,
 };
@@ -57,6 +58,7 @@ struct datapath {
 	uint32_t capacity[MAP_TOTAL];
 	struct node_state *node;          /* node_map, mapped shared */
 	struct endpoint_entry *endpoints; /* endpoint_map, mapped shared */
+	int64_t *ct_counts;               /* ct_count_map, mapped shared */
 	unsigned int cpus;                /* possible CPUs: values in a per-CPU element */
 	void *percpu;                     /* room for one element of endpoint_stats */
 	struct ring_buffer *ring;

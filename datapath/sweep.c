@@ -5,10 +5,13 @@
  */
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "datapath/maps.h"
 #include "datapath/state.h"
+#include "lib/auto.h"
+#include "lib/inet.h"
 
 /*
  * Two steps, because the kernel has no compare-and-delete: if the datapath touches the entry
@@ -37,6 +40,7 @@ struct sweep {
 	struct datapath *datapath;
 	uint64_t now_ns;
 	int deleted;
+	int64_t *counts; /* of what stays in ct_map, by owner */
 };
 
 static bool outlived(uint64_t now_ns, uint64_t last_seen_ns, uint64_t lifetime_ns)
@@ -55,28 +59,63 @@ static uint64_t ct_lifetime(const struct ct_key *key, const struct ct_entry *ent
 	return entry->flags & CT_ESTABLISHED ? CT_TCP_ESTABLISHED_NS : CT_TCP_OPENING_NS;
 }
 
+/* The endpoint that opened it, or was asked, is gone; its slot may have another one by now.  Behind
+ * the node's NAT the addresses do not tell. */
+static bool ct_is_orphan(const struct datapath *datapath, const struct ct_key *key,
+			 const struct ct_entry *entry)
+{
+	const struct endpoint_entry *owner = &datapath->endpoints[entry->owner];
+
+	if (!entry->owner || entry->flags & CT_BEHIND_NODE)
+		return false;
+	return !(owner->flags & ENDPOINT_VALID) ||
+	       !(addr_equal(&owner->v4, &key->a) || addr_equal(&owner->v4, &key->b) ||
+		 addr_equal(&owner->v6, &key->a) || addr_equal(&owner->v6, &key->b));
+}
+
 static int ct_sweep_entry(const void *key, const void *value, void *arg)
 {
 	const struct ct_entry *entry = value;
 	struct sweep *sweep = arg;
-	int ret;
+	int ret = -EAGAIN;
 
-	if (!outlived(sweep->now_ns, entry->last_seen_ns, ct_lifetime(key, entry)))
+	if (entry->owner >= sweep->datapath->capacity[MAP_ENDPOINT])
+		return -EPROTO;
+	if (outlived(sweep->now_ns, entry->last_seen_ns, ct_lifetime(key, entry)) ||
+	    ct_is_orphan(sweep->datapath, key, entry))
+		ret = ct_map_del_if(sweep->datapath, key, entry);
+	if (ret == -EAGAIN) {
+		sweep->counts[CT_COUNT_FREE]--;
+		if (entry->owner)
+			sweep->counts[entry->owner]++;
 		return 0;
-	ret = ct_map_del_if(sweep->datapath, key, entry);
-	if (ret == -EAGAIN)
-		return 0;
+	}
 	if (!ret)
 		sweep->deleted++;
 	return ret;
 }
 
+/*
+ * The programs count with each insertion and deletion, but not what is deleted here, and a CPU may
+ * lose a race for an entry.  So the counters are set to what the walk finds.  What the programs do
+ * meanwhile is not in it until the next sweep: an endpoint gains or loses that much of its share.
+ */
 int ct_map_sweep(struct datapath *datapath, uint64_t now_ns)
 {
-	struct sweep sweep = { .datapath = datapath, .now_ns = now_ns };
-	int ret = maps_foreach(datapath, MAP_CT, ct_sweep_entry, &sweep);
+	const uint32_t slots = datapath->capacity[MAP_ENDPOINT];
+	auto_free int64_t *counts = calloc(slots, sizeof(*counts));
+	struct sweep sweep = { .datapath = datapath, .now_ns = now_ns, .counts = counts };
+	int ret;
 
-	return ret ? ret : sweep.deleted;
+	if (!counts)
+		return -ENOMEM;
+	counts[CT_COUNT_FREE] = datapath->capacity[MAP_CT];
+	ret = maps_foreach(datapath, MAP_CT, ct_sweep_entry, &sweep);
+	if (ret)
+		return ret;
+	for (uint32_t slot = 0; slot < slots; slot++)
+		__atomic_store_n(&datapath->ct_counts[slot], counts[slot], __ATOMIC_RELAXED);
+	return sweep.deleted;
 }
 
 static uint64_t nat_lifetime(const struct nat_key *key, const struct nat_entry *entry)

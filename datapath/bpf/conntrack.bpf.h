@@ -80,6 +80,53 @@ static __always_inline __u64 ct_lifetime(const struct ct_entry *ct, __u8 proto)
 	return ct->flags & CT_ESTABLISHED ? CT_TCP_ESTABLISHED_NS : CT_TCP_OPENING_NS;
 }
 
+/* ---- shares of the table --------------------------------------------------------------------- */
+
+static __always_inline __s64 *ct_count(__u32 key)
+{
+	return bpf_map_lookup_elem(&ct_count_map, &key);
+}
+
+/* An endpoint may own as many entries as are free: one that floods the table gets half of it, two
+ * get a third each, and the others always find room. */
+__weak int ct_share_has_room(__u32 owner)
+{
+	const __s64 *free = ct_count(CT_COUNT_FREE), *own = ct_count(owner);
+
+	return free && own && (owner ? *own < *free : *free > 0);
+}
+
+__weak int ct_share_add(__u32 owner, __s32 entries)
+{
+	__s64 *free = ct_count(CT_COUNT_FREE), *own = ct_count(owner);
+
+	if (!free || !own)
+		return 0;
+	__sync_fetch_and_sub(free, entries);
+	if (owner)
+		__sync_fetch_and_add(own, entries);
+	return 0;
+}
+
+/* The endpoint that an entry belongs to: its opener, or who was asked if the opener is no pod of
+ * this node. */
+static __always_inline __u32 ct_owner(const struct packet *pkt, bool answered)
+{
+	__u32 opener = answered ? pkt->dst.slot : pkt->src.slot;
+
+	return opener ? opener : pkt->src.slot + pkt->dst.slot;
+}
+
+static __noinline void ct_delete(const struct ct_tuple *tuple, const struct ct_entry *ct)
+{
+	__u32 owner = ct->owner; /* the memory may soon be another entry */
+
+	if (!(int)bpf_map_delete_elem(&ct_map, &tuple->key))
+		ct_share_add(owner, -1);
+}
+
+/* ---- entries --------------------------------------------------------------------------------- */
+
 static __always_inline void ct_touch(struct ct_entry *ct, __u64 now_ns)
 {
 	ct->last_seen_ns = now_ns;
@@ -142,7 +189,7 @@ static __always_inline bool ct_revalidate(const struct packet *pkt, struct ct_en
 		return true; /* not for this side to say; the revision stays as it is */
 	reason = ct_check_opener(pkt, from_opener, &audited);
 	if (reason && !audited) {
-		bpf_map_delete_elem(&ct_map, &tuple->key);
+		ct_delete(tuple, ct);
 		return false;
 	}
 	if (reason) {
@@ -160,16 +207,17 @@ static __always_inline void ct_flags_set(struct ct_entry *ct, __u32 flags)
 		__sync_fetch_and_or(&ct->flags, flags);
 }
 
-/* Makes an entry with the packet's sender as opener, or its receiver if "answered".  Full table:
- * the flow goes on without one.  -EEXIST: there is one, and update is BPF_NOEXIST. */
+/* Makes an entry with the packet's sender as opener, or its receiver if "answered".  -EEXIST: there
+ * is one.  -ENOSPC: the table or the owner's share is full, and the flow goes on without one. */
 static __noinline int ct_insert(const struct packet *pkt, const struct ct_tuple *tuple,
-				bool answered, __u64 update)
+				bool answered)
 {
-	int ret;
+	int ret = -ENOSPC;
 	struct ct_entry ct = {
 		.revision = node_revision(),
 		.syn_seq = answered ? 0 : pkt->seq,
 		.syn_len = answered ? 0 : pkt->payload,
+		.owner = ct_owner(pkt, answered),
 	};
 
 	ct_touch(&ct, bpf_ktime_get_coarse_ns());
@@ -181,10 +229,24 @@ static __noinline int ct_insert(const struct packet *pkt, const struct ct_tuple 
 		     : pkt->from_node || pkt->src.identity != pkt->src_claimed)
 		ct.flags |= CT_BEHIND_NODE;
 	/* Linux before 6.4 returns an int in a 64-bit register: the upper half is not the sign. */
-	ret = (int)bpf_map_update_elem(&ct_map, &tuple->key, &ct, update);
-	if (ret && ret != -EEXIST)
+	if (ct_share_has_room(ct.owner))
+		ret = (int)bpf_map_update_elem(&ct_map, &tuple->key, &ct, BPF_NOEXIST);
+	if (!ret)
+		ct_share_add(ct.owner, 1);
+	else if (ret != -EEXIST)
 		notice(NOTICE_CT_FULL);
 	return ret;
+}
+
+/* As ct_insert(), in the place of an entry that may be there. */
+static __noinline void ct_replace(const struct packet *pkt, const struct ct_tuple *tuple,
+				  bool answered)
+{
+	const struct ct_entry *old = bpf_map_lookup_elem(&ct_map, &tuple->key);
+
+	if (old)
+		ct_delete(tuple, old);
+	ct_insert(pkt, tuple, answered);
 }
 
 /* ---- TCP ------------------------------------------------------------------------------------ */
@@ -195,11 +257,13 @@ __weak int ct_tcp_open(const struct packet *pkt)
 {
 	struct ct_tuple tuple;
 	struct ct_entry *ct;
+	int ret;
 
 	if (!pkt)
 		return 0;
 	ct_tuple_make(&pkt->flow, &tuple);
-	if (ct_insert(pkt, &tuple, false, BPF_NOEXIST) != -EEXIST)
+	ret = ct_insert(pkt, &tuple, false);
+	if (!ret)
 		return 0;
 	ct = ct_find_flow(&pkt->flow, &tuple);
 	if (ct && ct_from_opener(ct, &tuple) && ct->syn_seq == pkt->seq &&
@@ -207,7 +271,8 @@ __weak int ct_tcp_open(const struct packet *pkt)
 		ct->revision = node_revision();
 		return 0;
 	}
-	ct_insert(pkt, &tuple, false, BPF_ANY);
+	if (ct || ret == -EEXIST) /* an expired one is there, too */
+		ct_replace(pkt, &tuple, false);
 	return 0;
 }
 
@@ -227,7 +292,7 @@ static __always_inline void ct_tcp_reset(struct __sk_buff *skb, const struct pac
 	nat_socket_flow(pkt, &flow);
 	reset = socket_reset(skb, pkt, &flow);
 	if (reset == RESET_ENDS)
-		bpf_map_delete_elem(&ct_map, &tuple->key);
+		ct_delete(tuple, ct);
 	else if (reset == RESET_MAY_END)
 		ct_flags_set(ct, CT_FIN_A | CT_FIN_B);
 }
@@ -252,7 +317,7 @@ static __always_inline void ct_tcp_close(const struct packet *pkt, struct ct_ent
 	} else if (before != both) {
 		return;
 	}
-	bpf_map_delete_elem(&ct_map, &tuple->key);
+	ct_delete(tuple, ct);
 }
 
 /* enum ct_result of a segment that is not a SYN, and what it does to its entry. */
@@ -313,7 +378,7 @@ __weak int ct_tcp_pick_up(struct __sk_buff *skb, const struct packet *pkt)
 	if (!(pkt->tcp_flags & TCP_RST) &&
 	    (view.state == BPF_TCP_ESTABLISHED || view.state == BPF_TCP_SYN_SENT)) {
 		ct_tuple_make(&pkt->flow, &tuple);
-		ct_insert(pkt, &tuple, true, BPF_ANY);
+		ct_replace(pkt, &tuple, true);
 	}
 	return 1;
 }
@@ -353,7 +418,7 @@ __weak int ct_other_open(const struct packet *pkt)
 	if (!pkt)
 		return 0;
 	ct_tuple_make(&pkt->flow, &tuple);
-	ct_insert(pkt, &tuple, false, BPF_ANY);
+	ct_replace(pkt, &tuple, false);
 	return 0;
 }
 

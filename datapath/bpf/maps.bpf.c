@@ -15,6 +15,7 @@ struct policy_map policy_map SEC(".maps");
 struct port_map port_map SEC(".maps");
 struct node_map node_map SEC(".maps");
 struct ct_map ct_map SEC(".maps");
+struct ct_count_map ct_count_map SEC(".maps");
 struct service_map service_map SEC(".maps");
 struct backend_map backend_map SEC(".maps");
 struct sock_service_map sock_service SEC(".maps");

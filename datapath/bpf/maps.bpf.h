@@ -115,8 +115,9 @@ struct node_map {
 extern struct node_map node_map SEC(".maps");
 
 /* Connections whose answers need them (conntrack.bpf.h).  Written by from_pod and to_pod, swept by
- * the agent.  Full: NOTICE_CT_FULL, and the flow goes on by the evidence of its sockets.  A hash,
- * not an LRU: evicting would let a flood push out other pods' connections. */
+ * the agent.  Full, or more than a fair share: NOTICE_CT_FULL, and the flow goes on by the evidence
+ * of its sockets.  A hash, not an LRU: evicting would let a flood push out other pods' connections.
+ */
 struct ct_map {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 32768);
@@ -124,6 +125,17 @@ struct ct_map {
 	__type(value, struct ct_entry);
 };
 extern struct ct_map ct_map SEC(".maps");
+
+/* Entries of ct_map that each endpoint owns, and those that are free.  Written by from_pod and
+ * to_pod with each insertion and deletion; the agent counts anew when it sweeps. */
+struct ct_count_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 512);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, __s64);
+};
+extern struct ct_count_map ct_count_map SEC(".maps");
 
 /* Service address, port and protocol -> service.  Written by the agent; read by the socket programs
  * and, per packet, by from_pod.  Full: the agent reports it; such a service is unknown. */

@@ -136,6 +136,7 @@ static void connections_forget(void)
 	if (bpf_map_lookup_and_delete_batch(lab_map("ct_map"), NULL, &token, keys, entries, &count,
 					    NULL))
 		assert_int_equal(errno, ENOENT);
+	assert_int_equal(ct_map_sweep(lab.datapath, 0), 0); /* counts what is free */
 }
 
 /* By what differs from the scene before, as the agent learns of objects. */
