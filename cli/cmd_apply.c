@@ -21,17 +21,15 @@ static int read_checked(const char *file, struct cli_store *store, struct errmsg
 	size_t count;
 	int ret = cli_store_read(store, file, 0, &count, &problems, err);
 
-	if (!ret && problems.errors) {
-		for (size_t i = 0; i < problems.count; i++) {
-			char text[1024];
+	for (size_t i = 0; !ret && i < problems.count; i++) {
+		char text[1024];
 
-			output_note("policy: %s",
-				    problem_format(&problems.items[i], file_title(file), text,
-						   sizeof(text)));
-		}
+		output_note("policy apply: %s", problem_format(&problems.items[i], file_title(file),
+							       text, sizeof(text)));
+	}
+	if (!ret && problems.errors)
 		ret = fail_plain(err, -EINVAL, "%s: not applied, nothing was changed",
 				 file_title(file));
-	}
 	problems_done(&problems);
 	return ret;
 }

@@ -198,6 +198,47 @@ static void kube_add(cJSON *status, cJSON *warnings, const struct agent *agent)
 	}
 }
 
+#define GAPS_MAX 20 /* Services that are named */
+
+struct gaps {
+	cJSON *array;
+	const struct object *service;
+};
+
+static void gap_add(const char *field, const char *text, void *arg)
+{
+	const struct gaps *gaps = arg;
+	char line[700];
+
+	snprintf(line, sizeof(line), "Service %s/%s: spec.%s: %s", gaps->service->namespace,
+		 gaps->service->name, field, text);
+	cJSON_AddItemToArray(gaps->array, cJSON_CreateString(line));
+}
+
+/* What Services ask for in vain. */
+static void gaps_add(cJSON *status, const struct store *store)
+{
+	struct gaps gaps = { .array = cJSON_AddArrayToObject(status, "notCarriedOut") };
+	size_t named = 0, count = 0;
+	char line[64];
+
+	for (const struct object *service = store_first(store, OBJECT_SERVICE); service;
+	     service = store_next(store, service)) {
+		if (!service->service.gaps)
+			continue;
+		count++;
+		if (named == GAPS_MAX)
+			continue;
+		named++;
+		gaps.service = service;
+		service_gaps_each(service->service.gaps, gap_add, &gaps);
+	}
+	if (count == named)
+		return;
+	snprintf(line, sizeof(line), "%zu more Services ask for the like", count - named);
+	cJSON_AddItemToArray(gaps.array, cJSON_CreateString(line));
+}
+
 static void warnings_fill(cJSON *warnings, const struct agent *agent)
 {
 	const char *sync = sync_warning(agent->sync);
@@ -252,6 +293,7 @@ void api_status_get(struct api_call *call)
 	metrics_add(status, agent);
 	cJSON_AddItemToObject(status, "objects", objects_status(agent->objects));
 	kube_add(status, warnings, agent);
+	gaps_add(status, agent->store);
 	warnings_fill(warnings, agent);
 	cJSON_AddItemToObject(status, "warnings", warnings);
 	api_reply(call, status);

@@ -103,7 +103,8 @@ static bool service_equal(const struct service_object *a, const struct service_o
 {
 	return ARRAYS_EQUAL(a, b, cluster_ips, cluster_ip_count, address_item_equal) &&
 	       ARRAYS_EQUAL(a, b, ports, port_count, service_port_equal) &&
-	       a->publish_not_ready == b->publish_not_ready && a->foreign == b->foreign;
+	       a->publish_not_ready == b->publish_not_ready && a->foreign == b->foreign &&
+	       a->gaps == b->gaps;
 }
 
 static bool slice_endpoint_equal(const void *left, const void *right)

@@ -27,6 +27,16 @@ const char *object_kind_name(enum object_kind kind)
 	return kinds[kind].name;
 }
 
+void service_gaps_each(unsigned int gaps,
+		       void (*each)(const char *field, const char *text, void *arg), void *arg)
+{
+#define X(num, name, field, text)      \
+	if (gaps & SERVICE_GAP_##name) \
+		each(field, text, arg);
+	SERVICE_GAPS(X)
+#undef X
+}
+
 const char *policy_tier_name(enum policy_tier tier)
 {
 	static const char *const names[] = {

@@ -86,13 +86,32 @@ struct service_port {
 	uint16_t target_port;
 };
 
+/* Fields of a Service that are accepted and not carried out: bit, name in spec, what that means. */
+#define SERVICE_GAPS(X)                                                                  \
+	X(0, AFFINITY, "sessionAffinity",                                                \
+	  "ClientIP is not carried out: connections of one client go to any endpoint")   \
+	X(1, INTERNAL_LOCAL, "internalTrafficPolicy",                                    \
+	  "Local is not carried out: endpoints of other nodes are used, too")            \
+	X(2, DISTRIBUTION, "trafficDistribution",                                        \
+	  "is not carried out: near endpoints are not preferred")                        \
+	X(3, NODE_PORT, "ports", "node ports are not opened")                            \
+	X(4, EXTERNAL_IPS, "externalIPs", "these addresses are not served")              \
+	X(5, LOAD_BALANCER, "type",                                                      \
+	  "of LoadBalancer only the cluster address is served, not the load balancer's") \
+	X(6, SOURCE_RANGES, "loadBalancerSourceRanges",                                  \
+	  "is not carried out: write a NetworkPolicy for the pods instead")
+#define X(num, name, field, text) SERVICE_GAP_##name = 1 << (num),
+enum service_gap { SERVICE_GAPS(X) };
+#undef X
+
 struct service_object {
 	struct addr cluster_ips[2];
 	size_t cluster_ip_count; /* 0: headless, ExternalName, or none assigned */
 	struct service_port *ports;
 	size_t port_count;
 	bool publish_not_ready;
-	bool foreign; /* service.kubernetes.io/service-proxy-name: somebody else's */
+	bool foreign;      /* service.kubernetes.io/service-proxy-name: somebody else's */
+	unsigned int gaps; /* enum service_gap: what it asks for in vain */
 };
 
 struct slice_endpoint {
@@ -202,6 +221,10 @@ void object_free(struct object *object); /* takes NULL and half-built objects */
 const char *object_kind_name(enum object_kind kind); /* "NetworkPolicy" */
 /* Accepts the Kubernetes kind, in any case, plural or short ("pods", "netpol"); -EINVAL. */
 int object_kind_parse(const char *text, enum object_kind *ret_kind);
+
+/* Calls each() for what a Service asks for in vain: "sessionAffinity", "ClientIP is not ...". */
+void service_gaps_each(unsigned int gaps,
+		       void (*each)(const char *field, const char *text, void *arg), void *arg);
 
 const char *policy_tier_name(enum policy_tier tier); /* "Admin" */
 

@@ -108,6 +108,67 @@ static void read_service_port(struct reader *reader, const struct node *at,
 	}
 }
 
+static bool text_is(const struct node *spec, const char *field, const char *wanted)
+{
+	const char *text = cJSON_GetStringValue(node_child(spec, field).json);
+
+	return text && strcmp(text, wanted) == 0;
+}
+
+static bool has_items(const struct node *spec, const char *field)
+{
+	return cJSON_GetArraySize(node_child(spec, field).json) > 0;
+}
+
+static bool has_node_ports(const struct node *spec)
+{
+	const cJSON *port;
+
+	cJSON_ArrayForEach (port, node_child(spec, "ports").json) {
+		const cJSON *number = cJSON_GetObjectItemCaseSensitive(port, "nodePort");
+
+		if (cJSON_IsNumber(number) && number->valuedouble != 0)
+			return true;
+	}
+	return false;
+}
+
+struct gap_place {
+	struct reader *reader;
+	const struct node *spec;
+};
+
+static void gap_warn(const char *field, const char *text, void *arg)
+{
+	const struct gap_place *place = arg;
+	struct node at = node_child(place->spec, field);
+
+	reader_problem(place->reader, at.json ? &at : place->spec, PROBLEM_WARNING, "%s", text);
+}
+
+/* What the agent does not do is said, so that nobody relies on it. */
+static void read_gaps(struct reader *reader, const struct node *spec,
+		      struct service_object *service)
+{
+	struct gap_place place = { reader, spec };
+
+	if (text_is(spec, "sessionAffinity", "ClientIP"))
+		service->gaps |= SERVICE_GAP_AFFINITY;
+	if (text_is(spec, "internalTrafficPolicy", "Local"))
+		service->gaps |= SERVICE_GAP_INTERNAL_LOCAL;
+	if (node_child(spec, "trafficDistribution").json)
+		service->gaps |= SERVICE_GAP_DISTRIBUTION;
+	if (text_is(spec, "type", "LoadBalancer"))
+		service->gaps |= SERVICE_GAP_LOAD_BALANCER;
+	if (has_node_ports(spec) || text_is(spec, "type", "NodePort"))
+		service->gaps |= SERVICE_GAP_NODE_PORT;
+	if (has_items(spec, "externalIPs"))
+		service->gaps |= SERVICE_GAP_EXTERNAL_IPS;
+	if (has_items(spec, "loadBalancerSourceRanges"))
+		service->gaps |= SERVICE_GAP_SOURCE_RANGES;
+	service_gaps_each(service->gaps, gap_warn, &place);
+}
+
 void read_service(struct reader *reader, const struct node *root, struct object *object)
 {
 	struct service_object *service = &object->service;
@@ -129,6 +190,8 @@ void read_service(struct reader *reader, const struct node *root, struct object 
 	if (!read_is_object(reader, &spec))
 		return;
 	service->publish_not_ready = read_bool(reader, &not_ready, false);
+	if (!service->foreign)
+		read_gaps(reader, &spec, service);
 	text = read_string(reader, &type);
 	if (!text || strcmp(text, "ExternalName") != 0)
 		read_cluster_ips(reader, &spec, service);
