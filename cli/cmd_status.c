@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tendril status: is the agent well, what does it hold, what did it drop. */
+/* tendril status: whether the agent is well, what it holds, what it dropped, and what to do. */
 #include <cjson/cJSON.h>
 #include <stdio.h>
 #include <string.h>
@@ -61,9 +61,10 @@ static void fill_audit(const cJSON *status, struct cell *cell)
 	double audited = member_number(audit, "endpoints");
 
 	if (cJSON_IsTrue(member_get(audit, "node")))
-		cell_set(cell, COLOUR_WARN, "audit mode: told, not enforced");
+		cell_set(cell, COLOUR_BAD, "not enforced (audit mode): reported only");
 	else if (audited > 0)
-		cell_set(cell, COLOUR_WARN, "enforced, told only on %.0f endpoints", audited);
+		cell_set(cell, COLOUR_BAD, "not enforced on %.0f endpoint%s (audit mode)", audited,
+			 audited == 1 ? "" : "s");
 	else
 		cell_set(cell, COLOUR_GOOD, "enforced");
 }
@@ -143,18 +144,100 @@ static void print_counted(const cJSON *rows, const struct column *columns, size_
 	cJSON_Delete(shown);
 }
 
-static void print_problems(const cJSON *status)
+/* One thing that is wrong, in red, and what to do about it. */
+static void print_failure(const char *label, const char *text, const char *advice)
 {
-	const cJSON *warning, *file;
+	printf("%s%s:%s %s\n", output_colour(COLOUR_BAD), label, output_colour_end(),
+	       output_shown(text));
+	if (advice)
+		printf("  %s\n", advice);
+}
 
-	cJSON_ArrayForEach (warning, member_get(status, "warnings"))
-		printf("%swarning:%s %s\n", output_colour(COLOUR_WARN), output_colour_end(),
-		       output_shown(cJSON_IsString(warning) ? warning->valuestring : ""));
+static void print_files(const cJSON *status)
+{
+	const cJSON *file;
+
+	cJSON_ArrayForEach (file, member_get(member_get(status, "objects"), "files")) {
+		if (strcmp(member_text(file, "state", "-"), "ok") == 0)
+			continue;
+		print_failure("refused", member_text(file, "error", "-"),
+			      "Correct or remove the file. All its problems: tendril policy "
+			      "validate FILE");
+	}
+}
+
+static void print_audit(const cJSON *status)
+{
+	const cJSON *audit = member_get(status, "audit");
+
+	if (cJSON_IsTrue(member_get(audit, "node")))
+		print_failure("not enforced", "no policy is enforced on this node (audit mode)",
+			      "Set \"audit\": false in agent.json: systemctl reload tendrild");
+	else if (member_number(audit, "endpoints") > 0)
+		print_failure("not enforced", "some pods are in audit mode",
+			      "Remove their annotation tendril.io/policy-audit. Which: tendril "
+			      "endpoint list");
+}
+
+/* Everything that is refused or not enforced. */
+static void print_failures(const cJSON *status)
+{
+	double broken = member_number(status, "brokenEndpoints");
+	const cJSON *failure;
+	char text[64];
+
+	print_files(status);
+	print_audit(status);
+	if (!cJSON_IsTrue(member_get(status, "ready")))
+		print_failure("not ready", "the agent does not serve pods yet",
+			      "If this lasts, read the agent's log: journalctl -u tendrild");
+	if (broken > 0) {
+		snprintf(text, sizeof(text), "%.0f endpoint%s", broken, broken == 1 ? "" : "s");
+		print_failure("broken", text,
+			      "Which and why: tendril endpoint list, tendril endpoint get POD");
+	}
+	cJSON_ArrayForEach (failure, member_get(status, "failures"))
+		print_failure("failed", cJSON_IsString(failure) ? failure->valuestring : "", NULL);
+}
+
+static bool is_failure(const cJSON *status, const char *text)
+{
+	const cJSON *failure;
+
+	cJSON_ArrayForEach (failure, member_get(status, "failures")) {
+		if (cJSON_IsString(failure) && strcmp(failure->valuestring, text) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void print_list(const cJSON *status, const char *member, const char *label)
+{
+	const cJSON *item;
+
+	cJSON_ArrayForEach (item, member_get(status, member)) {
+		const char *text = cJSON_GetStringValue(item);
+
+		if (text && !is_failure(status, text))
+			printf("%s%s:%s %s\n", output_colour(COLOUR_WARN), label,
+			       output_colour_end(), output_shown(text));
+	}
+}
+
+/* Whether something is refused or not enforced, as print_failures() counts it. */
+static bool status_failed(const cJSON *status)
+{
+	const cJSON *audit = member_get(status, "audit");
+	const cJSON *file;
+
 	cJSON_ArrayForEach (file, member_get(member_get(status, "objects"), "files")) {
 		if (strcmp(member_text(file, "state", "-"), "ok") != 0)
-			printf("%srefused:%s %s\n", output_colour(COLOUR_BAD), output_colour_end(),
-			       output_shown(member_text(file, "error", "-")));
+			return true;
 	}
+	return !cJSON_IsTrue(member_get(status, "ready")) ||
+	       cJSON_IsTrue(member_get(audit, "node")) || member_number(audit, "endpoints") > 0 ||
+	       member_number(status, "brokenEndpoints") > 0 ||
+	       cJSON_GetArraySize(member_get(status, "failures")) > 0;
 }
 
 int cmd_status(const struct arguments *args, struct errmsg *err)
@@ -173,9 +256,12 @@ int cmd_status(const struct arguments *args, struct errmsg *err)
 		print_counted(member_get(status, "drops"), drop_columns, ARRAY_SIZE(drop_columns));
 		print_counted(member_get(status, "notices"), notice_columns,
 			      ARRAY_SIZE(notice_columns));
-		print_problems(status);
+		putchar('\n');
+		print_list(status, "notCarriedOut", "no effect");
+		print_list(status, "warnings", "warning");
+		print_failures(status);
 	}
-	ret = cJSON_IsTrue(member_get(status, "ready")) ? EXIT_OK : EXIT_FAILED;
+	ret = status_failed(status) ? EXIT_FAILED : EXIT_OK;
 	cJSON_Delete(status);
 	return ret;
 }

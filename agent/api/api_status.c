@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* API: how the agent is, in one answer. */
 #include <cjson/cJSON.h>
+#include <string.h>
 
 #include "agent/accel/accel.h"
 #include "agent/api/api.h"
@@ -62,10 +63,13 @@ static void counts_add(cJSON *status, const struct agent *agent)
 {
 	const struct compiled *compiled = sync_compiled(agent->sync);
 	struct endpoint_info info;
-	size_t endpoints = 0;
+	size_t endpoints = 0, broken = 0;
 
-	for (uint16_t slot = 0; endpoints_next(agent->endpoints, slot, &info); slot = info.slot)
+	for (uint16_t slot = 0; endpoints_next(agent->endpoints, slot, &info); slot = info.slot) {
 		endpoints++;
+		broken += strcmp(info.state, "broken") == 0;
+	}
+	cJSON_AddNumberToObject(status, "brokenEndpoints", (double)broken);
 	cJSON_AddNumberToObject(status, "endpoints", (double)endpoints);
 	cJSON_AddNumberToObject(status, "services",
 				(double)store_count(agent->store, OBJECT_SERVICE));
@@ -77,7 +81,7 @@ static void counts_add(cJSON *status, const struct agent *agent)
 	cJSON_AddNumberToObject(status, "revision", maps_node(agent->datapath)->revision);
 }
 
-/* Where policy is told and not enforced. */
+/* Where policy is reported and not enforced. */
 static void audit_add(cJSON *status, const struct agent *agent)
 {
 	const struct compiled *compiled = sync_compiled(agent->sync);
@@ -239,7 +243,14 @@ static void gaps_add(cJSON *status, const struct store *store)
 	cJSON_AddItemToArray(gaps.array, cJSON_CreateString(line));
 }
 
-static void warnings_fill(cJSON *warnings, const struct agent *agent)
+/* A warning that means that something is refused or not enforced. */
+static void failure_add(cJSON *warnings, cJSON *failures, const char *text)
+{
+	cJSON_AddItemToArray(warnings, cJSON_CreateString(text));
+	cJSON_AddItemToArray(failures, cJSON_CreateString(text));
+}
+
+static void warnings_fill(cJSON *warnings, cJSON *failures, const struct agent *agent)
 {
 	const char *sync = sync_warning(agent->sync);
 	unsigned long slow = http_server_slow_readers(agent->http);
@@ -251,13 +262,14 @@ static void warnings_fill(cJSON *warnings, const struct agent *agent)
 
 		snprintf(reason, sizeof(reason), "what was in force stays and no pod is added: %s",
 			 unknown);
-		cJSON_AddItemToArray(warnings, cJSON_CreateString(reason));
+		failure_add(warnings, failures, reason);
 	}
 	if (*sync)
-		cJSON_AddItemToArray(warnings, cJSON_CreateString(sync));
+		failure_add(warnings, failures, sync);
 	if (sync_audit(agent->sync))
-		cJSON_AddItemToArray(warnings, cJSON_CreateString("audit mode: policy is told, "
-								  "not enforced, on this node"));
+		cJSON_AddItemToArray(warnings,
+				     cJSON_CreateString("audit mode: policy is reported, not "
+							"enforced, on this node"));
 	if (agent->socket_services && !datapath_socket_services(agent->datapath))
 		cJSON_AddItemToArray(warnings,
 				     cJSON_CreateString("services are translated per packet: the "
@@ -294,7 +306,7 @@ void api_status_get(struct api_call *call)
 	cJSON_AddItemToObject(status, "objects", objects_status(agent->objects));
 	kube_add(status, warnings, agent);
 	gaps_add(status, agent->store);
-	warnings_fill(warnings, agent);
+	warnings_fill(warnings, cJSON_AddArrayToObject(status, "failures"), agent);
 	cJSON_AddItemToObject(status, "warnings", warnings);
 	api_reply(call, status);
 }

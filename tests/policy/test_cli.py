@@ -235,7 +235,53 @@ def test_monitor_shows_both_pods_and_the_reason(agent):
     assert " WOULD DROP TCP " in on(agent, "monitor", "--type", "audit").stdout
 
 
+# ---- status ----
+
+STATUS = {"version": "0.1.0", "pid": 1, "uptimeSeconds": 2, "ready": True, "endpoints": 1,
+          "services": 1, "policies": 1, "identities": 1, "brokenEndpoints": 0,
+          "audit": {"node": False, "endpoints": 0}, "maps": [], "drops": [], "notices": [],
+          "objects": {"directory": "/etc/x", "files": [{"file": "a.yaml", "state": "ok", "objects": 1}]},
+          "failures": [], "warnings": ["a map fills"], "notCarriedOut": ["Service a/b: spec.x: no"]}
+
+
+def test_status_of_a_healthy_agent(agent):
+    agent.answers["GET /v1/status"] = STATUS
+    done = on(agent, "status")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "warning: a map fills\n" in done.stdout
+    assert "no effect: Service a/b: spec.x: no\n" in done.stdout
+    assert "\033[31m" not in terminal(agent, "status")
+
+
+@pytest.mark.parametrize("change, told, advice", [
+    ({"ready": False}, "not ready:", "journalctl -u tendrild"),
+    ({"objects": {"files": [{"file": "a", "state": "refused", "error": "a:1: no"}]}}, "refused: a:1: no",
+     "tendril policy validate FILE"),
+    ({"audit": {"node": True, "endpoints": 0}}, "not enforced: no policy is enforced on this node",
+     "agent.json"),
+    ({"audit": {"node": False, "endpoints": 2}}, "not enforced: some pods", "tendril.io/policy-audit"),
+    ({"brokenEndpoints": 2}, "broken: 2 endpoints", "tendril endpoint list"),
+    ({"failures": ["a map fills"]}, "failed: a map fills", ""),
+])
+def test_status_is_red_and_fails_where_something_is_refused_or_not_enforced(agent, change, told, advice):
+    agent.answers["GET /v1/status"] = STATUS | change
+    done = on(agent, "status")
+    assert done.returncode == 1
+    assert told in done.stdout and advice in done.stdout
+    assert done.stdout.count("a map fills") == 1, "a failure is no warning, too"
+    assert f"\033[31m{told.split(':')[0]}:" in terminal(agent, "status")
+    assert on(agent, "status", "-o", "json").returncode == 1
+
+
 # ---- files ----
+
+def test_apply_tells_which_fields_have_no_effect(agent, tmp_path):
+    service = document("Service", "web", "shop", spec={"clusterIP": "10.96.0.9", "ports": [{"port": 80}],
+                                                       "sessionAffinity": "ClientIP"})
+    done = on(agent, "policy", "apply", "-f", "-", text=json.dumps(service))
+    assert done.returncode == 0 and len(agent.requests) == 1
+    assert "warning: Service shop/web: spec.sessionAffinity: ClientIP is not carried out" in done.stderr
+
 
 def test_apply_sends_yaml_and_json_as_one_list(agent, tmp_path):
     (tmp_path / "a.yaml").write_text(
