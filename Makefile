@@ -9,7 +9,7 @@ PREFIX  ?= /usr
 SYSCONFDIR ?= /etc
 CNIBINDIR  ?= /opt/cni/bin
 WERROR  ?= -Werror
-VERSION := 0.1.0
+VERSION := $(file <VERSION)
 
 ifeq ($(V),1)
 Q :=
@@ -54,12 +54,12 @@ all: $(programs) ## Build the four programs
 
 # ---- rules -----------------------------------------------------------------------------------
 
-$(B)/%.o: %.c
+$(B)/%.o: %.c | $(B)/have-build
 	$(say) CC $<
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
-$(B)/%.bpf.o: %.bpf.c
+$(B)/%.bpf.o: %.bpf.c | $(B)/have-build
 	$(say) BPF $<
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) $(BPFFLAGS) -MMD -MP -c $< -o $@
@@ -77,6 +77,7 @@ $(B)/%.skel.h: $(B)/%.bpf.o
 	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf > $@
 
 $(call obj,$(datapath_src)): | $(skeletons)
+$(call obj,agent/main.c agent/api/api_status.c cli/main.c): VERSION
 $(B)/datapath/datapath.o: $(skeletons)
 
 # The page is embedded with .incbin, which the compiler does not report as a dependency.
@@ -108,25 +109,14 @@ $(B)/tendril-kube: $(call obj,$(kube_src)) $(B)/liblib.a
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -o $@ -lcurl -lcrypto -levent_core -lcjson -lyaml -lcap -lseccomp
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
--include tests/tests.mk
--include deploy/install.mk
+include tests/tests.mk tests/lint/lint.mk deploy/install.mk
 
-# Each header by itself, and the struct layouts of abi.h without hidden padding.
-bpf_headers := $(wildcard datapath/bpf/*.bpf.h)
-user_headers := $(wildcard datapath/*.h)
-.PHONY: check-headers $(bpf_headers:%=check/%) $(user_headers:%=check/%)
-check-headers: $(bpf_headers:%=check/%) $(user_headers:%=check/%) ## Every header of datapath/ compiles alone; abi.h has no implicit padding
-	$(Q)$(CC) -I. -std=gnu17 -Wpadded -Werror -fsyntax-only -include datapath/abi.h -x c /dev/null
+.PHONY: clean help format dist
+dist: ## A source archive of the last commit, the same bytes whoever makes it
+	@mkdir -p $(B)
+	git -c safe.directory=$(CURDIR) archive --prefix=tendril-$(VERSION)/ HEAD | gzip -9n \
+		> $(B)/tendril-$(VERSION).tar.gz
 
-$(bpf_headers:%=check/%): check/%:
-	$(say) HEADER $*
-	$(Q)$(CLANG) $(BPFFLAGS) -Wno-unused-function -fsyntax-only -include $* -x c /dev/null
-
-$(user_headers:%=check/%): check/%:
-	$(say) HEADER $*
-	$(Q)$(CC) $(CPPFLAGS) -std=gnu17 $(WARNINGS) -fsyntax-only -include $* -x c /dev/null
-
-.PHONY: clean help format
 clean: ## Remove everything that was built
 	rm -rf $(B)
 

@@ -381,7 +381,7 @@ int main(int argc, char **argv)
 	case CONFIG_CLEANUP:
 		return cleanup(&daemon.config);
 	case CONFIG_VERSION:
-		printf("tendrild %s\n", TENDRIL_VERSION);
+		printf("tendrild %s (ABI %d)\n", TENDRIL_VERSION, ABI_VERSION);
 		return EXIT_OK;
 	case CONFIG_HELP:
 		config_usage();

@@ -11,6 +11,7 @@
 
 #include "cli/command.h"
 #include "cli/output.h"
+#include "datapath/abi.h"
 #include "lib/auto.h"
 
 #define OPTION_VALUE 256 /* getopt_long() gives this and the number of the option */
@@ -465,7 +466,7 @@ int main(int argc, char **argv)
 	if (status)
 		return status;
 	if (args.version) {
-		printf("tendril %s\n", TENDRIL_VERSION);
+		printf("tendril %s (ABI %d)\n", TENDRIL_VERSION, ABI_VERSION);
 		return help_status();
 	}
 	command = command_find(args.operands, args.operand_count, &words);

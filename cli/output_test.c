@@ -39,7 +39,7 @@ static void reason_lines(const struct test_result *result, struct buffer *text,
 	char *rest = reason, *line;
 
 	while ((line = strsep(&rest, "\n"))) {
-		if (*line)
+		if (*line) /* NOLINT(*Malloc): line points into reason */
 			each(output_shown(line), text);
 	}
 }

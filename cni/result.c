@@ -61,7 +61,7 @@ static bool is_address(const char *text)
 
 static bool cidr_is_v6(const char *cidr)
 {
-	return strchr(cidr, ':');
+	return cidr && strchr(cidr, ':');
 }
 
 /* ---- in ---- */
@@ -331,7 +331,7 @@ static void lists_render(const cJSON *result, enum cni_version version, cJSON *r
 		versions_add(ips);
 	cJSON_AddItemToObject(rendered, "interfaces", interfaces);
 	cJSON_AddItemToObject(rendered, "ips", ips);
-	if (routes->child)
+	if (routes && routes->child)
 		cJSON_AddItemToObject(rendered, "routes", routes);
 	else
 		cJSON_Delete(routes);

@@ -32,7 +32,8 @@
  * the tail of what it said since the last libbpf_said_reset(). */
 static char libbpf_said[2048];
 
-static int libbpf_say(enum libbpf_print_level level, const char *fmt, va_list args)
+__attribute__((format(printf, 2, 0))) static int libbpf_say(enum libbpf_print_level level,
+							    const char *fmt, va_list args)
 {
 	auto_free char *text = NULL;
 	size_t have, add;

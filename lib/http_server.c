@@ -748,6 +748,7 @@ void http_server_free(struct http_server *server)
 	if (!server)
 		return;
 	while (!TAILQ_EMPTY(&server->exchanges))
+		/* NOLINTNEXTLINE(*Malloc): it takes itself out of the list */
 		exchange_finish(TAILQ_FIRST(&server->exchanges));
 	if (server->acceptable)
 		event_free(server->acceptable);

@@ -179,7 +179,7 @@ void *table_put(struct table *table, const void *key)
 			return NULL;
 		i = slot_find(table, key, &found);
 	}
-	if (table->state[i] == SLOT_DELETED)
+	if (table->state[i] == SLOT_DELETED) /* NOLINT(*Malloc): table_grow() replaced it */
 		table->deleted--;
 	table->state[i] = SLOT_USED;
 	table->count++;

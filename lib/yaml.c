@@ -300,6 +300,7 @@ static int builder_anchor(struct builder *builder, const yaml_mark_t *mark, cons
 	anchor->name = strdup((const char *)name);
 	if (!anchor->name)
 		return fail_memory(builder, mark);
+	/* NOLINTNEXTLINE(*Malloc): the builder owns its anchors' names */
 	anchor->node = node;
 	anchor->complete = complete;
 	*ret_anchor = builder->anchor_count++;

@@ -18,12 +18,15 @@ u_library := $(patsubst %.c,$(U)/%.o,$(library_src))
 u_cni   := $(patsubst %.c,$(U)/%.o,$(filter-out cni/main.c,$(cni_src)))
 u_harness := $(patsubst %.c,$(U)/%.o,$(wildcard tests/unit/[!t]*.c))
 
-$(U)/%.o: %.c
+$(U)/%.o: %.c | $(B)/have-build
 	$(say) CC-SAN $<
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(TCFLAGS) $(ASAN) -MMD -MP -c $< -o $@
 
 $(patsubst %.c,$(U)/%.o,$(datapath_src)): | $(skeletons)
+$(patsubst %.c,$(U)/%.o,agent/api/api_status.c): VERSION
+$(patsubst %.c,$(U)/%.o,$(wildcard tests/unit/*.c)): | $(B)/have-test
+$(call obj,$(wildcard tests/unit/*.c tests/bpf/*.c tests/harness/*.c)): | $(B)/have-test
 
 $(U)/libtendril.a: $(u_library)
 $(U)/libcni.a: $(u_cni)
@@ -85,7 +88,7 @@ F      := $(B)/fuzz
 FUZZ   := -fsanitize=address,undefined -fno-sanitize-recover=all
 fuzzers := $(patsubst tests/fuzz/%.c,$(F)/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-$(F)/%.o: %.c
+$(F)/%.o: %.c | $(B)/have-fuzz
 	$(say) CC-FUZZ $<
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) $(CPPFLAGS) -std=gnu17 -O1 -g $(FUZZ) -fsanitize=fuzzer-no-link -MMD -MP -c $< -o $@
@@ -115,7 +118,7 @@ $(F)/fuzz_%: $(F)/tests/fuzz/fuzz_%.o $(F)/libtendril.a
 	$(say) LD $@
 	$(Q)$(CLANG) $(FUZZ) -fsanitize=fuzzer $^ -o $@ $(filter-out -lcmocka,$(test_libs))
 
-.PRECIOUS: $(B)/%.o $(U)/%.o $(F)/%.o
+.PRECIOUS: $(B)/%.o $(U)/%.o $(F)/%.o $(B)/have-%
 
 .PHONY: unit-programs test-programs check check-unit check-bpf check-policy check-net check-fuzz \
 	check-kernel test
@@ -128,30 +131,32 @@ check-unit: $(unit_tests) ## Unit tests, sanitized, no root (T=NAME: only matchi
 check-bpf: $(bpf_tests) ## Datapath tests with BPF_PROG_TEST_RUN (root)
 	tests/harness/rooted tests/run bpf
 
-check-policy: all ## The CLI's offline commands
+check-policy: $(B)/have-pytest all ## The CLI's offline commands
 	tests/harness/rooted tests/run policy
 
-golden: all ## Write the expected outputs of tests/policy/golden anew; read the diff
+golden: $(B)/have-pytest all ## Write the expected outputs of tests/policy/golden anew; read the diff
 	GOLDEN=1 tests/run policy
 
-check-net: all $(net_programs) $(netbench) $(policybench) ## Real pods in network namespaces (root)
+check-net: $(B)/have-net all $(net_programs) $(netbench) $(policybench) ## Real pods in network namespaces (root)
 	tests/harness/rooted tests/run net
 
-check-kube: all ## The API client beside a scripted API server
+check-kube: $(B)/have-pytest all ## The API client beside a scripted API server
 	tests/harness/rooted tests/run kube
 
-check-fuzz: $(fuzzers) ## Every fuzzer for FUZZ_SECONDS (10)
+check-fuzz: $(B)/have-fuzz $(fuzzers) ## Every fuzzer for FUZZ_SECONDS (10)
 	tests/harness/rooted tests/run fuzz
 
-check-kernel: all $(bpf_tests) ## Datapath tests and two pods on Linux 6.1, under qemu
+check-kernel: $(B)/have-kernel all $(bpf_tests) ## Datapath tests and two pods on Linux 6.1, under qemu
 	tests/harness/rooted tests/run kernel
 
-check: $(unit_tests) $(bpf_tests) all ## Unit, datapath and policy tests: the quick loop (root)
+check: $(B)/have-test $(B)/have-pytest $(unit_tests) $(bpf_tests) all ## Unit, datapath and policy tests: the quick loop (root)
 	tests/harness/rooted tests/run unit bpf policy
 
 test: deps ## Install what is missing, build, run every test (root)
 	$(MAKE) --no-print-directory -j$$(nproc) test-programs
-	STORES=$${STORES:-100000} tests/harness/rooted tests/run unit bpf policy kube net fuzz kernel
+	STORES=$${STORES:-100000} tests/harness/rooted tests/run $(SUITES)
+
+SUITES ?= unit bpf policy kube net fuzz kernel
 
 # ---- set-up ----------------------------------------------------------------------------------
 
@@ -162,7 +167,14 @@ run_deps   := iproute2 python3 util-linux mount
 test_deps  := libcmocka-dev libclang-rt-14-dev python3-pytest python3-yaml containernetworking-plugins podman \
 	crun containerd runc iptables busybox-static redis-server redis-tools nginx-light wrk \
 	nftables ethtool curl openssl iputils-ping valgrind procps qemu-system-x86 cpio libc-bin
-bench_deps := containernetworking-plugins iptables procps nginx-light wrk gnuplot-nox
+bench_deps := libcmocka-dev containernetworking-plugins iptables procps nginx-light wrk gnuplot-nox
+
+lint_deps  := git clang-format clang-tidy shellcheck python3
+
+# Says what is missing before a compiler does; asked once per build folder.
+$(B)/have-%:
+	@CC='$(CC)' CLANG='$(CLANG)' BPFTOOL='$(BPFTOOL)' tests/harness/have $*
+	@mkdir -p $(@D) && touch $@
 
 .PHONY: deps bench-deps demo-deps demo
 deps: ## Install the Debian packages that are missing for building and testing (root)
@@ -177,16 +189,3 @@ demo-deps:
 demo: demo-deps ## Seven pods, services, policy and acceleration at work; cleans up after itself (root)
 	@$(MAKE) --no-print-directory -j$$(nproc) all
 	@tests/harness/rooted tests/demo/demo
-
-# ---- lint ------------------------------------------------------------------------------------
-
-lint_c := $(filter-out %.bpf.c,$(shell git ls-files '*.c' 2>/dev/null))
-tidy = xargs -P$$(nproc) -n4 sh -c 'clang-tidy --quiet "$$@" -- $(1)' sh
-
-.PHONY: lint
-lint: $(skeletons) check-headers ## Format, static analysis and shell checks (clang-format, clang-tidy, shellcheck)
-	git ls-files '*.c' '*.h' | xargs clang-format --dry-run --Werror
-	printf '%s\n' $(lint_c) | $(call tidy,-I. -I$(B) -Itests -D_GNU_SOURCE -DTENDRIL_VERSION=\"$(VERSION)\" -std=gnu17)
-	printf '%s\n' $(bpf_src) | $(call tidy,$(BPFFLAGS))
-	shellcheck .ci/run tests/harness/deps tests/harness/rooted tests/kernels/init \
-		doc/completion/tendril.bash

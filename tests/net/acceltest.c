@@ -31,6 +31,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/auto.h"
+
 #define WINDOW       (1024 * 1024)
 #define PATTERN      1048573 /* a prime: no block size fits into it */
 #define CHUNK_MAX    (256 * 1024)
@@ -306,6 +308,7 @@ static void server_accept(int epoll, int listener)
 		if (!conn)
 			exit(1);
 		conn->fd = fd;
+		/* NOLINTNEXTLINE(*Malloc): epoll keeps conn */
 		set_nodelay(fd);
 		epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
 	}
@@ -386,12 +389,12 @@ static void client_begin(struct conn *conn, enum mode mode, uint64_t bytes, cons
 static int client_run(enum mode mode, uint64_t bytes, const char *addr, uint16_t port,
 		      unsigned int count, unsigned int parallel)
 {
-	struct conn *conns = calloc(parallel, sizeof(*conns));
-	struct pollfd *polls = calloc(parallel, sizeof(*polls));
+	auto_free struct conn *conns = calloc(parallel, sizeof(*conns));
+	auto_free struct pollfd *polls = calloc(parallel, sizeof(*polls));
 	unsigned int begun = 0, finished = 0;
 
 	if (!conns || !polls)
-		return -1;
+		exit(1);
 	while (begun < parallel)
 		client_begin(&conns[begun++], mode, bytes, addr, port);
 	while (finished < count) {
@@ -417,8 +420,6 @@ static int client_run(enum mode mode, uint64_t bytes, const char *addr, uint16_t
 			}
 		}
 	}
-	free(conns);
-	free(polls);
 	return 0;
 }
 

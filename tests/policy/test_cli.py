@@ -144,7 +144,7 @@ def test_wrong_usage_exits_2(words, text):
 
 
 def test_version():
-    assert re.fullmatch(r"tendril \d+\.\d+\.\d+\n", tendril("--version").stdout)
+    assert re.fullmatch(r"tendril \d+\.\d+\.\d+ \(ABI \d+\)\n", tendril("--version").stdout)
 
 
 def test_no_agent(tmp_path):

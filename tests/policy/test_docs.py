@@ -214,3 +214,10 @@ def test_the_manual_knows_each_option_where_it_describes_the_command(command):
         written = [[name for name in names if name and re.search(rf"(?<![\w-]){name}(?![\w-])", text)]
                    for text in (entry, common)]
         assert any(written), (command, names)
+
+
+def test_the_news_names_the_version_and_its_abi():
+    newest = (ROOT / "NEWS.md").read_text().split("\n## ")[1]
+    abi = re.search(r"#define ABI_VERSION (\d+)", (ROOT / "datapath/abi.h").read_text())[1]
+    assert newest.startswith((ROOT / "VERSION").read_text().strip())
+    assert f"ABI {abi}" in newest

@@ -225,8 +225,8 @@ static void random_rules(struct buffer *text, const char *peers)
 		"podSelector: {matchLabels: {app: a}}",
 		"podSelector: {}",
 		"namespaceSelector: {}",
-		"namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: bank}}, "
-		"podSelector: {matchLabels: {tier: x}}",
+		("namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: bank}}, "
+		 "podSelector: {matchLabels: {tier: x}}"),
 		"ipBlock: {cidr: 10.0.0.0/8, except: [10.0.0.0/30]}",
 		"ipBlock: {cidr: 10.0.0.0/24}",
 		"ipBlock: {cidr: '::/0', except: ['fd00::/125']}",
