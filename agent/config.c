@@ -225,7 +225,7 @@ static int text_set(const struct setting *setting, struct config *config, const 
 		return level_set(config, text, err);
 	case SETTING_FILE:
 	case SETTING_ACTION:
-		break; /* the first walk took them */
+		break; /* the first pass handled them */
 	}
 	return 0;
 }
@@ -383,7 +383,7 @@ static int arguments_walk(int argc, char **argv, struct walk *walk, struct errms
 						    OPTION_FIRST + 2 * (int)i + 1 };
 	}
 	opterr = 0;
-	optind = 0; /* glibc: scan anew */
+	optind = 0; /* glibc: scan again from the start */
 	while ((c = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
 		int index = (c - OPTION_FIRST) / 2;
 
@@ -462,7 +462,7 @@ static void config_defaults(struct config *config)
 	cgroup_default(config->cgroup, sizeof(config->cgroup));
 }
 
-/* What only the whole can tell. */
+/* Checks that concern several settings at once. */
 static int config_check(struct config *config, struct errmsg *err)
 {
 	if (config->pod_cidr_count == 0 &&

@@ -24,23 +24,23 @@ struct config {
 	unsigned int mtu; /* 0: of the default route's device, or 1500 */
 	bool socket_services;
 	bool accel;   /* allow socket acceleration for pods that ask */
-	bool audit;   /* of every pod; follows a reload */
-	bool big_tcp; /* of pods that come from now on */
+	bool audit;   /* of every pod; a reload changes it */
+	bool big_tcp; /* of pods that are added from now on */
 	bool force_clsact;
 	bool kubernetes; /* tendril-kube hands over the objects of an API server */
 	struct datapath_limits limits;
 	enum log_level log_level;
 };
 
-/* Of several, the last in this order is done. */
+/* If several are given, the last in this order wins. */
 enum config_action { CONFIG_RUN, CONFIG_CHECK, CONFIG_CLEANUP, CONFIG_VERSION, CONFIG_HELP };
 
 /* Fills config from argv and the file.  Unknown keys, wrong types and values out of range are
  * errors that name the file and the field, or the option. */
 int config_load(struct config *config, int argc, char **argv, enum config_action *ret_action,
 		struct errmsg *err);
-/* The name of the first setting in which two differ, except those that follow a reload (the log
- * level, audit); NULL if in none. */
+/* The name of the first setting that differs, except those that a reload changes (log level,
+ * audit); NULL if none does. */
 const char *config_difference(const struct config *a, const struct config *b);
 
 /* What the datapath is opened with; borrows from config. */

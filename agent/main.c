@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tendrild: builds the modules in order, says that it is ready, runs the loop, and takes them down
- * again.  What is in the kernel stays: the datapath runs on while no agent does.
+ * tendrild: starts the modules in order, reports that it is ready, runs the loop, and stops the
+ * modules again.  What is in the kernel stays: the datapath works while no agent runs.
  */
 #define LOG_MODULE "main"
 #include <errno.h>
@@ -118,7 +118,7 @@ static int signals_watch(struct daemon *daemon, struct errmsg *err)
 
 /* ---- start ----------------------------------------------------------------------------------- */
 
-/* The socket programs act for this namespace and its pods, and for nobody else. */
+/* The socket programs act only for this namespace and its pods. */
 static int netns_announce(struct agent *agent, struct errmsg *err)
 {
 	struct netns_id id;
@@ -129,15 +129,17 @@ static int netns_announce(struct agent *agent, struct errmsg *err)
 	return ret;
 }
 
-/* Brings the maps in line with the store, and only now, if all of it is known, removes what it does
- * not mention.  A map that is too small is no reason not to start: status tells. */
+/* Brings the maps in line with the store.  If every source is known, this removes what the store
+ * does not mention.  A map that is too small does not stop the agent: status reports it. */
 static void maps_start(struct agent *agent)
 {
 	const char *missing = sync_missing(agent->sync);
 	struct errmsg err = {};
 
 	if (missing)
-		log_error("what is in force stays and no pod is added: %s", missing);
+		log_error("policies may be missing: the maps keep what they hold, and no pod can "
+			  "be added: %s",
+			  missing);
 	if (sync_policies(agent->sync, &err))
 		log_error("policies: %s", err.text);
 	if (sync_services(agent->sync, &err))
@@ -200,7 +202,7 @@ static void on_policy_change(void *arg)
 	accel_enforce_soon(agent->accel);
 }
 
-/* From the store to the maps: in this order. */
+/* The modules between objects and maps, in this order. */
 static int policy_start(struct daemon *daemon, struct errmsg *err)
 {
 	struct agent *agent = &daemon->agent;
@@ -288,7 +290,7 @@ static void daemon_ready(struct daemon *daemon)
 {
 	struct agent *agent = &daemon->agent;
 
-	malloc_trim(0); /* loading the programs takes memory that nothing needs again */
+	malloc_trim(0); /* loading the programs took memory that is not needed again */
 	agent->ready_ns = now_ns();
 	agent->ready = true;
 	log_info("ready after %.1f ms, serving %s/tendril.sock",
@@ -337,7 +339,7 @@ static int run(struct daemon *daemon)
 
 /* ---- the other things it does ---------------------------------------------------------------- */
 
-/* Goes on after a failure: what can be removed is. */
+/* Continues after a failure, to remove as much as possible. */
 static int cleanup(const struct config *config)
 {
 	struct run_locks locks = RUN_LOCKS_INIT;

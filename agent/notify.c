@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The protocol of sd_notify(3): one datagram to the socket that NOTIFY_SOCKET names.  Spoken here
- * rather than by libsystemd, whose compression and crypto libraries would be a quarter of the
- * agent's resident memory.
+ * The protocol of sd_notify(3): one datagram to the socket that NOTIFY_SOCKET names.  Not by
+ * libsystemd, whose compression and crypto libraries would be a quarter of the agent's resident
+ * memory.
  */
 #include "agent/notify.h"
 
@@ -16,7 +16,7 @@
 #include "lib/auto.h"
 #include "lib/clock.h"
 
-/* Nobody can be told that nobody could be told: failures are silent. */
+/* There is nobody to report a failure to. */
 static void notify_send(const char *text)
 {
 	const char *path = getenv("NOTIFY_SOCKET");

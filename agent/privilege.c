@@ -18,7 +18,8 @@ static const struct {
 	{ "CAP_BPF", CAP_BPF, true },             /* maps; programs when a link is put back */
 	{ "CAP_PERFMON", CAP_PERFMON, true },     /* programs that read kernel structures */
 	{ "CAP_SYS_ADMIN", CAP_SYS_ADMIN, true }, /* setns() into a pod's network namespace */
-	{ "CAP_NET_BROADCAST", CAP_NET_BROADCAST, false }, /* netlink notices from inside pods */
+	{ "CAP_NET_BROADCAST", CAP_NET_BROADCAST,
+	  false }, /* netlink notifications from inside pods */
 	/* /proc/PID/ns/net of a pod's process that holds more capabilities than we do. */
 	{ "CAP_SYS_PTRACE", CAP_SYS_PTRACE, false },
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Locks that need no cleaning up: flock(2) on a file of the run directory, and an abstract unix
- * socket, whose names are those of a network namespace.
+ * Locks that the kernel releases by itself: flock(2) on a file of the run directory, and an
+ * abstract unix socket, whose name is unique in a network namespace.
  */
 #define LOG_MODULE "rundir"
 #include "agent/rundir.h"
@@ -101,7 +101,7 @@ int run_dir_remove(const struct config *config, struct errmsg *err)
 
 /* ---- network namespace ----------------------------------------------------------------------- */
 
-/* Whether whoever holds the name is another agent: only root can be one. */
+/* Whether the process that holds the name is another agent: only root can be one. */
 static bool holder_is_agent(const struct sockaddr_un *addr, socklen_t len, struct ucred *ret_peer)
 {
 	auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -135,8 +135,9 @@ static int netns_lock(int *ret_fd, pid_t *ret_holder, struct errmsg *err)
 		return fail_plain(err, -EBUSY,
 				  "another agent (pid %d) serves this network namespace", peer.pid);
 	}
-	/* Anybody may take an abstract name; that must not keep the agent from starting. */
-	log_warn("@%s is held by pid %d of user %u, which is no agent", name, peer.pid, peer.uid);
+	/* Any user may take an abstract name; that must not keep the agent from starting. */
+	log_warn("@%s is held by pid %d of user %u, which is not an agent", name, peer.pid,
+		 peer.uid);
 	return 0;
 }
 
@@ -157,8 +158,8 @@ static bool process_is_gone(pid_t pid)
 	return pid > 0 && kill(pid, 0) < 0 && errno == ESRCH;
 }
 
-/* A child of an agent that was killed holds its locks until it has come to close them: they are
- * waited for when the process that took them is gone. */
+/* A child of a killed agent holds its locks until it closes them: wait for that if the process that
+ * took them is gone. */
 int run_locks_take(const struct config *config, struct run_locks *ret_locks, struct errmsg *err)
 {
 	static const struct timespec pause = { .tv_nsec = LOCK_PAUSE_NS };

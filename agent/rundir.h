@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What an agent has to itself: its run directory, its network namespace, and a bpffs to pin to.
+ * What one agent owns alone: its run directory, its network namespace, and a bpffs for its pins.
  */
 #ifndef TENDRIL_AGENT_RUNDIR_H
 #define TENDRIL_AGENT_RUNDIR_H
 
 #include "agent/config.h"
 
-/* Held until closed; the kernel lets go of them with the process, however it ends. */
+/* Held until closed; the kernel releases them when the process ends, however it ends. */
 struct run_locks {
 	int dir_fd;   /* RUN_DIR/lock */
 	int netns_fd; /* a name that is unique in the network namespace */
@@ -21,7 +21,7 @@ struct run_locks {
 int run_locks_take(const struct config *config, struct run_locks *ret_locks, struct errmsg *err);
 void run_locks_release(struct run_locks *locks);
 
-/* Sees to it that config->bpffs is a directory on a bpffs; mounts one if there is none. */
+/* Makes sure that config->bpffs is a directory on a bpffs; mounts one if there is none. */
 int run_bpffs_prepare(const struct config *config, struct errmsg *err);
 
 /* Removes RUN_DIR and what the agent keeps there. */

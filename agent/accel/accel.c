@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Guard of socket acceleration.  The datapath decides for every message by itself; this turns it on
- * once the self-test has passed, and ends connections whose packets policy would no longer let
- * pass, so that both programs learn of it at once instead of by retransmission.
+ * Guard of socket acceleration.  The datapath decides for every message.  This file turns
+ * acceleration on once the self-test has passed, and ends connections that policy no longer allows,
+ * so that both programs notice at once and not by retransmission.
  */
 #include "agent/accel/accel.h"
 
@@ -28,7 +28,7 @@
 #define LOG_MODULE "accel"
 #include "lib/log.h"
 
-#define TOLD_MAX 1000 /* events of one walk */
+#define REPORTS_MAX 1000 /* per walk */
 
 enum accel_run { ACCEL_OFF, ACCEL_TESTING, ACCEL_ON };
 
@@ -44,7 +44,7 @@ struct accel {
 
 DEFINE_AUTO(accel)
 
-/* The only bit of the node's flags that is ours; all writers are this thread. */
+/* Only this bit of the node's flags is ours; only this thread writes them. */
 static void node_set_accel(const struct accel *accel, bool on)
 {
 	struct node_state *node = maps_node(accel->options.datapath);
@@ -80,9 +80,9 @@ static bool accel_is_wanted(const struct accel *accel)
 	return false;
 }
 
-/* The programs see every TCP connection below the cgroup, whoever's it is (1 % of the cost of
- * connect, request and close): they are there only while a pod asks for them. */
-static void accel_follow(struct accel *accel)
+/* The programs see every TCP connection below the cgroup, also those of no pod (1 % of the cost of
+ * connect, request and close), so they are loaded only while a pod asks. */
+static void accel_load_if_wanted(struct accel *accel)
 {
 	struct datapath *datapath = accel->options.datapath;
 	bool wanted = accel_is_wanted(accel);
@@ -91,7 +91,7 @@ static void accel_follow(struct accel *accel)
 	if (accel->run != ACCEL_ON || wanted == datapath_accel(datapath))
 		return;
 	if (wanted && datapath_load_accel(datapath, accel->options.load, &err) < 0) {
-		wrap(&err, "this kernel refuses its programs");
+		wrap(&err, "the kernel refuses its programs");
 		log_warn("off: %s", err.text);
 		accel_turn_off(accel, err.text);
 		return;
@@ -100,7 +100,7 @@ static void accel_follow(struct accel *accel)
 		node_set_accel(accel, true);
 	else
 		accel_retire(accel);
-	malloc_trim(0); /* what loading took */
+	malloc_trim(0); /* return what loading took */
 	log_info("programs %s", wanted ? "loaded: a pod asks for them" : "removed: no pod asks");
 }
 
@@ -109,9 +109,9 @@ static void accel_turn_on(struct accel *accel)
 	accel->run = ACCEL_ON;
 	accel->reason[0] = '\0';
 	log_info("on: the self-test passed");
-	if (!accel_is_wanted(accel)) /* any more: a predecessor may have left it on */
+	if (!accel_is_wanted(accel)) /* the agent before this one may have left it on */
 		accel_retire(accel);
-	accel_follow(accel);
+	accel_load_if_wanted(accel);
 }
 
 /* ---- self-test ------------------------------------------------------------------------------ */
@@ -167,15 +167,15 @@ void accel_selftest(struct accel *accel)
 
 /* ---- ending what is forbidden --------------------------------------------------------------- */
 
-/* The walk of accel_enforce(): sockets of one pod tend to come one after the other, so the last
- * pod's netlink socket is kept. */
+/* State of one accel_enforce().  Sockets of one pod often follow each other, so it keeps the last
+ * pod's netlink socket. */
 struct enforcement {
 	struct accel *accel;
 	const struct compiled *compiled;
 	struct netlink netlink;
 	uint16_t slot; /* whose namespace netlink is in */
 	unsigned int ended;
-	unsigned int told; /* of connections that audited ends would refuse */
+	unsigned int reported; /* connections that policy would deny, but for audit */
 };
 
 static int enforcement_open(struct enforcement *walk, const struct addr *addr, struct errmsg *err)
@@ -189,31 +189,32 @@ static int enforcement_open(struct enforcement *walk, const struct addr *addr, s
 			return 0;
 		netns_fd = endpoints_netns_fd(options->endpoints, entry.slot);
 	}
-	if (netns_fd < 0) /* the pod is gone and its sockets with it, or about to be */
+	if (netns_fd < 0) /* the pod and its sockets are gone, or will be soon */
 		return fail_plain(err, -ENOENT, "no such pod");
 	netlink_close(&walk->netlink);
 	walk->slot = entry.slot;
 	return sockdiag_open(&walk->netlink, netns_fd, err);
 }
 
-/* Packets tell of themselves, what goes from socket to socket does not.  Bounded: the same change
- * may concern thousands. */
-static void enforcement_tell(struct enforcement *walk, const struct flow *flow,
-			     enum drop_reason reason)
+/* The datapath reports packets; what goes from socket to socket is reported here.  Bounded: one
+ * change may concern thousands. */
+static void enforcement_report(struct enforcement *walk, const struct flow *flow,
+			       enum drop_reason reason)
 {
 	bool egress = reason == DROP_EGRESS_DENIED;
 	struct flow_event event = { .type = EVENT_AUDIT, .reason = reason, .flow = *flow };
 
-	if (walk->told++ >= TOLD_MAX)
+	if (walk->reported++ >= REPORTS_MAX)
 		return;
 	event.time_ns = now_ns();
 	event.src_identity = verdict_identity(walk->compiled, &flow->saddr);
 	event.dst_identity = verdict_identity(walk->compiled, &flow->daddr);
 	event.direction = egress ? DIR_EGRESS : DIR_INGRESS;
-	monitor_tell(walk->accel->options.monitor, &event);
+	monitor_send(walk->accel->options.monitor, &event);
 }
 
-/* The flow as its opener's first packet would have it, and as this socket has it. */
+/* Checks the flow as its opener's first packet had it; destroys the socket by its own view of it.
+ */
 static int enforce_socket(const struct accel_key *key, uint64_t cookie, void *arg)
 {
 	struct flow own = { .saddr = key->local,
@@ -236,7 +237,7 @@ static int enforce_socket(const struct accel_key *key, uint64_t cookie, void *ar
 	if (verdict_audited(walk->compiled, &opened, sync_audit(walk->accel->options.sync),
 			    &would) == DROP_NONE) {
 		if (would && key->opener)
-			enforcement_tell(walk, &opened, would);
+			enforcement_report(walk, &opened, would);
 		return 0;
 	}
 	ret = enforcement_open(walk, &key->local, &err);
@@ -244,8 +245,8 @@ static int enforce_socket(const struct accel_key *key, uint64_t cookie, void *ar
 		ret = sockdiag_destroy(&walk->netlink, &own, cookie, &err);
 	if (ret == 0)
 		walk->ended++;
-	else if (ret != -ENOENT) /* its messages go by packet now, which are dropped */
-		log_warn("a forbidden connection cannot be ended: %s", err.text);
+	else if (ret != -ENOENT) /* its messages go by packet now, and the datapath drops them */
+		log_warn("cannot end a forbidden connection: %s", err.text);
 	return 0;
 }
 
@@ -258,10 +259,10 @@ static void accel_enforce(struct accel *accel)
 
 	if (!walk.compiled || !accel->options.load->accel)
 		return;
-	accel_follow(accel);
+	accel_load_if_wanted(accel);
 	ret = accel_map_foreach(accel->options.datapath, enforce_socket, &walk);
 	if (ret < 0)
-		log_warn("walk of accel_map: %s", strerror(-ret));
+		log_warn("read accel_map: %s", strerror(-ret));
 	if (walk.ended)
 		log_info("ended %u sockets that policy forbids now", walk.ended);
 	netlink_close(&walk.netlink);
@@ -301,8 +302,8 @@ int accel_new(const struct accel_options *options, struct accel **ret, struct er
 	accel->enforce = evtimer_new(options->base, on_enforce, accel);
 	if (!accel->enforce)
 		return fail(err, -ENOMEM, "socket acceleration");
-	/* A predecessor may have left it on: connections keep it while this kernel is tested anew.
-	 */
+	/* The agent before this one may have left it on: connections keep it while the self-test
+	 * runs. */
 	accel->run = ACCEL_TESTING;
 	if (!options->load->accel)
 		accel_turn_off(accel, "disabled by configuration");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Guard of socket acceleration: proves at start, on this very kernel, that what it relies on
- * holds; turns it on or leaves it off; ends connections that policy no longer allows.
+ * Guard of socket acceleration: tests at start whether this kernel does what it relies on; turns it
+ * on or leaves it off; ends connections that policy no longer allows.
  */
 #ifndef TENDRIL_AGENT_ACCEL_ACCEL_H
 #define TENDRIL_AGENT_ACCEL_ACCEL_H
@@ -31,14 +31,14 @@ struct accel_options { /* all of it is borrowed */
 int accel_new(const struct accel_options *options, struct accel **ret, struct errmsg *err);
 void accel_free(struct accel *accel);
 
-/* Starts the self-test, and turns acceleration on or off when it has ended; once the agent is
- * ready. */
+/* Call once the agent is ready.  Starts the self-test; when that ends, acceleration is turned on or
+ * off. */
 void accel_selftest(struct accel *accel);
 
 /* After a change of policy: the next turn of the loop ends accelerated connections that are now
  * forbidden (SOCK_DESTROY in the pod's namespace).  Several changes in a row cost one walk. */
 void accel_enforce_soon(struct accel *accel);
-/* Does it now, if it is due: for whoever must not answer before. */
+/* Does it now if it is due, for a caller that must not answer before. */
 void accel_enforce_due(struct accel *accel);
 
 /* Fills the "acceleration" member of status, as in API.md. */

@@ -152,7 +152,7 @@ static int end_wire(const struct end *end, struct errmsg *err)
 	return 0;
 }
 
-/* Tells the private maps about an end, as if it were a pod that asked for acceleration. */
+/* Enters one end into the private maps, as a pod that asked for acceleration. */
 static int end_publish(const struct selftest *selftest, int index, struct errmsg *err)
 {
 	const struct end *end = &selftest->end[index];

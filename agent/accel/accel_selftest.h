@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Proves on the running kernel what socket acceleration relies on, and shows what is known to fail.
- * Loads the acceleration programs a second time, over maps of their own, and lets them accelerate
- * connections between two namespaces made for it; the node's own maps and pods are not touched and
- * the programs need no back door.
+ * Tests on the running kernel what socket acceleration relies on, and shows what is known to fail.
+ * Loads the acceleration programs a second time, with maps of their own, and lets them accelerate
+ * connections between two namespaces made for the test; the node's own maps and pods are not
+ * touched.
  */
 #ifndef TENDRIL_AGENT_ACCEL_ACCEL_SELFTEST_H
 #define TENDRIL_AGENT_ACCEL_ACCEL_SELFTEST_H
@@ -17,19 +17,19 @@
 
 struct selftest_check {
 	const char *name;
-	bool required; /* acceleration stays off when it fails */
+	bool required; /* if it fails, acceleration stays off */
 	bool passed;
 	char detail[160]; /* what was seen, when it failed */
 };
 
 struct selftest;
 
-/* Takes about 20 ms.  Not for the agent's loop: see accel_tester.h. */
+/* Takes about 20 ms.  Do not call it in the agent's loop: see accel_tester.h. */
 int selftest_new(struct selftest **ret, struct errmsg *err);
 void selftest_free(struct selftest *selftest); /* leaves nothing behind */
 
-/* Runs the next check, which takes some milliseconds and at most some hundred when it fails; false:
- * there are no more. */
+/* Runs the next check: some milliseconds, or up to a few hundred when it fails.  False: there are
+ * no more. */
 bool selftest_next(struct selftest *selftest, struct selftest_check *ret);
 
 #endif

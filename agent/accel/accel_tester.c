@@ -13,7 +13,8 @@
 
 enum report_kind { REPORT_CHECK, REPORT_FAILURE, REPORT_END };
 
-/* What the child sends; pointers in a check are to constants, the same in both processes. */
+/* What the child sends; pointers in a check point to constants, which are the same in both
+ * processes. */
 struct report {
 	enum report_kind kind;
 	struct selftest_check check;

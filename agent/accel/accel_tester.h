@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Runs the self-test of socket acceleration in a child process: it loads programs, and waits for
- * what may not come, while the agent has pods to serve.
+ * data that may never come, while the agent serves pods.
  */
 #ifndef TENDRIL_AGENT_ACCEL_ACCEL_TESTER_H
 #define TENDRIL_AGENT_ACCEL_ACCEL_TESTER_H
@@ -14,13 +14,13 @@
 struct accel_tester;
 struct event_base;
 
-/* Starts it.  From the loop: check() for each check that was run, then ended() once, with NULL or
- * why not all of them were; it may free the tester. */
+/* Starts it.  Calls from the loop: check() for each check that ran, then ended() once, with NULL or
+ * the reason why not all of them ran; ended() may free the tester. */
 int accel_tester_new(struct event_base *base,
 		     void (*check)(const struct selftest_check *check, void *arg),
 		     void (*ended)(const char *failure, void *arg), void *arg,
 		     struct accel_tester **ret_tester, struct errmsg *err);
-void accel_tester_free(struct accel_tester *tester); /* ends the child where it is */
+void accel_tester_free(struct accel_tester *tester); /* kills the child */
 DEFINE_AUTO(accel_tester)
 
 pid_t accel_tester_pid(const struct accel_tester *tester);

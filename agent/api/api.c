@@ -20,7 +20,7 @@
 #define API_STREAM_BACKLOG (1u << 20)
 #define API_TRIM_SIZE      (256u << 10)
 
-/* "*" takes one segment.  Rows of one path stand together. */
+/* "*" takes one segment.  Rows of one path follow each other. */
 static const struct route {
 	const char *method;
 	const char *path;
@@ -57,7 +57,7 @@ static void reply_text(struct api_call *call, int status, cJSON *json)
 
 	cJSON_Delete(json);
 	if (text) {
-		text_make_utf8(text); /* names of files and what they hold need not be */
+		text_make_utf8(text); /* names and contents of files may be anything */
 		http_reply(call->exchange, status, text);
 	} else {
 		http_reply(call->exchange, 503, "{\"error\":\"out of memory\"}");
@@ -202,7 +202,7 @@ static void api_handle(struct http_exchange *exchange, const struct http_request
 		api_refuse(&call, 405, "%s %s: the method is %s", request->head.method, path,
 			   allowed);
 	else
-		api_refuse(&call, 404, "%s: there is no such path", path);
+		api_refuse(&call, 404, "%s: no such path", path);
 }
 
 int api_listen(struct agent *agent, struct errmsg *err)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* API: endpoints, as they are wired, what policy says of them and what they have moved. */
+/* API: endpoints: their wiring, their policy and their counters. */
 #include <cjson/cJSON.h>
 
 #include "agent/api/api.h"
@@ -125,5 +125,5 @@ void api_endpoints_get(struct api_call *call)
 			return;
 		}
 	}
-	api_refuse(call, 404, "endpoint %s/%s: there is none", call->args[0], call->args[1]);
+	api_refuse(call, 404, "endpoint %s/%s: not found", call->args[0], call->args[1]);
 }

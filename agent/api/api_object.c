@@ -73,7 +73,7 @@ void api_objects_put(struct api_call *call)
 	int ret = objects_put(call->agent->objects, request->body, request->head.body_len, &count,
 			      &err);
 
-	/* Whoever hears the answer finds no connection that policy forbids now. */
+	/* A client that has the answer finds no connection that policy forbids now. */
 	accel_enforce_due(call->agent->accel);
 	if (ret) {
 		api_error(call, &err);
@@ -108,8 +108,8 @@ void api_objects_get(struct api_call *call)
 	if (json)
 		api_reply(call, json);
 	else
-		api_refuse(call, 404, "%s %s/%s: there is none", object_kind_name(kind),
-			   call->args[1], call->args[2]);
+		api_refuse(call, 404, "%s %s/%s: not found", object_kind_name(kind), call->args[1],
+			   call->args[2]);
 }
 
 void api_objects_del(struct api_call *call)
@@ -203,7 +203,7 @@ static cJSON *policy_json(const struct agent *agent, const struct object *object
 	return json;
 }
 
-/* The cluster's policies of one tier, in the order in which they are asked. */
+/* The cluster's policies of one tier, in order of evaluation. */
 static void policies_add_tier(const struct agent *agent, enum policy_tier tier, cJSON *array)
 {
 	size_t count = 0;
@@ -237,6 +237,6 @@ void api_policies_get(struct api_call *call)
 	if (object)
 		api_reply(call, policy_json(call->agent, object));
 	else
-		api_refuse(call, 404, "%s %s/%s: there is none", object_kind_name(kind),
-			   call->args[0], call->args[1]);
+		api_refuse(call, 404, "%s %s/%s: not found", object_kind_name(kind), call->args[0],
+			   call->args[1]);
 }

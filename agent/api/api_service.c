@@ -77,5 +77,5 @@ void api_services_get(struct api_call *call)
 	if (object)
 		api_reply(call, service_json(store, object));
 	else
-		api_refuse(call, 404, "Service %s/%s: there is none", call->args[0], call->args[1]);
+		api_refuse(call, 404, "Service %s/%s: not found", call->args[0], call->args[1]);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* API: how the agent is, in one answer. */
+/* API: the status of the agent. */
 #include <cjson/cJSON.h>
 #include <string.h>
 
@@ -260,7 +260,9 @@ static void warnings_fill(cJSON *warnings, cJSON *failures, const struct agent *
 	if (unknown) {
 		char reason[sizeof(((struct errmsg *)NULL)->text) + 64];
 
-		snprintf(reason, sizeof(reason), "what was in force stays and no pod is added: %s",
+		snprintf(reason, sizeof(reason),
+			 "policies may be missing: the maps keep what they hold, and no pod can be "
+			 "added: %s",
 			 unknown);
 		failure_add(warnings, failures, reason);
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * BIG TCP: the limits of a link for segmentation offload.  Linux 6.1 has them for IPv6 alone, by
- * the attributes that hold for both families there; IPv4 has attributes of its own since.
+ * the attributes that later hold for both families; IPv4 got attributes of its own in 6.3.
  */
 #include "agent/endpoint/big_tcp.h"
 
@@ -16,7 +16,7 @@
 
 #define MTU_MIN_IPV6 1280
 #define SIZE_OLD     65536
-/* 17 fragments of 32 KiB are what a packet has room for; beyond this size little is won. */
+/* A packet has room for 17 fragments of 32 KiB; a larger size gains little. */
 #define SIZE_BIG (192 * 1024)
 
 static void limits_put(struct nlmsghdr *header, uint32_t size, uint32_t size_ipv6)
@@ -30,7 +30,7 @@ static void limits_put(struct nlmsghdr *header, uint32_t size, uint32_t size_ipv
 
 void big_tcp_put(struct nlmsghdr *header, unsigned int mtu)
 {
-	/* Routes whose MTU is below IPv6's least would be of no use. */
+	/* Routes with an MTU below IPv6's minimum would be useless. */
 	bool ipv6 = mtu >= MTU_MIN_IPV6 + BIG_TCP_IPV6_HEADER;
 
 	limits_put(header, SIZE_BIG, ipv6 ? SIZE_BIG : SIZE_OLD);
@@ -43,15 +43,15 @@ bool big_tcp_has_ipv6(uint32_t gso_max_size)
 
 void big_tcp_refused(const struct errmsg *err)
 {
-	static bool told;
+	static bool logged;
 
-	if (!told)
+	if (!logged)
 		log_warn("bigTcp: packets stay at 64 KiB: %s", err->text);
-	told = true;
+	logged = true;
 }
 
 struct limits_seen {
-	uint32_t tso; /* the device's own; 0: not told */
+	uint32_t tso; /* the device's own; 0: not known */
 	bool ipv4;
 };
 
@@ -71,7 +71,7 @@ static int limits_each(const struct nlmsghdr *header, void *arg)
 
 void big_tcp_set(struct netlink *netlink, int ifindex, bool on)
 {
-	static bool told;
+	static bool logged;
 	struct limits_seen seen = {};
 	struct netlink_message message;
 	struct errmsg err = {};
@@ -81,10 +81,10 @@ void big_tcp_set(struct netlink *netlink, int ifindex, bool on)
 
 	info->ifi_index = ifindex;
 	ret = netlink_get(netlink, &message, limits_each, &seen, &err);
-	if (on && ret == 0 && !seen.ipv4 && !told) {
+	if (on && ret == 0 && !seen.ipv4 && !logged) {
 		log_warn("bigTcp: this kernel does not have it for IPv4 (Linux 6.3); its "
 			 "packets stay at 64 KiB");
-		told = true;
+		logged = true;
 	}
 	/* A device that is not the pod's own may allow less. */
 	if (seen.tso && size > seen.tso)

@@ -15,13 +15,13 @@
  */
 #define BIG_TCP_IPV6_HEADER 8
 
-/* Puts the limits of BIG TCP into a message that makes a link of this MTU. */
+/* Adds the limits of BIG TCP to a message that makes a link of this MTU. */
 void big_tcp_put(struct nlmsghdr *header, unsigned int mtu);
 /* Whether this limit of a link, IFLA_GSO_MAX_SIZE, lets IPv6 packets grow beyond 64 KiB. */
 bool big_tcp_has_ipv6(uint32_t gso_max_size);
 /* Logs, once, that the kernel refuses such a link. */
 void big_tcp_refused(const struct errmsg *err);
-/* Gives a link the limits of BIG TCP, or those of always.  What cannot be had is logged, once. */
+/* Gives a link the limits of BIG TCP, or the usual ones.  Logs, once, what the kernel refuses. */
 void big_tcp_set(struct netlink *netlink, int ifindex, bool on);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The table of endpoints and the CNI calls on it.  How an endpoint is made is in endpoint_steps.c,
- * how it is kept in endpoint_repair.c.
+ * The table of endpoints and the CNI calls on it.  endpoint_steps.c makes an endpoint,
+ * endpoint_repair.c keeps it.
  */
 #include "agent/endpoint/endpoint_internal.h"
 #include "lib/clock.h"
@@ -88,7 +88,7 @@ static void endpoint_forget(struct endpoints *endpoints, struct endpoint *endpoi
 	endpoint_free(endpoint);
 }
 
-static void on_reaped(uint32_t tag, int result, void *arg)
+static void on_deleted(uint32_t tag, int result, void *arg)
 {
 	struct endpoints *endpoints = arg;
 	struct endpoint *endpoint = tag < endpoints->slot_count ? endpoints->slots[tag] : NULL;
@@ -106,7 +106,7 @@ static void on_reaped(uint32_t tag, int result, void *arg)
 
 static void on_link_worker(evutil_socket_t fd, short what, void *arg);
 
-/* Leaves endpoints->link_worker NULL if no process is to be had. */
+/* Leaves endpoints->link_worker NULL if no process can be started. */
 static int link_worker_launch(struct endpoints *endpoints, struct errmsg *err)
 {
 	int ret;
@@ -137,9 +137,9 @@ int endpoints_link_worker_start(struct endpoints *endpoints, struct errmsg *err)
 		struct endpoint *endpoint = endpoints->slots[slot];
 
 		if (endpoint && endpoint->state == ENDPOINT_DELETING)
-			endpoint_reap(endpoints, endpoint);
+			endpoint_delete_link(endpoints, endpoint);
 		else if (endpoint)
-			endpoint->tcx = false; /* maybe the former one did not come to it */
+			endpoint->tcx = false; /* the former one may not have done it */
 	}
 	return ret;
 }
@@ -149,7 +149,7 @@ static int link_worker_collect_or_restart(struct endpoints *endpoints, int wait_
 	struct errmsg err = {};
 
 	if (endpoints->link_worker &&
-	    link_worker_collect(endpoints->link_worker, wait_ms, on_reaped, endpoints) >= 0)
+	    link_worker_collect(endpoints->link_worker, wait_ms, on_deleted, endpoints) >= 0)
 		return 0;
 	log_warn("the link worker died; starting another");
 	if (endpoints_link_worker_start(endpoints, &err) < 0)
@@ -164,7 +164,7 @@ static void on_link_worker(evutil_socket_t fd, short what, void *arg)
 	link_worker_collect_or_restart(arg, 0);
 }
 
-void endpoint_reap(struct endpoints *endpoints, struct endpoint *endpoint)
+void endpoint_delete_link(struct endpoints *endpoints, struct endpoint *endpoint)
 {
 	int ifindex = endpoint_ifindex(endpoint);
 	struct errmsg err = {};
@@ -172,9 +172,9 @@ void endpoint_reap(struct endpoints *endpoints, struct endpoint *endpoint)
 	if ((endpoints->link_worker || link_worker_launch(endpoints, &err) == 0) &&
 	    link_worker_delete(endpoints->link_worker, ifindex, endpoint->slot, &err) == 0)
 		return;
-	/* No child, or it has too much to do: then it takes as long as it takes. */
+	/* No child, or it is busy: delete it here, however long that takes. */
 	log_debug("%s", err.text);
-	on_reaped(endpoint->slot, veth_del(&endpoints->netlink, ifindex, &err), endpoints);
+	on_deleted(endpoint->slot, veth_del(&endpoints->netlink, ifindex, &err), endpoints);
 }
 
 int endpoint_release(struct endpoints *endpoints, struct endpoint *endpoint, struct errmsg *err)
@@ -184,7 +184,7 @@ int endpoint_release(struct endpoints *endpoints, struct endpoint *endpoint, str
 
 	if (before == ENDPOINT_DELETING)
 		return 0;
-	/* First the note: should the agent die now, the next one carries on. */
+	/* First the state file: if the agent dies now, the next one continues. */
 	endpoint->state = ENDPOINT_DELETING;
 	ret = endpoint_state_save(endpoints, endpoint, err);
 	if (ret < 0) {
@@ -194,7 +194,7 @@ int endpoint_release(struct endpoints *endpoints, struct endpoint *endpoint, str
 	endpoint_unregister(endpoints, endpoint);
 	for (size_t i = 0; i < endpoint->address_count; i++)
 		host_device_route_del(endpoints->host, &endpoint->addresses[i].address.addr);
-	endpoint_reap(endpoints, endpoint);
+	endpoint_delete_link(endpoints, endpoint);
 	return 0;
 }
 
@@ -212,9 +212,9 @@ static bool any_deleting(const struct endpoints *endpoints,
 	return false;
 }
 
-int endpoints_reaped(struct endpoints *endpoints,
-		     bool (*is_meant)(const struct endpoint *endpoint, const void *arg),
-		     const void *arg, struct errmsg *err)
+int endpoints_wait_deleted(struct endpoints *endpoints,
+			   bool (*is_meant)(const struct endpoint *endpoint, const void *arg),
+			   const void *arg, struct errmsg *err)
 {
 	int64_t deadline = now_ms() + LINK_WORKER_WAIT_MS;
 
@@ -233,7 +233,8 @@ int endpoints_reaped(struct endpoints *endpoints,
 
 /* ---- ADD ------------------------------------------------------------------------------------- */
 
-/* What stands in the way of a new endpoint: itself, or its name inside the same namespace. */
+/* What a new endpoint must wait for: its own former interface, or another of that name in the same
+ * namespace. */
 static bool is_in_the_way(const struct endpoint *endpoint, const void *arg)
 {
 	const struct endpoint *fresh = arg;
@@ -243,8 +244,8 @@ static bool is_in_the_way(const struct endpoint *endpoint, const void *arg)
 		endpoint->netns.cookie == fresh->netns.cookie);
 }
 
-/* An ADD that was answered but not heard is repeated: the result is the same then.  A known
- * container in another namespace is one that was started anew. */
+/* A runtime that did not receive the answer repeats ADD: the result is the same then.  A known
+ * container in another namespace was started again. */
 static int known_handle(struct endpoints *endpoints, const struct endpoint *fresh, int netns_fd,
 			struct cJSON **ret_result, struct errmsg *err)
 {
@@ -266,7 +267,7 @@ static int known_handle(struct endpoints *endpoints, const struct endpoint *fres
 		if (ret < 0)
 			return ret;
 	}
-	return endpoints_reaped(endpoints, is_in_the_way, fresh, err);
+	return endpoints_wait_deleted(endpoints, is_in_the_way, fresh, err);
 }
 
 static int request_check(const struct endpoints *endpoints, struct endpoint *endpoint, int netns_fd,
@@ -282,14 +283,15 @@ static int request_check(const struct endpoints *endpoints, struct endpoint *end
 	return 0;
 }
 
-/* Runs the steps; when only what is just being deleted is in the way, once more after that. */
+/* Runs the steps; if they fail only because of what is being deleted, runs them once more after
+ * that. */
 static int steps_run_patiently(struct endpoint_add *add, struct endpoint_error *error)
 {
 	int ret = endpoint_steps_run(add, error);
 
 	if (ret != -ENOSPC || !any_deleting(add->endpoints, NULL, NULL))
 		return ret;
-	if (endpoints_reaped(add->endpoints, NULL, NULL, NULL) < 0) {
+	if (endpoints_wait_deleted(add->endpoints, NULL, NULL, NULL) < 0) {
 		error->cni_code = CNI_TRY_AGAIN_LATER;
 		return ret;
 	}
@@ -339,7 +341,7 @@ int endpoints_add(struct endpoints *endpoints, const struct cJSON *request_json,
 	ret = steps_run_patiently(&add, error);
 	if (ret < 0)
 		return ret;
-	endpoint = NULL; /* the table has it */
+	endpoint = NULL; /* the table owns it */
 	answer = endpoint_result(add.endpoint);
 	if (!answer) {
 		endpoint_release(endpoints, add.endpoint, NULL);
@@ -374,8 +376,8 @@ int endpoints_del(struct endpoints *endpoints, const struct cJSON *request,
 	return 0;
 }
 
-/* Whether the interface is in prevResult as we made it.  Other plugins of the chain may have added
- * to it, or given the device another MAC, which is then in both. */
+/* Whether prevResult has the interface as ADD made it.  Other plugins of the chain may have added
+ * to it, or changed the MAC, which is then in both. */
 static int previous_check(const struct endpoint *endpoint, const struct json_node *previous,
 			  struct errmsg *err)
 {
@@ -443,7 +445,7 @@ static bool is_valid_endpoint(const struct json_node *valid, const struct endpoi
 	return false;
 }
 
-/* Everything is checked before anything is removed: a list that is not understood must not read as
+/* Checks everything before anything is removed: a list that is not understood must not read as
  * "nothing is valid". */
 static int valid_endpoints_check(const struct json_node *valid, struct errmsg *err)
 {
@@ -491,8 +493,9 @@ int endpoints_gc(struct endpoints *endpoints, const struct cJSON *request,
 		if (!endpoint || endpoint->state == ENDPOINT_DELETING ||
 		    strcmp(endpoint->network, network) != 0 || is_valid_endpoint(&valid, endpoint))
 			continue;
-		log_info("gc: %s/%s (%.12s/%s) is no valid attachment", endpoint->namespace,
-			 endpoint->name, endpoint->container_id, endpoint->ifname);
+		log_info("gc: %s/%s (%.12s/%s) is not among the valid attachments",
+			 endpoint->namespace, endpoint->name, endpoint->container_id,
+			 endpoint->ifname);
 		if (endpoint_release(endpoints, endpoint, &err) < 0)
 			return endpoint_fail(error, CNI_TRY_AGAIN_LATER, "write the state file",
 					     &err);

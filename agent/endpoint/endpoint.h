@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Endpoints: the interfaces this node wired.  Keyed by (container id, interface name), never by
- * address.  Creates and removes what belongs to one (slot, addresses, veth pair, routes, map
- * entries, program link, state file) as steps with undo; restores and repairs it after a restart
- * or when somebody else removes a part.
+ * Endpoints: the interfaces that this node wired.  The key is (container id, interface name), never
+ * the address.  Makes and removes what belongs to one (slot, addresses, veth pair, routes, map
+ * entries, program, state file) as steps with undo; restores it after a restart, and repairs it
+ * when somebody else removes a part.
  */
 #ifndef TENDRIL_AGENT_ENDPOINT_ENDPOINT_H
 #define TENDRIL_AGENT_ENDPOINT_ENDPOINT_H
@@ -63,7 +63,7 @@ struct endpoints_options { /* pointers are borrowed; the first four outlive the 
 int endpoints_new(const struct endpoints_options *options, struct endpoints **ret_endpoints,
 		  struct errmsg *err);
 void endpoints_free(struct endpoints *endpoints); /* leaves the node as it is */
-/* Removes every trace that RUN_DIR and the pin directory speak of, also of dead agents. */
+/* Removes all that RUN_DIR and the pin directory show, also of former agents. */
 int endpoints_cleanup(const char *run_dir, struct errmsg *err);
 
 /* The CNI calls: JSON as in API.md.  netns_fd is borrowed.  The result is owned by the caller. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the endpoint_*.c files share, and the tests: the record of one endpoint, the steps that
+ * What the endpoint_*.c files and their tests share: the record of one endpoint, the steps that
  * make it, and the calls between the files.
  */
 #ifndef TENDRIL_AGENT_ENDPOINT_ENDPOINT_INTERNAL_H
@@ -24,7 +24,7 @@
 #define HOST_IFNAME_PREFIX  "tdl"
 
 enum endpoint_state {
-	ENDPOINT_PENDING,  /* ADD is at work; found after a restart: undone */
+	ENDPOINT_PENDING,  /* ADD is running; after a restart it is undone */
 	ENDPOINT_READY,    /* as it should be */
 	ENDPOINT_BROKEN,   /* something is missing that could not be put back */
 	ENDPOINT_DELETING, /* cut off; the link is being deleted */
@@ -32,12 +32,12 @@ enum endpoint_state {
 };
 
 enum endpoint_dirt {
-	DIRT_LINK = 1 << 0, /* a look at the host's end will tell */
+	DIRT_LINK = 1 << 0, /* only the host's end is in doubt */
 	DIRT_ALL = 1 << 1,
 };
 
-/* One interface of one container: what its state file holds, and a little that is known only while
- * the agent runs (below the line). */
+/* One interface of one container: what its state file holds, and (below the line) what is known
+ * only while the agent runs. */
 struct endpoint {
 	uint16_t slot;
 	char host_ifname[IFNAME_MAX];
@@ -59,16 +59,16 @@ struct endpoint {
 	unsigned int mtu;
 	uint8_t mac[6];
 	uint8_t host_mac[6];
-	uint64_t sequence; /* grows with every ADD: the newest tells where IPAM goes on */
+	uint64_t sequence; /* grows with every ADD: IPAM continues after the newest */
 	/* ---- not saved ---- */
 	int pod_ifindex;
-	bool big_tcp;      /* IPv6 packets of more than 64 KiB leave the pod */
-	uint32_t netns_id; /* of the pod's namespace, as seen from ours */
-	int netns_fd; /* borrowed out by endpoints_netns_fd(), closed by the loop's next turn */
-	unsigned int dirty;   /* enum endpoint_dirt: what a notification put in doubt */
-	unsigned int repairs; /* since repairs_since_ns: who is changed back over and over waits */
+	bool big_tcp;       /* IPv6 packets of more than 64 KiB leave the pod */
+	uint32_t netns_id;  /* of the pod's namespace, as seen from ours */
+	int netns_fd;       /* lent by endpoints_netns_fd(), closed in the next turn of the loop */
+	unsigned int dirty; /* enum endpoint_dirt: what notifications put in doubt */
+	unsigned int repairs; /* since repairs_since_ns; too many: wait */
 	uint64_t repairs_since_ns;
-	bool tcx;         /* asked to be attached by TCX too */
+	bool tcx;         /* the link worker was asked to attach it by TCX */
 	char broken[200]; /* why, while state is ENDPOINT_BROKEN */
 };
 
@@ -92,7 +92,7 @@ struct endpoints {
 	struct netlink netlink;
 	struct ipam *ipam;
 	struct host_device *host;
-	struct link_worker *link_worker; /* NULL: there was no process for one */
+	struct link_worker *link_worker; /* NULL: no process could be started */
 	struct event *link_worker_event;
 	struct event *netns_event; /* closes what endpoints_netns_fd() opened */
 	struct event *tcx_event;   /* the next endpoint to be attached by TCX */
@@ -100,7 +100,8 @@ struct endpoints {
 	struct endpoint_watch *watch;
 	struct endpoint **slots; /* by slot */
 	size_t slot_count;
-	size_t slot_next; /* where the search for a free one begins: not used again at once */
+	size_t slot_next; /* where the search for a free one begins, so that none is reused at once
+			   */
 	uint64_t sequence;
 	const struct endpoint_step *steps;
 	size_t step_count;
@@ -135,39 +136,39 @@ const char *endpoint_describe(const struct endpoint *endpoint, char buf[ENDPOINT
 /* Cuts an endpoint off (policy, maps, routes) and has its link deleted; it leaves the table once
  * the link is gone. */
 int endpoint_release(struct endpoints *endpoints, struct endpoint *endpoint, struct errmsg *err);
-/* Starts the link worker, or starts it anew, and asks again for everything that is to go.  Where
- * there is no process to be had, what is to go has gone when this returns, and the next link to be
- * deleted tries again. */
+/* Starts the link worker, or another one, and asks it for everything that waits to be deleted.  If
+ * no process can be started, all of that is deleted before this returns, and the next deletion
+ * tries again to start one. */
 int endpoints_link_worker_start(struct endpoints *endpoints, struct errmsg *err);
 void endpoints_netns_return(evutil_socket_t fd, short what, void *arg);
-/* Hands the link of an endpoint that is cut off already to the link worker. */
-void endpoint_reap(struct endpoints *endpoints, struct endpoint *endpoint);
-/* Waits until nothing of the kind (NULL: any) is being deleted; -EAGAIN: it takes too long. */
-int endpoints_reaped(struct endpoints *endpoints,
-		     bool (*is_meant)(const struct endpoint *endpoint, const void *arg),
-		     const void *arg, struct errmsg *err);
+/* Has the link worker delete the link of an endpoint that is cut off. */
+void endpoint_delete_link(struct endpoints *endpoints, struct endpoint *endpoint);
+/* Waits until nothing that is_meant() (NULL: all) is being deleted; -EAGAIN: it takes too long. */
+int endpoints_wait_deleted(struct endpoints *endpoints,
+			   bool (*is_meant)(const struct endpoint *endpoint, const void *arg),
+			   const void *arg, struct errmsg *err);
 
 /* ---- endpoint_tcx.c -------------------------------------------------------------------------- */
 
 #define TCX_TAG UINT32_MAX /* of the link worker's answers; others are slots */
 
-/* Endpoints came or the link worker is a new one: those that are not attached by TCX will be, once
- * nothing has come for a second, or in ten. */
+/* Call after endpoints came, or with a new link worker: those that are not attached by TCX will be,
+ * once no ADD has come for a second, or after ten. */
 void endpoints_tcx_soon(struct endpoints *endpoints);
-/* The link worker has done one. */
+/* The link worker has attached one. */
 void endpoints_tcx_next(struct endpoints *endpoints);
 void endpoints_tcx_step(evutil_socket_t fd, short what, void *arg);
-/* An endpoint came.  Returns how long the first step is put off: until it is quiet, but for no more
- * than ten seconds in all.  Pure, as is the next one. */
+/* An endpoint came.  Returns how long to wait for the first attachment: until no ADD has come for a
+ * while, but at most ten seconds in all.  Pure, like the next one. */
 uint64_t tcx_wait_note(struct tcx_wait *wait, uint64_t now_ns);
-/* How long others get between two steps. */
+/* How long to leave rtnl to others between two attachments. */
 uint64_t tcx_wait_pause(const struct tcx_wait *wait, uint64_t now_ns);
 
 /* ---- endpoint_request.c ---------------------------------------------------------------------- */
 
 struct endpoint_request {
 	struct endpoint *endpoint; /* everything but slot and addresses; owned */
-	struct addr ips[2];        /* asked for, of the embedded IPAM */
+	struct addr ips[2];        /* asked for, from the embedded IPAM */
 	size_t ip_count;
 	bool has_mac;
 };
@@ -216,7 +217,8 @@ void host_link_parse(const struct nlmsghdr *header, struct host_link *ret);
 int veth_add(struct netlink *netlink, const struct endpoint *endpoint, int netns_fd, bool big_tcp,
 	     struct errmsg *err);
 int veth_del(struct netlink *netlink, int ifindex, struct errmsg *err); /* fine if gone */
-/* Settings of the host's end that may get lost: MAC, loose reverse path filter, no link-local. */
+/* Settings of the host's end that others may change: MAC, loose reverse path filter, no link-local
+ * address. */
 int veth_configure(struct netlink *netlink, const struct endpoint *endpoint, struct errmsg *err);
 int link_set_up(struct netlink *netlink, int ifindex, struct errmsg *err);
 
@@ -227,30 +229,31 @@ int pod_link_get(const struct endpoint *endpoint, int netns_fd, struct host_link
 /* The MTU of the device of the default route, or 1500. */
 unsigned int default_mtu(struct netlink *netlink);
 
-/* All addresses of this node that another machine can reach it by; the caller frees *ret. */
+/* All addresses of this node that other machines can use; the caller frees *ret_addresses. */
 int host_addresses(struct netlink *netlink, struct addr **ret_addresses, size_t *ret_count,
 		   struct errmsg *err);
 
 /* ---- endpoint_pod.c: inside the pod ---------------------------------------------------------- */
 
-/* Addresses, routes, neighbours and up, inside the pod.  What is there already stays. */
+/* Sets addresses, routes, neighbours and the link up, inside the pod.  What is there already stays.
+ */
 int pod_configure(const struct endpoint *endpoint, int netns_fd, struct errmsg *err);
 /* Waits a moment until the kernel lets packets through the pod's end.  It does so a little after
- * the host's end went up, and drops what is sent before; the first SYN would be repeated only
- * after a second. */
+ * the host's end is up, and drops what is sent before; TCP would repeat a SYN only after a second.
+ */
 int pod_link_settle(const struct endpoint *endpoint, int netns_fd, struct errmsg *err);
 /* What differs inside the pod: 0 and an empty text: nothing; -EPROTO and the difference in err. */
 int pod_compare(const struct endpoint *endpoint, int netns_fd, struct errmsg *err);
 
 /* ---- endpoint_steps.c ------------------------------------------------------------------------ */
 
-/* One ADD at work. */
+/* One ADD that is running. */
 struct endpoint_add {
 	struct endpoints *endpoints;
 	struct endpoint *endpoint; /* in the table from the first step on */
 	const struct endpoint_request *request;
 	int netns_fd;
-	int cni_code; /* of a failure; CNI_KERNEL_FAILED unless a step knows better */
+	int cni_code; /* of a failure; CNI_KERNEL_FAILED unless a step sets another */
 };
 
 struct endpoint_step {
@@ -262,13 +265,14 @@ struct endpoint_step {
 extern const struct endpoint_step endpoint_steps[];
 extern const size_t endpoint_step_count;
 
-/* Runs the steps; on failure undoes those that ran, last first. */
+/* Runs the steps; on failure undoes those that ran, in reverse order. */
 int endpoint_steps_run(struct endpoint_add *add, struct endpoint_error *error);
 
-/* The entry in endpoint_map.  The compiler's fields stay as they are. */
+/* Writes the entry in endpoint_map.  Fields of the compiler stay as they are. */
 int endpoint_publish(struct endpoints *endpoints, const struct endpoint *endpoint,
 		     struct errmsg *err);
-/* Map entry and store entry of an endpoint, and its policy; on failure it has none of them. */
+/* Adds the map entry and the store entry of an endpoint, and its policy; after a failure it has
+ * none of them. */
 int endpoint_register(struct endpoints *endpoints, const struct endpoint *endpoint,
 		      struct errmsg *err);
 void endpoint_unregister(struct endpoints *endpoints, const struct endpoint *endpoint);
@@ -278,7 +282,7 @@ int endpoints_sync(struct endpoints *endpoints, struct errmsg *err);
 /* ---- endpoint_repair.c ----------------------------------------------------------------------- */
 
 /* Compares an endpoint with the kernel and puts back what is missing; releases it when its
- * namespace is gone; marks it broken when neither works.  Returns true if it is to be looked at
+ * namespace is gone; marks it broken when neither works.  Returns true if it must be looked at
  * again later: somebody undoes repairs as fast as they are made. */
 bool endpoint_reconcile(struct endpoints *endpoints, struct endpoint *endpoint);
 /* HOST_DEVICE and its program. */
@@ -286,7 +290,7 @@ int host_repair(struct endpoints *endpoints, struct errmsg *err);
 /* CHECK: the first difference, -EPROTO with a text. */
 int endpoint_compare(struct endpoints *endpoints, const struct endpoint *endpoint, int netns_fd,
 		     struct errmsg *err);
-/* The node's own addresses -> store -> maps, if they are others than before. */
+/* The node's own addresses -> store -> maps, if they have changed. */
 int host_addresses_refresh(struct endpoints *endpoints, struct errmsg *err);
 
 /* ---- endpoint_watch.c ------------------------------------------------------------------------ */
@@ -297,12 +301,12 @@ struct endpoint_watch;
 int endpoint_watch_new(struct endpoints *endpoints, struct endpoint_watch **ret_watch,
 		       struct errmsg *err);
 void endpoint_watch_free(struct endpoint_watch *watch);
-/* Has the loop look at what is in doubt. */
+/* Has the loop repair what is in doubt. */
 void endpoint_watch_settle(struct endpoint_watch *watch);
 
 /* ---- endpoint_spool.c ------------------------------------------------------------------------ */
 
-/* Carries out the DELs that the plugin left in RUN_DIR/deleted while there was no agent. */
+/* Does the DELs that the plugin left in RUN_DIR/deleted while no agent ran. */
 void spool_consume(struct endpoints *endpoints);
 
 #endif

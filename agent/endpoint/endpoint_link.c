@@ -126,8 +126,8 @@ static int veth_create(struct netlink *netlink, const struct endpoint *endpoint,
 	data = mnl_attr_nest_start(header, IFLA_INFO_DATA);
 	peer = mnl_attr_nest_start(header, VETH_INFO_PEER);
 	mnl_nlmsg_put_extra_header(header, sizeof(struct ifinfomsg));
-	/* The peer is born inside the pod: it is never seen half-way in our namespace, and it
-	 * does not cost the RCU wait that moving a device costs. */
+	/* The peer is created inside the pod: it never appears in our namespace, and does not cost
+	 * the RCU wait of moving a device. */
 	put_end(header, endpoint->ifname, endpoint->mac, endpoint->mtu, big_tcp);
 	mnl_attr_put_u32(header, IFLA_NET_NS_FD, (uint32_t)netns_fd);
 	mnl_attr_nest_end(header, peer);
@@ -147,7 +147,7 @@ int veth_add(struct netlink *netlink, const struct endpoint *endpoint, int netns
 	ret = veth_create(netlink, endpoint, netns_fd, true, &refusal);
 	if (ret == 0)
 		return 0;
-	/* A pod without it is better than none; what else is wrong shows again. */
+	/* A pod without BIG TCP is better than none; any other problem shows again. */
 	ret = veth_create(netlink, endpoint, netns_fd, false, err);
 	if (ret == 0)
 		big_tcp_refused(&refusal);
@@ -168,9 +168,9 @@ int veth_del(struct netlink *netlink, int ifindex, struct errmsg *err)
 /*
  * Packets of the pod arrive on this device while the route to the pod leads to HOST_DEVICE: a
  * strict reverse path filter, also one set for all devices (the larger value counts), would drop
- * what the pod sends to the node.  So it is the loose mode, and, because the kernel refuses
- * everything on a filtered device without an address, an address that means nothing.  from_pod has
- * checked the source already.
+ * what the pod sends to the node.  So the device gets the loose mode.  It also gets an address
+ * without a meaning, because the kernel refuses everything on a filtered device that has none.
+ * from_pod has checked the source already.
  */
 static void put_inet_settings(struct nlmsghdr *header)
 {
@@ -211,7 +211,7 @@ static void put_inet6_settings(struct nlmsghdr *header)
 	mnl_attr_nest_end(header, inet6);
 }
 
-/* The host's end takes IPv6 packets from the pod, and no advice from it. */
+/* The host's end takes IPv6 packets from the pod, but no router advertisements. */
 static int veth_ipv6_configure(const char *name, struct errmsg *err)
 {
 	char setting[80];
@@ -283,7 +283,7 @@ static int route_oif_each(const struct nlmsghdr *header, void *arg)
 
 unsigned int default_mtu(struct netlink *netlink)
 {
-	/* Addresses of documentation: where they lead to is where everything unknown leads to. */
+	/* Documentation addresses: their route is the default route. */
 	static const char *const anywhere[] = { "192.0.2.1", "2001:db8::1" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(anywhere); i++) {
@@ -329,7 +329,7 @@ static int address_list_each(const struct nlmsghdr *header, void *arg)
 	struct addr addr = {};
 	struct addr *bigger;
 
-	/* Link-local and loopback addresses do not leave their link: no peer of a pod. */
+	/* Link-local and loopback addresses do not leave their link: no pod can use them. */
 	if (info->ifa_scope >= RT_SCOPE_LINK || list->count >= ADDRESSES_MAX)
 		return 0;
 	mnl_attr_for_each (attr, header, sizeof(*info)) {

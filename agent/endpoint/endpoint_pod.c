@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The inside of the pod: what ADD configures there, and what of it is still there. */
+/* The inside of the pod: what ADD configures there, and how CHECK compares it. */
 #include "agent/endpoint/endpoint_internal.h"
 
 #include <errno.h>
@@ -119,8 +119,8 @@ static bool is_there_already(size_t index, int code)
 	return code == -EEXIST;
 }
 
-/* Runtimes make namespaces with IPv6 off (conf.default.disable_ipv6) for networks that have none;
- * this one has. */
+/* Runtimes make namespaces with IPv6 off (conf.default.disable_ipv6) for networks without it; this
+ * network has IPv6. */
 static int pod_ipv6_enable(const char *ifname, int netns_fd, struct errmsg *err)
 {
 	auto_netns struct netns_scope scope = NETNS_SCOPE_INIT;
@@ -149,7 +149,7 @@ int pod_configure(const struct endpoint *endpoint, int netns_fd, struct errmsg *
 	}
 	if (ret < 0)
 		return ret;
-	/* A batch has room for several times of what the limits of an endpoint allow. */
+	/* A batch has room for several times what one endpoint needs. */
 	netlink_batch_init(&batch);
 	put_links(&batch, ifindex, host_has_ipv6() && endpoint->mtu >= MTU_MIN_IPV6);
 	for (size_t i = 0; i < endpoint->address_count; i++) {
@@ -173,8 +173,8 @@ int pod_link_settle(const struct endpoint *endpoint, int netns_fd, struct errmsg
 	auto_netlink struct netlink netlink = NETLINK_INIT;
 	int ret = netlink_open(&netlink, netns_fd, err);
 
-	/* Since Linux 6.8 the question itself makes the kernel finish; before that it is done by a
-	 * worker.  Not to be done in time is no failure: it is only later. */
+	/* Since Linux 6.8 this query makes the kernel finish; before, a worker does it.  If it is
+	 * not done in time, that is no failure: it will be. */
 	for (int i = 0; ret == 0 && i < SETTLE_ATTEMPTS; i++) {
 		static const struct timespec pause = { .tv_nsec = SETTLE_PAUSE_NS };
 		struct host_link link = {};
@@ -189,7 +189,7 @@ int pod_link_settle(const struct endpoint *endpoint, int netns_fd, struct errmsg
 
 /* ---- compare --------------------------------------------------------------------------------- */
 
-/* What of the expected was seen in a dump. */
+/* Which of the expected parts a dump has shown. */
 struct pod_seen {
 	const struct endpoint *endpoint;
 	uint32_t ifindex;
@@ -290,7 +290,7 @@ static void seen_begin(void *arg)
 	*seen = (struct pod_seen){ .endpoint = seen->endpoint, .ifindex = seen->ifindex };
 }
 
-/* Each part is dumped into a copy of its own, for a dump that starts over forgets everything. */
+/* Each part is dumped into a copy of its own, because a dump that starts over clears it. */
 static int pod_dump(struct netlink *netlink, uint16_t type, size_t header_size, netlink_each each,
 		    struct pod_seen *seen, struct errmsg *err)
 {

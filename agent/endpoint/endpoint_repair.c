@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Keeps endpoints as ADD made them: compares with the kernel, puts back what others removed, and
- * lets go of what no longer exists.  CHECK is the comparison alone.
+ * releases what no longer exists.  CHECK is the comparison alone.
  */
 #include "agent/endpoint/endpoint_internal.h"
 #include "lib/clock.h"
@@ -15,7 +15,8 @@
 #define LOG_MODULE "endpoint"
 #include "lib/log.h"
 
-/* More repairs than this in the period: somebody is at war with us; wait for the next one. */
+/* With more repairs than this in the period, somebody keeps changing it back: wait for the next
+ * period. */
 #define REPAIR_BURST  10
 #define REPAIR_PERIOD (10 * NS_PER_SEC)
 
@@ -67,8 +68,8 @@ static int host_side_compare(struct endpoints *endpoints, const struct endpoint 
 	return 0;
 }
 
-/* MAC and MTU may be another plugin's work (tuning): the MAC that the agent has followed must still
- * be there, and an MTU must not be larger than what the pair carries. */
+/* MAC and MTU may be set by another plugin (tuning): the MAC must be the one that the agent has
+ * recorded, and the MTU not larger than what the pair carries. */
 static int pod_side_compare(const struct endpoint *endpoint, int netns_fd, struct errmsg *err)
 {
 	struct host_link link = {};
@@ -107,12 +108,12 @@ int endpoint_compare(struct endpoints *endpoints, const struct endpoint *endpoin
 
 static void mark_broken(struct endpoints *endpoints, struct endpoint *endpoint, const char *why)
 {
-	bool news = endpoint->state != ENDPOINT_BROKEN || strcmp(endpoint->broken, why) != 0;
+	bool changed = endpoint->state != ENDPOINT_BROKEN || strcmp(endpoint->broken, why) != 0;
 	char text[ENDPOINT_TEXT_MAX];
 
 	snprintf(endpoint->broken, sizeof(endpoint->broken), "%.*s",
 		 (int)sizeof(endpoint->broken) - 1, why);
-	if (!news)
+	if (!changed)
 		return;
 	endpoint->state = ENDPOINT_BROKEN;
 	log_warn("%s: broken: %s", endpoint_describe(endpoint, text), why);
@@ -138,7 +139,7 @@ static void log_repair(const struct endpoint *endpoint, const char *what)
 	log_warn("%s: %s; put back", endpoint_describe(endpoint, text), what);
 }
 
-/* The kernel's numbers for the pod's side, which are not saved. */
+/* Takes over the kernel's numbers of the pod's side, which are not saved. */
 static int link_follow(struct endpoint *endpoint, const struct host_link *link, struct errmsg *err)
 {
 	if (link->netns_id < 0 || link->peer_ifindex == 0)
@@ -149,7 +150,7 @@ static int link_follow(struct endpoint *endpoint, const struct host_link *link, 
 	return 0;
 }
 
-/* Policy knows the endpoint as a rule: then full maps, which fail a registration, are no obstacle.
+/* Policy usually knows the endpoint; then a full map, which fails a registration, does not matter.
  */
 static int entries_repair(struct endpoints *endpoints, const struct endpoint *endpoint,
 			  struct errmsg *err)
@@ -159,7 +160,7 @@ static int entries_repair(struct endpoints *endpoints, const struct endpoint *en
 	return endpoint_register(endpoints, endpoint, err);
 }
 
-/* The pair is gone while the pod lives: makes it anew, as it was. */
+/* The pair is gone while the pod lives: make it again, as it was. */
 static int pair_rebuild(struct endpoints *endpoints, struct endpoint *endpoint, int netns_fd,
 			struct errmsg *err)
 {
@@ -211,8 +212,8 @@ static int host_side_repair(struct endpoints *endpoints, struct endpoint *endpoi
 	return ret;
 }
 
-/* The pod may change its own MAC (the tuning plugin does): spoofing is prevented by the device a
- * packet comes from, the check of the MAC must only agree with what the pod sends. */
+/* A pod may change its own MAC (the tuning plugin does).  The device that a packet comes from
+ * prevents spoofing; the check of the MAC must only agree with what the pod sends. */
 static int mac_follow(struct endpoints *endpoints, struct endpoint *endpoint,
 		      const struct host_link *pod_link, struct errmsg *err)
 {
@@ -237,7 +238,7 @@ static int pod_side_repair(struct endpoints *endpoints, struct endpoint *endpoin
 
 	if (ret < 0)
 		return ret;
-	/* Whoever may do so inside the pod wants it so; it is configured again when it is up. */
+	/* A process with the right to do so wants it so; it is configured again when it is up. */
 	if (!(link.flags & IFF_UP))
 		return fail_plain(err, -EPROTO, "%s is down in the pod", endpoint->ifname);
 	ret = mac_follow(endpoints, endpoint, &link, err);

@@ -79,7 +79,7 @@ int labels_from_json(const struct json_node *node, struct labels *ret_labels, st
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
-/* As the CNI specification has it; the id also becomes part of file names. */
+/* As the CNI specification says; the id also becomes part of file names. */
 static bool container_id_is_valid(const char *id)
 {
 	/* NOLINTNEXTLINE(*NullDereference): read as a string */
@@ -92,7 +92,7 @@ static bool container_id_is_valid(const char *id)
 	return true;
 }
 
-/* Less than the kernel takes: "eth%d" would be a pattern to it, and the name goes into messages. */
+/* Stricter than the kernel: "eth%d" would be a pattern there, and the name goes into messages. */
 static bool ifname_is_valid(const char *name)
 {
 	/* NOLINTNEXTLINE(*NullDereference): read as a string */
@@ -226,8 +226,8 @@ static int cidr_parse(const struct json_node *node, struct prefix *ret_prefix, s
 	return 0;
 }
 
-/* The gateway is only the name under which a pod knows the host's end, so one that IPAM did not
- * give is made up: link-local, in use nowhere else. */
+/* The gateway is only the address by which a pod knows the host's end.  If IPAM gave none, we take
+ * one: link-local, and in use nowhere else. */
 static struct addr gateway_default(bool v4)
 {
 	struct addr addr = {};
@@ -264,7 +264,7 @@ static int delegated_address_parse(const struct json_node *item, struct endpoint
 	return 0;
 }
 
-/* Default routes are there anyway.  All routes lead through the host: "gw" is not needed. */
+/* Default routes exist anyway.  All routes lead through the host, so "gw" is not needed. */
 static int delegated_route_parse(const struct json_node *item, struct endpoint *endpoint,
 				 struct errmsg *err)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * RUN_DIR/deleted: what the plugin was told to delete while no agent answered.  A file is read and
- * removed, whatever it held: one that makes no sense is logged, and can do no harm again.
+ * RUN_DIR/deleted: what the plugin should have deleted while no agent answered.  A file is read and
+ * removed, whatever it contains: one that is not understood is logged, and does no harm again.
  */
 #include "agent/endpoint/endpoint_internal.h"
 
@@ -56,7 +56,7 @@ void spool_consume(struct endpoints *endpoints)
 		ret = spool_file_consume(endpoints, path, &err);
 		if (ret < 0)
 			log_warn("%s: %s", path, err.text);
-		/* A state file that could not be written: the deletion is still owed. */
+		/* If the state file could not be written, the deletion has still to be done. */
 		if (ret == 0 || ret == -EINVAL || ret == -EBADMSG || ret == -EFBIG)
 			unlink(path);
 	}

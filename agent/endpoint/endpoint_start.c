@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Endpoints across the agent's life: set up or take over at start, let go at the end, and
- * --cleanup.  Nothing is flushed: what the files, the links and the maps agree on stays as it is.
+ * Start, take-over, stop and --cleanup.  Nothing is flushed: what files, links and maps agree on
+ * stays as it is.
  */
 #include "agent/endpoint/endpoint_internal.h"
 
@@ -40,7 +40,7 @@ static void ipam_continue(struct endpoints *endpoints)
 		endpoints->slot_next = newest->slot;
 }
 
-/* Puts one endpoint of an earlier agent back into maps and programs. */
+/* Takes over one endpoint of a former agent into maps and programs. */
 static void endpoint_restore(struct endpoints *endpoints, struct endpoint *endpoint)
 {
 	struct host_link link = {};
@@ -51,7 +51,7 @@ static void endpoint_restore(struct endpoints *endpoints, struct endpoint *endpo
 	endpoint_describe(endpoint, text);
 	if (endpoint->state == ENDPOINT_DELETING) {
 		endpoint_unregister(endpoints, endpoint);
-		endpoint_reap(endpoints, endpoint);
+		endpoint_delete_link(endpoints, endpoint);
 		return;
 	}
 	if (endpoint->state == ENDPOINT_PENDING) {
@@ -66,24 +66,25 @@ static void endpoint_restore(struct endpoints *endpoints, struct endpoint *endpo
 	for (size_t i = 0; ret == 0 && i < endpoint->address_count; i++) {
 		struct errmsg route_err = {};
 
-		/* Only the node itself needs it: no reason to leave policy without the pod. */
+		/* Only the node itself needs the route: not a reason to leave policy without the
+		 * pod. */
 		if (host_device_route_add(endpoints->host, &endpoint->addresses[i].address.addr,
 					  &route_err) < 0)
 			log_error("%s: %s", text, route_err.text);
 	}
 	if (ret == 0)
 		ret = endpoint_register(endpoints, endpoint, &err);
-	/* Replaces the earlier agent's program by ours, in place. */
+	/* Replaces the former agent's program by ours, in place. */
 	if (ret == 0)
 		ret = datapath_attach_endpoint(endpoints->datapath, endpoint->slot, &err);
 	if (ret < 0 && ret != -ENODEV)
 		log_error("%s: %s", text, err.text);
-	/* What else may have happened meanwhile is looked at once the agent is ready. */
+	/* The rest is compared once the agent is ready. */
 	endpoint->dirty = DIRT_ALL;
 }
 
 struct orphan_search {
-	struct endpoints *endpoints; /* NULL: every one is an orphan */
+	struct endpoints *endpoints; /* NULL: all of them are orphans */
 	int *ifindexes;
 	size_t count;
 };
@@ -114,8 +115,8 @@ static int orphan_each(const struct nlmsghdr *header, void *arg)
 	return 0;
 }
 
-/* Links of ours that no state file speaks of (it was lost or is corrupt).  Nobody knows whose pod
- * that is, so no policy could be enforced on it: it is cut off. */
+/* Links of ours without a state file (lost or damaged).  Nobody knows which pod it is, so no policy
+ * could be enforced on it: it is removed. */
 static int orphans_find(struct netlink *netlink, struct orphan_search *search, struct errmsg *err)
 {
 	struct netlink_message message;
@@ -244,7 +245,7 @@ int endpoints_new(const struct endpoints_options *options, struct endpoints **re
 		ret = folders_make(endpoints, options->run_dir, err);
 	if (ret == 0)
 		ret = node_prepare(endpoints, options, err);
-	/* Listens before it looks: a change in between is seen by one of the two. */
+	/* Listen first, then look: a change in between is seen by one of the two. */
 	if (ret == 0)
 		ret = endpoint_watch_new(endpoints, &endpoints->watch, err);
 	if (ret == 0)

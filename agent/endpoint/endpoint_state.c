@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Endpoints on disk: RUN_DIR/endpoints/SLOT.json, one file each, replaced by rename.  They are the
- * only record of what is allocated.  Not synced to the disk: a machine that crashes takes the
- * interfaces with it, and files that speak of such are removed at the next start.
+ * only record of what is allocated.  Not synced to the disk: a machine that crashes loses the
+ * interfaces too, and files without an interface are removed at the next start.
  */
 #include "agent/endpoint/endpoint_internal.h"
 
@@ -40,7 +40,7 @@ static void state_path(const struct endpoints *endpoints, uint16_t slot, char *b
 
 /* ---- print ----------------------------------------------------------------------------------- */
 
-/* cJSON numbers are doubles: what has 64 bits is written as text. */
+/* cJSON numbers are doubles: 64-bit numbers are written as text. */
 static bool add_u64(struct cJSON *object, const char *key, uint64_t value)
 {
 	char text[24];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ADD as a table of steps with undo.  The order is what keeps a pod from ever running unprotected:
- * its interface has no carrier until policy is in the maps and the program is attached.
+ * ADD as a table of steps with undo.  The order makes sure that no pod runs unprotected: its
+ * interface has no carrier until policy is in the maps and the program is attached.
  */
 #include "agent/endpoint/endpoint_internal.h"
 
@@ -30,8 +30,8 @@ static bool address_in_use(const struct addr *addr, void *arg)
 	return false;
 }
 
-/* From where the last search ended, so that conntrack entries and statistics of a former holder
- * have time to go.  An index that somebody else's device has is passed over. */
+/* Searches from where the last search ended, so that conntrack entries and statistics of the former
+ * owner have time to go.  Skips an index that somebody else's device has. */
 static int slot_find(struct endpoints *endpoints, uint16_t *ret_slot, struct errmsg *err)
 {
 	for (size_t step = 0; step + 1 < endpoints->slot_count; step++) {
@@ -104,7 +104,7 @@ static int address_take(struct endpoint_add *add, bool v4, struct errmsg *err)
 	return ret;
 }
 
-/* Whether a former holder has an address that was asked for by name. */
+/* Whether a former endpoint has an address that was asked for by name. */
 static bool holds_requested(const struct endpoint *former, const void *arg)
 {
 	const struct endpoint_add *add = arg;
@@ -127,8 +127,8 @@ static bool holds_requested(const struct endpoint *former, const void *arg)
 
 static int addresses_take(struct endpoint_add *add, struct errmsg *err)
 {
-	/* A container with an address of its own that is started anew asks for it at once. */
-	int ret = endpoints_reaped(add->endpoints, holds_requested, add, err);
+	/* A container with an address of its own that is started again asks for it at once. */
+	int ret = endpoints_wait_deleted(add->endpoints, holds_requested, add, err);
 
 	if (ret < 0)
 		return ret;
@@ -139,7 +139,7 @@ static int addresses_take(struct endpoint_add *add, struct errmsg *err)
 	return ret == 0 ? address_take(add, false, err) : ret;
 }
 
-/* Locally administered, and the same for an endpoint that is wired again. */
+/* Locally administered, and the same when the endpoint is wired again. */
 static void mac_derive(const struct endpoint *endpoint, const char *end, uint8_t mac[6])
 {
 	uint64_t hash = 0xcbf29ce484222325; /* FNV-1a */
@@ -272,7 +272,7 @@ static int interface_open(struct endpoint_add *add, struct errmsg *err)
 
 int endpoints_sync(struct endpoints *endpoints, struct errmsg *err)
 {
-	/* At start the agent runs the first one itself, when every source was read. */
+	/* At start main.c runs the first one itself, when every source was read. */
 	return endpoints->started ? sync_policies(endpoints->sync, err) : 0;
 }
 
@@ -344,7 +344,8 @@ void endpoint_unregister(struct endpoints *endpoints, const struct endpoint *end
 	endpoint_map_del(endpoints->datapath, endpoint->slot);
 	store_endpoint_del(endpoints->store, endpoint->slot);
 	if (endpoints_sync(endpoints, &err) < 0)
-		log_warn("policy without %s/%s: %s", endpoint->namespace, endpoint->name, err.text);
+		log_warn("update policy without %s/%s: %s", endpoint->namespace, endpoint->name,
+			 err.text);
 }
 
 static int policy_enforce(struct endpoint_add *add, struct errmsg *err)
@@ -397,7 +398,7 @@ const struct endpoint_step endpoint_steps[] = {
 	{ "look at the interface", interface_look, NULL },
 	{ "configure the pod's end", pod_set_up, NULL },
 	{ "put policy in force", policy_enforce, policy_forget },
-	/* It goes with its device, not before: by then the pod's end may be open. */
+	/* It goes with its device, not before: the pod's end may be open by then. */
 	{ "attach the program", program_attach, NULL },
 	{ "route to the pod", routes_make, routes_remove },
 	{ "open the interface", interface_open, NULL },

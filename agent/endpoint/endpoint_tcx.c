@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Packets of a pod are cheaper by a TCX program than by a clsact filter, but the first TCX program
- * of a device waits for an RCU grace period with rtnl held, which no ADD can afford.  So an
- * endpoint starts with the filter, and gets the same program in front of it when the node is quiet:
- * one endpoint after the other, by the link worker, who can wait.  A node that is never quiet comes
- * to it too, later and with longer pauses.  The filter stays behind it; should someone take the TCX
- * program away, the pod is slower and no less guarded.
+ * A TCX program costs a packet less than a clsact filter.  But the first TCX program of a device
+ * waits for an RCU grace period with rtnl held, which no ADD can afford.  So an endpoint starts
+ * with the filter, and the link worker puts the same program in front of it when the node is quiet,
+ * one endpoint after the other.  On a node that is never quiet this comes later and with longer
+ * pauses.  The filter stays behind it: if somebody removes the TCX program, the pod is slower but
+ * still guarded.
  */
 #include <sys/param.h>
 
@@ -16,8 +16,8 @@
 #include "lib/log.h"
 
 #define QUIET_NS    NS_PER_SEC
-#define PATIENCE_NS (10 * NS_PER_SEC) /* at most so long for a quiet moment */
-/* Between two: rtnl is others' meanwhile. */
+#define PATIENCE_NS (10 * NS_PER_SEC) /* longest wait for a quiet moment */
+/* Between two, others may have rtnl. */
 #define PAUSE_NS      (10 * NS_PER_SEC / 1000)
 #define PAUSE_BUSY_NS (200 * NS_PER_SEC / 1000)
 
@@ -54,13 +54,13 @@ void endpoints_tcx_soon(struct endpoints *endpoints)
 	wait = tcx_wait_note(&endpoints->tcx_wait, now);
 	if (wait)
 		step_after(endpoints, wait);
-	else /* nothing puts it off any more */
+	else /* it has waited long enough */
 		endpoints_tcx_next(endpoints);
 }
 
 void endpoints_tcx_next(struct endpoints *endpoints)
 {
-	/* An ADD that came meanwhile has set the timer: then it is quiet no more. */
+	/* If an ADD came meanwhile, it has set the timer. */
 	if (!event_pending(endpoints->tcx_event, EV_TIMEOUT, NULL))
 		step_after(endpoints, tcx_wait_pause(&endpoints->tcx_wait, now_ns()));
 }
@@ -79,7 +79,7 @@ void endpoints_tcx_step(evutil_socket_t fd, short what, void *arg)
 			continue;
 		endpoint->tcx = link_worker_attach(endpoints->link_worker,
 						   endpoint_ifindex(endpoint), TCX_TAG, &err) == 0;
-		if (!endpoint->tcx) { /* it has much to do, or has died */
+		if (!endpoint->tcx) { /* it is busy, or has died */
 			log_debug("%s", err.text);
 			endpoints_tcx_next(endpoints);
 		}

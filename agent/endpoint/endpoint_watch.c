@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sees by netlink what others do to endpoints, HOST_DEVICE and the node's addresses, and by inotify
+ * Netlink shows what others do to endpoints, HOST_DEVICE and the node's addresses; inotify shows
  * what the plugin left in the spool.  Notifications only mark what is in doubt; the repair comes
- * once, when all that is there has been read, and looks at the kernel itself.
+ * once, when all of them have been read, and looks at the kernel itself.
  */
 #include "agent/endpoint/endpoint_internal.h"
 
@@ -31,9 +31,9 @@ struct endpoint_watch {
 	struct event *inotify_event;
 	bool host_dirty;
 	bool addresses_dirty;
-	size_t slot_next; /* where the round goes on */
-	bool news;        /* came during the round */
-	bool retry;       /* the round found something to be looked at again later */
+	size_t slot_next; /* where the round continues */
+	bool again;       /* notifications came during the round */
+	bool retry;       /* something must be looked at again later */
 };
 
 static void settle_after(struct endpoint_watch *watch, time_t seconds)
@@ -46,8 +46,8 @@ static void settle_after(struct endpoint_watch *watch, time_t seconds)
 /* ---- what notifications put in doubt -----------------------------------------------------------
  */
 
-/* NULL also for one that is being deleted: whatever happens to it now is meant, and to ask the
- * kernel about it would wait for rtnl, which the link worker holds. */
+/* NULL also for one that is being deleted: its changes are intended, and a query would wait for
+ * rtnl, which the link worker holds. */
 static struct endpoint *endpoint_by_ifindex(const struct endpoints *endpoints, int ifindex)
 {
 	int slot = ifindex - ENDPOINT_IFINDEX_BASE;
@@ -81,7 +81,7 @@ static void on_own_link(struct endpoint_watch *watch, const struct nlmsghdr *not
 	if (notice->nlmsg_type == RTM_DELLINK)
 		endpoint->dirty |= DIRT_ALL;
 	else if (is_host_link_suspicious(endpoint, &link))
-		endpoint->dirty |= DIRT_LINK; /* most are of our own making, and over */
+		endpoint->dirty |= DIRT_LINK; /* most are our own changes, and done */
 }
 
 static void on_own_tc(struct endpoint_watch *watch, const struct nlmsghdr *notice)
@@ -191,7 +191,7 @@ static void node_settle(struct endpoint_watch *watch)
 	}
 }
 
-/* Goes once over all endpoints, some in each turn of the loop; true when it is through. */
+/* Goes once over all endpoints, a few in each turn of the loop; true when it is done. */
 static bool endpoints_settle(struct endpoint_watch *watch)
 {
 	struct endpoints *endpoints = watch->endpoints;
@@ -222,8 +222,8 @@ static void on_settle(evutil_socket_t fd, short what, void *arg)
 	node_settle(watch);
 	if (!endpoints_settle(watch)) {
 		settle_after(watch, 0);
-	} else if (watch->news) {
-		watch->news = false;
+	} else if (watch->again) {
+		watch->again = false;
 		settle_after(watch, 0);
 	} else if (watch->retry) {
 		watch->retry = false;
@@ -233,7 +233,7 @@ static void on_settle(evutil_socket_t fd, short what, void *arg)
 
 void endpoint_watch_settle(struct endpoint_watch *watch)
 {
-	watch->news = watch->slot_next > 0; /* a round is under way: one more after it */
+	watch->again = watch->slot_next > 0; /* a round is running: start another after it */
 	settle_after(watch, 0);
 }
 
@@ -296,7 +296,7 @@ static void on_netlink(evutil_socket_t fd, short what, void *arg)
 		if (received < 0)
 			break;
 		if (from.nl_pid != 0)
-			continue; /* only the kernel is believed */
+			continue; /* only messages of the kernel count */
 		netns_id = notice_netns_id(&message);
 		for (; mnl_nlmsg_ok(notice, len); notice = mnl_nlmsg_next(notice, &len)) {
 			if (netns_id < 0)
@@ -309,9 +309,9 @@ static void on_netlink(evutil_socket_t fd, short what, void *arg)
 }
 
 /*
- * Routing daemons may change thousands of routes in a second: the socket's filter lets through only
- * the deletion of routes with our protocol number, and routes that replace another, whose number
- * such a notification does not tell.  Numbers in netlink headers are in host order while the filter
+ * Routing daemons may change thousands of routes in a second.  The socket's filter passes only
+ * deletions of routes with our protocol number, and routes that replace another, because those do
+ * not say whose route they replace.  Numbers in netlink headers are in host order while the filter
  * reads network order, hence the htons().
  */
 static int routes_filter(int fd, struct errmsg *err)
@@ -349,7 +349,7 @@ static int netlink_watch(struct endpoint_watch *watch, struct errmsg *err)
 	if (ret < 0)
 		return ret;
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes));
-	/* Without it (no CAP_NET_BROADCAST), changes inside pods are found by CHECK only. */
+	/* Without it (no CAP_NET_BROADCAST) only CHECK finds changes inside pods. */
 	if (setsockopt(fd, SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, &on, sizeof(on)) < 0)
 		log_warn("changes inside pods are not seen: %s", strerror(errno));
 	for (size_t i = 0; i < ARRAY_SIZE(groups); i++) {
@@ -373,7 +373,7 @@ static void on_spool(evutil_socket_t fd, short what, void *arg)
 	char events[4096];
 
 	(void)what;
-	/* What they say does not matter: the folder is read. */
+	/* Their content does not matter: the folder is read. */
 	while (read(fd, events, sizeof(events)) > 0)
 		;
 	spool_consume(watch->endpoints);

@@ -58,7 +58,7 @@ int host_device_ifindex(const struct host_device *device)
 
 bool host_has_ipv6(void)
 {
-	/* What a kernel has it keeps.  To look it up takes longer with every network namespace. */
+	/* IPv6 does not go away.  The look-up gets slower with every network namespace. */
 	static bool found;
 
 	found = found || access("/proc/sys/net/ipv6", F_OK) == 0;
@@ -67,8 +67,8 @@ bool host_has_ipv6(void)
 
 /* ---- the device ------------------------------------------------------------------------------ */
 
-/* Nothing is ever sent by it (to_pod redirects or drops on its way in), so any kind will do that
- * needs no other device; the first that the kernel has is taken. */
+/* The device never sends (to_pod redirects or drops every packet), so any kind works that needs no
+ * other device; the first one that the kernel has is taken. */
 static const char *const device_kinds[] = { "dummy", "ifb" };
 
 struct device_seen {
@@ -153,7 +153,7 @@ static int device_up(struct netlink *netlink, int ifindex, struct errmsg *err)
 		mnl_attr_nest_end(&message.header, inet6);
 		mnl_attr_nest_end(&message.header, spec);
 	}
-	/* Flags are applied before the rest of a message: two messages, or up comes first. */
+	/* The kernel applies flags first, so this takes two messages. */
 	if (netlink_request(netlink, &message, err) < 0)
 		return wrap(err, "set up %s", HOST_DEVICE);
 	info = netlink_message_init(&message, RTM_NEWLINK, 0, sizeof(*info));
@@ -165,7 +165,7 @@ static int device_up(struct netlink *netlink, int ifindex, struct errmsg *err)
 	return 0;
 }
 
-/* Where new devices come without IPv6 (conf.default.disable_ipv6), ours must have it. */
+/* New devices may come without IPv6 (conf.default.disable_ipv6); ours needs it. */
 static int device_ipv6_enable(struct errmsg *err)
 {
 	static const char name[] = "net/ipv6/conf/" HOST_DEVICE "/disable_ipv6";
@@ -261,7 +261,7 @@ static void route_search_begin(void *arg)
 	search->found = false;
 }
 
-/* Whether the route that is there already is our own. */
+/* Whether the existing route is ours. */
 static bool route_is_ours(struct host_device *device, const struct prefix *dst)
 {
 	struct route_search search = { .dst = dst, .ifindex = (uint32_t)device->ifindex };
@@ -363,7 +363,7 @@ void host_device_route_del(struct host_device *device, const struct addr *addr)
 	for (size_t i = 0; i < device->route_count; i++) {
 		if (!addr_equal(&device->routes[i], addr))
 			continue;
-		/* First out of what is desired: the notification must not bring it back. */
+		/* First from the list: the notification must not bring it back. */
 		device->routes[i] = device->routes[--device->route_count];
 		route_fill(&message, device, RTM_DELROUTE, 0, &single);
 		netlink_request(device->netlink, &message, NULL);
@@ -373,7 +373,7 @@ void host_device_route_del(struct host_device *device, const struct addr *addr)
 
 /* ---- leftovers ------------------------------------------------------------------------------- */
 
-#define LEFTOVERS_MAX 64 /* in one go; the next start finds more */
+#define LEFTOVERS_MAX 64 /* at once; the next start finds the rest */
 
 struct leftovers {
 	const struct host_device *device;
@@ -498,7 +498,7 @@ int host_device_prune(struct host_device *device, struct errmsg *err)
 	return ret;
 }
 
-/* Whether a new route stands where one of ours should. */
+/* Whether a new route has replaced one of ours. */
 static bool is_route_in_our_place(const struct host_device *device, const struct nlmsghdr *notice)
 {
 	const struct rtmsg *route = mnl_nlmsg_get_payload(notice);
@@ -553,7 +553,7 @@ int host_device_remove(struct netlink *netlink, struct errmsg *err)
 /* ---- forwarding ------------------------------------------------------------------------------ */
 
 /* A node that learns its default route from router advertisements (accept_ra 1) would lose it once
- * it forwards; 2 means: accept them all the same. */
+ * it forwards; 2 accepts them even then. */
 static void router_advertisements_keep(void)
 {
 	DIR *dir = opendir("/proc/sys/net/ipv6/conf");
@@ -563,7 +563,7 @@ static void router_advertisements_keep(void)
 		char name[300];
 		long value;
 
-		/* "all" has no say in it, and nobody advertises to ourselves. */
+		/* "all" has no effect, and loopback gets no advertisements. */
 		if (entry->d_name[0] == '.' || strcmp(entry->d_name, "all") == 0 ||
 		    strcmp(entry->d_name, "lo") == 0)
 			continue;

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * HOST_DEVICE: the device without a wire (dummy, or ifb) that carries the gateway addresses, and
- * the routes that lead what the node sends to its pods through it; forwarding switches of the
- * namespace.  What it needs is stated once and put back whenever host_device_ensure() finds it
- * missing.
+ * HOST_DEVICE: a device without a wire (dummy, or ifb).  It carries the gateway addresses and the
+ * routes by which the node reaches its pods; this file also owns the namespace's forwarding
+ * switches.  host_device_ensure() puts back whatever is missing.
  */
 #ifndef TENDRIL_AGENT_ENDPOINT_HOST_DEVICE_H
 #define TENDRIL_AGENT_ENDPOINT_HOST_DEVICE_H
@@ -14,7 +13,7 @@
 #include "datapath/abi.h"
 #include "lib/netlink.h"
 
-/* Marks our routes, so that they can be told from what others and the kernel add. */
+/* Marks our routes among those of others and of the kernel. */
 #define HOST_ROUTE_PROTOCOL 84
 
 struct host_device;
@@ -25,25 +24,25 @@ int host_device_new(struct netlink *netlink, const struct ipam *ipam, bool big_t
 void host_device_free(struct host_device *device); /* leaves the device as it is */
 DEFINE_AUTO(host_device)
 
-/* Makes everything as it should be; says in *ret_changed whether anything was not (the device may
- * be new and have another index).  -EEXIST: somebody else has a route or an address of ours. */
+/* Makes everything as it should be; *ret_changed says whether something was not (the device may be
+ * new and have another index).  -EEXIST: somebody else has one of our routes or addresses. */
 int host_device_ensure(struct host_device *device, bool *ret_changed, struct errmsg *err);
 int host_device_ifindex(const struct host_device *device); /* 0 before the first ensure */
 
-/* A route of its own for an address outside the pod CIDRs; nothing is done for one inside.  Where
- * it fails, host_device_ensure() tries again until it is taken back. */
+/* A route for one address outside the pod CIDRs; does nothing for one inside.  If it fails,
+ * host_device_ensure() tries again until the route is deleted here. */
 int host_device_route_add(struct host_device *device, const struct addr *addr, struct errmsg *err);
 void host_device_route_del(struct host_device *device, const struct addr *addr);
 
-/* Takes away the addresses and routes of pod CIDRs that an earlier configuration had.  Call when
- * all single routes are added. */
+/* Removes the addresses and routes of pod CIDRs that a former configuration had.  Call when all
+ * single routes are added. */
 int host_device_prune(struct host_device *device, struct errmsg *err);
 
-/* Whether a netlink notification speaks of a part of ours that is gone or changed. */
+/* Whether a netlink notification says that a part of ours is gone or changed. */
 bool host_device_is_hurt_by(const struct host_device *device, const struct nlmsghdr *notice);
 
-/* Switches on IPv4 and IPv6 forwarding where pods of that family exist; logs what it changes.
- * -ENOTSUP: pods shall have IPv6 and this kernel or namespace has it not. */
+/* Switches on IPv4 and IPv6 forwarding where pods have that family; logs what it changes. -ENOTSUP:
+ * pods need IPv6, and this kernel or namespace has none. */
 int host_forwarding_ensure(const struct ipam *ipam, struct errmsg *err);
 
 /* Whether the kernel has IPv6 (ipv6.disable=1 takes it away altogether). */

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define V4_BITS       96 /* how much longer an IPv4 prefix is when v4-mapped */
+#define V4_BITS       96 /* how much longer a v4-mapped prefix is */
 #define FIRST_POD     2  /* offsets 0 and 1 are network and gateway */
-#define MAX_HOST_BITS 62 /* offsets are 64 bits; nobody walks to the end of a larger range */
+#define MAX_HOST_BITS 62 /* offsets have 64 bits; nobody reaches the end of a larger range */
 
 struct range {
 	struct prefix prefix;
@@ -90,8 +90,8 @@ static void lease_fill(const struct range *range, const struct addr *addr, struc
 	ret->gateway = addr_add(&range->prefix.addr, 1);
 }
 
-/* Walks once around the range.  At most as many addresses are taken as there are endpoints, so the
- * walk ends after that many steps in a range of any size. */
+/* Walks once around the range.  There are at most as many addresses in use as endpoints, so the
+ * walk ends after that many steps, however large the range is. */
 static bool range_allocate(struct range *range, ipam_in_use in_use, void *arg,
 			   struct ipam_lease *ret)
 {
@@ -130,7 +130,7 @@ static const struct range *range_find(const struct ipam *ipam, const struct addr
 	return NULL;
 }
 
-/* How far into its range an address lies; UINT64_MAX beyond what offsets reach. */
+/* The offset of an address in its range; UINT64_MAX if it is too far. */
 static uint64_t range_offset(const struct range *range, const struct addr *addr)
 {
 	uint64_t base[2];

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Address ranges of this node and which address is next.  It keeps no record of what is allocated:
- * the endpoints are that record, and are asked through a callback, so nothing can leak.
- *
- * In each range the first address is the network (IPv6: the subnet-router anycast), the second the
- * gateway, and the last of an IPv4 range the broadcast address; pods get the others.
+ * Address ranges of this node and which address is next.  There is no record of what is allocated:
+ * the endpoints are that record, and a callback asks them, so nothing can leak.  In each range the
+ * first address is the network (IPv6: the subnet-router anycast), the second the gateway, and the
+ * last of an IPv4 range the broadcast address; pods get the others.
  */
 #ifndef TENDRIL_AGENT_ENDPOINT_IPAM_H
 #define TENDRIL_AGENT_ENDPOINT_IPAM_H
@@ -39,11 +38,11 @@ bool ipam_has_family(const struct ipam *ipam, bool v4);
 int ipam_allocate(struct ipam *ipam, bool v4, ipam_in_use in_use, void *arg, struct ipam_lease *ret,
 		  struct errmsg *err);
 
-/* This very address.  -EINVAL: not for pods of this node; -EADDRINUSE. */
+/* Exactly this address.  -EINVAL: it is not for pods of this node; -EADDRINUSE. */
 int ipam_request(const struct ipam *ipam, const struct addr *addr, ipam_in_use in_use, void *arg,
 		 struct ipam_lease *ret, struct errmsg *err);
 
-/* Continues the search behind an address that was handed out (after a restart). */
+/* Continues the search after an address that was allocated before a restart. */
 void ipam_continue_after(struct ipam *ipam, const struct addr *addr);
 
 /* The range that an address lies in, with its gateway; -ENOENT. */

@@ -19,7 +19,7 @@
 
 /* Links to delete in one go are put into this group of devices ("tdl" and a number). */
 #define LINK_WORKER_GROUP 0x74646c01
-#define LINK_WORKER_MAX   64 /* in one go: bounds the time rtnl is held */
+#define LINK_WORKER_MAX   64 /* at once: bounds the time that rtnl is held */
 
 /* The child's descriptors. */
 #define SOCKET_FD  CHILD_FD_FIRST
@@ -70,7 +70,7 @@ static int link_delete(struct netlink *netlink, int ifindex)
 	return ret == -ENODEV ? 0 : ret;
 }
 
-/* Deletes all of them at the price of one.  What is gone already is simply not in the group. */
+/* Deletes all of them for the price of one.  A link that is gone is simply not in the group. */
 static int links_delete(struct netlink *netlink, const struct link_request *requests, size_t count)
 {
 	struct netlink_message message;
@@ -101,7 +101,7 @@ static int request_receive(int fd, struct link_request *ret, int flags)
 	return len == sizeof(*ret);
 }
 
-/* Nobody may listen any more: the agent is ending.  The work is done all the same. */
+/* The agent may be stopping and not listen.  The work is done all the same. */
 static void request_answer(const struct link_request *request, int result)
 {
 	struct link_answer answer = { .tag = request->tag, .result = result };
@@ -140,8 +140,8 @@ static void link_worker_loop(struct netlink *netlink)
 	}
 }
 
-/* Killed with the agent: what it was asked for and has not begun is asked for again by the next
- * agent, which may by then have given the index to another link. */
+/* Killed with the agent: the next agent asks again for what was not begun, and may by then have
+ * given the index to another link. */
 static void __attribute__((noreturn)) link_worker_main(int fd, int program_fd, pid_t agent)
 {
 	auto_netlink struct netlink netlink = NETLINK_INIT;

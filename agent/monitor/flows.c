@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * flow_map is looked through a few times a second; what is new there, or has new flags, is news.
- * News is kept in order for as long as anybody follows, so that a subscriber who comes later is
- * told everything, and each at its own pace.
+ * A timer reads flow_map a few times a second and notes what is new there, or has new flags.  The
+ * notes are kept in order as long as anybody subscribes: a subscriber that comes later gets all of
+ * them, each at its own speed.
  */
 #define LOG_MODULE "flows"
 #include "agent/monitor/flows_internal.h"
@@ -22,22 +22,22 @@
 #include "lib/log.h"
 #include "lib/table.h"
 
-#define TICK_US       200000
-#define LINES_MAX     1000 /* to one subscriber in one tick: its stream holds a megabyte */
-#define NEWS_MIN      256
-#define NEWS_CAPACITY 4   /* times that of flow_map: news to keep at most */
-#define LRU_SLACK     128 /* entries that each CPU of an LRU may hold back */
+#define TICK_US        200000
+#define LINES_MAX      1000 /* to one subscriber in one tick: its stream buffers a megabyte */
+#define NOTES_MIN      256
+#define NOTES_CAPACITY 4   /* times the capacity of flow_map: notes to keep at most */
+#define LRU_SLACK      128 /* entries that each CPU of an LRU may keep back */
 
 struct subscriber {
 	TAILQ_ENTRY(subscriber) link;
 	struct flows *flows;
 	struct http_exchange *exchange;
 	uint64_t end_ns; /* CLOCK_MONOTONIC; 0: until it leaves */
-	size_t told;     /* of news */
-	bool greeted;
+	size_t sent;     /* how many of the notes it has received */
+	bool begun;
 };
 
-struct news {
+struct note {
 	struct flow_key key;
 	struct flow_record record;
 };
@@ -46,21 +46,21 @@ struct flows {
 	struct datapath *datapath;
 	struct endpoints *endpoints;
 	struct event *tick;
-	struct event *find; /* looks into one pod each turn of the loop */
+	struct event *find; /* looks into one pod in each turn of the loop */
 	TAILQ_HEAD(, subscriber) subscribers;
-	struct table known; /* flow_key -> uint32_t, flags that are news no more */
-	struct news *news;
-	size_t news_count;
-	size_t news_room;
-	size_t news_max;     /* what is more is not told: incomplete */
+	struct table known; /* flow_key -> uint32_t, flags that are noted already */
+	struct note *notes;
+	size_t note_count;
+	size_t note_room;
+	size_t note_max;     /* more are left out: incomplete */
 	uint16_t find_after; /* slot of the pod that was looked into last */
-	bool found;          /* all were */
+	bool found;          /* all were looked into */
 	bool incomplete;     /* some flows may be missing */
 };
 
 /* ---- flow_map -------------------------------------------------------------------------------- */
 
-/* The only bit of the node's flags that is ours; all writers are this thread. */
+/* Only this bit of the node's flags is ours; only this thread writes them. */
 static void node_set_flows(struct flows *flows, bool on)
 {
 	struct node_state *node = maps_node(flows->datapath);
@@ -85,19 +85,19 @@ static void flow_map_clear(struct flows *flows)
 		log_warn("clear flow_map: %s", strerror(-ret));
 }
 
-/* Memory is taken as flows come: their table may be configured to be a thousand times as large. */
-static bool news_has_room(struct flows *flows)
+/* Grows with the flows that come: flow_map may be configured to be a thousand times as large. */
+static bool notes_have_room(struct flows *flows)
 {
-	size_t room = MIN(flows->news_room ? 2 * flows->news_room : NEWS_MIN, flows->news_max);
-	struct news *grown;
+	size_t room = MIN(flows->note_room ? 2 * flows->note_room : NOTES_MIN, flows->note_max);
+	struct note *grown;
 
-	if (flows->news_count < flows->news_room)
+	if (flows->note_count < flows->note_room)
 		return true;
-	grown = room > flows->news_room ? realloc(flows->news, room * sizeof(*grown)) : NULL;
+	grown = room > flows->note_room ? realloc(flows->notes, room * sizeof(*grown)) : NULL;
 	if (!grown)
 		return false;
-	flows->news = grown;
-	flows->news_room = room;
+	flows->notes = grown;
+	flows->note_room = room;
 	return true;
 }
 
@@ -110,25 +110,25 @@ static int entry_look(const void *key, const void *value, void *arg)
 {
 	struct look *look = arg;
 	struct flows *flows = look->flows;
-	struct news *news;
+	struct note *note;
 	uint32_t *known;
 
 	look->entries++;
 	known = table_find(&flows->known, key);
 	if (known && *known == ((const struct flow_record *)value)->flags)
 		return 0;
-	if (!news_has_room(flows)) {
+	if (!notes_have_room(flows)) {
 		flows->incomplete = true;
 		return 0;
 	}
 	known = table_put(&flows->known, key);
 	if (!known)
 		return -ENOMEM;
-	news = &flows->news[flows->news_count++];
-	memcpy(&news->key, key, sizeof(news->key));
-	memcpy(&news->record, value, sizeof(news->record));
-	*known = news->record.flags;
-	flows_orient(&news->key, &news->record);
+	note = &flows->notes[flows->note_count++];
+	memcpy(&note->key, key, sizeof(note->key));
+	memcpy(&note->record, value, sizeof(note->record));
+	*known = note->record.flags;
+	flows_orient(&note->key, &note->record);
 	return 0;
 }
 
@@ -142,7 +142,7 @@ static void flow_map_look(struct flows *flows)
 		log_warn("read flow_map: %s", strerror(-ret));
 		flows->incomplete = true;
 	}
-	/* What an LRU drops, it drops silently; it begins to when its CPUs hold all the rest. */
+	/* An LRU drops entries silently, and starts to once its CPUs hold all the others. */
 	if (look.entries + LRU_SLACK * maps_cpus(flows->datapath) >= capacity &&
 	    look.entries >= capacity / 2)
 		flows->incomplete = true;
@@ -159,7 +159,7 @@ static void end_add(cJSON *json, const char *name, const char *pod_name,
 	cJSON_AddItemToObject(json, pod_name, endpoints_owner_json(endpoints, addr));
 }
 
-static cJSON *flow_json(const struct endpoints *endpoints, const struct news *news)
+static cJSON *flow_json(const struct endpoints *endpoints, const struct note *note)
 {
 	static const struct {
 		enum flow_flag flag;
@@ -171,22 +171,22 @@ static cJSON *flow_json(const struct endpoints *endpoints, const struct news *ne
 	cJSON *json = cJSON_CreateObject();
 	cJSON *flags;
 
-	cJSON_AddStringToObject(json, "protocol", proto_name(news->key.proto));
-	cJSON_AddNumberToObject(json, "protocolNumber", news->key.proto);
-	end_add(json, "source", "sourcePod", endpoints, &news->key.saddr);
-	cJSON_AddNumberToObject(json, "sourcePort", ntohs(news->record.sport));
-	end_add(json, "destination", "destinationPod", endpoints, &news->key.daddr);
-	cJSON_AddNumberToObject(json, "port", ntohs(news->key.dport));
+	cJSON_AddStringToObject(json, "protocol", proto_name(note->key.proto));
+	cJSON_AddNumberToObject(json, "protocolNumber", note->key.proto);
+	end_add(json, "source", "sourcePod", endpoints, &note->key.saddr);
+	cJSON_AddNumberToObject(json, "sourcePort", ntohs(note->record.sport));
+	end_add(json, "destination", "destinationPod", endpoints, &note->key.daddr);
+	cJSON_AddNumberToObject(json, "port", ntohs(note->key.dport));
 	flags = cJSON_AddArrayToObject(json, "seen");
 	for (size_t i = 0; i < ARRAY_SIZE(seen); i++) {
-		if (news->record.flags & seen[i].flag)
+		if (note->record.flags & seen[i].flag)
 			cJSON_AddItemToArray(flags, cJSON_CreateString(seen[i].name));
 	}
 	return json;
 }
 
-/* Takes json.  A subscriber that cannot be told any more is about to be closed. */
-static void subscriber_tell(struct subscriber *subscriber, cJSON *json)
+/* Takes ownership of json.  If there is no memory, the subscriber will be closed. */
+static void subscriber_send(struct subscriber *subscriber, cJSON *json)
 {
 	auto_free char *text = json ? cJSON_PrintUnformatted(json) : NULL;
 
@@ -195,13 +195,13 @@ static void subscriber_tell(struct subscriber *subscriber, cJSON *json)
 		http_stream_line(subscriber->exchange, text);
 }
 
-static void subscriber_greet(struct subscriber *subscriber)
+static void subscriber_begin(struct subscriber *subscriber)
 {
 	cJSON *json = cJSON_CreateObject();
 
 	cJSON_AddBoolToObject(json, "observing", true);
-	subscriber->greeted = true;
-	subscriber_tell(subscriber, json);
+	subscriber->begun = true;
+	subscriber_send(subscriber, json);
 }
 
 static void subscriber_end(struct subscriber *subscriber)
@@ -210,7 +210,7 @@ static void subscriber_end(struct subscriber *subscriber)
 
 	cJSON_AddBoolToObject(json, "end", true);
 	cJSON_AddBoolToObject(json, "incomplete", subscriber->flows->incomplete);
-	subscriber_tell(subscriber, json);
+	subscriber_send(subscriber, json);
 	http_stream_end(subscriber->exchange);
 }
 
@@ -221,8 +221,8 @@ static const struct timeval at_once;
 
 static void observation_begin(struct flows *flows)
 {
-	flows->news_max = NEWS_CAPACITY * (size_t)maps_capacity(flows->datapath, MAP_FLOW);
-	flows->news_count = 0;
+	flows->note_max = NOTES_CAPACITY * (size_t)maps_capacity(flows->datapath, MAP_FLOW);
+	flows->note_count = 0;
 	flows->find_after = 0;
 	flows->found = false;
 	flows->incomplete = false;
@@ -241,9 +241,9 @@ static void observation_end(struct flows *flows)
 	flow_map_clear(flows);
 	table_done(&flows->known);
 	table_init(&flows->known, sizeof(struct flow_key), sizeof(uint32_t));
-	free(take_ptr(flows->news));
-	flows->news_room = 0;
-	log_info("observed %zu flows", flows->news_count);
+	free(take_ptr(flows->notes));
+	flows->note_room = 0;
+	log_info("observed %zu flows", flows->note_count);
 }
 
 static void subscriber_remove(struct subscriber *subscriber)
@@ -278,18 +278,18 @@ static void flows_find_next(evutil_socket_t fd, short what, void *arg)
 	flows->found = true;
 }
 
-/* Brings one subscriber up to date; its time may be over then. */
+/* Sends one subscriber what is new; ends its stream if its time is over. */
 static void subscriber_update(struct subscriber *subscriber, uint64_t now)
 {
 	struct flows *flows = subscriber->flows;
 
-	if (flows->found && !subscriber->greeted)
-		subscriber_greet(subscriber);
-	for (int i = 0; i < LINES_MAX && subscriber->told < flows->news_count; i++)
-		subscriber_tell(subscriber,
-				flow_json(flows->endpoints, &flows->news[subscriber->told++]));
+	if (flows->found && !subscriber->begun)
+		subscriber_begin(subscriber);
+	for (int i = 0; i < LINES_MAX && subscriber->sent < flows->note_count; i++)
+		subscriber_send(subscriber,
+				flow_json(flows->endpoints, &flows->notes[subscriber->sent++]));
 	if (subscriber->end_ns && now >= subscriber->end_ns &&
-	    subscriber->told == flows->news_count && subscriber->greeted) {
+	    subscriber->sent == flows->note_count && subscriber->begun) {
 		subscriber_end(subscriber);
 		subscriber_remove(subscriber);
 	}
@@ -323,7 +323,7 @@ int flows_follow(struct flows *flows, struct http_exchange *exchange, uint32_t s
 	subscriber->end_ns = seconds ? now_ns() + seconds * NS_PER_SEC : 0;
 	TAILQ_INSERT_TAIL(&flows->subscribers, subscriber, link);
 	if (http_stream_begin(exchange, subscriber_closed, subscriber))
-		subscriber_remove(subscriber); /* the reader has left already: nothing to answer */
+		subscriber_remove(subscriber); /* the client has gone: nothing to answer */
 	return 0;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Observation of flows: while somebody follows GET /v1/flows, the datapath notes who speaks to
- * whom (flow_map), what was connected before is found and added, and all of it goes to the
- * subscribers.  Nobody: nothing is noted, nothing is kept.
+ * Observation of flows: while a client follows GET /v1/flows, the datapath notes who talks to whom
+ * (flow_map), connections that existed before are looked up and added, and subscribers get all of
+ * it.  Without a subscriber nothing is noted and nothing is kept.
  */
 #ifndef TENDRIL_AGENT_MONITOR_FLOWS_H
 #define TENDRIL_AGENT_MONITOR_FLOWS_H
@@ -21,8 +21,8 @@ int flows_new(struct event_base *base, struct datapath *datapath, struct endpoin
 	      struct flows **ret, struct errmsg *err);
 void flows_free(struct flows *flows); /* ends the streams */
 
-/* Answers a request with the stream of flows, for so many seconds, or with 0 until its reader
- * leaves.  -ENOMEM: it is still to be answered. */
+/* Answers a request with the stream of flows, for so many seconds, or with 0 until the client
+ * leaves.  -ENOMEM: the caller still has to answer. */
 int flows_follow(struct flows *flows, struct http_exchange *exchange, uint32_t seconds);
 
 #endif

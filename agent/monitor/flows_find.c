@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What was connected before anybody observed.  The pods' own sockets tell of TCP; who opened other
- * flows only ct_map knows, and only where policy makes it keep state.
+ * Connections that existed before the observation began.  The pods' own sockets show TCP; who
+ * opened other flows is only in ct_map, and only where policy makes it keep state.
  */
 #define LOG_MODULE "flows"
 #include <arpa/inet.h>
@@ -91,8 +91,8 @@ static bool is_own(const struct finding *finding, const struct addr *addr)
 	return false;
 }
 
-/* A socket whose packets are translated on their way knows the service, policy the backend.  False:
- * there is no translation (any more). */
+/* Where packets are translated, the socket knows the service, and policy the backend.  False: the
+ * translation is gone. */
 static bool service_resolve(const struct finding *finding, struct flow *own)
 {
 	struct nat_key key = { .client = own->saddr,
@@ -185,7 +185,7 @@ void flows_find(struct datapath *datapath, const struct endpoints *endpoints, ui
 	if (!slot) {
 		ret = maps_foreach(datapath, MAP_CT, connection_found, &finding);
 		if (ret)
-			log_warn("walk of ct_map: %s", strerror(-ret));
+			log_warn("read ct_map: %s", strerror(-ret));
 		return;
 	}
 	if (endpoints_by_slot(endpoints, slot, &finding.pod) && sockets_find(&finding, &err))

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One slow timer.  Sweeping an empty table costs less than a millisecond, so nothing keeps count of
+ * One slow timer.  A sweep of an empty map costs less than a millisecond, so nothing keeps count of
  * whether there is something to sweep.
  */
 #define LOG_MODULE "gc"
@@ -15,14 +15,14 @@
 #include "lib/log.h"
 
 #define SWEEP_SECONDS   10
-#define PRESSURE_SWEEPS 6 /* maps are counted with every so many sweeps */
+#define PRESSURE_SWEEPS 6 /* maps are counted with every sixth sweep */
 #define PRESSURE_CALM   75
 
 struct gc {
 	struct datapath *datapath;
 	struct event *timer;
 	unsigned int sweeps;
-	unsigned int pressure[MAP_COUNT]; /* what was last told: 0, 80 or 95 */
+	unsigned int pressure[MAP_COUNT]; /* the last warning: 0, 80 or 95 per cent */
 };
 
 unsigned int gc_map_pressure(enum map_id map, uint32_t used, uint32_t capacity, char *ret_text)
@@ -41,18 +41,19 @@ static void pressure_check(struct gc *gc)
 	char text[GC_TEXT_MAX];
 
 	for (int map = 0; map < MAP_COUNT; map++) {
-		unsigned int *told = &gc->pressure[map];
+		unsigned int *warned = &gc->pressure[map];
 		uint32_t used, capacity;
 		unsigned int level;
 
 		if (maps_usage(gc->datapath, (enum map_id)map, &used, &capacity) < 0)
 			continue;
 		level = gc_map_pressure((enum map_id)map, used, capacity, text);
-		if (level > *told)
+		if (level > *warned)
 			log_warn("%s", text);
-		/* Between calm and 80 % the old level stands: a map at the edge is told once. */
-		if (level > *told || (uint64_t)used * 100 < (uint64_t)capacity * PRESSURE_CALM)
-			*told = level;
+		/* Between 75 and 80 % nothing changes, so that a map at the edge is reported once.
+		 */
+		if (level > *warned || (uint64_t)used * 100 < (uint64_t)capacity * PRESSURE_CALM)
+			*warned = level;
 	}
 }
 

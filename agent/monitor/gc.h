@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What has to be looked at now and then: connections that died silently, maps that fill up. */
+/* Garbage collection: connections that ended without a packet, and maps that fill up. */
 #ifndef TENDRIL_AGENT_MONITOR_GC_H
 #define TENDRIL_AGENT_MONITOR_GC_H
 
@@ -14,8 +14,8 @@ struct gc;
 int gc_new(struct event_base *base, struct datapath *datapath, struct gc **ret, struct errmsg *err);
 void gc_free(struct gc *gc);
 
-/* Whether a map is so full that somebody should know: 0 it is not, 80 or 95 (per cent passed), with
- * a text of GC_TEXT_MAX bytes. */
+/* The level of a warning: 0, 80 or 95 (per cent that are passed), and its text of at most
+ * GC_TEXT_MAX bytes. */
 unsigned int gc_map_pressure(enum map_id map, uint32_t used, uint32_t capacity, char *ret_text);
 
 #endif

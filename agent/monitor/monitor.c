@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The ring is read whether or not anybody watches: a ring left full would count events as lost that
- * nobody missed, and give the next watcher old news first.
+ * The ring is read even if nobody watches: a full ring would count events as lost that nobody
+ * wanted, and give the next client old events first.
  */
 #define LOG_MODULE "monitor"
 #include "agent/monitor/monitor.h"
@@ -174,7 +174,7 @@ static unsigned int monitor_types(const struct monitor *monitor)
 	return set;
 }
 
-/* Tells the datapath whether anybody wants to hear of new connections. */
+/* Tells the datapath whether a client wants events of new connections. */
 static void monitor_apply(struct monitor *monitor)
 {
 	struct node_state *node = maps_node(monitor->datapath);
@@ -206,7 +206,7 @@ int monitor_subscribe(struct monitor *monitor, struct http_exchange *exchange, u
 	subscriber->exchange = exchange;
 	subscriber->types = set;
 	ret = http_stream_begin(exchange, subscriber_closed, subscriber);
-	if (ret) { /* the reader has left already: nothing to answer */
+	if (ret) { /* the client has gone: nothing to answer */
 		free(subscriber);
 		return 0;
 	}
@@ -215,7 +215,7 @@ int monitor_subscribe(struct monitor *monitor, struct http_exchange *exchange, u
 	return 0;
 }
 
-void monitor_tell(struct monitor *monitor, const struct flow_event *event)
+void monitor_send(struct monitor *monitor, const struct flow_event *event)
 {
 	unsigned int bit = event->type < 32 ? 1u << event->type : 0;
 	struct subscriber *subscriber;
@@ -237,7 +237,7 @@ void monitor_tell(struct monitor *monitor, const struct flow_event *event)
 
 static void monitor_event(const struct flow_event *event, void *arg)
 {
-	monitor_tell(arg, event);
+	monitor_send(arg, event);
 }
 
 static void monitor_readable(evutil_socket_t fd, short what, void *arg)

@@ -22,11 +22,11 @@ void monitor_free(struct monitor *monitor); /* ends the streams */
  */
 int monitor_types_parse(const char *text, unsigned int *ret_types);
 
-/* Answers a request with the stream of these events, until its reader leaves.  New connections are
- * reported by the datapath only while somebody asks for them. */
+/* Answers a request with the stream of these events, until the client leaves.  The datapath reports
+ * new connections only while a client asks for them. */
 int monitor_subscribe(struct monitor *monitor, struct http_exchange *exchange, unsigned int types);
 
-/* An event that the agent noticed by itself, for everybody who asked for its type. */
-void monitor_tell(struct monitor *monitor, const struct flow_event *event);
+/* Sends an event that the agent found by itself to all subscribers of its type. */
+void monitor_send(struct monitor *monitor, const struct flow_event *event);
 
 #endif

@@ -9,7 +9,7 @@
 
 #define QUEUE_MIN 64
 
-/* The generation sits behind the value, at its next multiple of four. */
+/* The generation is stored behind the value, at the next multiple of four. */
 static size_t mark_at(const struct map_cache *map_cache)
 {
 	return (map_cache->value_size + 3) & ~(size_t)3;
@@ -146,8 +146,8 @@ static bool is_full(int ret)
 	return ret == -ENOSPC || ret == -E2BIG;
 }
 
-/* Writes queued entries from the first on; what went in, also before a failure, is part of the
- * map cache: an entry that it did not know of would never be deleted. */
+/* Writes queued entries, from the first on.  What was written, also before a failure, goes into the
+ * cache: an entry that the cache does not know would never be deleted. */
 static int queue_write(struct map_cache *map_cache, size_t first, size_t *ret_done)
 {
 	const unsigned char *keys = map_cache->keys + first * map_cache->key_size;
@@ -166,7 +166,7 @@ static int queue_write(struct map_cache *map_cache, size_t first, size_t *ret_do
 	return ret;
 }
 
-/* The queue's memory is only kept while it is small: a first load should not cost for ever. */
+/* A large queue is freed: the first load should not cost memory for ever. */
 static void queue_reset(struct map_cache *map_cache)
 {
 	map_cache->queued = 0;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One run of sync_policy.c over the maps, which sync_bridge.c takes part in. */
+/* One run of sync_policy.c over the maps; sync_bridge.c does a part of it. */
 #ifndef TENDRIL_AGENT_SYNC_POLICY_RUN_H
 #define TENDRIL_AGENT_SYNC_POLICY_RUN_H
 
 #include "agent/sync/sync_internal.h"
 
-/* One endpoint of this node: what it has and what it is to get. */
+/* One endpoint of this node: what it has and what it gets. */
 struct subject {
 	const struct compiled_subject *want;
 	struct endpoint_entry have;
@@ -14,9 +14,9 @@ struct subject {
 struct policy_run {
 	struct sync *sync;
 	const struct compiled *compiled;
-	const struct compiled_changes *changes; /* NULL: all of it is compared */
+	const struct compiled_changes *changes; /* NULL: everything is compared */
 
-	/* What is to be in the maps: of all of it, or of what changed. */
+	/* What the maps must hold: everything, or what changed. */
 	const struct compiled_entry *entries;
 	size_t entry_count;
 	const struct compiled_address *addresses;
@@ -26,8 +26,9 @@ struct policy_run {
 
 	struct subject *subjects; /* those that endpoint_map holds */
 	size_t subject_count;
-	uint32_t *port_set_ids;  /* for each entry; 0: inline */
-	struct policy_key *lent; /* entries of policies that go, see bridges_write() */
+	uint32_t *port_set_ids; /* for each entry; 0: inline */
+	struct policy_key
+		*lent; /* entries lent to policies that will be deleted, see bridges_write() */
 	size_t lent_count;
 	size_t lent_room;
 	uint32_t cidrs_withheld;
@@ -35,7 +36,7 @@ struct policy_run {
 	bool ports_freed; /* an entry gave up a port set */
 };
 
-/* An entry for everyone that waits for those of the peers it must not be open to. */
+/* An entry for everyone, which must wait for the entries of the peers that it must not allow. */
 static inline bool entry_waits(const struct compiled_entry *entry)
 {
 	return entry->guarded && entry->key.peer == IDENTITY_ANY;

@@ -156,7 +156,8 @@ void port_sets_begin(struct port_sets *sets)
 	sets->generation++;
 }
 
-/* The set with this very content: known already, or new under the first free id from its hash. */
+/* The set with exactly this content: one that is known, or a new one with the first free id from
+ * its hash on. */
 static struct port_set *set_find(struct port_sets *sets, struct port_prefix **prefixes,
 				 size_t count, uint32_t *ret_id)
 {
@@ -177,7 +178,7 @@ static struct port_set *set_find(struct port_sets *sets, struct port_prefix **pr
 	}
 	set = table_put(&sets->sets, &id);
 	if (set) {
-		/* Shrinking does not fail; what was allocated is for the worst case. */
+		/* Never fails: it shrinks what was allocated for the worst case. */
 		set->prefixes = realloc(take_ptr(*prefixes), count * sizeof(**prefixes) + 1);
 		set->count = (uint32_t)count;
 		*ret_id = id;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Life of sync: reads the pinned maps, compiles the store, keeps what went wrong for status.  The
- * writing is in sync_policy.c and sync_service.c.
+ * Start and end of sync: reads the pinned maps, has the store compiled, keeps problems for status.
+ * sync_policy.c and sync_service.c write the maps.
  */
 #include "agent/sync/sync.h"
 
@@ -101,7 +101,7 @@ void sync_on_change(struct sync *sync, void (*changed)(void *arg), void *arg)
 	sync->changed_arg = arg;
 }
 
-/* Tells whoever asked, if the revision has been raised. */
+/* Calls changed() if the revision has been raised. */
 static void sync_changed(const struct sync *sync, uint32_t before)
 {
 	if (sync->changed && maps_node(sync->datapath)->revision != before)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Store -> maps: compiles, compares with what the maps hold, writes the difference, bumps the
- * revision.  Order of writes: what allows comes before what points to it, deletions come last, so
- * no packet meets a half-written policy.
+ * Store -> maps: compiles, compares with what the maps hold, writes the difference, raises the
+ * revision.  Entries are written before what points to them, and deletions come last, so that no
+ * packet meets a half-written policy.
  */
 #ifndef TENDRIL_AGENT_SYNC_SYNC_H
 #define TENDRIL_AGENT_SYNC_SYNC_H
@@ -14,13 +14,13 @@
 struct sync;
 struct event_base;
 
-/* Reads what the pinned maps hold, so that the first sync_now() writes only differences.  Until
- * sync_set_missing(NULL), nothing is removed (the store may be half known). */
+/* Reads what the pinned maps hold, so that the first sync_policies() writes only differences.
+ * Nothing is removed before sync_set_missing(NULL): the store may be half known. */
 int sync_new(struct event_base *base, struct datapath *datapath, struct store *store,
 	     struct sync **ret, struct errmsg *err);
 void sync_free(struct sync *sync);
-/* What the store lacks, as a sentence: a source that could not be read yet.  NULL: it is whole, and
- * the maps may lose what it does not mention. */
+/* Why the store is incomplete, as a sentence: a source that could not be read yet.  NULL: it is
+ * complete, and what it does not mention may be removed from the maps. */
 void sync_set_missing(struct sync *sync, const char *missing);
 const char *sync_missing(const struct sync *sync); /* NULL: nothing */
 
@@ -37,13 +37,13 @@ int sync_services(struct sync *sync, struct errmsg *err);
 int sync_set_audit(struct sync *sync, bool audit, struct errmsg *err);
 bool sync_audit(const struct sync *sync);
 
-/* Calls changed() after everything that raised the revision. */
+/* Calls changed() each time the revision was raised. */
 void sync_on_change(struct sync *sync, void (*changed)(void *arg), void *arg);
 
 /* The last result, borrowed, valid until the next sync_policies(); NULL before the first. */
 const struct compiled *sync_compiled(const struct sync *sync);
 
-/* How many problems (full maps) the last runs met; texts for status. */
+/* What the last runs could not do (full maps), as a text for status. */
 const char *sync_warning(struct sync *sync); /* "" when all is well */
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Between two policies.  A policy that newly names a CIDR or a label can give every peer another
- * identity, while the endpoints it selects change their policy: two writes, and between them an
- * endpoint looks for a new identity in its old policy.
+ * From one policy to the next.  A policy that is the first to name a CIDR or a label can give every
+ * peer another identity, while the endpoints that it selects change their policy.  These are two
+ * writes, and between them an endpoint looks for a new identity in its old policy.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 #include "agent/sync/policy_run.h"
 #include "lib/auto.h"
 
-/* Whether some endpoint is to have a policy. */
+/* Whether some endpoint uses the policy from now on. */
 static bool policy_is_wanted(const struct compiled *compiled, uint32_t policy_id)
 {
 	for (size_t i = 0; i < compiled->subject_count; i++) {
@@ -21,7 +21,7 @@ static bool policy_is_wanted(const struct compiled *compiled, uint32_t policy_id
 	return false;
 }
 
-/* The one policy that all endpoints of old_id go to, or 0 if there is no such. */
+/* The policy that all endpoints of old_id change to, or 0 if they change to different ones. */
 static uint32_t successor(const struct policy_run *run, uint32_t old_id)
 {
 	uint32_t found = 0;
@@ -38,7 +38,7 @@ static uint32_t successor(const struct policy_run *run, uint32_t old_id)
 	return found == old_id ? 0 : found;
 }
 
-/* What a policy in force would make of a peer that it has no entry for. */
+/* Whether a policy in the map allows peers without an entry of their own. */
 static bool policy_is_open(const struct policy_run *run, uint32_t policy_id, uint8_t direction)
 {
 	const struct policy_key key = { .policy_id = policy_id,
@@ -93,7 +93,7 @@ static int bridge_queue(struct policy_run *run, uint32_t old_id, uint32_t new_id
 	return 0;
 }
 
-/* ---- strangers ------------------------------------------------------------------------------- */
+/* ---- new peers ------------------------------------------------------------------------------- */
 
 static int identity_note(struct table *known, uint32_t identity)
 {
@@ -116,7 +116,7 @@ static int identities_in_force(const struct sync *sync, struct table *known)
 	return ret;
 }
 
-/* What the new policy says to everyone: nothing where it has no such entry, or does not yet. */
+/* The new policy's entry for everyone; empty where it has none, or not yet. */
 static struct policy_entry entry_for_everyone(const struct policy_run *run, uint32_t policy_id,
 					      uint8_t direction)
 {
@@ -142,10 +142,9 @@ static bool everyone_waits(const struct policy_run *run, uint32_t policy_id, uin
 	return false;
 }
 
-/* Peers that come into being with the new policy, and that are like everyone to it, have no entry
- * that could be lent.  An old policy that is open to everyone would take them for strangers, also
- * those whom both deny. */
-static int strangers_queue(struct policy_run *run, uint32_t old_id, uint32_t new_id,
+/* New identities that the new policy treats like everyone have no entry that could be lent.  An old
+ * policy that is open to everyone would allow them, also those that both policies deny. */
+static int new_peers_queue(struct policy_run *run, uint32_t old_id, uint32_t new_id,
 			   uint8_t direction)
 {
 	const struct compiled *compiled = run->compiled;
@@ -172,7 +171,7 @@ static int strangers_queue(struct policy_run *run, uint32_t old_id, uint32_t new
 	return ret;
 }
 
-static int strangers_bridge(struct policy_run *run, const struct subject *subject)
+static int new_peers_bridge(struct policy_run *run, const struct subject *subject)
 {
 	const bool asked[2] = { [DIR_EGRESS] = subject->want->egress_isolated,
 				[DIR_INGRESS] = subject->want->ingress_isolated };
@@ -185,7 +184,7 @@ static int strangers_bridge(struct policy_run *run, const struct subject *subjec
 		if (!asked[direction] || !policy_is_open(run, old_id, direction) ||
 		    everyone_waits(run, new_id, direction))
 			continue;
-		ret = strangers_queue(run, old_id, new_id, direction);
+		ret = new_peers_queue(run, old_id, new_id, direction);
 		if (ret)
 			return ret;
 	}
@@ -195,10 +194,10 @@ static int strangers_bridge(struct policy_run *run, const struct subject *subjec
 /* ---- all of it ------------------------------------------------------------------------------- */
 
 /*
- * What the old policy lacks is lent to it from the new one until it is removed: else allowed flows
- * would be cut for a moment.  Not where someone stays with the old policy, or where its endpoints
- * part: there a gap is better than lending a rule to the wrong pod.  And where the new policy may
- * deny what the old one would open to a stranger, the gap is made: an entry that is closed.
+ * Entries of the new policy are copied into the old one until that is removed; else flows that both
+ * allow would be cut for a moment.  Not where another endpoint keeps the old policy, or where its
+ * endpoints change to different ones: there a gap is better than a rule for the wrong pod.  And
+ * where the old policy is open to everyone and the new one may deny, a closed entry makes the gap.
  */
 int bridges_write(struct policy_run *run, struct errmsg *err)
 {
@@ -220,10 +219,10 @@ int bridges_write(struct policy_run *run, struct errmsg *err)
 		if (!ret) /* the map cache knows what was written, not what is queued */
 			ret = map_cache_flush(policies);
 		if (!ret && lend)
-			ret = strangers_bridge(run, &run->subjects[i]);
+			ret = new_peers_bridge(run, &run->subjects[i]);
 		if (!ret)
 			ret = map_cache_flush(policies);
-		/* A bridge that does not fit is only a gap; it must not count as a lack. */
+		/* A bridge that does not fit is only a gap; it must not count as refused. */
 		policies->refused = refused;
 		if (ret && ret != -ENOSPC)
 			return fail(err, ret, "write %s", map_name(policies->map));

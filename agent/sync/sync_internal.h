@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The state that sync.c keeps, and the calls it makes: sync_policy.c and sync_service.c write maps,
- * each its own, and know neither sync.c nor each other.
+ * The state of sync, and the calls that sync.c makes.  sync_policy.c and sync_service.c write
+ * different maps; they call neither sync.c nor each other.
  */
 #ifndef TENDRIL_AGENT_SYNC_SYNC_INTERNAL_H
 #define TENDRIL_AGENT_SYNC_SYNC_INTERNAL_H
@@ -18,7 +18,7 @@ struct sync {
 	struct datapath *datapath;
 	const struct store *store;
 	struct incremental *incremental; /* of the store */
-	bool follows;                    /* the maps hold all that its tables said last */
+	bool is_current;                 /* the maps hold all that was compiled last */
 	void (*changed)(void *arg);      /* or NULL */
 	void *changed_arg;
 	bool audit;           /* every endpoint, see sync_set_audit() */
@@ -37,7 +37,7 @@ struct sync {
 	struct table owners;      /* service_key -> uint64_t, hash of the service's name */
 	struct table service_ids; /* id -> uint32_t, backends that its service_map entry promises */
 	struct table vips;        /* addr -> uint32_t, service_map entries with this address */
-	struct table unfinished;  /* owner -> struct service_lack */
+	struct table unfinished;  /* owner -> struct service_shortage */
 	uint32_t last_service_id;
 	struct backend_key *retired; /* backends no service promises any more, see sync_trim() */
 	size_t retired_count;
@@ -59,14 +59,14 @@ int sync_apply_changes(struct sync *sync, const struct compiled *compiled,
 /* At start: if an agent was killed while it wrote policy, live flows must ask again, for the next
  * run may find nothing left to write. */
 void sync_apply_interrupted(struct sync *sync);
-/* Sets the flags of every endpoint anew: audit has changed. */
+/* Writes the flags of every endpoint: audit has changed. */
 int sync_apply_audit(struct sync *sync, const struct compiled *compiled, struct errmsg *err);
 
 /* sync_service.c: its tables, from what the map caches hold.  base may be NULL. */
 int sync_services_init(struct sync *sync, struct event_base *base);
 void sync_services_done(struct sync *sync);
-/* Deletes retired backends; runs a moment after they were retired, when no program can still be
- * between its look-up of the service and that of the backend. */
+/* Deletes retired backends.  Runs a moment after they were retired, when no program can be between
+ * its look-up of the service and that of the backend. */
 int sync_trim(struct sync *sync);
 /* What is missing in the service maps, for sync_warning(). */
 void sync_services_warning(const struct sync *sync, char *buf, size_t size);

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Compiled policy -> ipcache_map, cidr_map, policy_map, port_map and endpoint_map, by difference.
- *
- * Order, so that no packet meets a half-written policy: port sets, then the entries that name
- * them, then who is behind which address, then what is open to everyone where rules deny, then the
- * endpoints' own word, then the revision that makes live flows ask again; what nothing points to
- * any more goes last.  Whatever does not fit denies: every step leaves the maps at least as closed
- * as the policies say.
+ * The order of writes, so that no packet meets a half-written policy: port sets; entries that name
+ * them; identities of addresses; entries that are open to everyone where others deny; the
+ * endpoints' policy; the revision, which makes live flows ask again; last, deletion of what nothing
+ * points to.  What does not fit is denied: after each write the maps are at least as closed as the
+ * policies say.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -17,8 +16,8 @@
 
 /* ---- helpers --------------------------------------------------------------------------------- */
 
-/* While the store is half known, entries are added but none is changed: what an earlier agent
- * wrote knew more. */
+/* While the store is half known, entries are added but none is changed: the agent before this one
+ * knew more. */
 static int want(const struct sync *sync, struct map_cache *map_cache, const void *key,
 		const void *value)
 {
@@ -27,7 +26,7 @@ static int want(const struct sync *sync, struct map_cache *map_cache, const void
 	return map_cache_set(map_cache, key, value);
 }
 
-/* A full map is not the end of the run; refused writes are reported when it is over. */
+/* A full map does not end the run; it is reported at the end. */
 static int flush(struct map_cache *map_cache, struct errmsg *err)
 {
 	int ret = map_cache_flush(map_cache);
@@ -116,7 +115,7 @@ static int entries_write(struct policy_run *run, struct errmsg *err)
 	return flush(&sync->policies, err);
 }
 
-/* Whether the peers of an entry for everyone have theirs; they follow it, sorted. */
+/* Whether the peers of an entry for everyone have their entries; those follow it, sorted. */
 static bool entry_is_safe(const struct policy_run *run, size_t i)
 {
 	const struct policy_key *own = &run->entries[i].key;
@@ -132,8 +131,8 @@ static bool entry_is_safe(const struct policy_run *run, size_t i)
 	return true;
 }
 
-/* Where a rule denies, a peer that is not known, or whose entry did not fit, would pass for
- * everyone else.  Then nobody passes who has no entry of his own. */
+/* Where a rule denies, a peer that is not known, or whose entry did not fit, would count as
+ * everyone else.  Then only peers with an entry of their own may pass. */
 static int entries_open(struct policy_run *run, struct errmsg *err)
 {
 	struct sync *sync = run->sync;
@@ -203,10 +202,10 @@ static bool cidr_subsumes(const struct prefix *wide, const struct addr *addr)
 }
 
 /*
- * A prefix without room would leave its addresses to the next wider one, and an "except" would be
- * void.  So the wider ones go too, and the addresses are plain store: denied.  (Prefixes are
- * written from the longest on, so this is rare.)  Compiled CIDRs are sorted by address and length:
- * those that contain the one at hand are always on the stack.
+ * A prefix that does not fit would leave its addresses to the next wider one, and an "except" would
+ * have no effect.  So the wider ones are removed too, and the addresses belong to the world:
+ * denied.  (Prefixes are written from the longest on, so this is rare.)  Compiled CIDRs are sorted
+ * by address and length: those that contain the current one are always on the stack.
  */
 static int cidrs_withhold(struct policy_run *run)
 {
@@ -254,7 +253,8 @@ static int cidrs_write(struct policy_run *run, struct errmsg *err)
 	auto_free const struct compiled_cidr **sorted = NULL;
 	int ret;
 
-	/* A prefix takes addresses from a wider one that is in force: not in a half-known store. */
+	/* A prefix takes addresses from a wider one that is in the map: not while the store is half
+	 * known. */
 	if (compiled->cidr_count == 0 || !run->sync->deletes_allowed)
 		return 0;
 	if (run->changes && !run->changes->cidrs)
@@ -290,7 +290,7 @@ static bool is_no_service(const void *key, const void *value, void *arg)
 	return !(entry->flags & IPCACHE_SERVICE);
 }
 
-/* Addresses that are said to be nobody's any more. */
+/* Addresses that have no owner any more, as the changes say. */
 static int addresses_delete(struct policy_run *run, struct errmsg *err)
 {
 	struct map_cache *ipcache = &run->sync->ipcache;
@@ -312,8 +312,8 @@ static int addresses_delete(struct policy_run *run, struct errmsg *err)
 	return ret ? fail(err, ret, "delete from %s", map_name(ipcache->map)) : 0;
 }
 
-/* Addresses nobody has any more, and prefixes nobody names: before the endpoints switch, because
- * the old policies know the identity that an address falls back to. */
+/* Removes addresses without an owner, and prefixes that no policy names.  Before the endpoints
+ * switch, because the old policies know the identity that an address falls back to. */
 static int addresses_forget(struct policy_run *run, struct errmsg *err)
 {
 	struct sync *sync = run->sync;
@@ -346,7 +346,7 @@ static int subjects_read(struct policy_run *run, struct errmsg *err)
 		ret = endpoint_map_get(run->sync->datapath, subject->want->slot, &subject->have);
 		if (ret)
 			return fail(err, ret, "read endpoint %u", subject->want->slot);
-		/* Not wired yet, or no longer: its owner sets it and syncs again. */
+		/* Not wired yet, or not any more: agent/endpoint writes it and syncs again. */
 		if (subject->have.flags & ENDPOINT_VALID)
 			run->subject_count++;
 	}
@@ -384,8 +384,8 @@ static int endpoints_switch(struct policy_run *run, struct errmsg *err)
 
 		if (memcmp(&endpoint, &subject->have, sizeof(endpoint)) == 0)
 			continue;
-		/* What an earlier agent put in force knew the whole store; half of it must not
-		 * open a pod. */
+		/* The agent before this one knew the whole store; half of it must not open a pod.
+		 */
 		if (!sync->deletes_allowed && subject->have.identity)
 			continue;
 		ret = endpoint_map_set(sync->datapath, subject->want->slot, &endpoint);
@@ -398,7 +398,7 @@ static int endpoints_switch(struct policy_run *run, struct errmsg *err)
 
 /* ---- the run --------------------------------------------------------------------------------- */
 
-static uint32_t lacks(const struct policy_run *run)
+static uint32_t refused_count(const struct policy_run *run)
 {
 	const struct sync *sync = run->sync;
 
@@ -415,8 +415,8 @@ static int run_writes(struct policy_run *run, struct errmsg *err)
 		ret = ports_write(run, err);
 	if (!ret)
 		ret = entries_write(run, err);
-	/* A full map is for a run over everything, which knows what to close. */
-	if (!ret && run->changes && lacks(run))
+	/* Only a run over everything knows what to close when a map is full. */
+	if (!ret && run->changes && refused_count(run))
 		return 0;
 	if (!ret)
 		ret = bridges_write(run, err);
@@ -433,7 +433,7 @@ static int run_writes(struct policy_run *run, struct errmsg *err)
 	return ret;
 }
 
-/* Entries that are said to be gone, and those that were lent. */
+/* Deletes entries that the changes name, and those that were lent. */
 static int entries_delete(struct policy_run *run, struct errmsg *err)
 {
 	const struct compiled_changes *changes = run->changes;
@@ -478,8 +478,8 @@ static int ports_delete(struct policy_run *run, struct errmsg *err)
 	return ret ? fail(err, ret, "delete from %s", map_name(sync->ports.map)) : 0;
 }
 
-/* Entries that nothing points to; and, where a peer's identity stayed but its permission went,
- * entries that still allow: live flows must ask again. */
+/* Deletes entries that nothing points to, and entries that still allow a peer that lost its
+ * permission but kept its identity: live flows must ask again. */
 static int run_deletes(struct policy_run *run, struct errmsg *err)
 {
 	struct sync *sync = run->sync;
@@ -540,8 +540,8 @@ static void run_done(struct policy_run *run)
 	free(run->lent);
 }
 
-/* One pass; *ret_lacks is how many entries did not fit. */
-static int run_once(struct policy_run *run, uint32_t *ret_lacks, struct errmsg *err)
+/* One pass; *ret_refused is how many entries did not fit. */
+static int run_once(struct policy_run *run, uint32_t *ret_refused, struct errmsg *err)
 {
 	struct sync *sync = run->sync;
 	uint64_t before = changes(sync);
@@ -553,17 +553,17 @@ static int run_once(struct policy_run *run, uint32_t *ret_lacks, struct errmsg *
 	node_flag_set(sync, NODE_WRITING, true);
 	ret = run_writes(run, err);
 	node_flag_set(sync, NODE_HAS_CIDRS, sync->cidrs.entries.count > 0);
-	/* Also after a failure: what did get written must reach live flows. */
+	/* Also after a failure: live flows must see what was written. */
 	if (run->endpoints_changed || changes(sync) != before)
 		maps_bump_revision(sync->datapath);
-	*ret_lacks = lacks(run);
-	if (!ret && !(run->changes && *ret_lacks))
+	*ret_refused = refused_count(run);
+	if (!ret && !(run->changes && *ret_refused))
 		ret = run_deletes(run, err);
 	node_flag_set(sync, NODE_WRITING, false);
 	return ret;
 }
 
-static int run_all(struct sync *sync, const struct compiled *compiled, uint32_t *ret_lacks,
+static int run_all(struct sync *sync, const struct compiled *compiled, uint32_t *ret_refused,
 		   struct errmsg *err)
 {
 	struct policy_run run = run_of(sync, compiled, NULL);
@@ -574,7 +574,7 @@ static int run_all(struct sync *sync, const struct compiled *compiled, uint32_t 
 	map_cache_begin(&sync->policies);
 	map_cache_begin(&sync->ports);
 	port_sets_begin(&sync->port_sets);
-	ret = run_once(&run, ret_lacks, err);
+	ret = run_once(&run, ret_refused, err);
 	warning_make(&run);
 	run_done(&run);
 	return ret;
@@ -612,19 +612,19 @@ int sync_apply_audit(struct sync *sync, const struct compiled *compiled, struct 
 int sync_apply(struct sync *sync, const struct compiled *compiled, struct errmsg *err)
 {
 	uint64_t before = deletes(sync);
-	uint32_t lack = 0;
+	uint32_t refused = 0;
 	int ret;
 
-	sync->follows = false;
-	ret = run_all(sync, compiled, &lack, err);
-	/* New entries go in before old ones go out; what they left may be room enough. */
-	if (!ret && lack && deletes(sync) != before)
-		ret = run_all(sync, compiled, &lack, err);
+	sync->is_current = false;
+	ret = run_all(sync, compiled, &refused, err);
+	/* New entries are written before old ones are deleted; now there may be room enough. */
+	if (!ret && refused && deletes(sync) != before)
+		ret = run_all(sync, compiled, &refused, err);
 	if (ret)
 		return ret;
-	if (lack)
+	if (refused)
 		return fail_plain(err, -ENOSPC, "%s", sync->policy_warning);
-	sync->follows = sync->deletes_allowed;
+	sync->is_current = sync->deletes_allowed;
 	return 0;
 }
 
@@ -632,20 +632,20 @@ int sync_apply_changes(struct sync *sync, const struct compiled *compiled,
 		       const struct compiled_changes *changes, struct errmsg *err)
 {
 	struct policy_run run;
-	uint32_t lack = 0;
+	uint32_t refused = 0;
 	int ret;
 
-	/* Where the maps lack something, what changed elsewhere may have made room for it. */
-	if (changes->all || !sync->follows)
+	/* Where the maps lack something, a change elsewhere may have made room for it. */
+	if (changes->all || !sync->is_current)
 		return sync_apply(sync, compiled, err);
-	sync->follows = false;
+	sync->is_current = false;
 	if (changes->cidrs)
 		map_cache_begin(&sync->cidrs);
 	run = run_of(sync, compiled, changes);
-	ret = run_once(&run, &lack, err);
+	ret = run_once(&run, &refused, err);
 	run_done(&run);
-	if (lack)
+	if (refused)
 		return sync_apply(sync, compiled, err);
-	sync->follows = ret == 0;
+	sync->is_current = ret == 0;
 	return ret;
 }

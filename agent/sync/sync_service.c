@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Frontends of services -> service_map, backend_map and the service addresses in ipcache_map.
- *
- * A service keeps its id for life, across restarts too.  Backends that stay keep their index, so a
- * change writes what changed.  A program reads the count first and the backend after it: hence new
- * backends are written before the count that promises them, and what a smaller count no longer
- * promises is deleted only a moment later.
+ * Frontends of services -> service_map, backend_map and the service addresses in ipcache_map.  A
+ * service keeps its id, across restarts too.  Backends that stay keep their index, so only changes
+ * are written.  A program reads the count of backends first and a backend after it: so new backends
+ * are written before the count that includes them, and those beyond a smaller count are deleted a
+ * moment later.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -20,15 +19,15 @@
 /* How long a program may take from its look-up of a service to that of the backend. */
 static const struct timeval trim_delay = { .tv_usec = 50 * 1000 };
 
-/* What one service still lacks in the maps. */
-struct service_lack {
+/* What one service lacks in the maps. */
+struct service_shortage {
 	uint32_t backends; /* entries that did not fit */
 	uint32_t services;
 	uint32_t addresses;
 	uint32_t conflicts; /* frontends whose address is a pod's or a node's */
 };
 
-/* A frontend on its way into the maps. */
+/* A frontend that is being written. */
 struct plan {
 	struct service_key key;
 	uint32_t id;
@@ -45,8 +44,8 @@ struct service_run {
 
 /* ---- names, keys, ids ------------------------------------------------------------------------ */
 
-/* Stands for "namespace/name", which cannot contain another slash.  64 bits under a secret key:
- * two services never meet. */
+/* A hash of "namespace/name", which cannot contain another slash.  64 bits under a secret key: two
+ * services never collide. */
 static uint64_t owner_make(const char *namespace, const char *name)
 {
 	char text[512];
@@ -78,14 +77,14 @@ static uint32_t service_id_new(struct sync *sync)
 	return sync->last_service_id;
 }
 
-static struct service_lack *lack_of(struct sync *sync, uint64_t owner)
+static struct service_shortage *shortage_of(struct sync *sync, uint64_t owner)
 {
 	return table_put(&sync->unfinished, &owner);
 }
 
 /* ---- service_map entries --------------------------------------------------------------------- */
 
-/* Counts a service_map entry that came into being, by restart or write. */
+/* Counts a service_map entry, read at start or written. */
 static int service_learn(struct sync *sync, const struct service_key *key,
 			 const struct service *service)
 {
@@ -123,7 +122,7 @@ static int backend_retire(struct sync *sync, uint32_t id, uint32_t index)
 	return 0;
 }
 
-/* Whether some service promises this backend. */
+/* Whether the count of some service includes this backend. */
 static bool backend_is_promised(const struct sync *sync, const struct backend_key *key)
 {
 	const uint32_t *backends = table_find(&sync->service_ids, &key->service_id);
@@ -171,7 +170,7 @@ static struct backend *backends_make(const struct service_frontend *frontend)
 }
 
 /*
- * Gives every wanted backend an index below count.  1. Who sits there already stays.  2. The
+ * Gives every wanted backend an index below count.  1. A backend that has one keeps it.  2. The
  * others take, in order, the indices that are left.
  */
 static int backends_place(struct sync *sync, uint32_t id, uint32_t held,
@@ -237,12 +236,12 @@ static bool address_is_taken(const struct sync *sync, const struct addr *addr)
 static int conflict_note(struct sync *sync, const struct object *service, uint64_t owner,
 			 const struct addr *addr)
 {
-	struct service_lack *lack = lack_of(sync, owner);
+	struct service_shortage *shortage = shortage_of(sync, owner);
 	char text[ADDR_TEXT_MAX];
 
-	if (!lack)
+	if (!shortage)
 		return -ENOMEM;
-	lack->conflicts++;
+	shortage->conflicts++;
 	snprintf(sync->service_conflict, sizeof(sync->service_conflict),
 		 "Service %s/%s: its address %s belongs to a pod or a node", service->namespace,
 		 service->name, addr_format(addr, text));
@@ -273,7 +272,7 @@ static int frontend_plan(struct service_run *run, const struct object *service, 
 			return -ENOMEM;
 		*owner_held = owner;
 		map_cache_keep(&sync->services, &key);
-		/* In a half-known store a service may seem to have lost its endpoints. */
+		/* While the store is half known, a service may seem to have lost its endpoints. */
 		if (!sync->deletes_allowed)
 			return 0;
 	}
@@ -308,19 +307,19 @@ static uint32_t backends_present(const struct sync *sync, const struct plan *pla
 	return key.index;
 }
 
-static int lacks_note(struct sync *sync, const struct plan *plan, uint32_t backends,
-		      uint32_t services, uint32_t addresses)
+static int shortage_note(struct sync *sync, const struct plan *plan, uint32_t backends,
+			 uint32_t services, uint32_t addresses)
 {
-	struct service_lack *lack;
+	struct service_shortage *shortage;
 
 	if (!backends && !services && !addresses)
 		return 0;
-	lack = lack_of(sync, plan->owner);
-	if (!lack)
+	shortage = shortage_of(sync, plan->owner);
+	if (!shortage)
 		return -ENOMEM;
-	lack->backends += backends;
-	lack->services += services;
-	lack->addresses += addresses;
+	shortage->backends += backends;
+	shortage->services += services;
+	shortage->addresses += addresses;
 	return 0;
 }
 
@@ -328,10 +327,10 @@ static int flush(struct map_cache *map_cache)
 {
 	int ret = map_cache_flush(map_cache);
 
-	return ret == -ENOSPC ? 0 : ret; /* lacks_note() tells whose it is */
+	return ret == -ENOSPC ? 0 : ret; /* shortage_note() notes the service */
 }
 
-/* Lets the counts follow the backends that are there now. */
+/* Writes the counts of the backends that are in the map now. */
 static int services_write(struct service_run *run)
 {
 	struct sync *sync = run->sync;
@@ -359,7 +358,7 @@ static int service_confirm(struct sync *sync, const struct plan *plan)
 	const struct ipcache_entry entry = { .identity = IDENTITY_WORLD, .flags = IPCACHE_SERVICE };
 	uint32_t present = backends_present(sync, plan);
 	uint64_t *owner;
-	int ret = lacks_note(sync, plan, plan->backends - present, !held, 0);
+	int ret = shortage_note(sync, plan, plan->backends - present, !held, 0);
 
 	if (!held) {
 		for (uint32_t k = 0; k < present && !ret; k++)
@@ -375,7 +374,7 @@ static int service_confirm(struct sync *sync, const struct plan *plan)
 	return ret ? ret : map_cache_set(&sync->ipcache, &plan->key.addr, &entry);
 }
 
-/* The address goes last: whoever finds it in ipcache_map finds the service too. */
+/* The address is written last: a program that finds it in ipcache_map also finds the service. */
 static int addresses_write(struct service_run *run)
 {
 	struct sync *sync = run->sync;
@@ -388,9 +387,9 @@ static int addresses_write(struct service_run *run)
 	for (size_t i = 0; i < run->plan_count && !ret; i++) {
 		const struct plan *plan = &run->plans[i];
 
-		ret = lacks_note(sync, plan, 0, 0,
-				 map_cache_get(&sync->services, &plan->key) &&
-					 !map_cache_get(&sync->ipcache, &plan->key.addr));
+		ret = shortage_note(sync, plan, 0, 0,
+				    map_cache_get(&sync->services, &plan->key) &&
+					    !map_cache_get(&sync->ipcache, &plan->key.addr));
 	}
 	return ret;
 }
@@ -422,7 +421,7 @@ static int service_forget(struct sync *sync, const struct service_key *key)
 	return ret;
 }
 
-/* Deletes the frontends of one owner (or, with NULL, of everyone) that this run did not want. */
+/* Deletes the frontends of one owner (NULL: of all) that this run did not want. */
 static int services_forget(struct sync *sync, const uint64_t *owner)
 {
 	const void *key;
@@ -455,7 +454,7 @@ static bool is_lone_address(const void *key, const void *value, void *arg)
 	return entry->flags & IPCACHE_SERVICE && !table_find(&sync->vips, key);
 }
 
-/* What an agent that was killed half-way left: backends and addresses without a service. */
+/* What a killed agent left: backends and addresses without a service. */
 static int leftovers_forget(struct sync *sync)
 {
 	const void *key;
@@ -493,7 +492,7 @@ int sync_services_init(struct sync *sync, struct event_base *base)
 	table_init(&sync->owners, sizeof(struct service_key), sizeof(uint64_t));
 	table_init(&sync->service_ids, sizeof(uint32_t), sizeof(uint32_t));
 	table_init(&sync->vips, sizeof(struct addr), sizeof(uint32_t));
-	table_init(&sync->unfinished, sizeof(uint64_t), sizeof(struct service_lack));
+	table_init(&sync->unfinished, sizeof(uint64_t), sizeof(struct service_shortage));
 	if (base)
 		sync->trim_timer = event_new(base, -1, 0, on_trim, sync);
 	if (base && !sync->trim_timer)
@@ -521,25 +520,25 @@ static void run_begin(struct sync *sync)
 	map_cache_begin(&sync->ipcache);
 }
 
-/* Sums what services lack; their texts are for status. */
-static struct service_lack lacks_sum(const struct sync *sync)
+/* Sums what services shortage; their texts are for status. */
+static struct service_shortage shortage_sum(const struct sync *sync)
 {
-	struct service_lack sum = { 0 };
-	const struct service_lack *lack;
+	struct service_shortage sum = { 0 };
+	const struct service_shortage *shortage;
 	size_t pos = 0;
 
-	while ((lack = table_next(&sync->unfinished, &pos, NULL))) {
-		sum.backends += lack->backends;
-		sum.services += lack->services;
-		sum.addresses += lack->addresses;
-		sum.conflicts += lack->conflicts;
+	while ((shortage = table_next(&sync->unfinished, &pos, NULL))) {
+		sum.backends += shortage->backends;
+		sum.services += shortage->services;
+		sum.addresses += shortage->addresses;
+		sum.conflicts += shortage->conflicts;
 	}
 	return sum;
 }
 
 void sync_services_warning(const struct sync *sync, char *buf, size_t size)
 {
-	struct service_lack sum = lacks_sum(sync);
+	struct service_shortage sum = shortage_sum(sync);
 	const struct {
 		const struct map_cache *map_cache;
 		uint32_t count;
@@ -566,7 +565,7 @@ void sync_services_warning(const struct sync *sync, char *buf, size_t size)
 static int run_end(struct service_run *run, int ret, struct errmsg *err)
 {
 	struct sync *sync = run->sync;
-	struct service_lack sum = lacks_sum(sync);
+	struct service_shortage sum = shortage_sum(sync);
 
 	free(run->plans);
 	if (!sum.conflicts)
@@ -591,7 +590,7 @@ int sync_service(struct sync *sync, const char *namespace, const char *name, str
 	const struct object *service;
 	int ret = 0;
 
-	/* Somebody waits for room or for an address: this change may have made it. */
+	/* Another service waits for room or for an address: this change may have made it. */
 	if (sync->unfinished.count)
 		return sync_services(sync, err);
 	run_begin(sync);
@@ -635,7 +634,7 @@ int sync_services(struct sync *sync, struct errmsg *err)
 
 	if (ret != -ENOSPC)
 		return ret;
-	/* New entries go in before old ones go out; what they left may be room enough. */
+	/* New entries are written before old ones are deleted; now there may be room enough. */
 	if (!sync->retired_count && sync->services.deletes + sync->ipcache.deletes == before)
 		return ret;
 	ret = sync_trim(sync);

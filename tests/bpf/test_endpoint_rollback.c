@@ -215,7 +215,7 @@ static void add_then_del(const char *request)
 	assert_int_equal(json_parse(request, strlen(request), &names, &err), 0);
 	for (int i = 0; i < 2; i++) /* the second one is of something unknown */
 		assert_int_equal(endpoints_del(agent.endpoints, names, &error), 0);
-	assert_int_equal(endpoints_reaped(agent.endpoints, NULL, NULL, &err), 0);
+	assert_int_equal(endpoints_wait_deleted(agent.endpoints, NULL, NULL, &err), 0);
 	after = listing_take(&agent, pod_fd);
 	assert_true(listings_equal(before, after));
 }
@@ -249,7 +249,7 @@ static void test_packets_pass_as_soon_as_add_returns(void **state)
 			netlink_dump(&netlink, &message, count_running, NULL, &links, &err), 0);
 		assert_int_equal(links.running, 2); /* lo, eth0 */
 		assert_int_equal(endpoints_del(agent.endpoints, names, &error), 0);
-		assert_int_equal(endpoints_reaped(agent.endpoints, NULL, NULL, &err), 0);
+		assert_int_equal(endpoints_wait_deleted(agent.endpoints, NULL, NULL, &err), 0);
 	}
 }
 
@@ -268,7 +268,7 @@ static void test_add_waits_for_the_former_interface(void **state)
 		assert_int_equal(error.cni_code, 0);
 		assert_int_equal(endpoints_del(agent.endpoints, names, &error), 0);
 	}
-	assert_int_equal(endpoints_reaped(agent.endpoints, NULL, NULL, &err), 0);
+	assert_int_equal(endpoints_wait_deleted(agent.endpoints, NULL, NULL, &err), 0);
 }
 
 static void test_known_container_in_another_namespace_replaces_the_old(void **state)
@@ -292,7 +292,7 @@ static void test_known_container_in_another_namespace_replaces_the_old(void **st
 	assert_int_equal(pod_link_get(endpoint, second_fd, &link, &err), 0);
 	assert_int_equal(json_parse(embedded_request, strlen(embedded_request), &names, &err), 0);
 	assert_int_equal(endpoints_del(agent.endpoints, names, &error), 0);
-	assert_int_equal(endpoints_reaped(agent.endpoints, NULL, NULL, &err), 0);
+	assert_int_equal(endpoints_wait_deleted(agent.endpoints, NULL, NULL, &err), 0);
 }
 
 static void test_wrong_namespaces_and_addresses_are_refused(void **state)
@@ -418,7 +418,7 @@ static void test_mac_is_followed_while_maps_are_full(void **state)
 	assert_int_equal(sync_policies(agent.sync, &err), 0);
 	assert_int_equal(json_parse(request, strlen(request), &names, &err), 0);
 	assert_int_equal(endpoints_del(agent.endpoints, names, &error), 0);
-	assert_int_equal(endpoints_reaped(agent.endpoints, NULL, NULL, &err), 0);
+	assert_int_equal(endpoints_wait_deleted(agent.endpoints, NULL, NULL, &err), 0);
 }
 
 /* No process can be had for one (here: no descriptor for its socket). */
@@ -442,7 +442,7 @@ static void test_links_go_without_a_link_worker_too(void **state)
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
 	none = (struct rlimit){ .rlim_cur = 1, .rlim_max = before.rlim_max };
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
-	result = endpoints_reaped(agent.endpoints, NULL, NULL, &err);
+	result = endpoints_wait_deleted(agent.endpoints, NULL, NULL, &err);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
 	assert_int_equal(result, 0);
 	assert_null(agent.endpoints->link_worker);
@@ -451,7 +451,7 @@ static void test_links_go_without_a_link_worker_too(void **state)
 	assert_int_equal(add(embedded_request, pod_fd, &error), 0);
 	assert_int_equal(endpoints_del(agent.endpoints, names, &error), 0);
 	assert_non_null(agent.endpoints->link_worker);
-	assert_int_equal(endpoints_reaped(agent.endpoints, NULL, NULL, &err), 0);
+	assert_int_equal(endpoints_wait_deleted(agent.endpoints, NULL, NULL, &err), 0);
 }
 
 int main(void)

@@ -194,7 +194,7 @@ static void agent_restart(void)
 	agent.opened = check_closed;
 	if (agent_node_start(&agent, &err) < 0)
 		fail_msg("%s", err.text);
-	assert_int_equal(endpoints_reaped(agent.endpoints, NULL, NULL, &err), 0);
+	assert_int_equal(endpoints_wait_deleted(agent.endpoints, NULL, NULL, &err), 0);
 }
 
 static void agent_begin(void)

@@ -96,7 +96,7 @@ int agent_node_del(struct agent_node *node, const char *request, struct endpoint
 
 	assert_int_equal(json_parse(request, strlen(request), &json, &error->text), 0);
 	ret = endpoints_del(node->endpoints, json, error);
-	return ret ? ret : endpoints_reaped(node->endpoints, NULL, NULL, &error->text);
+	return ret ? ret : endpoints_wait_deleted(node->endpoints, NULL, NULL, &error->text);
 }
 
 /* ---- what there is -------------------------------------------------------------------------- */
