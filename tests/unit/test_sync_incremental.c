@@ -96,21 +96,74 @@ static size_t map_differences(const struct datapath *a, const struct datapath *b
 	return count;
 }
 
-static void compare_maps(const struct trial *trial, const struct datapath *maps,
-			 const struct datapath *fresh)
+/* How many prefixes of port set id in a are not, with the same verdict, in set other of b. */
+static size_t port_set_differences(const struct datapath *a, uint32_t id, const struct datapath *b,
+				   uint32_t other)
+{
+	size_t count = 0;
+	size_t pos = 0;
+	const void *key;
+	const uint8_t *verdict;
+
+	while ((verdict = table_next(&a->maps[MAP_PORT], &pos, &key))) {
+		struct port_key wanted = *(const struct port_key *)key;
+		const uint8_t *found;
+
+		if (wanted.port_set != id)
+			continue;
+		wanted.port_set = other;
+		found = fake_map_get(b, MAP_PORT, &wanted);
+		count += !found || *found != *verdict;
+	}
+	return count;
+}
+
+/* As map_differences() of policy_map, but where a part of a port set was left under its number, the
+ * whole set has another one. */
+static size_t policy_differences(const struct datapath *a, const struct datapath *b)
+{
+	size_t count = 0;
+	size_t pos = 0;
+	const void *key;
+	const struct policy_entry *entry;
+
+	while ((entry = table_next(&a->maps[MAP_POLICY], &pos, &key))) {
+		const struct policy_entry *found = fake_map_get(b, MAP_POLICY, key);
+		struct policy_entry same;
+
+		count += !found;
+		if (!found)
+			continue;
+		same = *found;
+		same.port_set = entry->port_set;
+		count += memcmp(&same, entry, sizeof(same)) != 0 ||
+			 !entry->port_set != !found->port_set ||
+			 port_set_differences(a, entry->port_set, b, found->port_set) != 0;
+	}
+	return count;
+}
+
+static void compare_endpoints(const struct trial *trial, const struct datapath *maps,
+			      const struct datapath *fresh)
 {
 	const struct store_endpoint *endpoints;
 	size_t count = store_endpoints(trial->store, &endpoints);
 
-	for (size_t i = 0; i < ARRAY_SIZE(maps_of_policy); i++) {
-		check(trial, map_differences(maps, fresh, maps_of_policy[i]) == 0);
-		check(trial, map_differences(fresh, maps, maps_of_policy[i]) == 0);
-	}
 	for (size_t i = 0; i < count; i++)
 		check(trial, memcmp(&maps->endpoints[endpoints[i].slot],
 				    &fresh->endpoints[endpoints[i].slot],
 				    sizeof(struct endpoint_entry)) == 0);
 	check(trial, (maps->node.flags & NODE_HAS_CIDRS) == (fresh->node.flags & NODE_HAS_CIDRS));
+}
+
+static void compare_maps(const struct trial *trial, const struct datapath *maps,
+			 const struct datapath *fresh)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(maps_of_policy); i++) {
+		check(trial, map_differences(maps, fresh, maps_of_policy[i]) == 0);
+		check(trial, map_differences(fresh, maps, maps_of_policy[i]) == 0);
+	}
+	compare_endpoints(trial, maps, fresh);
 }
 
 /* ---- steps ---- */
@@ -191,8 +244,17 @@ static void check_killed(const struct trial *trial, struct killing *killing,
 	sync_set_missing(sync, NULL);
 	ret = sync_apply(sync, compiled, &err);
 	check(trial, ret == 0 || ret == -ENOSPC);
-	if (ret == 0)
-		compare_maps(trial, &killing->maps, fresh);
+	if (ret == 0) {
+		check(trial, map_differences(&killing->maps, fresh, MAP_IPCACHE) == 0);
+		check(trial, map_differences(fresh, &killing->maps, MAP_IPCACHE) == 0);
+		check(trial, map_differences(&killing->maps, fresh, MAP_CIDR) == 0);
+		check(trial, map_differences(fresh, &killing->maps, MAP_CIDR) == 0);
+		check(trial, policy_differences(&killing->maps, fresh) == 0);
+		check(trial, policy_differences(fresh, &killing->maps) == 0);
+		check(trial,
+		      fake_map_count(&killing->maps, MAP_PORT) == fake_map_count(fresh, MAP_PORT));
+		compare_endpoints(trial, &killing->maps, fresh);
+	}
 	check(trial, !differed || killing->maps.node.revision != before->node.revision);
 	sync_free(sync);
 }
