@@ -10,7 +10,7 @@
 #include "cli/files.h"
 #include "cli/output.h"
 #include "lib/alloc.h"
-#include "lib/yaml.h"
+#include "lib/document.h"
 #include "policy/objects/kind.h"
 
 #define CONFLICTS_MAX 100 /* of one file; more are only counted */

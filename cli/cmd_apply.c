@@ -12,7 +12,6 @@
 #include "cli/files.h"
 #include "cli/output.h"
 #include "lib/auto.h"
-#include "lib/yaml.h"
 
 /* Refuses a file with problems: all of them on stderr, one text for main(). */
 static int read_checked(const char *file, struct cli_store *store, struct errmsg *err)

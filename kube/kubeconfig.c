@@ -10,9 +10,9 @@
 
 #include "lib/alloc.h"
 #include "lib/auto.h"
+#include "lib/document.h"
 #include "lib/file.h"
 #include "lib/json.h"
-#include "lib/yaml.h"
 
 #define KUBECONFIG_MAX (1 << 20)
 

@@ -12,8 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lib/arena.h"
 #include "lib/auto.h"
-#include "lib/text.h"
 
 /* Reads until the end or until size bytes; the number of bytes or a negative errno. */
 static ssize_t read_full(int fd, char *buf, size_t size)
@@ -180,7 +180,7 @@ int file_write_checked(const char *path, const char *text, size_t len, mode_t mo
 	if (!checked)
 		return fail(err, -ENOMEM, "write %s", path);
 	memcpy(checked, text, len);
-	snprintf(checked + len, CHECKSUM_LEN + 1, CHECKSUM_LINE, text_hash(text, len));
+	snprintf(checked + len, CHECKSUM_LEN + 1, CHECKSUM_LINE, hash_bytes(text, len));
 	return file_write(path, checked, len + CHECKSUM_LEN, mode, durability, err);
 }
 
@@ -199,7 +199,7 @@ int file_read_checked(const char *path, size_t max, char **ret_text, size_t *ret
 	if (len >= CHECKSUM_LEN &&
 	    sscanf(text + len - CHECKSUM_LEN, "{\"checksum\":\"%16" SCNx64, &checksum) == 1) {
 		len -= CHECKSUM_LEN;
-		snprintf(line, sizeof(line), CHECKSUM_LINE, text_hash(text, len));
+		snprintf(line, sizeof(line), CHECKSUM_LINE, hash_bytes(text, len));
 		if (memcmp(text + len, line, CHECKSUM_LEN) != 0)
 			return fail_plain(
 				err, -EBADMSG,

@@ -8,59 +8,30 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/document.h"
+
 /* Doubles hold every integer up to this one. */
 #define JSON_INTEGER_MAX 9007199254740992LL
 
-size_t json_depth_find(const char *text, size_t len, size_t max)
-{
-	bool quoted = false;
-	size_t depth = 0;
-
-	for (size_t i = 0; i < len; i++) {
-		if (text[i] == '"')
-			quoted = !quoted;
-		else if (quoted)
-			i += text[i] == '\\';
-		else if ((text[i] == '{' || text[i] == '[') && depth++ == max)
-			return i;
-		else if ((text[i] == '}' || text[i] == ']') && depth)
-			depth--;
-	}
-	return len;
-}
-
-/* Says what is wrong at text[at]. */
-static int parse_failure(const char *text, size_t len, size_t at, struct errmsg *err)
-{
-	size_t seen = at < len ? at + 1 : len;
-	unsigned int column = 1;
-	unsigned int line = 1;
-
-	for (size_t i = 0; i < at; i++) {
-		column = text[i] == '\n' ? 1 : column + 1;
-		line += text[i] == '\n';
-	}
-	if (json_depth_find(text, seen, CJSON_NESTING_LIMIT) < seen)
-		return fail_plain(err, -EBADMSG, "line %u, column %u: JSON nested deeper than %d",
-				  line, column, CJSON_NESTING_LIMIT);
-	return fail_plain(err, -EBADMSG, "line %u, column %u: not valid JSON", line, column);
-}
-
 int json_parse(const char *text, size_t len, struct cJSON **ret, struct errmsg *err)
 {
-	const char *end = text;
-	struct cJSON *json = cJSON_ParseWithLengthOpts(text, len, &end, false);
+	struct text_error error;
+	size_t at = 0;
+	struct cJSON *json = json_value_parse(text, len, &at, &error);
 
-	if (json) {
-		while (end < text + len && strchr(" \t\r\n", *end) && *end)
-			end++;
-		if (end == text + len) {
-			*ret = json;
-			return 0;
-		}
-		cJSON_Delete(json);
+	while (json && at < len && text[at] && strchr(" \t\r\n", text[at]))
+		at++;
+	if (json && at == len) {
+		*ret = json;
+		return 0;
 	}
-	return parse_failure(text, len, end < text + len ? (size_t)(end - text) : len, err);
+	if (json) {
+		cJSON_Delete(json);
+		snprintf(error.text, sizeof(error.text), "more than one JSON value");
+		text_error_at(text, at, &error);
+	}
+	return fail_plain(err, -EBADMSG, "line %zu, column %zu: %s", error.line, error.column,
+			  error.text);
 }
 
 struct json_node json_root(const struct cJSON *value)

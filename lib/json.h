@@ -36,9 +36,6 @@ static inline void json_auto_fn(struct cJSON **json)
  * -ENOMEM.  The caller owns the result (cJSON_Delete). */
 int json_parse(const char *text, size_t len, struct cJSON **ret, struct errmsg *err);
 
-/* The first bracket in text[0..len) that opens more than max levels; len if none does. */
-size_t json_depth_find(const char *text, size_t len, size_t max);
-
 struct json_node json_root(const struct cJSON *value);
 /* The member of an object, or a node without a value. */
 struct json_node json_member(const struct json_node *object, const char *key);

@@ -75,13 +75,3 @@ int text_hex_digit(char c)
 		return c - 'A' + 10;
 	return -1;
 }
-
-uint64_t text_hash(const void *data, size_t len)
-{
-	const unsigned char *bytes = data;
-	uint64_t hash = 0xcbf29ce484222325;
-
-	for (size_t i = 0; i < len; i++)
-		hash = (hash ^ bytes[i]) * 0x100000001b3;
-	return hash;
-}

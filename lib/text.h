@@ -6,7 +6,6 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 /* Bytes of the character that a text begins with, at least 1.  *ret_shown: it is UTF-8 and no
  * control character (C0, DEL, C1). */
@@ -17,10 +16,6 @@ void text_make_utf8(char *text);
 
 /* Puts '?' in the place of what is not shown: the text neither forges lines nor moves a cursor. */
 void text_make_shown(char *text);
-
-/* Hash (64-bit FNV-1a) for comparing contents, the same in every process and version.  Not for
- * tables: who chooses the text can choose its hash. */
-uint64_t text_hash(const void *data, size_t len);
 
 int text_hex_digit(char c); /* its value, or -1 */
 

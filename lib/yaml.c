@@ -2,6 +2,7 @@
 #include "lib/yaml.h"
 
 #include <cjson/cJSON.h>
+#include <errno.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -9,12 +10,15 @@
 #include <string.h>
 #include <yaml.h>
 
-#include "lib/auto.h"
 #include "lib/json.h"
-#include "lib/position.h"
+#include "lib/task.h"
 
 #define ANCHORS_MAX     256
-#define ALIAS_NODES_MAX 100000 /* what aliases may add in all: no billion laughs */
+#define ALIAS_NODES_MAX 100000   /* what aliases may add in all: no billion laughs */
+#define MERGE_WORK_MAX  10000000 /* comparisons of keys for all merge keys */
+#define MERGE_FLAG                                                                    \
+	(1 << 16) /* in cJSON's type, which is the low byte: the value of a merge key \
+		   */
 #define TAG_PREFIX      "tag:yaml.org,2002:"
 #define NUMBER_TEXT_MAX 64
 
@@ -27,39 +31,48 @@ struct anchor {
 struct frame {
 	cJSON *node;
 	char *key; /* of the value that comes next; NULL: a key comes next */
+	size_t key_at;
+	bool merge;             /* it is a merge key */
+	bool merges;            /* one of the values was a merge key's */
+	yaml_mark_t merge_mark; /* of the last merge key */
 	size_t anchor;
 };
 
-struct builder {
-	cJSON *documents;
+struct yaml {
+	const char *text;
+	size_t len;
+	yaml_parser_t parser;
+	cJSON *document;
 	struct frame frames[TEXT_DEPTH_MAX];
 	size_t depth;
 	struct anchor anchors[ANCHORS_MAX];
 	size_t anchor_count;
 	size_t alias_nodes;
+	cJSON *merged; /* the values of merge keys */
+	size_t merge_work;
 	struct text_error *error;
 };
 
 #define NO_ANCHOR SIZE_MAX
 
-static int builder_fail(struct builder *builder, const yaml_mark_t *mark, const char *fmt, ...)
+static int node_fail(struct yaml *yaml, const yaml_mark_t *mark, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
-static int builder_fail(struct builder *builder, const yaml_mark_t *mark, const char *fmt, ...)
+static int node_fail(struct yaml *yaml, const yaml_mark_t *mark, const char *fmt, ...)
 {
 	va_list args;
 
-	builder->error->line = mark->line + 1;
-	builder->error->column = mark->column + 1;
+	yaml->error->line = mark->line + 1;
+	yaml->error->column = mark->column + 1;
 	va_start(args, fmt);
-	vsnprintf(builder->error->text, sizeof(builder->error->text), fmt, args);
+	vsnprintf(yaml->error->text, sizeof(yaml->error->text), fmt, args);
 	va_end(args);
 	return -1;
 }
 
-static int fail_memory(struct builder *builder, const yaml_mark_t *mark)
+static int fail_memory(struct yaml *yaml, const yaml_mark_t *mark)
 {
-	return builder_fail(builder, mark, "out of memory");
+	return node_fail(yaml, mark, "out of memory");
 }
 
 /* ---- plain scalars ---- */
@@ -167,24 +180,21 @@ static bool number_resolve(const char *text, double *ret_value)
 }
 
 /* YAML 1.1 as sigs.k8s.io/yaml reads it: yes, on and y are booleans.  Timestamps stay strings. */
-static cJSON *plain_resolve(const char *text)
+static int plain_resolve(const char *text, double *ret_number)
 {
 	static const char *const truths[] = { "y",    "Y",    "yes", "Yes", "YES", "true",
 					      "True", "TRUE", "on",  "On",  "ON",  NULL };
 	static const char *const falsehoods[] = { "n",     "N",     "no",  "No",  "NO",  "false",
 						  "False", "FALSE", "off", "Off", "OFF", NULL };
 	static const char *const nulls[] = { "", "~", "null", "Null", "NULL", NULL };
-	double number;
 
 	if (text_in(text, truths))
-		return cJSON_CreateTrue();
+		return cJSON_True;
 	if (text_in(text, falsehoods))
-		return cJSON_CreateFalse();
+		return cJSON_False;
 	if (text_in(text, nulls))
-		return cJSON_CreateNull();
-	if (*text && number_resolve(text, &number))
-		return cJSON_CreateNumber(number);
-	return cJSON_CreateString(text);
+		return cJSON_NULL;
+	return *text && number_resolve(text, ret_number) ? cJSON_Number : cJSON_String;
 }
 
 static bool tag_is(const char *tag, const char *name)
@@ -193,7 +203,7 @@ static bool tag_is(const char *tag, const char *name)
 	       strcmp(tag + strlen(TAG_PREFIX), name) == 0;
 }
 
-static int scalar_resolve(struct builder *builder, const yaml_event_t *event, cJSON **ret_node)
+static int scalar_resolve(struct yaml *yaml, const yaml_event_t *event, cJSON **ret_node)
 {
 	static const char *const infinities[] = { ".inf",  ".Inf",  ".INF",  "+.inf", "+.Inf",
 						  "+.INF", "-.inf", "-.Inf", "-.INF", ".nan",
@@ -201,30 +211,39 @@ static int scalar_resolve(struct builder *builder, const yaml_event_t *event, cJ
 	const char *text = (const char *)event->data.scalar.value;
 	const char *tag = (const char *)event->data.scalar.tag;
 	bool plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
+	int type = cJSON_String;
+	double number = 0;
 	cJSON *node;
 
 	if (strlen(text) != event->data.scalar.length)
-		return builder_fail(builder, &event->start_mark, "a NUL character");
+		return node_fail(yaml, &event->start_mark, "a NUL character");
 	if (tag && (strcmp(tag, "!") == 0 || tag_is(tag, "str")))
 		plain = false;
 	else if (tag && !tag_is(tag, "bool") && !tag_is(tag, "int") && !tag_is(tag, "float") &&
 		 !tag_is(tag, "null"))
-		return builder_fail(builder, &event->start_mark, "tag \"%.60s\" is not supported",
-				    tag);
+		return node_fail(yaml, &event->start_mark, "tag \"%.60s\" is not supported", tag);
 	else if (tag)
 		plain = true;
 	if (plain && text_in(text, infinities))
-		return builder_fail(builder, &event->start_mark, "\"%s\" has no JSON form", text);
-	node = plain ? plain_resolve(text) : cJSON_CreateString(text);
-	if (!node)
-		return fail_memory(builder, &event->start_mark);
+		return node_fail(yaml, &event->start_mark, "\"%s\" has no JSON form", text);
+	if (plain)
+		type = plain_resolve(text, &number);
 	if (tag && plain &&
-	    !(tag_is(tag, "bool")   ? cJSON_IsBool(node)
-	      : tag_is(tag, "null") ? cJSON_IsNull(node)
-				    : cJSON_IsNumber(node))) {
+	    !(tag_is(tag, "bool")   ? type == cJSON_True || type == cJSON_False
+	      : tag_is(tag, "null") ? type == cJSON_NULL
+				    : type == cJSON_Number))
+		return node_fail(yaml, &event->start_mark, "\"%.60s\" is no %s", text,
+				 tag + strlen(TAG_PREFIX));
+	node = document_node_new(type, event->start_mark.index);
+	if (!node)
+		return fail_memory(yaml, &event->start_mark);
+	if (type == cJSON_Number)
+		cJSON_SetNumberValue(node, number);
+	if (type == cJSON_String)
+		node->valuestring = strdup(text);
+	if (type == cJSON_String && !node->valuestring) {
 		cJSON_Delete(node);
-		return builder_fail(builder, &event->start_mark, "\"%.60s\" is no %s", text,
-				    tag + strlen(TAG_PREFIX));
+		return fail_memory(yaml, &event->start_mark);
 	}
 	*ret_node = node;
 	return 0;
@@ -233,47 +252,44 @@ static int scalar_resolve(struct builder *builder, const yaml_event_t *event, cJ
 /* ---- building the tree ---- */
 
 /* Puts a finished or beginning node where it belongs; takes it over. */
-static int builder_place(struct builder *builder, const yaml_mark_t *mark, cJSON *node)
+static void node_place(struct yaml *yaml, cJSON *node)
 {
-	struct frame *frame = builder->depth ? &builder->frames[builder->depth - 1] : NULL;
-	bool placed;
+	struct frame *frame = yaml->depth ? &yaml->frames[yaml->depth - 1] : NULL;
 
 	if (!frame) {
-		placed = cJSON_AddItemToArray(builder->documents, node);
-	} else if (cJSON_IsArray(frame->node)) {
-		placed = cJSON_AddItemToArray(frame->node, node);
-	} else {
-		placed = cJSON_AddItemToObject(frame->node, frame->key, node);
-		free(take_ptr(frame->key));
+		yaml->document = node;
+		return;
 	}
-	if (placed)
-		return 0;
-	cJSON_Delete(node);
-	return fail_memory(builder, mark);
+	if (cJSON_IsObject(frame->node)) {
+		((struct document_node *)node)->key_at = (uint32_t)frame->key_at;
+		node->string = take_ptr(frame->key);
+		if (frame->merge)
+			node->type |= MERGE_FLAG;
+		frame->merges |= frame->merge;
+	}
+	document_child_add(frame->node, node);
 }
 
-static bool builder_expects_key(const struct builder *builder)
+static bool key_expected(const struct yaml *yaml)
 {
-	const struct frame *frame = builder->depth ? &builder->frames[builder->depth - 1] : NULL;
+	const struct frame *frame = yaml->depth ? &yaml->frames[yaml->depth - 1] : NULL;
 
 	return frame && cJSON_IsObject(frame->node) && !frame->key;
 }
 
-static int builder_key(struct builder *builder, const yaml_event_t *event)
+static int key_read(struct yaml *yaml, const yaml_event_t *event)
 {
 	const char *text = (const char *)event->data.scalar.value;
 	bool plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
+	struct frame *frame = &yaml->frames[yaml->depth - 1];
 	cJSON *node = NULL;
 	char number[32];
 
-	if (plain && strcmp(text, "<<") == 0)
-		return builder_fail(builder, &event->start_mark,
-				    "merge keys (<<) are not supported");
-	if (scalar_resolve(builder, event, &node) < 0)
+	if (scalar_resolve(yaml, event, &node) < 0)
 		return -1;
 	if (cJSON_IsNull(node)) {
 		cJSON_Delete(node);
-		return builder_fail(builder, &event->start_mark, "null as a key");
+		return node_fail(yaml, &event->start_mark, "null as a key");
 	}
 	if (cJSON_IsBool(node)) {
 		text = cJSON_IsTrue(node) ? "true" : "false";
@@ -281,89 +297,124 @@ static int builder_key(struct builder *builder, const yaml_event_t *event)
 		snprintf(number, sizeof(number), "%.17g", node->valuedouble);
 		text = number;
 	}
-	builder->frames[builder->depth - 1].key = strdup(text);
+	frame->key = strdup(text);
+	frame->key_at = event->start_mark.index;
+	frame->merge = plain && strcmp(text, "<<") == 0;
+	if (frame->merge)
+		frame->merge_mark = event->start_mark;
 	cJSON_Delete(node);
-	return builder->frames[builder->depth - 1].key ? 0
-						       : fail_memory(builder, &event->start_mark);
+	return frame->key ? 0 : fail_memory(yaml, &event->start_mark);
 }
 
-static int builder_anchor(struct builder *builder, const yaml_mark_t *mark, const yaml_char_t *name,
-			  cJSON *node, bool complete, size_t *ret_anchor)
+static int anchor_add(struct yaml *yaml, const yaml_mark_t *mark, const yaml_char_t *name,
+		      cJSON *node, bool complete, size_t *ret_anchor)
 {
-	struct anchor *anchor = &builder->anchors[builder->anchor_count];
+	struct anchor *anchor = &yaml->anchors[yaml->anchor_count];
 
 	*ret_anchor = NO_ANCHOR;
 	if (!name)
 		return 0;
-	if (builder->anchor_count == ANCHORS_MAX)
-		return builder_fail(builder, mark, "more than %d anchors", ANCHORS_MAX);
+	if (yaml->anchor_count == ANCHORS_MAX)
+		return node_fail(yaml, mark, "more than %d anchors", ANCHORS_MAX);
 	anchor->name = strdup((const char *)name);
 	if (!anchor->name)
-		return fail_memory(builder, mark);
-	/* NOLINTNEXTLINE(*Malloc): the builder owns its anchors' names */
+		return fail_memory(yaml, mark);
+	/* NOLINTNEXTLINE(*Malloc): the reader owns its anchors' names */
 	anchor->node = node;
 	anchor->complete = complete;
-	*ret_anchor = builder->anchor_count++;
+	*ret_anchor = yaml->anchor_count++;
 	return 0;
 }
 
-static void builder_forget_anchors(struct builder *builder)
-{
-	while (builder->anchor_count > 0)
-		free(builder->anchors[--builder->anchor_count].name);
-}
-
-static size_t node_count(const cJSON *node)
+static size_t node_count(const cJSON *node, size_t depth, size_t *ret_depth)
 {
 	size_t count = 1;
 
+	if (*ret_depth < depth)
+		*ret_depth = depth;
 	for (const cJSON *child = node->child; child; child = child->next)
-		count += node_count(child);
+		count += node_count(child, depth + 1, ret_depth);
 	return count;
 }
 
-static int builder_alias(struct builder *builder, const yaml_event_t *event)
+/* All of it stands where it is copied to.  The key is copied, too. */
+static cJSON *node_copy(const cJSON *node, size_t at)
+{
+	auto_json cJSON *copy = document_node_new(node->type & ~MERGE_FLAG, at);
+
+	if (!copy)
+		return NULL;
+	((struct document_node *)copy)->key_at = (uint32_t)at;
+	copy->valueint = node->valueint;
+	copy->valuedouble = node->valuedouble;
+	copy->valuestring = node->valuestring ? strdup(node->valuestring) : NULL;
+	copy->string = node->string ? strdup(node->string) : NULL;
+	if (!copy->valuestring != !node->valuestring || !copy->string != !node->string)
+		return NULL;
+	for (const cJSON *child = node->child; child; child = child->next) {
+		cJSON *child_copy = node_copy(child, at);
+
+		if (!child_copy)
+			return NULL;
+		document_child_add(copy, child_copy);
+	}
+	return take_ptr(copy);
+}
+
+/* A copy for a place at the depth of what is being read. */
+static int copy_bounded(struct yaml *yaml, const yaml_mark_t *mark, const cJSON *node, size_t at,
+			cJSON **ret_copy)
+{
+	size_t depth = 0;
+
+	yaml->alias_nodes += node_count(node, yaml->depth, &depth);
+	if (yaml->alias_nodes > ALIAS_NODES_MAX)
+		return node_fail(yaml, mark, "aliases expand to too much");
+	if (depth > TEXT_DEPTH_MAX)
+		return node_fail(yaml, mark, "nested deeper than %d", TEXT_DEPTH_MAX);
+	*ret_copy = node_copy(node, at);
+	return *ret_copy ? 0 : fail_memory(yaml, mark);
+}
+
+static int alias_read(struct yaml *yaml, const yaml_event_t *event)
 {
 	const char *name = (const char *)event->data.alias.anchor;
 	const struct anchor *anchor = NULL;
 	cJSON *copy;
 
-	if (builder_expects_key(builder))
-		return builder_fail(builder, &event->start_mark, "an alias as a key");
-	for (size_t i = builder->anchor_count; i > 0 && !anchor; i--) {
-		if (strcmp(builder->anchors[i - 1].name, name) == 0)
-			anchor = &builder->anchors[i - 1];
+	if (key_expected(yaml))
+		return node_fail(yaml, &event->start_mark, "an alias as a key");
+	for (size_t i = yaml->anchor_count; i > 0 && !anchor; i--) {
+		if (strcmp(yaml->anchors[i - 1].name, name) == 0)
+			anchor = &yaml->anchors[i - 1];
 	}
 	if (!anchor)
-		return builder_fail(builder, &event->start_mark, "no anchor \"%.60s\"", name);
+		return node_fail(yaml, &event->start_mark, "no anchor \"%.60s\"", name);
 	if (!anchor->complete)
-		return builder_fail(builder, &event->start_mark, "anchor \"%.60s\" contains itself",
-				    name);
-	builder->alias_nodes += node_count(anchor->node);
-	if (builder->alias_nodes > ALIAS_NODES_MAX)
-		return builder_fail(builder, &event->start_mark, "aliases expand to too much");
-	copy = cJSON_Duplicate(anchor->node, true);
-	if (!copy)
-		return fail_memory(builder, &event->start_mark);
-	/* The copy's own key, if it was a member, is replaced when it is placed. */
-	return builder_place(builder, &event->start_mark, copy);
+		return node_fail(yaml, &event->start_mark, "anchor \"%.60s\" contains itself",
+				 name);
+	if (copy_bounded(yaml, &event->start_mark, anchor->node, event->start_mark.index, &copy) <
+	    0)
+		return -1;
+	free(take_ptr(copy->string)); /* the place has its own key, or none */
+	node_place(yaml, copy);
+	return 0;
 }
 
-static int builder_scalar(struct builder *builder, const yaml_event_t *event)
+static int scalar_read(struct yaml *yaml, const yaml_event_t *event)
 {
 	cJSON *node = NULL;
 	size_t anchor;
 
-	if (builder_expects_key(builder))
-		return builder_key(builder, event);
-	if (scalar_resolve(builder, event, &node) < 0 ||
-	    builder_place(builder, &event->start_mark, node) < 0)
+	if (key_expected(yaml))
+		return key_read(yaml, event);
+	if (scalar_resolve(yaml, event, &node) < 0)
 		return -1;
-	return builder_anchor(builder, &event->start_mark, event->data.scalar.anchor, node, true,
-			      &anchor);
+	node_place(yaml, node);
+	return anchor_add(yaml, &event->start_mark, event->data.scalar.anchor, node, true, &anchor);
 }
 
-static int builder_begin(struct builder *builder, const yaml_event_t *event)
+static int collection_begin(struct yaml *yaml, const yaml_event_t *event)
 {
 	bool mapping = event->type == YAML_MAPPING_START_EVENT;
 	const yaml_char_t *anchor_name =
@@ -373,241 +424,192 @@ static int builder_begin(struct builder *builder, const yaml_event_t *event)
 	cJSON *node;
 	size_t anchor;
 
-	if (builder_expects_key(builder))
-		return builder_fail(builder, &event->start_mark, "a key must be plain text");
-	if (builder->depth == TEXT_DEPTH_MAX)
-		return builder_fail(builder, &event->start_mark, "nested deeper than %d",
-				    TEXT_DEPTH_MAX);
+	if (key_expected(yaml))
+		return node_fail(yaml, &event->start_mark, "a key must be plain text");
+	if (yaml->depth == TEXT_DEPTH_MAX)
+		return node_fail(yaml, &event->start_mark, "nested deeper than %d", TEXT_DEPTH_MAX);
 	if (tag && strcmp(tag, "!") != 0 && !tag_is(tag, mapping ? "map" : "seq"))
-		return builder_fail(builder, &event->start_mark, "tag \"%.60s\" is not supported",
-				    tag);
-	node = mapping ? cJSON_CreateObject() : cJSON_CreateArray();
+		return node_fail(yaml, &event->start_mark, "tag \"%.60s\" is not supported", tag);
+	node = document_node_new(mapping ? cJSON_Object : cJSON_Array, event->start_mark.index);
 	if (!node)
-		return fail_memory(builder, &event->start_mark);
-	if (builder_place(builder, &event->start_mark, node) < 0 ||
-	    builder_anchor(builder, &event->start_mark, anchor_name, node, false, &anchor) < 0)
+		return fail_memory(yaml, &event->start_mark);
+	node_place(yaml, node);
+	if (anchor_add(yaml, &event->start_mark, anchor_name, node, false, &anchor) < 0)
 		return -1;
-	builder->frames[builder->depth++] = (struct frame){ .node = node, .anchor = anchor };
+	yaml->frames[yaml->depth++] = (struct frame){ .node = node, .anchor = anchor };
 	return 0;
 }
 
-static void builder_end(struct builder *builder)
-{
-	struct frame *frame = &builder->frames[--builder->depth];
+/* ---- merge keys ---- */
 
-	if (frame->anchor != NO_ANCHOR)
-		builder->anchors[frame->anchor].complete = true;
+static bool member_is(const cJSON *map, const char *key, size_t *work)
+{
+	const cJSON *member = map->child;
+
+	for (; member; member = member->next) {
+		++*work;
+		if (!(member->type & MERGE_FLAG) && strcmp(member->string, key) == 0)
+			return true;
+	}
+	return false;
 }
 
-static int builder_event(struct builder *builder, const yaml_event_t *event)
+/* Gives the map what it does not have: its own keys win, and then who is merged first. */
+static int map_merge(struct yaml *yaml, const yaml_mark_t *mark, cJSON *map, const cJSON *from)
+{
+	size_t at = ((const struct document_node *)from)->at;
+
+	if (!cJSON_IsObject(from))
+		return node_fail(yaml, mark, "a merge key (<<) wants a mapping or a list of them");
+	for (const cJSON *member = from->child; member; member = member->next) {
+		cJSON *copy;
+
+		if (member_is(map, member->string, &yaml->merge_work))
+			continue;
+		if (yaml->merge_work > MERGE_WORK_MAX)
+			return node_fail(yaml, mark, "merge keys expand to too much");
+		if (copy_bounded(yaml, mark, member, at, &copy) < 0)
+			return -1;
+		document_child_add(map, copy);
+	}
+	return 0;
+}
+
+static int merges_resolve(struct yaml *yaml, const yaml_mark_t *mark, cJSON *map)
+{
+	cJSON *next;
+	int ret = 0;
+
+	for (cJSON *member = map->child; member && !ret; member = next) {
+		const cJSON *item;
+
+		next = member->next;
+		if (!(member->type & MERGE_FLAG))
+			continue;
+		/* It lives on to the document's end: anchors may point into it. */
+		cJSON_DetachItemViaPointer(map, member);
+		document_child_add(yaml->merged, member);
+		if (!cJSON_IsArray(member)) {
+			ret = map_merge(yaml, mark, map, member);
+			continue;
+		}
+		for (item = member->child; item && !ret; item = item->next)
+			ret = map_merge(yaml, mark, map, item);
+	}
+	return ret;
+}
+
+static int collection_end(struct yaml *yaml)
+{
+	struct frame *frame = &yaml->frames[--yaml->depth];
+	int ret = frame->merges ? merges_resolve(yaml, &frame->merge_mark, frame->node) : 0;
+
+	if (frame->anchor != NO_ANCHOR)
+		yaml->anchors[frame->anchor].complete = true;
+	return ret;
+}
+
+/* ---- documents ---- */
+
+static int event_read(struct yaml *yaml, const yaml_event_t *event)
 {
 	switch (event->type) {
-	case YAML_DOCUMENT_START_EVENT:
-		builder_forget_anchors(builder);
-		return 0;
 	case YAML_SCALAR_EVENT:
-		return builder_scalar(builder, event);
+		return scalar_read(yaml, event);
 	case YAML_ALIAS_EVENT:
-		return builder_alias(builder, event);
+		return alias_read(yaml, event);
 	case YAML_MAPPING_START_EVENT:
 	case YAML_SEQUENCE_START_EVENT:
-		return builder_begin(builder, event);
+		return collection_begin(yaml, event);
 	case YAML_MAPPING_END_EVENT:
 	case YAML_SEQUENCE_END_EVENT:
-		builder_end(builder);
-		return 0;
+		return collection_end(yaml);
 	default:
 		return 0;
 	}
 }
 
-static void parser_error(const yaml_parser_t *parser, const char *text, size_t len,
-			 struct text_error *ret_error)
+static void parser_error(const struct yaml *yaml, struct text_error *ret_error)
 {
+	const yaml_parser_t *parser = &yaml->parser;
+	const yaml_mark_t *mark = &parser->problem_mark;
 	const char *problem = parser->problem ? parser->problem : "out of memory";
 	const char *hint = "";
 
 	if (parser->error == YAML_READER_ERROR) {
-		if (parser->problem_offset < len)
-			position_of_offset(text, parser->problem_offset, &ret_error->line,
-					   &ret_error->column);
+		if (parser->problem_offset < yaml->len)
+			text_error_at(yaml->text, parser->problem_offset, ret_error);
 	} else if (parser->error != YAML_MEMORY_ERROR) {
-		ret_error->line = parser->problem_mark.line + 1;
-		ret_error->column = parser->problem_mark.column + 1;
-		if (parser->problem_mark.index < len && text[parser->problem_mark.index] == '\t')
+		ret_error->line = mark->line + 1;
+		ret_error->column = mark->column + 1;
+		if (mark->index < yaml->len && yaml->text[mark->index] == '\t')
 			hint = " (a tab: YAML wants spaces)";
 	}
 	snprintf(ret_error->text, sizeof(ret_error->text), "not valid YAML: %s%s", problem, hint);
 }
 
-struct cJSON *yaml_parse(const char *text, size_t len, struct text_error *ret_error)
+struct yaml *yaml_open(const char *text, size_t len)
 {
-	struct builder builder = { .documents = cJSON_CreateArray(), .error = ret_error };
-	size_t bom = text_bom(text, len);
-	yaml_parser_t parser;
-	bool more = true;
-	int ret = -1;
+	struct yaml *yaml = calloc(1, sizeof(*yaml));
 
-	/* libyaml would count it as a column, and only the first line as indented. */
-	text += bom;
-	len -= bom;
+	if (!yaml || !yaml_parser_initialize(&yaml->parser)) {
+		free(yaml);
+		return NULL;
+	}
+	yaml->text = text;
+	yaml->len = len;
+	yaml_parser_set_encoding(&yaml->parser, YAML_UTF8_ENCODING);
+	yaml_parser_set_input_string(&yaml->parser, (const unsigned char *)text, len);
+	return yaml;
+}
+
+static void document_forget(struct yaml *yaml)
+{
+	while (yaml->anchor_count > 0)
+		free(yaml->anchors[--yaml->anchor_count].name);
+	for (size_t i = 0; i < yaml->depth; i++)
+		free(take_ptr(yaml->frames[i].key));
+	yaml->depth = 0;
+	cJSON_Delete(take_ptr(yaml->document));
+	cJSON_Delete(take_ptr(yaml->merged));
+}
+
+void yaml_close(struct yaml *yaml)
+{
+	if (!yaml)
+		return;
+	document_forget(yaml);
+	yaml_parser_delete(&yaml->parser);
+	free(yaml);
+}
+
+int yaml_next(struct yaml *yaml, struct cJSON **ret, struct text_error *ret_error)
+{
+	yaml_event_type_t type = YAML_NO_EVENT;
+	yaml_event_t event;
+
 	*ret_error = (struct text_error){ .text = "out of memory" };
-	if (!builder.documents)
-		return NULL;
-	if (!yaml_parser_initialize(&parser)) {
-		cJSON_Delete(builder.documents);
-		return NULL;
-	}
-	yaml_parser_set_encoding(&parser, YAML_UTF8_ENCODING);
-	yaml_parser_set_input_string(&parser, (const unsigned char *)text, len);
-	while (more) {
-		yaml_event_t event;
+	document_forget(yaml);
+	yaml->error = ret_error;
+	yaml->merged = cJSON_CreateArray();
+	if (!yaml->merged)
+		return -EINVAL;
+	while (type != YAML_DOCUMENT_END_EVENT && type != YAML_STREAM_END_EVENT) {
+		int failed;
 
-		if (!yaml_parser_parse(&parser, &event)) {
-			parser_error(&parser, text, len, ret_error);
-			ret = -1;
-			break;
+		task_pause();
+		if (!yaml_parser_parse(&yaml->parser, &event)) {
+			parser_error(yaml, ret_error);
+			return -EINVAL;
 		}
-		ret = builder_event(&builder, &event);
-		more = ret == 0 && event.type != YAML_STREAM_END_EVENT;
+		type = event.type;
+		failed = event_read(yaml, &event);
 		yaml_event_delete(&event);
+		if (failed)
+			return -EINVAL;
 	}
-	yaml_parser_delete(&parser);
-	builder_forget_anchors(&builder);
-	for (size_t i = 0; i < builder.depth; i++)
-		free(builder.frames[i].key);
-	if (ret < 0)
-		cJSON_Delete(take_ptr(builder.documents));
-	return builder.documents;
-}
-
-/* ---- JSON ---- */
-
-size_t text_bom(const char *text, size_t len)
-{
-	return len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
-}
-
-size_t text_skip_space(const char *text, size_t len, size_t offset)
-{
-	while (offset < len && text[offset] && strchr(" \t\r\n", text[offset]))
-		offset++;
-	return offset;
-}
-
-bool text_is_json(const char *text, size_t len)
-{
-	size_t first = text_skip_space(text, len, text_bom(text, len));
-
-	return first < len && (text[first] == '{' || text[first] == '[');
-}
-
-/* cJSON's strings end at a NUL: a value with one inside would be read as another, shorter value. */
-static bool find_nul(const char *text, size_t len, size_t *ret_offset)
-{
-	for (size_t i = 0; i < len; i++) {
-		if (text[i] == '\0') {
-			*ret_offset = i;
-			return true;
-		}
-		if (text[i] != '\\' || i + 1 >= len)
-			continue;
-		if (i + 5 < len && memcmp(text + i, "\\u0000", 6) == 0) {
-			*ret_offset = i;
-			return true;
-		}
-		i++;
-	}
-	return false;
-}
-
-/* Says what was read where JSON ended. */
-static void json_near(const char *rest, size_t len, struct text_error *ret_error)
-{
-	char near[24];
-	size_t count = 0;
-
-	while (len > 0 && strchr(" \t\r\n", *rest)) {
-		rest++;
-		len--;
-	}
-	while (count < len && count < sizeof(near) - 1 && rest[count] > ' ' && rest[count] < 0x7f) {
-		near[count] = rest[count];
-		count++;
-	}
-	near[count] = '\0';
-	if (count)
-		snprintf(ret_error->text, sizeof(ret_error->text), "not valid JSON at \"%s\"",
-			 near);
-	else
-		snprintf(ret_error->text, sizeof(ret_error->text), "not valid JSON%s",
-			 len == 0 ? ": it ends too early" : "");
-}
-
-struct cJSON *json_value_parse(const char *text, size_t len, size_t *ret_len,
-			       struct text_error *ret_error)
-{
-	const char *end = NULL;
-	cJSON *json = cJSON_ParseWithLengthOpts(text, len, &end, false);
-	size_t offset, seen, deep;
-
-	*ret_error = (struct text_error){ 0 };
-	if (!json) {
-		offset = end && end >= text && end < text + len ? (size_t)(end - text) : len;
-		/* cJSON is one past what it took for the start of a key. */
-		if (offset > 0 && text[offset - 1] == '}')
-			offset--;
-		seen = offset < len ? offset + 1 : len;
-		deep = json_depth_find(text, seen, TEXT_DEPTH_MAX);
-		if (deep < seen) {
-			offset = deep;
-			snprintf(ret_error->text, sizeof(ret_error->text), "nested deeper than %d",
-				 TEXT_DEPTH_MAX);
-		} else {
-			json_near(text + offset, len - offset, ret_error);
-		}
-		position_of_offset(text, offset, &ret_error->line, &ret_error->column);
-		return NULL;
-	}
-	*ret_len = (size_t)(end - text);
-	if (find_nul(text, *ret_len, &offset)) {
-		position_of_offset(text, offset, &ret_error->line, &ret_error->column);
-		snprintf(ret_error->text, sizeof(ret_error->text), "a NUL character");
-		cJSON_Delete(json);
-		return NULL;
-	}
-	return json;
-}
-
-/* JSON values one after the other, as an array. */
-static cJSON *json_documents(const char *text, size_t len, struct text_error *ret_error)
-{
-	cJSON *documents = cJSON_CreateArray();
-	size_t offset = text_skip_space(text, len, text_bom(text, len));
-
-	while (documents && offset < len) {
-		size_t used;
-		cJSON *json = json_value_parse(text + offset, len - offset, &used, ret_error);
-
-		if (!json) {
-			size_t line;
-			size_t column;
-
-			position_of_offset(text, offset, &line, &column);
-			if (ret_error->line == 1)
-				ret_error->column += column - 1;
-			ret_error->line += line - 1;
-			cJSON_Delete(documents);
-			return NULL;
-		}
-		cJSON_AddItemToArray(documents, json);
-		offset = text_skip_space(text, len, offset + used);
-	}
-	return documents;
-}
-
-struct cJSON *documents_parse(const char *text, size_t len, struct text_error *ret_error)
-{
-	return text_is_json(text, len) ? json_documents(text, len, ret_error)
-				       : yaml_parse(text, len, ret_error);
+	if (type == YAML_STREAM_END_EVENT)
+		return 0;
+	*ret = take_ptr(yaml->document);
+	return 1;
 }

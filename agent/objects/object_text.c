@@ -4,8 +4,8 @@
 #include <cjson/cJSON.h>
 #include <string.h>
 
+#include "lib/document.h"
 #include "lib/json.h"
-#include "lib/yaml.h"
 
 static const char *member_text(const cJSON *json, const char *key)
 {
@@ -52,53 +52,17 @@ static void items_add(cJSON *items, cJSON *document)
 	cJSON_Delete(document);
 }
 
-static cJSON *json_items(const char *text, size_t len)
+struct cJSON *object_text_items(const char *text, size_t len)
 {
 	auto_json cJSON *items = cJSON_CreateArray();
 	struct text_error error;
-
-	if (!items)
-		return NULL;
-	if (len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
-		text += 3;
-		len -= 3;
-	}
-	for (;;) {
-		size_t used, space = 0;
-		cJSON *document;
-
-		while (space < len && text[space] && strchr(" \t\r\n", text[space]))
-			space++;
-		text += space;
-		len -= space;
-		if (len == 0)
-			break;
-		document = json_value_parse(text, len, &used, &error);
-		if (!document)
-			return NULL;
-		items_add(items, document);
-		text += used;
-		len -= used;
-	}
-	return take_ptr(items);
-}
-
-static cJSON *yaml_items(const char *text, size_t len)
-{
-	auto_json cJSON *items = cJSON_CreateArray();
-	struct text_error error;
-	auto_json cJSON *documents = yaml_parse(text, len, &error);
+	auto_json cJSON *documents = documents_parse(text, len, &error);
 
 	if (!items || !documents)
 		return NULL;
 	while (documents->child)
 		items_add(items, cJSON_DetachItemViaPointer(documents, documents->child));
 	return take_ptr(items);
-}
-
-struct cJSON *object_text_items(const char *text, size_t len)
-{
-	return text_is_json(text, len) ? json_items(text, len) : yaml_items(text, len);
 }
 
 bool object_text_is(const struct cJSON *item, enum object_kind kind, const char *namespace,

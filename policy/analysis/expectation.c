@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "lib/auto.h"
-#include "lib/yaml.h"
 #include "policy/objects/reader.h"
 
 struct texts { /* one or several texts of a field */
@@ -107,12 +106,14 @@ static void expectations_multiply(struct reader *reader, const struct node *at,
 static void test_read(struct reader *reader, const struct node *at, struct expectations *list)
 {
 	static const char *const names[] = { "name", "from", "to", "port", "expect" };
-	struct expectation one = { .line = at->index }; /* until lines are looked up */
+	struct expectation one = { 0 };
 	struct node name = node_child(at, "name"), expect = node_child(at, "expect");
 	struct node from = node_child(at, "from"), to = node_child(at, "to");
 	struct node port = node_child(at, "port");
 	struct texts fields[3] = { { 0 } };
+	size_t column;
 
+	documents_position(reader->documents, at->json, false, &one.line, &column);
 	if (!cJSON_IsObject(at->json)) {
 		reader_error(reader, at, "an object with from, to, port and expect is needed");
 		return;
@@ -130,7 +131,7 @@ static void test_read(struct reader *reader, const struct node *at, struct expec
 static void document_read(struct reader *reader, const cJSON *json, struct expectations *list)
 {
 	static const char *const names[] = { "tests" };
-	struct node root = { .json = json, .object_root = true };
+	struct node root = node_root(json);
 	struct node tests = node_child(&root, "tests");
 	const cJSON *item;
 	size_t index = 0;
@@ -158,84 +159,46 @@ static void document_read(struct reader *reader, const cJSON *json, struct expec
 	}
 }
 
-/* Puts the line of its member of "tests" into each expectation. */
-static int lines_find(const char *text, size_t len, size_t tests, struct expectations *list)
+static void text_read_all(struct reader *reader, struct expectations *list)
 {
-	auto_free struct position *positions = calloc(tests + 1, sizeof(*positions));
-	int ret = positions ? 0 : -ENOMEM;
+	cJSON *document = NULL;
+	struct text_error error;
+	int found;
 
-	for (size_t i = 0; i < tests && !ret; i++) {
-		struct buffer path = { 0 };
+	found = documents_next(reader->documents, &document, &error);
+	if (found >= 0)
+		document_read(reader, document, list);
+	cJSON_Delete(document);
+	for (size_t count = 2; found == 1; count++) {
+		found = documents_next(reader->documents, &document, &error);
+		if (found == 1 && count == 2) {
+			struct node root = node_root(document);
 
-		path_key(&path, "tests");
-		path_index(&path, i);
-		positions[i].path = path.data;
-		ret = path.failed ? -ENOMEM : 0;
+			reader->document = 1;
+			reader_error(reader, &root, "one document is needed, here is another");
+		}
+		if (found == 1)
+			cJSON_Delete(document);
 	}
-	if (!ret && tests)
-		positions_find(text, len, positions, tests);
-	for (size_t i = 0; i < list->count && !ret; i++)
-		list->items[i].line = positions[list->items[i].line].line;
-	for (size_t i = 0; positions && i < tests; i++)
-		free(positions[i].path);
-	return ret;
-}
-
-static void text_error_add(struct reader *reader, const struct text_error *error)
-{
-	struct node root = { .object_root = true };
-	struct problem *problem;
-
-	reader_error(reader, &root, "%s", error->text);
-	if (reader->failed)
-		return;
-	reader_positions(reader, "", 0, 1, 1);
-	problem = &reader->problems->items[reader->problems->count - 1];
-	problem->line = error->line;
-	problem->column = error->column;
-}
-
-static int text_read_all(struct reader *reader, const char *text, size_t len,
-			 struct expectations *list)
-{
-	struct text_error error = { 0 };
-	cJSON *documents = documents_parse(text, len, &error);
-	const cJSON *json = cJSON_GetArrayItem(documents, 0);
-	int ret = 0;
-
-	if (!documents) {
-		text_error_add(reader, &error);
-		return 0;
-	}
-	document_read(reader, json, list);
-	if (cJSON_GetArraySize(documents) > 1) {
-		struct node root = { .object_root = true };
-
-		reader->document = text_is_json(text, len) ? 0 : 1;
-		reader_error(reader, &root, "one document is needed, here are %d",
-			     cJSON_GetArraySize(documents));
-	}
-	if (!reader->failed) {
-		const cJSON *tests = cJSON_GetObjectItemCaseSensitive(json, "tests");
-
-		reader_positions(reader, text, len, 1, 1);
-		ret = lines_find(text, len, (size_t)cJSON_GetArraySize(tests), list);
-	}
-	cJSON_Delete(documents);
-	return ret;
+	if (found < 0)
+		reader_text_error(reader, &error);
 }
 
 int expectations_parse(const char *text, size_t len, struct expectations *ret_list,
 		       struct problems *problems)
 {
 	struct expectations list = { .arena = arena_new() };
-	struct reader reader = { .problems = problems, .located = problems->count };
+	struct documents documents;
+	struct reader reader = { .problems = problems, .documents = &documents };
 	size_t errors = problems->errors;
-	int ret = list.arena ? text_read_all(&reader, text, len, &list) : -ENOMEM;
+	int ret = list.arena ? 0 : -ENOMEM;
 
+	documents_init(&documents, text, len);
+	if (!ret)
+		text_read_all(&reader, &list);
+	documents_done(&documents);
 	if (reader.failed || (list.arena && arena_failed(list.arena)))
 		ret = -ENOMEM;
-	reader_done(&reader);
 	if (ret == 0 && problems->errors > errors)
 		ret = -EINVAL;
 	if (ret < 0)

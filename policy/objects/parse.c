@@ -13,8 +13,7 @@
 
 #include "lib/alloc.h"
 #include "lib/arena.h"
-#include "lib/json_list.h"
-#include "lib/yaml.h"
+#include "lib/document.h"
 #include "policy/objects/kind.h"
 #include "policy/objects/name.h"
 #include "policy/objects/reader.h"
@@ -40,8 +39,7 @@ struct parse {
 	size_t capacity;
 	struct arena *arena;
 	struct intern seen; /* kind, namespace and name of each object */
-	bool by_item;       /* lists are read item by item */
-	bool broken;        /* which cannot go on: read it as a whole, to say what is wrong */
+	bool broken;        /* reading by item cannot go on */
 };
 
 void object_list_done(struct object_list *list)
@@ -66,13 +64,13 @@ static void check_few_duplicates(struct reader *reader, const struct node *at)
 	const cJSON *member, *earlier;
 
 	cJSON_ArrayForEach (member, at->json) {
-		struct node child = { .parent = at, .json = member, .key = member->string };
+		struct node child = node_member(at, member);
 
 		for (earlier = at->json->child; earlier != member; earlier = earlier->next) {
 			if (*earlier->string != *member->string ||
 			    strcmp(earlier->string, member->string) != 0)
 				continue;
-			reader_problem(reader, &child, PROBLEM_AT_LAST_KEY, "the same key twice");
+			reader_problem(reader, &child, PROBLEM_AT_KEY, "the same key twice");
 			break;
 		}
 	}
@@ -96,10 +94,10 @@ static void check_duplicates(struct reader *reader, const struct node *at)
 		members[i++] = member;
 	qsort(members, count, sizeof(cJSON *), member_compare);
 	for (i = 1; i < count; i++) {
-		struct node child = { .parent = at, .json = members[i], .key = members[i]->string };
+		struct node child = node_member(at, members[i]);
 
 		if (strcmp(members[i - 1]->string, members[i]->string) == 0)
-			reader_problem(reader, &child, PROBLEM_AT_LAST_KEY, "the same key twice");
+			reader_problem(reader, &child, PROBLEM_AT_KEY, "the same key twice");
 	}
 	free(members);
 }
@@ -256,13 +254,12 @@ static struct object *read_object(struct reader *reader, const struct node *root
 int object_parse(const struct cJSON *json, unsigned int flags, struct object **ret_object,
 		 struct problems *problems)
 {
-	struct reader reader = { .problems = problems, .flags = flags, .located = problems->count };
-	struct node root = { .json = json, .object_root = true };
+	struct reader reader = { .problems = problems, .flags = flags };
+	struct node root = node_root(json);
 	size_t errors = problems->errors;
 	struct object *object = read_object(&reader, &root, NULL, NULL);
 	bool failed = reader.failed;
 
-	reader_done(&reader);
 	if (!failed && problems->errors == errors) {
 		*ret_object = object;
 		return 0;
@@ -326,10 +323,9 @@ static void parse_item(struct parse *parse, const struct node *items, const cJSO
 	parse_add(parse, &item, read_object(&parse->reader, &item, version, kind));
 }
 
-/* The items come from the list, or, without one, from the tree. */
-static void parse_list(struct parse *parse, const struct node *root, const char *item_kind,
-		       struct json_list *list)
+static void parse_list(struct parse *parse, const struct node *root, const char *item_kind)
 {
+	struct documents *documents = parse->reader.documents;
 	struct node api_version = node_child(root, "apiVersion");
 	struct node items = node_child(root, "items");
 	const char *version = read_string(&parse->reader, &api_version);
@@ -344,7 +340,12 @@ static void parse_list(struct parse *parse, const struct node *root, const char 
 	if (!read_is_array(&parse->reader, &items))
 		return;
 	parse->list.documents++;
-	while (list && !parse->reader.failed && (item = json_list_next(list))) {
+	while (documents->in_list && !parse->reader.failed) {
+		int found = documents_next_item(documents, &item);
+
+		parse->broken = found < 0;
+		if (found <= 0)
+			break;
 		parse_item(parse, &items, item, index++, version, kind);
 		cJSON_Delete(item);
 	}
@@ -354,118 +355,49 @@ static void parse_list(struct parse *parse, const struct node *root, const char 
 	}
 }
 
-static void parse_document(struct parse *parse, const cJSON *json, struct json_list *list)
+static void parse_document(struct parse *parse, const cJSON *json)
 {
-	struct node root = { .json = json, .object_root = true };
+	struct node root = node_root(json);
 	const char *kind = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "kind"));
 	char item_kind[64];
 
-	if (cJSON_IsNull(json)) /* an empty YAML document */
+	if (!root.json) /* an empty YAML document */
 		return;
 	snprintf(parse->reader.object, sizeof(parse->reader.object), "document %zu",
 		 parse->reader.document + 1);
 	if (kind && list_item_kind(kind, item_kind, sizeof(item_kind))) {
-		parse_list(parse, &root, item_kind, list);
+		parse_list(parse, &root, item_kind);
 		return;
 	}
 	parse->list.documents++;
 	parse_add(parse, &root, read_object(&parse->reader, &root, NULL, NULL));
 }
 
-static void parse_text_error(struct parse *parse, const struct text_error *error, size_t base_line,
-			     size_t base_column)
-{
-	struct node root = { .object_root = true };
-	struct problem *problem;
-	size_t count = parse->reader.problems->count;
-
-	parse->reader.object[0] = '\0';
-	reader_error(&parse->reader, &root, "%s", error->text);
-	if (parse->reader.failed || parse->reader.problems->count == count)
-		return;
-	reader_positions(&parse->reader, "", 0, 1, 1);
-	problem = &parse->reader.problems->items[count];
-	problem->line = error->line ? base_line + error->line - 1 : 0;
-	problem->column = error->line == 1 ? base_column + error->column - 1 : error->column;
-}
-
-/* One value, or one list item by item; false if there is none. */
-static bool parse_json_value(struct parse *parse, const char *text, size_t len, size_t *ret_used,
-			     struct text_error *ret_error)
-{
-	struct json_list list;
-	cJSON *json;
-
-	if (parse->by_item && json_list_open(text, len, &list, ret_used)) {
-		parse_document(parse, list.head, &list);
-		parse->broken = list.broken;
-		json_list_done(&list);
-		return true;
-	}
-	json = json_value_parse(text, len, ret_used, ret_error);
-	if (!json)
-		return false;
-	parse_document(parse, json, NULL);
-	cJSON_Delete(json);
-	return true;
-}
-
-/* JSON values one after the other. */
-static void parse_json_text(struct parse *parse, const char *text, size_t len)
-{
-	size_t offset = text_bom(text, len);
-	struct text_mark mark = { 0 };
-
-	for (offset = text_skip_space(text, len, offset);
-	     offset < len && !parse->reader.failed && !parse->broken;
-	     offset = text_skip_space(text, len, offset)) {
-		struct text_error error;
-		size_t line;
-		size_t column;
-		size_t used;
-		size_t document = parse->reader.document;
-
-		position_next(&mark, text, offset, &line, &column);
-		if (!parse_json_value(parse, text + offset, len - offset, &used, &error)) {
-			parse_text_error(parse, &error, line, column);
-			return;
-		}
-		/* The walker sees this value alone, as document 0. */
-		for (size_t i = 0; i < parse->reader.problems->count - parse->reader.located; i++)
-			parse->reader.positions[i].document = 0;
-		reader_positions(&parse->reader, text + offset, used, line, column);
-		parse->reader.document = document + 1;
-		offset += used;
-	}
-}
-
-static void parse_yaml_text(struct parse *parse, const char *text, size_t len)
+static void parse_documents(struct parse *parse)
 {
 	struct text_error error;
-	cJSON *documents = yaml_parse(text, len, &error);
-	const cJSON *json;
+	cJSON *document;
+	int found = 1;
 
-	if (!documents) {
-		parse_text_error(parse, &error, 1, 1);
-		return;
-	}
-	cJSON_ArrayForEach (json, documents) {
-		parse_document(parse, json, NULL);
-		parse->reader.document++;
-		if (parse->reader.failed)
+	while (found == 1 && !parse->reader.failed && !parse->broken) {
+		found = documents_next(parse->reader.documents, &document, &error);
+		if (found < 0)
+			reader_text_error(&parse->reader, &error);
+		if (found != 1)
 			break;
+		parse_document(parse, document);
+		parse->reader.document++;
+		cJSON_Delete(document);
 	}
-	cJSON_Delete(documents);
-	reader_positions(&parse->reader, text, len, 1, 1);
 }
 
 /* -EAGAIN: reading by item found no JSON where an item should be. */
 static int text_parse(const char *text, size_t len, unsigned int flags, bool by_item,
 		      struct object_list *ret_list, struct problems *problems)
 {
+	struct documents documents;
 	struct parse parse = {
-		.reader = { .problems = problems, .flags = flags, .located = problems->count },
-		.by_item = by_item,
+		.reader = { .problems = problems, .flags = flags, .documents = &documents },
 	};
 	size_t errors = problems->errors;
 	bool failed;
@@ -475,12 +407,11 @@ static int text_parse(const char *text, size_t len, unsigned int flags, bool by_
 	*ret_list = (struct object_list){ 0 };
 	if (!parse.arena)
 		return -ENOMEM;
-	if (text_is_json(text, len))
-		parse_json_text(&parse, text, len);
-	else
-		parse_yaml_text(&parse, text, len);
+	documents_init(&documents, text, len);
+	documents.by_item = by_item;
+	parse_documents(&parse);
+	documents_done(&documents);
 	failed = parse.reader.failed;
-	reader_done(&parse.reader);
 	intern_done(&parse.seen);
 	arena_free(parse.arena);
 	if (!failed && !parse.broken && problems->errors == errors) {
@@ -510,89 +441,69 @@ int objects_parse(const char *text, size_t len, unsigned int flags, struct objec
 	return text_parse(text, len, flags, false, ret_list, problems);
 }
 
-/* The path of a place from its document's root; owned by the caller. */
-static char *place_path(const struct object_place *place)
+/* The value at the first step of a path, which moves to the next; NULL: it is not written. */
+static const cJSON *path_step(const cJSON *json, const char **path)
 {
-	struct buffer path = { 0 };
+	const char *at = *path, *end;
+	size_t len;
 
-	buffer_add(&path, "", 0);
+	if (*at == '[') {
+		end = strchr(++at, ']');
+		if (!end)
+			return NULL;
+		*path = end + 1;
+	} else {
+		at += *at == '.';
+		*path = end = at + strcspn(at, ".[");
+	}
+	len = (size_t)(end - at);
+	if (cJSON_IsArray(json))
+		return cJSON_GetArrayItem(json, (int)strtol(at, NULL, 10));
+	for (json = cJSON_IsObject(json) ? json->child : NULL; json; json = json->next) {
+		if (strlen(json->string) == len && memcmp(json->string, at, len) == 0)
+			break;
+	}
+	return json;
+}
+
+static void place_find(struct documents *documents, const cJSON *document,
+		       struct object_place *place)
+{
+	const char *path = place->path;
+	const cJSON *json = document, *next;
+
 	if (place->object->item) {
-		path_key(&path, "items");
-		path_index(&path, place->object->item - 1);
-		if (*place->path && *place->path != '[')
-			buffer_add(&path, ".", 1);
+		next = cJSON_GetObjectItemCaseSensitive(document, "items");
+		next = cJSON_GetArrayItem(next, (int)place->object->item - 1);
+		json = next ? next : document;
 	}
-	buffer_add(&path, place->path, strlen(place->path));
-	if (path.failed)
-		buffer_done(&path);
-	return path.data;
-}
-
-/* Finds the places whose locations are of the given document, in its text. */
-static void places_find(const char *text, size_t len, size_t line, size_t column,
-			struct position *positions, struct object_place *places, size_t count)
-{
-	positions_find(text, len, positions, count);
-	for (size_t i = 0; i < count; i++) {
-		if (!positions[i].line || places[i].line)
-			continue;
-		places[i].line = line + positions[i].line - 1;
-		places[i].column = positions[i].line == 1 ? column + positions[i].column - 1
-							  : positions[i].column;
-		positions[i].line = 0;
-	}
-}
-
-/* JSON documents are texts of their own: each is document 0 to the walker. */
-static void places_find_json(const char *text, size_t len, struct position *positions,
-			     struct object_place *places, size_t count)
-{
-	size_t last = 0, document = 0, used;
-	struct text_mark mark = { 0 };
-
-	for (size_t i = 0; i < count; i++)
-		last = places[i].object->document > last ? places[i].object->document : last;
-	for (size_t offset = text_skip_space(text, len, text_bom(text, len));
-	     offset < len && document <= last;
-	     offset = text_skip_space(text, len, offset + used), document++) {
-		struct text_error error;
-		cJSON *json = json_value_parse(text + offset, len - offset, &used, &error);
-		bool wanted = false;
-		size_t line, column;
-
-		if (!json)
-			return;
-		cJSON_Delete(json);
-		for (size_t i = 0; i < count; i++) {
-			bool here = places[i].object->document == document;
-
-			positions[i].document = here ? 0 : SIZE_MAX;
-			wanted |= here;
-		}
-		if (!wanted)
-			continue;
-		position_next(&mark, text, offset, &line, &column);
-		places_find(text + offset, used, line, column, positions, places, count);
-	}
+	while (*path && (next = path_step(json, &path)))
+		json = next;
+	documents_position(documents, json, false, &place->line, &place->column);
 }
 
 void objects_position(const char *text, size_t len, struct object_place *places, size_t count)
 {
-	auto_free struct position *positions = calloc(count + 1, sizeof(*positions));
-	bool complete = positions != NULL;
+	struct documents documents;
+	struct text_error error;
+	cJSON *document;
+	size_t last = 0;
 
-	for (size_t i = 0; i < count && complete; i++) {
+	for (size_t i = 0; i < count; i++) {
 		places[i].line = 0;
-		positions[i].document = places[i].object->document;
-		positions[i].path = place_path(&places[i]);
-		complete = positions[i].path != NULL;
+		last = places[i].object->document > last ? places[i].object->document : last;
 	}
-	if (complete && text_is_json(text, len))
-		places_find_json(text, len, positions, places, count);
-	else if (complete)
-		places_find(text, len, 1, 1, positions, places, count);
-	for (size_t i = 0; i < count && positions; i++)
-		free(positions[i].path);
+	documents_init(&documents, text, len);
+	for (size_t number = 0; number <= last; number++) {
+		if (documents_next(&documents, &document, &error) != 1)
+			break;
+		for (size_t i = 0; i < count; i++) {
+			if (places[i].object->document == number)
+				place_find(&documents, document, &places[i]);
+		}
+		cJSON_Delete(document);
+	}
+	documents_done(&documents);
 }
 
 bool object_position(const char *text, size_t len, const struct object *object, const char *path,

@@ -39,7 +39,7 @@ static void read_match_labels(struct reader *reader, const struct node *at,
 	if (!cJSON_IsObject(at->json))
 		return;
 	cJSON_ArrayForEach (member, at->json) {
-		struct node child = { .parent = at, .json = member, .key = member->string };
+		struct node child = node_member(at, member);
 		const char *value = read_string(reader, &child);
 		struct selector_term *term = &selector->terms[selector->count];
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "policy/objects/reader.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdarg.h>
@@ -15,59 +16,93 @@
 
 /* ---- problems ---- */
 
-static void path_render(const struct node *at, bool from_object, struct buffer *path)
+void path_key(struct buffer *path, const char *key)
 {
-	if (!at || (from_object && at->object_root))
+	bool plain = *key != '\0';
+
+	for (const char *c = key; *c; c++) {
+		if (!isalnum((unsigned char)*c) && *c != '-' && *c != '_')
+			plain = false;
+	}
+	if (plain && path->len > 0)
+		buffer_add(path, ".", 1);
+	else if (!plain)
+		buffer_add(path, "[", 1);
+	buffer_add(path, key, strlen(key));
+	if (!plain)
+		buffer_add(path, "]", 1);
+}
+
+void path_index(struct buffer *path, size_t index)
+{
+	char text[32];
+	int len = snprintf(text, sizeof(text), "[%zu]", index);
+
+	buffer_add(path, text, (size_t)len);
+}
+
+static void path_render(const struct node *at, struct buffer *path)
+{
+	if (!at || at->object_root)
 		return;
-	path_render(at->parent, from_object, path);
+	path_render(at->parent, path);
 	if (at->key)
 		path_key(path, at->key);
 	else if (at->parent)
 		path_index(path, at->index);
 }
 
-static char *path_of(const struct node *at, bool from_object)
+static char *path_of(const struct node *at)
 {
 	struct buffer path = { 0 };
 
 	buffer_add(&path, "", 0);
-	path_render(at, from_object, &path);
+	path_render(at, &path);
 	if (path.failed)
 		buffer_done(&path);
 	return path.data;
 }
 
-static int problems_room(struct reader *reader)
+/* The value at the path, or the nearest around it that is written. */
+static void problem_position(struct reader *reader, const struct node *at, bool of_key,
+			     struct problem *problem)
 {
-	size_t count = reader->problems->count;
-	struct problem *items;
-	struct position *positions;
+	const struct node *node = at;
 
-	items = reallocarray(reader->problems->items, count + 1, sizeof(*items));
-	if (!items)
-		return -ENOMEM;
-	reader->problems->items = items;
-	positions =
-		reallocarray(reader->positions, count + 1 - reader->located, sizeof(*positions));
-	if (!positions)
-		return -ENOMEM;
-	reader->positions = positions;
-	return 0;
+	while (node && !node->written)
+		node = node->parent;
+	if (node && reader->documents)
+		documents_position(reader->documents, node->written,
+				   of_key && node == at && at->key, &problem->line,
+				   &problem->column);
+}
+
+/* Takes the problem over. */
+static void problem_add(struct reader *reader, struct problem *problem)
+{
+	struct problems *problems = reader->problems;
+	struct problem *items = reallocarray(problems->items, problems->count + 1, sizeof(*items));
+
+	if (items)
+		problems->items = items;
+	if (!items || !problem->message || !problem->object || !problem->path) {
+		problem_done(problem);
+		reader->failed = true;
+		return;
+	}
+	problems->items[problems->count++] = *problem;
+	problems->errors += !problem->warning;
 }
 
 void reader_problem(struct reader *reader, const struct node *at, enum problem_kind kind,
 		    const char *fmt, ...)
 {
 	bool warning = kind == PROBLEM_WARNING || kind == PROBLEM_WARNING_AT_KEY;
-	struct problems *problems = reader->problems;
-	struct position position = { .document = reader->document,
-				     .at_key = kind >= PROBLEM_AT_KEY,
-				     .last = kind == PROBLEM_AT_LAST_KEY };
 	struct problem problem = { .warning = warning };
 	va_list args;
 
-	if (problems->count >= PROBLEMS_MAX) {
-		problems->errors += !warning;
+	if (reader->problems->count >= PROBLEMS_MAX) {
+		reader->problems->errors += !warning;
 		return;
 	}
 	va_start(args, fmt);
@@ -75,48 +110,22 @@ void reader_problem(struct reader *reader, const struct node *at, enum problem_k
 		problem.message = NULL;
 	va_end(args);
 	problem.object = strdup(reader->object);
-	problem.path = path_of(at, true);
-	position.path = path_of(at, false);
-	if (!problem.message || !problem.object || !problem.path || !position.path ||
-	    problems_room(reader) < 0) {
-		free(problem.message);
-		free(problem.object);
-		free(problem.path);
-		free(position.path);
-		reader->failed = true;
-		return;
-	}
-	reader->positions[problems->count - reader->located] = position;
-	problems->items[problems->count++] = problem;
-	problems->errors += !warning;
+	problem.path = path_of(at);
+	problem_position(reader, at, kind >= PROBLEM_AT_KEY, &problem);
+	problem_add(reader, &problem);
 }
 
-void reader_positions(struct reader *reader, const char *text, size_t len, size_t base_line,
-		      size_t base_column)
+void reader_text_error(struct reader *reader, const struct text_error *error)
 {
-	size_t count = reader->problems->count - reader->located;
+	struct problem problem = {
+		.object = strdup(""),
+		.path = strdup(""),
+		.message = strdup(error->text),
+		.line = error->line,
+		.column = error->column,
+	};
 
-	if (count > 0)
-		positions_find(text, len, reader->positions, count);
-	for (size_t i = 0; i < count; i++) {
-		const struct position *position = &reader->positions[i];
-		struct problem *problem = &reader->problems->items[reader->located + i];
-
-		if (position->line) {
-			problem->line = base_line + position->line - 1;
-			problem->column = position->line == 1 ? base_column + position->column - 1
-							      : position->column;
-		}
-		free(position->path);
-	}
-	reader->located = reader->problems->count;
-}
-
-void reader_done(struct reader *reader)
-{
-	for (size_t i = 0; i < reader->problems->count - reader->located; i++)
-		free(reader->positions[i].path);
-	free(reader->positions);
+	problem_add(reader, &problem);
 }
 
 void problem_done(struct problem *problem)
@@ -168,6 +177,13 @@ const char *problem_format(const struct problem *problem, const char *file, char
 
 /* ---- walking ---- */
 
+struct node node_root(const cJSON *json)
+{
+	return (struct node){ .json = cJSON_IsNull(json) ? NULL : json,
+			      .written = json,
+			      .object_root = true };
+}
+
 struct node node_child(const struct node *at, const char *key)
 {
 	const cJSON *json = at->json ? at->json->child : NULL;
@@ -177,12 +193,21 @@ struct node node_child(const struct node *at, const char *key)
 		json = json->next;
 	if (json && !json->string)
 		json = NULL; /* items of a list */
-	return (struct node){ .parent = at, .key = key, .json = cJSON_IsNull(json) ? NULL : json };
+	return (struct node){
+		.parent = at, .key = key, .json = cJSON_IsNull(json) ? NULL : json, .written = json
+	};
 }
 
 struct node node_item(const struct node *at, const cJSON *item, size_t index)
 {
-	return (struct node){ .parent = at, .json = item, .index = index };
+	return (struct node){ .parent = at, .json = item, .written = item, .index = index };
+}
+
+struct node node_member(const struct node *at, const cJSON *member)
+{
+	return (struct node){
+		.parent = at, .json = member, .written = member, .key = member->string
+	};
 }
 
 static const char *type_name(const cJSON *json)
@@ -384,7 +409,7 @@ void read_known_fields(struct reader *reader, const struct node *at, const char 
 	const cJSON *member;
 
 	cJSON_ArrayForEach (member, at->json) {
-		struct node child = { .parent = at, .json = member, .key = member->string };
+		struct node child = node_member(at, member);
 
 		if (!name_in(member->string, names, count))
 			unknown_field(reader, &child, names, count);
@@ -422,7 +447,7 @@ void read_labels(struct reader *reader, const struct node *at, struct labels *la
 	if (!labels->items)
 		return;
 	cJSON_ArrayForEach (member, at->json) {
-		struct node child = { .parent = at, .json = member, .key = member->string };
+		struct node child = node_member(at, member);
 		const char *value = read_string(reader, &child);
 		const char *wanted = name_check_label_key(member->string);
 		struct label *label = &labels->items[labels->count];

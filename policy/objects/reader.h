@@ -8,19 +8,20 @@
 
 #include <cjson/cJSON.h>
 
-#include "lib/position.h"
+#include "lib/arena.h"
+#include "lib/document.h"
 #include "policy/objects/parse.h"
 
 #define PROBLEMS_MAX 100
 
 struct reader {
 	struct problems *problems;
-	unsigned int flags;         /* enum parse_flag */
-	size_t document;            /* number in the text, from 0 */
-	char object[600];           /* how problems name the object at hand */
-	struct position *positions; /* one for each problem from located on */
-	size_t located;             /* problems before this one are not ours, or have their line */
-	bool failed;                /* out of memory */
+	unsigned int flags; /* enum parse_flag */
+	struct documents
+		*documents; /* what is read is of the document at hand; NULL: it has no text */
+	size_t document;    /* its number, from 0 */
+	char object[600];   /* how problems name the object at hand */
+	bool failed;        /* out of memory */
 };
 
 /* One value and the way to it.  json is NULL where the field is absent or null: Kubernetes takes
@@ -28,31 +29,37 @@ struct reader {
 struct node {
 	const struct node *parent;
 	const cJSON *json;
-	const char *key; /* NULL: an item of a list */
+	const cJSON *written; /* json, or the null that is written there */
+	const char *key;      /* NULL: an item of a list */
 	size_t index;
 	bool object_root; /* paths for people begin here */
 };
 
-void reader_done(struct reader *reader);
 void problem_done(struct problem *problem);
-/* Finds the lines of the problems since the last call.  The text begins at the given line. */
-void reader_positions(struct reader *reader, const char *text, size_t len, size_t base_line,
-		      size_t base_column);
 
 enum problem_kind {
 	PROBLEM_ERROR,
 	PROBLEM_WARNING,
 	PROBLEM_AT_KEY,
 	PROBLEM_WARNING_AT_KEY,
-	PROBLEM_AT_LAST_KEY, /* an error at the last of several equal keys */
 };
 
 void reader_problem(struct reader *reader, const struct node *at, enum problem_kind kind,
 		    const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 #define reader_error(reader, at, ...) reader_problem(reader, at, PROBLEM_ERROR, __VA_ARGS__)
 
+/* The text is no document. */
+void reader_text_error(struct reader *reader, const struct text_error *error);
+
+struct node node_root(const cJSON *json); /* of an object */
 struct node node_child(const struct node *at, const char *key);
 struct node node_item(const struct node *at, const cJSON *item, size_t index);
+/* A member of an object, for walking all of them. */
+struct node node_member(const struct node *at, const cJSON *member);
+
+/* Appends one step of a field path: ".name", "[a.dotted/name]" or "[3]". */
+void path_key(struct buffer *path, const char *key);
+void path_index(struct buffer *path, size_t index);
 
 /* True if the value is there and of the type; a problem if it is there and of another one. */
 bool read_is_object(struct reader *reader, const struct node *at);

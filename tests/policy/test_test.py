@@ -117,7 +117,7 @@ def test_json(run):
     ("tests: [", ["2:1: not valid YAML"]),
     ("tests: [{from: a/b, to: [null], port: [80, null], expect: deny}]",
      ["1:26: tests[0].to[0]: missing", "1:44: tests[0].port[1]: missing"]),
-    ("tests:\n---\n{}", ["1:7: tests: missing", "3:1: one document is needed, here are 2"]),
+    ("tests:\n---\n{}", ["1:7: tests: missing", "3:1: one document is needed, here is another"]),
 ])
 def test_files_that_are_wrong(run, text, problems):
     done = run(text)

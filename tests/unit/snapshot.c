@@ -13,9 +13,9 @@
 
 #include "agent/objects/object_equal.h"
 #include "lib/auto.h"
+#include "lib/document.h"
 #include "lib/file.h"
 #include "lib/inet.h"
-#include "lib/yaml.h"
 #include "policy/objects/parse.h"
 #include "unit/oracle.h"
 

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "lib/document.h"
 #include "lib/json.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
@@ -30,7 +31,7 @@ static void test_parse_names_line_and_column(void **state)
 	} cases[] = {
 		{ "{\n  \"a\": 1,\n  \"b\": x\n}", "line 3, column 8" },
 		{ "{} {}", "line 1, column 4" },
-		{ "[1, 2", "line 1, column 5" },
+		{ "[1, 2", "line 1, column 6" },
 		{ "", "line 1, column 1" },
 	};
 
@@ -50,7 +51,7 @@ static void test_parse_names_line_and_column(void **state)
 
 static void test_parse_names_nesting_that_is_too_deep(void **state)
 {
-	char text[CJSON_NESTING_LIMIT + 2];
+	char text[TEXT_DEPTH_MAX + 2];
 	struct cJSON *json = NULL;
 	struct errmsg err = {};
 
@@ -58,7 +59,7 @@ static void test_parse_names_nesting_that_is_too_deep(void **state)
 	memset(text, '[', sizeof(text));
 	text[0] = '\n';
 	assert_int_equal(json_parse(text, sizeof(text), &json, &err), -EBADMSG);
-	assert_string_equal(err.text, "line 2, column 1001: JSON nested deeper than 1000");
+	assert_string_equal(err.text, "line 2, column 129: nested deeper than 128");
 }
 
 static void test_parse_takes_space_around_and_no_terminator(void **state)

@@ -329,8 +329,8 @@ static void test_bad_file_after_a_reboot_is_not_known(void **state)
 	struct fixture *fixture = *state;
 
 	reboot(fixture, "objects/b.json", "{");
-	write_file(fixture, "objects/b.json", "["); /* still bad */
-	WAIT(strstr(objects_unknown(fixture->objects), "["));
+	write_file(fixture, "objects/b.json", "[}"); /* still bad */
+	WAIT(strstr(objects_unknown(fixture->objects), "}"));
 	write_file(fixture, "objects/b.json", pod("b", "10.0.0.1"));
 	WAIT(has_pod(fixture, "b"));
 	known_again(fixture);

@@ -11,7 +11,7 @@
 #include <cjson/cJSON.h>
 
 #include "lib/auto.h"
-#include "lib/yaml.h"
+#include "lib/document.h"
 
 #include <cmocka.h> /* last: it makes fail a macro */
 
@@ -138,7 +138,10 @@ static void test_refusals_say_where(void **state)
 	expect_error("a: *x\n", 1, 4, "no anchor");
 	expect_error("a: &x [*x]\n", 1, 8, "contains itself");
 	expect_error("a: 1\n---\nb: &y 1\n---\nc: *y\n", 5, 4, "no anchor");
-	expect_error("<<: {a: 1}\n", 1, 1, "merge keys");
+	expect_error("<<: 1\n", 1, 1, "wants a mapping");
+	expect_error("a: {<<: [1]}\n", 1, 5, "wants a mapping");
+	expect_error("<<: *x\n", 1, 5, "no anchor");
+	expect_error("a: &x {<<: *x}\n", 1, 12, "contains itself");
 	expect_error("a: !x 1\n", 1, 4, "tag \"!x\"");
 	expect_error("a: !!int x\n", 1, 4, "is no int");
 	expect_error("a: !!binary aGk=\n", 1, 4, "tag");
@@ -147,9 +150,80 @@ static void test_refusals_say_where(void **state)
 	expect_error("a: .inf\n", 1, 4, "no JSON form");
 	expect_error("a: \"x\\0y\"\n", 1, 4, "NUL");
 	expect_error("{\"a\": \"x\\u0000\"}", 1, 9, "NUL");
-	expect_error("{\"a\": 1}\n{\"b\":\n x}", 3, 2, "not valid JSON at \"x}\"");
+	expect_error("{\"a\": 1}\n{\"b\":\n x]}", 3, 2, "not valid JSON at \"x]}\"");
+	expect_error("{\"a\": 1}\n---\nb: [\n", 4, 1, "not valid YAML");
+	expect_error("{\"a\": 1} b: [\n", 2, 1, "not valid YAML");
+	expect_error("{\"a\": 01, b]", 1, 7, "not valid JSON at \"01,\"");
 	expect_error("{\"a\": 1\n", 1, 8, "too early");
 	expect_error("a: \xff\n", 1, 4, "not valid YAML");
+}
+
+/* As kubectl reads them: JSON first, and YAML from where that ends. */
+static void test_json_goes_on_as_yaml(void **state)
+{
+	(void)state;
+	expect_json("{\"a\": 1}\n---\nb: 2\n---\nc: 3\n", "[{\"a\":1},{\"b\":2},{\"c\":3}]");
+	expect_json("{\"a\": 1}\n{\"b\": 2}\n---\nc: 3\n", "[{\"a\":1},{\"b\":2},{\"c\":3}]");
+	/* KYAML. */
+	expect_json("{\n  a: \"1\",\n  b: [\n    2,\n  ],\n}\n", "[{\"a\":\"1\",\"b\":[2]}]");
+	expect_json("{ # a comment\n  \"a\": 1,\n}\n---\n{b: 2}\n", "[{\"a\":1},{\"b\":2}]");
+	expect_json("{\"a\": 1}\n---\n{\n  b: 2,\n}\n", "[{\"a\":1},{\"b\":2}]");
+	expect_json("{\"a\": 'x'}", "[{\"a\":\"x\"}]");
+	expect_json("[\n  a,\n]\n", "[[\"a\"]]");
+}
+
+static void test_json_is_read_as_written(void **state)
+{
+	(void)state;
+	expect_json("{\"a\":[1,-2.5e+3,0,0.5],\"b\":[true,false,null,{},[]]}",
+		    "[{\"a\":[1,-2500,0,0.5],\"b\":[true,false,null,{},[]]}]");
+	expect_json("[\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\u20ac\\ud83d\\ude00\"]",
+		    "[[\"\\\"\\\\/\\b\\f\\n\\r\\t\u00e9\u20ac\U0001f600\"]]");
+	expect_json("{\"a\":1,\"a\":2}", "[{\"a\":1,\"a\":2}]");
+	expect_error("[\"\\ud83d\"]", 1, 3, "not valid JSON");
+	expect_error("[\"\\udc00\"]", 1, 3, "not valid JSON");
+	expect_error("[\"\\x\"", 1, 3, "not valid JSON at");
+	expect_error("[\"\\x", 1, 5, "too early");
+	expect_error("[\"1\" 2]", 1, 6, "not valid JSON at \"2]\"");
+	expect_error("[tru", 1, 2, "not valid JSON at \"tru\"");
+}
+
+static void test_merge_keys(void **state)
+{
+	(void)state;
+	expect_json("a: &x {k: 1, l: 2}\nb:\n  <<: *x\n  l: 3\n",
+		    "[{\"a\":{\"k\":1,\"l\":2},\"b\":{\"l\":3,\"k\":1}}]");
+	/* The map's own keys win wherever they stand, and then the first of a list. */
+	expect_json(
+		"a: &x {k: 1}\nb: &y {k: 2, m: 2}\nc: {k: 3, <<: [*x, *y]}\nd: {<<: [*x, *y]}\n",
+		"[{\"a\":{\"k\":1},\"b\":{\"k\":2,\"m\":2},\"c\":{\"k\":3,\"m\":2},"
+		"\"d\":{\"k\":1,\"m\":2}}]");
+	/* Merged maps that were merged themselves, and anchors inside of what is merged. */
+	expect_json("- &x {k: 1}\n- &y {<<: *x, l: 2}\n- {<<: *y}\n",
+		    "[[{\"k\":1},{\"l\":2,\"k\":1},{\"l\":2,\"k\":1}]]");
+	expect_json("- {<<: &z {k: &n [1]}, l: 2}\n- *z\n- *n\n",
+		    "[[{\"l\":2,\"k\":[1]},{\"k\":[1]},[1]]]");
+	/* In quotes it is a key like any other. */
+	expect_json("\"<<\": {a: 1}\n", "[{\"<<\":{\"a\":1}}]");
+}
+
+static void test_merge_keys_do_not_multiply_without_bound(void **state)
+{
+	size_t size = 400000, len = 0;
+	char *text = malloc(size);
+	struct text_error error;
+
+	(void)state;
+	len += (size_t)snprintf(text + len, size - len, "a: &x {");
+	for (int i = 0; i < 9000; i++)
+		len += (size_t)snprintf(text + len, size - len, "k%d: 1, ", i);
+	len += (size_t)snprintf(text + len, size - len, "}\nb: {<<: *x, <<: *x, ");
+	for (int i = 0; i < 9000; i++)
+		len += (size_t)snprintf(text + len, size - len, "l%d: 1, ", i);
+	snprintf(text + len, size - len, "}\n");
+	assert_null(documents_parse(text, strlen(text), &error));
+	assert_non_null(strstr(error.text, "expand to too much"));
+	free(text);
 }
 
 static void test_backslashes_before_u0000_count(void **state)
@@ -176,7 +250,6 @@ static void test_nesting_is_bounded(void **state)
 	expect_error(text, 1, depth + 2, "nested deeper");
 }
 
-/* cJSON's own bound is beyond ours, and what it says of it is only that it stopped. */
 static void test_json_too_deep_for_its_parser(void **state)
 {
 	char text[2 * CJSON_NESTING_LIMIT + 40];
@@ -188,6 +261,25 @@ static void test_json_too_deep_for_its_parser(void **state)
 	text[len + 2 * CJSON_NESTING_LIMIT] = '}';
 	text[len + 2 * CJSON_NESTING_LIMIT + 1] = '\0';
 	expect_error(text, 2, 10 + TEXT_DEPTH_MAX - 1, "nested deeper than 128");
+}
+
+static void test_aliases_do_not_nest_without_bound(void **state)
+{
+	char text[2000];
+	size_t len = 0;
+
+	(void)state;
+	len += (size_t)snprintf(text, sizeof(text), "- &a0 [x]\n");
+	for (int i = 1; i < 5; i++) {
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "- &a%d ", i);
+		memset(text + len, '[', 40);
+		len += 40;
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "*a%d", i - 1);
+		memset(text + len, ']', 40);
+		len += 40;
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "\n");
+	}
+	expect_error(text, 5, 47, "nested deeper than 128");
 }
 
 static void test_aliases_do_not_multiply_without_bound(void **state)
@@ -210,6 +302,11 @@ int main(void)
 		cmocka_unit_test(test_documents),
 		cmocka_unit_test(test_aliases),
 		cmocka_unit_test(test_refusals_say_where),
+		cmocka_unit_test(test_json_goes_on_as_yaml),
+		cmocka_unit_test(test_json_is_read_as_written),
+		cmocka_unit_test(test_merge_keys),
+		cmocka_unit_test(test_merge_keys_do_not_multiply_without_bound),
+		cmocka_unit_test(test_aliases_do_not_nest_without_bound),
 		cmocka_unit_test(test_backslashes_before_u0000_count),
 		cmocka_unit_test(test_nesting_is_bounded),
 		cmocka_unit_test(test_json_too_deep_for_its_parser),

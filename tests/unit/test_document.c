@@ -9,7 +9,7 @@
 #include <cjson/cJSON.h>
 
 #include "lib/auto.h"
-#include "lib/json_list.h"
+#include "lib/document.h"
 #include "policy/objects/parse.h"
 
 #include <cmocka.h>
@@ -17,26 +17,35 @@
 #define POD(name) "{\"kind\":\"Pod\",\"apiVersion\":\"v1\",\"metadata\":{\"name\":\"" name "\"}}"
 
 /* The items' compact texts, one after the other; "-" if it is not read by item, "!" where it
- * breaks. */
-static const char *items_of(const char *text, size_t *ret_len)
+ * breaks.  *ret_next: what comes after the list. */
+static const char *items_of(const char *text, char *ret_next)
 {
 	static char seen[1000];
-	struct json_list list;
+	struct documents documents;
+	struct text_error error;
 	size_t used = 0;
-	cJSON *item;
+	cJSON *item, *document = NULL;
+	int found;
 
-	seen[0] = '\0';
-	if (!json_list_open(text, strlen(text), &list, ret_len))
-		return "-";
-	while ((item = json_list_next(&list))) {
-		auto_free char *printed = cJSON_PrintUnformatted(item);
+	documents_init(&documents, text, strlen(text));
+	documents.by_item = true;
+	found = documents_next(&documents, &document, &error);
+	snprintf(seen, sizeof(seen), "%s", documents.in_list ? "" : "-");
+	while (found == 1 && documents.in_list) {
+		auto_free char *printed = NULL;
 
+		found = documents_next_item(&documents, &item);
+		if (found != 1)
+			break;
+		printed = cJSON_PrintUnformatted(item);
 		used += (size_t)snprintf(seen + used, sizeof(seen) - used, "%s;", printed);
 		cJSON_Delete(item);
 	}
-	if (list.broken)
+	if (documents.in_list && found < 0)
 		snprintf(seen + used, sizeof(seen) - used, "!");
-	json_list_done(&list);
+	*ret_next = text[documents.next];
+	cJSON_Delete(document);
+	documents_done(&documents);
 	return seen;
 }
 
@@ -76,21 +85,21 @@ static void test_items(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		size_t len = 0;
+		char next;
 
 		print_message("%s\n", cases[i].text);
-		assert_string_equal(items_of(cases[i].text, &len), cases[i].items);
+		assert_string_equal(items_of(cases[i].text, &next), cases[i].items);
 	}
 }
 
-static void test_length_ends_with_the_list(void **state)
+static void test_reading_goes_on_after_the_list(void **state)
 {
-	const char *text = "{\"kind\":\"List\",\"items\":[1]} {\"more\":1}";
-	size_t len;
+	char next;
 
 	(void)state;
-	assert_string_equal(items_of(text, &len), "1;");
-	assert_int_equal(len, strchr(text, '}') + 1 - text);
+	assert_string_equal(items_of("{\"kind\":\"List\",\"items\":[1]}; {\"more\":1}", &next),
+			    "1;");
+	assert_int_equal(next, ';');
 }
 
 /* What is said of a bad text, however far reading by item came. */
@@ -133,9 +142,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_items),
-		cmocka_unit_test(test_length_ends_with_the_list),
+		cmocka_unit_test(test_reading_goes_on_after_the_list),
 		cmocka_unit_test(test_problems_are_those_of_the_whole),
 	};
 
-	return cmocka_run_group_tests_name("json_list", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("document", tests, NULL, NULL);
 }
