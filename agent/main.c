@@ -209,8 +209,6 @@ static int policy_start(struct daemon *daemon, struct errmsg *err)
 	int ret;
 
 	agent->store = store_new();
-	if (!agent->store)
-		return fail(err, -ENOMEM, "store");
 	store_set_local(agent->store);
 	ret = sync_new(agent->base, agent->datapath, agent->store, &agent->sync, err);
 	if (!ret)

@@ -71,16 +71,12 @@ static int canary_load(struct canary *canary, struct errmsg *err)
 }
 
 /* Verdicts of flows need the node's addresses; differences of stores are asked before. */
-static int canary_compile(struct canary *canary, struct errmsg *err)
+static void canary_compile(struct canary *canary)
 {
-	int ret = 0;
-
-	for (int i = 0; !ret && i < 2; i++) {
-		ret = cli_store_know_node(canary->stores[i], err);
-		if (!ret)
-			ret = policy_compile(canary->stores[i]->objects, &canary->compiled[i], err);
+	for (int i = 0; i < 2; i++) {
+		cli_store_know_node(canary->stores[i]);
+		canary->compiled[i] = policy_compile(canary->stores[i]->objects);
 	}
-	return ret;
 }
 
 /* Pods come and go while a canary watches: the stores are read anew, at most once a report. */
@@ -92,7 +88,9 @@ static int canary_refresh(struct canary *canary)
 		return 0;
 	canary_forget(canary);
 	ret = canary_load(canary, canary->err);
-	return ret ? ret : canary_compile(canary, canary->err);
+	if (!ret)
+		canary_compile(canary);
+	return ret;
 }
 
 /* ---- flows ----------------------------------------------------------------------------------- */
@@ -184,8 +182,6 @@ static int canary_flow(const struct observed_flow *flow, void *arg)
 	enum fate fate = FATE_UNKNOWN;
 	uint32_t *told = table_put(&canary->told, &key);
 
-	if (!told)
-		return fail(canary->err, -ENOMEM, "flows");
 	if (!ends_are(canary, flow) && canary_refresh(canary))
 		return canary->err->code;
 	if (ends_are(canary, flow))
@@ -216,17 +212,14 @@ static void canary_begun(void *arg)
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
-static int canary_diff(const struct canary *canary, cJSON *report, struct errmsg *err)
+static void canary_diff(const struct canary *canary, cJSON *report)
 {
-	auto_(policy_diff) struct policy_diff *diff = NULL;
-	int ret = policy_diff(canary->stores[0]->objects, canary->stores[1]->objects, &diff, err);
+	auto_(policy_diff) struct policy_diff *diff =
+		policy_diff(canary->stores[0]->objects, canary->stores[1]->objects);
 
-	if (ret)
-		return ret;
 	cJSON_AddItemToObject(report, "change", diff_json(diff));
 	if (!canary->args->json)
 		diff_print(diff);
-	return 0;
 }
 
 static void canary_summary(const struct canary *canary, bool incomplete)
@@ -259,12 +252,11 @@ int canary_run(const struct arguments *args, const cJSON *documents, uint32_t se
 
 	table_init(&canary.told, sizeof(struct flow_key), sizeof(uint32_t));
 	ret = canary_load(&canary, err);
-	if (!ret)
-		ret = canary_diff(&canary, report, err);
-	if (!ret)
-		ret = canary_compile(&canary, err);
-	if (!ret)
+	if (!ret) {
+		canary_diff(&canary, report);
+		canary_compile(&canary);
 		ret = flow_stream_follow(args, seconds, &flows, err);
+	}
 	if (!ret) {
 		cJSON_AddNumberToObject(report, "flows", (double)canary.told.count);
 		cJSON_AddNumberToObject(report, "notJudged", (double)canary.unknown);

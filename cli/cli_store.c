@@ -57,12 +57,9 @@ bool cli_store_is_node_address(const struct cli_store *store, const struct addr 
 	return false;
 }
 
-int cli_store_know_node(struct cli_store *store, struct errmsg *err)
+void cli_store_know_node(struct cli_store *store)
 {
-	int ret = store_host_addresses_set(store->objects, store->node_addresses,
-					   store->node_address_count);
-
-	return ret ? fail(err, ret, "addresses of the node") : 0;
+	store_host_addresses_set(store->objects, store->node_addresses, store->node_address_count);
 }
 
 /* What the agent says of where an object is from; "" if there is no agent. */

@@ -66,7 +66,7 @@ void cli_store_locate(const struct cli_store *store, struct source_location *loc
 		      size_t count);
 
 /* Lets the library know the agent's node by its addresses, too. */
-int cli_store_know_node(struct cli_store *store, struct errmsg *err);
+void cli_store_know_node(struct cli_store *store);
 
 /* Whether the agent calls an address its node's own.  Offline the Node objects say so. */
 bool cli_store_is_node_address(const struct cli_store *store, const struct addr *addr);

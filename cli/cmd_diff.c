@@ -46,9 +46,7 @@ int cmd_policy_diff(const struct arguments *args, struct errmsg *err)
 		return fail_plain(err, -ENOENT,
 				  "no pods to compare: give them in the files, or with -f as "
 				  "kubectl get pods,namespaces -A -o yaml prints them");
-	ret = policy_diff(before->objects, after->objects, &diff, err);
-	if (ret)
-		return ret;
+	diff = policy_diff(before->objects, after->objects);
 	if (args->json) {
 		cJSON *json = diff_json(diff);
 

@@ -143,10 +143,10 @@ int cmd_policy_lint(const struct arguments *args, struct errmsg *err)
 	ret = store_load(&files, &store, err);
 	if (!ret && files.file_count && !has_policies(store->objects))
 		output_note("policy lint: there are no policies in the files");
-	if (!ret)
-		ret = policy_lint(store->objects, &findings, err);
-	if (!ret)
+	if (!ret) {
+		findings = policy_lint(store->objects);
 		ret = findings_report(args, store, &findings);
+	}
 	lint_findings_done(&findings);
 	return ret;
 }

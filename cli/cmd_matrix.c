@@ -103,14 +103,13 @@ static int page_write(const struct arguments *args, const struct cli_store *stor
 	struct matrix_page page = { .matrix = matrix, .store = store };
 	time_t now = time(NULL);
 	char date[32];
-	int ret;
 
 	strftime(date, sizeof(date), "%Y-%m-%d %H:%M UTC", gmtime(&now));
 	inputs_text(args, &inputs);
 	page.date = date;
 	page.inputs = inputs.data;
-	ret = matrix_page_add(&page, &text, err);
-	return ret ? ret : file_write_text(args->html, text.data, text.len, err);
+	matrix_page_add(&page, &text);
+	return file_write_text(args->html, text.data, text.len, err);
 }
 
 static int svg_write(const struct arguments *args, const struct matrix *matrix, struct errmsg *err)

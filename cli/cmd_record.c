@@ -195,16 +195,13 @@ static int record_write(struct record *record, struct errmsg *err)
 	size_t count;
 
 	if (!ret)
-		ret = cli_store_know_node(store, err);
-	if (!ret)
 		ret = agent_call(record->args, "GET", "/v1/endpoints", NULL, &record->endpoints,
 				 err);
 	if (ret)
 		return ret;
+	cli_store_know_node(store);
 	count = flows_current(record, store->objects, flows);
-	ret = policy_record(store->objects, flows, count, record_wants, record, &recording, err);
-	if (ret)
-		return ret;
+	recording = policy_record(store->objects, flows, count, record_wants, record);
 	recording_print(record, &recording);
 	recording_done(&recording);
 	return EXIT_OK;

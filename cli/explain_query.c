@@ -199,83 +199,68 @@ static void answers_add(struct answers *answers, const struct answer *answer)
 }
 
 /* Asks about one pair of addresses.  before: the answer of the other family, or NULL. */
-static int answers_ask(struct answers *answers, struct answer *answer, const struct answer *before,
-		       struct errmsg *err)
+static void answers_ask(struct answers *answers, struct answer *answer, const struct answer *before)
 {
-	int ret;
-
 	answer->from.is_host = is_own_node(answers->store, &answer->from, answer->to.pod);
-	ret = policy_explain(answers->store->objects, &answer->from, &answer->to, answers->proto,
-			     answer->port, &answer->explanation, err);
-	if (ret)
-		return ret;
+	answer->explanation = policy_explain(answers->store->objects, &answer->from, &answer->to,
+					     answers->proto, answer->port);
 	if (before && explanations_agree(&before->explanation, &answer->explanation))
 		explanation_done(&answer->explanation);
 	else
 		answers_add(answers, answer);
-	return 0;
 }
 
 /* One answer, or two where the families that both ends have differ. */
-static int answers_of_ends(struct answers *answers, const struct asked_end *from,
-			   const struct asked_end *to, uint16_t port, struct errmsg *err)
+static void answers_of_ends(struct answers *answers, const struct asked_end *from,
+			    const struct asked_end *to, uint16_t port)
 {
 	static const bool families[] = { true, false };
 	size_t first = answers->count;
 
-	if (!from->end.has_addr || !to->end.has_addr)
-		return answers_ask(
-			answers, &(struct answer){ .from = from->end, .to = to->end, .port = port },
-			NULL, err);
+	if (!from->end.has_addr || !to->end.has_addr) {
+		answers_ask(answers,
+			    &(struct answer){ .from = from->end, .to = to->end, .port = port },
+			    NULL);
+		return;
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
 		struct answer answer = { .port = port };
-		int ret;
 
-		if (!end_in_family(from, families[i], &answer.from) ||
-		    !end_in_family(to, families[i], &answer.to))
-			continue;
-		ret = answers_ask(answers, &answer,
-				  answers->count > first ? &answers->items[first] : NULL, err);
-		if (ret)
-			return ret;
+		if (end_in_family(from, families[i], &answer.from) &&
+		    end_in_family(to, families[i], &answer.to))
+			answers_ask(answers, &answer,
+				    answers->count > first ? &answers->items[first] : NULL);
 	}
-	return 0;
 }
 
 /* One answer for each backend, by the backend's own port. */
-static int answers_of_service(struct answers *answers, const struct asked_end *from,
-			      struct errmsg *err)
+static void answers_of_service(struct answers *answers, const struct asked_end *from)
 {
 	const struct store *objects = answers->store->objects;
 	const struct object *service = answers->service;
-	struct service_frontends frontends = { 0 };
+	struct service_frontends frontends = service_frontends(objects, service);
 	bool known = false, served = false;
-	int ret = service_frontends(objects, service, &frontends);
 
-	if (ret)
-		return fail(err, ret, "Service %s/%s", service->namespace, service->name);
-	for (size_t f = 0; f < frontends.count && !ret; f++) {
+	for (size_t f = 0; f < frontends.count; f++) {
 		const struct service_frontend *frontend = &frontends.items[f];
 
 		if (frontend->port != answers->port || frontend->proto != answers->proto)
 			continue;
 		known = true;
-		for (size_t b = 0; b < frontend->backend_count && !ret; b++) {
+		for (size_t b = 0; b < frontend->backend_count; b++) {
 			struct asked_end to;
 
 			served = true;
 			end_of_address(objects, &frontend->backends[b].addr, &to);
-			ret = answers_of_ends(answers, from, &to, frontend->backends[b].port, err);
+			answers_of_ends(answers, from, &to, frontend->backends[b].port);
 		}
 	}
 	service_frontends_done(&frontends);
-	if (ret || served)
-		return ret;
-	snprintf(answers->refused, sizeof(answers->refused),
-		 "Service %s/%s has no %s %u/%s: refused", service->namespace, service->name,
-		 known ? "ready backend for port" : "port", answers->port,
-		 proto_name(answers->proto));
-	return 0;
+	if (!served)
+		snprintf(answers->refused, sizeof(answers->refused),
+			 "Service %s/%s has no %s %u/%s: refused", service->namespace,
+			 service->name, known ? "ready backend for port" : "port", answers->port,
+			 proto_name(answers->proto));
 }
 
 int explain_query(const struct cli_store *store, const char *from, const char *to, const char *port,
@@ -291,9 +276,9 @@ int explain_query(const struct cli_store *store, const char *from, const char *t
 	if (!ret)
 		ret = service_find(objects, to, &answers.service, err);
 	if (!ret && answers.service)
-		ret = answers_of_service(&answers, &sender, err);
+		answers_of_service(&answers, &sender);
 	else if (!ret && !(ret = end_parse(objects, "to", to, &receiver, err)))
-		ret = answers_of_ends(&answers, &sender, &receiver, answers.port, err);
+		answers_of_ends(&answers, &sender, &receiver, answers.port);
 	if (ret) {
 		answers_done(&answers);
 		return ret;

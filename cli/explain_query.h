@@ -7,7 +7,7 @@
 #define TENDRIL_CLI_EXPLAIN_QUERY_H
 
 #include "cli/cli_store.h"
-#include "policy/compiler/verdict.h"
+#include "policy/analysis/explain.h"
 
 struct answer { /* one pod or address asks one other */
 	struct explain_end from;

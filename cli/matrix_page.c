@@ -74,28 +74,25 @@ static struct explain_end representative(const struct matrix_table *table, const
 }
 
 /* Which rules decide a cell, where they are the same for all of it: one port, and pods that are
- * alike.  Returns 1 if *ret is set, and 0 where nothing can be said of the cell as a whole. */
-static int cell_explain(const struct matrix_page *page, const struct matrix_table *table,
-			size_t from, size_t to, struct explanation *ret_why, struct errmsg *err)
+ * alike.  False where nothing can be said of the cell as a whole. */
+static bool cell_explain(const struct matrix_page *page, const struct matrix_table *table,
+			 size_t from, size_t to, struct explanation *ret_why)
 {
 	const struct matrix_group *sender = &page->matrix->groups[from];
 	const struct matrix_group *receiver = &page->matrix->groups[to];
 	enum matrix_cell cell = matrix_cell(page->matrix, table, from, to);
 	struct explain_end ends[2];
-	int ret;
 
 	if (table->ports[0].proto == 0 || (cell != CELL_ALLOW && cell != CELL_DENY))
-		return 0;
+		return false;
 	ends[0] = representative(table, sender->pods[0]);
 	ends[1] = representative(table, receiver->pods[from == to && receiver->pod_count > 1]);
-	ret = policy_explain(page->store->objects, &ends[0], &ends[1], table->ports[0].proto,
-			     table->ports[0].port, ret_why, err);
-	if (ret)
-		return ret;
+	*ret_why = policy_explain(page->store->objects, &ends[0], &ends[1], table->ports[0].proto,
+				  table->ports[0].port);
 	if ((ret_why->verdict == VERDICT_ALLOW) == (cell == CELL_ALLOW))
-		return 1;
+		return true;
 	explanation_done(ret_why);
-	return 0;
+	return false;
 }
 
 struct reasons { /* interned by their text without files and lines, which take long to find */
@@ -103,61 +100,54 @@ struct reasons { /* interned by their text without files and lines, which take l
 	struct buffer texts; /* the elements of a JSON array */
 };
 
-static int cell_reason(const struct matrix_page *page, const struct matrix_table *table,
-		       size_t from, size_t to, struct reasons *reasons, size_t *ret_number,
-		       struct errmsg *err)
+static size_t cell_reason(const struct matrix_page *page, const struct matrix_table *table,
+			  size_t from, size_t to, struct reasons *reasons)
 {
 	auto_buffer struct buffer key = { 0 };
 	auto_buffer struct buffer text = { 0 };
 	struct explanation why = { 0 };
 	size_t known = reasons->keys.count;
-	int ret = cell_explain(page, table, from, to, &why, err);
+	bool explained = cell_explain(page, table, from, to, &why);
+	size_t number;
 
-	if (ret < 0)
-		return ret;
 	buffer_string(&key, "");
-	if (ret)
+	if (explained)
 		explanation_text(NULL, &why, &key);
-	*ret_number = intern_add(&reasons->keys, key.data, key.len);
+	number = intern_add(&reasons->keys, key.data, key.len);
 	if (reasons->keys.count > known) {
 		buffer_string(&text, "");
-		if (ret)
+		if (explained)
 			explanation_text(page->store, &why, &text);
 		buffer_string(&reasons->texts, known ? ",\n" : "");
 		add_json_string(&reasons->texts, text.data);
 	}
-	if (ret)
+	if (explained)
 		explanation_done(&why);
-	return 0;
+	return number;
 }
 
 /* "why": for each cell the number of its reason. */
-static int add_reasons(const struct matrix_page *page, const struct matrix_table *table,
-		       struct reasons *reasons, struct buffer *text, struct errmsg *err)
+static void add_reasons(const struct matrix_page *page, const struct matrix_table *table,
+			struct reasons *reasons, struct buffer *text)
 {
 	size_t count = page->matrix->group_count;
-	size_t number;
 
 	buffer_string(text, ",\"why\":[");
 	for (size_t i = 0; i < count * count; i++) {
-		int ret = cell_reason(page, table, i / count, i % count, reasons, &number, err);
+		size_t number = cell_reason(page, table, i / count, i % count, reasons);
 
-		if (ret)
-			return ret;
 		buffer_print(text, "%s%zu", i % count ? "," : i ? "],\n[" : "[", number);
 	}
 	buffer_string(text, "]]");
-	return 0;
 }
 
 /* ---- the document ---- */
 
-static int add_table(const struct matrix_page *page, const struct matrix_table *table,
-		     struct reasons *reasons, struct buffer *text, struct errmsg *err)
+static void add_table(const struct matrix_page *page, const struct matrix_table *table,
+		      struct reasons *reasons, struct buffer *text)
 {
 	size_t count = page->matrix->group_count;
 	char title[512], port[24];
-	int ret = 0;
 
 	buffer_string(text, "{\"title\":");
 	add_json_string(text, matrix_table_title(table, title, sizeof(title)));
@@ -173,17 +163,15 @@ static int add_table(const struct matrix_page *page, const struct matrix_table *
 	}
 	buffer_string(text, "]");
 	if (count * count * page->matrix->table_count <= EXPLAINED_CELLS_MAX)
-		ret = add_reasons(page, table, reasons, text, err);
+		add_reasons(page, table, reasons, text);
 	buffer_string(text, "}");
-	return ret;
 }
 
-static int add_data(const struct matrix_page *page, struct buffer *text, struct errmsg *err)
+static void add_data(const struct matrix_page *page, struct buffer *text)
 {
 	const struct matrix *matrix = page->matrix;
 	auto_(arena) struct arena *arena = arena_new();
 	struct reasons reasons = { .keys.arena = arena };
-	int ret = 0;
 
 	buffer_string(text, "{\"date\":");
 	add_json_string(text, page->date);
@@ -195,26 +183,23 @@ static int add_data(const struct matrix_page *page, struct buffer *text, struct 
 		add_group_data(&matrix->groups[i], text);
 	}
 	buffer_string(text, "],\n\"tables\":[");
-	for (size_t i = 0; i < matrix->table_count && !ret; i++) {
+	for (size_t i = 0; i < matrix->table_count; i++) {
 		buffer_string(text, i ? ",\n" : "");
-		ret = add_table(page, &matrix->tables[i], &reasons, text, err);
+		add_table(page, &matrix->tables[i], &reasons, text);
 	}
 	buffer_string(text, "],\n\"reasons\":[");
 	buffer_add(text, reasons.texts.data, reasons.texts.len);
 	buffer_string(text, "]}");
 	buffer_done(&reasons.texts);
 	intern_done(&reasons.keys);
-	return ret;
 }
 
-int matrix_page_add(const struct matrix_page *page, struct buffer *text, struct errmsg *err)
+void matrix_page_add(const struct matrix_page *page, struct buffer *text)
 {
 	const char *hole = strstr(matrix_page_html, placeholder);
 	const char *rest = hole + strlen(placeholder);
-	int ret;
 
 	buffer_add(text, matrix_page_html, (size_t)(hole - matrix_page_html));
-	ret = add_data(page, text, err);
+	add_data(page, text);
 	buffer_add(text, rest, (size_t)(matrix_page_html_end - rest));
-	return ret;
 }

@@ -14,6 +14,6 @@ struct matrix_page {
 };
 
 /* Appends the document. */
-int matrix_page_add(const struct matrix_page *page, struct buffer *text, struct errmsg *err);
+void matrix_page_add(const struct matrix_page *page, struct buffer *text);
 
 #endif

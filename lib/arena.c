@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "lib/arena.h"
 
-#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "lib/alloc.h"
 
 #define BLOCK_SIZE ((size_t)64 * 1024)
 #define ALIGNMENT  16
@@ -20,12 +21,11 @@ struct block {
 struct arena {
 	struct block *blocks;
 	size_t size;
-	bool failed;
 };
 
 struct arena *arena_new(void)
 {
-	return calloc(1, sizeof(struct arena));
+	return xcalloc(1, sizeof(struct arena));
 }
 
 void arena_free(struct arena *arena)
@@ -41,16 +41,6 @@ void arena_free(struct arena *arena)
 	free(arena);
 }
 
-bool arena_failed(const struct arena *arena)
-{
-	return arena->failed;
-}
-
-void arena_fail(struct arena *arena)
-{
-	arena->failed = true;
-}
-
 size_t arena_size(const struct arena *arena)
 {
 	return arena->size;
@@ -63,13 +53,11 @@ void *arena_alloc(struct arena *arena, size_t size)
 	void *data;
 
 	if (wanted < size)
-		goto failed;
+		out_of_memory(size);
 	if (!block || block->size - block->used < wanted) {
 		size_t room = wanted > BLOCK_SIZE ? wanted : BLOCK_SIZE;
 
-		block = calloc(1, sizeof(*block) + room);
-		if (!block)
-			goto failed;
+		block = xcalloc(1, sizeof(*block) + room);
 		block->size = room;
 		block->next = arena->blocks;
 		arena->blocks = block;
@@ -78,16 +66,13 @@ void *arena_alloc(struct arena *arena, size_t size)
 	block->used += wanted;
 	arena->size += wanted;
 	return data;
-failed:
-	arena->failed = true;
-	return NULL;
 }
 
 void *arena_copy(struct arena *arena, const void *data, size_t size)
 {
 	void *copy = arena_alloc(arena, size);
 
-	if (copy && size)
+	if (size)
 		memcpy(copy, data, size);
 	return copy;
 }
@@ -97,47 +82,30 @@ char *arena_string(struct arena *arena, const char *text)
 	return arena_copy(arena, text, strlen(text) + 1);
 }
 
-int array_room(void *items, size_t count, size_t *capacity, size_t size)
+void array_room(void *items, size_t count, size_t *capacity, size_t size)
 {
-	size_t wanted = *capacity ? *capacity * 2 : 8;
 	void *array;
-	void *grown;
 
 	if (count < *capacity)
-		return 0;
+		return;
 	memcpy(&array, items, sizeof(array));
-	grown = reallocarray(array, wanted, size);
-	if (!grown)
-		return -ENOMEM;
-	memcpy(items, &grown, sizeof(grown));
-	*capacity = wanted;
-	return 0;
+	*capacity = *capacity ? *capacity * 2 : 8;
+	array = xreallocarray(array, *capacity, size);
+	memcpy(items, &array, sizeof(array));
 }
 
 /* Makes room for len bytes and a NUL. */
-static bool buffer_room(struct buffer *buffer, size_t len)
+static void buffer_room(struct buffer *buffer, size_t len)
 {
-	size_t wanted = (buffer->len + len + 1) * 2;
-	char *grown;
-
-	if (buffer->failed)
-		return false;
 	if (buffer->capacity - buffer->len > len)
-		return true;
-	grown = realloc(buffer->data, wanted);
-	if (!grown) {
-		buffer->failed = true;
-		return false;
-	}
-	buffer->data = grown;
-	buffer->capacity = wanted;
-	return true;
+		return;
+	buffer->capacity = (buffer->len + len + 1) * 2;
+	buffer->data = xreallocarray(buffer->data, buffer->capacity, 1);
 }
 
 void buffer_add(struct buffer *buffer, const void *data, size_t len)
 {
-	if (!buffer_room(buffer, len))
-		return;
+	buffer_room(buffer, len);
 	if (len)
 		memcpy(buffer->data + buffer->len, data, len);
 	buffer->len += len;
@@ -157,8 +125,9 @@ void buffer_print(struct buffer *buffer, const char *fmt, ...)
 	va_start(args, fmt);
 	len = vsnprintf(NULL, 0, fmt, args);
 	va_end(args);
-	if (len < 0 || !buffer_room(buffer, (size_t)len))
+	if (len < 0)
 		return;
+	buffer_room(buffer, (size_t)len);
 	va_start(args, fmt);
 	vsnprintf(buffer->data + buffer->len, (size_t)len + 1, fmt, args);
 	va_end(args);
@@ -213,13 +182,11 @@ static size_t intern_slot(const struct intern *intern, const void *key, size_t l
 	return slot;
 }
 
-static int intern_grow(struct intern *intern)
+static void intern_grow(struct intern *intern)
 {
 	size_t wanted = intern->slot_count ? intern->slot_count * 2 : 64;
-	uint32_t *slots = calloc(wanted, sizeof(*slots));
+	uint32_t *slots = xcalloc(wanted, sizeof(*slots));
 
-	if (!slots)
-		return -ENOMEM;
 	free(intern->slots);
 	intern->slots = slots;
 	intern->slot_count = wanted;
@@ -230,32 +197,21 @@ static int intern_grow(struct intern *intern)
 			slot = (slot + 1) & (wanted - 1);
 		slots[slot] = (uint32_t)i + 1;
 	}
-	return 0;
 }
 
 size_t intern_add(struct intern *intern, const void *key, size_t len)
 {
 	uint64_t hash = hash_bytes(key, len);
-	const void *copy;
 	size_t slot;
 
-	if (intern->count * 2 >= intern->slot_count && intern_grow(intern) < 0)
-		goto failed;
+	if (intern->count * 2 >= intern->slot_count)
+		intern_grow(intern);
 	slot = intern_slot(intern, key, len, hash);
 	if (intern->slots[slot])
 		return intern->slots[slot] - 1;
-	if (array_room(&intern->items, intern->count, &intern->capacity, sizeof(*intern->items)) <
-	    0)
-		goto failed;
-	copy = arena_copy(intern->arena, key, len);
-	if (!copy)
-		goto failed;
-	intern->items[intern->count] = (struct interned){ copy, len, hash };
-	intern->slots[slot] = (uint32_t)++intern->count;
+	*array_add(intern) = (struct interned){ arena_copy(intern->arena, key, len), len, hash };
+	intern->slots[slot] = (uint32_t)intern->count;
 	return intern->count - 1;
-failed:
-	intern->arena->failed = true;
-	return INTERN_NONE;
 }
 
 size_t intern_find(const struct intern *intern, const void *key, size_t len)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Memory that is freed as a whole, growing arrays, and interning of byte strings to dense numbers:
- * what the parser and the compiler build their results from.  Internal to the policy library.
+ * Memory that is freed as a whole, growing arrays and strings, and interning of byte strings to
+ * dense numbers.  The parser and the compiler build their results from these.  Out of memory aborts
+ * (lib/alloc.h).
  */
 #ifndef TENDRIL_LIB_ARENA_H
 #define TENDRIL_LIB_ARENA_H
@@ -18,31 +19,39 @@ struct arena *arena_new(void);
 void arena_free(struct arena *arena);
 DEFINE_AUTO(arena)
 
-/* Zeroed and aligned for any type.  NULL when out of memory; from then on arena_failed(). */
-void *arena_alloc(struct arena *arena, size_t size);
-void *arena_copy(struct arena *arena, const void *data, size_t size);
-char *arena_string(struct arena *arena, const char *text);
-bool arena_failed(const struct arena *arena);
-size_t arena_size(const struct arena *arena); /* bytes given out */
-void arena_fail(struct arena *arena);         /* what was to go with it could not be had either */
+/* Zeroed and aligned for any type. */
+void *arena_alloc(struct arena *arena, size_t size) __attribute__((returns_nonnull));
+void *arena_copy(struct arena *arena, const void *data, size_t size)
+	__attribute__((returns_nonnull));
+char *arena_string(struct arena *arena, const char *text) __attribute__((returns_nonnull));
+size_t arena_size(const struct arena *arena); /* bytes handed out */
 
-/* Makes room for one more element in a malloc()ed array; items is the address of the pointer to it.
- * -ENOMEM leaves the array as it was. */
-int array_room(void *items, size_t count, size_t *capacity, size_t size);
+/* Makes room for one more element in a malloc()ed array; items is the address of the pointer to the
+ * array, size that of an element. */
+void array_room(void *items, size_t count, size_t *capacity, size_t size);
 
-/* A growing byte string.  A failed append is remembered, so that only the end needs a check. */
+/* Appends an element to a list, which is a struct with the members items, count and capacity.
+ * Returns the address of the new element, which the caller fills. */
+#define array_add(list)                                                                           \
+	({                                                                                        \
+		__typeof__(list) list_ = (list);                                                  \
+		array_room(&list_->items, list_->count, &list_->capacity, sizeof(*list_->items)); \
+		&list_->items[list_->count++];                                                    \
+	})
+
+/* A growing byte string. */
 struct buffer {
 	char *data; /* NUL-terminated once anything was added */
 	size_t len;
 	size_t capacity;
-	bool failed;
 };
 
 void buffer_add(struct buffer *buffer, const void *data, size_t len);
-void buffer_string(struct buffer *buffer, const char *text);
+void buffer_string(struct buffer *buffer, const char *text); /* without its NUL */
 void buffer_print(struct buffer *buffer, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
-void buffer_text(struct buffer *buffer, const char *text); /* with its NUL: self-delimiting */
+/* For keys: text with its NUL, and a number of four bytes, so that no two keys run together. */
+void buffer_text(struct buffer *buffer, const char *text);
 void buffer_number(struct buffer *buffer, uint32_t number);
 void buffer_done(struct buffer *buffer);
 
@@ -73,8 +82,9 @@ struct intern {
 
 #define INTERN_NONE SIZE_MAX
 
-/* The number of the string, new or known; INTERN_NONE: out of memory, and the arena has failed. */
+/* The number of the string, which is added if it is new. */
 size_t intern_add(struct intern *intern, const void *key, size_t len);
+/* The number of the string; INTERN_NONE if it is not there. */
 size_t intern_find(const struct intern *intern, const void *key, size_t len);
 void intern_done(struct intern *intern);
 

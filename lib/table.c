@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "lib/alloc.h"
+
 enum slot_state { SLOT_EMPTY, SLOT_USED, SLOT_DELETED };
 
 #define CAPACITY_MIN 16
@@ -120,8 +122,8 @@ static size_t slot_find(const struct table *table, const void *key, bool *ret_fo
 	return free_slot == table->capacity ? i : free_slot;
 }
 
-/* Makes room for one more; also gets rid of deleted slots, so that chains stay short. */
-static bool table_grow(struct table *table)
+/* Makes room for one more; also drops deleted slots, so that chains stay short. */
+static void table_grow(struct table *table)
 {
 	struct table grown = *table;
 	bool found;
@@ -129,13 +131,8 @@ static bool table_grow(struct table *table)
 	grown.capacity = CAPACITY_MIN;
 	while (grown.capacity * 5 / 8 <= table->count)
 		grown.capacity *= 2;
-	grown.slots = calloc(grown.capacity, grown.stride);
-	grown.state = calloc(grown.capacity, 1);
-	if (!grown.slots || !grown.state) {
-		free(grown.slots);
-		free(grown.state);
-		return false;
-	}
+	grown.slots = xcalloc(grown.capacity, grown.stride);
+	grown.state = xcalloc(grown.capacity, 1);
 	grown.deleted = 0;
 	for (size_t i = 0; i < table->capacity; i++) {
 		size_t to;
@@ -149,7 +146,6 @@ static bool table_grow(struct table *table)
 	free(table->slots);
 	free(table->state);
 	*table = grown;
-	return true;
 }
 
 void *table_find(const struct table *table, const void *key)
@@ -175,8 +171,7 @@ void *table_put(struct table *table, const void *key)
 			return slot_at(table, i) + table->value_at;
 	}
 	if (table->count + table->deleted + 1 > table->capacity * 3 / 4) {
-		if (!table_grow(table))
-			return NULL;
+		table_grow(table);
 		i = slot_find(table, key, &found);
 	}
 	if (table->state[i] == SLOT_DELETED) /* NOLINT(*Malloc): table_grow() replaced it */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Hash table with keys and values of fixed size, compared and copied as memory: a few bytes of
- * overhead an entry, for copies of maps that may hold a hundred thousand.
+ * Hash table with keys and values of fixed size, compared and copied as memory.  An entry costs a
+ * few bytes of overhead: made for copies of maps with a hundred thousand entries.  Out of memory
+ * aborts (lib/alloc.h).
  */
 #ifndef TENDRIL_LIB_TABLE_H
 #define TENDRIL_LIB_TABLE_H
@@ -18,7 +19,7 @@ struct table {
 	size_t stride;
 	size_t capacity; /* a power of two, or 0 */
 	size_t count;
-	size_t deleted; /* slots that hold nothing but keep chains together */
+	size_t deleted; /* empty slots that keep chains together */
 };
 
 void table_init(struct table *table, size_t key_size, size_t value_size);
@@ -26,16 +27,15 @@ void table_done(struct table *table);
 
 /* The value of a key, or NULL.  Valid until the next table_put(). */
 void *table_find(const struct table *table, const void *key);
-/* The value of a key, added as zeroes if it is not there; NULL: out of memory. */
-void *table_put(struct table *table, const void *key);
-bool table_del(struct table *table, const void *key); /* whether it was there */
+/* The value of a key, added as zeroes if it is not there.  Valid until the next table_put(). */
+void *table_put(struct table *table, const void *key) __attribute__((returns_nonnull));
+bool table_del(struct table *table, const void *key); /* false: it was not there */
 
-/* Walks all entries in no order; *pos is 0 to begin.  NULL at the end.  Deleting what the walk
- * returned is allowed, adding is not. */
+/* Returns the value of the next entry, in no order; NULL at the end.  *pos is 0 at the start.  The
+ * caller may delete the entry that it got, but must not add any. */
 void *table_next(const struct table *table, size_t *pos, const void **ret_key);
 
-/* Hash with a key drawn once for each process (SipHash-1-3), so that names chosen by others can
- * neither collide on purpose nor degrade a table. */
+/* SipHash-1-3 with a random key for each process: nobody can choose names that collide. */
 uint64_t table_hash(const void *data, size_t len);
 
 #endif

@@ -6,7 +6,7 @@
 #include "agent/endpoint/endpoint.h"
 #include "agent/sync/sync.h"
 #include "lib/auto.h"
-#include "policy/objects/tier.h"
+#include "policy/objects/policy.h"
 
 static const struct compiled_subject *subject_by_slot(const struct agent *agent, uint16_t slot)
 {
@@ -41,7 +41,7 @@ static cJSON *enforcement_json(const struct agent *agent, const struct compiled_
 	}
 	for (const struct object *o = store_first(agent->store, OBJECT_CLUSTER_POLICY); o;
 	     o = store_next(agent->store, o)) {
-		if (cluster_policy_selects(agent->store, o, namespace, labels))
+		if (policy_selects(agent->store, o, namespace, labels))
 			cJSON_AddItemToArray(names, api_name_json("", o->name));
 	}
 	return json;

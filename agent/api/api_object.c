@@ -8,7 +8,7 @@
 #include "agent/api/api.h"
 #include "agent/objects/objects.h"
 #include "lib/auto.h"
-#include "policy/objects/tier.h"
+#include "policy/objects/policy.h"
 
 static cJSON *object_source_json(const struct agent *agent, const struct object *object)
 {
@@ -154,13 +154,8 @@ static size_t policy_selected(const struct agent *agent, const struct object *po
 	for (size_t i = 0; i < count; i++) {
 		const struct object *pod = store_endpoint_pod(agent->store, &endpoints[i]);
 		const struct labels *labels = pod ? &pod->pod.labels : &endpoints[i].labels;
-		const char *namespace = endpoints[i].namespace;
 
-		if (policy->kind == OBJECT_CLUSTER_POLICY)
-			selected += cluster_policy_selects(agent->store, policy, namespace, labels);
-		else
-			selected += strcmp(namespace, policy->namespace) == 0 &&
-				    selector_matches(&policy->policy.pods, labels);
+		selected += policy_selects(agent->store, policy, endpoints[i].namespace, labels);
 	}
 	return selected;
 }
@@ -203,26 +198,19 @@ static cJSON *policy_json(const struct agent *agent, const struct object *object
 	return json;
 }
 
-/* The cluster's policies of one tier, in order of evaluation. */
-static void policies_add_tier(const struct agent *agent, enum policy_tier tier, cJSON *array)
-{
-	size_t count = 0;
-	auto_free const struct object **policies = tier_policies(agent->store, tier, &count);
-
-	for (size_t i = 0; i < count; i++)
-		cJSON_AddItemToArray(array, policy_json(agent, policies[i]));
-}
-
 void api_policies_list(struct api_call *call)
 {
 	const struct store *store = call->agent->store;
 	cJSON *array = cJSON_CreateArray();
 
-	policies_add_tier(call->agent, TIER_ADMIN, array);
-	for (const struct object *o = store_first(store, OBJECT_NETWORK_POLICY); o;
-	     o = store_next(store, o))
-		cJSON_AddItemToArray(array, policy_json(call->agent, o));
-	policies_add_tier(call->agent, TIER_BASELINE, array);
+	for (size_t tier = 0; tier < TIER_COUNT; tier++) {
+		size_t count;
+		auto_free const struct object **policies =
+			tier_policies(store, (enum policy_tier)tier, &count);
+
+		for (size_t i = 0; i < count; i++)
+			cJSON_AddItemToArray(array, policy_json(call->agent, policies[i]));
+	}
 	api_reply(call, array);
 }
 

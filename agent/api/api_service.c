@@ -36,15 +36,12 @@ static cJSON *frontend_json(const struct service_frontend *frontend)
 	return json;
 }
 
-/* NULL: out of memory. */
 static cJSON *service_json(const struct store *store, const struct object *object)
 {
-	struct service_frontends frontends = {};
-	cJSON *json, *array;
+	struct service_frontends frontends = service_frontends(store, object);
+	cJSON *json = cJSON_CreateObject();
+	cJSON *array;
 
-	if (service_frontends(store, object, &frontends))
-		return NULL;
-	json = cJSON_CreateObject();
 	cJSON_AddStringToObject(json, "namespace", object->namespace);
 	cJSON_AddStringToObject(json, "name", object->name);
 	cJSON_AddItemToObject(

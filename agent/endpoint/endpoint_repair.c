@@ -337,8 +337,6 @@ int host_addresses_refresh(struct endpoints *endpoints, struct errmsg *err)
 	if (count == before_count &&
 	    (count == 0 || memcmp(before, addresses, count * sizeof(*before)) == 0))
 		return 0;
-	ret = store_host_addresses_set(store, addresses, count);
-	if (ret < 0)
-		return fail(err, ret, "addresses of the node");
+	store_host_addresses_set(store, addresses, count);
 	return endpoints_sync(endpoints, err);
 }

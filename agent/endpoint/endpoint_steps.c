@@ -303,8 +303,7 @@ int endpoint_publish(struct endpoints *endpoints, const struct endpoint *endpoin
 	return ret < 0 ? fail(err, ret, "write endpoint_map") : 0;
 }
 
-static int store_entry_set(struct endpoints *endpoints, const struct endpoint *endpoint,
-			   struct errmsg *err)
+static void store_entry_set(struct endpoints *endpoints, const struct endpoint *endpoint)
 {
 	struct store_endpoint entry = {
 		.slot = endpoint->slot,
@@ -314,12 +313,10 @@ static int store_entry_set(struct endpoints *endpoints, const struct endpoint *e
 		.labels = endpoint->labels,
 		.address_count = endpoint->address_count,
 	};
-	int ret;
 
 	for (size_t i = 0; i < endpoint->address_count; i++)
 		entry.addresses[i] = endpoint->addresses[i].address.addr;
-	ret = store_endpoint_set(endpoints->store, &entry);
-	return ret < 0 ? fail(err, ret, "make the endpoint known to policy") : 0;
+	store_endpoint_set(endpoints->store, &entry);
 }
 
 int endpoint_register(struct endpoints *endpoints, const struct endpoint *endpoint,
@@ -327,10 +324,10 @@ int endpoint_register(struct endpoints *endpoints, const struct endpoint *endpoi
 {
 	int ret = endpoint_publish(endpoints, endpoint, err);
 
-	if (ret == 0)
-		ret = store_entry_set(endpoints, endpoint, err);
-	if (ret == 0)
+	if (ret == 0) {
+		store_entry_set(endpoints, endpoint);
 		ret = endpoints_sync(endpoints, err);
+	}
 	if (ret < 0)
 		endpoint_unregister(endpoints, endpoint);
 	return ret;

@@ -122,8 +122,6 @@ static int entry_look(const void *key, const void *value, void *arg)
 		return 0;
 	}
 	known = table_put(&flows->known, key);
-	if (!known)
-		return -ENOMEM;
 	note = &flows->notes[flows->note_count++];
 	memcpy(&note->key, key, sizeof(note->key));
 	memcpy(&note->record, value, sizeof(note->record));

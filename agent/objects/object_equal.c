@@ -39,24 +39,12 @@ static bool text_item_equal(const void *a, const void *b)
 	return text_equal(*(char *const *)a, *(char *const *)b);
 }
 
-static bool label_equal(const void *left, const void *right)
-{
-	const struct label *a = left, *b = right;
-
-	return text_equal(a->key, b->key) && text_equal(a->value, b->value);
-}
-
-static bool labels_equal(const struct labels *a, const struct labels *b)
-{
-	return ARRAYS_EQUAL(a, b, items, count, label_equal);
-}
-
 static bool selector_term_equal(const void *left, const void *right)
 {
 	const struct selector_term *a = left, *b = right;
 
-	return text_equal(a->key, b->key) &&
-	       a->operator== b->operator&& ARRAYS_EQUAL(a, b, values, value_count, text_item_equal);
+	return text_equal(a->key, b->key) && a->op == b->op &&
+	       ARRAYS_EQUAL(a, b, values, value_count, text_item_equal);
 }
 
 static bool selector_equal(const struct selector *a, const struct selector *b)

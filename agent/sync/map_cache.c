@@ -27,19 +27,15 @@ static bool mark_is_current(const struct map_cache *map_cache, const void *value
 		      sizeof(map_cache->generation)) == 0;
 }
 
-static int entry_put(struct map_cache *map_cache, const void *key, const void *value)
+static void entry_put(struct map_cache *map_cache, const void *key, const void *value)
 {
-	void *held = table_put(&map_cache->entries, key);
-
-	if (!held)
-		return -ENOMEM;
-	memcpy(held, value, map_cache->value_size);
-	return 0;
+	memcpy(table_put(&map_cache->entries, key), value, map_cache->value_size);
 }
 
 static int entry_read(const void *key, const void *value, void *arg)
 {
-	return entry_put(arg, key, value);
+	entry_put(arg, key, value);
+	return 0;
 }
 
 int map_cache_init(struct map_cache *map_cache, struct datapath *datapath, enum map_id map,
@@ -158,8 +154,7 @@ static int queue_write(struct map_cache *map_cache, size_t first, size_t *ret_do
 	for (size_t i = 0; i < *ret_done; i++) {
 		const void *key = keys + i * map_cache->key_size;
 
-		if (entry_put(map_cache, key, values + i * map_cache->value_size))
-			return -ENOMEM;
+		entry_put(map_cache, key, values + i * map_cache->value_size);
 		map_cache_keep(map_cache, key);
 	}
 	map_cache->writes += *ret_done;

@@ -107,8 +107,6 @@ static int set_add(struct port_sets *sets, uint32_t id, const struct port_prefix
 	struct port_set *set = table_put(&sets->sets, &id);
 	struct port_prefix *grown;
 
-	if (!set)
-		return -ENOMEM;
 	grown = realloc(set->prefixes, (set->count + 1) * sizeof(*grown));
 	if (!grown)
 		return -ENOMEM;
@@ -177,12 +175,10 @@ static struct port_set *set_find(struct port_sets *sets, struct port_prefix **pr
 		}
 	}
 	set = table_put(&sets->sets, &id);
-	if (set) {
-		/* Never fails: it shrinks what was allocated for the worst case. */
-		set->prefixes = realloc(take_ptr(*prefixes), count * sizeof(**prefixes) + 1);
-		set->count = (uint32_t)count;
-		*ret_id = id;
-	}
+	/* Never fails: it shrinks what was allocated for the worst case. */
+	set->prefixes = realloc(take_ptr(*prefixes), count * sizeof(**prefixes) + 1);
+	set->count = (uint32_t)count;
+	*ret_id = id;
 	return set;
 }
 

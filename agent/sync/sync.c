@@ -52,8 +52,6 @@ int sync_new(struct event_base *base, struct datapath *datapath, struct store *s
 	sync->datapath = datapath;
 	sync->store = store;
 	sync->incremental = incremental_new(store);
-	if (!sync->incremental)
-		return fail(err, -ENOMEM, "sync");
 	ret = map_caches_init(sync, err);
 	if (ret)
 		return ret;
@@ -115,9 +113,7 @@ int sync_policies(struct sync *sync, struct errmsg *err)
 	struct compiled_changes changes;
 	int ret, services_ret = 0;
 
-	ret = incremental_update(sync->incremental, &changes, err);
-	if (ret)
-		return ret;
+	changes = incremental_update(sync->incremental);
 	sync->service_address_taken = false;
 	ret = sync_apply_changes(sync, sync_compiled(sync), &changes, err);
 	if (sync->service_address_taken ||

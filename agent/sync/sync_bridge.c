@@ -95,25 +95,18 @@ static int bridge_queue(struct policy_run *run, uint32_t old_id, uint32_t new_id
 
 /* ---- new peers ------------------------------------------------------------------------------- */
 
-static int identity_note(struct table *known, uint32_t identity)
-{
-	return table_put(known, &identity) ? 0 : -ENOMEM;
-}
-
 /* Identities that some address in the maps has. */
-static int identities_in_force(const struct sync *sync, struct table *known)
+static void identities_in_force(const struct sync *sync, struct table *known)
 {
 	const struct ipcache_entry *address;
 	const uint32_t *cidr;
 	size_t pos = 0;
-	int ret = 0;
 
-	while (ret == 0 && (address = table_next(&sync->ipcache.entries, &pos, NULL)))
-		ret = identity_note(known, address->identity);
+	while ((address = table_next(&sync->ipcache.entries, &pos, NULL)))
+		table_put(known, &address->identity);
 	pos = 0;
-	while (ret == 0 && (cidr = table_next(&sync->cidrs.entries, &pos, NULL)))
-		ret = identity_note(known, *cidr);
-	return ret;
+	while ((cidr = table_next(&sync->cidrs.entries, &pos, NULL)))
+		table_put(known, cidr);
 }
 
 /* The new policy's entry for everyone; empty where it has none, or not yet. */
@@ -151,10 +144,10 @@ static int new_peers_queue(struct policy_run *run, uint32_t old_id, uint32_t new
 	struct map_cache *policies = &run->sync->policies;
 	struct policy_entry entry = entry_for_everyone(run, new_id, direction);
 	struct table known;
-	int ret;
+	int ret = 0;
 
 	table_init(&known, sizeof(uint32_t), 1);
-	ret = identities_in_force(run->sync, &known);
+	identities_in_force(run->sync, &known);
 	for (size_t i = 0; i < compiled->identity_count && ret == 0; i++) {
 		struct policy_key key = { .policy_id = old_id,
 					  .peer = compiled->identities[i].id,

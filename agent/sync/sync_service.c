@@ -96,9 +96,7 @@ static int service_learn(struct sync *sync, const struct service_key *key,
 		return 0;
 	}
 	backends = table_put(&sync->service_ids, &service->id);
-	count = backends ? table_put(&sync->vips, &key->addr) : NULL;
-	if (!count)
-		return -ENOMEM;
+	count = table_put(&sync->vips, &key->addr);
 	*backends = service->backends;
 	++*count;
 	if (service->id > sync->last_service_id)
@@ -268,8 +266,6 @@ static int frontend_plan(struct service_run *run, const struct object *service, 
 		return conflict_note(sync, service, owner, &key.addr);
 	if (held) {
 		owner_held = table_put(&sync->owners, &key);
-		if (!owner_held)
-			return -ENOMEM;
 		*owner_held = owner;
 		map_cache_keep(&sync->services, &key);
 		/* While the store is half known, a service may seem to have lost its endpoints. */
@@ -287,10 +283,9 @@ static int frontend_plan(struct service_run *run, const struct object *service, 
 static int service_plan(struct service_run *run, const struct object *service)
 {
 	uint64_t owner = owner_make(service->namespace, service->name);
-	struct service_frontends frontends = { 0 };
-	int ret;
+	struct service_frontends frontends = service_frontends(run->sync->store, service);
+	int ret = 0;
 
-	ret = service_frontends(run->sync->store, service, &frontends);
 	for (size_t i = 0; i < frontends.count && !ret; i++)
 		ret = frontend_plan(run, service, owner, &frontends.items[i]);
 	service_frontends_done(&frontends);
@@ -366,8 +361,6 @@ static int service_confirm(struct sync *sync, const struct plan *plan)
 		return ret;
 	}
 	owner = table_put(&sync->owners, &plan->key);
-	if (!owner)
-		return -ENOMEM;
 	*owner = plan->owner;
 	if (!ret)
 		ret = service_learn(sync, &plan->key, held);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "policy/analysis/diff.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/alloc.h"
 #include "lib/auto.h"
 #include "policy/compiler/label_index.h"
 
@@ -39,15 +39,12 @@ struct differ {
 
 /* ---- pairs ---- */
 
-static int row_add(struct differ *differ, const struct delta *delta, size_t to)
+static void row_add(struct differ *differ, const struct delta *delta, size_t to)
 {
 	size_t number = intern_add(&differ->deltas, delta, sizeof(*delta));
 
-	if (number == INTERN_NONE || array_room(&differ->row, differ->row_count,
-						&differ->row_capacity, sizeof(*differ->row)) < 0)
-		return -ENOMEM;
+	array_room(&differ->row, differ->row_count, &differ->row_capacity, sizeof(*differ->row));
 	differ->row[differ->row_count++] = (struct delta_use){ (uint32_t)number, (uint32_t)to };
-	return 0;
 }
 
 static void count_pairs(struct differ *differ, size_t from, size_t to, bool gains, bool loses)
@@ -63,7 +60,7 @@ static void count_pairs(struct differ *differ, size_t from, size_t to, bool gain
 }
 
 /* One delta for both families where they do not differ, or where the pair has only one. */
-static int pair_compare(struct differ *differ, size_t from, size_t to)
+static void pair_compare(struct differ *differ, size_t from, size_t to)
 {
 	struct port_pool *pool = reach_pool(differ->reach);
 	struct delta deltas[FAMILY_COUNT] = { 0 };
@@ -96,10 +93,9 @@ static int pair_compare(struct differ *differ, size_t from, size_t to)
 	for (size_t i = 0; i < FAMILY_COUNT; i++) {
 		if (deltas[i].families)
 			deltas[i].families |= missing;
-		if (deltas[i].families && row_add(differ, &deltas[i], to) < 0)
-			return -ENOMEM;
+		if (deltas[i].families)
+			row_add(differ, &deltas[i], to);
 	}
-	return 0;
 }
 
 /* ---- rows: what changes alike for the same receivers is one change ---- */
@@ -114,7 +110,7 @@ static int use_compare(const void *a, const void *b)
 	return (left->to > right->to) - (left->to < right->to);
 }
 
-static int change_add(struct differ *differ, size_t first, size_t last, size_t from)
+static void change_add(struct differ *differ, size_t first, size_t last, size_t from)
 {
 	size_t known = differ->changes.count;
 	size_t number;
@@ -123,22 +119,16 @@ static int change_add(struct differ *differ, size_t first, size_t last, size_t f
 	buffer_add(&differ->key, &differ->row[first].delta, sizeof(uint32_t));
 	for (size_t i = first; i < last; i++)
 		buffer_add(&differ->key, &differ->row[i].to, sizeof(uint32_t));
-	number = differ->key.failed
-			 ? INTERN_NONE
-			 : intern_add(&differ->changes, differ->key.data, differ->key.len);
-	if (number == INTERN_NONE)
-		return -ENOMEM;
+	number = intern_add(&differ->changes, differ->key.data, differ->key.len);
 	if (number == known) {
-		if (array_room(&differ->senders, known, &differ->sender_capacity,
-			       sizeof(*differ->senders)) < 0) {
-			return -ENOMEM;
-		}
+		array_room(&differ->senders, known, &differ->sender_capacity,
+			   sizeof(*differ->senders));
 		differ->senders[number] = (struct id_list){ 0 };
 	}
-	return id_list_add(&differ->senders[number], (uint32_t)from);
+	id_list_add(&differ->senders[number], (uint32_t)from);
 }
 
-static int row_finish(struct differ *differ, size_t from)
+static void row_finish(struct differ *differ, size_t from)
 {
 	size_t first = 0;
 
@@ -148,13 +138,11 @@ static int row_finish(struct differ *differ, size_t from)
 		if (i + 1 < differ->row_count && differ->row[i + 1].delta == differ->row[i].delta)
 			continue;
 		/* What would change between two of its kind helps to merge rows, no more. */
-		if ((i > first || !reach_is_itself(differ->reach, from, differ->row[i].to)) &&
-		    change_add(differ, first, i + 1, from) < 0)
-			return -ENOMEM;
+		if ((i > first || !reach_is_itself(differ->reach, from, differ->row[i].to)))
+			change_add(differ, first, i + 1, from);
 		first = i + 1;
 	}
 	differ->row_count = 0;
-	return 0;
 }
 
 /* ---- the result ---- */
@@ -163,7 +151,7 @@ static const size_t *keep_numbers(struct arena *arena, const uint32_t *numbers, 
 {
 	size_t *kept = arena_alloc(arena, count * sizeof(*kept));
 
-	for (size_t i = 0; kept && i < count; i++)
+	for (size_t i = 0; i < count; i++)
 		kept[i] = numbers[i];
 	return kept;
 }
@@ -185,22 +173,9 @@ static void change_fill(const struct differ *differ, size_t number, struct diff_
 		change->families[i] = delta->families & 1U << i;
 }
 
-static int changes_keep(const struct differ *differ)
-{
-	struct policy_diff *diff = differ->diff;
-	size_t count = differ->changes.count;
-	struct diff_change *changes = arena_alloc(diff->arena, count * sizeof(*changes));
-
-	for (size_t i = 0; changes && i < count; i++)
-		change_fill(differ, i, &changes[i]);
-	diff->changes = changes;
-	diff->change_count = count;
-	return arena_failed(diff->arena) || reach_failed(diff->reach) ? -ENOMEM : 0;
-}
-
 static void differ_done(struct differ *differ)
 {
-	for (size_t i = 0; i < differ->changes.count && i < differ->sender_capacity; i++)
+	for (size_t i = 0; i < differ->changes.count; i++)
 		id_list_done(&differ->senders[i]);
 	free(differ->senders);
 	free(differ->row);
@@ -209,46 +184,31 @@ static void differ_done(struct differ *differ)
 	buffer_done(&differ->key);
 }
 
-static int diff_run(struct policy_diff *diff)
+struct policy_diff *policy_diff(const struct store *old_store, const struct store *new_store)
 {
-	struct differ differ = { .reach = diff->reach, .diff = diff };
-	int ret = 0;
+	const struct store *stores[] = { [OLD] = old_store, [NEW] = new_store };
+	struct policy_diff *diff = xcalloc(1, sizeof(*diff));
+	struct differ differ = { .diff = diff };
+	struct diff_change *changes;
 
+	diff->arena = arena_new();
+	diff->reach = reach_new(stores, ARRAY_SIZE(stores));
+	differ.reach = diff->reach;
 	differ.deltas.arena = diff->arena;
 	differ.changes.arena = diff->arena;
 	differ.peer_groups = reach_peer_groups(diff->reach, &differ.peer_group_count);
-	for (size_t from = 0; from < differ.peer_group_count && ret == 0; from++) {
-		for (size_t to = 0; to < differ.peer_group_count && ret == 0; to++)
-			ret = pair_compare(&differ, from, to);
-		if (ret == 0)
-			ret = row_finish(&differ, from);
+	for (size_t from = 0; from < differ.peer_group_count; from++) {
+		for (size_t to = 0; to < differ.peer_group_count; to++)
+			pair_compare(&differ, from, to);
+		row_finish(&differ, from);
 	}
-	if (ret == 0)
-		ret = changes_keep(&differ);
+	diff->change_count = differ.changes.count;
+	changes = arena_alloc(diff->arena, diff->change_count * sizeof(*changes));
+	for (size_t i = 0; i < diff->change_count; i++)
+		change_fill(&differ, i, &changes[i]);
+	diff->changes = changes;
 	differ_done(&differ);
-	return ret;
-}
-
-int policy_diff(const struct store *old_store, const struct store *new_store,
-		struct policy_diff **ret_diff, struct errmsg *err)
-{
-	const struct store *stores[] = { [OLD] = old_store, [NEW] = new_store };
-	struct policy_diff *diff = calloc(1, sizeof(*diff));
-	int ret;
-
-	if (!diff || !(diff->arena = arena_new())) {
-		policy_diff_free(diff);
-		return fail_plain(err, -ENOMEM, "compare policies: out of memory");
-	}
-	ret = reach_new(stores, ARRAY_SIZE(stores), &diff->reach, err);
-	if (ret == 0 && diff_run(diff) < 0)
-		ret = fail_plain(err, -ENOMEM, "compare policies: out of memory");
-	if (ret < 0) {
-		policy_diff_free(diff);
-		return ret;
-	}
-	*ret_diff = diff;
-	return 0;
+	return diff;
 }
 
 void policy_diff_free(struct policy_diff *diff)

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What changes between two versions of a store: which connections it newly allows, and which it
- * newly denies.  Exact over all ports, and over all addresses outside as far as policies tell them
- * apart; by peer groups of pods (reach.h), not by pod.
+ * Which connections the new version of a store allows that the old one denied, and the other way
+ * round.  Exact over all ports and over all addresses outside.  The answer is by peer groups of
+ * pods (reach.h), not by pod.
  *
- * Only pods that both versions have are compared: give each version the other's pods first where
- * policies alone are in question.
+ * Only pods that both versions have are compared.  To compare policies alone, give each version the
+ * pods of the other one first.
  */
 #ifndef TENDRIL_POLICY_ANALYSIS_DIFF_H
 #define TENDRIL_POLICY_ANALYSIS_DIFF_H
 
 #include "policy/analysis/reach.h"
 
-/* Connections from any of these peer groups to any of those change alike; a pod that stands on both
- * sides is not meant to connect to itself. */
+/* Connections from any of these peer groups to any of those change in the same way; connections of
+ * a pod to itself are not included. */
 struct diff_change {
 	const size_t *from; /* peer groups of diff->reach, sorted */
 	size_t from_count;
@@ -21,7 +21,7 @@ struct diff_change {
 	size_t to_count;
 	uint32_t allowed; /* ports that are open in the new version only, a set of its pool */
 	uint32_t denied;  /* ports that are open in the old version only */
-	bool families[FAMILY_COUNT]; /* where this is so; both, if there is but one */
+	bool families[FAMILY_COUNT]; /* in which families; both, if the pods have only one */
 };
 
 struct policy_diff {
@@ -33,8 +33,7 @@ struct policy_diff {
 	struct arena *arena;
 };
 
-int policy_diff(const struct store *old_store, const struct store *new_store,
-		struct policy_diff **ret, struct errmsg *err);
+struct policy_diff *policy_diff(const struct store *old_store, const struct store *new_store);
 void policy_diff_free(struct policy_diff *diff); /* takes NULL */
 
 #endif

@@ -91,11 +91,7 @@ static void expectations_multiply(struct reader *reader, const struct node *at,
 		size_t pair = i / fields[2].count;
 		struct expectation *item;
 
-		if (array_room(&list->items, list->count, &list->capacity, sizeof(*item)) < 0) {
-			reader->failed = true;
-			return;
-		}
-		item = &list->items[list->count++];
+		item = array_add(list);
 		*item = *one;
 		item->from = fields[0].items[pair / fields[1].count];
 		item->to = fields[1].items[pair % fields[1].count];
@@ -191,15 +187,14 @@ int expectations_parse(const char *text, size_t len, struct expectations *ret_li
 	struct documents documents;
 	struct reader reader = { .problems = problems, .documents = &documents };
 	size_t errors = problems->errors;
-	int ret = list.arena ? 0 : -ENOMEM;
+	int ret = 0;
 
 	documents_init(&documents, text, len);
-	if (!ret)
-		text_read_all(&reader, &list);
+	text_read_all(&reader, &list);
 	documents_done(&documents);
-	if (reader.failed || (list.arena && arena_failed(list.arena)))
+	if (reader.failed)
 		ret = -ENOMEM;
-	if (ret == 0 && problems->errors > errors)
+	else if (problems->errors > errors)
 		ret = -EINVAL;
 	if (ret < 0)
 		expectations_done(&list);

@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Which rule of which object decides.  Evaluates the objects as they were written, without the
- * compiler: so it names what a person wrote, and the tests hold the one against the other.
- */
-#include <errno.h>
+#include "policy/analysis/explain.h"
+
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/alloc.h"
 #include "lib/auto.h"
-#include "policy/compiler/verdict.h"
+#include "policy/objects/policy.h"
 #include "policy/objects/ports.h"
-#include "policy/objects/tier.h"
 
 /* One side of a connection as a policy of one pod sees it. */
 struct query {
@@ -44,7 +41,7 @@ static bool block_matches(const struct policy_peer *peer, const struct explain_e
 	return true;
 }
 
-/* Whose status has the address; of two nodes with one address, the first by name. */
+/* The node whose status has the address; of two such nodes, the first by name. */
 static const struct object *node_with_address(const struct store *store, const struct addr *addr)
 {
 	for (const struct object *object = store_first(store, OBJECT_NODE); object;
@@ -118,28 +115,17 @@ static bool rule_matches(const struct query *query, const struct object *policy,
 
 /* ---- one side ---- */
 
-static int side_add_selecting(struct explain_side *side, const struct object *policy)
+static void side_add_selecting(struct explain_side *side, const struct object *policy)
 {
-	const struct object **selecting = reallocarray(side->selecting, side->selecting_count + 1,
-						       sizeof(const struct object *));
-
-	if (!selecting)
-		return -ENOMEM;
-	side->selecting = selecting;
-	selecting[side->selecting_count++] = policy;
-	return 0;
+	side->selecting = xreallocarray(side->selecting, side->selecting_count + 1,
+					sizeof(const struct object *));
+	side->selecting[side->selecting_count++] = policy;
 }
 
 const struct policy_rule *explain_rule_get(const struct explain_rule *rule,
 					   enum direction direction)
 {
-	const struct object *policy = rule->policy;
-	bool ingress = direction == DIR_INGRESS;
-
-	if (policy->kind == OBJECT_CLUSTER_POLICY)
-		return &(ingress ? policy->cluster_policy.ingress_rules
-				 : policy->cluster_policy.egress_rules)[rule->rule];
-	return &(ingress ? policy->policy.ingress_rules : policy->policy.egress_rules)[rule->rule];
+	return &policy_rules(rule->policy, direction).items[rule->rule];
 }
 
 /* The first of a policy's rules that matches; false if none does. */
@@ -165,28 +151,27 @@ static void side_decided(struct explain_side *side, const struct explain_rule *r
 	side->decided = *rule;
 }
 
-/* Asks the policies of one tier of the cluster, first come first served; what was decided, or that
- * it was passed on, is in side. */
-static int side_ask_tier(const struct query *query, enum policy_tier tier,
-			 struct explain_side *side, bool *ret_decided)
+/* Asks the ClusterNetworkPolicies of one tier in order; the first rule that matches decides, or
+ * passes to the next tier. */
+static void side_ask_tier(const struct query *query, enum policy_tier tier,
+			  struct explain_side *side, bool *ret_decided)
 {
 	const struct object *pod = end_pod(query->subject);
 	bool ingress = query->direction == DIR_INGRESS;
 	size_t count = 0;
 	auto_free const struct object **policies = tier_policies(query->store, tier, &count);
-	int ret = policies ? 0 : -ENOMEM;
 
 	*ret_decided = false;
-	for (size_t i = 0; i < count && ret == 0; i++) {
+	for (size_t i = 0; i < count; i++) {
 		const struct cluster_policy_object *policy = &policies[i]->cluster_policy;
 		size_t rules = ingress ? policy->ingress_rule_count : policy->egress_rule_count;
 		enum policy_action action;
 		struct explain_rule rule;
 
-		if (rules == 0 || !cluster_policy_selects(query->store, policies[i], pod->namespace,
-							  &pod->pod.labels))
+		if (rules == 0 ||
+		    !policy_selects(query->store, policies[i], pod->namespace, &pod->pod.labels))
 			continue;
-		ret = side_add_selecting(side, policies[i]);
+		side_add_selecting(side, policies[i]);
 		if (!rule_find(query, policies[i], rules, &rule))
 			continue;
 		action = explain_rule_get(&rule, query->direction)->action;
@@ -198,13 +183,12 @@ static int side_ask_tier(const struct query *query, enum policy_tier tier,
 		*ret_decided = true;
 		break;
 	}
-	return ret;
 }
 
-/* Looks through the NetworkPolicies of the subject's namespace for the first rule that allows it.
- * They decide if one selects it. */
-static int side_ask_policies(const struct query *query, struct explain_side *side,
-			     bool *ret_decided)
+/* Looks for the first rule of a NetworkPolicy that allows it.  NetworkPolicies decide as soon as
+ * one of them selects the subject. */
+static void side_ask_policies(const struct query *query, struct explain_side *side,
+			      bool *ret_decided)
 {
 	const struct object *pod = end_pod(query->subject);
 	const struct object *const *policies;
@@ -220,37 +204,34 @@ static int side_ask_policies(const struct query *query, struct explain_side *sid
 		if (!(ingress ? policy->ingress : policy->egress) ||
 		    !selector_matches(&policy->pods, &pod->pod.labels))
 			continue;
-		if (!*ret_decided) /* those of the cluster have no say any more */
+		if (!*ret_decided) /* ClusterNetworkPolicies of the Baseline tier are not asked */
 			side->selecting_count = 0;
 		*ret_decided = true;
-		if (side_add_selecting(side, policies[i]) < 0)
-			return -ENOMEM;
+		side_add_selecting(side, policies[i]);
 		if (rule_find(query, policies[i], rules, &rule)) {
 			side_decided(side, &rule, VERDICT_ALLOW);
-			return 0;
+			return;
 		}
 	}
 	if (*ret_decided) {
 		side->verdict = VERDICT_DENY;
 		side->reason = EXPLAIN_NO_RULE;
 	}
-	return 0;
 }
 
-static int side_decide(const struct query *query, struct explain_side *side)
+static void side_decide(const struct query *query, struct explain_side *side)
 {
 	bool decided;
-	int ret = side_ask_tier(query, TIER_ADMIN, side, &decided);
 
-	if (ret == 0 && !decided)
-		ret = side_ask_policies(query, side, &decided);
-	if (ret == 0 && !decided)
-		ret = side_ask_tier(query, TIER_BASELINE, side, &decided);
-	if (ret < 0 || decided)
-		return ret;
+	side_ask_tier(query, TIER_ADMIN, side, &decided);
+	if (!decided)
+		side_ask_policies(query, side, &decided);
+	if (!decided)
+		side_ask_tier(query, TIER_BASELINE, side, &decided);
+	if (decided)
+		return;
 	side->verdict = VERDICT_ALLOW;
 	side->reason = side->selecting_count ? EXPLAIN_NO_MATCH : EXPLAIN_NO_POLICY;
-	return 0;
 }
 
 static bool ends_same(const struct explain_end *from, const struct explain_end *to)
@@ -260,39 +241,31 @@ static bool ends_same(const struct explain_end *from, const struct explain_end *
 	return from->has_addr && to->has_addr && addr_equal(&from->addr, &to->addr);
 }
 
-int policy_explain(const struct store *store, const struct explain_end *from,
-		   const struct explain_end *to, uint8_t proto, uint16_t port,
-		   struct explanation *ret, struct errmsg *err)
+struct explanation policy_explain(const struct store *store, const struct explain_end *from,
+				  const struct explain_end *to, uint8_t proto, uint16_t port)
 {
 	struct query egress = { store, from, to, end_pod(to), DIR_EGRESS, proto, port };
 	struct query ingress = { store, to, from, end_pod(to), DIR_INGRESS, proto, port };
 	struct explanation answer = {
+		.verdict = VERDICT_ALLOW,
 		.egress = { .verdict = VERDICT_ALLOW, .reason = EXPLAIN_NOT_A_POD },
 		.ingress = { .verdict = VERDICT_ALLOW, .reason = EXPLAIN_NOT_A_POD },
 	};
-	int status = 0;
 
 	if (ends_same(from, to)) {
 		answer.egress.reason = EXPLAIN_SELF;
 		answer.ingress.reason = EXPLAIN_SELF;
-	} else {
-		if (end_pod(from))
-			status = side_decide(&egress, &answer.egress);
-		if (end_pod(to) && from->is_host)
-			answer.ingress.reason = EXPLAIN_OWN_NODE;
-		else if (end_pod(to) && status == 0)
-			status = side_decide(&ingress, &answer.ingress);
+		return answer;
 	}
-	if (status < 0) {
-		explanation_done(&answer);
-		return fail_plain(err, status, "out of memory");
-	}
-	answer.verdict =
-		answer.egress.verdict == VERDICT_ALLOW && answer.ingress.verdict == VERDICT_ALLOW
-			? VERDICT_ALLOW
-			: VERDICT_DENY;
-	*ret = answer;
-	return 0;
+	if (end_pod(from))
+		side_decide(&egress, &answer.egress);
+	if (end_pod(to) && from->is_host)
+		answer.ingress.reason = EXPLAIN_OWN_NODE;
+	else if (end_pod(to))
+		side_decide(&ingress, &answer.ingress);
+	if (answer.egress.verdict == VERDICT_DENY || answer.ingress.verdict == VERDICT_DENY)
+		answer.verdict = VERDICT_DENY;
+	return answer;
 }
 
 void explanation_done(struct explanation *explanation)

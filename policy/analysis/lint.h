@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What is probably not meant: policies that are right for the API server, and yet do nothing, or
- * more than their author thinks.  Checks have names that stay; an object silences them for itself
- * with the annotation tendril.io/lint-ignore: NAME,NAME.
+ * Finds what is probably a mistake: policies that the API server accepts, and that do nothing, or
+ * more than their author thinks.  The names of checks do not change.  An object silences checks for
+ * itself with the annotation tendril.io/lint-ignore: NAME,NAME.
  */
 #ifndef TENDRIL_POLICY_ANALYSIS_LINT_H
 #define TENDRIL_POLICY_ANALYSIS_LINT_H
@@ -12,7 +12,7 @@
 
 #define LINT_ANNOTATION "tendril.io/lint-ignore"
 
-/* Number, name, why it is told. */
+/* Number, name, explanation. */
 #define LINT_CHECKS(X)                                                                             \
 	X(NEVER_MATCHES, "never-matches",                                                          \
 	  "No pod can ever have labels that satisfy the whole selector.")                          \
@@ -65,15 +65,15 @@ struct lint_finding {
 };
 
 struct lint_findings {
-	struct lint_finding *items; /* in order of kind, namespace, name and place */
+	struct lint_finding *items; /* in order of kind, namespace, name and path */
 	size_t count;
 	size_t capacity;
-	size_t silenced;     /* findings that annotations keep back */
+	size_t silenced;     /* number of findings that annotations silenced */
 	struct arena *arena; /* keeps the strings */
 };
 
-/* Without pods in the store, what depends on them is not checked. */
-int policy_lint(const struct store *store, struct lint_findings *ret, struct errmsg *err);
+/* In a store without pods, checks that depend on pods are left out. */
+struct lint_findings policy_lint(const struct store *store);
 void lint_findings_done(struct lint_findings *findings);
 
 #endif

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Pods that policy keeps from port 53/UDP everywhere: over compiled tables, as tiers add up there.
- */
+/* Finds pods that may send to port 53/UDP nowhere.  It reads compiled tables, where all tiers are
+ * considered. */
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/alloc.h"
 #include "lib/auto.h"
-#include "policy/analysis/lint_internal.h"
+#include "policy/analysis/lint_checks.h"
 #include "policy/compiler/compile.h"
 
 #define DNS_PORT 53
@@ -25,29 +26,18 @@ static bool entry_allows_dns(const struct compiled_entry *entry)
 	return false;
 }
 
-/* Entries are sorted by policy. */
 static bool policy_allows_dns(const struct compiled *compiled, uint32_t policy_id)
 {
-	size_t low = 0, high = compiled->entry_count;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (compiled->entries[middle].key.policy_id < policy_id)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	for (; low < compiled->entry_count && compiled->entries[low].key.policy_id == policy_id;
-	     low++) {
-		if (compiled->entries[low].key.direction == DIR_EGRESS &&
-		    entry_allows_dns(&compiled->entries[low]))
+	for (size_t i = compiled_entries_first(compiled, policy_id);
+	     i < compiled->entry_count && compiled->entries[i].key.policy_id == policy_id; i++) {
+		if (compiled->entries[i].key.direction == DIR_EGRESS &&
+		    entry_allows_dns(&compiled->entries[i]))
 			return true;
 	}
 	return false;
 }
 
-/* The policy that is to blame for a pod: the first that isolates it. */
+/* The policy that is reported for a pod: the first that isolates it. */
 static const struct object *isolating_policy(const struct linter *linter, const struct object *pod)
 {
 	const struct object *const *policies;
@@ -55,17 +45,17 @@ static const struct object *isolating_policy(const struct linter *linter, const 
 	const struct object *policy;
 
 	for (size_t i = 0; i < count; i++) {
-		if (policies[i]->policy.egress && policy_selects(linter, policies[i], pod))
+		if (policies[i]->policy.egress && lint_policy_selects(linter, policies[i], pod))
 			return policies[i];
 	}
 	policy = store_first(linter->store, OBJECT_CLUSTER_POLICY);
 	while (policy && (policy->cluster_policy.egress_rule_count == 0 ||
-			  !policy_selects(linter, policy, pod)))
+			  !lint_policy_selects(linter, policy, pod)))
 		policy = store_next(linter->store, policy);
 	return policy;
 }
 
-struct blame { /* one for each pod that is cut off; sorted by policy, then as the pods were */
+struct blame { /* a pod that is cut off, and the policy that is reported; sorted by both */
 	const struct object *policy;
 	const struct object *pod;
 };
@@ -101,18 +91,13 @@ static void blames_report(struct linter *linter, struct blame *blames, size_t co
 	}
 }
 
-int lint_dns(struct linter *linter, struct errmsg *err)
+void lint_dns(struct linter *linter)
 {
-	auto_(compiled) struct compiled *compiled = NULL;
-	auto_free struct blame *blames = NULL;
+	auto_(compiled) struct compiled *compiled = policy_compile(linter->store);
+	auto_free struct blame *blames = xcalloc(compiled->subject_count, sizeof(*blames));
 	size_t count = 0;
-	int ret = policy_compile(linter->store, &compiled, err);
 
-	if (ret)
-		return ret;
-	blames = calloc(compiled->subject_count + 1, sizeof(*blames));
-	linter->failed |= !blames;
-	for (size_t i = 0; blames && i < compiled->subject_count; i++) {
+	for (size_t i = 0; i < compiled->subject_count; i++) {
 		const struct compiled_subject *subject = &compiled->subjects[i];
 		const struct object *policy;
 
@@ -124,5 +109,4 @@ int lint_dns(struct linter *linter, struct errmsg *err)
 			blames[count++] = (struct blame){ policy, subject->pod };
 	}
 	blames_report(linter, blames, count);
-	return 0;
 }

@@ -3,31 +3,28 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "policy/analysis/lint_internal.h"
+#include "policy/analysis/lint_checks.h"
 #include "policy/analysis/subsume.h"
 #include "policy/objects/ports.h"
 
-struct rule_at { /* where the checks are */
-	const struct object *policy;
-	enum direction direction;
-	struct rule_list list;
-	size_t number;
-	const struct policy_rule *rule;
-};
+static const char *peers_field(const struct rule_ref *at)
+{
+	return at->direction == DIR_INGRESS ? "from" : "to";
+}
 
 /* Several networks of a ClusterNetworkPolicy are one peer as written, so that its number is not
  * ours: the rule is named then. */
-static const char *peer_path(const struct rule_at *at, size_t peer, char *buf)
+static const char *peer_path(const struct rule_ref *at, size_t peer, char *buf)
 {
 	if (at->policy->kind == OBJECT_CLUSTER_POLICY)
-		return rule_path(&at->list, at->number, buf);
-	return rule_part_path(&at->list, at->number, at->list.peers, peer, buf);
+		return rule_path(at, buf);
+	return rule_part_path(at, peers_field(at), peer, buf);
 }
 
 /* ---- peers ---- */
 
 /* Labels that contradict each other; true if there was something to say. */
-static bool check_contradiction(struct linter *linter, const struct rule_at *at,
+static bool check_contradiction(struct linter *linter, const struct rule_ref *at,
 				const struct policy_peer *peer, const char *path)
 {
 	const struct selector *selectors[] = { peer->pods, peer->namespaces, peer->nodes };
@@ -44,14 +41,14 @@ static bool check_contradiction(struct linter *linter, const struct rule_at *at,
 	return false;
 }
 
-static void check_peer_selects(struct linter *linter, const struct rule_at *at,
+static void check_peer_selects(struct linter *linter, const struct rule_ref *at,
 			       const struct policy_peer *peer, const char *path)
 {
 	const struct object *pod = lint_pod_first(linter);
 
 	if (peer->nodes || !pod)
 		return;
-	while (pod && !peer_selects(linter, at->policy, peer, pod))
+	while (pod && !lint_peer_selects(linter, at->policy, peer, pod))
 		pod = lint_pod_next(linter, pod);
 	if (!pod)
 		finding_add(linter, LINT_PEER_SELECTS_NOTHING, at->policy, path, NULL, NULL,
@@ -59,7 +56,7 @@ static void check_peer_selects(struct linter *linter, const struct rule_at *at,
 			    !peer->namespaces ? " in the policy's own namespace" : "");
 }
 
-static void check_block(struct linter *linter, const struct rule_at *at,
+static void check_block(struct linter *linter, const struct rule_ref *at,
 			const struct policy_peer *peer, const char *path)
 {
 	char cidr[ADDR_TEXT_MAX];
@@ -73,15 +70,15 @@ static void check_block(struct linter *linter, const struct rule_at *at,
 	if (block_is_empty(peer))
 		finding_add(linter, LINT_EXCEPT_REMOVES_ALL, at->policy, path, NULL, NULL,
 			    "its exceptions leave nothing of %s", cidr);
-	else if (at->rule->action == ACTION_ACCEPT && peer->except_count == 0 &&
+	else if (rule_ref_get(at)->action == ACTION_ACCEPT && peer->except_count == 0 &&
 		 (peer->cidr.len == 0 || (addr_is_v4(&peer->cidr.addr) && peer->cidr.len == 96)))
 		finding_add(linter, LINT_ALLOWS_ALL_ADDRESSES, at->policy, path, NULL, NULL,
 			    "%s is every address there is", cidr);
 }
 
-static void check_peer(struct linter *linter, const struct rule_at *at, size_t number)
+static void check_peer(struct linter *linter, const struct rule_ref *at, size_t number)
 {
-	const struct policy_peer *peer = &at->rule->peers[number];
+	const struct policy_peer *peer = &rule_ref_get(at)->peers[number];
 	char path[LINT_PATH_MAX];
 
 	peer_path(at, number, path);
@@ -92,8 +89,8 @@ static void check_peer(struct linter *linter, const struct rule_at *at, size_t n
 	if (check_contradiction(linter, at, peer, path))
 		return;
 	check_peer_selects(linter, at, peer, path);
-	if (at->rule->action == ACTION_ACCEPT && peer->namespaces && peer->namespaces->count == 0 &&
-	    (!peer->pods || peer->pods->count == 0))
+	if (rule_ref_get(at)->action == ACTION_ACCEPT && peer->namespaces &&
+	    peer->namespaces->count == 0 && (!peer->pods || peer->pods->count == 0))
 		finding_add(linter, LINT_ALLOWS_ALL_PODS, at->policy, path, NULL, NULL,
 			    "empty selectors: every pod of every namespace");
 }
@@ -101,22 +98,23 @@ static void check_peer(struct linter *linter, const struct rule_at *at, size_t n
 /* ---- ports ---- */
 
 /* Whether the destinations of the rule have a port of that name: with its protocol, or another. */
-static void name_find(const struct linter *linter, const struct rule_at *at,
+static void name_find(const struct linter *linter, const struct rule_ref *at,
 		      const struct policy_port *port, bool *ret_any, bool *ret_found,
 		      bool *ret_other)
 {
 	for (const struct object *pod = lint_pod_first(linter); pod;
 	     pod = lint_pod_next(linter, pod)) {
 		bool destination = at->direction == DIR_INGRESS
-					   ? policy_selects(linter, at->policy, pod)
-					   : at->rule->peer_count == 0;
+					   ? lint_policy_selects(linter, at->policy, pod)
+					   : rule_ref_get(at)->peer_count == 0;
 
-		for (size_t i = 0; at->direction == DIR_EGRESS && i < at->rule->peer_count; i++) {
-			const struct policy_peer *peer = &at->rule->peers[i];
+		for (size_t i = 0; at->direction == DIR_EGRESS && i < rule_ref_get(at)->peer_count;
+		     i++) {
+			const struct policy_peer *peer = &rule_ref_get(at)->peers[i];
 
 			/* A block may be the addresses of any pod. */
 			destination |=
-				peer->is_block || peer_selects(linter, at->policy, peer, pod);
+				peer->is_block || lint_peer_selects(linter, at->policy, peer, pod);
 		}
 		*ret_any |= destination;
 		for (size_t i = 0; destination && i < pod->pod.port_count; i++) {
@@ -128,7 +126,7 @@ static void name_find(const struct linter *linter, const struct rule_at *at,
 	}
 }
 
-static void check_port_name(struct linter *linter, const struct rule_at *at,
+static void check_port_name(struct linter *linter, const struct rule_ref *at,
 			    const struct policy_port *port, const char *path)
 {
 	bool any = false, found = false, other = false;
@@ -143,16 +141,16 @@ static void check_port_name(struct linter *linter, const struct rule_at *at,
 			    other ? ", only one of another protocol" : "");
 }
 
-static void check_port(struct linter *linter, const struct rule_at *at, size_t number)
+static void check_port(struct linter *linter, const struct rule_ref *at, size_t number)
 {
-	const struct policy_port *port = &at->rule->ports[number];
+	const struct policy_port *port = &rule_ref_get(at)->ports[number];
 	char path[LINT_PATH_MAX];
 
 	/* Those of a ClusterNetworkPolicy have another shape: the rule is named. */
 	if (at->policy->kind == OBJECT_CLUSTER_POLICY)
-		rule_path(&at->list, at->number, path);
+		rule_path(at, path);
 	else
-		rule_part_path(&at->list, at->number, "ports", number, path);
+		rule_part_path(at, "ports", number, path);
 	if (port->name)
 		check_port_name(linter, at, port, path);
 	if (port->ranged && port->port_min == port->port_max)
@@ -162,8 +160,8 @@ static void check_port(struct linter *linter, const struct rule_at *at, size_t n
 		finding_add(linter, LINT_ENDPORT_ODD, at->policy, path, NULL, NULL,
 			    "1 to 65535 is every port of %s: leave port and endPort out",
 			    proto_name(port->proto));
-	for (size_t i = 0; i < at->rule->port_count; i++) {
-		const struct policy_port *other = &at->rule->ports[i];
+	for (size_t i = 0; i < rule_ref_get(at)->port_count; i++) {
+		const struct policy_port *other = &rule_ref_get(at)->ports[i];
 
 		if (i == number || !ports_subsume(other, port) ||
 		    (i > number && ports_subsume(port, other)))
@@ -176,19 +174,19 @@ static void check_port(struct linter *linter, const struct rule_at *at, size_t n
 
 /* ---- rules ---- */
 
-static void check_rule(struct linter *linter, const struct rule_at *at)
+static void check_rule(struct linter *linter, const struct rule_ref *at)
 {
-	const struct policy_rule *rule = at->rule;
+	const struct policy_rule *rule = rule_ref_get(at);
 	char path[LINT_PATH_MAX];
 
-	rule_path(&at->list, at->number, path);
+	rule_path(at, path);
 	if (rule->peer_count == 0 && rule->port_count == 0)
 		finding_add(
 			linter, LINT_ALLOWS_EVERYTHING, at->policy, path, NULL, NULL,
 			"everyone, on every port: the policy does not isolate in this direction");
 	else if (rule->peer_count == 0)
 		finding_add(linter, LINT_ALLOWS_EVERYONE, at->policy, path, NULL, NULL,
-			    "no \"%s\": its ports are open %s everyone", at->list.peers,
+			    "no \"%s\": its ports are open %s everyone", peers_field(at),
 			    at->direction == DIR_INGRESS ? "to" : "towards");
 	for (size_t i = 0; i < rule->peer_count; i++)
 		check_peer(linter, at, i);
@@ -199,21 +197,17 @@ static void check_rule(struct linter *linter, const struct rule_at *at)
 void lint_rules(struct linter *linter, const struct object *policy)
 {
 	for (size_t direction = 0; direction < 2; direction++) {
-		struct rule_at at = { .policy = policy,
-				      .direction = (enum direction)direction,
-				      .list = policy_rules(policy, (enum direction)direction) };
+		struct rule_ref at = rule_ref_first(policy, (enum direction)direction);
 		char path[LINT_PATH_MAX];
 
-		if (at.list.void_ && at.list.count) {
-			snprintf(path, sizeof(path), "spec.%s", at.list.direction);
+		if (!at.rules.in_force && at.rules.count) {
+			snprintf(path, sizeof(path), "spec.%s", lint_direction_name(at.direction));
 			finding_add(linter, LINT_VOID_RULES, policy, path, NULL, NULL,
 				    "policyTypes does not name this direction: %zu rule%s unread",
-				    at.list.count, at.list.count > 1 ? "s" : "");
+				    at.rules.count, at.rules.count > 1 ? "s" : "");
 			continue;
 		}
-		for (at.number = 0; at.number < at.list.count; at.number++) {
-			at.rule = &at.list.rules[at.number];
+		for (; at.number < at.rules.count; at.number++)
 			check_rule(linter, &at);
-		}
 	}
 }

@@ -9,26 +9,14 @@
 #include <string.h>
 
 #include "lib/auto.h"
-#include "policy/analysis/lint_internal.h"
+#include "policy/analysis/lint_checks.h"
 #include "policy/analysis/subsume.h"
-#include "policy/objects/tier.h"
-
-struct rule_ref {
-	const struct object *policy;
-	struct rule_list list;
-	size_t number;
-};
-
-static const struct policy_rule *ref_rule(const struct rule_ref *ref)
-{
-	return &ref->list.rules[ref->number];
-}
 
 static bool ref_subsumes(const struct linter *linter, const struct rule_ref *outer,
 			 const struct rule_ref *inner)
 {
-	return rule_subsumes(linter->store, outer->policy, ref_rule(outer), inner->policy,
-			     ref_rule(inner)) &&
+	return rule_subsumes(linter->store, outer->policy, rule_ref_get(outer), inner->policy,
+			     rule_ref_get(inner)) &&
 	       policy_subsumes(linter->store, outer->policy, inner->policy);
 }
 
@@ -43,13 +31,12 @@ static void shadow_report(struct linter *linter, const struct rule_ref *outer,
 	const char *when =
 		other->kind == OBJECT_CLUSTER_POLICY ? ", before it is asked" : " as well";
 
-	finding_add(linter, LINT_SHADOWED_RULE, inner->policy,
-		    rule_path(&inner->list, inner->number, path), other,
-		    rule_path(&outer->list, outer->number, other_path),
-		    "%s rule %zu of %s %s%s%s %s all that it matches%s", outer->list.direction,
-		    outer->number, object_kind_name(other->kind), other->namespace,
-		    *other->namespace ? "/" : "", other->name, deeds[ref_rule(outer)->action],
-		    when);
+	finding_add(linter, LINT_SHADOWED_RULE, inner->policy, rule_path(inner, path), other,
+		    rule_path(outer, other_path),
+		    "%s rule %zu of %s %s%s%s %s all that it matches%s",
+		    lint_direction_name(outer->direction), outer->number,
+		    object_kind_name(other->kind), other->namespace, *other->namespace ? "/" : "",
+		    other->name, deeds[rule_ref_get(outer)->action], when);
 }
 
 /* ---- among NetworkPolicies ---- */
@@ -66,10 +53,9 @@ static bool shadow_find(struct linter *linter, const struct object *const *polic
 			size_t inner_policy, enum direction direction, const struct rule_ref *inner)
 {
 	for (size_t i = 0; i < count; i++) {
-		struct rule_ref outer = { .policy = policies[i],
-					  .list = policy_rules(policies[i], direction) };
+		struct rule_ref outer = rule_ref_first(policies[i], direction);
 
-		for (; !outer.list.void_ && outer.number < outer.list.count; outer.number++) {
+		for (; outer.rules.in_force && outer.number < outer.rules.count; outer.number++) {
 			bool first = i < inner_policy ||
 				     (i == inner_policy && outer.number < inner->number);
 
@@ -87,15 +73,15 @@ static bool shadow_find(struct linter *linter, const struct object *const *polic
 static bool direction_subsumes(const struct linter *linter, const struct object *outer,
 			       const struct object *inner, enum direction direction)
 {
-	struct rule_ref inner_ref = { .policy = inner, .list = policy_rules(inner, direction) };
-	struct rule_ref outer_ref = { .policy = outer, .list = policy_rules(outer, direction) };
+	struct rule_ref inner_ref = rule_ref_first(inner, direction);
+	struct rule_ref outer_ref = rule_ref_first(outer, direction);
 
-	if (inner_ref.list.void_ || outer_ref.list.void_)
-		return inner_ref.list.void_ == outer_ref.list.void_;
-	for (; inner_ref.number < inner_ref.list.count; inner_ref.number++) {
+	if (!inner_ref.rules.in_force || !outer_ref.rules.in_force)
+		return inner_ref.rules.in_force == outer_ref.rules.in_force;
+	for (; inner_ref.number < inner_ref.rules.count; inner_ref.number++) {
 		bool covered = false;
 
-		for (outer_ref.number = 0; outer_ref.number < outer_ref.list.count && !covered;
+		for (outer_ref.number = 0; outer_ref.number < outer_ref.rules.count && !covered;
 		     outer_ref.number++)
 			covered = ref_subsumes(linter, &outer_ref, &inner_ref);
 		if (!covered)
@@ -134,7 +120,7 @@ static bool may_pass(const struct linter *linter, const struct rule_ref *earlier
 {
 	const struct object *policy = earlier->policy;
 
-	if (ref_rule(earlier)->action != ACTION_PASS)
+	if (rule_ref_get(earlier)->action != ACTION_PASS)
 		return false;
 	if (later->policy->kind == OBJECT_NETWORK_POLICY)
 		return namespace_selected(linter->store, later->policy->namespace,
@@ -149,9 +135,8 @@ static bool cluster_shadow_find(struct linter *linter, const struct object *cons
 				const struct rule_ref *inner)
 {
 	for (size_t i = 0; i < count; i++) {
-		struct rule_ref outer = { .policy = policies[i],
-					  .list = policy_rules(policies[i], direction) };
-		size_t end = outer.policy == inner->policy ? inner->number : outer.list.count;
+		struct rule_ref outer = rule_ref_first(policies[i], direction);
+		size_t end = outer.policy == inner->policy ? inner->number : outer.rules.count;
 
 		for (; outer.number < end; outer.number++) {
 			if (may_pass(linter, &outer, inner))
@@ -177,13 +162,11 @@ static void lint_tier(struct linter *linter, const struct tiers *tiers, enum pol
 	size_t count;
 	auto_free const struct object **policies = tier_policies(linter->store, tier, &count);
 
-	linter->failed |= !policies;
-	for (size_t i = 0; policies && i < 2 * count; i++) {
+	for (size_t i = 0; i < 2 * count; i++) {
 		enum direction direction = (enum direction)(i % 2);
-		struct rule_ref inner = { .policy = policies[i / 2],
-					  .list = policy_rules(policies[i / 2], direction) };
+		struct rule_ref inner = rule_ref_first(policies[i / 2], direction);
 
-		for (; inner.number < inner.list.count; inner.number++) {
+		for (; inner.number < inner.rules.count; inner.number++) {
 			if (tier == TIER_BASELINE &&
 			    cluster_shadow_find(linter, tiers->admin, tiers->admin_count, direction,
 						&inner))
@@ -207,10 +190,9 @@ static void lint_namespace(struct linter *linter, const struct tiers *tiers,
 		}
 		for (size_t d = 0; d < 2; d++) {
 			enum direction direction = (enum direction)d;
-			struct rule_ref inner = { .policy = policies[i],
-						  .list = policy_rules(policies[i], direction) };
+			struct rule_ref inner = rule_ref_first(policies[i], direction);
 
-			for (; !inner.list.void_ && inner.number < inner.list.count;
+			for (; inner.rules.in_force && inner.number < inner.rules.count;
 			     inner.number++) {
 				if (!cluster_shadow_find(linter, tiers->admin, tiers->admin_count,
 							 direction, &inner))
@@ -226,11 +208,6 @@ void lint_shadows(struct linter *linter)
 	struct tiers tiers = { 0 };
 
 	tiers.admin = tier_policies(linter->store, TIER_ADMIN, &tiers.admin_count);
-	linter->failed |= !tiers.admin;
-	if (linter->failed) {
-		free(tiers.admin);
-		return;
-	}
 	lint_tier(linter, &tiers, TIER_ADMIN);
 	lint_tier(linter, &tiers, TIER_BASELINE);
 	while (policy) {

@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/alloc.h"
 #include "lib/auto.h"
+#include "policy/objects/policy.h"
 
 #define PEER_GROUPS_MAX 4096 /* their pairs take 64 MiB then */
 
@@ -50,60 +52,42 @@ struct port_numbers {
 	size_t capacity;
 };
 
-static int numbers_add(struct port_numbers *numbers, uint8_t proto, uint16_t port)
+static void numbers_add(struct port_numbers *numbers, uint8_t proto, uint16_t port)
 {
 	if (port == 0)
-		return 0;
-	if (array_room(&numbers->items, numbers->count, &numbers->capacity,
-		       sizeof(*numbers->items)) < 0)
-		return -ENOMEM;
-	numbers->items[numbers->count++] = (struct matrix_port){ proto, port };
-	return 0;
+		return;
+	*array_add(numbers) = (struct matrix_port){ proto, port };
 }
 
-static int numbers_add_rules(struct port_numbers *numbers, const struct policy_rule *rules,
-			     size_t count)
+static void numbers_add_policies(struct port_numbers *numbers, const struct store *store,
+				 enum object_kind kind)
 {
-	for (size_t r = 0; r < count; r++) {
-		for (size_t p = 0; p < rules[r].port_count; p++) {
-			const struct policy_port *port = &rules[r].ports[p];
+	for (const struct object *policy = store_first(store, kind); policy;
+	     policy = store_next(store, policy)) {
+		for (size_t direction = 0; direction < 2; direction++) {
+			struct policy_rules rules = policy_rules(policy, (enum direction)direction);
 
-			if (numbers_add(numbers, port->proto, port->port_min) < 0 ||
-			    numbers_add(numbers, port->proto, port->port_max) < 0)
-				return -ENOMEM;
+			for (size_t r = 0; r < rules.count; r++) {
+				for (size_t p = 0; p < rules.items[r].port_count; p++) {
+					const struct policy_port *port = &rules.items[r].ports[p];
+
+					numbers_add(numbers, port->proto, port->port_min);
+					numbers_add(numbers, port->proto, port->port_max);
+				}
+			}
 		}
 	}
-	return 0;
 }
 
-static int numbers_of_store(const struct store *store, struct port_numbers *numbers)
+static void numbers_of_store(const struct store *store, struct port_numbers *numbers)
 {
-	int ret = 0;
-
-	for (const struct object *pod = store_first(store, OBJECT_POD); pod && !ret;
+	for (const struct object *pod = store_first(store, OBJECT_POD); pod;
 	     pod = store_next(store, pod)) {
-		for (size_t i = 0; i < pod->pod.port_count && !ret; i++)
-			ret = numbers_add(numbers, pod->pod.ports[i].proto, pod->pod.ports[i].port);
+		for (size_t i = 0; i < pod->pod.port_count; i++)
+			numbers_add(numbers, pod->pod.ports[i].proto, pod->pod.ports[i].port);
 	}
-	for (const struct object *object = store_first(store, OBJECT_NETWORK_POLICY);
-	     object && !ret; object = store_next(store, object)) {
-		const struct network_policy_object *policy = &object->policy;
-
-		ret = numbers_add_rules(numbers, policy->ingress_rules, policy->ingress_rule_count);
-		if (!ret)
-			ret = numbers_add_rules(numbers, policy->egress_rules,
-						policy->egress_rule_count);
-	}
-	for (const struct object *object = store_first(store, OBJECT_CLUSTER_POLICY);
-	     object && !ret; object = store_next(store, object)) {
-		const struct cluster_policy_object *policy = &object->cluster_policy;
-
-		ret = numbers_add_rules(numbers, policy->ingress_rules, policy->ingress_rule_count);
-		if (!ret)
-			ret = numbers_add_rules(numbers, policy->egress_rules,
-						policy->egress_rule_count);
-	}
-	return ret;
+	numbers_add_policies(numbers, store, OBJECT_NETWORK_POLICY);
+	numbers_add_policies(numbers, store, OBJECT_CLUSTER_POLICY);
 }
 
 static int port_compare(const void *a, const void *b)
@@ -116,19 +100,18 @@ static int port_compare(const void *a, const void *b)
 	return (left->port > right->port) - (left->port < right->port);
 }
 
-static int maker_ports(struct maker *maker, const struct store *store)
+static void maker_ports(struct maker *maker, const struct store *store)
 {
 	static const struct matrix_port all = { 0 };
 	struct port_numbers numbers = { 0 };
 	size_t kept = 0;
-	int ret;
 
 	maker->ports = maker->query->ports;
 	maker->port_count = maker->query->port_count;
 	if (maker->port_count > 0)
-		return 0;
-	ret = numbers_of_store(store, &numbers);
-	if (!ret && numbers.count > 0) {
+		return;
+	numbers_of_store(store, &numbers);
+	if (numbers.count > 0) {
 		qsort(numbers.items, numbers.count, sizeof(*numbers.items), port_compare);
 		for (size_t i = 1; i < numbers.count; i++) {
 			if (port_compare(&numbers.items[i], &numbers.items[kept]) != 0)
@@ -139,7 +122,6 @@ static int maker_ports(struct maker *maker, const struct store *store)
 	maker->ports = kept ? arena_copy(maker->arena, numbers.items, kept * sizeof(all)) : &all;
 	maker->port_count = kept ? kept : 1;
 	free(numbers.items);
-	return maker->ports ? ret : -ENOMEM;
 }
 
 /* ---- pairs of peer groups ---- */
@@ -151,21 +133,17 @@ static char set_cell(const struct port_pool *pool, uint32_t set, const struct ma
 	return ports_hold(pool, set, port->proto, port->port) ? CELL_ALLOW : CELL_DENY;
 }
 
-/* sets: of ports by family; UINT32_MAX: they do not meet in that family. */
-static int kind_of(struct maker *maker, const uint32_t sets[FAMILY_COUNT], uint32_t *ret_kind)
+/* What the asked ports are for a pair whose port sets, by family, are these; UINT32_MAX: the pair
+ * does not meet in that family. */
+static uint32_t kind_of(struct maker *maker, const uint32_t sets[FAMILY_COUNT])
 {
 	struct kinds *kinds = &maker->kinds;
 	size_t known = kinds->sets.count;
 	size_t number = intern_add(&kinds->sets, sets, FAMILY_COUNT * sizeof(*sets));
 	auto_buffer struct buffer answer = { 0 };
-	size_t kind;
 
-	if (number == INTERN_NONE)
-		return -ENOMEM;
-	if (number < known) {
-		*ret_kind = kinds->by_sets[number];
-		return 0;
-	}
+	if (number < known)
+		return kinds->by_sets[number];
 	for (size_t family = 0; family < FAMILY_COUNT; family++) {
 		for (size_t i = 0; i < maker->port_count; i++) {
 			char cell = sets[family] == UINT32_MAX
@@ -176,16 +154,12 @@ static int kind_of(struct maker *maker, const uint32_t sets[FAMILY_COUNT], uint3
 			buffer_add(&answer, &cell, 1);
 		}
 	}
-	kind = answer.failed ? INTERN_NONE : intern_add(&kinds->answers, answer.data, answer.len);
-	if (kind == INTERN_NONE ||
-	    array_room(&kinds->by_sets, known, &kinds->capacity, sizeof(*kinds->by_sets)) < 0)
-		return -ENOMEM;
-	kinds->by_sets[number] = (uint32_t)kind;
-	*ret_kind = (uint32_t)kind;
-	return 0;
+	array_room(&kinds->by_sets, known, &kinds->capacity, sizeof(*kinds->by_sets));
+	kinds->by_sets[number] = (uint32_t)intern_add(&kinds->answers, answer.data, answer.len);
+	return kinds->by_sets[number];
 }
 
-static int pair_kind(struct maker *maker, size_t from, size_t to, uint32_t *ret_kind)
+static uint32_t pair_kind(struct maker *maker, size_t from, size_t to)
 {
 	uint32_t sets[FAMILY_COUNT];
 
@@ -196,7 +170,7 @@ static int pair_kind(struct maker *maker, size_t from, size_t to, uint32_t *ret_
 				  ? reach_ports(maker->reach, 0, family, from, to)
 				  : UINT32_MAX;
 	}
-	return kind_of(maker, sets, ret_kind);
+	return kind_of(maker, sets);
 }
 
 static int maker_pairs(struct maker *maker, struct errmsg *err)
@@ -208,20 +182,16 @@ static int maker_pairs(struct maker *maker, struct errmsg *err)
 				  "policies tell %zu groups of pods apart, a table holds %d", count,
 				  PEER_GROUPS_MAX);
 	maker->pairs = arena_alloc(maker->arena, count * count * sizeof(*maker->pairs));
-	if (!maker->pairs)
-		return -ENOMEM;
 	for (size_t from = 0; from < count; from++) {
-		for (size_t to = 0; to < count; to++) {
-			if (pair_kind(maker, from, to, &maker->pairs[from * count + to]) < 0)
-				return -ENOMEM;
-		}
+		for (size_t to = 0; to < count; to++)
+			maker->pairs[from * count + to] = pair_kind(maker, from, to);
 	}
-	return reach_failed(maker->reach) ? -ENOMEM : 0;
+	return 0;
 }
 
 /* ---- groups ---- */
 
-static int group_add_pod(struct maker *maker, size_t number, const struct object *pod)
+static void group_add_pod(struct maker *maker, size_t number, const struct object *pod)
 {
 	struct matrix_group *group = &maker->matrix->groups[number];
 
@@ -231,8 +201,6 @@ static int group_add_pod(struct maker *maker, size_t number, const struct object
 		const struct object **pods =
 			arena_alloc(maker->arena, room * sizeof(const struct object *));
 
-		if (!pods)
-			return -ENOMEM;
 		if (group->pod_count)
 			memcpy(pods, group->pods, group->pod_count * sizeof(*pods));
 		group->pods = pods;
@@ -242,32 +210,26 @@ static int group_add_pod(struct maker *maker, size_t number, const struct object
 	else if (group->namespace && strcmp(group->namespace, pod->namespace) != 0)
 		group->namespace = NULL;
 	group->pods[group->pod_count++] = pod;
-	return 0;
 }
 
 /* The group of a key, new or known. */
-static int group_of(struct maker *maker, struct intern *keys, const struct buffer *key,
-		    size_t *ret_group)
+static size_t group_of(struct maker *maker, struct intern *keys, const struct buffer *key)
 {
-	size_t number = key->failed ? INTERN_NONE : intern_add(keys, key->data, key->len);
+	struct matrix *matrix = maker->matrix;
+	size_t number = intern_add(keys, key->data, key->len);
 
-	if (number == INTERN_NONE)
-		return -ENOMEM;
-	*ret_group = number;
-	if (number < maker->matrix->group_count)
-		return 0;
-	if (array_room(&maker->matrix->groups, number, &maker->group_capacity,
-		       sizeof(*maker->matrix->groups)) < 0)
-		return -ENOMEM;
-	maker->matrix->groups[maker->matrix->group_count++] = (struct matrix_group){
-		/* Of pods that stand alike the key is no text: those get their name later. */
+	if (number < matrix->group_count)
+		return number;
+	array_room(&matrix->groups, number, &maker->group_capacity, sizeof(*matrix->groups));
+	matrix->groups[matrix->group_count++] = (struct matrix_group){
+		/* By pod, the key is no text: those groups get their names later. */
 		.name = maker->query->by == MATRIX_BY_POD ? NULL
 							  : arena_string(maker->arena, key->data),
 	};
-	return 0;
+	return number;
 }
 
-/* Parties whose rows and columns are equal stand alike to everyone, each other included. */
+/* Peer groups whose rows and columns are equal reach, and are reached by, the same pods. */
 static void key_of_alike(const struct maker *maker, size_t peer_group, struct buffer *key)
 {
 	size_t count = maker->peer_group_count;
@@ -307,20 +269,18 @@ static void key_of_pod(const struct maker *maker, size_t peer_group, const struc
 	}
 }
 
-static int share_add(struct maker *maker, size_t group, size_t peer_group)
+static void share_add(struct maker *maker, size_t group, size_t peer_group)
 {
 	struct share *last = maker->share_count ? &maker->shares[maker->share_count - 1] : NULL;
 
 	if (last && last->group == group && last->peer_group == peer_group) {
 		last->pods++;
-		return 0;
+		return;
 	}
-	if (array_room(&maker->shares, maker->share_count, &maker->share_capacity,
-		       sizeof(*maker->shares)) < 0)
-		return -ENOMEM;
+	array_room(&maker->shares, maker->share_count, &maker->share_capacity,
+		   sizeof(*maker->shares));
 	maker->shares[maker->share_count++] =
 		(struct share){ (uint32_t)group, (uint32_t)peer_group, 1 };
-	return 0;
 }
 
 static int share_compare(const void *a, const void *b)
@@ -333,25 +293,22 @@ static int share_compare(const void *a, const void *b)
 	return (left->peer_group > right->peer_group) - (left->peer_group < right->peer_group);
 }
 
-static int peer_group_groups(struct maker *maker, struct intern *keys, size_t peer_group)
+static void peer_group_groups(struct maker *maker, struct intern *keys, size_t peer_group)
 {
 	const struct peer_group *pods = &maker->peer_groups[peer_group];
 	auto_buffer struct buffer key = { 0 };
 	size_t group = 0;
 
 	for (size_t i = 0; i < pods->pod_count; i++) {
-		/* Pods of a peer group are alike; their other labels may be not. */
+		/* Pods of a peer group differ at most in labels that no policy reads. */
 		if (i == 0 || maker->query->by == MATRIX_BY_LABELS) {
 			key.len = 0;
 			key_of_pod(maker, peer_group, pods->pods[i], &key);
-			if (group_of(maker, keys, &key, &group) < 0)
-				return -ENOMEM;
+			group = group_of(maker, keys, &key);
 		}
-		if (group_add_pod(maker, group, pods->pods[i]) < 0 ||
-		    share_add(maker, group, peer_group) < 0)
-			return -ENOMEM;
+		group_add_pod(maker, group, pods->pods[i]);
+		share_add(maker, group, peer_group);
 	}
-	return 0;
 }
 
 /* "shop/web", "shop/app=cart (12 pods)", "shop/web and 3 more". */
@@ -379,21 +336,18 @@ static void maker_name_groups(struct maker *maker)
 	}
 }
 
-static int maker_groups(struct maker *maker)
+static void maker_groups(struct maker *maker)
 {
 	struct intern keys = { .arena = maker->arena };
-	int ret = 0;
 
-	for (size_t peer_group = 0; peer_group < maker->peer_group_count && ret == 0;
-	     peer_group++) {
-		ret = peer_group_groups(maker, &keys, peer_group);
+	for (size_t peer_group = 0; peer_group < maker->peer_group_count; peer_group++) {
+		peer_group_groups(maker, &keys, peer_group);
 		maker->matrix->pod_count += maker->peer_groups[peer_group].pod_count;
 	}
 	intern_done(&keys);
 	if (maker->share_count)
 		qsort(maker->shares, maker->share_count, sizeof(*maker->shares), share_compare);
 	maker_name_groups(maker);
-	return ret < 0 || arena_failed(maker->arena) ? -ENOMEM : 0;
 }
 
 /* ---- tables ---- */
@@ -413,13 +367,13 @@ static enum matrix_cell tally_cell(const struct tally *tally, bool itself)
 	return tally->allowed || tally->some ? CELL_SOME : CELL_DENY;
 }
 
-/* What one port is for each kind of pair: IPv4, IPv6. */
+/* The cell of one port for each kind of pair: IPv4, then IPv6. */
 static char *port_states(const struct maker *maker, size_t port)
 {
 	const struct intern *answers = &maker->kinds.answers;
-	char *states = malloc(FAMILY_COUNT * answers->count + 1);
+	char *states = xmalloc(FAMILY_COUNT * answers->count + 1);
 
-	for (size_t kind = 0; states && kind < answers->count; kind++) {
+	for (size_t kind = 0; kind < answers->count; kind++) {
 		for (size_t family = 0; family < FAMILY_COUNT; family++)
 			states[FAMILY_COUNT * kind + family] =
 				((const char *)answers->items[kind]
@@ -478,7 +432,8 @@ static void cell_fill(const struct maker *maker, const char *states, size_t from
 		cells[family][cell] = (char)tally_cell(&tallies[family], itself);
 }
 
-/* One table where the families say the same; what a family has not, the other one says. */
+/* Whether one table is enough for both families.  Cells that a family lacks are taken from the
+ * other one. */
 static bool families_agree(const struct maker *maker, char *const cells[FAMILY_COUNT])
 {
 	size_t count = maker->matrix->group_count * maker->matrix->group_count;
@@ -495,9 +450,9 @@ static bool families_agree(const struct maker *maker, char *const cells[FAMILY_C
 	return true;
 }
 
-/* Takes cells over; a port whose table is there already joins it. */
-static int table_add(struct maker *maker, const struct matrix_port *port, bool v4, bool v6,
-		     char *cells)
+/* Takes ownership of cells.  A port whose table is there already is added to it. */
+static void table_add(struct maker *maker, const struct matrix_port *port, bool v4, bool v6,
+		      char *cells)
 {
 	struct matrix *matrix = maker->matrix;
 	size_t size = matrix->group_count * matrix->group_count;
@@ -521,46 +476,28 @@ static int table_add(struct maker *maker, const struct matrix_port *port, bool v
 		*table = (struct matrix_table){ .ports = ports,
 						.families = { v4, v6 },
 						.cells = cells };
-		if (!ports)
-			return -ENOMEM;
 	}
 	table->ports[table->port_count++] = *port;
-	return 0;
 }
 
-static int port_tables(struct maker *maker, size_t port)
+static void port_tables(struct maker *maker, size_t port)
 {
-	size_t size = maker->matrix->group_count * maker->matrix->group_count + 1;
-	auto_free char *v4 = calloc(size, 1), *v6 = calloc(size, 1);
+	size_t size = maker->matrix->group_count * maker->matrix->group_count;
 	auto_free char *states = port_states(maker, port);
+	char *v4 = xcalloc(size, 1), *v6 = xcalloc(size, 1);
 	char *const cells[FAMILY_COUNT] = { v4, v6 };
-	int ret;
 
-	if (!v4 || !v6 || !states)
-		return -ENOMEM;
 	for (size_t from = 0; from < maker->share_count; from = group_shares(maker, from)) {
 		for (size_t to = 0; to < maker->share_count; to = group_shares(maker, to))
 			cell_fill(maker, states, from, to, cells);
 	}
-	if (families_agree(maker, cells))
-		return table_add(maker, &maker->ports[port], true, true, take_ptr(v4));
-	ret = table_add(maker, &maker->ports[port], true, false, take_ptr(v4));
-	if (ret == 0)
-		ret = table_add(maker, &maker->ports[port], false, true, take_ptr(v6));
-	return ret;
-}
-
-static int maker_tables(struct maker *maker)
-{
-	int ret = 0;
-
-	maker->matrix->tables =
-		calloc(FAMILY_COUNT * maker->port_count, sizeof(*maker->matrix->tables));
-	if (!maker->matrix->tables)
-		return -ENOMEM;
-	for (size_t i = 0; i < maker->port_count && ret == 0; i++)
-		ret = port_tables(maker, i);
-	return ret;
+	if (families_agree(maker, cells)) {
+		table_add(maker, &maker->ports[port], true, true, v4);
+		free(v6);
+	} else {
+		table_add(maker, &maker->ports[port], true, false, v4);
+		table_add(maker, &maker->ports[port], false, true, v6);
+	}
 }
 
 /* ---- all of it ---- */
@@ -568,22 +505,23 @@ static int maker_tables(struct maker *maker)
 static int maker_run(struct maker *maker, const struct store *store, struct errmsg *err)
 {
 	size_t count;
-	int ret = reach_new(&store, 1, &maker->reach, err);
+	int ret;
 
-	if (ret < 0)
-		return ret;
+	maker->reach = reach_new(&store, 1);
 	maker->peer_groups = reach_peer_groups(maker->reach, &count);
 	while (maker->peer_group_count < count &&
 	       maker->peer_groups[maker->peer_group_count].pod_count)
 		maker->peer_group_count++;
-	ret = maker_ports(maker, store);
-	if (ret == 0)
-		ret = maker_pairs(maker, err);
-	if (ret == 0)
-		ret = maker_groups(maker);
-	if (ret == 0)
-		ret = maker_tables(maker);
-	return ret;
+	maker_ports(maker, store);
+	ret = maker_pairs(maker, err);
+	if (ret < 0)
+		return ret;
+	maker_groups(maker);
+	maker->matrix->tables =
+		xcalloc(FAMILY_COUNT * maker->port_count, sizeof(*maker->matrix->tables));
+	for (size_t i = 0; i < maker->port_count; i++)
+		port_tables(maker, i);
+	return 0;
 }
 
 static void maker_done(struct maker *maker)
@@ -597,21 +535,20 @@ static void maker_done(struct maker *maker)
 int matrix_new(const struct store *store, const struct matrix_query *query,
 	       struct matrix **ret_matrix, struct errmsg *err)
 {
-	struct matrix *matrix = calloc(1, sizeof(*matrix));
+	struct matrix *matrix = xcalloc(1, sizeof(*matrix));
 	struct maker maker = { .matrix = matrix, .query = query };
-	int ret = -ENOMEM;
+	int ret;
 
-	if (matrix && (matrix->arena = arena_new())) {
-		maker.arena = matrix->arena;
-		maker.kinds.answers.arena = matrix->arena;
-		maker.kinds.sets.arena = matrix->arena;
-		ret = maker_run(&maker, store, err);
-		matrix->reach = maker.reach;
-	}
+	matrix->arena = arena_new();
+	maker.arena = matrix->arena;
+	maker.kinds.answers.arena = matrix->arena;
+	maker.kinds.sets.arena = matrix->arena;
+	ret = maker_run(&maker, store, err);
+	matrix->reach = maker.reach;
 	maker_done(&maker);
 	if (ret < 0) {
 		matrix_free(matrix);
-		return err->code ? ret : fail_plain(err, ret, "matrix: out of memory");
+		return ret;
 	}
 	*ret_matrix = matrix;
 	return 0;

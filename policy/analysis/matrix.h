@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The table of who reaches whom: groups of pods by groups of pods, for single ports.  Groups are
- * pods that stand alike to everyone on all of these ports, or the pods of a namespace, or those of
- * the same label values.
+ * The table of who reaches whom: groups of pods by groups of pods, for single ports.  A group is
+ * the pods that reach, and are reached by, the same pods on all of these ports; or the pods of a
+ * namespace; or those with the same values of labels.
  */
 #ifndef TENDRIL_POLICY_ANALYSIS_MATRIX_H
 #define TENDRIL_POLICY_ANALYSIS_MATRIX_H
@@ -36,7 +36,7 @@ struct matrix_group {
 	const char *name; /* "shop/web", "shop", "app=cart" */
 	const struct object **pods;
 	size_t pod_count;
-	const char *namespace; /* of all its pods; NULL: they are of several */
+	const char *namespace; /* of all its pods; NULL: they are in several */
 };
 
 /* One picture: ports that are open to the same pairs. */
@@ -57,7 +57,7 @@ struct matrix {
 	struct arena *arena;
 };
 
-/* The store must not be one node's.  -E2BIG: more peer groups of pods than a table can show. */
+/* The store must not be that of one node.  -E2BIG: too many peer groups of pods for a table. */
 int matrix_new(const struct store *store, const struct matrix_query *query, struct matrix **ret,
 	       struct errmsg *err);
 void matrix_free(struct matrix *matrix); /* takes NULL */

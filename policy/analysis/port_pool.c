@@ -12,7 +12,7 @@ static const uint8_t block_protocols[] = { IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCT
 #define BLOCKS     ARRAY_SIZE(block_protocols)
 #define OTHERS     (BLOCKS * BLOCK_SIZE + 1)
 
-enum operator{ OPERATOR_BOTH, OPERATOR_EITHER, OPERATOR_WITHOUT };
+enum set_operation { OPERATION_BOTH, OPERATION_EITHER, OPERATION_WITHOUT };
 
 static const struct port_range everything[] = {
 	{ 1, BLOCK_SIZE - 1 },
@@ -33,11 +33,8 @@ static void scratch_add(struct port_pool *pool, uint32_t first, uint32_t last)
 			end->last = last;
 		return;
 	}
-	if (array_room(&pool->scratch, pool->scratch_count, &pool->scratch_capacity,
-		       sizeof(*pool->scratch)) < 0) {
-		arena_fail(pool->arena);
-		return;
-	}
+	array_room(&pool->scratch, pool->scratch_count, &pool->scratch_capacity,
+		   sizeof(*pool->scratch));
 	pool->scratch[pool->scratch_count++] = (struct port_range){ first, last };
 }
 
@@ -47,7 +44,7 @@ static uint32_t scratch_intern(struct port_pool *pool)
 				   pool->scratch_count * sizeof(*pool->scratch));
 
 	pool->scratch_count = 0;
-	return number == INTERN_NONE ? PORTS_NONE : (uint32_t)number;
+	return (uint32_t)number;
 }
 
 static const struct port_range *set_ranges(const struct port_pool *pool, uint32_t set,
@@ -80,61 +77,62 @@ void port_pool_done(struct port_pool *pool)
 /* ---- algebra ---- */
 
 /* Whether a point that is in left or right alone, or in both, is in the result. */
-static bool operator_keeps(enum operator operator, bool left, bool right)
+static bool operation_keeps(enum set_operation operation, bool left, bool right)
 {
-	switch (operator) {
-	case OPERATOR_BOTH:
+	switch (operation) {
+	case OPERATION_BOTH:
 		return left && right;
-	case OPERATOR_EITHER:
+	case OPERATION_EITHER:
 		return left || right;
-	case OPERATOR_WITHOUT:
+	case OPERATION_WITHOUT:
 		return left && !right;
 	}
 	return false;
 }
 
-/* One side of a sweep: the next border, where it changes between outside and inside. */
-struct sweep {
+/* A walk over the borders of one set: the points where it changes between outside and inside. */
+struct range_cursor {
 	const struct port_range *ranges;
 	size_t count;
 	size_t at;
 	bool inside;
 };
 
-static uint32_t sweep_border(const struct sweep *sweep)
+static uint32_t cursor_border(const struct range_cursor *cursor)
 {
-	if (sweep->at == sweep->count)
+	if (cursor->at == cursor->count)
 		return UINT32_MAX;
-	return sweep->inside ? sweep->ranges[sweep->at].last + 1 : sweep->ranges[sweep->at].first;
+	return cursor->inside ? cursor->ranges[cursor->at].last + 1
+			      : cursor->ranges[cursor->at].first;
 }
 
-static void sweep_pass(struct sweep *sweep, uint32_t border)
+static void cursor_pass(struct range_cursor *cursor, uint32_t border)
 {
-	if (sweep_border(sweep) != border)
+	if (cursor_border(cursor) != border)
 		return;
-	sweep->at += sweep->inside;
-	sweep->inside = !sweep->inside;
+	cursor->at += cursor->inside;
+	cursor->inside = !cursor->inside;
 }
 
-static uint32_t sets_sweep(struct port_pool *pool, enum operator operator, uint32_t left_set,
+static uint32_t sets_sweep(struct port_pool *pool, enum set_operation operation, uint32_t left_set,
 			   uint32_t right_set)
 {
-	struct sweep left = { 0 }, right = { 0 };
+	struct range_cursor left = { 0 }, right = { 0 };
 	uint32_t begun = 0;
 	bool keeping = false;
 
 	left.ranges = set_ranges(pool, left_set, &left.count);
 	right.ranges = set_ranges(pool, right_set, &right.count);
 	for (;;) {
-		uint32_t a = sweep_border(&left), b = sweep_border(&right);
+		uint32_t a = cursor_border(&left), b = cursor_border(&right);
 		uint32_t border = a < b ? a : b;
 		bool keeps;
 
 		if (border == UINT32_MAX)
 			break;
-		sweep_pass(&left, border);
-		sweep_pass(&right, border);
-		keeps = operator_keeps(operator, left.inside, right.inside);
+		cursor_pass(&left, border);
+		cursor_pass(&right, border);
+		keeps = operation_keeps(operation, left.inside, right.inside);
 		if (keeps && !keeping)
 			begun = border;
 		if (!keeps && keeping)
@@ -144,22 +142,17 @@ static uint32_t sets_sweep(struct port_pool *pool, enum operator operator, uint3
 	return scratch_intern(pool);
 }
 
-static uint32_t sets_operate(struct port_pool *pool, enum operator operator, uint32_t left,
+static uint32_t sets_operate(struct port_pool *pool, enum set_operation operation, uint32_t left,
 			     uint32_t right)
 {
-	const uint32_t key[] = { operator, left, right };
+	const uint32_t key[] = { operation, left, right };
 	size_t known = pool->operations.count;
 	size_t number = intern_add(&pool->operations, key, sizeof(key));
 
-	if (number == INTERN_NONE)
-		return PORTS_NONE;
 	if (number < known)
 		return pool->results[number];
-	if (array_room(&pool->results, known, &pool->result_capacity, sizeof(*pool->results)) < 0) {
-		arena_fail(pool->arena);
-		return PORTS_NONE;
-	}
-	pool->results[number] = sets_sweep(pool, operator, left, right);
+	array_room(&pool->results, known, &pool->result_capacity, sizeof(*pool->results));
+	pool->results[number] = sets_sweep(pool, operation, left, right);
 	return pool->results[number];
 }
 
@@ -169,7 +162,7 @@ uint32_t ports_both(struct port_pool *pool, uint32_t left, uint32_t right)
 		return left;
 	if (left == PORTS_ALL || right == PORTS_NONE)
 		return right;
-	return sets_operate(pool, OPERATOR_BOTH, left, right);
+	return sets_operate(pool, OPERATION_BOTH, left, right);
 }
 
 uint32_t ports_either(struct port_pool *pool, uint32_t left, uint32_t right)
@@ -178,7 +171,7 @@ uint32_t ports_either(struct port_pool *pool, uint32_t left, uint32_t right)
 		return left;
 	if (left == PORTS_NONE || right == PORTS_ALL)
 		return right;
-	return sets_operate(pool, OPERATOR_EITHER, left, right);
+	return sets_operate(pool, OPERATION_EITHER, left, right);
 }
 
 uint32_t ports_without(struct port_pool *pool, uint32_t left, uint32_t right)
@@ -187,7 +180,7 @@ uint32_t ports_without(struct port_pool *pool, uint32_t left, uint32_t right)
 		return PORTS_NONE;
 	if (right == PORTS_NONE)
 		return left;
-	return sets_operate(pool, OPERATOR_WITHOUT, left, right);
+	return sets_operate(pool, OPERATION_WITHOUT, left, right);
 }
 
 bool ports_overlap(struct port_pool *pool, uint32_t left, uint32_t right)

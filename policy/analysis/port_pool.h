@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Exact algebra over sets of (protocol, port).  All of them lie on one line of numbers: 65536 each
- * for TCP, UDP and SCTP, then one number that stands for every other protocol.  A set is a list of
- * ranges on that line.
- * Sets are numbered by content, and operations on numbers are remembered, so that comparing two
- * sets costs nothing and a million pairs of pods cost no more than their few different answers.
+ * Exact algebra over sets of (protocol, port).  Each pair is a point on one line: 65536 points each
+ * for TCP, UDP and SCTP, then one point for all other protocols together.  A set is a list of
+ * ranges on that line. Equal sets have one number, and the results of operations are remembered. So
+ * comparing two sets is comparing two numbers, and a million pairs of pods cost no more than their
+ * few different answers.
  */
 #ifndef TENDRIL_POLICY_ANALYSIS_PORT_POOL_H
 #define TENDRIL_POLICY_ANALYSIS_PORT_POOL_H
@@ -22,9 +22,9 @@ struct port_range { /* inclusive; sorted, disjoint, neighbours merged */
 };
 
 struct port_pool {
-	struct arena *arena;      /* borrowed; says whether memory ran out */
+	struct arena *arena;      /* borrowed */
 	struct intern sets;       /* the key is the array of ranges */
-	struct intern operations; /* operator and two sets */
+	struct intern operations; /* enum set_operation and two sets */
 	uint32_t *results;        /* by operation */
 	size_t result_capacity;
 	struct port_range *scratch;
@@ -32,8 +32,6 @@ struct port_pool {
 	size_t scratch_capacity;
 };
 
-/* What runs out of memory makes the arena fail and the result PORTS_NONE: check after the init, and
- * at the end. */
 void port_pool_init(struct port_pool *pool, struct arena *arena);
 void port_pool_done(struct port_pool *pool);
 
@@ -50,8 +48,8 @@ uint32_t ports_without(struct port_pool *pool, uint32_t left, uint32_t right);
 bool ports_hold(const struct port_pool *pool, uint32_t set, uint8_t proto, uint16_t port);
 bool ports_overlap(struct port_pool *pool, uint32_t left, uint32_t right);
 
-/* The ranges of a set one after the other, as people write them.  proto 0: every other protocol;
- * min 1 and max 65535: every port. */
+/* A range of a set as people write it.  proto 0: all other protocols; min 1 and max 65535: every
+ * port. */
 struct port_span {
 	uint8_t proto;
 	uint16_t min;

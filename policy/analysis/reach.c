@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "policy/analysis/reach.h"
 
-#include <errno.h>
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/alloc.h"
 #include "lib/auto.h"
 
 /* A peer group as one store's tables see it. */
@@ -17,7 +18,7 @@ struct policy_state {
 	bool isolated[2];
 };
 
-struct draft { /* a peer group while it is collected */
+struct peer_group_builder { /* a peer group while it is collected */
 	struct policy_state states[REACH_STORES_MAX];
 	struct peer_group peer_group;
 	const struct object **pods;
@@ -48,9 +49,9 @@ struct reach {
 	struct view views[REACH_STORES_MAX];
 	size_t view_count;
 	struct intern keys; /* what tells peer groups apart */
-	struct draft *drafts;
-	size_t draft_count;
-	size_t draft_capacity;
+	struct peer_group_builder *builders;
+	size_t builder_count;
+	size_t builder_capacity;
 	struct peer_group *peer_groups;
 	size_t peer_group_count;
 	struct pod_row *pods;
@@ -84,7 +85,7 @@ static struct entry_slot *view_slot(const struct view *view, uint32_t policy_id,
 }
 
 /* Every pair of peer groups is looked up: a hash table takes a quarter of the time of a search. */
-static int view_index(struct reach *reach, struct view *view)
+static void view_index(struct reach *reach, struct view *view)
 {
 	const struct compiled *compiled = view->compiled;
 	uint32_t ports = PORTS_NONE;
@@ -93,8 +94,6 @@ static int view_index(struct reach *reach, struct view *view)
 	while (view->slot_count < 2 * compiled->entry_count)
 		view->slot_count *= 2;
 	view->slots = arena_alloc(reach->arena, view->slot_count * sizeof(*view->slots));
-	if (!view->slots)
-		return -ENOMEM;
 	for (size_t i = 0; i < compiled->entry_count; i++) {
 		const struct compiled_entry *entry = &compiled->entries[i];
 		const struct policy_key *key = &entry->key;
@@ -111,7 +110,6 @@ static int view_index(struct reach *reach, struct view *view)
 			.ports = ports,
 		};
 	}
-	return 0;
 }
 
 static uint32_t policy_state_ports(const struct view *view, const struct policy_state *policy_state,
@@ -138,8 +136,8 @@ static void policy_state_finish(const struct view *view, struct policy_state *po
 uint32_t reach_ports(struct reach *reach, size_t store, enum family family, size_t from, size_t to)
 {
 	const struct view *view = &reach->views[store];
-	const struct policy_state *sender = &reach->drafts[from].states[store];
-	const struct policy_state *receiver = &reach->drafts[to].states[store];
+	const struct policy_state *sender = &reach->builders[from].states[store];
+	const struct policy_state *receiver = &reach->builders[to].states[store];
 
 	return ports_both(
 		&reach->pool,
@@ -163,8 +161,8 @@ bool reach_is_itself(const struct reach *reach, size_t from, size_t to)
 
 /* ---- peer groups ---- */
 
-static int draft_of(struct reach *reach, const struct policy_state *states,
-		    const struct peer_group *peer_group, size_t *ret_draft)
+static void builder_of(struct reach *reach, const struct policy_state *states,
+		       const struct peer_group *peer_group, size_t *ret_builder)
 {
 	auto_buffer struct buffer key = { 0 };
 	size_t known = reach->keys.count;
@@ -185,20 +183,16 @@ static int draft_of(struct reach *reach, const struct policy_state *states,
 		buffer_add(&key, &peer_group->outside, sizeof(peer_group->outside));
 	else
 		buffer_number(&key, peer_group->pod_count);
-	number = key.failed ? INTERN_NONE : intern_add(&reach->keys, key.data, key.len);
-	if (number == INTERN_NONE)
-		return -ENOMEM;
-	*ret_draft = number;
+	number = intern_add(&reach->keys, key.data, key.len);
+	*ret_builder = number;
 	if (number < known)
-		return 0;
-	if (array_room(&reach->drafts, known, &reach->draft_capacity, sizeof(*reach->drafts)) < 0)
-		return -ENOMEM;
-	reach->drafts[number] = (struct draft){ .peer_group = *peer_group };
-	memcpy(reach->drafts[number].states, states, reach->view_count * sizeof(*states));
+		return;
+	array_room(&reach->builders, known, &reach->builder_capacity, sizeof(*reach->builders));
+	reach->builders[number] = (struct peer_group_builder){ .peer_group = *peer_group };
+	memcpy(reach->builders[number].states, states, reach->view_count * sizeof(*states));
 	for (size_t i = 0; i < reach->view_count; i++)
-		policy_state_finish(&reach->views[i], &reach->drafts[number].states[i]);
-	reach->draft_count++;
-	return 0;
+		policy_state_finish(&reach->views[i], &reach->builders[number].states[i]);
+	reach->builder_count++;
 }
 
 static int pod_compare(const void *a, const void *b)
@@ -215,14 +209,11 @@ struct subject_row { /* begins with what pod_compare() compares */
 	const struct compiled_subject *subject;
 };
 
-static int view_rows(const struct view *view, struct subject_row **ret_rows, size_t *ret_count)
+static void view_rows(const struct view *view, struct subject_row **ret_rows, size_t *ret_count)
 {
 	const struct compiled *compiled = view->compiled;
-	struct subject_row *rows = calloc(compiled->subject_count + 1, sizeof(*rows));
+	struct subject_row *rows = xcalloc(compiled->subject_count + 1, sizeof(*rows));
 	size_t count = 0;
-
-	if (!rows)
-		return -ENOMEM;
 	for (size_t i = 0; i < compiled->subject_count; i++) {
 		if (compiled->subjects[i].pod)
 			rows[count++] = (struct subject_row){ compiled->subjects[i].pod,
@@ -231,7 +222,6 @@ static int view_rows(const struct view *view, struct subject_row **ret_rows, siz
 	qsort(rows, count, sizeof(*rows), pod_compare);
 	*ret_rows = rows;
 	*ret_count = count;
-	return 0;
 }
 
 /* A pod without any address (it has not been started) may get both. */
@@ -255,12 +245,12 @@ static struct policy_state subject_policy_state(const struct compiled_subject *s
 }
 
 /* Adds one pod, given its subject in each store. */
-static int reach_add_pod(struct reach *reach, const struct subject_row *const *rows)
+static void reach_add_pod(struct reach *reach, const struct subject_row *const *rows)
 {
 	struct policy_state states[REACH_STORES_MAX] = { 0 };
 	struct peer_group peer_group = { .families = { true, true } };
 	const struct object *pod = rows[reach->view_count - 1]->pod;
-	struct draft *draft;
+	struct peer_group_builder *builder;
 	size_t number;
 
 	for (size_t i = 0; i < reach->view_count; i++) {
@@ -269,31 +259,24 @@ static int reach_add_pod(struct reach *reach, const struct subject_row *const *r
 			peer_group.families[family] &=
 				pod_has_family(rows[i]->pod, (enum family)family);
 	}
-	if (draft_of(reach, states, &peer_group, &number) < 0)
-		return -ENOMEM;
-	draft = &reach->drafts[number];
-	if (array_room(&draft->pods, draft->peer_group.pod_count, &draft->pod_capacity,
-		       sizeof(const struct object *)) < 0)
-		return -ENOMEM;
-	draft->pods[draft->peer_group.pod_count++] = pod;
+	builder_of(reach, states, &peer_group, &number);
+	builder = &reach->builders[number];
+	array_room(&builder->pods, builder->peer_group.pod_count, &builder->pod_capacity,
+		   sizeof(const struct object *));
+	builder->pods[builder->peer_group.pod_count++] = pod;
 	reach->pods[reach->pod_count++] = (struct pod_row){ pod, number };
-	return 0;
 }
 
-/* Those pods that every store has. */
-static int reach_add_pods(struct reach *reach)
+/* Adds the pods that every store has. */
+static void reach_add_pods(struct reach *reach)
 {
 	struct subject_row *rows[REACH_STORES_MAX] = { NULL };
 	size_t counts[REACH_STORES_MAX] = { 0 };
-	int ret = 0;
 
-	for (size_t i = 0; i < reach->view_count && ret == 0; i++)
-		ret = view_rows(&reach->views[i], &rows[i], &counts[i]);
-	if (ret == 0)
-		reach->pods = arena_alloc(reach->arena, counts[0] * sizeof(*reach->pods));
-	if (!reach->pods)
-		ret = -ENOMEM;
-	for (size_t i = 0; i < counts[0] && ret == 0; i++) {
+	for (size_t i = 0; i < reach->view_count; i++)
+		view_rows(&reach->views[i], &rows[i], &counts[i]);
+	reach->pods = arena_alloc(reach->arena, counts[0] * sizeof(*reach->pods));
+	for (size_t i = 0; i < counts[0]; i++) {
 		const struct subject_row *found[REACH_STORES_MAX] = { &rows[0][i] };
 		bool everywhere = true;
 
@@ -303,11 +286,10 @@ static int reach_add_pods(struct reach *reach)
 			everywhere &= found[view] != NULL;
 		}
 		if (everywhere)
-			ret = reach_add_pod(reach, found);
+			reach_add_pod(reach, found);
 	}
 	for (size_t i = 0; i < reach->view_count; i++)
 		free(rows[i]);
-	return ret;
 }
 
 size_t reach_peer_group_of(const struct reach *reach, const char *namespace, const char *name)
@@ -338,17 +320,15 @@ struct border_list {
 	size_t capacity;
 };
 
-static int border_add(struct border_list *list, const struct prefix *prefix, bool pod, size_t store,
-		      uint32_t identity)
+static void border_add(struct border_list *list, const struct prefix *prefix, bool pod,
+		       size_t store, uint32_t identity)
 {
 	struct border *border;
 
-	if (array_room(&list->items, list->count, &list->capacity, sizeof(*list->items)) < 0)
-		return -ENOMEM;
+	array_room(&list->items, list->count, &list->capacity, sizeof(*list->items));
 	border = &list->items[list->count++];
 	*border = (struct border){ .prefix = *prefix, .pod = pod };
 	border->identity[store] = identity;
-	return 0;
 }
 
 static int border_compare(const void *a, const void *b)
@@ -386,35 +366,28 @@ static void borders_merge(struct border_list *list)
 	list->count = kept + 1;
 }
 
-static int borders_collect(const struct reach *reach, struct border_list *list)
+static void borders_collect(const struct reach *reach, struct border_list *list)
 {
-	static const char *const families[] = { "0.0.0.0/0", "::/0" };
-	struct prefix prefix;
+	const struct prefix all_v4 = { .addr = { .w = { [2] = htonl(0xffff) } }, .len = 96 };
+	const struct prefix all_v6 = { 0 };
 
-	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
-		if (prefix_parse(families[i], &prefix) < 0 ||
-		    border_add(list, &prefix, false, 0, 0) < 0)
-			return -ENOMEM;
-	}
+	border_add(list, &all_v4, false, 0, 0);
+	border_add(list, &all_v6, false, 0, 0);
 	for (size_t store = 0; store < reach->view_count; store++) {
 		const struct compiled *compiled = reach->views[store].compiled;
 
-		for (size_t i = 0; i < compiled->cidr_count; i++) {
-			if (border_add(list, &compiled->cidrs[i].prefix, false, store,
-				       compiled->cidrs[i].identity) < 0)
-				return -ENOMEM;
-		}
+		for (size_t i = 0; i < compiled->cidr_count; i++)
+			border_add(list, &compiled->cidrs[i].prefix, false, store,
+				   compiled->cidrs[i].identity);
 		for (size_t i = 0; i < compiled->address_count; i++) {
 			const struct compiled_address *address = &compiled->addresses[i];
+			struct prefix prefix = prefix_of(&address->addr, 128);
 
-			prefix = prefix_of(&address->addr, 128);
-			if (border_add(list, &prefix, address->subject, store,
-				       address->subject ? 0 : address->identity) < 0)
-				return -ENOMEM;
+			border_add(list, &prefix, address->subject, store,
+				   address->subject ? 0 : address->identity);
 		}
 	}
 	borders_merge(list);
-	return 0;
 }
 
 /* How many addresses a prefix has, modulo 2^128. */
@@ -457,14 +430,14 @@ static uint32_t border_identity(const struct border_list *list, const size_t *ar
 	return IDENTITY_WORLD;
 }
 
-static int reach_add_region(struct reach *reach, const struct border_list *list,
-			    const size_t *around, size_t depth)
+static void reach_add_region(struct reach *reach, const struct border_list *list,
+			     const size_t *around, size_t depth)
 {
 	const struct prefix *prefix = &list->items[around[depth - 1]].prefix;
 	struct policy_state states[REACH_STORES_MAX] = { 0 };
 	struct peer_group peer_group = { .outside = *prefix };
 	bool v4 = addr_is_v4(&prefix->addr) && prefix->len >= 96;
-	size_t draft;
+	size_t builder;
 
 	peer_group.families[FAMILY_V4] = v4;
 	peer_group.families[FAMILY_V6] = !v4;
@@ -474,17 +447,17 @@ static int reach_add_region(struct reach *reach, const struct border_list *list,
 		states[store].identity[FAMILY_V4] = identity;
 		states[store].identity[FAMILY_V6] = identity;
 	}
-	return draft_of(reach, states, &peer_group, &draft);
+	builder_of(reach, states, &peer_group, &builder);
 }
 
-static int reach_add_outside(struct reach *reach)
+static void reach_add_outside(struct reach *reach)
 {
 	struct border_list list = { 0 };
 	size_t around[130]; /* one for each prefix length */
 	size_t depth = 0;
-	int ret = borders_collect(reach, &list);
 
-	for (size_t i = 0; i < list.count && ret == 0; i++) {
+	borders_collect(reach, &list);
+	for (size_t i = 0; i < list.count; i++) {
 		const struct border *border = &list.items[i];
 
 		while (depth > 0 && !prefix_contains(&list.items[around[depth - 1]].prefix,
@@ -492,122 +465,86 @@ static int reach_add_outside(struct reach *reach)
 			depth--;
 		around[depth++] = i;
 		if (!border->pod && border_has_room(&list, i))
-			ret = reach_add_region(reach, &list, around, depth);
+			reach_add_region(reach, &list, around, depth);
 	}
 	free(list.items);
-	return ret;
 }
 
 /* ---- names ---- */
 
-/* "shop/app=cart (12 pods)": by what the last store's policies read. */
-static void peer_group_describe(const struct reach *reach, const struct draft *draft,
+/* "shop/cart-1", or "shop/app=cart (12 pods)" by the labels that policies of the last store read.
+ */
+static void peer_group_describe(const struct reach *reach, const struct peer_group_builder *builder,
 				struct buffer *text)
 {
-	const struct peer_group *peer_group = &draft->peer_group;
+	const struct peer_group *peer_group = &builder->peer_group;
 	const struct compiled *compiled = reach->views[reach->view_count - 1].compiled;
-	const struct policy_state *policy_state = &draft->states[reach->view_count - 1];
+	const struct policy_state *policy_state = &builder->states[reach->view_count - 1];
 	const struct compiled_identity *identity =
 		compiled_identity_find(compiled, policy_state->identity[FAMILY_V4]);
-	char words[64];
+	const char *description;
 
 	if (peer_group->pod_count == 1) {
-		buffer_string(text, peer_group->pods[0]->namespace);
-		buffer_string(text, "/");
-		buffer_string(text, peer_group->pods[0]->name);
+		buffer_print(text, "%s/%s", peer_group->pods[0]->namespace,
+			     peer_group->pods[0]->name);
 		return;
 	}
-	buffer_string(text, identity ? identity->description : peer_group->pods[0]->namespace);
-	if (!identity || !strchr(identity->description, '/'))
-		buffer_string(text, "/*");
-	snprintf(words, sizeof(words), " (%zu pods)", peer_group->pod_count);
-	buffer_string(text, words);
+	description = identity ? identity->description : peer_group->pods[0]->namespace;
+	buffer_print(text, "%s%s (%zu pods)", description, strchr(description, '/') ? "" : "/*",
+		     peer_group->pod_count);
 }
 
-static int reach_name_peer_groups(struct reach *reach)
+static void reach_name_peer_groups(struct reach *reach)
 {
 	auto_buffer struct buffer text = { 0 };
 	char prefix[ADDR_TEXT_MAX];
 
-	reach->peer_group_count = reach->draft_count;
+	reach->peer_group_count = reach->builder_count;
 	reach->peer_groups =
 		arena_alloc(reach->arena, reach->peer_group_count * sizeof(*reach->peer_groups));
-	if (!reach->peer_groups)
-		return -ENOMEM;
 	for (size_t i = 0; i < reach->peer_group_count; i++) {
-		struct draft *draft = &reach->drafts[i];
+		struct peer_group_builder *builder = &reach->builders[i];
 
-		draft->peer_group.pods = draft->pods;
+		builder->peer_group.pods = builder->pods;
 		text.len = 0;
-		if (draft->peer_group.pod_count)
-			peer_group_describe(reach, draft, &text);
+		if (builder->peer_group.pod_count)
+			peer_group_describe(reach, builder, &text);
 		else
-			buffer_string(&text, prefix_format(&draft->peer_group.outside, prefix));
-		if (text.failed)
-			return -ENOMEM;
-		draft->peer_group.name = arena_string(reach->arena, text.data);
-		reach->peer_groups[i] = draft->peer_group;
+			buffer_string(&text, prefix_format(&builder->peer_group.outside, prefix));
+		builder->peer_group.name = arena_string(reach->arena, text.data);
+		reach->peer_groups[i] = builder->peer_group;
 	}
-	return 0;
 }
 
 /* ---- all of it ---- */
 
-static int reach_build(struct reach *reach, const struct store *const *stores, size_t count,
-		       struct errmsg *err)
+struct reach *reach_new(const struct store *const *stores, size_t store_count)
 {
-	int ret;
+	struct reach *reach = xcalloc(1, sizeof(*reach));
 
-	for (; reach->view_count < count; reach->view_count++) {
-		ret = policy_compile(stores[reach->view_count],
-				     &reach->views[reach->view_count].compiled, err);
-		if (ret < 0)
-			return ret;
-	}
-	port_pool_init(&reach->pool, reach->arena);
-	ret = arena_failed(reach->arena) ? -ENOMEM : 0;
-	for (size_t i = 0; i < count && ret == 0; i++)
-		ret = view_index(reach, &reach->views[i]);
-	if (ret == 0)
-		ret = reach_add_pods(reach);
-	if (ret == 0)
-		ret = reach_add_outside(reach);
-	if (ret == 0)
-		ret = reach_name_peer_groups(reach);
-	if (ret == 0 && arena_failed(reach->arena))
-		ret = -ENOMEM;
-	return ret < 0 ? fail_plain(err, ret, "compare policies: out of memory") : 0;
-}
-
-int reach_new(const struct store *const *stores, size_t store_count, struct reach **ret,
-	      struct errmsg *err)
-{
-	struct reach *reach = calloc(1, sizeof(*reach));
-	int status;
-
-	if (!reach)
-		return fail_plain(err, -ENOMEM, "compare policies: out of memory");
 	reach->arena = arena_new();
 	reach->keys.arena = reach->arena;
-	status = reach->arena ? reach_build(reach, stores, store_count, err)
-			      : fail_plain(err, -ENOMEM, "compare policies: out of memory");
-	if (status < 0) {
-		reach_free(reach);
-		return status;
+	port_pool_init(&reach->pool, reach->arena);
+	reach->view_count = store_count;
+	for (size_t i = 0; i < store_count; i++) {
+		reach->views[i].compiled = policy_compile(stores[i]);
+		view_index(reach, &reach->views[i]);
 	}
-	*ret = reach;
-	return 0;
+	reach_add_pods(reach);
+	reach_add_outside(reach);
+	reach_name_peer_groups(reach);
+	return reach;
 }
 
 void reach_free(struct reach *reach)
 {
 	if (!reach)
 		return;
-	for (size_t i = 0; i < reach->draft_count; i++)
-		free(reach->drafts[i].pods);
+	for (size_t i = 0; i < reach->builder_count; i++)
+		free(reach->builders[i].pods);
 	for (size_t i = 0; i < REACH_STORES_MAX; i++)
 		compiled_free(reach->views[i].compiled);
-	free(reach->drafts);
+	free(reach->builders);
 	intern_done(&reach->keys);
 	port_pool_done(&reach->pool);
 	arena_free(reach->arena);
@@ -623,9 +560,4 @@ const struct peer_group *reach_peer_groups(const struct reach *reach, size_t *re
 struct port_pool *reach_pool(struct reach *reach)
 {
 	return &reach->pool;
-}
-
-bool reach_failed(const struct reach *reach)
-{
-	return arena_failed(reach->arena);
 }

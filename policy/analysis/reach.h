@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who reaches whom on which ports, over compiled tables, in one store or in several versions of it
- * at once.  Pods that policy cannot tell apart in any of the versions are one peer group, and so
- * are the addresses outside that lie in the same CIDRs of policies: what is asked is asked of peer
- * groups.
+ * Who reaches whom on which ports, computed from compiled tables, in one store or in several
+ * versions of it at once.  Questions are about peer groups: the pods that policies cannot tell
+ * apart in any version are one peer group, and so are the addresses outside that lie in the same
+ * CIDRs of policies.
  *
- * Left out: pods in the host's network (they are their node), terminated ones, and pods that are
- * not in every version.  A node's way to its own pods is always open and is not counted.
+ * Not considered: pods in the host's network (they are their node), terminated pods, and pods that
+ * are not in every version.  A node always reaches its own pods; this is not shown either.
  */
 #ifndef TENDRIL_POLICY_ANALYSIS_REACH_H
 #define TENDRIL_POLICY_ANALYSIS_REACH_H
@@ -29,10 +29,9 @@ struct peer_group {
 
 struct reach;
 
-/* stores are borrowed; none of them may be one node's.  Pods come first, in order of their first
- * one, then what is outside, in order of address. */
-int reach_new(const struct store *const *stores, size_t store_count, struct reach **ret,
-	      struct errmsg *err);
+/* stores are borrowed; none of them may be the store of one node.  Peer groups of pods come first,
+ * in the order of their first pods, then those of addresses outside, in the order of addresses. */
+struct reach *reach_new(const struct store *const *stores, size_t store_count);
 void reach_free(struct reach *reach); /* takes NULL */
 
 const struct peer_group *reach_peer_groups(const struct reach *reach, size_t *ret_count);
@@ -40,7 +39,7 @@ const struct peer_group *reach_peer_groups(const struct reach *reach, size_t *re
 size_t reach_peer_group_of(const struct reach *reach, const char *namespace, const char *name);
 
 /* Ports on which a pod of one peer group may open connections to another pod of the other, in the
- * store of that number: a set of reach_pool().  Out of memory shows in reach_failed(). */
+ * store of that number: a set of reach_pool(). */
 uint32_t reach_ports(struct reach *reach, size_t store, enum family family, size_t from, size_t to);
 /* Whether both have addresses of the family, and are not both outside. */
 bool reach_meets(const struct reach *reach, enum family family, size_t from, size_t to);
@@ -48,6 +47,5 @@ bool reach_meets(const struct reach *reach, enum family family, size_t from, siz
 bool reach_is_itself(const struct reach *reach, size_t from, size_t to);
 
 struct port_pool *reach_pool(struct reach *reach);
-bool reach_failed(const struct reach *reach);
 
 #endif

@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From flows that were seen to the least NetworkPolicies that allow just them: one for each
- * workload, closed in both directions but for what was seen.
- *
- * A workload is the pods of a namespace that have the same labels, those left aside that tell
- * replicas and revisions apart (pod-template-hash and its kin).  Peers that are no pods are single
+ * Makes NetworkPolicies from flows that were seen: one policy for each workload, which isolates it
+ * in both directions and allows just those flows.  Peers that are not pods are written as single
  * addresses.
  */
 #ifndef TENDRIL_POLICY_ANALYSIS_RECORD_H
@@ -14,7 +11,8 @@
 
 struct cJSON;
 
-struct record_flow { /* as policy is asked: after service translation, from who opened it */
+struct record_flow { /* as policy sees it: after service translation, from the side that opened it
+		      */
 	struct addr from;
 	struct addr to;
 	uint8_t proto;
@@ -23,14 +21,15 @@ struct record_flow { /* as policy is asked: after service translation, from who 
 
 struct recording {
 	struct cJSON *policies; /* array of NetworkPolicy documents, by namespace and workload */
-	struct cJSON *notes; /* array of texts: what no NetworkPolicy can say, and was left out */
+	struct cJSON
+		*notes; /* array of texts: what no NetworkPolicy can express, and was left out */
 };
 
-/* is_subject: whether policies are wanted for this pod (and so for its workload).  The store's host
- * addresses are the node that the flows were seen on. */
-int policy_record(const struct store *store, const struct record_flow *flows, size_t flow_count,
-		  bool (*is_subject)(const struct object *pod, void *arg), void *arg,
-		  struct recording *ret, struct errmsg *err);
+/* is_subject: whether the caller wants a policy for this pod (and so for its workload).  The host
+ * addresses of the store are those of the node on which the flows were seen. */
+struct recording policy_record(const struct store *store, const struct record_flow *flows,
+			       size_t flow_count,
+			       bool (*is_subject)(const struct object *pod, void *arg), void *arg);
 void recording_done(struct recording *recording);
 
 #endif

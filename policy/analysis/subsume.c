@@ -3,8 +3,8 @@
 
 #include <string.h>
 
+#include "policy/objects/policy.h"
 #include "policy/objects/ports.h"
-#include "policy/objects/tier.h"
 
 /* ---- selectors ---- */
 
@@ -30,20 +30,20 @@ static size_t values_shared(const struct selector_term *of, const struct selecto
 /* Whether labels for which inner holds make outer hold; both ask about one key. */
 static bool term_subsumes(const struct selector_term *outer, const struct selector_term *inner)
 {
-	switch (outer->operator) {
+	switch (outer->op) {
 	case SELECTOR_IN:
-		return inner->operator== SELECTOR_IN &&
+		return inner->op == SELECTOR_IN &&
 		       values_shared(inner, outer) == inner->value_count;
 	case SELECTOR_NOT_IN:
-		if (inner->operator== SELECTOR_IN)
+		if (inner->op == SELECTOR_IN)
 			return values_shared(inner, outer) == 0;
-		return inner->operator==
-			SELECTOR_NOT_EXISTS ||(inner->operator== SELECTOR_NOT_IN &&
-					       values_shared(outer, inner) == outer->value_count);
+		return inner->op == SELECTOR_NOT_EXISTS ||
+		       (inner->op == SELECTOR_NOT_IN &&
+			values_shared(outer, inner) == outer->value_count);
 	case SELECTOR_EXISTS:
-		return inner->operator== SELECTOR_EXISTS || inner->operator== SELECTOR_IN;
+		return inner->op == SELECTOR_EXISTS || inner->op == SELECTOR_IN;
 	case SELECTOR_NOT_EXISTS:
-		return inner->operator== SELECTOR_NOT_EXISTS;
+		return inner->op == SELECTOR_NOT_EXISTS;
 	}
 	return false;
 }
@@ -64,14 +64,14 @@ bool selector_subsumes(const struct selector *outer, const struct selector *inne
 
 static bool terms_contradict(const struct selector_term *a, const struct selector_term *b)
 {
-	switch (a->operator) {
+	switch (a->op) {
 	case SELECTOR_IN:
-		if (b->operator== SELECTOR_IN)
+		if (b->op == SELECTOR_IN)
 			return values_shared(a, b) == 0;
-		return b->operator== SELECTOR_NOT_EXISTS ||(b->operator== SELECTOR_NOT_IN &&
-							    values_shared(a, b) == a->value_count);
+		return b->op == SELECTOR_NOT_EXISTS ||
+		       (b->op == SELECTOR_NOT_IN && values_shared(a, b) == a->value_count);
 	case SELECTOR_EXISTS:
-		return b->operator== SELECTOR_NOT_EXISTS;
+		return b->op == SELECTOR_NOT_EXISTS;
 	case SELECTOR_NOT_IN:
 	case SELECTOR_NOT_EXISTS:
 		return false; /* the other term says it */
@@ -138,8 +138,8 @@ static bool selects_only(const struct selector *namespaces, const char *namespac
 	for (size_t i = 0; i < namespaces->count; i++) {
 		const struct selector_term *term = &namespaces->terms[i];
 
-		if (term->operator== SELECTOR_IN && term->value_count == 1 &&
-			    strcmp(term->key, "kubernetes.io/metadata.name") == 0 &&
+		if (term->op == SELECTOR_IN && term->value_count == 1 &&
+		    strcmp(term->key, "kubernetes.io/metadata.name") == 0 &&
 		    strcmp(term->values[0], namespace) == 0)
 			return true;
 	}

@@ -2,10 +2,10 @@
 #include "policy/analysis/workload.h"
 
 #include <cjson/cJSON.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/alloc.h"
 #include "lib/auto.h"
 
 /* Set by controllers on single replicas, revisions and runs: no policy is written for those. */
@@ -79,7 +79,7 @@ static bool has_address(const struct object *pod)
 	return pod->pod.address_count && !pod->pod.host_network && !pod->pod.terminated;
 }
 
-static int pods_collect(const struct store *store, struct workloads *workloads)
+static void pods_collect(const struct store *store, struct workloads *workloads)
 {
 	size_t pods = 0, labels = 0;
 
@@ -88,12 +88,10 @@ static int pods_collect(const struct store *store, struct workloads *workloads)
 		pods++;
 		labels += pod->pod.labels.count;
 	}
-	workloads->pods = calloc(pods + 1, sizeof(*workloads->pods));
-	workloads->labels = calloc(labels + 1, sizeof(*workloads->labels));
-	workloads->index = calloc(pods + 1, sizeof(*workloads->index));
-	workloads->items = calloc(pods + 1, sizeof(*workloads->items));
-	if (!workloads->pods || !workloads->labels || !workloads->index || !workloads->items)
-		return -ENOMEM;
+	workloads->pods = xcalloc(pods + 1, sizeof(*workloads->pods));
+	workloads->labels = xcalloc(labels + 1, sizeof(*workloads->labels));
+	workloads->index = xcalloc(pods + 1, sizeof(*workloads->index));
+	workloads->items = xcalloc(pods + 1, sizeof(*workloads->items));
 	labels = 0;
 	for (const struct object *pod = store_first(store, OBJECT_POD); pod;
 	     pod = store_next(store, pod)) {
@@ -110,16 +108,12 @@ static int pods_collect(const struct store *store, struct workloads *workloads)
 		}
 		labels += of->label_count;
 	}
-	return 0;
 }
 
-int workloads_of(const struct store *store, struct workloads *ret, struct errmsg *err)
+void workloads_of(const struct store *store, struct workloads *ret)
 {
 	*ret = (struct workloads){ 0 };
-	if (pods_collect(store, ret)) {
-		workloads_done(ret);
-		return fail(err, -ENOMEM, "workloads");
-	}
+	pods_collect(store, ret);
 	qsort(ret->index, ret->pod_count, sizeof(*ret->index), pod_compare);
 	for (size_t i = 0; i < ret->pod_count; i++) {
 		struct workload_of *of = &ret->index[i];
@@ -135,7 +129,6 @@ int workloads_of(const struct store *store, struct workloads *ret, struct errmsg
 		of->workload->pod_count++;
 	}
 	qsort(ret->index, ret->pod_count, sizeof(*ret->index), index_compare);
-	return 0;
 }
 
 void workloads_done(struct workloads *workloads)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Workloads: the pods of a namespace that have the same labels, those left aside that tell replicas
- * and revisions of one thing apart; and the selector that means just one of them.
+ * A workload is all pods of a namespace with the same labels, except for those labels in which the
+ * replicas and revisions of one thing differ.
  */
 #ifndef TENDRIL_POLICY_ANALYSIS_WORKLOAD_H
 #define TENDRIL_POLICY_ANALYSIS_WORKLOAD_H
@@ -12,7 +12,7 @@ struct cJSON;
 
 struct workload {
 	const char *namespace;
-	const struct label **labels; /* sorted by key; none: no selector means just these pods */
+	const struct label **labels; /* sorted by key; none: no selector selects just these pods */
 	size_t label_count;
 	const struct object *const *pods; /* in order of name */
 	size_t pod_count;
@@ -28,14 +28,13 @@ struct workloads {
 	size_t pod_count;
 };
 
-/* Of all pods that have addresses of their own.  Borrows from the store. */
-int workloads_of(const struct store *store, struct workloads *ret, struct errmsg *err);
+/* Groups all pods that have addresses of their own.  Borrows from the store. */
+void workloads_of(const struct store *store, struct workloads *ret);
 void workloads_done(struct workloads *workloads);
 /* The workload of a pod; NULL if it is in none. */
 struct workload *workload_find(const struct workloads *workloads, const struct object *pod);
 
-/* A label selector that among the pods of its namespace means this workload alone; NULL: out of
- * memory. */
+/* A label selector that selects this workload alone among the pods of its namespace. */
 struct cJSON *workload_selector(const struct workloads *workloads, const struct workload *workload);
 /* What a person would call it: the value of its most telling label. */
 const char *workload_name(const struct workload *workload);

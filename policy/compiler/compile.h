@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * store -> desired contents of the policy maps.  A pure function: the same store gives the same
- * bytes.
+ * From a store to the desired contents of the policy maps.  A pure function: the same store gives
+ * the same bytes.
  *
  * An identity stands for everything policy can tell apart about an address: its namespace, the
  * labels whose keys some policy reads, the ports that policies name, and which of the CIDRs written
@@ -22,7 +22,7 @@ struct compiled_identity {
 	uint32_t id;
 	char *namespace; /* NULL: not a pod (a CIDR, a node) */
 	struct labels labels;
-	char *description; /* "shop/app=cart", "node/zone=a", "10.0.0.0/8", "host", "store" */
+	char *description; /* "shop/app=cart", "node/zone=a", "10.0.0.0/8", "host", "world" */
 };
 
 struct compiled_address { /* sorted by addr */
@@ -45,8 +45,8 @@ struct compiled_entry { /* sorted by policy_id, peer, direction */
 					* port_min); a rule of protocol 0 is the last one and
 					* answers where none of the others matches */
 	size_t rule_count;
-	bool guarded; /* rules that deny are about: the entry of IDENTITY_ANY may open what the
-		       * entry of a peer closes, and so must not stand without those */
+	bool guarded; /* the policy has rules that deny: its entry of IDENTITY_ANY may open what the
+		       * entry of a peer closes, and must never be in the map without those */
 };
 
 struct compiled_subject { /* one for each pod that has policy enforced: every endpoint, or, in a
@@ -59,7 +59,7 @@ struct compiled_subject { /* one for each pod that has policy enforced: every en
 	bool ingress_isolated;    /* policy is asked in this direction */
 	bool egress_isolated;
 	bool accel;
-	bool audit; /* refused here: told, and passes */
+	bool audit; /* what policy denies here is reported, and passes */
 };
 
 struct arena;
@@ -78,10 +78,11 @@ struct compiled {
 	struct arena *arena; /* what the above point into */
 };
 
-int policy_compile(const struct store *store, struct compiled **ret, struct errmsg *err);
+/* The caller frees the result. */
+struct compiled *policy_compile(const struct store *store);
 void compiled_free(struct compiled *compiled);
 
-/* Where the entries of a policy begin, if there are any. */
+/* The index of the first entry of a policy, if it has any. */
 size_t compiled_entries_first(const struct compiled *compiled, uint32_t policy_id);
 const struct compiled_identity *compiled_identity_find(const struct compiled *compiled,
 						       uint32_t id);

@@ -12,17 +12,17 @@
 
 /* The identities that a peer of a rule matches. */
 struct peer {
-	struct id_list identities; /* sorted, all in use */
-	const struct policy_peer *written;
-	const char *namespace; /* of the policy; "": of the cluster */
-	uint64_t hash;         /* of what was written */
+	struct id_list identities;         /* sorted, all in use */
+	const struct policy_peer *written; /* in the arena */
+	const char *namespace;             /* of the policy; "": of the cluster */
+	uint64_t hash;                     /* of what was written */
 };
 
 /* A rule with its content in numbers; equal rules are one. */
 struct rule {
 	bool any; /* no peers: everyone */
 	enum policy_action action;
-	size_t ports;                  /* number of a port set */
+	uint32_t ports;                /* number of a port set */
 	const struct port_name *names; /* egress: resolved for each destination */
 	size_t name_count;
 	const uint32_t *peers;
@@ -30,18 +30,19 @@ struct rule {
 	uint64_t hash;
 };
 
-/* Rules of one tier and direction: in order, but sorted and unique in TIER_NETWORK. */
+/* Numbers of the rules of one tier and direction: in the order in which they are asked; sorted and
+ * unique in TIER_NETWORK. */
 struct rule_list {
 	const uint32_t *items;
 	size_t count;
 };
 
-/* The rules of both directions that hold for a group of subjects; equal ones are one. */
+/* The rules of both directions that hold for a group of pods; equal rulesets are one. */
 struct ruleset {
 	bool isolated[2]; /* by enum direction: some NetworkPolicy selects the subjects */
 	struct rule_list rules[2][TIER_COUNT];
 	uint64_t hash; /* of what the rules say */
-	uint32_t refs; /* groups of subjects; 0: it is out of use */
+	uint32_t refs; /* groups that have it; 0: out of use */
 	uint32_t id;   /* number for the maps, while it has holders */
 };
 
@@ -66,45 +67,44 @@ struct compiler {
 	struct intern ruleset_keys;
 	struct ruleset *rulesets;
 	size_t ruleset_capacity;
-	struct numbers numbers; /* of rulesets in use */
+	struct id_pool numbers; /* of rulesets in use */
 	struct port_list scratch;
 	struct buffer key;
 	struct compiled *compiled;
 };
 
-/* Into a zeroed struct; -ENOMEM leaves it to compiler_done().  What it compiled to is the caller's,
- * with the arena. */
-int compiler_run(struct compiler *compiler, const struct store *store);
+/* Compiles a store, into a zeroed struct.  compiler->compiled is the caller's, with its arena. */
+void compiler_run(struct compiler *compiler, const struct store *store);
 void compiler_done(struct compiler *compiler);
 
 /* ---- compile.c ---- */
 
-/* Appends the groups that a policy of either kind selects, without order. */
-int policy_groups(const struct compiler *compiler, const struct object *object,
-		  struct id_list *groups);
+/* Appends the groups that a policy of either kind selects, in no order. */
+void policy_groups(const struct compiler *compiler, const struct object *object,
+		   struct id_list *groups);
 /* The ruleset of one group as the policies are now, or NONE.  It may have no holders yet. */
-int compile_group(struct compiler *compiler, uint32_t group, uint32_t *ret_ruleset);
+uint32_t compile_group(struct compiler *compiler, uint32_t group);
 
 /* ---- rule.c ---- */
 
 /* The number of a rule of a policy in the given namespace ("": of the cluster). */
-int compile_rule(struct compiler *compiler, const struct policy_rule *written,
-		 const char *namespace, uint32_t *ret_rule);
-/* Whether an identity in use is one of those that a peer stands for. */
+uint32_t compile_rule(struct compiler *compiler, const struct policy_rule *written,
+		      const char *namespace);
+/* Whether a peer matches an identity in use. */
 bool peer_matches(const struct compiler *compiler, const struct peer *peer, uint32_t identity);
 /* An ingress rule as it is for the pods of one group: port names become numbers. */
-int rule_for_group(struct compiler *compiler, uint32_t number, const struct group *group,
-		   uint32_t *ret_rule);
+uint32_t rule_for_group(struct compiler *compiler, uint32_t number, const struct group *group);
+/* The ports of a rule on the pods of one group, by number and by name. */
+uint32_t rule_ports_for(struct compiler *compiler, const struct rule *rule,
+			const struct group *group);
 
 int hash_compare(const void *a, const void *b); /* of uint64_t, for qsort() */
 
-/* compiler->scratch collects ports: append sets or resolved names, then intern, which empties it.
- */
-int ports_append(struct compiler *compiler, size_t ports);
-int ports_resolve(struct compiler *compiler, const struct port_name *names, size_t count,
-		  const struct group *group);
-int ports_intern(struct compiler *compiler, size_t *ret_ports);
-const struct port_rule *ports_get(const struct compiler *compiler, size_t ports, size_t *ret_count);
+/* compiler->scratch collects ports: append port sets, then intern, which empties it. */
+void ports_append(struct compiler *compiler, uint32_t ports);
+uint32_t ports_intern(struct compiler *compiler);
+const struct port_rule *ports_get(const struct compiler *compiler, uint32_t ports,
+				  size_t *ret_count);
 
 /* ---- entry.c ---- */
 
@@ -118,20 +118,19 @@ struct entry_list {
 void entry_list_sort(struct entry_list *list);
 int entry_compare(const void *a, const void *b); /* by policy_id, peer, direction */
 
-/* Appends the entries of a ruleset; of these identities alone (sorted), unless NULL. */
-int compile_ruleset(struct compiler *compiler, const struct ruleset *ruleset,
-		    const struct id_list *only, struct entry_list *list);
-int compile_entries(struct compiler *compiler);
+/* Appends the entries of a ruleset: of these identities alone (sorted), unless only is NULL. */
+void compile_ruleset(struct compiler *compiler, const struct ruleset *ruleset,
+		     const struct id_list *only, struct entry_list *list);
+void compile_entries(struct compiler *compiler);
 
 /* ---- table.c: subjects, addresses, CIDRs and identities ---- */
 
-int compile_tables(struct compiler *compiler);
-int compile_cidrs(struct compiler *compiler); /* anew */
+void compile_tables(struct compiler *compiler);
+void compile_cidrs(struct compiler *compiler); /* replaces compiled->cidrs */
 
 struct compiled_subject subject_make(const struct compiler *compiler,
 				     const struct pod_state *pod_state);
-struct compiled_address address_make(const struct compiler *compiler, const struct place *place);
-int identity_make(struct compiler *compiler, uint32_t identity,
-		  struct compiled_identity *ret_identity);
+struct compiled_address address_make(const struct compiler *compiler, const struct ip_owner *owner);
+struct compiled_identity identity_make(struct compiler *compiler, uint32_t identity);
 
 #endif

@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Rulesets -> entries of policy_map: what holds for everyone, and for single identities.  All
- * precedence among tiers and rules ends here.
+ * Rulesets -> entries of policy_map: what holds for everyone, and for single identities.  The
+ * precedence among tiers and rules is resolved here, so that the datapath knows none.
  */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/alloc.h"
 #include "policy/compiler/compiler.h"
 #include "policy/compiler/layer.h"
 
-/* A port set that a rule names to one identity. */
-struct grant {
+/* A port set that a rule gives to one identity. */
+struct identity_ports {
 	uint32_t identity;
 	uint32_t layer; /* number of the rule in the order of asking; NetworkPolicies share one */
 	uint32_t ports;
 };
 
-struct grant_list {
-	struct grant *items;
+struct identity_ports_list {
+	struct identity_ports *items;
 	size_t count;
 	size_t capacity;
 };
@@ -28,36 +28,23 @@ struct side {
 	struct compiler *compiler;
 	const struct ruleset *ruleset;
 	size_t direction;           /* enum direction */
-	const struct id_list *only; /* identities whose entries are made, sorted; NULL: all */
+	const struct id_list *only; /* make entries of these identities, sorted; NULL: of all */
 	struct entry_list *entries;
-	size_t open; /* port set that NetworkPolicies open to everyone */
-	size_t base; /* port set of everyone, all tiers considered */
-	size_t everything;
-	struct grant_list grants;
-	/* Layers and ports -> port set, in results; without an arena there are no tiers but
-	 * NetworkPolicies. */
+	uint32_t open;       /* port set that NetworkPolicies open to everyone */
+	uint32_t base;       /* port set of everyone, all tiers considered */
+	uint32_t everything; /* port set */
+	struct identity_ports_list named;
+	/* Layers and ports -> port set, in results.  Without an arena: NetworkPolicies are the only
+	 * tier. */
 	struct intern known;
 	uint32_t *results;
 	size_t result_capacity;
 };
 
-static int grant_add(struct side *side, uint32_t identity, size_t layer, size_t ports)
+static int identity_ports_compare(const void *a, const void *b)
 {
-	struct grant_list *grants = &side->grants;
-
-	if (array_room(&grants->items, grants->count, &grants->capacity, sizeof(*grants->items)) <
-	    0)
-		return -ENOMEM;
-	grants->items[grants->count++] = (struct grant){ .identity = identity,
-							 .layer = (uint32_t)layer,
-							 .ports = (uint32_t)ports };
-	return 0;
-}
-
-static int grant_compare(const void *a, const void *b)
-{
-	const struct grant *left = a;
-	const struct grant *right = b;
+	const struct identity_ports *left = a;
+	const struct identity_ports *right = b;
 
 	if (left->identity != right->identity)
 		return left->identity < right->identity ? -1 : 1;
@@ -66,27 +53,25 @@ static int grant_compare(const void *a, const void *b)
 	return (left->ports > right->ports) - (left->ports < right->ports);
 }
 
-/* ---- what rules say to whom ---- */
+/* ---- what rules say to single identities ---- */
 
-/* The ports that one rule names to one identity: its numbers, and what its names mean there. */
-static int grant_rule(struct side *side, const struct rule *rule, size_t layer, uint32_t identity)
+/* The ports that one rule gives to one identity: its numbers, and what its names mean there. */
+static void add_identity(struct side *side, const struct rule *rule, size_t layer,
+			 uint32_t identity)
 {
 	struct compiler *compiler = side->compiler;
 	uint32_t group = compiler->allocator.identities[identity].group;
-	size_t ports = rule->ports;
+	uint32_t ports = rule->ports;
 
-	if (rule->name_count > 0 && group != NONE &&
-	    (ports_append(compiler, rule->ports) < 0 ||
-	     ports_resolve(compiler, rule->names, rule->name_count,
-			   &compiler->allocator.groups[group]) < 0 ||
-	     ports_intern(compiler, &ports) < 0))
-		return -ENOMEM;
-	if (compiler->port_sets.items[ports].len == 0) /* names that mean nothing here */
-		return 0;
-	return grant_add(side, identity, layer, ports);
+	if (group != NONE)
+		ports = rule_ports_for(compiler, rule, &compiler->allocator.groups[group]);
+	if (compiler->port_sets.items[ports].len > 0) /* else: names that mean nothing here */
+		*array_add(&side->named) =
+			(struct identity_ports){ identity, (uint32_t)layer, ports };
 }
 
-static int grant_all(struct side *side, const struct rule *rule, size_t layer)
+/* A rule without peers that has port names means something else for each identity. */
+static void add_everyone(struct side *side, const struct rule *rule, size_t layer)
 {
 	const struct allocator *allocator = &side->compiler->allocator;
 	size_t count = side->only ? side->only->count : allocator_identity_count(allocator);
@@ -94,34 +79,22 @@ static int grant_all(struct side *side, const struct rule *rule, size_t layer)
 	for (size_t i = 0; i < count; i++) {
 		uint32_t identity = side->only ? side->only->items[i] : (uint32_t)i;
 
-		if (allocator->identities[identity].refs > 0 &&
-		    grant_rule(side, rule, layer, identity) < 0)
-			return -ENOMEM;
+		if (allocator->identities[identity].refs > 0)
+			add_identity(side, rule, layer, identity);
 	}
-	return 0;
 }
 
-static int grant_peer(struct side *side, const struct rule *rule, size_t layer,
-		      const struct peer *peer)
-{
-	const struct id_list *few = side->only ? side->only : &peer->identities;
-
-	for (size_t i = 0; i < few->count; i++) {
-		if (side->only && !id_list_has(&peer->identities, few->items[i]))
-			continue;
-		if (grant_rule(side, rule, layer, few->items[i]) < 0)
-			return -ENOMEM;
-	}
-	return 0;
-}
-
-static int grant_peers(struct side *side, const struct rule *rule, size_t layer)
+static void add_peers(struct side *side, const struct rule *rule, size_t layer)
 {
 	for (size_t p = 0; p < rule->peer_count; p++) {
-		if (grant_peer(side, rule, layer, &side->compiler->peers[rule->peers[p]]) < 0)
-			return -ENOMEM;
+		const struct id_list *all = &side->compiler->peers[rule->peers[p]].identities;
+		const struct id_list *wanted = side->only ? side->only : all;
+
+		for (size_t i = 0; i < wanted->count; i++) {
+			if (!side->only || id_list_has(all, wanted->items[i]))
+				add_identity(side, rule, layer, wanted->items[i]);
+		}
 	}
-	return 0;
 }
 
 static const struct rule_list *tier_rules(const struct side *side, size_t tier)
@@ -134,16 +107,15 @@ static const struct rule *rule_get(const struct side *side, const struct rule_li
 	return &side->compiler->rules[rules->items[i]];
 }
 
-/* The layer of NetworkPolicies: after those of the rules of the Admin tier. */
+/* The layer of NetworkPolicies comes after one layer for each rule of the Admin tier. */
 static size_t network_layer(const struct side *side)
 {
 	return tier_rules(side, TIER_ADMIN)->count;
 }
 
-/* Collects what rules name to single identities, and what is open to everyone. */
-static int grants_collect(struct side *side)
+/* Collects what rules give to single identities, and what is open to everyone. */
+static void side_collect(struct side *side)
 {
-	struct compiler *compiler = side->compiler;
 	size_t layer = 0;
 
 	for (size_t tier = 0; tier < TIER_COUNT; tier++) {
@@ -152,21 +124,23 @@ static int grants_collect(struct side *side)
 		for (size_t i = 0; i < rules->count; i++) {
 			const struct rule *rule = rule_get(side, rules, i);
 
-			if (rule->any && rule->name_count > 0 && grant_all(side, rule, layer) < 0)
-				return -ENOMEM;
-			if (grant_peers(side, rule, layer) < 0)
-				return -ENOMEM;
+			if (rule->any && rule->name_count > 0)
+				add_everyone(side, rule, layer);
+			add_peers(side, rule, layer);
 			layer += tier != TIER_NETWORK;
 		}
 		layer += tier == TIER_NETWORK;
 	}
+	if (side->named.count > 0)
+		qsort(side->named.items, side->named.count, sizeof(*side->named.items),
+		      identity_ports_compare);
 	for (size_t i = 0; i < tier_rules(side, TIER_NETWORK)->count; i++) {
 		const struct rule *rule = rule_get(side, tier_rules(side, TIER_NETWORK), i);
 
-		if (rule->any && ports_append(compiler, rule->ports) < 0)
-			return -ENOMEM;
+		if (rule->any)
+			ports_append(side->compiler, rule->ports);
 	}
-	return ports_intern(compiler, &side->open);
+	side->open = ports_intern(side->compiler);
 }
 
 /* ---- what they decide together ---- */
@@ -185,9 +159,9 @@ static enum policy_action layer_action(const struct side *side, size_t layer)
 	return rule_get(side, rules, layer)->action;
 }
 
-/* The tiers as one identity sees them: a layer for each grant, and what NetworkPolicies say to
- * everyone.  layers has room for count + 2. */
-static void tiers_make(const struct side *side, const struct grant *grants, size_t count,
+/* The tiers as one identity sees them: a layer for each of its port sets, and what NetworkPolicies
+ * say to everyone.  layers has room for count + 2. */
+static void tiers_make(const struct side *side, const struct identity_ports *named, size_t count,
 		       struct layer *layers, struct layer_tier tiers[TIER_COUNT])
 {
 	const struct compiler *compiler = side->compiler;
@@ -198,13 +172,13 @@ static void tiers_make(const struct side *side, const struct grant *grants, size
 	for (size_t tier = 0; tier < TIER_COUNT; tier++) {
 		size_t first = used;
 
-		for (; i < count && (tier == TIER_BASELINE ||
-				     grants[i].layer < network + (tier == TIER_NETWORK));
+		for (; i < count &&
+		       (tier == TIER_BASELINE || named[i].layer < network + (tier == TIER_NETWORK));
 		     i++) {
 			struct layer *layer = &layers[used++];
 
-			layer->action = layer_action(side, grants[i].layer);
-			layer->ports = ports_get(compiler, grants[i].ports, &layer->count);
+			layer->action = layer_action(side, named[i].layer);
+			layer->ports = ports_get(compiler, named[i].ports, &layer->count);
 		}
 		if (tier == TIER_NETWORK && side->ruleset->isolated[side->direction]) {
 			layers[used].action = ACTION_ACCEPT;
@@ -220,86 +194,56 @@ static void tiers_make(const struct side *side, const struct grant *grants, size
 	}
 }
 
-/* NetworkPolicies alone only open ports: the union of them is all there is to decide. */
-static int ports_unite(struct side *side, const struct grant *grants, size_t count,
-		       size_t *ret_ports)
-{
-	if (ports_append(side->compiler, side->open) < 0)
-		return -ENOMEM;
-	for (size_t i = 0; i < count; i++) {
-		if (ports_append(side->compiler, grants[i].ports) < 0)
-			return -ENOMEM;
-	}
-	return ports_intern(side->compiler, ret_ports);
-}
-
-/* The port set of an identity that the rules name; NULL, 0: of everybody else. */
-static int ports_decide(struct side *side, const struct grant *grants, size_t count,
-			size_t *ret_ports)
+static uint32_t ports_decide(struct side *side, const struct identity_ports *named, size_t count)
 {
 	struct compiler *compiler = side->compiler;
 	struct port_list *scratch = &compiler->scratch;
-	struct layer *layers = calloc(count + 2, sizeof(*layers));
+	auto_free struct layer *layers = xcalloc(count + 2, sizeof(*layers));
 	struct layer_tier tiers[TIER_COUNT];
-	int ret;
+	size_t rule_count;
 
-	if (!layers)
-		return -ENOMEM;
-	tiers_make(side, grants, count, layers, tiers);
+	tiers_make(side, named, count, layers, tiers);
+	layers_flatten(tiers, TIER_COUNT, scratch);
+	rule_count = scratch->count;
 	scratch->count = 0;
-	ret = layers_flatten(tiers, TIER_COUNT, scratch);
-	free(layers);
-	if (ret == 0) {
-		*ret_ports = intern_add(&compiler->port_sets, scratch->items,
-					scratch->count * sizeof(*scratch->items));
-		if (*ret_ports == INTERN_NONE)
-			ret = -ENOMEM;
-	}
-	scratch->count = 0;
-	return ret;
+	/* Not ports_intern(): these rules are in normal form, and some of them deny. */
+	return (uint32_t)intern_add(&compiler->port_sets, scratch->items,
+				    rule_count * sizeof(*scratch->items));
 }
 
-/* The same, remembered: what rules say to many identities is worked out once. */
-static int ports_decide_once(struct side *side, const struct grant *grants, size_t count,
-			     size_t *ret_ports)
+/* The port set of an identity that rules name (NULL, 0: of everybody else).  Equal questions are
+ * answered once. */
+static uint32_t side_ports(struct side *side, const struct identity_ports *named, size_t count)
 {
 	struct buffer *key = &side->compiler->key;
 	size_t known = side->known.count;
 	size_t number;
-	int ret;
 
-	if (!side->known.arena)
-		return ports_unite(side, grants, count, ret_ports);
+	if (!side->known.arena) { /* NetworkPolicies only open ports: their union decides */
+		ports_append(side->compiler, side->open);
+		for (size_t i = 0; i < count; i++)
+			ports_append(side->compiler, named[i].ports);
+		return ports_intern(side->compiler);
+	}
 	key->len = 0;
 	for (size_t i = 0; i < count; i++) {
-		buffer_number(key, grants[i].layer);
-		buffer_number(key, grants[i].ports);
+		buffer_number(key, named[i].layer);
+		buffer_number(key, named[i].ports);
 	}
-	number = key->failed ? INTERN_NONE : intern_add(&side->known, key->data, key->len);
-	if (number == INTERN_NONE ||
-	    array_room(&side->results, number, &side->result_capacity, sizeof(uint32_t)) < 0)
-		return -ENOMEM;
-	if (number < known) {
-		*ret_ports = side->results[number];
-		return 0;
+	number = intern_add(&side->known, key->data, key->len);
+	if (number == known) {
+		array_room(&side->results, number, &side->result_capacity, sizeof(uint32_t));
+		side->results[number] = ports_decide(side, named, count);
 	}
-	ret = ports_decide(side, grants, count, ret_ports);
-	if (ret == 0)
-		side->results[number] = (uint32_t)*ret_ports;
-	return ret;
+	return side->results[number];
 }
 
 /* ---- entries ---- */
 
-static int entry_add(struct side *side, uint32_t peer, size_t ports)
+static void entry_add(struct side *side, uint32_t peer, uint32_t ports)
 {
-	struct entry_list *entries = side->entries;
-	struct compiled_entry *entry;
+	struct compiled_entry *entry = array_add(side->entries);
 
-	if (array_room(&entries->items, entries->count, &entries->capacity,
-		       sizeof(*entries->items)) < 0)
-		return -ENOMEM;
-	entry = &entries->items[entries->count++];
 	*entry = (struct compiled_entry){
 		.key = { .policy_id = side->ruleset->id,
 			 .peer = peer,
@@ -307,71 +251,53 @@ static int entry_add(struct side *side, uint32_t peer, size_t ports)
 		.guarded = side->known.arena != NULL,
 	};
 	entry->rules = ports_get(side->compiler, ports, &entry->rule_count);
-	return 0;
 }
 
-/* One entry for each identity that is not as everyone. */
-static int entries_of_identities(struct side *side)
-{
-	const struct compiler *compiler = side->compiler;
-	const struct grant_list *grants = &side->grants;
-	size_t end;
-
-	for (size_t i = 0; i < grants->count; i = end) {
-		uint32_t identity = grants->items[i].identity;
-		size_t ports;
-
-		for (end = i; end < grants->count && grants->items[end].identity == identity;)
-			end++;
-		if (ports_decide_once(side, &grants->items[i], end - i, &ports) < 0)
-			return -ENOMEM;
-		if (ports != side->base &&
-		    entry_add(side, compiler->allocator.identities[identity].id, ports) < 0)
-			return -ENOMEM;
-	}
-	return 0;
-}
-
-static int side_compile(struct side *side)
+/* The entries of one direction: one for everyone, and one for each identity that differs. */
+static void side_compile(struct side *side)
 {
 	struct compiler *compiler = side->compiler;
-	struct grant_list *grants = &side->grants;
+	const struct identity_ports_list *named = &side->named;
+	size_t end;
 
-	if (port_list_add(&compiler->scratch, 0, 0, PORT_ANY_MAX) < 0 ||
-	    ports_intern(compiler, &side->everything) < 0 || grants_collect(side) < 0 ||
-	    ports_decide_once(side, NULL, 0, &side->base) < 0)
-		return -ENOMEM;
-	if (!side->only && compiler->port_sets.items[side->base].len > 0 &&
-	    entry_add(side, IDENTITY_ANY, side->base) < 0)
-		return -ENOMEM;
-	if (grants->count > 0)
-		qsort(grants->items, grants->count, sizeof(*grants->items), grant_compare);
-	return entries_of_identities(side);
+	port_list_add(&compiler->scratch, 0, 0, PORT_ANY_MAX);
+	side->everything = ports_intern(compiler);
+	side_collect(side);
+	side->base = side_ports(side, NULL, 0);
+	if (!side->only && compiler->port_sets.items[side->base].len > 0)
+		entry_add(side, IDENTITY_ANY, side->base);
+	for (size_t i = 0; i < named->count; i = end) {
+		uint32_t identity = named->items[i].identity;
+		uint32_t ports;
+
+		for (end = i; end < named->count && named->items[end].identity == identity;)
+			end++;
+		ports = side_ports(side, &named->items[i], end - i);
+		if (ports != side->base)
+			entry_add(side, compiler->allocator.identities[identity].id, ports);
+	}
 }
 
-/* Entries of one direction: one for everyone, and one for each identity that differs. */
-static int compile_direction(struct compiler *compiler, const struct ruleset *ruleset,
-			     size_t number, const struct id_list *only, struct entry_list *list)
+void compile_ruleset(struct compiler *compiler, const struct ruleset *ruleset,
+		     const struct id_list *only, struct entry_list *list)
 {
-	auto_(arena) struct arena *arena = NULL;
-	struct side side = { .compiler = compiler,
-			     .ruleset = ruleset,
-			     .direction = number,
-			     .only = only,
-			     .entries = list };
-	int ret;
+	for (size_t direction = 0; direction < 2; direction++) {
+		auto_(arena) struct arena *arena = NULL;
+		struct side side = { .compiler = compiler,
+				     .ruleset = ruleset,
+				     .direction = direction,
+				     .only = only,
+				     .entries = list };
 
-	if (tier_rules(&side, TIER_ADMIN)->count || tier_rules(&side, TIER_BASELINE)->count) {
-		side.known.arena = arena = arena_new();
-		if (!arena)
-			return -ENOMEM;
+		if (!ruleset_decides(ruleset, direction))
+			continue;
+		if (tier_rules(&side, TIER_ADMIN)->count || tier_rules(&side, TIER_BASELINE)->count)
+			side.known.arena = arena = arena_new();
+		side_compile(&side);
+		free(side.named.items);
+		free(side.results);
+		intern_done(&side.known);
 	}
-	ret = side_compile(&side);
-
-	free(side.grants.items);
-	free(side.results);
-	intern_done(&side.known);
-	return ret;
 }
 
 int entry_compare(const void *a, const void *b)
@@ -392,28 +318,15 @@ void entry_list_sort(struct entry_list *list)
 		qsort(list->items, list->count, sizeof(*list->items), entry_compare);
 }
 
-int compile_ruleset(struct compiler *compiler, const struct ruleset *ruleset,
-		    const struct id_list *only, struct entry_list *list)
-{
-	for (size_t direction = 0; direction < 2; direction++) {
-		if (ruleset_decides(ruleset, direction) &&
-		    compile_direction(compiler, ruleset, direction, only, list) < 0)
-			return -ENOMEM;
-	}
-	return 0;
-}
-
-int compile_entries(struct compiler *compiler)
+void compile_entries(struct compiler *compiler)
 {
 	struct entry_list entries = { 0 };
-	int ret = 0;
 
-	for (size_t i = 0; i < compiler->ruleset_keys.count && ret == 0; i++)
-		ret = compile_ruleset(compiler, &compiler->rulesets[i], NULL, &entries);
+	for (size_t i = 0; i < compiler->ruleset_keys.count; i++)
+		compile_ruleset(compiler, &compiler->rulesets[i], NULL, &entries);
 	entry_list_sort(&entries);
 	compiler->compiled->entries = entries.items;
 	compiler->compiled->entry_count = entries.count;
-	return ret;
 }
 
 size_t compiled_entries_first(const struct compiled *compiled, uint32_t policy_id)

@@ -1,34 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Life of an incremental compiler: notes what the store tells, and decides whether an update goes
- * step by step or from the beginning.
+ * The life of an incremental compiler.  It records which objects the store changes, and decides
+ * whether an update goes step by step or compiles everything.
  *
- * Strings and numbers out of use stay in the arena until they are as much as what is in use; then
- * everything is compiled anew.
+ * Strings and numbers out of use stay in the arena until they take as much memory as those in use;
+ * then everything is compiled.
  */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/alloc.h"
 #include "policy/compiler/incremental_internal.h"
 
-#define GARBAGE_FREE ((size_t)1 << 20) /* so much does not matter */
+#define GARBAGE_FREE ((size_t)1 << 20) /* bytes of garbage that are never worth a full compile */
 
-/* ---- what the store tells ---- */
-
-/* A note that cannot be made is not lost: then everything is compiled. */
-static void note(struct incremental *incremental, int ret)
-{
-	if (ret < 0)
-		incremental->anew = true;
-}
+/* ---- changes of the store ---- */
 
 static void touch(struct incremental *incremental, uint32_t pod_state)
 {
-	note(incremental,
-	     pod_state == NONE ? -ENOMEM : id_list_add(&incremental->pod_states, pod_state));
+	id_list_add(&incremental->pod_states, pod_state);
 	if (incremental->pod_states.count > pod_states_limit(incremental))
-		incremental->anew = true;
+		incremental->full = true;
 }
 
 static void touch_pod(struct incremental *incremental, const struct object *pod)
@@ -37,32 +29,25 @@ static void touch_pod(struct incremental *incremental, const struct object *pod)
 	size_t count = store_endpoints(incremental->store, &endpoints);
 
 	touch(incremental, pod_state_of_name(incremental, pod->namespace, pod->name));
-	for (size_t i = 0; i < count && !incremental->anew; i++) {
+	for (size_t i = 0; i < count && !incremental->full; i++) {
 		if (strcmp(endpoints[i].name, pod->name) == 0 &&
 		    strcmp(endpoints[i].namespace, pod->namespace) == 0)
 			touch(incremental, pod_state_of_slot(incremental, endpoints[i].slot));
 	}
 }
 
-/* One that no pod is in is read when the first comes. */
 static void touch_namespace(struct incremental *incremental, const struct object *object)
 {
 	size_t number = intern_find(&incremental->compiler.allocator.namespaces, object->name,
 				    strlen(object->name) + 1);
 
-	if (number != INTERN_NONE)
-		note(incremental, id_list_add(&incremental->namespaces, (uint32_t)number));
-}
-
-static void touch_policy(struct incremental *incremental, const struct object *policy, bool comes)
-{
-	note(incremental, terms_count(incremental, policy, comes));
-	note(incremental, policy_groups(&incremental->compiler, policy, &incremental->groups));
+	if (number != INTERN_NONE) /* else it is read when its first pod comes */
+		id_list_add(&incremental->namespaces, (uint32_t)number);
 }
 
 static void touch_object(struct incremental *incremental, const struct object *object, bool comes)
 {
-	if (incremental->anew)
+	if (incremental->full)
 		return;
 	switch (object->kind) {
 	case OBJECT_POD:
@@ -73,10 +58,11 @@ static void touch_object(struct incremental *incremental, const struct object *o
 		break;
 	case OBJECT_NETWORK_POLICY:
 	case OBJECT_CLUSTER_POLICY:
-		touch_policy(incremental, object, comes);
+		terms_count(incremental, object, comes);
+		policy_groups(&incremental->compiler, object, &incremental->groups);
 		break;
 	case OBJECT_NODE:
-		incremental->anew = incremental->compiler.allocator.referenced.nodes;
+		incremental->full = incremental->compiler.allocator.referenced.nodes;
 		break;
 	case OBJECT_SERVICE:
 	case OBJECT_ENDPOINT_SLICE:
@@ -99,7 +85,7 @@ static void on_endpoint(const struct store_endpoint *endpoint, void *arg)
 {
 	struct incremental *incremental = arg;
 
-	if (incremental->anew)
+	if (incremental->full)
 		return;
 	touch(incremental, pod_state_of_slot(incremental, endpoint->slot));
 	touch(incremental, pod_state_of_name(incremental, endpoint->namespace, endpoint->name));
@@ -109,15 +95,15 @@ static void on_hosts(void *arg)
 {
 	struct incremental *incremental = arg;
 
-	incremental->anew = true;
+	incremental->full = true;
 }
 
 /* ---- updates ---- */
 
-/* Forgets what the last update found and handed out; the memory is kept where it is little. */
+/* Drops the results of the last update.  Small lists keep their memory. */
 static void update_reset(struct incremental *incremental)
 {
-	struct id_list *lists[] = { &incremental->born,        &incremental->died,
+	struct id_list *lists[] = { &incremental->added,       &incremental->removed,
 				    &incremental->switched,    &incremental->moved,
 				    &incremental->rulesets,    &incremental->changed_peers,
 				    &incremental->peer_firsts, &incremental->peer_changes };
@@ -126,8 +112,8 @@ static void update_reset(struct incremental *incremental)
 		id_list_done(lists[i]);
 	incremental->relabelled_count = 0;
 	incremental->addresses.count = 0;
-	incremental->made.count = 0;
-	incremental->unmade.count = 0;
+	incremental->compiled_entries.count = 0;
+	incremental->stale.count = 0;
 	incremental->entries_set.count = 0;
 	incremental->entries_gone.count = 0;
 	incremental->addresses_set.count = 0;
@@ -157,65 +143,38 @@ static void compiler_drop(struct incremental *incremental)
 	compiled_free(compiled);
 }
 
-static int terms_count_all(struct incremental *incremental, enum object_kind kind)
+static void terms_count_all(struct incremental *incremental, enum object_kind kind)
 {
 	const struct object *const *policies;
 	size_t count = store_objects(incremental->store, kind, &policies);
 
-	for (size_t i = 0; i < count; i++) {
-		if (terms_count(incremental, policies[i], true) < 0)
-			return -ENOMEM;
-	}
-	return 0;
+	for (size_t i = 0; i < count; i++)
+		terms_count(incremental, policies[i], true);
 }
 
-/* The tables of before stay if there is no memory. */
-static int compile_anew(struct incremental *incremental)
+static void compile_all(struct incremental *incremental)
 {
-	struct compiler compiler = { 0 };
-	int ret = compiler_run(&compiler, incremental->store);
+	struct compiler *compiler = &incremental->compiler;
 
-	if (ret < 0) {
-		compiler_done(&compiler);
-		compiled_free(compiler.compiled);
-		return ret;
-	}
 	compiler_drop(incremental);
-	incremental->compiler = compiler;
-	incremental->pod_state_keys.arena = compiler.arena;
-	incremental->term_keys.arena = compiler.arena;
+	*compiler = (struct compiler){ 0 };
+	compiler_run(compiler, incremental->store);
+	incremental->pod_state_keys.arena = compiler->arena;
+	incremental->term_keys.arena = compiler->arena;
 	incremental->local = store_is_local(incremental->store);
-	ret = pod_states_number(incremental);
-	if (ret == 0)
-		ret = tables_begin(incremental);
-	if (ret == 0)
-		ret = terms_count_all(incremental, OBJECT_NETWORK_POLICY);
-	if (ret == 0)
-		ret = terms_count_all(incremental, OBJECT_CLUSTER_POLICY);
-	for (size_t i = 0; i < incremental->term_keys.count && ret == 0; i++)
+	pod_states_number(incremental);
+	tables_begin(incremental);
+	terms_count_all(incremental, OBJECT_NETWORK_POLICY);
+	terms_count_all(incremental, OBJECT_CLUSTER_POLICY);
+	for (size_t i = 0; i < incremental->term_keys.count; i++)
 		incremental->terms[i].in_force = true;
-	touches_reset(incremental);
-	incremental->arena_base = arena_size(compiler.arena);
-	incremental->anew = false;
-	return ret;
+	incremental->arena_base = arena_size(compiler->arena);
+	incremental->full = false;
 }
 
 static bool garbage_is_much(const struct incremental *incremental)
 {
 	return arena_size(incremental->compiler.arena) > 2 * incremental->arena_base + GARBAGE_FREE;
-}
-
-static int update_steps(struct incremental *incremental)
-{
-	int ret = pod_states_update(incremental);
-
-	if (ret == 0)
-		ret = peers_update(incremental);
-	if (ret == 0)
-		ret = rulesets_update(incremental);
-	if (ret == 0)
-		ret = tables_update(incremental);
-	return ret;
 }
 
 static struct compiled_changes changes_of(const struct incremental *incremental)
@@ -235,25 +194,28 @@ static struct compiled_changes changes_of(const struct incremental *incremental)
 	};
 }
 
-int incremental_update(struct incremental *incremental, struct compiled_changes *ret_changes,
-		       struct errmsg *err)
+struct compiled_changes incremental_update(struct incremental *incremental)
 {
-	bool anew = incremental->anew || incremental->local != store_is_local(incremental->store) ||
-		    garbage_is_much(incremental);
-	int ret;
+	static void (*const steps[])(struct incremental * incremental) = {
+		pod_states_update,
+		peers_update,
+		rulesets_update,
+		tables_update,
+	};
+	struct compiled_changes changes = { .all = true };
 
+	incremental->full = incremental->full ||
+			    incremental->local != store_is_local(incremental->store) ||
+			    garbage_is_much(incremental);
 	update_reset(incremental);
-	ret = anew ? INCREMENTAL_FULL : update_steps(incremental);
-	anew = ret == INCREMENTAL_FULL;
-	if (anew)
-		ret = compile_anew(incremental);
-	if (ret < 0) {
-		incremental->anew = true;
-		return fail_plain(err, ret, "compile policies: out of memory");
-	}
+	for (size_t i = 0; i < ARRAY_SIZE(steps) && !incremental->full; i++)
+		steps[i](incremental);
+	if (incremental->full)
+		compile_all(incremental);
+	else
+		changes = changes_of(incremental);
 	touches_reset(incremental);
-	*ret_changes = anew ? (struct compiled_changes){ .all = true } : changes_of(incremental);
-	return 0;
+	return changes;
 }
 
 const struct compiled *incremental_compiled(const struct incremental *incremental)
@@ -265,12 +227,10 @@ const struct compiled *incremental_compiled(const struct incremental *incrementa
 
 struct incremental *incremental_new(struct store *store)
 {
-	struct incremental *incremental = calloc(1, sizeof(*incremental));
+	struct incremental *incremental = xcalloc(1, sizeof(*incremental));
 
-	if (!incremental)
-		return NULL;
 	incremental->store = store;
-	incremental->anew = true;
+	incremental->full = true;
 	incremental->watcher = (struct store_watcher){
 		.object_comes = on_object_comes,
 		.object_leaves = on_object_leaves,
@@ -292,8 +252,8 @@ void incremental_free(struct incremental *incremental)
 	free(incremental->terms);
 	free(incremental->relabelled);
 	free(incremental->addresses.items);
-	free(incremental->made.items);
-	free(incremental->unmade.items);
+	free(incremental->compiled_entries.items);
+	free(incremental->stale.items);
 	free(incremental->entries_set.items);
 	free(incremental->entries_gone.items);
 	free(incremental->addresses_set.items);

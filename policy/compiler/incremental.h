@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Compiled tables that follow a store as it changes: what a change does not touch is not worked out
- * again.  After every update the tables are those that policy_compile() would give, byte for byte.
+ * The incremental compiler: keeps compiled tables up to date while the store changes, and compiles
+ * only what a change touches.  After every update the tables are those that policy_compile() would
+ * give, byte for byte.
  *
- * A changed pod, namespace or policy costs work in proportion to whom it concerns.  Rare changes
- * (addresses of nodes; a policy that reads a label or a CIDR which sets a large part of the pods
- * apart for the first time) compile everything anew.
+ * A changed pod, namespace or policy costs work in proportion to the pods that it concerns.  Rare
+ * changes compile everything: addresses of nodes, and a policy that is the first to read a label or
+ * a CIDR by which many pods differ.
  */
 #ifndef TENDRIL_POLICY_COMPILER_INCREMENTAL_H
 #define TENDRIL_POLICY_COMPILER_INCREMENTAL_H
@@ -14,7 +15,7 @@
 
 struct incremental;
 
-/* What differs from the tables before.  All pointers are good until the next update. */
+/* The differences from the tables before.  All pointers are valid until the next update. */
 struct compiled_changes {
 	bool all; /* anything may differ; the members below say nothing */
 
@@ -26,22 +27,18 @@ struct compiled_changes {
 	size_t address_count;
 	const struct addr *addresses_gone;
 	size_t addresses_gone_count;
-	/* Of the pods and endpoints that the store told of, and of those whose policy is another.
-	 */
+	/* Pods and endpoints that changed in the store, and those that have another policy now. */
 	const struct compiled_subject *subjects;
 	size_t subject_count;
 	bool cidrs; /* compiled->cidrs as a whole */
 };
 
-/* Watches the store (which must outlive it) from now on.  The first update compiles it.  NULL: out
- * of memory. */
+/* Watches the store, which must outlive it, from now on.  The first update compiles everything. */
 struct incremental *incremental_new(struct store *store);
-void incremental_free(struct incremental *incremental);
+void incremental_free(struct incremental *incremental); /* takes NULL */
 
-/* Brings the tables up to date.  After a failure (-ENOMEM) the tables are not to be used for
- * writing maps, and the next update compiles anew. */
-int incremental_update(struct incremental *incremental, struct compiled_changes *ret_changes,
-		       struct errmsg *err);
+/* Brings the tables up to date. */
+struct compiled_changes incremental_update(struct incremental *incremental);
 
 /* The tables of the last update, borrowed until the next; NULL before the first. */
 const struct compiled *incremental_compiled(const struct incremental *incremental);

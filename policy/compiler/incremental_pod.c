@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who is there: pods and endpoints that come, go or change, and what policies read about them. */
-#include <errno.h>
+/* Pods and endpoints that come, leave or change, and what policies read about them. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,7 +8,6 @@
 
 /* ---- names ---- */
 
-/* More than these at once are compiled anew: that is not slower. */
 size_t pod_states_limit(const struct incremental *incremental)
 {
 	return 64 + incremental->compiler.allocator.pod_state_count / 4;
@@ -20,19 +18,16 @@ static uint32_t pod_state_intern(struct incremental *incremental, const void *ke
 	struct allocator *allocator = &incremental->compiler.allocator;
 	size_t number = intern_add(&incremental->pod_state_keys, key, len);
 
-	if (number == INTERN_NONE)
-		return NONE;
-	if (number < allocator->pod_state_count)
-		return (uint32_t)number;
-	if (array_room(&allocator->pod_states, allocator->pod_state_count,
-		       &allocator->pod_state_capacity, sizeof(*allocator->pod_states)) < 0)
-		return NONE;
-	allocator->pod_states[allocator->pod_state_count++] =
-		(struct pod_state){ .group = NONE, .row = NONE };
+	if (number == allocator->pod_state_count) {
+		array_room(&allocator->pod_states, number, &allocator->pod_state_capacity,
+			   sizeof(*allocator->pod_states));
+		allocator->pod_states[allocator->pod_state_count++] =
+			(struct pod_state){ .group = NONE, .row = NONE };
+	}
 	return (uint32_t)number;
 }
 
-/* 'e' and the slot, or 'p', namespace and name: compared as memory they are in the order of
+/* 'e' and the slot, or 'p', namespace and name: compared as memory, the keys are in the order of
  * compiled->subjects. */
 uint32_t pod_state_of_name(struct incremental *incremental, const char *namespace, const char *name)
 {
@@ -41,7 +36,7 @@ uint32_t pod_state_of_name(struct incremental *incremental, const char *namespac
 	buffer_add(&key, "p", 1);
 	buffer_text(&key, namespace);
 	buffer_text(&key, name);
-	return key.failed ? NONE : pod_state_intern(incremental, key.data, key.len);
+	return pod_state_intern(incremental, key.data, key.len);
 }
 
 uint32_t pod_state_of_slot(struct incremental *incremental, uint16_t slot)
@@ -60,68 +55,55 @@ int pod_state_order(const struct incremental *incremental, uint32_t left, uint32
 	return order ? order : (a->len > b->len) - (a->len < b->len);
 }
 
-int pod_states_number(struct incremental *incremental)
+void pod_states_number(struct incremental *incremental)
 {
 	const struct allocator *allocator = &incremental->compiler.allocator;
+	size_t count = allocator->pod_state_count;
 
-	for (size_t i = 0; i < allocator->pod_state_count; i++) {
+	for (size_t i = 0; i < count; i++) {
 		const struct pod_state *pod_state = &allocator->pod_states[i];
-		uint32_t number =
-			pod_state->kind == PLACE_ENDPOINT
-				? pod_state_of_slot(incremental, pod_state->slot)
-				: pod_state_of_name(incremental, pod_state->pod->namespace,
-						    pod_state->pod->name);
 
-		if (number == NONE)
-			return -ENOMEM;
+		if (pod_state->kind == OWNER_ENDPOINT)
+			pod_state_of_slot(incremental, pod_state->slot);
+		else
+			pod_state_of_name(incremental, pod_state->pod->namespace,
+					  pod_state->pod->name);
 	}
-	return 0;
 }
 
 /* ---- leaving and coming ---- */
 
-/* Who has an address that is a node's too: whose it is then is not worked out here. */
-static int address_note(struct incremental *incremental, const struct addr *addr)
-{
-	struct addr_list *list = &incremental->addresses;
-
-	if (intern_find(&incremental->compiler.allocator.node_addresses, addr, sizeof(*addr)) !=
-	    INTERN_NONE)
-		return INCREMENTAL_FULL;
-	if (array_room(&list->items, list->count, &list->capacity, sizeof(*list->items)) < 0)
-		return -ENOMEM;
-	list->items[list->count++] = *addr;
-	return 0;
-}
-
-/* What follows from a member that is there, as it was or as it is. */
-static int pod_state_note(struct incremental *incremental, uint32_t number)
+/* Records what depends on a pod state, before it leaves or after it came. */
+static void pod_state_note(struct incremental *incremental, uint32_t number)
 {
 	const struct allocator *allocator = &incremental->compiler.allocator;
 	const struct pod_state *pod_state = &allocator->pod_states[number];
-	int ret = 0;
 
-	for (size_t i = 0; i < pod_state->address_count && ret == 0; i++)
-		ret = address_note(incremental, &pod_state->addresses[i]);
-	if (ret || !pod_state->subject)
-		return ret;
+	for (size_t i = 0; i < pod_state->address_count; i++) {
+		const struct addr *addr = &pod_state->addresses[i];
+
+		/* Only a full compile decides between a pod and a node. */
+		if (intern_find(&allocator->node_addresses, addr, sizeof(*addr)) != INTERN_NONE)
+			incremental->full = true;
+		*array_add(&incremental->addresses) = *addr;
+	}
+	if (!pod_state->subject)
+		return;
 	if (allocator->groups[pod_state->group].subjects == 1)
-		ret = id_list_add(&incremental->groups, pod_state->group);
-	return ret ? ret : id_list_add(&incremental->moved, number);
+		id_list_add(&incremental->groups, pod_state->group);
+	id_list_add(&incremental->moved, number);
 }
 
-static int pod_state_leave(struct incremental *incremental, uint32_t number)
+static void pod_state_leave(struct incremental *incremental, uint32_t number)
 {
 	struct allocator *allocator = &incremental->compiler.allocator;
 	struct pod_state *pod_state = &allocator->pod_states[number];
-	int ret;
 
 	if (pod_state->group == NONE)
-		return 0;
-	ret = pod_state_note(incremental, number);
+		return;
+	pod_state_note(incremental, number);
 	pod_state_release(allocator, pod_state);
 	*pod_state = (struct pod_state){ .group = NONE, .row = pod_state->row };
-	return ret;
 }
 
 static bool endpoint_speaks_for(const struct store *store, const struct object *pod)
@@ -138,12 +120,12 @@ static bool endpoint_speaks_for(const struct store *store, const struct object *
 	return false;
 }
 
-/* The member as the store has it; group NONE: it has no such. */
-static int pod_state_find(struct incremental *incremental, uint32_t number,
-			  struct pod_state *ret_pod_state)
+/* The pod state as the store has it; its group is NONE if the store does not have it. */
+static struct pod_state pod_state_find(struct incremental *incremental, uint32_t number)
 {
 	struct allocator *allocator = &incremental->compiler.allocator;
 	const char *key = incremental->pod_state_keys.items[number].key;
+	const struct pod_state none = { .group = NONE };
 	const struct store_endpoint *endpoint;
 	const struct object *pod;
 	uint16_t slot;
@@ -151,25 +133,24 @@ static int pod_state_find(struct incremental *incremental, uint32_t number,
 	if (*key == 'e') {
 		slot = (uint16_t)((unsigned char)key[1] << 8 | (unsigned char)key[2]);
 		endpoint = store_endpoint_find(incremental->store, slot);
-		return endpoint ? pod_state_of_endpoint(allocator, endpoint, ret_pod_state) : 0;
+		return endpoint ? pod_state_of_endpoint(allocator, endpoint) : none;
 	}
 	pod = store_find(incremental->store, OBJECT_POD, key + 1, key + 1 + strlen(key + 1) + 1);
 	if (!pod || !pod_is_peer(pod) || endpoint_speaks_for(incremental->store, pod))
-		return 0;
-	return pod_state_of_pod(allocator, pod, ret_pod_state);
+		return none;
+	return pod_state_of_pod(allocator, pod);
 }
 
-static int pod_state_come(struct incremental *incremental, uint32_t number)
+static void pod_state_come(struct incremental *incremental, uint32_t number)
 {
 	struct allocator *allocator = &incremental->compiler.allocator;
-	struct pod_state pod_state = { .group = NONE };
-	int ret = pod_state_find(incremental, number, &pod_state);
+	struct pod_state pod_state = pod_state_find(incremental, number);
 
-	if (ret < 0 || pod_state.group == NONE)
-		return ret;
+	if (pod_state.group == NONE)
+		return;
 	pod_state.row = allocator->pod_states[number].row;
 	allocator->pod_states[number] = pod_state;
-	return pod_state_note(incremental, number);
+	pod_state_note(incremental, number);
 }
 
 /* ---- what policies read ---- */
@@ -181,7 +162,7 @@ static const struct labels *pod_state_labels(const struct incremental *increment
 			      : &store_endpoint_find(incremental->store, pod_state->slot)->labels;
 }
 
-/* Whether what a policy reads makes a difference for a member. */
+/* Whether a term can make a difference for a pod or an endpoint. */
 static bool term_concerns(const struct incremental *incremental, const struct term *term,
 			  const struct pod_state *pod_state)
 {
@@ -207,7 +188,7 @@ static bool term_concerns(const struct incremental *incremental, const struct te
 	return false;
 }
 
-/* Nodes are only ever compiled anew. */
+/* Changes for nodes need a full compile. */
 static bool term_concerns_nodes(const struct incremental *incremental, const struct term *term)
 {
 	const struct intern *nodes = &incremental->compiler.allocator.node_addresses;
@@ -227,40 +208,36 @@ static bool term_concerns_nodes(const struct incremental *incremental, const str
 	return false;
 }
 
-/* Adds everybody for whom a changed term makes a difference to those who are touched. */
-static int term_reach(struct incremental *incremental, const struct term *term,
-		      struct id_list *reached)
+/* Adds all pods and endpoints for which a changed term can make a difference. */
+static void term_reach(struct incremental *incremental, const struct term *term,
+		       struct id_list *reached)
 {
 	const struct allocator *allocator = &incremental->compiler.allocator;
 
-	if (term_concerns_nodes(incremental, term))
-		return INCREMENTAL_FULL;
-	for (size_t i = 0; i < allocator->pod_state_count; i++) {
+	incremental->full |= term_concerns_nodes(incremental, term);
+	for (size_t i = 0; i < allocator->pod_state_count && !incremental->full; i++) {
 		const struct pod_state *pod_state = &allocator->pod_states[i];
 
-		/* Of those who are touched already, the objects may be gone. */
+		/* Those that the store changed are in the list already; their objects may be gone.
+		 */
 		if (pod_state->group == NONE ||
 		    id_list_has(&incremental->pod_states, (uint32_t)i) ||
 		    !term_concerns(incremental, term, pod_state))
 			continue;
-		if (id_list_add(reached, (uint32_t)i) < 0)
-			return -ENOMEM;
-		if (reached->count > pod_states_limit(incremental))
-			return INCREMENTAL_FULL;
+		id_list_add(reached, (uint32_t)i);
+		incremental->full |= reached->count > pod_states_limit(incremental);
 	}
-	return 0;
 }
 
-/* Terms that came into force or went out of it; the others are dropped from the list. */
-static int terms_reach(struct incremental *incremental)
+/* Finds the terms that came into force or went out of it, and whom they reach. */
+static void terms_reach(struct incremental *incremental)
 {
 	struct id_list *changed = &incremental->changed_terms;
 	struct id_list reached = { 0 };
 	size_t kept = 0;
-	int ret = 0;
 
 	id_list_sort(changed);
-	for (size_t i = 0; i < changed->count && ret == 0; i++) {
+	for (size_t i = 0; i < changed->count; i++) {
 		struct term_use *use = &incremental->terms[changed->items[i]];
 
 		if ((use->count > 0) == use->in_force)
@@ -268,79 +245,56 @@ static int terms_reach(struct incremental *incremental)
 		use->in_force = use->count > 0;
 		incremental->cidrs |= use->term.kind == TERM_PREFIX;
 		changed->items[kept++] = changed->items[i];
-		ret = term_reach(incremental, &use->term, &reached);
+		term_reach(incremental, &use->term, &reached);
 	}
 	changed->count = kept;
-	for (size_t i = 0; i < reached.count && ret == 0; i++)
-		ret = id_list_add(&incremental->pod_states, reached.items[i]);
+	for (size_t i = 0; i < reached.count; i++)
+		id_list_add(&incremental->pod_states, reached.items[i]);
 	id_list_done(&reached);
 	id_list_sort(&incremental->pod_states);
-	return ret;
-}
-
-static int referenced_update(struct incremental *incremental)
-{
-	struct referenced referenced = { 0 };
-	int ret;
-
-	if (incremental->changed_terms.count == 0)
-		return 0;
-	ret = referenced_build(&referenced, incremental->store);
-	if (ret == 0)
-		ret = allocator_set_referenced(&incremental->compiler.allocator, &referenced);
-	referenced_done(&referenced);
-	return ret;
 }
 
 /* ---- namespaces ---- */
 
-static bool labels_same(const struct labels *a, const struct labels *b)
-{
-	for (size_t i = 0; i < a->count && i < b->count; i++) {
-		if (strcmp(a->items[i].key, b->items[i].key) != 0 ||
-		    strcmp(a->items[i].value, b->items[i].value) != 0)
-			return false;
-	}
-	return a->count == b->count;
-}
-
-static int namespace_update(struct incremental *incremental, uint32_t number)
+static void namespace_update(struct incremental *incremental, uint32_t number)
 {
 	struct allocator *allocator = &incremental->compiler.allocator;
 	struct labels *labels = allocator->namespace_labels[number];
 	struct relabelled relabelled = { .namespace = number, .before = *labels };
 
-	if (allocator_read_namespace(allocator, number) < 0)
-		return -ENOMEM;
-	if (labels_same(labels, &relabelled.before))
-		return 0;
-	if (array_room(&incremental->relabelled, incremental->relabelled_count,
-		       &incremental->relabelled_capacity, sizeof(*incremental->relabelled)) < 0)
-		return -ENOMEM;
+	allocator_read_namespace(allocator, number);
+	if (labels_equal(labels, &relabelled.before))
+		return;
+	array_room(&incremental->relabelled, incremental->relabelled_count,
+		   &incremental->relabelled_capacity, sizeof(*incremental->relabelled));
 	incremental->relabelled[incremental->relabelled_count++] = relabelled;
-	/* Where it is listed under a label that it lost, the selector is asked again. */
-	if (label_index_add(&allocator->index, SCOPE_NAMESPACES, labels, number) < 0)
-		return -ENOMEM;
-	if (store_count(incremental->store, OBJECT_CLUSTER_POLICY) == 0)
-		return 0;
-	return label_index_select(&allocator->index, SCOPE_OF(number), NULL, &incremental->groups);
+	/* The index still lists it under labels that it lost: the selector is asked again there. */
+	label_index_add(&allocator->index, SCOPE_NAMESPACES, labels, number);
+	if (store_count(incremental->store, OBJECT_CLUSTER_POLICY) > 0)
+		label_index_select(&allocator->index, SCOPE_OF(number), NULL, &incremental->groups);
 }
 
-int pod_states_update(struct incremental *incremental)
+void pod_states_update(struct incremental *incremental)
 {
+	struct allocator *allocator = &incremental->compiler.allocator;
 	struct id_list *pod_states = &incremental->pod_states;
-	int ret;
 
 	id_list_sort(pod_states);
 	id_list_sort(&incremental->namespaces);
-	ret = terms_reach(incremental);
-	for (size_t i = 0; i < pod_states->count && ret == 0; i++)
-		ret = pod_state_leave(incremental, pod_states->items[i]);
-	if (ret == 0)
-		ret = referenced_update(incremental);
-	for (size_t i = 0; i < incremental->namespaces.count && ret == 0; i++)
-		ret = namespace_update(incremental, incremental->namespaces.items[i]);
-	for (size_t i = 0; i < pod_states->count && ret == 0; i++)
-		ret = pod_state_come(incremental, pod_states->items[i]);
-	return ret ? ret : allocator_index(&incremental->compiler.allocator);
+	terms_reach(incremental);
+	if (incremental->full)
+		return;
+	for (size_t i = 0; i < pod_states->count; i++)
+		pod_state_leave(incremental, pod_states->items[i]);
+	if (incremental->changed_terms.count > 0) {
+		struct referenced referenced = { 0 };
+
+		referenced_build(&referenced, incremental->store);
+		allocator_set_referenced(allocator, &referenced);
+	}
+	for (size_t i = 0; i < incremental->namespaces.count; i++)
+		namespace_update(incremental, incremental->namespaces.items[i]);
+	for (size_t i = 0; i < pod_states->count; i++)
+		pod_state_come(incremental, pod_states->items[i]);
+	allocator_index(allocator);
 }

@@ -1,31 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Ports are cut where some rule begins or ends.  Then the rules paint the pieces from the last one
- * to the first, so that the first has the last word; Pass paints what the tiers after its own left.
+ * The ports of a protocol are cut into segments where some rule begins or ends.  Then the rules are
+ * applied from the last one to the first, each overwriting the verdicts of its segments, so that
+ * the first rule wins.  Pass restores the verdicts of the tiers after its own.
  */
 #include "policy/compiler/layer.h"
 
-#include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/alloc.h"
 #include "lib/auto.h"
 
-/* The ports of one protocol, in pieces. */
-struct canvas {
+/* The ports of one protocol. */
+struct segments {
 	uint8_t proto;    /* 0: the protocols that no rule names */
-	uint32_t *starts; /* of each piece, ascending; the last element is where the ports end */
+	uint32_t *starts; /* of each segment, ascending; the last element is where the ports end */
 	uint8_t *verdicts;
-	uint8_t *next_tier; /* verdicts as they were before the tier at hand */
+	uint8_t *next_tier; /* what the tiers after the current one decided */
 	size_t count;
 };
 
-static void canvas_done(struct canvas *canvas)
+static void segments_done(struct segments *segments)
 {
-	free(canvas->starts);
-	free(canvas->verdicts);
-	free(canvas->next_tier);
+	free(segments->starts);
+	free(segments->verdicts);
+	free(segments->next_tier);
 }
 
 static int start_compare(const void *a, const void *b)
@@ -47,131 +48,124 @@ static size_t rules_count(const struct layer_tier *tiers, size_t tier_count)
 	return count;
 }
 
-static void canvas_cut(struct canvas *canvas, const struct layer *layer)
+static void segments_cut(struct segments *segments, const struct layer *layer)
 {
 	for (size_t i = 0; i < layer->count; i++) {
-		if (!canvas->proto || layer->ports[i].proto != canvas->proto)
+		if (!segments->proto || layer->ports[i].proto != segments->proto)
 			continue;
-		canvas->starts[canvas->count++] = layer->ports[i].port_min;
-		canvas->starts[canvas->count++] = (uint32_t)layer->ports[i].port_max + 1;
+		segments->starts[segments->count++] = layer->ports[i].port_min;
+		segments->starts[segments->count++] = (uint32_t)layer->ports[i].port_max + 1;
 	}
 }
 
-static int canvas_init(struct canvas *canvas, uint8_t proto, const struct layer_tier *tiers,
-		       size_t tier_count)
+static void segments_init(struct segments *segments, uint8_t proto, const struct layer_tier *tiers,
+			  size_t tier_count)
 {
 	size_t room = 2 * rules_count(tiers, tier_count) + 2;
 	size_t kept = 0;
 
-	*canvas = (struct canvas){
+	*segments = (struct segments){
 		.proto = proto,
-		.starts = calloc(room, sizeof(*canvas->starts)),
-		.verdicts = malloc(room),
-		.next_tier = malloc(room),
+		.starts = xcalloc(room, sizeof(*segments->starts)),
+		.verdicts = xmalloc(room),
+		.next_tier = xmalloc(room),
 	};
-	if (!canvas->starts || !canvas->verdicts || !canvas->next_tier)
-		return -ENOMEM;
-	canvas->starts[canvas->count++] = 0;
-	canvas->starts[canvas->count++] = PORT_ANY_MAX + 1;
+	segments->starts[segments->count++] = 0;
+	segments->starts[segments->count++] = PORT_ANY_MAX + 1;
 	for (size_t t = 0; t < tier_count; t++) {
 		for (size_t i = 0; i < tiers[t].count; i++)
-			canvas_cut(canvas, &tiers[t].layers[i]);
+			segments_cut(segments, &tiers[t].layers[i]);
 	}
-	qsort(canvas->starts, canvas->count, sizeof(*canvas->starts), start_compare);
-	for (size_t i = 1; i < canvas->count; i++) {
-		if (canvas->starts[i] != canvas->starts[kept])
-			canvas->starts[++kept] = canvas->starts[i];
+	qsort(segments->starts, segments->count, sizeof(*segments->starts), start_compare);
+	for (size_t i = 1; i < segments->count; i++) {
+		if (segments->starts[i] != segments->starts[kept])
+			segments->starts[++kept] = segments->starts[i];
 	}
-	canvas->count = kept;
-	memset(canvas->verdicts, VERDICT_ALLOW, room);
-	return 0;
+	segments->count = kept;
+	memset(segments->verdicts, VERDICT_ALLOW, room);
 }
 
-/* The piece that begins at a port where a rule begins. */
-static size_t canvas_piece(const struct canvas *canvas, uint16_t port)
+/* The segment that begins at a port where a rule begins. */
+static size_t segments_find(const struct segments *segments, uint16_t port)
 {
 	uint32_t start = port;
-	const uint32_t *found = bsearch(&start, canvas->starts, canvas->count,
-					sizeof(*canvas->starts), start_compare);
+	const uint32_t *found = bsearch(&start, segments->starts, segments->count,
+					sizeof(*segments->starts), start_compare);
 
-	return (size_t)(found - canvas->starts);
+	return (size_t)(found - segments->starts);
 }
 
-static void canvas_paint(struct canvas *canvas, const struct port_rule *ports,
-			 enum policy_action action)
+static void segments_apply(struct segments *segments, const struct port_rule *ports,
+			   enum policy_action action)
 {
 	bool whole = ports->proto == 0;
 	uint32_t end = whole ? PORT_ANY_MAX : ports->port_max;
 
-	if (!whole && ports->proto != canvas->proto)
+	if (!whole && ports->proto != segments->proto)
 		return;
-	for (size_t i = whole ? 0 : canvas_piece(canvas, ports->port_min);
-	     i < canvas->count && canvas->starts[i] <= end; i++) {
+	for (size_t i = whole ? 0 : segments_find(segments, ports->port_min);
+	     i < segments->count && segments->starts[i] <= end; i++) {
 		if (action == ACTION_PASS)
-			canvas->verdicts[i] = canvas->next_tier[i];
+			segments->verdicts[i] = segments->next_tier[i];
 		else
-			canvas->verdicts[i] =
+			segments->verdicts[i] =
 				action == ACTION_ACCEPT ? VERDICT_ALLOW : VERDICT_DENY;
 	}
 }
 
-static void canvas_paint_tiers(struct canvas *canvas, const struct layer_tier *tiers,
-			       size_t tier_count)
+static void segments_apply_tiers(struct segments *segments, const struct layer_tier *tiers,
+				 size_t tier_count)
 {
 	for (size_t t = tier_count; t-- > 0;) {
-		memcpy(canvas->next_tier, canvas->verdicts, canvas->count);
+		memcpy(segments->next_tier, segments->verdicts, segments->count);
 		for (size_t i = tiers[t].count; i-- > 0;) {
 			const struct layer *layer = &tiers[t].layers[i];
 
 			for (size_t p = 0; p < layer->count; p++)
-				canvas_paint(canvas, &layer->ports[p], layer->action);
+				segments_apply(segments, &layer->ports[p], layer->action);
 		}
 	}
 }
 
-/* Appends the pieces whose verdict is not the common one; neighbours become one rule. */
-static int canvas_append(const struct canvas *canvas, enum verdict common, struct port_list *list)
+/* Appends the segments whose verdict is not the common one; neighbours become one rule. */
+static void segments_append(const struct segments *segments, enum verdict common,
+			    struct port_list *list)
 {
-	for (size_t i = 0; i < canvas->count; i++) {
+	for (size_t i = 0; i < segments->count; i++) {
 		size_t first = i;
 
-		if (canvas->verdicts[i] == common)
+		if (segments->verdicts[i] == common)
 			continue;
-		while (i + 1 < canvas->count && canvas->verdicts[i + 1] != common)
+		while (i + 1 < segments->count && segments->verdicts[i + 1] != common)
 			i++;
-		if (port_list_add(list, canvas->proto, (uint16_t)canvas->starts[first],
-				  (uint16_t)(canvas->starts[i + 1] - 1)) < 0)
-			return -ENOMEM;
-		list->items[list->count - 1].verdict = canvas->verdicts[first];
+		port_list_add(list, segments->proto, (uint16_t)segments->starts[first],
+			      (uint16_t)(segments->starts[i + 1] - 1));
+		list->items[list->count - 1].verdict = segments->verdicts[first];
 	}
-	return 0;
 }
 
-static int flatten_protocol(uint8_t proto, const struct layer_tier *tiers, size_t tier_count,
-			    enum verdict common, struct port_list *list)
+static void flatten_protocol(uint8_t proto, const struct layer_tier *tiers, size_t tier_count,
+			     enum verdict common, struct port_list *list)
 {
-	struct canvas canvas;
-	int ret = canvas_init(&canvas, proto, tiers, tier_count);
+	struct segments segments;
 
-	if (ret == 0) {
-		canvas_paint_tiers(&canvas, tiers, tier_count);
-		ret = canvas_append(&canvas, common, list);
-	}
-	canvas_done(&canvas);
-	return ret;
+	segments_init(&segments, proto, tiers, tier_count);
+	segments_apply_tiers(&segments, tiers, tier_count);
+	segments_append(&segments, common, list);
+	segments_done(&segments);
 }
 
-int layers_flatten(const struct layer_tier *tiers, size_t tier_count, struct port_list *list)
+void layers_flatten(const struct layer_tier *tiers, size_t tier_count, struct port_list *list)
 {
 	static const uint8_t protos[] = { IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP };
 	struct port_list others = { 0 };
-	int ret = flatten_protocol(0, tiers, tier_count, VERDICT_DENY, &others);
-	enum verdict common = others.count ? VERDICT_ALLOW : VERDICT_DENY;
+	enum verdict common;
 
-	for (size_t i = 0; i < ARRAY_SIZE(protos) && ret == 0; i++)
-		ret = flatten_protocol(protos[i], tiers, tier_count, common, list);
-	if (ret == 0 && common == VERDICT_ALLOW)
-		ret = port_list_add(list, 0, 0, PORT_ANY_MAX);
+	flatten_protocol(0, tiers, tier_count, VERDICT_DENY, &others);
+	common = others.count ? VERDICT_ALLOW : VERDICT_DENY;
+	for (size_t i = 0; i < ARRAY_SIZE(protos); i++)
+		flatten_protocol(protos[i], tiers, tier_count, common, list);
+	if (common == VERDICT_ALLOW)
+		port_list_add(list, 0, 0, PORT_ANY_MAX);
 	port_list_done(&others);
-	return ret;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Flattens precedence: rules that are asked one after the other, in tiers, become port rules of
+ * Resolves precedence: rules that are asked one after the other, in tiers, become port rules of
  * which at most one matches.  Internal to the compiler.
  */
 #ifndef TENDRIL_POLICY_COMPILER_LAYER_H
@@ -8,7 +8,7 @@
 
 #include "policy/objects/ports.h"
 
-/* What one rule says to one peer; it is asked about these ports alone. */
+/* What one rule says to one peer about these ports. */
 struct layer {
 	enum policy_action action; /* ACTION_PASS: on to the next tier */
 	const struct port_rule *ports;
@@ -22,8 +22,9 @@ struct layer_tier {
 };
 
 /* Appends to the list what the tiers decide, one after the other; what none of them decides is
- * allowed.  In normal form: what a protocol has of its own comes first, sorted, and differs from
- * what holds for every protocol, which comes last as a rule of protocol 0 unless it is "deny". */
-int layers_flatten(const struct layer_tier *tiers, size_t tier_count, struct port_list *list);
+ * allowed.  The result is in normal form: the rules of single protocols come first, sorted, and
+ * only where they differ from what holds for all protocols; that comes last as a rule of protocol
+ * 0, unless it is "deny". */
+void layers_flatten(const struct layer_tier *tiers, size_t tier_count, struct port_list *list);
 
 #endif

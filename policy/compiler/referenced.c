@@ -2,7 +2,6 @@
 /* What the policies of a store read about their subjects and peers. */
 #include "policy/compiler/referenced.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,158 +9,119 @@
 
 /* ---- what one policy reads ---- */
 
-struct reading {
-	int (*each)(const struct term *term, void *arg);
+struct term_visitor {
+	void (*each)(const struct term *term, void *arg);
 	void *arg;
 };
 
-static int read_selector(const struct reading *reading, enum term_kind kind,
-			 const struct selector *selector)
+static void visit(const struct term_visitor *visitor, const struct term *term)
 {
-	int ret = 0;
-
-	for (size_t i = 0; selector && i < selector->count && ret == 0; i++) {
-		struct term term = { .kind = kind, .text = selector->terms[i].key };
-
-		ret = reading->each(&term, reading->arg);
-	}
-	return ret;
+	visitor->each(term, visitor->arg);
 }
 
-static int read_prefix(const struct reading *reading, const struct prefix *prefix)
+/* NULL: there is no such selector. */
+static void visit_selector(const struct term_visitor *visitor, enum term_kind kind,
+			   const struct selector *selector)
 {
-	struct term term = { .kind = TERM_PREFIX, .prefix = *prefix };
-
-	return reading->each(&term, reading->arg);
+	for (size_t i = 0; selector && i < selector->count; i++)
+		visit(visitor, &(struct term){ .kind = kind, .text = selector->terms[i].key });
 }
 
-static int read_port(const struct reading *reading, const struct policy_port *port)
+static void visit_peer(const struct term_visitor *visitor, const struct policy_peer *peer)
+{
+	if (peer->nodes)
+		visit(visitor, &(struct term){ .kind = TERM_NODES });
+	visit_selector(visitor, TERM_POD_KEY, peer->pods);
+	visit_selector(visitor, TERM_NODE_KEY, peer->nodes);
+	if (peer->is_block)
+		visit(visitor, &(struct term){ .kind = TERM_PREFIX, .prefix = peer->cidr });
+	for (size_t i = 0; i < peer->except_count; i++)
+		visit(visitor, &(struct term){ .kind = TERM_PREFIX, .prefix = peer->except[i] });
+}
+
+static void visit_port(const struct term_visitor *visitor, const struct policy_port *port)
 {
 	size_t count;
 	const uint8_t *protos = port_name_protos(port->proto, &count);
-	int ret = 0;
 
-	for (size_t i = 0; port->name && i < count && ret == 0; i++) {
-		struct term term = { .kind = TERM_PORT, .text = port->name, .proto = protos[i] };
-
-		ret = reading->each(&term, reading->arg);
-	}
-	return ret;
+	for (size_t i = 0; port->name && i < count; i++)
+		visit(visitor,
+		      &(struct term){ .kind = TERM_PORT, .text = port->name, .proto = protos[i] });
 }
 
-static int read_peer(const struct reading *reading, const struct policy_peer *peer)
+static void visit_rules(const struct term_visitor *visitor, const struct policy_rule *rules,
+			size_t count)
 {
-	const struct term nodes = { .kind = TERM_NODES };
-	int ret = peer->nodes ? reading->each(&nodes, reading->arg) : 0;
-
-	if (ret == 0)
-		ret = read_selector(reading, TERM_POD_KEY, peer->pods);
-	if (ret == 0)
-		ret = read_selector(reading, TERM_NODE_KEY, peer->nodes);
-	if (ret == 0 && peer->is_block)
-		ret = read_prefix(reading, &peer->cidr);
-	for (size_t i = 0; i < peer->except_count && ret == 0; i++)
-		ret = read_prefix(reading, &peer->except[i]);
-	return ret;
-}
-
-static int read_rules(const struct reading *reading, const struct policy_rule *rules, size_t count)
-{
-	int ret = 0;
-
 	for (size_t i = 0; i < count; i++) {
-		for (size_t p = 0; p < rules[i].peer_count && ret == 0; p++)
-			ret = read_peer(reading, &rules[i].peers[p]);
-		for (size_t p = 0; p < rules[i].port_count && ret == 0; p++)
-			ret = read_port(reading, &rules[i].ports[p]);
+		for (size_t p = 0; p < rules[i].peer_count; p++)
+			visit_peer(visitor, &rules[i].peers[p]);
+		for (size_t p = 0; p < rules[i].port_count; p++)
+			visit_port(visitor, &rules[i].ports[p]);
 	}
-	return ret;
 }
 
-static int read_cluster_policy(const struct reading *reading,
-			       const struct cluster_policy_object *policy)
+void policy_terms(const struct object *object, void (*each)(const struct term *term, void *arg),
+		  void *arg)
 {
-	int ret = read_selector(reading, TERM_POD_KEY, &policy->pods);
-
-	if (ret == 0)
-		ret = read_rules(reading, policy->ingress_rules, policy->ingress_rule_count);
-	if (ret == 0)
-		ret = read_rules(reading, policy->egress_rules, policy->egress_rule_count);
-	return ret;
-}
-
-int policy_terms(const struct object *object, int (*each)(const struct term *term, void *arg),
-		 void *arg)
-{
-	const struct reading reading = { .each = each, .arg = arg };
+	const struct term_visitor visitor = { .each = each, .arg = arg };
+	const struct cluster_policy_object *cluster = &object->cluster_policy;
 	const struct network_policy_object *policy = &object->policy;
-	int ret;
 
-	if (object->kind == OBJECT_CLUSTER_POLICY)
-		return read_cluster_policy(&reading, &object->cluster_policy);
-	ret = read_selector(&reading, TERM_POD_KEY, &policy->pods);
-	if (ret == 0 && policy->ingress)
-		ret = read_rules(&reading, policy->ingress_rules, policy->ingress_rule_count);
-	if (ret == 0 && policy->egress)
-		ret = read_rules(&reading, policy->egress_rules, policy->egress_rule_count);
-	return ret;
+	if (object->kind == OBJECT_CLUSTER_POLICY) {
+		visit_selector(&visitor, TERM_POD_KEY, &cluster->pods);
+		visit_rules(&visitor, cluster->ingress_rules, cluster->ingress_rule_count);
+		visit_rules(&visitor, cluster->egress_rules, cluster->egress_rule_count);
+		return;
+	}
+	visit_selector(&visitor, TERM_POD_KEY, &policy->pods);
+	if (policy->ingress)
+		visit_rules(&visitor, policy->ingress_rules, policy->ingress_rule_count);
+	if (policy->egress)
+		visit_rules(&visitor, policy->egress_rules, policy->egress_rule_count);
 }
 
 /* ---- what all of them read ---- */
 
-/* Room while collecting. */
-struct collector {
-	struct referenced *referenced;
-	size_t port_capacity;
-	size_t prefix_capacity;
+struct port_name_list {
+	struct port_name *items;
+	size_t count;
+	size_t capacity;
 };
 
-static int collect_prefix(struct collector *collector, const struct prefix *prefix)
+struct prefix_list {
+	struct prefix *items;
+	size_t count;
+	size_t capacity;
+};
+
+struct term_collector {
+	struct referenced *referenced;
+	struct port_name_list ports;
+	struct prefix_list prefixes;
+};
+
+static void collect_term(const struct term *term, void *arg)
 {
-	struct referenced *referenced = collector->referenced;
-
-	if (array_room(&referenced->prefixes, referenced->prefix_count, &collector->prefix_capacity,
-		       sizeof(*referenced->prefixes)) < 0)
-		return -ENOMEM;
-	referenced->prefixes[referenced->prefix_count++] = *prefix;
-	return 0;
-}
-
-static int collect_port(struct collector *collector, const struct term *term)
-{
-	struct referenced *referenced = collector->referenced;
-
-	if (array_room(&referenced->ports, referenced->port_count, &collector->port_capacity,
-		       sizeof(*referenced->ports)) < 0)
-		return -ENOMEM;
-	referenced->ports[referenced->port_count++] =
-		(struct port_name){ .name = term->text, .proto = term->proto };
-	return 0;
-}
-
-static int collect_key(struct intern *keys, const char *key)
-{
-	return intern_add(keys, key, strlen(key)) == INTERN_NONE ? -ENOMEM : 0;
-}
-
-static int collect_term(const struct term *term, void *arg)
-{
-	struct collector *collector = arg;
+	struct term_collector *collector = arg;
 
 	switch (term->kind) {
 	case TERM_POD_KEY:
-		return collect_key(&collector->referenced->keys, term->text);
+		intern_add(&collector->referenced->keys, term->text, strlen(term->text));
+		break;
 	case TERM_NODE_KEY:
-		return collect_key(&collector->referenced->node_keys, term->text);
+		intern_add(&collector->referenced->node_keys, term->text, strlen(term->text));
+		break;
 	case TERM_NODES:
 		collector->referenced->nodes = true;
-		return 0;
+		break;
 	case TERM_PORT:
-		return collect_port(collector, term);
+		*array_add(&collector->ports) =
+			(struct port_name){ .name = term->text, .proto = term->proto };
+		break;
 	case TERM_PREFIX:
-		return collect_prefix(collector, &term->prefix);
+		*array_add(&collector->prefixes) = term->prefix;
+		break;
 	}
-	return 0;
 }
 
 static int port_name_compare(const void *a, const void *b)
@@ -206,54 +166,42 @@ static size_t prefix_key(const struct prefix *prefix, unsigned char key[17])
 	return 17;
 }
 
-static int collect_policies(struct collector *collector, const struct store *store,
-			    enum object_kind kind)
+static void collect_policies(struct term_collector *collector, const struct store *store,
+			     enum object_kind kind)
 {
 	const struct object *const *policies;
 	size_t count = store_objects(store, kind, &policies);
 
-	for (size_t i = 0; i < count; i++) {
-		if (policy_terms(policies[i], collect_term, collector) < 0)
-			return -ENOMEM;
-	}
-	return 0;
+	for (size_t i = 0; i < count; i++)
+		policy_terms(policies[i], collect_term, collector);
 }
 
-/* Sorts what was collected; port names are the policies' until then. */
-static int referenced_settle(struct referenced *referenced)
+void referenced_build(struct referenced *referenced, const struct store *store)
 {
+	struct term_collector collector = { .referenced = referenced };
 	unsigned char key[17];
 
-	referenced->port_count = sort_unique(referenced->ports, referenced->port_count,
-					     sizeof(*referenced->ports), port_name_compare);
-	for (size_t i = 0; i < referenced->port_count; i++)
-		referenced->ports[i].name =
-			arena_string(referenced->arena, referenced->ports[i].name);
-	referenced->prefix_count = sort_unique(referenced->prefixes, referenced->prefix_count,
-					       sizeof(*referenced->prefixes), prefix_compare);
-	for (size_t i = 0; i < referenced->prefix_count; i++) {
-		referenced->lengths[referenced->prefixes[i].len] = true;
-		if (intern_add(&referenced->prefix_keys, key,
-			       prefix_key(&referenced->prefixes[i], key)) == INTERN_NONE)
-			return -ENOMEM;
-	}
-	return arena_failed(referenced->arena) ? -ENOMEM : 0;
-}
-
-int referenced_build(struct referenced *referenced, const struct store *store)
-{
-	struct collector collector = { .referenced = referenced };
-
 	referenced->arena = arena_new();
-	if (!referenced->arena)
-		return -ENOMEM;
 	referenced->keys.arena = referenced->arena;
 	referenced->node_keys.arena = referenced->arena;
 	referenced->prefix_keys.arena = referenced->arena;
-	if (collect_policies(&collector, store, OBJECT_NETWORK_POLICY) < 0 ||
-	    collect_policies(&collector, store, OBJECT_CLUSTER_POLICY) < 0)
-		return -ENOMEM;
-	return referenced_settle(referenced);
+	collect_policies(&collector, store, OBJECT_NETWORK_POLICY);
+	collect_policies(&collector, store, OBJECT_CLUSTER_POLICY);
+
+	referenced->ports = collector.ports.items;
+	referenced->port_count = sort_unique(collector.ports.items, collector.ports.count,
+					     sizeof(struct port_name), port_name_compare);
+	for (size_t i = 0; i < referenced->port_count; i++) /* so far they are the policies' */
+		referenced->ports[i].name =
+			arena_string(referenced->arena, referenced->ports[i].name);
+	referenced->prefixes = collector.prefixes.items;
+	referenced->prefix_count = sort_unique(collector.prefixes.items, collector.prefixes.count,
+					       sizeof(struct prefix), prefix_compare);
+	for (size_t i = 0; i < referenced->prefix_count; i++) {
+		referenced->lengths[referenced->prefixes[i].len] = true;
+		intern_add(&referenced->prefix_keys, key,
+			   prefix_key(&referenced->prefixes[i], key));
+	}
 }
 
 void referenced_done(struct referenced *referenced)

@@ -23,14 +23,15 @@ struct referenced {
 	struct prefix *prefixes; /* sorted by (addr, len), unique */
 	size_t prefix_count;
 	struct intern prefix_keys; /* the same in the same order, for look-ups by content */
-	bool lengths[129];         /* which prefix lengths there are */
+	bool lengths[129];         /* which prefix lengths occur */
 };
 
-/* Into a zeroed struct; -ENOMEM leaves it to referenced_done(). */
-int referenced_build(struct referenced *referenced, const struct store *store);
+/* Fills a zeroed struct with what the policies of the store read. */
+void referenced_build(struct referenced *referenced, const struct store *store);
 void referenced_done(struct referenced *referenced);
 
-/* Number of exactly this prefix, and of the longest one around an address; or REFERENCED_NONE. */
+/* The number of exactly this prefix, and of the longest prefix that contains an address.
+ * REFERENCED_NONE: there is none. */
 uint32_t referenced_prefix(const struct referenced *referenced, const struct prefix *prefix);
 uint32_t referenced_longest(const struct referenced *referenced, const struct addr *addr);
 
@@ -40,13 +41,12 @@ enum term_kind { TERM_POD_KEY, TERM_NODE_KEY, TERM_NODES, TERM_PORT, TERM_PREFIX
 struct term {
 	enum term_kind kind;
 	uint8_t proto;
-	const char *text; /* the label's key or the port's name, borrowed */
+	const char *text; /* the key of the label or the name of the port, borrowed */
 	struct prefix prefix;
 };
 
-/* Calls each() for what a policy of either kind reads, repetitions included, until it does not
- * return 0. */
-int policy_terms(const struct object *object, int (*each)(const struct term *term, void *arg),
-		 void *arg);
+/* Calls each() for everything that a policy of either kind reads; the same term may come twice. */
+void policy_terms(const struct object *object, void (*each)(const struct term *term, void *arg),
+		  void *arg);
 
 #endif

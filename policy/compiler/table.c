@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The tables beside policy_map: who is subject, who is behind which address. */
-#include <errno.h>
+#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/alloc.h"
 #include "policy/compiler/compiler.h"
 
 static uint32_t compiled_id(const struct compiler *compiler, uint32_t identity, uint32_t none)
@@ -32,14 +33,12 @@ struct compiled_subject subject_make(const struct compiler *compiler,
 	return subject;
 }
 
-static int compile_subjects(struct compiler *compiler)
+static void compile_subjects(struct compiler *compiler)
 {
 	struct allocator *allocator = &compiler->allocator;
 	struct compiled *compiled = compiler->compiled;
 
-	compiled->subjects = calloc(allocator->pod_state_count + 1, sizeof(*compiled->subjects));
-	if (!compiled->subjects)
-		return -ENOMEM;
+	compiled->subjects = xcalloc(allocator->pod_state_count + 1, sizeof(*compiled->subjects));
 	for (size_t i = 0; i < allocator->pod_state_count; i++) {
 		struct pod_state *pod_state = &allocator->pod_states[i];
 
@@ -48,38 +47,34 @@ static int compile_subjects(struct compiler *compiler)
 		pod_state->row = (uint32_t)compiled->subject_count++;
 		compiled->subjects[pod_state->row] = subject_make(compiler, pod_state);
 	}
-	return 0;
 }
 
-struct compiled_address address_make(const struct compiler *compiler, const struct place *place)
+struct compiled_address address_make(const struct compiler *compiler, const struct ip_owner *owner)
 {
 	const struct pod_state *pod_state =
-		place->pod_state == NONE ? NULL : &compiler->allocator.pod_states[place->pod_state];
+		owner->pod_state == NONE ? NULL : &compiler->allocator.pod_states[owner->pod_state];
 
 	return (struct compiled_address){
-		.addr = place->addr,
-		.identity = compiled_id(compiler, place->identity,
-					place->kind == PLACE_HOST ? IDENTITY_HOST : IDENTITY_WORLD),
-		.slot = place->slot,
-		.flags = place->kind == PLACE_HOST ? IPCACHE_HOST : 0,
+		.addr = owner->addr,
+		.identity = compiled_id(compiler, owner->identity,
+					owner->kind == OWNER_HOST ? IDENTITY_HOST : IDENTITY_WORLD),
+		.slot = owner->slot,
+		.flags = owner->kind == OWNER_HOST ? IPCACHE_HOST : 0,
 		.subject = pod_state && pod_state->subject
 				   ? &compiler->compiled->subjects[pod_state->row]
 				   : NULL,
 	};
 }
 
-static int compile_addresses(struct compiler *compiler)
+static void compile_addresses(struct compiler *compiler)
 {
 	const struct allocator *allocator = &compiler->allocator;
 	struct compiled *compiled = compiler->compiled;
 
-	compiled->addresses = calloc(allocator->place_count + 1, sizeof(*compiled->addresses));
-	if (!compiled->addresses)
-		return -ENOMEM;
-	for (size_t i = 0; i < allocator->place_count; i++)
+	compiled->addresses = xcalloc(allocator->owner_count + 1, sizeof(*compiled->addresses));
+	for (size_t i = 0; i < allocator->owner_count; i++)
 		compiled->addresses[compiled->address_count++] =
-			address_make(compiler, &allocator->places[i]);
-	return 0;
+			address_make(compiler, &allocator->owners[i]);
 }
 
 static int cidr_compare(const void *a, const void *b)
@@ -91,21 +86,19 @@ static int cidr_compare(const void *a, const void *b)
 	return order ? order : (left->len > right->len) - (left->len < right->len);
 }
 
-/* The map's longest match compares bits, and short IPv6 prefixes cover the mapped IPv4 addresses:
- * 0.0.0.0/0 keeps them out. */
-int compile_cidrs(struct compiler *compiler)
+/* The longest match of the map compares bits, and a short IPv6 prefix contains the mapped IPv4
+ * addresses: 0.0.0.0/0 keeps them out. */
+void compile_cidrs(struct compiler *compiler)
 {
+	const struct prefix all_v4 = { .addr = { .w = { [2] = htonl(0xffff) } }, .len = 96 };
 	const struct allocator *allocator = &compiler->allocator;
 	const struct referenced *referenced = &allocator->referenced;
 	struct compiled *compiled = compiler->compiled;
-	struct prefix all_v4;
 	bool covered = false;
 
 	free(compiled->cidrs);
 	compiled->cidr_count = 0;
-	compiled->cidrs = calloc(referenced->prefix_count + 1, sizeof(*compiled->cidrs));
-	if (!compiled->cidrs || prefix_parse("0.0.0.0/0", &all_v4) < 0)
-		return -ENOMEM;
+	compiled->cidrs = xcalloc(referenced->prefix_count + 1, sizeof(*compiled->cidrs));
 	for (size_t i = 0; i < referenced->prefix_count; i++) {
 		const struct prefix *prefix = &referenced->prefixes[i];
 		struct prefix around = prefix_of(&all_v4.addr, prefix->len);
@@ -120,7 +113,6 @@ int compile_cidrs(struct compiler *compiler)
 		compiled->cidrs[compiled->cidr_count++] =
 			(struct compiled_cidr){ .prefix = all_v4, .identity = IDENTITY_WORLD };
 	qsort(compiled->cidrs, compiled->cidr_count, sizeof(*compiled->cidrs), cidr_compare);
-	return 0;
 }
 
 /* "shop/app=cart,tier=web in 10.0.0.0/8". */
@@ -128,32 +120,24 @@ static char *identity_describe(struct compiler *compiler, const struct identity_
 {
 	const struct allocator *allocator = &compiler->allocator;
 	struct buffer *text = &compiler->key;
-	char buf[ADDR_TEXT_MAX];
+	char cidr[ADDR_TEXT_MAX];
 
 	text->len = 0;
 	if (identity->group != NONE) {
 		const struct group *group = &allocator->groups[identity->group];
-		const char *namespace = group->namespace == NONE
-						? "node"
-						: allocator_namespace(allocator, group->namespace);
 
-		buffer_add(text, namespace, strlen(namespace));
-		for (size_t i = 0; i < group->labels.count; i++) {
-			const struct label *label = &group->labels.items[i];
-
-			buffer_add(text, i ? "," : "/", 1);
-			buffer_add(text, label->key, strlen(label->key));
-			buffer_add(text, "=", 1);
-			buffer_add(text, label->value, strlen(label->value));
-		}
+		buffer_string(text, group->namespace == NONE
+					    ? "node"
+					    : allocator_namespace(allocator, group->namespace));
+		for (size_t i = 0; i < group->labels.count; i++)
+			buffer_print(text, "%s%s=%s", i ? "," : "/", group->labels.items[i].key,
+				     group->labels.items[i].value);
 	}
-	if (identity->group != NONE && identity->prefix != NONE)
-		buffer_add(text, " in ", 4);
-	if (identity->prefix != NONE) {
-		prefix_format(&allocator->referenced.prefixes[identity->prefix], buf);
-		buffer_add(text, buf, strlen(buf));
-	}
-	return text->failed ? NULL : arena_string(compiler->arena, text->data);
+	if (identity->prefix != NONE)
+		buffer_print(
+			text, "%s%s", identity->group == NONE ? "" : " in ",
+			prefix_format(&allocator->referenced.prefixes[identity->prefix], cidr));
+	return arena_string(compiler->arena, text->data);
 }
 
 static int identity_compare(const void *a, const void *b)
@@ -164,62 +148,48 @@ static int identity_compare(const void *a, const void *b)
 	return (left > right) - (left < right);
 }
 
-int identity_make(struct compiler *compiler, uint32_t number,
-		  struct compiled_identity *ret_identity)
+struct compiled_identity identity_make(struct compiler *compiler, uint32_t number)
 {
 	const struct allocator *allocator = &compiler->allocator;
 	const struct identity_class *identity = &allocator->identities[number];
+	struct compiled_identity compiled = { .id = identity->id,
+					      .description =
+						      identity_describe(compiler, identity) };
 	const struct group *group;
 
-	*ret_identity = (struct compiled_identity){
-		.id = identity->id,
-		.description = identity_describe(compiler, identity),
-	};
-	if (identity->group != NONE) {
-		group = &allocator->groups[identity->group];
-		ret_identity->labels = group->labels;
-		if (group->namespace != NONE)
-			ret_identity->namespace =
-				(char *)allocator_namespace(allocator, group->namespace);
-	}
-	return ret_identity->description ? 0 : -ENOMEM;
+	if (identity->group == NONE)
+		return compiled;
+	group = &allocator->groups[identity->group];
+	compiled.labels = group->labels;
+	if (group->namespace != NONE)
+		compiled.namespace = (char *)allocator_namespace(allocator, group->namespace);
+	return compiled;
 }
 
-static int compile_identities(struct compiler *compiler)
+static void compile_identities(struct compiler *compiler)
 {
-	const struct allocator *allocator = &compiler->allocator;
 	struct compiled *compiled = compiler->compiled;
-	size_t count = allocator_identity_count(allocator);
+	size_t count = allocator_identity_count(&compiler->allocator);
 
-	compiled->identities = calloc(count + 2, sizeof(*compiled->identities));
-	if (!compiled->identities)
-		return -ENOMEM;
+	compiled->identities = xcalloc(count + 2, sizeof(*compiled->identities));
 	compiled->identities[0].id = IDENTITY_HOST;
 	compiled->identities[0].description = arena_string(compiler->arena, "host");
 	compiled->identities[1].id = IDENTITY_WORLD;
 	compiled->identities[1].description = arena_string(compiler->arena, "world");
 	compiled->identity_count = 2;
-	for (size_t i = 0; i < count; i++) {
-		if (identity_make(compiler, (uint32_t)i,
-				  &compiled->identities[compiled->identity_count++]) < 0)
-			return -ENOMEM;
-	}
+	for (size_t i = 0; i < count; i++)
+		compiled->identities[compiled->identity_count++] =
+			identity_make(compiler, (uint32_t)i);
 	qsort(compiled->identities, compiled->identity_count, sizeof(*compiled->identities),
 	      identity_compare);
-	return arena_failed(compiler->arena) ? -ENOMEM : 0;
 }
 
-int compile_tables(struct compiler *compiler)
+void compile_tables(struct compiler *compiler)
 {
-	int ret = compile_subjects(compiler);
-
-	if (ret == 0)
-		ret = compile_addresses(compiler);
-	if (ret == 0)
-		ret = compile_cidrs(compiler);
-	if (ret == 0)
-		ret = compile_identities(compiler);
-	return ret;
+	compile_subjects(compiler);
+	compile_addresses(compiler);
+	compile_cidrs(compiler);
+	compile_identities(compiler);
 }
 
 const struct compiled_identity *compiled_identity_find(const struct compiled *compiled, uint32_t id)

@@ -39,7 +39,7 @@ enum selector_operator { SELECTOR_IN, SELECTOR_NOT_IN, SELECTOR_EXISTS, SELECTOR
 
 struct selector_term {
 	char *key;
-	enum selector_operator operator;
+	enum selector_operator op;
 	char **values;
 	size_t value_count;
 };
@@ -230,6 +230,7 @@ const char *policy_tier_name(enum policy_tier tier); /* "Admin" */
 
 void labels_sort(struct labels *labels);
 bool labels_get(const struct labels *labels, const char *key, const char **ret_value);
+bool labels_equal(const struct labels *a, const struct labels *b);
 bool selector_matches(const struct selector *selector, const struct labels *labels);
 
 #endif

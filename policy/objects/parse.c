@@ -288,13 +288,9 @@ static void parse_add(struct parse *parse, const struct node *root, struct objec
 	buffer_number(&key, object->kind);
 	buffer_text(&key, object->namespace);
 	buffer_text(&key, object->name);
-	if (key.failed || intern_add(&parse->seen, key.data, key.len) == INTERN_NONE ||
-	    array_room(&parse->list.items, parse->list.count, &parse->capacity,
-		       sizeof(struct object *)) < 0) {
-		parse->reader.failed = true;
-		object_free(object);
-		return;
-	}
+	intern_add(&parse->seen, key.data, key.len);
+	array_room(&parse->list.items, parse->list.count, &parse->capacity,
+		   sizeof(struct object *));
 	parse->list.items[parse->list.count++] = object;
 	if (parse->seen.count == known && *object->name)
 		reader_error(&parse->reader, root, "the same object is there twice");
@@ -405,8 +401,6 @@ static int text_parse(const char *text, size_t len, unsigned int flags, bool by_
 	parse.arena = arena_new();
 	parse.seen.arena = parse.arena;
 	*ret_list = (struct object_list){ 0 };
-	if (!parse.arena)
-		return -ENOMEM;
 	documents_init(&documents, text, len);
 	documents.by_item = by_item;
 	parse_documents(&parse);

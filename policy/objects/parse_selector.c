@@ -47,7 +47,7 @@ static void read_match_labels(struct reader *reader, const struct node *at,
 		if (!value)
 			continue;
 		check_label_value(reader, &child, value);
-		term->operator= SELECTOR_IN;
+		term->op = SELECTOR_IN;
 		term->key = keep_string(reader, member->string);
 		term->values = keep_array(reader, 1, sizeof(*term->values));
 		selector->count++;
@@ -87,7 +87,7 @@ static bool read_operator(struct reader *reader, const struct node *at,
 static void read_term_values(struct reader *reader, const struct node *at,
 			     struct selector_term *term)
 {
-	bool wanted = term->operator== SELECTOR_IN || term->operator== SELECTOR_NOT_IN;
+	bool wanted = term->op == SELECTOR_IN || term->op == SELECTOR_NOT_IN;
 	size_t count = read_is_array(reader, at) ? (size_t)cJSON_GetArraySize(at->json) : 0;
 	const cJSON *json;
 	size_t index = 0;
@@ -134,7 +134,7 @@ static void read_match_expressions(struct reader *reader, const struct node *at,
 			reader_missing(reader, &key);
 		if (text)
 			check_label_key(reader, &key, PROBLEM_ERROR, text);
-		if (!read_operator(reader, &operator, & term->operator) || !text)
+		if (!read_operator(reader, &operator, & term->op) || !text)
 			continue;
 		term->key = keep_string(reader, text);
 		selector->count++;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "policy/objects/ports.h"
 
-#include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,23 +39,11 @@ size_t ports_normalize(struct port_rule *rules, size_t count)
 	return kept + 1;
 }
 
-int port_list_add(struct port_list *list, uint8_t proto, uint16_t port_min, uint16_t port_max)
+void port_list_add(struct port_list *list, uint8_t proto, uint16_t port_min, uint16_t port_max)
 {
-	if (array_room(&list->items, list->count, &list->capacity, sizeof(*list->items)) < 0)
-		return -ENOMEM;
-	list->items[list->count++] = (struct port_rule){
+	*array_add(list) = (struct port_rule){
 		.port_min = port_min, .port_max = port_max, .proto = proto, .verdict = VERDICT_ALLOW
 	};
-	return 0;
-}
-
-int port_list_add_all(struct port_list *list, const struct port_rule *rules, size_t count)
-{
-	for (size_t i = 0; i < count; i++) {
-		if (port_list_add(list, rules[i].proto, rules[i].port_min, rules[i].port_max) < 0)
-			return -ENOMEM;
-	}
-	return 0;
 }
 
 void port_list_done(struct port_list *list)
@@ -65,13 +52,15 @@ void port_list_done(struct port_list *list)
 	*list = (struct port_list){ 0 };
 }
 
-int port_list_add_policy_port(struct port_list *list, const struct policy_port *port)
+void port_list_add_policy_port(struct port_list *list, const struct policy_port *port)
 {
 	if (port->name)
-		return 0;
-	if (port->port_min == 0)
-		return port_list_add(list, port->proto, 0, PORT_ANY_MAX);
-	return port_list_add(list, port->proto, port->port_min, port->port_max);
+		return;
+	if (port->port_min == 0) {
+		port_list_add(list, port->proto, 0, PORT_ANY_MAX);
+		return;
+	}
+	port_list_add(list, port->proto, port->port_min, port->port_max);
 }
 
 const uint8_t *port_name_protos(uint8_t proto, size_t *ret_count)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sets of allowed ports in their one normal form: disjoint, merged, sorted.  Internal. */
+/* Sets of allowed ports in normal form: disjoint, merged, sorted. */
 #ifndef TENDRIL_POLICY_OBJECTS_PORTS_H
 #define TENDRIL_POLICY_OBJECTS_PORTS_H
 
@@ -20,12 +20,11 @@ struct port_list {
 	size_t capacity;
 };
 
-int port_list_add(struct port_list *list, uint8_t proto, uint16_t port_min, uint16_t port_max);
-int port_list_add_all(struct port_list *list, const struct port_rule *rules, size_t count);
+void port_list_add(struct port_list *list, uint8_t proto, uint16_t port_min, uint16_t port_max);
 void port_list_done(struct port_list *list);
 
 /* The numbers of a policy's port entry; nothing for a named one. */
-int port_list_add_policy_port(struct port_list *list, const struct policy_port *port);
+void port_list_add_policy_port(struct port_list *list, const struct policy_port *port);
 
 /* The protocols that a port name of a policy is looked up in: its own, or all three for 0. */
 const uint8_t *port_name_protos(uint8_t proto, size_t *ret_count);

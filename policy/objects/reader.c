@@ -58,8 +58,6 @@ static char *path_of(const struct node *at)
 
 	buffer_add(&path, "", 0);
 	path_render(at, &path);
-	if (path.failed)
-		buffer_done(&path);
 	return path.data;
 }
 

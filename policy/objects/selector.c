@@ -36,6 +36,16 @@ bool labels_get(const struct labels *labels, const char *key, const char **ret_v
 	return false;
 }
 
+bool labels_equal(const struct labels *a, const struct labels *b)
+{
+	for (size_t i = 0; i < a->count && i < b->count; i++) {
+		if (strcmp(a->items[i].key, b->items[i].key) != 0 ||
+		    strcmp(a->items[i].value, b->items[i].value) != 0)
+			return false;
+	}
+	return a->count == b->count;
+}
+
 static bool term_holds_value(const struct selector_term *term, const char *value)
 {
 	for (size_t i = 0; i < term->value_count; i++) {
@@ -50,7 +60,7 @@ static bool term_matches(const struct selector_term *term, const struct labels *
 	const char *value = NULL;
 	bool present = labels_get(labels, term->key, &value);
 
-	switch (term->operator) {
+	switch (term->op) {
 	case SELECTOR_IN:
 		return present && term_holds_value(term, value);
 	case SELECTOR_NOT_IN: /* also holds where the key is missing */

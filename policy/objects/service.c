@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "policy/objects/service.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/alloc.h"
 #include "lib/arena.h"
 
 /* Which endpoints are used: the first kind of which there is one. */
@@ -29,13 +29,12 @@ static const struct slice_port *slice_port_find(const struct endpoint_slice_obje
 	return NULL;
 }
 
-static int backends_add(struct service_frontend *frontend, size_t *capacity,
-			const struct slice_endpoint *endpoint, uint16_t port)
+static void backends_add(struct service_frontend *frontend, size_t *capacity,
+			 const struct slice_endpoint *endpoint, uint16_t port)
 {
 	for (size_t i = 0; i < endpoint->address_count; i++) {
-		if (array_room(&frontend->backends, frontend->backend_count, capacity,
-			       sizeof(*frontend->backends)) < 0)
-			return -ENOMEM;
+		array_room(&frontend->backends, frontend->backend_count, capacity,
+			   sizeof(*frontend->backends));
 		frontend->backends[frontend->backend_count++] = (struct service_backend){
 			.addr = endpoint->addresses[i],
 			.port = port,
@@ -43,7 +42,6 @@ static int backends_add(struct service_frontend *frontend, size_t *capacity,
 			.pod_name = endpoint->pod_name,
 		};
 	}
-	return 0;
 }
 
 static int backend_compare(const void *a, const void *b)
@@ -75,9 +73,9 @@ static void backends_unique(struct service_frontend *frontend)
 	frontend->backend_count = kept + 1;
 }
 
-static int frontend_collect(const struct object *const *slices, size_t count,
-			    const struct service_object *service, const struct service_port *port,
-			    enum readiness wanted, struct service_frontend *frontend)
+static void frontend_collect(const struct object *const *slices, size_t count,
+			     const struct service_object *service, const struct service_port *port,
+			     enum readiness wanted, struct service_frontend *frontend)
 {
 	bool v6 = !addr_is_v4(&frontend->addr);
 	size_t capacity = 0;
@@ -90,51 +88,39 @@ static int frontend_collect(const struct object *const *slices, size_t count,
 			continue;
 		for (size_t e = 0; e < slice->endpoint_count; e++) {
 			if (endpoint_usable(&slice->endpoints[e], service->publish_not_ready,
-					    wanted) &&
-			    backends_add(frontend, &capacity, &slice->endpoints[e], target->port) <
-				    0)
-				return -ENOMEM;
+					    wanted))
+				backends_add(frontend, &capacity, &slice->endpoints[e],
+					     target->port);
 		}
 	}
 	backends_unique(frontend);
-	return 0;
 }
 
-int service_frontends(const struct store *store, const struct object *service,
-		      struct service_frontends *ret)
+struct service_frontends service_frontends(const struct store *store, const struct object *service)
 {
 	const struct service_object *spec = &service->service;
 	const struct object *const *slices;
 	size_t count = store_slices(store, service->namespace, service->name, &slices);
 	struct service_frontends frontends = { 0 };
 
-	*ret = frontends;
-	if (spec->foreign || spec->cluster_ip_count == 0 || spec->port_count == 0)
-		return 0;
-	frontends.items =
-		calloc(spec->cluster_ip_count * spec->port_count, sizeof(*frontends.items));
-	if (!frontends.items)
-		return -ENOMEM;
-	for (size_t i = 0; i < spec->cluster_ip_count * spec->port_count; i++) {
+	if (spec->foreign)
+		return frontends;
+	frontends.count = spec->cluster_ip_count * spec->port_count;
+	frontends.items = xcalloc(frontends.count, sizeof(*frontends.items));
+	for (size_t i = 0; i < frontends.count; i++) {
 		const struct service_port *port = &spec->ports[i % spec->port_count];
-		struct service_frontend *frontend = &frontends.items[frontends.count++];
-		int ret_collect;
+		struct service_frontend *frontend = &frontends.items[i];
 
 		frontend->addr = spec->cluster_ips[i / spec->port_count];
 		frontend->port = port->port;
 		frontend->proto = port->proto;
 		frontend->port_name = port->name;
-		ret_collect = frontend_collect(slices, count, spec, port, READY, frontend);
-		if (ret_collect == 0 && frontend->backend_count == 0)
-			ret_collect = frontend_collect(slices, count, spec, port,
-						       SERVING_WHILE_TERMINATING, frontend);
-		if (ret_collect < 0) {
-			service_frontends_done(&frontends);
-			return -ENOMEM;
-		}
+		frontend_collect(slices, count, spec, port, READY, frontend);
+		if (frontend->backend_count == 0)
+			frontend_collect(slices, count, spec, port, SERVING_WHILE_TERMINATING,
+					 frontend);
 	}
-	*ret = frontends;
-	return 0;
+	return frontends;
 }
 
 void service_frontends_done(struct service_frontends *frontends)

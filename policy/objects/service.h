@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Services and EndpointSlices -> frontends and their backends.  Pure, over a store.
- */
+/* Services and EndpointSlices of a store -> frontends and their backends. */
 #ifndef TENDRIL_POLICY_OBJECTS_SERVICE_H
 #define TENDRIL_POLICY_OBJECTS_SERVICE_H
 
@@ -29,11 +27,10 @@ struct service_frontends {
 	size_t count;
 };
 
-/* Every (clusterIP, port, protocol) of one service with the backends that are to be used now: the
- * ready ones; if none is ready, those that are serving while terminating; publishNotReadyAddresses
- * counts all as ready.  Headless, ExternalName and foreign services have no frontends. */
-int service_frontends(const struct store *store, const struct object *service,
-		      struct service_frontends *ret);
+/* Every (clusterIP, port, protocol) of one service with the backends to use now: the ready ones,
+ * or, if none is ready, those that still serve while they terminate.  publishNotReadyAddresses
+ * makes all ready.  Headless, ExternalName and foreign services have no frontends. */
+struct service_frontends service_frontends(const struct store *store, const struct object *service);
 void service_frontends_done(struct service_frontends *frontends);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Objects lie in arrays sorted by namespace and name, one for each kind, so that walks are ordered
- * and a namespace is a range.  Slices have a second order, by Service.  A hash knows who owns which
- * address.
+ * Objects are in arrays sorted by namespace and name, one array for each kind, so that walks are
+ * ordered and a namespace is a range.  Slices are in a second array, by Service.  A hash table
+ * finds the owner of an address.
  */
 #include "policy/objects/store.h"
 
@@ -10,20 +10,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/alloc.h"
 #include "lib/arena.h"
-#include "lib/auto.h"
 #include "lib/table.h"
 
-struct object_list {
+struct sorted_objects {
 	struct object **items;
 	size_t count;
 	size_t capacity;
 };
 
 struct store {
-	struct object_list lists[OBJECT_KIND_COUNT];
-	struct object_list slices; /* the EndpointSlices again, by (namespace, service, name) */
-	struct table owners;       /* struct addr -> const struct object * */
+	struct sorted_objects lists[OBJECT_KIND_COUNT];
+	struct sorted_objects slices; /* the EndpointSlices again, by (namespace, service, name) */
+	struct table owners;          /* struct addr -> const struct object * */
 	struct store_endpoint *endpoints; /* sorted by slot */
 	size_t endpoint_count;
 	size_t endpoint_capacity;
@@ -35,10 +35,9 @@ struct store {
 
 struct store *store_new(void)
 {
-	struct store *store = calloc(1, sizeof(*store));
+	struct store *store = xcalloc(1, sizeof(*store));
 
-	if (store)
-		table_init(&store->owners, sizeof(struct addr), sizeof(const struct object *));
+	table_init(&store->owners, sizeof(struct addr), sizeof(const struct object *));
 	return store;
 }
 
@@ -73,26 +72,26 @@ void store_free(struct store *store)
 	free(store);
 }
 
-/* ---- who is told ---- */
+/* ---- the watcher ---- */
 
 void store_watch(struct store *store, const struct store_watcher *watcher)
 {
 	store->watcher = watcher;
 }
 
-static void tell_comes(const struct store *store, const struct object *object)
+static void watch_comes(const struct store *store, const struct object *object)
 {
 	if (store->watcher)
 		store->watcher->object_comes(object, store->watcher->arg);
 }
 
-static void tell_leaves(const struct store *store, const struct object *object)
+static void watch_leaves(const struct store *store, const struct object *object)
 {
 	if (store->watcher)
 		store->watcher->object_leaves(object, store->watcher->arg);
 }
 
-static void tell_endpoint(const struct store *store, const struct store_endpoint *endpoint)
+static void watch_endpoint(const struct store *store, const struct store_endpoint *endpoint)
 {
 	if (store->watcher)
 		store->watcher->endpoint_changes(endpoint, store->watcher->arg);
@@ -118,19 +117,19 @@ static int key_compare(const struct key *key, const struct object *object)
 	return order;
 }
 
-/* The first place whose object is not before the key. */
-static size_t object_list_place(const struct object_list *object_list, const struct key *key)
+/* The index of the first object that is not before the key. */
+static size_t sorted_position(const struct sorted_objects *list, const struct key *key)
 {
 	size_t low = 0;
-	size_t high = object_list->count;
+	size_t high = list->count;
 
 	/* A text's objects come in order: nearly all of them belong behind the last one. */
-	if (high && key_compare(key, object_list->items[high - 1]) > 0)
+	if (high && key_compare(key, list->items[high - 1]) > 0)
 		return high;
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 
-		if (key_compare(key, object_list->items[middle]) > 0)
+		if (key_compare(key, list->items[middle]) > 0)
 			low = middle + 1;
 		else
 			high = middle;
@@ -138,33 +137,27 @@ static size_t object_list_place(const struct object_list *object_list, const str
 	return low;
 }
 
-static struct object *object_list_get(const struct object_list *object_list, const struct key *key,
-				      size_t place)
+static struct object *sorted_get(const struct sorted_objects *list, const struct key *key,
+				 size_t at)
 {
-	if (place < object_list->count && key_compare(key, object_list->items[place]) == 0)
-		return object_list->items[place];
+	if (at < list->count && key_compare(key, list->items[at]) == 0)
+		return list->items[at];
 	return NULL;
 }
 
-static int object_list_reserve(struct object_list *object_list)
+static void sorted_insert(struct sorted_objects *list, size_t at, struct object *object)
 {
-	return array_room(&object_list->items, object_list->count, &object_list->capacity,
-			  sizeof(struct object *));
+	array_add(list);
+	memmove(&list->items[at + 1], &list->items[at],
+		(list->count - 1 - at) * sizeof(struct object *));
+	list->items[at] = object;
 }
 
-static void object_list_insert(struct object_list *object_list, size_t place, struct object *object)
+static void sorted_remove(struct sorted_objects *list, size_t at)
 {
-	memmove(&object_list->items[place + 1], &object_list->items[place],
-		(object_list->count - place) * sizeof(struct object *));
-	object_list->items[place] = object;
-	object_list->count++;
-}
-
-static void object_list_remove(struct object_list *object_list, size_t place)
-{
-	object_list->count--;
-	memmove(&object_list->items[place], &object_list->items[place + 1],
-		(object_list->count - place) * sizeof(struct object *));
+	list->count--;
+	memmove(&list->items[at], &list->items[at + 1],
+		(list->count - at) * sizeof(struct object *));
 }
 
 static struct key key_of(const struct object *object)
@@ -213,45 +206,13 @@ static void owners_del(struct store *store, const struct object *object)
 	}
 }
 
-static bool object_has_address(const struct object *object, const struct addr *addr)
+static void owners_add(struct store *store, const struct object *object)
 {
 	const struct addr *addresses;
 	size_t count = object_addresses(object, &addresses);
 
-	for (size_t i = 0; i < count; i++) {
-		if (addr_equal(&addresses[i], addr))
-			return true;
-	}
-	return false;
-}
-
-/* Hands the addresses of an object (or NULL) to the one that replaces it; all or none. */
-static int owners_replace(struct store *store, const struct object *old,
-			  const struct object *object)
-{
-	const struct addr *addresses;
-	size_t count = object_addresses(object, &addresses);
-	const struct object **owner;
-	size_t done;
-
-	for (done = 0; done < count; done++) {
-		owner = table_put(&store->owners, &addresses[done]);
-		if (!owner)
-			goto undo;
-		*owner = object;
-	}
-	if (old)
-		owners_del(store, old);
-	return 0;
-undo:
-	while (done-- > 0) {
-		owner = table_find(&store->owners, &addresses[done]);
-		if (old && object_has_address(old, &addresses[done]))
-			*owner = old;
-		else
-			table_del(&store->owners, &addresses[done]);
-	}
-	return -ENOMEM;
+	for (size_t i = 0; i < count; i++)
+		*(const struct object **)table_put(&store->owners, &addresses[i]) = object;
 }
 
 /* Whether another object than the one to be replaced owns an address of this one. */
@@ -279,48 +240,41 @@ static int check_owners(const struct store *store, const struct object *object,
 
 static void store_unlink(struct store *store, struct object *object)
 {
-	struct object_list *object_list = &store->lists[object->kind];
+	struct sorted_objects *list = &store->lists[object->kind];
 	struct key key = key_of(object);
 
 	owners_del(store, object);
-	object_list_remove(object_list, object_list_place(object_list, &key));
+	sorted_remove(list, sorted_position(list, &key));
 	if (object->kind == OBJECT_ENDPOINT_SLICE) {
 		key = slice_key_of(object);
-		object_list_remove(&store->slices, object_list_place(&store->slices, &key));
+		sorted_remove(&store->slices, sorted_position(&store->slices, &key));
 	}
 }
 
 int store_put(struct store *store, struct object *object, struct errmsg *err)
 {
-	struct object_list *object_list = &store->lists[object->kind];
+	struct sorted_objects *list = &store->lists[object->kind];
 	struct key key = key_of(object);
-	size_t place = object_list_place(object_list, &key);
-	struct object *old = object_list_get(object_list, &key, place);
+	size_t at = sorted_position(list, &key);
+	struct object *old = sorted_get(list, &key, at);
 	int ret = check_owners(store, object, old, err);
 
-	if (ret == 0 &&
-	    (object_list_reserve(object_list) < 0 ||
-	     (object->kind == OBJECT_ENDPOINT_SLICE && object_list_reserve(&store->slices) < 0)))
-		ret = fail_plain(err, -ENOMEM, "out of memory");
 	if (ret < 0) {
 		object_free(object);
 		return ret;
 	}
-	if (owners_replace(store, old, object) < 0) {
-		object_free(object);
-		return fail_plain(err, -ENOMEM, "out of memory");
-	}
 	if (old) {
-		tell_leaves(store, old);
+		watch_leaves(store, old);
 		store_unlink(store, old);
 		object_free(old);
 	}
-	object_list_insert(object_list, place, object);
+	owners_add(store, object);
+	sorted_insert(list, at, object);
 	if (object->kind == OBJECT_ENDPOINT_SLICE) {
 		key = slice_key_of(object);
-		object_list_insert(&store->slices, object_list_place(&store->slices, &key), object);
+		sorted_insert(&store->slices, sorted_position(&store->slices, &key), object);
 	}
-	tell_comes(store, object);
+	watch_comes(store, object);
 	return 0;
 }
 
@@ -328,12 +282,11 @@ struct object *store_take(struct store *store, enum object_kind kind, const char
 			  const char *name)
 {
 	struct key key = { .namespace = namespace, .name = name };
-	struct object_list *object_list = &store->lists[kind];
-	struct object *object =
-		object_list_get(object_list, &key, object_list_place(object_list, &key));
+	struct sorted_objects *list = &store->lists[kind];
+	struct object *object = sorted_get(list, &key, sorted_position(list, &key));
 
 	if (object) {
-		tell_leaves(store, object);
+		watch_leaves(store, object);
 		store_unlink(store, object);
 	}
 	return object;
@@ -353,9 +306,9 @@ const struct object *store_find(const struct store *store, enum object_kind kind
 				const char *namespace, const char *name)
 {
 	struct key key = { .namespace = namespace, .name = name };
-	const struct object_list *object_list = &store->lists[kind];
+	const struct sorted_objects *list = &store->lists[kind];
 
-	return object_list_get(object_list, &key, object_list_place(object_list, &key));
+	return sorted_get(list, &key, sorted_position(list, &key));
 }
 
 size_t store_count(const struct store *store, enum object_kind kind)
@@ -370,11 +323,11 @@ const struct object *store_first(const struct store *store, enum object_kind kin
 
 const struct object *store_next(const struct store *store, const struct object *object)
 {
-	const struct object_list *object_list = &store->lists[object->kind];
+	const struct sorted_objects *list = &store->lists[object->kind];
 	struct key key = key_of(object);
-	size_t place = object_list_place(object_list, &key) + 1;
+	size_t at = sorted_position(list, &key) + 1;
 
-	return place < object_list->count ? object_list->items[place] : NULL;
+	return at < list->count ? list->items[at] : NULL;
 }
 
 size_t store_objects(const struct store *store, enum object_kind kind,
@@ -387,31 +340,29 @@ size_t store_objects(const struct store *store, enum object_kind kind,
 size_t store_range(const struct store *store, enum object_kind kind, const char *namespace,
 		   const struct object *const **ret_first)
 {
-	const struct object_list *object_list = &store->lists[kind];
+	const struct sorted_objects *list = &store->lists[kind];
 	struct key key = { .namespace = namespace };
-	size_t first = object_list_place(object_list, &key);
+	size_t first = sorted_position(list, &key);
 	size_t end = first;
 
-	while (end < object_list->count &&
-	       strcmp(object_list->items[end]->namespace, namespace) == 0)
+	while (end < list->count && strcmp(list->items[end]->namespace, namespace) == 0)
 		end++;
-	*ret_first = end > first ? (const struct object *const *)&object_list->items[first] : NULL;
+	*ret_first = end > first ? (const struct object *const *)&list->items[first] : NULL;
 	return end - first;
 }
 
 size_t store_slices(const struct store *store, const char *namespace, const char *service,
 		    const struct object *const **ret_first)
 {
-	const struct object_list *object_list = &store->slices;
+	const struct sorted_objects *list = &store->slices;
 	struct key key = { .namespace = namespace, .service = service };
-	size_t first = object_list_place(object_list, &key);
+	size_t first = sorted_position(list, &key);
 	size_t end = first;
 
-	while (end < object_list->count &&
-	       strcmp(object_list->items[end]->namespace, namespace) == 0 &&
-	       strcmp(object_list->items[end]->slice.service_name, service) == 0)
+	while (end < list->count && strcmp(list->items[end]->namespace, namespace) == 0 &&
+	       strcmp(list->items[end]->slice.service_name, service) == 0)
 		end++;
-	*ret_first = end > first ? (const struct object *const *)&object_list->items[first] : NULL;
+	*ret_first = end > first ? (const struct object *const *)&list->items[first] : NULL;
 	return end - first;
 }
 
@@ -427,85 +378,70 @@ bool store_is_local(const struct store *store)
 	return store->local || store->endpoint_count > 0;
 }
 
-static size_t endpoint_place(const struct store *store, uint16_t slot)
+static size_t endpoint_position(const struct store *store, uint16_t slot)
 {
-	size_t place = 0;
+	size_t at = 0;
 
-	while (place < store->endpoint_count && store->endpoints[place].slot < slot)
-		place++;
-	return place;
+	while (at < store->endpoint_count && store->endpoints[at].slot < slot)
+		at++;
+	return at;
 }
 
-static int endpoint_copy(const struct store_endpoint *from, struct store_endpoint *ret_copy)
+static struct store_endpoint endpoint_copy(const struct store_endpoint *from)
 {
-	struct store_endpoint copy = { .slot = from->slot, .address_count = from->address_count };
+	struct store_endpoint copy = *from;
 
-	memcpy(copy.addresses, from->addresses, sizeof(copy.addresses));
-	copy.namespace = strdup(from->namespace);
-	copy.name = strdup(from->name);
-	copy.uid = strdup(from->uid ? from->uid : "");
-	copy.labels.items = calloc(from->labels.count + 1, sizeof(*copy.labels.items));
-	if (!copy.namespace || !copy.name || !copy.uid || !copy.labels.items)
-		goto failed;
+	copy.namespace = xstrdup(from->namespace);
+	copy.name = xstrdup(from->name);
+	copy.uid = xstrdup(from->uid ? from->uid : "");
+	copy.labels.items = xcalloc(from->labels.count, sizeof(*copy.labels.items));
 	for (size_t i = 0; i < from->labels.count; i++) {
-		struct label *label = &copy.labels.items[i];
-
-		copy.labels.count++;
-		label->key = strdup(from->labels.items[i].key);
-		label->value = strdup(from->labels.items[i].value);
-		if (!label->key || !label->value)
-			goto failed;
+		copy.labels.items[i].key = xstrdup(from->labels.items[i].key);
+		copy.labels.items[i].value = xstrdup(from->labels.items[i].value);
 	}
-	*ret_copy = copy;
-	return 0;
-failed:
-	endpoint_done(&copy);
-	return -ENOMEM;
+	labels_sort(&copy.labels);
+	return copy;
 }
 
-int store_endpoint_set(struct store *store, const struct store_endpoint *endpoint)
+void store_endpoint_set(struct store *store, const struct store_endpoint *endpoint)
 {
-	size_t place = endpoint_place(store, endpoint->slot);
-	struct store_endpoint copy;
+	size_t at = endpoint_position(store, endpoint->slot);
+	struct store_endpoint copy = endpoint_copy(endpoint);
 
-	if (array_room(&store->endpoints, store->endpoint_count, &store->endpoint_capacity,
-		       sizeof(*store->endpoints)) < 0 ||
-	    endpoint_copy(endpoint, &copy) < 0)
-		return -ENOMEM;
-	labels_sort(&copy.labels);
-	if (place < store->endpoint_count && store->endpoints[place].slot == endpoint->slot) {
-		tell_endpoint(store, &store->endpoints[place]);
-		endpoint_done(&store->endpoints[place]);
+	if (at < store->endpoint_count && store->endpoints[at].slot == endpoint->slot) {
+		watch_endpoint(store, &store->endpoints[at]);
+		endpoint_done(&store->endpoints[at]);
 	} else {
-		memmove(&store->endpoints[place + 1], &store->endpoints[place],
-			(store->endpoint_count - place) * sizeof(*store->endpoints));
+		array_room(&store->endpoints, store->endpoint_count, &store->endpoint_capacity,
+			   sizeof(*store->endpoints));
+		memmove(&store->endpoints[at + 1], &store->endpoints[at],
+			(store->endpoint_count - at) * sizeof(*store->endpoints));
 		store->endpoint_count++;
 	}
-	store->endpoints[place] = copy;
-	tell_endpoint(store, &copy);
-	return 0;
+	store->endpoints[at] = copy;
+	watch_endpoint(store, &copy);
 }
 
 void store_endpoint_del(struct store *store, uint16_t slot)
 {
-	size_t place = endpoint_place(store, slot);
+	size_t at = endpoint_position(store, slot);
 
-	if (place == store->endpoint_count || store->endpoints[place].slot != slot)
+	if (at == store->endpoint_count || store->endpoints[at].slot != slot)
 		return;
-	tell_endpoint(store, &store->endpoints[place]);
-	endpoint_done(&store->endpoints[place]);
+	watch_endpoint(store, &store->endpoints[at]);
+	endpoint_done(&store->endpoints[at]);
 	store->endpoint_count--;
-	memmove(&store->endpoints[place], &store->endpoints[place + 1],
-		(store->endpoint_count - place) * sizeof(*store->endpoints));
+	memmove(&store->endpoints[at], &store->endpoints[at + 1],
+		(store->endpoint_count - at) * sizeof(*store->endpoints));
 }
 
 const struct store_endpoint *store_endpoint_find(const struct store *store, uint16_t slot)
 {
-	size_t place = endpoint_place(store, slot);
+	size_t at = endpoint_position(store, slot);
 
-	if (place == store->endpoint_count || store->endpoints[place].slot != slot)
+	if (at == store->endpoint_count || store->endpoints[at].slot != slot)
 		return NULL;
-	return &store->endpoints[place];
+	return &store->endpoints[at];
 }
 
 size_t store_endpoints(const struct store *store, const struct store_endpoint **ret_first)
@@ -525,20 +461,13 @@ const struct object *store_endpoint_pod(const struct store *store,
 	return pod;
 }
 
-int store_host_addresses_set(struct store *store, const struct addr *addresses, size_t count)
+void store_host_addresses_set(struct store *store, const struct addr *addresses, size_t count)
 {
-	struct addr *copy = calloc(count + 1, sizeof(*copy));
-
-	if (!copy)
-		return -ENOMEM;
-	if (count)
-		memcpy(copy, addresses, count * sizeof(*copy));
 	free(store->host_addresses);
-	store->host_addresses = copy;
+	store->host_addresses = xmemdup(addresses, count * sizeof(*addresses));
 	store->host_address_count = count;
 	if (store->watcher)
 		store->watcher->hosts_change(store->watcher->arg);
-	return 0;
 }
 
 size_t store_host_addresses(const struct store *store, const struct addr **ret_first)

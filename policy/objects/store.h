@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * All objects known at one moment, plus the endpoints of this node: what the compiler reads.
+ * All objects that are known, and the endpoints of this node.  The compiler and the service tables
+ * are made from it.
  */
 #ifndef TENDRIL_POLICY_OBJECTS_STORE_H
 #define TENDRIL_POLICY_OBJECTS_STORE_H
@@ -10,7 +11,7 @@
 
 struct store;
 
-struct store *store_new(void); /* NULL: out of memory */
+struct store *store_new(void);
 void store_free(struct store *store);
 
 /* Adds or replaces the object of the same kind, namespace and name.  Takes ownership, also on
@@ -19,15 +20,15 @@ void store_free(struct store *store);
 int store_put(struct store *store, struct object *object, struct errmsg *err);
 int store_del(struct store *store, enum object_kind kind, const char *namespace,
 	      const char *name); /* -ENOENT */
-/* As store_del(), but the object is the caller's then; NULL if there is none. */
+/* As store_del(), but hands the object to the caller; NULL if there is none. */
 struct object *store_take(struct store *store, enum object_kind kind, const char *namespace,
 			  const char *name);
 const struct object *store_find(const struct store *store, enum object_kind kind,
 				const char *namespace, const char *name);
 size_t store_count(const struct store *store, enum object_kind kind);
 
-/* Walks one kind in order of namespace and name.  Usage:
- * for (o = store_first(w, k); o; o = store_next(w, o)) */
+/* Walks one kind in order of namespace and name:
+ * for (o = store_first(store, kind); o; o = store_next(store, o)) */
 const struct object *store_first(const struct store *store, enum object_kind kind);
 const struct object *store_next(const struct store *store, const struct object *object);
 
@@ -48,10 +49,10 @@ size_t store_slices(const struct store *store, const char *namespace, const char
  * terminated ones own none. */
 const struct object *store_owner(const struct store *store, const struct addr *addr);
 
-/* Makes it the store of one node: policy is compiled for this node's endpoints alone, also while
- * there are none.  Without it, a store that has no endpoints has every pod as a subject. */
+/* Makes it the store of one node: policy is compiled for this node's endpoints alone, even while
+ * there are none.  In other stores every pod is a subject. */
 void store_set_local(struct store *store);
-bool store_is_local(const struct store *store); /* so set, or it has endpoints */
+bool store_is_local(const struct store *store); /* set, or the store has endpoints */
 
 /* An interface that this node wired.  Its labels come from the Pod object of the same name if
  * there is one (and, when both have a uid, the same uid), else from here. */
@@ -65,8 +66,8 @@ struct store_endpoint {
 	size_t address_count;
 };
 
-/* Copies.  One endpoint a slot. */
-int store_endpoint_set(struct store *store, const struct store_endpoint *endpoint);
+/* Adds or replaces the endpoint of a slot; copies it. */
+void store_endpoint_set(struct store *store, const struct store_endpoint *endpoint);
 void store_endpoint_del(struct store *store, uint16_t slot);
 const struct store_endpoint *store_endpoint_find(const struct store *store, uint16_t slot);
 /* All of them, in order of slot; borrowed until the next change. */
@@ -75,12 +76,12 @@ size_t store_endpoints(const struct store *store, const struct store_endpoint **
 const struct object *store_endpoint_pod(const struct store *store,
 					const struct store_endpoint *endpoint);
 
-/* This node's own addresses (copied): policy peers of hostNetwork pods and probes. */
-int store_host_addresses_set(struct store *store, const struct addr *addresses, size_t count);
+/* This node's own addresses, copied: those of probes and of pods in the host's network. */
+void store_host_addresses_set(struct store *store, const struct addr *addresses, size_t count);
 size_t store_host_addresses(const struct store *store, const struct addr **ret_first);
 
-/* Somebody who wants to know of every change while it happens.  An object or endpoint that is
- * replaced leaves and comes. */
+/* Is called at every change, while it happens.  An object or endpoint that is replaced leaves and
+ * then comes. */
 struct store_watcher {
 	void (*object_comes)(const struct object *object, void *arg);
 	void (*object_leaves)(const struct object *object, void *arg);
@@ -89,7 +90,7 @@ struct store_watcher {
 	void *arg;
 };
 
-/* One a store; borrowed.  NULL: nobody any more. */
+/* A store has one watcher, borrowed.  NULL: none any more. */
 void store_watch(struct store *store, const struct store_watcher *watcher);
 
 #endif

@@ -10,6 +10,7 @@
 #include "cli/matrix_svg.h"
 #include "lib/auto.h"
 #include "policy/analysis/diff.h"
+#include "policy/analysis/explain.h"
 #include "policy/analysis/lint.h"
 #include "policy/compiler/verdict.h"
 #include "policy/objects/parse.h"
@@ -41,8 +42,7 @@ static void check_flow(const struct store *store, const struct compiled *compile
 	destination.addr = flow.daddr = to->pod.addresses[0];
 	if (store_owner(store, &source.addr) != from || store_owner(store, &destination.addr) != to)
 		return;
-	if (policy_explain(store, &source, &destination, 6, 80, &explanation, NULL) < 0)
-		return;
+	explanation = policy_explain(store, &source, &destination, 6, 80);
 	if ((explanation.verdict == VERDICT_ALLOW) != (verdict_flow(compiled, &flow) == DROP_NONE))
 		abort();
 	explanation_done(&explanation);
@@ -55,13 +55,11 @@ static void check_store(const struct store *store)
 
 	for (const struct object *service = store_first(store, OBJECT_SERVICE); service;
 	     service = store_next(store, service)) {
-		struct service_frontends frontends;
+		struct service_frontends frontends = service_frontends(store, service);
 
-		if (service_frontends(store, service, &frontends) == 0)
-			service_frontends_done(&frontends);
+		service_frontends_done(&frontends);
 	}
-	if (policy_compile(store, &compiled, NULL) < 0)
-		return;
+	compiled = policy_compile(store);
 	for (const struct object *from = store_first(store, OBJECT_POD); from;
 	     from = store_next(store, from)) {
 		for (const struct object *to = store_first(store, OBJECT_POD); to && budget > 0;
@@ -82,26 +80,23 @@ static void check_analysis(const struct store *store)
 {
 	const struct matrix_query query = { .by = MATRIX_BY_POD };
 	auto_buffer struct buffer picture = { 0 };
-	struct lint_findings findings;
-	struct policy_diff *diff;
+	struct lint_findings findings = policy_lint(store);
+	struct policy_diff *diff = policy_diff(store, store);
 	struct matrix *matrix;
 	struct errmsg err = { 0 };
 
-	if (policy_diff(store, store, &diff, &err) == 0) {
-		if (diff->change_count)
-			abort();
-		policy_diff_free(diff);
-	}
-	if (policy_lint(store, &findings, &err) == 0)
-		lint_findings_done(&findings);
+	if (diff->change_count)
+		abort();
+	policy_diff_free(diff);
+	lint_findings_done(&findings);
 	if (store_count(store, OBJECT_POD) && matrix_new(store, &query, &matrix, &err) == 0) {
 		const struct cli_store sourceless = { .objects = (struct store *)store };
 		const struct matrix_page page = {
 			.matrix = matrix, .store = &sourceless, .inputs = "-", .date = "today"
 		};
 
-		if (matrix_page_add(&page, &picture, &err) == 0)
-			matrix_svg(matrix, &picture);
+		matrix_page_add(&page, &picture);
+		matrix_svg(matrix, &picture);
 		matrix_free(matrix);
 	}
 }

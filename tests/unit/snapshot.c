@@ -81,7 +81,8 @@ static int store_take_endpoint(struct store *store, uint16_t slot, const char *t
 	if (endpoint.address_count > ARRAY_SIZE(endpoint.addresses))
 		endpoint.address_count = ARRAY_SIZE(endpoint.addresses);
 	memcpy(endpoint.addresses, pod->pod.addresses, sizeof(endpoint.addresses));
-	return store_endpoint_set(store, &endpoint);
+	store_endpoint_set(store, &endpoint);
+	return 0;
 }
 
 static bool snapshot_has(const struct snapshot *snapshot, const struct object *object)
@@ -143,9 +144,9 @@ struct store *snapshot_store(const struct snapshot *snapshot, struct errmsg *err
 	struct errmsg own = { 0 };
 	struct addr hosts[2];
 
-	if (!store || addr_parse(HOST_V4, &hosts[0]) || addr_parse(HOST_V6, &hosts[1]) ||
-	    store_host_addresses_set(store, hosts, ARRAY_SIZE(hosts)) < 0)
+	if (addr_parse(HOST_V4, &hosts[0]) || addr_parse(HOST_V6, &hosts[1]))
 		return NULL;
+	store_host_addresses_set(store, hosts, ARRAY_SIZE(hosts));
 	if (snapshot->local)
 		store_set_local(store);
 	if (snapshot_enter(snapshot, store, err ? err : &own) < 0)

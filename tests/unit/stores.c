@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "lib/auto.h"
+#include "policy/analysis/explain.h"
 #include "policy/compiler/verdict.h"
 
 #include <cmocka.h> /* last: it makes fail a macro */
@@ -106,11 +107,7 @@ const char *problems_of(const char *text, unsigned int flags, char *buf, size_t 
 
 struct compiled *store_compile(const struct store *store)
 {
-	struct compiled *compiled = NULL;
-	struct errmsg err = { 0 };
-
-	assert_int_equal(policy_compile(store, &compiled, &err), 0);
-	return compiled;
+	return policy_compile(store);
 }
 
 static bool is_host(const struct store *store, const struct addr *addr)
@@ -163,9 +160,7 @@ enum drop_reason store_ask(const struct store *store, const char *from, const ch
 	flow.dport = htons((uint16_t)number);
 	flow.sport = htons(40000);
 	reason = verdict_flow(compiled, &flow);
-	assert_int_equal(policy_explain(store, &source, &destination, flow.proto, (uint16_t)number,
-					&explanation, NULL),
-			 0);
+	explanation = policy_explain(store, &source, &destination, flow.proto, (uint16_t)number);
 	if (explanation.egress.verdict == VERDICT_DENY)
 		assert_int_equal(reason, DROP_EGRESS_DENIED);
 	else if (explanation.ingress.verdict == VERDICT_DENY)

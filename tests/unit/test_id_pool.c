@@ -22,7 +22,7 @@ static uint64_t hash_of(uint32_t owner)
 	return (uint64_t)(owner * 2654435761U) << 32 | homes[owner % 6];
 }
 
-static void numbers_of(const struct numbers *numbers, uint32_t by_owner[OWNERS])
+static void numbers_of(const struct id_pool *numbers, uint32_t by_owner[OWNERS])
 {
 	uint32_t owner;
 	uint32_t number;
@@ -34,7 +34,7 @@ static void numbers_of(const struct numbers *numbers, uint32_t by_owner[OWNERS])
 		by_owner[owner] = number;
 }
 
-static void take(struct numbers *numbers, uint32_t owner)
+static void take(struct id_pool *numbers, uint32_t owner)
 {
 	uint32_t before[OWNERS];
 	uint32_t after[OWNERS];
@@ -59,7 +59,7 @@ static void test_order_of_arrival_does_not_matter(void **state)
 	(void)state;
 	srand(1);
 	for (int round = 0; round < 200; round++) {
-		struct numbers numbers;
+		struct id_pool numbers;
 		uint32_t order[OWNERS];
 		uint32_t got[OWNERS];
 
@@ -84,8 +84,8 @@ static void test_order_of_arrival_does_not_matter(void **state)
 
 static void test_who_has_gone_leaves_no_trace(void **state)
 {
-	struct numbers numbers;
-	struct numbers fresh;
+	struct id_pool numbers;
+	struct id_pool fresh;
 	uint32_t left[OWNERS];
 	uint32_t wanted[OWNERS];
 
@@ -120,7 +120,7 @@ static void test_who_has_gone_leaves_no_trace(void **state)
 
 static void test_alone_everybody_is_at_home(void **state)
 {
-	struct numbers numbers;
+	struct id_pool numbers;
 	uint32_t number;
 
 	(void)state;

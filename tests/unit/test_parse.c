@@ -221,8 +221,8 @@ static void test_policy(void **state)
 	(void)state;
 	assert_true(policy->ingress && !policy->egress);
 	assert_int_equal(policy->pods.count, 2);
-	assert_int_equal(policy->pods.terms[0].operator, SELECTOR_IN);
-	assert_int_equal(policy->pods.terms[1].operator, SELECTOR_NOT_IN);
+	assert_int_equal(policy->pods.terms[0].op, SELECTOR_IN);
+	assert_int_equal(policy->pods.terms[1].op, SELECTOR_NOT_IN);
 	assert_int_equal(policy->pods.terms[1].value_count, 2);
 	assert_int_equal(policy->ingress_rule_count, 2);
 	assert_true(rule->peers[0].pods && !rule->peers[0].namespaces);

@@ -81,9 +81,7 @@ static void test_index_finds_what_the_selector_matches(void **state)
 	(void)state;
 	allocator_fill(&allocator);
 	for (size_t i = 0; i < ITEMS; i++)
-		assert_int_equal(
-			label_index_add(&index, allocator.scope[i], &allocator.of[i], (uint32_t)i),
-			0);
+		label_index_add(&index, allocator.scope[i], &allocator.of[i], (uint32_t)i);
 	for (int round = 0; round < 2000; round++) {
 		char *chosen[3][3];
 		struct selector_term terms[3];
@@ -95,17 +93,15 @@ static void test_index_finds_what_the_selector_matches(void **state)
 		for (size_t t = 0; t < selector.count; t++) {
 			terms[t] = (struct selector_term){
 				.key = text(keys[next() % KEYS]),
-				.operator=(enum selector_operator)(next() % 4),
+				.op = (enum selector_operator)(next() % 4),
 				.values = chosen[t],
 			};
-			if (terms[t].operator<= SELECTOR_NOT_IN)
+			if (terms[t].op <= SELECTOR_NOT_IN)
 				terms[t].value_count = 1 + next() % 3;
 			for (size_t v = 0; v < terms[t].value_count; v++)
 				chosen[t][v] = text(values[next() % VALUES]);
 		}
-		assert_int_equal(
-			label_index_select(&index, scope, selector.count ? &selector : NULL, &list),
-			0);
+		label_index_select(&index, scope, selector.count ? &selector : NULL, &list);
 		id_list_sort(&list);
 		for (size_t i = 0; i < ITEMS; i++) {
 			if (allocator.scope[i] != scope ||

@@ -29,9 +29,7 @@ static const char *frontends_of(const char *text, char *buf, size_t size)
 	struct service_frontends frontends;
 	size_t used = 0;
 
-	assert_int_equal(service_frontends(store, store_find(store, OBJECT_SERVICE, "shop", "cart"),
-					   &frontends),
-			 0);
+	frontends = service_frontends(store, store_find(store, OBJECT_SERVICE, "shop", "cart"));
 	buf[0] = '\0';
 	for (size_t i = 0; i < frontends.count; i++) {
 		const struct service_frontend *frontend = &frontends.items[i];
@@ -167,9 +165,7 @@ static void test_backends_name_their_pods(void **state)
 	struct service_frontends frontends;
 
 	(void)state;
-	assert_int_equal(service_frontends(store, store_find(store, OBJECT_SERVICE, "shop", "cart"),
-					   &frontends),
-			 0);
+	frontends = service_frontends(store, store_find(store, OBJECT_SERVICE, "shop", "cart"));
 	assert_int_equal(frontends.items[0].backend_count, 1);
 	assert_string_equal(frontends.items[0].backends[0].pod_name, "p");
 	assert_string_equal(frontends.items[0].backends[0].pod_namespace, "shop");

@@ -46,13 +46,10 @@ void incremental_free(struct incremental *incremental)
 	free(incremental);
 }
 
-int incremental_update(struct incremental *incremental, struct compiled_changes *ret_changes,
-		       struct errmsg *err)
+struct compiled_changes incremental_update(struct incremental *incremental)
 {
 	(void)incremental;
-	(void)err;
-	*ret_changes = (struct compiled_changes){ .all = true };
-	return 0;
+	return (struct compiled_changes){ .all = true };
 }
 
 const struct compiled *incremental_compiled(const struct incremental *incremental)
@@ -69,13 +66,10 @@ size_t compiled_entries_first(const struct compiled *compiled, uint32_t policy_i
 	return compiled->entry_count;
 }
 
-int service_frontends(const struct store *store, const struct object *service,
-		      struct service_frontends *ret)
+struct service_frontends service_frontends(const struct store *store, const struct object *service)
 {
 	(void)store;
-	ret->items = &((struct scripted_service *)service)->frontend;
-	ret->count = 1;
-	return 0;
+	return (struct service_frontends){ &((struct scripted_service *)service)->frontend, 1 };
 }
 
 void service_frontends_done(struct service_frontends *frontends)

@@ -421,7 +421,7 @@ static void test_own_node_always_reaches_its_pods_and_others_do_not(void **state
 	(void)state;
 	assert_int_equal(addr_parse("10.0.0.254", &host[0]), 0);
 	assert_int_equal(addr_parse("fd00::fe", &host[1]), 0);
-	assert_int_equal(store_host_addresses_set(store, host, 2), 0);
+	store_host_addresses_set(store, host, 2);
 	store_ask_all(store, queries, ARRAY_SIZE(queries));
 	store_free(store);
 }
@@ -441,7 +441,7 @@ static void test_block_tells_the_own_node_from_the_world(void **state)
 
 	(void)state;
 	assert_int_equal(addr_parse("10.0.0.254", &host), 0);
-	assert_int_equal(store_host_addresses_set(store, &host, 1), 0);
+	store_host_addresses_set(store, &host, 1);
 	store_ask_all(store, queries, ARRAY_SIZE(queries));
 	store_free(store);
 }

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which rule of which policy decides about a connection.  Reads the objects as they are written,
+ * without the compiler, so that it can name what a person wrote, and so that tests can compare the
+ * two.
+ */
+#ifndef TENDRIL_POLICY_ANALYSIS_EXPLAIN_H
+#define TENDRIL_POLICY_ANALYSIS_EXPLAIN_H
+
+#include "datapath/abi.h"
+#include "policy/objects/store.h"
+
+/* One end of an explained connection. */
+struct explain_end {
+	const struct object *pod; /* or NULL */
+	struct addr addr;         /* zero if the pod has none yet */
+	bool has_addr;
+	bool is_host; /* an address of the pod's own node */
+};
+
+enum explain_reason {
+	EXPLAIN_NO_POLICY, /* no policy selects this pod in this direction */
+	EXPLAIN_RULE,      /* a rule allows it, or that of a ClusterNetworkPolicy denies it */
+	EXPLAIN_NO_RULE,   /* isolated by NetworkPolicies, nothing allows it */
+	EXPLAIN_NO_MATCH,  /* ClusterNetworkPolicies alone select it, no rule of theirs decides */
+	EXPLAIN_NOT_A_POD, /* the end is outside: nothing is enforced there */
+	EXPLAIN_SELF,      /* a pod always reaches itself */
+	EXPLAIN_OWN_NODE,  /* a node always reaches its own pods */
+};
+
+struct explain_rule {
+	const struct object *policy;
+	size_t rule; /* its index in ingress or egress */
+};
+
+struct explain_side {
+	enum verdict verdict;
+	enum explain_reason reason;
+	struct explain_rule decided;   /* EXPLAIN_RULE: by this one */
+	struct explain_rule passed[2]; /* rules that passed it to the next tier, in order */
+	size_t passed_count;
+	/* EXPLAIN_NO_RULE: the NetworkPolicies that isolate it; EXPLAIN_NO_MATCH: the
+	 * ClusterNetworkPolicies that select it; owned. */
+	const struct object **selecting;
+	size_t selecting_count;
+};
+
+/* The rule as it is written. */
+const struct policy_rule *explain_rule_get(const struct explain_rule *rule,
+					   enum direction direction);
+
+struct explanation {
+	enum verdict verdict;
+	struct explain_side egress;
+	struct explain_side ingress;
+};
+
+/* Port in host order.  The caller ends the result with explanation_done(). */
+struct explanation policy_explain(const struct store *store, const struct explain_end *from,
+				  const struct explain_end *to, uint8_t proto, uint16_t port);
+void explanation_done(struct explanation *explanation);
+
+#endif
