@@ -10,8 +10,10 @@
 #include "cli/files.h"
 #include "cli/output.h"
 #include "lib/alloc.h"
+#include "lib/arena.h"
 #include "lib/document.h"
 #include "policy/objects/kind.h"
+#include "policy/objects/policy.h"
 
 #define CONFLICTS_MAX 100 /* of one file; more are only counted */
 
@@ -20,6 +22,11 @@ struct source_file { /* one file */
 	char *file;
 	char *text;
 	size_t len;
+	/* Lines of policies and their rules, found all at once when the first is asked for. */
+	struct arena *arena;
+	struct intern places; /* object and path -> index of lines */
+	size_t *lines;        /* 0: not known */
+	size_t line_capacity;
 };
 
 struct cli_store *cli_store_new(void)
@@ -41,6 +48,9 @@ void cli_store_free(struct cli_store *store)
 		store->files = source->next;
 		free(source->file);
 		free(source->text);
+		intern_done(&source->places);
+		free(source->lines);
+		arena_free(source->arena);
 		free(source);
 	}
 	cJSON_Delete(store->listing);
@@ -76,14 +86,89 @@ static const char *listed_source(const struct cli_store *store, const struct obj
 	return "";
 }
 
+/* ---- lines of policies ----------------------------------------------------------------------- */
+
+struct place_list {
+	struct object_position *items;
+	size_t count;
+	size_t capacity;
+	struct arena *arena; /* keeps the paths */
+};
+
+static size_t *line_of(struct source_file *source, const struct object *object, const char *path)
+{
+	auto_buffer struct buffer key = { 0 };
+	size_t known = source->places.count;
+	size_t number;
+
+	buffer_add(&key, &object, sizeof(const struct object *));
+	buffer_text(&key, path);
+	number = intern_add(&source->places, key.data, key.len);
+	if (number == known) {
+		array_room(&source->lines, known, &source->line_capacity, sizeof(*source->lines));
+		source->lines[number] = 0;
+	}
+	return &source->lines[number];
+}
+
+/* Adds a policy and its rules. */
+static void places_add_policy(struct place_list *places, const struct object *policy)
+{
+	char path[64];
+
+	*array_add(places) = (struct object_position){ .object = policy, .path = "" };
+	for (size_t i = 0; i < 2; i++) {
+		enum direction direction = (enum direction)i;
+		size_t count = policy_rules(policy, direction).count;
+
+		for (size_t rule = 0; rule < count; rule++) {
+			snprintf(path, sizeof(path), "spec.%s[%zu]", direction_name(direction),
+				 rule);
+			*array_add(places) = (struct object_position){
+				.object = policy, .path = arena_string(places->arena, path)
+			};
+		}
+	}
+}
+
+static void places_add_kind(struct place_list *places, const struct store *objects,
+			    const struct source_file *source, enum object_kind kind)
+{
+	for (const struct object *policy = store_first(objects, kind); policy;
+	     policy = store_next(objects, policy)) {
+		if (policy->source == source)
+			places_add_policy(places, policy);
+	}
+}
+
+/* Finds the lines of all policies of a file and of all their rules, in one pass over its text. */
+static void lines_find(const struct cli_store *store, struct source_file *source)
+{
+	auto_(arena) struct arena *arena = arena_new();
+	struct place_list places = { .arena = arena };
+
+	source->arena = arena_new();
+	source->places.arena = source->arena;
+	places_add_kind(&places, store->objects, source, OBJECT_NETWORK_POLICY);
+	places_add_kind(&places, store->objects, source, OBJECT_CLUSTER_POLICY);
+	objects_position(source->text, source->len, places.items, places.count);
+	for (size_t i = 0; i < places.count; i++)
+		*line_of(source, places.items[i].object, places.items[i].path) =
+			places.items[i].line;
+	free(places.items);
+}
+
 const char *cli_store_source(const struct cli_store *store, const struct object *object,
 			     const char *path, char *buf, size_t size)
 {
-	const struct source_file *source = object->source;
-	size_t line;
-	size_t column;
+	struct source_file *source = (struct source_file *)object->source;
+	size_t line = 0;
 
-	if (source && object_position(source->text, source->len, object, path, &line, &column))
+	if (source && !source->arena)
+		lines_find(store, source);
+	if (source)
+		line = *line_of(source, object, path);
+	if (line)
 		snprintf(buf, size, "%s:%zu", source->file, line);
 	else
 		snprintf(buf, size, "%s", source ? source->file : listed_source(store, object));
@@ -94,13 +179,13 @@ const char *cli_store_source(const struct cli_store *store, const struct object 
 static void file_locate(const struct source_file *source, struct source_location *locations,
 			size_t count)
 {
-	auto_free struct object_place *found = xcalloc(count + 1, sizeof(*found));
+	auto_free struct object_position *found = xcalloc(count + 1, sizeof(*found));
 	size_t used = 0;
 
 	for (size_t i = 0; i < count; i++) {
 		if (locations[i].object->source == source)
-			found[used++] = (struct object_place){ .object = locations[i].object,
-							       .path = locations[i].path };
+			found[used++] = (struct object_position){ .object = locations[i].object,
+								  .path = locations[i].path };
 	}
 	if (used)
 		objects_position(source->text, source->len, found, used);

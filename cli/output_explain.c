@@ -7,6 +7,7 @@
 
 #include "cli/output.h"
 #include "lib/auto.h"
+#include "policy/objects/policy.h"
 
 static const char *const reasons[] = {
 	[EXPLAIN_NO_POLICY] = "no policy selects this pod in this direction",
@@ -21,11 +22,6 @@ static const char *const reasons[] = {
 const char *verdict_name(enum verdict verdict)
 {
 	return verdict == VERDICT_ALLOW ? "allow" : "deny";
-}
-
-static const char *direction_name(enum direction direction)
-{
-	return direction == DIR_INGRESS ? "ingress" : "egress";
 }
 
 /* Where a rule is written. */

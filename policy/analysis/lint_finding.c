@@ -100,11 +100,6 @@ void lint_annotation(struct linter *linter, const struct object *object)
 
 /* ---- what the checks look at ---- */
 
-const char *lint_direction_name(enum direction direction)
-{
-	return direction == DIR_INGRESS ? "ingress" : "egress";
-}
-
 struct rule_ref rule_ref_first(const struct object *policy, enum direction direction)
 {
 	return (struct rule_ref){ .policy = policy,
@@ -119,14 +114,13 @@ const struct policy_rule *rule_ref_get(const struct rule_ref *ref)
 
 const char *rule_path(const struct rule_ref *ref, char *buf)
 {
-	snprintf(buf, LINT_PATH_MAX, "spec.%s[%zu]", lint_direction_name(ref->direction),
-		 ref->number);
+	snprintf(buf, LINT_PATH_MAX, "spec.%s[%zu]", direction_name(ref->direction), ref->number);
 	return buf;
 }
 
 const char *rule_part_path(const struct rule_ref *ref, const char *part, size_t index, char *buf)
 {
-	snprintf(buf, LINT_PATH_MAX, "spec.%s[%zu].%s[%zu]", lint_direction_name(ref->direction),
+	snprintf(buf, LINT_PATH_MAX, "spec.%s[%zu].%s[%zu]", direction_name(ref->direction),
 		 ref->number, part, index);
 	return buf;
 }

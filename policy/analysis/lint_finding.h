@@ -34,7 +34,6 @@ struct rule_ref {
 struct rule_ref rule_ref_first(const struct object *policy, enum direction direction);
 const struct policy_rule *rule_ref_get(const struct rule_ref *ref);
 
-const char *lint_direction_name(enum direction direction); /* "ingress" */
 /* "spec.ingress[1]", "spec.ingress[1].from[0]"; returns buf. */
 const char *rule_path(const struct rule_ref *ref, char *buf);
 const char *rule_part_path(const struct rule_ref *ref, const char *part, size_t index, char *buf);

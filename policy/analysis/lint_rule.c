@@ -201,7 +201,7 @@ void lint_rules(struct linter *linter, const struct object *policy)
 		char path[LINT_PATH_MAX];
 
 		if (!at.rules.in_force && at.rules.count) {
-			snprintf(path, sizeof(path), "spec.%s", lint_direction_name(at.direction));
+			snprintf(path, sizeof(path), "spec.%s", direction_name(at.direction));
 			finding_add(linter, LINT_VOID_RULES, policy, path, NULL, NULL,
 				    "policyTypes does not name this direction: %zu rule%s unread",
 				    at.rules.count, at.rules.count > 1 ? "s" : "");

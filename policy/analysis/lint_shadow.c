@@ -34,9 +34,9 @@ static void shadow_report(struct linter *linter, const struct rule_ref *outer,
 	finding_add(linter, LINT_SHADOWED_RULE, inner->policy, rule_path(inner, path), other,
 		    rule_path(outer, other_path),
 		    "%s rule %zu of %s %s%s%s %s all that it matches%s",
-		    lint_direction_name(outer->direction), outer->number,
-		    object_kind_name(other->kind), other->namespace, *other->namespace ? "/" : "",
-		    other->name, deeds[rule_ref_get(outer)->action], when);
+		    direction_name(outer->direction), outer->number, object_kind_name(other->kind),
+		    other->namespace, *other->namespace ? "/" : "", other->name,
+		    deeds[rule_ref_get(outer)->action], when);
 }
 
 /* ---- among NetworkPolicies ---- */

@@ -460,55 +460,79 @@ static const cJSON *path_step(const cJSON *json, const char **path)
 	return json;
 }
 
-static void place_find(struct documents *documents, const cJSON *document,
-		       struct object_place *place)
+/* The value at the path, or the nearest around it that is written. */
+static const cJSON *position_find(const cJSON *document, const struct object_position *position)
 {
-	const char *path = place->path;
+	const char *path = position->path;
 	const cJSON *json = document, *next;
 
-	if (place->object->item) {
+	if (position->object->item) {
 		next = cJSON_GetObjectItemCaseSensitive(document, "items");
-		next = cJSON_GetArrayItem(next, (int)place->object->item - 1);
+		next = cJSON_GetArrayItem(next, (int)position->object->item - 1);
 		json = next ? next : document;
 	}
 	while (*path && (next = path_step(json, &path)))
 		json = next;
-	documents_position(documents, json, false, &place->line, &place->column);
+	return json;
 }
 
-void objects_position(const char *text, size_t len, struct object_place *places, size_t count)
+struct found_position {
+	struct object_position *position;
+	const cJSON *json;
+};
+
+static int document_compare(const void *a, const void *b)
 {
+	const struct found_position *left = a, *right = b;
+	uint32_t of_left = left->position->object->document;
+	uint32_t of_right = right->position->object->document;
+
+	return (of_left > of_right) - (of_left < of_right);
+}
+
+static int text_order(const void *a, const void *b)
+{
+	const struct found_position *left = a, *right = b;
+	uint32_t at_left = ((const struct document_node *)left->json)->at;
+	uint32_t at_right = ((const struct document_node *)right->json)->at;
+
+	return (at_left > at_right) - (at_left < at_right);
+}
+
+/* Fills in the positions in one document: in the order of the text, as going back costs. */
+static void document_positions(struct documents *documents, const cJSON *document,
+			       struct found_position *found, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		found[i].json = position_find(document, found[i].position);
+	qsort(found, count, sizeof(*found), text_order);
+	for (size_t i = 0; i < count; i++)
+		documents_position(documents, found[i].json, false, &found[i].position->line,
+				   &found[i].position->column);
+}
+
+void objects_position(const char *text, size_t len, struct object_position *positions, size_t count)
+{
+	auto_free struct found_position *found = xcalloc(count, sizeof(*found));
 	struct documents documents;
 	struct text_error error;
 	cJSON *document;
-	size_t last = 0;
+	size_t first = 0, end;
 
 	for (size_t i = 0; i < count; i++) {
-		places[i].line = 0;
-		last = places[i].object->document > last ? places[i].object->document : last;
+		positions[i].line = 0;
+		found[i].position = &positions[i];
 	}
+	qsort(found, count, sizeof(*found), document_compare);
 	documents_init(&documents, text, len);
-	for (size_t number = 0; number <= last; number++) {
+	for (size_t number = 0; first < count; number++, first = end) {
 		if (documents_next(&documents, &document, &error) != 1)
 			break;
-		for (size_t i = 0; i < count; i++) {
-			if (places[i].object->document == number)
-				place_find(&documents, document, &places[i]);
-		}
+		for (end = first; end < count && found[end].position->object->document == number;)
+			end++;
+		if (end > first)
+			document_positions(&documents, document, &found[first], end - first);
 		cJSON_Delete(document);
 	}
 	documents_done(&documents);
-}
-
-bool object_position(const char *text, size_t len, const struct object *object, const char *path,
-		     size_t *ret_line, size_t *ret_column)
-{
-	struct object_place place = { .object = object, .path = path };
-
-	objects_position(text, len, &place, 1);
-	if (!place.line)
-		return false;
-	*ret_line = place.line;
-	*ret_column = place.column;
-	return true;
 }

@@ -55,20 +55,17 @@ enum parse_flag {
 int objects_parse(const char *text, size_t len, unsigned int flags, struct object_list *ret_list,
 		  struct problems *problems);
 
-/* Where a field stands (path as in problems; "" is the object) in the text that the object was read
- * from; the nearest enclosing field where it is not written.  False if it cannot be told. */
-bool object_position(const char *text, size_t len, const struct object *object, const char *path,
-		     size_t *ret_line, size_t *ret_column);
-
-/* The same for many fields in one pass over the text. */
-struct object_place {
+/* Where a field is in the text that its object was read from; the nearest enclosing field where it
+ * is not written.  objects_position() finds many of them in one pass over the text. */
+struct object_position {
 	const struct object *object;
-	const char *path;
-	size_t line; /* result; 0: it cannot be told */
+	const char *path; /* as in problems; "" is the object */
+	size_t line;      /* result; 0: it cannot be told */
 	size_t column;
 };
 
-void objects_position(const char *text, size_t len, struct object_place *places, size_t count);
+void objects_position(const char *text, size_t len, struct object_position *positions,
+		      size_t count);
 
 /* One already parsed JSON value; a List counts as an error here.  *ret_object is NULL, with 0, for
  * an object that is skipped. */

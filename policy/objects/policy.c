@@ -26,6 +26,11 @@ struct policy_rules policy_rules(const struct object *object, enum direction dir
 						policy->egress };
 }
 
+const char *direction_name(enum direction direction)
+{
+	return direction == DIR_INGRESS ? "ingress" : "egress";
+}
+
 enum policy_tier policy_tier(const struct object *policy)
 {
 	return policy->kind == OBJECT_CLUSTER_POLICY ? policy->cluster_policy.tier : TIER_NETWORK;

@@ -18,6 +18,7 @@ struct policy_rules {
 
 struct policy_rules policy_rules(const struct object *policy, enum direction direction);
 
+const char *direction_name(enum direction direction); /* "ingress" */
 enum policy_tier policy_tier(const struct object *policy);
 
 /* The policies of one tier in the order in which they are asked: by priority, and by name where

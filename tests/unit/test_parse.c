@@ -457,7 +457,7 @@ static void test_one_parsed_value(void **state)
 	cJSON_Delete(list);
 }
 
-static void test_objects_know_their_place(void **state)
+static void test_positions_of_fields(void **state)
 {
 	static const char yaml[] =
 		"apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod, "
@@ -468,26 +468,34 @@ static void test_objects_know_their_place(void **state)
 				   "\"Pod\", \"metadata\": {\"name\": \"b\"}}";
 	struct problems problems = { 0 };
 	struct object_list list;
-	size_t line;
-	size_t column;
 
 	(void)state;
 	assert_int_equal(objects_parse(yaml, strlen(yaml), 0, &list, &problems), 0);
-	assert_true(object_position(yaml, strlen(yaml), list.items[1], "", &line, &column));
-	assert_true(line == 5 && column == 3);
-	assert_true(object_position(yaml, strlen(yaml), list.items[1], "metadata.name", &line,
-				    &column));
-	assert_true(line == 7 && column == 20);
-	/* Not written: the nearest that is. */
-	assert_true(
-		object_position(yaml, strlen(yaml), list.items[2], "metadata.uid", &line, &column));
-	assert_true(line == 10 && column == 11);
+	{
+		struct object_position positions[] = {
+			/* Not written: the nearest that is.  Asked in no order. */
+			{ .object = list.items[2], .path = "metadata.uid" },
+			{ .object = list.items[1], .path = "metadata.name" },
+			{ .object = list.items[1], .path = "" },
+		};
+
+		objects_position(yaml, strlen(yaml), positions, ARRAY_SIZE(positions));
+		assert_true(positions[0].line == 10 && positions[0].column == 11);
+		assert_true(positions[1].line == 7 && positions[1].column == 20);
+		assert_true(positions[2].line == 5 && positions[2].column == 3);
+	}
 	object_list_done(&list);
 	assert_int_equal(objects_parse(json, strlen(json), 0, &list, &problems), 0);
-	assert_true(object_position(json, strlen(json), list.items[1], "", &line, &column));
-	assert_true(line == 3 && column == 3);
-	assert_true(object_position(json, strlen(json), list.items[1], "kind", &line, &column));
-	assert_true(line == 4 && column == 10);
+	{
+		struct object_position positions[] = {
+			{ .object = list.items[1], .path = "kind" },
+			{ .object = list.items[1], .path = "" },
+		};
+
+		objects_position(json, strlen(json), positions, ARRAY_SIZE(positions));
+		assert_true(positions[0].line == 4 && positions[0].column == 10);
+		assert_true(positions[1].line == 3 && positions[1].column == 3);
+	}
 	object_list_done(&list);
 	problems_done(&problems);
 }
@@ -527,7 +535,7 @@ int main(void)
 		cmocka_unit_test(test_special_addresses_are_nobodys),
 		cmocka_unit_test(test_problems_are_bounded),
 		cmocka_unit_test(test_one_parsed_value),
-		cmocka_unit_test(test_objects_know_their_place),
+		cmocka_unit_test(test_positions_of_fields),
 		cmocka_unit_test(test_kind_names),
 	};
 
