@@ -41,7 +41,13 @@ install: all ## Install programs, unit, configuration and man pages (DESTDIR, PR
 	test -e $(DESTDIR)$(CNIBINDIR)/portmap || test ! -x $(DEBIANCNIDIR)/portmap || \
 		ln -s $(DEBIANCNIDIR)/portmap $(DESTDIR)$(CNIBINDIR)/portmap
 
+# The state of wired pods; only on this machine, not in a DESTDIR.
+RUNDIR ?= /run/tendril
+
 uninstall: ## Remove what install put there, but for configuration that was changed
+	@test -n "$(DESTDIR)" || test -z "$$(ls -A $(RUNDIR)/endpoints 2>/dev/null)" || { \
+		echo "pods are wired on this node: remove their containers, or cut them off with" \
+			"\"tendrild --cleanup\", then run this again" >&2; exit 1; }
 	rm -f $(DESTDIR)$(SBINDIR)/tendrild $(DESTDIR)$(SBINDIR)/tendril-kube \
 		$(DESTDIR)$(UNITDIR)/tendril-kube.service $(DESTDIR)$(BINDIR)/tendril \
 		$(DESTDIR)$(CNIBINDIR)/tendril $(DESTDIR)$(UNITDIR)/tendrild.service \

@@ -136,6 +136,7 @@ check-policy: $(B)/have-pytest all ## The CLI's offline commands
 
 golden: $(B)/have-pytest all ## Write the expected outputs of tests/policy/golden anew; read the diff
 	GOLDEN=1 tests/run policy
+	tests/harness/settings.py > doc/settings.md
 
 check-net: $(B)/have-net all $(net_programs) $(netbench) $(policybench) ## Real pods in network namespaces (root)
 	tests/harness/rooted tests/run net
@@ -148,6 +149,10 @@ check-fuzz: $(B)/have-fuzz $(fuzzers) ## Every fuzzer for FUZZ_SECONDS (10)
 
 check-kernel: $(B)/have-kernel all $(bpf_tests) ## Datapath tests and two pods on Linux 6.1, under qemu
 	tests/harness/rooted tests/run kernel
+
+check-fresh: ## A fresh clone on a bare Debian 12: what make help lists works (root, debootstrap)
+	@tests/harness/deps $(fresh_deps)
+	tests/run fresh
 
 check: $(B)/have-test $(B)/have-pytest $(unit_tests) $(bpf_tests) all ## Unit, datapath and policy tests: the quick loop (root)
 	tests/harness/rooted tests/run unit bpf policy
@@ -164,11 +169,12 @@ build_deps := gcc libc6-dev clang llvm bpftool pkg-config libbpf-dev libmnl-dev 
 	libevent-dev libyaml-dev uthash-dev libcap-dev linux-libc-dev \
 	libcurl4-openssl-dev libssl-dev libseccomp-dev
 run_deps   := iproute2 python3 util-linux mount
-test_deps  := libcmocka-dev libclang-rt-14-dev python3-pytest python3-yaml containernetworking-plugins podman \
+test_deps  := clang-format git libcmocka-dev libclang-rt-14-dev python3-pytest python3-yaml containernetworking-plugins podman \
 	crun containerd runc iptables busybox-static redis-server redis-tools nginx-light wrk \
 	nftables ethtool curl openssl iputils-ping valgrind procps qemu-system-x86 cpio libc-bin
 bench_deps := libcmocka-dev containernetworking-plugins iptables procps nginx-light wrk gnuplot-nox
 
+fresh_deps := debootstrap
 lint_deps  := git clang-format clang-tidy shellcheck python3
 
 # Says what is missing before a compiler does; asked once per build folder.
@@ -176,12 +182,15 @@ $(B)/have-%:
 	@CC='$(CC)' CLANG='$(CLANG)' BPFTOOL='$(BPFTOOL)' tests/harness/have $*
 	@mkdir -p $(@D) && touch $@
 
-.PHONY: deps bench-deps demo-deps demo
+.PHONY: deps bench-deps demo-deps ci-deps demo check-fresh
 deps: ## Install the Debian packages that are missing for building and testing (root)
 	@tests/harness/deps $(build_deps) $(run_deps) $(test_deps)
 
 bench-deps:
 	@tests/harness/deps $(build_deps) $(run_deps) $(bench_deps)
+
+ci-deps:
+	@tests/harness/deps $(build_deps) $(run_deps) $(test_deps) $(lint_deps) $(fresh_deps)
 
 demo-deps:
 	@tests/harness/deps $(build_deps) $(run_deps)

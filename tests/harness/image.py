@@ -22,11 +22,17 @@ def tar_add(archive, name, content=None, link=None, mode=0o755):
         archive.addfile(info, io.BytesIO(content))
 
 
+# What the tests call in a container; an image without one of them would fail in odd ways.
+NEEDED = {"sh", "sleep", "ip", "ping", "wget", "httpd", "timeout", "cat"}
+
+
 def layer():
     with open("/bin/busybox", "rb") as file:
         busybox = file.read()
     applets = subprocess.run(["/bin/busybox", "--list"], capture_output=True, text=True,
                              check=True).stdout.split()
+    missing = NEEDED.difference(applets)
+    assert not missing, f"/bin/busybox has no {missing}: is busybox-static installed? It has {applets}"
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for folder in ("bin", "etc", "proc", "sys", "dev", "tmp", "www"):

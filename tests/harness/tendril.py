@@ -51,6 +51,13 @@ def cgroup2_root():
     raise RuntimeError("no cgroup2 mount in /proc/self/mountinfo")
 
 
+def bpffs_ensure():
+    """Mounts a bpffs where systemd would, on machines that have none."""
+    mounts = pathlib.Path("/proc/self/mountinfo").read_text()
+    if f" {BPFFS} " not in mounts:
+        run("mount", "-t", "bpf", "bpf", BPFFS)
+
+
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path, timeout=10):
         super().__init__("localhost", timeout=timeout)
@@ -178,6 +185,7 @@ class Node:
         self.conf = {"cniVersion": "1.1.0", "name": "tendril", "type": "tendril",
                      "socket": str(self.socket)}
         try:
+            bpffs_ensure()
             self.run_dir.mkdir()
             self.objects.mkdir()
             self.cgroup.mkdir()

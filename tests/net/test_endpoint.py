@@ -103,12 +103,19 @@ def test_repeated_add_gives_the_same_result(pair):
     assert len(endpoints(node)) == 2
 
 
+def flush(node, interface):
+    """ip asks for the addresses and then deletes each; it fails (255) if the kernel or the agent took
+    one away in between, as happens to the link-local one while the agent repairs."""
+    wait_for(lambda: node.netns.ip("addr", "flush", "dev", interface, check=False).returncode == 0,
+             f"no address on {interface}")
+
+
 # What others break on the host's side, and how.
 HOST_DAMAGE = {
     "veth down": lambda n, p: n.netns.ip("link", "set", host_if(p), "down"),
     "veth MAC": lambda n, p: n.netns.ip("link", "set", host_if(p), "address", "02:00:00:00:00:99"),
     "veth deleted": lambda n, p: n.netns.ip("link", "del", host_if(p)),
-    "veth address": lambda n, p: n.netns.ip("addr", "flush", "dev", host_if(p)),
+    "veth address": lambda n, p: flush(n, host_if(p)),
     "filter": lambda n, p: n.netns.run("tc", "filter", "del", "dev", host_if(p), "ingress"),
     "qdisc": lambda n, p: n.netns.run("tc", "qdisc", "del", "dev", host_if(p), "clsact"),
     "gateway IPv4": lambda n, p: n.netns.ip("addr", "del", "10.200.0.1/32", "dev", "tendril0"),

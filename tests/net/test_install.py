@@ -91,6 +91,23 @@ def test_uninstall_leaves_nothing(dest):
     assert not (dest / "etc/tendril").exists()
 
 
+def test_uninstall_refuses_while_pods_are_wired(tmp_path):
+    places = [f"{name}={tmp_path / name}" for name in ("PREFIX", "SYSCONFDIR", "CNIBINDIR")]
+    make("install", "DESTDIR=", *places)
+    before = files(tmp_path)
+    run_dir = tmp_path / "run"
+    (run_dir / "endpoints").mkdir(parents=True)
+    (run_dir / "endpoints" / "1.json").write_text("{}")
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        make("uninstall", "DESTDIR=", f"RUNDIR={run_dir}", *places)
+    assert "pods are wired on this node" in refused.value.stderr
+    assert "tendrild --cleanup" in refused.value.stderr
+    assert before < files(tmp_path)
+    (run_dir / "endpoints" / "1.json").unlink()
+    make("uninstall", "DESTDIR=", f"RUNDIR={run_dir}", *places)
+    assert not files(tmp_path)
+
+
 # ---- the unit ----
 
 def setting(name):

@@ -221,3 +221,44 @@ def test_the_news_names_the_version_and_its_abi():
     abi = re.search(r"#define ABI_VERSION (\d+)", (ROOT / "datapath/abi.h").read_text())[1]
     assert newest.startswith((ROOT / "VERSION").read_text().strip())
     assert f"ABI {abi}" in newest
+
+
+@pytest.mark.parametrize("path", tracked("doc/examples/containers/*"), ids=lambda p: p.name)
+def test_the_containers_page_shows_its_examples_as_they_are(path):
+    shown = "".join(f"    {line}".rstrip() + "\n" for line in path.read_text().expandtabs(4).splitlines())
+    assert shown in (ROOT / "doc/containers.md").read_text()
+
+
+def test_the_page_of_settings_is_made_from_the_table():
+    made = subprocess.run([ROOT / "tests/harness/settings.py"], capture_output=True, text=True,
+                          check=True).stdout
+    assert (ROOT / "doc/settings.md").read_text() == made, "make golden writes it anew"
+    shown = subprocess.run([ROOT / "build/tendrild", "--help"], capture_output=True, text=True,
+                           check=True).stdout
+    options = re.findall(r"^  (--[a-z-]+)", shown, re.MULTILINE)
+    assert re.findall(r"`(--[a-z-]+)` \|", made) == options
+
+
+@pytest.mark.parametrize("page", [*tracked("doc/*.md"), ROOT / "README.md"], ids=lambda p: p.name)
+def test_commands_in_pages_exist_with_their_options(page):
+    """`tendril ...` in running text and in what is to be typed."""
+    text = page.read_text()
+    shown = re.findall(r"`tendril ([^`]+)`", text) + re.findall(r"^    tendril (.*?)(?:  +#.*)?$", text,
+                                                              re.MULTILINE)
+    for words in shown:
+        command = max((c for c in commands() if f"{words} ".startswith(f"{c} ")), key=len, default=None)
+        if words.split()[0].startswith("-"):
+            continue
+        # The name of a group stands for all of it.
+        assert command or any(c.startswith(f"{words.split()[0]} ") for c in commands()), words
+        for option in re.findall(r"(?<= )-{1,2}[a-z][a-z-]*", words) if command else []:
+            known = options_of(command)
+            assert option in known or option in known.values(), words
+
+
+@pytest.mark.parametrize("page", tracked("doc/*.md"), ids=lambda p: p.name)
+def test_settings_in_pages_exist(page):
+    known = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "doc/settings.md").read_text(), re.MULTILINE))
+    named = set(re.findall(r'`"(\w+)": ?[^`]*`|`"(\w+)"` in `agent.json`', page.read_text()))
+    for name in {a or b for a, b in named} - {"max"}:
+        assert name in known, name

@@ -179,7 +179,7 @@ def test_the_archive_is_the_same_bytes_each_time_and_builds(tmp_path):
     ('#include "cli/cli.h"\n', "lib: add a", "lib may not include cli/cli.h"),
     ("int a;\n", "Added a", "area: what changes"),
     ("int a;\n", "lib: add a\nand more", "the second line is not blank"),
-])
+], ids=["good", "format", "include", "subject", "second line"])
 def test_the_hook_stops_what_lint_would(tmp_path, text, message, told):
     (tmp_path / "tests").mkdir()
     subprocess.run(["cp", "-a", ROOT / "tests/lint", tmp_path / "tests"], check=True)
