@@ -77,7 +77,7 @@ $(B)/%.skel.h: $(B)/%.bpf.o
 	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf > $@
 
 $(call obj,$(datapath_src)): | $(skeletons)
-$(call obj,agent/main.c agent/api/api_status.c cli/main.c): VERSION
+$(call obj,agent/main.c agent/api/api_status.c cli/help.c): VERSION
 $(B)/datapath/datapath.o: $(skeletons)
 
 # The page is embedded with .incbin, which the compiler does not report as a dependency.

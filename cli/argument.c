@@ -5,45 +5,48 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/command.h"
 #include "lib/auto.h"
 #include "lib/inet.h"
 #include "policy/objects/name.h"
 
 #define SECONDS_MAX 86400
 
-int name_split(const char *text, char *ret_namespace, char *ret_name, size_t size,
-	       struct errmsg *err)
+int object_name_parse(const char *text, const char *namespace, struct object_name *ret,
+		      struct errmsg *err)
 {
 	const char *slash = strchr(text, '/');
 	const char *name = slash ? slash + 1 : text;
-	size_t len = slash ? (size_t)(slash - text) : strlen("default");
+	size_t len;
 
-	if (len >= size || strlen(name) >= size)
+	if (slash)
+	namespace = text;
+	else if (!namespace) namespace = "default";
+	len = slash ? (size_t)(slash - text) : strlen(namespace);
+	if (len >= sizeof(ret->namespace) || strlen(name) >= sizeof(ret->name))
 		return misused(err, "%s: must be NAMESPACE/NAME", text);
-	memcpy(ret_namespace, slash ? text : "default", len);
-	ret_namespace[len] = '\0';
-	snprintf(ret_name, size, "%s", name);
+	memcpy(ret->namespace, namespace, len);
+	ret->namespace[len] = '\0';
+	memcpy(ret->name, name, strlen(name) + 1);
 	/* The widest of names, without any character that means something in a path. */
-	if (name_check_pod(ret_namespace) || name_check_pod(ret_name))
+	if (name_check_pod(ret->namespace) || name_check_pod(ret->name))
 		return misused(err, "%s: must be NAMESPACE/NAME", text);
 	return 0;
 }
 
-int policy_name_split(const char *text, enum object_kind *ret_kind, char *ret_namespace,
-		      char *ret_name, size_t size, struct errmsg *err)
+int policy_name_parse(const char *text, const char *namespace, struct object_name *ret,
+		      enum object_kind *ret_kind, struct errmsg *err)
 {
 	const char *name = text + 1;
 
 	if (*text != '/') {
 		*ret_kind = OBJECT_NETWORK_POLICY;
-		return name_split(text, ret_namespace, ret_name, size, err);
+		return object_name_parse(text, namespace, ret, err);
 	}
-	if (strlen(name) >= size || name_check_dns_subdomain(name))
+	if (strlen(name) >= sizeof(ret->name) || name_check_dns_subdomain(name))
 		return misused(err, "%s: must be NAMESPACE/NAME or /NAME", text);
 	*ret_kind = OBJECT_CLUSTER_POLICY;
-	*ret_namespace = '\0';
-	memcpy(ret_name, name, strlen(name) + 1);
+	ret->namespace[0] = '\0';
+	memcpy(ret->name, name, strlen(name) + 1);
 	return 0;
 }
 
@@ -65,6 +68,26 @@ int port_argument_parse(const char *text, uint16_t *ret_port, uint8_t *ret_proto
 	if (!proto_has_ports(*ret_proto))
 		return misused(err, "port %s: only TCP, UDP and SCTP have ports", text);
 	*ret_port = (uint16_t)port;
+	return 0;
+}
+
+int port_name_parse(const char *text, char *ret_name, size_t size, uint16_t *ret_port,
+		    uint8_t *ret_proto, struct errmsg *err)
+{
+	const char *slash = strchr(text, '/');
+	size_t len = slash ? (size_t)(slash - text) : strlen(text);
+
+	*ret_name = '\0';
+	*ret_port = 0;
+	*ret_proto = IPPROTO_TCP;
+	if (len >= size || strspn(text, "0123456789") == len || strspn(text, "0123456789") > 0)
+		return port_argument_parse(text, ret_port, ret_proto, err);
+	memcpy(ret_name, text, len);
+	ret_name[len] = '\0';
+	if (name_check_port(ret_name) || (slash && proto_parse(slash + 1, ret_proto)) ||
+	    !proto_has_ports(*ret_proto))
+		return misused(err, "port %s: must be a number or a name, as 80, 80/UDP or http",
+			       text);
 	return 0;
 }
 

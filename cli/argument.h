@@ -6,22 +6,33 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "lib/errmsg.h"
+#include "cli/command.h"
 #include "policy/objects/object.h"
 
 /* Each returns 0, or CLI_MISUSED with a text in err. */
 
-/* Splits "namespace/name" ("name" means default/name) into buffers of size bytes. */
-int name_split(const char *text, char *ret_namespace, char *ret_name, size_t size,
-	       struct errmsg *err);
+struct object_name {
+	char namespace[254]; /* "" of what belongs to no namespace */
+	char name[254];
+};
 
-/* The same for a policy.  "/name" means a ClusterNetworkPolicy, whose namespace is "". */
-int policy_name_split(const char *text, enum object_kind *ret_kind, char *ret_namespace,
-		      char *ret_name, size_t size, struct errmsg *err);
+/* "namespace/name"; "name" alone is in the given namespace (of -n), or, without one, in "default".
+ */
+int object_name_parse(const char *text, const char *namespace, struct object_name *ret,
+		      struct errmsg *err);
+
+/* The same for a policy.  "/name" means a ClusterNetworkPolicy. */
+int policy_name_parse(const char *text, const char *namespace, struct object_name *ret,
+		      enum object_kind *ret_kind, struct errmsg *err);
 
 /* "80", "80/TCP": the protocol is TCP if none is given. */
 int port_argument_parse(const char *text, uint16_t *ret_port, uint8_t *ret_proto,
 			struct errmsg *err);
+
+/* The same, where a name may stand for the number: "http", "dns/UDP".  *ret_name has size bytes
+ * and is "" for a number. */
+int port_name_parse(const char *text, char *ret_name, size_t size, uint16_t *ret_port,
+		    uint8_t *ret_proto, struct errmsg *err);
 
 /* "60s", "5m", "1h" or a number of seconds, at most a day. */
 int duration_parse(const char *text, uint32_t *ret_seconds, struct errmsg *err);

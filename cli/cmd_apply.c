@@ -62,6 +62,45 @@ static int documents_put(const struct arguments *args, const cJSON *documents, c
 	return agent_call(args, "PUT", "/v1/objects", body, ret_answer, err);
 }
 
+/* "NetworkPolicy shop/cart" */
+static void document_title(const cJSON *document, char *buf, size_t size)
+{
+	const cJSON *metadata = member_get(document, "metadata");
+	const char *namespace = member_text(metadata, "namespace", "default");
+	const char *kind = member_text(document, "kind", "");
+	enum object_kind known;
+	bool cluster = object_kind_parse(kind, &known) == 0 &&
+		       (known == OBJECT_NAMESPACE || known == OBJECT_NODE ||
+			known == OBJECT_CLUSTER_POLICY);
+
+	snprintf(buf, size, "%s %s%s%s", kind, cluster ? "" : namespace, cluster ? "" : "/",
+		 member_text(metadata, "name", ""));
+}
+
+static void names_print(const cJSON *documents)
+{
+	const cJSON *document;
+	char title[600];
+
+	cJSON_ArrayForEach (document, documents) {
+		document_title(document, title, sizeof(title));
+		printf("%s\n", output_shown(title));
+	}
+}
+
+static cJSON *names_json(const cJSON *documents)
+{
+	cJSON *names = cJSON_CreateArray();
+	const cJSON *document;
+	char title[600];
+
+	cJSON_ArrayForEach (document, documents) {
+		document_title(document, title, sizeof(title));
+		cJSON_AddItemToArray(names, cJSON_CreateString(title));
+	}
+	return names;
+}
+
 static int documents_apply(const struct arguments *args, const cJSON *documents, struct errmsg *err)
 {
 	cJSON *answer = NULL;
@@ -70,11 +109,14 @@ static int documents_apply(const struct arguments *args, const cJSON *documents,
 
 	if (ret)
 		return ret;
-	applied = cJSON_GetNumberValue(member_get(answer, "applied"));
-	if (args->json)
+	applied = member_number(answer, "applied");
+	if (args->json) {
+		cJSON_AddItemToObject(answer, "objects", names_json(documents));
 		output_json(answer);
-	else
+	} else {
+		names_print(documents);
 		printf("applied %.0f object%s\n", applied, applied == 1 ? "" : "s");
+	}
 	cJSON_Delete(answer);
 	return EXIT_OK;
 }
@@ -116,15 +158,21 @@ static int apply_check(const struct arguments *args, uint32_t *ret_seconds, stru
 	return args->canary ? duration_parse(args->canary, ret_seconds, err) : 0;
 }
 
-int cmd_policy_apply(const struct arguments *args, struct errmsg *err)
+int cmd_policy_apply(const struct arguments *line, struct errmsg *err)
 {
+	struct arguments joined;
+	const struct arguments *args = &joined;
 	auto_(cli_store) struct cli_store *store = cli_store_new();
 	struct application application = { .store = store, .items = cJSON_CreateArray() };
-	bool canary = args->dry_run || args->canary;
+	bool canary = line->dry_run || line->canary;
 	uint32_t seconds = 0;
-	int ret = apply_check(args, &seconds, err);
+	int ret = files_join(line, &joined, err);
 
-	store->verbose = args->verbose;
+	if (!ret && joined.file_count == 0)
+		ret = misused(err, "give FILE... or -f FILE|DIR");
+	if (!ret)
+		ret = apply_check(args, &seconds, err);
+	store->verbose = line->verbose;
 
 	for (size_t i = 0; !ret && i < args->file_count; i++)
 		ret = files_each(args->files[i], apply_collect, &application, err);

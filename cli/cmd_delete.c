@@ -5,6 +5,7 @@
 
 #include "cli/agent_call.h"
 #include "cli/argument.h"
+#include "cli/files.h"
 #include "cli/output.h"
 #include "cli/store_load.h"
 #include "lib/auto.h"
@@ -29,17 +30,25 @@ static int delete_one(const struct arguments *args, const char *kind, const char
 int cmd_policy_delete(const struct arguments *args, struct errmsg *err)
 {
 	auto_(cli_store) struct cli_store *store = NULL;
-	char namespace[254], name[254];
+	struct arguments joined;
+	struct object_name name;
 	enum object_kind policy_kind;
 	int ret;
 
 	if ((args->operand_count == 0) == (args->file_count == 0))
-		return misused(err, "give either NAMESPACE/NAME, /NAME or -f FILE|DIR");
+		return misused(err, "give either NAMESPACE/NAME, /NAME, or FILE or -f FILE|DIR");
+	if (args->operand_count && file_name_is_objects(args->operands[0])) {
+		ret = files_join(args, &joined, err);
+		args = &joined;
+		if (ret)
+			return ret;
+	}
 	if (args->operand_count) {
-		ret = policy_name_split(args->operands[0], &policy_kind, namespace, name,
-					sizeof(name), err);
+		ret = policy_name_parse(args->operands[0], args->namespace, &name, &policy_kind,
+					err);
 		return ret ? ret
-			   : delete_one(args, object_kind_name(policy_kind), namespace, name, err);
+			   : delete_one(args, object_kind_name(policy_kind), name.namespace,
+					name.name, err);
 	}
 	ret = store_load(args, &store, err);
 	for (int kind = 0; !ret && kind < OBJECT_KIND_COUNT; kind++) {

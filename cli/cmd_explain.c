@@ -11,10 +11,20 @@ int cmd_policy_explain(const struct arguments *args, struct errmsg *err)
 {
 	auto_(cli_store) struct cli_store *store = NULL;
 	struct answers answers = { 0 };
-	int ret = store_load(args, &store, err);
+	struct question question = { args->from, args->to, args->port, args->namespace };
+	int ret;
 
+	if (args->operand_count)
+		question.from = args->operands[0];
+	if (args->operand_count > 1)
+		question.to = args->operands[1];
+	if (args->operand_count && (args->from || (args->operand_count > 1 && args->to)))
+		return misused(err, "give the ends either as FROM TO or with --from and --to");
+	if (!question.from || !question.to)
+		return misused(err, "give FROM TO, or --from and --to");
+	ret = store_load(args, &store, err);
 	if (!ret)
-		ret = explain_query(store, args->from, args->to, args->port, &answers, err);
+		ret = explain_query(store, &question, &answers, err);
 	if (ret)
 		return ret;
 	if (args->json) {

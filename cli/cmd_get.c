@@ -1,334 +1,285 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * The plain views of the agent: endpoints, services, identities, connections, policies.  Each is
- * a path of the API and the columns of a table.
- */
+/* tendril get: the objects that the agent holds, of one kind. */
 #include <cjson/cJSON.h>
-#include <inttypes.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/agent_call.h"
 #include "cli/argument.h"
-#include "cli/output.h"
+#include "cli/view.h"
 #include "lib/auto.h"
-#include "lib/inet.h"
-
-#define NAME_MAX_LEN 254
-
-/* A column that shows one member as it is. */
-#define MEMBER_COLUMN(function, name)                                    \
-	static void fill_##function(const cJSON *row, struct cell *cell) \
-	{                                                                \
-		output_member(row, name, cell);                          \
-	}
-MEMBER_COLUMN(slot, "slot")
-MEMBER_COLUMN(addresses, "addresses")
-MEMBER_COLUMN(identity, "identity")
-MEMBER_COLUMN(labels, "labels")
-MEMBER_COLUMN(mac, "mac")
-MEMBER_COLUMN(host_interface, "hostInterface")
-MEMBER_COLUMN(container, "containerId")
-MEMBER_COLUMN(accelerate, "accelerate")
-MEMBER_COLUMN(audit, "audit")
-MEMBER_COLUMN(id, "id")
-MEMBER_COLUMN(description, "description")
-MEMBER_COLUMN(proto, "proto")
-MEMBER_COLUMN(age, "ageSeconds")
-MEMBER_COLUMN(connection_state, "state")
-MEMBER_COLUMN(cluster_ips, "clusterIPs")
-MEMBER_COLUMN(source_file, "source")
-MEMBER_COLUMN(policy_types, "policyTypes")
-MEMBER_COLUMN(ingress_rules, "ingressRules")
-MEMBER_COLUMN(egress_rules, "egressRules")
-MEMBER_COLUMN(selected, "selectedEndpoints")
-MEMBER_COLUMN(protocol, "protocol")
-MEMBER_COLUMN(port_name, "name")
+#include "policy/objects/object.h"
 
 static void fill_name(const cJSON *row, struct cell *cell)
 {
-	cell_set(cell, COLOUR_NONE, "%s/%s", member_text(row, "namespace", "-"),
-		 member_text(row, "name", "-"));
+	char name[sizeof(cell->text)];
+
+	row_name(row, name, sizeof(name));
+	cell_set(cell, COLOUR_NONE, "%s%s",
+		 strcmp(member_text(row, "kind", ""), "ClusterNetworkPolicy") == 0 ? "/" : "",
+		 name);
 }
 
-/* "Admin 10"; NetworkPolicies have no priority. */
-static void fill_tier(const cJSON *row, struct cell *cell)
+static void fill_kind(const cJSON *row, struct cell *cell)
 {
-	const cJSON *priority = member_get(row, "priority");
-
-	if (cJSON_IsNumber(priority))
-		cell_set(cell, COLOUR_NONE, "%s %d", member_text(row, "tier", "-"),
-			 priority->valueint);
-	else
-		cell_set(cell, COLOUR_NONE, "%s", member_text(row, "tier", "-"));
-}
-
-static void fill_endpoint_state(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "state", cell);
-	cell->colour = strcmp(cell->text, "ready") == 0 ? COLOUR_GOOD : COLOUR_BAD;
-}
-
-static void fill_isolation(const cJSON *row, struct cell *cell)
-{
-	const cJSON *policy = member_get(row, "policy");
-	bool ingress = strcmp(member_text(policy, "ingress", "-"), "isolated") == 0;
-	bool egress = strcmp(member_text(policy, "egress", "-"), "isolated") == 0;
-
-	cell_set(cell, ingress || egress ? COLOUR_WARN : COLOUR_NONE, "%s%s",
-		 ingress && egress ? "both"
-		 : ingress         ? "ingress"
-		 : egress          ? "egress"
-				   : "open",
-		 cJSON_IsTrue(member_get(row, "audit")) ? " (audit)" : "");
-}
-
-static void fill_endpoint_policies(const cJSON *row, struct cell *cell)
-{
-	output_member(member_get(row, "policy"), "policies", cell);
-}
-
-static void fill_traffic(const cJSON *row, struct cell *cell)
-{
-	const cJSON *stats = member_get(row, "stats");
-	struct cell out, in, drops, would;
-
-	output_member(stats, "txPackets", &out);
-	output_member(stats, "rxPackets", &in);
-	output_member(stats, "drops", &drops);
-	output_member(stats, "wouldDrops", &would);
-	cell_set(cell, COLOUR_NONE, "%.40s out, %.40s in, %.40s dropped, %.40s told in audit",
-		 out.text, in.text, drops.text, would.text);
-}
-
-static void fill_accelerated(const cJSON *row, struct cell *cell)
-{
-	const cJSON *stats = member_get(row, "stats");
-	struct cell connections, bytes, fallbacks;
-
-	output_member(stats, "accelConnections", &connections);
-	output_member(stats, "accelBytes", &bytes);
-	output_member(stats, "accelFallbacks", &fallbacks);
-	cell_set(cell, COLOUR_NONE, "%.40s connections, %.40s bytes, %.40s fallbacks",
-		 connections.text, bytes.text, fallbacks.text);
-}
-
-static void format_end(const cJSON *row, const char *addr, const char *port, struct cell *cell)
-{
-	struct cell number;
-	bool v6 = strchr(member_text(row, addr, "-"), ':');
-
-	output_member(row, port, &number);
-	cell_set(cell, COLOUR_NONE, v6 ? "[%s]:%.20s" : "%s:%.20s", member_text(row, addr, "-"),
-		 number.text);
+	output_member(row, "kind", cell);
 }
 
 static void fill_source(const cJSON *row, struct cell *cell)
 {
-	format_end(row, "source", "sourcePort", cell);
+	output_member(row, "source", cell);
 }
 
-static void fill_destination(const cJSON *row, struct cell *cell)
+static void fill_labels(const cJSON *row, struct cell *cell)
 {
-	format_end(row, "destination", "destinationPort", cell);
+	output_member(member_get(row, "metadata"), "labels", cell);
 }
 
-static void fill_frontend(const cJSON *row, struct cell *cell)
+static void fill_node(const cJSON *row, struct cell *cell)
 {
-	format_end(row, "address", "port", cell);
+	output_member(member_get(row, "spec"), "nodeName", cell);
 }
 
-static void fill_backends(const cJSON *row, struct cell *cell)
+/* Joins a member of each item: "10.0.0.1, fd00::1". */
+static void fill_items(const cJSON *items, const char *member, struct cell *cell)
 {
-	const cJSON *backend;
+	const cJSON *item;
 	size_t used = 0;
 
-	cell_set(cell, COLOUR_NONE, "%s", "");
-	cJSON_ArrayForEach (backend, member_get(row, "backends")) {
-		struct cell one;
-
-		format_end(backend, "address", "port", &one);
+	cell_set(cell, COLOUR_NONE, "-");
+	cJSON_ArrayForEach (item, items) {
 		used += (size_t)snprintf(cell->text + used, sizeof(cell->text) - used, "%s%s",
-					 used ? ", " : "", one.text);
+					 used ? ", " : "", member_text(item, member, "-"));
 		if (used >= sizeof(cell->text))
-			break;
+			return;
 	}
-	if (used == 0)
-		cell_set(cell, COLOUR_WARN, "none ready");
 }
 
-static void fill_backend_count(const cJSON *row, struct cell *cell)
+static void fill_pod_addresses(const cJSON *row, struct cell *cell)
 {
-	const cJSON *frontend;
-	int frontends = 0, backends = 0;
+	const cJSON *status = member_get(row, "status");
 
-	cJSON_ArrayForEach (frontend, member_get(row, "frontends")) {
-		frontends++;
-		backends += cJSON_GetArraySize(member_get(frontend, "backends"));
+	if (member_get(status, "podIPs"))
+		fill_items(member_get(status, "podIPs"), "ip", cell);
+	else
+		output_member(status, "podIP", cell);
+}
+
+static void fill_node_addresses(const cJSON *row, struct cell *cell)
+{
+	fill_items(member_get(member_get(row, "status"), "addresses"), "address", cell);
+}
+
+static void fill_type(const cJSON *row, struct cell *cell)
+{
+	cell_set(cell, COLOUR_NONE, "%s",
+		 member_text(member_get(row, "spec"), "type", "ClusterIP"));
+}
+
+static void fill_cluster_ips(const cJSON *row, struct cell *cell)
+{
+	const cJSON *spec = member_get(row, "spec");
+
+	output_member(spec, member_get(spec, "clusterIPs") ? "clusterIPs" : "clusterIP", cell);
+}
+
+static void fill_ports(const cJSON *row, struct cell *cell)
+{
+	const cJSON *port;
+	size_t used = 0;
+
+	cell_set(cell, COLOUR_NONE, "-");
+	cJSON_ArrayForEach (port, member_get(member_get(row, "spec"), "ports")) {
+		used += (size_t)snprintf(cell->text + used, sizeof(cell->text) - used, "%s%.0f/%s",
+					 used ? ", " : "", member_number(port, "port"),
+					 member_text(port, "protocol", "TCP"));
+		if (used >= sizeof(cell->text))
+			return;
 	}
-	cell_set(cell, frontends > 0 && backends == 0 ? COLOUR_WARN : COLOUR_NONE,
-		 "%d frontends, %d backends", frontends, backends);
 }
 
-static const struct column endpoint_columns[] = {
-	{ "POD", fill_name },
-	{ "ADDRESSES", fill_addresses },
-	{ "STATE", fill_endpoint_state },
-	{ "ISOLATED", fill_isolation },
-	{ "IDENTITY", fill_identity },
-	{ "LABELS", fill_labels },
+static void fill_selector(const cJSON *row, struct cell *cell)
+{
+	output_member(member_get(row, "spec"), "selector", cell);
+}
+
+/* The pods of a policy, as it writes them. */
+static void fill_subject(const cJSON *row, struct cell *cell)
+{
+	const cJSON *spec = member_get(row, "spec");
+	const cJSON *subject = member_get(spec, "podSelector");
+	auto_free char *text =
+		cJSON_PrintUnformatted(subject ? subject : member_get(spec, "subject"));
+
+	cell_set(cell, COLOUR_NONE, "%s", !text || strcmp(text, "{}") == 0 ? "all pods" : text);
+}
+
+static void fill_service(const cJSON *row, struct cell *cell)
+{
+	output_member(member_get(member_get(row, "metadata"), "labels"),
+		      "kubernetes.io/service-name", cell);
+}
+
+static void fill_endpoint_count(const cJSON *row, struct cell *cell)
+{
+	cell_set(cell, COLOUR_NONE, "%d", cJSON_GetArraySize(member_get(row, "endpoints")));
+}
+
+static const struct column pod_columns[] = { { "POD", fill_name, false },
+					     { "ADDRESSES", fill_pod_addresses, false },
+					     { "NODE", fill_node, false },
+					     { "LABELS", fill_labels, true },
+					     { "SOURCE", fill_source, true } };
+static const struct column service_columns[] = { { "SERVICE", fill_name, false },
+						 { "TYPE", fill_type, false },
+						 { "CLUSTER IPS", fill_cluster_ips, false },
+						 { "PORTS", fill_ports, false },
+						 { "SELECTOR", fill_selector, true },
+						 { "SOURCE", fill_source, true } };
+static const struct column policy_columns[] = { { "POLICY", fill_name, false },
+						{ "KIND", fill_kind, false },
+						{ "SELECTS", fill_subject, false },
+						{ "SOURCE", fill_source, true } };
+static const struct column node_columns[] = { { "NODE", fill_name, false },
+					      { "ADDRESSES", fill_node_addresses, false },
+					      { "LABELS", fill_labels, true },
+					      { "SOURCE", fill_source, true } };
+static const struct column namespace_columns[] = { { "NAMESPACE", fill_name, false },
+						   { "LABELS", fill_labels, false },
+						   { "SOURCE", fill_source, true } };
+static const struct column slice_columns[] = { { "ENDPOINT SLICE", fill_name, false },
+					       { "SERVICE", fill_service, false },
+					       { "ENDPOINTS", fill_endpoint_count, false },
+					       { "SOURCE", fill_source, true } };
+
+#define COLUMNS(array)                   \
+	{                                \
+		array, ARRAY_SIZE(array) \
+	}
+static const struct {
+	const struct column *columns;
+	size_t count;
+} kind_columns[OBJECT_KIND_COUNT] = {
+	[OBJECT_NAMESPACE] = COLUMNS(namespace_columns),
+	[OBJECT_NODE] = COLUMNS(node_columns),
+	[OBJECT_POD] = COLUMNS(pod_columns),
+	[OBJECT_SERVICE] = COLUMNS(service_columns),
+	[OBJECT_ENDPOINT_SLICE] = COLUMNS(slice_columns),
+	[OBJECT_NETWORK_POLICY] = COLUMNS(policy_columns),
+	[OBJECT_CLUSTER_POLICY] = COLUMNS(policy_columns),
 };
-static const struct column endpoint_fields[] = {
-	{ "Pod", fill_name },
-	{ "State", fill_endpoint_state },
-	{ "Slot", fill_slot },
-	{ "Container", fill_container },
-	{ "Host interface", fill_host_interface },
-	{ "MAC", fill_mac },
-	{ "Addresses", fill_addresses },
-	{ "Labels", fill_labels },
-	{ "Identity", fill_identity },
-	{ "Isolated", fill_isolation },
-	{ "Policies", fill_endpoint_policies },
-	{ "Audit", fill_audit },
-	{ "Packets", fill_traffic },
-	{ "Accelerate", fill_accelerate },
-	{ "Accelerated", fill_accelerated },
-};
-static const struct column service_columns[] = { { "SERVICE", fill_name },
-						 { "CLUSTER IPS", fill_cluster_ips },
-						 { "BEHIND IT", fill_backend_count } };
-static const struct column frontend_columns[] = { { "FRONTEND", fill_frontend },
-						  { "PROTOCOL", fill_protocol },
-						  { "PORT", fill_port_name },
-						  { "BACKENDS", fill_backends } };
-static const struct column identity_columns[] = { { "IDENTITY", fill_id },
-						  { "WHO", fill_description },
-						  { "ADDRESSES", fill_addresses } };
-static const struct column conntrack_columns[] = {
-	{ "PROTO", fill_proto },    { "OPENED BY", fill_source },
-	{ "TO", fill_destination }, { "STATE", fill_connection_state },
-	{ "AGE", fill_age },
-};
-static const struct column policy_columns[] = {
-	{ "POLICY", fill_name },
-	{ "TIER", fill_tier },
-	{ "TYPES", fill_policy_types },
-	{ "INGRESS RULES", fill_ingress_rules },
-	{ "EGRESS RULES", fill_egress_rules },
-	{ "SELECTS", fill_selected },
-	{ "SOURCE", fill_source_file },
-};
 
-static int view_list(const struct arguments *args, const char *path, const struct column *columns,
-		     size_t count, struct errmsg *err)
+/* ---- rows ---- */
+
+/* "pods", "netpol"; "policies" are those of both kinds. */
+static int kind_parse(const char *text, enum object_kind *ret_kind, bool *ret_policies,
+		      struct errmsg *err)
 {
-	cJSON *rows = NULL;
-	int ret = agent_call(args, "GET", path, NULL, &rows, err);
-
-	if (ret)
-		return ret;
-	if (args->json)
-		output_json(rows);
-	else
-		output_table(rows, columns, count);
-	cJSON_Delete(rows);
-	return EXIT_OK;
+	*ret_policies = strcmp(text, "policies") == 0 || strcmp(text, "policy") == 0;
+	*ret_kind = OBJECT_NETWORK_POLICY;
+	if (*ret_policies || object_kind_parse(text, ret_kind) == 0)
+		return 0;
+	return misused(err,
+		       "%s: must be pods, services, policies, nodes, namespaces or endpointslices",
+		       text);
 }
 
-/* Fetches PREFIX/NAMESPACE/NAME for the one operand. */
-static int fetch_named(const struct arguments *args, const char *prefix, cJSON **ret_row,
-		       struct errmsg *err)
+static bool row_wanted(const struct arguments *args, const cJSON *row)
 {
-	char namespace[NAME_MAX_LEN], name[NAME_MAX_LEN], path[2 * NAME_MAX_LEN + 64];
-	int ret = name_split(args->operands[0], namespace, name, sizeof(name), err);
-
-	if (ret)
-		return ret;
-	snprintf(path, sizeof(path), "%s/%s/%s", prefix, namespace, name);
-	return agent_call(args, "GET", path, NULL, ret_row, err);
-}
-
-int cmd_endpoint_list(const struct arguments *args, struct errmsg *err)
-{
-	return view_list(args, "/v1/endpoints", endpoint_columns, ARRAY_SIZE(endpoint_columns),
-			 err);
-}
-
-int cmd_endpoint_get(const struct arguments *args, struct errmsg *err)
-{
-	cJSON *row = NULL;
-	int ret = fetch_named(args, "/v1/endpoints", &row, err);
-
-	if (ret)
-		return ret;
-	if (args->json)
-		output_json(row);
-	else
-		output_fields(row, endpoint_fields, ARRAY_SIZE(endpoint_fields));
-	cJSON_Delete(row);
-	return EXIT_OK;
-}
-
-int cmd_service_list(const struct arguments *args, struct errmsg *err)
-{
-	return view_list(args, "/v1/services", service_columns, ARRAY_SIZE(service_columns), err);
-}
-
-int cmd_service_get(const struct arguments *args, struct errmsg *err)
-{
-	cJSON *row = NULL;
-	int ret = fetch_named(args, "/v1/services", &row, err);
-
-	if (ret)
-		return ret;
-	if (args->json)
-		output_json(row);
-	else
-		output_table(member_get(row, "frontends"), frontend_columns,
-			     ARRAY_SIZE(frontend_columns));
-	cJSON_Delete(row);
-	return EXIT_OK;
-}
-
-int cmd_identity_list(const struct arguments *args, struct errmsg *err)
-{
-	return view_list(args, "/v1/identities", identity_columns, ARRAY_SIZE(identity_columns),
-			 err);
-}
-
-int cmd_conntrack_list(const struct arguments *args, struct errmsg *err)
-{
-	char path[64] = "/v1/conntrack";
-	uint64_t limit;
-
-	if (args->limit && number_parse(args->limit, 1, UINT32_MAX, &limit))
-		return misused(err, "--limit %s: must be a number from 1 on", args->limit);
-	if (args->limit)
-		snprintf(path, sizeof(path), "/v1/conntrack?limit=%" PRIu64, limit);
-	return view_list(args, path, conntrack_columns, ARRAY_SIZE(conntrack_columns), err);
-}
-
-int cmd_policy_list(const struct arguments *args, struct errmsg *err)
-{
-	return view_list(args, "/v1/policies", policy_columns, ARRAY_SIZE(policy_columns), err);
-}
-
-int cmd_policy_get(const struct arguments *args, struct errmsg *err)
-{
-	char namespace[NAME_MAX_LEN], name[NAME_MAX_LEN], path[2 * NAME_MAX_LEN + 64];
-	cJSON *object = NULL;
+	const char *row_kind = member_text(row, "kind", "");
+	const char *namespace = args->namespace ? args->namespace : "default";
 	enum object_kind kind;
-	int ret = policy_name_split(args->operands[0], &kind, namespace, name, sizeof(name), err);
+	char name[600], wanted[600];
+	bool policies;
+
+	if (kind_parse(args->operands[0], &kind, &policies, NULL) ||
+	    (strcmp(row_kind, object_kind_name(kind)) != 0 &&
+	     !(policies && strcmp(row_kind, object_kind_name(OBJECT_CLUSTER_POLICY)) == 0)))
+		return false;
+	if (args->operand_count < 2)
+		return true;
+	row_name(row, name, sizeof(name));
+	snprintf(wanted, sizeof(wanted), "%s/%s", namespace, args->operands[1]);
+	return strcmp(name, args->operands[1] + (*args->operands[1] == '/')) == 0 ||
+	       strcmp(name, wanted) == 0;
+}
+
+/* What the agent says of where an object is from. */
+static void row_add_source(cJSON *row, const cJSON *listing)
+{
+	const cJSON *metadata = member_get(row, "metadata"), *entry;
+
+	cJSON_ArrayForEach (entry, listing) {
+		if (strcmp(member_text(entry, "kind", ""), member_text(row, "kind", "")) == 0 &&
+		    strcmp(member_text(entry, "name", ""), member_text(metadata, "name", "")) ==
+			    0 &&
+		    strcmp(member_text(entry, "namespace", ""),
+			   member_text(metadata, "namespace", "")) == 0) {
+			cJSON_AddStringToObject(row, "source", member_text(entry, "source", "-"));
+			return;
+		}
+	}
+}
+
+static int rows_fetch(const struct arguments *args, cJSON **ret_rows, struct errmsg *err)
+{
+	cJSON *list = NULL, *listing = NULL, *rows, *item, *next;
+	bool wide = strcmp(args->output, "wide") == 0;
+	int ret = agent_call(args, "GET", "/v1/objects?full=1", NULL, &list, err);
+
+	if (!ret && wide)
+		ret = agent_call(args, "GET", "/v1/objects", NULL, &listing, err);
+	if (ret) {
+		cJSON_Delete(list);
+		return ret;
+	}
+	rows = cJSON_CreateArray();
+	list = list ? list : cJSON_CreateObject();
+	item = cJSON_GetObjectItemCaseSensitive(list, "items");
+	for (item = item ? item->child : NULL; item; item = next) {
+		next = item->next;
+		if (!row_wanted(args, item))
+			continue;
+		cJSON_DetachItemViaPointer(cJSON_GetObjectItemCaseSensitive(list, "items"), item);
+		row_add_source(item, listing);
+		cJSON_AddItemToArray(rows, item);
+	}
+	cJSON_Delete(list);
+	cJSON_Delete(listing);
+	if (args->operand_count == 2 && !rows->child) {
+		cJSON_Delete(rows);
+		return fail_plain(err, -ENOENT, "there is no %s %s", args->operands[0],
+				  args->operands[1]);
+	}
+	*ret_rows = rows;
+	return 0;
+}
+
+/* As kubectl prints it: a List, or the one object that was named. */
+static cJSON *rows_document(const struct arguments *args, const cJSON *rows)
+{
+	cJSON *list;
+
+	if (args->operand_count == 2)
+		return cJSON_Duplicate(rows->child, true);
+	list = cJSON_CreateObject();
+	cJSON_AddStringToObject(list, "apiVersion", "v1");
+	cJSON_AddStringToObject(list, "kind", "List");
+	cJSON_AddItemToObject(list, "items", cJSON_Duplicate(rows, true));
+	return list;
+}
+
+int cmd_get(const struct arguments *args, struct errmsg *err)
+{
+	struct view view = { .fetch = rows_fetch, .document = rows_document };
+	enum object_kind kind;
+	bool policies;
+	int ret = kind_parse(args->operands[0], &kind, &policies, err);
 
 	if (ret)
 		return ret;
-	snprintf(path, sizeof(path), "/v1/objects/%s/%s/%s", object_kind_name(kind),
-		 *namespace ? namespace : "-", name);
-	ret = agent_call(args, "GET", path, NULL, &object, err);
-	if (ret)
-		return ret;
-	output_json(object);
-	cJSON_Delete(object);
-	return EXIT_OK;
+	view.columns = kind_columns[kind].columns;
+	view.column_count = kind_columns[kind].count;
+	return view_show(args, &view, err);
 }

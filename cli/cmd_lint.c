@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/files.h"
 #include "cli/output.h"
 #include "cli/store_load.h"
 #include "lib/alloc.h"
@@ -131,15 +132,12 @@ static bool has_policies(const struct store *store)
 int cmd_policy_lint(const struct arguments *args, struct errmsg *err)
 {
 	auto_(cli_store) struct cli_store *store = NULL;
-	struct arguments files = *args;
+	struct arguments files;
 	struct lint_findings findings = { 0 };
-	int ret;
+	int ret = files_join(args, &files, err);
 
-	for (size_t i = 0; i < args->operand_count; i++) {
-		if (files.file_count == CLI_FILES_MAX)
-			return misused(err, "more than %d files", CLI_FILES_MAX);
-		files.files[files.file_count++] = args->operands[i];
-	}
+	if (ret)
+		return ret;
 	ret = store_load(&files, &store, err);
 	if (!ret && files.file_count && !has_policies(store->objects))
 		output_note("policy lint: there are no policies in the files");

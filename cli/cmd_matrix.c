@@ -152,15 +152,19 @@ static int answer(const struct arguments *args, const struct cli_store *store,
 	return EXIT_OK;
 }
 
-int cmd_policy_matrix(const struct arguments *args, struct errmsg *err)
+int cmd_policy_matrix(const struct arguments *line, struct errmsg *err)
 {
+	struct arguments joined;
+	const struct arguments *args = &joined;
 	auto_(cli_store) struct cli_store *store = NULL;
 	auto_(matrix) struct matrix *matrix = NULL;
 	struct matrix_port ports[PORTS_MAX];
 	struct matrix_query query = { .ports = ports };
 	struct words port_words = { 0 }, key_words = { 0 };
-	int ret = pictures_check(args, err);
+	int ret = files_join(line, &joined, err);
 
+	if (!ret)
+		ret = pictures_check(args, err);
 	if (!ret)
 		ret = by_parse(args->by, &key_words, &query, err);
 	if (!ret && args->port)
@@ -169,7 +173,9 @@ int cmd_policy_matrix(const struct arguments *args, struct errmsg *err)
 	if (!ret)
 		ret = store_load(args, &store, err);
 	if (!ret && store_count(store->objects, OBJECT_POD) == 0)
-		ret = fail_plain(err, -ENOENT, "there are no pods in the files");
+		ret = fail_plain(err, -ENOENT,
+				 args->file_count ? "there are no pods in the files"
+						  : "the agent has no pods");
 	if (!ret)
 		ret = matrix_new(store->objects, &query, &matrix, err);
 	if (!ret)

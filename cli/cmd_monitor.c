@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tendril monitor: drops, verdicts and what audit lets pass, with the names of both pods. */
+/* tendril monitor: drops and verdicts as they happen, with the names of both pods. */
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "cli/agent_call.h"
+#include "cli/argument.h"
 #include "cli/output.h"
 #include "lib/auto.h"
+#include "lib/inet.h"
 
 static const char *shown_text(const cJSON *object, const char *name)
 {
@@ -51,31 +54,91 @@ static const struct event_kind *event_kind(const cJSON *event)
 	return &event_kinds[ARRAY_SIZE(event_kinds) - 1];
 }
 
+/* ---- which events are wanted ---- */
+
+struct monitor {
+	const struct arguments *args;
+	uint16_t port; /* 0: any */
+	uint8_t proto;
+	bool any_proto;
+};
+
+/* Whether an end is the pod or the address that was asked for, or lies in the CIDR. */
+static bool end_is(const cJSON *end, const char *wanted, const char *namespace)
+{
+	const char *pod = member_text(end, "pod", "");
+	struct prefix prefix;
+	struct addr addr;
+	char full[600];
+
+	if (prefix_parse(wanted, &prefix) == 0 || addr_parse(wanted, &addr) == 0) {
+		struct addr at;
+
+		if (addr_parse(member_text(end, "address", ""), &at))
+			return false;
+		return addr_parse(wanted, &addr) == 0 ? addr_equal(&at, &addr)
+						      : prefix_contains(&prefix, &at);
+	}
+	snprintf(full, sizeof(full), "%s/%s", namespace ? namespace : "default", wanted);
+	return strcmp(pod, strchr(wanted, '/') ? wanted : full) == 0;
+}
+
+static bool end_in_namespace(const cJSON *end, const char *namespace)
+{
+	const char *pod = member_text(end, "pod", "");
+	size_t len = strlen(namespace);
+
+	return strncmp(pod, namespace, len) == 0 && pod[len] == '/';
+}
+
+static bool event_wanted(const struct monitor *monitor, const cJSON *event)
+{
+	const struct arguments *args = monitor->args;
+	const cJSON *from = member_get(event, "source"), *to = member_get(event, "destination");
+	const char *proto = member_text(event, "protocol", "");
+
+	if (args->from && !end_is(from, args->from, args->namespace))
+		return false;
+	if (args->to && !end_is(to, args->to, args->namespace))
+		return false;
+	if (args->pod && !end_is(from, args->pod, args->namespace) &&
+	    !end_is(to, args->pod, args->namespace))
+		return false;
+	if (args->namespace && !end_in_namespace(from, args->namespace) &&
+	    !end_in_namespace(to, args->namespace))
+		return false;
+	return !args->port ||
+	       (member_number(to, "port") == monitor->port &&
+		(monitor->any_proto || strcmp(proto, proto_name(monitor->proto)) == 0));
+}
+
 static int print_event(const char *line, void *arg)
 {
-	const struct arguments *args = arg;
+	const struct monitor *monitor = arg;
 	const struct event_kind *kind;
-	cJSON *event;
+	cJSON *event = cJSON_Parse(line);
 
-	if (args->json) {
-		output_json_text(line);
-		fflush(stdout);
-		return ferror(stdout) ? -EPIPE : 0;
-	}
-	event = cJSON_Parse(line);
 	if (!event)
 		return -EBADMSG;
+	if (!event_wanted(monitor, event)) {
+		cJSON_Delete(event);
+		return 0;
+	}
 	kind = event_kind(event);
-	printf("%s%s%s %s%-10s%s %s ", output_colour(COLOUR_FAINT), shown_text(event, "time"),
-	       output_colour_end(), output_colour(kind->colour), kind->shown, output_colour_end(),
-	       shown_text(event, "protocol"));
-	print_end(event, "source");
-	printf(" -> ");
-	print_end(event, "destination");
-	if (kind->has_reason)
-		printf("  %s %s: %s", shown_text(event, "direction"), shown_text(event, "reason"),
-		       shown_text(event, "text"));
-	putchar('\n');
+	if (monitor->args->json) {
+		output_json_text(line);
+	} else {
+		printf("%s%s%s %s%-10s%s %s ", output_colour(COLOUR_FAINT),
+		       shown_text(event, "time"), output_colour_end(), output_colour(kind->colour),
+		       kind->shown, output_colour_end(), shown_text(event, "protocol"));
+		print_end(event, "source");
+		printf(" -> ");
+		print_end(event, "destination");
+		if (kind->has_reason)
+			printf("  %s %s: %s", shown_text(event, "direction"),
+			       shown_text(event, "reason"), shown_text(event, "text"));
+		putchar('\n');
+	}
 	fflush(stdout);
 	cJSON_Delete(event);
 	return ferror(stdout) ? -EPIPE : 0;
@@ -99,16 +162,47 @@ static bool types_are_known(const char *types)
 	return true;
 }
 
+/* The types of events that a verdict means, also in hubble's words; NULL: there is no such. */
+static const char *verdict_types(const char *verdict)
+{
+	static const struct {
+		const char *verdict, *types;
+	} rows[] = { { "allow", "verdict" },
+		     { "forwarded", "verdict" },
+		     { "deny", "drop" },
+		     { "dropped", "drop" },
+		     { "audit", "audit" } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		if (strcasecmp(rows[i].verdict, verdict) == 0)
+			return rows[i].types;
+	}
+	return NULL;
+}
+
 int cmd_monitor(const struct arguments *args, struct errmsg *err)
 {
+	struct monitor monitor = { .args = args };
 	const char *types = args->type ? args->type : "drop,verdict,audit";
 	char path[128];
-	int ret;
+	int ret = 0;
 
 	if (!types_are_known(types) || strlen(types) > 64)
 		return misused(err, "--type %s: must be drop, verdict and audit, with commas",
 			       types);
+	if (args->type && args->verdict)
+		return misused(err, "give either --type or --verdict");
+	if (args->verdict)
+		types = verdict_types(args->verdict);
+	if (!types)
+		return misused(err, "--verdict %s: must be allow, deny or audit", args->verdict);
+	if (args->port) {
+		monitor.any_proto = !strchr(args->port, '/');
+		ret = port_argument_parse(args->port, &monitor.port, &monitor.proto, err);
+	}
+	if (ret)
+		return ret;
 	snprintf(path, sizeof(path), "/v1/events?type=%s", types);
-	ret = agent_follow(args, path, print_event, (void *)args, err);
+	ret = agent_follow(args, path, print_event, &monitor, err);
 	return ret < 0 ? ret : EXIT_OK;
 }

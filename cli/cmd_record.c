@@ -71,12 +71,13 @@ static int record_flow_seen(const struct observed_flow *flow, void *arg)
 
 static bool is_named(const struct arguments *args, const char *name)
 {
-	char namespace[254], pod[254], full[600];
+	struct object_name pod;
+	char full[600];
 
 	for (size_t i = 0; i < args->operand_count; i++) {
-		if (name_split(args->operands[i], namespace, pod, sizeof(pod), NULL))
+		if (object_name_parse(args->operands[i], args->namespace, &pod, NULL))
 			continue;
-		snprintf(full, sizeof(full), "%s/%s", namespace, pod);
+		snprintf(full, sizeof(full), "%s/%s", pod.namespace, pod.name);
 		if (strcmp(full, name) == 0)
 			return true;
 	}
@@ -117,22 +118,22 @@ static bool endpoint_exists(const cJSON *endpoints, const char *namespace, const
 /* Before the window, so that nobody waits for nothing. */
 static int scope_check(const struct arguments *args, struct errmsg *err)
 {
-	char namespace[254], name[254];
+	struct object_name pod;
 	cJSON *endpoints = NULL;
 	int ret = 0;
 
 	for (size_t i = 0; !ret && i < args->operand_count; i++)
-		ret = name_split(args->operands[i], namespace, name, sizeof(name), err);
+		ret = object_name_parse(args->operands[i], args->namespace, &pod, err);
 	if (!ret)
 		ret = agent_call(args, "GET", "/v1/endpoints", NULL, &endpoints, err);
 	if (!ret && args->namespace && !endpoint_exists(endpoints, args->namespace, NULL))
 		ret = fail_plain(err, -ENOENT, "namespace %s has no pods on this node",
 				 args->namespace);
 	for (size_t i = 0; !ret && i < args->operand_count; i++) {
-		name_split(args->operands[i], namespace, name, sizeof(name), err);
-		if (!endpoint_exists(endpoints, namespace, name))
-			ret = fail_plain(err, -ENOENT, "%s/%s is no pod of this node", namespace,
-					 name);
+		object_name_parse(args->operands[i], args->namespace, &pod, err);
+		if (!endpoint_exists(endpoints, pod.namespace, pod.name))
+			ret = fail_plain(err, -ENOENT, "%s/%s is not a pod of this node",
+					 pod.namespace, pod.name);
 	}
 	cJSON_Delete(endpoints);
 	return ret;

@@ -75,13 +75,13 @@ static void fill_cidrs(const cJSON *status, struct cell *cell)
 }
 
 static const struct column summary[] = {
-	{ "Agent", fill_agent },
-	{ "Datapath", fill_datapath },
-	{ "Acceleration", fill_acceleration },
-	{ "Memory", fill_memory },
-	{ "Objects", fill_counts },
-	{ "Policy", fill_audit },
-	{ "Pod CIDRs", fill_cidrs },
+	{ "Agent", fill_agent, false },
+	{ "Datapath", fill_datapath, false },
+	{ "Acceleration", fill_acceleration, false },
+	{ "Memory", fill_memory, false },
+	{ "Objects", fill_counts, false },
+	{ "Policy", fill_audit, false },
+	{ "Pod CIDRs", fill_cidrs, false },
 };
 
 static void fill_map_name(const cJSON *map, struct cell *cell)
@@ -119,13 +119,14 @@ static void fill_name(const cJSON *row, struct cell *cell)
 	output_member(row, "name", cell);
 }
 
-static const struct column map_columns[] = { { "MAP", fill_map_name }, { "USED", fill_map_used } };
-static const struct column drop_columns[] = { { "DROPPED", fill_reason },
-					      { "COUNT", fill_count },
-					      { "MEANING", fill_text } };
-static const struct column notice_columns[] = { { "NOTICED", fill_name },
-						{ "COUNT", fill_count },
-						{ "MEANING", fill_text } };
+static const struct column map_columns[] = { { "MAP", fill_map_name, false },
+					     { "USED", fill_map_used, false } };
+static const struct column drop_columns[] = { { "DROPPED", fill_reason, false },
+					      { "COUNT", fill_count, false },
+					      { "MEANING", fill_text, false } };
+static const struct column notice_columns[] = { { "NOTICED", fill_name, false },
+						{ "COUNT", fill_count, false },
+						{ "MEANING", fill_text, false } };
 
 /* Prints the rows whose count is not zero. */
 static void print_counted(const cJSON *rows, const struct column *columns, size_t count)
@@ -139,7 +140,7 @@ static void print_counted(const cJSON *rows, const struct column *columns, size_
 	}
 	if (cJSON_GetArraySize(shown) > 0) {
 		putchar('\n');
-		output_table(shown, columns, count);
+		output_table(shown, columns, count, 0);
 	}
 	cJSON_Delete(shown);
 }
@@ -252,7 +253,7 @@ int cmd_status(const struct arguments *args, struct errmsg *err)
 	} else {
 		output_fields(status, summary, ARRAY_SIZE(summary));
 		putchar('\n');
-		output_table(member_get(status, "maps"), map_columns, ARRAY_SIZE(map_columns));
+		output_table(member_get(status, "maps"), map_columns, ARRAY_SIZE(map_columns), 0);
 		print_counted(member_get(status, "drops"), drop_columns, ARRAY_SIZE(drop_columns));
 		print_counted(member_get(status, "notices"), notice_columns,
 			      ARRAY_SIZE(notice_columns));

@@ -35,8 +35,9 @@ static void result_fill(const struct cli_store *store, const struct expectation 
 	auto_buffer struct buffer reason = { 0 };
 	struct answers answers = { 0 };
 	struct errmsg why = { 0 };
-	int ret = explain_query(store, expectation->from, expectation->to, expectation->port,
-				&answers, &why);
+	const struct question question = { expectation->from, expectation->to, expectation->port,
+					   NULL };
+	int ret = explain_query(store, &question, &answers, &why);
 
 	if (ret) {
 		result->reason = xstrdup(why.text);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The command line of `tendril`: one table of commands, one table of options, and what commands
- * share.  A command is a row in commands[] (main.c) and a function in its cmd_*.c file.
+ * What a command is, and what the command line told it.  A command is a row in commands[]
+ * (commands.c) and a function in its cmd_*.c file.
  */
 #ifndef TENDRIL_CLI_COMMAND_H
 #define TENDRIL_CLI_COMMAND_H
@@ -22,15 +22,19 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNABLE = 2 };
 struct arguments {
 	const char *socket;
 	const char *output; /* -o */
-	bool json;          /* output is "json" */
+	bool json;          /* output is "json" or "yaml" */
 	bool help;
 	bool version;
 	bool lenient;
 	bool verbose;
+	bool watch;
+	bool all_namespaces;
 	const char *from;
 	const char *to;
 	const char *port;
+	const char *pod;
 	const char *type;
+	const char *verdict;
 	const char *limit;
 	const char *by;
 	const char *html;
@@ -41,7 +45,7 @@ struct arguments {
 	const char *canary;
 	bool dry_run;
 	bool then_apply;
-	const char *files[CLI_FILES_MAX]; /* -f */
+	const char *files[CLI_FILES_MAX]; /* -f, and operands of commands that take files */
 	size_t file_count;
 	char **operands;
 	size_t operand_count;
@@ -51,11 +55,39 @@ struct arguments {
 #define CLI_MISUSED       (-4096)
 #define misused(err, ...) fail_plain(err, CLI_MISUSED, __VA_ARGS__)
 
-/* A command answers EXIT_OK or EXIT_FAILED after it has printed its result itself, or CLI_MISUSED
+/* A command returns EXIT_OK or EXIT_FAILED after it has printed its result itself, or CLI_MISUSED
  * or a negative errno with a text in err, which main() prints. */
 typedef int (*command_fn)(const struct arguments *args, struct errmsg *err);
 
+/* What the words after a command are, for completion. */
+enum operand {
+	OPERAND_NONE,
+	OPERAND_POD,
+	OPERAND_SERVICE,
+	OPERAND_POLICY,
+	OPERAND_PEER,
+	OPERAND_KIND,
+	OPERAND_FILE,
+	OPERAND_COMMAND
+};
+
+struct command {
+	const char *name; /* one or two words */
+	const char *operands;
+	enum operand operand;
+	size_t min_operands;
+	size_t max_operands;
+	uint32_t options;  /* enum option_bit, beside OPT_COMMON */
+	uint32_t required; /* those of them that it cannot do without */
+	command_fn run;
+	const char *help;
+	const char *outputs;  /* formats of -o */
+	const char *statuses; /* exit statuses, where they are not the usual ones */
+	bool one_is_answer;   /* exit status 1 is an answer, and a failure is 2 */
+};
+
 int cmd_status(const struct arguments *args, struct errmsg *err);
+int cmd_get(const struct arguments *args, struct errmsg *err);
 int cmd_endpoint_list(const struct arguments *args, struct errmsg *err);
 int cmd_endpoint_get(const struct arguments *args, struct errmsg *err);
 int cmd_service_list(const struct arguments *args, struct errmsg *err);
@@ -74,5 +106,8 @@ int cmd_policy_test(const struct arguments *args, struct errmsg *err);
 int cmd_policy_lint(const struct arguments *args, struct errmsg *err);
 int cmd_policy_diff(const struct arguments *args, struct errmsg *err);
 int cmd_policy_record(const struct arguments *args, struct errmsg *err);
+int cmd_help(const struct arguments *args, struct errmsg *err);
+int cmd_version(const struct arguments *args, struct errmsg *err);
+int cmd_complete(const struct arguments *args, struct errmsg *err);
 
 #endif

@@ -13,6 +13,7 @@
 #include "lib/alloc.h"
 #include "lib/arena.h"
 #include "lib/auto.h"
+#include "policy/objects/ports.h"
 #include "policy/objects/service.h"
 
 /* One end as it was asked for. */
@@ -93,27 +94,27 @@ static int address_check(const char *side, const char *text, struct errmsg *err)
 }
 
 static int end_parse(const struct store *objects, const char *side, const char *text,
-		     struct asked_end *ret, struct errmsg *err)
+		     const char *namespace, struct asked_end *ret_end, struct errmsg *err)
 {
-	char namespace[254], name[254];
+	struct object_name name;
 	const struct object *pod;
 	struct addr addr;
-	int code;
+	int ret;
 
 	if (addr_parse(text, &addr) == 0) {
-		end_of_address(objects, &addr, ret);
+		end_of_address(objects, &addr, ret_end);
 		return 0;
 	}
 	if (strip_kind(text, "service") != text)
 		return misused(err, "%s %s: a service answers; who connects is a pod or an address",
 			       side, text);
-	code = address_check(side, text, err);
-	if (code)
-		return code;
-	code = name_split(strip_kind(text, "pod"), namespace, name, sizeof(name), err);
-	if (code)
+	ret = address_check(side, text, err);
+	if (ret)
+		return ret;
+	ret = object_name_parse(strip_kind(text, "pod"), namespace, &name, err);
+	if (ret)
 		return wrap(err, "%s", side);
-	pod = store_find(objects, OBJECT_POD, namespace, name);
+	pod = store_find(objects, OBJECT_POD, name.namespace, name.name);
 	if (!pod)
 		return fail_plain(err, -ENOENT, "%s %s: there is no such pod", side, text);
 	if (pod->pod.terminated)
@@ -121,9 +122,10 @@ static int end_parse(const struct store *objects, const char *side, const char *
 				  "%s %s: the pod has terminated, its address is no longer its "
 				  "own",
 				  side, text);
-	*ret = (struct asked_end){ .end = { .pod = pod, .has_addr = pod->pod.address_count > 0 } };
-	if (ret->end.has_addr)
-		ret->end.addr = pod->pod.addresses[0];
+	*ret_end =
+		(struct asked_end){ .end = { .pod = pod, .has_addr = pod->pod.address_count > 0 } };
+	if (ret_end->end.has_addr)
+		ret_end->end.addr = pod->pod.addresses[0];
 	return 0;
 }
 
@@ -145,11 +147,11 @@ static bool end_in_family(const struct asked_end *asked, bool v4, struct explain
 
 /* The Service that is meant, or NULL: by name, or by one of its addresses.  A name that a pod
  * has, too, needs its kind in front. */
-static int service_find(const struct store *objects, const char *text,
+static int service_find(const struct store *objects, const char *text, const char *namespace,
 			const struct object **ret_service, struct errmsg *err)
 {
 	const char *unmarked = strip_kind(text, "service");
-	char namespace[254], name[254];
+	struct object_name name;
 	struct errmsg ignored;
 	struct addr addr;
 
@@ -162,14 +164,14 @@ static int service_find(const struct store *objects, const char *text,
 		return 0;
 	}
 	if (strip_kind(text, "pod") != text ||
-	    name_split(unmarked, namespace, name, sizeof(name), &ignored))
+	    object_name_parse(unmarked, namespace, &name, &ignored))
 		return 0;
-	*ret_service = store_find(objects, OBJECT_SERVICE, namespace, name);
+	*ret_service = store_find(objects, OBJECT_SERVICE, name.namespace, name.name);
 	if (unmarked != text)
 		return *ret_service
 			       ? 0
 			       : fail_plain(err, -ENOENT, "to %s: there is no such service", text);
-	if (*ret_service && store_find(objects, OBJECT_POD, namespace, name)) {
+	if (*ret_service && store_find(objects, OBJECT_POD, name.namespace, name.name)) {
 		output_note("note: %s is a pod and a service, this is the pod; service/%s asks "
 			    "about the other",
 			    text, text);
@@ -263,22 +265,70 @@ static void answers_of_service(struct answers *answers, const struct asked_end *
 			 proto_name(answers->proto));
 }
 
-int explain_query(const struct cli_store *store, const char *from, const char *to, const char *port,
-		  struct answers *ret_answers, struct errmsg *err)
+/* The number of a port that is asked for by its name, which a Service or a pod gives it. */
+static int port_resolve(const struct question *question, const char *name,
+			const struct object *service, const struct object *pod,
+			struct answers *answers, struct errmsg *err)
+{
+	static const uint8_t protos[] = { IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP };
+	bool any_proto = !strchr(question->port, '/');
+
+	for (size_t i = 0; service && i < service->service.port_count; i++) {
+		const struct service_port *port = &service->service.ports[i];
+
+		if (strcmp(port->name, name) == 0 && (any_proto || port->proto == answers->proto)) {
+			answers->port = port->port;
+			answers->proto = port->proto;
+			return 0;
+		}
+	}
+	for (size_t i = 0; pod && i < ARRAY_SIZE(protos); i++) {
+		if (!any_proto && protos[i] != answers->proto)
+			continue;
+		answers->port =
+			named_port_find(pod->pod.ports, pod->pod.port_count, protos[i], name);
+		answers->proto = protos[i];
+		if (answers->port)
+			return 0;
+	}
+	return fail_plain(err, -ENOENT, "port %s: %s has no port of this name", question->port,
+			  question->to);
+}
+
+static int question_ask(const struct cli_store *store, const struct question *question,
+			struct answers *answers, struct errmsg *err)
 {
 	const struct store *objects = store->objects;
-	struct answers answers = { .store = store, .verdict = VERDICT_ALLOW };
-	struct asked_end sender, receiver;
-	int ret = port_argument_parse(port, &answers.port, &answers.proto, err);
+	struct asked_end sender, receiver = { 0 };
+	char name[64];
+	int ret = port_name_parse(question->port, name, sizeof(name), &answers->port,
+				  &answers->proto, err);
 
 	if (!ret)
-		ret = end_parse(objects, "from", from, &sender, err);
+		ret = end_parse(objects, "from", question->from, question->namespace, &sender, err);
 	if (!ret)
-		ret = service_find(objects, to, &answers.service, err);
-	if (!ret && answers.service)
-		answers_of_service(&answers, &sender);
-	else if (!ret && !(ret = end_parse(objects, "to", to, &receiver, err)))
-		answers_of_ends(&answers, &sender, &receiver, answers.port);
+		ret = service_find(objects, question->to, question->namespace, &answers->service,
+				   err);
+	if (!ret && !answers->service)
+		ret = end_parse(objects, "to", question->to, question->namespace, &receiver, err);
+	if (!ret && *name)
+		ret = port_resolve(question, name, answers->service, receiver.end.pod, answers,
+				   err);
+	if (ret)
+		return ret;
+	if (answers->service)
+		answers_of_service(answers, &sender);
+	else
+		answers_of_ends(answers, &sender, &receiver, answers->port);
+	return 0;
+}
+
+int explain_query(const struct cli_store *store, const struct question *question,
+		  struct answers *ret_answers, struct errmsg *err)
+{
+	struct answers answers = { .store = store, .verdict = VERDICT_ALLOW };
+	int ret = question_ask(store, question, &answers, err);
+
 	if (ret) {
 		answers_done(&answers);
 		return ret;
@@ -287,7 +337,8 @@ int explain_query(const struct cli_store *store, const char *from, const char *t
 		answers.verdict = VERDICT_DENY;
 		if (!*answers.refused)
 			snprintf(answers.refused, sizeof(answers.refused),
-				 "%s and %s have no address family in common", from, to);
+				 "%s and %s have no address family in common", question->from,
+				 question->to);
 	}
 	*ret_answers = answers;
 	return 0;

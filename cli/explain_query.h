@@ -29,10 +29,17 @@ struct answers {
 			    * common to both ends */
 };
 
-/* from, to: "NAMESPACE/NAME", an address, "pod/..." or "service/..."; port: "80/TCP".  Names what
- * cannot be found in err.  The store must outlive the answers. */
-int explain_query(const struct cli_store *store, const char *from, const char *to, const char *port,
+struct question {
+	const char *from;      /* "NAMESPACE/NAME", an address, or "pod/..." */
+	const char *to;        /* the same, or "service/..." */
+	const char *port;      /* "80/TCP", or the name of a port of the Service or pod */
+	const char *namespace; /* of names that say none; NULL: "default" */
+};
+
+/* Names what cannot be found in err.  The store must outlive the answers. */
+int explain_query(const struct cli_store *store, const struct question *question,
 		  struct answers *ret, struct errmsg *err);
+
 /* Lets the first answer decide that is not the expected one, if there is such. */
 void answers_expect(struct answers *answers, enum verdict expected);
 void answers_done(struct answers *answers);

@@ -50,17 +50,34 @@ int file_read_text(const char *path, char **ret_text, size_t *ret_len, struct er
 	return 0;
 }
 
-static int is_object_file(const struct dirent *entry)
+bool file_name_is_objects(const char *name)
 {
 	static const char *const endings[] = { ".json", ".yaml", ".yml" };
-	size_t len = strlen(entry->d_name);
+	size_t len = strlen(name);
 
-	for (size_t i = 0; entry->d_name[0] != '.' && i < ARRAY_SIZE(endings); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(endings); i++) {
 		size_t ending = strlen(endings[i]);
 
-		if (len > ending && strcmp(entry->d_name + len - ending, endings[i]) == 0)
-			return 1;
+		if (len > ending && strcmp(name + len - ending, endings[i]) == 0)
+			return true;
 	}
+	return false;
+}
+
+static int is_object_file(const struct dirent *entry)
+{
+	return entry->d_name[0] != '.' && file_name_is_objects(entry->d_name);
+}
+
+int files_join(const struct arguments *args, struct arguments *ret, struct errmsg *err)
+{
+	*ret = *args;
+	for (size_t i = 0; i < args->operand_count; i++) {
+		if (ret->file_count == CLI_FILES_MAX)
+			return misused(err, "more than %d files", CLI_FILES_MAX);
+		ret->files[ret->file_count++] = args->operands[i];
+	}
+	ret->operand_count = 0;
 	return 0;
 }
 

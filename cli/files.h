@@ -5,7 +5,7 @@
 
 #include <stddef.h>
 
-#include "lib/errmsg.h"
+#include "cli/command.h"
 
 /* How messages name a file: "stdin" for "-". */
 const char *file_title(const char *path);
@@ -15,6 +15,12 @@ int file_read_text(const char *path, char **ret_text, size_t *ret_len, struct er
 
 /* Replaces the content of a file. */
 int file_write_text(const char *path, const char *text, size_t len, struct errmsg *err);
+
+/* Whether a name ends as files of objects do: .json, .yaml, .yml. */
+bool file_name_is_objects(const char *name);
+
+/* Copies the arguments with the operands behind the files of -f: FILE and -f FILE are alike. */
+int files_join(const struct arguments *args, struct arguments *ret, struct errmsg *err);
 
 /* Calls each() for a file, or for every .json, .yaml and .yml file of a directory, in order of
  * name.  -ENODATA if the directory has no such file: a check that checks nothing must not pass. */

@@ -10,6 +10,7 @@
 #include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/text.h"
+#include "lib/yaml_print.h"
 
 #define NOTE_MAX 8192
 
@@ -140,8 +141,24 @@ static void print_cell(const struct cell *cell, size_t width, bool last)
 		printf("%*s", (int)(width - text_width(cell->text) + 2), "");
 }
 
-void output_table(const cJSON *array, const struct column *columns, size_t count)
+/* Copies the columns that are shown; returns how many. */
+static size_t columns_select(const struct column *all, size_t all_count, bool wide,
+			     struct column *ret)
 {
+	size_t count = 0;
+
+	for (size_t i = 0; i < all_count; i++) {
+		if (wide || !all[i].wide)
+			ret[count++] = all[i];
+	}
+	return count;
+}
+
+void output_table(const cJSON *array, const struct column *all, size_t all_count,
+		  unsigned int flags)
+{
+	auto_free struct column *columns = xcalloc(all_count, sizeof(*columns));
+	size_t count = columns_select(all, all_count, flags & TABLE_WIDE, columns);
 	size_t rows = (size_t)cJSON_GetArraySize(array);
 	auto_free struct cell *cells = xcalloc((rows + 1) * count, sizeof(*cells));
 	auto_free size_t *widths = xcalloc(count, sizeof(*widths));
@@ -167,7 +184,7 @@ void output_table(const cJSON *array, const struct column *columns, size_t count
 		if (width > widths[i % count])
 			widths[i % count] = width;
 	}
-	for (size_t i = 0; i < (rows + 1) * count; i++) {
+	for (size_t i = flags & TABLE_NO_HEADER ? count : 0; i < (rows + 1) * count; i++) {
 		bool last = i % count == count - 1;
 
 		print_cell(&cells[i], widths[i % count], last);
@@ -220,10 +237,22 @@ void output_json_text(const char *text)
 	puts(run);
 }
 
+static bool yaml_output;
+
+void output_yaml_set(bool yaml)
+{
+	yaml_output = yaml;
+}
+
 void output_json(const cJSON *json)
 {
-	auto_free char *text = cJSON_Print(json);
+	auto_free char *text = NULL;
 
+	if (yaml_output) {
+		yaml_print(stdout, json);
+		return;
+	}
+	text = cJSON_Print(json);
 	if (text)
 		output_json_text(text);
 }

@@ -22,13 +22,19 @@ struct cell {
 struct column {
 	const char *title;
 	void (*fill)(const struct cJSON *row, struct cell *cell);
+	bool wide; /* only with -o wide */
 };
 
 /* Prints the objects of a JSON array as a table, with a header line; "(none)" for an empty one. */
-void output_table(const struct cJSON *array, const struct column *columns, size_t count);
+enum table_flag { TABLE_WIDE = 1 << 0, TABLE_NO_HEADER = 1 << 1 };
+void output_table(const struct cJSON *array, const struct column *columns, size_t count,
+		  unsigned int flags);
 
 /* The fields of one object, one a line: "title:  value". */
 void output_fields(const struct cJSON *object, const struct column *columns, size_t count);
+
+/* Whether output_json() prints YAML instead. */
+void output_yaml_set(bool yaml);
 
 /* JSON, or the text of such: printed as UTF-8 without control characters. */
 void output_json(const struct cJSON *json);

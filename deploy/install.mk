@@ -16,6 +16,8 @@ DEBIANCNIDIR := /usr/lib/cni
 
 man_pages  := $(wildcard doc/man/*.[1-8])
 completion := $(wildcard doc/completion/tendril.bash)
+ZSHDIR ?= $(PREFIX)/share/zsh/vendor-completions
+FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 man_path    = $(DESTDIR)$(MANDIR)/man$(patsubst .%,%,$(suffix $(1)))/$(notdir $(1))
 
 .PHONY: install uninstall
@@ -32,6 +34,8 @@ install: all ## Install programs, unit, configuration and man pages (DESTDIR, PR
 		chmod 0644 $(DESTDIR)$(UNITDIR)/$(unit).service &&) true
 	$(foreach page,$(man_pages),$(INSTALL_DATA) -D $(page) $(call man_path,$(page));)
 	$(foreach file,$(completion),$(INSTALL_DATA) -D $(file) $(DESTDIR)$(COMPLETIONDIR)/tendril;)
+	$(INSTALL_DATA) -D doc/completion/_tendril $(DESTDIR)$(ZSHDIR)/_tendril
+	$(INSTALL_DATA) -D doc/completion/tendril.fish $(DESTDIR)$(FISHDIR)/tendril.fish
 	@# What an administrator may have changed is not ours to replace.
 	test -e $(DESTDIR)$(CONFDIR)/agent.json || \
 		$(INSTALL_DATA) deploy/agent.json $(DESTDIR)$(CONFDIR)/agent.json
@@ -52,7 +56,8 @@ uninstall: ## Remove what install put there, but for configuration that was chan
 		$(DESTDIR)$(UNITDIR)/tendril-kube.service $(DESTDIR)$(BINDIR)/tendril \
 		$(DESTDIR)$(CNIBINDIR)/tendril $(DESTDIR)$(UNITDIR)/tendrild.service \
 		$(foreach page,$(man_pages),$(call man_path,$(page))) \
-		$(DESTDIR)$(COMPLETIONDIR)/tendril
+		$(DESTDIR)$(COMPLETIONDIR)/tendril $(DESTDIR)$(ZSHDIR)/_tendril \
+		$(DESTDIR)$(FISHDIR)/tendril.fish
 	test "$$(readlink $(DESTDIR)$(CNIBINDIR)/portmap)" != $(DEBIANCNIDIR)/portmap || \
 		rm -f $(DESTDIR)$(CNIBINDIR)/portmap
 	! cmp -s deploy/agent.json $(DESTDIR)$(CONFDIR)/agent.json || \

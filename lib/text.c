@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "lib/text.h"
 
+#include <stdint.h>
 #include <string.h>
+#include <strings.h>
+
+#define DISTANCE_LEN_MAX 64
 
 /* Bytes of the UTF-8 sequence at text, 0 if it is none (RFC 3629, table in section 4). */
 static size_t utf8_length(const unsigned char *text)
@@ -63,6 +67,33 @@ void text_make_shown(char *text)
 			memset(text, '?', len);
 		text += len;
 	}
+}
+
+size_t text_distance(const char *a, const char *b)
+{
+	size_t rows[3][DISTANCE_LEN_MAX + 1], a_len = strlen(a), b_len = strlen(b);
+
+	if (a_len > DISTANCE_LEN_MAX || b_len > DISTANCE_LEN_MAX)
+		return SIZE_MAX;
+	for (size_t j = 0; j <= b_len; j++)
+		rows[0][j] = j;
+	for (size_t i = 1; i <= a_len; i++) {
+		size_t *row = rows[i % 3], *above = rows[(i + 2) % 3], *second = rows[(i + 1) % 3];
+
+		row[0] = i;
+		for (size_t j = 1; j <= b_len; j++) {
+			bool same = strncasecmp(&a[i - 1], &b[j - 1], 1) == 0;
+			size_t best = above[j - 1] + !same;
+
+			best = above[j] + 1 < best ? above[j] + 1 : best;
+			best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
+			if (i > 1 && j > 1 && strncasecmp(&a[i - 1], &b[j - 2], 1) == 0 &&
+			    strncasecmp(&a[i - 2], &b[j - 1], 1) == 0 && second[j - 2] + 1 < best)
+				best = second[j - 2] + 1;
+			row[j] = best;
+		}
+	}
+	return rows[a_len % 3][b_len];
 }
 
 int text_hex_digit(char c)

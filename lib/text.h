@@ -17,6 +17,10 @@ void text_make_utf8(char *text);
 /* Puts '?' in the place of what is not shown: the text neither forges lines nor moves a cursor. */
 void text_make_shown(char *text);
 
+/* How many letters have to be inserted, deleted, replaced or swapped with the next one to make one
+ * word of another, in any case.  SIZE_MAX where a word is longer than 64 bytes. */
+size_t text_distance(const char *a, const char *b);
+
 int text_hex_digit(char c); /* its value, or -1 */
 
 #endif

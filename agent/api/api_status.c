@@ -169,8 +169,15 @@ static void metrics_add(cJSON *status, struct agent *agent)
 #undef X
 }
 
+/* A warning that means that something is refused or not enforced. */
+static void failure_add(cJSON *warnings, cJSON *failures, const char *text)
+{
+	cJSON_AddItemToArray(warnings, cJSON_CreateString(text));
+	cJSON_AddItemToArray(failures, cJSON_CreateString(text));
+}
+
 /* What the API client has to say, and what it would say if it were there. */
-static void kube_add(cJSON *status, cJSON *warnings, const struct agent *agent)
+static void kube_add(cJSON *status, cJSON *warnings, cJSON *failures, const struct agent *agent)
 {
 	cJSON *json = objects_kube_status(agent->objects);
 	const char *state, *problem;
@@ -187,18 +194,18 @@ static void kube_add(cJSON *status, cJSON *warnings, const struct agent *agent)
 		snprintf(text, sizeof(text),
 			 "Kubernetes: tendril-kube is %s; what is in force stays",
 			 *state == 's' ? "silent" : "awaited");
-		cJSON_AddItemToArray(warnings, cJSON_CreateString(text));
+		failure_add(warnings, failures, text);
 	}
 	if (problem) {
 		snprintf(text, sizeof(text), "Kubernetes: %s", problem);
-		cJSON_AddItemToArray(warnings, cJSON_CreateString(text));
+		failure_add(warnings, failures, text);
 	}
 	if (closed > 0) {
 		snprintf(text, sizeof(text),
 			 "Kubernetes: %.0f policies are not understood and let nothing through; "
 			 "the log names them",
 			 closed);
-		cJSON_AddItemToArray(warnings, cJSON_CreateString(text));
+		failure_add(warnings, failures, text);
 	}
 }
 
@@ -243,13 +250,6 @@ static void gaps_add(cJSON *status, const struct store *store)
 	cJSON_AddItemToArray(gaps.array, cJSON_CreateString(line));
 }
 
-/* A warning that means that something is refused or not enforced. */
-static void failure_add(cJSON *warnings, cJSON *failures, const char *text)
-{
-	cJSON_AddItemToArray(warnings, cJSON_CreateString(text));
-	cJSON_AddItemToArray(failures, cJSON_CreateString(text));
-}
-
 static void warnings_fill(cJSON *warnings, cJSON *failures, const struct agent *agent)
 {
 	const char *sync = sync_warning(agent->sync);
@@ -288,6 +288,7 @@ void api_status_get(struct api_call *call)
 	struct agent *agent = call->agent;
 	cJSON *status = cJSON_CreateObject();
 	cJSON *warnings = cJSON_CreateArray();
+	cJSON *failures = cJSON_AddArrayToObject(status, "failures");
 	uint64_t uptime = (now_ns() - agent->start_ns) / NS_PER_SEC;
 	uint64_t start_us = (agent->ready_ns - agent->start_ns) / 1000;
 
@@ -306,9 +307,9 @@ void api_status_get(struct api_call *call)
 	maps_add(status, warnings, agent);
 	metrics_add(status, agent);
 	cJSON_AddItemToObject(status, "objects", objects_status(agent->objects));
-	kube_add(status, warnings, agent);
+	kube_add(status, warnings, failures, agent);
 	gaps_add(status, agent->store);
-	warnings_fill(warnings, cJSON_AddArrayToObject(status, "failures"), agent);
+	warnings_fill(warnings, failures, agent);
 	cJSON_AddItemToObject(status, "warnings", warnings);
 	api_reply(call, status);
 }

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "policy/objects/kind.h"
 
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
 #include "lib/auto.h"
-
-#define KIND_MAX_LEN 64 /* longer names are nobody's misspelling */
+#include "lib/text.h"
 
 static const char *const api_versions[OBJECT_KIND_COUNT] = {
 	[OBJECT_NAMESPACE] = "v1",
@@ -80,31 +78,6 @@ static bool group_is_kubernetes(const char *api_version)
 	return false;
 }
 
-/* Insertions, deletions and replacements from the one word to the other, in any case. */
-static size_t edit_distance(const char *a, const char *b)
-{
-	size_t row[KIND_MAX_LEN + 1], a_len = strlen(a), b_len = strlen(b);
-
-	if (a_len > KIND_MAX_LEN || b_len > KIND_MAX_LEN)
-		return SIZE_MAX;
-	for (size_t j = 0; j <= b_len; j++)
-		row[j] = j;
-	for (size_t i = 1; i <= a_len; i++) {
-		size_t diagonal = row[0];
-
-		row[0] = i;
-		for (size_t j = 1; j <= b_len; j++) {
-			size_t replace = diagonal + (strncasecmp(&a[i - 1], &b[j - 1], 1) != 0);
-
-			diagonal = row[j];
-			row[j] = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
-			if (replace < row[j])
-				row[j] = replace;
-		}
-	}
-	return row[b_len];
-}
-
 /* The kind that a name is meant to be: another case, plural or short form, or a letter or two of a
  * long name wrong. */
 static bool kind_guess(const char *kind, enum object_kind *ret_kind)
@@ -115,7 +88,7 @@ static bool kind_guess(const char *kind, enum object_kind *ret_kind)
 		const char *name = object_kind_name((enum object_kind)i);
 
 		*ret_kind = (enum object_kind)i;
-		if (edit_distance(kind, name) <= strlen(name) / 6)
+		if (text_distance(kind, name) <= strlen(name) / 6)
 			return true;
 	}
 	return false;

@@ -126,7 +126,7 @@ def test_monitor_and_views_say_it_in_words(world):
         assert "ingress INGRESS_DENIED: ingress policy of the receiver does not allow it" in line
     assert "not enforced on 1 endpoint" in world.node.cli("status", check=False).stdout
     assert "both (audit)" in world.node.cli("endpoint", "list").stdout
-    assert "told in audit" in world.node.cli("endpoint", "get", "default/cart").stdout
+    assert "would be dropped (audit)" in world.node.cli("endpoint", "get", "default/cart").stdout
 
 
 def test_the_enforced_end_is_enforced_as_ever(world):

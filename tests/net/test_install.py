@@ -38,7 +38,9 @@ def test_everything_is_where_it_belongs(dest):
             "usr/lib/systemd/system/tendrild.service", "etc/tendril/agent.json",
             "etc/cni/net.d/10-tendril.conflist", "usr/share/man/man8/tendrild.8",
             "usr/share/man/man8/tendril-cni.8", "usr/share/man/man1/tendril.1",
-            "usr/share/bash-completion/completions/tendril"} <= installed
+            "usr/share/bash-completion/completions/tendril",
+            "usr/share/zsh/vendor-completions/_tendril",
+            "usr/share/fish/vendor_completions.d/tendril.fish"} <= installed
     assert (dest / "etc/tendril/objects").is_dir()
     # What the conflist chains is found beside the plugin.
     conflist = json.loads((dest / "etc/cni/net.d/10-tendril.conflist").read_text())

@@ -41,6 +41,7 @@ class Agent:
 
     def __init__(self, path, answers):
         self.path, self.answers, self.requests = str(path), answers, []
+        self.next_answer = None  # or a function: one answer after the other, whatever is asked
         agent = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -50,8 +51,8 @@ class Agent:
                 length = int(self.headers.get("Content-Length") or 0)
                 body = self.rfile.read(length).decode()
                 agent.requests.append((self.command, self.path, json.loads(body) if body else None))
-                value = agent.answers.get(f"{self.command} {self.path}",
-                                          (404, {"error": f"no {self.path}"}))
+                value = agent.next_answer() if agent.next_answer else agent.answers.get(
+                    f"{self.command} {self.path}", (404, {"error": f"no {self.path}"}))
                 status, value = value if isinstance(value, tuple) else (200, value)
                 lines = value if isinstance(value, bytes) else json.dumps(value).encode()
                 self.send_response(status)

@@ -8,12 +8,14 @@ import re
 import subprocess
 
 import pytest
+import yaml
 
 from cli import BUILD, ROOT, Agent, document, pod, policy, tendril
 
-COMMANDS = ["status", "endpoint list", "endpoint get", "service list", "service get",
+COMMANDS = ["status", "get", "endpoint list", "endpoint get", "service list", "service get",
             "identity list", "policy validate", "policy apply", "policy delete", "policy list",
-            "policy get", "policy explain", "policy matrix", "policy test", "policy lint", "policy diff", "monitor", "conntrack list"]
+            "policy get", "policy explain", "policy matrix", "policy test", "policy lint", "policy diff",
+            "policy record", "monitor", "conntrack list", "help", "version"]
 
 ENDPOINT = {"slot": 1, "containerId": "c" * 64, "ifname": "eth0", "namespace": "shop",
             "name": "web", "uid": "", "state": "ready", "addresses": ["10.0.0.1", "fd00::1"],
@@ -69,31 +71,69 @@ def test_every_command_has_help(command):
     assert done.returncode == 0 and done.stderr == ""
     assert done.stdout.startswith(f"usage: tendril {command}")
     assert "--socket PATH" in done.stdout
+    assert re.search(r"^exit status: 0 .*, 1 .*, 2 ", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["help"]])
+def test_help_lists_every_command(words):
+    done = tendril(*words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(f"\n  {command}" in done.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("words", [["policy", "--help"], ["policy", "help"], ["help", "policy"]])
+def test_help_of_a_group_lists_its_commands(words):
+    done = tendril(*words)
+    assert (done.returncode, done.stderr) == (0, "")
+    listed = re.findall(r"^  (\w+ \w+)", done.stdout, re.MULTILINE)
+    assert listed == [command for command in listed if command.startswith("policy ")]
+    assert set(listed) == {command for command in COMMANDS if command.startswith("policy ")}
+    assert tendril("policy").stderr == done.stdout, "a group alone is wrong usage, and says the same"
+
+
+def test_help_of_a_command():
+    assert tendril("help", "policy", "test").stdout == tendril("policy", "test", "--help").stdout
+    assert tendril("help", "status").stdout == tendril("status", "-h").stdout
 
 
 def test_overview_completion_and_manual_know_every_command_and_option():
     overview = tendril("--help").stdout
-    completion = (ROOT / "doc/completion/tendril.bash").read_text()
     manual = (ROOT / "doc/man/tendril.1").read_text().replace("\\", "")
     for command in COMMANDS:
         assert re.search(rf"^  {command}\b", overview, re.MULTILINE)
         assert command in manual
-        assert all(word in completion for word in command.split())
+        first, *rest = command.split()
+        assert first in tendril("complete", "").stdout.split()
+        assert all(word in tendril("complete", first, "").stdout.split() for word in rest)
+        offered = tendril("complete", *command.split(), "--").stdout.split()
         for option in re.findall(r"--[a-z-]+", tendril(*command.split(), "--help").stdout):
-            assert option in completion and option in manual, option
+            assert option in offered and option in manual, option
 
 
 @pytest.mark.parametrize("words, text", [
     ([], "no command"),
     (["frobnicate"], "unknown command frobnicate"),
-    (["endpoint"], "unknown command endpoint"),
-    (["endpoint", "get"], "usage: tendril endpoint get NAMESPACE/NAME"),
+    (["endpoint"], "usage: tendril endpoint COMMAND"),
+    (["polcy", "list"], "unknown command polcy; did you mean tendril policy?"),
+    (["policy", "tset"], "unknown command policy tset; did you mean tendril policy test?"),
+    (["policy", "--", "frob"], "unknown command policy frob; see tendril policy --help"),
+    (["get"], "usage: tendril get KIND [NAME]"),
+    (["get", "secrets"], "secrets: must be pods, services, policies, nodes"),
+    (["get", "pods", "-n", "a", "-A"], "give either --namespace or --all-namespaces"),
+    (["status", "--sokcet", "x"], "there is no option --sokcet; did you mean --socket?"),
+    (["monitor", "--verdict", "maybe"], "--verdict maybe: must be allow, deny or audit"),
+    (["monitor", "--verdict", "deny", "--type", "drop"], "give either --type or --verdict"),
+    (["monitor", "--port", "http"], "port http: must be N/PROTO"),
+    (["policy", "explain", "a/b", "--port", "80"], "policy explain: give FROM TO, or --from and --to"),
+    (["policy", "explain", "a/b", "c/d", "--from", "x/y", "--port", "80"], "either as FROM TO or with"),
+    (["help", "frob"], "unknown command frob; see tendril --help"),
+    (["endpoint", "get"], "usage: tendril endpoint get POD"),
     (["endpoint", "list", "x"], "usage: tendril endpoint list"),
     (["status", "--port", "80"], "status takes no --port"),
-    (["status", "-o", "xml"], "--output xml: must be text|json"),
+    (["status", "-o", "xml"], "--output xml: must be text|json|yaml"),
     (["status", "--nonsense"], "--nonsense"),
     (["policy", "explain", "--from", "a/b", "--to", "c/d"], "policy explain needs --port"),
-    (["policy", "apply"], "policy apply needs --file"),
+    (["policy", "apply"], "policy apply: give FILE... or -f FILE|DIR"),
     (["policy", "validate"], "policy validate: give FILE... or -f FILE|DIR"),
     (["policy", "delete"], "policy delete: give either"),
     (["policy", "delete", "a/b", "-f", "x"], "policy delete: give either"),
@@ -120,14 +160,13 @@ def test_overview_completion_and_manual_know_every_command_and_option():
     (["policy", "matrix", "--html", "-", "-o", "json"], "standard output takes one of"),
     (["policy", "matrix", "--by", "labels=app,"], "--by labels=app,: an empty key"),
     (["policy", "test", "x", "--junit", "-"], "--junit -: to standard output it is -o junit"),
-    (["policy", "help"], "unknown command policy help"),
     (["status", "--fro", "x"], "status takes no --from"),
-    (["status", "--f", "x"], "no option, or several, like --f;"),
+    (["status", "--f", "x"], "--f may be several options;"),
     (["status", "--socket"], "no value for --socket;"),
     (["status", "-o"], "no value for -o;"),
     (["status", "--help=x"], "no value is taken by --help=x;"),
     (["status", "-hx"], "no option -x;"),
-    (["status", "--no\033[2J"], "no option, or several, like --no?[2J;"),
+    (["status", "--no\033[2J"], "there is no option --no?[2J;"),
     (["policy", "diff", "x"], "usage: tendril policy diff OLD NEW"),
     (["policy", "test"], "usage: tendril policy test FILE..."),
     (["monitor", "--type", "drop,allow"], "--type drop,allow: must be drop, verdict and audit"),
@@ -144,12 +183,13 @@ def test_wrong_usage_exits_2(words, text):
 
 
 def test_version():
+    assert tendril("version").stdout == tendril("--version").stdout
     assert re.fullmatch(r"tendril \d+\.\d+\.\d+ \(ABI \d+\)\n", tendril("--version").stdout)
 
 
 def test_no_agent(tmp_path):
     for command in COMMANDS:
-        if command.startswith("policy") or " get" in command:
+        if command.startswith("policy") or " get" in command or command in ("get", "help", "version"):
             continue
         done = tendril(*command.split(), "--socket", tmp_path / "none")
         assert done.returncode == 1 and done.stdout == ""
@@ -197,6 +237,91 @@ def test_text_shows_what_matters(agent, command, texts):
     assert all(text in done.stdout for text in texts), done.stdout
 
 
+def test_yaml_is_what_json_is(agent):
+    for command in ("endpoint list", "policy list", "service get shop/cart", "identity list"):
+        done = on(agent, *command.split(), "-o", "yaml")
+        assert done.returncode == 0
+        assert yaml.safe_load(done.stdout) == json.loads(on(agent, *command.split(), "-o", "json").stdout)
+
+
+def test_names_and_wide_columns(agent):
+    assert on(agent, "endpoint", "list", "-o", "name").stdout == "pod/shop/web\n"
+    assert on(agent, "service", "list", "-o", "name").stdout == "service/shop/cart\n"
+    assert on(agent, "policy", "list", "-o", "name").stdout == (
+        "NetworkPolicy/shop/p\nClusterNetworkPolicy//guard\n")
+    assert "tdl1" not in on(agent, "endpoint", "list").stdout
+    assert "tdl1" in on(agent, "endpoint", "list", "-o", "wide").stdout
+
+
+def test_lists_of_one_namespace(agent):
+    agent.answers["GET /v1/endpoints"] = [ENDPOINT, dict(ENDPOINT, namespace="bank", name="teller")]
+    for words, pods in ((["-n", "bank"], {"bank/teller"}), (["-A"], {"bank/teller", "shop/web"}),
+                        ([], {"bank/teller", "shop/web"}), (["--namespace", "none"], set())):
+        rows = on(agent, "endpoint", "list", *words).stdout.splitlines()[1:]
+        assert {row.split()[0] for row in rows} == pods
+
+
+def test_a_name_alone_is_in_the_namespace_given(agent):
+    assert on(agent, "endpoint", "get", "web", "-n", "shop").returncode == 0
+    assert agent.requests[-1][1] == "/v1/endpoints/shop/web"
+    on(agent, "policy", "delete", "p", "-n", "shop")
+    assert agent.requests[-1][1] == "/v1/objects/NetworkPolicy/shop/p"
+
+
+OBJECTS = [pod("web", "shop", "10.0.0.1 fd00::1", {"app": "web"}, spec={"nodeName": "n1"}),
+           document("Service", "cart", "shop", spec={"clusterIP": "10.96.0.1", "selector": {"a": "b"},
+                                                     "ports": [{"port": 80}, {"port": 53, "protocol": "UDP"}]}),
+           document("Node", "n1", status={"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]}),
+           policy("p", "shop", podSelector={}),
+           document("ClusterNetworkPolicy", "guard", None, "policy.networking.k8s.io/v1alpha2",
+                    spec={"subject": {"namespaces": {}}}),
+           document("Namespace", "shop", metadata={"labels": {"team": "x"}})]
+
+
+@pytest.fixture
+def stored(agent):
+    agent.answers["GET /v1/objects?full=1"] = {"apiVersion": "v1", "kind": "List", "items": OBJECTS}
+    agent.answers["GET /v1/objects"] = [
+        {"kind": o["kind"], "namespace": o["metadata"].get("namespace", ""),
+         "name": o["metadata"]["name"], "source": f"{o['kind']}.yaml"} for o in OBJECTS]
+    return agent
+
+
+@pytest.mark.parametrize("kind, row", [
+    ("pods", "shop/web  10.0.0.1, fd00::1  n1"), ("po", "shop/web  10.0.0.1, fd00::1  n1"),
+    ("services", "shop/cart  ClusterIP  10.96.0.1    80/TCP, 53/UDP"), ("nodes", "n1    192.0.2.1"),
+    ("policies", "shop/p  NetworkPolicy         all pods"), ("netpol", "shop/p  NetworkPolicy  all pods"),
+    ("policies", '/guard  ClusterNetworkPolicy  {"namespaces":{}}'), ("namespaces", "shop       team=x")])
+def test_get_shows_what_is_stored(stored, kind, row):
+    done = on(stored, "get", kind)
+    assert done.returncode == 0 and row in done.stdout.splitlines(), done.stdout
+    wide = on(stored, "get", kind, "-o", "wide").stdout
+    assert re.search(re.escape(row) + r" .*\.yaml$", wide, re.MULTILINE)
+
+
+def test_get_prints_objects_as_kubectl_does(stored):
+    done = on(stored, "get", "policies", "-o", "yaml")
+    assert yaml.safe_load(done.stdout) == {"apiVersion": "v1", "kind": "List", "items": OBJECTS[3:5]}
+    assert json.loads(on(stored, "get", "pods", "shop/web", "-o", "json").stdout) == OBJECTS[0]
+    assert json.loads(on(stored, "get", "pods", "web", "-n", "shop", "-o", "json").stdout) == OBJECTS[0]
+    assert json.loads(on(stored, "get", "policy", "/guard", "-o", "json").stdout) == OBJECTS[4]
+    assert on(stored, "get", "pods", "-o", "name").stdout == "Pod/shop/web\n"
+    done = on(stored, "get", "pods", "shop/none")
+    assert (done.returncode, done.stderr) == (1, "get: there is no pods shop/none\n")
+
+
+def test_watch_prints_what_comes_changes_and_goes(agent):
+    changed = dict(ENDPOINT, state="broken", stats=dict(ENDPOINT["stats"], txPackets=9))
+    answers = iter([[ENDPOINT], [dict(ENDPOINT, stats=changed["stats"])],
+                    [changed, dict(ENDPOINT, name="new")], [changed], (500, {"error": "no more"})])
+    agent.next_answer = lambda: next(answers)
+    done = on(agent, "endpoint", "list", "--watch")
+    lines = [re.sub(" .* (STATE|ready|broken) .*", r" \1", line) for line in done.stdout.splitlines()]
+    assert lines == ["POD STATE", "shop/web ready", "shop/web broken", "shop/new ready",
+                     "shop/new  (removed)"], done.stdout
+    assert "no more" in done.stderr
+
+
 def test_what_the_agent_does_not_know(agent):
     done = on(agent, "endpoint", "get", "shop/none")
     assert done.returncode == 1
@@ -233,6 +358,26 @@ def test_monitor_shows_both_pods_and_the_reason(agent):
         "port 80  ingress INGRESS_DENIED: ingress policy of the receiver" in done.stdout
     assert json.loads(on(agent, "monitor", "-o", "json").stdout) == DROP
     assert " WOULD DROP TCP " in on(agent, "monitor", "--type", "audit").stdout
+
+
+@pytest.mark.parametrize("words, shown", [
+    (["--from", "shop/web"], True), (["--from", "web", "-n", "shop"], True), (["--from", "shop/cart"], False),
+    (["--from", "10.0.0.1"], True), (["--from", "10.0.0.0/31"], True), (["--to", "10.0.1.0/24"], False),
+    (["--to", "shop/cart"], True), (["--pod", "shop/cart"], True), (["--pod", "shop/web"], True),
+    (["--pod", "shop/no"], False), (["--namespace", "shop"], True), (["-n", "sho"], False),
+    (["--port", "80"], True), (["--port", "80/UDP"], False), (["--port", "4000"], False),
+    (["--from", "shop/web", "--to", "shop/web"], False)])
+def test_monitor_shows_what_is_asked_for(agent, words, shown):
+    done = on(agent, "monitor", *words)
+    assert done.returncode == 0 and ("shop/web" in done.stdout) == shown
+    assert bool(on(agent, "monitor", *words, "-o", "json").stdout) == shown
+
+
+@pytest.mark.parametrize("verdict, types", [("deny", "drop"), ("DROPPED", "drop"), ("allow", "verdict"),
+                                            ("forwarded", "verdict"), ("audit", "audit")])
+def test_verdicts_are_types_of_events(agent, verdict, types):
+    agent.answers[f"GET /v1/events?type={types}"] = json.dumps(DROP).encode() + b"\n"
+    assert on(agent, "monitor", "--verdict", verdict).returncode == 0
 
 
 # ---- status ----
@@ -292,11 +437,26 @@ def test_apply_sends_yaml_and_json_as_one_list(agent, tmp_path):
                                      json.dumps(policy("p", "shop", podSelector={})))
     done = on(agent, "policy", "apply", "-f", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "applied 2 objects\n"
+    assert done.stdout == ("Pod default/a\nNamespace shop\nPod shop/b\nNetworkPolicy shop/p\n"
+                           "applied 2 objects\n")
     (method, path, body), = agent.requests
     assert (method, path, body["kind"]) == ("PUT", "/v1/objects", "List")
     assert [item["metadata"]["name"] for item in body["items"]] == ["a", "shop", "b", "p"]
     assert body["items"][0]["metadata"]["labels"] == {"port": "80"}
+
+
+@pytest.mark.parametrize("command", ["validate", "apply", "lint", "matrix", "delete"])
+def test_a_file_may_be_given_with_or_without_f(agent, tmp_path, command):
+    (tmp_path / "a.json").write_text("\n".join(map(json.dumps, [pod("b", "shop", "10.0.0.2"),
+                                                                policy("p", "shop", podSelector={})])))
+    agent.answers.update({"DELETE /v1/objects/NetworkPolicy/shop/p": {},
+                          "DELETE /v1/objects/Pod/shop/b": {}})
+    with_f, without = (on(agent, "policy", command, *words, cwd=tmp_path)
+                       for words in (["-f", "a.json"], ["a.json"]))
+    assert with_f.returncode == 0, with_f.stderr
+    assert (without.returncode, without.stdout) == (with_f.returncode, with_f.stdout)
+    half = len(agent.requests) // 2
+    assert agent.requests[:half] == agent.requests[half:]
 
 
 def test_apply_refuses_before_it_asks(agent, tmp_path):

@@ -7,6 +7,8 @@ import subprocess
 
 import pytest
 
+from cli import Agent, tendril
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -97,8 +99,7 @@ def test_every_program_has_a_man_page(page):
 
 
 def test_every_command_answers_help():
-    table = (ROOT / "cli/main.c").read_text()
-    names = re.findall(r'^\t\{ "([a-z ]+)", "[^"]*", \d+', table, re.MULTILINE)
+    names = commands()
     assert len(names) >= 14
     for name in names:
         done = subprocess.run([ROOT / "build/tendril", *name.split(), "--help"],
@@ -154,8 +155,8 @@ def test_what_the_readme_types_is_taken(words, options):
 
 
 def commands():
-    table = (ROOT / "cli/main.c").read_text()
-    return re.findall(r'^\t\{ "([a-z ]+)", "[^"]*", \d+', table, re.MULTILINE)
+    table = (ROOT / "cli/commands.c").read_text()
+    return re.findall(r'^\t\{ "([a-z ]+)", "[^"]*", OPERAND_', table, re.MULTILINE)
 
 
 def options_of(command):
@@ -173,7 +174,8 @@ def completed(*lines):
         quoted = " ".join(f"'{word}'" for word in words)
         script += (f"COMP_WORDS=(tendril {quoted}); COMP_CWORD={len(words)}; _tendril\n"
                    'echo "${COMPREPLY[*]}"\n')
-    done = subprocess.run(["bash", "-c", script], cwd="/", capture_output=True, text=True, check=True)
+    done = subprocess.run(["bash", "-c", script], cwd="/", capture_output=True, text=True, check=True,
+                          env={"PATH": f"{ROOT / 'build'}:/usr/bin:/bin"})
     assert done.stderr == ""
     return [set(line.split()) for line in done.stdout.split("\n")[:-1]]
 
@@ -189,19 +191,79 @@ def test_the_completion_knows_every_command():
     offers = completed([""], *[[first, ""] for first in firsts])
     assert {word for word in offers[0] if word[0] != "-"} == set(firsts)
     for first, offered in zip(firsts, offers[1:]):
-        assert {word for word in offered if word[0] != "-"} == {
-            command.split()[1] for command in commands() if command.startswith(first + " ")}
+        seconds = {command.split()[1] for command in commands() if command.startswith(first + " ")}
+        if seconds:
+            assert offered == seconds
 
 
 @pytest.mark.parametrize("words, offered", [
-    (["policy", "test", "-o", ""], {"text", "json", "tap", "junit"}),
-    (["policy", "lint", "--output", ""], {"text", "json"}),
+    (["policy", "test", "-o", ""], {"text", "json", "yaml", "tap", "junit"}),
+    (["policy", "lint", "--output", ""], {"text", "json", "yaml"}),
     (["policy", "-f", "test", "lint", "--f"], {"--file"}),
     (["policy", "record", "--for", ""], set()),
     (["policy", "explain", "--port", ""], set()),
+    (["policy", "matrix", "--by", "n"], {"namespace"}),
+    (["get", ""], {"pods", "services", "policies", "nodes", "namespaces", "endpointslices"}),
+    (["help", "policy", "l"], {"list", "lint"}),
+    (["monitor", "--verdict", ""], {"allow", "deny", "audit"}),
+    (["policy", "validate", "/et"], {"/etc"}),
 ])
 def test_the_completion_knows_values(words, offered):
     assert completed(words) == [offered]
+
+
+def test_the_completion_knows_names(tmp_path):
+    answers = {"GET /v1/endpoints": [{"namespace": "shop", "name": "web"}],
+               "GET /v1/services": [{"namespace": "shop", "name": "cart"}],
+               "GET /v1/policies": [{"namespace": "shop", "name": "p"}, {"namespace": "", "name": "guard"}],
+               "GET /v1/objects": [{"kind": "Namespace", "namespace": "", "name": "bank"},
+                                   {"kind": "Pod", "namespace": "shop", "name": "web"},
+                                   {"kind": "Pod", "namespace": "shop", "name": "db"}]}
+
+    def offered(*words):
+        return set(tendril("complete", *words, TENDRIL_SOCKET=agent.path).stdout.split())
+    with Agent(tmp_path / "agent.sock", answers) as agent:
+        assert offered("endpoint", "get", "") == {"shop/web"}
+        assert offered("service", "get", "s") == {"shop/cart"}
+        assert offered("policy", "get", "") == {"shop/p", "/guard"}
+        assert offered("policy", "explain", "") == {"shop/web"}
+        assert offered("policy", "explain", "shop/web", "") == {"shop/web", "shop/cart"}
+        assert offered("policy", "explain", "--to", "") == {"shop/web", "shop/cart"}
+        assert offered("monitor", "-n", "") == {"bank", "shop"}
+        assert offered("policy", "record", "shop/web", "") == {"shop/web"}
+
+
+ZSH = """
+compadd() { shift; print -l -- "$@" }
+_files() { print -l :files }
+words=(tendril policy "$1"); CURRENT=3
+[[ -z $2 ]] || { words=(tendril policy validate ""); CURRENT=4 }
+source "$3"
+"""
+
+
+def test_the_completion_of_zsh():
+    def run(last, files):
+        done = subprocess.run(["zsh", "-fc", ZSH, "zsh", last, files, ROOT / "doc/completion/_tendril"],
+                              capture_output=True, text=True, check=True,
+                              env={"PATH": f"{ROOT / 'build'}:/usr/bin:/bin"})
+        assert done.stderr == ""
+        return set(done.stdout.split())
+    assert run("l", "") == {"list", "lint"}
+    assert run("", "files") == {":files"}
+
+
+def test_the_completion_of_fish(tmp_path):
+    def run(line):
+        script = f"source {ROOT / 'doc/completion/tendril.fish'}; complete -C '{line}'"
+        done = subprocess.run(["fish", "--no-config", "-c", script], capture_output=True, text=True,
+                              check=True, cwd=tmp_path,
+                              env={"PATH": f"{ROOT / 'build'}:/usr/bin:/bin", "HOME": str(tmp_path)})
+        return {word.split("\t")[0] for word in done.stdout.splitlines()}
+    (tmp_path / "objects.yaml").touch()
+    assert run("tendril policy l") == {"list", "lint"}
+    assert run("tendril policy test -o ju") == {"junit"}
+    assert "objects.yaml" in run("tendril policy validate obj")
 
 
 @pytest.mark.parametrize("command", commands())
@@ -209,7 +271,8 @@ def test_the_manual_knows_each_option_where_it_describes_the_command(command):
     page = (ROOT / "doc/man/tendril.1").read_text().replace("\\", "")
     own, common = page[page.index(".SH COMMANDS"):].split(".SH OPTIONS")
     entry, = [text for text in own.split("\n.TP\n")[1:]
-              if re.search(rf'\b{command}\b', text.splitlines()[0])]
+              if re.search(rf'\b{command}\b' if " " in command else rf'^\.B\w* "?{command}\b',
+                           text.splitlines()[0])]
     for names in options_of(command).items():
         written = [[name for name in names if name and re.search(rf"(?<![\w-]){name}(?![\w-])", text)]
                    for text in (entry, common)]

@@ -311,3 +311,40 @@ def test_service_with_documents_of_one_kind_only(tmp_path):
     done = tendril("policy", "explain", "-f", tmp_path / "x.json", "--from", "1.1.1.1", "--to",
                    "2.2.2.2", "--port", "53/UDP", "-o", "json")
     assert json.loads(done.stdout)["verdict"] == "allow"
+
+
+# ---- how a user of kubectl asks ----
+
+FILES = ["-f", "pods.yaml", "-f", "service.json", "-f", "policies"]
+
+
+def test_the_ends_may_be_operands(files):
+    done = tendril("policy", "explain", "shop/web", "shop/cart-1", "--port", "8080", *FILES, cwd=files)
+    assert (done.returncode, done.stdout) == (0, explain(files, "shop/web", "shop/cart-1", "8080").stdout)
+    done = tendril("policy", "explain", "shop/web", "--to", "shop/cart-1", "--port", "8080", *FILES, cwd=files)
+    assert done.stdout == explain(files, "shop/web", "shop/cart-1", "8080").stdout
+
+
+def test_names_without_a_namespace_are_in_the_one_given(files):
+    done = tendril("policy", "explain", "web", "cart-1", "-n", "shop", "--port", "8080", *FILES, cwd=files)
+    assert done.stdout == explain(files, "shop/web", "shop/cart-1", "8080").stdout
+
+
+@pytest.mark.parametrize("target, name, number", [
+    ("shop/cart-1", "http", "8080"), ("shop/cart-1", "http/TCP", "8080"), ("10.0.0.2", "http", "8080"),
+    ("shop/cart", "x", "81"), ("10.96.0.1", "x", "81")])
+def test_ports_by_the_name_that_a_service_or_a_pod_gives_them(files, target, name, number):
+    assert answer(files, "shop/web", target, name) == answer(files, "shop/web", target, number)
+
+
+@pytest.mark.parametrize("target, name, status, text", [
+    ("shop/cart-2", "http", 1, "port http: shop/cart-2 has no port of this name"),
+    ("shop/cart-1", "http/UDP", 1, "port http/UDP: shop/cart-1 has no port of this name"),
+    ("shop/cart", "nope", 1, "port nope: shop/cart has no port of this name"),
+    ("203.0.113.9", "http", 1, "port http: 203.0.113.9 has no port of this name"),
+    ("shop/cart-1", "http/ICMP", 2, "port http/ICMP: must be a number or a name"),
+    ("shop/cart-1", "-x", 2, "port -x: must be a number or a name"),
+    ("shop/cart-1", "8080x", 2, "port 8080x: must be N/PROTO")])
+def test_ports_without_such_a_name(files, target, name, status, text):
+    done = explain(files, "shop/web", target, name)
+    assert (done.returncode, done.stdout) == (status, "") and text in done.stderr

@@ -45,9 +45,42 @@ static void test_what_stays_and_what_does_not(void **state)
 	}
 }
 
+static void test_distance_of_words(void **state)
+{
+	static const struct {
+		const char *a, *b;
+		size_t distance;
+	} pairs[] = {
+		{ "", "", 0 },
+		{ "", "abc", 3 },
+		{ "policy", "policy", 0 },
+		{ "polcy", "policy", 1 },
+		{ "POLICY", "policy", 0 },
+		{ "tset", "test", 1 },
+		{ "ab", "ba", 1 },
+		{ "abcd", "acbd", 1 },
+		{ "kitten", "sitting", 3 },
+		{ "matrx", "monitor", 5 },
+	};
+	char longer[80];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(pairs); i++) {
+		assert_int_equal(text_distance(pairs[i].a, pairs[i].b), pairs[i].distance);
+		assert_int_equal(text_distance(pairs[i].b, pairs[i].a), pairs[i].distance);
+	}
+	memset(longer, 'a', sizeof(longer));
+	longer[64] = '\0';
+	assert_int_equal(text_distance(longer, ""), 64);
+	longer[64] = 'a';
+	longer[65] = '\0';
+	assert_true(text_distance(longer, "") == SIZE_MAX);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_distance_of_words),
 		cmocka_unit_test(test_what_stays_and_what_does_not),
 	};
 

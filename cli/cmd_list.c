@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the agent has made of its objects: endpoints, services, identities, connections, policies in
+ * force.  Each is a path of the API and the columns of a table.
+ */
+#include <cjson/cJSON.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/agent_call.h"
+#include "cli/argument.h"
+#include "cli/view.h"
+#include "lib/auto.h"
+#include "lib/inet.h"
+
+/* A column that shows one member as it is. */
+#define MEMBER_COLUMN(function, name)                                    \
+	static void fill_##function(const cJSON *row, struct cell *cell) \
+	{                                                                \
+		output_member(row, name, cell);                          \
+	}
+MEMBER_COLUMN(slot, "slot")
+MEMBER_COLUMN(addresses, "addresses")
+MEMBER_COLUMN(identity, "identity")
+MEMBER_COLUMN(labels, "labels")
+MEMBER_COLUMN(mac, "mac")
+MEMBER_COLUMN(host_interface, "hostInterface")
+MEMBER_COLUMN(container, "containerId")
+MEMBER_COLUMN(accelerate, "accelerate")
+MEMBER_COLUMN(audit, "audit")
+MEMBER_COLUMN(id, "id")
+MEMBER_COLUMN(description, "description")
+MEMBER_COLUMN(proto, "proto")
+MEMBER_COLUMN(age, "ageSeconds")
+MEMBER_COLUMN(connection_state, "state")
+MEMBER_COLUMN(cluster_ips, "clusterIPs")
+MEMBER_COLUMN(source_file, "source")
+MEMBER_COLUMN(policy_types, "policyTypes")
+MEMBER_COLUMN(ingress_rules, "ingressRules")
+MEMBER_COLUMN(egress_rules, "egressRules")
+MEMBER_COLUMN(selected, "selectedEndpoints")
+MEMBER_COLUMN(protocol, "protocol")
+MEMBER_COLUMN(port_name, "name")
+
+static void fill_name(const cJSON *row, struct cell *cell)
+{
+	cell_set(cell, COLOUR_NONE, "%s/%s", member_text(row, "namespace", "-"),
+		 member_text(row, "name", "-"));
+}
+
+/* "Admin 10"; NetworkPolicies have no priority. */
+static void fill_tier(const cJSON *row, struct cell *cell)
+{
+	const cJSON *priority = member_get(row, "priority");
+
+	if (cJSON_IsNumber(priority))
+		cell_set(cell, COLOUR_NONE, "%s %d", member_text(row, "tier", "-"),
+			 priority->valueint);
+	else
+		cell_set(cell, COLOUR_NONE, "%s", member_text(row, "tier", "-"));
+}
+
+static void fill_endpoint_state(const cJSON *row, struct cell *cell)
+{
+	output_member(row, "state", cell);
+	cell->colour = strcmp(cell->text, "ready") == 0 ? COLOUR_GOOD : COLOUR_BAD;
+}
+
+static void fill_isolation(const cJSON *row, struct cell *cell)
+{
+	const cJSON *policy = member_get(row, "policy");
+	bool ingress = strcmp(member_text(policy, "ingress", "-"), "isolated") == 0;
+	bool egress = strcmp(member_text(policy, "egress", "-"), "isolated") == 0;
+
+	cell_set(cell, ingress || egress ? COLOUR_WARN : COLOUR_NONE, "%s%s",
+		 ingress && egress ? "both"
+		 : ingress         ? "ingress"
+		 : egress          ? "egress"
+				   : "open",
+		 cJSON_IsTrue(member_get(row, "audit")) ? " (audit)" : "");
+}
+
+static void fill_endpoint_policies(const cJSON *row, struct cell *cell)
+{
+	output_member(member_get(row, "policy"), "policies", cell);
+}
+
+static void fill_traffic(const cJSON *row, struct cell *cell)
+{
+	const cJSON *stats = member_get(row, "stats");
+	struct cell out, in, drops, would;
+
+	output_member(stats, "txPackets", &out);
+	output_member(stats, "rxPackets", &in);
+	output_member(stats, "drops", &drops);
+	output_member(stats, "wouldDrops", &would);
+	cell_set(cell, COLOUR_NONE,
+		 "%.40s out, %.40s in, %.40s dropped, %.40s would be dropped (audit)", out.text,
+		 in.text, drops.text, would.text);
+}
+
+static void fill_accelerated(const cJSON *row, struct cell *cell)
+{
+	const cJSON *stats = member_get(row, "stats");
+	struct cell connections, bytes, fallbacks;
+
+	output_member(stats, "accelConnections", &connections);
+	output_member(stats, "accelBytes", &bytes);
+	output_member(stats, "accelFallbacks", &fallbacks);
+	cell_set(cell, COLOUR_NONE, "%.40s connections, %.40s bytes, %.40s fallbacks",
+		 connections.text, bytes.text, fallbacks.text);
+}
+
+static void format_end(const cJSON *row, const char *addr, const char *port, struct cell *cell)
+{
+	struct cell number;
+	bool v6 = strchr(member_text(row, addr, "-"), ':');
+
+	output_member(row, port, &number);
+	cell_set(cell, COLOUR_NONE, v6 ? "[%s]:%.20s" : "%s:%.20s", member_text(row, addr, "-"),
+		 number.text);
+}
+
+static void fill_source(const cJSON *row, struct cell *cell)
+{
+	format_end(row, "source", "sourcePort", cell);
+}
+
+static void fill_destination(const cJSON *row, struct cell *cell)
+{
+	format_end(row, "destination", "destinationPort", cell);
+}
+
+static void fill_frontend(const cJSON *row, struct cell *cell)
+{
+	format_end(row, "address", "port", cell);
+}
+
+static void fill_backends(const cJSON *row, struct cell *cell)
+{
+	const cJSON *backend;
+	size_t used = 0;
+
+	cell_set(cell, COLOUR_NONE, "%s", "");
+	cJSON_ArrayForEach (backend, member_get(row, "backends")) {
+		struct cell one;
+
+		format_end(backend, "address", "port", &one);
+		used += (size_t)snprintf(cell->text + used, sizeof(cell->text) - used, "%s%s",
+					 used ? ", " : "", one.text);
+		if (used >= sizeof(cell->text))
+			break;
+	}
+	if (used == 0)
+		cell_set(cell, COLOUR_WARN, "none ready");
+}
+
+static void fill_backend_count(const cJSON *row, struct cell *cell)
+{
+	const cJSON *frontend;
+	int frontends = 0, backends = 0;
+
+	cJSON_ArrayForEach (frontend, member_get(row, "frontends")) {
+		frontends++;
+		backends += cJSON_GetArraySize(member_get(frontend, "backends"));
+	}
+	cell_set(cell, frontends > 0 && backends == 0 ? COLOUR_WARN : COLOUR_NONE,
+		 "%d frontends, %d backends", frontends, backends);
+}
+
+static const struct column endpoint_columns[] = {
+	{ "POD", fill_name, false },
+	{ "ADDRESSES", fill_addresses, false },
+	{ "STATE", fill_endpoint_state, false },
+	{ "ISOLATED", fill_isolation, false },
+	{ "LABELS", fill_labels, false },
+	{ "IDENTITY", fill_identity, true },
+	{ "HOST INTERFACE", fill_host_interface, true },
+	{ "CONTAINER", fill_container, true },
+};
+static const struct column endpoint_fields[] = {
+	{ "Pod", fill_name, false },
+	{ "State", fill_endpoint_state, false },
+	{ "Slot", fill_slot, false },
+	{ "Container", fill_container, false },
+	{ "Host interface", fill_host_interface, false },
+	{ "MAC", fill_mac, false },
+	{ "Addresses", fill_addresses, false },
+	{ "Labels", fill_labels, false },
+	{ "Identity", fill_identity, false },
+	{ "Isolated", fill_isolation, false },
+	{ "Policies", fill_endpoint_policies, false },
+	{ "Audit", fill_audit, false },
+	{ "Packets", fill_traffic, false },
+	{ "Accelerate", fill_accelerate, false },
+	{ "Accelerated", fill_accelerated, false },
+};
+static const struct column service_columns[] = { { "SERVICE", fill_name, false },
+						 { "CLUSTER IPS", fill_cluster_ips, false },
+						 { "BACKENDS", fill_backend_count, false } };
+static const struct column frontend_columns[] = { { "FRONTEND", fill_frontend, false },
+						  { "PROTOCOL", fill_protocol, false },
+						  { "PORT", fill_port_name, false },
+						  { "BACKENDS", fill_backends, false } };
+static const struct column identity_columns[] = { { "IDENTITY", fill_id, false },
+						  { "WHO", fill_description, false },
+						  { "ADDRESSES", fill_addresses, false } };
+static const struct column conntrack_columns[] = {
+	{ "PROTO", fill_proto, false },    { "OPENED BY", fill_source, false },
+	{ "TO", fill_destination, false }, { "STATE", fill_connection_state, false },
+	{ "AGE", fill_age, false },
+};
+static const struct column policy_columns[] = {
+	{ "POLICY", fill_name, false },
+	{ "TIER", fill_tier, false },
+	{ "TYPES", fill_policy_types, false },
+	{ "INGRESS RULES", fill_ingress_rules, true },
+	{ "EGRESS RULES", fill_egress_rules, true },
+	{ "SELECTS", fill_selected, false },
+	{ "SOURCE", fill_source_file, false },
+};
+
+/* The view of one path. */
+#define VIEW(function, kind_name, table, path)                                          \
+	static int fetch_##function(const struct arguments *args, cJSON **ret_rows,     \
+				    struct errmsg *err)                                 \
+	{                                                                               \
+		return agent_call(args, "GET", path, NULL, ret_rows, err);              \
+	}                                                                               \
+	static const struct view view_##function = { .columns = table,                  \
+						     .column_count = ARRAY_SIZE(table), \
+						     .kind = kind_name,                 \
+						     .fetch = fetch_##function };
+VIEW(endpoints, "pod", endpoint_columns, "/v1/endpoints")
+VIEW(services, "service", service_columns, "/v1/services")
+VIEW(identities, "identity", identity_columns, "/v1/identities")
+VIEW(policies, "policy", policy_columns, "/v1/policies")
+
+/* Fetches PREFIX/NAMESPACE/NAME for the one operand. */
+static int fetch_named(const struct arguments *args, const char *prefix, cJSON **ret_row,
+		       struct errmsg *err)
+{
+	struct object_name name;
+	char path[sizeof(name) + 64];
+	int ret = object_name_parse(args->operands[0], args->namespace, &name, err);
+
+	if (ret)
+		return ret;
+	snprintf(path, sizeof(path), "%s/%s/%s", prefix, name.namespace, name.name);
+	return agent_call(args, "GET", path, NULL, ret_row, err);
+}
+
+int cmd_endpoint_list(const struct arguments *args, struct errmsg *err)
+{
+	return view_show(args, &view_endpoints, err);
+}
+
+int cmd_endpoint_get(const struct arguments *args, struct errmsg *err)
+{
+	cJSON *row = NULL;
+	int ret = fetch_named(args, "/v1/endpoints", &row, err);
+
+	if (ret)
+		return ret;
+	if (args->json)
+		output_json(row);
+	else
+		output_fields(row, endpoint_fields, ARRAY_SIZE(endpoint_fields));
+	cJSON_Delete(row);
+	return EXIT_OK;
+}
+
+int cmd_service_list(const struct arguments *args, struct errmsg *err)
+{
+	return view_show(args, &view_services, err);
+}
+
+int cmd_service_get(const struct arguments *args, struct errmsg *err)
+{
+	cJSON *row = NULL;
+	int ret = fetch_named(args, "/v1/services", &row, err);
+
+	if (ret)
+		return ret;
+	if (args->json)
+		output_json(row);
+	else
+		output_table(member_get(row, "frontends"), frontend_columns,
+			     ARRAY_SIZE(frontend_columns), 0);
+	cJSON_Delete(row);
+	return EXIT_OK;
+}
+
+int cmd_identity_list(const struct arguments *args, struct errmsg *err)
+{
+	return view_show(args, &view_identities, err);
+}
+
+static int fetch_conntrack(const struct arguments *args, cJSON **ret_rows, struct errmsg *err)
+{
+	char path[64] = "/v1/conntrack";
+	uint64_t limit;
+
+	if (args->limit && number_parse(args->limit, 1, UINT32_MAX, &limit))
+		return misused(err, "--limit %s: must be a number from 1 on", args->limit);
+	if (args->limit)
+		snprintf(path, sizeof(path), "/v1/conntrack?limit=%" PRIu64, limit);
+	return agent_call(args, "GET", path, NULL, ret_rows, err);
+}
+
+int cmd_conntrack_list(const struct arguments *args, struct errmsg *err)
+{
+	const struct view view = { .columns = conntrack_columns,
+				   .column_count = ARRAY_SIZE(conntrack_columns),
+				   .fetch = fetch_conntrack };
+
+	return view_show(args, &view, err);
+}
+
+int cmd_policy_list(const struct arguments *args, struct errmsg *err)
+{
+	return view_show(args, &view_policies, err);
+}
+
+int cmd_policy_get(const struct arguments *args, struct errmsg *err)
+{
+	struct object_name name;
+	char path[sizeof(name) + 64];
+	cJSON *object = NULL;
+	enum object_kind kind;
+	int ret = policy_name_parse(args->operands[0], args->namespace, &name, &kind, err);
+
+	if (ret)
+		return ret;
+	snprintf(path, sizeof(path), "/v1/objects/%s/%s/%s", object_kind_name(kind),
+		 *name.namespace ? name.namespace : "-", name.name);
+	ret = agent_call(args, "GET", path, NULL, &object, err);
+	if (ret)
+		return ret;
+	output_json(object);
+	cJSON_Delete(object);
+	return EXIT_OK;
+}

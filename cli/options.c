@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/options.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/output.h"
+#include "lib/auto.h"
+#include "lib/text.h"
+
+#define OPTION_VALUE 256 /* getopt_long() gives this and the number of the option */
+
+#define TEXT(member) OPTION_TEXT, offsetof(struct arguments, member)
+#define FLAG(member) OPTION_FLAG, offsetof(struct arguments, member), NULL
+
+static const struct option_spec option_specs[] = {
+	{ OPT_FROM, "from", 0, TEXT(from), "POD|IP",
+	  "the sender: NAMESPACE/NAME of a pod, or an address", VALUE_POD, NULL },
+	{ OPT_TO, "to", 0, TEXT(to), "POD|SERVICE|IP",
+	  "the receiver: NAMESPACE/NAME of a pod or a service, or an address", VALUE_PEER, NULL },
+	{ OPT_PORT, "port", 0, TEXT(port), "PORT",
+	  "destination port: 80, 80/UDP; explain: its name, too; matrix: a list, or all",
+	  VALUE_FREE, NULL },
+	{ OPT_POD, "pod", 0, TEXT(pod), "POD", "only events of this pod, at either end", VALUE_POD,
+	  NULL },
+	{ OPT_FILE, "file", 'f', OPTION_LIST, 0, "FILE|DIR",
+	  "objects to read, JSON or YAML; may be repeated; - is standard input", VALUE_FILE, NULL },
+	{ OPT_LENIENT, "lenient", 0, FLAG(lenient), "unknown fields are warnings, not errors",
+	  VALUE_FREE, NULL },
+	{ OPT_VERBOSE, "verbose", 'v', FLAG(verbose),
+	  "name the objects that are skipped because they are not about the network", VALUE_FREE,
+	  NULL },
+	{ OPT_BY, "by", 0, TEXT(by), "pod|namespace|labels=KEY",
+	  "what a row stands for (default: pod)", VALUE_WORDS, "pod|namespace|labels=" },
+	{ OPT_HTML, "html", 0, TEXT(html), "FILE", "write a page for a browser", VALUE_FILE, NULL },
+	{ OPT_SVG, "svg", 0, TEXT(svg), "FILE", "write a picture", VALUE_FILE, NULL },
+	{ OPT_JUNIT, "junit", 0, TEXT(junit), "FILE", "also write a JUnit report into this file",
+	  VALUE_FILE, NULL },
+	{ OPT_TYPE, "type", 0, TEXT(type), "TYPES",
+	  "drop, verdict and audit, separated by commas (default: all)", VALUE_WORDS,
+	  "drop|verdict|audit|drop,audit" },
+	{ OPT_VERDICT, "verdict", 0, TEXT(verdict), "allow|deny|audit",
+	  "only what was allowed, denied, or would be denied without audit mode", VALUE_WORDS,
+	  "allow|deny|audit" },
+	{ OPT_DRY_RUN, "dry-run", 0, FLAG(dry_run),
+	  "apply nothing: show what would change and which connections would be cut off",
+	  VALUE_FREE, NULL },
+	{ OPT_CANARY, "canary", 0, TEXT(canary), "TIME",
+	  "the same, and watch for so long (60s) which connections would be cut off", VALUE_FREE,
+	  NULL },
+	{ OPT_THEN_APPLY, "then-apply", 0, FLAG(then_apply),
+	  "after --canary: apply if no connection would be cut off", VALUE_FREE, NULL },
+	{ OPT_FOR, "for", 0, TEXT(duration), "TIME", "how long to watch: 60s (the default), 5m, 1h",
+	  VALUE_FREE, NULL },
+	{ OPT_NAMESPACE, "namespace", 'n', TEXT(namespace), "NAMESPACE",
+	  "only this namespace; names without one are in it", VALUE_NAMESPACE, NULL },
+	{ OPT_ALL, "all-namespaces", 'A', FLAG(all_namespaces), "all namespaces (the default)",
+	  VALUE_FREE, NULL },
+	{ OPT_WATCH, "watch", 'w', FLAG(watch), "go on, and print what changes", VALUE_FREE, NULL },
+	{ OPT_LIMIT, "limit", 0, TEXT(limit), "N", "at most N rows", VALUE_FREE, NULL },
+	{ OPT_SOCKET, "socket", 0, TEXT(socket), "PATH",
+	  "the agent's socket (default $TENDRIL_SOCKET or " CLI_SOCKET_DEFAULT ")", VALUE_FILE,
+	  NULL },
+	{ OPT_OUTPUT, "output", 'o', TEXT(output), "FORMAT", "what to print", VALUE_FREE, NULL },
+	{ OPT_VERSION, "version", 0, FLAG(version), "print the version", VALUE_FREE, NULL },
+	{ OPT_HELP, "help", 'h', FLAG(help), "print this text", VALUE_FREE, NULL },
+};
+
+const struct option_spec *option_at(size_t row)
+{
+	return row < ARRAY_SIZE(option_specs) ? &option_specs[row] : NULL;
+}
+
+bool words_contain(const char *words, const char *word)
+{
+	size_t len = strlen(word);
+
+	for (; words; words = strchr(words, '|')) {
+		words += *words == '|';
+		if (strncmp(words, word, len) == 0 && (words[len] == '|' || words[len] == '\0'))
+			return len > 0;
+	}
+	return false;
+}
+
+static int option_store(const struct option_spec *spec, const char *value, struct arguments *args)
+{
+	char *member = (char *)args + spec->offset;
+
+	switch (spec->type) {
+	case OPTION_FLAG:
+		*(bool *)member = true;
+		return 0;
+	case OPTION_TEXT:
+		*(const char **)member = value;
+		return 0;
+	case OPTION_LIST:
+		if (args->file_count == CLI_FILES_MAX) {
+			output_note("tendril: more than %d files", CLI_FILES_MAX);
+			return EXIT_USAGE;
+		}
+		args->files[args->file_count++] = value;
+		return 0;
+	}
+	return EXIT_USAGE;
+}
+
+/* A long option that does not exist, or is the beginning of several. */
+static void option_unknown(const char *text)
+{
+	const char *name = text + strspn(text, "-"), *guess = NULL;
+	size_t len = strcspn(name, "="), best = 3, matches = 0;
+	char word[64];
+
+	snprintf(word, sizeof(word), "%.*s", (int)(len < 63 ? len : 63), name);
+	for (size_t i = 0; i < ARRAY_SIZE(option_specs); i++) {
+		size_t distance = text_distance(word, option_specs[i].name);
+
+		matches += len > 0 && strncmp(option_specs[i].name, name, len) == 0;
+		if (distance < best && distance < len) {
+			best = distance;
+			guess = option_specs[i].name;
+		}
+	}
+	if (matches > 1)
+		output_note("tendril: %s may be several options; see tendril --help", text);
+	else if (guess)
+		output_note("tendril: there is no option %s; did you mean --%s?", text, guess);
+	else
+		output_note("tendril: there is no option %s; see tendril --help", text);
+}
+
+/* What getopt_long() stumbled over: it would name it with all its control characters. */
+static int option_error(int found, char **argv)
+{
+	const char *text = argv[optind - 1];
+
+	if (found == ':')
+		output_note("tendril: there is no value for %s; see tendril --help", text);
+	else if (optopt >= OPTION_VALUE)
+		output_note("tendril: no value is taken by %s; see tendril --help", text);
+	else if (optopt)
+		output_note("tendril: there is no option -%c; see tendril --help", optopt);
+	else
+		option_unknown(text);
+	return EXIT_USAGE;
+}
+
+int options_parse(int argc, char **argv, struct arguments *args, unsigned int *ret_given)
+{
+	struct option longs[ARRAY_SIZE(option_specs) + 1] = { 0 };
+	char shorts[2 * ARRAY_SIZE(option_specs) + 2] = ":";
+	size_t used = 1;
+	int found;
+
+	for (size_t i = 0; i < ARRAY_SIZE(option_specs); i++) {
+		const struct option_spec *spec = &option_specs[i];
+
+		longs[i] = (struct option){
+			.name = spec->name,
+			.has_arg = spec->placeholder ? required_argument : no_argument,
+			.val = OPTION_VALUE + (int)i,
+		};
+		if (!spec->letter)
+			continue;
+		shorts[used++] = spec->letter;
+		if (spec->placeholder)
+			shorts[used++] = ':';
+	}
+	opterr = 0;
+	while ((found = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
+		const struct option_spec *spec = NULL;
+
+		for (size_t i = 0; i < ARRAY_SIZE(option_specs); i++) {
+			if (found == OPTION_VALUE + (int)i || found == option_specs[i].letter)
+				spec = &option_specs[i];
+		}
+		if (!spec)
+			return option_error(found, argv);
+		if (option_store(spec, optarg, args))
+			return EXIT_USAGE;
+		*ret_given |= spec->bit;
+	}
+	args->operands = argv + optind;
+	args->operand_count = (size_t)(argc - optind);
+	return 0;
+}

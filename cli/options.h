@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of options, and what is made from it: the parser, and the lines of --help. */
+#ifndef TENDRIL_CLI_OPTIONS_H
+#define TENDRIL_CLI_OPTIONS_H
+
+#include "cli/command.h"
+
+/* Bits in struct command: which options it takes; the first three go with every command. */
+enum option_bit {
+	OPT_SOCKET = 1 << 0,
+	OPT_OUTPUT = 1 << 1,
+	OPT_HELP = 1 << 2,
+	OPT_VERSION = 1 << 3,
+	OPT_FILE = 1 << 4,
+	OPT_FROM = 1 << 5,
+	OPT_TO = 1 << 6,
+	OPT_PORT = 1 << 7,
+	OPT_LENIENT = 1 << 8,
+	OPT_TYPE = 1 << 9,
+	OPT_LIMIT = 1 << 10,
+	OPT_BY = 1 << 11,
+	OPT_HTML = 1 << 12,
+	OPT_SVG = 1 << 13,
+	OPT_JUNIT = 1 << 14,
+	OPT_VERBOSE = 1 << 15,
+	OPT_POD = 1 << 16,
+	OPT_VERDICT = 1 << 17,
+	OPT_WATCH = 1 << 18,
+	OPT_ALL = 1 << 19,
+	OPT_FOR = 1 << 20,
+	OPT_NAMESPACE = 1 << 21,
+	OPT_DRY_RUN = 1 << 22,
+	OPT_CANARY = 1 << 23,
+	OPT_THEN_APPLY = 1 << 24,
+};
+#define OPT_COMMON     (OPT_SOCKET | OPT_OUTPUT | OPT_HELP)
+#define OPT_OBJECTS    (OPT_FILE | OPT_VERBOSE)  /* commands that read objects from files */
+#define OPT_NAMESPACES (OPT_NAMESPACE | OPT_ALL) /* commands that list what is in namespaces */
+
+enum option_type { OPTION_FLAG, OPTION_TEXT, OPTION_LIST };
+
+/* What may be completed after an option. */
+enum option_value { VALUE_FREE, VALUE_WORDS, VALUE_FILE, VALUE_POD, VALUE_PEER, VALUE_NAMESPACE };
+
+struct option_spec {
+	enum option_bit bit;
+	const char *name;
+	char letter; /* 0: none */
+	enum option_type type;
+	size_t offset;           /* in struct arguments */
+	const char *placeholder; /* of its value in --help; NULL: it takes none */
+	const char *help;
+	enum option_value value;
+	const char *words; /* VALUE_WORDS: "a|b" */
+};
+
+/* The option in a row of the table; NULL after the last. */
+const struct option_spec *option_at(size_t row);
+
+/* Parses every option of the line; operands (command words included) stay in order.  *ret_given
+ * is the set of options seen.  EXIT_USAGE after a message, or 0. */
+int options_parse(int argc, char **argv, struct arguments *args, unsigned int *ret_given);
+
+/* Whether one of "text|json" is the word. */
+bool words_contain(const char *words, const char *word);
+
+#endif
