@@ -17,7 +17,7 @@
 #define ABI_SIZE(type, size) _Static_assert(sizeof(type) == (size), #type " changed size")
 
 /* Bumped whenever the layout of a pinned map changes; the loader refuses another version's pins. */
-#define ABI_VERSION 5
+#define ABI_VERSION 6
 
 /* ---- limits and well-known numbers ---------------------------------------------------------- */
 
@@ -294,15 +294,17 @@ struct backend {
 };
 ABI_SIZE(struct backend, 20);
 
-/* Value of sock_service (socket storage): what a connected socket asked for, for getpeername(), or
- * the first service that an unconnected one sent to.  All zero: nothing (any more). */
+/* Value of sock_service (socket storage): the service that a connected socket asked for, for
+ * getpeername(), or the first service that an unconnected one sent to.  All zero: none (any more).
+ */
 struct sock_service {
 	struct addr addr;
 	struct addr backend_addr;
 	__be16 port;
 	__be16 backend_port;
+	__u32 backend; /* index in backend_map when it was last found there */
 };
-ABI_SIZE(struct sock_service, 36);
+ABI_SIZE(struct sock_service, 40);
 
 #define SOCK_BUCKETS 16384
 
@@ -311,18 +313,31 @@ struct sock_bucket {
 	__u64 cookie;     /* of the TCP socket in this bucket, 0: free */
 	__u32 overflowed; /* a second socket met the bucket and uses its own storage; stays set */
 	struct sock_service service;
+	__u32 pad;
 };
-ABI_SIZE(struct sock_bucket, 48);
+ABI_SIZE(struct sock_bucket, 56);
 
-/* Key of sendmsg_map (LRU): a UDP socket and a backend it was sent to, where that is not the one in
- * sock_service.  The value is the struct service_key that the program asked for, for recvmsg(). */
+enum sendmsg_side { SENDMSG_SERVICE, SENDMSG_BACKEND };
+
+/* Key of sendmsg_map (LRU): a UDP socket and a service that it sends to beside the one in
+ * sock_service, or a backend that it got there. */
 struct sendmsg_key {
 	__u64 cookie; /* of the socket */
 	struct addr addr;
 	__be16 port;
-	__u16 pad[3];
+	__u16 side; /* enum sendmsg_side: what addr and port are */
+	__u32 pad;
 };
 ABI_SIZE(struct sendmsg_key, 32);
+
+/* Value of sendmsg_map: the other side. */
+struct sendmsg_entry {
+	struct addr addr;
+	__be16 port;
+	__u16 pad;
+	__u32 backend; /* SENDMSG_SERVICE: index in backend_map when it was last found there */
+};
+ABI_SIZE(struct sendmsg_entry, 24);
 
 enum nat_side { NAT_REQUEST, NAT_REPLY };
 

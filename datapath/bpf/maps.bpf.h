@@ -187,7 +187,7 @@ struct sendmsg_map {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
 	__type(key, struct sendmsg_key);
-	__type(value, struct service_key);
+	__type(value, struct sendmsg_entry);
 };
 extern struct sendmsg_map sendmsg_map SEC(".maps");
 

@@ -24,7 +24,6 @@
 #define IP6_DADDR_OFFSET (ETH_HLEN + offsetof(struct ipv6hdr, daddr))
 #define TCP_CHECK_OFFSET 16
 #define UDP_CHECK_OFFSET 6
-#define NAT_BACKENDS_MAX 4096 /* looked through for one that moved */
 
 enum nat_which { NAT_SOURCE, NAT_DESTINATION };
 
@@ -184,45 +183,6 @@ static __always_inline void nat_mark_translated(__u32 slot)
 
 /* ---- requests ------------------------------------------------------------------------------- */
 
-struct nat_search {
-	__u32 service_id;
-	__u32 found;
-	struct addr addr;
-	__be16 port;
-	__u16 pad;
-};
-
-static long nat_search_step(__u32 index, void *arg)
-{
-	struct nat_search *search = arg;
-	const struct backend *backend = service_backend_at(search->service_id, index);
-
-	if (!backend || backend->port != search->port || !addr_equal(&backend->addr, &search->addr))
-		return 0;
-	search->found = index + 1;
-	return 1;
-}
-
-/* Whether the backend still serves; its index moves when others come and go. */
-static __always_inline bool nat_backend_serves(const struct service *service,
-					       struct nat_entry *entry)
-{
-	struct nat_search search = { .service_id = service->id };
-	const struct backend *backend = service_backend_at(service->id, entry->backend);
-	__u32 count = service->backends;
-
-	if (entry->backend < count && backend && backend->port == entry->port &&
-	    addr_equal(&backend->addr, &entry->addr))
-		return true;
-	search.addr = entry->addr;
-	search.port = entry->port;
-	bpf_loop(count < NAT_BACKENDS_MAX ? count : NAT_BACKENDS_MAX, nat_search_step, &search, 0);
-	if (!search.found)
-		return false;
-	entry->backend = search.found - 1;
-	return true;
-}
-
 /*
  * Claims the way back from this backend.  It is taken while another service translates the same
  * client port to the same backend: then packets of the two could not be told apart.
@@ -343,7 +303,8 @@ static __always_inline int nat_find_backend(const struct packet *pkt, struct nat
 	entry = nat_lookup(&flow->saddr, flow->sport, &flow->daddr, flow->dport, flow->proto,
 			   NAT_REQUEST);
 	if (entry && starts &&
-	    (!served || nat_is_done(entry) || !nat_backend_serves(&service, entry)))
+	    (!served || nat_is_done(entry) ||
+	     !service_has_backend(&service, &entry->addr, entry->port, &entry->backend)))
 		entry = NULL;
 	if (!entry) {
 		if (served && !starts)

@@ -10,6 +10,8 @@
 
 #include "datapath/bpf/ipcache.bpf.h"
 
+#define SERVICE_SEARCH_MAX 4096 /* backends that are searched for one whose index changed */
+
 /*
  * The agent replaces entries of these hash maps while programs read them, and the memory of a
  * replaced entry serves another key at once, without waiting for readers.  So entries are copied,
@@ -84,6 +86,46 @@ static __always_inline bool service_choose(const struct service *service, __u32 
 		return true;
 	*ret_index = 0;
 	return service_backend(service->id, 0, ret);
+}
+
+struct service_search {
+	__u32 service_id;
+	__u32 found;
+	struct addr addr;
+	__be16 port;
+	__u16 pad;
+};
+
+static long service_search_step(__u32 index, void *arg)
+{
+	struct service_search *search = arg;
+	const struct backend *backend = service_backend_at(search->service_id, index);
+
+	if (!backend || backend->port != search->port || !addr_equal(&backend->addr, &search->addr))
+		return 0;
+	search->found = index + 1;
+	return 1;
+}
+
+/* Whether this address is a backend of the service.  *index: where it was last found; it changes
+ * when others come and go, and is corrected. */
+static __always_inline bool service_has_backend(const struct service *service,
+						const struct addr *addr, __be16 port, __u32 *index)
+{
+	struct service_search search = { .service_id = service->id };
+	const struct backend *backend = service_backend_at(service->id, *index);
+	__u32 count = service->backends;
+
+	if (*index < count && backend && backend->port == port && addr_equal(&backend->addr, addr))
+		return true;
+	search.addr = *addr;
+	search.port = port;
+	bpf_loop(count < SERVICE_SEARCH_MAX ? count : SERVICE_SEARCH_MAX, service_search_step,
+		 &search, 0);
+	if (!search.found)
+		return false;
+	*index = search.found - 1;
+	return true;
 }
 
 #endif

@@ -94,14 +94,21 @@ static __always_inline enum sys_verdict sock_reject(void)
 
 /* ---- the services that a socket uses --------------------------------------------------------- */
 
+/* A backend, and where it is in backend_map. */
+struct choice {
+	struct backend backend;
+	__u32 index;
+};
+
 static __always_inline void sock_service_set(struct sock_service *stored,
 					     const struct peer *service,
-					     const struct backend *backend)
+					     const struct choice *choice)
 {
 	stored->addr = service->addr;
 	stored->port = service->port;
-	stored->backend_addr = backend->addr;
-	stored->backend_port = backend->port;
+	stored->backend_addr = choice->backend.addr;
+	stored->backend_port = choice->backend.port;
+	stored->backend = choice->index;
 }
 
 static __always_inline bool sock_service_is_for(const struct sock_service *stored,
@@ -117,49 +124,43 @@ static __always_inline bool sock_service_has_backend(const struct sock_service *
 }
 
 static __always_inline void sendmsg_key_init(struct sendmsg_key *key, struct bpf_sock_addr *ctx,
-					     const struct addr *addr, __be16 port)
+					     enum sendmsg_side side, const struct addr *addr,
+					     __be16 port)
 {
-	*key = (struct sendmsg_key){ .addr = *addr, .port = port };
+	*key = (struct sendmsg_key){ .addr = *addr, .port = port, .side = (__u16)side };
 	key->cookie = bpf_get_socket_cookie(ctx);
 }
 
-static __always_inline void sendmsg_remember(struct bpf_sock_addr *ctx, const struct peer *service,
-					     const struct backend *backend)
+static __always_inline void sendmsg_set(struct bpf_sock_addr *ctx, enum sendmsg_side side,
+					const struct peer *from, const struct peer *to, __u32 index)
 {
-	struct service_key value = { .addr = service->addr,
-				     .port = service->port,
-				     .proto = IPPROTO_UDP };
-	const struct service_key *old;
+	struct sendmsg_entry value = { .addr = to->addr, .port = to->port, .backend = index };
 	struct sendmsg_key key;
 
-	sendmsg_key_init(&key, ctx, &backend->addr, backend->port);
-	old = bpf_map_lookup_elem(&sendmsg_map, &key);
-	if (old && old->port == value.port && addr_equal(&old->addr, &value.addr))
-		return; /* the common case: another datagram to the same backend */
+	sendmsg_key_init(&key, ctx, side, &from->addr, from->port);
 	if (bpf_map_update_elem(&sendmsg_map, &key, &value, BPF_ANY))
 		notice(NOTICE_SENDMSG_FULL);
 }
 
-/* Keeps the service of a datagram: the first one with the socket, further ones in sendmsg_map. */
-static __always_inline void send_remember(struct bpf_sock_addr *ctx, const struct peer *service,
-					  const struct backend *backend)
+/* Keeps the backend of a datagram: the first service with the socket, others in sendmsg_map. */
+static __always_inline void send_remember(struct bpf_sock_addr *ctx, struct sock_service *stored,
+					  const struct peer *service, const struct choice *choice)
 {
-	struct sock_service *stored = sock_service_stored(ctx->sk, BPF_SK_STORAGE_GET_F_CREATE);
+	struct peer backend = { .addr = choice->backend.addr, .port = choice->backend.port };
 
 	if (!stored) {
 		notice(NOTICE_SENDMSG_FULL);
 		return;
 	}
-	if (sock_service_is_for(stored, service) &&
-	    sock_service_has_backend(stored, &backend->addr, backend->port))
+	if ((!stored->port || sock_service_is_for(stored, service)) && !sock_is_connected(ctx)) {
+		sock_service_set(stored, service, choice);
 		return;
-	if (!stored->port && !sock_is_connected(ctx))
-		sock_service_set(stored, service, backend);
-	else
-		sendmsg_remember(ctx, service, backend);
+	}
+	sendmsg_set(ctx, SENDMSG_SERVICE, service, &backend, choice->index);
+	sendmsg_set(ctx, SENDMSG_BACKEND, &backend, service, 0);
 }
 
-/* The program now speaks to this address by itself: answers from there are no service's. */
+/* The program now sends to this address by itself: answers from there are no service's. */
 static __always_inline void send_forget(struct bpf_sock_addr *ctx, const struct peer *peer)
 {
 	struct sock_service *stored = sock_service_stored(ctx->sk, 0);
@@ -169,7 +170,7 @@ static __always_inline void send_forget(struct bpf_sock_addr *ctx, const struct 
 		return;
 	if (sock_service_has_backend(stored, &peer->addr, peer->port) && !sock_is_connected(ctx))
 		*stored = (struct sock_service){ 0 };
-	sendmsg_key_init(&key, ctx, &peer->addr, peer->port);
+	sendmsg_key_init(&key, ctx, SENDMSG_BACKEND, &peer->addr, peer->port);
 	bpf_map_delete_elem(&sendmsg_map, &key);
 }
 
@@ -184,9 +185,8 @@ static __always_inline enum sys_verdict sock_connect(struct bpf_sock_addr *ctx, 
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 	struct sock_service *stored = sock_service_find(ctx->sk, ctx->protocol, cookie);
 	struct service service = {};
-	struct backend backend = {};
+	struct choice choice = {};
 	struct peer peer;
-	__u32 index;
 
 	peer_read(ctx, family, &peer);
 	if (!service_lookup(&peer.addr, peer.port, (__u8)ctx->protocol, &service) ||
@@ -195,15 +195,15 @@ static __always_inline enum sys_verdict sock_connect(struct bpf_sock_addr *ctx, 
 			*stored = (struct sock_service){ 0 };
 		return SYS_PROCEED;
 	}
-	if (!service_choose(&service, &index, &backend))
+	if (!service_choose(&service, &choice.index, &choice.backend))
 		return sock_reject();
 	if (!stored)
 		stored = sock_service_make(ctx->sk, cookie);
 	if (stored)
-		sock_service_set(stored, &peer, &backend);
+		sock_service_set(stored, &peer, &choice);
 	else
 		notice(NOTICE_SENDMSG_FULL); /* connected all the same, but by the backend's name */
-	peer_write(ctx, family, &backend.addr, backend.port);
+	peer_write(ctx, family, &choice.backend.addr, choice.backend.port);
 	return SYS_PROCEED;
 }
 
@@ -258,26 +258,56 @@ int sock_release(struct bpf_sock *sk)
 /* ---- UDP with an address -------------------------------------------------------------------- */
 
 /*
- * The backend of an unconnected socket follows from its cookie, so that all datagrams of one
- * exchange (QUIC, TFTP) meet the same one for as long as the service keeps its backends; sockets
- * spread.  A choice per datagram would suit DNS as well and break those.
+ * The backend of an unconnected socket is kept as long as it is ready, so that all datagrams of one
+ * exchange (QUIC, TFTP) meet the same one.  The first follows from the cookie: sockets spread, and
+ * one whose entry was lost finds its backend again as long as the service keeps its backends.
  */
-static __always_inline bool backend_of_socket(struct bpf_sock_addr *ctx,
-					      const struct service *service, struct backend *ret)
+static __always_inline bool send_choose(struct bpf_sock_addr *ctx, const struct service *service,
+					struct choice *ret)
 {
-	__u64 hash;
+	__u64 hash = (bpf_get_socket_cookie(ctx) + service->id) * GOLDEN_RATIO;
 
-	if (!service->backends)
+	ret->index = (__u32)(hash >> 32) % service->backends;
+	if (service_backend(service->id, ret->index, &ret->backend))
+		return true;
+	ret->index = 0;
+	return service_backend(service->id, 0, &ret->backend);
+}
+
+/* The backend that this socket has for the service, if it still is one. */
+static __always_inline bool send_known(struct bpf_sock_addr *ctx, struct sock_service *stored,
+				       const struct peer *peer, const struct service *service,
+				       struct choice *ret)
+{
+	struct sendmsg_entry *entry;
+	struct sendmsg_key key;
+	__u32 *index;
+
+	if (stored && sock_service_is_for(stored, peer)) {
+		ret->backend.addr = stored->backend_addr;
+		ret->backend.port = stored->backend_port;
+		index = &stored->backend;
+	} else {
+		sendmsg_key_init(&key, ctx, SENDMSG_SERVICE, &peer->addr, peer->port);
+		entry = bpf_map_lookup_elem(&sendmsg_map, &key);
+		if (!entry)
+			return false;
+		ret->backend.addr = entry->addr;
+		ret->backend.port = entry->port;
+		index = &entry->backend;
+	}
+	ret->index = *index;
+	if (!service_has_backend(service, &ret->backend.addr, ret->backend.port, &ret->index))
 		return false;
-	hash = (bpf_get_socket_cookie(ctx) + service->id) * GOLDEN_RATIO;
-	return service_backend(service->id, (__u32)(hash >> 32) % service->backends, ret) ||
-	       service_backend(service->id, 0, ret);
+	*index = ret->index;
+	return true;
 }
 
 static __always_inline enum sys_verdict sock_sendmsg(struct bpf_sock_addr *ctx, enum family family)
 {
 	struct service service = {};
-	struct backend backend = {};
+	struct sock_service *stored;
+	struct choice choice = {};
 	struct peer peer;
 
 	peer_read(ctx, family, &peer);
@@ -285,10 +315,15 @@ static __always_inline enum sys_verdict sock_sendmsg(struct bpf_sock_addr *ctx, 
 		send_forget(ctx, &peer);
 		return SYS_PROCEED;
 	}
-	if (!backend_of_socket(ctx, &service, &backend))
+	if (!service.backends)
 		return sock_reject();
-	send_remember(ctx, &peer, &backend);
-	peer_write(ctx, family, &backend.addr, backend.port);
+	stored = sock_service_stored(ctx->sk, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!send_known(ctx, stored, &peer, &service, &choice)) {
+		if (!send_choose(ctx, &service, &choice))
+			return sock_reject();
+		send_remember(ctx, stored, &peer, &choice);
+	}
+	peer_write(ctx, family, &choice.backend.addr, choice.backend.port);
 	return SYS_PROCEED;
 }
 
@@ -308,7 +343,7 @@ int sendmsg6(struct bpf_sock_addr *ctx)
 static __always_inline enum sys_verdict sock_recvmsg(struct bpf_sock_addr *ctx, enum family family)
 {
 	const struct sock_service *stored = sock_service_stored(ctx->sk, 0);
-	const struct service_key *service;
+	const struct sendmsg_entry *service;
 	struct sendmsg_key key;
 	struct peer peer;
 
@@ -319,7 +354,7 @@ static __always_inline enum sys_verdict sock_recvmsg(struct bpf_sock_addr *ctx, 
 		peer_write(ctx, family, &stored->addr, stored->port);
 		return SYS_PROCEED;
 	}
-	sendmsg_key_init(&key, ctx, &peer.addr, peer.port);
+	sendmsg_key_init(&key, ctx, SENDMSG_BACKEND, &peer.addr, peer.port);
 	service = bpf_map_lookup_elem(&sendmsg_map, &key);
 	if (service)
 		peer_write(ctx, family, &service->addr, service->port);

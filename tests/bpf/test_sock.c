@@ -196,6 +196,13 @@ static void assert_answer_from(int fd, enum form form, const char *text, uint16_
 	assert_any(&from, form, text, port);
 }
 
+static void assert_answered(int fd)
+{
+	char buf[16];
+
+	assert_int_equal(recv(fd, buf, sizeof(buf), 0), 4);
+}
+
 /* ---- the service ---------------------------------------------------------------------------- */
 
 static void service_put(const char *text, uint8_t proto, uint32_t id, const char *backend,
@@ -678,6 +685,52 @@ static void test_backend_that_left_is_replaced(void **state)
 	}
 }
 
+static void test_a_socket_keeps_its_backend_when_others_come_and_go(void **state)
+{
+	static const char *const second[] = { "10.96.0.11", "fd96::11" };
+	enum { SOCKETS = 8, MANY = 9 };
+
+	(void)state;
+	for (enum form form = FORM_V4; form <= FORM_V6; form++) {
+		const uint16_t *ports = server_ports[form][1];
+		/* Nobody listens on the others: a datagram that moves is lost. */
+		const uint16_t shuffled[MANY] = { 1, ports[1], 2, 3, 4, 5, 6, ports[0], 7 };
+		int fds[SOCKETS], met[SOCKETS];
+
+		/* Of two services of each socket, one is kept with it and one in sendmsg_map.  Both
+		 * have the same backends, so an answer does not tell which was asked. */
+		for (int service = 0; service < 2; service++) {
+			const char *addr = service ? second[form] : forms[form].service;
+			const uint32_t id = service ? 97 + form : 1 + 4 * form + 2;
+
+			service_put(addr, IPPROTO_UDP, id, forms[form].backend, ports, BACKENDS);
+			for (int i = 0; i < SOCKETS; i++) {
+				if (!service)
+					fds[i] = socket_new(form, SOCK_DGRAM);
+				assert_int_equal(socket_sendto(fds[i], form, addr, PORT), 0);
+				met[i] = server_of(form, true);
+				assert_answered(fds[i]);
+			}
+			service_put(addr, IPPROTO_UDP, id, forms[form].backend, shuffled, MANY);
+			for (int i = 0; i < SOCKETS; i++) {
+				assert_int_equal(socket_sendto(fds[i], form, addr, PORT), 0);
+				assert_int_equal(server_of(form, true), met[i]);
+				assert_answered(fds[i]);
+			}
+			/* One that is no longer ready is replaced. */
+			service_put(addr, IPPROTO_UDP, id, forms[form].backend, &ports[1], 1);
+			for (int i = 0; i < SOCKETS; i++) {
+				assert_int_equal(socket_sendto(fds[i], form, addr, PORT), 0);
+				assert_int_equal(server_of(form, true), 1);
+				assert_answered(fds[i]);
+			}
+		}
+		for (int i = 0; i < SOCKETS; i++)
+			close(fds[i]);
+	}
+	services_put();
+}
+
 /* ---- the loader ----------------------------------------------------------------------------- */
 
 static void test_sockets_survive_the_loader(void **state)
@@ -724,6 +777,7 @@ int main(void)
 		cmocka_unit_test(test_one_socket_asks_two_services),
 		cmocka_unit_test(test_connected_socket_may_send_elsewhere),
 		cmocka_unit_test(test_backend_that_left_is_replaced),
+		cmocka_unit_test(test_a_socket_keeps_its_backend_when_others_come_and_go),
 		cmocka_unit_test(test_sockets_survive_the_loader),
 	};
 

@@ -273,6 +273,16 @@ def test_udp_socket_stays_with_its_backend(lab, family):
 
 
 @FAMILIES
+def test_udp_sockets_keep_their_backend_when_another_comes(lab, family):
+    keys = [f"keep-{lab.layer}-{family}-{i}" for i in range(8)]
+    lab.publish(lab.one)
+    assert {lab.call(family, "udp", id=key)["name"] for key in keys} == {"one"}
+    lab.publish(lab.two, lab.one)
+    wait_for(lambda: lab.call(family, "udp").get("name") == "two", "the second backend")
+    assert {lab.call(family, "udp", id=key)["name"] for key in keys} == {"one"}
+
+
+@FAMILIES
 def test_agent_killed_and_started_under_traffic(lab, family):
     lab.publish(lab.one, lab.two)
     assert lab.client.call("hold", id="k", addr=VIPS[family], port=PORT)["result"] == "ok"
