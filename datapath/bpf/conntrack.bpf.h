@@ -87,24 +87,15 @@ static __always_inline __s64 *ct_count(__u32 key)
 	return bpf_map_lookup_elem(&ct_count_map, &key);
 }
 
-/* An endpoint may own as many entries as are free: one that floods the table gets half of it, two
- * get a third each, and the others always find room. */
-__weak int ct_share_has_room(__u32 owner)
-{
-	const __s64 *free = ct_count(CT_COUNT_FREE), *own = ct_count(owner);
-
-	return free && own && (owner ? *own < *free : *free > 0);
-}
-
-__weak int ct_share_add(__u32 owner, __s32 entries)
+/* Weak: the verifier walks it once, not once for each place where an entry goes. */
+__weak int ct_share_release(__u32 owner)
 {
 	__s64 *free = ct_count(CT_COUNT_FREE), *own = ct_count(owner);
 
 	if (!free || !own)
 		return 0;
-	__sync_fetch_and_sub(free, entries);
-	if (owner)
-		__sync_fetch_and_add(own, entries);
+	__sync_fetch_and_add(free, 1);
+	__sync_fetch_and_sub(own, 1);
 	return 0;
 }
 
@@ -122,7 +113,7 @@ static __noinline void ct_delete(const struct ct_tuple *tuple, const struct ct_e
 	__u32 owner = ct->owner; /* the memory may soon be another entry */
 
 	if (!(int)bpf_map_delete_elem(&ct_map, &tuple->key))
-		ct_share_add(owner, -1);
+		ct_share_release(owner);
 }
 
 /* ---- entries --------------------------------------------------------------------------------- */
@@ -207,11 +198,17 @@ static __always_inline void ct_flags_set(struct ct_entry *ct, __u32 flags)
 		__sync_fetch_and_or(&ct->flags, flags);
 }
 
-/* Makes an entry with the packet's sender as opener, or its receiver if "answered".  -EEXIST: there
- * is one.  -ENOSPC: the table or the owner's share is full, and the flow goes on without one. */
+/*
+ * Makes an entry with the packet's sender as opener, or its receiver if "answered".  -EEXIST: there
+ * is one.  -ENOSPC: the owner's share is full, and the flow goes on without an entry.
+ *
+ * An endpoint may own as many entries as are free: one that floods the table gets half of it, two
+ * get a third each, and the others always find room.
+ */
 static __noinline int ct_insert(const struct packet *pkt, const struct ct_tuple *tuple,
 				bool answered)
 {
+	__s64 *free, *own;
 	int ret = -ENOSPC;
 	struct ct_entry ct = {
 		.revision = node_revision(),
@@ -220,6 +217,8 @@ static __noinline int ct_insert(const struct packet *pkt, const struct ct_tuple 
 		.owner = ct_owner(pkt, answered),
 	};
 
+	free = ct_count(CT_COUNT_FREE);
+	own = ct_count(ct.owner);
 	ct_touch(&ct, bpf_ktime_get_coarse_ns());
 	if (!tuple->from_b == answered)
 		ct.flags = CT_FROM_B;
@@ -229,12 +228,14 @@ static __noinline int ct_insert(const struct packet *pkt, const struct ct_tuple 
 		     : pkt->from_node || pkt->src.identity != pkt->src_claimed)
 		ct.flags |= CT_BEHIND_NODE;
 	/* Linux before 6.4 returns an int in a 64-bit register: the upper half is not the sign. */
-	if (ct_share_has_room(ct.owner))
+	if (free && own && *own < *free)
 		ret = (int)bpf_map_update_elem(&ct_map, &tuple->key, &ct, BPF_NOEXIST);
-	if (!ret)
-		ct_share_add(ct.owner, 1);
-	else if (ret != -EEXIST)
+	if (!ret) {
+		__sync_fetch_and_sub(free, 1);
+		__sync_fetch_and_add(own, 1);
+	} else if (ret != -EEXIST) {
 		notice(NOTICE_CT_FULL);
+	}
 	return ret;
 }
 
