@@ -71,15 +71,15 @@ void datapath_drop_accel(struct datapath *datapath);
 /* Closes descriptors; pinned maps, links and their programs live on. */
 void datapath_close(struct datapath *datapath);
 
-/* Attaches from_pod to the ingress of an endpoint's host-side device (ENDPOINT_IFINDEX_BASE +
- * slot) as a clsact filter, replacing what an earlier agent attached there and in front of it.
- * Idempotent, and quick: it is on the path of every ADD. */
+/* Attaches from_pod to the ingress of an endpoint's host-side device (ENDPOINT_IFINDEX_BASE + slot)
+ * and to_pod to its egress, as clsact filters, replacing what an earlier agent attached there and
+ * in front of them.  Idempotent, and quick: it is on the path of every ADD. */
 int datapath_attach_endpoint(struct datapath *datapath, uint16_t slot, struct errmsg *err);
 /* Puts from_pod, by descriptor, in front of the filter as a TCX program; 0 also if it is there. May
  * block for an RCU grace period with rtnl held: not for the agent's loop
  * (agent/endpoint/link_worker.h). */
 int datapath_attach_tcx(int prog_fd, int ifindex);
-/* Whether the program is still attached (someone may have removed the filter). */
+/* Whether both are still attached (someone may have removed a filter). */
 bool datapath_endpoint_attached(struct datapath *datapath, uint16_t slot);
 
 /* Attaches to_pod to the egress of HOST_DEVICE, by its interface index. */

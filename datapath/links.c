@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Attaching: clsact filters on the endpoints' devices and, in time, a TCX program in front of each,
- * a TCX link (or filter) on tendril0, links on the cgroup, the sk_msg program on accel_map.  A link
- * lives by its pin below pin_dir/links, the others by their device; all have their program replaced
- * in place, so a restart leaves no moment without one.
+ * Attaching: clsact filters on the endpoints' devices and, in time, a TCX program in front of
+ * from_pod, a TCX link (or filter) on tendril0, links on the cgroup, the sk_msg program on
+ * accel_map.  A link lives by its pin below pin_dir/links, the others by their device; all have
+ * their program replaced in place, so a restart leaves no moment without one.
  */
 #include <bpf/libbpf.h>
 #include <dirent.h>
@@ -212,21 +212,27 @@ int datapath_attach_tcx(int prog_fd, int ifindex)
 
 int datapath_attach_endpoint(struct datapath *datapath, uint16_t slot, struct errmsg *err)
 {
-	const struct program *program = program_find(datapath, "from_pod");
+	const struct program *from_pod = program_find(datapath, "from_pod");
+	const struct program *to_pod = program_find(datapath, "to_pod");
 	int ret;
 
-	if (!program)
-		return fail_plain(err, -ENOENT, "from_pod is not loaded");
-	ret = filter_attach(ENDPOINT_IFINDEX_BASE + slot, BPF_TC_INGRESS, program, err);
-	return ret ? ret : tcx_take_over(ENDPOINT_IFINDEX_BASE + slot, program, datapath->tcx, err);
+	if (!from_pod || !to_pod)
+		return fail_plain(err, -ENOENT, "from_pod and to_pod are not loaded");
+	ret = filter_attach(ENDPOINT_IFINDEX_BASE + slot, BPF_TC_INGRESS, from_pod, err);
+	if (!ret)
+		ret = filter_attach(ENDPOINT_IFINDEX_BASE + slot, BPF_TC_EGRESS, to_pod, err);
+	return ret ? ret
+		   : tcx_take_over(ENDPOINT_IFINDEX_BASE + slot, from_pod, datapath->tcx, err);
 }
 
 bool datapath_endpoint_attached(struct datapath *datapath, uint16_t slot)
 {
-	const struct program *program = program_find(datapath, "from_pod");
+	const struct program *from_pod = program_find(datapath, "from_pod");
+	const struct program *to_pod = program_find(datapath, "to_pod");
+	const int ifindex = ENDPOINT_IFINDEX_BASE + slot;
 
-	return program &&
-	       filter_program(ENDPOINT_IFINDEX_BASE + slot, BPF_TC_INGRESS) == program->id;
+	return from_pod && to_pod && filter_program(ifindex, BPF_TC_INGRESS) == from_pod->id &&
+	       filter_program(ifindex, BPF_TC_EGRESS) == to_pod->id;
 }
 
 int datapath_attach_host(struct datapath *datapath, int ifindex, struct errmsg *err)

@@ -4,7 +4,8 @@
  *
  *	from_pod   ingress of the host end of each pod's veth: everything a pod sends
  *	to_pod     egress of HOST_DEVICE, where the host routes the pod addresses: everything that
- *	           reaches a pod otherwise than from another pod of this node
+ *	           reaches a pod otherwise than from another pod of this node.  Also egress of the
+ *	           host end of each pod's veth, for what another route leads there
  *
  * Both read as their stages; a stage returns a drop reason, and only drop() makes a verdict of it.
  */
@@ -211,11 +212,13 @@ static __always_inline int pod_shorten_segments(struct __sk_buff *skb, const str
 
 /* Decision 11: a pod of this node gets the packet at once, unchanged; the rest is the host's.  Its
  * own loopback is not for pods, whatever route_localnet says. */
-static __always_inline int pod_deliver(const struct packet *pkt)
+static __always_inline int pod_deliver(struct __sk_buff *skb, const struct packet *pkt)
 {
 	stats_sent(pkt);
-	if (!pkt->dst.slot)
+	if (!pkt->dst.slot) {
+		skb->tc_index = 0; /* a pod's root may have set it, see to_pod_is_done() */
 		return TC_ACT_OK;
+	}
 	stats_received(pkt);
 	return (int)bpf_redirect_peer((int)(ENDPOINT_IFINDEX_BASE + pkt->dst.slot), 0);
 }
@@ -239,7 +242,7 @@ int from_pod(struct __sk_buff *skb)
 	if (!reason)
 		reason = pod_check_source(skb, &pkt, endpoint);
 	if (!reason && pkt.kind == PACKET_ARP)
-		return pod_deliver(&pkt);
+		return pod_deliver(skb, &pkt);
 	if (!reason && pkt.fragment)
 		packet_fragment(&pkt);
 	if (!reason)
@@ -258,10 +261,12 @@ int from_pod(struct __sk_buff *skb)
 		reason = pod_shorten_segments(skb, &pkt);
 	if (reason) {
 		drop_count(&pkt, reason, DIR_EGRESS);
-		return reason == DROP_NO_BACKEND ? reject(skb, &pkt) : TC_ACT_SHOT;
+		if (reason == DROP_NO_BACKEND || reason == DROP_NO_ENDPOINT)
+			return reject(skb, &pkt);
+		return TC_ACT_SHOT;
 	}
 	verdict_report(&pkt, DIR_EGRESS);
-	return pod_deliver(&pkt);
+	return pod_deliver(skb, &pkt);
 }
 
 /* ---- to_pod --------------------------------------------------------------------------------- */
@@ -300,32 +305,66 @@ static __always_inline int pod_find_source(const struct __sk_buff *skb, struct p
 	return DROP_NONE;
 }
 
+/* The slot of the pod whose device this is; 0: HOST_DEVICE. */
+static __always_inline __u32 device_slot(const struct __sk_buff *skb)
+{
+	__u32 slot = skb->ifindex - ENDPOINT_IFINDEX_BASE;
+
+	return slot <= 0xffff ? slot : 0;
+}
+
+/* Whether this is the second time here: to_pod has decided on HOST_DEVICE and redirected the
+ * packet, or reject() has made it.  tc_index names the device that this holds for. */
+static __always_inline bool to_pod_is_done(struct __sk_buff *skb, __u32 slot)
+{
+	if (!slot || skb->tc_index != slot)
+		return false;
+	skb->tc_index = 0;
+	return true;
+}
+
+/* What the host itself says to its neighbours: ARP, discovery, groups.  Behind HOST_DEVICE nobody
+ * lives, which drops them. */
+static __always_inline bool to_pod_is_link(const struct __sk_buff *skb, const struct packet *pkt)
+{
+	return pkt->kind == PACKET_ARP || addr_is_on_link(&pkt->flow.daddr) ||
+	       (pkt->kind == PACKET_NEIGHBOUR && !skb->ingress_ifindex);
+}
+
 static __always_inline int to_pod_deliver(struct __sk_buff *skb, const struct packet *pkt,
 					  const struct endpoint_entry *endpoint)
 {
+	if (device_slot(skb)) { /* the host's neighbour table has the MACs */
+		stats_received(pkt);
+		return TC_ACT_OK;
+	}
 	if (packet_address_to(skb, endpoint))
 		return drop(pkt, DROP_REWRITE_FAILED, DIR_INGRESS);
 	stats_received(pkt);
+	skb->tc_index = (__u16)pkt->dst.slot;
 	return (int)bpf_redirect((int)(ENDPOINT_IFINDEX_BASE + pkt->dst.slot), 0);
 }
 
 SEC("tc")
 int to_pod(struct __sk_buff *skb)
 {
+	__u32 slot = device_slot(skb);
 	const struct endpoint_entry *endpoint;
 	struct packet pkt = {};
 	int reason;
 
-	reason = packet_parse(skb, &pkt);
-	/* The host's own discovery and groups: nobody lives behind this device, which drops them.
-	 */
-	if (pkt.kind == PACKET_ARP || addr_is_on_link(&pkt.flow.daddr))
+	if (to_pod_is_done(skb, slot))
 		return TC_ACT_OK;
-	if (!reason)
+	reason = packet_parse(skb, &pkt);
+	if (to_pod_is_link(skb, &pkt))
+		return TC_ACT_OK;
+	if (!reason && !slot)
 		reason = pod_find_by_address(&pkt, NULL);
-	endpoint = endpoint_get(pkt.dst.slot);
+	endpoint = endpoint_get(slot ? slot : pkt.dst.slot);
 	if (!reason && !endpoint)
 		reason = DROP_NO_ENDPOINT;
+	if (slot && endpoint)
+		policy_end_load(endpoint, slot, pkt.ipv6, &pkt.dst);
 	if (!reason)
 		reason = pod_find_source(skb, &pkt);
 	if (!reason && pkt.fragment)
@@ -334,8 +373,10 @@ int to_pod(struct __sk_buff *skb)
 		reason = verdict(skb, &pkt);
 	if (!reason && endpoint && endpoint->translated)
 		reason = pod_untranslate(skb, &pkt);
-	if (reason || !endpoint)
-		return drop(&pkt, reason, DIR_INGRESS);
+	if (reason || !endpoint) {
+		drop_count(&pkt, reason, DIR_INGRESS);
+		return reason == DROP_NO_ENDPOINT ? reject(skb, &pkt) : TC_ACT_SHOT;
+	}
 	verdict_report(&pkt, DIR_INGRESS);
 	return to_pod_deliver(skb, &pkt, endpoint);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The answer to a pod that asks a service without a ready endpoint: its connect() or send() shall
- * fail at once with ECONNREFUSED, not after a timeout.
+ * The answer to who asks a service without a ready endpoint, or an address of the node's own range
+ * that no pod has: connect() or send() shall fail at once with ECONNREFUSED, not after a timeout.
  *
  * TCP gets a reset, made of its own SYN in place.  An ICMP error would do on the wire, but here it
  * comes back before connect() lets go of its socket, and the kernel takes errors for a socket in
@@ -109,29 +109,41 @@ static __always_inline int reject_icmp6(struct __sk_buff *skb, const struct pack
 					0);
 }
 
+/* Sends the frame back: to the pod that the device belongs to, or into the host's stack as if it
+ * came in by HOST_DEVICE, whose own MAC is the source of all it sends. */
+static __always_inline int reject_send(struct __sk_buff *skb, const struct packet *pkt)
+{
+	__u32 slot = skb->ifindex - ENDPOINT_IFINDEX_BASE;
+	const struct endpoint_entry *endpoint = bpf_map_lookup_elem(&endpoint_map, &slot);
+
+	if (endpoint) {
+		skb->tc_index = (__u16)slot; /* not for to_pod to judge */
+		return packet_address_to(skb, endpoint) ? TC_ACT_SHOT
+							: (int)bpf_redirect(skb->ifindex, 0);
+	}
+	if (bpf_skb_store_bytes(skb, 0, pkt->mac, sizeof(pkt->mac), 0))
+		return TC_ACT_SHOT;
+	return (int)bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+}
+
 /* The drop is counted by the caller; this turns the packet round.  Packets with options, extension
- * headers or in fragments are not worth an answer.  Returns the program's verdict. */
+ * headers or in fragments are not worth an answer, and neither is a segment without its SYN.
+ * Returns the program's verdict. */
 __weak int reject(struct __sk_buff *skb, const struct packet *pkt)
 {
-	const struct endpoint_entry *endpoint;
 	int failed = -1;
-	__u32 slot;
 
 	if (!pkt || pkt->fragment)
 		return TC_ACT_SHOT;
-	slot = pkt->src.slot;
-	endpoint = bpf_map_lookup_elem(&endpoint_map, &slot);
-	if (!endpoint)
-		return TC_ACT_SHOT;
 	if (pkt->flow.proto == IPPROTO_TCP)
-		failed = reject_tcp(skb, pkt);
+		failed = pkt->opens ? reject_tcp(skb, pkt) : -1;
+	else if (pkt->flow.proto != IPPROTO_UDP)
+		failed = -1;
 	else if (pkt->ipv6 && pkt->l4_offset == ETH_HLEN + sizeof(struct ipv6hdr))
 		failed = reject_icmp6(skb, pkt);
 	else if (pkt->l4_offset == ETH_HLEN + sizeof(struct iphdr))
 		failed = reject_icmp(skb, pkt);
-	if (failed || packet_address_to(skb, endpoint))
-		return TC_ACT_SHOT;
-	return (int)bpf_redirect(skb->ifindex, 0);
+	return failed ? TC_ACT_SHOT : reject_send(skb, pkt);
 }
 
 #endif

@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <errno.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <setjmp.h>
@@ -223,23 +224,28 @@ static void test_a_connecting_socket_takes_its_answer_only(void **state)
 {
 	uint16_t port = lab_port();
 	uint16_t service = lab_port();
-	auto_close int client = -1;
+	struct sock_filter nothing = BPF_STMT(BPF_RET | BPF_K, 0);
+	const struct sock_fprog silence = { .len = 1, .filter = &nothing };
+	auto_close int client = -1, listener = -1;
 	uint32_t next;
 
 	(void)state;
 	lab_attach();
-	/* to_pod drops the SYN: nobody has that address.  The socket goes on trying. */
-	client = lab_connect_begin(POD_A, port, NOBODY, service);
+	/* The server hears nothing, so the client goes on trying. */
+	listener = lab_listen(POD_B, service);
+	assert_int_equal(
+		setsockopt(listener, SOL_SOCKET, SO_ATTACH_FILTER, &silence, sizeof(silence)), 0);
+	client = lab_connect_begin(POD_A, port, POD_B, service);
 	next = sequence_of(client, REPAIR_QUEUE_SEND);
 	isolate(POD_A, INGRESS);
 	connections_forget();
-	DROPS(INGRESS_DENIED, TCP(NOBODY, POD_A, service, port, ACK | PSH), .ack = next);
-	DROPS(INGRESS_DENIED, TCP(NOBODY, POD_A, service, port, RST), .seq = 1);
-	DROPS(NOT_OPENED, TCP(NOBODY, POD_A, service, port, SYN | ACK), .ack = next + 1);
-	DROPS(NOT_OPENED, TCP(NOBODY, POD_A, service, port, SYN | ACK), .ack = next - 1);
-	PASSES(TCP(NOBODY, POD_A, service, port, RST | ACK), .ack = next);
-	PASSES(TCP(NOBODY, POD_A, service, port, SYN | ACK), .ack = next);
-	PASSES(TCP(NOBODY, POD_A, service, port, ACK), .ack = next);
+	DROPS(INGRESS_DENIED, TCP(POD_B, POD_A, service, port, ACK | PSH), .ack = next);
+	DROPS(INGRESS_DENIED, TCP(POD_B, POD_A, service, port, RST), .seq = 1);
+	DROPS(NOT_OPENED, TCP(POD_B, POD_A, service, port, SYN | ACK), .ack = next + 1);
+	DROPS(NOT_OPENED, TCP(POD_B, POD_A, service, port, SYN | ACK), .ack = next - 1);
+	PASSES(TCP(POD_B, POD_A, service, port, RST | ACK), .ack = next);
+	PASSES(TCP(POD_B, POD_A, service, port, SYN | ACK), .ack = next);
+	PASSES(TCP(POD_B, POD_A, service, port, ACK), .ack = next);
 }
 
 /* ---- forgeries ------------------------------------------------------------------------------ */

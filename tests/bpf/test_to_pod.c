@@ -7,6 +7,7 @@
 
 #include "harness/lab.h"
 #include "lib/auto.h"
+#include "lib/inet.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 
@@ -93,6 +94,69 @@ static void test_an_address_without_a_pod_is_dropped_with_that_reason(void **sta
 	assert_int_equal(lab_to_pod(&group, 0).action, TC_ACT_OK);
 }
 
+static void test_an_address_without_a_pod_refuses_at_once(void **state)
+{
+	const struct segment syn = { TCP(OUTSIDE, NOBODY, 40000, 80, SYN), .seq = 1000 };
+	const struct segment datagram = { UDP(OUTSIDE, NOBODY, 40000, 53), .payload = 700 };
+	struct addr nobody = at(NOBODY), client = at(OUTSIDE);
+	struct frame sent = lab_frame(&syn);
+	struct outcome outcome = lab_send(&syn);
+	struct segment got = frame_read(&outcome.frame);
+
+	(void)state;
+	assert_int_equal(outcome.reason, DROP_NO_ENDPOINT);
+	assert_int_equal(outcome.action, TC_ACT_REDIRECT);
+	assert_true(addr_equal(&got.from, &nobody));
+	assert_true(addr_equal(&got.to, &client));
+	assert_int_equal(got.sport, 80);
+	assert_int_equal(got.dport, 40000);
+	assert_int_equal(got.flags, RST | ACK);
+	assert_int_equal(got.ack, 1001);
+	assert_true(frame_sums_hold(&outcome.frame));
+	/* It comes in by the device that it left by. */
+	assert_memory_equal(outcome.frame.bytes, sent.bytes + 6, 6);
+	outcome = lab_send(&datagram);
+	got = frame_read(&outcome.frame);
+	assert_int_equal(outcome.reason, DROP_NO_ENDPOINT);
+	assert_int_equal(outcome.action, TC_ACT_REDIRECT);
+	assert_true(addr_equal(&got.from, &nobody));
+	assert_true(addr_equal(&got.to, &client));
+	assert_int_equal(got.icmp_type, lab.ipv6 ? 1 : 3);
+	assert_int_equal(got.icmp_code, lab.ipv6 ? 4 : 3);
+	assert_true(frame_sums_hold(&outcome.frame));
+	assert_memory_equal(outcome.frame.bytes, sent.bytes + 6, 6);
+	/* No answer to an answer. */
+	assert_int_equal(lab_send(&(struct segment){ TCP(OUTSIDE, NOBODY, 1, 2, RST) }).action,
+			 TC_ACT_SHOT);
+	assert_int_equal(
+		lab_send(&(struct segment){ PORT_UNREACHABLE(OUTSIDE, NOBODY), .embedded = &syn })
+			.action,
+		TC_ACT_SHOT);
+}
+
+/* A host route to the pod's own device leads around HOST_DEVICE, not around policy. */
+static void test_ingress_policy_holds_on_the_pods_own_device(void **state)
+{
+	const struct segment syn = { TCP(OUTSIDE, POD_A, 40000, 80, SYN) };
+	const struct segment through = { TCP(OUTSIDE, ELSEWHERE, 40000, 80, SYN) };
+	const struct segment own = { TCP(NODE, POD_A, 40000, 80, SYN) };
+	struct frame frame = lab_frame(&syn), routed = lab_frame(&through);
+	struct frame node = lab_frame(&own);
+	struct outcome outcome = lab_to_pod_device(POD_A, &frame, UPLINK);
+
+	(void)state;
+	assert_int_equal(outcome.action, TC_ACT_OK);
+	assert_int_equal(outcome.received_by, lab.pods->pod[POD_A].slot);
+	isolate(POD_A, INGRESS);
+	FRAME_IS(lab_to_pod_device(POD_A, &frame, UPLINK), &frame, INGRESS_DENIED);
+	FRAME_IS(lab_to_pod_device(POD_A, &routed, UPLINK), &routed, INGRESS_DENIED);
+	FRAME_IS(lab_to_pod_device(POD_A, &node, 0), &node, NONE);
+	allow(POD_A, DIR_INGRESS, OUTSIDE, IPPROTO_TCP, 80);
+	FRAME_IS(lab_to_pod_device(POD_A, &frame, UPLINK), &frame, NONE);
+	assert_int_equal(endpoint_map_del(lab.datapath, lab.pods->pod[POD_A].slot), 0);
+	FRAME_IS(lab_to_pod_device(POD_A, &frame, UPLINK), &frame, NO_ENDPOINT);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -101,6 +165,8 @@ int main(void)
 		BOTH_FAMILIES(test_an_answer_through_the_nodes_nat_is_not_judged_twice),
 		BOTH_FAMILIES(test_to_pod_delivers_with_the_pods_macs),
 		BOTH_FAMILIES(test_an_address_without_a_pod_is_dropped_with_that_reason),
+		BOTH_FAMILIES(test_an_address_without_a_pod_refuses_at_once),
+		BOTH_FAMILIES(test_ingress_policy_holds_on_the_pods_own_device),
 	};
 
 	return LAB_RUN(tests);

@@ -31,7 +31,6 @@ struct lab {
 	int to_pod;
 	bool ipv6;     /* the family of the case that runs */
 	bool attached; /* the programs see live sockets, too, from now on */
-	bool retrying; /* a socket sends SYNs to NOBODY meanwhile: those drops are not the case's */
 };
 
 extern struct lab lab;
@@ -78,6 +77,8 @@ struct outcome lab_from_pod(enum host pod, const struct frame *frame);
 /* ... or through to_pod; in_ifindex: the device it came to the node by, 0: the node made it. */
 struct outcome lab_to_pod(const struct frame *frame, uint32_t in_ifindex);
 #define UPLINK 77u
+/* The same on the pod's own device, where another route than the agent's leads. */
+struct outcome lab_to_pod_device(enum host pod, const struct frame *frame, uint32_t in_ifindex);
 
 /* The frame of a segment with the right MACs for its sender. */
 struct frame lab_frame(const struct segment *segment);

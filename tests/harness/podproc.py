@@ -149,14 +149,17 @@ class Pod:
         return answer
 
     def udp(self, addr, port, timeout=1.0, size=4, connected=False, id=None):
-        sock = self.kept.get(id) or socket.socket(family(addr), socket.SOCK_DGRAM)
+        """A kept socket that is connected stays so: it sends where it was connected to at first."""
+        kept = self.kept.get(id)
+        sock = kept or socket.socket(family(addr), socket.SOCK_DGRAM)
         if id is not None:
             self.kept[id] = sock
         sock.settimeout(timeout)
         payload = b"x" * size
         try:
             if connected:
-                sock.connect((addr, port))
+                if not kept:
+                    sock.connect((addr, port))
                 sock.send(payload)
             else:
                 sock.sendto(payload, (addr, port))

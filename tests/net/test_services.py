@@ -264,6 +264,21 @@ def test_udp_socket_leaves_a_backend_that_is_gone(lab, family):
 
 
 @FAMILIES
+def test_a_connected_udp_socket_hears_that_its_pod_is_gone(lab, family):
+    key = f"gone-{lab.layer}-{family}"
+    extra = lab.node.pod("extra")
+    extra.serve(udp=[TARGET])
+    lab.publish(extra)
+    assert lab.call(family, "udp", id=key, connected=True)["name"] == "extra"
+    lab.publish(lab.one)
+    extra.cni("DEL")
+    # Packet by packet the flow moves to another backend; a translated socket has to be told.
+    answer = lab.call(family, "udp", id=key, connected=True)
+    assert answer["result"] == "refused" if lab.layer == "socket" else answer["name"] == "one"
+    lab.client.call("close", id=key)
+
+
+@FAMILIES
 def test_udp_socket_stays_with_its_backend(lab, family):
     key = f"stay-{lab.layer}-{family}"
     lab.publish(lab.one, lab.two)

@@ -9,6 +9,7 @@
 import hashlib
 import struct
 import subprocess
+import sys
 
 import pytest
 
@@ -194,6 +195,62 @@ def test_pods_reach_outside_and_outside_reaches_pods(module_lab, family):
         server.kill()
         server.wait()
         server.stdout.close()
+
+
+ASK = """
+import socket, sys
+kind, addr = sys.argv[1:]
+with socket.socket(socket.AF_INET6 if ":" in addr else socket.AF_INET,
+                   socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM) as sock:
+    sock.settimeout(0.5)
+    try:
+        sock.connect((addr, 80))
+        sock.send(b"x")
+        sock.recv(1)
+    except ConnectionRefusedError:
+        print("refused")
+"""
+
+
+@FAMILIES
+def test_an_address_without_a_pod_refuses_at_once(module_lab, family):
+    """By TCP and UDP, from a pod, the node and outside."""
+    lab = module_lab
+    nobody = ["10.200.0.250", "fd00:200::fa"][family]
+    assert lab.a.connect(nobody, 80)["result"] == "refused"
+    assert lab.a.udp(nobody, 80, connected=True)["result"] == "refused"
+    for namespace in (lab.node.netns, lab.outside):
+        for kind in ("tcp", "udp"):
+            assert namespace.run(sys.executable, "-c", ASK, kind, nobody).stdout == "refused\n"
+
+
+@FAMILIES
+def test_policy_holds_by_a_route_to_the_pods_device(module_lab, family):
+    """An admin's route leads around tendril0, where packets from outside are judged as a rule."""
+    lab = module_lab
+    addr = lab.a.addresses[family]
+    host_end = next(i["name"] for i in lab.a.result["interfaces"] if not i.get("sandbox"))
+    reach_in = ["python3", "-c", f"import socket; s = socket.create_connection(('{addr}', {PORT}), "
+                "0.5); assert s.recv(9) == b'a\\n'"]
+    block = {"ipBlock": {"cidr": "198.51.100.0/24" if family == 0 else "2001:db8::/64"}}
+    gateway = next(r["gw"] for r in lab.a.result["routes"] if (":" in r["gw"]) == bool(family))
+    mac = next(i["mac"] for i in lab.a.result["interfaces"] if i.get("sandbox"))
+    route = ["-6" if family else "-4", "route", "add", addr, "dev", host_end, "src", gateway]
+    # There is no link-local address that would ask for the neighbour.
+    lab.node.netns.ip("neigh", "replace", addr, "lladdr", mac, "dev", host_end)
+    lab.node.netns.ip(*route)
+    try:
+        lab.outside.run(*reach_in)
+        lab.node.netns.run(*reach_in)
+        lab.isolate(ingress=[], egress=[{}])
+        assert lab.outside.run(*reach_in, check=False).returncode != 0
+        lab.node.netns.run(*reach_in)
+        lab.isolate(ingress=[{"from": [block]}], egress=[{}])
+        lab.outside.run(*reach_in)
+    finally:
+        lab.open()
+        route[2] = "del"
+        lab.node.netns.ip(*route)
 
 
 def sctp(kind, marker):
