@@ -269,7 +269,7 @@ class Table:
 
     def unprovable(self):
         """Live TCP from outside to a pod whose egress is isolated, while it may not have been when
-        the connection was opened: only the pod could say who opened it (datapath/README.md), so
+        the connection was opened: only the pod could say who opened it (doc/datapath.md), so
         its answers wait for a new connection."""
         table = 0
         for (namespace, _), spec in self.policies.items():

@@ -49,10 +49,10 @@ def test_files_that_documents_link_exist():
 
 
 def test_every_drop_reason_is_documented_as_it_is():
-    readme = (ROOT / "datapath/README.md").read_text()
+    page = (ROOT / "doc/datapath.md").read_text()
     for number, name, text in drop_reasons():
-        assert re.search(rf"^\| *{number} *\| *`?{name}`? *\| *{re.escape(text)}", readme,
-                         re.MULTILINE), f"{name} is not in datapath/README.md as in abi.h"
+        assert re.search(rf"^\| *{number} *\| *`?{name}`? *\| *{re.escape(text)}", page,
+                         re.MULTILINE), f"{name} is not in doc/datapath.md as in abi.h"
 
 
 # Needs the kernel to run out of memory in the middle of a packet.
