@@ -99,18 +99,21 @@ int netns_identify(int netns_fd, struct netns_id *ret_id, struct errmsg *err)
 	return 0;
 }
 
-/* Opens path if it is the namespace meant; anything else is -ENOENT. */
+/* Opens path if it is the namespace meant.  -ENOENT: it is not; others: that is not known. */
 static int open_if_same(const char *path, const struct netns_id *id, int *ret_fd)
 {
 	auto_close int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	struct netns_id found = { 0 };
+	int result;
 
 	if (fd < 0)
-		return -ENOENT;
-	if (netns_identify(fd, &found, NULL) < 0 || found.cookie != id->cookie)
-		return -ENOENT;
-	*ret_fd = take_fd(&fd);
-	return 0;
+		return errno == ENOTDIR || errno == ESRCH || errno == ELOOP ? -ENOENT : -errno;
+	result = netns_identify(fd, &found, NULL);
+	if (result == -EINVAL || (result == 0 && found.cookie != id->cookie))
+		return -ENOENT; /* -EINVAL: no network namespace */
+	if (result == 0)
+		*ret_fd = take_fd(&fd);
+	return result;
 }
 
 /* The path may be gone while the namespace lives (unmounted too early, or named through a process
@@ -123,7 +126,7 @@ static int find_in_proc(const struct netns_id *id, int *ret_fd)
 
 	if (!dir)
 		return -errno;
-	while (result < 0 && (entry = readdir(dir))) {
+	while (result == -ENOENT && (entry = readdir(dir))) {
 		char path[64];
 		struct stat st;
 
@@ -139,9 +142,13 @@ static int find_in_proc(const struct netns_id *id, int *ret_fd)
 
 int netns_find(const char *path, const struct netns_id *id, int *ret_fd, struct errmsg *err)
 {
-	if (path[0] && open_if_same(path, id, ret_fd) == 0)
+	int by_path = path[0] ? open_if_same(path, id, ret_fd) : -ENOENT;
+	int by_process = by_path ? find_in_proc(id, ret_fd) : 0;
+
+	if (by_process == 0)
 		return 0;
-	if (find_in_proc(id, ret_fd) == 0)
-		return 0;
-	return fail_plain(err, -ENOENT, "network namespace %s is gone", path);
+	if (by_path == -ENOENT && by_process == -ENOENT)
+		return fail_plain(err, -ENOENT, "network namespace %s is gone", path);
+	return fail(err, by_path == -ENOENT ? by_process : by_path, "look for network namespace %s",
+		    path);
 }

@@ -35,6 +35,8 @@ struct endpoint *endpoint_new(void)
 
 	if (endpoint)
 		endpoint->netns_fd = -1;
+	if (endpoint)
+		endpoint->netns_id = NETNS_ID_UNKNOWN;
 	return endpoint;
 }
 
@@ -60,6 +62,15 @@ struct endpoint *endpoint_find(const struct endpoints *endpoints, const char *co
 			return endpoint;
 	}
 	return NULL;
+}
+
+bool endpoint_has_ipv6(const struct endpoint *endpoint)
+{
+	for (size_t i = 0; i < endpoint->address_count; i++) {
+		if (!addr_is_v4(&endpoint->addresses[i].address.addr))
+			return true;
+	}
+	return false;
 }
 
 void endpoint_set_slot(struct endpoint *endpoint, uint16_t slot)

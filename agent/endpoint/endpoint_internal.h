@@ -22,6 +22,8 @@
 #define ENDPOINT_ROUTES_MAX 16
 #define POD_NAME_MAX        254
 #define HOST_IFNAME_PREFIX  "tdl"
+#define NETNS_ID_UNKNOWN    UINT32_MAX
+#define MTU_MIN_IPV6        1280
 
 enum endpoint_state {
 	ENDPOINT_PENDING,  /* ADD is running; after a restart it is undone */
@@ -127,6 +129,8 @@ static inline int endpoint_ifindex(const struct endpoint *endpoint)
 {
 	return ENDPOINT_IFINDEX_BASE + endpoint->slot;
 }
+/* Whether one of its addresses is IPv6. */
+bool endpoint_has_ipv6(const struct endpoint *endpoint);
 /* Gives it the slot and the name of the host's end that goes with it ("tdl7"). */
 void endpoint_set_slot(struct endpoint *endpoint, uint16_t slot);
 #define ENDPOINT_TEXT_MAX 600
@@ -219,12 +223,19 @@ int veth_add(struct netlink *netlink, const struct endpoint *endpoint, int netns
 int veth_del(struct netlink *netlink, int ifindex, struct errmsg *err); /* fine if gone */
 /* Settings of the host's end that others may change: MAC, loose reverse path filter, no link-local
  * address. */
-int veth_configure(struct netlink *netlink, const struct endpoint *endpoint, struct errmsg *err);
+int veth_configure(struct netlink *netlink, const struct endpoint *endpoint,
+		   const char *host_ifname, struct errmsg *err);
+/* Fine if the kernel (before Linux 6.2) does not rename a device that is up. */
+void link_rename(struct netlink *netlink, int ifindex, const char *name);
 int link_set_up(struct netlink *netlink, int ifindex, struct errmsg *err);
 
 /* The pod's end: its index, MAC and MTU. */
 int pod_link_get(const struct endpoint *endpoint, int netns_fd, struct host_link *ret_link,
 		 struct errmsg *err);
+
+/* Whether a namespace has this number in ours; the kernel takes it back when that is gone. */
+int netns_id_exists(struct netlink *netlink, uint32_t netns_id, bool *ret_exists,
+		    struct errmsg *err);
 
 /* The MTU of the device of the default route, or 1500. */
 unsigned int default_mtu(struct netlink *netlink);
@@ -235,8 +246,8 @@ int host_addresses(struct netlink *netlink, struct addr **ret_addresses, size_t 
 
 /* ---- endpoint_pod.c: inside the pod ---------------------------------------------------------- */
 
-/* Sets addresses, routes, neighbours and the link up, inside the pod.  What is there already stays.
- */
+/* Sets addresses, routes, neighbours and the link up, inside the pod; those of IPv4 alone where the
+ * pod's end has no IPv6.  What is there already stays. */
 int pod_configure(const struct endpoint *endpoint, int netns_fd, struct errmsg *err);
 /* Waits a moment until the kernel lets packets through the pod's end.  It does so a little after
  * the host's end is up, and drops what is sent before; TCP would repeat a SYN only after a second.
@@ -285,6 +296,9 @@ int endpoints_sync(struct endpoints *endpoints, struct errmsg *err);
  * namespace is gone; marks it broken when neither works.  Returns true if it must be looked at
  * again later: somebody undoes repairs as fast as they are made. */
 bool endpoint_reconcile(struct endpoints *endpoints, struct endpoint *endpoint);
+/* Takes over the kernel's numbers of the pod's side, which are not saved. */
+int endpoint_adopt_link(struct endpoint *endpoint, const struct host_link *link,
+			struct errmsg *err);
 /* HOST_DEVICE and its program. */
 int host_repair(struct endpoints *endpoints, struct errmsg *err);
 /* CHECK: the first difference, -EPROTO with a text. */

@@ -6,6 +6,7 @@
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
 #include <linux/ip.h>
+#include <linux/net_namespace.h>
 #include <linux/veth.h>
 #include <net/if.h>
 #include <stdlib.h>
@@ -16,7 +17,6 @@
 #include "lib/file.h"
 
 #define MTU_DEFAULT   1500
-#define MTU_MIN_IPV6  1280
 #define LOOSE_RPF     2
 #define ADDRESSES_MAX 4096
 
@@ -226,16 +226,8 @@ static int veth_ipv6_configure(const char *name, struct errmsg *err)
 	return sysctl_write(setting, 0, err);
 }
 
-static bool has_ipv6(const struct endpoint *endpoint)
-{
-	for (size_t i = 0; i < endpoint->address_count; i++) {
-		if (!addr_is_v4(&endpoint->addresses[i].address.addr))
-			return true;
-	}
-	return false;
-}
-
-int veth_configure(struct netlink *netlink, const struct endpoint *endpoint, struct errmsg *err)
+int veth_configure(struct netlink *netlink, const struct endpoint *endpoint,
+		   const char *host_ifname, struct errmsg *err)
 {
 	struct netlink_message message;
 	struct ifinfomsg *info = netlink_message_init(&message, RTM_NEWLINK, 0, sizeof(*info));
@@ -252,9 +244,19 @@ int veth_configure(struct netlink *netlink, const struct endpoint *endpoint, str
 	ret = netlink_request(netlink, &message, err);
 	if (ret == 0)
 		ret = veth_address_add(netlink, endpoint_ifindex(endpoint), err);
-	if (ret == 0 && has_ipv6(endpoint))
-		ret = veth_ipv6_configure(endpoint->host_ifname, err);
+	if (ret == 0 && endpoint_has_ipv6(endpoint))
+		ret = veth_ipv6_configure(host_ifname, err);
 	return ret;
+}
+
+void link_rename(struct netlink *netlink, int ifindex, const char *name)
+{
+	struct netlink_message message;
+	struct ifinfomsg *info = netlink_message_init(&message, RTM_NEWLINK, 0, sizeof(*info));
+
+	info->ifi_index = ifindex;
+	mnl_attr_put_strz(&message.header, IFLA_IFNAME, name);
+	netlink_request(netlink, &message, NULL);
 }
 
 int link_set_up(struct netlink *netlink, int ifindex, struct errmsg *err)
@@ -266,6 +268,30 @@ int link_set_up(struct netlink *netlink, int ifindex, struct errmsg *err)
 	info->ifi_flags = IFF_UP;
 	info->ifi_change = IFF_UP;
 	return netlink_request(netlink, &message, err);
+}
+
+/* ---- namespaces ------------------------------------------------------------------------------ */
+
+static int nothing_each(const struct nlmsghdr *header, void *arg)
+{
+	(void)header;
+	(void)arg;
+	return 0;
+}
+
+int netns_id_exists(struct netlink *netlink, uint32_t netns_id, bool *ret_exists,
+		    struct errmsg *err)
+{
+	struct netlink_message message;
+	int ret;
+
+	netlink_message_init(&message, RTM_GETNSID, 0, sizeof(struct rtgenmsg));
+	mnl_attr_put_u32(&message.header, NETNSA_NSID, netns_id);
+	ret = netlink_get(netlink, &message, nothing_each, NULL, err);
+	if (ret < 0 && ret != -ENOENT)
+		return wrap(err, "ask for a namespace");
+	*ret_exists = ret == 0;
+	return 0;
 }
 
 /* ---- the node -------------------------------------------------------------------------------- */

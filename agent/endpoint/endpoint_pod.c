@@ -15,7 +15,6 @@
 #include "lib/file.h"
 
 #define V4_MAPPED_BITS  96
-#define MTU_MIN_IPV6    1280
 #define SETTLE_ATTEMPTS 100
 #define SETTLE_PAUSE_NS 200000
 #define LOOPBACK_INDEX  1 /* the first device of every namespace */
@@ -120,7 +119,8 @@ static bool is_there_already(size_t index, int code)
 }
 
 /* Runtimes make namespaces with IPv6 off (conf.default.disable_ipv6) for networks without it; this
- * network has IPv6. */
+ * network has IPv6.  -EAFNOSUPPORT: the device has none, because its MTU is too small for it or
+ * because the namespace has none at all. */
 static int pod_ipv6_enable(const char *ifname, int netns_fd, struct errmsg *err)
 {
 	auto_netns struct netns_scope scope = NETNS_SCOPE_INIT;
@@ -131,41 +131,52 @@ static int pod_ipv6_enable(const char *ifname, int netns_fd, struct errmsg *err)
 	if (ret < 0)
 		return ret;
 	snprintf(setting, sizeof(setting), "net/ipv6/conf/%s/disable_ipv6", ifname);
-	if (sysctl_read(setting, &disabled, err) < 0)
-		return wrap(err, "the pod has an IPv6 address, but its namespace has no IPv6");
-	return disabled ? sysctl_write(setting, 0, err) : 0;
+	ret = sysctl_read(setting, &disabled, err);
+	if (ret == -ENOENT)
+		return fail_plain(err, -EAFNOSUPPORT, "%s has no IPv6", ifname);
+	return ret == 0 && disabled ? sysctl_write(setting, 0, err) : ret;
+}
+
+static void put_lease(struct netlink_batch *batch, const struct endpoint *endpoint,
+		      const struct ipam_lease *lease)
+{
+	struct prefix any = default_route(lease);
+
+	put_address(batch, endpoint->pod_ifindex, lease);
+	put_neighbour(batch, endpoint->pod_ifindex, &lease->gateway, endpoint->host_mac);
+	put_route(batch, endpoint, &any, &lease->gateway);
+	for (size_t i = 0; i < endpoint->route_count; i++) {
+		if (addr_is_v4(&endpoint->routes[i].addr) == addr_is_v4(&lease->address.addr))
+			put_route(batch, endpoint, &endpoint->routes[i], &lease->gateway);
+	}
 }
 
 int pod_configure(const struct endpoint *endpoint, int netns_fd, struct errmsg *err)
 {
 	auto_netlink struct netlink netlink = NETLINK_INIT;
-	int ifindex = endpoint->pod_ifindex;
+	struct errmsg no_ipv6 = {};
 	struct netlink_batch batch;
+	int ipv6 = 0;
 	int ret = netlink_open(&netlink, netns_fd, err);
 
-	for (size_t i = 0; ret == 0 && i < endpoint->address_count; i++) {
-		if (!addr_is_v4(&endpoint->addresses[i].address.addr))
-			ret = pod_ipv6_enable(endpoint->ifname, netns_fd, err);
-	}
 	if (ret < 0)
 		return ret;
+	if (endpoint_has_ipv6(endpoint))
+		ipv6 = pod_ipv6_enable(endpoint->ifname, netns_fd, &no_ipv6);
 	/* A batch has room for several times what one endpoint needs. */
 	netlink_batch_init(&batch);
-	put_links(&batch, ifindex, host_has_ipv6() && endpoint->mtu >= MTU_MIN_IPV6);
+	put_links(&batch, endpoint->pod_ifindex,
+		  host_has_ipv6() && endpoint->mtu >= MTU_MIN_IPV6 && ipv6 == 0);
 	for (size_t i = 0; i < endpoint->address_count; i++) {
 		const struct ipam_lease *lease = &endpoint->addresses[i];
-		struct prefix any = default_route(lease);
 
-		put_address(&batch, ifindex, lease);
-		put_neighbour(&batch, ifindex, &lease->gateway, endpoint->host_mac);
-		put_route(&batch, endpoint, &any, &lease->gateway);
-		for (size_t j = 0; j < endpoint->route_count; j++) {
-			if (addr_is_v4(&endpoint->routes[j].addr) ==
-			    addr_is_v4(&lease->address.addr))
-				put_route(&batch, endpoint, &endpoint->routes[j], &lease->gateway);
-		}
+		if (ipv6 == 0 || addr_is_v4(&lease->address.addr))
+			put_lease(&batch, endpoint, lease);
 	}
-	return netlink_batch_run(&netlink, &batch, is_there_already, NULL, err);
+	ret = netlink_batch_run(&netlink, &batch, is_there_already, NULL, err);
+	if (ret == 0 && ipv6 < 0)
+		return fail_plain(err, ipv6, "%s", no_ipv6.text);
+	return ret;
 }
 
 int pod_link_settle(const struct endpoint *endpoint, int netns_fd, struct errmsg *err)

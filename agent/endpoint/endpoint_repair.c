@@ -139,8 +139,7 @@ static void log_repair(const struct endpoint *endpoint, const char *what)
 	log_warn("%s: %s; put back", endpoint_describe(endpoint, text), what);
 }
 
-/* Takes over the kernel's numbers of the pod's side, which are not saved. */
-static int link_follow(struct endpoint *endpoint, const struct host_link *link, struct errmsg *err)
+int endpoint_adopt_link(struct endpoint *endpoint, const struct host_link *link, struct errmsg *err)
 {
 	if (link->netns_id < 0 || link->peer_ifindex == 0)
 		return fail_plain(err, -EPROTO, "the pod's end is not in a namespace of its own");
@@ -169,11 +168,11 @@ static int pair_rebuild(struct endpoints *endpoints, struct endpoint *endpoint, 
 	int ret = veth_add(netlink, endpoint, netns_fd, endpoints->big_tcp, err);
 
 	if (ret == 0)
-		ret = veth_configure(netlink, endpoint, err);
+		ret = veth_configure(netlink, endpoint, endpoint->host_ifname, err);
 	if (ret == 0)
 		ret = host_link_get(netlink, endpoint_ifindex(endpoint), &link, err);
 	if (ret == 0)
-		ret = link_follow(endpoint, &link, err);
+		ret = endpoint_adopt_link(endpoint, &link, err);
 	if (ret == 0)
 		ret = pod_configure(endpoint, netns_fd, err);
 	if (ret == 0)
@@ -189,11 +188,26 @@ static int pair_rebuild(struct endpoints *endpoints, struct endpoint *endpoint, 
 	return ret;
 }
 
+/* An older kernel leaves a device its name while it is up: then it goes by the new one. */
+static void host_link_rename(struct endpoints *endpoints, struct endpoint *endpoint,
+			     struct host_link *link)
+{
+	char text[IFNAME_MAX + 40];
+
+	snprintf(text, sizeof(text), "the interface was renamed to %s", link->name);
+	link_rename(&endpoints->netlink, link->ifindex, endpoint->host_ifname);
+	if (host_link_get(&endpoints->netlink, link->ifindex, link, NULL) < 0 ||
+	    strcmp(link->name, endpoint->host_ifname) != 0)
+		return;
+	log_repair(endpoint, text);
+	endpoint->repairs++;
+}
+
 static int host_side_repair(struct endpoints *endpoints, struct endpoint *endpoint,
-			    const struct host_link *link, struct errmsg *err)
+			    struct host_link *link, struct errmsg *err)
 {
 	struct errmsg difference = {};
-	int ret = link_follow(endpoint, link, err);
+	int ret = endpoint_adopt_link(endpoint, link, err);
 
 	if (ret == 0)
 		ret = entries_repair(endpoints, endpoint, err);
@@ -205,8 +219,10 @@ static int host_side_repair(struct endpoints *endpoints, struct endpoint *endpoi
 		log_repair(endpoint, difference.text);
 		endpoint->repairs++;
 	}
+	if (ret == 0 && strcmp(link->name, endpoint->host_ifname) != 0)
+		host_link_rename(endpoints, endpoint, link);
 	if (ret == 0)
-		ret = veth_configure(&endpoints->netlink, endpoint, err);
+		ret = veth_configure(&endpoints->netlink, endpoint, link->name, err);
 	if (ret == 0 && !(link->flags & IFF_UP))
 		ret = link_set_up(&endpoints->netlink, endpoint_ifindex(endpoint), err);
 	return ret;
@@ -242,6 +258,11 @@ static int pod_side_repair(struct endpoints *endpoints, struct endpoint *endpoin
 	if (!(link.flags & IFF_UP))
 		return fail_plain(err, -EPROTO, "%s is down in the pod", endpoint->ifname);
 	ret = mac_follow(endpoints, endpoint, &link, err);
+	if (ret == 0 && link.mtu < MTU_MIN_IPV6 && endpoint_has_ipv6(endpoint)) {
+		pod_configure(endpoint, netns_fd, NULL); /* IPv4 goes on */
+		return fail_plain(err, -EPROTO, "%s has MTU %u: IPv6 needs %u", endpoint->ifname,
+				  link.mtu, MTU_MIN_IPV6);
+	}
 	if (ret == 0 && pod_compare(endpoint, netns_fd, &difference) < 0) {
 		log_repair(endpoint, difference.text);
 		endpoint->repairs++;
@@ -252,25 +273,55 @@ static int pod_side_repair(struct endpoints *endpoints, struct endpoint *endpoin
 	return ret;
 }
 
-static int endpoint_repair(struct endpoints *endpoints, struct endpoint *endpoint,
+/* Whether a namespace that nothing leads to is gone: the kernel has taken its number back, or has
+ * given it to another.  An agent that started after the interface went does not know the number;
+ * then there is nothing left of the pod that it could serve. */
+static int netns_is_gone(struct endpoints *endpoints, const struct endpoint *endpoint,
+			 bool *ret_gone, struct errmsg *err)
+{
+	bool exists = false;
+	int ret = 0;
+
+	if (endpoint->netns_id != NETNS_ID_UNKNOWN)
+		ret = netns_id_exists(&endpoints->netlink, endpoint->netns_id, &exists, err);
+	for (size_t slot = 1; exists && slot < endpoints->slot_count; slot++) {
+		const struct endpoint *other = endpoints->slots[slot];
+
+		exists = !other || other->netns_id != endpoint->netns_id ||
+			 other->netns.cookie == endpoint->netns.cookie;
+	}
+	*ret_gone = ret == 0 && !exists;
+	return ret;
+}
+
+/* *ret_gone: its namespace is, and only that proves it: whatever fails besides is a failure. */
+static int endpoint_repair(struct endpoints *endpoints, struct endpoint *endpoint, bool *ret_gone,
 			   struct errmsg *err)
 {
 	struct host_link link = {};
 	auto_close int netns_fd = -1;
-	bool netns_found = netns_find(endpoint->netns_path, &endpoint->netns, &netns_fd, NULL) == 0;
-	int ret = host_link_get(&endpoints->netlink, endpoint_ifindex(endpoint), &link, err);
+	int found = netns_find(endpoint->netns_path, &endpoint->netns, &netns_fd, err);
+	int ret = host_link_get(&endpoints->netlink, endpoint_ifindex(endpoint), &link, NULL);
 
-	if (ret == -ENODEV && !netns_found)
-		return -ENOENT;
+	if (ret == -ENODEV && found == -ENOENT) {
+		ret = netns_is_gone(endpoints, endpoint, ret_gone, err);
+		return ret || *ret_gone ? ret
+					: fail_plain(err, -ENODEV,
+						     "the interface was removed, and no name leads "
+						     "to its namespace");
+	}
+	if (ret == -ENODEV && found < 0)
+		return found;
 	if (ret == -ENODEV) {
 		log_repair(endpoint, "the interface was removed");
 		endpoint->repairs++;
 		return pair_rebuild(endpoints, endpoint, netns_fd, err);
 	}
-	if (ret == 0)
-		ret = host_side_repair(endpoints, endpoint, &link, err);
+	if (ret < 0)
+		return fail(err, ret, "look at %s", endpoint->host_ifname);
+	ret = host_side_repair(endpoints, endpoint, &link, err);
 	/* A namespace that lives on without a name or a process cannot be looked into. */
-	if (ret == 0 && netns_found)
+	if (ret == 0 && found == 0)
 		ret = pod_side_repair(endpoints, endpoint, netns_fd, err);
 	return ret;
 }
@@ -280,6 +331,7 @@ bool endpoint_reconcile(struct endpoints *endpoints, struct endpoint *endpoint)
 	uint64_t now = now_ns();
 	struct errmsg err = {};
 	char text[ENDPOINT_TEXT_MAX];
+	bool gone = false;
 	int ret;
 
 	endpoint->dirty = 0;
@@ -294,8 +346,8 @@ bool endpoint_reconcile(struct endpoints *endpoints, struct endpoint *endpoint)
 		endpoint->dirty = DIRT_ALL;
 		return true;
 	}
-	ret = endpoint_repair(endpoints, endpoint, &err);
-	if (ret == -ENOENT) {
+	ret = endpoint_repair(endpoints, endpoint, &gone, &err);
+	if (gone) {
 		log_info("%s: its namespace is gone", endpoint_describe(endpoint, text));
 		if (endpoint_release(endpoints, endpoint, &err) < 0)
 			mark_broken(endpoints, endpoint, err.text);

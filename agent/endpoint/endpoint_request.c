@@ -12,7 +12,6 @@
 #define LABELS_MAX      256
 #define NETNS_PATH_MAX  4096
 #define MTU_MIN         68
-#define MTU_MIN_IPV6    1280
 #define MTU_MAX         65535
 #define SHORT_ID_LENGTH 12
 #define V4_MAPPED_BITS  96

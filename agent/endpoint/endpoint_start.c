@@ -61,8 +61,9 @@ static void endpoint_restore(struct endpoints *endpoints, struct endpoint *endpo
 		return;
 	}
 	ret = host_link_get(&endpoints->netlink, endpoint_ifindex(endpoint), &link, &err);
-	if (ret == 0 && link.netns_id >= 0)
-		endpoint->netns_id = (uint32_t)link.netns_id;
+	/* What else is wrong with the link is for the repair. */
+	if (ret == 0)
+		endpoint_adopt_link(endpoint, &link, NULL);
 	for (size_t i = 0; ret == 0 && i < endpoint->address_count; i++) {
 		struct errmsg route_err = {};
 

@@ -177,6 +177,13 @@ static int reserve(struct endpoint_add *add, struct errmsg *err)
 		endpoint->mtu = endpoints->mtu;
 	if (endpoint->mtu == 0)
 		endpoint->mtu = default_mtu(&endpoints->netlink);
+	if (endpoint->mtu < MTU_MIN_IPV6 && endpoint_has_ipv6(endpoint)) {
+		add->cni_code = CNI_INVALID_CONFIG;
+		return fail_plain(err, -EINVAL,
+				  "mtu: %u is less than the %u of IPv6, of which the pod gets an "
+				  "address",
+				  endpoint->mtu, MTU_MIN_IPV6);
+	}
 	if (!add->request->has_mac)
 		mac_derive(endpoint, "pod", endpoint->mac);
 	mac_derive(endpoint, "host", endpoint->host_mac);
@@ -240,7 +247,7 @@ static int interface_look(struct endpoint_add *add, struct errmsg *err)
 {
 	struct endpoint *endpoint = add->endpoint;
 	struct host_link link = {};
-	int ret = veth_configure(&add->endpoints->netlink, endpoint, err);
+	int ret = veth_configure(&add->endpoints->netlink, endpoint, endpoint->host_ifname, err);
 
 	if (ret == 0)
 		ret = host_link_get(&add->endpoints->netlink, endpoint_ifindex(endpoint), &link,

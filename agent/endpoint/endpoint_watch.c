@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <linux/filter.h>
+#include <linux/net_namespace.h>
 #include <linux/pkt_sched.h>
 #include <net/if.h>
 #include <stdlib.h>
@@ -65,7 +66,8 @@ static bool is_endpoint_ifindex(const struct endpoints *endpoints, int ifindex)
 
 static bool is_host_link_suspicious(const struct endpoint *endpoint, const struct host_link *link)
 {
-	return !(link->flags & IFF_UP) || memcmp(link->mac, endpoint->host_mac, 6) != 0 ||
+	return !(link->flags & IFF_UP) || strcmp(link->name, endpoint->host_ifname) != 0 ||
+	       memcmp(link->mac, endpoint->host_mac, 6) != 0 ||
 	       link->carrier != (endpoint->state == ENDPOINT_READY);
 }
 
@@ -106,6 +108,25 @@ static void on_own_address(struct endpoint_watch *watch, const struct nlmsghdr *
 		watch->addresses_dirty = true;
 }
 
+/* The number of a namespace is taken back: that is how one ends that nothing else leads to. */
+static void on_netns_end(struct endpoint_watch *watch, const struct nlmsghdr *notice)
+{
+	struct endpoints *endpoints = watch->endpoints;
+	const struct nlattr *attr;
+	uint32_t netns_id = NETNS_ID_UNKNOWN;
+
+	mnl_attr_for_each (attr, notice, sizeof(struct rtgenmsg)) {
+		if (mnl_attr_get_type(attr) == NETNSA_NSID)
+			netns_id = mnl_attr_get_u32(attr);
+	}
+	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
+		struct endpoint *endpoint = endpoints->slots[slot];
+
+		if (endpoint && endpoint->netns_id == netns_id)
+			endpoint->dirty |= DIRT_ALL;
+	}
+}
+
 static void on_own_notice(struct endpoint_watch *watch, const struct nlmsghdr *notice)
 {
 	watch->host_dirty |= host_device_is_hurt_by(watch->endpoints->host, notice);
@@ -121,6 +142,9 @@ static void on_own_notice(struct endpoint_watch *watch, const struct nlmsghdr *n
 	case RTM_DELQDISC:
 	case RTM_DELTFILTER:
 		on_own_tc(watch, notice);
+		break;
+	case RTM_DELNSID:
+		on_netns_end(watch, notice);
 		break;
 	default:
 		break;
@@ -144,7 +168,8 @@ static void on_pod_notice(struct endpoint_watch *watch, const struct nlmsghdr *n
 		case RTM_NEWLINK:
 			host_link_parse(notice, &link);
 			if (link.ifindex == endpoint->pod_ifindex &&
-			    memcmp(link.mac, endpoint->mac, 6) != 0)
+			    (memcmp(link.mac, endpoint->mac, 6) != 0 || link.mtu < MTU_MIN_IPV6 ||
+			     endpoint->state == ENDPOINT_BROKEN))
 				endpoint->dirty |= DIRT_ALL;
 			break;
 		case RTM_DELADDR:
@@ -338,7 +363,8 @@ static int routes_filter(int fd, struct errmsg *err)
 static int netlink_watch(struct endpoint_watch *watch, struct errmsg *err)
 {
 	static const int groups[] = { RTNLGRP_LINK,        RTNLGRP_TC,         RTNLGRP_IPV4_IFADDR,
-				      RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE };
+				      RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE,
+				      RTNLGRP_NSID };
 	int ret = netlink_open(&watch->netlink, -1, err);
 	int bytes = WATCH_RECEIVE_BYTES;
 	int fd = watch->netlink.fd;

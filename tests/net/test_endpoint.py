@@ -56,6 +56,11 @@ def reaches(source, address):
     return source.run("ping", "-c", "1", "-W", "1", address, check=False).returncode == 0
 
 
+def small_ping(source, address):
+    """One that fits an MTU of 68."""
+    return source.run("ping", "-c", "1", "-W", "1", "-s", "20", address, check=False).returncode == 0
+
+
 def links(node):
     return {link["ifname"]: link for link in json.loads(node.netns.ip("-j", "link").stdout)}
 
@@ -183,6 +188,56 @@ def test_interface_that_the_pod_takes_down_is_reported(pair):
     assert both_ways(pair)
 
 
+@pytest.mark.parametrize("mtu", [1200, 68])
+def test_mtu_below_that_of_ipv6_costs_ipv6_and_nothing_else(pair, mtu):
+    """The kernel takes IPv6 off such a device, with its settings: that is no namespace gone."""
+    node, one, two = pair
+    two.ip("link", "set", "eth0", "mtu", mtu)
+    wait_for(lambda: endpoints(node)[two.container_id]["state"] == "broken", "broken")
+    assert endpoints(node)[two.container_id]["reason"] == f"eth0 has MTU {mtu}: IPv6 needs 1280"
+    assert small_ping(two, one.v4)
+    two.ip("addr", "del", f"{two.v4}/24", "dev", "eth0")
+    wait_for(lambda: small_ping(node.netns, two.v4), "repair of IPv4 alone")
+    two.ip("link", "set", "eth0", "mtu", 1500)
+    wait_for(lambda: endpoints(node)[two.container_id]["state"] == "ready", "ready again")
+    wait_for(lambda: both_ways(pair), "both families")
+
+
+def test_host_end_that_was_renamed_is_found_and_named_as_before(pair):
+    node, one, two = pair
+    name = host_if(one)
+    for restart in (False, True):
+        if restart:
+            node.kill()
+        node.netns.ip("link", "set", name, "name", "stolen0")
+        if restart:
+            node.start()
+        wait_for(lambda: name in links(node), "the name")
+        wait_for(lambda: both_ways(pair), "repair")
+        wait_for(lambda: endpoints(node)[one.container_id]["state"] == "ready", "state ready")
+
+
+def test_pod_whose_namespace_only_a_descriptor_holds_is_not_gone(node):
+    """Neither a name nor a process leads to it, and its interface was deleted: it lives."""
+    pod = node.pod("hidden")
+    fd = os.open(pod.path, os.O_RDONLY)
+    tendril.run("ip", "netns", "del", pod.name)
+    node.netns.ip("link", "del", host_if(pod))
+    wait_for(lambda: endpoints(node)[pod.container_id]["state"] == "broken", "broken")
+    assert endpoints(node)[pod.container_id]["reason"] == (
+        "the interface was removed, and no name leads to its namespace")
+    os.close(fd)
+    assert_clean(node)
+
+
+def test_add_with_an_mtu_below_that_of_ipv6_says_so(node):
+    pod = node.pod("small", wire=False)
+    answer = pod.cni("ADD", conf=dict(pod.conf, mtu=1200), check=False)
+    assert answer["code"] == 7, answer
+    assert "mtu: 1200 is less than the 1280 of IPv6" in answer["msg"] + answer["details"]
+    assert_clean(node)
+
+
 def test_check_names_the_difference(pair):
     node, one, _ = pair
     other = dict(one.result, ips=[dict(one.result["ips"][0], address="10.200.0.99/24")])
@@ -288,6 +343,9 @@ def test_restart_keeps_pods_and_policy_untouched(node):
     for end in (node.kill, node.stop):
         end()
         node.start()
+        for pod in pods:  # at once: the agent has not looked at them all yet
+            assert pod.cni("ADD") == pod.result
+            assert pod.cni("CHECK", conf=dict(pod.conf, prevResult=pod.result)) == {}
         assert {c: (e["slot"], e["addresses"], e["mac"])
                 for c, e in endpoints(node).items()} == before
         assert {name: link["ifindex"] for name, link in links(node).items()} == indexes

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What others change on a wired interface, and a restart: nothing of a living pod is taken away,
+ * and what can be put back is.  The agent's real modules on a scratch node; the loop runs until the
+ * expected state is there.
+ */
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <linux/if_link.h>
+#include <net/if.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent/sync/sync.h"
+#include "harness/agent_node.h"
+#include "harness/scratch.h"
+
+#include <cmocka.h> /* last: its fail() is a macro */
+
+#define DEADLINE_SECONDS 5
+
+static struct agent_node agent;
+static int pod_fd;
+static char request[200];
+static struct endpoint_error error;
+
+/* ---- the pod --------------------------------------------------------------------------------- */
+
+static void agent_begin(void)
+{
+	struct errmsg err = {};
+
+	if (agent_node_start(&agent, &err) < 0)
+		fail_msg("%s", err.text);
+}
+
+static struct endpoint *pod(void)
+{
+	return endpoint_find(agent.endpoints, "repaired", "eth0");
+}
+
+static bool is_past(time_t deadline)
+{
+	return time(NULL) > deadline;
+}
+
+#define WAIT(condition)                                                          \
+	do {                                                                     \
+		time_t deadline_ = time(NULL) + DEADLINE_SECONDS;                \
+		while (!(condition)) {                                           \
+			const struct timeval tick_ = { .tv_usec = 10000 };       \
+			event_base_loopexit(agent.base, &tick_);                 \
+			event_base_dispatch(agent.base);                         \
+			if (is_past(deadline_))                                  \
+				fail_msg("never: %s (%s)", #condition,           \
+					 pod() ? pod()->broken : "no endpoint"); \
+		}                                                                \
+	} while (0)
+
+static bool is_ready(void)
+{
+	return pod() && pod()->state == ENDPOINT_READY && pod()->dirty == 0;
+}
+
+static bool is_broken(const char *why)
+{
+	return pod() && pod()->state == ENDPOINT_BROKEN && strcmp(pod()->broken, why) == 0;
+}
+
+static int is_as_made(void)
+{
+	struct errmsg err = {};
+
+	return endpoint_compare(agent.endpoints, pod(), pod_fd, &err) == 0;
+}
+
+static int setup(void **state)
+{
+	struct errmsg err = {};
+
+	(void)state;
+	agent_begin();
+	assert_int_equal(netns_new(&pod_fd, &err), 0);
+	snprintf(request, sizeof(request),
+		 "{\"containerId\":\"repaired\",\"ifname\":\"eth0\","
+		 "\"netns\":\"/proc/%d/fd/%d\"}",
+		 getpid(), pod_fd);
+	assert_int_equal(agent_node_add(&agent, request, pod_fd, &error), 0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	assert_int_equal(agent_node_del(&agent, request, &error), 0);
+	agent_node_stop(&agent);
+	if (pod_fd >= 0)
+		close(take_fd(&pod_fd));
+	return 0;
+}
+
+/* ---- what others do -------------------------------------------------------------------------- */
+
+static void pod_mtu_set(unsigned int mtu)
+{
+	auto_netlink struct netlink netlink = NETLINK_INIT;
+	struct netlink_message message;
+	struct ifinfomsg *info;
+
+	assert_int_equal(netlink_open(&netlink, pod_fd, NULL), 0);
+	info = netlink_message_init(&message, RTM_NEWLINK, 0, sizeof(*info));
+	info->ifi_index = pod()->pod_ifindex;
+	mnl_attr_put_u32(&message.header, IFLA_MTU, mtu);
+	assert_int_equal(netlink_request(&netlink, &message, NULL), 0);
+}
+
+static void pod_address_del(const struct prefix *address)
+{
+	auto_netlink struct netlink netlink = NETLINK_INIT;
+	struct netlink_message message;
+	struct ifaddrmsg *info;
+
+	assert_int_equal(netlink_open(&netlink, pod_fd, NULL), 0);
+	info = netlink_message_init(&message, RTM_DELADDR, 0, sizeof(*info));
+	info->ifa_family = addr_family(&address->addr);
+	info->ifa_prefixlen = prefix_family_len(address);
+	info->ifa_index = (unsigned int)pod()->pod_ifindex;
+	netlink_put_addr(&message.header, IFA_LOCAL, &address->addr);
+	assert_int_equal(netlink_request(&netlink, &message, NULL), 0);
+}
+
+static int address_count(const struct nlmsghdr *header, void *arg)
+{
+	const struct ifaddrmsg *info = mnl_nlmsg_get_payload(header);
+
+	*(int *)arg += (int)info->ifa_index == pod()->pod_ifindex;
+	return 0;
+}
+
+static int pod_addresses(void)
+{
+	auto_netlink struct netlink netlink = NETLINK_INIT;
+	struct netlink_message message;
+	int count = 0;
+
+	assert_int_equal(netlink_open(&netlink, pod_fd, NULL), 0);
+	netlink_message_init(&message, RTM_GETADDR, 0, sizeof(struct ifaddrmsg));
+	assert_int_equal(netlink_dump(&netlink, &message, address_count, NULL, &count, NULL), 0);
+	return count;
+}
+
+static void host_end_rename(const char *name)
+{
+	auto_netlink struct netlink netlink = NETLINK_INIT;
+
+	assert_int_equal(netlink_open(&netlink, -1, NULL), 0);
+	link_rename(&netlink, endpoint_ifindex(pod()), name);
+}
+
+static bool has_name(const char *name)
+{
+	auto_netlink struct netlink netlink = NETLINK_INIT;
+	struct host_link link = {};
+
+	assert_int_equal(netlink_open(&netlink, -1, NULL), 0);
+	return host_link_get(&netlink, endpoint_ifindex(pod()), &link, NULL) == 0 &&
+	       strcmp(link.name, name) == 0;
+}
+
+/* ---- the cases ------------------------------------------------------------------------------- */
+
+/* The kernel takes IPv6 off such a device, with its settings: that is no namespace gone. */
+static void mtu_costs_ipv6_alone(unsigned int mtu)
+{
+	char why[100];
+
+	snprintf(why, sizeof(why), "eth0 has MTU %u: IPv6 needs 1280", mtu);
+	WAIT(is_ready());
+	pod_mtu_set(mtu);
+	WAIT(is_broken(why));
+	pod_address_del(&pod()->addresses[0].address);
+	WAIT(pod_addresses() == 1);
+	assert_true(is_broken(why));
+	pod_mtu_set(1500);
+	WAIT(is_ready() && is_as_made());
+}
+
+static void test_mtu_below_that_of_ipv6_costs_ipv6_alone(void **state)
+{
+	(void)state;
+	mtu_costs_ipv6_alone(1200);
+	mtu_costs_ipv6_alone(68);
+}
+
+static void test_host_end_that_was_renamed_gets_its_name_back(void **state)
+{
+	(void)state;
+	WAIT(is_ready());
+	host_end_rename("stolen0");
+	WAIT(is_ready() && has_name(pod()->host_ifname) && is_as_made());
+	host_end_rename("stolen0");
+	agent_node_stop(&agent);
+	agent_begin();
+	assert_non_null(pod());
+	WAIT(is_ready() && has_name(pod()->host_ifname) && is_as_made());
+}
+
+/* No name and no process leads to the namespace, and its interface was deleted: it lives on. */
+static void test_namespace_that_only_a_descriptor_holds_is_not_gone(void **state)
+{
+	int hidden = dup(pod_fd);
+	int named = pod_fd; /* the request's path has it */
+
+	(void)state;
+	WAIT(is_ready());
+	assert_true(hidden >= 0);
+	close(take_fd(&pod_fd));
+	assert_int_equal(veth_del(&agent.endpoints->netlink, endpoint_ifindex(pod()), NULL), 0);
+	WAIT(is_broken("the interface was removed, and no name leads to its namespace"));
+	/* It is found again by its path. */
+	assert_int_equal(dup2(hidden, named), named);
+	pod_fd = named;
+	pod()->dirty = DIRT_ALL;
+	endpoint_watch_settle(agent.endpoints->watch);
+	WAIT(is_ready() && is_as_made());
+	/* And when it ends, its endpoint does. */
+	close(hidden);
+	close(take_fd(&pod_fd));
+	WAIT(!pod());
+}
+
+static void test_restart_is_invisible_from_the_first_moment(void **state)
+{
+	struct addr address;
+
+	(void)state;
+	address = pod()->addresses[0].address.addr;
+	for (int i = 0; i < 3; i++) {
+		agent_node_stop(&agent);
+		agent_begin();
+		/* The loop has not run yet. */
+		assert_true(is_as_made());
+		assert_int_equal(agent_node_add(&agent, request, pod_fd, &error), 0);
+		assert_int_equal(pod()->slot, 1);
+		assert_true(addr_equal(&pod()->addresses[0].address.addr, &address));
+	}
+}
+
+static int group_setup(void **state)
+{
+	struct errmsg err = {};
+
+	(void)state;
+	snprintf(agent.run_dir, sizeof(agent.run_dir), "/tmp/test_repair.XXXXXX");
+	if (!mkdtemp(agent.run_dir) || scratch_init(&err) < 0) {
+		print_error("%s\n", err.text);
+		return -1;
+	}
+	return 0;
+}
+
+static int entry_remove(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)type;
+	(void)ftw;
+	return remove(path);
+}
+
+static int group_teardown(void **state)
+{
+	(void)state;
+	scratch_done();
+	return nftw(agent.run_dir, entry_remove, 10, FTW_DEPTH | FTW_PHYS);
+}
+
+#define CASE(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(test_restart_is_invisible_from_the_first_moment),
+		CASE(test_mtu_below_that_of_ipv6_costs_ipv6_alone),
+		CASE(test_host_end_that_was_renamed_gets_its_name_back),
+		CASE(test_namespace_that_only_a_descriptor_holds_is_not_gone),
+	};
+
+	return cmocka_run_group_tests_name("endpoint repair", tests, group_setup, group_teardown);
+}
