@@ -196,8 +196,8 @@ void endpoint_state_remove(const struct endpoints *endpoints, const struct endpo
 char *endpoint_state_print(const struct endpoint *endpoint);
 int endpoint_state_parse(const char *text, size_t len, struct endpoint **ret_endpoint,
 			 struct errmsg *err);
-/* Loads all files into the table.  One that cannot be understood is renamed to NAME.corrupt and
- * logged; the others are loaded. */
+/* Loads all files into the table.  A damaged one is renamed to NAME.corrupt and logged.  -EPROTO:
+ * one is of another version; nothing may be done to the pods then. */
 int endpoint_state_load(struct endpoints *endpoints, struct errmsg *err);
 
 /* ---- endpoint_link.c: what the kernel holds -------------------------------------------------- */

@@ -264,8 +264,12 @@ static int numbers_parse(const struct json_node *root, struct endpoint *endpoint
 	struct json_node mtu_node = json_member(root, "mtu");
 	int64_t version = 0, slot = 0, mtu = 0;
 	uint64_t inode = 0;
-	int ret = json_integer(&version_node, STATE_VERSION, STATE_VERSION, &version, err);
+	int ret = json_integer(&version_node, 1, INT32_MAX, &version, err);
 
+	if (ret == 0 && version != STATE_VERSION)
+		return fail_plain(err, -EPROTO,
+				  "version %d of this file, but this agent reads version %d",
+				  (int)version, STATE_VERSION);
 	if (ret == 0)
 		ret = json_integer(&slot_node, 1, UINT16_MAX, &slot, err);
 	if (ret == 0)
@@ -372,7 +376,8 @@ static int state_load_one(struct endpoints *endpoints, const char *path, struct 
 		return fail_plain(err, -EINVAL, "slot %u belongs into %s", endpoint->slot,
 				  expected);
 	if (endpoint->slot >= endpoints->slot_count)
-		return fail_plain(err, -EINVAL, "slot %u: this agent has room for %zu only",
+		return fail_plain(err, -ENOSPC,
+				  "slot %u is in use, but max-endpoints leaves room for %zu",
 				  endpoint->slot, endpoints->slot_count - 1);
 	if (endpoint_find(endpoints, endpoint->container_id, endpoint->ifname))
 		return fail_plain(err, -EEXIST, "a second file for %s/%s", endpoint->container_id,
@@ -392,30 +397,45 @@ static bool has_suffix(const char *name, const char *suffix)
 	return len > suffix_len && strcmp(name + len - suffix_len, suffix) == 0;
 }
 
+/* What a person, or a crash of the machine, may have done to a file.  All else, above all a file of
+ * another version, is no reason to take a pod's network away. */
+static bool is_damage(int code)
+{
+	return code == -EBADMSG || code == -EINVAL || code == -EFBIG || code == -EEXIST;
+}
+
+static int state_load_or_set_aside(struct endpoints *endpoints, const char *path,
+				   struct errmsg *err)
+{
+	char aside[700];
+	int ret = state_load_one(endpoints, path, err);
+
+	if (ret == 0 || !is_damage(ret))
+		return ret == 0 ? 0 : wrap(err, "%s", path);
+	snprintf(aside, sizeof(aside), "%s.corrupt", path);
+	log_error("%s: %s; kept as %s", path, err->text, aside);
+	if (rename(path, aside) < 0)
+		log_error("rename %s: %s", path, strerror(errno));
+	return 0;
+}
+
 int endpoint_state_load(struct endpoints *endpoints, struct errmsg *err)
 {
 	DIR *dir = opendir(endpoints->state_dir);
 	struct dirent *entry;
+	int ret = 0;
 
 	if (!dir)
 		return fail(err, -errno, "open %s", endpoints->state_dir);
-	while ((entry = readdir(dir))) {
-		char aside[700];
+	while (ret == 0 && (entry = readdir(dir))) {
 		char path[600];
-		struct errmsg why = {};
 
 		snprintf(path, sizeof(path), "%s/%s", endpoints->state_dir, entry->d_name);
 		if (has_suffix(entry->d_name, ".tmp"))
 			unlink(path); /* an agent was killed while it wrote */
-		if (!has_suffix(entry->d_name, ".json"))
-			continue;
-		if (state_load_one(endpoints, path, &why) == 0)
-			continue;
-		snprintf(aside, sizeof(aside), "%s.corrupt", path);
-		log_error("%s: %s; kept as %s", path, why.text, aside);
-		if (rename(path, aside) < 0)
-			log_error("rename %s: %s", path, strerror(errno));
+		else if (has_suffix(entry->d_name, ".json"))
+			ret = state_load_or_set_aside(endpoints, path, err);
 	}
 	closedir(dir);
-	return 0;
+	return ret;
 }

@@ -255,6 +255,69 @@ static void test_restart_is_invisible_from_the_first_moment(void **state)
 	}
 }
 
+/* The pod's state file with one text in place of another; its name. */
+static void state_edit(const char *from, const char *to)
+{
+	char path[200], text[8192] = "", *at;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/endpoints/1.json", agent.run_dir);
+	file = fopen(path, "r+");
+	assert_non_null(file);
+	assert_true(fread(text, 1, sizeof(text) - 1, file) > 0);
+	at = strstr(text, from);
+	assert_non_null(at);
+	rewind(file);
+	assert_int_equal(ftruncate(fileno(file), 0), 0);
+	fprintf(file, "%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
+	assert_int_equal(fclose(file), 0);
+}
+
+static bool is_up_and_guarded(uint16_t slot)
+{
+	auto_netlink struct netlink netlink = NETLINK_INIT;
+	struct host_link link = {};
+
+	assert_int_equal(netlink_open(&netlink, -1, NULL), 0);
+	return host_link_get(&netlink, ENDPOINT_IFINDEX_BASE + slot, &link, NULL) == 0 &&
+	       link.flags & IFF_UP && link.carrier;
+}
+
+/* Refuses to start, and takes nothing away. */
+static void check_refused(const char *why)
+{
+	struct errmsg err = {};
+
+	assert_true(agent_node_start(&agent, &err) < 0);
+	if (!strstr(err.text, why))
+		fail_msg("%s", err.text);
+	agent_node_stop(&agent);
+	assert_true(is_up_and_guarded(1));
+}
+
+static void test_state_of_another_version_is_refused_and_pods_keep_their_network(void **state)
+{
+	(void)state;
+	agent_node_stop(&agent);
+	state_edit("\"version\":1", "\"version\":2");
+	check_refused("endpoints/1.json: version 2 of this file, but this agent reads version 1");
+	state_edit("\"version\":2", "\"version\":1");
+	agent_begin();
+	assert_true(is_as_made());
+}
+
+/* Of an agent that had more of them. */
+static void test_slot_beyond_the_limit_is_refused_and_pods_keep_their_network(void **state)
+{
+	(void)state;
+	agent_node_stop(&agent);
+	agent.max = 1;
+	check_refused("slot 1 is in use, but max-endpoints leaves room for 0");
+	agent.max = 0;
+	agent_begin();
+	assert_true(is_as_made());
+}
+
 static int group_setup(void **state)
 {
 	struct errmsg err = {};
@@ -292,6 +355,8 @@ int main(void)
 		CASE(test_mtu_below_that_of_ipv6_costs_ipv6_alone),
 		CASE(test_host_end_that_was_renamed_gets_its_name_back),
 		CASE(test_namespace_that_only_a_descriptor_holds_is_not_gone),
+		CASE(test_state_of_another_version_is_refused_and_pods_keep_their_network),
+		CASE(test_slot_beyond_the_limit_is_refused_and_pods_keep_their_network),
 	};
 
 	return cmocka_run_group_tests_name("endpoint repair", tests, group_setup, group_teardown);

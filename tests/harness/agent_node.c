@@ -39,7 +39,8 @@ int agent_node_start(struct agent_node *node, struct errmsg *err)
 	struct endpoints_options endpoints = { .run_dir = node->run_dir,
 					       .pod_cidrs = pod_cidrs,
 					       .pod_cidr_count = ARRAY_SIZE(cidrs),
-					       .max = AGENT_NODE_ENDPOINTS };
+					       .max = node->max ? node->max
+								: AGENT_NODE_ENDPOINTS };
 	int ret;
 
 	options.limits.endpoints = AGENT_NODE_ENDPOINTS;
