@@ -28,18 +28,46 @@ def drop_reasons():
     return re.findall(r'X\((\d+), (\w+), "([^"]+)"\)', table)
 
 
-def walk_functions():
-    readme = (ROOT / "README.md").read_text()
-    walk = readme[readme.index("## One packet's walk"):readme.index("## Recipes")]
-    return re.findall(r"`(\w+)\(\)`", walk)
-
-
-def test_the_walk_names_functions_that_exist():
-    names = walk_functions()
-    assert len(names) >= 8
-    text = "\n".join(sources().values())
-    missing = [name for name in names if not re.search(rf"\b{name}\(", text)]
+@pytest.mark.parametrize("document, begin, end, least", [
+    ("README.md", "## One packet's walk", "## Recipes", 8),
+    ("doc/architecture.md", "## The walk of a packet", "## The walk of a policy", 10),
+    ("doc/architecture.md", "## The walk of a policy", "## Glossary", 12),
+])
+def test_the_walk_names_functions_that_exist(document, begin, end, least):
+    text = (ROOT / document).read_text()
+    names = re.findall(r"`(\w+)\(\)`", text[text.index(begin):text.index(end)])
+    assert len(names) >= least
+    code = "\n".join(sources().values())
+    missing = [name for name in names if not re.search(rf"\b{name}\(", code)]
     assert not missing
+
+
+def test_the_architecture_names_files_and_folders_that_exist():
+    text = (ROOT / "doc/architecture.md").read_text()
+    paths = set(re.findall(r"`((?:lib|datapath|policy|cli|cni|kube|agent|tests|doc|deploy)/[\w./]*)`", text))
+    assert len(paths) >= 20
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_architecture_and_lint_name_the_same_folders():
+    text = (ROOT / "doc/architecture.md").read_text()
+    table = text[text.index("| folder | what"):text.index("`deploy/` has")]
+    folders = set(re.findall(r"^\| `([\w/]+)/` ", table, re.MULTILINE))
+    lint = set(re.findall(r'^    "([\w/]+)": ', (ROOT / "tests/lint/includes").read_text(), re.MULTILINE))
+    assert folders == lint
+
+
+def test_the_glossary_is_in_order():
+    text = (ROOT / "doc/architecture.md").read_text()
+    words = re.findall(r"^\| \*\*([^*]+)\*\* \|", text[text.index("## Glossary"):], re.MULTILINE)
+    assert len(words) >= 35 and words == sorted(words, key=str.lower)
+
+
+def test_the_readme_of_the_cli_names_every_file():
+    readme = (ROOT / "cli/README.md").read_text()
+    for path in tracked("cli/*.c", "cli/*.html"):
+        pattern = re.sub(r"^(cmd|output)_\w+", r"\1_NAME", path.name)
+        assert f"`{path.name}`" in readme or f"`{pattern}`" in readme, path.name
 
 
 def test_files_that_documents_link_exist():
