@@ -20,13 +20,13 @@
 #include "lib/table.h"
 #include "policy/compiler/verdict.h"
 
-/* Shorter than the agent takes from one report of flows to the next: a pod that one report names
- * for the first time is in the stores that are read because of it. */
+/* Less than the time between two reports of flows by the agent: a pod that a report names for the
+ * first time is in the stores that are loaded because of it. */
 #define REFRESH_MS 100
 
 DEFINE_AUTO(policy_diff)
 
-/* What becomes of a flow that is seen. */
+/* What the change would do to a flow. */
 enum fate { FATE_SAME, FATE_CUT, FATE_OPENED, FATE_UNKNOWN };
 
 struct canary {
@@ -70,7 +70,7 @@ static int canary_load(struct canary *canary, struct errmsg *err)
 	return ret;
 }
 
-/* Verdicts of flows need the node's addresses; differences of stores are asked before. */
+/* Verdicts of flows need the addresses of the node, which the difference of the stores does not. */
 static void canary_compile(struct canary *canary)
 {
 	for (int i = 0; i < 2; i++) {
@@ -79,7 +79,7 @@ static void canary_compile(struct canary *canary)
 	}
 }
 
-/* Pods come and go while a canary watches: the stores are read anew, at most once a report. */
+/* Pods come and go while a canary watches: loads the stores again, at most once for each report. */
 static int canary_refresh(struct canary *canary)
 {
 	int ret;
@@ -229,11 +229,12 @@ static void canary_summary(const struct canary *canary, bool incomplete)
 		       canary->told.count, cJSON_GetArraySize(canary->cut),
 		       cJSON_GetArraySize(canary->opened));
 	if (canary->unknown)
-		output_note("policy: %zu flows of pods that are gone could not be judged",
+		output_note("policy: %zu flows were not compared: their pods no longer exist",
 			    canary->unknown);
 	if (incomplete)
-		output_note("policy: the table of flows was full: some may be missing; tendrild "
-			    "--max-flows makes it larger");
+		output_note(
+			"policy: some flows may be missing, because the agent's table of flows was "
+			"full; tendrild --max-flows makes it larger");
 }
 
 int canary_run(const struct arguments *args, const cJSON *documents, uint32_t seconds,

@@ -7,12 +7,12 @@
 
 struct cJSON;
 
-/* What the documents would change: the difference of the stores, then whom of those who talk on
- * this node it would cut off, as it is seen.  Printed, unless -o json asks for the report, to which
- * all of it is added.  *ret_cut is how many flows it cuts. */
+/* Shows what the documents would change: first the difference of the stores, then, for so many
+ * seconds, each flow of this node that would be cut off.  All of it is added to report, and printed
+ * unless -o json or yaml prints the report.  *ret_cut is how many flows would be cut off. */
 int canary_run(const struct arguments *args, const struct cJSON *documents, uint32_t seconds,
 	       struct cJSON *report, size_t *ret_cut, struct errmsg *err);
 
-#define CANARY_LOOK_SECONDS 1 /* of --dry-run: what is there, and who happens to speak */
+#define CANARY_LOOK_SECONDS 1 /* how long --dry-run looks at flows */
 
 #endif

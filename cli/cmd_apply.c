@@ -121,8 +121,8 @@ static int documents_apply(const struct arguments *args, const cJSON *documents,
 	return EXIT_OK;
 }
 
-/* --dry-run and --canary: who would be cut off.  Applied only if nobody is and --then-apply says
- * so. */
+/* --dry-run and --canary: which flows would be cut off.  Applies only with --then-apply, and if
+ * there are none. */
 static int documents_try(const struct arguments *args, const cJSON *documents, uint32_t seconds,
 			 struct errmsg *err)
 {
@@ -147,7 +147,7 @@ static int documents_try(const struct arguments *args, const cJSON *documents, u
 	return cut ? EXIT_FAILED : EXIT_OK;
 }
 
-/* What contradicts itself, before any file is read. */
+/* Options that contradict each other, before any file is read. */
 static int apply_check(const struct arguments *args, uint32_t *ret_seconds, struct errmsg *err)
 {
 	if (args->dry_run && args->canary)

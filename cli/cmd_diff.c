@@ -10,18 +10,19 @@
 
 DEFINE_AUTO(policy_diff)
 
-/* One version: its own files, and those that both have in common. */
+/* One version: the files of -f, which both have, then its own, which count. */
 static int version_load(const struct arguments *args, const char *path,
 			struct cli_store **ret_store, struct errmsg *err)
 {
 	auto_(cli_store) struct cli_store *store = cli_store_new();
-	int ret;
+	int ret = 0;
 
 	store->verbose = args->verbose;
 	store->merges = true;
-	ret = cli_store_add(store, path, err);
 	for (size_t i = 0; i < args->file_count && !ret; i++)
 		ret = cli_store_add(store, args->files[i], err);
+	if (!ret)
+		ret = cli_store_add(store, path, err);
 	if (!ret)
 		*ret_store = take_ptr(store);
 	return ret;
@@ -44,8 +45,8 @@ int cmd_policy_diff(const struct arguments *args, struct errmsg *err)
 		return ret;
 	if (store_count(after->objects, OBJECT_POD) == 0)
 		return fail_plain(err, -ENOENT,
-				  "no pods to compare: give them in the files, or with -f as "
-				  "kubectl get pods,namespaces -A -o yaml prints them");
+				  "there are no pods to compare; give an inventory with -f, as "
+				  "kubectl get pods,namespaces -A -o yaml prints it");
 	diff = policy_diff(before->objects, after->objects);
 	if (args->json) {
 		cJSON *json = diff_json(diff);

@@ -303,7 +303,7 @@ static int fetch_conntrack(const struct arguments *args, cJSON **ret_rows, struc
 	uint64_t limit;
 
 	if (args->limit && number_parse(args->limit, 1, UINT32_MAX, &limit))
-		return misused(err, "--limit %s: must be a number from 1 on", args->limit);
+		return misused(err, "--limit %s: must be a number of at least 1", args->limit);
 	if (args->limit)
 		snprintf(path, sizeof(path), "/v1/conntrack?limit=%" PRIu64, limit);
 	return agent_call(args, "GET", path, NULL, ret_rows, err);

@@ -79,7 +79,7 @@ static int by_parse(const char *text, struct words *words, struct matrix_query *
 	query->key_count = words->count;
 	for (size_t i = 0; i < words->count; i++) {
 		if (!*words->items[i])
-			return misused(err, "--by %s: an empty key", text);
+			return misused(err, "--by %s: a key is empty", text);
 	}
 	return 0;
 }
@@ -128,7 +128,9 @@ static bool is_stdout(const char *file)
 static int pictures_check(const struct arguments *args, struct errmsg *err)
 {
 	if (is_stdout(args->html) + is_stdout(args->svg) + args->json > 1)
-		return misused(err, "standard output takes one of --html, --svg and -o json");
+		return misused(
+			err,
+			"only one of --html, --svg and -o json can be written to standard output");
 	return 0;
 }
 

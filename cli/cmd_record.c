@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tendril policy record: watches for a while, and writes the least policies that allow what it saw.
- */
+/* tendril policy record: watches flows for a while, and writes the smallest policies that allow
+ * them. */
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <stdio.h>
@@ -84,7 +84,7 @@ static bool is_named(const struct arguments *args, const char *name)
 	return args->operand_count == 0;
 }
 
-/* A pod of this node, in the namespace and among the names that were asked for. */
+/* Whether it is a pod of this node that was asked for, by namespace or by name. */
 static bool record_wants(const struct object *pod, void *arg)
 {
 	const struct record *record = arg;
@@ -115,7 +115,7 @@ static bool endpoint_exists(const cJSON *endpoints, const char *namespace, const
 	return false;
 }
 
-/* Before the window, so that nobody waits for nothing. */
+/* Before the observation, so that nobody waits in vain. */
 static int scope_check(const struct arguments *args, struct errmsg *err)
 {
 	struct object_name pod;
@@ -141,7 +141,7 @@ static int scope_check(const struct arguments *args, struct errmsg *err)
 
 /* ---- what comes out -------------------------------------------------------------------------- */
 
-/* The flows whose ends are still who they were; an address without its pod says nothing. */
+/* The flows whose ends still belong to the same pods. */
 static size_t flows_current(struct record *record, const struct store *store,
 			    struct record_flow *ret)
 {
@@ -154,7 +154,7 @@ static size_t flows_current(struct record *record, const struct store *store,
 		if (from && flow_end_is(store, &seen->flow.to, seen->to_pod))
 			ret[count++] = seen->flow; /* NOLINT(*NullDereference): has room for all */
 		else
-			output_note("policy: %s is gone: left out what it did",
+			output_note("policy: %s no longer exists: its flows are left out",
 				    from ? seen->to_pod : seen->from_pod);
 	}
 	return count;
@@ -177,7 +177,8 @@ static void recording_print(const struct record *record, const struct recording 
 			puts("---");
 			if (!member_get(member_get(document, "spec"), "ingress") &&
 			    !member_get(member_get(document, "spec"), "egress"))
-				puts("# Nothing was seen: neither sends nor receives.");
+				puts("# No flows were seen: these pods may neither send nor "
+				     "receive.");
 			yaml_print(stdout, document);
 		}
 	}
@@ -221,8 +222,9 @@ int cmd_policy_record(const struct arguments *args, struct errmsg *err)
 	if (!ret)
 		ret = flow_stream_follow(args, record.seconds, &flows, err);
 	if (!ret && flows.incomplete)
-		output_note("policy: the table of flows was full: some may be missing; tendrild "
-			    "--max-flows makes it larger");
+		output_note(
+			"policy: some flows may be missing, because the agent's table of flows was "
+			"full; tendrild --max-flows makes it larger");
 	if (!ret)
 		ret = record_write(&record, err);
 	record_done(&record);

@@ -127,7 +127,7 @@ static int results_report(const struct arguments *args, const struct test_result
 static int junit_check(const struct arguments *args, struct errmsg *err)
 {
 	if (args->junit && strcmp(args->junit, "-") == 0)
-		return misused(err, "--junit -: to standard output it is -o junit");
+		return misused(err, "--junit -: use -o junit for standard output");
 	return 0;
 }
 

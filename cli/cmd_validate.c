@@ -35,7 +35,7 @@ struct validation {
 	size_t errors;
 };
 
-/* Those whose line is not known come last. */
+/* By line and column; problems without a line come last. */
 static int problem_compare(const void *a, const void *b)
 {
 	const struct problem *left = a;
@@ -81,8 +81,8 @@ static void validation_report(struct validation *validation, const char *file,
 		       problems->errors - shown == 1 ? "" : "s");
 }
 
-/* A file that cannot be read is a problem, too: the others are still checked.  Its name stands
- * before the message anyway. */
+/* A file that cannot be read is a problem like others, and the other files are still checked.  Its
+ * name is taken from the message, because it is printed in front of it. */
 static void unreadable_report(struct validation *validation, const char *file,
 			      const struct errmsg *why)
 {

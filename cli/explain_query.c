@@ -84,10 +84,10 @@ static int address_check(const char *side, const char *text, struct errmsg *err)
 	if (!dotted && !memchr(text, ':', head))
 		return 0;
 	if (prefix_parse(text, &prefix) == 0)
-		return misused(err, "%s %s: a CIDR, where one address of it is needed", side, text);
+		return misused(err, "%s %s: this is a CIDR; give a single address", side, text);
 	if (strncasecmp(text, mapped, strlen(mapped)) == 0 &&
 	    addr_parse(text + strlen(mapped), &addr) == 0)
-		return misused(err, "%s %s: an IPv4 address is written as such: %s", side, text,
+		return misused(err, "%s %s: write the IPv4 address as %s", side, text,
 			       text + strlen(mapped));
 	return misused(err, "%s %s: not an IP address%s", side, text,
 		       dotted ? " (four numbers without leading zeros)" : "");
@@ -106,7 +106,8 @@ static int end_parse(const struct store *objects, const char *side, const char *
 		return 0;
 	}
 	if (strip_kind(text, "service") != text)
-		return misused(err, "%s %s: a service answers; who connects is a pod or an address",
+		return misused(err,
+			       "%s %s: a service cannot be the sender; give a pod or an address",
 			       side, text);
 	ret = address_check(side, text, err);
 	if (ret)
@@ -119,9 +120,8 @@ static int end_parse(const struct store *objects, const char *side, const char *
 		return fail_plain(err, -ENOENT, "%s %s: there is no such pod", side, text);
 	if (pod->pod.terminated)
 		return fail_plain(err, -ENOENT,
-				  "%s %s: the pod has terminated, its address is no longer its "
-				  "own",
-				  side, text);
+				  "%s %s: the pod has terminated and has no address any more", side,
+				  text);
 	*ret_end =
 		(struct asked_end){ .end = { .pod = pod, .has_addr = pod->pod.address_count > 0 } };
 	if (ret_end->end.has_addr)
@@ -172,8 +172,8 @@ static int service_find(const struct store *objects, const char *text, const cha
 			       ? 0
 			       : fail_plain(err, -ENOENT, "to %s: there is no such service", text);
 	if (*ret_service && store_find(objects, OBJECT_POD, name.namespace, name.name)) {
-		output_note("note: %s is a pod and a service, this is the pod; service/%s asks "
-			    "about the other",
+		output_note("note: %s is a pod and a service; this is about the pod, service/%s "
+			    "means the service",
 			    text, text);
 		*ret_service = NULL;
 	}

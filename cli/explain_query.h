@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Questions as they are put to the CLI - from whom, to whom, on which port - and what the policy
- * library answers.  A service is as reachable as its backends: it has an answer for each.
+ * A question about a connection - from whom, to whom, on which port - and what the policy library
+ * answers.  A service has an answer for each of its backends.
  */
 #ifndef TENDRIL_CLI_EXPLAIN_QUERY_H
 #define TENDRIL_CLI_EXPLAIN_QUERY_H
@@ -40,7 +40,7 @@ struct question {
 int explain_query(const struct cli_store *store, const struct question *question,
 		  struct answers *ret, struct errmsg *err);
 
-/* Lets the first answer decide that is not the expected one, if there is such. */
+/* Makes the first answer that is not as expected the deciding one, if there is one. */
 void answers_expect(struct answers *answers, enum verdict expected);
 void answers_done(struct answers *answers);
 

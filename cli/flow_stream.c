@@ -103,6 +103,6 @@ int flow_stream_follow(const struct arguments *args, uint32_t seconds, struct fl
 		return 0;
 	}
 	if (ret && !err->code)
-		return fail_plain(err, ret, "the agent's answer is not what it should be");
+		return fail_plain(err, ret, "the agent's answer is not understood");
 	return ret;
 }

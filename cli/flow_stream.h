@@ -10,24 +10,26 @@ struct observed_flow {
 	struct record_flow flow;
 	const char *from_pod; /* "namespace/name", or NULL; as long as the call */
 	const char *to_pod;
-	bool passed; /* also: was there before, or passed an audited end */
-	bool found;  /* was there before the observation began */
+	bool passed; /* it was allowed, or existed before, or passed an end in audit mode */
+	bool found;  /* it existed before the observation began */
 };
 
 struct flow_stream {
-	void (*begun)(void *arg); /* what was there before has been found; or NULL */
-	/* A flow that is new or has become more; below 0 ends the observation with that. */
+	void (*begun)(void *arg); /* existing flows have been found; or NULL */
+	/* A flow that is new, or of which more is known.  A negative result ends the observation
+	 * and is returned. */
 	int (*each)(const struct observed_flow *flow, void *arg);
 	void *arg;
 	bool incomplete; /* set: some flows may be missing */
 };
 
-/* Follows the agent's observation for so many seconds, or until SIGINT or SIGTERM, which end it as
- * if the time were over. */
+/* Follows the agent's observation for so many seconds.  SIGINT and SIGTERM end it early, without an
+ * error. */
 int flow_stream_follow(const struct arguments *args, uint32_t seconds, struct flow_stream *flows,
 		       struct errmsg *err);
 
-/* Whether an end is still the pod that it was when the flow was seen, or no pod at all. */
+/* Whether the address still belongs to the pod that had it when the flow was seen; true if it was
+ * no pod. */
 bool flow_end_is(const struct store *store, const struct addr *addr, const char *pod);
 
 #endif

@@ -24,7 +24,7 @@ static const struct {
 	const char *meaning;
 } states[] = {
 	{ CELL_ALLOW, "#1f7a5c", "allowed" },
-	{ CELL_SOME, "#e8b13a", "some of them" },
+	{ CELL_SOME, "#e8b13a", "allowed for some" },
 	{ CELL_DENY, "#eed9d6", "denied" },
 	{ CELL_APART, "#ffffff", "no common address family" },
 };

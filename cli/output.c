@@ -213,8 +213,8 @@ void output_fields(const cJSON *object, const struct column *columns, size_t cou
 	}
 }
 
-/* The control characters of ASCII are escaped in JSON, or white space; of others, and of bytes that
- * are no UTF-8, it says nothing. */
+/* JSON escapes the control characters of ASCII.  It allows the others, and cJSON passes on bytes
+ * that are not UTF-8: these are escaped here. */
 void output_json_text(const char *text)
 {
 	const char *run = text; /* what is to be written as it is */

@@ -32,7 +32,8 @@ static void name_add(struct name_list *list, const char *before, const char *nam
 	buffer_string(list->text, name);
 }
 
-/* Parties of pods lie in order of their namespaces; this is the end of one that begins at first. */
+/* Peer groups of pods are in order of their namespaces.  Returns the end of the namespace that
+ * begins at first. */
 static size_t namespace_end(const struct peer_group *peer_groups, const size_t *numbers,
 			    size_t first, size_t count)
 {
@@ -208,6 +209,6 @@ void diff_print(const struct policy_diff *diff)
 	if (diff->change_count == 0)
 		printf("no connection changes\n");
 	else
-		printf("pairs that lose ports: %" PRIu64 "; that gain some: %" PRIu64 "\n",
+		printf("pairs that lose ports: %" PRIu64 "; pairs that gain ports: %" PRIu64 "\n",
 		       diff->denied_pairs, diff->allowed_pairs);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Parties, sets of ports and what changes between stores, as text and as JSON. */
+/* Peer groups, sets of ports, and the difference of two stores, as text and as JSON. */
 #ifndef TENDRIL_CLI_OUTPUT_DIFF_H
 #define TENDRIL_CLI_OUTPUT_DIFF_H
 
@@ -7,8 +7,8 @@
 
 struct cJSON;
 
-/* Appends "shop/web, shop/app=db (2 pods), every pod of bank and 10.0.0.0/8": namespaces and all
- * pods that are there as a whole under one name, and of a long list only its beginning. */
+/* Appends "shop/web, shop/app=db (2 pods), every pod of bank, 10.0.0.0/8".  All pods, or all pods
+ * of a namespace, get one name; of a long list only the beginning is named. */
 void peer_groups_text(const struct reach *reach, const size_t *numbers, size_t count,
 		      struct buffer *text);
 

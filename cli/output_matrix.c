@@ -100,7 +100,7 @@ void matrix_print(const struct matrix *matrix)
 			print_pods(&matrix->groups[i]);
 		}
 	}
-	printf("%sx allowed  . denied  ~ some of them\n", several ? "\n" : "");
+	printf("%sx allowed  . denied  ~ allowed for some\n", several ? "\n" : "");
 }
 
 static cJSON *group_json(const struct matrix_group *group)

@@ -18,7 +18,7 @@ struct test_result {
 	const char *to;
 	const char *port;
 	const char *expected;      /* "allow", "deny" */
-	const char *verdict;       /* NULL: there is none, the question could not be answered */
+	const char *verdict;       /* NULL: the question could not be answered */
 	char *reason;              /* what decides, line by line; or why there is no verdict */
 	struct cJSON *explanation; /* as `policy explain` gives it; NULL if there is none */
 };

@@ -156,10 +156,10 @@ def test_overview_completion_and_manual_know_every_command_and_option():
     (["policy", "validate"] + 1025 * ["-fx"], "more than 1024 files"),
     (["policy", "diff", "-", "-"], "standard input (-) can be read once"),
     (["policy", "test", "-", "-f", "-"], "standard input (-) can be read once"),
-    (["policy", "matrix", "--html", "-", "--svg", "-"], "standard output takes one of"),
-    (["policy", "matrix", "--html", "-", "-o", "json"], "standard output takes one of"),
-    (["policy", "matrix", "--by", "labels=app,"], "--by labels=app,: an empty key"),
-    (["policy", "test", "x", "--junit", "-"], "--junit -: to standard output it is -o junit"),
+    (["policy", "matrix", "--html", "-", "--svg", "-"], "only one of --html, --svg and -o json can"),
+    (["policy", "matrix", "--html", "-", "-o", "json"], "only one of --html, --svg and -o json can"),
+    (["policy", "matrix", "--by", "labels=app,"], "--by labels=app,: a key is empty"),
+    (["policy", "test", "x", "--junit", "-"], "--junit -: use -o junit for standard output"),
     (["status", "--fro", "x"], "status takes no --from"),
     (["status", "--f", "x"], "--f may be several options;"),
     (["status", "--socket"], "no value for --socket;"),
@@ -173,8 +173,8 @@ def test_overview_completion_and_manual_know_every_command_and_option():
     (["monitor", "--type", "drop&x"], "--type drop&x: must be"),
     (["monitor", "--type", ",drop"], "--type ,drop: must be"),
     (["monitor", "--type", ""], "--type : must be"),
-    (["conntrack", "list", "--limit", "0"], "--limit 0: must be a number from 1 on"),
-    (["conntrack", "list", "--limit", "9x"], "--limit 9x: must be a number from 1 on"),
+    (["conntrack", "list", "--limit", "0"], "--limit 0: must be a number of at least 1"),
+    (["conntrack", "list", "--limit", "9x"], "--limit 9x: must be a number of at least 1"),
 ])
 def test_wrong_usage_exits_2(words, text):
     done = tendril(*words)

@@ -46,7 +46,7 @@ def test_another_port(diff):
     assert done.returncode == 1
     assert done.stdout == ("- deny   shop/web -> shop/app=cart (2 pods): 80/TCP\n"
                            "+ allow  shop/web -> shop/app=cart (2 pods): 443/TCP\n"
-                           "pairs that lose ports: 2; that gain some: 2\n")
+                           "pairs that lose ports: 2; pairs that gain ports: 2\n")
 
 
 def test_json_names_every_pod_and_every_port(diff):

@@ -109,16 +109,16 @@ def test_names_the_policies_that_isolate(files):
 
 
 @pytest.mark.parametrize("source, target, port, text", [
-    ("shop/web", "::ffff:10.0.0.2", "80", "to ::ffff:10.0.0.2: an IPv4 address is written as such: "
+    ("shop/web", "::ffff:10.0.0.2", "80", "to ::ffff:10.0.0.2: write the IPv4 address as "
                                           "10.0.0.2"),
     ("010.0.0.1", "shop/web", "80", "from 010.0.0.1: not an IP address (four numbers without leading "
                                     "zeros)"),
-    ("shop/web", "10.0.0.0/8", "80", "to 10.0.0.0/8: a CIDR, where one address of it is needed"),
-    ("fd00::/64", "shop/web", "80", "from fd00::/64: a CIDR, where one address of it is needed"),
+    ("shop/web", "10.0.0.0/8", "80", "to 10.0.0.0/8: this is a CIDR; give a single address"),
+    ("fd00::/64", "shop/web", "80", "from fd00::/64: this is a CIDR; give a single address"),
     ("shop/web", "[fd00::1]:80", "80", "to [fd00::1]:80: not an IP address"),
     ("shop/web", "10.0.0.2:80", "80", "to 10.0.0.2:80: not an IP address"),
     ("shop/web", "10.0.0/8", "80", "to 10.0.0/8: not an IP address (four numbers without leading zeros)"),
-    ("service/shop/cart", "shop/web", "80", "from service/shop/cart: a service answers; who connects is "
+    ("service/shop/cart", "shop/web", "80", "from service/shop/cart: a service cannot be the sender; give "
                                             "a pod or an address"),
     ("shop/web", "shop/a b", "80", "to: shop/a b: must be NAMESPACE/NAME"),
     ("shop/web", "shop/cart-1", "80/ICMP", "port 80/ICMP: only TCP, UDP and SCTP have ports"),

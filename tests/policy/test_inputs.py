@@ -111,6 +111,17 @@ def test_the_charts_object_counts_and_keeps_what_the_cluster_knows(tmp_path, inv
     assert answer["verdict"] == "deny" and answer["to"]["name"] == "store"
 
 
+def test_a_version_counts_before_what_both_have(tmp_path):
+    """Otherwise a difference would be lost without a word."""
+    (tmp_path / "pods.json").write_text("\n".join(map(json.dumps, PODS)))
+    (tmp_path / "old.json").write_text(json.dumps(GUARD))
+    changed = pod("till", "depot", "10.0.0.2", {"role": "other"})
+    (tmp_path / "new.json").write_text("\n".join(map(json.dumps, [GUARD, changed])))
+    done = tendril("policy", "diff", "old.json", "new.json", "-f", "pods.json", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, ""), "till has another label in the new version"
+    assert "- deny   depot/till -> depot/store: 8080/TCP" in done.stdout
+
+
 def test_two_policies_that_somebody_wrote_contradict_each_other(tmp_path):
     for name in ("a.json", "b.json"):
         (tmp_path / name).write_text(json.dumps(GUARD))

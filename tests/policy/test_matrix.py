@@ -57,7 +57,7 @@ def test_text(matrix):
 
  2  shop/app=cart (2 pods): shop/cart-1, shop/cart-2
 
-x allowed  . denied  ~ some of them
+x allowed  . denied  ~ allowed for some
 """
 
 
