@@ -25,7 +25,8 @@ struct field {
 #define METADATA                                                                               \
 	{                                                                                      \
 		"metadata", FIELDS({ "name", NULL }, { "namespace", NULL }, { "uid", NULL },   \
-				   { "labels", NULL }, { "deletionTimestamp", NULL },          \
+				   { "labels", NULL }, { "creationTimestamp", NULL },          \
+				   { "deletionTimestamp", NULL },                              \
 				   { "annotations", FIELDS({ "tendril.io/", NULL },            \
 							   { "service.kubernetes.io/", NULL }, \
 							   { "kubernetes.io/", NULL }) })      \

@@ -76,7 +76,8 @@ static bool pod_equal(const struct pod_object *a, const struct pod_object *b)
 	       ARRAYS_EQUAL(a, b, addresses, address_count, address_item_equal) &&
 	       ARRAYS_EQUAL(a, b, ports, port_count, named_port_equal) &&
 	       text_equal(a->node_name, b->node_name) && a->host_network == b->host_network &&
-	       a->terminated == b->terminated && a->accel == b->accel && a->audit == b->audit;
+	       a->terminated == b->terminated && a->deleting == b->deleting &&
+	       a->created == b->created && a->accel == b->accel && a->audit == b->audit;
 }
 
 static bool service_port_equal(const void *left, const void *right)

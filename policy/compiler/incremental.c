@@ -29,6 +29,8 @@ static void touch_pod(struct incremental *incremental, const struct object *pod)
 	size_t count = store_endpoints(incremental->store, &endpoints);
 
 	touch(incremental, pod_state_of_name(incremental, pod->namespace, pod->name));
+	for (size_t i = 0; i < pod->pod.address_count; i++)
+		*array_add(&incremental->pod_addresses) = pod->pod.addresses[i];
 	for (size_t i = 0; i < count && !incremental->full; i++) {
 		if (strcmp(endpoints[i].name, pod->name) == 0 &&
 		    strcmp(endpoints[i].namespace, pod->namespace) == 0)
@@ -128,6 +130,7 @@ static void touches_reset(struct incremental *incremental)
 	id_list_done(&incremental->namespaces);
 	id_list_done(&incremental->groups);
 	id_list_done(&incremental->changed_terms);
+	incremental->pod_addresses.count = 0;
 	incremental->compiler.allocator.changed.count = 0;
 }
 
@@ -252,6 +255,7 @@ void incremental_free(struct incremental *incremental)
 	free(incremental->terms);
 	free(incremental->relabelled);
 	free(incremental->addresses.items);
+	free(incremental->pod_addresses.items);
 	free(incremental->compiled_entries.items);
 	free(incremental->stale.items);
 	free(incremental->entries_set.items);

@@ -71,6 +71,7 @@ struct incremental {
 	struct id_list namespaces;
 	struct id_list groups; /* those whose ruleset may change */
 	struct id_list changed_terms;
+	struct addr_list pod_addresses; /* of Pod objects: each may go to another pod */
 
 	/* What the current update found. */
 	struct relabelled *relabelled;

@@ -73,20 +73,24 @@ void pod_states_number(struct incremental *incremental)
 
 /* ---- leaving and coming ---- */
 
+/* Records an address that may have another owner now. */
+static void address_note(struct incremental *incremental, const struct addr *addr)
+{
+	/* Only a full compile decides between a pod and a node. */
+	if (intern_find(&incremental->compiler.allocator.node_addresses, addr, sizeof(*addr)) !=
+	    INTERN_NONE)
+		incremental->full = true;
+	*array_add(&incremental->addresses) = *addr;
+}
+
 /* Records what depends on a pod state, before it leaves or after it came. */
 static void pod_state_note(struct incremental *incremental, uint32_t number)
 {
 	const struct allocator *allocator = &incremental->compiler.allocator;
 	const struct pod_state *pod_state = &allocator->pod_states[number];
 
-	for (size_t i = 0; i < pod_state->address_count; i++) {
-		const struct addr *addr = &pod_state->addresses[i];
-
-		/* Only a full compile decides between a pod and a node. */
-		if (intern_find(&allocator->node_addresses, addr, sizeof(*addr)) != INTERN_NONE)
-			incremental->full = true;
-		*array_add(&incremental->addresses) = *addr;
-	}
+	for (size_t i = 0; i < pod_state->address_count; i++)
+		address_note(incremental, &pod_state->addresses[i]);
 	if (!pod_state->subject)
 		return;
 	if (allocator->groups[pod_state->group].subjects == 1)
@@ -282,6 +286,8 @@ void pod_states_update(struct incremental *incremental)
 	id_list_sort(pod_states);
 	id_list_sort(&incremental->namespaces);
 	terms_reach(incremental);
+	for (size_t i = 0; i < incremental->pod_addresses.count; i++)
+		address_note(incremental, &incremental->pod_addresses.items[i]);
 	if (incremental->full)
 		return;
 	for (size_t i = 0; i < pod_states->count; i++)

@@ -168,15 +168,22 @@ struct pod_state pod_state_of_pod(struct allocator *allocator, const struct obje
 
 static void allocator_add_pod_state(struct allocator *allocator, struct pod_state pod_state)
 {
-	for (size_t i = 0; i < pod_state.address_count; i++)
+	for (size_t i = 0; i < pod_state.address_count; i++) {
+		const struct addr *addr = &pod_state.addresses[i];
+
+		/* A pod that is being deleted may have lost its address to another. */
+		if (pod_state.kind == OWNER_POD &&
+		    store_owner(allocator->store, addr) != pod_state.pod)
+			continue;
 		allocator_add_owner(allocator,
 				    &(struct ip_owner){
-					    .addr = pod_state.addresses[i],
+					    .addr = *addr,
 					    .kind = pod_state.kind,
 					    .identity = pod_state.identities[i],
 					    .pod_state = (uint32_t)allocator->pod_state_count,
 					    .slot = pod_state.slot,
 				    });
+	}
 	array_room(&allocator->pod_states, allocator->pod_state_count,
 		   &allocator->pod_state_capacity, sizeof(*allocator->pod_states));
 	allocator->pod_states[allocator->pod_state_count++] = pod_state;

@@ -74,6 +74,8 @@ struct pod_object {
 	char *node_name;
 	bool host_network;
 	bool terminated; /* Succeeded or Failed: its address is no longer its own */
+	bool deleting;   /* metadata.deletionTimestamp is set */
+	int64_t created; /* metadata.creationTimestamp, in seconds since 1970; 0 if not known */
 	bool accel;      /* annotation tendril.io/accelerate: "true" */
 	bool audit;      /* annotation tendril.io/policy-audit: "true" */
 };

@@ -2,6 +2,7 @@
 /* v1 Namespace, Node and Pod: the few fields that networking reads. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "lib/auto.h"
 #include "policy/objects/name.h"
@@ -69,6 +70,15 @@ static void pod_add_address(struct reader *reader, const struct node *at, struct
 		return;
 	}
 	pod->addresses[pod->address_count++] = addr;
+}
+
+/* Seconds since 1970; 0 if the text is no time as Kubernetes writes it ("2026-01-31T12:00:00Z"). */
+static int64_t time_parse(const char *text)
+{
+	struct tm time = { 0 };
+	const char *end = text ? strptime(text, "%Y-%m-%dT%H:%M:%SZ", &time) : NULL;
+
+	return end && !*end ? timegm(&time) : 0;
 }
 
 static void read_pod_status(struct reader *reader, const struct node *status,
@@ -168,11 +178,15 @@ void read_pod(struct reader *reader, const struct node *root, struct object *obj
 	struct node metadata = node_child(root, "metadata");
 	struct node labels = node_child(&metadata, "labels");
 	struct node annotations = node_child(&metadata, "annotations");
+	struct node created = node_child(&metadata, "creationTimestamp");
+	struct node deleted = node_child(&metadata, "deletionTimestamp");
 	struct node spec = node_child(root, "spec");
 	struct node status = node_child(root, "status");
 	const char *text;
 
 	read_labels(reader, &labels, &pod->labels);
+	pod->created = time_parse(read_string(reader, &created));
+	pod->deleting = read_string(reader, &deleted) != NULL;
 	if (read_is_object(reader, &annotations)) {
 		struct node accel = node_child(&annotations, "tendril.io/accelerate");
 		struct node audit = node_child(&annotations, "tendril.io/policy-audit");

@@ -20,6 +20,12 @@ struct sorted_objects {
 	size_t capacity;
 };
 
+/* Who has an address.  Pods that are being deleted may share it with one that is not. */
+struct address_owner {
+	const struct object *object;
+	uint32_t others; /* pods that have it as well, and are not the owner */
+};
+
 struct store {
 	struct sorted_objects lists[OBJECT_KIND_COUNT];
 	struct sorted_objects slices; /* the EndpointSlices again, by (namespace, service, name) */
@@ -37,7 +43,7 @@ struct store *store_new(void)
 {
 	struct store *store = xcalloc(1, sizeof(*store));
 
-	table_init(&store->owners, sizeof(struct addr), sizeof(const struct object *));
+	table_init(&store->owners, sizeof(struct addr), sizeof(struct address_owner));
 	return store;
 }
 
@@ -190,9 +196,64 @@ static size_t object_addresses(const struct object *object, const struct addr **
 
 const struct object *store_owner(const struct store *store, const struct addr *addr)
 {
-	const struct object **owner = table_find(&store->owners, addr);
+	const struct address_owner *owner = table_find(&store->owners, addr);
 
-	return owner ? *owner : NULL;
+	return owner ? owner->object : NULL;
+}
+
+/* Which of two pods with one address has it: the one that is not being deleted, else the younger.
+ */
+static bool pod_precedes(const struct object *pod, const struct object *other)
+{
+	if (pod->pod.deleting != other->pod.deleting)
+		return other->pod.deleting;
+	if (pod->pod.created != other->pod.created)
+		return pod->pod.created > other->pod.created;
+	return key_compare(&(struct key){ pod->namespace, NULL, pod->name }, other) < 0;
+}
+
+static bool object_has_address(const struct object *object, const struct addr *addr)
+{
+	const struct addr *addresses;
+	size_t count = object_addresses(object, &addresses);
+
+	for (size_t i = 0; i < count; i++) {
+		if (addr_equal(&addresses[i], addr))
+			return true;
+	}
+	return false;
+}
+
+static void owners_add(struct store *store, const struct object *object)
+{
+	const struct addr *addresses;
+	size_t count = object_addresses(object, &addresses);
+
+	for (size_t i = 0; i < count; i++) {
+		struct address_owner *owner = table_put(&store->owners, &addresses[i]);
+
+		if (owner->object)
+			owner->others++;
+		if (!owner->object || pod_precedes(object, owner->object))
+			owner->object = object;
+	}
+}
+
+/* The next owner of an address that an object gives up; a rare search through all pods. */
+static const struct object *owner_search(const struct store *store, const struct addr *addr,
+					 const struct object *leaving)
+{
+	const struct sorted_objects *pods = &store->lists[OBJECT_POD];
+	const struct object *best = NULL;
+
+	for (size_t i = 0; i < pods->count; i++) {
+		const struct object *pod = pods->items[i];
+
+		if (pod != leaving && object_has_address(pod, addr) &&
+		    (!best || pod_precedes(pod, best)))
+			best = pod;
+	}
+	return best;
 }
 
 static void owners_del(struct store *store, const struct object *object)
@@ -201,21 +262,25 @@ static void owners_del(struct store *store, const struct object *object)
 	size_t count = object_addresses(object, &addresses);
 
 	for (size_t i = 0; i < count; i++) {
-		if (store_owner(store, &addresses[i]) == object)
+		struct address_owner *owner = table_find(&store->owners, &addresses[i]);
+
+		if (owner->others == 0) {
 			table_del(&store->owners, &addresses[i]);
+			continue;
+		}
+		owner->others--;
+		if (owner->object == object)
+			owner->object = owner_search(store, &addresses[i], object);
 	}
 }
 
-static void owners_add(struct store *store, const struct object *object)
+static bool may_share_address(const struct object *a, const struct object *b)
 {
-	const struct addr *addresses;
-	size_t count = object_addresses(object, &addresses);
-
-	for (size_t i = 0; i < count; i++)
-		*(const struct object **)table_put(&store->owners, &addresses[i]) = object;
+	return a->kind == OBJECT_POD && b->kind == OBJECT_POD &&
+	       (a->pod.deleting || b->pod.deleting);
 }
 
-/* Whether another object than the one to be replaced owns an address of this one. */
+/* Whether an object has an address of another one, apart from the one that it replaces. */
 static int check_owners(const struct store *store, const struct object *object,
 			const struct object *replaced, struct errmsg *err)
 {
@@ -226,7 +291,7 @@ static int check_owners(const struct store *store, const struct object *object,
 	for (size_t i = 0; i < count; i++) {
 		const struct object *other = store_owner(store, &addresses[i]);
 
-		if (other && other != replaced)
+		if (other && other != replaced && !may_share_address(object, other))
 			return fail_plain(err, -EEXIST, "%s %s/%s and %s %s/%s both have %s",
 					  object_kind_name(object->kind), object->namespace,
 					  object->name, object_kind_name(other->kind),

@@ -15,8 +15,8 @@ struct store *store_new(void);
 void store_free(struct store *store);
 
 /* Adds or replaces the object of the same kind, namespace and name.  Takes ownership, also on
- * failure.  -EEXIST with a text that names both objects: it contradicts another one (two pods or
- * two services own one address); the store is unchanged. */
+ * failure.  -EEXIST with a text that names both objects: an object that stays has its address
+ * already; the store is unchanged. */
 int store_put(struct store *store, struct object *object, struct errmsg *err);
 int store_del(struct store *store, enum object_kind kind, const char *namespace,
 	      const char *name); /* -ENOENT */
@@ -46,7 +46,8 @@ size_t store_slices(const struct store *store, const char *namespace, const char
 		    const struct object *const **ret_first);
 
 /* The Pod or Service that owns an address; NULL if none does.  Pods in the host's network and
- * terminated ones own none. */
+ * terminated ones own none.  Where pods that are being deleted have the address of another pod,
+ * that one owns it; of several that are being deleted, the youngest. */
 const struct object *store_owner(const struct store *store, const struct addr *addr);
 
 /* Makes it the store of one node: policy is compiled for this node's endpoints alone, even while

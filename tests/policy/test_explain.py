@@ -348,3 +348,18 @@ def test_ports_by_the_name_that_a_service_or_a_pod_gives_them(files, target, nam
 def test_ports_without_such_a_name(files, target, name, status, text):
     done = explain(files, "shop/web", target, name)
     assert (done.returncode, done.stdout) == (status, "") and text in done.stderr
+
+
+def test_the_address_of_a_pod_that_is_being_deleted_belongs_to_the_next(tmp_path):
+    old = pod("old", "depot", "10.250.0.7", {"role": "other"})
+    old["metadata"]["deletionTimestamp"] = "2026-11-28T00:00:00Z"
+    guard = policy("guard", "depot", podSelector={"matchLabels": {"role": "store"}}, ingress=[
+        {"from": [{"podSelector": {"matchLabels": {"role": "client"}}}]}])
+    objects = [old, pod("new", "depot", "10.250.0.7", {"role": "client"}),
+               pod("store", "depot", "10.250.0.8", {"role": "store"}), guard]
+    for order in objects, objects[::-1]:
+        (tmp_path / "all.json").write_text("\n".join(map(json.dumps, order)))
+        for source, verdict in ("depot/new", "allow"), ("10.250.0.7", "allow"), ("depot/old", "deny"):
+            done = tendril("policy", "explain", "--from", source, "--to", "depot/store", "--port", 80,
+                           "-f", "all.json", "-o", "json", cwd=tmp_path)
+            assert json.loads(done.stdout)["verdict"] == verdict, done.stderr

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,6 +71,29 @@ static void delete_one(struct store *store)
 		store_del(store, kind, object->namespace, object->name);
 }
 
+/* A pod with the address of another: one of the two is being deleted, or it is refused. */
+static void put_successor(struct store *store)
+{
+	static const char deleted[] = ", \"deletionTimestamp\": \"2026-01-01T00:00:00Z\"";
+	const struct object *pod = random_object_of(store, OBJECT_POD);
+	char address[ADDR_TEXT_MAX];
+	char text[400];
+	cJSON *json;
+
+	if (!pod || pod->pod.address_count == 0)
+		return;
+	addr_format(&pod->pod.addresses[0], address);
+	snprintf(text, sizeof(text),
+		 "{\"apiVersion\": \"v1\", \"kind\": \"Pod\", \"metadata\": {\"name\": \"next%u\", "
+		 "\"namespace\": \"%s\", \"labels\": {\"app\": \"%s\"}%s}, \"status\": "
+		 "{\"podIP\": \"%s\"}}",
+		 random_below(4), pod->namespace, chance(50) ? "a" : "b", chance(70) ? deleted : "",
+		 address);
+	json = cJSON_Parse(text);
+	put_json(store, json);
+	cJSON_Delete(json);
+}
+
 static void put_endpoint(struct store *store)
 {
 	const struct object *pod = random_object_of(store, OBJECT_POD);
@@ -104,8 +128,10 @@ void store_shuffle(struct store *store, bool hosts)
 {
 	uint32_t what = random_below(100);
 
-	if (what < 45)
+	if (what < 35)
 		random_objects_put(store, 6);
+	else if (what < 45)
+		put_successor(store);
 	else if (what < 75)
 		delete_one(store);
 	else if (what < 90 && store_is_local(store))

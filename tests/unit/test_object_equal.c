@@ -66,6 +66,8 @@ static const struct {
 	{ node_text, "zone: a", "zone: b" },
 	{ pod_text, "namespace: shop", "namespace: shop2" },
 	{ pod_text, "uid: u-1", "uid: u-2" },
+	{ pod_text, "uid: u-1", "uid: u-1, deletionTimestamp: '2026-01-01T00:00:00Z'" },
+	{ pod_text, "uid: u-1", "uid: u-1, creationTimestamp: '2026-01-01T00:00:00Z'" },
 	{ pod_text, "app: cart", "app: card" },
 	{ pod_text, "accelerate: 'true'", "accelerate: 'false'" },
 	{ pod_text, "policy-audit: 'true'", "policy-audit: 'false'" },

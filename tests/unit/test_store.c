@@ -133,6 +133,69 @@ static void test_two_owners_of_one_address_contradict(void **state)
 	store_free(store);
 }
 
+#define DELETED "deletionTimestamp: '2026-01-02T00:00:00Z'"
+
+static struct object *pod_with(const char *name, const char *metadata)
+{
+	char text[400];
+
+	snprintf(text, sizeof(text),
+		 "apiVersion: v1\nkind: Pod\nmetadata: {name: %s, namespace: shop%s%s}\n"
+		 "status: {phase: Running, podIP: 10.0.0.1}\n",
+		 name, *metadata ? ", " : "", metadata);
+	return object_of(text);
+}
+
+static const char *owner_name(const struct store *store)
+{
+	struct addr addr = addr_of("10.0.0.1");
+	const struct object *owner = store_owner(store, &addr);
+
+	return owner ? owner->name : "";
+}
+
+/* A runtime may give an address to a new pod before the object of the old one is gone. */
+static void test_address_of_a_pod_that_is_being_deleted_goes_to_the_next(void **state)
+{
+	(void)state;
+	for (int order = 0; order < 2; order++) {
+		struct store *store = store_new();
+
+		put(store, order ? pod_with("new", "") : pod_with("old", DELETED));
+		put(store, order ? pod_with("old", DELETED) : pod_with("new", ""));
+		assert_string_equal(owner_name(store), "new");
+		/* Replaced, the new one keeps it; gone, the old one has it again. */
+		put(store, pod_with("new", "labels: {app: b}"));
+		assert_string_equal(owner_name(store), "new");
+		assert_int_equal(store_del(store, OBJECT_POD, "shop", "new"), 0);
+		assert_string_equal(owner_name(store), "old");
+		assert_int_equal(store_del(store, OBJECT_POD, "shop", "old"), 0);
+		assert_string_equal(owner_name(store), "");
+		store_free(store);
+	}
+}
+
+static void test_of_two_pods_being_deleted_the_younger_has_the_address(void **state)
+{
+	struct store *store = store_new();
+	struct errmsg err = { 0 };
+
+	(void)state;
+	put(store, pod_with("b", DELETED ", creationTimestamp: '2026-01-01T00:00:00Z'"));
+	put(store, pod_with("c", DELETED ", creationTimestamp: '2026-01-01T00:00:01Z'"));
+	put(store, pod_with("a", DELETED));
+	assert_string_equal(owner_name(store), "c");
+	put(store, pod_with("d", ""));
+	assert_string_equal(owner_name(store), "d");
+	/* Two that stay are a contradiction, as ever. */
+	assert_int_equal(store_put(store, pod_with("e", ""), &err), -EEXIST);
+	assert_string_equal(err.text, "Pod shop/e and Pod shop/d both have 10.0.0.1");
+	assert_int_equal(store_put(store, pod_with("a", ""), &err), -EEXIST);
+	put(store, pod_with("d", DELETED));
+	assert_string_equal(owner_name(store), "c");
+	store_free(store);
+}
+
 static void test_host_network_and_terminated_pods_own_nothing(void **state)
 {
 	struct store *store = store_new();
@@ -273,6 +336,8 @@ int main(void)
 		cmocka_unit_test(test_walk_is_in_order_of_namespace_and_name),
 		cmocka_unit_test(test_put_replaces_and_del_removes),
 		cmocka_unit_test(test_two_owners_of_one_address_contradict),
+		cmocka_unit_test(test_address_of_a_pod_that_is_being_deleted_goes_to_the_next),
+		cmocka_unit_test(test_of_two_pods_being_deleted_the_younger_has_the_address),
 		cmocka_unit_test(test_host_network_and_terminated_pods_own_nothing),
 		cmocka_unit_test(test_slices_are_found_by_their_service),
 		cmocka_unit_test(test_taken_objects_are_the_callers),
