@@ -141,6 +141,14 @@ static struct curl_slist *headers_make(const struct kubeconfig *config)
 	return headers;
 }
 
+static void on_began(void *arg)
+{
+	const struct request *request = arg;
+
+	if (request->ops->began)
+		request->ops->began(request->arg);
+}
+
 static int on_data(const char *data, size_t len, void *arg)
 {
 	const struct request *request = arg;
@@ -165,7 +173,9 @@ static void on_done(const struct transfer_result *result, void *arg)
 	free(request);
 }
 
-static const struct transfer_ops request_ops = { .data = on_data, .done = on_done };
+static const struct transfer_ops request_ops = { .began = on_began,
+						 .data = on_data,
+						 .done = on_done };
 
 static void get(struct apiserver *apiserver, const char *path, uint32_t timeout_s,
 		const struct transfer_ops *ops, void *arg)

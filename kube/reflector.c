@@ -49,15 +49,15 @@ struct reflector {
 	bool synced;
 	bool listed; /* the request under way has brought the whole list */
 	bool expired;
-	bool progress;         /* it has brought an event */
-	bool gone;             /* an optional kind that the cluster does not have */
-	struct errmsg problem; /* of the request under way */
-	struct buffer text;    /* an event, or a page, that has not come whole */
-	char *version;         /* watch from here; NULL: list first */
-	char *next_page;       /* continue token; NULL: the first page */
-	uint32_t generation;   /* of the list under way, or the last one */
-	uint32_t failures;     /* in a row */
-	char last_problem[1000];
+	bool progress;           /* it has brought an event */
+	bool gone;               /* an optional kind that the cluster does not have */
+	struct errmsg problem;   /* of the request under way */
+	struct buffer text;      /* an event, or a page, that has not come whole */
+	char *version;           /* watch from here; NULL: list first */
+	char *next_page;         /* continue token; NULL: the first page */
+	uint32_t generation;     /* of the list under way, or the last one */
+	uint32_t failures;       /* in a row */
+	char last_problem[1000]; /* "" while requests are answered */
 	uint64_t began_ns;
 	struct known *known;
 };
@@ -208,6 +208,13 @@ static int event_take(struct reflector *reflector, const char *line, size_t len)
 		version_set(reflector, metadata_text(object, "resourceVersion"));
 	cJSON_Delete(event);
 	return ret;
+}
+
+static void on_began(void *arg)
+{
+	struct reflector *reflector = arg;
+
+	reflector->last_problem[0] = '\0';
 }
 
 static int on_data(const char *data, size_t len, void *arg)
@@ -373,7 +380,9 @@ static void on_done(const struct transfer_result *result, void *arg)
 	next_schedule(reflector, backoff_ms(reflector, result->retry_after_s));
 }
 
-static const struct transfer_ops request_ops = { .data = on_data, .done = on_done };
+static const struct transfer_ops request_ops = { .began = on_began,
+						 .data = on_data,
+						 .done = on_done };
 
 /* Tokens of the server are opaque: they may hold anything. */
 static void parameter_add(struct buffer *path, const char *name, const char *value)

@@ -71,6 +71,19 @@ static size_t on_data(char *data, size_t size, size_t count, void *arg)
 	return len;
 }
 
+static size_t on_header(char *line, size_t size, size_t count, void *arg)
+{
+	struct transfer *transfer = arg;
+	long status = transfer_status(transfer);
+	size_t len = size * count;
+	bool last = len <= 2 && memchr(line, '\n', len);
+
+	transfer->transfers->last_received_ns = now_ns();
+	if (last && status >= 200 && status < 300 && transfer->ops->began)
+		transfer->ops->began(transfer->arg);
+	return len;
+}
+
 /* The API server explains itself in a Status object; others, in a line of text. */
 static void status_text(const struct transfer *transfer, long status, char *buf, size_t size)
 {
@@ -277,6 +290,8 @@ void transfer_start(struct transfers *transfers, const struct transfer_request *
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, request->headers);
 	curl_easy_setopt(easy, CURLOPT_CONNECT_TO, request->connect_to);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->curl_text);
+	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+	curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_data);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
 	LIST_INSERT_HEAD(&transfers->list, transfer, link);

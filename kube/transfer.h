@@ -26,6 +26,8 @@ struct transfer_result {
 };
 
 struct transfer_ops {
+	/* A 2xx answer has begun: its head is there.  May be NULL. */
+	void (*began)(void *arg);
 	/* A piece of the body of a 2xx answer.  A negative errno ends the transfer with it. */
 	int (*data)(const char *data, size_t len, void *arg);
 	/* The exchange is over.  Called once for each, never from within transfer_start(). */

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Deployments, services and policies of a real Kubernetes, over Tendril alone."""
+
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+
+from conftest import BUILD, wait_for
+
+AGNHOST = "k8s.gcr.io/e2e-test-images/agnhost:2.21"
+BUSYBOX = "docker.io/library/busybox:1.29"
+
+
+def deployment(name, replicas):
+    container = {"name": "c", "image": AGNHOST, "args": ["netexec", "--http-port=8080"],
+                 "ports": [{"containerPort": 8080, "name": "http"}],
+                 "readinessProbe": {"httpGet": {"path": "/hostname", "port": 8080},
+                                    "periodSeconds": 1}}
+    spread = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+        {"weight": 100, "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname",
+                                            "labelSelector": {"matchLabels": {"app": name}}}}]}}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
+            "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}},
+                     "template": {"metadata": {"labels": {"app": name}},
+                                  "spec": {"terminationGracePeriodSeconds": 1, "affinity": spread,
+                                           "containers": [container]}}}}
+
+
+def service(name):
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+            "spec": {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": "http"}]}}
+
+
+def client(name, node):
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}},
+            "spec": {"terminationGracePeriodSeconds": 1, "nodeName": f"k8sn{node}",
+                     "containers": [{"name": "c", "image": BUSYBOX,
+                                     "command": ["sleep", "100000"]}]}}
+
+
+def policy(name, app, ingress):
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": name},
+            "spec": {"podSelector": {"matchLabels": {"app": app}}, "policyTypes": ["Ingress"],
+                     "ingress": ingress}}
+
+
+CLIENTS = ("client-1", "client-2")
+
+
+@pytest.fixture(scope="module")
+def web(cluster):
+    """web with four replicas on both nodes, its service, and a client on each node."""
+    cluster.apply(deployment("web", 4), service("web"), client("client-1", 1),
+                  client("client-2", 2))
+    cluster.kubectl("rollout", "status", "deploy/web", "--timeout=60s")
+    cluster.kubectl("wait", "--for=condition=Ready", "pod/client-1", "pod/client-2",
+                    "--timeout=60s")
+    return cluster
+
+
+def get(cluster, pod, url="http://web/hostname"):
+    """What curl in a pod gets, or None."""
+    done = cluster.run(1, "kubectl", "exec", pod, "--", "curl", "-s", "-m", "1", url, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def gets(cluster):
+    return [get(cluster, pod) is not None for pod in CLIENTS]
+
+
+class Traffic:
+    """A loop of requests in a pod; how many were answered and which failed."""
+
+    def __init__(self, cluster, pod, url):
+        script = (f"while :; do curl -s -o /dev/null -m 2 {url} && echo ok || echo failed $?; "
+                  "sleep 0.02; done")
+        self.process = subprocess.Popen(
+            [*cluster_command(cluster, 1), "kubectl", "exec", pod, "--", "sh", "-c", script],
+            env=cluster.env, stdout=subprocess.PIPE, text=True)
+        self.first = self.process.stdout.readline()
+
+    def stop(self):
+        self.process.terminate()
+        lines = [self.first, *self.process.stdout.read().splitlines(keepends=True)]
+        self.process.wait()
+        whole = [line for line in lines if line.endswith("\n")]
+        return len(whole), [line for line in whole if line != "ok\n"]
+
+
+def cluster_command(cluster, node):
+    from conftest import SCRIPTS
+    return [SCRIPTS / "node-sh.sh", str(node)]
+
+
+def test_services_answer_by_name_on_both_nodes(web):
+    for pod in CLIENTS:
+        seen = {get(web, pod) for _ in range(16)}
+        assert None not in seen and len(seen) >= 2, seen
+    names = {item["metadata"]["name"]: item["spec"]["nodeName"] for item in web.pods("web")}
+    assert set(names.values()) == {"k8sn1", "k8sn2"}
+
+
+def test_policy_reaches_across_nodes(web):
+    web.apply(policy("web", "web", []))
+    wait_for(lambda: gets(web) == [False, False], "nobody to be let in")
+    web.apply(policy("web", "web", [{"from": [
+        {"podSelector": {"matchLabels": {"app": "client-1"}}}]}]))
+    wait_for(lambda: gets(web) == [True, False], "client-1 alone to be let in")
+    web.kubectl("label", "pod", "client-2", "app=client-1", "--overwrite")
+    wait_for(lambda: gets(web) == [True, True], "the new label to count")
+    web.kubectl("label", "pod", "client-2", "app=client-2", "--overwrite")
+    wait_for(lambda: gets(web) == [True, False], "the old label to count again")
+    web.delete("networkpolicy/web")
+    wait_for(lambda: gets(web) == [True, True], "everybody to be let in")
+    assert all(item["status"]["containerStatuses"][0]["restartCount"] == 0
+               for item in web.pods("web"))  # probes of the kubelet always pass
+
+
+def test_scaling_is_followed(web):
+    web.kubectl("scale", "deploy/web", "--replicas=8")
+    web.kubectl("rollout", "status", "deploy/web", "--timeout=60s")
+    assert all(get(web, pod) for pod in CLIENTS for _ in range(4))
+    web.kubectl("scale", "deploy/web", "--replicas=2")
+    wait_for(lambda: len(web.pods("web")) == 2, "pods to go")
+    left = {item["metadata"]["name"] for item in web.pods("web")}
+    assert {get(web, "client-1") for _ in range(12)} <= left
+    web.kubectl("scale", "deploy/web", "--replicas=4")
+    web.kubectl("rollout", "status", "deploy/web", "--timeout=60s")
+
+
+@pytest.mark.parametrize("name", ["agent", "kube"])
+def test_a_killed_process_costs_no_request(web, name):
+    """The agent, or its API client, killed on both nodes under traffic."""
+    traffic = Traffic(web, "client-2", "http://web/hostname")
+    for node in (1, 2):
+        pid = web.pid(node, name)
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda node=node, pid=pid: web.status(node).get("kubernetes", {}).get("state") ==
+                 "synced" and web.pid(node, name) != pid, f"{name} of node {node} to be back")
+    count, failed = traffic.stop()
+    assert count > 10 and not failed, (count, failed)
+    web.apply(policy("web", "web", []))
+    wait_for(lambda: gets(web) == [False, False], "policy to be enforced again")
+    web.delete("networkpolicy/web")
+    wait_for(lambda: gets(web) == [True, True], "policy to end")
+
+
+def api_server(cluster):
+    init = (cluster.folder / "k8s/run/n1/init").read_text().strip()
+    namespace = os.readlink(f"/proc/{init}/ns/pid")
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if (os.readlink(f"/proc/{pid}/ns/pid") == namespace and
+                    open(f"/proc/{pid}/comm").read().strip() == "kube-apiserver"):
+                return int(pid)
+        except OSError:
+            continue  # it has ended, or is none of ours
+    raise AssertionError("there is no API server")
+
+
+def parent(pid):
+    return int(open(f"/proc/{pid}/stat").read().rsplit(") ", 1)[1].split()[1])
+
+
+def test_without_the_api_server_everything_goes_on(web):
+    url = json.loads(web.kubectl("get", "service", "web", "-o", "json"))["spec"]["clusterIP"]
+    pod = json.loads(web.kubectl("get", "pod", "client-1", "-o", "json"))
+    assert pod["spec"]["nodeName"] == "k8sn1"
+    before = web.status(1)["objects"]
+    pid = api_server(web)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        # The client's question whether anybody is there stays without answer.
+        wait_for(lambda: any("Kubernetes" in text for text in web.status(1)["warnings"]),
+                 "status to say so", timeout=60)
+        ip = [a for a in pod["status"]["podIPs"]][0]["ip"]
+        found = web.run(1, "sh", "-c", f"ip route get {ip}").stdout
+        assert "tendril0" in found or "tdl" in found, found
+        assert web.status(1)["objects"] == before
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        os.kill(parent(pid), signal.SIGCONT)  # nsenter stops with its child
+    wait_for(lambda: not any("Kubernetes" in text for text in web.status(1)["warnings"]),
+             "the API server to be followed again", timeout=60)
+    assert url and all(get(web, name) for name in CLIENTS)
+
+
+def test_a_new_pod_never_opens_what_policy_closes(web):
+    """Pods that are denied from their first packet on: they ask as soon as they run."""
+    web.apply(policy("web", "web", [{"from": [
+        {"podSelector": {"matchLabels": {"app": "client-1"}}}]}]))
+    wait_for(lambda: gets(web) == [True, False], "the policy to be enforced")
+    address = json.loads(web.kubectl("get", "service", "web", "-o", "json"))["spec"]["clusterIP"]
+    pods = []
+    for number in range(8):
+        one = client(f"denied-{number}", 1 + number % 2)
+        one["spec"]["restartPolicy"] = "Never"
+        one["spec"]["containers"][0]["command"] = ["sh", "-c", (
+            f"for i in 1 2 3 4 5 6; do curl -s -m 0.5 http://{address}/hostname && exit 1; done; "
+            "exit 0")]
+        pods.append(one)
+    web.apply(*pods)
+    names = [f"pod/denied-{number}" for number in range(8)]
+    wait_for(lambda: all(json.loads(web.kubectl("get", name, "-o", "json"))["status"]["phase"] in
+                         ("Succeeded", "Failed") for name in names), "the pods to end", timeout=60)
+    phases = [json.loads(web.kubectl("get", name, "-o", "json"))["status"]["phase"]
+              for name in names]
+    web.delete(*names, "networkpolicy/web")
+    assert set(phases) == {"Succeeded"}, phases
+
+
+def test_the_agent_names_what_the_cluster_has(web):
+    listed = web.run(1, BUILD / "tendril", "service", "list", "-o", "json").stdout
+    assert any(one["name"] == "web" for one in json.loads(listed))
+    status = web.status(1)["kubernetes"]
+    assert status["state"] == "synced" and status["closedPolicies"] == 0
