@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from conftest import BUILD, wait_for
+from conftest import BUILD, SCRIPTS, wait_for
 
 AGNHOST = "k8s.gcr.io/e2e-test-images/agnhost:2.21"
 BUSYBOX = "docker.io/library/busybox:1.29"
@@ -72,27 +72,21 @@ def gets(cluster):
 
 
 class Traffic:
-    """A loop of requests in a pod; how many were answered and which failed."""
+    """A loop of requests in a pod, until it is stopped; how many there were and which failed."""
 
     def __init__(self, cluster, pod, url):
-        script = (f"while :; do curl -s -o /dev/null -m 2 {url} && echo ok || echo failed $?; "
-                  "sleep 0.02; done")
+        self.cluster, self.pod = cluster, pod
+        script = (f"rm -f /tmp/stop; while [ ! -e /tmp/stop ]; do curl -s -o /dev/null -m 2 {url} "
+                  "&& echo ok || echo failed $?; sleep 0.02; done")
         self.process = subprocess.Popen(
-            [*cluster_command(cluster, 1), "kubectl", "exec", pod, "--", "sh", "-c", script],
+            [SCRIPTS / "node-sh.sh", "1", "kubectl", "exec", pod, "--", "sh", "-c", script],
             env=cluster.env, stdout=subprocess.PIPE, text=True)
         self.first = self.process.stdout.readline()
 
     def stop(self):
-        self.process.terminate()
-        lines = [self.first, *self.process.stdout.read().splitlines(keepends=True)]
-        self.process.wait()
-        whole = [line for line in lines if line.endswith("\n")]
-        return len(whole), [line for line in whole if line != "ok\n"]
-
-
-def cluster_command(cluster, node):
-    from conftest import SCRIPTS
-    return [SCRIPTS / "node-sh.sh", str(node)]
+        self.cluster.kubectl("exec", self.pod, "--", "touch", "/tmp/stop")
+        lines = [self.first.strip(), *self.process.communicate(timeout=30)[0].split("\n")[:-1]]
+        return len(lines), [line for line in lines if line != "ok"]
 
 
 def test_services_answer_by_name_on_both_nodes(web):
@@ -138,8 +132,9 @@ def test_a_killed_process_costs_no_request(web, name):
     for node in (1, 2):
         pid = web.pid(node, name)
         os.kill(pid, signal.SIGKILL)
-        wait_for(lambda node=node, pid=pid: web.status(node).get("kubernetes", {}).get("state") ==
-                 "synced" and web.pid(node, name) != pid, f"{name} of node {node} to be back")
+        wait_for(lambda node=node, pid=pid: web.pid(node, name) not in (pid, None) and
+                 web.status(node).get("kubernetes", {}).get("state") == "synced",
+                 f"{name} of node {node} to be back")
     count, failed = traffic.stop()
     assert count > 10 and not failed, (count, failed)
     web.apply(policy("web", "web", []))
@@ -175,7 +170,7 @@ def test_without_the_api_server_everything_goes_on(web):
     try:
         # The client's question whether anybody is there stays without answer.
         wait_for(lambda: any("Kubernetes" in text for text in web.status(1)["warnings"]),
-                 "status to say so", timeout=60)
+                 "status to say so")
         ip = [a for a in pod["status"]["podIPs"]][0]["ip"]
         found = web.run(1, "sh", "-c", f"ip route get {ip}").stdout
         assert "tendril0" in found or "tdl" in found, found
@@ -184,7 +179,7 @@ def test_without_the_api_server_everything_goes_on(web):
         os.kill(pid, signal.SIGCONT)
         os.kill(parent(pid), signal.SIGCONT)  # nsenter stops with its child
     wait_for(lambda: not any("Kubernetes" in text for text in web.status(1)["warnings"]),
-             "the API server to be followed again", timeout=60)
+             "the API server to be followed again")
     assert url and all(get(web, name) for name in CLIENTS)
 
 
@@ -205,7 +200,7 @@ def test_a_new_pod_never_opens_what_policy_closes(web):
     web.apply(*pods)
     names = [f"pod/denied-{number}" for number in range(8)]
     wait_for(lambda: all(json.loads(web.kubectl("get", name, "-o", "json"))["status"]["phase"] in
-                         ("Succeeded", "Failed") for name in names), "the pods to end", timeout=60)
+                         ("Succeeded", "Failed") for name in names), "the pods to end")
     phases = [json.loads(web.kubectl("get", name, "-o", "json"))["status"]["phase"]
               for name in names]
     web.delete(*names, "networkpolicy/web")

@@ -2,8 +2,6 @@
 """tendril-kube between a scripted API server and a scripted agent."""
 
 import json
-import os
-import signal
 import socket
 import time
 
