@@ -121,7 +121,7 @@ $(F)/fuzz_%: $(F)/tests/fuzz/fuzz_%.o $(F)/libtendril.a
 .PRECIOUS: $(B)/%.o $(U)/%.o $(F)/%.o $(B)/have-%
 
 .PHONY: unit-programs test-programs check check-unit check-bpf check-policy check-net check-fuzz \
-	check-kernel test
+	check-kernel check-kube check-cluster test
 unit-programs: $(unit_tests)
 test-programs: all $(unit_tests) $(bpf_tests) $(net_programs) $(netbench) $(policybench) $(fuzzers)
 
@@ -144,6 +144,10 @@ check-net: $(B)/have-net all $(net_programs) $(netbench) $(policybench) ## Real 
 check-kube: $(B)/have-pytest all ## The API client beside a scripted API server
 	tests/harness/rooted tests/run kube
 
+check-cluster: $(B)/have-pytest all ## A real Kubernetes cluster, where its programs are (KUBERNETES=../shared/k8s)
+	@tests/harness/deps $(cluster_deps)
+	tests/harness/rooted tests/run cluster
+
 check-fuzz: $(B)/have-fuzz $(fuzzers) ## Every fuzzer for FUZZ_SECONDS (10)
 	tests/harness/rooted tests/run fuzz
 
@@ -161,7 +165,7 @@ test: deps ## Install what is missing, build, run every test (root)
 	$(MAKE) --no-print-directory -j$$(nproc) test-programs
 	STORES=$${STORES:-100000} tests/harness/rooted tests/run $(SUITES)
 
-SUITES ?= unit bpf policy kube net fuzz kernel
+SUITES ?= unit bpf policy kube net cluster fuzz kernel
 
 # ---- set-up ----------------------------------------------------------------------------------
 
@@ -174,6 +178,13 @@ test_deps  := clang-format git libcmocka-dev libclang-rt-14-dev python3-pytest p
 	nftables ethtool curl openssl iputils-ping valgrind zsh fish procps qemu-system-x86 cpio libc-bin
 bench_deps := libcmocka-dev containernetworking-plugins iptables procps nginx-light wrk gnuplot-nox
 
+# A real cluster's programs are not part of this tree; where they are, its tests run.
+KUBERNETES   ?= $(abspath ../shared/k8s)
+cluster_deps := $(if $(wildcard $(KUBERNETES)/cluster),kubernetes-client etcd-server containerd runc \
+	iptables conntrack containernetworking-plugins busybox-static netcat-openbsd bind9-dnsutils \
+	iperf curl socat openssl xz-utils)
+export KUBERNETES
+
 fresh_deps := debootstrap
 lint_deps  := git clang-format clang-tidy shellcheck python3
 
@@ -184,13 +195,13 @@ $(B)/have-%:
 
 .PHONY: deps bench-deps demo-deps ci-deps demo check-fresh
 deps: ## Install the Debian packages that are missing for building and testing (root)
-	@tests/harness/deps $(build_deps) $(run_deps) $(test_deps)
+	@tests/harness/deps $(build_deps) $(run_deps) $(test_deps) $(cluster_deps)
 
 bench-deps:
 	@tests/harness/deps $(build_deps) $(run_deps) $(bench_deps)
 
 ci-deps:
-	@tests/harness/deps $(build_deps) $(run_deps) $(test_deps) $(lint_deps) $(fresh_deps)
+	@tests/harness/deps $(build_deps) $(run_deps) $(test_deps) $(cluster_deps) $(lint_deps) $(fresh_deps)
 
 demo-deps:
 	@tests/harness/deps $(build_deps) $(run_deps)
