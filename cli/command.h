@@ -75,8 +75,8 @@ struct command {
 	const char *name; /* one or two words */
 	const char *operands;
 	enum operand operand;
-	size_t min_operands;
-	size_t max_operands;
+	uint16_t min_operands;
+	uint16_t max_operands;
 	uint32_t options;  /* enum option_bit, beside OPT_COMMON */
 	uint32_t required; /* those of them that it cannot do without */
 	command_fn run;

@@ -137,7 +137,7 @@ int main(int argc, char **argv)
 	const struct command *command;
 	unsigned int given = 0;
 	size_t words = 0;
-	int status;
+	int ret;
 
 	stdio_hold();
 	if (!args.socket || !*args.socket)
@@ -148,9 +148,9 @@ int main(int argc, char **argv)
 		args.operand_count = (size_t)(argc - 2);
 		return cmd_complete(&args, &(struct errmsg){ 0 });
 	}
-	status = options_parse(argc, argv, &args, &given);
-	if (status)
-		return status;
+	ret = options_parse(argc, argv, &args, &given);
+	if (ret)
+		return ret;
 	if (args.version)
 		return help_status(cmd_version(&args, NULL));
 	command = command_find(args.operands, args.operand_count, &words);
@@ -162,6 +162,6 @@ int main(int argc, char **argv)
 	args.operand_count -= words;
 	args.json = strcmp(args.output, "json") == 0 || strcmp(args.output, "yaml") == 0;
 	output_yaml_set(strcmp(args.output, "yaml") == 0);
-	status = command_check(command, &args, given);
-	return status ? status : command_run(command, &args);
+	ret = command_check(command, &args, given);
+	return ret ? ret : command_run(command, &args);
 }

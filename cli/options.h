@@ -43,7 +43,7 @@ enum option_type { OPTION_FLAG, OPTION_TEXT, OPTION_LIST };
 enum option_value { VALUE_FREE, VALUE_WORDS, VALUE_FILE, VALUE_POD, VALUE_PEER, VALUE_NAMESPACE };
 
 struct option_spec {
-	enum option_bit bit;
+	unsigned long bit; /* enum option_bit */
 	const char *name;
 	char letter; /* 0: none */
 	enum option_type type;

@@ -122,7 +122,7 @@ def test_audited_pods_record_what_policy_would_cut(world):
     (["--for", "never"], 2, '"never" is not a time such as 60s, 5m or 1h, up to a day'),
     (["--for", "25h"], 2, '"25h" is not a time such as 60s, 5m or 1h, up to a day'),
     (["-n", "nowhere"], 1, "namespace nowhere has no pods on this node"),
-    (["shop/nobody"], 1, "shop/nobody is no pod of this node"),
+    (["shop/nobody"], 1, "shop/nobody is not a pod of this node"),
     (["a/b/c"], 2, "a/b/c: must be NAMESPACE/NAME"),
 ])
 def test_bad_questions_are_refused_at_once(world, argv, status, text):

@@ -47,6 +47,25 @@ static void test_api_objects_survive_a_restart(void **state)
 	stop(fixture);
 }
 
+/* What is skipped is neither counted nor kept, wherever it stands. */
+static void test_api_skips_kinds_that_are_not_about_the_network(void **state)
+{
+	struct fixture *fixture = *state;
+	struct errmsg err = { 0 };
+	char text[2000];
+
+	start(fixture);
+	snprintf(text, sizeof(text),
+		 "{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": [{\"apiVersion\": "
+		 "\"apps/v1\", \"kind\": \"Deployment\", \"metadata\": {\"name\": \"a\"}}, %s]}",
+		 pod("a", "10.0.0.1"));
+	assert_int_equal(put(fixture, text, &err), 1);
+	restart(fixture);
+	assert_true(has_pod(fixture, "a"));
+	assert_null(objects_unknown(fixture->objects));
+	stop(fixture);
+}
+
 static void test_api_takes_all_or_nothing(void **state)
 {
 	struct fixture *fixture = *state;
@@ -263,6 +282,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CASE(test_api_objects_survive_a_restart),
+		CASE(test_api_skips_kinds_that_are_not_about_the_network),
 		CASE(test_api_takes_all_or_nothing),
 		CASE(test_files_and_api_keep_off_each_other),
 		CASE(test_api_undoes_what_cannot_be_saved),

@@ -31,6 +31,36 @@ static void test_strange_files_are_refused(void **state)
 	stop(fixture);
 }
 
+#define DEPLOYMENT \
+	"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: shop}\n---\n"
+
+/* The rule of kind.h holds for files, too: a manifest is taken although other kinds are in it. */
+static void test_kinds_that_are_not_about_the_network_are_skipped(void **state)
+{
+	struct fixture *fixture = *state;
+	char text[1000];
+
+	snprintf(text, sizeof(text), DEPLOYMENT "%s", service("one", "10.96.0.1", 80));
+	write_file(fixture, "objects/b.yaml", text);
+	start(fixture);
+	assert_string_equal(file_state(fixture, "b.yaml"), "");
+	assert_non_null(find(fixture, OBJECT_SERVICE, "one"));
+	stop(fixture);
+}
+
+static void test_policy_that_nobody_would_enforce_is_refused(void **state)
+{
+	struct fixture *fixture = *state;
+
+	write_file(fixture, "objects/b.yaml",
+		   DEPLOYMENT
+		   "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: "
+		   "p, namespace: shop}\n");
+	start(fixture);
+	assert_non_null(strstr(file_state(fixture, "b.yaml"), "write it as a NetworkPolicy"));
+	stop(fixture);
+}
+
 /* A full scan meets a file that somebody is in the middle of writing: YAML would be valid. */
 static void test_half_written_file_waits_for_its_writer(void **state)
 {
@@ -448,6 +478,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CASE(test_strange_files_are_refused),
+		CASE(test_kinds_that_are_not_about_the_network_are_skipped),
+		CASE(test_policy_that_nobody_would_enforce_is_refused),
 		CASE(test_half_written_file_waits_for_its_writer),
 		CASE(test_half_rewritten_file_stays_as_it_was),
 		CASE(test_hard_link_counts_at_once),
