@@ -11,7 +11,11 @@
     tendril-perpacket  reached by a service that is translated packet by packet
     tendril-bigtcp     packets of up to 192 KiB; for the stream alone
     tendril-accel      both pods ask for acceleration
+    before             tendril by the programs of another build: BEFORE=FOLDER names it
+    before-policy      tendril-policy by those
 """
+
+import os
 
 from cnirun import plugin_run
 from lab import HTTP_PORT, PORT, Pair, make_pod, widen_ports
@@ -55,8 +59,8 @@ def build_routed(lab):
 
 # ---- Tendril ----
 
-def tendril_pair(lab, variant, *agent_args, policies=(), accelerate=False, servers=1):
-    node = lab.node(*agent_args)
+def tendril_pair(lab, variant, *agent_args, policies=(), accelerate=False, servers=1, **more):
+    node = lab.node(*agent_args, **more)
     pods = [make_pod(node, name) for name in ["client", *SERVERS[:servers]]]
     for pod in pods:
         widen_ports(pod)
@@ -100,6 +104,15 @@ def build_tendril_bigtcp(lab):
 
 def build_tendril_accel(lab):
     return tendril_pair(lab, "tendril-accel", accelerate=True)
+
+
+def build_before(lab):
+    return tendril_pair(lab, "before", build=os.environ["BEFORE"])
+
+
+def build_before_policy(lab):
+    return tendril_pair(lab, "before-policy", policies=[both_isolated()],
+                        build=os.environ["BEFORE"])
 
 
 # ---- Debian's bridge plugin, and what kube-proxy does with iptables ----
@@ -151,4 +164,6 @@ BUILDERS = {
     "tendril-perpacket": build_tendril_perpacket,
     "tendril-bigtcp": build_tendril_bigtcp,
     "tendril-accel": build_tendril_accel,
+    **({"before": build_before, "before-policy": build_before_policy}
+       if "BEFORE" in os.environ else {}),
 }

@@ -27,11 +27,13 @@ What else a class may set, with its default, is in Workload below. Every variant
 every round, in rotated order; rounds.py adds rounds until the ratio to `reference` is stable.
 """
 
+import os
+
 SECTIONS = ("Traffic", "Services and policies", "Control plane")
 WORKLOADS = []
 
 TRAFFIC = ("lo", "veth", "routed", "bridge", "tendril", "tendril-policy", "tendril-perpacket",
-           "tendril-accel")
+           "tendril-accel", *(("before", "before-policy") if "BEFORE" in os.environ else ()))
 
 
 class NotRun(Exception):

@@ -169,12 +169,14 @@ class Pod(Namespace):
 class Node:
     """A network namespace with an agent of its own."""
 
-    def __init__(self, *agent_args, start=True, cidrs=("10.200.0.0/24", "fd00:200::/112")):
+    def __init__(self, *agent_args, start=True, cidrs=("10.200.0.0/24", "fd00:200::/112"),
+                 build=BUILD):
         self.name = f"tdl{os.getpid()}n{next(COUNTER)}"
         self.pods = []
         self.agent = None
         self.agent_args = list(agent_args)
         self.cidrs = cidrs
+        self.build = pathlib.Path(build)  # whose programs run
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix=self.name))
         self.run_dir = self.dir / "run"
         self.objects = self.dir / "objects"
@@ -199,7 +201,7 @@ class Node:
     # ---- the agent ----
 
     def argv(self, *more):
-        argv = [BUILD / "tendrild", "--run-dir", self.run_dir, "--bpffs", self.bpffs, "--cgroup",
+        argv = [self.build / "tendrild", "--run-dir", self.run_dir, "--bpffs", self.bpffs, "--cgroup",
                 self.cgroup, "--objects", self.objects]
         for cidr in self.cidrs:
             argv += ["--pod-cidr", cidr]
@@ -270,7 +272,7 @@ class Node:
         return self.api("GET", "/v1/status")
 
     def cli(self, *argv, check=True):
-        return run(BUILD / "tendril", "--socket", self.socket, *argv, check=check)
+        return run(self.build / "tendril", "--socket", self.socket, *argv, check=check)
 
     def wait_object(self, kind, namespace, name):
         wait_for(lambda: any((o["kind"], o["namespace"], o["name"]) == (kind, namespace, name)
@@ -284,9 +286,9 @@ class Node:
     def cni(self, command, container_id, netns, conf, ifname="eth0", args="", plugin=None,
             check=True, path="/usr/lib/cni"):
         env = {"CNI_COMMAND": command, "CNI_CONTAINERID": container_id, "CNI_NETNS": netns or "",
-               "CNI_IFNAME": ifname, "CNI_ARGS": args, "CNI_PATH": f"{BUILD}:{path}",
+               "CNI_IFNAME": ifname, "CNI_ARGS": args, "CNI_PATH": f"{self.build}:{path}",
                "PATH": os.environ["PATH"]}
-        done = subprocess.run(self.netns.enter(plugin or BUILD / "tendril-cni"), env=env,
+        done = subprocess.run(self.netns.enter(plugin or self.build / "tendril-cni"), env=env,
                               input=json.dumps(conf), text=True, capture_output=True)
         answer = json.loads(done.stdout) if done.stdout.strip() else {}
         if check and done.returncode != 0:
@@ -305,7 +307,7 @@ class Node:
             self.agent.kill()
             self.agent.wait()
             self.agent = None
-        if (BUILD / "tendrild").exists() and hasattr(self, "netns"):
+        if (self.build / "tendrild").exists() and hasattr(self, "netns"):
             run(*self.argv("--cleanup"), check=False)
         if hasattr(self, "netns"):
             self.netns.delete()
