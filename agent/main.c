@@ -23,6 +23,7 @@
 #include "agent/privilege.h"
 #include "agent/rundir.h"
 #include "agent/sync/sync.h"
+#include "agent/syscalls.h"
 #include "lib/auto.h"
 #include "lib/clock.h"
 #include "lib/http.h"
@@ -41,6 +42,7 @@ struct daemon {
 	struct agent agent;
 	struct run_locks locks;
 	struct event *signals[3];
+	struct event *watchdog;
 	int argc;
 	char **argv;
 };
@@ -227,6 +229,9 @@ static int modules_start(struct daemon *daemon, struct errmsg *err)
 	struct agent *agent = &daemon->agent;
 	int ret = run_bpffs_prepare(&daemon->config, err);
 
+	/* Nothing is mounted from here on; children that come later are bound by it, too. */
+	if (!ret)
+		ret = syscalls_restrict(err);
 	if (!ret)
 		ret = datapath_open(&daemon->datapath, &agent->datapath, err);
 	if (!ret)
@@ -276,6 +281,8 @@ static int daemon_start(struct daemon *daemon, struct errmsg *err)
 		return fail(err, -ENOMEM, "event loop");
 	ret = signals_watch(daemon, err);
 	if (!ret)
+		ret = notify_watchdog_new(agent->base, &daemon->watchdog, err);
+	if (!ret)
 		ret = modules_start(daemon, err);
 	if (!ret)
 		ret = privilege_drop(err);
@@ -315,6 +322,8 @@ static void daemon_stop(struct daemon *daemon)
 		if (daemon->signals[i])
 			event_free(daemon->signals[i]);
 	}
+	if (daemon->watchdog)
+		event_free(daemon->watchdog);
 	if (agent->base)
 		event_base_free(agent->base);
 	run_locks_release(&daemon->locks);

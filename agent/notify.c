@@ -6,6 +6,8 @@
  */
 #include "agent/notify.h"
 
+#include <errno.h>
+#include <event2/event.h>
 #include <inttypes.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -15,6 +17,7 @@
 
 #include "lib/auto.h"
 #include "lib/clock.h"
+#include "lib/inet.h"
 
 /* There is nobody to report a failure to. */
 static void notify_send(const char *text)
@@ -49,6 +52,42 @@ void notify_reloading(void)
 
 	snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, now_ns() / 1000);
 	notify_send(text);
+}
+
+/* 0: nobody watches. */
+static uint64_t watchdog_period_us(void)
+{
+	const char *text = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+	uint64_t period = 0, watched = 0;
+
+	if (!text || number_parse(text, 1, UINT32_MAX, &period) < 0)
+		return 0;
+	if (pid && (number_parse(pid, 1, INT32_MAX, &watched) < 0 || watched != (uint64_t)getpid()))
+		return 0; /* meant for another process */
+	return period;
+}
+
+static void on_watchdog(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+	notify_send("WATCHDOG=1");
+}
+
+int notify_watchdog_new(struct event_base *base, struct event **ret_event, struct errmsg *err)
+{
+	uint64_t half = watchdog_period_us() / 2;
+	struct timeval pause = { .tv_sec = (time_t)(half / 1000000),
+				 .tv_usec = (suseconds_t)(half % 1000000) };
+
+	*ret_event = NULL;
+	if (half == 0)
+		return 0;
+	*ret_event = event_new(base, -1, EV_PERSIST, on_watchdog, NULL);
+	if (!*ret_event || event_add(*ret_event, &pause) < 0)
+		return fail(err, -ENOMEM, "watchdog");
+	return 0;
 }
 
 void notify_stopping(void)

@@ -3,8 +3,17 @@
 #ifndef TENDRIL_AGENT_NOTIFY_H
 #define TENDRIL_AGENT_NOTIFY_H
 
+#include "lib/errmsg.h"
+
+struct event;
+struct event_base;
+
 void notify_ready(const char *status);
 void notify_reloading(void);
 void notify_stopping(void);
+
+/* Tells the service manager twice a period that the event loop turns, if it wants to know
+ * (WatchdogSec=).  *ret_event is the caller's; NULL if nobody watches.  0 or -ENOMEM. */
+int notify_watchdog_new(struct event_base *base, struct event **ret_event, struct errmsg *err);
 
 #endif

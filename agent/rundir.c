@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <signal.h>
 #include <stdio.h>
@@ -204,20 +205,64 @@ static bool is_on_bpffs(const char *path)
 	return fs.f_type == BPF_FS_MAGIC;
 }
 
+/* "ip netns exec NAME" makes a mount namespace that ends with its command, and hides /sys behind a
+ * sysfs whose source is NAME.  False if this is none. */
+static bool netns_exec_name(char *name, size_t size)
+{
+	auto_fclose FILE *mounts = fopen("/proc/self/mountinfo", "re");
+	char line[2048], source[NAME_MAX + 1], path[NAME_MAX + 16];
+	bool found = false;
+
+	while (mounts && fgets(line, sizeof(line), mounts)) {
+		const char *tail = strstr(line, " - sysfs ");
+
+		if (!strstr(line, " /sys ") || !tail || sscanf(tail, " - sysfs %255s", source) != 1)
+			continue;
+		snprintf(path, sizeof(path), "/run/netns/%s", source);
+		found = access(path, F_OK) == 0;
+		snprintf(name, size, "%s", source);
+	}
+	return found;
+}
+
+/* Whether what is mounted here is seen by nobody who outlives this process. */
+static bool mounts_are_private(void)
+{
+	struct stat own, first;
+
+	return stat("/proc/self/ns/mnt", &own) == 0 && stat("/proc/1/ns/mnt", &first) == 0 &&
+	       own.st_ino != first.st_ino;
+}
+
+static int bpffs_mount(const char *path, struct errmsg *err)
+{
+	bool usual = strncmp(path, BPFFS_DEFAULT "/", strlen(BPFFS_DEFAULT "/")) == 0;
+	const char *target = usual ? BPFFS_DEFAULT : path;
+	char name[NAME_MAX + 1];
+
+	if (netns_exec_name(name, sizeof(name)))
+		return fail_plain(
+			err, -EINVAL,
+			"a bpffs mounted below \"ip netns exec\" would vanish with it; start with: "
+			"nsenter --net=/run/netns/%s tendrild",
+			name);
+	if (mounts_are_private())
+		return fail_plain(
+			err, -EINVAL,
+			"%s is on no bpffs, and one mounted here would vanish with this mount "
+			"namespace: mount one first",
+			path);
+	if (!usual && file_make_dir(target, 0700, err))
+		return err->code;
+	if (mount("bpf", target, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") < 0)
+		return fail(err, -errno, "mount a bpffs on %s", target);
+	log_info("mounted a bpffs on %s", target);
+	return 0;
+}
+
 int run_bpffs_prepare(const struct config *config, struct errmsg *err)
 {
-	const char *target = config->bpffs;
-
-	if (!is_on_bpffs(config->bpffs)) {
-		size_t len = strlen(BPFFS_DEFAULT);
-
-		if (strncmp(config->bpffs, BPFFS_DEFAULT "/", len + 1) == 0)
-			target = BPFFS_DEFAULT;
-		else if (file_make_dir(target, 0700, err))
-			return err->code;
-		if (mount("bpf", target, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") < 0)
-			return fail(err, -errno, "mount a bpffs on %s", target);
-		log_info("mounted a bpffs on %s", target);
-	}
+	if (!is_on_bpffs(config->bpffs) && bpffs_mount(config->bpffs, err) < 0)
+		return err->code;
 	return file_make_dir(config->bpffs, 0700, err);
 }

@@ -43,12 +43,14 @@ struct feed {
 
 static void pending_free(struct feed *feed, struct pending *pending)
 {
+	/* NOLINTNEXTLINE(*Malloc): it is out of the list by then */
 	HASH_DEL(feed->pending, pending);
 	free(pending->line);
 	free(pending);
 }
 
 /* Takes line. */
+/* NOLINTNEXTLINE(*readability-function-size): the macros of uthash */
 static void pending_set(struct feed *feed, const char *key, char *line)
 {
 	const struct timeval now = { 0 };

@@ -160,6 +160,7 @@ static int document_read(const cJSON *document, const char *dir, struct kubeconf
 	if (json_string(&current, &context_name, err) < 0 ||
 	    entry_find(&root, "contexts", "context", context_name, &context, err) < 0)
 		return err->code;
+	/* NOLINTNEXTLINE(*CallAndMessage): set, as no error was returned */
 	node = json_root(context);
 	field = json_member(&node, "cluster");
 	if (json_string(&field, &cluster_name, err) < 0)
@@ -169,6 +170,7 @@ static int document_read(const cJSON *document, const char *dir, struct kubeconf
 		return wrap(err, "context \"%s\"", context_name);
 	if (entry_find(&root, "clusters", "cluster", cluster_name, &cluster, err) < 0)
 		return err->code;
+	/* NOLINTNEXTLINE(*CallAndMessage): set, as no error was returned */
 	node = json_root(cluster);
 	if (cluster_read(&node, dir, config, err) < 0)
 		return wrap(err, "cluster \"%s\"", cluster_name);
@@ -176,6 +178,7 @@ static int document_read(const cJSON *document, const char *dir, struct kubeconf
 		return 0;
 	if (entry_find(&root, "users", "user", user_name, &user, err) < 0)
 		return err->code;
+	/* NOLINTNEXTLINE(*CallAndMessage): set, as no error was returned */
 	node = json_root(user);
 	if (user_read(&node, dir, config, err) < 0)
 		return wrap(err, "user \"%s\"", user_name);

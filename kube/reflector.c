@@ -74,6 +74,7 @@ static const char *metadata_text(const cJSON *object, const char *key)
 
 static void known_forget(struct reflector *reflector, struct known *known)
 {
+	/* NOLINTNEXTLINE(*Malloc): it is out of the list by then */
 	HASH_DEL(reflector->known, known);
 	free(known->version);
 	free(known);
@@ -99,6 +100,7 @@ static int object_key(const cJSON *object, char **ret, struct errmsg *err)
 	return 0;
 }
 
+/* NOLINTNEXTLINE(*readability-function-size): the macros of uthash */
 static int object_changed(struct reflector *reflector, const cJSON *object)
 {
 	const char *version = metadata_text(object, "resourceVersion");
@@ -122,6 +124,7 @@ static int object_changed(struct reflector *reflector, const cJSON *object)
 	return 0;
 }
 
+/* NOLINTNEXTLINE(*readability-function-size): the macros of uthash */
 static int object_deleted(struct reflector *reflector, const cJSON *object)
 {
 	auto_free char *key = NULL;
@@ -441,6 +444,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 
 DEFINE_AUTO(reflector)
 
+/* NOLINTNEXTLINE(*readability-function-size): the macros of uthash */
 int reflector_new(struct event_base *base, struct apiserver *apiserver,
 		  const struct resource *resource, const char *query,
 		  const struct reflector_ops *ops, void *arg, struct reflector **ret,

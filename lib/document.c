@@ -238,6 +238,7 @@ static char *parse_string(struct json_text *json)
 			if (!out)
 				return NULL;
 		} else if (*from == '\0') {
+			/* NOLINTNEXTLINE(*Malloc): its owner frees it */
 			return parse_fail(json, json->at, "a NUL character");
 		} else if ((unsigned char)*from < ' ') {
 			return parse_invalid(json);

@@ -196,7 +196,9 @@ int file_read_checked(const char *path, size_t max, char **ret_text, size_t *ret
 	ret = file_read(path, max + CHECKSUM_LEN, &text, &len, err);
 	if (ret)
 		return ret;
+	/* NOLINTNEXTLINE(*UndefinedBinaryOperatorResult): set, as no error was returned */
 	if (len >= CHECKSUM_LEN &&
+	    /* NOLINTNEXTLINE(*cert-err34-c): checked by the pattern */
 	    sscanf(text + len - CHECKSUM_LEN, "{\"checksum\":\"%16" SCNx64, &checksum) == 1) {
 		len -= CHECKSUM_LEN;
 		snprintf(line, sizeof(line), CHECKSUM_LINE, hash_bytes(text, len));

@@ -261,6 +261,7 @@ static void node_place(struct yaml *yaml, cJSON *node)
 		return;
 	}
 	if (cJSON_IsObject(frame->node)) {
+		/* NOLINTNEXTLINE(*NullDereference): set, as no error was returned */
 		((struct document_node *)node)->key_at = (uint32_t)frame->key_at;
 		node->string = take_ptr(frame->key);
 		if (frame->merge)
@@ -294,6 +295,7 @@ static int key_read(struct yaml *yaml, const yaml_event_t *event)
 	if (cJSON_IsBool(node)) {
 		text = cJSON_IsTrue(node) ? "true" : "false";
 	} else if (cJSON_IsNumber(node)) {
+		/* NOLINTNEXTLINE(*NullDereference): set, as no error was returned */
 		snprintf(number, sizeof(number), "%.17g", node->valuedouble);
 		text = number;
 	}
@@ -396,6 +398,7 @@ static int alias_read(struct yaml *yaml, const yaml_event_t *event)
 	if (copy_bounded(yaml, &event->start_mark, anchor->node, event->start_mark.index, &copy) <
 	    0)
 		return -1;
+	/* NOLINTNEXTLINE(*NullDereference): set, as no error was returned */
 	free(take_ptr(copy->string)); /* the place has its own key, or none */
 	node_place(yaml, copy);
 	return 0;

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent/endpoint/host_sysctl.h"
 #include "lib/file.h"
 #define LOG_MODULE "endpoint"
 #include "lib/log.h"
@@ -213,7 +214,7 @@ static int node_prepare(struct endpoints *endpoints, const struct endpoints_opti
 	if (ret == 0)
 		ret = ipam_new(options->pod_cidrs, options->pod_cidr_count, &endpoints->ipam, err);
 	if (ret == 0)
-		ret = host_forwarding_ensure(endpoints->ipam, err);
+		ret = host_forwarding_ensure(options->run_dir, endpoints->ipam, err);
 	if (ret == 0)
 		ret = host_device_new(&endpoints->netlink, endpoints->ipam, options->big_tcp,
 				      &endpoints->host, err);
@@ -343,6 +344,8 @@ int endpoints_cleanup(const char *run_dir, struct errmsg *err)
 		ret = links_remove(&netlink, err);
 	if (ret == 0)
 		ret = host_device_remove(&netlink, err);
+	if (ret == 0)
+		ret = host_sysctl_restore(run_dir, err);
 	if (ret < 0)
 		return ret;
 	folder_remove(run_dir, "endpoints");

@@ -2,7 +2,6 @@
 /* HOST_DEVICE: gateway addresses, pod routes, forwarding. */
 #include "agent/endpoint/host_device.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
@@ -548,57 +547,4 @@ int host_device_remove(struct netlink *netlink, struct errmsg *err)
 	info->ifi_index = seen.ifindex;
 	ret = netlink_request(netlink, &message, err);
 	return ret < 0 && ret != -ENODEV ? wrap(err, "remove %s", HOST_DEVICE) : 0;
-}
-
-/* ---- forwarding ------------------------------------------------------------------------------ */
-
-/* A node that learns its default route from router advertisements (accept_ra 1) would lose it once
- * it forwards; 2 accepts them even then. */
-static void router_advertisements_keep(void)
-{
-	DIR *dir = opendir("/proc/sys/net/ipv6/conf");
-	struct dirent *entry;
-
-	while (dir && (entry = readdir(dir))) {
-		char name[300];
-		long value;
-
-		/* "all" has no effect, and loopback gets no advertisements. */
-		if (entry->d_name[0] == '.' || strcmp(entry->d_name, "all") == 0 ||
-		    strcmp(entry->d_name, "lo") == 0)
-			continue;
-		snprintf(name, sizeof(name), "net/ipv6/conf/%s/accept_ra", entry->d_name);
-		if (sysctl_read(name, &value, NULL) == 0 && value == 1 &&
-		    sysctl_write(name, 2, NULL) == 0)
-			log_info("%s: set to 2, because forwarding would stop it", name);
-	}
-	if (dir)
-		closedir(dir);
-}
-
-int host_forwarding_ensure(const struct ipam *ipam, struct errmsg *err)
-{
-	long value;
-
-	if (sysctl_read("net/ipv4/ip_forward", &value, err) < 0)
-		return err->code;
-	if (value == 0) {
-		if (sysctl_write("net/ipv4/ip_forward", 1, err) < 0)
-			return err->code;
-		log_info("net/ipv4/ip_forward: set to 1");
-	}
-	if (!ipam_has_family(ipam, false))
-		return 0;
-	if (!host_has_ipv6())
-		return fail_plain(err, -ENOTSUP,
-				  "a pod CIDR is IPv6, but this kernel runs with IPv6 disabled");
-	if (sysctl_read("net/ipv6/conf/all/forwarding", &value, err) < 0)
-		return err->code;
-	if (value == 0) {
-		router_advertisements_keep();
-		if (sysctl_write("net/ipv6/conf/all/forwarding", 1, err) < 0)
-			return err->code;
-		log_info("net/ipv6/conf/all/forwarding: set to 1");
-	}
-	return 0;
 }

@@ -41,10 +41,6 @@ int host_device_prune(struct host_device *device, struct errmsg *err);
 /* Whether a netlink notification says that a part of ours is gone or changed. */
 bool host_device_is_hurt_by(const struct host_device *device, const struct nlmsghdr *notice);
 
-/* Switches on IPv4 and IPv6 forwarding where pods have that family; logs what it changes. -ENOTSUP:
- * pods need IPv6, and this kernel or namespace has none. */
-int host_forwarding_ensure(const struct ipam *ipam, struct errmsg *err);
-
 /* Whether the kernel has IPv6 (ipv6.disable=1 takes it away altogether). */
 bool host_has_ipv6(void);
 

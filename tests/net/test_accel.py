@@ -11,6 +11,7 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
@@ -89,6 +90,46 @@ def test_selftest_is_reported(world):
     for name in ("splice", "blocking recv"):
         assert not checks[name]["required"] and not checks[name]["passed"]
         assert checks[name]["detail"]
+
+
+class NodeOfNamespaces(tendril.Node):
+    """Its agent has PID, mount and cgroup namespaces of its own, as in a node made of namespaces."""
+
+    def argv(self, *more):
+        return ["unshare", "-m", "-p", "-C", "--fork", "--kill-child", "--mount-proc",
+                *super().argv(*more)]
+
+
+@pytest.fixture
+def links_that_vanish():
+    """Namespaces full of links are deleted again and again: the kernel's worker that activates
+    devices waits for the same lock as their deletion."""
+    names = [f"tdlbusy{os.getpid()}{i}" for i in range(3)]
+    batch = "".join(f"link add d{i} type veth peer name e{i}\nlink set d{i} up\nlink set e{i} up\n"
+                    for i in range(100))
+    over = threading.Event()
+
+    def work(name):
+        while not over.is_set():
+            tendril.run("ip", "netns", "add", name)
+            tendril.run("ip", "-n", name, "-batch", "-", input=batch, check=False)
+            tendril.run("ip", "netns", "del", name)
+
+    workers = [threading.Thread(target=work, args=[name]) for name in names]
+    for worker in workers:
+        worker.start()
+    yield
+    over.set()
+    for worker in workers:
+        worker.join()
+
+
+def test_selftest_passes_on_a_busy_node_of_namespaces(links_that_vanish):
+    for _ in range(5):
+        with NodeOfNamespaces() as node:
+            tendril.wait_for(lambda: node.status()["acceleration"]["state"] != "testing",
+                             "the self-test", timeout=30)
+            assert node.status()["acceleration"]["state"] == "on", node.log()
 
 
 def test_the_agent_is_ready_before_it_is_on(world):

@@ -297,6 +297,85 @@ def test_cleanup_leaves_nothing(node):
     assert again.returncode == 0, again.stderr
 
 
+FORWARDING = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv6/conf/lo/forwarding",
+              "net/ipv6/conf/default/accept_ra")
+
+
+def switches(node):
+    return node.netns.run("sh", "-c", "cd /proc/sys && cat " + " ".join(FORWARDING)).stdout.split()
+
+
+@pytest.mark.parametrize("turned", [None, "net/ipv4/ip_forward"])
+def test_cleanup_puts_switches_back_that_the_agent_turned(turned):
+    with Node(start=False) as node:
+        node.netns.run("sysctl", "-qw", "net/ipv4/ip_forward=0", "net/ipv6/conf/all/forwarding=0",
+                       "net/ipv6/conf/default/accept_ra=1")
+        before = switches(node)
+        for _ in range(2):  # the second start finds them as the first has turned them
+            node.start()
+            assert switches(node) != before
+            node.stop()
+        if turned:  # somebody else's will since: not ours to turn
+            node.netns.run("sysctl", "-qw", f"{turned}=0", f"{turned}=2")
+            before[FORWARDING.index(turned)] = "2"
+        assert once(node, "--cleanup").returncode == 0
+        assert switches(node) == before
+        assert not node.run_dir.exists()
+
+
+def test_a_bpffs_that_would_vanish_is_refused(node):
+    """ip netns exec hides what is mounted on /sys, and mounts made there end with the command."""
+    other = tendril.Namespace(f"{node.name}x")
+    try:
+        argv = [BUILD / "tendrild", "--run-dir", node.dir / "other", "--objects", node.objects,
+                "--cgroup", "", "--bpffs", f"/sys/fs/bpf/{node.name}x"]
+        done = run("ip", "netns", "exec", other.name, *argv, check=False, timeout=10)
+        assert done.returncode == 1
+        assert f"nsenter --net=/run/netns/{other.name} tendrild" in done.stderr
+    finally:
+        other.delete()
+
+
+# ---- what confines it ----
+
+def test_the_agent_and_its_children_are_confined(node):
+    wait_for(lambda: node.status()["acceleration"]["state"] != "testing", "the self-test")
+    children = pathlib.Path(f"/proc/{node.agent.pid}/task/{node.agent.pid}/children").read_text()
+    assert children.split()
+    for pid in (node.agent.pid, *children.split()):
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+        assert re.search(r"^Seccomp:\s+2$", status, re.MULTILINE), pid
+        assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE), pid
+
+
+@pytest.mark.parametrize("watched", ["this", "another"])
+def test_the_watchdog_is_fed_while_the_loop_turns(watched):
+    with Node(start=False) as node, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        path = node.dir / "watch.sock"
+        notify.bind(str(path))
+        notify.settimeout(5)
+        env = dict(os.environ, NOTIFY_SOCKET=str(path), WATCHDOG_USEC="200000")
+        if watched == "another":
+            env["WATCHDOG_PID"] = "1"
+        node.agent = subprocess.Popen(node.argv(), stderr=open(node.log_path, "wb"), env=env)
+        while b"READY=1" not in notify.recv(4096):
+            pass
+        if watched == "another":
+            notify.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                notify.recv(4096)
+            return
+        for _ in range(3):
+            assert notify.recv(4096) == b"WATCHDOG=1"
+        node.agent.send_signal(signal.SIGSTOP)
+        notify.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            while True:
+                notify.recv(4096)
+        node.agent.send_signal(signal.SIGCONT)
+        assert notify.recv(4096) == b"WATCHDOG=1"
+
+
 def test_an_idle_agent_uses_no_cpu(node):
     def ticks():
         fields = pathlib.Path(f"/proc/{node.agent.pid}/stat").read_text().rsplit(") ", 1)[1]
