@@ -28,6 +28,7 @@
 #include "lib/clock.h"
 #include "lib/http.h"
 #include "lib/netns.h"
+#include "lib/task.h"
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -69,6 +70,15 @@ static void audit_set(struct agent *agent, bool audit)
 		log_error("audit mode: %s", err.text);
 }
 
+static void objects_reload_all(void *arg)
+{
+	struct daemon *daemon = arg;
+
+	objects_reload(daemon->agent.objects);
+	log_info("reloaded");
+	notify_ready("ready");
+}
+
 static void on_reload(evutil_socket_t number, short what, void *arg)
 {
 	struct daemon *daemon = arg;
@@ -93,9 +103,7 @@ static void on_reload(evutil_socket_t number, short what, void *arg)
 		log_set_level(config.log_level);
 		audit_set(&daemon->agent, config.audit);
 	}
-	objects_reload(daemon->agent.objects);
-	log_info("reloaded");
-	notify_ready("ready");
+	task_run(daemon->agent.base, objects_reload_all, daemon);
 }
 
 static const struct signal_row signal_rows[] = {
@@ -308,6 +316,7 @@ static void daemon_stop(struct daemon *daemon)
 {
 	struct agent *agent = &daemon->agent;
 
+	task_finish_all();
 	http_server_free(agent->http);
 	accel_free(agent->accel);
 	gc_free(agent->gc);

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "lib/task.h"
 
-#include <errno.h>
 #include <event2/event.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/queue.h>
 #include <ucontext.h>
 
+#include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/clock.h"
 
@@ -17,53 +18,79 @@
 #define CLOCK_EVERY 32 /* calls of task_pause() for each look at the clock */
 
 struct task {
+	STAILQ_ENTRY(task) link;
 	ucontext_t loop;
 	ucontext_t own;
 	void (*function)(void *arg);
-	void (*done)(void *arg);
 	void *arg;
 	struct event *resume;
-	void *stack;
+	void *stack; /* NULL before it began, or it runs on the loop's */
 	uint64_t slice_end_ns;
 	unsigned int calls;
 	bool ended;
 };
 
-static struct task *current;
-static bool inside; /* on the task's stack */
-
-static void task_free(struct task *task)
-{
-	if (task->stack)
-		munmap(task->stack, STACK_SIZE);
-	if (task->resume)
-		event_free(task->resume);
-	free(task);
-}
+/* The first one is at work. */
+static STAILQ_HEAD(, task) tasks = STAILQ_HEAD_INITIALIZER(tasks);
+static bool inside; /* on the first one's stack */
 
 static void task_main(void)
 {
-	current->function(current->arg);
-	current->ended = true;
+	struct task *task = STAILQ_FIRST(&tasks);
+
+	task->function(task->arg);
+	task->ended = true;
 }
 
-/* Goes to the task until it pauses or ends. */
-static void task_enter(uint64_t slice_ns)
+/* Gives the task its stack; false: there is no memory for one. */
+static bool task_prepare(struct task *task)
+{
+	void *stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+
+	if (stack == MAP_FAILED)
+		return false;
+	if (mprotect(stack, GUARD_SIZE, PROT_NONE) < 0 || getcontext(&task->own) < 0) {
+		munmap(stack, STACK_SIZE);
+		return false;
+	}
+	task->stack = stack;
+	task->own.uc_stack.ss_sp = stack;
+	task->own.uc_stack.ss_size = STACK_SIZE;
+	task->own.uc_link = &task->loop;
+	makecontext(&task->own, task_main, 0);
+	return true;
+}
+
+/* Goes to the first task until it pauses or ends. */
+static void task_enter(uint64_t slice_end_ns)
+{
+	struct task *task = STAILQ_FIRST(&tasks);
+
+	if (task->stack || task_prepare(task)) {
+		task->slice_end_ns = slice_end_ns;
+		inside = true;
+		swapcontext(&task->loop, &task->own);
+		inside = false;
+	} else {
+		task_main();
+	}
+	if (!task->ended)
+		return;
+	STAILQ_REMOVE_HEAD(&tasks, link);
+	if (task->stack)
+		munmap(task->stack, STACK_SIZE);
+	event_free(task->resume);
+	free(task);
+}
+
+/* After what else the loop has to do. */
+static void first_resume(void)
 {
 	static const struct timeval at_once;
-	struct task *task = current;
 
-	task->slice_end_ns = slice_ns == UINT64_MAX ? UINT64_MAX : now_ns() + slice_ns;
-	inside = true;
-	swapcontext(&task->loop, &task->own);
-	inside = false;
-	if (!task->ended) {
-		event_add(task->resume, &at_once); /* after what else the loop has to do */
-		return;
-	}
-	current = NULL; /* done() may run another */
-	task->done(task->arg);
-	task_free(task);
+	if (!STAILQ_EMPTY(&tasks))
+		event_add(STAILQ_FIRST(&tasks)->resume, &at_once);
 }
 
 static void on_resume(evutil_socket_t fd, short what, void *arg)
@@ -71,50 +98,38 @@ static void on_resume(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	(void)arg;
-	task_enter(SLICE_NS);
+	task_enter(now_ns() + SLICE_NS);
+	first_resume();
 }
 
-int task_run(struct event_base *base, void (*function)(void *arg), void (*done)(void *arg),
-	     void *arg)
+void task_run(struct event_base *base, void (*function)(void *arg), void *arg)
 {
-	struct task *task;
+	struct task *task = xcalloc(1, sizeof(*task));
+	bool first = STAILQ_EMPTY(&tasks);
 
-	if (current)
-		return -EBUSY;
-	task = calloc(1, sizeof(*task));
-	if (!task)
-		return -ENOMEM;
 	task->function = function;
-	task->done = done;
 	task->arg = arg;
 	task->resume = evtimer_new(base, on_resume, NULL);
-	task->stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
-	if (task->stack == MAP_FAILED)
-		task->stack = NULL;
-	if (!task->resume || !task->stack || mprotect(task->stack, GUARD_SIZE, PROT_NONE) < 0 ||
-	    getcontext(&task->own) < 0) {
-		task_free(task);
-		return -ENOMEM;
-	}
-	task->own.uc_stack.ss_sp = task->stack;
-	task->own.uc_stack.ss_size = STACK_SIZE;
-	task->own.uc_link = &task->loop;
-	makecontext(&task->own, task_main, 0);
-	current = task;
-	task_enter(SLICE_NS);
-	return 0;
+	if (!task->resume)
+		out_of_memory(0);
+	STAILQ_INSERT_TAIL(&tasks, task, link);
+	if (first)
+		on_resume(-1, 0, NULL);
 }
 
 void task_pause(void)
 {
-	if (!inside || ++current->calls % CLOCK_EVERY || now_ns() < current->slice_end_ns)
+	struct task *task;
+
+	if (!inside)
 		return;
-	swapcontext(&current->own, &current->loop);
+	task = STAILQ_FIRST(&tasks);
+	if (++task->calls % CLOCK_EVERY == 0 && now_ns() >= task->slice_end_ns)
+		swapcontext(&task->own, &task->loop);
 }
 
-void task_finish(void)
+void task_finish_all(void)
 {
-	if (current)
+	while (!STAILQ_EMPTY(&tasks))
 		task_enter(UINT64_MAX);
 }

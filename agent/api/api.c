@@ -9,8 +9,10 @@
 #include <malloc.h>
 #include <stdarg.h>
 
+#include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/json.h"
+#include "lib/task.h"
 #include "lib/text.h"
 
 #define API_BODY_MAX       (8u << 20)
@@ -25,28 +27,29 @@ static const struct route {
 	const char *method;
 	const char *path;
 	api_handler handler;
+	bool is_long; /* it may read long texts: it runs as a task */
 } routes[] = {
-	{ "GET", "/v1/status", api_status_get },
-	{ "GET", "/v1/endpoints", api_endpoints_list },
-	{ "GET", "/v1/endpoints/*/*", api_endpoints_get },
-	{ "GET", "/v1/services", api_services_list },
-	{ "GET", "/v1/services/*/*", api_services_get },
-	{ "GET", "/v1/policies", api_policies_list },
-	{ "GET", "/v1/policies/*/*", api_policies_get },
-	{ "GET", "/v1/identities", api_identities_list },
-	{ "GET", "/v1/conntrack", api_conntrack_list },
-	{ "GET", "/v1/objects", api_objects_list },
-	{ "PUT", "/v1/objects", api_objects_put },
-	{ "GET", "/v1/objects/*/*/*", api_objects_get },
-	{ "DELETE", "/v1/objects/*/*/*", api_objects_del },
-	{ "POST", "/v1/sources/kubernetes", api_kube_put },
-	{ "GET", "/v1/events", api_events_follow },
-	{ "GET", "/v1/flows", api_flows_follow },
-	{ "POST", "/v1/cni/add", api_cni_add },
-	{ "POST", "/v1/cni/del", api_cni_del },
-	{ "POST", "/v1/cni/check", api_cni_check },
-	{ "POST", "/v1/cni/gc", api_cni_gc },
-	{ "POST", "/v1/cni/status", api_cni_status },
+	{ "GET", "/v1/status", api_status_get, false },
+	{ "GET", "/v1/endpoints", api_endpoints_list, false },
+	{ "GET", "/v1/endpoints/*/*", api_endpoints_get, false },
+	{ "GET", "/v1/services", api_services_list, false },
+	{ "GET", "/v1/services/*/*", api_services_get, false },
+	{ "GET", "/v1/policies", api_policies_list, false },
+	{ "GET", "/v1/policies/*/*", api_policies_get, false },
+	{ "GET", "/v1/identities", api_identities_list, false },
+	{ "GET", "/v1/conntrack", api_conntrack_list, false },
+	{ "GET", "/v1/objects", api_objects_list, true },
+	{ "PUT", "/v1/objects", api_objects_put, true },
+	{ "GET", "/v1/objects/*/*/*", api_objects_get, true },
+	{ "DELETE", "/v1/objects/*/*/*", api_objects_del, true },
+	{ "POST", "/v1/sources/kubernetes", api_kube_put, true },
+	{ "GET", "/v1/events", api_events_follow, false },
+	{ "GET", "/v1/flows", api_flows_follow, false },
+	{ "POST", "/v1/cni/add", api_cni_add, false },
+	{ "POST", "/v1/cni/del", api_cni_del, false },
+	{ "POST", "/v1/cni/check", api_cni_check, false },
+	{ "POST", "/v1/cni/gc", api_cni_gc, false },
+	{ "POST", "/v1/cni/status", api_cni_status, false },
 };
 
 /* ---- answers --------------------------------------------------------------------------------- */
@@ -177,6 +180,43 @@ static void args_terminate(char *args[API_ARGS_MAX])
 	}
 }
 
+/* A call with its path, which its arguments point into. */
+struct task_call {
+	struct api_call call;
+	api_handler handler;
+	char path[sizeof(((struct http_head *)NULL)->path)];
+};
+
+static void task_handle(void *arg)
+{
+	struct task_call *task = arg;
+
+	task->handler(&task->call);
+	free(task);
+}
+
+/* The request is there until it is answered, even if its client leaves. */
+static void call_run(const struct api_call *call, const struct route *route, const char *path)
+{
+	struct task_call *task;
+
+	if (!route->is_long) {
+		struct api_call now = *call;
+
+		route->handler(&now);
+		return;
+	}
+	task = xcalloc(1, sizeof(*task));
+	task->call = *call;
+	task->handler = route->handler;
+	memcpy(task->path, path, sizeof(task->path));
+	for (size_t i = 0; i < API_ARGS_MAX; i++) {
+		if (call->args[i])
+			task->call.args[i] = task->path + (call->args[i] - path);
+	}
+	task_run(call->agent->base, task_handle, task);
+}
+
 static void api_handle(struct http_exchange *exchange, const struct http_request *request,
 		       void *arg)
 {
@@ -193,7 +233,7 @@ static void api_handle(struct http_exchange *exchange, const struct http_request
 		if (strcmp(request->head.method, routes[i].method) == 0) {
 			memcpy(call.args, args, sizeof(args));
 			args_terminate(call.args);
-			routes[i].handler(&call);
+			call_run(&call, &routes[i], path);
 			return;
 		}
 		allowed = routes[i].method;

@@ -54,7 +54,10 @@ struct object_watch {
 	bool pending;
 	uint64_t due_ns;   /* of the run that is pending */
 	uint64_t pause_ns; /* no run before */
-	bool again;        /* the run at hand asked for another */
+	uint64_t began_ns; /* the run at hand; 0: there is none */
+	bool run_all;      /* it looks at everything */
+	size_t run_count;  /* else at so many of the names */
+	bool again;        /* it asked for another */
 	unsigned int tries;
 	bool all;
 	char *names[NAMES_MAX];
@@ -81,12 +84,12 @@ bool object_watch_is_file(const char *name)
 
 /* ---- what is reported ------------------------------------------------------------------------ */
 
-static void names_forget(struct object_watch *watch)
+static void names_forget(struct object_watch *watch, size_t count)
 {
-	for (size_t i = 0; i < watch->name_count; i++)
+	for (size_t i = 0; i < count; i++)
 		free(watch->names[i]);
-	watch->name_count = 0;
-	watch->all = false;
+	watch->name_count -= count;
+	memmove(watch->names, watch->names + count, watch->name_count * sizeof(char *));
 }
 
 /* Nothing puts off a run that is pending, so a steady stream of events cannot do so for ever. */
@@ -97,7 +100,7 @@ static void report(struct object_watch *watch, uint64_t delay_ns)
 	struct timeval wait = { .tv_sec = (time_t)((due - now) / NS_PER_SEC),
 				.tv_usec = (suseconds_t)((due - now) % NS_PER_SEC / 1000) };
 
-	if (watch->pending && watch->due_ns <= due)
+	if (watch->began_ns || (watch->pending && watch->due_ns <= due))
 		return;
 	event_add(watch->timer, &wait);
 	watch->pending = true;
@@ -112,22 +115,34 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 		.names = (const char *const *)watch->names,
 		.count = watch->name_count,
 	};
-	uint64_t began = now_ns(), ended;
 
 	(void)fd;
 	(void)what;
 	watch->pending = false;
 	watch->again = false;
+	watch->run_all = watch->all;
+	watch->run_count = watch->name_count;
+	watch->all = false;
+	watch->began_ns = now_ns();
 	watch->changed(&events, watch->arg);
-	ended = now_ns();
-	watch->pause_ns = ended + MAX(ended - began, (uint64_t)PAUSE_MIN_NS);
+}
+
+void object_watch_done(struct object_watch *watch)
+{
+	uint64_t ended = now_ns(), took = ended - watch->began_ns;
+
+	watch->began_ns = 0;
+	watch->pause_ns = ended + MAX(took, (uint64_t)PAUSE_MIN_NS);
 	if (watch->again && watch->tries < AGAIN_MAX) {
 		watch->pause_ns = ended;
+		watch->all |= watch->run_all;
 		report(watch, AGAIN_NS << watch->tries++);
 		return;
 	}
 	watch->tries = 0;
-	names_forget(watch);
+	names_forget(watch, watch->run_count);
+	if (watch->all || watch->name_count)
+		report(watch, SETTLE_NS);
 }
 
 static void report_all(struct object_watch *watch)
@@ -138,7 +153,8 @@ static void report_all(struct object_watch *watch)
 
 static bool name_add(struct object_watch *watch, const char *name)
 {
-	for (size_t i = 0; i < watch->name_count; i++) {
+	/* Those of the run at hand may have been read already. */
+	for (size_t i = watch->began_ns ? watch->run_count : 0; i < watch->name_count; i++) {
 		if (strcmp(watch->names[i], name) == 0)
 			return true;
 	}
@@ -383,6 +399,6 @@ void object_watch_free(struct object_watch *watch)
 		event_free(watch->timer);
 	if (watch->fd >= 0)
 		close(watch->fd);
-	names_forget(watch);
+	names_forget(watch, watch->name_count);
 	free(watch);
 }

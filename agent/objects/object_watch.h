@@ -23,6 +23,7 @@ struct object_events {
 	size_t count;
 };
 
+/* changed() has dealt with the events, now or later, when it calls object_watch_done(). */
 int object_watch_new(struct event_base *base, const char *dir,
 		     void (*changed)(const struct object_events *events, void *arg), void *arg,
 		     struct object_watch **ret, struct errmsg *err);
@@ -32,8 +33,11 @@ void object_watch_free(struct object_watch *watch);
  * directories in which its links end.  Call before a complete scan. */
 void object_watch_refresh(struct object_watch *watch);
 
-/* From changed(): a file was still open for writing.  The same is told again in a moment; not for
- * ever, because a writer that takes its time ends with an event. */
+/* What happens meanwhile is told after it. */
+void object_watch_done(struct object_watch *watch);
+
+/* Before object_watch_done(): a file was still open for writing.  The same is told again in a
+ * moment; not for ever, because a writer that takes its time ends with an event. */
 void object_watch_again(struct object_watch *watch);
 
 /* Whether a file of this name holds objects: *.json, *.yaml, *.yml, not hidden. */

@@ -15,6 +15,7 @@
 #include "agent/sync/sync.h"
 #include "lib/auto.h"
 #include "lib/log.h"
+#include "lib/task.h"
 
 /* ---- maps ------------------------------------------------------------------------------------ */
 
@@ -145,9 +146,10 @@ static void files_read(struct objects *objects, bool changed)
 		sync_and_log(objects);
 }
 
-static void on_changed(const struct object_events *events, void *arg)
+static void events_handle(void *arg)
 {
 	struct objects *objects = arg;
+	const struct object_events *events = &objects->events;
 	bool changed;
 
 	if (events->all || !object_files_dir_is_same(&objects->files)) {
@@ -159,6 +161,15 @@ static void on_changed(const struct object_events *events, void *arg)
 	if (objects->files.busy)
 		object_watch_again(objects->watch);
 	files_read(objects, changed);
+	object_watch_done(objects->watch);
+}
+
+static void on_changed(const struct object_events *events, void *arg)
+{
+	struct objects *objects = arg;
+
+	objects->events = *events;
+	task_run(objects->base, events_handle, objects);
 }
 
 void objects_reload(struct objects *objects)
@@ -190,6 +201,7 @@ int objects_new(const struct objects_options *options, struct objects **ret, str
 
 	if (!objects)
 		return fail(err, -ENOMEM, "objects");
+	objects->base = options->base;
 	objects->sync = options->sync;
 	objects->kube.enabled = options->kubernetes;
 	objects->files = (struct object_files){
@@ -228,6 +240,7 @@ void objects_free(struct objects *objects)
 {
 	if (!objects)
 		return;
+	task_finish_all();
 	object_watch_free(objects->watch);
 	object_api_done(objects);
 	object_kube_done(objects);

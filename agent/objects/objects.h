@@ -29,6 +29,12 @@ void objects_free(struct objects *objects);
 /* Removes what RUN_DIR keeps of files, for --cleanup. */
 void objects_cleanup(const char *run_dir);
 
+/*
+ * What may read a long text runs as a task (lib/task.h): objects_reload(), objects_put(),
+ * objects_del(), objects_kube_put(), objects_get().  So none of them sees another one, or the
+ * reading of changed files, half done.
+ */
+
 /* Reads all again (SIGHUP). */
 void objects_reload(struct objects *objects);
 

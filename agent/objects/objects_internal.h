@@ -7,13 +7,16 @@
 #include "agent/objects/object_change.h"
 #include "agent/objects/object_file.h"
 #include "agent/objects/object_kube.h"
+#include "agent/objects/object_watch.h"
 #include "agent/objects/objects.h"
 
-struct object_watch;
+struct event_base;
 
 struct objects {
+	struct event_base *base;
 	struct sync *sync;
 	struct object_watch *watch;
+	struct object_events events; /* that are being dealt with */
 	struct object_files files;
 	struct object_cache cache; /* of their texts */
 	struct api_object *api;    /* list of what came through the API */

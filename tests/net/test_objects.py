@@ -7,11 +7,12 @@ import os
 import pathlib
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
 
-from tendril import (Node, namespace_object, pod_object, policy_object, run, service_object,
+from tendril import (Node, UnixConnection, namespace_object, pod_object, policy_object, run, service_object,
                      slice_object, wait_for)
 
 MAPS = ("ipcache_map", "cidr_map", "policy_map", "port_map", "service_map", "backend_map",
@@ -438,3 +439,66 @@ def test_a_file_name_that_is_no_text_leaves_the_answers_text(shared_node):
              {file["file"] for file in shared_node.status()["objects"]["files"]}, "the files")
     for name in (b"\xff.json", b"\xed\xa0\x80.json", "é.json".encode()):
         os.unlink(os.fsencode(shared_node.objects) + b"/" + name)
+
+
+def large_yaml(mib):
+    """A List of Services in YAML, as "kubectl get -o yaml" prints them."""
+    item = ("- apiVersion: v1\n  kind: Service\n  metadata:\n    name: s{0}\n    namespace: shop\n"
+            "    annotations:\n      note: " + "x" * 700 + "\n  spec:\n    clusterIP: 10.{1}.{2}.{3}\n"
+            "    ports:\n    - name: http\n      port: 80\n      protocol: TCP\n")
+    count = mib * 2**20 // len(item)
+    return "apiVersion: v1\nkind: List\nitems:\n" + "".join(
+        item.format(i, 96 + i // 50000, i // 250 % 200, i % 250 + 1) for i in range(count))
+
+
+class Slowest:
+    """The slowest of many short calls while something else goes on."""
+
+    def __init__(self, node):
+        self.node, self.seconds, self.calls = node, 0.0, 0
+
+    def until(self, done, timeout=30):
+        end = time.monotonic() + timeout
+        while not done():
+            assert time.monotonic() < end
+            began = time.perf_counter()
+            self.node.api("POST", "/v1/cni/status", {})
+            self.seconds = max(self.seconds, time.perf_counter() - began)
+            self.calls += 1
+
+
+def test_large_texts_do_not_keep_the_plugin_waiting(node):
+    warm = node.pod("warm")
+    text = large_yaml(20)
+    began = time.perf_counter()
+    (node.objects / "large.yaml").write_text(text)
+    slowest = Slowest(node)
+    pods = iter(range(100))
+    adds = []
+
+    def loaded():
+        if len(adds) < 10:
+            adds.append(node.pod(f"p{next(pods)}").add_seconds)
+        return file_status(node, "large.yaml")["state"] == "ok"
+    slowest.until(loaded)
+    took = time.perf_counter() - began
+    print(f"20 MiB of YAML in {took:.2f} s, {slowest.calls} calls, slowest {slowest.seconds:.3f} s, "
+          f"slowest ADD {max(adds):.3f} s")
+    assert warm.addresses and max(adds) < 0.5
+    (node.objects / "large.yaml").unlink()
+
+    body = large_yaml(7)
+    answers = []
+
+    def put():
+        connection = UnixConnection(node.socket, timeout=30)
+        connection.request("PUT", "/v1/objects", body)
+        answers.append(connection.getresponse().status)
+        connection.close()
+    thread = threading.Thread(target=put)
+    thread.start()
+    slowest = Slowest(node)
+    slowest.until(lambda: answers)
+    thread.join()
+    print(f"7 MiB in a body: {slowest.calls} calls, slowest {slowest.seconds:.3f} s")
+    assert answers == [200]
