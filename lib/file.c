@@ -14,6 +14,9 @@
 
 #include "lib/arena.h"
 #include "lib/auto.h"
+#include "lib/task.h"
+
+#define CHUNK (256UL << 10) /* after each one a task may give way */
 
 /* Reads until the end or until size bytes; the number of bytes or a negative errno. */
 static ssize_t read_full(int fd, char *buf, size_t size)
@@ -21,8 +24,9 @@ static ssize_t read_full(int fd, char *buf, size_t size)
 	size_t len = 0;
 
 	while (len < size) {
-		ssize_t count = read(fd, buf + len, size - len);
+		ssize_t count = read(fd, buf + len, size - len < CHUNK ? size - len : CHUNK);
 
+		task_pause_now();
 		if (count == 0)
 			break;
 		if (count < 0 && errno != EINTR)
@@ -36,8 +40,9 @@ static ssize_t read_full(int fd, char *buf, size_t size)
 static int write_full(int fd, const char *buf, size_t len)
 {
 	while (len > 0) {
-		ssize_t count = write(fd, buf, len);
+		ssize_t count = write(fd, buf, len < CHUNK ? len : CHUNK);
 
+		task_pause_now();
 		if (count < 0 && errno != EINTR)
 			return -errno;
 		if (count > 0) {
@@ -114,17 +119,19 @@ static int folder_sync(const char *path, struct errmsg *err)
 	return 0;
 }
 
-static int temp_write(const char *temp, const char *text, size_t len, mode_t mode,
+static int temp_write(const char *temp, const char *text, size_t len, const char *end, mode_t mode,
 		      enum file_durability durability, struct errmsg *err)
 {
 	auto_close int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
-	int result;
+	int ret;
 
 	if (fd < 0)
 		return fail(err, -errno, "create %s", temp);
-	result = write_full(fd, text, len);
-	if (result < 0)
-		return fail(err, result, "write %s", temp);
+	ret = write_full(fd, text, len);
+	if (ret == 0)
+		ret = write_full(fd, end, strlen(end));
+	if (ret < 0)
+		return fail(err, ret, "write %s", temp);
 	if (durability == FILE_DURABLE && fsync(fd) < 0)
 		return fail(err, -errno, "sync %s", temp);
 	return 0;
@@ -150,38 +157,54 @@ static int temp_install(const char *temp, const char *path, enum file_durability
 	return rename(temp, path) < 0 ? fail(err, -errno, "rename %s", temp) : 0;
 }
 
-int file_write(const char *path, const char *text, size_t len, mode_t mode,
-	       enum file_durability durability, struct errmsg *err)
+/* Replaces path by text and a last line. */
+static int file_replace(const char *path, const char *text, size_t len, const char *end,
+			mode_t mode, enum file_durability durability, struct errmsg *err)
 {
 	char temp[PATH_MAX];
-	int result;
+	int ret;
 
 	if ((size_t)snprintf(temp, sizeof(temp), "%s.tmp", path) >= sizeof(temp))
 		return fail(err, -ENAMETOOLONG, "%s", path);
-	result = temp_write(temp, text, len, mode, durability, err);
-	if (result == 0)
-		result = temp_install(temp, path, durability, err);
-	if (result < 0) {
+	ret = temp_write(temp, text, len, end, mode, durability, err);
+	if (ret == 0)
+		ret = temp_install(temp, path, durability, err);
+	if (ret < 0) {
 		unlink(temp);
-		return result;
+		return ret;
 	}
 	return durability == FILE_DURABLE ? folder_sync(path, err) : 0;
+}
+
+int file_write(const char *path, const char *text, size_t len, mode_t mode,
+	       enum file_durability durability, struct errmsg *err)
+{
+	return file_replace(path, text, len, "", mode, durability, err);
 }
 
 /* Part of the format of the files: it must not change. */
 #define CHECKSUM_LINE "{\"checksum\":\"%016" PRIx64 "\"}\n"
 #define CHECKSUM_LEN  32
 
+uint64_t file_checksum(const char *text, size_t len)
+{
+	uint64_t checksum = len;
+
+	for (size_t at = 0; at < len; at += CHUNK) {
+		checksum = checksum * 0x9e3779b97f4a7c15 +
+			   hash_bytes(text + at, len - at < CHUNK ? len - at : CHUNK);
+		task_pause_now();
+	}
+	return checksum;
+}
+
 int file_write_checked(const char *path, const char *text, size_t len, mode_t mode,
 		       enum file_durability durability, struct errmsg *err)
 {
-	auto_free char *checked = malloc(len + CHECKSUM_LEN + 1);
+	char line[CHECKSUM_LEN + 1];
 
-	if (!checked)
-		return fail(err, -ENOMEM, "write %s", path);
-	memcpy(checked, text, len);
-	snprintf(checked + len, CHECKSUM_LEN + 1, CHECKSUM_LINE, hash_bytes(text, len));
-	return file_write(path, checked, len + CHECKSUM_LEN, mode, durability, err);
+	snprintf(line, sizeof(line), CHECKSUM_LINE, file_checksum(text, len));
+	return file_replace(path, text, len, line, mode, durability, err);
 }
 
 int file_read_checked(const char *path, size_t max, char **ret_text, size_t *ret_len,
@@ -201,7 +224,7 @@ int file_read_checked(const char *path, size_t max, char **ret_text, size_t *ret
 	    /* NOLINTNEXTLINE(*cert-err34-c): checked by the pattern */
 	    sscanf(text + len - CHECKSUM_LEN, "{\"checksum\":\"%16" SCNx64, &checksum) == 1) {
 		len -= CHECKSUM_LEN;
-		snprintf(line, sizeof(line), CHECKSUM_LINE, hash_bytes(text, len));
+		snprintf(line, sizeof(line), CHECKSUM_LINE, file_checksum(text, len));
 		if (memcmp(text + len, line, CHECKSUM_LEN) != 0)
 			return fail_plain(
 				err, -EBADMSG,
@@ -273,11 +296,11 @@ int sysctl_write(const char *name, long value, struct errmsg *err)
 {
 	auto_close int fd = sysctl_open(name, O_WRONLY, err);
 	char text[32];
-	int result;
+	int ret;
 
 	if (fd < 0)
 		return fd;
 	snprintf(text, sizeof(text), "%ld\n", value);
-	result = write_full(fd, text, strlen(text));
-	return result < 0 ? fail(err, result, "write /proc/sys/%s", name) : 0;
+	ret = write_full(fd, text, strlen(text));
+	return ret < 0 ? fail(err, ret, "write /proc/sys/%s", name) : 0;
 }

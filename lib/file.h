@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "lib/errmsg.h"
@@ -27,14 +28,18 @@ enum file_durability {
 int file_write(const char *path, const char *text, size_t len, mode_t mode,
 	       enum file_durability durability, struct errmsg *err);
 
-/* The same of a file that a program keeps for itself: a last line {"checksum":"..."} tells damage
- * that would otherwise parse.  max bounds the text without that line.  Reading: -EBADMSG if the two
- * do not agree.  A file without that line (of an earlier version, or repaired by hand) is returned
- * as it is: the caller must refuse what is empty or ends early. */
+/* As file_write() and file_read(), of a file that a program keeps for itself: a last line
+ * {"checksum":"..."} tells damage that would otherwise parse.  max bounds the text without that
+ * line.  Reading: -EBADMSG if the two do not agree.  A file without that line (of an earlier
+ * version, or repaired by hand) is returned as it is: the caller must refuse what is empty or ends
+ * early. */
 int file_write_checked(const char *path, const char *text, size_t len, mode_t mode,
 		       enum file_durability durability, struct errmsg *err);
 int file_read_checked(const char *path, size_t max, char **ret_text, size_t *ret_len,
 		      struct errmsg *err);
+
+/* Tells two texts apart, in every process and version alike; not for who wants to deceive. */
+uint64_t file_checksum(const char *text, size_t len);
 
 /* Creates a folder and the ones above it; fine if it exists. */
 int file_make_dir(const char *path, mode_t mode, struct errmsg *err);

@@ -117,15 +117,18 @@ void task_run(struct event_base *base, void (*function)(void *arg), void *arg)
 		on_resume(-1, 0, NULL);
 }
 
+void task_pause_now(void)
+{
+	struct task *task = inside ? STAILQ_FIRST(&tasks) : NULL;
+
+	if (task && now_ns() >= task->slice_end_ns)
+		swapcontext(&task->own, &task->loop);
+}
+
 void task_pause(void)
 {
-	struct task *task;
-
-	if (!inside)
-		return;
-	task = STAILQ_FIRST(&tasks);
-	if (++task->calls % CLOCK_EVERY == 0 && now_ns() >= task->slice_end_ns)
-		swapcontext(&task->own, &task->loop);
+	if (inside && ++STAILQ_FIRST(&tasks)->calls % CLOCK_EVERY == 0)
+		task_pause_now();
 }
 
 void task_finish_all(void)

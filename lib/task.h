@@ -14,9 +14,11 @@ struct event_base;
  * the loop. */
 void task_run(struct event_base *base, void (*function)(void *arg), void *arg);
 
-/* To be called between small pieces of work: goes back to the loop if the task has had its time.
- * Does nothing outside of a task.  Whatever the task holds on to must stay valid meanwhile. */
+/* To be called between pieces of work of some microseconds: goes back to the loop if the task has
+ * had its time.  Does nothing outside of a task.  Whatever the task holds on to must stay valid. */
 void task_pause(void);
+/* The same after a longer piece: looks at the clock each time. */
+void task_pause_now(void);
 
 /* Runs all tasks to their ends, without the loop: what they work on goes. */
 void task_finish_all(void);

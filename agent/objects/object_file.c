@@ -17,8 +17,9 @@
 #include "agent/objects/object_watch.h"
 #include "agent/objects/objects_internal.h"
 #include "lib/auto.h"
+#include "lib/file.h"
 #include "lib/log.h"
-#include "lib/table.h"
+#include "lib/task.h"
 #include "policy/objects/parse.h"
 
 #define TRIM_SIZE (1U << 20)
@@ -264,7 +265,8 @@ static bool load_file(struct object_files *files, struct object_file *file, stru
 		return false;
 	}
 	files->bytes_read += load->len;
-	load->hash = table_hash(load->text, load->len) | 1;
+	load->hash = file_checksum(load->text, load->len) | 1;
+	task_pause_now();
 	if (load->hash == file->hash)
 		file_accept(file);
 	else if (load_parse(load))
@@ -382,6 +384,7 @@ static void load_store(const struct object_files *files, const struct load *load
 
 static void load_confirm(struct object_files *files, struct load *load)
 {
+	task_pause_now();
 	if (!load->text) {
 		file_remove(files, take_ptr(load->file));
 		return;
@@ -528,6 +531,7 @@ bool object_files_update(struct object_files *files, const char *const *names, s
 	/* What one file gave up, another may have been waiting for. */
 	changed |= blocked_retry(files);
 	dir_leave(files);
+	task_pause_now();
 	heap_trim(files);
 	return changed;
 }
@@ -561,7 +565,7 @@ static int file_recover(struct object_files *files, struct object_file *file, st
 		fail(err, ret, "its copy");
 	} else {
 		list_sort(&load.list);
-		load.hash = table_hash(load.text, load.len) | 1;
+		load.hash = file_checksum(load.text, load.len) | 1;
 		ret = loads_apply(files, &load, 1, &failed, &changed, err);
 	}
 	load_done(&load);

@@ -314,7 +314,8 @@ struct cJSON *objects_status(const struct objects *objects)
 	for (size_t i = 0; i < objects->files.count; i++) {
 		const struct object_file *file = objects->files.items[i];
 
-		status_add(array, file->source.name, file->count, file->error);
+		if (file->hash || file->error) /* else it is being read for the first time */
+			status_add(array, file->source.name, file->count, file->error);
 	}
 	return json;
 }

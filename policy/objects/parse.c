@@ -14,6 +14,7 @@
 #include "lib/alloc.h"
 #include "lib/arena.h"
 #include "lib/document.h"
+#include "lib/task.h"
 #include "policy/objects/kind.h"
 #include "policy/objects/name.h"
 #include "policy/objects/reader.h"
@@ -87,9 +88,7 @@ static void check_duplicates(struct reader *reader, const struct node *at)
 		check_few_duplicates(reader, at);
 		return;
 	}
-	members = keep_array(reader, count, sizeof(cJSON *));
-	if (!members)
-		return;
+	members = xcalloc(count, sizeof(cJSON *));
 	cJSON_ArrayForEach (member, at->json)
 		members[i++] = member;
 	qsort(members, count, sizeof(cJSON *), member_compare);
@@ -149,24 +148,24 @@ static void read_metadata(struct reader *reader, const struct node *root, struct
 		snprintf(reader->object, sizeof(reader->object), "%s %s%s%s",
 			 object_kind_name(object->kind), text, spec->namespaced ? "/" : "",
 			 name_text);
-	object->namespace = keep_string(reader, text);
+	object->namespace = xstrdup(text);
 	wanted = spec->namespaced ? name_check_dns_label(text) : NULL;
 	if (wanted)
 		reader_error(reader, &namespace, "\"%s\" is not a namespace: %s", text, wanted);
 
-	object->name = keep_string(reader, name_text ? name_text : "");
+	object->name = xstrdup(name_text ? name_text : "");
 	wanted = name_text ? spec->name_check(name_text) : NULL;
 	if (wanted)
 		reader_error(reader, &name, "\"%s\" is not a name: %s", name_text, wanted);
 	if (!name.json)
 		reader_missing(reader, &name);
 	text = read_string(reader, &uid);
-	object->uid = keep_string(reader, text ? text : "");
+	object->uid = xstrdup(text ? text : "");
 	if (read_is_object(reader, &annotations)) {
 		struct node ignore = node_child(&annotations, "tendril.io/lint-ignore");
 
 		text = read_string(reader, &ignore);
-		object->lint_ignore = text ? keep_string(reader, text) : NULL;
+		object->lint_ignore = text ? xstrdup(text) : NULL;
 	}
 }
 
@@ -240,14 +239,11 @@ static struct object *read_object(struct reader *reader, const struct node *root
 		kind_skip(reader, root, kind_text, &match);
 		return NULL;
 	}
-	object = keep_array(reader, 1, sizeof(*object));
-	if (!object)
-		return NULL;
+	object = xcalloc(1, sizeof(*object));
 	object->kind = match.kind;
 	read_metadata(reader, root, object);
 	reader_check_tree(reader, root, 1);
-	if (!reader->failed)
-		kind_specs[match.kind].read(reader, root, object);
+	kind_specs[match.kind].read(reader, root, object);
 	return object;
 }
 
@@ -258,14 +254,13 @@ int object_parse(const struct cJSON *json, unsigned int flags, struct object **r
 	struct node root = node_root(json);
 	size_t errors = problems->errors;
 	struct object *object = read_object(&reader, &root, NULL, NULL);
-	bool failed = reader.failed;
 
-	if (!failed && problems->errors == errors) {
+	if (problems->errors == errors) {
 		*ret_object = object;
 		return 0;
 	}
 	object_free(object);
-	return failed ? -ENOMEM : -EINVAL;
+	return -EINVAL;
 }
 
 /* ---- a text ---- */
@@ -279,10 +274,6 @@ static void parse_add(struct parse *parse, const struct node *root, struct objec
 
 	if (!object)
 		return;
-	if (parse->reader.failed) {
-		object_free(object);
-		return;
-	}
 	object->document = (uint32_t)parse->reader.document;
 	object->item = listed ? (uint32_t)root->index + 1 : 0;
 	buffer_number(&key, object->kind);
@@ -313,6 +304,7 @@ static void parse_item(struct parse *parse, const struct node *items, const cJSO
 {
 	struct node item = node_item(items, json, index);
 
+	task_pause();
 	item.object_root = true;
 	snprintf(parse->reader.object, sizeof(parse->reader.object), "document %zu, item %zu",
 		 parse->reader.document + 1, index + 1);
@@ -326,7 +318,6 @@ static void parse_list(struct parse *parse, const struct node *root, const char 
 	struct node items = node_child(root, "items");
 	const char *version = read_string(&parse->reader, &api_version);
 	const char *kind = *item_kind ? item_kind : NULL;
-	const cJSON *json;
 	size_t index = 0;
 	cJSON *item;
 
@@ -336,7 +327,7 @@ static void parse_list(struct parse *parse, const struct node *root, const char 
 	if (!read_is_array(&parse->reader, &items))
 		return;
 	parse->list.documents++;
-	while (documents->in_list && !parse->reader.failed) {
+	while (documents->in_list) {
 		int found = documents_next_item(documents, &item);
 
 		parse->broken = found < 0;
@@ -345,9 +336,10 @@ static void parse_list(struct parse *parse, const struct node *root, const char 
 		parse_item(parse, &items, item, index++, version, kind);
 		cJSON_Delete(item);
 	}
-	cJSON_ArrayForEach (json, items.json) {
-		if (!parse->reader.failed)
-			parse_item(parse, &items, json, index++, version, kind);
+	/* Each goes once it is read: to free the whole of a large tree takes long. */
+	while ((item = cJSON_DetachItemFromArray((cJSON *)items.json, 0))) {
+		parse_item(parse, &items, item, index++, version, kind);
+		cJSON_Delete(item);
 	}
 }
 
@@ -375,7 +367,7 @@ static void parse_documents(struct parse *parse)
 	cJSON *document;
 	int found = 1;
 
-	while (found == 1 && !parse->reader.failed && !parse->broken) {
+	while (found == 1 && !parse->broken) {
 		found = documents_next(parse->reader.documents, &document, &error);
 		if (found < 0)
 			reader_text_error(&parse->reader, &error);
@@ -396,7 +388,6 @@ static int text_parse(const char *text, size_t len, unsigned int flags, bool by_
 		.reader = { .problems = problems, .flags = flags, .documents = &documents },
 	};
 	size_t errors = problems->errors;
-	bool failed;
 
 	parse.arena = arena_new();
 	parse.seen.arena = parse.arena;
@@ -405,16 +396,13 @@ static int text_parse(const char *text, size_t len, unsigned int flags, bool by_
 	documents.by_item = by_item;
 	parse_documents(&parse);
 	documents_done(&documents);
-	failed = parse.reader.failed;
 	intern_done(&parse.seen);
 	arena_free(parse.arena);
-	if (!failed && !parse.broken && problems->errors == errors) {
+	if (!parse.broken && problems->errors == errors) {
 		*ret_list = parse.list;
 		return 0;
 	}
 	object_list_done(&parse.list);
-	if (failed)
-		return -ENOMEM;
 	return parse.broken ? -EAGAIN : -EINVAL;
 }
 

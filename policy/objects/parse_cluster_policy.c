@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/alloc.h"
 #include "lib/auto.h"
 #include "policy/objects/name.h"
 #include "policy/objects/reader.h"
@@ -176,10 +177,9 @@ static void read_cluster_peer(struct reader *reader, const struct node *at, bool
 		peer->namespaces = read_selector_kept(reader, &child);
 		break;
 	case PEER_PODS:
-		peer->namespaces = keep_array(reader, 1, sizeof(*peer->namespaces));
-		peer->pods = keep_array(reader, 1, sizeof(*peer->pods));
-		if (peer->namespaces && peer->pods)
-			read_namespaced_pod(reader, &child, peer->namespaces, peer->pods);
+		peer->namespaces = xcalloc(1, sizeof(*peer->namespaces));
+		peer->pods = xcalloc(1, sizeof(*peer->pods));
+		read_namespaced_pod(reader, &child, peer->namespaces, peer->pods);
 		break;
 	case PEER_NODES:
 		peer->nodes = read_selector_kept(reader, &child);
@@ -220,15 +220,11 @@ static void read_cluster_peers(struct reader *reader, const struct node *at, boo
 
 	if (!read_is_short_list(reader, at, true))
 		return;
-	rule->peers = keep_array(reader, peers_count(at->json), sizeof(*rule->peers));
-	if (!rule->peers)
-		return;
+	rule->peers = xcalloc(peers_count(at->json), sizeof(*rule->peers));
 	cJSON_ArrayForEach (json, at->json) {
 		struct node child = node_item(at, json, index++);
 
 		read_cluster_peer(reader, &child, egress, rule);
-		if (reader->failed)
-			return;
 	}
 }
 
@@ -311,16 +307,11 @@ static void read_protocols(struct reader *reader, const struct node *at, struct 
 
 	if (!read_is_short_list(reader, at, false))
 		return;
-	rule->ports =
-		keep_array(reader, (size_t)cJSON_GetArraySize(at->json), sizeof(*rule->ports));
-	if (!rule->ports)
-		return;
+	rule->ports = xcalloc((size_t)cJSON_GetArraySize(at->json), sizeof(*rule->ports));
 	cJSON_ArrayForEach (json, at->json) {
 		struct node child = node_item(at, json, index++);
 
 		read_protocol(reader, &child, rule);
-		if (reader->failed)
-			return;
 	}
 }
 
@@ -353,13 +344,12 @@ static void read_cluster_rule(struct reader *reader, const struct node *at, bool
 	if (text && strlen(text) > RULE_NAME_MAX)
 		reader_error(reader, &name, "longer than %d characters", RULE_NAME_MAX);
 	if (text && *text)
-		rule->name = keep_string(reader, text);
+		rule->name = xstrdup(text);
 	which = read_word(reader, &action, actions, ARRAY_SIZE(actions), "Accept, Deny or Pass");
 	if (which >= 0)
 		rule->action = (enum policy_action)which;
 	read_cluster_peers(reader, &peers, egress, rule);
-	if (!reader->failed)
-		read_protocols(reader, &protocols, rule);
+	read_protocols(reader, &protocols, rule);
 }
 
 static struct policy_rule *read_cluster_rules(struct reader *reader, const struct node *at,
@@ -375,15 +365,11 @@ static struct policy_rule *read_cluster_rules(struct reader *reader, const struc
 	if (count > ITEMS_MAX)
 		reader_error(reader, at, "%d items, where at most %d are allowed", count,
 			     ITEMS_MAX);
-	rules = keep_array(reader, (size_t)count, sizeof(*rules));
-	if (!rules)
-		return NULL;
+	rules = xcalloc((size_t)count, sizeof(*rules));
 	cJSON_ArrayForEach (json, at->json) {
 		struct node child = node_item(at, json, *ret_count);
 
 		read_cluster_rule(reader, &child, egress, &rules[(*ret_count)++]);
-		if (reader->failed)
-			break;
 	}
 	return rules;
 }
@@ -443,13 +429,10 @@ void read_cluster_policy(struct reader *reader, const struct node *root, struct 
 	read_tier(reader, &tier, policy);
 	read_priority(reader, &priority, policy);
 	read_subject(reader, &subject, policy);
-	if (reader->failed)
-		return;
 	policy->ingress_rules =
 		read_cluster_rules(reader, &ingress, false, &policy->ingress_rule_count);
-	if (!reader->failed)
-		policy->egress_rules =
-			read_cluster_rules(reader, &egress, true, &policy->egress_rule_count);
-	if (policy->ingress_rule_count + policy->egress_rule_count == 0 && !reader->failed)
+	policy->egress_rules =
+		read_cluster_rules(reader, &egress, true, &policy->egress_rule_count);
+	if (policy->ingress_rule_count + policy->egress_rule_count == 0)
 		reader_problem(reader, &spec, PROBLEM_WARNING, "no rules: does nothing");
 }

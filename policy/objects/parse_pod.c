@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "lib/alloc.h"
 #include "lib/auto.h"
 #include "policy/objects/name.h"
 #include "policy/objects/reader.h"
@@ -15,8 +16,8 @@ void read_namespace(struct reader *reader, const struct node *root, struct objec
 
 	read_labels(reader, &labels, &object->ns.labels);
 	/* The API server sets it, and nobody can take it away; a file may lack it. */
-	if (!reader->failed && object->name)
-		labels_set(reader, &object->ns.labels, "kubernetes.io/metadata.name", object->name);
+	if (object->name)
+		labels_set(&object->ns.labels, "kubernetes.io/metadata.name", object->name);
 }
 
 void read_node(struct reader *reader, const struct node *root, struct object *object)
@@ -32,10 +33,8 @@ void read_node(struct reader *reader, const struct node *root, struct object *ob
 	read_labels(reader, &labels, &node->labels);
 	if (!read_is_object(reader, &status) || !read_is_array(reader, &addresses))
 		return;
-	node->addresses = keep_array(reader, (size_t)cJSON_GetArraySize(addresses.json),
-				     sizeof(*node->addresses));
-	if (!node->addresses)
-		return;
+	node->addresses =
+		xcalloc((size_t)cJSON_GetArraySize(addresses.json), sizeof(*node->addresses));
 	cJSON_ArrayForEach (json, addresses.json) {
 		struct node child = node_item(&addresses, json, index++);
 		struct node type = node_child(&child, "type");
@@ -114,7 +113,6 @@ static void read_container_port(struct reader *reader, const struct node *at,
 	struct node name = node_child(at, "name");
 	struct node number = node_child(at, "containerPort");
 	struct node proto = node_child(at, "protocol");
-	struct named_port *ports;
 	const char *text;
 	const char *wanted;
 	struct named_port port;
@@ -131,14 +129,9 @@ static void read_container_port(struct reader *reader, const struct node *at,
 	wanted = name_check_port(text);
 	if (wanted)
 		reader_error(reader, &name, "\"%s\" is not a port name: %s", text, wanted);
-	ports = reallocarray(pod->ports, pod->port_count + 1, sizeof(*ports));
-	if (!ports) {
-		reader->failed = true;
-		return;
-	}
-	pod->ports = ports;
-	port.name = keep_string(reader, text);
-	ports[pod->port_count++] = port;
+	port.name = xstrdup(text);
+	pod->ports = xreallocarray(pod->ports, pod->port_count + 1, sizeof(*pod->ports));
+	pod->ports[pod->port_count++] = port;
 }
 
 static void read_containers(struct reader *reader, const struct node *list, bool only_sidecars,
@@ -203,12 +196,12 @@ void read_pod(struct reader *reader, const struct node *root, struct object *obj
 		struct node init = node_child(&spec, "initContainers");
 
 		text = read_string(reader, &node_name);
-		pod->node_name = keep_string(reader, text ? text : "");
+		pod->node_name = xstrdup(text ? text : "");
 		pod->host_network = read_bool(reader, &host_network, false);
 		read_containers(reader, &containers, false, pod);
 		read_containers(reader, &init, true, pod);
 	} else {
-		pod->node_name = keep_string(reader, "");
+		pod->node_name = xstrdup("");
 	}
 	read_pod_status(reader, &status, pod);
 }

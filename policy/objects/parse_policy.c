@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/alloc.h"
 #include "lib/auto.h"
 #include "policy/objects/name.h"
 #include "policy/objects/reader.h"
@@ -56,10 +57,7 @@ static void read_block(struct reader *reader, const struct node *at, struct poli
 	known = read_cidr(reader, &cidr, &peer->cidr, &peer->host_bits);
 	if (!read_is_array(reader, &except))
 		return;
-	peer->except =
-		keep_array(reader, (size_t)cJSON_GetArraySize(except.json), sizeof(*peer->except));
-	if (!peer->except)
-		return;
+	peer->except = xcalloc((size_t)cJSON_GetArraySize(except.json), sizeof(*peer->except));
 	cJSON_ArrayForEach (json, except.json) {
 		struct node child = node_item(&except, json, index++);
 		struct prefix *hole = &peer->except[peer->except_count];
@@ -108,7 +106,7 @@ char *read_port_name(struct reader *reader, const struct node *at)
 		reader_error(reader, at, "\"%s\" is a string: a port number has no quotes", text);
 	else if (wanted)
 		reader_error(reader, at, "\"%s\" is not a port name: %s", text, wanted);
-	return keep_string(reader, text);
+	return xstrdup(text);
 }
 
 static void read_policy_port(struct reader *reader, const struct node *at, struct policy_port *port)
@@ -157,10 +155,7 @@ static void read_rule(struct reader *reader, const struct node *at, const char *
 		return;
 	read_known_fields(reader, at, known, ARRAY_SIZE(known));
 	if (read_is_array(reader, &peers)) {
-		rule->peers = keep_array(reader, (size_t)cJSON_GetArraySize(peers.json),
-					 sizeof(*rule->peers));
-		if (!rule->peers)
-			return;
+		rule->peers = xcalloc((size_t)cJSON_GetArraySize(peers.json), sizeof(*rule->peers));
 		cJSON_ArrayForEach (json, peers.json) {
 			struct node child = node_item(&peers, json, rule->peer_count);
 
@@ -168,10 +163,7 @@ static void read_rule(struct reader *reader, const struct node *at, const char *
 		}
 	}
 	if (read_is_array(reader, &ports)) {
-		rule->ports = keep_array(reader, (size_t)cJSON_GetArraySize(ports.json),
-					 sizeof(*rule->ports));
-		if (!rule->ports)
-			return;
+		rule->ports = xcalloc((size_t)cJSON_GetArraySize(ports.json), sizeof(*rule->ports));
 		cJSON_ArrayForEach (json, ports.json) {
 			struct node child = node_item(&ports, json, rule->port_count);
 
@@ -188,9 +180,7 @@ static struct policy_rule *read_rules(struct reader *reader, const struct node *
 
 	if (!read_is_array(reader, at))
 		return NULL;
-	rules = keep_array(reader, (size_t)cJSON_GetArraySize(at->json), sizeof(*rules));
-	if (!rules)
-		return NULL;
+	rules = xcalloc((size_t)cJSON_GetArraySize(at->json), sizeof(*rules));
 	cJSON_ArrayForEach (json, at->json) {
 		struct node child = node_item(at, json, *ret_count);
 
@@ -275,8 +265,6 @@ void read_policy(struct reader *reader, const struct node *root, struct object *
 	read_selector(reader, &pods, &policy->pods);
 	policy->ingress_rules = read_rules(reader, &ingress, "from", &policy->ingress_rule_count);
 	policy->egress_rules = read_rules(reader, &egress, "to", &policy->egress_rule_count);
-	if (reader->failed)
-		return;
 	read_policy_types(reader, &spec, policy);
 	warn_ignored(reader, &ingress, policy->ingress, "Ingress");
 	warn_ignored(reader, &egress, policy->egress, "Egress");

@@ -2,15 +2,14 @@
 /* Label selectors, wherever a policy has one. */
 #include <string.h>
 
+#include "lib/alloc.h"
 #include "lib/auto.h"
 #include "policy/objects/name.h"
 #include "policy/objects/reader.h"
 
-static void term_keep_value(struct reader *reader, struct selector_term *term, const char *value)
+static void term_keep_value(struct selector_term *term, const char *value)
 {
-	term->values[term->value_count] = keep_string(reader, value);
-	if (term->values[term->value_count])
-		term->value_count++;
+	term->values[term->value_count++] = xstrdup(value);
 }
 
 static void check_label_key(struct reader *reader, const struct node *at, enum problem_kind kind,
@@ -48,12 +47,10 @@ static void read_match_labels(struct reader *reader, const struct node *at,
 			continue;
 		check_label_value(reader, &child, value);
 		term->op = SELECTOR_IN;
-		term->key = keep_string(reader, member->string);
-		term->values = keep_array(reader, 1, sizeof(*term->values));
+		term->key = xstrdup(member->string);
+		term->values = xcalloc(1, sizeof(*term->values));
 		selector->count++;
-		if (reader->failed)
-			return;
-		term_keep_value(reader, term, value);
+		term_keep_value(term, value);
 	}
 }
 
@@ -96,8 +93,8 @@ static void read_term_values(struct reader *reader, const struct node *at,
 		reader_error(reader, at, "In and NotIn need at least one value");
 	if (!wanted && count > 0)
 		reader_error(reader, at, "Exists and DoesNotExist take no values");
-	term->values = keep_array(reader, count, sizeof(*term->values));
-	if (!term->values || count == 0)
+	term->values = xcalloc(count, sizeof(*term->values));
+	if (count == 0)
 		return;
 	cJSON_ArrayForEach (json, at->json) {
 		struct node child = node_item(at, json, index++);
@@ -106,7 +103,7 @@ static void read_term_values(struct reader *reader, const struct node *at,
 		if (!value)
 			continue;
 		check_label_value(reader, &child, value);
-		term_keep_value(reader, term, value);
+		term_keep_value(term, value);
 	}
 }
 
@@ -136,10 +133,8 @@ static void read_match_expressions(struct reader *reader, const struct node *at,
 			check_label_key(reader, &key, PROBLEM_ERROR, text);
 		if (!read_operator(reader, &operator, & term->op) || !text)
 			continue;
-		term->key = keep_string(reader, text);
+		term->key = xstrdup(text);
 		selector->count++;
-		if (reader->failed)
-			return;
 		read_term_values(reader, &values, term);
 	}
 }
@@ -159,12 +154,9 @@ void read_selector(struct reader *reader, const struct node *at, struct selector
 		count += (size_t)cJSON_GetArraySize(expressions.json);
 	if (count == 0)
 		return;
-	selector->terms = keep_array(reader, count, sizeof(*selector->terms));
-	if (!selector->terms)
-		return;
+	selector->terms = xcalloc(count, sizeof(*selector->terms));
 	read_match_labels(reader, &labels, selector);
-	if (!reader->failed)
-		read_match_expressions(reader, &expressions, selector);
+	read_match_expressions(reader, &expressions, selector);
 }
 
 struct selector *read_selector_kept(struct reader *reader, const struct node *at)
@@ -173,8 +165,7 @@ struct selector *read_selector_kept(struct reader *reader, const struct node *at
 
 	if (!at->json)
 		return NULL;
-	selector = keep_array(reader, 1, sizeof(*selector));
-	if (selector)
-		read_selector(reader, at, selector);
+	selector = xcalloc(1, sizeof(*selector));
+	read_selector(reader, at, selector);
 	return selector;
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/alloc.h"
 #include "lib/auto.h"
 #include "policy/objects/name.h"
 #include "policy/objects/reader.h"
@@ -77,7 +78,7 @@ static void read_service_port(struct reader *reader, const struct node *at,
 		return;
 	service->port_count++;
 	text = read_string(reader, &name);
-	port->name = keep_string(reader, text ? text : "");
+	port->name = xstrdup(text ? text : "");
 	port->port = read_port(reader, &number);
 	port->proto = read_proto(reader, &proto);
 	if (!number.json)
@@ -86,12 +87,10 @@ static void read_service_port(struct reader *reader, const struct node *at,
 	/* 0 and "" are what an unset targetPort looks like. */
 	if (cJSON_IsString(target.json)) {
 		if (*cJSON_GetStringValue(target.json))
-			port->target_name = keep_string(reader, cJSON_GetStringValue(target.json));
+			port->target_name = xstrdup(cJSON_GetStringValue(target.json));
 	} else if (target.json && !(cJSON_IsNumber(target.json) && target.json->valuedouble == 0)) {
 		port->target_port = read_port(reader, &target);
 	}
-	if (reader->failed)
-		return;
 	for (const struct service_port *other = service->ports; other < port; other++) {
 		bool same_port = other->port == port->port && other->proto == port->proto;
 
@@ -197,16 +196,11 @@ void read_service(struct reader *reader, const struct node *root, struct object 
 		read_cluster_ips(reader, &spec, service);
 	if (!read_is_array(reader, &ports))
 		return;
-	service->ports =
-		keep_array(reader, (size_t)cJSON_GetArraySize(ports.json), sizeof(*service->ports));
-	if (!service->ports)
-		return;
+	service->ports = xcalloc((size_t)cJSON_GetArraySize(ports.json), sizeof(*service->ports));
 	cJSON_ArrayForEach (json, ports.json) {
 		struct node child = node_item(&ports, json, index++);
 
 		read_service_port(reader, &child, service);
-		if (reader->failed)
-			return;
 	}
 }
 
@@ -242,9 +236,9 @@ static void read_target(struct reader *reader, const struct node *at, const char
 	text = read_string(reader, &name);
 	if (!text)
 		return;
-	endpoint->pod_name = keep_string(reader, text);
+	endpoint->pod_name = xstrdup(text);
 	text = read_string(reader, &target_namespace);
-	endpoint->pod_namespace = keep_string(reader, text && *text ? text : namespace);
+	endpoint->pod_namespace = xstrdup(text && *text ? text : namespace);
 }
 
 static void read_slice_endpoint(struct reader *reader, const struct node *at, struct object *object)
@@ -264,10 +258,8 @@ static void read_slice_endpoint(struct reader *reader, const struct node *at, st
 	read_target(reader, &target, object->namespace ? object->namespace : "", endpoint);
 	if (slice->fqdn || !read_is_array(reader, &addresses))
 		return;
-	endpoint->addresses = keep_array(reader, (size_t)cJSON_GetArraySize(addresses.json),
-					 sizeof(*endpoint->addresses));
-	if (!endpoint->addresses)
-		return;
+	endpoint->addresses =
+		xcalloc((size_t)cJSON_GetArraySize(addresses.json), sizeof(*endpoint->addresses));
 	cJSON_ArrayForEach (json, addresses.json) {
 		struct node child = node_item(&addresses, json, index++);
 		struct addr addr;
@@ -294,7 +286,7 @@ static void read_slice_port(struct reader *reader, const struct node *at,
 		return;
 	slice->port_count++;
 	text = read_string(reader, &name);
-	port->name = keep_string(reader, text ? text : "");
+	port->name = xstrdup(text ? text : "");
 	port->port = read_port(reader, &number);
 	port->proto = read_proto(reader, &proto);
 }
@@ -331,13 +323,11 @@ void read_slice(struct reader *reader, const struct node *root, struct object *o
 
 		text = read_string(reader, &service);
 	}
-	slice->service_name = keep_string(reader, text ? text : "");
+	slice->service_name = xstrdup(text ? text : "");
 	read_address_type(reader, &type, slice);
 	if (read_is_array(reader, &endpoints)) {
-		slice->endpoints = keep_array(reader, (size_t)cJSON_GetArraySize(endpoints.json),
-					      sizeof(*slice->endpoints));
-		if (!slice->endpoints)
-			return;
+		slice->endpoints = xcalloc((size_t)cJSON_GetArraySize(endpoints.json),
+					   sizeof(*slice->endpoints));
 		cJSON_ArrayForEach (json, endpoints.json) {
 			struct node child = node_item(&endpoints, json, index++);
 
@@ -346,10 +336,8 @@ void read_slice(struct reader *reader, const struct node *root, struct object *o
 	}
 	index = 0;
 	if (read_is_array(reader, &ports)) {
-		slice->ports = keep_array(reader, (size_t)cJSON_GetArraySize(ports.json),
-					  sizeof(*slice->ports));
-		if (!slice->ports)
-			return;
+		slice->ports =
+			xcalloc((size_t)cJSON_GetArraySize(ports.json), sizeof(*slice->ports));
 		cJSON_ArrayForEach (json, ports.json) {
 			struct node child = node_item(&ports, json, index++);
 

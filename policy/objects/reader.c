@@ -10,6 +10,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "lib/alloc.h"
 #include "lib/arena.h"
 #include "lib/text.h"
 #include "policy/objects/name.h"
@@ -79,15 +80,9 @@ static void problem_position(struct reader *reader, const struct node *at, bool 
 static void problem_add(struct reader *reader, struct problem *problem)
 {
 	struct problems *problems = reader->problems;
-	struct problem *items = reallocarray(problems->items, problems->count + 1, sizeof(*items));
 
-	if (items)
-		problems->items = items;
-	if (!items || !problem->message || !problem->object || !problem->path) {
-		problem_done(problem);
-		reader->failed = true;
-		return;
-	}
+	problems->items =
+		xreallocarray(problems->items, problems->count + 1, sizeof(*problems->items));
 	problems->items[problems->count++] = *problem;
 	problems->errors += !problem->warning;
 }
@@ -105,9 +100,9 @@ void reader_problem(struct reader *reader, const struct node *at, enum problem_k
 	}
 	va_start(args, fmt);
 	if (vasprintf(&problem.message, fmt, args) < 0)
-		problem.message = NULL;
+		out_of_memory(0);
 	va_end(args);
-	problem.object = strdup(reader->object);
+	problem.object = xstrdup(reader->object);
 	problem.path = path_of(at);
 	problem_position(reader, at, kind >= PROBLEM_AT_KEY, &problem);
 	problem_add(reader, &problem);
@@ -116,9 +111,9 @@ void reader_problem(struct reader *reader, const struct node *at, enum problem_k
 void reader_text_error(struct reader *reader, const struct text_error *error)
 {
 	struct problem problem = {
-		.object = strdup(""),
-		.path = strdup(""),
-		.message = strdup(error->text),
+		.object = xstrdup(""),
+		.path = xstrdup(""),
+		.message = xstrdup(error->text),
 		.line = error->line,
 		.column = error->column,
 	};
@@ -414,24 +409,6 @@ void read_known_fields(struct reader *reader, const struct node *at, const char 
 	}
 }
 
-void *keep_array(struct reader *reader, size_t count, size_t size)
-{
-	void *array = calloc(count ? count : 1, size);
-
-	if (!array)
-		reader->failed = true;
-	return array;
-}
-
-char *keep_string(struct reader *reader, const char *text)
-{
-	char *copy = strdup(text);
-
-	if (!copy)
-		reader->failed = true;
-	return copy;
-}
-
 /* ---- labels ---- */
 
 void read_labels(struct reader *reader, const struct node *at, struct labels *labels)
@@ -440,10 +417,7 @@ void read_labels(struct reader *reader, const struct node *at, struct labels *la
 
 	if (!read_is_object(reader, at))
 		return;
-	labels->items =
-		keep_array(reader, (size_t)cJSON_GetArraySize(at->json), sizeof(*labels->items));
-	if (!labels->items)
-		return;
+	labels->items = xcalloc((size_t)cJSON_GetArraySize(at->json), sizeof(*labels->items));
 	cJSON_ArrayForEach (member, at->json) {
 		struct node child = node_member(at, member);
 		const char *value = read_string(reader, &child);
@@ -459,35 +433,25 @@ void read_labels(struct reader *reader, const struct node *at, struct labels *la
 		if (wanted)
 			reader_error(reader, &child, "\"%s\" is not a label value: %s", value,
 				     wanted);
-		label->key = keep_string(reader, member->string);
-		label->value = keep_string(reader, value);
+		label->key = xstrdup(member->string);
+		label->value = xstrdup(value);
 		labels->count++;
-		if (reader->failed)
-			return;
 	}
 	labels_sort(labels);
 }
 
-void labels_set(struct reader *reader, struct labels *labels, const char *key, const char *value)
+void labels_set(struct labels *labels, const char *key, const char *value)
 {
-	struct label *items;
-
 	for (size_t i = 0; i < labels->count; i++) {
 		if (strcmp(labels->items[i].key, key) == 0) {
 			free(labels->items[i].value);
-			labels->items[i].value = keep_string(reader, value);
+			labels->items[i].value = xstrdup(value);
 			return;
 		}
 	}
-	items = reallocarray(labels->items, labels->count + 1, sizeof(*items));
-	if (!items) {
-		reader->failed = true;
-		return;
-	}
-	labels->items = items;
-	items[labels->count].key = keep_string(reader, key);
-	items[labels->count].value = keep_string(reader, value);
+	labels->items = xreallocarray(labels->items, labels->count + 1, sizeof(*labels->items));
+	labels->items[labels->count].key = xstrdup(key);
+	labels->items[labels->count].value = xstrdup(value);
 	labels->count++;
-	if (!reader->failed)
-		labels_sort(labels);
+	labels_sort(labels);
 }

@@ -21,7 +21,6 @@ struct reader {
 		*documents; /* what is read is of the document at hand; NULL: it has no text */
 	size_t document;    /* its number, from 0 */
 	char object[600];   /* how problems name the object at hand */
-	bool failed;        /* out of memory */
 };
 
 /* One value and the way to it.  json is NULL where the field is absent or null: Kubernetes takes
@@ -90,10 +89,6 @@ void read_known_fields(struct reader *reader, const struct node *at, const char 
 		read_known_fields(reader, at, names_, ARRAY_SIZE(names_)); \
 	} while (0)
 
-/* Memory that the object will own; NULL only with reader->failed. */
-void *keep_array(struct reader *reader, size_t count, size_t size);
-char *keep_string(struct reader *reader, const char *text);
-
 /* ---- shared between nouns ---- */
 
 /* The selector at the node, into a zeroed struct; absent: one that matches everything. */
@@ -109,7 +104,7 @@ void read_policy_envelope(struct reader *reader, const struct node *root);
 char *read_port_name(struct reader *reader, const struct node *at);
 
 void read_labels(struct reader *reader, const struct node *at, struct labels *labels);
-void labels_set(struct reader *reader, struct labels *labels, const char *key, const char *value);
+void labels_set(struct labels *labels, const char *key, const char *value);
 
 void read_namespace(struct reader *reader, const struct node *root, struct object *object);
 void read_node(struct reader *reader, const struct node *root, struct object *object);

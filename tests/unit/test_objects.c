@@ -175,6 +175,70 @@ static void test_burst_of_changes_costs_few_runs(void **state)
 
 /* ---- contradictions -------------------------------------------------------------------------- */
 
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	++*(unsigned int *)arg;
+}
+
+/* The loop goes on while a large text is read, and what changes meanwhile is not lost. */
+static void test_large_file_is_read_in_slices(void **state)
+{
+	static const struct timeval often = { .tv_usec = 500 };
+	struct fixture *fixture = *state;
+	unsigned int ticks = 0;
+	struct event *tick;
+	char *text = NULL;
+	size_t len = 0;
+	FILE *out = open_memstream(&text, &len);
+
+	for (int i = 0; i < 5000; i++)
+		fprintf(out,
+			"---\napiVersion: v1\nkind: Pod\nmetadata:\n  name: p%d\n  namespace: "
+			"shop\n"
+			"  labels:\n    app: web\n    tier: front\n",
+			i);
+	fclose(out);
+	start(fixture);
+	write_file(fixture, "objects/a.json", pod("a", "10.0.0.1"));
+	WAIT(has_pod(fixture, "a"));
+	write_file(fixture, "objects/b.yaml", text);
+	free(text);
+	tick = event_new(fixture->base, -1, EV_PERSIST, on_tick, &ticks);
+	event_add(tick, &often);
+	for (bool told = false; !has_pod(fixture, "p4999");) {
+		event_base_loop(fixture->base, EVLOOP_ONCE);
+		if (ticks > 10 && !told) {
+			write_file(fixture, "objects/a.json", pod("a2", "10.0.0.1"));
+			write_file(fixture, "objects/c.json", pod("c", "10.0.0.3"));
+			told = true;
+		}
+	}
+	assert_true(ticks > 20); /* at once, it would take three or four */
+	WAIT(has_pod(fixture, "a2") && has_pod(fixture, "c"));
+	event_free(tick);
+	stop(fixture);
+}
+
+static void test_stopping_ends_what_is_being_read(void **state)
+{
+	struct fixture *fixture = *state;
+	char *text = NULL;
+	size_t len = 0;
+	FILE *out = open_memstream(&text, &len);
+
+	for (int i = 0; i < 5000; i++)
+		fprintf(out, "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: n%d}\n", i);
+	fclose(out);
+	start(fixture);
+	write_file(fixture, "objects/b.yaml", text);
+	free(text);
+	for (int i = 0; i < 10; i++)
+		event_base_loop(fixture->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+	stop(fixture);
+}
+
 static void test_duplicate_names_the_first_file_and_waits(void **state)
 {
 	struct fixture *fixture = *state;
@@ -282,6 +346,8 @@ int main(void)
 		CASE(test_many_services_are_synced_at_once),
 		CASE(test_many_files_at_once),
 		CASE(test_burst_of_changes_costs_few_runs),
+		CASE(test_large_file_is_read_in_slices),
+		CASE(test_stopping_ends_what_is_being_read),
 		CASE(test_duplicate_names_the_first_file_and_waits),
 		CASE(test_contradiction_names_both_objects_and_the_other_file),
 		CASE(test_contradiction_leaves_what_the_file_held),
