@@ -70,8 +70,9 @@ void api_objects_put(struct api_call *call)
 	struct errmsg err = {};
 	size_t count = 0;
 	cJSON *json;
-	int ret = objects_put(call->agent->objects, request->body, request->head.body_len, &count,
-			      &err);
+	struct object_author author = { .uid = request->peer_uid, .pid = request->peer_pid };
+	int ret = objects_put(call->agent->objects, &author, request->body, request->head.body_len,
+			      &count, &err);
 
 	/* A client that has the answer finds no connection that policy forbids now. */
 	accel_enforce_due(call->agent->accel);
@@ -114,6 +115,8 @@ void api_objects_get(struct api_call *call)
 
 void api_objects_del(struct api_call *call)
 {
+	struct object_author author = { .uid = call->request->peer_uid,
+					.pid = call->request->peer_pid };
 	struct errmsg err = {};
 	const char *namespace;
 	enum object_kind kind;
@@ -121,7 +124,7 @@ void api_objects_del(struct api_call *call)
 
 	if (!object_named(call, &kind, &namespace))
 		return;
-	ret = objects_del(call->agent->objects, kind, namespace, call->args[2], &err);
+	ret = objects_del(call->agent->objects, &author, kind, namespace, call->args[2], &err);
 	accel_enforce_due(call->agent->accel);
 	if (ret)
 		api_error(call, &err);

@@ -13,10 +13,12 @@
 #include "agent/objects/object_store.h"
 #include "agent/objects/object_text.h"
 #include "agent/objects/objects_internal.h"
+#include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/file.h"
 #include "lib/json.h"
 #include "lib/log.h"
+#include "lib/task.h"
 #include "policy/objects/parse.h"
 
 struct api_object {
@@ -37,6 +39,11 @@ static void api_object_free(struct api_object *item)
 static struct api_object *api_object_of(const struct object *object)
 {
 	return (struct api_object *)object_source_of(object);
+}
+
+static uint64_t api_object_hash(const struct api_object *item)
+{
+	return file_checksum(item->json, strlen(item->json));
 }
 
 static const char *api_path(const struct objects *objects, char *buf, size_t size)
@@ -76,18 +83,11 @@ static int api_save(const struct objects *objects, struct errmsg *err)
 struct put {
 	struct object_list list;
 	struct object_change change;
-	struct api_object **added;
-	size_t added_count;
+	struct api_object **added; /* as many as objects */
+	size_t added_count;        /* that are in the list of all */
 	struct api_object **replaced;
 	size_t replaced_count;
 };
-
-static void api_objects_free(struct api_object **items, size_t count)
-{
-	for (size_t i = 0; i < count; i++)
-		api_object_free(items[i]);
-	free(items);
-}
 
 static void put_undo(struct objects *objects, struct put *put)
 {
@@ -96,7 +96,9 @@ static void put_undo(struct objects *objects, struct put *put)
 		DL_DELETE(objects->api, put->added[i]);
 	for (size_t i = 0; i < put->replaced_count; i++)
 		DL_APPEND(objects->api, put->replaced[i]);
-	api_objects_free(put->added, put->added_count);
+	for (size_t i = 0; put->added && i < put->list.count; i++)
+		api_object_free(put->added[i]);
+	free(put->added);
 	free(put->replaced);
 	object_list_done(&put->list);
 }
@@ -104,7 +106,9 @@ static void put_undo(struct objects *objects, struct put *put)
 static void put_commit(struct put *put, struct object_touched *touched)
 {
 	object_change_commit(&put->change, touched);
-	api_objects_free(put->replaced, put->replaced_count);
+	for (size_t i = 0; i < put->replaced_count; i++)
+		api_object_free(put->replaced[i]);
+	free(put->replaced);
 	free(put->added);
 	object_list_done(&put->list);
 }
@@ -155,7 +159,7 @@ static int put_take(struct objects *objects, struct put *put, struct errmsg *err
 		if (ret)
 			return ret;
 		item = api_object_of(held);
-		ret = object_change_take(&put->change, held);
+		ret = object_change_take(&put->change, held, api_object_hash(item));
 		if (ret)
 			return fail(err, ret, "replace objects");
 		DL_DELETE(objects->api, item);
@@ -166,41 +170,48 @@ static int put_take(struct objects *objects, struct put *put, struct errmsg *err
 
 static struct api_object *api_object_new(const cJSON *json)
 {
-	struct api_object *item = calloc(1, sizeof(*item));
+	struct api_object *item = xcalloc(1, sizeof(*item));
 
-	if (!item)
-		return NULL;
 	item->source = (struct object_source){ .kind = OBJECT_SOURCE_API, .name = "api" };
 	item->json = cJSON_PrintUnformatted(json);
-	if (!item->json) {
-		free(item);
-		return NULL;
-	}
+	if (!item->json)
+		out_of_memory(0);
 	return item;
 }
 
-static int put_add(struct objects *objects, struct put *put, const cJSON *items, struct errmsg *err)
+/* The texts of the objects, in their order: they come in the same one, but for what is skipped. */
+static int put_texts(struct put *put, const char *text, size_t len, struct errmsg *err)
 {
-	const cJSON *json = items->child; /* NOLINT(*NullDereference): a list, checked */
+	auto_json cJSON *items = object_text_items(text, len);
 
-	for (size_t i = 0; i < put->list.count; i++, json = json ? json->next : NULL) {
-		struct object *object = put->list.items[i];
-		struct api_object *item;
+	if (!items)
+		return fail(err, -ENOMEM, "put objects");
+	put->added = xcalloc(put->list.count, sizeof(*put->added));
+	for (size_t i = 0; i < put->list.count; i++) {
+		const struct object *object = put->list.items[i];
+		const cJSON *json = object_text_find(items->child, object->kind, object->namespace,
+						     object->name);
+
+		if (!json)
+			return fail_plain(err, -EINVAL, "%s: it has no text", object->name);
+		put->added[i] = api_object_new(json);
+		cJSON_Delete(cJSON_DetachItemViaPointer(items, (cJSON *)json));
+		task_pause_now();
+	}
+	return 0;
+}
+
+static int put_add(struct objects *objects, struct put *put, struct errmsg *err)
+{
+	for (size_t i = 0; i < put->list.count; i++) {
+		struct object *object = take_ptr(put->list.items[i]);
+		struct api_object *item = put->added[i];
 		int ret;
 
-		/* Texts come in the order of the objects; the look-up only guards against surprise.
-		 */
-		if (!object_text_is(json, object->kind, object->namespace, object->name))
-			json = object_text_find(items->child, object->kind, object->namespace,
-						object->name);
-		item = json ? api_object_new(json) : NULL;
-		if (!item)
-			return fail(err, -ENOMEM, "keep objects");
 		DL_APPEND(objects->api, item);
-		/* NOLINTNEXTLINE(*NullDereference): has room for the list */
-		put->added[put->added_count++] = item;
-		put->list.items[i] = NULL;
-		ret = object_change_put(&put->change, object, &item->source, err);
+		put->added_count++;
+		ret = object_change_put(&put->change, object, &item->source, api_object_hash(item),
+					err);
 		if (ret)
 			return ret;
 	}
@@ -208,26 +219,22 @@ static int put_add(struct objects *objects, struct put *put, const cJSON *items,
 }
 
 /* Puts all objects of a text into the store, so that it can still be undone. */
-static int put_begin(struct objects *objects, const char *text, size_t len, struct put *put,
-		     struct errmsg *err)
+static int put_begin(struct objects *objects, const struct object_author *author, const char *text,
+		     size_t len, struct put *put, struct errmsg *err)
 {
-	auto_json cJSON *items = NULL;
 	int ret;
 
 	*put = (struct put){ 0 };
-	object_change_begin(&put->change, objects->files.store);
+	object_change_begin(&put->change, objects->files.store, author);
 	ret = put_parse(text, len, &put->list, err);
 	if (ret)
 		return ret;
-	items = object_text_items(text, len);
-	put->added = calloc(put->list.count + 1, sizeof(struct api_object *));
-	put->replaced = calloc(put->list.count + 1, sizeof(struct api_object *));
-	if (!items || !put->added || !put->replaced)
-		ret = fail(err, -ENOMEM, "put objects");
+	put->replaced = xcalloc(put->list.count, sizeof(*put->replaced));
+	ret = put_texts(put, text, len, err);
 	if (!ret)
 		ret = put_take(objects, put, err);
 	if (!ret)
-		ret = put_add(objects, put, items, err);
+		ret = put_add(objects, put, err);
 	if (ret)
 		put_undo(objects, put);
 	return ret;
@@ -253,8 +260,19 @@ static int api_sync(struct objects *objects, struct errmsg *err)
 	return ret;
 }
 
-int objects_put(struct objects *objects, const char *json, size_t len, size_t *ret_count,
-		struct errmsg *err)
+/* While the file was being written, others may have brought the maps in line with the store. */
+static void undo_sync(struct objects *objects)
+{
+	struct errmsg err = { 0 };
+
+	objects->touched.policies = true;
+	objects->touched.all_services = true;
+	if (objects_sync(objects, &err))
+		log_error("%s", err.text);
+}
+
+int objects_put(struct objects *objects, const struct object_author *author, const char *json,
+		size_t len, size_t *ret_count, struct errmsg *err)
 {
 	struct put put;
 	size_t count;
@@ -263,12 +281,13 @@ int objects_put(struct objects *objects, const char *json, size_t len, size_t *r
 	ret = check_store(objects, err);
 	if (ret)
 		return ret;
-	ret = put_begin(objects, json, len, &put, err);
+	ret = put_begin(objects, author, json, len, &put, err);
 	if (ret)
 		return ret;
 	ret = api_save(objects, err);
 	if (ret) {
 		put_undo(objects, &put);
+		undo_sync(objects);
 		return ret;
 	}
 	count = put.list.count;
@@ -279,8 +298,8 @@ int objects_put(struct objects *objects, const char *json, size_t len, size_t *r
 	return ret;
 }
 
-int objects_del(struct objects *objects, enum object_kind kind, const char *namespace,
-		const char *name, struct errmsg *err)
+int objects_del(struct objects *objects, const struct object_author *author, enum object_kind kind,
+		const char *namespace, const char *name, struct errmsg *err)
 {
 	const struct object *object = store_find(objects->files.store, kind, namespace, name);
 	struct object_change change;
@@ -296,8 +315,8 @@ int objects_del(struct objects *objects, enum object_kind kind, const char *name
 	if (ret)
 		return ret;
 	item = api_object_of(object);
-	object_change_begin(&change, objects->files.store);
-	ret = object_change_take(&change, object);
+	object_change_begin(&change, objects->files.store, author);
+	ret = object_change_take(&change, object, api_object_hash(item));
 	if (ret)
 		return fail(err, ret, "delete %s", name);
 	DL_DELETE(objects->api, item);
@@ -305,6 +324,7 @@ int objects_del(struct objects *objects, enum object_kind kind, const char *name
 	if (ret) {
 		DL_APPEND(objects->api, item);
 		object_change_undo(&change);
+		undo_sync(objects);
 		return ret;
 	}
 	object_change_commit(&change, &objects->touched);
@@ -335,7 +355,7 @@ int object_api_load(struct objects *objects, struct errmsg *err)
 	if (ret == -ENOMEM)
 		return fail(err, ret, "%s", path);
 	if (!ret)
-		ret = put_begin(objects, text, len, &put, &problem);
+		ret = put_begin(objects, NULL, text, len, &put, &problem);
 	if (ret) {
 		/* The agent runs without; nothing is written over what a person may repair. */
 		if (!strstr(problem.text, path))

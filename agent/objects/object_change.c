@@ -3,6 +3,7 @@
 #include "agent/objects/object_change.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,9 +11,10 @@
 #include "lib/auto.h"
 #include "lib/log.h"
 
-void object_change_begin(struct object_change *change, struct store *store)
+void object_change_begin(struct object_change *change, struct store *store,
+			 const struct object_author *author)
 {
-	*change = (struct object_change){ .store = store };
+	*change = (struct object_change){ .store = store, .author = author };
 }
 
 const char *object_label(const struct object *object, char *buf, size_t size)
@@ -38,7 +40,7 @@ static int step_reserve(struct object_change *change)
 	return 0;
 }
 
-int object_change_take(struct object_change *change, const struct object *object)
+int object_change_take(struct object_change *change, const struct object *object, uint64_t hash)
 {
 	struct object *taken;
 	int ret = step_reserve(change);
@@ -48,7 +50,11 @@ int object_change_take(struct object_change *change, const struct object *object
 	taken = store_take(change->store, object->kind, object->namespace, object->name);
 	if (!taken)
 		return -ENOENT;
-	change->steps[change->count++] = (struct object_step){ .old = taken };
+	change->steps[change->count++] = (struct object_step){
+		.old = taken,
+		.author = change->author,
+		.hash = hash,
+	};
 	return 0;
 }
 
@@ -84,7 +90,7 @@ static const char *source_name(const struct object *object)
 }
 
 int object_change_put(struct object_change *change, struct object *object,
-		      const struct object_source *source, struct errmsg *err)
+		      const struct object_source *source, uint64_t hash, struct errmsg *err)
 {
 	const struct object *held =
 		store_find(change->store, object->kind, object->namespace, object->name);
@@ -111,7 +117,11 @@ int object_change_put(struct object_change *change, struct object *object,
 				  source_name(rival));
 	if (ret)
 		return fail_plain(err, ret, "%s", inner.text);
-	change->steps[change->count++] = (struct object_step){ .put = object };
+	change->steps[change->count++] = (struct object_step){
+		.put = object,
+		.author = change->author,
+		.hash = hash,
+	};
 	return 0;
 }
 
@@ -177,8 +187,86 @@ static void touched_add(struct object_touched *touched, const struct object *obj
 	}
 }
 
+/* ---- the log --------------------------------------------------------------------------------- */
+
+#define AUDIT_MAX 256 /* objects of one change that are named; of more, their numbers */
+
+static const char *author_text(const struct object_author *author, char *buf, size_t size)
+{
+	size_t len = 0;
+
+	if (author->uid == AUTHOR_UNKNOWN)
+		len = (size_t)snprintf(buf, size, "uid unknown");
+	else
+		len = (size_t)snprintf(buf, size, "uid %u", author->uid);
+	if (author->pid)
+		snprintf(buf + len, size - len, " pid %d", author->pid);
+	return buf;
+}
+
+static bool same_name(const struct object *a, const struct object *b)
+{
+	return a->kind == b->kind && strcmp(a->namespace, b->namespace) == 0 &&
+	       strcmp(a->name, b->name) == 0;
+}
+
+static void step_log(const struct object_change *change, const struct object_step *step)
+{
+	const struct object *object = step->put ? step->put : step->old;
+	const struct object_step *other = NULL;
+	char label[600], author[40], before[20] = "none";
+
+	for (size_t i = 0; i < change->count && !other; i++) {
+		const struct object_step *candidate = &change->steps[i];
+		const struct object *opposite = step->put ? candidate->old : candidate->put;
+
+		if (opposite && same_name(opposite, object))
+			other = candidate;
+	}
+	if (!step->put && other) /* it is told with what replaces it */
+		return;
+	object_label(object, label, sizeof(label));
+	author_text(step->author, author, sizeof(author));
+	if (!step->put)
+		other = step;
+	if (other)
+		snprintf(before, sizeof(before), "%016" PRIx64, other->hash);
+	if (step->put)
+		log_info("audit: applied %s of %s, by %s, before %s, after %016" PRIx64, label,
+			 source_name(object), author, before, step->hash);
+	else
+		log_info("audit: deleted %s of %s, by %s, before %s", label, source_name(object),
+			 author, before);
+}
+
+/* A line for each object that is applied or deleted. */
+static void change_log(const struct object_change *change)
+{
+	size_t applied[OBJECT_KIND_COUNT] = { 0 }, deleted[OBJECT_KIND_COUNT] = { 0 };
+	char author[40];
+
+	if (!change->count || !change->author)
+		return;
+	for (size_t i = 0; i < change->count; i++) {
+		const struct object_step *step = &change->steps[i];
+
+		if (change->count <= AUDIT_MAX)
+			step_log(change, step);
+		applied[step->put ? step->put->kind : 0] += step->put != NULL;
+		deleted[step->old ? step->old->kind : 0] += step->old != NULL;
+	}
+	author_text(change->author, author, sizeof(author));
+	for (int kind = 0; kind < OBJECT_KIND_COUNT && change->count > AUDIT_MAX; kind++) {
+		if (applied[kind] || deleted[kind])
+			log_info("audit: %zu of kind %s taken out and %zu put in, by %s",
+				 deleted[kind], object_kind_name((enum object_kind)kind),
+				 applied[kind], author);
+	}
+}
+
 void object_change_commit(struct object_change *change, struct object_touched *touched)
 {
+	change_log(change);
 	for (size_t i = 0; i < change->count; i++) {
 		if (change->steps[i].put)
 			touched_add(touched, change->steps[i].put);

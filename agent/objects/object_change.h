@@ -6,6 +6,8 @@
 #ifndef TENDRIL_AGENT_OBJECTS_OBJECT_CHANGE_H
 #define TENDRIL_AGENT_OBJECTS_OBJECT_CHANGE_H
 
+#include <sys/types.h>
+
 #include "policy/objects/store.h"
 
 enum object_source_kind { OBJECT_SOURCE_FILE, OBJECT_SOURCE_API, OBJECT_SOURCE_KUBE };
@@ -16,13 +18,24 @@ struct object_source {
 	const char *name; /* a file's name, "api" or "kubernetes" */
 };
 
-struct object_step {              /* one is NULL, or put replaces old */
+/* Who changes objects, for the log. */
+struct object_author {
+	uid_t uid; /* of the API's client, or who owns the file; AUTHOR_UNKNOWN */
+	pid_t pid; /* of the API's client, or 0 */
+};
+
+#define AUTHOR_UNKNOWN ((uid_t)-1)
+
+struct object_step {              /* one is NULL */
 	struct object *old;       /* taken out of the store, owned */
 	const struct object *put; /* put into it, owned by the store */
+	const struct object_author *author;
+	uint64_t hash; /* of the text that the object is from */
 };
 
 struct object_change {
 	struct store *store;
+	const struct object_author *author; /* of the next steps; NULL: they are not logged */
 	struct object_step *steps;
 	size_t count;
 	size_t room;
@@ -40,15 +53,16 @@ struct object_touched {
 	size_t service_count;
 };
 
-void object_change_begin(struct object_change *change, struct store *store);
+void object_change_begin(struct object_change *change, struct store *store,
+			 const struct object_author *author);
 
 /* Takes an object out of the store; it must be there. */
-int object_change_take(struct object_change *change, const struct object *object);
+int object_change_take(struct object_change *change, const struct object *object, uint64_t hash);
 
 /* Puts a new object with its source; owned by the store then, or freed on failure.  -EEXIST: it is
  * there already, or contradicts another one; the text names the source of the other. */
 int object_change_put(struct object_change *change, struct object *object,
-		      const struct object_source *source, struct errmsg *err);
+		      const struct object_source *source, uint64_t hash, struct errmsg *err);
 
 /* Ends the change: as if nothing had happened, or for good, adding to touched. */
 void object_change_undo(struct object_change *change);

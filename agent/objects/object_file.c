@@ -32,6 +32,7 @@ struct load {
 	char *text;                   /* NULL: the file is gone */
 	size_t len;
 	uint64_t hash;
+	struct object_author author;
 };
 
 struct batch {
@@ -250,9 +251,10 @@ static bool load_parse(struct load *load)
 static bool load_file(struct object_files *files, struct object_file *file, struct load *load)
 {
 	struct errmsg err = { 0 };
+	struct stat st;
 	int ret;
 
-	*load = (struct load){ .file = file };
+	*load = (struct load){ .file = file, .author.uid = AUTHOR_UNKNOWN };
 	ret = object_file_read(files->dir_fd, files->dir, file->source.name, &load->text,
 			       &load->len, &err);
 	if (ret == -ENOENT)
@@ -266,6 +268,8 @@ static bool load_file(struct object_files *files, struct object_file *file, stru
 	}
 	files->bytes_read += load->len;
 	load->hash = file_checksum(load->text, load->len) | 1;
+	if (fstatat(files->dir_fd, file->source.name, &st, 0) == 0)
+		load->author.uid = st.st_uid;
 	task_pause_now();
 	if (load->hash == file->hash)
 		file_accept(file);
@@ -307,7 +311,7 @@ static int load_take(struct object_change *change, struct load *load)
 				continue;
 			}
 		}
-		ret = object_change_take(change, held);
+		ret = object_change_take(change, held, file->hash);
 		if (ret)
 			return ret;
 	}
@@ -322,7 +326,7 @@ static int load_put(struct object_change *change, struct load *load, struct errm
 
 		if (!object)
 			continue;
-		ret = object_change_put(change, object, &load->file->source, err);
+		ret = object_change_put(change, object, &load->file->source, load->hash, err);
 		if (ret)
 			return ret;
 		load->result[i] = object;
@@ -337,15 +341,17 @@ static int loads_apply(struct object_files *files, struct load *loads, size_t co
 	struct object_change change;
 	int ret = 0;
 
-	object_change_begin(&change, files->store);
+	object_change_begin(&change, files->store, NULL);
 	for (size_t i = 0; i < count && !ret; i++) {
 		*ret_failed = i;
+		change.author = files->audited ? &loads[i].author : NULL;
 		ret = load_take(&change, &loads[i]);
 		if (ret)
 			fail(err, ret, "%s", loads[i].file->source.name);
 	}
 	for (size_t i = 0; i < count && !ret; i++) {
 		*ret_failed = i;
+		change.author = files->audited ? &loads[i].author : NULL;
 		ret = load_put(&change, &loads[i], err);
 	}
 	if (ret) {

@@ -39,6 +39,7 @@ struct object_files { /* sorted by name */
 	struct store *store;
 	struct object_touched *touched;
 	size_t bytes_read; /* since the heap was last given back */
+	bool audited;      /* changes are logged: the start is over */
 	bool busy;         /* a file of the last update was still being written */
 };
 

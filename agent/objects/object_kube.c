@@ -163,7 +163,7 @@ static int held_take(struct object_change *change, const struct object *held, st
 		return fail_plain(err, -EPERM, "%s: it is already given by %s",
 				  object_label(held, label, sizeof(label)),
 				  object_source_of(held)->name);
-	return object_change_take(change, held);
+	return object_change_take(change, held, 0);
 }
 
 /* Takes object and text. */
@@ -184,7 +184,7 @@ static int object_put(struct objects *objects, struct object *object, char *text
 	};
 	DL_APPEND(objects->kube.list, item);
 	objects->kube.closed += closed;
-	object_change_begin(&change, objects->files.store);
+	object_change_begin(&change, objects->files.store, NULL); /* the API server logs */
 	if (held) {
 		ret = held_take(&change, held, err);
 		if (ret)
@@ -193,7 +193,7 @@ static int object_put(struct objects *objects, struct object *object, char *text
 			old = kube_object_of(held);
 	}
 	if (!ret)
-		ret = object_change_put(&change, object, &item->source, err);
+		ret = object_change_put(&change, object, &item->source, 0, err);
 	if (ret) {
 		object_change_undo(&change);
 		kube_object_free(objects, item);
@@ -210,8 +210,8 @@ static void object_delete(struct objects *objects, const struct object *object)
 	struct kube_object *item = kube_object_of(object);
 	struct object_change change;
 
-	object_change_begin(&change, objects->files.store);
-	if (object_change_take(&change, object)) {
+	object_change_begin(&change, objects->files.store, NULL); /* the API server logs */
+	if (object_change_take(&change, object, 0)) {
 		object_change_undo(&change);
 		return;
 	}

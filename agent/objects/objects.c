@@ -230,6 +230,7 @@ int objects_new(const struct objects_options *options, struct objects **ret, str
 	if (!objects->dir_error[0])
 		object_store_clean(options->run_dir, file_is_known, objects);
 	sync_set_missing(options->sync, objects_unknown(objects));
+	objects->files.audited = true;
 	/* The caller writes all maps when every source is there. */
 	object_touched_done(&objects->touched);
 	*ret = take_ptr(objects);

@@ -7,7 +7,7 @@
 #ifndef TENDRIL_AGENT_OBJECTS_OBJECTS_H
 #define TENDRIL_AGENT_OBJECTS_OBJECTS_H
 
-#include "policy/objects/store.h"
+#include "agent/objects/object_change.h"
 
 struct cJSON;
 struct event_base;
@@ -44,10 +44,11 @@ void objects_reload(struct objects *objects);
 const char *objects_unknown(const struct objects *objects);
 
 /* API: all objects of a text or none; *ret_count is how many. -EINVAL, -EEXIST with a text. */
-int objects_put(struct objects *objects, const char *json, size_t len, size_t *ret_count,
-		struct errmsg *err);
-int objects_del(struct objects *objects, enum object_kind kind, const char *namespace,
-		const char *name, struct errmsg *err); /* -ENOENT, -EPERM: it comes from a file */
+int objects_put(struct objects *objects, const struct object_author *author, const char *json,
+		size_t len, size_t *ret_count, struct errmsg *err);
+int objects_del(struct objects *objects, const struct object_author *author, enum object_kind kind,
+		const char *namespace, const char *name,
+		struct errmsg *err); /* -ENOENT, -EPERM: it comes from a file */
 /* A batch of tendril-kube, lines as in API.md; *ret_answer is what it is answered, owned by the
  * caller. -EPERM: Kubernetes is not followed; -EINVAL, -EBADMSG with a text. */
 int objects_kube_put(struct objects *objects, const char *text, size_t len,

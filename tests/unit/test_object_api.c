@@ -4,17 +4,19 @@
 
 /* ---- API ------------------------------------------------------------------------------------- */
 
+static const struct object_author author = { .uid = 7, .pid = 77 };
+
 static int put(const struct fixture *fixture, const char *text, struct errmsg *err)
 {
 	size_t count = 0;
-	int ret = objects_put(fixture->objects, text, strlen(text), &count, err);
+	int ret = objects_put(fixture->objects, &author, text, strlen(text), &count, err);
 
 	return ret ? ret : (int)count;
 }
 
 static int del(const struct fixture *fixture, const char *name, struct errmsg *err)
 {
-	return objects_del(fixture->objects, OBJECT_POD, "shop", name, err);
+	return objects_del(fixture->objects, &author, OBJECT_POD, "shop", name, err);
 }
 
 static void test_api_objects_survive_a_restart(void **state)
@@ -129,7 +131,7 @@ static void test_api_undoes_what_cannot_be_saved(void **state)
 	assert_true(del(fixture, "a", &err) < 0);
 	assert_false(has_pod(fixture, "b"));
 	assert_int_equal(find(fixture, OBJECT_POD, "a")->pod.addresses[0].w[3], htonl(0x0a000001));
-	assert_int_equal(synced.policies, 1);
+	assert_int_equal(synced.policies, 4); /* with what was undone, thrice */
 	rmdir(in_root(fixture, "run/objects.json.tmp"));
 	assert_int_equal(del(fixture, "a", &err), 0);
 	stop(fixture);
@@ -203,6 +205,99 @@ static void test_damage_that_parses_is_noticed(void **state)
 	restart(fixture);
 	assert_null(objects_unknown(fixture->objects));
 	stop(fixture);
+}
+
+static char *log_text(struct fixture *fixture, int saved)
+{
+	static char text[4000];
+	FILE *log = fopen(in_root(fixture, "log"), "re");
+
+	fflush(stderr);
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	text[fread(text, 1, sizeof(text) - 1, log)] = '\0';
+	fclose(log);
+	return text;
+}
+
+static int log_catch(struct fixture *fixture)
+{
+	int saved = dup(STDERR_FILENO);
+	int fd = open(in_root(fixture, "log"), O_CREAT | O_TRUNC | O_WRONLY, 0600);
+
+	dup2(fd, STDERR_FILENO);
+	close(fd);
+	return saved;
+}
+
+static void test_changes_are_logged_with_who_and_what(void **state)
+{
+	struct fixture *fixture = *state;
+	struct errmsg err = { 0 };
+	char after[20], line[200], *text;
+	int saved;
+
+	log_set_level(LOG_LEVEL_INFO);
+	write_file(fixture, "objects/b.json", pod("b", "10.0.0.9"));
+	saved = log_catch(fixture);
+	start(fixture);
+	assert_int_equal(put(fixture, pod("a", "10.0.0.1"), &err), 1);
+	assert_int_equal(put(fixture, pod("a", "10.0.0.2"), &err), 1);
+	assert_true(put(fixture, pod("b", "10.0.0.3"), &err) < 0);
+	assert_int_equal(del(fixture, "a", &err), 0);
+	write_file(fixture, "objects/b.json", pod("b", "10.0.0.8"));
+	WAIT(find(fixture, OBJECT_POD, "b")->pod.addresses[0].w[3] == htonl(0x0a000008));
+	unlink(in_root(fixture, "objects/b.json"));
+	WAIT(!has_pod(fixture, "b"));
+	stop(fixture);
+	text = log_text(fixture, saved);
+
+	/* Not what was there at the start, and not what was refused. */
+	assert_true(
+		strstr(text, "audit: applied Pod shop/a of api, by uid 7 pid 77, before none") ==
+		strstr(text, "audit:"));
+	assert_null(strstr(text, "10.0.0.3"));
+	memcpy(after, strstr(text, "after ") + 6, 16);
+	after[16] = '\0';
+	snprintf(line, sizeof(line),
+		 "applied Pod shop/a of api, by uid 7 pid 77, before %s, after ", after);
+	assert_non_null(strstr(text, line));
+	memcpy(after, strstr(text, line) + strlen(line), 16);
+	snprintf(line, sizeof(line),
+		 "audit: deleted Pod shop/a of api, by uid 7 pid 77, before %s\n", after);
+	assert_non_null(strstr(text, line));
+	snprintf(line, sizeof(line), "audit: applied Pod shop/b of b.json, by uid %u, before ",
+		 getuid());
+	assert_non_null(strstr(text, line));
+	assert_null(strstr(strstr(text, line), "before none"));
+	assert_non_null(
+		strstr(text, "audit: deleted Pod shop/b of b.json, by uid unknown, before "));
+}
+
+static void test_many_changes_are_logged_as_numbers(void **state)
+{
+	struct fixture *fixture = *state;
+	char *list = NULL, *text;
+	size_t len = 0;
+	FILE *out = open_memstream(&list, &len);
+	int saved;
+
+	fprintf(out, "{\"apiVersion\": \"v1\", \"kind\": \"NamespaceList\", \"items\": [");
+	for (int i = 0; i < 300; i++)
+		fprintf(out, "%s{\"metadata\": {\"name\": \"n%d\"}}", i ? "," : "", i);
+	fprintf(out, "]}");
+	fclose(out);
+	log_set_level(LOG_LEVEL_INFO);
+	saved = log_catch(fixture);
+	start(fixture);
+	write_file(fixture, "objects/b.json", list);
+	WAIT(store_find(fixture->store, OBJECT_NAMESPACE, "", "n299"));
+	stop(fixture);
+	text = log_text(fixture, saved);
+	free(list);
+	assert_non_null(
+		strstr(text, "audit: 0 of kind Namespace taken out and 300 put in, by uid "));
+	assert_null(strstr(text, "n17"));
 }
 
 static void test_empty_text_is_not_applied(void **state)
@@ -288,6 +383,8 @@ int main(void)
 		CASE(test_api_undoes_what_cannot_be_saved),
 		CASE(test_damaged_store_is_not_written_over),
 		CASE(test_damage_that_parses_is_noticed),
+		CASE(test_changes_are_logged_with_who_and_what),
+		CASE(test_many_changes_are_logged_as_numbers),
 		CASE(test_empty_text_is_not_applied),
 		CASE(test_full_maps_are_told_and_the_object_stays),
 		CASE(test_objects_are_shown_as_given),
