@@ -83,7 +83,8 @@ typedef void (*http_handler)(struct http_exchange *exchange, const struct http_r
  * -EADDRINUSE if something does).  Connections from any uid but 0 and the agent's own are refused
  * with 403. */
 int http_server_new(struct event_base *base, const char *path, const struct http_limits *limits,
-		    http_handler handler, void *arg, struct http_server **ret, struct errmsg *err);
+		    http_handler handler, void *arg, struct http_server **ret_server,
+		    struct errmsg *err);
 void http_server_free(struct http_server *server); /* closes connections, removes the socket */
 
 /* How many stream readers were cut off because they did not keep up. */
@@ -111,7 +112,7 @@ struct http_response {
 /* One request on a fresh connection.  fd is sent as SCM_RIGHTS unless -1.  timeout_ms bounds the
  * whole exchange; -ETIMEDOUT.  -ECONNREFUSED/-ENOENT: no agent. */
 int http_call(const char *socket_path, const char *method, const char *path, const char *body,
-	      int fd, int timeout_ms, struct http_response *ret, struct errmsg *err);
+	      int fd, int timeout_ms, struct http_response *ret_response, struct errmsg *err);
 void http_response_done(struct http_response *response);
 
 /* GET of a stream: line() is called with each line until it returns non-zero (returned) or the

@@ -166,16 +166,16 @@ static int connection_send(struct connection *connection, const char *data, size
 {
 	while (len) {
 		ssize_t n = send_with_fd(connection->fd, data, len, passed_fd);
-		int error;
+		int ret;
 
 		if (n < 0 && (errno == EPIPE || errno == ECONNRESET))
 			return 0;
 		if (n < 0 && errno != EAGAIN && errno != EINTR)
 			return fail(err, -errno, "send to %s", connection->path);
 		if (n < 0) {
-			error = connection_wait(connection, POLLOUT, err);
-			if (error)
-				return error;
+			ret = connection_wait(connection, POLLOUT, err);
+			if (ret)
+				return ret;
 			continue;
 		}
 		passed_fd = -1;
@@ -193,11 +193,11 @@ static int connection_read(struct connection *connection, size_t *ret_len, struc
 	if (buffer_reserve(in, READ_SIZE))
 		return fail(err, -ENOMEM, "answer from %s", connection->path);
 	for (;;) {
-		int error = connection_wait(connection, POLLIN, err);
+		int ret = connection_wait(connection, POLLIN, err);
 		ssize_t n;
 
-		if (error)
-			return error;
+		if (ret)
+			return ret;
 		n = recv(connection->fd, in->data + in->len, READ_SIZE, MSG_DONTWAIT);
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			continue;
@@ -217,11 +217,11 @@ static int connection_request(struct connection *connection, const char *method,
 {
 	size_t body_len = body ? strlen(body) : 0;
 	auto_free char *head = NULL;
-	int error, len;
+	int ret, len;
 
-	error = connection_open(connection, err);
-	if (error)
-		return error;
+	ret = connection_open(connection, err);
+	if (ret)
+		return ret;
 	len = asprintf(&head,
 		       "%s %s HTTP/1.1\r\nHost: tendril\r\nConnection: close\r\n"
 		       "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
@@ -230,10 +230,10 @@ static int connection_request(struct connection *connection, const char *method,
 		head = NULL;
 		return fail(err, -ENOMEM, "request to %s", connection->path);
 	}
-	error = connection_send(connection, head, (size_t)len, passed_fd, err);
-	if (!error && body_len)
-		error = connection_send(connection, body, body_len, -1, err);
-	return error;
+	ret = connection_send(connection, head, (size_t)len, passed_fd, err);
+	if (!ret && body_len)
+		ret = connection_send(connection, body, body_len, -1, err);
+	return ret;
 }
 
 /* Reads up to the end of the answer's head and removes it from the buffer. */
@@ -245,7 +245,7 @@ static int connection_read_head(struct connection *connection, struct http_respo
 			http_response_head_parse(connection->in.data ? connection->in.data : "",
 						 connection->in.len, ret_head, err);
 		size_t got = 0;
-		int error;
+		int ret;
 
 		if (len < 0)
 			return wrap(err, "answer from %s", connection->path);
@@ -253,9 +253,9 @@ static int connection_read_head(struct connection *connection, struct http_respo
 			buffer_drain(&connection->in, (size_t)len);
 			return 0;
 		}
-		error = connection_read(connection, &got, err);
-		if (error)
-			return error;
+		ret = connection_read(connection, &got, err);
+		if (ret)
+			return ret;
 		if (got == 0)
 			return fail_plain(err, -ECONNRESET,
 					  "%s closed the connection without an answer",
@@ -270,10 +270,10 @@ static int connection_read_body(struct connection *connection, size_t len, struc
 				  len);
 	while (connection->in.len < len) {
 		size_t got = 0;
-		int error = connection_read(connection, &got, err);
+		int ret = connection_read(connection, &got, err);
 
-		if (error)
-			return error;
+		if (ret)
+			return ret;
 		if (got == 0)
 			return fail_plain(err, -ECONNRESET, "answer from %s ends too early",
 					  connection->path);
@@ -282,25 +282,25 @@ static int connection_read_body(struct connection *connection, size_t len, struc
 }
 
 static int connection_call(struct connection *connection, const char *method, const char *path,
-			   const char *body, int passed_fd, struct http_response *ret,
+			   const char *body, int passed_fd, struct http_response *ret_response,
 			   struct errmsg *err)
 {
 	struct http_response_head head = {};
-	int error;
+	int ret;
 
-	error = connection_request(connection, method, path, body, passed_fd, err);
-	if (!error)
-		error = connection_read_head(connection, &head, err);
-	if (!error && head.chunked)
-		error = fail_plain(err, -EPROTO, "%s %s is a stream", method, path);
-	if (!error)
-		error = connection_read_body(connection, head.body_len, err);
-	if (error)
-		return error;
+	ret = connection_request(connection, method, path, body, passed_fd, err);
+	if (!ret)
+		ret = connection_read_head(connection, &head, err);
+	if (!ret && head.chunked)
+		ret = fail_plain(err, -EPROTO, "%s %s is a stream", method, path);
+	if (!ret)
+		ret = connection_read_body(connection, head.body_len, err);
+	if (ret)
+		return ret;
 	connection->in.data[head.body_len] = '\0';
-	ret->status = head.status;
-	ret->body_len = head.body_len;
-	ret->body = take_ptr(connection->in.data);
+	ret_response->status = head.status;
+	ret_response->body_len = head.body_len;
+	ret_response->body = take_ptr(connection->in.data);
 	return 0;
 }
 
@@ -313,15 +313,15 @@ static void connection_done(struct connection *connection)
 
 /* NOLINTNEXTLINE(readability-function-size): a request has this many parts */
 int http_call(const char *socket_path, const char *method, const char *path, const char *body,
-	      int fd, int timeout_ms, struct http_response *ret, struct errmsg *err)
+	      int fd, int timeout_ms, struct http_response *ret_response, struct errmsg *err)
 {
 	struct connection connection = { .fd = -1,
 					 .path = socket_path,
 					 .deadline_ms = now_ms() + timeout_ms };
-	int error = connection_call(&connection, method, path, body, fd, ret, err);
+	int ret = connection_call(&connection, method, path, body, fd, ret_response, err);
 
 	connection_done(&connection);
-	return error;
+	return ret;
 }
 
 void http_response_done(struct http_response *response)
@@ -378,17 +378,17 @@ static int response_fail(struct connection *connection, const struct http_respon
 			 struct errmsg *err)
 {
 	cJSON *json, *text;
-	int error;
+	int ret;
 
-	error = connection_read_body(connection, head->body_len, err);
-	if (error)
-		return error;
+	ret = connection_read_body(connection, head->body_len, err);
+	if (ret)
+		return ret;
 	json = cJSON_ParseWithLength(connection->in.data, head->body_len);
 	text = cJSON_GetObjectItemCaseSensitive(json, "error");
-	error = fail_plain(err, -EPROTO, "%s (status %d)",
-			   cJSON_IsString(text) ? text->valuestring : "refused", head->status);
+	ret = fail_plain(err, -EPROTO, "%s (status %d)",
+			 cJSON_IsString(text) ? text->valuestring : "refused", head->status);
 	cJSON_Delete(json);
-	return error;
+	return ret;
 }
 
 static int connection_follow(struct connection *connection, const char *path,
@@ -397,13 +397,13 @@ static int connection_follow(struct connection *connection, const char *path,
 {
 	auto_buffer struct buffer text = {};
 	struct http_response_head head = {};
-	int error, stop, last;
+	int ret, stop, last;
 
-	error = connection_request(connection, "GET", path, NULL, -1, err);
-	if (!error)
-		error = connection_read_head(connection, &head, err);
-	if (error)
-		return error;
+	ret = connection_request(connection, "GET", path, NULL, -1, err);
+	if (!ret)
+		ret = connection_read_head(connection, &head, err);
+	if (ret)
+		return ret;
 	if (head.status != 200)
 		return response_fail(connection, &head, err);
 	if (!head.chunked)
@@ -419,9 +419,9 @@ static int connection_follow(struct connection *connection, const char *path,
 		stop = lines_emit(&text, line, arg);
 		if (stop || last)
 			return stop;
-		error = connection_read(connection, &got, err);
-		if (error)
-			return error;
+		ret = connection_read(connection, &got, err);
+		if (ret)
+			return ret;
 		if (got == 0)
 			return fail_plain(err, -ECONNRESET, "%s ended the stream",
 					  connection->path);
@@ -434,8 +434,8 @@ int http_follow(const char *socket_path, const char *path, int (*line)(const cha
 	struct connection connection = {
 		.fd = -1, .path = socket_path, .deadline_ms = -1, .interruptible = true
 	};
-	int error = connection_follow(&connection, path, line, arg, err);
+	int ret = connection_follow(&connection, path, line, arg, err);
 
 	connection_done(&connection);
-	return error;
+	return ret;
 }

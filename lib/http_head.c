@@ -154,7 +154,7 @@ static int header_next(struct span *rest, struct span *ret_name, struct span *re
 static int request_line_parse(struct span line, struct http_head *head, struct errmsg *err)
 {
 	struct span method = {}, target = {}, path = {};
-	int error;
+	int ret;
 
 	if (!span_cut(&line, " ", &method) || !span_cut(&line, " ", &target))
 		return fail_plain(err, -EBADMSG, "malformed request line");
@@ -183,10 +183,10 @@ static int request_line_parse(struct span line, struct http_head *head, struct e
 	} else {
 		path = target;
 	}
-	error = span_decode(path, false, head->path, sizeof(head->path));
-	if (error == -E2BIG)
-		return fail_plain(err, error, "path longer than %zu bytes", sizeof(head->path) - 1);
-	if (error)
+	ret = span_decode(path, false, head->path, sizeof(head->path));
+	if (ret == -E2BIG)
+		return fail_plain(err, ret, "path longer than %zu bytes", sizeof(head->path) - 1);
+	if (ret)
 		return fail_plain(err, -EBADMSG, "malformed escape in the path");
 	return 0;
 }
@@ -195,12 +195,12 @@ static int request_header_apply(struct span name, struct span value, struct http
 				bool *has_length, struct errmsg *err)
 {
 	size_t len = 0;
-	int error;
+	int ret;
 
 	if (span_is(name, "Content-Length")) {
-		error = length_parse(value, &len, err);
-		if (error)
-			return error;
+		ret = length_parse(value, &len, err);
+		if (ret)
+			return ret;
 		if (*has_length && len != head->body_len)
 			return fail_plain(err, -EBADMSG, "two different Content-Length headers");
 		*has_length = true;
@@ -223,21 +223,21 @@ ssize_t http_head_parse(const char *data, size_t len, struct http_head *ret_head
 	struct span rest = { data, 0 }, line = {}, name = {}, value = {};
 	bool has_length = false;
 	ssize_t head_len;
-	int error;
+	int ret;
 
 	head_len = head_find(data, len, &rest, err);
 	if (head_len <= 0)
 		return head_len;
 	if (!span_cut(&rest, "\r\n", &line))
 		return fail_plain(err, -EBADMSG, "malformed request line");
-	error = request_line_parse(line, &head, err);
-	while (!error && rest.len) {
-		error = header_next(&rest, &name, &value, err);
-		if (!error)
-			error = request_header_apply(name, value, &head, &has_length, err);
+	ret = request_line_parse(line, &head, err);
+	while (!ret && rest.len) {
+		ret = header_next(&rest, &name, &value, err);
+		if (!ret)
+			ret = request_header_apply(name, value, &head, &has_length, err);
 	}
-	if (error)
-		return error;
+	if (ret)
+		return ret;
 	*ret_head = head;
 	return head_len;
 }
@@ -268,7 +268,7 @@ ssize_t http_response_head_parse(const char *data, size_t len, struct http_respo
 	struct http_response_head head = {};
 	struct span rest = { data, 0 }, line = {}, name = {}, value = {};
 	ssize_t head_len;
-	int error = 0;
+	int ret = 0;
 
 	head_len = head_find(data, len, &rest, err);
 	if (head_len <= 0)
@@ -281,17 +281,17 @@ ssize_t http_response_head_parse(const char *data, size_t len, struct http_respo
 			return fail_plain(err, -EBADMSG, "malformed status line");
 		head.status = head.status * 10 + (line.at[i] - '0');
 	}
-	while (!error && rest.len) {
-		error = header_next(&rest, &name, &value, err);
-		if (error)
+	while (!ret && rest.len) {
+		ret = header_next(&rest, &name, &value, err);
+		if (ret)
 			break;
 		if (span_is(name, "Content-Length"))
-			error = length_parse(value, &head.body_len, err);
+			ret = length_parse(value, &head.body_len, err);
 		else if (span_is(name, "Transfer-Encoding") && span_is(value, "chunked"))
 			head.chunked = true;
 	}
-	if (error)
-		return error;
+	if (ret)
+		return ret;
 	if (head.chunked)
 		head.body_len = 0;
 	*ret_head = head;

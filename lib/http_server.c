@@ -20,6 +20,7 @@
 #include <sys/uio.h>
 #include <sys/un.h>
 
+#include "lib/alloc.h"
 #include "lib/auto.h"
 
 #define READ_SIZE       65536
@@ -114,25 +115,16 @@ static void request_done(struct http_request *request)
 
 static void http_exchange_free(struct http_exchange *exchange)
 {
-	if (!exchange)
-		return;
 	request_done(&exchange->request);
-	if (exchange->readable)
-		event_free(exchange->readable);
-	if (exchange->writable)
-		event_free(exchange->writable);
-	if (exchange->timer)
-		event_free(exchange->timer);
-	if (exchange->in)
-		evbuffer_free(exchange->in);
-	if (exchange->out)
-		evbuffer_free(exchange->out);
+	event_free(exchange->readable);
+	event_free(exchange->writable);
+	event_free(exchange->timer);
+	evbuffer_free(exchange->in);
+	evbuffer_free(exchange->out);
 	if (exchange->fd >= 0)
 		close(exchange->fd);
 	free(exchange);
 }
-
-DEFINE_AUTO(http_exchange)
 
 /* The connection is over: tells a stream's owner, and keeps what the handler still points to. */
 static void exchange_finish(struct http_exchange *exchange)
@@ -429,7 +421,7 @@ static void connection_serve(struct http_exchange *exchange)
 /* Keeps the first descriptor; closes every other.  -E2BIG if there was another. */
 static int descriptors_take(struct msghdr *msg, int *fd)
 {
-	int error = msg->msg_flags & MSG_CTRUNC ? -E2BIG : 0;
+	int ret = msg->msg_flags & MSG_CTRUNC ? -E2BIG : 0;
 
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
 		size_t count;
@@ -445,11 +437,11 @@ static int descriptors_take(struct msghdr *msg, int *fd)
 				*fd = passed;
 			} else {
 				close(passed);
-				error = -E2BIG;
+				ret = -E2BIG;
 			}
 		}
 	}
-	return error;
+	return ret;
 }
 
 /* Reads once into the input buffer.  Bytes read, 0 at the end, or a negative errno. */
@@ -545,14 +537,10 @@ static void connection_timer(evutil_socket_t fd, short what, void *arg)
 
 /* ---- listening ------------------------------------------------------------------------------- */
 
-static int exchange_new(struct http_server *server, int fd, struct http_exchange **ret)
+static struct http_exchange *exchange_new(struct http_server *server, int fd)
 {
-	auto_(http_exchange) struct http_exchange *exchange = calloc(1, sizeof(*exchange));
+	struct http_exchange *exchange = xcalloc(1, sizeof(*exchange));
 
-	if (!exchange) {
-		close(fd);
-		return -ENOMEM;
-	}
 	exchange->server = server;
 	exchange->fd = fd;
 	exchange->request.fd = -1;
@@ -565,9 +553,8 @@ static int exchange_new(struct http_server *server, int fd, struct http_exchange
 	exchange->timer = event_new(server->base, -1, 0, connection_timer, exchange);
 	if (!exchange->in || !exchange->out || !exchange->readable || !exchange->writable ||
 	    !exchange->timer)
-		return -ENOMEM;
-	*ret = take_ptr(exchange);
-	return 0;
+		out_of_memory(0);
+	return exchange;
 }
 
 static bool peer_allowed(int fd, struct http_request *request)
@@ -584,10 +571,8 @@ static bool peer_allowed(int fd, struct http_request *request)
 
 static void server_welcome(struct http_server *server, int fd)
 {
-	struct http_exchange *exchange;
+	struct http_exchange *exchange = exchange_new(server, fd);
 
-	if (exchange_new(server, fd, &exchange))
-		return;
 	TAILQ_INSERT_TAIL(&server->exchanges, exchange, link);
 	server->count++;
 	if (!peer_allowed(fd, &exchange->request)) {
@@ -688,23 +673,23 @@ static int socket_listen(const char *path, int *ret_fd, struct errmsg *err)
 	auto_close int fd = -1;
 	size_t len = strlen(path);
 	mode_t mask;
-	int error;
+	int ret;
 
 	if (len >= sizeof(addr.sun_path))
 		return fail_plain(err, -ENAMETOOLONG, "socket path %s is longer than %zu bytes",
 				  path, sizeof(addr.sun_path) - 1);
 	memcpy(addr.sun_path, path, len);
-	error = stale_socket_remove(&addr, err);
-	if (error)
-		return error;
+	ret = stale_socket_remove(&addr, err);
+	if (ret)
+		return ret;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return fail(err, -errno, "socket");
 	mask = umask(0177); /* never reachable with a wider mode, not even for a moment */
-	error = bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
+	ret = bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
 	umask(mask);
-	if (error)
-		return fail(err, error, "bind %s", path);
+	if (ret)
+		return fail(err, ret, "bind %s", path);
 	if (listen(fd, SOMAXCONN) < 0)
 		return fail(err, -errno, "listen on %s", path);
 	*ret_fd = take_fd(&fd);
@@ -712,34 +697,28 @@ static int socket_listen(const char *path, int *ret_fd, struct errmsg *err)
 }
 
 int http_server_new(struct event_base *base, const char *path, const struct http_limits *limits,
-		    http_handler handler, void *arg, struct http_server **ret, struct errmsg *err)
+		    http_handler handler, void *arg, struct http_server **ret_server,
+		    struct errmsg *err)
 {
-	struct http_server *server = calloc(1, sizeof(*server));
-	int error;
+	struct http_server *server;
+	int fd = -1, ret;
 
-	if (!server)
-		return fail(err, -ENOMEM, "API server");
+	ret = socket_listen(path, &fd, err);
+	if (ret)
+		return ret;
+	server = xcalloc(1, sizeof(*server));
 	server->base = base;
 	server->limits = *limits;
 	server->handler = handler;
 	server->arg = arg;
-	server->fd = -1;
+	server->fd = fd;
+	snprintf(server->path, sizeof(server->path), "%s", path);
 	TAILQ_INIT(&server->exchanges);
-	error = socket_listen(path, &server->fd, err);
-	if (!error) {
-		snprintf(server->path, sizeof(server->path), "%s", path);
-		server->acceptable = event_new(base, server->fd, EV_READ | EV_PERSIST,
-					       server_acceptable, server);
-		server->resume = event_new(base, -1, 0, server_resume, server);
-		if (!server->acceptable || !server->resume ||
-		    event_add(server->acceptable, NULL) < 0)
-			error = fail(err, -ENOMEM, "API server");
-	}
-	if (error) {
-		http_server_free(server);
-		return error;
-	}
-	*ret = server;
+	server->acceptable = event_new(base, fd, EV_READ | EV_PERSIST, server_acceptable, server);
+	server->resume = event_new(base, -1, 0, server_resume, server);
+	if (!server->acceptable || !server->resume || event_add(server->acceptable, NULL) < 0)
+		out_of_memory(0);
+	*ret_server = server;
 	return 0;
 }
 
@@ -748,15 +727,10 @@ void http_server_free(struct http_server *server)
 	if (!server)
 		return;
 	while (!TAILQ_EMPTY(&server->exchanges))
-		/* NOLINTNEXTLINE(*Malloc): it takes itself out of the list */
 		exchange_finish(TAILQ_FIRST(&server->exchanges));
-	if (server->acceptable)
-		event_free(server->acceptable);
-	if (server->resume)
-		event_free(server->resume);
-	if (server->fd >= 0) {
-		close(server->fd);
-		unlink(server->path);
-	}
+	event_free(server->acceptable);
+	event_free(server->resume);
+	close(server->fd);
+	unlink(server->path);
 	free(server);
 }

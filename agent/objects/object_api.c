@@ -63,13 +63,13 @@ static int api_save(const struct objects *objects, struct errmsg *err)
 	FILE *out = open_memstream(&text, &len);
 
 	if (!out)
-		return fail(err, -ENOMEM, "save objects");
+		out_of_memory(0);
 	fprintf(out, "{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": [\n");
 	DL_FOREACH (objects->api, item)
 		fprintf(out, "%s%s\n", item->json, item->next ? "," : "");
 	fprintf(out, "]}\n");
 	if (fclose(out))
-		return fail(err, -ENOMEM, "save objects");
+		out_of_memory(len);
 	if (len > OBJECT_FILE_MAX)
 		return fail_plain(err, -ENOSPC, "objects put through the API: more than %u MiB",
 				  OBJECT_FILE_MAX >> 20);
@@ -339,7 +339,7 @@ struct cJSON *object_api_get(const struct object *object)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-int object_api_load(struct objects *objects, struct errmsg *err)
+void object_api_load(struct objects *objects)
 {
 	auto_free char *text = NULL;
 	struct errmsg problem = { 0 };
@@ -351,9 +351,7 @@ int object_api_load(struct objects *objects, struct errmsg *err)
 	api_path(objects, path, sizeof(path));
 	ret = file_read_checked(path, OBJECT_FILE_MAX, &text, &len, &problem);
 	if (ret == -ENOENT)
-		return 0;
-	if (ret == -ENOMEM)
-		return fail(err, ret, "%s", path);
+		return;
 	if (!ret)
 		ret = put_begin(objects, NULL, text, len, &put, &problem);
 	if (ret) {
@@ -362,10 +360,9 @@ int object_api_load(struct objects *objects, struct errmsg *err)
 			wrap(&problem, "%s", path);
 		snprintf(objects->api_error, sizeof(objects->api_error), "%s", problem.text);
 		log_error("%s", objects->api_error);
-		return 0;
+		return;
 	}
 	put_commit(&put, &objects->touched);
-	return 0;
 }
 
 void object_api_done(struct objects *objects)

@@ -2,13 +2,13 @@
 #include "agent/objects/object_cache.h"
 
 #include <cjson/cJSON.h>
-#include <errno.h>
 #include <malloc.h>
 
 #include <event2/event.h>
 
 #include "agent/objects/object_store.h"
 #include "agent/objects/object_text.h"
+#include "lib/alloc.h"
 #include "lib/auto.h"
 
 #define TRIM_SIZE (1U << 20) /* trees of texts of this size leave a heap worth giving back */
@@ -34,11 +34,12 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	object_cache_drop(arg);
 }
 
-int object_cache_init(struct object_cache *cache, struct event_base *base, const char *run_dir)
+void object_cache_init(struct object_cache *cache, struct event_base *base, const char *run_dir)
 {
 	*cache = (struct object_cache){ .run_dir = run_dir };
 	cache->timer = evtimer_new(base, on_timer, cache);
-	return cache->timer ? 0 : -ENOMEM;
+	if (!cache->timer)
+		out_of_memory(0);
 }
 
 void object_cache_done(struct object_cache *cache)
@@ -59,11 +60,9 @@ static bool cache_fill(struct object_cache *cache, const char *file)
 	if (object_store_get(cache->run_dir, file, &text, &len, NULL))
 		return false;
 	cache->items = object_text_items(text, len);
-	cache->file = cache->items ? strdup(file) : NULL;
-	if (!cache->file) {
-		cJSON_Delete(take_ptr(cache->items));
+	if (!cache->items)
 		return false;
-	}
+	cache->file = xstrdup(file);
 	cache->trim = len >= TRIM_SIZE;
 	event_add(cache->timer, &keep_time);
 	return true;

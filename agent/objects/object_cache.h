@@ -22,7 +22,7 @@ struct object_cache {
 	bool trim;                /* the tree is large */
 };
 
-int object_cache_init(struct object_cache *cache, struct event_base *base, const char *run_dir);
+void object_cache_init(struct object_cache *cache, struct event_base *base, const char *run_dir);
 void object_cache_done(struct object_cache *cache);
 /* Forgets what it holds: files have changed. */
 void object_cache_drop(struct object_cache *cache);

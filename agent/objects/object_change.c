@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/alloc.h"
+#include "lib/arena.h"
 #include "lib/auto.h"
 #include "lib/log.h"
 
@@ -24,37 +26,20 @@ const char *object_label(const struct object *object, char *buf, size_t size)
 	return buf;
 }
 
-/* Room is made before the store changes: what was done can always be noted. */
-static int step_reserve(struct object_change *change)
+static void step_add(struct object_change *change, struct object_step step)
 {
-	size_t room = change->room ? change->room * 2 : 16;
-	struct object_step *grown;
-
-	if (change->count < change->room)
-		return 0;
-	grown = realloc(change->steps, room * sizeof(*grown));
-	if (!grown)
-		return -ENOMEM;
-	change->steps = grown;
-	change->room = room;
-	return 0;
+	array_room(&change->steps, change->count, &change->room, sizeof(*change->steps));
+	step.author = change->author;
+	change->steps[change->count++] = step;
 }
 
 int object_change_take(struct object_change *change, const struct object *object, uint64_t hash)
 {
-	struct object *taken;
-	int ret = step_reserve(change);
-
-	if (ret)
-		return ret;
-	taken = store_take(change->store, object->kind, object->namespace, object->name);
+	struct object *taken =
+		store_take(change->store, object->kind, object->namespace, object->name);
 	if (!taken)
 		return -ENOENT;
-	change->steps[change->count++] = (struct object_step){
-		.old = taken,
-		.author = change->author,
-		.hash = hash,
-	};
+	step_add(change, (struct object_step){ .old = taken, .hash = hash });
 	return 0;
 }
 
@@ -105,11 +90,6 @@ int object_change_put(struct object_change *change, struct object *object,
 		return fail_plain(err, -EEXIST, "%s: it is already given by %s", label,
 				  source_name(held));
 	}
-	ret = step_reserve(change);
-	if (ret) {
-		object_free(object);
-		return fail(err, ret, "change of objects");
-	}
 	object->source = source;
 	ret = store_put(change->store, object, &inner);
 	if (ret == -EEXIST && rival)
@@ -117,11 +97,7 @@ int object_change_put(struct object_change *change, struct object *object,
 				  source_name(rival));
 	if (ret)
 		return fail_plain(err, ret, "%s", inner.text);
-	change->steps[change->count++] = (struct object_step){
-		.put = object,
-		.author = change->author,
-		.hash = hash,
-	};
+	step_add(change, (struct object_step){ .put = object, .hash = hash });
 	return 0;
 }
 
@@ -159,11 +135,9 @@ static void touched_service(struct object_touched *touched, const char *namespac
 		touched->all_services = true;
 		return;
 	}
-	touched->services[i].namespace = strdup(namespace);
-	touched->services[i].name = strdup(name);
+	touched->services[i].namespace = xstrdup(namespace);
+	touched->services[i].name = xstrdup(name);
 	touched->service_count++;
-	if (!touched->services[i].namespace || !touched->services[i].name)
-		touched->all_services = true;
 }
 
 static void touched_add(struct object_touched *touched, const struct object *object)

@@ -16,6 +16,8 @@
 #include "agent/objects/object_store.h"
 #include "agent/objects/object_watch.h"
 #include "agent/objects/objects_internal.h"
+#include "lib/alloc.h"
+#include "lib/arena.h"
 #include "lib/auto.h"
 #include "lib/file.h"
 #include "lib/log.h"
@@ -76,33 +78,18 @@ static void object_file_free(struct object_file *file)
 	free(file);
 }
 
-DEFINE_AUTO(object_file)
-
 static struct object_file *file_add(struct object_files *files, const char *name)
 {
-	auto_(object_file) struct object_file *file = calloc(1, sizeof(*file));
+	struct object_file *file = xcalloc(1, sizeof(*file));
 	size_t place = file_place(files, name);
 
-	if (!file)
-		return NULL;
-	file->source.name = strdup(name);
-	if (!file->source.name)
-		return NULL;
-	if (files->count == files->room) {
-		size_t room = files->room ? files->room * 2 : 16;
-		struct object_file **grown =
-			realloc(files->items, room * sizeof(struct object_file *));
-
-		if (!grown)
-			return NULL;
-		files->items = grown;
-		files->room = room;
-	}
+	file->source.name = xstrdup(name);
+	array_room(&files->items, files->count, &files->room, sizeof(struct object_file *));
 	memmove(&files->items[place + 1], &files->items[place],
 		(files->count - place) * sizeof(struct object_file *));
 	files->items[place] = file;
 	files->count++;
-	return take_ptr(file);
+	return file;
 }
 
 /* A file that is gone and holds nothing. */
@@ -132,7 +119,7 @@ static void file_refuse(struct object_file *file, const char *text, bool blocked
 	if (file->error && strcmp(file->error, text) == 0)
 		return;
 	free(file->error);
-	file->error = strdup(text);
+	file->error = xstrdup(text);
 	log_warn("refused %s: %s%s", file->source.name, text,
 		 file->count ? "; what it held before stays in force" : "");
 }
@@ -287,9 +274,7 @@ static int load_take(struct object_change *change, struct load *load)
 	const struct object_file *file = load->file;
 	size_t old = file->count, new = load->list.count;
 
-	load->result = calloc(load->list.count + 1, sizeof(*load->result));
-	if (!load->result)
-		return -ENOMEM;
+	load->result = xcalloc(load->list.count, sizeof(*load->result));
 	/* From the last one to the first, so that what stays behind one need not move. */
 	while (old > 0) {
 		const struct object *held = file->objects[old - 1];
@@ -464,27 +449,20 @@ static bool file_update(struct object_files *files, struct object_file *file)
 	return changed;
 }
 
-static int batch_load(struct object_files *files, const char *const *names, size_t count,
-		      struct batch *ret_batch)
+static void batch_load(struct object_files *files, const char *const *names, size_t count,
+		       struct batch *ret_batch)
 {
-	struct batch batch = { .loads = calloc(count + 1, sizeof(*batch.loads)) };
+	struct batch batch = { .loads = xcalloc(count, sizeof(*batch.loads)) };
 
-	if (!batch.loads)
-		return -ENOMEM;
 	for (size_t i = 0; i < count; i++) {
 		struct object_file *file = object_files_find(files, names[i]);
 
 		if (!file)
 			file = file_add(files, names[i]);
-		if (!file) {
-			batch_done(&batch);
-			return -ENOMEM;
-		}
 		if (load_file(files, file, &batch.loads[batch.count]))
 			batch.count++;
 	}
 	*ret_batch = batch;
-	return 0;
 }
 
 static bool blocked_retry(struct object_files *files)
@@ -518,11 +496,7 @@ bool object_files_update(struct object_files *files, const char *const *names, s
 	files->busy = false;
 	if (!dir_enter(files))
 		return false;
-	if (batch_load(files, names, count, &batch)) {
-		log_error("files were not read: out of memory");
-		dir_leave(files);
-		return false;
-	}
+	batch_load(files, names, count, &batch);
 	/* Together first: objects may have moved from one file to another and back. */
 	ret = loads_apply(files, batch.loads, batch.count, &failed, &changed, &err);
 	for (size_t i = 0; i < batch.count && !ret; i++)
@@ -609,31 +583,26 @@ static int name_compare(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static int name_add(char ***names, size_t *count, const char *name)
-{
-	if ((*count & (*count - 1)) == 0) { /* room is the next power of two */
-		char **grown = realloc(*names, (*count ? *count * 2 : 1) * sizeof(char *));
+/* A growing list of names, each owned. */
+struct name_list {
+	char **items;
+	size_t count;
+	size_t room;
+};
 
-		if (!grown)
-			return -ENOMEM;
-		*names = grown;
-	}
-	(*names)[*count] = strdup(name);
-	if (!(*names)[*count])
-		return -ENOMEM;
-	++*count;
-	return 0;
+static void name_add(struct name_list *names, const char *name)
+{
+	array_room(&names->items, names->count, &names->room, sizeof(char *));
+	names->items[names->count++] = xstrdup(name);
 }
 
 /* The names of its object files that are not known yet; *ret_known: one of the known is there. */
-static int dir_read(const struct object_files *files, DIR *dir, char ***names, size_t *count,
+static int dir_read(const struct object_files *files, DIR *dir, struct name_list *names,
 		    bool *ret_known)
 {
 	const struct dirent *entry;
-	int ret = 0;
 
-	*ret_known = false;
-	while (!ret) {
+	for (;;) {
 		errno = 0;
 		entry = readdir(dir);
 		if (!entry)
@@ -643,43 +612,41 @@ static int dir_read(const struct object_files *files, DIR *dir, char ***names, s
 		if (object_files_find(files, entry->d_name))
 			*ret_known = true;
 		else
-			ret = name_add(names, count, entry->d_name);
+			name_add(names, entry->d_name);
 	}
-	return ret;
 }
 
 int object_files_list(struct object_files *files, char ***ret_names, size_t *ret_count,
 		      struct errmsg *err)
 {
 	DIR *dir = opendir(files->dir);
+	struct name_list names = { 0 };
 	struct directory_id id;
-	char **names = NULL;
-	size_t count = 0;
 	bool known = false;
 	int ret;
 
 	ret = dir ? dir_identify(dirfd(dir), "", &id) : -errno;
 	if (!ret)
-		ret = dir_read(files, dir, &names, &count, &known);
+		ret = dir_read(files, dir, &names, &known);
 	if (ret)
 		fail(err, ret, "%s", files->dir);
-	else if (files->count && !known && !count && !dir_is_same(files, dirfd(dir), ""))
+	else if (files->count && !known && !names.count && !dir_is_same(files, dirfd(dir), ""))
 		ret = fail_plain(err, -ESTALE,
 				 "%s: another directory than before, and an empty one", files->dir);
 	if (dir)
 		closedir(dir);
-	for (size_t i = 0; i < files->count && !ret; i++)
-		ret = name_add(&names, &count, files->items[i]->source.name);
 	if (ret) {
 		if (ret == -ENOENT)
 			files->dir_id = (struct directory_id){ 0 };
-		object_names_free(names, count);
+		object_names_free(names.items, names.count);
 		return ret;
 	}
-	if (count)
-		qsort(names, count, sizeof(char *), name_compare);
+	for (size_t i = 0; i < files->count; i++)
+		name_add(&names, files->items[i]->source.name);
+	if (names.count)
+		qsort(names.items, names.count, sizeof(char *), name_compare);
 	files->dir_id = id;
-	*ret_names = names;
-	*ret_count = count;
+	*ret_names = names.items;
+	*ret_count = names.count;
 	return 0;
 }

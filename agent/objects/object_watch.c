@@ -13,6 +13,7 @@
 #include <event2/event.h>
 
 #include "datapath/abi.h"
+#include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/clock.h"
 #include "lib/log.h"
@@ -160,10 +161,7 @@ static bool name_add(struct object_watch *watch, const char *name)
 	}
 	if (watch->name_count == NAMES_MAX)
 		return false;
-	watch->names[watch->name_count] = strdup(name);
-	if (!watch->names[watch->name_count])
-		return false;
-	watch->name_count++;
+	watch->names[watch->name_count++] = xstrdup(name);
 	return true;
 }
 
@@ -357,11 +355,9 @@ int object_watch_new(struct event_base *base, const char *dir,
 		     void (*changed)(const struct object_events *events, void *arg), void *arg,
 		     struct object_watch **ret, struct errmsg *err)
 {
-	auto_(object_watch) struct object_watch *watch = calloc(1, sizeof(*watch));
+	auto_(object_watch) struct object_watch *watch = xcalloc(1, sizeof(*watch));
 	char cwd[PATH_MAX] = "";
 
-	if (!watch)
-		return fail(err, -ENOMEM, "watch %s", dir);
 	watch->fd = -1;
 	watch->dir_wd = -1;
 	watch->anchor_wd = -1;
@@ -378,7 +374,7 @@ int object_watch_new(struct event_base *base, const char *dir,
 	watch->readable = event_new(base, watch->fd, EV_READ | EV_PERSIST, on_readable, watch);
 	watch->timer = evtimer_new(base, on_timer, watch);
 	if (!watch->readable || !watch->timer || event_add(watch->readable, NULL))
-		return fail(err, -ENOMEM, "watch %s", dir);
+		out_of_memory(0);
 	object_watch_refresh(watch);
 	*ret = take_ptr(watch);
 	return 0;

@@ -13,6 +13,7 @@
 #include "agent/objects/object_watch.h"
 #include "agent/objects/objects_internal.h"
 #include "agent/sync/sync.h"
+#include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/log.h"
 #include "lib/task.h"
@@ -196,11 +197,9 @@ DEFINE_AUTO(objects)
 
 int objects_new(const struct objects_options *options, struct objects **ret, struct errmsg *err)
 {
-	auto_(objects) struct objects *objects = calloc(1, sizeof(*objects));
+	auto_(objects) struct objects *objects = xcalloc(1, sizeof(*objects));
 	int code;
 
-	if (!objects)
-		return fail(err, -ENOMEM, "objects");
 	objects->base = options->base;
 	objects->sync = options->sync;
 	objects->kube.enabled = options->kubernetes;
@@ -211,14 +210,11 @@ int objects_new(const struct objects_options *options, struct objects **ret, str
 		.store = options->store,
 		.touched = &objects->touched,
 	};
-	if (object_cache_init(&objects->cache, options->base, options->run_dir))
-		return fail(err, -ENOMEM, "objects");
+	object_cache_init(&objects->cache, options->base, options->run_dir);
 	code = object_store_open(options->run_dir, err);
 	if (code)
 		return code;
-	code = object_api_load(objects, err);
-	if (code)
-		return code;
+	object_api_load(objects);
 	/* Watched before it is read: what changes meanwhile is read again. */
 	code = object_watch_new(options->base, options->dir, on_changed, objects, &objects->watch,
 				err);

@@ -38,7 +38,7 @@ bool objects_know(struct objects *objects);
 void objects_unblock(struct objects *objects);
 
 /* object_api.c */
-int object_api_load(struct objects *objects, struct errmsg *err);
+void object_api_load(struct objects *objects);
 void object_api_done(struct objects *objects);
 struct cJSON *object_api_get(const struct object *object);
 
