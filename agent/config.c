@@ -298,7 +298,7 @@ static int json_apply(const struct cJSON *json, struct config *config, struct er
 		return ret;
 	cJSON_ArrayForEach (item, json) {
 		const struct setting *setting = setting_by_key(item->string);
-		struct json_node node = { item, &root, item->string, 0 };
+		struct json_node node = json_member_node(&root, item);
 
 		if (!setting)
 			return json_fail(&node, err, "unknown field");

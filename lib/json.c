@@ -2,6 +2,7 @@
 /* Checked access to parsed JSON: types, ranges and the path of what is wrong. */
 #include "lib/json.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
@@ -36,21 +37,43 @@ int json_parse(const char *text, size_t len, struct cJSON **ret, struct errmsg *
 
 struct json_node json_root(const struct cJSON *value)
 {
-	return (struct json_node){ .value = value };
+	return (struct json_node){ .value = value, .written = value };
 }
 
-static const struct cJSON *value_or_absent(const struct cJSON *value)
+static struct json_node node_new(const struct json_node *parent, const struct cJSON *written)
 {
-	return cJSON_IsNull(value) ? NULL : value;
+	/* As cJSON_IsNull(), without the call: this is what reading a large text mostly does. */
+	bool null = written && (written->type & 0xff) == cJSON_NULL;
+
+	return (struct json_node){
+		.value = null ? NULL : written,
+		.written = written,
+		.parent = parent,
+	};
 }
 
 struct json_node json_member(const struct json_node *object, const char *key)
 {
-	return (struct json_node){
-		.value = value_or_absent(cJSON_GetObjectItemCaseSensitive(object->value, key)),
-		.parent = object,
-		.key = key,
-	};
+	const struct cJSON *member = object->value ? object->value->child : NULL;
+	struct json_node node;
+
+	if (member && !member->string) /* elements of an array */
+		member = NULL;
+	/* Most keys differ in their first letter: no call for those. */
+	while (member && (*member->string != *key || strcmp(member->string, key) != 0))
+		member = member->next;
+	node = node_new(object, member);
+	node.key = key;
+	return node;
+}
+
+struct json_node json_member_node(const struct json_node *object, const struct cJSON *member)
+{
+	struct json_node node = node_new(object, member);
+
+	node.value = member;
+	node.key = member->string;
+	return node;
 }
 
 struct json_node json_at(const struct json_node *array, size_t index)
@@ -65,35 +88,49 @@ struct json_node json_at(const struct json_node *array, size_t index)
 struct json_node json_element(const struct json_node *array, const struct cJSON *value,
 			      size_t index)
 {
-	return (struct json_node){
-		.value = value_or_absent(value),
-		.parent = array,
-		.index = index,
-	};
+	struct json_node node = node_new(array, value);
+
+	node.index = index;
+	return node;
 }
 
-/* Writes the path of node at buf[0..size); returns its length. */
-static size_t path_write(const struct json_node *node, char *buf, size_t size)
+static bool key_is_plain(const char *key)
 {
-	size_t len = 0;
+	const char *c = key;
+
+	while (isalnum((unsigned char)*c) || *c == '-' || *c == '_')
+		c++;
+	return *key && !*c;
+}
+
+/* Returns the length of the path; one that is longer than buf is cut off. */
+static size_t path_add(const struct json_node *node, char *buf, size_t size)
+{
+	size_t len;
 	int more;
 
-	if (!node->parent)
+	buf[0] = '\0';
+	if (!node->parent || node->object_root)
 		return 0;
-	len = path_write(node->parent, buf, size);
-	if (node->key)
+	len = path_add(node->parent, buf, size);
+	if (!node->key)
+		more = snprintf(buf + len, size - len, "[%zu]", node->index);
+	else if (key_is_plain(node->key))
 		more = snprintf(buf + len, size - len, "%s%s", len > 0 ? "." : "", node->key);
 	else
-		more = snprintf(buf + len, size - len, "[%zu]", node->index);
-	if (more < 0 || (size_t)more >= size - len)
-		return size - 1; /* cut off: a path this long is not read to its end anyway */
-	return len + (size_t)more;
+		more = snprintf(buf + len, size - len, "[%s]", node->key);
+	return more < 0 || (size_t)more >= size - len ? size - 1 : len + (size_t)more;
+}
+
+const char *json_path_write(const struct json_node *node, char *buf, size_t size)
+{
+	path_add(node, buf, size);
+	return buf;
 }
 
 const char *json_path(const struct json_node *node, char *buf)
 {
-	buf[0] = '\0';
-	if (path_write(node, buf, JSON_PATH_MAX) == 0)
+	if (path_add(node, buf, JSON_PATH_MAX) == 0)
 		snprintf(buf, JSON_PATH_MAX, "document");
 	return buf;
 }
@@ -190,7 +227,7 @@ int json_known(const struct json_node *object, const char *const known[], size_t
 	const struct cJSON *member;
 
 	cJSON_ArrayForEach (member, object->value) {
-		struct json_node node = { member, object, member->string, 0 };
+		struct json_node node = json_member_node(object, member);
 		size_t i = 0;
 
 		while (i < count && strcmp(known[i], member->string) != 0)

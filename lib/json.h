@@ -20,10 +20,12 @@
 #define JSON_PATH_MAX 256
 
 struct json_node {
-	const struct cJSON *value; /* NULL: absent (or JSON null) */
+	const struct cJSON *value;   /* NULL: absent, or null, which is the same to Kubernetes */
+	const struct cJSON *written; /* value, or the null that is written there */
 	const struct json_node *parent;
 	const char *key; /* NULL: an element of an array, or the root */
 	size_t index;
+	bool object_root; /* paths begin here */
 };
 
 static inline void json_auto_fn(struct cJSON **json)
@@ -42,16 +44,19 @@ struct json_node json_member(const struct json_node *object, const char *key);
 /* The element of an array, or a node without a value.  Costs index steps: walk long arrays with
  * cJSON_ArrayForEach() and json_element(). */
 struct json_node json_at(const struct json_node *array, size_t index);
-/* The node of an element that the caller holds already. */
+/* Nodes of an element or a member that the caller holds already. */
 struct json_node json_element(const struct json_node *array, const struct cJSON *value,
 			      size_t index);
+struct json_node json_member_node(const struct json_node *object, const struct cJSON *member);
 
 static inline bool json_present(const struct json_node *node)
 {
 	return node->value != NULL;
 }
 
-/* "spec.ports[1].port"; "document" for the root.  Returns buf, JSON_PATH_MAX bytes. */
+/* "spec.ports[1].port", "metadata.labels[app.example/name]", "" for the root.  Returns buf. */
+const char *json_path_write(const struct json_node *node, char *buf, size_t size);
+/* The same, but "document" for the root.  Returns buf, JSON_PATH_MAX bytes. */
 const char *json_path(const struct json_node *node, char *buf);
 
 /* -EINVAL with "PATH: text". */

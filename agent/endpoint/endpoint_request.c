@@ -45,7 +45,7 @@ int labels_from_json(const struct json_node *node, struct labels *ret_labels, st
 	if (!labels.items)
 		return fail(err, -ENOMEM, "labels");
 	cJSON_ArrayForEach (item, node->value) {
-		struct json_node member = { item, node, item->string, 0 };
+		struct json_node member = json_member_node(node, item);
 		struct label *label = &labels.items[labels.count];
 		const char *value;
 

@@ -17,13 +17,13 @@ struct texts { /* one or several texts of a field */
 };
 
 /* A text, or the digits of a port's number; NULL with a problem. */
-static const char *text_read(struct reader *reader, struct arena *arena, const struct node *at,
+static const char *text_read(struct reader *reader, struct arena *arena, const struct json_node *at,
 			     bool number)
 {
 	char digits[16];
 	const char *text;
 
-	if (number && cJSON_IsNumber(at->json)) {
+	if (number && cJSON_IsNumber(at->value)) {
 		snprintf(digits, sizeof(digits), "%u", read_port(reader, at));
 		return arena_string(arena, digits);
 	}
@@ -34,26 +34,26 @@ static const char *text_read(struct reader *reader, struct arena *arena, const s
 }
 
 /* A field that holds one text or a list of them. */
-static void texts_read(struct reader *reader, struct arena *arena, const struct node *at,
+static void texts_read(struct reader *reader, struct arena *arena, const struct json_node *at,
 		       bool number, struct texts *texts)
 {
-	size_t count = cJSON_IsArray(at->json) ? (size_t)cJSON_GetArraySize(at->json) : 1;
+	size_t count = cJSON_IsArray(at->value) ? (size_t)cJSON_GetArraySize(at->value) : 1;
 	const cJSON *json;
 	size_t index = 0;
 
 	texts->items = arena_alloc(arena, count * sizeof(const char *));
-	if (!at->json) {
+	if (!at->value) {
 		reader_missing(reader, at);
-	} else if (!cJSON_IsArray(at->json)) {
+	} else if (!cJSON_IsArray(at->value)) {
 		texts->items[0] = text_read(reader, arena, at, number);
 		texts->count = texts->items[0] != NULL;
 	} else if (count == 0) {
 		reader_error(reader, at, "an empty list");
 	}
-	if (!cJSON_IsArray(at->json))
+	if (!cJSON_IsArray(at->value))
 		return;
-	cJSON_ArrayForEach (json, at->json) {
-		struct node item = node_item(at, json, index++);
+	cJSON_ArrayForEach (json, at->value) {
+		struct json_node item = reader_item(at, json, index++);
 		const char *text;
 
 		if (cJSON_IsNull(json)) {
@@ -66,11 +66,11 @@ static void texts_read(struct reader *reader, struct arena *arena, const struct 
 	}
 }
 
-static bool expect_read(struct reader *reader, const struct node *at)
+static bool expect_read(struct reader *reader, const struct json_node *at)
 {
 	const char *text = read_string(reader, at);
 
-	if (!at->json)
+	if (!at->value)
 		reader_missing(reader, at);
 	else if (text && strcmp(text, "allow") != 0 && strcmp(text, "deny") != 0)
 		reader_error(reader, at, "\"%s\" is not a verdict (allow or deny)", text);
@@ -78,7 +78,7 @@ static bool expect_read(struct reader *reader, const struct node *at)
 }
 
 /* Every sender with every receiver on every port. */
-static void expectations_multiply(struct reader *reader, const struct node *at,
+static void expectations_multiply(struct reader *reader, const struct json_node *at,
 				  struct expectations *list, const struct expectation *one,
 				  const struct texts fields[3])
 {
@@ -100,23 +100,23 @@ static void expectations_multiply(struct reader *reader, const struct node *at,
 	}
 }
 
-static void test_read(struct reader *reader, const struct node *at, struct expectations *list)
+static void test_read(struct reader *reader, const struct json_node *at, struct expectations *list)
 {
 	static const char *const names[] = { "name", "from", "to", "port", "expect" };
 	struct expectation one = { 0 };
-	struct node name = node_child(at, "name"), expect = node_child(at, "expect");
-	struct node from = node_child(at, "from"), to = node_child(at, "to");
-	struct node port = node_child(at, "port");
+	struct json_node name = json_member(at, "name"), expect = json_member(at, "expect");
+	struct json_node from = json_member(at, "from"), to = json_member(at, "to");
+	struct json_node port = json_member(at, "port");
 	struct texts fields[3] = { { 0 } };
 	size_t column;
 
-	documents_position(reader->documents, at->json, false, &one.line, &column);
-	if (!cJSON_IsObject(at->json)) {
+	documents_position(reader->documents, at->value, false, &one.line, &column);
+	if (!cJSON_IsObject(at->value)) {
 		reader_error(reader, at, "an object with from, to, port and expect is needed");
 		return;
 	}
 	read_known_fields(reader, at, names, ARRAY_SIZE(names));
-	if (name.json)
+	if (name.value)
 		one.name = text_read(reader, list->arena, &name, false);
 	texts_read(reader, list->arena, &from, false, &fields[0]);
 	texts_read(reader, list->arena, &to, false, &fields[1]);
@@ -128,8 +128,8 @@ static void test_read(struct reader *reader, const struct node *at, struct expec
 static void document_read(struct reader *reader, const cJSON *json, struct expectations *list)
 {
 	static const char *const names[] = { "tests" };
-	struct node root = node_root(json);
-	struct node tests = node_child(&root, "tests");
+	struct json_node root = reader_root(json);
+	struct json_node tests = json_member(&root, "tests");
 	const cJSON *item;
 	size_t index = 0;
 
@@ -139,16 +139,16 @@ static void document_read(struct reader *reader, const cJSON *json, struct expec
 	}
 	reader_check_tree(reader, &root, 0);
 	read_known_fields(reader, &root, names, ARRAY_SIZE(names));
-	if (!tests.json) {
+	if (!tests.value) {
 		reader_missing(reader, &tests);
 		return;
 	}
 	if (!read_is_array(reader, &tests))
 		return;
-	if (!tests.json->child) /* would always pass */
+	if (!tests.value->child) /* would always pass */
 		reader_error(reader, &tests, "an empty list");
-	cJSON_ArrayForEach (item, tests.json) {
-		struct node at = node_item(&tests, item, index++);
+	cJSON_ArrayForEach (item, tests.value) {
+		struct json_node at = reader_item(&tests, item, index++);
 
 		test_read(reader, &at, list);
 	}
@@ -167,7 +167,7 @@ static void text_read_all(struct reader *reader, struct expectations *list)
 	for (size_t count = 2; found == 1; count++) {
 		found = documents_next(reader->documents, &document, &error);
 		if (found == 1 && count == 2) {
-			struct node root = node_root(document);
+			struct json_node root = reader_root(document);
 
 			reader->document = 1;
 			reader_error(reader, &root, "one document is needed, here is another");

@@ -22,7 +22,7 @@
 static const struct kind_spec {
 	bool namespaced;
 	const char *(*name_check)(const char *text);
-	void (*read)(struct reader *reader, const struct node *root, struct object *object);
+	void (*read)(struct reader *reader, const struct json_node *root, struct object *object);
 } kind_specs[OBJECT_KIND_COUNT] = {
 	[OBJECT_NAMESPACE] = { false, name_check_dns_label, read_namespace },
 	[OBJECT_NODE] = { false, name_check_dns_subdomain, read_node },
@@ -60,14 +60,14 @@ static int member_compare(const void *a, const void *b)
 
 #define FEW_MEMBERS 16 /* fewer comparisons than sorting takes, and no memory */
 
-static void check_few_duplicates(struct reader *reader, const struct node *at)
+static void check_few_duplicates(struct reader *reader, const struct json_node *at)
 {
 	const cJSON *member, *earlier;
 
-	cJSON_ArrayForEach (member, at->json) {
-		struct node child = node_member(at, member);
+	cJSON_ArrayForEach (member, at->value) {
+		struct json_node child = json_member_node(at, member);
 
-		for (earlier = at->json->child; earlier != member; earlier = earlier->next) {
+		for (earlier = at->value->child; earlier != member; earlier = earlier->next) {
 			if (*earlier->string != *member->string ||
 			    strcmp(earlier->string, member->string) != 0)
 				continue;
@@ -77,9 +77,9 @@ static void check_few_duplicates(struct reader *reader, const struct node *at)
 	}
 }
 
-static void check_duplicates(struct reader *reader, const struct node *at)
+static void check_duplicates(struct reader *reader, const struct json_node *at)
 {
-	size_t count = (size_t)cJSON_GetArraySize(at->json);
+	size_t count = (size_t)cJSON_GetArraySize(at->value);
 	const cJSON **members;
 	const cJSON *member;
 	size_t i = 0;
@@ -89,11 +89,11 @@ static void check_duplicates(struct reader *reader, const struct node *at)
 		return;
 	}
 	members = xcalloc(count, sizeof(cJSON *));
-	cJSON_ArrayForEach (member, at->json)
+	cJSON_ArrayForEach (member, at->value)
 		members[i++] = member;
 	qsort(members, count, sizeof(cJSON *), member_compare);
 	for (i = 1; i < count; i++) {
-		struct node child = node_member(at, members[i]);
+		struct json_node child = json_member_node(at, members[i]);
 
 		if (strcmp(members[i - 1]->string, members[i]->string) == 0)
 			reader_problem(reader, &child, PROBLEM_AT_KEY, "the same key twice");
@@ -102,7 +102,7 @@ static void check_duplicates(struct reader *reader, const struct node *at)
 }
 
 /* Keys are unique, nesting is bounded. */
-void reader_check_tree(struct reader *reader, const struct node *at, size_t depth)
+void reader_check_tree(struct reader *reader, const struct json_node *at, size_t depth)
 {
 	const cJSON *json;
 	size_t index = 0;
@@ -111,28 +111,29 @@ void reader_check_tree(struct reader *reader, const struct node *at, size_t dept
 		reader_error(reader, at, "nested deeper than %d", TEXT_DEPTH_MAX);
 		return;
 	}
-	if (cJSON_IsObject(at->json))
+	if (cJSON_IsObject(at->value))
 		check_duplicates(reader, at);
-	cJSON_ArrayForEach (json, at->json) {
-		struct node child = node_item(at, json, index++);
+	for (json = at->value->child; json; json = json->next, index++) {
+		struct json_node child;
 
-		if (cJSON_IsObject(at->json))
-			child.key = json->string;
-		if (json->child)
-			reader_check_tree(reader, &child, depth + 1);
+		if (!json->child)
+			continue;
+		child = json->string ? json_member_node(at, json) : reader_item(at, json, index);
+		reader_check_tree(reader, &child, depth + 1);
 	}
 }
 
 /* ---- one object ---- */
 
-static void read_metadata(struct reader *reader, const struct node *root, struct object *object)
+static void read_metadata(struct reader *reader, const struct json_node *root,
+			  struct object *object)
 {
 	const struct kind_spec *spec = &kind_specs[object->kind];
-	struct node metadata = node_child(root, "metadata");
-	struct node name = node_child(&metadata, "name");
-	struct node namespace = node_child(&metadata, "namespace");
-	struct node uid = node_child(&metadata, "uid");
-	struct node annotations = node_child(&metadata, "annotations");
+	struct json_node metadata = json_member(root, "metadata");
+	struct json_node name = json_member(&metadata, "name");
+	struct json_node namespace = json_member(&metadata, "namespace");
+	struct json_node uid = json_member(&metadata, "uid");
+	struct json_node annotations = json_member(&metadata, "annotations");
 	const char *name_text;
 	const char *text;
 	const char *wanted;
@@ -157,12 +158,12 @@ static void read_metadata(struct reader *reader, const struct node *root, struct
 	wanted = name_text ? spec->name_check(name_text) : NULL;
 	if (wanted)
 		reader_error(reader, &name, "\"%s\" is not a name: %s", name_text, wanted);
-	if (!name.json)
+	if (!name.value)
 		reader_missing(reader, &name);
 	text = read_string(reader, &uid);
 	object->uid = xstrdup(text ? text : "");
 	if (read_is_object(reader, &annotations)) {
-		struct node ignore = node_child(&annotations, "tendril.io/lint-ignore");
+		struct json_node ignore = json_member(&annotations, "tendril.io/lint-ignore");
 
 		text = read_string(reader, &ignore);
 		object->lint_ignore = text ? xstrdup(text) : NULL;
@@ -188,35 +189,35 @@ static void problems_skip(struct reader *reader, const char *kind, const char *n
 }
 
 /* An object that is not read: a problem, or somebody else's. */
-static void kind_skip(struct reader *reader, const struct node *root, const char *kind,
+static void kind_skip(struct reader *reader, const struct json_node *root, const char *kind,
 		      const struct kind_match *match)
 {
-	struct node metadata = node_child(root, "metadata");
-	struct node name = node_child(&metadata, "name");
-	struct node namespace = node_child(&metadata, "namespace");
-	struct node fault = node_child(root, match->version_is_wrong ? "apiVersion" : "kind");
+	struct json_node metadata = json_member(root, "metadata");
+	struct json_node name = json_member(&metadata, "name");
+	struct json_node namespace = json_member(&metadata, "namespace");
+	struct json_node fault = json_member(root, match->version_is_wrong ? "apiVersion" : "kind");
 
 	if (match->class == KIND_REFUSED)
 		reader_error(reader, &fault, "%s", match->text);
 	else if (match->class == KIND_WARNED)
 		reader_problem(reader, &fault, PROBLEM_WARNING, "%s", match->text);
 	else
-		problems_skip(reader, kind, cJSON_GetStringValue(namespace.json),
-			      cJSON_GetStringValue(name.json));
+		problems_skip(reader, kind, cJSON_GetStringValue(namespace.value),
+			      cJSON_GetStringValue(name.value));
 }
 
 /* NULL: not an object of ours, or it is beyond reading; problems say why. */
-static struct object *read_object(struct reader *reader, const struct node *root,
+static struct object *read_object(struct reader *reader, const struct json_node *root,
 				  const char *list_version, const char *list_kind)
 {
-	struct node api_version = node_child(root, "apiVersion");
-	struct node kind = node_child(root, "kind");
+	struct json_node api_version = json_member(root, "apiVersion");
+	struct json_node kind = json_member(root, "kind");
 	const char *version_text;
 	const char *kind_text;
 	struct kind_match match;
 	struct object *object;
 
-	if (!root->json || cJSON_IsNull(root->json)) {
+	if (!root->value || cJSON_IsNull(root->value)) {
 		reader_error(reader, root, "null, where an object is needed");
 		return NULL;
 	}
@@ -224,13 +225,13 @@ static struct object *read_object(struct reader *reader, const struct node *root
 		return NULL;
 	version_text = read_string(reader, &api_version);
 	kind_text = read_string(reader, &kind);
-	if (list_kind && !api_version.json)
+	if (list_kind && !api_version.value)
 		version_text = list_version;
-	if (list_kind && !kind.json)
+	if (list_kind && !kind.value)
 		kind_text = list_kind;
-	if (!version_text && !api_version.json)
+	if (!version_text && !api_version.value)
 		reader_missing(reader, &api_version);
-	if (!kind_text && !kind.json)
+	if (!kind_text && !kind.value)
 		reader_missing(reader, &kind);
 	if (!version_text || !kind_text)
 		return NULL;
@@ -251,7 +252,7 @@ int object_parse(const struct cJSON *json, unsigned int flags, struct object **r
 		 struct problems *problems)
 {
 	struct reader reader = { .problems = problems, .flags = flags };
-	struct node root = node_root(json);
+	struct json_node root = reader_root(json);
 	size_t errors = problems->errors;
 	struct object *object = read_object(&reader, &root, NULL, NULL);
 
@@ -265,7 +266,7 @@ int object_parse(const struct cJSON *json, unsigned int flags, struct object **r
 
 /* ---- a text ---- */
 
-static void parse_add(struct parse *parse, const struct node *root, struct object *object)
+static void parse_add(struct parse *parse, const struct json_node *root, struct object *object)
 {
 	bool listed = root->parent != NULL;
 
@@ -299,10 +300,10 @@ static bool list_item_kind(const char *kind, char *buf, size_t size)
 	return true;
 }
 
-static void parse_item(struct parse *parse, const struct node *items, const cJSON *json,
+static void parse_item(struct parse *parse, const struct json_node *items, const cJSON *json,
 		       size_t index, const char *version, const char *kind)
 {
-	struct node item = node_item(items, json, index);
+	struct json_node item = reader_item(items, json, index);
 
 	task_pause();
 	item.object_root = true;
@@ -311,11 +312,11 @@ static void parse_item(struct parse *parse, const struct node *items, const cJSO
 	parse_add(parse, &item, read_object(&parse->reader, &item, version, kind));
 }
 
-static void parse_list(struct parse *parse, const struct node *root, const char *item_kind)
+static void parse_list(struct parse *parse, const struct json_node *root, const char *item_kind)
 {
 	struct documents *documents = parse->reader.documents;
-	struct node api_version = node_child(root, "apiVersion");
-	struct node items = node_child(root, "items");
+	struct json_node api_version = json_member(root, "apiVersion");
+	struct json_node items = json_member(root, "items");
 	const char *version = read_string(&parse->reader, &api_version);
 	const char *kind = *item_kind ? item_kind : NULL;
 	size_t index = 0;
@@ -337,7 +338,7 @@ static void parse_list(struct parse *parse, const struct node *root, const char 
 		cJSON_Delete(item);
 	}
 	/* Each goes once it is read: to free the whole of a large tree takes long. */
-	while ((item = cJSON_DetachItemFromArray((cJSON *)items.json, 0))) {
+	while ((item = cJSON_DetachItemFromArray((cJSON *)items.value, 0))) {
 		parse_item(parse, &items, item, index++, version, kind);
 		cJSON_Delete(item);
 	}
@@ -345,11 +346,11 @@ static void parse_list(struct parse *parse, const struct node *root, const char 
 
 static void parse_document(struct parse *parse, const cJSON *json)
 {
-	struct node root = node_root(json);
+	struct json_node root = reader_root(json);
 	const char *kind = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "kind"));
 	char item_kind[64];
 
-	if (!root.json) /* an empty YAML document */
+	if (!root.value) /* an empty YAML document */
 		return;
 	snprintf(parse->reader.object, sizeof(parse->reader.object), "document %zu",
 		 parse->reader.document + 1);

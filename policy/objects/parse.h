@@ -50,8 +50,8 @@ enum parse_flag {
 
 /* Parses single objects, v1 List and KINDList objects, and YAML streams of them.  Returns 0 if
  * there was no error (warnings may be there), or -EINVAL with problems filled.  On failure the list
- * is empty: a text is taken as a whole or not at all.  The same object twice in one text is an error.
- * Within a task (lib/task.h) it pauses. */
+ * is empty: a text is taken as a whole or not at all.  The same object twice in one text is an
+ * error. Within a task (lib/task.h) it pauses. */
 int objects_parse(const char *text, size_t len, unsigned int flags, struct object_list *ret_list,
 		  struct problems *problems);
 

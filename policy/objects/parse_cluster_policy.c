@@ -21,15 +21,15 @@
 
 /* The one member that is there, of those in names, and its place in names; -1 and a problem where
  * there are none or several. */
-static int read_one_of(struct reader *reader, const struct node *at, const char *const *names,
-		       size_t count, struct node *ret_child)
+static int read_one_of(struct reader *reader, const struct json_node *at, const char *const *names,
+		       size_t count, struct json_node *ret_child)
 {
 	char text[128] = "";
 	size_t used = 0;
 	int found = -1;
 	size_t seen = 0;
 
-	if (!at->json) {
+	if (!at->value) {
 		reader_missing(reader, at);
 		return -1;
 	}
@@ -37,14 +37,14 @@ static int read_one_of(struct reader *reader, const struct node *at, const char 
 		return -1;
 	read_known_fields(reader, at, names, count);
 	for (size_t i = 0; i < count; i++) {
-		struct node child = node_child(at, names[i]);
+		struct json_node child = json_member(at, names[i]);
 
 		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s",
 					 !i               ? ""
 					 : i + 1 == count ? " or "
 							  : ", ",
 					 names[i]);
-		if (!child.json)
+		if (!child.value)
 			continue;
 		*ret_child = child;
 		found = (int)i;
@@ -57,15 +57,15 @@ static int read_one_of(struct reader *reader, const struct node *at, const char 
 }
 
 /* Whether it is a list of 1 to ITEMS_MAX items; absent ones are no problem unless required. */
-static bool read_is_short_list(struct reader *reader, const struct node *at, bool required)
+static bool read_is_short_list(struct reader *reader, const struct json_node *at, bool required)
 {
 	int count;
 
-	if (!at->json && required)
+	if (!at->value && required)
 		reader_missing(reader, at);
 	if (!read_is_array(reader, at))
 		return false;
-	count = cJSON_GetArraySize(at->json);
+	count = cJSON_GetArraySize(at->value);
 	if (count == 0)
 		reader_error(reader, at, "an empty list; at least one item is needed");
 	else if (count > ITEMS_MAX)
@@ -75,12 +75,12 @@ static bool read_is_short_list(struct reader *reader, const struct node *at, boo
 }
 
 /* One of some words; their number, or -1 and a problem. */
-static int read_word(struct reader *reader, const struct node *at, const char *const *words,
+static int read_word(struct reader *reader, const struct json_node *at, const char *const *words,
 		     size_t count, const char *wanted)
 {
 	const char *text = read_string(reader, at);
 
-	if (!at->json)
+	if (!at->value)
 		reader_missing(reader, at);
 	if (!text)
 		return -1;
@@ -94,26 +94,26 @@ static int read_word(struct reader *reader, const struct node *at, const char *c
 
 /* ---- subjects and peers ---- */
 
-static void read_namespaced_pod(struct reader *reader, const struct node *at,
+static void read_namespaced_pod(struct reader *reader, const struct json_node *at,
 				struct selector *namespaces, struct selector *pods)
 {
-	struct node namespace_selector = node_child(at, "namespaceSelector");
-	struct node pod_selector = node_child(at, "podSelector");
+	struct json_node namespace_selector = json_member(at, "namespaceSelector");
+	struct json_node pod_selector = json_member(at, "podSelector");
 
 	if (!read_is_object(reader, at))
 		return;
 	KNOWN(reader, at, "namespaceSelector", "podSelector");
-	if (!pod_selector.json)
+	if (!pod_selector.value)
 		reader_missing(reader, &pod_selector);
 	read_selector(reader, &namespace_selector, namespaces);
 	read_selector(reader, &pod_selector, pods);
 }
 
-static void read_subject(struct reader *reader, const struct node *at,
+static void read_subject(struct reader *reader, const struct json_node *at,
 			 struct cluster_policy_object *policy)
 {
 	static const char *const names[] = { "namespaces", "pods" };
-	struct node child;
+	struct json_node child;
 	int which = read_one_of(reader, at, names, ARRAY_SIZE(names), &child);
 
 	if (which == 0)
@@ -139,18 +139,19 @@ static bool is_repeated(const cJSON *list, const cJSON *item)
 	return false;
 }
 
-static void read_networks(struct reader *reader, const struct node *at, struct policy_rule *rule)
+static void read_networks(struct reader *reader, const struct json_node *at,
+			  struct policy_rule *rule)
 {
 	const cJSON *json;
 	size_t index = 0;
 
 	if (!read_is_short_list(reader, at, true))
 		return;
-	cJSON_ArrayForEach (json, at->json) {
-		struct node child = node_item(at, json, index++);
+	cJSON_ArrayForEach (json, at->value) {
+		struct json_node child = reader_item(at, json, index++);
 		struct policy_peer *peer = &rule->peers[rule->peer_count];
 
-		if (is_repeated(at->json, json))
+		if (is_repeated(at->value, json))
 			reader_error(reader, &child, "the same network twice");
 		if (!read_cidr(reader, &child, &peer->cidr, &peer->host_bits))
 			continue;
@@ -164,12 +165,12 @@ enum peer_field { PEER_NAMESPACES, PEER_PODS, PEER_NODES, PEER_NETWORKS, PEER_DO
 static const char *const peer_fields[] = { "namespaces", "pods", "nodes", "networks",
 					   "domainNames" };
 
-static void read_cluster_peer(struct reader *reader, const struct node *at, bool egress,
+static void read_cluster_peer(struct reader *reader, const struct json_node *at, bool egress,
 			      struct policy_rule *rule)
 {
 	struct policy_peer *peer = &rule->peers[rule->peer_count];
 	size_t fields = egress ? ARRAY_SIZE(peer_fields) : PEER_NODES;
-	struct node child;
+	struct json_node child;
 	int which = read_one_of(reader, at, peer_fields, fields, &child);
 
 	switch (which) {
@@ -212,7 +213,7 @@ static size_t peers_count(const cJSON *peers)
 	return count;
 }
 
-static void read_cluster_peers(struct reader *reader, const struct node *at, bool egress,
+static void read_cluster_peers(struct reader *reader, const struct json_node *at, bool egress,
 			       struct policy_rule *rule)
 {
 	const cJSON *json;
@@ -220,9 +221,9 @@ static void read_cluster_peers(struct reader *reader, const struct node *at, boo
 
 	if (!read_is_short_list(reader, at, true))
 		return;
-	rule->peers = xcalloc(peers_count(at->json), sizeof(*rule->peers));
-	cJSON_ArrayForEach (json, at->json) {
-		struct node child = node_item(at, json, index++);
+	rule->peers = xcalloc(peers_count(at->value), sizeof(*rule->peers));
+	cJSON_ArrayForEach (json, at->value) {
+		struct json_node child = reader_item(at, json, index++);
 
 		read_cluster_peer(reader, &child, egress, rule);
 	}
@@ -230,17 +231,17 @@ static void read_cluster_peers(struct reader *reader, const struct node *at, boo
 
 /* ---- protocols ---- */
 
-static void read_range(struct reader *reader, const struct node *at, struct policy_port *port)
+static void read_range(struct reader *reader, const struct json_node *at, struct policy_port *port)
 {
-	struct node start = node_child(at, "start");
-	struct node end = node_child(at, "end");
+	struct json_node start = json_member(at, "start");
+	struct json_node end = json_member(at, "end");
 
 	if (!read_is_object(reader, at))
 		return;
 	KNOWN(reader, at, "start", "end");
-	if (!start.json)
+	if (!start.value)
 		reader_missing(reader, &start);
-	if (!end.json)
+	if (!end.value)
 		reader_missing(reader, &end);
 	port->port_min = read_port(reader, &start);
 	port->port_max = read_port(reader, &end);
@@ -249,11 +250,11 @@ static void read_range(struct reader *reader, const struct node *at, struct poli
 			     port->port_min);
 }
 
-static void read_destination_port(struct reader *reader, const struct node *at,
+static void read_destination_port(struct reader *reader, const struct json_node *at,
 				  struct policy_port *port)
 {
 	static const char *const names[] = { "number", "range" };
-	struct node child;
+	struct json_node child;
 	int which = read_one_of(reader, at, names, ARRAY_SIZE(names), &child);
 
 	if (which == 0)
@@ -272,20 +273,21 @@ static bool rule_has_addresses(const struct policy_rule *rule)
 	return false;
 }
 
-static void read_protocol(struct reader *reader, const struct node *at, struct policy_rule *rule)
+static void read_protocol(struct reader *reader, const struct json_node *at,
+			  struct policy_rule *rule)
 {
 	static const char *const names[] = { "tcp", "udp", "sctp", "destinationNamedPort" };
 	static const uint8_t protos[] = { IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP };
 	struct policy_port *port = &rule->ports[rule->port_count++];
-	struct node child;
-	struct node destination;
+	struct json_node child;
+	struct json_node destination;
 	int which = read_one_of(reader, at, names, ARRAY_SIZE(names), &child);
 
 	if (which < 0)
 		return;
 	if ((size_t)which < ARRAY_SIZE(protos)) {
 		port->proto = protos[which];
-		destination = node_child(&child, "destinationPort");
+		destination = json_member(&child, "destinationPort");
 		if (!read_is_object(reader, &child))
 			return;
 		KNOWN(reader, &child, "destinationPort");
@@ -300,16 +302,17 @@ static void read_protocol(struct reader *reader, const struct node *at, struct p
 			     "only pods have port names, and the rule has networks or nodes");
 }
 
-static void read_protocols(struct reader *reader, const struct node *at, struct policy_rule *rule)
+static void read_protocols(struct reader *reader, const struct json_node *at,
+			   struct policy_rule *rule)
 {
 	const cJSON *json;
 	size_t index = 0;
 
 	if (!read_is_short_list(reader, at, false))
 		return;
-	rule->ports = xcalloc((size_t)cJSON_GetArraySize(at->json), sizeof(*rule->ports));
-	cJSON_ArrayForEach (json, at->json) {
-		struct node child = node_item(at, json, index++);
+	rule->ports = xcalloc((size_t)cJSON_GetArraySize(at->value), sizeof(*rule->ports));
+	cJSON_ArrayForEach (json, at->value) {
+		struct json_node child = reader_item(at, json, index++);
 
 		read_protocol(reader, &child, rule);
 	}
@@ -317,7 +320,7 @@ static void read_protocols(struct reader *reader, const struct node *at, struct 
 
 /* ---- rules ---- */
 
-static void read_cluster_rule(struct reader *reader, const struct node *at, bool egress,
+static void read_cluster_rule(struct reader *reader, const struct json_node *at, bool egress,
 			      struct policy_rule *rule)
 {
 	static const char *const actions[] = {
@@ -326,14 +329,14 @@ static void read_cluster_rule(struct reader *reader, const struct node *at, bool
 		[ACTION_PASS] = "Pass",
 	};
 	const char *const known[] = { "name", "action", egress ? "to" : "from", "protocols" };
-	struct node name = node_child(at, known[0]);
-	struct node action = node_child(at, known[1]);
-	struct node peers = node_child(at, known[2]);
-	struct node protocols = node_child(at, known[3]);
+	struct json_node name = json_member(at, known[0]);
+	struct json_node action = json_member(at, known[1]);
+	struct json_node peers = json_member(at, known[2]);
+	struct json_node protocols = json_member(at, known[3]);
 	const char *text;
 	int which;
 
-	if (!at->json || cJSON_IsNull(at->json)) {
+	if (!at->value || cJSON_IsNull(at->value)) {
 		reader_error(reader, at, "null is not a rule");
 		return;
 	}
@@ -352,7 +355,7 @@ static void read_cluster_rule(struct reader *reader, const struct node *at, bool
 	read_protocols(reader, &protocols, rule);
 }
 
-static struct policy_rule *read_cluster_rules(struct reader *reader, const struct node *at,
+static struct policy_rule *read_cluster_rules(struct reader *reader, const struct json_node *at,
 					      bool egress, size_t *ret_count)
 {
 	struct policy_rule *rules;
@@ -361,13 +364,13 @@ static struct policy_rule *read_cluster_rules(struct reader *reader, const struc
 
 	if (!read_is_array(reader, at))
 		return NULL;
-	count = cJSON_GetArraySize(at->json);
+	count = cJSON_GetArraySize(at->value);
 	if (count > ITEMS_MAX)
 		reader_error(reader, at, "%d items, where at most %d are allowed", count,
 			     ITEMS_MAX);
 	rules = xcalloc((size_t)count, sizeof(*rules));
-	cJSON_ArrayForEach (json, at->json) {
-		struct node child = node_item(at, json, *ret_count);
+	cJSON_ArrayForEach (json, at->value) {
+		struct json_node child = reader_item(at, json, *ret_count);
 
 		read_cluster_rule(reader, &child, egress, &rules[(*ret_count)++]);
 	}
@@ -376,20 +379,20 @@ static struct policy_rule *read_cluster_rules(struct reader *reader, const struc
 
 /* ---- the object ---- */
 
-static void read_priority(struct reader *reader, const struct node *at,
+static void read_priority(struct reader *reader, const struct json_node *at,
 			  struct cluster_policy_object *policy)
 {
 	double value;
 
-	if (!at->json) {
+	if (!at->value) {
 		reader_missing(reader, at);
 		return;
 	}
-	if (!cJSON_IsNumber(at->json)) {
+	if (!cJSON_IsNumber(at->value)) {
 		reader_error(reader, at, "not a number from 0 to %d", PRIORITY_MAX);
 		return;
 	}
-	value = at->json->valuedouble;
+	value = at->value->valuedouble;
 	if (!(value >= 0 && value <= PRIORITY_MAX) || value != (double)(int)value) {
 		reader_error(reader, at, "%.15g is not a priority (0 to %d)", value, PRIORITY_MAX);
 		return;
@@ -397,7 +400,7 @@ static void read_priority(struct reader *reader, const struct node *at,
 	policy->priority = (uint16_t)value;
 }
 
-static void read_tier(struct reader *reader, const struct node *at,
+static void read_tier(struct reader *reader, const struct json_node *at,
 		      struct cluster_policy_object *policy)
 {
 	static const char *const tiers[] = { "Admin", "Baseline" };
@@ -406,22 +409,22 @@ static void read_tier(struct reader *reader, const struct node *at,
 	policy->tier = which == 1 ? TIER_BASELINE : TIER_ADMIN;
 }
 
-void read_cluster_policy(struct reader *reader, const struct node *root, struct object *object)
+void read_cluster_policy(struct reader *reader, const struct json_node *root, struct object *object)
 {
 	struct cluster_policy_object *policy = &object->cluster_policy;
-	struct node metadata = node_child(root, "metadata");
-	struct node namespace = node_child(&metadata, "namespace");
-	struct node spec = node_child(root, "spec");
-	struct node tier = node_child(&spec, "tier");
-	struct node priority = node_child(&spec, "priority");
-	struct node subject = node_child(&spec, "subject");
-	struct node ingress = node_child(&spec, "ingress");
-	struct node egress = node_child(&spec, "egress");
+	struct json_node metadata = json_member(root, "metadata");
+	struct json_node namespace = json_member(&metadata, "namespace");
+	struct json_node spec = json_member(root, "spec");
+	struct json_node tier = json_member(&spec, "tier");
+	struct json_node priority = json_member(&spec, "priority");
+	struct json_node subject = json_member(&spec, "subject");
+	struct json_node ingress = json_member(&spec, "ingress");
+	struct json_node egress = json_member(&spec, "egress");
 
 	read_policy_envelope(reader, root);
-	if (namespace.json)
+	if (namespace.value)
 		reader_error(reader, &namespace, "the object belongs to no namespace");
-	if (!spec.json)
+	if (!spec.value)
 		reader_missing(reader, &spec);
 	if (!read_is_object(reader, &spec))
 		return;

@@ -9,10 +9,10 @@
 #include "policy/objects/name.h"
 #include "policy/objects/reader.h"
 
-void read_namespace(struct reader *reader, const struct node *root, struct object *object)
+void read_namespace(struct reader *reader, const struct json_node *root, struct object *object)
 {
-	struct node metadata = node_child(root, "metadata");
-	struct node labels = node_child(&metadata, "labels");
+	struct json_node metadata = json_member(root, "metadata");
+	struct json_node labels = json_member(&metadata, "labels");
 
 	read_labels(reader, &labels, &object->ns.labels);
 	/* The API server sets it, and nobody can take it away; a file may lack it. */
@@ -20,13 +20,13 @@ void read_namespace(struct reader *reader, const struct node *root, struct objec
 		labels_set(&object->ns.labels, "kubernetes.io/metadata.name", object->name);
 }
 
-void read_node(struct reader *reader, const struct node *root, struct object *object)
+void read_node(struct reader *reader, const struct json_node *root, struct object *object)
 {
 	struct node_object *node = &object->node;
-	struct node metadata = node_child(root, "metadata");
-	struct node labels = node_child(&metadata, "labels");
-	struct node status = node_child(root, "status");
-	struct node addresses = node_child(&status, "addresses");
+	struct json_node metadata = json_member(root, "metadata");
+	struct json_node labels = json_member(&metadata, "labels");
+	struct json_node status = json_member(root, "status");
+	struct json_node addresses = json_member(&status, "addresses");
 	const cJSON *json;
 	size_t index = 0;
 
@@ -34,11 +34,11 @@ void read_node(struct reader *reader, const struct node *root, struct object *ob
 	if (!read_is_object(reader, &status) || !read_is_array(reader, &addresses))
 		return;
 	node->addresses =
-		xcalloc((size_t)cJSON_GetArraySize(addresses.json), sizeof(*node->addresses));
-	cJSON_ArrayForEach (json, addresses.json) {
-		struct node child = node_item(&addresses, json, index++);
-		struct node type = node_child(&child, "type");
-		struct node address = node_child(&child, "address");
+		xcalloc((size_t)cJSON_GetArraySize(addresses.value), sizeof(*node->addresses));
+	cJSON_ArrayForEach (json, addresses.value) {
+		struct json_node child = reader_item(&addresses, json, index++);
+		struct json_node type = json_member(&child, "type");
+		struct json_node address = json_member(&child, "address");
 		const char *text;
 
 		if (!read_is_object(reader, &child))
@@ -53,7 +53,8 @@ void read_node(struct reader *reader, const struct node *root, struct object *ob
 
 /* ---- pods ---- */
 
-static void pod_add_address(struct reader *reader, const struct node *at, struct pod_object *pod)
+static void pod_add_address(struct reader *reader, const struct json_node *at,
+			    struct pod_object *pod)
 {
 	struct addr addr;
 
@@ -80,12 +81,12 @@ static int64_t time_parse(const char *text)
 	return end && !*end ? timegm(&time) : 0;
 }
 
-static void read_pod_status(struct reader *reader, const struct node *status,
+static void read_pod_status(struct reader *reader, const struct json_node *status,
 			    struct pod_object *pod)
 {
-	struct node phase = node_child(status, "phase");
-	struct node list = node_child(status, "podIPs");
-	struct node single = node_child(status, "podIP");
+	struct json_node phase = json_member(status, "phase");
+	struct json_node list = json_member(status, "podIPs");
+	struct json_node single = json_member(status, "podIP");
 	const char *text;
 	const cJSON *json;
 	size_t index = 0;
@@ -95,9 +96,9 @@ static void read_pod_status(struct reader *reader, const struct node *status,
 	text = read_string(reader, &phase);
 	pod->terminated = text && (strcmp(text, "Succeeded") == 0 || strcmp(text, "Failed") == 0);
 	if (read_is_array(reader, &list)) {
-		cJSON_ArrayForEach (json, list.json) {
-			struct node child = node_item(&list, json, index++);
-			struct node ip = node_child(&child, "ip");
+		cJSON_ArrayForEach (json, list.value) {
+			struct json_node child = reader_item(&list, json, index++);
+			struct json_node ip = json_member(&child, "ip");
 
 			if (read_is_object(reader, &child))
 				pod_add_address(reader, &ip, pod);
@@ -107,12 +108,12 @@ static void read_pod_status(struct reader *reader, const struct node *status,
 		pod_add_address(reader, &single, pod);
 }
 
-static void read_container_port(struct reader *reader, const struct node *at,
+static void read_container_port(struct reader *reader, const struct json_node *at,
 				struct pod_object *pod)
 {
-	struct node name = node_child(at, "name");
-	struct node number = node_child(at, "containerPort");
-	struct node proto = node_child(at, "protocol");
+	struct json_node name = json_member(at, "name");
+	struct json_node number = json_member(at, "containerPort");
+	struct json_node proto = json_member(at, "protocol");
 	const char *text;
 	const char *wanted;
 	struct named_port port;
@@ -122,7 +123,7 @@ static void read_container_port(struct reader *reader, const struct node *at,
 	text = read_string(reader, &name);
 	port.port = read_port(reader, &number);
 	port.proto = read_proto(reader, &proto);
-	if (!number.json)
+	if (!number.value)
 		reader_missing(reader, &number);
 	if (!text || !*text)
 		return;
@@ -134,7 +135,7 @@ static void read_container_port(struct reader *reader, const struct node *at,
 	pod->ports[pod->port_count++] = port;
 }
 
-static void read_containers(struct reader *reader, const struct node *list, bool only_sidecars,
+static void read_containers(struct reader *reader, const struct json_node *list, bool only_sidecars,
 			    struct pod_object *pod)
 {
 	const cJSON *json;
@@ -142,10 +143,10 @@ static void read_containers(struct reader *reader, const struct node *list, bool
 
 	if (!read_is_array(reader, list))
 		return;
-	cJSON_ArrayForEach (json, list->json) {
-		struct node child = node_item(list, json, index++);
-		struct node ports = node_child(&child, "ports");
-		struct node restart = node_child(&child, "restartPolicy");
+	cJSON_ArrayForEach (json, list->value) {
+		struct json_node child = reader_item(list, json, index++);
+		struct json_node ports = json_member(&child, "ports");
+		struct json_node restart = json_member(&child, "restartPolicy");
 		const cJSON *port;
 		const char *text;
 		size_t number = 0;
@@ -157,32 +158,32 @@ static void read_containers(struct reader *reader, const struct node *list, bool
 			continue;
 		if (!read_is_array(reader, &ports))
 			continue;
-		cJSON_ArrayForEach (port, ports.json) {
-			struct node item = node_item(&ports, port, number++);
+		cJSON_ArrayForEach (port, ports.value) {
+			struct json_node item = reader_item(&ports, port, number++);
 
 			read_container_port(reader, &item, pod);
 		}
 	}
 }
 
-void read_pod(struct reader *reader, const struct node *root, struct object *object)
+void read_pod(struct reader *reader, const struct json_node *root, struct object *object)
 {
 	struct pod_object *pod = &object->pod;
-	struct node metadata = node_child(root, "metadata");
-	struct node labels = node_child(&metadata, "labels");
-	struct node annotations = node_child(&metadata, "annotations");
-	struct node created = node_child(&metadata, "creationTimestamp");
-	struct node deleted = node_child(&metadata, "deletionTimestamp");
-	struct node spec = node_child(root, "spec");
-	struct node status = node_child(root, "status");
+	struct json_node metadata = json_member(root, "metadata");
+	struct json_node labels = json_member(&metadata, "labels");
+	struct json_node annotations = json_member(&metadata, "annotations");
+	struct json_node created = json_member(&metadata, "creationTimestamp");
+	struct json_node deleted = json_member(&metadata, "deletionTimestamp");
+	struct json_node spec = json_member(root, "spec");
+	struct json_node status = json_member(root, "status");
 	const char *text;
 
 	read_labels(reader, &labels, &pod->labels);
 	pod->created = time_parse(read_string(reader, &created));
 	pod->deleting = read_string(reader, &deleted) != NULL;
 	if (read_is_object(reader, &annotations)) {
-		struct node accel = node_child(&annotations, "tendril.io/accelerate");
-		struct node audit = node_child(&annotations, "tendril.io/policy-audit");
+		struct json_node accel = json_member(&annotations, "tendril.io/accelerate");
+		struct json_node audit = json_member(&annotations, "tendril.io/policy-audit");
 
 		text = read_string(reader, &accel);
 		pod->accel = text && strcmp(text, "true") == 0;
@@ -190,10 +191,10 @@ void read_pod(struct reader *reader, const struct node *root, struct object *obj
 		pod->audit = text && strcmp(text, "true") == 0;
 	}
 	if (read_is_object(reader, &spec)) {
-		struct node node_name = node_child(&spec, "nodeName");
-		struct node host_network = node_child(&spec, "hostNetwork");
-		struct node containers = node_child(&spec, "containers");
-		struct node init = node_child(&spec, "initContainers");
+		struct json_node node_name = json_member(&spec, "nodeName");
+		struct json_node host_network = json_member(&spec, "hostNetwork");
+		struct json_node containers = json_member(&spec, "containers");
+		struct json_node init = json_member(&spec, "initContainers");
 
 		text = read_string(reader, &node_name);
 		pod->node_name = xstrdup(text ? text : "");

@@ -13,7 +13,7 @@
 
 /* ---- peers ---- */
 
-bool read_cidr(struct reader *reader, const struct node *at, struct prefix *ret_prefix,
+bool read_cidr(struct reader *reader, const struct json_node *at, struct prefix *ret_prefix,
 	       bool *ret_host_bits)
 {
 	const char *text = read_string(reader, at);
@@ -23,7 +23,7 @@ bool read_cidr(struct reader *reader, const struct node *at, struct prefix *ret_
 	size_t len;
 
 	if (!text) {
-		if (!at->json)
+		if (!at->value)
 			reader_missing(reader, at);
 		return false;
 	}
@@ -42,10 +42,10 @@ bool read_cidr(struct reader *reader, const struct node *at, struct prefix *ret_
 	return true;
 }
 
-static void read_block(struct reader *reader, const struct node *at, struct policy_peer *peer)
+static void read_block(struct reader *reader, const struct json_node *at, struct policy_peer *peer)
 {
-	struct node cidr = node_child(at, "cidr");
-	struct node except = node_child(at, "except");
+	struct json_node cidr = json_member(at, "cidr");
+	struct json_node except = json_member(at, "except");
 	const cJSON *json;
 	size_t index = 0;
 	bool known;
@@ -57,9 +57,9 @@ static void read_block(struct reader *reader, const struct node *at, struct poli
 	known = read_cidr(reader, &cidr, &peer->cidr, &peer->host_bits);
 	if (!read_is_array(reader, &except))
 		return;
-	peer->except = xcalloc((size_t)cJSON_GetArraySize(except.json), sizeof(*peer->except));
-	cJSON_ArrayForEach (json, except.json) {
-		struct node child = node_item(&except, json, index++);
+	peer->except = xcalloc((size_t)cJSON_GetArraySize(except.value), sizeof(*peer->except));
+	cJSON_ArrayForEach (json, except.value) {
+		struct json_node child = reader_item(&except, json, index++);
 		struct prefix *hole = &peer->except[peer->except_count];
 		bool host_bits;
 
@@ -74,21 +74,21 @@ static void read_block(struct reader *reader, const struct node *at, struct poli
 	}
 }
 
-static void read_peer(struct reader *reader, const struct node *at, struct policy_peer *peer)
+static void read_peer(struct reader *reader, const struct json_node *at, struct policy_peer *peer)
 {
-	struct node block = node_child(at, "ipBlock");
-	struct node pods = node_child(at, "podSelector");
-	struct node namespaces = node_child(at, "namespaceSelector");
+	struct json_node block = json_member(at, "ipBlock");
+	struct json_node pods = json_member(at, "podSelector");
+	struct json_node namespaces = json_member(at, "namespaceSelector");
 
 	if (!read_is_object(reader, at))
 		return;
 	KNOWN(reader, at, "ipBlock", "podSelector", "namespaceSelector");
-	if (!block.json && !pods.json && !namespaces.json)
+	if (!block.value && !pods.value && !namespaces.value)
 		reader_error(reader, at,
 			     "names nobody: ipBlock, podSelector or namespaceSelector is needed");
-	if (block.json && (pods.json || namespaces.json))
+	if (block.value && (pods.value || namespaces.value))
 		reader_error(reader, at, "ipBlock cannot go together with selectors");
-	if (block.json)
+	if (block.value)
 		read_block(reader, &block, peer);
 	peer->pods = read_selector_kept(reader, &pods);
 	peer->namespaces = read_selector_kept(reader, &namespaces);
@@ -96,9 +96,9 @@ static void read_peer(struct reader *reader, const struct node *at, struct polic
 
 /* ---- ports ---- */
 
-char *read_port_name(struct reader *reader, const struct node *at)
+char *read_port_name(struct reader *reader, const struct json_node *at)
 {
-	const char *text = cJSON_GetStringValue(at->json);
+	const char *text = cJSON_GetStringValue(at->value);
 	const char *wanted = name_check_port(text);
 	uint64_t number;
 
@@ -109,24 +109,25 @@ char *read_port_name(struct reader *reader, const struct node *at)
 	return xstrdup(text);
 }
 
-static void read_policy_port(struct reader *reader, const struct node *at, struct policy_port *port)
+static void read_policy_port(struct reader *reader, const struct json_node *at,
+			     struct policy_port *port)
 {
-	struct node proto = node_child(at, "protocol");
-	struct node number = node_child(at, "port");
-	struct node end = node_child(at, "endPort");
+	struct json_node proto = json_member(at, "protocol");
+	struct json_node number = json_member(at, "port");
+	struct json_node end = json_member(at, "endPort");
 
 	if (!read_is_object(reader, at))
 		return;
 	KNOWN(reader, at, "protocol", "port", "endPort");
 	port->proto = read_proto(reader, &proto);
-	if (cJSON_IsString(number.json))
+	if (cJSON_IsString(number.value))
 		port->name = read_port_name(reader, &number);
 	else
 		port->port_min = read_port(reader, &number);
 	port->port_max = port->port_min;
-	if (!end.json)
+	if (!end.value)
 		return;
-	if (!number.json || port->name) {
+	if (!number.value || port->name) {
 		reader_error(reader, &end, "needs a numeric port");
 		return;
 	}
@@ -138,16 +139,16 @@ static void read_policy_port(struct reader *reader, const struct node *at, struc
 
 /* ---- rules ---- */
 
-static void read_rule(struct reader *reader, const struct node *at, const char *peers_name,
+static void read_rule(struct reader *reader, const struct json_node *at, const char *peers_name,
 		      struct policy_rule *rule)
 {
-	struct node peers = node_child(at, peers_name);
-	struct node ports = node_child(at, "ports");
+	struct json_node peers = json_member(at, peers_name);
+	struct json_node ports = json_member(at, "ports");
 	const char *const known[] = { peers_name, "ports" };
 	const cJSON *json;
 
 	/* Kubernetes would take a null rule for an empty one, which allows everything. */
-	if (!at->json || cJSON_IsNull(at->json)) {
+	if (!at->value || cJSON_IsNull(at->value)) {
 		reader_error(reader, at, "null is not a rule; {} allows everything");
 		return;
 	}
@@ -155,24 +156,26 @@ static void read_rule(struct reader *reader, const struct node *at, const char *
 		return;
 	read_known_fields(reader, at, known, ARRAY_SIZE(known));
 	if (read_is_array(reader, &peers)) {
-		rule->peers = xcalloc((size_t)cJSON_GetArraySize(peers.json), sizeof(*rule->peers));
-		cJSON_ArrayForEach (json, peers.json) {
-			struct node child = node_item(&peers, json, rule->peer_count);
+		rule->peers =
+			xcalloc((size_t)cJSON_GetArraySize(peers.value), sizeof(*rule->peers));
+		cJSON_ArrayForEach (json, peers.value) {
+			struct json_node child = reader_item(&peers, json, rule->peer_count);
 
 			read_peer(reader, &child, &rule->peers[rule->peer_count++]);
 		}
 	}
 	if (read_is_array(reader, &ports)) {
-		rule->ports = xcalloc((size_t)cJSON_GetArraySize(ports.json), sizeof(*rule->ports));
-		cJSON_ArrayForEach (json, ports.json) {
-			struct node child = node_item(&ports, json, rule->port_count);
+		rule->ports =
+			xcalloc((size_t)cJSON_GetArraySize(ports.value), sizeof(*rule->ports));
+		cJSON_ArrayForEach (json, ports.value) {
+			struct json_node child = reader_item(&ports, json, rule->port_count);
 
 			read_policy_port(reader, &child, &rule->ports[rule->port_count++]);
 		}
 	}
 }
 
-static struct policy_rule *read_rules(struct reader *reader, const struct node *at,
+static struct policy_rule *read_rules(struct reader *reader, const struct json_node *at,
 				      const char *peers_name, size_t *ret_count)
 {
 	struct policy_rule *rules;
@@ -180,9 +183,9 @@ static struct policy_rule *read_rules(struct reader *reader, const struct node *
 
 	if (!read_is_array(reader, at))
 		return NULL;
-	rules = xcalloc((size_t)cJSON_GetArraySize(at->json), sizeof(*rules));
-	cJSON_ArrayForEach (json, at->json) {
-		struct node child = node_item(at, json, *ret_count);
+	rules = xcalloc((size_t)cJSON_GetArraySize(at->value), sizeof(*rules));
+	cJSON_ArrayForEach (json, at->value) {
+		struct json_node child = reader_item(at, json, *ret_count);
 
 		read_rule(reader, &child, peers_name, &rules[(*ret_count)++]);
 	}
@@ -191,25 +194,25 @@ static struct policy_rule *read_rules(struct reader *reader, const struct node *
 
 /* policyTypes absent or empty: Ingress always, Egress if there are egress rules; as the API server
  * fills it in. */
-static void read_policy_types(struct reader *reader, const struct node *spec,
+static void read_policy_types(struct reader *reader, const struct json_node *spec,
 			      struct network_policy_object *policy)
 {
-	struct node types = node_child(spec, "policyTypes");
-	struct node egress = node_child(spec, "egress");
+	struct json_node types = json_member(spec, "policyTypes");
+	struct json_node egress = json_member(spec, "egress");
 	const cJSON *json;
 	size_t index = 0;
 
-	if (!read_is_array(reader, &types) || cJSON_GetArraySize(types.json) == 0) {
+	if (!read_is_array(reader, &types) || cJSON_GetArraySize(types.value) == 0) {
 		policy->ingress = true;
 		policy->egress = policy->egress_rule_count > 0;
-		if (cJSON_IsArray(egress.json) && !policy->egress)
+		if (cJSON_IsArray(egress.value) && !policy->egress)
 			reader_problem(reader, &egress, PROBLEM_WARNING_AT_KEY,
 				       "an empty list without policyTypes isolates nothing; "
 				       "policyTypes: [Egress] would");
 		return;
 	}
-	cJSON_ArrayForEach (json, types.json) {
-		struct node child = node_item(&types, json, index++);
+	cJSON_ArrayForEach (json, types.value) {
+		struct json_node child = reader_item(&types, json, index++);
 		const char *text = read_string(reader, &child);
 
 		if (!text)
@@ -225,36 +228,36 @@ static void read_policy_types(struct reader *reader, const struct node *spec,
 		reader_error(reader, &types, "more than two types");
 }
 
-static void warn_ignored(struct reader *reader, const struct node *rules, bool in_force,
+static void warn_ignored(struct reader *reader, const struct json_node *rules, bool in_force,
 			 const char *type)
 {
-	if (!in_force && cJSON_GetArraySize(rules->json) > 0)
+	if (!in_force && cJSON_GetArraySize(rules->value) > 0)
 		reader_problem(reader, rules, PROBLEM_WARNING_AT_KEY,
 			       "ignored, because policyTypes does not say %s", type);
 }
 
-void read_policy_envelope(struct reader *reader, const struct node *root)
+void read_policy_envelope(struct reader *reader, const struct json_node *root)
 {
-	struct node metadata = node_child(root, "metadata");
+	struct json_node metadata = json_member(root, "metadata");
 
 	KNOWN(reader, root, "apiVersion", "kind", "metadata", "spec", "status");
-	if (metadata.json)
+	if (metadata.value)
 		KNOWN(reader, &metadata, "name", "namespace", "uid", "labels", "annotations",
 		      "creationTimestamp", "generation", "resourceVersion", "managedFields",
 		      "ownerReferences", "finalizers", "generateName", "selfLink",
 		      "deletionTimestamp", "deletionGracePeriodSeconds", "clusterName");
 }
 
-void read_policy(struct reader *reader, const struct node *root, struct object *object)
+void read_policy(struct reader *reader, const struct json_node *root, struct object *object)
 {
 	struct network_policy_object *policy = &object->policy;
-	struct node spec = node_child(root, "spec");
-	struct node pods = node_child(&spec, "podSelector");
-	struct node ingress = node_child(&spec, "ingress");
-	struct node egress = node_child(&spec, "egress");
+	struct json_node spec = json_member(root, "spec");
+	struct json_node pods = json_member(&spec, "podSelector");
+	struct json_node ingress = json_member(&spec, "ingress");
+	struct json_node egress = json_member(&spec, "egress");
 
 	read_policy_envelope(reader, root);
-	if (!spec.json)
+	if (!spec.value)
 		reader_problem(reader, root, PROBLEM_WARNING,
 			       "no spec: selects every pod of its namespace and denies ingress");
 	if (!read_is_object(reader, &spec)) {

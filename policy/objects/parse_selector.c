@@ -12,8 +12,8 @@ static void term_keep_value(struct selector_term *term, const char *value)
 	term->values[term->value_count++] = xstrdup(value);
 }
 
-static void check_label_key(struct reader *reader, const struct node *at, enum problem_kind kind,
-			    const char *key)
+static void check_label_key(struct reader *reader, const struct json_node *at,
+			    enum problem_kind kind, const char *key)
 {
 	const char *wanted = name_check_label_key(key);
 
@@ -21,7 +21,7 @@ static void check_label_key(struct reader *reader, const struct node *at, enum p
 		reader_problem(reader, at, kind, "\"%s\" is not a label key: %s", key, wanted);
 }
 
-static void check_label_value(struct reader *reader, const struct node *at, const char *value)
+static void check_label_value(struct reader *reader, const struct json_node *at, const char *value)
 {
 	const char *wanted = name_check_label_value(value);
 
@@ -30,15 +30,15 @@ static void check_label_value(struct reader *reader, const struct node *at, cons
 }
 
 /* matchLabels: {key: value} is In with one value. */
-static void read_match_labels(struct reader *reader, const struct node *at,
+static void read_match_labels(struct reader *reader, const struct json_node *at,
 			      struct selector *selector)
 {
 	const cJSON *member;
 
-	if (!cJSON_IsObject(at->json))
+	if (!cJSON_IsObject(at->value))
 		return;
-	cJSON_ArrayForEach (member, at->json) {
-		struct node child = node_member(at, member);
+	cJSON_ArrayForEach (member, at->value) {
+		struct json_node child = json_member_node(at, member);
 		const char *value = read_string(reader, &child);
 		struct selector_term *term = &selector->terms[selector->count];
 
@@ -54,7 +54,7 @@ static void read_match_labels(struct reader *reader, const struct node *at,
 	}
 }
 
-static bool read_operator(struct reader *reader, const struct node *at,
+static bool read_operator(struct reader *reader, const struct json_node *at,
 			  enum selector_operator *ret_operator)
 {
 	static const char *const names[] = {
@@ -66,7 +66,7 @@ static bool read_operator(struct reader *reader, const struct node *at,
 	const char *text = read_string(reader, at);
 
 	if (!text) {
-		if (!at->json)
+		if (!at->value)
 			reader_missing(reader, at);
 		return false;
 	}
@@ -81,23 +81,23 @@ static bool read_operator(struct reader *reader, const struct node *at,
 	return false;
 }
 
-static void read_term_values(struct reader *reader, const struct node *at,
+static void read_term_values(struct reader *reader, const struct json_node *at,
 			     struct selector_term *term)
 {
 	bool wanted = term->op == SELECTOR_IN || term->op == SELECTOR_NOT_IN;
-	size_t count = read_is_array(reader, at) ? (size_t)cJSON_GetArraySize(at->json) : 0;
+	size_t count = read_is_array(reader, at) ? (size_t)cJSON_GetArraySize(at->value) : 0;
 	const cJSON *json;
 	size_t index = 0;
 
-	if (wanted && count == 0 && (!at->json || cJSON_IsArray(at->json)))
+	if (wanted && count == 0 && (!at->value || cJSON_IsArray(at->value)))
 		reader_error(reader, at, "In and NotIn need at least one value");
 	if (!wanted && count > 0)
 		reader_error(reader, at, "Exists and DoesNotExist take no values");
 	term->values = xcalloc(count, sizeof(*term->values));
 	if (count == 0)
 		return;
-	cJSON_ArrayForEach (json, at->json) {
-		struct node child = node_item(at, json, index++);
+	cJSON_ArrayForEach (json, at->value) {
+		struct json_node child = reader_item(at, json, index++);
 		const char *value = read_string(reader, &child);
 
 		if (!value)
@@ -107,19 +107,19 @@ static void read_term_values(struct reader *reader, const struct node *at,
 	}
 }
 
-static void read_match_expressions(struct reader *reader, const struct node *at,
+static void read_match_expressions(struct reader *reader, const struct json_node *at,
 				   struct selector *selector)
 {
 	const cJSON *json;
 	size_t index = 0;
 
-	if (!cJSON_IsArray(at->json))
+	if (!cJSON_IsArray(at->value))
 		return;
-	cJSON_ArrayForEach (json, at->json) {
-		struct node child = node_item(at, json, index++);
-		struct node key = node_child(&child, "key");
-		struct node operator= node_child(&child, "operator");
-		struct node values = node_child(&child, "values");
+	cJSON_ArrayForEach (json, at->value) {
+		struct json_node child = reader_item(at, json, index++);
+		struct json_node key = json_member(&child, "key");
+		struct json_node operator= json_member(&child, "operator");
+		struct json_node values = json_member(&child, "values");
 		struct selector_term *term = &selector->terms[selector->count];
 		const char *text;
 
@@ -127,7 +127,7 @@ static void read_match_expressions(struct reader *reader, const struct node *at,
 			continue;
 		KNOWN(reader, &child, "key", "operator", "values");
 		text = read_string(reader, &key);
-		if (!text && !key.json)
+		if (!text && !key.value)
 			reader_missing(reader, &key);
 		if (text)
 			check_label_key(reader, &key, PROBLEM_ERROR, text);
@@ -139,19 +139,19 @@ static void read_match_expressions(struct reader *reader, const struct node *at,
 	}
 }
 
-void read_selector(struct reader *reader, const struct node *at, struct selector *selector)
+void read_selector(struct reader *reader, const struct json_node *at, struct selector *selector)
 {
-	struct node labels = node_child(at, "matchLabels");
-	struct node expressions = node_child(at, "matchExpressions");
+	struct json_node labels = json_member(at, "matchLabels");
+	struct json_node expressions = json_member(at, "matchExpressions");
 	size_t count = 0;
 
 	if (!read_is_object(reader, at))
 		return;
 	KNOWN(reader, at, "matchLabels", "matchExpressions");
 	if (read_is_object(reader, &labels))
-		count += (size_t)cJSON_GetArraySize(labels.json);
+		count += (size_t)cJSON_GetArraySize(labels.value);
 	if (read_is_array(reader, &expressions))
-		count += (size_t)cJSON_GetArraySize(expressions.json);
+		count += (size_t)cJSON_GetArraySize(expressions.value);
 	if (count == 0)
 		return;
 	selector->terms = xcalloc(count, sizeof(*selector->terms));
@@ -159,11 +159,11 @@ void read_selector(struct reader *reader, const struct node *at, struct selector
 	read_match_expressions(reader, &expressions, selector);
 }
 
-struct selector *read_selector_kept(struct reader *reader, const struct node *at)
+struct selector *read_selector_kept(struct reader *reader, const struct json_node *at)
 {
 	struct selector *selector;
 
-	if (!at->json)
+	if (!at->value)
 		return NULL;
 	selector = xcalloc(1, sizeof(*selector));
 	read_selector(reader, at, selector);

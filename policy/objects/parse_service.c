@@ -14,7 +14,7 @@
 
 /* An address that traffic may be taken from or sent to: with loopback, a service would get hold of
  * what pods and the node keep to themselves. */
-static bool read_routable(struct reader *reader, const struct node *at, struct addr *ret_addr)
+static bool read_routable(struct reader *reader, const struct json_node *at, struct addr *ret_addr)
 {
 	if (!read_addr(reader, at, ret_addr))
 		return false;
@@ -23,12 +23,12 @@ static bool read_routable(struct reader *reader, const struct node *at, struct a
 	reader_error(reader, at,
 		     "\"%s\" is a loopback, link-local, multicast or otherwise special "
 		     "address",
-		     cJSON_GetStringValue(at->json));
+		     cJSON_GetStringValue(at->value));
 	return false;
 }
 
 /* "" and "None" are no address. */
-static void service_add_ip(struct reader *reader, const struct node *at,
+static void service_add_ip(struct reader *reader, const struct json_node *at,
 			   struct service_object *service)
 {
 	const char *text = read_string(reader, at);
@@ -45,32 +45,32 @@ static void service_add_ip(struct reader *reader, const struct node *at,
 	service->cluster_ips[service->cluster_ip_count++] = addr;
 }
 
-static void read_cluster_ips(struct reader *reader, const struct node *spec,
+static void read_cluster_ips(struct reader *reader, const struct json_node *spec,
 			     struct service_object *service)
 {
-	struct node list = node_child(spec, "clusterIPs");
-	struct node single = node_child(spec, "clusterIP");
+	struct json_node list = json_member(spec, "clusterIPs");
+	struct json_node single = json_member(spec, "clusterIP");
 	const cJSON *json;
 	size_t index = 0;
 
-	if (!read_is_array(reader, &list) || cJSON_GetArraySize(list.json) == 0) {
+	if (!read_is_array(reader, &list) || cJSON_GetArraySize(list.value) == 0) {
 		service_add_ip(reader, &single, service);
 		return;
 	}
-	cJSON_ArrayForEach (json, list.json) {
-		struct node child = node_item(&list, json, index++);
+	cJSON_ArrayForEach (json, list.value) {
+		struct json_node child = reader_item(&list, json, index++);
 
 		service_add_ip(reader, &child, service);
 	}
 }
 
-static void read_service_port(struct reader *reader, const struct node *at,
+static void read_service_port(struct reader *reader, const struct json_node *at,
 			      struct service_object *service)
 {
-	struct node name = node_child(at, "name");
-	struct node number = node_child(at, "port");
-	struct node proto = node_child(at, "protocol");
-	struct node target = node_child(at, "targetPort");
+	struct json_node name = json_member(at, "name");
+	struct json_node number = json_member(at, "port");
+	struct json_node proto = json_member(at, "protocol");
+	struct json_node target = json_member(at, "targetPort");
 	struct service_port *port = &service->ports[service->port_count];
 	const char *text;
 
@@ -81,14 +81,15 @@ static void read_service_port(struct reader *reader, const struct node *at,
 	port->name = xstrdup(text ? text : "");
 	port->port = read_port(reader, &number);
 	port->proto = read_proto(reader, &proto);
-	if (!number.json)
+	if (!number.value)
 		reader_missing(reader, &number);
 	port->target_port = port->port;
 	/* 0 and "" are what an unset targetPort looks like. */
-	if (cJSON_IsString(target.json)) {
-		if (*cJSON_GetStringValue(target.json))
-			port->target_name = xstrdup(cJSON_GetStringValue(target.json));
-	} else if (target.json && !(cJSON_IsNumber(target.json) && target.json->valuedouble == 0)) {
+	if (cJSON_IsString(target.value)) {
+		if (*cJSON_GetStringValue(target.value))
+			port->target_name = xstrdup(cJSON_GetStringValue(target.value));
+	} else if (target.value &&
+		   !(cJSON_IsNumber(target.value) && target.value->valuedouble == 0)) {
 		port->target_port = read_port(reader, &target);
 	}
 	for (const struct service_port *other = service->ports; other < port; other++) {
@@ -107,23 +108,23 @@ static void read_service_port(struct reader *reader, const struct node *at,
 	}
 }
 
-static bool text_is(const struct node *spec, const char *field, const char *wanted)
+static bool text_is(const struct json_node *spec, const char *field, const char *wanted)
 {
-	const char *text = cJSON_GetStringValue(node_child(spec, field).json);
+	const char *text = cJSON_GetStringValue(json_member(spec, field).value);
 
 	return text && strcmp(text, wanted) == 0;
 }
 
-static bool has_items(const struct node *spec, const char *field)
+static bool has_items(const struct json_node *spec, const char *field)
 {
-	return cJSON_GetArraySize(node_child(spec, field).json) > 0;
+	return cJSON_GetArraySize(json_member(spec, field).value) > 0;
 }
 
-static bool has_node_ports(const struct node *spec)
+static bool has_node_ports(const struct json_node *spec)
 {
 	const cJSON *port;
 
-	cJSON_ArrayForEach (port, node_child(spec, "ports").json) {
+	cJSON_ArrayForEach (port, json_member(spec, "ports").value) {
 		const cJSON *number = cJSON_GetObjectItemCaseSensitive(port, "nodePort");
 
 		if (cJSON_IsNumber(number) && number->valuedouble != 0)
@@ -134,19 +135,19 @@ static bool has_node_ports(const struct node *spec)
 
 struct gap_place {
 	struct reader *reader;
-	const struct node *spec;
+	const struct json_node *spec;
 };
 
 static void gap_warn(const char *field, const char *text, void *arg)
 {
 	const struct gap_place *place = arg;
-	struct node at = node_child(place->spec, field);
+	struct json_node at = json_member(place->spec, field);
 
-	reader_problem(place->reader, at.json ? &at : place->spec, PROBLEM_WARNING, "%s", text);
+	reader_problem(place->reader, at.value ? &at : place->spec, PROBLEM_WARNING, "%s", text);
 }
 
 /* What the agent does not do is said, so that nobody relies on it. */
-static void read_gaps(struct reader *reader, const struct node *spec,
+static void read_gaps(struct reader *reader, const struct json_node *spec,
 		      struct service_object *service)
 {
 	struct gap_place place = { reader, spec };
@@ -155,7 +156,7 @@ static void read_gaps(struct reader *reader, const struct node *spec,
 		service->gaps |= SERVICE_GAP_AFFINITY;
 	if (text_is(spec, "internalTrafficPolicy", "Local"))
 		service->gaps |= SERVICE_GAP_INTERNAL_LOCAL;
-	if (node_child(spec, "trafficDistribution").json)
+	if (json_member(spec, "trafficDistribution").value)
 		service->gaps |= SERVICE_GAP_DISTRIBUTION;
 	if (text_is(spec, "type", "LoadBalancer"))
 		service->gaps |= SERVICE_GAP_LOAD_BALANCER;
@@ -168,21 +169,22 @@ static void read_gaps(struct reader *reader, const struct node *spec,
 	service_gaps_each(service->gaps, gap_warn, &place);
 }
 
-void read_service(struct reader *reader, const struct node *root, struct object *object)
+void read_service(struct reader *reader, const struct json_node *root, struct object *object)
 {
 	struct service_object *service = &object->service;
-	struct node metadata = node_child(root, "metadata");
-	struct node labels = node_child(&metadata, "labels");
-	struct node spec = node_child(root, "spec");
-	struct node type = node_child(&spec, "type");
-	struct node ports = node_child(&spec, "ports");
-	struct node not_ready = node_child(&spec, "publishNotReadyAddresses");
+	struct json_node metadata = json_member(root, "metadata");
+	struct json_node labels = json_member(&metadata, "labels");
+	struct json_node spec = json_member(root, "spec");
+	struct json_node type = json_member(&spec, "type");
+	struct json_node ports = json_member(&spec, "ports");
+	struct json_node not_ready = json_member(&spec, "publishNotReadyAddresses");
 	const char *text;
 	const cJSON *json;
 	size_t index = 0;
 
 	if (read_is_object(reader, &labels)) {
-		struct node proxy = node_child(&labels, "service.kubernetes.io/service-proxy-name");
+		struct json_node proxy =
+			json_member(&labels, "service.kubernetes.io/service-proxy-name");
 
 		service->foreign = read_string(reader, &proxy) != NULL;
 	}
@@ -196,9 +198,9 @@ void read_service(struct reader *reader, const struct node *root, struct object 
 		read_cluster_ips(reader, &spec, service);
 	if (!read_is_array(reader, &ports))
 		return;
-	service->ports = xcalloc((size_t)cJSON_GetArraySize(ports.json), sizeof(*service->ports));
-	cJSON_ArrayForEach (json, ports.json) {
-		struct node child = node_item(&ports, json, index++);
+	service->ports = xcalloc((size_t)cJSON_GetArraySize(ports.value), sizeof(*service->ports));
+	cJSON_ArrayForEach (json, ports.value) {
+		struct json_node child = reader_item(&ports, json, index++);
 
 		read_service_port(reader, &child, service);
 	}
@@ -206,12 +208,12 @@ void read_service(struct reader *reader, const struct node *root, struct object 
 
 /* ---- slices ---- */
 
-static void read_conditions(struct reader *reader, const struct node *at,
+static void read_conditions(struct reader *reader, const struct json_node *at,
 			    struct slice_endpoint *endpoint)
 {
-	struct node ready = node_child(at, "ready");
-	struct node serving = node_child(at, "serving");
-	struct node terminating = node_child(at, "terminating");
+	struct json_node ready = json_member(at, "ready");
+	struct json_node serving = json_member(at, "serving");
+	struct json_node terminating = json_member(at, "terminating");
 
 	/* An unknown state counts as ready; serving, where unknown, as ready says. */
 	read_is_object(reader, at);
@@ -220,12 +222,12 @@ static void read_conditions(struct reader *reader, const struct node *at,
 	endpoint->terminating = read_bool(reader, &terminating, false);
 }
 
-static void read_target(struct reader *reader, const struct node *at, const char *namespace,
+static void read_target(struct reader *reader, const struct json_node *at, const char *namespace,
 			struct slice_endpoint *endpoint)
 {
-	struct node kind = node_child(at, "kind");
-	struct node target_namespace = node_child(at, "namespace");
-	struct node name = node_child(at, "name");
+	struct json_node kind = json_member(at, "kind");
+	struct json_node target_namespace = json_member(at, "namespace");
+	struct json_node name = json_member(at, "name");
 	const char *text;
 
 	if (!read_is_object(reader, at))
@@ -241,13 +243,14 @@ static void read_target(struct reader *reader, const struct node *at, const char
 	endpoint->pod_namespace = xstrdup(text && *text ? text : namespace);
 }
 
-static void read_slice_endpoint(struct reader *reader, const struct node *at, struct object *object)
+static void read_slice_endpoint(struct reader *reader, const struct json_node *at,
+				struct object *object)
 {
 	struct endpoint_slice_object *slice = &object->slice;
 	struct slice_endpoint *endpoint = &slice->endpoints[slice->endpoint_count];
-	struct node conditions = node_child(at, "conditions");
-	struct node target = node_child(at, "targetRef");
-	struct node addresses = node_child(at, "addresses");
+	struct json_node conditions = json_member(at, "conditions");
+	struct json_node target = json_member(at, "targetRef");
+	struct json_node addresses = json_member(at, "addresses");
 	const cJSON *json;
 	size_t index = 0;
 
@@ -259,9 +262,9 @@ static void read_slice_endpoint(struct reader *reader, const struct node *at, st
 	if (slice->fqdn || !read_is_array(reader, &addresses))
 		return;
 	endpoint->addresses =
-		xcalloc((size_t)cJSON_GetArraySize(addresses.json), sizeof(*endpoint->addresses));
-	cJSON_ArrayForEach (json, addresses.json) {
-		struct node child = node_item(&addresses, json, index++);
+		xcalloc((size_t)cJSON_GetArraySize(addresses.value), sizeof(*endpoint->addresses));
+	cJSON_ArrayForEach (json, addresses.value) {
+		struct json_node child = reader_item(&addresses, json, index++);
 		struct addr addr;
 
 		if (!read_routable(reader, &child, &addr))
@@ -273,13 +276,13 @@ static void read_slice_endpoint(struct reader *reader, const struct node *at, st
 	}
 }
 
-static void read_slice_port(struct reader *reader, const struct node *at,
+static void read_slice_port(struct reader *reader, const struct json_node *at,
 			    struct endpoint_slice_object *slice)
 {
 	struct slice_port *port = &slice->ports[slice->port_count];
-	struct node name = node_child(at, "name");
-	struct node number = node_child(at, "port");
-	struct node proto = node_child(at, "protocol");
+	struct json_node name = json_member(at, "name");
+	struct json_node number = json_member(at, "port");
+	struct json_node proto = json_member(at, "protocol");
 	const char *text;
 
 	if (!read_is_object(reader, at))
@@ -291,12 +294,12 @@ static void read_slice_port(struct reader *reader, const struct node *at,
 	port->proto = read_proto(reader, &proto);
 }
 
-static void read_address_type(struct reader *reader, const struct node *at,
+static void read_address_type(struct reader *reader, const struct json_node *at,
 			      struct endpoint_slice_object *slice)
 {
 	const char *text = read_string(reader, at);
 
-	if (!at->json)
+	if (!at->value)
 		reader_missing(reader, at);
 	if (!text)
 		return;
@@ -306,30 +309,30 @@ static void read_address_type(struct reader *reader, const struct node *at,
 		reader_error(reader, at, "\"%s\" is not IPv4, IPv6 or FQDN", text);
 }
 
-void read_slice(struct reader *reader, const struct node *root, struct object *object)
+void read_slice(struct reader *reader, const struct json_node *root, struct object *object)
 {
 	struct endpoint_slice_object *slice = &object->slice;
-	struct node metadata = node_child(root, "metadata");
-	struct node labels = node_child(&metadata, "labels");
-	struct node type = node_child(root, "addressType");
-	struct node endpoints = node_child(root, "endpoints");
-	struct node ports = node_child(root, "ports");
+	struct json_node metadata = json_member(root, "metadata");
+	struct json_node labels = json_member(&metadata, "labels");
+	struct json_node type = json_member(root, "addressType");
+	struct json_node endpoints = json_member(root, "endpoints");
+	struct json_node ports = json_member(root, "ports");
 	const char *text = NULL;
 	const cJSON *json;
 	size_t index = 0;
 
 	if (read_is_object(reader, &labels)) {
-		struct node service = node_child(&labels, "kubernetes.io/service-name");
+		struct json_node service = json_member(&labels, "kubernetes.io/service-name");
 
 		text = read_string(reader, &service);
 	}
 	slice->service_name = xstrdup(text ? text : "");
 	read_address_type(reader, &type, slice);
 	if (read_is_array(reader, &endpoints)) {
-		slice->endpoints = xcalloc((size_t)cJSON_GetArraySize(endpoints.json),
+		slice->endpoints = xcalloc((size_t)cJSON_GetArraySize(endpoints.value),
 					   sizeof(*slice->endpoints));
-		cJSON_ArrayForEach (json, endpoints.json) {
-			struct node child = node_item(&endpoints, json, index++);
+		cJSON_ArrayForEach (json, endpoints.value) {
+			struct json_node child = reader_item(&endpoints, json, index++);
 
 			read_slice_endpoint(reader, &child, object);
 		}
@@ -337,9 +340,9 @@ void read_slice(struct reader *reader, const struct node *root, struct object *o
 	index = 0;
 	if (read_is_array(reader, &ports)) {
 		slice->ports =
-			xcalloc((size_t)cJSON_GetArraySize(ports.json), sizeof(*slice->ports));
-		cJSON_ArrayForEach (json, ports.json) {
-			struct node child = node_item(&ports, json, index++);
+			xcalloc((size_t)cJSON_GetArraySize(ports.value), sizeof(*slice->ports));
+		cJSON_ArrayForEach (json, ports.value) {
+			struct json_node child = reader_item(&ports, json, index++);
 
 			read_slice_port(reader, &child, slice);
 		}

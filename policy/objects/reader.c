@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "policy/objects/reader.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdarg.h>
@@ -17,56 +16,11 @@
 
 /* ---- problems ---- */
 
-void path_key(struct buffer *path, const char *key)
-{
-	bool plain = *key != '\0';
-
-	for (const char *c = key; *c; c++) {
-		if (!isalnum((unsigned char)*c) && *c != '-' && *c != '_')
-			plain = false;
-	}
-	if (plain && path->len > 0)
-		buffer_add(path, ".", 1);
-	else if (!plain)
-		buffer_add(path, "[", 1);
-	buffer_add(path, key, strlen(key));
-	if (!plain)
-		buffer_add(path, "]", 1);
-}
-
-void path_index(struct buffer *path, size_t index)
-{
-	char text[32];
-	int len = snprintf(text, sizeof(text), "[%zu]", index);
-
-	buffer_add(path, text, (size_t)len);
-}
-
-static void path_render(const struct node *at, struct buffer *path)
-{
-	if (!at || at->object_root)
-		return;
-	path_render(at->parent, path);
-	if (at->key)
-		path_key(path, at->key);
-	else if (at->parent)
-		path_index(path, at->index);
-}
-
-static char *path_of(const struct node *at)
-{
-	struct buffer path = { 0 };
-
-	buffer_add(&path, "", 0);
-	path_render(at, &path);
-	return path.data;
-}
-
 /* The value at the path, or the nearest around it that is written. */
-static void problem_position(struct reader *reader, const struct node *at, bool of_key,
+static void problem_position(struct reader *reader, const struct json_node *at, bool of_key,
 			     struct problem *problem)
 {
-	const struct node *node = at;
+	const struct json_node *node = at;
 
 	while (node && !node->written)
 		node = node->parent;
@@ -87,11 +41,12 @@ static void problem_add(struct reader *reader, struct problem *problem)
 	problems->errors += !problem->warning;
 }
 
-void reader_problem(struct reader *reader, const struct node *at, enum problem_kind kind,
+void reader_problem(struct reader *reader, const struct json_node *at, enum problem_kind kind,
 		    const char *fmt, ...)
 {
 	bool warning = kind == PROBLEM_WARNING || kind == PROBLEM_WARNING_AT_KEY;
 	struct problem problem = { .warning = warning };
+	char path[1024];
 	va_list args;
 
 	if (reader->problems->count >= PROBLEMS_MAX) {
@@ -103,7 +58,7 @@ void reader_problem(struct reader *reader, const struct node *at, enum problem_k
 		out_of_memory(0);
 	va_end(args);
 	problem.object = xstrdup(reader->object);
-	problem.path = path_of(at);
+	problem.path = xstrdup(json_path_write(at, path, sizeof(path)));
 	problem_position(reader, at, kind >= PROBLEM_AT_KEY, &problem);
 	problem_add(reader, &problem);
 }
@@ -170,37 +125,21 @@ const char *problem_format(const struct problem *problem, const char *file, char
 
 /* ---- walking ---- */
 
-struct node node_root(const cJSON *json)
+struct json_node reader_root(const cJSON *json)
 {
-	return (struct node){ .json = cJSON_IsNull(json) ? NULL : json,
-			      .written = json,
-			      .object_root = true };
+	struct json_node node = json_root(cJSON_IsNull(json) ? NULL : json);
+
+	node.written = json;
+	node.object_root = true;
+	return node;
 }
 
-struct node node_child(const struct node *at, const char *key)
+struct json_node reader_item(const struct json_node *at, const cJSON *item, size_t index)
 {
-	const cJSON *json = at->json ? at->json->child : NULL;
+	struct json_node node = json_element(at, item, index);
 
-	/* Most keys differ in their first letter: no call for those. */
-	while (json && json->string && (*json->string != *key || strcmp(json->string, key) != 0))
-		json = json->next;
-	if (json && !json->string)
-		json = NULL; /* items of a list */
-	return (struct node){
-		.parent = at, .key = key, .json = cJSON_IsNull(json) ? NULL : json, .written = json
-	};
-}
-
-struct node node_item(const struct node *at, const cJSON *item, size_t index)
-{
-	return (struct node){ .parent = at, .json = item, .written = item, .index = index };
-}
-
-struct node node_member(const struct node *at, const cJSON *member)
-{
-	return (struct node){
-		.parent = at, .json = member, .written = member, .key = member->string
-	};
+	node.value = item;
+	return node;
 }
 
 static const char *type_name(const cJSON *json)
@@ -218,58 +157,59 @@ static const char *type_name(const cJSON *json)
 	return "null";
 }
 
-static void type_error(struct reader *reader, const struct node *at, const char *wanted)
+static void type_error(struct reader *reader, const struct json_node *at, const char *wanted)
 {
 	const char *hint = "";
 
-	if (strcmp(wanted, "a string") == 0 && (cJSON_IsNumber(at->json) || cJSON_IsBool(at->json)))
+	if (strcmp(wanted, "a string") == 0 &&
+	    (cJSON_IsNumber(at->value) || cJSON_IsBool(at->value)))
 		hint = " (put it in quotes)";
-	if (strcmp(wanted, "a list") == 0 && cJSON_IsObject(at->json) && at->json->child)
+	if (strcmp(wanted, "a list") == 0 && cJSON_IsObject(at->value) && at->value->child)
 		hint = " (begin its first line with \"- \")";
-	reader_error(reader, at, "%s, where %s is needed%s", type_name(at->json), wanted, hint);
+	reader_error(reader, at, "%s, where %s is needed%s", type_name(at->value), wanted, hint);
 }
 
-bool read_is_object(struct reader *reader, const struct node *at)
+bool read_is_object(struct reader *reader, const struct json_node *at)
 {
-	if (at->json && !cJSON_IsObject(at->json))
+	if (at->value && !cJSON_IsObject(at->value))
 		type_error(reader, at, "an object");
-	return cJSON_IsObject(at->json);
+	return cJSON_IsObject(at->value);
 }
 
-bool read_is_array(struct reader *reader, const struct node *at)
+bool read_is_array(struct reader *reader, const struct json_node *at)
 {
-	if (at->json && !cJSON_IsArray(at->json))
+	if (at->value && !cJSON_IsArray(at->value))
 		type_error(reader, at, "a list");
-	return cJSON_IsArray(at->json);
+	return cJSON_IsArray(at->value);
 }
 
-const char *read_string(struct reader *reader, const struct node *at)
+const char *read_string(struct reader *reader, const struct json_node *at)
 {
-	if (at->json && !cJSON_IsString(at->json))
+	if (at->value && !cJSON_IsString(at->value))
 		type_error(reader, at, "a string");
-	return cJSON_GetStringValue(at->json);
+	return cJSON_GetStringValue(at->value);
 }
 
-bool read_bool(struct reader *reader, const struct node *at, bool absent)
+bool read_bool(struct reader *reader, const struct json_node *at, bool absent)
 {
-	if (!at->json)
+	if (!at->value)
 		return absent;
-	if (!cJSON_IsBool(at->json))
+	if (!cJSON_IsBool(at->value))
 		type_error(reader, at, "a boolean");
-	return cJSON_IsTrue(at->json);
+	return cJSON_IsTrue(at->value);
 }
 
-uint16_t read_port(struct reader *reader, const struct node *at)
+uint16_t read_port(struct reader *reader, const struct json_node *at)
 {
 	double value;
 
-	if (!at->json)
+	if (!at->value)
 		return 0;
-	if (!cJSON_IsNumber(at->json)) {
+	if (!cJSON_IsNumber(at->value)) {
 		type_error(reader, at, "a number");
 		return 0;
 	}
-	value = at->json->valuedouble;
+	value = at->value->valuedouble;
 	if (!(value >= 1 && value <= UINT16_MAX) || value != (double)(int64_t)value) {
 		reader_error(reader, at, "%.15g is not a port (1 to 65535)", value);
 		return 0;
@@ -277,7 +217,7 @@ uint16_t read_port(struct reader *reader, const struct node *at)
 	return (uint16_t)value;
 }
 
-uint8_t read_proto(struct reader *reader, const struct node *at)
+uint8_t read_proto(struct reader *reader, const struct json_node *at)
 {
 	static const struct {
 		const char *name;
@@ -297,7 +237,7 @@ uint8_t read_proto(struct reader *reader, const struct node *at)
 	return IPPROTO_TCP;
 }
 
-bool read_addr(struct reader *reader, const struct node *at, struct addr *ret_addr)
+bool read_addr(struct reader *reader, const struct json_node *at, struct addr *ret_addr)
 {
 	const char *text = read_string(reader, at);
 
@@ -309,7 +249,7 @@ bool read_addr(struct reader *reader, const struct node *at, struct addr *ret_ad
 	return false;
 }
 
-void reader_missing(struct reader *reader, const struct node *at)
+void reader_missing(struct reader *reader, const struct json_node *at)
 {
 	reader_error(reader, at, "missing");
 }
@@ -380,8 +320,8 @@ static const char *field_hint(const char *name, const char *const *names, size_t
 	return NULL;
 }
 
-static void unknown_field(struct reader *reader, const struct node *at, const char *const *names,
-			  size_t count)
+static void unknown_field(struct reader *reader, const struct json_node *at,
+			  const char *const *names, size_t count)
 {
 	enum problem_kind kind =
 		reader->flags & PARSE_LENIENT ? PROBLEM_WARNING_AT_KEY : PROBLEM_AT_KEY;
@@ -396,13 +336,13 @@ static void unknown_field(struct reader *reader, const struct node *at, const ch
 		reader_problem(reader, at, kind, "unknown field");
 }
 
-void read_known_fields(struct reader *reader, const struct node *at, const char *const *names,
+void read_known_fields(struct reader *reader, const struct json_node *at, const char *const *names,
 		       size_t count)
 {
 	const cJSON *member;
 
-	cJSON_ArrayForEach (member, at->json) {
-		struct node child = node_member(at, member);
+	cJSON_ArrayForEach (member, at->value) {
+		struct json_node child = json_member_node(at, member);
 
 		if (!name_in(member->string, names, count))
 			unknown_field(reader, &child, names, count);
@@ -411,15 +351,15 @@ void read_known_fields(struct reader *reader, const struct node *at, const char 
 
 /* ---- labels ---- */
 
-void read_labels(struct reader *reader, const struct node *at, struct labels *labels)
+void read_labels(struct reader *reader, const struct json_node *at, struct labels *labels)
 {
 	const cJSON *member;
 
 	if (!read_is_object(reader, at))
 		return;
-	labels->items = xcalloc((size_t)cJSON_GetArraySize(at->json), sizeof(*labels->items));
-	cJSON_ArrayForEach (member, at->json) {
-		struct node child = node_member(at, member);
+	labels->items = xcalloc((size_t)cJSON_GetArraySize(at->value), sizeof(*labels->items));
+	cJSON_ArrayForEach (member, at->value) {
+		struct json_node child = json_member_node(at, member);
 		const char *value = read_string(reader, &child);
 		const char *wanted = name_check_label_key(member->string);
 		struct label *label = &labels->items[labels->count];

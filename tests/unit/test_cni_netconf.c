@@ -255,7 +255,7 @@ static void attachments_are_validated(void **state)
 		{ ",\"cni.dev/valid-attachments\":[{\"containerID\":\"a\",\"ifname\":\"eth0\","
 		  "\"more\":1}]",
 		  0, "[{\"containerID\":\"a\",\"ifname\":\"eth0\"}]" },
-		{ "", CNI_INVALID_CONFIG, "cni.dev/valid-attachments: missing" },
+		{ "", CNI_INVALID_CONFIG, "[cni.dev/valid-attachments]: missing" },
 		{ ",\"cni.dev/valid-attachments\":null", CNI_INVALID_CONFIG, "missing" },
 		{ ",\"cni.dev/valid-attachments\":{}", CNI_INVALID_CONFIG, "not a" },
 		{ ",\"cni.dev/valid-attachments\":[{\"containerID\":\"a\",\"ifname\":\"e\"},{}]",
