@@ -31,14 +31,14 @@ struct add {
  * our interface joins theirs; one that has already made this interface leaves us no place. */
 static int earlier_read(struct add *add, struct cni_error *err)
 {
-	int code;
+	int ret;
 
 	if (!add->conf->prev_result)
 		return 0;
-	code = result_parse(add->conf->prev_result, "prevResult", CNI_INVALID_CONFIG, &add->earlier,
-			    err);
-	if (code)
-		return code;
+	ret = result_parse(add->conf->prev_result, "prevResult", CNI_INVALID_CONFIG, &add->earlier,
+			   err);
+	if (ret)
+		return ret;
 	if (result_has_interface(add->earlier, add->env->ifname))
 		return cni_fail(err, CNI_INVALID_CONFIG,
 				"prevResult: an earlier plugin has already made %s; tendril makes "
@@ -92,21 +92,21 @@ static int endpoint_wire(struct add *add, struct cni_error *err)
 	};
 	enum agent_outcome outcome;
 	struct cni_error ignored = {};
-	int code;
+	int ret;
 
 	/* What an interrupted DEL left must not hit the endpoint that is made now. */
 	spool_remove(add->conf->socket, add->env);
-	code = agent_call(&call, &answer, &outcome, err);
+	ret = agent_call(&call, &answer, &outcome, err);
 	cJSON_Delete(request);
-	if (!code) {
-		code = result_parse(answer, "the agent's answer", CNI_AGENT_FAILED, &add->result,
-				    err);
+	if (!ret) {
+		ret = result_parse(answer, "the agent's answer", CNI_AGENT_FAILED, &add->result,
+				   err);
 		cJSON_Delete(answer);
 	} else if (outcome == AGENT_LOST || outcome == AGENT_UNCLEAR) {
 		/* It may have been made, with an address that we are about to give back. */
 		endpoint_forget(add->conf, add->env, UNDO_TIMEOUT_MS, &ignored);
 	}
-	return code;
+	return ret;
 }
 
 /* dns: the configuration's (or the runtime's), else the IPAM plugin's, else an earlier plugin's. */
@@ -138,26 +138,26 @@ static int add_prepare(struct add *add, struct cni_error *err)
 static int add_perform(struct add *add, struct cni_error *err)
 {
 	struct cni_error ignored = {};
-	int code;
+	int ret;
 
 	if (add->conf->ipam_type) {
-		code = delegate_add(add->conf, add->env, &add->ipam, err);
-		if (code)
-			return code;
+		ret = delegate_add(add->conf, add->env, &add->ipam, err);
+		if (ret)
+			return ret;
 	}
-	code = endpoint_wire(add, err);
-	if (code && add->ipam)
+	ret = endpoint_wire(add, err);
+	if (ret && add->ipam)
 		delegate_run(add->conf, add->env, "DEL", &ignored);
-	return code;
+	return ret;
 }
 
 int command_add(const struct netconf *conf, const struct cni_environ *env, cJSON **ret_answer,
 		struct cni_error *err)
 {
 	struct add add = { .conf = conf, .env = env, .netns_fd = -1 };
-	int code = add_prepare(&add, err) ?: add_perform(&add, err);
+	int ret = add_prepare(&add, err) ?: add_perform(&add, err);
 
-	if (!code) {
+	if (!ret) {
 		result_complete(&add);
 		*ret_answer = result_render(add.result, conf->version);
 	}
@@ -167,5 +167,5 @@ int command_add(const struct netconf *conf, const struct cni_environ *env, cJSON
 	cJSON_Delete(add.earlier);
 	cJSON_Delete(add.ipam);
 	cJSON_Delete(add.result);
-	return code;
+	return ret;
 }

@@ -98,19 +98,19 @@ int agent_call(const struct agent_call *call, cJSON **ret_answer, enum agent_out
 				      call->timeout_ms, &response, &fault);
 		enum agent_outcome outcome = outcome_of(error);
 		bool again = outcome == AGENT_ABSENT || outcome == AGENT_LOST;
-		int code;
+		int ret;
 
 		if (error) {
-			code = failure_report(call, &fault, outcome, err);
+			ret = failure_report(call, &fault, outcome, err);
 		} else {
 			again = response.status == 503;
-			code = answer_read(&response, ret_answer, err);
+			ret = answer_read(&response, ret_answer, err);
 			http_response_done(&response);
 		}
 		lost |= outcome == AGENT_LOST;
 		if (!again || now_ms() >= deadline) {
 			*ret_outcome = outcome == AGENT_ABSENT && lost ? AGENT_LOST : outcome;
-			return code;
+			return ret;
 		}
 		nanosleep(&pace, NULL);
 	}

@@ -21,26 +21,26 @@ int command_check(const struct netconf *conf, const struct cni_environ *env, cJS
 	enum agent_outcome outcome;
 	auto_close int netns_fd = -1;
 	cJSON *previous, *request;
-	int code;
+	int ret;
 
 	(void)ret_answer;
 	if (!conf->prev_result)
 		return cni_fail(err, CNI_INVALID_CONFIG, "prevResult: missing; CHECK needs it");
-	code = netns_open(env->netns, &netns_fd, err);
-	if (!code && conf->ipam_type)
-		code = delegate_run(conf, env, "CHECK", err);
-	if (!code)
-		code = result_parse(conf->prev_result, "prevResult", CNI_INVALID_CONFIG, &previous,
-				    err);
-	if (code)
-		return code;
+	ret = netns_open(env->netns, &netns_fd, err);
+	if (!ret && conf->ipam_type)
+		ret = delegate_run(conf, env, "CHECK", err);
+	if (!ret)
+		ret = result_parse(conf->prev_result, "prevResult", CNI_INVALID_CONFIG, &previous,
+				   err);
+	if (ret)
+		return ret;
 	request = cJSON_CreateObject();
 	cJSON_AddStringToObject(request, "containerId", env->container_id);
 	cJSON_AddStringToObject(request, "ifname", env->ifname);
 	cJSON_AddItemToObject(request, "prevResult", previous);
 	call.body = request;
 	call.fd = netns_fd;
-	code = agent_call(&call, NULL, &outcome, err);
+	ret = agent_call(&call, NULL, &outcome, err);
 	cJSON_Delete(request);
-	return code;
+	return ret;
 }

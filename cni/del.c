@@ -25,22 +25,22 @@ int endpoint_forget(const struct netconf *conf, const struct cni_environ *env, i
 		.timeout_ms = timeout_ms,
 	};
 	bool left;
-	int code;
+	int ret;
 
 	cJSON_AddStringToObject(request, "containerId", env->container_id);
 	cJSON_AddStringToObject(request, "ifname", env->ifname);
 	/* First the note, then the call: see spool.h. */
 	spool_put(conf->socket, env, &left, &spool_err);
-	code = agent_call(&call, NULL, &outcome, err);
+	ret = agent_call(&call, NULL, &outcome, err);
 	cJSON_Delete(request);
-	if (!code) {
+	if (!ret) {
 		if (left)
 			spool_remove(conf->socket, env);
 		return 0;
 	}
 	/* An agent that lives could not do it, or has not yet: the runtime must know. */
 	if (outcome != AGENT_ABSENT && outcome != AGENT_LOST)
-		return code;
+		return ret;
 	if (spool_err.code)
 		*err = spool_err;
 	return spool_err.code;
@@ -49,15 +49,15 @@ int endpoint_forget(const struct netconf *conf, const struct cni_environ *env, i
 int command_del(const struct netconf *conf, const struct cni_environ *env, cJSON **ret_answer,
 		struct cni_error *err)
 {
-	int code;
+	int ret;
 
 	(void)ret_answer;
 	/* ADD has refused it: there is nothing to find. */
 	if (strlen(env->container_id) > CNI_CONTAINER_ID_MAX)
 		return 0;
 	/* The address is given back only when nothing uses it any more. */
-	code = endpoint_forget(conf, env, AGENT_TIMEOUT_MS, err);
-	if (!code && conf->ipam_type)
-		code = delegate_run(conf, env, "DEL", err);
-	return code;
+	ret = endpoint_forget(conf, env, AGENT_TIMEOUT_MS, err);
+	if (!ret && conf->ipam_type)
+		ret = delegate_run(conf, env, "DEL", err);
+	return ret;
 }

@@ -93,7 +93,7 @@ static int plugin_spawn(const struct run *run, int in_fd, int out_fd, pid_t *ret
 	auto_free char *command = NULL;
 	auto_free char **env = NULL;
 	char *argv[] = { (char *)run->file, NULL };
-	int error;
+	int ret;
 
 	if (asprintf(&command, "CNI_COMMAND=%s", run->command) < 0) {
 		command = NULL;
@@ -105,9 +105,9 @@ static int plugin_spawn(const struct run *run, int in_fd, int out_fd, pid_t *ret
 	posix_spawn_file_actions_init(&actions);
 	posix_spawn_file_actions_adddup2(&actions, in_fd, STDIN_FILENO);
 	posix_spawn_file_actions_adddup2(&actions, out_fd, STDOUT_FILENO);
-	error = posix_spawn(ret_pid, run->file, &actions, NULL, argv, env);
+	ret = posix_spawn(ret_pid, run->file, &actions, NULL, argv, env);
 	posix_spawn_file_actions_destroy(&actions);
-	return error;
+	return ret;
 }
 
 /* Reads to the end of the plugin's output; -ENOMEM, -ETIMEDOUT, -E2BIG. */
@@ -205,13 +205,13 @@ static int command_run(const char *file, const char *command, const cJSON *input
 	auto_free char *text = cJSON_PrintUnformatted(input);
 	const struct run run = { file, command, text };
 	struct output output = {};
-	int code = plugin_run(&run, &output, err);
+	int ret = plugin_run(&run, &output, err);
 
-	if (!code && output.status != 0)
-		code = refusal_read(&run, &output, err);
-	if (code) {
+	if (!ret && output.status != 0)
+		ret = refusal_read(&run, &output, err);
+	if (ret) {
 		free(output.text);
-		return code;
+		return ret;
 	}
 	*ret_output = output;
 	return 0;
@@ -222,21 +222,21 @@ static int version_ask(const char *file, enum cni_version *ret_version, struct c
 {
 	struct output output = {};
 	cJSON *question = cJSON_CreateObject(), *answer;
-	int code;
+	int ret;
 
 	cJSON_AddStringToObject(question, "cniVersion", version_text(CNI_LATEST));
-	code = command_run(file, "VERSION", question, &output, err);
+	ret = command_run(file, "VERSION", question, &output, err);
 	cJSON_Delete(question);
-	if (code)
-		return code;
+	if (ret)
+		return ret;
 	answer = cJSON_ParseWithLength(output.text, output.len);
 	if (!version_highest(cJSON_GetObjectItemCaseSensitive(answer, "supportedVersions"),
 			     ret_version))
-		code = cni_fail(err, CNI_INCOMPATIBLE_VERSION,
-				"IPAM plugin %.200s speaks none of our versions", file);
+		ret = cni_fail(err, CNI_INCOMPATIBLE_VERSION,
+			       "IPAM plugin %.200s speaks none of our versions", file);
 	cJSON_Delete(answer);
 	free(output.text);
-	return code;
+	return ret;
 }
 
 /* The version in which a command first appeared. */
@@ -257,7 +257,7 @@ static int command_run_as(const struct netconf *conf, const char *file, const ch
 	cJSON *input = cJSON_Duplicate(conf->json, true);
 	struct cni_error ignored = {};
 	cJSON *previous;
-	int code;
+	int ret;
 
 	cJSON_ReplaceItemInObjectCaseSensitive(input, "cniVersion",
 					       cJSON_CreateString(version_text(version)));
@@ -267,9 +267,9 @@ static int command_run_as(const struct netconf *conf, const char *file, const ch
 						       result_render(previous, version));
 		cJSON_Delete(previous);
 	}
-	code = command_run(file, command, input, ret_output, err);
+	ret = command_run(file, command, input, ret_output, err);
 	cJSON_Delete(input);
-	return code;
+	return ret;
 }
 
 /* Runs a command in the best version.  An output without text: the plugin has no such command. */
@@ -278,7 +278,7 @@ static int command_negotiate(const struct netconf *conf, const struct cni_enviro
 {
 	auto_free char *file = plugin_find(env->path, conf->ipam_type);
 	enum cni_version since = command_since(command), version;
-	int code;
+	int ret;
 
 	*ret_output = (struct output){};
 	if (!file)
@@ -288,13 +288,13 @@ static int command_negotiate(const struct netconf *conf, const struct cni_enviro
 	/* Commands of 1.1.0 confuse older plugins: ask first.  For the others asking costs a
 	 * process each time, and mostly for nothing. */
 	if (since < CNI_1_1_0) {
-		code = command_run(file, command, conf->json, ret_output, err);
-		if (code != CNI_INCOMPATIBLE_VERSION)
-			return code;
+		ret = command_run(file, command, conf->json, ret_output, err);
+		if (ret != CNI_INCOMPATIBLE_VERSION)
+			return ret;
 	}
-	code = version_ask(file, &version, err);
-	if (code || version < since)
-		return code;
+	ret = version_ask(file, &version, err);
+	if (ret || version < since)
+		return ret;
 	return command_run_as(conf, file, command, version, ret_output, err);
 }
 
@@ -304,17 +304,17 @@ int delegate_add(const struct netconf *conf, const struct cni_environ *env, cJSO
 	struct output output;
 	char what[80];
 	cJSON *json, *result;
-	int code = command_negotiate(conf, env, "ADD", &output, err);
+	int ret = command_negotiate(conf, env, "ADD", &output, err);
 
-	if (code)
-		return code;
+	if (ret)
+		return ret;
 	snprintf(what, sizeof(what), "result of IPAM plugin %.40s", conf->ipam_type);
 	json = cJSON_ParseWithLength(output.text, output.len);
 	free(output.text);
-	code = result_parse(json, what, CNI_IPAM_FAILED, &result, err);
+	ret = result_parse(json, what, CNI_IPAM_FAILED, &result, err);
 	cJSON_Delete(json);
-	if (code)
-		return code;
+	if (ret)
+		return ret;
 	if (cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(result, "ips")) == 0) {
 		cJSON_Delete(result);
 		return cni_fail(err, CNI_IPAM_FAILED, "%s: no address in it", what);
@@ -327,9 +327,9 @@ int delegate_run(const struct netconf *conf, const struct cni_environ *env, cons
 		 struct cni_error *err)
 {
 	struct output output;
-	int code = command_negotiate(conf, env, command, &output, err);
+	int ret = command_negotiate(conf, env, command, &output, err);
 
-	if (!code)
+	if (!ret)
 		free(output.text);
-	return code;
+	return ret;
 }

@@ -77,11 +77,11 @@ int environ_load(unsigned int needed, struct cni_environ *ret_env, struct cni_er
 		.path = variable_get("CNI_PATH"),
 	};
 	const char *fault;
-	int code;
+	int ret;
 
-	code = missing_report(needed, &env, err);
-	if (code)
-		return code;
+	ret = missing_report(needed, &env, err);
+	if (ret)
+		return ret;
 	if (!(needed & ENV_CONTAINER)) {
 		*ret_env = env;
 		return 0;
@@ -166,10 +166,10 @@ int args_parse(const char *text, struct cni_args *ret_args, struct cni_error *er
 
 	while (*text) {
 		size_t len = strcspn(text, ";");
-		int code = len ? args_set(text, len, &args, err) : 0;
+		int ret = len ? args_set(text, len, &args, err) : 0;
 
-		if (code)
-			return code;
+		if (ret)
+			return ret;
 		text += len + (text[len] == ';');
 	}
 	*ret_args = args;

@@ -19,19 +19,19 @@ int command_gc(const struct netconf *conf, const struct cni_environ *env, cJSON 
 	};
 	enum agent_outcome outcome;
 	cJSON *attachments, *request;
-	int code;
+	int ret;
 
 	(void)ret_answer;
-	code = netconf_attachments(conf, &attachments, err);
-	if (code)
-		return code;
+	ret = netconf_attachments(conf, &attachments, err);
+	if (ret)
+		return ret;
 	request = cJSON_CreateObject();
 	cJSON_AddStringToObject(request, "network", conf->name);
 	cJSON_AddItemToObject(request, "validAttachments", attachments);
 	call.body = request;
-	code = agent_call(&call, NULL, &outcome, err);
+	ret = agent_call(&call, NULL, &outcome, err);
 	cJSON_Delete(request);
-	if (!code && conf->ipam_type)
-		code = delegate_run(conf, env, "GC", err);
-	return code;
+	if (!ret && conf->ipam_type)
+		ret = delegate_run(conf, env, "GC", err);
+	return ret;
 }

@@ -106,28 +106,28 @@ static int call_answer(const char *name, cJSON **ret_answer, enum cni_version *r
 	const struct command *command = command_find(name);
 	struct netconf conf;
 	size_t len = 0;
-	int code;
+	int ret;
 
-	code = input_read(&text, &len, err);
-	if (code)
-		return code;
+	ret = input_read(&text, &len, err);
+	if (ret)
+		return ret;
 	if (strcmp(name, "VERSION") == 0) {
-		code = netconf_version(text, len, ret_version, err);
-		if (!code)
+		ret = netconf_version(text, len, ret_version, err);
+		if (!ret)
 			*ret_answer = version_answer(*ret_version);
-		return code;
+		return ret;
 	}
-	code = netconf_parse(text, len, &conf, err);
+	ret = netconf_parse(text, len, &conf, err);
 	*ret_version = conf.version;
 	if (!command)
-		code = cni_fail(err, CNI_INVALID_ENVIRONMENT,
-				"CNI_COMMAND: \"%.40s\" is none of ADD, DEL, CHECK, GC, STATUS and "
-				"VERSION",
-				name);
-	else if (!code)
-		code = command_run(command, &conf, ret_answer, err);
+		ret = cni_fail(err, CNI_INVALID_ENVIRONMENT,
+			       "CNI_COMMAND: \"%.40s\" is none of ADD, DEL, CHECK, GC, STATUS and "
+			       "VERSION",
+			       name);
+	else if (!ret)
+		ret = command_run(command, &conf, ret_answer, err);
 	netconf_done(&conf);
-	return code;
+	return ret;
 }
 
 static cJSON *error_render(const struct cni_error *err, enum cni_version version)
@@ -156,19 +156,19 @@ int main(void)
 	const char *name = getenv("CNI_COMMAND");
 	struct cni_error err = {};
 	cJSON *answer = NULL;
-	int code;
+	int ret;
 
 	cJSON_InitHooks(&hooks);
 	/* Without a command there is nothing to wait for on standard input. */
 	if (name && *name)
-		code = call_answer(name, &answer, &version, &err);
+		ret = call_answer(name, &answer, &version, &err);
 	else
-		code = cni_fail(&err, CNI_INVALID_ENVIRONMENT,
-				"required variables are missing: CNI_COMMAND");
-	if (code)
+		ret = cni_fail(&err, CNI_INVALID_ENVIRONMENT,
+			       "required variables are missing: CNI_COMMAND");
+	if (ret)
 		answer = error_render(&err, version);
 	if (answer && !answer_print(answer))
-		code = CNI_IO_FAILURE;
+		ret = CNI_IO_FAILURE;
 	cJSON_Delete(answer);
-	return code ? 1 : 0;
+	return ret ? 1 : 0;
 }

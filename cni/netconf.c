@@ -39,17 +39,17 @@ static int strings_check(const struct json_node *list, struct errmsg *err)
 {
 	const cJSON *item;
 	size_t i = 0, count;
-	int error = json_present(list) ? json_array(list, &count, err) : 0;
+	int ret = json_present(list) ? json_array(list, &count, err) : 0;
 
-	if (error)
-		return error;
+	if (ret)
+		return ret;
 	cJSON_ArrayForEach (item, list->value) {
 		const struct json_node node = json_element(list, item, i++);
 		const char *text;
 
-		error = json_string(&node, &text, err);
-		if (error)
-			return error;
+		ret = json_string(&node, &text, err);
+		if (ret)
+			return ret;
 	}
 	return 0;
 }
@@ -57,22 +57,22 @@ static int strings_check(const struct json_node *list, struct errmsg *err)
 /* A string that may be absent; the empty one counts as absent. */
 static int text_get(const struct json_node *node, const char **ret_text, struct errmsg *err)
 {
-	int error = json_string_opt(node, ret_text, err);
+	int ret = json_string_opt(node, ret_text, err);
 
-	if (!error && *ret_text && !**ret_text)
+	if (!ret && *ret_text && !**ret_text)
 		*ret_text = NULL;
-	return error;
+	return ret;
 }
 
 /* ---- what every command needs ---- */
 
 static int conf_decode(const char *text, size_t len, cJSON **ret_json, struct errmsg *err)
 {
-	int error = json_parse(text, len, ret_json, err);
+	int ret = json_parse(text, len, ret_json, err);
 
-	if (!error && !cJSON_IsObject(*ret_json))
-		error = fail_plain(err, -EBADMSG, "not a JSON object");
-	return error ? wrap(err, "network configuration") : 0;
+	if (!ret && !cJSON_IsObject(*ret_json))
+		ret = fail_plain(err, -EBADMSG, "not a JSON object");
+	return ret ? wrap(err, "network configuration") : 0;
 }
 
 /* cniVersion decides; without it the best of cniVersions; without both 0.1.0, as libcni has it. */
@@ -82,10 +82,10 @@ static int conf_version(struct netconf *conf, struct errmsg *err)
 	const struct json_node version = json_member(&root, "cniVersion");
 	const struct json_node versions = json_member(&root, "cniVersions");
 	const char *text = NULL;
-	int error = text_get(&version, &text, err) ?: strings_check(&versions, err);
+	int ret = text_get(&version, &text, err) ?: strings_check(&versions, err);
 
-	if (error)
-		return error;
+	if (ret)
+		return ret;
 	if (text) {
 		if (version_parse(text, &conf->version))
 			return 0;
@@ -113,10 +113,10 @@ static int conf_name(struct netconf *conf, struct errmsg *err)
 	const struct json_node name = json_member(&root, "name");
 	const struct json_node type = json_member(&root, "type");
 	const char *text;
-	int error = json_string(&name, &conf->name, err) ?: json_string(&type, &text, err);
+	int ret = json_string(&name, &conf->name, err) ?: json_string(&type, &text, err);
 
-	if (error)
-		return error;
+	if (ret)
+		return ret;
 	if (!conf->name[0] || strchr("_.-", conf->name[0]) ||
 	    conf->name[strspn(conf->name, allowed)])
 		return json_fail(&name, err,
@@ -131,10 +131,10 @@ static int conf_socket(struct netconf *conf, struct errmsg *err)
 	const struct json_node root = json_root(conf->json);
 	const struct json_node socket = json_member(&root, "socket");
 	const size_t limit = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
-	int error = text_get(&socket, &conf->socket, err);
+	int ret = text_get(&socket, &conf->socket, err);
 
-	if (error)
-		return error;
+	if (ret)
+		return ret;
 	if (!conf->socket)
 		conf->socket = NETCONF_SOCKET_DEFAULT;
 	if (conf->socket[0] != '/')
@@ -150,10 +150,10 @@ static int conf_ipam(struct netconf *conf, struct errmsg *err)
 	const struct json_node root = json_root(conf->json);
 	const struct json_node ipam = json_member(&root, "ipam");
 	const struct json_node type = json_member(&ipam, "type");
-	int error = object_check(&ipam, err) ?: text_get(&type, &conf->ipam_type, err);
+	int ret = object_check(&ipam, err) ?: text_get(&type, &conf->ipam_type, err);
 
-	if (error)
-		return error;
+	if (ret)
+		return ret;
 	/* It names a file in one of the folders of CNI_PATH, nowhere else. */
 	if (conf->ipam_type && (strchr(conf->ipam_type, '/') || conf->ipam_type[0] == '.'))
 		return json_fail(&type, err, "\"%.100s\" is not a plugin's name", conf->ipam_type);
@@ -172,16 +172,16 @@ static int conf_previous(struct netconf *conf, struct errmsg *err)
 int netconf_parse(const char *text, size_t len, struct netconf *ret_conf, struct cni_error *err)
 {
 	struct errmsg fault;
-	int error;
+	int ret;
 
 	*ret_conf = (struct netconf){ .version = CNI_LATEST };
-	error = conf_decode(text, len, &ret_conf->json, &fault) ?:
+	ret = conf_decode(text, len, &ret_conf->json, &fault) ?:
 		conf_version(ret_conf, &fault) ?:
 		conf_name(ret_conf, &fault) ?:
 		conf_socket(ret_conf, &fault) ?:
 		conf_ipam(ret_conf, &fault) ?:
 		conf_previous(ret_conf, &fault);
-	return error ? failure_report(&fault, err) : 0;
+	return ret ? failure_report(&fault, err) : 0;
 }
 
 void netconf_done(struct netconf *conf)
@@ -197,18 +197,18 @@ int netconf_version(const char *text, size_t len, enum cni_version *ret_version,
 	const char *asked = NULL;
 	struct json_node root, version;
 	struct errmsg fault;
-	int error;
+	int ret;
 
 	*ret_version = CNI_LATEST;
 	if (len == strspn(text, " \t\r\n"))
 		return 0;
-	error = conf_decode(text, len, &json, &fault);
-	if (!error) {
+	ret = conf_decode(text, len, &json, &fault);
+	if (!ret) {
 		root = json_root(json);
 		version = json_member(&root, "cniVersion");
-		error = text_get(&version, &asked, &fault);
+		ret = text_get(&version, &asked, &fault);
 	}
-	if (error)
+	if (ret)
 		return failure_report(&fault, err);
 	if (asked)
 		version_parse(asked, ret_version);
@@ -221,10 +221,10 @@ static int pod_mtu(const struct json_node *root, struct netconf_pod *pod, struct
 {
 	const struct json_node node = json_member(root, "mtu");
 	int64_t mtu = 0;
-	int error = json_integer_opt(&node, 0, MTU_MAX, &mtu, err);
+	int ret = json_integer_opt(&node, 0, MTU_MAX, &mtu, err);
 
-	if (error)
-		return error;
+	if (ret)
+		return ret;
 	if (mtu != 0 && mtu < MTU_MIN)
 		return json_fail(&node, err, "%d is not 0 (automatic) or from %d to %d", (int)mtu,
 				 MTU_MIN, MTU_MAX);
@@ -238,10 +238,10 @@ static int pod_masquerade(const struct json_node *root, struct errmsg *err)
 {
 	const struct json_node node = json_member(root, "ipMasq");
 	bool masquerade = false;
-	int error = json_bool_opt(&node, &masquerade, err);
+	int ret = json_bool_opt(&node, &masquerade, err);
 
-	if (error || !masquerade)
-		return error;
+	if (ret || !masquerade)
+		return ret;
 	return fail_plain(err, -EOPNOTSUPP,
 			  "ipMasq: true is not supported: addresses are routed, not masqueraded");
 }
@@ -252,16 +252,16 @@ static int pod_dns(const struct json_node *root, struct netconf_pod *pod, struct
 	const struct json_node dns = json_member(root, "dns");
 	const struct json_node domain = json_member(&dns, "domain");
 	const char *text = NULL;
-	int error = object_check(&dns, err) ?: text_get(&domain, &text, err);
+	int ret = object_check(&dns, err) ?: text_get(&domain, &text, err);
 
-	for (size_t i = 0; i < ARRAY_SIZE(lists) && !error; i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(lists) && !ret; i++) {
 		const struct json_node list = json_member(&dns, lists[i]);
 
-		error = strings_check(&list, err);
+		ret = strings_check(&list, err);
 	}
-	if (!error && cJSON_GetArraySize(dns.value) > 0)
+	if (!ret && cJSON_GetArraySize(dns.value) > 0)
 		pod->dns = cJSON_Duplicate(dns.value, true);
-	return error;
+	return ret;
 }
 
 /* The capability's lists have other names than those of a result. */
@@ -277,18 +277,18 @@ static int pod_runtime_dns(const struct json_node *runtime, struct netconf_pod *
 	};
 	const struct json_node dns = json_member(runtime, "dns");
 	auto_json cJSON *result = cJSON_CreateObject();
-	int error = object_check(&dns, err);
+	int ret = object_check(&dns, err);
 
-	for (size_t i = 0; i < ARRAY_SIZE(lists) && !error; i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(lists) && !ret; i++) {
 		const struct json_node list = json_member(&dns, lists[i].asked);
 
-		error = strings_check(&list, err);
-		if (!error && cJSON_GetArraySize(list.value) > 0)
+		ret = strings_check(&list, err);
+		if (!ret && cJSON_GetArraySize(list.value) > 0)
 			cJSON_AddItemToObject(result, lists[i].result,
 					      cJSON_Duplicate(list.value, true));
 	}
-	if (error || cJSON_GetArraySize(result) == 0)
-		return error;
+	if (ret || cJSON_GetArraySize(result) == 0)
+		return ret;
 	cJSON_Delete(pod->dns);
 	pod->dns = take_ptr(result);
 	return 0;
@@ -300,10 +300,10 @@ static int pod_labels(const struct json_node *cni, struct netconf_pod *pod, stru
 	const struct json_node list = json_member(cni, "labels");
 	const cJSON *item;
 	size_t i = 0, count = 0;
-	int error = json_present(&list) ? json_array(&list, &count, err) : 0;
+	int ret = json_present(&list) ? json_array(&list, &count, err) : 0;
 
-	if (error)
-		return error;
+	if (ret)
+		return ret;
 	if (count > LABELS_MAX)
 		return json_fail(&list, err, "more than %d labels", LABELS_MAX);
 	cJSON_ArrayForEach (item, list.value) {
@@ -312,11 +312,11 @@ static int pod_labels(const struct json_node *cni, struct netconf_pod *pod, stru
 		const struct json_node value_node = json_member(&label, "value");
 		const char *key, *value;
 
-		error = json_object(&label, err) ?:
+		ret = json_object(&label, err) ?:
 			json_string(&key_node, &key, err) ?:
 			json_string(&value_node, &value, err);
-		if (error)
-			return error;
+		if (ret)
+			return ret;
 		if (!*key)
 			return json_fail(&key_node, err, "empty");
 		if (cJSON_GetObjectItemCaseSensitive(pod->labels, key))
@@ -345,10 +345,10 @@ static int pod_ips(const struct json_node *object, struct netconf_pod *pod, stru
 	const struct json_node list = json_member(object, "ips");
 	const cJSON *item;
 	size_t i = 0;
-	int error = strings_check(&list, err);
+	int ret = strings_check(&list, err);
 
-	if (error || cJSON_GetArraySize(list.value) == 0)
-		return error;
+	if (ret || cJSON_GetArraySize(list.value) == 0)
+		return ret;
 	cJSON_Delete(pod->ips);
 	pod->ips = cJSON_CreateArray();
 	cJSON_ArrayForEach (item, list.value) {
@@ -368,10 +368,10 @@ static int pod_mac(const struct json_node *object, struct netconf_pod *pod, stru
 	const struct json_node node = json_member(object, "mac");
 	const char *text = NULL;
 	uint8_t mac[6];
-	int error = text_get(&node, &text, err);
+	int ret = text_get(&node, &text, err);
 
-	if (error || !text)
-		return error;
+	if (ret || !text)
+		return ret;
 	if (mac_parse(text, mac) < 0 || (mac[0] & 1))
 		return json_fail(&node, err, "\"%.40s\" is not the MAC address of an interface",
 				 text);
@@ -433,12 +433,12 @@ static int attachment_copy(const struct json_node *node, cJSON *copy, struct err
 	const struct json_node ifname_node = json_member(node, "ifname");
 	const char *id, *ifname;
 	cJSON *entry;
-	int error = json_object(node, err) ?:
+	int ret = json_object(node, err) ?:
 		    json_string(&id_node, &id, err) ?:
 		    json_string(&ifname_node, &ifname, err);
 
-	if (error)
-		return error;
+	if (ret)
+		return ret;
 	entry = cJSON_CreateObject();
 	cJSON_AddStringToObject(entry, "containerID", id);
 	cJSON_AddStringToObject(entry, "ifname", ifname);
@@ -455,14 +455,14 @@ int netconf_attachments(const struct netconf *conf, cJSON **ret_list, struct cni
 	struct errmsg fault;
 	size_t i = 0, count;
 	/* Absent is not empty: an empty list removes every attachment of the network. */
-	int error = json_array(&list, &count, &fault);
+	int ret = json_array(&list, &count, &fault);
 
 	cJSON_ArrayForEach (item, list.value) {
 		const struct json_node node = json_element(&list, item, i++);
 
-		error = error ?: attachment_copy(&node, copy, &fault);
+		ret = ret ?: attachment_copy(&node, copy, &fault);
 	}
-	if (error)
+	if (ret)
 		return failure_report(&fault, err);
 	*ret_list = take_ptr(copy);
 	return 0;

@@ -145,7 +145,7 @@ static int family_read(const cJSON *json, const char *family, const struct readi
 {
 	const cJSON *item = cJSON_GetObjectItemCaseSensitive(json, family);
 	cJSON *ip;
-	int code;
+	int ret;
 
 	if (!cJSON_IsObject(item))
 		return 0;
@@ -153,9 +153,9 @@ static int family_read(const cJSON *json, const char *family, const struct readi
 	if (string_at(item, "ip"))
 		cJSON_AddStringToObject(ip, "address", string_at(item, "ip"));
 	string_copy(ip, item, "gateway");
-	code = ip_read(ip, 0, reading, result) ?: routes_read(item, reading, result);
+	ret = ip_read(ip, 0, reading, result) ?: routes_read(item, reading, result);
 	cJSON_Delete(ip);
-	return code;
+	return ret;
 }
 
 static void dns_read(const cJSON *json, cJSON *result)

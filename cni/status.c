@@ -17,13 +17,13 @@ static int agent_status(const struct netconf *conf, struct cni_error *err)
 		.timeout_ms = AGENT_TIMEOUT_MS,
 	};
 	enum agent_outcome outcome;
-	int code = agent_call(&call, NULL, &outcome, err);
+	int ret = agent_call(&call, NULL, &outcome, err);
 
 	cJSON_Delete(request);
 	/* However it fails to answer, it cannot serve ADD. */
-	if (code && (outcome != AGENT_ANSWERED || code != CNI_LIMITED_CONNECTIVITY))
-		err->code = code = CNI_NOT_AVAILABLE;
-	return code;
+	if (ret && (outcome != AGENT_ANSWERED || ret != CNI_LIMITED_CONNECTIVITY))
+		err->code = ret = CNI_NOT_AVAILABLE;
+	return ret;
 }
 
 int command_status(const struct netconf *conf, const struct cni_environ *env, cJSON **ret_answer,
@@ -31,15 +31,15 @@ int command_status(const struct netconf *conf, const struct cni_environ *env, cJ
 {
 	static const struct cni_args no_args;
 	struct netconf_pod pod;
-	int code;
+	int ret;
 
 	(void)ret_answer;
 	/* A configuration that no ADD would accept. */
-	code = netconf_pod_load(conf, &no_args, &pod, err);
+	ret = netconf_pod_load(conf, &no_args, &pod, err);
 	netconf_pod_done(&pod);
-	if (!code)
-		code = agent_status(conf, err);
-	if (!code && conf->ipam_type)
-		code = delegate_run(conf, env, "STATUS", err);
-	return code;
+	if (!ret)
+		ret = agent_status(conf, err);
+	if (!ret && conf->ipam_type)
+		ret = delegate_run(conf, env, "STATUS", err);
+	return ret;
 }

@@ -19,47 +19,47 @@
 #define RESPONSE_MAX (256u << 20) /* of a body: beyond this the other side is not our agent */
 #define READ_SIZE    65536
 
-struct buffer {
+struct input {
 	char *data; /* owned; always room for a NUL after len */
 	size_t len;
 	size_t size;
 };
 
-static void buffer_free(struct buffer *buffer)
+static void input_free(struct input *input)
 {
-	if (buffer)
-		free(buffer->data);
+	if (input)
+		free(input->data);
 }
 
-static inline void auto_buffer_fn(struct buffer *buffer)
+static inline void auto_input_fn(struct input *input)
 {
-	buffer_free(buffer);
+	input_free(input);
 }
 
-#define auto_buffer __attribute__((cleanup(auto_buffer_fn)))
+#define auto_input __attribute__((cleanup(auto_input_fn)))
 
-static int buffer_reserve(struct buffer *buffer, size_t more)
+static int input_reserve(struct input *input, size_t more)
 {
-	size_t size = buffer->size ? buffer->size : 4096;
+	size_t size = input->size ? input->size : 4096;
 	char *data;
 
-	while (size < buffer->len + more + 1)
+	while (size < input->len + more + 1)
 		size *= 2;
-	if (size == buffer->size)
+	if (size == input->size)
 		return 0;
-	data = realloc(buffer->data, size);
+	data = realloc(input->data, size);
 	if (!data)
 		return -ENOMEM;
-	buffer->data = data;
-	buffer->size = size;
+	input->data = data;
+	input->size = size;
 	return 0;
 }
 
-static void buffer_drain(struct buffer *buffer, size_t len)
+static void input_drain(struct input *input, size_t len)
 {
-	buffer->len -= len;
-	if (buffer->data)
-		memmove(buffer->data, buffer->data + len, buffer->len);
+	input->len -= len;
+	if (input->data)
+		memmove(input->data, input->data + len, input->len);
 }
 
 struct connection {
@@ -67,7 +67,7 @@ struct connection {
 	const char *path;
 	int64_t deadline_ms; /* CLOCK_MONOTONIC; -1: none */
 	bool interruptible;  /* no deadline, and a signal ends the wait with -EINTR */
-	struct buffer in;
+	struct input in;
 };
 
 /* Milliseconds until the deadline, never negative; -1 for no deadline. */
@@ -188,9 +188,9 @@ static int connection_send(struct connection *connection, const char *data, size
 /* Appends what arrives; *ret_len 0 at the end of the stream. */
 static int connection_read(struct connection *connection, size_t *ret_len, struct errmsg *err)
 {
-	struct buffer *in = &connection->in;
+	struct input *in = &connection->in;
 
-	if (buffer_reserve(in, READ_SIZE))
+	if (input_reserve(in, READ_SIZE))
 		return fail(err, -ENOMEM, "answer from %s", connection->path);
 	for (;;) {
 		int ret = connection_wait(connection, POLLIN, err);
@@ -250,7 +250,7 @@ static int connection_read_head(struct connection *connection, struct http_respo
 		if (len < 0)
 			return wrap(err, "answer from %s", connection->path);
 		if (len > 0) {
-			buffer_drain(&connection->in, (size_t)len);
+			input_drain(&connection->in, (size_t)len);
 			return 0;
 		}
 		ret = connection_read(connection, &got, err);
@@ -331,7 +331,7 @@ void http_response_done(struct http_response *response)
 }
 
 /* Hands every complete line of text to the caller; what is left waits for its end. */
-static int lines_emit(struct buffer *text, int (*line)(const char *json, void *arg), void *arg)
+static int lines_emit(struct input *text, int (*line)(const char *json, void *arg), void *arg)
 {
 	size_t start = 0;
 	int stop = 0;
@@ -345,12 +345,12 @@ static int lines_emit(struct buffer *text, int (*line)(const char *json, void *a
 		stop = line(text->data + start, arg);
 		start = (size_t)(end - text->data) + 1;
 	}
-	buffer_drain(text, start);
+	input_drain(text, start);
 	return stop;
 }
 
 /* Moves the payload of whole chunks from the connection to text.  1: the last chunk was met. */
-static int chunks_unwrap(struct connection *connection, struct buffer *text, struct errmsg *err)
+static int chunks_unwrap(struct connection *connection, struct input *text, struct errmsg *err)
 {
 	size_t used = 0, start, len = 1;
 
@@ -363,13 +363,13 @@ static int chunks_unwrap(struct connection *connection, struct buffer *text, str
 					  connection->path);
 		if (n == 0)
 			break;
-		if (buffer_reserve(text, len))
+		if (input_reserve(text, len))
 			return fail(err, -ENOMEM, "stream from %s", connection->path);
 		memcpy(text->data + text->len, connection->in.data + used + start, len);
 		text->len += len;
 		used += (size_t)n;
 	}
-	buffer_drain(&connection->in, used);
+	input_drain(&connection->in, used);
 	return len == 0;
 }
 
@@ -395,7 +395,7 @@ static int connection_follow(struct connection *connection, const char *path,
 			     int (*line)(const char *json, void *arg), void *arg,
 			     struct errmsg *err)
 {
-	auto_buffer struct buffer text = {};
+	auto_input struct input text = {};
 	struct http_response_head head = {};
 	int ret, stop, last;
 
@@ -408,7 +408,7 @@ static int connection_follow(struct connection *connection, const char *path,
 		return response_fail(connection, &head, err);
 	if (!head.chunked)
 		return fail_plain(err, -EPROTO, "GET %s is not a stream", path);
-	if (buffer_reserve(&text, 0))
+	if (input_reserve(&text, 0))
 		return fail(err, -ENOMEM, "stream from %s", connection->path);
 	for (;;) {
 		size_t got = 0;

@@ -37,7 +37,7 @@ struct load {
 	struct object_author author;
 };
 
-struct batch {
+struct load_batch {
 	struct load *loads;
 	size_t count;
 };
@@ -143,12 +143,12 @@ static void load_done(struct load *load)
 	*load = (struct load){ 0 };
 }
 
-static void batch_done(struct batch *batch)
+static void batch_done(struct load_batch *batch)
 {
 	for (size_t i = 0; i < batch->count; i++)
 		load_done(&batch->loads[i]);
 	free(batch->loads);
-	*batch = (struct batch){ 0 };
+	*batch = (struct load_batch){ 0 };
 }
 
 /* Trees of large texts leave the heap many times larger than what is kept. */
@@ -450,9 +450,9 @@ static bool file_update(struct object_files *files, struct object_file *file)
 }
 
 static void batch_load(struct object_files *files, const char *const *names, size_t count,
-		       struct batch *ret_batch)
+		       struct load_batch *ret_batch)
 {
-	struct batch batch = { .loads = xcalloc(count, sizeof(*batch.loads)) };
+	struct load_batch batch = { .loads = xcalloc(count, sizeof(*batch.loads)) };
 
 	for (size_t i = 0; i < count; i++) {
 		struct object_file *file = object_files_find(files, names[i]);
@@ -489,7 +489,7 @@ bool object_files_update(struct object_files *files, const char *const *names, s
 {
 	struct errmsg err = { 0 };
 	bool changed = false;
-	struct batch batch;
+	struct load_batch batch;
 	size_t failed;
 	int ret;
 

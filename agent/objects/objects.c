@@ -30,10 +30,10 @@ static int services_sync(struct objects *objects, struct errmsg *err)
 		return sync_services(sync, err);
 	for (size_t i = 0; i < touched->service_count; i++) {
 		/* The first error is told; the others are in status. */
-		int error = sync_service(sync, touched->services[i].namespace,
-					 touched->services[i].name, ret ? NULL : err);
+		int this_ret = sync_service(sync, touched->services[i].namespace,
+					    touched->services[i].name, ret ? NULL : err);
 
-		ret = ret ? ret : error;
+		ret = ret ? ret : this_ret;
 	}
 	return ret;
 }
@@ -195,10 +195,11 @@ static bool file_is_known(const char *name, void *arg)
 
 DEFINE_AUTO(objects)
 
-int objects_new(const struct objects_options *options, struct objects **ret, struct errmsg *err)
+int objects_new(const struct objects_options *options, struct objects **ret_objects,
+		struct errmsg *err)
 {
 	auto_(objects) struct objects *objects = xcalloc(1, sizeof(*objects));
-	int code;
+	int ret;
 
 	objects->base = options->base;
 	objects->sync = options->sync;
@@ -211,15 +212,15 @@ int objects_new(const struct objects_options *options, struct objects **ret, str
 		.touched = &objects->touched,
 	};
 	object_cache_init(&objects->cache, options->base, options->run_dir);
-	code = object_store_open(options->run_dir, err);
-	if (code)
-		return code;
+	ret = object_store_open(options->run_dir, err);
+	if (ret)
+		return ret;
 	object_api_load(objects);
 	/* Watched before it is read: what changes meanwhile is read again. */
-	code = object_watch_new(options->base, options->dir, on_changed, objects, &objects->watch,
-				err);
-	if (code)
-		return code;
+	ret = object_watch_new(options->base, options->dir, on_changed, objects, &objects->watch,
+			       err);
+	if (ret)
+		return ret;
 	directory_read(objects, true);
 	object_files_recover(&objects->files);
 	unknown_find(objects);
@@ -229,7 +230,7 @@ int objects_new(const struct objects_options *options, struct objects **ret, str
 	objects->files.audited = true;
 	/* The caller writes all maps when every source is there. */
 	object_touched_done(&objects->touched);
-	*ret = take_ptr(objects);
+	*ret_objects = take_ptr(objects);
 	return 0;
 }
 

@@ -24,7 +24,8 @@ struct objects_options { /* all of it is borrowed */
 };
 
 /* Reads everything once (files with errors are refused and remembered), then watches. */
-int objects_new(const struct objects_options *options, struct objects **ret, struct errmsg *err);
+int objects_new(const struct objects_options *options, struct objects **ret_objects,
+		struct errmsg *err);
 void objects_free(struct objects *objects);
 /* Removes what RUN_DIR keeps of files, for --cleanup. */
 void objects_cleanup(const char *run_dir);
