@@ -360,7 +360,7 @@ def test_policies_that_cannot_be_read_at_start_stay_in_force(node, source):
         hidden.write_text("{}")
     node.start()
     assert client.connect(server.v4, 80, timeout=0.3)["result"] == "timeout"
-    assert "no pod is added" in node.status()["warnings"][0]
+    assert "no pod can be added" in node.status()["warnings"][0]
     late = node.pod("late", wire=False)
     assert late.cni("ADD", check=False)["code"] == 11
     hidden.unlink(missing_ok=True)
