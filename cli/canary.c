@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tendril policy apply --dry-run and --canary: nothing is applied.  The agent tells who talks to
- * whom on its node; each flow is asked of two compiled stores, the agent's and the changed one.
+ * tendril policy apply --dry-run and --canary: nothing is applied.  The agent reports the flows of
+ * its node, and each flow gets a verdict from two compiled stores, the agent's and the changed one.
  */
 #include "cli/canary.h"
 
@@ -93,7 +93,7 @@ static int canary_refresh(struct canary *canary)
 	return ret;
 }
 
-/* ---- flows ----------------------------------------------------------------------------------- */
+/* ---- flows ---- */
 
 static bool ends_are(const struct canary *canary, const struct observed_flow *flow)
 {
@@ -205,12 +205,13 @@ static void canary_begun(void *arg)
 	const struct canary *canary = arg;
 
 	if (canary->seconds > CANARY_LOOK_SECONDS)
-		output_note("policy: nothing is applied; watching for %u s, an interrupt ends it "
-			    "early",
-			    canary->seconds);
+		output_note(
+			"policy apply: nothing is applied; watching for %u s, an interrupt ends it "
+			"early",
+			canary->seconds);
 }
 
-/* ---- the whole ------------------------------------------------------------------------------- */
+/* ---- the report ---- */
 
 static void canary_diff(const struct canary *canary, cJSON *report)
 {
@@ -229,12 +230,12 @@ static void canary_summary(const struct canary *canary, bool incomplete)
 		       canary->told.count, cJSON_GetArraySize(canary->cut),
 		       cJSON_GetArraySize(canary->opened));
 	if (canary->unknown)
-		output_note("policy: %zu flows were not compared: their pods no longer exist",
+		output_note("policy apply: %zu flows were not compared: their pods no longer exist",
 			    canary->unknown);
 	if (incomplete)
-		output_note(
-			"policy: some flows may be missing, because the agent's table of flows was "
-			"full; tendrild --max-flows makes it larger");
+		output_note("policy apply: some flows may be missing, because the agent's table of "
+			    "flows was "
+			    "full; tendrild --max-flows makes it larger");
 }
 
 int canary_run(const struct arguments *args, const cJSON *documents, uint32_t seconds,

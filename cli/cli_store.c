@@ -86,7 +86,7 @@ static const char *listed_source(const struct cli_store *store, const struct obj
 	return "";
 }
 
-/* ---- lines of policies ----------------------------------------------------------------------- */
+/* ---- lines of policies ---- */
 
 struct place_list {
 	struct object_position *items;
@@ -210,11 +210,9 @@ void cli_store_locate(const struct cli_store *store, struct source_location *loc
 		file_locate(source, locations, count);
 }
 
-/* ---- files ------------------------------------------------------------------------------------
- */
+/* ---- files ---- */
 
-/* Problems with objects as a whole, whose locations are looked for together: one pass over a text.
- */
+/* Problems with whole objects.  Their locations are found together, in one pass over a text. */
 struct conflicts {
 	struct conflict {
 		size_t problem;             /* its number */
@@ -279,7 +277,7 @@ static bool is_from_cluster(const struct object *object)
 	return *object->uid != '\0';
 }
 
-/* What only a cluster knows of an object that somebody wrote. */
+/* Copies what only a cluster knows into an object that somebody wrote. */
 static void object_complete(struct object *object, const struct object *known)
 {
 	if (object->kind == OBJECT_SERVICE && object->service.cluster_ip_count == 0) {
@@ -299,8 +297,8 @@ static void object_complete(struct object *object, const struct object *known)
 	}
 }
 
-/* Puts an object that an earlier file has, too, if the two do not contradict each other.  Takes the
- * object in any case; false: they do. */
+/* Puts an object that an earlier file has, too.  False if the two contradict each other.  Takes
+ * ownership in any case. */
 static bool object_merge(struct cli_store *store, struct object *object, const struct object *known)
 {
 	struct object *earlier, *kept, *other;
@@ -320,7 +318,7 @@ static bool object_merge(struct cli_store *store, struct object *object, const s
 	return store_put(store->objects, kept, NULL) == 0;
 }
 
-/* One object of a file into the store; what contradicts an earlier one is a problem. */
+/* Puts an object of a file into the store; a problem if it contradicts an earlier one. */
 static int object_add(struct cli_store *store, struct object *object,
 		      const struct source_file *source, struct conflicts *conflicts,
 		      struct problems *problems)
@@ -411,8 +409,7 @@ int cli_store_add(struct cli_store *store, const char *path, struct errmsg *err)
 	return files_each(path, load_file, store, err);
 }
 
-/* ---- inventory ---------------------------------------------------------------------------------
- */
+/* ---- inventory ---- */
 
 static int fill_from(struct cli_store *store, const struct source_file *source)
 {
@@ -444,10 +441,9 @@ int cli_store_fill(struct cli_store *store, const struct cli_store *other, struc
 	return ret ? fail(err, ret, "pods and namespaces") : 0;
 }
 
-/* ---- documents as they are --------------------------------------------------------------------
- */
+/* ---- documents as they are ---- */
 
-/* Items of a PodList and its like need not say what they are; alone they must. */
+/* An item of a PodList and the like may leave out kind and apiVersion; a document may not. */
 static void item_complete(cJSON *item, const cJSON *list)
 {
 	const char *kind = member_text(list, "kind", "");

@@ -44,7 +44,7 @@ int cli_store_read(struct cli_store *store, const char *file, unsigned int parse
  * the error. */
 int cli_store_add(struct cli_store *store, const char *path, struct errmsg *err);
 
-/* Gives a store the namespaces, nodes, pods and services that only the other one has.  A pod whose
+/* Adds the namespaces, nodes, pods and services that only the other store has.  A pod whose
  * address already has an owner is left out.  The other store must live as long. */
 int cli_store_fill(struct cli_store *store, const struct cli_store *other, struct errmsg *err);
 
@@ -65,10 +65,11 @@ struct source_location {
 void cli_store_locate(const struct cli_store *store, struct source_location *locations,
 		      size_t count);
 
-/* Lets the library know the agent's node by its addresses, too. */
+/* Tells the policy library the addresses of the agent's node. */
 void cli_store_know_node(struct cli_store *store);
 
-/* Whether the agent calls an address its node's own.  Offline the Node objects say so. */
+/* Whether an address is one of the agent's node.  False without an agent: then Node objects tell.
+ */
 bool cli_store_is_node_address(const struct cli_store *store, const struct addr *addr);
 
 /* Appends the documents of a file that was read to a JSON array, Lists flattened. */

@@ -13,7 +13,7 @@
 #include "cli/output.h"
 #include "lib/auto.h"
 
-/* Refuses a file with problems: all of them on stderr, one text for main(). */
+/* Prints the problems of a file on standard error, and refuses it if there are errors. */
 static int read_checked(const char *file, struct cli_store *store, struct errmsg *err)
 {
 	struct problems problems = { 0 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tendril policy lint: what is probably not meant, each with the line and how to silence it. */
+/* tendril policy lint: what is probably a mistake, each with its line and how to silence it. */
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <stdio.h>
@@ -11,7 +11,7 @@
 #include "lib/alloc.h"
 #include "policy/analysis/lint.h"
 
-/* Places of a finding: its own, and that of the other object. */
+/* Locations of a finding: its own, and that of the other object. */
 enum { LOCATION_OWN, LOCATION_OTHER, LOCATION_COUNT };
 
 static void object_title(const struct object *object, char *buf, size_t size)
@@ -105,7 +105,7 @@ static int findings_report(const struct arguments *args, const struct cli_store 
 
 		own[LOCATION_OWN].object = finding->object;
 		own[LOCATION_OWN].path = finding->path;
-		/* Without another object its place is asked for twice, and not shown. */
+		/* Without another object this is the first one again, and is not shown. */
 		own[LOCATION_OTHER].object = finding->other ? finding->other : finding->object;
 		own[LOCATION_OTHER].path = finding->other ? finding->other_path : "";
 	}

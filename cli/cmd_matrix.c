@@ -22,8 +22,7 @@ static inline void auto_matrix_fn(struct matrix **matrix)
 	matrix_free(*matrix);
 }
 
-/* ---- the question -----------------------------------------------------------------------------
- */
+/* ---- the question ---- */
 
 struct words { /* the parts of a list with commas; ends in NULL */
 	char *copy;
@@ -84,8 +83,7 @@ static int by_parse(const char *text, struct words *words, struct matrix_query *
 	return 0;
 }
 
-/* ---- the answer -------------------------------------------------------------------------------
- */
+/* ---- the answer ---- */
 
 /* "pods.yaml, policies/", or the agent's socket. */
 static void inputs_text(const struct arguments *args, struct buffer *text)

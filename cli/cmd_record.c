@@ -41,13 +41,14 @@ static void record_done(struct record *record)
 	cJSON_Delete(record->endpoints);
 }
 
-/* ---- watching -------------------------------------------------------------------------------- */
+/* ---- watching ---- */
 
 static void record_begun(void *arg)
 {
 	const struct record *record = arg;
 
-	output_note("policy: observing for %u s; an interrupt ends it early", record->seconds);
+	output_note("policy record: observing for %u s; an interrupt ends it early",
+		    record->seconds);
 }
 
 static int record_flow_seen(const struct observed_flow *flow, void *arg)
@@ -67,7 +68,7 @@ static int record_flow_seen(const struct observed_flow *flow, void *arg)
 	return 0;
 }
 
-/* ---- whose policies -------------------------------------------------------------------------- */
+/* ---- which pods ---- */
 
 static bool is_named(const struct arguments *args, const char *name)
 {
@@ -139,7 +140,7 @@ static int scope_check(const struct arguments *args, struct errmsg *err)
 	return ret;
 }
 
-/* ---- what comes out -------------------------------------------------------------------------- */
+/* ---- the policies ---- */
 
 /* The flows whose ends still belong to the same pods. */
 static size_t flows_current(struct record *record, const struct store *store,
@@ -154,7 +155,7 @@ static size_t flows_current(struct record *record, const struct store *store,
 		if (from && flow_end_is(store, &seen->flow.to, seen->to_pod))
 			ret[count++] = seen->flow; /* NOLINT(*NullDereference): has room for all */
 		else
-			output_note("policy: %s no longer exists: its flows are left out",
+			output_note("policy record: %s no longer exists: its flows are left out",
 				    from ? seen->to_pod : seen->from_pod);
 	}
 	return count;
@@ -183,8 +184,8 @@ static void recording_print(const struct record *record, const struct recording 
 		}
 	}
 	cJSON_ArrayForEach (note, recording->notes)
-		output_note("policy: %s", note->valuestring);
-	output_note("policy: %zu flows seen, %d policies", record->seen_count,
+		output_note("policy record: %s", note->valuestring);
+	output_note("policy record: %zu flows seen, %d policies", record->seen_count,
 		    cJSON_GetArraySize(recording->policies));
 }
 
@@ -222,9 +223,9 @@ int cmd_policy_record(const struct arguments *args, struct errmsg *err)
 	if (!ret)
 		ret = flow_stream_follow(args, record.seconds, &flows, err);
 	if (!ret && flows.incomplete)
-		output_note(
-			"policy: some flows may be missing, because the agent's table of flows was "
-			"full; tendrild --max-flows makes it larger");
+		output_note("policy record: some flows may be missing, because the agent's table "
+			    "of flows was "
+			    "full; tendrild --max-flows makes it larger");
 	if (!ret)
 		ret = record_write(&record, err);
 	record_done(&record);

@@ -69,6 +69,18 @@ static void fill_audit(const cJSON *status, struct cell *cell)
 		cell_set(cell, COLOUR_GOOD, "enforced");
 }
 
+static void fill_kubernetes(const cJSON *status, struct cell *cell)
+{
+	const cJSON *kubernetes = member_get(status, "kubernetes");
+	const char *state = member_text(kubernetes, "state", NULL);
+
+	if (!state)
+		cell_set(cell, COLOUR_NONE, "not followed");
+	else
+		cell_set(cell, strcmp(state, "synced") == 0 ? COLOUR_GOOD : COLOUR_BAD,
+			 "%s, %.0f objects", state, member_number(kubernetes, "objects"));
+}
+
 static void fill_cidrs(const cJSON *status, struct cell *cell)
 {
 	output_member(status, "podCIDRs", cell);
@@ -81,6 +93,7 @@ static const struct column summary[] = {
 	{ "Memory", fill_memory, false },
 	{ "Objects", fill_counts, false },
 	{ "Policy", fill_audit, false },
+	{ "Kubernetes", fill_kubernetes, false },
 	{ "Pod CIDRs", fill_cidrs, false },
 };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tendril policy test: expected verdicts of files, asked one by one. */
+/* tendril policy test: compares verdicts with those that files expect. */
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <stdio.h>
@@ -28,7 +28,7 @@ static char *result_name(const struct expectation *expectation)
 			 expectation->port, slash ? "" : "/TCP");
 }
 
-/* What cannot be asked fails as a test, with the reason, and the others go on. */
+/* A question that cannot be answered is a failed test with a reason; the other tests go on. */
 static void result_fill(const struct cli_store *store, const struct expectation *expectation,
 			struct test_result *result)
 {
@@ -74,7 +74,7 @@ static void result_add(const struct cli_store *store, const char *file,
 	results->failed += !test_passed(result);
 }
 
-/* All problems of all files on stderr before anything is asked. */
+/* Prints all problems of a file on standard error, before anything is tested. */
 static int file_parse(const char *file, struct expectations *list, size_t *errors,
 		      struct errmsg *err)
 {
@@ -123,7 +123,7 @@ static int results_report(const struct arguments *args, const struct test_result
 	return results->failed ? EXIT_FAILED : EXIT_OK;
 }
 
-/* The report beside what is printed, which must not get into it. */
+/* The JUnit report must not get into what is printed. */
 static int junit_check(const struct arguments *args, struct errmsg *err)
 {
 	if (args->junit && strcmp(args->junit, "-") == 0)

@@ -22,11 +22,10 @@ struct asked_end {
 	bool by_address; /* and so about that address alone */
 };
 
-/* ---- who is meant -----------------------------------------------------------------------------
- */
+/* ---- the ends ---- */
 
-/* Whether a connection comes from the node that the other pod runs on: the agent knows its own
- * addresses; offline, Node objects and pods in the host's network tell. */
+/* Whether a connection comes from the node that the other pod runs on.  The agent knows its own
+ * addresses; without an agent, Node objects and pods in the host's network are used. */
 static bool is_own_node(const struct cli_store *store, const struct explain_end *from,
 			const struct object *pod)
 {
@@ -70,8 +69,7 @@ static void end_of_address(const struct store *objects, const struct addr *addr,
 		ret->end.pod = owner;
 }
 
-/* Refuses what can only be meant as an address and is none: no name has a ':', and no namespace a
- * '.'. */
+/* Refuses what looks like an address and is none: a name has no ':', and a namespace has no '.'. */
 static int address_check(const char *side, const char *text, struct errmsg *err)
 {
 	static const char mapped[] = "::ffff:";
@@ -129,7 +127,7 @@ static int end_parse(const struct store *objects, const char *side, const char *
 	return 0;
 }
 
-/* The end under its address of a family; false if it has none. */
+/* The end with its address of one family; false if it has none. */
 static bool end_in_family(const struct asked_end *asked, bool v4, struct explain_end *ret)
 {
 	const struct object *pod = asked->end.pod;
@@ -145,8 +143,8 @@ static bool end_in_family(const struct asked_end *asked, bool v4, struct explain
 	return false;
 }
 
-/* The Service that is meant, or NULL: by name, or by one of its addresses.  A name that a pod
- * has, too, needs its kind in front. */
+/* The Service of this name or address, or NULL.  If a pod has the same name, the Service is only
+ * meant with its kind in front. */
 static int service_find(const struct store *objects, const char *text, const char *namespace,
 			const struct object **ret_service, struct errmsg *err)
 {
@@ -180,8 +178,7 @@ static int service_find(const struct store *objects, const char *text, const cha
 	return 0;
 }
 
-/* ---- answers ----------------------------------------------------------------------------------
- */
+/* ---- answers ---- */
 
 static bool explanations_agree(const struct explanation *a, const struct explanation *b)
 {
@@ -200,7 +197,7 @@ static void answers_add(struct answers *answers, const struct answer *answer)
 	answers->items[answers->count++] = *answer;
 }
 
-/* Asks about one pair of addresses.  before: the answer of the other family, or NULL. */
+/* Answers for one pair of addresses.  before: the answer of the other family, or NULL. */
 static void answers_ask(struct answers *answers, struct answer *answer, const struct answer *before)
 {
 	answer->from.is_host = is_own_node(answers->store, &answer->from, answer->to.pod);
@@ -212,7 +209,7 @@ static void answers_ask(struct answers *answers, struct answer *answer, const st
 		answers_add(answers, answer);
 }
 
-/* One answer, or two where the families that both ends have differ. */
+/* One answer, or two if the two address families differ. */
 static void answers_of_ends(struct answers *answers, const struct asked_end *from,
 			    const struct asked_end *to, uint16_t port)
 {
@@ -235,7 +232,7 @@ static void answers_of_ends(struct answers *answers, const struct asked_end *fro
 	}
 }
 
-/* One answer for each backend, by the backend's own port. */
+/* One answer for each backend, with the backend's own port. */
 static void answers_of_service(struct answers *answers, const struct asked_end *from)
 {
 	const struct store *objects = answers->store->objects;

@@ -19,7 +19,8 @@ int file_write_text(const char *path, const char *text, size_t len, struct errms
 /* Whether a name ends as files of objects do: .json, .yaml, .yml. */
 bool file_name_is_objects(const char *name);
 
-/* Copies the arguments with the operands behind the files of -f: FILE and -f FILE are alike. */
+/* Copies the arguments and appends the operands to the files of -f, so that FILE and -f FILE mean
+ * the same. */
 int files_join(const struct arguments *args, struct arguments *ret, struct errmsg *err);
 
 /* Calls each() for a file, or for every .json, .yaml and .yml file of a directory, in order of

@@ -22,7 +22,7 @@ bool flow_end_is(const struct store *store, const struct addr *addr, const char 
 	return strcmp(name, pod) == 0;
 }
 
-/* ---- the stream ------------------------------------------------------------------------------ */
+/* ---- the stream ---- */
 
 static bool was_seen(const cJSON *line, const char *how)
 {

@@ -101,7 +101,8 @@ static int command_run(const struct command *command, const struct arguments *ar
 	return command->one_is_answer || args->dry_run || args->canary ? EXIT_UNABLE : EXIT_FAILED;
 }
 
-/* No file or socket that is opened becomes one of the standard ones; what is closed fails. */
+/* Opens the standard descriptors that are closed, so that no file or socket gets their number.
+ * Reading and writing them still fails. */
 static void stdio_hold(void)
 {
 	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
@@ -142,7 +143,7 @@ int main(int argc, char **argv)
 	stdio_hold();
 	if (!args.socket || !*args.socket)
 		args.socket = CLI_SOCKET_DEFAULT;
-	/* What is to be completed is no line of options yet. */
+	/* An incomplete line cannot be parsed as options. */
 	if (argc > 1 && strcmp(argv[1], "complete") == 0) {
 		args.operands = argv + 2;
 		args.operand_count = (size_t)(argc - 2);

@@ -25,7 +25,7 @@ extern const char matrix_page_html[], matrix_page_html_end[];
 
 static const char placeholder[] = "/*DATA*/null";
 
-/* A JSON string that may stand in a script: "</script>" cannot come about. */
+/* A JSON string that is safe inside of a script: it cannot contain "</script>". */
 static void add_json_string(struct buffer *text, const char *words)
 {
 	buffer_print(text, "\"");
@@ -60,8 +60,7 @@ static void add_group_data(const struct matrix_group *group, struct buffer *text
 
 /* ---- rules ---- */
 
-/* The end of a connection that stands for a group, by its address of a family that the table has.
- */
+/* The end that stands for a group, with an address of a family that the table has. */
 static struct explain_end representative(const struct matrix_table *table, const struct object *pod)
 {
 	struct explain_end end = { .pod = pod };

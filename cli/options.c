@@ -131,7 +131,8 @@ static void option_unknown(const char *text)
 		output_note("tendril: there is no option %s; see tendril --help", text);
 }
 
-/* What getopt_long() stumbled over: it would name it with all its control characters. */
+/* The word that getopt_long() refused.  Its own message would print control characters as they are.
+ */
 static int option_error(int found, char **argv)
 {
 	const char *text = argv[optind - 1];

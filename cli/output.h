@@ -36,7 +36,7 @@ void output_fields(const struct cJSON *object, const struct column *columns, siz
 /* Whether output_json() prints YAML instead. */
 void output_yaml_set(bool yaml);
 
-/* JSON, or the text of such: printed as UTF-8 without control characters. */
+/* Prints JSON, or its text, as UTF-8 without control characters. */
 void output_json(const struct cJSON *json);
 void output_json_text(const char *text);
 
@@ -44,8 +44,8 @@ void output_json_text(const char *text);
 const char *output_colour(enum colour colour);
 const char *output_colour_end(void);
 
-/* The text as it may go to a terminal, without control characters.  Where it had some this is a
- * copy, which is valid until SHOWN_MAX more were made: for the arguments of one printf(). */
+/* The text without control characters, for a terminal.  If it had some, this is a copy that is
+ * valid until SHOWN_MAX more copies are made: enough for the arguments of one printf(). */
 #define SHOWN_MAX 8
 const char *output_shown(const char *text);
 

@@ -11,9 +11,7 @@
 
 #define NAMES_MAX 8 /* of one list in a line for people */
 
-/* ---- lists of peer groups
- * -------------------------------------------------------------------------
- */
+/* ---- lists of peer groups ---- */
 
 struct name_list {
 	struct buffer *text;
@@ -140,10 +138,9 @@ cJSON *ports_json(const struct port_pool *pool, uint32_t set)
 	return array;
 }
 
-/* ---- differences ------------------------------------------------------------------------------
- */
+/* ---- differences ---- */
 
-/* NULL: both, or there is but one. */
+/* The family in which the change is, or NULL: in both, or there is only one. */
 static const char *change_family(const struct diff_change *change)
 {
 	if (change->families[FAMILY_V4] && change->families[FAMILY_V6])

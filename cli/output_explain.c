@@ -46,8 +46,7 @@ static bool side_names_policies(const struct explain_side *side)
 	return side->reason == EXPLAIN_NO_RULE || side->reason == EXPLAIN_NO_MATCH;
 }
 
-/* ---- JSON -------------------------------------------------------------------------------------
- */
+/* ---- JSON ---- */
 
 static cJSON *policy_ref(const struct cli_store *store, const struct object *policy)
 {
@@ -148,7 +147,7 @@ static cJSON *answer_json(const struct answers *answers, const struct answer *an
 	return json;
 }
 
-/* Nobody can be reached: no policy is asked, and neither side lets anything pass. */
+/* Nobody can be reached: no policy is evaluated, and both sides deny. */
 static cJSON *refused_json(const struct answers *answers)
 {
 	static const char *const sides[] = { "egress", "ingress" };
@@ -180,8 +179,7 @@ cJSON *answers_json(const struct answers *answers)
 	return json;
 }
 
-/* ---- text -------------------------------------------------------------------------------------
- */
+/* ---- text ---- */
 
 /* "NetworkPolicy shop/cart", "ClusterNetworkPolicy guard (Admin tier, priority 5)" */
 static void add_policy(struct buffer *text, const struct object *policy)
@@ -210,7 +208,7 @@ static void add_rule(struct buffer *text, const struct cli_store *store, enum di
 			output_shown(rule_source(store, direction, rule, source, sizeof(source))));
 }
 
-/* Why a side says what it says; what passed it on stands in lines of its own. */
+/* The reason of one side.  Rules that passed the decision on have lines of their own. */
 static void add_side(struct buffer *text, const struct cli_store *store, enum direction direction,
 		     const struct explain_side *side)
 {

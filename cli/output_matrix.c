@@ -72,7 +72,7 @@ static void print_table(const struct matrix *matrix, const struct matrix_table *
 	putchar('\n');
 }
 
-/* A namespace's name says who is in it. */
+/* Pods of a namespace are not listed: its name says which they are. */
 static bool listed(const struct matrix_group *group)
 {
 	return group->pod_count > 1 &&

@@ -31,7 +31,7 @@ static const char *result_verdict(const struct test_result *result)
 	return result->verdict ? result->verdict : "no verdict";
 }
 
-/* Calls each() for every line of the reason, as it may be shown. */
+/* Calls each() for every line of the reason, without control characters. */
 static void reason_lines(const struct test_result *result, struct buffer *text,
 			 void (*each)(const char *line, struct buffer *text))
 {
@@ -44,8 +44,7 @@ static void reason_lines(const struct test_result *result, struct buffer *text,
 	}
 }
 
-/* ---- text -------------------------------------------------------------------------------------
- */
+/* ---- text ---- */
 
 static void print_line(const char *line, struct buffer *text)
 {
@@ -71,8 +70,7 @@ void test_results_print(const struct test_results *results)
 	printf("%zu passed, %zu failed\n", results->count - results->failed, results->failed);
 }
 
-/* ---- TAP --------------------------------------------------------------------------------------
- */
+/* ---- TAP ---- */
 
 /* A description ends its line, and '#' would begin a directive. */
 static void add_tap(struct buffer *text, const char *words)
@@ -119,8 +117,7 @@ void test_results_tap(const struct test_results *results, struct buffer *text)
 	}
 }
 
-/* ---- JUnit ------------------------------------------------------------------------------------
- */
+/* ---- JUnit ---- */
 
 static void add_attribute(struct buffer *text, const char *name, const char *value)
 {
@@ -168,8 +165,7 @@ void test_results_junit(const struct test_results *results, struct buffer *text)
 	buffer_print(text, "  </testsuite>\n</testsuites>\n");
 }
 
-/* ---- JSON -------------------------------------------------------------------------------------
- */
+/* ---- JSON ---- */
 
 static cJSON *result_json(const struct test_result *result)
 {

@@ -24,8 +24,8 @@ static cJSON *pod_item(const cJSON *items, const char *namespace, const char *na
 	return NULL;
 }
 
-/* A wired endpoint is a Pod with the addresses the agent gave it; one without a Pod object has the
- * labels its runtime gave it. */
+/* Makes a Pod of a wired endpoint, with the addresses that the agent gave it.  Without a Pod object
+ * it has the labels that the runtime gave it. */
 static void endpoint_join(const cJSON *endpoint, cJSON *items)
 {
 	const char *namespace = member_text(endpoint, "namespace", "");
@@ -106,7 +106,7 @@ static bool same_object(const cJSON *a, const cJSON *b)
 		      member_text(b_meta, "namespace", "default")) == 0;
 }
 
-/* Documents take the place of the items that they would replace. */
+/* Replaces items by the documents of the same name, and adds the others. */
 static void documents_overlay(cJSON *items, const cJSON *documents)
 {
 	const cJSON *document;

@@ -21,7 +21,7 @@ const char *row_name(const cJSON *row, char *buf, size_t size)
 	return buf;
 }
 
-/* Leaves the rows of one namespace. */
+/* Removes the rows of other namespaces. */
 static void rows_filter(const struct arguments *args, cJSON *rows)
 {
 	cJSON *row = rows->child;
@@ -75,7 +75,7 @@ static const cJSON *row_find(const cJSON *rows, const cJSON *wanted)
 	return NULL;
 }
 
-/* Whether what the table shows of two rows differs: counters that no column has do not count. */
+/* Whether a table shows two rows differently; counters without a column do not matter. */
 static bool rows_differ(const struct arguments *args, const struct view *view, const cJSON *a,
 			const cJSON *b)
 {

@@ -179,6 +179,18 @@ def test_a_deny_is_asked_in_every_family_and_of_every_backend(tmp_path):
         ("10.0.0.2", "deny"), ("fd00::2", "allow")]
 
 
+def test_ports_by_name(tmp_path):
+    named = pod("door", "shop", "10.0.0.9", {}, spec={"containers": [
+        {"name": "c", "ports": [{"name": "http", "containerPort": 8080}]}]})
+    (tmp_path / "all.json").write_text("\n".join(map(json.dumps, [*OBJECTS, named])))
+    (tmp_path / "t.yaml").write_text("tests: [{from: shop/web, to: shop/door, port: http, expect: allow},"
+                                     " {from: shop/web, to: shop/door, port: none, expect: deny}]")
+    done = tendril("policy", "test", "t.yaml", "-f", "all.json", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "ok    shop/web -> shop/door http" in done.stdout
+    assert "port none: shop/door has no port of this name" in done.stdout
+
+
 def test_many_questions_read_a_large_file_once(tmp_path):
     """500 verdicts of 300 rules in 2 MB take less than a second: lines are looked up in one pass."""
     documents = [f"# {'x' * 5000}\n" + json.dumps(policy(
