@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * When something was last seen.  The coarse clock is a call, jiffies are a load (the verifier
- * writes it so): they tell whether the clock need be asked at all.  User space sees only the clock.
+ * Time of last use.  Reading the coarse clock is a call; reading jiffies is a single load (the
+ * verifier inlines it) and shows whether the clock must be read.  User space only sees the clock.
  */
 #ifndef TENDRIL_DATAPATH_BPF_CLOCK_BPF_H
 #define TENDRIL_DATAPATH_BPF_CLOCK_BPF_H
@@ -19,7 +19,7 @@ static __always_inline __u32 jiffies_now(void)
 	return (__u32)bpf_jiffies64();
 }
 
-/* Within TOUCH_JIFFIES, in which nothing expires. */
+/* Within TOUCH_JIFFIES: nothing expires so soon, and the time is not written again. */
 static __always_inline bool seen_recently(__u32 seen_jiffies)
 {
 	return jiffies_now() - seen_jiffies < TOUCH_JIFFIES;

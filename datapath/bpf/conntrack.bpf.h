@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Connection state: entries that let answers through where policy would not.  There is one only
- * where the direction of the answers is isolated; verdict.bpf.h says when it is asked.
+ * Connection state: entries that let answers pass where policy would not.  An entry exists only if
+ * the direction of the answers is isolated; verdict.bpf.h decides when it is looked up.
  *
- * An entry is proof of what it saw: for TCP a SYN that passed policy, then a SYN-ACK that answers
- * that very SYN.  It carries the revision under which policy last said yes; with another revision
- * the opener's side of policy is asked again, whoever sends.
+ * An entry proves what it saw: for TCP a SYN that passed policy, then a SYN-ACK that answers this
+ * very SYN.  It carries the revision under which policy last allowed it.  When the revision
+ * differs, policy is checked again in the opener's direction, whoever sends.
  */
 #ifndef TENDRIL_DATAPATH_BPF_CONNTRACK_BPF_H
 #define TENDRIL_DATAPATH_BPF_CONNTRACK_BPF_H
@@ -65,7 +65,7 @@ static __always_inline void ct_tuple_fill(const struct flow *flow, struct ct_tup
 	__builtin_memset(ret->key.pad, 0, sizeof(ret->key.pad));
 }
 
-/* The same for paths that are taken less often than once a packet: one copy of the code. */
+/* For paths that few packets take: one copy of the code. */
 static __noinline void ct_tuple_make(const struct flow *flow, struct ct_tuple *ret)
 {
 	ct_tuple_fill(flow, ret);
@@ -124,8 +124,8 @@ static __always_inline void ct_touch(struct ct_entry *ct, __u64 now_ns)
 	ct->seen_jiffies = jiffies_now();
 }
 
-/* The live entry of a tuple, touched; an expired one that the agent has not swept yet is a miss.
- * CPUs may race to write nearly the same time: either will do. */
+/* The live entry of a tuple, with its time updated.  An expired entry that the agent has not swept
+ * yet is a miss.  CPUs may race to write nearly the same time; either is right. */
 static __always_inline struct ct_entry *ct_find(const struct ct_tuple *tuple)
 {
 	struct ct_entry *ct = bpf_map_lookup_elem(&ct_map, &tuple->key);
@@ -141,7 +141,7 @@ static __always_inline struct ct_entry *ct_find(const struct ct_tuple *tuple)
 	return ct;
 }
 
-/* The same for paths that are taken less often than once a packet: one copy of the code. */
+/* For paths that few packets take: one copy of the code. */
 static __noinline struct ct_entry *ct_find_flow(const struct flow *flow, struct ct_tuple *ret)
 {
 	ct_tuple_make(flow, ret);
@@ -166,7 +166,7 @@ static __noinline int ct_check_opener(const struct packet *pkt, bool from_opener
 	return policy_check(&pkt->dst, &opener, pkt->flow.proto, pkt->flow.sport, ret_audited);
 }
 
-/* Compares revisions and, where they differ, asks policy.  False: the entry is gone. */
+/* Checks policy again if the revision differs.  False: the entry is gone. */
 static __always_inline bool ct_revalidate(const struct packet *pkt, struct ct_entry *ct,
 					  const struct ct_tuple *tuple, bool from_opener)
 {
@@ -177,7 +177,7 @@ static __always_inline bool ct_revalidate(const struct packet *pkt, struct ct_en
 	if (ct->revision == revision)
 		return true;
 	if (!from_opener && ct->flags & CT_BEHIND_NODE)
-		return true; /* not for this side to say; the revision stays as it is */
+		return true; /* only the opener's packets can tell; the revision stays */
 	reason = ct_check_opener(pkt, from_opener, &audited);
 	if (reason && !audited) {
 		ct_delete(tuple, ct);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * ICMP and ICMPv6 errors: they speak of a packet that the receiver is supposed to have sent, and
- * pass if it can have.  The embedded packet is parsed no deeper than plain headers go: an error
- * about a later fragment or one with extension headers belongs to no connection that is known here.
+ * ICMP and ICMPv6 errors.  An error is about a packet that its receiver is said to have sent, and
+ * passes if the receiver can have sent it.  The embedded packet is parsed only if it has plain
+ * headers: an error about a later fragment, or behind extension headers, belongs to no known
+ * connection.
  */
 #ifndef TENDRIL_DATAPATH_BPF_ICMP_BPF_H
 #define TENDRIL_DATAPATH_BPF_ICMP_BPF_H
@@ -76,8 +77,8 @@ static __always_inline bool icmp_is_about_sender(struct __sk_buff *skb, const st
 	return addr_equal(&daddr, &pkt->flow.saddr);
 }
 
-/* Whether policy lets the error's receiver send what the error speaks of, and it has a socket that
- * would have. */
+/* Whether policy lets the error's receiver send the embedded packet, and it has a socket that would
+ * have sent it. */
 static __always_inline bool icmp_could_be_sent(struct __sk_buff *skb, const struct packet *pkt,
 					       const struct flow *sent)
 {
@@ -155,8 +156,8 @@ static __always_inline int icmp_rewrite_embedded(struct __sk_buff *skb, const st
 	return DROP_NONE;
 }
 
-/* An error to a client whose packet was translated: speaks of the service, and comes from it if the
- * backend itself sent it. */
+/* An error to a client whose packet was translated is about the service, and comes from the service
+ * if the backend itself sent it. */
 __weak int icmp_error_reply(struct __sk_buff *skb, const struct packet *pkt)
 {
 	const struct nat_entry *entry;

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The members of kernel structures that are read by acceleration and by conntrack's search for
- * evidence, relocated to the running kernel at load (CO-RE).  The only place where the datapath
- * looks beyond the stable interfaces.
+ * Members of kernel structures that accel.bpf.c and socket.bpf.h read, relocated to the running
+ * kernel at load (CO-RE).  Everything else in the datapath uses stable interfaces only.
  */
 #ifndef TENDRIL_DATAPATH_BPF_KERNEL_BPF_H
 #define TENDRIL_DATAPATH_BPF_KERNEL_BPF_H

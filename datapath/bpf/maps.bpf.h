@@ -115,8 +115,8 @@ struct node_map {
 extern struct node_map node_map SEC(".maps");
 
 /* Connections whose answers need them (conntrack.bpf.h).  Written by from_pod and to_pod, swept by
- * the agent.  Full, or more than a fair share: NOTICE_CT_FULL, and the flow goes on by the evidence
- * of its sockets.  A hash, not an LRU: evicting would let a flood push out other pods' connections.
+ * the agent.  Share used up (ct_count_map): NOTICE_CT_FULL, and the flow goes on by the evidence of
+ * its sockets.  A hash, not an LRU: evicting would let a flood push out other pods' connections.
  */
 struct ct_map {
 	__uint(type, BPF_MAP_TYPE_HASH);

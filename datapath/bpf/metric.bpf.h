@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Counting what happens: one element of metric_map for each drop reason and each notice.  Per CPU;
- * a program that interrupts another on the same CPU may cost one count.
+ * Counters for each drop reason and each notice (metric_map), for each CPU.  A program that
+ * interrupts another one on the same CPU may lose a count.
  */
 #ifndef TENDRIL_DATAPATH_BPF_METRIC_BPF_H
 #define TENDRIL_DATAPATH_BPF_METRIC_BPF_H
 
 #include "datapath/bpf/maps.bpf.h"
 
-/* One copy of the code: no packet that passes in peace comes by. */
+/* One copy of the code: packets that pass do not use it. */
 static __noinline void metric_count(__u32 metric)
 {
 	__u64 *count = bpf_map_lookup_elem(&metric_map, &metric);

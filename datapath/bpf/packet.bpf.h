@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * From bytes to struct packet: parsed once, in the order of the headers, so that the stages after
- * it know one kind of packet.  What a pod must never send (source routes, IPv4 dressed up as IPv6,
- * headers cut short) ends here.  Fragments: the first one carries the ports and leaves them in
- * frag_map for the others.
+ * Parses a frame into struct packet, once and in the order of the headers; later stages use nothing
+ * else.  What no pod may send (source routes, IPv4-mapped addresses in IPv6, truncated headers) is
+ * refused here.  The first fragment of a datagram carries the ports and leaves them in frag_map for
+ * the others.
  */
 #ifndef TENDRIL_DATAPATH_BPF_PACKET_BPF_H
 #define TENDRIL_DATAPATH_BPF_PACKET_BPF_H
@@ -56,7 +56,7 @@
 #define IP6_MORE_FRAGMENTS 0x0001
 #define IP6_OFFSET_BYTES   0xfff8
 
-/* Room for an IPv6 header with extensions; more than that before the transport is nobody's need. */
+/* Enough for an IPv6 header with extensions. */
 #define L4_OFFSET_MAX   512
 #define EXTENSIONS_MAX  6
 #define IP_OPTIONS_MAX  40

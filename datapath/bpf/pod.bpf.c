@@ -223,6 +223,48 @@ static __always_inline int pod_deliver(struct __sk_buff *skb, const struct packe
 	return (int)bpf_redirect_peer((int)(ENDPOINT_IFINDEX_BASE + pkt->dst.slot), 0);
 }
 
+/*
+ * Whether the sender's socket got this destination as backend of a service, and it is none any
+ * more. A connected UDP socket does not ask for another one, so it must be told.
+ */
+static __noinline bool pod_lost_backend(struct __sk_buff *skb, const struct packet *pkt)
+{
+	const struct sock_service *stored;
+	struct service service = {};
+	struct bpf_sock *sk;
+	__u32 index;
+
+	sk = skb->sk;
+	if (!sk || pkt->flow.proto != IPPROTO_UDP)
+		return false;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return false;
+	stored = bpf_sk_storage_get(&sock_service, sk, NULL, 0);
+	if (!stored || stored->backend_port != pkt->flow.dport ||
+	    !addr_equal(&stored->backend_addr, &pkt->flow.daddr))
+		return false;
+	index = stored->backend;
+	return !service_lookup(&stored->addr, stored->port, IPPROTO_UDP, &service) ||
+	       !service_has_backend(&service, &stored->backend_addr, stored->backend_port, &index);
+}
+
+/* Whether the sender gets an answer that ends its call at once.  What policy denies has none. */
+static __always_inline bool pod_is_rejected(struct __sk_buff *skb, const struct packet *pkt,
+					    int reason)
+{
+	switch (reason) {
+	case DROP_NO_BACKEND:
+	case DROP_NO_ENDPOINT:
+		return true;
+	case DROP_EGRESS_DENIED:
+	case DROP_INGRESS_DENIED:
+		return pod_lost_backend(skb, pkt);
+	default:
+		return false;
+	}
+}
+
 SEC("tc")
 int from_pod(struct __sk_buff *skb)
 {
@@ -261,9 +303,7 @@ int from_pod(struct __sk_buff *skb)
 		reason = pod_shorten_segments(skb, &pkt);
 	if (reason) {
 		drop_count(&pkt, reason, DIR_EGRESS);
-		if (reason == DROP_NO_BACKEND || reason == DROP_NO_ENDPOINT)
-			return reject(skb, &pkt);
-		return TC_ACT_SHOT;
+		return pod_is_rejected(skb, &pkt, reason) ? reject(skb, &pkt) : TC_ACT_SHOT;
 	}
 	verdict_report(&pkt, DIR_EGRESS);
 	return pod_deliver(skb, &pkt);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The verdict of compiled policy: two ends, a protocol and a port.  Knows nothing of packets, so
- * the tc programs and the socket programs ask the same functions; policy/compiler/verdict.c is its
- * plain C twin and the tests hold them together.
+ * The verdict of compiled policy for two ends, a protocol and a port.  It does not need a packet,
+ * so tc programs and socket programs call the same functions.  policy/compiler/verdict.c does the
+ * same in plain C, and tests compare the two.
  */
 #ifndef TENDRIL_DATAPATH_BPF_POLICY_BPF_H
 #define TENDRIL_DATAPATH_BPF_POLICY_BPF_H

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Services in the socket layer: a service address becomes a backend when a program connects or
- * sends, once a connection instead of once a packet, and is shown again where the program asks for
- * its peer.  Attached to the cgroup, so sockets of the whole node come through: only those in the
- * agent's own namespace or in a pod's are touched.  Sockets that are out of reach (another cgroup,
- * a nested namespace) are served per packet by nat.bpf.h.
+ * Services in the socket layer.  A service address is replaced by a backend when a program connects
+ * or sends: once for a connection, not for each packet.  The program sees the service again when it
+ * asks for its peer.  The programs are attached to a cgroup, so all sockets of the node use them;
+ * only those in the agent's own namespace or in a pod's are changed.  Sockets out of reach (another
+ * cgroup, a nested namespace) are served packet by packet in nat.bpf.h.
  *
  * Every program runs under the socket's lock, so a struct sock_service has one writer.  An IPv4
  * peer of an AF_INET6 socket comes as ::ffff:a.b.c.d, the form that all maps use, or through the

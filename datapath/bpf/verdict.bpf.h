@@ -47,8 +47,8 @@ static __always_inline bool is_enforced(const struct packet *pkt)
 }
 
 /*
- * Which of policy and entry is asked first is a matter of cost, not of verdict: a segment passes if
- * either says so.  Servers have the lower port as a rule, and their answers have entries.
+ * Whether policy or the entry is looked up first changes the cost, not the verdict: a segment
+ * passes if either allows it.  Servers usually have the lower port, and their answers have entries.
  */
 static __always_inline bool looks_like_request(const struct packet *pkt)
 {
@@ -56,9 +56,9 @@ static __always_inline bool looks_like_request(const struct packet *pkt)
 }
 
 /*
- * Whether the entry must learn of a segment that passes without it: of ends, and of everything that
- * an opener elsewhere sends, so that its connection counts as established.  An opener on this node
- * has a socket to show for it (decision 5).
+ * Whether a segment that passes without the entry must update it: a FIN or RST, and every segment
+ * of an opener elsewhere, so that its connection counts as established.  An opener on this node has
+ * a socket that proves it (decision 5).
  */
 static __always_inline bool ct_must_see(const struct packet *pkt, bool answers_isolated)
 {
@@ -117,8 +117,8 @@ static __always_inline int verdict_other(const struct packet *pkt, bool isolated
 		return DROP_NONE;
 	if (isolated && !policy_first)
 		reason = verdict_policy(pkt, ret_audited);
-	/* What policy lets the other end send as a request needs no entry to pass as an answer.
-	 * One made by the answer to such a request would outlive what policy said of it. */
+	/* If policy lets the other end send this as a request, its answers need no entry.  An entry
+	 * made by an answer to such a request would outlive the policy that allowed it. */
 	if ((!reason || *ret_audited) && answers_isolated && !icmp_reply &&
 	    ct_check_opener(pkt, false, &audited))
 		ct_other_open(pkt);
@@ -143,8 +143,8 @@ static __always_inline int verdict_decide(struct __sk_buff *skb, const struct pa
 	return verdict_other(pkt, isolated, answers_isolated, ret_audited);
 }
 
-/* Not so for most packets of pods without policy (2), which are spared the call: nobody is
- * isolated, and no opening that an observer might want to see. */
+/* False for most packets of pods without policy (2), which saves the call: nobody is isolated, and
+ * it is no opening that an observer wants to see. */
 static __always_inline bool verdict_is_needed(const struct packet *pkt)
 {
 	const __u32 isolated = ENDPOINT_EGRESS_ISOLATED | ENDPOINT_INGRESS_ISOLATED;
@@ -167,7 +167,8 @@ __weak int verdict(struct __sk_buff *skb, const struct packet *pkt)
 	reason = verdict_decide(skb, pkt, &audited);
 	if (reason && (audited || !is_enforced(pkt))) /* 12 */
 		return audit_report(pkt, reason);
-	/* Here, and not where the packet leaves: policy knows no service addresses. */
+	/* Here, before the packet leaves: flows have the addresses that policy sees, not the
+	 * service's. */
 	if ((pkt->opens || pkt->flow.proto != IPPROTO_TCP) && pkt->kind == PACKET_PLAIN &&
 	    node_flags() & NODE_FLOWS)
 		flow_update(pkt, reason ? FLOW_DENIED : FLOW_PASSED);

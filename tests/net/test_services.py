@@ -264,10 +264,16 @@ def test_udp_socket_leaves_a_backend_that_is_gone(lab, family):
 
 
 @FAMILIES
-def test_a_connected_udp_socket_hears_that_its_pod_is_gone(lab, family):
-    key = f"gone-{lab.layer}-{family}"
-    extra = lab.node.pod("extra")
+@pytest.mark.parametrize("isolated", [False, True], ids=["open", "isolated"])
+def test_a_connected_udp_socket_hears_that_its_pod_is_gone(lab, family, isolated):
+    key = f"gone-{lab.layer}-{family}-{isolated}"
+    extra = lab.node.pod("extra", labels={"app": "extra"})
     extra.serve(udp=[TARGET])
+    if isolated:
+        lab.node.put(policy_object("client", "default", {"matchLabels": {"app": "client"}},
+                                   policyTypes=["Ingress", "Egress"],
+                                   egress=[{"to": [{"podSelector": {"matchLabels": {"app": app}}}]}
+                                           for app in ("one", "extra")]))
     lab.publish(extra)
     assert lab.call(family, "udp", id=key, connected=True)["name"] == "extra"
     lab.publish(lab.one)
