@@ -363,12 +363,15 @@ static __always_inline bool to_pod_is_done(struct __sk_buff *skb, __u32 slot)
 	return true;
 }
 
-/* What the host itself says to its neighbours: ARP, discovery, groups.  Behind HOST_DEVICE nobody
- * lives, which drops them. */
-static __always_inline bool to_pod_is_link(const struct __sk_buff *skb, const struct packet *pkt)
+/* What the host itself says to its neighbours: ARP, discovery, groups, protocols of the link such
+ * as LLDP.  Behind HOST_DEVICE nobody lives, which drops them. */
+static __always_inline bool to_pod_is_link(const struct __sk_buff *skb, const struct packet *pkt,
+					   int reason)
 {
-	return pkt->kind == PACKET_ARP || addr_is_on_link(&pkt->flow.daddr) ||
-	       (pkt->kind == PACKET_NEIGHBOUR && !skb->ingress_ifindex);
+	if (pkt->kind == PACKET_ARP || addr_is_on_link(&pkt->flow.daddr))
+		return true;
+	return !skb->ingress_ifindex &&
+	       (pkt->kind == PACKET_NEIGHBOUR || reason == DROP_UNKNOWN_PROTOCOL);
 }
 
 static __always_inline int to_pod_deliver(struct __sk_buff *skb, const struct packet *pkt,
@@ -396,7 +399,7 @@ int to_pod(struct __sk_buff *skb)
 	if (to_pod_is_done(skb, slot))
 		return TC_ACT_OK;
 	reason = packet_parse(skb, &pkt);
-	if (to_pod_is_link(skb, &pkt))
+	if (to_pod_is_link(skb, &pkt, reason))
 		return TC_ACT_OK;
 	if (!reason && !slot)
 		reason = pod_find_by_address(&pkt, NULL);

@@ -134,6 +134,19 @@ static void test_an_address_without_a_pod_refuses_at_once(void **state)
 		TC_ACT_SHOT);
 }
 
+static void test_the_host_speaks_protocols_of_the_link_to_its_pods(void **state)
+{
+	struct frame lldp = lab_frame(&(struct segment){ UDP(NODE, POD_A, 1, 2) });
+
+	(void)state;
+	isolate(POD_A, INGRESS);
+	lldp.bytes[12] = 0x88;
+	lldp.bytes[13] = 0xcc;
+	FRAME_IS(lab_to_pod_device(POD_A, &lldp, 0), &lldp, NONE);
+	/* Not by way of the host. */
+	FRAME_IS(lab_to_pod_device(POD_A, &lldp, UPLINK), &lldp, UNKNOWN_PROTOCOL);
+}
+
 /* A host route to the pod's own device leads around HOST_DEVICE, not around policy. */
 static void test_ingress_policy_holds_on_the_pods_own_device(void **state)
 {
@@ -167,6 +180,7 @@ int main(void)
 		BOTH_FAMILIES(test_an_address_without_a_pod_is_dropped_with_that_reason),
 		BOTH_FAMILIES(test_an_address_without_a_pod_refuses_at_once),
 		BOTH_FAMILIES(test_ingress_policy_holds_on_the_pods_own_device),
+		BOTH_FAMILIES(test_the_host_speaks_protocols_of_the_link_to_its_pods),
 	};
 
 	return LAB_RUN(tests);
