@@ -56,8 +56,9 @@ static __always_inline bool is_audited(const struct policy_end *end, __u32 isola
 	return (end->flags & (isolated | ENDPOINT_AUDIT)) == (isolated | ENDPOINT_AUDIT);
 }
 
-/* Counts and reports for one audited end. */
-static __noinline int audit_end(const struct packet *pkt, __u32 reason, __u32 direction, int report)
+/* Counts and reports for one audited end.  Inline: a frame less on the deepest stack. */
+static __always_inline int audit_end(const struct packet *pkt, __u32 reason, __u32 direction,
+				     int report)
 {
 	__u32 slot = direction == DIR_EGRESS ? pkt->src.slot : pkt->dst.slot;
 	struct endpoint_stats *stats = stats_get(slot);

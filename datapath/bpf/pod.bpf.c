@@ -51,9 +51,10 @@ static __always_inline bool mac_equal(const __u8 *a, const __u8 *b)
 	return left[0] == right[0] && left[1] == right[1] && left[2] == right[2];
 }
 
-/* An ARP packet, for the host's stack alone: its sender must be the pod. */
-static __always_inline int pod_check_arp(struct __sk_buff *skb, __u32 slot,
-					 const struct endpoint_entry *endpoint)
+/* An ARP packet, for the host's stack alone: its sender must be the pod.  A function of its own:
+ * the stack of from_pod and what it calls may be 512 bytes together. */
+static __noinline int pod_check_arp(struct __sk_buff *skb, __u32 slot,
+				    const struct endpoint_entry *endpoint)
 {
 	struct { /* linux/if_arp.h cannot be included for BPF: it wants libc's headers */
 		__be16 hardware;
@@ -80,9 +81,11 @@ static __always_inline int pod_check_arp(struct __sk_buff *skb, __u32 slot,
 	return budget_take_neighbour(slot) ? DROP_NONE : DROP_RATE_LIMITED;
 }
 
-/* The link-local address that the pod's device makes of its MAC (EUI-64, RFC 4291). */
-static __always_inline bool endpoint_has_link_local(const struct endpoint_entry *endpoint,
-						    const struct addr *addr)
+/* The link-local address that the pod's device makes of its MAC (EUI-64, RFC 4291).  Not inline:
+ * the stack of from_pod with all that it calls is 512 bytes, which Linux 6.1 counts in steps of 32.
+ */
+static __noinline bool endpoint_has_link_local(const struct endpoint_entry *endpoint,
+					       const struct addr *addr)
 {
 	const __u8 *mac = endpoint->mac;
 

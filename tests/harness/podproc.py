@@ -16,7 +16,7 @@ a pod's socket.  One process per pod keeps a probe at a millisecond instead of a
     {"op": "sniff"}                                    from now on, keep the frames that arrive;
                                                        forgets what it had
     {"op": "sniffed", "contains": HEX}                 how many of them contain these bytes
-    {"op": "inject", "frame": HEX}                     sends a frame as it is, from eth0
+    {"op": "inject", "frame": HEX, "count": N?}        sends a frame as it is, from eth0
     {"op": "tunnel", "device": NAME, "packet": HEX}    hands an IP packet to the pod's own stack as if
                                                        it had come by this tun device
     {"op": "repair", "local": [A, N], "remote": [A, N], "send": TEXT}
@@ -223,10 +223,11 @@ class Pod:
         self.drain()
         return {"result": "ok", "count": sum(wanted in frame for frame in self.frames)}
 
-    def inject(self, frame):
+    def inject(self, frame, count=1):
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
         sock.bind(("eth0", 0))
-        sock.send(bytes.fromhex(frame))
+        for _ in range(count):
+            sock.send(bytes.fromhex(frame))
         sock.close()
         return {"result": "ok"}
 
