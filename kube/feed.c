@@ -5,6 +5,7 @@
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <malloc.h>
 #include <uthash.h>
 
 #include "kube/transfer.h"
@@ -36,6 +37,7 @@ struct feed {
 	struct buffer answer;
 	bool begun; /* the agent was told that everything comes anew */
 	bool sending;
+	bool large; /* so much was sent that memory is to be given back */
 	bool failed;
 };
 
@@ -165,6 +167,15 @@ static void refusals_log(const struct feed *feed)
 	cJSON_Delete(answer);
 }
 
+/* Lists take memory that changes do not. */
+static void memory_return(struct feed *feed)
+{
+	buffer_done(&feed->body);
+	feed->body = (struct buffer){ 0 };
+	feed->large = false;
+	malloc_trim(0);
+}
+
 static void batch_send(struct feed *feed);
 
 static void on_done(const struct transfer_result *result, void *arg)
@@ -181,6 +192,8 @@ static void on_done(const struct transfer_result *result, void *arg)
 	refusals_log(feed);
 	if (feed->pending)
 		batch_send(feed);
+	else if (feed->large)
+		memory_return(feed);
 }
 
 static const struct transfer_ops request_ops = { .data = on_data, .done = on_done };
@@ -205,6 +218,7 @@ static void batch_send(struct feed *feed)
 		buffer_string(&feed->body, "\n");
 		pending_free(feed, pending);
 	}
+	feed->large |= feed->body.len > BATCH_MAX;
 	/* "Expect: 100-continue" would cost a round trip that the agent does not offer. */
 	request.headers = curl_slist_append(NULL, "Content-Type: application/json");
 	request.headers = curl_slist_append(request.headers, "Expect:");

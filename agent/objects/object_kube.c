@@ -10,6 +10,7 @@
 
 #include <cjson/cJSON.h>
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <utlist.h>
 
@@ -142,6 +143,7 @@ static bool is_policy(const cJSON *json)
 struct batch {
 	struct objects *objects;
 	size_t applied;
+	bool synced;
 	cJSON *refused; /* for the answer */
 };
 
@@ -333,6 +335,7 @@ static int event_take(struct batch *batch, const cJSON *event, struct errmsg *er
 	}
 	if (strcmp(type, "SYNCED") == 0) {
 		event_synced(objects);
+		batch->synced = true;
 		return 0;
 	}
 	if (json_object(&object_node, err) < 0)
@@ -392,6 +395,8 @@ int objects_kube_put(struct objects *objects, const char *text, size_t len,
 	objects_know(objects);
 	if (objects_sync(objects, &full))
 		batch_refuse(&batch, full.text); /* tried again with every change */
+	if (batch.synced)
+		malloc_trim(0); /* lists take memory that changes do not */
 	if (ret) {
 		cJSON_Delete(answer);
 		return ret;
