@@ -76,8 +76,9 @@ static bool pod_equal(const struct pod_object *a, const struct pod_object *b)
 	       ARRAYS_EQUAL(a, b, addresses, address_count, address_item_equal) &&
 	       ARRAYS_EQUAL(a, b, ports, port_count, named_port_equal) &&
 	       text_equal(a->node_name, b->node_name) && a->host_network == b->host_network &&
-	       a->terminated == b->terminated && a->deleting == b->deleting &&
-	       a->created == b->created && a->accel == b->accel && a->audit == b->audit;
+	       a->terminated == b->terminated && a->ready == b->ready &&
+	       a->deleting == b->deleting && a->created == b->created && a->accel == b->accel &&
+	       a->audit == b->audit;
 }
 
 static bool service_port_equal(const void *left, const void *right)
@@ -93,7 +94,7 @@ static bool service_equal(const struct service_object *a, const struct service_o
 	return ARRAYS_EQUAL(a, b, cluster_ips, cluster_ip_count, address_item_equal) &&
 	       ARRAYS_EQUAL(a, b, ports, port_count, service_port_equal) &&
 	       a->publish_not_ready == b->publish_not_ready && a->foreign == b->foreign &&
-	       a->gaps == b->gaps;
+	       labels_equal(&a->selector, &b->selector) && a->gaps == b->gaps;
 }
 
 static bool slice_endpoint_equal(const void *left, const void *right)

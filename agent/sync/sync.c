@@ -106,6 +106,25 @@ static void sync_changed(const struct sync *sync, uint32_t before)
 		sync->changed(sync->changed_arg);
 }
 
+/* Services without EndpointSlices follow the pods that their selectors match. */
+static int selecting_services_sync(struct sync *sync, struct errmsg *err)
+{
+	const struct object *const *services;
+	size_t count = store_selecting_services(sync->store, &services);
+	int ret = 0;
+
+	if (sync->pod_changes == store_pod_changes(sync->store))
+		return 0;
+	sync->pod_changes = store_pod_changes(sync->store);
+	for (size_t i = 0; i < count; i++) {
+		int error = sync_service(sync, services[i]->namespace, services[i]->name,
+					 ret ? NULL : err);
+
+		ret = ret ? ret : error;
+	}
+	return ret;
+}
+
 int sync_policies(struct sync *sync, struct errmsg *err)
 {
 	uint64_t freed = sync->ipcache.deletes;
@@ -119,6 +138,8 @@ int sync_policies(struct sync *sync, struct errmsg *err)
 	if (sync->service_address_taken ||
 	    (sync->service_conflict[0] && sync->ipcache.deletes != freed))
 		services_ret = sync_services(sync, ret ? NULL : err);
+	if (!services_ret)
+		services_ret = selecting_services_sync(sync, ret ? NULL : err);
 	sync_changed(sync, revision);
 	return ret ? ret : services_ret;
 }

@@ -42,7 +42,8 @@ struct sync {
 	struct backend_key *retired; /* backends no service promises any more, see sync_trim() */
 	size_t retired_count;
 	size_t retired_room;
-	struct event *trim_timer;   /* NULL: nobody runs an event loop */
+	struct event *trim_timer; /* NULL: nobody runs an event loop */
+	uint64_t pod_changes;     /* store_pod_changes() that services by selector are made from */
 	bool service_address_taken; /* by a pod or node, in this sync_policies() */
 
 	char policy_warning[200];

@@ -110,20 +110,6 @@ static void pod_state_leave(struct incremental *incremental, uint32_t number)
 	*pod_state = (struct pod_state){ .group = NONE, .row = pod_state->row };
 }
 
-static bool endpoint_speaks_for(const struct store *store, const struct object *pod)
-{
-	const struct store_endpoint *endpoints;
-	size_t count = store_endpoints(store, &endpoints);
-
-	for (size_t i = 0; i < count; i++) {
-		if (strcmp(endpoints[i].name, pod->name) == 0 &&
-		    strcmp(endpoints[i].namespace, pod->namespace) == 0 &&
-		    store_endpoint_pod(store, &endpoints[i]) == pod)
-			return true;
-	}
-	return false;
-}
-
 /* The pod state as the store has it; its group is NONE if the store does not have it. */
 static struct pod_state pod_state_find(struct incremental *incremental, uint32_t number)
 {
@@ -140,7 +126,7 @@ static struct pod_state pod_state_find(struct incremental *incremental, uint32_t
 		return endpoint ? pod_state_of_endpoint(allocator, endpoint) : none;
 	}
 	pod = store_find(incremental->store, OBJECT_POD, key + 1, key + 1 + strlen(key + 1) + 1);
-	if (!pod || !pod_is_peer(pod) || endpoint_speaks_for(incremental->store, pod))
+	if (!pod || !pod_is_peer(pod) || store_pod_is_endpoint(incremental->store, pod))
 		return none;
 	return pod_state_of_pod(allocator, pod);
 }

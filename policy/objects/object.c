@@ -102,6 +102,7 @@ static void pod_done(struct pod_object *pod)
 
 static void service_done(struct service_object *service)
 {
+	labels_done(&service->selector);
 	for (size_t i = 0; i < service->port_count; i++) {
 		free(service->ports[i].name);
 		free(service->ports[i].target_name);

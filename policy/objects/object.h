@@ -74,6 +74,7 @@ struct pod_object {
 	char *node_name;
 	bool host_network;
 	bool terminated; /* Succeeded or Failed: its address is no longer its own */
+	bool ready;      /* condition Ready; where there is none, unless it is pending */
 	bool deleting;   /* metadata.deletionTimestamp is set */
 	int64_t created; /* metadata.creationTimestamp, in seconds since 1970; 0 if not known */
 	bool accel;      /* annotation tendril.io/accelerate: "true" */
@@ -112,7 +113,8 @@ struct service_object {
 	struct service_port *ports;
 	size_t port_count;
 	bool publish_not_ready;
-	bool foreign;      /* service.kubernetes.io/service-proxy-name: somebody else's */
+	struct labels selector; /* the pods behind it, where no EndpointSlice says so; or empty */
+	bool foreign;      /* labelled service.kubernetes.io/service-proxy-name or .../headless */
 	unsigned int gaps; /* enum service_gap: what it asks for in vain */
 };
 
@@ -136,6 +138,7 @@ struct endpoint_slice_object {
 	char *service_name; /* label kubernetes.io/service-name */
 	bool v6;            /* addressType */
 	bool fqdn;          /* ignored */
+	bool foreign;       /* labelled as a foreign Service: ignored */
 	struct slice_endpoint *endpoints;
 	size_t endpoint_count;
 	struct slice_port *ports;

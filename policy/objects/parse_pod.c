@@ -81,6 +81,32 @@ static int64_t time_parse(const char *text)
 	return end && !*end ? timegm(&time) : 0;
 }
 
+/* Whether the condition Ready is true; where it is not written, whether the pod may be ready. */
+static bool read_ready(struct reader *reader, const struct json_node *status, bool pending)
+{
+	struct json_node list = json_member(status, "conditions");
+	const cJSON *json;
+	size_t index = 0;
+
+	if (!read_is_array(reader, &list))
+		return !pending;
+	cJSON_ArrayForEach (json, list.value) {
+		struct json_node child = reader_item(&list, json, index++);
+		struct json_node type = json_member(&child, "type");
+		struct json_node value = json_member(&child, "status");
+		const char *text;
+
+		if (!read_is_object(reader, &child))
+			continue;
+		text = read_string(reader, &type);
+		if (!text || strcmp(text, "Ready") != 0)
+			continue;
+		text = read_string(reader, &value);
+		return text && strcmp(text, "True") == 0;
+	}
+	return !pending;
+}
+
 static void read_pod_status(struct reader *reader, const struct json_node *status,
 			    struct pod_object *pod)
 {
@@ -91,9 +117,11 @@ static void read_pod_status(struct reader *reader, const struct json_node *statu
 	const cJSON *json;
 	size_t index = 0;
 
+	pod->ready = true;
 	if (!read_is_object(reader, status))
 		return;
 	text = read_string(reader, &phase);
+	pod->ready = read_ready(reader, status, text && strcmp(text, "Pending") == 0);
 	pod->terminated = text && (strcmp(text, "Succeeded") == 0 || strcmp(text, "Failed") == 0);
 	if (read_is_array(reader, &list)) {
 		cJSON_ArrayForEach (json, list.value) {

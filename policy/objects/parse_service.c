@@ -169,6 +169,16 @@ static void read_gaps(struct reader *reader, const struct json_node *spec,
 	service_gaps_each(service->gaps, gap_warn, &place);
 }
 
+/* Whether labels leave an object to another proxy than the node's, as kube-proxy reads them. */
+static bool read_foreign(struct reader *reader, const struct json_node *labels)
+{
+	struct json_node proxy = json_member(labels, "service.kubernetes.io/service-proxy-name");
+	struct json_node headless = json_member(labels, "service.kubernetes.io/headless");
+
+	return read_is_object(reader, labels) &&
+	       (read_string(reader, &proxy) || read_string(reader, &headless));
+}
+
 void read_service(struct reader *reader, const struct json_node *root, struct object *object)
 {
 	struct service_object *service = &object->service;
@@ -178,18 +188,15 @@ void read_service(struct reader *reader, const struct json_node *root, struct ob
 	struct json_node type = json_member(&spec, "type");
 	struct json_node ports = json_member(&spec, "ports");
 	struct json_node not_ready = json_member(&spec, "publishNotReadyAddresses");
+	struct json_node selector = json_member(&spec, "selector");
 	const char *text;
 	const cJSON *json;
 	size_t index = 0;
 
-	if (read_is_object(reader, &labels)) {
-		struct json_node proxy =
-			json_member(&labels, "service.kubernetes.io/service-proxy-name");
-
-		service->foreign = read_string(reader, &proxy) != NULL;
-	}
+	service->foreign = read_foreign(reader, &labels);
 	if (!read_is_object(reader, &spec))
 		return;
+	read_labels(reader, &selector, &service->selector);
 	service->publish_not_ready = read_bool(reader, &not_ready, false);
 	if (!service->foreign)
 		read_gaps(reader, &spec, service);
@@ -326,6 +333,7 @@ void read_slice(struct reader *reader, const struct json_node *root, struct obje
 
 		text = read_string(reader, &service);
 	}
+	slice->foreign = read_foreign(reader, &labels);
 	slice->service_name = xstrdup(text ? text : "");
 	read_address_type(reader, &type, slice);
 	if (read_is_array(reader, &endpoints)) {

@@ -6,6 +6,7 @@
 
 #include "lib/alloc.h"
 #include "lib/arena.h"
+#include "policy/objects/ports.h"
 
 /* Which endpoints are used: the first kind of which there is one. */
 enum readiness { READY, SERVING_WHILE_TERMINATING };
@@ -84,7 +85,7 @@ static void frontend_collect(const struct object *const *slices, size_t count,
 		const struct endpoint_slice_object *slice = &slices[i]->slice;
 		const struct slice_port *target = slice_port_find(slice, port);
 
-		if (slice->fqdn || slice->v6 != v6 || !target)
+		if (slice->fqdn || slice->foreign || slice->v6 != v6 || !target)
 			continue;
 		for (size_t e = 0; e < slice->endpoint_count; e++) {
 			if (endpoint_usable(&slice->endpoints[e], service->publish_not_ready,
@@ -96,11 +97,117 @@ static void frontend_collect(const struct object *const *slices, size_t count,
 	backends_unique(frontend);
 }
 
+/* ---- pods by selector, where there is no slice ---- */
+
+/* A pod or an endpoint of this node that a service may select. */
+struct candidate {
+	const struct labels *labels;
+	const struct pod_object *pod; /* NULL: an endpoint without a Pod object, which is ready */
+	const struct addr *addresses;
+	size_t address_count;
+	const char *namespace;
+	const char *name;
+};
+
+static bool candidate_selected(const struct candidate *candidate,
+			       const struct service_object *service)
+{
+	for (size_t i = 0; i < service->selector.count; i++) {
+		const struct label *wanted = &service->selector.items[i];
+		const char *value;
+
+		if (!labels_get(candidate->labels, wanted->key, &value) ||
+		    strcmp(value, wanted->value) != 0)
+			return false;
+	}
+	return !candidate->pod || !candidate->pod->terminated;
+}
+
+static bool candidate_usable(const struct candidate *candidate, bool publish_not_ready,
+			     enum readiness wanted)
+{
+	bool ready = !candidate->pod || candidate->pod->ready;
+	bool deleting = candidate->pod && candidate->pod->deleting;
+
+	if (wanted == READY)
+		return publish_not_ready || (ready && !deleting);
+	return ready && deleting;
+}
+
+static void candidate_add(const struct candidate *candidate, const struct service_object *service,
+			  const struct service_port *port, enum readiness wanted,
+			  struct service_frontend *frontend, size_t *capacity)
+{
+	uint16_t number = port->target_port;
+
+	if (!candidate_selected(candidate, service) ||
+	    !candidate_usable(candidate, service->publish_not_ready, wanted))
+		return;
+	if (port->target_name)
+		number = candidate->pod ? named_port_find(candidate->pod->ports,
+							  candidate->pod->port_count, port->proto,
+							  port->target_name)
+					: 0;
+	for (size_t i = 0; i < candidate->address_count && number; i++) {
+		const struct addr *addr = &candidate->addresses[i];
+
+		if (addr_is_v4(addr) != addr_is_v4(&frontend->addr) || addr_is_special(addr))
+			continue;
+		array_room(&frontend->backends, frontend->backend_count, capacity,
+			   sizeof(*frontend->backends));
+		frontend->backends[frontend->backend_count++] =
+			(struct service_backend){ *addr, number, candidate->namespace,
+						  candidate->name };
+		return; /* one of each family, as slices have */
+	}
+}
+
+static void frontend_select(const struct store *store, const struct object *service,
+			    const struct service_port *port, enum readiness wanted,
+			    struct service_frontend *frontend)
+{
+	const struct store_endpoint *endpoints;
+	const struct object *const *pods;
+	size_t endpoint_count = store_endpoints(store, &endpoints);
+	size_t pod_count = store_range(store, OBJECT_POD, service->namespace, &pods);
+	size_t capacity = 0;
+
+	for (size_t i = 0; i < endpoint_count; i++) {
+		const struct store_endpoint *endpoint = &endpoints[i];
+		const struct object *pod = store_endpoint_pod(store, endpoint);
+		const struct candidate candidate = { pod ? &pod->pod.labels : &endpoint->labels,
+						     pod ? &pod->pod : NULL,
+						     endpoint->addresses,
+						     endpoint->address_count,
+						     endpoint->namespace,
+						     endpoint->name };
+
+		if (strcmp(endpoint->namespace, service->namespace) == 0)
+			candidate_add(&candidate, &service->service, port, wanted, frontend,
+				      &capacity);
+	}
+	for (size_t i = 0; i < pod_count; i++) {
+		const struct pod_object *pod = &pods[i]->pod;
+		const struct candidate candidate = { &pod->labels,       pod,
+						     pod->addresses,     pod->address_count,
+						     pods[i]->namespace, pods[i]->name };
+
+		if (!store_pod_is_endpoint(store,
+					   pods[i])) /* the addresses of an endpoint are newer */
+			candidate_add(&candidate, &service->service, port, wanted, frontend,
+				      &capacity);
+	}
+	backends_unique(frontend);
+}
+
+/* ---- frontends ---- */
+
 struct service_frontends service_frontends(const struct store *store, const struct object *service)
 {
 	const struct service_object *spec = &service->service;
 	const struct object *const *slices;
 	size_t count = store_slices(store, service->namespace, service->name, &slices);
+	bool selecting = store_is_selecting(store, service);
 	struct service_frontends frontends = { 0 };
 
 	if (spec->foreign)
@@ -115,10 +222,15 @@ struct service_frontends service_frontends(const struct store *store, const stru
 		frontend->port = port->port;
 		frontend->proto = port->proto;
 		frontend->port_name = port->name;
-		frontend_collect(slices, count, spec, port, READY, frontend);
-		if (frontend->backend_count == 0)
-			frontend_collect(slices, count, spec, port, SERVING_WHILE_TERMINATING,
-					 frontend);
+		for (size_t r = READY; r <= SERVING_WHILE_TERMINATING; r++) {
+			if (frontend->backend_count > 0)
+				break;
+			if (selecting)
+				frontend_select(store, service, port, (enum readiness)r, frontend);
+			else
+				frontend_collect(slices, count, spec, port, (enum readiness)r,
+						 frontend);
+		}
 	}
 	return frontends;
 }

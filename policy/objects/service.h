@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Services and EndpointSlices of a store -> frontends and their backends. */
+/* Services of a store -> frontends and their backends: from EndpointSlices, or, for a Service that
+ * no slice names, from the pods that its selector matches. */
 #ifndef TENDRIL_POLICY_OBJECTS_SERVICE_H
 #define TENDRIL_POLICY_OBJECTS_SERVICE_H
 

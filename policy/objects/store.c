@@ -29,7 +29,9 @@ struct address_owner {
 struct store {
 	struct sorted_objects lists[OBJECT_KIND_COUNT];
 	struct sorted_objects slices; /* the EndpointSlices again, by (namespace, service, name) */
-	struct table owners;          /* struct addr -> const struct object * */
+	struct sorted_objects selecting; /* see store_selecting_services() */
+	uint64_t pod_changes;
+	struct table owners;              /* struct addr -> struct address_owner */
 	struct store_endpoint *endpoints; /* sorted by slot */
 	size_t endpoint_count;
 	size_t endpoint_capacity;
@@ -71,6 +73,7 @@ void store_free(struct store *store)
 		free(store->lists[kind].items);
 	}
 	free(store->slices.items);
+	free(store->selecting.items);
 	for (size_t i = 0; i < store->endpoint_count; i++)
 		endpoint_done(&store->endpoints[i]);
 	free(store->endpoints);
@@ -85,20 +88,23 @@ void store_watch(struct store *store, const struct store_watcher *watcher)
 	store->watcher = watcher;
 }
 
-static void watch_comes(const struct store *store, const struct object *object)
+static void watch_comes(struct store *store, const struct object *object)
 {
+	store->pod_changes += object->kind == OBJECT_POD;
 	if (store->watcher)
 		store->watcher->object_comes(object, store->watcher->arg);
 }
 
-static void watch_leaves(const struct store *store, const struct object *object)
+static void watch_leaves(struct store *store, const struct object *object)
 {
+	store->pod_changes += object->kind == OBJECT_POD;
 	if (store->watcher)
 		store->watcher->object_leaves(object, store->watcher->arg);
 }
 
-static void watch_endpoint(const struct store *store, const struct store_endpoint *endpoint)
+static void watch_endpoint(struct store *store, const struct store_endpoint *endpoint)
 {
+	store->pod_changes++;
 	if (store->watcher)
 		store->watcher->endpoint_changes(endpoint, store->watcher->arg);
 }
@@ -301,6 +307,46 @@ static int check_owners(const struct store *store, const struct object *object,
 	return 0;
 }
 
+/* ---- services by selector ---- */
+
+/* Adds a service to those by selector, or removes it: after it, or a slice of it, came or left. */
+static void selecting_update(struct store *store, const char *namespace, const char *name,
+			     bool service_leaves)
+{
+	const struct key key = { .namespace = namespace, .name = name };
+	const struct object *const *slices;
+	struct sorted_objects *list = &store->selecting;
+	size_t at = sorted_position(list, &key);
+	struct object *service =
+		(struct object *)store_find(store, OBJECT_SERVICE, namespace, name);
+	bool wanted = service && !service_leaves && service->service.selector.count > 0 &&
+		      !*service->uid && !service->service.foreign &&
+		      store_slices(store, namespace, name, &slices) == 0;
+
+	if (sorted_get(list, &key, at))
+		sorted_remove(list, at);
+	if (wanted)
+		sorted_insert(list, at, service);
+}
+
+size_t store_selecting_services(const struct store *store, const struct object *const **ret_first)
+{
+	*ret_first = (const struct object *const *)store->selecting.items;
+	return store->selecting.count;
+}
+
+bool store_is_selecting(const struct store *store, const struct object *service)
+{
+	struct key key = key_of(service);
+
+	return sorted_get(&store->selecting, &key, sorted_position(&store->selecting, &key));
+}
+
+uint64_t store_pod_changes(const struct store *store)
+{
+	return store->pod_changes;
+}
+
 /* ---- objects ---- */
 
 static void store_unlink(struct store *store, struct object *object)
@@ -309,10 +355,13 @@ static void store_unlink(struct store *store, struct object *object)
 	struct key key = key_of(object);
 
 	owners_del(store, object);
+	if (object->kind == OBJECT_SERVICE)
+		selecting_update(store, object->namespace, object->name, true);
 	sorted_remove(list, sorted_position(list, &key));
 	if (object->kind == OBJECT_ENDPOINT_SLICE) {
 		key = slice_key_of(object);
 		sorted_remove(&store->slices, sorted_position(&store->slices, &key));
+		selecting_update(store, object->namespace, object->slice.service_name, false);
 	}
 }
 
@@ -338,7 +387,10 @@ int store_put(struct store *store, struct object *object, struct errmsg *err)
 	if (object->kind == OBJECT_ENDPOINT_SLICE) {
 		key = slice_key_of(object);
 		sorted_insert(&store->slices, sorted_position(&store->slices, &key), object);
+		selecting_update(store, object->namespace, object->slice.service_name, false);
 	}
+	if (object->kind == OBJECT_SERVICE)
+		selecting_update(store, object->namespace, object->name, false);
 	watch_comes(store, object);
 	return 0;
 }
@@ -524,6 +576,19 @@ const struct object *store_endpoint_pod(const struct store *store,
 	if (pod && *pod->uid && *endpoint->uid && strcmp(pod->uid, endpoint->uid) != 0)
 		return NULL;
 	return pod;
+}
+
+bool store_pod_is_endpoint(const struct store *store, const struct object *pod)
+{
+	for (size_t i = 0; i < store->endpoint_count; i++) {
+		const struct store_endpoint *endpoint = &store->endpoints[i];
+
+		if (strcmp(endpoint->name, pod->name) == 0 &&
+		    strcmp(endpoint->namespace, pod->namespace) == 0 &&
+		    store_endpoint_pod(store, endpoint) == pod)
+			return true;
+	}
+	return false;
 }
 
 void store_host_addresses_set(struct store *store, const struct addr *addresses, size_t count)

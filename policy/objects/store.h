@@ -45,6 +45,14 @@ size_t store_range(const struct store *store, enum object_kind kind, const char 
 size_t store_slices(const struct store *store, const char *namespace, const char *service,
 		    const struct object *const **ret_first);
 
+/* The Services whose backends are the pods that their selectors match: no EndpointSlice names them,
+ * and no API server made them, whose controller would write the slices.  In no order; borrowed
+ * until the store changes.  Returns how many. */
+size_t store_selecting_services(const struct store *store, const struct object *const **ret_first);
+bool store_is_selecting(const struct store *store, const struct object *service);
+/* Is another number after each change of a Pod or an endpoint. */
+uint64_t store_pod_changes(const struct store *store);
+
 /* The Pod or Service that owns an address; NULL if none does.  Pods in the host's network and
  * terminated ones own none.  Where pods that are being deleted have the address of another pod,
  * that one owns it; of several that are being deleted, the youngest. */
@@ -76,6 +84,9 @@ size_t store_endpoints(const struct store *store, const struct store_endpoint **
 /* The Pod object that speaks for an endpoint, or NULL. */
 const struct object *store_endpoint_pod(const struct store *store,
 					const struct store_endpoint *endpoint);
+
+/* Whether some endpoint has this Pod object. */
+bool store_pod_is_endpoint(const struct store *store, const struct object *pod);
 
 /* This node's own addresses, copied: those of probes and of pods in the host's network. */
 void store_host_addresses_set(struct store *store, const struct addr *addresses, size_t count);

@@ -137,6 +137,29 @@ def test_long_stream_through_a_service(lab, family):
 
 
 @FAMILIES
+def test_a_selector_finds_the_pods_of_the_node_until_a_slice_names_the_service(lab, family):
+    ports = [{"name": "web", "port": PORT, "protocol": "TCP", "targetPort": TARGET}]
+    lab.node.put(service_object("web", "default", VIPS, ports, selector={"app": "one"}))
+    assert lab.served_by(family, count=10) == {"one": 10, "two": 0}
+    kind, address = [("IPv4", lab.two.v4), ("IPv6", lab.two.v6)][family]
+    lab.node.put(slice_object("web-x", "default", "web", kind,
+                              [{"name": "web", "port": TARGET, "protocol": "TCP"}], [address]))
+    assert lab.served_by(family, count=10) == {"one": 0, "two": 10}
+    lab.node.api("DELETE", "/v1/objects/EndpointSlice/default/web-x")
+    assert lab.served_by(family, count=10) == {"one": 10, "two": 0}
+    # A pod is a backend from ADD to DEL.
+    three = lab.node.pod("three", labels={"app": "one"})
+    try:
+        three.serve(tcp=[TARGET])
+        names = {lab.call(family)["name"] for _ in range(60)}
+        assert names == {"one", "three"}
+    finally:
+        three.cni("DEL")
+        three.delete()
+    assert lab.served_by(family, count=10) == {"one": 10, "two": 0}
+
+
+@FAMILIES
 def test_not_ready_endpoints_wait_and_terminating_ones_help_out(lab, family):
     lab.publish(lab.one, lab.two, conditions={"two": {"ready": False, "serving": False}})
     assert lab.served_by(family, count=20) == {"one": 20, "two": 0}

@@ -88,6 +88,8 @@ static const struct {
 	{ service_text, "targetPort: adm", "targetPort: 81" },
 	{ service_text, "publishNotReadyAddresses: false", "publishNotReadyAddresses: true" },
 	{ service_text, "labels: {}", "labels: {service.kubernetes.io/service-proxy-name: x}" },
+	{ service_text, "[10.96.0.1]", "[10.96.0.1], selector: {app: cart}" },
+	{ pod_text, "phase: Running", "conditions: [{type: Ready, status: 'False'}]" },
 	{ slice_text, "service-name: s", "service-name: t" },
 	{ slice_text, "addressType: IPv4", "addressType: FQDN" },
 	{ slice_text, "10.0.0.1", "10.0.0.2" },
