@@ -14,6 +14,7 @@
 #include "agent/api/agent.h"
 #include "agent/api/api.h"
 #include "agent/config.h"
+#include "agent/deletion_watch.h"
 #include "agent/endpoint/endpoint.h"
 #include "agent/monitor/flows.h"
 #include "agent/monitor/gc.h"
@@ -44,6 +45,8 @@ struct daemon {
 	struct run_locks locks;
 	struct event *signals[3];
 	struct event *watchdog;
+	struct deletion_watch *pins;
+	struct deletion_watch *socket;
 	int argc;
 	char **argv;
 };
@@ -237,6 +240,8 @@ static int modules_start(struct daemon *daemon, struct errmsg *err)
 	struct agent *agent = &daemon->agent;
 	int ret = run_bpffs_prepare(&daemon->config, err);
 
+	if (!ret)
+		ret = run_pins_lock(&daemon->config, &daemon->locks, err);
 	/* Nothing is mounted from here on; children that come later are bound by it, too. */
 	if (!ret)
 		ret = syscalls_restrict(err);
@@ -260,6 +265,43 @@ static int modules_start(struct daemon *daemon, struct errmsg *err)
 	sync_on_change(agent->sync, on_policy_change, agent);
 	accel_enforce_soon(agent->accel); /* what changed while no agent ran */
 	return 0;
+}
+
+static void on_pin_deleted(void *arg)
+{
+	struct daemon *daemon = arg;
+	struct errmsg err = {};
+
+	if (datapath_restore_links(daemon->agent.datapath, &daemon->datapath, &err) < 0)
+		log_error("links: %s", err.text);
+	endpoints_repair_node(daemon->agent.endpoints);
+}
+
+static void on_run_file_deleted(void *arg)
+{
+	struct daemon *daemon = arg;
+	struct errmsg err = {};
+	int ret = http_server_ensure_socket(daemon->agent.http, &err);
+
+	if (ret < 0)
+		log_error("%s", err.text);
+	else if (ret > 0)
+		log_warn("%s/tendril.sock was removed; put back", daemon->config.run_dir);
+}
+
+/* Files that somebody may delete while the agent runs. */
+static int deletions_watch(struct daemon *daemon, struct errmsg *err)
+{
+	struct event_base *base = daemon->agent.base;
+	char links[sizeof(daemon->config.bpffs) + 8];
+	int ret;
+
+	snprintf(links, sizeof(links), "%s/links", daemon->config.bpffs);
+	ret = deletion_watch_new(base, links, on_pin_deleted, daemon, &daemon->pins, err);
+	if (!ret)
+		ret = deletion_watch_new(base, daemon->config.run_dir, on_run_file_deleted, daemon,
+					 &daemon->socket, err);
+	return ret;
 }
 
 /* What stays as it was at the start, for the API to show. */
@@ -296,6 +338,8 @@ static int daemon_start(struct daemon *daemon, struct errmsg *err)
 		ret = privilege_drop(err);
 	if (!ret)
 		ret = api_listen(agent, err);
+	if (!ret)
+		ret = deletions_watch(daemon, err);
 	return ret;
 }
 
@@ -317,6 +361,8 @@ static void daemon_stop(struct daemon *daemon)
 	struct agent *agent = &daemon->agent;
 
 	task_finish_all();
+	deletion_watch_free(daemon->pins);
+	deletion_watch_free(daemon->socket);
 	http_server_free(agent->http);
 	accel_free(agent->accel);
 	gc_free(agent->gc);
@@ -361,9 +407,15 @@ static int cleanup(const struct config *config)
 	struct run_locks locks = RUN_LOCKS_INIT;
 	struct errmsg err = {};
 	int failed = 0;
+	int ret = privilege_check(&err);
 
-	if (privilege_check(&err) || run_locks_take(config, &locks, &err)) {
+	if (!ret)
+		ret = run_locks_take(config, &locks, &err);
+	if (!ret)
+		ret = run_pins_lock(config, &locks, &err);
+	if (ret && ret != -ENOENT) { /* no pins: no lock */
 		log_error("cleanup: %s", err.text);
+		run_locks_release(&locks);
 		return EXIT_FAILED;
 	}
 	if (endpoints_cleanup(config->run_dir, &err) && ++failed)

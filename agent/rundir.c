@@ -184,6 +184,29 @@ void run_locks_release(struct run_locks *locks)
 		close(take_fd(&locks->dir_fd));
 	if (locks->netns_fd >= 0)
 		close(take_fd(&locks->netns_fd));
+	if (locks->pins_fd >= 0)
+		close(take_fd(&locks->pins_fd));
+}
+
+/* Waits for a while: a child of a killed agent holds the lock until it has ended. */
+int run_pins_lock(const struct config *config, struct run_locks *locks, struct errmsg *err)
+{
+	static const struct timespec pause = { .tv_nsec = LOCK_PAUSE_NS };
+	auto_close int fd = open(config->bpffs, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return fail(err, -errno, "%s", config->bpffs);
+	for (int i = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; i++) {
+		if (errno != EWOULDBLOCK)
+			return fail(err, -errno, "lock %s", config->bpffs);
+		if (i == LOCK_ATTEMPTS)
+			return fail_plain(err, -EBUSY,
+					  "%s is in use by another agent: give each its own bpffs",
+					  config->bpffs);
+		nanosleep(&pause, NULL);
+	}
+	locks->pins_fd = take_fd(&fd);
+	return 0;
 }
 
 /* ---- bpffs ----------------------------------------------------------------------------------- */

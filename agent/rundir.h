@@ -11,18 +11,23 @@
 struct run_locks {
 	int dir_fd;   /* RUN_DIR/lock */
 	int netns_fd; /* a name that is unique in the network namespace */
+	int pins_fd;  /* the directory of the pins */
 };
-#define RUN_LOCKS_INIT                       \
-	{                                    \
-		.dir_fd = -1, .netns_fd = -1 \
+#define RUN_LOCKS_INIT                                      \
+	{                                                   \
+		.dir_fd = -1, .netns_fd = -1, .pins_fd = -1 \
 	}
 
-/* Makes RUN_DIR (0700) and takes both locks.  -EBUSY says who holds one. */
+/* Makes RUN_DIR (0700) and takes the first two locks.  -EBUSY says who holds one. */
 int run_locks_take(const struct config *config, struct run_locks *ret_locks, struct errmsg *err);
 void run_locks_release(struct run_locks *locks);
 
 /* Makes sure that config->bpffs is a directory on a bpffs; mounts one if there is none. */
 int run_bpffs_prepare(const struct config *config, struct errmsg *err);
+
+/* Takes the lock on config->bpffs, which must exist (-ENOENT): agents in other network namespaces
+ * may have been given the same one. */
+int run_pins_lock(const struct config *config, struct run_locks *locks, struct errmsg *err);
 
 /* Removes RUN_DIR and what the agent keeps there. */
 int run_dir_remove(const struct config *config, struct errmsg *err);

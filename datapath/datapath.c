@@ -449,6 +449,12 @@ int datapath_load_accel(struct datapath *datapath, const struct datapath_options
 	return ret;
 }
 
+int datapath_restore_links(struct datapath *datapath, const struct datapath_options *options,
+			   struct errmsg *err)
+{
+	return links_open(datapath, options->cgroup, err);
+}
+
 void datapath_close(struct datapath *datapath)
 {
 	if (!datapath)

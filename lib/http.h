@@ -85,6 +85,9 @@ typedef void (*http_handler)(struct http_exchange *exchange, const struct http_r
 int http_server_new(struct event_base *base, const char *path, const struct http_limits *limits,
 		    http_handler handler, void *arg, struct http_server **ret_server,
 		    struct errmsg *err);
+/* Listens again where somebody removed the socket file; clients that are connected stay.  Returns 1
+ * if it did, 0 if the file is there. */
+int http_server_ensure_socket(struct http_server *server, struct errmsg *err);
 void http_server_free(struct http_server *server); /* closes connections, removes the socket */
 
 /* How many stream readers were cut off because they did not keep up. */

@@ -722,6 +722,31 @@ int http_server_new(struct event_base *base, const char *path, const struct http
 	return 0;
 }
 
+int http_server_ensure_socket(struct http_server *server, struct errmsg *err)
+{
+	struct event *acceptable;
+	int fd = -1;
+	int ret;
+
+	if (access(server->path, F_OK) == 0)
+		return 0;
+	ret = socket_listen(server->path, &fd, err);
+	if (ret)
+		return ret;
+	acceptable = event_new(server->base, fd, EV_READ | EV_PERSIST, server_acceptable, server);
+	if (!acceptable || event_add(acceptable, NULL) < 0) {
+		if (acceptable)
+			event_free(acceptable);
+		close(fd);
+		return fail(err, -ENOMEM, "API server");
+	}
+	event_free(server->acceptable);
+	close(server->fd);
+	server->acceptable = acceptable;
+	server->fd = fd;
+	return 1;
+}
+
 void http_server_free(struct http_server *server)
 {
 	if (!server)

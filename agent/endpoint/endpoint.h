@@ -77,6 +77,15 @@ int endpoints_gc(struct endpoints *endpoints, const struct cJSON *request,
 		 struct cJSON **ret_result, struct endpoint_error *err);
 int endpoints_cni_status(struct endpoints *endpoints, struct endpoint_error *err);
 
+/* Calls found() with a sentence for each thing on the node that keeps pods from being added or from
+ * being reached, and that is not the agent's to put right. */
+void endpoints_problems(struct endpoints *endpoints, void (*found)(const char *text, void *arg),
+			void *arg);
+
+/* Looks at HOST_DEVICE and its program, and puts back what is missing, in the next turn of the
+ * loop. */
+void endpoints_repair_node(struct endpoints *endpoints);
+
 /* Walks the endpoints by slot: pass 0 to begin; false when there are no more. */
 bool endpoints_next(const struct endpoints *endpoints, uint16_t after_slot,
 		    struct endpoint_info *ret);

@@ -24,6 +24,7 @@
 #define HOST_IFNAME_PREFIX  "tdl"
 #define NETNS_ID_UNKNOWN    UINT32_MAX
 #define MTU_MIN_IPV6        1280
+#define LOOSE_RPF           2 /* of rp_filter */
 
 enum endpoint_state {
 	ENDPOINT_PENDING,  /* ADD is running; after a restart it is undone */
@@ -139,7 +140,7 @@ const char *endpoint_describe(const struct endpoint *endpoint, char buf[ENDPOINT
 
 /* Cuts an endpoint off (policy, maps, routes) and has its link deleted; it leaves the table once
  * the link is gone. */
-int endpoint_release(struct endpoints *endpoints, struct endpoint *endpoint, struct errmsg *err);
+void endpoint_release(struct endpoints *endpoints, struct endpoint *endpoint);
 /* Starts the link worker, or another one, and asks it for everything that waits to be deleted.  If
  * no process can be started, all of that is deleted before this returns, and the next deletion
  * tries again to start one. */
@@ -192,6 +193,8 @@ void labels_release(struct labels *labels);
 int endpoint_state_save(const struct endpoints *endpoints, const struct endpoint *endpoint,
 			struct errmsg *err);
 void endpoint_state_remove(const struct endpoints *endpoints, const struct endpoint *endpoint);
+/* -ENOSPC: there is no room for the state of another endpoint. */
+int endpoint_state_room(const struct endpoints *endpoints, struct errmsg *err);
 /* Text of a state file <-> endpoint; pure. */
 char *endpoint_state_print(const struct endpoint *endpoint);
 int endpoint_state_parse(const char *text, size_t len, struct endpoint **ret_endpoint,
@@ -237,6 +240,9 @@ int pod_link_get(const struct endpoint *endpoint, int netns_fd, struct host_link
 int netns_id_exists(struct netlink *netlink, uint32_t netns_id, bool *ret_exists,
 		    struct errmsg *err);
 
+/* The device that leads to an address, as the node itself would send. */
+int route_device(struct netlink *netlink, const struct addr *addr, int *ret_ifindex,
+		 struct errmsg *err);
 /* The MTU of the device of the default route, or 1500. */
 unsigned int default_mtu(struct netlink *netlink);
 

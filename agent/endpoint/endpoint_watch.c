@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/net_namespace.h>
+#include <linux/netconf.h>
 #include <linux/pkt_sched.h>
 #include <net/if.h>
 #include <stdlib.h>
@@ -108,6 +109,24 @@ static void on_own_address(struct endpoint_watch *watch, const struct nlmsghdr *
 		watch->addresses_dirty = true;
 }
 
+/* The reverse path filter of a host end, see veth_configure(). */
+static void on_own_netconf(struct endpoint_watch *watch, const struct nlmsghdr *notice)
+{
+	struct endpoint *endpoint = NULL;
+	const struct nlattr *attr;
+	bool strict = false;
+
+	mnl_attr_for_each (attr, notice, sizeof(struct netconfmsg)) {
+		if (mnl_attr_get_type(attr) == NETCONFA_IFINDEX)
+			endpoint =
+				endpoint_by_ifindex(watch->endpoints, (int)mnl_attr_get_u32(attr));
+		else if (mnl_attr_get_type(attr) == NETCONFA_RP_FILTER)
+			strict = mnl_attr_get_u32(attr) != LOOSE_RPF;
+	}
+	if (endpoint && strict)
+		endpoint->dirty |= DIRT_ALL;
+}
+
 /* The number of a namespace is taken back: that is how one ends that nothing else leads to. */
 static void on_netns_end(struct endpoint_watch *watch, const struct nlmsghdr *notice)
 {
@@ -142,6 +161,9 @@ static void on_own_notice(struct endpoint_watch *watch, const struct nlmsghdr *n
 	case RTM_DELQDISC:
 	case RTM_DELTFILTER:
 		on_own_tc(watch, notice);
+		break;
+	case RTM_NEWNETCONF:
+		on_own_netconf(watch, notice);
 		break;
 	case RTM_DELNSID:
 		on_netns_end(watch, notice);
@@ -256,6 +278,12 @@ static void on_settle(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
+void endpoints_repair_node(struct endpoints *endpoints)
+{
+	endpoints->watch->host_dirty = true;
+	endpoint_watch_settle(endpoints->watch);
+}
+
 void endpoint_watch_settle(struct endpoint_watch *watch)
 {
 	watch->again = watch->slot_next > 0; /* a round is running: start another after it */
@@ -362,9 +390,9 @@ static int routes_filter(int fd, struct errmsg *err)
 
 static int netlink_watch(struct endpoint_watch *watch, struct errmsg *err)
 {
-	static const int groups[] = { RTNLGRP_LINK,        RTNLGRP_TC,         RTNLGRP_IPV4_IFADDR,
-				      RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE,
-				      RTNLGRP_NSID };
+	static const int groups[] = { RTNLGRP_LINK,        RTNLGRP_TC,          RTNLGRP_IPV4_IFADDR,
+				      RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE,  RTNLGRP_IPV6_ROUTE,
+				      RTNLGRP_NSID,        RTNLGRP_IPV4_NETCONF };
 	int ret = netlink_open(&watch->netlink, -1, err);
 	int bytes = WATCH_RECEIVE_BYTES;
 	int fd = watch->netlink.fd;

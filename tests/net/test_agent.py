@@ -154,6 +154,20 @@ def test_an_agent_without_privileges_says_what_is_missing(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_second_agent_with_the_same_pins_is_refused(node):
+    """It lives in another network namespace: nothing else keeps the two apart."""
+    one, two = node.pod("one"), node.pod("two")
+    with Node(start=False) as other:
+        for more in ([], ["--cleanup"]):
+            done = run(*other.argv("--bpffs", node.bpffs, *more), check=False, timeout=20)
+            assert done.returncode == 1
+            assert f"{node.bpffs} is in use by another agent" in done.stderr
+    assert one.run("ping", "-c", "1", "-W", "1", two.v4, check=False).returncode == 0
+    node.kill()  # and the lock is free
+    node.start()
+    assert one.run("ping", "-c", "1", "-W", "1", two.v4, check=False).returncode == 0
+
+
 def test_a_second_agent_is_refused(node):
     same_dir = once(node)
     assert same_dir.returncode == 1

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/deletion_watch.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <stdlib.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include "lib/auto.h"
+
+struct deletion_watch {
+	int fd;
+	struct event *readable;
+	void (*deleted)(void *arg);
+	void *arg;
+};
+
+DEFINE_AUTO(deletion_watch)
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct deletion_watch *watch = arg;
+	char events[4096];
+
+	(void)what;
+	/* Which ones does not matter: the caller looks. */
+	while (read(fd, events, sizeof(events)) > 0)
+		;
+	watch->deleted(watch->arg);
+}
+
+int deletion_watch_new(struct event_base *base, const char *dir, void (*deleted)(void *arg),
+		       void *arg, struct deletion_watch **ret_watch, struct errmsg *err)
+{
+	auto_(deletion_watch) struct deletion_watch *watch = calloc(1, sizeof(*watch));
+
+	if (!watch)
+		return fail(err, -ENOMEM, "watch %s", dir);
+	watch->deleted = deleted;
+	watch->arg = arg;
+	watch->fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	if (watch->fd < 0 ||
+	    inotify_add_watch(watch->fd, dir, IN_DELETE | IN_MOVED_FROM | IN_ONLYDIR) < 0)
+		return fail(err, -errno, "watch %s", dir);
+	watch->readable = event_new(base, watch->fd, EV_READ | EV_PERSIST, on_readable, watch);
+	if (!watch->readable || event_add(watch->readable, NULL) < 0)
+		return fail(err, -ENOMEM, "watch %s", dir);
+	*ret_watch = take_ptr(watch);
+	return 0; /* NOLINT(*Malloc): the caller owns it */
+}
+
+void deletion_watch_free(struct deletion_watch *watch)
+{
+	if (!watch)
+		return;
+	if (watch->readable)
+		event_free(watch->readable);
+	if (watch->fd >= 0)
+		close(watch->fd);
+	free(watch);
+}
