@@ -250,12 +250,25 @@ static void gaps_add(cJSON *status, const struct store *store)
 	cJSON_AddItemToArray(gaps.array, cJSON_CreateString(line));
 }
 
+struct problems_add {
+	cJSON *warnings;
+	cJSON *failures;
+};
+
+static void problem_add(const char *text, void *arg)
+{
+	const struct problems_add *add = arg;
+
+	failure_add(add->warnings, add->failures, text);
+}
+
 static void warnings_fill(cJSON *warnings, cJSON *failures, const struct agent *agent)
 {
 	const char *sync = sync_warning(agent->sync);
 	unsigned long slow = http_server_slow_readers(agent->http);
 	const char *unknown = objects_unknown(agent->objects);
 	char text[128];
+	struct problems_add add = { .warnings = warnings, .failures = failures };
 
 	if (unknown) {
 		char reason[sizeof(((struct errmsg *)NULL)->text) + 64];
@@ -268,6 +281,7 @@ static void warnings_fill(cJSON *warnings, cJSON *failures, const struct agent *
 	}
 	if (*sync)
 		failure_add(warnings, failures, sync);
+	endpoints_problems(agent->endpoints, problem_add, &add);
 	if (sync_audit(agent->sync))
 		cJSON_AddItemToArray(warnings,
 				     cJSON_CreateString("audit mode: policy is reported, not "

@@ -188,25 +188,24 @@ void endpoint_delete_link(struct endpoints *endpoints, struct endpoint *endpoint
 	on_deleted(endpoint->slot, veth_del(&endpoints->netlink, ifindex, &err), endpoints);
 }
 
-int endpoint_release(struct endpoints *endpoints, struct endpoint *endpoint, struct errmsg *err)
+void endpoint_release(struct endpoints *endpoints, struct endpoint *endpoint)
 {
-	enum endpoint_state before = endpoint->state;
-	int ret;
+	char text[ENDPOINT_TEXT_MAX];
+	struct errmsg err = {};
 
-	if (before == ENDPOINT_DELETING)
-		return 0;
-	/* First the state file: if the agent dies now, the next one continues. */
+	if (endpoint->state == ENDPOINT_DELETING)
+		return;
+	/* First the state file: if the agent dies now, the next one continues.  Without a file it
+	 * finds an interface that is nobody's, which comes to the same. */
 	endpoint->state = ENDPOINT_DELETING;
-	ret = endpoint_state_save(endpoints, endpoint, err);
-	if (ret < 0) {
-		endpoint->state = before;
-		return ret;
+	if (endpoint_state_save(endpoints, endpoint, &err) < 0) {
+		log_warn("%s: %s", endpoint_describe(endpoint, text), err.text);
+		endpoint_state_remove(endpoints, endpoint);
 	}
 	endpoint_unregister(endpoints, endpoint);
 	for (size_t i = 0; i < endpoint->address_count; i++)
 		host_device_route_del(endpoints->host, &endpoint->addresses[i].address.addr);
 	endpoint_delete_link(endpoints, endpoint);
-	return 0;
 }
 
 static bool any_deleting(const struct endpoints *endpoints,
@@ -272,12 +271,8 @@ static int known_handle(struct endpoints *endpoints, const struct endpoint *fres
 		log_warn("%s/%s: %s; wiring it anew", known->namespace, known->name,
 			 difference.text);
 	}
-	if (known) {
-		int ret = endpoint_release(endpoints, known, err);
-
-		if (ret < 0)
-			return ret;
-	}
+	if (known)
+		endpoint_release(endpoints, known);
 	return endpoints_wait_deleted(endpoints, is_in_the_way, fresh, err);
 }
 
@@ -355,7 +350,7 @@ int endpoints_add(struct endpoints *endpoints, const struct cJSON *request_json,
 	endpoint = NULL; /* the table owns it */
 	answer = endpoint_result(add.endpoint);
 	if (!answer) {
-		endpoint_release(endpoints, add.endpoint, NULL);
+		endpoint_release(endpoints, add.endpoint);
 		fail(&err, -ENOMEM, "result");
 		return endpoint_fail(error, CNI_TRY_AGAIN_LATER, "write the result", &err);
 	}
@@ -381,9 +376,7 @@ int endpoints_del(struct endpoints *endpoints, const struct cJSON *request,
 	endpoint = endpoint_find(endpoints, container_id, ifname);
 	if (!endpoint)
 		return 0;
-	ret = endpoint_release(endpoints, endpoint, &err);
-	if (ret < 0)
-		return endpoint_fail(error, CNI_TRY_AGAIN_LATER, "write the state file", &err);
+	endpoint_release(endpoints, endpoint);
 	return 0;
 }
 
@@ -507,9 +500,7 @@ int endpoints_gc(struct endpoints *endpoints, const struct cJSON *request,
 		log_info("gc: %s/%s (%.12s/%s) is not among the valid attachments",
 			 endpoint->namespace, endpoint->name, endpoint->container_id,
 			 endpoint->ifname);
-		if (endpoint_release(endpoints, endpoint, &err) < 0)
-			return endpoint_fail(error, CNI_TRY_AGAIN_LATER, "write the state file",
-					     &err);
+		endpoint_release(endpoints, endpoint);
 		removed++;
 	}
 	answer = cJSON_CreateObject();
@@ -521,6 +512,14 @@ int endpoints_gc(struct endpoints *endpoints, const struct cJSON *request,
 	return 0;
 }
 
+static void first_problem(const char *text, void *arg)
+{
+	struct errmsg *err = arg;
+
+	if (!err->code)
+		fail_plain(err, -EHOSTUNREACH, "%s", text);
+}
+
 int endpoints_cni_status(struct endpoints *endpoints, struct endpoint_error *error)
 {
 	struct errmsg err = {};
@@ -529,10 +528,18 @@ int endpoints_cni_status(struct endpoints *endpoints, struct endpoint_error *err
 
 	if (ret < 0)
 		return endpoint_fail(error, CNI_NOT_AVAILABLE, "learn the policies", &err);
+	ret = endpoint_state_room(endpoints, &err);
+	if (ret < 0)
+		return endpoint_fail(error, CNI_NOT_AVAILABLE, "look at the run directory", &err);
 	ret = host_device_ensure(endpoints->host, &changed, &err);
 	if (ret == 0 &&
 	    !datapath_host_attached(endpoints->datapath, host_device_ifindex(endpoints->host)))
 		ret = fail_plain(&err, -ENOENT, "the program of %s is not attached", HOST_DEVICE);
+	if (ret == 0) {
+		err = (struct errmsg){};
+		endpoints_problems(endpoints, first_problem, &err);
+		ret = err.code;
+	}
 	if (ret < 0)
 		return endpoint_fail(error, CNI_LIMITED_CONNECTIVITY, "look at the node", &err);
 	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {

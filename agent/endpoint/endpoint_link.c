@@ -17,7 +17,6 @@
 #include "lib/file.h"
 
 #define MTU_DEFAULT   1500
-#define LOOSE_RPF     2
 #define ADDRESSES_MAX 4096
 
 /* ---- links as the kernel shows them ---------------------------------------------------------- */
@@ -307,25 +306,31 @@ static int route_oif_each(const struct nlmsghdr *header, void *arg)
 	return 0;
 }
 
+int route_device(struct netlink *netlink, const struct addr *addr, int *ret_ifindex,
+		 struct errmsg *err)
+{
+	struct netlink_message message;
+	struct rtmsg *route = netlink_message_init(&message, RTM_GETROUTE, 0, sizeof(*route));
+
+	route->rtm_family = addr_family(addr);
+	route->rtm_dst_len = addr_is_v4(addr) ? 32 : 128;
+	netlink_put_addr(&message.header, RTA_DST, addr);
+	return netlink_get(netlink, &message, route_oif_each, ret_ifindex, err);
+}
+
 unsigned int default_mtu(struct netlink *netlink)
 {
 	/* Documentation addresses: their route is the default route. */
 	static const char *const anywhere[] = { "192.0.2.1", "2001:db8::1" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(anywhere); i++) {
-		struct netlink_message message;
-		struct rtmsg *route =
-			netlink_message_init(&message, RTM_GETROUTE, 0, sizeof(*route));
 		struct host_link link = {};
 		struct addr addr = {};
 		int ifindex = 0;
 
 		addr_parse(anywhere[i], &addr);
-		route->rtm_family = addr_is_v4(&addr) ? AF_INET : AF_INET6;
-		route->rtm_dst_len = addr_is_v4(&addr) ? 32 : 128;
-		netlink_put_addr(&message.header, RTA_DST, &addr);
-		if (netlink_get(netlink, &message, route_oif_each, &ifindex, NULL) < 0 ||
-		    ifindex == 0 || host_link_get(netlink, ifindex, &link, NULL) < 0)
+		if (route_device(netlink, &addr, &ifindex, NULL) < 0 || ifindex == 0 ||
+		    host_link_get(netlink, ifindex, &link, NULL) < 0)
 			continue;
 		/* An unreachable route answers with the loopback device. */
 		if (!(link.flags & IFF_LOOPBACK) && link.mtu >= MTU_MIN_IPV6)

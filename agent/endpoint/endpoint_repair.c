@@ -233,6 +233,7 @@ static int host_side_repair(struct endpoints *endpoints, struct endpoint *endpoi
 static int mac_follow(struct endpoints *endpoints, struct endpoint *endpoint,
 		      const struct host_link *pod_link, struct errmsg *err)
 {
+	struct errmsg unsaved = {};
 	char mac[18];
 	int ret;
 
@@ -241,8 +242,11 @@ static int mac_follow(struct endpoints *endpoints, struct endpoint *endpoint,
 	memcpy(endpoint->mac, pod_link->mac, 6);
 	log_info("%s/%s: MAC of %s is now %s", endpoint->namespace, endpoint->name,
 		 endpoint->ifname, mac_format(endpoint->mac, mac));
-	ret = endpoint_state_save(endpoints, endpoint, err);
-	return ret == 0 ? entries_repair(endpoints, endpoint, err) : ret;
+	ret = entries_repair(endpoints, endpoint, err);
+	/* An agent that starts with the old one follows again. */
+	if (endpoint_state_save(endpoints, endpoint, &unsaved) < 0)
+		log_warn("%s", unsaved.text);
+	return ret;
 }
 
 static int pod_side_repair(struct endpoints *endpoints, struct endpoint *endpoint, int netns_fd,
@@ -349,8 +353,7 @@ bool endpoint_reconcile(struct endpoints *endpoints, struct endpoint *endpoint)
 	ret = endpoint_repair(endpoints, endpoint, &gone, &err);
 	if (gone) {
 		log_info("%s: its namespace is gone", endpoint_describe(endpoint, text));
-		if (endpoint_release(endpoints, endpoint, &err) < 0)
-			mark_broken(endpoints, endpoint, err.text);
+		endpoint_release(endpoints, endpoint);
 	} else if (ret < 0) {
 		mark_broken(endpoints, endpoint, err.text);
 	} else {

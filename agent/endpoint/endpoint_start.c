@@ -57,8 +57,7 @@ static void endpoint_restore(struct endpoints *endpoints, struct endpoint *endpo
 	}
 	if (endpoint->state == ENDPOINT_PENDING) {
 		log_info("%s: its ADD was never finished; undone", text);
-		if (endpoint_release(endpoints, endpoint, &err) < 0)
-			log_error("%s: %s", text, err.text);
+		endpoint_release(endpoints, endpoint);
 		return;
 	}
 	ret = host_link_get(&endpoints->netlink, endpoint_ifindex(endpoint), &link, &err);

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "lib/file.h"
@@ -20,6 +21,7 @@
 
 #define STATE_VERSION  1
 #define STATE_FILE_MAX (256UL * 1024)
+#define STATE_ROOM_MIN 16384 /* a state file, twice, and a little */
 
 static const char *const state_names[ENDPOINT_STATE_COUNT] = {
 	[ENDPOINT_PENDING] = "pending",
@@ -136,6 +138,21 @@ void endpoint_state_remove(const struct endpoints *endpoints, const struct endpo
 
 	state_path(endpoints, endpoint->slot, path, sizeof(path));
 	unlink(path);
+}
+
+int endpoint_state_room(const struct endpoints *endpoints, struct errmsg *err)
+{
+	struct statvfs fs;
+
+	if (statvfs(endpoints->state_dir, &fs) < 0)
+		return fail(err, -errno, "%s", endpoints->state_dir);
+	/* File systems without a limit of their own report zeros. */
+	if ((fs.f_blocks && fs.f_bavail * fs.f_frsize < STATE_ROOM_MIN) ||
+	    (fs.f_files && fs.f_favail < 2))
+		return fail_plain(err, -ENOSPC,
+				  "the file system of %s is full: no pod can be added",
+				  endpoints->state_dir);
+	return 0;
 }
 
 /* ---- parse ----------------------------------------------------------------------------------- */

@@ -298,6 +298,45 @@ static int route_ensure(struct host_device *device, const struct prefix *dst,
 	return 0;
 }
 
+static int own_route_each(const struct nlmsghdr *header, void *arg)
+{
+	const struct rtmsg *route = mnl_nlmsg_get_payload(header);
+	struct prefix dst;
+	uint32_t oif;
+
+	if (route->rtm_protocol != HOST_ROUTE_PROTOCOL || route->rtm_table != RT_TABLE_MAIN)
+		return 0;
+	route_read(header, &dst, &oif);
+	*(int *)arg = (int)oif;
+	return 0;
+}
+
+/* Gives the device its name back.  At start it is the one that our routes lead to.  False: there is
+ * none to be renamed. */
+static bool device_rename_back(struct host_device *device)
+{
+	struct netlink_message message;
+	struct device_seen seen = {};
+	struct ifinfomsg *info;
+	int ifindex = device->ifindex;
+
+	netlink_message_init(&message, RTM_GETROUTE, 0, sizeof(struct rtmsg));
+	if (!ifindex &&
+	    netlink_dump(device->netlink, &message, own_route_each, NULL, &ifindex, NULL) < 0)
+		return false;
+	info = netlink_message_init(&message, RTM_GETLINK, 0, sizeof(*info));
+	info->ifi_index = ifindex;
+	if (!ifindex || netlink_get(device->netlink, &message, device_each, &seen, NULL) < 0 ||
+	    !seen.is_ours)
+		return false;
+	/* Before Linux 6.2 only a device that is down can be renamed; device_up() follows. */
+	info = netlink_message_init(&message, RTM_NEWLINK, 0, sizeof(*info));
+	info->ifi_index = ifindex;
+	info->ifi_change = IFF_UP;
+	mnl_attr_put_strz(&message.header, IFLA_IFNAME, HOST_DEVICE);
+	return netlink_request(device->netlink, &message, NULL) == 0;
+}
+
 int host_device_ensure(struct host_device *device, bool *ret_changed, struct errmsg *err)
 {
 	struct device_seen seen = {};
@@ -307,7 +346,7 @@ int host_device_ensure(struct host_device *device, bool *ret_changed, struct err
 
 	if (ret == -ENODEV) {
 		*ret_changed = true;
-		ret = device_create(device->netlink, err);
+		ret = device_rename_back(device) ? 0 : device_create(device->netlink, err);
 		if (ret == 0)
 			ret = device_find(device->netlink, &seen, err);
 	}
@@ -510,6 +549,17 @@ static bool is_route_in_our_place(const struct host_device *device, const struct
 	return oif != (uint32_t)device->ifindex && is_desired_route(device, &dst);
 }
 
+static bool has_our_name(const struct nlmsghdr *notice)
+{
+	const struct nlattr *attr;
+
+	mnl_attr_for_each (attr, notice, sizeof(struct ifinfomsg)) {
+		if (mnl_attr_get_type(attr) == IFLA_IFNAME)
+			return strcmp(mnl_attr_get_str(attr), HOST_DEVICE) == 0;
+	}
+	return true;
+}
+
 bool host_device_is_hurt_by(const struct host_device *device, const struct nlmsghdr *notice)
 {
 	const struct ifinfomsg *link = mnl_nlmsg_get_payload(notice);
@@ -520,7 +570,8 @@ bool host_device_is_hurt_by(const struct host_device *device, const struct nlmsg
 	case RTM_DELLINK:
 		return link->ifi_index == device->ifindex;
 	case RTM_NEWLINK:
-		return link->ifi_index == device->ifindex && !(link->ifi_flags & IFF_UP);
+		return link->ifi_index == device->ifindex &&
+		       (!(link->ifi_flags & IFF_UP) || !has_our_name(notice));
 	case RTM_DELADDR:
 		return address->ifa_index == (unsigned int)device->ifindex;
 	case RTM_DELROUTE:

@@ -8,6 +8,7 @@
 #include <event2/event.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <linux/fib_rules.h>
 #include <linux/if_link.h>
 #include <net/if.h>
 #include <setjmp.h>
@@ -17,12 +18,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "agent/sync/sync.h"
 #include "harness/agent_node.h"
 #include "harness/scratch.h"
+#include "lib/file.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 
@@ -120,6 +123,19 @@ static void pod_mtu_set(unsigned int mtu)
 	info = netlink_message_init(&message, RTM_NEWLINK, 0, sizeof(*info));
 	info->ifi_index = pod()->pod_ifindex;
 	mnl_attr_put_u32(&message.header, IFLA_MTU, mtu);
+	assert_int_equal(netlink_request(&netlink, &message, NULL), 0);
+}
+
+static void pod_mac_set(const uint8_t mac[6])
+{
+	auto_netlink struct netlink netlink = NETLINK_INIT;
+	struct netlink_message message;
+	struct ifinfomsg *info;
+
+	assert_int_equal(netlink_open(&netlink, pod_fd, NULL), 0);
+	info = netlink_message_init(&message, RTM_NEWLINK, 0, sizeof(*info));
+	info->ifi_index = pod()->pod_ifindex;
+	mnl_attr_put(&message.header, IFLA_ADDRESS, 6, mac);
 	assert_int_equal(netlink_request(&netlink, &message, NULL), 0);
 }
 
@@ -318,13 +334,171 @@ static void test_slot_beyond_the_limit_is_refused_and_pods_keep_their_network(vo
 	assert_true(is_as_made());
 }
 
+/* Fills the run directory; the caller removes the file. */
+static void run_dir_fill(char path[200])
+{
+	static const char zeros[4096];
+	FILE *file;
+
+	snprintf(path, 200, "%s/filler", agent.run_dir);
+	file = fopen(path, "w");
+	assert_non_null(file);
+	setbuf(file, NULL);
+	while (fwrite(zeros, sizeof(zeros), 1, file) == 1)
+		;
+	fclose(file);
+}
+
+static void test_full_run_directory_is_reported_and_del_frees_it(void **state)
+{
+	static const uint8_t mac[] = { 2, 0, 0, 0, 0, 7 };
+	struct endpoint_entry entry = {};
+	char filler[200];
+
+	(void)state;
+	WAIT(is_ready());
+	assert_int_equal(endpoints_cni_status(agent.endpoints, &error), 0);
+	run_dir_fill(filler);
+	assert_int_equal(endpoints_cni_status(agent.endpoints, &error), -ENOSPC);
+	assert_int_equal(error.cni_code, CNI_NOT_AVAILABLE);
+	assert_non_null(strstr(error.text.text, "is full: no pod can be added"));
+	/* What is written on the side does not stop what counts. */
+	pod_mac_set(mac);
+	WAIT(memcmp(pod()->mac, mac, 6) == 0 && is_ready());
+	assert_int_equal(endpoint_map_get(agent.datapath, pod()->slot, &entry), 0);
+	assert_memory_equal(entry.mac, mac, 6);
+	assert_int_equal(agent_node_del(&agent, request, &error), 0);
+	assert_null(pod());
+	assert_int_equal(remove(filler), 0);
+	assert_int_equal(endpoints_cni_status(agent.endpoints, &error), 0);
+	/* Nothing comes back. */
+	agent_node_stop(&agent);
+	agent_begin();
+	assert_null(pod());
+}
+
+static void test_reverse_path_filter_of_the_host_end_is_put_back(void **state)
+{
+	char setting[80];
+	long value = 0;
+
+	(void)state;
+	WAIT(is_ready());
+	snprintf(setting, sizeof(setting), "net/ipv4/conf/%s/rp_filter", pod()->host_ifname);
+	assert_int_equal(sysctl_write(setting, 1, NULL), 0);
+	WAIT(sysctl_read(setting, &value, NULL) == 0 && value == 2);
+}
+
+/* ---- what is an administrator's, and is reported --------------------------------------------- */
+
+static char problem[400]; /* the last one */
+static unsigned int problems;
+
+static void problem_note(const char *text, void *arg)
+{
+	(void)arg;
+	snprintf(problem, sizeof(problem), "%s", text);
+	problems++;
+}
+
+/* Exactly one, which says this, in status and to CNI STATUS. */
+static void check_problem(const char *says)
+{
+	problems = 0;
+	endpoints_problems(agent.endpoints, problem_note, NULL);
+	assert_int_equal(problems, says ? 1 : 0);
+	error = (struct endpoint_error){};
+	if (!says) {
+		assert_int_equal(endpoints_cni_status(agent.endpoints, &error), 0);
+		return;
+	}
+	if (!strstr(problem, says))
+		fail_msg("%s", problem);
+	assert_true(endpoints_cni_status(agent.endpoints, &error) < 0);
+	assert_int_equal(error.cni_code, CNI_LIMITED_CONNECTIVITY);
+	assert_string_equal(error.text.text, problem);
+}
+
+static void test_forwarding_that_was_switched_off_is_reported(void **state)
+{
+	(void)state;
+	check_problem(NULL);
+	assert_int_equal(sysctl_write("net/ipv4/ip_forward", 0, NULL), 0);
+	check_problem("net/ipv4/ip_forward is 0: pods reach nothing beyond this node by IPv4");
+	assert_int_equal(sysctl_write("net/ipv4/ip_forward", 1, NULL), 0);
+	assert_int_equal(sysctl_write("net/ipv6/conf/all/forwarding", 0, NULL), 0);
+	check_problem("net/ipv6/conf/all/forwarding is 0");
+	assert_int_equal(sysctl_write("net/ipv6/conf/all/forwarding", 1, NULL), 0);
+	check_problem(NULL);
+}
+
+static void pod_route_change(uint16_t type, uint16_t flags, const struct addr *addr)
+{
+	auto_netlink struct netlink netlink = NETLINK_INIT;
+	struct netlink_message message;
+	struct rtmsg *route;
+
+	assert_int_equal(netlink_open(&netlink, -1, NULL), 0);
+	route = netlink_message_init(&message, type, flags, sizeof(*route));
+	route->rtm_family = addr_family(addr);
+	route->rtm_dst_len = addr_is_v4(addr) ? 32 : 128;
+	route->rtm_table = RT_TABLE_MAIN;
+	route->rtm_protocol = RTPROT_STATIC;
+	route->rtm_scope = addr_is_v4(addr) ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
+	route->rtm_type = RTN_UNICAST;
+	netlink_put_addr(&message.header, RTA_DST, addr);
+	mnl_attr_put_u32(&message.header, RTA_OIF, (uint32_t)endpoint_ifindex(pod()));
+	assert_int_equal(netlink_request(&netlink, &message, NULL), 0);
+}
+
+static void test_route_of_somebody_else_to_a_pod_is_reported(void **state)
+{
+	(void)state;
+	WAIT(is_ready());
+	for (size_t i = 0; i < 2; i++) {
+		const struct addr *addr = &pod()->addresses[i].address.addr;
+
+		pod_route_change(RTM_NEWROUTE, NLM_F_CREATE, addr);
+		check_problem("its route leads to tdl1 instead of tendril0");
+		pod_route_change(RTM_DELROUTE, 0, addr);
+		check_problem(NULL);
+	}
+}
+
+/* The rule that leads to the main table: "ip rule flush". */
+static void main_rule_change(uint16_t type, uint16_t flags)
+{
+	auto_netlink struct netlink netlink = NETLINK_INIT;
+	struct netlink_message message;
+	struct fib_rule_hdr *rule;
+
+	assert_int_equal(netlink_open(&netlink, -1, NULL), 0);
+	rule = netlink_message_init(&message, type, flags, sizeof(*rule));
+	rule->family = AF_INET;
+	rule->table = RT_TABLE_MAIN;
+	rule->action = FR_ACT_TO_TBL;
+	mnl_attr_put_u32(&message.header, FRA_PRIORITY, 32766);
+	assert_int_equal(netlink_request(&netlink, &message, NULL), 0);
+}
+
+static void test_routing_rules_that_were_flushed_are_reported(void **state)
+{
+	(void)state;
+	WAIT(is_ready());
+	main_rule_change(RTM_DELRULE, 0);
+	check_problem("there is no route (Network is unreachable) instead of tendril0");
+	main_rule_change(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL);
+	check_problem(NULL);
+}
+
 static int group_setup(void **state)
 {
 	struct errmsg err = {};
 
 	(void)state;
 	snprintf(agent.run_dir, sizeof(agent.run_dir), "/tmp/test_repair.XXXXXX");
-	if (!mkdtemp(agent.run_dir) || scratch_init(&err) < 0) {
+	if (!mkdtemp(agent.run_dir) || scratch_init(&err) < 0 ||
+	    mount("tmpfs", agent.run_dir, "tmpfs", 0, "size=512k") < 0) {
 		print_error("%s\n", err.text);
 		return -1;
 	}
@@ -343,6 +517,7 @@ static int group_teardown(void **state)
 {
 	(void)state;
 	scratch_done();
+	umount(agent.run_dir);
 	return nftw(agent.run_dir, entry_remove, 10, FTW_DEPTH | FTW_PHYS);
 }
 
@@ -356,6 +531,11 @@ int main(void)
 		CASE(test_host_end_that_was_renamed_gets_its_name_back),
 		CASE(test_namespace_that_only_a_descriptor_holds_is_not_gone),
 		CASE(test_state_of_another_version_is_refused_and_pods_keep_their_network),
+		CASE(test_full_run_directory_is_reported_and_del_frees_it),
+		CASE(test_reverse_path_filter_of_the_host_end_is_put_back),
+		CASE(test_forwarding_that_was_switched_off_is_reported),
+		CASE(test_route_of_somebody_else_to_a_pod_is_reported),
+		CASE(test_routing_rules_that_were_flushed_are_reported),
 		CASE(test_slot_beyond_the_limit_is_refused_and_pods_keep_their_network),
 	};
 

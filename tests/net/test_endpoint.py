@@ -129,6 +129,7 @@ HOST_DAMAGE = {
     "route IPv4": lambda n, p: n.netns.ip("route", "del", "10.200.0.0/24"),
     "route IPv6": lambda n, p: n.netns.ip("-6", "route", "del", "fd00:200::/112"),
     "tendril0 down": lambda n, p: n.netns.ip("link", "set", "tendril0", "down"),
+    "tendril0 renamed": lambda n, p: n.netns.ip("link", "set", "tendril0", "name", "mine0"),
     "tendril0 deleted": lambda n, p: n.netns.ip("link", "del", "tendril0"),
 }
 
@@ -187,6 +188,36 @@ def test_interface_that_the_pod_takes_down_is_reported(pair):
     assert answer["code"] == 102 and "eth0 is down" in answer["msg"] + answer.get("details", "")
     two.ip("link", "set", "eth0", "up")
     wait_for(lambda: endpoints(node)[two.container_id]["state"] == "ready", "ready again")
+    assert both_ways(pair)
+
+
+def test_tendril0_that_was_renamed_is_found_at_the_start(pair):
+    node, _, _ = pair
+    index = links(node)["tendril0"]["ifindex"]
+    node.kill()
+    node.netns.ip("link", "set", "tendril0", "name", "mine0")
+    node.start()
+    assert links(node)["tendril0"]["ifindex"] == index
+    assert both_ways(pair)
+
+
+def test_socket_file_that_was_removed_is_made_again(pair):
+    node, _, _ = pair
+    node.socket.unlink()
+    wait_for(lambda: node.socket.exists(), "the socket")
+    assert node.status()["ready"]
+    assert "tendril.sock was removed; put back" in node.log()
+
+
+def test_pins_of_links_that_were_removed_are_made_again(pair):
+    node, _, _ = pair
+    names = sorted(p.name for p in (node.bpffs / "links").iterdir())
+    assert "connect4" in names
+    for name in names:
+        (node.bpffs / "links" / name).unlink()
+    wait_for(lambda: sorted(p.name for p in (node.bpffs / "links").iterdir()) == names, "the pins")
+    shown = json.loads(tendril.run("bpftool", "-j", "cgroup", "show", node.cgroup).stdout)
+    assert {"connect4", "connect6"} <= {program["name"] for program in shown}
     assert both_ways(pair)
 
 
