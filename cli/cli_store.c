@@ -11,8 +11,7 @@
 #include "cli/output.h"
 #include "lib/alloc.h"
 #include "lib/arena.h"
-#include "lib/document.h"
-#include "policy/objects/kind.h"
+#include "policy/objects/object_items.h"
 #include "policy/objects/policy.h"
 
 #define CONFLICTS_MAX 100 /* of one file; more are only counted */
@@ -441,64 +440,16 @@ int cli_store_fill(struct cli_store *store, const struct cli_store *other, struc
 	return ret ? fail(err, ret, "pods and namespaces") : 0;
 }
 
-/* ---- documents as they are ---- */
-
-/* An item of a PodList and the like may leave out kind and apiVersion; a document may not. */
-static void item_complete(cJSON *item, const cJSON *list)
-{
-	const char *kind = member_text(list, "kind", "");
-	size_t len = strlen(kind);
-	char own[64];
-
-	if (!cJSON_IsObject(item) || len <= strlen("List") || len - strlen("List") >= sizeof(own))
-		return;
-	memcpy(own, kind, len - strlen("List"));
-	own[len - strlen("List")] = '\0';
-	if (!*member_text(item, "kind", ""))
-		cJSON_AddStringToObject(item, "kind", own);
-	if (!*member_text(item, "apiVersion", ""))
-		cJSON_AddStringToObject(item, "apiVersion", member_text(list, "apiVersion", ""));
-}
-
-static void documents_flatten(cJSON *document, cJSON *array)
-{
-	cJSON *items = cJSON_GetObjectItemCaseSensitive(document, "items");
-	struct kind_match match;
-	cJSON *item;
-
-	if (!cJSON_IsArray(items)) {
-		kind_match(member_text(document, "apiVersion", ""),
-			   member_text(document, "kind", ""), &match);
-		if (match.class == KIND_READ)
-			cJSON_AddItemToArray(array, document);
-		else
-			cJSON_Delete(document);
-		return;
-	}
-	while ((item = cJSON_DetachItemFromArray(items, 0))) {
-		item_complete(item, document);
-		documents_flatten(item, array);
-	}
-	cJSON_Delete(document);
-}
-
-int cli_store_documents(const struct cli_store *store, const char *file, cJSON *array,
-			struct errmsg *err)
+void cli_store_documents(const struct cli_store *store, const char *file, cJSON *array)
 {
 	const struct source_file *source = store->files;
-	struct text_error error = { 0 };
-	cJSON *documents, *document;
+	cJSON *items = NULL, *item;
 
 	while (source && strcmp(source->file, file_title(file)) != 0)
 		source = source->next;
-	if (!source)
-		return fail(err, -ENOENT, "%s", file);
-	documents = documents_parse(source->text, source->len, &error);
-	if (!documents)
-		return fail_plain(err, -EINVAL, "%s:%zu:%zu: %s", file_title(file), error.line,
-				  error.column, error.text);
-	while ((document = cJSON_DetachItemFromArray(documents, 0)))
-		documents_flatten(document, array);
-	cJSON_Delete(documents);
-	return 0;
+	if (source)
+		items = object_items(source->text, source->len);
+	while ((item = cJSON_DetachItemFromArray(items, 0)))
+		cJSON_AddItemToArray(array, item);
+	cJSON_Delete(items);
 }

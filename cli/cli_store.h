@@ -72,8 +72,7 @@ void cli_store_know_node(struct cli_store *store);
  */
 bool cli_store_is_node_address(const struct cli_store *store, const struct addr *addr);
 
-/* Appends the documents of a file that was read to a JSON array, Lists flattened. */
-int cli_store_documents(const struct cli_store *store, const char *file, struct cJSON *array,
-			struct errmsg *err);
+/* Appends the objects of a file that was read, as they were given, to a JSON array. */
+void cli_store_documents(const struct cli_store *store, const char *file, struct cJSON *array);
 
 #endif

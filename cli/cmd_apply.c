@@ -43,9 +43,9 @@ static int apply_collect(const char *file, void *arg, struct errmsg *err)
 	struct application *application = arg;
 	int ret = read_checked(file, application->store, err);
 
-	if (ret)
-		return ret;
-	return cli_store_documents(application->store, file, application->items, err);
+	if (!ret)
+		cli_store_documents(application->store, file, application->items);
+	return ret;
 }
 
 static int documents_put(const struct arguments *args, const cJSON *documents, cJSON **ret_answer,

@@ -19,6 +19,7 @@
 #include "lib/json.h"
 #include "lib/log.h"
 #include "lib/task.h"
+#include "policy/objects/object_items.h"
 #include "policy/objects/parse.h"
 
 struct api_object {
@@ -182,7 +183,7 @@ static struct api_object *api_object_new(const cJSON *json)
 /* The texts of the objects, in their order: they come in the same one, but for what is skipped. */
 static int put_texts(struct put *put, const char *text, size_t len, struct errmsg *err)
 {
-	auto_json cJSON *items = object_text_items(text, len);
+	auto_json cJSON *items = object_items(text, len);
 
 	if (!items)
 		return fail(err, -ENOMEM, "put objects");

@@ -10,6 +10,7 @@
 #include "agent/objects/object_text.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
+#include "policy/objects/object_items.h"
 
 #define TRIM_SIZE (1U << 20) /* trees of texts of this size leave a heap worth giving back */
 
@@ -59,7 +60,7 @@ static bool cache_fill(struct object_cache *cache, const char *file)
 	object_cache_drop(cache);
 	if (object_store_get(cache->run_dir, file, &text, &len, NULL))
 		return false;
-	cache->items = object_text_items(text, len);
+	cache->items = object_items(text, len);
 	if (!cache->items)
 		return false;
 	cache->file = xstrdup(file);

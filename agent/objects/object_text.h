@@ -3,16 +3,9 @@
 #ifndef TENDRIL_AGENT_OBJECTS_OBJECT_TEXT_H
 #define TENDRIL_AGENT_OBJECTS_OBJECT_TEXT_H
 
-#include <stddef.h>
-
 #include "policy/objects/object.h"
 
 struct cJSON;
-
-/* The single objects of a text that objects_parse() accepts, as a JSON array: Lists are taken
- * apart, their items get the kind and version that the list implies.  NULL: out of memory, or the
- * text is none. */
-struct cJSON *object_text_items(const char *text, size_t len);
 
 /* Whether a JSON value (or NULL) is this object. */
 bool object_text_is(const struct cJSON *item, enum object_kind kind, const char *namespace,
