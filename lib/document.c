@@ -231,12 +231,12 @@ static char *parse_string(struct json_text *json)
 		return parse_invalid(json);
 	}
 	/* What an escape stands for is shorter than the escape. */
-	out = string = malloc(end - json->at);
+	string = malloc(end - json->at);
 	if (!string)
 		return parse_fail(json, json->at, "out of memory");
 	/* Nearly all strings are plain to their end. */
 	memcpy(string, json->text + json->at + 1, plain - json->at - 1);
-	out += plain - json->at - 1;
+	out = string + (plain - json->at - 1);
 	for (json->at = plain; json->at < end - 1;) {
 		const char *from = json->text + json->at;
 

@@ -210,10 +210,10 @@ int file_write_checked(const char *path, const char *text, size_t len, mode_t mo
 int file_read_checked(const char *path, size_t max, char **ret_text, size_t *ret_len,
 		      struct errmsg *err)
 {
+	static const char begin[] = "{\"checksum\":\"";
 	char line[CHECKSUM_LEN + 1];
 	auto_free char *text = NULL;
-	uint64_t checksum;
-	size_t len;
+	size_t len = 0;
 	int ret;
 
 	ret = file_read(path, max + CHECKSUM_LEN, &text, &len, err);
@@ -221,8 +221,7 @@ int file_read_checked(const char *path, size_t max, char **ret_text, size_t *ret
 		return ret;
 	/* NOLINTNEXTLINE(*UndefinedBinaryOperatorResult): set, as no error was returned */
 	if (len >= CHECKSUM_LEN &&
-	    /* NOLINTNEXTLINE(*cert-err34-c): checked by the pattern */
-	    sscanf(text + len - CHECKSUM_LEN, "{\"checksum\":\"%16" SCNx64, &checksum) == 1) {
+	    memcmp(text + len - CHECKSUM_LEN, begin, sizeof(begin) - 1) == 0) {
 		len -= CHECKSUM_LEN;
 		snprintf(line, sizeof(line), CHECKSUM_LINE, file_checksum(text, len));
 		if (memcmp(text + len, line, CHECKSUM_LEN) != 0)

@@ -751,8 +751,9 @@ void http_server_free(struct http_server *server)
 {
 	if (!server)
 		return;
+	/* NOLINTNEXTLINE(*Malloc): exchange_finish() takes it off the list */
 	while (!TAILQ_EMPTY(&server->exchanges))
-		exchange_finish(TAILQ_FIRST(&server->exchanges));
+		exchange_finish(TAILQ_FIRST(&server->exchanges)); /* NOLINT(*Malloc) */
 	event_free(server->acceptable);
 	event_free(server->resume);
 	close(server->fd);

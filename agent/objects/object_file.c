@@ -403,7 +403,7 @@ static int dir_identify(int fd, const char *path, struct directory_id *ret_id)
 
 static bool dir_is_same(const struct object_files *files, int fd, const char *path)
 {
-	struct directory_id id;
+	struct directory_id id = { 0 };
 
 	return dir_identify(fd, path, &id) == 0 && id.device == files->dir_id.device &&
 	       id.inode == files->dir_id.inode && id.born.tv_sec == files->dir_id.born.tv_sec &&
@@ -625,7 +625,13 @@ int object_files_list(struct object_files *files, char ***ret_names, size_t *ret
 	bool known = false;
 	int ret;
 
-	ret = dir ? dir_identify(dirfd(dir), "", &id) : -errno;
+	if (!dir) {
+		ret = -errno;
+		if (ret == -ENOENT)
+			files->dir_id = (struct directory_id){ 0 };
+		return fail(err, ret, "%s", files->dir);
+	}
+	ret = dir_identify(dirfd(dir), "", &id);
 	if (!ret)
 		ret = dir_read(files, dir, &names, &known);
 	if (ret)
@@ -633,11 +639,8 @@ int object_files_list(struct object_files *files, char ***ret_names, size_t *ret
 	else if (files->count && !known && !names.count && !dir_is_same(files, dirfd(dir), ""))
 		ret = fail_plain(err, -ESTALE,
 				 "%s: another directory than before, and an empty one", files->dir);
-	if (dir)
-		closedir(dir);
+	closedir(dir);
 	if (ret) {
-		if (ret == -ENOENT)
-			files->dir_id = (struct directory_id){ 0 };
 		object_names_free(names.items, names.count);
 		return ret;
 	}
