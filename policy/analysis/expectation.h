@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Files of expected verdicts, as tendril-policy(1) describes them: an object with a list "tests",
- * whose members say from, to, port and expect.  Parses text, asks nothing.
+ * whose members have from, to, port and expect.  Here they are only parsed.
  */
 #ifndef TENDRIL_POLICY_ANALYSIS_EXPECTATION_H
 #define TENDRIL_POLICY_ANALYSIS_EXPECTATION_H

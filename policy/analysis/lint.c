@@ -4,8 +4,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/alloc.h"
 #include "policy/analysis/lint_checks.h"
 #include "policy/analysis/subsume.h"
+
+static void pods_collect(struct linter *linter)
+{
+	const struct object *const *pods;
+	size_t count = store_objects(linter->store, OBJECT_POD, &pods);
+
+	linter->pods = xcalloc(count, sizeof(*linter->pods));
+	for (size_t i = 0; i < count; i++) {
+		if (!pods[i]->pod.host_network && !pods[i]->pod.terminated)
+			linter->pods[linter->pod_count++] = pods[i];
+	}
+}
 
 static void lint_subject(struct linter *linter, const struct object *policy)
 {
@@ -13,7 +26,7 @@ static void lint_subject(struct linter *linter, const struct object *policy)
 	const struct selector *pods = cluster ? &policy->cluster_policy.pods : &policy->policy.pods;
 	const char *path = cluster ? "spec.subject" : "spec.podSelector";
 	const char *key = selector_contradiction(pods);
-	const struct object *pod;
+	size_t i = 0;
 
 	if (!key && cluster)
 		key = selector_contradiction(&policy->cluster_policy.namespaces);
@@ -22,12 +35,11 @@ static void lint_subject(struct linter *linter, const struct object *policy)
 			    "what it asks of the label \"%s\" contradicts itself", key);
 		return;
 	}
-	if (!linter->has_pods)
+	if (linter->pod_count == 0)
 		return;
-	pod = lint_pod_first(linter);
-	while (pod && !lint_policy_selects(linter, policy, pod))
-		pod = lint_pod_next(linter, pod);
-	if (!pod)
+	while (i < linter->pod_count && !lint_policy_selects(linter, policy, linter->pods[i]))
+		i++;
+	if (i == linter->pod_count)
 		finding_add(linter, LINT_SELECTS_NO_POD, policy, path, NULL, NULL,
 			    "no pod of the inventory is selected");
 }
@@ -63,11 +75,12 @@ struct lint_findings policy_lint(const struct store *store)
 	struct lint_findings findings = { .arena = arena_new() };
 	struct linter linter = { .store = store, .findings = &findings };
 
-	linter.has_pods = lint_pod_first(&linter) != NULL;
+	pods_collect(&linter);
 	lint_kind(&linter, OBJECT_CLUSTER_POLICY);
 	lint_kind(&linter, OBJECT_NETWORK_POLICY);
 	lint_shadows(&linter);
 	lint_dns(&linter);
+	free(linter.pods);
 	if (findings.count)
 		qsort(findings.items, findings.count, sizeof(*findings.items), finding_compare);
 	return findings;

@@ -125,23 +125,6 @@ const char *rule_part_path(const struct rule_ref *ref, const char *part, size_t 
 	return buf;
 }
 
-static const struct object *pod_from(const struct linter *linter, const struct object *pod)
-{
-	while (pod && (pod->pod.host_network || pod->pod.terminated))
-		pod = store_next(linter->store, pod);
-	return pod;
-}
-
-const struct object *lint_pod_first(const struct linter *linter)
-{
-	return pod_from(linter, store_first(linter->store, OBJECT_POD));
-}
-
-const struct object *lint_pod_next(const struct linter *linter, const struct object *pod)
-{
-	return pod_from(linter, store_next(linter->store, pod));
-}
-
 bool lint_policy_selects(const struct linter *linter, const struct object *policy,
 			 const struct object *pod)
 {
@@ -152,7 +135,9 @@ bool lint_peer_selects(const struct linter *linter, const struct object *policy,
 		       const struct policy_peer *peer, const struct object *pod)
 {
 	struct label fallback;
-	struct labels labels = namespace_labels(linter->store, pod->namespace, &fallback);
+	struct labels labels = { 0 };
 
+	if (peer->namespaces)
+		labels = namespace_labels(linter->store, pod->namespace, &fallback);
 	return peer_selects(peer, policy->namespace, pod->namespace, &labels, &pod->pod.labels);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What all checks of lint use: they report findings, name places in policies, and walk the pods. */
+/* What all checks of lint use: findings, paths of rules, and the pods that policies can select. */
 #ifndef TENDRIL_POLICY_ANALYSIS_LINT_FINDING_H
 #define TENDRIL_POLICY_ANALYSIS_LINT_FINDING_H
 
@@ -9,7 +9,9 @@
 struct linter {
 	const struct store *store;
 	struct lint_findings *findings;
-	bool has_pods;
+	const struct object **pods; /* those that policies can select: with a network of their own,
+				     * and not terminated */
+	size_t pod_count;
 };
 
 /* A path is relative to the object; "" is the object itself. */
@@ -38,9 +40,6 @@ const struct policy_rule *rule_ref_get(const struct rule_ref *ref);
 const char *rule_path(const struct rule_ref *ref, char *buf);
 const char *rule_part_path(const struct rule_ref *ref, const char *part, size_t index, char *buf);
 
-/* Walks the pods that policies can select: those with a network of their own that still run. */
-const struct object *lint_pod_first(const struct linter *linter);
-const struct object *lint_pod_next(const struct linter *linter, const struct object *pod);
 bool lint_policy_selects(const struct linter *linter, const struct object *policy,
 			 const struct object *pod);
 bool lint_peer_selects(const struct linter *linter, const struct object *policy,

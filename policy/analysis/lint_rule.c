@@ -44,13 +44,14 @@ static bool check_contradiction(struct linter *linter, const struct rule_ref *at
 static void check_peer_selects(struct linter *linter, const struct rule_ref *at,
 			       const struct policy_peer *peer, const char *path)
 {
-	const struct object *pod = lint_pod_first(linter);
+	size_t i = 0;
 
-	if (peer->nodes || !pod)
+	if (peer->nodes || linter->pod_count == 0)
 		return;
-	while (pod && !lint_peer_selects(linter, at->policy, peer, pod))
-		pod = lint_pod_next(linter, pod);
-	if (!pod)
+	while (i < linter->pod_count &&
+	       !lint_peer_selects(linter, at->policy, peer, linter->pods[i]))
+		i++;
+	if (i == linter->pod_count)
 		finding_add(linter, LINT_PEER_SELECTS_NOTHING, at->policy, path, NULL, NULL,
 			    "no pod of the inventory is selected%s",
 			    !peer->namespaces ? " in the policy's own namespace" : "");
@@ -102,8 +103,8 @@ static void name_find(const struct linter *linter, const struct rule_ref *at,
 		      const struct policy_port *port, bool *ret_any, bool *ret_found,
 		      bool *ret_other)
 {
-	for (const struct object *pod = lint_pod_first(linter); pod;
-	     pod = lint_pod_next(linter, pod)) {
+	for (size_t p = 0; p < linter->pod_count; p++) {
+		const struct object *pod = linter->pods[p];
 		bool destination = at->direction == DIR_INGRESS
 					   ? lint_policy_selects(linter, at->policy, pod)
 					   : rule_ref_get(at)->peer_count == 0;

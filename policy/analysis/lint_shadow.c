@@ -15,9 +15,9 @@
 static bool ref_subsumes(const struct linter *linter, const struct rule_ref *outer,
 			 const struct rule_ref *inner)
 {
-	return rule_subsumes(linter->store, outer->policy, rule_ref_get(outer), inner->policy,
-			     rule_ref_get(inner)) &&
-	       policy_subsumes(linter->store, outer->policy, inner->policy);
+	return policy_subsumes(linter->store, outer->policy, inner->policy) &&
+	       rule_subsumes(linter->store, outer->policy, rule_ref_get(outer), inner->policy,
+			     rule_ref_get(inner));
 }
 
 static void shadow_report(struct linter *linter, const struct rule_ref *outer,
@@ -55,6 +55,8 @@ static bool shadow_find(struct linter *linter, const struct object *const *polic
 	for (size_t i = 0; i < count; i++) {
 		struct rule_ref outer = rule_ref_first(policies[i], direction);
 
+		if (!policy_subsumes(linter->store, policies[i], inner->policy))
+			continue;
 		for (; outer.rules.in_force && outer.number < outer.rules.count; outer.number++) {
 			bool first = i < inner_policy ||
 				     (i == inner_policy && outer.number < inner->number);
@@ -114,7 +116,7 @@ static const struct object *duplicate_find(const struct linter *linter,
 /* ---- by ClusterNetworkPolicies ---- */
 
 /* Whether an earlier rule may pass some of what the later one matches on to the later one's tier:
- * what stands between them then does not decide all of it. */
+ * then the rules between them do not decide all of it. */
 static bool may_pass(const struct linter *linter, const struct rule_ref *earlier,
 		     const struct rule_ref *later)
 {

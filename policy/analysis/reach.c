@@ -32,7 +32,7 @@ struct entry_slot {         /* of a hash table of compiled entries by their keys
 	uint32_t ports; /* set of what it allows */
 };
 
-struct view { /* one store */
+struct reach_view { /* one store */
 	struct compiled *compiled;
 	struct entry_slot *slots;
 	size_t slot_count;
@@ -46,7 +46,7 @@ struct pod_row { /* sorted by namespace and name */
 struct reach {
 	struct arena *arena;
 	struct port_pool pool;
-	struct view views[REACH_STORES_MAX];
+	struct reach_view views[REACH_STORES_MAX];
 	size_t view_count;
 	struct intern keys; /* what tells peer groups apart */
 	struct peer_group_builder *builders;
@@ -70,7 +70,7 @@ static uint64_t key_hash(uint32_t policy_id, enum direction direction, uint32_t 
 }
 
 /* The slot of an entry, or the free one where it belongs. */
-static struct entry_slot *view_slot(const struct view *view, uint32_t policy_id,
+static struct entry_slot *view_slot(const struct reach_view *view, uint32_t policy_id,
 				    enum direction direction, uint32_t peer)
 {
 	size_t number = key_hash(policy_id, direction, peer) & (view->slot_count - 1);
@@ -85,7 +85,7 @@ static struct entry_slot *view_slot(const struct view *view, uint32_t policy_id,
 }
 
 /* Every pair of peer groups is looked up: a hash table takes a quarter of the time of a search. */
-static void view_index(struct reach *reach, struct view *view)
+static void view_index(struct reach *reach, struct reach_view *view)
 {
 	const struct compiled *compiled = view->compiled;
 	uint32_t ports = PORTS_NONE;
@@ -112,7 +112,8 @@ static void view_index(struct reach *reach, struct view *view)
 	}
 }
 
-static uint32_t policy_state_ports(const struct view *view, const struct policy_state *policy_state,
+static uint32_t policy_state_ports(const struct reach_view *view,
+				   const struct policy_state *policy_state,
 				   enum direction direction, uint32_t peer)
 {
 	const struct entry_slot *slot;
@@ -123,7 +124,7 @@ static uint32_t policy_state_ports(const struct view *view, const struct policy_
 	return slot->policy_id ? slot->ports : policy_state->others[direction];
 }
 
-static void policy_state_finish(const struct view *view, struct policy_state *policy_state)
+static void policy_state_finish(const struct reach_view *view, struct policy_state *policy_state)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(policy_state->isolated); i++) {
 		const struct entry_slot *slot =
@@ -135,7 +136,7 @@ static void policy_state_finish(const struct view *view, struct policy_state *po
 
 uint32_t reach_ports(struct reach *reach, size_t store, enum family family, size_t from, size_t to)
 {
-	const struct view *view = &reach->views[store];
+	const struct reach_view *view = &reach->views[store];
 	const struct policy_state *sender = &reach->builders[from].states[store];
 	const struct policy_state *receiver = &reach->builders[to].states[store];
 
@@ -209,7 +210,8 @@ struct subject_row { /* begins with what pod_compare() compares */
 	const struct compiled_subject *subject;
 };
 
-static void view_rows(const struct view *view, struct subject_row **ret_rows, size_t *ret_count)
+static void view_rows(const struct reach_view *view, struct subject_row **ret_rows,
+		      size_t *ret_count)
 {
 	const struct compiled *compiled = view->compiled;
 	struct subject_row *rows = xcalloc(compiled->subject_count + 1, sizeof(*rows));

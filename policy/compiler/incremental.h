@@ -17,7 +17,7 @@ struct incremental;
 
 /* The differences from the tables before.  All pointers are valid until the next update. */
 struct compiled_changes {
-	bool all; /* anything may differ; the members below say nothing */
+	bool all; /* anything may differ; the fields below are empty */
 
 	const struct compiled_entry *entries; /* new, or with other rules; sorted */
 	size_t entry_count;
