@@ -23,8 +23,8 @@ enum file_durability {
 	FILE_DURABLE, /* it also survives a crash of the machine (fsync of file and folder) */
 };
 
-/* Replaces path by text: written beside it ("PATH.tmp"), then renamed.  Readers see the one or the
- * other, never nothing.  On failure path is as it was. */
+/* Replaces the file: writes "PATH.tmp", then renames it.  Readers see the old or the new content,
+ * never an empty file.  On failure the file is as it was. */
 int file_write(const char *path, const char *text, size_t len, mode_t mode,
 	       enum file_durability durability, struct errmsg *err);
 

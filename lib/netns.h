@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Network namespaces: step inside and back, tell one from another, find one again.  The agent
- * never keeps one open: a namespace that somebody holds is not taken down by the kernel when its
- * pod is gone.
+ * Network namespaces: enter and leave one, tell one from another, find one again.  The agent never
+ * keeps one open: the kernel does not remove a namespace that somebody holds, even if its pod is
+ * gone.
  */
 #ifndef TENDRIL_LIB_NETNS_H
 #define TENDRIL_LIB_NETNS_H
@@ -27,9 +27,9 @@ struct netns_scope {
 		-1       \
 	}
 
-/* Moves the calling thread into the namespace.  It returns with netns_leave(), which the scope does
- * by itself when declared auto_netns; when the way back fails the process aborts, for it would
- * otherwise change the wrong namespace from then on. */
+/* Moves the calling thread into the namespace; netns_leave() moves it back, which happens by itself
+ * if the scope is declared auto_netns.  If the way back fails, the process aborts: it would change
+ * the wrong namespace from then on. */
 int netns_enter(int netns_fd, struct netns_scope *scope, struct errmsg *err);
 void netns_leave(struct netns_scope *scope); /* fine if it was never entered */
 #define auto_netns __attribute__((cleanup(netns_leave)))

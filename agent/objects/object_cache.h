@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Objects of files as they were given.  They are not kept in memory: the text is read and parsed
- * again when somebody asks, and the last file's tree stays for a second, because who asks for one
- * object often asks for the next.
+ * again when somebody asks.  The tree of the last file stays for a second, because a client that
+ * asks for one object often asks for the next.
  */
 #ifndef TENDRIL_AGENT_OBJECTS_OBJECT_CACHE_H
 #define TENDRIL_AGENT_OBJECTS_OBJECT_CACHE_H

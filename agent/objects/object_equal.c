@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Compares parsed objects field by field, so that a rewritten file costs work only for what really
- * changed.  A field forgotten here would be a change not seen: tests/unit/test_object_equal.c
- * changes each one.
+ * Compares parsed objects field by field, so that a file that is written again causes work only for
+ * the objects that changed.  A change of a field that is forgotten here would not be seen:
+ * tests/unit/test_object_equal.c changes each field.
  */
 #include "agent/objects/object_equal.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Texts of object files.  Of each file whose objects are in force, RUN_DIR/accepted/ holds a copy:
- * a file that is bad when the agent starts again must not make its policies vanish, and what is
- * shown is what is in force, not what somebody is editing.
+ * Texts of object files.  RUN_DIR/accepted/ holds a copy of each file whose objects are in force.
+ * With it the policies of a file that is bad at the next start stay in force, and the API shows
+ * what is in force, not what somebody is editing.
  */
 #ifndef TENDRIL_AGENT_OBJECTS_OBJECT_STORE_H
 #define TENDRIL_AGENT_OBJECTS_OBJECT_STORE_H

@@ -2,9 +2,9 @@
 /*
  * Tells when files of a directory may have changed, by inotify: in-place edits, atomic renames,
  * deletions, the directory itself removed and made again, and symbolic links whose targets are
- * swapped (as Kubernetes does with ConfigMaps).  A lone change is told at once, a burst of them in
- * few calls.  What changed is the caller's to find out; a file that is still being written is not
- * reported.
+ * swapped (as Kubernetes does with ConfigMaps).  A single change is reported at once, a burst
+ * of them in few calls.  The caller finds out what changed.  A file that is still being written is
+ * not reported.
  */
 #ifndef TENDRIL_AGENT_OBJECTS_OBJECT_WATCH_H
 #define TENDRIL_AGENT_OBJECTS_OBJECT_WATCH_H
@@ -23,21 +23,21 @@ struct object_events {
 	size_t count;
 };
 
-/* changed() has dealt with the events, now or later, when it calls object_watch_done(). */
+/* changed() handles the events at once or later, and then calls object_watch_done(). */
 int object_watch_new(struct event_base *base, const char *dir,
 		     void (*changed)(const struct object_events *events, void *arg), void *arg,
 		     struct object_watch **ret, struct errmsg *err);
 void object_watch_free(struct object_watch *watch);
 
-/* Looks again at what there is to watch: the directory, what is above it if it is missing, and the
- * directories in which its links end.  Call before a complete scan. */
+/* Finds out again what to watch: the directory, the one above it if it is missing, and the
+ * directories that its links lead to.  Call before a complete scan. */
 void object_watch_refresh(struct object_watch *watch);
 
-/* What happens meanwhile is told after it. */
+/* The events of the last changed() are handled; those that came meanwhile are reported after it. */
 void object_watch_done(struct object_watch *watch);
 
-/* Before object_watch_done(): a file was still open for writing.  The same is told again in a
- * moment; not for ever, because a writer that takes its time ends with an event. */
+/* Before object_watch_done(): a file was still open for writing.  The same events are reported
+ * again in a moment, a few times; when a slow writer closes the file, that is an event. */
 void object_watch_again(struct object_watch *watch);
 
 /* Whether a file of this name holds objects: *.json, *.yaml, *.yml, not hidden. */
