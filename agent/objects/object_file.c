@@ -405,6 +405,7 @@ static bool dir_is_same(const struct object_files *files, int fd, const char *pa
 {
 	struct directory_id id = { 0 };
 
+	/* NOLINTNEXTLINE(*UndefinedBinaryOperatorResult): set, as no error was returned */
 	return dir_identify(fd, path, &id) == 0 && id.device == files->dir_id.device &&
 	       id.inode == files->dir_id.inode && id.born.tv_sec == files->dir_id.born.tv_sec &&
 	       id.born.tv_nsec == files->dir_id.born.tv_nsec;

@@ -353,3 +353,20 @@ def test_settings_in_pages_exist(page):
     named = set(re.findall(r'`"(\w+)": ?[^`]*`|`"(\w+)"` in `agent.json`', page.read_text()))
     for name in {a or b for a, b in named} - {"max"}:
         assert name in known, name
+
+
+def test_every_folder_of_sources_has_a_readme_of_one_screen():
+    folders = {path.parent for path in tracked("*.c", "*.h") if "tests" not in path.parts}
+    assert len(folders) >= 16
+    for folder in folders:
+        assert (folder / "README.md").exists(), folder
+        assert len((folder / "README.md").read_text().splitlines()) <= 60, folder
+
+
+def test_the_readme_of_a_folder_names_files_that_exist():
+    """In the tables: `name.c` or `name*.c`."""
+    for readme in {path.parent / "README.md" for path in tracked("*.c", "*.h") if "tests" not in path.parts}:
+        for row in readme.read_text().splitlines():
+            for name in re.findall(r"`([\w./*-]+\.[ch])`", row.split("|")[1]) if row.startswith("| `") else []:
+                name = re.sub("NOUN|NAME", "*", name)
+                assert list(readme.parent.glob(name)) or list(ROOT.glob(name)), f"{readme}: {name}"
