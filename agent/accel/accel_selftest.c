@@ -34,8 +34,9 @@
 #include "lib/netns.h"
 #include "lib/sockdiag.h"
 
-/* For what happens at once on an idle machine.  On a busy one a kernel thread must first activate
- * the device, and the first SYN is lost until then. */
+/* For what happens at once on an idle machine.  On a busy one the kernel may be late: it drops what
+ * is sent before its worker has activated the device, and TCP sends its SYN again after a second.
+ */
 #define WAIT_MS   5000
 #define CHUNK     65536UL
 #define PORT      4007 /* not a privileged one */

@@ -124,7 +124,7 @@ def links_that_vanish():
         worker.join()
 
 
-def test_selftest_passes_on_a_busy_node_of_namespaces(links_that_vanish):
+def test_selftest_passes_on_a_node_of_namespaces_while_links_vanish(links_that_vanish):
     for _ in range(5):
         with NodeOfNamespaces() as node:
             tendril.wait_for(lambda: node.status()["acceleration"]["state"] != "testing",
