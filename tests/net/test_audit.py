@@ -7,8 +7,10 @@
 
 import json
 import os
+import pathlib
 import signal
 import subprocess
+import threading
 
 import pytest
 
@@ -77,17 +79,28 @@ class Monitor:
     def __init__(self, node, *argv):
         self.process = subprocess.Popen([BUILD / "tendril", "--socket", node.socket, "monitor",
                                          *argv], stdout=subprocess.PIPE, text=True)
-        wait_for(lambda: any("socket:" in os.readlink(f"/proc/{self.process.pid}/fd/{fd}")
-                             for fd in os.listdir(f"/proc/{self.process.pid}/fd")), "monitor")
+        wait_for(self.has_asked, "monitor")
         node.status()  # answered after the monitor's request, which came first
+
+    def has_asked(self):
+        """It has a socket and sleeps: on a busy machine it may have the one long before it has sent its
+        request, and what happens until then is not told to it."""
+        process = pathlib.Path(f"/proc/{self.process.pid}")
+        return (any("socket:" in os.readlink(fd) for fd in process.glob("fd/*"))
+                and (process / "wchan").read_text() != "0")
 
     def __enter__(self):
         return self
 
     def line_with(self, *words):
-        for line in self.process.stdout:
-            if all(word in line for word in words):
-                return line
+        late = threading.Timer(20, self.process.kill)
+        late.start()
+        try:
+            for line in self.process.stdout:
+                if all(word in line for word in words):
+                    return line
+        finally:
+            late.cancel()
         raise AssertionError(f"the monitor ended before it said {words}")
 
     def __exit__(self, *_):
