@@ -289,6 +289,26 @@ static int request_check(const struct endpoints *endpoints, struct endpoint *end
 	return 0;
 }
 
+/* A pod answers over its default route, so a second interface would be reached over the first one's
+ * address at best. */
+static int second_interface_refuse(const struct endpoints *endpoints, const struct endpoint *fresh,
+				   struct errmsg *err)
+{
+	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
+		const struct endpoint *other = endpoints->slots[slot];
+
+		if (other && other->state != ENDPOINT_DELETING &&
+		    other->netns.cookie == fresh->netns.cookie &&
+		    strcmp(other->ifname, fresh->ifname) != 0)
+			return fail_plain(
+				err, -EEXIST,
+				"%s: this network namespace has the interface %s already, "
+				"and Tendril gives a pod only one",
+				fresh->ifname, other->ifname);
+	}
+	return 0;
+}
+
 /* Runs the steps; if they fail only because of what is being deleted, runs them once more after
  * that. */
 static int steps_run_patiently(struct endpoint_add *add, struct endpoint_error *error)
@@ -335,6 +355,10 @@ int endpoints_add(struct endpoints *endpoints, const struct cJSON *request_json,
 	if (ret < 0)
 		return endpoint_fail(error, CNI_INVALID_ENVIRONMENT, "look at the namespace", &err);
 	spool_consume(endpoints);
+	ret = second_interface_refuse(endpoints, endpoint, &err);
+	if (ret < 0)
+		return endpoint_fail(error, CNI_INVALID_ENVIRONMENT, "add a second interface",
+				     &err);
 	ret = known_handle(endpoints, endpoint, netns_fd, &answer, &err);
 	if (ret < 0)
 		return endpoint_fail(error, CNI_TRY_AGAIN_LATER, "remove the former interface",

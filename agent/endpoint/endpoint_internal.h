@@ -65,11 +65,13 @@ struct endpoint {
 	uint64_t sequence; /* grows with every ADD: IPAM continues after the newest */
 	/* ---- not saved ---- */
 	int pod_ifindex;
+	bool carrier;       /* of the host's end, when it was looked at last */
 	bool big_tcp;       /* IPv6 packets of more than 64 KiB leave the pod */
 	uint32_t netns_id;  /* of the pod's namespace, as seen from ours */
 	int netns_fd;       /* lent by endpoints_netns_fd(), closed in the next turn of the loop */
 	unsigned int dirty; /* enum endpoint_dirt: what notifications put in doubt */
 	unsigned int repairs; /* since repairs_since_ns; too many: wait */
+	unsigned int looks;   /* the same for looks that find nothing wrong */
 	uint64_t repairs_since_ns;
 	bool tcx;         /* the link worker was asked to attach it by TCX */
 	char broken[200]; /* why, while state is ENDPOINT_BROKEN */
@@ -259,7 +261,8 @@ int pod_configure(const struct endpoint *endpoint, int netns_fd, struct errmsg *
  * the host's end is up, and drops what is sent before; TCP would repeat a SYN only after a second.
  */
 int pod_link_settle(const struct endpoint *endpoint, int netns_fd, struct errmsg *err);
-/* What differs inside the pod: 0 and an empty text: nothing; -EPROTO and the difference in err. */
+/* What differs inside the pod: 0 and an empty text: nothing; -EPROTO and the difference in err.  Of
+ * IPv4 alone where the MTU is too small for IPv6. */
 int pod_compare(const struct endpoint *endpoint, int netns_fd, struct errmsg *err);
 
 /* ---- endpoint_steps.c ------------------------------------------------------------------------ */
@@ -300,7 +303,8 @@ int endpoints_sync(struct endpoints *endpoints, struct errmsg *err);
 
 /* Compares an endpoint with the kernel and puts back what is missing; releases it when its
  * namespace is gone; marks it broken when neither works.  Returns true if it must be looked at
- * again later: somebody undoes repairs as fast as they are made. */
+ * again later: somebody undoes repairs as fast as they are made, or keeps changing what is not
+ * ours. */
 bool endpoint_reconcile(struct endpoints *endpoints, struct endpoint *endpoint);
 /* Takes over the kernel's numbers of the pod's side, which are not saved. */
 int endpoint_adopt_link(struct endpoint *endpoint, const struct host_link *link,

@@ -312,7 +312,7 @@ static int pod_dump(struct netlink *netlink, uint16_t type, size_t header_size, 
 }
 
 static int seen_report(const struct pod_seen *addresses, const struct pod_seen *neighbours,
-		       const struct pod_seen *routes, struct errmsg *err)
+		       const struct pod_seen *routes, bool ipv6, struct errmsg *err)
 {
 	const struct endpoint *endpoint = addresses->endpoint;
 	char text[ADDR_TEXT_MAX];
@@ -320,6 +320,8 @@ static int seen_report(const struct pod_seen *addresses, const struct pod_seen *
 	for (size_t i = 0; i < endpoint->address_count; i++) {
 		const struct ipam_lease *lease = &endpoint->addresses[i];
 
+		if (!ipv6 && !addr_is_v4(&lease->address.addr))
+			continue;
 		if (!addresses->address[i])
 			return fail_plain(err, -EPROTO, "address %s/%u is not on %s",
 					  addr_format(&lease->address.addr, text),
@@ -334,7 +336,7 @@ static int seen_report(const struct pod_seen *addresses, const struct pod_seen *
 					  addr_format(&lease->gateway, text), endpoint->ifname);
 	}
 	for (size_t i = 0; i < endpoint->route_count; i++) {
-		if (!routes->route[i])
+		if (!routes->route[i] && (ipv6 || addr_is_v4(&endpoint->routes[i].addr)))
 			return fail_plain(err, -EPROTO, "the route to %s is not on %s",
 					  prefix_format(&endpoint->routes[i], text),
 					  endpoint->ifname);
@@ -373,5 +375,5 @@ int pod_compare(const struct endpoint *endpoint, int netns_fd, struct errmsg *er
 			       err);
 	if (ret < 0)
 		return ret;
-	return seen_report(&addresses, &neighbours, &routes, err);
+	return seen_report(&addresses, &neighbours, &routes, link.mtu >= MTU_MIN_IPV6, err);
 }

@@ -19,6 +19,9 @@
  * period. */
 #define REPAIR_BURST  10
 #define REPAIR_PERIOD (10 * NS_PER_SEC)
+/* A look costs about half a millisecond, and a pod with NET_ADMIN can cause thousands in a second.
+ */
+#define LOOK_BURST 100
 
 /* ---- compare --------------------------------------------------------------------------------- */
 
@@ -68,6 +71,16 @@ static int host_side_compare(struct endpoints *endpoints, const struct endpoint 
 	return 0;
 }
 
+/* The kernel takes IPv6 off a device with a smaller MTU. */
+static int mtu_compare(const struct endpoint *endpoint, const struct host_link *pod_link,
+		       struct errmsg *err)
+{
+	if (pod_link->mtu >= MTU_MIN_IPV6 || !endpoint_has_ipv6(endpoint))
+		return 0;
+	return fail_plain(err, -EPROTO, "%s has MTU %u: IPv6 needs %u", endpoint->ifname,
+			  pod_link->mtu, MTU_MIN_IPV6);
+}
+
 /* MAC and MTU may be set by another plugin (tuning): the MAC must be the one that the agent has
  * recorded, and the MTU not larger than what the pair carries. */
 static int pod_side_compare(const struct endpoint *endpoint, int netns_fd, struct errmsg *err)
@@ -86,7 +99,7 @@ static int pod_side_compare(const struct endpoint *endpoint, int netns_fd, struc
 	if (link.mtu > endpoint->mtu)
 		return fail_plain(err, -EPROTO, "%s has MTU %u instead of %u", endpoint->ifname,
 				  link.mtu, endpoint->mtu);
-	return 0;
+	return mtu_compare(endpoint, &link, err);
 }
 
 int endpoint_compare(struct endpoints *endpoints, const struct endpoint *endpoint, int netns_fd,
@@ -145,6 +158,7 @@ int endpoint_adopt_link(struct endpoint *endpoint, const struct host_link *link,
 		return fail_plain(err, -EPROTO, "the pod's end is not in a namespace of its own");
 	endpoint->pod_ifindex = link->peer_ifindex;
 	endpoint->big_tcp = link->big_tcp;
+	endpoint->carrier = link->carrier;
 	endpoint->netns_id = (uint32_t)link->netns_id;
 	return 0;
 }
@@ -262,19 +276,14 @@ static int pod_side_repair(struct endpoints *endpoints, struct endpoint *endpoin
 	if (!(link.flags & IFF_UP))
 		return fail_plain(err, -EPROTO, "%s is down in the pod", endpoint->ifname);
 	ret = mac_follow(endpoints, endpoint, &link, err);
-	if (ret == 0 && link.mtu < MTU_MIN_IPV6 && endpoint_has_ipv6(endpoint)) {
-		pod_configure(endpoint, netns_fd, NULL); /* IPv4 goes on */
-		return fail_plain(err, -EPROTO, "%s has MTU %u: IPv6 needs %u", endpoint->ifname,
-				  link.mtu, MTU_MIN_IPV6);
-	}
 	if (ret == 0 && pod_compare(endpoint, netns_fd, &difference) < 0) {
 		log_repair(endpoint, difference.text);
 		endpoint->repairs++;
 		ret = pod_configure(endpoint, netns_fd, err);
-		if (ret == 0)
+		if (ret == 0 || ret == -EAFNOSUPPORT)
 			ret = pod_compare(endpoint, netns_fd, err);
 	}
-	return ret;
+	return ret == 0 ? mtu_compare(endpoint, &link, err) : ret;
 }
 
 /* Whether a namespace that nothing leads to is gone: the kernel has taken its number back, or has
@@ -344,12 +353,18 @@ bool endpoint_reconcile(struct endpoints *endpoints, struct endpoint *endpoint)
 	if (now - endpoint->repairs_since_ns > REPAIR_PERIOD) {
 		endpoint->repairs_since_ns = now;
 		endpoint->repairs = 0;
+		endpoint->looks = 0;
 	}
 	if (endpoint->repairs >= REPAIR_BURST) {
 		mark_broken(endpoints, endpoint, "somebody keeps changing it back");
 		endpoint->dirty = DIRT_ALL;
 		return true;
 	}
+	if (endpoint->looks >= LOOK_BURST) {
+		endpoint->dirty = DIRT_ALL;
+		return true;
+	}
+	endpoint->looks++;
 	ret = endpoint_repair(endpoints, endpoint, &gone, &err);
 	if (gone) {
 		log_info("%s: its namespace is gone", endpoint_describe(endpoint, text));

@@ -272,6 +272,7 @@ static int interface_open(struct endpoint_add *add, struct errmsg *err)
 {
 	int ret = link_set_up(&add->endpoints->netlink, endpoint_ifindex(add->endpoint), err);
 
+	add->endpoint->carrier = ret == 0;
 	return ret == 0 ? pod_link_settle(add->endpoint, add->netns_fd, err) : ret;
 }
 

@@ -68,8 +68,7 @@ static bool is_endpoint_ifindex(const struct endpoints *endpoints, int ifindex)
 static bool is_host_link_suspicious(const struct endpoint *endpoint, const struct host_link *link)
 {
 	return !(link->flags & IFF_UP) || strcmp(link->name, endpoint->host_ifname) != 0 ||
-	       memcmp(link->mac, endpoint->host_mac, 6) != 0 ||
-	       link->carrier != (endpoint->state == ENDPOINT_READY);
+	       memcmp(link->mac, endpoint->host_mac, 6) != 0 || link->carrier != endpoint->carrier;
 }
 
 static void on_own_link(struct endpoint_watch *watch, const struct nlmsghdr *notice)

@@ -203,6 +203,9 @@ static void mtu_costs_ipv6_alone(unsigned int mtu)
 	WAIT(is_ready());
 	pod_mtu_set(mtu);
 	WAIT(is_broken(why));
+	for (int i = 0; i < 50; i++) /* what the agent does is no news to itself */
+		event_base_loop(agent.base, EVLOOP_NONBLOCK);
+	assert_in_range(pod()->looks, 1, 20);
 	pod_address_del(&pod()->addresses[0].address);
 	WAIT(pod_addresses() == 1);
 	assert_true(is_broken(why));
@@ -389,6 +392,47 @@ static void test_reverse_path_filter_of_the_host_end_is_put_back(void **state)
 	WAIT(sysctl_read(setting, &value, NULL) == 0 && value == 2);
 }
 
+static void pod_address_add(const struct prefix *address)
+{
+	auto_netlink struct netlink netlink = NETLINK_INIT;
+	struct netlink_message message;
+	struct ifaddrmsg *info;
+
+	assert_int_equal(netlink_open(&netlink, pod_fd, NULL), 0);
+	info = netlink_message_init(&message, RTM_NEWADDR, NLM_F_CREATE, sizeof(*info));
+	info->ifa_family = addr_family(&address->addr);
+	info->ifa_prefixlen = prefix_family_len(address);
+	info->ifa_index = (unsigned int)pod()->pod_ifindex;
+	netlink_put_addr(&message.header, IFA_LOCAL, &address->addr);
+	assert_int_equal(netlink_request(&netlink, &message, NULL), 0);
+}
+
+/* A process with NET_ADMIN in the pod adds and deletes an address as fast as it can. */
+static void test_pod_that_flips_an_address_is_looked_at_within_a_budget(void **state)
+{
+	struct prefix address;
+
+	(void)state;
+	WAIT(is_ready());
+	assert_int_equal(prefix_parse("192.0.2.7/32", &address), 0);
+	for (int i = 0; i < 300; i++) {
+		pod_address_add(&address);
+		pod_address_del(&address);
+		event_base_loop(agent.base, EVLOOP_NONBLOCK);
+		event_base_loop(agent.base, EVLOOP_NONBLOCK);
+	}
+	assert_in_range(pod()->looks, 20, 100);
+	assert_int_equal(pod()->state, ENDPOINT_READY);
+	/* What it does wrong meanwhile is put right when the next period begins. */
+	pod_address_del(&pod()->addresses[0].address);
+	event_base_loop(agent.base, EVLOOP_NONBLOCK);
+	event_base_loop(agent.base, EVLOOP_NONBLOCK);
+	assert_int_equal(pod_addresses(), 1);
+	pod()->repairs_since_ns = 0;
+	endpoint_watch_settle(agent.endpoints->watch);
+	WAIT(pod_addresses() == 2 && is_ready());
+}
+
 /* ---- what is an administrator's, and is reported --------------------------------------------- */
 
 static char problem[400]; /* the last one */
@@ -532,6 +576,7 @@ int main(void)
 		CASE(test_namespace_that_only_a_descriptor_holds_is_not_gone),
 		CASE(test_state_of_another_version_is_refused_and_pods_keep_their_network),
 		CASE(test_full_run_directory_is_reported_and_del_frees_it),
+		CASE(test_pod_that_flips_an_address_is_looked_at_within_a_budget),
 		CASE(test_reverse_path_filter_of_the_host_end_is_put_back),
 		CASE(test_forwarding_that_was_switched_off_is_reported),
 		CASE(test_route_of_somebody_else_to_a_pod_is_reported),
