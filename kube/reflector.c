@@ -60,6 +60,7 @@ struct reflector {
 	char last_problem[1000]; /* "" while requests are answered */
 	uint64_t began_ns;
 	struct known *known;
+	size_t known_count;
 };
 
 /* ---- what is known --------------------------------------------------------------------------- */
@@ -76,6 +77,7 @@ static void known_forget(struct reflector *reflector, struct known *known)
 {
 	/* NOLINTNEXTLINE(*Malloc): it is out of the list by then */
 	HASH_DEL(reflector->known, known);
+	reflector->known_count--;
 	free(known->version);
 	free(known);
 }
@@ -114,6 +116,7 @@ static int object_changed(struct reflector *reflector, const cJSON *object)
 		known = xcalloc(1, sizeof(*known) + strlen(key) + 1);
 		memcpy(known->key, key, strlen(key) + 1);
 		HASH_ADD_STR(reflector->known, key, known);
+		reflector->known_count++;
 	}
 	known->generation = reflector->generation;
 	if (known->version && strcmp(known->version, version) == 0)
@@ -152,7 +155,7 @@ static void list_end(struct reflector *reflector)
 	if (reflector->synced)
 		return;
 	reflector->synced = true;
-	log_info("%s: %u objects", reflector->resource->name, HASH_COUNT(reflector->known));
+	log_info("%s: %zu objects", reflector->resource->name, reflector->known_count);
 	reflector->ops->synced(reflector->resource, reflector->arg);
 }
 
