@@ -303,6 +303,7 @@ static void event_reset(struct objects *objects)
 {
 	struct kube_object *item;
 
+	objects->kube.begun = true;
 	DL_FOREACH (objects->kube.list, item)
 		item->stale = true;
 }
@@ -333,6 +334,9 @@ static int event_take(struct batch *batch, const cJSON *event, struct errmsg *er
 		event_reset(objects);
 		return 0;
 	}
+	/* A client that was there before this agent knows of objects that this agent does not. */
+	if (!objects->kube.begun)
+		return fail_plain(err, -EPERM, "this agent has started since: begin with RESET");
 	if (strcmp(type, "SYNCED") == 0) {
 		event_synced(objects);
 		batch->synced = true;

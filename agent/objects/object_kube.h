@@ -21,6 +21,7 @@ struct objects;
 struct object_kube {
 	bool enabled;
 	struct kube_object *list;     /* of all that are in the store */
+	bool begun;                   /* a client has said that everything comes */
 	bool synced;                  /* everything that the API server has was handed over once */
 	uint64_t heard_ns;            /* last batch; 0: none yet */
 	size_t closed;                /* policies that are not understood and therefore closed */

@@ -168,6 +168,20 @@ def test_an_agent_that_starts_again_keeps_what_is_in_force_until_it_knows(node):
     wait_reaches(web, cart, "the policy that was deleted meanwhile to be gone")
 
 
+def test_a_client_notices_that_its_agent_is_another_one(node):
+    """It starts so fast again that no request fails in between."""
+    node.client_start()
+    node.wait_synced()
+    node.client.send_signal(signal.SIGSTOP)
+    node.kill()
+    node.start()
+    node.client.send_signal(signal.SIGCONT)
+    assert node.client.wait(timeout=15) == 1
+    assert "begin with RESET" in node.kube_log.read_text()
+    node.client_start()
+    node.wait_synced()
+
+
 @pytest.mark.parametrize("spec, closes_web", [
     ({"podSelector": {"matchLabels": {"app": "cart"}}, "policyTypes": ["Ingress"],
       "ingress": [{"from": [{"planets": {"matchLabels": {"name": "mars"}}}]}]}, False),
@@ -251,16 +265,17 @@ def test_a_malformed_batch_is_refused_with_its_line(node, line):
     assert "line 2" in text
 
 
-@pytest.mark.parametrize("item", [
-    {"kind": "Pod", "metadata": {"name": "UPPER", "namespace": "shop"}}, {},
-    {"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "s"}}])
-def test_an_object_that_cannot_be_taken_is_refused_for_itself(node, item):
+@pytest.mark.parametrize("item, refused", [
+    ({"kind": "Pod", "metadata": {"name": "UPPER", "namespace": "shop"}}, 1), ({}, 1),
+    ({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "s"}}, 0)],
+    ids=["damaged", "empty", "not about the network"])
+def test_an_object_that_cannot_be_taken_is_refused_for_itself(node, item, refused):
     good = pod_object("good", "shop", {}, ["10.9.9.9"])
     answer = json.loads(node.batch('{"type":"RESET"}',
                                    json.dumps({"type": "MODIFIED", "object": item}),
                                    json.dumps({"type": "MODIFIED", "object": good}),
                                    '{"type":"SYNCED"}'))
-    assert len(answer["refused"]) == 1 and answer["applied"] == 1
+    assert len(answer["refused"]) == refused and answer["applied"] == 1
     assert node.objects_of("kubernetes") == {("Pod", "shop", "good")}
 
 
