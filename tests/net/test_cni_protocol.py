@@ -238,7 +238,7 @@ FAULTS = [
     ("", {}, 6, "not valid JSON", "1.1.0"),
     ("{", {}, 6, "not valid JSON", "1.1.0"),
     ("[]", {}, 6, "not a JSON object", "1.1.0"),
-    (CONF % "" + "x", {}, 6, "not valid JSON", "1.1.0"),
+    (CONF % "" + "x", {}, 6, "more than one JSON value", "1.1.0"),
     ('{"cniVersion":"0.5.0","name":"n","type":"t"}', {}, 1, "0.5.0", "1.1.0"),
     ('{"cniVersion":"0.3.1","type":"t"}', {}, 7, "name: missing", "0.3.1"),
     (CONF % ',"mtu":"big"', {}, 7, "mtu: ", "0.4.0"),

@@ -291,8 +291,11 @@ def test_ten_thousand_services_and_a_restart():
         node.write("services.json", *items)
         wait_for(lambda: node.api("GET", "/v1/services/shop/service-0")["frontends"][0]["port"]
                  == 81, "the change")
-        changed = {json.dumps(key): value["id"] for key, value in entries(node, "service_map")}
-        assert len(changed.items() ^ ids.items()) == 2
+
+        def changes():
+            now = {json.dumps(key): value["id"] for key, value in entries(node, "service_map")}
+            return now.items() ^ ids.items()
+        wait_for(lambda: len(changes()) == 2, "the change in the map")
         assert dump(node, "policy_map", "node_map") == {
             name: before[name] for name in ("policy_map", "node_map")}
 
