@@ -86,14 +86,6 @@ static char *line_make(const char *type, cJSON *object)
 	return line;
 }
 
-static const char *metadata_text(const cJSON *object, const char *key)
-{
-	const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(object, "metadata");
-	const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(metadata, key));
-
-	return text ? text : "";
-}
-
 void feed_put(struct feed *feed, const struct resource *resource, const struct cJSON *object)
 {
 	auto_free char *key =

@@ -65,14 +65,6 @@ struct reflector {
 
 /* ---- what is known --------------------------------------------------------------------------- */
 
-static const char *metadata_text(const cJSON *object, const char *key)
-{
-	const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(object, "metadata");
-	const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(metadata, key));
-
-	return text ? text : "";
-}
-
 static void known_forget(struct reflector *reflector, struct known *known)
 {
 	/* NOLINTNEXTLINE(*Malloc): it is out of the list by then */

@@ -122,6 +122,14 @@ static cJSON *reduce(const cJSON *value, const struct field *fields)
 	return copy;
 }
 
+const char *metadata_text(const struct cJSON *object, const char *key)
+{
+	const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(object, "metadata");
+	const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(metadata, key));
+
+	return text ? text : "";
+}
+
 struct cJSON *resource_reduce(const struct resource *resource, const struct cJSON *object)
 {
 	cJSON *copy = reduce(object, resource->fields);

@@ -25,6 +25,9 @@ struct resource {
 extern const struct resource resources[];
 extern const size_t resource_count;
 
+/* A text of an object's metadata ("name"); "" where it is missing.  Borrowed from the object. */
+const char *metadata_text(const struct cJSON *object, const char *key);
+
 /* An object with the fields that are kept alone, and with apiVersion and kind, which items of a
  * list lack.  The caller owns it. */
 struct cJSON *resource_reduce(const struct resource *resource, const struct cJSON *object);
