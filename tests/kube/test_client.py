@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """tendril-kube between a scripted API server and a scripted agent."""
 
+import functools
 import json
 import socket
 import time
@@ -8,6 +9,7 @@ import time
 import pytest
 
 import kubeapi
+import tendril
 
 PODS, SERVICES = "/api/v1/pods", "/api/v1/services"
 NAMESPACES = "/api/v1/namespaces"
@@ -15,13 +17,7 @@ POLICIES = "/apis/networking.k8s.io/v1/networkpolicies"
 CLUSTER_POLICIES = "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies"
 
 
-def wait_for(condition, what, timeout=15):
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"timed out waiting for {what}")
+wait_for = functools.partial(tendril.wait_for, timeout=15)
 
 
 def keys(api):
@@ -39,6 +35,18 @@ def pod(api, name, address, namespace="shop", **metadata):
                                                     "ports": [{"containerPort": 80}]}],
                   "tolerations": [{}]},
             status={"phase": "Running", "podIPs": [{"ip": address}], "startTime": "then"})
+
+
+def mangle_once(api, change, cut=False):
+    """The next event of a pod is changed on its way; with cut the connection breaks after it."""
+    state = {"done": False}
+
+    def mangle(path, line):
+        if path != PODS or state["done"]:
+            return line, False
+        state["done"] = True
+        return change(line), cut
+    api.mangle = mangle
 
 
 def fill(api, count=250):
@@ -148,14 +156,7 @@ def test_streams_may_be_cut_at_every_byte_of_an_event(api, agent, client):
     length = len(json.dumps({"type": "ADDED", "object": {
         "apiVersion": "v1", "kind": "Pod", **api.objects[PODS, "shop", "pod-1"]}}))
     for number, at in enumerate(range(0, length + 1, 23)):
-        state = {"cut": False}
-
-        def mangle(path, line, at=at, state=state):
-            if path != PODS or state["cut"]:
-                return line, False
-            state["cut"] = True
-            return line[:at], True
-        api.mangle = mangle
+        mangle_once(api, lambda line, at=at: line[:at], cut=True)
         pod(api, "pod-1", f"10.0.8.{number}")
         wait_for(lambda number=number:
                  agent.objects["Pod", "shop", "pod-1"]["status"]["podIPs"][0]["ip"] ==
@@ -171,14 +172,7 @@ def test_garbage_changes_nothing(api, agent, client, line):
     fill(api, 3)
     one = client()
     wait_same(api, agent)
-    state = {"sent": False}
-
-    def mangle(path, good):
-        if path != PODS or state["sent"]:
-            return good, False
-        state["sent"] = True
-        return line, False
-    api.mangle = mangle
+    mangle_once(api, lambda _: line)
     pod(api, "after", "10.0.9.3")
     wait_same(api, agent)
     assert one.process.poll() is None
@@ -197,14 +191,7 @@ def test_an_event_without_end_is_cut_off(api, agent, client):
     fill(api, 3)
     one = client()
     wait_same(api, agent)
-    state = {"sent": False}
-
-    def mangle(path, good):
-        if path != PODS or state["sent"]:
-            return good, False
-        state["sent"] = True
-        return b"x" * (9 << 20), False
-    api.mangle = mangle
+    mangle_once(api, lambda _: b"x" * (9 << 20))
     pod(api, "after", "10.0.9.3")
     wait_same(api, agent)
     assert "more than" in one.log()
