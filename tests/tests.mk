@@ -180,7 +180,7 @@ bench_deps := libcmocka-dev containernetworking-plugins iptables procps nginx-li
 
 # A real cluster's programs are not part of this tree; where they are, its tests run.
 KUBERNETES   ?= $(abspath ../shared/k8s)
-cluster_deps := $(if $(wildcard $(KUBERNETES)/cluster),kubernetes-client etcd-server containerd runc \
+cluster_deps := $(if $(wildcard $(KUBERNETES)/cluster),'kubectl|kubernetes-client' etcd-server containerd runc \
 	iptables conntrack containernetworking-plugins busybox-static netcat-openbsd bind9-dnsutils \
 	iperf curl socat openssl xz-utils)
 export KUBERNETES
