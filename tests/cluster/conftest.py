@@ -2,16 +2,22 @@
 """A real Kubernetes: two nodes with kubelets, Tendril on both, no kube-proxy.  The cluster's programs are
 not part of this tree; where they are not there, its tests are left out and say so."""
 
+import functools
 import json
 import os
 import pathlib
 import shutil
 import subprocess
-import time
+import sys
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/harness"))
+
+import tendril  # noqa: E402
+
+wait_for = functools.partial(tendril.wait_for, timeout=60)
 BUILD = pathlib.Path(os.environ.get("BUILD", ROOT / "build"))
 SCRIPTS = pathlib.Path(os.environ.get("KUBERNETES", ROOT.parent / "shared/k8s")) / "cluster"
 
@@ -49,12 +55,9 @@ class Cluster:
 
     def stop(self):
         """A node's processes end with its PID 1, but not at once."""
-        for _ in range(50):
-            if subprocess.run([SCRIPTS / "stop.sh"], env=self.env, check=False,
-                              capture_output=True).returncode == 0:
-                return
-            time.sleep(0.2)
-        raise AssertionError("the cluster does not stop")
+        wait_for(lambda: subprocess.run([SCRIPTS / "stop.sh"], env=self.env, check=False,
+                                        capture_output=True).returncode == 0,
+                 "the cluster to stop")
 
     def run(self, node, *argv, check=True, text=None):
         return subprocess.run([SCRIPTS / "node-sh.sh", str(node), *map(str, argv)], env=self.env,
@@ -100,16 +103,6 @@ class Cluster:
             if ids[-1] == inner:
                 return int(path.name)
         return None
-
-
-def wait_for(condition, what, timeout=60.0):
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"timed out waiting for {what}")
 
 
 @pytest.fixture(scope="session")
