@@ -62,6 +62,10 @@ static const struct setting settings[] = {
 		     "cgroup2 folder of the socket layer; \"\": none (the cgroup2 mount)"),
 	PATH_SETTING("objects", "objects", objects_dir, 255,
 		     "JSON and YAML objects (/etc/tendril/objects)"),
+	PATH_SETTING("cni-bin-dir", "cniBinDir", cni_bin_dir, 255,
+		     "put the CNI plugin there when ready; \"\": do not (\"\")"),
+	PATH_SETTING("cni-conf-dir", "cniConfDir", cni_conf_dir, 255,
+		     "put the CNI configuration there when ready; \"\": do not (\"\")"),
 	{ "pod-cidr", "podCIDRs", SETTING_CIDRS, offsetof(struct config, pod_cidrs), 0, 0, "CIDR",
 	  "range of pod addresses, repeatable (10.127.0.0/24, fd00:10:127::/112)" },
 	NUMBER_SETTING("mtu", "mtu", mtu, 0, 65535,
@@ -103,6 +107,8 @@ static const struct setting settings[] = {
 	{ "config", NULL, SETTING_FILE, 0, 0, 0, "FILE",
 	  "read this file (" CONFIG_FILE_DEFAULT ", if it exists)" },
 	ACTION_SETTING("check-config", CONFIG_CHECK, "print the configuration in force and exit"),
+	ACTION_SETTING("mount", CONFIG_MOUNT,
+		       "mount a bpffs and a cgroup2 if there is none, and exit"),
 	ACTION_SETTING("cleanup", CONFIG_CLEANUP,
 		       "remove links, pins, interfaces, rules and state, and exit"),
 	ACTION_SETTING("version", CONFIG_VERSION, "print the version and exit"),
@@ -120,7 +126,8 @@ static int path_set(const struct setting *setting, struct config *config, const 
 		    struct errmsg *err)
 {
 	char *member = setting_member(setting, config);
-	bool may_be_empty = member == config->cgroup;
+	bool may_be_empty = member == config->cgroup || member == config->cni_bin_dir ||
+			    member == config->cni_conf_dir;
 
 	if (*text != '/' && !(may_be_empty && !*text))
 		return fail_plain(err, -EINVAL, "\"%s\" is not an absolute path", text);

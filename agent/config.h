@@ -19,6 +19,8 @@ struct config {
 	char bpffs[256];   /* /sys/fs/bpf/tendril: pins; its bpffs is mounted if there is none */
 	char cgroup[256];  /* the cgroup2 mount; "" turns the socket layer off */
 	char objects_dir[256];      /* /etc/tendril/objects */
+	char cni_bin_dir[256];      /* where the agent puts the plugin, or "" */
+	char cni_conf_dir[256];     /* and its conflist */
 	struct prefix pod_cidrs[8]; /* 10.127.0.0/24 and fd00:10:127::/112 when none is given */
 	size_t pod_cidr_count;
 	unsigned int mtu; /* 0: of the default route's device, or 1500 */
@@ -33,7 +35,14 @@ struct config {
 };
 
 /* If several are given, the last in this order wins. */
-enum config_action { CONFIG_RUN, CONFIG_CHECK, CONFIG_CLEANUP, CONFIG_VERSION, CONFIG_HELP };
+enum config_action {
+	CONFIG_RUN,
+	CONFIG_CHECK,
+	CONFIG_MOUNT,
+	CONFIG_CLEANUP,
+	CONFIG_VERSION,
+	CONFIG_HELP
+};
 
 /* Fills config from argv and the file.  Unknown keys, wrong types and values out of range are
  * errors that name the file and the field, or the option. */

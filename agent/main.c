@@ -13,6 +13,7 @@
 #include "agent/accel/accel.h"
 #include "agent/api/agent.h"
 #include "agent/api/api.h"
+#include "agent/cni_files.h"
 #include "agent/config.h"
 #include "agent/deletion_watch.h"
 #include "agent/endpoint/endpoint.h"
@@ -179,6 +180,20 @@ static int endpoints_start(struct daemon *daemon, struct errmsg *err)
 	return endpoints_new(&options, &agent->endpoints, err);
 }
 
+/* A node takes pods once its plugin and conflist are there: not before every source is known. */
+static void cni_files_offer(void *arg)
+{
+	struct daemon *daemon = arg;
+	struct agent *agent = &daemon->agent;
+	struct errmsg err = {};
+
+	if (!agent->ready || sync_missing(agent->sync))
+		return;
+	if (cni_files_put(&daemon->config, &err))
+		log_error("%s", err.text);
+	snprintf(agent->cni_problem, sizeof(agent->cni_problem), "%s", err.text);
+}
+
 static int objects_start(struct daemon *daemon, struct errmsg *err)
 {
 	const struct objects_options options = {
@@ -188,6 +203,8 @@ static int objects_start(struct daemon *daemon, struct errmsg *err)
 		.dir = daemon->config.objects_dir,
 		.run_dir = daemon->config.run_dir,
 		.kubernetes = daemon->config.kubernetes,
+		.complete = cni_files_offer,
+		.arg = daemon,
 	};
 
 	return objects_new(&options, &daemon->agent.objects, err);
@@ -240,6 +257,8 @@ static int modules_start(struct daemon *daemon, struct errmsg *err)
 	struct agent *agent = &daemon->agent;
 	int ret = run_bpffs_prepare(&daemon->config, err);
 
+	if (!ret)
+		ret = run_sysctls_prepare(err);
 	if (!ret)
 		ret = run_pins_lock(&daemon->config, &daemon->locks, err);
 	/* Nothing is mounted from here on; children that come later are bound by it, too. */
@@ -352,6 +371,7 @@ static void daemon_ready(struct daemon *daemon)
 	agent->ready = true;
 	log_info("ready after %.1f ms, serving %s/tendril.sock",
 		 (double)(agent->ready_ns - agent->start_ns) / 1e6, agent->run_dir);
+	cni_files_offer(daemon);
 	notify_ready("ready");
 	accel_selftest(agent->accel);
 }
@@ -401,6 +421,16 @@ static int run(struct daemon *daemon)
 
 /* ---- the other things it does ---------------------------------------------------------------- */
 
+static int mounts_make(const struct config *config)
+{
+	struct errmsg err = {};
+
+	if (run_mounts_make(config, &err) == 0)
+		return EXIT_OK;
+	log_error("%s", err.text);
+	return EXIT_FAILED;
+}
+
 /* Continues after a failure, to remove as much as possible. */
 static int cleanup(const struct config *config)
 {
@@ -425,6 +455,8 @@ static int cleanup(const struct config *config)
 	objects_cleanup(config->run_dir);
 	if (run_dir_remove(config, &err) && ++failed)
 		log_error("cleanup: %s", err.text);
+	if (cni_files_remove(config, &err) && ++failed)
+		log_error("cleanup: %s", err.text);
 	run_locks_release(&locks);
 	return failed ? EXIT_FAILED : EXIT_OK;
 }
@@ -448,6 +480,8 @@ int main(int argc, char **argv)
 	case CONFIG_CHECK:
 		config_print(&daemon.config);
 		return EXIT_OK;
+	case CONFIG_MOUNT:
+		return mounts_make(&daemon.config);
 	case CONFIG_CLEANUP:
 		return cleanup(&daemon.config);
 	case CONFIG_VERSION:

@@ -17,6 +17,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/un.h>
 #include <sys/vfs.h>
 #include <time.h>
@@ -85,6 +86,7 @@ int run_dir_remove(const struct config *config, struct errmsg *err)
 {
 	static const char *const names[] = { "tendril.sock", "objects.json", "objects.json.tmp",
 					     "lock" };
+	static const char *const folders[] = { "endpoints", "cgroup" };
 	char path[sizeof(config->run_dir) + 32];
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
@@ -92,9 +94,13 @@ int run_dir_remove(const struct config *config, struct errmsg *err)
 		    errno != ENOTDIR)
 			return fail(err, -errno, "remove %s", path);
 	}
-	if (rmdir(run_path(config, "endpoints", path, sizeof(path))) < 0 && errno != ENOENT &&
-	    errno != ENOTDIR)
-		return fail(err, -errno, "remove %s", path);
+	umount(run_path(config, "cgroup", path,
+			sizeof(path))); /* fails where run_mounts_make() made none */
+	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
+		if (rmdir(run_path(config, folders[i], path, sizeof(path))) < 0 &&
+		    errno != ENOENT && errno != ENOTDIR)
+			return fail(err, -errno, "remove %s", path);
+	}
 	if (rmdir(config->run_dir) < 0 && errno != ENOENT)
 		return fail(err, -errno, "remove %s", config->run_dir);
 	return 0;
@@ -248,19 +254,18 @@ static bool netns_exec_name(char *name, size_t size)
 	return found;
 }
 
-/* Whether what is mounted here is seen by nobody who outlives this process. */
+/* Whether what is mounted here is seen by nobody who outlives this process.  The first process of a
+ * container has mounts of its own. */
 static bool mounts_are_private(void)
 {
 	struct stat own, first;
 
-	return stat("/proc/self/ns/mnt", &own) == 0 && stat("/proc/1/ns/mnt", &first) == 0 &&
-	       own.st_ino != first.st_ino;
+	return getpid() == 1 || (stat("/proc/self/ns/mnt", &own) == 0 &&
+				 stat("/proc/1/ns/mnt", &first) == 0 && own.st_ino != first.st_ino);
 }
 
-static int bpffs_mount(const char *path, struct errmsg *err)
+static int bpffs_refuse_private(const char *path, struct errmsg *err)
 {
-	bool usual = strncmp(path, BPFFS_DEFAULT "/", strlen(BPFFS_DEFAULT "/")) == 0;
-	const char *target = usual ? BPFFS_DEFAULT : path;
 	char name[NAME_MAX + 1];
 
 	if (netns_exec_name(name, sizeof(name)))
@@ -275,17 +280,102 @@ static int bpffs_mount(const char *path, struct errmsg *err)
 			"%s is on no bpffs, and one mounted here would vanish with this mount "
 			"namespace: mount one first",
 			path);
-	if (!usual && file_make_dir(target, 0700, err))
-		return err->code;
-	if (mount("bpf", target, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") < 0)
-		return fail(err, -errno, "mount a bpffs on %s", target);
-	log_info("mounted a bpffs on %s", target);
 	return 0;
+}
+
+/* The default's parent is where every other program looks for a bpffs. */
+static const char *bpffs_target(const struct config *config)
+{
+	bool usual = strncmp(config->bpffs, BPFFS_DEFAULT "/", strlen(BPFFS_DEFAULT "/")) == 0;
+
+	return usual ? BPFFS_DEFAULT : config->bpffs;
+}
+
+static int mount_new(const char *type, const char *target, const char *options, struct errmsg *err)
+{
+	if (access(target, F_OK) < 0 && file_make_dir(target, 0700, err))
+		return err->code;
+	if (mount(type, target, type, MS_NOSUID | MS_NODEV | MS_NOEXEC, options) < 0)
+		return fail(err, -errno, "mount a %s on %s", type, target);
+	log_info("mounted a %s on %s", type, target);
+	return 0;
+}
+
+static int bpffs_mount(const struct config *config, struct errmsg *err)
+{
+	return mount_new("bpf", bpffs_target(config), "mode=0700", err);
 }
 
 int run_bpffs_prepare(const struct config *config, struct errmsg *err)
 {
-	if (!is_on_bpffs(config->bpffs) && bpffs_mount(config->bpffs, err) < 0)
+	if (!is_on_bpffs(config->bpffs) &&
+	    (bpffs_refuse_private(config->bpffs, err) < 0 || bpffs_mount(config, err) < 0))
 		return err->code;
 	return file_make_dir(config->bpffs, 0700, err);
+}
+
+/* ---- a container's other mounts -------------------------------------------------------------- */
+
+#define SYSCTLS "/proc/sys/net"
+
+int run_sysctls_prepare(struct errmsg *err)
+{
+	const unsigned long flags = MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+	struct statvfs fs;
+
+	if (statvfs(SYSCTLS, &fs) < 0 || !(fs.f_flag & ST_RDONLY) || !mounts_are_private())
+		return 0;
+	if (mount(SYSCTLS, SYSCTLS, NULL, MS_BIND, NULL) < 0 ||
+	    mount(NULL, SYSCTLS, NULL, flags, NULL) < 0)
+		return fail(err, -errno, "make " SYSCTLS " writable");
+	return 0;
+}
+
+/* Whether the mount that a path lies on hands new mounts on to the namespace it came from. */
+static bool mount_is_shared(const char *path)
+{
+	auto_fclose FILE *mounts = fopen("/proc/self/mountinfo", "re");
+	char line[2048], point[256];
+	size_t longest = 0;
+	bool shared = false;
+
+	while (mounts && fgets(line, sizeof(line), mounts)) {
+		const char *tail = strstr(line, " - ");
+		const char *tag = strstr(line, " shared:");
+		size_t len;
+
+		if (sscanf(line, "%*s %*s %*s %*s %255s", point) != 1)
+			continue;
+		len = strcmp(point, "/") == 0 ? 0 : strlen(point);
+		if (strncmp(path, point, len) != 0 || (path[len] != '/' && path[len] != '\0') ||
+		    len < longest)
+			continue;
+		longest = len;
+		shared = tag && tag < tail;
+	}
+	return shared;
+}
+
+static int shared_mount_new(const char *type, const char *target, const char *options,
+			    struct errmsg *err)
+{
+	if (!mount_is_shared(target))
+		return fail_plain(err, -EINVAL,
+				  "a %s mounted on %s would not reach the node: it needs "
+				  "mountPropagation: Bidirectional",
+				  type, target);
+	return mount_new(type, target, options, err);
+}
+
+int run_mounts_make(const struct config *config, struct errmsg *err)
+{
+	char cgroup[sizeof(config->run_dir) + 16];
+
+	if (!is_on_bpffs(config->bpffs) &&
+	    shared_mount_new("bpf", bpffs_target(config), "mode=0700", err) < 0)
+		return err->code;
+	if (*config->cgroup)
+		return 0;
+	return shared_mount_new("cgroup2", run_path(config, "cgroup", cgroup, sizeof(cgroup)), NULL,
+				err);
 }

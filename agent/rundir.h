@@ -25,6 +25,13 @@ void run_locks_release(struct run_locks *locks);
 /* Makes sure that config->bpffs is a directory on a bpffs; mounts one if there is none. */
 int run_bpffs_prepare(const struct config *config, struct errmsg *err);
 
+/* Makes /proc/sys/net writable where it is not, as in a container; for this container alone. */
+int run_sysctls_prepare(struct errmsg *err);
+
+/* For a container that prepares a node: mounts a bpffs and, in RUN_DIR/cgroup, a cgroup2 if there
+ * is none.  -EINVAL if the node would not see such a mount. */
+int run_mounts_make(const struct config *config, struct errmsg *err);
+
 /* Takes the lock on config->bpffs, which must exist (-ENOENT): agents in other network namespaces
  * may have been given the same one. */
 int run_pins_lock(const struct config *config, struct run_locks *locks, struct errmsg *err);

@@ -34,6 +34,8 @@ struct agent {
 	size_t pod_cidr_count;
 	bool socket_services;
 
+	char cni_problem[500]; /* why plugin and conflist are not in place, or "" */
+
 	uint64_t start_ns; /* CLOCK_MONOTONIC at exec */
 	uint64_t ready_ns;
 	bool ready;

@@ -281,6 +281,8 @@ static void warnings_fill(cJSON *warnings, cJSON *failures, const struct agent *
 	}
 	if (*sync)
 		failure_add(warnings, failures, sync);
+	if (*agent->cni_problem)
+		failure_add(warnings, failures, agent->cni_problem);
 	endpoints_problems(agent->endpoints, problem_add, &add);
 	if (sync_audit(agent->sync))
 		cJSON_AddItemToArray(warnings,

@@ -137,6 +137,8 @@ bool objects_know(struct objects *objects)
 		return false;
 	objects->touched.policies = true;
 	objects->touched.all_services = true;
+	if (objects->complete)
+		objects->complete(objects->complete_arg);
 	return true;
 }
 
@@ -203,6 +205,8 @@ int objects_new(const struct objects_options *options, struct objects **ret_obje
 
 	objects->base = options->base;
 	objects->sync = options->sync;
+	objects->complete = options->complete;
+	objects->complete_arg = options->arg;
 	objects->kube.enabled = options->kubernetes;
 	objects->files = (struct object_files){
 		.dir = options->dir,

@@ -20,7 +20,9 @@ struct objects_options { /* all of it is borrowed */
 	struct sync *sync;
 	const char *dir;
 	const char *run_dir;
-	bool kubernetes; /* objects of an API server are awaited: objects_kube_put() */
+	bool kubernetes;             /* objects of an API server are awaited: objects_kube_put() */
+	void (*complete)(void *arg); /* every source is known now, and was not at the start */
+	void *arg;
 };
 
 /* Reads everything once (files with errors are refused and remembered), then watches. */

@@ -15,6 +15,8 @@ struct event_base;
 struct objects {
 	struct event_base *base;
 	struct sync *sync;
+	void (*complete)(void *arg);
+	void *complete_arg;
 	struct object_watch *watch;
 	struct object_events events; /* that are being dealt with */
 	struct object_files files;

@@ -77,6 +77,8 @@ static void defaults_serve_both_families(void **state)
 	assert_true(config.accel);
 	assert_false(config.big_tcp);
 	assert_false(config.force_clsact);
+	assert_string_equal(config.cni_bin_dir, "");
+	assert_string_equal(config.cni_conf_dir, "");
 	assert_int_equal(config.limits.endpoints, 0);
 }
 
