@@ -162,7 +162,7 @@ static bool policy_equal(const struct network_policy_object *a,
 static bool cluster_policy_equal(const struct cluster_policy_object *a,
 				 const struct cluster_policy_object *b)
 {
-	return a->tier == b->tier && a->priority == b->priority &&
+	return a->tier == b->tier && a->priority == b->priority && a->closed == b->closed &&
 	       selector_equal(&a->namespaces, &b->namespaces) &&
 	       selector_equal(&a->pods, &b->pods) &&
 	       ARRAYS_EQUAL(a, b, ingress_rules, ingress_rule_count, policy_rule_equal) &&

@@ -519,9 +519,11 @@ bool object_files_update(struct object_files *files, const char *const *names, s
 
 bool object_files_unblock(struct object_files *files)
 {
-	bool changed;
+	bool blocked = false, changed;
 
-	if (!dir_enter(files))
+	for (size_t i = 0; i < files->count && !blocked; i++)
+		blocked = files->items[i]->blocked;
+	if (!blocked || !dir_enter(files))
 		return false;
 	changed = blocked_retry(files);
 	dir_leave(files);

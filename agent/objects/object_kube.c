@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A batch is a text of lines like those of a watch.  Each object is taken for itself: what is wrong
- * with one says nothing about the others.  A policy that cannot be understood, be it newer than
- * this agent or damaged, is replaced by one that lets nothing through: it may close too much, it
- * never opens anything.
+ * with one says nothing about the others.  A policy that is not understood is closed
+ * (object_closed.h).
  */
 #define LOG_MODULE "kube"
 #include "agent/objects/object_kube.h"
@@ -14,6 +13,7 @@
 #include <stdio.h>
 #include <utlist.h>
 
+#include "agent/objects/object_closed.h"
 #include "agent/objects/objects_internal.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
@@ -47,95 +47,78 @@ static struct kube_object *kube_object_of(const struct object *object)
 	return (struct kube_object *)object_source_of(object);
 }
 
-/* ---- policies that are not understood -------------------------------------------------------- */
+/* ---- objects that wait ----------------------------------------------------------------------- */
 
-static void rule_add_peers(cJSON *rule, const char *key, bool networks)
+/* An object that another source has given, or whose address another object has. */
+struct kube_waiting {
+	char *json;
+	bool stale; /* as above */
+	enum object_kind kind;
+	struct kube_waiting *prev;
+	struct kube_waiting *next;
+	char *name;
+	char namespace[];
+};
+
+/* What identifies an object, borrowed from its JSON. */
+struct object_ref {
+	enum object_kind kind;
+	const char *namespace;
+	const char *name;
+};
+
+static int ref_read(const cJSON *json, struct object_ref *ret, struct errmsg *err)
 {
-	cJSON *peers = cJSON_AddArrayToObject(rule, key);
-	cJSON *peer = cJSON_CreateObject();
+	const struct json_node root = json_root(json);
+	const struct json_node kind = json_member(&root, "kind");
+	const struct json_node metadata = json_member(&root, "metadata");
+	const struct json_node namespace = json_member(&metadata, "namespace");
+	const struct json_node name = json_member(&metadata, "name");
+	const char *kind_name;
 
-	cJSON_AddObjectToObject(peer, "namespaces");
-	cJSON_AddItemToArray(peers, peer);
-	if (networks) {
-		static const char *const all[] = { "0.0.0.0/0", "::/0" };
+	ret->namespace = "";
+	if (json_string(&kind, &kind_name, err) < 0 ||
+	    json_string_opt(&namespace, &ret->namespace, err) < 0 ||
+	    json_string(&name, &ret->name, err) < 0)
+		return err->code;
+	return object_kind_parse(kind_name, &ret->kind) < 0
+		       ? fail_plain(err, -EINVAL, "%.100s: an unknown kind", kind_name)
+		       : 0;
+}
 
-		peer = cJSON_CreateObject();
-		cJSON_AddItemToObject(peer, "networks", cJSON_CreateStringArray(all, 2));
-		cJSON_AddItemToArray(peers, peer);
+/* Takes text. */
+static void waiting_add(struct objects *objects, const struct object_ref *ref, char *text)
+{
+	size_t namespace_size = strlen(ref->namespace) + 1;
+	struct kube_waiting *item = xcalloc(1, sizeof(*item) + namespace_size);
+
+	item->json = text;
+	item->kind = ref->kind;
+	item->name = xstrdup(ref->name);
+	memcpy(item->namespace, ref->namespace, namespace_size);
+	DL_APPEND(objects->kube.waiting, item);
+}
+
+static void waiting_free(struct objects *objects, struct kube_waiting *item)
+{
+	DL_DELETE(objects->kube.waiting, item);
+	free(item->json);
+	free(item->name);
+	free(item);
+}
+
+static void waiting_forget(struct objects *objects, enum object_kind kind, const char *namespace,
+			   const char *name)
+{
+	struct kube_waiting *item;
+
+	DL_FOREACH (objects->kube.waiting, item) {
+		if (item->kind == kind && strcmp(item->namespace, namespace) == 0 &&
+		    strcmp(item->name, name) == 0) {
+			waiting_free(objects, item);
+			return;
+		}
 	}
-}
-
-static void cluster_policy_close(cJSON *spec)
-{
-	cJSON *rule;
-
-	cJSON_AddStringToObject(spec, "tier", "Admin");
-	cJSON_AddNumberToObject(spec, "priority", 0);
-	rule = cJSON_CreateObject();
-	cJSON_AddStringToObject(rule, "action", "Deny");
-	rule_add_peers(rule, "from", false);
-	cJSON_AddItemToArray(cJSON_AddArrayToObject(spec, "ingress"), rule);
-	rule = cJSON_CreateObject();
-	cJSON_AddStringToObject(rule, "action", "Deny");
-	rule_add_peers(rule, "to", true);
-	cJSON_AddItemToArray(cJSON_AddArrayToObject(spec, "egress"), rule);
-}
-
-/* The policy of this name that lets nothing through: for the pods that the original selects where
- * its selector is understood, for all of its namespace (or of the cluster) where not. */
-static struct object *policy_closed(const cJSON *json, bool cluster, const char *key,
-				    const cJSON *selector)
-{
-	const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(json, "metadata");
-	auto_json cJSON *closed = cJSON_CreateObject();
-	struct problems problems = { 0 };
-	struct object *object = NULL;
-	cJSON *spec;
-
-	cJSON_AddItemToObject(
-		closed, "apiVersion",
-		cJSON_Duplicate(cJSON_GetObjectItemCaseSensitive(json, "apiVersion"), true));
-	cJSON_AddItemToObject(
-		closed, "kind",
-		cJSON_Duplicate(cJSON_GetObjectItemCaseSensitive(json, "kind"), true));
-	cJSON_AddItemToObject(closed, "metadata", cJSON_Duplicate(metadata, true));
-	spec = cJSON_AddObjectToObject(closed, "spec");
-	if (selector)
-		cJSON_AddItemToObject(spec, key, cJSON_Duplicate(selector, true));
-	else if (cluster)
-		cJSON_AddObjectToObject(cJSON_AddObjectToObject(spec, key), "namespaces");
-	else
-		cJSON_AddObjectToObject(spec, key);
-	if (cluster)
-		cluster_policy_close(spec);
-	else
-		cJSON_AddItemToObject(
-			spec, "policyTypes",
-			cJSON_CreateStringArray((const char *const[]){ "Ingress", "Egress" }, 2));
-	object_parse(closed, 0, &object, &problems);
-	problems_done(&problems);
-	return object;
-}
-
-/* NULL: not even its name is to be had. */
-static struct object *policy_close(const cJSON *json)
-{
-	const char *kind = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "kind"));
-	bool cluster = kind && strcmp(kind, object_kind_name(OBJECT_CLUSTER_POLICY)) == 0;
-	const cJSON *spec = cJSON_GetObjectItemCaseSensitive(json, "spec");
-	const char *key = cluster ? "subject" : "podSelector";
-	const cJSON *selector = cJSON_GetObjectItemCaseSensitive(spec, key);
-	struct object *object = selector ? policy_closed(json, cluster, key, selector) : NULL;
-
-	return object ? object : policy_closed(json, cluster, key, NULL);
-}
-
-static bool is_policy(const cJSON *json)
-{
-	const char *kind = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "kind"));
-
-	return kind && (strcmp(kind, object_kind_name(OBJECT_NETWORK_POLICY)) == 0 ||
-			strcmp(kind, object_kind_name(OBJECT_CLUSTER_POLICY)) == 0);
 }
 
 /* ---- events ---------------------------------------------------------------------------------- */
@@ -168,7 +151,7 @@ static int held_take(struct object_change *change, const struct object *held, st
 	return object_change_take(change, held, 0);
 }
 
-/* Takes object and text. */
+/* Takes object, and text unless it fails. */
 static int object_put(struct objects *objects, struct object *object, char *text, bool closed,
 		      struct errmsg *err)
 {
@@ -198,9 +181,11 @@ static int object_put(struct objects *objects, struct object *object, char *text
 		ret = object_change_put(&change, object, &item->source, 0, err);
 	if (ret) {
 		object_change_undo(&change);
+		item->json = NULL;
 		kube_object_free(objects, item);
 		return ret;
 	}
+	objects->kube.freed |= held != NULL;
 	if (old)
 		kube_object_free(objects, old);
 	object_change_commit(&change, &objects->touched);
@@ -218,6 +203,7 @@ static void object_delete(struct objects *objects, const struct object *object)
 		return;
 	}
 	object_change_commit(&change, &objects->touched);
+	objects->kube.freed = true;
 	kube_object_free(objects, item);
 }
 
@@ -237,23 +223,39 @@ static bool is_known(const struct objects *objects, const struct object *object,
 	return true;
 }
 
+/* The object that goes into the store; NULL: none.  What is wrong with it goes to line. */
+static struct object *object_make(const cJSON *json, bool *ret_closed, char *line, size_t size)
+{
+	struct problems problems = { 0 };
+	struct errmsg unnamed = { 0 };
+	struct object *object = NULL;
+	struct object_ref ref;
+	bool understood = object_parse(json, 0, &object, &problems) == 0;
+
+	*ret_closed = false;
+	*line = '\0';
+	if (!understood) {
+		object_problems_text(&problems, NULL, line, size);
+		if (ref_read(json, &ref, &unnamed) == 0)
+			object = object_closed(ref.kind, ref.namespace, ref.name, json);
+		*ret_closed = object != NULL;
+	}
+	problems_done(&problems);
+	return object;
+}
+
 static void event_modified(struct batch *batch, const cJSON *json)
 {
 	auto_free char *text = cJSON_PrintUnformatted(json);
-	struct problems problems = { 0 };
 	struct errmsg err = { 0 };
-	struct object *object = NULL;
-	char line[sizeof(err.text)] = "";
-	bool closed = false;
+	struct object_ref ref;
+	struct object *object;
+	char line[sizeof(err.text)];
+	bool closed;
 
 	if (!text)
 		out_of_memory(0);
-	if (object_parse(json, 0, &object, &problems) < 0) {
-		object_problems_text(&problems, NULL, line, sizeof(line));
-		closed = is_policy(json);
-		object = closed ? policy_close(json) : NULL;
-	}
-	problems_done(&problems);
+	object = object_make(json, &closed, line, sizeof(line));
 	if (*line) {
 		auto_free char *refusal =
 			xasprintf("%s%s", line,
@@ -261,57 +263,87 @@ static void event_modified(struct batch *batch, const cJSON *json)
 
 		batch_refuse(batch, refusal);
 	}
-	if (!object)
+	if (!object || ref_read(json, &ref, &err) < 0)
 		return;
+	waiting_forget(batch->objects, object->kind, object->namespace, object->name);
 	if (is_known(batch->objects, object, text)) {
 		object_free(object);
 		batch->applied++;
-		return;
-	}
-	if (object_put(batch->objects, object, take_ptr(text), closed, &err) < 0)
+	} else if (object_put(batch->objects, object, text, closed, &err) < 0) {
 		batch_refuse(batch, err.text);
-	else
+		waiting_add(batch->objects, &ref, take_ptr(text));
+	} else {
+		text = NULL; /* of the object now */
 		batch->applied += !closed;
+	}
+}
+
+bool object_kube_retry(struct objects *objects)
+{
+	bool changed = false, progress;
+
+	objects->kube.freed = false;
+	do {
+		struct kube_waiting *item, *next;
+
+		progress = false;
+		DL_FOREACH_SAFE (objects->kube.waiting, item, next) {
+			auto_json cJSON *json = cJSON_Parse(item->json);
+			struct errmsg err = { 0 };
+			char line[sizeof(err.text)];
+			bool closed;
+			struct object *object = object_make(json, &closed, line, sizeof(line));
+
+			if (!object || object_put(objects, object, item->json, closed, &err) < 0)
+				continue;
+			item->json = NULL; /* of the object now */
+			waiting_free(objects, item);
+			progress = true;
+		}
+		changed |= progress;
+	} while (progress);
+	return changed;
 }
 
 static void event_deleted(struct batch *batch, const cJSON *json)
 {
-	const struct store *store = batch->objects->files.store;
-	const struct json_node root = json_root(json);
-	const struct json_node kind_node = json_member(&root, "kind");
-	const struct json_node metadata = json_member(&root, "metadata");
-	const struct json_node namespace_node = json_member(&metadata, "namespace");
-	const struct json_node name_node = json_member(&metadata, "name");
-	const char *kind_name, *name, *namespace = "";
+	struct objects *objects = batch->objects;
 	const struct object *held;
-	enum object_kind kind;
 	struct errmsg err = { 0 };
+	struct object_ref ref;
 
-	if (json_string(&kind_node, &kind_name, &err) < 0 ||
-	    json_string_opt(&namespace_node, &namespace, &err) < 0 ||
-	    json_string(&name_node, &name, &err) < 0 || object_kind_parse(kind_name, &kind) < 0) {
-		batch_refuse(batch, *err.text ? err.text : "an object of an unknown kind");
+	if (ref_read(json, &ref, &err) < 0) {
+		batch_refuse(batch, err.text);
 		return;
 	}
-	held = store_find(store, kind, namespace, name);
+	waiting_forget(objects, ref.kind, ref.namespace, ref.name);
+	held = store_find(objects->files.store, ref.kind, ref.namespace, ref.name);
 	if (held && object_source_of(held)->kind == OBJECT_SOURCE_KUBE)
-		object_delete(batch->objects, held);
+		object_delete(objects, held);
 	batch->applied++;
 }
 
 static void event_reset(struct objects *objects)
 {
+	struct kube_waiting *waiting;
 	struct kube_object *item;
 
 	objects->kube.begun = true;
 	DL_FOREACH (objects->kube.list, item)
 		item->stale = true;
+	DL_FOREACH (objects->kube.waiting, waiting)
+		waiting->stale = true;
 }
 
 static void event_synced(struct objects *objects)
 {
+	struct kube_waiting *waiting, *next_waiting;
 	struct kube_object *item, *next;
 
+	DL_FOREACH_SAFE (objects->kube.waiting, waiting, next_waiting) {
+		if (waiting->stale)
+			waiting_free(objects, waiting);
+	}
 	DL_FOREACH_SAFE (objects->kube.list, item, next) {
 		if (item->stale)
 			object_delete(objects, item->object);
@@ -395,6 +427,10 @@ int objects_kube_put(struct objects *objects, const char *text, size_t len,
 				 "this agent does not follow Kubernetes: set \"kubernetes\"");
 	if (!ret)
 		ret = events_take(&batch, text, len, err);
+	if (objects->kube.freed) {
+		object_kube_retry(objects);
+		object_files_unblock(&objects->files);
+	}
 	objects->kube.heard_ns = now_ns();
 	objects_know(objects);
 	if (objects_sync(objects, &full))
@@ -414,8 +450,11 @@ int objects_kube_put(struct objects *objects, const char *text, size_t len,
 
 void object_kube_done(struct objects *objects)
 {
+	struct kube_waiting *waiting, *next_waiting;
 	struct kube_object *item, *next;
 
+	DL_FOREACH_SAFE (objects->kube.waiting, waiting, next_waiting)
+		waiting_free(objects, waiting);
 	DL_FOREACH_SAFE (objects->kube.list, item, next)
 		kube_object_free(objects, item);
 }

@@ -13,6 +13,7 @@
 
 struct cJSON;
 struct kube_object;
+struct kube_waiting;
 struct object;
 struct objects;
 
@@ -21,6 +22,8 @@ struct objects;
 struct object_kube {
 	bool enabled;
 	struct kube_object *list;     /* of all that are in the store */
+	struct kube_waiting *waiting; /* refused: another object has their name or address */
+	bool freed;                   /* something was given up that others may be waiting for */
 	bool begun;                   /* a client has said that everything comes */
 	bool synced;                  /* everything that the API server has was handed over once */
 	uint64_t heard_ns;            /* last batch; 0: none yet */
@@ -29,6 +32,9 @@ struct object_kube {
 };
 
 void object_kube_done(struct objects *objects);
+
+/* Tries again what was refused because of another object.  Returns whether the store changed. */
+bool object_kube_retry(struct objects *objects);
 
 /* Why objects of the API server may be missing; "": all of them are known, or none are wanted. */
 const char *object_kube_missing(const struct object_kube *kube);

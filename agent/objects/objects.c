@@ -145,6 +145,7 @@ bool objects_know(struct objects *objects)
 /* After the files were read: brings the maps in line. */
 static void files_read(struct objects *objects, bool changed)
 {
+	changed |= object_kube_retry(objects);
 	if (objects_know(objects) || changed)
 		sync_and_log(objects);
 }

@@ -41,6 +41,8 @@ static int precedence_compare(const void *a, const void *b)
 	const struct object *left = *(const struct object *const *)a;
 	const struct object *right = *(const struct object *const *)b;
 
+	if (left->cluster_policy.closed != right->cluster_policy.closed)
+		return left->cluster_policy.closed ? -1 : 1;
 	if (left->cluster_policy.priority != right->cluster_policy.priority)
 		return left->cluster_policy.priority < right->cluster_policy.priority ? -1 : 1;
 	return strcmp(left->name, right->name);

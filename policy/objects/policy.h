@@ -21,9 +21,10 @@ struct policy_rules policy_rules(const struct object *policy, enum direction dir
 const char *direction_name(enum direction direction); /* "ingress" */
 enum policy_tier policy_tier(const struct object *policy);
 
-/* The policies of one tier in the order in which they are asked: by priority, and by name where
- * priorities are equal (the API leaves that open).  The order of NetworkPolicies is that of the
- * store. The caller frees the array; the objects belong to the store. */
+/* The policies of one tier in the order in which they are asked: closed ones first, then by
+ * priority, and by name where priorities are equal (the API leaves that open).  The order of
+ * NetworkPolicies is that of the store.  The caller frees the array; the objects belong to the
+ * store. */
 const struct object **tier_policies(const struct store *store, enum policy_tier tier,
 				    size_t *ret_count);
 

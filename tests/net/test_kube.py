@@ -218,6 +218,37 @@ def test_a_cluster_policy_that_is_not_understood_lets_nothing_through(node):
     assert not reaches(web, cart) and not reaches(cart, web)
 
 
+def test_a_closed_cluster_policy_is_asked_before_one_of_highest_priority(node):
+    web, cart = pair(node)
+    node.client_stop()
+    node.api_server.optional = True
+    everyone = {"namespaces": {}}
+    node.api_server.put(CLUSTER_POLICIES, "accept", spec={
+        "tier": "Admin", "priority": 0, "subject": everyone,
+        "ingress": [{"action": "Accept", "from": [everyone]}],
+        "egress": [{"action": "Accept", "to": [everyone]}]})
+    node.client_start()
+    node.wait_object("ClusterNetworkPolicy", "", "accept")
+    assert reaches(web, cart)
+    node.api_server.put(CLUSTER_POLICIES, "future", spec={"tier": "Galactic", "subject": everyone})
+    wait_denied(web, cart, "the policy that is not understood to be closed")
+    node.api_server.delete(CLUSTER_POLICIES, "future")
+    wait_reaches(web, cart, "the policy to be gone")
+
+
+@pytest.mark.parametrize("metadata", [{"labels": 5}, {"annotations": {"tendril.io/x": []}},
+                                      {"uid": {}}, {"creationTimestamp": 1}],
+                         ids=lambda metadata: next(iter(metadata)))
+def test_a_policy_whose_metadata_are_damaged_lets_nothing_through(node, metadata):
+    web, cart = pair(node)
+    node.batch(json.dumps({"type": "MODIFIED", "object": {
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "damaged", "namespace": "shop", "labels": {"a": 5}, **metadata},
+        "spec": {"podSelector": {"matchLabels": {"app": "cart"}}, "ingress": "nonsense"}}}))
+    assert node.kube()["closedPolicies"] == 1
+    assert not reaches(web, cart)
+
+
 def test_a_policy_that_was_understood_and_is_no_longer_is_closed(node):
     web, cart = pair(node)
     deny(node, ingress=[{}])
@@ -236,6 +267,61 @@ def test_an_object_of_a_file_is_not_overwritten(node):
                         status={"podIPs": [{"ip": "10.9.9.9"}]})
     wait_for(lambda: "already given by web.json" in node.log(), "the refusal")
     assert ("Pod", "shop", "web") not in node.objects_of("kubernetes")
+
+
+def modified(*objects):
+    return [json.dumps({"type": "MODIFIED", "object": one}) for one in objects]
+
+
+def deleted(kind, namespace, name):
+    return json.dumps({"type": "DELETED", "object": {
+        "kind": kind, "metadata": {"namespace": namespace, "name": name}}})
+
+
+def test_an_object_whose_address_was_taken_comes_when_it_is_free(node):
+    first, second = (pod_object(name, "shop", {}, ["10.9.9.9"]) for name in ("first", "second"))
+    answer = json.loads(node.batch('{"type":"RESET"}', *modified(first, second), '{"type":"SYNCED"}'))
+    assert "10.9.9.9" in answer["refused"][0]["error"]
+    assert node.objects_of("kubernetes") == {("Pod", "shop", "first")}
+    node.batch(deleted("Pod", "shop", "first"))
+    assert node.objects_of("kubernetes") == {("Pod", "shop", "second")}
+
+
+def test_an_object_that_moves_its_address_makes_room_for_the_other(node):
+    first, second = (pod_object(name, "shop", {}, ["10.9.9.9"]) for name in ("first", "second"))
+    node.batch('{"type":"RESET"}', *modified(first, second), '{"type":"SYNCED"}')
+    node.batch(*modified(pod_object("first", "shop", {}, ["10.9.9.8"])))
+    assert node.objects_of("kubernetes") == {("Pod", "shop", "first"), ("Pod", "shop", "second")}
+
+
+@pytest.mark.parametrize("last", ["deleted", "modified", "reset"])
+def test_an_object_that_waits_for_an_address_waits_as_the_api_server_says(node, last):
+    first, second = (pod_object(name, "shop", {}, ["10.9.9.9"]) for name in ("first", "second"))
+    node.batch('{"type":"RESET"}', *modified(first, second), '{"type":"SYNCED"}')
+    if last == "deleted":
+        node.batch(deleted("Pod", "shop", "second"))
+    elif last == "modified":
+        node.batch(*modified(pod_object("second", "shop", {}, ["10.9.9.7"])))
+    else:
+        node.batch('{"type":"RESET"}', *modified(first), '{"type":"SYNCED"}')
+    node.batch(deleted("Pod", "shop", "first"))
+    assert node.objects_of("kubernetes") == (
+        {("Pod", "shop", "second")} if last == "modified" else set())
+
+
+def test_files_and_the_api_server_wait_for_each_others_addresses(node):
+    node.write("a.json", pod_object("file", "shop", {}, ["10.9.9.9"]))
+    node.wait_object("Pod", "shop", "file")
+    node.batch('{"type":"RESET"}', *modified(pod_object("cluster", "shop", {}, ["10.9.9.9"])),
+               '{"type":"SYNCED"}')
+    assert node.objects_of("kubernetes") == set()
+    (node.objects / "a.json").unlink()
+    wait_for(lambda: node.objects_of("kubernetes") == {("Pod", "shop", "cluster")},
+             "the API server's object to have the address")
+    node.write("b.json", pod_object("file", "shop", {}, ["10.9.9.9"]))
+    wait_for(lambda: "b.json" in node.log(), "the file to be refused")
+    node.batch(deleted("Pod", "shop", "cluster"))
+    assert ("Pod", "shop", "file") in node.objects_of("b.json")
 
 
 def test_what_the_api_server_ails_is_in_status(node):
