@@ -85,7 +85,7 @@ static const struct setting settings[] = {
 	NUMBER_SETTING("max-endpoints", "maxEndpoints", limits.endpoints, 2, 65535,
 		       "pods on this node, plus one (512)"),
 	NUMBER_SETTING("max-connections", "maxConnections", limits.connections, 64, 1 << 24,
-		       "tracked connections (32768)"),
+		       "tracked connections; one pod gets at most half of them (32768)"),
 	NUMBER_SETTING("max-addresses", "maxAddresses", limits.addresses, 64, 1 << 24,
 		       "addresses of pods, nodes and services (65536)"),
 	NUMBER_SETTING("max-policies", "maxPolicies", limits.policies, 64, 1 << 24,

@@ -17,7 +17,7 @@
 #define ABI_SIZE(type, size) _Static_assert(sizeof(type) == (size), #type " changed size")
 
 /* Bumped whenever the layout of a pinned map changes; the loader refuses another version's pins. */
-#define ABI_VERSION 6
+#define ABI_VERSION 7
 
 /* ---- limits and well-known numbers ---------------------------------------------------------- */
 
@@ -457,7 +457,7 @@ ABI_SIZE(struct accel_direction, 96);
 	X(13, UNRELATED_ERROR, "ICMP error that belongs to no connection")       \
 	X(14, NAT_FULL, "no room to remember a service translation")             \
 	X(15, REWRITE_FAILED, "packet could not be rewritten or redirected")     \
-	X(16, RATE_LIMITED, "more neighbour messages than a pod may send")
+	X(16, RATE_LIMITED, "more neighbours asked for than a pod may")
 
 #define X(num, name, text) DROP_##name = (num),
 enum drop_reason { DROP_NONE, DROP_REASONS(X) DROP_REASON_COUNT };
@@ -518,5 +518,20 @@ struct endpoint_budget {
 	__u32 neighbours;
 };
 ABI_SIZE(struct endpoint_budget, 16);
+
+/* New entries of the kernel's neighbour table that all endpoints together may cause in a second.
+ * The table has room for 1024 by default, and an entry that nobody answers for stays for 3 s. */
+#define NEIGHBOUR_ENTRY_RATE 128
+#define NEIGHBOUR_RECENT     8
+
+/* Value of neighbour_map, indexed by slot; slot 0 counts the entries of all. */
+struct neighbour_share {
+	__u64 second; /* that the counter is of */
+	__u32 entries;
+	__u32 pad;
+	/* Destinations that were let through lately; an address has its place by its last bits. */
+	struct addr recent[NEIGHBOUR_RECENT];
+};
+ABI_SIZE(struct neighbour_share, 144);
 
 #endif

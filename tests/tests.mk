@@ -135,8 +135,8 @@ check-policy: $(B)/have-pytest all ## The CLI's offline commands
 	tests/harness/rooted tests/run policy
 
 golden: $(B)/have-pytest all ## Write the expected outputs of tests/policy/golden anew; read the diff
-	GOLDEN=1 tests/run policy
 	tests/harness/settings.py > doc/settings.md
+	GOLDEN=1 tests/run policy
 
 check-net: $(B)/have-net all $(net_programs) $(netbench) $(policybench) ## Real pods in network namespaces (root)
 	tests/harness/rooted tests/run net

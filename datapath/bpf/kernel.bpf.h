@@ -99,6 +99,7 @@ struct sk_msg {
 
 /* Well-known numbers of the kernel's own headers. */
 #define TCP_ESTABLISHED 1
+#define AF_INET         2
 #define AF_INET6        10
 
 #endif

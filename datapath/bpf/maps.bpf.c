@@ -30,6 +30,7 @@ struct accel_sock_map accel_sock SEC(".maps");
 struct metric_map metric_map SEC(".maps");
 struct event_map event_map SEC(".maps");
 struct budget_map budget_map SEC(".maps");
+struct neighbour_map neighbour_map SEC(".maps");
 
 /* Programs that call GPL-only helpers need it; the linker keeps one copy. */
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

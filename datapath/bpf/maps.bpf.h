@@ -280,4 +280,13 @@ struct budget_map {
 };
 extern struct budget_map budget_map SEC(".maps");
 
+/* What each endpoint takes of the kernel's neighbour table, by slot.  Only the datapath. */
+struct neighbour_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 512);
+	__type(key, __u32);
+	__type(value, struct neighbour_share);
+};
+extern struct neighbour_map neighbour_map SEC(".maps");
+
 #endif

@@ -9,6 +9,7 @@
  *
  * Both read as their stages; a stage returns a drop reason, and only drop() makes a verdict of it.
  */
+#include "datapath/bpf/neighbour.bpf.h"
 #include "datapath/bpf/reject.bpf.h"
 #include "datapath/bpf/verdict.bpf.h"
 
@@ -302,6 +303,8 @@ int from_pod(struct __sk_buff *skb)
 		reason = verdict(skb, &pkt);
 	if (!reason && endpoint->translated)
 		reason = pod_untranslate(skb, &pkt);
+	if (!reason && !pkt.dst.slot && !(pkt.dst_flags & IPCACHE_HOST))
+		reason = neighbour_check(skb, &pkt);
 	if (!reason)
 		reason = pod_shorten_segments(skb, &pkt);
 	if (reason) {

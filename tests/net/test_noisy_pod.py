@@ -3,14 +3,17 @@
 
     flooder  -----> dns     datagrams to as many ports as there are
     client   -----> dns     isolated: its answers need an entry in the connection table
+    flooder  -----> subnet  of the node's uplink: the node asks who has each address
 """
 
+import ipaddress
 import sys
 
 import pytest
 
-from tendril import Node, policy_object, wait_for
+from tendril import Namespace, Node, policy_object, wait_for
 
+UNPRIVILEGED = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"]
 FAMILIES = pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
 
 # Every pair of ports is a flow of its own.  A rate of 0 is as fast as it goes.
@@ -37,13 +40,20 @@ def lab():
         node.put(policy_object("all", "default", {"matchExpressions": [
             {"key": "app", "operator": "In", "values": ["flooder", "client"]}]},
             policyTypes=["Ingress", "Egress"],
-            egress=[{"to": [{"podSelector": {"matchLabels": {"app": "dns"}}}]}]))
+            egress=[{"to": [{"podSelector": {"matchLabels": {"app": "dns"}}},
+                            {"ipBlock": {"cidr": "10.99.0.0/18"}},
+                            {"ipBlock": {"cidr": "fd00:99::/64"}}]}]))
         yield node, *pods
 
 
 def refused(node):
     counts = {n["name"]: n["count"] for n in node.status()["notices"]}
     return counts.get("CT_FULL", 0)  # listed once it is not 0
+
+
+def dropped(node):
+    counts = {d["reason"]: d["count"] for d in node.status()["drops"]}
+    return counts.get("RATE_LIMITED", 0)
 
 
 def assert_answered(client, dns, family, questions):
@@ -56,9 +66,8 @@ def assert_answered(client, dns, family, questions):
 def test_a_flood_does_not_take_the_answers_of_another_pod(lab, family, rate):
     node, flooder, client, dns = lab
     before = refused(node)
-    flood = flooder.popen("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
-                          "--bounding-set=-all", sys.executable, "-c", FLOOD,
-                          dns.addresses[family], str(rate))
+    flood = flooder.popen(*UNPRIVILEGED, sys.executable, "-c", FLOOD, dns.addresses[family],
+                          str(rate))
     try:
         wait_for(lambda: refused(node) > before + 1000, "a connection table under pressure", 20)
         assert_answered(client, dns, family, 200)
@@ -67,3 +76,61 @@ def test_a_flood_does_not_take_the_answers_of_another_pod(lab, family, rate):
         flood.kill()
         flood.wait()
     assert_answered(client, dns, family, 200)
+
+
+# Each datagram goes to another address of the uplink's own subnet, where nobody has it.
+SCAN = """
+import ipaddress, itertools, socket, sys
+base = ipaddress.ip_address(sys.argv[1])
+sock = socket.socket(socket.AF_INET6 if base.version == 6 else socket.AF_INET, socket.SOCK_DGRAM)
+for number in itertools.count():
+    try:
+        sock.sendto(b"x", (str(base + number % 8192), 9))
+    except OSError:
+        pass  # an ICMP error for an earlier one
+"""
+
+UPLINK = [("10.99.0.1/18", "10.99.0.2/18"), ("fd00:99::1/64", "fd00:99::2/64")]
+SCANNED = ["10.99.32.0", "fd00:99::8:0"]
+
+
+@pytest.fixture(scope="module")
+def uplink(lab):
+    """A link of the node with a large subnet on it, and a second machine there."""
+    node = lab[0]
+    outside = Namespace(f"{node.name}-out")
+    try:
+        node.netns.ip("link", "add", "uplink0", "type", "veth", "peer", "eth0", "netns", outside.name)
+        for family in (0, 1):
+            node.netns.ip("addr", "add", UPLINK[family][0], "dev", "uplink0", "nodad")
+            outside.ip("addr", "add", UPLINK[family][1], "dev", "eth0", "nodad")
+        node.netns.ip("link", "set", "uplink0", "up")
+        outside.ip("link", "set", "eth0", "up")
+        yield outside
+    finally:
+        outside.delete()
+
+
+def neighbours(node, family):
+    return len(node.netns.ip(f"-{'46'[family]}", "neigh", "show", "dev", "uplink0", "nud",
+                             "all").stdout.splitlines())
+
+
+@FAMILIES
+def test_a_scan_of_the_nodes_own_subnet_leaves_its_neighbour_table_room(lab, uplink, family):
+    """The table is the kernel's and one for all namespaces: 1,024 entries, and one without an answer
+    stays for three seconds."""
+    node, flooder = lab[:2]
+    before = dropped(node)
+    scan = flooder.popen(*UNPRIVILEGED, sys.executable, "-c", SCAN, SCANNED[family])
+    try:
+        wait_for(lambda: neighbours(node, family) > 200, "a scan that goes on for seconds", 20)
+        for number in range(20):
+            address = str(ipaddress.ip_interface(UPLINK[family][1]).ip + 1 + number)
+            uplink.ip("addr", "add", address, "dev", "eth0", *["nodad"][:family])
+            node.netns.run("ping", "-c1", "-W2", address)
+        assert dropped(node) > before + 1000
+        assert scan.poll() is None
+    finally:
+        scan.kill()
+        scan.wait()
