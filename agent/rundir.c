@@ -291,25 +291,29 @@ static const char *bpffs_target(const struct config *config)
 	return usual ? BPFFS_DEFAULT : config->bpffs;
 }
 
-static int mount_new(const char *type, const char *target, const char *options, struct errmsg *err)
+struct mount_kind {
+	const char *name, *type, *options;
+};
+
+static const struct mount_kind bpffs_kind = { "bpffs", "bpf", "mode=0700" };
+static const struct mount_kind cgroup_kind = { "cgroup2", "cgroup2", NULL };
+
+static int mount_new(const struct mount_kind *kind, const char *target, struct errmsg *err)
 {
+	const unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+
 	if (access(target, F_OK) < 0 && file_make_dir(target, 0700, err))
 		return err->code;
-	if (mount(type, target, type, MS_NOSUID | MS_NODEV | MS_NOEXEC, options) < 0)
-		return fail(err, -errno, "mount a %s on %s", type, target);
-	log_info("mounted a %s on %s", type, target);
+	if (mount(kind->type, target, kind->type, flags, kind->options) < 0)
+		return fail(err, -errno, "mount a %s on %s", kind->name, target);
+	log_info("mounted a %s on %s", kind->name, target);
 	return 0;
-}
-
-static int bpffs_mount(const struct config *config, struct errmsg *err)
-{
-	return mount_new("bpf", bpffs_target(config), "mode=0700", err);
 }
 
 int run_bpffs_prepare(const struct config *config, struct errmsg *err)
 {
-	if (!is_on_bpffs(config->bpffs) &&
-	    (bpffs_refuse_private(config->bpffs, err) < 0 || bpffs_mount(config, err) < 0))
+	if (!is_on_bpffs(config->bpffs) && (bpffs_refuse_private(config->bpffs, err) < 0 ||
+					    mount_new(&bpffs_kind, bpffs_target(config), err) < 0))
 		return err->code;
 	return file_make_dir(config->bpffs, 0700, err);
 }
@@ -356,15 +360,14 @@ static bool mount_is_shared(const char *path)
 	return shared;
 }
 
-static int shared_mount_new(const char *type, const char *target, const char *options,
-			    struct errmsg *err)
+static int shared_mount_new(const struct mount_kind *kind, const char *target, struct errmsg *err)
 {
 	if (!mount_is_shared(target))
 		return fail_plain(err, -EINVAL,
 				  "a %s mounted on %s would not reach the node: it needs "
 				  "mountPropagation: Bidirectional",
-				  type, target);
-	return mount_new(type, target, options, err);
+				  kind->name, target);
+	return mount_new(kind, target, err);
 }
 
 int run_mounts_make(const struct config *config, struct errmsg *err)
@@ -372,10 +375,10 @@ int run_mounts_make(const struct config *config, struct errmsg *err)
 	char cgroup[sizeof(config->run_dir) + 16];
 
 	if (!is_on_bpffs(config->bpffs) &&
-	    shared_mount_new("bpf", bpffs_target(config), "mode=0700", err) < 0)
+	    shared_mount_new(&bpffs_kind, bpffs_target(config), err) < 0)
 		return err->code;
 	if (*config->cgroup)
 		return 0;
-	return shared_mount_new("cgroup2", run_path(config, "cgroup", cgroup, sizeof(cgroup)), NULL,
+	return shared_mount_new(&cgroup_kind, run_path(config, "cgroup", cgroup, sizeof(cgroup)),
 				err);
 }
