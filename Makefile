@@ -23,10 +23,12 @@ WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wold-style-definition -Wvla -Wformat=2 -Wundef -Wpointer-arith -Wwrite-strings \
 	-Wimplicit-fallthrough $(WERROR)
 CPPFLAGS := -I. -I$(B) -D_GNU_SOURCE -DTENDRIL_VERSION='"$(VERSION)"'
+# No path of this machine gets into what is built: the same commit gives the same bytes everywhere.
 CFLAGS   := -std=gnu17 -O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE \
-	-ffunction-sections -fdata-sections $(WARNINGS)
+	-ffunction-sections -fdata-sections -ffile-prefix-map=$(CURDIR)=. $(WARNINGS)
 LDFLAGS  := -pie -Wl,-z,relro,-z,now -Wl,--as-needed -Wl,--gc-sections
 BPFFLAGS := -target bpf -mcpu=v3 -O2 -g -std=gnu17 -I. -I/usr/include/$(shell uname -m)-linux-gnu \
+	-ffile-prefix-map=$(CURDIR)=. \
 	-Wall -Wextra -Wshadow -Wimplicit-int-conversion -Wenum-conversion \
 	-Wimplicit-fallthrough $(WERROR)
 
@@ -109,7 +111,7 @@ $(B)/tendril-kube: $(call obj,$(kube_src)) $(B)/liblib.a
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -o $@ -lcurl -lcrypto -levent_core -lcjson -lyaml -lcap -lseccomp
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
-include tests/tests.mk tests/lint/lint.mk deploy/install.mk
+include tests/tests.mk tests/lint/lint.mk deploy/install.mk deploy/image/image.mk
 
 .PHONY: clean help format dist
 dist: ## A source archive of the last commit, the same bytes whoever makes it
