@@ -45,14 +45,15 @@ cli_src      := $(wildcard cli/*.c)
 agent_src    := $(wildcard agent/*.c agent/*/*.c)
 cni_src      := $(wildcard cni/*.c)
 kube_src     := $(wildcard kube/*.c)
+http_src     := $(wildcard http/*.c)
 
 obj = $(patsubst %.c,$(B)/%.o,$(1))
-programs := $(B)/tendrild $(B)/tendril $(B)/tendril-cni $(B)/tendril-kube
+programs := $(B)/tendrild $(B)/tendril $(B)/tendril-cni $(B)/tendril-kube $(B)/tendril-http
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
 .PHONY: all
-all: $(programs) ## Build the four programs
+all: $(programs) ## Build the programs
 
 # ---- rules -----------------------------------------------------------------------------------
 
@@ -79,7 +80,7 @@ $(B)/%.skel.h: $(B)/%.bpf.o
 	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf > $@
 
 $(call obj,$(datapath_src)): | $(skeletons)
-$(call obj,agent/main.c agent/api/api_status.c cli/help.c): VERSION
+$(call obj,agent/main.c agent/api/api_status.c agent/api/api_metrics.c cli/help.c kube/main.c http/main.c): VERSION
 $(B)/datapath/datapath.o: $(skeletons)
 
 # The page is embedded with .incbin, which the compiler does not report as a dependency.
@@ -109,6 +110,10 @@ $(B)/tendril-cni: $(call obj,$(cni_src)) $(B)/liblib.a
 $(B)/tendril-kube: $(call obj,$(kube_src)) $(B)/liblib.a
 	$(say) LD $@
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -o $@ -lcurl -lcrypto -levent_core -lcjson -lyaml -lcap -lseccomp
+
+$(B)/tendril-http: $(call obj,$(http_src)) $(B)/liblib.a
+	$(say) LD $@
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -o $@ -levent_extra -levent_core -lcap -lseccomp
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 include tests/tests.mk tests/lint/lint.mk deploy/install.mk deploy/image/image.mk

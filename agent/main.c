@@ -299,13 +299,8 @@ static void on_pin_deleted(void *arg)
 static void on_run_file_deleted(void *arg)
 {
 	struct daemon *daemon = arg;
-	struct errmsg err = {};
-	int ret = http_server_ensure_socket(daemon->agent.http, &err);
 
-	if (ret < 0)
-		log_error("%s", err.text);
-	else if (ret > 0)
-		log_warn("%s/tendril.sock was removed; put back", daemon->config.run_dir);
+	api_ensure_sockets(&daemon->agent);
 }
 
 /* Files that somebody may delete while the agent runs. */
@@ -383,7 +378,7 @@ static void daemon_stop(struct daemon *daemon)
 	task_finish_all();
 	deletion_watch_free(daemon->pins);
 	deletion_watch_free(daemon->socket);
-	http_server_free(agent->http);
+	api_close(agent);
 	accel_free(agent->accel);
 	gc_free(agent->gc);
 	flows_free(agent->flows);

@@ -26,9 +26,10 @@ install: all ## Install programs, unit, configuration and man pages (DESTDIR, PR
 		$(DESTDIR)$(UNITDIR) $(DESTDIR)$(CONFDIR)/objects $(DESTDIR)$(CNICONFDIR)
 	$(INSTALL_PROGRAM) $(B)/tendrild $(DESTDIR)$(SBINDIR)/tendrild
 	$(INSTALL_PROGRAM) $(B)/tendril-kube $(DESTDIR)$(SBINDIR)/tendril-kube
+	$(INSTALL_PROGRAM) $(B)/tendril-http $(DESTDIR)$(SBINDIR)/tendril-http
 	$(INSTALL_PROGRAM) $(B)/tendril $(DESTDIR)$(BINDIR)/tendril
 	$(INSTALL_PROGRAM) $(B)/tendril-cni $(DESTDIR)$(CNIBINDIR)/tendril
-	$(foreach unit,tendrild tendril-kube, \
+	$(foreach unit,tendrild tendril-kube tendril-http, \
 		sed 's|^ExecStart=/usr/sbin/|ExecStart=$(SBINDIR)/|' deploy/$(unit).service \
 			> $(DESTDIR)$(UNITDIR)/$(unit).service && \
 		chmod 0644 $(DESTDIR)$(UNITDIR)/$(unit).service &&) true
@@ -52,9 +53,9 @@ uninstall: ## Remove what install put there, but for configuration that was chan
 	@test -n "$(DESTDIR)" || test -z "$$(ls -A $(RUNDIR)/endpoints 2>/dev/null)" || { \
 		echo "pods are wired on this node: remove their containers, or cut them off with" \
 			"\"tendrild --cleanup\", then run this again" >&2; exit 1; }
-	rm -f $(DESTDIR)$(SBINDIR)/tendrild $(DESTDIR)$(SBINDIR)/tendril-kube \
-		$(DESTDIR)$(UNITDIR)/tendril-kube.service $(DESTDIR)$(BINDIR)/tendril \
-		$(DESTDIR)$(CNIBINDIR)/tendril $(DESTDIR)$(UNITDIR)/tendrild.service \
+	rm -f $(foreach name,tendrild tendril-kube tendril-http, \
+			$(DESTDIR)$(SBINDIR)/$(name) $(DESTDIR)$(UNITDIR)/$(name).service) \
+		$(DESTDIR)$(BINDIR)/tendril $(DESTDIR)$(CNIBINDIR)/tendril \
 		$(foreach page,$(man_pages),$(call man_path,$(page))) \
 		$(DESTDIR)$(COMPLETIONDIR)/tendril $(DESTDIR)$(ZSHDIR)/_tendril \
 		$(DESTDIR)$(FISHDIR)/tendril.fish

@@ -14,13 +14,13 @@
 
 #include "kube/feed.h"
 #include "kube/reflector.h"
-#include "kube/sandbox.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/log.h"
+#include "lib/sandbox.h"
 
 #define HEARTBEAT_S    5
-#define SOCKET_DEFAULT "/run/tendril/tendril.sock"
+#define SOCKET_DEFAULT "/run/tendril/kube.sock"
 
 struct client {
 	struct kubeconfig config;
@@ -258,7 +258,7 @@ int main(int argc, char **argv)
 	curl_global_init(CURL_GLOBAL_DEFAULT); /* before the sandbox: OpenSSL reads its settings */
 	ret = configure(&arguments, &client.config, &err);
 	if (!ret)
-		ret = sandbox_enter(&err);
+		ret = sandbox_enter(false, &err);
 	if (!ret)
 		ret = client_start(&client, &err);
 	if (!ret)

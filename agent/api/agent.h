@@ -15,6 +15,14 @@
 struct event_base;
 struct http_server;
 
+#define API_SOCKETS 3
+
+struct api_listener {
+	struct agent *agent;
+	struct http_server *server;
+	unsigned int id; /* enum api_socket */
+};
+
 struct agent {
 	struct event_base *base;
 	struct datapath *datapath;
@@ -26,7 +34,7 @@ struct agent {
 	struct monitor *monitor;     /* event ring -> streams */
 	struct flows *flows;         /* observation of flows -> streams */
 	struct gc *gc;               /* timers: silent connections, maps that fill up */
-	struct http_server *http;
+	struct api_listener listeners[API_SOCKETS];
 
 	/* Of the configuration, borrowed. */
 	const char *run_dir;

@@ -12,6 +12,7 @@
 #include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/json.h"
+#include "lib/log.h"
 #include "lib/task.h"
 #include "lib/text.h"
 
@@ -22,34 +23,50 @@
 #define API_STREAM_BACKLOG (1u << 20)
 #define API_TRIM_SIZE      (256u << 10)
 
+/* The CLI and the plugin may do everything.  A program that reads from a network has a socket with
+ * just the routes it needs: whoever takes it over cannot write policy or wire pods. */
+enum api_socket { SOCKET_FULL, SOCKET_KUBE, SOCKET_HTTP };
+
+#define KUBE (1u << SOCKET_KUBE)
+#define HTTP (1u << SOCKET_HTTP)
+
+static const char *const socket_names[API_SOCKETS] = {
+	[SOCKET_FULL] = "tendril.sock",
+	[SOCKET_KUBE] = "kube.sock",
+	[SOCKET_HTTP] = "http.sock",
+};
+
 /* "*" takes one segment.  Rows of one path follow each other. */
 static const struct route {
 	const char *method;
 	const char *path;
 	api_handler handler;
-	bool is_long; /* it may read long texts: it runs as a task */
+	bool is_long;         /* it may read long texts: it runs as a task */
+	unsigned int sockets; /* besides SOCKET_FULL */
 } routes[] = {
-	{ "GET", "/v1/status", api_status_get, false },
-	{ "GET", "/v1/endpoints", api_endpoints_list, false },
-	{ "GET", "/v1/endpoints/*/*", api_endpoints_get, false },
-	{ "GET", "/v1/services", api_services_list, false },
-	{ "GET", "/v1/services/*/*", api_services_get, false },
-	{ "GET", "/v1/policies", api_policies_list, false },
-	{ "GET", "/v1/policies/*/*", api_policies_get, false },
-	{ "GET", "/v1/identities", api_identities_list, false },
-	{ "GET", "/v1/conntrack", api_conntrack_list, false },
-	{ "GET", "/v1/objects", api_objects_list, true },
-	{ "PUT", "/v1/objects", api_objects_put, true },
-	{ "GET", "/v1/objects/*/*/*", api_objects_get, true },
-	{ "DELETE", "/v1/objects/*/*/*", api_objects_del, true },
-	{ "POST", "/v1/sources/kubernetes", api_kube_put, true },
-	{ "GET", "/v1/events", api_events_follow, false },
-	{ "GET", "/v1/flows", api_flows_follow, false },
-	{ "POST", "/v1/cni/add", api_cni_add, false },
-	{ "POST", "/v1/cni/del", api_cni_del, false },
-	{ "POST", "/v1/cni/check", api_cni_check, false },
-	{ "POST", "/v1/cni/gc", api_cni_gc, false },
-	{ "POST", "/v1/cni/status", api_cni_status, false },
+	{ "GET", "/v1/status", api_status_get, false, 0 },
+	{ "GET", "/v1/ready", api_ready_get, false, HTTP },
+	{ "GET", "/v1/metrics", api_metrics_get, false, HTTP },
+	{ "GET", "/v1/endpoints", api_endpoints_list, false, 0 },
+	{ "GET", "/v1/endpoints/*/*", api_endpoints_get, false, 0 },
+	{ "GET", "/v1/services", api_services_list, false, 0 },
+	{ "GET", "/v1/services/*/*", api_services_get, false, 0 },
+	{ "GET", "/v1/policies", api_policies_list, false, 0 },
+	{ "GET", "/v1/policies/*/*", api_policies_get, false, 0 },
+	{ "GET", "/v1/identities", api_identities_list, false, 0 },
+	{ "GET", "/v1/conntrack", api_conntrack_list, false, 0 },
+	{ "GET", "/v1/objects", api_objects_list, true, 0 },
+	{ "PUT", "/v1/objects", api_objects_put, true, 0 },
+	{ "GET", "/v1/objects/*/*/*", api_objects_get, true, 0 },
+	{ "DELETE", "/v1/objects/*/*/*", api_objects_del, true, 0 },
+	{ "POST", "/v1/sources/kubernetes", api_kube_put, true, KUBE },
+	{ "GET", "/v1/events", api_events_follow, false, 0 },
+	{ "GET", "/v1/flows", api_flows_follow, false, 0 },
+	{ "POST", "/v1/cni/add", api_cni_add, false, 0 },
+	{ "POST", "/v1/cni/del", api_cni_del, false, 0 },
+	{ "POST", "/v1/cni/check", api_cni_check, false, 0 },
+	{ "POST", "/v1/cni/gc", api_cni_gc, false, 0 },
+	{ "POST", "/v1/cni/status", api_cni_status, false, 0 },
 };
 
 /* ---- answers --------------------------------------------------------------------------------- */
@@ -73,6 +90,11 @@ static void reply_text(struct api_call *call, int status, cJSON *json)
 void api_reply(struct api_call *call, cJSON *json)
 {
 	reply_text(call, 200, json);
+}
+
+void api_reply_text(struct api_call *call, const char *text)
+{
+	http_reply(call->exchange, 200, text);
 }
 
 static void refuse_text(struct api_call *call, int status, const char *text)
@@ -220,7 +242,12 @@ static void call_run(const struct api_call *call, const struct route *route, con
 static void api_handle(struct http_exchange *exchange, const struct http_request *request,
 		       void *arg)
 {
-	struct api_call call = { .agent = arg, .exchange = exchange, .request = request };
+	const struct api_listener *listener = arg;
+	struct api_call call = {
+		.agent = listener->agent,
+		.exchange = exchange,
+		.request = request,
+	};
 	char path[sizeof(request->head.path)];
 	const char *allowed = NULL;
 
@@ -228,6 +255,8 @@ static void api_handle(struct http_exchange *exchange, const struct http_request
 	for (size_t i = 0; i < ARRAY_SIZE(routes); i++) {
 		char *args[API_ARGS_MAX] = {};
 
+		if (listener->id != SOCKET_FULL && !(routes[i].sockets & 1u << listener->id))
+			continue;
 		if (!route_matches(routes[i].path, path, args))
 			continue;
 		if (strcmp(request->head.method, routes[i].method) == 0) {
@@ -256,6 +285,43 @@ int api_listen(struct agent *agent, struct errmsg *err)
 	};
 	char path[PATH_MAX];
 
-	snprintf(path, sizeof(path), "%s/tendril.sock", agent->run_dir);
-	return http_server_new(agent->base, path, &limits, api_handle, agent, &agent->http, err);
+	for (unsigned int i = 0; i < API_SOCKETS; i++) {
+		struct api_listener *listener = &agent->listeners[i];
+
+		listener->agent = agent;
+		listener->id = i;
+		snprintf(path, sizeof(path), "%s/%s", agent->run_dir, socket_names[i]);
+		if (http_server_new(agent->base, path, &limits, api_handle, listener,
+				    &listener->server, err) < 0)
+			return err->code;
+	}
+	return 0;
+}
+
+void api_ensure_sockets(struct agent *agent)
+{
+	for (unsigned int i = 0; i < API_SOCKETS; i++) {
+		struct errmsg err = {};
+		int ret = http_server_ensure_socket(agent->listeners[i].server, &err);
+
+		if (ret < 0)
+			log_error("%s", err.text);
+		else if (ret > 0)
+			log_warn("%s/%s was removed; put back", agent->run_dir, socket_names[i]);
+	}
+}
+
+unsigned long api_slow_readers(const struct agent *agent)
+{
+	unsigned long count = 0;
+
+	for (unsigned int i = 0; i < API_SOCKETS; i++)
+		count += http_server_slow_readers(agent->listeners[i].server);
+	return count;
+}
+
+void api_close(struct agent *agent)
+{
+	for (unsigned int i = 0; i < API_SOCKETS; i++)
+		http_server_free(agent->listeners[i].server);
 }

@@ -22,13 +22,17 @@ struct api_call {
 
 typedef void (*api_handler)(struct api_call *call);
 
-/* Listens on RUN_DIR/tendril.sock and sets agent->http. */
+/* Listens on RUN_DIR/tendril.sock, kube.sock and http.sock: agent->listeners. */
 int api_listen(struct agent *agent, struct errmsg *err);
+void api_ensure_sockets(struct agent *agent); /* listens again where a socket file was removed */
+unsigned long api_slow_readers(const struct agent *agent); /* streams that were cut off */
+void api_close(struct agent *agent);
 
 /* ---- answers (api.c) ---- */
 
 void api_reply(struct api_call *call,
 	       struct cJSON *json); /* 200; takes json, NULL: out of memory */
+void api_reply_text(struct api_call *call, const char *text); /* 200, as it is */
 void api_refuse(struct api_call *call, int status, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 void api_error(struct api_call *call, const struct errmsg *err); /* the status follows err->code */
@@ -38,10 +42,13 @@ void api_error(struct api_call *call, const struct errmsg *err); /* the status f
 struct cJSON *api_name_json(const char *namespace, const char *name); /* "namespace/name" */
 struct cJSON *api_addresses_json(const struct addr *addresses, size_t count);
 struct cJSON *api_labels_json(const struct labels *labels);
+uint64_t api_rss_bytes(void); /* of the agent (api_status.c) */
 
 /* ---- handlers ---- */
 
 void api_status_get(struct api_call *call);
+void api_ready_get(struct api_call *call);
+void api_metrics_get(struct api_call *call);
 void api_endpoints_list(struct api_call *call);
 void api_endpoints_get(struct api_call *call);
 void api_services_list(struct api_call *call);

@@ -129,6 +129,17 @@ void api_cni_status(struct api_call *call)
 		api_reply(call, cJSON_CreateObject());
 }
 
+/* Whether pods can be added now: what the runtime is told by the plugin's STATUS. */
+void api_ready_get(struct api_call *call)
+{
+	struct endpoint_error error = {};
+
+	if (endpoints_cni_status(call->agent->endpoints, &error))
+		api_refuse(call, 503, "%s: %s", error.step, error.text.text);
+	else
+		api_reply(call, cJSON_CreateObject());
+}
+
 void api_events_follow(struct api_call *call)
 {
 	char text[64] = "";

@@ -37,7 +37,7 @@ static void datapath_add(cJSON *status, struct agent *agent)
 	cJSON_AddItemToObject(json, "programs", programs);
 }
 
-static uint64_t rss_bytes(void)
+uint64_t api_rss_bytes(void)
 {
 	auto_fclose FILE *file = fopen("/proc/self/statm", "re");
 	char line[128], *resident;
@@ -54,7 +54,7 @@ static void memory_add(cJSON *status, struct agent *agent)
 	cJSON *json = cJSON_AddObjectToObject(status, "memory");
 	uint64_t maps = 0;
 
-	cJSON_AddNumberToObject(json, "rssBytes", (double)rss_bytes());
+	cJSON_AddNumberToObject(json, "rssBytes", (double)api_rss_bytes());
 	if (maps_memory(agent->datapath, &maps) == 0)
 		cJSON_AddNumberToObject(json, "mapBytes", (double)maps);
 }
@@ -265,7 +265,7 @@ static void problem_add(const char *text, void *arg)
 static void warnings_fill(cJSON *warnings, cJSON *failures, const struct agent *agent)
 {
 	const char *sync = sync_warning(agent->sync);
-	unsigned long slow = http_server_slow_readers(agent->http);
+	unsigned long slow = api_slow_readers(agent);
 	const char *unknown = objects_unknown(agent->objects);
 	char text[128];
 	struct problems_add add = { .warnings = warnings, .failures = failures };

@@ -15,7 +15,7 @@
 #include "lib/log.h"
 
 #define SWEEP_SECONDS   10
-#define PRESSURE_SWEEPS 6 /* maps are counted with every sixth sweep */
+#define PRESSURE_SWEEPS 6 /* maps are counted with every sixth sweep, and the first */
 #define PRESSURE_CALM   75
 
 struct gc {
@@ -23,6 +23,7 @@ struct gc {
 	struct event *timer;
 	unsigned int sweeps;
 	unsigned int pressure[MAP_COUNT]; /* the last warning: 0, 80 or 95 per cent */
+	uint32_t used[MAP_COUNT];
 };
 
 unsigned int gc_map_pressure(enum map_id map, uint32_t used, uint32_t capacity, char *ret_text)
@@ -47,6 +48,7 @@ static void pressure_check(struct gc *gc)
 
 		if (maps_usage(gc->datapath, (enum map_id)map, &used, &capacity) < 0)
 			continue;
+		gc->used[map] = used;
 		level = gc_map_pressure((enum map_id)map, used, capacity, text);
 		if (level > *warned)
 			log_warn("%s", text);
@@ -72,8 +74,13 @@ static void gc_run(evutil_socket_t fd, short what, void *arg)
 			 strerror(-(connections < 0 ? connections : translations)));
 	else if (connections || translations)
 		log_debug("swept %d connections, %d translations", connections, translations);
-	if (++gc->sweeps % PRESSURE_SWEEPS == 0)
+	if (gc->sweeps++ % PRESSURE_SWEEPS == 0)
 		pressure_check(gc);
+}
+
+uint32_t gc_map_used(const struct gc *gc, enum map_id map)
+{
+	return gc->used[map];
 }
 
 int gc_new(struct event_base *base, struct datapath *datapath, struct gc **ret, struct errmsg *err)

@@ -121,7 +121,7 @@ def test_every_file_states_its_licence(path):
 
 
 @pytest.mark.parametrize("page", ["tendril.1", "tendril-policy.1", "tendrild.8", "tendril-cni.8",
-                                  "tendril-kube.8"])
+                                  "tendril-kube.8", "tendril-http.8"])
 def test_every_program_has_a_man_page(page):
     assert (ROOT / "doc/man" / page).exists()
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "kube/sandbox.h"
+#include "lib/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -89,13 +89,20 @@ static const int allowed[] = {
 	SCMP_SYS(exit_group),
 };
 
-static int filter_add(scmp_filter_ctx filter)
+static const int allowed_server[] = {
+	SCMP_SYS(listen),
+	SCMP_SYS(accept4),
+};
+
+static int filter_add(scmp_filter_ctx filter, bool server)
 {
 	const int families[] = { AF_UNIX, AF_INET, AF_INET6, AF_NETLINK };
 	int ret = 0;
 
 	for (size_t i = 0; !ret && i < ARRAY_SIZE(allowed); i++)
 		ret = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
+	for (size_t i = 0; !ret && server && i < ARRAY_SIZE(allowed_server); i++)
+		ret = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed_server[i], 0);
 	/* No packet sockets; netlink is for the resolver, which asks for the own addresses. */
 	for (size_t i = 0; !ret && i < ARRAY_SIZE(families); i++)
 		ret = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
@@ -114,7 +121,7 @@ static int filter_add(scmp_filter_ctx filter)
 	return ret;
 }
 
-int sandbox_enter(struct errmsg *err)
+int sandbox_enter(bool server, struct errmsg *err)
 {
 	cap_t none = cap_init();
 	scmp_filter_ctx filter = NULL;
@@ -131,7 +138,7 @@ int sandbox_enter(struct errmsg *err)
 	filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
 	if (!filter)
 		return fail(err, -ENOMEM, "filter of system calls");
-	ret = filter_add(filter);
+	ret = filter_add(filter, server);
 	if (!ret)
 		ret = seccomp_load(filter);
 	seccomp_release(filter);

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Metrics in the text format of Prometheus (exposition format 0.0.4).  tendril-http serves them.
+ * Names follow Cilium's with "tendril" in place of "cilium".  No label has values that a pod or a
+ * user can make up, so the number of series is bounded.
+ */
+#include <string.h>
+
+#include "agent/api/api.h"
+#include "agent/endpoint/endpoint.h"
+#include "agent/monitor/gc.h"
+#include "agent/sync/sync.h"
+#include "lib/arena.h"
+
+static void family(struct buffer *out, const char *name, const char *type, const char *help)
+{
+	buffer_print(out, "# HELP tendril_%s %s\n# TYPE tendril_%s %s\n", name, help, name, type);
+}
+
+static void sample(struct buffer *out, const char *name, uint64_t value)
+{
+	buffer_print(out, "tendril_%s %llu\n", name, (unsigned long long)value);
+}
+
+static void labelled(struct buffer *out, const char *name, const char *label, const char *text,
+		     uint64_t value)
+{
+	buffer_print(out, "tendril_%s{%s=\"%s\"} %llu\n", name, label, text,
+		     (unsigned long long)value);
+}
+
+static void counter(struct buffer *out, struct agent *agent, const char *name, const char *label,
+		    const char *text, unsigned int metric)
+{
+	uint64_t count = 0;
+
+	metric_get(agent->datapath, metric, &count); /* 0 if it fails */
+	labelled(out, name, label, text, count);
+}
+
+static void counters_add(struct buffer *out, struct agent *agent)
+{
+	family(out, "drop_count_total", "counter", "Packets that were dropped, by reason.");
+#define X(num, name, text) counter(out, agent, "drop_count_total", "reason", #name, num);
+	DROP_REASONS(X)
+#undef X
+	family(out, "notice_count_total", "counter",
+	       "What happened to packets that were not dropped, by kind.");
+#define X(num, name, text) \
+	counter(out, agent, "notice_count_total", "notice", #name, METRIC_NOTICES + (num));
+	NOTICES(X)
+#undef X
+}
+
+static void endpoints_add_states(struct buffer *out, const struct agent *agent)
+{
+	struct endpoint_info info;
+	uint64_t ready = 0, broken = 0;
+
+	for (uint16_t slot = 0; endpoints_next(agent->endpoints, slot, &info); slot = info.slot) {
+		if (strcmp(info.state, "broken") == 0)
+			broken++;
+		else
+			ready++;
+	}
+	family(out, "endpoint_state", "gauge", "Endpoints on this node, by state.");
+	labelled(out, "endpoint_state", "endpoint_state", "ready", ready);
+	labelled(out, "endpoint_state", "endpoint_state", "broken", broken);
+}
+
+static void objects_add(struct buffer *out, const struct agent *agent)
+{
+	const struct compiled *compiled = sync_compiled(agent->sync);
+
+	family(out, "policy", "gauge", "Policies of all kinds that are known.");
+	sample(out, "policy",
+	       store_count(agent->store, OBJECT_NETWORK_POLICY) +
+		       store_count(agent->store, OBJECT_CLUSTER_POLICY));
+	family(out, "services", "gauge", "Services that are known.");
+	sample(out, "services", store_count(agent->store, OBJECT_SERVICE));
+	family(out, "identity", "gauge", "Identities that policy tells apart.");
+	sample(out, "identity", compiled ? compiled->identity_count : 0);
+}
+
+static void maps_add(struct buffer *out, const struct agent *agent)
+{
+	family(out, "bpf_map_capacity", "gauge", "Entries that an eBPF map can hold.");
+	for (int map = 0; map < MAP_COUNT; map++)
+		labelled(out, "bpf_map_capacity", "map_name", map_name((enum map_id)map),
+			 maps_capacity(agent->datapath, (enum map_id)map));
+	family(out, "bpf_map_entries", "gauge",
+	       "Entries of an eBPF map when it was last counted, up to a minute ago.");
+	for (int map = 0; map < MAP_COUNT; map++)
+		labelled(out, "bpf_map_entries", "map_name", map_name((enum map_id)map),
+			 gc_map_used(agent->gc, (enum map_id)map));
+}
+
+static void agent_add(struct buffer *out, struct agent *agent)
+{
+	uint64_t maps = 0;
+
+	family(out, "build_info", "gauge", "1, with the version of the agent.");
+	labelled(out, "build_info", "version", TENDRIL_VERSION, 1);
+	family(out, "agent_resident_memory_bytes", "gauge", "Resident memory of the agent.");
+	sample(out, "agent_resident_memory_bytes", api_rss_bytes());
+	family(out, "bpf_maps_memory_bytes", "gauge", "Kernel memory of all eBPF maps.");
+	maps_memory(agent->datapath, &maps); /* 0 if it fails */
+	sample(out, "bpf_maps_memory_bytes", maps);
+}
+
+void api_metrics_get(struct api_call *call)
+{
+	auto_buffer struct buffer out = { 0 };
+
+	agent_add(&out, call->agent);
+	endpoints_add_states(&out, call->agent);
+	objects_add(&out, call->agent);
+	counters_add(&out, call->agent);
+	maps_add(&out, call->agent);
+	out.data[out.len - 1] = '\0'; /* the answer gets a newline at its end */
+	api_reply_text(call, out.data);
+}

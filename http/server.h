@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is served over TCP: probes and metrics. */
+#ifndef TENDRIL_HTTP_SERVER_H
+#define TENDRIL_HTTP_SERVER_H
+
+#include "lib/errmsg.h"
+
+struct event_base;
+struct server;
+
+enum server_pages { SERVER_HEALTH = 1 << 0, SERVER_METRICS = 1 << 1 };
+
+/* socket_path: of the agent; borrowed. */
+struct server *server_new(struct event_base *base, const char *socket_path);
+/* Serves pages at "HOST:PORT" or "[HOST]:PORT".  -EINVAL: no such address; -EADDRINUSE. */
+int server_listen(struct server *server, const char *address, unsigned int pages,
+		  struct errmsg *err);
+void server_free(struct server *server);
+
+#endif

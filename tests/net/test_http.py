@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tendril-http: probes and metrics over TCP, from a process without privileges."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+
+import pytest
+
+from tendril import UnixConnection, policy_object, wait_for
+
+HEALTH, METRICS = "127.0.0.1:9879", "[::1]:9962"
+SAMPLE = re.compile(r'tendril_([a-z_]+)(?:\{([a-z_]+)="([^"\\]*)"\})? (\d+)')
+
+
+class Http:
+    def __init__(self, node, *arguments):
+        self.node = node
+        self.process = subprocess.Popen(node.netns.enter(
+            node.build / "tendril-http", "--socket", node.run_dir / "http.sock",
+            "--health", HEALTH, "--metrics", METRICS, *arguments), stderr=subprocess.PIPE, text=True)
+        wait_for(lambda: self.get("/healthz")[0], "tendril-http to listen")
+
+    def get(self, path, at=HEALTH, *more):
+        """Status and body; 0 if nobody listens."""
+        done = self.node.netns.run("curl", "-s", "-m", "10", "-w", "\n%{http_code}", *more,
+                                   f"http://{at}{path}", check=False)
+        body, _, status = done.stdout.rpartition("\n")
+        return int(status), body
+
+    def metrics(self):
+        status, body = self.get("/metrics", METRICS)
+        assert status == 200, body
+        return body
+
+    def stop(self):
+        self.process.terminate()
+        assert self.process.wait(10) == 0, self.process.stderr.read()
+
+
+@pytest.fixture
+def http(node):
+    made = Http(node)
+    yield made
+    made.stop()
+
+
+def test_probes_follow_the_agent(node, http):
+    assert http.get("/healthz") == (200, "ok\n")
+    assert http.get("/readyz") == (200, "ok\n")
+    assert http.get("/readyz", HEALTH, "-I")[0] == 200
+    node.stop()
+    node.start("--kubernetes=true")  # waits for objects that nobody brings
+    wait_for(lambda: "polic" in http.get("/readyz")[1], "what is waited for")
+    assert http.get("/readyz")[0] == 503 and http.get("/healthz") == (200, "ok\n")
+
+
+def test_an_agent_that_hangs_or_is_gone_is_told(node, http):
+    os.kill(node.agent.pid, signal.SIGSTOP)
+    try:
+        wait_for(lambda: http.get("/healthz")[0] == 503, "the hanging agent to be told", 10)
+        assert "does not answer" in http.get("/healthz")[1]
+    finally:
+        os.kill(node.agent.pid, signal.SIGCONT)
+    wait_for(lambda: http.get("/healthz")[0] == 200, "the agent to go on")
+    node.kill()
+    wait_for(lambda: http.get("/readyz")[0] == 503, "the agent's end to be told")
+    assert http.get("/metrics", METRICS)[0] == 503
+    node.start()
+    wait_for(lambda: http.get("/readyz")[0] == 200, "the new agent to be found")
+
+
+def test_only_what_an_address_is_for_is_served_there(http):
+    assert http.get("/metrics")[0] == 404
+    assert http.get("/healthz", METRICS)[0] == 404
+    assert http.get("/v1/status")[0] == 404
+    assert http.get("/healthz", HEALTH, "-X", "POST", "-d", "x")[0] >= 400
+    assert http.get("/" + "x" * 9000)[0] >= 400
+    assert http.get("/healthz", HEALTH, "-H", "X: " + "x" * 9000)[0] >= 400
+    assert http.get("/healthz")[0] == 200
+
+
+def samples(text):
+    """{(name, label value): number}; every line is a sample or describes one."""
+    found, typed = {}, set()
+    for line in text.splitlines():
+        if line.startswith("# "):
+            _, what, name, rest = line.split(" ", 3)
+            assert what in ("HELP", "TYPE") and rest
+            if what == "TYPE":
+                assert name not in typed and rest in ("counter", "gauge")
+                assert (rest == "counter") == name.endswith("_total"), name
+                typed.add(name)
+            continue
+        match = SAMPLE.fullmatch(line)
+        assert match, line
+        assert f"tendril_{match[1]}" in typed
+        assert (match[1], match[3]) not in found, line
+        found[match[1], match[3]] = int(match[4])
+    return found
+
+
+def test_metrics_count_what_happens(node, http):
+    before = samples(http.metrics())
+    a, b = node.pod("a"), node.pod("b", labels={"app": "b"})
+    b.serve(tcp=[80])
+    node.write("deny.json", policy_object("b", "default", {}, policyTypes=["Ingress"]))
+    wait_for(lambda: a.connect(b.v4, 80, timeout=0.2)["result"] != "ok", "the policy")
+    after = wait_for(lambda: (now := samples(http.metrics()))["policy", None] == 1 and now,
+                     "an answer that is fresh")
+    assert after["endpoint_state", "ready"] == before["endpoint_state", "ready"] + 2
+    assert after["drop_count_total", "INGRESS_DENIED"] > before["drop_count_total", "INGRESS_DENIED"]
+    assert after["bpf_map_capacity", "ct_map"] > 0
+    assert after["agent_resident_memory_bytes", None] > 1 << 20
+
+
+def test_the_process_has_no_privileges(http):
+    status = open(f"/proc/{http.process.pid}/status").read()
+    for line in ("CapEff:\t0000000000000000", "CapPrm:\t0000000000000000", "NoNewPrivs:\t1",
+                 "Seccomp:\t2"):
+        assert line in status
+
+
+@pytest.mark.parametrize("name, allowed", [("http.sock", []), ("kube.sock", [
+    ("POST", "/v1/sources/kubernetes")])])
+def test_sockets_of_programs_that_read_networks_have_few_routes(node, name, allowed):
+    def status(method, path):
+        connection = UnixConnection(node.run_dir / name)
+        connection.request(method, path, "{}")
+        try:
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    for method, path in [("PUT", "/v1/objects"), ("GET", "/v1/objects"), ("GET", "/v1/status"),
+                         ("DELETE", "/v1/objects/Pod/default/a"), ("POST", "/v1/cni/del"),
+                         ("POST", "/v1/cni/add"), ("GET", "/v1/events"),
+                         ("POST", "/v1/sources/kubernetes")]:
+        if (method, path) in allowed:
+            assert status(method, path) != 404
+        else:
+            assert status(method, path) == 404, (name, method, path)
+
+
+def test_idle_connections_do_not_keep_others_out(node, http):
+    """More than it may have open, each with half a request; it goes on when their time is over."""
+    script = ("import socket\n"
+              "all = [socket.create_connection(('127.0.0.1', 9879)) for _ in range(300)]\n"
+              "[one.send(b'GET /hea') for one in all]\n"
+              "print('ready', flush=True); input()\n")
+    holder = subprocess.Popen(node.netns.enter("python3", "-c", script), stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "ready\n"
+        wait_for(lambda: http.get("/healthz")[0] == 200, "their time to be over", 20)
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+@pytest.mark.parametrize("argument, text", [
+    (("--health", "localhost"), "write it as"), (("--health", "127.0.0.1"), "write it as"),
+    (("--metrics", "127.0.0.1:0"), "write it as"), (("--metrics", HEALTH), "in use"),
+    (("--log-level", "loud"), "is none"), (("more",), "unexpected")])
+def test_wrong_arguments_are_named(node, argument, text):
+    held = socket.socket()
+    done = node.netns.run(node.build / "tendril-http", "--socket", node.run_dir / "http.sock",
+                          *argument, check=False)
+    held.close()
+    assert done.returncode in (1, 2) and text in done.stderr, done.stderr
