@@ -12,7 +12,7 @@
 
 #include "lib/auto.h"
 #include "lib/file.h"
-#include "lib/json.h"
+#include "lib/reader.h"
 
 #define CONFIG_FILE_MAX  65536
 #define SOCKET_PATH_ROOM 90 /* of a run dir: "/tendril.sock" must still fit into sun_path */
@@ -239,50 +239,37 @@ static int text_set(const struct setting *setting, struct config *config, const 
 
 /* ---- agent.json ------------------------------------------------------------------------------ */
 
-static int json_set_cidrs(const struct json_node *node, struct config *config, struct errmsg *err)
+static void json_set_cidrs(struct reader *reader, const struct json_node *node,
+			   struct config *config)
 {
 	const struct cJSON *item;
-	size_t count, index = 0;
-	int ret = json_array(node, &count, err);
+	struct errmsg fault;
+	size_t index = 0;
 
-	if (ret)
-		return ret;
+	read_is_array(reader, node);
 	cJSON_ArrayForEach (item, node->value) {
 		struct json_node element = json_element(node, item, index++);
-		const char *text;
 
-		ret = json_string(&element, &text, err);
-		if (ret)
-			return ret;
-		if (cidr_add(config, text, err))
-			return wrap(err, "%s[%zu]", node->key, index - 1);
+		if (cidr_add(config, read_required_string(reader, &element), &fault))
+			reader_error(reader, &element, "%s", fault.text);
 	}
-	return 0;
 }
 
-static int json_set(const struct setting *setting, const struct json_node *node,
-		    struct config *config, struct errmsg *err)
+static void json_set(struct reader *reader, const struct setting *setting,
+		     const struct json_node *node, struct config *config)
 {
-	const char *text;
-	int64_t number;
-	int ret;
+	void *member = setting_member(setting, config);
+	struct errmsg fault;
 
-	switch (setting->type) {
-	case SETTING_CIDRS:
-		return json_set_cidrs(node, config, err);
-	case SETTING_BOOL:
-		return json_bool(node, setting_member(setting, config), err);
-	case SETTING_NUMBER:
-		ret = json_integer(node, setting->min, setting->max, &number, err);
-		if (!ret)
-			ret = number_set(setting, config, (uint64_t)number, err);
-		return ret;
-	default:
-		ret = json_string(node, &text, err);
-		if (!ret && text_set(setting, config, text, err))
-			ret = wrap(err, "%s", node->key);
-		return ret;
-	}
+	if (setting->type == SETTING_CIDRS)
+		json_set_cidrs(reader, node, config);
+	else if (setting->type == SETTING_BOOL)
+		*(bool *)member = read_bool(reader, node, false);
+	else if (setting->type == SETTING_NUMBER)
+		*(uint32_t *)member =
+			(uint32_t)read_integer(reader, node, setting->min, setting->max, 0);
+	else if (text_set(setting, config, read_required_string(reader, node), &fault))
+		reader_error(reader, node, "%s", fault.text);
 }
 
 static const struct setting *setting_by_key(const char *key)
@@ -298,25 +285,25 @@ static int json_apply(const struct cJSON *json, struct config *config, struct er
 {
 	struct json_node root = json_root(json);
 	bool seen[ARRAY_SIZE(settings)] = {};
+	struct reader reader = { .err = err };
 	const struct cJSON *item;
-	int ret = json_object(&root, err);
 
-	if (ret)
-		return ret;
+	if (!read_required(&reader, &root) || !read_is_object(&reader, &root))
+		return reader.ret;
 	cJSON_ArrayForEach (item, json) {
 		const struct setting *setting = setting_by_key(item->string);
 		struct json_node node = json_member_node(&root, item);
 
-		if (!setting)
-			return json_fail(&node, err, "unknown field");
+		if (!setting) {
+			reader_error(&reader, &node, "unknown field");
+			continue;
+		}
 		if (seen[setting - settings])
-			return json_fail(&node, err, "given twice");
+			reader_error(&reader, &node, "given twice");
 		seen[setting - settings] = true;
-		ret = json_set(setting, &node, config, err);
-		if (ret)
-			return ret;
+		json_set(&reader, setting, &node, config);
 	}
-	return 0;
+	return reader.ret;
 }
 
 /* file NULL: the default one, which may be missing. */

@@ -12,107 +12,98 @@
 #include "lib/auto.h"
 #include "lib/document.h"
 #include "lib/file.h"
-#include "lib/json.h"
+#include "lib/reader.h"
 
 #define KUBECONFIG_MAX (1 << 20)
 
 /* ---- fields ---------------------------------------------------------------------------------- */
 
-static int text_get(const struct json_node *parent, const char *key, char **ret, struct errmsg *err)
+static char *text_get(struct reader *reader, const struct json_node *parent, const char *key)
 {
 	const struct json_node node = json_member(parent, key);
-	const char *text = NULL;
+	const char *text = read_string(reader, &node);
 
-	if (json_string_opt(&node, &text, err) < 0)
-		return err->code;
-	if (text && *text)
-		*ret = xstrdup(text);
-	return 0;
+	return text && *text ? xstrdup(text) : NULL;
 }
 
 /* A file's name is relative to the folder of the kubeconfig. */
-static int path_get(const struct json_node *parent, const char *key, const char *dir, char **ret,
-		    struct errmsg *err)
+static char *path_get(struct reader *reader, const struct json_node *parent, const char *key,
+		      const char *dir)
 {
-	auto_free char *text = NULL;
+	char *text = text_get(reader, parent, key), *path;
 
-	if (text_get(parent, key, &text, err) < 0)
-		return err->code;
-	if (text)
-		*ret = *text == '/' ? xstrdup(text) : xasprintf("%s/%s", dir, text);
-	return 0;
+	if (!text || *text == '/')
+		return text;
+	path = xasprintf("%s/%s", dir, text);
+	free(text);
+	return path;
 }
 
-static int blob_get(const struct json_node *parent, const char *key, struct blob *ret,
-		    struct errmsg *err)
+static struct blob blob_get(struct reader *reader, const struct json_node *parent, const char *key)
 {
 	const struct json_node node = json_member(parent, key);
-	auto_free unsigned char *data = NULL;
-	const char *text = NULL;
-	size_t len;
+	const char *text = read_string(reader, &node);
+	size_t len = text ? strlen(text) : 0;
+	unsigned char *data;
 	int size;
 
-	if (json_string_opt(&node, &text, err) < 0)
-		return err->code;
-	if (!text || !*text)
-		return 0;
-	len = strlen(text);
+	if (len == 0)
+		return (struct blob){ 0 };
 	data = xmalloc(len / 4 * 3 + 3);
 	size = len % 4 ? -1 : EVP_DecodeBlock(data, (const unsigned char *)text, (int)len);
-	if (size < 0)
-		return json_fail(&node, err, "not base64");
+	if (size < 0) {
+		reader_error(reader, &node, "not base64");
+		size = 0;
+	}
 	/* EVP_DecodeBlock() counts the padding, too. */
-	for (size_t i = len; i > 0 && text[i - 1] == '='; i--)
+	for (size_t i = len; i > 0 && text[i - 1] == '=' && size > 0; i--)
 		size--;
-	*ret = (struct blob){ .data = take_ptr(data), .len = (size_t)size };
-	return 0;
+	return (struct blob){ .data = data, .len = (size_t)size };
 }
 
 /* The entry of a list "clusters", "contexts" or "users" that has the name; its member of that kind.
  */
-static int entry_find(const struct json_node *root, const char *list, const char *member,
-		      const char *name, const cJSON **ret, struct errmsg *err)
+static struct json_node entry_find(struct reader *reader, const struct json_node *root,
+				   const char *list, const char *member, const char *name)
 {
 	const struct json_node items = json_member(root, list);
 	const cJSON *item;
-	size_t count;
 
-	if (json_array(&items, &count, err) < 0)
-		return err->code;
+	if (read_required(reader, &items))
+		read_is_array(reader, &items);
 	cJSON_ArrayForEach (item, items.value) {
 		const char *own =
 			cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "name"));
+		const cJSON *found;
 
 		if (!own || strcmp(own, name) != 0)
 			continue;
-		*ret = cJSON_GetObjectItemCaseSensitive(item, member);
-		if (!cJSON_IsObject(*ret))
-			return json_fail(&items, err, "\"%s\" has no %s", name, member);
-		return 0;
+		found = cJSON_GetObjectItemCaseSensitive(item, member);
+		if (!cJSON_IsObject(found))
+			reader_error(reader, &items, "\"%s\" has no %s", name, member);
+		return json_root(found);
 	}
-	return json_fail(&items, err, "there is no \"%s\"", name);
+	reader_error(reader, &items, "there is no \"%s\"", name);
+	return json_root(NULL);
 }
 
 /* ---- the parts of a kubeconfig --------------------------------------------------------------- */
 
-static int cluster_read(const struct json_node *cluster, const char *dir, struct kubeconfig *config,
-			struct errmsg *err)
+static void cluster_read(struct reader *reader, const struct json_node *cluster, const char *dir,
+			 struct kubeconfig *config)
 {
 	const struct json_node server = json_member(cluster, "server");
 	const struct json_node insecure = json_member(cluster, "insecure-skip-tls-verify");
-	const char *url;
+	const char *url = read_required_string(reader, &server);
+	struct errmsg fault;
 
-	if (json_string(&server, &url, err) < 0)
-		return err->code;
-	if (kubeconfig_add_server(config, url, err) < 0)
-		return wrap(err, "server");
-	if (json_bool_opt(&insecure, &config->insecure, err) < 0 ||
-	    text_get(cluster, "proxy-url", &config->proxy_url, err) < 0 ||
-	    text_get(cluster, "tls-server-name", &config->tls_server_name, err) < 0 ||
-	    path_get(cluster, "certificate-authority", dir, &config->ca_file, err) < 0 ||
-	    blob_get(cluster, "certificate-authority-data", &config->ca, err) < 0)
-		return err->code;
-	return 0;
+	if (kubeconfig_add_server(config, url, &fault) < 0)
+		reader_error(reader, &server, "%s", fault.text);
+	config->insecure = read_bool(reader, &insecure, false);
+	config->proxy_url = text_get(reader, cluster, "proxy-url");
+	config->tls_server_name = text_get(reader, cluster, "tls-server-name");
+	config->ca_file = path_get(reader, cluster, "certificate-authority", dir);
+	config->ca = blob_get(reader, cluster, "certificate-authority-data");
 }
 
 /* Ways to log in that would be passed over in silence otherwise. */
@@ -129,23 +120,21 @@ static const struct {
 	{ "as", "impersonation is not done here: give this user the rights instead" },
 };
 
-static int user_read(const struct json_node *user, const char *dir, struct kubeconfig *config,
-		     struct errmsg *err)
+static void user_read(struct reader *reader, const struct json_node *user, const char *dir,
+		      struct kubeconfig *config)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(refused_logins); i++) {
 		const struct json_node node = json_member(user, refused_logins[i].field);
 
 		if (json_present(&node))
-			return json_fail(&node, err, "%s", refused_logins[i].hint);
+			reader_error(reader, &node, "%s", refused_logins[i].hint);
 	}
-	if (text_get(user, "token", &config->token, err) < 0 ||
-	    path_get(user, "tokenFile", dir, &config->token_file, err) < 0 ||
-	    path_get(user, "client-certificate", dir, &config->cert_file, err) < 0 ||
-	    blob_get(user, "client-certificate-data", &config->cert, err) < 0 ||
-	    path_get(user, "client-key", dir, &config->key_file, err) < 0 ||
-	    blob_get(user, "client-key-data", &config->key, err) < 0)
-		return err->code;
-	return 0;
+	config->token = text_get(reader, user, "token");
+	config->token_file = path_get(reader, user, "tokenFile", dir);
+	config->cert_file = path_get(reader, user, "client-certificate", dir);
+	config->cert = blob_get(reader, user, "client-certificate-data");
+	config->key_file = path_get(reader, user, "client-key", dir);
+	config->key = blob_get(reader, user, "client-key-data");
 }
 
 static int document_read(const cJSON *document, const char *dir, struct kubeconfig *config,
@@ -153,36 +142,34 @@ static int document_read(const cJSON *document, const char *dir, struct kubeconf
 {
 	const struct json_node root = json_root(document);
 	const struct json_node current = json_member(&root, "current-context");
-	const cJSON *context, *cluster, *user;
-	const char *context_name, *cluster_name, *user_name = NULL;
-	struct json_node node, field;
+	struct reader reader = { .err = err, .yaml = true };
+	const char *context_name = read_required_string(&reader, &current);
+	const struct json_node context =
+		entry_find(&reader, &root, "contexts", "context", context_name);
+	const struct json_node cluster_field = json_member(&context, "cluster");
+	const struct json_node user_field = json_member(&context, "user");
+	const char *cluster_name, *user_name;
+	struct json_node node;
 
-	if (json_string(&current, &context_name, err) < 0 ||
-	    entry_find(&root, "contexts", "context", context_name, &context, err) < 0)
-		return err->code;
-	/* NOLINTNEXTLINE(*CallAndMessage): set, as no error was returned */
-	node = json_root(context);
-	field = json_member(&node, "cluster");
-	if (json_string(&field, &cluster_name, err) < 0)
+	if (reader.ret)
+		return reader.ret;
+	cluster_name = read_required_string(&reader, &cluster_field);
+	user_name = read_string(&reader, &user_field);
+	if (reader.ret)
 		return wrap(err, "context \"%s\"", context_name);
-	field = json_member(&node, "user");
-	if (json_string_opt(&field, &user_name, err) < 0)
-		return wrap(err, "context \"%s\"", context_name);
-	if (entry_find(&root, "clusters", "cluster", cluster_name, &cluster, err) < 0)
-		return err->code;
-	/* NOLINTNEXTLINE(*CallAndMessage): set, as no error was returned */
-	node = json_root(cluster);
-	if (cluster_read(&node, dir, config, err) < 0)
+	node = entry_find(&reader, &root, "clusters", "cluster", cluster_name);
+	if (reader.ret)
+		return reader.ret;
+	cluster_read(&reader, &node, dir, config);
+	if (reader.ret)
 		return wrap(err, "cluster \"%s\"", cluster_name);
 	if (!user_name)
 		return 0;
-	if (entry_find(&root, "users", "user", user_name, &user, err) < 0)
-		return err->code;
-	/* NOLINTNEXTLINE(*CallAndMessage): set, as no error was returned */
-	node = json_root(user);
-	if (user_read(&node, dir, config, err) < 0)
-		return wrap(err, "user \"%s\"", user_name);
-	return 0;
+	node = entry_find(&reader, &root, "users", "user", user_name);
+	if (reader.ret)
+		return reader.ret;
+	user_read(&reader, &node, dir, config);
+	return reader.ret ? wrap(err, "user \"%s\"", user_name) : 0;
 }
 
 int kubeconfig_read(const char *path, struct kubeconfig *ret, struct errmsg *err)

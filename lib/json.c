@@ -1,18 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Checked access to parsed JSON: types, ranges and the path of what is wrong. */
 #include "lib/json.h"
 
 #include <ctype.h>
 #include <errno.h>
-#include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "lib/document.h"
-
-/* Doubles hold every integer up to this one. */
-#define JSON_INTEGER_MAX 9007199254740992LL
 
 int json_parse(const char *text, size_t len, struct cJSON **ret, struct errmsg *err)
 {
@@ -37,61 +31,46 @@ int json_parse(const char *text, size_t len, struct cJSON **ret, struct errmsg *
 
 struct json_node json_root(const struct cJSON *value)
 {
-	return (struct json_node){ .value = value, .written = value };
-}
-
-static struct json_node node_new(const struct json_node *parent, const struct cJSON *written)
-{
-	/* As cJSON_IsNull(), without the call: this is what reading a large text mostly does. */
-	bool null = written && (written->type & 0xff) == cJSON_NULL;
-
 	return (struct json_node){
-		.value = null ? NULL : written,
-		.written = written,
-		.parent = parent,
+		.value = cJSON_IsNull(value) ? NULL : value,
+		.written = value,
+		.object_root = true,
 	};
 }
 
 struct json_node json_member(const struct json_node *object, const char *key)
 {
 	const struct cJSON *member = object->value ? object->value->child : NULL;
-	struct json_node node;
+	bool null;
 
 	if (member && !member->string) /* elements of an array */
 		member = NULL;
 	/* Most keys differ in their first letter: no call for those. */
 	while (member && (*member->string != *key || strcmp(member->string, key) != 0))
 		member = member->next;
-	node = node_new(object, member);
-	node.key = key;
-	return node;
+	/* As cJSON_IsNull(), without the call: this is what reading a large text mostly does. */
+	null = member && (member->type & 0xff) == cJSON_NULL;
+	return (struct json_node){
+		.value = null ? NULL : member,
+		.written = member,
+		.parent = object,
+		.key = key,
+	};
 }
 
 struct json_node json_member_node(const struct json_node *object, const struct cJSON *member)
 {
-	struct json_node node = node_new(object, member);
-
-	node.value = member;
-	node.key = member->string;
-	return node;
-}
-
-struct json_node json_at(const struct json_node *array, size_t index)
-{
-	const struct cJSON *value = array->value && index < INT32_MAX
-					    ? cJSON_GetArrayItem(array->value, (int)index)
-					    : NULL;
-
-	return json_element(array, value, index);
+	return (struct json_node){
+		.value = member, .written = member, .parent = object, .key = member->string
+	};
 }
 
 struct json_node json_element(const struct json_node *array, const struct cJSON *value,
 			      size_t index)
 {
-	struct json_node node = node_new(array, value);
-
-	node.index = index;
-	return node;
+	return (struct json_node){
+		.value = value, .written = value, .parent = array, .index = index
+	};
 }
 
 static bool key_is_plain(const char *key)
@@ -133,107 +112,4 @@ const char *json_path(const struct json_node *node, char *buf)
 	if (path_add(node, buf, JSON_PATH_MAX) == 0)
 		snprintf(buf, JSON_PATH_MAX, "document");
 	return buf;
-}
-
-int json_fail(const struct json_node *node, struct errmsg *err, const char *fmt, ...)
-{
-	char path[JSON_PATH_MAX];
-	char text[sizeof(err->text) - JSON_PATH_MAX];
-	va_list args;
-
-	va_start(args, fmt);
-	vsnprintf(text, sizeof(text), fmt, args);
-	va_end(args);
-	return fail_plain(err, -EINVAL, "%s: %s", json_path(node, path), text);
-}
-
-int json_object(const struct json_node *node, struct errmsg *err)
-{
-	if (!node->value)
-		return json_fail(node, err, "missing");
-	if (!cJSON_IsObject(node->value))
-		return json_fail(node, err, "not an object");
-	return 0;
-}
-
-int json_array(const struct json_node *node, size_t *ret_count, struct errmsg *err)
-{
-	if (!node->value)
-		return json_fail(node, err, "missing");
-	if (!cJSON_IsArray(node->value))
-		return json_fail(node, err, "not an array");
-	*ret_count = (size_t)cJSON_GetArraySize(node->value);
-	return 0;
-}
-
-int json_string(const struct json_node *node, const char **ret, struct errmsg *err)
-{
-	if (!node->value)
-		return json_fail(node, err, "missing");
-	if (!cJSON_IsString(node->value))
-		return json_fail(node, err, "not a string");
-	*ret = node->value->valuestring;
-	return 0;
-}
-
-int json_integer(const struct json_node *node, int64_t min, int64_t max, int64_t *ret,
-		 struct errmsg *err)
-{
-	double number;
-
-	if (!node->value)
-		return json_fail(node, err, "missing");
-	if (!cJSON_IsNumber(node->value))
-		return json_fail(node, err, "not a number");
-	number = node->value->valuedouble;
-	if (!isfinite(number) || number != trunc(number) || fabs(number) > JSON_INTEGER_MAX)
-		return json_fail(node, err, "%g is not a whole number", number);
-	if ((int64_t)number < min || (int64_t)number > max)
-		return json_fail(node, err, "%.0f is not between %lld and %lld", number,
-				 (long long)min, (long long)max);
-	*ret = (int64_t)number;
-	return 0;
-}
-
-int json_bool(const struct json_node *node, bool *ret, struct errmsg *err)
-{
-	if (!node->value)
-		return json_fail(node, err, "missing");
-	if (!cJSON_IsBool(node->value))
-		return json_fail(node, err, "not true or false");
-	*ret = cJSON_IsTrue(node->value);
-	return 0;
-}
-
-int json_string_opt(const struct json_node *node, const char **ret, struct errmsg *err)
-{
-	return node->value ? json_string(node, ret, err) : 0;
-}
-
-int json_integer_opt(const struct json_node *node, int64_t min, int64_t max, int64_t *ret,
-		     struct errmsg *err)
-{
-	return node->value ? json_integer(node, min, max, ret, err) : 0;
-}
-
-int json_bool_opt(const struct json_node *node, bool *ret, struct errmsg *err)
-{
-	return node->value ? json_bool(node, ret, err) : 0;
-}
-
-int json_known(const struct json_node *object, const char *const known[], size_t count,
-	       struct errmsg *err)
-{
-	const struct cJSON *member;
-
-	cJSON_ArrayForEach (member, object->value) {
-		struct json_node node = json_member_node(object, member);
-		size_t i = 0;
-
-		while (i < count && strcmp(known[i], member->string) != 0)
-			i++;
-		if (i == count)
-			return json_fail(&node, err, "unknown field");
-	}
-	return 0;
 }

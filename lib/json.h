@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Checked access to parsed JSON.  A struct json_node is a value and how it was reached, so that
- * every complaint names the field: "spec.ports[1].port: 70000 is not between 1 and 65535".
+ * Nodes of parsed JSON.  A struct json_node is a value and how it was reached, so that every
+ * complaint names the field: "spec.ports[1].port: 70000 is not between 1 and 65535".  lib/reader.h
+ * has the typed reads.
  *
  * Nodes live on the caller's stack and point to their parents: a node must not outlive the node it
  * was taken from.  No path is built unless something fails.
@@ -41,10 +42,8 @@ int json_parse(const char *text, size_t len, struct cJSON **ret, struct errmsg *
 struct json_node json_root(const struct cJSON *value);
 /* The member of an object, or a node without a value. */
 struct json_node json_member(const struct json_node *object, const char *key);
-/* The element of an array, or a node without a value.  Costs index steps: walk long arrays with
- * cJSON_ArrayForEach() and json_element(). */
-struct json_node json_at(const struct json_node *array, size_t index);
-/* Nodes of an element or a member that the caller holds already. */
+/* Nodes of an element or a member that the caller holds already.  Here null is a value, too: a list
+ * or a map that holds one is wrong. */
 struct json_node json_element(const struct json_node *array, const struct cJSON *value,
 			      size_t index);
 struct json_node json_member_node(const struct json_node *object, const struct cJSON *member);
@@ -58,27 +57,5 @@ static inline bool json_present(const struct json_node *node)
 const char *json_path_write(const struct json_node *node, char *buf, size_t size);
 /* The same, but "document" for the root.  Returns buf, JSON_PATH_MAX bytes. */
 const char *json_path(const struct json_node *node, char *buf);
-
-/* -EINVAL with "PATH: text". */
-int json_fail(const struct json_node *node, struct errmsg *err, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
-
-/* Each takes a value of its type or fails with -EINVAL: "PATH: missing", "PATH: not a string". */
-int json_object(const struct json_node *node, struct errmsg *err);
-int json_array(const struct json_node *node, size_t *ret_count, struct errmsg *err);
-int json_string(const struct json_node *node, const char **ret, struct errmsg *err);
-int json_integer(const struct json_node *node, int64_t min, int64_t max, int64_t *ret,
-		 struct errmsg *err);
-int json_bool(const struct json_node *node, bool *ret, struct errmsg *err);
-
-/* As above for what may be absent: *ret is left as it is then. */
-int json_string_opt(const struct json_node *node, const char **ret, struct errmsg *err);
-int json_integer_opt(const struct json_node *node, int64_t min, int64_t max, int64_t *ret,
-		     struct errmsg *err);
-int json_bool_opt(const struct json_node *node, bool *ret, struct errmsg *err);
-
-/* Refuses members that are not in known[0..count). */
-int json_known(const struct json_node *object, const char *const known[], size_t count,
-	       struct errmsg *err);
 
 #endif

@@ -393,9 +393,10 @@ int endpoints_del(struct endpoints *endpoints, const struct cJSON *request,
 	struct endpoint *endpoint;
 	const char *container_id, *ifname;
 	struct errmsg err = {};
-	int ret = endpoint_request_names(&root, &container_id, &ifname, &err);
+	struct reader reader = { .err = &err };
 
-	if (ret < 0)
+	endpoint_names_read(&reader, &root, &container_id, &ifname);
+	if (reader.ret)
 		return endpoint_fail(error, CNI_INVALID_CONFIG, "read the request", &err);
 	endpoint = endpoint_find(endpoints, container_id, ifname);
 	if (!endpoint)
@@ -442,9 +443,11 @@ int endpoints_check(struct endpoints *endpoints, const struct cJSON *request, in
 	const struct endpoint *endpoint;
 	const char *container_id, *ifname;
 	struct errmsg err = {};
-	int ret = endpoint_request_names(&root, &container_id, &ifname, &err);
+	struct reader reader = { .err = &err };
+	int ret;
 
-	if (ret < 0)
+	endpoint_names_read(&reader, &root, &container_id, &ifname);
+	if (reader.ret)
 		return endpoint_fail(error, CNI_INVALID_CONFIG, "read the request", &err);
 	endpoint = endpoint_find(endpoints, container_id, ifname);
 	if (!endpoint || endpoint->state == ENDPOINT_DELETING) {
@@ -475,30 +478,22 @@ static bool is_valid_endpoint(const struct json_node *valid, const struct endpoi
 
 /* Checks everything before anything is removed: a list that is not understood must not read as
  * "nothing is valid". */
-static int valid_endpoints_check(const struct json_node *valid, struct errmsg *err)
+static void valid_endpoints_check(struct reader *reader, const struct json_node *valid)
 {
 	const struct cJSON *item;
-	size_t count = 0;
 	size_t i = 0;
-	int ret = json_array(valid, &count, err);
 
-	if (ret < 0)
-		return ret;
+	if (!read_required(reader, valid) || !read_is_array(reader, valid))
+		return;
 	cJSON_ArrayForEach (item, valid->value) {
 		struct json_node node = json_element(valid, item, i++);
 		struct json_node id = json_member(&node, "containerID");
 		struct json_node ifname = json_member(&node, "ifname");
-		const char *text;
 
-		ret = json_object(&node, err);
-		if (ret == 0)
-			ret = json_string(&id, &text, err);
-		if (ret == 0)
-			ret = json_string(&ifname, &text, err);
-		if (ret < 0)
-			return ret;
+		read_is_object(reader, &node);
+		read_required_string(reader, &id);
+		read_required_string(reader, &ifname);
 	}
-	return 0;
 }
 
 int endpoints_gc(struct endpoints *endpoints, const struct cJSON *request,
@@ -508,12 +503,14 @@ int endpoints_gc(struct endpoints *endpoints, const struct cJSON *request,
 	struct json_node valid = json_member(&root, "validAttachments");
 	struct json_node network_node = json_member(&root, "network");
 	auto_json struct cJSON *answer = NULL;
-	const char *network = NULL;
 	struct errmsg err = {};
+	struct reader reader = { .err = &err };
+	const char *network;
 	int removed = 0;
 
-	if (valid_endpoints_check(&valid, &err) < 0 ||
-	    json_string(&network_node, &network, &err) < 0)
+	valid_endpoints_check(&reader, &valid);
+	network = read_required_string(&reader, &network_node);
+	if (reader.ret)
 		return endpoint_fail(error, CNI_INVALID_CONFIG, "read the request", &err);
 	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
 		struct endpoint *endpoint = endpoints->slots[slot];

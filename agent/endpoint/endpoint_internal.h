@@ -15,9 +15,9 @@
 #include "datapath/datapath.h"
 #include "datapath/maps.h"
 #include "lib/cni_code.h"
-#include "lib/json.h"
 #include "lib/netlink.h"
 #include "lib/netns.h"
+#include "lib/reader.h"
 
 #define ENDPOINT_ROUTES_MAX 16
 #define POD_NAME_MAX        254
@@ -183,11 +183,11 @@ struct endpoint_request {
 int endpoint_request_parse(const struct cJSON *json, struct endpoint_request *ret_request,
 			   struct errmsg *err);
 /* The two names that all calls carry. */
-int endpoint_request_names(const struct json_node *root, const char **ret_container_id,
-			   const char **ret_ifname, struct errmsg *err);
+void endpoint_names_read(struct reader *reader, const struct json_node *root,
+			 const char **ret_container_id, const char **ret_ifname);
 struct cJSON *endpoint_result(const struct endpoint *endpoint);
 
-int labels_from_json(const struct json_node *node, struct labels *ret_labels, struct errmsg *err);
+void labels_read(struct reader *reader, const struct json_node *node, struct labels *ret_labels);
 void labels_release(struct labels *labels);
 
 /* ---- endpoint_state.c ------------------------------------------------------------------------ */

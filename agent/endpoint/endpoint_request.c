@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/alloc.h"
+
 #define LABELS_MAX      256
 #define NETNS_PATH_MAX  4096
 #define MTU_MIN         68
@@ -28,52 +30,34 @@ void labels_release(struct labels *labels)
 	*labels = (struct labels){};
 }
 
-int labels_from_json(const struct json_node *node, struct labels *ret_labels, struct errmsg *err)
+void labels_read(struct reader *reader, const struct json_node *node, struct labels *ret_labels)
 {
 	struct labels labels = {};
 	const struct cJSON *item;
-	int ret;
 
-	if (!json_present(node))
-		return 0;
-	ret = json_object(node, err);
-	if (ret < 0)
-		return ret;
-	if (cJSON_GetArraySize(node->value) > LABELS_MAX)
-		return json_fail(node, err, "more than %d labels", LABELS_MAX);
-	labels.items = calloc((size_t)cJSON_GetArraySize(node->value) + 1, sizeof(*labels.items));
-	if (!labels.items)
-		return fail(err, -ENOMEM, "labels");
+	if (!read_is_object(reader, node))
+		return;
+	if (cJSON_GetArraySize(node->value) > LABELS_MAX) {
+		reader_error(reader, node, "more than %d labels", LABELS_MAX);
+		return;
+	}
+	labels.items = xcalloc((size_t)cJSON_GetArraySize(node->value) + 1, sizeof(*labels.items));
 	cJSON_ArrayForEach (item, node->value) {
 		struct json_node member = json_member_node(node, item);
-		struct label *label = &labels.items[labels.count];
-		const char *value;
+		const char *value = read_string(reader, &member);
 
-		ret = json_string(&member, &value, err);
-		if (ret < 0)
-			break;
-		labels.count++;
-		label->key = strdup(item->string);
-		label->value = strdup(value);
-		if (!label->key || !label->value) {
-			ret = fail(err, -ENOMEM, "labels");
-			break;
-		}
+		labels.items[labels.count++] = (struct label){
+			.key = xstrdup(item->string),
+			.value = xstrdup(value ? value : ""),
+		};
 	}
-	if (ret == 0) {
-		labels_sort(&labels);
-		for (size_t i = 1; ret == 0 && i < labels.count; i++) {
-			if (strcmp(labels.items[i - 1].key, labels.items[i].key) == 0)
-				ret = json_fail(node, err, "label \"%s\" is given twice",
-						labels.items[i].key);
-		}
-	}
-	if (ret < 0) {
-		labels_release(&labels);
-		return ret;
+	labels_sort(&labels);
+	for (size_t i = 1; i < labels.count; i++) {
+		if (strcmp(labels.items[i - 1].key, labels.items[i].key) == 0)
+			reader_error(reader, node, "label \"%s\" is given twice",
+				     labels.items[i].key);
 	}
 	*ret_labels = labels;
-	return 0;
 }
 
 /* ---- names ----------------------------------------------------------------------------------- */
@@ -105,124 +89,104 @@ static bool ifname_is_valid(const char *name)
 	return true;
 }
 
-int endpoint_request_names(const struct json_node *root, const char **ret_container_id,
-			   const char **ret_ifname, struct errmsg *err)
+void endpoint_names_read(struct reader *reader, const struct json_node *root,
+			 const char **ret_container_id, const char **ret_ifname)
 {
 	struct json_node id = json_member(root, "containerId");
 	struct json_node ifname = json_member(root, "ifname");
-	int ret = json_object(root, err);
 
-	if (ret == 0)
-		ret = json_string(&id, ret_container_id, err);
-	if (ret == 0)
-		ret = json_string(&ifname, ret_ifname, err);
-	if (ret < 0)
-		return ret;
+	if (read_required(reader, root))
+		read_is_object(reader, root);
+	*ret_container_id = read_required_string(reader, &id);
+	*ret_ifname = read_required_string(reader, &ifname);
 	if (!container_id_is_valid(*ret_container_id))
-		return json_fail(&id, err,
-				 "not a container id (letters, digits, '_', '.', '-'; at most %d)",
-				 CONTAINER_ID_MAX);
+		reader_error(reader, &id,
+			     "not a container id (letters, digits, '_', '.', '-'; at most %d)",
+			     CONTAINER_ID_MAX);
 	if (!ifname_is_valid(*ret_ifname))
-		return json_fail(&ifname, err, "not an interface name");
-	return 0;
+		reader_error(reader, &ifname, "not an interface name");
 }
 
 /* Copies a name of at most POD_NAME_MAX - 1 bytes that must not make paths or lines ambiguous. */
-static int pod_name_get(const struct json_node *node, char *buf, struct errmsg *err)
+static void pod_name_read(struct reader *reader, const struct json_node *node, char *buf)
 {
-	const char *text = NULL;
-	int ret = json_string_opt(node, &text, err);
+	const char *text = read_string(reader, node);
 
-	if (ret < 0 || !text || !text[0])
-		return ret;
+	if (!text || !text[0])
+		return;
 	if (strlen(text) >= POD_NAME_MAX)
-		return json_fail(node, err, "longer than %d characters", POD_NAME_MAX - 1);
+		reader_error(reader, node, "longer than %d characters", POD_NAME_MAX - 1);
 	for (const char *c = text; *c; c++) {
-		if (!isgraph((unsigned char)*c) || *c == '/')
-			return json_fail(node, err, "not a name");
+		if (!isgraph((unsigned char)*c) || *c == '/') {
+			reader_error(reader, node, "not a name");
+			break;
+		}
 	}
 	snprintf(buf, POD_NAME_MAX, "%s", text);
-	return 0;
 }
 
-static int pod_parse(const struct json_node *root, struct endpoint *endpoint, struct errmsg *err)
+static void pod_read(struct reader *reader, const struct json_node *root, struct endpoint *endpoint)
 {
 	struct json_node pod = json_member(root, "pod");
 	struct json_node namespace = json_member(&pod, "namespace");
 	struct json_node name = json_member(&pod, "name");
 	struct json_node uid = json_member(&pod, "uid");
-	int ret = json_present(&pod) ? json_object(&pod, err) : 0;
 
+	read_is_object(reader, &pod);
 	snprintf(endpoint->namespace, sizeof(endpoint->namespace), "default");
 	snprintf(endpoint->name, sizeof(endpoint->name), "%.*s", SHORT_ID_LENGTH,
 		 endpoint->container_id);
-	if (ret == 0)
-		ret = pod_name_get(&namespace, endpoint->namespace, err);
-	if (ret == 0)
-		ret = pod_name_get(&name, endpoint->name, err);
-	if (ret == 0)
-		ret = pod_name_get(&uid, endpoint->uid, err);
-	return ret;
+	pod_name_read(reader, &namespace, endpoint->namespace);
+	pod_name_read(reader, &name, endpoint->name);
+	pod_name_read(reader, &uid, endpoint->uid);
 }
 
 /* ---- addresses ------------------------------------------------------------------------------- */
 
 /* "192.0.2.5" or "192.0.2.5/24": runtimes write the ips capability both ways. */
-static int ip_parse(const struct json_node *node, struct addr *ret_addr, struct errmsg *err)
+static void ip_read(struct reader *reader, const struct json_node *node, struct addr *ret_addr)
 {
-	const char *text = NULL;
+	const char *text = read_required_string(reader, node);
 	char bare[ADDR_TEXT_MAX];
-	int ret = json_string(node, &text, err);
 
-	if (ret < 0)
-		return ret;
 	snprintf(bare, sizeof(bare), "%.*s", (int)strcspn(text, "/"), text);
 	if (addr_parse(bare, ret_addr) < 0)
-		return json_fail(node, err, "\"%s\" is not an address", text);
-	return 0;
+		reader_error(reader, node, "\"%s\" is not an address", text);
 }
 
-static int ips_parse(const struct json_node *root, struct endpoint_request *request,
-		     struct errmsg *err)
+static void ips_read(struct reader *reader, const struct json_node *root,
+		     struct endpoint_request *request)
 {
 	struct json_node ips = json_member(root, "ips");
-	size_t count = 0;
-	int ret = json_present(&ips) ? json_array(&ips, &count, err) : 0;
+	const struct cJSON *item;
 
-	if (ret < 0)
-		return ret;
-	if (count > ARRAY_SIZE(request->ips))
-		return json_fail(&ips, err, "an interface has at most one address of a family");
-	for (size_t i = 0; i < count; i++) {
-		struct json_node item = json_at(&ips, i);
+	if (!read_is_array(reader, &ips))
+		return;
+	cJSON_ArrayForEach (item, ips.value) {
+		struct json_node node = json_element(&ips, item, request->ip_count);
 
-		ret = ip_parse(&item, &request->ips[i], err);
-		if (ret < 0)
-			return ret;
+		if (request->ip_count == ARRAY_SIZE(request->ips)) {
+			reader_error(reader, &ips,
+				     "an interface has at most one address of a family");
+			return;
+		}
+		ip_read(reader, &node, &request->ips[request->ip_count++]);
 	}
-	if (count == 2 && addr_is_v4(&request->ips[0]) == addr_is_v4(&request->ips[1]))
-		return json_fail(&ips, err, "an interface has at most one address of a family");
-	request->ip_count = count;
-	return 0;
+	if (request->ip_count == 2 && addr_is_v4(&request->ips[0]) == addr_is_v4(&request->ips[1]))
+		reader_error(reader, &ips, "an interface has at most one address of a family");
 }
 
 /* "192.0.2.5/24" with its host bits. */
-static int cidr_parse(const struct json_node *node, struct prefix *ret_prefix, struct errmsg *err)
+static void cidr_read(struct reader *reader, const struct json_node *node,
+		      struct prefix *ret_prefix)
 {
-	const char *text = NULL;
-	struct prefix prefix;
-	struct addr addr;
-	int ret = json_string(node, &text, err);
+	const char *text = read_required_string(reader, node);
+	struct addr addr = {};
 
-	if (ret == 0)
-		ret = ip_parse(node, &addr, err);
-	if (ret < 0)
-		return ret;
-	if (prefix_parse(text, &prefix) < 0)
-		return json_fail(node, err, "\"%s\" is not an address with a prefix length", text);
+	ip_read(reader, node, &addr);
+	if (prefix_parse(text, ret_prefix) < 0)
+		reader_error(reader, node, "\"%s\" is not an address with a prefix length", text);
 	ret_prefix->addr = addr;
-	ret_prefix->len = prefix.len;
-	return 0;
 }
 
 /* The gateway is only the address by which a pod knows the host's end.  If IPAM gave none, we take
@@ -235,114 +199,101 @@ static struct addr gateway_default(bool v4)
 	return addr;
 }
 
-static int delegated_address_parse(const struct json_node *item, struct endpoint *endpoint,
-				   struct errmsg *err)
+static void delegated_address_read(struct reader *reader, const struct json_node *item,
+				   struct endpoint *endpoint)
 {
 	struct ipam_lease *lease = &endpoint->addresses[endpoint->address_count];
 	struct json_node address = json_member(item, "address");
 	struct json_node gateway = json_member(item, "gateway");
-	int ret = json_object(item, err);
 
-	if (ret == 0)
-		ret = cidr_parse(&address, &lease->address, err);
-	if (ret < 0)
-		return ret;
+	read_is_object(reader, item);
+	cidr_read(reader, &address, &lease->address);
 	if (addr_is_special(&lease->address.addr))
-		return json_fail(&address, err, "not an address that a pod can have");
+		reader_error(reader, &address, "not an address that a pod can have");
 	lease->gateway = gateway_default(addr_is_v4(&lease->address.addr));
 	if (json_present(&gateway))
-		ret = ip_parse(&gateway, &lease->gateway, err);
-	if (ret < 0)
-		return ret;
+		ip_read(reader, &gateway, &lease->gateway);
 	if (addr_is_v4(&lease->gateway) != addr_is_v4(&lease->address.addr))
-		return json_fail(&gateway, err, "not of the address's family");
+		reader_error(reader, &gateway, "not of the address's family");
 	if (endpoint->address_count == 1 &&
 	    addr_is_v4(&lease->address.addr) == addr_is_v4(&endpoint->addresses[0].address.addr))
-		return json_fail(item, err, "an interface has at most one address of a family");
+		reader_error(reader, item, "an interface has at most one address of a family");
 	endpoint->address_count++;
-	return 0;
 }
 
 /* Default routes exist anyway.  All routes lead through the host, so "gw" is not needed. */
-static int delegated_route_parse(const struct json_node *item, struct endpoint *endpoint,
-				 struct errmsg *err)
+static void delegated_route_read(struct reader *reader, const struct json_node *item,
+				 struct endpoint *endpoint)
 {
 	struct json_node dst_node = json_member(item, "dst");
-	const char *text = NULL;
-	struct prefix dst;
-	int ret = json_object(item, err);
+	struct prefix dst = {};
+	const char *text;
 
-	if (ret == 0)
-		ret = json_string(&dst_node, &text, err);
-	if (ret < 0)
-		return ret;
+	read_is_object(reader, item);
+	text = read_required_string(reader, &dst_node);
 	if (prefix_parse(text, &dst) < 0)
-		return json_fail(&dst_node, err, "\"%s\" is not a prefix", text);
-	if (dst.len == (addr_is_v4(&dst.addr) ? V4_MAPPED_BITS : 0))
-		return 0;
-	if (endpoint->route_count == ARRAY_SIZE(endpoint->routes))
-		return json_fail(item, err, "more than %d routes", ENDPOINT_ROUTES_MAX);
-	endpoint->routes[endpoint->route_count++] = dst;
-	return 0;
+		reader_error(reader, &dst_node, "\"%s\" is not a prefix", text);
+	else if (dst.len == (addr_is_v4(&dst.addr) ? V4_MAPPED_BITS : 0))
+		return;
+	else if (endpoint->route_count == ARRAY_SIZE(endpoint->routes))
+		reader_error(reader, item, "more than %d routes", ENDPOINT_ROUTES_MAX);
+	else
+		endpoint->routes[endpoint->route_count++] = dst;
 }
 
-static int delegated_parse(const struct json_node *root, struct endpoint *endpoint,
-			   struct errmsg *err)
+static void delegated_read(struct reader *reader, const struct json_node *root,
+			   struct endpoint *endpoint)
 {
 	struct json_node ipam = json_member(root, "ipam");
 	struct json_node ips = json_member(&ipam, "ips");
 	struct json_node routes = json_member(&ipam, "routes");
-	size_t ip_count = 0;
-	size_t route_count = 0;
-	int ret;
+	const struct cJSON *item;
+	size_t index = 0;
 
 	if (!json_present(&ipam))
-		return 0;
+		return;
 	endpoint->delegated = true;
-	ret = json_object(&ipam, err);
-	if (ret == 0)
-		ret = json_array(&ips, &ip_count, err);
-	if (ret == 0 && json_present(&routes))
-		ret = json_array(&routes, &route_count, err);
-	if (ret == 0 && (ip_count < 1 || ip_count > ARRAY_SIZE(endpoint->addresses)))
-		return json_fail(&ips, err, "an interface has one address, or one of each family");
-	for (size_t i = 0; ret == 0 && i < ip_count; i++) {
-		struct json_node item = json_at(&ips, i);
-
-		ret = delegated_address_parse(&item, endpoint, err);
+	read_is_object(reader, &ipam);
+	if (!read_required(reader, &ips) || !read_is_array(reader, &ips))
+		return;
+	if (!ips.value->child ||
+	    cJSON_GetArraySize(ips.value) > (int)ARRAY_SIZE(endpoint->addresses)) {
+		reader_error(reader, &ips, "an interface has one address, or one of each family");
+		return;
 	}
-	for (size_t i = 0; ret == 0 && i < route_count; i++) {
-		struct json_node item = json_at(&routes, i);
+	cJSON_ArrayForEach (item, ips.value) {
+		struct json_node node = json_element(&ips, item, endpoint->address_count);
 
-		ret = delegated_route_parse(&item, endpoint, err);
+		delegated_address_read(reader, &node, endpoint);
 	}
-	return ret;
+	if (!read_is_array(reader, &routes))
+		return;
+	cJSON_ArrayForEach (item, routes.value) {
+		struct json_node node = json_element(&routes, item, index++);
+
+		delegated_route_read(reader, &node, endpoint);
+	}
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
-static int link_parse(const struct json_node *root, struct endpoint_request *request,
-		      struct errmsg *err)
+static void link_read(struct reader *reader, const struct json_node *root,
+		      struct endpoint_request *request)
 {
+	struct endpoint *endpoint = request->endpoint;
 	struct json_node mtu_node = json_member(root, "mtu");
 	struct json_node mac_node = json_member(root, "mac");
-	const char *mac = NULL;
-	int64_t mtu = 0;
-	int ret = json_integer_opt(&mtu_node, 0, MTU_MAX, &mtu, err);
+	const char *mac;
 
-	if (ret == 0)
-		ret = json_string_opt(&mac_node, &mac, err);
-	if (ret < 0)
-		return ret;
-	if (mtu != 0 && mtu < MTU_MIN)
-		return json_fail(&mtu_node, err, "less than %d", MTU_MIN);
-	request->endpoint->mtu = (unsigned int)mtu;
+	endpoint->mtu = (unsigned int)read_integer(reader, &mtu_node, 0, MTU_MAX, 0);
+	if (endpoint->mtu != 0 && endpoint->mtu < MTU_MIN)
+		reader_error(reader, &mtu_node, "less than %d", MTU_MIN);
+	mac = read_string(reader, &mac_node);
 	if (!mac || !mac[0])
-		return 0;
-	if (mac_parse(mac, request->endpoint->mac) < 0 || (request->endpoint->mac[0] & 1))
-		return json_fail(&mac_node, err, "\"%s\" is not the MAC of one device", mac);
+		return;
+	if (mac_parse(mac, endpoint->mac) < 0 || (endpoint->mac[0] & 1))
+		reader_error(reader, &mac_node, "\"%s\" is not the MAC of one device", mac);
 	request->has_mac = true;
-	return 0;
 }
 
 int endpoint_request_parse(const struct cJSON *json, struct endpoint_request *ret_request,
@@ -354,38 +305,26 @@ int endpoint_request_parse(const struct cJSON *json, struct endpoint_request *re
 	struct json_node netns = json_member(&root, "netns");
 	struct json_node labels = json_member(&root, "labels");
 	struct json_node network = json_member(&root, "network");
-	const char *container_id = NULL;
-	const char *netns_path = "";
-	const char *ifname = NULL;
-	int ret;
+	struct reader reader = { .err = err };
+	const char *container_id, *ifname, *netns_path;
 
 	if (!endpoint)
 		return fail(err, -ENOMEM, "request");
-	ret = endpoint_request_names(&root, &container_id, &ifname, err);
-	if (ret == 0)
-		ret = json_string(&netns, &netns_path, err);
-	if (ret < 0)
-		return ret;
+	endpoint_names_read(&reader, &root, &container_id, &ifname);
+	netns_path = read_required_string(&reader, &netns);
 	if (strlen(netns_path) > NETNS_PATH_MAX)
-		return json_fail(&netns, err, "too long");
+		reader_error(&reader, &netns, "too long");
 	snprintf(endpoint->container_id, sizeof(endpoint->container_id), "%s", container_id);
 	snprintf(endpoint->ifname, sizeof(endpoint->ifname), "%s", ifname);
-	endpoint->netns_path = strdup(netns_path);
-	if (!endpoint->netns_path)
-		return fail(err, -ENOMEM, "request");
-	ret = pod_parse(&root, endpoint, err);
-	if (ret == 0)
-		ret = pod_name_get(&network, endpoint->network, err);
-	if (ret == 0)
-		ret = labels_from_json(&labels, &endpoint->labels, err);
-	if (ret == 0)
-		ret = link_parse(&root, &request, err);
-	if (ret == 0)
-		ret = ips_parse(&root, &request, err);
-	if (ret == 0)
-		ret = delegated_parse(&root, endpoint, err);
-	if (ret < 0)
-		return ret;
+	endpoint->netns_path = xstrdup(netns_path);
+	pod_read(&reader, &root, endpoint);
+	pod_name_read(&reader, &network, endpoint->network);
+	labels_read(&reader, &labels, &endpoint->labels);
+	link_read(&reader, &root, &request);
+	ips_read(&reader, &root, &request);
+	delegated_read(&reader, &root, endpoint);
+	if (reader.ret)
+		return reader.ret;
 	*ret_request = request;
 	ret_request->endpoint = take_ptr(endpoint);
 	return 0;

@@ -15,6 +15,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "lib/alloc.h"
 #include "lib/file.h"
 #define LOG_MODULE "endpoint"
 #include "lib/log.h"
@@ -157,181 +158,134 @@ int endpoint_state_room(const struct endpoints *endpoints, struct errmsg *err)
 
 /* ---- parse ----------------------------------------------------------------------------------- */
 
-static int get_u64(const struct json_node *root, const char *key, uint64_t *ret_value,
-		   struct errmsg *err)
+static uint64_t read_u64(struct reader *reader, const struct json_node *root, const char *key)
 {
 	struct json_node node = json_member(root, key);
-	const char *text = NULL;
-	int ret = json_string(&node, &text, err);
+	uint64_t value = 0;
 
-	if (ret < 0)
-		return ret;
-	return number_parse(text, 0, UINT64_MAX, ret_value) < 0
-		       ? json_fail(&node, err, "not a number")
-		       : 0;
+	if (number_parse(read_required_string(reader, &node), 0, UINT64_MAX, &value) < 0)
+		reader_error(reader, &node, "not a number");
+	return value;
 }
 
-static int get_text(const struct json_node *root, const char *key, char *buf, size_t size,
-		    struct errmsg *err)
+static void read_name(struct reader *reader, const struct json_node *root, const char *key,
+		      char buf[POD_NAME_MAX])
 {
 	struct json_node node = json_member(root, key);
-	const char *text = NULL;
-	int ret = json_string(&node, &text, err);
 
-	if (ret < 0)
-		return ret;
-	return (size_t)snprintf(buf, size, "%s", text) >= size ? json_fail(&node, err, "too long")
-							       : 0;
+	if (snprintf(buf, POD_NAME_MAX, "%s", read_required_string(reader, &node)) >= POD_NAME_MAX)
+		reader_error(reader, &node, "too long");
 }
 
-static int get_mac(const struct json_node *root, const char *key, uint8_t ret_mac[6],
-		   struct errmsg *err)
+static void read_mac(struct reader *reader, const struct json_node *root, const char *key,
+		     uint8_t ret_mac[6])
 {
 	struct json_node node = json_member(root, key);
-	const char *text = NULL;
-	int ret = json_string(&node, &text, err);
 
-	if (ret < 0)
-		return ret;
-	return mac_parse(text, ret_mac) < 0 ? json_fail(&node, err, "not a MAC") : 0;
+	if (mac_parse(read_required_string(reader, &node), ret_mac) < 0)
+		reader_error(reader, &node, "not a MAC");
 }
 
-static int get_addr(const struct json_node *item, const char *key, struct addr *ret_addr,
-		    struct errmsg *err)
+static unsigned int read_number(struct reader *reader, const struct json_node *root,
+				const char *key, int64_t min, int64_t max)
 {
-	struct json_node node = json_member(item, key);
-	const char *text = NULL;
-	int ret = json_string(&node, &text, err);
+	struct json_node node = json_member(root, key);
 
-	if (ret < 0)
-		return ret;
-	return addr_parse(text, ret_addr) < 0 ? json_fail(&node, err, "not an address") : 0;
+	read_required(reader, &node);
+	return (unsigned int)read_integer(reader, &node, min, max, min);
 }
 
-static int addresses_parse(const struct json_node *root, struct endpoint *endpoint,
-			   struct errmsg *err)
+static struct addr read_address(struct reader *reader, const struct json_node *root,
+				const char *key)
+{
+	struct json_node node = json_member(root, key);
+	struct addr addr = {};
+
+	if (addr_parse(read_required_string(reader, &node), &addr) < 0)
+		reader_error(reader, &node, "not an address");
+	return addr;
+}
+
+static void lease_read(struct reader *reader, const struct json_node *item,
+		       struct ipam_lease *lease)
+{
+	lease->address.addr = read_address(reader, item, "address");
+	lease->gateway = read_address(reader, item, "gateway");
+	lease->address.len = (uint8_t)read_number(reader, item, "bits",
+						  addr_is_v4(&lease->address.addr) ? 96 : 0, 128);
+}
+
+static void addresses_read(struct reader *reader, const struct json_node *root,
+			   struct endpoint *endpoint)
 {
 	struct json_node addresses = json_member(root, "addresses");
-	size_t count = 0;
-	int ret = json_array(&addresses, &count, err);
+	const struct cJSON *item;
 
-	if (ret == 0 && (count < 1 || count > ARRAY_SIZE(endpoint->addresses)))
-		return json_fail(&addresses, err, "%zu addresses", count);
-	for (size_t i = 0; ret == 0 && i < count; i++) {
-		struct ipam_lease *lease = &endpoint->addresses[i];
-		struct json_node item = json_at(&addresses, i);
-		struct json_node bits = json_member(&item, "bits");
-		int64_t len = 0;
-
-		ret = get_addr(&item, "address", &lease->address.addr, err);
-		if (ret == 0)
-			ret = get_addr(&item, "gateway", &lease->gateway, err);
-		if (ret == 0)
-			ret = json_integer(&bits, addr_is_v4(&lease->address.addr) ? 96 : 0, 128,
-					   &len, err);
-		lease->address.len = (uint8_t)len;
+	if (!read_required(reader, &addresses) || !read_is_array(reader, &addresses))
+		return;
+	if (!addresses.value->child ||
+	    cJSON_GetArraySize(addresses.value) > (int)ARRAY_SIZE(endpoint->addresses)) {
+		reader_error(reader, &addresses, "%d addresses",
+			     cJSON_GetArraySize(addresses.value));
+		return;
 	}
-	endpoint->address_count = count;
-	return ret;
+	cJSON_ArrayForEach (item, addresses.value) {
+		struct json_node node = json_element(&addresses, item, endpoint->address_count);
+
+		lease_read(reader, &node, &endpoint->addresses[endpoint->address_count++]);
+	}
 }
 
-static int routes_parse(const struct json_node *root, struct endpoint *endpoint, struct errmsg *err)
+static void routes_read(struct reader *reader, const struct json_node *root,
+			struct endpoint *endpoint)
 {
 	struct json_node routes = json_member(root, "routes");
-	size_t count = 0;
-	int ret = json_array(&routes, &count, err);
+	const struct cJSON *item;
 
-	if (ret == 0 && count > ARRAY_SIZE(endpoint->routes))
-		return json_fail(&routes, err, "%zu routes", count);
-	for (size_t i = 0; ret == 0 && i < count; i++) {
-		struct json_node item = json_at(&routes, i);
-		const char *text = NULL;
-
-		ret = json_string(&item, &text, err);
-		if (ret == 0 && prefix_parse(text, &endpoint->routes[i]) < 0)
-			ret = json_fail(&item, err, "not a prefix");
+	if (!read_required(reader, &routes) || !read_is_array(reader, &routes))
+		return;
+	if (cJSON_GetArraySize(routes.value) > (int)ARRAY_SIZE(endpoint->routes)) {
+		reader_error(reader, &routes, "%d routes", cJSON_GetArraySize(routes.value));
+		return;
 	}
-	endpoint->route_count = count;
-	return ret;
+	cJSON_ArrayForEach (item, routes.value) {
+		struct json_node node = json_element(&routes, item, endpoint->route_count);
+		const char *text = read_required_string(reader, &node);
+
+		if (prefix_parse(text, &endpoint->routes[endpoint->route_count++]) < 0)
+			reader_error(reader, &node, "not a prefix");
+	}
 }
 
-static int state_name_parse(const struct json_node *root, enum endpoint_state *ret_state,
-			    struct errmsg *err)
+static enum endpoint_state read_state(struct reader *reader, const struct json_node *root)
 {
 	struct json_node node = json_member(root, "state");
-	const char *text = NULL;
-	int ret = json_string(&node, &text, err);
+	const char *text = read_required_string(reader, &node);
 
-	if (ret < 0)
-		return ret;
 	for (int i = 0; i < ENDPOINT_STATE_COUNT; i++) {
-		if (strcmp(state_names[i], text) == 0) {
-			*ret_state = (enum endpoint_state)i;
-			return 0;
-		}
+		if (strcmp(state_names[i], text) == 0)
+			return (enum endpoint_state)i;
 	}
-	return json_fail(&node, err, "\"%s\" is not a state", text);
+	reader_error(reader, &node, "\"%s\" is not a state", text);
+	return ENDPOINT_PENDING;
 }
 
-static int numbers_parse(const struct json_node *root, struct endpoint *endpoint,
-			 struct errmsg *err)
-{
-	struct json_node version_node = json_member(root, "version");
-	struct json_node slot_node = json_member(root, "slot");
-	struct json_node mtu_node = json_member(root, "mtu");
-	int64_t version = 0, slot = 0, mtu = 0;
-	uint64_t inode = 0;
-	int ret = json_integer(&version_node, 1, INT32_MAX, &version, err);
-
-	if (ret == 0 && version != STATE_VERSION)
-		return fail_plain(err, -EPROTO,
-				  "version %d of this file, but this agent reads version %d",
-				  (int)version, STATE_VERSION);
-	if (ret == 0)
-		ret = json_integer(&slot_node, 1, UINT16_MAX, &slot, err);
-	if (ret == 0)
-		ret = json_integer(&mtu_node, 0, UINT16_MAX, &mtu, err);
-	if (ret == 0)
-		ret = get_u64(root, "netnsCookie", &endpoint->netns.cookie, err);
-	if (ret == 0)
-		ret = get_u64(root, "netnsInode", &inode, err);
-	if (ret == 0)
-		ret = get_u64(root, "sequence", &endpoint->sequence, err);
-	if (ret < 0)
-		return ret;
-	endpoint_set_slot(endpoint, (uint16_t)slot);
-	endpoint->mtu = (unsigned int)mtu;
-	endpoint->netns.inode = inode;
-	return 0;
-}
-
-static int names_parse(const struct json_node *root, struct endpoint *endpoint, struct errmsg *err)
+static void names_read(struct reader *reader, const struct json_node *root,
+		       struct endpoint *endpoint)
 {
 	struct json_node netns = json_member(root, "netns");
 	struct json_node labels = json_member(root, "labels");
-	const char *container_id = NULL;
-	const char *ifname = NULL;
-	const char *path = NULL;
-	int ret = endpoint_request_names(root, &container_id, &ifname, err);
+	const char *container_id, *ifname;
 
-	if (ret == 0)
-		ret = json_string(&netns, &path, err);
-	if (ret == 0)
-		ret = get_text(root, "namespace", endpoint->namespace, POD_NAME_MAX, err);
-	if (ret == 0)
-		ret = get_text(root, "name", endpoint->name, POD_NAME_MAX, err);
-	if (ret == 0)
-		ret = get_text(root, "uid", endpoint->uid, POD_NAME_MAX, err);
-	if (ret == 0)
-		ret = get_text(root, "network", endpoint->network, POD_NAME_MAX, err);
-	if (ret == 0)
-		ret = labels_from_json(&labels, &endpoint->labels, err);
-	if (ret < 0)
-		return ret;
+	endpoint_names_read(reader, root, &container_id, &ifname);
 	snprintf(endpoint->container_id, sizeof(endpoint->container_id), "%s", container_id);
 	snprintf(endpoint->ifname, sizeof(endpoint->ifname), "%s", ifname);
-	endpoint->netns_path = strdup(path);
-	return endpoint->netns_path ? 0 : fail(err, -ENOMEM, "endpoint");
+	endpoint->netns_path = xstrdup(read_required_string(reader, &netns));
+	read_name(reader, root, "namespace", endpoint->namespace);
+	read_name(reader, root, "name", endpoint->name);
+	read_name(reader, root, "uid", endpoint->uid);
+	read_name(reader, root, "network", endpoint->network);
+	labels_read(reader, &labels, &endpoint->labels);
 }
 
 int endpoint_state_parse(const char *text, size_t len, struct endpoint **ret_endpoint,
@@ -339,7 +293,9 @@ int endpoint_state_parse(const char *text, size_t len, struct endpoint **ret_end
 {
 	auto_(endpoint) struct endpoint *endpoint = endpoint_new();
 	auto_json struct cJSON *json = NULL;
+	struct reader reader = { .err = err };
 	struct json_node root, delegated;
+	unsigned int version;
 	int ret;
 
 	if (!endpoint)
@@ -349,25 +305,28 @@ int endpoint_state_parse(const char *text, size_t len, struct endpoint **ret_end
 		return ret;
 	root = json_root(json);
 	delegated = json_member(&root, "delegated");
-	ret = json_object(&root, err);
-	if (ret == 0)
-		ret = numbers_parse(&root, endpoint, err);
-	if (ret == 0)
-		ret = state_name_parse(&root, &endpoint->state, err);
-	if (ret == 0)
-		ret = names_parse(&root, endpoint, err);
-	if (ret == 0)
-		ret = addresses_parse(&root, endpoint, err);
-	if (ret == 0)
-		ret = routes_parse(&root, endpoint, err);
-	if (ret == 0)
-		ret = json_bool(&delegated, &endpoint->delegated, err);
-	if (ret == 0)
-		ret = get_mac(&root, "mac", endpoint->mac, err);
-	if (ret == 0)
-		ret = get_mac(&root, "hostMac", endpoint->host_mac, err);
-	if (ret < 0)
-		return ret;
+	if (read_required(&reader, &root))
+		read_is_object(&reader, &root);
+	version = read_number(&reader, &root, "version", 1, INT32_MAX);
+	if (version != STATE_VERSION)
+		reader_fail(&reader, -EPROTO,
+			    "version %u of this file, but this agent reads version %d", version,
+			    STATE_VERSION);
+	endpoint_set_slot(endpoint, (uint16_t)read_number(&reader, &root, "slot", 1, UINT16_MAX));
+	endpoint->mtu = read_number(&reader, &root, "mtu", 0, UINT16_MAX);
+	endpoint->netns.cookie = read_u64(&reader, &root, "netnsCookie");
+	endpoint->netns.inode = read_u64(&reader, &root, "netnsInode");
+	endpoint->sequence = read_u64(&reader, &root, "sequence");
+	endpoint->state = read_state(&reader, &root);
+	names_read(&reader, &root, endpoint);
+	addresses_read(&reader, &root, endpoint);
+	routes_read(&reader, &root, endpoint);
+	read_required(&reader, &delegated);
+	endpoint->delegated = read_bool(&reader, &delegated, false);
+	read_mac(&reader, &root, "mac", endpoint->mac);
+	read_mac(&reader, &root, "hostMac", endpoint->host_mac);
+	if (reader.ret)
+		return reader.ret;
 	*ret_endpoint = take_ptr(endpoint);
 	return 0;
 }

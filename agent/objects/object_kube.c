@@ -18,8 +18,8 @@
 #include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/clock.h"
-#include "lib/json.h"
 #include "lib/log.h"
+#include "lib/reader.h"
 #include "policy/objects/parse.h"
 
 #define SILENT_S 15 /* the client sends something every 5 s */
@@ -74,16 +74,15 @@ static int ref_read(const cJSON *json, struct object_ref *ret, struct errmsg *er
 	const struct json_node metadata = json_member(&root, "metadata");
 	const struct json_node namespace = json_member(&metadata, "namespace");
 	const struct json_node name = json_member(&metadata, "name");
-	const char *kind_name;
+	struct reader reader = { .err = err };
+	const char *kind_name = read_required_string(&reader, &kind);
+	const char *namespace_text = read_string(&reader, &namespace);
 
-	ret->namespace = "";
-	if (json_string(&kind, &kind_name, err) < 0 ||
-	    json_string_opt(&namespace, &ret->namespace, err) < 0 ||
-	    json_string(&name, &ret->name, err) < 0)
-		return err->code;
-	return object_kind_parse(kind_name, &ret->kind) < 0
-		       ? fail_plain(err, -EINVAL, "%.100s: an unknown kind", kind_name)
-		       : 0;
+	ret->namespace = namespace_text ? namespace_text : "";
+	ret->name = read_required_string(&reader, &name);
+	if (object_kind_parse(kind_name, &ret->kind) < 0)
+		reader_fail(&reader, -EINVAL, "%.100s: an unknown kind", kind_name);
+	return reader.ret;
 }
 
 /* Takes text. */
@@ -358,10 +357,12 @@ static int event_take(struct batch *batch, const cJSON *event, struct errmsg *er
 	const struct json_node type_node = json_member(&root, "type");
 	const struct json_node object_node = json_member(&root, "object");
 	const struct json_node problem_node = json_member(&object_node, "problem");
-	const char *type, *problem = "";
+	struct reader reader = { .err = err };
+	const char *type = read_required_string(&reader, &type_node);
+	const char *problem;
 
-	if (json_string(&type_node, &type, err) < 0)
-		return err->code;
+	if (reader.ret)
+		return reader.ret;
 	if (strcmp(type, "RESET") == 0) {
 		event_reset(objects);
 		return 0;
@@ -374,20 +375,20 @@ static int event_take(struct batch *batch, const cJSON *event, struct errmsg *er
 		batch->synced = true;
 		return 0;
 	}
-	if (json_object(&object_node, err) < 0)
-		return err->code;
+	if (!read_required(&reader, &object_node) || !read_is_object(&reader, &object_node))
+		return reader.ret;
 	if (strcmp(type, "MODIFIED") == 0) {
 		event_modified(batch, object_node.value);
 	} else if (strcmp(type, "DELETED") == 0) {
 		event_deleted(batch, object_node.value);
 	} else if (strcmp(type, "STATUS") == 0) {
-		if (json_string_opt(&problem_node, &problem, err) < 0)
-			return err->code;
-		snprintf(objects->kube.problem, sizeof(objects->kube.problem), "%s", problem);
+		problem = read_string(&reader, &problem_node);
+		snprintf(objects->kube.problem, sizeof(objects->kube.problem), "%s",
+			 problem ? problem : "");
 	} else {
-		return json_fail(&type_node, err, "\"%s\" is none", type);
+		reader_error(&reader, &type_node, "\"%s\" is none", type);
 	}
-	return 0;
+	return reader.ret;
 }
 
 /* Lines up to one that is malformed; those before it stay taken, as the answer says. */

@@ -53,7 +53,7 @@ static void texts_read(struct reader *reader, struct arena *arena, const struct 
 	if (!cJSON_IsArray(at->value))
 		return;
 	cJSON_ArrayForEach (json, at->value) {
-		struct json_node item = reader_item(at, json, index++);
+		struct json_node item = json_element(at, json, index++);
 		const char *text;
 
 		if (cJSON_IsNull(json)) {
@@ -68,11 +68,9 @@ static void texts_read(struct reader *reader, struct arena *arena, const struct 
 
 static bool expect_read(struct reader *reader, const struct json_node *at)
 {
-	const char *text = read_string(reader, at);
+	const char *text = read_required(reader, at) ? read_string(reader, at) : NULL;
 
-	if (!at->value)
-		reader_missing(reader, at);
-	else if (text && strcmp(text, "allow") != 0 && strcmp(text, "deny") != 0)
+	if (text && strcmp(text, "allow") != 0 && strcmp(text, "deny") != 0)
 		reader_error(reader, at, "\"%s\" is not a verdict (allow or deny)", text);
 	return text && strcmp(text, "allow") == 0;
 }
@@ -110,7 +108,8 @@ static void test_read(struct reader *reader, const struct json_node *at, struct 
 	struct texts fields[3] = { { 0 } };
 	size_t column;
 
-	documents_position(reader->documents, at->value, false, &one.line, &column);
+	documents_position(object_reader_of(reader)->documents, at->value, false, &one.line,
+			   &column);
 	if (!cJSON_IsObject(at->value)) {
 		reader_error(reader, at, "an object with from, to, port and expect is needed");
 		return;
@@ -128,7 +127,7 @@ static void test_read(struct reader *reader, const struct json_node *at, struct 
 static void document_read(struct reader *reader, const cJSON *json, struct expectations *list)
 {
 	static const char *const names[] = { "tests" };
-	struct json_node root = reader_root(json);
+	struct json_node root = json_root(json);
 	struct json_node tests = json_member(&root, "tests");
 	const cJSON *item;
 	size_t index = 0;
@@ -139,22 +138,18 @@ static void document_read(struct reader *reader, const cJSON *json, struct expec
 	}
 	reader_check_tree(reader, &root, 0);
 	read_known_fields(reader, &root, names, ARRAY_SIZE(names));
-	if (!tests.value) {
-		reader_missing(reader, &tests);
-		return;
-	}
-	if (!read_is_array(reader, &tests))
+	if (!read_required(reader, &tests) || !read_is_array(reader, &tests))
 		return;
 	if (!tests.value->child) /* would always pass */
 		reader_error(reader, &tests, "an empty list");
 	cJSON_ArrayForEach (item, tests.value) {
-		struct json_node at = reader_item(&tests, item, index++);
+		struct json_node at = json_element(&tests, item, index++);
 
 		test_read(reader, &at, list);
 	}
 }
 
-static void text_read_all(struct reader *reader, struct expectations *list)
+static void text_read_all(struct object_reader *reader, struct expectations *list)
 {
 	cJSON *document = NULL;
 	struct text_error error;
@@ -162,15 +157,16 @@ static void text_read_all(struct reader *reader, struct expectations *list)
 
 	found = documents_next(reader->documents, &document, &error);
 	if (found >= 0)
-		document_read(reader, document, list);
+		document_read(&reader->reader, document, list);
 	cJSON_Delete(document);
 	for (size_t count = 2; found == 1; count++) {
 		found = documents_next(reader->documents, &document, &error);
 		if (found == 1 && count == 2) {
-			struct json_node root = reader_root(document);
+			struct json_node root = json_root(document);
 
 			reader->document = 1;
-			reader_error(reader, &root, "one document is needed, here is another");
+			reader_error(&reader->reader, &root,
+				     "one document is needed, here is another");
 		}
 		if (found == 1)
 			cJSON_Delete(document);
@@ -184,10 +180,11 @@ int expectations_parse(const char *text, size_t len, struct expectations *ret_li
 {
 	struct expectations list = { .arena = arena_new() };
 	struct documents documents;
-	struct reader reader = { .problems = problems, .documents = &documents };
+	struct object_reader reader;
 	size_t errors = problems->errors;
 	int ret = 0;
 
+	object_reader_init(&reader, problems, 0, &documents);
 	documents_init(&documents, text, len);
 	text_read_all(&reader, &list);
 	documents_done(&documents);

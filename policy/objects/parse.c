@@ -35,7 +35,7 @@ static const struct kind_spec {
 
 /* One text being parsed. */
 struct parse {
-	struct reader reader;
+	struct object_reader reader;
 	struct object_list list;
 	size_t capacity;
 	struct arena *arena;
@@ -118,7 +118,7 @@ void reader_check_tree(struct reader *reader, const struct json_node *at, size_t
 
 		if (!json->child)
 			continue;
-		child = json->string ? json_member_node(at, json) : reader_item(at, json, index);
+		child = json->string ? json_member_node(at, json) : json_element(at, json, index);
 		reader_check_tree(reader, &child, depth + 1);
 	}
 }
@@ -146,7 +146,7 @@ static void read_metadata(struct reader *reader, const struct json_node *root,
 	else if (!text || !*text)
 		text = "default";
 	if (name_text)
-		snprintf(reader->object, sizeof(reader->object), "%s %s%s%s",
+		snprintf(object_reader_of(reader)->object, OBJECT_TEXT_MAX, "%s %s%s%s",
 			 object_kind_name(object->kind), text, spec->namespaced ? "/" : "",
 			 name_text);
 	object->namespace = xstrdup(text);
@@ -158,8 +158,7 @@ static void read_metadata(struct reader *reader, const struct json_node *root,
 	wanted = name_text ? spec->name_check(name_text) : NULL;
 	if (wanted)
 		reader_error(reader, &name, "\"%s\" is not a name: %s", name_text, wanted);
-	if (!name.value)
-		reader_missing(reader, &name);
+	read_required(reader, &name);
 	text = read_string(reader, &uid);
 	object->uid = xstrdup(text ? text : "");
 	if (read_is_object(reader, &annotations)) {
@@ -171,11 +170,11 @@ static void read_metadata(struct reader *reader, const struct json_node *root,
 }
 
 /* Notes an object of somebody else's kind: "Deployment shop/web". */
-static void problems_skip(struct reader *reader, const char *kind, const char *namespace,
+static void problems_skip(struct object_reader *reader, const char *kind, const char *namespace,
 			  const char *name)
 {
 	struct problems *problems = reader->problems;
-	char text[600];
+	char text[OBJECT_TEXT_MAX];
 
 	if (reader->flags & PARSE_NAME_SKIPPED) {
 		snprintf(text, sizeof(text), "%s %s%s%s", kind, namespace ? namespace : "",
@@ -202,7 +201,7 @@ static void kind_skip(struct reader *reader, const struct json_node *root, const
 	else if (match->class == KIND_WARNED)
 		reader_problem(reader, &fault, PROBLEM_WARNING, "%s", match->text);
 	else
-		problems_skip(reader, kind, cJSON_GetStringValue(namespace.value),
+		problems_skip(object_reader_of(reader), kind, cJSON_GetStringValue(namespace.value),
 			      cJSON_GetStringValue(name.value));
 }
 
@@ -251,11 +250,13 @@ static struct object *read_object(struct reader *reader, const struct json_node 
 int object_parse(const struct cJSON *json, unsigned int flags, struct object **ret_object,
 		 struct problems *problems)
 {
-	struct reader reader = { .problems = problems, .flags = flags };
-	struct json_node root = reader_root(json);
+	struct json_node root = json_root(json);
 	size_t errors = problems->errors;
-	struct object *object = read_object(&reader, &root, NULL, NULL);
+	struct object_reader reader;
+	struct object *object;
 
+	object_reader_init(&reader, problems, flags, NULL);
+	object = read_object(&reader.reader, &root, NULL, NULL);
 	if (problems->errors == errors) {
 		*ret_object = object;
 		return 0;
@@ -285,7 +286,7 @@ static void parse_add(struct parse *parse, const struct json_node *root, struct 
 		   sizeof(struct object *));
 	parse->list.items[parse->list.count++] = object;
 	if (parse->seen.count == known && *object->name)
-		reader_error(&parse->reader, root, "the same object is there twice");
+		reader_error(&parse->reader.reader, root, "the same object is there twice");
 }
 
 /* "PodList" -> "Pod"; false if it is no list. */
@@ -303,29 +304,30 @@ static bool list_item_kind(const char *kind, char *buf, size_t size)
 static void parse_item(struct parse *parse, const struct json_node *items, const cJSON *json,
 		       size_t index, const char *version, const char *kind)
 {
-	struct json_node item = reader_item(items, json, index);
+	struct json_node item = json_element(items, json, index);
 
 	task_pause();
 	item.object_root = true;
 	snprintf(parse->reader.object, sizeof(parse->reader.object), "document %zu, item %zu",
 		 parse->reader.document + 1, index + 1);
-	parse_add(parse, &item, read_object(&parse->reader, &item, version, kind));
+	parse_add(parse, &item, read_object(&parse->reader.reader, &item, version, kind));
 }
 
 static void parse_list(struct parse *parse, const struct json_node *root, const char *item_kind)
 {
 	struct documents *documents = parse->reader.documents;
+	struct reader *reader = &parse->reader.reader;
 	struct json_node api_version = json_member(root, "apiVersion");
 	struct json_node items = json_member(root, "items");
-	const char *version = read_string(&parse->reader, &api_version);
+	const char *version = read_string(reader, &api_version);
 	const char *kind = *item_kind ? item_kind : NULL;
 	size_t index = 0;
 	cJSON *item;
 
 	if (!kind)
 		version = NULL;
-	check_duplicates(&parse->reader, root);
-	if (!read_is_array(&parse->reader, &items))
+	check_duplicates(reader, root);
+	if (!read_is_array(reader, &items))
 		return;
 	parse->list.documents++;
 	while (documents->in_list) {
@@ -346,7 +348,7 @@ static void parse_list(struct parse *parse, const struct json_node *root, const 
 
 static void parse_document(struct parse *parse, const cJSON *json)
 {
-	struct json_node root = reader_root(json);
+	struct json_node root = json_root(json);
 	const char *kind = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "kind"));
 	char item_kind[64];
 
@@ -359,7 +361,7 @@ static void parse_document(struct parse *parse, const cJSON *json)
 		return;
 	}
 	parse->list.documents++;
-	parse_add(parse, &root, read_object(&parse->reader, &root, NULL, NULL));
+	parse_add(parse, &root, read_object(&parse->reader.reader, &root, NULL, NULL));
 }
 
 static void parse_documents(struct parse *parse)
@@ -385,11 +387,10 @@ static int text_parse(const char *text, size_t len, unsigned int flags, bool by_
 		      struct object_list *ret_list, struct problems *problems)
 {
 	struct documents documents;
-	struct parse parse = {
-		.reader = { .problems = problems, .flags = flags, .documents = &documents },
-	};
+	struct parse parse = { 0 };
 	size_t errors = problems->errors;
 
+	object_reader_init(&parse.reader, problems, flags, &documents);
 	parse.arena = arena_new();
 	parse.seen.arena = parse.arena;
 	*ret_list = (struct object_list){ 0 };

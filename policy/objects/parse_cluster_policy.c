@@ -29,10 +29,8 @@ static int read_one_of(struct reader *reader, const struct json_node *at, const 
 	int found = -1;
 	size_t seen = 0;
 
-	if (!at->value) {
-		reader_missing(reader, at);
+	if (!read_required(reader, at))
 		return -1;
-	}
 	if (!read_is_object(reader, at))
 		return -1;
 	read_known_fields(reader, at, names, count);
@@ -103,8 +101,7 @@ static void read_namespaced_pod(struct reader *reader, const struct json_node *a
 	if (!read_is_object(reader, at))
 		return;
 	KNOWN(reader, at, "namespaceSelector", "podSelector");
-	if (!pod_selector.value)
-		reader_missing(reader, &pod_selector);
+	read_required(reader, &pod_selector);
 	read_selector(reader, &namespace_selector, namespaces);
 	read_selector(reader, &pod_selector, pods);
 }
@@ -148,7 +145,7 @@ static void read_networks(struct reader *reader, const struct json_node *at,
 	if (!read_is_short_list(reader, at, true))
 		return;
 	cJSON_ArrayForEach (json, at->value) {
-		struct json_node child = reader_item(at, json, index++);
+		struct json_node child = json_element(at, json, index++);
 		struct policy_peer *peer = &rule->peers[rule->peer_count];
 
 		if (is_repeated(at->value, json))
@@ -223,7 +220,7 @@ static void read_cluster_peers(struct reader *reader, const struct json_node *at
 		return;
 	rule->peers = xcalloc(peers_count(at->value), sizeof(*rule->peers));
 	cJSON_ArrayForEach (json, at->value) {
-		struct json_node child = reader_item(at, json, index++);
+		struct json_node child = json_element(at, json, index++);
 
 		read_cluster_peer(reader, &child, egress, rule);
 	}
@@ -239,10 +236,8 @@ static void read_range(struct reader *reader, const struct json_node *at, struct
 	if (!read_is_object(reader, at))
 		return;
 	KNOWN(reader, at, "start", "end");
-	if (!start.value)
-		reader_missing(reader, &start);
-	if (!end.value)
-		reader_missing(reader, &end);
+	read_required(reader, &start);
+	read_required(reader, &end);
 	port->port_min = read_port(reader, &start);
 	port->port_max = read_port(reader, &end);
 	if (port->port_min && port->port_max && port->port_max <= port->port_min)
@@ -312,7 +307,7 @@ static void read_protocols(struct reader *reader, const struct json_node *at,
 		return;
 	rule->ports = xcalloc((size_t)cJSON_GetArraySize(at->value), sizeof(*rule->ports));
 	cJSON_ArrayForEach (json, at->value) {
-		struct json_node child = reader_item(at, json, index++);
+		struct json_node child = json_element(at, json, index++);
 
 		read_protocol(reader, &child, rule);
 	}
@@ -370,7 +365,7 @@ static struct policy_rule *read_cluster_rules(struct reader *reader, const struc
 			     ITEMS_MAX);
 	rules = xcalloc((size_t)count, sizeof(*rules));
 	cJSON_ArrayForEach (json, at->value) {
-		struct json_node child = reader_item(at, json, *ret_count);
+		struct json_node child = json_element(at, json, *ret_count);
 
 		read_cluster_rule(reader, &child, egress, &rules[(*ret_count)++]);
 	}
@@ -384,10 +379,8 @@ static void read_priority(struct reader *reader, const struct json_node *at,
 {
 	double value;
 
-	if (!at->value) {
-		reader_missing(reader, at);
+	if (!read_required(reader, at))
 		return;
-	}
 	if (!cJSON_IsNumber(at->value)) {
 		reader_error(reader, at, "not a number from 0 to %d", PRIORITY_MAX);
 		return;
@@ -424,8 +417,7 @@ void read_cluster_policy(struct reader *reader, const struct json_node *root, st
 	read_policy_envelope(reader, root);
 	if (namespace.value)
 		reader_error(reader, &namespace, "the object belongs to no namespace");
-	if (!spec.value)
-		reader_missing(reader, &spec);
+	read_required(reader, &spec);
 	if (!read_is_object(reader, &spec))
 		return;
 	KNOWN(reader, &spec, "tier", "priority", "subject", "ingress", "egress");

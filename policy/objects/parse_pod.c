@@ -36,7 +36,7 @@ void read_node(struct reader *reader, const struct json_node *root, struct objec
 	node->addresses =
 		xcalloc((size_t)cJSON_GetArraySize(addresses.value), sizeof(*node->addresses));
 	cJSON_ArrayForEach (json, addresses.value) {
-		struct json_node child = reader_item(&addresses, json, index++);
+		struct json_node child = json_element(&addresses, json, index++);
 		struct json_node type = json_member(&child, "type");
 		struct json_node address = json_member(&child, "address");
 		const char *text;
@@ -91,7 +91,7 @@ static bool read_ready(struct reader *reader, const struct json_node *status, bo
 	if (!read_is_array(reader, &list))
 		return !pending;
 	cJSON_ArrayForEach (json, list.value) {
-		struct json_node child = reader_item(&list, json, index++);
+		struct json_node child = json_element(&list, json, index++);
 		struct json_node type = json_member(&child, "type");
 		struct json_node value = json_member(&child, "status");
 		const char *text;
@@ -125,7 +125,7 @@ static void read_pod_status(struct reader *reader, const struct json_node *statu
 	pod->terminated = text && (strcmp(text, "Succeeded") == 0 || strcmp(text, "Failed") == 0);
 	if (read_is_array(reader, &list)) {
 		cJSON_ArrayForEach (json, list.value) {
-			struct json_node child = reader_item(&list, json, index++);
+			struct json_node child = json_element(&list, json, index++);
 			struct json_node ip = json_member(&child, "ip");
 
 			if (read_is_object(reader, &child))
@@ -151,8 +151,7 @@ static void read_container_port(struct reader *reader, const struct json_node *a
 	text = read_string(reader, &name);
 	port.port = read_port(reader, &number);
 	port.proto = read_proto(reader, &proto);
-	if (!number.value)
-		reader_missing(reader, &number);
+	read_required(reader, &number);
 	if (!text || !*text)
 		return;
 	wanted = name_check_port(text);
@@ -172,7 +171,7 @@ static void read_containers(struct reader *reader, const struct json_node *list,
 	if (!read_is_array(reader, list))
 		return;
 	cJSON_ArrayForEach (json, list->value) {
-		struct json_node child = reader_item(list, json, index++);
+		struct json_node child = json_element(list, json, index++);
 		struct json_node ports = json_member(&child, "ports");
 		struct json_node restart = json_member(&child, "restartPolicy");
 		const cJSON *port;
@@ -187,7 +186,7 @@ static void read_containers(struct reader *reader, const struct json_node *list,
 		if (!read_is_array(reader, &ports))
 			continue;
 		cJSON_ArrayForEach (port, ports.value) {
-			struct json_node item = reader_item(&ports, port, number++);
+			struct json_node item = json_element(&ports, port, number++);
 
 			read_container_port(reader, &item, pod);
 		}

@@ -22,11 +22,8 @@ bool read_cidr(struct reader *reader, const struct json_node *at, struct prefix 
 	struct addr addr;
 	size_t len;
 
-	if (!text) {
-		if (!at->value)
-			reader_missing(reader, at);
+	if (!read_required(reader, at) || !text)
 		return false;
-	}
 	if (prefix_parse(text, ret_prefix) < 0) {
 		reader_error(reader, at, "\"%s\" is not a CIDR such as 10.0.0.0/8 or fd00::/8",
 			     text);
@@ -59,7 +56,7 @@ static void read_block(struct reader *reader, const struct json_node *at, struct
 		return;
 	peer->except = xcalloc((size_t)cJSON_GetArraySize(except.value), sizeof(*peer->except));
 	cJSON_ArrayForEach (json, except.value) {
-		struct json_node child = reader_item(&except, json, index++);
+		struct json_node child = json_element(&except, json, index++);
 		struct prefix *hole = &peer->except[peer->except_count];
 		bool host_bits;
 
@@ -159,7 +156,7 @@ static void read_rule(struct reader *reader, const struct json_node *at, const c
 		rule->peers =
 			xcalloc((size_t)cJSON_GetArraySize(peers.value), sizeof(*rule->peers));
 		cJSON_ArrayForEach (json, peers.value) {
-			struct json_node child = reader_item(&peers, json, rule->peer_count);
+			struct json_node child = json_element(&peers, json, rule->peer_count);
 
 			read_peer(reader, &child, &rule->peers[rule->peer_count++]);
 		}
@@ -168,7 +165,7 @@ static void read_rule(struct reader *reader, const struct json_node *at, const c
 		rule->ports =
 			xcalloc((size_t)cJSON_GetArraySize(ports.value), sizeof(*rule->ports));
 		cJSON_ArrayForEach (json, ports.value) {
-			struct json_node child = reader_item(&ports, json, rule->port_count);
+			struct json_node child = json_element(&ports, json, rule->port_count);
 
 			read_policy_port(reader, &child, &rule->ports[rule->port_count++]);
 		}
@@ -185,7 +182,7 @@ static struct policy_rule *read_rules(struct reader *reader, const struct json_n
 		return NULL;
 	rules = xcalloc((size_t)cJSON_GetArraySize(at->value), sizeof(*rules));
 	cJSON_ArrayForEach (json, at->value) {
-		struct json_node child = reader_item(at, json, *ret_count);
+		struct json_node child = json_element(at, json, *ret_count);
 
 		read_rule(reader, &child, peers_name, &rules[(*ret_count)++]);
 	}
@@ -212,7 +209,7 @@ static void read_policy_types(struct reader *reader, const struct json_node *spe
 		return;
 	}
 	cJSON_ArrayForEach (json, types.value) {
-		struct json_node child = reader_item(&types, json, index++);
+		struct json_node child = json_element(&types, json, index++);
 		const char *text = read_string(reader, &child);
 
 		if (!text)

@@ -65,11 +65,8 @@ static bool read_operator(struct reader *reader, const struct json_node *at,
 	};
 	const char *text = read_string(reader, at);
 
-	if (!text) {
-		if (!at->value)
-			reader_missing(reader, at);
+	if (!read_required(reader, at) || !text)
 		return false;
-	}
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		if (strcmp(text, names[i]) == 0) {
 			*ret_operator = (enum selector_operator)i;
@@ -97,7 +94,7 @@ static void read_term_values(struct reader *reader, const struct json_node *at,
 	if (count == 0)
 		return;
 	cJSON_ArrayForEach (json, at->value) {
-		struct json_node child = reader_item(at, json, index++);
+		struct json_node child = json_element(at, json, index++);
 		const char *value = read_string(reader, &child);
 
 		if (!value)
@@ -116,7 +113,7 @@ static void read_match_expressions(struct reader *reader, const struct json_node
 	if (!cJSON_IsArray(at->value))
 		return;
 	cJSON_ArrayForEach (json, at->value) {
-		struct json_node child = reader_item(at, json, index++);
+		struct json_node child = json_element(at, json, index++);
 		struct json_node key = json_member(&child, "key");
 		struct json_node operator= json_member(&child, "operator");
 		struct json_node values = json_member(&child, "values");
@@ -127,8 +124,7 @@ static void read_match_expressions(struct reader *reader, const struct json_node
 			continue;
 		KNOWN(reader, &child, "key", "operator", "values");
 		text = read_string(reader, &key);
-		if (!text && !key.value)
-			reader_missing(reader, &key);
+		read_required(reader, &key);
 		if (text)
 			check_label_key(reader, &key, PROBLEM_ERROR, text);
 		if (!read_operator(reader, &operator, & term->op) || !text)

@@ -58,7 +58,7 @@ static void read_cluster_ips(struct reader *reader, const struct json_node *spec
 		return;
 	}
 	cJSON_ArrayForEach (json, list.value) {
-		struct json_node child = reader_item(&list, json, index++);
+		struct json_node child = json_element(&list, json, index++);
 
 		service_add_ip(reader, &child, service);
 	}
@@ -207,7 +207,7 @@ void read_service(struct reader *reader, const struct json_node *root, struct ob
 		return;
 	service->ports = xcalloc((size_t)cJSON_GetArraySize(ports.value), sizeof(*service->ports));
 	cJSON_ArrayForEach (json, ports.value) {
-		struct json_node child = reader_item(&ports, json, index++);
+		struct json_node child = json_element(&ports, json, index++);
 
 		read_service_port(reader, &child, service);
 	}
@@ -271,7 +271,7 @@ static void read_slice_endpoint(struct reader *reader, const struct json_node *a
 	endpoint->addresses =
 		xcalloc((size_t)cJSON_GetArraySize(addresses.value), sizeof(*endpoint->addresses));
 	cJSON_ArrayForEach (json, addresses.value) {
-		struct json_node child = reader_item(&addresses, json, index++);
+		struct json_node child = json_element(&addresses, json, index++);
 		struct addr addr;
 
 		if (!read_routable(reader, &child, &addr))
@@ -340,7 +340,7 @@ void read_slice(struct reader *reader, const struct json_node *root, struct obje
 		slice->endpoints = xcalloc((size_t)cJSON_GetArraySize(endpoints.value),
 					   sizeof(*slice->endpoints));
 		cJSON_ArrayForEach (json, endpoints.value) {
-			struct json_node child = reader_item(&endpoints, json, index++);
+			struct json_node child = json_element(&endpoints, json, index++);
 
 			read_slice_endpoint(reader, &child, object);
 		}
@@ -350,7 +350,7 @@ void read_slice(struct reader *reader, const struct json_node *root, struct obje
 		slice->ports =
 			xcalloc((size_t)cJSON_GetArraySize(ports.value), sizeof(*slice->ports));
 		cJSON_ArrayForEach (json, ports.value) {
-			struct json_node child = reader_item(&ports, json, index++);
+			struct json_node child = json_element(&ports, json, index++);
 
 			read_slice_port(reader, &child, slice);
 		}

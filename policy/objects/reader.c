@@ -17,8 +17,8 @@
 /* ---- problems ---- */
 
 /* The value at the path, or the nearest around it that is written. */
-static void problem_position(struct reader *reader, const struct json_node *at, bool of_key,
-			     struct problem *problem)
+static void problem_position(const struct object_reader *reader, const struct json_node *at,
+			     bool of_key, struct problem *problem)
 {
 	const struct json_node *node = at;
 
@@ -31,7 +31,7 @@ static void problem_position(struct reader *reader, const struct json_node *at, 
 }
 
 /* Takes the problem over. */
-static void problem_add(struct reader *reader, struct problem *problem)
+static void problem_add(struct object_reader *reader, struct problem *problem)
 {
 	struct problems *problems = reader->problems;
 
@@ -41,29 +41,38 @@ static void problem_add(struct reader *reader, struct problem *problem)
 	problems->errors += !problem->warning;
 }
 
-void reader_problem(struct reader *reader, const struct json_node *at, enum problem_kind kind,
-		    const char *fmt, ...)
+static void problem_take(struct reader *base, const struct json_node *at, enum problem_kind kind,
+			 const char *fmt, va_list args)
 {
+	struct object_reader *reader = object_reader_of(base);
 	bool warning = kind == PROBLEM_WARNING || kind == PROBLEM_WARNING_AT_KEY;
 	struct problem problem = { .warning = warning };
 	char path[1024];
-	va_list args;
 
 	if (reader->problems->count >= PROBLEMS_MAX) {
 		reader->problems->errors += !warning;
 		return;
 	}
-	va_start(args, fmt);
 	if (vasprintf(&problem.message, fmt, args) < 0)
 		out_of_memory(0);
-	va_end(args);
 	problem.object = xstrdup(reader->object);
 	problem.path = xstrdup(json_path_write(at, path, sizeof(path)));
 	problem_position(reader, at, kind >= PROBLEM_AT_KEY, &problem);
 	problem_add(reader, &problem);
 }
 
-void reader_text_error(struct reader *reader, const struct text_error *error)
+void object_reader_init(struct object_reader *reader, struct problems *problems, unsigned int flags,
+			struct documents *documents)
+{
+	*reader = (struct object_reader){
+		.reader = { .yaml = true, .problem = problem_take },
+		.problems = problems,
+		.flags = flags,
+		.documents = documents,
+	};
+}
+
+void reader_text_error(struct object_reader *reader, const struct text_error *error)
 {
 	struct problem problem = {
 		.object = xstrdup(""),
@@ -123,98 +132,17 @@ const char *problem_format(const struct problem *problem, const char *file, char
 	return buf;
 }
 
-/* ---- walking ---- */
-
-struct json_node reader_root(const cJSON *json)
-{
-	struct json_node node = json_root(cJSON_IsNull(json) ? NULL : json);
-
-	node.written = json;
-	node.object_root = true;
-	return node;
-}
-
-struct json_node reader_item(const struct json_node *at, const cJSON *item, size_t index)
-{
-	struct json_node node = json_element(at, item, index);
-
-	node.value = item;
-	return node;
-}
-
-static const char *type_name(const cJSON *json)
-{
-	if (cJSON_IsObject(json))
-		return "an object";
-	if (cJSON_IsArray(json))
-		return "a list";
-	if (cJSON_IsString(json))
-		return "a string";
-	if (cJSON_IsNumber(json))
-		return "a number";
-	if (cJSON_IsBool(json))
-		return "a boolean";
-	return "null";
-}
-
-static void type_error(struct reader *reader, const struct json_node *at, const char *wanted)
-{
-	const char *hint = "";
-
-	if (strcmp(wanted, "a string") == 0 &&
-	    (cJSON_IsNumber(at->value) || cJSON_IsBool(at->value)))
-		hint = " (put it in quotes)";
-	if (strcmp(wanted, "a list") == 0 && cJSON_IsObject(at->value) && at->value->child)
-		hint = " (begin its first line with \"- \")";
-	reader_error(reader, at, "%s, where %s is needed%s", type_name(at->value), wanted, hint);
-}
-
-bool read_is_object(struct reader *reader, const struct json_node *at)
-{
-	if (at->value && !cJSON_IsObject(at->value))
-		type_error(reader, at, "an object");
-	return cJSON_IsObject(at->value);
-}
-
-bool read_is_array(struct reader *reader, const struct json_node *at)
-{
-	if (at->value && !cJSON_IsArray(at->value))
-		type_error(reader, at, "a list");
-	return cJSON_IsArray(at->value);
-}
-
-const char *read_string(struct reader *reader, const struct json_node *at)
-{
-	if (at->value && !cJSON_IsString(at->value))
-		type_error(reader, at, "a string");
-	return cJSON_GetStringValue(at->value);
-}
-
-bool read_bool(struct reader *reader, const struct json_node *at, bool absent)
-{
-	if (!at->value)
-		return absent;
-	if (!cJSON_IsBool(at->value))
-		type_error(reader, at, "a boolean");
-	return cJSON_IsTrue(at->value);
-}
+/* ---- fields ---- */
 
 uint16_t read_port(struct reader *reader, const struct json_node *at)
 {
-	double value;
+	double value = at->value ? at->value->valuedouble : 0;
 
-	if (!at->value)
-		return 0;
-	if (!cJSON_IsNumber(at->value)) {
-		type_error(reader, at, "a number");
-		return 0;
-	}
-	value = at->value->valuedouble;
-	if (!(value >= 1 && value <= UINT16_MAX) || value != (double)(int64_t)value) {
-		reader_error(reader, at, "%.15g is not a port (1 to 65535)", value);
-		return 0;
-	}
-	return (uint16_t)value;
+	if (!cJSON_IsNumber(at->value) ||
+	    (value >= 1 && value <= UINT16_MAX && value == (double)(int64_t)value))
+		return (uint16_t)read_integer(reader, at, 1, UINT16_MAX, 0);
+	reader_error(reader, at, "%.15g is not a port (1 to 65535)", value);
+	return 0;
 }
 
 uint8_t read_proto(struct reader *reader, const struct json_node *at)
@@ -247,11 +175,6 @@ bool read_addr(struct reader *reader, const struct json_node *at, struct addr *r
 		return true;
 	reader_error(reader, at, "\"%s\" is not an IP address", text);
 	return false;
-}
-
-void reader_missing(struct reader *reader, const struct json_node *at)
-{
-	reader_error(reader, at, "missing");
 }
 
 /* The known name that was probably meant: the same but for case, or for one letter. */
@@ -323,8 +246,9 @@ static const char *field_hint(const char *name, const char *const *names, size_t
 static void unknown_field(struct reader *reader, const struct json_node *at,
 			  const char *const *names, size_t count)
 {
-	enum problem_kind kind =
-		reader->flags & PARSE_LENIENT ? PROBLEM_WARNING_AT_KEY : PROBLEM_AT_KEY;
+	enum problem_kind kind = object_reader_of(reader)->flags & PARSE_LENIENT
+					 ? PROBLEM_WARNING_AT_KEY
+					 : PROBLEM_AT_KEY;
 	const char *meant = name_meant(at->key, names, count);
 	const char *hint = meant ? NULL : field_hint(at->key, names, count);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Typed reading of a JSON tree with a path to every value, so that each problem can say where it
- * is.  Reading goes on after a problem: one run reports them all.  Internal to the parser.
+ * Reads of what Kubernetes objects are made of.  All problems are kept, each with its object and
+ * its position in the text: one run reports them all.  Internal to the parser.
  */
 #ifndef TENDRIL_POLICY_OBJECTS_READER_H
 #define TENDRIL_POLICY_OBJECTS_READER_H
@@ -10,47 +10,35 @@
 
 #include "lib/arena.h"
 #include "lib/document.h"
-#include "lib/json.h"
+#include "lib/reader.h"
 #include "policy/objects/parse.h"
 
-#define PROBLEMS_MAX 100
+#define PROBLEMS_MAX    100
+#define OBJECT_TEXT_MAX 600
 
-struct reader {
+/* Every reader in policy/ is one of these; object_reader_of() finds it. */
+struct object_reader {
+	struct reader reader; /* first */
 	struct problems *problems;
 	unsigned int flags; /* enum parse_flag */
-	struct documents
-		*documents; /* what is read is of the document at hand; NULL: it has no text */
-	size_t document;    /* its number, from 0 */
-	char object[600];   /* how problems name the object at hand */
+	/* What is read is of the document at hand; NULL: it has no text. */
+	struct documents *documents;
+	size_t document;              /* its number, from 0 */
+	char object[OBJECT_TEXT_MAX]; /* how problems name the object at hand */
 };
+
+void object_reader_init(struct object_reader *reader, struct problems *problems, unsigned int flags,
+			struct documents *documents);
+static inline struct object_reader *object_reader_of(struct reader *reader)
+{
+	return (struct object_reader *)reader;
+}
 
 void problem_done(struct problem *problem);
 
-enum problem_kind {
-	PROBLEM_ERROR,
-	PROBLEM_WARNING,
-	PROBLEM_AT_KEY,
-	PROBLEM_WARNING_AT_KEY,
-};
-
-void reader_problem(struct reader *reader, const struct json_node *at, enum problem_kind kind,
-		    const char *fmt, ...) __attribute__((format(printf, 4, 5)));
-#define reader_error(reader, at, ...) reader_problem(reader, at, PROBLEM_ERROR, __VA_ARGS__)
-
 /* The text is no document. */
-void reader_text_error(struct reader *reader, const struct text_error *error);
+void reader_text_error(struct object_reader *reader, const struct text_error *error);
 
-/* The root of an object: paths for people begin here. */
-struct json_node reader_root(const cJSON *json);
-/* An item of a list.  Other than for json_element(), null is a value: it is refused as one. */
-struct json_node reader_item(const struct json_node *at, const cJSON *item, size_t index);
-
-/* True if the value is there and of the type; a problem if it is there and of another one. */
-bool read_is_object(struct reader *reader, const struct json_node *at);
-bool read_is_array(struct reader *reader, const struct json_node *at);
-/* The string, borrowed, or NULL. */
-const char *read_string(struct reader *reader, const struct json_node *at);
-bool read_bool(struct reader *reader, const struct json_node *at, bool absent);
 /* 1..65535, or 0 if absent or wrong. */
 uint16_t read_port(struct reader *reader, const struct json_node *at);
 /* "TCP", "UDP" or "SCTP"; absent: TCP. */
@@ -60,9 +48,6 @@ bool read_addr(struct reader *reader, const struct json_node *at, struct addr *r
 
 /* Keys are unique, nesting is bounded: a problem where they are not.  depth is that of at. */
 void reader_check_tree(struct reader *reader, const struct json_node *at, size_t depth);
-
-/* A required field is missing: a problem at its path. */
-void reader_missing(struct reader *reader, const struct json_node *at);
 
 /* Objects whose every field is known (networking/v1): reports members not in names. */
 void read_known_fields(struct reader *reader, const struct json_node *at, const char *const *names,

@@ -288,7 +288,7 @@ def test_sighup_reads_configuration_and_objects_again(node):
     assert "mtu has changed and takes effect with the next start" in node.log()
     file.write_text('{"logLevel": 3}')
     node.agent.send_signal(signal.SIGHUP)
-    wait_for(lambda: "logLevel: not a string" in node.log(), "the complaint")
+    wait_for(lambda: "logLevel: a number, where a string is needed" in node.log(), "the complaint")
     assert node.status()["ready"] is True
 
 

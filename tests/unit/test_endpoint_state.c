@@ -90,7 +90,7 @@ static void test_refused_requests_name_the_field(void **state)
 		const char *text;
 		const char *says;
 	} cases[] = {
-		{ "[]", "document: not an object" },
+		{ "[]", "document: a list, where an object is needed" },
 		{ "{\"ifname\":\"eth0\",\"netns\":\"/n\"}", "containerId: missing" },
 		{ "{\"containerId\":\"../x\",\"ifname\":\"eth0\",\"netns\":\"/n\"}",
 		  "containerId: not a container id" },
@@ -103,8 +103,9 @@ static void test_refused_requests_name_the_field(void **state)
 		  "ifname: not an" },
 		{ "{\"containerId\":\"c\",\"ifname\":\"eth0\"}", "netns: missing" },
 		{ "{" BASE ",\"pod\":{\"name\":\"a b\"}}", "pod.name: not a name" },
-		{ "{" BASE ",\"pod\":7}", "pod: not an object" },
-		{ "{" BASE ",\"labels\":{\"a\":1}}", "labels.a: not a string" },
+		{ "{" BASE ",\"pod\":7}", "pod: a number, where an object is needed" },
+		{ "{" BASE ",\"labels\":{\"a\":1}}",
+		  "labels.a: a number, where a string is needed" },
 		{ "{" BASE ",\"labels\":{\"a\":\"1\",\"a\":\"2\"}}", "\"a\" is given twice" },
 		{ "{" BASE ",\"mtu\":67}", "mtu: less than 68" },
 		{ "{" BASE ",\"mtu\":65536}", "mtu: 65536 is not between" },
