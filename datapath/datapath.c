@@ -14,6 +14,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/param.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -139,20 +140,43 @@ static int pin_dir_open(struct datapath *datapath, const char *path, struct errm
 
 #define TRIAL_SOCKETS 64
 
+/*
+ * An entry must live as long as the fragments of one datagram are on their way, however many
+ * datagrams a pod sends.  A CPU makes at most 200,000 in a second: 1024 of them are 5 ms.
+ */
+#define FRAGMENTS_PER_CPU 1024
+#define FRAGMENTS_MIN     2048
+
+static uint32_t fragments_max(void)
+{
+	int cpus = libbpf_num_possible_cpus();
+
+	return cpus > 0 ? MAX((uint32_t)cpus * FRAGMENTS_PER_CPU, FRAGMENTS_MIN) : FRAGMENTS_MIN;
+}
+
 static void maps_resize(struct bpf_object *object, const struct datapath_limits *limits, bool trial)
 {
 	const struct {
 		const char *map;
 		uint32_t entries; /* 0: as maps.bpf.h says */
 	} sizes[] = {
-		{ "endpoint_map", limits->endpoints }, { "endpoint_stats", limits->endpoints },
-		{ "budget_map", limits->endpoints },   { "neighbour_map", limits->endpoints },
-		{ "netns_map", limits->endpoints },    { "ct_map", limits->connections },
-		{ "ct_count_map", limits->endpoints }, { "ipcache_map", limits->addresses },
-		{ "policy_map", limits->policies },    { "port_map", limits->ports },
-		{ "cidr_map", limits->cidrs },         { "service_map", limits->services },
-		{ "backend_map", limits->backends },   { "nat_map", limits->translations },
-		{ "flow_map", limits->flows },         { "accel_map", trial ? TRIAL_SOCKETS : 0 },
+		{ "endpoint_map", limits->endpoints },
+		{ "endpoint_stats", limits->endpoints },
+		{ "budget_map", limits->endpoints },
+		{ "neighbour_map", limits->endpoints },
+		{ "netns_map", limits->endpoints },
+		{ "ct_map", limits->connections },
+		{ "ct_count_map", limits->endpoints },
+		{ "ipcache_map", limits->addresses },
+		{ "policy_map", limits->policies },
+		{ "port_map", limits->ports },
+		{ "cidr_map", limits->cidrs },
+		{ "service_map", limits->services },
+		{ "backend_map", limits->backends },
+		{ "nat_map", limits->translations },
+		{ "flow_map", limits->flows },
+		{ "frag_map", fragments_max() },
+		{ "accel_map", trial ? TRIAL_SOCKETS : 0 },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {

@@ -202,8 +202,9 @@ struct nat_map {
 };
 extern struct nat_map nat_map SEC(".maps");
 
-/* Ports of fragmented datagrams.  Written and read by from_pod and to_pod.  Full: the longest
- * unused goes, and later fragments of that datagram are dropped where ports matter. */
+/* Ports of fragmented datagrams.  Written and read by from_pod and to_pod; the loader makes room
+ * for more where there are more CPUs.  Full: the longest unused goes, and later fragments of that
+ * datagram are dropped where ports matter. */
 struct frag_map {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 2048);

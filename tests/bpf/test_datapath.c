@@ -108,6 +108,23 @@ static void test_maps_of_another_shape_are_refused_by_name(void **state)
 	loader_refuses(&options, -EPROTO, "frag_map was made by another version");
 }
 
+/* A flood on all CPUs must not push an entry out while the datagram's fragments are on their way.
+ */
+static void test_the_fragment_table_grows_with_the_cpus(void **state)
+{
+	struct datapath_options options = loader_options();
+	struct datapath *datapath = loader_open(&options);
+	struct bpf_map_info info = { 0 };
+	uint32_t len = sizeof(info);
+	auto_close int fd = bpf_obj_get(SCRATCH_PIN_DIR "/maps/frag_map");
+
+	(void)state;
+	assert_int_equal(bpf_obj_get_info_by_fd(fd, &info, &len), 0);
+	assert_true(info.max_entries >= 2048);
+	assert_true(info.max_entries >= 1024 * (uint32_t)libbpf_num_possible_cpus());
+	datapath_close(datapath);
+}
+
 static uint32_t capacity_of(struct datapath *datapath, enum map_id map, uint32_t used)
 {
 	uint32_t have, capacity;
@@ -295,6 +312,7 @@ int main(void)
 		LOADER_CASE(test_half_made_pins_are_completed),
 		LOADER_CASE(test_other_versions_are_refused),
 		LOADER_CASE(test_maps_of_another_shape_are_refused_by_name),
+		LOADER_CASE(test_the_fragment_table_grows_with_the_cpus),
 		LOADER_CASE(test_maps_change_their_size_with_a_restart),
 		LOADER_CASE(test_pins_need_a_bpffs),
 		LOADER_CASE(test_limits_are_checked),

@@ -7,6 +7,7 @@
 """
 
 import ipaddress
+import os
 import sys
 
 import pytest
@@ -46,6 +47,10 @@ def lab():
         yield node, *pods
 
 
+def sent(node, pod):
+    return node.api("GET", f"/v1/endpoints/default/{pod.pod_name}")["stats"]["txPackets"]
+
+
 def refused(node):
     counts = {n["name"]: n["count"] for n in node.status()["notices"]}
     return counts.get("CT_FULL", 0)  # listed once it is not 0
@@ -76,6 +81,33 @@ def test_a_flood_does_not_take_the_answers_of_another_pod(lab, family, rate):
         flood.kill()
         flood.wait()
     assert_answered(client, dns, family, 200)
+
+
+# Each datagram is two fragments, whose ports an entry of the fragment table has to tell.
+FRAGMENTS = """
+import socket, sys
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+sock = socket.socket(family, socket.SOCK_DGRAM)
+while True:
+    sock.sendto(b"x" * 1600, (sys.argv[1], 9))
+"""
+
+
+@FAMILIES
+def test_a_flood_of_fragments_does_not_take_the_fragments_of_another_pod(lab, family):
+    node, flooder, client, dns = lab
+    target = dns.addresses[family]
+    floods = [flooder.popen(*UNPRIVILEGED, sys.executable, "-c", FRAGMENTS, target)
+              for _ in range(os.cpu_count())]
+    before = sent(node, flooder)
+    try:
+        wait_for(lambda: sent(node, flooder) > before + 50_000, "a flood", 20)
+        answers = [client.udp(target, 53, size=8000)["result"] for _ in range(200)]
+        assert answers == ["ok"] * 200
+    finally:
+        for flood in floods:
+            flood.kill()
+            flood.wait()
 
 
 # Each datagram goes to another address of the uplink's own subnet, where nobody has it.

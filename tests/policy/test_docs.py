@@ -76,6 +76,15 @@ def test_files_that_documents_link_exist():
             assert (document.parent / target).exists(), f"{document}: {target}"
 
 
+def test_the_datapath_page_says_of_every_map_what_a_pod_can_take_of_it():
+    page = (ROOT / "doc/datapath.md").read_text()
+    maps = re.findall(r"^struct \w+ (\w+) SEC", (ROOT / "datapath/bpf/maps.bpf.c").read_text(), re.MULTILINE)
+    assert len(maps) >= 26
+    for begin, end in (("## Maps", "### What one pod"), ("### What one pod", "## Drop reasons")):
+        table = page[page.index(begin):page.index(end)]
+        assert [name for name in maps if f"`{name}`" not in table] == []
+
+
 def test_every_drop_reason_is_documented_as_it_is():
     page = (ROOT / "doc/datapath.md").read_text()
     for number, name, text in drop_reasons():
