@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/objects/object_audit.h"
 #include "lib/alloc.h"
 #include "lib/arena.h"
 #include "lib/auto.h"
@@ -161,86 +162,9 @@ static void touched_add(struct object_touched *touched, const struct object *obj
 	}
 }
 
-/* ---- the log --------------------------------------------------------------------------------- */
-
-#define AUDIT_MAX 256 /* objects of one change that are named; of more, their numbers */
-
-static const char *author_text(const struct object_author *author, char *buf, size_t size)
-{
-	size_t len = 0;
-
-	if (author->uid == AUTHOR_UNKNOWN)
-		len = (size_t)snprintf(buf, size, "uid unknown");
-	else
-		len = (size_t)snprintf(buf, size, "uid %u", author->uid);
-	if (author->pid)
-		snprintf(buf + len, size - len, " pid %d", author->pid);
-	return buf;
-}
-
-static bool same_name(const struct object *a, const struct object *b)
-{
-	return a->kind == b->kind && strcmp(a->namespace, b->namespace) == 0 &&
-	       strcmp(a->name, b->name) == 0;
-}
-
-static void step_log(const struct object_change *change, const struct object_step *step)
-{
-	const struct object *object = step->put ? step->put : step->old;
-	const struct object_step *other = NULL;
-	char label[600], author[40], before[20] = "none";
-
-	for (size_t i = 0; i < change->count && !other; i++) {
-		const struct object_step *candidate = &change->steps[i];
-		const struct object *opposite = step->put ? candidate->old : candidate->put;
-
-		if (opposite && same_name(opposite, object))
-			other = candidate;
-	}
-	if (!step->put && other) /* it is told with what replaces it */
-		return;
-	object_label(object, label, sizeof(label));
-	author_text(step->author, author, sizeof(author));
-	if (!step->put)
-		other = step;
-	if (other)
-		snprintf(before, sizeof(before), "%016" PRIx64, other->hash);
-	if (step->put)
-		log_info("audit: applied %s of %s, by %s, before %s, after %016" PRIx64, label,
-			 source_name(object), author, before, step->hash);
-	else
-		log_info("audit: deleted %s of %s, by %s, before %s", label, source_name(object),
-			 author, before);
-}
-
-/* A line for each object that is applied or deleted. */
-static void change_log(const struct object_change *change)
-{
-	size_t applied[OBJECT_KIND_COUNT] = { 0 }, deleted[OBJECT_KIND_COUNT] = { 0 };
-	char author[40];
-
-	if (!change->count || !change->author)
-		return;
-	for (size_t i = 0; i < change->count; i++) {
-		const struct object_step *step = &change->steps[i];
-
-		if (change->count <= AUDIT_MAX)
-			step_log(change, step);
-		applied[step->put ? step->put->kind : 0] += step->put != NULL;
-		deleted[step->old ? step->old->kind : 0] += step->old != NULL;
-	}
-	author_text(change->author, author, sizeof(author));
-	for (int kind = 0; kind < OBJECT_KIND_COUNT && change->count > AUDIT_MAX; kind++) {
-		if (applied[kind] || deleted[kind])
-			log_info("audit: %zu of kind %s taken out and %zu put in, by %s",
-				 deleted[kind], object_kind_name((enum object_kind)kind),
-				 applied[kind], author);
-	}
-}
-
 void object_change_commit(struct object_change *change, struct object_touched *touched)
 {
-	change_log(change);
+	object_audit(change, &touched->audit);
 	for (size_t i = 0; i < change->count; i++) {
 		if (change->steps[i].put)
 			touched_add(touched, change->steps[i].put);
@@ -259,5 +183,6 @@ void object_touched_done(struct object_touched *touched)
 		free(touched->services[i].namespace);
 		free(touched->services[i].name);
 	}
+	free(touched->audit);
 	*touched = (struct object_touched){ 0 };
 }

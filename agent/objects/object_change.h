@@ -51,6 +51,7 @@ struct object_touched {
 		char *name;
 	} services[OBJECT_TOUCHED_MAX];
 	size_t service_count;
+	char *audit; /* lines that object_audit_write() still has to write, or NULL */
 };
 
 void object_change_begin(struct object_change *change, struct store *store,

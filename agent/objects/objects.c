@@ -9,6 +9,7 @@
 #include <cjson/cJSON.h>
 #include <errno.h>
 
+#include "agent/objects/object_audit.h"
 #include "agent/objects/object_store.h"
 #include "agent/objects/object_watch.h"
 #include "agent/objects/objects_internal.h"
@@ -45,6 +46,7 @@ int objects_sync(struct objects *objects, struct errmsg *err)
 	if (objects->touched.policies)
 		ret = sync_policies(objects->sync, err);
 	services_ret = services_sync(objects, ret ? NULL : err);
+	object_audit_write(objects->base, take_ptr(objects->touched.audit));
 	object_touched_done(&objects->touched);
 	return ret ? ret : services_ret;
 }
@@ -243,6 +245,7 @@ void objects_free(struct objects *objects)
 {
 	if (!objects)
 		return;
+	object_audit_write(objects->base, take_ptr(objects->touched.audit));
 	task_finish_all();
 	object_watch_free(objects->watch);
 	object_api_done(objects);
