@@ -80,6 +80,8 @@ static const struct setting settings[] = {
 		     "IPv4 packets of up to 192 KiB inside the node (false)"),
 	BOOL_SETTING("clsact", "clsact", force_clsact,
 		     "attach with clsact even where the kernel has TCX (false)"),
+	BOOL_SETTING("auto-direct-node-routes", "autoDirectNodeRoutes", direct_routes,
+		     "routes to the pods of nodes on the same link (false)"),
 	BOOL_SETTING("kubernetes", "kubernetes", kubernetes,
 		     "wait for the objects that tendril-kube hands over (false)"),
 	NUMBER_SETTING("max-endpoints", "maxEndpoints", limits.endpoints, 2, 65535,

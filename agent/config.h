@@ -29,7 +29,8 @@ struct config {
 	bool audit;   /* of every pod; a reload changes it */
 	bool big_tcp; /* of pods that are added from now on */
 	bool force_clsact;
-	bool kubernetes; /* tendril-kube hands over the objects of an API server */
+	bool direct_routes; /* to the pods of nodes on the same link */
+	bool kubernetes;    /* tendril-kube hands over the objects of an API server */
 	struct datapath_limits limits;
 	enum log_level log_level;
 };

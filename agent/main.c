@@ -20,6 +20,7 @@
 #include "agent/monitor/flows.h"
 #include "agent/monitor/gc.h"
 #include "agent/monitor/monitor.h"
+#include "agent/nodes/nodes.h"
 #include "agent/notify.h"
 #include "agent/objects/objects.h"
 #include "agent/privilege.h"
@@ -194,6 +195,26 @@ static void cni_files_offer(void *arg)
 	snprintf(agent->cni_problem, sizeof(agent->cni_problem), "%s", err.text);
 }
 
+static void on_nodes_change(void *arg)
+{
+	struct daemon *daemon = arg;
+
+	nodes_sync(daemon->agent.nodes, !sync_missing(daemon->agent.sync));
+}
+
+static int nodes_start(struct daemon *daemon, struct errmsg *err)
+{
+	const struct nodes_options options = {
+		.base = daemon->agent.base,
+		.store = daemon->agent.store,
+		.pod_cidrs = daemon->config.pod_cidrs,
+		.pod_cidr_count = daemon->config.pod_cidr_count,
+		.direct_routes = daemon->config.direct_routes,
+	};
+
+	return nodes_new(&options, &daemon->agent.nodes, err);
+}
+
 static int objects_start(struct daemon *daemon, struct errmsg *err)
 {
 	const struct objects_options options = {
@@ -204,6 +225,7 @@ static int objects_start(struct daemon *daemon, struct errmsg *err)
 		.run_dir = daemon->config.run_dir,
 		.kubernetes = daemon->config.kubernetes,
 		.complete = cni_files_offer,
+		.nodes_changed = on_nodes_change,
 		.arg = daemon,
 	};
 
@@ -244,11 +266,14 @@ static int policy_start(struct daemon *daemon, struct errmsg *err)
 	if (!ret)
 		ret = endpoints_start(daemon, err);
 	if (!ret)
+		ret = nodes_start(daemon, err);
+	if (!ret)
 		ret = objects_start(daemon, err);
 	if (ret)
 		return ret;
 	audit_set(agent, daemon->config.audit);
 	maps_start(agent);
+	on_nodes_change(daemon);
 	return 0;
 }
 
@@ -384,6 +409,7 @@ static void daemon_stop(struct daemon *daemon)
 	flows_free(agent->flows);
 	monitor_free(agent->monitor);
 	objects_free(agent->objects);
+	nodes_free(agent->nodes);
 	endpoints_free(agent->endpoints);
 	sync_free(agent->sync);
 	store_free(agent->store);
@@ -446,6 +472,8 @@ static int cleanup(const struct config *config)
 	if (endpoints_cleanup(config->run_dir, &err) && ++failed)
 		log_error("cleanup: %s", err.text);
 	if (datapath_cleanup(config->bpffs, &err) && ++failed)
+		log_error("cleanup: %s", err.text);
+	if (nodes_cleanup(&err) && ++failed)
 		log_error("cleanup: %s", err.text);
 	objects_cleanup(config->run_dir);
 	if (run_dir_remove(config, &err) && ++failed)

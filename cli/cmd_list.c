@@ -20,6 +20,8 @@
 	{                                                                \
 		output_member(row, name, cell);                          \
 	}
+MEMBER_COLUMN(node_name, "name")
+MEMBER_COLUMN(pod_cidrs, "podCIDRs")
 MEMBER_COLUMN(slot, "slot")
 MEMBER_COLUMN(addresses, "addresses")
 MEMBER_COLUMN(identity, "identity")
@@ -59,6 +61,18 @@ static void fill_tier(const cJSON *row, struct cell *cell)
 			 priority->valueint);
 	else
 		cell_set(cell, COLOUR_NONE, "%s", member_text(row, "tier", "-"));
+}
+
+static void fill_routing(const cJSON *row, struct cell *cell)
+{
+	output_member(row, "routing", cell);
+	if (*member_text(row, "problem", ""))
+		cell->colour = COLOUR_BAD;
+}
+
+static void fill_problem(const cJSON *row, struct cell *cell)
+{
+	cell_set(cell, COLOUR_BAD, "%s", member_text(row, "problem", ""));
 }
 
 static void fill_endpoint_state(const cJSON *row, struct cell *cell)
@@ -196,6 +210,16 @@ static const struct column endpoint_fields[] = {
 	{ "Accelerate", fill_accelerate, false },
 	{ "Accelerated", fill_accelerated, false },
 };
+static const struct column node_columns[] = {
+	{ "NODE", fill_node_name, false },      { "ADDRESSES", fill_addresses, false },
+	{ "POD CIDRS", fill_pod_cidrs, false }, { "ROUTING", fill_routing, false },
+	{ "PROBLEM", fill_problem, false },     { "LABELS", fill_labels, true },
+};
+static const struct column node_fields[] = {
+	{ "Node", fill_node_name, false },      { "Addresses", fill_addresses, false },
+	{ "Pod CIDRs", fill_pod_cidrs, false }, { "Routing", fill_routing, false },
+	{ "Problem", fill_problem, false },     { "Labels", fill_labels, false },
+};
 static const struct column service_columns[] = { { "SERVICE", fill_name, false },
 						 { "CLUSTER IPS", fill_cluster_ips, false },
 						 { "BACKENDS", fill_backend_count, false } };
@@ -233,6 +257,7 @@ static const struct column policy_columns[] = {
 						     .kind = kind_name,                 \
 						     .fetch = fetch_##function };
 VIEW(endpoints, "pod", endpoint_columns, "/v1/endpoints")
+VIEW(nodes, "node", node_columns, "/v1/nodes")
 VIEW(services, "service", service_columns, "/v1/services")
 VIEW(identities, "identity", identity_columns, "/v1/identities")
 VIEW(policies, "policy", policy_columns, "/v1/policies")
@@ -267,6 +292,29 @@ int cmd_endpoint_get(const struct arguments *args, struct errmsg *err)
 		output_json(row);
 	else
 		output_fields(row, endpoint_fields, ARRAY_SIZE(endpoint_fields));
+	cJSON_Delete(row);
+	return EXIT_OK;
+}
+
+int cmd_node_list(const struct arguments *args, struct errmsg *err)
+{
+	return view_show(args, &view_nodes, err);
+}
+
+int cmd_node_get(const struct arguments *args, struct errmsg *err)
+{
+	cJSON *row = NULL;
+	char path[320];
+	int ret;
+
+	snprintf(path, sizeof(path), "/v1/nodes/%s", args->operands[0]);
+	ret = agent_call(args, "GET", path, NULL, &row, err);
+	if (ret)
+		return ret;
+	if (args->json)
+		output_json(row);
+	else
+		output_fields(row, node_fields, ARRAY_SIZE(node_fields));
 	cJSON_Delete(row);
 	return EXIT_OK;
 }

@@ -63,6 +63,7 @@ typedef int (*command_fn)(const struct arguments *args, struct errmsg *err);
 enum operand {
 	OPERAND_NONE,
 	OPERAND_POD,
+	OPERAND_NODE,
 	OPERAND_SERVICE,
 	OPERAND_POLICY,
 	OPERAND_PEER,
@@ -90,6 +91,8 @@ int cmd_status(const struct arguments *args, struct errmsg *err);
 int cmd_get(const struct arguments *args, struct errmsg *err);
 int cmd_endpoint_list(const struct arguments *args, struct errmsg *err);
 int cmd_endpoint_get(const struct arguments *args, struct errmsg *err);
+int cmd_node_list(const struct arguments *args, struct errmsg *err);
+int cmd_node_get(const struct arguments *args, struct errmsg *err);
 int cmd_service_list(const struct arguments *args, struct errmsg *err);
 int cmd_service_get(const struct arguments *args, struct errmsg *err);
 int cmd_identity_list(const struct arguments *args, struct errmsg *err);

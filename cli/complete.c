@@ -155,6 +155,9 @@ static void offer_operand(const struct line *line, const struct command *command
 		if (line->operand_count)
 			offer_names(line, "/v1/services");
 		break;
+	case OPERAND_NODE:
+		offer_names(line, "/v1/nodes");
+		break;
 	case OPERAND_SERVICE:
 		offer_names(line, "/v1/services");
 		break;

@@ -178,6 +178,11 @@ const char *prefix_format(const struct prefix *prefix, char *buf)
 	return buf;
 }
 
+bool prefix_equal(const struct prefix *a, const struct prefix *b)
+{
+	return a->len == b->len && addr_equal(&a->addr, &b->addr);
+}
+
 bool prefix_contains(const struct prefix *prefix, const struct addr *addr)
 {
 	struct addr masked = *addr;

@@ -45,6 +45,7 @@ int prefix_parse(const char *text, struct prefix *ret_prefix);
 struct prefix prefix_of(const struct addr *addr, uint8_t len);
 unsigned char prefix_family_len(const struct prefix *prefix); /* as its family writes it */
 const char *prefix_format(const struct prefix *prefix, char *buf);
+bool prefix_equal(const struct prefix *a, const struct prefix *b);
 bool prefix_contains(const struct prefix *prefix, const struct addr *addr);
 bool prefix_overlaps(const struct prefix *a, const struct prefix *b);
 

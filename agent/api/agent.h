@@ -29,6 +29,7 @@ struct agent {
 	struct store *store;
 	struct sync *sync;           /* store -> maps */
 	struct endpoints *endpoints; /* the wired interfaces */
+	struct nodes *nodes;         /* the other nodes and the routes to their pods */
 	struct objects *objects;     /* JSON directory and API objects -> store */
 	struct accel *accel;         /* self-test and guard of socket acceleration */
 	struct monitor *monitor;     /* event ring -> streams */

@@ -49,6 +49,8 @@ static const struct route {
 	{ "GET", "/v1/metrics", api_metrics_get, false, HTTP },
 	{ "GET", "/v1/endpoints", api_endpoints_list, false, 0 },
 	{ "GET", "/v1/endpoints/*/*", api_endpoints_get, false, 0 },
+	{ "GET", "/v1/nodes", api_nodes_list, false, 0 },
+	{ "GET", "/v1/nodes/*", api_nodes_get, false, 0 },
 	{ "GET", "/v1/services", api_services_list, false, 0 },
 	{ "GET", "/v1/services/*/*", api_services_get, false, 0 },
 	{ "GET", "/v1/policies", api_policies_list, false, 0 },

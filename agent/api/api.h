@@ -51,6 +51,8 @@ void api_ready_get(struct api_call *call);
 void api_metrics_get(struct api_call *call);
 void api_endpoints_list(struct api_call *call);
 void api_endpoints_get(struct api_call *call);
+void api_nodes_list(struct api_call *call);
+void api_nodes_get(struct api_call *call);
 void api_services_list(struct api_call *call);
 void api_services_get(struct api_call *call);
 void api_policies_list(struct api_call *call);

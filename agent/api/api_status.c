@@ -7,6 +7,7 @@
 #include "agent/api/api.h"
 #include "agent/endpoint/endpoint.h"
 #include "agent/monitor/gc.h"
+#include "agent/nodes/nodes.h"
 #include "agent/objects/objects.h"
 #include "agent/sync/sync.h"
 #include "lib/auto.h"
@@ -284,6 +285,7 @@ static void warnings_fill(cJSON *warnings, cJSON *failures, const struct agent *
 	if (*agent->cni_problem)
 		failure_add(warnings, failures, agent->cni_problem);
 	endpoints_problems(agent->endpoints, problem_add, &add);
+	nodes_problems(agent->nodes, problem_add, &add);
 	if (sync_audit(agent->sync))
 		cJSON_AddItemToArray(warnings,
 				     cJSON_CreateString("audit mode: policy is reported, not "

@@ -16,8 +16,7 @@
 #include "lib/file.h"
 #define LOG_MODULE "host"
 #include "lib/log.h"
-
-#define V4_MAPPED_BITS 96
+#include "lib/route.h"
 
 struct host_device {
 	struct netlink *netlink;
@@ -201,19 +200,13 @@ static int address_ensure(struct host_device *device, const struct addr *addr, b
 	return 0;
 }
 
-static void route_fill(struct netlink_message *message, const struct host_device *device,
-		       uint16_t type, uint16_t flags, const struct prefix *dst)
+static struct route host_route(const struct host_device *device, const struct prefix *dst)
 {
-	struct rtmsg *header = netlink_message_init(message, type, flags, sizeof(*header));
-
-	header->rtm_family = addr_family(&dst->addr);
-	header->rtm_dst_len = prefix_family_len(dst);
-	header->rtm_table = RT_TABLE_MAIN;
-	header->rtm_protocol = HOST_ROUTE_PROTOCOL;
-	header->rtm_scope = addr_is_v4(&dst->addr) ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
-	header->rtm_type = RTN_UNICAST;
-	netlink_put_addr(&message->header, RTA_DST, &dst->addr);
-	mnl_attr_put_u32(&message->header, RTA_OIF, (uint32_t)device->ifindex);
+	return (struct route){
+		.dst = *dst,
+		.ifindex = (uint32_t)device->ifindex,
+		.protocol = HOST_ROUTE_PROTOCOL,
+	};
 }
 
 struct route_search {
@@ -222,34 +215,14 @@ struct route_search {
 	bool found;
 };
 
-/* Destination and device of a route. */
-static void route_read(const struct nlmsghdr *header, struct prefix *ret_dst, uint32_t *ret_oif)
-{
-	const struct rtmsg *route = mnl_nlmsg_get_payload(header);
-	const struct nlattr *attr;
-
-	*ret_dst = (struct prefix){};
-	*ret_oif = 0;
-	mnl_attr_for_each (attr, header, sizeof(*route)) {
-		if (mnl_attr_get_type(attr) == RTA_DST)
-			addr_from_bytes(mnl_attr_get_payload(attr), mnl_attr_get_payload_len(attr),
-					&ret_dst->addr);
-		else if (mnl_attr_get_type(attr) == RTA_OIF)
-			*ret_oif = mnl_attr_get_u32(attr);
-	}
-	ret_dst->len =
-		(uint8_t)(route->rtm_dst_len + (addr_is_v4(&ret_dst->addr) ? V4_MAPPED_BITS : 0));
-}
-
 static int route_each(const struct nlmsghdr *header, void *arg)
 {
 	struct route_search *search = arg;
-	struct prefix dst;
-	uint32_t oif;
+	struct route route;
 
-	route_read(header, &dst, &oif);
-	search->found |= oif == search->ifindex && dst.len == search->dst->len &&
-			 addr_equal(&dst.addr, &search->dst->addr);
+	if (route_parse(header, &route))
+		search->found |=
+			route.ifindex == search->ifindex && prefix_equal(&route.dst, search->dst);
 	return 0;
 }
 
@@ -279,13 +252,14 @@ static bool route_is_ours(struct host_device *device, const struct prefix *dst)
 static int route_ensure(struct host_device *device, const struct prefix *dst,
 			const struct addr *source, bool *ret_changed, struct errmsg *err)
 {
+	struct route route = host_route(device, dst);
 	struct netlink_message message;
 	char text[ADDR_TEXT_MAX];
 	int ret;
 
-	route_fill(&message, device, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, dst);
 	if (source)
-		netlink_put_addr(&message.header, RTA_PREFSRC, source);
+		route.source = *source;
+	route_message(&message, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, &route);
 	ret = netlink_request(device->netlink, &message, err);
 	if (ret == -EEXIST && route_is_ours(device, dst))
 		return 0;
@@ -300,14 +274,10 @@ static int route_ensure(struct host_device *device, const struct prefix *dst,
 
 static int own_route_each(const struct nlmsghdr *header, void *arg)
 {
-	const struct rtmsg *route = mnl_nlmsg_get_payload(header);
-	struct prefix dst;
-	uint32_t oif;
+	struct route route;
 
-	if (route->rtm_protocol != HOST_ROUTE_PROTOCOL || route->rtm_table != RT_TABLE_MAIN)
-		return 0;
-	route_read(header, &dst, &oif);
-	*(int *)arg = (int)oif;
+	if (route_parse(header, &route) && route.protocol == HOST_ROUTE_PROTOCOL)
+		*(int *)arg = (int)route.ifindex;
 	return 0;
 }
 
@@ -395,7 +365,8 @@ int host_device_route_add(struct host_device *device, const struct addr *addr, s
 
 void host_device_route_del(struct host_device *device, const struct addr *addr)
 {
-	struct prefix single = { *addr, 128 };
+	const struct prefix single = { *addr, 128 };
+	const struct route route = host_route(device, &single);
 	struct netlink_message message;
 
 	for (size_t i = 0; i < device->route_count; i++) {
@@ -403,7 +374,7 @@ void host_device_route_del(struct host_device *device, const struct addr *addr)
 			continue;
 		/* First from the list: the notification must not bring it back. */
 		device->routes[i] = device->routes[--device->route_count];
-		route_fill(&message, device, RTM_DELROUTE, 0, &single);
+		route_message(&message, RTM_DELROUTE, 0, &route);
 		netlink_request(device->netlink, &message, NULL);
 		return;
 	}
@@ -427,7 +398,7 @@ static bool is_desired_route(const struct host_device *device, const struct pref
 	struct addr gateway;
 
 	for (size_t i = 0; ipam_range(device->ipam, i, &range, &gateway); i++) {
-		if (dst->len == range.len && addr_equal(&dst->addr, &range.addr))
+		if (prefix_equal(dst, &range))
 			return true;
 	}
 	for (size_t i = 0; i < device->route_count; i++) {
@@ -458,16 +429,14 @@ static void leftovers_begin(void *arg)
 
 static int leftover_route_each(const struct nlmsghdr *header, void *arg)
 {
-	const struct rtmsg *route = mnl_nlmsg_get_payload(header);
 	struct leftovers *leftovers = arg;
-	struct prefix dst;
-	uint32_t oif;
+	struct route route;
 
-	route_read(header, &dst, &oif);
-	if (oif == (uint32_t)leftovers->device->ifindex &&
-	    route->rtm_protocol == HOST_ROUTE_PROTOCOL && leftovers->route_count < LEFTOVERS_MAX &&
-	    !is_desired_route(leftovers->device, &dst))
-		leftovers->routes[leftovers->route_count++] = dst;
+	if (route_parse(header, &route) && route.protocol == HOST_ROUTE_PROTOCOL &&
+	    route.ifindex == (uint32_t)leftovers->device->ifindex &&
+	    leftovers->route_count < LEFTOVERS_MAX &&
+	    !is_desired_route(leftovers->device, &route.dst))
+		leftovers->routes[leftovers->route_count++] = route.dst;
 	return 0;
 }
 
@@ -496,9 +465,11 @@ static void leftovers_remove(struct host_device *device, const struct leftovers 
 	char text[ADDR_TEXT_MAX];
 
 	for (size_t i = 0; i < leftovers->route_count; i++) {
+		struct route route = host_route(device, &leftovers->routes[i]);
+
 		log_info("route to %s is no longer configured; removed",
 			 prefix_format(&leftovers->routes[i], text));
-		route_fill(&message, device, RTM_DELROUTE, 0, &leftovers->routes[i]);
+		route_message(&message, RTM_DELROUTE, 0, &route);
 		netlink_request(device->netlink, &message, NULL);
 	}
 	for (size_t i = 0; i < leftovers->address_count; i++) {
@@ -539,14 +510,10 @@ int host_device_prune(struct host_device *device, struct errmsg *err)
 /* Whether a new route has replaced one of ours. */
 static bool is_route_in_our_place(const struct host_device *device, const struct nlmsghdr *notice)
 {
-	const struct rtmsg *route = mnl_nlmsg_get_payload(notice);
-	struct prefix dst;
-	uint32_t oif;
+	struct route route;
 
-	if (route->rtm_table != RT_TABLE_MAIN)
-		return false;
-	route_read(notice, &dst, &oif);
-	return oif != (uint32_t)device->ifindex && is_desired_route(device, &dst);
+	return route_parse(notice, &route) && route.ifindex != (uint32_t)device->ifindex &&
+	       is_desired_route(device, &route.dst);
 }
 
 static bool has_our_name(const struct nlmsghdr *notice)

@@ -143,6 +143,7 @@ static void touched_service(struct object_touched *touched, const char *namespac
 
 static void touched_add(struct object_touched *touched, const struct object *object)
 {
+	touched->nodes |= object->kind == OBJECT_NODE;
 	switch (object->kind) {
 	case OBJECT_NAMESPACE:
 	case OBJECT_NODE:

@@ -45,6 +45,7 @@ struct object_change {
 
 struct object_touched {
 	bool policies; /* what the compiler reads */
+	bool nodes;
 	bool all_services;
 	struct {
 		char *namespace;

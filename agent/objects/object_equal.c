@@ -54,11 +54,9 @@ static bool selector_equal(const struct selector *a, const struct selector *b)
 	return ARRAYS_EQUAL(a, b, terms, count, selector_term_equal);
 }
 
-static bool prefix_equal(const void *left, const void *right)
+static bool prefix_item_equal(const void *a, const void *b)
 {
-	const struct prefix *a = left, *b = right;
-
-	return a->len == b->len && addr_equal(&a->addr, &b->addr);
+	return prefix_equal(a, b);
 }
 
 /* ---- kinds ----------------------------------------------------------------------------------- */
@@ -136,7 +134,7 @@ static bool policy_peer_equal(const void *left, const void *right)
 	const struct policy_peer *a = left, *b = right;
 
 	return a->is_block == b->is_block && prefix_equal(&a->cidr, &b->cidr) &&
-	       ARRAYS_EQUAL(a, b, except, except_count, prefix_equal) &&
+	       ARRAYS_EQUAL(a, b, except, except_count, prefix_item_equal) &&
 	       selector_equal(a->pods, b->pods) && selector_equal(a->namespaces, b->namespaces) &&
 	       selector_equal(a->nodes, b->nodes);
 }
@@ -180,7 +178,11 @@ bool object_equal(const struct object *a, const struct object *b)
 	case OBJECT_NODE:
 		return labels_equal(&a->node.labels, &b->node.labels) &&
 		       ARRAYS_EQUAL(&a->node, &b->node, addresses, address_count,
-				    address_item_equal);
+				    address_item_equal) &&
+		       addr_equal(&a->node.internal_v4, &b->node.internal_v4) &&
+		       addr_equal(&a->node.internal_v6, &b->node.internal_v6) &&
+		       ARRAYS_EQUAL(&a->node, &b->node, pod_cidrs, pod_cidr_count,
+				    prefix_item_equal);
 	case OBJECT_POD:
 		return pod_equal(&a->pod, &b->pod);
 	case OBJECT_SERVICE:

@@ -47,6 +47,8 @@ int objects_sync(struct objects *objects, struct errmsg *err)
 		ret = sync_policies(objects->sync, err);
 	services_ret = services_sync(objects, ret ? NULL : err);
 	object_audit_write(objects->base, take_ptr(objects->touched.audit));
+	if (objects->touched.nodes && objects->nodes_changed)
+		objects->nodes_changed(objects->arg);
 	object_touched_done(&objects->touched);
 	return ret ? ret : services_ret;
 }
@@ -138,9 +140,10 @@ bool objects_know(struct objects *objects)
 	if (!was_unknown || *objects->unknown)
 		return false;
 	objects->touched.policies = true;
+	objects->touched.nodes = true;
 	objects->touched.all_services = true;
 	if (objects->complete)
-		objects->complete(objects->complete_arg);
+		objects->complete(objects->arg);
 	return true;
 }
 
@@ -209,7 +212,8 @@ int objects_new(const struct objects_options *options, struct objects **ret_obje
 	objects->base = options->base;
 	objects->sync = options->sync;
 	objects->complete = options->complete;
-	objects->complete_arg = options->arg;
+	objects->nodes_changed = options->nodes_changed;
+	objects->arg = options->arg;
 	objects->kube.enabled = options->kubernetes;
 	objects->files = (struct object_files){
 		.dir = options->dir,

@@ -22,6 +22,7 @@ struct objects_options { /* all of it is borrowed */
 	const char *run_dir;
 	bool kubernetes;             /* objects of an API server are awaited: objects_kube_put() */
 	void (*complete)(void *arg); /* every source is known now, and was not at the start */
+	void (*nodes_changed)(void *arg); /* Node objects, or whether all of them are known */
 	void *arg;
 };
 

@@ -16,7 +16,8 @@ struct objects {
 	struct event_base *base;
 	struct sync *sync;
 	void (*complete)(void *arg);
-	void *complete_arg;
+	void (*nodes_changed)(void *arg);
+	void *arg; /* of both */
 	struct object_watch *watch;
 	struct object_events events; /* that are being dealt with */
 	struct object_files files;

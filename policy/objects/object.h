@@ -59,10 +59,16 @@ struct namespace_object {
 	struct labels labels; /* kubernetes.io/metadata.name is always there */
 };
 
+#define NODE_POD_CIDRS_MAX 8
+
 struct node_object {
 	struct labels labels;
 	struct addr *addresses; /* status.addresses of type InternalIP and ExternalIP */
 	size_t address_count;
+	struct addr internal_v4; /* the first InternalIP of the family; zero if there is none */
+	struct addr internal_v6;
+	struct prefix pod_cidrs[NODE_POD_CIDRS_MAX]; /* spec.podCIDRs, or spec.podCIDR */
+	size_t pod_cidr_count;
 };
 
 struct pod_object {

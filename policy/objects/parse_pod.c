@@ -20,34 +20,76 @@ void read_namespace(struct reader *reader, const struct json_node *root, struct 
 		labels_set(&object->ns.labels, "kubernetes.io/metadata.name", object->name);
 }
 
+static void read_node_address(struct reader *reader, const struct json_node *at,
+			      struct node_object *node)
+{
+	struct json_node type = json_member(at, "type");
+	struct json_node address = json_member(at, "address");
+	const char *text = read_string(reader, &type);
+	struct addr *addr = &node->addresses[node->address_count];
+	struct addr *internal;
+
+	if (!text || (strcmp(text, "InternalIP") != 0 && strcmp(text, "ExternalIP") != 0) ||
+	    !read_addr(reader, &address, addr))
+		return;
+	node->address_count++;
+	internal = addr_is_v4(addr) ? &node->internal_v4 : &node->internal_v6;
+	if (strcmp(text, "InternalIP") == 0 && addr_is_zero(internal))
+		*internal = *addr;
+}
+
+static void read_pod_cidrs(struct reader *reader, const struct json_node *spec,
+			   struct node_object *node)
+{
+	struct json_node list = json_member(spec, "podCIDRs");
+	struct json_node single = json_member(spec, "podCIDR");
+	const cJSON *json;
+	bool host_bits;
+	size_t index = 0;
+
+	if (!list.value && single.value) {
+		node->pod_cidr_count =
+			read_cidr(reader, &single, &node->pod_cidrs[0], &host_bits) ? 1 : 0;
+		return;
+	}
+	if (!read_is_array(reader, &list))
+		return;
+	cJSON_ArrayForEach (json, list.value) {
+		struct json_node child = json_element(&list, json, index++);
+
+		if (node->pod_cidr_count == NODE_POD_CIDRS_MAX) {
+			reader_error(reader, &child, "a node has at most %d ranges of pods",
+				     NODE_POD_CIDRS_MAX);
+			return;
+		}
+		if (read_cidr(reader, &child, &node->pod_cidrs[node->pod_cidr_count], &host_bits))
+			node->pod_cidr_count++;
+	}
+}
+
 void read_node(struct reader *reader, const struct json_node *root, struct object *object)
 {
 	struct node_object *node = &object->node;
 	struct json_node metadata = json_member(root, "metadata");
 	struct json_node labels = json_member(&metadata, "labels");
+	struct json_node spec = json_member(root, "spec");
 	struct json_node status = json_member(root, "status");
 	struct json_node addresses = json_member(&status, "addresses");
 	const cJSON *json;
 	size_t index = 0;
 
 	read_labels(reader, &labels, &node->labels);
+	if (read_is_object(reader, &spec))
+		read_pod_cidrs(reader, &spec, node);
 	if (!read_is_object(reader, &status) || !read_is_array(reader, &addresses))
 		return;
 	node->addresses =
 		xcalloc((size_t)cJSON_GetArraySize(addresses.value), sizeof(*node->addresses));
 	cJSON_ArrayForEach (json, addresses.value) {
 		struct json_node child = json_element(&addresses, json, index++);
-		struct json_node type = json_member(&child, "type");
-		struct json_node address = json_member(&child, "address");
-		const char *text;
 
-		if (!read_is_object(reader, &child))
-			continue;
-		text = read_string(reader, &type);
-		if (!text || (strcmp(text, "InternalIP") != 0 && strcmp(text, "ExternalIP") != 0))
-			continue;
-		if (read_addr(reader, &address, &node->addresses[node->address_count]))
-			node->address_count++;
+		if (read_is_object(reader, &child))
+			read_node_address(reader, &child, node);
 	}
 }
 

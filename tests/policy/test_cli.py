@@ -12,7 +12,7 @@ import yaml
 
 from cli import BUILD, ROOT, Agent, document, pod, policy, tendril
 
-COMMANDS = ["status", "get", "endpoint list", "endpoint get", "service list", "service get",
+COMMANDS = ["status", "get", "endpoint list", "endpoint get", "node list", "node get", "service list", "service get",
             "identity list", "policy validate", "policy apply", "policy delete", "policy list",
             "policy get", "policy explain", "policy matrix", "policy test", "policy lint", "policy diff",
             "policy record", "monitor", "conntrack list", "help", "version"]
@@ -33,7 +33,12 @@ DROP = {"time": "2026-01-01T00:00:00Z", "type": "drop", "reason": "INGRESS_DENIE
         "protocol": "TCP", "tcpFlags": "S", "length": 60,
         "source": {"address": "10.0.0.1", "port": 4000, "pod": "shop/web", "identity": 1},
         "destination": {"address": "10.0.0.2", "port": 80, "pod": "shop/cart", "identity": 2}}
+NODE = {"name": "n2", "local": False, "addresses": ["192.0.2.2"],
+        "podCIDRs": ["10.127.2.0/24", "fd00:2::/64"], "labels": {}, "routing": "direct",
+        "problem": "Node n2: fd00:2::/64: the node has no InternalIP for it"}
+
 ANSWERS = {
+    "GET /v1/nodes": [NODE], "GET /v1/nodes/n2": NODE,
     "GET /v1/endpoints": [ENDPOINT], "GET /v1/endpoints/shop/web": ENDPOINT,
     "GET /v1/services": [SERVICE], "GET /v1/services/shop/cart": SERVICE,
     "GET /v1/identities": [{"id": 2, "description": "world", "namespace": None, "labels": {},
@@ -217,6 +222,7 @@ def test_tables_are_aligned_and_plain_off_a_terminal(agent):
 
 @pytest.mark.parametrize("command, path", [
     ("endpoint list", "GET /v1/endpoints"), ("endpoint get shop/web", "GET /v1/endpoints/shop/web"),
+    ("node list", "GET /v1/nodes"), ("node get n2", "GET /v1/nodes/n2"),
     ("service list", "GET /v1/services"), ("service get shop/cart", "GET /v1/services/shop/cart"),
     ("identity list", "GET /v1/identities"), ("policy list", "GET /v1/policies"),
     ("conntrack list", "GET /v1/conntrack")])
@@ -228,6 +234,7 @@ def test_json_is_what_the_agent_said(agent, command, path):
 
 @pytest.mark.parametrize("command, texts", [
     ("endpoint get shop/web", ["shop/web", "10.0.0.1, fd00::1", "shop/p", "5 dropped"]),
+    ("node list", ["n2", "10.127.2.0/24", "direct", "no InternalIP"]),
     ("service get shop/cart", ["10.96.0.1:80", "10.0.0.2:8080"]),
     ("conntrack list", ["[fd00::1]:1", "[fd00::2]:80", "established"]),
     ("policy list", ["shop/p", "Ingress", "api", "/guard", "Baseline 7"]),

@@ -115,7 +115,9 @@ static void test_namespace_has_its_name_as_a_label(void **state)
 static void test_node(void **state)
 {
 	struct object *object = object_of(
-		"apiVersion: v1\nkind: Node\nmetadata: {name: n1, labels: {zone: a}}\nstatus: "
+		"apiVersion: v1\nkind: Node\nmetadata: {name: n1, labels: {zone: a}}\nspec: "
+		"{podCIDR: "
+		"10.1.0.0/24, podCIDRs: [10.1.0.0/24, 'fd00:1::/64']}\nstatus: "
 		"{addresses: [{type: "
 		"Hostname, address: n1}, {type: InternalIP, address: 10.0.0.1}, {type: ExternalIP, "
 		"address: '2001:db8::1'}]}\n");
@@ -125,6 +127,10 @@ static void test_node(void **state)
 	assert_string_equal(object->node.labels.items[0].value, "a");
 	assert_int_equal(object->node.address_count, 2);
 	assert_string_equal(addr_text(&object->node.addresses[1]), "2001:db8::1");
+	assert_string_equal(addr_text(&object->node.internal_v4), "10.0.0.1");
+	assert_true(addr_is_zero(&object->node.internal_v6));
+	assert_int_equal(object->node.pod_cidr_count, 2);
+	assert_int_equal(object->node.pod_cidrs[1].len, 64);
 	object_free(object);
 }
 

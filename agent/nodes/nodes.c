@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Routes are kept as a sorted list beside the kernel's, so a change of one Node costs one request.
+ * Netlink tells when somebody takes one away, and when a link or an address comes that may make a
+ * refused one possible; then the kernel's list is read again.
+ */
+#define LOG_MODULE "nodes"
+#include "agent/nodes/nodes.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <linux/netlink.h>
+#include <net/if.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "datapath/abi.h"
+#include "lib/alloc.h"
+#include "lib/auto.h"
+#include "lib/log.h"
+#include "lib/route.h"
+
+#define SETTLE_MS 100 /* notifications come in groups */
+
+struct node_route {
+	struct route route;
+	char *node;    /* name; "" if only the kernel knows the route */
+	int error;     /* negative errno of the last attempt; 0: it is there */
+	char why[192]; /* in the kernel's words */
+};
+
+struct routes {
+	struct node_route *items; /* by destination */
+	size_t count;
+	size_t room;
+};
+
+struct nodes {
+	struct nodes_options options;
+	struct netlink netlink; /* requests */
+	struct netlink notices;
+	struct event *readable;
+	struct event *settle;
+	struct routes routes;
+	bool complete;
+	char text[400];
+};
+
+/* ---- lists of routes ------------------------------------------------------------------------- */
+
+static struct node_route *routes_add(struct routes *routes)
+{
+	if (routes->count == routes->room) {
+		routes->room = routes->room ? routes->room * 2 : 16;
+		routes->items = xreallocarray(routes->items, routes->room, sizeof(*routes->items));
+	}
+	routes->items[routes->count] = (struct node_route){};
+	return &routes->items[routes->count++];
+}
+
+static int dst_compare(const struct prefix *a, const struct prefix *b)
+{
+	int order = memcmp(&a->addr, &b->addr, sizeof(a->addr));
+
+	return order ? order : (int)a->len - (int)b->len;
+}
+
+/* Of two nodes with one range, the first by name comes first. */
+static int route_compare(const void *left, const void *right)
+{
+	const struct node_route *a = left, *b = right;
+	int order = dst_compare(&a->route.dst, &b->route.dst);
+
+	return order ? order : strcmp(a->node, b->node);
+}
+
+static void routes_clear(struct routes *routes)
+{
+	for (size_t i = 0; i < routes->count; i++)
+		free(routes->items[i].node);
+	routes->count = 0;
+}
+
+static void routes_done(struct routes *routes)
+{
+	routes_clear(routes);
+	free(routes->items);
+}
+
+/* ---- what should be -------------------------------------------------------------------------- */
+
+bool nodes_is_local(const struct nodes *nodes, const struct object *node)
+{
+	const struct addr *own;
+	size_t count = store_host_addresses(nodes->options.store, &own);
+
+	for (size_t i = 0; i < count; i++) {
+		for (size_t k = 0; k < node->node.address_count; k++) {
+			if (addr_equal(&own[i], &node->node.addresses[k]))
+				return true;
+		}
+	}
+	return false;
+}
+
+static bool is_own_range(const struct nodes *nodes, const struct prefix *range)
+{
+	for (size_t i = 0; i < nodes->options.pod_cidr_count; i++) {
+		if (prefix_overlaps(&nodes->options.pod_cidrs[i], range))
+			return true;
+	}
+	return false;
+}
+
+static void route_wanted(const struct nodes *nodes, const struct object *node,
+			 const struct prefix *range, struct routes *wanted)
+{
+	struct node_route *item = routes_add(wanted);
+	char text[ADDR_TEXT_MAX];
+
+	item->node = xstrdup(node->name);
+	item->route.dst = *range;
+	item->route.protocol = NODE_ROUTE_PROTOCOL;
+	item->route.gateway =
+		addr_is_v4(&range->addr) ? node->node.internal_v4 : node->node.internal_v6;
+	if (is_own_range(nodes, range)) {
+		item->error = -EADDRINUSE;
+		snprintf(item->why, sizeof(item->why), "%s overlaps this node's own range",
+			 prefix_format(range, text));
+	} else if (addr_is_zero(&item->route.gateway)) {
+		item->error = -EDESTADDRREQ;
+		snprintf(item->why, sizeof(item->why), "%s: the node has no InternalIP for it",
+			 prefix_format(range, text));
+	}
+}
+
+static void routes_wanted(const struct nodes *nodes, struct routes *wanted)
+{
+	const struct store *store = nodes->options.store;
+
+	for (const struct object *node = store_first(store, OBJECT_NODE); node;
+	     node = store_next(store, node)) {
+		if (nodes_is_local(nodes, node))
+			continue;
+		for (size_t i = 0; i < node->node.pod_cidr_count; i++)
+			route_wanted(nodes, node, &node->node.pod_cidrs[i], wanted);
+	}
+	if (wanted->count == 0)
+		return;
+	qsort(wanted->items, wanted->count, sizeof(*wanted->items), route_compare);
+	for (size_t i = 1; i < wanted->count; i++) {
+		struct node_route *item = &wanted->items[i], *before = item - 1;
+
+		if (item->error || !prefix_equal(&item->route.dst, &before->route.dst))
+			continue;
+		item->error = -EADDRINUSE;
+		snprintf(item->why, sizeof(item->why), "its range is that of node %s",
+			 before->node);
+	}
+}
+
+/* ---- the kernel ------------------------------------------------------------------------------ */
+
+static int route_each(const struct nlmsghdr *header, void *arg)
+{
+	struct routes *found = arg;
+	struct route route;
+
+	if (route_parse(header, &route) && route.protocol == NODE_ROUTE_PROTOCOL) {
+		struct node_route *item = routes_add(found);
+
+		item->node = xstrdup("");
+		item->route = route;
+		item->route.ifindex = 0; /* follows from the gateway */
+	}
+	return 0;
+}
+
+static void routes_begin(void *arg)
+{
+	routes_clear(arg);
+}
+
+static int routes_read(struct netlink *netlink, struct routes *found, struct errmsg *err)
+{
+	struct netlink_message message;
+	struct rtmsg *header = netlink_message_init(&message, RTM_GETROUTE, 0, sizeof(*header));
+	int ret;
+
+	header->rtm_table = RT_TABLE_MAIN;
+	header->rtm_protocol = NODE_ROUTE_PROTOCOL;
+	routes_clear(found);
+	ret = netlink_dump(netlink, &message, route_each, routes_begin, found, err);
+	if (ret < 0)
+		return wrap(err, "list routes to nodes");
+	if (found->count)
+		qsort(found->items, found->count, sizeof(*found->items), route_compare);
+	return 0;
+}
+
+static void route_delete(struct nodes *nodes, const struct node_route *item)
+{
+	struct netlink_message message;
+	struct errmsg err = {};
+	char text[ADDR_TEXT_MAX];
+
+	route_message(&message, RTM_DELROUTE, 0, &item->route);
+	if (netlink_request(&nodes->netlink, &message, &err) < 0 && err.code != -ESRCH)
+		log_warn("route to %s: %s", prefix_format(&item->route.dst, text), err.text);
+}
+
+static void route_set(struct nodes *nodes, struct node_route *item, bool replace)
+{
+	const uint16_t flags = NLM_F_CREATE | (replace ? NLM_F_REPLACE : NLM_F_EXCL);
+	struct netlink_message message;
+	struct errmsg err = {};
+	char range[ADDR_TEXT_MAX], gateway[ADDR_TEXT_MAX];
+
+	route_message(&message, RTM_NEWROUTE, flags, &item->route);
+	item->error = netlink_request(&nodes->netlink, &message, &err);
+	if (item->error == 0)
+		return;
+	prefix_format(&item->route.dst, range);
+	if (item->error == -EEXIST)
+		snprintf(item->why, sizeof(item->why), "somebody else has a route to %s", range);
+	else
+		snprintf(item->why, sizeof(item->why), "route to %s by %s: %.40s", range,
+			 addr_format(&item->route.gateway, gateway), err.text);
+}
+
+static void route_drop(struct nodes *nodes, const struct node_route *item)
+{
+	if (!item->error && nodes->complete)
+		route_delete(nodes, item);
+}
+
+/* What is installed becomes what is wanted: both are sorted. */
+static void routes_apply(struct nodes *nodes, const struct routes *installed, struct routes *wanted)
+{
+	const struct node_route *have = installed->items, *end = have + installed->count;
+
+	for (size_t i = 0; i < wanted->count; i++) {
+		struct node_route *item = &wanted->items[i];
+
+		if (item->error)
+			continue;
+		while (have < end && dst_compare(&have->route.dst, &item->route.dst) < 0)
+			route_drop(nodes, have++);
+		if (have == end || have->error || !prefix_equal(&have->route.dst, &item->route.dst))
+			route_set(nodes, item, false);
+		else if (!addr_equal(&have->route.gateway, &item->route.gateway))
+			route_set(nodes, item, true);
+		have += have < end && prefix_equal(&have->route.dst, &item->route.dst);
+	}
+	while (have < end)
+		route_drop(nodes, have++);
+}
+
+/* Takes the kernel's list for what is there, and brings it in line. */
+static void routes_refresh(struct nodes *nodes)
+{
+	struct errmsg err = {};
+
+	if (routes_read(&nodes->netlink, &nodes->routes, &err) < 0)
+		log_warn("%s", err.text);
+	nodes_sync(nodes, nodes->complete);
+}
+
+void nodes_sync(struct nodes *nodes, bool complete)
+{
+	struct routes wanted = {};
+	bool now_complete = complete && !nodes->complete;
+
+	if (!nodes->options.direct_routes)
+		return;
+	nodes->complete = complete;
+	if (now_complete) { /* routes of nodes that are gone, made by an earlier agent */
+		routes_refresh(nodes);
+		return;
+	}
+	routes_wanted(nodes, &wanted);
+	routes_apply(nodes, &nodes->routes, &wanted);
+	routes_done(&nodes->routes);
+	nodes->routes = wanted;
+}
+
+/* ---- what others do -------------------------------------------------------------------------- */
+
+static void on_settle(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	routes_refresh(arg);
+}
+
+/* Whether the notice may mean that a route of ours is gone, or that a refused one may work now. */
+static bool notice_matters(const struct nodes *nodes, const struct nlmsghdr *notice)
+{
+	const struct ifinfomsg *link = mnl_nlmsg_get_payload(notice);
+	struct route route;
+
+	switch (notice->nlmsg_type) {
+	case RTM_NEWADDR:
+		return true;
+	case RTM_NEWLINK: /* IPv4 routes go without a notice when their link goes down */
+		return link->ifi_flags & IFF_UP && link->ifi_index < ENDPOINT_IFINDEX_BASE;
+	case RTM_DELROUTE:
+		if (!route_parse(notice, &route))
+			return false;
+		for (size_t i = 0; i < nodes->routes.count; i++) {
+			if (prefix_equal(&nodes->routes.items[i].route.dst, &route.dst))
+				return true;
+		}
+		return false;
+	default:
+		return false;
+	}
+}
+
+static void on_notices(evutil_socket_t fd, short what, void *arg)
+{
+	const struct timeval delay = { .tv_usec = SETTLE_MS * 1000 };
+	_Alignas(struct nlmsghdr) char buf[NETLINK_BUFFER_SIZE];
+	struct nodes *nodes = arg;
+	bool matters = false;
+	ssize_t len;
+
+	(void)what;
+	while ((len = recv(fd, buf, sizeof(buf), MSG_DONTWAIT)) > 0) {
+		int left = (int)len;
+
+		for (const struct nlmsghdr *notice = (const struct nlmsghdr *)buf;
+		     !matters && mnl_nlmsg_ok(notice, left); notice = mnl_nlmsg_next(notice, &left))
+			matters = notice_matters(nodes, notice);
+	}
+	if (matters || (len < 0 && errno == ENOBUFS))
+		evtimer_add(nodes->settle, &delay);
+}
+
+static int notices_open(struct nodes *nodes, struct errmsg *err)
+{
+	static const unsigned int groups[] = { RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR,
+					       RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE,
+					       RTNLGRP_IPV6_ROUTE };
+
+	if (netlink_open(&nodes->notices, -1, err) < 0)
+		return err->code;
+	for (size_t i = 0; i < ARRAY_SIZE(groups); i++) {
+		if (setsockopt(nodes->notices.fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &groups[i],
+			       sizeof(groups[i])) < 0)
+			return fail(err, -errno, "follow routes");
+	}
+	nodes->settle = evtimer_new(nodes->options.base, on_settle, nodes);
+	nodes->readable = event_new(nodes->options.base, nodes->notices.fd, EV_READ | EV_PERSIST,
+				    on_notices, nodes);
+	if (!nodes->settle || !nodes->readable || event_add(nodes->readable, NULL) < 0)
+		return fail(err, -ENOMEM, "follow routes");
+	return 0;
+}
+
+/* ---- what is told ---------------------------------------------------------------------------- */
+
+const char *nodes_routing(const struct nodes *nodes, const struct object *node)
+{
+	if (nodes_is_local(nodes, node))
+		return "local";
+	return nodes->options.direct_routes ? "direct" : "host";
+}
+
+const char *nodes_problem(struct nodes *nodes, const struct object *node)
+{
+	for (size_t i = 0; i < nodes->routes.count; i++) {
+		const struct node_route *item = &nodes->routes.items[i];
+
+		if (!item->error || strcmp(item->node, node->name) != 0)
+			continue;
+		snprintf(nodes->text, sizeof(nodes->text), "Node %s: %s", node->name, item->why);
+		return nodes->text;
+	}
+	return NULL;
+}
+
+void nodes_problems(struct nodes *nodes, void (*found)(const char *text, void *arg), void *arg)
+{
+	for (size_t i = 0; i < nodes->routes.count; i++) {
+		const struct node_route *item = &nodes->routes.items[i];
+
+		if (!item->error)
+			continue;
+		snprintf(nodes->text, sizeof(nodes->text), "Node %s: %s", item->node, item->why);
+		found(nodes->text, arg);
+	}
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+int nodes_new(const struct nodes_options *options, struct nodes **ret, struct errmsg *err)
+{
+	struct nodes *nodes = xcalloc(1, sizeof(*nodes));
+
+	*ret = nodes;
+	nodes->options = *options;
+	nodes->netlink = nodes->notices = (struct netlink)NETLINK_INIT;
+	if (!options->direct_routes)
+		return 0;
+	if (netlink_open(&nodes->netlink, -1, err) < 0)
+		return err->code;
+	return notices_open(nodes, err);
+}
+
+void nodes_free(struct nodes *nodes)
+{
+	if (!nodes)
+		return;
+	if (nodes->readable)
+		event_free(nodes->readable);
+	if (nodes->settle)
+		event_free(nodes->settle);
+	netlink_close(&nodes->notices);
+	netlink_close(&nodes->netlink);
+	routes_done(&nodes->routes);
+	free(nodes);
+}
+
+int nodes_cleanup(struct errmsg *err)
+{
+	struct nodes nodes = { .netlink = NETLINK_INIT };
+	auto_netlink struct netlink netlink = NETLINK_INIT;
+	int ret = netlink_open(&netlink, -1, err);
+
+	nodes.netlink = netlink;
+	if (!ret)
+		ret = routes_read(&nodes.netlink, &nodes.routes, err);
+	for (size_t i = 0; i < nodes.routes.count; i++)
+		route_delete(&nodes, &nodes.routes.items[i]);
+	routes_done(&nodes.routes);
+	return ret;
+}

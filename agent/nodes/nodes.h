@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The other nodes: who they are, by Node objects, and the routes to their pods.  A node of which no
+ * object speaks any more loses its routes, but never before every source of objects is known.
+ */
+#ifndef TENDRIL_AGENT_NODES_NODES_H
+#define TENDRIL_AGENT_NODES_NODES_H
+
+#include <stdbool.h>
+
+#include "lib/errmsg.h"
+#include "policy/objects/store.h"
+
+struct event_base;
+struct nodes;
+
+/* Marks our routes to other nodes' pods among those of others. */
+#define NODE_ROUTE_PROTOCOL 85
+
+struct nodes_options {
+	struct event_base *base;
+	const struct store *store;
+	const struct prefix *pod_cidrs; /* of this node; borrowed */
+	size_t pod_cidr_count;
+	bool direct_routes; /* keep routes by the nodes' own addresses, which share a link */
+};
+
+/* Reads which of our routes the kernel has.  Changes nothing before nodes_sync(). */
+int nodes_new(const struct nodes_options *options, struct nodes **ret, struct errmsg *err);
+void nodes_free(struct nodes *nodes); /* the routes stay */
+
+/* Brings the routes in line with the Node objects.  complete: objects that are not there are gone.
+ * What the kernel refuses is tried again when links or addresses change. */
+void nodes_sync(struct nodes *nodes, bool complete);
+
+/* Whether the object is this node: it has one of its addresses. */
+bool nodes_is_local(const struct nodes *nodes, const struct object *node);
+
+/* How its pods are reached: "local", "direct" or "host" (by routes that are not ours). */
+const char *nodes_routing(const struct nodes *nodes, const struct object *node);
+
+/* Why a node's pods cannot be reached, or NULL; a sentence, valid until the next call. */
+const char *nodes_problem(struct nodes *nodes, const struct object *node);
+/* Calls found() for each such sentence, with the node's name in it. */
+void nodes_problems(struct nodes *nodes, void (*found)(const char *text, void *arg), void *arg);
+
+/* Removes the routes, for --cleanup. */
+int nodes_cleanup(struct errmsg *err);
+
+#endif

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several nodes on one link: a bridge in a namespace of its own, and a veth pair to each node."""
+
+import tendril
+
+
+class Lan:
+    """Node number I has 192.0.2.I and 2001:db8::I on eth0."""
+
+    def __init__(self):
+        self.netns = tendril.Namespace(f"tdllan{tendril.os.getpid()}n{next(tendril.COUNTER)}")
+        self.netns.ip("link", "add", "br0", "type", "bridge")
+        self.netns.ip("link", "set", "br0", "up")
+
+    @staticmethod
+    def addresses(number):
+        return f"192.0.2.{number}", f"2001:db8::{number}"
+
+    def join(self, netns, number):
+        port = f"p{number}"
+        self.netns.ip("link", "add", port, "type", "veth", "peer", "name", "eth0", "netns",
+                      netns.name)
+        self.netns.ip("link", "set", port, "master", "br0", "up")
+        netns.ip("link", "set", "eth0", "up")
+        v4, v6 = self.addresses(number)
+        netns.ip("addr", "add", f"{v4}/24", "dev", "eth0")
+        netns.ip("addr", "add", f"{v6}/64", "dev", "eth0", "nodad")
+
+    def close(self):
+        self.netns.delete()
+
+
+class Nodes:
+    """Agents on one link; node number I has the pod ranges cidrs(I)."""
+
+    def __init__(self, count, *arguments):
+        self.lan = Lan()
+        self.all = []
+        try:
+            for number in range(1, count + 1):
+                node = tendril.Node(*arguments, start=False, cidrs=self.cidrs(number))
+                self.all.append(node)
+                self.lan.join(node.netns, number)
+            self.tell()
+            for node in self.all:
+                node.start()
+        except BaseException:
+            self.close()
+            raise
+
+    @staticmethod
+    def cidrs(number):
+        return f"10.200.{number}.0/24", f"fd00:200:0:{number}::/112"
+
+    def objects(self):
+        """The Node objects, in order."""
+        return [node_object(f"n{number}", Lan.addresses(number), self.cidrs(number))
+                for number in range(1, len(self.all) + 1)]
+
+    def tell(self, objects=None, *more):
+        """Hands the Node objects, and more, to every agent."""
+        for node in self.all:
+            node.write("nodes.json", *(self.objects() if objects is None else objects), *more)
+
+    def close(self):
+        for node in self.all:
+            node.close()
+        self.lan.close()
+
+
+def node_object(name, addresses, cidrs):
+    made = tendril.node_object(name, {}, addresses)
+    made["spec"] = {"podCIDR": cidrs[0], "podCIDRs": list(cidrs)}
+    return made
