@@ -16,8 +16,10 @@
 
 #define ABI_SIZE(type, size) _Static_assert(sizeof(type) == (size), #type " changed size")
 
-/* Bumped whenever the layout of a pinned map changes; the loader refuses another version's pins. */
+/* Bumped whenever the layout of a pinned map changes.  The pins of ABI_OLDEST and later are taken
+ * over under traffic; convert.c knows what differs, and README.md how to write that. */
 #define ABI_VERSION 7
+#define ABI_OLDEST  6
 
 /* ---- limits and well-known numbers ---------------------------------------------------------- */
 
@@ -166,6 +168,9 @@ enum node_flag {
 	NODE_ACCEL = 1 << 2,          /* the start-up self-test of acceleration passed */
 	NODE_FLOWS = 1 << 3,          /* somebody observes: note flows in flow_map */
 	NODE_WRITING = 1 << 4,        /* an agent is changing policy, or was killed doing so */
+	/* The program of the former maps stands behind this one and is asked before a drop: it
+	 * knows connections that are not copied yet. */
+	NODE_TAKEOVER = 1 << 5,
 };
 
 /* The one element of node_map, which the agent also maps into its memory. */

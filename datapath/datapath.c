@@ -116,7 +116,7 @@ static int bpffs_mkdir(const char *path, struct errmsg *err)
 
 static int pin_dir_open(struct datapath *datapath, const char *path, struct errmsg *err)
 {
-	static const char *const folders[] = { "", "/maps", "/links" };
+	static const char *const folders[] = { "/maps", "/links" };
 	size_t len = strlen(path);
 	int ret;
 
@@ -125,15 +125,16 @@ static int pin_dir_open(struct datapath *datapath, const char *path, struct errm
 	if (len >= sizeof(datapath->pin_dir))
 		return fail(err, -ENAMETOOLONG, "%s", path);
 	memcpy(datapath->pin_dir, path, len);
-	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
+	ret = bpffs_mkdir(datapath->pin_dir, err);
+	if (!ret)
+		ret = takeover_begin(datapath, err);
+	for (size_t i = 0; !ret && i < ARRAY_SIZE(folders); i++) {
 		char folder[PIN_PATH_MAX];
 
 		snprintf(folder, sizeof(folder), "%s%s", datapath->pin_dir, folders[i]);
 		ret = bpffs_mkdir(folder, err);
-		if (ret)
-			return ret;
 	}
-	return maps_check_version(datapath->pin_dir, err);
+	return ret;
 }
 
 /* ---- maps and programs of the object -------------------------------------------------------- */
@@ -187,62 +188,6 @@ static void maps_resize(struct bpf_object *object, const struct datapath_limits 
 	}
 }
 
-/* A pinned map may be reused only if it is what this version would have made; *ret_resize: but for
- * its size, which it may change. */
-static int map_check(const struct bpf_map *map, int fd, const char *path, bool *ret_resize,
-		     struct errmsg *err)
-{
-	struct bpf_map_info info = { 0 };
-	uint32_t len = sizeof(info);
-
-	if (bpf_obj_get_info_by_fd(fd, &info, &len))
-		return fail(err, -errno, "read %s", path);
-	if (info.type != bpf_map__type(map) || info.key_size != bpf_map__key_size(map) ||
-	    info.value_size != bpf_map__value_size(map) ||
-	    info.map_flags != bpf_map__map_flags(map))
-		return fail_plain(err, -EPROTO,
-				  "%s was made by another version: run tendrild --cleanup first",
-				  path);
-	*ret_resize = info.max_entries != bpf_map__max_entries(map);
-	if (*ret_resize && !map_can_resize(bpf_map__name(map)))
-		return fail_plain(err, -EPROTO,
-				  "%s was made for %u entries, now %u are wanted: "
-				  "run tendrild --cleanup first",
-				  path, info.max_entries, bpf_map__max_entries(map));
-	return 0;
-}
-
-/* Gives every map of the object its pinned predecessor, where there is one. */
-static int maps_take_over(struct datapath *datapath, struct bpf_object *object, struct errmsg *err)
-{
-	struct bpf_map *map;
-
-	bpf_object__for_each_map (map, object) {
-		char path[PIN_PATH_MAX];
-		auto_close int fd = -1;
-		bool resize = false;
-		int ret;
-
-		if (bpf_map__is_internal(map))
-			continue; /* .rodata and its like belong to the programs, not to the node */
-		snprintf(path, sizeof(path), "%s/maps/%s", datapath->pin_dir, bpf_map__name(map));
-		fd = bpf_obj_get(path);
-		if (fd < 0 && errno == ENOENT)
-			continue;
-		if (fd < 0)
-			return fail(err, -errno, "open %s", path);
-		ret = map_check(map, fd, path, &resize, err);
-		if (ret)
-			return ret;
-		if (resize)
-			continue; /* a new one is made, see maps_resize_finish() */
-		ret = bpf_map__reuse_fd(map, fd);
-		if (ret)
-			return fail(err, ret, "reuse %s", path);
-	}
-	return 0;
-}
-
 /* Pins what is new and keeps descriptors of the maps that user space works with. */
 static int maps_keep(struct datapath *datapath, struct bpf_object *object, struct errmsg *err)
 {
@@ -253,7 +198,7 @@ static int maps_keep(struct datapath *datapath, struct bpf_object *object, struc
 
 		if (bpf_map__is_internal(map) || !datapath->pin_dir[0])
 			continue;
-		snprintf(path, sizeof(path), "%s/maps/%s", datapath->pin_dir, bpf_map__name(map));
+		map_path(datapath, bpf_map__name(map), path);
 		if (bpf_obj_pin(bpf_map__fd(map), path) && errno != EEXIST)
 			return fail(err, -errno, "pin %s", path);
 	}
@@ -318,13 +263,13 @@ static int object_load(struct datapath *datapath, struct bpf_object *object,
 
 	maps_resize(object, &options->limits, options->trial);
 	programs_select(object, options);
-	ret = options->trial ? 0 : maps_take_over(datapath, object, err);
+	ret = options->trial ? 0 : takeover_reuse(datapath, object, err);
 	if (ret)
 		return ret;
 	ret = bpf_object__load(object);
 	if (ret)
 		return fail_load(err, ret, "load the BPF programs");
-	ret = options->trial ? 0 : maps_resize_finish(datapath, object, err);
+	ret = options->trial ? 0 : takeover_stage(datapath, object, err);
 	if (ret)
 		return ret;
 	ret = maps_known ? 0 : maps_keep(datapath, object, err);
@@ -407,7 +352,8 @@ static int datapath_setup(struct datapath *datapath, const struct datapath_optio
 		return ret;
 	to_pod = program_find(datapath, "to_pod");
 	datapath->tcx = to_pod && !options->force_clsact && links_probe_tcx(to_pod->fd);
-	return links_open(datapath, options->cgroup, err);
+	ret = links_open(datapath, options->cgroup, err);
+	return ret ? ret : takeover_finish(datapath, err);
 }
 
 int datapath_open(const struct datapath_options *options, struct datapath **ret_datapath,
@@ -533,8 +479,7 @@ int datapath_program_size(const struct datapath *datapath, const char *name,
 
 /* ---- cleanup -------------------------------------------------------------------------------- */
 
-/* Removes the pins in a folder and the folder itself. */
-static int folder_remove(const char *path, struct errmsg *err)
+int folder_remove(const char *path, struct errmsg *err)
 {
 	struct dirent *entry;
 	int ret = 0;
@@ -558,14 +503,14 @@ static int folder_remove(const char *path, struct errmsg *err)
 
 /* Accelerated sockets keep program and maps as long as they live.  Nobody will change their policy
  * from now on, so they go back to packets. */
-static void accel_end(const char *pin_dir)
+void accel_end(const char *maps)
 {
 	struct node_state node;
 	char path[PIN_PATH_MAX];
 	auto_close int fd = -1;
 	uint32_t zero = 0;
 
-	snprintf(path, sizeof(path), "%s/maps/node_map", pin_dir);
+	snprintf(path, sizeof(path), "%.*s/node_map", NAME_MAX, maps);
 	fd = bpf_obj_get(path);
 	if (fd < 0 || bpf_map_lookup_elem(fd, &zero, &node))
 		return;
@@ -573,26 +518,49 @@ static void accel_end(const char *pin_dir)
 	bpf_map_update_elem(fd, &zero, &node, BPF_ANY);
 }
 
+static int maps_release(const char *name, void *arg)
+{
+	char path[PIN_PATH_MAX];
+
+	if (!folder_has_maps(name))
+		return 0;
+	snprintf(path, sizeof(path), "%s/%s", (const char *)arg, name);
+	accel_end(path);
+	links_cleanup(path);
+	return 0;
+}
+
+struct removal {
+	const char *pin_dir;
+	struct errmsg *err;
+};
+
+static int maps_remove(const char *name, void *arg)
+{
+	const struct removal *removal = arg;
+	char path[PIN_PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/%s", removal->pin_dir, name);
+	return folder_has_maps(name) ? folder_remove(path, removal->err) : 0;
+}
+
 int datapath_cleanup(const char *pin_dir, struct errmsg *err)
 {
-	static const char *const folders[] = { "/links", "/maps", "" };
+	struct removal removal = { pin_dir, err };
+	char links[PIN_PATH_MAX];
 	struct statfs fs;
+	int ret;
 
 	libbpf_set_print(libbpf_say);
 	if (statfs(pin_dir, &fs))
 		return errno == ENOENT ? 0 : fail(err, -errno, "%s", pin_dir);
 	if (fs.f_type != BPF_FS_MAGIC)
 		return 0; /* the bpffs is gone and with it everything that it held */
-	accel_end(pin_dir);
-	links_cleanup(pin_dir);
-	for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
-		char path[PIN_PATH_MAX];
-		int ret;
-
-		snprintf(path, sizeof(path), "%s%s", pin_dir, folders[i]);
-		ret = folder_remove(path, err);
-		if (ret)
-			return ret;
-	}
-	return 0;
+	links_remove(pin_dir);
+	pins_foreach(pin_dir, maps_release, (void *)pin_dir);
+	snprintf(links, sizeof(links), "%s/links", pin_dir);
+	ret = folder_remove(links, err);
+	if (!ret)
+		ret = pins_foreach(pin_dir, maps_remove, &removal);
+	return ret ? ret : folder_remove(pin_dir, err);
 }

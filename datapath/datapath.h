@@ -9,7 +9,8 @@
  *   links/NAME       cgroup links, one for each socket program
  *   version          array of one __u32, ABI_VERSION
  * A second open() of the same directory reuses the maps and replaces the programs behind the links
- * atomically, so traffic never meets an unprogrammed hook.
+ * atomically, so traffic never meets an unprogrammed hook.  Maps of an earlier ABI, or of another
+ * size, are copied (takeover.c): folders "new", "old" and "fromABI_toABI" are there meanwhile.
  *
  * Endpoints are attached by a clsact filter on every kernel: the first TCX program of a device
  * waits for an RCU grace period with rtnl held (measured on 6.18: 5 to 30 ms beside 0.1 to 0.2 ms
@@ -56,7 +57,8 @@ struct datapath_options {
 	struct datapath_limits limits;
 };
 
-/* Loads (or takes over) the datapath.  -EPROTO: pins made by another version. -EPERM: privilege. */
+/* Loads (or takes over) the datapath.  -EPROTO: pins of a version that cannot be taken over.
+ * -EPERM: privilege. */
 int datapath_open(const struct datapath_options *options, struct datapath **ret,
 		  struct errmsg *err);
 

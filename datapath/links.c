@@ -6,7 +6,6 @@
  * their program replaced in place, so a restart leaves no moment without one.
  */
 #include <bpf/libbpf.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
@@ -27,11 +26,10 @@
 #define TCX_EGRESS  ((enum bpf_attach_type)47)
 #define TCX_MAX     16 /* programs on one device that are looked through for ours */
 
-/* Where our clsact filter sits: first priority, and a handle nobody else is likely to choose. */
-#define FILTER_PRIORITY 1
-#define FILTER_HANDLE   0x7e0d
+/* Our clsact filters have a handle that nobody else is likely to choose. */
+#define FILTER_HANDLE 0x7e0d
 
-static const char *link_path(const char *pin_dir, const char *name, char buf[PIN_PATH_MAX])
+const char *link_path(const char *pin_dir, const char *name, char buf[PIN_PATH_MAX])
 {
 	snprintf(buf, PIN_PATH_MAX, "%s/links/%s", pin_dir, name);
 	return buf;
@@ -123,28 +121,27 @@ static void link_remove(const char *path)
 
 /* ---- filters -------------------------------------------------------------------------------- */
 
-/* Id of the program in our place on a device, 0 if there is none. */
-static uint32_t filter_program(int ifindex, enum bpf_tc_attach_point point)
+uint32_t filter_program(int ifindex, enum bpf_tc_attach_point point, uint32_t priority)
 {
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = point);
-	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = FILTER_HANDLE, .priority = FILTER_PRIORITY);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = FILTER_HANDLE, .priority = priority);
 
 	return bpf_tc_query(&hook, &opts) ? 0 : opts.prog_id;
 }
 
-static void filter_remove(int ifindex, enum bpf_tc_attach_point point)
+void filter_remove(int ifindex, enum bpf_tc_attach_point point, uint32_t priority)
 {
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = point);
-	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = FILTER_HANDLE, .priority = FILTER_PRIORITY);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = FILTER_HANDLE, .priority = priority);
 
 	bpf_tc_detach(&hook, &opts); /* the qdisc stays: others may have filters on it */
 }
 
-static int filter_attach(int ifindex, enum bpf_tc_attach_point point, const struct program *program,
-			 struct errmsg *err)
+int filter_attach(int ifindex, enum bpf_tc_attach_point point, uint32_t priority,
+		  const struct program *program, struct errmsg *err)
 {
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = point);
-	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = FILTER_HANDLE, .priority = FILTER_PRIORITY,
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = FILTER_HANDLE, .priority = priority,
 		    .prog_fd = program->fd, .flags = BPF_TC_F_REPLACE);
 	int ret;
 
@@ -210,19 +207,24 @@ int datapath_attach_tcx(int prog_fd, int ifindex)
 
 /* ---- devices -------------------------------------------------------------------------------- */
 
-int datapath_attach_endpoint(struct datapath *datapath, uint16_t slot, struct errmsg *err)
+int endpoint_attach(const struct datapath *datapath, uint32_t slot, const struct program *from_pod,
+		    const struct program *to_pod, struct errmsg *err)
 {
-	const struct program *from_pod = program_find(datapath, "from_pod");
-	const struct program *to_pod = program_find(datapath, "to_pod");
+	const int ifindex = (int)(ENDPOINT_IFINDEX_BASE + slot);
 	int ret;
 
 	if (!from_pod || !to_pod)
 		return fail_plain(err, -ENOENT, "from_pod and to_pod are not loaded");
-	ret = filter_attach(ENDPOINT_IFINDEX_BASE + slot, BPF_TC_INGRESS, from_pod, err);
+	ret = filter_attach(ifindex, BPF_TC_INGRESS, PRIORITY_FIRST, from_pod, err);
 	if (!ret)
-		ret = filter_attach(ENDPOINT_IFINDEX_BASE + slot, BPF_TC_EGRESS, to_pod, err);
-	return ret ? ret
-		   : tcx_take_over(ENDPOINT_IFINDEX_BASE + slot, from_pod, datapath->tcx, err);
+		ret = filter_attach(ifindex, BPF_TC_EGRESS, PRIORITY_FIRST, to_pod, err);
+	return ret ? ret : tcx_take_over(ifindex, from_pod, datapath->tcx, err);
+}
+
+int datapath_attach_endpoint(struct datapath *datapath, uint16_t slot, struct errmsg *err)
+{
+	return endpoint_attach(datapath, slot, program_find(datapath, "from_pod"),
+			       program_find(datapath, "to_pod"), err);
 }
 
 bool datapath_endpoint_attached(struct datapath *datapath, uint16_t slot)
@@ -231,8 +233,9 @@ bool datapath_endpoint_attached(struct datapath *datapath, uint16_t slot)
 	const struct program *to_pod = program_find(datapath, "to_pod");
 	const int ifindex = ENDPOINT_IFINDEX_BASE + slot;
 
-	return from_pod && to_pod && filter_program(ifindex, BPF_TC_INGRESS) == from_pod->id &&
-	       filter_program(ifindex, BPF_TC_EGRESS) == to_pod->id;
+	return from_pod && to_pod &&
+	       filter_program(ifindex, BPF_TC_INGRESS, PRIORITY_FIRST) == from_pod->id &&
+	       filter_program(ifindex, BPF_TC_EGRESS, PRIORITY_FIRST) == to_pod->id;
 }
 
 int datapath_attach_host(struct datapath *datapath, int ifindex, struct errmsg *err)
@@ -246,7 +249,7 @@ int datapath_attach_host(struct datapath *datapath, int ifindex, struct errmsg *
 		return fail_plain(err, -ENOENT, "to_pod is not loaded");
 	link_path(datapath->pin_dir, "host", path);
 	if (!datapath->tcx) {
-		ret = filter_attach(ifindex, BPF_TC_EGRESS, program, err);
+		ret = filter_attach(ifindex, BPF_TC_EGRESS, PRIORITY_FIRST, program, err);
 		if (!ret)
 			link_remove(path); /* of an earlier run with TCX */
 		return ret;
@@ -257,7 +260,8 @@ int datapath_attach_host(struct datapath *datapath, int ifindex, struct errmsg *
 		return 0;
 	ret = link_create(datapath, "host", program->fd, ifindex, TCX_EGRESS, err);
 	if (!ret)
-		filter_remove(ifindex, BPF_TC_EGRESS); /* of an earlier run without TCX */
+		filter_remove(ifindex, BPF_TC_EGRESS,
+			      PRIORITY_FIRST); /* of an earlier run without TCX */
 	return ret;
 }
 
@@ -268,7 +272,8 @@ bool datapath_host_attached(struct datapath *datapath, int ifindex)
 	auto_close int fd = -1;
 
 	if (!datapath->tcx)
-		return program && filter_program(ifindex, BPF_TC_EGRESS) == program->id;
+		return program &&
+		       filter_program(ifindex, BPF_TC_EGRESS, PRIORITY_FIRST) == program->id;
 	fd = bpf_obj_get(link_path(datapath->pin_dir, "host", path));
 	return fd >= 0 && link_ifindex(fd) == (uint32_t)ifindex;
 }
@@ -355,8 +360,9 @@ static int sk_msg_attach(struct datapath *datapath, struct errmsg *err)
 
 /* Puts the new program behind a pinned link of an earlier process, or removes the link if it has
  * no device any more, or no program that is wanted. */
-static void link_take_over(struct datapath *datapath, const char *name)
+static int link_take_over(const char *name, void *arg)
 {
+	struct datapath *datapath = arg;
 	const struct program *program;
 	char path[PIN_PATH_MAX];
 	auto_close int fd = -1;
@@ -365,45 +371,31 @@ static void link_take_over(struct datapath *datapath, const char *name)
 	program = program_find(datapath, strcmp(name, "host") ? name : "to_pod");
 	fd = bpf_obj_get(path);
 	if (!program && datapath->accel_later && link_is_accel(fd))
-		return;
+		return 0;
 	if (!program) {
 		link_remove(path);
-		return;
+		return 0;
 	}
 	if (program_on_cgroup(program))
-		return; /* cgroup_attach() looks whether it is the right cgroup */
+		return 0; /* cgroup_attach() looks whether it is the right cgroup */
+	if (datapath->staged)
+		return 0; /* takeover_finish() replaces it with those of the endpoints */
 	if (fd >= 0 && !bpf_link_update(fd, program->fd, NULL))
-		return;
+		return 0;
 	if (errno == ENOLINK)
 		unlink(path); /* its device is gone */
 	else
 		log_warn("%s keeps its old program: %s", path, strerror(errno));
-}
-
-static int links_take_over(struct datapath *datapath, struct errmsg *err)
-{
-	char path[PIN_PATH_MAX];
-	struct dirent *entry;
-	DIR *dir;
-
-	dir = opendir(link_path(datapath->pin_dir, "", path));
-	if (!dir)
-		return fail(err, -errno, "open %s", path);
-	while ((entry = readdir(dir))) {
-		if (entry->d_name[0] != '.')
-			link_take_over(datapath, entry->d_name);
-	}
-	closedir(dir);
 	return 0;
 }
 
 int links_open(struct datapath *datapath, const char *cgroup, struct errmsg *err)
 {
+	char path[PIN_PATH_MAX];
 	int ret;
 
-	ret = datapath->pin_dir[0] ? links_take_over(datapath, err) : 0;
-	if (ret)
-		return ret;
+	if (datapath->pin_dir[0])
+		pins_foreach(link_path(datapath->pin_dir, "", path), link_take_over, datapath);
 	if (cgroup) {
 		ret = cgroup_attach_all(datapath, cgroup, err);
 		if (ret)
@@ -412,25 +404,23 @@ int links_open(struct datapath *datapath, const char *cgroup, struct errmsg *err
 	return sk_msg_attach(datapath, err);
 }
 
+static int link_drop_accel(const char *name, void *arg)
+{
+	const struct datapath *datapath = arg;
+	char path[PIN_PATH_MAX];
+	auto_close int fd = bpf_obj_get(link_path(datapath->pin_dir, name, path));
+
+	if (fd >= 0 && link_is_accel(fd))
+		link_remove(path);
+	return 0;
+}
+
 void links_drop_accel(struct datapath *datapath)
 {
 	char path[PIN_PATH_MAX];
-	struct dirent *entry;
-	DIR *dir;
 
 	sk_msg_detach(datapath->map_fds[MAP_ACCEL]);
-	dir = opendir(link_path(datapath->pin_dir, "", path));
-	while (dir && (entry = readdir(dir))) {
-		auto_close int fd = -1;
-
-		if (entry->d_name[0] == '.')
-			continue;
-		fd = bpf_obj_get(link_path(datapath->pin_dir, entry->d_name, path));
-		if (fd >= 0 && link_is_accel(fd))
-			link_remove(path);
-	}
-	if (dir)
-		closedir(dir);
+	pins_foreach(link_path(datapath->pin_dir, "", path), link_drop_accel, datapath);
 }
 
 struct map_ids {
@@ -464,11 +454,14 @@ static void device_cleanup(int ifindex, const struct map_ids *maps)
 
 	if (tcx >= 0)
 		bpf_prog_detach2(tcx, ifindex, TCX_INGRESS);
-	for (size_t i = 0; i < ARRAY_SIZE(points); i++) {
-		auto_close int fd = bpf_prog_get_fd_by_id(filter_program(ifindex, points[i]));
+	for (uint32_t priority = PRIORITY_FIRST; priority <= PRIORITY_FALLBACK; priority++) {
+		for (size_t i = 0; i < ARRAY_SIZE(points); i++) {
+			uint32_t id = filter_program(ifindex, points[i], priority);
+			auto_close int fd = id ? bpf_prog_get_fd_by_id(id) : -1;
 
-		if (fd >= 0 && program_uses(fd, maps))
-			filter_remove(ifindex, points[i]);
+			if (fd >= 0 && program_uses(fd, maps))
+				filter_remove(ifindex, points[i], priority);
+		}
 	}
 }
 
@@ -483,38 +476,48 @@ static void devices_cleanup(const struct map_ids *maps)
 	if_freenameindex(devices);
 }
 
-void links_cleanup(const char *pin_dir)
+static int link_remove_each(const char *name, void *arg)
 {
 	char path[PIN_PATH_MAX];
-	struct map_ids maps = { 0 };
-	struct dirent *entry;
-	DIR *dir;
 
-	dir = opendir(link_path(pin_dir, "", path));
-	while (dir && (entry = readdir(dir))) {
-		if (entry->d_name[0] != '.')
-			link_remove(link_path(pin_dir, entry->d_name, path));
-	}
-	if (dir)
-		closedir(dir);
-	snprintf(path, sizeof(path), "%s/maps", pin_dir);
-	dir = opendir(path);
-	if (!dir)
-		return;
-	while ((entry = readdir(dir)) && maps.count < ARRAY_SIZE(maps.id)) {
-		struct bpf_map_info info = { 0 };
-		uint32_t len = sizeof(info);
-		auto_close int fd = -1;
+	link_remove(link_path(arg, name, path));
+	return 0;
+}
 
-		snprintf(path, sizeof(path), "%s/maps/%.*s", pin_dir, BPF_OBJ_NAME_LEN,
-			 entry->d_name);
-		fd = bpf_obj_get(path);
-		if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len))
-			continue;
-		maps.id[maps.count++] = info.id;
-		if (info.type == BPF_MAP_TYPE_SOCKHASH)
-			sk_msg_detach(fd);
-	}
-	closedir(dir);
-	devices_cleanup(&maps);
+void links_remove(const char *pin_dir)
+{
+	char path[PIN_PATH_MAX];
+
+	pins_foreach(link_path(pin_dir, "", path), link_remove_each, (void *)pin_dir);
+}
+
+struct map_search {
+	const char *folder;
+	struct map_ids maps;
+};
+
+static int map_each(const char *name, void *arg)
+{
+	struct map_search *search = arg;
+	struct bpf_map_info info = { 0 };
+	uint32_t len = sizeof(info);
+	char path[PIN_PATH_MAX];
+	auto_close int fd = -1;
+
+	snprintf(path, sizeof(path), "%s/%.*s", search->folder, BPF_OBJ_NAME_LEN, name);
+	fd = bpf_obj_get(path);
+	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len))
+		return 0;
+	search->maps.id[search->maps.count++] = info.id;
+	if (info.type == BPF_MAP_TYPE_SOCKHASH)
+		sk_msg_detach(fd);
+	return search->maps.count == ARRAY_SIZE(search->maps.id);
+}
+
+void links_cleanup(const char *maps)
+{
+	struct map_search search = { .folder = maps };
+
+	pins_foreach(maps, map_each, &search);
+	devices_cleanup(&search.maps);
 }

@@ -63,43 +63,6 @@ const char *map_name(enum map_id map)
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
-static int version_create(const char *path, struct errmsg *err)
-{
-	auto_close int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "version", sizeof(uint32_t),
-					   sizeof(uint32_t), 1, NULL);
-	uint32_t zero = 0, version = ABI_VERSION;
-
-	if (fd < 0 && errno == EPERM)
-		return fail_plain(err, -EPERM, "create a map: not permitted (needs CAP_BPF)");
-	if (fd < 0 || bpf_map_update_elem(fd, &zero, &version, BPF_ANY) || bpf_obj_pin(fd, path))
-		return fail(err, -errno, "create %s", path);
-	return 0;
-}
-
-int maps_check_version(const char *pin_dir, struct errmsg *err)
-{
-	struct bpf_map_info info = { 0 };
-	uint32_t len = sizeof(info), zero = 0, version = 0;
-	char path[PIN_PATH_MAX], maps[PIN_PATH_MAX];
-	auto_close int fd = -1;
-
-	snprintf(path, sizeof(path), "%s/version", pin_dir);
-	snprintf(maps, sizeof(maps), "%s/maps/%s", pin_dir, map_types[MAP_ENDPOINT].name);
-	fd = bpf_obj_get(path);
-	if (fd < 0 && errno == ENOENT && access(maps, F_OK))
-		return version_create(path, err);
-	if (fd < 0 && errno != ENOENT)
-		return fail(err, -errno, "open %s", path);
-	if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len) ||
-	    info.value_size != sizeof(version) || bpf_map_lookup_elem(fd, &zero, &version) ||
-	    version != ABI_VERSION)
-		return fail_plain(err, -EPROTO,
-				  "%s was made by another version (%u, this is %u): "
-				  "run tendrild --cleanup first",
-				  pin_dir, version, ABI_VERSION);
-	return 0;
-}
-
 static int event_deliver(void *arg, void *data, size_t size)
 {
 	struct datapath *datapath = arg;
@@ -225,24 +188,23 @@ int flow_map_del(struct datapath *datapath, const struct flow_key *key)
  * exactly once.  A trie goes on from its last key; if that one is deleted meanwhile, the kernel
  * begins again, and entries are seen twice rather than missed.
  */
-int maps_foreach(struct datapath *datapath, enum map_id map,
-		 int (*each)(const void *key, const void *value, void *arg), void *arg)
+int map_walk(int fd, const struct map_shape *shape,
+	     int (*each)(const void *key, const void *value, void *arg), void *arg)
 {
-	const size_t key_size = map_types[map].key_size, value_size = map_types[map].value_size;
-	uint32_t room = MIN(WALK_BATCH, datapath->capacity[map]);
-	char token[2][sizeof(struct ct_key)]; /* a bucket number, or a trie's key */
+	const size_t key_size = shape->key_size, value_size = shape->value_size;
+	uint32_t room = MIN(WALK_BATCH, shape->capacity);
+	char token[2][MAP_KEY_MAX]; /* a bucket number, or a trie's key */
 	auto_free char *buf = malloc(room * (key_size + value_size));
 	bool first = true, last = false;
 
-	_Static_assert(sizeof(struct ct_key) >= sizeof(struct cidr_key), "room for any token");
 	if (!buf)
 		return -ENOMEM;
 	while (!last) {
 		char *keys = buf, *values = buf + room * key_size;
 		uint32_t count = room;
 
-		if (bpf_map_lookup_batch(datapath->map_fds[map], first ? NULL : token[0], token[1],
-					 keys, values, &count, NULL)) {
+		if (bpf_map_lookup_batch(fd, first ? NULL : token[0], token[1], keys, values,
+					 &count, NULL)) {
 			if (errno == ENOSPC) { /* a bucket with more entries than there is room */
 				char *larger;
 
@@ -269,6 +231,16 @@ int maps_foreach(struct datapath *datapath, enum map_id map,
 		first = false;
 	}
 	return 0;
+}
+
+int maps_foreach(struct datapath *datapath, enum map_id map,
+		 int (*each)(const void *key, const void *value, void *arg), void *arg)
+{
+	const struct map_shape shape = { map_types[map].key_size, map_types[map].value_size,
+					 datapath->capacity[map] };
+
+	_Static_assert(MAP_KEY_MAX >= sizeof(struct ct_key), "room for any key");
+	return map_walk(datapath->map_fds[map], &shape, each, arg);
 }
 
 /* A sockhash has no batches.  A key that is gone sends the walk back to the beginning, so the steps

@@ -7,6 +7,7 @@
 #define TENDRIL_DATAPATH_STATE_H
 
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -46,8 +47,10 @@ static inline bool type_serves_sockets(enum bpf_prog_type type)
 struct ring_buffer;
 
 struct datapath {
-	char pin_dir[256]; /* "": a trial, pins nothing */
-	int trial_link_fd; /* of its only cgroup program; -1 */
+	char pin_dir[256];   /* "": a trial, pins nothing */
+	int trial_link_fd;   /* of its only cgroup program; -1 */
+	uint32_t pinned_abi; /* of the maps that were found, see takeover_begin() */
+	bool staged;         /* the maps are in the next folder until takeover_finish() */
 	bool tcx;
 	bool socket_services;
 	bool accel_later; /* its programs are still to come, see datapath_load_accel() */
@@ -70,11 +73,19 @@ struct datapath {
 
 /* Name of a map by enum map_id or the numbers above. */
 const char *map_name_of(int map);
-/* Checks the version pinned below pin_dir, or pins this one where nothing is pinned yet. */
-int maps_check_version(const char *pin_dir, struct errmsg *err);
 /* Checks the descriptors in map_fds against the types in abi.h and maps what is mapped. */
 int maps_init(struct datapath *datapath, struct errmsg *err);
 void maps_done(struct datapath *datapath);
+/* Sizes of a map for map_walk(); a per-CPU value_size is that of all CPUs together. */
+struct map_shape {
+	uint32_t key_size; /* up to MAP_KEY_MAX */
+	uint32_t value_size;
+	uint32_t capacity;
+};
+#define MAP_KEY_MAX 64
+/* As maps_foreach(), for any hash, array or trie. */
+int map_walk(int fd, const struct map_shape *shape,
+	     int (*each)(const void *key, const void *value, void *arg), void *arg);
 /* One entry of any map; 0 or a negative errno.  Deleting what is not there is fine. */
 int map_set(struct datapath *datapath, int map, const void *key, const void *value);
 int map_get(struct datapath *datapath, int map, const void *key, void *ret_value);
@@ -85,16 +96,83 @@ int map_del(struct datapath *datapath, int map, const void *key);
 /* Deletes the entry unless it was touched since it was read (-EAGAIN): compare-and-delete. */
 int ct_map_del_if(struct datapath *datapath, const struct ct_key *key, const struct ct_entry *seen);
 
-/* ---- resize.c ---- */
+/* ---- takeover.c ---- */
 
 struct bpf_object;
 
-/* Whether a map may get another size while what it holds stays. */
-bool map_can_resize(const char *name);
-/* Fills the maps that the object made in place of pinned ones of another size, and pins them
- * instead.  -ENOSPC: what is there does not fit. */
-int maps_resize_finish(const struct datapath *datapath, struct bpf_object *object,
-		       struct errmsg *err);
+/* Reads the version that is pinned below pin_dir, or pins this one where nothing is pinned yet, and
+ * tidies up after a process that died in the middle of a takeover.  -EPROTO: made by a later
+ * version, or by one that is too old. */
+int takeover_begin(struct datapath *datapath, struct errmsg *err);
+/* Gives every map of the object its pinned predecessor, where there is one that it can go on with;
+ * decides which maps must be copied. */
+int takeover_reuse(const struct datapath *datapath, struct bpf_object *object, struct errmsg *err);
+/* Once the object is loaded: copies what its maps do not share with their predecessors, and pins
+ * all maps in the next folder.  -ENOSPC: what is there does not fit; all is as it was. */
+int takeover_stage(struct datapath *datapath, struct bpf_object *object, struct errmsg *err);
+/* Once the programs of sockets and host are replaced: replaces those of the endpoints, brings over
+ * what the old programs wrote in the meantime, and lets go of the old maps. */
+int takeover_finish(struct datapath *datapath, struct errmsg *err);
+/* Path of a map's pin, or of the folder if name is "". */
+const char *map_path(const struct datapath *datapath, const char *name, char buf[PIN_PATH_MAX]);
+/* Calls each() with every name in a folder until it returns something else than 0, which is
+ * returned; fine if there is no such folder. */
+int pins_foreach(const char *path, int (*each)(const char *name, void *arg), void *arg);
+/* Whether pin_dir has this folder for maps, in whatever step of a takeover. */
+bool folder_has_maps(const char *name);
+/* Ends acceleration for the sockets whose programs work on the maps in a folder. */
+void accel_end(const char *maps);
+/* Removes the pins in a folder and the folder itself; fine if there is none. */
+int folder_remove(const char *path, struct errmsg *err);
+
+/* ---- copy.c ---- */
+
+struct map_rule;
+
+/* Whether a map of this type can be walked and copied. */
+bool type_has_entries(enum bpf_map_type type);
+/* Whether the entries of the pinned map must be converted. */
+bool rule_converts(const struct datapath *datapath, const struct map_rule *rule);
+/* Copies all entries from one map of this name to another; -E2BIG: there is no room.  again: only
+ * what the new one lacks by now; what finds no room then is left out. */
+int map_copy(const struct datapath *datapath, const char *name, int from, int to, bool again);
+
+/* ---- swap.c ---- */
+
+/* All programs of the old maps, on whatever device, hand over to those of the new ones at once. */
+struct swap {
+	struct datapath *datapath;
+	int jump_fd;               /* program array, the target of "jumps" */
+	struct program jumps[2];   /* of from_pod and to_pod; fd -1: not loaded */
+	struct program targets[2]; /* the old ones, until swap_flip() */
+};
+
+/* Puts a jump to the old program into the place of each old program, and the old program itself
+ * behind it.  -ENOENT: there are no old programs. */
+int swap_begin(struct datapath *datapath, struct swap *ret_swap, struct errmsg *err);
+/* From here on the new programs decide; while NODE_TAKEOVER is set, what they would drop is asked
+ * of the old ones. */
+int swap_flip(struct swap *swap, struct errmsg *err);
+/* Puts the new programs into their places.  Works without swap_begin(), too. */
+void swap_finish(struct datapath *datapath);
+void swap_release(struct swap *swap);
+
+/* ---- convert.c ---- */
+
+/* What must be known of a map whose entries are copied into one of a newer layout. */
+struct map_rule {
+	const char *map;
+	/* The ABI that brought the present layout; entries of an earlier one go through convert().
+	 * Without convert(): the value only grew, and zero in the new fields means "as before". */
+	uint32_t since;
+	void (*convert)(const void *old_key, const void *old_value, void *key, void *value);
+	/* The old programs wrote value after it was copied, the new ones have written now: changes
+	 * now if it lacks something.  Without merge(): now stays. */
+	bool (*merge)(void *now, const void *value);
+};
+
+/* The rule of a map; one without any function if there is none. */
+const struct map_rule *map_rule_find(const char *map);
 
 /* ---- links.c ---- */
 
@@ -104,8 +182,23 @@ struct program *program_find(const struct datapath *datapath, const char *name);
 int links_open(struct datapath *datapath, const char *cgroup, struct errmsg *err);
 /* Takes the acceleration programs off the cgroup and accel_map, whoever put them there. */
 void links_drop_accel(struct datapath *datapath);
-/* Removes links and filters whose programs use one of the maps pinned below pin_dir. */
-void links_cleanup(const char *pin_dir);
+/* Detaches and removes every link pinned below pin_dir. */
+void links_remove(const char *pin_dir);
+/* Removes the filters whose programs use one of the maps pinned in a folder. */
+void links_cleanup(const char *maps);
+const char *link_path(const char *pin_dir, const char *name, char buf[PIN_PATH_MAX]);
+
+/* Priorities of our clsact filters.  The second one is there only during a takeover. */
+#define PRIORITY_FIRST    1
+#define PRIORITY_FALLBACK 2
+/* Id of our program on a device, 0 if there is none. */
+uint32_t filter_program(int ifindex, enum bpf_tc_attach_point point, uint32_t priority);
+int filter_attach(int ifindex, enum bpf_tc_attach_point point, uint32_t priority,
+		  const struct program *program, struct errmsg *err);
+void filter_remove(int ifindex, enum bpf_tc_attach_point point, uint32_t priority);
+/* As datapath_attach_endpoint(), with other programs of the same names. */
+int endpoint_attach(const struct datapath *datapath, uint32_t slot, const struct program *from_pod,
+		    const struct program *to_pod, struct errmsg *err);
 /* Whether the kernel has TCX links. */
 bool links_probe_tcx(int prog_fd);
 

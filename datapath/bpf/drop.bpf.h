@@ -88,6 +88,14 @@ __weak int drop_count(const struct packet *pkt, __u32 reason, __u32 direction)
 	return event_send(pkt, EVENT_DROP, reason, direction);
 }
 
+/* During a takeover another program decides about what has no entry here. */
+static __always_inline bool drop_is_preliminary(int reason)
+{
+	return (reason == DROP_NOT_OPENED || reason == DROP_EGRESS_DENIED ||
+		reason == DROP_INGRESS_DENIED || reason == DROP_UNRELATED_ERROR) &&
+	       node_flags() & NODE_TAKEOVER;
+}
+
 static __always_inline int drop(const struct packet *pkt, enum drop_reason reason,
 				enum direction direction)
 {

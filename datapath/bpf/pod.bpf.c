@@ -308,6 +308,8 @@ int from_pod(struct __sk_buff *skb)
 	if (!reason)
 		reason = pod_shorten_segments(skb, &pkt);
 	if (reason) {
+		if (drop_is_preliminary(reason))
+			return TC_ACT_UNSPEC;
 		drop_count(&pkt, reason, DIR_EGRESS);
 		return pod_is_rejected(skb, &pkt, reason) ? reject(skb, &pkt) : TC_ACT_SHOT;
 	}
@@ -423,6 +425,8 @@ int to_pod(struct __sk_buff *skb)
 	if (!reason && endpoint && endpoint->translated)
 		reason = pod_untranslate(skb, &pkt);
 	if (reason || !endpoint) {
+		if (drop_is_preliminary(reason))
+			return TC_ACT_UNSPEC;
 		drop_count(&pkt, reason, DIR_INGRESS);
 		return reason == DROP_NO_ENDPOINT ? reject(skb, &pkt) : TC_ACT_SHOT;
 	}

@@ -70,20 +70,28 @@ static void test_half_made_pins_are_completed(void **state)
 	datapath_close(datapath);
 }
 
+static void version_write(uint32_t version)
+{
+	auto_close int fd = bpf_obj_get(SCRATCH_PIN_DIR "/version");
+	uint32_t zero = 0;
+
+	assert_true(fd >= 0);
+	assert_int_equal(bpf_map_update_elem(fd, &zero, &version, BPF_ANY), 0);
+}
+
 static void test_other_versions_are_refused(void **state)
 {
 	struct datapath_options options = loader_options();
-	uint32_t zero = 0, version = ABI_VERSION + 1;
-	auto_close int fd = -1;
 
 	(void)state;
 	datapath_close(loader_open(&options));
-	fd = bpf_obj_get(SCRATCH_PIN_DIR "/version");
-	assert_true(fd >= 0);
-	assert_int_equal(bpf_map_update_elem(fd, &zero, &version, BPF_ANY), 0);
-	loader_refuses(&options, -EPROTO, "another version");
-	version = ABI_VERSION;
-	assert_int_equal(bpf_map_update_elem(fd, &zero, &version, BPF_ANY), 0);
+	version_write(ABI_VERSION + 1);
+	loader_refuses(&options, -EPROTO, "was made by a later version");
+	loader_refuses(&options, -EPROTO, "run tendrild --cleanup first");
+	version_write(ABI_OLDEST - 1);
+	loader_refuses(&options, -EPROTO, "was made by a version that is too old");
+	loader_refuses(&options, -EPROTO, "run tendrild --cleanup first");
+	version_write(ABI_VERSION);
 	datapath_close(loader_open(&options));
 	/* Maps, and nothing that says whose they are. */
 	assert_int_equal(unlink(SCRATCH_PIN_DIR "/version"), 0);

@@ -32,6 +32,7 @@
 #include <bpf/libbpf.h>
 
 #include "agent/sync/sync.h"
+#include "datapath/state.h"
 #include "harness/agent_node.h"
 #include "harness/scratch.h"
 
@@ -50,10 +51,11 @@ static struct agent_node agent;
 static char run_dir[sizeof(agent.run_dir)];
 static char pod_path[64];
 static char pod_request[200];
+static uint32_t addresses = AGENT_NODE_ADDRESSES;
 
 static void agent_reset(void)
 {
-	agent = (struct agent_node){ .objects = closed };
+	agent = (struct agent_node){ .objects = closed, .addresses = addresses };
 	memcpy(agent.run_dir, run_dir, sizeof(run_dir));
 }
 
@@ -354,6 +356,46 @@ static void test_killed_in_a_start(void **state)
 	agent_node_stop(&agent);
 }
 
+/* Each start has another limit, so two maps are copied (datapath/takeover.c).  The pod has programs
+ * all the time, and in the end only those of the new maps. */
+static void test_killed_while_maps_are_copied(void **state)
+{
+	auto_(listing) struct listing *before = NULL;
+	auto_close int pod_fd = pod_fd_open();
+	struct endpoint_error error = {};
+	const unsigned int step = stride() > 1 ? 3 * stride() : 1; /* each has two starts */
+	const unsigned int first = stride_begin() * step / stride();
+	unsigned int nth = first;
+	bool killed;
+
+	(void)state;
+	agent_begin();
+	assert_int_equal(agent_node_add(&agent, pod_request, pod_fd, &error), 0);
+	before = listing_take(&agent, pod_fd);
+	agent_node_stop(&agent);
+	do {
+		addresses = 3 * AGENT_NODE_ADDRESSES - addresses; /* or twice as many */
+		killed = kill_at(run_start, nth);
+		agent_restart();
+		assert_int_equal(maps_capacity(agent.datapath, MAP_IPCACHE), addresses);
+		assert_true(pod_is_ready());
+		assert_false(maps_node(agent.datapath)->flags & NODE_TAKEOVER);
+		assert_int_equal(filter_program(ENDPOINT_IFINDEX_BASE + 1, BPF_TC_INGRESS,
+						PRIORITY_FALLBACK),
+				 0);
+		check_listing(before, pod_fd, nth);
+		agent_node_stop(&agent);
+		nth += step;
+		assert_true(nth < CALLS_MAX);
+	} while (killed);
+	print_message("%u changes, from %u on by %u\n", nth - 1, first, step);
+	assert_true(nth > 150);
+	addresses = AGENT_NODE_ADDRESSES;
+	agent_restart();
+	assert_int_equal(agent_node_del(&agent, pod_request, &error), 0);
+	agent_node_stop(&agent);
+}
+
 /* The very first start of a node, too. */
 static void test_killed_in_the_first_start(void **state)
 {
@@ -423,6 +465,7 @@ int main(void)
 		cmocka_unit_test(test_killed_in_add),
 		cmocka_unit_test(test_killed_in_del),
 		cmocka_unit_test(test_killed_in_a_start),
+		cmocka_unit_test(test_killed_while_maps_are_copied),
 		cmocka_unit_test(test_killed_in_the_first_start),
 	};
 

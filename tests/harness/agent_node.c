@@ -44,7 +44,7 @@ int agent_node_start(struct agent_node *node, struct errmsg *err)
 	int ret;
 
 	options.limits.endpoints = AGENT_NODE_ENDPOINTS;
-	options.limits.addresses = AGENT_NODE_ADDRESSES;
+	options.limits.addresses = node->addresses ? node->addresses : AGENT_NODE_ADDRESSES;
 	for (size_t i = 0; i < ARRAY_SIZE(cidrs); i++)
 		assert_int_equal(prefix_parse(cidrs[i], &pod_cidrs[i]), 0);
 	endpoints.base = node->base = event_base_new();

@@ -15,6 +15,7 @@
 struct agent_node {
 	char run_dir[64];
 	uint32_t max;        /* endpoints; 0: AGENT_NODE_ENDPOINTS */
+	uint32_t addresses;  /* room for them; 0: AGENT_NODE_ADDRESSES */
 	const char *objects; /* put into the store at the start, or NULL */
 	/* Called with maps and programs there, before endpoints are taken over; or NULL. */
 	void (*opened)(struct agent_node *node);
