@@ -84,6 +84,8 @@ static const struct setting settings[] = {
 		     "routes to the pods of nodes on the same link (false)"),
 	BOOL_SETTING("kubernetes", "kubernetes", kubernetes,
 		     "wait for the objects that tendril-kube hands over (false)"),
+	NUMBER_SETTING("pod-wait", "podWait", pod_wait_s, 1, 10,
+		       "seconds that a pod's start waits for its Pod object, with kubernetes (5)"),
 	NUMBER_SETTING("max-endpoints", "maxEndpoints", limits.endpoints, 2, 65535,
 		       "pods on this node, plus one (512)"),
 	NUMBER_SETTING("max-connections", "maxConnections", limits.connections, 64, 1 << 24,
@@ -452,6 +454,7 @@ static void config_defaults(struct config *config)
 		.bpffs = "/sys/fs/bpf/tendril",
 		.objects_dir = "/etc/tendril/objects",
 		.socket_services = true,
+		.pod_wait_s = 5,
 		.accel = true,
 		.log_level = LOG_LEVEL_INFO,
 	};

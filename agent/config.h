@@ -31,6 +31,7 @@ struct config {
 	bool force_clsact;
 	bool direct_routes; /* to the pods of nodes on the same link */
 	bool kubernetes;    /* tendril-kube hands over the objects of an API server */
+	unsigned int pod_wait_s;
 	struct datapath_limits limits;
 	enum log_level log_level;
 };

@@ -224,6 +224,8 @@ static int objects_start(struct daemon *daemon, struct errmsg *err)
 		.dir = daemon->config.objects_dir,
 		.run_dir = daemon->config.run_dir,
 		.kubernetes = daemon->config.kubernetes,
+		.pod_wait_s = daemon->config.pod_wait_s,
+		.all_nodes = daemon->config.direct_routes,
 		.complete = cni_files_offer,
 		.nodes_changed = on_nodes_change,
 		.arg = daemon,
@@ -401,6 +403,7 @@ static void daemon_stop(struct daemon *daemon)
 	struct agent *agent = &daemon->agent;
 
 	task_finish_all();
+	api_cni_stop(agent);
 	deletion_watch_free(daemon->pins);
 	deletion_watch_free(daemon->socket);
 	api_close(agent);

@@ -87,7 +87,7 @@ static int endpoint_wire(struct add *add, struct cni_error *err)
 		.path = "/v1/cni/add",
 		.body = request,
 		.fd = add->netns_fd,
-		.timeout_ms = AGENT_TIMEOUT_MS,
+		.timeout_ms = AGENT_ADD_MS,
 		.retry_ms = AGENT_RESTART_MS,
 	};
 	enum agent_outcome outcome;

@@ -7,8 +7,9 @@
 
 struct cJSON;
 
-#define AGENT_TIMEOUT_MS 5000 /* for an answer: far beyond what a loaded node needs */
-#define AGENT_RESTART_MS 1200 /* an agent that restarts is back well within this */
+#define AGENT_TIMEOUT_MS 5000  /* for an answer: far beyond what a loaded node needs */
+#define AGENT_ADD_MS     15000 /* the same; ADD may wait up to 10 s for its Pod object */
+#define AGENT_RESTART_MS 1200  /* an agent that restarts is back well within this */
 
 struct agent_call {
 	const char *socket;

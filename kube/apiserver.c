@@ -37,7 +37,7 @@ struct apiserver {
 };
 
 /* A request on its way: knows which address it went to. */
-struct request {
+struct apiserver_request {
 	struct apiserver *apiserver;
 	size_t server;
 	const struct transfer_ops *ops;
@@ -119,9 +119,11 @@ static struct curl_slist *address_set(CURL *easy, const struct kubeconfig *confi
 }
 
 /* "Authorization: Bearer TOKEN".  The file is read for every request: it rotates, and is small. */
-static struct curl_slist *headers_make(const struct kubeconfig *config)
+static struct curl_slist *headers_make(const struct kubeconfig *config, const char *accept)
 {
-	struct curl_slist *headers = curl_slist_append(NULL, "Accept: application/json");
+	auto_free char *accept_header =
+		xasprintf("Accept: %s", accept ? accept : "application/json");
+	struct curl_slist *headers = curl_slist_append(NULL, accept_header);
 	auto_free char *text = NULL;
 	auto_free char *header = NULL;
 	const char *token = config->token;
@@ -143,7 +145,7 @@ static struct curl_slist *headers_make(const struct kubeconfig *config)
 
 static void on_began(void *arg)
 {
-	const struct request *request = arg;
+	const struct apiserver_request *request = arg;
 
 	if (request->ops->began)
 		request->ops->began(request->arg);
@@ -151,14 +153,14 @@ static void on_began(void *arg)
 
 static int on_data(const char *data, size_t len, void *arg)
 {
-	const struct request *request = arg;
+	const struct apiserver_request *request = arg;
 
 	return request->ops->data(data, len, request->arg);
 }
 
 static void on_done(const struct transfer_result *result, void *arg)
 {
-	struct request *request = arg;
+	struct apiserver_request *request = arg;
 	struct apiserver *apiserver = request->apiserver;
 	const struct kubeconfig *config = apiserver->config;
 	bool gone = result->status == 0 || result->status == 502 || result->status == 503;
@@ -177,8 +179,8 @@ static const struct transfer_ops request_ops = { .began = on_began,
 						 .data = on_data,
 						 .done = on_done };
 
-static void get(struct apiserver *apiserver, const char *path, uint32_t timeout_s,
-		const struct transfer_ops *ops, void *arg)
+static void get(struct apiserver *apiserver, const char *path, const char *accept,
+		uint32_t timeout_s, const struct transfer_ops *ops, void *arg)
 {
 	const struct kubeconfig *config = apiserver->config;
 	struct transfer_request request = { .easy = curl_easy_init() };
@@ -188,7 +190,7 @@ static void get(struct apiserver *apiserver, const char *path, uint32_t timeout_
 		abort(); /* out of memory */
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "https");
 	request.connect_to = address_set(easy, config, config->servers[apiserver->server], path);
-	request.headers = headers_make(config);
+	request.headers = headers_make(config, accept);
 	credentials_set(easy, config);
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
 	curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L); /* rather one connection than several */
@@ -201,16 +203,25 @@ static void get(struct apiserver *apiserver, const char *path, uint32_t timeout_
 	transfer_start(apiserver->transfers, &request, ops, arg);
 }
 
-void apiserver_get(struct apiserver *apiserver, const char *path, uint32_t timeout_s,
-		   const struct transfer_ops *ops, void *arg)
+struct apiserver_request *apiserver_get(struct apiserver *apiserver, const char *path,
+					const char *accept, uint32_t timeout_s,
+					const struct transfer_ops *ops, void *arg)
 {
-	struct request *request = xmalloc(sizeof(*request));
+	struct apiserver_request *request = xmalloc(sizeof(*request));
 
-	*request = (struct request){
+	*request = (struct apiserver_request){
 		.apiserver = apiserver, .server = apiserver->server, .ops = ops, .arg = arg
 	};
 	apiserver->open++;
-	get(apiserver, path, timeout_s, &request_ops, request);
+	get(apiserver, path, accept, timeout_s, &request_ops, request);
+	return request;
+}
+
+void apiserver_cancel(struct apiserver_request *request)
+{
+	transfer_cancel(request->apiserver->transfers, request);
+	request->apiserver->open--;
+	free(request);
 }
 
 /* ---- silence --------------------------------------------------------------------------------- */
@@ -247,7 +258,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	} else if (apiserver->open && !apiserver->probing &&
 		   silence_ns > SILENCE_S * 1000000000ull) {
 		apiserver->probing = true;
-		get(apiserver, "/livez", PROBE_TIMEOUT_S, &probe_ops, apiserver);
+		get(apiserver, "/livez", NULL, PROBE_TIMEOUT_S, &probe_ops, apiserver);
 	}
 }
 

@@ -16,10 +16,15 @@ int apiserver_new(struct event_base *base, const struct kubeconfig *config, stru
 		  struct errmsg *err);
 void apiserver_free(struct apiserver *apiserver); /* takes NULL */
 
-/* GET of a path with its query, "/api/v1/pods?limit=100"; for ops see transfer.h.  Takes at most
- * timeout_s seconds; 0: as long as it takes. */
-void apiserver_get(struct apiserver *apiserver, const char *path, uint32_t timeout_s,
-		   const struct transfer_ops *ops, void *arg);
+struct apiserver_request;
+
+/* GET of a path with its query, "/api/v1/pods?limit=100"; accept is the media type (NULL: JSON);
+ * for ops see transfer.h.  Takes at most timeout_s seconds; 0: as long as it takes. */
+struct apiserver_request *apiserver_get(struct apiserver *apiserver, const char *path,
+					const char *accept, uint32_t timeout_s,
+					const struct transfer_ops *ops, void *arg);
+/* Before done(), which is not called then, and not from within the request's ops. */
+void apiserver_cancel(struct apiserver_request *request);
 
 /* The address that requests go to now, "https://10.0.0.1:6443". */
 const char *apiserver_address(const struct apiserver *apiserver);

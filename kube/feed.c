@@ -17,8 +17,9 @@
 #define BATCH_MAX                                                                       \
 	(256 << 10) /* bytes, one object more: the agent's loop is not held up for long \
 		     */
-#define ANSWER_MAX (1 << 20)
-#define TIMEOUT_S  10
+#define ANSWER_MAX   (1 << 20)
+#define QUESTION_MAX (1 << 20)
+#define TIMEOUT_S    10
 
 struct pending { /* in the order in which they came first */
 	UT_hash_handle hh;
@@ -28,14 +29,13 @@ struct pending { /* in the order in which they came first */
 
 struct feed {
 	struct transfers *transfers;
-	const char *socket_path;
-	void (*lost)(const char *why, void *arg);
-	void *arg;
+	struct feed_options options;
 	struct event *wake; /* sends what the events of one turn of the loop have brought */
 	struct pending *pending;
 	struct buffer body; /* of the request under way */
 	struct buffer answer;
-	bool begun; /* the agent was told that everything comes anew */
+	struct buffer question; /* a line that has not come whole */
+	bool begun;             /* the agent was told that everything comes anew */
 	bool sending;
 	bool large; /* so much was sent that memory is to be given back */
 	bool failed;
@@ -121,6 +121,20 @@ void feed_synced(struct feed *feed)
 	pending_set(feed, "SYNCED", line_make("SYNCED", NULL));
 }
 
+/* NOLINTNEXTLINE(*readability-function-size): the macros of uthash */
+void feed_known(struct feed *feed, double number)
+{
+	cJSON *object = cJSON_CreateObject();
+	struct pending *former;
+
+	/* It goes behind the objects that it speaks of. */
+	HASH_FIND_STR(feed->pending, "KNOWN", former);
+	if (former)
+		pending_free(feed, former);
+	cJSON_AddNumberToObject(object, "number", number);
+	pending_set(feed, "KNOWN", line_make("KNOWN", object));
+}
+
 /* ---- requests -------------------------------------------------------------------------------- */
 
 static void feed_fail(struct feed *feed, const char *why)
@@ -128,7 +142,7 @@ static void feed_fail(struct feed *feed, const char *why)
 	if (feed->failed)
 		return;
 	feed->failed = true;
-	feed->lost(why, feed->arg);
+	feed->options.lost(why, feed->options.arg);
 }
 
 static int on_data(const char *data, size_t len, void *arg)
@@ -190,17 +204,41 @@ static void on_done(const struct transfer_result *result, void *arg)
 
 static const struct transfer_ops request_ops = { .data = on_data, .done = on_done };
 
-static void batch_send(struct feed *feed)
+static void reset_add(struct feed *feed)
+{
+	cJSON *object = cJSON_CreateObject();
+	auto_free char *line = NULL;
+
+	if (feed->options.node)
+		cJSON_AddStringToObject(object, "node", feed->options.node);
+	line = line_make("RESET", object);
+	buffer_print(&feed->body, "%s\n", line);
+}
+
+/* A request to the agent, which has one path for this. */
+static struct transfer_request request_make(const struct feed *feed)
 {
 	struct transfer_request request = { .easy = curl_easy_init() };
-	struct pending *pending, *next;
 
 	if (!request.easy)
 		out_of_memory(0);
+	curl_easy_setopt(request.easy, CURLOPT_URL, "http://agent/v1/sources/kubernetes");
+	curl_easy_setopt(request.easy, CURLOPT_UNIX_SOCKET_PATH, feed->options.socket_path);
+	curl_easy_setopt(request.easy, CURLOPT_NOPROXY, "*");
+	curl_easy_setopt(request.easy, CURLOPT_FORBID_REUSE, 1L);
+	curl_easy_setopt(request.easy, CURLOPT_NOSIGNAL, 1L);
+	return request;
+}
+
+static void batch_send(struct feed *feed)
+{
+	struct transfer_request request = request_make(feed);
+	struct pending *pending, *next;
+
 	feed->body.len = 0;
 	feed->answer.len = 0;
 	if (!feed->begun)
-		buffer_string(&feed->body, "{\"type\":\"RESET\"}\n");
+		reset_add(feed);
 	feed->begun = true;
 	HASH_ITER(hh, feed->pending, pending, next)
 	{
@@ -214,12 +252,7 @@ static void batch_send(struct feed *feed)
 	/* "Expect: 100-continue" would cost a round trip that the agent does not offer. */
 	request.headers = curl_slist_append(NULL, "Content-Type: application/json");
 	request.headers = curl_slist_append(request.headers, "Expect:");
-	curl_easy_setopt(request.easy, CURLOPT_URL, "http://agent/v1/sources/kubernetes");
-	curl_easy_setopt(request.easy, CURLOPT_UNIX_SOCKET_PATH, feed->socket_path);
-	curl_easy_setopt(request.easy, CURLOPT_NOPROXY, "*");
-	curl_easy_setopt(request.easy, CURLOPT_FORBID_REUSE, 1L);
 	curl_easy_setopt(request.easy, CURLOPT_TIMEOUT, (long)TIMEOUT_S);
-	curl_easy_setopt(request.easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(request.easy, CURLOPT_POSTFIELDSIZE, (long)feed->body.len);
 	curl_easy_setopt(request.easy, CURLOPT_POSTFIELDS, feed->body.data);
 	feed->sending = true;
@@ -236,24 +269,61 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
 		batch_send(feed);
 }
 
+/* ---- questions --------------------------------------------------------------------------------
+ */
+
+static int on_question_data(const char *data, size_t len, void *arg)
+{
+	struct feed *feed = arg;
+
+	while (len > 0) {
+		const char *end = memchr(data, '\n', len);
+		size_t part = end ? (size_t)(end - data) + 1 : len;
+		cJSON *question;
+
+		if (feed->question.len + part > QUESTION_MAX)
+			return -EMSGSIZE;
+		buffer_add(&feed->question, data, part);
+		data += part;
+		len -= part;
+		if (!end)
+			break;
+		question = cJSON_ParseWithLength(feed->question.data, feed->question.len);
+		feed->question.len = 0;
+		feed->options.asked(question, feed->options.arg);
+		cJSON_Delete(question);
+	}
+	return 0;
+}
+
+/* The stream ends with the agent. */
+static void on_question_done(const struct transfer_result *result, void *arg)
+{
+	if (result->error != -ECANCELED)
+		feed_fail(arg, *result->text ? result->text : "it asks no more");
+}
+
+static const struct transfer_ops question_ops = { .data = on_question_data,
+						  .done = on_question_done };
+
 /* ---- life ------------------------------------------------------------------------------------ */
 
 DEFINE_AUTO(feed)
 
-int feed_new(struct event_base *base, const char *socket_path,
-	     void (*lost)(const char *why, void *arg), void *arg, struct feed **ret,
+int feed_new(struct event_base *base, const struct feed_options *options, struct feed **ret,
 	     struct errmsg *err)
 {
 	auto_(feed) struct feed *feed = xcalloc(1, sizeof(*feed));
+	struct transfer_request questions;
 
-	feed->socket_path = socket_path;
-	feed->lost = lost;
-	feed->arg = arg;
+	feed->options = *options;
 	feed->wake = event_new(base, -1, 0, on_wake, feed);
 	if (!feed->wake)
 		return fail(err, -ENOMEM, "feed");
 	if (transfers_new(base, &feed->transfers, err) < 0)
 		return err->code;
+	questions = request_make(feed);
+	transfer_start(feed->transfers, &questions, &question_ops, feed);
 	*ret = take_ptr(feed);
 	return 0;
 }
@@ -271,5 +341,6 @@ void feed_free(struct feed *feed)
 		event_free(feed->wake);
 	buffer_done(&feed->body);
 	buffer_done(&feed->answer);
+	buffer_done(&feed->question);
 	free(feed);
 }

@@ -13,10 +13,18 @@
 struct event_base;
 struct feed;
 
+struct feed_options { /* borrowed */
+	const char *socket_path;
+	const char *node; /* this node's name, NULL: everything is followed, whatever the node */
+	void (*lost)(const char *why, void *arg);
+	/* A line of the agent's (API.md): what it wants to know. */
+	void (*asked)(const struct cJSON *question, void *arg);
+	void *arg;
+};
+
 /* lost() is called once when the agent cannot be reached or refuses a batch as a whole: what it has
  * is unknown then, and only a new feed that begins with everything helps. */
-int feed_new(struct event_base *base, const char *socket_path,
-	     void (*lost)(const char *why, void *arg), void *arg, struct feed **ret,
+int feed_new(struct event_base *base, const struct feed_options *options, struct feed **ret,
 	     struct errmsg *err);
 void feed_free(struct feed *feed); /* takes NULL */
 
@@ -27,5 +35,7 @@ void feed_delete(struct feed *feed, const struct resource *resource, const char 
 void feed_status(struct feed *feed, const char *problem);
 /* Everything that the API server has was handed on: what the agent has besides is no more. */
 void feed_synced(struct feed *feed);
+/* So was everything of the interest that has this number. */
+void feed_known(struct feed *feed, double number);
 
 #endif

@@ -5,6 +5,7 @@
  * checks what it is handed like any other input.
  */
 #define LOG_MODULE "kube"
+#include <cjson/cJSON.h>
 #include <curl/curl.h>
 #include <errno.h>
 #include <event2/event.h>
@@ -12,7 +13,9 @@
 #include <signal.h>
 #include <stdio.h>
 
+#include "kube/ask.h"
 #include "kube/feed.h"
+#include "kube/interest.h"
 #include "kube/reflector.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
@@ -25,12 +28,18 @@
 struct client {
 	struct kubeconfig config;
 	const char *socket_path;
+	const char *node; /* its name; NULL: everything is followed, whatever the node */
+	char *node_query; /* of the Node object, and of the pods that run there */
+	char *pod_query;
 	struct event_base *base;
 	struct event *signals[2];
 	struct event *heartbeat;
 	struct apiserver *apiserver;
 	struct feed *feed;
 	struct reflector **reflectors; /* by resource */
+	struct reflector *pods;        /* one of them */
+	struct interest *interest;     /* NULL without a node's name */
+	struct asks *asks;
 	bool failed;
 };
 
@@ -43,12 +52,25 @@ static void on_changed(const struct resource *resource, const struct cJSON *obje
 	feed_put(client->feed, resource, object);
 }
 
+/* A pod that gets a node goes from one reflector to another, in any order. */
 static void on_deleted(const struct resource *resource, const char *namespace, const char *name,
 		       void *arg)
 {
 	struct client *client = arg;
 
-	feed_delete(client->feed, resource, namespace, name);
+	if (resource_is_pod(resource))
+		asks_forget(client->asks, namespace, name);
+	if (!client->interest || !interest_has(client->interest, resource, namespace, name))
+		feed_delete(client->feed, resource, namespace, name);
+}
+
+static void on_other_deleted(const struct resource *resource, const char *namespace,
+			     const char *name, void *arg)
+{
+	struct client *client = arg;
+
+	if (!resource_is_pod(resource) || !reflector_has(client->pods, namespace, name))
+		feed_delete(client->feed, resource, namespace, name);
 }
 
 static void on_synced(const struct resource *resource, void *arg)
@@ -74,6 +96,8 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	for (size_t i = 0; i < resource_count && !*problem; i++)
 		problem = reflector_problem(client->reflectors[i]);
+	if (client->interest && !*problem)
+		problem = interest_problem(client->interest);
 	feed_status(client->feed, problem);
 }
 
@@ -82,6 +106,45 @@ static const struct reflector_ops reflector_ops = {
 	.deleted = on_deleted,
 	.synced = on_synced,
 };
+
+static const struct reflector_ops interest_ops = {
+	.changed = on_changed,
+	.deleted = on_other_deleted,
+};
+
+static void on_known(double number, void *arg)
+{
+	struct client *client = arg;
+
+	feed_known(client->feed, number);
+}
+
+/* ---- what the agent asks --------------------------------------------------------------------- */
+
+static void on_found(const struct cJSON *pod, void *arg)
+{
+	struct client *client = arg;
+	const cJSON *spec = cJSON_GetObjectItemCaseSensitive(pod, "spec");
+	const char *node = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(spec, "nodeName"));
+
+	if (!client->node || (node && strcmp(node, client->node) == 0))
+		reflector_offer(client->pods, pod);
+}
+
+static void on_asked(const struct cJSON *question, void *arg)
+{
+	struct client *client = arg;
+	const char *type = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(question, "type"));
+	struct errmsg err = { 0 };
+
+	if (type && strcmp(type, "POD") == 0) {
+		asks_pod(client->asks, metadata_text(question, "namespace"),
+			 metadata_text(question, "name"));
+	} else if (type && strcmp(type, "INTEREST") == 0 && client->interest) {
+		if (interest_set(client->interest, question, &err) < 0)
+			log_error("%s", err.text);
+	}
+}
 
 /* Whoever starts this again begins with everything. */
 static void on_lost(const char *why, void *arg)
@@ -104,10 +167,50 @@ static void on_signal(evutil_socket_t signal, short what, void *arg)
 	event_base_loopbreak(client->base);
 }
 
+static int reflectors_start(struct client *client, struct errmsg *err)
+{
+	client->reflectors = xcalloc(resource_count, sizeof(struct reflector *));
+	if (client->node) {
+		client->pod_query = xasprintf("fieldSelector=spec.nodeName%%3D%s", client->node);
+		client->node_query = xasprintf("fieldSelector=metadata.name%%3D%s", client->node);
+		client->interest = interest_new(&(struct interest_options){
+			.base = client->base,
+			.apiserver = client->apiserver,
+			.node = client->node,
+			.ops = &interest_ops,
+			.known = on_known,
+			.arg = client,
+		});
+	}
+	for (size_t i = 0; i < resource_count; i++) {
+		const struct resource *resource = &resources[i];
+		const struct reflector_scope scope = {
+			.resource = resource,
+			.query = resource_is_pod(resource)    ? client->pod_query
+				 : resource_is_node(resource) ? client->node_query
+							      : NULL,
+		};
+
+		if (reflector_new(client->base, client->apiserver, &scope, &reflector_ops, client,
+				  &client->reflectors[i], err) < 0)
+			return err->code;
+		if (resource_is_pod(resource))
+			client->pods = client->reflectors[i];
+	}
+	return 0;
+}
+
 static int client_start(struct client *client, struct errmsg *err)
 {
 	const struct timeval interval = { .tv_sec = HEARTBEAT_S };
 	const int signals[] = { SIGINT, SIGTERM };
+	const struct feed_options feed_options = {
+		.socket_path = client->socket_path,
+		.node = client->node,
+		.lost = on_lost,
+		.asked = on_asked,
+		.arg = client,
+	};
 
 	client->base = event_base_new();
 	if (!client->base)
@@ -117,15 +220,12 @@ static int client_start(struct client *client, struct errmsg *err)
 		if (!client->signals[i] || event_add(client->signals[i], NULL) < 0)
 			return fail(err, -ENOMEM, "signals");
 	}
-	if (feed_new(client->base, client->socket_path, on_lost, client, &client->feed, err) < 0 ||
-	    apiserver_new(client->base, &client->config, &client->apiserver, err) < 0)
+	if (apiserver_new(client->base, &client->config, &client->apiserver, err) < 0 ||
+	    reflectors_start(client, err) < 0)
 		return err->code;
-	client->reflectors = xcalloc(resource_count, sizeof(struct reflector *));
-	for (size_t i = 0; i < resource_count; i++) {
-		if (reflector_new(client->base, client->apiserver, &resources[i], NULL,
-				  &reflector_ops, client, &client->reflectors[i], err) < 0)
-			return err->code;
-	}
+	client->asks = asks_new(client->apiserver, on_found, client);
+	if (feed_new(client->base, &feed_options, &client->feed, err) < 0)
+		return err->code;
 	client->heartbeat = event_new(client->base, -1, EV_PERSIST, on_heartbeat, client);
 	if (!client->heartbeat || event_add(client->heartbeat, &interval) < 0)
 		return fail(err, -ENOMEM, "heartbeat");
@@ -134,11 +234,15 @@ static int client_start(struct client *client, struct errmsg *err)
 
 static void client_stop(struct client *client)
 {
-	apiserver_free(client->apiserver);
+	feed_free(client->feed);
+	asks_free(client->asks);
+	interest_free(client->interest);
 	for (size_t i = 0; client->reflectors && i < resource_count; i++)
 		reflector_free(client->reflectors[i]);
 	free(client->reflectors);
-	feed_free(client->feed);
+	free(client->pod_query);
+	free(client->node_query);
+	apiserver_free(client->apiserver);
 	for (size_t i = 0; i < ARRAY_SIZE(client->signals); i++) {
 		if (client->signals[i])
 			event_free(client->signals[i]);
@@ -158,6 +262,8 @@ static const char usage[] =
 	"  --kubeconfig FILE    how to reach the API server (default: the pod's service account)\n"
 	"  --api-server URL     its address, in place of the configuration's; repeatable: others\n"
 	"                       are tried where one does not answer\n"
+	"  --node NAME          of this node: of other nodes only what it needs is followed\n"
+	"                       (default: everything)\n"
 	"  --socket PATH        of the agent (" SOCKET_DEFAULT ")\n"
 	"  --log-level LEVEL    error, warn, info or debug (info)\n"
 	"  --version            print the version and exit\n"
@@ -169,8 +275,15 @@ struct arguments {
 	const char *kubeconfig;
 	const char *servers[KUBE_SERVERS_MAX];
 	size_t server_count;
+	const char *node;
 	const char *socket_path;
 };
+
+/* It goes into queries as it is. */
+static bool node_is_valid(const char *name)
+{
+	return *name && !name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-.")];
+}
 
 /* 0: go on; another value is the exit status, plus one. */
 static int arguments_parse(int argc, char **argv, struct arguments *ret)
@@ -178,6 +291,7 @@ static int arguments_parse(int argc, char **argv, struct arguments *ret)
 	static const struct option options[] = {
 		{ "kubeconfig", required_argument, NULL, 'k' },
 		{ "api-server", required_argument, NULL, 'a' },
+		{ "node", required_argument, NULL, 'n' },
 		{ "socket", required_argument, NULL, 's' },
 		{ "log-level", required_argument, NULL, 'l' },
 		{ "version", no_argument, NULL, 'v' },
@@ -199,6 +313,14 @@ static int arguments_parse(int argc, char **argv, struct arguments *ret)
 				return 3;
 			}
 			ret->servers[ret->server_count++] = optarg;
+			break;
+		case 'n':
+			if (!node_is_valid(optarg)) {
+				fprintf(stderr, "tendril-kube: --node: \"%s\" is no node's name\n",
+					optarg);
+				return 3;
+			}
+			ret->node = optarg;
 			break;
 		case 's':
 			ret->socket_path = optarg;
@@ -254,6 +376,7 @@ int main(int argc, char **argv)
 	if (ret)
 		return ret - 1;
 	client.socket_path = arguments.socket_path;
+	client.node = arguments.node;
 	signal(SIGPIPE, SIG_IGN);
 	curl_global_init(CURL_GLOBAL_DEFAULT); /* before the sandbox: OpenSSL reads its settings */
 	ret = configure(&arguments, &client.config, &err);

@@ -28,19 +28,25 @@
 #define BACKOFF_MAX_MS   30000
 #define STEADY_S         10 /* a watch that lived as long began well */
 
+/* Whoever cannot give metadata alone gives whole objects. */
+#define METADATA_AS(kind) "application/json;as=" kind ";v=v1;g=meta.k8s.io,application/json"
+#define METADATA_LIST     METADATA_AS("PartialObjectMetadataList")
+#define METADATA_OBJECT   METADATA_AS("PartialObjectMetadata")
+
 enum phase { PHASE_PAGE, PHASE_STREAM, PHASE_WATCH };
 
 struct known { /* what was told of an object */
 	UT_hash_handle hh;
 	uint32_t generation; /* of the list that it was last seen in */
 	char *version;       /* metadata.resourceVersion */
+	bool offered;        /* it did not come by the watch, which may still bring older ones */
 	char key[];          /* "namespace/name" */
 };
 
 struct reflector {
 	struct apiserver *apiserver;
-	const struct resource *resource;
-	const char *query;
+	struct apiserver_request *request; /* under way, or NULL */
+	struct reflector_scope scope;
 	const struct reflector_ops *ops;
 	void *arg;
 	struct event *timer;
@@ -79,7 +85,7 @@ static void known_delete(struct reflector *reflector, struct known *known)
 	char *slash = strchr(known->key, '/');
 
 	*slash = '\0';
-	reflector->ops->deleted(reflector->resource, known->key, slash + 1, reflector->arg);
+	reflector->ops->deleted(reflector->scope.resource, known->key, slash + 1, reflector->arg);
 	*slash = '/';
 	known_forget(reflector, known);
 }
@@ -94,8 +100,19 @@ static int object_key(const cJSON *object, char **ret, struct errmsg *err)
 	return 0;
 }
 
+/* Versions are numbers that grow in every server that keeps its objects in etcd; where they are
+ * not, nothing is older. */
+static bool version_is_older(const char *version, const char *other)
+{
+	char *version_end, *other_end;
+	unsigned long long number = strtoull(version, &version_end, 10);
+	unsigned long long other_number = strtoull(other, &other_end, 10);
+
+	return !*version_end && !*other_end && number < other_number;
+}
+
 /* NOLINTNEXTLINE(*readability-function-size): the macros of uthash */
-static int object_changed(struct reflector *reflector, const cJSON *object)
+static int object_changed(struct reflector *reflector, const cJSON *object, bool offered)
 {
 	const char *version = metadata_text(object, "resourceVersion");
 	auto_free char *key = NULL;
@@ -104,6 +121,11 @@ static int object_changed(struct reflector *reflector, const cJSON *object)
 	if (object_key(object, &key, &reflector->problem) < 0)
 		return -EBADMSG;
 	HASH_FIND_STR(reflector->known, key, known);
+	if (reflector->scope.wanted && !reflector->scope.wanted(object)) {
+		if (known)
+			known_delete(reflector, known);
+		return 0;
+	}
 	if (!known) {
 		known = xcalloc(1, sizeof(*known) + strlen(key) + 1);
 		memcpy(known->key, key, strlen(key) + 1);
@@ -111,11 +133,14 @@ static int object_changed(struct reflector *reflector, const cJSON *object)
 		reflector->known_count++;
 	}
 	known->generation = reflector->generation;
-	if (known->version && strcmp(known->version, version) == 0)
+	if (known->version &&
+	    (strcmp(known->version, version) == 0 ||
+	     ((offered || known->offered) && version_is_older(version, known->version))))
 		return 0;
+	known->offered = offered;
 	free(known->version);
 	known->version = xstrdup(version);
-	reflector->ops->changed(reflector->resource, object, reflector->arg);
+	reflector->ops->changed(reflector->scope.resource, object, reflector->arg);
 	return 0;
 }
 
@@ -147,8 +172,8 @@ static void list_end(struct reflector *reflector)
 	if (reflector->synced)
 		return;
 	reflector->synced = true;
-	log_info("%s: %zu objects", reflector->resource->name, reflector->known_count);
-	reflector->ops->synced(reflector->resource, reflector->arg);
+	log_info("%s: %zu objects", reflector->scope.resource->name, reflector->known_count);
+	reflector->ops->synced(reflector->scope.resource, reflector->arg);
 }
 
 static void version_set(struct reflector *reflector, const char *version)
@@ -186,7 +211,7 @@ static int event_take(struct reflector *reflector, const char *line, size_t len)
 	if (!type || !cJSON_IsObject(object)) {
 		ret = fail_plain(&reflector->problem, -EBADMSG, "a watch event is malformed");
 	} else if (strcmp(type, "ADDED") == 0 || strcmp(type, "MODIFIED") == 0) {
-		ret = object_changed(reflector, object);
+		ret = object_changed(reflector, object, false);
 	} else if (strcmp(type, "DELETED") == 0) {
 		ret = object_deleted(reflector, object);
 	} else if (strcmp(type, "ERROR") == 0) {
@@ -261,7 +286,7 @@ static int page_take(struct reflector *reflector)
 		return fail_plain(&reflector->problem, -EBADMSG, "the list is malformed");
 	}
 	cJSON_ArrayForEach (item, items) {
-		ret = object_changed(reflector, item);
+		ret = object_changed(reflector, item, false);
 		if (ret)
 			break;
 	}
@@ -322,7 +347,7 @@ static void list_again(struct reflector *reflector)
 static void kind_is_missing(struct reflector *reflector)
 {
 	if (!reflector->gone)
-		log_info("%s: this cluster does not have them", reflector->resource->name);
+		log_info("%s: this cluster does not have them", reflector->scope.resource->name);
 	reflector->gone = true;
 	reflector->generation++;
 	list_again(reflector);
@@ -338,6 +363,7 @@ static void on_done(const struct transfer_result *result, void *arg)
 	bool ended = result->error == 0 && result->status == 200;
 	const char *why = *reflector->problem.text ? reflector->problem.text : result->text;
 
+	reflector->request = NULL;
 	if (result->error == -ECANCELED)
 		return;
 	if (ended && reflector->phase == PHASE_PAGE && page_take(reflector) < 0) {
@@ -346,7 +372,7 @@ static void on_done(const struct transfer_result *result, void *arg)
 	}
 	buffer_done(&reflector->text); /* a page may be large */
 	reflector->text = (struct buffer){ 0 };
-	if (reflector->resource->optional && result->status == 404) {
+	if (reflector->scope.resource->optional && result->status == 404) {
 		kind_is_missing(reflector);
 		return;
 	}
@@ -370,7 +396,7 @@ static void on_done(const struct transfer_result *result, void *arg)
 		reflector->failures = 0;
 	reflector->failures++;
 	snprintf(reflector->last_problem, sizeof(reflector->last_problem), "%s: %s: %s",
-		 reflector->resource->name, apiserver_address(reflector->apiserver),
+		 reflector->scope.resource->name, apiserver_address(reflector->apiserver),
 		 *why ? why : "the watch ended");
 	/* Connections break now and then; the first failure of a running watch says little. */
 	if (reflector->failures > 1 || !reflector->synced || *reflector->problem.text)
@@ -393,10 +419,24 @@ static void parameter_add(struct buffer *path, const char *name, const char *val
 	curl_free(escaped);
 }
 
+/* "/api/v1/pods", or "/api/v1/namespaces/shop/pods". */
+static void path_add(struct buffer *path, const struct reflector_scope *scope)
+{
+	const struct resource *resource = scope->resource;
+	size_t parent_len = strlen(resource->path) - strlen(resource->name);
+
+	if (scope->namespace)
+		buffer_print(path, "%.*snamespaces/%s/%s", (int)parent_len, resource->path,
+			     scope->namespace, resource->name);
+	else
+		buffer_string(path, resource->path);
+}
+
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct reflector *reflector = arg;
-	const struct resource *resource = reflector->resource;
+	const struct resource *resource = reflector->scope.resource;
+	bool metadata_only = resource->metadata_only;
 	uint32_t timeout_s = WATCH_MIN_S + random_below(WATCH_MIN_S);
 	auto_buffer struct buffer path = { 0 };
 
@@ -413,14 +453,15 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	reflector->problem = (struct errmsg){ 0 };
 	reflector->began_ns = now_ns();
 
+	path_add(&path, &reflector->scope);
 	if (reflector->phase == PHASE_PAGE) {
 		timeout_s = PAGE_TIMEOUT_S;
-		buffer_print(&path, "%s?limit=%d", resource->path, PAGE_SIZE);
+		buffer_print(&path, "?limit=%d", PAGE_SIZE);
 		if (reflector->next_page)
 			parameter_add(&path, "continue", reflector->next_page);
 	} else {
-		buffer_print(&path, "%s?watch=1&allowWatchBookmarks=true&timeoutSeconds=%u",
-			     resource->path, timeout_s);
+		buffer_print(&path, "?watch=1&allowWatchBookmarks=true&timeoutSeconds=%u",
+			     timeout_s);
 		timeout_s += PAGE_TIMEOUT_S; /* the server should have ended it before */
 		if (reflector->phase == PHASE_WATCH)
 			parameter_add(&path, "resourceVersion", reflector->version);
@@ -430,9 +471,13 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	}
 	if (resource->label_selector)
 		buffer_print(&path, "&labelSelector=%s", resource->label_selector);
-	if (reflector->query)
-		buffer_print(&path, "&%s", reflector->query);
-	apiserver_get(reflector->apiserver, path.data, timeout_s, &request_ops, reflector);
+	if (reflector->scope.query)
+		buffer_print(&path, "&%s", reflector->scope.query);
+	reflector->request = apiserver_get(reflector->apiserver, path.data,
+					   !metadata_only                   ? NULL
+					   : reflector->phase == PHASE_PAGE ? METADATA_LIST
+									    : METADATA_OBJECT,
+					   timeout_s, &request_ops, reflector);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -441,20 +486,18 @@ DEFINE_AUTO(reflector)
 
 /* NOLINTNEXTLINE(*readability-function-size): the macros of uthash */
 int reflector_new(struct event_base *base, struct apiserver *apiserver,
-		  const struct resource *resource, const char *query,
-		  const struct reflector_ops *ops, void *arg, struct reflector **ret,
-		  struct errmsg *err)
+		  const struct reflector_scope *scope, const struct reflector_ops *ops, void *arg,
+		  struct reflector **ret, struct errmsg *err)
 {
 	auto_(reflector) struct reflector *reflector = xcalloc(1, sizeof(*reflector));
 
 	reflector->apiserver = apiserver;
-	reflector->resource = resource;
-	reflector->query = query;
+	reflector->scope = *scope;
 	reflector->ops = ops;
 	reflector->arg = arg;
 	reflector->timer = event_new(base, -1, 0, on_timer, reflector);
 	if (!reflector->timer)
-		return fail(err, -ENOMEM, "follow %s", resource->name);
+		return fail(err, -ENOMEM, "follow %s", scope->resource->name);
 	next_schedule(reflector, 0);
 	*ret = take_ptr(reflector);
 	return 0;
@@ -466,6 +509,8 @@ void reflector_free(struct reflector *reflector)
 
 	if (!reflector)
 		return;
+	if (reflector->request)
+		apiserver_cancel(reflector->request);
 	HASH_ITER(hh, reflector->known, known, next)
 	known_forget(reflector, known);
 	if (reflector->timer)
@@ -474,6 +519,30 @@ void reflector_free(struct reflector *reflector)
 	free(reflector->version);
 	free(reflector->next_page);
 	free(reflector);
+}
+
+void reflector_end(struct reflector *reflector)
+{
+	struct known *known, *next;
+
+	HASH_ITER(hh, reflector->known, known, next)
+	known_delete(reflector, known);
+	reflector_free(reflector);
+}
+
+void reflector_offer(struct reflector *reflector, const struct cJSON *object)
+{
+	object_changed(reflector, object, true);
+}
+
+/* NOLINTNEXTLINE(*readability-function-size): the macros of uthash */
+bool reflector_has(const struct reflector *reflector, const char *namespace, const char *name)
+{
+	auto_free char *key = xasprintf("%s/%s", namespace, name);
+	const struct known *known;
+
+	HASH_FIND_STR(reflector->known, key, known);
+	return known != NULL;
 }
 
 const char *reflector_problem(const struct reflector *reflector)

@@ -23,13 +23,25 @@ struct reflector_ops {
 	void (*synced)(const struct resource *resource, void *arg);
 };
 
-/* Starts at once; query is appended to requests ("fieldSelector=..."), or NULL.  What is passed is
- * borrowed. */
+/* Which objects of a kind. */
+struct reflector_scope {
+	const struct resource *resource;
+	const char *namespace; /* NULL: of all */
+	const char *query;     /* is appended to requests ("fieldSelector=..."), or NULL */
+	bool (*wanted)(const struct cJSON *object); /* others are as if they were not; or NULL */
+};
+
+/* Starts at once.  What is passed is borrowed. */
 int reflector_new(struct event_base *base, struct apiserver *apiserver,
-		  const struct resource *resource, const char *query,
-		  const struct reflector_ops *ops, void *arg, struct reflector **ret,
-		  struct errmsg *err);
-void reflector_free(struct reflector *reflector); /* after its API server; takes NULL */
+		  const struct reflector_scope *scope, const struct reflector_ops *ops, void *arg,
+		  struct reflector **ret, struct errmsg *err);
+void reflector_free(struct reflector *reflector); /* before its API server; takes NULL */
+/* Tells all its objects as deleted and frees it.  Not from within a request's ops. */
+void reflector_end(struct reflector *reflector);
+
+/* An object that was asked for by itself: it may be newer than the watch. */
+void reflector_offer(struct reflector *reflector, const struct cJSON *object);
+bool reflector_has(const struct reflector *reflector, const char *namespace, const char *name);
 
 /* Why objects of this kind may be out of date, or "". */
 const char *reflector_problem(const struct reflector *reflector);

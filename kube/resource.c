@@ -66,24 +66,38 @@ static const struct field slice_fields[] = {
 /* Of policies everything that they say counts: what is not known there must not be dropped. */
 static const struct field policy_fields[] = { METADATA, { "spec", NULL }, { NULL, NULL } };
 
+#define NOT_FOREIGN                                        \
+	"%21service.kubernetes.io%2Fservice-proxy-name%2C" \
+	"%21service.kubernetes.io%2Fheadless"
+
 const struct resource resources[] = {
-	{ "namespaces", "v1", "Namespace", "/api/v1/namespaces", NULL, false, namespace_fields },
-	{ "nodes", "v1", "Node", "/api/v1/nodes", NULL, false, node_fields },
+	{ "namespaces", "v1", "Namespace", "/api/v1/namespaces", .fields = namespace_fields,
+	  .metadata_only = true },
+	{ "nodes", "v1", "Node", "/api/v1/nodes", .fields = node_fields },
 	{ "networkpolicies", "networking.k8s.io/v1", "NetworkPolicy",
-	  "/apis/networking.k8s.io/v1/networkpolicies", NULL, false, policy_fields },
+	  "/apis/networking.k8s.io/v1/networkpolicies", .fields = policy_fields },
 	{ "clusternetworkpolicies", "policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy",
-	  "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies", NULL, true,
-	  policy_fields },
-	{ "pods", "v1", "Pod", "/api/v1/pods", NULL, false, pod_fields },
-	{ "services", "v1", "Service", "/api/v1/services",
-	  "%21service.kubernetes.io%2Fservice-proxy-name", false, service_fields },
+	  "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies", .fields = policy_fields,
+	  .optional = true },
+	{ "pods", "v1", "Pod", "/api/v1/pods", .fields = pod_fields },
+	{ "services", "v1", "Service", "/api/v1/services", .fields = service_fields,
+	  .label_selector = NOT_FOREIGN },
 	{ "endpointslices", "discovery.k8s.io/v1", "EndpointSlice",
-	  "/apis/discovery.k8s.io/v1/endpointslices",
-	  "%21service.kubernetes.io%2Fservice-proxy-name%2C%21service.kubernetes.io%2Fheadless",
-	  false, slice_fields },
+	  "/apis/discovery.k8s.io/v1/endpointslices", .fields = slice_fields,
+	  .label_selector = NOT_FOREIGN },
 };
 
 const size_t resource_count = ARRAY_SIZE(resources);
+
+bool resource_is_pod(const struct resource *resource)
+{
+	return resource->fields == pod_fields;
+}
+
+bool resource_is_node(const struct resource *resource)
+{
+	return resource->fields == node_fields;
+}
 
 static bool field_matches(const struct field *field, const char *name)
 {

@@ -19,11 +19,16 @@ struct resource {
 	const char *path;           /* "/api/v1/pods" */
 	const char *label_selector; /* URL-encoded, or NULL */
 	bool optional;              /* a custom resource: the cluster need not have it */
+	bool metadata_only;         /* nothing else of it is asked for */
 	const struct field *fields; /* that are kept */
 };
 
 extern const struct resource resources[];
 extern const size_t resource_count;
+
+/* Of the kinds that are followed in parts. */
+bool resource_is_pod(const struct resource *resource);
+bool resource_is_node(const struct resource *resource);
 
 /* A text of an object's metadata ("name"); "" where it is missing.  Borrowed from the object. */
 const char *metadata_text(const struct cJSON *object, const char *key);

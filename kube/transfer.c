@@ -300,6 +300,19 @@ void transfer_start(struct transfers *transfers, const struct transfer_request *
 		abort();
 }
 
+void transfer_cancel(struct transfers *transfers, const void *arg)
+{
+	struct transfer *transfer;
+
+	LIST_FOREACH(transfer, &transfers->list, link)
+	{
+		if (transfer->arg == arg) {
+			transfer_free(transfer);
+			return;
+		}
+	}
+}
+
 uint64_t transfers_last_received_ns(const struct transfers *transfers)
 {
 	return transfers->last_received_ns;

@@ -48,6 +48,9 @@ struct transfer_request {
 void transfer_start(struct transfers *transfers, const struct transfer_request *request,
 		    const struct transfer_ops *ops, void *arg);
 
+/* Drops the transfer with this arg: its ops are not called again.  Not from within them. */
+void transfer_cancel(struct transfers *transfers, const void *arg);
+
 /* Ends all transfers with this error and closes every connection, so that the next ones are new.
  * Not from within done(). */
 void transfers_reset(struct transfers *transfers, int error, const char *text);

@@ -14,6 +14,7 @@
 
 struct event_base;
 struct http_server;
+struct waiting_add;
 
 #define API_SOCKETS 3
 
@@ -36,6 +37,7 @@ struct agent {
 	struct flows *flows;         /* observation of flows -> streams */
 	struct gc *gc;               /* timers: silent connections, maps that fill up */
 	struct api_listener listeners[API_SOCKETS];
+	struct waiting_add *waiting_adds; /* ADDs that wait for their Pod objects */
 
 	/* Of the configuration, borrowed. */
 	const char *run_dir;

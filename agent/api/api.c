@@ -62,6 +62,7 @@ static const struct route {
 	{ "GET", "/v1/objects/*/*/*", api_objects_get, true, 0 },
 	{ "DELETE", "/v1/objects/*/*/*", api_objects_del, true, 0 },
 	{ "POST", "/v1/sources/kubernetes", api_kube_put, true, KUBE },
+	{ "GET", "/v1/sources/kubernetes", api_kube_follow, false, KUBE },
 	{ "GET", "/v1/events", api_events_follow, false, 0 },
 	{ "GET", "/v1/flows", api_flows_follow, false, 0 },
 	{ "POST", "/v1/cni/add", api_cni_add, false, 0 },

@@ -28,6 +28,9 @@ void api_ensure_sockets(struct agent *agent); /* listens again where a socket fi
 unsigned long api_slow_readers(const struct agent *agent); /* streams that were cut off */
 void api_close(struct agent *agent);
 
+/* Before the modules go: ends the ADDs that wait. */
+void api_cni_stop(struct agent *agent);
+
 /* ---- answers (api.c) ---- */
 
 void api_reply(struct api_call *call,
@@ -64,6 +67,7 @@ void api_objects_get(struct api_call *call);
 void api_objects_put(struct api_call *call);
 void api_objects_del(struct api_call *call);
 void api_kube_put(struct api_call *call);
+void api_kube_follow(struct api_call *call);
 void api_events_follow(struct api_call *call);
 void api_flows_follow(struct api_call *call);
 void api_cni_add(struct api_call *call);

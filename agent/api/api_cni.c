@@ -3,10 +3,16 @@
 #define LOG_MODULE "api"
 #include <cjson/cJSON.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+#include <utlist.h>
 
 #include "agent/api/api.h"
 #include "agent/endpoint/endpoint.h"
 #include "agent/monitor/monitor.h"
+#include "agent/objects/object_await.h"
+#include "agent/objects/objects.h"
+#include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/cni_code.h"
 #include "lib/json.h"
@@ -65,19 +71,136 @@ static cJSON *cni_request(struct api_call *call, bool needs_netns)
 	return NULL;
 }
 
-void api_cni_add(struct api_call *call)
+/* ---- ADD ------------------------------------------------------------------------------------- */
+
+static void add_run(struct api_call *call, const cJSON *request, int netns_fd)
 {
-	auto_json cJSON *request = cni_request(call, true);
 	struct endpoint_error error = {};
 	cJSON *result = NULL;
 
-	if (!request)
-		return;
-	if (endpoints_add(call->agent->endpoints, request, call->request->fd, &result, &error))
+	if (endpoints_add(call->agent->endpoints, request, netns_fd, &result, &error))
 		cni_fail(call, &error);
 	else
 		api_reply(call, result);
 }
+
+#define WAITING_ADDS_MAX 32 /* they hold connections that others need, too */
+
+/* An ADD whose pod is not known yet.  Nothing is wired before it is. */
+struct waiting_add {
+	struct api_call call;
+	cJSON *request;
+	int netns_fd;
+	struct pod_await *await;
+	struct waiting_add *prev;
+	struct waiting_add *next;
+};
+
+static const char *text_get(const cJSON *object, const char *key)
+{
+	const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, key));
+
+	return text ? text : "";
+}
+
+static void waiting_add_free(struct waiting_add *add)
+{
+	DL_DELETE(add->call.agent->waiting_adds, add);
+	cJSON_Delete(add->request);
+	close(add->netns_fd);
+	free(add);
+}
+
+static void waiting_add_fail(struct waiting_add *add, const char *why)
+{
+	struct endpoint_error error = { .cni_code = CNI_TRY_AGAIN_LATER,
+					.step = "wait for the pod" };
+
+	fail_plain(&error.text, -EAGAIN, "%s", why);
+	cni_fail(&add->call, &error);
+	waiting_add_free(add);
+}
+
+static void on_awaited(const char *missing, void *arg)
+{
+	struct waiting_add *add = arg;
+
+	if (missing) {
+		waiting_add_fail(add, missing);
+		return;
+	}
+	add_run(&add->call, add->request, add->netns_fd);
+	waiting_add_free(add);
+}
+
+/* Of the same interface: the runtime has given it up. */
+static void waiting_adds_cancel(struct agent *agent, const cJSON *request)
+{
+	struct waiting_add *add, *next;
+
+	DL_FOREACH_SAFE (agent->waiting_adds, add, next) {
+		if (strcmp(text_get(add->request, "containerId"),
+			   text_get(request, "containerId")) != 0 ||
+		    strcmp(text_get(add->request, "ifname"), text_get(request, "ifname")) != 0)
+			continue;
+		pod_await_cancel(add->await);
+		waiting_add_fail(add, "the runtime has given it up");
+	}
+}
+
+void api_cni_stop(struct agent *agent)
+{
+	struct waiting_add *add, *next;
+
+	DL_FOREACH_SAFE (agent->waiting_adds, add, next) {
+		pod_await_cancel(add->await);
+		waiting_add_fail(add, "the agent stops");
+	}
+}
+
+/* Whether it has to wait; takes request then.  A pod that no API server knows of does not. */
+static bool add_waits(struct api_call *call, cJSON *request)
+{
+	struct agent *agent = call->agent;
+	const cJSON *pod = cJSON_GetObjectItemCaseSensitive(request, "pod");
+	const char *namespace = text_get(pod, "namespace"), *name = text_get(pod, "name");
+	const char *uid = text_get(pod, "uid");
+	struct waiting_add *add, *other;
+	int count = 0;
+
+	if (!*namespace || !*name || objects_unknown(agent->objects) ||
+	    objects_pod_is_known(agent->objects, namespace, name, uid))
+		return false;
+	add = xcalloc(1, sizeof(*add));
+	add->call = *call;
+	add->request = request;
+	add->netns_fd = fcntl(call->request->fd, F_DUPFD_CLOEXEC, 0);
+	DL_COUNT(agent->waiting_adds, other, count);
+	DL_APPEND(agent->waiting_adds, add);
+	if (count >= WAITING_ADDS_MAX)
+		waiting_add_fail(add, "too many pods wait for their Pod objects");
+	else if (add->netns_fd < 0)
+		waiting_add_fail(add, strerror(errno));
+	else
+		add->await =
+			objects_pod_await(agent->objects, namespace, name, uid, on_awaited, add);
+	return true;
+}
+
+void api_cni_add(struct api_call *call)
+{
+	cJSON *request = cni_request(call, true);
+
+	if (!request)
+		return;
+	waiting_adds_cancel(call->agent, request);
+	if (add_waits(call, request))
+		return;
+	add_run(call, request, call->request->fd);
+	cJSON_Delete(request);
+}
+
+/* ---- the other calls ------------------------------------------------------------------------- */
 
 void api_cni_check(struct api_call *call)
 {
@@ -99,6 +222,7 @@ void api_cni_del(struct api_call *call)
 
 	if (!request)
 		return;
+	waiting_adds_cancel(call->agent, request);
 	if (endpoints_del(call->agent->endpoints, request, &error))
 		cni_fail(call, &error);
 	else

@@ -146,6 +146,11 @@ void api_kube_put(struct api_call *call)
 		api_reply(call, answer);
 }
 
+void api_kube_follow(struct api_call *call)
+{
+	objects_kube_follow(call->agent->objects, call->exchange);
+}
+
 /* ---- policies -------------------------------------------------------------------------------- */
 
 static size_t policy_selected(const struct agent *agent, const struct object *policy)

@@ -253,8 +253,10 @@ static int check_store(const struct objects *objects, struct errmsg *err)
 /* What is stored stays stored when maps are full: it is retried with every change. */
 static int api_sync(struct objects *objects, struct errmsg *err)
 {
-	int ret = objects_sync(objects, err);
+	int ret;
 
+	objects->kube.interest_in_doubt = true;
+	ret = objects_sync(objects, err);
 	if (ret)
 		wrap(err, "stored, but not wholly in force");
 	objects_unblock(objects);

@@ -7,40 +7,6 @@
 #include "policy/objects/kind.h"
 #include "policy/objects/parse.h"
 
-static void rule_add(cJSON *spec, const char *direction, const char *peers_key, bool networks)
-{
-	static const char *const all[] = { "0.0.0.0/0", "::/0" };
-	cJSON *rule = cJSON_CreateObject();
-	cJSON *peer = cJSON_CreateObject();
-	cJSON *peers;
-
-	cJSON_AddItemToArray(cJSON_AddArrayToObject(spec, direction), rule);
-	cJSON_AddStringToObject(rule, "action", "Deny");
-	peers = cJSON_AddArrayToObject(rule, peers_key);
-	cJSON_AddObjectToObject(peer, "namespaces");
-	cJSON_AddItemToArray(peers, peer);
-	if (!networks)
-		return;
-	peer = cJSON_CreateObject();
-	cJSON_AddItemToObject(peer, "networks", cJSON_CreateStringArray(all, ARRAY_SIZE(all)));
-	cJSON_AddItemToArray(peers, peer);
-}
-
-static void spec_close(cJSON *spec, bool cluster)
-{
-	static const char *const types[] = { "Ingress", "Egress" };
-
-	if (!cluster) {
-		cJSON_AddItemToObject(spec, "policyTypes",
-				      cJSON_CreateStringArray(types, ARRAY_SIZE(types)));
-		return;
-	}
-	cJSON_AddStringToObject(spec, "tier", "Admin");
-	cJSON_AddNumberToObject(spec, "priority", 0);
-	rule_add(spec, "ingress", "from", false);
-	rule_add(spec, "egress", "to", true);
-}
-
 /* Of the original only its name and this selector are taken: anything else may be damaged. */
 static struct object *closed_make(enum object_kind kind, const char *namespace, const char *name,
 				  const cJSON *selector)
@@ -49,6 +15,7 @@ static struct object *closed_make(enum object_kind kind, const char *namespace, 
 	const char *key = cluster ? "subject" : "podSelector";
 	auto_json cJSON *json = cJSON_CreateObject();
 	struct problems problems = { 0 };
+	static const char *const types[] = { "Ingress", "Egress" };
 	struct object *object = NULL;
 	cJSON *metadata, *spec;
 
@@ -65,7 +32,13 @@ static struct object *closed_make(enum object_kind kind, const char *namespace, 
 		cJSON_AddObjectToObject(cJSON_AddObjectToObject(spec, key), "namespaces");
 	else
 		cJSON_AddObjectToObject(spec, key);
-	spec_close(spec, cluster);
+	if (cluster) {
+		cJSON_AddStringToObject(spec, "tier", "Admin");
+		cJSON_AddNumberToObject(spec, "priority", 0);
+	} else {
+		cJSON_AddItemToObject(spec, "policyTypes",
+				      cJSON_CreateStringArray(types, ARRAY_SIZE(types)));
+	}
 	object_parse(json, 0, &object, &problems);
 	problems_done(&problems);
 	if (object && cluster)

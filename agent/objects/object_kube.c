@@ -14,6 +14,8 @@
 #include <utlist.h>
 
 #include "agent/objects/object_closed.h"
+#include "agent/objects/object_interest.h"
+#include "agent/objects/object_waiting.h"
 #include "agent/objects/objects_internal.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
@@ -24,16 +26,6 @@
 
 #define SILENT_S 15 /* the client sends something every 5 s */
 
-struct kube_object {
-	struct object_source source; /* first: struct object's source points here */
-	char *json;
-	bool closed; /* a policy that lets nothing through stands in the store instead */
-	bool stale;  /* the client has begun anew and has not mentioned it yet */
-	const struct object *object;
-	struct kube_object *prev;
-	struct kube_object *next;
-};
-
 static void kube_object_free(struct objects *objects, struct kube_object *item)
 {
 	DL_DELETE(objects->kube.list, item);
@@ -42,30 +34,7 @@ static void kube_object_free(struct objects *objects, struct kube_object *item)
 	free(item);
 }
 
-static struct kube_object *kube_object_of(const struct object *object)
-{
-	return (struct kube_object *)object_source_of(object);
-}
-
-/* ---- objects that wait ----------------------------------------------------------------------- */
-
-/* An object that another source has given, or whose address another object has. */
-struct kube_waiting {
-	char *json;
-	bool stale; /* as above */
-	enum object_kind kind;
-	struct kube_waiting *prev;
-	struct kube_waiting *next;
-	char *name;
-	char namespace[];
-};
-
-/* What identifies an object, borrowed from its JSON. */
-struct object_ref {
-	enum object_kind kind;
-	const char *namespace;
-	const char *name;
-};
+/* ---- events ---------------------------------------------------------------------------------- */
 
 static int ref_read(const cJSON *json, struct object_ref *ret, struct errmsg *err)
 {
@@ -84,43 +53,6 @@ static int ref_read(const cJSON *json, struct object_ref *ret, struct errmsg *er
 		reader_fail(&reader, -EINVAL, "%.100s: an unknown kind", kind_name);
 	return reader.ret;
 }
-
-/* Takes text. */
-static void waiting_add(struct objects *objects, const struct object_ref *ref, char *text)
-{
-	size_t namespace_size = strlen(ref->namespace) + 1;
-	struct kube_waiting *item = xcalloc(1, sizeof(*item) + namespace_size);
-
-	item->json = text;
-	item->kind = ref->kind;
-	item->name = xstrdup(ref->name);
-	memcpy(item->namespace, ref->namespace, namespace_size);
-	DL_APPEND(objects->kube.waiting, item);
-}
-
-static void waiting_free(struct objects *objects, struct kube_waiting *item)
-{
-	DL_DELETE(objects->kube.waiting, item);
-	free(item->json);
-	free(item->name);
-	free(item);
-}
-
-static void waiting_forget(struct objects *objects, enum object_kind kind, const char *namespace,
-			   const char *name)
-{
-	struct kube_waiting *item;
-
-	DL_FOREACH (objects->kube.waiting, item) {
-		if (item->kind == kind && strcmp(item->namespace, namespace) == 0 &&
-		    strcmp(item->name, name) == 0) {
-			waiting_free(objects, item);
-			return;
-		}
-	}
-}
-
-/* ---- events ---------------------------------------------------------------------------------- */
 
 struct batch {
 	struct objects *objects;
@@ -150,9 +82,8 @@ static int held_take(struct object_change *change, const struct object *held, st
 	return object_change_take(change, held, 0);
 }
 
-/* Takes object, and text unless it fails. */
-static int object_put(struct objects *objects, struct object *object, char *text, bool closed,
-		      struct errmsg *err)
+int kube_object_put(struct objects *objects, struct object *object, char *text, bool closed,
+		    struct errmsg *err)
 {
 	const struct object *held =
 		store_find(objects->files.store, object->kind, object->namespace, object->name);
@@ -185,6 +116,9 @@ static int object_put(struct objects *objects, struct object *object, char *text
 		return ret;
 	}
 	objects->kube.freed |= held != NULL;
+	kube_interest_doubt(objects, object);
+	if (held)
+		kube_interest_doubt(objects, held);
 	if (old)
 		kube_object_free(objects, old);
 	object_change_commit(&change, &objects->touched);
@@ -196,6 +130,7 @@ static void object_delete(struct objects *objects, const struct object *object)
 	struct kube_object *item = kube_object_of(object);
 	struct object_change change;
 
+	kube_interest_doubt(objects, object);
 	object_change_begin(&change, objects->files.store, NULL); /* the API server logs */
 	if (object_change_take(&change, object, 0)) {
 		object_change_undo(&change);
@@ -264,13 +199,13 @@ static void event_modified(struct batch *batch, const cJSON *json)
 	}
 	if (!object || ref_read(json, &ref, &err) < 0)
 		return;
-	waiting_forget(batch->objects, object->kind, object->namespace, object->name);
+	kube_waiting_forget(&batch->objects->kube, &ref);
 	if (is_known(batch->objects, object, text)) {
 		object_free(object);
 		batch->applied++;
-	} else if (object_put(batch->objects, object, text, closed, &err) < 0) {
+	} else if (kube_object_put(batch->objects, object, text, closed, &err) < 0) {
 		batch_refuse(batch, err.text);
-		waiting_add(batch->objects, &ref, take_ptr(text));
+		kube_waiting_add(&batch->objects->kube, &ref, take_ptr(text));
 	} else {
 		text = NULL; /* of the object now */
 		batch->applied += !closed;
@@ -293,10 +228,11 @@ bool object_kube_retry(struct objects *objects)
 			bool closed;
 			struct object *object = object_make(json, &closed, line, sizeof(line));
 
-			if (!object || object_put(objects, object, item->json, closed, &err) < 0)
+			if (!object ||
+			    kube_object_put(objects, object, item->json, closed, &err) < 0)
 				continue;
 			item->json = NULL; /* of the object now */
-			waiting_free(objects, item);
+			kube_waiting_free(&objects->kube, item);
 			progress = true;
 		}
 		changed |= progress;
@@ -315,39 +251,71 @@ static void event_deleted(struct batch *batch, const cJSON *json)
 		batch_refuse(batch, err.text);
 		return;
 	}
-	waiting_forget(objects, ref.kind, ref.namespace, ref.name);
+	kube_waiting_forget(&objects->kube, &ref);
 	held = store_find(objects->files.store, ref.kind, ref.namespace, ref.name);
 	if (held && object_source_of(held)->kind == OBJECT_SOURCE_KUBE)
 		object_delete(objects, held);
 	batch->applied++;
 }
 
-static void event_reset(struct objects *objects)
+static int event_reset(struct objects *objects, const struct json_node *object, struct errmsg *err)
 {
-	struct kube_waiting *waiting;
+	const struct json_node node = json_member(object, "node");
+	struct reader reader = { .err = err };
+	const char *name = read_string(&reader, &node);
 	struct kube_object *item;
 
+	if (reader.ret)
+		return reader.ret;
+	snprintf(objects->kube.node, sizeof(objects->kube.node), "%s", name ? name : "");
 	objects->kube.begun = true;
+	objects->kube.listed = false;
 	DL_FOREACH (objects->kube.list, item)
 		item->stale = true;
-	DL_FOREACH (objects->kube.waiting, waiting)
-		waiting->stale = true;
+	kube_waiting_mark(&objects->kube);
+	return 0;
+}
+
+void kube_objects_expire(struct objects *objects,
+			 bool (*go)(const struct objects *objects, const struct object *object))
+{
+	struct kube_object *item, *next;
+
+	DL_FOREACH_SAFE (objects->kube.list, item, next) {
+		if (item->stale && go(objects, item->object))
+			object_delete(objects, item->object);
+	}
+}
+
+/* What belongs to other nodes is not told before SYNCED, but when the client was asked for it. */
+static bool is_listed(const struct objects *objects, const struct object *object)
+{
+	const char *node = objects->kube.node;
+
+	if (!*node)
+		return true;
+	return !(object->kind == OBJECT_POD && strcmp(object->pod.node_name, node) != 0) &&
+	       !(object->kind == OBJECT_NODE && strcmp(object->name, node) != 0);
 }
 
 static void event_synced(struct objects *objects)
 {
-	struct kube_waiting *waiting, *next_waiting;
-	struct kube_object *item, *next;
+	kube_waiting_drop(&objects->kube, true);
+	kube_objects_expire(objects, is_listed);
+	kube_interest_listed(objects);
+}
 
-	DL_FOREACH_SAFE (objects->kube.waiting, waiting, next_waiting) {
-		if (waiting->stale)
-			waiting_free(objects, waiting);
-	}
-	DL_FOREACH_SAFE (objects->kube.list, item, next) {
-		if (item->stale)
-			object_delete(objects, item->object);
-	}
-	objects->kube.synced = true;
+static int event_known(struct batch *batch, const struct json_node *object, struct errmsg *err)
+{
+	const struct json_node node = json_member(object, "number");
+	struct reader reader = { .err = err };
+	int64_t number = read_integer(&reader, &node, 0, UINT32_MAX, -1);
+
+	if (reader.ret)
+		return reader.ret;
+	kube_interest_known(batch->objects, number);
+	batch->synced = true;
+	return 0;
 }
 
 static int event_take(struct batch *batch, const cJSON *event, struct errmsg *err)
@@ -363,10 +331,8 @@ static int event_take(struct batch *batch, const cJSON *event, struct errmsg *er
 
 	if (reader.ret)
 		return reader.ret;
-	if (strcmp(type, "RESET") == 0) {
-		event_reset(objects);
-		return 0;
-	}
+	if (strcmp(type, "RESET") == 0)
+		return event_reset(objects, &object_node, err);
 	/* A client that was there before this agent knows of objects that this agent does not. */
 	if (!objects->kube.begun)
 		return fail_plain(err, -EPERM, "this agent has started since: begin with RESET");
@@ -377,7 +343,9 @@ static int event_take(struct batch *batch, const cJSON *event, struct errmsg *er
 	}
 	if (!read_required(&reader, &object_node) || !read_is_object(&reader, &object_node))
 		return reader.ret;
-	if (strcmp(type, "MODIFIED") == 0) {
+	if (strcmp(type, "KNOWN") == 0) {
+		return event_known(batch, &object_node, err);
+	} else if (strcmp(type, "MODIFIED") == 0) {
 		event_modified(batch, object_node.value);
 	} else if (strcmp(type, "DELETED") == 0) {
 		event_deleted(batch, object_node.value);
@@ -433,6 +401,8 @@ int objects_kube_put(struct objects *objects, const char *text, size_t len,
 		object_files_unblock(&objects->files);
 	}
 	objects->kube.heard_ns = now_ns();
+	kube_interest_update(objects);
+	objects->kube.synced |= objects->kube.listed && kube_interest_is_known(objects);
 	objects_know(objects);
 	if (objects_sync(objects, &full))
 		batch_refuse(&batch, full.text); /* tried again with every change */
@@ -451,11 +421,10 @@ int objects_kube_put(struct objects *objects, const char *text, size_t len,
 
 void object_kube_done(struct objects *objects)
 {
-	struct kube_waiting *waiting, *next_waiting;
 	struct kube_object *item, *next;
 
-	DL_FOREACH_SAFE (objects->kube.waiting, waiting, next_waiting)
-		waiting_free(objects, waiting);
+	kube_waiting_drop(&objects->kube, false);
+	kube_interest_done(objects);
 	DL_FOREACH_SAFE (objects->kube.list, item, next)
 		kube_object_free(objects, item);
 }

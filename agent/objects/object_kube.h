@@ -11,13 +11,29 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "agent/objects/object_change.h"
+#include "policy/objects/interest.h"
+
 struct cJSON;
+struct http_exchange;
 struct kube_object;
 struct kube_waiting;
 struct object;
 struct objects;
+struct pod_await;
 
 #define KUBE_ERROR_MAX 400
+
+struct kube_object {
+	struct object_source source; /* first: struct object's source points here */
+	char *json;
+	bool closed; /* a policy that lets nothing through stands in the store instead */
+	bool held;   /* the same, until the pods that it names are known */
+	bool stale;  /* the client has begun anew and has not mentioned it yet */
+	const struct object *object;
+	struct kube_object *prev;
+	struct kube_object *next;
+};
 
 struct object_kube {
 	bool enabled;
@@ -25,13 +41,38 @@ struct object_kube {
 	struct kube_waiting *waiting; /* refused: another object has their name or address */
 	bool freed;                   /* something was given up that others may be waiting for */
 	bool begun;                   /* a client has said that everything comes */
-	bool synced;                  /* everything that the API server has was handed over once */
+	bool listed;                  /* and that it has come */
+	bool synced;                  /* once; with what policies on this node's pods refer to */
 	uint64_t heard_ns;            /* last batch; 0: none yet */
 	size_t closed;                /* policies that are not understood and therefore closed */
 	char problem[KUBE_ERROR_MAX]; /* of the client with its API server, or "" */
+
+	/* What the client is asked (object_interest.c). */
+	char node[254];                  /* this node's name; "": everything is followed */
+	struct http_exchange *questions; /* the stream to the client, or NULL */
+	struct interest wanted;          /* what policies on this node's pods refer to */
+	struct interest known;           /* of that, what was handed over */
+	bool all_nodes;                  /* the agent needs them, whatever policies say */
+	uint32_t number;                 /* of the interest that the client was told last */
+	bool interest_in_doubt;
+	struct pod_await *awaits; /* ADDs that wait for their pods */
+	uint32_t await_s;         /* how long */
 };
 
 void object_kube_done(struct objects *objects);
+
+static inline struct kube_object *kube_object_of(const struct object *object)
+{
+	return (struct kube_object *)object_source_of(object);
+}
+
+/* Puts an object into the store in the place of the one with its name.  Takes object, and text
+ * unless it fails: -EPERM, -EEXIST. */
+int kube_object_put(struct objects *objects, struct object *object, char *text, bool closed,
+		    struct errmsg *err);
+/* Takes those that the client has not mentioned since it began anew and that go() picks. */
+void kube_objects_expire(struct objects *objects,
+			 bool (*go)(const struct objects *objects, const struct object *object));
 
 /* Tries again what was refused because of another object.  Returns whether the store changed. */
 bool object_kube_retry(struct objects *objects);

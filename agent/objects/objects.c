@@ -10,6 +10,8 @@
 #include <errno.h>
 
 #include "agent/objects/object_audit.h"
+#include "agent/objects/object_await.h"
+#include "agent/objects/object_interest.h"
 #include "agent/objects/object_store.h"
 #include "agent/objects/object_watch.h"
 #include "agent/objects/objects_internal.h"
@@ -43,6 +45,7 @@ int objects_sync(struct objects *objects, struct errmsg *err)
 {
 	int ret = 0, services_ret;
 
+	kube_interest_update(objects);
 	if (objects->touched.policies)
 		ret = sync_policies(objects->sync, err);
 	services_ret = services_sync(objects, ret ? NULL : err);
@@ -50,6 +53,7 @@ int objects_sync(struct objects *objects, struct errmsg *err)
 	if (objects->touched.nodes && objects->nodes_changed)
 		objects->nodes_changed(objects->arg);
 	object_touched_done(&objects->touched);
+	kube_awaits_look(objects);
 	return ret ? ret : services_ret;
 }
 
@@ -151,6 +155,7 @@ bool objects_know(struct objects *objects)
 static void files_read(struct objects *objects, bool changed)
 {
 	changed |= object_kube_retry(objects);
+	objects->kube.interest_in_doubt |= changed;
 	if (objects_know(objects) || changed)
 		sync_and_log(objects);
 }
@@ -215,6 +220,8 @@ int objects_new(const struct objects_options *options, struct objects **ret_obje
 	objects->nodes_changed = options->nodes_changed;
 	objects->arg = options->arg;
 	objects->kube.enabled = options->kubernetes;
+	objects->kube.await_s = options->pod_wait_s;
+	objects->kube.all_nodes = options->all_nodes;
 	objects->files = (struct object_files){
 		.dir = options->dir,
 		.run_dir = options->run_dir,

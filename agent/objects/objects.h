@@ -11,6 +11,7 @@
 
 struct cJSON;
 struct event_base;
+struct http_exchange;
 struct objects;
 struct sync;
 
@@ -21,6 +22,8 @@ struct objects_options { /* all of it is borrowed */
 	const char *dir;
 	const char *run_dir;
 	bool kubernetes;             /* objects of an API server are awaited: objects_kube_put() */
+	bool all_nodes;              /* every Node object is needed, not this node's alone */
+	uint32_t pod_wait_s;         /* how long ADD waits for its Pod object */
 	void (*complete)(void *arg); /* every source is known now, and was not at the start */
 	void (*nodes_changed)(void *arg); /* Node objects, or whether all of them are known */
 	void *arg;
@@ -57,6 +60,8 @@ int objects_del(struct objects *objects, const struct object_author *author, enu
  * caller. -EPERM: Kubernetes is not followed; -EINVAL, -EBADMSG with a text. */
 int objects_kube_put(struct objects *objects, const char *text, size_t len,
 		     struct cJSON **ret_answer, struct errmsg *err);
+/* A stream to tendril-kube: what the agent wants to know.  Ends the one before. */
+void objects_kube_follow(struct objects *objects, struct http_exchange *exchange);
 /* The object as it was given, owned by the caller; NULL if there is none. */
 struct cJSON *objects_get(struct objects *objects, enum object_kind kind, const char *namespace,
 			  const char *name);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "policy/objects/policy.h"
 #include "policy/objects/ports.h"
 
 /* ---- what one policy reads ---- */
@@ -64,20 +65,16 @@ void policy_terms(const struct object *object, void (*each)(const struct term *t
 		  void *arg)
 {
 	const struct term_visitor visitor = { .each = each, .arg = arg };
-	const struct cluster_policy_object *cluster = &object->cluster_policy;
-	const struct network_policy_object *policy = &object->policy;
+	bool cluster = object->kind == OBJECT_CLUSTER_POLICY;
 
-	if (object->kind == OBJECT_CLUSTER_POLICY) {
-		visit_selector(&visitor, TERM_POD_KEY, &cluster->pods);
-		visit_rules(&visitor, cluster->ingress_rules, cluster->ingress_rule_count);
-		visit_rules(&visitor, cluster->egress_rules, cluster->egress_rule_count);
-		return;
+	visit_selector(&visitor, TERM_POD_KEY,
+		       cluster ? &object->cluster_policy.pods : &object->policy.pods);
+	for (int direction = 0; direction < 2; direction++) {
+		struct policy_rules rules = policy_rules(object, (enum direction)direction);
+
+		if (rules.in_force)
+			visit_rules(&visitor, rules.items, rules.count);
 	}
-	visit_selector(&visitor, TERM_POD_KEY, &policy->pods);
-	if (policy->ingress)
-		visit_rules(&visitor, policy->ingress_rules, policy->ingress_rule_count);
-	if (policy->egress)
-		visit_rules(&visitor, policy->egress_rules, policy->egress_rule_count);
 }
 
 /* ---- what all of them read ---- */

@@ -199,7 +199,7 @@ enum policy_tier { TIER_ADMIN, TIER_NETWORK, TIER_BASELINE, TIER_COUNT };
 struct cluster_policy_object {
 	enum policy_tier tier; /* not TIER_NETWORK */
 	uint16_t priority;     /* lower ones are asked first */
-	bool closed; /* stands for a policy that is not understood: is asked before all others */
+	bool closed; /* is asked before all others and denies everything, whatever its rules say */
 	struct selector namespaces;
 	struct selector pods;
 	struct policy_rule *ingress_rules; /* in order: the first that matches decides */

@@ -253,11 +253,17 @@ void read_pod(struct reader *reader, const struct json_node *root, struct object
 	if (read_is_object(reader, &annotations)) {
 		struct json_node accel = json_member(&annotations, "tendril.io/accelerate");
 		struct json_node audit = json_member(&annotations, "tendril.io/policy-audit");
+		struct json_node mirror = json_member(&annotations, "kubernetes.io/config.mirror");
 
 		text = read_string(reader, &accel);
 		pod->accel = text && strcmp(text, "true") == 0;
 		text = read_string(reader, &audit);
 		pod->audit = text && strcmp(text, "true") == 0;
+		text = read_string(reader, &mirror);
+		if (text) { /* of a static pod, whose kubelet calls it so */
+			free(object->uid);
+			object->uid = xstrdup(text);
+		}
 	}
 	if (read_is_object(reader, &spec)) {
 		struct json_node node_name = json_member(&spec, "nodeName");

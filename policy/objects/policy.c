@@ -1,16 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "policy/objects/policy.h"
 
+#include <asm/byteorder.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "lib/alloc.h"
+#include "lib/auto.h"
+
+/* All pods, and all addresses of either family. */
+static struct selector every_namespace;
+static struct policy_peer everyone[] = {
+	{ .namespaces = &every_namespace },
+	{ .is_block = true, .cidr = { .addr.w[2] = __constant_htonl(0xffff), .len = 96 } },
+	{ .is_block = true },
+};
+static const struct policy_rule deny_everyone = { .action = ACTION_DENY,
+						  .peers = everyone,
+						  .peer_count = ARRAY_SIZE(everyone) };
 
 struct policy_rules policy_rules(const struct object *object, enum direction direction)
 {
 	const struct network_policy_object *policy = &object->policy;
 	const struct cluster_policy_object *cluster = &object->cluster_policy;
 
+	if (object->kind == OBJECT_CLUSTER_POLICY && cluster->closed)
+		return (struct policy_rules){ &deny_everyone, 1, true };
 	if (object->kind == OBJECT_CLUSTER_POLICY)
 		return direction == DIR_INGRESS
 			       ? (struct policy_rules){ cluster->ingress_rules,

@@ -27,6 +27,25 @@ PATHS = {
 }
 
 
+def field(item, path):
+    for name in path.split("."):
+        item = item.get(name, "") if isinstance(item, dict) else ""
+    return item
+
+
+def selector(query):
+    """What fieldSelector (a=b, a!=b) and labelSelector (!key) of a query pick."""
+    terms = [term for term in query.get("fieldSelector", "").split(",") if term]
+    absent = [term[1:] for term in query.get("labelSelector", "").split(",") if term]
+
+    def matches(item):
+        labels = item["metadata"].get("labels", {})
+        return not any(key in labels for key in absent) and all(
+            field(item, term.split("!=")[0]) != term.split("!=")[1] if "!=" in term
+            else field(item, term.split("=")[0]) == term.split("=")[1] for term in terms)
+    return matches
+
+
 def make_certificate(folder, name="server"):
     """A self-signed certificate for 127.0.0.1 and kubernetes.default; returns its path and the key's."""
     cert, key = folder / f"{name}.crt", folder / f"{name}.key"
@@ -43,6 +62,7 @@ class FakeApi:
     streaming   answers sendInitialEvents (else 400, as a server of before 1.32)
     token       a request with another one gets 401
     answer      called with (handler, path, query) before anything else; True: it has answered
+    held        paths whose changes are not told to watches until release()
     mangle      called with each line of a watch, returns the bytes to send instead and whether to cut
     """
 
@@ -54,6 +74,7 @@ class FakeApi:
         self.streaming, self.token = True, "secret"
         self.optional = False  # whether the cluster has ClusterNetworkPolicy
         self.answer = self.mangle = None
+        self.held, self.untold = set(), []
         self.requests, self.connections = [], set()
         api = self
 
@@ -109,46 +130,64 @@ class FakeApi:
         version, kind = PATHS[path]
         with self.lock:
             self.version += 1
-            known = (path, namespace, name) in self.objects
             metadata = dict(fields.pop("metadata", {}), name=name, uid=f"uid-{name}",
                             resourceVersion=str(self.version),
                             managedFields=[{"manager": "test", "operation": "Update"}])
             if namespace:
                 metadata["namespace"] = namespace
             item = {"metadata": metadata, **fields}
+            former = self.objects.get((path, namespace, name))
             self.objects[path, namespace, name] = item
-            self.tell(path, "MODIFIED" if known else "ADDED", item)
+            self.tell(path, former, item)
 
     def delete(self, path, name, namespace=""):
         with self.lock:
             self.version += 1
             item = self.objects.pop((path, namespace, name))
-            item = dict(item, metadata=dict(item["metadata"], resourceVersion=str(self.version)))
-            self.tell(path, "DELETED", item)
+            former = dict(item, metadata=dict(item["metadata"], resourceVersion=str(self.version)))
+            self.tell(path, former, None)
 
-    def tell(self, path, kind, item):
-        version, object_kind = PATHS[path]
-        event = {"type": kind, "object": {"apiVersion": version, "kind": object_kind, **item}}
-        self.history.append((self.version, path, event))
-        for watcher_path, events in self.watchers:
+    def tell(self, path, former, item):
+        if path in self.held:
+            self.untold.append((path, former, item))
+            return
+        self.history.append((int((item or former)["metadata"]["resourceVersion"]), path, former, item))
+        for watcher_path, events, matches in self.watchers:
             if watcher_path == path:
-                events.put(event)
+                self.tell_one(events, matches, former, item)
 
-    def items(self, path):
+    def tell_one(self, events, matches, former, item):
+        before, after = former and matches(former), item and matches(item)
+        if before or after:
+            kind = "MODIFIED" if before and after else "ADDED" if after else "DELETED"
+            shown = item or former
+            if not after and item:  # it is told with the version of what it has become
+                shown = dict(former, metadata=dict(former["metadata"], resourceVersion=item[
+                    "metadata"]["resourceVersion"]))
+            events.put({"type": kind, "object": shown})
+
+    def release(self):
+        with self.lock:
+            self.held, untold = set(), self.untold
+            self.untold = []
+            for change in untold:
+                self.tell(*change)
+
+    def items(self, path, matches):
         return [item for (item_path, _, _), item in sorted(self.objects.items())
-                if item_path == path]
+                if item_path == path and matches(item)]
 
     def end_watches(self, path=None):
         """Every watch ends as at its timeout."""
         with self.lock:
-            for watcher_path, events in self.watchers:
+            for watcher_path, events, _ in self.watchers:
                 if path in (None, watcher_path):
                     events.put(None)
 
     def error(self, code, path=None):
         """Every watch gets an ERROR event."""
         with self.lock:
-            for watcher_path, events in self.watchers:
+            for watcher_path, events, _ in self.watchers:
                 if path in (None, watcher_path):
                     events.put({"type": "ERROR", "object": {"kind": "Status", "code": code,
                                                             "message": f"error {code}"}})
@@ -189,33 +228,64 @@ class FakeApi:
             self.status(handler, 401, "Unauthorized")
         elif url.path == "/livez":
             self.reply(handler, 200, b"ok")
-        elif url.path not in PATHS or ("clusternetworkpolicies" in url.path and not self.optional):
+        else:
+            self.serve_objects(handler, url.path, query)
+
+    def serve_objects(self, handler, path, query):
+        """A kind, its objects in one namespace, or one object."""
+        parts = path.split("/")
+        namespace = name = None
+        if path not in PATHS and "namespaces" in parts[:-1]:
+            at = parts.index("namespaces")
+            namespace, name = parts[at + 1], "/".join(parts[at + 3:])
+            path = "/".join(parts[:at] + parts[at + 2:at + 3])
+        if path not in PATHS or ("clusternetworkpolicies" in path and not self.optional):
             self.status(handler, 404, "the server could not find the requested resource")
-        elif query.get("watch") != "1":
-            self.list(handler, url.path, query)
-        elif "sendInitialEvents" in query and not self.streaming:
+        elif name:
+            self.one(handler, path, namespace, name)
+        elif query.get("watch") == "1" and "sendInitialEvents" in query and not self.streaming:
             self.status(handler, 400, "sendInitialEvents is forbidden for watch")
         else:
-            self.watch(handler, url.path, query)
+            picks = selector(query)
+            (self.watch if query.get("watch") == "1" else self.list)(
+                handler, path, query, lambda item: picks(item) and
+                namespace in (None, item["metadata"].get("namespace")))
 
-    def list(self, handler, path, query):
+    def one(self, handler, path, namespace, name):
         with self.lock:
-            items, version = self.items(path), self.version
+            item = self.objects.get((path, namespace, name))
+        if item:
+            self.reply(handler, 200, self.shown(handler, path, item))
+        else:
+            self.status(handler, 404, f'"{name}" not found')
+
+    def shown(self, handler, path, item):
+        """An object as the client wants it."""
+        version, kind = PATHS[path]
+        if "as=PartialObjectMetadata" in handler.headers.get("Accept"):
+            return {"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+                    "metadata": item["metadata"]}
+        return {"apiVersion": version, "kind": kind, **item}
+
+    def list(self, handler, path, query, matches):
+        with self.lock:
+            items, version = self.items(path, matches), self.version
         first, limit = int(query.get("continue", "0")), int(query["limit"])
         metadata = {"resourceVersion": str(version)}
         if first + limit < len(items):
             metadata["continue"] = str(first + limit)
-        self.reply(handler, 200, {"kind": PATHS[path][1] + "List", "metadata": metadata,
-                                  "items": items[first:first + limit]})
+        partial = "as=PartialObjectMetadataList" in handler.headers.get("Accept")
+        self.reply(handler, 200, {"kind": PATHS[path][1] + "List", "metadata": metadata, "items": [
+            {"metadata": item["metadata"]} if partial else item
+            for item in items[first:first + limit]]})
 
-    def watch(self, handler, path, query):
+    def watch(self, handler, path, query, matches):
         version, kind = PATHS[path]
         events = queue.Queue()
         with self.lock:
             if "sendInitialEvents" in query:
-                for item in self.items(path):
-                    events.put({"type": "ADDED",
-                                "object": {"apiVersion": version, "kind": kind, **item}})
+                for item in self.items(path, matches):
+                    events.put({"type": "ADDED", "object": item})
                 events.put({"type": "BOOKMARK", "object": {
                     "kind": kind, "apiVersion": version,
                     "metadata": {"resourceVersion": str(self.version),
@@ -226,10 +296,10 @@ class FakeApi:
                     "message": "too old resource version"}})
                 events.put(None)
             else:
-                for number, event_path, event in self.history:
+                for number, event_path, former, item in self.history:
                     if event_path == path and number > int(query["resourceVersion"]):
-                        events.put(event)
-            watcher = (path, events)
+                        self.tell_one(events, matches, former, item)
+            watcher = (path, events, matches)
             self.watchers.append(watcher)
         handler.send_response(200)
         handler.send_header("Transfer-Encoding", "chunked")
@@ -239,6 +309,8 @@ class FakeApi:
                 event = events.get()
                 if event is None:
                     break
+                if event["type"] not in ("BOOKMARK", "ERROR"):
+                    event["object"] = self.shown(handler, path, event["object"])
                 line, cut = json.dumps(event).encode() + b"\n", False
                 if self.mangle:
                     line, cut = self.mangle(path, line)
@@ -277,10 +349,22 @@ class FakeAgent:
         self.path = str(path)
         self.objects, self.stale, self.synced, self.resets = {}, set(), False, 0
         self.status, self.refused, self.batches = 200, [], 0
+        self.node, self.known, self.questions = None, 0, queue.Queue()
+        self.told = lambda event: None  # called with each event that is taken
         self.delay, self.problem = 0, None
         agent = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.end_headers()
+                self.close_connection = True
+                while True:
+                    question = agent.questions.get()
+                    if question is None:
+                        return
+                    self.wfile.write(json.dumps(question).encode() + b"\n")
+
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 time.sleep(agent.delay)
@@ -308,9 +392,13 @@ class FakeAgent:
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
     def close(self):
+        self.questions.put(None)
         self.server.shutdown()
         self.server.server_close()
         os.unlink(self.path)
+
+    def ask(self, kind, **question):
+        self.questions.put({"type": kind, **question})
 
     def take(self, body):
         self.batches += 1
@@ -318,11 +406,14 @@ class FakeAgent:
             event = json.loads(line)
             if event["type"] == "RESET":
                 self.resets += 1
+                self.node = event["object"].get("node")
                 self.stale, self.synced = set(self.objects), False
             elif event["type"] == "SYNCED":
                 for key in self.stale:
                     del self.objects[key]
                 self.stale, self.synced = set(), True
+            elif event["type"] == "KNOWN":
+                self.known = event["object"]["number"]
             elif event["type"] == "STATUS":
                 self.problem = event["object"]["problem"]
             else:
@@ -334,3 +425,4 @@ class FakeAgent:
                     self.objects.pop(key, None)
                 else:
                     self.objects[key] = item
+                self.told(event)

@@ -182,7 +182,8 @@ def test_an_event_of_an_unknown_type_is_passed_over(api, agent, client):
     fill(api, 3)
     client()
     wait_same(api, agent)
-    api.tell(PODS, "RENAMED", api.objects[PODS, "shop", "pod-1"])
+    mangle_once(api, lambda line: line.replace(b"MODIFIED", b"RENAMED"))
+    pod(api, "pod-1", "10.0.9.9")
     pod(api, "after", "10.0.9.3")
     wait_same(api, agent)
 
@@ -371,3 +372,117 @@ def test_in_a_pod_the_service_account_is_needed(tmp_path, client):
 @pytest.mark.parametrize("arguments", [["--nonsense"], ["extra"], ["--log-level", "loud"]])
 def test_a_wrong_command_line_exits_2(client, arguments):
     assert client(*arguments).process.wait(timeout=10) == 2
+
+
+# ---- what one node needs ---------------------------------------------------------------------
+
+@pytest.fixture
+def node_client(api, agent, client, tmp_path):
+    """The client of node n1, which has the pod shop/own; there are two on node n2, and one waits."""
+    for name in ("shop", "far"):
+        api.put(NAMESPACES, name, metadata={"labels": {"name": name}}, spec={"finalizers": ["x"]})
+    pod(api, "own", "10.0.1.1")
+    other(api, "near", "shop")
+    other(api, "other", "far")
+    api.put(PODS, "waits", "shop", spec={}, status={"phase": "Pending"})
+    for name in ("n1", "n2"):
+        api.put(NODES, name, status={"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]})
+    started = client("--kubeconfig", api.kubeconfig(tmp_path), "--node", "n1")
+    wait_for(lambda: agent.synced, "all of this node")
+    return started
+
+
+NODES = "/api/v1/nodes"
+
+
+def other(api, name, namespace, address="10.0.2.1", **metadata):
+    api.put(PODS, name, namespace, metadata=metadata, spec={"nodeName": "n2"},
+            status={"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]})
+
+
+def known(agent, kind):
+    return {name for object_kind, _, name in agent.objects if object_kind == kind}
+
+
+def interest(agent, number, pods, nodes=False):
+    agent.ask("INTEREST", number=number, pods=pods, nodes=nodes)
+    wait_for(lambda: agent.known == number, f"interest {number}")
+
+
+def test_of_other_nodes_nothing_is_followed_unasked(api, agent, node_client):
+    assert agent.node == "n1"
+    assert known(agent, "Pod") == {"own"} and known(agent, "Node") == {"n1"}
+    assert known(agent, "Namespace") == {"shop", "far"}
+    assert agent.objects["Namespace", "", "shop"]["metadata"]["labels"] == {"name": "shop"}
+
+
+@pytest.mark.parametrize("streaming", [True, False], ids=["streaming list", "pages"])
+def test_the_interest_of_the_agent_is_followed(api, agent, node_client, streaming):
+    api.streaming = streaming
+    interest(agent, 1, ["shop"])
+    assert known(agent, "Pod") == {"own", "near"}
+    interest(agent, 2, ["shop", "far"], nodes=True)
+    assert known(agent, "Pod") == {"own", "near", "other"} and known(agent, "Node") == {"n1", "n2"}
+    interest(agent, 3, "all")
+    assert known(agent, "Pod") == {"own", "near", "other"} and known(agent, "Node") == {"n1"}
+    interest(agent, 4, ["far"])
+    assert known(agent, "Pod") == {"own", "other"}
+    interest(agent, 5, [])
+    assert known(agent, "Pod") == {"own"}
+    other(api, "late", "far")
+    pod(api, "own-2", "10.0.1.2")
+    wait_for(lambda: "own-2" in known(agent, "Pod"), "a pod of this node")
+    assert known(agent, "Pod") == {"own", "own-2"}
+
+
+def test_a_wider_interest_never_takes_a_pod_away(api, agent, node_client):
+    interest(agent, 1, ["shop"])
+    taken = []
+    agent.told = lambda event: taken.append(event) if event["type"] == "DELETED" else None
+    interest(agent, 2, "all")
+    interest(agent, 3, ["shop"])
+    assert [event["object"]["metadata"]["name"] for event in taken] == ["other"]
+
+
+def test_a_pod_that_gets_a_node_or_ends_is_followed(api, agent, node_client):
+    interest(agent, 1, ["shop"])
+    pod(api, "waits", "10.0.1.9")
+    wait_for(lambda: "waits" in known(agent, "Pod"), "the pod that got this node")
+    other(api, "starts", "shop", address="10.0.2.2")
+    wait_for(lambda: "starts" in known(agent, "Pod"), "the pod that got another node")
+    api.put(PODS, "starts", "shop", spec={"nodeName": "n2"},
+            status={"phase": "Succeeded", "podIP": "10.0.2.2"})
+    wait_for(lambda: "starts" not in known(agent, "Pod"), "the pod that ended to go")
+    api.put(PODS, "host", "shop", spec={"nodeName": "n2", "hostNetwork": True},
+            status={"phase": "Running", "podIP": "192.0.2.1"})
+    other(api, "last", "shop", address="10.0.2.3")
+    wait_for(lambda: "last" in known(agent, "Pod"), "the last pod")
+    assert known(agent, "Pod") == {"own", "near", "waits", "last"}
+
+
+def test_a_pod_that_is_asked_for_comes_before_its_event(api, agent, node_client):
+    api.held = {PODS}
+    pod(api, "new", "10.0.1.5", labels={"version": "1"})
+    agent.ask("POD", metadata={"namespace": "shop", "name": "new"})
+    wait_for(lambda: "new" in known(agent, "Pod"), "the pod that was asked for")
+    pod(api, "new", "10.0.1.5", labels={"version": "2"})
+    agent.ask("POD", metadata={"namespace": "shop", "name": "new"})
+    version = (lambda: agent.objects["Pod", "shop", "new"]["metadata"]["labels"]["version"])
+    wait_for(lambda: version() == "2", "its newer state")
+    seen = []
+    agent.told = lambda event: seen.append(version())
+    api.release()
+    pod(api, "mark", "10.0.1.6")
+    wait_for(lambda: "mark" in known(agent, "Pod"), "the events")
+    assert "1" not in seen  # the older event of the watch changes nothing
+    api.delete(PODS, "new", "shop")
+    wait_for(lambda: "new" not in known(agent, "Pod"), "its end")
+
+
+@pytest.mark.parametrize("name", ["other", "missing", "../../x", ""])
+def test_a_pod_of_another_node_or_of_none_is_not_handed_on(api, agent, node_client, name):
+    agent.ask("POD", metadata={"namespace": "far", "name": name})
+    agent.ask("POD", metadata={"namespace": "shop", "name": "own"})
+    interest(agent, 1, [])
+    wait_for(lambda: api.count("/pods/own") == 1, "the question")
+    assert known(agent, "Pod") == {"own"} and api.count("..") == 0

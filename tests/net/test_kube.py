@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """An agent that follows Kubernetes: a scripted API server, the real client, the real agent, real pods."""
 
+import concurrent.futures
 import json
 import signal
 import subprocess
+import threading
 
 import pytest
 
@@ -19,16 +21,17 @@ PORT = 8080
 class KubeNode(Node):
     """A node whose objects come from an API server, by tendril-kube."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *agent_args):
         self.api_server = FakeApi(folder)
         self.kubeconfig = self.api_server.kubeconfig(folder)
         self.kube_log = folder / "kube.log"
         self.client = None
-        super().__init__("--kubernetes=true")
+        super().__init__("--kubernetes=true", *agent_args)
 
     def client_start(self):
         self.client = subprocess.Popen(
-            [BUILD / "tendril-kube", "--kubeconfig", self.kubeconfig, "--socket", self.socket],
+            [BUILD / "tendril-kube", "--kubeconfig", self.kubeconfig, "--socket", self.run_dir / "kube.sock",
+             "--node", "n1"],
             stderr=open(self.kube_log, "a"), stdin=subprocess.DEVNULL)
 
     def client_stop(self, signum=signal.SIGTERM):
@@ -46,11 +49,17 @@ class KubeNode(Node):
         return {(o["kind"], o["namespace"], o["name"]) for o in self.api("GET", "/v1/objects")
                 if o["source"] == source}
 
-    def announce(self, pod, labels):
-        """The Pod object, as its kubelet reports it."""
-        made = pod_object(pod.pod_name, pod.pod_namespace, labels, pod.addresses)
-        self.api_server.put(PODS, pod.pod_name, pod.pod_namespace, metadata={"labels": labels},
-                            spec=made["spec"], status=made["status"])
+    def announce(self, name, labels, addresses=(), namespace="shop", node="n1"):
+        """The Pod object, as the API server has it before (or once) its kubelet reports addresses."""
+        made = pod_object(name, namespace, labels, addresses)
+        self.api_server.put(PODS, name, namespace, metadata={"labels": labels},
+                            spec=dict(made["spec"], nodeName=node), status=made["status"])
+
+    def kube_pod(self, name, labels):
+        self.announce(name, labels)
+        pod = self.pod(name, "shop")
+        self.announce(name, labels, pod.addresses)
+        return pod
 
     def batch(self, *lines, status=200):
         connection = UnixConnection(self.socket)
@@ -85,10 +94,8 @@ def pair(node):
     node.wait_synced()
     pods = []
     for name in ("web", "cart"):
-        pod = node.pod(name, "shop")
+        pod = node.kube_pod(name, {"app": name})
         pod.serve(tcp=[PORT])
-        node.announce(pod, {"app": name})
-        node.wait_object("Pod", "shop", name)
         pods.append(pod)
     return pods
 
@@ -136,7 +143,7 @@ def test_no_pod_is_added_before_everything_is_known(node):
     assert any("Kubernetes" in text for text in node.status()["warnings"])
     node.client_start()
     node.wait_synced()
-    node.pod("web", "shop")
+    node.kube_pod("web", {})
 
 
 def test_a_client_that_dies_changes_nothing_and_a_new_one_goes_on(node):
@@ -175,9 +182,10 @@ def test_a_client_notices_that_its_agent_is_another_one(node):
     node.client.send_signal(signal.SIGSTOP)
     node.kill()
     node.start()
+    assert "begin with RESET" in node.batch('{"type":"SYNCED"}', status=409)
     node.client.send_signal(signal.SIGCONT)
     assert node.client.wait(timeout=15) == 1
-    assert "begin with RESET" in node.kube_log.read_text()
+    assert str(node.run_dir / "kube.sock") in node.kube_log.read_text()
     node.client_start()
     node.wait_synced()
 
@@ -198,9 +206,7 @@ def test_a_policy_that_is_not_understood_lets_nothing_through(node, spec, closes
     assert reaches(cart, web) is False  # its egress is closed, too
     assert "NetworkPolicy shop/future" in node.log()
     assert any("not understood" in text for text in node.status()["warnings"])
-    other = node.pod("other", "shop")
-    node.announce(other, {"app": "other"})
-    node.wait_object("Pod", "shop", "other")
+    other = node.kube_pod("other", {"app": "other"})
     assert reaches(other, web) is not closes_web
     node.api_server.delete(POLICIES, "future", "shop")
     wait_reaches(web, cart, "the policy to be gone")
@@ -263,8 +269,7 @@ def test_an_object_of_a_file_is_not_overwritten(node):
     node.client_start()
     node.wait_synced()
     node.wait_object("Pod", "shop", "web")
-    node.api_server.put(PODS, "web", "shop", metadata={"labels": {"app": "cluster"}}, spec={},
-                        status={"podIPs": [{"ip": "10.9.9.9"}]})
+    node.announce("web", {"app": "cluster"}, ["10.9.9.9"])
     wait_for(lambda: "already given by web.json" in node.log(), "the refusal")
     assert ("Pod", "shop", "web") not in node.objects_of("kubernetes")
 
@@ -373,3 +378,206 @@ def test_an_agent_that_does_not_follow_kubernetes_refuses():
         assert response.status == 409 and b"kubernetes" in response.read()
         connection.close()
         assert "kubernetes" not in plain.status()
+
+
+# ---- ADD waits for its pod -------------------------------------------------------------------
+
+class Adding:
+    """An ADD that runs."""
+
+    def __init__(self, node, name, uid=""):
+        args = f"IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME={name}"
+        self.node = node
+        self.pod = node.pod(name, "shop", wire=False, cni_args=args + (
+            f";K8S_POD_UID={uid}" if uid else ""))
+        self.future = concurrent.futures.ThreadPoolExecutor().submit(self.pod.cni, "ADD", check=False)
+
+    def waits(self):
+        """The agent has asked for the pod, and nothing is wired."""
+        path = f"/api/v1/namespaces/shop/pods/{self.pod.pod_name}"
+        wait_for(lambda: self.node.api_server.count(path), "the question for the pod")
+        assert not self.future.done() and self.node.status()["endpoints"] == 0
+        return True
+
+    def answer(self):
+        return self.future.result(timeout=10)
+
+
+@pytest.fixture
+def waiting_node(tmp_path):
+    with KubeNode(tmp_path, "--pod-wait", "3") as made:
+        made.api_server.put(NAMESPACES, "shop")
+        made.client_start()
+        made.wait_synced()
+        yield made
+
+
+def test_a_pod_whose_event_is_late_is_asked_for(waiting_node):
+    waiting_node.api_server.held = {PODS}
+    waiting_node.announce("web", {"app": "web"})
+    deny(waiting_node, podSelector={})
+    waiting_node.wait_object("NetworkPolicy", "shop", "deny")
+    web = waiting_node.pod("web", "shop")
+    assert web.add_seconds < 1.5
+    assert waiting_node.api("GET", "/v1/endpoints/shop/web")["labels"] == {"app": "web"}
+
+
+def test_add_waits_until_the_pod_is_known(waiting_node):
+    adding = Adding(waiting_node, "web")
+    assert adding.waits()
+    waiting_node.announce("web", {"app": "web"})
+    assert adding.answer()["ips"]
+    assert waiting_node.status()["endpoints"] == 1
+
+
+def test_add_gives_up_with_code_11_and_a_reason(waiting_node):
+    adding = Adding(waiting_node, "web")
+    assert adding.waits()
+    answer = adding.answer()
+    assert answer["code"] == 11 and "has not shown pod shop/web" in json.dumps(answer)
+    assert waiting_node.status()["endpoints"] == 0
+
+
+def test_a_pod_of_the_same_name_that_was_there_before_does_not_count(waiting_node):
+    waiting_node.announce("web", {"app": "old"})
+    waiting_node.wait_object("Pod", "shop", "web")
+    adding = Adding(waiting_node, "web", uid="uid-of-the-new-one")
+    assert adding.waits()
+    assert "uid-of-the-new-one" in json.dumps(adding.answer())
+    assert Adding(waiting_node, "web", uid="uid-web").answer()["ips"]
+
+
+def test_a_static_pod_is_known_by_the_uid_of_its_kubelet(waiting_node):
+    waiting_node.api_server.put(
+        PODS, "static", "shop", spec={"nodeName": "n1"}, status={"phase": "Pending"},
+        metadata={"annotations": {"kubernetes.io/config.mirror": "0123abcd"}})
+    assert Adding(waiting_node, "static", uid="0123abcd").answer()["ips"]
+
+
+def test_del_ends_an_add_that_waits(waiting_node):
+    adding = Adding(waiting_node, "web")
+    assert adding.waits()
+    adding.pod.cni("DEL")
+    assert adding.answer()["code"] == 11
+    waiting_node.announce("web", {"app": "web"})
+    waiting_node.wait_object("Pod", "shop", "web")
+    assert waiting_node.status()["endpoints"] == 0
+
+
+def test_an_agent_that_stops_answers_the_adds_that_wait(waiting_node):
+    adding = Adding(waiting_node, "web")
+    assert adding.waits()
+    waiting_node.stop()
+    assert adding.answer()["code"] == 11
+
+
+# ---- pods of other nodes ---------------------------------------------------------------------
+
+FAR = "10.99.0.1"
+
+
+def lists_wait(node):
+    """The API server answers no list of pods in one namespace, or of all, until go is set."""
+    go = threading.Event()
+
+    def answer(handler, path, query):
+        if path.endswith("/pods") and "spec.nodeName=n1" not in query.get("fieldSelector", ""):
+            go.wait(timeout=10)
+        return False
+    node.api_server.answer = answer
+    return go
+
+
+def from_far(selector):
+    return [{"from": [selector]}]
+
+
+@pytest.mark.parametrize("peer, followed", [
+    ({"podSelector": {"matchLabels": {"app": "far"}}}, {"near"}),
+    ({"namespaceSelector": {"matchLabels": {"team": "far"}}}, {"far"}),
+    ({"namespaceSelector": {}}, {"far", "near", "third"}),
+    ({"ipBlock": {"cidr": "10.99.0.0/16"}}, set()),
+], ids=["own namespace", "another namespace", "every namespace", "no pods"])
+def test_only_pods_that_policies_can_tell_apart_are_followed(node, peer, followed):
+    for name, team in (("far", "far"), ("third", "third")):
+        node.api_server.put(NAMESPACES, name, metadata={"labels": {"team": team}})
+    node.announce("near", {"app": "far"}, ["10.99.0.2"], node="n2")
+    node.announce("far", {"app": "far"}, [FAR], namespace="far", node="n2")
+    node.announce("third", {"app": "far"}, ["10.99.0.3"], namespace="third", node="n2")
+    others = lambda: {name for kind, _, name in node.objects_of("kubernetes")
+                      if kind == "Pod"} - {"web", "cart"}
+    pair(node)
+    assert others() == set()
+    deny(node, ingress=from_far(peer))
+    wait_for(lambda: others() == followed, f"the pods of other nodes: {followed}")
+    node.api_server.delete(POLICIES, "deny", "shop")
+    wait_for(lambda: others() == set(), "nothing to be followed")
+
+
+def test_add_waits_for_the_pods_that_its_policies_refer_to(node):
+    node.announce("far", {"app": "far"}, [FAR], node="n2")
+    deny(node, podSelector={}, ingress=from_far({"podSelector": {"matchLabels": {"app": "far"}}}))
+    node.client_start()
+    node.wait_synced()
+    go = lists_wait(node)
+    node.announce("web", {"app": "web"})
+    node.wait_object("Pod", "shop", "web")
+    adding = Adding(node, "web")
+    wait_for(lambda: node.api_server.count("/namespaces/shop/pods?"), "the pods to be asked for")
+    assert not adding.future.done()
+    go.set()
+    assert adding.answer()["ips"]
+    assert ("Pod", "shop", "far") in node.objects_of("kubernetes")
+
+
+def cluster_deny(node, **more):
+    node.api_server.put(CLUSTER_POLICIES, "guard", spec={
+        "tier": "Admin", "priority": 5, "subject": {"namespaces": {}}, "ingress": [
+            {"action": "Deny", "from": [{"namespaces": {"matchLabels": {"team": "far"}}}]}], **more})
+
+
+def test_a_policy_that_refuses_pods_is_closed_until_they_are_known(node):
+    node.api_server.optional = True
+    node.api_server.put(NAMESPACES, "far", metadata={"labels": {"team": "far"}})
+    web, cart = pair(node)
+    assert reaches(web, cart)
+    go = lists_wait(node)
+    cluster_deny(node)
+    wait_denied(web, cart, "the policy to be closed while it does not know the pods")
+    go.set()
+    wait_reaches(web, cart, "the policy to be open to others than those")
+
+
+def test_an_agent_that_starts_again_waits_for_the_pods_of_other_nodes_too(node):
+    node.announce("far", {"app": "far"}, [FAR], node="n2")
+    web, cart = pair(node)
+    deny(node, ingress=from_far({"podSelector": {"matchLabels": {"app": "far"}}}))
+    node.wait_object("Pod", "shop", "far")
+    node.kill()
+    node.client.wait(timeout=15)
+    go = lists_wait(node)
+    node.start()
+    node.client_start()
+    wait_for(lambda: node.api_server.count("/namespaces/shop/pods?") > 1, "the pods to be asked for")
+    assert node.kube()["state"] == "listing" and not reaches(web, cart)
+    go.set()
+    node.wait_synced()
+    assert ("Pod", "shop", "far") in node.objects_of("kubernetes")
+
+
+def test_a_client_that_starts_again_takes_no_pod_away(node):
+    node.announce("far", {"app": "far"}, [FAR], node="n2")
+    pair(node)
+    deny(node, ingress=from_far({"podSelector": {"matchLabels": {"app": "far"}}}))
+    node.wait_object("Pod", "shop", "far")
+    node.client_stop(signal.SIGKILL)
+    node.announce("gone", {"app": "far"}, ["10.99.0.4"], node="n2")
+    go = lists_wait(node)
+    node.client_start()
+    wait_for(lambda: node.api_server.count("/namespaces/shop/pods?") > 1, "the pods to be asked for")
+    assert ("Pod", "shop", "far") in node.objects_of("kubernetes")
+    node.api_server.delete(PODS, "far", "shop")
+    go.set()
+    wait_for(lambda: ("Pod", "shop", "far") not in node.objects_of("kubernetes"),
+             "the pod that was deleted meanwhile to go")
+    node.wait_object("Pod", "shop", "gone")

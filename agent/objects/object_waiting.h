@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Objects of the API server that are refused because another source has given them, or because
+ * another object has their address.  They wait until it goes.
+ */
+#ifndef TENDRIL_AGENT_OBJECTS_OBJECT_WAITING_H
+#define TENDRIL_AGENT_OBJECTS_OBJECT_WAITING_H
+
+#include "policy/objects/object.h"
+
+struct object_kube;
+
+/* What identifies an object, borrowed. */
+struct object_ref {
+	enum object_kind kind;
+	const char *namespace;
+	const char *name;
+};
+
+struct kube_waiting { /* in a list */
+	char *json;
+	bool stale; /* the client has begun anew and has not mentioned it yet */
+	enum object_kind kind;
+	struct kube_waiting *prev;
+	struct kube_waiting *next;
+	char *name;
+	char namespace[];
+};
+
+void kube_waiting_add(struct object_kube *kube, const struct object_ref *ref,
+		      char *text); /* takes text */
+void kube_waiting_free(struct object_kube *kube, struct kube_waiting *item);
+void kube_waiting_forget(struct object_kube *kube, const struct object_ref *ref);
+/* All of them, or the stale ones alone. */
+void kube_waiting_drop(struct object_kube *kube, bool only_stale);
+void kube_waiting_mark(struct object_kube *kube); /* all as stale */
+
+#endif
