@@ -12,14 +12,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static size_t told, deleted;
 
-void apiserver_get(struct apiserver *apiserver, const char *path, uint32_t timeout_s,
-		   const struct transfer_ops *ops, void *arg)
+struct apiserver_request *apiserver_get(struct apiserver *apiserver, const char *path,
+					const char *accept, uint32_t timeout_s,
+					const struct transfer_ops *ops, void *arg)
 {
 	(void)apiserver;
 	(void)path;
+	(void)accept;
 	(void)timeout_s;
 	(void)ops;
 	(void)arg;
+	return NULL;
+}
+
+void apiserver_cancel(struct apiserver_request *request)
+{
+	(void)request;
 }
 
 const char *apiserver_address(const struct apiserver *apiserver)
@@ -54,12 +62,18 @@ static void on_synced(const struct resource *resource, void *arg)
 	(void)arg;
 }
 
+static bool is_unlabelled(const struct cJSON *object)
+{
+	return cJSON_GetObjectItemCaseSensitive(object, "labels") == NULL;
+}
+
 static const struct reflector_ops fuzz_ops = { on_changed, on_deleted, on_synced };
 
 /* The first byte says which kind, which phase and how the bytes come; "\xff" ends a request. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct event_base *base;
+	struct reflector_scope scope = { 0 };
 	struct reflector *reflector;
 	struct errmsg err;
 	size_t step;
@@ -69,8 +83,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	base = base ? base : event_base_new();
 	log_set_level(LOG_LEVEL_ERROR);
 	told = deleted = 0;
-	if (reflector_new(base, NULL, &resources[data[0] % resource_count], NULL, &fuzz_ops, NULL,
-			  &reflector, &err) < 0)
+	scope.resource = &resources[data[0] % resource_count];
+	scope.wanted = is_unlabelled;
+	if (reflector_new(base, NULL, &scope, &fuzz_ops, NULL, &reflector, &err) < 0)
 		abort();
 	reflector->phase = (enum phase)(data[0] / 8 % 3);
 	step = 1 + data[0] / 32 * 16u;
@@ -90,6 +105,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		data += part;
 		size -= part;
 	}
-	reflector_free(reflector);
+	reflector_end(reflector);
+	if (told < deleted)
+		abort();
 	return 0;
 }

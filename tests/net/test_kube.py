@@ -341,6 +341,7 @@ def test_what_the_api_server_ails_is_in_status(node):
 def test_a_silent_client_is_in_status(node):
     node.client_start()
     node.wait_synced()
+    wait_for(lambda: node.kube()["heardSecondsAgo"] >= 1, "the client to be between two messages")
     node.client.send_signal(signal.SIGSTOP)
     wait_for(lambda: node.kube()["state"] == "silent", "silence to be noticed", timeout=25)
     assert any("silent" in text for text in node.status()["warnings"])
