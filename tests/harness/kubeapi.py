@@ -56,6 +56,19 @@ def make_certificate(folder, name="server"):
     return cert, key
 
 
+def write_kubeconfig(path, url, cert, token="secret", **cluster):
+    """For the server at url, with a token file beside it; returns path."""
+    ca = base64.b64encode(cert.read_bytes()).decode()
+    path.write_text(json.dumps({
+        "apiVersion": "v1", "kind": "Config", "current-context": "test",
+        "contexts": [{"name": "test", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": url, "certificate-authority-data": ca,
+                                               **cluster}}],
+        "users": [{"name": "u", "user": {"tokenFile": "token"}}]}))
+    (path.parent / "token").write_text(token + "\n")
+    return path
+
+
 class FakeApi:
     """Objects by (path, namespace, name); watchers get what changes.  Knobs:
 
@@ -329,16 +342,7 @@ class FakeApi:
     # ---- configuration ----
 
     def kubeconfig(self, folder, name="kubeconfig", cert=None, **cluster):
-        path = folder / name
-        ca = base64.b64encode((cert or self.cert).read_bytes()).decode()
-        path.write_text(json.dumps({
-            "apiVersion": "v1", "kind": "Config", "current-context": "test",
-            "contexts": [{"name": "test", "context": {"cluster": "c", "user": "u"}}],
-            "clusters": [{"name": "c", "cluster": {"server": self.url,
-                                                   "certificate-authority-data": ca, **cluster}}],
-            "users": [{"name": "u", "user": {"tokenFile": "token"}}]}))
-        (folder / "token").write_text(self.token + "\n")
-        return path
+        return write_kubeconfig(folder / name, self.url, cert or self.cert, self.token, **cluster)
 
 
 class FakeAgent:
