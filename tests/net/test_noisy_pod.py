@@ -8,7 +8,9 @@
 
 import ipaddress
 import os
+import pathlib
 import sys
+import threading
 
 import pytest
 
@@ -166,3 +168,36 @@ def test_a_scan_of_the_nodes_own_subnet_leaves_its_neighbour_table_room(lab, upl
     finally:
         scan.kill()
         scan.wait()
+
+
+# Adds and deletes an address of eth0 as fast as the kernel takes it; needs NET_ADMIN.
+FLIP = """
+import socket, struct
+index = socket.if_nametoindex("eth0")
+def message(type, flags):
+    body = struct.pack("BBBBi", 2, 32, 0, 0, index) + struct.pack("HH4s", 8, 2, bytes([192, 0, 2, 7]))
+    return struct.pack("IHHII", 16 + len(body), type, 1 | flags, 0, 0) + body
+sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+while True:
+    sock.send(message(20, 0x400) + message(21, 0))
+"""
+
+
+def cpu_seconds(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
+    return sum(int(ticks) for ticks in fields[11:13]) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_pod_that_flips_an_address_takes_little_of_the_agent(lab):
+    node, flooder = lab[:2]
+    before = cpu_seconds(node.agent.pid)
+    flips = [flooder.popen(sys.executable, "-c", FLIP) for _ in range(2)]
+    try:
+        threading.Event().wait(2.0)  # of flipping: what the agent does meanwhile is measured
+        assert cpu_seconds(node.agent.pid) - before < 0.5
+        node.pod("newcomer", labels={"app": "newcomer"})
+        assert all(flip.poll() is None for flip in flips)
+    finally:
+        for flip in flips:
+            flip.kill()
+            flip.wait()
