@@ -217,10 +217,11 @@ static void canary_diff(const struct canary *canary, cJSON *report)
 {
 	auto_(policy_diff) struct policy_diff *diff =
 		policy_diff(canary->stores[0]->objects, canary->stores[1]->objects);
+	const struct cli_store *const stores[] = { canary->stores[0], canary->stores[1] };
 
-	cJSON_AddItemToObject(report, "change", diff_json(diff));
+	cJSON_AddItemToObject(report, "change", diff_json(diff, stores));
 	if (!canary->args->json)
-		diff_print(diff);
+		diff_print(diff, stores);
 }
 
 static void canary_summary(const struct canary *canary, bool incomplete)

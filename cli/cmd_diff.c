@@ -5,6 +5,7 @@
 
 #include "cli/cli_store.h"
 #include "cli/command.h"
+#include "cli/diff_why.h"
 #include "cli/output.h"
 #include "cli/output_diff.h"
 
@@ -33,6 +34,7 @@ int cmd_policy_diff(const struct arguments *args, struct errmsg *err)
 	auto_(cli_store) struct cli_store *before = NULL;
 	auto_(cli_store) struct cli_store *after = NULL;
 	auto_(policy_diff) struct policy_diff *diff = NULL;
+	const struct cli_store *stores[DIFF_VERSIONS];
 	int ret = version_load(args, args->operands[0], &before, err);
 
 	if (!ret)
@@ -43,18 +45,20 @@ int cmd_policy_diff(const struct arguments *args, struct errmsg *err)
 		ret = cli_store_fill(after, before, err);
 	if (ret)
 		return ret;
+	stores[DIFF_BEFORE] = before;
+	stores[DIFF_AFTER] = after;
 	if (store_count(after->objects, OBJECT_POD) == 0)
 		return fail_plain(err, -ENOENT,
 				  "there are no pods to compare; give an inventory with -f, as "
 				  "kubectl get pods,namespaces -A -o yaml prints it");
 	diff = policy_diff(before->objects, after->objects);
 	if (args->json) {
-		cJSON *json = diff_json(diff);
+		cJSON *json = diff_json(diff, stores);
 
 		output_json(json);
 		cJSON_Delete(json);
 	} else {
-		diff_print(diff);
+		diff_print(diff, stores);
 	}
 	return diff->change_count ? EXIT_FAILED : EXIT_OK;
 }

@@ -6,10 +6,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/diff_why.h"
 #include "cli/output.h"
+#include "cli/output_explain.h"
 #include "lib/auto.h"
 
-#define NAMES_MAX 8 /* of one list in a line for people */
+#define NAMES_MAX        8 /* of one list in a line for people */
+#define WHYS_PRINTED_MAX 2 /* of one change */
 
 /* ---- lists of peer groups ---- */
 
@@ -119,6 +122,11 @@ cJSON *peer_groups_json(const struct reach *reach, const size_t *numbers, size_t
 	return array;
 }
 
+static const char *span_name(uint8_t proto)
+{
+	return proto ? proto_name(proto) : "other";
+}
+
 cJSON *ports_json(const struct port_pool *pool, uint32_t set)
 {
 	cJSON *array = cJSON_CreateArray();
@@ -128,8 +136,7 @@ cJSON *ports_json(const struct port_pool *pool, uint32_t set)
 		cJSON *json = cJSON_CreateObject();
 
 		cJSON_AddItemToArray(array, json);
-		cJSON_AddStringToObject(json, "protocol",
-					span.proto ? proto_name(span.proto) : "other");
+		cJSON_AddStringToObject(json, "protocol", span_name(span.proto));
 		if (span.proto)
 			cJSON_AddNumberToObject(json, "port", span.min);
 		if (span.max != span.min)
@@ -140,6 +147,16 @@ cJSON *ports_json(const struct port_pool *pool, uint32_t set)
 
 /* ---- differences ---- */
 
+#define ENDS_MAX 600
+
+static const char *end_name(const struct explain_end *end, char *buf)
+{
+	if (!end->pod)
+		return addr_format(&end->addr, buf);
+	snprintf(buf, ENDS_MAX, "%s/%s", end->pod->namespace, end->pod->name);
+	return buf;
+}
+
 /* The family in which the change is, or NULL: in both, or there is only one. */
 static const char *change_family(const struct diff_change *change)
 {
@@ -148,7 +165,25 @@ static const char *change_family(const struct diff_change *change)
 	return change->families[FAMILY_V4] ? "IPv4" : "IPv6";
 }
 
-cJSON *diff_json(const struct policy_diff *diff)
+/* "why": connections that stand for all of them, each as explain tells it before and after. */
+static void whys_add_json(const struct policy_diff *diff, const struct diff_change *change,
+			  uint32_t ports, const struct cli_store *const *stores, cJSON *array)
+{
+	struct diff_whys whys = diff_whys_of(diff, change, ports, stores);
+
+	for (size_t i = 0; i < whys.count; i++) {
+		cJSON *json = cJSON_CreateObject();
+
+		cJSON_AddItemToArray(array, json);
+		for (size_t k = 0; k < DIFF_VERSIONS; k++)
+			cJSON_AddItemToObject(json, k == DIFF_BEFORE ? "before" : "after",
+					      answer_json(stores[k], span_name(whys.items[i].proto),
+							  &whys.items[i].answers[k]));
+	}
+	diff_whys_done(&whys);
+}
+
+cJSON *diff_json(const struct policy_diff *diff, const struct cli_store *const *stores)
 {
 	const struct port_pool *pool = reach_pool(diff->reach);
 	cJSON *json = cJSON_CreateObject();
@@ -161,7 +196,7 @@ cJSON *diff_json(const struct policy_diff *diff)
 	for (size_t i = 0; i < diff->change_count; i++) {
 		const struct diff_change *change = &diff->changes[i];
 		const char *family = change_family(change);
-		cJSON *row = cJSON_CreateObject();
+		cJSON *row = cJSON_CreateObject(), *why;
 
 		cJSON_AddItemToArray(array, row);
 		cJSON_AddItemToObject(
@@ -173,13 +208,67 @@ cJSON *diff_json(const struct policy_diff *diff)
 		cJSON_AddItemToObject(row, "denied", ports_json(pool, change->denied));
 		cJSON_AddItemToObject(row, "family",
 				      family ? cJSON_CreateString(family) : cJSON_CreateNull());
+		why = cJSON_AddArrayToObject(row, "why");
+		whys_add_json(diff, change, change->denied, stores, why);
+		whys_add_json(diff, change, change->allowed, stores, why);
 	}
 	return json;
 }
 
-/* "- deny   5432/TCP: FROM -> TO". */
+/* Both ends of a connection that stands for others, where there are several. */
+static void example_print(const struct diff_why *why)
+{
+	const struct answer *answer = &why->answers[DIFF_AFTER];
+	char from[ENDS_MAX], to[ENDS_MAX];
+
+	printf("    such as %s -> %s ", end_name(&answer->from, from), end_name(&answer->to, to));
+	if (why->proto)
+		printf("%u/%s\n", answer->port, proto_name(why->proto));
+	else
+		printf("by other protocols\n");
+}
+
+/* The sides that another rule decides than before. */
+static void why_print(const struct diff_why *why, const struct cli_store *const *stores)
+{
+	for (enum direction direction = DIR_EGRESS; direction <= DIR_INGRESS; direction++) {
+		auto_buffer struct buffer before = { 0 };
+		auto_buffer struct buffer after = { 0 };
+
+		explanation_side_text(NULL, &why->answers[DIFF_BEFORE].explanation, direction,
+				      &before);
+		explanation_side_text(NULL, &why->answers[DIFF_AFTER].explanation, direction,
+				      &after);
+		if (!strcmp(before.data, after.data))
+			continue;
+		for (size_t i = 0; i < DIFF_VERSIONS; i++) {
+			auto_buffer struct buffer text = { 0 };
+
+			explanation_side_text(stores[i], &why->answers[i].explanation, direction,
+					      &text);
+			printf("    %-8s %s", i == DIFF_BEFORE ? "before:" : "after:", text.data);
+		}
+	}
+}
+
+static void whys_print(const struct policy_diff *diff, const struct diff_change *change,
+		       uint32_t ports, const struct cli_store *const *stores)
+{
+	struct diff_whys whys = diff_whys_of(diff, change, ports, stores);
+
+	for (size_t i = 0; i < whys.count && i < WHYS_PRINTED_MAX; i++) {
+		if (whys.count > 1)
+			example_print(&whys.items[i]);
+		why_print(&whys.items[i], stores);
+	}
+	if (whys.count > WHYS_PRINTED_MAX)
+		printf("    other pairs are decided by other rules; -o json names more\n");
+	diff_whys_done(&whys);
+}
+
+/* "- deny   FROM -> TO: 5432/TCP", and what decides. */
 static void change_print(const struct policy_diff *diff, const struct diff_change *change,
-			 bool allowed)
+			 bool allowed, const struct cli_store *const *stores)
 {
 	uint32_t ports = allowed ? change->allowed : change->denied;
 	auto_buffer struct buffer text = { 0 };
@@ -195,13 +284,14 @@ static void change_print(const struct policy_diff *diff, const struct diff_chang
 	printf("%s%c %s%s  %s%s%s\n", output_colour(allowed ? COLOUR_GOOD : COLOUR_BAD),
 	       allowed ? '+' : '-', allowed ? "allow" : "deny ", output_colour_end(), text.data,
 	       family ? ", only " : "", family ? family : "");
+	whys_print(diff, change, ports, stores);
 }
 
-void diff_print(const struct policy_diff *diff)
+void diff_print(const struct policy_diff *diff, const struct cli_store *const *stores)
 {
 	for (size_t i = 0; i < diff->change_count; i++) {
-		change_print(diff, &diff->changes[i], false);
-		change_print(diff, &diff->changes[i], true);
+		change_print(diff, &diff->changes[i], false, stores);
+		change_print(diff, &diff->changes[i], true, stores);
 	}
 	if (diff->change_count == 0)
 		printf("no connection changes\n");

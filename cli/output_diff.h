@@ -6,6 +6,7 @@
 #include "policy/analysis/diff.h"
 
 struct cJSON;
+struct cli_store;
 
 /* Appends "shop/web, shop/app=db (2 pods), every pod of bank, 10.0.0.0/8".  All pods, or all pods
  * of a namespace, get one name; of a long list only the beginning is named. */
@@ -19,8 +20,8 @@ struct cJSON *ports_json(const struct port_pool *pool, uint32_t set);
 /* [{"pods": ["shop/web"]}, {"cidr": "10.0.0.0/8"}] */
 struct cJSON *peer_groups_json(const struct reach *reach, const size_t *numbers, size_t count);
 
-/* The whole of a difference. */
-struct cJSON *diff_json(const struct policy_diff *diff);
-void diff_print(const struct policy_diff *diff);
+/* The whole of a difference, with the rules that decide; stores: the old and the new one. */
+struct cJSON *diff_json(const struct policy_diff *diff, const struct cli_store *const *stores);
+void diff_print(const struct policy_diff *diff, const struct cli_store *const *stores);
 
 #endif

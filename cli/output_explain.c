@@ -130,7 +130,7 @@ static cJSON *end_json(const struct explain_end *end)
 	return json;
 }
 
-static cJSON *answer_json(const struct answers *answers, const struct answer *answer)
+cJSON *answer_json(const struct cli_store *store, const char *proto, const struct answer *answer)
 {
 	const struct explanation *explanation = &answer->explanation;
 	cJSON *json = cJSON_CreateObject();
@@ -139,11 +139,10 @@ static cJSON *answer_json(const struct answers *answers, const struct answer *an
 	cJSON_AddItemToObject(json, "from", end_json(&answer->from));
 	cJSON_AddItemToObject(json, "to", end_json(&answer->to));
 	cJSON_AddNumberToObject(json, "port", answer->port);
-	cJSON_AddStringToObject(json, "protocol", proto_name(answers->proto));
-	cJSON_AddItemToObject(json, "egress",
-			      side_json(answers->store, DIR_EGRESS, &explanation->egress));
+	cJSON_AddStringToObject(json, "protocol", proto);
+	cJSON_AddItemToObject(json, "egress", side_json(store, DIR_EGRESS, &explanation->egress));
 	cJSON_AddItemToObject(json, "ingress",
-			      side_json(answers->store, DIR_INGRESS, &explanation->ingress));
+			      side_json(store, DIR_INGRESS, &explanation->ingress));
 	return json;
 }
 
@@ -167,7 +166,8 @@ static cJSON *refused_json(const struct answers *answers)
 
 cJSON *answers_json(const struct answers *answers)
 {
-	cJSON *json = answers->count ? answer_json(answers, &answers->items[answers->deciding])
+	cJSON *json = answers->count ? answer_json(answers->store, proto_name(answers->proto),
+						   &answers->items[answers->deciding])
 				     : refused_json(answers);
 	cJSON *all;
 
@@ -175,7 +175,8 @@ cJSON *answers_json(const struct answers *answers)
 		return json;
 	all = cJSON_AddArrayToObject(json, answers->service ? "backends" : "families");
 	for (size_t i = 0; i < answers->count; i++)
-		cJSON_AddItemToArray(all, answer_json(answers, &answers->items[i]));
+		cJSON_AddItemToArray(all, answer_json(answers->store, proto_name(answers->proto),
+						      &answers->items[i]));
 	return json;
 }
 
@@ -235,13 +236,21 @@ static void add_side(struct buffer *text, const struct cli_store *store, enum di
 	}
 }
 
+void explanation_side_text(const struct cli_store *store, const struct explanation *explanation,
+			   enum direction direction, struct buffer *text)
+{
+	const struct explain_side *side =
+		direction == DIR_EGRESS ? &explanation->egress : &explanation->ingress;
+
+	buffer_print(text, "%s %s: ", direction_name(direction), verdict_name(side->verdict));
+	add_side(text, store, direction, side);
+}
+
 void explanation_text(const struct cli_store *store, const struct explanation *explanation,
 		      struct buffer *text)
 {
-	buffer_print(text, "egress %s: ", verdict_name(explanation->egress.verdict));
-	add_side(text, store, DIR_EGRESS, &explanation->egress);
-	buffer_print(text, "ingress %s: ", verdict_name(explanation->ingress.verdict));
-	add_side(text, store, DIR_INGRESS, &explanation->ingress);
+	explanation_side_text(store, explanation, DIR_EGRESS, text);
+	explanation_side_text(store, explanation, DIR_INGRESS, text);
 }
 
 void answers_text(const struct answers *answers, struct buffer *text)

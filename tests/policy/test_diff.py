@@ -44,8 +44,14 @@ def test_the_same_exits_0(diff):
 def test_another_port(diff):
     done = diff([cart_from(80)], [cart_from(443)])
     assert done.returncode == 1
+    rule, nothing = ("allow: a rule allows it: NetworkPolicy shop/cart, ingress rule 0",
+                     "deny: isolated, and no rule allows it: NetworkPolicy shop/cart")
     assert done.stdout == ("- deny   shop/web -> shop/app=cart (2 pods): 80/TCP\n"
+                           f"    before:  ingress {rule} (old.json:1)\n"
+                           f"    after:   ingress {nothing} (new.json:1)\n"
                            "+ allow  shop/web -> shop/app=cart (2 pods): 443/TCP\n"
+                           f"    before:  ingress {nothing} (old.json:1)\n"
+                           f"    after:   ingress {rule} (new.json:1)\n"
                            "pairs that lose ports: 2; pairs that gain ports: 2\n")
 
 
@@ -53,6 +59,8 @@ def test_json_names_every_pod_and_every_port(diff):
     done = diff([cart_from(80)], [cart_from(80, ipBlock={"cidr": "10.0.1.0/24"})], "-o", "json")
     answer = json.loads(done.stdout)
     assert done.returncode == 1 and not answer["same"]
+    for change in answer["changes"]:
+        assert change.pop("why")
     carts = [{"pods": ["shop/cart-1", "shop/cart-2"]}]
     tcp80 = [{"protocol": "TCP", "port": 80}]
     assert {"from": [{"pods": ["shop/web"]}], "to": carts, "allowed": [], "denied": tcp80,
@@ -62,6 +70,49 @@ def test_json_names_every_pod_and_every_port(diff):
     assert {"from": [{"cidr": "10.0.1.0/24"}], "to": carts, "allowed": tcp80, "denied": [],
             "family": None} in answer["changes"]
     assert (answer["pairsNewlyAllowed"], answer["pairsNewlyDenied"]) == (4, 2)
+
+
+def test_json_names_the_deciding_rule_before_and_after(diff):
+    both = [policy("cart", "shop", podSelector=CART, ingress=[
+        {"from": [{"podSelector": WEB}], "ports": [{"port": 80}]},
+        {"from": [{"ipBlock": {"cidr": "10.0.0.0/7"}}], "ports": [{"port": 81}]}])]
+    egress = policy("web", "shop", podSelector=WEB, policyTypes=["Egress"])
+    answer = json.loads(diff(both, [*both, egress], "-o", "json").stdout)
+    change, = (c for c in answer["changes"] if c["family"] == "IPv4"
+               and c["to"] == [{"pods": ["shop/cart-1", "shop/cart-2"]}])
+    why, other = change["why"]
+    assert (why["before"]["from"]["name"], why["before"]["to"]["name"], why["before"]["port"],
+            why["before"]["protocol"]) == ("web", "cart-1", 80, "TCP")
+    assert why["before"]["ingress"]["policy"]["name"] == "cart"
+    assert why["before"]["ingress"]["rule"] == 0 and other["before"]["ingress"]["rule"] == 1
+    assert why["before"]["egress"]["reason"] == "no policy selects this pod in this direction"
+    assert (why["after"]["egress"]["verdict"], why["after"]["egress"]["policy"]["name"],
+            why["after"]["egress"]["rule"]) == ("deny", "web", None)
+    assert why["after"]["ingress"] == {**why["before"]["ingress"],
+                                       "source": why["after"]["ingress"]["source"],
+                                       "policy": why["after"]["ingress"]["policy"]}
+
+
+def test_an_address_outside_stands_for_its_own_cidr_only(diff):
+    """10.0.0.0/8 without the longer CIDRs in it; nobody is left in 172.16.0.0/15."""
+    blocks = ["10.0.0.0/8", "10.0.0.0/16", "10.1.0.0/17", "172.16.0.0/15", "172.16.0.0/16",
+              "172.17.0.0/16"]
+    old = [policy("cart", "shop", podSelector=CART, ingress=[
+        {"from": [{"ipBlock": {"cidr": block}}], "ports": [{"port": 80 + 10 * i}]}])
+        for i, block in enumerate(blocks)]
+    for i, one in enumerate(old):
+        one["metadata"]["name"] += str(i)
+    changes = json.loads(diff(old, [cart_from(99)], "-o", "json").stdout)["changes"]
+    shown = {}
+    for change in changes:
+        for peer in change["from"] if len(change["from"]) == 1 else []:
+            shown[peer.get("cidr")] = {
+                (why["before"]["from"]["address"], why["before"]["ingress"]["policy"]["name"])
+                for why in change["why"]}
+    assert shown["10.0.0.0/16"] == {("10.0.0.0", "cart0"), ("10.0.0.0", "cart1")}
+    assert shown["10.0.0.0/8"] == {("10.1.128.0", "cart0")}
+    assert shown["172.16.0.0/16"] == {("172.16.0.0", "cart3"), ("172.16.0.0", "cart4")}
+    assert not shown.get("172.16.0.0/15")
 
 
 def test_isolation_closes_all_ports(diff):
