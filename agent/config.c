@@ -67,7 +67,8 @@ static const struct setting settings[] = {
 	PATH_SETTING("cni-conf-dir", "cniConfDir", cni_conf_dir, 255,
 		     "put the CNI configuration there when ready; \"\": do not (\"\")"),
 	{ "pod-cidr", "podCIDRs", SETTING_CIDRS, offsetof(struct config, pod_cidrs), 0, 0, "CIDR",
-	  "range of pod addresses, repeatable (10.127.0.0/24, fd00:10:127::/112)" },
+	  "range of pod addresses, repeatable (10.127.0.0/24, fd00:10:127::/112; with "
+	  "kubernetes those of the Node object)" },
 	NUMBER_SETTING("mtu", "mtu", mtu, 0, 65535,
 		       "MTU of pod interfaces; 0: that of the default route's device (0)"),
 	BOOL_SETTING("socket-services", "socketServices", socket_services,
@@ -464,7 +465,8 @@ static void config_defaults(struct config *config)
 /* Checks that concern several settings at once. */
 static int config_check(struct config *config, struct errmsg *err)
 {
-	if (config->pod_cidr_count == 0 &&
+	config->pod_cidrs_of_node = config->kubernetes && config->pod_cidr_count == 0;
+	if (config->pod_cidr_count == 0 && !config->pod_cidrs_of_node &&
 	    (cidr_add(config, "10.127.0.0/24", err) || cidr_add(config, "fd00:10:127::/112", err)))
 		return err->code;
 	for (size_t i = 0; i < config->pod_cidr_count; i++) {
@@ -506,6 +508,9 @@ int config_load(struct config *config, int argc, char **argv, enum config_action
 static bool cidrs_same(const struct config *a, const struct config *b)
 {
 	bool same = a->pod_cidr_count == b->pod_cidr_count;
+
+	if (a->pod_cidrs_of_node && b->pod_cidrs_of_node)
+		return true;
 
 	for (size_t i = 0; same && i < a->pod_cidr_count; i++)
 		same = a->pod_cidrs[i].len == b->pod_cidrs[i].len &&

@@ -21,9 +21,10 @@ struct config {
 	char objects_dir[256];      /* /etc/tendril/objects */
 	char cni_bin_dir[256];      /* where the agent puts the plugin, or "" */
 	char cni_conf_dir[256];     /* and its conflist */
-	struct prefix pod_cidrs[8]; /* 10.127.0.0/24 and fd00:10:127::/112 when none is given */
+	struct prefix pod_cidrs[8]; /* see config.c for what counts when none is given */
 	size_t pod_cidr_count;
-	unsigned int mtu; /* 0: of the default route's device, or 1500 */
+	bool pod_cidrs_of_node; /* none was given: those of the Node object count */
+	unsigned int mtu;       /* 0: of the default route's device, or 1500 */
 	bool socket_services;
 	bool accel;   /* allow socket acceleration for pods that ask */
 	bool audit;   /* of every pod; a reload changes it */

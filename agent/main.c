@@ -23,6 +23,7 @@
 #include "agent/nodes/nodes.h"
 #include "agent/notify.h"
 #include "agent/objects/objects.h"
+#include "agent/pod_cidrs.h"
 #include "agent/privilege.h"
 #include "agent/rundir.h"
 #include "agent/sync/sync.h"
@@ -195,10 +196,29 @@ static void cni_files_offer(void *arg)
 	snprintf(agent->cni_problem, sizeof(agent->cni_problem), "%s", err.text);
 }
 
+/* This node's Node object may tell its pod CIDRs. */
+static void pod_cidrs_follow(struct daemon *daemon)
+{
+	const struct object *node = objects_own_node(daemon->agent.objects);
+	struct config *config = &daemon->config;
+	struct errmsg err = {};
+	int ret = node && config->pod_cidrs_of_node ? pod_cidrs_learn(config, node, &err) : 0;
+
+	if (ret > 0) {
+		daemon->agent.pod_cidr_count = config->pod_cidr_count;
+		nodes_set_pod_cidrs(daemon->agent.nodes, config->pod_cidrs, config->pod_cidr_count);
+		ret = endpoints_set_pod_cidrs(daemon->agent.endpoints, config->pod_cidrs,
+					      config->pod_cidr_count, &err);
+	}
+	if (ret < 0)
+		log_error("pod CIDRs of the Node object: %s", err.text);
+}
+
 static void on_nodes_change(void *arg)
 {
 	struct daemon *daemon = arg;
 
+	pod_cidrs_follow(daemon);
 	nodes_sync(daemon->agent.nodes, !sync_missing(daemon->agent.sync));
 }
 
@@ -364,6 +384,10 @@ static int daemon_start(struct daemon *daemon, struct errmsg *err)
 
 	if (!ret)
 		ret = run_locks_take(&daemon->config, &daemon->locks, err);
+	if (ret)
+		return ret;
+	if (daemon->config.pod_cidrs_of_node)
+		ret = pod_cidrs_recall(&daemon->config, err);
 	if (ret)
 		return ret;
 	agent_describe(daemon);

@@ -84,8 +84,10 @@ static int run_dir_lock(const struct config *config, int *ret_fd, pid_t *ret_hol
 
 int run_dir_remove(const struct config *config, struct errmsg *err)
 {
-	static const char *const names[] = { "tendril.sock", "kube.sock",        "http.sock",
-					     "objects.json", "objects.json.tmp", "lock" };
+	static const char *const names[] = { "tendril.sock",     "kube.sock",
+					     "http.sock",        "objects.json",
+					     "objects.json.tmp", "pod-cidrs",
+					     "pod-cidrs.tmp",    "lock" };
 	static const char *const folders[] = { "endpoints", "cgroup" };
 	char path[sizeof(config->run_dir) + 32];
 

@@ -62,6 +62,9 @@ struct endpoints_options { /* pointers are borrowed; the first four outlive the 
  * RUN_DIR/endpoints/ and reconciles them with links and maps; watches netlink. */
 int endpoints_new(const struct endpoints_options *options, struct endpoints **ret_endpoints,
 		  struct errmsg *err);
+/* The ranges of pod addresses, where none were known at the start. */
+int endpoints_set_pod_cidrs(struct endpoints *endpoints, const struct prefix *cidrs, size_t count,
+			    struct errmsg *err);
 void endpoints_free(struct endpoints *endpoints); /* leaves the node as it is */
 /* Removes all that RUN_DIR and the pin directory show, also of former agents. */
 int endpoints_cleanup(const char *run_dir, struct errmsg *err);

@@ -110,6 +110,7 @@ struct endpoints {
 	uint64_t sequence;
 	const struct endpoint_step *steps;
 	size_t step_count;
+	const char *run_dir;
 	char state_dir[300];
 	char spool_dir[300];
 };

@@ -234,6 +234,7 @@ int endpoints_new(const struct endpoints_options *options, struct endpoints **re
 	endpoints->datapath = options->datapath;
 	endpoints->store = options->store;
 	endpoints->sync = options->sync;
+	endpoints->run_dir = options->run_dir;
 	endpoints->mtu = options->mtu;
 	endpoints->big_tcp = options->big_tcp;
 	endpoints->netlink = (struct netlink)NETLINK_INIT;
@@ -263,6 +264,19 @@ int endpoints_new(const struct endpoints_options *options, struct endpoints **re
 	endpoints->started = true;
 	*ret_endpoints = endpoints;
 	return 0;
+}
+
+int endpoints_set_pod_cidrs(struct endpoints *endpoints, const struct prefix *cidrs, size_t count,
+			    struct errmsg *err)
+{
+	int ret = ipam_set(endpoints->ipam, cidrs, count, err);
+
+	if (ret == 0)
+		ret = host_forwarding_ensure(endpoints->run_dir, endpoints->ipam, err);
+	if (ret == 0)
+		ret = host_repair(endpoints, err);
+	ipam_continue(endpoints);
+	return ret;
 }
 
 void endpoints_free(struct endpoints *endpoints)

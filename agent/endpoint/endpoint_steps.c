@@ -170,8 +170,10 @@ static int reserve(struct endpoint_add *add, struct errmsg *err)
 	if (ret < 0)
 		return ret;
 	if (endpoint->address_count == 0) {
-		add->cni_code = CNI_INVALID_CONFIG;
-		return fail_plain(err, -EINVAL, "this node has no pod CIDR");
+		add->cni_code = CNI_TRY_AGAIN_LATER;
+		return fail_plain(
+			err, -EAGAIN,
+			"no pod CIDR is known: the Node object has not told podCIDRs yet");
 	}
 	if (endpoint->mtu == 0)
 		endpoint->mtu = endpoints->mtu;

@@ -66,6 +66,19 @@ int ipam_new(const struct prefix *ranges, size_t count, struct ipam **ret_ipam, 
 	return 0;
 }
 
+int ipam_set(struct ipam *ipam, const struct prefix *ranges, size_t count, struct errmsg *err)
+{
+	struct ipam former = *ipam;
+	auto_(ipam) struct ipam *other = NULL;
+	int ret = ipam_new(ranges, count, &other, err);
+
+	if (ret < 0)
+		return ret;
+	*ipam = *other;
+	*other = former;
+	return 0;
+}
+
 void ipam_free(struct ipam *ipam)
 {
 	if (!ipam)

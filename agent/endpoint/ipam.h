@@ -28,6 +28,8 @@ typedef bool (*ipam_in_use)(const struct addr *addr, void *arg);
 
 /* -EINVAL: a range is too small for a pod, or two overlap. */
 int ipam_new(const struct prefix *ranges, size_t count, struct ipam **ret_ipam, struct errmsg *err);
+/* Takes other ranges; those before stay on failure. */
+int ipam_set(struct ipam *ipam, const struct prefix *ranges, size_t count, struct errmsg *err);
 void ipam_free(struct ipam *ipam);
 DEFINE_AUTO(ipam)
 

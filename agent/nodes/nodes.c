@@ -408,6 +408,12 @@ int nodes_new(const struct nodes_options *options, struct nodes **ret, struct er
 	return notices_open(nodes, err);
 }
 
+void nodes_set_pod_cidrs(struct nodes *nodes, const struct prefix *cidrs, size_t count)
+{
+	nodes->options.pod_cidrs = cidrs;
+	nodes->options.pod_cidr_count = count;
+}
+
 void nodes_free(struct nodes *nodes)
 {
 	if (!nodes)

@@ -27,6 +27,8 @@ struct nodes_options {
 
 /* Reads which of our routes the kernel has.  Changes nothing before nodes_sync(). */
 int nodes_new(const struct nodes_options *options, struct nodes **ret, struct errmsg *err);
+/* The pod CIDRs of this node, where none were known at the start; borrowed. */
+void nodes_set_pod_cidrs(struct nodes *nodes, const struct prefix *cidrs, size_t count);
 void nodes_free(struct nodes *nodes); /* the routes stay */
 
 /* Brings the routes in line with the Node objects.  complete: objects that are not there are gone.

@@ -404,7 +404,8 @@ int objects_kube_put(struct objects *objects, const char *text, size_t len,
 	kube_interest_update(objects);
 	objects->kube.synced |= objects->kube.listed && kube_interest_is_known(objects);
 	objects_know(objects);
-	if (objects_sync(objects, &full))
+	/* Before everything is known the maps stay as they are; then they are written once. */
+	if (objects->kube.synced && objects_sync(objects, &full))
 		batch_refuse(&batch, full.text); /* tried again with every change */
 	if (batch.synced)
 		malloc_trim(0); /* lists take memory that changes do not */
@@ -434,6 +435,13 @@ const char *object_kube_missing(const struct object_kube *kube)
 	return kube->enabled && !kube->synced
 		       ? "the objects of the Kubernetes API server are not known yet"
 		       : "";
+}
+
+const struct object *objects_own_node(const struct objects *objects)
+{
+	const char *node = objects->kube.node;
+
+	return *node ? store_find(objects->files.store, OBJECT_NODE, "", node) : NULL;
 }
 
 struct cJSON *object_kube_get(const struct object *object)

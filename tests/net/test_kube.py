@@ -12,7 +12,7 @@ import pytest
 from kubeapi import FakeApi
 from tendril import BUILD, Node, UnixConnection, pod_object, wait_for
 
-PODS, NAMESPACES = "/api/v1/pods", "/api/v1/namespaces"
+PODS, NAMESPACES, NODES = "/api/v1/pods", "/api/v1/namespaces", "/api/v1/nodes"
 POLICIES = "/apis/networking.k8s.io/v1/networkpolicies"
 CLUSTER_POLICIES = "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies"
 PORT = 8080
@@ -21,12 +21,12 @@ PORT = 8080
 class KubeNode(Node):
     """A node whose objects come from an API server, by tendril-kube."""
 
-    def __init__(self, folder, *agent_args):
+    def __init__(self, folder, *agent_args, **more):
         self.api_server = FakeApi(folder)
         self.kubeconfig = self.api_server.kubeconfig(folder)
         self.kube_log = folder / "kube.log"
         self.client = None
-        super().__init__("--kubernetes=true", *agent_args)
+        super().__init__("--kubernetes=true", *agent_args, **more)
 
     def client_start(self):
         self.client = subprocess.Popen(
@@ -582,3 +582,50 @@ def test_a_client_that_starts_again_takes_no_pod_away(node):
     wait_for(lambda: ("Pod", "shop", "far") not in node.objects_of("kubernetes"),
              "the pod that was deleted meanwhile to go")
     node.wait_object("Pod", "shop", "gone")
+
+
+# ---- pod CIDRs of the Node object ------------------------------------------------------------
+
+CIDRS = ["10.201.3.0/24", "fd00:201:3::/112"]
+
+
+def test_pod_cidrs_are_those_of_the_node_object(tmp_path):
+    with KubeNode(tmp_path, cidrs=()) as node:
+        node.api_server.put(NAMESPACES, "shop")
+        node.api_server.put(NODES, "n2", spec={"podCIDRs": ["10.201.4.0/24"]})
+        node.api_server.put(NODES, "n1", spec={})
+        node.client_start()
+        node.wait_synced()
+        for name in ("web", "cart"):
+            node.announce(name, {})
+        answer = node.pod("web", "shop", wire=False).cni("ADD", check=False)
+        assert answer["code"] == 11 and "podCIDRs" in json.dumps(answer)
+        node.api_server.put(NODES, "n1", spec={"podCIDR": CIDRS[0], "podCIDRs": CIDRS})
+        wait_for(lambda: node.status()["podCIDRs"] == CIDRS, "the pod CIDRs of the Node object")
+        web = node.pod("web", "shop")
+        assert [address.rsplit(".", 1)[0].rsplit(":", 1)[0] for address in web.addresses] == [
+            "10.201.3", "fd00:201:3:"]
+        web.serve(tcp=[PORT])
+
+        # Without an API server they are remembered, for the pods that are there.
+        node.client_stop()
+        node.kill()
+        node.start()
+        assert node.status()["podCIDRs"] == CIDRS
+        node.client_start()
+        node.wait_synced()
+        assert reaches(node.pod("cart", "shop"), web)
+        assert "10.201.3.1" in node.netns.run("ip", "address").stdout
+
+        # Others are for the next start; the pods that are there keep their addresses.
+        node.api_server.put(NODES, "n1", spec={"podCIDRs": ["10.201.9.0/24"]})
+        wait_for(lambda: "from the next start" in node.log(), "a warning")
+        assert node.status()["podCIDRs"] == CIDRS
+
+
+def test_pod_cidrs_of_the_configuration_win(node):
+    node.api_server.put(NODES, "n1", spec={"podCIDRs": CIDRS})
+    node.client_start()
+    node.wait_synced()
+    node.wait_object("Node", "", "n1")
+    assert set(node.status()["podCIDRs"]) == {"10.200.0.0/24", "fd00:200::/112"}
