@@ -12,8 +12,8 @@
 #include <event2/event.h>
 #include <stdio.h>
 #include <sys/random.h>
-#include <uthash.h>
 
+#include "kube/known.h"
 #include "lib/alloc.h"
 #include "lib/arena.h"
 #include "lib/auto.h"
@@ -34,14 +34,6 @@
 #define METADATA_OBJECT   METADATA_AS("PartialObjectMetadata")
 
 enum phase { PHASE_PAGE, PHASE_STREAM, PHASE_WATCH };
-
-struct known { /* what was told of an object */
-	UT_hash_handle hh;
-	uint32_t generation; /* of the list that it was last seen in */
-	char *version;       /* metadata.resourceVersion */
-	bool offered;        /* it did not come by the watch, which may still bring older ones */
-	char key[];          /* "namespace/name" */
-};
 
 struct reflector {
 	struct apiserver *apiserver;
@@ -65,29 +57,19 @@ struct reflector {
 	uint32_t failures;       /* in a row */
 	char last_problem[1000]; /* "" while requests are answered */
 	uint64_t began_ns;
-	struct known *known;
-	size_t known_count;
+	struct known_set known;
 };
 
 /* ---- what is known --------------------------------------------------------------------------- */
 
-static void known_forget(struct reflector *reflector, struct known *known)
+static void object_forget(struct reflector *reflector, const struct known *known)
 {
-	/* NOLINTNEXTLINE(*Malloc): it is out of the list by then */
-	HASH_DEL(reflector->known, known);
-	reflector->known_count--;
-	free(known->version);
-	free(known);
-}
-
-static void known_delete(struct reflector *reflector, struct known *known)
-{
-	char *slash = strchr(known->key, '/');
+	auto_free char *name = xstrdup(known_name(&reflector->known, known));
+	char *slash = strchr(name, '/');
 
 	*slash = '\0';
-	reflector->ops->deleted(reflector->scope.resource, known->key, slash + 1, reflector->arg);
-	*slash = '/';
-	known_forget(reflector, known);
+	reflector->ops->deleted(reflector->scope.resource, name, slash + 1, reflector->arg);
+	known_del(&reflector->known, known);
 }
 
 static int object_key(const cJSON *object, char **ret, struct errmsg *err)
@@ -100,79 +82,54 @@ static int object_key(const cJSON *object, char **ret, struct errmsg *err)
 	return 0;
 }
 
-/* Versions are numbers that grow in every server that keeps its objects in etcd; where they are
- * not, nothing is older. */
-static bool version_is_older(const char *version, const char *other)
-{
-	char *version_end, *other_end;
-	unsigned long long number = strtoull(version, &version_end, 10);
-	unsigned long long other_number = strtoull(other, &other_end, 10);
-
-	return !*version_end && !*other_end && number < other_number;
-}
-
-/* NOLINTNEXTLINE(*readability-function-size): the macros of uthash */
 static int object_changed(struct reflector *reflector, const cJSON *object, bool offered)
 {
-	const char *version = metadata_text(object, "resourceVersion");
 	auto_free char *key = NULL;
 	struct known *known;
 
 	if (object_key(object, &key, &reflector->problem) < 0)
 		return -EBADMSG;
-	HASH_FIND_STR(reflector->known, key, known);
 	if (reflector->scope.wanted && !reflector->scope.wanted(object)) {
+		known = known_find(&reflector->known, key);
 		if (known)
-			known_delete(reflector, known);
+			object_forget(reflector, known);
 		return 0;
 	}
-	if (!known) {
-		known = xcalloc(1, sizeof(*known) + strlen(key) + 1);
-		memcpy(known->key, key, strlen(key) + 1);
-		HASH_ADD_STR(reflector->known, key, known);
-		reflector->known_count++;
-	}
+	known = known_add(&reflector->known, key);
 	known->generation = reflector->generation;
-	if (known->version &&
-	    (strcmp(known->version, version) == 0 ||
-	     ((offered || known->offered) && version_is_older(version, known->version))))
-		return 0;
-	known->offered = offered;
-	free(known->version);
-	known->version = xstrdup(version);
-	reflector->ops->changed(reflector->scope.resource, object, reflector->arg);
+	if (known_renew(known, metadata_text(object, "resourceVersion"), offered))
+		reflector->ops->changed(reflector->scope.resource, object, reflector->arg);
 	return 0;
 }
 
-/* NOLINTNEXTLINE(*readability-function-size): the macros of uthash */
 static int object_deleted(struct reflector *reflector, const cJSON *object)
 {
 	auto_free char *key = NULL;
-	struct known *known;
+	const struct known *known;
 
 	if (object_key(object, &key, &reflector->problem) < 0)
 		return -EBADMSG;
-	HASH_FIND_STR(reflector->known, key, known);
+	known = known_find(&reflector->known, key);
 	if (known)
-		known_delete(reflector, known);
+		object_forget(reflector, known);
 	return 0;
 }
 
 /* A list is whole: what it did not bring is no more. */
 static void list_end(struct reflector *reflector)
 {
-	struct known *known, *next;
+	const struct known *known;
+	size_t pos = 0;
 
-	HASH_ITER(hh, reflector->known, known, next)
-	{
+	while ((known = known_next(&reflector->known, &pos))) {
 		if (known->generation != reflector->generation)
-			known_delete(reflector, known);
+			object_forget(reflector, known);
 	}
 	reflector->listed = true;
 	if (reflector->synced)
 		return;
 	reflector->synced = true;
-	log_info("%s: %zu objects", reflector->scope.resource->name, reflector->known_count);
+	log_info("%s: %zu objects", reflector->scope.resource->name, reflector->known.table.count);
 	reflector->ops->synced(reflector->scope.resource, reflector->arg);
 }
 
@@ -484,13 +441,13 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 
 DEFINE_AUTO(reflector)
 
-/* NOLINTNEXTLINE(*readability-function-size): the macros of uthash */
 int reflector_new(struct event_base *base, struct apiserver *apiserver,
 		  const struct reflector_scope *scope, const struct reflector_ops *ops, void *arg,
 		  struct reflector **ret, struct errmsg *err)
 {
 	auto_(reflector) struct reflector *reflector = xcalloc(1, sizeof(*reflector));
 
+	known_init(&reflector->known);
 	reflector->apiserver = apiserver;
 	reflector->scope = *scope;
 	reflector->ops = ops;
@@ -505,14 +462,11 @@ int reflector_new(struct event_base *base, struct apiserver *apiserver,
 
 void reflector_free(struct reflector *reflector)
 {
-	struct known *known, *next;
-
 	if (!reflector)
 		return;
 	if (reflector->request)
 		apiserver_cancel(reflector->request);
-	HASH_ITER(hh, reflector->known, known, next)
-	known_forget(reflector, known);
+	known_done(&reflector->known);
 	if (reflector->timer)
 		event_free(reflector->timer);
 	buffer_done(&reflector->text);
@@ -523,10 +477,11 @@ void reflector_free(struct reflector *reflector)
 
 void reflector_end(struct reflector *reflector)
 {
-	struct known *known, *next;
+	const struct known *known;
+	size_t pos = 0;
 
-	HASH_ITER(hh, reflector->known, known, next)
-	known_delete(reflector, known);
+	while ((known = known_next(&reflector->known, &pos)))
+		object_forget(reflector, known);
 	reflector_free(reflector);
 }
 
@@ -535,14 +490,11 @@ void reflector_offer(struct reflector *reflector, const struct cJSON *object)
 	object_changed(reflector, object, true);
 }
 
-/* NOLINTNEXTLINE(*readability-function-size): the macros of uthash */
 bool reflector_has(const struct reflector *reflector, const char *namespace, const char *name)
 {
 	auto_free char *key = xasprintf("%s/%s", namespace, name);
-	const struct known *known;
 
-	HASH_FIND_STR(reflector->known, key, known);
-	return known != NULL;
+	return known_find(&reflector->known, key) != NULL;
 }
 
 const char *reflector_problem(const struct reflector *reflector)

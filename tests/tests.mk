@@ -105,7 +105,7 @@ $(F)/fuzz_cni%: $(F)/tests/fuzz/fuzz_cni%.o $(F)/libcni.a $(F)/libtendril.a
 $(F)/tests/%.o: CPPFLAGS += -Itests
 
 # The parsers of the API client: it is linked by nobody else.
-$(F)/fuzz_kube: $(F)/tests/fuzz/fuzz_kube.o $(F)/kube/resource.o $(F)/libtendril.a
+$(F)/fuzz_kube: $(F)/tests/fuzz/fuzz_kube.o $(F)/kube/resource.o $(F)/kube/known.o $(F)/libtendril.a
 	$(say) LD $@
 	$(Q)$(CLANG) $(FUZZ) -fsanitize=fuzzer $^ -o $@ $(filter-out -lcmocka,$(test_libs)) -lcurl
 

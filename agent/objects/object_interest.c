@@ -8,6 +8,7 @@
 
 #include "agent/objects/object_await.h"
 #include "agent/objects/object_closed.h"
+#include "agent/objects/object_pack.h"
 #include "agent/objects/objects_internal.h"
 #include "lib/alloc.h"
 #include "lib/arena.h"
@@ -149,7 +150,7 @@ static void network_policies_add(const struct store *store, const struct own_pod
 
 static struct object *text_parse(const char *text)
 {
-	auto_json cJSON *json = cJSON_Parse(text);
+	auto_json cJSON *json = object_unpack(text);
 	struct problems problems = { 0 };
 	struct object *object = NULL;
 
@@ -162,7 +163,7 @@ static struct object *text_parse(const char *text)
 static void policy_swap(struct objects *objects, const struct object *held, bool hold)
 {
 	const char *text = kube_object_of(held)->json;
-	auto_json cJSON *json = hold ? cJSON_Parse(text) : NULL;
+	auto_json cJSON *json = hold ? object_unpack(text) : NULL;
 	struct object *object = hold ? object_closed(held->kind, held->namespace, held->name, json)
 				     : text_parse(text);
 	auto_free char *copy = xstrdup(text);

@@ -15,6 +15,7 @@
 
 #include "agent/objects/object_closed.h"
 #include "agent/objects/object_interest.h"
+#include "agent/objects/object_pack.h"
 #include "agent/objects/object_waiting.h"
 #include "agent/objects/objects_internal.h"
 #include "lib/alloc.h"
@@ -180,7 +181,8 @@ static struct object *object_make(const cJSON *json, bool *ret_closed, char *lin
 
 static void event_modified(struct batch *batch, const cJSON *json)
 {
-	auto_free char *text = cJSON_PrintUnformatted(json);
+	auto_free char *printed = cJSON_PrintUnformatted(json);
+	auto_free char *text = printed ? object_pack(printed) : NULL;
 	struct errmsg err = { 0 };
 	struct object_ref ref;
 	struct object *object;
@@ -222,7 +224,7 @@ bool object_kube_retry(struct objects *objects)
 
 		progress = false;
 		DL_FOREACH_SAFE (objects->kube.waiting, item, next) {
-			auto_json cJSON *json = cJSON_Parse(item->json);
+			auto_json cJSON *json = object_unpack(item->json);
 			struct errmsg err = { 0 };
 			char line[sizeof(err.text)];
 			bool closed;
@@ -446,7 +448,7 @@ const struct object *objects_own_node(const struct objects *objects)
 
 struct cJSON *object_kube_get(const struct object *object)
 {
-	return cJSON_Parse(kube_object_of(object)->json);
+	return object_unpack(kube_object_of(object)->json);
 }
 
 struct cJSON *objects_kube_status(const struct objects *objects)

@@ -26,7 +26,7 @@ struct pod_await;
 
 struct kube_object {
 	struct object_source source; /* first: struct object's source points here */
-	char *json;
+	char *json;                  /* packed */
 	bool closed; /* a policy that lets nothing through stands in the store instead */
 	bool held;   /* the same, until the pods that it names are known */
 	bool stale;  /* the client has begun anew and has not mentioned it yet */

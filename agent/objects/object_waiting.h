@@ -18,8 +18,8 @@ struct object_ref {
 };
 
 struct kube_waiting { /* in a list */
-	char *json;
-	bool stale; /* the client has begun anew and has not mentioned it yet */
+	char *json;   /* packed */
+	bool stale;   /* the client has begun anew and has not mentioned it yet */
 	enum object_kind kind;
 	struct kube_waiting *prev;
 	struct kube_waiting *next;
