@@ -18,7 +18,7 @@
 
 /* Bumped whenever the layout of a pinned map changes.  The pins of ABI_OLDEST and later are taken
  * over under traffic; convert.c knows what differs, and README.md how to write that. */
-#define ABI_VERSION 7
+#define ABI_VERSION 8
 #define ABI_OLDEST  6
 
 /* ---- limits and well-known numbers ---------------------------------------------------------- */
@@ -178,8 +178,13 @@ struct node_state {
 	__u32 revision;     /* grows with every change of policy, identity or address */
 	__u32 flags;        /* enum node_flag */
 	__u64 netns_cookie; /* of the agent's own network namespace */
+	/* The ports of this node's own addresses that may be in service_map lie between these, host
+	 * order, inclusive.  All zero: there are none. */
+	__u16 node_port_min;
+	__u16 node_port_max;
+	__u32 pad;
 };
-ABI_SIZE(struct node_state, 16);
+ABI_SIZE(struct node_state, 24);
 
 /* ---- connection state ----------------------------------------------------------------------- */
 
@@ -279,16 +284,38 @@ struct service_key {
 };
 ABI_SIZE(struct service_key, 20);
 
-/* backends == 0: the service exists but has no ready endpoint; connections are rejected. */
-struct service {
-	__u32 id; /* of backend_map keys */
-	__u32 backends;
+enum service_kind { CLUSTER_IP, NODE_PORT, LOAD_BALANCER, EXTERNAL_IP, HOST_PORT };
+
+enum service_flag {
+	/* Of a CLUSTER_IP: everybody gets an endpoint of this node.  Of the other kinds: clients
+	 * from outside the cluster do, and keep their address; clients inside use all. */
+	SERVICE_LOCAL = 1 << 0,
+	/* Some endpoint serves: who may not use it is dropped.  Else clients are refused. */
+	SERVICE_HAS_ENDPOINTS = 1 << 1,
+	SERVICE_SOURCE_RANGES = 1 << 2, /* only clients in range_map may use it */
 };
-ABI_SIZE(struct service, 8);
+
+/* Value of service_map. */
+struct service {
+	__u32 id;       /* one port of a service in one family: all its frontends share it */
+	__u32 backends; /* for new connections: backend_map indices 0 .. backends - 1 */
+	/* Those of this node, where a frontend is SERVICE_LOCAL: BACKEND_LOCAL and what follows. */
+	__u32 local_backends;
+	__u32 affinity_s; /* how long a client keeps its backend after its last use; 0: not */
+	__u8 kind;        /* enum service_kind */
+	__u8 flags;       /* enum service_flag */
+	/* Behind those of backends: endpoints that keep their flows and get no new ones, because
+	 * they serve while they terminate, or are too far away. */
+	__u16 keeping;
+	__u32 table_size; /* reserved for Maglev: 0 */
+};
+ABI_SIZE(struct service, 24);
+
+#define BACKEND_LOCAL 0x80000000U /* first index of the endpoints of this node */
 
 struct backend_key {
 	__u32 service_id;
-	__u32 index; /* 0 .. backends - 1 */
+	__u32 index;
 };
 ABI_SIZE(struct backend_key, 8);
 
@@ -298,6 +325,32 @@ struct backend {
 	__u16 pad;
 };
 ABI_SIZE(struct backend, 20);
+
+/* Key of affinity_map (LRU): who keeps a backend of which service. */
+struct affinity_key {
+	struct addr client; /* a pod's own address, in the socket layer too; all zero: the node */
+	__u32 service_id;
+	__u32 pad;
+};
+ABI_SIZE(struct affinity_key, 24);
+
+struct affinity {
+	struct addr addr; /* of the backend */
+	__be16 port;
+	__u16 pad;
+	__u32 index;        /* in backend_map when it was last found there */
+	__u64 last_used_ns; /* CLOCK_MONOTONIC_COARSE, of the last new connection */
+};
+ABI_SIZE(struct affinity, 32);
+
+/* Key of range_map (LPM trie), value __u8 1: loadBalancerSourceRanges of services with
+ * SERVICE_SOURCE_RANGES. */
+struct source_range_key {
+	__u32 prefixlen; /* 32, and the bits of addr; IPv4 prefixes are 96 bits longer */
+	__u32 service_id;
+	struct addr addr;
+};
+ABI_SIZE(struct source_range_key, 24);
 
 /* Value of sock_service (socket storage): the service that a connected socket asked for, for
  * getpeername(), or the first service that an unconnected one sent to.  All zero: none (any more).
@@ -462,7 +515,9 @@ ABI_SIZE(struct accel_direction, 96);
 	X(13, UNRELATED_ERROR, "ICMP error that belongs to no connection")       \
 	X(14, NAT_FULL, "no room to remember a service translation")             \
 	X(15, REWRITE_FAILED, "packet could not be rewritten or redirected")     \
-	X(16, RATE_LIMITED, "more neighbours asked for than a pod may")
+	X(16, RATE_LIMITED, "more neighbours asked for than a pod may")          \
+	X(17, NO_LOCAL_BACKEND, "service without an endpoint on this node")      \
+	X(18, SOURCE_RANGE, "client is not in loadBalancerSourceRanges")
 
 #define X(num, name, text) DROP_##name = (num),
 enum drop_reason { DROP_NONE, DROP_REASONS(X) DROP_REASON_COUNT };

@@ -18,6 +18,8 @@ struct ct_map ct_map SEC(".maps");
 struct ct_count_map ct_count_map SEC(".maps");
 struct service_map service_map SEC(".maps");
 struct backend_map backend_map SEC(".maps");
+struct affinity_map affinity_map SEC(".maps");
+struct range_map range_map SEC(".maps");
 struct sock_service_map sock_service SEC(".maps");
 struct sock_bucket_map sock_bucket_map SEC(".maps");
 struct sendmsg_map sendmsg_map SEC(".maps");

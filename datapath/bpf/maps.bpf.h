@@ -158,6 +158,27 @@ struct backend_map {
 };
 extern struct backend_map backend_map SEC(".maps");
 
+/* Who keeps a backend of a service with sessionAffinity.  Written and read where backends are
+ * chosen.  Full: the longest unused goes, and that client gets another backend. */
+struct affinity_map {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct affinity_key);
+	__type(value, struct affinity);
+};
+extern struct affinity_map affinity_map SEC(".maps");
+
+/* loadBalancerSourceRanges.  Written by the agent, read where backends are chosen.  Full: the agent
+ * reports it; clients in the ranges that found no room are dropped. */
+struct range_map {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct source_range_key);
+	__type(value, __u8);
+};
+extern struct range_map range_map SEC(".maps");
+
 /* What a TCP socket asked for before translation, without the allocator, which socket storage pays
  * twice a connection.  Written by connect, read by getpeername; freed when the program closes the
  * socket.  A socket whose bucket is taken uses sock_service. */

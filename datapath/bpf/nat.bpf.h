@@ -187,28 +187,29 @@ static __always_inline void nat_mark_translated(__u32 slot)
  * Claims the way back from this backend.  It is taken while another service translates the same
  * client port to the same backend: then packets of the two could not be told apart.
  */
-static __always_inline bool nat_claim_reply(const struct flow *flow, const struct backend *backend,
-					    __u64 now_ns)
+static __always_inline bool nat_claim_reply(const struct flow *flow,
+					    const struct nat_entry *request)
 {
 	struct nat_key key = {
 		.client = flow->saddr,
-		.peer = backend->addr,
+		.peer = request->addr,
 		.client_port = flow->sport,
-		.peer_port = backend->port,
+		.peer_port = request->port,
 		.proto = flow->proto,
 		.side = NAT_REPLY,
 	};
-	struct nat_entry entry = { .last_seen_ns = now_ns };
+	struct nat_entry entry = {
+		.addr = flow->daddr,
+		.port = flow->dport,
+		.flags = request->flags,
+		.last_seen_ns = request->last_seen_ns,
+	};
 	const struct nat_entry *taken = bpf_map_lookup_elem(&nat_map, &key);
 	__u64 lifetime = flow->proto == IPPROTO_TCP ? CT_TCP_ESTABLISHED_NS : CT_OTHER_UNREPLIED_NS;
 
 	if (taken && !(taken->port == flow->dport && addr_equal(&taken->addr, &flow->daddr)) &&
-	    !nat_is_done(taken) && now_ns - taken->last_seen_ns < lifetime)
+	    !nat_is_done(taken) && request->last_seen_ns - taken->last_seen_ns < lifetime)
 		return false;
-	entry.addr = flow->daddr;
-	entry.port = flow->dport;
-	if (addr_equal(&backend->addr, &flow->saddr))
-		entry.flags = NAT_HAIRPIN;
 	return !bpf_map_update_elem(&nat_map, &key, &entry, BPF_ANY);
 }
 
@@ -230,44 +231,49 @@ static __always_inline bool nat_claim_request(const struct flow *flow,
 	return !bpf_map_update_elem(&nat_map, &key, &value, BPF_ANY);
 }
 
-/* Chooses a backend for the flow and remembers both ways; fills ret. */
-__weak int nat_open(const struct flow *flow, struct nat_entry *ret)
+/* Remembers both ways of a flow whose backend is in entry; fills the rest of it. */
+__weak int nat_claim(const struct flow *flow, struct nat_entry *entry)
 {
-	__u64 now_ns = bpf_ktime_get_coarse_ns();
-	struct service service = {};
-	struct backend backend = {};
-	__u32 index = 0;
+	if (!flow || !entry)
+		return DROP_NAT_FULL;
+	entry->flags = addr_equal(&entry->addr, &flow->saddr) ? NAT_HAIRPIN : 0;
+	entry->last_seen_ns = bpf_ktime_get_coarse_ns();
+	return nat_claim_reply(flow, entry) && nat_claim_request(flow, entry) ? DROP_NONE
+									      : DROP_NAT_FULL;
+}
 
-	if (!flow || !ret)
-		return DROP_NAT_FULL;
-	if (!service_lookup(&flow->daddr, flow->dport, flow->proto, &service))
-		return DROP_NO_SERVICE;
-	if (!service_choose(&service, &index, &backend))
-		return DROP_NO_BACKEND;
-	if (!nat_claim_reply(flow, &backend, now_ns))
-		return DROP_NAT_FULL;
+/* Chooses a backend for the flow and remembers both ways; fills ret. */
+static __always_inline int nat_open(const struct flow *flow, const struct service *service,
+				    struct nat_entry *ret)
+{
+	struct service_choice choice = {};
+	int reason = service_choose(service, CLIENT_INSIDE, &flow->saddr, bpf_get_prandom_u32(),
+				    &choice);
+
+	if (reason)
+		return reason;
 	*ret = (struct nat_entry){
-		.addr = backend.addr,
-		.port = backend.port,
-		.flags = addr_equal(&backend.addr, &flow->saddr) ? NAT_HAIRPIN : 0,
-		.backend = index,
-		.last_seen_ns = now_ns,
+		.addr = choice.backend.addr,
+		.port = choice.backend.port,
+		.backend = choice.index,
 	};
-	return nat_claim_request(flow, ret) ? DROP_NONE : DROP_NAT_FULL;
+	return nat_claim(flow, ret);
 }
 
 /* The way back from one backend may be taken: others are tried, at random.  Written out, because
  * Linux 6.1 refuses a loop whose last block runs into its first. */
-static __always_inline int nat_open_any(const struct flow *flow, struct nat_entry *ret)
+static __always_inline int nat_open_any(const struct flow *flow, const struct service *service,
+					struct nat_entry *ret)
 {
-	int reason = nat_open(flow, ret);
+	int reason = service_admits(service, &flow->saddr) ? nat_open(flow, service, ret)
+							   : DROP_SOURCE_RANGE;
 
 	if (reason == DROP_NAT_FULL)
-		reason = nat_open(flow, ret);
+		reason = nat_open(flow, service, ret);
 	if (reason == DROP_NAT_FULL)
-		reason = nat_open(flow, ret);
+		reason = nat_open(flow, service, ret);
 	if (reason == DROP_NAT_FULL)
-		reason = nat_open(flow, ret);
+		reason = nat_open(flow, service, ret);
 	return reason;
 }
 
@@ -307,9 +313,9 @@ static __always_inline int nat_find_backend(const struct packet *pkt, struct nat
 	     !service_has_backend(&service, &entry->addr, entry->port, &entry->backend)))
 		entry = NULL;
 	if (!entry) {
-		if (served && !starts)
-			return DROP_NOT_OPENED;
-		return nat_open_any(flow, ret);
+		if (!served)
+			return DROP_NO_SERVICE;
+		return starts ? nat_open_any(flow, &service, ret) : DROP_NOT_OPENED;
 	}
 	nat_touch(entry);
 	if (pkt->tcp_flags & (TCP_FIN | TCP_RST))

@@ -18,18 +18,28 @@
  * and a copy counts if the map says the same again; otherwise a connection could go, for all its
  * life, to an address made of two.  One more try is enough, and no loop: Linux 6.1 refuses some.
  */
-union service_word { /* of a struct service, read in one go */
-	__u64 word;
+union service_words { /* of a struct service, each read in one go */
+	__u64 words[sizeof(struct service) / sizeof(__u64)];
 	struct service service;
 };
 
-static __always_inline bool service_read(const struct service_key *key, union service_word *ret)
+static __always_inline bool service_read(const struct service_key *key, union service_words *ret)
 {
-	const volatile __u64 *word = bpf_map_lookup_elem(&service_map, key);
+	const volatile __u64 *words = bpf_map_lookup_elem(&service_map, key);
 
-	if (word)
-		ret->word = *word;
-	return word;
+	if (!words)
+		return false;
+	ret->words[0] = words[0];
+	ret->words[1] = words[1];
+	ret->words[2] = words[2];
+	return true;
+}
+
+static __always_inline bool service_is_same(const union service_words *a,
+					    const union service_words *b)
+{
+	return a->words[0] == b->words[0] && a->words[1] == b->words[1] &&
+	       a->words[2] == b->words[2];
 }
 
 /* false: the address has no such port. */
@@ -37,13 +47,13 @@ static __always_inline bool service_lookup(const struct addr *addr, __be16 port,
 					   struct service *ret)
 {
 	struct service_key key = { .addr = *addr, .port = port, .proto = proto };
-	union service_word first, again;
+	union service_words first, again;
 
 	if (!service_read(&key, &first) || !service_read(&key, &again))
 		return false;
-	if (first.word != again.word) {
+	if (!service_is_same(&first, &again)) {
 		first = again;
-		if (!service_read(&key, &again) || first.word != again.word)
+		if (!service_read(&key, &again) || !service_is_same(&first, &again))
 			return false;
 	}
 	*ret = again.service;
@@ -71,61 +81,180 @@ static __noinline bool service_backend(__u32 service_id, __u32 index, struct bac
 	return backend && backend->port == ret->port && addr_equal(&backend->addr, &ret->addr);
 }
 
-/*
- * A backend at random; its index goes to ret_index.  false: nothing is ready.  The agent writes
- * service and backends one after the other, so an index may be gone by now, or just be written: 0
- * is then tried, which is there as long as anything is.
- */
-static __always_inline bool service_choose(const struct service *service, __u32 *ret_index,
-					   struct backend *ret)
-{
-	if (!service->backends)
-		return false;
-	*ret_index = bpf_get_prandom_u32() % service->backends;
-	if (service_backend(service->id, *ret_index, ret))
-		return true;
-	*ret_index = 0;
-	return service_backend(service->id, 0, ret);
-}
+/* ---- who may be chosen ---------------------------------------------------------------------- */
 
-struct service_search {
-	__u32 service_id;
-	__u32 found;
-	struct addr addr;
-	__be16 port;
-	__u16 pad;
+enum service_client {
+	CLIENT_INSIDE,
+	CLIENT_OUTSIDE
+}; /* of the cluster: pods and nodes are inside */
+
+/* A backend and its index in backend_map. */
+struct service_choice {
+	struct backend backend;
+	__u32 index;
 };
 
-static long service_search_step(__u32 index, void *arg)
+/* Whether the client is one that loadBalancerSourceRanges names, if there are any. */
+static __always_inline bool service_admits(const struct service *service, const struct addr *client)
 {
-	struct service_search *search = arg;
+	struct source_range_key key = { .prefixlen = 32 + 128, .service_id = service->id };
+
+	if (!(service->flags & SERVICE_SOURCE_RANGES))
+		return true;
+	key.addr = *client;
+	return bpf_map_lookup_elem(&range_map, &key);
+}
+
+/* First index and number of the backends that a new connection may get. */
+static __always_inline __u32 service_range(const struct service *service,
+					   enum service_client client, __u32 *ret_first)
+{
+	bool local = service->flags & SERVICE_LOCAL &&
+		     (client == CLIENT_OUTSIDE || service->kind == CLUSTER_IP);
+
+	*ret_first = local ? BACKEND_LOCAL : 0;
+	return local ? service->local_backends : service->backends;
+}
+
+/* ---- one that is known ---------------------------------------------------------------------- */
+
+/* An address that is looked for among count backends from first on. */
+struct service_search {
+	__u32 service_id;
+	__u32 first;
+	__u32 count;
+	__u32 index; /* where it was last found, then where it is: others come and go */
+	const struct addr *addr;
+	__be16 port;
+	__u16 found;
+};
+
+static __always_inline bool search_is_at(const struct service_search *search, __u32 index)
+{
 	const struct backend *backend = service_backend_at(search->service_id, index);
 
-	if (!backend || backend->port != search->port || !addr_equal(&backend->addr, &search->addr))
+	return backend && backend->port == search->port && addr_equal(&backend->addr, search->addr);
+}
+
+static long search_step(__u32 i, void *arg)
+{
+	struct service_search *search = arg;
+
+	if (!search_is_at(search, search->first + i))
 		return 0;
-	search->found = index + 1;
+	search->index = search->first + i;
+	search->found = 1;
 	return 1;
 }
 
-/* Whether this address is a backend of the service.  *index: where it was last found; it changes
- * when others come and go, and is corrected. */
+static __always_inline bool service_search(struct service_search *search)
+{
+	__u32 count = search->count;
+
+	if (search->index - search->first < count && search_is_at(search, search->index))
+		return true;
+	bpf_loop(count < SERVICE_SEARCH_MAX ? count : SERVICE_SEARCH_MAX, search_step, search, 0);
+	return search->found;
+}
+
+/* Whether this address may keep the flow that it has.  *index: where it was last found; is
+ * corrected. */
 static __always_inline bool service_has_backend(const struct service *service,
 						const struct addr *addr, __be16 port, __u32 *index)
 {
-	struct service_search search = { .service_id = service->id };
-	const struct backend *backend = service_backend_at(service->id, *index);
-	__u32 count = service->backends;
+	struct service_search search = {
+		.service_id = service->id,
+		.count = service->backends + service->keeping,
+		.index = *index,
+		.addr = addr,
+		.port = port,
+	};
 
-	if (*index < count && backend && backend->port == port && addr_equal(&backend->addr, addr))
-		return true;
-	search.addr = *addr;
-	search.port = port;
-	bpf_loop(count < SERVICE_SEARCH_MAX ? count : SERVICE_SEARCH_MAX, service_search_step,
-		 &search, 0);
-	if (!search.found)
+	if (!service_search(&search))
 		return false;
-	*index = search.found - 1;
+	*index = search.index;
 	return true;
+}
+
+/* ---- session affinity ----------------------------------------------------------------------- */
+
+/* The backend that this client had last, if it is among these.  No more frames below it: the stack
+ * of a program with all that it calls is 512 bytes. */
+static __noinline bool affinity_find(const struct service *service, const struct addr *client,
+				     __u32 first, __u32 count, struct service_choice *ret)
+{
+	struct affinity_key key = { .client = *client, .service_id = service->id };
+	struct affinity *affinity = bpf_map_lookup_elem(&affinity_map, &key);
+	struct service_search search = {
+		.service_id = service->id,
+		.first = first,
+		.count = count,
+	};
+	__u64 now_ns = bpf_ktime_get_coarse_ns();
+
+	if (!affinity || now_ns - affinity->last_used_ns > service->affinity_s * NS_PER_SEC)
+		return false;
+	search.addr = &affinity->addr;
+	search.port = affinity->port;
+	search.index = affinity->index;
+	affinity->last_used_ns = now_ns;
+	if (!service_search(&search))
+		return false;
+	affinity->index = search.index;
+	ret->backend.addr = affinity->addr;
+	ret->backend.port = affinity->port;
+	ret->index = search.index;
+	return true;
+}
+
+/* Without memory the client gets any backend next time. */
+static __noinline int affinity_set(const struct service *service, const struct addr *client,
+				   const struct service_choice *choice)
+{
+	struct affinity_key key = { .client = *client, .service_id = service->id };
+	struct affinity affinity = {
+		.addr = choice->backend.addr,
+		.port = choice->backend.port,
+		.index = choice->index,
+		.last_used_ns = bpf_ktime_get_coarse_ns(),
+	};
+
+	return (int)bpf_map_update_elem(&affinity_map, &key, &affinity, BPF_ANY);
+}
+
+/* ---- a new connection ----------------------------------------------------------------------- */
+
+/* The backend at a place between 0 and count - 1.  The agent writes service and backends one after
+ * the other, so an index may be gone by now, or just be written: the first is then tried, which is
+ * there as long as anything is. */
+static __always_inline bool service_take(const struct service *service, __u32 first, __u32 place,
+					 struct service_choice *ret)
+{
+	ret->index = first + place;
+	if (service_backend(service->id, ret->index, &ret->backend))
+		return true;
+	ret->index = first;
+	return service_backend(service->id, first, &ret->backend);
+}
+
+/* Chooses a backend for a new connection.  dice: any number, for where there is a choice.  Returns
+ * a drop reason.  One copy of the code: packets try it again. */
+static __noinline int service_choose(const struct service *service, enum service_client where,
+				     const struct addr *client, __u32 dice,
+				     struct service_choice *ret)
+{
+	__u32 first, count = service_range(service, where, &first);
+
+	if (!count)
+		return service->flags & SERVICE_HAS_ENDPOINTS ? DROP_NO_LOCAL_BACKEND
+							      : DROP_NO_BACKEND;
+	if (service->affinity_s && affinity_find(service, client, first, count, ret))
+		return DROP_NONE;
+	if (!service_take(service, first, dice % count, ret))
+		return DROP_NO_BACKEND;
+	if (service->affinity_s)
+		affinity_set(service, client, ret);
+	return DROP_NONE;
 }
 
 #endif

@@ -70,39 +70,16 @@ static __always_inline void peer_write(struct bpf_sock_addr *ctx, enum family fa
 	ctx->user_port = port;
 }
 
-/* Several agents share a cgroup: whether the socket is in a namespace of ours. */
-static __always_inline bool sock_is_ours(struct bpf_sock_addr *ctx)
-{
-	__u64 cookie = bpf_get_netns_cookie(ctx);
-	const struct node_state *node = node_get();
-
-	if (node && node->netns_cookie == cookie)
-		return true;
-	return bpf_map_lookup_elem(&netns_map, &cookie) != NULL;
-}
-
 static __always_inline bool sock_is_connected(const struct bpf_sock_addr *ctx)
 {
 	return ctx->sk->state == BPF_TCP_ESTABLISHED; /* of connected UDP, too */
 }
 
-static __always_inline enum sys_verdict sock_reject(void)
-{
-	bpf_set_retval(-ECONNREFUSED);
-	return SYS_REJECT;
-}
-
 /* ---- the services that a socket uses --------------------------------------------------------- */
-
-/* A backend, and where it is in backend_map. */
-struct choice {
-	struct backend backend;
-	__u32 index;
-};
 
 static __always_inline void sock_service_set(struct sock_service *stored,
 					     const struct peer *service,
-					     const struct choice *choice)
+					     const struct service_choice *choice)
 {
 	stored->addr = service->addr;
 	stored->port = service->port;
@@ -144,7 +121,8 @@ static __always_inline void sendmsg_set(struct bpf_sock_addr *ctx, enum sendmsg_
 
 /* Keeps the backend of a datagram: the first service with the socket, others in sendmsg_map. */
 static __always_inline void send_remember(struct bpf_sock_addr *ctx, struct sock_service *stored,
-					  const struct peer *service, const struct choice *choice)
+					  const struct peer *service,
+					  const struct service_choice *choice)
 {
 	struct peer backend = { .addr = choice->backend.addr, .port = choice->backend.port };
 
@@ -174,33 +152,108 @@ static __always_inline void send_forget(struct bpf_sock_addr *ctx, const struct 
 	bpf_map_delete_elem(&sendmsg_map, &key);
 }
 
+/* ---- choosing a backend --------------------------------------------------------------------- */
+
+/* Whose socket it is.  Several agents share a cgroup: others' namespaces are left alone. */
+enum owner { OWNER_OTHER, OWNER_NODE, OWNER_POD };
+
+/* ret_slot: of the pod. */
+static __always_inline enum owner sock_owner(struct bpf_sock_addr *ctx, __u32 *ret_slot)
+{
+	__u64 cookie = bpf_get_netns_cookie(ctx);
+	const struct node_state *node = node_get();
+	const __u32 *slot;
+
+	if (node && node->netns_cookie == cookie)
+		return OWNER_NODE;
+	slot = bpf_map_lookup_elem(&netns_map, &cookie);
+	if (!slot)
+		return OWNER_OTHER;
+	*ret_slot = *slot;
+	return OWNER_POD;
+}
+
+/* The address that the pod would send from; the node has several: all zero. */
+static __always_inline void client_addr(__u32 slot, const struct addr *peer, struct addr *ret)
+{
+	const struct endpoint_entry *endpoint = bpf_map_lookup_elem(&endpoint_map, &slot);
+
+	if (slot && endpoint)
+		*ret = addr_is_v4(peer) ? endpoint->v4 : endpoint->v6;
+}
+
+/* What a socket asked for. */
+struct request {
+	struct peer peer;
+	struct service service;
+	enum owner owner;
+	__u32 slot;
+};
+
+/* Fills req but for req->peer; false: not a service's, or the socket is nobody's here.  Node ports
+ * on loopback addresses are the node's alone: a pod has a loopback of its own.  They are known
+ * under 127.0.0.1, and under ::1. */
+static __always_inline bool request_lookup(struct bpf_sock_addr *ctx, __u8 proto,
+					   struct request *req)
+{
+	struct addr addr = req->peer.addr;
+	bool loopback = addr_is_loopback(&addr);
+
+	if (loopback && addr_is_v4(&addr))
+		addr.w[3] = bpf_htonl(0x7f000001);
+	if (!service_lookup(&addr, req->peer.port, proto, &req->service))
+		return false;
+	req->owner = sock_owner(ctx, &req->slot);
+	return req->owner == OWNER_NODE || (req->owner == OWNER_POD && !loopback);
+}
+
+/* Returns a drop reason, as service_choose() does. */
+static __always_inline int request_choose(const struct request *req, __u32 dice,
+					  struct service_choice *ret)
+{
+	struct addr client = {};
+
+	if (req->service.affinity_s || req->service.flags & SERVICE_SOURCE_RANGES)
+		client_addr(req->slot, &req->peer.addr, &client);
+	if (req->owner == OWNER_POD && !service_admits(&req->service, &client))
+		return DROP_SOURCE_RANGE;
+	return service_choose(&req->service, CLIENT_INSIDE, &client, dice, ret);
+}
+
+/* Nobody serves: refused at once.  What is to be dropped in silence, tc drops and counts for a pod;
+ * the node's own packets would leave the node. */
+static __always_inline enum sys_verdict request_refuse(const struct request *req, int reason)
+{
+	if (reason != DROP_NO_BACKEND && req->owner == OWNER_POD)
+		return SYS_PROCEED;
+	bpf_set_retval(reason == DROP_NO_BACKEND ? -ECONNREFUSED : -EPERM);
+	return SYS_REJECT;
+}
+
 /* ---- connect -------------------------------------------------------------------------------- */
 
-/*
- * A connection takes a backend at random.  A service address without such a port is left alone:
- * tc drops the packet and names the reason.
- */
+/* A service address without such a port is left alone: tc drops the packet and names the reason. */
 static __always_inline enum sys_verdict sock_connect(struct bpf_sock_addr *ctx, enum family family)
 {
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 	struct sock_service *stored = sock_service_find(ctx->sk, ctx->protocol, cookie);
-	struct service service = {};
-	struct choice choice = {};
-	struct peer peer;
+	struct service_choice choice = {};
+	struct request req = {};
+	int reason;
 
-	peer_read(ctx, family, &peer);
-	if (!service_lookup(&peer.addr, peer.port, (__u8)ctx->protocol, &service) ||
-	    !sock_is_ours(ctx)) {
+	peer_read(ctx, family, &req.peer);
+	if (!request_lookup(ctx, (__u8)ctx->protocol, &req)) {
 		if (stored) /* of an earlier connect of this socket */
 			*stored = (struct sock_service){ 0 };
 		return SYS_PROCEED;
 	}
-	if (!service_choose(&service, &choice.index, &choice.backend))
-		return sock_reject();
+	reason = request_choose(&req, bpf_get_prandom_u32(), &choice);
+	if (reason)
+		return request_refuse(&req, reason);
 	if (!stored)
 		stored = sock_service_make(ctx->sk, cookie);
 	if (stored)
-		sock_service_set(stored, &peer, &choice);
+		sock_service_set(stored, &req.peer, &choice);
 	else
 		notice(NOTICE_SENDMSG_FULL); /* connected all the same, but by the backend's name */
 	peer_write(ctx, family, &choice.backend.addr, choice.backend.port);
@@ -258,26 +311,19 @@ int sock_release(struct bpf_sock *sk)
 /* ---- UDP with an address -------------------------------------------------------------------- */
 
 /*
- * The backend of an unconnected socket is kept as long as it is ready, so that all datagrams of one
+ * The backend of an unconnected socket is kept as long as it serves, so that all datagrams of one
  * exchange (QUIC, TFTP) meet the same one.  The first follows from the cookie: sockets spread, and
  * one whose entry was lost finds its backend again as long as the service keeps its backends.
  */
-static __always_inline bool send_choose(struct bpf_sock_addr *ctx, const struct service *service,
-					struct choice *ret)
+static __always_inline __u32 send_dice(struct bpf_sock_addr *ctx, const struct service *service)
 {
-	__u64 hash = (bpf_get_socket_cookie(ctx) + service->id) * GOLDEN_RATIO;
-
-	ret->index = (__u32)(hash >> 32) % service->backends;
-	if (service_backend(service->id, ret->index, &ret->backend))
-		return true;
-	ret->index = 0;
-	return service_backend(service->id, 0, &ret->backend);
+	return (__u32)((bpf_get_socket_cookie(ctx) + service->id) * GOLDEN_RATIO >> 32);
 }
 
 /* The backend that this socket has for the service, if it still is one. */
 static __always_inline bool send_known(struct bpf_sock_addr *ctx, struct sock_service *stored,
 				       const struct peer *peer, const struct service *service,
-				       struct choice *ret)
+				       struct service_choice *ret)
 {
 	struct sendmsg_entry *entry;
 	struct sendmsg_key key;
@@ -305,23 +351,22 @@ static __always_inline bool send_known(struct bpf_sock_addr *ctx, struct sock_se
 
 static __always_inline enum sys_verdict sock_sendmsg(struct bpf_sock_addr *ctx, enum family family)
 {
-	struct service service = {};
+	struct service_choice choice = {};
 	struct sock_service *stored;
-	struct choice choice = {};
-	struct peer peer;
+	struct request req = {};
+	int reason;
 
-	peer_read(ctx, family, &peer);
-	if (!service_lookup(&peer.addr, peer.port, IPPROTO_UDP, &service) || !sock_is_ours(ctx)) {
-		send_forget(ctx, &peer);
+	peer_read(ctx, family, &req.peer);
+	if (!request_lookup(ctx, IPPROTO_UDP, &req)) {
+		send_forget(ctx, &req.peer);
 		return SYS_PROCEED;
 	}
-	if (!service.backends)
-		return sock_reject();
 	stored = sock_service_stored(ctx->sk, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!send_known(ctx, stored, &peer, &service, &choice)) {
-		if (!send_choose(ctx, &service, &choice))
-			return sock_reject();
-		send_remember(ctx, stored, &peer, &choice);
+	if (!send_known(ctx, stored, &req.peer, &req.service, &choice)) {
+		reason = request_choose(&req, send_dice(ctx, &req.service), &choice);
+		if (reason)
+			return request_refuse(&req, reason);
+		send_remember(ctx, stored, &req.peer, &choice);
 	}
 	peer_write(ctx, family, &choice.backend.addr, choice.backend.port);
 	return SYS_PROCEED;

@@ -26,26 +26,37 @@ struct target {
 	uint16_t port;
 };
 
-/* SERVICE's port for both protocols, with these backends. */
-static void service_set(uint16_t port, uint32_t id, const struct target *targets, uint32_t count)
+/* SERVICE's port for both protocols. */
+static void service_write(uint16_t port, const struct service *service)
 {
-	struct service service = { .id = id, .backends = count };
 	struct service_key key = { .addr = at(SERVICE), .port = htons(port) };
-	struct backend_key backend_key = { .service_id = id };
 
-	for (uint32_t i = 0; i < count; i++) {
+	key.proto = IPPROTO_TCP;
+	assert_int_equal(service_map_set(lab.datapath, &key, service), 0);
+	key.proto = IPPROTO_UDP;
+	assert_int_equal(service_map_set(lab.datapath, &key, service), 0);
+}
+
+static void backends_write(uint32_t id, uint32_t first, const struct target *targets,
+			   uint32_t count)
+{
+	struct backend_key key = { .service_id = id, .index = first };
+
+	for (uint32_t i = 0; i < count; i++, key.index++) {
 		struct backend backend = { .addr = at(targets[i].host),
 					   .port = htons(targets[i].port) };
 
-		backend_key.index = i;
-		assert_int_equal(backend_map_set(lab.datapath, &backend_key, &backend), 0);
+		assert_int_equal(backend_map_set(lab.datapath, &key, &backend), 0);
 	}
-	backend_key.index = count;
-	backend_map_del(lab.datapath, &backend_key);
-	key.proto = IPPROTO_TCP;
-	assert_int_equal(service_map_set(lab.datapath, &key, &service), 0);
-	key.proto = IPPROTO_UDP;
-	assert_int_equal(service_map_set(lab.datapath, &key, &service), 0);
+	backend_map_del(lab.datapath, &key);
+}
+
+static void service_set(uint16_t port, uint32_t id, const struct target *targets, uint32_t count)
+{
+	struct service service = { .id = id, .backends = count };
+
+	backends_write(id, 0, targets, count);
+	service_write(port, &service);
 }
 
 #define SERVES(port, id, ...)                                         \
@@ -340,6 +351,138 @@ static void test_a_backend_keeps_its_clients_when_others_come_and_go(void **stat
 		assert_int_equal(sent_to(&datagram).dport, 8080);
 }
 
+static void test_an_endpoint_that_terminates_keeps_its_flows_and_gets_no_new_ones(void **state)
+{
+	static const struct target targets[] = { { POD_C, 8081 }, { POD_B, 8080 } };
+	const struct service leaving = { .id = SERVICE_ID, .backends = 1, .keeping = 1 };
+	const struct segment datagram = { UDP(POD_A, SERVICE, 40000, 80) };
+
+	(void)state;
+	SERVES(80, SERVICE_ID, { POD_B, 8080 });
+	assert_int_equal(sent_to(&datagram).dport, 8080);
+	backends_write(SERVICE_ID, 0, targets, 2);
+	service_write(80, &leaving);
+	assert_int_equal(sent_to(&datagram).dport, 8080);
+	for (uint16_t port = 41000; port < 41020; port++)
+		assert_int_equal(sent_to(&(struct segment){ UDP(POD_A, SERVICE, port, 80) }).dport,
+				 8081);
+	SERVES(80, SERVICE_ID, { POD_C, 8081 });
+	assert_int_equal(sent_to(&datagram).dport, 8081);
+}
+
+static void test_a_local_service_uses_the_endpoints_of_this_node(void **state)
+{
+	static const struct target all[] = { { POD_B, 8080 }, { OUTSIDE, 8081 } };
+	struct service service = { .id = SERVICE_ID,
+				   .backends = 2,
+				   .local_backends = 1,
+				   .flags = SERVICE_LOCAL | SERVICE_HAS_ENDPOINTS };
+
+	(void)state;
+	backends_write(SERVICE_ID, 0, all, 2);
+	backends_write(SERVICE_ID, BACKEND_LOCAL, all, 1);
+	service_write(80, &service);
+	for (uint16_t port = 40000; port < 40020; port++)
+		assert_int_equal(sent_to(&(struct segment){ UDP(POD_A, SERVICE, port, 80) }).dport,
+				 8080);
+	/* Others serve: this is silence, not refusal. */
+	service.local_backends = 0;
+	service_write(80, &service);
+	DROPS(NO_LOCAL_BACKEND, TCP(POD_A, SERVICE, 40000, 80, SYN));
+	DROPS(NO_LOCAL_BACKEND, UDP(POD_A, SERVICE, 41000, 80));
+	/* A client inside the cluster does not care for externalTrafficPolicy. */
+	service.kind = LOAD_BALANCER;
+	service_write(80, &service);
+	PASSES(UDP(POD_A, SERVICE, 41001, 80));
+}
+
+static void test_only_clients_in_the_source_ranges_pass(void **state)
+{
+	const struct service service = { .id = SERVICE_ID,
+					 .backends = 1,
+					 .kind = LOAD_BALANCER,
+					 .flags = SERVICE_SOURCE_RANGES | SERVICE_HAS_ENDPOINTS };
+	struct source_range_key range = { .prefixlen = 32 + 128, .service_id = SERVICE_ID + 1 };
+
+	(void)state;
+	SERVES(80, SERVICE_ID, { POD_B, 8080 });
+	service_write(80, &service);
+	DROPS(SOURCE_RANGE, TCP(POD_A, SERVICE, 40000, 80, SYN));
+	range.addr = at(POD_A);
+	assert_int_equal(range_map_set(lab.datapath, &range), 0); /* another service's */
+	DROPS(SOURCE_RANGE, TCP(POD_A, SERVICE, 40000, 80, SYN));
+	range.service_id = SERVICE_ID;
+	assert_int_equal(range_map_set(lab.datapath, &range), 0);
+	PASSES(TCP(POD_A, SERVICE, 40000, 80, SYN));
+	DROPS(SOURCE_RANGE, TCP(POD_C, SERVICE, 40000, 80, SYN));
+	range.prefixlen = lab.ipv6 ? 32 : 32 + 96; /* of this family, all */
+	assert_int_equal(range_map_set(lab.datapath, &range), 0);
+	PASSES(TCP(POD_C, SERVICE, 40000, 80, SYN));
+}
+
+/* ---- session affinity ----------------------------------------------------------------------- */
+
+static void affinity_age(enum host client, uint64_t age_ns)
+{
+	struct affinity_key key = { .client = at(client), .service_id = SERVICE_ID };
+	struct affinity affinity;
+
+	assert_int_equal(bpf_map_lookup_elem(lab_map("affinity_map"), &key, &affinity), 0);
+	affinity.last_used_ns -= age_ns;
+	assert_int_equal(bpf_map_update_elem(lab_map("affinity_map"), &key, &affinity, BPF_ANY), 0);
+}
+
+static uint16_t connected_to(uint16_t port)
+{
+	return sent_to(&(struct segment){ TCP(POD_A, SERVICE, port, 80, SYN) }).dport;
+}
+
+static void test_a_client_keeps_its_backend_while_affinity_lasts(void **state)
+{
+	struct service service = { .id = SERVICE_ID, .backends = 3, .affinity_s = 60 };
+	unsigned int others = 0;
+	uint16_t chosen;
+
+	(void)state;
+	SERVES(80, SERVICE_ID, { POD_B, 8080 }, { POD_B, 8081 }, { POD_C, 8082 });
+	service_write(80, &service);
+	chosen = connected_to(40000);
+	for (uint16_t port = 40001; port < 40030; port++) {
+		affinity_age(POD_A, 59 * NS_PER_SEC); /* each use makes it young again */
+		assert_int_equal(connected_to(port), chosen);
+	}
+	for (uint16_t port = 41000; port < 41040; port++) {
+		affinity_age(POD_A, 61 * NS_PER_SEC);
+		others += connected_to(port) != chosen;
+	}
+	assert_true(others > 5);
+	/* Switched off at work: the choice is free. */
+	service.affinity_s = 0;
+	service_write(80, &service);
+	chosen = connected_to(42000);
+	others = 0;
+	for (uint16_t port = 42001; port < 42040; port++)
+		others += connected_to(port) != chosen;
+	assert_true(others > 5);
+}
+
+static void test_affinity_to_a_backend_that_is_gone_ends_at_once(void **state)
+{
+	const struct service service = { .id = SERVICE_ID, .backends = 1, .affinity_s = 60 };
+
+	(void)state;
+	SERVES(80, SERVICE_ID, { POD_B, 8080 });
+	service_write(80, &service);
+	assert_int_equal(connected_to(40000), 8080);
+	SERVES(80, SERVICE_ID, { POD_C, 8081 });
+	service_write(80, &service);
+	assert_int_equal(connected_to(40001), 8081);
+	/* The other client's choice is its own. */
+	SERVES(80, SERVICE_ID, { POD_C, 8082 }, { POD_C, 8081 });
+	service_write(80, &(struct service){ SERVICE_ID, .backends = 2, .affinity_s = 60 });
+	assert_int_equal(connected_to(40002), 8081);
+}
+
 static void test_two_services_do_not_share_a_way_back(void **state)
 {
 	struct nat_entry entry;
@@ -517,6 +660,12 @@ int main(void)
 		BOTH_FAMILIES(test_connections_spread_and_keep_their_backend),
 		BOTH_FAMILIES(test_a_backend_that_is_gone_is_replaced_where_nothing_breaks),
 		BOTH_FAMILIES(test_a_backend_keeps_its_clients_when_others_come_and_go),
+		BOTH_FAMILIES(
+			test_an_endpoint_that_terminates_keeps_its_flows_and_gets_no_new_ones),
+		BOTH_FAMILIES(test_a_local_service_uses_the_endpoints_of_this_node),
+		BOTH_FAMILIES(test_only_clients_in_the_source_ranges_pass),
+		BOTH_FAMILIES(test_a_client_keeps_its_backend_while_affinity_lasts),
+		BOTH_FAMILIES(test_affinity_to_a_backend_that_is_gone_ends_at_once),
 		BOTH_FAMILIES(test_two_services_do_not_share_a_way_back),
 		BOTH_FAMILIES(test_a_port_that_had_a_service_may_come_back_without_it),
 		BOTH_FAMILIES(test_an_error_about_a_translated_packet_speaks_of_the_service),

@@ -342,6 +342,104 @@ static void test_service_without_backends_refuses_at_once(void **state)
 	}
 }
 
+/* ---- whom a service admits, and what it does with others ------------------------------------- */
+
+#define OWN_ID      100
+#define OWN_SERVICE "10.96.0.3"
+
+static void own_put(struct service service, const char *text)
+{
+	struct service_key key = { .port = htons(PORT), .proto = IPPROTO_TCP };
+
+	service_put(text, IPPROTO_TCP, OWN_ID, forms[FORM_V4].backend, server_ports[FORM_V4][false],
+		    service.backends);
+	service.id = OWN_ID;
+	assert_int_equal(addr_parse(text, &key.addr), 0);
+	assert_int_equal(service_map_set(datapath, &key, &service), 0);
+}
+
+static void own_del(const char *text)
+{
+	struct service_key key = { .port = htons(PORT), .proto = IPPROTO_TCP };
+
+	assert_int_equal(addr_parse(text, &key.addr), 0);
+	assert_int_equal(service_map_del(datapath, &key), 0);
+}
+
+static int own_connect(const char *text)
+{
+	auto_close int fd = socket_new(FORM_V4, SOCK_STREAM);
+	int ret = socket_connect(fd, FORM_V4, text, PORT);
+
+	if (!ret)
+		server_of(FORM_V4, false);
+	return ret;
+}
+
+static void test_without_a_local_endpoint_the_node_is_told_and_nothing_leaves(void **state)
+{
+	struct service service = { .backends = BACKENDS,
+				   .flags = SERVICE_LOCAL | SERVICE_HAS_ENDPOINTS };
+
+	(void)state;
+	own_put(service, OWN_SERVICE);
+	assert_int_equal(own_connect(OWN_SERVICE), -EPERM);
+	service.kind = NODE_PORT; /* the policy of clients outside */
+	own_put(service, OWN_SERVICE);
+	assert_int_equal(own_connect(OWN_SERVICE), 0);
+	own_del(OWN_SERVICE);
+}
+
+static void test_a_node_port_answers_on_every_loopback_address(void **state)
+{
+	(void)state;
+	own_put((struct service){ .kind = NODE_PORT, .backends = BACKENDS }, "127.0.0.1");
+	assert_int_equal(own_connect("127.0.0.1"), 0);
+	assert_int_equal(own_connect("127.1.2.3"), 0);
+	own_del("127.0.0.1");
+	assert_int_equal(own_connect("127.1.2.3"), -ECONNREFUSED);
+}
+
+static int affine_server(const char *text)
+{
+	auto_close int fd = socket_new(FORM_V4, SOCK_STREAM);
+
+	assert_int_equal(socket_connect(fd, FORM_V4, text, PORT), 0);
+	return server_of(FORM_V4, false);
+}
+
+static void test_the_node_keeps_its_backend_while_affinity_lasts(void **state)
+{
+	int first;
+
+	(void)state;
+	own_put((struct service){ .backends = BACKENDS, .affinity_s = 60 }, OWN_SERVICE);
+	/* Another address of the same service. */
+	own_put((struct service){ .backends = BACKENDS, .affinity_s = 60, .kind = NODE_PORT },
+		"127.0.0.1");
+	first = affine_server(OWN_SERVICE);
+	for (int i = 0; i < 20; i++) {
+		assert_int_equal(affine_server(OWN_SERVICE), first);
+		assert_int_equal(affine_server("127.0.0.1"), first);
+	}
+	own_del("127.0.0.1");
+	own_del(OWN_SERVICE);
+}
+
+static int connect_to_loopback(void)
+{
+	auto_close int fd = socket_new(FORM_V4, SOCK_STREAM);
+
+	return socket_connect(fd, FORM_V4, "127.0.0.1", PORT);
+}
+
+static int connect_to_own(void)
+{
+	auto_close int fd = socket_new(FORM_V4, SOCK_STREAM);
+
+	return socket_connect(fd, FORM_V4, OWN_SERVICE, PORT);
+}
+
 static void test_other_traffic_is_left_alone(void **state)
 {
 	(void)state;
@@ -411,6 +509,40 @@ static void test_only_own_namespaces_are_touched(void **state)
 	assert_int_equal(in_other_namespace(&cookie, connect_to_empty), -ECONNREFUSED);
 	assert_int_not_equal(cookie, 0);
 	assert_int_equal(in_other_namespace(&cookie, sendto_empty), -ECONNREFUSED);
+	assert_int_equal(endpoint_map_del(datapath, 1), 0);
+}
+
+static void test_a_pod_has_a_loopback_of_its_own(void **state)
+{
+	uint64_t cookie = 0;
+
+	(void)state;
+	own_put((struct service){ .kind = NODE_PORT }, "127.0.0.1");
+	assert_int_equal(connect_to_loopback(), -ECONNREFUSED);
+	/* The pod's is not even up. */
+	assert_int_equal(in_other_namespace(&cookie, connect_to_loopback), -ENETUNREACH);
+	own_del("127.0.0.1");
+	assert_int_equal(endpoint_map_del(datapath, 1), 0);
+}
+
+static void test_what_a_pod_may_not_use_is_left_for_tc_to_drop(void **state)
+{
+	struct service service = { .kind = LOAD_BALANCER, .flags = SERVICE_SOURCE_RANGES };
+	struct source_range_key range = { .prefixlen = 32, .service_id = OWN_ID };
+	uint64_t cookie = 0;
+
+	(void)state;
+	/* "Refused": it got as far as the service, which has nobody. */
+	own_put(service, OWN_SERVICE);
+	assert_int_equal(connect_to_own(), -ECONNREFUSED);
+	assert_int_equal(in_other_namespace(&cookie, connect_to_own), -ENETUNREACH);
+	assert_int_equal(range_map_set(datapath, &range), 0);
+	assert_int_equal(in_other_namespace(&cookie, connect_to_own), -ECONNREFUSED);
+	service.flags = SERVICE_LOCAL | SERVICE_HAS_ENDPOINTS;
+	service.kind = CLUSTER_IP;
+	own_put(service, OWN_SERVICE);
+	assert_int_equal(in_other_namespace(&cookie, connect_to_own), -ENETUNREACH);
+	own_del(OWN_SERVICE);
 	assert_int_equal(endpoint_map_del(datapath, 1), 0);
 }
 
@@ -764,8 +896,13 @@ int main(void)
 		cmocka_unit_test(test_connection_meets_a_backend_and_shows_the_service),
 		cmocka_unit_test(test_connections_spread_over_the_backends),
 		cmocka_unit_test(test_service_without_backends_refuses_at_once),
+		cmocka_unit_test(test_without_a_local_endpoint_the_node_is_told_and_nothing_leaves),
+		cmocka_unit_test(test_a_node_port_answers_on_every_loopback_address),
+		cmocka_unit_test(test_the_node_keeps_its_backend_while_affinity_lasts),
 		cmocka_unit_test(test_other_traffic_is_left_alone),
 		cmocka_unit_test(test_only_own_namespaces_are_touched),
+		cmocka_unit_test(test_a_pod_has_a_loopback_of_its_own),
+		cmocka_unit_test(test_what_a_pod_may_not_use_is_left_for_tc_to_drop),
 		cmocka_unit_test(test_other_cgroups_are_not_touched),
 		cmocka_unit_test(test_peer_follows_when_a_socket_connects_again),
 		cmocka_unit_test(test_tcp_socket_may_be_used_again),

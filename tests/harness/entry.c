@@ -67,6 +67,13 @@ int backend_map_del(struct datapath *datapath, const struct backend_key *key)
 	return map_del(datapath, MAP_BACKEND, key);
 }
 
+int range_map_set(struct datapath *datapath, const struct source_range_key *key)
+{
+	const uint8_t one = 1;
+
+	return map_set(datapath, MAP_SOURCE_RANGE, key, &one);
+}
+
 int ct_map_get(struct datapath *datapath, const struct ct_key *key, struct ct_entry *ret_entry)
 {
 	return map_get(datapath, MAP_CT, key, ret_entry);

@@ -28,6 +28,7 @@ int service_map_del(struct datapath *datapath, const struct service_key *key);
 int backend_map_set(struct datapath *datapath, const struct backend_key *key,
 		    const struct backend *backend);
 int backend_map_del(struct datapath *datapath, const struct backend_key *key);
+int range_map_set(struct datapath *datapath, const struct source_range_key *key);
 
 int ct_map_get(struct datapath *datapath, const struct ct_key *key, struct ct_entry *ret);
 

@@ -35,7 +35,7 @@ static struct netns_scope home = NETNS_SCOPE_INIT;
 static struct {
 	char name[16];
 	int fd;
-} maps[16];
+} maps[24];
 static size_t map_count;
 
 /* ---- who is who ----------------------------------------------------------------------------- */
@@ -144,6 +144,8 @@ int lab_reset(void **state)
 	map_empty("policy_map");
 	map_empty("service_map");
 	map_empty("backend_map");
+	map_empty("affinity_map");
+	map_empty("range_map");
 	map_empty("flow_map");
 	assert_int_equal(ct_map_sweep(lab.datapath, 0), 0); /* what was deleted is free again */
 	for (uint16_t slot = 1; slot <= lab.pods->count; slot++)
