@@ -38,7 +38,7 @@ lib_src      := $(wildcard lib/*.c)
 datapath_src := $(wildcard datapath/*.c)
 # The maps come first: bpftool 7.1 loses the offset of a map whose extern it meets before.
 bpf_maps     := datapath/bpf/maps.bpf.c
-bpf_accel    := datapath/bpf/accel.bpf.c
+bpf_later    := datapath/bpf/accel.bpf.c datapath/bpf/uplink.bpf.c
 bpf_src      := $(bpf_maps) $(filter-out $(bpf_maps),$(wildcard datapath/bpf/*.bpf.c))
 policy_src   := $(wildcard policy/*/*.c)
 cli_src      := $(wildcard cli/*.c)
@@ -67,14 +67,15 @@ $(B)/%.bpf.o: %.bpf.c | $(B)/have-build
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) $(BPFFLAGS) -MMD -MP -c $< -o $@
 
-# Acceleration is an object of its own over the same maps: it is loaded when the agent is ready.
-$(B)/pods.bpf.o: $(call obj,$(filter-out $(bpf_accel),$(bpf_src)))
-$(B)/accel.bpf.o: $(call obj,$(bpf_maps) $(bpf_accel))
-$(B)/pods.bpf.o $(B)/accel.bpf.o:
+# Acceleration and uplinks are objects of their own over the same maps: few nodes need them at once.
+$(B)/pods.bpf.o: $(call obj,$(filter-out $(bpf_later),$(bpf_src)))
+$(B)/accel.bpf.o: $(call obj,$(bpf_maps) datapath/bpf/accel.bpf.c)
+$(B)/uplink.bpf.o: $(call obj,$(bpf_maps) datapath/bpf/uplink.bpf.c)
+$(B)/pods.bpf.o $(B)/accel.bpf.o $(B)/uplink.bpf.o:
 	$(say) BPFLINK $@
 	$(Q)$(BPFTOOL) gen object $@ $^
 
-skeletons := $(B)/pods.skel.h $(B)/accel.skel.h
+skeletons := $(B)/pods.skel.h $(B)/accel.skel.h $(B)/uplink.skel.h
 $(B)/%.skel.h: $(B)/%.bpf.o
 	$(say) SKEL $@
 	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf > $@

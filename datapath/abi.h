@@ -18,7 +18,7 @@
 
 /* Bumped whenever the layout of a pinned map changes.  The pins of ABI_OLDEST and later are taken
  * over under traffic; convert.c knows what differs, and README.md how to write that. */
-#define ABI_VERSION 8
+#define ABI_VERSION 9
 #define ABI_OLDEST  6
 
 /* ---- limits and well-known numbers ---------------------------------------------------------- */
@@ -182,9 +182,14 @@ struct node_state {
 	 * order, inclusive.  All zero: there are none. */
 	__u16 node_port_min;
 	__u16 node_port_max;
-	__u32 pad;
+	/* For clients outside whose backend is on another node: this node's addresses and ports
+	 * that take their place.  All zero: such clients are dropped. */
+	__u16 snat_port_min;
+	__u16 snat_port_max;
+	struct addr snat_v4;
+	struct addr snat_v6;
 };
-ABI_SIZE(struct node_state, 24);
+ABI_SIZE(struct node_state, 56);
 
 /* ---- connection state ----------------------------------------------------------------------- */
 
@@ -397,37 +402,44 @@ struct sendmsg_entry {
 };
 ABI_SIZE(struct sendmsg_entry, 24);
 
-enum nat_side { NAT_REQUEST, NAT_REPLY };
-
-/* Key of nat_map: per-packet translation, where the socket layer did not do it.  Two entries a
- * connection: what the client sent (peer = service), and what comes back (peer = backend). */
-struct nat_key {
-	struct addr client;
-	struct addr peer;
-	__be16 client_port;
-	__be16 peer_port;
-	__u8 proto;
-	__u8 side; /* enum nat_side */
-	__u8 pad[2];
-};
-ABI_SIZE(struct nat_key, 40);
-
 enum nat_flag {
-	NAT_HAIRPIN = 1 << 0, /* the backend is the client, whose address must not be the source */
+	NAT_REQUEST = 1 << 0,     /* from the client to the backend; else the way back */
 	NAT_CLIENT_DONE = 1 << 1, /* TCP: sent its FIN; a RST counts as both */
 	NAT_BACKEND_DONE = 1 << 2,
+	NAT_CLIENT_ACKED = 1 << 3, /* TCP: its FIN is acknowledged */
+	NAT_BACKEND_ACKED = 1 << 4,
+	NAT_FORWARD = 1 << 5, /* for an address elsewhere: the program routes it itself, for the
+			       * source may be the node's, which its stack takes from nobody */
 };
 
+/*
+ * Value of nat_map (LRU), the memory of per-packet translation.  The key is the struct flow with
+ * which a packet arrives.  Two entries a connection: the key of the way back is this entry's flow
+ * with the ends exchanged, and so the other way round.
+ */
 struct nat_entry {
-	struct addr addr; /* NAT_REQUEST: the backend; NAT_REPLY: the service */
-	__be16 port;
-	__u16 pad;
+	struct flow flow;   /* with which the packet leaves */
 	__u32 flags;        /* enum nat_flag */
 	__u32 backend;      /* NAT_REQUEST: index in backend_map when it was last looked for */
 	__u32 seen_jiffies; /* as in struct ct_entry */
+	__u32 fin_end;      /* TCP: what acknowledges the FIN of this direction, host order */
 	__u64 last_seen_ns;
 };
-ABI_SIZE(struct nat_entry, 40);
+ABI_SIZE(struct nat_entry, 64);
+
+/* Value of nat_work_map: what a program works on while it translates a packet. */
+struct nat_work {
+	struct flow way; /* where the packet goes */
+	__u32 way_flags; /* enum nat_flag */
+	__u32 reply_flags;
+	/* A new connection: */
+	struct flow from; /* the packet as it arrives */
+	struct flow key;
+	struct nat_entry entry;
+	__u32 keep_port; /* the client's own is tried first */
+	__u32 claimed;
+};
+ABI_SIZE(struct nat_work, 200);
 
 /* Key of frag_map (LRU): ports of a fragmented datagram, kept from its first fragment. */
 struct frag_key {
@@ -517,7 +529,10 @@ ABI_SIZE(struct accel_direction, 96);
 	X(15, REWRITE_FAILED, "packet could not be rewritten or redirected")     \
 	X(16, RATE_LIMITED, "more neighbours asked for than a pod may")          \
 	X(17, NO_LOCAL_BACKEND, "service without an endpoint on this node")      \
-	X(18, SOURCE_RANGE, "client is not in loadBalancerSourceRanges")
+	X(18, SOURCE_RANGE, "client is not in loadBalancerSourceRanges")         \
+	X(19, NO_ROUTE, "the node has no route to the backend or the client")    \
+	X(20, TOO_BIG, "packet does not fit into the route's MTU")               \
+	X(21, TTL_EXCEEDED, "packet has passed too many routers")
 
 #define X(num, name, text) DROP_##name = (num),
 enum drop_reason { DROP_NONE, DROP_REASONS(X) DROP_REASON_COUNT };

@@ -39,8 +39,69 @@ static bool sock_bucket_merge(void *now, const void *value)
 	return true;
 }
 
+/* ---- nat_map until ABI 8 --------------------------------------------------------------------- */
+
+enum { NAT_8_REQUEST, NAT_8_REPLY };
+#define NAT_8_HAIRPIN (1u << 0)
+
+struct nat_key_8 {
+	struct addr client;
+	struct addr peer; /* the service, or the backend */
+	__be16 client_port;
+	__be16 peer_port;
+	uint8_t proto;
+	uint8_t side;
+	uint8_t pad[2];
+};
+
+struct nat_entry_8 {
+	struct addr addr; /* the backend, or the service */
+	__be16 port;
+	uint16_t pad;
+	uint32_t flags; /* bits 1 and 2 as today */
+	uint32_t backend;
+	uint32_t seen_jiffies;
+	uint64_t last_seen_ns;
+};
+
+static void nat_convert(const void *old_key, const void *old_value, void *key, void *value)
+{
+	const struct nat_entry_8 *old = old_value;
+	const struct nat_key_8 *from = old_key;
+	bool hairpin = old->flags & NAT_8_HAIRPIN, request = from->side == NAT_8_REQUEST;
+	struct flow flow = {
+		.saddr = request ? from->client : from->peer,
+		.daddr = request ? from->peer : from->client,
+		.sport = request ? from->client_port : from->peer_port,
+		.dport = request ? from->peer_port : from->client_port,
+		.proto = from->proto,
+	};
+	struct nat_entry entry = {
+		.flow = flow,
+		.flags = (old->flags & ~NAT_8_HAIRPIN) | (request ? NAT_REQUEST : 0),
+		.backend = old->backend,
+		.seen_jiffies = old->seen_jiffies,
+		.last_seen_ns = old->last_seen_ns,
+	};
+
+	if (request) {
+		entry.flow.daddr = old->addr;
+		entry.flow.dport = old->port;
+		if (hairpin)
+			entry.flow.saddr = from->peer;
+	} else {
+		entry.flow.saddr = old->addr;
+		entry.flow.sport = old->port;
+		if (hairpin)
+			flow.daddr = old->addr;
+	}
+	memcpy(key, &flow, sizeof(flow));
+	memcpy(value, &entry, sizeof(entry));
+}
+
 /* The recipe is in README.md. */
 static const struct map_rule rules[] = {
+	{ "nat_map", .since = 9, .convert = nat_convert },
 	{ "ct_map", .merge = ct_merge },
 	{ "endpoint_map", .merge = endpoint_merge },
 	{ "sock_bucket_map", .merge = sock_bucket_merge },

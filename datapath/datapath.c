@@ -23,6 +23,7 @@
 #include "datapath/state.h"
 #include "lib/auto.h"
 #include "pods.skel.h"
+#include "uplink.skel.h"
 
 #define LOG_MODULE "datapath"
 #include "lib/log.h"
@@ -258,7 +259,7 @@ static int programs_keep(struct datapath *datapath, struct bpf_object *object, s
 static int object_load(struct datapath *datapath, struct bpf_object *object,
 		       const struct datapath_options *options, struct errmsg *err)
 {
-	bool maps_known = datapath->map_fds[0] >= 0; /* from the first of the two objects */
+	bool maps_known = datapath->map_fds[0] >= 0; /* from the first object */
 	int ret;
 
 	maps_resize(object, &options->limits, options->trial);
@@ -278,38 +279,22 @@ static int object_load(struct datapath *datapath, struct bpf_object *object,
 	return programs_keep(datapath, object, err);
 }
 
-static int object_open(struct datapath *datapath, const void *elf, size_t elf_len,
+static int object_open(struct datapath *datapath, const void *(*bytes)(size_t *ret_len),
 		       const struct datapath_options *options, struct errmsg *err)
 {
 	LIBBPF_OPTS(bpf_object_open_opts, opts, .object_name = "tendril");
 	struct bpf_object *object;
+	size_t len;
+	const void *elf = bytes(&len);
 	int ret;
 
 	libbpf_said[0] = '\0';
-	object = bpf_object__open_mem(elf, elf_len, &opts);
+	object = bpf_object__open_mem(elf, len, &opts);
 	if (!object)
 		return fail_load(err, -errno, "open the BPF object");
 	ret = object_load(datapath, object, options, err);
 	bpf_object__close(object);
 	return ret;
-}
-
-static int object_open_pods(struct datapath *datapath, const struct datapath_options *options,
-			    struct errmsg *err)
-{
-	size_t len;
-	const void *elf = pods_bpf__elf_bytes(&len);
-
-	return object_open(datapath, elf, len, options, err);
-}
-
-static int object_open_accel(struct datapath *datapath, const struct datapath_options *options,
-			     struct errmsg *err)
-{
-	size_t len;
-	const void *elf = accel_bpf__elf_bytes(&len);
-
-	return object_open(datapath, elf, len, options, err);
 }
 
 /* The acceleration programs read kernel structures, which a kernel may refuse (lockdown) or have
@@ -321,10 +306,10 @@ static int objects_open(struct datapath *datapath, const struct datapath_options
 	int ret;
 
 	if (options->trial)
-		return object_open_accel(datapath, options, err);
-	ret = object_open_pods(datapath, options, err);
+		return object_open(datapath, accel_bpf__elf_bytes, options, err);
+	ret = object_open(datapath, pods_bpf__elf_bytes, options, err);
 	if (!ret && options->cgroup && options->accel && !datapath->accel_later &&
-	    object_open_accel(datapath, options, &refusal))
+	    object_open(datapath, accel_bpf__elf_bytes, options, &refusal))
 		log_warn("no socket acceleration: %s", refusal.text);
 	return ret;
 }
@@ -402,7 +387,7 @@ void datapath_drop_accel(struct datapath *datapath)
 int datapath_load_accel(struct datapath *datapath, const struct datapath_options *options,
 			struct errmsg *err)
 {
-	int ret = object_open_accel(datapath, options, err);
+	int ret = object_open(datapath, accel_bpf__elf_bytes, options, err);
 
 	datapath->accel_later = false;
 	if (!ret)
@@ -410,6 +395,14 @@ int datapath_load_accel(struct datapath *datapath, const struct datapath_options
 	if (ret)
 		datapath_drop_accel(datapath);
 	return ret;
+}
+
+int datapath_load_uplinks(struct datapath *datapath, const struct datapath_options *options,
+			  struct errmsg *err)
+{
+	if (program_find(datapath, "from_uplink"))
+		return 0;
+	return object_open(datapath, uplink_bpf__elf_bytes, options, err);
 }
 
 int datapath_restore_links(struct datapath *datapath, const struct datapath_options *options,

@@ -6,6 +6,7 @@
  * Pins, all below options.pin_dir (a directory on a bpffs):
  *   maps/NAME        every map
  *   links/host       TCX link of tendril0
+ *   links/uplink-N-in, -out   TCX links of the device with this index
  *   links/NAME       cgroup links, one for each socket program
  *   version          array of one __u32, ABI_VERSION
  * A second open() of the same directory reuses the maps and replaces the programs behind the links
@@ -90,6 +91,17 @@ bool datapath_endpoint_attached(struct datapath *datapath, uint16_t slot);
 /* Attaches to_pod to the egress of HOST_DEVICE, by its interface index. */
 int datapath_attach_host(struct datapath *datapath, int ifindex, struct errmsg *err);
 bool datapath_host_attached(struct datapath *datapath, int ifindex);
+
+/* Loads from_uplink and to_uplink, which no node needs without services for clients outside.  The
+ * options are those of datapath_open(); fine if they are loaded. */
+int datapath_load_uplinks(struct datapath *datapath, const struct datapath_options *options,
+			  struct errmsg *err);
+/* Attaches both to a device, behind what others attached there; or puts this process' programs in
+ * the place of an earlier one's. */
+int datapath_attach_uplink(struct datapath *datapath, int ifindex, struct errmsg *err);
+/* Takes them off all other devices than these. */
+void datapath_keep_uplinks(struct datapath *datapath, const int *ifindexes, size_t count);
+bool datapath_uplink_attached(struct datapath *datapath, int ifindex);
 
 bool datapath_uses_tcx(const struct datapath *datapath);
 bool datapath_socket_services(const struct datapath *datapath); /* attached and in force */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Attaching: clsact filters on the endpoints' devices and, in time, a TCX program in front of
- * from_pod, a TCX link (or filter) on tendril0, links on the cgroup, the sk_msg program on
- * accel_map.  A link lives by its pin below pin_dir/links, the others by their device; all have
- * their program replaced in place, so a restart leaves no moment without one.
+ * from_pod, TCX links (or filters) on tendril0 and the uplinks, links on the cgroup, the sk_msg
+ * program on accel_map.  A link lives by its pin below pin_dir/links, the others by their device;
+ * all have their program replaced in place, so a restart leaves no moment without one.
  */
 #include <bpf/libbpf.h>
 #include <errno.h>
@@ -238,18 +238,27 @@ bool datapath_endpoint_attached(struct datapath *datapath, uint16_t slot)
 	       filter_program(ifindex, BPF_TC_EGRESS, PRIORITY_FIRST) == to_pod->id;
 }
 
-int datapath_attach_host(struct datapath *datapath, int ifindex, struct errmsg *err)
+/* A program that a device has once, by a TCX link where the kernel has them. */
+struct place {
+	const char *link; /* its pin */
+	const char *program;
+	enum bpf_attach_type tcx;
+	enum bpf_tc_attach_point point;
+};
+
+static int place_attach(struct datapath *datapath, const struct place *place, int ifindex,
+			struct errmsg *err)
 {
-	const struct program *program = program_find(datapath, "to_pod");
+	const struct program *program = program_find(datapath, place->program);
 	char path[PIN_PATH_MAX];
 	auto_close int fd = -1;
 	int ret;
 
 	if (!program)
-		return fail_plain(err, -ENOENT, "to_pod is not loaded");
-	link_path(datapath->pin_dir, "host", path);
+		return fail_plain(err, -ENOENT, "%s is not loaded", place->program);
+	link_path(datapath->pin_dir, place->link, path);
 	if (!datapath->tcx) {
-		ret = filter_attach(ifindex, BPF_TC_EGRESS, PRIORITY_FIRST, program, err);
+		ret = filter_attach(ifindex, place->point, PRIORITY_FIRST, program, err);
 		if (!ret)
 			link_remove(path); /* of an earlier run with TCX */
 		return ret;
@@ -258,24 +267,134 @@ int datapath_attach_host(struct datapath *datapath, int ifindex, struct errmsg *
 	if (fd >= 0 && link_ifindex(fd) == (uint32_t)ifindex &&
 	    !bpf_link_update(fd, program->fd, NULL))
 		return 0;
-	ret = link_create(datapath, "host", program->fd, ifindex, TCX_EGRESS, err);
+	ret = link_create(datapath, place->link, program->fd, ifindex, place->tcx, err);
 	if (!ret)
-		filter_remove(ifindex, BPF_TC_EGRESS,
-			      PRIORITY_FIRST); /* of an earlier run without TCX */
+		filter_remove(ifindex, place->point, PRIORITY_FIRST); /* of an earlier run */
 	return ret;
+}
+
+static bool place_attached(struct datapath *datapath, const struct place *place, int ifindex)
+{
+	const struct program *program = program_find(datapath, place->program);
+	char path[PIN_PATH_MAX];
+	auto_close int fd = -1;
+
+	if (!program)
+		return false;
+	if (!datapath->tcx)
+		return filter_program(ifindex, place->point, PRIORITY_FIRST) == program->id;
+	fd = bpf_obj_get(link_path(datapath->pin_dir, place->link, path));
+	return fd >= 0 && link_ifindex(fd) == (uint32_t)ifindex;
+}
+
+static const struct place host_place = { "host", "to_pod", TCX_EGRESS, BPF_TC_EGRESS };
+
+int datapath_attach_host(struct datapath *datapath, int ifindex, struct errmsg *err)
+{
+	return place_attach(datapath, &host_place, ifindex, err);
 }
 
 bool datapath_host_attached(struct datapath *datapath, int ifindex)
 {
-	const struct program *program = program_find(datapath, "to_pod");
-	char path[PIN_PATH_MAX];
-	auto_close int fd = -1;
+	return place_attached(datapath, &host_place, ifindex);
+}
 
+/* ---- uplinks -------------------------------------------------------------------------------- */
+
+#define UPLINK_PIN "uplink-" /* and the interface index, and the direction */
+
+struct uplink_places {
+	struct place in;
+	struct place out;
+	char in_link[32];
+	char out_link[32];
+};
+
+static void uplink_places_fill(struct uplink_places *places, int ifindex)
+{
+	snprintf(places->in_link, sizeof(places->in_link), UPLINK_PIN "%d-in", ifindex);
+	snprintf(places->out_link, sizeof(places->out_link), UPLINK_PIN "%d-out", ifindex);
+	places->in = (struct place){ places->in_link, "from_uplink", TCX_INGRESS, BPF_TC_INGRESS };
+	places->out = (struct place){ places->out_link, "to_uplink", TCX_EGRESS, BPF_TC_EGRESS };
+}
+
+int datapath_attach_uplink(struct datapath *datapath, int ifindex, struct errmsg *err)
+{
+	struct uplink_places places;
+	int ret;
+
+	uplink_places_fill(&places, ifindex);
+	ret = place_attach(datapath, &places.out, ifindex, err);
+	return ret ? ret : place_attach(datapath, &places.in, ifindex, err);
+}
+
+bool datapath_uplink_attached(struct datapath *datapath, int ifindex)
+{
+	struct uplink_places places;
+
+	uplink_places_fill(&places, ifindex);
+	return place_attached(datapath, &places.out, ifindex) &&
+	       place_attached(datapath, &places.in, ifindex);
+}
+
+static bool is_kept(const int *ifindexes, size_t count, int ifindex)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (ifindexes[i] == ifindex)
+			return true;
+	}
+	return false;
+}
+
+static void uplink_filters_keep(const int *ifindexes, size_t count)
+{
+	struct if_nameindex *devices = if_nameindex();
+	static const enum bpf_tc_attach_point points[] = { BPF_TC_INGRESS, BPF_TC_EGRESS };
+	static const char *const names[] = { "from_uplink", "to_uplink" };
+
+	for (struct if_nameindex *device = devices; device && device->if_index; device++) {
+		const int ifindex = (int)device->if_index;
+
+		for (size_t i = 0; i < ARRAY_SIZE(points); i++) {
+			auto_close int fd = -1;
+
+			if (is_kept(ifindexes, count, ifindex))
+				continue;
+			fd = bpf_prog_get_fd_by_id(
+				filter_program(ifindex, points[i], PRIORITY_FIRST));
+			if (fd >= 0 && program_has_name(fd, names[i]))
+				filter_remove(ifindex, points[i], PRIORITY_FIRST);
+		}
+	}
+	if_freenameindex(devices);
+}
+
+struct uplink_search {
+	const char *pin_dir;
+	const int *ifindexes;
+	size_t count;
+};
+
+static int uplink_link_keep(const char *name, void *arg)
+{
+	const struct uplink_search *search = arg;
+	char path[PIN_PATH_MAX];
+	int ifindex;
+
+	if (sscanf(name, UPLINK_PIN "%d-", &ifindex) == 1 &&
+	    !is_kept(search->ifindexes, search->count, ifindex))
+		link_remove(link_path(search->pin_dir, name, path));
+	return 0;
+}
+
+void datapath_keep_uplinks(struct datapath *datapath, const int *ifindexes, size_t count)
+{
+	struct uplink_search search = { datapath->pin_dir, ifindexes, count };
+	char path[PIN_PATH_MAX];
+
+	pins_foreach(link_path(datapath->pin_dir, "", path), uplink_link_keep, &search);
 	if (!datapath->tcx)
-		return program &&
-		       filter_program(ifindex, BPF_TC_EGRESS, PRIORITY_FIRST) == program->id;
-	fd = bpf_obj_get(link_path(datapath->pin_dir, "host", path));
-	return fd >= 0 && link_ifindex(fd) == (uint32_t)ifindex;
+		uplink_filters_keep(ifindexes, count);
 }
 
 /* ---- cgroup and sockets --------------------------------------------------------------------- */
@@ -370,6 +489,12 @@ static int link_take_over(const char *name, void *arg)
 	link_path(datapath->pin_dir, name, path);
 	program = program_find(datapath, strcmp(name, "host") ? name : "to_pod");
 	fd = bpf_obj_get(path);
+	if (!strncmp(name, UPLINK_PIN, strlen(UPLINK_PIN))) {
+		/* Whose program is replaced when its device is looked at. */
+		if (fd >= 0 && !link_ifindex(fd))
+			unlink(path);
+		return 0;
+	}
 	if (!program && datapath->accel_later && link_is_accel(fd))
 		return 0;
 	if (!program) {

@@ -39,7 +39,7 @@ static const struct {
 	[MAP_BACKEND] = { "backend_map", sizeof(struct backend_key), sizeof(struct backend) },
 	[MAP_SOURCE_RANGE] = { "range_map", sizeof(struct source_range_key), sizeof(uint8_t) },
 	[MAP_CT] = { "ct_map", sizeof(struct ct_key), sizeof(struct ct_entry) },
-	[MAP_NAT] = { "nat_map", sizeof(struct nat_key), sizeof(struct nat_entry) },
+	[MAP_NAT] = { "nat_map", sizeof(struct flow), sizeof(struct nat_entry) },
 	[MAP_FLOW] = { "flow_map", sizeof(struct flow_key), sizeof(struct flow_record) },
 	[MAP_ENDPOINT] = { "endpoint_map", sizeof(uint32_t), sizeof(struct endpoint_entry) },
 	[MAP_ENDPOINT_STATS] = { "endpoint_stats", sizeof(uint32_t),
@@ -165,7 +165,7 @@ int ipcache_map_get(struct datapath *datapath, const struct addr *addr,
 	return map_get(datapath, MAP_IPCACHE, addr, ret_entry);
 }
 
-int nat_map_get(struct datapath *datapath, const struct nat_key *key, struct nat_entry *ret_entry)
+int nat_map_get(struct datapath *datapath, const struct flow *key, struct nat_entry *ret_entry)
 {
 	return map_get(datapath, MAP_NAT, key, ret_entry);
 }

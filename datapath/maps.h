@@ -29,7 +29,7 @@ int ipcache_map_set(struct datapath *datapath, const struct addr *addr,
 		    const struct ipcache_entry *entry);
 int ipcache_map_get(struct datapath *datapath, const struct addr *addr, struct ipcache_entry *ret);
 
-int nat_map_get(struct datapath *datapath, const struct nat_key *key, struct nat_entry *ret);
+int nat_map_get(struct datapath *datapath, const struct flow *key, struct nat_entry *ret);
 
 /* Adds a flow unless it is there (-EEXIST). */
 int flow_map_add(struct datapath *datapath, const struct flow_key *key,

@@ -118,7 +118,7 @@ int ct_map_sweep(struct datapath *datapath, uint64_t now_ns)
 	return sweep.deleted;
 }
 
-static uint64_t nat_lifetime(const struct nat_key *key, const struct nat_entry *entry)
+static uint64_t nat_lifetime(const struct flow *key, const struct nat_entry *entry)
 {
 	const uint32_t done = NAT_CLIENT_DONE | NAT_BACKEND_DONE;
 
@@ -128,21 +128,23 @@ static uint64_t nat_lifetime(const struct nat_key *key, const struct nat_entry *
 }
 
 /* The other half of a translation is as old as the younger of both. */
-static uint64_t nat_sibling_seen(struct datapath *datapath, const struct nat_key *key,
-				 const struct nat_entry *entry)
+static uint64_t nat_sibling_seen(struct datapath *datapath, const struct nat_entry *entry)
 {
-	struct nat_key sibling = *key;
+	const struct flow sibling = {
+		.saddr = entry->flow.daddr,
+		.daddr = entry->flow.saddr,
+		.sport = entry->flow.dport,
+		.dport = entry->flow.sport,
+		.proto = entry->flow.proto,
+	};
 	struct nat_entry other;
 
-	sibling.peer = entry->addr;
-	sibling.peer_port = entry->port;
-	sibling.side = key->side == NAT_REQUEST ? NAT_REPLY : NAT_REQUEST;
 	return map_get(datapath, MAP_NAT, &sibling, &other) ? 0 : other.last_seen_ns;
 }
 
 static int nat_sweep_entry(const void *key_mem, const void *value, void *arg)
 {
-	const struct nat_key *key = key_mem;
+	const struct flow *key = key_mem;
 	const struct nat_entry *entry = value;
 	struct sweep *sweep = arg;
 	uint64_t lifetime, seen;
@@ -151,7 +153,7 @@ static int nat_sweep_entry(const void *key_mem, const void *value, void *arg)
 	lifetime = nat_lifetime(key, entry);
 	if (!outlived(sweep->now_ns, entry->last_seen_ns, lifetime))
 		return 0;
-	seen = nat_sibling_seen(sweep->datapath, key, entry);
+	seen = nat_sibling_seen(sweep->datapath, entry);
 	if (seen && !outlived(sweep->now_ns, seen, lifetime))
 		return 0;
 	ret = map_del(sweep->datapath, MAP_NAT, key);

@@ -95,22 +95,16 @@ static bool is_own(const struct finding *finding, const struct addr *addr)
  * translation is gone. */
 static bool service_resolve(const struct finding *finding, struct flow *own)
 {
-	struct nat_key key = { .client = own->saddr,
-			       .peer = own->daddr,
-			       .client_port = own->sport,
-			       .peer_port = own->dport,
-			       .proto = own->proto,
-			       .side = NAT_REQUEST };
 	struct ipcache_entry peer;
 	struct nat_entry entry;
 
 	if (ipcache_map_get(finding->datapath, &own->daddr, &peer) ||
 	    !(peer.flags & IPCACHE_SERVICE))
 		return true;
-	if (nat_map_get(finding->datapath, &key, &entry))
+	if (nat_map_get(finding->datapath, own, &entry))
 		return false;
-	own->daddr = entry.addr;
-	own->dport = entry.port;
+	own->daddr = entry.flow.daddr;
+	own->dport = entry.flow.dport;
 	return true;
 }
 

@@ -126,59 +126,121 @@ __weak int icmp_error_check(struct __sk_buff *skb, const struct packet *pkt)
 	return icmp_could_be_sent(skb, pkt, &sent) ? DROP_NONE : DROP_UNRELATED_ERROR;
 }
 
-/* The embedded packet of a translated flow went to a backend; its sender only knows the service. */
-static __always_inline int icmp_rewrite_embedded(struct __sk_buff *skb, const struct packet *pkt,
-						 const struct flow *sent, __u32 l4_offset,
-						 const struct addr *service, __be16 port)
-{
-	__u32 check = pkt->l4_offset + ICMP_CHECK_OFFSET;
-	__u32 ip = pkt->l4_offset + ICMP_HEADER_LEN;
-	__s64 diff;
+/* ---- errors about translated packets -------------------------------------------------------- */
 
-	if (bpf_l4_csum_replace(skb, check, sent->dport, port, sizeof(port)) ||
-	    bpf_skb_store_bytes(skb, l4_offset + sizeof(port), &port, sizeof(port), 0))
-		return DROP_REWRITE_FAILED;
-	if (!pkt->ipv6) {
-		/* The embedded header carries a sum of its own, so the error's does not change. */
-		if (bpf_l3_csum_replace(skb, ip + offsetof(struct iphdr, check), sent->daddr.w[3],
-					service->w[3], sizeof(__be32)) ||
-		    bpf_skb_store_bytes(skb, ip + offsetof(struct iphdr, daddr), &service->w[3],
-					sizeof(__be32), 0))
-			return DROP_REWRITE_FAILED;
+static __noinline int icmp_write_port(struct __sk_buff *skb, const struct packet *pkt, __u32 offset,
+				      __be16 old, __be16 port)
+{
+	if (old == port)
 		return DROP_NONE;
-	}
-	diff = bpf_csum_diff((__be32 *)&sent->daddr, sizeof(*service), (__be32 *)service,
-			     sizeof(*service), 0);
-	if (bpf_l4_csum_replace(skb, check, 0, (__u64)diff, 0) ||
-	    bpf_skb_store_bytes(skb, ip + offsetof(struct ipv6hdr, daddr), service,
-				sizeof(*service), 0))
+	if (bpf_l4_csum_replace(skb, pkt->l4_offset + ICMP_CHECK_OFFSET, old, port, sizeof(port)) ||
+	    bpf_skb_store_bytes(skb, offset, &port, sizeof(port), 0))
 		return DROP_REWRITE_FAILED;
 	return DROP_NONE;
 }
 
-/* An error to a client whose packet was translated is about the service, and comes from the service
- * if the backend itself sent it. */
-__weak int icmp_error_reply(struct __sk_buff *skb, const struct packet *pkt)
+/* One address of the embedded header. */
+static __noinline int icmp_write_addr(struct __sk_buff *skb, const struct packet *pkt,
+				      enum nat_which which, const struct addr *old,
+				      const struct addr *addr)
+{
+	__u32 ip = pkt->l4_offset + ICMP_HEADER_LEN;
+	__s64 diff;
+
+	if (!pkt->ipv6) {
+		__u32 offset = which == NAT_SOURCE ? offsetof(struct iphdr, saddr)
+						   : offsetof(struct iphdr, daddr);
+
+		/* The embedded header carries a sum of its own, so the error's does not change. */
+		if (bpf_l3_csum_replace(skb, ip + offsetof(struct iphdr, check), old->w[3],
+					addr->w[3], sizeof(__be32)) ||
+		    bpf_skb_store_bytes(skb, ip + offset, &addr->w[3], sizeof(__be32), 0))
+			return DROP_REWRITE_FAILED;
+		return DROP_NONE;
+	}
+	ip += which == NAT_SOURCE ? offsetof(struct ipv6hdr, saddr)
+				  : offsetof(struct ipv6hdr, daddr);
+	diff = bpf_csum_diff((__be32 *)old, sizeof(*old), (__be32 *)addr, sizeof(*addr), 0);
+	if (bpf_l4_csum_replace(skb, pkt->l4_offset + ICMP_CHECK_OFFSET, 0, (__u64)diff, 0) ||
+	    bpf_skb_store_bytes(skb, ip, addr, sizeof(*addr), 0))
+		return DROP_REWRITE_FAILED;
+	return DROP_NONE;
+}
+
+/* One end of the embedded packet. */
+static __always_inline int icmp_write_end(struct __sk_buff *skb, const struct packet *pkt,
+					  enum nat_which which, const struct flow *sent,
+					  const struct flow *as, __u32 l4_offset)
+{
+	bool source = which == NAT_SOURCE;
+	const struct addr *old = source ? &sent->saddr : &sent->daddr;
+	const struct addr *addr = source ? &as->saddr : &as->daddr;
+
+	if (!addr_equal(old, addr) && icmp_write_addr(skb, pkt, which, old, addr))
+		return DROP_REWRITE_FAILED;
+	return icmp_write_port(skb, pkt, l4_offset + (source ? 0 : sizeof(__be16)),
+			       source ? sent->sport : sent->dport, source ? as->sport : as->dport);
+}
+
+/* One address of the error's own header. */
+static __noinline int icmp_address(struct __sk_buff *skb, struct packet *pkt, enum nat_which which,
+				   const struct addr *addr)
+{
+	struct addr *own = which == NAT_SOURCE ? &pkt->flow.saddr : &pkt->flow.daddr;
+	struct addr old = *own;
+
+	if (addr_equal(&old, addr))
+		return DROP_NONE;
+	*own = *addr;
+	return nat_write_addr(skb, pkt, which, &old, addr,
+			      pkt->ipv6 ? pkt->l4_offset + ICMP_CHECK_OFFSET : 0, 0);
+}
+
+/* An error about a packet that was translated goes to who sent that packet, and speaks of it as its
+ * sender knows it.  It comes from whom that sender talks to, if this is who it is from.  If this
+ * node stands between them, it is also for errors of routers behind it. */
+static __noinline int icmp_error_rewrite(struct __sk_buff *skb, struct packet *pkt,
+					 const struct flow *sent, __u32 l4_offset,
+					 const struct nat_work *work)
+{
+	struct addr saddr = pkt->flow.saddr;
+	struct flow as;
+
+	if (work->way_flags & NAT_FORWARD || addr_equal(&saddr, &sent->daddr))
+		saddr = work->way.saddr;
+	if (work->way_flags & NAT_FORWARD && !pkt->dst.slot) {
+		int reason = route_packet(skb, pkt, &saddr, &work->way.daddr);
+
+		if (reason)
+			return reason;
+	}
+	flow_reverse(&work->way, &as);
+	if (icmp_write_end(skb, pkt, NAT_SOURCE, sent, &as, l4_offset) ||
+	    icmp_write_end(skb, pkt, NAT_DESTINATION, sent, &as, l4_offset) ||
+	    icmp_address(skb, pkt, NAT_SOURCE, &saddr) ||
+	    icmp_address(skb, pkt, NAT_DESTINATION, &work->way.daddr))
+		return DROP_REWRITE_FAILED;
+	pkt->translated = 1;
+	return DROP_NONE;
+}
+
+/* Translates an ICMP error, either way.  Not about a translated flow: nothing. */
+__weak int icmp_error_translate(struct __sk_buff *skb, struct packet *pkt)
 {
 	const struct nat_entry *entry;
-	struct addr service, sender;
-	struct flow sent = {};
+	struct flow sent = {}, key;
+	struct nat_work *work = nat_work();
 	__u32 l4_offset = 0;
-	__be16 port;
 
-	if (!pkt || !icmp_embedded(skb, pkt, &sent, &l4_offset))
+	if (!pkt || !work || !icmp_embedded(skb, pkt, &sent, &l4_offset))
 		return DROP_NONE;
-	entry = nat_lookup(&sent.saddr, sent.sport, &sent.daddr, sent.dport, sent.proto, NAT_REPLY);
-	if (!entry || entry->flags & NAT_HAIRPIN)
+	flow_reverse(&sent, &key);
+	entry = bpf_map_lookup_elem(&nat_map, &key);
+	if (!entry)
 		return DROP_NONE;
-	service = entry->addr;
-	port = entry->port;
-	sender = pkt->flow.saddr;
-	if (addr_equal(&sender, &sent.daddr) &&
-	    nat_write_addr(skb, pkt, NAT_SOURCE, &sender, &service,
-			   pkt->ipv6 ? pkt->l4_offset + ICMP_CHECK_OFFSET : 0, 0))
-		return DROP_REWRITE_FAILED;
-	return icmp_rewrite_embedded(skb, pkt, &sent, l4_offset, &service, port);
+	work->way = entry->flow;
+	work->way_flags = entry->flags;
+	return icmp_error_rewrite(skb, pkt, &sent, l4_offset, work);
 }
 
 #endif

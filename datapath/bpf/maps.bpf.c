@@ -24,6 +24,7 @@ struct sock_service_map sock_service SEC(".maps");
 struct sock_bucket_map sock_bucket_map SEC(".maps");
 struct sendmsg_map sendmsg_map SEC(".maps");
 struct nat_map nat_map SEC(".maps");
+struct nat_work_map nat_work_map SEC(".maps");
 struct frag_map frag_map SEC(".maps");
 struct flow_map flow_map SEC(".maps");
 struct accel_map accel_map SEC(".maps");

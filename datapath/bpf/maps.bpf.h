@@ -212,16 +212,27 @@ struct sendmsg_map {
 };
 extern struct sendmsg_map sendmsg_map SEC(".maps");
 
-/* Per-packet service translations, two entries a connection.  Written by from_pod and to_pod, swept
- * by the agent.  Full: the longest unused translation goes, which ends that connection; a table of
- * dead UDP flows must not refuse new ones. */
+/* Per-packet service translations, two entries a connection.  Written by from_pod, to_pod and the
+ * programs of the uplinks, which also delete what TCP has closed; swept by the agent.  Full: the
+ * longest unused translation goes, which ends that connection; a table of dead UDP flows must not
+ * refuse new ones. */
 struct nat_map {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
-	__type(key, struct nat_key);
+	__type(key, struct flow);
 	__type(value, struct nat_entry);
 };
 extern struct nat_map nat_map SEC(".maps");
+
+/* What a program works on while it translates a packet: the stack has no room for it.  Only the
+ * datapath. */
+struct nat_work_map {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct nat_work);
+};
+extern struct nat_work_map nat_work_map SEC(".maps");
 
 /* Ports of fragmented datagrams.  Written and read by from_pod and to_pod; the loader makes room
  * for more where there are more CPUs.  Full: the longest unused goes, and later fragments of that

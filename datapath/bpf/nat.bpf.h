@@ -1,20 +1,24 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Service translation packet by packet, for clients whose sockets the cgroup programs do not reach.
+ * Service translation packet by packet: for clients outside, and for those whose sockets the cgroup
+ * programs do not reach.
  *
- *	request    client -> service   becomes   client  -> backend    (from_pod, before policy)
+ *	request    client -> service   becomes   client  -> backend    (before policy)
  *	reply      backend -> client   becomes   service -> client     (where it is delivered)
  *	hairpin    the backend is the client: it must not see its own address as a peer, so the
- *	           request comes from the service's address, and the reply to that is recognised
+ *	           request comes from the service's address
+ *	SNAT       the backend is on another node, the client is not in the cluster: the request
+ *	           comes from this node, so that the reply comes back here
  *
- * Two entries of nat_map remember a translation, one for each direction.  Policy and conntrack only
- * ever see pod addresses.  TCP and UDP alone: SCTP's checksum cannot be corrected from here.
+ * nat_map holds, for each direction, which flow a packet of this flow leaves as.  Policy and
+ * conntrack only ever see pod addresses.
  */
 #ifndef TENDRIL_DATAPATH_BPF_NAT_BPF_H
 #define TENDRIL_DATAPATH_BPF_NAT_BPF_H
 
 #include "datapath/bpf/clock.bpf.h"
-#include "datapath/bpf/drop.bpf.h"
+#include "datapath/bpf/route.bpf.h"
+#include "datapath/bpf/sctp.bpf.h"
 #include "datapath/bpf/service.bpf.h"
 
 #define IP_SADDR_OFFSET  (ETH_HLEN + offsetof(struct iphdr, saddr))
@@ -24,6 +28,8 @@
 #define IP6_DADDR_OFFSET (ETH_HLEN + offsetof(struct ipv6hdr, daddr))
 #define TCP_CHECK_OFFSET 16
 #define UDP_CHECK_OFFSET 6
+
+#define NAT_TRIES 16 /* ports of the node that are tried for a connection */
 
 enum nat_which { NAT_SOURCE, NAT_DESTINATION };
 
@@ -73,7 +79,7 @@ __weak int nat_rewrite(struct __sk_buff *skb, struct packet *pkt, const struct a
 	new = *addr;
 	old = which == NAT_SOURCE ? pkt->flow.saddr : pkt->flow.daddr;
 	old_port = which == NAT_SOURCE ? pkt->flow.sport : pkt->flow.dport;
-	if (pkt->fragment < FRAGMENT_LATER) {
+	if (pkt->fragment < FRAGMENT_LATER && pkt->flow.proto != IPPROTO_SCTP) {
 		check = pkt->l4_offset + TCP_CHECK_OFFSET;
 		if (pkt->flow.proto == IPPROTO_UDP) {
 			check = pkt->l4_offset + UDP_CHECK_OFFSET;
@@ -83,11 +89,16 @@ __weak int nat_rewrite(struct __sk_buff *skb, struct packet *pkt, const struct a
 	if (nat_write_addr(skb, pkt, which, &old, &new, check, flags))
 		return DROP_REWRITE_FAILED;
 	offset = pkt->l4_offset + (which == NAT_SOURCE ? 0 : 2);
-	if (check && old_port != (__be16)port) {
+	if (pkt->fragment < FRAGMENT_LATER && old_port != (__be16)port) {
 		__be16 new_port = (__be16)port;
 
-		if (bpf_l4_csum_replace(skb, check, old_port, new_port, flags | sizeof(__be16)) ||
-		    bpf_skb_store_bytes(skb, offset, &new_port, sizeof(new_port), 0))
+		if (pkt->flow.proto == IPPROTO_SCTP &&
+		    sctp_replace_port(skb, pkt, which == NAT_SOURCE, old_port, new_port))
+			return DROP_REWRITE_FAILED;
+		if (check &&
+		    bpf_l4_csum_replace(skb, check, old_port, new_port, flags | sizeof(__be16)))
+			return DROP_REWRITE_FAILED;
+		if (bpf_skb_store_bytes(skb, offset, &new_port, sizeof(new_port), 0))
 			return DROP_REWRITE_FAILED;
 	}
 	if (which == NAT_SOURCE) {
@@ -100,29 +111,60 @@ __weak int nat_rewrite(struct __sk_buff *skb, struct packet *pkt, const struct a
 	return DROP_NONE;
 }
 
+/*
+ * Makes the packet one of another flow.  NAT_FORWARD: and sends it there.  The way is looked for
+ * first, because an answer that there is none quotes the packet as its sender knows it.
+ */
+static __always_inline int nat_become(struct __sk_buff *skb, struct packet *pkt,
+				      const struct flow *flow, __u32 flags)
+{
+	int reason = DROP_NONE;
+
+	if (flags & NAT_FORWARD && !pkt->dst.slot)
+		reason = route_packet(skb, pkt, &flow->saddr, &flow->daddr);
+	if (!reason &&
+	    !(flow->sport == pkt->flow.sport && addr_equal(&flow->saddr, &pkt->flow.saddr)))
+		reason = nat_rewrite(skb, pkt, &flow->saddr, flow->sport, NAT_SOURCE);
+	if (!reason &&
+	    !(flow->dport == pkt->flow.dport && addr_equal(&flow->daddr, &pkt->flow.daddr)))
+		reason = nat_rewrite(skb, pkt, &flow->daddr, flow->dport, NAT_DESTINATION);
+	pkt->translated = 1;
+	return reason;
+}
+
 /* ---- what is remembered --------------------------------------------------------------------- */
 
-static __always_inline struct nat_entry *nat_lookup(const struct addr *client, __be16 client_port,
-						    const struct addr *peer, __be16 peer_port,
-						    __u8 proto, enum nat_side side)
+static __always_inline struct nat_entry *nat_lookup(const struct flow *flow)
 {
-	struct nat_key key = {
-		.client = *client,
-		.peer = *peer,
-		.client_port = client_port,
-		.peer_port = peer_port,
-		.proto = proto,
-		.side = (__u8)side,
-	};
+	struct flow key = *flow;
 
 	return bpf_map_lookup_elem(&nat_map, &key);
 }
 
-/* The translation that a packet from a backend to a client belongs to. */
-static __always_inline struct nat_entry *nat_lookup_reply(const struct flow *flow)
+static __noinline void flow_reverse(const struct flow *flow, struct flow *ret)
 {
-	return nat_lookup(&flow->daddr, flow->dport, &flow->saddr, flow->sport, flow->proto,
-			  NAT_REPLY);
+	*ret = (struct flow){
+		.saddr = flow->daddr,
+		.daddr = flow->saddr,
+		.sport = flow->dport,
+		.dport = flow->sport,
+		.proto = flow->proto,
+	};
+}
+
+static __always_inline bool flow_equal(const struct flow *a, const struct flow *b)
+{
+	return a->sport == b->sport && a->dport == b->dport && addr_equal(&a->saddr, &b->saddr) &&
+	       addr_equal(&a->daddr, &b->daddr);
+}
+
+/* The other direction of a translation. */
+static __noinline struct nat_entry *nat_sibling(const struct nat_entry *entry)
+{
+	struct flow key;
+
+	flow_reverse(&entry->flow, &key);
+	return bpf_map_lookup_elem(&nat_map, &key);
 }
 
 static __always_inline bool nat_is_done(const struct nat_entry *entry)
@@ -132,19 +174,6 @@ static __always_inline bool nat_is_done(const struct nat_entry *entry)
 	return (entry->flags & both) == both;
 }
 
-/* Both entries learn of an end that is done, so that either can be swept early. */
-static __always_inline void nat_track(const struct packet *pkt, struct nat_entry *entry,
-				      struct nat_entry *sibling, enum nat_flag who)
-{
-	__u32 flags = who;
-
-	if (pkt->tcp_flags & TCP_RST)
-		flags = NAT_CLIENT_DONE | NAT_BACKEND_DONE;
-	__sync_fetch_and_or(&entry->flags, flags);
-	if (sibling)
-		__sync_fetch_and_or(&sibling->flags, flags);
-}
-
 /* CPUs may race to write nearly the same time: either will do. */
 static __always_inline void nat_touch(struct nat_entry *entry)
 {
@@ -152,6 +181,61 @@ static __always_inline void nat_touch(struct nat_entry *entry)
 		return;
 	entry->last_seen_ns = bpf_ktime_get_coarse_ns();
 	entry->seen_jiffies = jiffies_now();
+}
+
+/*
+ * Follows the end of a TCP connection, in both entries.  They go when both FINs are acknowledged:
+ * else short connections would push the long ones out of the table.  A RST may be forged; it only
+ * shortens how long they may be silent.
+ */
+static __noinline void nat_close(const struct packet *pkt, struct nat_entry *entry)
+{
+	const __u32 acked = NAT_CLIENT_ACKED | NAT_BACKEND_ACKED;
+	bool request = entry->flags & NAT_REQUEST;
+	struct nat_entry *sibling = nat_sibling(entry);
+	struct flow there, back;
+	__u32 flags = 0;
+
+	if (pkt->tcp_flags & TCP_RST)
+		flags = NAT_CLIENT_DONE | NAT_BACKEND_DONE;
+	if (pkt->tcp_flags & TCP_FIN) {
+		entry->fin_end = pkt->seq + pkt->payload + 1;
+		flags = request ? NAT_CLIENT_DONE : NAT_BACKEND_DONE;
+	}
+	if (sibling && pkt->tcp_flags & TCP_ACK && pkt->ack == sibling->fin_end &&
+	    entry->flags & (request ? NAT_BACKEND_DONE : NAT_CLIENT_DONE))
+		flags |= request ? NAT_BACKEND_ACKED : NAT_CLIENT_ACKED;
+	if (!flags)
+		return;
+	__sync_fetch_and_or(&entry->flags, flags);
+	if (!sibling)
+		return;
+	__sync_fetch_and_or(&sibling->flags, flags);
+	if ((entry->flags & acked) != acked)
+		return;
+	flow_reverse(&entry->flow, &back);
+	flow_reverse(&sibling->flow, &there);
+	bpf_map_delete_elem(&nat_map, &back);
+	bpf_map_delete_elem(&nat_map, &there);
+}
+
+static __always_inline struct nat_work *nat_work(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&nat_work_map, &zero);
+}
+
+/* The packet belongs to this translation: copies where it goes, and takes note. */
+static __always_inline void nat_follow(const struct packet *pkt, struct nat_entry *entry,
+				       struct nat_work *ret)
+{
+	ret->way = entry->flow;
+	ret->way_flags = entry->flags;
+	nat_touch(entry);
+	if (pkt->flow.proto == IPPROTO_TCP && (pkt->tcp_flags & (TCP_FIN | TCP_RST) ||
+					       entry->flags & (NAT_CLIENT_DONE | NAT_BACKEND_DONE)))
+		nat_close(pkt, entry);
 }
 
 /* The connection as the receiver's socket knows it: a client talks to the service's address. */
@@ -165,198 +249,234 @@ static __always_inline void nat_socket_flow(const struct packet *pkt, struct flo
 	endpoint = bpf_map_lookup_elem(&endpoint_map, &slot);
 	if (!endpoint || !endpoint->translated)
 		return;
-	entry = nat_lookup_reply(&pkt->flow);
-	if (entry) {
-		ret->saddr = entry->addr;
-		ret->sport = entry->port;
-	}
+	entry = nat_lookup(&pkt->flow);
+	if (entry && !(entry->flags & NAT_REQUEST))
+		*ret = entry->flow;
 }
 
-/* From now on this endpoint's packets are looked up in nat_map. */
+/* From now on this endpoint's packets are looked up in nat_map; 0: those of the node itself. */
 static __always_inline void nat_mark_translated(__u32 slot)
 {
 	struct endpoint_entry *endpoint = bpf_map_lookup_elem(&endpoint_map, &slot);
 
-	if (slot && endpoint && !endpoint->translated)
+	if (endpoint && !endpoint->translated)
 		endpoint->translated = 1;
+}
+
+/* ---- a new translation ---------------------------------------------------------------------- */
+
+/* Whether another client may still need this way back. */
+static __always_inline bool nat_is_taken(const struct nat_entry *entry,
+					 const struct nat_entry *back)
+{
+	__u64 lifetime =
+		back->flow.proto == IPPROTO_TCP ? CT_TCP_ESTABLISHED_NS : CT_OTHER_UNREPLIED_NS;
+
+	if (!(entry->flags & NAT_REQUEST) && flow_equal(&entry->flow, &back->flow))
+		return false;
+	return !nat_is_done(entry) && back->last_seen_ns - entry->last_seen_ns < lifetime;
+}
+
+/* Takes another source port for the request; false: there is none to take. */
+static __always_inline bool nat_take_port(struct nat_work *work)
+{
+	const struct node_state *node = node_get();
+	__u32 min, max;
+
+	if (!node)
+		return false;
+	min = node->snat_port_min;
+	max = node->snat_port_max;
+	if (!max || max < min)
+		return false;
+	work->way.sport = bpf_htons((__u16)(min + bpf_get_prandom_u32() % (max - min + 1)));
+	return true;
+}
+
+static long nat_claim_step(__u32 index, void *arg)
+{
+	struct nat_work *work = nat_work();
+	const struct nat_entry *taken;
+
+	(void)arg;
+	if (!work || ((index || !work->keep_port) && !nat_take_port(work)))
+		return 1;
+	flow_reverse(&work->way, &work->key);
+	taken = bpf_map_lookup_elem(&nat_map, &work->key);
+	if (taken && nat_is_taken(taken, &work->entry))
+		return 0;
+	work->claimed = !bpf_map_update_elem(&nat_map, &work->key, &work->entry, BPF_ANY);
+	return 1;
+}
+
+/*
+ * Claims the way back from the backend, and remembers the way there.  The way back is taken while
+ * the same port of the same client talks to this backend by another address already, or while a
+ * port of the node is in use.  Then other ports are tried, at random.
+ */
+static __always_inline bool nat_claim(struct nat_work *work, __u32 backend)
+{
+	__u64 now_ns = bpf_ktime_get_coarse_ns();
+
+	work->claimed = 0;
+	work->entry = (struct nat_entry){ .flags = work->reply_flags, .last_seen_ns = now_ns };
+	flow_reverse(&work->from, &work->entry.flow);
+	bpf_loop(NAT_TRIES, nat_claim_step, NULL, 0);
+	if (!work->claimed)
+		return false;
+	work->entry = (struct nat_entry){
+		.flow = work->way,
+		.flags = work->way_flags,
+		.backend = backend,
+		.last_seen_ns = now_ns,
+	};
+	return !bpf_map_update_elem(&nat_map, &work->from, &work->entry, BPF_ANY);
+}
+
+/*
+ * Whose address the backend sees.  A client outside cannot be answered by another node, for it
+ * waits for this one: so this node takes the client's place.
+ */
+static __always_inline int nat_choose_source(const struct packet *pkt, bool local_only,
+					     struct nat_work *work)
+{
+	const struct ipcache_entry *entry;
+	const struct node_state *node;
+
+	work->reply_flags = 0;
+	work->keep_port = 1;
+	if (addr_equal(&work->way.daddr, &work->from.saddr)) { /* hairpin */
+		work->way.saddr = work->from.daddr;
+		/* By its port the answer is told from what the pod says to the node itself. */
+		work->keep_port = !(pkt->dst_flags & IPCACHE_HOST);
+	}
+	if (!pkt->from_uplink)
+		return DROP_NONE;
+	entry = bpf_map_lookup_elem(&ipcache_map, &work->way.daddr);
+	if (entry && entry->flags & IPCACHE_HOST)
+		return DROP_NONE;
+	work->reply_flags = NAT_FORWARD;
+	if (entry && entry->slot)
+		return DROP_NONE;
+	node = node_get();
+	if (!node || local_only)
+		return DROP_NO_LOCAL_BACKEND;
+	work->way.saddr = pkt->ipv6 ? node->snat_v6 : node->snat_v4;
+	if (addr_is_zero(&work->way.saddr))
+		return DROP_NO_ROUTE;
+	work->way_flags |= NAT_FORWARD;
+	work->keep_port = 0;
+	return DROP_NONE;
+}
+
+/* Chooses a backend for the packet's flow, and remembers both ways. */
+__weak int nat_open(const struct packet *pkt)
+{
+	struct nat_work *work = nat_work();
+	struct service_choice choice = {};
+	struct service service = {};
+	int reason;
+
+	if (!pkt || !work)
+		return DROP_NAT_FULL;
+	if (!service_lookup(&pkt->flow.daddr, pkt->flow.dport, pkt->flow.proto, &service))
+		return DROP_NO_SERVICE;
+	if (!service_admits(&service, &pkt->flow.saddr))
+		return DROP_SOURCE_RANGE;
+	reason = service_choose(&service, pkt->from_uplink ? CLIENT_OUTSIDE : CLIENT_INSIDE,
+				&pkt->flow.saddr, bpf_get_prandom_u32(), &choice);
+	if (reason)
+		return reason;
+	work->from = pkt->flow;
+	work->way = pkt->flow;
+	work->way.daddr = choice.backend.addr;
+	work->way.dport = choice.backend.port;
+	work->way_flags = NAT_REQUEST;
+	reason = nat_choose_source(pkt, service.flags & SERVICE_LOCAL, work);
+	if (reason)
+		return reason;
+	return nat_claim(work, choice.index) ? DROP_NONE : DROP_NAT_FULL;
 }
 
 /* ---- requests ------------------------------------------------------------------------------- */
 
-/*
- * Claims the way back from this backend.  It is taken while another service translates the same
- * client port to the same backend: then packets of the two could not be told apart.
- */
-static __always_inline bool nat_claim_reply(const struct flow *flow,
-					    const struct nat_entry *request)
+static __always_inline bool is_between(__be16 port, __u16 min, __u16 max)
 {
-	struct nat_key key = {
-		.client = flow->saddr,
-		.peer = request->addr,
-		.client_port = flow->sport,
-		.peer_port = request->port,
-		.proto = flow->proto,
-		.side = NAT_REPLY,
-	};
-	struct nat_entry entry = {
-		.addr = flow->daddr,
-		.port = flow->dport,
-		.flags = request->flags,
-		.last_seen_ns = request->last_seen_ns,
-	};
-	const struct nat_entry *taken = bpf_map_lookup_elem(&nat_map, &key);
-	__u64 lifetime = flow->proto == IPPROTO_TCP ? CT_TCP_ESTABLISHED_NS : CT_OTHER_UNREPLIED_NS;
+	return max && bpf_ntohs(port) >= min && bpf_ntohs(port) <= max;
+}
 
-	if (taken && !(taken->port == flow->dport && addr_equal(&taken->addr, &flow->daddr)) &&
-	    !nat_is_done(taken) && request->last_seen_ns - taken->last_seen_ns < lifetime)
+/* Whether a packet to an address of the node itself may be for a service, or the answer to what
+ * this node asked in a client's place: by its port. */
+static __always_inline bool nat_has_port(const struct packet *pkt)
+{
+	const struct node_state *node = node_get();
+
+	if (!node)
 		return false;
-	return !bpf_map_update_elem(&nat_map, &key, &entry, BPF_ANY);
+	return is_between(pkt->flow.dport, node->node_port_min, node->node_port_max) ||
+	       is_between(pkt->flow.dport, node->snat_port_min, node->snat_port_max);
 }
 
-/* Remembers the way there. */
-static __always_inline bool nat_claim_request(const struct flow *flow,
-					      const struct nat_entry *entry)
-{
-	struct nat_key key = {
-		.client = flow->saddr,
-		.peer = flow->daddr,
-		.client_port = flow->sport,
-		.peer_port = flow->dport,
-		.proto = flow->proto,
-		.side = NAT_REQUEST,
-	};
-	/* Linux 6.1 takes no pointer argument of a global function as a map's value. */
-	struct nat_entry value = *entry;
-
-	return !bpf_map_update_elem(&nat_map, &key, &value, BPF_ANY);
-}
-
-/* Remembers both ways of a flow whose backend is in entry; fills the rest of it. */
-__weak int nat_claim(const struct flow *flow, struct nat_entry *entry)
-{
-	if (!flow || !entry)
-		return DROP_NAT_FULL;
-	entry->flags = addr_equal(&entry->addr, &flow->saddr) ? NAT_HAIRPIN : 0;
-	entry->last_seen_ns = bpf_ktime_get_coarse_ns();
-	return nat_claim_reply(flow, entry) && nat_claim_request(flow, entry) ? DROP_NONE
-									      : DROP_NAT_FULL;
-}
-
-/* Chooses a backend for the flow and remembers both ways; fills ret. */
-static __always_inline int nat_open(const struct flow *flow, const struct service *service,
-				    struct nat_entry *ret)
-{
-	struct service_choice choice = {};
-	int reason = service_choose(service, CLIENT_INSIDE, &flow->saddr, bpf_get_prandom_u32(),
-				    &choice);
-
-	if (reason)
-		return reason;
-	*ret = (struct nat_entry){
-		.addr = choice.backend.addr,
-		.port = choice.backend.port,
-		.backend = choice.index,
-	};
-	return nat_claim(flow, ret);
-}
-
-/* The way back from one backend may be taken: others are tried, at random.  Written out, because
- * Linux 6.1 refuses a loop whose last block runs into its first. */
-static __always_inline int nat_open_any(const struct flow *flow, const struct service *service,
-					struct nat_entry *ret)
-{
-	int reason = service_admits(service, &flow->saddr) ? nat_open(flow, service, ret)
-							   : DROP_SOURCE_RANGE;
-
-	if (reason == DROP_NAT_FULL)
-		reason = nat_open(flow, service, ret);
-	if (reason == DROP_NAT_FULL)
-		reason = nat_open(flow, service, ret);
-	if (reason == DROP_NAT_FULL)
-		reason = nat_open(flow, service, ret);
-	return reason;
-}
-
-/* The reply to a request that came from the service's address: back to the client's own. */
-static __always_inline bool nat_is_hairpin_reply(const struct packet *pkt, struct nat_entry *ret)
-{
-	const struct nat_entry *entry =
-		nat_lookup(&pkt->flow.saddr, pkt->flow.dport, &pkt->flow.saddr, pkt->flow.sport,
-			   pkt->flow.proto, NAT_REPLY);
-
-	if (!entry || !(entry->flags & NAT_HAIRPIN) || !addr_equal(&entry->addr, &pkt->flow.daddr))
-		return false;
-	*ret = *entry;
-	return true;
-}
-
-/*
- * The backend of this packet.  A known translation is kept as long as its backend serves; TCP keeps
- * it to the end of the connection.  A packet in the middle of a connection that nobody remembers
- * belongs to no backend.
- */
-static __always_inline int nat_find_backend(const struct packet *pkt, struct nat_entry *ret)
+/* Whether a known translation may serve a packet that may open a flow. */
+static __noinline bool nat_still_serves(const struct packet *pkt, struct nat_entry *entry)
 {
 	const struct flow *flow = &pkt->flow;
-	bool starts = flow->proto != IPPROTO_TCP || pkt->opens;
 	struct service service = {};
-	struct nat_entry *entry;
-	bool served;
 
-	if (flow->proto != IPPROTO_TCP && flow->proto != IPPROTO_UDP)
-		return DROP_NO_SERVICE;
-	served = service_lookup(&flow->daddr, flow->dport, flow->proto, &service);
-	entry = nat_lookup(&flow->saddr, flow->sport, &flow->daddr, flow->dport, flow->proto,
-			   NAT_REQUEST);
-	if (entry && starts &&
-	    (!served || nat_is_done(entry) ||
-	     !service_has_backend(&service, &entry->addr, entry->port, &entry->backend)))
-		entry = NULL;
-	if (!entry) {
-		if (!served)
-			return DROP_NO_SERVICE;
-		return starts ? nat_open_any(flow, &service, ret) : DROP_NOT_OPENED;
-	}
-	nat_touch(entry);
-	if (pkt->tcp_flags & (TCP_FIN | TCP_RST))
-		nat_track(pkt, entry,
-			  nat_lookup(&flow->saddr, flow->sport, &entry->addr, entry->port,
-				     flow->proto, NAT_REPLY),
-			  NAT_CLIENT_DONE);
-	*ret = *entry;
-	return DROP_NONE;
+	return !nat_is_done(entry) &&
+	       service_lookup(&flow->daddr, flow->dport, flow->proto, &service) &&
+	       service_has_backend(&service, &entry->flow.daddr, entry->flow.dport,
+				   &entry->backend);
 }
 
-/* A packet to a service address: makes it one to a backend.  The caller looks up who that is. */
+/*
+ * Where this packet goes.  A known translation is kept as long as its backend serves; TCP and SCTP
+ * keep it to the end of the connection.  A packet in the middle of a connection that nobody
+ * remembers belongs to no backend.
+ */
+static __always_inline int nat_find(const struct packet *pkt, struct nat_work *ret)
+{
+	const struct flow *flow = &pkt->flow;
+	bool starts = flow->proto == IPPROTO_UDP || pkt->opens;
+	struct service_key key = { .port = flow->dport, .proto = flow->proto };
+	struct nat_entry *entry;
+
+	if (flow->proto != IPPROTO_TCP && flow->proto != IPPROTO_UDP && flow->proto != IPPROTO_SCTP)
+		return DROP_NO_SERVICE;
+	entry = nat_lookup(flow);
+	if (entry && entry->flags & NAT_REQUEST && starts && !nat_still_serves(pkt, entry))
+		entry = NULL;
+	if (entry && !(entry->flags & NAT_REQUEST) && pkt->opens)
+		entry = NULL; /* an answer opens nothing */
+	if (entry) {
+		nat_follow(pkt, entry, ret);
+		return DROP_NONE;
+	}
+	if (starts)
+		return nat_open(pkt);
+	key.addr = flow->daddr;
+	return bpf_map_lookup_elem(&service_map, &key) ? DROP_NOT_OPENED : DROP_NO_SERVICE;
+}
+
+/* A packet to a service makes its way to a backend, and one from a backend to a service's address
+ * its way back.  The caller looks up who that is.  What came to an address of the node, and is no
+ * service's, is left alone: its own stack may want it. */
 __weak int nat_request(struct __sk_buff *skb, struct packet *pkt)
 {
-	struct nat_entry entry = {};
-	struct addr service;
+	struct nat_work *work = nat_work();
 	int reason;
 
-	if (!pkt)
+	if (!pkt || !work)
 		return DROP_NO_SERVICE;
-	if (pkt->fragment == FRAGMENT_ORPHAN)
-		return DROP_FRAGMENT;
-	service = pkt->flow.daddr;
-	if (nat_is_hairpin_reply(pkt, &entry)) {
-		struct addr client = pkt->flow.saddr;
-		__be16 client_port = pkt->flow.dport;
-
-		reason = nat_rewrite(skb, pkt, &service, entry.port, NAT_SOURCE);
-		return reason ? reason
-			      : nat_rewrite(skb, pkt, &client, client_port, NAT_DESTINATION);
-	}
-	reason = nat_find_backend(pkt, &entry);
+	reason = pkt->fragment == FRAGMENT_ORPHAN ? DROP_FRAGMENT : nat_find(pkt, work);
+	if (pkt->dst_flags & IPCACHE_HOST &&
+	    (reason == DROP_NO_SERVICE || reason == DROP_NOT_OPENED || reason == DROP_FRAGMENT))
+		return DROP_NONE;
 	if (reason)
 		return reason;
-	nat_mark_translated(pkt->src.slot);
-	if (entry.flags & NAT_HAIRPIN) {
-		reason = nat_rewrite(skb, pkt, &service, pkt->flow.sport, NAT_SOURCE);
-		if (reason)
-			return reason;
-	}
-	return nat_rewrite(skb, pkt, &entry.addr, entry.port, NAT_DESTINATION);
+	if (pkt->src.slot)
+		nat_mark_translated(pkt->src.slot);
+	return nat_become(skb, pkt, &work->way, work->way_flags);
 }
 
 /* ---- replies -------------------------------------------------------------------------------- */
@@ -364,30 +484,24 @@ __weak int nat_request(struct __sk_buff *skb, struct packet *pkt)
 /* What a backend sent to a client comes from the service again.  Not a translated flow: nothing. */
 __weak int nat_reply(struct __sk_buff *skb, struct packet *pkt)
 {
-	struct addr service;
+	struct nat_work *work = nat_work();
 	struct nat_entry *entry;
-	__be16 port;
+	struct flow key;
 
-	if (!pkt)
+	if (!pkt || !work)
 		return DROP_NONE;
-	entry = nat_lookup_reply(&pkt->flow);
-	if (!entry || entry->flags & NAT_HAIRPIN)
+	key = pkt->flow;
+	entry = bpf_map_lookup_elem(&nat_map, &key);
+	if (!entry || entry->flags & NAT_REQUEST)
 		return DROP_NONE;
 	/* A translated connection that ended answers no SYN: the client's port came back without
 	 * the service.  What the backend says is its own from here on. */
 	if (pkt->tcp_flags & TCP_SYN && nat_is_done(entry)) {
-		entry->addr = pkt->flow.saddr;
-		entry->port = pkt->flow.sport;
+		bpf_map_delete_elem(&nat_map, &key);
+		return DROP_NONE;
 	}
-	nat_touch(entry);
-	service = entry->addr;
-	port = entry->port;
-	if (pkt->tcp_flags & (TCP_FIN | TCP_RST))
-		nat_track(pkt, entry,
-			  nat_lookup(&pkt->flow.daddr, pkt->flow.dport, &service, port,
-				     pkt->flow.proto, NAT_REQUEST),
-			  NAT_BACKEND_DONE);
-	return nat_rewrite(skb, pkt, &service, port, NAT_SOURCE);
+	nat_follow(pkt, entry, work);
+	return nat_become(skb, pkt, &work->way, work->way_flags);
 }
 
 #endif

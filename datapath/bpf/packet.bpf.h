@@ -39,6 +39,7 @@
 #define ICMP_TIME_EXCEEDED 11
 #define ICMP_PARAMETERPROB 12
 #define ICMP_PORT_UNREACH  3
+#define ICMP_FRAG_NEEDED   4
 
 #define ICMP_TIMESTAMPREPLY 14
 #define ICMP_INFO_REPLY     16
@@ -104,6 +105,10 @@ struct packet {
 	__u8 from_node; /* a process of this node itself sent it */
 	__u8 mac[ETH_ALEN]; /* source */
 	__u8 icmp_type;
+	__u8 from_uplink;      /* came to the node from outside */
+	__u8 translated;       /* by nat_map */
+	__u8 forwarded;        /* route_packet() has told the kernel where it goes */
+	__u16 mtu;             /* of the route, if it is too big for that */
 } __attribute__((aligned(8))); /* so that addresses are copied in two moves, not in four */
 
 /* clang must not compute the pointer anew after the check: the verifier would not know the copy for

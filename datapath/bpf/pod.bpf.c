@@ -9,6 +9,7 @@
  *
  * Both read as their stages; a stage returns a drop reason, and only drop() makes a verdict of it.
  */
+#include "datapath/bpf/endpoint.bpf.h"
 #include "datapath/bpf/neighbour.bpf.h"
 #include "datapath/bpf/reject.bpf.h"
 #include "datapath/bpf/verdict.bpf.h"
@@ -20,28 +21,6 @@
 #define JUMBO_LENGTH_MIN (JUMBO_L4_OFFSET + 65536 - JUMBO_HEADER_LEN)
 /* Less fits the least MTU of IPv6 anyway, and must not become nothing. */
 #define JUMBO_GSO_SIZE_MIN 1024
-
-static __always_inline const struct endpoint_entry *endpoint_get(__u32 slot)
-{
-	const struct endpoint_entry *endpoint = bpf_map_lookup_elem(&endpoint_map, &slot);
-
-	return slot && endpoint && endpoint->flags & ENDPOINT_VALID ? endpoint : NULL;
-}
-
-static __always_inline bool endpoint_has_addr(const struct endpoint_entry *endpoint, bool ipv6,
-					      const struct addr *addr)
-{
-	const struct addr *own = ipv6 ? &endpoint->v6 : &endpoint->v4;
-
-	return addr_equal(own, addr) && !addr_is_zero(own);
-}
-
-/* Reports a connection that was let through, while somebody watches. */
-static __always_inline void verdict_report(const struct packet *pkt, enum direction direction)
-{
-	if (pkt->opens && node_flags() & NODE_VERDICT_EVENTS)
-		event_send(pkt, EVENT_VERDICT, DROP_NONE, direction);
-}
 
 /* ---- from_pod ------------------------------------------------------------------------------- */
 
@@ -125,27 +104,6 @@ static __always_inline __u32 *slot_map_bucket(const struct packet *pkt)
 	return bpf_map_lookup_elem(&slot_map, &bucket);
 }
 
-/* Looks the destination up in ipcache_map; the slot of a local pod is cached. */
-static __noinline int pod_find_by_address(struct packet *pkt, __u32 *cached_slot)
-{
-	struct ipcache_entry entry = ipcache_lookup(&pkt->flow.daddr);
-	const struct endpoint_entry *endpoint;
-
-	pkt->dst_flags = entry.flags;
-	pkt->dst.flags = 0;
-	pkt->dst.slot = 0;
-	pkt->dst.identity = entry.identity;
-	if (!entry.slot)
-		return DROP_NONE;
-	endpoint = endpoint_get(entry.slot);
-	if (!endpoint)
-		return DROP_NO_ENDPOINT;
-	policy_end_load(endpoint, entry.slot, pkt->ipv6, &pkt->dst);
-	if (cached_slot && !entry.flags)
-		*cached_slot = entry.slot;
-	return DROP_NONE;
-}
-
 /* Who the destination is; a pod of this node becomes dst with its policy. */
 static __always_inline int pod_find_destination(struct packet *pkt)
 {
@@ -154,7 +112,7 @@ static __always_inline int pod_find_destination(struct packet *pkt)
 	const struct endpoint_entry *endpoint = endpoint_get(slot);
 
 	if (!endpoint || !endpoint_has_addr(endpoint, pkt->ipv6, &pkt->flow.daddr))
-		return pod_find_by_address(pkt, cached_slot);
+		return find_by_address(pkt, cached_slot);
 	pkt->dst_flags = 0;
 	policy_end_load(endpoint, slot, pkt->ipv6, &pkt->dst);
 	return DROP_NONE;
@@ -168,14 +126,24 @@ static __always_inline int pod_check_neighbour(const struct packet *pkt)
 	return budget_take_neighbour(pkt->src.slot) ? DROP_NONE : DROP_RATE_LIMITED;
 }
 
+static __always_inline bool pod_asks_service(const struct packet *pkt)
+{
+	if (pkt->dst_flags & IPCACHE_SERVICE)
+		return true;
+	return pkt->dst_flags & IPCACHE_HOST && pkt->kind == PACKET_PLAIN && nat_has_port(pkt);
+}
+
 /* Decision 10: services.  A packet to one is to its backend from here on. */
 static __always_inline int pod_translate(struct __sk_buff *skb, struct packet *pkt)
 {
-	int reason = nat_request(skb, pkt);
+	int reason = pkt->kind == PACKET_ICMP_ERROR ? icmp_error_translate(skb, pkt)
+						    : nat_request(skb, pkt);
 
+	if (!reason && !pkt->translated)
+		return pkt->dst_flags & IPCACHE_SERVICE ? DROP_UNRELATED_ERROR : DROP_NONE;
 	if (!reason)
 		reason = pod_find_destination(pkt);
-	if (!reason)
+	if (!reason && pkt->dst.slot)
 		nat_mark_translated(pkt->dst.slot);
 	return reason;
 }
@@ -184,7 +152,8 @@ static __always_inline int pod_untranslate(struct __sk_buff *skb, struct packet 
 {
 	if (pkt->fragment == FRAGMENT_ORPHAN)
 		return DROP_FRAGMENT;
-	return pkt->kind == PACKET_ICMP_ERROR ? icmp_error_reply(skb, pkt) : nat_reply(skb, pkt);
+	return pkt->kind == PACKET_ICMP_ERROR ? icmp_error_translate(skb, pkt)
+					      : nat_reply(skb, pkt);
 }
 
 /*
@@ -221,7 +190,7 @@ static __always_inline int pod_deliver(struct __sk_buff *skb, const struct packe
 	stats_sent(pkt);
 	if (!pkt->dst.slot) {
 		skb->tc_index = 0; /* a pod's root may have set it, see to_pod_is_done() */
-		return TC_ACT_OK;
+		return pkt->forwarded ? TC_ACT_REDIRECT : TC_ACT_OK;
 	}
 	stats_received(pkt);
 	return (int)bpf_redirect_peer((int)(ENDPOINT_IFINDEX_BASE + pkt->dst.slot), 0);
@@ -260,6 +229,8 @@ static __always_inline bool pod_is_rejected(struct __sk_buff *skb, const struct 
 	switch (reason) {
 	case DROP_NO_BACKEND:
 	case DROP_NO_ENDPOINT:
+	case DROP_TOO_BIG:
+	case DROP_TTL_EXCEEDED:
 		return true;
 	case DROP_EGRESS_DENIED:
 	case DROP_INGRESS_DENIED:
@@ -295,7 +266,7 @@ int from_pod(struct __sk_buff *skb)
 		reason = pod_find_destination(&pkt);
 	if (!reason && pkt.kind == PACKET_NEIGHBOUR)
 		reason = pod_check_neighbour(&pkt);
-	else if (!reason && pkt.dst_flags & IPCACHE_SERVICE)
+	else if (!reason && pod_asks_service(&pkt))
 		reason = pod_translate(skb, &pkt);
 	if (!reason && !pkt.dst.slot && addr_is_loopback(&pkt.flow.daddr))
 		reason = DROP_BAD_HEADER;
@@ -311,7 +282,7 @@ int from_pod(struct __sk_buff *skb)
 		if (drop_is_preliminary(reason))
 			return TC_ACT_UNSPEC;
 		drop_count(&pkt, reason, DIR_EGRESS);
-		return pod_is_rejected(skb, &pkt, reason) ? reject(skb, &pkt) : TC_ACT_SHOT;
+		return pod_is_rejected(skb, &pkt, reason) ? reject(skb, &pkt, reason) : TC_ACT_SHOT;
 	}
 	verdict_report(&pkt, DIR_EGRESS);
 	return pod_deliver(skb, &pkt);
@@ -410,7 +381,7 @@ int to_pod(struct __sk_buff *skb)
 	if (to_pod_is_link(skb, &pkt, reason))
 		return TC_ACT_OK;
 	if (!reason && !slot)
-		reason = pod_find_by_address(&pkt, NULL);
+		reason = find_by_address(&pkt, NULL);
 	endpoint = endpoint_get(slot ? slot : pkt.dst.slot);
 	if (!reason && !endpoint)
 		reason = DROP_NO_ENDPOINT;
@@ -428,7 +399,7 @@ int to_pod(struct __sk_buff *skb)
 		if (drop_is_preliminary(reason))
 			return TC_ACT_UNSPEC;
 		drop_count(&pkt, reason, DIR_INGRESS);
-		return reason == DROP_NO_ENDPOINT ? reject(skb, &pkt) : TC_ACT_SHOT;
+		return reason == DROP_NO_ENDPOINT ? reject(skb, &pkt, reason) : TC_ACT_SHOT;
 	}
 	verdict_report(&pkt, DIR_INGRESS);
 	return to_pod_deliver(skb, &pkt, endpoint);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The answer to who asks a service without a ready endpoint, or an address of the node's own range
- * that no pod has: connect() or send() shall fail at once with ECONNREFUSED, not after a timeout.
+ * Answers to the sender of a packet that goes no further.  Who asks a service without a ready
+ * endpoint, or an address of the node's own range that no pod has, shall see connect() or send()
+ * fail at once with ECONNREFUSED, not after a timeout.  Who sends what a route does not carry
+ * learns the MTU of the route, or that the packet has passed too many routers.
  *
  * TCP gets a reset, made of its own SYN in place.  An ICMP error would do on the wire, but here it
  * comes back before connect() lets go of its socket, and the kernel takes errors for a socket in
@@ -57,7 +59,26 @@ static __always_inline __sum16 reject_fold(__s64 sum)
 	return (__sum16) ~(folded + (folded >> 16));
 }
 
-static __always_inline int reject_icmp(struct __sk_buff *skb, const struct packet *pkt)
+/* Type, code and MTU of the ICMP error for a drop reason. */
+static __always_inline void reject_fill(const struct packet *pkt, int reason,
+					struct icmp_header *icmp)
+{
+	switch (reason) {
+	case DROP_TOO_BIG:
+		icmp->type = pkt->ipv6 ? ICMPV6_PKT_TOOBIG : ICMP_DEST_UNREACH;
+		icmp->code = pkt->ipv6 ? 0 : ICMP_FRAG_NEEDED;
+		icmp->sequence = bpf_htons(pkt->mtu);
+		break;
+	case DROP_TTL_EXCEEDED:
+		icmp->type = pkt->ipv6 ? ICMPV6_TIME_EXCEED : ICMP_TIME_EXCEEDED;
+		break;
+	default:
+		icmp->type = pkt->ipv6 ? ICMPV6_DEST_UNREACH : ICMP_DEST_UNREACH;
+		icmp->code = pkt->ipv6 ? ICMPV6_PORT_UNREACH : ICMP_PORT_UNREACH;
+	}
+}
+
+static __noinline int reject_icmp(struct __sk_buff *skb, const struct packet *pkt, int reason)
 {
 	struct reject_v4 head = {};
 
@@ -73,15 +94,14 @@ static __always_inline int reject_icmp(struct __sk_buff *skb, const struct packe
 	head.ip.saddr = pkt->flow.daddr.w[3];
 	head.ip.daddr = pkt->flow.saddr.w[3];
 	head.ip.check = reject_fold(bpf_csum_diff(NULL, 0, (__be32 *)&head.ip, sizeof(head.ip), 0));
-	head.icmp.type = ICMP_DEST_UNREACH;
-	head.icmp.code = ICMP_PORT_UNREACH;
+	reject_fill(pkt, reason, &head.icmp);
 	head.icmp.check = reject_fold(
 		bpf_csum_diff(NULL, 0, (__be32 *)&head.icmp, sizeof(head) - sizeof(head.ip), 0));
 	return (int)bpf_skb_store_bytes(skb, ETH_HLEN, &head, offsetof(struct reject_v4, embedded),
 					0);
 }
 
-static __always_inline int reject_icmp6(struct __sk_buff *skb, const struct packet *pkt)
+static __noinline int reject_icmp6(struct __sk_buff *skb, const struct packet *pkt, int reason)
 {
 	struct reject_v6 head = {};
 	__be32 pseudo[2] = { bpf_htonl(sizeof(head) - sizeof(head.ip)), bpf_htonl(IPPROTO_ICMPV6) };
@@ -97,8 +117,7 @@ static __always_inline int reject_icmp6(struct __sk_buff *skb, const struct pack
 	head.ip.hop_limit = REJECT_TTL;
 	__builtin_memcpy(&head.ip.saddr, &pkt->flow.daddr, sizeof(head.ip.saddr));
 	__builtin_memcpy(&head.ip.daddr, &pkt->flow.saddr, sizeof(head.ip.daddr));
-	head.icmp.type = ICMPV6_DEST_UNREACH;
-	head.icmp.code = ICMPV6_PORT_UNREACH;
+	reject_fill(pkt, reason, &head.icmp);
 	sum = bpf_csum_diff(NULL, 0, pseudo, sizeof(pseudo), 0);
 	sum = bpf_csum_diff(NULL, 0, (__be32 *)&head.ip.saddr, 2 * sizeof(head.ip.saddr),
 			    (__u32)sum);
@@ -109,40 +128,46 @@ static __always_inline int reject_icmp6(struct __sk_buff *skb, const struct pack
 					0);
 }
 
-/* Sends the frame back: to the pod that the device belongs to, or into the host's stack as if it
- * came in by HOST_DEVICE, whose own MAC is the source of all it sends. */
+/* Sends the frame back: to the pod that the device belongs to, out of the uplink to the router that
+ * it came from, or into the host's stack as if it came in by HOST_DEVICE, whose own MAC is the
+ * source of all it sends. */
 static __always_inline int reject_send(struct __sk_buff *skb, const struct packet *pkt)
 {
 	__u32 slot = skb->ifindex - ENDPOINT_IFINDEX_BASE;
 	const struct endpoint_entry *endpoint = bpf_map_lookup_elem(&endpoint_map, &slot);
+	__u8 own[ETH_ALEN];
 
 	if (endpoint) {
 		skb->tc_index = (__u16)slot; /* not for to_pod to judge */
 		return packet_address_to(skb, endpoint) ? TC_ACT_SHOT
 							: (int)bpf_redirect(skb->ifindex, 0);
 	}
+	if (pkt->from_uplink && (bpf_skb_load_bytes(skb, 0, own, sizeof(own)) ||
+				 bpf_skb_store_bytes(skb, ETH_ALEN, own, sizeof(own), 0)))
+		return TC_ACT_SHOT;
 	if (bpf_skb_store_bytes(skb, 0, pkt->mac, sizeof(pkt->mac), 0))
 		return TC_ACT_SHOT;
-	return (int)bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+	return (int)bpf_redirect(skb->ifindex, pkt->from_uplink ? 0 : BPF_F_INGRESS);
 }
 
 /* The drop is counted by the caller; this turns the packet round.  Packets with options, extension
- * headers or in fragments are not worth an answer, and neither is a segment without its SYN.
- * Returns the program's verdict. */
-__weak int reject(struct __sk_buff *skb, const struct packet *pkt)
+ * headers or in fragments are not worth an answer.  A service that refuses answers SYNs and
+ * datagrams only.  Returns the program's verdict. */
+__weak int reject(struct __sk_buff *skb, const struct packet *pkt, int reason)
 {
+	bool refused = reason != DROP_TOO_BIG && reason != DROP_TTL_EXCEEDED;
 	int failed = -1;
 
 	if (!pkt || pkt->fragment)
 		return TC_ACT_SHOT;
-	if (pkt->flow.proto == IPPROTO_TCP)
+	if (refused && pkt->flow.proto == IPPROTO_TCP)
 		failed = pkt->opens ? reject_tcp(skb, pkt) : -1;
-	else if (pkt->flow.proto != IPPROTO_UDP)
+	else if (refused && pkt->flow.proto != IPPROTO_UDP)
 		failed = -1;
 	else if (pkt->ipv6 && pkt->l4_offset == ETH_HLEN + sizeof(struct ipv6hdr))
-		failed = reject_icmp6(skb, pkt);
+		failed = reject_icmp6(skb, pkt, reason);
 	else if (pkt->l4_offset == ETH_HLEN + sizeof(struct iphdr))
-		failed = reject_icmp(skb, pkt);
+		failed = reject_icmp(skb, pkt, reason);
 	return failed ? TC_ACT_SHOT : reject_send(skb, pkt);
 }
 

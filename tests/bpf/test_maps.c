@@ -464,26 +464,33 @@ static void test_connection_touched_meanwhile_stays(void **state)
 static void nat_put(uint16_t port, uint8_t proto, uint32_t flags, uint64_t request_ns,
 		    uint64_t reply_ns)
 {
-	const struct nat_key keys[2] = {
-		{ .client = address(1),
-		  .peer = address(2),
-		  .client_port = htons(port),
-		  .peer_port = htons(53),
-		  .proto = proto,
-		  .side = NAT_REQUEST },
-		{ .client = address(1),
-		  .peer = address(3),
-		  .client_port = htons(port),
-		  .peer_port = htons(5353),
-		  .proto = proto,
-		  .side = NAT_REPLY },
+	const struct flow keys[2] = {
+		{ .saddr = address(1),
+		  .daddr = address(2),
+		  .sport = htons(port),
+		  .dport = htons(53),
+		  .proto = proto },
+		{ .saddr = address(3),
+		  .daddr = address(1),
+		  .sport = htons(5353),
+		  .dport = htons(port),
+		  .proto = proto },
 	};
 	const struct nat_entry entries[2] = {
-		{ .addr = address(3),
-		  .port = htons(5353),
-		  .flags = flags,
+		{ .flow = { .saddr = address(1),
+			    .daddr = address(3),
+			    .sport = htons(port),
+			    .dport = htons(5353),
+			    .proto = proto },
+		  .flags = flags | NAT_REQUEST,
 		  .last_seen_ns = request_ns },
-		{ .addr = address(2), .port = htons(53), .flags = flags, .last_seen_ns = reply_ns },
+		{ .flow = { .saddr = address(2),
+			    .daddr = address(1),
+			    .sport = htons(53),
+			    .dport = htons(port),
+			    .proto = proto },
+		  .flags = flags,
+		  .last_seen_ns = reply_ns },
 	};
 
 	assert_int_equal(maps_set_batch(datapath, MAP_NAT, keys, entries, 2, NULL), 0);
@@ -502,7 +509,7 @@ static void test_translation_lives_while_either_half_is_used(void **state)
 	nat_put(4, IPPROTO_UDP, 0, old, old); /* goes */
 	nat_put(5, IPPROTO_TCP, 0, old, old);
 	nat_put(6, IPPROTO_TCP, 0, older, older); /* goes */
-	nat_put(7, IPPROTO_TCP, NAT_CLIENT_DONE | NAT_HAIRPIN, old, old);
+	nat_put(7, IPPROTO_TCP, NAT_CLIENT_DONE | NAT_FORWARD, old, old);
 	nat_put(8, IPPROTO_TCP, done, old, old); /* goes: both ends are done */
 	nat_put(9, IPPROTO_TCP, done, fresh, old);
 	assert_int_equal(nat_map_sweep(datapath, now), 2 * 3);

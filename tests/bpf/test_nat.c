@@ -87,15 +87,14 @@ static void sent_as(const struct segment *segment, struct target from, struct ta
 #define SENT_AS(from, to, ...) \
 	sent_as(&(struct segment){ __VA_ARGS__ }, from, to, __FILE__, __LINE__)
 
-static bool translation(enum host client, uint16_t client_port, enum host peer, uint16_t port,
-			uint8_t proto, enum nat_side side, struct nat_entry *ret)
+static bool translation(enum host from, uint16_t sport, enum host to, uint16_t dport, uint8_t proto,
+			struct nat_entry *ret)
 {
-	struct nat_key key = { .client = at(client),
-			       .peer = at(peer),
-			       .client_port = htons(client_port),
-			       .peer_port = htons(port),
-			       .proto = proto,
-			       .side = (uint8_t)side };
+	struct flow key = { .saddr = at(from),
+			    .daddr = at(to),
+			    .sport = htons(sport),
+			    .dport = htons(dport),
+			    .proto = proto };
 
 	return !bpf_map_lookup_elem(lab_map("nat_map"), &key, ret);
 }
@@ -497,9 +496,9 @@ static void test_two_services_do_not_share_a_way_back(void **state)
 	/* So is the same once the first connection is over. */
 	PASSES(TCP(POD_A, SERVICE, 40000, 80, FIN | ACK));
 	SENT_AS(ENDS(SERVICE, 80), ENDS(POD_A, 40000), TCP(POD_B, POD_A, 8080, 40000, FIN | ACK));
-	assert_true(translation(POD_A, 40000, SERVICE, 80, IPPROTO_TCP, NAT_REQUEST, &entry));
-	assert_int_equal(entry.flags, NAT_CLIENT_DONE | NAT_BACKEND_DONE);
-	assert_true(translation(POD_A, 40000, POD_B, 8080, IPPROTO_TCP, NAT_REPLY, &entry));
+	assert_true(translation(POD_A, 40000, SERVICE, 80, IPPROTO_TCP, &entry));
+	assert_int_equal(entry.flags, NAT_REQUEST | NAT_CLIENT_DONE | NAT_BACKEND_DONE);
+	assert_true(translation(POD_B, 8080, POD_A, 40000, IPPROTO_TCP, &entry));
 	assert_int_equal(entry.flags, NAT_CLIENT_DONE | NAT_BACKEND_DONE);
 	PASSES(TCP(POD_A, SERVICE, 40000, 81, SYN));
 	SENT_AS(ENDS(SERVICE, 81), ENDS(POD_A, 40000), TCP(POD_B, POD_A, 8080, 40000, SYN | ACK));

@@ -69,6 +69,21 @@ static uint16_t sum_transport(const struct addr *from, const struct addr *to, ui
 	return sum_fold(sum_add(sum, bytes, len));
 }
 
+/* SCTP's checksum (CRC32c, RFC 9260 appendix A), as it stands in the packet, byte for byte. */
+static void sctp_sum(const uint8_t *bytes, size_t len, uint8_t ret[4])
+{
+	uint32_t crc = ~0u;
+
+	for (size_t i = 0; i < len; i++) {
+		crc ^= i >= 8 && i < 12 ? 0 : bytes[i];
+		for (int bit = 0; bit < 8; bit++)
+			crc = crc & 1 ? crc >> 1 ^ 0x82f63b78u : crc >> 1;
+	}
+	crc = ~crc;
+	for (int i = 0; i < 4; i++)
+		ret[i] = (uint8_t)(crc >> 8 * i);
+}
+
 static size_t sum_offset(uint8_t proto)
 {
 	switch (proto) {
@@ -176,6 +191,8 @@ void frame_build(const struct segment *segment, const uint8_t src_mac[6], const 
 		if (sum_at && !segment->more)
 			put16(transport + sum_at, sum_transport(&segment->from, &segment->to,
 								segment->proto, transport, len));
+		if (segment->proto == IPPROTO_SCTP)
+			sctp_sum(transport, len, transport + 8);
 	}
 	memcpy(ret->bytes, dst_mac, 6);
 	memcpy(ret->bytes + 6, src_mac, 6);
@@ -248,6 +265,12 @@ bool frame_sums_hold(const struct frame *frame)
 
 	if (ip[0] >> 4 == 4 && sum_fold(sum_add(0, ip, header)))
 		return false;
+	if (segment.proto == IPPROTO_SCTP) {
+		uint8_t sum[4];
+
+		sctp_sum(ip + header, len, sum);
+		return !memcmp(sum, ip + header + 8, sizeof(sum));
+	}
 	if (!sum_offset(segment.proto))
 		return true;
 	return !sum_transport(&segment.from, &segment.to, segment.proto, ip + header, len);

@@ -48,7 +48,7 @@ void frame_build(const struct segment *segment, const uint8_t src_mac[6], const 
 void frame_insert(struct frame *frame, size_t offset, const void *bytes, size_t len);
 void frame_set_length(struct frame *frame, size_t ip_length); /* IPv4: total; IPv6: payload */
 
-/* Whether every checksum in the frame is right (IPv4 header, TCP, UDP, ICMP). */
+/* Whether every checksum in the frame is right (IPv4 header, TCP, UDP, ICMP, SCTP). */
 bool frame_sums_hold(const struct frame *frame);
 /* What the frame says: the inverse of frame_build() for addresses, ports, flags and numbers. */
 struct segment frame_read(const struct frame *frame);

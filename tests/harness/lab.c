@@ -40,9 +40,9 @@ static size_t map_count;
 
 /* ---- who is who ----------------------------------------------------------------------------- */
 
-static struct addr outside_addr(uint32_t v4, uint32_t v6_head, uint32_t v6_tail)
+struct addr outside_addr(bool ipv6, uint32_t v4, uint32_t v6_head, uint32_t v6_tail)
 {
-	if (lab.ipv6)
+	if (ipv6)
 		return (struct addr){ { htonl(v6_head), 0, 0, htonl(v6_tail) } };
 	return (struct addr){ { 0, 0, htonl(0xffff), htonl(v4) } };
 }
@@ -55,15 +55,15 @@ struct addr at(enum host host)
 	case POD_C:
 		return lab.ipv6 ? lab.pods->pod[host].v6 : lab.pods->pod[host].v4;
 	case NODE:
-		return outside_addr(0x0a630001, 0xfd990000, 1);
+		return outside_addr(lab.ipv6, 0x0a630001, 0xfd990000, 1);
 	case OUTSIDE:
-		return outside_addr(0xc6336407, 0x20010db8, 7);
+		return outside_addr(lab.ipv6, 0xc6336407, 0x20010db8, 7);
 	case ELSEWHERE:
-		return outside_addr(0xcb007109, 0x20010db9, 9);
+		return outside_addr(lab.ipv6, 0xcb007109, 0x20010db9, 9);
 	case NOBODY:
-		return outside_addr(0x0a6300c8, 0xfd990000, 200);
+		return outside_addr(lab.ipv6, 0x0a6300c8, 0xfd990000, 200);
 	case SERVICE:
-		return outside_addr(0x0a60000a, 0xfd960000, 10);
+		return outside_addr(lab.ipv6, 0x0a60000a, 0xfd960000, 10);
 	default:
 		abort();
 	}
@@ -278,8 +278,8 @@ static void counters_read(struct counters *ret)
 	}
 }
 
-static struct outcome run(int program, const struct frame *frame, uint32_t ifindex,
-			  uint32_t in_ifindex)
+struct outcome lab_run_program(int program, const struct frame *frame, uint32_t ifindex,
+			       uint32_t in_ifindex)
 {
 	struct __sk_buff skb = { .ifindex = ifindex, .ingress_ifindex = in_ifindex };
 	struct outcome outcome = { 0 };
@@ -313,17 +313,19 @@ static struct outcome run(int program, const struct frame *frame, uint32_t ifind
 
 struct outcome lab_from_pod(enum host pod, const struct frame *frame)
 {
-	return run(lab.from_pod, frame, ENDPOINT_IFINDEX_BASE + lab.pods->pod[pod].slot, 0);
+	return lab_run_program(lab.from_pod, frame, ENDPOINT_IFINDEX_BASE + lab.pods->pod[pod].slot,
+			       0);
 }
 
 struct outcome lab_to_pod(const struct frame *frame, uint32_t in_ifindex)
 {
-	return run(lab.to_pod, frame, (uint32_t)lab.pods->host_ifindex, in_ifindex);
+	return lab_run_program(lab.to_pod, frame, (uint32_t)lab.pods->host_ifindex, in_ifindex);
 }
 
 struct outcome lab_to_pod_device(enum host pod, const struct frame *frame, uint32_t in_ifindex)
 {
-	return run(lab.to_pod, frame, ENDPOINT_IFINDEX_BASE + lab.pods->pod[pod].slot, in_ifindex);
+	return lab_run_program(lab.to_pod, frame, ENDPOINT_IFINDEX_BASE + lab.pods->pod[pod].slot,
+			       in_ifindex);
 }
 
 static enum host sender_of(const struct segment *segment)

@@ -41,16 +41,19 @@ int lab_setup_pods(size_t count); /* as lab_setup(), which makes three */
 int lab_teardown(void **state);
 int lab_reset(void **state); /* no policy, no service, no state left */
 
-/* Entries of a cmocka table for both families. */
-#define BOTH_FAMILIES(test)                                            \
-	{ #test " (IPv4)", test, lab_reset, NULL, NULL },              \
-	{                                                              \
-#test " (IPv6)", test, lab_reset, NULL, (void *)"IPv6" \
+/* Entries of a cmocka table for both families; AFTER: with another reset, which calls lab_reset().
+ */
+#define BOTH_FAMILIES_AFTER(reset, test)                           \
+	{ #test " (IPv4)", test, reset, NULL, NULL },              \
+	{                                                          \
+#test " (IPv6)", test, reset, NULL, (void *)"IPv6" \
 	}
+#define BOTH_FAMILIES(test) BOTH_FAMILIES_AFTER(lab_reset, test)
 int lab_run(const char *group, const void *tests, size_t count);
 #define LAB_RUN(tests) lab_run(__FILE__, tests, ARRAY_SIZE(tests))
 
 struct addr at(enum host host);
+struct addr outside_addr(bool ipv6, uint32_t v4, uint32_t v6_head, uint32_t v6_tail);
 uint32_t identity_of(enum host host);
 int lab_map(const char *name); /* descriptor of a map, cached */
 
@@ -72,6 +75,9 @@ struct outcome {
 	struct frame frame;   /* as it left the program */
 };
 
+/* Runs a frame through a program, on this device. */
+struct outcome lab_run_program(int program, const struct frame *frame, uint32_t ifindex,
+			       uint32_t in_ifindex);
 /* Runs a frame through from_pod, as sent by the pod ... */
 struct outcome lab_from_pod(enum host pod, const struct frame *frame);
 /* ... or through to_pod; in_ifindex: the device it came to the node by, 0: the node made it. */

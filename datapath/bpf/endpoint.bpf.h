@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The pods of this node, by slot and by address.
+ */
+#ifndef TENDRIL_DATAPATH_BPF_ENDPOINT_BPF_H
+#define TENDRIL_DATAPATH_BPF_ENDPOINT_BPF_H
+
+#include "datapath/bpf/drop.bpf.h"
+
+static __always_inline const struct endpoint_entry *endpoint_get(__u32 slot)
+{
+	const struct endpoint_entry *endpoint = bpf_map_lookup_elem(&endpoint_map, &slot);
+
+	return slot && endpoint && endpoint->flags & ENDPOINT_VALID ? endpoint : NULL;
+}
+
+static __always_inline bool endpoint_has_addr(const struct endpoint_entry *endpoint, bool ipv6,
+					      const struct addr *addr)
+{
+	const struct addr *own = ipv6 ? &endpoint->v6 : &endpoint->v4;
+
+	return addr_equal(own, addr) && !addr_is_zero(own);
+}
+
+/* Reports a connection that was let through, while somebody watches. */
+static __always_inline void verdict_report(const struct packet *pkt, enum direction direction)
+{
+	if (pkt->opens && node_flags() & NODE_VERDICT_EVENTS)
+		event_send(pkt, EVENT_VERDICT, DROP_NONE, direction);
+}
+
+/* Looks the destination up in ipcache_map; the slot of a local pod is cached. */
+static __noinline int find_by_address(struct packet *pkt, __u32 *cached_slot)
+{
+	struct ipcache_entry entry = ipcache_lookup(&pkt->flow.daddr);
+	const struct endpoint_entry *endpoint;
+
+	pkt->dst_flags = entry.flags;
+	pkt->dst.flags = 0;
+	pkt->dst.slot = 0;
+	pkt->dst.identity = entry.identity;
+	if (!entry.slot)
+		return DROP_NONE;
+	endpoint = endpoint_get(entry.slot);
+	if (!endpoint)
+		return DROP_NO_ENDPOINT;
+	policy_end_load(endpoint, entry.slot, pkt->ipv6, &pkt->dst);
+	if (cached_slot && !entry.flags)
+		*cached_slot = entry.slot;
+	return DROP_NONE;
+}
+
+#endif

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Services for clients outside: node ports, host ports, addresses of load balancers.
+ *
+ *	from_uplink   ingress of the devices by which the node reaches the outside
+ *	to_uplink     their egress: only for backends that are processes of the node itself, whose
+ *	              answers come from its own stack
+ *
+ * What is not a service's goes on as if these programs were not there (TC_ACT_UNSPEC: other
+ * programs of the device see it).  A pod's answers are translated and sent on by from_pod.
+ */
+#include <linux/if_packet.h>
+
+#include "datapath/bpf/endpoint.bpf.h"
+#include "datapath/bpf/reject.bpf.h"
+#include "datapath/bpf/verdict.bpf.h"
+
+/* The address that it came to: enum ipcache_flag. */
+static __always_inline __u32 uplink_flags(const struct packet *pkt)
+{
+	struct addr daddr = pkt->flow.daddr;
+	const struct ipcache_entry *entry = bpf_map_lookup_elem(&ipcache_map, &daddr);
+
+	return entry ? entry->flags : 0;
+}
+
+/* Nobody outside has an address of this node or of its pods. */
+static __always_inline int uplink_find_source(struct packet *pkt)
+{
+	struct ipcache_entry entry = ipcache_lookup(&pkt->flow.saddr);
+
+	pkt->src.identity = entry.identity;
+	pkt->src_claimed = entry.identity;
+	return entry.slot || entry.flags & IPCACHE_HOST ? DROP_SPOOFED_ADDRESS : DROP_NONE;
+}
+
+static __always_inline int uplink_translate(struct __sk_buff *skb, struct packet *pkt)
+{
+	int reason;
+
+	if (pkt->kind != PACKET_ICMP_ERROR)
+		return nat_request(skb, pkt);
+	reason = icmp_error_translate(skb, pkt);
+	if (!reason && !pkt->translated && !(pkt->dst_flags & IPCACHE_HOST))
+		return DROP_UNRELATED_ERROR;
+	return reason;
+}
+
+/* What becomes of a packet whose destination is a backend, or a client, by now. */
+static __always_inline int uplink_deliver(struct __sk_buff *skb, struct packet *pkt)
+{
+	int reason;
+
+	if (pkt->forwarded)
+		return DROP_NONE;
+	reason = find_by_address(pkt, NULL);
+	if (reason)
+		return reason;
+	nat_mark_translated(pkt->dst.slot);
+	return pkt->dst.slot && verdict_is_needed(pkt) ? verdict(skb, pkt) : DROP_NONE;
+}
+
+static __always_inline int uplink_send(const struct packet *pkt)
+{
+	if (pkt->forwarded)
+		return TC_ACT_REDIRECT;
+	if (!pkt->dst.slot)
+		return TC_ACT_UNSPEC; /* a backend in the node's own stack */
+	verdict_report(pkt, DIR_INGRESS);
+	stats_received(pkt);
+	return (int)bpf_redirect_peer((int)(ENDPOINT_IFINDEX_BASE + pkt->dst.slot), 0);
+}
+
+/* Whether the client is told why. */
+static __always_inline bool uplink_is_answered(int reason)
+{
+	return reason == DROP_NO_BACKEND || reason == DROP_TOO_BIG || reason == DROP_TTL_EXCEEDED;
+}
+
+SEC("tc")
+int from_uplink(struct __sk_buff *skb)
+{
+	struct packet pkt = { .from_uplink = 1 };
+	int reason;
+
+	if (skb->pkt_type != PACKET_HOST || packet_parse(skb, &pkt) ||
+	    (pkt.kind != PACKET_PLAIN && pkt.kind != PACKET_ICMP_ERROR))
+		return TC_ACT_UNSPEC;
+	pkt.dst_flags = uplink_flags(&pkt);
+	if (!(pkt.dst_flags & (IPCACHE_HOST | IPCACHE_SERVICE)))
+		return TC_ACT_UNSPEC;
+	if (pkt.fragment)
+		packet_fragment(&pkt);
+	if (!(pkt.dst_flags & IPCACHE_SERVICE) && pkt.kind == PACKET_PLAIN && !nat_has_port(&pkt))
+		return TC_ACT_UNSPEC;
+	reason = uplink_find_source(&pkt);
+	if (!reason)
+		reason = uplink_translate(skb, &pkt);
+	if (!reason && !pkt.translated)
+		return TC_ACT_UNSPEC;
+	if (!reason)
+		reason = uplink_deliver(skb, &pkt);
+	if (!reason)
+		return uplink_send(&pkt);
+	drop_count(&pkt, reason, DIR_INGRESS);
+	return uplink_is_answered(reason) ? reject(skb, &pkt, reason) : TC_ACT_SHOT;
+}
+
+SEC("tc")
+int to_uplink(struct __sk_buff *skb)
+{
+	const struct endpoint_entry *node;
+	struct packet pkt = {};
+	__u32 zero = 0;
+	int reason;
+
+	node = bpf_map_lookup_elem(&endpoint_map, &zero);
+	if (!node || !node->translated || packet_parse(skb, &pkt) ||
+	    (pkt.kind != PACKET_PLAIN && pkt.kind != PACKET_ICMP_ERROR))
+		return TC_ACT_UNSPEC;
+	if (pkt.fragment)
+		packet_fragment(&pkt);
+	reason = pkt.kind == PACKET_ICMP_ERROR ? icmp_error_translate(skb, &pkt)
+					       : nat_reply(skb, &pkt);
+	return reason ? drop(&pkt, reason, DIR_EGRESS) : TC_ACT_UNSPEC;
+}
