@@ -18,8 +18,9 @@
 #define SOCKET_PATH_ROOM 90 /* of a run dir: "/tendril.sock" must still fit into sun_path */
 
 enum setting_type {
-	SETTING_PATH,  /* char[256], absolute */
-	SETTING_CIDRS, /* pod_cidrs; repeatable */
+	SETTING_PATH,    /* char[256], absolute */
+	SETTING_CIDRS,   /* pod_cidrs; repeatable */
+	SETTING_DEVICES, /* devices; repeatable */
 	SETTING_NUMBER,
 	SETTING_BOOL,
 	SETTING_LEVEL,
@@ -69,6 +70,8 @@ static const struct setting settings[] = {
 	{ "pod-cidr", "podCIDRs", SETTING_CIDRS, offsetof(struct config, pod_cidrs), 0, 0, "CIDR",
 	  "range of pod addresses, repeatable (10.127.0.0/24, fd00:10:127::/112; with "
 	  "kubernetes those of the Node object)" },
+	{ "device", "devices", SETTING_DEVICES, offsetof(struct config, devices), 0, 0, "NAME",
+	  "where clients outside reach services, repeatable (each with an address of the node)" },
 	NUMBER_SETTING("mtu", "mtu", mtu, 0, 65535,
 		       "MTU of pod interfaces; 0: that of the default route's device (0)"),
 	BOOL_SETTING("socket-services", "socketServices", socket_services,
@@ -178,6 +181,18 @@ static int cidr_add(struct config *config, const char *text, struct errmsg *err)
 	return 0;
 }
 
+static int device_add(struct config *config, const char *text, struct errmsg *err)
+{
+	const size_t room = sizeof(config->devices[0]);
+
+	if (!*text || strlen(text) >= room || strpbrk(text, "/ \t\n"))
+		return fail_plain(err, -EINVAL, "\"%s\" is not the name of a device", text);
+	if (config->device_count == DEVICES_MAX)
+		return fail_plain(err, -EINVAL, "more than %d devices", DEVICES_MAX);
+	snprintf(config->devices[config->device_count++], room, "%s", text);
+	return 0;
+}
+
 static int number_set(const struct setting *setting, struct config *config, uint64_t number,
 		      struct errmsg *err)
 {
@@ -224,6 +239,8 @@ static int text_set(const struct setting *setting, struct config *config, const 
 		return path_set(setting, config, text, err);
 	case SETTING_CIDRS:
 		return cidr_add(config, text, err);
+	case SETTING_DEVICES:
+		return device_add(config, text, err);
 	case SETTING_NUMBER:
 		if (number_parse(text, 0, UINT32_MAX, &number) < 0)
 			return fail_plain(err, -EINVAL, "\"%s\" is not a number between %u and %u",
@@ -244,8 +261,8 @@ static int text_set(const struct setting *setting, struct config *config, const 
 
 /* ---- agent.json ------------------------------------------------------------------------------ */
 
-static void json_set_cidrs(struct reader *reader, const struct json_node *node,
-			   struct config *config)
+static void json_set_list(struct reader *reader, const struct setting *setting,
+			  const struct json_node *node, struct config *config)
 {
 	const struct cJSON *item;
 	struct errmsg fault;
@@ -255,7 +272,7 @@ static void json_set_cidrs(struct reader *reader, const struct json_node *node,
 	cJSON_ArrayForEach (item, node->value) {
 		struct json_node element = json_element(node, item, index++);
 
-		if (cidr_add(config, read_required_string(reader, &element), &fault))
+		if (text_set(setting, config, read_required_string(reader, &element), &fault))
 			reader_error(reader, &element, "%s", fault.text);
 	}
 }
@@ -266,8 +283,8 @@ static void json_set(struct reader *reader, const struct setting *setting,
 	void *member = setting_member(setting, config);
 	struct errmsg fault;
 
-	if (setting->type == SETTING_CIDRS)
-		json_set_cidrs(reader, node, config);
+	if (setting->type == SETTING_CIDRS || setting->type == SETTING_DEVICES)
+		json_set_list(reader, setting, node, config);
 	else if (setting->type == SETTING_BOOL)
 		*(bool *)member = read_bool(reader, node, false);
 	else if (setting->type == SETTING_NUMBER)
@@ -336,6 +353,7 @@ struct walk {
 	const char *file;
 	enum config_action action;
 	bool cidrs_given;
+	bool devices_given;
 };
 
 static int walk_take(struct walk *walk, const struct setting *setting, const char *value,
@@ -352,6 +370,10 @@ static int walk_take(struct walk *walk, const struct setting *setting, const cha
 	if (setting->type == SETTING_CIDRS && !walk->cidrs_given) {
 		walk->config->pod_cidr_count = 0; /* replaces what the file says */
 		walk->cidrs_given = true;
+	}
+	if (setting->type == SETTING_DEVICES && !walk->devices_given) {
+		walk->config->device_count = 0;
+		walk->devices_given = true;
 	}
 	if (text_set(setting, walk->config, value, err))
 		return wrap(err, "option --%s", setting->option);
@@ -530,6 +552,8 @@ const char *config_difference(const struct config *a, const struct config *b)
 			same = strcmp(a_member, b_member) == 0;
 		else if (setting->type == SETTING_CIDRS)
 			same = cidrs_same(a, b);
+		else if (setting->type == SETTING_DEVICES)
+			same = memcmp(a->devices, b->devices, sizeof(a->devices)) == 0;
 		else if (setting->type == SETTING_NUMBER)
 			same = memcmp(a_member, b_member, sizeof(uint32_t)) == 0;
 		else if (setting->type == SETTING_BOOL && a_member != (const char *)&a->audit)
@@ -563,6 +587,11 @@ static cJSON *setting_json(const struct setting *setting, const struct config *c
 		for (size_t i = 0; i < config->pod_cidr_count; i++)
 			cJSON_AddItemToArray(array, cJSON_CreateString(prefix_format(
 							    &config->pod_cidrs[i], text)));
+		return array;
+	case SETTING_DEVICES:
+		array = cJSON_CreateArray();
+		for (size_t i = 0; i < config->device_count; i++)
+			cJSON_AddItemToArray(array, cJSON_CreateString(config->devices[i]));
 		return array;
 	default:
 		return NULL;

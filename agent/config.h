@@ -13,6 +13,8 @@
 
 #define CONFIG_FILE_DEFAULT "/etc/tendril/agent.json"
 
+#define DEVICES_MAX 16
+
 /* Option --run-dir is "runDir" in agent.json, and so on; config.c holds the one table of both. */
 struct config {
 	char run_dir[256]; /* /run/tendril: state, tendril.sock */
@@ -23,8 +25,10 @@ struct config {
 	char cni_conf_dir[256];     /* and its conflist */
 	struct prefix pod_cidrs[8]; /* see config.c for what counts when none is given */
 	size_t pod_cidr_count;
-	bool pod_cidrs_of_node; /* none was given: those of the Node object count */
-	unsigned int mtu;       /* 0: of the default route's device, or 1500 */
+	bool pod_cidrs_of_node;        /* none was given: those of the Node object count */
+	char devices[DEVICES_MAX][16]; /* where clients outside reach services; none: all */
+	size_t device_count;
+	unsigned int mtu; /* 0: of the default route's device, or 1500 */
 	bool socket_services;
 	bool accel;   /* allow socket acceleration for pods that ask */
 	bool audit;   /* of every pod; a reload changes it */

@@ -28,6 +28,7 @@
 #include "agent/rundir.h"
 #include "agent/sync/sync.h"
 #include "agent/syscalls.h"
+#include "agent/uplink/uplink.h"
 #include "lib/auto.h"
 #include "lib/clock.h"
 #include "lib/http.h"
@@ -269,6 +270,19 @@ static int accel_start(struct daemon *daemon, struct errmsg *err)
 	return accel_new(&options, &agent->accel, err);
 }
 
+static int uplinks_start(struct daemon *daemon, struct errmsg *err)
+{
+	const struct uplinks_options options = {
+		.base = daemon->agent.base,
+		.datapath = daemon->agent.datapath,
+		.load = &daemon->datapath,
+		.names = (const char(*)[IFNAMSIZ])daemon->config.devices,
+		.name_count = daemon->config.device_count,
+	};
+
+	return uplinks_new(&options, &daemon->agent.uplinks, err);
+}
+
 static void on_policy_change(void *arg)
 {
 	struct agent *agent = arg;
@@ -324,6 +338,8 @@ static int modules_start(struct daemon *daemon, struct errmsg *err)
 		ret = flows_new(agent->base, agent->datapath, agent->endpoints, &agent->flows, err);
 	if (!ret)
 		ret = gc_new(agent->base, agent->datapath, &agent->gc, err);
+	if (!ret)
+		ret = uplinks_start(daemon, err);
 	if (!ret)
 		ret = accel_start(daemon, err);
 	if (ret)
@@ -432,6 +448,7 @@ static void daemon_stop(struct daemon *daemon)
 	deletion_watch_free(daemon->socket);
 	api_close(agent);
 	accel_free(agent->accel);
+	uplinks_free(agent->uplinks);
 	gc_free(agent->gc);
 	flows_free(agent->flows);
 	monitor_free(agent->monitor);

@@ -32,6 +32,7 @@ struct agent {
 	struct endpoints *endpoints; /* the wired interfaces */
 	struct nodes *nodes;         /* the other nodes and the routes to their pods */
 	struct objects *objects;     /* JSON directory and API objects -> store */
+	struct uplinks *uplinks;     /* devices where clients outside reach services */
 	struct accel *accel;         /* self-test and guard of socket acceleration */
 	struct monitor *monitor;     /* event ring -> streams */
 	struct flows *flows;         /* observation of flows -> streams */

@@ -46,7 +46,7 @@ def rows():
             value = f"{limits[1]} to {upper}"
         argument = re.search(r'"([A-Z]+)",\s*$', rest)
         if not value and argument:
-            value = {"CIDR": "list of CIDRs", "LEVEL": "level", "FILE": "file"}.get(argument[1])
+            value = {"CIDR": "list of CIDRs", "NAME": "list of names", "LEVEL": "level", "FILE": "file"}.get(argument[1])
         yield found["option"], key and key[1], value, found["help"].replace('\\"', '"')
 
 

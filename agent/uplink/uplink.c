@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which devices are uplinks.  Notifications only say that something has changed; then the kernel's
+ * devices and addresses are read anew.
+ */
+#define LOG_MODULE "uplink"
+#include "agent/uplink/uplink.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/if_arp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "agent/uplink/uplink_internal.h"
+#include "lib/auto.h"
+#include "lib/log.h"
+
+#define RETRY_SECONDS 5
+
+struct uplink {
+	int ifindex;
+	char name[IFNAMSIZ];
+	bool has_address;
+	bool wanted;
+};
+
+struct uplink_list {
+	struct uplink items[UPLINKS_MAX];
+	size_t count;
+};
+
+struct uplinks {
+	struct uplinks_options options;
+	struct netlink netlink; /* requests */
+	struct netlink watch;   /* notifications */
+	struct event *watch_event;
+	struct event *refresh_event;
+	struct uplink_list attached;
+};
+
+/* ---- devices --------------------------------------------------------------------------------- */
+
+static struct uplink *uplink_find(struct uplink_list *list, int ifindex)
+{
+	for (size_t i = 0; i < list->count; i++) {
+		if (list->items[i].ifindex == ifindex)
+			return &list->items[i];
+	}
+	return NULL;
+}
+
+static bool is_endpoint_ifindex(int ifindex)
+{
+	return ifindex >= ENDPOINT_IFINDEX_BASE && ifindex <= ENDPOINT_IFINDEX_BASE + UINT16_MAX;
+}
+
+static struct uplink *uplink_add(struct uplink_list *list, int ifindex)
+{
+	struct uplink *uplink = uplink_find(list, ifindex);
+
+	if (uplink || list->count == UPLINKS_MAX)
+		return uplink;
+	uplink = &list->items[list->count++];
+	*uplink = (struct uplink){ .ifindex = ifindex };
+	return uplink;
+}
+
+static void list_begin(void *arg)
+{
+	*(struct uplink_list *)arg = (struct uplink_list){};
+}
+
+/* Devices with an address that others can reach. */
+static int address_each(const struct nlmsghdr *header, void *arg)
+{
+	const struct ifaddrmsg *info = mnl_nlmsg_get_payload(header);
+	struct uplink *uplink;
+
+	if (info->ifa_scope >= RT_SCOPE_LINK || is_endpoint_ifindex((int)info->ifa_index))
+		return 0;
+	uplink = uplink_add(arg, (int)info->ifa_index);
+	if (!uplink)
+		log_warn("more than %d devices have addresses; services are not served on device "
+			 "%u",
+			 UPLINKS_MAX, info->ifa_index);
+	return 0;
+}
+
+struct link_choice {
+	const struct uplinks_options *options;
+	struct uplink_list *devices;
+};
+
+static bool is_named(const struct uplinks_options *options, const char *name)
+{
+	for (size_t i = 0; i < options->name_count; i++) {
+		if (strcmp(options->names[i], name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Only a device of Ethernet has the header that the programs expect. */
+static int link_each(const struct nlmsghdr *header, void *arg)
+{
+	const struct ifinfomsg *info = mnl_nlmsg_get_payload(header);
+	struct link_choice *choice = arg;
+	const struct nlattr *attr;
+	struct uplink *uplink;
+	const char *name = "";
+	bool named;
+
+	if (is_endpoint_ifindex(info->ifi_index))
+		return 0;
+	mnl_attr_for_each (attr, header, sizeof(*info)) {
+		if (mnl_attr_get_type(attr) == IFLA_IFNAME)
+			name = mnl_attr_get_str(attr);
+	}
+	named = is_named(choice->options, name);
+	uplink = named ? uplink_add(choice->devices, info->ifi_index)
+		       : uplink_find(choice->devices, info->ifi_index);
+	if (!uplink)
+		return 0;
+	snprintf(uplink->name, sizeof(uplink->name), "%s", name);
+	uplink->wanted = info->ifi_type == ARPHRD_ETHER && strcmp(name, HOST_DEVICE) != 0 &&
+			 (named || !choice->options->name_count);
+	if (named && !uplink->wanted)
+		log_warn("%s is no Ethernet device: services are not served on it", name);
+	return 0;
+}
+
+static int devices_read(struct uplinks *uplinks, struct uplink_list *ret, struct errmsg *err)
+{
+	struct link_choice choice = { &uplinks->options, ret };
+	struct netlink_message message;
+	int code;
+
+	netlink_message_init(&message, RTM_GETADDR, 0, sizeof(struct ifaddrmsg));
+	code = netlink_dump(&uplinks->netlink, &message, address_each, list_begin, ret, err);
+	if (code)
+		return code;
+	netlink_message_init(&message, RTM_GETLINK, 0, sizeof(struct ifinfomsg));
+	return netlink_dump(&uplinks->netlink, &message, link_each, NULL, &choice, err);
+}
+
+/* ---- attaching ------------------------------------------------------------------------------- */
+
+static bool is_needed(const struct uplinks *uplinks)
+{
+	return maps_node(uplinks->options.datapath)->node_port_max != 0;
+}
+
+static int uplink_attach(struct uplinks *uplinks, const struct uplink *uplink, struct errmsg *err)
+{
+	struct datapath *datapath = uplinks->options.datapath;
+	bool known = uplink_find(&uplinks->attached, uplink->ifindex);
+	int ret = datapath_load_uplinks(datapath, uplinks->options.load, err);
+
+	if (ret || (known && datapath_uplink_attached(datapath, uplink->ifindex)))
+		return ret;
+	ret = datapath_attach_uplink(datapath, uplink->ifindex, err);
+	if (ret)
+		return wrap(err, "%s", uplink->name);
+	log_info("services are served on %s", uplink->name);
+	return 0;
+}
+
+/* Attaches to these devices, and takes the programs off all others. */
+static int devices_attach(struct uplinks *uplinks, const struct uplink_list *devices,
+			  struct errmsg *err)
+{
+	struct uplink_list attached = {};
+	int kept[UPLINKS_MAX];
+	int ret = 0;
+
+	for (size_t i = 0; i < devices->count; i++) {
+		const struct uplink *device = &devices->items[i];
+		int failed = device->wanted ? uplink_attach(uplinks, device, err) : -ENODEV;
+
+		if (!failed) {
+			kept[attached.count] = device->ifindex;
+			attached.items[attached.count++] = *device;
+		} else if (device->wanted) {
+			ret = failed; /* the others are attached all the same */
+		}
+	}
+	for (size_t i = 0; i < uplinks->attached.count; i++) {
+		const struct uplink *before = &uplinks->attached.items[i];
+
+		if (!uplink_find(&attached, before->ifindex))
+			log_info("services are no longer served on %s", before->name);
+	}
+	datapath_keep_uplinks(uplinks->options.datapath, kept, attached.count);
+	uplinks->attached = attached;
+	return ret;
+}
+
+static int refresh(struct uplinks *uplinks, struct errmsg *err)
+{
+	struct uplink_list devices = {};
+	int ret = 0;
+
+	if (is_needed(uplinks)) {
+		snat_refresh(&uplinks->netlink, maps_node(uplinks->options.datapath));
+		ret = devices_read(uplinks, &devices, err);
+	}
+	return ret ? ret : devices_attach(uplinks, &devices, err);
+}
+
+static void on_refresh(evutil_socket_t fd, short what, void *arg)
+{
+	const struct timeval delay = { .tv_sec = RETRY_SECONDS };
+	struct uplinks *uplinks = arg;
+	struct errmsg err = {};
+
+	(void)fd;
+	(void)what;
+	if (refresh(uplinks, &err) == 0)
+		return;
+	log_error("uplinks: %s", err.text);
+	evtimer_add(uplinks->refresh_event, &delay);
+}
+
+void uplinks_refresh_soon(struct uplinks *uplinks)
+{
+	const struct timeval at_once = {};
+
+	evtimer_add(uplinks->refresh_event, &at_once);
+}
+
+/* ---- notifications --------------------------------------------------------------------------- */
+
+/* Whether it is about a device that could be an uplink, its address, or a default route. */
+static bool is_about_uplinks(const struct nlmsghdr *notice)
+{
+	const struct ifinfomsg *link = mnl_nlmsg_get_payload(notice);
+	const struct ifaddrmsg *address = mnl_nlmsg_get_payload(notice);
+	const struct rtmsg *route = mnl_nlmsg_get_payload(notice);
+
+	switch (notice->nlmsg_type) {
+	case RTM_NEWLINK:
+	case RTM_DELLINK:
+		return !is_endpoint_ifindex(link->ifi_index);
+	case RTM_NEWADDR:
+	case RTM_DELADDR:
+		return !is_endpoint_ifindex((int)address->ifa_index);
+	case RTM_NEWROUTE:
+	case RTM_DELROUTE:
+		return route->rtm_dst_len == 0;
+	default:
+		return false;
+	}
+}
+
+static void on_notice(evutil_socket_t fd, short what, void *arg)
+{
+	struct uplinks *uplinks = arg;
+	char buf[NETLINK_BUFFER_SIZE];
+	bool changed = false;
+
+	(void)what;
+	for (;;) {
+		struct sockaddr_nl from = {};
+		socklen_t from_len = sizeof(from);
+		ssize_t received = recvfrom(fd, buf, sizeof(buf), MSG_DONTWAIT,
+					    (struct sockaddr *)&from, &from_len);
+		const struct nlmsghdr *notice = (const struct nlmsghdr *)buf;
+		int len = (int)received;
+
+		if (received < 0 && errno == ENOBUFS) {
+			changed = true;
+			continue;
+		}
+		if (received < 0)
+			break;
+		if (from.nl_pid != 0)
+			continue; /* only messages of the kernel count */
+		for (; mnl_nlmsg_ok(notice, len); notice = mnl_nlmsg_next(notice, &len))
+			changed |= is_about_uplinks(notice);
+	}
+	if (changed)
+		uplinks_refresh_soon(uplinks);
+}
+
+/* Routing daemons may change thousands of routes in a second: only default routes pass the socket's
+ * filter. */
+static int routes_filter(int fd, struct errmsg *err)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offsetof(struct nlmsghdr, nlmsg_type)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_NEWROUTE), 1, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_DELROUTE), 0, 2),
+		BPF_STMT(BPF_LD | BPF_B | BPF_ABS,
+			 NLMSG_HDRLEN + offsetof(struct rtmsg, rtm_dst_len)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+	};
+	struct sock_fprog program = { .len = ARRAY_SIZE(code), .filter = code };
+
+	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) < 0)
+		return fail(err, -errno, "filter netlink");
+	return 0;
+}
+
+static int notices_watch(struct uplinks *uplinks, struct errmsg *err)
+{
+	static const int groups[] = { RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR,
+				      RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE };
+	int ret = netlink_open(&uplinks->watch, -1, err);
+
+	if (ret == 0)
+		ret = routes_filter(uplinks->watch.fd, err);
+	for (size_t i = 0; i < ARRAY_SIZE(groups) && ret == 0; i++) {
+		if (setsockopt(uplinks->watch.fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &groups[i],
+			       sizeof(groups[i])) < 0)
+			ret = fail(err, -errno, "watch netlink group %d", groups[i]);
+	}
+	if (ret)
+		return ret;
+	uplinks->watch_event = event_new(uplinks->options.base, uplinks->watch.fd,
+					 EV_READ | EV_PERSIST, on_notice, uplinks);
+	if (!uplinks->watch_event || event_add(uplinks->watch_event, NULL) < 0)
+		return fail(err, -ENOMEM, "watch netlink");
+	return 0;
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+int uplinks_new(const struct uplinks_options *options, struct uplinks **ret, struct errmsg *err)
+{
+	struct uplinks *uplinks = calloc(1, sizeof(*uplinks));
+	int code;
+
+	if (!uplinks)
+		return fail(err, -ENOMEM, "uplinks");
+	uplinks->options = *options;
+	uplinks->netlink = uplinks->watch = (struct netlink)NETLINK_INIT;
+	uplinks->refresh_event = evtimer_new(options->base, on_refresh, uplinks);
+	code = uplinks->refresh_event ? netlink_open(&uplinks->netlink, -1, err)
+				      : fail(err, -ENOMEM, "uplinks");
+	if (!code)
+		code = notices_watch(uplinks, err);
+	if (code) {
+		uplinks_free(uplinks);
+		return code;
+	}
+	on_refresh(-1, 0, uplinks);
+	*ret = uplinks;
+	return 0;
+}
+
+void uplinks_free(struct uplinks *uplinks)
+{
+	if (!uplinks)
+		return;
+	if (uplinks->watch_event)
+		event_free(uplinks->watch_event);
+	if (uplinks->refresh_event)
+		event_free(uplinks->refresh_event);
+	netlink_close(&uplinks->netlink);
+	netlink_close(&uplinks->watch);
+	free(uplinks);
+}
+
+size_t uplinks_attached(const struct uplinks *uplinks, char ret_names[UPLINKS_MAX][IFNAMSIZ])
+{
+	for (size_t i = 0; i < uplinks->attached.count; i++)
+		memcpy(ret_names[i], uplinks->attached.items[i].name, IFNAMSIZ);
+	return uplinks->attached.count;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Uplinks: the devices by which clients outside reach the services of this node.
+ */
+#ifndef TENDRIL_AGENT_UPLINK_UPLINK_H
+#define TENDRIL_AGENT_UPLINK_UPLINK_H
+
+#include <event2/event.h>
+#include <net/if.h>
+
+#include "datapath/datapath.h"
+#include "lib/errmsg.h"
+
+#define UPLINKS_MAX 16
+
+struct uplinks_options {
+	struct event_base *base;
+	struct datapath *datapath;
+	const struct datapath_options *load; /* those of datapath_open(); borrowed */
+	/* Names of devices, borrowed; none: each Ethernet device with an address of the node. */
+	const char (*names)[IFNAMSIZ];
+	size_t name_count;
+};
+
+struct uplinks;
+
+/* Attaches what is needed, and follows devices and addresses from now on. */
+int uplinks_new(const struct uplinks_options *options, struct uplinks **ret, struct errmsg *err);
+void uplinks_free(struct uplinks *uplinks);
+
+/* Looks at the devices again, from the loop: services may have come or gone. */
+void uplinks_refresh_soon(struct uplinks *uplinks);
+
+/* Names of the devices that have the programs now; at most UPLINKS_MAX.  Returns how many. */
+size_t uplinks_attached(const struct uplinks *uplinks, char ret_names[UPLINKS_MAX][IFNAMSIZ]);
+
+#endif

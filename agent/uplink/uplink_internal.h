@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of uplinks share. */
+#ifndef TENDRIL_AGENT_UPLINK_UPLINK_INTERNAL_H
+#define TENDRIL_AGENT_UPLINK_UPLINK_INTERNAL_H
+
+#include "datapath/maps.h"
+#include "lib/netlink.h"
+
+/* Writes the node's SNAT address of each family and the range of its ports into the node's state.
+ */
+void snat_refresh(struct netlink *netlink, struct node_state *node);
+
+/* The longest range of ports between 16384 and 65535 that has none of the two others (inclusive;
+ * max 0: empty). */
+struct port_range {
+	uint16_t min;
+	uint16_t max;
+};
+struct port_range snat_ports(struct port_range local, struct port_range node_ports);
+
+#endif
