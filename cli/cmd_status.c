@@ -3,10 +3,15 @@
 #include <cjson/cJSON.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "cli/agent_call.h"
+#include "cli/argument.h"
 #include "cli/output.h"
 #include "lib/auto.h"
+#include "lib/clock.h"
+
+#define WAIT_PAUSE_NS 100000000
 
 static void fill_agent(const cJSON *status, struct cell *cell)
 {
@@ -254,27 +259,57 @@ static bool status_failed(const cJSON *status)
 	       cJSON_GetArraySize(member_get(status, "failures")) > 0;
 }
 
-int cmd_status(const struct arguments *args, struct errmsg *err)
+static void status_print(const struct arguments *args, const cJSON *status)
 {
-	cJSON *status = NULL;
-	int ret = agent_call(args, "GET", "/v1/status", NULL, &status, err);
-
-	if (ret)
-		return ret;
 	if (args->json) {
 		output_json(status);
-	} else {
-		output_fields(status, summary, ARRAY_SIZE(summary));
-		putchar('\n');
-		output_table(member_get(status, "maps"), map_columns, ARRAY_SIZE(map_columns), 0);
-		print_counted(member_get(status, "drops"), drop_columns, ARRAY_SIZE(drop_columns));
-		print_counted(member_get(status, "notices"), notice_columns,
-			      ARRAY_SIZE(notice_columns));
-		putchar('\n');
-		print_list(status, "notCarriedOut", "no effect");
-		print_list(status, "warnings", "warning");
-		print_failures(status);
+		return;
 	}
+	output_fields(status, summary, ARRAY_SIZE(summary));
+	putchar('\n');
+	output_table(member_get(status, "maps"), map_columns, ARRAY_SIZE(map_columns), 0);
+	print_counted(member_get(status, "drops"), drop_columns, ARRAY_SIZE(drop_columns));
+	print_counted(member_get(status, "notices"), notice_columns, ARRAY_SIZE(notice_columns));
+	putchar('\n');
+	print_list(status, "notCarriedOut", "no effect");
+	print_list(status, "warnings", "warning");
+	print_failures(status);
+}
+
+/* The last answer before all is well, or before the time is up. */
+static int status_await(const struct arguments *args, uint64_t deadline_ns, cJSON **ret_status,
+			struct errmsg *err)
+{
+	static const struct timespec pause = { .tv_nsec = WAIT_PAUSE_NS };
+
+	for (;;) {
+		int ret = agent_call(args, "GET", "/v1/status", NULL, ret_status, err);
+
+		if ((ret == 0 && !status_failed(*ret_status)) || now_ns() >= deadline_ns)
+			return ret;
+		if (ret == 0)
+			cJSON_Delete(*ret_status);
+		nanosleep(&pause, NULL);
+	}
+}
+
+int cmd_status(const struct arguments *args, struct errmsg *err)
+{
+	uint64_t deadline_ns = args->wait && !*args->wait ? UINT64_MAX : 0;
+	cJSON *status = NULL;
+	uint32_t seconds;
+	int ret;
+
+	if (args->wait && *args->wait) {
+		ret = duration_parse(args->wait, &seconds, err);
+		if (ret)
+			return ret;
+		deadline_ns = now_ns() + (uint64_t)seconds * 1000000000;
+	}
+	ret = status_await(args, deadline_ns, &status, err);
+	if (ret)
+		return ret;
+	status_print(args, status);
 	ret = status_failed(status) ? EXIT_FAILED : EXIT_OK;
 	cJSON_Delete(status);
 	return ret;

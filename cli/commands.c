@@ -12,7 +12,7 @@
 #define REPORTS "text|json|yaml"
 
 static const struct command commands[] = {
-	{ "status", "", OPERAND_NONE, 0, 0, 0, 0, cmd_status,
+	{ "status", "", OPERAND_NONE, 0, 0, OPT_WAIT, 0, cmd_status,
 	  "whether the agent is well, what it holds and what it drops", REPORTS,
 	  "0 all is well, 1 something is refused or not enforced, or there is no agent, 2 wrong "
 	  "usage",

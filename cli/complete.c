@@ -201,7 +201,8 @@ static const struct command *line_read(struct line *line, char **words, size_t c
 
 	for (size_t i = 0; i < count; i++) {
 		line->option = option_of(words[i]);
-		if (line->option && line->option->placeholder) {
+		if (line->option && line->option->placeholder &&
+		    line->option->type != OPTION_MAYBE) {
 			if (line->option->bit == OPT_SOCKET && i + 1 < count)
 				line->args.socket = words[i + 1];
 			i++; /* its value */

@@ -27,13 +27,17 @@ static void print_options(FILE *file, unsigned int bits, const char *outputs)
 	for (size_t i = 0; (spec = option_at(i)); i++) {
 		char text[64], letter[6] = "";
 		const char *value = spec->bit == OPT_OUTPUT ? outputs : spec->placeholder;
+		bool maybe = spec->type == OPTION_MAYBE;
 
 		if (!(spec->bit & bits))
 			continue;
 		if (spec->letter)
 			snprintf(letter, sizeof(letter), "-%c, ", spec->letter);
-		snprintf(text, sizeof(text), "%s--%s%s%s", letter, spec->name, value ? " " : "",
-			 value ? value : "");
+		snprintf(text, sizeof(text), "%s--%s%s%s%s", letter, spec->name,
+			 maybe   ? "[="
+			 : value ? " "
+				 : "",
+			 value ? value : "", maybe ? "]" : "");
 		print_row(file, text, spec->help);
 	}
 }

@@ -58,6 +58,8 @@ static const struct option_spec option_specs[] = {
 	{ OPT_ALL, "all-namespaces", 'A', FLAG(all_namespaces), "all namespaces (the default)",
 	  VALUE_FREE, NULL },
 	{ OPT_WATCH, "watch", 'w', FLAG(watch), "go on, and print what changes", VALUE_FREE, NULL },
+	{ OPT_WAIT, "wait", 0, OPTION_MAYBE, offsetof(struct arguments, wait), "TIME",
+	  "wait until all is well: for ever, or so long (30s, 5m)", VALUE_FREE, NULL },
 	{ OPT_LIMIT, "limit", 0, TEXT(limit), "N", "at most N rows", VALUE_FREE, NULL },
 	{ OPT_SOCKET, "socket", 0, TEXT(socket), "PATH",
 	  "the agent's socket (default $TENDRIL_SOCKET or " CLI_SOCKET_DEFAULT ")", VALUE_FILE,
@@ -94,6 +96,9 @@ static int option_store(const struct option_spec *spec, const char *value, struc
 		return 0;
 	case OPTION_TEXT:
 		*(const char **)member = value;
+		return 0;
+	case OPTION_MAYBE:
+		*(const char **)member = value ? value : "";
 		return 0;
 	case OPTION_LIST:
 		if (args->file_count == CLI_FILES_MAX) {
@@ -160,7 +165,9 @@ int options_parse(int argc, char **argv, struct arguments *args, unsigned int *r
 
 		longs[i] = (struct option){
 			.name = spec->name,
-			.has_arg = spec->placeholder ? required_argument : no_argument,
+			.has_arg = spec->type == OPTION_MAYBE ? optional_argument
+				   : spec->placeholder        ? required_argument
+							      : no_argument,
 			.val = OPTION_VALUE + (int)i,
 		};
 		if (!spec->letter)

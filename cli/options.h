@@ -32,12 +32,14 @@ enum option_bit {
 	OPT_DRY_RUN = 1 << 22,
 	OPT_CANARY = 1 << 23,
 	OPT_THEN_APPLY = 1 << 24,
+	OPT_WAIT = 1 << 25,
 };
 #define OPT_COMMON     (OPT_SOCKET | OPT_OUTPUT | OPT_HELP)
 #define OPT_OBJECTS    (OPT_FILE | OPT_VERBOSE)  /* commands that read objects from files */
 #define OPT_NAMESPACES (OPT_NAMESPACE | OPT_ALL) /* commands that list what is in namespaces */
 
-enum option_type { OPTION_FLAG, OPTION_TEXT, OPTION_LIST };
+/* OPTION_MAYBE: its value may be left out (then it is ""), and comes after "=". */
+enum option_type { OPTION_FLAG, OPTION_TEXT, OPTION_MAYBE, OPTION_LIST };
 
 /* What may be completed after an option. */
 enum option_value { VALUE_FREE, VALUE_WORDS, VALUE_FILE, VALUE_POD, VALUE_PEER, VALUE_NAMESPACE };

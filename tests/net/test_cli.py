@@ -11,7 +11,7 @@ import subprocess
 import pytest
 import yaml
 
-from tendril import BUILD, Node, pod_object, policy_object
+from tendril import BUILD, Node, UnixConnection, pod_object, policy_object
 
 PORT = 8080
 CLOSED = policy_object("closed", "default", {"matchLabels": {"app": "cart"}}, policyTypes=["Ingress"])
@@ -74,3 +74,48 @@ def test_explain_names_the_policy(world):
     done = world.node.cli("policy", "explain", "web", "cart", "--port", str(PORT))
     assert done.stdout.startswith("deny") and "NetworkPolicy default/closed" in done.stdout
     assert world.node.cli("status").returncode == 0
+
+
+# ---- status --wait ----
+
+def waiting(node, *more):
+    return subprocess.Popen([BUILD / "tendril", "--socket", node.socket, "status", "-o", "json", *more],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_status_waits_for_an_agent_that_has_yet_to_start():
+    with Node(start=False) as node:
+        process = waiting(node, "--wait")
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        node.start()
+        out, err = process.communicate(timeout=5)
+        assert (process.returncode, err, json.loads(out)["ready"]) == (0, "", True)
+
+
+def test_status_waits_until_what_is_wrong_is_mended():
+    with Node("--kubernetes=true") as node:
+        process = waiting(node, "--wait=60s")
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        for line in ("RESET", "SYNCED"):
+            connection = UnixConnection(node.run_dir / "kube.sock")
+            connection.request("POST", "/v1/sources/kubernetes", f'{{"type":"{line}"}}\n')
+            assert connection.getresponse().status == 200
+        out, _ = process.communicate(timeout=5)
+        assert process.returncode == 0 and json.loads(out)["failures"] == []
+
+
+def test_status_says_what_is_wrong_when_the_time_is_up():
+    with Node("--kubernetes=true") as node:
+        process = waiting(node, "--wait=1")
+        out, _ = process.communicate(timeout=5)
+        assert process.returncode == 1 and any("Kubernetes" in text
+                                               for text in json.loads(out)["failures"])
+        node.stop()
+        process = waiting(node, "--wait=1s")
+        assert "no agent answers" in process.communicate(timeout=5)[1]
+        assert process.returncode == 1
+    process = waiting(node, "--wait=soon")
+    assert "is not a time" in process.communicate(timeout=5)[1]
+    assert process.returncode == 2
