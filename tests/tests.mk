@@ -134,8 +134,14 @@ check-bpf: $(bpf_tests) ## Datapath tests with BPF_PROG_TEST_RUN (root)
 check-policy: $(B)/have-pytest all ## The CLI's offline commands
 	tests/harness/rooted tests/run policy
 
+# One YAML of a Kustomize folder, for "kubectl apply -f".
+render = { echo "\# SPDX-License-Identifier: Apache-2.0"; echo "\# Made of $(1) by make golden."; \
+	kubectl kustomize $(1); } > $(2)
+
 golden: $(B)/have-pytest all ## Write the expected outputs of tests/policy/golden anew; read the diff
 	tests/harness/settings.py > doc/settings.md
+	$(call render,deploy/kubernetes,deploy/kubernetes/tendril.yaml)
+	$(call render,deploy/kubernetes/uninstall,deploy/kubernetes/tendril-uninstall.yaml)
 	GOLDEN=1 tests/run policy
 
 check-net: $(B)/have-net all $(net_programs) $(netbench) $(policybench) ## Real pods in network namespaces (root)
@@ -174,7 +180,7 @@ build_deps := gcc libc6-dev clang llvm bpftool pkg-config libbpf-dev libmnl-dev 
 	libcurl4-openssl-dev libssl-dev libseccomp-dev
 run_deps   := iproute2 python3 util-linux mount
 test_deps  := clang-format git libcmocka-dev libclang-rt-14-dev python3-pytest python3-yaml containernetworking-plugins podman \
-	crun buildah dpkg-dev containerd runc iptables busybox-static redis-server redis-tools nginx-light wrk \
+	crun buildah dpkg-dev 'kubectl|kubernetes-client' containerd runc iptables busybox-static redis-server redis-tools nginx-light wrk \
 	nftables ethtool curl openssl iputils-ping strace valgrind zsh fish procps qemu-system-x86 cpio libc-bin
 bench_deps := libcmocka-dev containernetworking-plugins iptables procps nginx-light wrk gnuplot-nox
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# make image: an OCI image of nothing but the four programs and the libraries they need.  Two builds of
+# make image: an OCI image of nothing but the programs and the libraries they need.  Two builds of
 # one commit give the same bytes.
 
 I := $(B)/image
@@ -21,4 +21,5 @@ $(I)/tendril-cni: $(call obj,$(cni_src)) $(B)/liblib.a $(I)/libcjson.a
 .PHONY: image
 image: $(programs) $(I)/tendril-cni ## An OCI image for Kubernetes, in build/image/tendril.tar (buildah or podman)
 	@tests/harness/deps 'buildah|podman' dpkg-dev
-	$(Q)SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) deploy/image/build $(B) $(I) $(IMAGE)
+	$(Q)SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) deploy/image/build $(I) $(IMAGE) \
+		$(filter-out $(B)/tendril-cni,$(programs)) $(I)/tendril-cni

@@ -6,7 +6,6 @@ import functools
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 
@@ -30,28 +29,68 @@ def pytest_report_header(config):
     return None
 
 
+OVERLAY = ROOT / "tests/cluster/overlay"
+CTR = ("ctr", "-a", "/run/containerd-k8s.sock", "-n", "k8s.io")
+
+
 class Cluster:
+    """Its nodes get Tendril as doc/kubernetes.md says, but that the image comes from no registry."""
+
     nodes = 2
 
     def __init__(self, folder):
         self.folder = folder
-        self.env = dict(os.environ, NODES=str(self.nodes), KUBE_PROXY="0", BUILD=str(BUILD),
-                        KUBE_API="https://172.31.77.11:6444", AGENT=f"exec {ROOT}/tests/cluster/agent",
-                        K8S_WORK=str(folder / "k8s"), READY_TIMEOUT="120", TMPDIR="/tmp")
-        for number in range(1, self.nodes + 1):
-            plugins = folder / f"n{number}/bin"
-            plugins.mkdir(parents=True)
-            (folder / f"n{number}/conf").mkdir()
-            shutil.copy(BUILD / "tendril-cni", plugins / "tendril")
-            for name in ("portmap", "loopback"):
-                shutil.copy(f"/usr/lib/cni/{name}", plugins / name)
-        done = subprocess.run([SCRIPTS / "start.sh", folder / "n%N/conf", folder / "n%N/bin"],
+        self.env = dict(os.environ, NODES=str(self.nodes), KUBE_PROXY="0", DNS="0",
+                        K8S_WORK=str(folder / "k8s"), READY_TIMEOUT="0", TMPDIR="/tmp")
+        self.image = self.make_image()
+        done = subprocess.run([SCRIPTS / "start.sh", "/run/cni/net.d", "/run/cni/bin"],
                               env=self.env, text=True, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT)
-        if done.returncode:
-            logs = "\n".join(self.log(number, "agent")[-3000:] for number in (1, 2))
+        try:
+            assert done.returncode == 0, f"the cluster did not start:\n{done.stdout}"
+            for node in range(1, self.nodes + 1):
+                self.prepare(node)
+            self.install()
+        except BaseException:
+            print(self.describe())
             self.stop()
-            raise AssertionError(f"the cluster did not start:\n{done.stdout}\n{logs}")
+            raise
+
+    @staticmethod
+    def make_image():
+        env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+        subprocess.run(["make", "-C", ROOT, "-j2", f"B={BUILD}", "image"], env=env, check=True,
+                       stdout=subprocess.DEVNULL)
+        return BUILD / "image/tendril.tar"
+
+    def prepare(self, node):
+        """What a node has before any pod network: the usual plugins, images."""
+        self.run(node, "mkdir", "-p", "/run/cni/bin", "/run/tendril-config")
+        for name in ("portmap", "loopback"):
+            self.run(node, "cp", f"/usr/lib/cni/{name}", "/run/cni/bin")
+        self.run(node, *CTR, "image", "import", self.image)
+        self.write(node, "/run/tendril-config/agent.json", json.dumps({
+            "kubernetes": True, "autoDirectNodeRoutes": True, "cniBinDir": "/host/opt/cni/bin",
+            "cniConfDir": "/host/etc/cni/net.d", "podCIDRs": [f"10.244.{node - 1}.0/24"]}))
+
+    def write(self, node, path, text):
+        self.run(node, "tee", path, text=text)
+
+    def install(self):
+        self.kubectl("apply", "-k", OVERLAY)
+        self.kubectl("-n", "kube-system", "rollout", "status", "ds/tendril", "--timeout=60s")
+        self.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
+        self.kubectl("apply", "-f", SCRIPTS / "dns.yaml")
+        self.kubectl("-n", "kube-system", "rollout", "status", "deploy/dns", "--timeout=60s")
+
+    def describe(self):
+        """What helps to find out why Tendril does not come up."""
+        select = ("-n", "kube-system", "-l", "app.kubernetes.io/name=tendril")
+        pods = self.kubectl("describe", "pod", *select, check=False)
+        logs = "".join(f"{name}: " + self.kubectl("logs", *select, "-c", name, "--tail=20",
+                                                  check=False)
+                       for name in ("mounts", "agent", "client", "http"))
+        return f"{pods[-6000:]}\n{logs}"
 
     def stop(self):
         """A node's processes end with its PID 1, but not at once."""
@@ -87,21 +126,15 @@ class Cluster:
         return json.loads(self.run(node, BUILD / "tendril", "status", "-o", "json",
                                    check=False).stdout or '{"warnings": []}')
 
-    def pid(self, node, name):
-        """Of a process of the node, in the machine's own PID namespace; None while it is away."""
-        inner = self.run(node, "cat", f"/run/tendril/{name}.pid").stdout.strip()
-        init = (self.folder / f"k8s/run/n{node}/init").read_text().strip()
-        namespace = os.readlink(f"/proc/{init}/ns/pid")
+    def pid(self, node, program):
+        """Of a program in a container of the node, as the machine sees it; None while it is away."""
         for path in pathlib.Path("/proc").glob("[0-9]*"):
             try:
-                if os.readlink(path / "ns/pid") != namespace:
-                    continue
-                ids = [line.split() for line in (path / "status").read_text().splitlines()
-                       if line.startswith("NSpid:")][0]
+                if ((path / "comm").read_text().strip() == program and
+                        f"/k8sn{node}/kubepods/" in (path / "cgroup").read_text()):
+                    return int(path.name)
             except OSError:
-                continue  # it has ended, or is none of ours
-            if ids[-1] == inner:
-                return int(path.name)
+                continue  # it has ended
         return None
 
 

@@ -133,13 +133,14 @@ def test_scaling_is_followed(web):
     web.kubectl("rollout", "status", "deploy/web", "--timeout=60s")
 
 
-@pytest.mark.parametrize("name", ["agent", "kube"])
+@pytest.mark.parametrize("name", ["tendrild", "tendril-kube"])
 def test_a_killed_process_costs_no_request(web, name):
     """The agent, or its API client, killed on both nodes under traffic."""
     traffic = Traffic(web, "client-2", "http://web/hostname")
-    for node in (1, 2):
-        pid = web.pid(node, name)
+    before = {node: web.pid(node, name) for node in (1, 2)}
+    for pid in before.values():
         os.kill(pid, signal.SIGKILL)
+    for node, pid in before.items():
         wait_for(lambda node=node, pid=pid: web.pid(node, name) not in (pid, None) and
                  web.status(node).get("kubernetes", {}).get("state") == "synced",
                  f"{name} of node {node} to be back")

@@ -11,7 +11,8 @@ import pytest
 import tendril
 from tendril import BUILD, ROOT
 
-PROGRAMS = {"usr/sbin/tendrild", "usr/sbin/tendril-kube", "usr/sbin/tendril-cni", "usr/bin/tendril"}
+PROGRAMS = {"usr/sbin/tendrild", "usr/sbin/tendril-kube", "usr/sbin/tendril-http",
+            "usr/sbin/tendril-cni", "usr/bin/tendril"}
 EPOCH = 1_600_000_000
 
 
@@ -55,7 +56,7 @@ def test_it_is_small_and_holds_only_the_programs_and_their_libraries(made, layer
 def test_its_programs_run_with_nothing_else(layer):
     folder, _ = layer
     for program, option in (("tendrild", "--version"), ("tendril-kube", "--version"),
-                            ("tendrild", "--check-config")):
+                            ("tendril-http", "--version"),                            ("tendrild", "--check-config")):
         assert tendril.run("chroot", folder, f"/usr/sbin/{program}", option).stdout
     assert "0.1.0" in tendril.run("chroot", folder, "/usr/bin/tendril", "--version").stdout
 
