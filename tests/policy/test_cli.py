@@ -341,9 +341,14 @@ def terminal(agent, *words, **env):
     subprocess.run([BUILD / "tendril", *words, "--socket", agent.path], stdout=slave, timeout=20,
                    env=dict({k: v for k, v in os.environ.items() if k != "NO_COLOR"}, **env))
     os.close(slave)
-    output = os.read(master, 65536).decode()
+    output = b""
+    try:
+        while part := os.read(master, 65536):  # the kernel hands it over piece by piece
+            output += part
+    except OSError:
+        pass  # EIO: the other end is closed, and all was read
     os.close(master)
-    return output
+    return output.decode()
 
 
 def test_colour_only_on_a_terminal_and_not_with_no_color(agent):
