@@ -27,7 +27,7 @@
 
 #include <cmocka.h>
 
-#define DEADLINE_SECONDS 5
+#define DEADLINE_SECONDS 60
 
 /* ---- stubs ----------------------------------------------------------------------------------- */
 

@@ -111,7 +111,8 @@ static void test_many_services_are_synced_at_once(void **state)
 	fclose(out);
 	start(fixture);
 	write_file(fixture, "objects/b.yaml", text);
-	WAIT(find(fixture, OBJECT_SERVICE, "s99"));
+	WAIT(synced.all_services > 0);
+	assert_non_null(find(fixture, OBJECT_SERVICE, "s99"));
 	assert_int_equal(synced.all_services, 1);
 	assert_string_equal(synced.services, "");
 	stop(fixture);
