@@ -12,6 +12,10 @@
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "kube/ask.h"
 #include "kube/feed.h"
@@ -200,6 +204,27 @@ static int reflectors_start(struct client *client, struct errmsg *err)
 	return 0;
 }
 
+static bool agent_answers(const char *path)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
+	return fd >= 0 && connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) == 0;
+}
+
+/* Both are started at once in a pod, and a kubelet waits longer each time one of them ends. */
+static void agent_await(const char *path)
+{
+	static const struct timespec pause = { .tv_nsec = 100000000 };
+
+	if (agent_answers(path))
+		return;
+	log_info("waiting for the agent at %s", path);
+	while (!agent_answers(path))
+		nanosleep(&pause, NULL);
+}
+
 static int client_start(struct client *client, struct errmsg *err)
 {
 	const struct timeval interval = { .tv_sec = HEARTBEAT_S };
@@ -382,6 +407,8 @@ int main(int argc, char **argv)
 	ret = configure(&arguments, &client.config, &err);
 	if (!ret)
 		ret = sandbox_enter(false, &err);
+	if (!ret)
+		agent_await(client.socket_path);
 	if (!ret)
 		ret = client_start(&client, &err);
 	if (!ret)

@@ -399,7 +399,8 @@ class FakeAgent:
         self.questions.put(None)
         self.server.shutdown()
         self.server.server_close()
-        os.unlink(self.path)
+        if os.path.exists(self.path):
+            os.unlink(self.path)
 
     def ask(self, kind, **question):
         self.questions.put({"type": kind, **question})

@@ -321,6 +321,20 @@ def test_the_agent_is_told_the_last_state_where_it_is_slow(api, agent, client):
     assert agent.batches - before < 10
 
 
+def test_at_its_start_it_waits_for_its_agent(api, agent, client, tmp_path):
+    fill(api, 3)
+    agent.close()
+    one = client()
+    wait_for(lambda: "waiting for the agent" in one.log(), "the client to say so")
+    late = kubeapi.FakeAgent(tmp_path / "agent.sock")
+    try:
+        wait_same(api, late)
+        assert one.process.poll() is None
+    finally:
+        one.stop()
+        late.close()
+
+
 def test_without_its_agent_it_ends(api, agent, client):
     fill(api, 3)
     one = client()
