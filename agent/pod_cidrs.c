@@ -27,7 +27,7 @@ int pod_cidrs_recall(struct config *config, struct errmsg *err)
 	char *line, *rest;
 	size_t len;
 	int ret = file_read_checked(path_write(config, path, sizeof(path)), FILE_MAX, &text, &len,
-				    err);
+				    NULL, err);
 
 	if (ret == -ENOENT)
 		return 0;

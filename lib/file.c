@@ -208,11 +208,12 @@ int file_write_checked(const char *path, const char *text, size_t len, mode_t mo
 }
 
 int file_read_checked(const char *path, size_t max, char **ret_text, size_t *ret_len,
-		      struct errmsg *err)
+		      bool *ret_checked, struct errmsg *err)
 {
 	static const char begin[] = "{\"checksum\":\"";
 	char line[CHECKSUM_LEN + 1];
 	auto_free char *text = NULL;
+	bool checked = false;
 	size_t len = 0;
 	int ret;
 
@@ -231,9 +232,12 @@ int file_read_checked(const char *path, size_t max, char **ret_text, size_t *ret
 				"it: remove its last line)",
 				path);
 		text[len] = '\0';
+		checked = true;
 	}
 	if (len > max)
 		return fail_plain(err, -EFBIG, "%s: larger than %zu bytes", path, max);
+	if (ret_checked)
+		*ret_checked = checked;
 	*ret_text = take_ptr(text);
 	*ret_len = len;
 	return 0;

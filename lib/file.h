@@ -31,12 +31,12 @@ int file_write(const char *path, const char *text, size_t len, mode_t mode,
 /* As file_write() and file_read(), of a file that a program keeps for itself: a last line
  * {"checksum":"..."} tells damage that would otherwise parse.  max bounds the text without that
  * line.  Reading: -EBADMSG if the two do not agree.  A file without that line (of an earlier
- * version, or repaired by hand) is returned as it is: the caller must refuse what is empty or ends
- * early. */
+ * version, or repaired by hand) is returned as it is, with *ret_checked false (NULL: the caller
+ * does not ask): the caller must refuse what is empty or ends early. */
 int file_write_checked(const char *path, const char *text, size_t len, mode_t mode,
 		       enum file_durability durability, struct errmsg *err);
 int file_read_checked(const char *path, size_t max, char **ret_text, size_t *ret_len,
-		      struct errmsg *err);
+		      bool *ret_checked, struct errmsg *err);
 
 /* Tells two texts apart, in every process and version alike; not for who wants to deceive. */
 uint64_t file_checksum(const char *text, size_t len);

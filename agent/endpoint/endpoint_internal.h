@@ -64,6 +64,7 @@ struct endpoint {
 	uint8_t host_mac[6];
 	uint64_t sequence; /* grows with every ADD: IPAM continues after the newest */
 	/* ---- not saved ---- */
+	unsigned int state_version; /* of the file it was read from */
 	int pod_ifindex;
 	bool carrier;       /* of the host's end, when it was looked at last */
 	bool big_tcp;       /* IPv6 packets of more than 64 KiB leave the pod */

@@ -3,6 +3,9 @@
  * Endpoints on disk: RUN_DIR/endpoints/SLOT.json, one file each, replaced by rename.  They are the
  * only record of what is allocated.  Not synced to the disk: a machine that crashes loses the
  * interfaces too, and files without an interface are removed at the next start.
+ *
+ * Since version 2 a file ends in a line with its checksum.  One of version 1 is read as it is, and
+ * written anew at once.
  */
 #include "agent/endpoint/endpoint_internal.h"
 
@@ -20,7 +23,8 @@
 #define LOG_MODULE "endpoint"
 #include "lib/log.h"
 
-#define STATE_VERSION  1
+#define STATE_VERSION  2
+#define STATE_CHECKED  2 /* the first version that has a checksum */
 #define STATE_FILE_MAX (256UL * 1024)
 #define STATE_ROOM_MIN 16384 /* a state file, twice, and a little */
 
@@ -130,7 +134,7 @@ int endpoint_state_save(const struct endpoints *endpoints, const struct endpoint
 	if (!text)
 		return fail(err, -ENOMEM, "save the endpoint");
 	state_path(endpoints, endpoint->slot, path, sizeof(path));
-	return file_write(path, text, strlen(text), 0600, FILE_FAST, err);
+	return file_write_checked(path, text, strlen(text), 0600, FILE_FAST, err);
 }
 
 void endpoint_state_remove(const struct endpoints *endpoints, const struct endpoint *endpoint)
@@ -295,7 +299,6 @@ int endpoint_state_parse(const char *text, size_t len, struct endpoint **ret_end
 	auto_json struct cJSON *json = NULL;
 	struct reader reader = { .err = err };
 	struct json_node root, delegated;
-	unsigned int version;
 	int ret;
 
 	if (!endpoint)
@@ -307,11 +310,11 @@ int endpoint_state_parse(const char *text, size_t len, struct endpoint **ret_end
 	delegated = json_member(&root, "delegated");
 	if (read_required(&reader, &root))
 		read_is_object(&reader, &root);
-	version = read_number(&reader, &root, "version", 1, INT32_MAX);
-	if (version != STATE_VERSION)
+	endpoint->state_version = read_number(&reader, &root, "version", 1, INT32_MAX);
+	if (endpoint->state_version > STATE_VERSION)
 		reader_fail(&reader, -EPROTO,
-			    "version %u of this file, but this agent reads version %d", version,
-			    STATE_VERSION);
+			    "version %u of this file, but this agent reads version %d",
+			    endpoint->state_version, STATE_VERSION);
 	endpoint_set_slot(endpoint, (uint16_t)read_number(&reader, &root, "slot", 1, UINT16_MAX));
 	endpoint->mtu = read_number(&reader, &root, "mtu", 0, UINT16_MAX);
 	endpoint->netns.cookie = read_u64(&reader, &root, "netnsCookie");
@@ -337,15 +340,20 @@ static int state_load_one(struct endpoints *endpoints, const char *path, struct 
 {
 	auto_(endpoint) struct endpoint *endpoint = NULL;
 	auto_free char *text = NULL;
+	bool checked = false;
 	char expected[350];
 	uint16_t slot;
 	size_t len = 0;
-	int ret = file_read(path, STATE_FILE_MAX, &text, &len, err);
+	int ret = file_read_checked(path, STATE_FILE_MAX, &text, &len, &checked, err);
 
+	if (ret == -EBADMSG)
+		return fail_plain(err, ret, "damaged, its checksum does not match");
 	if (ret == 0)
 		ret = endpoint_state_parse(text, len, &endpoint, err);
 	if (ret < 0)
 		return ret;
+	if (!checked && endpoint->state_version >= STATE_CHECKED)
+		return fail_plain(err, -EBADMSG, "its last line, the checksum, is missing");
 	/* NOLINTNEXTLINE(*NullDereference): parsed */
 	state_path(endpoints, endpoint->slot, expected, sizeof(expected));
 	if (strcmp(path, expected) != 0)
@@ -395,6 +403,19 @@ static int state_load_or_set_aside(struct endpoints *endpoints, const char *path
 	return 0;
 }
 
+/* Files of an earlier version become ones of this version, which a full disk may put off. */
+static void state_renew(const struct endpoints *endpoints)
+{
+	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
+		const struct endpoint *endpoint = endpoints->slots[slot];
+		struct errmsg err = {};
+
+		if (endpoint && endpoint->state_version < STATE_VERSION &&
+		    endpoint_state_save(endpoints, endpoint, &err) < 0)
+			log_warn("%s", err.text);
+	}
+}
+
 int endpoint_state_load(struct endpoints *endpoints, struct errmsg *err)
 {
 	DIR *dir = opendir(endpoints->state_dir);
@@ -413,5 +434,7 @@ int endpoint_state_load(struct endpoints *endpoints, struct errmsg *err)
 			ret = state_load_or_set_aside(endpoints, path, err);
 	}
 	closedir(dir);
+	if (ret == 0)
+		state_renew(endpoints);
 	return ret;
 }

@@ -352,7 +352,7 @@ void object_api_load(struct objects *objects)
 	int ret;
 
 	api_path(objects, path, sizeof(path));
-	ret = file_read_checked(path, OBJECT_FILE_MAX, &text, &len, &problem);
+	ret = file_read_checked(path, OBJECT_FILE_MAX, &text, &len, NULL, &problem);
 	if (ret == -ENOENT)
 		return;
 	if (!ret)

@@ -98,7 +98,7 @@ int object_store_get(const char *run_dir, const char *name, char **ret_text, siz
 	char path[PATH_MAX];
 
 	return file_read_checked(store_path(run_dir, name, path, sizeof(path)), OBJECT_FILE_MAX,
-				 ret_text, ret_len, err);
+				 ret_text, ret_len, NULL, err);
 }
 
 bool object_store_has(const char *run_dir, const char *name)

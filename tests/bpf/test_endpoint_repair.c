@@ -274,22 +274,51 @@ static void test_restart_is_invisible_from_the_first_moment(void **state)
 	}
 }
 
-/* The pod's state file with one text in place of another; its name. */
-static void state_edit(const char *from, const char *to)
+static const char *state_file(char path[200])
 {
-	char path[200], text[8192] = "", *at;
-	FILE *file;
+	snprintf(path, 200, "%s/endpoints/1.json", agent.run_dir);
+	return path;
+}
 
-	snprintf(path, sizeof(path), "%s/endpoints/1.json", agent.run_dir);
-	file = fopen(path, "r+");
-	assert_non_null(file);
-	assert_true(fread(text, 1, sizeof(text) - 1, file) > 0);
+enum seal { SEALED, AS_IT_IS, UNSEALED };
+
+/* The pod's state file with one text in place of another: with the right checksum, with the former
+ * one, or without any. */
+static void state_edit(const char *from, const char *to, enum seal seal)
+{
+	char path[200], edited[8192];
+	auto_free char *text = NULL;
+	struct errmsg err = {};
+	size_t len = 0;
+	char *at;
+	int ret;
+
+	if (seal == AS_IT_IS)
+		ret = file_read(state_file(path), sizeof(edited), &text, &len, &err);
+	else
+		ret = file_read_checked(state_file(path), sizeof(edited), &text, &len, NULL, &err);
+	assert_int_equal(ret, 0);
 	at = strstr(text, from);
 	assert_non_null(at);
-	rewind(file);
-	assert_int_equal(ftruncate(fileno(file), 0), 0);
-	fprintf(file, "%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
-	assert_int_equal(fclose(file), 0);
+	len = (size_t)snprintf(edited, sizeof(edited), "%.*s%s%s", (int)(at - text), text, to,
+			       at + strlen(from));
+	if (seal == SEALED)
+		ret = file_write_checked(path, edited, len, 0600, FILE_FAST, &err);
+	else
+		ret = file_write(path, edited, len, 0600, FILE_FAST, &err);
+	assert_int_equal(ret, 0);
+}
+
+static bool state_is_sealed(void)
+{
+	char path[200];
+	auto_free char *text = NULL;
+	struct errmsg err = {};
+	bool checked = false;
+	size_t len = 0;
+
+	assert_int_equal(file_read_checked(state_file(path), 8192, &text, &len, &checked, &err), 0);
+	return checked;
 }
 
 static bool is_up_and_guarded(uint16_t slot)
@@ -318,11 +347,52 @@ static void test_state_of_another_version_is_refused_and_pods_keep_their_network
 {
 	(void)state;
 	agent_node_stop(&agent);
-	state_edit("\"version\":1", "\"version\":2");
-	check_refused("endpoints/1.json: version 2 of this file, but this agent reads version 1");
-	state_edit("\"version\":2", "\"version\":1");
+	state_edit("\"version\":2", "\"version\":3", SEALED);
+	check_refused("endpoints/1.json: version 3 of this file, but this agent reads version 2");
+	state_edit("\"version\":3", "\"version\":2", SEALED);
 	agent_begin();
 	assert_true(is_as_made());
+}
+
+/* The previous version wrote no checksum. */
+static void test_state_of_the_previous_version_is_read_once(void **state)
+{
+	(void)state;
+	assert_true(state_is_sealed());
+	agent_node_stop(&agent);
+	state_edit("\"version\":2", "\"version\":1", UNSEALED);
+	agent_begin();
+	assert_true(is_as_made());
+	assert_true(state_is_sealed());
+	agent_node_stop(&agent);
+	state_edit("\"version\":2", "\"version\":2", SEALED);
+	agent_begin();
+	assert_true(is_as_made());
+}
+
+/* What nobody can trust is kept for a person to look at. */
+static void check_set_aside(const char *from, const char *to, enum seal seal)
+{
+	char path[200], aside[220];
+
+	agent_node_stop(&agent);
+	state_edit(from, to, seal);
+	agent_begin();
+	assert_null(pod());
+	snprintf(aside, sizeof(aside), "%s.corrupt", state_file(path));
+	assert_int_equal(unlink(aside), 0);
+}
+
+static void test_damage_that_still_parses_is_noticed(void **state)
+{
+	(void)state;
+	check_set_aside("\"mtu\":1", "\"mtu\":2", AS_IT_IS);
+}
+
+static void test_state_without_its_checksum_is_damaged(void **state)
+{
+	(void)state;
+	check_set_aside("\"version\":2", "\"version\":2", UNSEALED);
 }
 
 /* Of an agent that had more of them. */
@@ -575,6 +645,9 @@ int main(void)
 		CASE(test_host_end_that_was_renamed_gets_its_name_back),
 		CASE(test_namespace_that_only_a_descriptor_holds_is_not_gone),
 		CASE(test_state_of_another_version_is_refused_and_pods_keep_their_network),
+		CASE(test_state_of_the_previous_version_is_read_once),
+		CASE(test_damage_that_still_parses_is_noticed),
+		CASE(test_state_without_its_checksum_is_damaged),
 		CASE(test_full_run_directory_is_reported_and_del_frees_it),
 		CASE(test_pod_that_flips_an_address_is_looked_at_within_a_budget),
 		CASE(test_reverse_path_filter_of_the_host_end_is_put_back),

@@ -219,8 +219,8 @@ static void test_wrong_state_files_say_why(void **state)
 		const char *to;
 		const char *says;
 	} cases[] = {
-		{ "\"version\":1", "\"version\":2",
-		  "version 2 of this file, but this agent reads version 1" },
+		{ "\"version\":2", "\"version\":3",
+		  "version 3 of this file, but this agent reads version 2" },
 		{ "\"slot\":7", "\"slot\":0", "slot: 0 is not" },
 		{ "\"ready\"", "\"happy\"", "state: \"happy\" is not a state" },
 		{ "\"10.88.0.5\"", "\"10.88.0\"  ", "addresses[0].address: not an address" },

@@ -171,20 +171,24 @@ static void test_checksum_tells_damage(void **state)
 	struct errmsg err = {};
 	char *text = NULL, *raw = NULL;
 	size_t len = 0, raw_len = 0;
+	bool checked = false;
 
 	(void)state;
 	for (size_t size = 0; size < sizeof(body); size += sizeof(body) - 1) {
 		assert_int_equal(
 			file_write_checked(path_of("sum"), body, size, 0600, FILE_DURABLE, &err),
 			0);
-		assert_int_equal(file_read_checked(path_of("sum"), 20, &text, &len, &err), 0);
+		assert_int_equal(file_read_checked(path_of("sum"), 20, &text, &len, &checked, &err),
+				 0);
+		assert_true(checked);
 		assert_int_equal(len, size);
 		assert_memory_equal(text, body, size);
 		assert_int_equal(text[size], 0);
 		free(text);
 	}
-	assert_int_equal(file_read_checked(path_of("sum"), sizeof(body) - 2, &text, &len, &err),
-			 -EFBIG);
+	assert_int_equal(
+		file_read_checked(path_of("sum"), sizeof(body) - 2, &text, &len, NULL, &err),
+		-EFBIG);
 	/* Each bit of it, and each length. */
 	assert_int_equal(file_read(path_of("sum"), 1000, &raw, &raw_len, &err), 0);
 	for (size_t bit = 0; bit < raw_len * 8; bit++) {
@@ -192,7 +196,7 @@ static void test_checksum_tells_damage(void **state)
 		assert_int_equal(file_write(path_of("bad"), raw, raw_len, 0600, FILE_FAST, &err),
 				 0);
 		raw[bit / 8] ^= (char)(1 << bit % 8);
-		if (file_read_checked(path_of("bad"), 1000, &text, &len, &err) == 0) {
+		if (file_read_checked(path_of("bad"), 1000, &text, &len, NULL, &err) == 0) {
 			/* The last line is none any more: whoever reads the text meets it. */
 			assert_int_equal(len, raw_len);
 			free(text);
@@ -202,7 +206,9 @@ static void test_checksum_tells_damage(void **state)
 	}
 	for (size_t cut = 0; cut < raw_len; cut++) {
 		assert_int_equal(file_write(path_of("bad"), raw, cut, 0600, FILE_FAST, &err), 0);
-		assert_int_equal(file_read_checked(path_of("bad"), 1000, &text, &len, &err), 0);
+		assert_int_equal(
+			file_read_checked(path_of("bad"), 1000, &text, &len, &checked, &err), 0);
+		assert_false(checked);
 		assert_int_equal(len, cut); /* as it is, for there is no checksum */
 		free(text);
 	}
