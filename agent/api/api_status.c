@@ -263,6 +263,12 @@ static void problem_add(const char *text, void *arg)
 	failure_add(add->warnings, add->failures, text);
 }
 
+static void endpoint_problem_add(const char *text, enum problem_scope scope, void *arg)
+{
+	(void)scope;
+	problem_add(text, arg);
+}
+
 static void warnings_fill(cJSON *warnings, cJSON *failures, const struct agent *agent)
 {
 	const char *sync = sync_warning(agent->sync);
@@ -284,7 +290,7 @@ static void warnings_fill(cJSON *warnings, cJSON *failures, const struct agent *
 		failure_add(warnings, failures, sync);
 	if (*agent->cni_problem)
 		failure_add(warnings, failures, agent->cni_problem);
-	endpoints_problems(agent->endpoints, problem_add, &add);
+	endpoints_problems(agent->endpoints, endpoint_problem_add, &add);
 	nodes_problems(agent->nodes, problem_add, &add);
 	if (sync_audit(agent->sync))
 		cJSON_AddItemToArray(warnings,

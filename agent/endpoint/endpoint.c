@@ -533,11 +533,12 @@ int endpoints_gc(struct endpoints *endpoints, const struct cJSON *request,
 	return 0;
 }
 
-static void first_problem(const char *text, void *arg)
+/* One pod's trouble is no reason for a runtime to call the node not ready. */
+static void first_problem(const char *text, enum problem_scope scope, void *arg)
 {
 	struct errmsg *err = arg;
 
-	if (!err->code)
+	if (!err->code && scope == PROBLEM_OF_NODE)
 		fail_plain(err, -EHOSTUNREACH, "%s", text);
 }
 

@@ -80,10 +80,12 @@ int endpoints_gc(struct endpoints *endpoints, const struct cJSON *request,
 		 struct cJSON **ret_result, struct endpoint_error *err);
 int endpoints_cni_status(struct endpoints *endpoints, struct endpoint_error *err);
 
+enum problem_scope { PROBLEM_OF_NODE, PROBLEM_OF_POD };
+typedef void endpoints_problem(const char *text, enum problem_scope scope, void *arg);
+
 /* Calls found() with a sentence for each thing on the node that keeps pods from being added or from
  * being reached, and that is not the agent's to put right. */
-void endpoints_problems(struct endpoints *endpoints, void (*found)(const char *text, void *arg),
-			void *arg);
+void endpoints_problems(struct endpoints *endpoints, endpoints_problem *found, void *arg);
 
 /* Looks at HOST_DEVICE and its program, and puts back what is missing, in the next turn of the
  * loop. */

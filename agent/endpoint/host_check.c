@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What others set on the node that cuts its pods off.  It may be an administrator's will: it is
- * reported, in status and STATUS, and not undone.
+ * reported, and not undone.  STATUS tells what concerns the whole node: a runtime then takes no
+ * more pods.  What concerns one pod is in status alone.
  */
 #include "agent/endpoint/endpoint_internal.h"
 
+#include <arpa/inet.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,14 +14,15 @@
 #include "lib/file.h"
 
 #define ROUTES_NAMED 5 /* of wrong ones; the others are counted */
+#define RANGES_MAX   16
 
 struct finding {
-	void (*found)(const char *text, void *arg);
+	endpoints_problem *found;
 	void *arg;
 };
 
-static void __attribute__((format(printf, 2, 3)))
-report(const struct finding *finding, const char *fmt, ...)
+static void __attribute__((format(printf, 3, 4)))
+report(const struct finding *finding, enum problem_scope scope, const char *fmt, ...)
 {
 	char text[400];
 	va_list args;
@@ -27,7 +30,7 @@ report(const struct finding *finding, const char *fmt, ...)
 	va_start(args, fmt);
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
-	finding->found(text, finding->arg);
+	finding->found(text, scope, finding->arg);
 }
 
 static void forwarding_check(const struct endpoints *endpoints, const struct finding *finding)
@@ -44,7 +47,8 @@ static void forwarding_check(const struct endpoints *endpoints, const struct fin
 		if (!ipam_has_family(endpoints->ipam, settings[i].v4) ||
 		    sysctl_read(settings[i].setting, &value, NULL) < 0 || value)
 			continue;
-		report(finding, "%s is 0: pods reach nothing beyond this node by %s; set it to 1",
+		report(finding, PROBLEM_OF_NODE,
+		       "%s is 0: pods reach nothing beyond this node by %s; set it to 1",
 		       settings[i].setting, settings[i].v4 ? "IPv4" : "IPv6");
 	}
 }
@@ -69,9 +73,51 @@ static bool route_is_right(struct endpoints *endpoints, const struct addr *addr,
 	return false;
 }
 
+/* The last address of a range: no route of one pod leads there. */
+static struct addr range_probe(const struct prefix *range)
+{
+	struct addr addr = range->addr;
+
+	for (unsigned int bit = range->len; bit < 128; bit++)
+		addr.w[bit / 32] |= htonl(1U << (31 - bit % 32));
+	return addr;
+}
+
+/* Whether the node reaches a whole range; what keeps it from that concerns each pod in it. */
+static bool range_check(struct endpoints *endpoints, const struct prefix *range,
+			const struct finding *finding)
+{
+	const struct addr probe = range_probe(range);
+	char text[ADDR_TEXT_MAX], address[ADDR_TEXT_MAX], why[80];
+
+	if (route_is_right(endpoints, &probe, why, sizeof(why)))
+		return true;
+	report(finding, PROBLEM_OF_NODE,
+	       "the node does not reach its pods in %s: %s instead of " HOST_DEVICE
+	       "; see \"ip route get %s\" and \"ip rule\"",
+	       prefix_format(range, text), why, addr_format(&probe, address));
+	return false;
+}
+
+static bool is_within(const struct addr *addr, const struct prefix *ranges, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (prefix_contains(&ranges[i], addr))
+			return true;
+	}
+	return false;
+}
+
 static void routes_check(struct endpoints *endpoints, const struct finding *finding)
 {
+	struct prefix wrong_ranges[RANGES_MAX], range;
+	size_t wrong_count = 0;
 	unsigned int wrong = 0;
+
+	for (size_t i = 0; ipam_range(endpoints->ipam, i, &range, &(struct addr){}); i++) {
+		if (!range_check(endpoints, &range, finding) && wrong_count < RANGES_MAX)
+			wrong_ranges[wrong_count++] = range;
+	}
 
 	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
 		const struct endpoint *endpoint = endpoints->slots[slot];
@@ -82,10 +128,11 @@ static void routes_check(struct endpoints *endpoints, const struct finding *find
 			const struct addr *addr = &endpoint->addresses[i].address.addr;
 			char address[ADDR_TEXT_MAX], why[80];
 
-			if (route_is_right(endpoints, addr, why, sizeof(why)) ||
+			if (is_within(addr, wrong_ranges, wrong_count) ||
+			    route_is_right(endpoints, addr, why, sizeof(why)) ||
 			    wrong++ >= ROUTES_NAMED)
 				continue;
-			report(finding,
+			report(finding, PROBLEM_OF_POD,
 			       "the node does not reach pod %s/%s at %s: %s instead of " HOST_DEVICE
 			       "; see \"ip route get %s\" and \"ip rule\"",
 			       endpoint->namespace, endpoint->name, addr_format(addr, address), why,
@@ -93,18 +140,17 @@ static void routes_check(struct endpoints *endpoints, const struct finding *find
 		}
 	}
 	if (wrong > ROUTES_NAMED)
-		report(finding, "the node does not reach %u more addresses of pods",
+		report(finding, PROBLEM_OF_POD, "the node does not reach %u more addresses of pods",
 		       wrong - ROUTES_NAMED);
 }
 
-void endpoints_problems(struct endpoints *endpoints, void (*found)(const char *text, void *arg),
-			void *arg)
+void endpoints_problems(struct endpoints *endpoints, endpoints_problem *found, void *arg)
 {
 	const struct finding finding = { .found = found, .arg = arg };
 	struct errmsg err = {};
 
 	if (endpoint_state_room(endpoints, &err) < 0)
-		report(&finding, "%s", err.text);
+		report(&finding, PROBLEM_OF_NODE, "%s", err.text);
 	forwarding_check(endpoints, &finding);
 	routes_check(endpoints, &finding);
 }

@@ -506,17 +506,19 @@ static void test_pod_that_flips_an_address_is_looked_at_within_a_budget(void **s
 /* ---- what is an administrator's, and is reported --------------------------------------------- */
 
 static char problem[400]; /* the last one */
+static enum problem_scope problem_scope;
 static unsigned int problems;
 
-static void problem_note(const char *text, void *arg)
+static void problem_note(const char *text, enum problem_scope scope, void *arg)
 {
 	(void)arg;
+	problem_scope = scope;
 	snprintf(problem, sizeof(problem), "%s", text);
 	problems++;
 }
 
-/* Exactly one, which says this, in status and to CNI STATUS. */
-static void check_problem(const char *says)
+/* Exactly one, which says this, in status; and to CNI STATUS, unless it is one pod's. */
+static void check_problem_of(enum problem_scope scope, const char *says)
 {
 	problems = 0;
 	endpoints_problems(agent.endpoints, problem_note, NULL);
@@ -528,9 +530,19 @@ static void check_problem(const char *says)
 	}
 	if (!strstr(problem, says))
 		fail_msg("%s", problem);
+	assert_int_equal(problem_scope, scope);
+	if (scope == PROBLEM_OF_POD) {
+		assert_int_equal(endpoints_cni_status(agent.endpoints, &error), 0);
+		return;
+	}
 	assert_true(endpoints_cni_status(agent.endpoints, &error) < 0);
 	assert_int_equal(error.cni_code, CNI_LIMITED_CONNECTIVITY);
 	assert_string_equal(error.text.text, problem);
+}
+
+static void check_problem(const char *says)
+{
+	check_problem_of(PROBLEM_OF_NODE, says);
 }
 
 static void test_forwarding_that_was_switched_off_is_reported(void **state)
@@ -573,7 +585,7 @@ static void test_route_of_somebody_else_to_a_pod_is_reported(void **state)
 		const struct addr *addr = &pod()->addresses[i].address.addr;
 
 		pod_route_change(RTM_NEWROUTE, NLM_F_CREATE, addr);
-		check_problem("its route leads to tdl1 instead of tendril0");
+		check_problem_of(PROBLEM_OF_POD, "its route leads to tdl1 instead of tendril0");
 		pod_route_change(RTM_DELROUTE, 0, addr);
 		check_problem(NULL);
 	}
@@ -600,7 +612,8 @@ static void test_routing_rules_that_were_flushed_are_reported(void **state)
 	(void)state;
 	WAIT(is_ready());
 	main_rule_change(RTM_DELRULE, 0);
-	check_problem("there is no route (Network is unreachable) instead of tendril0");
+	check_problem("pods in 10.77.0.0/24: there is no route (Network is unreachable) instead of "
+		      "tendril0");
 	main_rule_change(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL);
 	check_problem(NULL);
 }
