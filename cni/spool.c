@@ -31,6 +31,7 @@ int spool_put(const char *socket, const struct cni_environ *env, bool *ret_left,
 	auto_free char *text = NULL;
 	struct errmsg fault;
 	cJSON *json;
+	int ret;
 
 	*ret_left = false;
 	spool_paths(socket, env, dir, file);
@@ -44,8 +45,15 @@ int spool_put(const char *socket, const struct cni_environ *env, bool *ret_left,
 	cJSON_AddStringToObject(json, "ifname", env->ifname);
 	text = cJSON_PrintUnformatted(json);
 	cJSON_Delete(json);
-	if (file_write(file, text, strlen(text), 0600, FILE_FAST, &fault) < 0)
-		return cni_fail(err, CNI_IO_FAILURE, "leave the deletion: %s", fault.text);
+	ret = file_write(file, text, strlen(text), 0600, FILE_FAST, &fault);
+	/* Full: an empty file needs no room, and its name says enough. */
+	if (ret == -ENOSPC || ret == -EDQUOT)
+		ret = file_write(file, "", 0, 0600, FILE_FAST, &fault);
+	if (ret < 0)
+		return cni_fail(err, CNI_IO_FAILURE,
+				"leave the deletion to an agent that does not answer: %s; start "
+				"the agent, or make it possible to write there",
+				fault.text);
 	*ret_left = true;
 	return 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Deletions left for an agent that is not running: RUN_DIR/deleted/CONTAINERID-IFNAME.json with
- * {"containerId","ifname"}, where RUN_DIR is the folder of the agent's socket.
+ * {"containerId","ifname"}, where RUN_DIR is the folder of the agent's socket.  Where the disk is
+ * full the file is empty, and its name counts.
  *
  * No deletion is lost to an agent that is starting or dying: the plugin writes the file first and
  * calls second; the agent watches the folder before it reads it.

@@ -7,6 +7,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,6 +17,35 @@
 #include "lib/log.h"
 
 #define SPOOL_FILE_MAX 4096
+
+/* An empty file, which a full disk still took: its name is CONTAINERID-IFNAME.json, where both
+ * parts may contain a "-". */
+static int spool_name_consume(struct endpoints *endpoints, const char *name, struct errmsg *err)
+{
+	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
+		const struct endpoint *endpoint = endpoints->slots[slot];
+		char expected[NAME_MAX + 1];
+		auto_json struct cJSON *json = NULL;
+		struct endpoint_error error = {};
+		int ret;
+
+		if (!endpoint)
+			continue;
+		snprintf(expected, sizeof(expected), "%s-%s.json", endpoint->container_id,
+			 endpoint->ifname);
+		if (strcmp(expected, name) != 0)
+			continue;
+		json = cJSON_CreateObject();
+		if (!cJSON_AddStringToObject(json, "containerId", endpoint->container_id) ||
+		    !cJSON_AddStringToObject(json, "ifname", endpoint->ifname))
+			return fail(err, -ENOMEM, "delete");
+		ret = endpoints_del(endpoints, json, &error);
+		if (ret < 0)
+			*err = error.text;
+		return ret;
+	}
+	return 0; /* it is gone already */
+}
 
 static int spool_file_consume(struct endpoints *endpoints, const char *path, struct errmsg *err)
 {
@@ -27,6 +57,8 @@ static int spool_file_consume(struct endpoints *endpoints, const char *path, str
 
 	if (ret == -ENOENT)
 		return 0; /* the plugin took it back */
+	if (ret == 0 && len == 0)
+		return spool_name_consume(endpoints, strrchr(path, '/') + 1, err);
 	if (ret == 0)
 		ret = json_parse(text, len, &json, err);
 	if (ret < 0)

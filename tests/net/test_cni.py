@@ -186,6 +186,59 @@ def test_add_after_a_del_without_agent(node):
     assert "eth0" in links(pod)
 
 
+@pytest.fixture
+def small_disk():
+    """A node whose run directory has a file system of its own, with little room."""
+    with tendril.Node(start=False) as node:
+        tendril.run("mount", "-t", "tmpfs", "-o", "size=128k,nr_inodes=40", "none", node.run_dir)
+        try:
+            node.start()
+            yield node
+        finally:
+            node.stop()
+            tendril.run("umount", node.run_dir)
+
+
+def test_del_needs_no_room_while_no_agent_runs(small_disk):
+    node, pod = small_disk, small_disk.pod("web")
+    host = host_interface(pod.result)
+    node.kill()
+    with open(node.run_dir / "filler", "wb", buffering=0) as filler:
+        try:
+            while True:
+                filler.write(bytes(4096))
+        except OSError:
+            pass
+    assert run(pod, "DEL").code == 0
+    assert run(pod, "DEL").code == 0  # as often as the runtime likes
+    (node.run_dir / "filler").unlink()
+    node.start()
+    wait_gone(node, pod.container_id, host)
+    assert list((node.run_dir / "deleted").iterdir()) == []
+
+
+def test_del_that_cannot_be_left_to_the_next_agent_says_why(small_disk):
+    node, pod = small_disk, small_disk.pod("web")
+    host = host_interface(pod.result)
+    node.kill()
+    fillers = []
+    try:
+        while True:
+            fillers.append(node.run_dir / f"filler{len(fillers)}")
+            fillers[-1].touch()
+    except OSError:
+        fillers.pop()
+    failed = run(pod, "DEL")
+    assert failed.json["code"] == 5
+    assert "leave the deletion to an agent that does not answer" in failed.json["msg"]
+    assert "No space left on device" in failed.json["msg"]
+    for filler in fillers:
+        filler.unlink()
+    assert run(pod, "DEL").code == 0
+    node.start()
+    wait_gone(node, pod.container_id, host)
+
+
 def test_many_containers_at_once(node):
     pods = [node.pod(f"p{i}", wire=False) for i in range(80)]
     with concurrent.futures.ThreadPoolExecutor(80) as pool:
