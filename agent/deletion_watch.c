@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/inotify.h>
 #include <unistd.h>
@@ -10,6 +12,7 @@
 #include "lib/auto.h"
 
 struct deletion_watch {
+	char dir[PATH_MAX];
 	int fd;
 	struct event *readable;
 	void (*deleted)(void *arg);
@@ -17,6 +20,11 @@ struct deletion_watch {
 };
 
 DEFINE_AUTO(deletion_watch)
+
+static int directory_watch(const struct deletion_watch *watch)
+{
+	return inotify_add_watch(watch->fd, watch->dir, IN_DELETE | IN_MOVED_FROM | IN_ONLYDIR);
+}
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
@@ -28,6 +36,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	while (read(fd, events, sizeof(events)) > 0)
 		;
 	watch->deleted(watch->arg);
+	directory_watch(watch); /* the caller may have made a new one */
 }
 
 int deletion_watch_new(struct event_base *base, const char *dir, void (*deleted)(void *arg),
@@ -39,9 +48,9 @@ int deletion_watch_new(struct event_base *base, const char *dir, void (*deleted)
 		return fail(err, -ENOMEM, "watch %s", dir);
 	watch->deleted = deleted;
 	watch->arg = arg;
+	snprintf(watch->dir, sizeof(watch->dir), "%s", dir);
 	watch->fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	if (watch->fd < 0 ||
-	    inotify_add_watch(watch->fd, dir, IN_DELETE | IN_MOVED_FROM | IN_ONLYDIR) < 0)
+	if (watch->fd < 0 || directory_watch(watch) < 0)
 		return fail(err, -errno, "watch %s", dir);
 	watch->readable = event_new(base, watch->fd, EV_READ | EV_PERSIST, on_readable, watch);
 	if (!watch->readable || event_add(watch->readable, NULL) < 0)

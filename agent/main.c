@@ -49,7 +49,7 @@ struct daemon {
 	struct run_locks locks;
 	struct event *signals[3];
 	struct event *watchdog;
-	struct deletion_watch *pins;
+	struct deletion_watch *pins[3];
 	struct deletion_watch *socket;
 	int argc;
 	char **argv;
@@ -353,7 +353,12 @@ static void on_pin_deleted(void *arg)
 {
 	struct daemon *daemon = arg;
 	struct errmsg err = {};
+	int ret = datapath_restore_pins(daemon->agent.datapath, &err);
 
+	if (ret < 0)
+		log_error("pins: %s", err.text);
+	else if (ret > 0)
+		log_warn("%d pins of maps were removed; put back", ret);
 	if (datapath_restore_links(daemon->agent.datapath, &daemon->datapath, &err) < 0)
 		log_error("links: %s", err.text);
 	endpoints_repair_node(daemon->agent.endpoints);
@@ -369,16 +374,19 @@ static void on_run_file_deleted(void *arg)
 /* Files that somebody may delete while the agent runs. */
 static int deletions_watch(struct daemon *daemon, struct errmsg *err)
 {
+	static const char *const folders[ARRAY_SIZE(daemon->pins)] = { "", "/maps", "/links" };
 	struct event_base *base = daemon->agent.base;
-	char links[sizeof(daemon->config.bpffs) + 8];
-	int ret;
+	int ret = 0;
 
-	snprintf(links, sizeof(links), "%s/links", daemon->config.bpffs);
-	ret = deletion_watch_new(base, links, on_pin_deleted, daemon, &daemon->pins, err);
-	if (!ret)
-		ret = deletion_watch_new(base, daemon->config.run_dir, on_run_file_deleted, daemon,
-					 &daemon->socket, err);
-	return ret;
+	for (size_t i = 0; !ret && i < ARRAY_SIZE(folders); i++) {
+		char path[sizeof(daemon->config.bpffs) + 8];
+
+		snprintf(path, sizeof(path), "%s%s", daemon->config.bpffs, folders[i]);
+		ret = deletion_watch_new(base, path, on_pin_deleted, daemon, &daemon->pins[i], err);
+	}
+	return ret ? ret
+		   : deletion_watch_new(base, daemon->config.run_dir, on_run_file_deleted, daemon,
+					&daemon->socket, err);
 }
 
 /* What stays as it was at the start, for the API to show. */
@@ -444,7 +452,8 @@ static void daemon_stop(struct daemon *daemon)
 
 	task_finish_all();
 	api_cni_stop(agent);
-	deletion_watch_free(daemon->pins);
+	for (size_t i = 0; i < ARRAY_SIZE(daemon->pins); i++)
+		deletion_watch_free(daemon->pins[i]);
 	deletion_watch_free(daemon->socket);
 	api_close(agent);
 	accel_free(agent->accel);

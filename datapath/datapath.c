@@ -115,9 +115,22 @@ static int bpffs_mkdir(const char *path, struct errmsg *err)
 	return 0;
 }
 
-static int pin_dir_open(struct datapath *datapath, const char *path, struct errmsg *err)
+int pin_folders_make(const struct datapath *datapath, struct errmsg *err)
 {
 	static const char *const folders[] = { "/maps", "/links" };
+	int ret = 0;
+
+	for (size_t i = 0; !ret && i < ARRAY_SIZE(folders); i++) {
+		char folder[PIN_PATH_MAX];
+
+		snprintf(folder, sizeof(folder), "%s%s", datapath->pin_dir, folders[i]);
+		ret = bpffs_mkdir(folder, err);
+	}
+	return ret;
+}
+
+static int pin_dir_open(struct datapath *datapath, const char *path, struct errmsg *err)
+{
 	size_t len = strlen(path);
 	int ret;
 
@@ -129,13 +142,7 @@ static int pin_dir_open(struct datapath *datapath, const char *path, struct errm
 	ret = bpffs_mkdir(datapath->pin_dir, err);
 	if (!ret)
 		ret = takeover_begin(datapath, err);
-	for (size_t i = 0; !ret && i < ARRAY_SIZE(folders); i++) {
-		char folder[PIN_PATH_MAX];
-
-		snprintf(folder, sizeof(folder), "%s%s", datapath->pin_dir, folders[i]);
-		ret = bpffs_mkdir(folder, err);
-	}
-	return ret;
+	return ret ? ret : pin_folders_make(datapath, err);
 }
 
 /* ---- maps and programs of the object -------------------------------------------------------- */

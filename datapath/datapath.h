@@ -71,10 +71,12 @@ int datapath_load_accel(struct datapath *datapath, const struct datapath_options
 /* There will be none: takes off what an earlier process attached. */
 void datapath_drop_accel(struct datapath *datapath);
 
-/* Closes descriptors; pinned maps, links and their programs live on. */
 /* Attaches and pins again the links on the cgroup that are missing: a link goes with its pin. */
 int datapath_restore_links(struct datapath *datapath, const struct datapath_options *options,
 			   struct errmsg *err);
+/* Pins again the maps whose pins are missing; returns how many, or a negative errno. */
+int datapath_restore_pins(struct datapath *datapath, struct errmsg *err);
+/* Closes descriptors; pinned maps, links and their programs live on. */
 void datapath_close(struct datapath *datapath);
 
 /* Attaches from_pod to the ingress of an endpoint's host-side device (ENDPOINT_IFINDEX_BASE + slot)

@@ -96,6 +96,11 @@ int map_del(struct datapath *datapath, int map, const void *key);
 /* Deletes the entry unless it was touched since it was read (-EAGAIN): compare-and-delete. */
 int ct_map_del_if(struct datapath *datapath, const struct ct_key *key, const struct ct_entry *seen);
 
+/* ---- datapath.c ---- */
+
+/* Makes the folders for maps and links below pin_dir; fine if they exist. */
+int pin_folders_make(const struct datapath *datapath, struct errmsg *err);
+
 /* ---- takeover.c ---- */
 
 struct bpf_object;
@@ -104,6 +109,8 @@ struct bpf_object;
  * tidies up after a process that died in the middle of a takeover.  -EPROTO: made by a later
  * version, or by one that is too old. */
 int takeover_begin(struct datapath *datapath, struct errmsg *err);
+/* Pins this version if none is pinned. */
+int version_ensure(const char *pin_dir, struct errmsg *err);
 /* Gives every map of the object its pinned predecessor, where there is one that it can go on with;
  * decides which maps must be copied. */
 int takeover_reuse(const struct datapath *datapath, struct bpf_object *object, struct errmsg *err);

@@ -90,6 +90,26 @@ static uint32_t map_id(int fd)
 
 /* ---- the version ----------------------------------------------------------------------------- */
 
+static int version_create(const char *path, struct errmsg *err)
+{
+	auto_close int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "version", sizeof(uint32_t),
+					   sizeof(uint32_t), 1, NULL);
+	uint32_t zero = 0, version = ABI_VERSION;
+
+	if (fd < 0 && errno == EPERM)
+		return fail_plain(err, -EPERM, "create a map: not permitted (needs CAP_BPF)");
+	if (fd < 0 || bpf_map_update_elem(fd, &zero, &version, BPF_ANY) || bpf_obj_pin(fd, path))
+		return fail(err, -errno, "create %s", path);
+	return 0;
+}
+
+int version_ensure(const char *pin_dir, struct errmsg *err)
+{
+	char path[PIN_PATH_MAX];
+
+	return access(pin_path(pin_dir, "version", path), F_OK) ? version_create(path, err) : 0;
+}
+
 static int version_open(const char *pin_dir, uint32_t *ret_version, struct errmsg *err)
 {
 	char path[PIN_PATH_MAX], map[PIN_PATH_MAX];
@@ -99,16 +119,8 @@ static int version_open(const char *pin_dir, uint32_t *ret_version, struct errms
 
 	*ret_version = ABI_VERSION;
 	fd = bpf_obj_get(pin_path(pin_dir, "version", path));
-	if (fd < 0 && errno == ENOENT && access(pin_path(pin_dir, "maps/ct_map", map), F_OK)) {
-		fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "version", sizeof(uint32_t),
-				    sizeof(uint32_t), 1, NULL);
-		if (fd < 0 && errno == EPERM)
-			return fail_plain(err, -EPERM,
-					  "create a map: not permitted (needs CAP_BPF)");
-		if (fd < 0 || bpf_map_update_elem(fd, &zero, ret_version, BPF_ANY) ||
-		    bpf_obj_pin(fd, path))
-			return fail(err, -errno, "create %s", path);
-	}
+	if (fd < 0 && errno == ENOENT && access(pin_path(pin_dir, "maps/endpoint_map", map), F_OK))
+		return version_create(path, err);
 	if (fd < 0 && errno == ENOENT)
 		return fail_plain(err, -EPROTO,
 				  "%s was made by another version: run tendrild --cleanup first",

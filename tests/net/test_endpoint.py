@@ -7,6 +7,7 @@ the agent's own death.
 
 import array
 import json
+import shutil
 import os
 import random
 import socket
@@ -219,6 +220,38 @@ def test_pins_of_links_that_were_removed_are_made_again(pair):
     shown = json.loads(tendril.run("bpftool", "-j", "cgroup", "show", node.cgroup).stdout)
     assert {"connect4", "connect6"} <= {program["name"] for program in shown}
     assert both_ways(pair)
+
+
+def pins_of_maps(node):
+    shown = {path.name: json.loads(tendril.run("bpftool", "-j", "map", "show", "pinned", path).stdout)
+             for path in (node.bpffs / "maps").iterdir()}
+    return {name: entry["id"] for name, entry in shown.items()}
+
+
+@pytest.mark.parametrize("damage", ["maps", "folder", "version", "everything"])
+def test_pins_of_maps_that_were_removed_are_made_again(node, damage):
+    """Or the next agent would begin with empty maps: a policy would be gone until it is read."""
+    one, two = node.pod("one"), node.pod("two")
+    kept = pins_of_maps(node)
+    if damage == "maps":
+        for path in (node.bpffs / "maps").iterdir():
+            path.unlink()
+    elif damage == "version":
+        (node.bpffs / "version").unlink()
+    else:
+        gone = node.bpffs / "maps" if damage == "folder" else node.bpffs
+        shutil.rmtree(gone, ignore_errors=True)
+    unused = {"accel_peer_map", "accel_sock"}  # of no program that is loaded
+
+    def is_back():
+        return (node.bpffs / "version").exists() and (node.bpffs / "maps").is_dir() and {
+            name: number for name, number in pins_of_maps(node).items() if name not in unused} == {
+                name: number for name, number in kept.items() if name not in unused}
+    wait_for(is_back, "the pins")
+    node.kill()
+    node.start()
+    assert reaches(one, two.v4) and reaches(one, two.v6)
+    assert one.cni("CHECK", conf=dict(one.conf, prevResult=one.result)) == {}
 
 
 @pytest.mark.parametrize("mtu", [1200, 68])
