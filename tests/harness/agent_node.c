@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/param.h>
 
 #include "agent/sync/sync.h"
 #include "harness/scratch.h"
@@ -43,7 +44,7 @@ int agent_node_start(struct agent_node *node, struct errmsg *err)
 								: AGENT_NODE_ENDPOINTS };
 	int ret;
 
-	options.limits.endpoints = AGENT_NODE_ENDPOINTS;
+	options.limits.endpoints = MAX(node->max, AGENT_NODE_ENDPOINTS);
 	options.limits.addresses = node->addresses ? node->addresses : AGENT_NODE_ADDRESSES;
 	for (size_t i = 0; i < ARRAY_SIZE(cidrs); i++)
 		assert_int_equal(prefix_parse(cidrs[i], &pod_cidrs[i]), 0);
