@@ -265,8 +265,12 @@ static void problem_add(const char *text, void *arg)
 
 static void endpoint_problem_add(const char *text, enum problem_scope scope, void *arg)
 {
-	(void)scope;
-	problem_add(text, arg);
+	const struct problems_add *add = arg;
+
+	if (scope == PROBLEM_POSSIBLE)
+		cJSON_AddItemToArray(add->warnings, cJSON_CreateString(text));
+	else
+		problem_add(text, arg);
 }
 
 static void warnings_fill(cJSON *warnings, cJSON *failures, const struct agent *agent)

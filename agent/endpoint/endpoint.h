@@ -80,7 +80,11 @@ int endpoints_gc(struct endpoints *endpoints, const struct cJSON *request,
 		 struct cJSON **ret_result, struct endpoint_error *err);
 int endpoints_cni_status(struct endpoints *endpoints, struct endpoint_error *err);
 
-enum problem_scope { PROBLEM_OF_NODE, PROBLEM_OF_POD };
+enum problem_scope {
+	PROBLEM_OF_NODE, /* CNI STATUS tells it, too */
+	PROBLEM_OF_POD,
+	PROBLEM_POSSIBLE, /* the agent cannot tell whether it is one */
+};
 typedef void endpoints_problem(const char *text, enum problem_scope scope, void *arg);
 
 /* Calls found() with a sentence for each thing on the node that keeps pods from being added or from

@@ -335,4 +335,11 @@ void endpoint_watch_settle(struct endpoint_watch *watch);
 /* Does the DELs that the plugin left in RUN_DIR/deleted while no agent ran. */
 void spool_consume(struct endpoints *endpoints);
 
+/* ---- host_netfilter.c ---- */
+
+/* Calls found() for each chain of the forward hook, in the families that pods have, whose policy is
+ * to drop.  Without rules it drops everything. */
+typedef void netfilter_found(const char *chain, bool has_rules, void *arg);
+void netfilter_check(const struct endpoints *endpoints, netfilter_found *found, void *arg);
+
 #endif

@@ -144,6 +144,21 @@ static void routes_check(struct endpoints *endpoints, const struct finding *find
 		       wrong - ROUTES_NAMED);
 }
 
+static void chain_report(const char *chain, bool has_rules, void *arg)
+{
+	if (has_rules)
+		report(arg, PROBLEM_POSSIBLE,
+		       "%s drops what no rule of it accepts: see that it accepts packets from and "
+		       "to " HOST_DEVICE " and " HOST_IFNAME_PREFIX "*",
+		       chain);
+	else
+		report(arg, PROBLEM_OF_NODE,
+		       "%s drops everything: pods reach nothing beyond this node; set its policy "
+		       "to accept, or accept packets from and to " HOST_DEVICE
+		       " and " HOST_IFNAME_PREFIX "*",
+		       chain);
+}
+
 void endpoints_problems(struct endpoints *endpoints, endpoints_problem *found, void *arg)
 {
 	const struct finding finding = { .found = found, .arg = arg };
@@ -152,5 +167,6 @@ void endpoints_problems(struct endpoints *endpoints, endpoints_problem *found, v
 	if (endpoint_state_room(endpoints, &err) < 0)
 		report(&finding, PROBLEM_OF_NODE, "%s", err.text);
 	forwarding_check(endpoints, &finding);
+	netfilter_check(endpoints, chain_report, (void *)&finding);
 	routes_check(endpoints, &finding);
 }

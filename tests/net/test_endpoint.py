@@ -161,6 +161,48 @@ def test_route_that_somebody_replaced_is_reported(node, family, cidr):
     assert "tendril0" in node.netns.ip(family, "route", "show", cidr).stdout
 
 
+NFT = """
+table {family} filter {{
+    chain FORWARD {{ type filter hook forward priority 0; policy drop; {rule} }}
+}}"""
+
+
+def nft(node, family, rule=""):
+    node.netns.run("nft", "-f", "-", input="flush ruleset\n" + NFT.format(family=family, rule=rule))
+
+
+@pytest.mark.parametrize("how", ["nft ip", "nft ip6", "nft inet", "iptables-legacy",
+                                 "ip6tables-legacy"])
+def test_forward_chain_that_drops_is_reported(node, how):
+    """An admin's will: never undone.  Where rules may accept pods it is no failure of the node."""
+    def warnings():
+        return [w for w in node.status()["warnings"] if "drops" in w]
+
+    def status():
+        return node.cni("STATUS", "any", None, node.conf, check=False)
+
+    program, _, family = how.partition(" ")
+    assert warnings() == [] and status() == {}
+    if family:
+        nft(node, family)
+    else:
+        node.netns.run(program, "-P", "FORWARD", "DROP")
+    assert len(warnings()) == 1 and "drops everything: pods reach nothing" in warnings()[0]
+    assert (how.split()[0] if family else program) in warnings()[0]
+    assert status()["code"] == 51 and "drops everything" in json.dumps(status())
+    if family:
+        nft(node, family, "iifname tdl* accept;")
+    else:
+        node.netns.run(program, "-A", "FORWARD", "-i", "tdl+", "-j", "ACCEPT")
+    assert len(warnings()) == 1 and "drops what no rule of it accepts" in warnings()[0]
+    assert status() == {}
+    if family:
+        node.netns.run("nft", "flush", "ruleset")
+    else:
+        node.netns.run(program, "-P", "FORWARD", "ACCEPT")
+    assert warnings() == [] and status() == {}
+
+
 POD_DAMAGE = {
     "address": lambda p: p.ip("addr", "del", f"{p.v4}/24", "dev", "eth0"),
     "IPv6 address": lambda p: p.ip("addr", "del", f"{p.v6}/112", "dev", "eth0"),
