@@ -20,7 +20,7 @@ import time
 
 PACE = {"tcp": 0.001, "ask": 0.002}
 TIMEOUT = 10.0  # TCP sends again after 200 ms, or 1 s for a SYN
-DATAGRAM_TIMEOUT = 2.0
+DATAGRAM_TIMEOUT = 5.0
 
 
 class Task(threading.Thread):

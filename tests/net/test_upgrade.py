@@ -41,6 +41,12 @@ def previous():
     return releases.previous()
 
 
+@pytest.fixture(scope="module")
+def following():
+    """Built before any traffic flows: a compiler takes the processor from it."""
+    return releases.following()
+
+
 class Load:
     """A process of load.py in a pod or a namespace."""
 
@@ -146,11 +152,11 @@ def test_nothing_is_lost_when_this_version_takes_over_from_the_previous(lab):
     assert folders(lab.node) == ["links", "maps", "version"]
 
 
-def test_nothing_is_lost_when_all_maps_are_copied(lab):
+def test_nothing_is_lost_when_all_maps_are_copied(following, lab):
     node = lab.node
     before = {name: map_shown(node, name) for name in COPIED}
     loads = lab.loads()
-    upgrade(node, releases.following())
+    upgrade(node, following)
     wait_for(lambda: node.status()["warnings"] == [], "no warnings")
     print(lab.check(loads))
     assert "at one moment" not in node.log()
@@ -162,9 +168,9 @@ def test_nothing_is_lost_when_all_maps_are_copied(lab):
     assert converted_entries(node) > 0
 
 
-def test_a_downgrade_is_refused_and_names_the_command(lab, previous):
+def test_a_downgrade_is_refused_and_names_the_command(following, lab, previous):
     node = lab.node
-    upgrade(node, releases.following())
+    upgrade(node, following)
     loads = lab.loads()
     node.stop()
     for build in (releases.BUILD, previous):
@@ -210,12 +216,12 @@ def calls(node, build):
             if kind != "bpf" or re.search("PIN|LINK_UPDATE|MAP_UPDATE_ELEM", line)]
 
 
-def test_killed_at_any_step_the_next_start_goes_on(previous):
+def test_killed_at_any_step_the_next_start_goes_on(following, previous):
     """A sample of the steps, another one each time; tests/bpf/test_killed takes the rest."""
     with Node(build=previous) as node:
         lab = Lab(node)
         node.stop()
-        steps = calls(node, releases.following())
+        steps = calls(node, following)
         lab.close()
     assert len(steps) > 100
     renames = [step for step in steps if step[0] == "rename"]
@@ -224,7 +230,7 @@ def test_killed_at_any_step_the_next_start_goes_on(previous):
             lab = Lab(node)
             loads = lab.loads()
             node.stop()
-            node.build = releases.following()
+            node.build = following
             print(kind, number)
             killed_at(node, kind, number)
             node.start()
