@@ -16,16 +16,22 @@
 
 #define REJECT_TTL 64
 
+/* What an error quotes of the transport header.  The kernel shortens no packet so far that the
+ * checksum which its sender left to the device would be cut off: TCP's is behind the first 8 bytes.
+ */
+#define REJECT_QUOTE     8
+#define REJECT_QUOTE_TCP sizeof(struct tcphdr)
+
 struct reject_v4 {
 	struct iphdr ip;
 	struct icmp_header icmp;
-	__u8 embedded[sizeof(struct iphdr) + 8];
+	__u8 embedded[sizeof(struct iphdr) + REJECT_QUOTE_TCP];
 };
 
 struct reject_v6 {
 	struct ipv6hdr ip;
 	struct icmp_header icmp;
-	__u8 embedded[sizeof(struct ipv6hdr) + 8];
+	__u8 embedded[sizeof(struct ipv6hdr) + REJECT_QUOTE_TCP];
 };
 
 /* Swaps addresses and ports, which leaves the checksum as it is. */
@@ -78,17 +84,23 @@ static __always_inline void reject_fill(const struct packet *pkt, int reason,
 	}
 }
 
+static __always_inline __u32 reject_quote(const struct packet *pkt)
+{
+	return pkt->flow.proto == IPPROTO_TCP ? REJECT_QUOTE_TCP : REJECT_QUOTE;
+}
+
 static __noinline int reject_icmp(struct __sk_buff *skb, const struct packet *pkt, int reason)
 {
-	struct reject_v4 head = {};
+	struct reject_v4 head = {}; /* zeros behind what is quoted do not change a sum */
+	__u32 quoted = sizeof(struct iphdr) + reject_quote(pkt);
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, head.embedded, sizeof(head.embedded)) ||
-	    bpf_skb_change_tail(skb, ETH_HLEN + sizeof(head.embedded), 0) ||
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, head.embedded, quoted) ||
+	    bpf_skb_change_tail(skb, ETH_HLEN + quoted, 0) ||
 	    bpf_skb_adjust_room(skb, offsetof(struct reject_v4, embedded), BPF_ADJ_ROOM_MAC, 0))
 		return -1;
 	head.ip.version = 4;
 	head.ip.ihl = sizeof(head.ip) / 4;
-	head.ip.tot_len = bpf_htons(sizeof(head));
+	head.ip.tot_len = bpf_htons((__u16)(offsetof(struct reject_v4, embedded) + quoted));
 	head.ip.ttl = REJECT_TTL;
 	head.ip.protocol = IPPROTO_ICMP;
 	head.ip.saddr = pkt->flow.daddr.w[3];
@@ -104,15 +116,17 @@ static __noinline int reject_icmp(struct __sk_buff *skb, const struct packet *pk
 static __noinline int reject_icmp6(struct __sk_buff *skb, const struct packet *pkt, int reason)
 {
 	struct reject_v6 head = {};
-	__be32 pseudo[2] = { bpf_htonl(sizeof(head) - sizeof(head.ip)), bpf_htonl(IPPROTO_ICMPV6) };
+	__u32 quoted = sizeof(struct ipv6hdr) + reject_quote(pkt);
+	__u32 length = sizeof(head.icmp) + quoted;
+	__be32 pseudo[2] = { bpf_htonl(length), bpf_htonl(IPPROTO_ICMPV6) };
 	__s64 sum;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, head.embedded, sizeof(head.embedded)) ||
-	    bpf_skb_change_tail(skb, ETH_HLEN + sizeof(head.embedded), 0) ||
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, head.embedded, quoted) ||
+	    bpf_skb_change_tail(skb, ETH_HLEN + quoted, 0) ||
 	    bpf_skb_adjust_room(skb, offsetof(struct reject_v6, embedded), BPF_ADJ_ROOM_MAC, 0))
 		return -1;
 	head.ip.version = 6;
-	head.ip.payload_len = bpf_htons(sizeof(head) - sizeof(head.ip));
+	head.ip.payload_len = bpf_htons((__u16)length);
 	head.ip.nexthdr = IPPROTO_ICMPV6;
 	head.ip.hop_limit = REJECT_TTL;
 	__builtin_memcpy(&head.ip.saddr, &pkt->flow.daddr, sizeof(head.ip.saddr));

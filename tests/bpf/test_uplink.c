@@ -611,6 +611,8 @@ static void test_errors_about_a_backend_elsewhere_reach_the_client(void **state)
 static void test_what_a_route_does_not_carry_is_answered(void **state)
 {
 	struct segment large = { UDP(OUTSIDE, NODE, 40000, PORT), .payload = 1450 };
+	struct segment stream = { TCP(OUTSIDE, NODE, 40000, PORT, SYN), .seq = 77,
+				  .payload = 1450 };
 	struct segment last = { UDP(OUTSIDE, NODE, 40000, PORT) };
 	struct frame frame = uplink_frame(&last);
 	struct outcome outcome;
@@ -630,6 +632,14 @@ static void test_what_a_route_does_not_carry_is_answered(void **state)
 	assert_true(frame_sums_hold(&outcome.frame));
 	got = quoted_of(&outcome.frame);
 	assert_int_equal(got.dport, PORT); /* as the client knows it */
+	outcome = arrives(&stream);
+	assert_int_equal(outcome.reason, DROP_TOO_BIG);
+	assert_int_equal(outcome.action, TC_ACT_REDIRECT);
+	assert_true(frame_sums_hold(&outcome.frame));
+	got = quoted_of(&outcome.frame);
+	assert_int_equal(got.dport, PORT);
+	assert_int_equal(got.seq, 77);
+	assert_int_equal(outcome.frame.len, FRAME_L3 + (lab.ipv6 ? 40 + 8 + 40 : 20 + 8 + 20) + 20);
 	if (lab.ipv6)
 		frame.bytes[FRAME_L3 + 7] = 1;
 	else

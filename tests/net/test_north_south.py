@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clients outside the cluster, who reach services by the nodes' ports.
+
+    client 192.0.2.9  ----+---- wire ----+----  node "one" 192.0.2.1, pods 10.200.1.0/24
+           2001:db8::9                   +----  node "two" 192.0.2.2, pods 10.200.2.0/24
+                                                with routes to each other's pods
+"""
+
+import json
+import struct
+import subprocess
+
+import pytest
+
+from bpfmap import Map, address
+from tendril import HARNESS, Namespace, Node, policy_object, wait_for
+
+FAMILIES = pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
+NODE_PORT, TARGET = 30080, 8080
+CLIENT = ["192.0.2.9", "2001:db8::9"]
+NODE_PORT_KIND, HAS_ENDPOINTS = 1, 2
+PROTOCOLS = {"tcp": 6, "udp": 17}
+
+
+class Outside(Namespace):
+    """A machine beside the nodes, with a process that probes."""
+
+    def __init__(self, name):
+        super().__init__(name)
+        self.process = None
+
+    def call(self, op, **arguments):
+        if not self.process:
+            self.process = subprocess.Popen(self.enter("python3", HARNESS / "podproc.py"),
+                                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process.stdin.write(json.dumps({"op": op, **arguments}) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def delete(self):
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+            self.process.stdin.close()
+            self.process.stdout.close()
+        super().delete()
+
+
+class Wire:
+    """A bridge in a namespace of its own, and what is plugged into it."""
+
+    def __init__(self, name):
+        self.netns = Namespace(name)
+        self.netns.ip("link", "add", "wire", "type", "bridge")
+        self.netns.ip("link", "set", "wire", "up")
+        self.count = 0
+
+    def plug(self, netns, addresses, device="up0"):
+        self.count += 1
+        port = f"port{self.count}"
+        self.netns.ip("link", "add", port, "type", "veth", "peer", "name", device, "netns",
+                      netns.name)
+        self.netns.ip("link", "set", port, "master", "wire", "up")
+        for each in addresses:
+            netns.ip("addr", "add", each, "dev", device, *(["nodad"] if ":" in each else []))
+        netns.ip("link", "set", device, "up")
+
+
+def make_node(number, *arguments):
+    return Node(*arguments, cidrs=(f"10.200.{number}.0/24", f"fd00:200:{number}::/112"))
+
+
+class Lab:
+    def __init__(self, *arguments):
+        self.one, self.two = make_node(1, *arguments), make_node(2, *arguments)
+        self.wire = Wire(self.one.name + "w")
+        self.client = Outside(self.one.name + "c")
+        self.wire.plug(self.client, [f"{CLIENT[0]}/24", f"{CLIENT[1]}/64"])
+        for number, node in enumerate((self.one, self.two), 1):
+            self.node_ports(node)
+            self.wire.plug(node.netns, [f"192.0.2.{number}/24", f"2001:db8::{number}/64"])
+            # Whoever is reached by a node port need not be a neighbour.
+            node.netns.ip("route", "add", "default", "via", CLIENT[0])
+            node.netns.ip("-6", "route", "add", "default", "via", CLIENT[1])
+            other = 3 - number
+            node.netns.ip("route", "add", f"10.200.{other}.0/24", "via", f"192.0.2.{other}")
+            node.netns.ip("-6", "route", "add", f"fd00:200:{other}::/112", "via",
+                          f"2001:db8::{other}")
+            wait_for(lambda node=node: "services are served on up0" in node.log(), "the uplink")
+
+    def close(self):
+        for each in (self.one, self.two):
+            each.close()
+        self.client.delete()
+        self.wire.netns.delete()
+
+    # ---- what the agent writes for services ----
+
+    @staticmethod
+    def node_ports(node):
+        state = Map(f"{node.bpffs}/maps/node_map", 4, 56)
+        value = state.get(bytes(4))
+        state.put(bytes(4), value[:16] + struct.pack("=HH", 30000, 32767) + value[20:])
+        state.close()
+
+    def publish(self, family, backends, node=None, port=NODE_PORT):
+        """The node's port leads to these (address, port)."""
+        node = node or self.one
+        number, service_id = (1 if node is self.one else 2), port * 2 + family
+        services = Map(f"{node.bpffs}/maps/service_map", 20, 24)
+        entries = Map(f"{node.bpffs}/maps/backend_map", 8, 20)
+        for i, (addr, target) in enumerate(backends):
+            entries.put(struct.pack("=II", service_id, i), address(addr) + struct.pack(">HH", target, 0))
+        value = struct.pack("=IIIIBBHI", service_id, len(backends), 0, 0, NODE_PORT_KIND,
+                            HAS_ENDPOINTS if backends else 0, 0, 0)
+        for proto in PROTOCOLS.values():
+            services.put(address(self.address(family, number)) + struct.pack(">HBB", port, proto, 0),
+                         value)
+        services.close()
+        entries.close()
+
+    @staticmethod
+    def address(family, number=1):
+        return [f"192.0.2.{number}", f"2001:db8::{number}"][family]
+
+    def connect(self, family, port=NODE_PORT, **more):
+        return self.client.call("connect", addr=self.address(family), port=port, **more)
+
+    def udp(self, family, port=NODE_PORT, **more):
+        return self.client.call("udp", addr=self.address(family), port=port, **more)
+
+
+@pytest.fixture(scope="module")
+def lab():
+    made = Lab("--no-socket-services")
+    try:
+        made.local, made.remote = made.one.pod("local"), made.two.pod("remote")
+        for pod in (made.local, made.remote):
+            pod.serve(tcp=[TARGET], udp=[TARGET])
+        yield made
+    finally:
+        made.close()
+
+
+def of(pod, family):
+    return ([pod.v4, pod.v6][family], TARGET)
+
+
+def check(lab, family, name):
+    """Connections, streams, datagrams, and datagrams in fragments all get there and back."""
+    answer = lab.connect(family, send="hello")
+    assert (answer["result"], answer["name"], answer["echo"]) == ("ok", name, "hello")
+    for size in (4, 1300, 8000):
+        answer = lab.udp(family, size=size)
+        assert (answer["result"], answer["name"]) == ("ok", name)
+        assert answer["peer"] == [lab.address(family), NODE_PORT]
+    assert lab.client.call("hold", id="h", addr=lab.address(family), port=NODE_PORT)["result"] == "ok"
+    for _ in range(50):
+        assert lab.client.call("ping", id="h")["result"] == "ok"
+    lab.client.call("close", id="h")
+
+
+@FAMILIES
+def test_a_backend_of_the_node(lab, family):
+    lab.publish(family, [of(lab.local, family)])
+    check(lab, family, "local")
+
+
+@FAMILIES
+def test_a_backend_of_another_node(lab, family):
+    lab.publish(family, [of(lab.remote, family)])
+    check(lab, family, "remote")
+
+
+@FAMILIES
+def test_both(lab, family):
+    lab.publish(family, [of(lab.local, family), of(lab.remote, family)])
+    assert {lab.connect(family)["name"] for _ in range(40)} == {"local", "remote"}
+
+
+@FAMILIES
+def test_policy_sees_the_client(lab, family):
+    lab.publish(family, [of(lab.local, family)])
+    block = f"{CLIENT[family]}/{(32, 128)[family]}"
+    others = ["192.0.2.128/25", "2001:db8::ff00/120"][family]
+    lab.one.put(policy_object("p", "default", {}, policyTypes=["Ingress", "Egress"], ingress=[
+        {"from": [{"ipBlock": {"cidr": others}}], "ports": [{"port": TARGET}]}]))
+    try:
+        assert lab.connect(family, timeout=0.3)["result"] == "timeout"
+        lab.one.put(policy_object("p", "default", {}, policyTypes=["Ingress", "Egress"], ingress=[
+            {"from": [{"ipBlock": {"cidr": block}}],
+             "ports": [{"port": TARGET}, {"port": TARGET, "protocol": "UDP"}]}]))
+        check(lab, family, "local")
+    finally:
+        lab.one.api("DELETE", "/v1/objects/NetworkPolicy/default/p")
+
+
+@FAMILIES
+def test_without_an_endpoint_the_client_is_refused_at_once(lab, family):
+    lab.publish(family, [])
+    assert lab.connect(family)["result"] == "refused"
+    assert lab.udp(family, connected=True)["result"] == "refused"
+
+
+@FAMILIES
+def test_a_process_of_the_node_as_backend(lab, family):
+    process = subprocess.Popen(lab.one.netns.enter("python3", HARNESS / "podproc.py"),
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        process.stdin.write(json.dumps({"op": "serve", "name": "host", "tcp": [TARGET],
+                                        "udp": [TARGET]}) + "\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        lab.publish(family, [(lab.address(family), TARGET)])
+        answer = lab.connect(family, send="hello")
+        assert (answer["name"], answer["echo"]) == ("host", "hello")
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+@FAMILIES
+def test_a_pod_reaches_itself_through_its_nodes_port(lab, family):
+    lab.publish(family, [of(lab.local, family)])
+    answer = lab.local.connect(lab.address(family), NODE_PORT, send="hello")
+    assert (answer["name"], answer["echo"]) == ("local", "hello")
+    lab.publish(family, [of(lab.remote, family)])
+    assert lab.local.connect(lab.address(family), NODE_PORT)["name"] == "remote"
+
+
+@FAMILIES
+def test_a_narrow_path_to_the_backend_is_found_out(lab, family):
+    """The client's packets fit the wire, not the route to the backend: it must be told."""
+    ip = [lab.one.netns.ip] if family == 0 else [lambda *a: lab.one.netns.ip("-6", *a)]
+    route = [("10.200.2.0/24", "192.0.2.2"), ("fd00:200:2::/112", "2001:db8::2")][family]
+    lab.publish(family, [of(lab.remote, family)])
+    ip[0]("route", "replace", route[0], "via", route[1], "mtu", "lock", "1300")
+    try:
+        answer = lab.connect(family, send="x" * 20000)
+        assert answer["echo"].startswith("xxx")
+        assert lab.client.call("hold", id="n", addr=lab.address(family), port=NODE_PORT)[
+            "result"] == "ok"
+        assert lab.client.call("ping", id="n")["result"] == "ok"
+        lab.client.call("close", id="n")
+    finally:
+        ip[0]("route", "replace", route[0], "via", route[1])
+
+
+@FAMILIES
+def test_the_host_itself_is_reached_as_before(lab, family):
+    assert lab.client.run("ping", "-c1", "-W1", lab.address(family)).returncode == 0
+    assert lab.connect(family, port=NODE_PORT + 7)["result"] == "refused"
+
+
+@FAMILIES
+def test_a_killed_agent_is_not_missed(lab, family):
+    lab.publish(family, [of(lab.local, family), of(lab.remote, family)])
+    assert lab.client.call("hold", id="k", addr=lab.address(family), port=NODE_PORT)["result"] == "ok"
+    lab.one.kill()
+    try:
+        for _ in range(20):
+            assert lab.connect(family)["result"] == "ok"
+            assert lab.client.call("ping", id="k")["result"] == "ok"
+    finally:
+        lab.one.start()
+    assert lab.client.call("ping", id="k")["result"] == "ok"
+    lab.client.call("close", id="k")
+
+
+def test_a_full_table_of_translations_takes_the_next_one():
+    lab = Lab("--max-translations=64")
+    try:
+        pod = lab.one.pod("local")
+        pod.serve(tcp=[TARGET])
+        lab.publish(0, [of(pod, 0)])
+        for i in range(200):
+            assert lab.client.call("hold", id=i, addr=lab.address(0), port=NODE_PORT)[
+                "result"] == "ok"
+        assert lab.client.call("ping", id=199)["result"] == "ok"
+    finally:
+        lab.close()
+
+
+def test_uplinks_follow_devices_and_addresses():
+    lab = Lab()
+    try:
+        lab.wire.plug(lab.one.netns, ["198.51.100.1/24"], device="up1")
+        wait_for(lambda: "services are served on up1" in lab.one.log(), "the second uplink")
+        lab.one.netns.ip("addr", "flush", "dev", "up1")
+        wait_for(lambda: "no longer served on up1" in lab.one.log(), "its end")
+        # Another agent takes over what is attached, and what it is told not to use is let go.
+        lab.one.stop()
+        lab.one.agent_args.append("--device=up9")
+        lab.one.start()
+        wait_for(lambda: not list((lab.one.bpffs / "links").glob("uplink-*")), "no link of an uplink")
+    finally:
+        lab.close()
