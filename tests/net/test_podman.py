@@ -10,6 +10,7 @@ Everything podman keeps is private to the test; images are made here.
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 
@@ -17,6 +18,7 @@ import pytest
 
 import image
 import tendril
+from tendril import run
 
 IMAGE = "localhost/tendril-busybox:1"
 HTTPD = "echo {} > /www/index.html && exec httpd -f -p 80 -h /www"
@@ -185,3 +187,55 @@ def test_rm_removes_everything(podman, agent):
     tendril.wait_for(lambda: node.api("GET", "/v1/endpoints") == [], "no endpoint")
     tendril.wait_for(lambda: "veth" not in node.netns.ip("-d", "link").stdout, "no interface")
     assert "18081" not in node.netns.run("iptables-save").stdout
+
+
+# ---- doc/containers.md ----
+
+PAGE = (tendril.ROOT / "doc" / "containers.md").read_text()
+COMMAND = re.compile(r"^    ((?:make|systemctl|tendril|printf|podman|ctr|nft|cp|cd) .*)$", re.MULTILINE)
+ELSEWHERE = {  # what cannot run here, and who runs it
+    "make deps && make && make install": "tests/fresh/check",
+    "systemctl enable --now tendrild": "tests/net/test_install.py",
+    "ctr run --cni --rm IMAGE web": "tests/net/test_containerd.py",
+}
+
+def test_the_page_for_containers_is_done_as_printed():
+    """Each command in its order, one shell session from the source's folder."""
+    commands = COMMAND.findall(PAGE)
+    assert len(commands) >= 12
+    for command, who in ELSEWHERE.items():
+        commands.remove(command)
+        assert (tendril.ROOT / who).exists()
+    with tendril.Node(cidrs=("10.127.0.0/24", "fd00:10:127::/112")) as node:
+        podman = Podman(node)
+        etc = node.dir / "etc"
+        run("cp", "-a", "/etc", etc)
+        for folder in ("tendril/objects", "containers/containers.conf.d"):
+            (etc / folder).mkdir(parents=True, exist_ok=True)
+        image_command = f"{IMAGE} sh -c '{HTTPD.format('web')}'"
+        script = node.dir / "page.sh"
+        lines = ["set -ex", f"mount --bind {etc} /etc",
+                 f"mount --bind {node.objects} /etc/tendril/objects"]
+        for command in commands:
+            if command.startswith("tendril monitor"):  # it would run for ever
+                lines += [f"if timeout 1 {command}", "then false; else [ $? = 124 ]; fi"]
+            elif command == "tendril service list":  # the file was copied a moment ago
+                lines += [f"until {command} | grep '^default/web  *10.128.0.1 '; do :; done"]
+            else:
+                lines += [command.replace("IMAGE", image_command)]
+        script.write_text("\n".join(lines))
+        try:
+            done = subprocess.run(
+                node.netns.enter("unshare", "-m", "--propagation", "private", "sh", script),
+                env={**podman.env, "TENDRIL_SOCKET": str(node.socket),
+                     "PATH": f"{tendril.BUILD}:{os.environ['PATH']}"},
+                cwd=tendril.ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+            assert done.returncode == 0, done.stdout
+            assert 'network_backend = "cni"' in (
+                etc / "containers/containers.conf.d/cni.conf").read_text()
+            assert podman.addresses("web")
+            policies = node.cli("get", "policies", "-n", "default", "-o", "name").stdout
+            assert "web" in policies
+            assert "masquerade" in node.netns.run("nft", "list", "ruleset").stdout
+        finally:
+            podman.close()
