@@ -18,9 +18,10 @@
 #define SOCKET_PATH_ROOM 90 /* of a run dir: "/tendril.sock" must still fit into sun_path */
 
 enum setting_type {
-	SETTING_PATH,    /* char[256], absolute */
-	SETTING_CIDRS,   /* pod_cidrs; repeatable */
-	SETTING_DEVICES, /* devices; repeatable */
+	SETTING_PATH,     /* char[256], absolute */
+	SETTING_CIDRS,    /* pod_cidrs; repeatable */
+	SETTING_DEVICES,  /* devices; repeatable */
+	SETTING_PREFIXES, /* struct prefix_set; repeatable */
 	SETTING_NUMBER,
 	SETTING_BOOL,
 	SETTING_LEVEL,
@@ -76,6 +77,11 @@ static const struct setting settings[] = {
 		       "MTU of pod interfaces; 0: that of the default route's device (0)"),
 	BOOL_SETTING("socket-services", "socketServices", socket_services,
 		     "translate service addresses in the socket layer (true)"),
+	{ "node-port-address", "nodePortAddresses", SETTING_PREFIXES,
+	  offsetof(struct config, node_port_addresses), 0, 0, "CIDR",
+	  "node ports are at the node's addresses in this range, repeatable (all)" },
+	BOOL_SETTING("external-ips", "externalIPs", external_ips,
+		     "serve externalIPs of Services: who writes one takes any address (false)"),
 	BOOL_SETTING("accel", "accel", accel,
 		     "socket acceleration for pods that both ask for it (true)"),
 	BOOL_SETTING("audit", "audit", audit,
@@ -193,6 +199,17 @@ static int device_add(struct config *config, const char *text, struct errmsg *er
 	return 0;
 }
 
+static int prefix_add(struct prefix_set *prefixes, const char *text, struct errmsg *err)
+{
+	if (prefixes->count == ARRAY_SIZE(prefixes->items))
+		return fail_plain(err, -EINVAL, "more than %zu ranges",
+				  ARRAY_SIZE(prefixes->items));
+	if (!strchr(text, '/') || prefix_parse(text, &prefixes->items[prefixes->count]) < 0)
+		return fail_plain(err, -EINVAL, "\"%s\" is not ADDRESS/LENGTH", text);
+	prefixes->count++;
+	return 0;
+}
+
 static int number_set(const struct setting *setting, struct config *config, uint64_t number,
 		      struct errmsg *err)
 {
@@ -241,6 +258,8 @@ static int text_set(const struct setting *setting, struct config *config, const 
 		return cidr_add(config, text, err);
 	case SETTING_DEVICES:
 		return device_add(config, text, err);
+	case SETTING_PREFIXES:
+		return prefix_add(setting_member(setting, config), text, err);
 	case SETTING_NUMBER:
 		if (number_parse(text, 0, UINT32_MAX, &number) < 0)
 			return fail_plain(err, -EINVAL, "\"%s\" is not a number between %u and %u",
@@ -283,7 +302,8 @@ static void json_set(struct reader *reader, const struct setting *setting,
 	void *member = setting_member(setting, config);
 	struct errmsg fault;
 
-	if (setting->type == SETTING_CIDRS || setting->type == SETTING_DEVICES)
+	if (setting->type == SETTING_CIDRS || setting->type == SETTING_DEVICES ||
+	    setting->type == SETTING_PREFIXES)
 		json_set_list(reader, setting, node, config);
 	else if (setting->type == SETTING_BOOL)
 		*(bool *)member = read_bool(reader, node, false);
@@ -354,6 +374,7 @@ struct walk {
 	enum config_action action;
 	bool cidrs_given;
 	bool devices_given;
+	bool prefixes_given;
 };
 
 static int walk_take(struct walk *walk, const struct setting *setting, const char *value,
@@ -374,6 +395,10 @@ static int walk_take(struct walk *walk, const struct setting *setting, const cha
 	if (setting->type == SETTING_DEVICES && !walk->devices_given) {
 		walk->config->device_count = 0;
 		walk->devices_given = true;
+	}
+	if (setting->type == SETTING_PREFIXES && !walk->prefixes_given) {
+		walk->config->node_port_addresses.count = 0;
+		walk->prefixes_given = true;
 	}
 	if (text_set(setting, walk->config, value, err))
 		return wrap(err, "option --%s", setting->option);
@@ -540,6 +565,15 @@ static bool cidrs_same(const struct config *a, const struct config *b)
 	return same;
 }
 
+static bool prefixes_same(const struct prefix_set *a, const struct prefix_set *b)
+{
+	bool same = a->count == b->count;
+
+	for (size_t i = 0; same && i < a->count; i++)
+		same = prefix_equal(&a->items[i], &b->items[i]);
+	return same;
+}
+
 const char *config_difference(const struct config *a, const struct config *b)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(settings); i++) {
@@ -554,6 +588,8 @@ const char *config_difference(const struct config *a, const struct config *b)
 			same = cidrs_same(a, b);
 		else if (setting->type == SETTING_DEVICES)
 			same = memcmp(a->devices, b->devices, sizeof(a->devices)) == 0;
+		else if (setting->type == SETTING_PREFIXES)
+			same = prefixes_same((const void *)a_member, (const void *)b_member);
 		else if (setting->type == SETTING_NUMBER)
 			same = memcmp(a_member, b_member, sizeof(uint32_t)) == 0;
 		else if (setting->type == SETTING_BOOL && a_member != (const char *)&a->audit)
@@ -582,6 +618,13 @@ static cJSON *setting_json(const struct setting *setting, const struct config *c
 		return cJSON_CreateBool(*(const bool *)member);
 	case SETTING_LEVEL:
 		return cJSON_CreateString(levels[config->log_level]);
+	case SETTING_PREFIXES:
+		array = cJSON_CreateArray();
+		for (size_t i = 0; i < config->node_port_addresses.count; i++)
+			cJSON_AddItemToArray(array,
+					     cJSON_CreateString(prefix_format(
+						     &config->node_port_addresses.items[i], text)));
+		return array;
 	case SETTING_CIDRS:
 		array = cJSON_CreateArray();
 		for (size_t i = 0; i < config->pod_cidr_count; i++)

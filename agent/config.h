@@ -25,6 +25,8 @@ struct config {
 	char cni_conf_dir[256];     /* and its conflist */
 	struct prefix pod_cidrs[8]; /* see config.c for what counts when none is given */
 	size_t pod_cidr_count;
+	struct prefix_set node_port_addresses; /* none: all */
+	bool external_ips;
 	bool pod_cidrs_of_node;        /* none was given: those of the Node object count */
 	char devices[DEVICES_MAX][16]; /* where clients outside reach services; none: all */
 	size_t device_count;

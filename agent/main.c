@@ -293,12 +293,18 @@ static void on_policy_change(void *arg)
 /* The modules between objects and maps, in this order. */
 static int policy_start(struct daemon *daemon, struct errmsg *err)
 {
+	const struct service_settings services = {
+		.node_port_addresses = daemon->config.node_port_addresses,
+		.external_ips = daemon->config.external_ips,
+	};
 	struct agent *agent = &daemon->agent;
 	int ret;
 
 	agent->store = store_new();
 	store_set_local(agent->store);
 	ret = sync_new(agent->base, agent->datapath, agent->store, &agent->sync, err);
+	if (!ret)
+		sync_set_services(agent->sync, &services);
 	if (!ret)
 		ret = endpoints_start(daemon, err);
 	if (!ret)

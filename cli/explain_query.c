@@ -237,21 +237,25 @@ static void answers_of_service(struct answers *answers, const struct asked_end *
 {
 	const struct store *objects = answers->store->objects;
 	const struct object *service = answers->service;
-	struct service_frontends frontends = service_frontends(objects, service);
+	struct service_frontends frontends = service_frontends(objects, service, NULL);
 	bool known = false, served = false;
 
 	for (size_t f = 0; f < frontends.count; f++) {
 		const struct service_frontend *frontend = &frontends.items[f];
 
-		if (frontend->port != answers->port || frontend->proto != answers->proto)
+		if (frontend->kind != CLUSTER_IP || frontend->port != answers->port ||
+		    frontend->proto != answers->proto)
 			continue;
 		known = true;
-		for (size_t b = 0; b < frontend->backend_count; b++) {
+		for (size_t b = 0; b < frontend->pool->backend_count; b++) {
+			const struct service_backend *backend = &frontend->pool->backends[b];
 			struct asked_end to;
 
+			if (!(backend->use & USE_CLUSTER))
+				continue;
 			served = true;
-			end_of_address(objects, &frontend->backends[b].addr, &to);
-			answers_of_ends(answers, from, &to, frontend->backends[b].port);
+			end_of_address(objects, &backend->addr, &to);
+			answers_of_ends(answers, from, &to, backend->port);
 		}
 	}
 	service_frontends_done(&frontends);

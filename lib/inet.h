@@ -16,6 +16,11 @@ struct prefix {
 	uint8_t len;      /* bits of addr: IPv4 prefixes are 96 longer than written */
 };
 
+struct prefix_set {
+	struct prefix items[8];
+	size_t count;
+};
+
 /* Parses an IPv4 or IPv6 address; IPv4 becomes v4-mapped.  "::ffff:1.2.3.4" and IPv4 numbers with
  * leading zeros are refused.  -EINVAL, ret untouched, if it is none. */
 int addr_parse(const char *text, struct addr *ret_addr);

@@ -62,6 +62,12 @@ $(net_programs): $(B)/%: $(B)/%.o $(B)/liblib.a
 	$(say) LD $@
 	$(Q)$(CC) -pie $^ -o $@ -lpthread
 
+# The library's answers, for the oracles in Python.
+policy_programs := $(patsubst %.c,$(B)/%,$(wildcard tests/policy/*.c))
+$(policy_programs): $(B)/%: $(B)/%.o $(B)/libpolicy.a $(B)/liblib.a
+	$(say) LD $@
+	$(Q)$(CC) -pie $^ -o $@ $(test_libs)
+
 netbench := $(B)/tests/bench/netbench
 $(netbench): $(B)/tests/bench/netbench.o
 	$(say) LD $@
@@ -123,7 +129,7 @@ $(F)/fuzz_%: $(F)/tests/fuzz/fuzz_%.o $(F)/libtendril.a
 .PHONY: unit-programs test-programs check check-unit check-bpf check-policy check-net check-fuzz \
 	check-kernel check-kube check-cluster test
 unit-programs: $(unit_tests)
-test-programs: all $(unit_tests) $(bpf_tests) $(net_programs) $(netbench) $(policybench) $(fuzzers)
+test-programs: all $(unit_tests) $(bpf_tests) $(policy_programs) $(net_programs) $(netbench) $(policybench) $(fuzzers)
 
 check-unit: $(unit_tests) ## Unit tests, sanitized, no root (T=NAME: only matching cases)
 	tests/harness/rooted tests/run unit
@@ -131,7 +137,7 @@ check-unit: $(unit_tests) ## Unit tests, sanitized, no root (T=NAME: only matchi
 check-bpf: $(bpf_tests) ## Datapath tests with BPF_PROG_TEST_RUN (root)
 	tests/harness/rooted tests/run bpf
 
-check-policy: $(B)/have-pytest all ## The CLI's offline commands
+check-policy: $(B)/have-pytest $(policy_programs) all ## The CLI's offline commands
 	tests/harness/rooted tests/run policy
 
 # One YAML of a Kustomize folder, for "kubectl apply -f".

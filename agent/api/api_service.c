@@ -3,8 +3,30 @@
 #include <cjson/cJSON.h>
 
 #include "agent/api/api.h"
+#include "agent/sync/sync.h"
 #include "lib/auto.h"
 #include "policy/objects/service.h"
+
+/* "used", "local", "keeps": what new connections and old ones may do. */
+static cJSON *use_json(const struct service_backend *backend)
+{
+	static const struct {
+		enum backend_use use;
+		const char *name;
+	} uses[] = { { USE_CLUSTER, "cluster" }, { USE_LOCAL, "local" }, { USE_KEEP, "keep" } };
+	cJSON *array = cJSON_CreateArray();
+
+	for (size_t i = 0; i < ARRAY_SIZE(uses); i++) {
+		if (backend->use & uses[i].use)
+			cJSON_AddItemToArray(array, cJSON_CreateString(uses[i].name));
+	}
+	return array;
+}
+
+static void add_text(cJSON *json, const char *name, const char *text)
+{
+	cJSON_AddItemToObject(json, name, text ? cJSON_CreateString(text) : cJSON_CreateNull());
+}
 
 static cJSON *backend_json(const struct service_backend *backend)
 {
@@ -17,11 +39,28 @@ static cJSON *backend_json(const struct service_backend *backend)
 			      backend->pod_name
 				      ? api_name_json(backend->pod_namespace, backend->pod_name)
 				      : cJSON_CreateNull());
+	add_text(json, "node", backend->node_name);
+	add_text(json, "zone", backend->zone);
+	cJSON_AddBoolToObject(json, "ready", backend->ready);
+	cJSON_AddBoolToObject(json, "serving", backend->serving);
+	cJSON_AddBoolToObject(json, "terminating", backend->terminating);
+	cJSON_AddItemToObject(json, "use", use_json(backend));
 	return json;
 }
 
 static cJSON *frontend_json(const struct service_frontend *frontend)
 {
+	static const char *const kinds[] = {
+		[CLUSTER_IP] = "ClusterIP",       [NODE_PORT] = "NodePort",
+		[LOAD_BALANCER] = "LoadBalancer", [EXTERNAL_IP] = "ExternalIP",
+		[HOST_PORT] = "HostPort",
+	};
+	static const char *const hints[] = {
+		[HINTS_NONE] = "none",
+		[HINTS_NODE] = "node",
+		[HINTS_ZONE] = "zone",
+	};
+	const struct service_pool *pool = frontend->pool;
 	cJSON *json = cJSON_CreateObject();
 	char text[ADDR_TEXT_MAX];
 	cJSON *backends;
@@ -29,24 +68,51 @@ static cJSON *frontend_json(const struct service_frontend *frontend)
 	cJSON_AddStringToObject(json, "address", addr_format(&frontend->addr, text));
 	cJSON_AddNumberToObject(json, "port", frontend->port);
 	cJSON_AddStringToObject(json, "protocol", proto_name(frontend->proto));
-	cJSON_AddStringToObject(json, "name", frontend->port_name ? frontend->port_name : "");
+	cJSON_AddStringToObject(json, "name", pool->port->name);
+	cJSON_AddStringToObject(json, "kind", kinds[frontend->kind]);
+	cJSON_AddStringToObject(json, "hints", hints[pool->hints]);
 	backends = cJSON_AddArrayToObject(json, "backends");
-	for (size_t i = 0; i < frontend->backend_count; i++)
-		cJSON_AddItemToArray(backends, backend_json(&frontend->backends[i]));
+	for (size_t i = 0; i < pool->backend_count; i++)
+		cJSON_AddItemToArray(backends, backend_json(&pool->backends[i]));
 	return json;
 }
 
-static cJSON *service_json(const struct store *store, const struct object *object)
+static cJSON *prefixes_json(const struct prefix *prefixes, size_t count)
 {
-	struct service_frontends frontends = service_frontends(store, object);
+	cJSON *array = cJSON_CreateArray();
+	char text[ADDR_TEXT_MAX];
+
+	for (size_t i = 0; i < count; i++)
+		cJSON_AddItemToArray(array, cJSON_CreateString(prefix_format(&prefixes[i], text)));
+	return array;
+}
+
+static void add_policies(cJSON *json, const struct service_object *service)
+{
+	cJSON_AddStringToObject(json, "internalTrafficPolicy",
+				service->internal_local ? "Local" : "Cluster");
+	cJSON_AddStringToObject(json, "externalTrafficPolicy",
+				service->external_local ? "Local" : "Cluster");
+	cJSON_AddNumberToObject(json, "affinitySeconds", service->affinity_s);
+	cJSON_AddNumberToObject(json, "healthCheckNodePort", service->health_check_port);
+	cJSON_AddItemToObject(json, "sourceRanges",
+			      prefixes_json(service->source_ranges, service->source_range_count));
+}
+
+static cJSON *service_json(const struct agent *agent, const struct object *object)
+{
+	struct service_frontends frontends =
+		service_frontends(agent->store, object, sync_node(agent->sync));
 	cJSON *json = cJSON_CreateObject();
 	cJSON *array;
 
 	cJSON_AddStringToObject(json, "namespace", object->namespace);
 	cJSON_AddStringToObject(json, "name", object->name);
+	cJSON_AddStringToObject(json, "type", service_type_name(object->service.type));
 	cJSON_AddItemToObject(
 		json, "clusterIPs",
 		api_addresses_json(object->service.cluster_ips, object->service.cluster_ip_count));
+	add_policies(json, &object->service);
 	array = cJSON_AddArrayToObject(json, "frontends");
 	for (size_t i = 0; i < frontends.count; i++)
 		cJSON_AddItemToArray(array, frontend_json(&frontends.items[i]));
@@ -61,7 +127,7 @@ void api_services_list(struct api_call *call)
 
 	for (const struct object *o = store_first(store, OBJECT_SERVICE); o;
 	     o = store_next(store, o))
-		cJSON_AddItemToArray(array, service_json(store, o));
+		cJSON_AddItemToArray(array, service_json(call->agent, o));
 	api_reply(call, array);
 }
 
@@ -72,7 +138,7 @@ void api_services_get(struct api_call *call)
 		store_find(store, OBJECT_SERVICE, call->args[0], call->args[1]);
 
 	if (object)
-		api_reply(call, service_json(store, object));
+		api_reply(call, service_json(call->agent, object));
 	else
 		api_refuse(call, 404, "Service %s/%s: not found", call->args[0], call->args[1]);
 }

@@ -84,25 +84,40 @@ static bool service_port_equal(const void *left, const void *right)
 	const struct service_port *a = left, *b = right;
 
 	return text_equal(a->name, b->name) && a->port == b->port && a->proto == b->proto &&
-	       text_equal(a->target_name, b->target_name) && a->target_port == b->target_port;
+	       a->node_port == b->node_port && text_equal(a->target_name, b->target_name) &&
+	       a->target_port == b->target_port;
 }
 
 static bool service_equal(const struct service_object *a, const struct service_object *b)
 {
-	return ARRAYS_EQUAL(a, b, cluster_ips, cluster_ip_count, address_item_equal) &&
+	return a->type == b->type &&
+	       ARRAYS_EQUAL(a, b, cluster_ips, cluster_ip_count, address_item_equal) &&
+	       ARRAYS_EQUAL(a, b, balancer_ips, balancer_ip_count, address_item_equal) &&
+	       ARRAYS_EQUAL(a, b, external_ips, external_ip_count, address_item_equal) &&
+	       ARRAYS_EQUAL(a, b, source_ranges, source_range_count, prefix_item_equal) &&
 	       ARRAYS_EQUAL(a, b, ports, port_count, service_port_equal) &&
+	       a->affinity_s == b->affinity_s && a->health_check_port == b->health_check_port &&
+	       a->internal_local == b->internal_local && a->external_local == b->external_local &&
 	       a->publish_not_ready == b->publish_not_ready && a->foreign == b->foreign &&
 	       labels_equal(&a->selector, &b->selector) && a->gaps == b->gaps;
+}
+
+static bool hints_equal(const struct endpoint_hints *a, const struct endpoint_hints *b)
+{
+	if (!a || !b)
+		return a == b;
+	return ARRAYS_EQUAL(a, b, zones, zone_count, text_item_equal) &&
+	       ARRAYS_EQUAL(a, b, nodes, node_count, text_item_equal);
 }
 
 static bool slice_endpoint_equal(const void *left, const void *right)
 {
 	const struct slice_endpoint *a = left, *b = right;
 
-	return ARRAYS_EQUAL(a, b, addresses, address_count, address_item_equal) &&
-	       a->ready == b->ready && a->serving == b->serving &&
+	return addr_equal(&a->addr, &b->addr) && a->ready == b->ready && a->serving == b->serving &&
 	       a->terminating == b->terminating && text_equal(a->pod_namespace, b->pod_namespace) &&
-	       text_equal(a->pod_name, b->pod_name);
+	       text_equal(a->pod_name, b->pod_name) && text_equal(a->node_name, b->node_name) &&
+	       text_equal(a->zone, b->zone) && hints_equal(a->hints, b->hints);
 }
 
 static bool slice_port_equal(const void *left, const void *right)

@@ -27,6 +27,8 @@ static int map_caches_init(struct sync *sync, struct errmsg *err)
 		  sizeof(struct service) },
 		{ &sync->backends, MAP_BACKEND, sizeof(struct backend_key),
 		  sizeof(struct backend) },
+		{ &sync->ranges, MAP_SOURCE_RANGE, sizeof(struct source_range_key),
+		  sizeof(uint8_t) },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(maps); i++) {
@@ -78,6 +80,7 @@ void sync_free(struct sync *sync)
 	map_cache_done(&sync->ports);
 	map_cache_done(&sync->services);
 	map_cache_done(&sync->backends);
+	map_cache_done(&sync->ranges);
 	incremental_free(sync->incremental);
 	free(sync);
 }
@@ -91,6 +94,18 @@ void sync_set_missing(struct sync *sync, const char *missing)
 const char *sync_missing(const struct sync *sync)
 {
 	return sync->deletes_allowed ? NULL : sync->missing;
+}
+
+void sync_set_services(struct sync *sync, const struct service_settings *settings)
+{
+	sync->settings = *settings;
+	sync->node_changes = 0;
+}
+
+const struct service_node *sync_node(struct sync *sync)
+{
+	sync_node_refresh(sync);
+	return &sync->node;
 }
 
 void sync_on_change(struct sync *sync, void (*changed)(void *arg), void *arg)
@@ -116,6 +131,8 @@ static int selecting_services_sync(struct sync *sync, struct errmsg *err)
 	if (sync->pod_changes == store_pod_changes(sync->store))
 		return 0;
 	sync->pod_changes = store_pod_changes(sync->store);
+	if (sync->local_by_address)
+		return sync_services(sync, err);
 	for (size_t i = 0; i < count; i++) {
 		int error = sync_service(sync, services[i]->namespace, services[i]->name,
 					 ret ? NULL : err);
@@ -135,7 +152,7 @@ int sync_policies(struct sync *sync, struct errmsg *err)
 	changes = incremental_update(sync->incremental);
 	sync->service_address_taken = false;
 	ret = sync_apply_changes(sync, sync_compiled(sync), &changes, err);
-	if (sync->service_address_taken ||
+	if (sync_node_refresh(sync) || sync->service_address_taken ||
 	    (sync->service_conflict[0] && sync->ipcache.deletes != freed))
 		services_ret = sync_services(sync, ret ? NULL : err);
 	if (!services_ret)

@@ -10,6 +10,7 @@
 #include "datapath/maps.h"
 #include "lib/errmsg.h"
 #include "policy/compiler/compile.h"
+#include "policy/objects/service.h"
 
 struct sync;
 struct event_base;
@@ -31,6 +32,11 @@ int sync_policies(struct sync *sync, struct errmsg *err);
 /* One service (by its key, existing or not), or all of them. */
 int sync_service(struct sync *sync, const char *namespace, const char *name, struct errmsg *err);
 int sync_services(struct sync *sync, struct errmsg *err);
+
+/* What the administrator decides about services; before the first of them is synced. */
+void sync_set_services(struct sync *sync, const struct service_settings *settings);
+/* The node as services see it, borrowed until the store changes. */
+const struct service_node *sync_node(struct sync *sync);
 
 /* Whether every endpoint is audited (ENDPOINT_AUDIT), not only those whose pods ask for it.  In
  * force, for live connections too, when it returns. */

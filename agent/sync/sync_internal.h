@@ -14,6 +14,21 @@
 
 struct event;
 
+struct pool_counts {
+	uint32_t cluster;
+	uint32_t keeping;
+	uint32_t local;
+};
+
+/* The endpoints of one port of a service in one family, as the maps hold them; by service_map id.
+ */
+struct pool_state {
+	uint64_t owner;            /* hash of the service's name; 0: not known yet */
+	uint32_t port;             /* hash of the port's name, its protocol and the family */
+	uint32_t frontends;        /* service_map entries with this id */
+	struct pool_counts counts; /* the largest that one of them promises */
+};
+
 struct sync {
 	struct datapath *datapath;
 	const struct store *store;
@@ -31,13 +46,18 @@ struct sync {
 	struct map_cache ports;
 	struct map_cache services;
 	struct map_cache backends;
+	struct map_cache ranges;
 	struct port_sets port_sets;
 
-	/* sync_service.c */
-	struct table owners;      /* service_key -> uint64_t, hash of the service's name */
-	struct table service_ids; /* id -> uint32_t, backends that its service_map entry promises */
-	struct table vips;        /* addr -> uint32_t, service_map entries with this address */
-	struct table unfinished;  /* owner -> struct service_shortage */
+	/* sync_service.c, sync_backend.c */
+	struct service_settings settings;
+	struct service_node node;
+	uint64_t node_changes;   /* store_node_changes() that node is made from */
+	bool local_by_address;   /* a service asks which pods are here: no Node object says it */
+	struct table pools;      /* id -> struct pool_state */
+	struct table owners;     /* hash of a service's name -> uint32_t, its service_map entries */
+	struct table vips;       /* addr -> uint32_t, service_map entries in need of ipcache_map */
+	struct table unfinished; /* hash of a service's name -> struct service_shortage */
 	uint32_t last_service_id;
 	struct backend_key *retired; /* backends no service promises any more, see sync_trim() */
 	size_t retired_count;
@@ -66,6 +86,20 @@ int sync_apply_audit(struct sync *sync, const struct compiled *compiled, struct 
 /* sync_service.c: its tables, from what the map caches hold.  base may be NULL. */
 int sync_services_init(struct sync *sync, struct event_base *base);
 void sync_services_done(struct sync *sync);
+/* Looks at the node again if it may have changed; true: it has, so all services are to be synced.
+ */
+bool sync_node_refresh(struct sync *sync);
+
+/* sync_backend.c: queues what is to be written so that the pool's backends are under this id. */
+int sync_pool_place(struct sync *sync, uint32_t id, const struct service_pool *pool);
+/* How many of the wanted ones are in the map, without a gap. */
+struct pool_counts sync_pool_present(const struct sync *sync, uint32_t id,
+				     const struct pool_counts *wanted);
+/* Notes backends beyond smaller counts for sync_trim(). */
+int sync_pool_retire(struct sync *sync, uint32_t id, const struct pool_counts *before,
+		     const struct pool_counts *after);
+/* Notes what no service promises. */
+int sync_backends_leftovers(struct sync *sync);
 /* Deletes retired backends.  Runs a moment after they were retired, when no program can be between
  * its look-up of the service and that of the backend. */
 int sync_trim(struct sync *sync);

@@ -37,6 +37,18 @@ void service_gaps_each(unsigned int gaps,
 #undef X
 }
 
+const char *service_type_name(enum service_type type)
+{
+	static const char *const names[] = {
+		[TYPE_CLUSTER_IP] = "ClusterIP",
+		[TYPE_NODE_PORT] = "NodePort",
+		[TYPE_LOAD_BALANCER] = "LoadBalancer",
+		[TYPE_EXTERNAL_NAME] = "ExternalName",
+	};
+
+	return names[type];
+}
+
 const char *policy_tier_name(enum policy_tier tier)
 {
 	static const char *const names[] = {
@@ -103,6 +115,9 @@ static void pod_done(struct pod_object *pod)
 static void service_done(struct service_object *service)
 {
 	labels_done(&service->selector);
+	free(service->balancer_ips);
+	free(service->external_ips);
+	free(service->source_ranges);
 	for (size_t i = 0; i < service->port_count; i++) {
 		free(service->ports[i].name);
 		free(service->ports[i].target_name);
@@ -110,13 +125,32 @@ static void service_done(struct service_object *service)
 	free(service->ports);
 }
 
+static void endpoint_hints_free(struct endpoint_hints *hints)
+{
+	if (!hints)
+		return;
+	for (size_t i = 0; i < hints->zone_count; i++)
+		free(hints->zones[i]);
+	for (size_t i = 0; i < hints->node_count; i++)
+		free(hints->nodes[i]);
+	free(hints->zones);
+	free(hints->nodes);
+	free(hints);
+}
+
+static void slice_endpoint_done(struct slice_endpoint *endpoint)
+{
+	free(endpoint->pod_namespace);
+	free(endpoint->pod_name);
+	free(endpoint->node_name);
+	free(endpoint->zone);
+	endpoint_hints_free(endpoint->hints);
+}
+
 static void slice_done(struct endpoint_slice_object *slice)
 {
-	for (size_t i = 0; i < slice->endpoint_count; i++) {
-		free(slice->endpoints[i].addresses);
-		free(slice->endpoints[i].pod_namespace);
-		free(slice->endpoints[i].pod_name);
-	}
+	for (size_t i = 0; i < slice->endpoint_count; i++)
+		slice_endpoint_done(&slice->endpoints[i]);
 	free(slice->endpoints);
 	for (size_t i = 0; i < slice->port_count; i++)
 		free(slice->ports[i].name);

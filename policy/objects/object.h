@@ -90,48 +90,61 @@ struct pod_object {
 struct service_port {
 	char *name; /* "" if unnamed */
 	uint16_t port;
+	uint16_t node_port; /* 0: none */
 	uint8_t proto;
 	char *target_name; /* targetPort by name, or NULL */
 	uint16_t target_port;
 };
 
 /* Fields of a Service that are accepted and not carried out: bit, name in spec, what that means. */
-#define SERVICE_GAPS(X)                                                                  \
-	X(0, AFFINITY, "sessionAffinity",                                                \
-	  "ClientIP is not carried out: connections of one client go to any endpoint")   \
-	X(1, INTERNAL_LOCAL, "internalTrafficPolicy",                                    \
-	  "Local is not carried out: endpoints of other nodes are used, too")            \
-	X(2, DISTRIBUTION, "trafficDistribution",                                        \
-	  "is not carried out: near endpoints are not preferred")                        \
-	X(3, NODE_PORT, "ports", "node ports are not opened")                            \
-	X(4, EXTERNAL_IPS, "externalIPs", "these addresses are not served")              \
-	X(5, LOAD_BALANCER, "type",                                                      \
-	  "of LoadBalancer only the cluster address is served, not the load balancer's") \
-	X(6, SOURCE_RANGES, "loadBalancerSourceRanges",                                  \
-	  "is not carried out: write a NetworkPolicy for the pods instead")
+#define SERVICE_GAPS(X)                   \
+	X(0, EXTERNAL_IPS, "externalIPs", \
+	  "served only where the agent's setting externalIPs is true")
 #define X(num, name, field, text) SERVICE_GAP_##name = 1 << (num),
 enum service_gap { SERVICE_GAPS(X) };
 #undef X
 
+enum service_type { TYPE_CLUSTER_IP, TYPE_NODE_PORT, TYPE_LOAD_BALANCER, TYPE_EXTERNAL_NAME };
+
 struct service_object {
+	enum service_type type;
 	struct addr cluster_ips[2];
-	size_t cluster_ip_count; /* 0: headless, ExternalName, or none assigned */
+	size_t cluster_ip_count;   /* 0: headless, ExternalName, or none assigned */
+	struct addr *balancer_ips; /* status.loadBalancer, ipMode VIP */
+	size_t balancer_ip_count;
+	struct addr *external_ips;
+	size_t external_ip_count;
+	struct prefix *source_ranges; /* loadBalancerSourceRanges */
+	size_t source_range_count;
 	struct service_port *ports;
 	size_t port_count;
+	uint32_t affinity_s;        /* sessionAffinity ClientIP: its timeout in seconds; 0: None */
+	uint16_t health_check_port; /* healthCheckNodePort; 0: none */
+	bool internal_local;        /* internalTrafficPolicy: Local */
+	bool external_local;
 	bool publish_not_ready;
 	struct labels selector; /* the pods behind it, where no EndpointSlice says so; or empty */
 	bool foreign;      /* labelled service.kubernetes.io/service-proxy-name or .../headless */
 	unsigned int gaps; /* enum service_gap: what it asks for in vain */
 };
 
-struct slice_endpoint {
-	struct addr *addresses;
-	size_t address_count;
+struct endpoint_hints { /* who should use an endpoint */
+	char **zones;
+	size_t zone_count;
+	char **nodes;
+	size_t node_count;
+};
+
+struct slice_endpoint { /* one with several addresses becomes several */
+	struct addr addr;
 	bool ready; /* conditions absent: ready */
 	bool serving;
 	bool terminating;
 	char *pod_namespace; /* targetRef of kind Pod, or NULL */
 	char *pod_name;
+	char *node_name;              /* or NULL */
+	char *zone;                   /* or NULL */
+	struct endpoint_hints *hints; /* or NULL */
 };
 
 struct slice_port {
@@ -234,7 +247,9 @@ const char *object_kind_name(enum object_kind kind); /* "NetworkPolicy" */
 /* Accepts the Kubernetes kind, in any case, plural or short ("pods", "netpol"); -EINVAL. */
 int object_kind_parse(const char *text, enum object_kind *ret_kind);
 
-/* Calls each() for what a Service asks for in vain: "sessionAffinity", "ClientIP is not ...". */
+const char *service_type_name(enum service_type type); /* "NodePort" */
+
+/* Calls each() for what a Service asks for in vain: "externalIPs", "served only ...". */
 void service_gaps_each(unsigned int gaps,
 		       void (*each)(const char *field, const char *text, void *arg), void *arg);
 

@@ -68,6 +68,11 @@ struct selector *read_selector_kept(struct reader *reader, const struct json_nod
 /* A CIDR; host bits are taken as Kubernetes takes them, but said. */
 bool read_cidr(struct reader *reader, const struct json_node *at, struct prefix *ret_prefix,
 	       bool *ret_host_bits);
+/* An address that traffic may be taken from or sent to: with loopback, a service would get hold of
+ * what pods and the node keep to themselves.  False if absent or wrong. */
+bool read_routable(struct reader *reader, const struct json_node *at, struct addr *ret_addr);
+/* Whether labels leave an object to another proxy than the node's, as kube-proxy reads them. */
+bool read_foreign(struct reader *reader, const struct json_node *labels);
 /* What stands around the spec of a policy: its fields must be known. */
 void read_policy_envelope(struct reader *reader, const struct json_node *root);
 /* A port's name; a problem if it cannot be one. */

@@ -1,37 +1,106 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Services of a store -> frontends and their backends: from EndpointSlices, or, for a Service that
- * no slice names, from the pods that its selector matches. */
+/*
+ * Services of a store -> the addresses that a node serves, and which endpoints they lead to: from
+ * EndpointSlices, or, for a Service that no slice names, from the pods that its selector matches.
+ */
 #ifndef TENDRIL_POLICY_OBJECTS_SERVICE_H
 #define TENDRIL_POLICY_OBJECTS_SERVICE_H
 
+#include "datapath/abi.h"
 #include "policy/objects/store.h"
+
+/* What the administrator of a node decides. */
+struct service_settings {
+	/* The node's addresses that have node ports; none: all of them, and loopback. */
+	struct prefix_set node_port_addresses;
+	/* Serve spec.externalIPs.  Whoever may write a Service takes any address with it. */
+	bool external_ips;
+};
+
+/* A node as its services see it. */
+struct service_node {
+	char *name;             /* of the Node object that has an address of ours; or NULL */
+	char *zone;             /* topology.kubernetes.io/zone; or NULL */
+	struct addr *addresses; /* with node ports, loopback among them */
+	size_t address_count;
+	bool external_ips;
+};
+
+/* Of the store's own node. */
+void service_node_init(struct service_node *node, const struct store *store,
+		       const struct service_settings *settings);
+void service_node_done(struct service_node *node);
+bool service_node_equal(const struct service_node *a, const struct service_node *b);
+
+enum backend_use {
+	USE_CLUSTER = 1 << 0, /* gets new connections */
+	USE_LOCAL = 1 << 1,   /* gets new connections where the traffic policy is Local */
+	USE_KEEP = 1 << 2,    /* serves, and keeps the flows that it has, but gets no new ones */
+};
 
 struct service_backend {
 	struct addr addr;
-	uint16_t port;             /* host order */
-	const char *pod_namespace; /* borrowed from the slice, or NULL */
+	uint16_t port; /* host order */
+	bool ready;
+	bool serving;
+	bool terminating;
+	bool local;                /* on this node; not filled where no policy asks for it */
+	uint8_t use;               /* enum backend_use */
+	const char *pod_namespace; /* borrowed, or NULL; as what follows */
 	const char *pod_name;
+	const char *node_name;
+	const char *zone;
+	const struct endpoint_hints *hints;
 };
 
+enum hints_used { HINTS_NONE, HINTS_NODE, HINTS_ZONE };
+
+/* The endpoints of one port in one family. */
+struct service_pool {
+	const struct service_port *port; /* borrowed from the service */
+	bool v6;
+	enum hints_used hints;            /* those for whom Cluster policy chose */
+	struct service_backend *backends; /* all endpoints, sorted by (addr, port), unique */
+	size_t backend_count;
+	size_t cluster_count; /* how many of them are USE_CLUSTER, and so on */
+	size_t local_count;
+	size_t keep_count;
+};
+
+/* An address that leads to a pool. */
 struct service_frontend {
 	struct addr addr;
 	uint16_t port; /* host order */
 	uint8_t proto;
-	const char *port_name; /* borrowed from the service */
-	struct service_backend
-		*backends; /* of the frontend's family; sorted by (addr, port), unique */
-	size_t backend_count;
+	enum service_kind kind;
+	const struct service_pool *pool;
 };
 
 struct service_frontends {
-	struct service_frontend *items;
+	struct service_frontend *items; /* in order of their pools */
 	size_t count;
+	struct service_pool *pools;
+	size_t pool_count;
 };
 
-/* Every (clusterIP, port, protocol) of one service with the backends to use now: the ready ones,
- * or, if none is ready, those that still serve while they terminate.  publishNotReadyAddresses
- * makes all ready.  Headless, ExternalName and foreign services have no frontends. */
-struct service_frontends service_frontends(const struct store *store, const struct object *service);
+/*
+ * Every address, port and protocol of one service on a node, with the endpoints to use now.
+ * Headless, ExternalName and foreign services have none.  node NULL: no node in particular, so only
+ * cluster and load balancer addresses.
+ *
+ * Endpoints are used as kube-proxy's documents say: those that are ready, and of them those that
+ * are for this node, or else for this zone, if all ready ones say whom they are for; if none is
+ * ready, those that still serve while they terminate, wherever they are.  With Local policy the
+ * same among the endpoints of this node, without hints.  publishNotReadyAddresses makes all ready.
+ */
+struct service_frontends service_frontends(const struct store *store, const struct object *service,
+					   const struct service_node *node);
 void service_frontends_done(struct service_frontends *frontends);
+
+/* Whether new connections to a frontend are for endpoints of this node alone. */
+static inline bool service_is_local(const struct service_object *service, enum service_kind kind)
+{
+	return kind == CLUSTER_IP ? service->internal_local : service->external_local;
+}
 
 #endif

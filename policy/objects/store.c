@@ -31,6 +31,7 @@ struct store {
 	struct sorted_objects slices; /* the EndpointSlices again, by (namespace, service, name) */
 	struct sorted_objects selecting; /* see store_selecting_services() */
 	uint64_t pod_changes;
+	uint64_t node_changes;
 	struct table owners;              /* struct addr -> struct address_owner */
 	struct store_endpoint *endpoints; /* sorted by slot */
 	size_t endpoint_count;
@@ -45,6 +46,7 @@ struct store *store_new(void)
 {
 	struct store *store = xcalloc(1, sizeof(*store));
 
+	store->node_changes = 1;
 	table_init(&store->owners, sizeof(struct addr), sizeof(struct address_owner));
 	return store;
 }
@@ -91,6 +93,7 @@ void store_watch(struct store *store, const struct store_watcher *watcher)
 static void watch_comes(struct store *store, const struct object *object)
 {
 	store->pod_changes += object->kind == OBJECT_POD;
+	store->node_changes += object->kind == OBJECT_NODE;
 	if (store->watcher)
 		store->watcher->object_comes(object, store->watcher->arg);
 }
@@ -98,6 +101,7 @@ static void watch_comes(struct store *store, const struct object *object)
 static void watch_leaves(struct store *store, const struct object *object)
 {
 	store->pod_changes += object->kind == OBJECT_POD;
+	store->node_changes += object->kind == OBJECT_NODE;
 	if (store->watcher)
 		store->watcher->object_leaves(object, store->watcher->arg);
 }
@@ -345,6 +349,11 @@ bool store_is_selecting(const struct store *store, const struct object *service)
 uint64_t store_pod_changes(const struct store *store)
 {
 	return store->pod_changes;
+}
+
+uint64_t store_node_changes(const struct store *store)
+{
+	return store->node_changes;
 }
 
 /* ---- objects ---- */
@@ -596,6 +605,7 @@ void store_host_addresses_set(struct store *store, const struct addr *addresses,
 	free(store->host_addresses);
 	store->host_addresses = xmemdup(addresses, count * sizeof(*addresses));
 	store->host_address_count = count;
+	store->node_changes++;
 	if (store->watcher)
 		store->watcher->hosts_change(store->watcher->arg);
 }

@@ -53,6 +53,9 @@ bool store_is_selecting(const struct store *store, const struct object *service)
 /* Is another number after each change of a Pod or an endpoint. */
 uint64_t store_pod_changes(const struct store *store);
 
+/* Is another number after each change of a Node or of the node's own addresses; never 0. */
+uint64_t store_node_changes(const struct store *store);
+
 /* The Pod or Service that owns an address; NULL if none does.  Pods in the host's network and
  * terminated ones own none.  Where pods that are being deleted have the address of another pod,
  * that one owns it; of several that are being deleted, the youngest. */

@@ -50,15 +50,19 @@ static void check_flow(const struct store *store, const struct compiled *compile
 
 static void check_store(const struct store *store)
 {
+	const struct service_settings settings = { .external_ips = true };
+	struct service_node node;
 	struct compiled *compiled;
 	size_t budget = 64;
 
+	service_node_init(&node, store, &settings);
 	for (const struct object *service = store_first(store, OBJECT_SERVICE); service;
 	     service = store_next(store, service)) {
-		struct service_frontends frontends = service_frontends(store, service);
+		struct service_frontends frontends = service_frontends(store, service, &node);
 
 		service_frontends_done(&frontends);
 	}
+	service_node_done(&node);
 	compiled = policy_compile(store);
 	for (const struct object *from = store_first(store, OBJECT_POD); from;
 	     from = store_next(store, from)) {

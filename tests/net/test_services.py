@@ -30,7 +30,7 @@ class Lab:
         for pod in (self.client, self.one, self.two):
             pod.serve(tcp=[TARGET, OTHER], udp=[TARGET, OTHER])
 
-    def publish(self, *pods, name="web", vips=None, ports=None, conditions=None):
+    def publish(self, *pods, name="web", vips=None, ports=None, conditions=None, status=None, **spec):
         """Makes these pods the endpoints; what was published under the name before is replaced."""
         ports = ports or [{"name": f"{proto}-web", "port": PORT, "protocol": proto,
                            "targetPort": TARGET} for proto in ("TCP", "UDP")]
@@ -44,7 +44,8 @@ class Lab:
                     for pod in pods]
             slices.append(slice_object(f"{name}-{kind.lower()}", "default", name, kind,
                                        slice_ports, ends))
-        self.node.put(service_object(name, "default", vips or VIPS, ports), *slices)
+        service = service_object(name, "default", vips or VIPS, ports, **spec)
+        self.node.put(dict(service, status=status or {}), *slices)
 
     def clear(self):
         for entry in self.node.api("GET", "/v1/objects"):
@@ -61,6 +62,14 @@ class Lab:
         names = [self.call(family, proto) for _ in range(count)]
         assert all(answer["result"] == "ok" for answer in names), names
         return {name: sum(answer["name"] == name for answer in names) for name in ("one", "two")}
+
+    def from_host(self, address, port):
+        """What a process of the node gets: the server's name, or why not."""
+        script = ("import socket; s = socket.create_connection(('%s', %d), 1); "
+                  "print(s.recv(9).decode().strip())" % (address, port))
+        done = run(*self.node.netns.enter("python3", "-c", script), check=False,
+                   preexec_fn=self.node.join_cgroup)
+        return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
 
 
 @pytest.fixture(scope="module", params=["socket", "packet"])
@@ -380,3 +389,141 @@ def test_host_processes_use_services_at_the_socket_layer(lab, family):
         assert done.stdout.split() == ["one", VIPS[family], str(PORT)]
     else:
         assert "unreachable" in done.stderr, "packets are translated for pods alone"
+
+
+# ---- node ports, load balancers, who may use them ----
+
+HOSTS = ["192.0.2.10", "2001:db8:10::10"]  # of the node, on its loopback device
+BALANCERS = ["203.0.113.80", "2001:db8:80::80"]
+NODE_PORT = 30080
+NODE_PORTS = [{"name": f"{proto}-web", "port": PORT, "protocol": proto, "targetPort": TARGET,
+               "nodePort": NODE_PORT} for proto in ("TCP", "UDP")]
+
+
+@pytest.fixture(scope="module")
+def module_sockets():
+    """The socket layer alone: at the uplink other programs translate, which have tests of their own."""
+    with Node() as node:
+        for address, length in zip(HOSTS, (32, 128)):
+            node.netns.ip("addr", "add", f"{address}/{length}", "dev", "lo")
+        wait_for(lambda: set(HOSTS) <= set(node.status()["nodeAddresses"]), "the node's addresses")
+        yield Lab(node, "socket")
+
+
+@pytest.fixture
+def sockets(module_sockets):
+    yield module_sockets
+    module_sockets.clear()
+
+
+@FAMILIES
+@PROTOCOLS
+def test_a_node_port_from_a_pod_at_its_own_nodes_address(sockets, family, proto):
+    sockets.publish(sockets.one, ports=NODE_PORTS, type="NodePort")
+    answer = sockets.call(family, proto, vip=HOSTS[family], port=NODE_PORT)
+    assert (answer["result"], answer["name"]) == ("ok", "one")
+    assert answer["peer"] == [HOSTS[family], NODE_PORT]
+    # A pod's loopback is its own.
+    assert sockets.call(family, proto, vip=["127.0.0.1", "::1"][family],
+                        port=NODE_PORT, timeout=0.25)["result"] != "ok"
+    # The type is changed in place.
+    sockets.publish(sockets.one)
+    assert sockets.call(family, proto, vip=HOSTS[family], port=NODE_PORT, timeout=0.25)["result"] != "ok"
+
+
+@FAMILIES
+def test_a_node_port_from_the_node(sockets, family):
+    sockets.publish(sockets.one, ports=NODE_PORTS, type="NodePort")
+    for address in (HOSTS[family], ["127.0.0.1", "::1"][family]):
+        assert sockets.from_host(address, NODE_PORT) == "one"
+    if family == 0:
+        assert sockets.from_host("127.8.8.8", NODE_PORT) == "one"
+    sockets.publish(ports=NODE_PORTS, type="NodePort")
+    assert "refused" in sockets.from_host(HOSTS[family], NODE_PORT)
+
+
+@FAMILIES
+def test_a_node_port_follows_the_nodes_addresses(sockets, family):
+    new, length = ["192.0.2.11", "2001:db8:10::11"][family], [32, 128][family]
+    sockets.publish(sockets.one, ports=NODE_PORTS, type="NodePort")
+    sockets.node.netns.ip("addr", "add", f"{new}/{length}", "dev", "lo")
+    wait_for(lambda: sockets.call(family, vip=new, port=NODE_PORT, timeout=0.25)["result"] == "ok",
+             "a node port at the new address")
+    sockets.node.netns.ip("addr", "del", f"{new}/{length}", "dev", "lo")
+    wait_for(lambda: new not in sockets.node.status()["nodeAddresses"], "the address to go")
+    assert not any(f["address"] == new for s in sockets.node.api("GET", "/v1/services")
+                   for f in s["frontends"])
+
+
+@FAMILIES
+def test_a_load_balancers_address_inside_the_cluster(sockets, family):
+    ingress = [{"ip": address} for address in BALANCERS]
+    sockets.publish(sockets.one, sockets.two, type="LoadBalancer", externalTrafficPolicy="Local",
+                    status={"loadBalancer": {"ingress": ingress}})
+    assert sockets.call(family, vip=BALANCERS[family])["result"] == "ok"
+    # The balancer wants to see the connection.
+    sockets.publish(sockets.one, type="LoadBalancer",
+                    status={"loadBalancer": {"ingress": [dict(i, ipMode="Proxy") for i in ingress]}})
+    assert sockets.call(family, vip=BALANCERS[family], timeout=0.25)["result"] != "ok"
+
+
+@FAMILIES
+def test_load_balancer_source_ranges(lab, family):
+    status = {"loadBalancer": {"ingress": [{"ip": address} for address in BALANCERS]}}
+    lab.publish(lab.one, type="LoadBalancer", status=status,
+                loadBalancerSourceRanges=["198.51.100.0/24", "2001:db8:51::/48"])
+    assert lab.call(family, vip=BALANCERS[family], timeout=0.25)["result"] == "timeout"
+    assert lab.call(family)["result"] == "ok", "the cluster address has no ranges"
+    own = [f"{lab.client.v4}/32", f"{lab.client.v6}/128"]
+    lab.publish(lab.one, type="LoadBalancer", status=status, loadBalancerSourceRanges=own)
+    assert lab.call(family, vip=BALANCERS[family])["result"] == "ok"
+
+
+@FAMILIES
+@PROTOCOLS
+def test_internal_traffic_policy_local(lab, family, proto):
+    """Without a Node object an endpoint is local by its address."""
+    lab.publish(lab.one, internalTrafficPolicy="Local")
+    assert lab.call(family, proto)["result"] == "ok"
+    elsewhere = [["10.250.0.9", "fd00:250::9"][family]]
+    lab.node.put(slice_object(f"web-{['ipv4', 'ipv6'][family]}", "default", "web", ["IPv4", "IPv6"][family],
+                              [{"name": f"{p}-web", "port": TARGET, "protocol": p} for p in ("TCP", "UDP")],
+                              elsewhere))
+    answer, seconds = timed(lambda: lab.call(family, proto, timeout=0.25))
+    assert answer["result"] == "timeout" and seconds > 0.2, "dropped, for another node has one"
+    drops = {d["reason"]: d["count"] for d in lab.node.status()["drops"]}
+    assert drops.get("NO_LOCAL_BACKEND")
+
+
+@FAMILIES
+@PROTOCOLS
+def test_session_affinity_of_a_pod(lab, family, proto):
+    lab.publish(lab.one, lab.two, sessionAffinity="ClientIP")
+    served = lab.served_by(family, proto)
+    assert sorted(served.values()) == [0, 40], served
+    first = max(served, key=served.get)
+    other = "two" if first == "one" else "one"
+    # To a backend that is gone it ends at once.
+    lab.publish(getattr(lab, other), sessionAffinity="ClientIP")
+    assert lab.call(family, proto)["name"] == other
+    lab.publish(lab.one, lab.two, sessionAffinity="ClientIP")
+    # A client's UDP port that was used just now may be the flow that it was then.
+    assert lab.served_by(family, proto)[other] >= (40 if proto == "tcp" else 36)
+    # Switched off at work.
+    lab.publish(lab.one, lab.two)
+    assert min(lab.served_by(family, proto).values()) >= 5
+
+
+def test_two_services_with_one_address_are_told(lab):
+    ingress = {"loadBalancer": {"ingress": [{"ip": BALANCERS[0]}]}}
+    lab.publish(lab.one, type="LoadBalancer", status=ingress)
+    other = service_object("web2", "default", ["10.96.0.11"], NODE_PORTS, type="LoadBalancer")
+    try:
+        lab.node.put(dict(other, status=ingress))
+    except AssertionError:
+        pass  # the call says so, too
+    text = f"Service default/web2: {BALANCERS[0]} port 80/TCP belongs to Service default/web"
+    wait_for(lambda: any("belongs to Service default/web" in w for w in lab.node.status()["warnings"]), text)
+    assert lab.call(0, vip=BALANCERS[0])["name"] == "one"
+    lab.node.api("DELETE", "/v1/objects/Service/default/web")
+    wait_for(lambda: not any("belongs to" in w for w in lab.node.status()["warnings"]), "no conflict")

@@ -434,10 +434,10 @@ def test_status_is_red_and_fails_where_something_is_refused_or_not_enforced(agen
 
 def test_apply_tells_which_fields_have_no_effect(agent, tmp_path):
     service = document("Service", "web", "shop", spec={"clusterIP": "10.96.0.9", "ports": [{"port": 80}],
-                                                       "sessionAffinity": "ClientIP"})
+                                                       "externalIPs": ["203.0.113.7"]})
     done = on(agent, "policy", "apply", "-f", "-", text=json.dumps(service))
     assert done.returncode == 0 and len(agent.requests) == 1
-    assert "warning: Service shop/web: spec.sessionAffinity: ClientIP is not carried out" in done.stderr
+    assert "warning: Service shop/web: spec.externalIPs: served only where" in done.stderr
 
 
 def test_apply_sends_yaml_and_json_as_one_list(agent, tmp_path):

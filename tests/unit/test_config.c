@@ -110,6 +110,19 @@ static void the_command_line_wins_over_the_file(void **state)
 	assert_int_equal(config.log_level, LOG_LEVEL_WARN);
 }
 
+static void an_option_replaces_the_ranges_of_the_file(void **state)
+{
+	static const char text[] = "{\"nodePortAddresses\": [\"192.0.2.0/24\", \"2001:db8::/32\"]}";
+	struct config config, other;
+
+	(void)state;
+	assert_int_equal(load_file(&config, text, NULL, NULL), 0);
+	assert_int_equal(config.node_port_addresses.count, 2);
+	assert_int_equal(load_file(&other, text, "--node-port-address=198.51.100.0/24", NULL), 0);
+	assert_int_equal(other.node_port_addresses.count, 1);
+	assert_string_equal(config_difference(&config, &other), "nodePortAddresses");
+}
+
 static void bool_options_have_all_their_forms(void **state)
 {
 	struct config config;
@@ -169,6 +182,9 @@ static const struct {
 	  NULL,
 	  { "%F: podCIDRs[1]: \"10.1.0.0/16\" overlaps 10.0.0.0/8" } },
 	{ "{\"podCIDRs\": [\"10.0.0.1/24\"]}", NULL, { "10.0.0.1/24", "10.0.0.0/24 is meant?" } },
+	{ "{\"nodePortAddresses\": [\"primary\"]}",
+	  NULL,
+	  { "%F: nodePortAddresses[0]: \"primary\" is not ADDRESS/LENGTH" } },
 	{ "{\"podCIDRs\": [\"10.0.0.0\"]}", NULL, { "\"10.0.0.0\" is not ADDRESS/LENGTH" } },
 	{ "{\"podCIDRs\": [\"10.0.0.0/31\"]}", NULL, { "has no room for a gateway" } },
 	{ "{\"podCIDRs\": [\"fe80::/64\"]}", NULL, { "overlaps fe80::/10" } },
@@ -273,6 +289,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(defaults_serve_both_families),
 		cmocka_unit_test(the_command_line_wins_over_the_file),
+		cmocka_unit_test(an_option_replaces_the_ranges_of_the_file),
 		cmocka_unit_test(bool_options_have_all_their_forms),
 		cmocka_unit_test(an_empty_cgroup_turns_the_socket_layer_off),
 		cmocka_unit_test(each_error_names_file_field_or_option),

@@ -26,13 +26,18 @@ static const char pod_text[] =
 static const char service_text[] =
 	"{apiVersion: v1, kind: Service, metadata: {name: s, namespace: shop, labels: {}}, "
 	"spec: {clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1], publishNotReadyAddresses: false, "
-	"ports: [{name: http, port: 80, protocol: TCP, targetPort: 8080}, "
-	"{name: adm, port: 81, targetPort: adm}]}}";
+	"type: LoadBalancer, sessionAffinity: ClientIP, internalTrafficPolicy: Cluster, "
+	"externalTrafficPolicy: Local, healthCheckNodePort: 30999, externalIPs: [203.0.113.9], "
+	"loadBalancerSourceRanges: [198.51.100.0/24], "
+	"ports: [{name: http, port: 80, protocol: TCP, targetPort: 8080, nodePort: 30080}, "
+	"{name: adm, port: 81, targetPort: adm}]}, "
+	"status: {loadBalancer: {ingress: [{ip: 203.0.113.1}]}}}";
 static const char slice_text[] =
 	"{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: e, "
 	"namespace: shop, labels: {kubernetes.io/service-name: s}}, addressType: IPv4, "
 	"endpoints: [{addresses: [10.0.0.1], conditions: {ready: true, serving: true, "
-	"terminating: false}, targetRef: {kind: Pod, namespace: shop, name: p}}], "
+	"terminating: false}, targetRef: {kind: Pod, namespace: shop, name: p}, nodeName: n1, "
+	"zone: a, hints: {forZones: [{name: za}], forNodes: [{name: na}]}}], "
 	"ports: [{name: http, port: 8080, protocol: TCP}]}";
 static const char policy_text[] =
 	"{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: np, "
@@ -89,6 +94,21 @@ static const struct {
 	{ service_text, "publishNotReadyAddresses: false", "publishNotReadyAddresses: true" },
 	{ service_text, "labels: {}", "labels: {service.kubernetes.io/service-proxy-name: x}" },
 	{ service_text, "[10.96.0.1]", "[10.96.0.1], selector: {app: cart}" },
+	{ service_text, "type: LoadBalancer", "type: NodePort" },
+	{ service_text, "sessionAffinity: ClientIP", "sessionAffinity: None" },
+	{ service_text, "internalTrafficPolicy: Cluster", "internalTrafficPolicy: Local" },
+	{ service_text, "externalTrafficPolicy: Local", "externalTrafficPolicy: Cluster" },
+	{ service_text, "healthCheckNodePort: 30999", "healthCheckNodePort: 30998" },
+	{ service_text, "203.0.113.9", "203.0.113.8" },
+	{ service_text, "198.51.100.0/24", "198.51.100.0/25" },
+	{ service_text, "nodePort: 30080", "nodePort: 30081" },
+	{ service_text, "{ip: 203.0.113.1}", "{ip: 203.0.113.2}" },
+	{ service_text, "{ip: 203.0.113.1}", "{ip: 203.0.113.1, ipMode: Proxy}" },
+	{ slice_text, "nodeName: n1", "nodeName: n2" },
+	{ slice_text, "zone: a", "zone: b" },
+	{ slice_text, "name: za", "name: zb" },
+	{ slice_text, "name: na", "name: nb" },
+	{ slice_text, ", forNodes: [{name: na}]", "" },
 	{ pod_text, "phase: Running", "conditions: [{type: Ready, status: 'False'}]" },
 	{ slice_text, "service-name: s", "service-name: t" },
 	{ slice_text, "addressType: IPv4", "addressType: FQDN" },

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Services and slices -> frontends and backends. */
+#include <arpa/inet.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -29,7 +30,8 @@ static const char *frontends_of(const char *text, char *buf, size_t size)
 	struct service_frontends frontends;
 	size_t used = 0;
 
-	frontends = service_frontends(store, store_find(store, OBJECT_SERVICE, "shop", "cart"));
+	frontends =
+		service_frontends(store, store_find(store, OBJECT_SERVICE, "shop", "cart"), NULL);
 	buf[0] = '\0';
 	for (size_t i = 0; i < frontends.count; i++) {
 		const struct service_frontend *frontend = &frontends.items[i];
@@ -37,11 +39,15 @@ static const char *frontends_of(const char *text, char *buf, size_t size)
 
 		used += (size_t)snprintf(buf + used, size - used, "%s|%u/%s %s ->",
 					 addr_format(&frontend->addr, addr), frontend->port,
-					 proto_name(frontend->proto), frontend->port_name);
-		for (size_t b = 0; b < frontend->backend_count; b++)
-			used += (size_t)snprintf(buf + used, size - used, " %s|%u",
-						 addr_format(&frontend->backends[b].addr, addr),
-						 frontend->backends[b].port);
+					 proto_name(frontend->proto), frontend->pool->port->name);
+		for (size_t b = 0; b < frontend->pool->backend_count; b++) {
+			const struct service_backend *backend = &frontend->pool->backends[b];
+
+			if (backend->use & USE_CLUSTER)
+				used += (size_t)snprintf(buf + used, size - used, " %s|%u",
+							 addr_format(&backend->addr, addr),
+							 backend->port);
+		}
 		used += (size_t)snprintf(buf + used, size - used, "\n");
 	}
 	service_frontends_done(&frontends);
@@ -165,10 +171,11 @@ static void test_backends_name_their_pods(void **state)
 	struct service_frontends frontends;
 
 	(void)state;
-	frontends = service_frontends(store, store_find(store, OBJECT_SERVICE, "shop", "cart"));
-	assert_int_equal(frontends.items[0].backend_count, 1);
-	assert_string_equal(frontends.items[0].backends[0].pod_name, "p");
-	assert_string_equal(frontends.items[0].backends[0].pod_namespace, "shop");
+	frontends =
+		service_frontends(store, store_find(store, OBJECT_SERVICE, "shop", "cart"), NULL);
+	assert_int_equal(frontends.pools[0].backend_count, 1);
+	assert_string_equal(frontends.pools[0].backends[0].pod_name, "p");
+	assert_string_equal(frontends.pools[0].backends[0].pod_namespace, "shop");
 	service_frontends_done(&frontends);
 	store_free(store);
 }
@@ -260,11 +267,12 @@ static void test_a_selector_finds_endpoints_of_the_node(void **state)
 	store_endpoint_set(store, &bare);
 	store_endpoint_set(store, &newer);
 	assert_true(store_pod_changes(store) != before);
-	frontends = service_frontends(store, store_find(store, OBJECT_SERVICE, "shop", "cart"));
-	assert_int_equal(frontends.items[0].backend_count, 2);
-	assert_true(addr_equal(&frontends.items[0].backends[0].addr, &bare.addresses[0]));
-	assert_true(addr_equal(&frontends.items[0].backends[1].addr, &newer.addresses[0]));
-	assert_string_equal(frontends.items[0].backends[0].pod_name, "bare");
+	frontends =
+		service_frontends(store, store_find(store, OBJECT_SERVICE, "shop", "cart"), NULL);
+	assert_int_equal(frontends.pools[0].backend_count, 2);
+	assert_true(addr_equal(&frontends.pools[0].backends[0].addr, &bare.addresses[0]));
+	assert_true(addr_equal(&frontends.pools[0].backends[1].addr, &newer.addresses[0]));
+	assert_string_equal(frontends.pools[0].backends[0].pod_name, "bare");
 	service_frontends_done(&frontends);
 	store_free(store);
 }
@@ -298,6 +306,225 @@ static void test_which_services_select_pods(void **state)
 	assert_int_equal(selecting(store), 1);
 	assert_int_equal(store_del(store, OBJECT_SERVICE, "shop", "cart"), 0);
 	assert_int_equal(selecting(store), 0);
+	store_free(store);
+}
+
+/* ---- which endpoints, on which node -----------------------------------------------------------
+ */
+
+#define NODE(name, zone, address)                                                          \
+	"---\napiVersion: v1\nkind: Node\nmetadata: {name: " name                          \
+	", labels: {topology.kubernetes.io/zone: " zone "}}\nstatus: {addresses: [{type: " \
+	"InternalIP, address: " address "}]}\n"
+#define NODES               NODE("n1", "a", "192.0.2.1") NODE("n2", "b", "192.0.2.2")
+#define AT_NODE(node)       "nodeName: " node
+#define HINTS(zones, nodes) "hints: {forZones: [" zones "], forNodes: [" nodes "]}"
+#define UNREADY             "conditions: {ready: false, serving: false}"
+#define TERMINATING         "conditions: {ready: false, serving: true, terminating: true}"
+
+static const struct endpoint_case {
+	const char *name;
+	const char *spec; /* of the service, beside its address and port */
+	const char *endpoints;
+	const char *cluster; /* last bytes of their addresses */
+	const char *local;
+	const char *keep;
+} endpoint_cases[] = {
+	{ "all ready ones", "", "{addresses: [10.0.0.1]}, {addresses: [10.0.0.2]}", "1 2", "", "" },
+	{ "a terminating one keeps its flows while another is ready", "",
+	  "{addresses: [10.0.0.1], " TERMINATING "}, {addresses: [10.0.0.2]}", "2", "", "1" },
+	{ "terminating ones serve where nothing is ready", "",
+	  "{addresses: [10.0.0.1], " TERMINATING "}, {addresses: [10.0.0.2], " UNREADY "}", "1", "",
+	  "" },
+	{ "one that does not serve any more is nothing", "",
+	  "{addresses: [10.0.0.1], conditions: {ready: false, serving: false, terminating: true}}",
+	  "", "", "" },
+	{ "publishNotReadyAddresses", "publishNotReadyAddresses: true, ",
+	  "{addresses: [10.0.0.1], " UNREADY "}, {addresses: [10.0.0.2]}", "1 2", "", "" },
+	{ "an endpoint in two slices is what the better one says", "",
+	  "{addresses: [10.0.0.1], " UNREADY "}, {addresses: [10.0.0.1]}", "1", "", "" },
+	{ "an endpoint with two addresses is two", "", "{addresses: [10.0.0.1, 10.0.0.2]}", "1 2",
+	  "", "" },
+	{ "Local takes this node's", "internalTrafficPolicy: Local, ",
+	  "{addresses: [10.0.0.1], " AT_NODE("n1") "}, {addresses: [10.0.0.2], " AT_NODE(
+		  "n2") "}, {addresses: [10.0.0.3]}",
+	  "1 2 3", "1", "" },
+	{ "Local falls back to a terminating one of this node, not to a ready one elsewhere",
+	  "externalTrafficPolicy: Local, ",
+	  "{addresses: [10.0.0.1], " AT_NODE("n1") ", " TERMINATING
+						   "}, {addresses: [10.0.0.2], " AT_NODE("n2") "}",
+	  "2", "1", "1" },
+	{ "Local without a local endpoint", "internalTrafficPolicy: Local, ",
+	  "{addresses: [10.0.0.2], " AT_NODE("n2") "}", "2", "", "" },
+	{ "hints for the zone", "",
+	  "{addresses: [10.0.0.1], " HINTS("{name: a}", "") "}, {addresses: [10.0.0.2], " HINTS(
+		  "{name: b}", "") "}",
+	  "1", "", "2" },
+	{ "hints for the node win over those for the zone", "",
+	  "{addresses: [10.0.0.1], " HINTS(
+		  "{name: a}", "{name: n2}") "}, {addresses: [10.0.0.2], " HINTS("{name: b}",
+										 "{name: n1}") "}",
+	  "2", "", "1" },
+	{ "hints count only if every ready endpoint has them", "",
+	  "{addresses: [10.0.0.1], " HINTS("{name: a}", "") "}, {addresses: [10.0.0.2]}", "1 2", "",
+	  "" },
+	{ "hints for nobody here are none", "",
+	  "{addresses: [10.0.0.1], " HINTS("{name: b}", "") "}, {addresses: [10.0.0.2], " HINTS(
+		  "{name: c}", "") "}",
+	  "1 2", "", "" },
+	{ "no node hints for this node: those for the zone", "",
+	  "{addresses: [10.0.0.1], " HINTS(
+		  "{name: a}", "{name: n2}") "}, {addresses: [10.0.0.2], " HINTS("{name: b}",
+										 "{name: n2}") "}",
+	  "1", "", "2" },
+	{ "an endpoint that is not ready needs no hints", "",
+	  "{addresses: [10.0.0.1], " HINTS("{name: a}", "") "}, {addresses: [10.0.0.2], " HINTS(
+		  "{name: b}", "") "}, {addresses: [10.0.0.3], " UNREADY "}",
+	  "1", "", "2" },
+	{ "terminating ones serve from any zone", "",
+	  "{addresses: [10.0.0.1], " TERMINATING ", " HINTS("{name: b}", "") "}", "1", "", "" },
+};
+
+static struct service_node node_of(const struct store *store)
+{
+	const struct service_settings settings = { .external_ips = true };
+	struct service_node node;
+
+	service_node_init(&node, store, &settings);
+	return node;
+}
+
+static const char *used(const struct service_pool *pool, enum backend_use use, char buf[64])
+{
+	size_t len = 0;
+
+	buf[0] = '\0';
+	for (size_t i = 0; i < pool->backend_count; i++) {
+		if (pool->backends[i].use & use)
+			len += (size_t)snprintf(buf + len, 64 - len, "%s%u", len ? " " : "",
+						ntohl(pool->backends[i].addr.w[3]) & 0xff);
+	}
+	return buf;
+}
+
+static void test_which_endpoints_are_used(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(endpoint_cases); i++) {
+		const struct endpoint_case *c = &endpoint_cases[i];
+		struct service_frontends frontends;
+		struct service_node node;
+		struct store *store;
+		struct addr host;
+		char text[2000], buf[64];
+
+		snprintf(text, sizeof(text),
+			 SERVICE("%sclusterIP: 10.96.0.1, ports: [{port: 80}]")
+				 SLICE("s", "IPv4", "%s", "{port: 80}") NODES,
+			 c->spec, c->endpoints);
+		print_message("%s\n", c->name);
+		store = store_of(text, NULL);
+		assert_int_equal(addr_parse("192.0.2.1", &host), 0);
+		store_host_addresses_set(store, &host, 1);
+		node = node_of(store);
+		frontends = service_frontends(
+			store, store_find(store, OBJECT_SERVICE, "shop", "cart"), &node);
+		assert_string_equal(used(&frontends.pools[0], USE_CLUSTER, buf), c->cluster);
+		assert_string_equal(used(&frontends.pools[0], USE_LOCAL, buf), c->local);
+		assert_string_equal(used(&frontends.pools[0], USE_KEEP, buf), c->keep);
+		service_frontends_done(&frontends);
+		service_node_done(&node);
+		store_free(store);
+	}
+}
+
+/* ---- which addresses ------------------------------------------------------------------------- */
+
+static const struct address_case {
+	const char *name;
+	const char *spec;
+	const char *status;
+	const char *wanted;
+} address_cases[] = {
+	{ "node ports at every address of the node, and loopback",
+	  "type: NodePort, clusterIP: 10.96.0.1, ports: [{port: 80, nodePort: 30080}]", "",
+	  "10.96.0.1|80 192.0.2.1|30080 127.0.0.1|30080" },
+	{ "of the service's families alone",
+	  "type: NodePort, clusterIP: 'fd96::1', ports: [{port: 80, nodePort: 30080}]", "",
+	  "fd96::1|80 2001:db8::1|30080 ::1|30080" },
+	{ "a node port that its type has no use for",
+	  "type: ClusterIP, clusterIP: 10.96.0.1, ports: [{port: 80, nodePort: 30080}]", "",
+	  "10.96.0.1|80" },
+	{ "the addresses of a load balancer, but for those that it proxies",
+	  "type: LoadBalancer, clusterIP: 10.96.0.1, ports: [{port: 80}]",
+	  "{ip: 203.0.113.1}, {ip: 203.0.113.2, ipMode: Proxy}, {hostname: x}, {ip: '2001:db8::9'}",
+	  "10.96.0.1|80 203.0.113.1|80" },
+	{ "external addresses, once",
+	  "clusterIP: 10.96.0.1, externalIPs: [203.0.113.7, "
+	  "203.0.113.7, '2001:db8::7'], ports: [{port: 80}]",
+	  "", "10.96.0.1|80 203.0.113.7|80" },
+	{ "none of a headless service",
+	  "type: ClusterIP, clusterIP: None, externalIPs: [203.0.113.7], ports: [{port: 80}]", "",
+	  "" },
+	{ "none of ExternalName",
+	  "type: ExternalName, externalName: x, clusterIP: 10.96.0.1, ports: [{port: 80}]", "",
+	  "" },
+};
+
+static void test_which_addresses_are_served(void **state)
+{
+	static const char *const hosts[] = { "192.0.2.1", "2001:db8::1" };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(address_cases); i++) {
+		const struct address_case *c = &address_cases[i];
+		struct service_frontends frontends;
+		struct service_node node;
+		struct store *store;
+		struct addr addresses[2];
+		char text[2000], buf[500] = "", addr[ADDR_TEXT_MAX];
+		size_t len = 0;
+
+		snprintf(text, sizeof(text),
+			 SERVICE("%s") "status: {loadBalancer: {ingress: [%s]}}\n", c->spec,
+			 c->status);
+		print_message("%s\n", c->name);
+		store = store_of(text, NULL);
+		for (size_t k = 0; k < 2; k++)
+			assert_int_equal(addr_parse(hosts[k], &addresses[k]), 0);
+		store_host_addresses_set(store, addresses, 2);
+		node = node_of(store);
+		frontends = service_frontends(
+			store, store_find(store, OBJECT_SERVICE, "shop", "cart"), &node);
+		for (size_t k = 0; k < frontends.count; k++)
+			len += (size_t)snprintf(buf + len, sizeof(buf) - len, "%s%s|%u",
+						len ? " " : "",
+						addr_format(&frontends.items[k].addr, addr),
+						frontends.items[k].port);
+		assert_string_equal(buf, c->wanted);
+		service_frontends_done(&frontends);
+		service_node_done(&node);
+		store_free(store);
+	}
+}
+
+static void test_node_ports_only_at_the_chosen_addresses(void **state)
+{
+	struct service_settings settings = { 0 };
+	struct store *store = store_new();
+	struct service_node node;
+	struct addr hosts[2];
+
+	(void)state;
+	assert_int_equal(addr_parse("192.0.2.1", &hosts[0]), 0);
+	assert_int_equal(addr_parse("198.51.100.1", &hosts[1]), 0);
+	store_host_addresses_set(store, hosts, 2);
+	assert_int_equal(prefix_parse("192.0.2.0/24", &settings.node_port_addresses.items[0]), 0);
+	settings.node_port_addresses.count = 1;
+	service_node_init(&node, store, &settings);
+	assert_int_equal(node.address_count, 1); /* and not loopback */
+	assert_true(addr_equal(&node.addresses[0], &hosts[0]));
+	service_node_done(&node);
 	store_free(store);
 }
 
@@ -342,6 +569,9 @@ int main(void)
 		cmocka_unit_test(test_a_selector_finds_endpoints_of_the_node),
 		cmocka_unit_test(test_which_services_select_pods),
 		cmocka_unit_test(test_services_and_slices_of_other_proxies_are_left_alone),
+		cmocka_unit_test(test_which_endpoints_are_used),
+		cmocka_unit_test(test_which_addresses_are_served),
+		cmocka_unit_test(test_node_ports_only_at_the_chosen_addresses),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

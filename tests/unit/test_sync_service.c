@@ -26,7 +26,9 @@
 struct scripted_service {
 	struct object object;
 	char name[16];
+	struct service_port port;
 	struct service_frontend frontend;
+	struct service_pool pool;
 	struct service_backend backends[BACKENDS];
 	bool present;
 };
@@ -66,10 +68,40 @@ size_t compiled_entries_first(const struct compiled *compiled, uint32_t policy_i
 	return compiled->entry_count;
 }
 
-struct service_frontends service_frontends(const struct store *store, const struct object *service)
+struct service_frontends service_frontends(const struct store *store, const struct object *service,
+					   const struct service_node *node)
+{
+	struct scripted_service *scripted = (struct scripted_service *)service;
+
+	(void)store;
+	(void)node;
+	return (struct service_frontends){ &scripted->frontend, 1, &scripted->pool, 1 };
+}
+
+void service_node_init(struct service_node *node, const struct store *store,
+		       const struct service_settings *settings)
 {
 	(void)store;
-	return (struct service_frontends){ &((struct scripted_service *)service)->frontend, 1 };
+	(void)settings;
+	*node = (struct service_node){ 0 };
+}
+
+void service_node_done(struct service_node *node)
+{
+	(void)node;
+}
+
+bool service_node_equal(const struct service_node *a, const struct service_node *b)
+{
+	(void)a;
+	(void)b;
+	return true;
+}
+
+uint64_t store_node_changes(const struct store *store)
+{
+	(void)store;
+	return 0;
 }
 
 size_t store_selecting_services(const struct store *store, const struct object *const **ret_first)
@@ -132,11 +164,17 @@ static void service_set(struct store *store, size_t i, const unsigned int *backe
 	snprintf(service->name, sizeof(service->name), "s%zu", i);
 	service->object.namespace = namespace;
 	service->object.name = service->name;
+	service->port = (struct service_port){ .name = service->name, .proto = IPPROTO_TCP };
+	service->pool = (struct service_pool){
+		.port = &service->port,
+		.backends = service->backends,
+		.backend_count = count,
+		.cluster_count = count,
+	};
 	service->frontend = (struct service_frontend){
 		.port = 80,
 		.proto = IPPROTO_TCP,
-		.backends = service->backends,
-		.backend_count = count,
+		.pool = &service->pool,
 	};
 	addr_parse("10.96.0.1", &service->frontend.addr);
 	service->frontend.addr = addr_add(&service->frontend.addr, i);
@@ -144,6 +182,7 @@ static void service_set(struct store *store, size_t i, const unsigned int *backe
 		addr_parse("10.1.0.0", &service->backends[k].addr);
 		service->backends[k].addr = addr_add(&service->backends[k].addr, backends[k]);
 		service->backends[k].port = 8080;
+		service->backends[k].use = USE_CLUSTER;
 	}
 }
 
@@ -541,6 +580,117 @@ static void test_address_of_a_pod_is_no_service(void **state)
 	assert_string_equal(sync_warning(fixture->sync), "");
 }
 
+static void test_an_external_address_is_never_a_nodes(void **state)
+{
+	static const enum service_kind refused[] = { CLUSTER_IP, EXTERNAL_IP };
+	static const enum service_kind shared[] = { LOAD_BALANCER, NODE_PORT };
+	struct fixture *fixture = *state;
+	const struct ipcache_entry host = { .flags = IPCACHE_HOST };
+	struct errmsg err = { 0 };
+	struct addr addr;
+
+	addr_parse("10.96.0.1", &addr);
+	fixture->maps.changed = NULL;
+	maps_set_batch(&fixture->maps, MAP_IPCACHE, &addr, &host, 1, NULL);
+	restart(fixture);
+	sync_set_missing(fixture->sync, NULL);
+	SET(&fixture->store, 0, 1);
+	for (size_t i = 0; i < ARRAY_SIZE(refused); i++) {
+		fixture->store.services[0].frontend.kind = refused[i];
+		assert_int_equal(sync_services(fixture->sync, &err), -EEXIST);
+		assert_null(service_at(fixture, 0));
+		assert_int_equal(fixture->maps.node.node_port_max, 0);
+	}
+	/* A node has its own ports, and a balancer's may be at its address. */
+	for (size_t i = 0; i < ARRAY_SIZE(shared); i++) {
+		fixture->store.services[0].frontend.kind = shared[i];
+		sync_all(fixture);
+		assert_int_equal(service_at(fixture, 0)->kind, shared[i]);
+		assert_int_equal(fixture->maps.node.node_port_min, 80);
+		assert_int_equal(fixture->maps.node.node_port_max, 80);
+		assert_false(address_is_service(fixture, 0));
+	}
+}
+
+static void test_who_has_an_address_keeps_it(void **state)
+{
+	struct fixture *fixture = *state;
+	struct errmsg err = { 0 };
+
+	SET(&fixture->store, 5, 1);
+	sync_all(fixture);
+	SET(&fixture->store, 0, 2); /* comes first in the store */
+	fixture->store.services[0].frontend.addr = fixture->store.services[5].frontend.addr;
+	assert_int_equal(sync_service(fixture->sync, "shop", "s0", &err), -EEXIST);
+	assert_string_equal(err.text,
+			    "Service shop/s0: 10.96.0.6 port 80/TCP belongs to Service shop/s5");
+	assert_int_equal(backend_at(fixture, 5, 0), 1);
+	assert_int_equal(sync_services(fixture->sync, &err), -EEXIST);
+	assert_int_equal(backend_at(fixture, 5, 0), 1);
+	/* It does not ask for it any more. */
+	fixture->store.services[5].present = false;
+	sync_one(fixture, "s5");
+	assert_int_equal(backend_at(fixture, 5, 0), 2);
+	assert_string_equal(sync_warning(fixture->sync), "");
+}
+
+static void test_local_and_leaving_endpoints_have_their_places(void **state)
+{
+	static const uint8_t uses[] = { USE_CLUSTER | USE_LOCAL, USE_KEEP, USE_CLUSTER };
+	struct fixture *fixture = *state;
+	struct scripted_service *service = &fixture->store.services[0];
+	struct backend_key key = { .index = BACKEND_LOCAL };
+
+	SET(&fixture->store, 0, 1, 2, 3);
+	for (size_t i = 0; i < ARRAY_SIZE(uses); i++)
+		service->backends[i].use = uses[i];
+	service->pool.cluster_count = 2;
+	service->pool.local_count = 1;
+	service->pool.keep_count = 1;
+	service->object.service.internal_local = true;
+	service->object.service.affinity_s = 60;
+	sync_all(fixture);
+	assert_int_equal(service_at(fixture, 0)->backends, 2);
+	assert_int_equal(service_at(fixture, 0)->keeping, 1);
+	assert_int_equal(service_at(fixture, 0)->local_backends, 1);
+	assert_int_equal(service_at(fixture, 0)->affinity_s, 60);
+	assert_int_equal(service_at(fixture, 0)->flags, SERVICE_LOCAL | SERVICE_HAS_ENDPOINTS);
+	assert_int_equal(backend_at(fixture, 0, 2), 2);
+	assert_int_equal(backend_at(fixture, 0, BACKEND_LOCAL), 1);
+	/* The local one goes, and the leaving one is gone. */
+	key.service_id = service_at(fixture, 0)->id;
+	SET(&fixture->store, 0, 3);
+	sync_one(fixture, "s0");
+	trim(fixture);
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_BACKEND), 1);
+	assert_null(fake_map_get(&fixture->maps, MAP_BACKEND, &key));
+}
+
+static void test_source_ranges_come_and_go(void **state)
+{
+	struct fixture *fixture = *state;
+	struct scripted_service *service = &fixture->store.services[0];
+	struct prefix ranges[2];
+
+	assert_int_equal(prefix_parse("198.51.100.0/24", &ranges[0]), 0);
+	assert_int_equal(prefix_parse("2001:db8::/32", &ranges[1]), 0);
+	SET(&fixture->store, 0, 1);
+	SET(&fixture->store, 1, 1);
+	service->frontend.kind = LOAD_BALANCER;
+	service->object.service.source_ranges = ranges;
+	service->object.service.source_range_count = 2;
+	sync_all(fixture);
+	assert_int_equal(service_at(fixture, 0)->flags,
+			 SERVICE_SOURCE_RANGES | SERVICE_HAS_ENDPOINTS);
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_SOURCE_RANGE), 1); /* of its family */
+	sync_one(fixture, "s1");
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_SOURCE_RANGE), 1);
+	service->object.service.source_range_count = 0;
+	sync_one(fixture, "s0");
+	assert_int_equal(service_at(fixture, 0)->flags, SERVICE_HAS_ENDPOINTS);
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_SOURCE_RANGE), 0);
+}
+
 static void test_random_changes_never_leave_a_gap(void **state)
 {
 	struct fixture *fixture = *state;
@@ -601,6 +751,10 @@ int main(void)
 		CASE(test_full_backend_map_is_named_and_retried),
 		CASE(test_full_service_map_is_named),
 		CASE(test_address_of_a_pod_is_no_service),
+		CASE(test_an_external_address_is_never_a_nodes),
+		CASE(test_who_has_an_address_keeps_it),
+		CASE(test_local_and_leaving_endpoints_have_their_places),
+		CASE(test_source_ranges_come_and_go),
 		CASE(test_random_changes_never_leave_a_gap),
 	};
 

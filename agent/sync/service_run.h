@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One run of sync_service.c over the maps: first a plan, then what it says is written. */
+#ifndef TENDRIL_AGENT_SYNC_SERVICE_RUN_H
+#define TENDRIL_AGENT_SYNC_SERVICE_RUN_H
+
+#include "agent/sync/sync_internal.h"
+
+/* What one service lacks in the maps. */
+struct service_shortage {
+	uint32_t backends; /* entries that did not fit */
+	uint32_t services;
+	uint32_t addresses;
+	uint32_t ranges;
+	uint32_t conflicts; /* frontends that are a pod's, a node's or another service's */
+};
+
+/* Frontends that are being written, those of a pool one after the other. */
+struct frontend_plan {
+	struct service_key key;
+	uint32_t affinity_s;
+	uint32_t held_id; /* in the map before the run; 0: none */
+	uint8_t held_kind;
+	uint8_t kind;
+	uint8_t flags;
+};
+
+struct pool_plan {
+	uint32_t id;
+	uint32_t port;
+	uint64_t owner;
+	struct pool_counts wanted;
+	size_t frontend_count;
+};
+
+struct service_run {
+	struct sync *sync;
+	struct frontend_plan *frontends;
+	size_t frontend_count;
+	size_t frontend_room;
+	struct pool_plan *pools;
+	size_t pool_count;
+	size_t pool_room;
+	size_t written; /* frontends that are in the map now */
+	uint64_t owner; /* of the one service; 0: all */
+	/* Node ports, host order. */
+	uint16_t port_min;
+	uint16_t port_max;
+};
+
+static inline struct service_shortage *shortage_of(struct sync *sync, uint64_t owner)
+{
+	return table_put(&sync->unfinished, &owner);
+}
+
+/* Whether programs find the address in ipcache_map as a service's.  Node ports are at addresses
+ * that are there as the node's, or nowhere. */
+static inline bool kind_has_address(uint8_t kind)
+{
+	return kind != NODE_PORT;
+}
+
+/* ---- sync_service_plan.c ---- */
+
+/* A hash of "namespace/name", which cannot contain another slash.  64 bits under a secret key: two
+ * services never collide. */
+uint64_t service_owner(const char *namespace, const char *name);
+/* Plans the frontends and pools of a service; queues backends and ranges. */
+int service_plan(struct service_run *run, const struct object *service);
+
+/* ---- sync_service_write.c ---- */
+
+/* Counts a service_map entry that was read at start, or is new; an entry of the owner, if known. */
+void entry_count(struct sync *sync, const struct addr *addr, const struct service *service);
+void owner_count(struct sync *sync, uint64_t owner, int change);
+struct pool_counts counts_max(const struct pool_counts *a, const struct service *b);
+/* What is planned goes into the maps, and what is not wanted any more goes. */
+int run_write(struct service_run *run);
+/* What a killed agent left: backends and addresses without a service. */
+int leftovers_forget(struct sync *sync);
+
+#endif

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Endpoints of services -> backend_map.  Backends that stay keep their index, so only changes are
+ * written.  A program reads the counts first and a backend after them: so new backends are written
+ * before the counts that include them, and those beyond smaller counts are deleted a moment later.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/sync/sync_internal.h"
+#include "lib/auto.h"
+
+/* ---- placing --------------------------------------------------------------------------------- */
+
+static int backend_compare(const void *a, const void *b)
+{
+	return memcmp(a, b, sizeof(struct backend));
+}
+
+/* Those of a use, sorted, as bsearch() needs them: in the pool's order. */
+static uint32_t backends_make(const struct service_pool *pool, enum backend_use use,
+			      struct backend *backends)
+{
+	uint32_t count = 0;
+
+	for (size_t i = 0; i < pool->backend_count; i++) {
+		const struct service_backend *backend = &pool->backends[i];
+
+		if (backend->use & use)
+			backends[count++] = (struct backend){ .addr = backend->addr,
+							      .port = htons(backend->port) };
+	}
+	return count;
+}
+
+/*
+ * Gives every wanted backend an index from first on.  1. A backend that has one keeps it.  2. The
+ * others take, in order, the indices that are left.  placed: room for count flags, all zero.
+ */
+static int backends_place(struct sync *sync, uint32_t id, uint32_t first,
+			  const struct backend *wanted, uint32_t count, bool *placed)
+{
+	struct backend_key key = { .service_id = id };
+	bool *taken = placed + count;
+	uint32_t next = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		const struct backend *at, *match;
+
+		key.index = first + i;
+		at = map_cache_get(&sync->backends, &key);
+		match = at ? bsearch(at, wanted, count, sizeof(*wanted), backend_compare) : NULL;
+		if (match && !placed[match - wanted]) {
+			placed[match - wanted] = true;
+			taken[i] = true;
+		}
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		int ret;
+
+		if (taken[i])
+			continue;
+		while (placed[next])
+			next++;
+		key.index = first + i;
+		ret = map_cache_set(&sync->backends, &key, &wanted[next++]);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+int sync_pool_place(struct sync *sync, uint32_t id, const struct service_pool *pool)
+{
+	/* Those that keep their flows first: until that is done, they are at their old place. */
+	const struct {
+		enum backend_use use;
+		uint32_t first;
+	} ranges[] = {
+		{ USE_KEEP, (uint32_t)pool->cluster_count },
+		{ USE_CLUSTER, 0 },
+		{ USE_LOCAL, BACKEND_LOCAL },
+	};
+	auto_free struct backend *wanted = calloc(pool->backend_count + 1, sizeof(*wanted));
+	auto_free bool *placed = NULL;
+	int ret = 0;
+
+	if (!wanted)
+		return -ENOMEM;
+	for (size_t i = 0; i < ARRAY_SIZE(ranges) && !ret; i++) {
+		uint32_t count = backends_make(pool, ranges[i].use, wanted);
+
+		if (!count)
+			continue;
+		free(take_ptr(placed));
+		placed = calloc(2 * (size_t)count, sizeof(*placed));
+		if (!placed)
+			return -ENOMEM;
+		ret = backends_place(sync, id, ranges[i].first, wanted, count, placed);
+	}
+	return ret;
+}
+
+/* How many of count backends from first on are in the map, without a gap. */
+static uint32_t range_present(const struct sync *sync, uint32_t id, uint32_t first, uint32_t count)
+{
+	struct backend_key key = { .service_id = id, .index = first };
+
+	while (key.index - first < count && map_cache_get(&sync->backends, &key))
+		key.index++;
+	return key.index - first;
+}
+
+struct pool_counts sync_pool_present(const struct sync *sync, uint32_t id,
+				     const struct pool_counts *wanted)
+{
+	struct pool_counts present = {
+		.cluster = range_present(sync, id, 0, wanted->cluster),
+		.local = range_present(sync, id, BACKEND_LOCAL, wanted->local),
+	};
+
+	if (present.cluster == wanted->cluster)
+		present.keeping = range_present(sync, id, wanted->cluster, wanted->keeping);
+	return present;
+}
+
+/* ---- retiring -------------------------------------------------------------------------------- */
+
+static int range_retire(struct sync *sync, uint32_t id, uint32_t from, uint32_t to)
+{
+	for (uint32_t index = from; index < to; index++) {
+		if (sync->retired_count == sync->retired_room) {
+			size_t room = sync->retired_room ? sync->retired_room * 2 : 64;
+			struct backend_key *grown = realloc(sync->retired, room * sizeof(*grown));
+
+			if (!grown)
+				return -ENOMEM;
+			sync->retired = grown;
+			sync->retired_room = room;
+		}
+		sync->retired[sync->retired_count++] =
+			(struct backend_key){ .service_id = id, .index = index };
+	}
+	return 0;
+}
+
+int sync_pool_retire(struct sync *sync, uint32_t id, const struct pool_counts *before,
+		     const struct pool_counts *after)
+{
+	int ret = range_retire(sync, id, after->cluster + after->keeping,
+			       before->cluster + before->keeping);
+
+	return ret ? ret
+		   : range_retire(sync, id, BACKEND_LOCAL + after->local,
+				  BACKEND_LOCAL + before->local);
+}
+
+/* Whether the counts of some service include this backend. */
+static bool backend_is_promised(const struct sync *sync, const struct backend_key *key)
+{
+	const struct pool_state *state = table_find(&sync->pools, &key->service_id);
+
+	if (!state)
+		return false;
+	if (key->index >= BACKEND_LOCAL)
+		return key->index - BACKEND_LOCAL < state->counts.local;
+	return key->index < state->counts.cluster + state->counts.keeping;
+}
+
+int sync_trim(struct sync *sync)
+{
+	size_t count = 0;
+	int ret;
+
+	for (size_t i = 0; i < sync->retired_count; i++) {
+		const struct backend_key *key = &sync->retired[i];
+
+		/* It may be in use again. */
+		if (!backend_is_promised(sync, key) && map_cache_get(&sync->backends, key))
+			sync->retired[count++] = *key;
+	}
+	ret = map_cache_del(&sync->backends, sync->retired, count);
+	free(take_ptr(sync->retired));
+	sync->retired_count = 0;
+	sync->retired_room = 0;
+	return ret;
+}
+
+int sync_backends_leftovers(struct sync *sync)
+{
+	const void *key;
+	size_t pos = 0;
+	int ret = 0;
+
+	while (!ret && table_next(&sync->backends.entries, &pos, &key)) {
+		const struct backend_key *backend = key;
+
+		if (!backend_is_promised(sync, backend))
+			ret = range_retire(sync, backend->service_id, backend->index,
+					   backend->index + 1);
+	}
+	return ret;
+}

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which addresses of a service lead where.  All addresses that lead to one port of a service, in
+ * one family, share an id, under which sync_backend.c keeps the endpoints.  The id stays, across
+ * restarts too.  Who holds an address and port keeps it as long as its Service asks for it.
+ */
+#include <arpa/inet.h>
+#include <string.h>
+
+#include "agent/sync/service_run.h"
+#include "lib/arena.h"
+
+/* ---- names, keys, ids ------------------------------------------------------------------------ */
+
+static uint32_t port_make(const struct service_pool *pool)
+{
+	char text[80];
+	int len = snprintf(text, sizeof(text), "%s/%u/%d", pool->port->name, pool->port->proto,
+			   pool->v6);
+
+	return (uint32_t)table_hash(text,
+				    (size_t)len < sizeof(text) ? (size_t)len : sizeof(text) - 1);
+}
+
+static struct service_key service_key_make(const struct service_frontend *frontend)
+{
+	return (struct service_key){
+		.addr = frontend->addr,
+		.port = htons(frontend->port),
+		.proto = frontend->proto,
+	};
+}
+
+static uint32_t service_id_new(struct sync *sync)
+{
+	do
+		sync->last_service_id++;
+	while (sync->last_service_id == 0 || table_find(&sync->pools, &sync->last_service_id));
+	return sync->last_service_id;
+}
+
+uint64_t service_owner(const char *namespace, const char *name)
+{
+	char text[512];
+	int len = snprintf(text, sizeof(text), "%s/%s", namespace, name);
+
+	return table_hash(text, (size_t)len < sizeof(text) ? (size_t)len : sizeof(text) - 1);
+}
+
+/* ---- conflicts ------------------------------------------------------------------------------- */
+
+static int conflict_note(struct sync *sync, const struct object *service,
+			 const struct service_key *key, const struct object *holder)
+{
+	struct service_shortage *shortage =
+		shortage_of(sync, service_owner(service->namespace, service->name));
+	char text[ADDR_TEXT_MAX];
+
+	shortage->conflicts++;
+	addr_format(&key->addr, text);
+	if (holder)
+		snprintf(sync->service_conflict, sizeof(sync->service_conflict),
+			 "Service %s/%s: %s port %u/%s belongs to Service %s/%s",
+			 service->namespace, service->name, text, ntohs(key->port),
+			 proto_name(key->proto), holder->namespace, holder->name);
+	else
+		snprintf(sync->service_conflict, sizeof(sync->service_conflict),
+			 "Service %s/%s: its address %s belongs to a pod or a node",
+			 service->namespace, service->name, text);
+	return 0;
+}
+
+/* Whether an address is a pod's, or the node's where that is no place for this kind of frontend:
+ * clouds and node balancers give a load balancer the address of a node. */
+static bool address_is_taken(const struct sync *sync, const struct addr *addr, uint8_t kind)
+{
+	const struct ipcache_entry *entry = map_cache_get(&sync->ipcache, addr);
+
+	if (!entry || entry->flags & IPCACHE_SERVICE)
+		return false;
+	return !(entry->flags & IPCACHE_HOST) || kind == CLUSTER_IP || kind == EXTERNAL_IP;
+}
+
+/* Whether the Service asks for this frontend. */
+static bool service_asks(const struct sync *sync, const struct object *service,
+			 const struct service_key *key)
+{
+	struct service_frontends frontends = service_frontends(sync->store, service, &sync->node);
+	bool asks = false;
+
+	for (size_t i = 0; i < frontends.count && !asks; i++) {
+		struct service_key own = service_key_make(&frontends.items[i]);
+
+		asks = memcmp(&own, key, sizeof(own)) == 0;
+	}
+	service_frontends_done(&frontends);
+	return asks;
+}
+
+/* The Service that has a frontend and still asks for it. */
+static const struct object *frontend_holder(const struct sync *sync, uint64_t owner,
+					    const struct service_key *key)
+{
+	for (const struct object *service = store_first(sync->store, OBJECT_SERVICE); service;
+	     service = store_next(sync->store, service)) {
+		if (service_owner(service->namespace, service->name) == owner)
+			return service_asks(sync, service, key) ? service : NULL;
+	}
+	return NULL;
+}
+
+/* ---- planning -------------------------------------------------------------------------------- */
+
+static uint8_t flags_make(const struct service_object *service, const struct service_pool *pool,
+			  enum service_kind kind)
+{
+	uint8_t flags = 0;
+
+	if (service_is_local(service, kind))
+		flags |= SERVICE_LOCAL;
+	if (pool->cluster_count || pool->local_count)
+		flags |= SERVICE_HAS_ENDPOINTS;
+	if (kind == LOAD_BALANCER && service->source_range_count)
+		flags |= SERVICE_SOURCE_RANGES;
+	return flags;
+}
+
+/* Programs look for frontends at the node's own addresses in a range of ports alone. */
+static void node_port_note(struct service_run *run, const struct service_frontend *frontend)
+{
+	const struct ipcache_entry *entry = map_cache_get(&run->sync->ipcache, &frontend->addr);
+
+	if (kind_has_address((uint8_t)frontend->kind) && !(entry && entry->flags & IPCACHE_HOST))
+		return;
+	if (!run->port_min || frontend->port < run->port_min)
+		run->port_min = frontend->port;
+	if (frontend->port > run->port_max)
+		run->port_max = frontend->port;
+}
+
+/* Queues a frontend, unless it is somebody else's. */
+static int frontend_plan(struct service_run *run, const struct object *service, uint64_t owner,
+			 const struct service_frontend *frontend)
+{
+	struct sync *sync = run->sync;
+	struct service_key key = service_key_make(frontend);
+	const struct service *held = map_cache_get(&sync->services, &key);
+	const struct pool_state *state = held ? table_find(&sync->pools, &held->id) : NULL;
+	struct frontend_plan plan = {
+		.key = key,
+		.affinity_s = service->service.affinity_s,
+		.held_id = held ? held->id : 0,
+		.held_kind = held ? held->kind : 0,
+		.kind = (uint8_t)frontend->kind,
+		.flags = flags_make(&service->service, frontend->pool, frontend->kind),
+	};
+
+	if (address_is_taken(sync, &key.addr, plan.kind))
+		return conflict_note(sync, service, &key, NULL);
+	if (state && state->owner && state->owner != owner) {
+		const struct object *holder = frontend_holder(sync, state->owner, &key);
+
+		if (holder)
+			return conflict_note(sync, service, &key, holder);
+	}
+	node_port_note(run, frontend);
+	array_room(&run->frontends, run->frontend_count, &run->frontend_room,
+		   sizeof(*run->frontends));
+	run->frontends[run->frontend_count++] = plan;
+	return 0;
+}
+
+/* The id that the pool has: that of one of its frontends, unless it is another pool's. */
+static uint32_t pool_id(struct service_run *run, const struct pool_plan *plan)
+{
+	size_t first = run->frontend_count - plan->frontend_count;
+	struct sync *sync = run->sync;
+
+	for (size_t i = first; i < run->frontend_count; i++) {
+		uint32_t id = run->frontends[i].held_id;
+		struct pool_state *state = id ? table_find(&sync->pools, &id) : NULL;
+
+		if (!state)
+			continue;
+		if (!state->owner) { /* from before this agent */
+			state->owner = plan->owner;
+			state->port = plan->port;
+			owner_count(sync, state->owner, (int)state->frontends);
+		}
+		if (state->owner == plan->owner && state->port == plan->port)
+			return id;
+	}
+	return service_id_new(sync);
+}
+
+/* Queues the ranges of clients that a pool of this family admits. */
+static int ranges_plan(struct sync *sync, const struct service_object *service, uint32_t id,
+		       bool v6)
+{
+	const uint8_t one = 1;
+	int ret = 0;
+
+	for (size_t i = 0; i < service->source_range_count && !ret; i++) {
+		const struct prefix *range = &service->source_ranges[i];
+		const struct source_range_key key = { .prefixlen = 32u + range->len,
+						      .service_id = id,
+						      .addr = range->addr };
+
+		if (addr_is_v4(&range->addr) != v6)
+			ret = map_cache_set(&sync->ranges, &key, &one);
+	}
+	return ret;
+}
+
+static int pool_plan(struct service_run *run, const struct object *service,
+		     const struct service_pool *pool, size_t first)
+{
+	struct sync *sync = run->sync;
+	struct pool_plan plan = {
+		.owner = service_owner(service->namespace, service->name),
+		.port = port_make(pool),
+		.wanted = { (uint32_t)pool->cluster_count, (uint32_t)pool->keep_count,
+			    (uint32_t)pool->local_count },
+		.frontend_count = run->frontend_count - first,
+	};
+	int ret;
+
+	if (!plan.frontend_count)
+		return 0;
+	plan.id = pool_id(run, &plan);
+	array_room(&run->pools, run->pool_count, &run->pool_room, sizeof(*run->pools));
+	run->pools[run->pool_count++] = plan;
+	ret = ranges_plan(sync, &service->service, plan.id, pool->v6);
+	return ret ? ret : sync_pool_place(sync, plan.id, pool);
+}
+
+/* Keeps what the maps hold of a pool: while the store is half known, a service may seem to have
+ * lost its endpoints. */
+static bool pool_is_kept(struct service_run *run, size_t first)
+{
+	struct sync *sync = run->sync;
+	bool kept = false;
+
+	for (size_t i = first; i < run->frontend_count && !sync->deletes_allowed; i++)
+		kept |= map_cache_keep(&sync->services, &run->frontends[i].key);
+	return kept;
+}
+
+int service_plan(struct service_run *run, const struct object *service)
+{
+	uint64_t owner = service_owner(service->namespace, service->name);
+	struct service_frontends frontends =
+		service_frontends(run->sync->store, service, &run->sync->node);
+	size_t next = 0;
+	int ret = 0;
+
+	if (!run->sync->node.name)
+		run->sync->local_by_address |=
+			service->service.internal_local || service->service.external_local;
+	for (size_t i = 0; i < frontends.pool_count && !ret; i++) {
+		size_t first = run->frontend_count;
+
+		while (next < frontends.count &&
+		       frontends.items[next].pool == &frontends.pools[i] && !ret)
+			ret = frontend_plan(run, service, owner, &frontends.items[next++]);
+		if (ret)
+			break;
+		if (pool_is_kept(run, first))
+			run->frontend_count = first;
+		else
+			ret = pool_plan(run, service, &frontends.pools[i], first);
+	}
+	service_frontends_done(&frontends);
+	return ret;
+}
