@@ -44,6 +44,14 @@ MEMBER_COLUMN(egress_rules, "egressRules")
 MEMBER_COLUMN(selected, "selectedEndpoints")
 MEMBER_COLUMN(protocol, "protocol")
 MEMBER_COLUMN(port_name, "name")
+MEMBER_COLUMN(type, "type")
+MEMBER_COLUMN(internal_policy, "internalTrafficPolicy")
+MEMBER_COLUMN(external_policy, "externalTrafficPolicy")
+MEMBER_COLUMN(affinity, "affinitySeconds")
+MEMBER_COLUMN(source_ranges, "sourceRanges")
+MEMBER_COLUMN(health_check, "healthCheckNodePort")
+MEMBER_COLUMN(frontend_kind, "kind")
+MEMBER_COLUMN(hints, "hints")
 
 static void fill_name(const cJSON *row, struct cell *cell)
 {
@@ -151,36 +159,69 @@ static void fill_frontend(const cJSON *row, struct cell *cell)
 	format_end(row, "address", "port", cell);
 }
 
+/* Whether it gets new connections, by one of the traffic policies. */
+static bool backend_is_used(const cJSON *backend)
+{
+	const cJSON *use;
+
+	cJSON_ArrayForEach (use, member_get(backend, "use")) {
+		if (cJSON_IsString(use) && strcmp(use->valuestring, "keep") != 0)
+			return true;
+	}
+	return false;
+}
+
+static int used_count(const cJSON *frontend)
+{
+	const cJSON *backend;
+	int count = 0;
+
+	cJSON_ArrayForEach (backend, member_get(frontend, "backends"))
+		count += backend_is_used(backend);
+	return count;
+}
+
+/* "10.0.0.2:8080, 10.0.0.3:8080 (not ready)". */
 static void fill_backends(const cJSON *row, struct cell *cell)
 {
 	const cJSON *backend;
-	size_t used = 0;
+	size_t len = 0;
 
 	cell_set(cell, COLOUR_NONE, "%s", "");
 	cJSON_ArrayForEach (backend, member_get(row, "backends")) {
 		struct cell one;
+		const char *state = "";
 
 		format_end(backend, "address", "port", &one);
-		used += (size_t)snprintf(cell->text + used, sizeof(cell->text) - used, "%s%s",
-					 used ? ", " : "", one.text);
-		if (used >= sizeof(cell->text))
+		if (cJSON_IsTrue(member_get(backend, "terminating")))
+			state = " (terminating)";
+		else if (!cJSON_IsTrue(member_get(backend, "ready")))
+			state = " (not ready)";
+		else if (!backend_is_used(backend))
+			state = " (for others)";
+		len += (size_t)snprintf(cell->text + len, sizeof(cell->text) - len, "%s%s%s",
+					len ? ", " : "", one.text, state);
+		if (len >= sizeof(cell->text))
 			break;
 	}
-	if (used == 0)
+	if (len == 0)
 		cell_set(cell, COLOUR_WARN, "none ready");
+	else if (!used_count(row))
+		cell->colour = COLOUR_WARN;
 }
 
 static void fill_backend_count(const cJSON *row, struct cell *cell)
 {
 	const cJSON *frontend;
-	int frontends = 0, backends = 0;
+	int frontends = 0, used = 0, backends = 0;
 
 	cJSON_ArrayForEach (frontend, member_get(row, "frontends")) {
 		frontends++;
+		used += used_count(frontend);
 		backends += cJSON_GetArraySize(member_get(frontend, "backends"));
 	}
-	cell_set(cell, frontends > 0 && backends == 0 ? COLOUR_WARN : COLOUR_NONE,
-		 "%d frontends, %d backends", frontends, backends);
+	cell_set(cell, frontends > 0 && used == 0 ? COLOUR_WARN : COLOUR_NONE,
+		 "%d frontends, %d of %d backends used", frontends, used, backends);
 }
 
 static const struct column endpoint_columns[] = {
@@ -220,13 +261,31 @@ static const struct column node_fields[] = {
 	{ "Pod CIDRs", fill_pod_cidrs, false }, { "Routing", fill_routing, false },
 	{ "Problem", fill_problem, false },     { "Labels", fill_labels, false },
 };
-static const struct column service_columns[] = { { "SERVICE", fill_name, false },
-						 { "CLUSTER IPS", fill_cluster_ips, false },
-						 { "BACKENDS", fill_backend_count, false } };
-static const struct column frontend_columns[] = { { "FRONTEND", fill_frontend, false },
-						  { "PROTOCOL", fill_protocol, false },
-						  { "PORT", fill_port_name, false },
-						  { "BACKENDS", fill_backends, false } };
+static const struct column service_columns[] = {
+	{ "SERVICE", fill_name, false },
+	{ "TYPE", fill_type, false },
+	{ "CLUSTER IPS", fill_cluster_ips, false },
+	{ "BACKENDS", fill_backend_count, false },
+	{ "INSIDE", fill_internal_policy, true },
+	{ "OUTSIDE", fill_external_policy, true },
+	{ "AFFINITY SECONDS", fill_affinity, true },
+	{ "SOURCE RANGES", fill_source_ranges, true },
+};
+static const struct column service_fields[] = {
+	{ "Service", fill_name, false },
+	{ "Type", fill_type, false },
+	{ "Cluster IPs", fill_cluster_ips, false },
+	{ "Internal traffic policy", fill_internal_policy, false },
+	{ "External traffic policy", fill_external_policy, false },
+	{ "Affinity seconds", fill_affinity, false },
+	{ "Source ranges", fill_source_ranges, false },
+	{ "Health check port", fill_health_check, false },
+};
+static const struct column frontend_columns[] = {
+	{ "FRONTEND", fill_frontend, false }, { "PROTOCOL", fill_protocol, false },
+	{ "PORT", fill_port_name, false },    { "KIND", fill_frontend_kind, false },
+	{ "HINTS", fill_hints, true },        { "BACKENDS", fill_backends, false },
+};
 static const struct column identity_columns[] = { { "IDENTITY", fill_id, false },
 						  { "WHO", fill_description, false },
 						  { "ADDRESSES", fill_addresses, false } };
@@ -331,11 +390,13 @@ int cmd_service_get(const struct arguments *args, struct errmsg *err)
 
 	if (ret)
 		return ret;
-	if (args->json)
+	if (args->json) {
 		output_json(row);
-	else
+	} else {
+		output_fields(row, service_fields, ARRAY_SIZE(service_fields));
 		output_table(member_get(row, "frontends"), frontend_columns,
-			     ARRAY_SIZE(frontend_columns), 0);
+			     ARRAY_SIZE(frontend_columns), TABLE_WIDE);
+	}
 	cJSON_Delete(row);
 	return EXIT_OK;
 }

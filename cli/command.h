@@ -96,6 +96,7 @@ int cmd_node_list(const struct arguments *args, struct errmsg *err);
 int cmd_node_get(const struct arguments *args, struct errmsg *err);
 int cmd_service_list(const struct arguments *args, struct errmsg *err);
 int cmd_service_get(const struct arguments *args, struct errmsg *err);
+int cmd_service_explain(const struct arguments *args, struct errmsg *err);
 int cmd_identity_list(const struct arguments *args, struct errmsg *err);
 int cmd_conntrack_list(const struct arguments *args, struct errmsg *err);
 int cmd_monitor(const struct arguments *args, struct errmsg *err);

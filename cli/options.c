@@ -18,7 +18,9 @@ static const struct option_spec option_specs[] = {
 	{ OPT_FROM, "from", 0, TEXT(from), "POD|IP",
 	  "the sender: NAMESPACE/NAME of a pod, or an address", VALUE_POD, NULL },
 	{ OPT_TO, "to", 0, TEXT(to), "POD|SERVICE|IP",
-	  "the receiver: NAMESPACE/NAME of a pod or a service, or an address", VALUE_PEER, NULL },
+	  "the receiver: NAMESPACE/NAME of a pod or a service, or an address; service explain: "
+	  "ADDRESS:PORT",
+	  VALUE_PEER, NULL },
 	{ OPT_PORT, "port", 0, TEXT(port), "PORT",
 	  "destination port: 80, 80/UDP; explain: its name, too; matrix: a list, or all",
 	  VALUE_FREE, NULL },

@@ -13,6 +13,7 @@ import yaml
 from cli import BUILD, ROOT, Agent, document, pod, policy, tendril
 
 COMMANDS = ["status", "get", "endpoint list", "endpoint get", "node list", "node get", "service list", "service get",
+            "service explain",
             "identity list", "policy validate", "policy apply", "policy delete", "policy list",
             "policy get", "policy explain", "policy matrix", "policy test", "policy lint", "policy diff",
             "policy record", "monitor", "conntrack list", "help", "version"]
@@ -25,9 +26,22 @@ ENDPOINT = {"slot": 1, "containerId": "c" * 64, "ifname": "eth0", "namespace": "
             "accelerate": False,
             "stats": {"txPackets": 1, "txBytes": 2, "rxPackets": 3, "rxBytes": 4, "drops": 5,
                       "accelConnections": 0, "accelBytes": 0, "accelFallbacks": 0}}
-SERVICE = {"namespace": "shop", "name": "cart", "clusterIPs": ["10.96.0.1"],
-           "frontends": [{"address": "10.96.0.1", "port": 80, "protocol": "TCP", "name": "http",
-                          "backends": [{"address": "10.0.0.2", "port": 8080, "pod": "shop/cart"}]}]}
+def backend(n, **fields):
+    return {"address": f"10.0.0.{n}", "port": 8080, "pod": "shop/cart", "node": f"n{n}", "zone": "a",
+            "ready": True, "serving": True, "terminating": False, "use": ["cluster"], **fields}
+
+
+SERVICE = {"namespace": "shop", "name": "cart", "type": "LoadBalancer", "clusterIPs": ["10.96.0.1"],
+           "internalTrafficPolicy": "Cluster", "externalTrafficPolicy": "Local", "affinitySeconds": 60,
+           "healthCheckNodePort": 30999, "sourceRanges": ["10.0.0.0/24", "198.51.100.0/24"],
+           "frontends": [{"address": address, "port": 80, "protocol": "TCP", "name": "http", "kind": kind,
+                          "hints": "zone",
+                          "backends": [backend(2, use=["cluster", "local"]),
+                                       backend(3, ready=False, serving=False, use=[]),
+                                       backend(4, ready=False, terminating=True, use=["keep"]),
+                                       backend(5), backend(6, use=["keep"])]}
+                         for address, kind in (("10.96.0.1", "ClusterIP"), ("203.0.113.1", "LoadBalancer"),
+                                               ("fd96::1", "ClusterIP"))]}
 DROP = {"time": "2026-01-01T00:00:00Z", "type": "drop", "reason": "INGRESS_DENIED",
         "text": "ingress policy of the receiver does not allow it", "direction": "ingress",
         "protocol": "TCP", "tcpFlags": "S", "length": 60,
@@ -146,6 +160,8 @@ def test_overview_completion_and_manual_know_every_command_and_option():
     (["policy", "get", "/a b"], "/a b: must be NAMESPACE/NAME or /NAME"),
     (["endpoint", "get", "a/b?x"], "a/b?x: must be NAMESPACE/NAME"),
     (["service", "get", ""], ": must be NAMESPACE/NAME"),
+    (["service", "explain", "--from", "a", "--to", "10.96.0.1"], "is not ADDRESS:PORT"),
+    (["service", "explain", "--from", "a", "--to", "[::1:80"], "is not ADDRESS:PORT"),
     (["policy", "record", "a//b"], "a//b: must be NAMESPACE/NAME"),
     (["policy", "record", "--for", "1d"], "\"1d\" is not a time"),
     (["policy", "apply", "-f", "x", "--then-apply"], "--then-apply goes with --canary"),
@@ -196,7 +212,8 @@ def test_no_agent(tmp_path):
     for command in COMMANDS:
         if command.startswith("policy") or " get" in command or command in ("get", "help", "version"):
             continue
-        done = tendril(*command.split(), "--socket", tmp_path / "none")
+        ends = ["--from", "192.0.2.1", "--to", "10.96.0.1:80"] if "explain" in command else []
+        done = tendril(*command.split(), *ends, "--socket", tmp_path / "none")
         assert done.returncode == 1 and done.stdout == ""
         assert done.stderr.startswith(f"{command}: no agent answers on {tmp_path}/none")
 
@@ -235,13 +252,35 @@ def test_json_is_what_the_agent_said(agent, command, path):
 @pytest.mark.parametrize("command, texts", [
     ("endpoint get shop/web", ["shop/web", "10.0.0.1, fd00::1", "shop/p", "5 dropped"]),
     ("node list", ["n2", "10.127.2.0/24", "direct", "no InternalIP"]),
-    ("service get shop/cart", ["10.96.0.1:80", "10.0.0.2:8080"]),
+    ("service get shop/cart", ["10.96.0.1:80", "10.0.0.2:8080", "10.0.0.3:8080 (not ready)",
+                               "10.0.0.4:8080 (terminating)", "LoadBalancer", "198.51.100.0/24"]),
+    ("service list", ["shop/cart", "LoadBalancer", "3 frontends, 6 of 15 backends used"]),
+    ("service explain --from shop/web --to 10.96.0.1:80",
+     ["connects: ClusterIP address of Service shop/cart, traffic policy Cluster", "60 s", "not ready",
+      "terminates, and others", "its hints are for other"]),
+    ("service explain --from shop/web --to 203.0.113.1:80/tcp", ["connects: LoadBalancer"]),
+    ("service explain --from shop/web --to [fd96::1]:80", ["connects: ClusterIP"]),
+    ("service explain --from 198.51.100.7 --to 203.0.113.1:80",
+     ["connects: LoadBalancer address of Service shop/cart, traffic policy Local",
+      "not on this node, and the traffic policy is Local"]),
+    ("service explain --from 192.0.2.7 --to 203.0.113.1:80",
+     ["dropped: LoadBalancer", "the client is not in loadBalancerSourceRanges"]),
     ("conntrack list", ["[fd00::1]:1", "[fd00::2]:80", "established"]),
     ("policy list", ["shop/p", "Ingress", "api", "/guard", "Baseline 7"]),
     ("identity list", ["world"])])
 def test_text_shows_what_matters(agent, command, texts):
     done = on(agent, *command.split())
     assert all(text in done.stdout for text in texts), done.stdout
+
+
+def test_service_explain_says_what_is_refused_and_what_is_unknown(agent):
+    nobody = dict(SERVICE, frontends=[dict(SERVICE["frontends"][0], backends=[backend(3, ready=False, use=[])])])
+    agent.answers["GET /v1/services"] = [nobody]
+    done = on(agent, "service", "explain", "--from", "shop/web", "--to", "10.96.0.1:80", "-o", "json")
+    told = json.loads(done.stdout)
+    assert (told["outcome"], told["backends"][0]["eligible"]) == ("refused", False)
+    done = on(agent, "service", "explain", "--from", "shop/web", "--to", "10.96.0.1:81")
+    assert done.returncode == 1 and "10.96.0.1:81 is no address of a service on this node" in done.stderr
 
 
 def test_yaml_is_what_json_is(agent):
