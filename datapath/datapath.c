@@ -423,6 +423,7 @@ void datapath_close(struct datapath *datapath)
 	if (!datapath)
 		return;
 	maps_done(datapath);
+	links_drop_old(datapath);
 	for (int i = 0; i < MAP_TOTAL; i++) {
 		if (datapath->map_fds[i] >= 0)
 			close(datapath->map_fds[i]);

@@ -404,20 +404,62 @@ static bool program_on_cgroup(const struct program *program)
 	return type_serves_sockets(program->type) || program->type == BPF_PROG_TYPE_SOCK_OPS;
 }
 
-/* Attaches a program to the cgroup, in place if its link is there already. */
+/* Programs that tell a socket which service it speaks with, from what others have noted. */
+static bool program_tells(const struct program *program)
+{
+	return program->attach_type == BPF_CGROUP_INET4_GETPEERNAME ||
+	       program->attach_type == BPF_CGROUP_INET6_GETPEERNAME ||
+	       program->attach_type == BPF_CGROUP_UDP4_RECVMSG ||
+	       program->attach_type == BPF_CGROUP_UDP6_RECVMSG;
+}
+
+void links_drop_old(struct datapath *datapath)
+{
+	while (datapath->old_link_count) {
+		int fd = datapath->old_links[--datapath->old_link_count];
+
+		bpf_link_detach(fd);
+		close(fd);
+	}
+}
+
+/* Attaches a program to the cgroup, in place if its link is there already.  During a takeover those
+ * that tell stay beside the new ones: each knows the sockets of its own maps. */
 static int cgroup_attach(struct datapath *datapath, const struct program *program, int cgroup_fd,
 			 uint64_t cgroup_id, struct errmsg *err)
 {
 	char path[PIN_PATH_MAX];
 	auto_close int fd = bpf_obj_get(link_path(datapath->pin_dir, program->name, path));
+	bool beside = datapath->staged && program_tells(program) &&
+		      datapath->old_link_count < ARRAY_SIZE(datapath->old_links);
 	int ret;
 
-	if (fd >= 0 && link_cgroup(fd) == cgroup_id && !bpf_link_update(fd, program->fd, NULL))
+	if (fd >= 0 && !beside && link_cgroup(fd) == cgroup_id &&
+	    !bpf_link_update(fd, program->fd, NULL))
 		return 0;
 	ret = link_create(datapath, program->name, program->fd, cgroup_fd, program->attach_type,
 			  err);
-	if (!ret && fd >= 0)
+	if (!ret && fd >= 0 && beside)
+		datapath->old_links[datapath->old_link_count++] = take_fd(&fd);
+	else if (!ret && fd >= 0)
 		bpf_link_detach(fd); /* from another cgroup */
+	return ret;
+}
+
+/* Attaches all that tell, or all others. */
+static int cgroup_attach_some(struct datapath *datapath, bool tell, int cgroup_fd,
+			      uint64_t cgroup_id, struct errmsg *err)
+{
+	int ret = 0;
+
+	for (size_t i = 0; !ret && i < datapath->program_count; i++) {
+		const struct program *program = &datapath->programs[i];
+
+		if (!program_on_cgroup(program) || program_tells(program) != tell)
+			continue;
+		ret = cgroup_attach(datapath, program, cgroup_fd, cgroup_id, err);
+		datapath->socket_services |= !ret && type_serves_sockets(program->type);
+	}
 	return ret;
 }
 
@@ -429,19 +471,11 @@ static int cgroup_attach_all(struct datapath *datapath, const char *cgroup, stru
 
 	if (fd < 0 || fstat(fd, &st))
 		return fail(err, -errno, "cgroup %s", cgroup);
-	for (size_t i = 0; i < datapath->program_count; i++) {
-		const struct program *program = &datapath->programs[i];
-
-		if (!program_on_cgroup(program))
-			continue;
-		/* The inode number of a cgroup is its id. */
-		ret = cgroup_attach(datapath, program, fd, st.st_ino, err);
-		if (ret)
-			return wrap(err, "cgroup %s", cgroup);
-		if (type_serves_sockets(program->type))
-			datapath->socket_services = true;
-	}
-	return 0;
+	/* The inode number of a cgroup is its id.  Who tells must be there before who notes. */
+	ret = cgroup_attach_some(datapath, true, fd, st.st_ino, err);
+	if (!ret)
+		ret = cgroup_attach_some(datapath, false, fd, st.st_ino, err);
+	return ret ? wrap(err, "cgroup %s", cgroup) : 0;
 }
 
 /* Takes the sk_msg program off a sockhash.  Sockets that are in the map keep theirs: the kernel

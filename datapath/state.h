@@ -51,6 +51,8 @@ struct datapath {
 	int trial_link_fd;   /* of its only cgroup program; -1 */
 	uint32_t pinned_abi; /* of the maps that were found, see takeover_begin() */
 	bool staged;         /* the maps are in the next folder until takeover_finish() */
+	int old_links[4];    /* until takeover_finish(), see cgroup_attach() */
+	size_t old_link_count;
 	bool tcx;
 	bool socket_services;
 	bool accel_later; /* its programs are still to come, see datapath_load_accel() */
@@ -187,6 +189,8 @@ struct program *program_find(const struct datapath *datapath, const char *name);
 /* Puts this process' programs behind every pinned link and attaches the cgroup and sk_msg programs
  * that were loaded; removes links of programs that were not. */
 int links_open(struct datapath *datapath, const char *cgroup, struct errmsg *err);
+/* Ends what cgroup_attach() left attached beside the new programs. */
+void links_drop_old(struct datapath *datapath);
 /* Takes the acceleration programs off the cgroup and accel_map, whoever put them there. */
 void links_drop_accel(struct datapath *datapath);
 /* Detaches and removes every link pinned below pin_dir. */

@@ -7,7 +7,8 @@
  *	1  The new maps are filled and pinned, with those that are used on, in "new".
  *	2  "new" becomes "fromABI_toABI".  Then the version is set: from here on only this agent,
  *	   or a later one, can start, and it goes on with step 3.
- *	3  The programs of sockets are replaced one by one, then all others at one moment (swap.c).
+ *	3  The programs of sockets are replaced one by one; those that read what others wrote stay
+ *	   beside the new ones until step 4.  Then all others are replaced at one moment (swap.c).
  *	   Old ones work on the old maps until then.
  *	4  What the old programs wrote after step 1 is brought over, before and after that moment.
  *	   In the milliseconds between, what the new programs would drop is asked of the old ones.
@@ -485,6 +486,7 @@ int takeover_finish(struct datapath *datapath, struct errmsg *err)
 	if (!datapath->staged)
 		return 0;
 	maps_bring(datapath);
+	links_drop_old(datapath);
 	accel_end(next_path(datapath, next)); /* the flag was copied; the sockets were not */
 	programs_swap(datapath);
 	maps_bring(datapath);
