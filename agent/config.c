@@ -655,7 +655,7 @@ void config_print(const struct config *config)
 			cJSON_AddItemToObject(json, setting->key, setting_json(setting, config));
 	}
 	text = cJSON_Print(json);
-	puts(text ? text : "out of memory");
+	puts(text);
 }
 
 struct datapath_options config_datapath(const struct config *config)

@@ -9,6 +9,7 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
+#include "lib/alloc.h"
 #include "lib/auto.h"
 
 struct deletion_watch {
@@ -42,10 +43,8 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 int deletion_watch_new(struct event_base *base, const char *dir, void (*deleted)(void *arg),
 		       void *arg, struct deletion_watch **ret_watch, struct errmsg *err)
 {
-	auto_(deletion_watch) struct deletion_watch *watch = calloc(1, sizeof(*watch));
+	auto_(deletion_watch) struct deletion_watch *watch = xcalloc(1, sizeof(*watch));
 
-	if (!watch)
-		return fail(err, -ENOMEM, "watch %s", dir);
 	watch->deleted = deleted;
 	watch->arg = arg;
 	snprintf(watch->dir, sizeof(watch->dir), "%s", dir);
@@ -53,8 +52,8 @@ int deletion_watch_new(struct event_base *base, const char *dir, void (*deleted)
 	if (watch->fd < 0 || directory_watch(watch) < 0)
 		return fail(err, -errno, "watch %s", dir);
 	watch->readable = event_new(base, watch->fd, EV_READ | EV_PERSIST, on_readable, watch);
-	if (!watch->readable || event_add(watch->readable, NULL) < 0)
-		return fail(err, -ENOMEM, "watch %s", dir);
+	if (event_add(watch->readable, NULL) < 0)
+		return fail(err, -EIO, "watch %s", dir);
 	*ret_watch = take_ptr(watch);
 	return 0; /* NOLINT(*Malloc): the caller owns it */
 }

@@ -29,9 +29,11 @@
 #include "agent/sync/sync.h"
 #include "agent/syscalls.h"
 #include "agent/uplink/uplink.h"
+#include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/clock.h"
 #include "lib/http.h"
+#include "lib/json.h"
 #include "lib/netns.h"
 #include "lib/task.h"
 
@@ -127,8 +129,8 @@ static int signals_watch(struct daemon *daemon, struct errmsg *err)
 	for (size_t i = 0; i < ARRAY_SIZE(signal_rows); i++) {
 		daemon->signals[i] = evsignal_new(daemon->agent.base, signal_rows[i].number,
 						  signal_rows[i].handler, daemon);
-		if (!daemon->signals[i] || event_add(daemon->signals[i], NULL) < 0)
-			return fail(err, -ENOMEM, "signal %d", signal_rows[i].number);
+		if (event_add(daemon->signals[i], NULL) < 0)
+			return fail(err, -EIO, "signal %d", signal_rows[i].number);
 	}
 	return 0;
 }
@@ -255,7 +257,7 @@ static int objects_start(struct daemon *daemon, struct errmsg *err)
 	return objects_new(&options, &daemon->agent.objects, err);
 }
 
-static int accel_start(struct daemon *daemon, struct errmsg *err)
+static void accel_start(struct daemon *daemon)
 {
 	struct agent *agent = &daemon->agent;
 	const struct accel_options options = {
@@ -267,7 +269,7 @@ static int accel_start(struct daemon *daemon, struct errmsg *err)
 		.monitor = agent->monitor,
 	};
 
-	return accel_new(&options, &agent->accel, err);
+	agent->accel = accel_new(&options);
 }
 
 static int uplinks_start(struct daemon *daemon, struct errmsg *err)
@@ -341,15 +343,13 @@ static int modules_start(struct daemon *daemon, struct errmsg *err)
 		ret = monitor_new(agent->base, agent->datapath, agent->endpoints, &agent->monitor,
 				  err);
 	if (!ret)
-		ret = flows_new(agent->base, agent->datapath, agent->endpoints, &agent->flows, err);
-	if (!ret)
 		ret = gc_new(agent->base, agent->datapath, &agent->gc, err);
 	if (!ret)
 		ret = uplinks_start(daemon, err);
-	if (!ret)
-		ret = accel_start(daemon, err);
 	if (ret)
 		return ret;
+	agent->flows = flows_new(agent->base, agent->datapath, agent->endpoints);
+	accel_start(daemon);
 	sync_on_change(agent->sync, on_policy_change, agent);
 	accel_enforce_soon(agent->accel); /* what changed while no agent ran */
 	return 0;
@@ -549,6 +549,8 @@ int main(int argc, char **argv)
 	enum config_action action;
 	struct errmsg err = {};
 
+	json_init();
+	event_set_mem_functions(xmalloc, xrealloc, free);
 	daemon.agent.start_ns = now_ns();
 	signal(SIGPIPE, SIG_IGN);
 	if (config_load(&daemon.config, argc, argv, &action, &err)) {

@@ -85,8 +85,8 @@ int notify_watchdog_new(struct event_base *base, struct event **ret_event, struc
 	if (half == 0)
 		return 0;
 	*ret_event = event_new(base, -1, EV_PERSIST, on_watchdog, NULL);
-	if (!*ret_event || event_add(*ret_event, &pause) < 0)
-		return fail(err, -ENOMEM, "watchdog");
+	if (event_add(*ret_event, &pause) < 0)
+		return fail(err, -EIO, "watchdog");
 	return 0;
 }
 

@@ -374,8 +374,6 @@ int cli_store_read(struct cli_store *store, const char *file, unsigned int parse
 	for (size_t i = 0; store->verbose && i < problems->skipped; i++)
 		output_note("note: %s: %s is skipped: it is not about the network", source->file,
 			    problems->skipped_names[i]);
-	if (ret == -ENOMEM)
-		return fail(err, ret, "%s", file);
 	*ret_count = list.count;
 	ret = 0;
 	for (size_t i = 0; i < list.count && !ret; i++)

@@ -100,20 +100,18 @@ static void unreadable_report(struct validation *validation, const char *file,
 	problems_done(&problems);
 }
 
-static int validate_file(const char *file, void *arg, struct errmsg *err)
+/* Its problems are the answer, not errors of the command. */
+static int validate_file(const char *file, void *arg, struct errmsg *why)
 {
 	struct validation *validation = arg;
 	struct problems problems = { 0 };
-	struct errmsg why = { 0 };
 	size_t count = 0;
 	int ret = cli_store_read(validation->store, file,
 				 validation->args->lenient ? PARSE_LENIENT : 0, &count, &problems,
-				 &why);
+				 why);
 
-	if (ret == -ENOMEM)
-		return fail(err, ret, "%s", file);
 	if (ret) {
-		unreadable_report(validation, file, &why);
+		unreadable_report(validation, file, why);
 		problems_done(&problems);
 		return 0;
 	}
@@ -125,36 +123,30 @@ static int validate_file(const char *file, void *arg, struct errmsg *err)
 	return 0;
 }
 
-static int validate_path(struct validation *validation, const char *path, struct errmsg *err)
+static void validate_path(struct validation *validation, const char *path)
 {
 	struct errmsg why = { 0 };
-	int ret = files_each(path, validate_file, validation, &why);
 
-	if (ret == -ENOMEM)
-		return fail(err, ret, "%s", path);
-	if (ret) /* there is nothing of that name, or nothing in it */
+	/* There is nothing of that name, or nothing in it. */
+	if (files_each(path, validate_file, validation, &why))
 		unreadable_report(validation, path, &why);
-	return 0;
 }
 
 int cmd_policy_validate(const struct arguments *args, struct errmsg *err)
 {
 	auto_(cli_store) struct cli_store *store = cli_store_new();
 	struct validation validation = { .args = args, .store = store };
-	int ret = 0;
 
 	store->verbose = args->verbose;
 	if (args->operand_count + args->file_count == 0)
 		return misused(err, "give FILE... or -f FILE|DIR");
 	validation.problems = cJSON_CreateArray();
-	for (size_t i = 0; !ret && i < args->operand_count; i++)
-		ret = validate_path(&validation, args->operands[i], err);
-	for (size_t i = 0; !ret && i < args->file_count; i++)
-		ret = validate_path(&validation, args->files[i], err);
-	if (!ret && args->json)
+	for (size_t i = 0; i < args->operand_count; i++)
+		validate_path(&validation, args->operands[i]);
+	for (size_t i = 0; i < args->file_count; i++)
+		validate_path(&validation, args->files[i]);
+	if (args->json)
 		output_json(validation.problems);
 	cJSON_Delete(validation.problems);
-	if (ret)
-		return ret;
 	return validation.errors ? EXIT_FAILED : EXIT_OK;
 }

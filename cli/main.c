@@ -13,6 +13,7 @@
 #include "cli/options.h"
 #include "cli/output.h"
 #include "lib/auto.h"
+#include "lib/json.h"
 
 static size_t stdin_count(const struct arguments *args)
 {
@@ -140,6 +141,7 @@ int main(int argc, char **argv)
 	size_t words = 0;
 	int ret;
 
+	json_init();
 	stdio_hold();
 	if (!args.socket || !*args.socket)
 		args.socket = CLI_SOCKET_DEFAULT;

@@ -21,6 +21,7 @@
 
 #include "accel.skel.h"
 #include "datapath/state.h"
+#include "lib/alloc.h"
 #include "lib/auto.h"
 #include "pods.skel.h"
 #include "uplink.skel.h"
@@ -351,11 +352,9 @@ static int datapath_setup(struct datapath *datapath, const struct datapath_optio
 int datapath_open(const struct datapath_options *options, struct datapath **ret_datapath,
 		  struct errmsg *err)
 {
-	struct datapath *datapath = calloc(1, sizeof(*datapath));
+	struct datapath *datapath = xcalloc(1, sizeof(*datapath));
 	int ret;
 
-	if (!datapath)
-		return fail(err, -ENOMEM, "open the datapath");
 	datapath->trial_link_fd = -1;
 	for (int i = 0; i < MAP_TOTAL; i++)
 		datapath->map_fds[i] = -1;

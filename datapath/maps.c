@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "datapath/state.h"
+#include "lib/alloc.h"
 #include "lib/auto.h"
 
 #define WALK_BATCH 1024 /* entries a system call; grown when a hash bucket holds more */
@@ -107,9 +108,7 @@ int maps_init(struct datapath *datapath, struct errmsg *err)
 	if (cpus < 0)
 		return fail(err, cpus, "count the CPUs");
 	datapath->cpus = (unsigned int)cpus;
-	datapath->percpu = calloc(datapath->cpus, sizeof(struct endpoint_stats));
-	if (!datapath->percpu)
-		return fail(err, -ENOMEM, "open the maps");
+	datapath->percpu = xcalloc(datapath->cpus, sizeof(struct endpoint_stats));
 	datapath->node = map_mmap(datapath, MAP_NODE);
 	if (!datapath->node)
 		return fail(err, -errno, "map node_map");
@@ -195,11 +194,9 @@ int map_walk(int fd, const struct map_shape *shape,
 	const size_t key_size = shape->key_size, value_size = shape->value_size;
 	uint32_t room = MIN(WALK_BATCH, shape->capacity);
 	char token[2][MAP_KEY_MAX]; /* a bucket number, or a trie's key */
-	auto_free char *buf = malloc(room * (key_size + value_size));
+	auto_free char *buf = xmalloc(room * (key_size + value_size));
 	bool first = true, last = false;
 
-	if (!buf)
-		return -ENOMEM;
 	while (!last) {
 		char *keys = buf, *values = buf + room * key_size;
 		uint32_t count = room;
@@ -207,13 +204,8 @@ int map_walk(int fd, const struct map_shape *shape,
 		if (bpf_map_lookup_batch(fd, first ? NULL : token[0], token[1], keys, values,
 					 &count, NULL)) {
 			if (errno == ENOSPC) { /* a bucket with more entries than there is room */
-				char *larger;
-
 				room *= 2;
-				larger = realloc(buf, room * (key_size + value_size));
-				if (!larger)
-					return -ENOMEM;
-				buf = larger;
+				buf = xreallocarray(buf, room, key_size + value_size);
 				continue;
 			}
 			if (errno == EINTR)

@@ -10,6 +10,7 @@
 
 #include "datapath/maps.h"
 #include "datapath/state.h"
+#include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/inet.h"
 
@@ -103,12 +104,10 @@ static int ct_sweep_entry(const void *key, const void *value, void *arg)
 int ct_map_sweep(struct datapath *datapath, uint64_t now_ns)
 {
 	const uint32_t slots = datapath->capacity[MAP_ENDPOINT];
-	auto_free int64_t *counts = calloc(slots, sizeof(*counts));
+	auto_free int64_t *counts = xcalloc(slots, sizeof(*counts));
 	struct sweep sweep = { .datapath = datapath, .now_ns = now_ns, .counts = counts };
 	int ret;
 
-	if (!counts)
-		return -ENOMEM;
 	counts[CT_COUNT_FREE] = datapath->capacity[MAP_CT];
 	ret = maps_foreach(datapath, MAP_CT, ct_sweep_entry, &sweep);
 	if (ret)

@@ -23,6 +23,7 @@
 #include "kube/reflector.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
+#include "lib/json.h"
 #include "lib/log.h"
 #include "lib/sandbox.h"
 
@@ -400,6 +401,7 @@ int main(int argc, char **argv)
 
 	if (ret)
 		return ret - 1;
+	json_init();
 	client.socket_path = arguments.socket_path;
 	client.node = arguments.node;
 	signal(SIGPIPE, SIG_IGN);

@@ -37,6 +37,11 @@ void *xcalloc(size_t count, size_t size)
 	return data;
 }
 
+void *xrealloc(void *data, size_t size)
+{
+	return xreallocarray(data, size, 1);
+}
+
 void *xreallocarray(void *data, size_t count, size_t size)
 {
 	void *grown = reallocarray(data, count ? count : 1, size ? size : 1);

@@ -12,6 +12,8 @@
 /* Each is the libc function of the same name; none returns NULL.  free() takes what they return. */
 void *xmalloc(size_t size) __attribute__((malloc, alloc_size(1), returns_nonnull));
 void *xcalloc(size_t count, size_t size) __attribute__((malloc, alloc_size(1, 2), returns_nonnull));
+void *xrealloc(void *data, size_t size)
+	__attribute__((alloc_size(2), returns_nonnull, warn_unused_result));
 void *xreallocarray(void *data, size_t count, size_t size)
 	__attribute__((alloc_size(2, 3), returns_nonnull, warn_unused_result));
 char *xstrdup(const char *text) __attribute__((malloc, returns_nonnull, nonnull));

@@ -6,7 +6,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/alloc.h"
 #include "lib/document.h"
+
+void json_init(void)
+{
+	cJSON_InitHooks(&(cJSON_Hooks){ .malloc_fn = xmalloc, .free_fn = free });
+}
 
 int json_parse(const char *text, size_t len, struct cJSON **ret, struct errmsg *err)
 {

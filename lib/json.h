@@ -35,6 +35,11 @@ static inline void json_auto_fn(struct cJSON **json)
 }
 #define auto_json __attribute__((cleanup(json_auto_fn)))
 
+/* From here on no call of cJSON returns NULL for want of memory: the program ends instead (see
+ * lib/alloc.h).  Every main() calls it.  Texts from outside are parsed with json_parse(), which
+ * checks. */
+void json_init(void);
+
 /* Parses one whole document; trailing garbage is an error.  -EBADMSG names line and column,
  * -ENOMEM.  The caller owns the result (cJSON_Delete). */
 int json_parse(const char *text, size_t len, struct cJSON **ret, struct errmsg *err);

@@ -20,6 +20,7 @@
 #include "agent/sync/sync.h"
 #include "datapath/datapath.h"
 #include "datapath/maps.h"
+#include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/clock.h"
 #include "lib/sockdiag.h"
@@ -292,16 +293,12 @@ void accel_enforce_due(struct accel *accel)
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
-int accel_new(const struct accel_options *options, struct accel **ret, struct errmsg *err)
+struct accel *accel_new(const struct accel_options *options)
 {
-	auto_(accel) struct accel *accel = calloc(1, sizeof(*accel));
+	struct accel *accel = xcalloc(1, sizeof(*accel));
 
-	if (!accel)
-		return fail(err, -ENOMEM, "socket acceleration");
 	accel->options = *options;
 	accel->enforce = evtimer_new(options->base, on_enforce, accel);
-	if (!accel->enforce)
-		return fail(err, -ENOMEM, "socket acceleration");
 	/* The agent before this one may have left it on: connections keep it while the self-test
 	 * runs. */
 	accel->run = ACCEL_TESTING;
@@ -309,8 +306,7 @@ int accel_new(const struct accel_options *options, struct accel **ret, struct er
 		accel_turn_off(accel, "disabled by configuration");
 	else if (!options->load->cgroup)
 		accel_turn_off(accel, "needs a cgroup, and the configuration gives none");
-	*ret = take_ptr(accel);
-	return 0;
+	return accel;
 }
 
 void accel_free(struct accel *accel)

@@ -28,7 +28,7 @@ struct accel_options { /* all of it is borrowed */
 	struct monitor *monitor;
 };
 
-int accel_new(const struct accel_options *options, struct accel **ret, struct errmsg *err);
+struct accel *accel_new(const struct accel_options *options);
 void accel_free(struct accel *accel);
 
 /* Call once the agent is ready.  Starts the self-test; when that ends, acceleration is turned on or

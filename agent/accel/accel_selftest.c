@@ -28,6 +28,7 @@
 #include <time.h>
 
 #include "datapath/maps.h"
+#include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/clock.h"
 #include "lib/netlink.h"
@@ -235,16 +236,12 @@ static int own_cgroup(char *path, size_t size, struct errmsg *err)
 
 int selftest_new(struct selftest **ret, struct errmsg *err)
 {
-	auto_(selftest) struct selftest *selftest = calloc(1, sizeof(*selftest));
+	auto_(selftest) struct selftest *selftest = xcalloc(1, sizeof(*selftest));
 	struct datapath_options options = { .accel = true, .trial = true };
 	char cgroup[1024];
 
-	if (!selftest)
-		return fail(err, -ENOMEM, "self-test");
 	selftest->end[0].netns_fd = selftest->end[1].netns_fd = -1;
-	selftest->buf = malloc(CHUNK);
-	if (!selftest->buf)
-		return fail(err, -ENOMEM, "self-test");
+	selftest->buf = xmalloc(CHUNK);
 	if (own_cgroup(cgroup, sizeof(cgroup), err) < 0 || namespaces_make(selftest, err) < 0)
 		return err->code;
 	options.cgroup = cgroup;

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/alloc.h"
 #include "lib/child.h"
 
 enum report_kind { REPORT_CHECK, REPORT_FAILURE, REPORT_END };
@@ -94,11 +95,9 @@ int accel_tester_new(struct event_base *base,
 		     void (*ended)(const char *failure, void *arg), void *arg,
 		     struct accel_tester **ret_tester, struct errmsg *err)
 {
-	auto_(accel_tester) struct accel_tester *tester = calloc(1, sizeof(*tester));
+	auto_(accel_tester) struct accel_tester *tester = xcalloc(1, sizeof(*tester));
 	int ret;
 
-	if (!tester)
-		return fail(err, -ENOMEM, "self-test");
 	*tester = (struct accel_tester){
 		.pid = -1, .fd = -1, .check = check, .ended = ended, .arg = arg
 	};
@@ -107,8 +106,8 @@ int accel_tester_new(struct event_base *base,
 		return fail(err, ret, "start a process");
 	tester->readable =
 		event_new(base, tester->fd, EV_READ | EV_PERSIST, tester_readable, tester);
-	if (!tester->readable || event_add(tester->readable, NULL) < 0)
-		return fail(err, -ENOMEM, "self-test");
+	if (event_add(tester->readable, NULL) < 0)
+		return fail(err, -EIO, "self-test");
 	*ret_tester = take_ptr(tester);
 	return 0;
 }

@@ -76,17 +76,13 @@ static const struct route {
 
 static void reply_text(struct api_call *call, int status, cJSON *json)
 {
-	auto_free char *text = json ? cJSON_PrintUnformatted(json) : NULL;
+	auto_free char *text = cJSON_PrintUnformatted(json);
 
 	cJSON_Delete(json);
-	if (text) {
-		text_make_utf8(text); /* names and contents of files may be anything */
-		http_reply(call->exchange, status, text);
-	} else {
-		http_reply(call->exchange, 503, "{\"error\":\"out of memory\"}");
-	}
+	text_make_utf8(text); /* names and contents of files may be anything */
+	http_reply(call->exchange, status, text);
 	/* The tree of a large answer leaves the heap many times larger than the agent needs. */
-	if (text && strlen(text) >= API_TRIM_SIZE)
+	if (strlen(text) >= API_TRIM_SIZE)
 		malloc_trim(0);
 }
 

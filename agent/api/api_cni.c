@@ -44,8 +44,7 @@ static void cni_fail(struct api_call *call, const struct endpoint_error *error)
 	cJSON_Delete(json);
 	log_warn("%s failed: %s: %s", call->request->head.path, error->step ? error->step : "-",
 		 error->text.text);
-	http_reply(call->exchange, cni_http_status(error->cni_code),
-		   text ? text : "{\"error\":\"out of memory\",\"code\":11}");
+	http_reply(call->exchange, cni_http_status(error->cni_code), text);
 }
 
 /* The request's body; NULL after the call was refused. */
@@ -274,6 +273,5 @@ void api_events_follow(struct api_call *call)
 		api_refuse(call, 400, "type: not a list of drop, verdict and audit");
 		return;
 	}
-	if (monitor_subscribe(call->agent->monitor, call->exchange, types))
-		api_refuse(call, 503, "out of memory");
+	monitor_subscribe(call->agent->monitor, call->exchange, types);
 }

@@ -8,6 +8,7 @@
 
 #include "agent/api/api.h"
 #include "agent/sync/sync.h"
+#include "lib/alloc.h"
 #include "lib/auto.h"
 
 #define CONNTRACK_LIMIT     1000
@@ -43,20 +44,20 @@ void api_identities_list(struct api_call *call)
 {
 	const struct compiled *compiled = sync_compiled(call->agent->sync);
 	size_t count = compiled ? compiled->identity_count : 0;
-	auto_free cJSON **lists = calloc(count + 1, sizeof(cJSON *));
-	cJSON *array = lists ? cJSON_CreateArray() : NULL;
+	auto_free cJSON **lists = xcalloc(count, sizeof(cJSON *));
+	cJSON *array = cJSON_CreateArray();
 	char text[ADDR_TEXT_MAX];
 
-	for (size_t i = 0; array && i < count; i++) {
+	for (size_t i = 0; i < count; i++) {
 		cJSON *json = identity_json(&compiled->identities[i]);
 
 		lists[i] = cJSON_AddArrayToObject(json, "addresses");
 		cJSON_AddItemToArray(array, json);
 	}
-	for (size_t i = 0; array && count && i < compiled->address_count; i++)
+	for (size_t i = 0; count && i < compiled->address_count; i++)
 		address_add(compiled, lists, compiled->addresses[i].identity,
 			    addr_format(&compiled->addresses[i].addr, text));
-	for (size_t i = 0; array && count && i < compiled->cidr_count; i++)
+	for (size_t i = 0; count && i < compiled->cidr_count; i++)
 		address_add(compiled, lists, compiled->cidrs[i].identity,
 			    prefix_format(&compiled->cidrs[i].prefix, text));
 	api_reply(call, array);

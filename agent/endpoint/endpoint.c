@@ -4,6 +4,7 @@
  * endpoint_repair.c keeps it.
  */
 #include "agent/endpoint/endpoint_internal.h"
+#include "lib/alloc.h"
 #include "lib/clock.h"
 
 #include <errno.h>
@@ -31,12 +32,10 @@ int endpoint_fail(struct endpoint_error *error, int code, const char *step,
 
 struct endpoint *endpoint_new(void)
 {
-	struct endpoint *endpoint = calloc(1, sizeof(*endpoint));
+	struct endpoint *endpoint = xcalloc(1, sizeof(*endpoint));
 
-	if (endpoint)
-		endpoint->netns_fd = -1;
-	if (endpoint)
-		endpoint->netns_id = NETNS_ID_UNKNOWN;
+	endpoint->netns_fd = -1;
+	endpoint->netns_id = NETNS_ID_UNKNOWN;
 	return endpoint;
 }
 
@@ -132,9 +131,9 @@ static int link_worker_launch(struct endpoints *endpoints, struct errmsg *err)
 	endpoints->link_worker_event =
 		event_new(endpoints->base, link_worker_fd(endpoints->link_worker),
 			  EV_READ | EV_PERSIST, on_link_worker, endpoints);
-	if (!endpoints->link_worker_event || event_add(endpoints->link_worker_event, NULL) < 0) {
+	if (event_add(endpoints->link_worker_event, NULL) < 0) {
 		link_worker_free(take_ptr(endpoints->link_worker));
-		return fail(err, -ENOMEM, "watch the link worker");
+		return fail(err, -EIO, "watch the link worker");
 	}
 	endpoints_tcx_soon(endpoints);
 	return 0;
@@ -266,7 +265,7 @@ static int known_handle(struct endpoints *endpoints, const struct endpoint *fres
 	    known->state != ENDPOINT_DELETING) {
 		if (endpoint_compare(endpoints, known, netns_fd, &difference) == 0) {
 			*ret_result = endpoint_result(known);
-			return *ret_result ? 0 : fail(err, -ENOMEM, "result");
+			return 0;
 		}
 		log_warn("%s/%s: %s; wiring it anew", known->namespace, known->name,
 			 difference.text);
@@ -373,11 +372,6 @@ int endpoints_add(struct endpoints *endpoints, const struct cJSON *request_json,
 		return ret;
 	endpoint = NULL; /* the table owns it */
 	answer = endpoint_result(add.endpoint);
-	if (!answer) {
-		endpoint_release(endpoints, add.endpoint);
-		fail(&err, -ENOMEM, "result");
-		return endpoint_fail(error, CNI_TRY_AGAIN_LATER, "write the result", &err);
-	}
 	log_info("%s: %s", endpoint_describe(add.endpoint, text), add.endpoint->host_ifname);
 	endpoints_tcx_soon(endpoints);
 	*ret_result = take_ptr(answer);
@@ -524,12 +518,8 @@ int endpoints_gc(struct endpoints *endpoints, const struct cJSON *request,
 		endpoint_release(endpoints, endpoint);
 		removed++;
 	}
-	answer = cJSON_CreateObject();
-	if (!cJSON_AddNumberToObject(answer, "removed", removed)) {
-		fail(&err, -ENOMEM, "result");
-		return endpoint_fail(error, CNI_TRY_AGAIN_LATER, "write the result", &err);
-	}
-	*ret_result = take_ptr(answer);
+	*ret_result = cJSON_CreateObject();
+	cJSON_AddNumberToObject(*ret_result, "removed", removed);
 	return 0;
 }
 

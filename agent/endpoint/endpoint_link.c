@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 
 #include "agent/endpoint/big_tcp.h"
+#include "lib/alloc.h"
 #include "lib/file.h"
 
 #define MTU_DEFAULT   1500
@@ -342,7 +343,6 @@ unsigned int default_mtu(struct netlink *netlink)
 struct address_list {
 	struct addr *items;
 	size_t count;
-	bool out_of_memory;
 };
 
 static void address_list_begin(void *arg)
@@ -358,7 +358,6 @@ static int address_list_each(const struct nlmsghdr *header, void *arg)
 	struct address_list *list = arg;
 	const struct nlattr *attr;
 	struct addr addr = {};
-	struct addr *bigger;
 
 	/* Link-local and loopback addresses do not leave their link: no pod can use them. */
 	if (info->ifa_scope >= RT_SCOPE_LINK || list->count >= ADDRESSES_MAX)
@@ -372,12 +371,7 @@ static int address_list_each(const struct nlmsghdr *header, void *arg)
 			addr_from_bytes(mnl_attr_get_payload(attr), mnl_attr_get_payload_len(attr),
 					&addr);
 	}
-	bigger = realloc(list->items, (list->count + 1) * sizeof(*bigger));
-	if (!bigger) {
-		list->out_of_memory = true;
-		return 0;
-	}
-	list->items = bigger;
+	list->items = xreallocarray(list->items, list->count + 1, sizeof(*list->items));
 	list->items[list->count++] = addr;
 	return 0;
 }
@@ -396,8 +390,6 @@ int host_addresses(struct netlink *netlink, struct addr **ret_addresses, size_t 
 
 	netlink_message_init(&message, RTM_GETADDR, 0, sizeof(struct ifaddrmsg));
 	ret = netlink_dump(netlink, &message, address_list_each, address_list_begin, &list, err);
-	if (ret == 0 && list.out_of_memory)
-		ret = fail(err, -ENOMEM, "addresses of the node");
 	if (ret < 0) {
 		free(list.items);
 		return ret;

@@ -308,8 +308,6 @@ int endpoint_request_parse(const struct cJSON *json, struct endpoint_request *re
 	struct reader reader = { .err = err };
 	const char *container_id, *ifname, *netns_path;
 
-	if (!endpoint)
-		return fail(err, -ENOMEM, "request");
 	endpoint_names_read(&reader, &root, &container_id, &ifname);
 	netns_path = read_required_string(&reader, &netns);
 	if (strlen(netns_path) > NETNS_PATH_MAX)
@@ -332,17 +330,18 @@ int endpoint_request_parse(const struct cJSON *json, struct endpoint_request *re
 
 /* ---- the result ------------------------------------------------------------------------------ */
 
-static bool interface_add(struct cJSON *interfaces, const char *name, const uint8_t mac[6],
+static void interface_add(struct cJSON *interfaces, const char *name, const uint8_t mac[6],
 			  unsigned int mtu, const char *sandbox)
 {
 	struct cJSON *item = cJSON_CreateObject();
 	char text[18];
 
-	return cJSON_AddItemToArray(interfaces, item) &&
-	       cJSON_AddStringToObject(item, "name", name) &&
-	       cJSON_AddStringToObject(item, "mac", mac_format(mac, text)) &&
-	       cJSON_AddNumberToObject(item, "mtu", mtu) &&
-	       (!sandbox || cJSON_AddStringToObject(item, "sandbox", sandbox));
+	cJSON_AddItemToArray(interfaces, item);
+	cJSON_AddStringToObject(item, "name", name);
+	cJSON_AddStringToObject(item, "mac", mac_format(mac, text));
+	cJSON_AddNumberToObject(item, "mtu", mtu);
+	if (sandbox)
+		cJSON_AddStringToObject(item, "sandbox", sandbox);
 }
 
 /* Host bits stay: "10.1.2.3/24". */
@@ -356,59 +355,54 @@ static const char *lease_format(const struct ipam_lease *lease, char *buf)
 	return buf;
 }
 
-static bool ip_add(struct cJSON *ips, const struct ipam_lease *lease)
+static void ip_add(struct cJSON *ips, const struct ipam_lease *lease)
 {
 	struct cJSON *item = cJSON_CreateObject();
 	char text[ADDR_TEXT_MAX];
 
-	return cJSON_AddItemToArray(ips, item) &&
-	       cJSON_AddStringToObject(item, "address", lease_format(lease, text)) &&
-	       cJSON_AddStringToObject(item, "gateway", addr_format(&lease->gateway, text)) &&
-	       cJSON_AddNumberToObject(item, "interface", 1);
+	cJSON_AddItemToArray(ips, item);
+	cJSON_AddStringToObject(item, "address", lease_format(lease, text));
+	cJSON_AddStringToObject(item, "gateway", addr_format(&lease->gateway, text));
+	cJSON_AddNumberToObject(item, "interface", 1);
 }
 
-static bool route_add(struct cJSON *routes, const char *dst, const struct addr *gateway)
+static void route_add(struct cJSON *routes, const char *dst, const struct addr *gateway)
 {
 	struct cJSON *item = cJSON_CreateObject();
 	char text[ADDR_TEXT_MAX];
 
-	return cJSON_AddItemToArray(routes, item) && cJSON_AddStringToObject(item, "dst", dst) &&
-	       cJSON_AddStringToObject(item, "gw", addr_format(gateway, text));
+	cJSON_AddItemToArray(routes, item);
+	cJSON_AddStringToObject(item, "dst", dst);
+	cJSON_AddStringToObject(item, "gw", addr_format(gateway, text));
 }
 
-static bool routes_add(struct cJSON *routes, const struct endpoint *endpoint,
+static void routes_add(struct cJSON *routes, const struct endpoint *endpoint,
 		       const struct ipam_lease *lease)
 {
 	bool v4 = addr_is_v4(&lease->address.addr);
 	char text[ADDR_TEXT_MAX];
 
-	if (!route_add(routes, v4 ? "0.0.0.0/0" : "::/0", &lease->gateway))
-		return false;
+	route_add(routes, v4 ? "0.0.0.0/0" : "::/0", &lease->gateway);
 	for (size_t i = 0; i < endpoint->route_count; i++) {
-		if (addr_is_v4(&endpoint->routes[i].addr) == v4 &&
-		    !route_add(routes, prefix_format(&endpoint->routes[i], text), &lease->gateway))
-			return false;
+		if (addr_is_v4(&endpoint->routes[i].addr) == v4)
+			route_add(routes, prefix_format(&endpoint->routes[i], text),
+				  &lease->gateway);
 	}
-	return true;
 }
 
 struct cJSON *endpoint_result(const struct endpoint *endpoint)
 {
-	auto_json struct cJSON *result = cJSON_CreateObject();
+	struct cJSON *result = cJSON_CreateObject();
 	struct cJSON *interfaces = cJSON_AddArrayToObject(result, "interfaces");
 	struct cJSON *ips = cJSON_AddArrayToObject(result, "ips");
 	struct cJSON *routes = cJSON_AddArrayToObject(result, "routes");
 
-	if (!routes ||
-	    !interface_add(interfaces, endpoint->host_ifname, endpoint->host_mac, endpoint->mtu,
-			   NULL) ||
-	    !interface_add(interfaces, endpoint->ifname, endpoint->mac, endpoint->mtu,
-			   endpoint->netns_path))
-		return NULL;
+	interface_add(interfaces, endpoint->host_ifname, endpoint->host_mac, endpoint->mtu, NULL);
+	interface_add(interfaces, endpoint->ifname, endpoint->mac, endpoint->mtu,
+		      endpoint->netns_path);
 	for (size_t i = 0; i < endpoint->address_count; i++) {
-		if (!ip_add(ips, &endpoint->addresses[i]) ||
-		    !routes_add(routes, endpoint, &endpoint->addresses[i]))
-			return NULL;
+		ip_add(ips, &endpoint->addresses[i]);
+		routes_add(routes, endpoint, &endpoint->addresses[i]);
 	}
-	return take_ptr(result);
+	return result;
 }

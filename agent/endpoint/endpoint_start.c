@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "agent/endpoint/host_sysctl.h"
+#include "lib/alloc.h"
 #include "lib/file.h"
 #define LOG_MODULE "endpoint"
 #include "lib/log.h"
@@ -122,9 +123,7 @@ static int orphans_find(struct netlink *netlink, struct orphan_search *search, s
 {
 	struct netlink_message message;
 
-	search->ifindexes = calloc(SLOTS_MAX, sizeof(*search->ifindexes));
-	if (!search->ifindexes)
-		return fail(err, -ENOMEM, "links");
+	search->ifindexes = xcalloc(SLOTS_MAX, sizeof(*search->ifindexes));
 	netlink_message_init(&message, RTM_GETLINK, 0, sizeof(struct ifinfomsg));
 	return netlink_dump(netlink, &message, orphan_each, orphan_begin, search, err);
 }
@@ -192,15 +191,12 @@ static int folders_make(struct endpoints *endpoints, const char *run_dir, struct
 	return ret == 0 ? file_make_dir(endpoints->spool_dir, 0700, err) : ret;
 }
 
-static int table_make(struct endpoints *endpoints, uint32_t max, struct errmsg *err)
+static void table_make(struct endpoints *endpoints, uint32_t max)
 {
 	endpoints->slot_count = max ? max : ENDPOINTS_DEFAULT;
-	endpoints->slots = calloc(endpoints->slot_count, sizeof(struct endpoint *));
+	endpoints->slots = xcalloc(endpoints->slot_count, sizeof(struct endpoint *));
 	endpoints->netns_event = evtimer_new(endpoints->base, endpoints_netns_return, endpoints);
 	endpoints->tcx_event = evtimer_new(endpoints->base, endpoints_tcx_step, endpoints);
-	if (!endpoints->slots || !endpoints->netns_event || !endpoints->tcx_event)
-		return fail(err, -ENOMEM, "endpoints");
-	return 0;
 }
 
 static int node_prepare(struct endpoints *endpoints, const struct endpoints_options *options,
@@ -214,22 +210,18 @@ static int node_prepare(struct endpoints *endpoints, const struct endpoints_opti
 		ret = ipam_new(options->pod_cidrs, options->pod_cidr_count, &endpoints->ipam, err);
 	if (ret == 0)
 		ret = host_forwarding_ensure(options->run_dir, endpoints->ipam, err);
-	if (ret == 0)
-		ret = host_device_new(&endpoints->netlink, endpoints->ipam, options->big_tcp,
-				      &endpoints->host, err);
-	if (ret == 0)
-		ret = host_repair(endpoints, err);
-	return ret;
+	if (ret < 0)
+		return ret;
+	endpoints->host = host_device_new(&endpoints->netlink, endpoints->ipam, options->big_tcp);
+	return host_repair(endpoints, err);
 }
 
 int endpoints_new(const struct endpoints_options *options, struct endpoints **ret_endpoints,
 		  struct errmsg *err)
 {
-	struct endpoints *endpoints = calloc(1, sizeof(*endpoints));
+	struct endpoints *endpoints = xcalloc(1, sizeof(*endpoints));
 	int ret;
 
-	if (!endpoints)
-		return fail(err, -ENOMEM, "endpoints");
 	endpoints->base = options->base;
 	endpoints->datapath = options->datapath;
 	endpoints->store = options->store;
@@ -240,9 +232,8 @@ int endpoints_new(const struct endpoints_options *options, struct endpoints **re
 	endpoints->netlink = (struct netlink)NETLINK_INIT;
 	endpoints->steps = endpoint_steps;
 	endpoints->step_count = endpoint_step_count;
-	ret = table_make(endpoints, options->max, err);
-	if (ret == 0)
-		ret = endpoints_link_worker_start(endpoints, err);
+	table_make(endpoints, options->max);
+	ret = endpoints_link_worker_start(endpoints, err);
 	if (ret == 0)
 		ret = folders_make(endpoints, options->run_dir, err);
 	if (ret == 0)

@@ -48,22 +48,22 @@ static void state_path(const struct endpoints *endpoints, uint16_t slot, char *b
 /* ---- print ----------------------------------------------------------------------------------- */
 
 /* cJSON numbers are doubles: 64-bit numbers are written as text. */
-static bool add_u64(struct cJSON *object, const char *key, uint64_t value)
+static void add_u64(struct cJSON *object, const char *key, uint64_t value)
 {
 	char text[24];
 
 	snprintf(text, sizeof(text), "%" PRIu64, value);
-	return cJSON_AddStringToObject(object, key, text);
+	cJSON_AddStringToObject(object, key, text);
 }
 
-static bool add_mac(struct cJSON *object, const char *key, const uint8_t mac[6])
+static void add_mac(struct cJSON *object, const char *key, const uint8_t mac[6])
 {
 	char text[18];
 
-	return cJSON_AddStringToObject(object, key, mac_format(mac, text));
+	cJSON_AddStringToObject(object, key, mac_format(mac, text));
 }
 
-static bool add_addresses(struct cJSON *root, const struct endpoint *endpoint)
+static void add_addresses(struct cJSON *root, const struct endpoint *endpoint)
 {
 	struct cJSON *addresses = cJSON_AddArrayToObject(root, "addresses");
 	struct cJSON *routes = cJSON_AddArrayToObject(root, "routes");
@@ -73,55 +73,47 @@ static bool add_addresses(struct cJSON *root, const struct endpoint *endpoint)
 		const struct ipam_lease *lease = &endpoint->addresses[i];
 		struct cJSON *item = cJSON_CreateObject();
 
-		if (!cJSON_AddItemToArray(addresses, item) ||
-		    !cJSON_AddStringToObject(item, "address",
-					     addr_format(&lease->address.addr, text)) ||
-		    !cJSON_AddNumberToObject(item, "bits", lease->address.len) ||
-		    !cJSON_AddStringToObject(item, "gateway", addr_format(&lease->gateway, text)))
-			return false;
+		cJSON_AddItemToArray(addresses, item);
+		cJSON_AddStringToObject(item, "address", addr_format(&lease->address.addr, text));
+		cJSON_AddNumberToObject(item, "bits", lease->address.len);
+		cJSON_AddStringToObject(item, "gateway", addr_format(&lease->gateway, text));
 	}
-	for (size_t i = 0; i < endpoint->route_count; i++) {
-		struct cJSON *item = cJSON_CreateString(prefix_format(&endpoint->routes[i], text));
-
-		if (!cJSON_AddItemToArray(routes, item))
-			return false;
-	}
-	return addresses && routes;
+	for (size_t i = 0; i < endpoint->route_count; i++)
+		cJSON_AddItemToArray(routes,
+				     cJSON_CreateString(prefix_format(&endpoint->routes[i], text)));
 }
 
-static bool add_labels(struct cJSON *root, const struct labels *labels)
+static void add_labels(struct cJSON *root, const struct labels *labels)
 {
 	struct cJSON *object = cJSON_AddObjectToObject(root, "labels");
 
-	for (size_t i = 0; object && i < labels->count; i++) {
-		if (!cJSON_AddStringToObject(object, labels->items[i].key, labels->items[i].value))
-			return false;
-	}
-	return object;
+	for (size_t i = 0; i < labels->count; i++)
+		cJSON_AddStringToObject(object, labels->items[i].key, labels->items[i].value);
 }
 
 char *endpoint_state_print(const struct endpoint *endpoint)
 {
 	auto_json struct cJSON *root = cJSON_CreateObject();
 
-	if (!cJSON_AddNumberToObject(root, "version", STATE_VERSION) ||
-	    !cJSON_AddNumberToObject(root, "slot", endpoint->slot) ||
-	    !cJSON_AddStringToObject(root, "state", state_names[endpoint->state]) ||
-	    !cJSON_AddStringToObject(root, "containerId", endpoint->container_id) ||
-	    !cJSON_AddStringToObject(root, "ifname", endpoint->ifname) ||
-	    !cJSON_AddStringToObject(root, "netns", endpoint->netns_path) ||
-	    !add_u64(root, "netnsCookie", endpoint->netns.cookie) ||
-	    !add_u64(root, "netnsInode", endpoint->netns.inode) ||
-	    !cJSON_AddStringToObject(root, "namespace", endpoint->namespace) ||
-	    !cJSON_AddStringToObject(root, "name", endpoint->name) ||
-	    !cJSON_AddStringToObject(root, "uid", endpoint->uid) ||
-	    !cJSON_AddStringToObject(root, "network", endpoint->network) ||
-	    !add_labels(root, &endpoint->labels) || !add_addresses(root, endpoint) ||
-	    !cJSON_AddBoolToObject(root, "delegated", endpoint->delegated) ||
-	    !cJSON_AddNumberToObject(root, "mtu", endpoint->mtu) ||
-	    !add_mac(root, "mac", endpoint->mac) || !add_mac(root, "hostMac", endpoint->host_mac) ||
-	    !add_u64(root, "sequence", endpoint->sequence))
-		return NULL;
+	cJSON_AddNumberToObject(root, "version", STATE_VERSION);
+	cJSON_AddNumberToObject(root, "slot", endpoint->slot);
+	cJSON_AddStringToObject(root, "state", state_names[endpoint->state]);
+	cJSON_AddStringToObject(root, "containerId", endpoint->container_id);
+	cJSON_AddStringToObject(root, "ifname", endpoint->ifname);
+	cJSON_AddStringToObject(root, "netns", endpoint->netns_path);
+	add_u64(root, "netnsCookie", endpoint->netns.cookie);
+	add_u64(root, "netnsInode", endpoint->netns.inode);
+	cJSON_AddStringToObject(root, "namespace", endpoint->namespace);
+	cJSON_AddStringToObject(root, "name", endpoint->name);
+	cJSON_AddStringToObject(root, "uid", endpoint->uid);
+	cJSON_AddStringToObject(root, "network", endpoint->network);
+	add_labels(root, &endpoint->labels);
+	add_addresses(root, endpoint);
+	cJSON_AddBoolToObject(root, "delegated", endpoint->delegated);
+	cJSON_AddNumberToObject(root, "mtu", endpoint->mtu);
+	add_mac(root, "mac", endpoint->mac);
+	add_mac(root, "hostMac", endpoint->host_mac);
+	add_u64(root, "sequence", endpoint->sequence);
 	return cJSON_PrintUnformatted(root);
 }
 
@@ -131,8 +123,6 @@ int endpoint_state_save(const struct endpoints *endpoints, const struct endpoint
 	auto_free char *text = endpoint_state_print(endpoint);
 	char path[350];
 
-	if (!text)
-		return fail(err, -ENOMEM, "save the endpoint");
 	state_path(endpoints, endpoint->slot, path, sizeof(path));
 	return file_write_checked(path, text, strlen(text), 0600, FILE_FAST, err);
 }
@@ -301,8 +291,6 @@ int endpoint_state_parse(const char *text, size_t len, struct endpoint **ret_end
 	struct json_node root, delegated;
 	int ret;
 
-	if (!endpoint)
-		return fail(err, -ENOMEM, "endpoint");
 	ret = json_parse(text, len, &json, err);
 	if (ret < 0)
 		return ret;

@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 
 #define LOG_MODULE "endpoint"
+#include "lib/alloc.h"
 #include "lib/log.h"
 
 #define WATCH_RECEIVE_BYTES (4 * 1024 * 1024)
@@ -412,8 +413,8 @@ static int netlink_watch(struct endpoint_watch *watch, struct errmsg *err)
 	}
 	watch->netlink_event =
 		event_new(watch->endpoints->base, fd, EV_READ | EV_PERSIST, on_netlink, watch);
-	if (!watch->netlink_event || event_add(watch->netlink_event, NULL) < 0)
-		return fail(err, -ENOMEM, "watch netlink");
+	if (event_add(watch->netlink_event, NULL) < 0)
+		return fail(err, -EIO, "watch netlink");
 	return 0;
 }
 
@@ -442,8 +443,8 @@ static int spool_watch(struct endpoint_watch *watch, struct errmsg *err)
 		return fail(err, -errno, "watch %s", dir);
 	watch->inotify_event = event_new(watch->endpoints->base, watch->inotify_fd,
 					 EV_READ | EV_PERSIST, on_spool, watch);
-	if (!watch->inotify_event || event_add(watch->inotify_event, NULL) < 0)
-		return fail(err, -ENOMEM, "watch %s", dir);
+	if (event_add(watch->inotify_event, NULL) < 0)
+		return fail(err, -EIO, "watch %s", dir);
 	return 0;
 }
 
@@ -453,16 +454,14 @@ static int spool_watch(struct endpoint_watch *watch, struct errmsg *err)
 int endpoint_watch_new(struct endpoints *endpoints, struct endpoint_watch **ret_watch,
 		       struct errmsg *err)
 {
-	struct endpoint_watch *watch = calloc(1, sizeof(*watch));
+	struct endpoint_watch *watch = xcalloc(1, sizeof(*watch));
 	int ret;
 
-	if (!watch)
-		return fail(err, -ENOMEM, "watch");
 	watch->endpoints = endpoints;
 	watch->netlink = (struct netlink)NETLINK_INIT;
 	watch->inotify_fd = -1;
 	watch->settle_event = evtimer_new(endpoints->base, on_settle, watch);
-	ret = watch->settle_event ? netlink_watch(watch, err) : fail(err, -ENOMEM, "watch");
+	ret = netlink_watch(watch, err);
 	if (ret == 0)
 		ret = spool_watch(watch, err);
 	if (ret < 0) {

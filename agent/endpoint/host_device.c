@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "agent/endpoint/big_tcp.h"
+#include "lib/alloc.h"
 #include "lib/file.h"
 #define LOG_MODULE "host"
 #include "lib/log.h"
@@ -27,18 +28,14 @@ struct host_device {
 	size_t route_count;
 };
 
-int host_device_new(struct netlink *netlink, const struct ipam *ipam, bool big_tcp,
-		    struct host_device **ret, struct errmsg *err)
+struct host_device *host_device_new(struct netlink *netlink, const struct ipam *ipam, bool big_tcp)
 {
-	struct host_device *device = calloc(1, sizeof(*device));
+	struct host_device *device = xcalloc(1, sizeof(*device));
 
-	if (!device)
-		return fail(err, -ENOMEM, "%s", HOST_DEVICE);
 	device->netlink = netlink;
 	device->ipam = ipam;
 	device->big_tcp = big_tcp;
-	*ret = device;
-	return 0;
+	return device;
 }
 
 void host_device_free(struct host_device *device)
@@ -350,15 +347,12 @@ int host_device_route_add(struct host_device *device, const struct addr *addr, s
 {
 	struct prefix single = { *addr, 128 };
 	struct ipam_lease lease;
-	struct addr *bigger;
 	bool changed = false;
 
 	if (ipam_range_of(device->ipam, addr, &lease) == 0)
 		return 0;
-	bigger = realloc(device->routes, (device->route_count + 1) * sizeof(*bigger));
-	if (!bigger)
-		return fail(err, -ENOMEM, "host route");
-	device->routes = bigger;
+	device->routes =
+		xreallocarray(device->routes, device->route_count + 1, sizeof(*device->routes));
 	device->routes[device->route_count++] = *addr;
 	return route_ensure(device, &single, NULL, &changed, err);
 }

@@ -19,8 +19,7 @@
 struct host_device;
 
 /* netlink and ipam are borrowed.  Sets nothing up yet. */
-int host_device_new(struct netlink *netlink, const struct ipam *ipam, bool big_tcp,
-		    struct host_device **ret, struct errmsg *err);
+struct host_device *host_device_new(struct netlink *netlink, const struct ipam *ipam, bool big_tcp);
 void host_device_free(struct host_device *device); /* leaves the device as it is */
 DEFINE_AUTO(host_device)
 

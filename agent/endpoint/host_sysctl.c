@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "agent/endpoint/host_device.h"
+#include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/file.h"
 #include "lib/log.h"
@@ -34,8 +35,8 @@ static int changes_read(const char *path, char **ret_text, struct errmsg *err)
 	if (ret != -ENOENT)
 		return ret;
 	*err = (struct errmsg){};
-	*ret_text = strdup("");
-	return *ret_text ? 0 : fail(err, -ENOMEM, "%s", path);
+	*ret_text = xstrdup("");
+	return 0;
 }
 
 /* The first value is the one to go back to: a switch that is turned again has its line already. */
@@ -52,17 +53,14 @@ static bool is_noted(const char *text, const char *name)
 
 static int note(const char *run_dir, const struct change *change, struct errmsg *err)
 {
-	char path[512], *grown = NULL;
-	auto_free char *text = NULL, *owned = NULL;
-	int len, ret = changes_read(changes_path(run_dir, path, sizeof(path)), &text, err);
+	char path[512];
+	auto_free char *text = NULL, *grown = NULL;
+	int ret = changes_read(changes_path(run_dir, path, sizeof(path)), &text, err);
 
 	if (ret < 0 || is_noted(text, change->name))
 		return ret;
-	len = asprintf(&grown, "%s%s %ld %ld\n", text, change->name, change->before, change->set);
-	if (len < 0)
-		return fail(err, -ENOMEM, "%s", path);
-	owned = grown;
-	return file_write(path, owned, (size_t)len, 0600, FILE_FAST, err);
+	grown = xasprintf("%s%s %ld %ld\n", text, change->name, change->before, change->set);
+	return file_write(path, grown, strlen(grown), 0600, FILE_FAST, err);
 }
 
 /* Sets a switch below /proc/sys; does nothing if it has the value. */

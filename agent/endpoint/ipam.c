@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/alloc.h"
+
 #define V4_BITS       96 /* how much longer a v4-mapped prefix is */
 #define FIRST_POD     2  /* offsets 0 and 1 are network and gateway */
 #define MAX_HOST_BITS 62 /* offsets have 64 bits; nobody reaches the end of a larger range */
@@ -42,13 +44,10 @@ static int range_init(struct range *range, const struct prefix *prefix, struct e
 
 int ipam_new(const struct prefix *ranges, size_t count, struct ipam **ret_ipam, struct errmsg *err)
 {
-	auto_(ipam) struct ipam *ipam = calloc(1, sizeof(*ipam));
+	auto_(ipam) struct ipam *ipam = xcalloc(1, sizeof(*ipam));
 	char text[2][ADDR_TEXT_MAX];
 
-	if (ipam)
-		ipam->ranges = calloc(count + 1, sizeof(*ipam->ranges));
-	if (!ipam || !ipam->ranges)
-		return fail(err, -ENOMEM, "address ranges");
+	ipam->ranges = xcalloc(count, sizeof(*ipam->ranges));
 	for (size_t i = 0; i < count; i++) {
 		int ret = range_init(&ipam->ranges[i], &ranges[i], err);
 

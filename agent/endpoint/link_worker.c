@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "datapath/datapath.h"
+#include "lib/alloc.h"
 #include "lib/child.h"
 #include "lib/netlink.h"
 
@@ -158,12 +159,10 @@ static void __attribute__((noreturn)) link_worker_main(int fd, int program_fd, p
 
 int link_worker_new(int program_fd, struct link_worker **ret, struct errmsg *err)
 {
-	auto_free struct link_worker *link_worker = calloc(1, sizeof(*link_worker));
+	auto_free struct link_worker *link_worker = xcalloc(1, sizeof(*link_worker));
 	pid_t agent = getpid();
 	int pair[2];
 
-	if (!link_worker)
-		return fail(err, -ENOMEM, "start the link worker");
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return fail(err, -errno, "start the link worker");
 	link_worker->pid = fork();

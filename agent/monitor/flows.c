@@ -15,6 +15,7 @@
 #include <sys/queue.h>
 
 #include "agent/endpoint/endpoint.h"
+#include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/clock.h"
 #include "lib/http.h"
@@ -183,14 +184,13 @@ static cJSON *flow_json(const struct endpoints *endpoints, const struct note *no
 	return json;
 }
 
-/* Takes ownership of json.  If there is no memory, the subscriber will be closed. */
+/* Takes json. */
 static void subscriber_send(struct subscriber *subscriber, cJSON *json)
 {
-	auto_free char *text = json ? cJSON_PrintUnformatted(json) : NULL;
+	auto_free char *text = cJSON_PrintUnformatted(json);
 
 	cJSON_Delete(json);
-	if (text)
-		http_stream_line(subscriber->exchange, text);
+	http_stream_line(subscriber->exchange, text);
 }
 
 static void subscriber_begin(struct subscriber *subscriber)
@@ -308,12 +308,10 @@ static void flows_tick(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
-int flows_follow(struct flows *flows, struct http_exchange *exchange, uint32_t seconds)
+void flows_follow(struct flows *flows, struct http_exchange *exchange, uint32_t seconds)
 {
-	struct subscriber *subscriber = calloc(1, sizeof(*subscriber));
+	struct subscriber *subscriber = xcalloc(1, sizeof(*subscriber));
 
-	if (!subscriber)
-		return -ENOMEM;
 	if (TAILQ_EMPTY(&flows->subscribers))
 		observation_begin(flows);
 	subscriber->flows = flows;
@@ -322,31 +320,23 @@ int flows_follow(struct flows *flows, struct http_exchange *exchange, uint32_t s
 	TAILQ_INSERT_TAIL(&flows->subscribers, subscriber, link);
 	if (http_stream_begin(exchange, subscriber_closed, subscriber))
 		subscriber_remove(subscriber); /* the client has gone: nothing to answer */
-	return 0;
 }
 
-int flows_new(struct event_base *base, struct datapath *datapath, struct endpoints *endpoints,
-	      struct flows **ret, struct errmsg *err)
+struct flows *flows_new(struct event_base *base, struct datapath *datapath,
+			struct endpoints *endpoints)
 {
-	struct flows *flows = calloc(1, sizeof(*flows));
+	struct flows *flows = xcalloc(1, sizeof(*flows));
 
-	if (!flows)
-		return fail(err, -ENOMEM, "flows");
 	flows->datapath = datapath;
 	flows->endpoints = endpoints;
 	TAILQ_INIT(&flows->subscribers);
 	table_init(&flows->known, sizeof(struct flow_key), sizeof(uint32_t));
 	flows->tick = event_new(base, -1, EV_PERSIST, flows_tick, flows);
 	flows->find = evtimer_new(base, flows_find_next, flows);
-	if (!flows->tick || !flows->find) {
-		flows_free(flows);
-		return fail(err, -ENOMEM, "flows");
-	}
 	/* An earlier agent may have died with subscribers. */
 	node_set_flows(flows, false);
 	flow_map_clear(flows);
-	*ret = flows;
-	return 0;
+	return flows;
 }
 
 void flows_free(struct flows *flows)

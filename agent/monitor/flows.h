@@ -17,12 +17,12 @@ struct event_base;
 struct flows;
 struct http_exchange;
 
-int flows_new(struct event_base *base, struct datapath *datapath, struct endpoints *endpoints,
-	      struct flows **ret, struct errmsg *err);
+struct flows *flows_new(struct event_base *base, struct datapath *datapath,
+			struct endpoints *endpoints);
 void flows_free(struct flows *flows); /* ends the streams */
 
 /* Answers a request with the stream of flows, for so many seconds, or with 0 until the client
- * leaves.  -ENOMEM: the caller still has to answer. */
-int flows_follow(struct flows *flows, struct http_exchange *exchange, uint32_t seconds);
+ * leaves. */
+void flows_follow(struct flows *flows, struct http_exchange *exchange, uint32_t seconds);
 
 #endif

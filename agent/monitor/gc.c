@@ -10,6 +10,7 @@
 #include <event2/event.h>
 #include <stdio.h>
 
+#include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/clock.h"
 #include "lib/log.h"
@@ -86,15 +87,13 @@ uint32_t gc_map_used(const struct gc *gc, enum map_id map)
 int gc_new(struct event_base *base, struct datapath *datapath, struct gc **ret, struct errmsg *err)
 {
 	struct timeval period = { .tv_sec = SWEEP_SECONDS };
-	struct gc *gc = calloc(1, sizeof(*gc));
+	struct gc *gc = xcalloc(1, sizeof(*gc));
 
-	if (!gc)
-		return fail(err, -ENOMEM, "garbage collection");
 	gc->datapath = datapath;
 	gc->timer = event_new(base, -1, EV_PERSIST, gc_run, gc);
-	if (!gc->timer || event_add(gc->timer, &period) < 0) {
+	if (event_add(gc->timer, &period) < 0) {
 		gc_free(gc);
-		return fail(err, -ENOMEM, "garbage collection");
+		return fail(err, -EIO, "garbage collection");
 	}
 	*ret = gc;
 	return 0;

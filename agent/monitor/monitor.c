@@ -16,6 +16,7 @@
 
 #include "agent/endpoint/endpoint.h"
 #include "datapath/maps.h"
+#include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/http.h"
 #include "lib/json.h"
@@ -195,24 +196,19 @@ static void subscriber_closed(void *arg)
 	monitor_apply(monitor);
 }
 
-int monitor_subscribe(struct monitor *monitor, struct http_exchange *exchange, unsigned int set)
+void monitor_subscribe(struct monitor *monitor, struct http_exchange *exchange, unsigned int set)
 {
-	struct subscriber *subscriber = calloc(1, sizeof(*subscriber));
-	int ret;
+	struct subscriber *subscriber = xcalloc(1, sizeof(*subscriber));
 
-	if (!subscriber)
-		return -ENOMEM;
 	subscriber->monitor = monitor;
 	subscriber->exchange = exchange;
 	subscriber->types = set;
-	ret = http_stream_begin(exchange, subscriber_closed, subscriber);
-	if (ret) { /* the client has gone: nothing to answer */
-		free(subscriber);
-		return 0;
+	if (http_stream_begin(exchange, subscriber_closed, subscriber)) {
+		free(subscriber); /* the client has gone: nothing to answer */
+		return;
 	}
 	TAILQ_INSERT_TAIL(&monitor->subscribers, subscriber, link);
 	monitor_apply(monitor);
-	return 0;
 }
 
 void monitor_send(struct monitor *monitor, const struct flow_event *event)
@@ -252,18 +248,16 @@ static void monitor_readable(evutil_socket_t fd, short what, void *arg)
 int monitor_new(struct event_base *base, struct datapath *datapath,
 		const struct endpoints *endpoints, struct monitor **ret, struct errmsg *err)
 {
-	struct monitor *monitor = calloc(1, sizeof(*monitor));
+	struct monitor *monitor = xcalloc(1, sizeof(*monitor));
 
-	if (!monitor)
-		return fail(err, -ENOMEM, "monitor");
 	monitor->datapath = datapath;
 	monitor->endpoints = endpoints;
 	TAILQ_INIT(&monitor->subscribers);
 	monitor->readable = event_new(base, events_fd(datapath), EV_READ | EV_PERSIST,
 				      monitor_readable, monitor);
-	if (!monitor->readable || event_add(monitor->readable, NULL) < 0) {
+	if (event_add(monitor->readable, NULL) < 0) {
 		monitor_free(monitor);
-		return fail(err, -ENOMEM, "monitor");
+		return fail(err, -EIO, "monitor");
 	}
 	monitor_apply(monitor); /* an earlier agent may have died with watchers */
 	*ret = monitor;

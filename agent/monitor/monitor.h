@@ -24,7 +24,7 @@ int monitor_types_parse(const char *text, unsigned int *ret_types);
 
 /* Answers a request with the stream of these events, until the client leaves.  The datapath reports
  * new connections only while a client asks for them. */
-int monitor_subscribe(struct monitor *monitor, struct http_exchange *exchange, unsigned int types);
+void monitor_subscribe(struct monitor *monitor, struct http_exchange *exchange, unsigned int types);
 
 /* Sends an event that the agent found by itself to all subscribers of its type. */
 void monitor_send(struct monitor *monitor, const struct flow_event *event);

@@ -11,7 +11,7 @@ struct cJSON;
 bool object_text_is(const struct cJSON *item, enum object_kind kind, const char *namespace,
 		    const char *name);
 
-/* The first of an item (or NULL) and its subscribers that is this object; NULL: none. */
+/* The object in a list of JSON values that begins with item (or NULL); NULL: it is not there. */
 const struct cJSON *object_text_find(const struct cJSON *item, enum object_kind kind,
 				     const char *namespace, const char *name);
 

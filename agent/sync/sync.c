@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #include "agent/sync/sync_internal.h"
+#include "lib/alloc.h"
 #include "lib/auto.h"
 
 static int map_caches_init(struct sync *sync, struct errmsg *err)
@@ -46,11 +47,9 @@ DEFINE_AUTO(sync)
 int sync_new(struct event_base *base, struct datapath *datapath, struct store *store,
 	     struct sync **ret_sync, struct errmsg *err)
 {
-	auto_(sync) struct sync *sync = calloc(1, sizeof(*sync));
+	auto_(sync) struct sync *sync = xcalloc(1, sizeof(*sync));
 	int ret;
 
-	if (!sync)
-		return fail(err, -ENOMEM, "sync");
 	sync->datapath = datapath;
 	sync->store = store;
 	sync->incremental = incremental_new(store);

@@ -12,6 +12,7 @@
 
 #include "lib/alloc.h"
 #include "lib/auto.h"
+#include "lib/json.h"
 
 #include <cmocka.h> /* last: it makes fail a macro */
 
@@ -78,6 +79,17 @@ static void ask_memdup(void)
 	free(xmemdup("", too_much));
 }
 
+static void ask_realloc(void)
+{
+	free(xrealloc(NULL, too_much));
+}
+
+static void ask_json(void)
+{
+	json_init();
+	cJSON_free(cJSON_malloc(too_much));
+}
+
 static const struct {
 	const char *name;
 	void (*ask)(void);
@@ -86,6 +98,8 @@ static const struct {
 	{ "xcalloc, product overflows", ask_calloc },
 	{ "xreallocarray, product overflows", ask_reallocarray },
 	{ "xmemdup", ask_memdup },
+	{ "xrealloc", ask_realloc },
+	{ "cJSON", ask_json },
 };
 
 static void test_out_of_memory_prints_a_line_and_aborts(void **state)
