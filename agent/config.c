@@ -239,13 +239,6 @@ static int bool_parse(const char *text, bool *ret_value)
 	return -EINVAL;
 }
 
-static int level_set(struct config *config, const char *text, struct errmsg *err)
-{
-	if (log_level_parse(text, &config->log_level) < 0)
-		return fail_plain(err, -EINVAL, "\"%s\" is not error, warn, info or debug", text);
-	return 0;
-}
-
 static int text_set(const struct setting *setting, struct config *config, const char *text,
 		    struct errmsg *err)
 {
@@ -270,7 +263,10 @@ static int text_set(const struct setting *setting, struct config *config, const 
 			return fail_plain(err, -EINVAL, "\"%s\" is not true or false", text);
 		return 0;
 	case SETTING_LEVEL:
-		return level_set(config, text, err);
+		if (log_level_parse(text, &config->log_level) < 0)
+			return fail_plain(err, -EINVAL, "\"%s\" is not error, warn, info or debug",
+					  text);
+		return 0;
 	case SETTING_FILE:
 	case SETTING_ACTION:
 		break; /* the first pass handled them */

@@ -93,55 +93,55 @@ static const struct {
 
 #define ROOM (8 + 2 * ARRAY_SIZE(always) + 5 * ARRAY_SIZE(conditional))
 
-struct program {
+struct syscall_filter {
 	struct sock_filter code[ROOM];
 	unsigned short len;
 };
 
-static void put(struct program *program, struct sock_filter instruction)
+static void put(struct syscall_filter *filter, struct sock_filter instruction)
 {
-	program->code[program->len++] = instruction;
+	filter->code[filter->len++] = instruction;
 }
 
-static void put_conditional(struct program *program, size_t i)
+static void put_conditional(struct syscall_filter *filter, size_t i)
 {
 	size_t at = offsetof(struct seccomp_data, args[conditional[i].argument]);
 	uint32_t value = conditional[i].value;
 
-	put(program, (struct sock_filter)IF_NOT(conditional[i].number, 4));
-	put(program, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)at));
+	put(filter, (struct sock_filter)IF_NOT(conditional[i].number, 4));
+	put(filter, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)at));
 	if (conditional[i].condition == EQUAL_TO)
-		put(program, (struct sock_filter)IF_NOT(value, 1));
+		put(filter, (struct sock_filter)IF_NOT(value, 1));
 	else
-		put(program, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, value, 1, 0));
-	put(program, (struct sock_filter)RETURN(SECCOMP_RET_ALLOW));
-	put(program, (struct sock_filter)LOAD(nr));
+		put(filter, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, value, 1, 0));
+	put(filter, (struct sock_filter)RETURN(SECCOMP_RET_ALLOW));
+	put(filter, (struct sock_filter)LOAD(nr));
 }
 
 int syscalls_restrict(struct errmsg *err)
 {
-	struct program program = { .len = 0 };
-	struct sock_fprog filter = { .filter = program.code };
+	struct syscall_filter filter = { .len = 0 };
+	struct sock_fprog program = { .filter = filter.code };
 
-	put(&program, (struct sock_filter)LOAD(arch));
-	put(&program, (struct sock_filter)IF_NOT(ARCH, 1));
-	put(&program, (struct sock_filter)BPF_STMT(BPF_JMP | BPF_JA, 1));
-	put(&program, (struct sock_filter)RETURN(DENIED(EPERM)));
-	put(&program, (struct sock_filter)LOAD(nr));
+	put(&filter, (struct sock_filter)LOAD(arch));
+	put(&filter, (struct sock_filter)IF_NOT(ARCH, 1));
+	put(&filter, (struct sock_filter)BPF_STMT(BPF_JMP | BPF_JA, 1));
+	put(&filter, (struct sock_filter)RETURN(DENIED(EPERM)));
+	put(&filter, (struct sock_filter)LOAD(nr));
 	for (size_t i = 0; i < ARRAY_SIZE(always); i++) {
-		put(&program, (struct sock_filter)IF_NOT(always[i], 1));
-		put(&program, (struct sock_filter)RETURN(SECCOMP_RET_ALLOW));
+		put(&filter, (struct sock_filter)IF_NOT(always[i], 1));
+		put(&filter, (struct sock_filter)RETURN(SECCOMP_RET_ALLOW));
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(conditional); i++)
-		put_conditional(&program, i);
+		put_conditional(&filter, i);
 	/* Its flags lie in memory, where a filter does not see them: the C library takes clone().
 	 */
-	put(&program, (struct sock_filter)IF_NOT(SYS_clone3, 1));
-	put(&program, (struct sock_filter)RETURN(DENIED(ENOSYS)));
-	put(&program, (struct sock_filter)RETURN(DENIED(EPERM)));
-	filter.len = program.len;
+	put(&filter, (struct sock_filter)IF_NOT(SYS_clone3, 1));
+	put(&filter, (struct sock_filter)RETURN(DENIED(ENOSYS)));
+	put(&filter, (struct sock_filter)RETURN(DENIED(EPERM)));
+	program.len = filter.len;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
-	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0)
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
 		return fail(err, -errno, "restrict system calls");
 	return 0;
 }

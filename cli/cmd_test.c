@@ -123,22 +123,17 @@ static int results_report(const struct arguments *args, const struct test_result
 	return results->failed ? EXIT_FAILED : EXIT_OK;
 }
 
-/* The JUnit report must not get into what is printed. */
-static int junit_check(const struct arguments *args, struct errmsg *err)
-{
-	if (args->junit && strcmp(args->junit, "-") == 0)
-		return misused(err, "--junit -: use -o junit for standard output");
-	return 0;
-}
-
 int cmd_policy_test(const struct arguments *args, struct errmsg *err)
 {
 	auto_(cli_store) struct cli_store *store = NULL;
 	struct expectations lists[CLI_FILES_MAX] = { 0 };
 	struct test_results results = { 0 };
 	size_t errors = 0;
-	int ret = junit_check(args, err);
+	int ret = 0;
 
+	/* The report must not get into what is printed. */
+	if (args->junit && strcmp(args->junit, "-") == 0)
+		ret = misused(err, "--junit -: use -o junit for standard output");
 	for (size_t i = 0; i < args->operand_count && !ret; i++)
 		ret = file_parse(args->operands[i], &lists[i], &errors, err);
 	if (!ret && errors)

@@ -52,11 +52,6 @@ static void print_key(FILE *file, const char *key)
 	fputc(':', file);
 }
 
-static void print_indent(FILE *file, int indent)
-{
-	fprintf(file, "%*s", indent, "");
-}
-
 /* NOLINTBEGIN(misc-no-recursion): as deep as the tree, which the program made itself */
 static void print_block(FILE *file, const cJSON *json, int indent, bool begun);
 
@@ -87,7 +82,7 @@ static void print_block(FILE *file, const cJSON *json, int indent, bool begun)
 	}
 	cJSON_ArrayForEach (item, json) {
 		if (!begun)
-			print_indent(file, indent);
+			fprintf(file, "%*s", indent, "");
 		begun = false;
 		if (cJSON_IsArray(json)) {
 			fputs("- ", file);

@@ -45,7 +45,7 @@ void endpoint_free(struct endpoint *endpoint)
 		return;
 	if (endpoint->netns_fd >= 0)
 		close(endpoint->netns_fd);
-	labels_release(&endpoint->labels);
+	labels_done(&endpoint->labels);
 	free(endpoint->netns_path);
 	free(endpoint);
 }

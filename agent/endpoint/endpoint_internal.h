@@ -190,7 +190,6 @@ void endpoint_names_read(struct reader *reader, const struct json_node *root,
 struct cJSON *endpoint_result(const struct endpoint *endpoint);
 
 void labels_read(struct reader *reader, const struct json_node *node, struct labels *ret_labels);
-void labels_release(struct labels *labels);
 
 /* ---- endpoint_state.c ------------------------------------------------------------------------ */
 

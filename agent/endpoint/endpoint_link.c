@@ -22,12 +22,6 @@
 
 /* ---- links as the kernel shows them ---------------------------------------------------------- */
 
-static void copy_mac(uint8_t mac[6], const struct nlattr *attr)
-{
-	if (mnl_attr_get_payload_len(attr) == 6)
-		memcpy(mac, mnl_attr_get_payload(attr), 6);
-}
-
 void host_link_parse(const struct nlmsghdr *header, struct host_link *ret)
 {
 	const struct ifinfomsg *info = mnl_nlmsg_get_payload(header);
@@ -54,7 +48,8 @@ void host_link_parse(const struct nlmsghdr *header, struct host_link *ret)
 			ret->big_tcp = big_tcp_has_ipv6(mnl_attr_get_u32(attr));
 			break;
 		case IFLA_ADDRESS:
-			copy_mac(ret->mac, attr);
+			if (mnl_attr_get_payload_len(attr) == sizeof(ret->mac))
+				memcpy(ret->mac, mnl_attr_get_payload(attr), sizeof(ret->mac));
 			break;
 		case IFLA_IFNAME:
 			snprintf(ret->name, sizeof(ret->name), "%s", mnl_attr_get_str(attr));

@@ -20,16 +20,6 @@
 
 /* ---- labels ---------------------------------------------------------------------------------- */
 
-void labels_release(struct labels *labels)
-{
-	for (size_t i = 0; i < labels->count; i++) {
-		free(labels->items[i].key);
-		free(labels->items[i].value);
-	}
-	free(labels->items);
-	*labels = (struct labels){};
-}
-
 void labels_read(struct reader *reader, const struct json_node *node, struct labels *ret_labels)
 {
 	struct labels labels = {};

@@ -29,8 +29,8 @@
 #define NOTES_CAPACITY 4   /* times the capacity of flow_map: notes to keep at most */
 #define LRU_SLACK      128 /* entries that each CPU of an LRU may keep back */
 
-struct subscriber {
-	TAILQ_ENTRY(subscriber) link;
+struct flow_subscriber {
+	TAILQ_ENTRY(flow_subscriber) link;
 	struct flows *flows;
 	struct http_exchange *exchange;
 	uint64_t end_ns; /* CLOCK_MONOTONIC; 0: until it leaves */
@@ -48,7 +48,7 @@ struct flows {
 	struct endpoints *endpoints;
 	struct event *tick;
 	struct event *find; /* looks into one pod in each turn of the loop */
-	TAILQ_HEAD(, subscriber) subscribers;
+	TAILQ_HEAD(, flow_subscriber) subscribers;
 	struct table known; /* flow_key -> uint32_t, flags that are noted already */
 	struct note *notes;
 	size_t note_count;
@@ -185,7 +185,7 @@ static cJSON *flow_json(const struct endpoints *endpoints, const struct note *no
 }
 
 /* Takes json. */
-static void subscriber_send(struct subscriber *subscriber, cJSON *json)
+static void subscriber_send(struct flow_subscriber *subscriber, cJSON *json)
 {
 	auto_free char *text = cJSON_PrintUnformatted(json);
 
@@ -193,7 +193,7 @@ static void subscriber_send(struct subscriber *subscriber, cJSON *json)
 	http_stream_line(subscriber->exchange, text);
 }
 
-static void subscriber_begin(struct subscriber *subscriber)
+static void subscriber_begin(struct flow_subscriber *subscriber)
 {
 	cJSON *json = cJSON_CreateObject();
 
@@ -202,7 +202,7 @@ static void subscriber_begin(struct subscriber *subscriber)
 	subscriber_send(subscriber, json);
 }
 
-static void subscriber_end(struct subscriber *subscriber)
+static void subscriber_end(struct flow_subscriber *subscriber)
 {
 	cJSON *json = cJSON_CreateObject();
 
@@ -244,7 +244,7 @@ static void observation_end(struct flows *flows)
 	log_info("observed %zu flows", flows->note_count);
 }
 
-static void subscriber_remove(struct subscriber *subscriber)
+static void subscriber_remove(struct flow_subscriber *subscriber)
 {
 	struct flows *flows = subscriber->flows;
 
@@ -277,7 +277,7 @@ static void flows_find_next(evutil_socket_t fd, short what, void *arg)
 }
 
 /* Sends one subscriber what is new; ends its stream if its time is over. */
-static void subscriber_update(struct subscriber *subscriber, uint64_t now)
+static void subscriber_update(struct flow_subscriber *subscriber, uint64_t now)
 {
 	struct flows *flows = subscriber->flows;
 
@@ -295,7 +295,7 @@ static void subscriber_update(struct subscriber *subscriber, uint64_t now)
 
 static void flows_tick(evutil_socket_t fd, short what, void *arg)
 {
-	struct subscriber *subscriber, *next;
+	struct flow_subscriber *subscriber, *next;
 	struct flows *flows = arg;
 	uint64_t now = now_ns();
 
@@ -310,7 +310,7 @@ static void flows_tick(evutil_socket_t fd, short what, void *arg)
 
 void flows_follow(struct flows *flows, struct http_exchange *exchange, uint32_t seconds)
 {
-	struct subscriber *subscriber = xcalloc(1, sizeof(*subscriber));
+	struct flow_subscriber *subscriber = xcalloc(1, sizeof(*subscriber));
 
 	if (TAILQ_EMPTY(&flows->subscribers))
 		observation_begin(flows);
@@ -341,7 +341,7 @@ struct flows *flows_new(struct event_base *base, struct datapath *datapath,
 
 void flows_free(struct flows *flows)
 {
-	struct subscriber *subscriber;
+	struct flow_subscriber *subscriber;
 
 	if (!flows)
 		return;

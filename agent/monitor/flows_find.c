@@ -18,7 +18,7 @@
 
 #define EPHEMERAL_FIRST 32768 /* net.ipv4.ip_local_port_range begins here by default */
 
-struct finding {
+struct flow_search {
 	struct datapath *datapath;
 	const struct endpoints *endpoints;
 	struct endpoint_info pod;
@@ -26,17 +26,17 @@ struct finding {
 	uint8_t listening[65536 / 8]; /* ports, whatever the address */
 };
 
-static void flow_found(struct finding *finding, const struct flow *flow)
+static void flow_found(struct flow_search *search, const struct flow *flow)
 {
 	struct flow_key key = { .saddr = flow->saddr,
 				.daddr = flow->daddr,
 				.dport = flow->dport,
 				.proto = flow->proto };
-	struct flow_record record = { .first_ns = finding->now_ns,
-				      .last_ns = finding->now_ns,
+	struct flow_record record = { .first_ns = search->now_ns,
+				      .last_ns = search->now_ns,
 				      .flags = FLOW_FOUND,
 				      .sport = flow->sport };
-	int ret = flow_map_add(finding->datapath, &key, &record);
+	int ret = flow_map_add(search->datapath, &key, &record);
 
 	if (ret && ret != -EEXIST)
 		log_debug("a flow could not be added: %s", strerror(-ret));
@@ -75,17 +75,17 @@ void flows_orient(struct flow_key *key, struct flow_record *record)
 
 static int listener_note(const struct sockdiag_socket *socket, void *arg)
 {
-	struct finding *finding = arg;
+	struct flow_search *search = arg;
 	uint16_t port = ntohs(socket->flow.sport);
 
-	finding->listening[port / 8] |= (uint8_t)(1u << port % 8);
+	search->listening[port / 8] |= (uint8_t)(1u << port % 8);
 	return 0;
 }
 
-static bool is_own(const struct finding *finding, const struct addr *addr)
+static bool is_own(const struct flow_search *search, const struct addr *addr)
 {
-	for (size_t i = 0; i < finding->pod.address_count; i++) {
-		if (addr_equal(addr, &finding->pod.addresses[i]))
+	for (size_t i = 0; i < search->pod.address_count; i++) {
+		if (addr_equal(addr, &search->pod.addresses[i]))
 			return true;
 	}
 	return false;
@@ -93,15 +93,15 @@ static bool is_own(const struct finding *finding, const struct addr *addr)
 
 /* Where packets are translated, the socket knows the service, and policy the backend.  False: the
  * translation is gone. */
-static bool service_resolve(const struct finding *finding, struct flow *own)
+static bool service_resolve(const struct flow_search *search, struct flow *own)
 {
 	struct ipcache_entry peer;
 	struct nat_entry entry;
 
-	if (ipcache_map_get(finding->datapath, &own->daddr, &peer) ||
+	if (ipcache_map_get(search->datapath, &own->daddr, &peer) ||
 	    !(peer.flags & IPCACHE_SERVICE))
 		return true;
-	if (nat_map_get(finding->datapath, own, &entry))
+	if (nat_map_get(search->datapath, own, &entry))
 		return false;
 	own->daddr = entry.flow.daddr;
 	own->dport = entry.flow.dport;
@@ -110,25 +110,25 @@ static bool service_resolve(const struct finding *finding, struct flow *own)
 
 static int socket_found(const struct sockdiag_socket *socket, void *arg)
 {
-	struct finding *finding = arg;
+	struct flow_search *search = arg;
 	struct flow own = socket->flow;
 	uint16_t port = ntohs(own.sport);
 	struct flow flow;
 
-	if (!is_own(finding, &own.saddr) || is_own(finding, &own.daddr) ||
-	    !service_resolve(finding, &own))
+	if (!is_own(search, &own.saddr) || is_own(search, &own.daddr) ||
+	    !service_resolve(search, &own))
 		return 0;
-	flow = flows_of_socket(&own, finding->listening[port / 8] >> port % 8 & 1);
-	flow_found(finding, &flow);
+	flow = flows_of_socket(&own, search->listening[port / 8] >> port % 8 & 1);
+	flow_found(search, &flow);
 	return 0;
 }
 
-static int sockets_find(struct finding *finding, struct errmsg *err)
+static int sockets_find(struct flow_search *search, struct errmsg *err)
 {
 	static const int families[] = { AF_INET, AF_INET6 };
 	const uint32_t connected = 1u << TCP_ESTABLISHED | 1u << TCP_FIN_WAIT1 |
 				   1u << TCP_FIN_WAIT2 | 1u << TCP_CLOSE_WAIT;
-	int netns_fd = endpoints_netns_fd(finding->endpoints, finding->pod.slot);
+	int netns_fd = endpoints_netns_fd(search->endpoints, search->pod.slot);
 	auto_netlink struct netlink netlink = NETLINK_INIT;
 	int ret;
 
@@ -136,10 +136,10 @@ static int sockets_find(struct finding *finding, struct errmsg *err)
 		return fail_plain(err, -ENOENT, "its namespace is gone");
 	ret = sockdiag_open(&netlink, netns_fd, err);
 	for (size_t i = 0; !ret && i < ARRAY_SIZE(families); i++)
-		ret = sockdiag_list(&netlink, families[i], 1u << TCP_LISTEN, listener_note, finding,
+		ret = sockdiag_list(&netlink, families[i], 1u << TCP_LISTEN, listener_note, search,
 				    err);
 	for (size_t i = 0; !ret && i < ARRAY_SIZE(families); i++)
-		ret = sockdiag_list(&netlink, families[i], connected, socket_found, finding, err);
+		ret = sockdiag_list(&netlink, families[i], connected, socket_found, search, err);
 	return ret;
 }
 
@@ -169,20 +169,19 @@ static int connection_found(const void *key, const void *value, void *arg)
 
 void flows_find(struct datapath *datapath, const struct endpoints *endpoints, uint16_t slot)
 {
-	struct finding finding = { .datapath = datapath, .endpoints = endpoints };
+	struct flow_search search = { .datapath = datapath, .endpoints = endpoints };
 	struct errmsg err = {};
 	struct timespec now;
 	int ret;
 
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	finding.now_ns = (uint64_t)now.tv_sec * NS_PER_SEC + (uint64_t)now.tv_nsec;
+	search.now_ns = (uint64_t)now.tv_sec * NS_PER_SEC + (uint64_t)now.tv_nsec;
 	if (!slot) {
-		ret = maps_foreach(datapath, MAP_CT, connection_found, &finding);
+		ret = maps_foreach(datapath, MAP_CT, connection_found, &search);
 		if (ret)
 			log_warn("read ct_map: %s", strerror(-ret));
 		return;
 	}
-	if (endpoints_by_slot(endpoints, slot, &finding.pod) && sockets_find(&finding, &err))
-		log_debug("sockets of %s/%s: %s", finding.pod.namespace, finding.pod.name,
-			  err.text);
+	if (endpoints_by_slot(endpoints, slot, &search.pod) && sockets_find(&search, &err))
+		log_debug("sockets of %s/%s: %s", search.pod.namespace, search.pod.name, err.text);
 }

@@ -21,8 +21,8 @@
 #include "lib/http.h"
 #include "lib/json.h"
 
-struct subscriber {
-	TAILQ_ENTRY(subscriber) link;
+struct event_subscriber {
+	TAILQ_ENTRY(event_subscriber) link;
 	struct monitor *monitor;
 	struct http_exchange *exchange;
 	unsigned int types;
@@ -32,7 +32,7 @@ struct monitor {
 	struct datapath *datapath;
 	const struct endpoints *endpoints;
 	struct event *readable;
-	TAILQ_HEAD(, subscriber) subscribers;
+	TAILQ_HEAD(, event_subscriber) subscribers;
 };
 
 static const struct {
@@ -167,7 +167,7 @@ static cJSON *event_json(const struct endpoints *endpoints, const struct flow_ev
 
 static unsigned int monitor_types(const struct monitor *monitor)
 {
-	const struct subscriber *subscriber;
+	const struct event_subscriber *subscriber;
 	unsigned int set = 0;
 
 	TAILQ_FOREACH(subscriber, &monitor->subscribers, link)
@@ -188,7 +188,7 @@ static void monitor_apply(struct monitor *monitor)
 
 static void subscriber_closed(void *arg)
 {
-	struct subscriber *subscriber = arg;
+	struct event_subscriber *subscriber = arg;
 	struct monitor *monitor = subscriber->monitor;
 
 	TAILQ_REMOVE(&monitor->subscribers, subscriber, link);
@@ -198,7 +198,7 @@ static void subscriber_closed(void *arg)
 
 void monitor_subscribe(struct monitor *monitor, struct http_exchange *exchange, unsigned int set)
 {
-	struct subscriber *subscriber = xcalloc(1, sizeof(*subscriber));
+	struct event_subscriber *subscriber = xcalloc(1, sizeof(*subscriber));
 
 	subscriber->monitor = monitor;
 	subscriber->exchange = exchange;
@@ -214,7 +214,7 @@ void monitor_subscribe(struct monitor *monitor, struct http_exchange *exchange, 
 void monitor_send(struct monitor *monitor, const struct flow_event *event)
 {
 	unsigned int bit = event->type < 32 ? 1u << event->type : 0;
-	struct subscriber *subscriber;
+	struct event_subscriber *subscriber;
 	auto_json cJSON *json = NULL;
 	auto_free char *text = NULL;
 
@@ -266,7 +266,7 @@ int monitor_new(struct event_base *base, struct datapath *datapath,
 
 void monitor_free(struct monitor *monitor)
 {
-	struct subscriber *subscriber;
+	struct event_subscriber *subscriber;
 
 	if (!monitor)
 		return;

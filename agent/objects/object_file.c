@@ -151,14 +151,6 @@ static void batch_done(struct load_batch *batch)
 	*batch = (struct load_batch){ 0 };
 }
 
-/* Trees of large texts leave the heap many times larger than what is kept. */
-static void heap_trim(struct object_files *files)
-{
-	if (files->bytes_read >= TRIM_SIZE)
-		malloc_trim(0);
-	files->bytes_read = 0;
-}
-
 static int object_compare(const struct object *a, const struct object *b)
 {
 	int order = (int)a->kind - (int)b->kind;
@@ -513,7 +505,10 @@ bool object_files_update(struct object_files *files, const char *const *names, s
 	changed |= blocked_retry(files);
 	dir_leave(files);
 	task_pause_now();
-	heap_trim(files);
+	/* Trees of large texts leave the heap many times larger than what is kept. */
+	if (files->bytes_read >= TRIM_SIZE)
+		malloc_trim(0);
+	files->bytes_read = 0;
 	return changed;
 }
 

@@ -73,13 +73,14 @@ int object_kind_parse(const char *text, enum object_kind *ret_kind)
 	return -EINVAL;
 }
 
-static void labels_done(struct labels *labels)
+void labels_done(struct labels *labels)
 {
 	for (size_t i = 0; i < labels->count; i++) {
 		free(labels->items[i].key);
 		free(labels->items[i].value);
 	}
 	free(labels->items);
+	*labels = (struct labels){ 0 };
 }
 
 static void selector_done(struct selector *selector)

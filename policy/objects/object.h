@@ -256,6 +256,7 @@ void service_gaps_each(unsigned int gaps,
 const char *policy_tier_name(enum policy_tier tier); /* "Admin" */
 
 void labels_sort(struct labels *labels);
+void labels_done(struct labels *labels);
 bool labels_get(const struct labels *labels, const char *key, const char **ret_value);
 bool labels_equal(const struct labels *a, const struct labels *b);
 bool selector_matches(const struct selector *selector, const struct labels *labels);
