@@ -39,7 +39,7 @@ struct documents {
 	const char *text;
 	size_t len;
 	size_t next;           /* byte where the next JSON value begins */
-	struct yaml *yaml;     /* reads on from yaml_base; NULL: it is JSON */
+	struct yaml *yaml;     /* reads on from base; NULL: it is JSON */
 	struct text_mark base; /* where that begins */
 	struct text_mark mark; /* of the last position */
 	bool by_item;          /* to be set: of a JSON List, documents_next() reads no items */
@@ -70,11 +70,6 @@ void documents_position(struct documents *documents, const struct cJSON *value, 
 
 /* All documents as a cJSON array; NULL and *ret_error on failure. */
 struct cJSON *documents_parse(const char *text, size_t len, struct text_error *ret_error);
-
-/* One JSON value from text[*at] on; *at is behind it then.  NULL and *ret_error, with the position
- * in text, on failure. */
-struct cJSON *json_value_parse(const char *text, size_t len, size_t *at,
-			       struct text_error *ret_error);
 
 /* ---- for readers of a format ---- */
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "lib/alloc.h"
-#include "lib/document.h"
+#include "lib/json_text.h"
 
 void json_init(void)
 {
@@ -16,20 +16,19 @@ void json_init(void)
 
 int json_parse(const char *text, size_t len, struct cJSON **ret, struct errmsg *err)
 {
-	struct text_error error;
-	size_t at = 0;
-	struct cJSON *json = json_value_parse(text, len, &at, &error);
+	struct text_error error = { 0 };
+	struct json_text json = { .text = text, .len = len, .error = &error };
+	struct cJSON *value = json_text_value(&json);
 
-	while (json && at < len && text[at] && strchr(" \t\r\n", text[at]))
-		at++;
-	if (json && at == len) {
-		*ret = json;
+	json_text_space(&json);
+	if (value && json.at == len) {
+		*ret = value;
 		return 0;
 	}
-	if (json) {
-		cJSON_Delete(json);
+	if (value) {
+		cJSON_Delete(value);
 		snprintf(error.text, sizeof(error.text), "more than one JSON value");
-		text_error_at(text, at, &error);
+		text_error_at(text, json.at, &error);
 	}
 	return fail_plain(err, -EBADMSG, "line %zu, column %zu: %s", error.line, error.column,
 			  error.text);
