@@ -43,8 +43,6 @@ struct accel {
 	size_t check_count;
 };
 
-DEFINE_AUTO(accel)
-
 /* Only this bit of the node's flags is ours; only this thread writes them. */
 static void node_set_accel(const struct accel *accel, bool on)
 {

@@ -496,7 +496,6 @@ int endpoints_gc(struct endpoints *endpoints, const struct cJSON *request,
 	struct json_node root = json_root(request);
 	struct json_node valid = json_member(&root, "validAttachments");
 	struct json_node network_node = json_member(&root, "network");
-	auto_json struct cJSON *answer = NULL;
 	struct errmsg err = {};
 	struct reader reader = { .err = &err };
 	const char *network;

@@ -21,7 +21,6 @@ struct host_device;
 /* netlink and ipam are borrowed.  Sets nothing up yet. */
 struct host_device *host_device_new(struct netlink *netlink, const struct ipam *ipam, bool big_tcp);
 void host_device_free(struct host_device *device); /* leaves the device as it is */
-DEFINE_AUTO(host_device)
 
 /* Makes everything as it should be; *ret_changed says whether something was not (the device may be
  * new and have another index).  -EEXIST: somebody else has one of our routes or addresses. */

@@ -27,7 +27,7 @@
 
 #include <cmocka.h>
 
-#define DEADLINE_SECONDS 60
+#define DEADLINE_SECONDS 60 /* only what is broken takes that long */
 
 /* ---- stubs ----------------------------------------------------------------------------------- */
 
