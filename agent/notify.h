@@ -13,7 +13,7 @@ void notify_reloading(void);
 void notify_stopping(void);
 
 /* Tells the service manager twice a period that the event loop turns, if it wants to know
- * (WatchdogSec=).  *ret_event is the caller's; NULL if nobody watches.  0 or -ENOMEM. */
+ * (WatchdogSec=).  *ret_event is the caller's; NULL if nobody watches. */
 int notify_watchdog_new(struct event_base *base, struct event **ret_event, struct errmsg *err);
 
 #endif

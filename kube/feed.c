@@ -6,13 +6,17 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <malloc.h>
-#include <uthash.h>
 
 #include "kube/transfer.h"
 #include "lib/alloc.h"
 #include "lib/arena.h"
 #include "lib/auto.h"
 #include "lib/log.h"
+#include "lib/table.h"
+
+/* Keys are names of objects: nobody can choose such that collide. */
+#define HASH_FUNCTION(key, len, hash) ((hash) = (unsigned int)table_hash(key, len))
+#include <uthash.h>
 
 #define BATCH_MAX                                                                       \
 	(256 << 10) /* bytes, one object more: the agent's loop is not held up for long \

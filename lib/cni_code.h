@@ -18,8 +18,8 @@ enum cni_code {
 	CNI_KERNEL_FAILED = 100,
 	CNI_ADDRESSES_EXHAUSTED = 101,
 	CNI_CHECK_DIFFERS = 102,
-	CNI_AGENT_FAILED = 103, /* the agent's answer makes no sense, or names no code */
-	CNI_IPAM_FAILED = 104,  /* the IPAM plugin's answer makes no sense, or names no code */
+	CNI_AGENT_FAILED = 103, /* the agent's answer is invalid, or names no code */
+	CNI_IPAM_FAILED = 104,  /* the IPAM plugin's answer is invalid, or names no code */
 };
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Documents of a text in JSON or YAML, one after the other, as cJSON trees whose values know where
- * they stand.  As kubectl does, what begins as JSON is read as JSON, and from the first value that
- * is none as YAML.
+ * they stand.  As kubectl does it: a text that begins as JSON is read as JSON, and from the first
+ * value that is not JSON on as YAML.
  */
 #ifndef TENDRIL_LIB_DOCUMENT_H
 #define TENDRIL_LIB_DOCUMENT_H
@@ -59,8 +59,8 @@ void documents_done(struct documents *documents);
 int documents_next(struct documents *documents, struct cJSON **ret, struct text_error *ret_error);
 
 /* The same for the items of the document at hand if it is in_list: the tree of a whole List takes
- * ten times the memory of its text and is cold when it is read.  -EAGAIN: what stands here is no
- * JSON; to know what to say of it, the text has to be read again, without by_item. */
+ * ten times the memory of its text and is cold when it is read.  -EAGAIN: this is not
+ * JSON; the text has to be read again without by_item, which finds the error to report. */
 int documents_next_item(struct documents *documents, struct cJSON **ret);
 
 /* Line and column of a value of the document at hand, or of its key.  Cheap if it stands after the

@@ -38,7 +38,7 @@ int file_write_checked(const char *path, const char *text, size_t len, mode_t mo
 int file_read_checked(const char *path, size_t max, char **ret_text, size_t *ret_len,
 		      bool *ret_checked, struct errmsg *err);
 
-/* Tells two texts apart, in every process and version alike; not for who wants to deceive. */
+/* The same in every process and version.  Finds damage, not forgery. */
 uint64_t file_checksum(const char *text, size_t len);
 
 /* Creates a folder and the ones above it; fine if it exists. */

@@ -40,8 +40,8 @@ static inline void json_auto_fn(struct cJSON **json)
  * checks. */
 void json_init(void);
 
-/* Parses one whole document; trailing garbage is an error.  -EBADMSG names line and column,
- * -ENOMEM.  The caller owns the result (cJSON_Delete). */
+/* Parses one whole document; text behind it is an error.  -EBADMSG names line and column.
+ * The caller owns the result (cJSON_Delete). */
 int json_parse(const char *text, size_t len, struct cJSON **ret, struct errmsg *err);
 
 struct json_node json_root(const struct cJSON *value);

@@ -28,8 +28,8 @@ struct netlink {
 		-1, 0 \
 	}
 
-/* Opens a NETLINK_ROUTE socket in the namespace, -1: the own one.  It keeps working there, but it
- * also keeps that namespace alive. */
+/* Opens a NETLINK_ROUTE socket in the namespace; -1: the one of the caller.  It keeps working
+ * there, but it also keeps that namespace alive. */
 int netlink_open(struct netlink *netlink, int netns_fd, struct errmsg *err);
 /* The same for another protocol than NETLINK_ROUTE. */
 int netlink_open_protocol(struct netlink *netlink, int netns_fd, int protocol, struct errmsg *err);

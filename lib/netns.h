@@ -38,13 +38,13 @@ void netns_leave(struct netns_scope *scope); /* fine if it was never entered */
  * a process inside. */
 int netns_new(int *ret_fd, struct errmsg *err);
 
-/* A socket inside the namespace; -1 as netns_fd: the own one. */
+/* A socket inside the namespace; -1 as netns_fd: the one of the caller. */
 int netns_socket(int netns_fd, int domain, int type, int protocol, struct errmsg *err);
 
 /* The namespace that a socket belongs to. */
 int netns_socket_cookie(int socket_fd, uint64_t *ret_cookie, struct errmsg *err);
 
-/* Identifies a namespace by its descriptor; -1: the own one. */
+/* Identifies a namespace by its descriptor; -1: the one of the caller. */
 int netns_identify(int netns_fd, struct netns_id *ret_id, struct errmsg *err);
 
 /* Opens the namespace with this identity: by path if it still is the one meant, else through a

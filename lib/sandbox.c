@@ -106,7 +106,7 @@ static int filter_add(scmp_filter_ctx filter, bool server)
 	/* No packet sockets; netlink is for the resolver, which asks for the own addresses. */
 	for (size_t i = 0; !ret && i < ARRAY_SIZE(families); i++)
 		ret = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
-				       SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]));
+				       SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i], 0));
 	/* Files are read only. */
 	if (!ret)
 		ret = seccomp_rule_add(

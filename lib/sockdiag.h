@@ -9,7 +9,7 @@
 #include "lib/addr.h"
 #include "lib/netlink.h"
 
-/* Opens a socket for the calls below inside the namespace, -1: the own one. */
+/* Opens a socket for the calls below inside the namespace; -1: the one of the caller. */
 int sockdiag_open(struct netlink *netlink, int netns_fd, struct errmsg *err);
 
 /* Aborts the TCP socket with these addresses, as itself sees them (saddr is its own), if it is the

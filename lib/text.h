@@ -11,10 +11,11 @@
  * control character (C0, DEL, C1). */
 size_t text_char(const char *text, bool *ret_shown);
 
-/* Puts '?' in the place of what is no UTF-8. */
+/* Replaces each byte that is not UTF-8 by '?'. */
 void text_make_utf8(char *text);
 
-/* Puts '?' in the place of what is not shown: the text neither forges lines nor moves a cursor. */
+/* Replaces each character that is not shown by '?': the text cannot forge lines or move a cursor.
+ */
 void text_make_shown(char *text);
 
 /* How many letters have to be inserted, deleted, replaced or swapped with the next one to make one

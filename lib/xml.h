@@ -6,8 +6,7 @@
 #include "lib/arena.h"
 
 /* Adds text so that nothing in it can end a text or an attribute, and the document stays
- * well-formed whatever the bytes are.  Of what is longer than max bytes comes the beginning and an
- * ellipsis. */
+ * well-formed whatever the bytes are.  A text of more than max bytes is cut, with an ellipsis. */
 void xml_add(struct buffer *buffer, const char *text, size_t max);
 
 #endif

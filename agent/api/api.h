@@ -33,8 +33,7 @@ void api_cni_stop(struct agent *agent);
 
 /* ---- answers (api.c) ---- */
 
-void api_reply(struct api_call *call,
-	       struct cJSON *json); /* 200; takes json, NULL: out of memory */
+void api_reply(struct api_call *call, struct cJSON *json);    /* 200; takes json */
 void api_reply_text(struct api_call *call, const char *text); /* 200, as it is */
 void api_refuse(struct api_call *call, int status, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));

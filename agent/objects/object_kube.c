@@ -29,6 +29,7 @@
 
 static void kube_object_free(struct objects *objects, struct kube_object *item)
 {
+	/* NOLINTNEXTLINE(*NullDereference): every item has one before it, the first the last */
 	DL_DELETE(objects->kube.list, item);
 	objects->kube.closed -= item->closed;
 	free(item->json);

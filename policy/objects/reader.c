@@ -41,8 +41,9 @@ static void problem_add(struct object_reader *reader, struct problem *problem)
 	problems->errors += !problem->warning;
 }
 
-static void problem_take(struct reader *base, const struct json_node *at, enum problem_kind kind,
-			 const char *fmt, va_list args)
+static void __attribute__((format(printf, 4, 0)))
+problem_take(struct reader *base, const struct json_node *at, enum problem_kind kind,
+	     const char *fmt, va_list args)
 {
 	struct object_reader *reader = object_reader_of(base);
 	bool warning = kind == PROBLEM_WARNING || kind == PROBLEM_WARNING_AT_KEY;

@@ -24,6 +24,7 @@
 #include "agent/sync/sync.h"
 #include "lib/auto.h"
 #include "lib/log.h"
+#include "lib/task.h"
 
 #include <cmocka.h>
 
@@ -256,7 +257,8 @@ static inline bool is_past(time_t deadline)
 	return time(NULL) > deadline;
 }
 
-/* Runs the loop until the condition holds. */
+/* Runs the loop until the condition holds, and ends the run that made it so: on a loaded machine a
+ * run pauses between the store and what follows it. */
 #define WAIT(condition)                                                        \
 	do {                                                                   \
 		time_t deadline_ = time(NULL) + DEADLINE_SECONDS;              \
@@ -268,6 +270,7 @@ static inline bool is_past(time_t deadline)
 				fail_msg("never: %s (b.json: %s)", #condition, \
 					 file_state(fixture, "b.json"));       \
 		}                                                              \
+		task_finish_all();                                             \
 	} while (0)
 
 /* Whatever happened before this has been dealt with when it returns: events come in order. */

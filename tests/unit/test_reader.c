@@ -177,8 +177,9 @@ static struct {
 	char last[100];
 } taken;
 
-static void take(struct reader *reader, const struct json_node *at, enum problem_kind kind,
-		 const char *fmt, va_list args)
+static void __attribute__((format(printf, 4, 0)))
+take(struct reader *reader, const struct json_node *at, enum problem_kind kind, const char *fmt,
+     va_list args)
 {
 	(void)reader;
 	(void)at;
