@@ -23,7 +23,7 @@
 		     */
 #define ANSWER_MAX   (1 << 20)
 #define QUESTION_MAX (1 << 20)
-#define TIMEOUT_S    10
+#define TIMEOUT_S    60 /* when everything is known, a busy node writes all maps in one go */
 
 struct pending { /* in the order in which they came first */
 	UT_hash_handle hh;

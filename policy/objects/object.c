@@ -188,6 +188,7 @@ void object_free(struct object *object)
 	case OBJECT_NODE:
 		labels_done(&object->node.labels);
 		free(object->node.addresses);
+		free(object->node.pod_cidrs);
 		break;
 	case OBJECT_POD:
 		pod_done(&object->pod);

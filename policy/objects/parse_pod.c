@@ -47,6 +47,7 @@ static void read_pod_cidrs(struct reader *reader, const struct json_node *spec,
 	bool host_bits;
 	size_t index = 0;
 
+	node->pod_cidrs = xcalloc(NODE_POD_CIDRS_MAX, sizeof(*node->pod_cidrs));
 	if (!list.value && single.value) {
 		node->pod_cidr_count =
 			read_cidr(reader, &single, &node->pod_cidrs[0], &host_bits) ? 1 : 0;

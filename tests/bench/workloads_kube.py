@@ -68,7 +68,7 @@ class Scene:
             [BUILD / "tendril-kube", "--kubeconfig", self.kubeconfig, "--node", "n0",
              "--socket", self.node.run_dir / "kube.sock", "--log-level", "error"])
         wait_for(lambda: self.node.status()["kubernetes"]["state"] == "synced", "all objects",
-                 timeout=120)
+                 timeout=300)
         return time.perf_counter() - began
 
     def pids(self):
