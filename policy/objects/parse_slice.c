@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "lib/alloc.h"
-#include "lib/arena.h"
 #include "policy/objects/name.h"
 #include "policy/objects/reader.h"
 
@@ -100,8 +99,19 @@ static void read_endpoint(struct reader *reader, const struct json_node *at, con
 	endpoint->hints = read_hints(reader, &hints);
 }
 
+static size_t addresses_count(const cJSON *endpoints)
+{
+	const cJSON *endpoint;
+	size_t count = 0;
+
+	cJSON_ArrayForEach (endpoint, endpoints)
+		count += (size_t)cJSON_GetArraySize(
+			cJSON_GetObjectItemCaseSensitive(endpoint, "addresses"));
+	return count;
+}
+
 static void read_slice_endpoint(struct reader *reader, const struct json_node *at,
-				struct object *object, size_t *room)
+				struct object *object)
 {
 	struct endpoint_slice_object *slice = &object->slice;
 	struct json_node addresses = json_member(at, "addresses");
@@ -120,8 +130,6 @@ static void read_slice_endpoint(struct reader *reader, const struct json_node *a
 		if (addr_is_v4(&addr) == slice->v6)
 			reader_error(reader, &child, "\"%s\" is not of the slice's addressType",
 				     cJSON_GetStringValue(json));
-		array_room(&slice->endpoints, slice->endpoint_count, room,
-			   sizeof(*slice->endpoints));
 		endpoint = &slice->endpoints[slice->endpoint_count++];
 		*endpoint = (struct slice_endpoint){ .addr = addr };
 		read_endpoint(reader, at, object->namespace ? object->namespace : "", endpoint);
@@ -170,8 +178,8 @@ void read_slice(struct reader *reader, const struct json_node *root, struct obje
 	struct json_node endpoints = json_member(root, "endpoints");
 	struct json_node ports = json_member(root, "ports");
 	const char *text = NULL;
-	size_t index = 0, room = 0;
 	const cJSON *json;
+	size_t index = 0;
 
 	if (read_is_object(reader, &labels)) {
 		struct json_node service = json_member(&labels, "kubernetes.io/service-name");
@@ -182,10 +190,12 @@ void read_slice(struct reader *reader, const struct json_node *root, struct obje
 	slice->service_name = xstrdup(text ? text : "");
 	read_address_type(reader, &type, slice);
 	if (read_is_array(reader, &endpoints)) {
+		slice->endpoints =
+			xcalloc(addresses_count(endpoints.value), sizeof(*slice->endpoints));
 		cJSON_ArrayForEach (json, endpoints.value) {
 			struct json_node child = json_element(&endpoints, json, index++);
 
-			read_slice_endpoint(reader, &child, object, &room);
+			read_slice_endpoint(reader, &child, object);
 		}
 	}
 	index = 0;
