@@ -292,6 +292,13 @@ static void on_policy_change(void *arg)
 	accel_enforce_soon(agent->accel);
 }
 
+static void on_node_ports(void *arg)
+{
+	struct agent *agent = arg;
+
+	uplinks_refresh_soon(agent->uplinks);
+}
+
 /* The modules between objects and maps, in this order. */
 static int policy_start(struct daemon *daemon, struct errmsg *err)
 {
@@ -351,6 +358,7 @@ static int modules_start(struct daemon *daemon, struct errmsg *err)
 	agent->flows = flows_new(agent->base, agent->datapath, agent->endpoints);
 	accel_start(daemon);
 	sync_on_change(agent->sync, on_policy_change, agent);
+	sync_on_node_ports(agent->sync, on_node_ports, agent);
 	accel_enforce_soon(agent->accel); /* what changed while no agent ran */
 	return 0;
 }

@@ -113,6 +113,12 @@ void sync_on_change(struct sync *sync, void (*changed)(void *arg), void *arg)
 	sync->changed_arg = arg;
 }
 
+void sync_on_node_ports(struct sync *sync, void (*changed)(void *arg), void *arg)
+{
+	sync->node_ports_changed = changed;
+	sync->node_ports_arg = arg;
+}
+
 /* Calls changed() if the revision has been raised. */
 static void sync_changed(const struct sync *sync, uint32_t before)
 {

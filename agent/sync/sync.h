@@ -46,6 +46,10 @@ bool sync_audit(const struct sync *sync);
 /* Calls changed() each time the revision was raised. */
 void sync_on_change(struct sync *sync, void (*changed)(void *arg), void *arg);
 
+/* Calls changed() each time the range of node ports in the node's state has grown: there are
+ * services for clients outside.  Services are being written at that moment. */
+void sync_on_node_ports(struct sync *sync, void (*changed)(void *arg), void *arg);
+
 /* The last result, borrowed, valid until the next sync_policies(); NULL before the first. */
 const struct compiled *sync_compiled(const struct sync *sync);
 

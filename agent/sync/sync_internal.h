@@ -36,6 +36,8 @@ struct sync {
 	bool is_current;                 /* the maps hold all that was compiled last */
 	void (*changed)(void *arg);      /* or NULL */
 	void *changed_arg;
+	void (*node_ports_changed)(void *arg); /* or NULL */
+	void *node_ports_arg;
 	bool audit;           /* every endpoint, see sync_set_audit() */
 	bool deletes_allowed; /* the store is whole: it may change and remove, not only add */
 	char missing[500];    /* why it is not */

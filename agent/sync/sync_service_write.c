@@ -196,6 +196,7 @@ static int addresses_write(struct service_run *run)
 static void node_ports_widen(struct service_run *run)
 {
 	struct node_state *node = maps_node(run->sync->datapath);
+	const uint16_t min = node->node_port_min, max = node->node_port_max;
 
 	if (!run->port_max)
 		return;
@@ -203,6 +204,9 @@ static void node_ports_widen(struct service_run *run)
 		node->node_port_min = run->port_min;
 	if (run->port_max > node->node_port_max)
 		node->node_port_max = run->port_max;
+	if ((node->node_port_min != min || node->node_port_max != max) &&
+	    run->sync->node_ports_changed)
+		run->sync->node_ports_changed(run->sync->node_ports_arg);
 }
 
 /* ---- what goes ------------------------------------------------------------------------------- */

@@ -13,7 +13,8 @@ import subprocess
 import pytest
 
 from bpfmap import Map, address
-from tendril import HARNESS, Namespace, Node, policy_object, wait_for
+from tendril import (HARNESS, Namespace, Node, policy_object, service_object, slice_object,
+                     wait_for)
 
 FAMILIES = pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
 NODE_PORT, TARGET = 30080, 8080
@@ -71,13 +72,14 @@ def make_node(number, *arguments):
 
 
 class Lab:
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, served=True):
         self.one, self.two = make_node(1, *arguments), make_node(2, *arguments)
         self.wire = Wire(self.one.name + "w")
         self.client = Outside(self.one.name + "c")
         self.wire.plug(self.client, [f"{CLIENT[0]}/24", f"{CLIENT[1]}/64"])
         for number, node in enumerate((self.one, self.two), 1):
-            self.node_ports(node)
+            if served:
+                self.node_ports(node)
             self.wire.plug(node.netns, [f"192.0.2.{number}/24", f"2001:db8::{number}/64"])
             # Whoever is reached by a node port need not be a neighbour.
             node.netns.ip("route", "add", "default", "via", CLIENT[0])
@@ -86,7 +88,8 @@ class Lab:
             node.netns.ip("route", "add", f"10.200.{other}.0/24", "via", f"192.0.2.{other}")
             node.netns.ip("-6", "route", "add", f"fd00:200:{other}::/112", "via",
                           f"2001:db8::{other}")
-            wait_for(lambda node=node: "services are served on up0" in node.log(), "the uplink")
+            if served:
+                wait_for(lambda node=node: "services are served on up0" in node.log(), "the uplink")
 
     def close(self):
         for each in (self.one, self.two):
@@ -254,21 +257,6 @@ def test_the_host_itself_is_reached_as_before(lab, family):
     assert lab.connect(family, port=NODE_PORT + 7)["result"] == "refused"
 
 
-@FAMILIES
-def test_a_killed_agent_is_not_missed(lab, family):
-    lab.publish(family, [of(lab.local, family), of(lab.remote, family)])
-    assert lab.client.call("hold", id="k", addr=lab.address(family), port=NODE_PORT)["result"] == "ok"
-    lab.one.kill()
-    try:
-        for _ in range(20):
-            assert lab.connect(family)["result"] == "ok"
-            assert lab.client.call("ping", id="k")["result"] == "ok"
-    finally:
-        lab.one.start()
-    assert lab.client.call("ping", id="k")["result"] == "ok"
-    lab.client.call("close", id="k")
-
-
 def test_a_full_table_of_translations_takes_the_next_one():
     lab = Lab("--max-translations=64")
     try:
@@ -279,6 +267,38 @@ def test_a_full_table_of_translations_takes_the_next_one():
             assert lab.client.call("hold", id=i, addr=lab.address(0), port=NODE_PORT)[
                 "result"] == "ok"
         assert lab.client.call("ping", id=199)["result"] == "ok"
+    finally:
+        lab.close()
+
+
+def test_a_service_is_served_outside_as_soon_as_it_is_there():
+    lab = Lab(served=False)
+    try:
+        pods = lab.one.pod("local"), lab.two.pod("remote")
+        for pod in pods:
+            pod.serve(tcp=[TARGET], udp=[TARGET])
+        ports = [{"name": proto, "port": TARGET, "protocol": proto} for proto in ("TCP", "UDP")]
+        lab.one.put(
+            service_object("web", "default", ["10.96.0.10", "fd00:96::10"], [
+                dict(port, targetPort=TARGET, nodePort=NODE_PORT) for port in ports], type="NodePort"),
+            *(slice_object(f"web-{family}", "default", "web", ("IPv4", "IPv6")[family], ports,
+                           [of(pod, family)[0] for pod in pods]) for family in (0, 1)))
+        wait_for(lambda: "services are served on up0" in lab.one.log(), "the uplink")
+        for family in (0, 1):
+            assert {lab.connect(family)["name"] for _ in range(40)} == {"local", "remote"}
+            assert lab.udp(family)["peer"] == [lab.address(family), NODE_PORT]
+        # Nobody misses a killed agent, and the next one takes over.
+        for family in (0, 1):
+            assert lab.client.call("hold", id=family, addr=lab.address(family), port=NODE_PORT)[
+                "result"] == "ok"
+        lab.one.kill()
+        for restarted in (False, True):
+            if restarted:
+                lab.one.start()
+            for family in (0, 1):
+                for _ in range(20):
+                    assert lab.connect(family)["result"] == "ok"
+                    assert lab.client.call("ping", id=family)["result"] == "ok"
     finally:
         lab.close()
 
