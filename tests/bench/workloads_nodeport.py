@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A client outside, and a pod behind a node port of its own node: connect, request, close.
+
+    client ---- uplink, node ---- pod          all on one core
+
+`forward` is the same path without translation, `dnat` kube-proxy's rules for iptables-nft with
+externalTrafficPolicy Local, which spares it the masquerading.
+"""
+
+import subprocess
+
+from lab import PORT, Pair, make_pod, widen_ports
+from tendril import service_object, slice_object, wait_for
+from variants import join
+from workload import NotRun, SECTIONS, Workload, workload
+
+NODE_PORT = 30080
+NODE, CLIENT = ("192.0.2.1", "2001:db8::1"), ("192.0.2.9", "2001:db8::9")
+POD = ("10.1.2.2", "fd01:2::2")
+RULES = """*nat
+:KUBE-SERVICES - [0:0]
+:KUBE-NODEPORTS - [0:0]
+:KUBE-POSTROUTING - [0:0]
+:KUBE-EXT - [0:0]
+:KUBE-SVL - [0:0]
+:KUBE-SEP - [0:0]
+-A PREROUTING -j KUBE-SERVICES
+-A OUTPUT -j KUBE-SERVICES
+-A POSTROUTING -j KUBE-POSTROUTING
+-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
+-A KUBE-POSTROUTING -j MASQUERADE --random-fully
+-A KUBE-NODEPORTS -p tcp -m tcp --dport {port} -j KUBE-EXT
+-A KUBE-EXT -j KUBE-SVL
+-A KUBE-SVL -j KUBE-SEP
+-A KUBE-SEP -p tcp -m tcp -j DNAT --to-destination {target}
+-A KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS
+COMMIT
+*filter
+:KUBE-FORWARD - [0:0]
+-A FORWARD -j KUBE-FORWARD
+-A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP
+-A KUBE-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+COMMIT
+"""
+
+
+def outside(lab, node):
+    """A client on the node's uplink."""
+    client = lab.namespace()
+    join(node, client, "up0", "eth0", [f"{NODE[0]}/24", f"{NODE[1]}/64"],
+         [f"{CLIENT[0]}/24", f"{CLIENT[1]}/64"])
+    widen_ports(client)
+    return client
+
+
+def plain(lab, variant):
+    """A node that routes to one pod."""
+    node, pod = lab.namespace(), lab.namespace()
+    client = outside(lab, node)
+    join(pod, node, "eth0", "pod0", [f"{POD[0]}/24", f"{POD[1]}/64"],
+         ["10.1.2.1/24", "fd01:2::1/64"])
+    pod.ip("route", "add", "default", "via", "10.1.2.1")
+    pod.ip("-6", "route", "add", "default", "via", "fd01:2::1")
+    node.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+    return node, Pair(variant, [pod], client, [*POD])
+
+
+def forward(lab):
+    _, pair = plain(lab, "forward")
+    pair.client.ip("route", "add", "default", "via", NODE[0])
+    pair.client.ip("-6", "route", "add", "default", "via", NODE[1])
+    return pair, PORT
+
+
+def dnat(lab):
+    node, pair = plain(lab, "dnat")
+    for program, target in (("iptables", POD[0]), ("ip6tables", f"[{POD[1]}]")):
+        try:
+            subprocess.run(node.enter(f"{program}-nft-restore"), text=True, check=True,
+                           input=RULES.format(port=NODE_PORT, target=f"{target}:{PORT}"))
+        except FileNotFoundError:
+            raise NotRun(f"there is no {program}-nft-restore") from None
+    pair.addresses = [*NODE]
+    return pair, NODE_PORT
+
+
+def tendril(lab):
+    node = lab.node()
+    client = outside(lab, node.netns)
+    node.netns.ip("route", "add", "default", "via", CLIENT[0])
+    node.netns.ip("-6", "route", "add", "default", "via", CLIENT[1])
+    pod = make_pod(node, "server")
+    ports = [{"name": "tcp", "port": PORT, "protocol": "TCP"}]
+    node.put(service_object("web", "default", ["10.96.0.10", "fd00:96::10"],
+                            [dict(ports[0], targetPort=PORT, nodePort=NODE_PORT)], type="NodePort"),
+             *(slice_object(f"web-{kind.lower()}", "default", "web", kind, ports, [addr])
+               for kind, addr in (("IPv4", pod.v4), ("IPv6", pod.v6))))
+    wait_for(lambda: "services are served on up0" in node.log(), "the uplink")
+    return Pair("tendril", [pod], client, [*NODE], node=node), NODE_PORT
+
+
+@workload
+class NodePort(Workload):
+    name, figures = "nodeport", {"nodeport": "us"}
+    title = "connect, 64 bytes there and back, close, from outside through a node port"
+    section = SECTIONS[1]
+    variants, reference = ("forward", "dnat", "tendril"), "dnat"
+
+    def setup(self, lab, variant, n):
+        pair, port = {"forward": forward, "dnat": dnat, "tendril": tendril}[variant](lab)
+        lab.serve(pair)
+        return pair, port
+
+    def measure(self, target, family, n):
+        pair, port = target
+        return pair.netbench("crr", family, 2000, port=port)
