@@ -117,7 +117,8 @@ $(B)/tendril-http: $(call obj,$(http_src)) $(B)/liblib.a
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -o $@ -levent_extra -levent_core -lcap -lseccomp
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
-include tests/tests.mk tests/lint/lint.mk deploy/install.mk deploy/image/image.mk
+include tests/tests.mk tests/lint/lint.mk deploy/install.mk deploy/image/image.mk \
+	deploy/debian/deb.mk
 
 .PHONY: clean help format dist
 dist: ## A source archive of the last commit, the same bytes whoever makes it

@@ -43,7 +43,8 @@ install: all ## Install programs, unit, configuration and man pages (DESTDIR, PR
 	test -e $(DESTDIR)$(CNICONFDIR)/10-tendril.conflist || \
 		$(INSTALL_DATA) deploy/10-tendril.conflist $(DESTDIR)$(CNICONFDIR)/10-tendril.conflist
 	@# containerd looks for a chain's plugins in one folder only.
-	test -e $(DESTDIR)$(CNIBINDIR)/portmap || test ! -x $(DEBIANCNIDIR)/portmap || \
+	test $(CNIBINDIR) = $(DEBIANCNIDIR) || test -e $(DESTDIR)$(CNIBINDIR)/portmap || \
+		test ! -x $(DEBIANCNIDIR)/portmap || \
 		ln -s $(DEBIANCNIDIR)/portmap $(DESTDIR)$(CNIBINDIR)/portmap
 
 # The state of wired pods; only on this machine, not in a DESTDIR.
