@@ -410,6 +410,7 @@ static void agent_describe(struct daemon *daemon)
 
 	daemon->datapath = config_datapath(&daemon->config);
 	agent->run_dir = daemon->config.run_dir;
+	agent->cni_conf_dir = daemon->config.cni_conf_dir;
 	agent->pod_cidrs = daemon->config.pod_cidrs;
 	agent->pod_cidr_count = daemon->config.pod_cidr_count;
 	agent->socket_services = daemon->config.socket_services;

@@ -42,6 +42,7 @@ struct agent {
 
 	/* Of the configuration, borrowed. */
 	const char *run_dir;
+	const char *cni_conf_dir; /* or "" */
 	const struct prefix *pod_cidrs;
 	size_t pod_cidr_count;
 	bool socket_services;

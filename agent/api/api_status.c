@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* API: the status of the agent. */
 #include <cjson/cJSON.h>
+#include <dirent.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "agent/accel/accel.h"
@@ -12,6 +16,9 @@
 #include "agent/sync/sync.h"
 #include "lib/auto.h"
 #include "lib/clock.h"
+#include "lib/file.h"
+
+#define CNI_CONFIG_MAX 65536
 
 static void datapath_add(cJSON *status, struct agent *agent)
 {
@@ -273,6 +280,40 @@ static void endpoint_problem_add(const char *text, enum problem_scope scope, voi
 		problem_add(text, arg);
 }
 
+static int is_cni_config(const struct dirent *entry)
+{
+	const char *ending = strrchr(entry->d_name, '.');
+
+	return ending && (strcmp(ending, ".conflist") == 0 || strcmp(ending, ".conf") == 0 ||
+			  strcmp(ending, ".json") == 0);
+}
+
+/* Runtimes take the first file by name: another CNI's would leave the node's new pods to that. */
+static void rival_add(cJSON *warnings, const char *dir)
+{
+	auto_free char *text = NULL;
+	struct dirent **entries;
+	int count = *dir ? scandir(dir, &entries, is_cni_config, alphasort) : -1;
+	char path[PATH_MAX], warning[PATH_MAX + 128];
+	size_t len;
+
+	if (count < 0)
+		return;
+	if (count > 0) {
+		snprintf(path, sizeof(path), "%s/%s", dir, entries[0]->d_name);
+		if (file_read(path, CNI_CONFIG_MAX, &text, &len, NULL) == 0 &&
+		    !strstr(text, "\"tendril\"")) {
+			snprintf(warning, sizeof(warning),
+				 "new pods are not Tendril's: container runtimes take %s first",
+				 path);
+			cJSON_AddItemToArray(warnings, cJSON_CreateString(warning));
+		}
+	}
+	while (count > 0)
+		free(entries[--count]);
+	free(entries);
+}
+
 static void warnings_fill(cJSON *warnings, cJSON *failures, const struct agent *agent)
 {
 	const char *sync = sync_warning(agent->sync);
@@ -292,6 +333,7 @@ static void warnings_fill(cJSON *warnings, cJSON *failures, const struct agent *
 	}
 	if (*sync)
 		failure_add(warnings, failures, sync);
+	rival_add(warnings, agent->cni_conf_dir);
 	if (*agent->cni_problem)
 		failure_add(warnings, failures, agent->cni_problem);
 	endpoints_problems(agent->endpoints, endpoint_problem_add, &add);

@@ -89,6 +89,21 @@ def test_a_folder_that_is_missing_is_a_failure_in_status(folders):
         assert node.pod("served").v4  # what is in force and what others installed still counts
 
 
+def test_another_cni_that_comes_first_is_named(folders):
+    def warnings():
+        return [text for text in node.status()["warnings"] if "take" in text]
+
+    other = folders / "conf/05-other.conflist"
+    (folders / "conf/99-last.conf").write_text('{"type": "bridge"}')
+    (folders / "conf/00-notes.txt").write_text("no configuration")
+    with Node(*options(folders)) as node:
+        assert warnings() == []
+        other.write_text('{"plugins": [{"type": "bridge"}]}')
+        assert warnings() == [f"new pods are not Tendril's: container runtimes take {other} first"]
+        other.write_text('{"plugins": [{"type": "bridge"}, {"type": "tendril", "chained": true}]}')
+        assert warnings() == []
+
+
 def test_cleanup_removes_them_last(folders):
     with Node(*options(folders)) as node:
         refused = subprocess.run(node.argv("--cleanup"), text=True, capture_output=True)
