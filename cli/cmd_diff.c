@@ -11,7 +11,7 @@
 
 DEFINE_AUTO(policy_diff)
 
-/* One version: the files of -f, which both have, then its own, which count. */
+/* One version: the files of -f, which both have, then its own, which count; path NULL: none. */
 static int version_load(const struct arguments *args, const char *path,
 			struct cli_store **ret_store, struct errmsg *err)
 {
@@ -22,7 +22,7 @@ static int version_load(const struct arguments *args, const char *path,
 	store->merges = true;
 	for (size_t i = 0; i < args->file_count && !ret; i++)
 		ret = cli_store_add(store, args->files[i], err);
-	if (!ret)
+	if (!ret && path)
 		ret = cli_store_add(store, path, err);
 	if (!ret)
 		*ret_store = take_ptr(store);
@@ -35,10 +35,15 @@ int cmd_policy_diff(const struct arguments *args, struct errmsg *err)
 	auto_(cli_store) struct cli_store *after = NULL;
 	auto_(policy_diff) struct policy_diff *diff = NULL;
 	const struct cli_store *stores[DIFF_VERSIONS];
-	int ret = version_load(args, args->operands[0], &before, err);
+	bool both = args->operand_count == 2;
+	int ret;
 
+	if (!both && args->file_count == 0)
+		return misused(err, "with nothing to compare with: give OLD and NEW, or -f or "
+				    "--kubeconfig for what there is");
+	ret = version_load(args, both ? args->operands[0] : NULL, &before, err);
 	if (!ret)
-		ret = version_load(args, args->operands[1], &after, err);
+		ret = version_load(args, args->operands[both], &after, err);
 	if (!ret)
 		ret = cli_store_fill(before, after, err);
 	if (!ret)

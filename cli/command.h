@@ -43,6 +43,7 @@ struct arguments {
 	const char *duration; /* --for */
 	const char *namespace;
 	const char *canary;
+	const char *kubeconfig;
 	const char *wait; /* NULL: do not; "": for ever */
 	bool dry_run;
 	bool then_apply;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cli/cluster.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
 
@@ -18,16 +19,27 @@ const char *file_title(const char *path)
 	return strcmp(path, "-") == 0 ? "stdin" : path;
 }
 
+/* A file, standard input, or what a program writes about a cluster. */
+static int source_open(const char *path, int *ret_pid, struct errmsg *err)
+{
+	int fd;
+
+	if (cluster_is_named(path))
+		return cluster_open(path, &fd, ret_pid, err) < 0 ? err->code : fd;
+	fd = strcmp(path, "-") == 0 ? dup(STDIN_FILENO) : open(path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? fail(err, -errno, "%s", file_title(path)) : fd;
+}
+
 int file_read_text(const char *path, char **ret_text, size_t *ret_len, struct errmsg *err)
 {
-	auto_close int fd =
-		strcmp(path, "-") == 0 ? dup(STDIN_FILENO) : open(path, O_RDONLY | O_CLOEXEC);
+	int pid = 0;
+	auto_close int fd = source_open(path, &pid, err);
 	auto_free char *text = NULL;
 	const char *name = file_title(path);
 	size_t len = 0, size = 0;
 
 	if (fd < 0)
-		return fail(err, -errno, "%s", name);
+		return fd;
 	for (;;) {
 		ssize_t n;
 
@@ -44,6 +56,8 @@ int file_read_text(const char *path, char **ret_text, size_t *ret_len, struct er
 		if (len > FILE_MAX)
 			return fail_plain(err, -EFBIG, "%s: larger than 64 MiB", name);
 	}
+	if (pid && cluster_close(pid, err) < 0)
+		return err->code;
 	text[len] = '\0';
 	*ret_text = take_ptr(text);
 	*ret_len = len;
@@ -89,7 +103,7 @@ int files_each(const char *path, int (*each)(const char *file, void *arg, struct
 	struct stat status;
 	int count, ret = 0;
 
-	if (strcmp(path, "-") == 0)
+	if (strcmp(path, "-") == 0 || cluster_is_named(path))
 		return each(path, arg, err);
 	if (stat(path, &status))
 		return fail(err, -errno, "%s", path);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/cluster.h"
 #include "cli/commands.h"
 #include "cli/help.h"
 #include "cli/options.h"
@@ -137,6 +138,7 @@ int main(int argc, char **argv)
 {
 	struct arguments args = { .socket = getenv("TENDRIL_SOCKET"), .output = "text" };
 	const struct command *command;
+	char cluster[4096];
 	unsigned int given = 0;
 	size_t words = 0;
 	int ret;
@@ -166,5 +168,14 @@ int main(int argc, char **argv)
 	args.json = strcmp(args.output, "json") == 0 || strcmp(args.output, "yaml") == 0;
 	output_yaml_set(strcmp(args.output, "yaml") == 0);
 	ret = command_check(command, &args, given);
+	if (!ret && command->options & OPT_KUBECONFIG && (args.kubeconfig || args.all_namespaces)) {
+		struct errmsg err;
+
+		ret = cluster_argument(&args, cluster, sizeof(cluster), &err);
+		if (ret) {
+			output_note("%s: %s", command->name, err.text);
+			return EXIT_USAGE;
+		}
+	}
 	return ret ? ret : command_run(command, &args);
 }

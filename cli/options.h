@@ -33,10 +33,12 @@ enum option_bit {
 	OPT_CANARY = 1 << 23,
 	OPT_THEN_APPLY = 1 << 24,
 	OPT_WAIT = 1 << 25,
+	OPT_KUBECONFIG = 1 << 26,
 };
 #define OPT_COMMON     (OPT_SOCKET | OPT_OUTPUT | OPT_HELP)
-#define OPT_OBJECTS    (OPT_FILE | OPT_VERBOSE)  /* commands that read objects from files */
-#define OPT_NAMESPACES (OPT_NAMESPACE | OPT_ALL) /* commands that list what is in namespaces */
+#define OPT_OBJECTS    (OPT_FILE | OPT_VERBOSE)   /* commands that read objects from files */
+#define OPT_CLUSTER    (OPT_KUBECONFIG | OPT_ALL) /* those that read a cluster's objects */
+#define OPT_NAMESPACES (OPT_NAMESPACE | OPT_ALL)  /* commands that list what is in namespaces */
 
 /* OPTION_MAYBE: its value may be left out (then it is ""), and comes after "=". */
 enum option_type { OPTION_FLAG, OPTION_TEXT, OPTION_MAYBE, OPTION_LIST };

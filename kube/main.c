@@ -20,6 +20,7 @@
 #include "kube/ask.h"
 #include "kube/feed.h"
 #include "kube/interest.h"
+#include "kube/listing.h"
 #include "kube/reflector.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
@@ -277,7 +278,6 @@ static void client_stop(struct client *client)
 		event_free(client->heartbeat);
 	if (client->base)
 		event_base_free(client->base);
-	kubeconfig_done(&client->config);
 }
 
 /* ---- command line ---------------------------------------------------------------------------- */
@@ -290,6 +290,7 @@ static const char usage[] =
 	"                       are tried where one does not answer\n"
 	"  --node NAME          of this node: of other nodes only what it needs is followed\n"
 	"                       (default: everything)\n"
+	"  --print              print everything that is followed as a v1 List, and exit\n"
 	"  --socket PATH        of the agent (" SOCKET_DEFAULT ")\n"
 	"  --log-level LEVEL    error, warn, info or debug (info)\n"
 	"  --version            print the version and exit\n"
@@ -303,6 +304,7 @@ struct arguments {
 	size_t server_count;
 	const char *node;
 	const char *socket_path;
+	bool print;
 };
 
 /* It goes into queries as it is. */
@@ -318,6 +320,7 @@ static int arguments_parse(int argc, char **argv, struct arguments *ret)
 		{ "kubeconfig", required_argument, NULL, 'k' },
 		{ "api-server", required_argument, NULL, 'a' },
 		{ "node", required_argument, NULL, 'n' },
+		{ "print", no_argument, NULL, 'p' },
 		{ "socket", required_argument, NULL, 's' },
 		{ "log-level", required_argument, NULL, 'l' },
 		{ "version", no_argument, NULL, 'v' },
@@ -347,6 +350,9 @@ static int arguments_parse(int argc, char **argv, struct arguments *ret)
 				return 3;
 			}
 			ret->node = optarg;
+			break;
+		case 'p':
+			ret->print = true;
 			break;
 		case 's':
 			ret->socket_path = optarg;
@@ -392,6 +398,33 @@ static int configure(const struct arguments *arguments, struct kubeconfig *confi
 	return 0;
 }
 
+static int print_all(const struct kubeconfig *config, struct errmsg *err)
+{
+	struct event_base *base = event_base_new();
+	struct apiserver *apiserver = NULL;
+	int ret = base ? apiserver_new(base, config, &apiserver, err)
+		       : fail(err, -ENOMEM, "event loop");
+
+	if (!ret)
+		ret = listing_print(base, apiserver, stdout, err);
+	apiserver_free(apiserver);
+	if (base)
+		event_base_free(base);
+	return ret;
+}
+
+static int follow(struct client *client, struct errmsg *err)
+{
+	int ret;
+
+	agent_await(client->socket_path);
+	ret = client_start(client, err);
+	if (!ret)
+		event_base_dispatch(client->base);
+	client_stop(client);
+	return ret;
+}
+
 int main(int argc, char **argv)
 {
 	struct arguments arguments = { .socket_path = SOCKET_DEFAULT };
@@ -410,14 +443,10 @@ int main(int argc, char **argv)
 	if (!ret)
 		ret = sandbox_enter(false, &err);
 	if (!ret)
-		agent_await(client.socket_path);
-	if (!ret)
-		ret = client_start(&client, &err);
-	if (!ret)
-		event_base_dispatch(client.base);
-	else
+		ret = arguments.print ? print_all(&client.config, &err) : follow(&client, &err);
+	if (ret)
 		log_error("%s", err.text);
-	client_stop(&client);
+	kubeconfig_done(&client.config);
 	curl_global_cleanup();
 	return ret || client.failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 
-from conftest import MINI_APISERVER
+from conftest import MINI_APISERVER, ROOT
 from test_client import wait_for
 
 PODS = "/api/v1/namespaces/shop/pods"
@@ -68,6 +68,10 @@ def test_a_real_api_server_is_followed(server, agent, client):
     server.call("DELETE", f"{PODS}/pod-3")
     wait_for(lambda: pods_of(agent) == server.names(), "the changes")
     assert ("Namespace", "", "default") in agent.objects
+    printed = json.loads(subprocess.run(
+        [ROOT / "build/tendril-kube", "--print", "--kubeconfig", server.kubeconfig], text=True,
+        check=True, capture_output=True).stdout)["items"]
+    assert {one["metadata"]["name"] for one in printed if one["kind"] == "Pod"} == server.names()
     # What a watch could go on from is forgotten: by etcd, and by the server, which starts again.
     server.compact()
     server.stop()

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Everything that is followed, once: listed, reduced and printed, for the CLI. */
+#ifndef TENDRIL_KUBE_LISTING_H
+#define TENDRIL_KUBE_LISTING_H
+
+#include <stdio.h>
+
+#include "kube/apiserver.h"
+
+/* Prints a v1 List, one object a line.  Runs the loop until the last page has come; the first
+ * request that fails is the error.  Kinds that the cluster need not have may be missing, and Nodes
+ * where they may not be read: that is logged. */
+int listing_print(struct event_base *base, struct apiserver *apiserver, FILE *out,
+		  struct errmsg *err);
+
+#endif
