@@ -122,11 +122,11 @@ def library_answer(line, client, services):
 
 
 def asked(worlds):
-    text = b""
+    parts = []
     for services, slices, nodes, _, external_ips in worlds:
         body = json.dumps({"apiVersion": "v1", "kind": "List", "items": services + slices + nodes}).encode()
-        text += f"{len(body)} {int(external_ips)} {','.join(HOSTS)}\n".encode() + body
-    done = subprocess.run([BUILD / "tests/policy/service_answers"], input=text, capture_output=True,
+        parts.append(f"{len(body)} {int(external_ips)} {','.join(HOSTS)}\n".encode() + body)
+    done = subprocess.run([BUILD / "tests/policy/service_answers"], input=b"".join(parts), capture_output=True,
                           timeout=120, check=False)
     assert done.returncode == 0, done.stderr.decode()
     for block in ("\n" + done.stdout.decode()).split("\n.")[:-1]:
