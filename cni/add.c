@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * ADD: an address from the IPAM plugin if one is named, then the agent wires the pod.  Whatever
- * fails takes back what came before it.
+ * fails takes back what came before it.  With "chained" the plugin before has wired it: the agent
+ * guards what that made, and the result goes on as it is.
  */
 #include <cjson/cJSON.h>
 #include <string.h>
@@ -22,9 +23,10 @@ struct add {
 	struct cni_args args;
 	struct netconf_pod pod;
 	int netns_fd;
-	cJSON *earlier; /* result of the plugins before us, or NULL */
-	cJSON *ipam;    /* result of the IPAM plugin, or NULL */
-	cJSON *result;  /* the agent's */
+	cJSON *earlier;   /* result of the plugins before us, or NULL */
+	cJSON *addresses; /* with "chained": those of the interface in that result */
+	cJSON *ipam;      /* result of the IPAM plugin, or NULL */
+	cJSON *result;    /* the agent's */
 };
 
 /* As the first plugin of a chain there is no prevResult.  Behind plugins that made other things
@@ -33,16 +35,23 @@ static int earlier_read(struct add *add, struct cni_error *err)
 {
 	int ret;
 
+	if (!add->conf->prev_result && add->conf->chained)
+		return cni_fail(err, CNI_INVALID_CONFIG,
+				"prevResult: missing; with \"chained\" tendril stands behind the "
+				"plugin that makes the interface");
 	if (!add->conf->prev_result)
 		return 0;
 	ret = result_parse(add->conf->prev_result, "prevResult", CNI_INVALID_CONFIG, &add->earlier,
 			   err);
 	if (ret)
 		return ret;
+	if (add->conf->chained)
+		return result_addresses(add->earlier, add->env->ifname, &add->addresses, err);
 	if (result_has_interface(add->earlier, add->env->ifname))
 		return cni_fail(err, CNI_INVALID_CONFIG,
 				"prevResult: an earlier plugin has already made %s; tendril makes "
-				"the interface and must stand before it in the chain",
+				"the interface and must stand before it in the chain, or behind it "
+				"with \"chained\": true",
 				add->env->ifname);
 	return 0;
 }
@@ -66,8 +75,14 @@ static cJSON *request_new(const struct add *add)
 	cJSON_AddItemReferenceToObject(request, "labels", add->pod.labels);
 	if (add->pod.mtu)
 		cJSON_AddNumberToObject(request, "mtu", add->pod.mtu);
-	if (add->pod.mac[0])
+	if (add->pod.mac[0] && !add->conf->chained)
 		cJSON_AddStringToObject(request, "mac", add->pod.mac);
+	if (add->conf->chained) {
+		cJSON_AddTrueToObject(request, "chained");
+		ipam = cJSON_AddObjectToObject(request, "ipam");
+		cJSON_AddItemReferenceToObject(ipam, "ips", add->addresses);
+		return request;
+	}
 	if (!add->ipam) {
 		cJSON_AddItemReferenceToObject(request, "ips", add->pod.ips);
 		return request;
@@ -124,6 +139,19 @@ static void result_complete(struct add *add)
 		result_prepend(add->result, take_ptr(add->earlier));
 }
 
+/* The result of the plugins before us, as it is: also members that only they and the runtime know.
+ */
+static cJSON *result_hand_on(struct add *add)
+{
+	const cJSON *version =
+		cJSON_GetObjectItemCaseSensitive(add->conf->prev_result, "cniVersion");
+
+	if (cJSON_IsString(version) &&
+	    strcmp(version->valuestring, version_text(add->conf->version)) == 0)
+		return cJSON_Duplicate(add->conf->prev_result, true);
+	return result_render(add->earlier, add->conf->version);
+}
+
 static int add_prepare(struct add *add, struct cni_error *err)
 {
 	if (strlen(add->env->container_id) > CNI_CONTAINER_ID_MAX)
@@ -157,7 +185,9 @@ int command_add(const struct netconf *conf, const struct cni_environ *env, cJSON
 	struct add add = { .conf = conf, .env = env, .netns_fd = -1 };
 	int ret = add_prepare(&add, err) ?: add_perform(&add, err);
 
-	if (!ret) {
+	if (!ret && conf->chained) {
+		*ret_answer = result_hand_on(&add);
+	} else if (!ret) {
 		result_complete(&add);
 		*ret_answer = result_render(add.result, conf->version);
 	}
@@ -165,6 +195,7 @@ int command_add(const struct netconf *conf, const struct cni_environ *env, cJSON
 	if (add.netns_fd >= 0)
 		close(add.netns_fd);
 	cJSON_Delete(add.earlier);
+	cJSON_Delete(add.addresses);
 	cJSON_Delete(add.ipam);
 	cJSON_Delete(add.result);
 	return ret;

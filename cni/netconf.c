@@ -135,6 +135,15 @@ static void conf_ipam(struct reader *reader, const struct json_node *root, struc
 		reader_error(reader, &type, "\"%.100s\" is not a plugin's name", conf->ipam_type);
 }
 
+static void conf_chained(struct reader *reader, const struct json_node *root, struct netconf *conf)
+{
+	const struct json_node chained = json_member(root, "chained");
+
+	conf->chained = read_bool(reader, &chained, false);
+	if (conf->chained)
+		conf->ipam_type = NULL; /* ADD refuses it: see pod_chained() */
+}
+
 static int conf_read(struct netconf *conf, struct errmsg *err)
 {
 	const struct json_node root = json_root(conf->json);
@@ -145,6 +154,7 @@ static int conf_read(struct netconf *conf, struct errmsg *err)
 	conf_name(&reader, &root, conf);
 	conf_socket(&reader, &root, conf);
 	conf_ipam(&reader, &root, conf);
+	conf_chained(&reader, &root, conf);
 	read_is_object(&reader, &previous);
 	conf->prev_result = previous.value;
 	return reader.ret;
@@ -212,6 +222,20 @@ static void pod_masquerade(struct reader *reader, const struct json_node *root)
 		reader_fail(reader, -EOPNOTSUPP,
 			    "ipMasq: true is not supported: addresses are routed, not "
 			    "masqueraded");
+}
+
+/* Behind another plugin: what it decides cannot be asked of us. */
+static void pod_chained(struct reader *reader, const struct json_node *root)
+{
+	static const char *const theirs[] = { "ipam", "mtu" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(theirs); i++) {
+		const struct json_node node = json_member(root, theirs[i]);
+
+		if (json_present(&node) && (!cJSON_IsObject(node.value) || node.value->child))
+			reader_error(reader, &node,
+				     "with \"chained\" the plugin before has to have it");
+	}
 }
 
 static void pod_dns(struct reader *reader, const struct json_node *root, struct netconf_pod *pod)
@@ -341,15 +365,17 @@ static void pod_mac(struct reader *reader, const struct json_node *object, struc
 		mac_format(mac, pod->mac);
 }
 
-static int pod_read(const cJSON *json, struct netconf_pod *pod, struct errmsg *err)
+static int pod_read(const struct netconf *conf, struct netconf_pod *pod, struct errmsg *err)
 {
-	const struct json_node root = json_root(json);
+	const struct json_node root = json_root(conf->json);
 	const struct json_node capabilities = json_member(&root, "capabilities");
 	const struct json_node args = json_member(&root, "args");
 	const struct json_node cni = json_member(&args, "cni");
 	const struct json_node runtime = json_member(&root, "runtimeConfig");
 	struct reader reader = { .err = err };
 
+	if (conf->chained)
+		pod_chained(&reader, &root);
 	pod_mtu(&reader, &root, pod);
 	pod_masquerade(&reader, &root);
 	pod_dns(&reader, &root, pod);
@@ -378,7 +404,7 @@ int netconf_pod_load(const struct netconf *conf, const struct cni_args *args,
 	if (args->ip[0])
 		cJSON_AddItemToArray(ret_pod->ips, cJSON_CreateString(args->ip));
 	memcpy(ret_pod->mac, args->mac, sizeof(ret_pod->mac));
-	return pod_read(conf->json, ret_pod, &fault) ? failure_report(&fault, err) : 0;
+	return pod_read(conf, ret_pod, &fault) ? failure_report(&fault, err) : 0;
 }
 
 void netconf_pod_done(struct netconf_pod *pod)

@@ -8,6 +8,7 @@
 #ifndef TENDRIL_CNI_NETCONF_H
 #define TENDRIL_CNI_NETCONF_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "cni/environ.h"
@@ -26,6 +27,7 @@ struct netconf {
 	enum cni_version version;
 	const char *name;
 	const char *socket;
+	bool chained;                    /* another plugin wires the pod, we guard it */
 	const char *ipam_type;           /* NULL: the agent gives addresses */
 	const struct cJSON *prev_result; /* NULL if absent */
 };

@@ -7,6 +7,7 @@
 
 #include "lib/auto.h"
 #include "lib/inet.h"
+#include "lib/json.h"
 
 /* What is being read, for errors such as "prevResult.ips[0].address: ...". */
 struct reading {
@@ -218,6 +219,38 @@ bool result_has_interface(const cJSON *result, const char *ifname)
 			return true;
 	}
 	return false;
+}
+
+int result_addresses(const cJSON *result, const char *ifname, cJSON **ret_list,
+		     struct cni_error *err)
+{
+	const cJSON *interfaces = cJSON_GetObjectItemCaseSensitive(result, "interfaces");
+	auto_json cJSON *list = cJSON_CreateArray();
+	const cJSON *ip;
+
+	if (cJSON_GetArraySize(interfaces) > 0 && !result_has_interface(result, ifname))
+		return cni_fail(
+			err, CNI_INVALID_CONFIG,
+			"prevResult: no interface %s in the pod; with \"chained\" an earlier "
+			"plugin has to make it",
+			ifname);
+	cJSON_ArrayForEach (ip, cJSON_GetObjectItemCaseSensitive(result, "ips")) {
+		const cJSON *index = cJSON_GetObjectItemCaseSensitive(ip, "interface");
+		const cJSON *interface =
+			index ? cJSON_GetArrayItem(interfaces, index->valueint) : NULL;
+		cJSON *entry;
+
+		if (interface && (!string_at(interface, "sandbox") ||
+				  strcmp(string_at(interface, "name"), ifname) != 0))
+			continue;
+		entry = cJSON_CreateObject();
+		string_copy(entry, ip, "address");
+		cJSON_AddItemToArray(list, entry);
+	}
+	if (!list->child)
+		return cni_fail(err, CNI_INVALID_CONFIG, "prevResult: no address of %s", ifname);
+	*ret_list = take_ptr(list);
+	return 0;
 }
 
 /* ---- chain ---- */

@@ -24,6 +24,11 @@ void result_prepend(struct cJSON *result, struct cJSON *earlier);
 /* True if the result lists an interface of this name inside a sandbox. */
 bool result_has_interface(const struct cJSON *result, const char *ifname);
 
+/* The addresses that a result gives the interface of this name in the pod, as [{"address": CIDR}].
+ * Results up to 0.2.0 name no interfaces: all addresses are those of the one that there is. */
+int result_addresses(const struct cJSON *result, const char *ifname, struct cJSON **ret_list,
+		     struct cni_error *err);
+
 /* The result as the version has it; owned by the caller. */
 struct cJSON *result_render(const struct cJSON *result, enum cni_version version);
 

@@ -18,7 +18,7 @@
 
 /* Bumped whenever the layout of a pinned map changes.  The pins of ABI_OLDEST and later are taken
  * over under traffic; convert.c knows what differs, and README.md how to write that. */
-#define ABI_VERSION 9
+#define ABI_VERSION 10
 #define ABI_OLDEST  6
 
 /* ---- limits and well-known numbers ---------------------------------------------------------- */
@@ -27,7 +27,9 @@
  * The host end of an endpoint's veth is created with interface index ENDPOINT_IFINDEX_BASE + slot,
  * so a program finds its endpoint by array index instead of by a hash lookup.  rtnetlink lets the
  * creator choose the index (ifi_index in RTM_NEWLINK); the base is far above what the kernel
- * hands out by itself.  Slot 0 is never used: 0 in a slot field means "no local endpoint".
+ * hands out by itself.  Slot 0 is never used: 0 in a slot field means "no local endpoint".  The
+ * device of an endpoint that another plugin wired (ENDPOINT_CHAINED) has an index of the kernel's
+ * choice, which chained_map leads to the slot.
  */
 #define ENDPOINT_IFINDEX_BASE 0x54000000
 #define HOST_DEVICE           "tendril0" /* carries the gateway addresses and the pod routes */
@@ -50,6 +52,9 @@ enum endpoint_flag {
 	/* Audit mode: what this endpoint's policy denies is counted, reported, and passes.  The
 	 * other end of a flow is still enforced. */
 	ENDPOINT_AUDIT = 1 << 4,
+	/* Another plugin wired it: packets that pass go the way that plugin laid, by the host's
+	 * stack or a bridge. */
+	ENDPOINT_CHAINED = 1 << 5,
 };
 
 /* Value of endpoint_map, an array indexed by slot.  flags and policy_id share one aligned 8-byte
@@ -65,11 +70,13 @@ struct endpoint_entry {
 	__u8 host_mac[6];   /* of the host's end */
 	struct addr v4;     /* all zero when the endpoint has none */
 	struct addr v6;
-	__u32 identity_v6; /* behind its IPv6 address: another one where a CIDR in a policy tells
-			    * the two addresses apart */
+	__u32 identity_v6;    /* behind its IPv6 address: another one where a CIDR in a policy tells
+			       * the two addresses apart */
+	__u32 bridge_ifindex; /* ENDPOINT_CHAINED: the bridge that the host's end is a port of */
+	__u32 host_ifindex;   /* ENDPOINT_CHAINED: of the host's end, as in chained_map */
 	__u32 pad;
 };
-ABI_SIZE(struct endpoint_entry, 80);
+ABI_SIZE(struct endpoint_entry, 88);
 
 /* Value of endpoint_stats, per CPU, indexed by slot.  "tx" is what the pod sent. */
 struct endpoint_stats {
@@ -171,6 +178,7 @@ enum node_flag {
 	/* The program of the former maps stands behind this one and is asked before a drop: it
 	 * knows connections that are not copied yet. */
 	NODE_TAKEOVER = 1 << 5,
+	NODE_CHAINED = 1 << 6, /* chained_map is, or was, not empty */
 };
 
 /* The one element of node_map, which the agent also maps into its memory. */
@@ -188,8 +196,10 @@ struct node_state {
 	__u16 snat_port_max;
 	struct addr snat_v4;
 	struct addr snat_v6;
+	__u32 host_ifindex; /* of HOST_DEVICE; 0: every device that is no endpoint's counts as it */
+	__u32 tail_pad;
 };
-ABI_SIZE(struct node_state, 56);
+ABI_SIZE(struct node_state, 64);
 
 /* ---- connection state ----------------------------------------------------------------------- */
 

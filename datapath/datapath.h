@@ -79,16 +79,16 @@ int datapath_restore_pins(struct datapath *datapath, struct errmsg *err);
 /* Closes descriptors; pinned maps, links and their programs live on. */
 void datapath_close(struct datapath *datapath);
 
-/* Attaches from_pod to the ingress of an endpoint's host-side device (ENDPOINT_IFINDEX_BASE + slot)
- * and to_pod to its egress, as clsact filters, replacing what an earlier agent attached there and
- * in front of them.  Idempotent, and quick: it is on the path of every ADD. */
-int datapath_attach_endpoint(struct datapath *datapath, uint16_t slot, struct errmsg *err);
+/* Attaches from_pod to the ingress of an endpoint's host-side device and to_pod to its egress, as
+ * clsact filters, replacing what an earlier agent attached there and in front of them.  Idempotent,
+ * and quick: it is on the path of every ADD. */
+int datapath_attach_endpoint(struct datapath *datapath, int ifindex, struct errmsg *err);
 /* Puts from_pod, by descriptor, in front of the filter as a TCX program; 0 also if it is there. May
  * block for an RCU grace period with rtnl held: not for the agent's loop
  * (agent/endpoint/link_worker.h). */
 int datapath_attach_tcx(int prog_fd, int ifindex);
 /* Whether both are still attached (someone may have removed a filter). */
-bool datapath_endpoint_attached(struct datapath *datapath, uint16_t slot);
+bool datapath_endpoint_attached(struct datapath *datapath, int ifindex);
 
 /* Attaches to_pod to the egress of HOST_DEVICE, by its interface index. */
 int datapath_attach_host(struct datapath *datapath, int ifindex, struct errmsg *err);

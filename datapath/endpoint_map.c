@@ -119,6 +119,52 @@ int endpoint_map_del(struct datapath *datapath, uint16_t slot)
 	return map_set(datapath, MAP_ENDPOINT_STATS, &key, datapath->percpu);
 }
 
+int chained_map_set(struct datapath *datapath, int ifindex, uint16_t slot)
+{
+	uint32_t key = (uint32_t)ifindex, value = slot;
+
+	datapath->node->flags |= NODE_CHAINED;
+	return map_set(datapath, MAP_CHAINED, &key, &value);
+}
+
+int chained_map_get(struct datapath *datapath, int ifindex, uint16_t *ret_slot)
+{
+	uint32_t key = (uint32_t)ifindex, value = 0;
+	int ret = map_get(datapath, MAP_CHAINED, &key, &value);
+
+	*ret_slot = (uint16_t)value;
+	return ret;
+}
+
+int chained_map_del(struct datapath *datapath, int ifindex)
+{
+	uint32_t key = (uint32_t)ifindex;
+
+	return map_del(datapath, MAP_CHAINED, &key);
+}
+
+void chained_map_prune(struct datapath *datapath,
+		       bool (*is_kept)(int ifindex, uint16_t slot, void *arg), void *arg)
+{
+	uint32_t key = 0, next = 0;
+	bool more = !map_next(datapath, MAP_CHAINED, NULL, &next);
+	uint16_t slot = 0;
+	bool kept = false;
+
+	while (more) {
+		key = next;
+		more = !map_next(datapath, MAP_CHAINED, &key, &next);
+		if (chained_map_get(datapath, (int)key, &slot))
+			continue;
+		if (is_kept((int)key, slot, arg))
+			kept = true;
+		else
+			chained_map_del(datapath, (int)key);
+	}
+	if (!kept)
+		datapath->node->flags &= ~(uint32_t)NODE_CHAINED;
+}
+
 int endpoint_stats_get(struct datapath *datapath, uint16_t slot, struct endpoint_stats *ret_stats)
 {
 	const struct endpoint_stats *cpu = datapath->percpu;

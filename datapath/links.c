@@ -207,31 +207,29 @@ int datapath_attach_tcx(int prog_fd, int ifindex)
 
 /* ---- devices -------------------------------------------------------------------------------- */
 
-int endpoint_attach(const struct datapath *datapath, uint32_t slot, const struct program *from_pod,
+int endpoint_attach(const struct datapath *datapath, int ifindex, const struct program *from_pod,
 		    const struct program *to_pod, struct errmsg *err)
 {
-	const int ifindex = (int)(ENDPOINT_IFINDEX_BASE + slot);
 	int ret;
 
 	if (!from_pod || !to_pod)
 		return fail_plain(err, -ENOENT, "from_pod and to_pod are not loaded");
-	ret = filter_attach(ifindex, BPF_TC_INGRESS, PRIORITY_FIRST, from_pod, err);
+	ret = filter_attach(ifindex, BPF_TC_EGRESS, PRIORITY_FIRST, to_pod, err);
 	if (!ret)
-		ret = filter_attach(ifindex, BPF_TC_EGRESS, PRIORITY_FIRST, to_pod, err);
+		ret = filter_attach(ifindex, BPF_TC_INGRESS, PRIORITY_FIRST, from_pod, err);
 	return ret ? ret : tcx_take_over(ifindex, from_pod, datapath->tcx, err);
 }
 
-int datapath_attach_endpoint(struct datapath *datapath, uint16_t slot, struct errmsg *err)
+int datapath_attach_endpoint(struct datapath *datapath, int ifindex, struct errmsg *err)
 {
-	return endpoint_attach(datapath, slot, program_find(datapath, "from_pod"),
+	return endpoint_attach(datapath, ifindex, program_find(datapath, "from_pod"),
 			       program_find(datapath, "to_pod"), err);
 }
 
-bool datapath_endpoint_attached(struct datapath *datapath, uint16_t slot)
+bool datapath_endpoint_attached(struct datapath *datapath, int ifindex)
 {
 	const struct program *from_pod = program_find(datapath, "from_pod");
 	const struct program *to_pod = program_find(datapath, "to_pod");
-	const int ifindex = ENDPOINT_IFINDEX_BASE + slot;
 
 	return from_pod && to_pod &&
 	       filter_program(ifindex, BPF_TC_INGRESS, PRIORITY_FIRST) == from_pod->id &&
@@ -291,6 +289,7 @@ static const struct place host_place = { "host", "to_pod", TCX_EGRESS, BPF_TC_EG
 
 int datapath_attach_host(struct datapath *datapath, int ifindex, struct errmsg *err)
 {
+	datapath->node->host_ifindex = (uint32_t)ifindex;
 	return place_attach(datapath, &host_place, ifindex, err);
 }
 

@@ -45,6 +45,7 @@ static const struct {
 	[MAP_ENDPOINT] = { "endpoint_map", sizeof(uint32_t), sizeof(struct endpoint_entry) },
 	[MAP_ENDPOINT_STATS] = { "endpoint_stats", sizeof(uint32_t),
 				 sizeof(struct endpoint_stats) },
+	[MAP_CHAINED] = { "chained_map", sizeof(uint32_t), sizeof(uint32_t) },
 	[MAP_NETNS] = { "netns_map", sizeof(uint64_t), sizeof(uint32_t) },
 	[MAP_NODE] = { "node_map", sizeof(uint32_t), sizeof(struct node_state) },
 	[MAP_METRIC] = { "metric_map", sizeof(uint32_t), sizeof(uint64_t) },
@@ -150,6 +151,11 @@ int map_get(struct datapath *datapath, int map, const void *key, void *ret_value
 int map_del(struct datapath *datapath, int map, const void *key)
 {
 	return bpf_map_delete_elem(datapath->map_fds[map], key) && errno != ENOENT ? -errno : 0;
+}
+
+int map_next(struct datapath *datapath, int map, const void *key, void *ret_key)
+{
+	return bpf_map_get_next_key(datapath->map_fds[map], key, ret_key) ? -errno : 0;
 }
 
 int ipcache_map_set(struct datapath *datapath, const struct addr *addr,

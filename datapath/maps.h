@@ -22,6 +22,13 @@ int endpoint_map_set(struct datapath *datapath, uint16_t slot,
 		     const struct endpoint_entry *endpoint);
 int endpoint_map_get(struct datapath *datapath, uint16_t slot, struct endpoint_entry *ret);
 int endpoint_map_del(struct datapath *datapath, uint16_t slot); /* zeroes it and its statistics */
+/* Leads the packets of a device to the slot of an endpoint that another plugin wired. */
+int chained_map_set(struct datapath *datapath, int ifindex, uint16_t slot);
+int chained_map_get(struct datapath *datapath, int ifindex, uint16_t *ret_slot);
+int chained_map_del(struct datapath *datapath, int ifindex);
+/* Removes the entries that is_kept() does not want. */
+void chained_map_prune(struct datapath *datapath,
+		       bool (*is_kept)(int ifindex, uint16_t slot, void *arg), void *arg);
 /* Sums over CPUs. */
 int endpoint_stats_get(struct datapath *datapath, uint16_t slot, struct endpoint_stats *ret);
 

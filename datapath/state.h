@@ -21,6 +21,7 @@
 enum {
 	MAP_ENDPOINT = MAP_COUNT,
 	MAP_ENDPOINT_STATS,
+	MAP_CHAINED,
 	MAP_NETNS,
 	MAP_NODE,
 	MAP_METRIC,
@@ -92,6 +93,8 @@ int map_walk(int fd, const struct map_shape *shape,
 int map_set(struct datapath *datapath, int map, const void *key, const void *value);
 int map_get(struct datapath *datapath, int map, const void *key, void *ret_value);
 int map_del(struct datapath *datapath, int map, const void *key);
+/* The key after this one (NULL: the first); -ENOENT: there is none. */
+int map_next(struct datapath *datapath, int map, const void *key, void *ret_key);
 
 /* ---- sweep.c ---- */
 
@@ -208,7 +211,7 @@ int filter_attach(int ifindex, enum bpf_tc_attach_point point, uint32_t priority
 		  const struct program *program, struct errmsg *err);
 void filter_remove(int ifindex, enum bpf_tc_attach_point point, uint32_t priority);
 /* As datapath_attach_endpoint(), with other programs of the same names. */
-int endpoint_attach(const struct datapath *datapath, uint32_t slot, const struct program *from_pod,
+int endpoint_attach(const struct datapath *datapath, int ifindex, const struct program *from_pod,
 		    const struct program *to_pod, struct errmsg *err);
 /* Whether the kernel has TCX links. */
 bool links_probe_tcx(int prog_fd);

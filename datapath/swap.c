@@ -38,9 +38,12 @@ static bool slot_is_used(const struct datapath *datapath, uint32_t slot)
 	return datapath->endpoints[slot].flags & ENDPOINT_VALID;
 }
 
-static int slot_ifindex(uint32_t slot)
+static int slot_ifindex(const struct datapath *datapath, uint32_t slot)
 {
-	return (int)(ENDPOINT_IFINDEX_BASE + slot);
+	const struct endpoint_entry *endpoint = &datapath->endpoints[slot];
+
+	return endpoint->flags & ENDPOINT_CHAINED ? (int)endpoint->host_ifindex
+						  : (int)(ENDPOINT_IFINDEX_BASE + slot);
 }
 
 /* ---- the host's device ----------------------------------------------------------------------- */
@@ -121,7 +124,8 @@ static uint32_t target_find(const struct swap *swap, int index)
 		return id;
 	for (uint32_t slot = 1; !id && slot < datapath->capacity[MAP_ENDPOINT]; slot++) {
 		if (slot_is_used(datapath, slot))
-			id = filter_program(slot_ifindex(slot), points[index], PRIORITY_FIRST);
+			id = filter_program(slot_ifindex(datapath, slot), points[index],
+					    PRIORITY_FIRST);
 	}
 	return !id && host && index == JUMP_TO_POD ? host_program(datapath, host) : id;
 }
@@ -162,13 +166,13 @@ static int swap_prepare(struct swap *swap, struct errmsg *err)
 
 static int slot_begin(const struct swap *swap, uint32_t slot, struct errmsg *err)
 {
+	const int ifindex = slot_ifindex(swap->datapath, slot);
 	int ret = 0;
 
 	for (int i = 0; !ret && i < JUMP_COUNT; i++)
-		ret = filter_attach(slot_ifindex(slot), points[i], PRIORITY_FALLBACK,
-				    &swap->targets[i], err);
+		ret = filter_attach(ifindex, points[i], PRIORITY_FALLBACK, &swap->targets[i], err);
 	if (!ret)
-		ret = endpoint_attach(swap->datapath, slot, &swap->jumps[JUMP_FROM_POD],
+		ret = endpoint_attach(swap->datapath, ifindex, &swap->jumps[JUMP_FROM_POD],
 				      &swap->jumps[JUMP_TO_POD], err);
 	return ret == -ENODEV ? 0 : ret; /* the device is gone */
 }
@@ -212,12 +216,14 @@ void swap_finish(struct datapath *datapath)
 	char path[PIN_PATH_MAX];
 
 	for (uint32_t slot = 1; slot < datapath->capacity[MAP_ENDPOINT]; slot++) {
+		const int ifindex = slot_ifindex(datapath, slot);
+
 		if (!slot_is_used(datapath, slot))
 			continue;
-		if (datapath_attach_endpoint(datapath, (uint16_t)slot, &err))
+		if (datapath_attach_endpoint(datapath, ifindex, &err))
 			log_warn("endpoint %u keeps its old programs: %s", slot, err.text);
 		for (int i = 0; i < JUMP_COUNT; i++)
-			filter_remove(slot_ifindex(slot), points[i], PRIORITY_FALLBACK);
+			filter_remove(ifindex, points[i], PRIORITY_FALLBACK);
 	}
 	if (host_replace(datapath, program_find(datapath, "to_pod"), &err))
 		log_warn("%s", err.text);

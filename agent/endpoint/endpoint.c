@@ -202,6 +202,11 @@ void endpoint_release(struct endpoints *endpoints, struct endpoint *endpoint)
 		endpoint_state_remove(endpoints, endpoint);
 	}
 	endpoint_unregister(endpoints, endpoint);
+	if (endpoint->chained) { /* the interface is not ours to delete */
+		chained_close(endpoints, endpoint);
+		endpoint_forget(endpoints, endpoint);
+		return;
+	}
 	for (size_t i = 0; i < endpoint->address_count; i++)
 		host_device_route_del(endpoints->host, &endpoint->addresses[i].address.addr);
 	endpoint_delete_link(endpoints, endpoint);
@@ -372,8 +377,10 @@ int endpoints_add(struct endpoints *endpoints, const struct cJSON *request_json,
 		return ret;
 	endpoint = NULL; /* the table owns it */
 	answer = endpoint_result(add.endpoint);
-	log_info("%s: %s", endpoint_describe(add.endpoint, text), add.endpoint->host_ifname);
-	endpoints_tcx_soon(endpoints);
+	log_info("%s: %s%s", endpoint_describe(add.endpoint, text), add.endpoint->host_ifname,
+		 add.endpoint->chained ? " of another plugin" : "");
+	if (!add.endpoint->chained)
+		endpoints_tcx_soon(endpoints);
 	*ret_result = take_ptr(answer);
 	return 0;
 }

@@ -45,7 +45,9 @@ struct endpoint {
 	uint16_t slot;
 	char host_ifname[IFNAME_MAX];
 	enum endpoint_state state;
-	bool delegated; /* the addresses are another IPAM plugin's */
+	bool delegated;   /* the addresses are another IPAM plugin's */
+	bool chained;     /* another plugin wired it: host_ifname and addresses are that one's */
+	int host_ifindex; /* of the host's end, if chained */
 	char container_id[CONTAINER_ID_MAX + 1];
 	char ifname[IFNAME_MAX];
 	char *netns_path;
@@ -63,12 +65,13 @@ struct endpoint {
 	uint8_t mac[6];
 	uint8_t host_mac[6];
 	uint64_t sequence; /* grows with every ADD: IPAM continues after the newest */
+	int pod_ifindex;   /* saved if chained */
 	/* ---- not saved ---- */
 	unsigned int state_version; /* of the file it was read from */
-	int pod_ifindex;
-	bool carrier;       /* of the host's end, when it was looked at last */
-	bool big_tcp;       /* IPv6 packets of more than 64 KiB leave the pod */
-	uint32_t netns_id;  /* of the pod's namespace, as seen from ours */
+	int bridge_ifindex;         /* if chained: the bridge that the host's end is a port of */
+	bool carrier;               /* of the host's end, when it was looked at last */
+	bool big_tcp;               /* IPv6 packets of more than 64 KiB leave the pod */
+	uint32_t netns_id;          /* of the pod's namespace, as seen from ours */
 	int netns_fd;       /* lent by endpoints_netns_fd(), closed in the next turn of the loop */
 	unsigned int dirty; /* enum endpoint_dirt: what notifications put in doubt */
 	unsigned int repairs; /* since repairs_since_ns; too many: wait */
@@ -109,8 +112,8 @@ struct endpoints {
 	size_t slot_next; /* where the search for a free one begins, so that none is reused at once
 			   */
 	uint64_t sequence;
-	const struct endpoint_step *steps;
-	size_t step_count;
+	const struct endpoint_step *steps; /* endpoint_steps, but in tests; so the next one */
+	const struct endpoint_step *chained_steps;
 	const char *run_dir;
 	char state_dir[300];
 	char spool_dir[300];
@@ -132,7 +135,7 @@ struct endpoint *endpoint_find(const struct endpoints *endpoints, const char *co
 			       const char *ifname);
 static inline int endpoint_ifindex(const struct endpoint *endpoint)
 {
-	return ENDPOINT_IFINDEX_BASE + endpoint->slot;
+	return endpoint->chained ? endpoint->host_ifindex : ENDPOINT_IFINDEX_BASE + endpoint->slot;
 }
 /* Whether one of its addresses is IPv6. */
 bool endpoint_has_ipv6(const struct endpoint *endpoint);
@@ -218,6 +221,8 @@ struct host_link {
 	bool carrier;
 	bool big_tcp; /* for IPv6 */
 	uint8_t mac[6];
+	int master; /* a bridge, as a rule; 0: none */
+	char kind[16];
 	char name[IFNAME_MAX];
 };
 
@@ -292,6 +297,16 @@ int endpoint_steps_run(struct endpoint_add *add, struct endpoint_error *error);
 /* Writes the entry in endpoint_map.  Fields of the compiler stay as they are. */
 int endpoint_publish(struct endpoints *endpoints, const struct endpoint *endpoint,
 		     struct errmsg *err);
+/* A slot that nobody has. */
+int endpoint_slot_find(struct endpoints *endpoints, uint16_t *ret_slot, struct errmsg *err);
+/* Refuses addresses of the node, and of other endpoints. */
+int endpoint_addresses_check(const struct endpoint_add *add, struct errmsg *err);
+/* Steps that both ways to make an endpoint have. */
+int step_note_pending(struct endpoint_add *add, struct errmsg *err);
+void step_forget(struct endpoint_add *add);
+int step_policy_enforce(struct endpoint_add *add, struct errmsg *err);
+void step_policy_forget(struct endpoint_add *add);
+int step_note_ready(struct endpoint_add *add, struct errmsg *err);
 /* Adds the map entry and the store entry of an endpoint, and its policy; after a failure it has
  * none of them. */
 int endpoint_register(struct endpoints *endpoints, const struct endpoint *endpoint,
@@ -299,6 +314,24 @@ int endpoint_register(struct endpoints *endpoints, const struct endpoint *endpoi
 void endpoint_unregister(struct endpoints *endpoints, const struct endpoint *endpoint);
 /* sync_policies(), unless the agent is still reading its sources. */
 int endpoints_sync(struct endpoints *endpoints, struct errmsg *err);
+
+/* ---- endpoint_chained.c: behind another plugin ----------------------------------------------- */
+
+extern const struct endpoint_step chained_steps[];
+extern const size_t chained_step_count;
+
+/* Packets of its device count as nobody's from here on: they are dropped while the program is
+ * attached. */
+void chained_close(struct endpoints *endpoints, const struct endpoint *endpoint);
+/* Removes the entries of chained_map that lead to no endpoint. */
+void chained_prune(struct endpoints *endpoints);
+/* Whether it is the host's end that ADD found. */
+bool chained_is_same(const struct endpoint *endpoint, const struct host_link *link);
+int chained_compare(struct endpoints *endpoints, const struct endpoint *endpoint,
+		    struct errmsg *err);
+/* Follows what the other plugin changed, and puts back what is ours. */
+int chained_repair(struct endpoints *endpoints, struct endpoint *endpoint,
+		   const struct host_link *link, struct errmsg *err);
 
 /* ---- endpoint_repair.c ----------------------------------------------------------------------- */
 
@@ -310,6 +343,11 @@ bool endpoint_reconcile(struct endpoints *endpoints, struct endpoint *endpoint);
 /* Takes over the kernel's numbers of the pod's side, which are not saved. */
 int endpoint_adopt_link(struct endpoint *endpoint, const struct host_link *link,
 			struct errmsg *err);
+/* Writes the endpoint's map entries again. */
+int entries_repair(struct endpoints *endpoints, const struct endpoint *endpoint,
+		   struct errmsg *err);
+/* Logs that something was put back. */
+void log_repair(const struct endpoint *endpoint, const char *what);
 /* HOST_DEVICE and its program. */
 int host_repair(struct endpoints *endpoints, struct errmsg *err);
 /* CHECK: the first difference, -EPROTO with a text. */

@@ -22,6 +22,16 @@
 
 /* ---- links as the kernel shows them ---------------------------------------------------------- */
 
+static void copy_kind(char kind[16], const struct nlattr *info)
+{
+	const struct nlattr *attr;
+
+	mnl_attr_for_each_nested (attr, info) {
+		if (mnl_attr_get_type(attr) == IFLA_INFO_KIND)
+			snprintf(kind, 16, "%s", mnl_attr_get_str(attr));
+	}
+}
+
 void host_link_parse(const struct nlmsghdr *header, struct host_link *ret)
 {
 	const struct ifinfomsg *info = mnl_nlmsg_get_payload(header);
@@ -46,6 +56,12 @@ void host_link_parse(const struct nlmsghdr *header, struct host_link *ret)
 			break;
 		case IFLA_GSO_MAX_SIZE:
 			ret->big_tcp = big_tcp_has_ipv6(mnl_attr_get_u32(attr));
+			break;
+		case IFLA_MASTER:
+			ret->master = (int)mnl_attr_get_u32(attr);
+			break;
+		case IFLA_LINKINFO:
+			copy_kind(ret->kind, attr);
 			break;
 		case IFLA_ADDRESS:
 			if (mnl_attr_get_payload_len(attr) == sizeof(ret->mac))

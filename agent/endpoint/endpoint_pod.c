@@ -233,8 +233,10 @@ static int address_each(const struct nlmsghdr *header, void *arg)
 		for (size_t i = 0; i < seen->endpoint->address_count; i++) {
 			const struct prefix *address = &seen->endpoint->addresses[i].address;
 
+			/* The other plugin's result may have another length than its interface. */
 			seen->address[i] |= attr_is_addr(attr, &address->addr) &&
-					    info->ifa_prefixlen == prefix_family_len(address);
+					    (seen->endpoint->chained ||
+					     info->ifa_prefixlen == prefix_family_len(address));
 		}
 	}
 	return 0;
@@ -326,6 +328,8 @@ static int seen_report(const struct pod_seen *addresses, const struct pod_seen *
 			return fail_plain(err, -EPROTO, "address %s/%u is not on %s",
 					  addr_format(&lease->address.addr, text),
 					  prefix_family_len(&lease->address), endpoint->ifname);
+		if (endpoint->chained)
+			continue;
 		if (!routes->default_route[i])
 			return fail_plain(err, -EPROTO, "the %s default route is not on %s",
 					  addr_is_v4(&lease->address.addr) ? "IPv4" : "IPv6",

@@ -47,13 +47,14 @@ static int host_side_compare(struct endpoints *endpoints, const struct endpoint 
 	struct endpoint_entry entry = {};
 	int ret = host_link_get(&endpoints->netlink, endpoint_ifindex(endpoint), &link, err);
 
-	if (ret == -ENODEV)
+	if (ret == -ENODEV || (ret == 0 && endpoint->chained && !chained_is_same(endpoint, &link)))
 		return fail_plain(err, -EPROTO, "%s is gone", name);
 	if (ret == 0)
-		ret = host_link_compare(endpoint, &link, err);
+		ret = endpoint->chained ? chained_compare(endpoints, endpoint, err)
+					: host_link_compare(endpoint, &link, err);
 	if (ret < 0)
 		return ret;
-	if (!datapath_endpoint_attached(datapath, endpoint->slot))
+	if (!datapath_endpoint_attached(datapath, endpoint_ifindex(endpoint)))
 		return fail_plain(err, -EPROTO, "the program is not attached to %s", name);
 	if (endpoint_map_get(datapath, endpoint->slot, &entry) < 0 ||
 	    !(entry.flags & ENDPOINT_VALID) || memcmp(entry.mac, endpoint->mac, 6) != 0)
@@ -96,7 +97,7 @@ static int pod_side_compare(const struct endpoint *endpoint, int netns_fd, struc
 	if (memcmp(link.mac, endpoint->mac, 6) != 0)
 		return fail_plain(err, -EPROTO, "%s has MAC %s", endpoint->ifname,
 				  mac_format(link.mac, mac));
-	if (link.mtu > endpoint->mtu)
+	if (link.mtu > endpoint->mtu && !endpoint->chained)
 		return fail_plain(err, -EPROTO, "%s has MTU %u instead of %u", endpoint->ifname,
 				  link.mtu, endpoint->mtu);
 	return mtu_compare(endpoint, &link, err);
@@ -145,7 +146,7 @@ static void mark_ready(struct endpoints *endpoints, struct endpoint *endpoint)
 	endpoint_state_save(endpoints, endpoint, NULL);
 }
 
-static void log_repair(const struct endpoint *endpoint, const char *what)
+void log_repair(const struct endpoint *endpoint, const char *what)
 {
 	char text[ENDPOINT_TEXT_MAX];
 
@@ -159,14 +160,14 @@ int endpoint_adopt_link(struct endpoint *endpoint, const struct host_link *link,
 	endpoint->pod_ifindex = link->peer_ifindex;
 	endpoint->big_tcp = link->big_tcp;
 	endpoint->carrier = link->carrier;
+	endpoint->bridge_ifindex = endpoint->chained ? link->master : 0;
 	endpoint->netns_id = (uint32_t)link->netns_id;
 	return 0;
 }
 
 /* Policy usually knows the endpoint; then a full map, which fails a registration, does not matter.
  */
-static int entries_repair(struct endpoints *endpoints, const struct endpoint *endpoint,
-			  struct errmsg *err)
+int entries_repair(struct endpoints *endpoints, const struct endpoint *endpoint, struct errmsg *err)
 {
 	if (store_endpoint_find(endpoints->store, endpoint->slot))
 		return endpoint_publish(endpoints, endpoint, err);
@@ -192,7 +193,8 @@ static int pair_rebuild(struct endpoints *endpoints, struct endpoint *endpoint, 
 	if (ret == 0)
 		ret = entries_repair(endpoints, endpoint, err);
 	if (ret == 0)
-		ret = datapath_attach_endpoint(endpoints->datapath, endpoint->slot, err);
+		ret = datapath_attach_endpoint(endpoints->datapath, endpoint_ifindex(endpoint),
+					       err);
 	if (ret == 0)
 		ret = link_set_up(netlink, endpoint_ifindex(endpoint), err);
 	if (ret < 0)
@@ -225,9 +227,11 @@ static int host_side_repair(struct endpoints *endpoints, struct endpoint *endpoi
 
 	if (ret == 0)
 		ret = entries_repair(endpoints, endpoint, err);
-	if (ret == 0 && !datapath_endpoint_attached(endpoints->datapath, endpoint->slot)) {
+	if (ret == 0 &&
+	    !datapath_endpoint_attached(endpoints->datapath, endpoint_ifindex(endpoint))) {
 		log_repair(endpoint, "the program was removed");
-		ret = datapath_attach_endpoint(endpoints->datapath, endpoint->slot, err);
+		ret = datapath_attach_endpoint(endpoints->datapath, endpoint_ifindex(endpoint),
+					       err);
 	}
 	if (ret == 0 && host_link_compare(endpoint, link, &difference) < 0) {
 		log_repair(endpoint, difference.text);
@@ -276,6 +280,8 @@ static int pod_side_repair(struct endpoints *endpoints, struct endpoint *endpoin
 	if (!(link.flags & IFF_UP))
 		return fail_plain(err, -EPROTO, "%s is down in the pod", endpoint->ifname);
 	ret = mac_follow(endpoints, endpoint, &link, err);
+	if (endpoint->chained)
+		return ret;
 	if (ret == 0 && pod_compare(endpoint, netns_fd, &difference) < 0) {
 		log_repair(endpoint, difference.text);
 		endpoint->repairs++;
@@ -316,6 +322,10 @@ static int endpoint_repair(struct endpoints *endpoints, struct endpoint *endpoin
 	int found = netns_find(endpoint->netns_path, &endpoint->netns, &netns_fd, err);
 	int ret = host_link_get(&endpoints->netlink, endpoint_ifindex(endpoint), &link, NULL);
 
+	if (ret == 0 && endpoint->chained && !chained_is_same(endpoint, &link))
+		ret = -ENODEV;
+	if (ret == -ENODEV && endpoint->chained)
+		chained_close(endpoints, endpoint); /* its index may become another's */
 	if (ret == -ENODEV && found == -ENOENT) {
 		ret = netns_is_gone(endpoints, endpoint, ret_gone, err);
 		return ret || *ret_gone ? ret
@@ -325,6 +335,9 @@ static int endpoint_repair(struct endpoints *endpoints, struct endpoint *endpoin
 	}
 	if (ret == -ENODEV && found < 0)
 		return found;
+	if (ret == -ENODEV && endpoint->chained)
+		return fail_plain(err, ret, "%s is gone, and another plugin made it",
+				  endpoint->host_ifname);
 	if (ret == -ENODEV) {
 		log_repair(endpoint, "the interface was removed");
 		endpoint->repairs++;
@@ -332,7 +345,8 @@ static int endpoint_repair(struct endpoints *endpoints, struct endpoint *endpoin
 	}
 	if (ret < 0)
 		return fail(err, ret, "look at %s", endpoint->host_ifname);
-	ret = host_side_repair(endpoints, endpoint, &link, err);
+	ret = endpoint->chained ? chained_repair(endpoints, endpoint, &link, err)
+				: host_side_repair(endpoints, endpoint, &link, err);
 	/* A namespace that lives on without a name or a process cannot be looked into. */
 	if (ret == 0 && found == 0)
 		ret = pod_side_repair(endpoints, endpoint, netns_fd, err);

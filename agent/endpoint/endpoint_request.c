@@ -295,6 +295,7 @@ int endpoint_request_parse(const struct cJSON *json, struct endpoint_request *re
 	struct json_node netns = json_member(&root, "netns");
 	struct json_node labels = json_member(&root, "labels");
 	struct json_node network = json_member(&root, "network");
+	struct json_node chained = json_member(&root, "chained");
 	struct reader reader = { .err = err };
 	const char *container_id, *ifname, *netns_path;
 
@@ -311,6 +312,10 @@ int endpoint_request_parse(const struct cJSON *json, struct endpoint_request *re
 	link_read(&reader, &root, &request);
 	ips_read(&reader, &root, &request);
 	delegated_read(&reader, &root, endpoint);
+	endpoint->chained = read_bool(&reader, &chained, false);
+	if (endpoint->chained && !endpoint->delegated)
+		reader_error(&reader, &chained,
+			     "without the addresses of the plugin before (ipam)");
 	if (reader.ret)
 		return reader.ret;
 	*ret_request = request;

@@ -33,7 +33,8 @@ static void ipam_continue(struct endpoints *endpoints)
 	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
 		const struct endpoint *endpoint = endpoints->slots[slot];
 
-		if (endpoint && (!newest || endpoint->sequence > newest->sequence))
+		if (endpoint && !endpoint->chained &&
+		    (!newest || endpoint->sequence > newest->sequence))
 			newest = endpoint;
 	}
 	for (size_t i = 0; newest && i < newest->address_count; i++)
@@ -51,21 +52,25 @@ static void endpoint_restore(struct endpoints *endpoints, struct endpoint *endpo
 	int ret;
 
 	endpoint_describe(endpoint, text);
-	if (endpoint->state == ENDPOINT_DELETING) {
+	if (endpoint->state == ENDPOINT_DELETING && !endpoint->chained) {
 		endpoint_unregister(endpoints, endpoint);
 		endpoint_delete_link(endpoints, endpoint);
 		return;
 	}
-	if (endpoint->state == ENDPOINT_PENDING) {
-		log_info("%s: its ADD was never finished; undone", text);
+	if (endpoint->state == ENDPOINT_PENDING || endpoint->state == ENDPOINT_DELETING) {
+		log_info("%s: its %s was never finished", text,
+			 endpoint->state == ENDPOINT_PENDING ? "ADD" : "DEL");
+		endpoint->state = ENDPOINT_PENDING; /* for it to be released */
 		endpoint_release(endpoints, endpoint);
 		return;
 	}
 	ret = host_link_get(&endpoints->netlink, endpoint_ifindex(endpoint), &link, &err);
 	/* What else is wrong with the link is for the repair. */
+	if (ret == 0 && endpoint->chained && !chained_is_same(endpoint, &link))
+		ret = -ENODEV;
 	if (ret == 0)
 		endpoint_adopt_link(endpoint, &link, NULL);
-	for (size_t i = 0; ret == 0 && i < endpoint->address_count; i++) {
+	for (size_t i = 0; ret == 0 && !endpoint->chained && i < endpoint->address_count; i++) {
 		struct errmsg route_err = {};
 
 		/* Only the node itself needs the route: not a reason to leave policy without the
@@ -78,7 +83,8 @@ static void endpoint_restore(struct endpoints *endpoints, struct endpoint *endpo
 		ret = endpoint_register(endpoints, endpoint, &err);
 	/* Replaces the former agent's program by ours, in place. */
 	if (ret == 0)
-		ret = datapath_attach_endpoint(endpoints->datapath, endpoint->slot, &err);
+		ret = datapath_attach_endpoint(endpoints->datapath, endpoint_ifindex(endpoint),
+					       &err);
 	if (ret < 0 && ret != -ENODEV)
 		log_error("%s: %s", text, err.text);
 	/* The rest is compared once the agent is ready. */
@@ -171,6 +177,7 @@ static void endpoints_restore(struct endpoints *endpoints)
 	}
 	orphans_remove(endpoints);
 	map_entries_remove(endpoints);
+	chained_prune(endpoints);
 	endpoint_watch_settle(endpoints->watch);
 	if (host_device_prune(endpoints->host, &err) < 0)
 		log_error("%s", err.text);
@@ -231,7 +238,7 @@ int endpoints_new(const struct endpoints_options *options, struct endpoints **re
 	endpoints->big_tcp = options->big_tcp;
 	endpoints->netlink = (struct netlink)NETLINK_INIT;
 	endpoints->steps = endpoint_steps;
-	endpoints->step_count = endpoint_step_count;
+	endpoints->chained_steps = chained_steps;
 	table_make(endpoints, options->max);
 	ret = endpoints_link_worker_start(endpoints, err);
 	if (ret == 0)

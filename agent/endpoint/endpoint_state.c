@@ -114,6 +114,11 @@ char *endpoint_state_print(const struct endpoint *endpoint)
 	add_mac(root, "mac", endpoint->mac);
 	add_mac(root, "hostMac", endpoint->host_mac);
 	add_u64(root, "sequence", endpoint->sequence);
+	if (endpoint->chained) {
+		cJSON_AddStringToObject(root, "hostIfname", endpoint->host_ifname);
+		cJSON_AddNumberToObject(root, "hostIfindex", endpoint->host_ifindex);
+		cJSON_AddNumberToObject(root, "podIfindex", endpoint->pod_ifindex);
+	}
 	return cJSON_PrintUnformatted(root);
 }
 
@@ -282,6 +287,23 @@ static void names_read(struct reader *reader, const struct json_node *root,
 	labels_read(reader, &labels, &endpoint->labels);
 }
 
+/* Only of an endpoint that another plugin wired. */
+static void chained_read(struct reader *reader, const struct json_node *root,
+			 struct endpoint *endpoint)
+{
+	struct json_node host = json_member(root, "hostIfindex");
+	struct json_node name = json_member(root, "hostIfname");
+
+	if (!json_present(&host))
+		return;
+	endpoint->chained = true;
+	endpoint->host_ifindex = (int)read_number(reader, root, "hostIfindex", 1, INT32_MAX);
+	endpoint->pod_ifindex = (int)read_number(reader, root, "podIfindex", 1, INT32_MAX);
+	if (snprintf(endpoint->host_ifname, IFNAME_MAX, "%s",
+		     read_required_string(reader, &name)) >= IFNAME_MAX)
+		reader_error(reader, &name, "too long");
+}
+
 int endpoint_state_parse(const char *text, size_t len, struct endpoint **ret_endpoint,
 			 struct errmsg *err)
 {
@@ -316,6 +338,7 @@ int endpoint_state_parse(const char *text, size_t len, struct endpoint **ret_end
 	endpoint->delegated = read_bool(&reader, &delegated, false);
 	read_mac(&reader, &root, "mac", endpoint->mac);
 	read_mac(&reader, &root, "hostMac", endpoint->host_mac);
+	chained_read(&reader, &root, endpoint);
 	if (reader.ret)
 		return reader.ret;
 	*ret_endpoint = take_ptr(endpoint);

@@ -32,7 +32,7 @@ static bool address_in_use(const struct addr *addr, void *arg)
 
 /* Searches from where the last search ended, so that conntrack entries and statistics of the former
  * owner have time to go.  Skips an index that somebody else's device has. */
-static int slot_find(struct endpoints *endpoints, uint16_t *ret_slot, struct errmsg *err)
+int endpoint_slot_find(struct endpoints *endpoints, uint16_t *ret_slot, struct errmsg *err)
 {
 	for (size_t step = 0; step + 1 < endpoints->slot_count; step++) {
 		size_t slot = 1 + (endpoints->slot_next + step) % (endpoints->slot_count - 1);
@@ -63,7 +63,7 @@ static bool address_is_node(const struct addr *addr, const struct endpoints *end
 	return false;
 }
 
-static int addresses_take_delegated(struct endpoint_add *add, struct errmsg *err)
+int endpoint_addresses_check(const struct endpoint_add *add, struct errmsg *err)
 {
 	const struct endpoint *endpoint = add->endpoint;
 	char text[ADDR_TEXT_MAX];
@@ -133,7 +133,7 @@ static int addresses_take(struct endpoint_add *add, struct errmsg *err)
 	if (ret < 0)
 		return ret;
 	if (add->endpoint->delegated)
-		return addresses_take_delegated(add, err);
+		return endpoint_addresses_check(add, err);
 	add->endpoint->address_count = 0;
 	ret = address_take(add, true, err);
 	return ret == 0 ? address_take(add, false, err) : ret;
@@ -160,7 +160,7 @@ static int reserve(struct endpoint_add *add, struct errmsg *err)
 	int ret;
 
 	add->cni_code = CNI_ADDRESSES_EXHAUSTED;
-	ret = slot_find(endpoints, &slot, err);
+	ret = endpoint_slot_find(endpoints, &slot, err);
 	if (ret == 0)
 		endpoint_set_slot(endpoint, slot);
 	if (ret == 0)
@@ -203,17 +203,17 @@ static void unreserve(struct endpoint_add *add)
 
 /* ---- state file ------------------------------------------------------------------------------ */
 
-static int note_pending(struct endpoint_add *add, struct errmsg *err)
+int step_note_pending(struct endpoint_add *add, struct errmsg *err)
 {
 	return endpoint_state_save(add->endpoints, add->endpoint, err);
 }
 
-static void forget(struct endpoint_add *add)
+void step_forget(struct endpoint_add *add)
 {
 	endpoint_state_remove(add->endpoints, add->endpoint);
 }
 
-static int note_ready(struct endpoint_add *add, struct errmsg *err)
+int step_note_ready(struct endpoint_add *add, struct errmsg *err)
 {
 	int ret;
 
@@ -298,6 +298,10 @@ int endpoint_publish(struct endpoints *endpoints, const struct endpoint *endpoin
 		entry = (struct endpoint_entry){ .flags = ENDPOINT_VALID };
 	entry.netns_cookie = endpoint->netns.cookie;
 	entry.netns_id = endpoint->netns_id;
+	if (endpoint->chained)
+		entry.flags |= ENDPOINT_CHAINED;
+	entry.bridge_ifindex = (uint32_t)endpoint->bridge_ifindex;
+	entry.host_ifindex = (uint32_t)endpoint->host_ifindex;
 	memcpy(entry.mac, endpoint->mac, sizeof(entry.mac));
 	memcpy(entry.host_mac, endpoint->host_mac, sizeof(entry.host_mac));
 	for (size_t i = 0; i < endpoint->address_count; i++) {
@@ -355,19 +359,20 @@ void endpoint_unregister(struct endpoints *endpoints, const struct endpoint *end
 			 err.text);
 }
 
-static int policy_enforce(struct endpoint_add *add, struct errmsg *err)
+int step_policy_enforce(struct endpoint_add *add, struct errmsg *err)
 {
 	return endpoint_register(add->endpoints, add->endpoint, err);
 }
 
-static void policy_forget(struct endpoint_add *add)
+void step_policy_forget(struct endpoint_add *add)
 {
 	endpoint_unregister(add->endpoints, add->endpoint);
 }
 
 static int program_attach(struct endpoint_add *add, struct errmsg *err)
 {
-	return datapath_attach_endpoint(add->endpoints->datapath, add->endpoint->slot, err);
+	return datapath_attach_endpoint(add->endpoints->datapath, endpoint_ifindex(add->endpoint),
+					err);
 }
 
 /* ---- routes ---------------------------------------------------------------------------------- */
@@ -400,26 +405,29 @@ static int routes_make(struct endpoint_add *add, struct errmsg *err)
 
 const struct endpoint_step endpoint_steps[] = {
 	{ "reserve slot and addresses", reserve, unreserve },
-	{ "write the state file", note_pending, forget },
+	{ "write the state file", step_note_pending, step_forget },
 	{ "create the interface", interface_make, interface_remove },
 	{ "look at the interface", interface_look, NULL },
 	{ "configure the pod's end", pod_set_up, NULL },
-	{ "put policy in force", policy_enforce, policy_forget },
+	{ "put policy in force", step_policy_enforce, step_policy_forget },
 	/* It goes with its device, not before: the pod's end may be open by then. */
 	{ "attach the program", program_attach, NULL },
 	{ "route to the pod", routes_make, routes_remove },
 	{ "open the interface", interface_open, NULL },
-	{ "mark it ready", note_ready, NULL },
+	{ "mark it ready", step_note_ready, NULL },
 };
 
 const size_t endpoint_step_count = ARRAY_SIZE(endpoint_steps);
 
 int endpoint_steps_run(struct endpoint_add *add, struct endpoint_error *error)
 {
-	const struct endpoint_step *steps = add->endpoints->steps;
+	bool chained = add->endpoint->chained;
+	const struct endpoint_step *steps =
+		chained ? add->endpoints->chained_steps : add->endpoints->steps;
+	size_t count = chained ? chained_step_count : endpoint_step_count;
 
 	add->cni_code = CNI_KERNEL_FAILED;
-	for (size_t i = 0; i < add->endpoints->step_count; i++) {
+	for (size_t i = 0; i < count; i++) {
 		struct errmsg err = {};
 		int ret = steps[i].run(add, &err);
 

@@ -75,7 +75,9 @@ void endpoints_tcx_step(evutil_socket_t fd, short what, void *arg)
 	for (size_t slot = 1; slot < endpoints->slot_count && endpoints->link_worker; slot++) {
 		struct endpoint *endpoint = endpoints->slots[slot];
 
-		if (!endpoint || endpoint->tcx || endpoint->state != ENDPOINT_READY)
+		/* TCX would end before the filters that another plugin has on its device. */
+		if (!endpoint || endpoint->chained || endpoint->tcx ||
+		    endpoint->state != ENDPOINT_READY)
 			continue;
 		endpoint->tcx = link_worker_attach(endpoints->link_worker,
 						   endpoint_ifindex(endpoint), TCX_TAG, &err) == 0;

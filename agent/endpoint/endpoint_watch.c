@@ -57,6 +57,11 @@ static struct endpoint *endpoint_by_ifindex(const struct endpoints *endpoints, i
 	struct endpoint *endpoint =
 		slot > 0 && (size_t)slot < endpoints->slot_count ? endpoints->slots[slot] : NULL;
 
+	for (size_t i = 1; !endpoint && ifindex > 0 && i < endpoints->slot_count; i++) {
+		if (endpoints->slots[i] && endpoints->slots[i]->chained &&
+		    endpoints->slots[i]->host_ifindex == ifindex)
+			endpoint = endpoints->slots[i];
+	}
 	return endpoint && endpoint->state != ENDPOINT_DELETING ? endpoint : NULL;
 }
 
@@ -68,6 +73,9 @@ static bool is_endpoint_ifindex(const struct endpoints *endpoints, int ifindex)
 
 static bool is_host_link_suspicious(const struct endpoint *endpoint, const struct host_link *link)
 {
+	if (endpoint->chained)
+		return link->master != endpoint->bridge_ifindex ||
+		       strcmp(link->name, endpoint->host_ifname) != 0;
 	return !(link->flags & IFF_UP) || strcmp(link->name, endpoint->host_ifname) != 0 ||
 	       memcmp(link->mac, endpoint->host_mac, 6) != 0 || link->carrier != endpoint->carrier;
 }
@@ -123,7 +131,7 @@ static void on_own_netconf(struct endpoint_watch *watch, const struct nlmsghdr *
 		else if (mnl_attr_get_type(attr) == NETCONFA_RP_FILTER)
 			strict = mnl_attr_get_u32(attr) != LOOSE_RPF;
 	}
-	if (endpoint && strict)
+	if (endpoint && !endpoint->chained && strict)
 		endpoint->dirty |= DIRT_ALL;
 }
 

@@ -53,16 +53,18 @@ static void forwarding_check(const struct endpoints *endpoints, const struct fin
 	}
 }
 
-/* What the node sends to the pod must go to HOST_DEVICE.  False: it does not, and *ret_text says
- * where it goes. */
-static bool route_is_right(struct endpoints *endpoints, const struct addr *addr, char *ret_text,
-			   size_t size)
+/* What the node sends to the pod must go to HOST_DEVICE, but for pods that another plugin wired.
+ * False: it does not, and *ret_text says where it goes. */
+static bool route_is_right(struct endpoints *endpoints, bool chained, const struct addr *addr,
+			   char *ret_text, size_t size)
 {
 	struct host_link link = {};
 	int ifindex = 0;
 	int ret = route_device(&endpoints->netlink, addr, &ifindex, NULL);
 
-	if (ret == 0 && ifindex == host_device_ifindex(endpoints->host))
+	if (chained && (ret < 0 || ifindex != host_device_ifindex(endpoints->host)))
+		return true; /* else that is for the other plugin to see to */
+	if (ret == 0 && !chained && ifindex == host_device_ifindex(endpoints->host))
 		return true;
 	if (ret < 0)
 		snprintf(ret_text, size, "there is no route (%s)", strerror(-ret));
@@ -90,7 +92,7 @@ static bool range_check(struct endpoints *endpoints, const struct prefix *range,
 	const struct addr probe = range_probe(range);
 	char text[ADDR_TEXT_MAX], address[ADDR_TEXT_MAX], why[80];
 
-	if (route_is_right(endpoints, &probe, why, sizeof(why)))
+	if (route_is_right(endpoints, false, &probe, why, sizeof(why)))
 		return true;
 	report(finding, PROBLEM_OF_NODE,
 	       "the node does not reach its pods in %s: %s instead of " HOST_DEVICE
@@ -129,13 +131,14 @@ static void routes_check(struct endpoints *endpoints, const struct finding *find
 			char address[ADDR_TEXT_MAX], why[80];
 
 			if (is_within(addr, wrong_ranges, wrong_count) ||
-			    route_is_right(endpoints, addr, why, sizeof(why)) ||
+			    route_is_right(endpoints, endpoint->chained, addr, why, sizeof(why)) ||
 			    wrong++ >= ROUTES_NAMED)
 				continue;
 			report(finding, PROBLEM_OF_POD,
-			       "the node does not reach pod %s/%s at %s: %s instead of " HOST_DEVICE
+			       "the node does not reach pod %s/%s at %s: %s instead of %s"
 			       "; see \"ip route get %s\" and \"ip rule\"",
 			       endpoint->namespace, endpoint->name, addr_format(addr, address), why,
+			       endpoint->chained ? "the other plugin's device" : HOST_DEVICE,
 			       address);
 		}
 	}

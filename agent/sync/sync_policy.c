@@ -358,12 +358,13 @@ static struct endpoint_entry endpoint_make(const struct sync *sync, const struct
 	const struct compiled_subject *wanted = subject->want;
 	struct endpoint_entry endpoint = subject->have;
 
-	endpoint.flags = ENDPOINT_VALID;
+	endpoint.flags = ENDPOINT_VALID | (subject->have.flags & ENDPOINT_CHAINED);
 	if (wanted->ingress_isolated)
 		endpoint.flags |= ENDPOINT_INGRESS_ISOLATED;
 	if (wanted->egress_isolated)
 		endpoint.flags |= ENDPOINT_EGRESS_ISOLATED;
-	if (wanted->accel)
+	/* Nothing may go round what the other plugin laid. */
+	if (wanted->accel && !(endpoint.flags & ENDPOINT_CHAINED))
 		endpoint.flags |= ENDPOINT_ACCEL;
 	if (wanted->audit || sync->audit)
 		endpoint.flags |= ENDPOINT_AUDIT;

@@ -26,14 +26,19 @@ static __always_inline void stats_sent(const struct packet *pkt)
 	}
 }
 
-static __always_inline void stats_received(const struct packet *pkt)
+static __always_inline void stats_count_received(__u32 slot, __u32 length)
 {
-	struct endpoint_stats *stats = stats_get(pkt->dst.slot);
+	struct endpoint_stats *stats = stats_get(slot);
 
 	if (stats) {
 		stats->rx_packets++;
-		stats->rx_bytes += pkt->length;
+		stats->rx_bytes += length;
 	}
+}
+
+static __always_inline void stats_received(const struct packet *pkt)
+{
+	stats_count_received(pkt->dst.slot, pkt->length);
 }
 
 /* Reports a packet to the agent, at the expense of its sender if that is a pod of this node.

@@ -7,6 +7,7 @@
 
 struct endpoint_map endpoint_map SEC(".maps");
 struct endpoint_stats_map endpoint_stats SEC(".maps");
+struct chained_map chained_map SEC(".maps");
 struct netns_map netns_map SEC(".maps");
 struct ipcache_map ipcache_map SEC(".maps");
 struct slot_map slot_map SEC(".maps");

@@ -38,6 +38,17 @@ struct endpoint_stats_map {
 };
 extern struct endpoint_stats_map endpoint_stats SEC(".maps");
 
+/* Index of the host's end of an endpoint that another plugin wired -> slot.  Written by the agent,
+ * read by from_pod and to_pod.  Full: ADD fails. */
+struct chained_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 512);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, __u32);
+};
+extern struct chained_map chained_map SEC(".maps");
+
 /* Network namespace cookie -> slot, for programs that see a socket and no device.  Written by the
  * agent with endpoint_map; read by the socket programs.  Full: ADD fails. */
 struct netns_map {

@@ -5,10 +5,12 @@
  *	from_pod   ingress of the host end of each pod's veth: everything a pod sends
  *	to_pod     egress of HOST_DEVICE, where the host routes the pod addresses: everything that
  *	           reaches a pod otherwise than from another pod of this node.  Also egress of the
- *	           host end of each pod's veth, for what another route leads there
+ *	           host end of each pod's veth: all that reaches a pod which another plugin wired,
+ *	           and what another route leads to ours
  *
  * Both read as their stages; a stage returns a drop reason, and only drop() makes a verdict of it.
  */
+#include "datapath/bpf/chained.bpf.h"
 #include "datapath/bpf/endpoint.bpf.h"
 #include "datapath/bpf/neighbour.bpf.h"
 #include "datapath/bpf/reject.bpf.h"
@@ -24,15 +26,8 @@
 
 /* ---- from_pod ------------------------------------------------------------------------------- */
 
-static __always_inline bool mac_equal(const __u8 *a, const __u8 *b)
-{
-	const __u16 *left = (const void *)a, *right = (const void *)b;
-
-	return left[0] == right[0] && left[1] == right[1] && left[2] == right[2];
-}
-
-/* An ARP packet, for the host's stack alone: its sender must be the pod.  A function of its own:
- * the stack of from_pod and what it calls may be 512 bytes together. */
+/* An ARP packet, for the host's stack or a bridge alone: its sender must be the pod.  A function of
+ * its own: the stack of from_pod and what it calls may be 512 bytes together. */
 static __noinline int pod_check_arp(struct __sk_buff *skb, __u32 slot,
 				    const struct endpoint_entry *endpoint)
 {
@@ -118,11 +113,19 @@ static __always_inline int pod_find_destination(struct packet *pkt)
 	return DROP_NONE;
 }
 
-/* Discovery is for the host, which answers it; it does not leave the link. */
-static __always_inline int pod_check_neighbour(const struct packet *pkt)
+/* Discovery is for the host, which answers it, and on a bridge for the pods there; it does not
+ * leave the link.  What a pod on a bridge says to somebody else is for policy, as any other packet.
+ */
+static __always_inline int pod_check_neighbour(struct packet *pkt)
 {
-	if (!addr_is_on_link(&pkt->flow.daddr) && !(pkt->dst_flags & IPCACHE_HOST))
-		return DROP_BAD_HEADER;
+	bool chained = pkt->src.flags & ENDPOINT_CHAINED;
+
+	if (!addr_is_on_link(&pkt->flow.daddr) && !(pkt->dst_flags & IPCACHE_HOST) &&
+	    !(chained && pkt->dst.slot)) {
+		if (!chained)
+			return DROP_BAD_HEADER;
+		pkt->kind = PACKET_PLAIN;
+	}
 	return budget_take_neighbour(pkt->src.slot) ? DROP_NONE : DROP_RATE_LIMITED;
 }
 
@@ -183,14 +186,34 @@ static __always_inline int pod_shorten_segments(struct __sk_buff *skb, const str
 		       : DROP_NONE;
 }
 
-/* Decision 11: a pod of this node gets the packet at once, unchanged; the rest is the host's.  Its
- * own loopback is not for pods, whatever route_localnet says. */
+/* Filters of another plugin behind ours on the same device shall see it, too.  During a takeover
+ * there stands our own former program, which only drops that are preliminary may reach. */
+static __always_inline int chained_pass(struct __sk_buff *skb, __u32 tag)
+{
+	if (node_flags() & NODE_TAKEOVER) {
+		skb->tc_classid = tag; /* which the kernel copies to tc_index */
+		return TC_ACT_OK;
+	}
+	skb->tc_index = (__u16)tag;
+	return TC_ACT_UNSPEC;
+}
+
+/*
+ * Decision 11: a pod of this node gets the packet at once, unchanged; the rest is the host's.  What
+ * is from or to a pod that another plugin wired goes the way of that plugin, and to_pod counts it.
+ */
 static __always_inline int pod_deliver(struct __sk_buff *skb, const struct packet *pkt)
 {
 	stats_sent(pkt);
-	if (!pkt->dst.slot) {
-		skb->tc_index = 0; /* a pod's root may have set it, see to_pod_is_done() */
-		return pkt->forwarded ? TC_ACT_REDIRECT : TC_ACT_OK;
+	if (pkt->forwarded)
+		return TC_ACT_REDIRECT;
+	if (pkt->src.flags & ENDPOINT_CHAINED)
+		return chained_pass(skb, chained_tag(skb, pkt->src.slot, pkt->dst.slot));
+	if (!pkt->dst.slot || pkt->dst.flags & ENDPOINT_CHAINED) {
+		/* The kernel copies it to tc_index, see to_pod_is_done(); what is there now may be
+		 * of the pod's making. */
+		skb->tc_classid = 0;
+		return TC_ACT_OK;
 	}
 	stats_received(pkt);
 	return (int)bpf_redirect_peer((int)(ENDPOINT_IFINDEX_BASE + pkt->dst.slot), 0);
@@ -247,7 +270,7 @@ int from_pod(struct __sk_buff *skb)
 	const struct endpoint_entry *endpoint;
 	int reason;
 
-	pkt.src.slot = skb->ifindex - ENDPOINT_IFINDEX_BASE;
+	pkt.src.slot = device_slot(skb->ifindex);
 	endpoint = endpoint_get(pkt.src.slot);
 	if (!endpoint) {
 		pkt.src.slot = 0;
@@ -304,11 +327,9 @@ int from_pod(struct __sk_buff *skb)
 static __always_inline int pod_find_source(const struct __sk_buff *skb, struct packet *pkt)
 {
 	struct ipcache_entry entry = ipcache_lookup(&pkt->flow.saddr);
-	__u32 origin = skb->ingress_ifindex - ENDPOINT_IFINDEX_BASE;
-	const struct endpoint_entry *endpoint = NULL;
+	__u32 origin = packet_origin(skb, &entry);
+	const struct endpoint_entry *endpoint = endpoint_get(origin);
 
-	if (skb->ingress_ifindex)
-		endpoint = endpoint_get(origin);
 	pkt->src_claimed = entry.identity;
 	pkt->src.identity = entry.identity;
 	if (entry.slot && skb->ingress_ifindex && entry.slot != origin)
@@ -324,42 +345,61 @@ static __always_inline int pod_find_source(const struct __sk_buff *skb, struct p
 	return DROP_NONE;
 }
 
-/* The slot of the pod whose device this is; 0: HOST_DEVICE. */
-static __always_inline __u32 device_slot(const struct __sk_buff *skb)
+/* from_pod counts no packet as received that another plugin has yet to deliver. */
+static __noinline bool chained_is_done(struct __sk_buff *skb, __u32 slot)
 {
-	__u32 slot = skb->ifindex - ENDPOINT_IFINDEX_BASE;
-
-	return slot <= 0xffff ? slot : 0;
+	if (!device_slot(skb->ingress_ifindex))
+		return false;
+	stats_count_received(slot, skb->len);
+	return true;
 }
 
-/* Whether this is the second time here: to_pod has decided on HOST_DEVICE and redirected the
- * packet, or reject() has made it.  tc_index names the device that this holds for. */
-static __always_inline bool to_pod_is_done(struct __sk_buff *skb, __u32 slot)
+/*
+ * Whether it was decided on already: to_pod has done so on HOST_DEVICE and redirected the packet,
+ * from_pod of another pod has (chained.bpf.h), or reject() has made it.  tc_index names the device
+ * that this holds for.  Where the host's stack or a bridge leads packets here, it is believed only
+ * of those that entered by a pod's device: others could have set it themselves.
+ */
+static __always_inline bool to_pod_is_done(struct __sk_buff *skb, __u32 slot,
+					   const struct endpoint_entry *endpoint)
 {
 	if (!slot || skb->tc_index != slot)
+		return false;
+	if (endpoint && endpoint->flags & ENDPOINT_CHAINED && !chained_is_done(skb, slot))
 		return false;
 	skb->tc_index = 0;
 	return true;
 }
 
 /* What the host itself says to its neighbours: ARP, discovery, groups, protocols of the link such
- * as LLDP.  Behind HOST_DEVICE nobody lives, which drops them. */
-static __always_inline bool to_pod_is_link(const struct __sk_buff *skb, const struct packet *pkt,
-					   int reason)
+ * as LLDP.  Behind HOST_DEVICE nobody lives, which drops them.  On a bridge other pods speak, too:
+ * of theirs only ARP and discovery are of the link, groups are for policy. */
+static __always_inline bool to_pod_is_link(struct __sk_buff *skb, const struct packet *pkt,
+					   bool chained, int reason)
 {
-	if (pkt->kind == PACKET_ARP || addr_is_on_link(&pkt->flow.daddr))
+	if (pkt->kind == PACKET_ARP ||
+	    (addr_is_on_link(&pkt->flow.daddr) && !(chained && skb->ingress_ifindex)))
 		return true;
+	if (chained && pkt->kind == PACKET_NEIGHBOUR)
+		return neighbour_is_on_link(skb, pkt);
 	return !skb->ingress_ifindex &&
 	       (pkt->kind == PACKET_NEIGHBOUR || reason == DROP_UNKNOWN_PROTOCOL);
+}
+
+static __always_inline int pass_to(struct __sk_buff *skb, const struct endpoint_entry *endpoint)
+{
+	return endpoint && endpoint->flags & ENDPOINT_CHAINED ? chained_pass(skb, 0) : TC_ACT_OK;
 }
 
 static __always_inline int to_pod_deliver(struct __sk_buff *skb, const struct packet *pkt,
 					  const struct endpoint_entry *endpoint)
 {
-	if (device_slot(skb)) { /* the host's neighbour table has the MACs */
+	if (!device_is_host(skb->ifindex)) { /* the MACs are right already */
 		stats_received(pkt);
-		return TC_ACT_OK;
+		return pass_to(skb, endpoint);
 	}
+	if (endpoint->flags & ENDPOINT_CHAINED)
+		return drop(pkt, DROP_NO_ENDPOINT, DIR_INGRESS); /* it is not behind HOST_DEVICE */
 	if (packet_address_to(skb, endpoint))
 		return drop(pkt, DROP_REWRITE_FAILED, DIR_INGRESS);
 	stats_received(pkt);
@@ -370,19 +410,22 @@ static __always_inline int to_pod_deliver(struct __sk_buff *skb, const struct pa
 SEC("tc")
 int to_pod(struct __sk_buff *skb)
 {
-	__u32 slot = device_slot(skb);
-	const struct endpoint_entry *endpoint;
+	__u32 slot = device_slot(skb->ifindex);
+	const struct endpoint_entry *endpoint = endpoint_get(slot);
 	struct packet pkt = {};
 	int reason;
 
-	if (to_pod_is_done(skb, slot))
-		return TC_ACT_OK;
+	if (to_pod_is_done(skb, slot, endpoint))
+		return pass_to(skb, endpoint);
+	if (!slot && !device_is_host(skb->ifindex)) /* of a pod that was let go */
+		return drop(&pkt, DROP_NO_ENDPOINT, DIR_INGRESS);
 	reason = packet_parse(skb, &pkt);
-	if (to_pod_is_link(skb, &pkt, reason))
-		return TC_ACT_OK;
-	if (!reason && !slot)
+	if (to_pod_is_link(skb, &pkt, endpoint && endpoint->flags & ENDPOINT_CHAINED, reason))
+		return pass_to(skb, endpoint);
+	if (!reason && !slot) {
 		reason = find_by_address(&pkt, NULL);
-	endpoint = endpoint_get(slot ? slot : pkt.dst.slot);
+		endpoint = endpoint_get(pkt.dst.slot);
+	}
 	if (!reason && !endpoint)
 		reason = DROP_NO_ENDPOINT;
 	if (slot && endpoint)
@@ -399,7 +442,9 @@ int to_pod(struct __sk_buff *skb)
 		if (drop_is_preliminary(reason))
 			return TC_ACT_UNSPEC;
 		drop_count(&pkt, reason, DIR_INGRESS);
-		return reason == DROP_NO_ENDPOINT ? reject(skb, &pkt, reason) : TC_ACT_SHOT;
+		return reason == DROP_NO_ENDPOINT && device_is_host(skb->ifindex)
+			       ? reject(skb, &pkt, reason)
+			       : TC_ACT_SHOT;
 	}
 	verdict_report(&pkt, DIR_INGRESS);
 	return to_pod_deliver(skb, &pkt, endpoint);

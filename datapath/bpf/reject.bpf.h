@@ -12,6 +12,7 @@
 #ifndef TENDRIL_DATAPATH_BPF_REJECT_BPF_H
 #define TENDRIL_DATAPATH_BPF_REJECT_BPF_H
 
+#include "datapath/bpf/device.bpf.h"
 #include "datapath/bpf/nat.bpf.h"
 
 #define REJECT_TTL 64
@@ -147,11 +148,11 @@ static __noinline int reject_icmp6(struct __sk_buff *skb, const struct packet *p
  * source of all it sends. */
 static __always_inline int reject_send(struct __sk_buff *skb, const struct packet *pkt)
 {
-	__u32 slot = skb->ifindex - ENDPOINT_IFINDEX_BASE;
+	__u32 slot = device_slot(skb->ifindex);
 	const struct endpoint_entry *endpoint = bpf_map_lookup_elem(&endpoint_map, &slot);
 	__u8 own[ETH_ALEN];
 
-	if (endpoint) {
+	if (slot && endpoint) {
 		skb->tc_index = (__u16)slot; /* not for to_pod to judge */
 		return packet_address_to(skb, endpoint) ? TC_ACT_SHOT
 							: (int)bpf_redirect(skb->ifindex, 0);

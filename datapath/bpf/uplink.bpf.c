@@ -64,8 +64,9 @@ static __always_inline int uplink_send(const struct packet *pkt)
 {
 	if (pkt->forwarded)
 		return TC_ACT_REDIRECT;
-	if (!pkt->dst.slot)
-		return TC_ACT_UNSPEC; /* a backend in the node's own stack */
+	if (!pkt->dst.slot || pkt->dst.flags & ENDPOINT_CHAINED)
+		return TC_ACT_UNSPEC; /* a backend in the node's own stack, or behind another plugin
+				       */
 	verdict_report(pkt, DIR_INGRESS);
 	stats_received(pkt);
 	return (int)bpf_redirect_peer((int)(ENDPOINT_IFINDEX_BASE + pkt->dst.slot), 0);

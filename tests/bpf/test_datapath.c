@@ -280,7 +280,7 @@ static void test_cleanup_leaves_nothing(void **state)
 
 		ids[count++] = program_id(datapath_program_fd(datapath, name));
 	}
-	assert_int_equal(datapath_attach_endpoint(datapath, SLOT, &err), 0);
+	assert_int_equal(datapath_attach_endpoint(datapath, ENDPOINT_IFINDEX_BASE + SLOT, &err), 0);
 	if (datapath_uses_tcx(datapath))
 		tcx_attach(datapath);
 	filter_add(ENDPOINT_IFINDEX_BASE + SLOT, BPF_TC_INGRESS, OTHER_PLACE, foreign);

@@ -52,7 +52,7 @@ static int group_setup(void **state)
 		print_error("%s\n", err.text);
 		return -1;
 	}
-	assert_true(endpoint_step_count <= STEPS_MAX);
+	assert_true(endpoint_step_count <= STEPS_MAX && chained_step_count <= STEPS_MAX);
 	return 0;
 }
 
@@ -151,6 +151,54 @@ static void test_failure_at_every_step_leaves_nothing(void **state)
 	every_step_fails_once(embedded_request);
 }
 
+static const char chained_request[] =
+	"{\"containerId\":\"" CONTAINER "\",\"ifname\":\"eth0\",\"netns\":\"/nowhere\","
+	"\"chained\":true,\"ipam\":{\"ips\":[{\"address\":\"10.88.0.9/16\"}]}}";
+
+/* A pair as another plugin makes it; the index of the host's end. */
+static int foreign_pair(int pod_fd)
+{
+	struct endpoint wanted = { .chained = true,
+				   .host_ifindex = 4321,
+				   .mtu = 1500,
+				   .mac = { 2, 0, 0, 0, 0, 1 },
+				   .host_mac = { 2, 0, 0, 0, 0, 2 },
+				   .host_ifname = "veth4321",
+				   .ifname = "eth0" };
+	struct errmsg err = {};
+
+	assert_int_equal(veth_add(&agent.endpoints->netlink, &wanted, pod_fd, false, &err), 0);
+	return wanted.host_ifindex;
+}
+
+/* Behind another plugin the program stays: the device is closed until that plugin removes it. */
+static void test_failure_at_every_step_behind_another_plugin(void **state)
+{
+	auto_close int pod_fd = pod_new();
+	int ifindex = foreign_pair(pod_fd);
+
+	(void)state;
+	for (size_t i = 0; i < chained_step_count; i++) {
+		auto_(listing) struct listing *before = listing_take(&agent, pod_fd);
+		auto_(listing) struct listing *after = NULL;
+		struct endpoint_error error = {};
+
+		memcpy(steps, chained_steps, chained_step_count * sizeof(*steps));
+		steps[i].run = failing_run;
+		agent.endpoints->chained_steps = steps;
+		assert_int_equal(add(chained_request, pod_fd, &error), -EIO);
+		agent.endpoints->chained_steps = chained_steps;
+		assert_string_equal(error.step, chained_steps[i].name);
+		after = listing_take(&agent, pod_fd);
+		if (!listings_equal(before, after)) {
+			print_error("after a failure to %s\n", chained_steps[i].name);
+			assert_true(false);
+		}
+		assert_int_equal(datapath_endpoint_attached(agent.datapath, ifindex), i > 1);
+	}
+	assert_int_equal(veth_del(&agent.endpoints->netlink, ifindex, NULL), 0);
+}
+
 static bool guarded; /* when the interface was about to go */
 
 static const struct endpoint_step *step_named(const char *name)
@@ -164,7 +212,7 @@ static const struct endpoint_step *step_named(const char *name)
 
 static void watched_undo(struct endpoint_add *add)
 {
-	guarded = datapath_endpoint_attached(agent.datapath, add->endpoint->slot);
+	guarded = datapath_endpoint_attached(agent.datapath, endpoint_ifindex(add->endpoint));
 	step_named("create the interface")->undo(add);
 }
 
@@ -458,6 +506,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_failure_at_every_step_leaves_nothing),
+		cmocka_unit_test(test_failure_at_every_step_behind_another_plugin),
 		cmocka_unit_test(test_failure_at_every_step_with_delegated_addresses),
 		cmocka_unit_test(test_interface_is_guarded_until_it_is_gone),
 		cmocka_unit_test(test_del_undoes_add),

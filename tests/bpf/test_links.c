@@ -46,20 +46,22 @@ static void test_endpoint_is_attached_beside_others(void **state)
 	uint32_t id;
 
 	(void)state;
-	assert_false(datapath_endpoint_attached(datapath, SLOT));
-	assert_int_equal(datapath_attach_endpoint(datapath, SLOT, &err), 0);
-	assert_true(datapath_endpoint_attached(datapath, SLOT));
+	assert_false(datapath_endpoint_attached(datapath, ENDPOINT_IFINDEX_BASE + SLOT));
+	assert_int_equal(datapath_attach_endpoint(datapath, ENDPOINT_IFINDEX_BASE + SLOT, &err), 0);
+	assert_true(datapath_endpoint_attached(datapath, ENDPOINT_IFINDEX_BASE + SLOT));
 	filter_add(ifindex, BPF_TC_INGRESS, OTHER_PLACE, foreign);
-	assert_int_equal(datapath_attach_endpoint(datapath, SLOT, &err), 0); /* idempotent */
-	assert_true(datapath_endpoint_attached(datapath, SLOT));
+	assert_int_equal(datapath_attach_endpoint(datapath, ENDPOINT_IFINDEX_BASE + SLOT, &err),
+			 0); /* idempotent */
+	assert_true(datapath_endpoint_attached(datapath, ENDPOINT_IFINDEX_BASE + SLOT));
 
 	/* The next agent's program takes the place. */
 	id = program_id(datapath_program_fd(datapath, "from_pod"));
 	datapath_close(datapath);
 	datapath = loader_open(&options);
-	assert_false(datapath_endpoint_attached(datapath, SLOT)); /* the old one still is */
-	assert_int_equal(datapath_attach_endpoint(datapath, SLOT, &err), 0);
-	assert_true(datapath_endpoint_attached(datapath, SLOT));
+	assert_false(datapath_endpoint_attached(datapath, ENDPOINT_IFINDEX_BASE +
+								  SLOT)); /* the old one still is */
+	assert_int_equal(datapath_attach_endpoint(datapath, ENDPOINT_IFINDEX_BASE + SLOT, &err), 0);
+	assert_true(datapath_endpoint_attached(datapath, ENDPOINT_IFINDEX_BASE + SLOT));
 	assert_true(program_gone(id));
 
 	assert_int_equal(filter_at(ifindex, BPF_TC_INGRESS, OTHER_PLACE), program_id(foreign));
@@ -74,11 +76,11 @@ static void test_removal_of_the_filter_is_noticed(void **state)
 	struct errmsg err = { 0 };
 
 	(void)state;
-	assert_int_equal(datapath_attach_endpoint(datapath, SLOT, &err), 0);
+	assert_int_equal(datapath_attach_endpoint(datapath, ENDPOINT_IFINDEX_BASE + SLOT, &err), 0);
 	qdisc_remove(ENDPOINT_IFINDEX_BASE + SLOT);
-	assert_false(datapath_endpoint_attached(datapath, SLOT));
-	assert_int_equal(datapath_attach_endpoint(datapath, SLOT, &err), 0);
-	assert_true(datapath_endpoint_attached(datapath, SLOT));
+	assert_false(datapath_endpoint_attached(datapath, ENDPOINT_IFINDEX_BASE + SLOT));
+	assert_int_equal(datapath_attach_endpoint(datapath, ENDPOINT_IFINDEX_BASE + SLOT, &err), 0);
+	assert_true(datapath_endpoint_attached(datapath, ENDPOINT_IFINDEX_BASE + SLOT));
 	datapath_close(datapath);
 }
 
@@ -91,7 +93,7 @@ static void test_tcx_program_stands_before_the_filter(void **state)
 	uint32_t id;
 
 	(void)state;
-	assert_int_equal(datapath_attach_endpoint(datapath, SLOT, &err), 0);
+	assert_int_equal(datapath_attach_endpoint(datapath, ENDPOINT_IFINDEX_BASE + SLOT, &err), 0);
 	if (!datapath_uses_tcx(datapath)) {
 		assert_int_not_equal(datapath_attach_tcx(datapath_program_fd(datapath, "from_pod"),
 							 ENDPOINT_IFINDEX_BASE + SLOT),
@@ -102,24 +104,24 @@ static void test_tcx_program_stands_before_the_filter(void **state)
 	assert_int_equal(tcx_program(), 0);
 	tcx_attach(datapath);
 	tcx_attach(datapath); /* idempotent */
-	assert_true(datapath_endpoint_attached(datapath, SLOT));
+	assert_true(datapath_endpoint_attached(datapath, ENDPOINT_IFINDEX_BASE + SLOT));
 
 	id = tcx_program();
 	datapath_close(datapath);
 	datapath = loader_open(&options);
-	assert_int_equal(datapath_attach_endpoint(datapath, SLOT, &err), 0);
+	assert_int_equal(datapath_attach_endpoint(datapath, ENDPOINT_IFINDEX_BASE + SLOT, &err), 0);
 	assert_int_equal(tcx_program(), program_id(datapath_program_fd(datapath, "from_pod")));
 	assert_true(program_gone(id));
-	assert_int_equal(datapath_attach_endpoint(datapath, SLOT, &err), 0);
+	assert_int_equal(datapath_attach_endpoint(datapath, ENDPOINT_IFINDEX_BASE + SLOT, &err), 0);
 	tcx_attach(datapath);
 
 	/* The next agent is told to do without. */
 	datapath_close(datapath);
 	options.force_clsact = true;
 	datapath = loader_open(&options);
-	assert_int_equal(datapath_attach_endpoint(datapath, SLOT, &err), 0);
+	assert_int_equal(datapath_attach_endpoint(datapath, ENDPOINT_IFINDEX_BASE + SLOT, &err), 0);
 	assert_int_equal(tcx_program(), 0);
-	assert_true(datapath_endpoint_attached(datapath, SLOT));
+	assert_true(datapath_endpoint_attached(datapath, ENDPOINT_IFINDEX_BASE + SLOT));
 	datapath_close(datapath);
 }
 
@@ -131,10 +133,11 @@ static void test_device_that_is_gone_is_no_obstacle(void **state)
 
 	(void)state;
 	assert_int_equal(scratch_veth("shortlived", ENDPOINT_IFINDEX_BASE + 4, &err), 0);
-	assert_int_equal(datapath_attach_endpoint(datapath, 4, &err), 0);
+	assert_int_equal(datapath_attach_endpoint(datapath, ENDPOINT_IFINDEX_BASE + 4, &err), 0);
 	assert_int_equal(scratch_link_del("shortlived", &err), 0);
-	assert_false(datapath_endpoint_attached(datapath, 4));
-	assert_int_equal(datapath_attach_endpoint(datapath, 4, &err), -ENODEV);
+	assert_false(datapath_endpoint_attached(datapath, ENDPOINT_IFINDEX_BASE + 4));
+	assert_int_equal(datapath_attach_endpoint(datapath, ENDPOINT_IFINDEX_BASE + 4, &err),
+			 -ENODEV);
 	assert_non_null(strstr(err.text, "device 1409286148"));
 	datapath_close(datapath);
 }

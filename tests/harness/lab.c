@@ -172,6 +172,7 @@ int lab_setup_pods(size_t count)
 		print_error("%s\n", err.text);
 		return -1;
 	}
+	maps_node(lab.datapath)->host_ifindex = (uint32_t)lab.pods->host_ifindex;
 	lab.from_pod = datapath_program_fd(lab.datapath, "from_pod");
 	lab.to_pod = datapath_program_fd(lab.datapath, "to_pod");
 	return 0;
@@ -419,7 +420,9 @@ void lab_attach(void)
 	lab.attached = true;
 	for (size_t i = 0; i < lab.pods->count; i++)
 		assert_int_equal(
-			datapath_attach_endpoint(lab.datapath, lab.pods->pod[i].slot, &err), 0);
+			datapath_attach_endpoint(
+				lab.datapath, ENDPOINT_IFINDEX_BASE + lab.pods->pod[i].slot, &err),
+			0);
 	assert_int_equal(datapath_attach_host(lab.datapath, lab.pods->host_ifindex, &err), 0);
 }
 

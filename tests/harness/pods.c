@@ -358,6 +358,7 @@ int pods_publish(const struct pods *pods, struct datapath *datapath, uint32_t fl
 			return fail(err, code, "publish pod %u", pod->slot);
 	}
 	maps_node(datapath)->netns_cookie = pods->node_cookie;
+	maps_node(datapath)->host_ifindex = (uint32_t)pods->host_ifindex;
 	maps_bump_revision(datapath);
 	return 0;
 }

@@ -78,6 +78,8 @@ static const struct netconf_case parse_cases[] = {
 	  CNI_1_1_0 },
 	{ "{" HEAD ",\"ipam\":{\"type\":\"a/b\"}}", CNI_INVALID_CONFIG, "ipam.type", CNI_1_1_0 },
 	{ "{" HEAD ",\"ipam\":{\"type\":\"..\"}}", CNI_INVALID_CONFIG, "ipam.type", CNI_1_1_0 },
+	{ "{" HEAD ",\"chained\":true,\"ipam\":{\"type\":\"host-local\"}}", 0, NULL, CNI_1_1_0 },
+	{ "{" HEAD ",\"chained\":1}", CNI_INVALID_CONFIG, "chained: a number, where", CNI_1_1_0 },
 	{ "{" HEAD ",\"prevResult\":[]}", CNI_INVALID_CONFIG,
 	  "prevResult: a list, where an object is needed", CNI_1_1_0 },
 	/* fields of the pod are ADD's affair */
@@ -136,6 +138,11 @@ static const struct pod_case pod_cases[] = {
 	{ ",\"ipMasq\":true", CNI_UNSUPPORTED_FIELD, "ipMasq: true" },
 	{ ",\"ipMasq\":1", CNI_INVALID_CONFIG, "ipMasq: a number, where a boolean is needed" },
 	{ ",\"args\":[]", CNI_INVALID_CONFIG, "args: a list, where an object is needed" },
+	{ ",\"chained\":true", 0, "0  {} []" },
+	{ ",\"chained\":true,\"ipam\":{}", 0, "0  {} []" },
+	{ ",\"chained\":true,\"ipam\":{\"type\":\"host-local\"}", CNI_INVALID_CONFIG,
+	  "ipam: with \"chained\" the plugin before" },
+	{ ",\"chained\":true,\"mtu\":1400", CNI_INVALID_CONFIG, "mtu: with \"chained\"" },
 	{ ",\"args\":{\"other\":7}", 0, "0  {} []" },
 	{ ",\"args\":{\"cni\":7}", CNI_INVALID_CONFIG,
 	  "args.cni: a number, where an object is needed" },
@@ -217,6 +224,20 @@ static void pod_fields_are_validated(void **state)
 		netconf_pod_done(&pod);
 		netconf_done(&conf);
 	}
+}
+
+/* DEL needs no address: it must not fail, nor ask a plugin that was never asked to ADD. */
+static void chained_runs_no_ipam_plugin(void **state)
+{
+	static const char text[] = "{" HEAD ",\"chained\":true,\"ipam\":{\"type\":\"host-local\"}}";
+	struct cni_error err = {};
+	struct netconf conf;
+
+	(void)state;
+	assert_int_equal(netconf_parse(text, strlen(text), &conf, &err), 0);
+	assert_true(conf.chained);
+	assert_null(conf.ipam_type);
+	netconf_done(&conf);
 }
 
 static void environment_asks_for_address_and_mac(void **state)
@@ -329,6 +350,7 @@ int main(void)
 		cmocka_unit_test(common_fields_are_validated),
 		cmocka_unit_test(defaults_are_filled_in),
 		cmocka_unit_test(pod_fields_are_validated),
+		cmocka_unit_test(chained_runs_no_ipam_plugin),
 		cmocka_unit_test(environment_asks_for_address_and_mac),
 		cmocka_unit_test(labels_are_bounded),
 		cmocka_unit_test(attachments_are_validated),

@@ -201,6 +201,54 @@ static void interface_is_found_in_a_sandbox_only(void **state)
 	cJSON_Delete(result);
 }
 
+static void addresses_of_one_interface(void **state)
+{
+	static const char head[] = "{\"interfaces\":[{\"name\":\"eth0\"},"
+				   "{\"name\":\"eth0\",\"sandbox\":\"/n\"},"
+				   "{\"name\":\"dummy\",\"sandbox\":\"/n\"}],\"ips\":[";
+	static const struct {
+		const char *result; /* after head, unless it begins with { */
+		const char *ifname;
+		const char *want; /* or the complaint */
+	} cases[] = {
+		{ "{\"address\":\"10.0.0.5/24\",\"interface\":1,\"gateway\":\"10.0.0.1\"},"
+		  "{\"address\":\"10.0.0.6/24\",\"interface\":2},"
+		  "{\"address\":\"10.0.0.7/24\",\"interface\":0},"
+		  "{\"address\":\"fd00::5/64\"}]}",
+		  "eth0", "[{\"address\":\"10.0.0.5/24\"},{\"address\":\"fd00::5/64\"}]" },
+		{ "{\"ip4\":{\"ip\":\"10.0.0.5/24\"}}", "eth0", "[{\"address\":\"10.0.0.5/24\"}]" },
+		{ "]}", "eth0", "no address of eth0" },
+		{ "{\"address\":\"10.0.0.7/24\",\"interface\":0}]}", "eth0", "no address of eth0" },
+		{ "{\"address\":\"10.0.0.7/24\"}]}", "eth1", "no interface eth1" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		cJSON *result, *list = NULL, *json;
+		struct cni_error err = {};
+		char text[600];
+		int code;
+
+		snprintf(text, sizeof(text), "%s%s",
+			 cases[i].result[0] == '{' && strstr(cases[i].result, "ip4") ? "" : head,
+			 cases[i].result);
+		json = cJSON_Parse(text);
+		assert_int_equal(
+			result_parse(json, "prevResult", CNI_INVALID_CONFIG, &result, &err), 0);
+		code = result_addresses(result, cases[i].ifname, &list, &err);
+		if (cases[i].want[0] == '[') {
+			assert_int_equal(code, 0);
+			assert_json(list, cases[i].want);
+		} else {
+			assert_int_equal(code, CNI_INVALID_CONFIG);
+			assert_non_null(strstr(err.msg, cases[i].want));
+		}
+		cJSON_Delete(list);
+		cJSON_Delete(result);
+		cJSON_Delete(json);
+	}
+}
+
 static void version_answer_lists_all(void **state)
 {
 	cJSON *answer = version_answer(CNI_0_4_0);
@@ -220,6 +268,7 @@ int main(void)
 		cmocka_unit_test(nonsense_is_refused),
 		cmocka_unit_test(earlier_result_comes_first),
 		cmocka_unit_test(interface_is_found_in_a_sandbox_only),
+		cmocka_unit_test(addresses_of_one_interface),
 		cmocka_unit_test(version_answer_lists_all),
 	};
 

@@ -111,6 +111,8 @@ static void test_refused_requests_name_the_field(void **state)
 		{ "{" BASE ",\"mtu\":65536}", "mtu: 65536 is not between" },
 		{ "{" BASE ",\"mac\":\"01:00:00:00:00:00\"}", "mac: \"01:00" },
 		{ "{" BASE ",\"ips\":[\"10.0.0.1\",\"10.0.0.2\"]}", "ips: an interface has" },
+		{ "{" BASE ",\"chained\":true}", "chained: without the addresses" },
+		{ "{" BASE ",\"chained\":1}", "chained: a number, where a boolean" },
 		{ "{" BASE ",\"ips\":[\"10.0.0\"]}", "ips[0]: \"10.0.0\" is not an address" },
 		{ "{" BASE ",\"ipam\":{\"ips\":[]}}", "ipam.ips: an interface has" },
 		{ "{" BASE ",\"ipam\":{\"ips\":[{\"address\":\"10.0.0.1\"}]}}",
@@ -178,6 +180,30 @@ static void test_state_file_reads_back_the_same(void **state)
 	assert_true(again->sequence == 1ULL << 60);
 	assert_int_equal(again->route_count, 1);
 	assert_int_equal(again->addresses[0].address.len, 96 + 16);
+}
+
+static void test_state_file_behind_another_plugin(void **state)
+{
+	auto_(endpoint) struct endpoint *endpoint = sample();
+	auto_(endpoint) struct endpoint *again = NULL;
+	auto_free char *text = NULL;
+	struct errmsg err = {};
+
+	(void)state;
+	endpoint->chained = true;
+	endpoint->host_ifindex = 12;
+	endpoint->pod_ifindex = 2;
+	snprintf(endpoint->host_ifname, sizeof(endpoint->host_ifname), "veth1234abcd");
+	text = endpoint_state_print(endpoint);
+	assert_int_equal(endpoint_state_parse(text, strlen(text), &again, &err), 0);
+	assert_true(again->chained);
+	assert_int_equal(endpoint_ifindex(again), 12);
+	assert_int_equal(again->pod_ifindex, 2);
+	assert_string_equal(again->host_ifname, "veth1234abcd");
+	memcpy(strstr(text, "\"hostIfindex\":12"), "\"hostIfindex\":0 ", 16);
+	endpoint_free(take_ptr(again));
+	assert_int_equal(endpoint_state_parse(text, strlen(text), &again, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "hostIfindex"));
 }
 
 /* Every prefix of a state file (a write that was cut off) and every single changed byte is either
@@ -273,6 +299,7 @@ int main(void)
 		cmocka_unit_test(test_delegated_addresses),
 		cmocka_unit_test(test_refused_requests_name_the_field),
 		cmocka_unit_test(test_state_file_reads_back_the_same),
+		cmocka_unit_test(test_state_file_behind_another_plugin),
 		cmocka_unit_test(test_damaged_state_files_do_no_harm),
 		cmocka_unit_test(test_wrong_state_files_say_why),
 		cmocka_unit_test(test_result_is_what_the_contract_says),
