@@ -70,17 +70,25 @@ static bool end_of(const struct reach *reach, size_t number, size_t index, enum 
 	return ret->has_addr;
 }
 
-static bool answer_make(const struct reach *reach, const struct cli_store *store, size_t from,
-			size_t to, enum family family, uint8_t proto, uint16_t port,
-			struct answer *ret)
-{
-	struct answer answer = { .port = port };
+/* A connection that is asked about, by numbers of the sides in reach. */
+struct asked {
+	size_t from;
+	size_t to;
+	enum family family;
+	uint8_t proto;
+	uint16_t port;
+};
 
-	if (!end_of(reach, from, 0, family, store, &answer.from) ||
-	    !end_of(reach, to, from == to, family, store, &answer.to))
+static bool answer_make(const struct reach *reach, const struct cli_store *store,
+			const struct asked *asked, struct answer *ret)
+{
+	struct answer answer = { .port = asked->port };
+
+	if (!end_of(reach, asked->from, 0, asked->family, store, &answer.from) ||
+	    !end_of(reach, asked->to, asked->from == asked->to, asked->family, store, &answer.to))
 		return false;
 	answer.explanation = policy_explain(store->objects, &answer.from, &answer.to,
-					    proto ? proto : IPPROTO_GRE, answer.port);
+					    asked->proto ? asked->proto : IPPROTO_GRE, answer.port);
 	*ret = answer;
 	return true;
 }
@@ -113,40 +121,44 @@ static void why_done(struct diff_why *why)
 		explanation_done(&why->answers[i].explanation);
 }
 
-static void flow_add(const struct policy_diff *diff, size_t from, size_t to, enum family family,
-		     uint8_t proto, uint16_t port, const struct cli_store *const *stores,
-		     struct diff_whys *whys)
+struct why_search {
+	const struct policy_diff *diff;
+	const struct cli_store *const *stores; /* by version */
+	size_t looked;
+	struct diff_whys whys;
+};
+
+static void asked_add(struct why_search *search, const struct asked *asked)
 {
-	struct diff_why why = { .proto = proto };
+	struct diff_why why = { .proto = asked->proto };
 	size_t made = 0;
 
-	while (made < DIFF_VERSIONS && answer_make(diff->reach, stores[made], from, to, family,
-						   proto, port, &why.answers[made]))
+	while (made < DIFF_VERSIONS &&
+	       answer_make(search->diff->reach, search->stores[made], asked, &why.answers[made]))
 		made++;
 	/* Compiler and explanation agree; else nothing is said rather than something wrong. */
 	if (made == DIFF_VERSIONS &&
 	    why.answers[DIFF_BEFORE].explanation.verdict !=
 		    why.answers[DIFF_AFTER].explanation.verdict &&
-	    !whys_have(whys, &why))
-		whys->items[whys->count++] = why;
+	    !whys_have(&search->whys, &why))
+		search->whys.items[search->whys.count++] = why;
 	else
 		why_done(&why);
 }
 
 /* The first and the last port of each range: rules for ports side by side are one range. */
-static void pair_add(const struct policy_diff *diff, size_t from, size_t to, enum family family,
-		     uint32_t ports, const struct cli_store *const *stores, size_t *looked,
-		     struct diff_whys *whys)
+static void pair_add(struct why_search *search, struct asked *asked, uint32_t ports)
 {
-	struct port_pool *pool = reach_pool(diff->reach);
+	struct port_pool *pool = reach_pool(search->diff->reach);
 	struct port_span span;
 
 	for (size_t n = 0; ports_span(pool, ports, n, &span); n++) {
 		for (size_t k = 0; k < (span.min == span.max ? 1 : 2); k++) {
-			if (whys->count == DIFF_WHYS_MAX || ++*looked > FLOWS_MAX)
+			if (search->whys.count == DIFF_WHYS_MAX || ++search->looked > FLOWS_MAX)
 				return;
-			flow_add(diff, from, to, family, span.proto, k ? span.max : span.min,
-				 stores, whys);
+			asked->proto = span.proto;
+			asked->port = k ? span.max : span.min;
+			asked_add(search, asked);
 		}
 	}
 }
@@ -154,23 +166,22 @@ static void pair_add(const struct policy_diff *diff, size_t from, size_t to, enu
 struct diff_whys diff_whys_of(const struct policy_diff *diff, const struct diff_change *change,
 			      uint32_t ports, const struct cli_store *const *stores)
 {
-	struct diff_whys whys = { .count = 0 };
-	size_t looked = 0;
+	struct why_search search = { .diff = diff, .stores = stores };
 
 	for (size_t i = 0; i < change->from_count; i++) {
 		for (size_t k = 0; k < change->to_count; k++) {
-			size_t from = change->from[i], to = change->to[k];
-			enum family family = FAMILY_V4;
+			struct asked asked = { .from = change->from[i], .to = change->to[k] };
 
-			if (!change->families[family] ||
-			    !reach_meets(diff->reach, family, from, to))
-				family = FAMILY_V6;
-			if (whys.count == DIFF_WHYS_MAX || looked > FLOWS_MAX)
-				return whys;
-			pair_add(diff, from, to, family, ports, stores, &looked, &whys);
+			asked.family = FAMILY_V4;
+			if (!change->families[FAMILY_V4] ||
+			    !reach_meets(diff->reach, FAMILY_V4, asked.from, asked.to))
+				asked.family = FAMILY_V6;
+			if (search.whys.count == DIFF_WHYS_MAX || search.looked > FLOWS_MAX)
+				return search.whys;
+			pair_add(&search, &asked, ports);
 		}
 	}
-	return whys;
+	return search.whys;
 }
 
 void diff_whys_done(struct diff_whys *whys)

@@ -377,11 +377,11 @@ struct uplink_search {
 static int uplink_link_keep(const char *name, void *arg)
 {
 	const struct uplink_search *search = arg;
+	const size_t len = strlen(UPLINK_PIN);
 	char path[PIN_PATH_MAX];
-	int ifindex;
 
-	if (sscanf(name, UPLINK_PIN "%d-", &ifindex) == 1 &&
-	    !is_kept(search->ifindexes, search->count, ifindex))
+	if (!strncmp(name, UPLINK_PIN, len) &&
+	    !is_kept(search->ifindexes, search->count, (int)strtol(name + len, NULL, 10)))
 		link_remove(link_path(search->pin_dir, name, path));
 	return 0;
 }

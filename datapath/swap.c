@@ -87,6 +87,7 @@ static int host_replace(const struct datapath *datapath, const struct program *p
 static int jump_load(struct swap *swap, int index, struct errmsg *err)
 {
 	const struct bpf_insn code[] = {
+		/* NOLINTNEXTLINE(misc-redundant-expression): the names say what the zeros mean */
 		{ .code = BPF_LD | BPF_DW | BPF_IMM,
 		  .dst_reg = BPF_REG_2,
 		  .src_reg = BPF_PSEUDO_MAP_FD,

@@ -33,6 +33,20 @@
 
 #define NEXT_FORMAT "from%u_to%u"
 
+/* Whether a folder's name is of NEXT_FORMAT. */
+static bool next_parse(const char *name, uint32_t *ret_from, uint32_t *ret_to)
+{
+	char *end;
+
+	if (strncmp(name, "from", 4) != 0)
+		return false;
+	*ret_from = (uint32_t)strtoul(name + 4, &end, 10);
+	if (strncmp(end, "_to", 3) != 0)
+		return false;
+	*ret_to = (uint32_t)strtoul(end + 3, &end, 10);
+	return !*end;
+}
+
 /* Nobody has a pin whose path is longer; "" is none either. */
 static const char *pin_path(const char *folder, const char *name, char buf[PIN_PATH_MAX])
 {
@@ -78,7 +92,7 @@ bool folder_has_maps(const char *name)
 	uint32_t from, to;
 
 	return !strcmp(name, "maps") || !strcmp(name, "new") || !strcmp(name, "old") ||
-	       sscanf(name, NEXT_FORMAT, &from, &to) == 2;
+	       next_parse(name, &from, &to);
 }
 
 static uint32_t map_id(int fd)
@@ -192,7 +206,7 @@ static int next_find(const char *name, void *arg)
 	char path[PIN_PATH_MAX];
 	uint32_t from, to;
 
-	if (sscanf(name, NEXT_FORMAT, &from, &to) != 2)
+	if (!next_parse(name, &from, &to))
 		return 0;
 	pin_path(search->pin_dir, name, path);
 	if (to != search->version)

@@ -124,6 +124,7 @@ void asks_free(struct asks *asks)
 	if (!asks)
 		return;
 	while ((ask = LIST_FIRST(&asks->list))) {
+		/* NOLINTNEXTLINE(*Malloc): ask_free() takes it off the list */
 		apiserver_cancel(ask->request);
 		ask_free(ask);
 	}

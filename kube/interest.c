@@ -252,6 +252,7 @@ void interest_free(struct interest *interest)
 	if (!interest)
 		return;
 	while ((part = LIST_FIRST(&interest->parts))) {
+		/* NOLINTNEXTLINE(*Malloc): part_free() takes it off the list */
 		reflector_free(part->reflector);
 		part_free(part);
 	}

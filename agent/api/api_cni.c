@@ -104,6 +104,7 @@ static const char *text_get(const cJSON *object, const char *key)
 
 static void waiting_add_free(struct waiting_add *add)
 {
+	/* NOLINTNEXTLINE(*NullDereference): every item has one before it, the first the last */
 	DL_DELETE(add->call.agent->waiting_adds, add);
 	cJSON_Delete(add->request);
 	close(add->netns_fd);

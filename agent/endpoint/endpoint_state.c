@@ -363,6 +363,7 @@ static int state_load_one(struct endpoints *endpoints, const char *path, struct 
 		ret = endpoint_state_parse(text, len, &endpoint, err);
 	if (ret < 0)
 		return ret;
+	/* NOLINTNEXTLINE(*NullDereference): parsed */
 	if (!checked && endpoint->state_version >= STATE_CHECKED)
 		return fail_plain(err, -EBADMSG, "its last line, the checksum, is missing");
 	/* NOLINTNEXTLINE(*NullDereference): parsed */

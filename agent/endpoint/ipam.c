@@ -73,6 +73,7 @@ int ipam_set(struct ipam *ipam, const struct prefix *ranges, size_t count, struc
 
 	if (ret < 0)
 		return ret;
+	/* NOLINTNEXTLINE(*NullDereference): set, as no error was returned */
 	*ipam = *other;
 	*other = former;
 	return 0;

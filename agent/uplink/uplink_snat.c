@@ -61,13 +61,17 @@ static struct port_range local_ports(void)
 {
 	auto_free char *text = NULL;
 	struct errmsg err = {};
-	unsigned int min, max;
+	unsigned long min, max;
 	size_t len;
+	char *end;
 
-	if (file_read(LOCAL_PORTS_PATH, LOCAL_PORTS_FILE_MAX, &text, &len, &err) == 0 &&
-	    sscanf(text, "%u %u", &min, &max) == 2 && min <= max && max <= UINT16_MAX)
-		return (struct port_range){ (uint16_t)min, (uint16_t)max };
-	return LOCAL_PORTS_DEFAULT;
+	if (file_read(LOCAL_PORTS_PATH, LOCAL_PORTS_FILE_MAX, &text, &len, &err) < 0)
+		return LOCAL_PORTS_DEFAULT;
+	min = strtoul(text, &end, 10);
+	max = strtoul(end, NULL, 10);
+	if (min == 0 || min > max || max > UINT16_MAX)
+		return LOCAL_PORTS_DEFAULT;
+	return (struct port_range){ (uint16_t)min, (uint16_t)max };
 }
 
 /* ---- addresses ------------------------------------------------------------------------------- */

@@ -52,6 +52,7 @@ static void add_namespace(struct interest *interest, const char *namespace)
 		add_all(interest);
 		return;
 	}
+	/* NOLINTNEXTLINE(*Malloc): nobody copies an interest to itself */
 	interest->namespaces = xreallocarray(interest->namespaces, interest->count + 1,
 					     sizeof(*interest->namespaces));
 	memmove(&interest->namespaces[at + 1], &interest->namespaces[at],
