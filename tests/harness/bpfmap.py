@@ -23,10 +23,12 @@ def bpf(command, attr):
 class Map:
     """A pinned map, whose keys and values are bytes."""
 
-    def __init__(self, path, key_size, value_size):
-        self.key_size, self.value_size = key_size, value_size
+    def __init__(self, path):
         name = ctypes.create_string_buffer(os.fsencode(path))
         self.fd = bpf(OBJ_GET, struct.pack("=QII", ctypes.addressof(name), 0, 0))
+        with open(f"/proc/self/fdinfo/{self.fd}") as file:
+            info = dict(line.split(":\t") for line in file.read().splitlines())
+        self.key_size, self.value_size = int(info["key_size"]), int(info["value_size"])
 
     def close(self):
         os.close(self.fd)

@@ -4,6 +4,13 @@
 import tendril
 
 
+def settled(netns):
+    """Waits until the link-local address may be used: it asks for neighbours."""
+    tendril.wait_for(lambda: "inet6 fe80" in netns.ip("-6", "addr", "show", "dev", "eth0").stdout
+                     and not netns.ip("-6", "addr", "show", "dev", "eth0", "tentative").stdout,
+                     f"the link-local address of {netns.name}")
+
+
 class Lan:
     """Node number I has 192.0.2.I and 2001:db8::I on eth0."""
 
@@ -44,6 +51,8 @@ class Nodes:
             self.tell()
             for node in self.all:
                 node.start()
+            for node in self.all:
+                settled(node.netns)
         except BaseException:
             self.close()
             raise

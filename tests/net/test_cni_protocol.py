@@ -190,7 +190,7 @@ def test_add_gives_up_on_a_silent_agent(plugin):
     with plugin.agent(lambda path, body: answers[path]):
         began = time.monotonic()
         assert plugin("ADD").code == 11
-        assert 4 < time.monotonic() - began < 8
+        assert 14 < time.monotonic() - began < 25
         silence.set()
     assert plugin.spool() == ["c1-eth0.json"]  # it may get to the ADD yet
 

@@ -101,7 +101,7 @@ class Lab:
 
     @staticmethod
     def node_ports(node):
-        state = Map(f"{node.bpffs}/maps/node_map", 4, 56)
+        state = Map(f"{node.bpffs}/maps/node_map")
         value = state.get(bytes(4))
         state.put(bytes(4), value[:16] + struct.pack("=HH", 30000, 32767) + value[20:])
         state.close()
@@ -110,8 +110,8 @@ class Lab:
         """The node's port leads to these (address, port)."""
         node = node or self.one
         number, service_id = (1 if node is self.one else 2), port * 2 + family
-        services = Map(f"{node.bpffs}/maps/service_map", 20, 24)
-        entries = Map(f"{node.bpffs}/maps/backend_map", 8, 20)
+        services = Map(f"{node.bpffs}/maps/service_map")
+        entries = Map(f"{node.bpffs}/maps/backend_map")
         for i, (addr, target) in enumerate(backends):
             entries.put(struct.pack("=II", service_id, i), address(addr) + struct.pack(">HH", target, 0))
         value = struct.pack("=IIIIBBHI", service_id, len(backends), 0, 0, NODE_PORT_KIND,
