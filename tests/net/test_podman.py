@@ -220,7 +220,7 @@ def test_the_page_for_containers_is_done_as_printed():
             if command.startswith("tendril monitor"):  # it would run for ever
                 lines += [f"if timeout 1 {command}", "then false; else [ $? = 124 ]; fi"]
             elif command == "tendril service list":  # the file was copied a moment ago
-                lines += [f"until {command} | grep '^default/web  *10.128.0.1 '; do :; done"]
+                lines += [f"until {command} | grep '^default/web .* 10.128.0.1'; do :; done"]
             else:
                 lines += [command.replace("IMAGE", image_command)]
         script.write_text("\n".join(lines))
