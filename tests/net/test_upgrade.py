@@ -98,10 +98,12 @@ class Lab:
                  Load(self.outside, f"tcp {v4} {PORT}", f"open {v4} {PORT}", f"udp {v4} {PORT}")]
         return [load.ready() for load in loads]
 
-    def check(self, loads):
+    def check(self, loads, killed=False):
+        """Nothing failed.  Where the agent was killed in the middle, a connection that was opened
+        before the next start may show its backend to getpeername() (doc/upgrade.md)."""
         found = [load.end() for load in loads]
-        assert not [(task, what) for tasks in found for task, what in tasks.items()
-                    if what["failed"]], found
+        assert not [(task, why) for tasks in found for task, what in tasks.items()
+                    for why in what["failed"] if not (killed and why.startswith("peer "))], found
         return {task: what["longest"] for tasks in found for task, what in tasks.items()}
 
     def close(self):
@@ -231,7 +233,7 @@ def test_killed_at_any_step_the_next_start_goes_on(following, previous):
             print(kind, number)
             killed_at(node, kind, number)
             node.start()
-            lab.check(loads)
+            lab.check(loads, killed=True)
             assert folders(node) == ["links", "maps", "version"]
             lab.close()
 
