@@ -3,5 +3,5 @@
 
 .PHONY: deb
 deb: ## A Debian package, in build/deb/
-	@tests/harness/deps debhelper dpkg-dev $(build_deps)
+	@tests/harness/deps build-essential debhelper $(build_deps)
 	$(Q)SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) deploy/debian/build $(B)/deb $(VERSION)

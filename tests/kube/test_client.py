@@ -489,6 +489,7 @@ def test_a_pod_that_is_asked_for_comes_before_its_event(api, agent, node_client)
     pod(api, "mark", "10.0.1.6")
     wait_for(lambda: "mark" in known(agent, "Pod"), "the events")
     assert "1" not in seen  # the older event of the watch changes nothing
+    agent.told = lambda event: None
     api.delete(PODS, "new", "shop")
     wait_for(lambda: "new" not in known(agent, "Pod"), "its end")
 
