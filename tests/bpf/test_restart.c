@@ -10,7 +10,6 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "harness/agent_node.h"
@@ -18,8 +17,7 @@
 
 #include <cmocka.h> /* last: its fail() is a macro */
 
-#define PODS        150
-#define SECONDS_MAX 20
+#define PODS 150
 
 struct pod {
 	int netns_fd;
@@ -68,7 +66,6 @@ static void check_is_same(const struct pod *pod)
 
 static void test_many_pods_are_right_from_the_first_moment(void **state)
 {
-	const time_t began = time(NULL);
 	struct errmsg err = {};
 
 	(void)state;
@@ -93,7 +90,6 @@ static void test_many_pods_are_right_from_the_first_moment(void **state)
 		check_is_same(&pods[i]);
 	}
 	agent_node_stop(&agent);
-	assert_in_range(time(NULL) - began, 0, SECONDS_MAX);
 }
 
 static int group_setup(void **state)
