@@ -444,9 +444,10 @@ static int routes_filter(int fd, struct errmsg *err)
 
 static int netlink_watch(struct endpoint_watch *watch, struct errmsg *err)
 {
-	static const int groups[] = { RTNLGRP_LINK,        RTNLGRP_TC,          RTNLGRP_IPV4_IFADDR,
-				      RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE,  RTNLGRP_IPV6_ROUTE,
-				      RTNLGRP_NSID,        RTNLGRP_IPV4_NETCONF };
+	static const unsigned int groups[] = { RTNLGRP_LINK,        RTNLGRP_TC,
+					       RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR,
+					       RTNLGRP_IPV4_ROUTE,  RTNLGRP_IPV6_ROUTE,
+					       RTNLGRP_NSID,        RTNLGRP_IPV4_NETCONF };
 	int ret = netlink_open(&watch->netlink, -1, err);
 	int bytes = WATCH_RECEIVE_BYTES;
 	int fd = watch->netlink.fd;
@@ -460,11 +461,8 @@ static int netlink_watch(struct endpoint_watch *watch, struct errmsg *err)
 	/* Without it (no CAP_NET_BROADCAST) only CHECK finds changes inside pods. */
 	if (setsockopt(fd, SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, &on, sizeof(on)) < 0)
 		log_warn("changes inside pods are not seen: %s", strerror(errno));
-	for (size_t i = 0; i < ARRAY_SIZE(groups); i++) {
-		if (setsockopt(fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &groups[i],
-			       sizeof(groups[i])) < 0)
-			return fail(err, -errno, "watch netlink group %d", groups[i]);
-	}
+	if (netlink_join(&watch->netlink, groups, ARRAY_SIZE(groups), err) < 0)
+		return err->code;
 	watch->netlink_event =
 		event_new(watch->endpoints->base, fd, EV_READ | EV_PERSIST, on_netlink, watch);
 	if (event_add(watch->netlink_event, NULL) < 0)

@@ -345,11 +345,8 @@ static int notices_open(struct nodes *nodes, struct errmsg *err)
 
 	if (netlink_open(&nodes->notices, -1, err) < 0)
 		return err->code;
-	for (size_t i = 0; i < ARRAY_SIZE(groups); i++) {
-		if (setsockopt(nodes->notices.fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &groups[i],
-			       sizeof(groups[i])) < 0)
-			return fail(err, -errno, "follow routes");
-	}
+	if (netlink_join(&nodes->notices, groups, ARRAY_SIZE(groups), err) < 0)
+		return err->code;
 	nodes->settle = evtimer_new(nodes->options.base, on_settle, nodes);
 	nodes->readable = event_new(nodes->options.base, nodes->notices.fd, EV_READ | EV_PERSIST,
 				    on_notices, nodes);

@@ -307,17 +307,15 @@ static int routes_filter(int fd, struct errmsg *err)
 
 static int notices_watch(struct uplinks *uplinks, struct errmsg *err)
 {
-	static const int groups[] = { RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR,
-				      RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE };
+	static const unsigned int groups[] = { RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR,
+					       RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE,
+					       RTNLGRP_IPV6_ROUTE };
 	int ret = netlink_open(&uplinks->watch, -1, err);
 
 	if (ret == 0)
 		ret = routes_filter(uplinks->watch.fd, err);
-	for (size_t i = 0; i < ARRAY_SIZE(groups) && ret == 0; i++) {
-		if (setsockopt(uplinks->watch.fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &groups[i],
-			       sizeof(groups[i])) < 0)
-			ret = fail(err, -errno, "watch netlink group %d", groups[i]);
-	}
+	if (ret == 0)
+		ret = netlink_join(&uplinks->watch, groups, ARRAY_SIZE(groups), err);
 	if (ret)
 		return ret;
 	uplinks->watch_event = event_new(uplinks->options.base, uplinks->watch.fd,

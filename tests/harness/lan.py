@@ -4,10 +4,10 @@
 import tendril
 
 
-def settled(netns):
+def settled(netns, device="eth0"):
     """Waits until the link-local address may be used: it asks for neighbours."""
-    tendril.wait_for(lambda: "inet6 fe80" in netns.ip("-6", "addr", "show", "dev", "eth0").stdout
-                     and not netns.ip("-6", "addr", "show", "dev", "eth0", "tentative").stdout,
+    tendril.wait_for(lambda: "inet6 fe80" in netns.ip("-6", "addr", "show", "dev", device).stdout
+                     and not netns.ip("-6", "addr", "show", "dev", device, "tentative").stdout,
                      f"the link-local address of {netns.name}")
 
 

@@ -13,6 +13,7 @@ import subprocess
 import pytest
 
 from bpfmap import Map, address
+from lan import settled
 from tendril import (HARNESS, Namespace, Node, policy_object, service_object, slice_object,
                      wait_for)
 
@@ -90,6 +91,9 @@ class Lab:
                           f"2001:db8::{other}")
             if served:
                 wait_for(lambda node=node: "services are served on up0" in node.log(), "the uplink")
+
+        for netns in (self.one.netns, self.two.netns, self.client):
+            settled(netns, "up0")
 
     def close(self):
         for each in (self.one, self.two):
