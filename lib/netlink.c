@@ -46,17 +46,6 @@ int netlink_open_protocol(struct netlink *netlink, int netns_fd, int protocol, s
 	return 0;
 }
 
-int netlink_join(struct netlink *netlink, const unsigned int *groups, size_t count,
-		 struct errmsg *err)
-{
-	for (size_t i = 0; i < count; i++) {
-		if (setsockopt(netlink->fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &groups[i],
-			       sizeof(groups[i])) < 0)
-			return fail(err, -errno, "follow netlink group %u", groups[i]);
-	}
-	return 0;
-}
-
 void netlink_close(struct netlink *netlink)
 {
 	if (netlink->fd >= 0)

@@ -33,9 +33,6 @@ struct netlink {
 int netlink_open(struct netlink *netlink, int netns_fd, struct errmsg *err);
 /* The same for another protocol than NETLINK_ROUTE. */
 int netlink_open_protocol(struct netlink *netlink, int netns_fd, int protocol, struct errmsg *err);
-/* Subscribes to notifications (RTNLGRP_...), which the caller reads from the socket. */
-int netlink_join(struct netlink *netlink, const unsigned int *groups, size_t count,
-		 struct errmsg *err);
 void netlink_close(struct netlink *netlink); /* fine if it is not open */
 #define auto_netlink __attribute__((cleanup(netlink_close)))
 

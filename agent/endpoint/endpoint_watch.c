@@ -7,7 +7,6 @@
 #include "agent/endpoint/endpoint_internal.h"
 
 #include <errno.h>
-#include <linux/filter.h>
 #include <linux/net_namespace.h>
 #include <linux/netconf.h>
 #include <linux/pkt_sched.h>
@@ -20,21 +19,16 @@
 #define LOG_MODULE "endpoint"
 #include "lib/alloc.h"
 #include "lib/log.h"
+#include "lib/netlink_watch.h"
 
 #define WATCH_RECEIVE_BYTES (4 * 1024 * 1024)
-/* A pod with NET_ADMIN can cause notifications as fast as the kernel makes them.  Reading takes
- * some 5 us for each: this many in one turn of the loop, then a pause, is at most 6 % of a CPU. */
-#define READ_BUDGET   256
-#define READ_PAUSE_MS 20
-#define LOST_SECONDS  5  /* between two looks at everything, because notifications were lost */
-#define SETTLE_BUDGET 8  /* endpoints in one turn of the loop: about 5 ms */
-#define RETRY_SECONDS 11 /* a little more than the period of repairs */
+#define LOST_SECONDS        5 /* between two looks at everything, because notifications were lost */
+#define SETTLE_BUDGET       8 /* endpoints in one turn of the loop: about 5 ms */
+#define RETRY_SECONDS       11 /* a little more than the period of repairs */
 
 struct endpoint_watch {
 	struct endpoints *endpoints;
-	struct netlink netlink;
-	struct event *netlink_event;
-	struct event *resume_event; /* reading goes on after a pause */
+	struct netlink_watch *netlink;
 	struct event *lost_event;   /* notifications that are lost meanwhile wait for it */
 	struct event *settle_event; /* what is in doubt is looked at */
 	int inotify_fd;
@@ -345,73 +339,22 @@ static void on_lost(evutil_socket_t fd, short what, void *arg)
 	endpoint_watch_settle(watch);
 }
 
-/* The number of the namespace a notification is from; -1: our own. */
-static int notice_netns_id(struct msghdr *message)
-{
-	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(message); cmsg;
-	     cmsg = CMSG_NXTHDR(message, cmsg)) {
-		int id;
-
-		if (cmsg->cmsg_level == SOL_NETLINK && cmsg->cmsg_type == NETLINK_LISTEN_ALL_NSID) {
-			memcpy(&id, CMSG_DATA(cmsg), sizeof(id));
-			return id;
-		}
-	}
-	return -1;
-}
-
-static void on_resume(evutil_socket_t fd, short what, void *arg)
+static void on_notice(const struct nlmsghdr *notice, int netns_id, void *arg)
 {
 	struct endpoint_watch *watch = arg;
 
-	(void)fd;
-	(void)what;
-	event_add(watch->netlink_event, NULL);
+	if (netns_id < 0)
+		on_own_notice(watch, notice);
+	else
+		on_pod_notice(watch, notice, netns_id);
 }
 
-static void on_netlink(evutil_socket_t fd, short what, void *arg)
+static void on_turn(bool lost, void *arg)
 {
 	struct endpoint_watch *watch = arg;
-	char control[CMSG_SPACE(sizeof(int))];
-	char buf[NETLINK_BUFFER_SIZE];
-	const struct timeval pause = { .tv_usec = READ_PAUSE_MS * 1000 };
-	int budget = READ_BUDGET;
 
-	(void)what;
-	for (; budget > 0; budget--) {
-		struct sockaddr_nl from = {};
-		struct iovec part = { buf, sizeof(buf) };
-		struct msghdr message = { .msg_name = &from,
-					  .msg_namelen = sizeof(from),
-					  .msg_iov = &part,
-					  .msg_iovlen = 1,
-					  .msg_control = control,
-					  .msg_controllen = sizeof(control) };
-		ssize_t received = recvmsg(fd, &message, MSG_DONTWAIT);
-		const struct nlmsghdr *notice = (const struct nlmsghdr *)buf;
-		int len = (int)received;
-		int netns_id;
-
-		if (received < 0 && errno == ENOBUFS) {
-			notices_lost(watch);
-			continue;
-		}
-		if (received < 0)
-			break;
-		if (from.nl_pid != 0)
-			continue; /* only messages of the kernel count */
-		netns_id = notice_netns_id(&message);
-		for (; mnl_nlmsg_ok(notice, len); notice = mnl_nlmsg_next(notice, &len)) {
-			if (netns_id < 0)
-				on_own_notice(watch, notice);
-			else
-				on_pod_notice(watch, notice, netns_id);
-		}
-	}
-	if (budget == 0) {
-		event_del(watch->netlink_event);
-		evtimer_add(watch->resume_event, &pause);
-	}
+	if (lost)
+		notices_lost(watch);
 	endpoint_watch_settle(watch);
 }
 
@@ -421,8 +364,12 @@ static void on_netlink(evutil_socket_t fd, short what, void *arg)
  * not say whose route they replace.  Numbers in netlink headers are in host order while the filter
  * reads network order, hence the htons().
  */
-static int routes_filter(int fd, struct errmsg *err)
+static int netlink_open_watch(struct endpoint_watch *watch, struct errmsg *err)
 {
+	static const unsigned int groups[] = { RTNLGRP_LINK,        RTNLGRP_TC,
+					       RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR,
+					       RTNLGRP_IPV4_ROUTE,  RTNLGRP_IPV6_ROUTE,
+					       RTNLGRP_NSID,        RTNLGRP_IPV4_NETCONF };
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offsetof(struct nlmsghdr, nlmsg_type)),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_NEWROUTE), 3, 0),
@@ -435,38 +382,26 @@ static int routes_filter(int fd, struct errmsg *err)
 		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
 		BPF_STMT(BPF_RET | BPF_K, 0),
 	};
-	struct sock_fprog program = { .len = ARRAY_SIZE(code), .filter = code };
-
-	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) < 0)
-		return fail(err, -errno, "filter netlink");
-	return 0;
-}
-
-static int netlink_watch(struct endpoint_watch *watch, struct errmsg *err)
-{
-	static const unsigned int groups[] = { RTNLGRP_LINK,        RTNLGRP_TC,
-					       RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR,
-					       RTNLGRP_IPV4_ROUTE,  RTNLGRP_IPV6_ROUTE,
-					       RTNLGRP_NSID,        RTNLGRP_IPV4_NETCONF };
-	int ret = netlink_open(&watch->netlink, -1, err);
+	const struct sock_fprog filter = { .len = ARRAY_SIZE(code), .filter = code };
+	const struct netlink_watch_options options = { .base = watch->endpoints->base,
+						       .groups = groups,
+						       .group_count = ARRAY_SIZE(groups),
+						       .filter = &filter,
+						       .notice = on_notice,
+						       .turn = on_turn,
+						       .arg = watch };
+	int ret = netlink_watch_new(&options, &watch->netlink, err);
 	int bytes = WATCH_RECEIVE_BYTES;
-	int fd = watch->netlink.fd;
 	int on = 1;
+	int fd;
 
-	if (ret == 0)
-		ret = routes_filter(fd, err);
 	if (ret < 0)
 		return ret;
+	fd = netlink_watch_fd(watch->netlink);
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes));
 	/* Without it (no CAP_NET_BROADCAST) only CHECK finds changes inside pods. */
 	if (setsockopt(fd, SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, &on, sizeof(on)) < 0)
 		log_warn("changes inside pods are not seen: %s", strerror(errno));
-	if (netlink_join(&watch->netlink, groups, ARRAY_SIZE(groups), err) < 0)
-		return err->code;
-	watch->netlink_event =
-		event_new(watch->endpoints->base, fd, EV_READ | EV_PERSIST, on_netlink, watch);
-	if (event_add(watch->netlink_event, NULL) < 0)
-		return fail(err, -EIO, "watch netlink");
 	return 0;
 }
 
@@ -510,12 +445,10 @@ int endpoint_watch_new(struct endpoints *endpoints, struct endpoint_watch **ret_
 	int ret;
 
 	watch->endpoints = endpoints;
-	watch->netlink = (struct netlink)NETLINK_INIT;
 	watch->inotify_fd = -1;
 	watch->settle_event = evtimer_new(endpoints->base, on_settle, watch);
-	watch->resume_event = evtimer_new(endpoints->base, on_resume, watch);
 	watch->lost_event = evtimer_new(endpoints->base, on_lost, watch);
-	ret = netlink_watch(watch, err);
+	ret = netlink_open_watch(watch, err);
 	if (ret == 0)
 		ret = spool_watch(watch, err);
 	if (ret < 0) {
@@ -530,17 +463,13 @@ void endpoint_watch_free(struct endpoint_watch *watch)
 {
 	if (!watch)
 		return;
-	if (watch->netlink_event)
-		event_free(watch->netlink_event);
 	if (watch->inotify_event)
 		event_free(watch->inotify_event);
 	if (watch->settle_event)
 		event_free(watch->settle_event);
-	if (watch->resume_event)
-		event_free(watch->resume_event);
 	if (watch->lost_event)
 		event_free(watch->lost_event);
-	netlink_close(&watch->netlink);
+	netlink_watch_free(watch->netlink);
 	if (watch->inotify_fd >= 0)
 		close(watch->inotify_fd);
 	free(watch);

@@ -18,6 +18,7 @@
 #include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/log.h"
+#include "lib/netlink_watch.h"
 #include "lib/route.h"
 
 #define SETTLE_MS 100 /* notifications come in groups */
@@ -38,9 +39,9 @@ struct routes {
 struct nodes {
 	struct nodes_options options;
 	struct netlink netlink; /* requests */
-	struct netlink notices;
-	struct event *readable;
+	struct netlink_watch *watch;
 	struct event *settle;
+	bool doubt; /* a notification of this turn matters */
 	struct routes routes;
 	bool complete;
 	char text[400];
@@ -317,42 +318,40 @@ static bool notice_matters(const struct nodes *nodes, const struct nlmsghdr *not
 	}
 }
 
-static void on_notices(evutil_socket_t fd, short what, void *arg)
+static void on_notice(const struct nlmsghdr *notice, int netns_id, void *arg)
 {
-	const struct timeval delay = { .tv_usec = SETTLE_MS * 1000 };
-	_Alignas(struct nlmsghdr) char buf[NETLINK_BUFFER_SIZE];
 	struct nodes *nodes = arg;
-	bool matters = false;
-	ssize_t len;
 
-	(void)what;
-	while ((len = recv(fd, buf, sizeof(buf), MSG_DONTWAIT)) > 0) {
-		int left = (int)len;
-
-		for (const struct nlmsghdr *notice = (const struct nlmsghdr *)buf;
-		     !matters && mnl_nlmsg_ok(notice, left); notice = mnl_nlmsg_next(notice, &left))
-			matters = notice_matters(nodes, notice);
-	}
-	if (matters || (len < 0 && errno == ENOBUFS))
-		evtimer_add(nodes->settle, &delay);
+	(void)netns_id;
+	nodes->doubt = nodes->doubt || notice_matters(nodes, notice);
 }
 
-static int notices_open(struct nodes *nodes, struct errmsg *err)
+static void on_turn(bool lost, void *arg)
+{
+	const struct timeval delay = { .tv_usec = SETTLE_MS * 1000 };
+	struct nodes *nodes = arg;
+
+	if ((nodes->doubt || lost) && !evtimer_pending(nodes->settle, NULL))
+		evtimer_add(nodes->settle, &delay);
+	nodes->doubt = false;
+}
+
+static int watch_open(struct nodes *nodes, struct errmsg *err)
 {
 	static const unsigned int groups[] = { RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR,
 					       RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE,
 					       RTNLGRP_IPV6_ROUTE };
+	const struct netlink_watch_options options = { .base = nodes->options.base,
+						       .groups = groups,
+						       .group_count = ARRAY_SIZE(groups),
+						       .notice = on_notice,
+						       .turn = on_turn,
+						       .arg = nodes };
 
-	if (netlink_open(&nodes->notices, -1, err) < 0)
-		return err->code;
-	if (netlink_join(&nodes->notices, groups, ARRAY_SIZE(groups), err) < 0)
-		return err->code;
 	nodes->settle = evtimer_new(nodes->options.base, on_settle, nodes);
-	nodes->readable = event_new(nodes->options.base, nodes->notices.fd, EV_READ | EV_PERSIST,
-				    on_notices, nodes);
-	if (!nodes->settle || !nodes->readable || event_add(nodes->readable, NULL) < 0)
+	if (!nodes->settle)
 		return fail(err, -ENOMEM, "follow routes");
-	return 0;
+	return netlink_watch_new(&options, &nodes->watch, err);
 }
 
 /* ---- what is told ---------------------------------------------------------------------------- */
@@ -397,12 +396,12 @@ int nodes_new(const struct nodes_options *options, struct nodes **ret, struct er
 
 	*ret = nodes;
 	nodes->options = *options;
-	nodes->netlink = nodes->notices = (struct netlink)NETLINK_INIT;
+	nodes->netlink = (struct netlink)NETLINK_INIT;
 	if (!options->direct_routes)
 		return 0;
 	if (netlink_open(&nodes->netlink, -1, err) < 0)
 		return err->code;
-	return notices_open(nodes, err);
+	return watch_open(nodes, err);
 }
 
 void nodes_set_pod_cidrs(struct nodes *nodes, const struct prefix *cidrs, size_t count)
@@ -415,11 +414,9 @@ void nodes_free(struct nodes *nodes)
 {
 	if (!nodes)
 		return;
-	if (nodes->readable)
-		event_free(nodes->readable);
 	if (nodes->settle)
 		event_free(nodes->settle);
-	netlink_close(&nodes->notices);
+	netlink_watch_free(nodes->watch);
 	netlink_close(&nodes->netlink);
 	routes_done(&nodes->routes);
 	free(nodes);

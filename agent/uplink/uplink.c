@@ -7,17 +7,17 @@
 #include "agent/uplink/uplink.h"
 
 #include <errno.h>
-#include <linux/filter.h>
 #include <linux/if_arp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "agent/uplink/uplink_internal.h"
 #include "lib/auto.h"
 #include "lib/log.h"
+#include "lib/netlink_watch.h"
 
 #define RETRY_SECONDS 5
+#define SETTLE_MS     20 /* notifications come in groups */
 
 struct uplink {
 	int ifindex;
@@ -34,9 +34,9 @@ struct uplink_list {
 struct uplinks {
 	struct uplinks_options options;
 	struct netlink netlink; /* requests */
-	struct netlink watch;   /* notifications */
-	struct event *watch_event;
+	struct netlink_watch *watch;
 	struct event *refresh_event;
+	bool changed; /* a notification of this turn is about uplinks */
 	struct uplink_list attached;
 };
 
@@ -254,40 +254,31 @@ static bool is_about_uplinks(const struct nlmsghdr *notice)
 	}
 }
 
-static void on_notice(evutil_socket_t fd, short what, void *arg)
+static void on_notice(const struct nlmsghdr *notice, int netns_id, void *arg)
 {
 	struct uplinks *uplinks = arg;
-	char buf[NETLINK_BUFFER_SIZE];
-	bool changed = false;
 
-	(void)what;
-	for (;;) {
-		struct sockaddr_nl from = {};
-		socklen_t from_len = sizeof(from);
-		ssize_t received = recvfrom(fd, buf, sizeof(buf), MSG_DONTWAIT,
-					    (struct sockaddr *)&from, &from_len);
-		const struct nlmsghdr *notice = (const struct nlmsghdr *)buf;
-		int len = (int)received;
+	(void)netns_id;
+	uplinks->changed = uplinks->changed || is_about_uplinks(notice);
+}
 
-		if (received < 0 && errno == ENOBUFS) {
-			changed = true;
-			continue;
-		}
-		if (received < 0)
-			break;
-		if (from.nl_pid != 0)
-			continue; /* only messages of the kernel count */
-		for (; mnl_nlmsg_ok(notice, len); notice = mnl_nlmsg_next(notice, &len))
-			changed |= is_about_uplinks(notice);
-	}
-	if (changed)
-		uplinks_refresh_soon(uplinks);
+static void on_turn(bool lost, void *arg)
+{
+	const struct timeval delay = { .tv_usec = SETTLE_MS * 1000 };
+	struct uplinks *uplinks = arg;
+
+	if ((uplinks->changed || lost) && !evtimer_pending(uplinks->refresh_event, NULL))
+		evtimer_add(uplinks->refresh_event, &delay);
+	uplinks->changed = false;
 }
 
 /* Routing daemons may change thousands of routes in a second: only default routes pass the socket's
  * filter. */
-static int routes_filter(int fd, struct errmsg *err)
+static int watch_open(struct uplinks *uplinks, struct errmsg *err)
 {
+	static const unsigned int groups[] = { RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR,
+					       RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE,
+					       RTNLGRP_IPV6_ROUTE };
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offsetof(struct nlmsghdr, nlmsg_type)),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_NEWROUTE), 1, 0),
@@ -298,31 +289,16 @@ static int routes_filter(int fd, struct errmsg *err)
 		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
 		BPF_STMT(BPF_RET | BPF_K, 0),
 	};
-	struct sock_fprog program = { .len = ARRAY_SIZE(code), .filter = code };
+	const struct sock_fprog filter = { .len = ARRAY_SIZE(code), .filter = code };
+	const struct netlink_watch_options options = { .base = uplinks->options.base,
+						       .groups = groups,
+						       .group_count = ARRAY_SIZE(groups),
+						       .filter = &filter,
+						       .notice = on_notice,
+						       .turn = on_turn,
+						       .arg = uplinks };
 
-	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) < 0)
-		return fail(err, -errno, "filter netlink");
-	return 0;
-}
-
-static int notices_watch(struct uplinks *uplinks, struct errmsg *err)
-{
-	static const unsigned int groups[] = { RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR,
-					       RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE,
-					       RTNLGRP_IPV6_ROUTE };
-	int ret = netlink_open(&uplinks->watch, -1, err);
-
-	if (ret == 0)
-		ret = routes_filter(uplinks->watch.fd, err);
-	if (ret == 0)
-		ret = netlink_join(&uplinks->watch, groups, ARRAY_SIZE(groups), err);
-	if (ret)
-		return ret;
-	uplinks->watch_event = event_new(uplinks->options.base, uplinks->watch.fd,
-					 EV_READ | EV_PERSIST, on_notice, uplinks);
-	if (!uplinks->watch_event || event_add(uplinks->watch_event, NULL) < 0)
-		return fail(err, -ENOMEM, "watch netlink");
-	return 0;
+	return netlink_watch_new(&options, &uplinks->watch, err);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -335,12 +311,12 @@ int uplinks_new(const struct uplinks_options *options, struct uplinks **ret, str
 	if (!uplinks)
 		return fail(err, -ENOMEM, "uplinks");
 	uplinks->options = *options;
-	uplinks->netlink = uplinks->watch = (struct netlink)NETLINK_INIT;
+	uplinks->netlink = (struct netlink)NETLINK_INIT;
 	uplinks->refresh_event = evtimer_new(options->base, on_refresh, uplinks);
 	code = uplinks->refresh_event ? netlink_open(&uplinks->netlink, -1, err)
 				      : fail(err, -ENOMEM, "uplinks");
 	if (!code)
-		code = notices_watch(uplinks, err);
+		code = watch_open(uplinks, err);
 	if (code) {
 		uplinks_free(uplinks);
 		return code;
@@ -354,12 +330,10 @@ void uplinks_free(struct uplinks *uplinks)
 {
 	if (!uplinks)
 		return;
-	if (uplinks->watch_event)
-		event_free(uplinks->watch_event);
 	if (uplinks->refresh_event)
 		event_free(uplinks->refresh_event);
 	netlink_close(&uplinks->netlink);
-	netlink_close(&uplinks->watch);
+	netlink_watch_free(uplinks->watch);
 	free(uplinks);
 }
 

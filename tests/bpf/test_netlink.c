@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* rtnetlink requests, batches and dumps, and steps into other namespaces, against the kernel. */
 #include <errno.h>
+#include <event2/event.h>
 #include <fcntl.h>
 #include <linux/if_link.h>
 #include <linux/veth.h>
@@ -15,6 +16,7 @@
 
 #include "lib/auto.h"
 #include "lib/netlink.h"
+#include "lib/netlink_watch.h"
 #include "lib/netns.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
@@ -196,27 +198,34 @@ static void test_dump_counts_every_link(void **state)
 	veth_del("five");
 }
 
+static void address_add(struct netlink *through, unsigned int number)
+{
+	uint8_t bytes[4] = { 10, 1, (uint8_t)(number >> 8), (uint8_t)number };
+	struct netlink_message message;
+	struct ifaddrmsg *address;
+	struct addr addr;
+
+	addr_from_bytes(bytes, sizeof(bytes), &addr);
+	address = netlink_message_init(&message, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE,
+				       sizeof(*address));
+	address->ifa_family = AF_INET;
+	address->ifa_prefixlen = 32;
+	address->ifa_index = 1;
+	netlink_put_addr(&message.header, IFA_LOCAL, &addr);
+	assert_int_equal(netlink_request(through, &message, NULL), 0);
+}
+
 /* Adds an address behind the dump's back: the kernel then marks the rest as interrupted. */
 static int interfering_each(const struct nlmsghdr *header, void *arg)
 {
 	struct counting *counting = arg;
 	auto_netlink struct netlink other = NETLINK_INIT;
-	struct netlink_message message;
-	struct ifaddrmsg *address;
-	struct addr addr;
 
 	counting_each(header, arg);
 	if (!counting->interfere || counting->count != 1)
 		return 0;
 	assert_int_equal(netlink_open(&other, -1, NULL), 0);
-	address = netlink_message_init(&message, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE,
-				       sizeof(*address));
-	assert_int_equal(addr_parse("10.255.255.1", &addr), 0);
-	address->ifa_family = AF_INET;
-	address->ifa_prefixlen = 32;
-	address->ifa_index = 1;
-	netlink_put_addr(&message.header, IFA_LOCAL, &addr);
-	assert_int_equal(netlink_request(&other, &message, NULL), 0);
+	address_add(&other, 0);
 	return 0;
 }
 
@@ -230,19 +239,8 @@ static void test_interrupted_dump_starts_over(void **state)
 
 	(void)state;
 	/* More addresses than one answer of the kernel holds, so that the dump takes several. */
-	for (unsigned int i = 1; i <= 2000; i++) {
-		uint8_t bytes[4] = { 10, 1, (uint8_t)(i >> 8), (uint8_t)i };
-		struct addr addr;
-
-		addr_from_bytes(bytes, 4, &addr);
-		address =
-			netlink_message_init(&message, RTM_NEWADDR, NLM_F_CREATE, sizeof(*address));
-		address->ifa_family = AF_INET;
-		address->ifa_prefixlen = 32;
-		address->ifa_index = 1;
-		netlink_put_addr(&message.header, IFA_LOCAL, &addr);
-		assert_int_equal(netlink_request(&netlink, &message, &err), 0);
-	}
+	for (unsigned int i = 1; i <= 2000; i++)
+		address_add(&netlink, i);
 	netlink_message_init(&message, RTM_GETADDR, 0, sizeof(*address));
 	assert_int_equal(
 		netlink_dump(&netlink, &message, interfering_each, counting_begin, &counting, &err),
@@ -253,6 +251,127 @@ static void test_interrupted_dump_starts_over(void **state)
 	netlink_message_init(&message, RTM_GETADDR, 0, sizeof(*address));
 	assert_int_equal(netlink_dump(&netlink, &message, counting_each, NULL, &counting, &err), 0);
 	assert_int_equal(complete, counting.count);
+}
+
+/* ---- notifications --------------------------------------------------------------------------- */
+
+struct heard {
+	struct event_base *base;
+	struct netlink_watch *watch;
+	size_t count, turns, lost;
+	size_t at_tick; /* heard when the timer came */
+};
+
+static void heard_notice(const struct nlmsghdr *notice, int netns_id, void *arg)
+{
+	struct heard *heard = arg;
+
+	assert_int_equal(notice->nlmsg_type, RTM_NEWADDR);
+	assert_int_equal(netns_id, -1);
+	heard->count++;
+}
+
+static void heard_turn(bool lost, void *arg)
+{
+	struct heard *heard = arg;
+
+	heard->turns++;
+	heard->lost += lost;
+}
+
+static void heard_open(struct heard *heard)
+{
+	static const unsigned int groups[] = { RTNLGRP_IPV4_IFADDR };
+	const struct netlink_watch_options options = { .base = event_base_new(),
+						       .groups = groups,
+						       .group_count = ARRAY_SIZE(groups),
+						       .notice = heard_notice,
+						       .turn = heard_turn,
+						       .arg = heard };
+
+	*heard = (struct heard){ .base = options.base };
+	assert_int_equal(netlink_watch_new(&options, &heard->watch, NULL), 0);
+}
+
+static void heard_close(struct heard *heard)
+{
+	netlink_watch_free(heard->watch);
+	event_base_free(heard->base);
+}
+
+/* A process with rights may send to any netlink socket. */
+static void test_only_the_kernel_is_heard(void **state)
+{
+	struct netlink_message message;
+	struct sockaddr_nl watch;
+	socklen_t len = sizeof(watch);
+	struct heard heard;
+
+	(void)state;
+	heard_open(&heard);
+	assert_int_equal(
+		getsockname(netlink_watch_fd(heard.watch), (struct sockaddr *)&watch, &len), 0);
+	netlink_message_init(&message, RTM_NEWADDR, 0, sizeof(struct ifaddrmsg));
+	assert_int_equal(sendto(netlink.fd, &message, message.header.nlmsg_len, 0,
+				(struct sockaddr *)&watch, sizeof(watch)),
+			 message.header.nlmsg_len);
+	event_base_loop(heard.base, EVLOOP_ONCE);
+	assert_int_equal(heard.turns, 1);
+	assert_int_equal(heard.count, 0);
+	address_add(&netlink, 1);
+	event_base_loop(heard.base, EVLOOP_ONCE);
+	assert_int_equal(heard.count, 1);
+	heard_close(&heard);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct heard *heard = arg;
+
+	(void)fd;
+	(void)what;
+	heard->at_tick = heard->count;
+}
+
+/* After the budget others in the loop have a pause of its time; then reading goes on. */
+static void test_a_flood_of_notifications_leaves_the_loop_to_others(void **state)
+{
+	static const struct timeval soon = { .tv_usec = NETLINK_WATCH_PAUSE_MS * 1000 / 4 };
+	const size_t flood = NETLINK_WATCH_BUDGET * 2 + 10;
+	struct heard heard;
+	struct event *tick;
+
+	(void)state;
+	heard_open(&heard);
+	for (unsigned int i = 1; i <= flood; i++)
+		address_add(&netlink, i);
+	tick = evtimer_new(heard.base, on_tick, &heard);
+	evtimer_add(tick, &soon);
+	while (heard.count < flood)
+		event_base_loop(heard.base, EVLOOP_ONCE);
+	assert_int_equal(heard.at_tick, NETLINK_WATCH_BUDGET);
+	assert_int_equal(heard.turns, 3);
+	assert_int_equal(heard.lost, 0);
+	event_free(tick);
+	heard_close(&heard);
+}
+
+static void test_lost_notifications_are_told(void **state)
+{
+	struct heard heard;
+	int bytes = 4096;
+
+	(void)state;
+	heard_open(&heard);
+	assert_int_equal(setsockopt(netlink_watch_fd(heard.watch), SOL_SOCKET, SO_RCVBUF, &bytes,
+				    sizeof(bytes)),
+			 0);
+	for (unsigned int i = 1; i <= 100; i++)
+		address_add(&netlink, i);
+	event_base_loop(heard.base, EVLOOP_ONCE);
+	assert_int_equal(heard.lost, 1);
+	assert_in_range(heard.count, 1, 99);
+	heard_close(&heard);
 }
 
 static void test_socket_in_another_namespace_works_from_home(void **state)
@@ -311,6 +430,9 @@ int main(void)
 		cmocka_unit_test(test_full_batch_takes_no_more_and_still_runs),
 		cmocka_unit_test(test_dump_counts_every_link),
 		cmocka_unit_test(test_interrupted_dump_starts_over),
+		cmocka_unit_test(test_only_the_kernel_is_heard),
+		cmocka_unit_test(test_a_flood_of_notifications_leaves_the_loop_to_others),
+		cmocka_unit_test(test_lost_notifications_are_told),
 		cmocka_unit_test(test_socket_in_another_namespace_works_from_home),
 		cmocka_unit_test(test_namespace_is_found_by_path_or_by_process_only_if_the_same),
 	};
