@@ -18,7 +18,7 @@
 
 /* Bumped whenever the layout of a pinned map changes.  The pins of ABI_OLDEST and later are taken
  * over under traffic; convert.c knows what differs, and README.md how to write that. */
-#define ABI_VERSION 10
+#define ABI_VERSION 11
 #define ABI_OLDEST  6
 
 /* ---- limits and well-known numbers ---------------------------------------------------------- */
@@ -390,27 +390,15 @@ struct sock_bucket {
 };
 ABI_SIZE(struct sock_bucket, 56);
 
-enum sendmsg_side { SENDMSG_SERVICE, SENDMSG_BACKEND };
+#define SENDMSG_SERVICES 10
 
-/* Key of sendmsg_map (LRU): a UDP socket and a service that it sends to beside the one in
- * sock_service, or a backend that it got there. */
-struct sendmsg_key {
-	__u64 cookie; /* of the socket */
-	struct addr addr;
-	__be16 port;
-	__u16 side; /* enum sendmsg_side: what addr and port are */
-	__u32 pad;
+/* Value of sendmsg_service (socket storage): the services that a UDP socket sends to beside the one
+ * in sock_service. */
+struct sendmsg_services {
+	struct sock_service items[SENDMSG_SERVICES];
+	__u32 oldest; /* index: makes room for the next */
 };
-ABI_SIZE(struct sendmsg_key, 32);
-
-/* Value of sendmsg_map: the other side. */
-struct sendmsg_entry {
-	struct addr addr;
-	__be16 port;
-	__u16 pad;
-	__u32 backend; /* SENDMSG_SERVICE: index in backend_map when it was last found there */
-};
-ABI_SIZE(struct sendmsg_entry, 24);
+ABI_SIZE(struct sendmsg_services, 404);
 
 enum nat_flag {
 	NAT_REQUEST = 1 << 0,     /* from the client to the backend; else the way back */

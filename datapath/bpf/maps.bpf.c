@@ -23,7 +23,7 @@ struct affinity_map affinity_map SEC(".maps");
 struct range_map range_map SEC(".maps");
 struct sock_service_map sock_service SEC(".maps");
 struct sock_bucket_map sock_bucket_map SEC(".maps");
-struct sendmsg_map sendmsg_map SEC(".maps");
+struct sendmsg_service_map sendmsg_service SEC(".maps");
 struct nat_map nat_map SEC(".maps");
 struct nat_work_map nat_work_map SEC(".maps");
 struct frag_map frag_map SEC(".maps");

@@ -212,16 +212,16 @@ struct sock_service_map {
 };
 extern struct sock_service_map sock_service SEC(".maps");
 
-/* Further backends that a UDP socket was sent to -> the service it had asked for.  Written by
- * sendmsg, read by recvmsg.  Full: the longest unused entry goes, and a late answer to it shows the
- * backend's address. */
-struct sendmsg_map {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 8192);
-	__type(key, struct sendmsg_key);
-	__type(value, struct sendmsg_entry);
+/* Further services that a UDP socket sends to.  Written by sendmsg, read by recvmsg; lives and dies
+ * with the socket, so no socket takes anything from another.  Full: the socket's oldest goes, and a
+ * late answer to that shows the backend's address.  Without memory: as sock_service. */
+struct sendmsg_service_map {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct sendmsg_services);
 };
-extern struct sendmsg_map sendmsg_map SEC(".maps");
+extern struct sendmsg_service_map sendmsg_service SEC(".maps");
 
 /* Per-packet service translations, two entries a connection.  Written by from_pod, to_pod and the
  * programs of the uplinks, which also delete what TCP has closed; swept by the agent.  Full: the

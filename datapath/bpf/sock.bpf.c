@@ -100,56 +100,85 @@ static __always_inline bool sock_service_has_backend(const struct sock_service *
 	return stored->backend_port == port && addr_equal(&stored->backend_addr, addr);
 }
 
-static __always_inline void sendmsg_key_init(struct sendmsg_key *key, struct bpf_sock_addr *ctx,
-					     enum sendmsg_side side, const struct addr *addr,
-					     __be16 port)
+/* ---- services beside the first --------------------------------------------------------------- */
+
+static __always_inline struct sendmsg_services *further_get(struct bpf_sock *sk, __u64 flags)
 {
-	*key = (struct sendmsg_key){ .addr = *addr, .port = port, .side = (__u16)side };
-	key->cookie = bpf_get_socket_cookie(ctx);
+	return bpf_sk_storage_get(&sendmsg_service, sk, NULL, flags);
 }
 
-static __always_inline void sendmsg_set(struct bpf_sock_addr *ctx, enum sendmsg_side side,
-					const struct peer *from, const struct peer *to, __u32 index)
+static __always_inline struct sock_service *further_by_service(struct bpf_sock *sk,
+							       const struct peer *service)
 {
-	struct sendmsg_entry value = { .addr = to->addr, .port = to->port, .backend = index };
-	struct sendmsg_key key;
+	struct sendmsg_services *further = further_get(sk, 0);
 
-	sendmsg_key_init(&key, ctx, side, &from->addr, from->port);
-	if (bpf_map_update_elem(&sendmsg_map, &key, &value, BPF_ANY))
-		notice(NOTICE_SENDMSG_FULL);
+	for (int i = 0; further && i < SENDMSG_SERVICES; i++) {
+		if (sock_service_is_for(&further->items[i], service))
+			return &further->items[i];
+	}
+	return NULL;
 }
 
-/* Keeps the backend of a datagram: the first service with the socket, others in sendmsg_map. */
+static __always_inline struct sock_service *further_by_backend(struct bpf_sock *sk,
+							       const struct peer *backend)
+{
+	struct sendmsg_services *further = further_get(sk, 0);
+
+	for (int i = 0; further && i < SENDMSG_SERVICES; i++) {
+		if (sock_service_has_backend(&further->items[i], &backend->addr, backend->port))
+			return &further->items[i];
+	}
+	return NULL;
+}
+
+/* Room for one more.  NULL: no memory. */
+static __always_inline struct sock_service *further_make(struct bpf_sock *sk)
+{
+	struct sendmsg_services *further = further_get(sk, BPF_SK_STORAGE_GET_F_CREATE);
+	__u32 oldest;
+
+	if (!further)
+		return NULL;
+	oldest = further->oldest;
+	if (oldest >= SENDMSG_SERVICES)
+		return NULL;
+	further->oldest = oldest + 1 < SENDMSG_SERVICES ? oldest + 1 : 0;
+	return &further->items[oldest];
+}
+
+/* Keeps the backend of a datagram: the first service in sock_service, others beside it. */
 static __always_inline void send_remember(struct bpf_sock_addr *ctx, struct sock_service *stored,
 					  const struct peer *service,
 					  const struct service_choice *choice)
 {
 	struct peer backend = { .addr = choice->backend.addr, .port = choice->backend.port };
+	struct sock_service *further = NULL;
 
-	if (!stored) {
-		notice(NOTICE_SENDMSG_FULL);
-		return;
+	if (stored &&
+	    (sock_is_connected(ctx) || (stored->port && !sock_service_is_for(stored, service)))) {
+		further = further_by_service(ctx->sk, service);
+		if (!further)
+			further = further_by_backend(ctx->sk, &backend);
+		stored = further ? further : further_make(ctx->sk);
 	}
-	if ((!stored->port || sock_service_is_for(stored, service)) && !sock_is_connected(ctx)) {
+	if (stored)
 		sock_service_set(stored, service, choice);
-		return;
-	}
-	sendmsg_set(ctx, SENDMSG_SERVICE, service, &backend, choice->index);
-	sendmsg_set(ctx, SENDMSG_BACKEND, &backend, service, 0);
+	else
+		notice(NOTICE_SENDMSG_FULL);
 }
 
 /* The program now sends to this address by itself: answers from there are no service's. */
 static __always_inline void send_forget(struct bpf_sock_addr *ctx, const struct peer *peer)
 {
 	struct sock_service *stored = sock_service_stored(ctx->sk, 0);
-	struct sendmsg_key key;
 
 	if (!stored)
 		return;
 	if (sock_service_has_backend(stored, &peer->addr, peer->port) && !sock_is_connected(ctx))
 		*stored = (struct sock_service){ 0 };
-	sendmsg_key_init(&key, ctx, SENDMSG_BACKEND, &peer->addr, peer->port);
-	bpf_map_delete_elem(&sendmsg_map, &key);
+	stored = further_by_backend(ctx->sk, peer);
+	if (stored)
+		*stored = (struct sock_service){ 0 };
 }
 
 /* ---- choosing a backend --------------------------------------------------------------------- */
@@ -325,27 +354,18 @@ static __always_inline bool send_known(struct bpf_sock_addr *ctx, struct sock_se
 				       const struct peer *peer, const struct service *service,
 				       struct service_choice *ret)
 {
-	struct sendmsg_entry *entry;
-	struct sendmsg_key key;
-	__u32 *index;
-
-	if (stored && sock_service_is_for(stored, peer)) {
-		ret->backend.addr = stored->backend_addr;
-		ret->backend.port = stored->backend_port;
-		index = &stored->backend;
-	} else {
-		sendmsg_key_init(&key, ctx, SENDMSG_SERVICE, &peer->addr, peer->port);
-		entry = bpf_map_lookup_elem(&sendmsg_map, &key);
-		if (!entry)
-			return false;
-		ret->backend.addr = entry->addr;
-		ret->backend.port = entry->port;
-		index = &entry->backend;
-	}
-	ret->index = *index;
+	if (!stored)
+		return false;
+	if (!sock_service_is_for(stored, peer))
+		stored = further_by_service(ctx->sk, peer);
+	if (!stored)
+		return false;
+	ret->backend.addr = stored->backend_addr;
+	ret->backend.port = stored->backend_port;
+	ret->index = stored->backend;
 	if (!service_has_backend(service, &ret->backend.addr, ret->backend.port, &ret->index))
 		return false;
-	*index = ret->index;
+	stored->backend = ret->index;
 	return true;
 }
 
@@ -388,21 +408,15 @@ int sendmsg6(struct bpf_sock_addr *ctx)
 static __always_inline enum sys_verdict sock_recvmsg(struct bpf_sock_addr *ctx, enum family family)
 {
 	const struct sock_service *stored = sock_service_stored(ctx->sk, 0);
-	const struct sendmsg_entry *service;
-	struct sendmsg_key key;
 	struct peer peer;
 
 	if (!stored)
 		return SYS_PROCEED;
 	peer_read(ctx, family, &peer);
-	if (sock_service_has_backend(stored, &peer.addr, peer.port)) {
+	if (!sock_service_has_backend(stored, &peer.addr, peer.port))
+		stored = further_by_backend(ctx->sk, &peer);
+	if (stored)
 		peer_write(ctx, family, &stored->addr, stored->port);
-		return SYS_PROCEED;
-	}
-	sendmsg_key_init(&key, ctx, SENDMSG_BACKEND, &peer.addr, peer.port);
-	service = bpf_map_lookup_elem(&sendmsg_map, &key);
-	if (service)
-		peer_write(ctx, family, &service->addr, service->port);
 	return SYS_PROCEED;
 }
 

@@ -16,6 +16,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -781,6 +782,85 @@ static void test_one_socket_asks_two_services(void **state)
 	}
 }
 
+/* Sends to two services of its own by more sockets than any table has room for. */
+static void flood(enum form form)
+{
+	static const char *const services[][2] = { { "10.96.0.20", "10.96.0.21" },
+						   { "fd96::20", "fd96::21" } };
+	const uint16_t nobody = 1;
+
+	for (int i = 0; i < 2; i++)
+		service_put(services[form][i], IPPROTO_UDP, 80 + 2 * form + i, forms[form].backend,
+			    &nobody, 1);
+	for (int i = 0; i < 10000; i++) {
+		auto_close int fd = socket_new(form, SOCK_DGRAM);
+
+		for (int service = 0; service < 2; service++)
+			assert_int_equal(socket_sendto(fd, form, services[form][service], PORT), 0);
+	}
+}
+
+static void test_a_flood_of_sockets_takes_nothing_from_another(void **state)
+{
+	static const char *const second[] = { "10.96.0.9", "fd96::9" };
+
+	(void)state;
+	for (enum form form = FORM_V4; form <= FORM_V6; form++) {
+		auto_close int fd = socket_new(form, SOCK_DGRAM);
+		int met;
+
+		assert_int_equal(socket_sendto(fd, form, forms[form].service, PORT), 0);
+		met = server_of(form, true);
+		assert_answer_from(fd, form, forms[form].service, PORT);
+		service_put(second[form], IPPROTO_UDP, 90 + form, forms[form].backend,
+			    &server_ports[form][1][!met], 1);
+		assert_int_equal(socket_sendto(fd, form, second[form], PORT), 0);
+		flood(form);
+		assert_int_equal(server_of(form, true), !met);
+		assert_answer_from(fd, form, second[form], PORT);
+	}
+}
+
+/* What one socket cannot keep takes the place of its oldest, but the first. */
+static void test_one_socket_asks_more_services_than_it_can_keep(void **state)
+{
+	auto_close int fd = socket_new(FORM_V4, SOCK_DGRAM);
+	enum { KEPT = 1 + SENDMSG_SERVICES, ASKED = KEPT + 4 };
+	int backends[ASKED];
+	char text[32];
+
+	(void)state;
+	for (int i = 0; i < ASKED; i++) {
+		union any any;
+		socklen_t len = any_init(&any, FORM_V4, forms[FORM_V4].backend, 0);
+		uint16_t port;
+
+		backends[i] = socket_new(FORM_V4, SOCK_DGRAM);
+		assert_int_equal(bind(backends[i], &any.sa, len), 0);
+		assert_int_equal(getsockname(backends[i], &any.sa, &len), 0);
+		port = any_port(&any);
+		snprintf(text, sizeof(text), "10.96.1.%d", i);
+		service_put(text, IPPROTO_UDP, 200 + (uint32_t)i, forms[FORM_V4].backend, &port, 1);
+		assert_int_equal(socket_sendto(fd, FORM_V4, text, PORT), 0);
+	}
+	for (int i = 0; i < ASKED; i++) {
+		union any from;
+		socklen_t len = sizeof(from);
+		char buf[16];
+
+		assert_int_equal(recvfrom(backends[i], buf, sizeof(buf), 0, &from.sa, &len), 4);
+		assert_int_equal(sendto(backends[i], "pong", 4, 0, &from.sa, len), 4);
+		len = sizeof(from);
+		assert_int_equal(recvfrom(fd, buf, sizeof(buf), 0, &from.sa, &len), 4);
+		snprintf(text, sizeof(text), "10.96.1.%d", i);
+		if (i == 0 || i >= ASKED - SENDMSG_SERVICES)
+			assert_any(&from, FORM_V4, text, PORT);
+		else
+			assert_int_not_equal(any_port(&from), PORT);
+		close(backends[i]);
+	}
+}
+
 static void test_connected_socket_may_send_elsewhere(void **state)
 {
 	auto_close int fd = socket_new(FORM_V4, SOCK_DGRAM);
@@ -829,8 +909,9 @@ static void test_a_socket_keeps_its_backend_when_others_come_and_go(void **state
 		const uint16_t shuffled[MANY] = { 1, ports[1], 2, 3, 4, 5, 6, ports[0], 7 };
 		int fds[SOCKETS], met[SOCKETS];
 
-		/* Of two services of each socket, one is kept with it and one in sendmsg_map.  Both
-		 * have the same backends, so an answer does not tell which was asked. */
+		/* Of two services of each socket, one is kept in sock_service and one in
+		 * sendmsg_service. Both have the same backends, so an answer does not tell which
+		 * was asked. */
 		for (int service = 0; service < 2; service++) {
 			const char *addr = service ? second[form] : forms[form].service;
 			const uint32_t id = service ? 97 + form : 1 + 4 * form + 2;
@@ -912,6 +993,8 @@ int main(void)
 		cmocka_unit_test(test_answer_to_a_datagram_comes_from_the_service),
 		cmocka_unit_test(test_sockets_spread_their_datagrams),
 		cmocka_unit_test(test_one_socket_asks_two_services),
+		cmocka_unit_test(test_a_flood_of_sockets_takes_nothing_from_another),
+		cmocka_unit_test(test_one_socket_asks_more_services_than_it_can_keep),
 		cmocka_unit_test(test_connected_socket_may_send_elsewhere),
 		cmocka_unit_test(test_backend_that_left_is_replaced),
 		cmocka_unit_test(test_a_socket_keeps_its_backend_when_others_come_and_go),

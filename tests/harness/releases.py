@@ -59,7 +59,7 @@ def previous():
 # ---- the following version ----
 
 GROWS = ["endpoint_entry", "endpoint_stats", "ipcache_entry", "policy_entry", "node_state",
-         "ct_entry", "flow_record", "service", "backend", "sock_bucket", "sendmsg_entry",
+         "ct_entry", "flow_record", "service", "backend", "sock_bucket",
          "nat_entry", "frag_ports"]
 MARK = 0x7e0d
 
