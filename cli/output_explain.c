@@ -37,7 +37,9 @@ static const char *rule_source(const struct cli_store *store, enum direction dir
 static const char *side_reason(const struct explain_side *side)
 {
 	if (side->reason == EXPLAIN_RULE && side->verdict == VERDICT_DENY)
-		return "a rule denies it";
+		return side->peer_unknown ? "a rule may deny it: the other end's address is in a "
+					    "pod CIDR, and no Pod object claims it yet"
+					  : "a rule denies it";
 	return reasons[side->reason];
 }
 

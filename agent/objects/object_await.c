@@ -65,7 +65,11 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if (!pod_is_there(objects, await->namespace, await->name, await->uid))
+	if (!store_find(objects->files.store, OBJECT_NAMESPACE, "", await->namespace))
+		snprintf(missing, sizeof(missing), "Namespace %s of pod %s/%s is not known yet%s%s",
+			 await->namespace, await->namespace, await->name,
+			 *objects->kube.problem ? ": " : "", objects->kube.problem);
+	else if (!pod_is_there(objects, await->namespace, await->name, await->uid))
 		snprintf(missing, sizeof(missing), "the API server has not shown pod %s/%s%s%s%s%s",
 			 await->namespace, await->name, *await->uid ? " with uid " : "", await->uid,
 			 *objects->kube.problem ? ": " : "", objects->kube.problem);

@@ -117,7 +117,7 @@ int kube_object_put(struct objects *objects, struct object *object, char *text, 
 		kube_object_free(objects, item);
 		return ret;
 	}
-	objects->kube.freed |= held != NULL;
+	objects->kube.freed |= held || (object->kind == OBJECT_NAMESPACE && objects->kube.waiting);
 	kube_interest_doubt(objects, object);
 	if (held)
 		kube_interest_doubt(objects, held);
@@ -180,6 +180,17 @@ static struct object *object_make(const cJSON *json, bool *ret_closed, char *lin
 	return object;
 }
 
+/* The events of a Pod and of its Namespace come in any order.  Without the labels of the Namespace
+ * policies that select by them would not know the pod: until then the pod itself is not known. */
+static bool awaits_namespace(const struct objects *objects, const struct object *object)
+{
+	const struct store *store = objects->files.store;
+
+	return objects->kube.synced && object->kind == OBJECT_POD &&
+	       !store_find(store, OBJECT_NAMESPACE, "", object->namespace) &&
+	       !store_find(store, OBJECT_POD, object->namespace, object->name);
+}
+
 static void event_modified(struct batch *batch, const cJSON *json)
 {
 	auto_free char *printed = cJSON_PrintUnformatted(json);
@@ -206,6 +217,10 @@ static void event_modified(struct batch *batch, const cJSON *json)
 	if (is_known(batch->objects, object, text)) {
 		object_free(object);
 		batch->applied++;
+	} else if (awaits_namespace(batch->objects, object)) {
+		object_free(object);
+		kube_waiting_add(&batch->objects->kube, &ref, take_ptr(text));
+		batch->applied++;
 	} else if (kube_object_put(batch->objects, object, text, closed, &err) < 0) {
 		batch_refuse(batch, err.text);
 		kube_waiting_add(&batch->objects->kube, &ref, take_ptr(text));
@@ -231,6 +246,10 @@ bool object_kube_retry(struct objects *objects)
 			bool closed;
 			struct object *object = object_make(json, &closed, line, sizeof(line));
 
+			if (object && awaits_namespace(objects, object)) {
+				object_free(object);
+				continue;
+			}
 			if (!object ||
 			    kube_object_put(objects, object, item->json, closed, &err) < 0)
 				continue;

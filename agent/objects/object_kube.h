@@ -38,7 +38,7 @@ struct kube_object {
 struct object_kube {
 	bool enabled;
 	struct kube_object *list;     /* of all that are in the store */
-	struct kube_waiting *waiting; /* refused: another object has their name or address */
+	struct kube_waiting *waiting; /* objects that cannot be in the store yet */
 	bool freed;                   /* something was given up that others may be waiting for */
 	bool begun;                   /* a client has said that everything comes */
 	bool listed;                  /* and that it has come */

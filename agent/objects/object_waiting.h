@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Objects of the API server that are refused because another source has given them, or because
- * another object has their address.  They wait until it goes.
+ * Objects of the API server that are not in the store: another source has given them, another
+ * object has their address, or they are Pods whose Namespace is not known yet.  They wait.
  */
 #ifndef TENDRIL_AGENT_OBJECTS_OBJECT_WAITING_H
 #define TENDRIL_AGENT_OBJECTS_OBJECT_WAITING_H

@@ -15,6 +15,7 @@ struct query {
 	const struct explain_end *subject;
 	const struct explain_end *peer;
 	const struct object *port_pod; /* whose port names count: the destination */
+	bool unknown;                  /* the peer is a pod that is not known */
 	enum direction direction;
 	uint8_t proto;
 	uint16_t port;
@@ -52,6 +53,24 @@ static const struct object *node_with_address(const struct store *store, const s
 		}
 	}
 	return NULL;
+}
+
+static bool pod_cidrs_contain(const struct store *store, const struct addr *addr)
+{
+	for (const struct object *object = store_first(store, OBJECT_NODE); object;
+	     object = store_next(store, object)) {
+		for (size_t i = 0; i < object->node.pod_cidr_count; i++) {
+			if (prefix_contains(&object->node.pod_cidrs[i], addr))
+				return true;
+		}
+	}
+	return false;
+}
+
+bool explain_is_unknown_pod(const struct store *store, const struct explain_end *end)
+{
+	return !end_pod(end) && end->has_addr && !end->is_host &&
+	       pod_cidrs_contain(store, &end->addr) && !node_with_address(store, &end->addr);
 }
 
 static bool nodes_match(const struct query *query, const struct selector *selector)
@@ -100,6 +119,25 @@ static bool port_matches(const struct query *query, const struct policy_port *po
 	       (port->port_min <= query->port && query->port <= port->port_max);
 }
 
+/* Whether the rule matches, or might, if the peer were known. */
+static bool rule_may_match(const struct query *query, const struct object *policy,
+			   const struct policy_rule *rule)
+{
+	bool peer = rule->peer_count == 0;
+	bool port = rule->port_count == 0;
+
+	for (size_t i = 0; i < rule->peer_count && !peer; i++)
+		peer = (!rule->peers[i].is_block && !rule->peers[i].nodes) ||
+		       peer_matches(query, policy, &rule->peers[i]);
+	for (size_t i = 0; i < rule->port_count && !port; i++)
+		port = rule->ports[i].name && query->direction == DIR_EGRESS
+			       ? proto_has_ports(query->proto) &&
+					 (!rule->ports[i].proto ||
+					  rule->ports[i].proto == query->proto)
+			       : port_matches(query, &rule->ports[i]);
+	return peer && port;
+}
+
 static bool rule_matches(const struct query *query, const struct object *policy,
 			 const struct policy_rule *rule)
 {
@@ -128,14 +166,23 @@ const struct policy_rule *explain_rule_get(const struct explain_rule *rule,
 	return &policy_rules(rule->policy, direction).items[rule->rule];
 }
 
-/* The first of a policy's rules that matches; false if none does. */
+/* The first of a policy's rules that matches; false if none does.  A peer that is not known is
+ * denied by what might deny it; *doubt: what it passed might send it on to the next tier. */
 static bool rule_find(const struct query *query, const struct object *policy, size_t count,
-		      struct explain_rule *ret_rule)
+		      struct explain_rule *ret_rule, bool *doubt)
 {
 	struct explain_rule rule = { .policy = policy };
 
 	for (; rule.rule < count; rule.rule++) {
-		if (rule_matches(query, policy, explain_rule_get(&rule, query->direction))) {
+		const struct policy_rule *written = explain_rule_get(&rule, query->direction);
+		bool matches = rule_matches(query, policy, written);
+
+		if (!matches && query->unknown && written->action != ACTION_ACCEPT &&
+		    rule_may_match(query, policy, written)) {
+			matches = written->action == ACTION_DENY;
+			*doubt |= !matches;
+		}
+		if (matches) {
 			*ret_rule = rule;
 			return true;
 		}
@@ -154,7 +201,7 @@ static void side_decided(struct explain_side *side, const struct explain_rule *r
 /* Asks the ClusterNetworkPolicies of one tier in order; the first rule that matches decides, or
  * passes to the next tier. */
 static void side_ask_tier(const struct query *query, enum policy_tier tier,
-			  struct explain_side *side, bool *ret_decided)
+			  struct explain_side *side, bool *ret_decided, bool *doubt)
 {
 	const struct object *pod = end_pod(query->subject);
 	bool ingress = query->direction == DIR_INGRESS;
@@ -172,7 +219,7 @@ static void side_ask_tier(const struct query *query, enum policy_tier tier,
 		    !policy_selects(query->store, policies[i], pod->namespace, &pod->pod.labels))
 			continue;
 		side_add_selecting(side, policies[i]);
-		if (!rule_find(query, policies[i], rules, &rule))
+		if (!rule_find(query, policies[i], rules, &rule, doubt))
 			continue;
 		action = explain_rule_get(&rule, query->direction)->action;
 		if (action == ACTION_PASS) {
@@ -200,6 +247,7 @@ static void side_ask_policies(const struct query *query, struct explain_side *si
 		const struct network_policy_object *policy = &policies[i]->policy;
 		size_t rules = ingress ? policy->ingress_rule_count : policy->egress_rule_count;
 		struct explain_rule rule;
+		bool doubt;
 
 		if (!(ingress ? policy->ingress : policy->egress) ||
 		    !selector_matches(&policy->pods, &pod->pod.labels))
@@ -208,7 +256,7 @@ static void side_ask_policies(const struct query *query, struct explain_side *si
 			side->selecting_count = 0;
 		*ret_decided = true;
 		side_add_selecting(side, policies[i]);
-		if (rule_find(query, policies[i], rules, &rule)) {
+		if (rule_find(query, policies[i], rules, &rule, &doubt)) {
 			side_decided(side, &rule, VERDICT_ALLOW);
 			return;
 		}
@@ -221,17 +269,25 @@ static void side_ask_policies(const struct query *query, struct explain_side *si
 
 static void side_decide(const struct query *query, struct explain_side *side)
 {
-	bool decided;
+	bool doubt = false, last = false, decided;
+	struct explain_rule accepted;
 
-	side_ask_tier(query, TIER_ADMIN, side, &decided);
-	if (!decided)
-		side_ask_policies(query, side, &decided);
-	if (!decided)
-		side_ask_tier(query, TIER_BASELINE, side, &decided);
-	if (decided)
+	side->peer_unknown = query->unknown;
+	side_ask_tier(query, TIER_ADMIN, side, &decided, &doubt);
+	if (decided && (!doubt || side->verdict == VERDICT_DENY))
 		return;
-	side->verdict = VERDICT_ALLOW;
-	side->reason = side->selecting_count ? EXPLAIN_NO_MATCH : EXPLAIN_NO_POLICY;
+	doubt = decided; /* accepted, unless a rule before that one passes it to a tier that denies
+			  */
+	accepted = side->decided;
+	side_ask_policies(query, side, &decided);
+	if (!decided)
+		side_ask_tier(query, TIER_BASELINE, side, &decided, &last);
+	if (doubt && (!decided || side->verdict == VERDICT_ALLOW))
+		side_decided(side, &accepted, VERDICT_ALLOW);
+	else if (!decided) {
+		side->verdict = VERDICT_ALLOW;
+		side->reason = side->selecting_count ? EXPLAIN_NO_MATCH : EXPLAIN_NO_POLICY;
+	}
 }
 
 static bool ends_same(const struct explain_end *from, const struct explain_end *to)
@@ -244,8 +300,14 @@ static bool ends_same(const struct explain_end *from, const struct explain_end *
 struct explanation policy_explain(const struct store *store, const struct explain_end *from,
 				  const struct explain_end *to, uint8_t proto, uint16_t port)
 {
-	struct query egress = { store, from, to, end_pod(to), DIR_EGRESS, proto, port };
-	struct query ingress = { store, to, from, end_pod(to), DIR_INGRESS, proto, port };
+	struct query egress = {
+		store,      from,  to,  end_pod(to), explain_is_unknown_pod(store, to),
+		DIR_EGRESS, proto, port
+	};
+	struct query ingress = {
+		store,       to,    from, end_pod(to), explain_is_unknown_pod(store, from),
+		DIR_INGRESS, proto, port
+	};
 	struct explanation answer = {
 		.verdict = VERDICT_ALLOW,
 		.egress = { .verdict = VERDICT_ALLOW, .reason = EXPLAIN_NOT_A_POD },

@@ -37,6 +37,7 @@ struct explain_side {
 	enum verdict verdict;
 	enum explain_reason reason;
 	struct explain_rule decided;   /* EXPLAIN_RULE: by this one */
+	bool peer_unknown;             /* explain_is_unknown_pod() of the other end */
 	struct explain_rule passed[2]; /* rules that passed it to the next tier, in order */
 	size_t passed_count;
 	/* EXPLAIN_NO_RULE: the NetworkPolicies that isolate it; EXPLAIN_NO_MATCH: the
@@ -54,6 +55,10 @@ struct explanation {
 	struct explain_side egress;
 	struct explain_side ingress;
 };
+
+/* Whether it is an address in the pod CIDR of a node that no Pod object claims: it may be any pod,
+ * so that each rule that refuses pods refuses it, and none accepts it for its labels. */
+bool explain_is_unknown_pod(const struct store *store, const struct explain_end *end);
 
 /* Port in host order.  The caller ends the result with explanation_done(). */
 struct explanation policy_explain(const struct store *store, const struct explain_end *from,

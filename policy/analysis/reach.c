@@ -312,7 +312,7 @@ size_t reach_peer_group_of(const struct reach *reach, const char *namespace, con
  * borders between regions of addresses. */
 struct border {
 	struct prefix prefix;
-	bool pod;
+	bool pod;                            /* or a pod CIDR */
 	uint32_t identity[REACH_STORES_MAX]; /* 0: not a CIDR or node of this store */
 };
 
@@ -379,7 +379,8 @@ static void borders_collect(const struct reach *reach, struct border_list *list)
 		const struct compiled *compiled = reach->views[store].compiled;
 
 		for (size_t i = 0; i < compiled->cidr_count; i++)
-			border_add(list, &compiled->cidrs[i].prefix, false, store,
+			border_add(list, &compiled->cidrs[i].prefix,
+				   compiled->cidrs[i].unknown_pods, store,
 				   compiled->cidrs[i].identity);
 		for (size_t i = 0; i < compiled->address_count; i++) {
 			const struct compiled_address *address = &compiled->addresses[i];

@@ -5,8 +5,9 @@
  * apart in any version are one peer group, and so are the addresses outside that lie in the same
  * CIDRs of policies.
  *
- * Not considered: pods in the host's network (they are their node), terminated pods, and pods that
- * are not in every version.  A node always reaches its own pods; this is not shown either.
+ * Not considered: pods in the host's network (they are their node), terminated pods, pods that are
+ * not in every version, and addresses in pod CIDRs that no pod has, where a policy refuses pods.  A
+ * node always reaches its own pods; this is not shown either.
  */
 #ifndef TENDRIL_POLICY_ANALYSIS_REACH_H
 #define TENDRIL_POLICY_ANALYSIS_REACH_H

@@ -37,6 +37,7 @@ struct compiled_cidr { /* sorted by address and length; the longest match wins, 
 			* (a short IPv6 prefix such as ::/0 therefore comes with 0.0.0.0/0) */
 	struct prefix prefix;
 	uint32_t identity;
+	bool unknown_pods; /* a pod CIDR: only pods that are not known yet have addresses in it */
 };
 
 struct compiled_entry { /* sorted by policy_id, peer, direction */

@@ -98,6 +98,9 @@ uint32_t rule_for_group(struct compiler *compiler, uint32_t number, const struct
 uint32_t rule_ports_for(struct compiler *compiler, const struct rule *rule,
 			const struct group *group);
 
+/* The ports that it may have on pods of which nothing is known: a name may be any port. */
+uint32_t rule_ports_in_doubt(struct compiler *compiler, const struct rule *rule);
+
 int hash_compare(const void *a, const void *b); /* of uint64_t, for qsort() */
 
 /* compiler->scratch collects ports: append port sets, then intern, which empties it. */

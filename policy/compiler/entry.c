@@ -15,6 +15,7 @@ struct identity_ports {
 	uint32_t identity;
 	uint32_t layer; /* number of the rule in the order of asking; NetworkPolicies share one */
 	uint32_t ports;
+	bool in_doubt; /* as in struct layer */
 };
 
 struct identity_ports_list {
@@ -50,10 +51,24 @@ static int identity_ports_compare(const void *a, const void *b)
 		return left->identity < right->identity ? -1 : 1;
 	if (left->layer != right->layer)
 		return left->layer < right->layer ? -1 : 1;
-	return (left->ports > right->ports) - (left->ports < right->ports);
+	if (left->ports != right->ports)
+		return left->ports < right->ports ? -1 : 1;
+	return left->in_doubt - right->in_doubt;
 }
 
 /* ---- what rules say to single identities ---- */
+
+/* What a rule that may match, and may not, takes from one identity. */
+static void add_in_doubt(struct side *side, const struct rule *rule, size_t layer,
+			 uint32_t identity)
+{
+	*array_add(&side->named) = (struct identity_ports){
+		.identity = identity,
+		.layer = (uint32_t)layer,
+		.ports = rule_ports_in_doubt(side->compiler, rule),
+		.in_doubt = true,
+	};
+}
 
 /* The ports that one rule gives to one identity: its numbers, and what its names mean there. */
 static void add_identity(struct side *side, const struct rule *rule, size_t layer,
@@ -63,11 +78,14 @@ static void add_identity(struct side *side, const struct rule *rule, size_t laye
 	uint32_t group = compiler->allocator.identities[identity].group;
 	uint32_t ports = rule->ports;
 
+	if (group != NONE && compiler->allocator.groups[group].unknown && rule->name_count > 0 &&
+	    rule->action != ACTION_ACCEPT)
+		add_in_doubt(side, rule, layer, identity);
 	if (group != NONE)
 		ports = rule_ports_for(compiler, rule, &compiler->allocator.groups[group]);
 	if (compiler->port_sets.items[ports].len > 0) /* else: names that mean nothing here */
 		*array_add(&side->named) =
-			(struct identity_ports){ identity, (uint32_t)layer, ports };
+			(struct identity_ports){ identity, (uint32_t)layer, ports, false };
 }
 
 /* A rule without peers that has port names means something else for each identity. */
@@ -94,6 +112,34 @@ static void add_peers(struct side *side, const struct rule *rule, size_t layer)
 			if (!side->only || id_list_has(all, wanted->items[i]))
 				add_identity(side, rule, layer, wanted->items[i]);
 		}
+	}
+}
+
+static bool has_selectors(const struct compiler *compiler, const struct rule *rule)
+{
+	for (size_t p = 0; p < rule->peer_count; p++) {
+		const struct policy_peer *written = compiler->peers[rule->peers[p]].written;
+
+		if (!written->is_block && !written->nodes)
+			return true;
+	}
+	return false;
+}
+
+/* Pods that are not known may be what the rule selects. */
+static void add_unknown(struct side *side, const struct rule *rule, size_t layer)
+{
+	const struct allocator *allocator = &side->compiler->allocator;
+	uint32_t identity;
+
+	if (allocator->unknown_group == NONE || rule->action == ACTION_ACCEPT ||
+	    !has_selectors(side->compiler, rule))
+		return;
+	identity = allocator->groups[allocator->unknown_group].first_identity;
+	for (; identity != NONE; identity = allocator->identities[identity].next_in_group) {
+		if (allocator->identities[identity].refs > 0 &&
+		    (!side->only || id_list_has(side->only, identity)))
+			add_in_doubt(side, rule, layer, identity);
 	}
 }
 
@@ -127,6 +173,7 @@ static void side_collect(struct side *side)
 			if (rule->any && rule->name_count > 0)
 				add_everyone(side, rule, layer);
 			add_peers(side, rule, layer);
+			add_unknown(side, rule, layer);
 			layer += tier != TIER_NETWORK;
 		}
 		layer += tier == TIER_NETWORK;
@@ -178,6 +225,7 @@ static void tiers_make(const struct side *side, const struct identity_ports *nam
 			struct layer *layer = &layers[used++];
 
 			layer->action = layer_action(side, named[i].layer);
+			layer->in_doubt = named[i].in_doubt;
 			layer->ports = ports_get(compiler, named[i].ports, &layer->count);
 		}
 		if (tier == TIER_NETWORK && side->ruleset->isolated[side->direction]) {
@@ -227,7 +275,7 @@ static uint32_t side_ports(struct side *side, const struct identity_ports *named
 	}
 	key->len = 0;
 	for (size_t i = 0; i < count; i++) {
-		buffer_number(key, named[i].layer);
+		buffer_number(key, named[i].layer << 1 | named[i].in_doubt);
 		buffer_number(key, named[i].ports);
 	}
 	number = intern_add(&side->known, key->data, key->len);

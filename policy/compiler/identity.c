@@ -146,6 +146,15 @@ uint32_t allocator_add_node_group(struct allocator *allocator, const struct labe
 	return number;
 }
 
+uint32_t allocator_add_unknown_group(struct allocator *allocator)
+{
+	const struct group group = {
+		.namespace = NONE, .unknown = true, .first_identity = NONE, .ruleset = NONE
+	};
+
+	return group_intern(allocator, &group, "?"); /* no namespace has this name */
+}
+
 /* ---- identities ---- */
 
 size_t allocator_identity_count(const struct allocator *allocator)
@@ -249,6 +258,8 @@ void allocator_index(struct allocator *allocator)
 	     allocator->groups_indexed++) {
 		const struct group *group = &allocator->groups[allocator->groups_indexed];
 
+		if (group->unknown) /* no selector finds it */
+			continue;
 		/* The index keeps the address of the labels; that of the group may change. */
 		label_index_add(&allocator->index,
 				group->namespace == NONE ? SCOPE_NODES : SCOPE_OF(group->namespace),
@@ -332,6 +343,7 @@ void allocator_build(struct allocator *allocator, const struct store *store, str
 	referenced_build(&allocator->referenced, store);
 	allocator_make_prefixes(allocator);
 	allocator_add_prefixes(allocator, &nothing);
+	allocator_find_unknown(allocator);
 	allocator_find_owners(allocator);
 	allocator_number(allocator);
 	allocator_index(allocator);
@@ -345,6 +357,8 @@ void allocator_done(struct allocator *allocator)
 	intern_done(&allocator->identity_keys);
 	intern_done(&allocator->node_addresses);
 	free(allocator->node_groups);
+	free(allocator->pod_cidrs);
+	free(allocator->unknown);
 	label_index_done(&allocator->index);
 	free(allocator->namespace_labels);
 	free(allocator->groups);

@@ -21,7 +21,8 @@
 #define SCOPE_NODES         UINT32_MAX        /* groups of nodes */
 
 struct group {
-	uint32_t namespace; /* number in allocator.namespaces; NONE: of nodes */
+	uint32_t namespace; /* number in allocator.namespaces; NONE: of nodes, or unknown */
+	bool unknown;       /* pods that no object tells about (unknown.c) */
 	struct labels labels;
 	struct named_port *ports; /* sorted by (name, proto) */
 	size_t port_count;
@@ -51,6 +52,12 @@ struct ip_owner {
 };
 
 #define POD_STATE_ADDRESSES 4
+
+/* Addresses that no pod has, in the pod CIDRs of nodes. */
+struct unknown_range {
+	struct prefix prefix;
+	uint32_t identity; /* NONE: a node has the address, and no CIDR of a policy is around it */
+};
 
 /* A pod or an endpoint. */
 struct pod_state {
@@ -88,6 +95,11 @@ struct allocator {
 	struct intern node_addresses; /* of all Node objects, if some policy has nodes as peers */
 	uint32_t *node_groups;        /* by number of the address */
 	size_t node_capacity;
+	struct prefix *pod_cidrs; /* of all nodes, if some policy refuses pods: sorted, disjoint */
+	size_t pod_cidr_count;
+	struct unknown_range *unknown; /* in no order; unique */
+	size_t unknown_count;
+	uint32_t unknown_group; /* NONE: no pod CIDRs */
 	struct label_index index;
 	struct ip_owner *owners; /* sorted by address, unique */
 	size_t owner_count;
@@ -118,12 +130,20 @@ void pod_state_release(struct allocator *allocator, const struct pod_state *pod_
 uint32_t allocator_add_group(struct allocator *allocator, const char *namespace,
 			     const struct labels *labels, const struct pod_object *pod);
 uint32_t allocator_add_node_group(struct allocator *allocator, const struct labels *labels);
+uint32_t allocator_add_unknown_group(struct allocator *allocator);
 /* The identity of a group (or NONE) in a CIDR (or NONE), with one more holder. */
 uint32_t allocator_hold_identity(struct allocator *allocator, uint32_t group, uint32_t prefix);
 /* One holder less; NONE is allowed. */
 void allocator_drop_identity(struct allocator *allocator, uint32_t identity);
 /* Finds the owners of all addresses, and the identities behind them (pod_state.c). */
 void allocator_find_owners(struct allocator *allocator);
+
+/* Finds the ranges of pods that are not known (unknown.c). */
+void allocator_find_unknown(struct allocator *allocator);
+bool allocator_pod_cidrs_contain(const struct allocator *allocator, const struct prefix *prefix);
+bool allocator_pod_cidrs_overlap(const struct allocator *allocator, const struct prefix *prefix);
+/* The group behind an address that no pod has: that of unknown pods, or NONE. */
+uint32_t allocator_group_without_pod(const struct allocator *allocator, const struct addr *addr);
 
 /* Adds new groups and namespaces to the label index. */
 void allocator_index(struct allocator *allocator);

@@ -64,7 +64,8 @@ static void touch_object(struct incremental *incremental, const struct object *o
 		policy_groups(&incremental->compiler, object, &incremental->groups);
 		break;
 	case OBJECT_NODE:
-		incremental->full = incremental->compiler.allocator.referenced.nodes;
+		incremental->full = incremental->compiler.allocator.referenced.nodes ||
+				    incremental->compiler.allocator.referenced.refuses_pods;
 		break;
 	case OBJECT_SERVICE:
 	case OBJECT_ENDPOINT_SLICE:

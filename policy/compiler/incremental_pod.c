@@ -173,12 +173,13 @@ static bool term_concerns(const struct incremental *incremental, const struct te
 		return false;
 	case TERM_NODES:
 	case TERM_NODE_KEY:
+	case TERM_REFUSED_PODS:
 		break;
 	}
 	return false;
 }
 
-/* Changes for nodes need a full compile. */
+/* Changes for nodes, and in their pod CIDRs, need a full compile. */
 static bool term_concerns_nodes(const struct incremental *incremental, const struct term *term)
 {
 	const struct intern *nodes = &incremental->compiler.allocator.node_addresses;
@@ -186,7 +187,10 @@ static bool term_concerns_nodes(const struct incremental *incremental, const str
 	size_t count = store_host_addresses(incremental->store, &hosts);
 
 	if (term->kind != TERM_PREFIX)
-		return term->kind == TERM_NODES || term->kind == TERM_NODE_KEY;
+		return term->kind == TERM_NODES || term->kind == TERM_NODE_KEY ||
+		       term->kind == TERM_REFUSED_PODS;
+	if (allocator_pod_cidrs_overlap(&incremental->compiler.allocator, &term->prefix))
+		return true;
 	for (size_t i = 0; i < count; i++) {
 		if (prefix_contains(&term->prefix, &hosts[i]))
 			return true;

@@ -96,7 +96,7 @@ static size_t segments_find(const struct segments *segments, uint16_t port)
 }
 
 static void segments_apply(struct segments *segments, const struct port_rule *ports,
-			   enum policy_action action)
+			   const struct layer *layer)
 {
 	bool whole = ports->proto == 0;
 	uint32_t end = whole ? PORT_ANY_MAX : ports->port_max;
@@ -105,11 +105,12 @@ static void segments_apply(struct segments *segments, const struct port_rule *po
 		return;
 	for (size_t i = whole ? 0 : segments_find(segments, ports->port_min);
 	     i < segments->count && segments->starts[i] <= end; i++) {
-		if (action == ACTION_PASS)
+		if (layer->action == ACTION_ACCEPT)
+			segments->verdicts[i] = VERDICT_ALLOW;
+		else if (layer->action == ACTION_DENY)
+			segments->verdicts[i] = VERDICT_DENY;
+		else if (!layer->in_doubt || segments->verdicts[i] == VERDICT_ALLOW)
 			segments->verdicts[i] = segments->next_tier[i];
-		else
-			segments->verdicts[i] =
-				action == ACTION_ACCEPT ? VERDICT_ALLOW : VERDICT_DENY;
 	}
 }
 
@@ -122,7 +123,7 @@ static void segments_apply_tiers(struct segments *segments, const struct layer_t
 			const struct layer *layer = &tiers[t].layers[i];
 
 			for (size_t p = 0; p < layer->count; p++)
-				segments_apply(segments, &layer->ports[p], layer->action);
+				segments_apply(segments, &layer->ports[p], layer);
 		}
 	}
 }

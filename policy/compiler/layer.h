@@ -13,6 +13,8 @@ struct layer {
 	enum policy_action action; /* ACTION_PASS: on to the next tier */
 	const struct port_rule *ports;
 	size_t count;
+	/* It may match or not: what passes either way passes.  Never with ACTION_ACCEPT. */
+	bool in_doubt;
 };
 
 /* The rules of a tier in the order in which they are asked; the first that matches decides. */

@@ -102,10 +102,14 @@ static void pod_state_identify(struct allocator *allocator, struct pod_state *po
 		uint32_t *of_family = addr_is_v4(&addresses[i]) ? &pod_state->identity_v4
 								: &pod_state->identity_v6;
 
+		uint32_t behind = group != NONE
+					  ? group
+					  : allocator_group_without_pod(allocator, &addresses[i]);
+
 		pod_state->identities[i] = NONE;
-		if (group != NONE || prefix != NONE)
+		if (behind != NONE || prefix != NONE)
 			pod_state->identities[i] =
-				allocator_hold_identity(allocator, group, prefix);
+				allocator_hold_identity(allocator, behind, prefix);
 		if (*of_family == NONE)
 			*of_family = pod_state->identities[i];
 	}

@@ -54,6 +54,8 @@ static void visit_rules(const struct term_visitor *visitor, const struct policy_
 			size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
+		if (rule_refuses_pods(&rules[i]))
+			visit(visitor, &(struct term){ .kind = TERM_REFUSED_PODS });
 		for (size_t p = 0; p < rules[i].peer_count; p++)
 			visit_peer(visitor, &rules[i].peers[p]);
 		for (size_t p = 0; p < rules[i].port_count; p++)
@@ -110,6 +112,9 @@ static void collect_term(const struct term *term, void *arg)
 		break;
 	case TERM_NODES:
 		collector->referenced->nodes = true;
+		break;
+	case TERM_REFUSED_PODS:
+		collector->referenced->refuses_pods = true;
 		break;
 	case TERM_PORT:
 		*array_add(&collector->ports) =
@@ -221,10 +226,16 @@ uint32_t referenced_prefix(const struct referenced *referenced, const struct pre
 
 uint32_t referenced_longest(const struct referenced *referenced, const struct addr *addr)
 {
+	return referenced_around(referenced, addr, 128);
+}
+
+uint32_t referenced_around(const struct referenced *referenced, const struct addr *addr,
+			   uint8_t max_len)
+{
 	/* ::/0 and its like do not speak of IPv4. */
 	int shortest = addr_is_v4(addr) ? 96 : 0;
 
-	for (int len = 128; len >= shortest; len--) {
+	for (int len = max_len; len >= shortest; len--) {
 		struct prefix prefix;
 		uint32_t found;
 

@@ -18,6 +18,7 @@ struct referenced {
 	struct intern keys;      /* label keys of pods */
 	struct intern node_keys; /* label keys of nodes */
 	bool nodes;              /* whether some policy has nodes as peers */
+	bool refuses_pods;       /* whether some policy's rule_refuses_pods() */
 	struct port_name *ports; /* sorted by (name, proto), unique */
 	size_t port_count;
 	struct prefix *prefixes; /* sorted by (addr, len), unique */
@@ -34,9 +35,19 @@ void referenced_done(struct referenced *referenced);
  * REFERENCED_NONE: there is none. */
 uint32_t referenced_prefix(const struct referenced *referenced, const struct prefix *prefix);
 uint32_t referenced_longest(const struct referenced *referenced, const struct addr *addr);
+/* The longest one that contains an address, and is no longer than max_len. */
+uint32_t referenced_around(const struct referenced *referenced, const struct addr *addr,
+			   uint8_t max_len);
 
 /* One thing that a policy reads. */
-enum term_kind { TERM_POD_KEY, TERM_NODE_KEY, TERM_NODES, TERM_PORT, TERM_PREFIX };
+enum term_kind {
+	TERM_POD_KEY,
+	TERM_NODE_KEY,
+	TERM_NODES,
+	TERM_PORT,
+	TERM_PREFIX,
+	TERM_REFUSED_PODS,
+};
 
 struct term {
 	enum term_kind kind;

@@ -163,7 +163,7 @@ bool peer_matches(const struct compiler *compiler, const struct peer *peer, uint
 	if (written->is_block)
 		return identity->prefix != NONE &&
 		       block_contains(written, &allocator->referenced.prefixes[identity->prefix]);
-	if (identity->group == NONE)
+	if (identity->group == NONE || allocator->groups[identity->group].unknown)
 		return false;
 	group = &allocator->groups[identity->group];
 	if (written->nodes || group->namespace == NONE)
@@ -291,6 +291,19 @@ uint32_t rule_ports_for(struct compiler *compiler, const struct rule *rule,
 		return rule->ports;
 	ports_append(compiler, rule->ports);
 	ports_resolve(compiler, rule->names, rule->name_count, group);
+	return ports_intern(compiler);
+}
+
+uint32_t rule_ports_in_doubt(struct compiler *compiler, const struct rule *rule)
+{
+	ports_append(compiler, rule->ports);
+	for (size_t i = 0; i < rule->name_count; i++) {
+		size_t count;
+		const uint8_t *protos = port_name_protos(rule->names[i].proto, &count);
+
+		for (size_t p = 0; p < count; p++)
+			port_list_add(&compiler->scratch, protos[p], 0, PORT_ANY_MAX);
+	}
 	return ports_intern(compiler);
 }
 

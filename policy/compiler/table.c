@@ -94,20 +94,33 @@ void compile_cidrs(struct compiler *compiler)
 	const struct allocator *allocator = &compiler->allocator;
 	const struct referenced *referenced = &allocator->referenced;
 	struct compiled *compiled = compiler->compiled;
+	size_t room = referenced->prefix_count + allocator->unknown_count + 1;
 	bool covered = false;
 
 	free(compiled->cidrs);
 	compiled->cidr_count = 0;
-	compiled->cidrs = xcalloc(referenced->prefix_count + 1, sizeof(*compiled->cidrs));
+	compiled->cidrs = xcalloc(room, sizeof(*compiled->cidrs));
 	for (size_t i = 0; i < referenced->prefix_count; i++) {
 		const struct prefix *prefix = &referenced->prefixes[i];
 		struct prefix around = prefix_of(&all_v4.addr, prefix->len);
 		uint32_t identity = allocator_prefix_identity(allocator, (uint32_t)i);
 
+		if (allocator_pod_cidrs_contain(allocator, prefix)) /* among allocator->unknown */
+			continue;
 		compiled->cidrs[compiled->cidr_count++] =
 			(struct compiled_cidr){ .prefix = *prefix,
 						.identity = allocator->identities[identity].id };
 		covered |= prefix->len < all_v4.len && addr_equal(&around.addr, &prefix->addr);
+	}
+	for (size_t i = 0; i < allocator->unknown_count; i++) {
+		const struct unknown_range *range = &allocator->unknown[i];
+
+		compiled->cidrs[compiled->cidr_count++] = (struct compiled_cidr){
+			.prefix = range->prefix,
+			.identity = compiled_id(compiler, range->identity, IDENTITY_WORLD),
+			.unknown_pods = range->identity != NONE &&
+					allocator->identities[range->identity].group != NONE,
+		};
 	}
 	if (covered && referenced_prefix(referenced, &all_v4) == REFERENCED_NONE)
 		compiled->cidrs[compiled->cidr_count++] =
@@ -126,7 +139,8 @@ static char *identity_describe(struct compiler *compiler, const struct identity_
 	if (identity->group != NONE) {
 		const struct group *group = &allocator->groups[identity->group];
 
-		buffer_string(text, group->namespace == NONE
+		buffer_string(text, group->unknown ? "unknown pod"
+				    : group->namespace == NONE
 					    ? "node"
 					    : allocator_namespace(allocator, group->namespace));
 		for (size_t i = 0; i < group->labels.count; i++)

@@ -102,6 +102,11 @@ void interest_add(struct interest *interest, const struct store *store, const st
 		for (size_t i = 0; rules.in_force && i < rules.count; i++) {
 			const struct policy_rule *rule = &rules.items[i];
 
+			/* Where pods are refused, one that is not known counts as refused. */
+			if (rule_refuses_pods(rule)) {
+				add_all(interest);
+				interest->nodes = true;
+			}
 			if (directions[d] == DIR_EGRESS && rule->peer_count == 0 &&
 			    has_named_port(rule))
 				add_all(interest);

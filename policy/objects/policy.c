@@ -114,6 +114,21 @@ bool policy_selects(const struct store *store, const struct object *policy, cons
 	       selector_matches(&policy->policy.pods, labels);
 }
 
+bool rule_refuses_pods(const struct policy_rule *rule)
+{
+	if (rule->action == ACTION_ACCEPT)
+		return false;
+	for (size_t i = 0; i < rule->peer_count; i++) {
+		if (!rule->peers[i].is_block && !rule->peers[i].nodes)
+			return true;
+	}
+	for (size_t i = 0; i < rule->port_count; i++) {
+		if (rule->ports[i].name)
+			return true;
+	}
+	return false;
+}
+
 bool peer_selects(const struct policy_peer *peer, const char *own_namespace, const char *namespace,
 		  const struct labels *labels_of_namespace, const struct labels *labels)
 {

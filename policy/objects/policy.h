@@ -39,6 +39,9 @@ bool namespace_selected(const struct store *store, const char *namespace,
 bool policy_selects(const struct store *store, const struct object *policy, const char *namespace,
 		    const struct labels *labels);
 
+/* Whether a rule may let through less from a pod whose labels and ports are known. */
+bool rule_refuses_pods(const struct policy_rule *rule);
+
 /* Whether a peer that is given by selectors of pods includes pods with these labels in this
  * namespace; own_namespace is that of the policy.  A block or nodes never do. */
 bool peer_selects(const struct policy_peer *peer, const char *own_namespace, const char *namespace,

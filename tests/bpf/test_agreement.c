@@ -132,7 +132,8 @@ static void table_make_cidrs(void)
 				 addr_equal(&table.cidrs[j].prefix.addr, &prefix.addr);
 		if (!known)
 			table.cidrs[table.compiled.cidr_count++] =
-				(struct compiled_cidr){ prefix, random_identity() };
+				(struct compiled_cidr){ .prefix = prefix,
+							.identity = random_identity() };
 	}
 }
 

@@ -9,76 +9,10 @@ import threading
 
 import pytest
 
-from kubeapi import FakeApi
-from tendril import BUILD, Node, UnixConnection, pod_object, wait_for
+from kubenode import CLUSTER_POLICIES, NAMESPACES, NODES, PODS, POLICIES, KubeNode
+from tendril import Node, UnixConnection, wait_for
 
-PODS, NAMESPACES, NODES = "/api/v1/pods", "/api/v1/namespaces", "/api/v1/nodes"
-POLICIES = "/apis/networking.k8s.io/v1/networkpolicies"
-CLUSTER_POLICIES = "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies"
 PORT = 8080
-
-
-class KubeNode(Node):
-    """A node whose objects come from an API server, by tendril-kube."""
-
-    def __init__(self, folder, *agent_args, **more):
-        self.api_server = FakeApi(folder)
-        self.kubeconfig = self.api_server.kubeconfig(folder)
-        self.kube_log = folder / "kube.log"
-        self.client = None
-        super().__init__("--kubernetes=true", *agent_args, **more)
-
-    def client_start(self):
-        self.client = subprocess.Popen(
-            [BUILD / "tendril-kube", "--kubeconfig", self.kubeconfig, "--socket", self.run_dir / "kube.sock",
-             "--node", "n1"],
-            stderr=open(self.kube_log, "a"), stdin=subprocess.DEVNULL)
-
-    def client_stop(self, signum=signal.SIGTERM):
-        self.client.send_signal(signum)
-        self.client.wait(timeout=10)
-        self.client = None
-
-    def kube(self):
-        return self.status()["kubernetes"]
-
-    def wait_synced(self):
-        wait_for(lambda: self.kube()["state"] == "synced", "all objects of the API server")
-
-    def objects_of(self, source):
-        return {(o["kind"], o["namespace"], o["name"]) for o in self.api("GET", "/v1/objects")
-                if o["source"] == source}
-
-    def announce(self, name, labels, addresses=(), namespace="shop", node="n1"):
-        """The Pod object, as the API server has it before (or once) its kubelet reports addresses."""
-        made = pod_object(name, namespace, labels, addresses)
-        self.api_server.put(PODS, name, namespace, metadata={"labels": labels},
-                            spec=dict(made["spec"], nodeName=node), status=made["status"])
-
-    def kube_pod(self, name, labels):
-        self.announce(name, labels)
-        pod = self.pod(name, "shop")
-        self.announce(name, labels, pod.addresses)
-        return pod
-
-    def batch(self, *lines, status=200):
-        connection = UnixConnection(self.socket)
-        try:
-            connection.request("POST", "/v1/sources/kubernetes",
-                               "".join(line + "\n" for line in lines))
-            response = connection.getresponse()
-            text = response.read().decode()
-            assert response.status == status, text
-            return text
-        finally:
-            connection.close()
-
-    def close(self):
-        if self.client:
-            self.client.kill()
-            self.client.wait()
-        self.api_server.close()
-        super().close()
 
 
 @pytest.fixture

@@ -363,3 +363,27 @@ def test_the_address_of_a_pod_that_is_being_deleted_belongs_to_the_next(tmp_path
             done = tendril("policy", "explain", "--from", source, "--to", "depot/store", "--port", 80,
                            "-f", "all.json", "-o", "json", cwd=tmp_path)
             assert json.loads(done.stdout)["verdict"] == verdict, done.stderr
+
+
+def test_an_address_in_a_pod_cidr_that_no_pod_has_is_refused_as_any_pod(tmp_path):
+    file = tmp_path / "world.yaml"
+    file.write_text(WORLD + """\
+---
+{apiVersion: v1, kind: Node, metadata: {name: n2}, spec: {podCIDR: 10.7.0.0/24}}
+---
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: guard}
+spec:
+  tier: Admin
+  priority: 1
+  subject: {namespaces: {matchLabels: {kubernetes.io/metadata.name: shop}}}
+  ingress: [{action: Deny, from: [{namespaces: {matchLabels: {team: far}}}]}]
+""")
+    reasons = []
+    for source in ("10.7.0.9", "10.7.1.9"):
+        done = tendril("policy", "explain", "-f", file, "--from", source, "--to", "shop/web",
+                       "--port", "80/TCP", "-o", "json")
+        reasons.append(json.loads(done.stdout)["ingress"]["reason"])
+    assert "may deny it" in reasons[0] and "no Pod object claims it yet" in reasons[0]
+    assert reasons[1].startswith("no rule decides")

@@ -105,6 +105,50 @@ static const cJSON *pod_with_address(const cJSON *objects, const char *address)
 	return NULL;
 }
 
+static bool is_in_pod_range(const cJSON *node, const char *address)
+{
+	const cJSON *item;
+
+	cJSON_ArrayForEach (item, at(at(node, "spec"), "podCIDRs")) {
+		if (in_cidr(item->valuestring, address))
+			return true;
+	}
+	return false;
+}
+
+static bool is_address_of_node(const cJSON *node, const char *address)
+{
+	const cJSON *item;
+
+	cJSON_ArrayForEach (item, at(at(node, "status"), "addresses")) {
+		const char *type = text_at(item, "type", "");
+
+		if ((strcmp(type, "InternalIP") == 0 || strcmp(type, "ExternalIP") == 0) &&
+		    same_address(text_at(item, "address", ""), address))
+			return true;
+	}
+	return false;
+}
+
+/* Our own rule: in the pod range of a node, an address that no Pod has is that of a pod which is
+ * not known yet. */
+static bool is_unknown_pod(const cJSON *objects, const char *address)
+{
+	bool in_range = false;
+	const cJSON *object;
+
+	if (pod_with_address(objects, address))
+		return false;
+	cJSON_ArrayForEach (object, objects) {
+		if (!is_kind(object, "Node"))
+			continue;
+		if (is_address_of_node(object, address))
+			return false;
+		in_range = in_range || is_in_pod_range(object, address);
+	}
+	return in_range;
+}
+
 /* ---- label selectors ---- */
 
 static bool in_list(const cJSON *values, const char *value)
@@ -235,6 +279,12 @@ static int port_by_name(const struct oracle_query *query, const char *name)
 	return -1;
 }
 
+static bool has_ports(const char *protocol)
+{
+	return strcmp(protocol, "TCP") == 0 || strcmp(protocol, "UDP") == 0 ||
+	       strcmp(protocol, "SCTP") == 0;
+}
+
 /* NetworkPolicyPort: "If this field is not specified, this field defaults to TCP."  "If this field
  * is not provided, this matches all port names and numbers." */
 static bool is_port(const struct oracle_query *query, const cJSON *entry)
@@ -295,7 +345,25 @@ struct side {
 
 /* ---- ClusterNetworkPolicy ---- */
 
-enum opinion { NO_OPINION, ACCEPTED, DENIED, PASSED };
+/* A set: what is said about a pod that is not known depends on what it turns out to be. */
+enum opinions { NO_OPINION = 1, ACCEPTED = 2, DENIED = 4, PASSED = 8 };
+
+enum fit { FITS_NOT, MAY_FIT, FITS };
+
+static enum fit fit_of(bool fits)
+{
+	return fits ? FITS : FITS_NOT;
+}
+
+static enum fit better(enum fit a, enum fit b)
+{
+	return a > b ? a : b;
+}
+
+static enum fit worse(enum fit a, enum fit b)
+{
+	return a < b ? a : b;
+}
 
 /* "Nodes [...] selects the nodeIPs as the peer type by matching on the IPs present in the
  * node.Status.Addresses field of the node." */
@@ -329,36 +397,40 @@ static bool is_namespaced_pod(const cJSON *objects, const cJSON *pods, const cJS
 }
 
 /* "Exactly one of the fields must be set for a given peer." */
-static bool is_cluster_peer(const struct side *side, const cJSON *peer)
+static enum fit cluster_peer_fit(const struct side *side, const cJSON *peer)
 {
 	const cJSON *objects = side->query->objects;
 	const cJSON *pod = pod_with_address(objects, side->peer);
 	const cJSON *item;
 
+	if ((at(peer, "namespaces") || at(peer, "pods")) && is_unknown_pod(objects, side->peer))
+		return MAY_FIT;
 	if (at(peer, "namespaces"))
-		return pod &&
-		       namespace_selected(objects, at(peer, "namespaces"), namespace_of(pod));
+		return fit_of(pod && namespace_selected(objects, at(peer, "namespaces"),
+							namespace_of(pod)));
 	if (at(peer, "pods"))
-		return pod && is_namespaced_pod(objects, at(peer, "pods"), pod);
+		return fit_of(pod && is_namespaced_pod(objects, at(peer, "pods"), pod));
 	if (at(peer, "nodes"))
-		return is_selected_node(side, at(peer, "nodes"));
+		return fit_of(is_selected_node(side, at(peer, "nodes")));
 	cJSON_ArrayForEach (item, at(peer, "networks")) {
 		if (in_cidr(item->valuestring, side->peer))
-			return true;
+			return FITS;
 	}
-	return false;
+	return FITS_NOT;
 }
 
 /* ClusterNetworkPolicyProtocol: "Exactly one field must be set." */
-static bool is_cluster_protocol(const struct oracle_query *query, const cJSON *protocol)
+static enum fit cluster_protocol_fit(const struct oracle_query *query, const cJSON *protocol)
 {
 	static const char *const names[][2] = { { "tcp", "TCP" },
 						{ "udp", "UDP" },
 						{ "sctp", "SCTP" } };
 	const char *name = text_at(protocol, "destinationNamedPort", NULL);
 
+	if (name && is_unknown_pod(query->objects, query->destination))
+		return has_ports(query->protocol) ? MAY_FIT : FITS_NOT;
 	if (name)
-		return port_by_name(query, name) == query->port;
+		return fit_of(port_by_name(query, name) == query->port);
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		const cJSON *port = at(at(protocol, names[i][0]), "destinationPort");
 		const cJSON *range = at(port, "range");
@@ -366,30 +438,37 @@ static bool is_cluster_protocol(const struct oracle_query *query, const cJSON *p
 		if (!port || strcmp(names[i][1], query->protocol) != 0)
 			continue;
 		if (range)
-			return at(range, "start")->valueint <= query->port &&
-			       query->port <= at(range, "end")->valueint;
-		return at(port, "number")->valueint == query->port;
+			return fit_of(at(range, "start")->valueint <= query->port &&
+				      query->port <= at(range, "end")->valueint);
+		return fit_of(at(port, "number")->valueint == query->port);
 	}
-	return false;
+	return FITS_NOT;
 }
 
-static enum opinion rule_opinion(const struct side *side, const cJSON *rule)
+static enum opinions rule_opinions(const struct side *side, const cJSON *rule)
 {
 	const cJSON *protocols = at(rule, "protocols");
 	const char *action = text_at(rule, "action", "");
-	bool peer_fits = false;
-	bool port_fits = !protocols;
+	enum opinions opinion = strcmp(action, "Pass") == 0     ? PASSED
+				: strcmp(action, "Accept") == 0 ? ACCEPTED
+								: DENIED;
+	enum fit peer_fit = FITS_NOT;
+	enum fit port_fit = fit_of(!protocols);
 	const cJSON *item;
 
 	cJSON_ArrayForEach (item, at(rule, side->peers_name))
-		peer_fits = peer_fits || is_cluster_peer(side, item);
+		peer_fit = better(peer_fit, cluster_peer_fit(side, item));
 	cJSON_ArrayForEach (item, protocols)
-		port_fits = port_fits || is_cluster_protocol(side->query, item);
-	if (!peer_fits || !port_fits)
-		return NO_OPINION;
-	if (strcmp(action, "Pass") == 0)
-		return PASSED;
-	return strcmp(action, "Accept") == 0 ? ACCEPTED : DENIED;
+		port_fit = better(port_fit, cluster_protocol_fit(side->query, item));
+	switch (worse(peer_fit, port_fit)) {
+	case FITS:
+		return opinion;
+	case MAY_FIT:
+		return opinion | NO_OPINION;
+	case FITS_NOT:
+		break;
+	}
+	return NO_OPINION;
 }
 
 /* "Subject defines the pods to which this ClusterNetworkPolicy applies." */
@@ -405,19 +484,19 @@ static bool is_subject(const struct side *side, const cJSON *policy)
 }
 
 /* "A rule that appears at the top of the ingress rules would take the highest precedence." */
-static enum opinion policy_opinion(const struct side *side, const cJSON *policy)
+static enum opinions policy_opinions(const struct side *side, const cJSON *policy)
 {
+	enum opinions opinions = NO_OPINION;
 	const cJSON *rule;
 
 	if (!is_subject(side, policy))
-		return NO_OPINION;
+		return opinions;
 	cJSON_ArrayForEach (rule, at(at(policy, "spec"), side->rules_name)) {
-		enum opinion opinion = rule_opinion(side, rule);
-
-		if (opinion != NO_OPINION)
-			return opinion;
+		opinions = (opinions & ~NO_OPINION) | rule_opinions(side, rule);
+		if (!(opinions & NO_OPINION))
+			break;
 	}
-	return NO_OPINION;
+	return opinions;
 }
 
 /* "Policies with lower priority values have higher precedence."  "If two (or more) policies in the
@@ -446,15 +525,15 @@ static const cJSON *next_of_tier(const cJSON *objects, const char *tier, const c
 	return next;
 }
 
-static enum opinion tier_opinion(const struct side *side, const char *tier)
+static enum opinions tier_opinions(const struct side *side, const char *tier)
 {
 	const cJSON *objects = side->query->objects;
-	enum opinion opinion = NO_OPINION;
+	enum opinions opinions = NO_OPINION;
 
 	for (const cJSON *policy = next_of_tier(objects, tier, NULL);
-	     policy && opinion == NO_OPINION; policy = next_of_tier(objects, tier, policy))
-		opinion = policy_opinion(side, policy);
-	return opinion;
+	     policy && opinions & NO_OPINION; policy = next_of_tier(objects, tier, policy))
+		opinions = (opinions & ~NO_OPINION) | policy_opinions(side, policy);
+	return opinions;
 }
 
 /* ---- a side ---- */
@@ -462,7 +541,7 @@ static enum opinion tier_opinion(const struct side *side, const char *tier)
 /* "Traffic is allowed to a pod if there are no NetworkPolicies selecting the pod, OR if the traffic
  * matches at least one rule across all of the NetworkPolicies whose podSelector matches the pod."
  */
-static enum opinion policies_opinion(const struct side *side)
+static enum opinions policies_opinion(const struct side *side)
 {
 	const cJSON *policy;
 	const cJSON *rule;
@@ -488,13 +567,13 @@ static enum opinion policies_opinion(const struct side *side)
  * kubernetes policy is applied, which says that all pods can communicate with each other." */
 static bool side_allows(const struct side *side)
 {
-	enum opinion opinion = tier_opinion(side, "Admin");
+	enum opinions opinions = tier_opinions(side, "Admin");
 
-	if (opinion == NO_OPINION || opinion == PASSED)
-		opinion = policies_opinion(side);
-	if (opinion == NO_OPINION)
-		opinion = tier_opinion(side, "Baseline");
-	return opinion != DENIED;
+	if (opinions & (NO_OPINION | PASSED))
+		opinions = (opinions & ~NO_OPINION) | policies_opinion(side);
+	if (opinions & NO_OPINION)
+		opinions |= tier_opinions(side, "Baseline");
+	return !(opinions & DENIED); /* closed while it may be one that is denied */
 }
 
 static bool is_enforced(const struct oracle_query *query, const cJSON *pod)

@@ -53,6 +53,11 @@ static const char *const all_cidrs[] = { "0.0.0.0/0",    "10.0.0.0/8",  "10.0.0.
 static const char *const *cidrs;
 static uint32_t cidr_count;
 
+/* Ranges of pods, with addresses that no pod has, and with a node's own address. */
+static const char *const pod_cidrs[] = { "10.0.0.0/29",  "10.0.0.4/30", "10.0.0.12/31",
+					 "10.0.0.15/32", "fd00::/125",  "fd00::4/126",
+					 "fd00::c/127",  "fd00::f/128" };
+
 static const char *const outsiders[] = { "192.168.1.1", "10.0.0.13", HOST_V4, PEER_NODE_V4,
 					 "8.8.8.8",     "fd00::d",   HOST_V6, PEER_NODE_V6,
 					 "2001:db8::5", "2a00::1" };
@@ -349,6 +354,9 @@ static cJSON *random_node(int number)
 		else
 			cJSON_Delete(address);
 	}
+	list = cJSON_AddArrayToObject(cJSON_AddObjectToObject(node, "spec"), "podCIDRs");
+	for (uint32_t i = random_below(4); i > 0; i--)
+		cJSON_AddItemToArray(list, cJSON_CreateString(pick(pod_cidrs)));
 	return node;
 }
 

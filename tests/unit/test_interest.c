@@ -72,9 +72,22 @@ static void test_policies_refer_to_pods_of_namespaces(void **state)
 				 "{matchLabels: {a: b}}}]}]"),
 		  "+nodes" },
 		{ CLUSTER_POLICY("c", "Admin", 1,
-				 "subject: {namespaces: {}}, egress: [{action: Deny, to: "
+				 "subject: {namespaces: {}}, egress: [{action: Accept, to: "
 				 "[{namespaces: {matchLabels: {team: retail}}}]}]"),
 		  "shop" },
+		/* Where pods are refused, all must be known: those that are not are refused. */
+		{ CLUSTER_POLICY("c", "Admin", 1,
+				 "subject: {namespaces: {}}, egress: [{action: Deny, to: "
+				 "[{namespaces: {matchLabels: {team: retail}}}]}]"),
+		  "all+nodes" },
+		{ CLUSTER_POLICY("c", "Admin", 1,
+				 "subject: {namespaces: {}}, ingress: [{action: Pass, from: "
+				 "[{namespaces: {matchLabels: {team: retail}}}]}]"),
+		  "all+nodes" },
+		{ CLUSTER_POLICY("c", "Admin", 1,
+				 "subject: {namespaces: {}}, egress: [{action: Deny, to: "
+				 "[{networks: [10.0.0.0/8]}]}]"),
+		  "" },
 	};
 	char text[100];
 

@@ -67,20 +67,27 @@ static bool layer_matches(const struct layer *layer, uint8_t proto, uint16_t por
 	return false;
 }
 
-static enum verdict ask_layers(const struct layer_tier *tiers, uint8_t proto, uint16_t port)
+/* From layer i of tier t on. */
+static enum verdict ask_layers(const struct layer_tier *tiers, size_t t, size_t i, uint8_t proto,
+			       uint16_t port)
 {
-	for (size_t t = 0; t < TIERS; t++) {
-		for (size_t i = 0; i < tiers[t].count; i++) {
-			const struct layer *layer = &tiers[t].layers[i];
+	const struct layer *layer;
+	enum verdict verdict;
 
-			if (!layer_matches(layer, proto, port))
-				continue;
-			if (layer->action == ACTION_PASS)
-				break;
-			return layer->action == ACTION_ACCEPT ? VERDICT_ALLOW : VERDICT_DENY;
-		}
-	}
-	return VERDICT_ALLOW;
+	if (t == TIERS)
+		return VERDICT_ALLOW;
+	if (i == tiers[t].count)
+		return ask_layers(tiers, t + 1, 0, proto, port);
+	layer = &tiers[t].layers[i];
+	if (!layer_matches(layer, proto, port))
+		return ask_layers(tiers, t, i + 1, proto, port);
+	if (layer->action == ACTION_PASS)
+		verdict = ask_layers(tiers, t + 1, 0, proto, port);
+	else
+		verdict = layer->action == ACTION_ACCEPT ? VERDICT_ALLOW : VERDICT_DENY;
+	if (layer->in_doubt && verdict == VERDICT_ALLOW)
+		return ask_layers(tiers, t, i + 1, proto, port);
+	return verdict;
 }
 
 static void assert_normal(const struct port_list *list)
@@ -117,7 +124,7 @@ static void check(const struct layer_tier *tiers)
 	for (size_t p = 0; p < ARRAY_SIZE(protos); p++) {
 		for (size_t i = 0; i < 50 + ARRAY_SIZE(others); i++) {
 			uint16_t port = i < 50 ? (uint16_t)i : others[i - 50];
-			enum verdict want = ask_layers(tiers, protos[p], port);
+			enum verdict want = ask_layers(tiers, 0, 0, protos[p], port);
 
 			if (ask_flat(&list, protos[p], port) != want ||
 			    ask_by_protocol(&list, protos[p], port) != want)
@@ -144,7 +151,7 @@ static void test_nothing_said_is_allowed(void **state)
 static void test_everything_denied_is_no_rule_at_all(void **state)
 {
 	const struct port_rule all = ports(0, 0, 65535);
-	const struct layer deny = { ACTION_DENY, &all, 1 };
+	const struct layer deny = { ACTION_DENY, &all, 1, false };
 	const struct layer_tier tiers[TIERS] = { { &deny, 1 } };
 	struct port_list list = { 0 };
 
@@ -157,7 +164,7 @@ static void test_everything_denied_is_no_rule_at_all(void **state)
 static void test_denied_port_stands_before_what_holds_for_every_protocol(void **state)
 {
 	const struct port_rule ssh = ports(TCP, 22, 22);
-	const struct layer deny = { ACTION_DENY, &ssh, 1 };
+	const struct layer deny = { ACTION_DENY, &ssh, 1, false };
 	const struct layer_tier tiers[TIERS] = { { &deny, 1 } };
 	struct port_list list = { 0 };
 
@@ -174,7 +181,8 @@ static void test_every_port_from_first_to_last(void **state)
 {
 	const struct port_rule whole = ports(TCP, 0, 65535);
 	const struct port_rule ends[] = { ports(TCP, 0, 0), ports(TCP, 65535, 65535) };
-	const struct layer layers[] = { { ACTION_ACCEPT, ends, 2 }, { ACTION_DENY, &whole, 1 } };
+	const struct layer layers[] = { { ACTION_ACCEPT, ends, 2, false },
+					{ ACTION_DENY, &whole, 1, false } };
 	const struct layer_tier tiers[TIERS] = { { 0 }, { layers, 2 } };
 
 	(void)state;
@@ -214,7 +222,9 @@ static void test_first_match_decides_for_every_port(void **state)
 			tiers[t] = (struct layer_tier){ layers[t], below(5) };
 			for (size_t i = 0; i < tiers[t].count; i++) {
 				layers[t][i] = (struct layer){ (enum policy_action)below(3),
-							       rules[t][i], 1 + below(3) };
+							       rules[t][i], 1 + below(3), false };
+				layers[t][i].in_doubt =
+					layers[t][i].action != ACTION_ACCEPT && below(4) == 0;
 				for (size_t p = 0; p < layers[t][i].count; p++)
 					rules[t][i][p] = random_ports();
 			}

@@ -41,6 +41,71 @@ static void test_no_rule_that_matches_means_no_effect(void **state)
 	    { "shop/cart", "8.8.8.8", "53/UDP", PASSES });
 }
 
+#define NODE_OF_PODS                                                                     \
+	"---\n{apiVersion: v1, kind: Node, metadata: {name: far}, spec: {podCIDRs: "     \
+	"[10.7.0.0/24, 'fd07::/64']}, status: {addresses: [{type: InternalIP, address: " \
+	"10.7.0.1}]}}\n"
+
+/* A pod of another node whose event has not come may be any pod. */
+static void test_a_pod_that_is_not_known_is_refused_as_any_pod_is(void **state)
+{
+	(void)state;
+	ASK(CLUSTER_POLICY("p", "Admin", 1, CART ", ingress: [{action: Deny, " FROM_BANK "}]")
+		    POLICY("np", "shop", "podSelector: {}, ingress: [{}]") NODE_OF_PODS,
+	    { "10.7.0.9", "shop/cart", "80/TCP", INGRESS },
+	    { "fd07::9", "fd00::2", "80/TCP", INGRESS },
+	    { "10.7.0.1", "shop/cart", "80/TCP", PASSES }, /* the node */
+	    { "10.7.1.9", "shop/cart", "80/TCP", PASSES },
+	    { "10.7.0.9", "shop/web", "80/TCP", PASSES },
+	    { "shop/cart", "10.7.0.9", "80/TCP", PASSES });
+}
+
+static void test_a_pod_that_is_not_known_is_accepted_by_its_address_alone(void **state)
+{
+	(void)state;
+	ASK(CLUSTER_POLICY("p", "Admin", 1,
+			   CART ", ingress: [{action: Accept, " FROM_BANK
+				"}, {action: Deny, " FROM_ALL "}]") NODE_OF_PODS,
+	    { "10.7.0.9", "shop/cart", "80/TCP", INGRESS },
+	    { "bank/teller", "shop/cart", "80/TCP", PASSES });
+	ASK(CLUSTER_POLICY("p", "Admin", 1,
+			   SHOP ", egress: [{action: Accept, to: [{networks: [10.7.0.0/28]}]}, "
+				"{action: Deny, " TO_ALL "}]") NODE_OF_PODS,
+	    { "shop/cart", "10.7.0.9", "80/TCP", PASSES },
+	    { "shop/cart", "10.7.0.20", "80/TCP", EGRESS });
+	ASK(POLICY("np", "shop",
+		   "podSelector: {}, ingress: [{from: [{namespaceSelector: {}}, "
+		   "{ipBlock: {cidr: 10.7.0.8/29}}]}]") NODE_OF_PODS,
+	    { "10.7.0.9", "shop/cart", "80/TCP", PASSES },
+	    { "10.7.0.20", "shop/cart", "80/TCP", INGRESS });
+}
+
+/* What a Pass might take from the tier that accepts must be allowed by the next tier, too. */
+static void test_a_pod_that_is_not_known_passes_if_all_tiers_agree(void **state)
+{
+	(void)state;
+	ASK(CLUSTER_POLICY("p", "Admin", 1,
+			   SHOP ", egress: [{action: Pass, to: [{namespaces: {matchLabels: {team: "
+				"money}}}]}, {action: Accept, to: [{networks: [0.0.0.0/0]}]}]")
+		    POLICY("np", "shop",
+			   "podSelector: {matchLabels: {app: cart}}, policyTypes: [Egress], "
+			   "egress: [{ports: [{port: 80}]}]") NODE_OF_PODS,
+	    { "shop/cart", "10.7.0.9", "80/TCP", PASSES },
+	    { "shop/cart", "10.7.0.9", "81/TCP", EGRESS },
+	    { "shop/web", "10.7.0.9", "81/TCP", PASSES },
+	    { "shop/cart", "10.8.0.9", "81/TCP", PASSES });
+}
+
+static void test_a_named_port_of_a_pod_that_is_not_known_may_be_any(void **state)
+{
+	(void)state;
+	ASK(CLUSTER_POLICY("p", "Admin", 1,
+			   SHOP ", egress: [{action: Deny, " TO_ALL
+				", protocols: [{destinationNamedPort: http}]}]") NODE_OF_PODS,
+	    { "shop/cart", "10.7.0.9", "81/TCP", EGRESS },
+	    { "shop/cart", "10.7.0.9", "81/ICMP", PASSES });
+}
+
 static void test_admin_deny_beats_a_network_policy_that_allows(void **state)
 {
 	(void)state;
@@ -475,6 +540,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_no_rule_that_matches_means_no_effect),
+		cmocka_unit_test(test_a_pod_that_is_not_known_is_refused_as_any_pod_is),
+		cmocka_unit_test(test_a_pod_that_is_not_known_is_accepted_by_its_address_alone),
+		cmocka_unit_test(test_a_pod_that_is_not_known_passes_if_all_tiers_agree),
+		cmocka_unit_test(test_a_named_port_of_a_pod_that_is_not_known_may_be_any),
 		cmocka_unit_test(test_admin_deny_beats_a_network_policy_that_allows),
 		cmocka_unit_test(test_admin_accept_beats_a_network_policy_that_isolates),
 		cmocka_unit_test(test_accepted_at_one_end_may_be_denied_at_the_other),
