@@ -54,8 +54,7 @@ static void pod_cidrs_find(struct allocator *allocator)
 		for (size_t i = 0; i < node->node.pod_cidr_count; i++) {
 			array_room(&allocator->pod_cidrs, allocator->pod_cidr_count, &capacity,
 				   sizeof(*allocator->pod_cidrs));
-			allocator->pod_cidrs[allocator->pod_cidr_count++] =
-				node->node.pod_cidrs[i];
+			allocator->pod_cidrs[allocator->pod_cidr_count++] = node->node.pod_cidrs[i];
 		}
 	}
 	if (allocator->pod_cidr_count == 0)
@@ -102,8 +101,7 @@ uint32_t allocator_group_without_pod(const struct allocator *allocator, const st
 static void range_add(struct allocator *allocator, const struct prefix *prefix, uint32_t group,
 		      size_t *capacity)
 {
-	uint32_t around =
-		referenced_around(&allocator->referenced, &prefix->addr, prefix->len);
+	uint32_t around = referenced_around(&allocator->referenced, &prefix->addr, prefix->len);
 	struct unknown_range *range;
 
 	array_room(&allocator->unknown, allocator->unknown_count, capacity,

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from kubenode import CLUSTER_POLICIES, NAMESPACES, NODES, PODS, POLICIES, KubeNode
-from tendril import Node, UnixConnection, wait_for
+from tendril import Node, UnixConnection, namespace_object, pod_object, wait_for
 
 PORT = 8080
 
@@ -217,7 +217,14 @@ def deleted(kind, namespace, name):
         "kind": kind, "metadata": {"namespace": namespace, "name": name}}})
 
 
+def shop_is_known(node):
+    """Else pods of shop wait for their Namespace."""
+    node.write("shop.json", namespace_object("shop"))
+    node.wait_object("Namespace", "", "shop")
+
+
 def test_an_object_whose_address_was_taken_comes_when_it_is_free(node):
+    shop_is_known(node)
     first, second = (pod_object(name, "shop", {}, ["10.9.9.9"]) for name in ("first", "second"))
     answer = json.loads(node.batch('{"type":"RESET"}', *modified(first, second), '{"type":"SYNCED"}'))
     assert "10.9.9.9" in answer["refused"][0]["error"]
@@ -227,6 +234,7 @@ def test_an_object_whose_address_was_taken_comes_when_it_is_free(node):
 
 
 def test_an_object_that_moves_its_address_makes_room_for_the_other(node):
+    shop_is_known(node)
     first, second = (pod_object(name, "shop", {}, ["10.9.9.9"]) for name in ("first", "second"))
     node.batch('{"type":"RESET"}', *modified(first, second), '{"type":"SYNCED"}')
     node.batch(*modified(pod_object("first", "shop", {}, ["10.9.9.8"])))
@@ -235,6 +243,7 @@ def test_an_object_that_moves_its_address_makes_room_for_the_other(node):
 
 @pytest.mark.parametrize("last", ["deleted", "modified", "reset"])
 def test_an_object_that_waits_for_an_address_waits_as_the_api_server_says(node, last):
+    shop_is_known(node)
     first, second = (pod_object(name, "shop", {}, ["10.9.9.9"]) for name in ("first", "second"))
     node.batch('{"type":"RESET"}', *modified(first, second), '{"type":"SYNCED"}')
     if last == "deleted":
@@ -249,6 +258,7 @@ def test_an_object_that_waits_for_an_address_waits_as_the_api_server_says(node, 
 
 
 def test_files_and_the_api_server_wait_for_each_others_addresses(node):
+    shop_is_known(node)
     node.write("a.json", pod_object("file", "shop", {}, ["10.9.9.9"]))
     node.wait_object("Pod", "shop", "file")
     node.batch('{"type":"RESET"}', *modified(pod_object("cluster", "shop", {}, ["10.9.9.9"])),
