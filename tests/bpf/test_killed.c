@@ -346,8 +346,8 @@ static void test_killed_in_a_start(void **state)
 		assert_true(pod_is_ready());
 		check_listing(before, pod_fd, nth);
 		agent_node_stop(&agent);
-		nth += stride();
 		assert_true(nth < CALLS_MAX);
+		nth += stride();
 	}
 	print_message("%u changes, from %u on by %u\n", nth - 1, first, stride());
 	assert_true(nth > 100);
@@ -385,8 +385,8 @@ static void test_killed_while_maps_are_copied(void **state)
 				 0);
 		check_listing(before, pod_fd, nth);
 		agent_node_stop(&agent);
-		nth += step;
 		assert_true(nth < CALLS_MAX);
+		nth += step;
 	} while (killed);
 	print_message("%u changes, from %u on by %u\n", nth - 1, first, step);
 	assert_true(nth > 150);
@@ -409,8 +409,8 @@ static void test_killed_in_the_first_start(void **state)
 		agent_restart();
 		agent_node_stop(&agent);
 		assert_int_equal(datapath_cleanup(SCRATCH_PIN_DIR, &err), 0);
-		nth += stride();
 		assert_true(nth < CALLS_MAX);
+		nth += stride();
 	}
 	print_message("%u changes, from %u on by %u\n", nth - 1, first, stride());
 	assert_true(nth > 100);
