@@ -82,6 +82,11 @@ static const struct setting settings[] = {
 	  "node ports are at the node's addresses in this range, repeatable (all)" },
 	BOOL_SETTING("external-ips", "externalIPs", external_ips,
 		     "serve externalIPs of Services: who writes one takes any address (false)"),
+	BOOL_SETTING("masquerade", "masquerade", masquerade,
+		     "pods reach what is outside the cluster under the node's address (false)"),
+	{ "non-masquerade-cidr", "nonMasqueradeCIDRs", SETTING_PREFIXES,
+	  offsetof(struct config, non_masquerade_cidrs), 0, 0, "CIDR",
+	  "sees the pods' own addresses, too, repeatable (pods and nodes of the cluster)" },
 	BOOL_SETTING("accel", "accel", accel,
 		     "socket acceleration for pods that both ask for it (true)"),
 	BOOL_SETTING("audit", "audit", audit,
@@ -368,10 +373,19 @@ struct walk {
 	struct config *config; /* NULL: only look for the file and the action */
 	const char *file;
 	enum config_action action;
-	bool cidrs_given;
-	bool devices_given;
-	bool prefixes_given;
+	bool given[ARRAY_SIZE(settings)];
 };
+
+/* The first item of a list on the command line replaces what the file says. */
+static void list_clear(const struct setting *setting, struct config *config)
+{
+	if (setting->type == SETTING_CIDRS)
+		config->pod_cidr_count = 0;
+	else if (setting->type == SETTING_DEVICES)
+		config->device_count = 0;
+	else if (setting->type == SETTING_PREFIXES)
+		((struct prefix_set *)setting_member(setting, config))->count = 0;
+}
 
 static int walk_take(struct walk *walk, const struct setting *setting, const char *value,
 		     struct errmsg *err)
@@ -384,18 +398,9 @@ static int walk_take(struct walk *walk, const struct setting *setting, const cha
 			walk->action = (enum config_action)setting->max;
 		return 0;
 	}
-	if (setting->type == SETTING_CIDRS && !walk->cidrs_given) {
-		walk->config->pod_cidr_count = 0; /* replaces what the file says */
-		walk->cidrs_given = true;
-	}
-	if (setting->type == SETTING_DEVICES && !walk->devices_given) {
-		walk->config->device_count = 0;
-		walk->devices_given = true;
-	}
-	if (setting->type == SETTING_PREFIXES && !walk->prefixes_given) {
-		walk->config->node_port_addresses.count = 0;
-		walk->prefixes_given = true;
-	}
+	if (!walk->given[setting - settings])
+		list_clear(setting, walk->config);
+	walk->given[setting - settings] = true;
 	if (text_set(setting, walk->config, value, err))
 		return wrap(err, "option --%s", setting->option);
 	return 0;
@@ -602,6 +607,7 @@ static cJSON *setting_json(const struct setting *setting, const struct config *c
 {
 	static const char *const levels[] = { "error", "warn", "info", "debug" };
 	const void *member = (const char *)config + setting->offset;
+	const struct prefix_set *prefixes = member;
 	char text[ADDR_TEXT_MAX];
 	cJSON *array;
 
@@ -616,10 +622,9 @@ static cJSON *setting_json(const struct setting *setting, const struct config *c
 		return cJSON_CreateString(levels[config->log_level]);
 	case SETTING_PREFIXES:
 		array = cJSON_CreateArray();
-		for (size_t i = 0; i < config->node_port_addresses.count; i++)
-			cJSON_AddItemToArray(array,
-					     cJSON_CreateString(prefix_format(
-						     &config->node_port_addresses.items[i], text)));
+		for (size_t i = 0; i < prefixes->count; i++)
+			cJSON_AddItemToArray(array, cJSON_CreateString(prefix_format(
+							    &prefixes->items[i], text)));
 		return array;
 	case SETTING_CIDRS:
 		array = cJSON_CreateArray();

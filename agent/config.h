@@ -27,7 +27,9 @@ struct config {
 	size_t pod_cidr_count;
 	struct prefix_set node_port_addresses; /* none: all */
 	bool external_ips;
-	bool pod_cidrs_of_node;        /* none was given: those of the Node object count */
+	bool masquerade;                        /* what pods send out of the cluster */
+	struct prefix_set non_masquerade_cidrs; /* beside pod CIDRs and nodes */
+	bool pod_cidrs_of_node;                 /* none was given: those of the Node object count */
 	char devices[DEVICES_MAX][16]; /* where clients outside reach services; none: all */
 	size_t device_count;
 	unsigned int mtu; /* 0: of the default route's device, or 1500 */

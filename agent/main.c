@@ -233,6 +233,8 @@ static int nodes_start(struct daemon *daemon, struct errmsg *err)
 		.pod_cidrs = daemon->config.pod_cidrs,
 		.pod_cidr_count = daemon->config.pod_cidr_count,
 		.direct_routes = daemon->config.direct_routes,
+		.datapath = daemon->config.masquerade ? daemon->agent.datapath : NULL,
+		.excluded = daemon->config.non_masquerade_cidrs,
 	};
 
 	return nodes_new(&options, &daemon->agent.nodes, err);
@@ -248,7 +250,7 @@ static int objects_start(struct daemon *daemon, struct errmsg *err)
 		.run_dir = daemon->config.run_dir,
 		.kubernetes = daemon->config.kubernetes,
 		.pod_wait_s = daemon->config.pod_wait_s,
-		.all_nodes = daemon->config.direct_routes,
+		.all_nodes = daemon->config.direct_routes || daemon->config.masquerade,
 		.complete = cni_files_offer,
 		.nodes_changed = on_nodes_change,
 		.arg = daemon,
@@ -280,6 +282,7 @@ static int uplinks_start(struct daemon *daemon, struct errmsg *err)
 		.load = &daemon->datapath,
 		.names = (const char(*)[IFNAMSIZ])daemon->config.devices,
 		.name_count = daemon->config.device_count,
+		.masquerade = daemon->config.masquerade,
 	};
 
 	return uplinks_new(&options, &daemon->agent.uplinks, err);

@@ -115,6 +115,20 @@ struct cidr_key {
 };
 ABI_SIZE(struct cidr_key, 20);
 
+/* Value of cluster_map (LPM trie, key struct cidr_key): addresses that are inside the cluster, of
+ * pods and nodes, and others that shall see pods under their own addresses. */
+struct cluster_entry {
+	struct addr node; /* whose pods these are; all zero: not those of another node */
+};
+ABI_SIZE(struct cluster_entry, 16);
+
+/* Value of uplink_map; the key is the index of a device by which the node reaches the outside. */
+struct uplink_entry {
+	struct addr v4; /* the node's own there, for NODE_MASQUERADE; all zero: it has none */
+	struct addr v6;
+};
+ABI_SIZE(struct uplink_entry, 32);
+
 /* ---- policy --------------------------------------------------------------------------------- */
 
 /*
@@ -178,7 +192,8 @@ enum node_flag {
 	/* The program of the former maps stands behind this one and is asked before a drop: it
 	 * knows connections that are not copied yet. */
 	NODE_TAKEOVER = 1 << 5,
-	NODE_CHAINED = 1 << 6, /* chained_map is, or was, not empty */
+	NODE_CHAINED = 1 << 6,    /* chained_map is, or was, not empty */
+	NODE_MASQUERADE = 1 << 7, /* pods leave the cluster under the node's address */
 };
 
 /* The one element of node_map, which the agent also maps into its memory. */
@@ -191,7 +206,8 @@ struct node_state {
 	__u16 node_port_min;
 	__u16 node_port_max;
 	/* For clients outside whose backend is on another node: this node's addresses and ports
-	 * that take their place.  All zero: such clients are dropped. */
+	 * that take their place.  All zero: such clients are dropped.  NODE_MASQUERADE takes these
+	 * ports, too, and the addresses of uplink_map. */
 	__u16 snat_port_min;
 	__u16 snat_port_max;
 	struct addr snat_v4;
@@ -530,7 +546,8 @@ ABI_SIZE(struct accel_direction, 96);
 	X(18, SOURCE_RANGE, "client is not in loadBalancerSourceRanges")         \
 	X(19, NO_ROUTE, "the node has no route to the backend or the client")    \
 	X(20, TOO_BIG, "packet does not fit into the route's MTU")               \
-	X(21, TTL_EXCEEDED, "packet has passed too many routers")
+	X(21, TTL_EXCEEDED, "packet has passed too many routers")                \
+	X(22, NO_MASQUERADE, "what leaves the cluster must be TCP, UDP, SCTP or ping")
 
 #define X(num, name, text) DROP_##name = (num),
 enum drop_reason { DROP_NONE, DROP_REASONS(X) DROP_REASON_COUNT };

@@ -165,6 +165,30 @@ void chained_map_prune(struct datapath *datapath,
 		datapath->node->flags &= ~(uint32_t)NODE_CHAINED;
 }
 
+int uplink_map_set(struct datapath *datapath, int ifindex, const struct uplink_entry *entry)
+{
+	uint32_t key = (uint32_t)ifindex;
+
+	return map_set(datapath, MAP_UPLINK, &key, entry);
+}
+
+void uplink_map_keep(struct datapath *datapath, const int *ifindexes, size_t count)
+{
+	uint32_t key = 0, next = 0;
+	bool more = !map_next(datapath, MAP_UPLINK, NULL, &next);
+
+	while (more) {
+		bool kept = false;
+
+		key = next;
+		more = !map_next(datapath, MAP_UPLINK, &key, &next);
+		for (size_t i = 0; i < count; i++)
+			kept |= ifindexes[i] == (int)key;
+		if (!kept)
+			map_del(datapath, MAP_UPLINK, &key);
+	}
+}
+
 int endpoint_stats_get(struct datapath *datapath, uint16_t slot, struct endpoint_stats *ret_stats)
 {
 	const struct endpoint_stats *cpu = datapath->percpu;

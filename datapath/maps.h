@@ -32,6 +32,11 @@ void chained_map_prune(struct datapath *datapath,
 /* Sums over CPUs. */
 int endpoint_stats_get(struct datapath *datapath, uint16_t slot, struct endpoint_stats *ret);
 
+/* The node's addresses on a device, for masquerade. */
+int uplink_map_set(struct datapath *datapath, int ifindex, const struct uplink_entry *entry);
+/* Removes the entries of other devices than these. */
+void uplink_map_keep(struct datapath *datapath, const int *ifindexes, size_t count);
+
 int ipcache_map_set(struct datapath *datapath, const struct addr *addr,
 		    const struct ipcache_entry *entry);
 int ipcache_map_get(struct datapath *datapath, const struct addr *addr, struct ipcache_entry *ret);
@@ -58,6 +63,7 @@ enum map_id {
 	MAP_SERVICE,
 	MAP_BACKEND,
 	MAP_SOURCE_RANGE,
+	MAP_CLUSTER,
 	MAP_CT,
 	MAP_NAT,
 	MAP_FLOW,

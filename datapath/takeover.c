@@ -259,8 +259,9 @@ enum plan { PLAN_NEW, PLAN_REUSE, PLAN_COPY };
  * connections must not lose one because it shrinks. */
 static bool map_can_resize(const char *name)
 {
-	static const char *const names[] = { "ipcache_map", "cidr_map",    "policy_map", "port_map",
-					     "service_map", "backend_map", "range_map" };
+	static const char *const names[] = { "ipcache_map", "cidr_map",    "policy_map",
+					     "port_map",    "service_map", "backend_map",
+					     "range_map",   "cluster_map" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		if (!strcmp(name, names[i]))

@@ -17,7 +17,7 @@ struct prefix {
 };
 
 struct prefix_set {
-	struct prefix items[8];
+	struct prefix items[16];
 	size_t count;
 };
 

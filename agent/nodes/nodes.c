@@ -14,7 +14,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "datapath/abi.h"
+#include "agent/nodes/cluster.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/log.h"
@@ -43,6 +43,7 @@ struct nodes {
 	struct event *settle;
 	bool doubt; /* a notification of this turn matters */
 	struct routes routes;
+	struct cluster *cluster; /* NULL: no program asks who is inside */
 	bool complete;
 	char text[400];
 };
@@ -267,19 +268,54 @@ static void routes_refresh(struct nodes *nodes)
 	nodes_sync(nodes, nodes->complete);
 }
 
+/* Ranges that two claim belong to the first, as their routes do. */
+static void cluster_sync(struct nodes *nodes, const struct routes *wanted)
+{
+	const struct nodes_options *options = &nodes->options;
+	const struct store *store = options->store;
+	struct cluster *cluster = nodes->cluster;
+
+	cluster_begin(cluster);
+	for (size_t i = 0; i < options->excluded.count; i++)
+		cluster_add(cluster, &options->excluded.items[i], NULL);
+	for (const struct object *node = store_first(store, OBJECT_NODE); node;
+	     node = store_next(store, node)) {
+		for (size_t i = 0; i < node->node.address_count; i++) {
+			struct prefix whole = prefix_of(&node->node.addresses[i], 128);
+
+			cluster_add(cluster, &whole, NULL);
+		}
+	}
+	for (size_t i = 0; i < wanted->count; i++) {
+		const struct node_route *item = &wanted->items[i];
+
+		if (item->error != -EADDRINUSE)
+			cluster_add(cluster, &item->route.dst, &item->route.gateway);
+	}
+	for (size_t i = 0; i < options->pod_cidr_count; i++)
+		cluster_add(cluster, &options->pod_cidrs[i], NULL);
+	cluster_end(cluster, nodes->complete);
+}
+
 void nodes_sync(struct nodes *nodes, bool complete)
 {
 	struct routes wanted = {};
 	bool now_complete = complete && !nodes->complete;
 
-	if (!nodes->options.direct_routes)
+	if (!nodes->options.direct_routes && !nodes->cluster)
 		return;
 	nodes->complete = complete;
-	if (now_complete) { /* routes of nodes that are gone, made by an earlier agent */
-		routes_refresh(nodes);
+	if (now_complete && nodes->options.direct_routes) {
+		routes_refresh(nodes); /* those of nodes that are gone, made by an earlier agent */
 		return;
 	}
 	routes_wanted(nodes, &wanted);
+	if (nodes->cluster)
+		cluster_sync(nodes, &wanted);
+	if (!nodes->options.direct_routes) {
+		routes_done(&wanted);
+		return;
+	}
 	routes_apply(nodes, &nodes->routes, &wanted);
 	routes_done(&nodes->routes);
 	nodes->routes = wanted;
@@ -397,6 +433,14 @@ int nodes_new(const struct nodes_options *options, struct nodes **ret, struct er
 	*ret = nodes;
 	nodes->options = *options;
 	nodes->netlink = (struct netlink)NETLINK_INIT;
+	if (options->datapath) {
+		int failed;
+
+		nodes->cluster = xcalloc(1, sizeof(*nodes->cluster));
+		failed = cluster_init(nodes->cluster, options->datapath);
+		if (failed)
+			return fail(err, failed, "read cluster_map");
+	}
 	if (!options->direct_routes)
 		return 0;
 	if (netlink_open(&nodes->netlink, -1, err) < 0)
@@ -419,6 +463,9 @@ void nodes_free(struct nodes *nodes)
 	netlink_watch_free(nodes->watch);
 	netlink_close(&nodes->netlink);
 	routes_done(&nodes->routes);
+	if (nodes->cluster)
+		cluster_done(nodes->cluster);
+	free(nodes->cluster);
 	free(nodes);
 }
 

@@ -11,6 +11,7 @@
 #include "lib/errmsg.h"
 #include "policy/objects/store.h"
 
+struct datapath;
 struct event_base;
 struct nodes;
 
@@ -23,6 +24,9 @@ struct nodes_options {
 	const struct prefix *pod_cidrs; /* of this node; borrowed */
 	size_t pod_cidr_count;
 	bool direct_routes; /* keep routes by the nodes' own addresses, which share a link */
+	/* Tells it what is inside the cluster; NULL: it needs not know. */
+	struct datapath *datapath;
+	struct prefix_set excluded; /* counts as inside, too: nonMasqueradeCIDRs */
 };
 
 /* Reads which of our routes the kernel has.  Changes nothing before nodes_sync(). */

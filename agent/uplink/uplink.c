@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "agent/uplink/uplink_internal.h"
+#include "datapath/maps.h"
 #include "lib/auto.h"
 #include "lib/log.h"
 #include "lib/netlink_watch.h"
@@ -22,7 +23,7 @@
 struct uplink {
 	int ifindex;
 	char name[IFNAMSIZ];
-	bool has_address;
+	struct uplink_entry addresses; /* the node's own there */
 	bool wanted;
 };
 
@@ -67,31 +68,64 @@ static struct uplink *uplink_add(struct uplink_list *list, int ifindex)
 	return uplink;
 }
 
+/* What a packet that leaves there comes from: the address that the node itself would use towards
+ * the outside, if it is on this device, or else the first one. */
+static void address_choose(const struct uplinks *uplinks, const struct nlmsghdr *header,
+			   struct uplink *uplink)
+{
+	const uint8_t unfit =
+		IFA_F_SECONDARY | IFA_F_TENTATIVE | IFA_F_DEPRECATED | IFA_F_DADFAILED;
+	const struct ifaddrmsg *info = mnl_nlmsg_get_payload(header);
+	const struct node_state *node = maps_node(uplinks->options.datapath);
+	struct addr address = {}, *chosen;
+	const struct nlattr *attr;
+	bool local = false;
+
+	mnl_attr_for_each (attr, header, sizeof(*info)) {
+		uint16_t type = mnl_attr_get_type(attr);
+
+		/* Of IPv4 IFA_LOCAL is the address; IPv6 has only the other where there is no peer.
+		 */
+		if (type != IFA_LOCAL && (type != IFA_ADDRESS || local))
+			continue;
+		local = type == IFA_LOCAL;
+		addr_from_bytes(mnl_attr_get_payload(attr), mnl_attr_get_payload_len(attr),
+				&address);
+	}
+	chosen = addr_is_v4(&address) ? &uplink->addresses.v4 : &uplink->addresses.v6;
+	if (addr_equal(&address, &node->snat_v4) || addr_equal(&address, &node->snat_v6) ||
+	    (addr_is_zero(chosen) && !(info->ifa_flags & unfit)))
+		*chosen = address;
+}
+
+struct device_list {
+	const struct uplinks *uplinks;
+	struct uplink_list *devices;
+};
+
 static void list_begin(void *arg)
 {
-	*(struct uplink_list *)arg = (struct uplink_list){};
+	*((struct device_list *)arg)->devices = (struct uplink_list){};
 }
 
 /* Devices with an address that others can reach. */
 static int address_each(const struct nlmsghdr *header, void *arg)
 {
 	const struct ifaddrmsg *info = mnl_nlmsg_get_payload(header);
+	const struct device_list *list = arg;
 	struct uplink *uplink;
 
 	if (info->ifa_scope >= RT_SCOPE_LINK || is_endpoint_ifindex((int)info->ifa_index))
 		return 0;
-	uplink = uplink_add(arg, (int)info->ifa_index);
-	if (!uplink)
+	uplink = uplink_add(list->devices, (int)info->ifa_index);
+	if (uplink)
+		address_choose(list->uplinks, header, uplink);
+	else
 		log_warn("more than %d devices have addresses; services are not served on device "
 			 "%u",
 			 UPLINKS_MAX, info->ifa_index);
 	return 0;
 }
-
-struct link_choice {
-	const struct uplinks_options *options;
-	struct uplink_list *devices;
-};
 
 static bool is_named(const struct uplinks_options *options, const char *name)
 {
@@ -106,7 +140,8 @@ static bool is_named(const struct uplinks_options *options, const char *name)
 static int link_each(const struct nlmsghdr *header, void *arg)
 {
 	const struct ifinfomsg *info = mnl_nlmsg_get_payload(header);
-	struct link_choice *choice = arg;
+	const struct device_list *list = arg;
+	const struct uplinks_options *options = &list->uplinks->options;
 	const struct nlattr *attr;
 	struct uplink *uplink;
 	const char *name = "";
@@ -118,14 +153,14 @@ static int link_each(const struct nlmsghdr *header, void *arg)
 		if (mnl_attr_get_type(attr) == IFLA_IFNAME)
 			name = mnl_attr_get_str(attr);
 	}
-	named = is_named(choice->options, name);
-	uplink = named ? uplink_add(choice->devices, info->ifi_index)
-		       : uplink_find(choice->devices, info->ifi_index);
+	named = is_named(options, name);
+	uplink = named ? uplink_add(list->devices, info->ifi_index)
+		       : uplink_find(list->devices, info->ifi_index);
 	if (!uplink)
 		return 0;
 	snprintf(uplink->name, sizeof(uplink->name), "%s", name);
 	uplink->wanted = info->ifi_type == ARPHRD_ETHER && strcmp(name, HOST_DEVICE) != 0 &&
-			 (named || !choice->options->name_count);
+			 (named || !options->name_count);
 	if (named && !uplink->wanted)
 		log_warn("%s is no Ethernet device: services are not served on it", name);
 	return 0;
@@ -133,23 +168,24 @@ static int link_each(const struct nlmsghdr *header, void *arg)
 
 static int devices_read(struct uplinks *uplinks, struct uplink_list *ret, struct errmsg *err)
 {
-	struct link_choice choice = { &uplinks->options, ret };
+	struct device_list list = { uplinks, ret };
 	struct netlink_message message;
 	int code;
 
 	netlink_message_init(&message, RTM_GETADDR, 0, sizeof(struct ifaddrmsg));
-	code = netlink_dump(&uplinks->netlink, &message, address_each, list_begin, ret, err);
+	code = netlink_dump(&uplinks->netlink, &message, address_each, list_begin, &list, err);
 	if (code)
 		return code;
 	netlink_message_init(&message, RTM_GETLINK, 0, sizeof(struct ifinfomsg));
-	return netlink_dump(&uplinks->netlink, &message, link_each, NULL, &choice, err);
+	return netlink_dump(&uplinks->netlink, &message, link_each, NULL, &list, err);
 }
 
 /* ---- attaching ------------------------------------------------------------------------------- */
 
 static bool is_needed(const struct uplinks *uplinks)
 {
-	return maps_node(uplinks->options.datapath)->node_port_max != 0;
+	return uplinks->options.masquerade ||
+	       maps_node(uplinks->options.datapath)->node_port_max != 0;
 }
 
 static int uplink_attach(struct uplinks *uplinks, const struct uplink *uplink, struct errmsg *err)
@@ -179,6 +215,9 @@ static int devices_attach(struct uplinks *uplinks, const struct uplink_list *dev
 		const struct uplink *device = &devices->items[i];
 		int failed = device->wanted ? uplink_attach(uplinks, device, err) : -ENODEV;
 
+		if (!failed)
+			failed = uplink_map_set(uplinks->options.datapath, device->ifindex,
+						&device->addresses);
 		if (!failed) {
 			kept[attached.count] = device->ifindex;
 			attached.items[attached.count++] = *device;
@@ -193,8 +232,19 @@ static int devices_attach(struct uplinks *uplinks, const struct uplink_list *dev
 			log_info("services are no longer served on %s", before->name);
 	}
 	datapath_keep_uplinks(uplinks->options.datapath, kept, attached.count);
+	uplink_map_keep(uplinks->options.datapath, kept, attached.count);
 	uplinks->attached = attached;
 	return ret;
+}
+
+static void masquerade_set(struct uplinks *uplinks)
+{
+	struct node_state *node = maps_node(uplinks->options.datapath);
+
+	if (uplinks->options.masquerade)
+		node->flags |= NODE_MASQUERADE;
+	else
+		node->flags &= ~(uint32_t)NODE_MASQUERADE;
 }
 
 static int refresh(struct uplinks *uplinks, struct errmsg *err)
@@ -202,6 +252,7 @@ static int refresh(struct uplinks *uplinks, struct errmsg *err)
 	struct uplink_list devices = {};
 	int ret = 0;
 
+	masquerade_set(uplinks);
 	if (is_needed(uplinks)) {
 		snat_refresh(&uplinks->netlink, maps_node(uplinks->options.datapath));
 		ret = devices_read(uplinks, &devices, err);

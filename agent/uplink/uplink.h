@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Uplinks: the devices by which clients outside reach the services of this node.
+ * Uplinks: the devices by which clients outside reach the services of this node, and by which pods
+ * reach the outside.
  */
 #ifndef TENDRIL_AGENT_UPLINK_UPLINK_H
 #define TENDRIL_AGENT_UPLINK_UPLINK_H
@@ -20,6 +21,7 @@ struct uplinks_options {
 	/* Names of devices, borrowed; none: each Ethernet device with an address of the node. */
 	const char (*names)[IFNAMSIZ];
 	size_t name_count;
+	bool masquerade; /* what pods send out of the cluster */
 };
 
 struct uplinks;

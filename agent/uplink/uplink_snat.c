@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Under which address and ports the node asks a backend on another node for a client outside.  The
- * address is the one that the node itself would use towards the outside.  The ports are none that
- * its own sockets get (ip_local_port_range), and none of services.
+ * Under which address and ports the node asks a backend on another node for a client outside, and
+ * from which ports pods are masqueraded.  The address is the one that the node itself would use
+ * towards the outside.  The ports are none that its own sockets get (ip_local_port_range), and none
+ * of services.
  */
 #define LOG_MODULE "uplink"
 #include <errno.h>
@@ -114,8 +115,7 @@ void snat_refresh(struct netlink *netlink, struct node_state *node)
 	node->snat_v4 = source_towards(netlink, "192.0.2.1");
 	node->snat_v6 = source_towards(netlink, "2001:db8::1");
 	if (ports.min != node->snat_port_min || ports.max != node->snat_port_max)
-		log_info("ports %u to %u are for clients of backends on other nodes", ports.min,
-			 ports.max);
+		log_info("ports %u to %u are for translated sources", ports.min, ports.max);
 	node->snat_port_min = ports.min;
 	node->snat_port_max = ports.max;
 }

@@ -10,8 +10,6 @@
 
 #include "datapath/bpf/conntrack.bpf.h"
 
-#define ICMP_CHECK_OFFSET 2
-
 /* The embedded packet's flow, as its sender sent it, and where its transport header is.  False:
  * there is none that can be judged. */
 static __always_inline bool icmp_embedded(struct __sk_buff *skb, const struct packet *pkt,
@@ -175,10 +173,13 @@ static __always_inline int icmp_write_end(struct __sk_buff *skb, const struct pa
 	bool source = which == NAT_SOURCE;
 	const struct addr *old = source ? &sent->saddr : &sent->daddr;
 	const struct addr *addr = source ? &as->saddr : &as->daddr;
+	__u32 port_offset = source ? 0 : sizeof(__be16);
 
+	if (sent->proto == (pkt->ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP))
+		port_offset = ICMP_ID_OFFSET;
 	if (!addr_equal(old, addr) && icmp_write_addr(skb, pkt, which, old, addr))
 		return DROP_REWRITE_FAILED;
-	return icmp_write_port(skb, pkt, l4_offset + (source ? 0 : sizeof(__be16)),
+	return icmp_write_port(skb, pkt, l4_offset + port_offset,
 			       source ? sent->sport : sent->dport, source ? as->sport : as->dport);
 }
 

@@ -93,6 +93,29 @@ struct cidr_map {
 };
 extern struct cidr_map cidr_map SEC(".maps");
 
+/* What is inside the cluster: pod CIDRs, nodes, nonMasqueradeCIDRs.  Written by the agent, read by
+ * the programs of the uplinks.  Full: the agent reports it; what found no room counts as outside.
+ */
+struct cluster_map {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct cidr_key);
+	__type(value, struct cluster_entry);
+};
+extern struct cluster_map cluster_map SEC(".maps");
+
+/* The node's addresses on its uplinks.  Written by the agent for at most 16 devices, read by
+ * to_uplink. */
+struct uplink_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 64);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct uplink_entry);
+};
+extern struct uplink_map uplink_map SEC(".maps");
+
 /* Compiled policies.  Written by the agent, read wherever a verdict is needed.  Full: the agent
  * reports it; a rule that found no room is a rule that allows nothing. */
 struct policy_map {

@@ -64,31 +64,44 @@ static __always_inline int nat_write_addr(struct __sk_buff *skb, const struct pa
 	return DROP_NONE;
 }
 
+/* Where the checksum of the transport is, and for how to change it; 0: it has none that covers what
+ * is translated. */
+static __always_inline __u32 nat_check_offset(const struct packet *pkt, __u64 *ret_flags)
+{
+	*ret_flags = 0;
+	if (pkt->fragment >= FRAGMENT_LATER || pkt->flow.proto == IPPROTO_SCTP)
+		return 0;
+	if (packet_is_icmp(pkt))
+		return pkt->l4_offset + ICMP_CHECK_OFFSET;
+	if (pkt->flow.proto != IPPROTO_UDP)
+		return pkt->l4_offset + TCP_CHECK_OFFSET;
+	*ret_flags = BPF_F_MARK_MANGLED_0; /* 0 stays 0: the sender did not sum */
+	return pkt->l4_offset + UDP_CHECK_OFFSET;
+}
+
 /* Replaces one end of the packet, in the packet and in pkt->flow.  Works on packets whose checksum
  * is still to be filled in, and on super-packets. */
 __weak int nat_rewrite(struct __sk_buff *skb, struct packet *pkt, const struct addr *addr,
 		       __u32 port, __u32 which)
 {
 	struct addr old, new;
-	__u32 offset, check = 0;
+	__u32 offset, check;
 	__be16 old_port;
-	__u64 flags = 0;
+	__u64 flags;
 
 	if (!pkt || !addr)
 		return DROP_REWRITE_FAILED;
 	new = *addr;
 	old = which == NAT_SOURCE ? pkt->flow.saddr : pkt->flow.daddr;
 	old_port = which == NAT_SOURCE ? pkt->flow.sport : pkt->flow.dport;
-	if (pkt->fragment < FRAGMENT_LATER && pkt->flow.proto != IPPROTO_SCTP) {
-		check = pkt->l4_offset + TCP_CHECK_OFFSET;
-		if (pkt->flow.proto == IPPROTO_UDP) {
-			check = pkt->l4_offset + UDP_CHECK_OFFSET;
-			flags = BPF_F_MARK_MANGLED_0; /* 0 stays 0: the sender did not sum */
-		}
-	}
-	if (nat_write_addr(skb, pkt, which, &old, &new, check, flags))
+	check = nat_check_offset(pkt, &flags);
+	/* The sum of ICMP does not cover IPv4 addresses. */
+	if (nat_write_addr(skb, pkt, which, &old, &new, pkt->flow.proto == IPPROTO_ICMP ? 0 : check,
+			   flags))
 		return DROP_REWRITE_FAILED;
 	offset = pkt->l4_offset + (which == NAT_SOURCE ? 0 : 2);
+	if (packet_is_icmp(pkt))
+		offset = pkt->l4_offset + ICMP_ID_OFFSET;
 	if (pkt->fragment < FRAGMENT_LATER && old_port != (__be16)port) {
 		__be16 new_port = (__be16)port;
 
@@ -417,6 +430,21 @@ static __always_inline bool nat_has_port(const struct packet *pkt)
 	       is_between(pkt->flow.dport, node->snat_port_min, node->snat_port_max);
 }
 
+/* Whether flows between two addresses can be told apart: by ports, or by the identifier of an echo.
+ */
+static __always_inline bool nat_has_ports(const struct packet *pkt)
+{
+	__u8 proto = pkt->flow.proto, type = pkt->icmp_type;
+
+	if (!packet_is_icmp(pkt))
+		return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_SCTP;
+	if (pkt->fragment == FRAGMENT_LATER)
+		return true;
+	if (pkt->ipv6)
+		return type == ICMPV6_ECHO_REQUEST || type == ICMPV6_ECHO_REPLY;
+	return type == ICMP_ECHO || type == ICMP_ECHOREPLY;
+}
+
 /* Whether a known translation may serve a packet that may open a flow. */
 static __noinline bool nat_still_serves(const struct packet *pkt, struct nat_entry *entry)
 {
@@ -441,7 +469,7 @@ static __always_inline int nat_find(const struct packet *pkt, struct nat_work *r
 	struct service_key key = { .port = flow->dport, .proto = flow->proto };
 	struct nat_entry *entry;
 
-	if (flow->proto != IPPROTO_TCP && flow->proto != IPPROTO_UDP && flow->proto != IPPROTO_SCTP)
+	if (!nat_has_ports(pkt))
 		return DROP_NO_SERVICE;
 	entry = nat_lookup(flow);
 	if (entry && entry->flags & NAT_REQUEST && starts && !nat_still_serves(pkt, entry))

@@ -63,6 +63,9 @@
 #define IP_OPTIONS_MAX  40
 #define ICMP_HEADER_LEN 8
 
+#define ICMP_CHECK_OFFSET 2
+#define ICMP_ID_OFFSET    4
+
 struct icmp_header { /* of both families */
 	__u8 type;
 	__u8 code;

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Services for clients outside: node ports, host ports, addresses of load balancers.
+ * Services for clients outside (node ports, host ports, addresses of load balancers), and pods that
+ * talk to the outside under the node's address.
  *
  *	from_uplink   ingress of the devices by which the node reaches the outside
- *	to_uplink     their egress: only for backends that are processes of the node itself, whose
- *	              answers come from its own stack
+ *	to_uplink     their egress: what pods send out of the cluster (masquerade.bpf.h), and the
+ *	              answers of backends that are processes of the node itself
  *
- * What is not a service's goes on as if these programs were not there (TC_ACT_UNSPEC: other
+ * What is not translated goes on as if these programs were not there (TC_ACT_UNSPEC: other
  * programs of the device see it).  A pod's answers are translated and sent on by from_pod.
  */
 #include <linux/if_packet.h>
 
-#include "datapath/bpf/endpoint.bpf.h"
+#include "datapath/bpf/device.bpf.h"
+#include "datapath/bpf/masquerade.bpf.h"
 #include "datapath/bpf/reject.bpf.h"
 #include "datapath/bpf/verdict.bpf.h"
 
@@ -49,6 +51,7 @@ static __always_inline int uplink_translate(struct __sk_buff *skb, struct packet
 /* What becomes of a packet whose destination is a backend, or a client, by now. */
 static __always_inline int uplink_deliver(struct __sk_buff *skb, struct packet *pkt)
 {
+	const struct nat_work *work = nat_work();
 	int reason;
 
 	if (pkt->forwarded)
@@ -56,7 +59,8 @@ static __always_inline int uplink_deliver(struct __sk_buff *skb, struct packet *
 	reason = find_by_address(pkt, NULL);
 	if (reason)
 		return reason;
-	nat_mark_translated(pkt->dst.slot);
+	if (work && work->way_flags & NAT_REQUEST) /* from_pod translates the answers */
+		nat_mark_translated(pkt->dst.slot);
 	return pkt->dst.slot && verdict_is_needed(pkt) ? verdict(skb, pkt) : DROP_NONE;
 }
 
@@ -107,21 +111,37 @@ int from_uplink(struct __sk_buff *skb)
 	return uplink_is_answered(reason) ? reject(skb, &pkt, reason) : TC_ACT_SHOT;
 }
 
+/* The pod whose own packet this is, if pods are masqueraded. */
+static __always_inline const struct endpoint_entry *uplink_sender(const struct __sk_buff *skb)
+{
+	const struct endpoint_entry *endpoint;
+
+	if (!skb->ingress_ifindex || !(node_flags() & NODE_MASQUERADE))
+		return NULL;
+	endpoint = endpoint_get(device_slot(skb->ingress_ifindex));
+	return endpoint && !(endpoint->flags & ENDPOINT_CHAINED) ? endpoint : NULL;
+}
+
 SEC("tc")
 int to_uplink(struct __sk_buff *skb)
 {
-	const struct endpoint_entry *node;
+	const struct endpoint_entry *pod = uplink_sender(skb), *node;
 	struct packet pkt = {};
 	__u32 zero = 0;
 	int reason;
 
 	node = bpf_map_lookup_elem(&endpoint_map, &zero);
-	if (!node || !node->translated || packet_parse(skb, &pkt) ||
+	if (!node || (!pod && !node->translated) || packet_parse(skb, &pkt) ||
 	    (pkt.kind != PACKET_PLAIN && pkt.kind != PACKET_ICMP_ERROR))
 		return TC_ACT_UNSPEC;
 	if (pkt.fragment)
 		packet_fragment(&pkt);
-	reason = pkt.kind == PACKET_ICMP_ERROR ? icmp_error_translate(skb, &pkt)
-					       : nat_reply(skb, &pkt);
+	if (pod && endpoint_has_addr(pod, pkt.ipv6, &pkt.flow.saddr)) {
+		pkt.src.slot = device_slot(skb->ingress_ifindex);
+		reason = masquerade(skb, &pkt);
+	} else {
+		reason = pkt.kind == PACKET_ICMP_ERROR ? icmp_error_translate(skb, &pkt)
+						       : nat_reply(skb, &pkt);
+	}
 	return reason ? drop(&pkt, reason, DIR_EGRESS) : TC_ACT_UNSPEC;
 }

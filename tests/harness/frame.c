@@ -224,6 +224,11 @@ static struct addr read_addr(const uint8_t *at, size_t len)
 	return addr;
 }
 
+static bool is_echo(uint8_t proto, uint8_t type)
+{
+	return proto == IPPROTO_ICMP ? type == 8 || type == 0 : type == 128 || type == 129;
+}
+
 struct segment frame_read(const struct frame *frame)
 {
 	const uint8_t *ip = frame->bytes + FRAME_L3;
@@ -244,6 +249,8 @@ struct segment frame_read(const struct frame *frame)
 	if (is_icmp(segment.proto)) {
 		segment.icmp_type = at[0];
 		segment.icmp_code = at[1];
+		if (is_echo(segment.proto, segment.icmp_type))
+			segment.sport = get16(at + 4);
 		return segment;
 	}
 	segment.sport = get16(at);

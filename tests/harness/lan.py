@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several nodes on one link: a bridge in a namespace of its own, and a veth pair to each node."""
 
+import json
+import subprocess
+
 import tendril
 
 
@@ -9,6 +12,60 @@ def settled(netns, device="eth0"):
     tendril.wait_for(lambda: "inet6 fe80" in netns.ip("-6", "addr", "show", "dev", device).stdout
                      and not netns.ip("-6", "addr", "show", "dev", device, "tentative").stdout,
                      f"the link-local address of {netns.name}")
+
+
+class Prober:
+    """A process that probes, in a namespace (podproc.py)."""
+
+    def __init__(self, netns):
+        self.process = subprocess.Popen(netns.enter("python3", tendril.HARNESS / "podproc.py"),
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def call(self, op, **arguments):
+        self.process.stdin.write(json.dumps({"op": op, **arguments}) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+class Outside(tendril.Namespace):
+    """A machine beside the nodes."""
+
+    def __init__(self, name):
+        super().__init__(name)
+        self.prober = Prober(self)
+
+    def call(self, op, **arguments):
+        return self.prober.call(op, **arguments)
+
+    def delete(self):
+        self.prober.end()
+        super().delete()
+
+
+class Wire:
+    """A bridge in a namespace of its own, and what is plugged into it."""
+
+    def __init__(self, name):
+        self.netns = tendril.Namespace(name)
+        self.netns.ip("link", "add", "wire", "type", "bridge")
+        self.netns.ip("link", "set", "wire", "up")
+        self.count = 0
+
+    def plug(self, netns, addresses, device="up0"):
+        self.count += 1
+        port = f"port{self.count}"
+        self.netns.ip("link", "add", port, "type", "veth", "peer", "name", device, "netns",
+                      netns.name)
+        self.netns.ip("link", "set", port, "master", "wire", "up")
+        for each in addresses:
+            netns.ip("addr", "add", each, "dev", device, *(["nodad"] if ":" in each else []))
+        netns.ip("link", "set", device, "up")
 
 
 class Lan:

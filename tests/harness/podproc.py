@@ -6,6 +6,7 @@ a pod's socket.  One process per pod keeps a probe at a millisecond instead of a
 
     {"op": "serve", "name": TEXT, "tcp": [PORT...], "udp": [PORT...]}
         TCP: answers each connection with "NAME\\n", then echoes.  UDP: answers "NAME " + payload.
+        {peer} in the name becomes the ADDRESS/PORT that the server sees
     {"op": "connect", "addr": A, "port": N, "timeout": S, "send": TEXT?}
     {"op": "udp", "addr": A, "port": N, "timeout": S, "size": BYTES?, "connected": BOOL?,
      "id": KEY?}                                       with an id: keeps the socket, uses it again
@@ -17,6 +18,7 @@ a pod's socket.  One process per pod keeps a probe at a millisecond instead of a
                                                        forgets what it had
     {"op": "sniffed", "contains": HEX}                 how many of them contain these bytes
     {"op": "inject", "frame": HEX, "count": N?}        sends a frame as it is, from eth0
+    {"op": "raw", "addr": A, "proto": N}               an IP packet of this protocol, with 8 bytes
     {"op": "tunnel", "device": NAME, "packet": HEX}    hands an IP packet to the pod's own stack as if
                                                        it had come by this tun device
     {"op": "repair", "local": [A, N], "remote": [A, N], "send": TEXT}
@@ -55,12 +57,16 @@ class Server(threading.Thread):
 
     def __init__(self, name, tcp, udp):
         super().__init__(daemon=True)
-        self.name_line = (name + "\n").encode()
+        self.name = name
         self.selector = selectors.DefaultSelector()
         for port in tcp:
             self.add(socket.SOCK_STREAM, port, self.accept)
         for port in udp:
             self.add(socket.SOCK_DGRAM, port, self.answer)
+
+    def name_for(self, peer):
+        address = peer[0].removeprefix("::ffff:")
+        return self.name.replace("{peer}", f"{address}/{peer[1]}").encode()
 
     def add(self, kind, port, ready):
         sock = socket.socket(socket.AF_INET6, kind)
@@ -73,11 +79,11 @@ class Server(threading.Thread):
         self.selector.register(sock, selectors.EVENT_READ, ready)
 
     def accept(self, sock):
-        conn, _ = sock.accept()
+        conn, peer = sock.accept()
         conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         conn.setblocking(False)
         try:
-            conn.send(self.name_line)
+            conn.send(self.name_for(peer) + b"\n")
         except OSError:
             conn.close()
             return
@@ -99,7 +105,7 @@ class Server(threading.Thread):
     def answer(self, sock):
         data, peer = sock.recvfrom(65536)
         try:
-            sock.sendto(self.name_line[:-1] + b" " + data, peer)
+            sock.sendto(self.name_for(peer) + b" " + data, peer)
         except OSError:
             pass
 
@@ -229,6 +235,11 @@ class Pod:
         for _ in range(count):
             sock.send(bytes.fromhex(frame))
         sock.close()
+        return {"result": "ok"}
+
+    def raw(self, addr, proto):
+        with socket.socket(family(addr), socket.SOCK_RAW, proto) as sock:
+            sock.sendto(bytes(8), (addr, 0))
         return {"result": "ok"}
 
     def tunnel(self, device, packet):

@@ -6,66 +6,19 @@
                                                 with routes to each other's pods
 """
 
-import json
 import struct
-import subprocess
 
 import pytest
 
 from bpfmap import Map, address
-from lan import settled
-from tendril import (HARNESS, Namespace, Node, policy_object, service_object, slice_object,
-                     wait_for)
+from lan import Outside, Prober, Wire, settled
+from tendril import Node, policy_object, service_object, slice_object, wait_for
 
 FAMILIES = pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
 NODE_PORT, TARGET = 30080, 8080
 CLIENT = ["192.0.2.9", "2001:db8::9"]
 NODE_PORT_KIND, HAS_ENDPOINTS = 1, 2
 PROTOCOLS = {"tcp": 6, "udp": 17}
-
-
-class Outside(Namespace):
-    """A machine beside the nodes, with a process that probes."""
-
-    def __init__(self, name):
-        super().__init__(name)
-        self.process = None
-
-    def call(self, op, **arguments):
-        if not self.process:
-            self.process = subprocess.Popen(self.enter("python3", HARNESS / "podproc.py"),
-                                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.process.stdin.write(json.dumps({"op": op, **arguments}) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
-
-    def delete(self):
-        if self.process:
-            self.process.kill()
-            self.process.wait()
-            self.process.stdin.close()
-            self.process.stdout.close()
-        super().delete()
-
-
-class Wire:
-    """A bridge in a namespace of its own, and what is plugged into it."""
-
-    def __init__(self, name):
-        self.netns = Namespace(name)
-        self.netns.ip("link", "add", "wire", "type", "bridge")
-        self.netns.ip("link", "set", "wire", "up")
-        self.count = 0
-
-    def plug(self, netns, addresses, device="up0"):
-        self.count += 1
-        port = f"port{self.count}"
-        self.netns.ip("link", "add", port, "type", "veth", "peer", "name", device, "netns",
-                      netns.name)
-        self.netns.ip("link", "set", port, "master", "wire", "up")
-        for each in addresses:
-            netns.ip("addr", "add", each, "dev", device, *(["nodad"] if ":" in each else []))
-        netns.ip("link", "set", device, "up")
 
 
 def make_node(number, *arguments):
@@ -211,21 +164,14 @@ def test_without_an_endpoint_the_client_is_refused_at_once(lab, family):
 
 @FAMILIES
 def test_a_process_of_the_node_as_backend(lab, family):
-    process = subprocess.Popen(lab.one.netns.enter("python3", HARNESS / "podproc.py"),
-                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = Prober(lab.one.netns)
     try:
-        process.stdin.write(json.dumps({"op": "serve", "name": "host", "tcp": [TARGET],
-                                        "udp": [TARGET]}) + "\n")
-        process.stdin.flush()
-        process.stdout.readline()
+        process.call("serve", name="host", tcp=[TARGET], udp=[TARGET])
         lab.publish(family, [(lab.address(family), TARGET)])
         answer = lab.connect(family, send="hello")
         assert (answer["name"], answer["echo"]) == ("host", "hello")
     finally:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
+        process.end()
 
 
 @FAMILIES

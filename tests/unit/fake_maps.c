@@ -17,6 +17,7 @@ static const struct {
 	[MAP_BACKEND] = { "backend_map", sizeof(struct backend_key), sizeof(struct backend) },
 	[MAP_CT] = { "ct_map", sizeof(struct ct_key), sizeof(struct ct_entry) },
 	[MAP_SOURCE_RANGE] = { "range_map", sizeof(struct source_range_key), sizeof(uint8_t) },
+	[MAP_CLUSTER] = { "cluster_map", sizeof(struct cidr_key), sizeof(struct cluster_entry) },
 	[MAP_NAT] = { "nat_map", sizeof(struct flow), sizeof(struct nat_entry) },
 	[MAP_FLOW] = { "flow_map", sizeof(struct flow_key), sizeof(struct flow_record) },
 };
