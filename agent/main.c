@@ -196,6 +196,8 @@ static void cni_files_offer(void *arg)
 		return;
 	if (cni_files_put(&daemon->config, &err))
 		log_error("%s", err.text);
+	else
+		objects_kube_ready(agent->objects);
 	snprintf(agent->cni_problem, sizeof(agent->cni_problem), "%s", err.text);
 }
 

@@ -179,8 +179,9 @@ static const struct transfer_ops request_ops = { .began = on_began,
 						 .data = on_data,
 						 .done = on_done };
 
-static void get(struct apiserver *apiserver, const char *path, const char *accept,
-		uint32_t timeout_s, const struct transfer_ops *ops, void *arg)
+/* Everything but the body. */
+static struct transfer_request request_make(const struct apiserver *apiserver, const char *path,
+					    const char *accept, uint32_t timeout_s)
 {
 	const struct kubeconfig *config = apiserver->config;
 	struct transfer_request request = { .easy = curl_easy_init() };
@@ -200,12 +201,12 @@ static void get(struct apiserver *apiserver, const char *path, const char *accep
 	curl_easy_setopt(easy, CURLOPT_TIMEOUT, (long)timeout_s);
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_socket_made);
-	transfer_start(apiserver->transfers, &request, ops, arg);
+	return request;
 }
 
-struct apiserver_request *apiserver_get(struct apiserver *apiserver, const char *path,
-					const char *accept, uint32_t timeout_s,
-					const struct transfer_ops *ops, void *arg)
+static struct apiserver_request *start(struct apiserver *apiserver,
+				       const struct transfer_request *transfer,
+				       const struct transfer_ops *ops, void *arg)
 {
 	struct apiserver_request *request = xmalloc(sizeof(*request));
 
@@ -213,8 +214,31 @@ struct apiserver_request *apiserver_get(struct apiserver *apiserver, const char 
 		.apiserver = apiserver, .server = apiserver->server, .ops = ops, .arg = arg
 	};
 	apiserver->open++;
-	get(apiserver, path, accept, timeout_s, &request_ops, request);
+	transfer_start(apiserver->transfers, transfer, &request_ops, request);
 	return request;
+}
+
+struct apiserver_request *apiserver_get(struct apiserver *apiserver, const char *path,
+					const char *accept, uint32_t timeout_s,
+					const struct transfer_ops *ops, void *arg)
+{
+	const struct transfer_request transfer = request_make(apiserver, path, accept, timeout_s);
+
+	return start(apiserver, &transfer, ops, arg);
+}
+
+struct apiserver_request *apiserver_send(struct apiserver *apiserver,
+					 const struct apiserver_write *write, uint32_t timeout_s,
+					 const struct transfer_ops *ops, void *arg)
+{
+	struct transfer_request transfer = request_make(apiserver, write->path, NULL, timeout_s);
+	auto_free char *type = xasprintf("Content-Type: %s", write->type);
+
+	transfer.headers = curl_slist_append(transfer.headers, type);
+	transfer.headers = curl_slist_append(transfer.headers, "Expect:");
+	curl_easy_setopt(transfer.easy, CURLOPT_CUSTOMREQUEST, write->method);
+	curl_easy_setopt(transfer.easy, CURLOPT_COPYPOSTFIELDS, write->body);
+	return start(apiserver, &transfer, ops, arg);
 }
 
 void apiserver_cancel(struct apiserver_request *request)
@@ -257,8 +281,11 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 		transfers_reset(apiserver->transfers, -ETIMEDOUT, "the API server does not answer");
 	} else if (apiserver->open && !apiserver->probing &&
 		   silence_ns > SILENCE_S * 1000000000ull) {
+		const struct transfer_request probe =
+			request_make(apiserver, "/livez", NULL, PROBE_TIMEOUT_S);
+
 		apiserver->probing = true;
-		get(apiserver, "/livez", NULL, PROBE_TIMEOUT_S, &probe_ops, apiserver);
+		transfer_start(apiserver->transfers, &probe, &probe_ops, apiserver);
 	}
 }
 

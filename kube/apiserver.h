@@ -23,6 +23,17 @@ struct apiserver_request;
 struct apiserver_request *apiserver_get(struct apiserver *apiserver, const char *path,
 					const char *accept, uint32_t timeout_s,
 					const struct transfer_ops *ops, void *arg);
+/* Something else than GET; borrowed. */
+struct apiserver_write {
+	const char *method;
+	const char *path;
+	const char *type; /* media type of the body */
+	const char *body;
+};
+
+struct apiserver_request *apiserver_send(struct apiserver *apiserver,
+					 const struct apiserver_write *write, uint32_t timeout_s,
+					 const struct transfer_ops *ops, void *arg);
 /* Before done(), which is not called then, and not from within the request's ops. */
 void apiserver_cancel(struct apiserver_request *request);
 

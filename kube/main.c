@@ -22,6 +22,7 @@
 #include "kube/interest.h"
 #include "kube/listing.h"
 #include "kube/reflector.h"
+#include "kube/report.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/json.h"
@@ -46,12 +47,22 @@ struct client {
 	struct reflector *pods;        /* one of them */
 	struct interest *interest;     /* NULL without a node's name */
 	struct asks *asks;
+	struct reports *reports; /* NULL without a node's name */
 	bool failed;
 };
 
 /* ---- objects on their way -------------------------------------------------------------------- */
 
 static void on_changed(const struct resource *resource, const struct cJSON *object, void *arg)
+{
+	struct client *client = arg;
+
+	if (client->reports && resource_is_node(resource))
+		reports_node(client->reports, object);
+	feed_put(client->feed, resource, object);
+}
+
+static void on_other_changed(const struct resource *resource, const struct cJSON *object, void *arg)
 {
 	struct client *client = arg;
 
@@ -105,6 +116,8 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *arg)
 	if (client->interest && !*problem)
 		problem = interest_problem(client->interest);
 	feed_status(client->feed, problem);
+	if (client->reports)
+		reports_tick(client->reports);
 }
 
 static const struct reflector_ops reflector_ops = {
@@ -114,7 +127,7 @@ static const struct reflector_ops reflector_ops = {
 };
 
 static const struct reflector_ops interest_ops = {
-	.changed = on_changed,
+	.changed = on_other_changed,
 	.deleted = on_other_deleted,
 };
 
@@ -149,6 +162,10 @@ static void on_asked(const struct cJSON *question, void *arg)
 	} else if (type && strcmp(type, "INTEREST") == 0 && client->interest) {
 		if (interest_set(client->interest, question, &err) < 0)
 			log_error("%s", err.text);
+	} else if (type && strcmp(type, "READY") == 0 && client->reports) {
+		reports_ready(client->reports);
+	} else if (type && strcmp(type, "REFUSED") == 0 && client->reports) {
+		reports_refused(client->reports, question);
 	}
 }
 
@@ -251,6 +268,8 @@ static int client_start(struct client *client, struct errmsg *err)
 	    reflectors_start(client, err) < 0)
 		return err->code;
 	client->asks = asks_new(client->apiserver, on_found, client);
+	if (client->node)
+		client->reports = reports_new(client->apiserver, client->node);
 	if (feed_new(client->base, &feed_options, &client->feed, err) < 0)
 		return err->code;
 	client->heartbeat = event_new(client->base, -1, EV_PERSIST, on_heartbeat, client);
@@ -263,6 +282,7 @@ static void client_stop(struct client *client)
 {
 	feed_free(client->feed);
 	asks_free(client->asks);
+	reports_free(client->reports);
 	interest_free(client->interest);
 	for (size_t i = 0; client->reflectors && i < resource_count; i++)
 		reflector_free(client->reflectors[i]);

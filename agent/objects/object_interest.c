@@ -43,6 +43,47 @@ void kube_ask_pod(struct objects *objects, const char *namespace, const char *na
 	question_send(objects, question);
 }
 
+void kube_report_refused(struct objects *objects, const cJSON *json, const char *reason,
+			 const char *message)
+{
+	static const char *const names[][2] = { { NULL, "apiVersion" },
+						{ NULL, "kind" },
+						{ "metadata", "namespace" },
+						{ "metadata", "name" },
+						{ "metadata", "uid" } };
+	cJSON *line = cJSON_CreateObject();
+	cJSON *object = cJSON_AddObjectToObject(line, "object");
+
+	cJSON_AddStringToObject(line, "type", "REFUSED");
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		const cJSON *in =
+			names[i][0] ? cJSON_GetObjectItemCaseSensitive(json, names[i][0]) : json;
+		const char *text =
+			cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(in, names[i][1]));
+
+		if (text)
+			cJSON_AddStringToObject(object, names[i][1], text);
+	}
+	cJSON_AddStringToObject(line, "reason", reason);
+	cJSON_AddStringToObject(line, "message", message);
+	question_send(objects, line);
+}
+
+static void ready_send(struct objects *objects)
+{
+	cJSON *line = cJSON_CreateObject();
+
+	cJSON_AddStringToObject(line, "type", "READY");
+	question_send(objects, line);
+}
+
+void objects_kube_ready(struct objects *objects)
+{
+	if (!objects->kube.ready)
+		ready_send(objects);
+	objects->kube.ready = true;
+}
+
 /* Each time with another number: the client's answer is for this one. */
 static void interest_send(struct objects *objects)
 {
@@ -77,6 +118,8 @@ void objects_kube_follow(struct objects *objects, struct http_exchange *exchange
 	if (http_stream_begin(exchange, on_questions_closed, objects) < 0)
 		return;
 	kube->questions = exchange;
+	if (kube->ready)
+		ready_send(objects);
 	if (*kube->node && kube->listed)
 		interest_send(objects);
 	kube_awaits_ask(objects);

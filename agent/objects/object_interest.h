@@ -26,6 +26,11 @@ bool kube_interest_is_known(const struct objects *objects);
 void kube_interest_listed(struct objects *objects);
 void kube_interest_done(struct objects *objects);
 
+/* Tells the client what is wrong with an object, for an Event; json is the object as it came. */
+struct cJSON;
+void kube_report_refused(struct objects *objects, const struct cJSON *json, const char *reason,
+			 const char *message);
+
 /* Asks for one pod at once. */
 void kube_ask_pod(struct objects *objects, const char *namespace, const char *name);
 

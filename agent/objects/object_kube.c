@@ -210,6 +210,7 @@ static void event_modified(struct batch *batch, const cJSON *json)
 				  object ? "; until it is understood it lets nothing through" : "");
 
 		batch_refuse(batch, refusal);
+		kube_report_refused(batch->objects, json, "NotUnderstood", refusal);
 	}
 	if (!object || ref_read(json, &ref, &err) < 0)
 		return;
@@ -223,6 +224,7 @@ static void event_modified(struct batch *batch, const cJSON *json)
 		batch->applied++;
 	} else if (kube_object_put(batch->objects, object, text, closed, &err) < 0) {
 		batch_refuse(batch, err.text);
+		kube_report_refused(batch->objects, json, "NotInForce", err.text);
 		kube_waiting_add(&batch->objects->kube, &ref, take_ptr(text));
 	} else {
 		text = NULL; /* of the object now */

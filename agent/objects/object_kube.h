@@ -52,6 +52,7 @@ struct object_kube {
 	struct http_exchange *questions; /* the stream to the client, or NULL */
 	struct interest wanted;          /* what policies on this node's pods refer to */
 	struct interest known;           /* of that, what was handed over */
+	bool ready;                      /* the agent takes pods */
 	bool all_nodes;                  /* the agent needs them, whatever policies say */
 	uint32_t number;                 /* of the interest that the client was told last */
 	bool interest_in_doubt;

@@ -62,6 +62,8 @@ int objects_kube_put(struct objects *objects, const char *text, size_t len,
 		     struct cJSON **ret_answer, struct errmsg *err);
 /* A stream to tendril-kube: what the agent wants to know.  Ends the one before. */
 void objects_kube_follow(struct objects *objects, struct http_exchange *exchange);
+/* The agent takes pods from now on: the client may tell the API server. */
+void objects_kube_ready(struct objects *objects);
 /* This node's Node object of the API server; NULL: there is none, or it is not known which. */
 const struct object *objects_own_node(const struct objects *objects);
 /* The object as it was given, owned by the caller; NULL if there is none. */

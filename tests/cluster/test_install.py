@@ -54,7 +54,8 @@ def test_an_upgrade_costs_no_request(web):
 # ---- rights at the API server ----
 
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
-RIGHTS = {("", "pods"): {"get", "list", "watch"},
+RIGHTS = {("", "pods"): {"get", "list", "watch"}, ("", "nodes/status"): {"patch"},
+          ("", "events"): {"create"},
           **{key: {"list", "watch"} for key in (
               ("", "namespaces"), ("", "nodes"), ("", "services"),
               ("discovery.k8s.io", "endpointslices"), ("networking.k8s.io", "networkpolicies"),

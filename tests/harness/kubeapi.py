@@ -77,6 +77,7 @@ class FakeApi:
     answer      called with (handler, path, query) before anything else; True: it has answered
     held        paths whose changes are not told to watches until release()
     mangle      called with each line of a watch, returns the bytes to send instead and whether to cut
+    written     (method, path, body) of each PATCH and POST; write_status is what they are answered
     """
 
     def __init__(self, folder, port=0, cert=None):
@@ -89,6 +90,7 @@ class FakeApi:
         self.answer = self.mangle = None
         self.held, self.untold = set(), []
         self.requests, self.connections = [], set()
+        self.written, self.write_status = [], 200
         api = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -107,6 +109,14 @@ class FakeApi:
                     api.serve(self)
                 except (BrokenPipeError, ConnectionResetError, ssl.SSLError):
                     self.close_connection = True
+
+            def do_PATCH(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with api.lock:
+                    api.written.append((self.command, self.path, body))
+                api.status(self, api.write_status, "as told")
+
+            do_POST = do_PATCH
 
             def log_message(self, *_):
                 pass

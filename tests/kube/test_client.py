@@ -501,3 +501,74 @@ def test_a_pod_of_another_node_or_of_none_is_not_handed_on(api, agent, node_clie
     interest(agent, 1, [])
     wait_for(lambda: api.count("/pods/own") == 1, "the question")
     assert known(agent, "Pod") == {"own"} and api.count("..") == 0
+
+
+# ---- what is written to the API server -------------------------------------------------------
+
+STATUS = "/api/v1/nodes/n1/status"
+
+
+def refuse(agent, name, message="no such field", **more):
+    agent.ask("REFUSED", reason="NotUnderstood", message=message, object={
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "namespace": "shop", "name": name,
+        "uid": f"uid-{name}", **more})
+
+
+def conditions(api):
+    return [body["status"]["conditions"] for method, path, body in api.written
+            if (method, path) == ("PATCH", STATUS)]
+
+
+def events(api):
+    return [(path, body) for method, path, body in api.written if method == "POST"]
+
+
+def test_the_node_is_told_to_be_reachable_once_the_agent_is_ready(api, agent, node_client):
+    assert not api.written
+    agent.ask("READY")
+    [condition] = wait_for(lambda: conditions(api), "the condition")[0]
+    assert (condition["type"], condition["status"], condition["reason"]) == (
+        "NetworkUnavailable", "False", "TendrilIsUp")
+    agent.ask("READY")
+    api.put("/api/v1/nodes", "n1", status={"conditions": [
+        {"type": "NetworkUnavailable", "status": "False", "reason": "TendrilIsUp"}]})
+    refuse(agent, "marker")
+    wait_for(lambda: events(api), "a later line")
+    assert len(conditions(api)) == 1
+
+
+def test_a_node_that_is_reachable_already_is_left_alone(api, agent, node_client):
+    api.put("/api/v1/nodes", "n1", status={
+        "addresses": [{"type": "InternalIP", "address": "192.0.2.9"}],
+        "conditions": [{"type": "NetworkUnavailable", "status": "False", "reason": "FlannelIsUp"}]})
+    wait_for(lambda: agent.objects["Node", "", "n1"].get("status", {}).get("addresses"), "the Node object")
+    agent.ask("READY")
+    refuse(agent, "marker")
+    wait_for(lambda: events(api), "a later line")
+    assert conditions(api) == []
+
+
+def test_an_object_that_is_refused_gets_one_event(api, agent, node_client):
+    for _ in range(3):
+        refuse(agent, "web")
+    refuse(agent, "web", "another message")
+    refuse(agent, "guard", namespace="", kind="ClusterNetworkPolicy")
+    wait_for(lambda: len(events(api)) == 3, "an event for each object and message")
+    (path, first), (_, second), (cluster_path, cluster) = events(api)
+    assert path == "/api/v1/namespaces/shop/events" and cluster_path == "/api/v1/namespaces/default/events"
+    assert first["involvedObject"] == {
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "namespace": "shop", "name": "web",
+        "uid": "uid-web"}
+    assert (first["type"], first["reason"], first["message"]) == ("Warning", "NotUnderstood", "no such field")
+    assert first["metadata"]["name"] != second["metadata"]["name"]
+    assert cluster["metadata"]["namespace"] == "default" and "namespace" not in cluster["involvedObject"]
+
+
+def test_events_are_few_at_once_and_an_api_server_that_refuses_them_is_no_harm(api, agent, node_client):
+    api.write_status = 409  # another node was first
+    for number in range(60):
+        refuse(agent, f"p{number}")
+    pod(api, "marker", "10.0.1.9")
+    wait_for(lambda: len(events(api)) >= 20, "the first events")
+    wait_for(lambda: ("Pod", "shop", "marker") in agent.objects, "a later pod")
+    assert len(events(api)) <= 22

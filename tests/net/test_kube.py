@@ -325,6 +325,21 @@ def test_an_agent_that_does_not_follow_kubernetes_refuses():
         assert "kubernetes" not in plain.status()
 
 
+def test_what_the_agent_finds_is_written_to_the_api_server(node):
+    node.api_server.put(NODES, "n1", status={})
+    deny(node, ingress=from_far({"planets": {}}))
+    node.client_start()
+    node.wait_synced()
+
+    def written(method):
+        return [body for verb, _, body in list(node.api_server.written) if verb == method]
+    event = wait_for(lambda: written("POST"), "an event")[0]
+    assert event["involvedObject"]["name"] == "deny" and event["involvedObject"]["uid"] == "uid-deny"
+    assert event["reason"] == "NotUnderstood" and "planets" in event["message"]
+    condition = wait_for(lambda: written("PATCH"), "the condition")[0]["status"]["conditions"][0]
+    assert (condition["type"], condition["status"]) == ("NetworkUnavailable", "False")
+
+
 # ---- ADD waits for its pod -------------------------------------------------------------------
 
 class Adding:
