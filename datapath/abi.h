@@ -194,6 +194,7 @@ enum node_flag {
 	NODE_TAKEOVER = 1 << 5,
 	NODE_CHAINED = 1 << 6,    /* chained_map is, or was, not empty */
 	NODE_MASQUERADE = 1 << 7, /* pods leave the cluster under the node's address */
+	NODE_POLLS_TCP = 1 << 8,  /* the agent looks into tcp_event_map by itself: do not wake it */
 };
 
 /* The one element of node_map, which the agent also maps into its memory. */
@@ -521,6 +522,53 @@ ABI_SIZE(struct accel_direction, 96);
 #define ACCEL_QUEUE_MAX    8388608 /* bytes: 8 MiB */
 #define ACCEL_MESSAGE_COST 1024
 
+/* ---- TCP connections ------------------------------------------------------------------------ */
+
+#define TCP_SOCKETS 16384 /* a power of two */
+
+/* Value of tcp_map, an array in which a socket has one of TCP_PLACES places by its cookie: what the
+ * socket itself does not keep until it closes. */
+struct tcp_socket {
+	__u64 cookie;         /* 0: the place is free */
+	__u64 start_ns;       /* CLOCK_MONOTONIC: SYN sent, or SYN accepted */
+	__u64 accel_sent;     /* bytes that went from socket to socket */
+	__u64 accel_received; /* written by the peer */
+	struct addr service;  /* the service that the program asked for; all zero: none */
+	__be16 service_port;
+	__u16 slot;         /* of the endpoint */
+	__u32 handshake_us; /* from the SYN to its answer; 0 at the end that accepted */
+};
+ABI_SIZE(struct tcp_socket, 56);
+
+#define TCP_PLACES 4
+
+/* What tcp_event_map (ring buffer) carries: one end of a TCP connection that has closed, as the
+ * socket of a pod saw it. */
+struct tcp_event {
+	__u64 time_ns;      /* CLOCK_MONOTONIC */
+	__u64 start_ns;     /* 0: not known */
+	__u64 netns_cookie; /* of the socket */
+	__u64 sent;         /* payload in bytes, by packet, without what was sent again */
+	__u64 received;
+	__u64 accel_sent; /* payload from socket to socket */
+	__u64 accel_received;
+	struct flow flow; /* saddr and sport are the socket's own */
+	struct addr service;
+	__be16 service_port;
+	__u16 slot; /* of the endpoint when the connection began */
+	__u32 srtt_us;
+	__u32 retransmits;  /* segments */
+	__u32 segments_out; /* with and without payload */
+	__u32 segments_in;
+	__u32 handshake_us;
+	__u32 error;    /* errno of the socket, 0: none */
+	__u8 old_state; /* BPF_TCP_*: before it closed */
+	__u8 opener;    /* 1: this end called connect() */
+	__u8 fin_sent;  /* 1: this end closed in order */
+	__u8 fin_received;
+};
+ABI_SIZE(struct tcp_event, 144);
+
 /* ---- counters and events -------------------------------------------------------------------- */
 
 /* Number, name, what a person is told.  Feeds the enum, the counters, the CLI and the README.
@@ -565,7 +613,8 @@ enum drop_reason { DROP_NONE, DROP_REASONS(X) DROP_REASON_COUNT };
 	X(7, ACCEL_PEER, "acceleration ended: the peer is closing or was changed")       \
 	X(8, ACCEL_QUEUE, "acceleration ended: the receiver does not keep up")           \
 	X(9, ACCEL_MEMORY, "acceleration ended: TCP is short of memory")                 \
-	X(10, WOULD_DROP, "policy would drop it: passed, an audited end")
+	X(10, WOULD_DROP, "policy would drop it: passed, an audited end")                \
+	X(11, TCP_LOST, "TCP connection not reported: ring full")
 
 #define X(num, name, text) NOTICE_##name = (num),
 enum notice { NOTICES(X) NOTICE_COUNT };

@@ -24,6 +24,7 @@
 #include "lib/alloc.h"
 #include "lib/auto.h"
 #include "pods.skel.h"
+#include "tcp.skel.h"
 #include "uplink.skel.h"
 
 #define LOG_MODULE "datapath"
@@ -403,10 +404,24 @@ int datapath_load_uplinks(struct datapath *datapath, const struct datapath_optio
 	return object_open(datapath, uplink_bpf__elf_bytes, options, err);
 }
 
+int datapath_load_tcp(struct datapath *datapath, const struct datapath_options *options,
+		      struct errmsg *err)
+{
+	int ret = object_open(datapath, tcp_bpf__elf_bytes, options, err);
+
+	if (!ret)
+		ret = tcp_attach(datapath, err);
+	if (ret)
+		tcp_detach(datapath);
+	return ret;
+}
+
 int datapath_restore_links(struct datapath *datapath, const struct datapath_options *options,
 			   struct errmsg *err)
 {
-	return links_open(datapath, options->cgroup, err);
+	int ret = links_open(datapath, options->cgroup, err);
+
+	return ret ? ret : tcp_attach(datapath, err);
 }
 
 void datapath_close(struct datapath *datapath)

@@ -8,6 +8,7 @@
  *   links/host       TCX link of tendril0
  *   links/uplink-N-in, -out   TCX links of the device with this index
  *   links/NAME       cgroup links, one for each socket program
+ *   links/tcp_state  tracepoint that reports closed TCP connections
  *   version          array of one __u32, ABI_VERSION
  * A second open() of the same directory reuses the maps and replaces the programs behind the links
  * atomically, so traffic never meets an unprogrammed hook.  Maps of an earlier ABI, or of another
@@ -71,7 +72,13 @@ int datapath_load_accel(struct datapath *datapath, const struct datapath_options
 /* There will be none: takes off what an earlier process attached. */
 void datapath_drop_accel(struct datapath *datapath);
 
-/* Attaches and pins again the links on the cgroup that are missing: a link goes with its pin. */
+/* Loads and attaches tcp_state, which reports closed TCP connections.  Until then an earlier
+ * process' program goes on; after a failure nothing is attached. */
+int datapath_load_tcp(struct datapath *datapath, const struct datapath_options *options,
+		      struct errmsg *err);
+
+/* Attaches and pins again the links on the cgroup and the tracepoint that are missing: a link goes
+ * with its pin. */
 int datapath_restore_links(struct datapath *datapath, const struct datapath_options *options,
 			   struct errmsg *err);
 /* Pins again the maps whose pins are missing; returns how many, or a negative errno. */

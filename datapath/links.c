@@ -2,8 +2,9 @@
 /*
  * Attaching: clsact filters on the endpoints' devices and, in time, a TCX program in front of
  * from_pod, TCX links (or filters) on tendril0 and the uplinks, links on the cgroup, the sk_msg
- * program on accel_map.  A link lives by its pin below pin_dir/links, the others by their device;
- * all have their program replaced in place, so a restart leaves no moment without one.
+ * program on accel_map, a tracepoint.  A link lives by its pin below pin_dir/links, the others by
+ * their device; all have their program replaced in place, so a restart leaves no moment without
+ * one.
  */
 #include <bpf/libbpf.h>
 #include <errno.h>
@@ -25,6 +26,8 @@
 #define TCX_INGRESS ((enum bpf_attach_type)46)
 #define TCX_EGRESS  ((enum bpf_attach_type)47)
 #define TCX_MAX     16 /* programs on one device that are looked through for ours */
+
+#define TCP_PROGRAM "tcp_state"
 
 /* Our clsact filters have a handle that nobody else is likely to choose. */
 #define FILTER_HANDLE 0x7e0d
@@ -508,6 +511,43 @@ static int sk_msg_attach(struct datapath *datapath, struct errmsg *err)
 	return 0;
 }
 
+/* ---- tracepoint ----------------------------------------------------------------------------- */
+
+static uint32_t link_program(int link_fd)
+{
+	struct bpf_link_info info = { 0 };
+	uint32_t len = sizeof(info);
+
+	return bpf_obj_get_info_by_fd(link_fd, &info, &len) ? 0 : info.prog_id;
+}
+
+/* The program of such a link cannot be replaced.  The old one goes first: two would report each
+ * connection twice. */
+int tcp_attach(struct datapath *datapath, struct errmsg *err)
+{
+	const struct program *program = program_find(datapath, TCP_PROGRAM);
+	char path[PIN_PATH_MAX];
+	auto_close int old = bpf_obj_get(link_path(datapath->pin_dir, TCP_PROGRAM, path));
+	auto_close int fd = -1;
+
+	if (!program || (old >= 0 && link_program(old) == program->id))
+		return 0;
+	unlink(path);
+	if (old >= 0)
+		close(take_fd(&old));
+	fd = bpf_raw_tracepoint_open(NULL, program->fd);
+	if (fd < 0)
+		return fail(err, -errno, "attach %s", TCP_PROGRAM);
+	return bpf_obj_pin(fd, path) ? fail(err, -errno, "pin %s", path) : 0;
+}
+
+void tcp_detach(struct datapath *datapath)
+{
+	char path[PIN_PATH_MAX];
+
+	unlink(link_path(datapath->pin_dir, TCP_PROGRAM, path));
+}
+
 /* ---- taking over and cleaning up ------------------------------------------------------------ */
 
 /* Puts the new program behind a pinned link of an earlier process, or removes the link if it has
@@ -528,6 +568,8 @@ static int link_take_over(const char *name, void *arg)
 			unlink(path);
 		return 0;
 	}
+	if (!strcmp(name, TCP_PROGRAM))
+		return 0; /* tcp_attach() replaces it */
 	if (!program && datapath->accel_later && link_is_accel(fd))
 		return 0;
 	if (!program) {

@@ -52,6 +52,7 @@ static const struct {
 	[MAP_NODE] = { "node_map", sizeof(uint32_t), sizeof(struct node_state) },
 	[MAP_METRIC] = { "metric_map", sizeof(uint32_t), sizeof(uint64_t) },
 	[MAP_EVENT] = { "event_map", 0, 0 },
+	[MAP_TCP_EVENT] = { "tcp_event_map", 0, 0 },
 	[MAP_CT_COUNT] = { "ct_count_map", sizeof(uint32_t), sizeof(int64_t) },
 	[MAP_ACCEL] = { "accel_map", sizeof(struct accel_key), sizeof(uint64_t) },
 };
@@ -74,6 +75,15 @@ static int event_deliver(void *arg, void *data, size_t size)
 
 	if (size >= sizeof(struct flow_event))
 		datapath->event_each(data, datapath->event_arg);
+	return 0;
+}
+
+static int tcp_event_deliver(void *arg, void *data, size_t size)
+{
+	struct datapath *datapath = arg;
+
+	if (size >= sizeof(struct tcp_event))
+		datapath->tcp_each(data, datapath->tcp_arg);
 	return 0;
 }
 
@@ -125,12 +135,17 @@ int maps_init(struct datapath *datapath, struct errmsg *err)
 		ring_buffer__new(datapath->map_fds[MAP_EVENT], event_deliver, datapath, NULL);
 	if (!datapath->ring)
 		return fail(err, -errno, "map event_map");
+	datapath->tcp_ring = ring_buffer__new(datapath->map_fds[MAP_TCP_EVENT], tcp_event_deliver,
+					      datapath, NULL);
+	if (!datapath->tcp_ring)
+		return fail(err, -errno, "map tcp_event_map");
 	ret = ct_map_sweep(datapath, 0);
 	return ret < 0 ? fail(err, ret, "count the entries of ct_map") : 0;
 }
 
 void maps_done(struct datapath *datapath)
 {
+	ring_buffer__free(datapath->tcp_ring);
 	ring_buffer__free(datapath->ring);
 	map_munmap(datapath, MAP_CT_COUNT, datapath->ct_counts);
 	map_munmap(datapath, MAP_ENDPOINT, datapath->endpoints);
@@ -402,4 +417,17 @@ int events_consume(struct datapath *datapath,
 	datapath->event_arg = arg;
 	ret = ring_buffer__consume(datapath->ring);
 	return ret < 0 ? ret : 0;
+}
+
+int tcp_events_fd(struct datapath *datapath)
+{
+	return ring_buffer__epoll_fd(datapath->tcp_ring);
+}
+
+int tcp_events_consume(struct datapath *datapath,
+		       void (*each)(const struct tcp_event *event, void *arg), void *arg)
+{
+	datapath->tcp_each = each;
+	datapath->tcp_arg = arg;
+	return ring_buffer__consume(datapath->tcp_ring);
 }

@@ -106,5 +106,10 @@ int metric_get(struct datapath *datapath, unsigned int metric, uint64_t *ret);
 int events_fd(struct datapath *datapath);
 int events_consume(struct datapath *datapath,
 		   void (*each)(const struct flow_event *event, void *arg), void *arg);
+/* The same for the ring of closed TCP connections; returns how many there were.  While
+ * NODE_POLLS_TCP is set, the descriptor becomes readable only when much waits. */
+int tcp_events_fd(struct datapath *datapath);
+int tcp_events_consume(struct datapath *datapath,
+		       void (*each)(const struct tcp_event *event, void *arg), void *arg);
 
 #endif

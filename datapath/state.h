@@ -27,6 +27,7 @@ enum {
 	MAP_NODE,
 	MAP_METRIC,
 	MAP_EVENT,
+	MAP_TCP_EVENT,
 	MAP_CT_COUNT,
 	MAP_ACCEL,
 	MAP_TOTAL,
@@ -71,6 +72,9 @@ struct datapath {
 	struct ring_buffer *ring;
 	void (*event_each)(const struct flow_event *event, void *arg);
 	void *event_arg;
+	struct ring_buffer *tcp_ring;
+	void (*tcp_each)(const struct tcp_event *event, void *arg);
+	void *tcp_arg;
 };
 
 /* ---- maps.c ---- */
@@ -197,6 +201,10 @@ int links_open(struct datapath *datapath, const char *cgroup, struct errmsg *err
 void links_drop_old(struct datapath *datapath);
 /* Takes the acceleration programs off the cgroup and accel_map, whoever put them there. */
 void links_drop_accel(struct datapath *datapath);
+/* Attaches tcp_state in place of an earlier process' program; fine if it is attached, or not
+ * loaded. Connections that close between the two are not reported. */
+int tcp_attach(struct datapath *datapath, struct errmsg *err);
+void tcp_detach(struct datapath *datapath);
 /* Detaches and removes every link pinned below pin_dir. */
 void links_remove(const char *pin_dir);
 /* Removes the filters whose programs use one of the maps pinned in a folder. */

@@ -19,6 +19,7 @@
 #include "datapath/bpf/metric.bpf.h"
 #include "datapath/bpf/policy.bpf.h"
 #include "datapath/bpf/sock_service.bpf.h"
+#include "datapath/bpf/tcp.bpf.h"
 
 /* A receiver's queue is not looked at while no more than this can be in it: a page, which the
  * kernel grants every TCP socket even when it is short of memory. */
@@ -368,6 +369,7 @@ int msg_redirect(struct sk_msg_md *msg)
 {
 	struct bpf_sock *sk = msg->sk;
 	struct accel_direction *dir;
+	struct tcp_sock *tcp;
 	enum notice reason;
 
 	dir = sk ? bpf_sk_storage_get(&accel_sock, sk, NULL, 0) : NULL;
@@ -384,6 +386,10 @@ int msg_redirect(struct sk_msg_md *msg)
 		return SK_PASS;
 	}
 	direction_count(dir, dir->state == ACCEL_UNDECIDED, msg->size, 0);
+	tcp = bpf_skc_to_tcp_sock(sk);
+	if (tcp)
+		tcp_count_accelerated((__u64)tcp->inet_conn.icsk_inet.sk.__sk_common.skc_cookie.counter, dir->peer.cookie,
+				      msg->size);
 	dir->state = ACCEL_REDIRECTING;
 	return SK_PASS;
 }

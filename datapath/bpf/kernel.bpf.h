@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Members of kernel structures that accel.bpf.c and socket.bpf.h read, relocated to the running
- * kernel at load (CO-RE).  Everything else in the datapath uses stable interfaces only.
+ * Members of kernel structures that accel.bpf.c, socket.bpf.h and tcp.bpf.c read, relocated to the
+ * running kernel at load (CO-RE).  Everything else in the datapath uses stable interfaces only.
  */
 #ifndef TENDRIL_DATAPATH_BPF_KERNEL_BPF_H
 #define TENDRIL_DATAPATH_BPF_KERNEL_BPF_H
 
+#include <linux/in6.h>
 #include <linux/types.h>
+#include <stdbool.h>
 
 #include <bpf/bpf_core_read.h>
 
@@ -20,12 +22,27 @@ struct proto {
 	unsigned long *memory_pressure; /* non-zero: all sockets of this protocol use too much */
 } KERNEL_STRUCT;
 
+struct net {
+	__u64 net_cookie;
+} KERNEL_STRUCT;
+
+typedef struct { /* the kernel knows it by this name alone */
+	struct net *net;
+} KERNEL_STRUCT possible_net_t;
+
 struct sock_common {
+	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
 	__be16 skc_dport;
 	__u16 skc_num; /* local port, host order */
+	unsigned short skc_family;
 	unsigned char skc_state;
 	struct proto *skc_prot;
+	possible_net_t skc_net;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
 	struct atomic64 skc_cookie;
+	unsigned long skc_flags;
 } KERNEL_STRUCT;
 
 struct file;
@@ -38,7 +55,12 @@ struct sock {
 	struct sock_common __sk_common;
 	struct socket *sk_socket;
 	void *sk_user_data; /* low bits are flags */
+	int sk_err;
 } KERNEL_STRUCT;
+
+enum sock_flags {
+	SOCK_DONE = 1, /* TCP: the peer's FIN has arrived */
+};
 
 struct ipv6_pinfo {
 	int mcast_oif; /* as inet_sock.mc_index, for IPv6 */
@@ -58,7 +80,8 @@ struct sock_head {
 struct inet_sock {
 	struct sock sk;
 	struct ipv6_pinfo *pinet6;
-	int mc_index; /* stream sockets: the device that the accepted SYN came in by */
+	__be16 inet_sport; /* stays when skc_num is given back */
+	int mc_index;      /* stream sockets: the device that the accepted SYN came in by */
 } KERNEL_STRUCT;
 
 struct tcp_ulp_ops;
@@ -71,10 +94,16 @@ struct inet_connection_sock {
 struct tcp_sock {
 	struct inet_connection_sock inet_conn;
 	__u64 bytes_sent; /* payload, by packet, retransmissions included */
-	__u32 write_seq;  /* end of what the program wrote */
-	__u32 snd_nxt;    /* end of what was sent */
-	__u32 snd_una;    /* start of what is not acknowledged */
-	__u32 rcv_nxt;    /* what is expected next */
+	__u64 bytes_retrans;
+	__u64 bytes_received; /* the peer's FIN counts as one */
+	__u32 srtt_us;        /* times 8 */
+	__u32 total_retrans;  /* segments */
+	__u32 segs_out;
+	__u32 segs_in;
+	__u32 write_seq; /* end of what the program wrote */
+	__u32 snd_nxt;   /* end of what was sent */
+	__u32 snd_una;   /* start of what is not acknowledged */
+	__u32 rcv_nxt;   /* what is expected next */
 	__u8 repair : 1;
 } KERNEL_STRUCT;
 
@@ -101,5 +130,17 @@ struct sk_msg {
 #define TCP_ESTABLISHED 1
 #define AF_INET         2
 #define AF_INET6        10
+
+/*
+ * Whether the socket was connected rather than accepted.  A socket that comes out of a handshake as
+ * server keeps the device its SYN came in by in the member that IP_MULTICAST_IF sets on datagram
+ * sockets, and which a stream socket cannot set: so 0 there means connect().
+ */
+static __always_inline bool tcp_is_opener(const struct tcp_sock *tcp, bool is_v4)
+{
+	if (is_v4)
+		return tcp->inet_conn.icsk_inet.mc_index == 0;
+	return tcp->inet_conn.icsk_inet.pinet6 && tcp->inet_conn.icsk_inet.pinet6->mcast_oif == 0;
+}
 
 #endif

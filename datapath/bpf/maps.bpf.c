@@ -35,6 +35,8 @@ struct accel_peer_map accel_peer_map SEC(".maps");
 struct accel_sock_map accel_sock SEC(".maps");
 struct metric_map metric_map SEC(".maps");
 struct event_map event_map SEC(".maps");
+struct tcp_map tcp_map SEC(".maps");
+struct tcp_event_map tcp_event_map SEC(".maps");
 struct budget_map budget_map SEC(".maps");
 struct neighbour_map neighbour_map SEC(".maps");
 

@@ -338,6 +338,23 @@ struct event_map {
 };
 extern struct event_map event_map SEC(".maps");
 
+/* TCP sockets of pods.  Written by tcp_state and msg_redirect.  All places of a socket taken: the
+ * oldest goes, and the time and the accelerated bytes of that connection are not known. */
+struct tcp_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, TCP_SOCKETS);
+	__type(key, __u32);
+	__type(value, struct tcp_socket);
+};
+extern struct tcp_map tcp_map SEC(".maps");
+
+/* struct tcp_event, to the agent.  Full: the event is lost and counted as NOTICE_TCP_LOST. */
+struct tcp_event_map {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 512 * 1024);
+};
+extern struct tcp_event_map tcp_event_map SEC(".maps");
+
 /* What each endpoint caused in this second, by slot.  Only the datapath. */
 struct budget_map {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -27,18 +27,6 @@ struct socket_view { /* valid for SOCKET_FULL */
 	__u32 opener; /* this end called connect() */
 };
 
-/*
- * Whether the socket was connected rather than accepted.  A socket that comes out of a handshake as
- * server keeps the device its SYN came in by in the member that IP_MULTICAST_IF sets on datagram
- * sockets, and which a stream socket cannot set: so 0 there means connect().
- */
-static __always_inline bool socket_is_opener(const struct tcp_sock *tcp, const struct flow *flow)
-{
-	if (addr_is_v4(&flow->saddr))
-		return tcp->inet_conn.icsk_inet.mc_index == 0;
-	return tcp->inet_conn.icsk_inet.pinet6 && tcp->inet_conn.icsk_inet.pinet6->mcast_oif == 0;
-}
-
 static __always_inline __u32 socket_tuple(const struct flow *flow, struct bpf_sock_tuple *tuple)
 {
 	if (addr_is_v4(&flow->saddr)) {
@@ -86,7 +74,7 @@ __weak int socket_tcp(struct __sk_buff *skb, const struct flow *flow, __s32 netn
 			ret->rcv_nxt = tcp->rcv_nxt;
 			ret->write_seq = tcp->write_seq;
 			ret->snd_una = tcp->snd_una;
-			ret->opener = socket_is_opener(tcp, flow);
+			ret->opener = tcp_is_opener(tcp, addr_is_v4(&flow->saddr));
 		}
 	}
 	bpf_sk_release(sk);

@@ -9,7 +9,6 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/pkt_cls.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -252,51 +251,6 @@ static void test_peer_that_is_another_socket(void **state)
 	assert_int_equal(say(store, &pair, SERVER, "answer"), 0);
 	hear(&pair, CLIENT, "answer");
 	assert_int_equal(stats_of(store, CLIENT).accel_fallbacks, 1);
-}
-
-/* Drops every IPv4 TCP segment without SYN that a pod sends: its handshake ACK and its data. */
-static int loss_begin(const struct pods *pods, const struct pod *pod)
-{
-	const struct bpf_insn insns[] = {
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_X, .dst_reg = 6, .src_reg = 1 },
-		{ .code = BPF_LD | BPF_ABS | BPF_H, .imm = 12 },
-		{ .code = BPF_JMP | BPF_JNE | BPF_K, .dst_reg = 0, .imm = 0x0800, .off = 6 },
-		{ .code = BPF_LD | BPF_ABS | BPF_B, .imm = 14 + 9 },
-		{ .code = BPF_JMP | BPF_JNE | BPF_K, .dst_reg = 0, .imm = IPPROTO_TCP, .off = 4 },
-		{ .code = BPF_LD | BPF_ABS | BPF_B, .imm = 14 + 20 + 13 },
-		{ .code = BPF_JMP | BPF_JSET | BPF_K, .dst_reg = 0, .imm = 2, .off = 2 },
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0, .imm = TC_ACT_SHOT },
-		{ .code = BPF_JMP | BPF_EXIT },
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0, .imm = TC_ACT_OK },
-		{ .code = BPF_JMP | BPF_EXIT },
-	};
-	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ENDPOINT_IFINDEX_BASE + pod->slot,
-		    .attach_point = BPF_TC_INGRESS);
-	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = 1, .priority = 1);
-	auto_netns struct netns_scope scope = NETNS_SCOPE_INIT;
-	struct errmsg err = {};
-	int fd;
-
-	fd = bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "loss", "GPL", insns, ARRAY_SIZE(insns), NULL);
-	assert_true(fd >= 0);
-	assert_int_equal(netns_enter(pods->node_fd, &scope, &err), 0);
-	assert_int_equal(bpf_tc_hook_create(&hook), 0);
-	opts.prog_fd = fd;
-	assert_int_equal(bpf_tc_attach(&hook, &opts), 0);
-	return fd;
-}
-
-static void loss_end(const struct pods *pods, const struct pod *pod, int fd)
-{
-	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ENDPOINT_IFINDEX_BASE + pod->slot,
-		    .attach_point = BPF_TC_INGRESS);
-	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = 1, .priority = 1);
-	auto_netns struct netns_scope scope = NETNS_SCOPE_INIT;
-	struct errmsg err = {};
-
-	assert_int_equal(netns_enter(pods->node_fd, &scope, &err), 0);
-	assert_int_equal(bpf_tc_detach(&hook, &opts), 0);
-	close(fd);
 }
 
 /* The handshake's last ACK and the first data are lost: the client is established, the server is

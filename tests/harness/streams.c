@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See streams.h. */
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <errno.h>
+#include <linux/pkt_cls.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -14,6 +17,7 @@
 #include "harness/scratch.h"
 #include "harness/streams.h"
 #include "lib/auto.h"
+#include "lib/netns.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 
@@ -212,6 +216,50 @@ struct tcp_info tcp_info_of(int fd)
 
 	assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len), 0);
 	return info;
+}
+
+int loss_begin(const struct pods *pods, const struct pod *pod)
+{
+	const struct bpf_insn insns[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_X, .dst_reg = 6, .src_reg = 1 },
+		{ .code = BPF_LD | BPF_ABS | BPF_H, .imm = 12 },
+		{ .code = BPF_JMP | BPF_JNE | BPF_K, .dst_reg = 0, .imm = 0x0800, .off = 6 },
+		{ .code = BPF_LD | BPF_ABS | BPF_B, .imm = 14 + 9 },
+		{ .code = BPF_JMP | BPF_JNE | BPF_K, .dst_reg = 0, .imm = IPPROTO_TCP, .off = 4 },
+		{ .code = BPF_LD | BPF_ABS | BPF_B, .imm = 14 + 20 + 13 },
+		{ .code = BPF_JMP | BPF_JSET | BPF_K, .dst_reg = 0, .imm = 2, .off = 2 },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0, .imm = TC_ACT_SHOT },
+		{ .code = BPF_JMP | BPF_EXIT },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0, .imm = TC_ACT_OK },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ENDPOINT_IFINDEX_BASE + pod->slot,
+		    .attach_point = BPF_TC_INGRESS);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = 1, .priority = 1);
+	auto_netns struct netns_scope scope = NETNS_SCOPE_INIT;
+	struct errmsg err = {};
+	int fd;
+
+	fd = bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "loss", "GPL", insns, ARRAY_SIZE(insns), NULL);
+	assert_true(fd >= 0);
+	assert_int_equal(netns_enter(pods->node_fd, &scope, &err), 0);
+	assert_int_equal(bpf_tc_hook_create(&hook), 0);
+	opts.prog_fd = fd;
+	assert_int_equal(bpf_tc_attach(&hook, &opts), 0);
+	return fd;
+}
+
+void loss_end(const struct pods *pods, const struct pod *pod, int fd)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ENDPOINT_IFINDEX_BASE + pod->slot,
+		    .attach_point = BPF_TC_INGRESS);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = 1, .priority = 1);
+	auto_netns struct netns_scope scope = NETNS_SCOPE_INIT;
+	struct errmsg err = {};
+
+	assert_int_equal(netns_enter(pods->node_fd, &scope, &err), 0);
+	assert_int_equal(bpf_tc_detach(&hook, &opts), 0);
+	close(fd);
 }
 
 static int group_setup(void **state)

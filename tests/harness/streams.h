@@ -70,4 +70,8 @@ void hear(const struct pair *pair, int end, const char *text);
 void hear_end(const struct pair *pair, int end);
 struct tcp_info tcp_info_of(int fd);
 
+/* Drops every IPv4 TCP segment without SYN that a pod sends, until loss_end(). */
+int loss_begin(const struct pods *pods, const struct pod *pod);
+void loss_end(const struct pods *pods, const struct pod *pod, int fd);
+
 #endif
