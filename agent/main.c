@@ -17,6 +17,7 @@
 #include "agent/config.h"
 #include "agent/deletion_watch.h"
 #include "agent/endpoint/endpoint.h"
+#include "agent/flow/flow_log.h"
 #include "agent/monitor/flows.h"
 #include "agent/monitor/gc.h"
 #include "agent/monitor/monitor.h"
@@ -36,6 +37,8 @@
 #include "lib/json.h"
 #include "lib/netns.h"
 #include "lib/task.h"
+
+#define FLOWS_KEPT 65536 /* 10 MiB when full */
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -276,6 +279,22 @@ static void accel_start(struct daemon *daemon)
 	agent->accel = accel_new(&options);
 }
 
+static void flow_log_begin(struct daemon *daemon)
+{
+	struct agent *agent = &daemon->agent;
+	const struct flow_log_options options = {
+		.base = agent->base,
+		.datapath = agent->datapath,
+		.load = &daemon->datapath,
+		.endpoints = agent->endpoints,
+		.store = agent->store,
+		.monitor = agent->monitor,
+		.max = FLOWS_KEPT,
+	};
+
+	agent->flow_log = flow_log_new(&options);
+}
+
 static int uplinks_start(struct daemon *daemon, struct errmsg *err)
 {
 	const struct uplinks_options options = {
@@ -361,6 +380,7 @@ static int modules_start(struct daemon *daemon, struct errmsg *err)
 	if (ret)
 		return ret;
 	agent->flows = flows_new(agent->base, agent->datapath, agent->endpoints);
+	flow_log_begin(daemon);
 	accel_start(daemon);
 	sync_on_change(agent->sync, on_policy_change, agent);
 	sync_on_node_ports(agent->sync, on_node_ports, agent);
@@ -463,6 +483,7 @@ static void daemon_ready(struct daemon *daemon)
 		 (double)(agent->ready_ns - agent->start_ns) / 1e6, agent->run_dir);
 	cni_files_offer(daemon);
 	notify_ready("ready");
+	flow_log_start(agent->flow_log);
 	accel_selftest(agent->accel);
 }
 
@@ -479,6 +500,7 @@ static void daemon_stop(struct daemon *daemon)
 	accel_free(agent->accel);
 	uplinks_free(agent->uplinks);
 	gc_free(agent->gc);
+	flow_log_free(agent->flow_log);
 	flows_free(agent->flows);
 	monitor_free(agent->monitor);
 	objects_free(agent->objects);

@@ -530,13 +530,13 @@ ABI_SIZE(struct accel_direction, 96);
  * socket itself does not keep until it closes. */
 struct tcp_socket {
 	__u64 cookie;         /* 0: the place is free */
-	__u64 start_ns;       /* CLOCK_MONOTONIC: SYN sent, or SYN accepted */
+	__u64 start_ns;       /* CLOCK_MONOTONIC: SYN sent, or handshake done; 0: not yet */
 	__u64 accel_sent;     /* bytes that went from socket to socket */
 	__u64 accel_received; /* written by the peer */
 	struct addr service;  /* the service that the program asked for; all zero: none */
 	__be16 service_port;
 	__u16 slot;         /* of the endpoint */
-	__u32 handshake_us; /* from the SYN to its answer; 0 at the end that accepted */
+	__u32 handshake_us; /* from the SYN to its answer; 0: not known, or it accepted */
 };
 ABI_SIZE(struct tcp_socket, 56);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Time that only goes forward: for deadlines and pauses, the same as the datapath's. */
+/* Time that only goes forward, for deadlines and pauses, the same as the datapath's; and how it is
+ * shown. */
 #ifndef TENDRIL_LIB_CLOCK_H
 #define TENDRIL_LIB_CLOCK_H
 
@@ -20,5 +21,12 @@ static inline int64_t now_ms(void)
 {
 	return (int64_t)(now_ns() / 1000000);
 }
+
+/* What added to CLOCK_MONOTONIC gives the time of day, in nanoseconds. */
+int64_t clock_real_offset(void);
+
+/* The time of day as RFC 3339 has it, UTC with microseconds.  Returns buf. */
+#define CLOCK_TEXT_MAX 40
+const char *clock_format(int64_t real_ns, char buf[CLOCK_TEXT_MAX]);
 
 #endif

@@ -36,6 +36,7 @@ struct agent {
 	struct accel *accel;         /* self-test and guard of socket acceleration */
 	struct monitor *monitor;     /* event ring -> streams */
 	struct flows *flows;         /* observation of flows -> streams */
+	struct flow_log *flow_log;   /* closed connections and drops -> the last flows */
 	struct gc *gc;               /* timers: silent connections, maps that fill up */
 	struct api_listener listeners[API_SOCKETS];
 	struct waiting_add *waiting_adds; /* ADDs that wait for their Pod objects */

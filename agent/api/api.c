@@ -65,6 +65,7 @@ static const struct route {
 	{ "GET", "/v1/sources/kubernetes", api_kube_follow, false, KUBE },
 	{ "GET", "/v1/events", api_events_follow, false, 0 },
 	{ "GET", "/v1/flows", api_flows_follow, false, 0 },
+	{ "GET", "/v1/flows/recent", api_flows_recent, false, 0 },
 	{ "POST", "/v1/cni/add", api_cni_add, false, 0 },
 	{ "POST", "/v1/cni/del", api_cni_del, false, 0 },
 	{ "POST", "/v1/cni/check", api_cni_check, false, 0 },

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* API: the stream of flows that are observed. */
+/* API: the stream of flows that are observed, and the log of the last ones. */
 #include <errno.h>
 
 #include "agent/api/api.h"
+#include "agent/flow/flow_log.h"
 #include "agent/monitor/flows.h"
 #include "lib/inet.h"
 
@@ -21,4 +22,30 @@ void api_flows_follow(struct api_call *call)
 		return;
 	}
 	flows_follow(call->agent->flows, call->exchange, (uint32_t)seconds);
+}
+
+/* The number of a parameter; false, after an answer, if it is none.  Absent: 0. */
+static bool query_number(struct api_call *call, const char *name, uint64_t max, uint64_t *ret)
+{
+	char text[24] = "";
+	int found = http_query_get(call->request->head.query, name, text, sizeof(text));
+
+	*ret = 0;
+	if (found == -ENOENT || (!found && !number_parse(text, 0, max, ret)))
+		return true;
+	api_refuse(call, 400, "%s: not a number between 0 and %llu", name, (unsigned long long)max);
+	return false;
+}
+
+void api_flows_recent(struct api_call *call)
+{
+	uint64_t last, since, follow;
+
+	if (query_number(call, "last", UINT32_MAX, &last) &&
+	    query_number(call, "since", INT64_MAX, &since) &&
+	    query_number(call, "follow", 1, &follow))
+		flow_log_stream(call->agent->flow_log, call->exchange,
+				&(struct flow_log_query){ .last = last,
+							  .since_ns = (int64_t)since,
+							  .follow = follow });
 }

@@ -10,6 +10,7 @@
 #include "agent/accel/accel.h"
 #include "agent/api/api.h"
 #include "agent/endpoint/endpoint.h"
+#include "agent/flow/flow_log.h"
 #include "agent/monitor/gc.h"
 #include "agent/nodes/nodes.h"
 #include "agent/objects/objects.h"
@@ -376,6 +377,7 @@ void api_status_get(struct api_call *call)
 	node_addresses_add(status, agent->store);
 	maps_add(status, warnings, agent);
 	metrics_add(status, agent);
+	cJSON_AddItemToObject(status, "flows", flow_log_status(agent->flow_log));
 	cJSON_AddItemToObject(status, "objects", objects_status(agent->objects));
 	kube_add(status, warnings, failures, agent);
 	gaps_add(status, agent->store);

@@ -12,12 +12,12 @@
 #include <event2/event.h>
 #include <netinet/in.h>
 #include <sys/queue.h>
-#include <time.h>
 
 #include "agent/endpoint/endpoint.h"
 #include "datapath/maps.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
+#include "lib/clock.h"
 #include "lib/http.h"
 #include "lib/json.h"
 
@@ -33,6 +33,8 @@ struct monitor {
 	const struct endpoints *endpoints;
 	struct event *readable;
 	TAILQ_HEAD(, event_subscriber) subscribers;
+	void (*listen)(const struct flow_event *event, void *arg);
+	void *listen_arg;
 };
 
 static const struct {
@@ -75,25 +77,6 @@ int monitor_types_parse(const char *text, unsigned int *ret_types)
 }
 
 /* ---- one event ------------------------------------------------------------------------------- */
-
-static const char *event_time(const struct flow_event *event, char *buf, size_t size)
-{
-	struct timespec real, mono;
-	int64_t ns;
-	struct tm tm;
-	time_t seconds;
-	size_t len;
-
-	clock_gettime(CLOCK_REALTIME, &real);
-	clock_gettime(CLOCK_MONOTONIC, &mono);
-	ns = (real.tv_sec - mono.tv_sec) * (int64_t)NS_PER_SEC + real.tv_nsec - mono.tv_nsec +
-	     (int64_t)event->time_ns;
-	seconds = ns / (int64_t)NS_PER_SEC;
-	gmtime_r(&seconds, &tm);
-	len = strftime(buf, size, "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(buf + len, size - len, ".%06uZ", (unsigned int)(ns % (int64_t)NS_PER_SEC / 1000));
-	return buf;
-}
 
 /* "SA" for SYN and ACK. */
 static const char *tcp_flags_format(uint8_t flags, char buf[9])
@@ -139,7 +122,8 @@ static cJSON *event_json(const struct endpoints *endpoints, const struct flow_ev
 	cJSON *json = cJSON_CreateObject();
 	char text[64];
 
-	cJSON_AddStringToObject(json, "time", event_time(event, text, sizeof(text)));
+	cJSON_AddStringToObject(json, "time",
+				clock_format(clock_real_offset() + (int64_t)event->time_ns, text));
 	cJSON_AddStringToObject(json, "type", type_name(event->type));
 	if (event->reason > DROP_NONE && event->reason < DROP_REASON_COUNT &&
 	    reasons[event->reason].name) {
@@ -233,7 +217,18 @@ void monitor_send(struct monitor *monitor, const struct flow_event *event)
 
 static void monitor_event(const struct flow_event *event, void *arg)
 {
-	monitor_send(arg, event);
+	struct monitor *monitor = arg;
+
+	if (monitor->listen)
+		monitor->listen(event, monitor->listen_arg);
+	monitor_send(monitor, event);
+}
+
+void monitor_listen(struct monitor *monitor,
+		    void (*each)(const struct flow_event *event, void *arg), void *arg)
+{
+	monitor->listen = each;
+	monitor->listen_arg = arg;
 }
 
 static void monitor_readable(evutil_socket_t fd, short what, void *arg)

@@ -26,6 +26,10 @@ int monitor_types_parse(const char *text, unsigned int *ret_types);
  * new connections only while a client asks for them. */
 void monitor_subscribe(struct monitor *monitor, struct http_exchange *exchange, unsigned int types);
 
+/* Calls each() for every event of the datapath, whoever subscribes.  One listener; NULL: none. */
+void monitor_listen(struct monitor *monitor,
+		    void (*each)(const struct flow_event *event, void *arg), void *arg);
+
 /* Sends an event that the agent found by itself to all subscribers of its type. */
 void monitor_send(struct monitor *monitor, const struct flow_event *event);
 

@@ -388,8 +388,9 @@ int msg_redirect(struct sk_msg_md *msg)
 	direction_count(dir, dir->state == ACCEL_UNDECIDED, msg->size, 0);
 	tcp = bpf_skc_to_tcp_sock(sk);
 	if (tcp)
-		tcp_count_accelerated((__u64)tcp->inet_conn.icsk_inet.sk.__sk_common.skc_cookie.counter, dir->peer.cookie,
-				      msg->size);
+		tcp_count_accelerated(
+			(__u64)tcp->inet_conn.icsk_inet.sk.__sk_common.skc_cookie.counter,
+			dir->peer.cookie, msg->size);
 	dir->state = ACCEL_REDIRECTING;
 	return SK_PASS;
 }

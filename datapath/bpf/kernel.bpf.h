@@ -93,6 +93,7 @@ struct inet_connection_sock {
 
 struct tcp_sock {
 	struct inet_connection_sock inet_conn;
+	__u64 tcp_mstamp; /* CLOCK_MONOTONIC in microseconds, of the last segment or timer */
 	__u64 bytes_sent; /* payload, by packet, retransmissions included */
 	__u64 bytes_retrans;
 	__u64 bytes_received; /* the peer's FIN counts as one */

@@ -3,11 +3,16 @@
  * Reports each end of a TCP connection of a pod when it closes.  The kernel's socket has counted
  * bytes, segments and round trips anyway; only what it does not keep is kept here, in tcp_map.
  *
+ * So has it read the clock, which costs more than all that is done here; the clock is read again
+ * only where no segment and no timer ended the connection.
+ *
  * The tracepoint sees all sockets of the node, whatever their cgroup, also those that are reset or
  * disconnected.  A connection has some five changes of state at each end; all but three of them
  * leave the program at once.
  */
 #include "datapath/bpf/maps.bpf.h"
+
+#include <linux/errno.h>
 
 #include <bpf/bpf_endian.h>
 
@@ -17,8 +22,10 @@
 #include "datapath/bpf/sock_service.bpf.h"
 #include "datapath/bpf/tcp.bpf.h"
 
-/* The agent is woken when so much waits for it, though it looks by itself. */
-#define RING_FILL_MARK (128 * 1024)
+/* The agent is woken when that much, or a multiple of it, waits for it, though it looks by itself.
+ * Only then: each wakeup costs more than the whole report. */
+#define RING_FILL_MARK   (128 * 1024)
+#define RING_RECORD_SIZE (sizeof(struct tcp_event) + BPF_RINGBUF_HDR_SZ)
 
 #define NS_PER_US 1000
 
@@ -40,6 +47,21 @@ static __always_inline __u32 sock_slot(const struct sock *sk)
 	return slot ? *slot : 0;
 }
 
+/* A pod's connection with itself, by its loopback or its own address: not for the network. */
+static __always_inline bool sock_is_inside(const struct sock *sk)
+{
+	const struct sock_common *common = &sk->__sk_common;
+
+	if (common->skc_family != AF_INET6)
+		return common->skc_daddr == common->skc_rcv_saddr;
+	for (int i = 0; i < 4; i++) {
+		if (common->skc_v6_daddr.in6_u.u6_addr32[i] !=
+		    common->skc_v6_rcv_saddr.in6_u.u6_addr32[i])
+			return false;
+	}
+	return true;
+}
+
 static __always_inline void socket_note_service(struct sock *sk, struct tcp_socket *socket)
 {
 	struct sock_service *service =
@@ -51,34 +73,54 @@ static __always_inline void socket_note_service(struct sock *sk, struct tcp_sock
 	}
 }
 
-/* The SYN is sent, or the handshake of an accepted connection is done. */
-static __always_inline void socket_opens(struct sock *sk, int new_state)
+static __always_inline __u64 tcp_time_ns(const struct tcp_sock *tcp)
+{
+	return tcp->tcp_mstamp * NS_PER_US;
+}
+
+/* The SYN is about to be sent, or the handshake of an accepted connection is done. */
+static __always_inline struct tcp_socket *socket_opens(struct sock *sk)
 {
 	__u32 slot = sock_slot(sk);
 	struct tcp_socket *socket;
 
-	if (!slot)
-		return;
+	if (!slot || sock_is_inside(sk))
+		return NULL;
 	socket = tcp_socket_make(bpf_get_socket_cookie(sk));
 	if (!socket)
-		return;
-	socket->start_ns = bpf_ktime_get_ns();
+		return NULL;
+	socket->start_ns = 0;
 	socket->accel_sent = 0;
 	socket->accel_received = 0;
 	socket->service = (struct addr){ 0 };
 	socket->service_port = 0;
 	socket->slot = (__u16)slot;
 	socket->handshake_us = 0;
-	if (new_state == BPF_TCP_SYN_SENT)
+	return socket;
+}
+
+static __always_inline void socket_connects(struct sock *sk)
+{
+	struct tcp_socket *socket = socket_opens(sk);
+
+	if (socket)
 		socket_note_service(sk, socket);
 }
 
-static __always_inline void socket_established(const struct sock *sk)
+/* The opener's first round trip is that of its SYN, unless that was sent again. */
+static __always_inline void socket_established(struct sock *sk, int old_state)
 {
-	struct tcp_socket *socket = tcp_socket_find((__u64)sk->__sk_common.skc_cookie.counter);
+	bool opener = old_state == BPF_TCP_SYN_SENT;
+	struct tcp_socket *socket =
+		opener ? tcp_socket_find((__u64)sk->__sk_common.skc_cookie.counter)
+		       : socket_opens(sk);
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
 
-	if (socket)
-		socket->handshake_us = (__u32)((bpf_ktime_get_ns() - socket->start_ns) / NS_PER_US);
+	if (!socket || !tcp)
+		return;
+	if (opener)
+		socket->handshake_us = tcp->srtt_us >> 3;
+	socket->start_ns = tcp_time_ns(tcp) - (__u64)socket->handshake_us * NS_PER_US;
 }
 
 static __always_inline void event_fill_ends(struct tcp_event *event, const struct tcp_sock *tcp)
@@ -122,9 +164,13 @@ static __always_inline void event_fill_tcp(struct tcp_event *event, const struct
 
 static __always_inline __u64 ring_wakeup(void)
 {
+	__u64 waiting;
+
 	if (!(node_flags() & NODE_POLLS_TCP))
 		return 0;
-	return bpf_ringbuf_query(&tcp_event_map, BPF_RB_AVAIL_DATA) > RING_FILL_MARK
+	waiting = bpf_ringbuf_query(&tcp_event_map, BPF_RB_AVAIL_DATA);
+	/* Another CPU may reserve a record at the same moment. */
+	return waiting >= RING_FILL_MARK && waiting % RING_FILL_MARK < 2 * RING_RECORD_SIZE
 		       ? BPF_RB_FORCE_WAKEUP
 		       : BPF_RB_NO_WAKEUP;
 }
@@ -135,6 +181,16 @@ static __always_inline bool state_has_sent_fin(int state)
 	       state == BPF_TCP_CLOSING || state == BPF_TCP_LAST_ACK || state == BPF_TCP_TIME_WAIT;
 }
 
+/* When the connection ended: with a segment or a timer, else now. */
+static __always_inline __u64 end_ns(const struct tcp_sock *tcp, int old_state)
+{
+	int error = tcp->inet_conn.icsk_inet.sk.sk_err;
+
+	if (state_has_sent_fin(old_state) || (error && error != ECONNABORTED))
+		return tcp_time_ns(tcp);
+	return bpf_ktime_get_ns();
+}
+
 static __always_inline void socket_closes(struct sock *sk, int old_state)
 {
 	__u64 cookie = (__u64)sk->__sk_common.skc_cookie.counter;
@@ -143,12 +199,12 @@ static __always_inline void socket_closes(struct sock *sk, int old_state)
 	__u32 slot = socket ? socket->slot : sock_slot(sk);
 	struct tcp_event *event;
 
-	if (!slot || !tcp)
+	if (!slot || !tcp || (!socket && sock_is_inside(sk)))
 		return;
 	event = bpf_ringbuf_reserve(&tcp_event_map, sizeof(*event), 0);
 	if (event) {
 		__builtin_memset(event, 0, sizeof(*event));
-		event->time_ns = bpf_ktime_get_ns();
+		event->time_ns = end_ns(tcp, old_state);
 		event->netns_cookie = sock_netns_cookie(sk);
 		event->slot = (__u16)slot;
 		event->old_state = (__u8)old_state;
@@ -179,13 +235,10 @@ int tcp_state(__u64 *args)
 
 	switch (new_state) {
 	case BPF_TCP_SYN_SENT:
-		socket_opens(sk, new_state);
+		socket_connects(sk);
 		break;
 	case BPF_TCP_ESTABLISHED:
-		if (old_state == BPF_TCP_SYN_SENT)
-			socket_established(sk);
-		else
-			socket_opens(sk, new_state);
+		socket_established(sk, old_state);
 		break;
 	case BPF_TCP_CLOSE:
 		if (old_state != BPF_TCP_LISTEN && old_state != BPF_TCP_CLOSE)

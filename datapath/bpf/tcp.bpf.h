@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * The place of a TCP socket in tcp_map.  Cookies are sequential, so sockets of about the same age
- * do not meet; the further places of a socket are for long-lived ones.
+ * do not meet.  The first place is one of few, whose memory stays in the CPU's cache while short
+ * connections come and go; long-lived ones drive others to the further places.
  */
 #ifndef TENDRIL_DATAPATH_BPF_TCP_BPF_H
 #define TENDRIL_DATAPATH_BPF_TCP_BPF_H
 
 #include "datapath/bpf/maps.bpf.h"
 
-#define TCP_PLACE_STEP 4099 /* between two places of a socket */
+#define TCP_FIRST_PLACES 512
+#define TCP_PLACE_STEP   4099 /* between two further places of a socket */
 
 static __always_inline struct tcp_socket *tcp_place(__u64 cookie, __u32 place)
 {
-	__u32 index = (__u32)(cookie + (__u64)place * TCP_PLACE_STEP) % TCP_SOCKETS;
+	__u32 index = place ? (__u32)(cookie + place * TCP_PLACE_STEP) % TCP_SOCKETS
+			    : (__u32)cookie % TCP_FIRST_PLACES;
 
 	return bpf_map_lookup_elem(&tcp_map, &index);
 }

@@ -40,6 +40,8 @@ struct store {
 	size_t host_address_count;
 	bool local; /* a node's store, even without endpoints */
 	const struct store_watcher *watcher;
+	void (*before_leave)(void *arg);
+	void *before_leave_arg;
 };
 
 struct store *store_new(void)
@@ -90,6 +92,18 @@ void store_watch(struct store *store, const struct store_watcher *watcher)
 	store->watcher = watcher;
 }
 
+void store_before_leave(struct store *store, void (*call)(void *arg), void *arg)
+{
+	store->before_leave = call;
+	store->before_leave_arg = arg;
+}
+
+static void call_before_leave(const struct store *store)
+{
+	if (store->before_leave)
+		store->before_leave(store->before_leave_arg);
+}
+
 static void watch_comes(struct store *store, const struct object *object)
 {
 	store->pod_changes += object->kind == OBJECT_POD;
@@ -100,6 +114,7 @@ static void watch_comes(struct store *store, const struct object *object)
 
 static void watch_leaves(struct store *store, const struct object *object)
 {
+	call_before_leave(store);
 	store->pod_changes += object->kind == OBJECT_POD;
 	store->node_changes += object->kind == OBJECT_NODE;
 	if (store->watcher)
@@ -535,6 +550,7 @@ void store_endpoint_set(struct store *store, const struct store_endpoint *endpoi
 	struct store_endpoint copy = endpoint_copy(endpoint);
 
 	if (at < store->endpoint_count && store->endpoints[at].slot == endpoint->slot) {
+		call_before_leave(store);
 		watch_endpoint(store, &store->endpoints[at]);
 		endpoint_done(&store->endpoints[at]);
 	} else {
@@ -554,6 +570,7 @@ void store_endpoint_del(struct store *store, uint16_t slot)
 
 	if (at == store->endpoint_count || store->endpoints[at].slot != slot)
 		return;
+	call_before_leave(store);
 	watch_endpoint(store, &store->endpoints[at]);
 	endpoint_done(&store->endpoints[at]);
 	store->endpoint_count--;

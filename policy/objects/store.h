@@ -108,4 +108,8 @@ struct store_watcher {
 /* A store has one watcher, borrowed.  NULL: none any more. */
 void store_watch(struct store *store, const struct store_watcher *watcher);
 
+/* Is called before an object or an endpoint leaves, while all is as it was: the last moment at
+ * which addresses belong to those that used them.  One function; NULL: none any more. */
+void store_before_leave(struct store *store, void (*call)(void *arg), void *arg);
+
 #endif

@@ -329,26 +329,33 @@ static void test_what_is_sent_again_counts_once(void **state)
 	assert_int_equal(event_of(store, SERVER)->retransmits, 0);
 }
 
-static void test_only_pods_are_reported(void **state)
+/* A connection over the loopback of a pod, or with -1 of the test's own namespace. */
+static void assert_unreported(struct store *store, int where)
 {
-	struct store *store = *state;
 	auto_pair struct pair pair = PAIR_INIT;
 	struct sockaddr_in address = { .sin_family = AF_INET,
 				       .sin_port = htons(PORT),
 				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	auto_close int listener = -1;
 
-	/* In the test's own namespace, which is neither the node's nor a pod's. */
-	listener = socket(AF_INET, SOCK_STREAM, 0);
+	listener = where < 0 ? socket(AF_INET, SOCK_STREAM, 0)
+			     : pods_socket(&store->pods->pod[where], AF_INET, SOCK_STREAM);
 	setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int));
 	assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
 	assert_int_equal(listen(listener, 1), 0);
-	pair.fd[CLIENT] = socket(AF_INET, SOCK_STREAM, 0);
+	pair.fd[CLIENT] = where < 0 ? socket(AF_INET, SOCK_STREAM, 0)
+				    : pods_socket(&store->pods->pod[where], AF_INET, SOCK_STREAM);
 	assert_int_equal(connect(pair.fd[CLIENT], (struct sockaddr *)&address, sizeof(address)), 0);
 	connect_accept(listener, &pair);
 	close_in_order(&pair);
 	events_read(store);
 	assert_int_equal(event_count, 0);
+}
+
+static void test_only_what_leaves_a_pod_is_reported(void **state)
+{
+	assert_unreported(*state, -1);
+	assert_unreported(*state, CLIENT);
 }
 
 static void test_what_was_open_before_has_no_beginning(void **state)
@@ -457,7 +464,7 @@ int main(void)
 		CASE(test_a_connection_that_is_half_closed),
 		CASE(test_connections_that_fail),
 		CASE(test_what_is_sent_again_counts_once),
-		CASE(test_only_pods_are_reported),
+		CASE(test_only_what_leaves_a_pod_is_reported),
 		{ "test_what_was_open_before_has_no_beginning",
 		  test_what_was_open_before_has_no_beginning, setup_unloaded, teardown, NULL },
 		CASE(test_a_full_ring_is_counted),

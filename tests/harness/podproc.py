@@ -10,6 +10,7 @@ a pod's socket.  One process per pod keeps a probe at a millisecond instead of a
     {"op": "connect", "addr": A, "port": N, "timeout": S, "send": TEXT?}
     {"op": "udp", "addr": A, "port": N, "timeout": S, "size": BYTES?, "connected": BOOL?,
      "id": KEY?}                                       with an id: keeps the socket, uses it again
+    {"op": "flood", "addr": A, "port": N, "count": N}  opens and resets connections; how many it made
     {"op": "hold", "id": KEY, "addr": A, "port": N}    opens and keeps a connection
     {"op": "ping", "id": KEY, "timeout": S}            echo over a kept connection
     {"op": "wait_end", "id": KEY, "timeout": S}        reads a kept connection until it ends
@@ -126,6 +127,15 @@ class Pod:
     def serve(self, name, tcp=(), udp=()):
         Server(name, tcp, udp).start()
         return {"result": "ok"}
+
+    def flood(self, addr, port, count):
+        """Opens and resets that many connections; answers how many were made."""
+        made = 0
+        for _ in range(count):
+            with socket.socket(family(addr), socket.SOCK_STREAM) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                made += sock.connect_ex((addr, port)) == 0
+        return {"result": made}
 
     def open(self, addr, port, timeout):
         sock = socket.socket(family(addr), socket.SOCK_STREAM)

@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The log is a ring of flows that grows up to its limit and then loses the oldest.
+ *
+ * Reports of closed connections wait in a ring buffer of the kernel.  The first one wakes the
+ * agent; from then on it looks by itself, a few times a second, and asks not to be woken, until a
+ * look finds nothing.  So a node without connections costs nothing, one with few names them at
+ * once, and one with many costs no wakeup for each.
+ */
+#define LOG_MODULE "flow"
+#include "agent/flow/flow_log.h"
+
+#include <cjson/cJSON.h>
+#include <event2/event.h>
+#include <limits.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/param.h>
+#include <unistd.h>
+
+#include "agent/flow/flow_internal.h"
+#include "agent/monitor/monitor.h"
+#include "datapath/maps.h"
+#include "lib/alloc.h"
+#include "lib/auto.h"
+#include "lib/clock.h"
+#include "lib/errmsg.h"
+#include "lib/log.h"
+#include "lib/table.h"
+#include "policy/objects/store.h"
+
+#define PIECE       1024 /* flows for which memory is taken at once */
+#define LOOK_US     50000
+#define DROP_SUM_NS (10 * (int64_t)NS_PER_SEC) /* drops of one kind that are one flow */
+
+/* What makes drops one flow: all but the source's port, which is new with each attempt. */
+struct drop_key {
+	struct flow flow; /* sport is 0 */
+	uint8_t type;
+	uint8_t reason;
+	uint8_t direction;
+	uint8_t pad[5];
+};
+
+struct flow_log {
+	struct flow_log_options options;
+	struct flow_names *names;
+	struct flow_streams *streams;
+	struct event *readable; /* the kernel's ring */
+	struct event *look;
+	struct event *load;
+	struct flow_entry **pieces;
+	uint64_t next;      /* number of the next flow */
+	struct table drops; /* struct drop_key -> number of the flow */
+	int64_t real_offset;
+	bool tcp;         /* the program is attached */
+	char reason[500]; /* why not */
+	char node[HOST_NAME_MAX + 1];
+};
+
+/* ---- the ring -------------------------------------------------------------------------------- */
+
+uint64_t flow_log_first(const struct flow_log *log)
+{
+	return log->next > log->options.max ? log->next - log->options.max : 0;
+}
+
+uint64_t flow_log_next(const struct flow_log *log)
+{
+	return log->next;
+}
+
+const char *flow_log_node(const struct flow_log *log)
+{
+	return log->node;
+}
+
+static struct flow_entry *entry_at(const struct flow_log *log, uint64_t number)
+{
+	uint64_t place = number % log->options.max;
+
+	return &log->pieces[place / PIECE][place % PIECE];
+}
+
+const struct flow_entry *flow_log_get(const struct flow_log *log, uint64_t number)
+{
+	return entry_at(log, number);
+}
+
+static void entry_drop(struct flow_log *log, struct flow_entry *entry)
+{
+	flow_name_drop(log->names, entry->names[FLOW_SOURCE]);
+	flow_name_drop(log->names, entry->names[FLOW_DESTINATION]);
+	flow_name_drop(log->names, entry->service);
+}
+
+/* An empty entry, in the place of the oldest one if the ring is full. */
+static struct flow_entry *entry_add(struct flow_log *log)
+{
+	uint64_t place = log->next % log->options.max;
+	struct flow_entry *entry;
+
+	if (!log->pieces[place / PIECE])
+		log->pieces[place / PIECE] = xcalloc(PIECE, sizeof(*entry));
+	entry = entry_at(log, log->next);
+	entry_drop(log, entry);
+	*entry = (struct flow_entry){ .count = 1 };
+	log->next++;
+	flow_streams_notice(log->streams);
+	return entry;
+}
+
+static void entry_end_set(struct flow_entry *entry, enum flow_end end, const struct flow_who *who)
+{
+	entry->names[end] = who->name;
+	entry->identities[end] = who->identity;
+}
+
+/* ---- closed connections ---------------------------------------------------------------------- */
+
+/* The service that the program asked for; where packets are translated, the socket knows no other
+ * address than the service's. */
+static void entry_set_service(struct flow_log *log, struct flow_entry *entry,
+			      const struct tcp_event *event)
+{
+	struct flow_name *destination = entry->names[FLOW_DESTINATION];
+
+	if (event->service_port) {
+		entry->service = flow_names_addr(log->names, &event->service).name;
+		entry->service_port = event->service_port;
+	} else if (destination && destination->kind == NAME_SERVICE) {
+		destination->refs++;
+		entry->service = destination;
+		entry->service_port = entry->flow.dport;
+	}
+}
+
+static void on_tcp_event(const struct tcp_event *event, void *arg)
+{
+	enum flow_end own = event->opener ? FLOW_SOURCE : FLOW_DESTINATION;
+	enum flow_end peer = event->opener ? FLOW_DESTINATION : FLOW_SOURCE;
+	struct flow_log *log = arg;
+	struct flow_entry *entry = entry_add(log);
+	struct flow_who who;
+
+	entry->time_ns = (int64_t)event->time_ns + log->real_offset;
+	entry->duration_ns = event->start_ns ? (int64_t)(event->time_ns - event->start_ns) : 0;
+	entry->bytes[own] = event->sent + event->accel_sent;
+	entry->bytes[peer] = event->received + event->accel_received;
+	entry->accel_bytes = event->accel_sent + event->accel_received;
+	entry->segments[own] = event->segments_out;
+	entry->segments[peer] = event->segments_in;
+	entry->flow = event->flow;
+	if (!event->opener) {
+		entry->flow.saddr = event->flow.daddr;
+		entry->flow.daddr = event->flow.saddr;
+		entry->flow.sport = event->flow.dport;
+		entry->flow.dport = event->flow.sport;
+	}
+	entry->srtt_us = event->srtt_us;
+	entry->handshake_us = event->handshake_us;
+	entry->retransmits = event->retransmits;
+	entry->error = (uint16_t)event->error;
+	entry->old_state = event->old_state;
+	entry->fin_sent = event->fin_sent;
+	entry->direction = event->opener ? DIR_EGRESS : DIR_INGRESS;
+	who = flow_names_socket(log->names, event->slot, event->netns_cookie, &event->flow.saddr);
+	entry_end_set(entry, own, &who);
+	who = flow_names_addr(log->names, &event->flow.daddr);
+	entry_end_set(entry, peer, &who);
+	entry_set_service(log, entry, event);
+}
+
+static int log_read(struct flow_log *log)
+{
+	log->real_offset = clock_real_offset();
+	return tcp_events_consume(log->options.datapath, on_tcp_event, log);
+}
+
+/* Only this bit of the node's flags is ours; only this thread writes them. */
+static bool log_polls(const struct flow_log *log)
+{
+	return maps_node(log->options.datapath)->flags & NODE_POLLS_TCP;
+}
+
+static void log_set_polls(const struct flow_log *log, bool polls)
+{
+	struct node_state *node = maps_node(log->options.datapath);
+
+	if (polls)
+		__atomic_or_fetch(&node->flags, NODE_POLLS_TCP, __ATOMIC_SEQ_CST);
+	else
+		__atomic_and_fetch(&node->flags, ~(uint32_t)NODE_POLLS_TCP, __ATOMIC_SEQ_CST);
+}
+
+static const struct timeval look_later = { .tv_usec = LOOK_US };
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct flow_log *log = arg;
+
+	(void)fd;
+	(void)what;
+	log_set_polls(log, true);
+	log_read(log);
+	evtimer_add(log->look, &look_later);
+}
+
+/* A program that read the flag just before it was cleared does not wake us: so there is one more
+ * look after that. */
+static void on_look(evutil_socket_t fd, short what, void *arg)
+{
+	struct flow_log *log = arg;
+	bool polls = log_polls(log);
+
+	(void)fd;
+	(void)what;
+	if (log_read(log) > 0)
+		log_set_polls(log, true);
+	else if (polls)
+		log_set_polls(log, false);
+	else
+		return;
+	evtimer_add(log->look, &look_later);
+}
+
+/* Names change: what has been reported gets those that it had. */
+static void on_leave(void *arg)
+{
+	log_read(arg);
+}
+
+/* ---- drops ----------------------------------------------------------------------------------- */
+
+static struct flow_who who_of(struct flow_log *log, const struct addr *addr, uint32_t identity)
+{
+	struct flow_who who = flow_names_addr(log->names, addr);
+
+	who.identity = identity;
+	return who;
+}
+
+/* Forgets the sums whose flows are not kept any more. */
+static void drops_prune(struct flow_log *log)
+{
+	const uint64_t *number;
+	const void *key;
+	size_t pos = 0;
+
+	if (log->drops.count < log->options.max / 2)
+		return;
+	while ((number = table_next(&log->drops, &pos, &key))) {
+		if (*number < flow_log_next(log) - log->options.max / 4)
+			table_del(&log->drops, key);
+	}
+}
+
+static void on_drop(const struct flow_event *event, void *arg)
+{
+	struct drop_key key = { .flow = event->flow,
+				.type = (uint8_t)event->type,
+				.reason = (uint8_t)event->reason,
+				.direction = event->direction };
+	struct flow_log *log = arg;
+	int64_t now = (int64_t)event->time_ns + clock_real_offset();
+	struct flow_entry *entry;
+	struct flow_who who;
+	uint64_t *number;
+
+	if (event->type != EVENT_DROP && event->type != EVENT_AUDIT)
+		return;
+	key.flow.sport = 0;
+	if (event->reason == DROP_INGRESS_DENIED) /* at the sender's device, for the receiver */
+		key.direction = DIR_INGRESS;
+	number = table_find(&log->drops, &key);
+	entry = number && *number >= flow_log_first(log) ? entry_at(log, *number) : NULL;
+	if (entry && now - (entry->time_ns - entry->duration_ns) < DROP_SUM_NS) {
+		entry->count++;
+		entry->duration_ns += now - entry->time_ns;
+		entry->time_ns = now;
+		entry->flow.sport = event->flow.sport;
+		return;
+	}
+	drops_prune(log);
+	*(uint64_t *)table_put(&log->drops, &key) = log->next;
+	entry = entry_add(log);
+	entry->time_ns = now;
+	entry->bytes[FLOW_SOURCE] = event->length;
+	entry->flow = event->flow;
+	entry->type = key.type;
+	entry->reason = key.reason;
+	entry->direction = key.direction;
+	entry->tcp_flags = event->tcp_flags;
+	who = who_of(log, &event->flow.saddr, event->src_identity);
+	entry_end_set(entry, FLOW_SOURCE, &who);
+	who = who_of(log, &event->flow.daddr, event->dst_identity);
+	entry_end_set(entry, FLOW_DESTINATION, &who);
+}
+
+/* ---- the interface --------------------------------------------------------------------------- */
+
+void flow_log_stream(struct flow_log *log, struct http_exchange *exchange,
+		     const struct flow_log_query *query)
+{
+	log_read(log);
+	flow_streams_add(log->streams, exchange, query);
+}
+
+static void source_add(cJSON *sources, const char *name, bool works, const char *problem)
+{
+	cJSON *source = cJSON_CreateObject();
+
+	cJSON_AddStringToObject(source, "name", name);
+	cJSON_AddBoolToObject(source, "works", works);
+	cJSON_AddStringToObject(source, "problem", problem);
+	cJSON_AddItemToArray(sources, source);
+}
+
+struct cJSON *flow_log_status(const struct flow_log *log)
+{
+	cJSON *status = cJSON_CreateObject();
+	cJSON *sources;
+
+	cJSON_AddNumberToObject(status, "kept", (double)(log->next - flow_log_first(log)));
+	cJSON_AddNumberToObject(status, "max", log->options.max);
+	cJSON_AddNumberToObject(status, "seen", (double)log->next);
+	sources = cJSON_AddArrayToObject(status, "sources");
+	source_add(sources, "tcp_state", log->tcp, log->reason);
+	source_add(sources, "drops", true, "");
+	return status;
+}
+
+static void on_load(evutil_socket_t fd, short what, void *arg)
+{
+	struct flow_log *log = arg;
+	struct errmsg err = {};
+
+	(void)fd;
+	(void)what;
+	if (datapath_load_tcp(log->options.datapath, log->options.load, &err) < 0) {
+		snprintf(log->reason, sizeof(log->reason), "%s", err.text);
+		log_warn("TCP connections are not reported: %s", err.text);
+		return;
+	}
+	log->tcp = true;
+	log->reason[0] = '\0';
+	malloc_trim(0); /* return what loading took */
+	log_info("TCP connections are reported");
+}
+
+void flow_log_start(struct flow_log *log)
+{
+	static const struct timeval at_once;
+
+	evtimer_add(log->load, &at_once);
+}
+
+struct flow_log *flow_log_new(const struct flow_log_options *options)
+{
+	struct flow_log *log = xcalloc(1, sizeof(*log));
+
+	log->options = *options;
+	snprintf(log->reason, sizeof(log->reason), "not loaded yet");
+	gethostname(log->node, sizeof(log->node) - 1);
+	log->pieces = xcalloc((options->max + PIECE - 1) / PIECE, sizeof(*log->pieces));
+	log->names = flow_names_new(options->datapath, options->endpoints, options->store);
+	log->streams = flow_streams_new(options->base, log);
+	table_init(&log->drops, sizeof(struct drop_key), sizeof(uint64_t));
+	log->look = evtimer_new(options->base, on_look, log);
+	log->load = evtimer_new(options->base, on_load, log);
+	log->readable = event_new(options->base, tcp_events_fd(options->datapath),
+				  EV_READ | EV_PERSIST, on_readable, log);
+	event_add(log->readable, NULL);
+	monitor_listen(options->monitor, on_drop, log);
+	store_before_leave(options->store, on_leave, log);
+	/* What an earlier agent left, and wakeups that it did not want. */
+	log_set_polls(log, true);
+	evtimer_add(log->look, &look_later);
+	return log;
+}
+
+void flow_log_free(struct flow_log *log)
+{
+	if (!log)
+		return;
+	monitor_listen(log->options.monitor, NULL, NULL);
+	store_before_leave(log->options.store, NULL, NULL);
+	event_free(log->readable);
+	event_free(log->look);
+	event_free(log->load);
+	flow_streams_free(log->streams);
+	for (uint64_t i = flow_log_first(log); i < log->next; i++)
+		entry_drop(log, entry_at(log, i));
+	for (size_t i = 0; i < (log->options.max + PIECE - 1) / PIECE; i++)
+		free(log->pieces[i]);
+	free(log->pieces);
+	table_done(&log->drops);
+	flow_names_free(log->names);
+	free(log);
+}

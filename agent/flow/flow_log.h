@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The last flows of this node's pods, always: TCP connections when they close, as each end saw
+ * them, and what the datapath dropped, summed up.  doc/observability.md tells what is in and what
+ * is not.
+ */
+#ifndef TENDRIL_AGENT_FLOW_FLOW_LOG_H
+#define TENDRIL_AGENT_FLOW_FLOW_LOG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct buffer;
+struct cJSON;
+struct datapath;
+struct datapath_options;
+struct endpoints;
+struct event_base;
+struct flow_log;
+struct http_exchange;
+struct monitor;
+struct store;
+
+struct flow_log_options { /* pointers are borrowed; all outlive the log */
+	struct event_base *base;
+	struct datapath *datapath;
+	const struct datapath_options *load;
+	const struct endpoints *endpoints;
+	struct store *store;
+	struct monitor *monitor;
+	uint32_t max; /* flows that are kept */
+};
+
+struct flow_log *flow_log_new(const struct flow_log_options *options);
+void flow_log_free(struct flow_log *log); /* ends the streams */
+
+/* Loads the program that reports connections, in the next turn of the loop: pods need not wait. */
+void flow_log_start(struct flow_log *log);
+
+/* Which flows a client wants: the last so many (0: all), not older than since (nanoseconds since
+ * 1970), and with follow those that come. */
+struct flow_log_query {
+	uint64_t last;
+	int64_t since_ns;
+	bool follow;
+};
+
+/* Answers a request with a stream of JSON lines: a flow each, in order. */
+void flow_log_stream(struct flow_log *log, struct http_exchange *exchange,
+		     const struct flow_log_query *query);
+
+/* For status: which sources work on this kernel, and how much is kept. */
+struct cJSON *flow_log_status(const struct flow_log *log);
+
+#endif

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Clients of the log: each reads at its own speed, a part in each turn of a timer. */
+#include <cjson/cJSON.h>
+#include <event2/event.h>
+#include <sys/param.h>
+#include <sys/queue.h>
+
+#include "agent/flow/flow_internal.h"
+#include "lib/alloc.h"
+#include "lib/auto.h"
+#include "lib/http.h"
+#include "lib/json.h"
+#include "lib/text.h"
+
+#define LINES_MAX 500 /* in a turn: a stream buffers a megabyte */
+#define TURN_US   20000
+#define FOLLOW_US 200000
+
+struct reader {
+	TAILQ_ENTRY(reader) link;
+	struct flow_streams *streams;
+	struct http_exchange *exchange;
+	uint64_t next; /* flow to send */
+	uint64_t end;  /* where it ends; UINT64_MAX: it follows */
+	int64_t since_ns;
+};
+
+struct flow_streams {
+	struct flow_log *log;
+	struct event *turn;
+	TAILQ_HEAD(, reader) readers;
+};
+
+static void reader_remove(struct reader *reader)
+{
+	TAILQ_REMOVE(&reader->streams->readers, reader, link);
+	free(reader);
+}
+
+static void reader_closed(void *arg)
+{
+	reader_remove(arg);
+}
+
+static void send_json(struct reader *reader, cJSON *json)
+{
+	auto_free char *text = cJSON_PrintUnformatted(json);
+
+	cJSON_Delete(json);
+	text_make_utf8(text); /* names may be anything */
+	http_stream_line(reader->exchange, text);
+}
+
+/* Flows that were overwritten before this client got them. */
+static void send_lost(struct reader *reader, uint64_t lost)
+{
+	cJSON *json = cJSON_CreateObject();
+
+	cJSON_AddNumberToObject(json, "lost", (double)lost);
+	send_json(reader, json);
+}
+
+/* True: there is more to send, or it is at its end and gone. */
+static bool reader_update(struct reader *reader)
+{
+	const struct flow_log *log = reader->streams->log;
+	uint64_t end = MIN(reader->end, flow_log_next(log));
+
+	if (reader->next < flow_log_first(log)) {
+		send_lost(reader, flow_log_first(log) - reader->next);
+		reader->next = flow_log_first(log);
+	}
+	for (int lines = 0; lines < LINES_MAX && reader->next < end; reader->next++) {
+		const struct flow_entry *entry = flow_log_get(log, reader->next);
+
+		if (entry->time_ns < reader->since_ns)
+			continue;
+		send_json(reader, flow_json(entry, flow_log_node(log)));
+		lines++;
+	}
+	if (reader->next < reader->end)
+		return reader->next < end;
+	http_stream_end(reader->exchange);
+	reader_remove(reader);
+	return false;
+}
+
+static void streams_turn(evutil_socket_t fd, short what, void *arg)
+{
+	static const struct timeval soon = { .tv_usec = TURN_US };
+	struct flow_streams *streams = arg;
+	struct reader *reader, *next;
+	bool more = false;
+
+	(void)fd;
+	(void)what;
+	for (reader = TAILQ_FIRST(&streams->readers); reader; reader = next) {
+		next = TAILQ_NEXT(reader, link);
+		more |= reader_update(reader);
+	}
+	if (more)
+		evtimer_add(streams->turn, &soon);
+}
+
+void flow_streams_notice(struct flow_streams *streams)
+{
+	static const struct timeval later = { .tv_usec = FOLLOW_US };
+
+	if (!TAILQ_EMPTY(&streams->readers) && !evtimer_pending(streams->turn, NULL))
+		evtimer_add(streams->turn, &later);
+}
+
+void flow_streams_add(struct flow_streams *streams, struct http_exchange *exchange,
+		      const struct flow_log_query *query)
+{
+	static const struct timeval at_once;
+	struct reader *reader = xcalloc(1, sizeof(*reader));
+	uint64_t first = flow_log_first(streams->log), next = flow_log_next(streams->log);
+
+	reader->streams = streams;
+	reader->exchange = exchange;
+	reader->since_ns = query->since_ns;
+	reader->end = query->follow ? UINT64_MAX : next;
+	reader->next = query->last && next - first > query->last ? next - query->last : first;
+	if (http_stream_begin(exchange, reader_closed, reader)) {
+		free(reader); /* the client has gone: nothing to answer */
+		return;
+	}
+	TAILQ_INSERT_TAIL(&streams->readers, reader, link);
+	evtimer_add(streams->turn, &at_once);
+}
+
+struct flow_streams *flow_streams_new(struct event_base *base, struct flow_log *log)
+{
+	struct flow_streams *streams = xcalloc(1, sizeof(*streams));
+
+	streams->log = log;
+	TAILQ_INIT(&streams->readers);
+	streams->turn = evtimer_new(base, streams_turn, streams);
+	return streams;
+}
+
+void flow_streams_free(struct flow_streams *streams)
+{
+	struct reader *reader;
+
+	while ((reader = TAILQ_FIRST(&streams->readers))) {
+		/* NOLINTNEXTLINE(*Malloc): each takes itself out of the list */
+		http_stream_end(reader->exchange);
+		reader_remove(reader);
+	}
+	event_free(streams->turn);
+	free(streams);
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "lib/clock.h"
+
+#include <stdio.h>
+
+#define NS 1000000000LL
+
+int64_t clock_real_offset(void)
+{
+	struct timespec real, mono;
+
+	clock_gettime(CLOCK_REALTIME, &real);
+	clock_gettime(CLOCK_MONOTONIC, &mono);
+	return (real.tv_sec - mono.tv_sec) * NS + real.tv_nsec - mono.tv_nsec;
+}
+
+const char *clock_format(int64_t real_ns, char buf[CLOCK_TEXT_MAX])
+{
+	time_t seconds = real_ns / NS;
+	struct tm tm = {};
+	size_t len;
+
+	gmtime_r(&seconds, &tm);
+	len = strftime(buf, CLOCK_TEXT_MAX, "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(buf + len, CLOCK_TEXT_MAX - len, ".%06uZ", (unsigned int)(real_ns % NS / 1000));
+	return buf;
+}

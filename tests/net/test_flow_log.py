@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The log of the last flows: known traffic in, exact flows out, under the names of that moment."""
+
+import json
+import time
+
+import pytest
+
+from tendril import (Node, UnixConnection, pod_object, policy_object, service_object, slice_object,
+                     wait_for)
+
+PORT = 8080
+VIP = "10.96.0.9"
+GREETING = len("cart\n")
+
+
+def recent(node, **query):
+    """The lines of GET /v1/flows/recent."""
+    connection = UnixConnection(node.socket, timeout=10)
+    text = "&".join(f"{key}={value}" for key, value in query.items())
+    connection.request("GET", f"/v1/flows/recent?{text}")
+    response = connection.getresponse()
+    assert response.status == 200
+    lines = [json.loads(line) for line in response]
+    connection.close()
+    return lines
+
+
+def find(node, source, destination, direction, **wanted):
+    return [flow for flow in recent(node)
+            if (flow["IP"]["source"], flow["IP"]["destination"]) == (source, destination) and
+            flow["traffic_direction"] == direction and
+            all(flow.get(key) == value for key, value in wanted.items())]
+
+
+def wait_flow(node, source, destination, direction, **wanted):
+    wait_for(lambda: find(node, source, destination, direction, **wanted),
+             f"a flow {source} -> {destination} {direction} {wanted}")
+    return find(node, source, destination, direction, **wanted)[-1]
+
+
+class World:
+    def __init__(self, node):
+        self.node = node
+        self.web, self.cart, self.fast = (node.pod(name) for name in ("web", "cart", "fast"))
+        for pod in (self.web, self.cart, self.fast):
+            pod.serve(tcp=[PORT], udp=[PORT])
+        labels = {"web": {"app": "web", "pod-template-hash": "5f"}, "cart": {"app": "cart"},
+                  "fast": {"app": "fast"}}
+        node.put(*[pod_object(pod.pod_name, labels=labels[pod.pod_name], addresses=pod.addresses,
+                              accelerate=pod is not self.cart)
+                   for pod in (self.web, self.cart, self.fast)])
+        wait_for(lambda: source_works(node, "tcp_state"), "the source of connections")
+
+
+def source_works(node, name):
+    return next(source["works"] for source in node.status()["flows"]["sources"]
+                if source["name"] == name)
+
+
+@pytest.fixture(scope="module")
+def world(shared_node):
+    return World(shared_node)
+
+
+@pytest.mark.parametrize("family", ["v4", "v6"])
+def test_both_ends_of_a_connection_count_the_same(world, family):
+    source, target = getattr(world.web, family), getattr(world.cart, family)
+    before = time.time()
+    assert world.web.connect(target, PORT, send="x" * 5000)["result"] == "ok"
+    for direction in ("EGRESS", "INGRESS"):
+        flow = wait_flow(world.node, source, target, direction)
+        assert flow["verdict"] == "FORWARDED"
+        assert flow["l4"]["TCP"]["destination_port"] == PORT
+        assert flow["IP"]["ipVersion"] == {"v4": "IPv4", "v6": "IPv6"}[family]
+        assert (flow["source"]["namespace"], flow["source"]["pod_name"]) == ("default", "web")
+        assert "k8s:app=web" in flow["source"]["labels"]
+        assert flow["destination"]["pod_name"] == "cart"
+        more = flow["tendril"]
+        assert more["source_bytes"] == 5000
+        assert more["destination_bytes"] == GREETING + 5000
+        assert more["ended"] == "closed"
+        assert more["retransmits"] == 0
+        assert 0 < more["duration_us"] <= (time.time() - before) * 1e6
+        assert 0 < more["srtt_us"] <= (time.time() - before) * 1e6
+
+
+def test_accelerated_bytes_count(world):
+    wait_for(lambda: world.node.status()["acceleration"]["state"] == "on", "the self-test")
+    assert world.web.connect(world.fast.v4, PORT, send="x" * 3000)["result"] == "ok"
+    for direction in ("EGRESS", "INGRESS"):
+        more = wait_flow(world.node, world.web.v4, world.fast.v4, direction)["tendril"]
+        assert (more["source_bytes"], more["destination_bytes"]) == (3000, GREETING + 3000)
+        assert more["accelerated_bytes"] > 0
+
+
+def test_a_service_is_named(world):
+    world.node.put(service_object("cart", "default", [VIP], [{"port": 80, "targetPort": PORT}]),
+                   slice_object("cart-1", "default", "cart", "IPv4", [{"port": PORT}],
+                                [world.cart.v4]))
+    assert world.web.connect(VIP, 80)["result"] == "ok"
+    flow = wait_flow(world.node, world.web.v4, world.cart.v4, "EGRESS",
+                     destination_service={"name": "cart", "namespace": "default"})
+    assert flow["destination"]["pod_name"] == "cart"
+    assert flow["tendril"]["service_port"] == 80
+
+
+def test_refused_and_denied(world):
+    assert world.web.connect(world.cart.v4, 81)["result"] == "refused"
+    wait_for(lambda: [flow for flow in find(world.node, world.web.v4, world.cart.v4, "EGRESS")
+                      if flow["tendril"]["ended"] == "refused"], "the refused connection")
+    world.node.put(policy_object("deny", "default", {"matchLabels": {"app": "cart"}},
+                                 policyTypes=["Ingress"]))
+    try:
+        assert world.fast.connect(world.cart.v4, PORT, timeout=0.3)["result"] == "timeout"
+        flow = wait_flow(world.node, world.fast.v4, world.cart.v4, "INGRESS", verdict="DROPPED")
+        assert flow["drop_reason_desc"] == "POLICY_DENIED"
+        assert flow["tendril"]["reason"] == "INGRESS_DENIED"
+        assert flow["destination"]["pod_name"] == "cart"
+        for _ in range(3):
+            world.fast.connect(world.cart.v4, PORT, timeout=0.1)
+        wait_for(lambda: find(world.node, world.fast.v4, world.cart.v4, "INGRESS",
+                              verdict="DROPPED")[-1]["tendril"]["count"] >= 4, "the sum")
+        assert len(find(world.node, world.fast.v4, world.cart.v4, "INGRESS",
+                        verdict="DROPPED")) == 1
+    finally:
+        world.node.api("DELETE", "/v1/objects/NetworkPolicy/default/deny")
+
+
+def test_a_name_is_that_of_its_time(world):
+    """The address of a pod that is gone belongs to another one; what it did stays its own."""
+    node = world.node
+    first = node.pod("first")
+    address = first.v4
+    assert first.connect(world.cart.v4, PORT)["result"] == "ok"
+    assert world.web.connect(address, 9)["result"] == "refused"
+    first.cni("DEL")
+    second = node.pod("second", conf={"runtimeConfig": {"ips": [f"{address}/24"]}})
+    assert second.v4 == address
+    assert second.connect(world.cart.v4, PORT)["result"] == "ok"
+    for direction in ("EGRESS", "INGRESS"):
+        wait_for(lambda way=direction: len(find(node, address, world.cart.v4, way)) == 2, "both")
+        assert [flow["source"]["pod_name"] for flow in
+                find(node, address, world.cart.v4, direction)] == ["first", "second"]
+    assert find(node, world.web.v4, address, "EGRESS")[-1]["destination"]["pod_name"] == "first"
+
+
+def test_last_since_and_follow(world):
+    node = world.node
+    assert len(recent(node, last=1)) == 1
+    assert recent(node, last=1) == recent(node)[-1:]
+    now = time.time_ns()
+    assert recent(node, since=now) == []
+    for bad in ("last=x", "since=-1", "follow=2"):
+        assert node.api("GET", f"/v1/flows/recent?{bad}", status=400)["error"]
+    connection = UnixConnection(node.socket, timeout=10)
+    connection.request("GET", f"/v1/flows/recent?since={now}&follow=1")
+    stream = connection.getresponse()
+    assert world.web.connect(world.cart.v4, PORT, send="follow")["result"] == "ok"
+    ends = sorted(json.loads(stream.readline())["traffic_direction"] for _ in range(2))
+    assert ends == ["EGRESS", "INGRESS"]
+    connection.close()
+
+
+def test_a_flood_is_counted_and_bounded(world):
+    """Connections that come faster than a pod can tell: all of them are there, or told as lost."""
+    before = world.node.status()["flows"]["seen"]
+    done = world.web.call("flood", addr=world.cart.v4, port=PORT, count=3000)["result"]
+    assert done == 3000
+
+    def told():
+        status = world.node.status()
+        lost = sum(notice["count"] for notice in status["notices"] if notice["name"] == "TCP_LOST")
+        return status["flows"]["seen"] - before + lost
+    wait_for(lambda: told() == 2 * done, "every end of every connection")
+
+
+def test_a_restart_goes_on():
+    with Node() as node:
+        web, cart = node.pod("web"), node.pod("cart")
+        cart.serve(tcp=[PORT])
+        wait_for(lambda: source_works(node, "tcp_state"), "the source")
+        web.call("hold", id="long", addr=cart.v4, port=PORT)
+        node.stop()
+        assert web.connect(cart.v4, PORT)["result"] == "ok"  # while no agent runs
+        node.start()
+        wait_for(lambda: source_works(node, "tcp_state"), "the source")
+        wait_flow(node, web.v4, cart.v4, "EGRESS")
+        assert web.call("ping", id="long")["result"] == "ok"
+        web.call("close", id="long")
+        wait_for(lambda: len(find(node, web.v4, cart.v4, "EGRESS")) == 2, "the long one")
+        assert find(node, web.v4, cart.v4, "EGRESS")[-1]["tendril"]["duration_us"] > 0
+        assert (node.bpffs / "links/tcp_state").exists()
+        (node.bpffs / "links/tcp_state").unlink()
+        wait_for(lambda: (node.bpffs / "links/tcp_state").exists(), "the link, put back")
+        assert web.connect(cart.v4, PORT)["result"] == "ok"
+        wait_for(lambda: len(find(node, web.v4, cart.v4, "EGRESS")) == 3, "the last one")
