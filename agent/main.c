@@ -55,7 +55,7 @@ struct daemon {
 	struct event *signals[3];
 	struct event *watchdog;
 	struct deletion_watch *pins[3];
-	struct deletion_watch *socket;
+	struct deletion_watch *sockets[3]; /* by folder */
 	int argc;
 	char **argv;
 };
@@ -414,6 +414,7 @@ static void on_run_file_deleted(void *arg)
 static int deletions_watch(struct daemon *daemon, struct errmsg *err)
 {
 	static const char *const folders[ARRAY_SIZE(daemon->pins)] = { "", "/maps", "/links" };
+	static const char *const of_sockets[ARRAY_SIZE(daemon->sockets)] = { "", "/kube", "/http" };
 	struct event_base *base = daemon->agent.base;
 	int ret = 0;
 
@@ -423,9 +424,14 @@ static int deletions_watch(struct daemon *daemon, struct errmsg *err)
 		snprintf(path, sizeof(path), "%s%s", daemon->config.bpffs, folders[i]);
 		ret = deletion_watch_new(base, path, on_pin_deleted, daemon, &daemon->pins[i], err);
 	}
-	return ret ? ret
-		   : deletion_watch_new(base, daemon->config.run_dir, on_run_file_deleted, daemon,
-					&daemon->socket, err);
+	for (size_t i = 0; !ret && i < ARRAY_SIZE(of_sockets); i++) {
+		char path[sizeof(daemon->config.run_dir) + 8];
+
+		snprintf(path, sizeof(path), "%s%s", daemon->config.run_dir, of_sockets[i]);
+		ret = deletion_watch_new(base, path, on_run_file_deleted, daemon,
+					 &daemon->sockets[i], err);
+	}
+	return ret;
 }
 
 /* What stays as it was at the start, for the API to show. */
@@ -495,7 +501,8 @@ static void daemon_stop(struct daemon *daemon)
 	api_cni_stop(agent);
 	for (size_t i = 0; i < ARRAY_SIZE(daemon->pins); i++)
 		deletion_watch_free(daemon->pins[i]);
-	deletion_watch_free(daemon->socket);
+	for (size_t i = 0; i < ARRAY_SIZE(daemon->sockets); i++)
+		deletion_watch_free(daemon->sockets[i]);
 	api_close(agent);
 	accel_free(agent->accel);
 	uplinks_free(agent->uplinks);

@@ -16,7 +16,7 @@
 #include "lib/log.h"
 #include "lib/sandbox.h"
 
-#define SOCKET_DEFAULT "/run/tendril/http.sock"
+#define SOCKET_DEFAULT "/run/tendril/http/http.sock"
 #define HEALTH_DEFAULT "127.0.0.1:9879"
 #define FILES_MAX      256 /* open connections, nearly: whoever connects cannot take more memory */
 

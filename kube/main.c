@@ -30,7 +30,7 @@
 #include "lib/sandbox.h"
 
 #define HEARTBEAT_S    5
-#define SOCKET_DEFAULT "/run/tendril/kube.sock"
+#define SOCKET_DEFAULT "/run/tendril/kube/kube.sock"
 
 struct client {
 	struct kubeconfig config;

@@ -11,6 +11,7 @@
 
 #include "lib/alloc.h"
 #include "lib/auto.h"
+#include "lib/file.h"
 #include "lib/json.h"
 #include "lib/log.h"
 #include "lib/task.h"
@@ -24,7 +25,8 @@
 #define API_TRIM_SIZE      (256u << 10)
 
 /* The CLI and the plugin may do everything.  A program that reads from a network has a socket with
- * just the routes it needs: whoever takes it over cannot write policy or wire pods. */
+ * just the routes it needs, in a folder of its own, which is all of RUN_DIR that it sees: whoever
+ * takes it over cannot write policy or wire pods. */
 enum api_socket { SOCKET_FULL, SOCKET_KUBE, SOCKET_HTTP };
 
 #define KUBE (1u << SOCKET_KUBE)
@@ -32,8 +34,8 @@ enum api_socket { SOCKET_FULL, SOCKET_KUBE, SOCKET_HTTP };
 
 static const char *const socket_names[API_SOCKETS] = {
 	[SOCKET_FULL] = "tendril.sock",
-	[SOCKET_KUBE] = "kube.sock",
-	[SOCKET_HTTP] = "http.sock",
+	[SOCKET_KUBE] = "kube/kube.sock",
+	[SOCKET_HTTP] = "http/http.sock",
 };
 
 /* "*" takes one segment.  Rows of one path follow each other. */
@@ -274,6 +276,21 @@ static void api_handle(struct http_exchange *exchange, const struct http_request
 		api_refuse(&call, 404, "%s: no such path", path);
 }
 
+/* Makes its folder, too. */
+static int socket_path(const struct agent *agent, unsigned int socket, char path[PATH_MAX],
+		       struct errmsg *err)
+{
+	char *slash;
+	int ret;
+
+	snprintf(path, PATH_MAX, "%s/%s", agent->run_dir, socket_names[socket]);
+	slash = strrchr(path, '/');
+	*slash = '\0';
+	ret = file_make_dir(path, 0700, err);
+	*slash = '/';
+	return ret;
+}
+
 int api_listen(struct agent *agent, struct errmsg *err)
 {
 	const struct http_limits limits = {
@@ -290,8 +307,8 @@ int api_listen(struct agent *agent, struct errmsg *err)
 
 		listener->agent = agent;
 		listener->id = i;
-		snprintf(path, sizeof(path), "%s/%s", agent->run_dir, socket_names[i]);
-		if (http_server_new(agent->base, path, &limits, api_handle, listener,
+		if (socket_path(agent, i, path, err) < 0 ||
+		    http_server_new(agent->base, path, &limits, api_handle, listener,
 				    &listener->server, err) < 0)
 			return err->code;
 	}
@@ -302,8 +319,11 @@ void api_ensure_sockets(struct agent *agent)
 {
 	for (unsigned int i = 0; i < API_SOCKETS; i++) {
 		struct errmsg err = {};
-		int ret = http_server_ensure_socket(agent->listeners[i].server, &err);
+		char path[PATH_MAX];
+		int ret = socket_path(agent, i, path, &err);
 
+		if (!ret)
+			ret = http_server_ensure_socket(agent->listeners[i].server, &err);
 		if (ret < 0)
 			log_error("%s", err.text);
 		else if (ret > 0)

@@ -22,7 +22,7 @@ struct api_call {
 
 typedef void (*api_handler)(struct api_call *call);
 
-/* Listens on RUN_DIR/tendril.sock, kube.sock and http.sock: agent->listeners. */
+/* Listens on RUN_DIR/tendril.sock, kube/kube.sock and http/http.sock: agent->listeners. */
 int api_listen(struct agent *agent, struct errmsg *err);
 void api_ensure_sockets(struct agent *agent); /* listens again where a socket file was removed */
 unsigned long api_slow_readers(const struct agent *agent); /* streams that were cut off */

@@ -66,7 +66,7 @@ class Scene:
         began = time.perf_counter()
         self.client = self.lab.process(
             [BUILD / "tendril-kube", "--kubeconfig", self.kubeconfig, "--node", "n0",
-             "--socket", self.node.run_dir / "kube.sock", "--log-level", "error"])
+             "--socket", self.node.run_dir / "kube/kube.sock", "--log-level", "error"])
         wait_for(lambda: self.node.status()["kubernetes"]["state"] == "synced", "all objects",
                  timeout=300)
         return time.perf_counter() - began

@@ -34,6 +34,13 @@ def test_each_process_has_the_privileges_it_needs_and_no_more(web, program):
         assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
 
 
+def test_who_reads_from_a_network_sees_its_own_socket_alone(web):
+    for program, folder in (("tendril-kube", "kube"), ("tendril-http", "http")):
+        root = pathlib.Path(f"/proc/{web.pid(1, program)}/root")
+        seen = [path.relative_to(root) for path in (root / "run/tendril").rglob("*")]
+        assert sorted(map(str, seen)) == [f"run/tendril/{folder}", f"run/tendril/{folder}/{folder}.sock"]
+
+
 def test_an_upgrade_costs_no_request(web):
     """Node after node, under traffic; the conflist stays in place all the time."""
     address = json.loads(web.kubectl("get", "service", "web", "-o", "json"))["spec"]["clusterIP"]

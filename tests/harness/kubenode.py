@@ -26,7 +26,7 @@ class KubeNode(Node):
 
     def client_start(self):
         self.client = subprocess.Popen(
-            [BUILD / "tendril-kube", "--kubeconfig", self.kubeconfig, "--socket", self.run_dir / "kube.sock",
+            [BUILD / "tendril-kube", "--kubeconfig", self.kubeconfig, "--socket", self.run_dir / "kube/kube.sock",
              "--node", self.kube_name],
             stderr=open(self.kube_log, "a"), stdin=subprocess.DEVNULL)
 

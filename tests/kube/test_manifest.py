@@ -51,6 +51,23 @@ def test_the_agent_gets_the_capabilities_that_it_keeps():
     assert len(capabilities["add"]) == source.count('\t{ "CAP_')
 
 
+SOCKET_DIRS = {"client": "/run/tendril/kube", "http": "/run/tendril/http"}
+
+
+def test_who_reads_from_a_network_sees_its_own_socket_alone():
+    pod = by_name(checked_in("tendril.yaml"))["DaemonSet", "tendril"]["spec"]["template"]["spec"]
+    volumes = {one["name"]: one.get("hostPath", {}).get("path") for one in pod["volumes"]}
+    for container in pod["containers"]:
+        if container["name"] in SOCKET_DIRS:
+            mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in container["volumeMounts"]
+                      if volumes[mount["name"]]}
+            assert mounts == {SOCKET_DIRS[container["name"]]: SOCKET_DIRS[container["name"]]}
+    for name, folder in (("tendril-kube", "kube"), ("tendril-http", "http")):
+        unit = (ROOT / f"deploy/{name}.service").read_text().splitlines()
+        assert "TemporaryFileSystem=/run/tendril:ro" in unit
+        assert f"BindReadOnlyPaths=/run/tendril/{folder}" in unit
+
+
 def test_only_the_client_has_a_token_and_only_the_init_container_is_privileged():
     pod = by_name(checked_in("tendril.yaml"))["DaemonSet", "tendril"]["spec"]["template"]["spec"]
     assert pod["automountServiceAccountToken"] is False

@@ -99,7 +99,7 @@ def test_status_waits_until_what_is_wrong_is_mended():
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.5)
         for line in ("RESET", "SYNCED"):
-            connection = UnixConnection(node.run_dir / "kube.sock")
+            connection = UnixConnection(node.run_dir / "kube/kube.sock")
             connection.request("POST", "/v1/sources/kubernetes", f'{{"type":"{line}"}}\n')
             assert connection.getresponse().status == 200
         out, _ = process.communicate(timeout=5)

@@ -7,9 +7,9 @@ the agent's own death.
 
 import array
 import json
-import shutil
 import os
 import random
+import shutil
 import socket
 import threading
 import time
@@ -244,12 +244,23 @@ def test_tendril0_that_was_renamed_is_found_at_the_start(pair):
     assert both_ways(pair)
 
 
-def test_socket_file_that_was_removed_is_made_again(pair):
+@pytest.mark.parametrize("name", ["tendril.sock", "kube/kube.sock", "http/http.sock"])
+def test_socket_file_that_was_removed_is_made_again(pair, name):
     node, _, _ = pair
-    node.socket.unlink()
-    wait_for(lambda: node.socket.exists(), "the socket")
+    (node.run_dir / name).unlink()
+    wait_for((node.run_dir / name).exists, "the socket")
     assert node.status()["ready"]
-    assert "tendril.sock was removed; put back" in node.log()
+    assert f"{name} was removed; put back" in node.log()
+
+
+def test_a_folder_of_a_socket_that_was_removed_is_made_again_and_watched(pair):
+    node, _, _ = pair
+    path = node.run_dir / "kube/kube.sock"
+    for _ in range(2):
+        shutil.rmtree(path.parent)
+        wait_for(path.exists, "the socket")
+    path.unlink()
+    wait_for(path.exists, "the socket in the new folder")
 
 
 def test_pins_of_links_that_were_removed_are_made_again(pair):

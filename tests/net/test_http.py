@@ -19,7 +19,7 @@ class Http:
     def __init__(self, node, *arguments):
         self.node = node
         self.process = subprocess.Popen(node.netns.enter(
-            node.build / "tendril-http", "--socket", node.run_dir / "http.sock",
+            node.build / "tendril-http", "--socket", node.run_dir / "http/http.sock",
             "--health", HEALTH, "--metrics", METRICS, *arguments), stderr=subprocess.PIPE, text=True)
         wait_for(lambda: self.get("/healthz")[0], "tendril-http to listen")
 
@@ -123,7 +123,7 @@ def test_the_process_has_no_privileges(http):
         assert line in status
 
 
-@pytest.mark.parametrize("name, allowed", [("http.sock", []), ("kube.sock", [
+@pytest.mark.parametrize("name, allowed", [("http/http.sock", []), ("kube/kube.sock", [
     ("POST", "/v1/sources/kubernetes")])])
 def test_sockets_of_programs_that_read_networks_have_few_routes(node, name, allowed):
     def status(method, path):
@@ -166,7 +166,7 @@ def test_idle_connections_do_not_keep_others_out(node, http):
     (("--log-level", "loud"), "is none"), (("more",), "unexpected")])
 def test_wrong_arguments_are_named(node, argument, text):
     held = socket.socket()
-    done = node.netns.run(node.build / "tendril-http", "--socket", node.run_dir / "http.sock",
+    done = node.netns.run(node.build / "tendril-http", "--socket", node.run_dir / "http/http.sock",
                           *argument, check=False)
     held.close()
     assert done.returncode in (1, 2) and text in done.stderr, done.stderr

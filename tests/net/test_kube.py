@@ -119,7 +119,7 @@ def test_a_client_notices_that_its_agent_is_another_one(node):
     assert "begin with RESET" in node.batch('{"type":"SYNCED"}', status=409)
     node.client.send_signal(signal.SIGCONT)
     assert node.client.wait(timeout=15) == 1
-    assert str(node.run_dir / "kube.sock") in node.kube_log.read_text()
+    assert str(node.run_dir / "kube/kube.sock") in node.kube_log.read_text()
     node.client_start()
     node.wait_synced()
 
