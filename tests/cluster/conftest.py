@@ -14,6 +14,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/harness"))
 
+import image  # noqa: E402
 import tendril  # noqa: E402
 
 wait_for = functools.partial(tendril.wait_for, timeout=60)
@@ -42,7 +43,8 @@ class Cluster:
         self.folder = folder
         self.env = dict(os.environ, NODES=str(self.nodes), KUBE_PROXY="0", DNS="0",
                         K8S_WORK=str(folder / "k8s"), READY_TIMEOUT="0", TMPDIR="/tmp")
-        self.image = self.make_image()
+        self.image = folder / "tendril.tar"
+        image.make_tendril(ROOT, BUILD, self.image)
         done = subprocess.run([SCRIPTS / "start.sh", "/run/cni/net.d", "/run/cni/bin"],
                               env=self.env, text=True, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT)
@@ -55,13 +57,6 @@ class Cluster:
             print(self.describe())
             self.stop()
             raise
-
-    @staticmethod
-    def make_image():
-        env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
-        subprocess.run(["make", "-C", ROOT, "-j2", f"B={BUILD}", "image"], env=env, check=True,
-                       stdout=subprocess.DEVNULL)
-        return BUILD / "image/tendril.tar"
 
     def prepare(self, node):
         """What a node has before any pod network: the usual plugins, images."""

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A container image of nothing but busybox, made without a registry."""
+"""Container images, made without a registry: one of nothing but busybox, and Tendril's."""
 
+import fcntl
 import hashlib
 import io
 import json
+import os
+import pathlib
+import shutil
 import subprocess
 import tarfile
 
@@ -59,3 +63,18 @@ def image_write(path, name):
         tar_add(archive, config_name, config, mode=0o644)
         tar_add(archive, "layer.tar", content, mode=0o644)
         tar_add(archive, "manifest.json", manifest.encode(), mode=0o644)
+
+
+def make_tendril(tree, build, target, *variables):
+    """Copies what "make image" makes to target, and returns what it prints.  Suites that run side by
+    side share a build folder."""
+    env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "BUILD")}
+    folder = pathlib.Path(tree) / build
+    folder.mkdir(exist_ok=True)
+    with open(folder / "image.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run(["make", "-C", tree, "-j2", f"B={build}", "image", *variables], env=env,
+                              text=True, capture_output=True)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        shutil.copy(folder / "image/tendril.tar", target)
+    return done.stdout

@@ -613,7 +613,8 @@ def test_results_without_the_interface(chained_node):
 def test_other_kinds_of_interfaces(chained_node, kind):
     node = chained_node
     node.netns.ip("link", "add", "wire", "type", "veth", "peer", "name", "wire-peer")
-    node.netns.ip("link", "set", "wire", "up")
+    for device in ("wire", "wire-peer"):  # without a carrier the plugin waits 10 s for addresses
+        node.netns.ip("link", "set", device, "up")
     if kind == "host-device":
         node.netns.ip("link", "add", "passed", "link", "wire", "type", "macvlan")
     conf = {"device": "passed"} if kind == "host-device" else {"master": "wire"}

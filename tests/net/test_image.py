@@ -3,11 +3,11 @@
 
 import os
 import shutil
-import subprocess
 import tarfile
 
 import pytest
 
+import image
 import tendril
 from tendril import BUILD, ROOT
 
@@ -16,26 +16,28 @@ PROGRAMS = {"usr/sbin/tendrild", "usr/sbin/tendril-kube", "usr/sbin/tendril-http
 EPOCH = 1_600_000_000
 
 
-def make_image(tree, build):
+def make_image(tree, build, target):
     """What "make image" says, as a table."""
-    env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "BUILD")}
-    done = subprocess.run(["make", "-C", tree, "-j2", f"B={build}", "image",
-                           f"SOURCE_DATE_EPOCH={EPOCH}"], env=env, text=True, capture_output=True)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return dict(line.split(maxsplit=1) for line in done.stdout.splitlines()
+    lines = image.make_tendril(tree, build, target, f"SOURCE_DATE_EPOCH={EPOCH}").splitlines()
+    return dict(line.split(maxsplit=1) for line in lines
                 if line.split()[0] in ("image", "size", "digest", "layer"))
 
 
 @pytest.fixture(scope="module")
-def made():
-    return make_image(ROOT, BUILD)
+def archive_path(tmp_path_factory):
+    return tmp_path_factory.mktemp("image") / "tendril.tar"
 
 
 @pytest.fixture(scope="module")
-def layer(made, tmp_path_factory):
+def made(archive_path):
+    return make_image(ROOT, BUILD, archive_path)
+
+
+@pytest.fixture(scope="module")
+def layer(made, archive_path, tmp_path_factory):
     """The one layer, unpacked, and its entries."""
     folder = tmp_path_factory.mktemp("layer")
-    with tarfile.open(BUILD / "image/tendril.tar") as archive:
+    with tarfile.open(archive_path) as archive:
         blob = archive.extractfile("blobs/" + made["layer"].replace(":", "/"))
         with tarfile.open(fileobj=blob) as content:
             entries = content.getmembers()
@@ -76,4 +78,4 @@ def test_another_folder_gives_the_same_bytes(made, tmp_path):
         if (ROOT / name).exists():
             (tmp_path / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, tmp_path / "tree" / name)
-    assert make_image(tmp_path / "tree", "build") == made
+    assert make_image(tmp_path / "tree", "build", tmp_path / "tendril.tar") == made

@@ -499,16 +499,17 @@ def test_internal_traffic_policy_local(lab, family, proto):
 @PROTOCOLS
 def test_session_affinity_of_a_pod(lab, family, proto):
     lab.publish(lab.one, lab.two, sessionAffinity="ClientIP")
+    # A client's UDP port that was used just now may be the flow that it was then.
+    most = 40 if proto == "tcp" else 36
     served = lab.served_by(family, proto)
-    assert sorted(served.values()) == [0, 40], served
+    assert sum(served.values()) == 40 and max(served.values()) >= most, served
     first = max(served, key=served.get)
     other = "two" if first == "one" else "one"
     # To a backend that is gone it ends at once.
     lab.publish(getattr(lab, other), sessionAffinity="ClientIP")
     assert lab.call(family, proto)["name"] == other
     lab.publish(lab.one, lab.two, sessionAffinity="ClientIP")
-    # A client's UDP port that was used just now may be the flow that it was then.
-    assert lab.served_by(family, proto)[other] >= (40 if proto == "tcp" else 36)
+    assert lab.served_by(family, proto)[other] >= most
     # Switched off at work.
     lab.publish(lab.one, lab.two)
     assert min(lab.served_by(family, proto).values()) >= 5
