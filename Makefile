@@ -83,7 +83,7 @@ $(B)/%.skel.h: $(B)/%.bpf.o
 	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf > $@
 
 $(call obj,$(datapath_src)): | $(skeletons)
-$(call obj,agent/main.c agent/api/api_status.c agent/api/api_metrics.c cli/help.c kube/main.c http/main.c): VERSION
+$(call obj,agent/main.c agent/api/api_status.c agent/api/api_metrics.c cli/help.c lib/program.c): VERSION
 $(B)/datapath/datapath.o: $(skeletons)
 
 # The page is embedded with .incbin, which the compiler does not report as a dependency.

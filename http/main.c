@@ -4,16 +4,13 @@
  * no privileges: it asks the agent over a unix socket on which nothing can be changed.
  */
 #define LOG_MODULE "http"
-#include <errno.h>
-#include <event2/event.h>
-#include <getopt.h>
 #include <signal.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 
 #include "http/server.h"
-#include "lib/auto.h"
 #include "lib/log.h"
+#include "lib/program.h"
 #include "lib/sandbox.h"
 
 #define SOCKET_DEFAULT "/run/tendril/http/http.sock"
@@ -39,64 +36,6 @@ struct arguments {
 	const char *socket_path;
 };
 
-/* 0: go on; another value is the exit status, plus one. */
-static int arguments_parse(int argc, char **argv, struct arguments *ret)
-{
-	static const struct option options[] = {
-		{ "health", required_argument, NULL, 'e' },
-		{ "metrics", required_argument, NULL, 'm' },
-		{ "socket", required_argument, NULL, 's' },
-		{ "log-level", required_argument, NULL, 'l' },
-		{ "version", no_argument, NULL, 'v' },
-		{ "help", no_argument, NULL, 'h' },
-		{ NULL, 0, NULL, 0 },
-	};
-	enum log_level level;
-	int option;
-
-	while ((option = getopt_long(argc, argv, "", options, NULL)) >= 0) {
-		switch (option) {
-		case 'e':
-			ret->health = optarg;
-			break;
-		case 'm':
-			ret->metrics = optarg;
-			break;
-		case 's':
-			ret->socket_path = optarg;
-			break;
-		case 'l':
-			if (log_level_parse(optarg, &level) < 0) {
-				fprintf(stderr, "tendril-http: --log-level: \"%s\" is none\n",
-					optarg);
-				return 3;
-			}
-			log_set_level(level);
-			break;
-		case 'v':
-			printf("tendril-http " TENDRIL_VERSION "\n");
-			return 1;
-		case 'h':
-			fputs(usage, stdout);
-			return 1;
-		default:
-			return 3;
-		}
-	}
-	if (optind < argc) {
-		fprintf(stderr, "tendril-http: unexpected \"%s\"\n", argv[optind]);
-		return 3;
-	}
-	return 0;
-}
-
-static void on_signal(evutil_socket_t signal, short what, void *arg)
-{
-	(void)signal;
-	(void)what;
-	event_base_loopbreak(arg);
-}
-
 static int serve(const struct arguments *arguments, struct server *server, struct errmsg *err)
 {
 	if (server_listen(server, arguments->health, SERVER_HEALTH, err) < 0)
@@ -110,25 +49,31 @@ static int serve(const struct arguments *arguments, struct server *server, struc
 int main(int argc, char **argv)
 {
 	struct arguments arguments = { .health = HEALTH_DEFAULT, .socket_path = SOCKET_DEFAULT };
+	const struct program program = {
+		.name = "tendril-http",
+		.usage = usage,
+		.options =
+			(const struct program_option[]){
+				{ "health", .values = &arguments.health },
+				{ "metrics", .values = &arguments.metrics },
+				{ "socket", .values = &arguments.socket_path },
+				{ 0 },
+			},
+	};
 	const struct rlimit files = { FILES_MAX, FILES_MAX };
-	const int signals[] = { SIGINT, SIGTERM };
-	struct event *ends[ARRAY_SIZE(signals)];
-	struct server *server;
-	struct event_base *base;
+	struct program_signals signals = { 0 };
 	struct errmsg err = { 0 };
-	int ret = arguments_parse(argc, argv, &arguments);
+	struct event_base *base;
+	struct server *server;
+	int ret;
 
-	if (ret)
-		return ret - 1;
+	if (!program_options(&program, argc, argv, &ret))
+		return ret;
 	signal(SIGPIPE, SIG_IGN);
 	setrlimit(RLIMIT_NOFILE, &files);
 	base = event_base_new();
-	if (!base)
+	if (!base || program_signals_watch(&signals, base) < 0)
 		return EXIT_FAILURE;
-	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
-		ends[i] = evsignal_new(base, signals[i], on_signal, base);
-		event_add(ends[i], NULL);
-	}
 	server = server_new(base, arguments.socket_path);
 	ret = serve(&arguments, server, &err);
 	if (!ret)
@@ -136,8 +81,7 @@ int main(int argc, char **argv)
 	else
 		log_error("%s", err.text);
 	server_free(server);
-	for (size_t i = 0; i < ARRAY_SIZE(ends); i++)
-		event_free(ends[i]);
+	program_signals_done(&signals);
 	event_base_free(base);
 	return ret ? EXIT_FAILURE : EXIT_SUCCESS;
 }

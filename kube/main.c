@@ -9,7 +9,6 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <event2/event.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -27,6 +26,7 @@
 #include "lib/auto.h"
 #include "lib/json.h"
 #include "lib/log.h"
+#include "lib/program.h"
 #include "lib/sandbox.h"
 
 #define HEARTBEAT_S    5
@@ -39,7 +39,7 @@ struct client {
 	char *node_query; /* of the Node object, and of the pods that run there */
 	char *pod_query;
 	struct event_base *base;
-	struct event *signals[2];
+	struct program_signals signals;
 	struct event *heartbeat;
 	struct apiserver *apiserver;
 	struct feed *feed;
@@ -181,15 +181,6 @@ static void on_lost(const char *why, void *arg)
 
 /* ---- start and end --------------------------------------------------------------------------- */
 
-static void on_signal(evutil_socket_t signal, short what, void *arg)
-{
-	struct client *client = arg;
-
-	(void)signal;
-	(void)what;
-	event_base_loopbreak(client->base);
-}
-
 static int reflectors_start(struct client *client, struct errmsg *err)
 {
 	client->reflectors = xcalloc(resource_count, sizeof(struct reflector *));
@@ -247,7 +238,6 @@ static void agent_await(const char *path)
 static int client_start(struct client *client, struct errmsg *err)
 {
 	const struct timeval interval = { .tv_sec = HEARTBEAT_S };
-	const int signals[] = { SIGINT, SIGTERM };
 	const struct feed_options feed_options = {
 		.socket_path = client->socket_path,
 		.node = client->node,
@@ -259,11 +249,8 @@ static int client_start(struct client *client, struct errmsg *err)
 	client->base = event_base_new();
 	if (!client->base)
 		return fail(err, -ENOMEM, "event loop");
-	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
-		client->signals[i] = evsignal_new(client->base, signals[i], on_signal, client);
-		if (!client->signals[i] || event_add(client->signals[i], NULL) < 0)
-			return fail(err, -ENOMEM, "signals");
-	}
+	if (program_signals_watch(&client->signals, client->base) < 0)
+		return fail(err, -ENOMEM, "signals");
 	if (apiserver_new(client->base, &client->config, &client->apiserver, err) < 0 ||
 	    reflectors_start(client, err) < 0)
 		return err->code;
@@ -290,10 +277,7 @@ static void client_stop(struct client *client)
 	free(client->pod_query);
 	free(client->node_query);
 	apiserver_free(client->apiserver);
-	for (size_t i = 0; i < ARRAY_SIZE(client->signals); i++) {
-		if (client->signals[i])
-			event_free(client->signals[i]);
-	}
+	program_signals_done(&client->signals);
 	if (client->heartbeat)
 		event_free(client->heartbeat);
 	if (client->base)
@@ -333,73 +317,29 @@ static bool node_is_valid(const char *name)
 	return *name && !name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-.")];
 }
 
-/* 0: go on; another value is the exit status, plus one. */
-static int arguments_parse(int argc, char **argv, struct arguments *ret)
+static bool arguments_parse(int argc, char **argv, struct arguments *ret, int *ret_status)
 {
-	static const struct option options[] = {
-		{ "kubeconfig", required_argument, NULL, 'k' },
-		{ "api-server", required_argument, NULL, 'a' },
-		{ "node", required_argument, NULL, 'n' },
-		{ "print", no_argument, NULL, 'p' },
-		{ "socket", required_argument, NULL, 's' },
-		{ "log-level", required_argument, NULL, 'l' },
-		{ "version", no_argument, NULL, 'v' },
-		{ "help", no_argument, NULL, 'h' },
-		{ NULL, 0, NULL, 0 },
+	const struct program program = {
+		.name = "tendril-kube",
+		.usage = usage,
+		.options =
+			(const struct program_option[]){
+				{ "kubeconfig", .values = &ret->kubeconfig },
+				{ "api-server", .values = ret->servers, .count = &ret->server_count,
+				  .max = KUBE_SERVERS_MAX },
+				{ "node", .values = &ret->node },
+				{ "print", .given = &ret->print },
+				{ "socket", .values = &ret->socket_path },
+				{ 0 },
+			},
 	};
-	enum log_level level;
-	int option;
 
-	while ((option = getopt_long(argc, argv, "", options, NULL)) >= 0) {
-		switch (option) {
-		case 'k':
-			ret->kubeconfig = optarg;
-			break;
-		case 'a':
-			if (ret->server_count == KUBE_SERVERS_MAX) {
-				fprintf(stderr, "tendril-kube: more than %d --api-server\n",
-					KUBE_SERVERS_MAX);
-				return 3;
-			}
-			ret->servers[ret->server_count++] = optarg;
-			break;
-		case 'n':
-			if (!node_is_valid(optarg)) {
-				fprintf(stderr, "tendril-kube: --node: \"%s\" is no node's name\n",
-					optarg);
-				return 3;
-			}
-			ret->node = optarg;
-			break;
-		case 'p':
-			ret->print = true;
-			break;
-		case 's':
-			ret->socket_path = optarg;
-			break;
-		case 'l':
-			if (log_level_parse(optarg, &level) < 0) {
-				fprintf(stderr, "tendril-kube: --log-level: \"%s\" is none\n",
-					optarg);
-				return 3;
-			}
-			log_set_level(level);
-			break;
-		case 'v':
-			printf("tendril-kube " TENDRIL_VERSION "\n");
-			return 1;
-		case 'h':
-			fputs(usage, stdout);
-			return 1;
-		default:
-			return 3;
-		}
-	}
-	if (optind < argc) {
-		fprintf(stderr, "tendril-kube: unexpected \"%s\"\n", argv[optind]);
-		return 3;
-	}
-	return 0;
+	if (!program_options(&program, argc, argv, ret_status))
+		return false;
+	if (!ret->node || node_is_valid(ret->node))
+		return true;
+	fprintf(stderr, "tendril-kube: --node: \"%s\" is no node's name\n", ret->node);
+	return false;
 }
 
 static int configure(const struct arguments *arguments, struct kubeconfig *config,
@@ -450,10 +390,10 @@ int main(int argc, char **argv)
 	struct arguments arguments = { .socket_path = SOCKET_DEFAULT };
 	struct client client = { 0 };
 	struct errmsg err = { 0 };
-	int ret = arguments_parse(argc, argv, &arguments);
+	int ret;
 
-	if (ret)
-		return ret - 1;
+	if (!arguments_parse(argc, argv, &arguments, &ret))
+		return ret;
 	json_init();
 	client.socket_path = arguments.socket_path;
 	client.node = arguments.node;

@@ -24,7 +24,7 @@ $(U)/%.o: %.c | $(B)/have-build
 	$(Q)$(CC) $(CPPFLAGS) $(TCFLAGS) $(ASAN) -MMD -MP -c $< -o $@
 
 $(patsubst %.c,$(U)/%.o,$(datapath_src)): | $(skeletons)
-$(patsubst %.c,$(U)/%.o,agent/api/api_status.c): VERSION
+$(patsubst %.c,$(U)/%.o,agent/api/api_status.c lib/program.c): VERSION
 $(patsubst %.c,$(U)/%.o,$(wildcard tests/unit/*.c)): | $(B)/have-test
 $(call obj,$(wildcard tests/unit/*.c tests/bpf/*.c tests/harness/*.c)): | $(B)/have-test
 

@@ -163,7 +163,7 @@ def test_idle_connections_do_not_keep_others_out(node, http):
 @pytest.mark.parametrize("argument, text", [
     (("--health", "localhost"), "write it as"), (("--health", "127.0.0.1"), "write it as"),
     (("--metrics", "127.0.0.1:0"), "write it as"), (("--metrics", HEALTH), "in use"),
-    (("--log-level", "loud"), "is none"), (("more",), "unexpected")])
+    (("--log-level", "loud"), "is no level"), (("more",), "unexpected")])
 def test_wrong_arguments_are_named(node, argument, text):
     held = socket.socket()
     done = node.netns.run(node.build / "tendril-http", "--socket", node.run_dir / "http/http.sock",
