@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The plugin and its conflist, in the folders where a container runtime looks for them.  In a
- * DaemonSet nobody else puts them there.  A stopped agent leaves them: pods live on, and the next
- * agent comes.
+ * Installs the plugin and its conflist in the folders where a container runtime looks for them: in
+ * a DaemonSet nobody else does.  A stopped agent leaves them, because the pods stay and the next
+ * agent follows.
  */
 #ifndef TENDRIL_AGENT_CNI_FILES_H
 #define TENDRIL_AGENT_CNI_FILES_H
@@ -14,13 +14,13 @@
 
 /* Copies the program "tendril-cni" from the folder of this program to config->cni_bin_dir, then
  * writes the conflist to config->cni_conf_dir: a runtime that sees the conflist finds the plugin.
- * A folder whose name is "" is left out.  Files that are the same already are not touched. */
+ * Skips a folder whose name is "", and files that have the right content already. */
 int cni_files_put(const struct config *config, struct errmsg *err);
 
-/* The other way round; fine if they are not there. */
+/* Removes both; 0 also if they do not exist. */
 int cni_files_remove(const struct config *config, struct errmsg *err);
 
-/* The conflist as text; with_portmap: ports of the node are mapped to pods, too. */
+/* The conflist as text; with_portmap: it has the plugin that maps ports of the node to pods. */
 const char *cni_conflist(bool with_portmap);
 
 #endif

@@ -15,7 +15,7 @@
 
 #define DEVICES_MAX 16
 
-/* Option --run-dir is "runDir" in agent.json, and so on; config.c holds the one table of both. */
+/* Option --run-dir is "runDir" in agent.json, and so on; config.c has one table for both. */
 struct config {
 	char run_dir[256]; /* /run/tendril: state, tendril.sock */
 	char bpffs[256];   /* /sys/fs/bpf/tendril: pins; its bpffs is mounted if there is none */
@@ -23,14 +23,14 @@ struct config {
 	char objects_dir[256];      /* /etc/tendril/objects */
 	char cni_bin_dir[256];      /* where the agent puts the plugin, or "" */
 	char cni_conf_dir[256];     /* and its conflist */
-	struct prefix pod_cidrs[8]; /* see config.c for what counts when none is given */
+	struct prefix pod_cidrs[8]; /* config.c has the default */
 	size_t pod_cidr_count;
 	struct prefix_set node_port_addresses; /* none: all */
 	bool external_ips;
-	bool masquerade;                        /* what pods send out of the cluster */
+	bool masquerade;                        /* packets of pods that leave the cluster */
 	struct prefix_set non_masquerade_cidrs; /* beside pod CIDRs and nodes */
-	bool pod_cidrs_of_node;                 /* none was given: those of the Node object count */
-	char devices[DEVICES_MAX][16]; /* where clients outside reach services; none: all */
+	bool pod_cidrs_of_node;                 /* none was given: use those of the Node object */
+	char devices[DEVICES_MAX][16]; /* by which clients outside reach services; none: all */
 	size_t device_count;
 	unsigned int mtu; /* 0: of the default route's device, or 1500 */
 	bool socket_services;
@@ -63,10 +63,10 @@ int config_load(struct config *config, int argc, char **argv, enum config_action
  * audit); NULL if none does. */
 const char *config_difference(const struct config *a, const struct config *b);
 
-/* What the datapath is opened with; borrows from config. */
+/* The options for datapath_open(); borrows from config. */
 struct datapath_options config_datapath(const struct config *config);
 
 void config_usage(void);                        /* prints --help, made from the table */
-void config_print(const struct config *config); /* prints it as agent.json would hold it */
+void config_print(const struct config *config); /* prints it in the form of agent.json */
 
 #endif

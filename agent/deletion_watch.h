@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tells when somebody deletes files that the agent needs: its socket, the pins of its links. */
+/* Notices when somebody deletes files that the agent needs: its sockets, the pins of its links. */
 #ifndef TENDRIL_AGENT_DELETION_WATCH_H
 #define TENDRIL_AGENT_DELETION_WATCH_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tells the service manager (systemd, Type=notify) how far the agent is; does nothing elsewhere. */
+/* Tells the service manager (systemd, Type=notify) the agent's state; does nothing without one. */
 #ifndef TENDRIL_AGENT_NOTIFY_H
 #define TENDRIL_AGENT_NOTIFY_H
 
@@ -12,8 +12,8 @@ void notify_ready(const char *status);
 void notify_reloading(void);
 void notify_stopping(void);
 
-/* Tells the service manager twice a period that the event loop turns, if it wants to know
- * (WatchdogSec=).  *ret_event is the caller's; NULL if nobody watches. */
+/* Tells the service manager twice a period that the event loop runs, if WatchdogSec= is set.  The
+ * caller owns *ret_event; NULL: it is not set. */
 int notify_watchdog_new(struct event_base *base, struct event **ret_event, struct errmsg *err);
 
 #endif

@@ -16,8 +16,8 @@
 
 #define ABI_SIZE(type, size) _Static_assert(sizeof(type) == (size), #type " changed size")
 
-/* Bumped whenever the layout of a pinned map changes.  The pins of ABI_OLDEST and later are taken
- * over under traffic; convert.c knows what differs, and README.md how to write that. */
+/* Grows whenever the layout of a pinned map changes.  The maps of ABI_OLDEST and later are taken
+ * over under traffic; convert.c knows the differences, and README.md says how to add one. */
 #define ABI_VERSION 11
 #define ABI_OLDEST  6
 
@@ -27,9 +27,9 @@
  * The host end of an endpoint's veth is created with interface index ENDPOINT_IFINDEX_BASE + slot,
  * so a program finds its endpoint by array index instead of by a hash lookup.  rtnetlink lets the
  * creator choose the index (ifi_index in RTM_NEWLINK); the base is far above what the kernel
- * hands out by itself.  Slot 0 is never used: 0 in a slot field means "no local endpoint".  The
- * device of an endpoint that another plugin wired (ENDPOINT_CHAINED) has an index of the kernel's
- * choice, which chained_map leads to the slot.
+ * hands out by itself.  Slot 0 is never used: 0 in a slot field means "no local endpoint".  If
+ * another plugin wired the endpoint (ENDPOINT_CHAINED), the kernel chose the index of its device,
+ * and chained_map has the slot for this index.
  */
 #define ENDPOINT_IFINDEX_BASE 0x54000000
 #define HOST_DEVICE           "tendril0" /* carries the gateway addresses and the pod routes */
@@ -49,11 +49,11 @@ enum endpoint_flag {
 	ENDPOINT_INGRESS_ISOLATED = 1 << 1, /* some policy selects it for ingress */
 	ENDPOINT_EGRESS_ISOLATED = 1 << 2,
 	ENDPOINT_ACCEL = 1 << 3, /* asked for socket acceleration */
-	/* Audit mode: what this endpoint's policy denies is counted, reported, and passes.  The
-	 * other end of a flow is still enforced. */
+	/* Audit mode: packets that this endpoint's policy denies are counted, reported, and pass.
+	 * The other end of a flow is still enforced. */
 	ENDPOINT_AUDIT = 1 << 4,
-	/* Another plugin wired it: packets that pass go the way that plugin laid, by the host's
-	 * stack or a bridge. */
+	/* Another plugin wired it: packets that pass take the path of that plugin, through the
+	 * host's stack or a bridge. */
 	ENDPOINT_CHAINED = 1 << 5,
 };
 
@@ -70,8 +70,8 @@ struct endpoint_entry {
 	__u8 host_mac[6];   /* of the host's end */
 	struct addr v4;     /* all zero when the endpoint has none */
 	struct addr v6;
-	__u32 identity_v6;    /* behind its IPv6 address: another one where a CIDR in a policy tells
-			       * the two addresses apart */
+	__u32 identity_v6;    /* behind its IPv6 address: differs from identity if a CIDR in a
+			       * policy contains only one of the two addresses */
 	__u32 bridge_ifindex; /* ENDPOINT_CHAINED: the bridge that the host's end is a port of */
 	__u32 host_ifindex;   /* ENDPOINT_CHAINED: of the host's end, as in chained_map */
 	__u32 pad;
@@ -85,17 +85,17 @@ struct endpoint_stats {
 	__u64 rx_packets;
 	__u64 rx_bytes;
 	__u64 drops;
-	__u64 accel_connections; /* whose sending direction from this pod was redirected */
+	__u64 accel_connections; /* connections on which this pod's sending was redirected */
 	__u64 accel_bytes;       /* bytes that went socket to socket, counted at the sender */
 	__u64 accel_fallbacks;   /* sending directions that stayed on, or went back to, packets */
-	__u64 would_drops;       /* ENDPOINT_AUDIT: what passed though its policy refuses it */
+	__u64 would_drops;       /* ENDPOINT_AUDIT: packets that passed though its policy denies */
 };
 ABI_SIZE(struct endpoint_stats, 72);
 
 /* ---- who is behind an address --------------------------------------------------------------- */
 
 enum ipcache_flag {
-	IPCACHE_HOST = 1 << 0,    /* of this node: its traffic to its pods always passes */
+	IPCACHE_HOST = 1 << 0,    /* an address of this node: its traffic to its pods passes */
 	IPCACHE_SERVICE = 1 << 1, /* a service address: look in service_map */
 };
 
@@ -107,8 +107,8 @@ struct ipcache_entry {
 };
 ABI_SIZE(struct ipcache_entry, 8);
 
-/* Key of cidr_map (LPM trie): asked only when ipcache_map has no entry.  Holds each prefix that a
- * policy names, value __u32 identity.  IPv4 prefixes are 96 bits longer. */
+/* Key of cidr_map (LPM trie), used only if ipcache_map has no entry.  The map holds each prefix
+ * that a policy names, with a __u32 identity as value.  IPv4 prefixes are 96 bits longer. */
 struct cidr_key {
 	__u32 prefixlen; /* bits of addr, 0..128 */
 	struct addr addr;
@@ -169,9 +169,10 @@ struct policy_entry {
 };
 ABI_SIZE(struct policy_entry, 48);
 
-/* Key of port_map (LPM trie), value __u8 verdict: port sets too long for policy_entry.  A range
- * is held as prefixes.  Bits after prefixlen: port_set 32, proto 8, port 16.  Prefixes of one
- * set and protocol do not overlap; proto 0 (any) is asked when the packet's own is not there. */
+/* Key of port_map (LPM trie), value __u8 verdict: port sets that are too long for policy_entry.  A
+ * range is stored as prefixes.  Bits after prefixlen: port_set 32, proto 8, port 16.  Prefixes of
+ * one set and protocol do not overlap; proto 0 (any) is looked up if the packet's own is missing.
+ */
 struct port_key {
 	__u32 prefixlen; /* 40 (any port) .. 56 */
 	__u32 port_set;
@@ -185,12 +186,12 @@ ABI_SIZE(struct port_key, 12);
 
 enum node_flag {
 	NODE_HAS_CIDRS = 1 << 0,      /* cidr_map is not empty */
-	NODE_VERDICT_EVENTS = 1 << 1, /* someone is watching: report new connections too */
+	NODE_VERDICT_EVENTS = 1 << 1, /* somebody watches events: report new connections, too */
 	NODE_ACCEL = 1 << 2,          /* the start-up self-test of acceleration passed */
-	NODE_FLOWS = 1 << 3,          /* somebody observes: note flows in flow_map */
+	NODE_FLOWS = 1 << 3,          /* somebody watches flows: record them in flow_map */
 	NODE_WRITING = 1 << 4,        /* an agent is changing policy, or was killed doing so */
-	/* The program of the former maps stands behind this one and is asked before a drop: it
-	 * knows connections that are not copied yet. */
+	/* The program of the old maps comes after this one and is asked before a drop: it knows
+	 * connections that are not copied yet. */
 	NODE_TAKEOVER = 1 << 5,
 	NODE_CHAINED = 1 << 6,    /* chained_map is, or was, not empty */
 	NODE_MASQUERADE = 1 << 7, /* pods leave the cluster under the node's address */
@@ -202,30 +203,31 @@ struct node_state {
 	__u32 revision;     /* grows with every change of policy, identity or address */
 	__u32 flags;        /* enum node_flag */
 	__u64 netns_cookie; /* of the agent's own network namespace */
-	/* The ports of this node's own addresses that may be in service_map lie between these, host
-	 * order, inclusive.  All zero: there are none. */
+	/* Range of the ports that service_map may have for this node's own addresses; host order,
+	 * inclusive.  All zero: none. */
 	__u16 node_port_min;
 	__u16 node_port_max;
-	/* For clients outside whose backend is on another node: this node's addresses and ports
-	 * that take their place.  All zero: such clients are dropped.  NODE_MASQUERADE takes these
-	 * ports, too, and the addresses of uplink_map. */
+	/* SNAT of clients outside whose backend is on another node: the addresses and ports of this
+	 * node that replace theirs.  All zero: packets of such clients are dropped.
+	 * NODE_MASQUERADE uses the same ports, and the addresses of uplink_map. */
 	__u16 snat_port_min;
 	__u16 snat_port_max;
 	struct addr snat_v4;
 	struct addr snat_v6;
-	__u32 host_ifindex; /* of HOST_DEVICE; 0: every device that is no endpoint's counts as it */
+	__u32 host_ifindex; /* of HOST_DEVICE; 0: every device but those of endpoints counts as it
+			     */
 	__u32 tail_pad;
 };
 ABI_SIZE(struct node_state, 64);
 
 /* ---- connection state ----------------------------------------------------------------------- */
 
-/* How old a time of last use may be before it is written again: 1 to 10 s, as the kernel's HZ goes.
+/* A time of last use is written again when it is this old: 1 to 10 s, depending on the kernel's HZ.
  */
 #define TOUCH_JIFFIES 1000
 
-/* Key of ct_map: a flow whose ends are sorted, so both directions meet in one entry.  "a" is the
- * end with the smaller (address, port) when compared as memory. */
+/* Key of ct_map: a flow with its ends sorted, so that both directions have the same entry.  "a" is
+ * the end with the smaller (address, port), compared as memory. */
 struct ct_key {
 	struct addr a;
 	struct addr b;
@@ -242,8 +244,8 @@ enum ct_flag {
 	CT_ESTABLISHED = 1 << 2, /* TCP: the opener acknowledged that answer */
 	CT_FIN_A = 1 << 3,
 	CT_FIN_B = 1 << 4,
-	/* Opened by the node itself or through its NAT: the opener's address does not tell who it
-	 * is, so only its own packets ask policy again. */
+	/* Opened by the node itself or through its NAT: the opener's address does not identify the
+	 * opener, so policy is checked again only with the opener's own packets. */
 	CT_BEHIND_NODE = 1 << 5,
 };
 
@@ -258,8 +260,8 @@ struct ct_entry {
 };
 ABI_SIZE(struct ct_entry, 32);
 
-/* Key of ct_count_map (an array of __s64) for the free entries of ct_map; every other key is a slot
- * and counts the entries that this endpoint owns. */
+/* Key in ct_count_map (an array of __s64) of the number of free entries of ct_map.  Every other key
+ * is a slot: the number of entries that this endpoint owns. */
 #define CT_COUNT_FREE 0
 
 #define NS_PER_SEC            1000000000ULL
@@ -271,9 +273,9 @@ ABI_SIZE(struct ct_entry, 32);
 
 /* ---- flows as an observer sees them --------------------------------------------------------- */
 
-/* Key of flow_map: who speaks to which port of whom, as policy is asked: after translation, in the
- * direction of the opening.  A packet whose ends stand the other way round in the map is an answer
- * and makes no entry. */
+/* Key of flow_map: sender, receiver and its port as policy sees them, after translation, in the
+ * direction in which the flow was opened.  If the map has the flow with its ends exchanged, the
+ * packet is an answer and makes no entry. */
 struct flow_key {
 	struct addr saddr;
 	struct addr daddr;
@@ -286,17 +288,17 @@ ABI_SIZE(struct flow_key, 36);
 enum flow_flag {
 	FLOW_PASSED = 1 << 0,
 	FLOW_DENIED = 1 << 1,  /* by policy */
-	FLOW_AUDITED = 1 << 2, /* passed an audited end that would have refused it */
-	FLOW_FOUND = 1 << 3,   /* written by the agent: it was there before the observation began */
+	FLOW_AUDITED = 1 << 2, /* passed, though the policy of an audited end denies it */
+	FLOW_FOUND = 1 << 3,   /* written by the agent: it existed before somebody watched flows */
 };
 
-/* Value of flow_map.  Counts are of what makes entries: openings of TCP and SCTP, every packet of
- * other protocols; CPUs may lose some to each other. */
+/* Value of flow_map.  It counts the openings of TCP and SCTP, and every packet of other protocols.
+ * CPUs that count at the same moment may lose some. */
 struct flow_record {
 	__u64 packets;
 	__u64 first_ns; /* CLOCK_MONOTONIC_COARSE */
 	__u64 last_ns;
-	__u64 reported_ns; /* time of the last event about an audited end that denies it */
+	__u64 reported_ns; /* time of the last EVENT_AUDIT about it */
 	__u32 flags;       /* enum flow_flag */
 	__be16 sport;      /* of the first packet */
 	__u16 pad;
@@ -319,10 +321,11 @@ ABI_SIZE(struct service_key, 20);
 enum service_kind { CLUSTER_IP, NODE_PORT, LOAD_BALANCER, EXTERNAL_IP, HOST_PORT };
 
 enum service_flag {
-	/* Of a CLUSTER_IP: everybody gets an endpoint of this node.  Of the other kinds: clients
-	 * from outside the cluster do, and keep their address; clients inside use all. */
+	/* CLUSTER_IP: all clients get an endpoint of this node.  The other kinds: clients outside
+	 * the cluster get one, and keep their address; clients inside use all endpoints. */
 	SERVICE_LOCAL = 1 << 0,
-	/* Some endpoint serves: who may not use it is dropped.  Else clients are refused. */
+	/* Some endpoint serves: packets of clients that may not use it are dropped.  Without this
+	 * flag clients are refused. */
 	SERVICE_HAS_ENDPOINTS = 1 << 1,
 	SERVICE_SOURCE_RANGES = 1 << 2, /* only clients in range_map may use it */
 };
@@ -331,13 +334,14 @@ enum service_flag {
 struct service {
 	__u32 id;       /* one port of a service in one family: all its frontends share it */
 	__u32 backends; /* for new connections: backend_map indices 0 .. backends - 1 */
-	/* Those of this node, where a frontend is SERVICE_LOCAL: BACKEND_LOCAL and what follows. */
+	/* Backends of this node, if a frontend is SERVICE_LOCAL: indices from BACKEND_LOCAL on. */
 	__u32 local_backends;
-	__u32 affinity_s; /* how long a client keeps its backend after its last use; 0: not */
+	__u32 affinity_s; /* a client keeps its backend so long after its last use; 0: no affinity
+			   */
 	__u8 kind;        /* enum service_kind */
 	__u8 flags;       /* enum service_flag */
-	/* Behind those of backends: endpoints that keep their flows and get no new ones, because
-	 * they serve while they terminate, or are too far away. */
+	/* The indices after these: endpoints that keep their flows and get no new ones, because
+	 * they terminate or hints exclude them. */
 	__u16 keeping;
 	__u32 table_size; /* reserved for Maglev: 0 */
 };
@@ -358,7 +362,7 @@ struct backend {
 };
 ABI_SIZE(struct backend, 20);
 
-/* Key of affinity_map (LRU): who keeps a backend of which service. */
+/* Key of affinity_map (LRU): a client and a service of which it keeps the backend. */
 struct affinity_key {
 	struct addr client; /* a pod's own address, in the socket layer too; all zero: the node */
 	__u32 service_id;
@@ -401,7 +405,7 @@ ABI_SIZE(struct sock_service, 40);
 /* Value of sock_bucket_map, an array indexed by socket cookie modulo SOCK_BUCKETS. */
 struct sock_bucket {
 	__u64 cookie;     /* of the TCP socket in this bucket, 0: free */
-	__u32 overflowed; /* a second socket met the bucket and uses its own storage; stays set */
+	__u32 overflowed; /* a second socket found the bucket taken and uses its own storage */
 	struct sock_service service;
 	__u32 pad;
 };
@@ -418,33 +422,33 @@ struct sendmsg_services {
 ABI_SIZE(struct sendmsg_services, 404);
 
 enum nat_flag {
-	NAT_REQUEST = 1 << 0,     /* from the client to the backend; else the way back */
+	NAT_REQUEST = 1 << 0,     /* from the client to the backend; else from the backend back */
 	NAT_CLIENT_DONE = 1 << 1, /* TCP: sent its FIN; a RST counts as both */
 	NAT_BACKEND_DONE = 1 << 2,
 	NAT_CLIENT_ACKED = 1 << 3, /* TCP: its FIN is acknowledged */
 	NAT_BACKEND_ACKED = 1 << 4,
-	NAT_FORWARD = 1 << 5, /* for an address elsewhere: the program routes it itself, for the
-			       * source may be the node's, which its stack takes from nobody */
+	NAT_FORWARD = 1 << 5, /* to another host: the program itself routes the packet.  Its source
+			       * may be the node's, which the node's stack refuses from a device */
 };
 
 /*
- * Value of nat_map (LRU), the memory of per-packet translation.  The key is the struct flow with
- * which a packet arrives.  Two entries a connection: the key of the way back is this entry's flow
- * with the ends exchanged, and so the other way round.
+ * Value of nat_map (LRU), the state of per-packet translation.  The key is the struct flow with
+ * which a packet arrives.  A connection has two entries: the key of each is the flow of the other
+ * one with the ends exchanged.
  */
 struct nat_entry {
 	struct flow flow;   /* with which the packet leaves */
 	__u32 flags;        /* enum nat_flag */
-	__u32 backend;      /* NAT_REQUEST: index in backend_map when it was last looked for */
+	__u32 backend;      /* NAT_REQUEST: index in backend_map when it was last found there */
 	__u32 seen_jiffies; /* as in struct ct_entry */
 	__u32 fin_end;      /* TCP: what acknowledges the FIN of this direction, host order */
 	__u64 last_seen_ns;
 };
 ABI_SIZE(struct nat_entry, 64);
 
-/* Value of nat_work_map: what a program works on while it translates a packet. */
+/* Value of nat_work_map: data of a program while it translates a packet. */
 struct nat_work {
-	struct flow way; /* where the packet goes */
+	struct flow way; /* with which the packet leaves */
 	__u32 way_flags; /* enum nat_flag */
 	__u32 reply_flags;
 	/* A new connection: */
@@ -474,10 +478,10 @@ ABI_SIZE(struct frag_ports, 4);
 
 /* ---- socket acceleration -------------------------------------------------------------------- */
 
-/* Key of accel_map (sockhash, value: the socket's cookie as user space reads it) and of
- * accel_peer_map: a TCP socket of a pod, as itself sees the connection.  The peer's key is this one
- * with the ends exchanged and opener inverted, so two sockets only ever meet when one of them
- * opened the connection and the other accepted it. */
+/* Key of accel_map (sockhash; user space reads the socket's cookie as value) and of accel_peer_map:
+ * the connection as a TCP socket of a pod sees it.  The peer's key is this one with the ends
+ * exchanged and opener inverted, so two sockets match only if one of them opened the connection and
+ * the other accepted it. */
 struct accel_key {
 	struct addr local;
 	struct addr remote;
@@ -487,10 +491,10 @@ struct accel_key {
 };
 ABI_SIZE(struct accel_key, 40);
 
-/* Value of accel_peer_map (LRU): what a socket must know of its peer.  Written when the peer is
- * established, deleted when it has been read; losing one costs a direction its acceleration. */
+/* Value of accel_peer_map (LRU): what a socket must know about its peer.  Written when the peer is
+ * established, deleted when the socket has read it.  Without it a direction stays with packets. */
 struct accel_peer {
-	__u64 sock; /* kernel pointer: to be believed only while cookie, ports and state agree */
+	__u64 sock; /* kernel pointer: valid only while cookie, ports and state agree */
 	__u64 cookie;
 	__u64 netns_cookie;
 };
@@ -506,7 +510,7 @@ enum accel_state {
 struct accel_direction {
 	struct accel_key peer_key;
 	struct accel_peer peer; /* valid when ACCEL_REDIRECTING */
-	__u64 peer_prot;        /* its operations; others mean that something sits on top by now */
+	__u64 peer_prot;        /* the peer's operations; they change if kernel TLS is put on top */
 	__u64 queued_bytes;     /* memory sent to the peer since its queue was last seen empty */
 	__u32 revision;         /* node_state.revision under which policy last said yes */
 	__u16 slot;             /* of the sender's endpoint */
@@ -516,9 +520,9 @@ struct accel_direction {
 };
 ABI_SIZE(struct accel_direction, 96);
 
-/* What may wait unread in a receiver's queue before the sender goes back to packets, and what a
- * message occupies there beside its bytes (struct sk_msg is about 750 bytes and comes from the
- * kmalloc-1k cache). */
+/* How much may wait unread in a receiver's queue before the sender goes back to packets, and the
+ * memory that a message needs there beside its bytes (struct sk_msg has about 750 bytes and comes
+ * from the kmalloc-1k cache). */
 #define ACCEL_QUEUE_MAX    8388608 /* bytes: 8 MiB */
 #define ACCEL_MESSAGE_COST 1024
 
@@ -571,8 +575,8 @@ ABI_SIZE(struct tcp_event, 144);
 
 /* ---- counters and events -------------------------------------------------------------------- */
 
-/* Number, name, what a person is told.  Feeds the enum, the counters, the CLI and the README.
- * Numbers are never reused. */
+/* Number, name, text for people.  The enum, the counters and the CLI use this table.  Numbers are
+ * never used again. */
 #define DROP_REASONS(X)                                                          \
 	X(1, TRUNCATED, "packet shorter than its headers say")                   \
 	X(2, SPOOFED_ADDRESS, "source address is not the pod's own")             \
@@ -601,7 +605,7 @@ ABI_SIZE(struct tcp_event, 144);
 enum drop_reason { DROP_NONE, DROP_REASONS(X) DROP_REASON_COUNT };
 #undef X
 
-/* Things that are counted though no packet was dropped. */
+/* Counted events without a dropped packet. */
 #define NOTICES(X)                                                                       \
 	X(0, CT_FULL, "connection table full: flow went on without an entry")            \
 	X(1, EVENTS_LOST, "event not sent: ring full or rate limit")                     \
@@ -644,31 +648,31 @@ struct flow_event {
 };
 ABI_SIZE(struct flow_event, 80);
 
-/* What a CPU lets pass each second: events of all endpoints together (what exceeds it is counted as
- * NOTICE_EVENTS_LOST), and neighbour messages (ARP, IPv6 discovery) from one endpoint to the host.
- */
+/* Limits for each CPU and second: events of all endpoints together (those above the limit are
+ * counted as NOTICE_EVENTS_LOST), and neighbour messages (ARP, IPv6 discovery) from one endpoint to
+ * the host. */
 #define EVENT_RATE     1000
 #define NEIGHBOUR_RATE 100
 
 /* Value of budget_map, per CPU, indexed by slot; slot 0 counts the events of all. */
 struct endpoint_budget {
-	__u64 second; /* that the counters are of */
+	__u64 second; /* the counters are about this one */
 	__u32 events;
 	__u32 neighbours;
 };
 ABI_SIZE(struct endpoint_budget, 16);
 
 /* New entries of the kernel's neighbour table that all endpoints together may cause in a second.
- * The table has room for 1024 by default, and an entry that nobody answers for stays for 3 s. */
+ * The table has room for 1024 by default, and an entry without an answer stays for 3 s. */
 #define NEIGHBOUR_ENTRY_RATE 128
 #define NEIGHBOUR_RECENT     8
 
 /* Value of neighbour_map, indexed by slot; slot 0 counts the entries of all. */
 struct neighbour_share {
-	__u64 second; /* that the counter is of */
+	__u64 second; /* the counter is about this one */
 	__u32 entries;
 	__u32 pad;
-	/* Destinations that were let through lately; an address has its place by its last bits. */
+	/* Destinations of the last packets; the last bits of an address choose its place. */
 	struct addr recent[NEIGHBOUR_RECENT];
 };
 ABI_SIZE(struct neighbour_share, 144);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Typed access to the maps: the only user of bpf_map_*_elem().  All functions return 0 or a
- * negative errno (-E2BIG, -ENOSPC: the map is full); _del is fine with what is not there.
+ * negative errno (-E2BIG, -ENOSPC: the map is full); _del returns 0 also if there is no such entry.
  */
 #ifndef TENDRIL_DATAPATH_MAPS_H
 #define TENDRIL_DATAPATH_MAPS_H
@@ -13,23 +13,24 @@
 
 /* The node's state, mapped shared: bump revision with maps_bump_revision(). */
 struct node_state *maps_node(struct datapath *datapath);
-/* Makes every live flow ask policy again with its next packet; call after the maps are written. */
+/* Makes the programs check policy again with the next packet of every flow.  Call it after the maps
+ * are written. */
 void maps_bump_revision(struct datapath *datapath);
 
 /* Writes the slot and its namespace's entry in netns_map.  flags and policy_id change in one store;
- * translated is the datapath's and left as it is. */
+ * translated belongs to the programs and stays as it is. */
 int endpoint_map_set(struct datapath *datapath, uint16_t slot,
 		     const struct endpoint_entry *endpoint);
 int endpoint_map_get(struct datapath *datapath, uint16_t slot, struct endpoint_entry *ret);
 int endpoint_map_del(struct datapath *datapath, uint16_t slot); /* zeroes it and its statistics */
-/* Leads the packets of a device to the slot of an endpoint that another plugin wired. */
+/* Device of an endpoint that another plugin wired, and its slot. */
 int chained_map_set(struct datapath *datapath, int ifindex, uint16_t slot);
 int chained_map_get(struct datapath *datapath, int ifindex, uint16_t *ret_slot);
 int chained_map_del(struct datapath *datapath, int ifindex);
-/* Removes the entries that is_kept() does not want. */
+/* Removes the entries for which is_kept() is false. */
 void chained_map_prune(struct datapath *datapath,
 		       bool (*is_kept)(int ifindex, uint16_t slot, void *arg), void *arg);
-/* Sums over CPUs. */
+/* The sums over all CPUs. */
 int endpoint_stats_get(struct datapath *datapath, uint16_t slot, struct endpoint_stats *ret);
 
 /* The node's addresses on a device, for masquerade. */
@@ -48,13 +49,13 @@ int flow_map_add(struct datapath *datapath, const struct flow_key *key,
 		 const struct flow_record *record);
 int flow_map_del(struct datapath *datapath, const struct flow_key *key);
 
-/* Calls each() for the sockets that take part in acceleration; a non-zero return ends the walk and
- * is returned.  Sockets come and go meanwhile: one may be missed or seen twice. */
+/* Calls each() for the sockets that are accelerated.  If each() returns non-zero, the walk ends and
+ * returns that.  Sockets come and go meanwhile: one may be missed or seen twice. */
 int accel_map_foreach(struct datapath *datapath,
 		      int (*each)(const struct accel_key *key, uint64_t cookie, void *arg),
 		      void *arg);
 
-/* Which map maps_foreach() and maps_usage() speak of. */
+/* The maps that maps_foreach(), maps_usage() and others take. */
 enum map_id {
 	MAP_IPCACHE,
 	MAP_CIDR,
@@ -70,14 +71,14 @@ enum map_id {
 	MAP_COUNT,
 };
 
-/* Calls each(key, value, arg) for all entries (batched); a non-zero return ends the walk and is
- * returned.  Deleting the entry at hand is allowed. */
+/* Calls each(key, value, arg) for all entries, which are read in batches.  If each() returns
+ * non-zero, the walk ends and returns that.  each() may delete its entry. */
 int maps_foreach(struct datapath *datapath, enum map_id map,
 		 int (*each)(const void *key, const void *value, void *arg), void *arg);
 
 /* Sets or deletes many entries, in order, with few system calls; keys and values are dense arrays.
- * Also after a failure *ret_done (unless NULL) says how many were done; what is behind them is as
- * it was.  To delete what is not there is no failure. */
+ * *ret_done (may be NULL) is how many were done, also after a failure; the others are unchanged.
+ * Deleting an entry that does not exist is no failure. */
 int maps_set_batch(struct datapath *datapath, enum map_id map, const void *keys, const void *values,
 		   size_t count, size_t *ret_done);
 int maps_del_batch(struct datapath *datapath, enum map_id map, const void *keys, size_t count,
@@ -86,23 +87,24 @@ int maps_del_batch(struct datapath *datapath, enum map_id map, const void *keys,
 const char *map_name(enum map_id map);
 uint32_t maps_capacity(const struct datapath *datapath, enum map_id map);
 unsigned int maps_cpus(const struct datapath *datapath); /* possible ones */
-/* Entries in use and capacity.  For hash maps this walks: for status, not for hot paths. */
+/* Entries in use and capacity.  Walks through hash maps, so it is only for status. */
 int maps_usage(struct datapath *datapath, enum map_id map, uint32_t *ret_used,
 	       uint32_t *ret_capacity);
 
 /* Bytes of kernel memory that all maps hold (memlock of their fdinfo). */
 int maps_memory(struct datapath *datapath, uint64_t *ret_bytes);
 
-/* Deletes what has outlived the CT_*_NS of its state, and connections of endpoints that are gone;
- * returns how many, or a negative errno.  ct_map_sweep() also counts each endpoint's entries anew.
- */
+/* Deletes entries that are older than the CT_*_NS of their state, and those of endpoints that are
+ * gone.  Returns how many, or a negative errno.  ct_map_sweep() also counts the entries of each
+ * endpoint again. */
 int ct_map_sweep(struct datapath *datapath, uint64_t now_ns);
 int nat_map_sweep(struct datapath *datapath, uint64_t now_ns);
 
-/* Sums over CPUs of metric_map: drop reason, or METRIC_NOTICES + notice. */
+/* The sum over all CPUs of a counter in metric_map: a drop reason, or METRIC_NOTICES + notice. */
 int metric_get(struct datapath *datapath, unsigned int metric, uint64_t *ret);
 
-/* The event ring: fd for the event loop; events_consume() calls each() for what is there. */
+/* The event ring: a descriptor for the event loop.  events_consume() calls each() for the events
+ * that are there. */
 int events_fd(struct datapath *datapath);
 int events_consume(struct datapath *datapath,
 		   void (*each)(const struct flow_event *event, void *arg), void *arg);

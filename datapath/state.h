@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the files of the loader and of the map access share: struct datapath.  Outside of datapath/
- * only tests include this.
+ * struct datapath, and what the files of datapath/ share.  Outside of datapath/ only tests include
+ * this.
  */
 #ifndef TENDRIL_DATAPATH_STATE_H
 #define TENDRIL_DATAPATH_STATE_H
@@ -17,7 +17,7 @@
 #define PIN_PATH_MAX 528 /* pin_dir, a folder, NAME_MAX */
 #define PROGRAM_MAX  32
 
-/* Maps that user space touches beyond enum map_id, numbered on from it. */
+/* Further maps of user space; the numbers continue those of enum map_id. */
 enum {
 	MAP_ENDPOINT = MAP_COUNT,
 	MAP_ENDPOINT_STATS,
@@ -51,14 +51,14 @@ struct ring_buffer;
 
 struct datapath {
 	char pin_dir[256];   /* "": a trial, pins nothing */
-	int trial_link_fd;   /* of its only cgroup program; -1 */
+	int trial_link_fd;   /* link of a trial's only cgroup program; -1: none */
 	uint32_t pinned_abi; /* of the maps that were found, see takeover_begin() */
 	bool staged;         /* the maps are in the next folder until takeover_finish() */
-	int old_links[4];    /* until takeover_finish(), see cgroup_attach() */
+	int old_links[4];    /* until takeover_finish(), see links_drop_old() */
 	size_t old_link_count;
 	bool tcx;
 	bool socket_services;
-	bool accel_later; /* its programs are still to come, see datapath_load_accel() */
+	bool accel_later; /* datapath_load_accel() will load the programs of acceleration */
 	struct program programs[PROGRAM_MAX];
 	size_t program_count;
 
@@ -81,7 +81,7 @@ struct datapath {
 
 /* Name of a map by enum map_id or the numbers above. */
 const char *map_name_of(int map);
-/* Checks the descriptors in map_fds against the types in abi.h and maps what is mapped. */
+/* Compares the maps of map_fds with the types in abi.h, and mmaps those with a pointer above. */
 int maps_init(struct datapath *datapath, struct errmsg *err);
 void maps_done(struct datapath *datapath);
 /* Sizes of a map for map_walk(); a per-CPU value_size is that of all CPUs together. */
@@ -94,7 +94,7 @@ struct map_shape {
 /* As maps_foreach(), for any hash, array or trie. */
 int map_walk(int fd, const struct map_shape *shape,
 	     int (*each)(const void *key, const void *value, void *arg), void *arg);
-/* One entry of any map; 0 or a negative errno.  Deleting what is not there is fine. */
+/* One entry of any map; 0 or a negative errno.  map_del() returns 0 also if there is no entry. */
 int map_set(struct datapath *datapath, int map, const void *key, const void *value);
 int map_get(struct datapath *datapath, int map, const void *key, void *ret_value);
 int map_del(struct datapath *datapath, int map, const void *key);
@@ -103,43 +103,42 @@ int map_next(struct datapath *datapath, int map, const void *key, void *ret_key)
 
 /* ---- sweep.c ---- */
 
-/* Deletes the entry unless it was touched since it was read (-EAGAIN): compare-and-delete. */
+/* Deletes the entry if it is still as it was read (compare-and-delete); else -EAGAIN. */
 int ct_map_del_if(struct datapath *datapath, const struct ct_key *key, const struct ct_entry *seen);
 
 /* ---- datapath.c ---- */
 
-/* Makes the folders for maps and links below pin_dir; fine if they exist. */
+/* Makes the folders for maps and links below pin_dir; 0 also if they exist. */
 int pin_folders_make(const struct datapath *datapath, struct errmsg *err);
 
 /* ---- takeover.c ---- */
 
 struct bpf_object;
 
-/* Reads the version that is pinned below pin_dir, or pins this one where nothing is pinned yet, and
- * tidies up after a process that died in the middle of a takeover.  -EPROTO: made by a later
- * version, or by one that is too old. */
+/* Reads the version that is pinned below pin_dir, or pins this one if nothing is pinned yet. Cleans
+ * up after a process that died during a takeover.  -EPROTO: the version is later, or too old. */
 int takeover_begin(struct datapath *datapath, struct errmsg *err);
 /* Pins this version if none is pinned. */
 int version_ensure(const char *pin_dir, struct errmsg *err);
-/* Gives every map of the object its pinned predecessor, where there is one that it can go on with;
- * decides which maps must be copied. */
+/* Makes the object use the pinned maps of its predecessor where it can, and decides which maps must
+ * be copied. */
 int takeover_reuse(const struct datapath *datapath, struct bpf_object *object, struct errmsg *err);
-/* Once the object is loaded: copies what its maps do not share with their predecessors, and pins
- * all maps in the next folder.  -ENOSPC: what is there does not fit; all is as it was. */
+/* After the object is loaded: copies the entries of maps that it does not share with its
+ * predecessor, and pins all maps in the next folder.  -ENOSPC: they do not fit; nothing changed. */
 int takeover_stage(struct datapath *datapath, struct bpf_object *object, struct errmsg *err);
-/* Once the programs of sockets and host are replaced: replaces those of the endpoints, brings over
- * what the old programs wrote in the meantime, and lets go of the old maps. */
+/* After the programs of sockets and of the host are replaced: replaces those of the endpoints,
+ * copies what the old programs wrote meanwhile, and removes the old maps. */
 int takeover_finish(struct datapath *datapath, struct errmsg *err);
 /* Path of a map's pin, or of the folder if name is "". */
 const char *map_path(const struct datapath *datapath, const char *name, char buf[PIN_PATH_MAX]);
-/* Calls each() with every name in a folder until it returns something else than 0, which is
- * returned; fine if there is no such folder. */
+/* Calls each() with every name in a folder until it returns non-zero, and returns that; 0 also if
+ * there is no such folder. */
 int pins_foreach(const char *path, int (*each)(const char *name, void *arg), void *arg);
-/* Whether pin_dir has this folder for maps, in whatever step of a takeover. */
+/* Whether a folder of this name in pin_dir has maps, at any step of a takeover. */
 bool folder_has_maps(const char *name);
-/* Ends acceleration for the sockets whose programs work on the maps in a folder. */
+/* Ends acceleration of the sockets in the maps of a folder. */
 void accel_end(const char *maps);
-/* Removes the pins in a folder and the folder itself; fine if there is none. */
+/* Removes the pins in a folder and the folder itself; 0 also if there is none. */
 int folder_remove(const char *path, struct errmsg *err);
 
 /* ---- copy.c ---- */
@@ -150,13 +149,13 @@ struct map_rule;
 bool type_has_entries(enum bpf_map_type type);
 /* Whether the entries of the pinned map must be converted. */
 bool rule_converts(const struct datapath *datapath, const struct map_rule *rule);
-/* Copies all entries from one map of this name to another; -E2BIG: there is no room.  again: only
- * what the new one lacks by now; what finds no room then is left out. */
+/* Copies all entries from one map of this name to another; -E2BIG: there is no room.  again: copies
+ * only the entries that the new map does not have, as far as there is room. */
 int map_copy(const struct datapath *datapath, const char *name, int from, int to, bool again);
 
 /* ---- swap.c ---- */
 
-/* All programs of the old maps, on whatever device, hand over to those of the new ones at once. */
+/* Hands over from the programs of the old maps to those of the new ones, on all devices at once. */
 struct swap {
 	struct datapath *datapath;
 	int jump_fd;               /* program array, the target of "jumps" */
@@ -164,42 +163,42 @@ struct swap {
 	struct program targets[2]; /* the old ones, until swap_flip() */
 };
 
-/* Puts a jump to the old program into the place of each old program, and the old program itself
- * behind it.  -ENOENT: there are no old programs. */
+/* Replaces each old program by a jump to it, and attaches the old program itself behind that.
+ * -ENOENT: there are no old programs. */
 int swap_begin(struct datapath *datapath, struct swap *ret_swap, struct errmsg *err);
-/* From here on the new programs decide; while NODE_TAKEOVER is set, what they would drop is asked
- * of the old ones. */
+/* From here on the new programs decide.  While NODE_TAKEOVER is set, the old ones decide about
+ * packets that the new ones would drop. */
 int swap_flip(struct swap *swap, struct errmsg *err);
-/* Puts the new programs into their places.  Works without swap_begin(), too. */
+/* Replaces the jumps by the new programs.  Works without swap_begin(), too. */
 void swap_finish(struct datapath *datapath);
 void swap_release(struct swap *swap);
 
 /* ---- convert.c ---- */
 
-/* What must be known of a map whose entries are copied into one of a newer layout. */
+/* How the entries of a map are copied into a map with a newer layout. */
 struct map_rule {
 	const char *map;
 	/* The ABI that brought the present layout; entries of an earlier one go through convert().
 	 * Without convert(): the value only grew, and zero in the new fields means "as before". */
 	uint32_t since;
 	void (*convert)(const void *old_key, const void *old_value, void *key, void *value);
-	/* The old programs wrote value after it was copied, the new ones have written now: changes
-	 * now if it lacks something.  Without merge(): now stays. */
+	/* Called if the old programs wrote value after the copy, and the new programs wrote now.
+	 * Adds to now what it lacks.  Without merge(): now stays. */
 	bool (*merge)(void *now, const void *value);
 };
 
-/* The rule of a map; one without any function if there is none. */
+/* The rule of a map; a map without a rule gets one without functions. */
 const struct map_rule *map_rule_find(const char *map);
 
 /* ---- links.c ---- */
 
 struct program *program_find(const struct datapath *datapath, const char *name);
-/* Puts this process' programs behind every pinned link and attaches the cgroup and sk_msg programs
- * that were loaded; removes links of programs that were not. */
+/* Puts this process' programs behind every pinned link, and attaches the cgroup and sk_msg programs
+ * that were loaded.  Removes the links of programs that were not loaded. */
 int links_open(struct datapath *datapath, const char *cgroup, struct errmsg *err);
-/* Ends what cgroup_attach() left attached beside the new programs. */
+/* Detaches the old programs that cgroup_attach() left beside the new ones. */
 void links_drop_old(struct datapath *datapath);
-/* Takes the acceleration programs off the cgroup and accel_map, whoever put them there. */
+/* Detaches the acceleration programs, also another process', from the cgroup and accel_map. */
 void links_drop_accel(struct datapath *datapath);
 /* Attaches tcp_state in place of an earlier process' program; fine if it is attached, or not
  * loaded. Connections that close between the two are not reported. */

@@ -18,7 +18,7 @@ struct flow {
 	struct addr saddr;
 	struct addr daddr;
 	__be16 sport; /* ICMP echo request: the identifier; 0 where the protocol has no ports */
-	__be16 dport; /* ICMP echo reply: the identifier; so it is the mirror of its request */
+	__be16 dport; /* ICMP echo reply: the identifier, as its request has it as sport */
 	__u8 proto;   /* IPPROTO_* */
 	__u8 pad[3];
 };

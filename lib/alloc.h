@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Allocation that cannot fail: out of memory prints one line and aborts.  For sizes that our own
- * code chooses.  A size that comes from outside (a request body, a file) is allocated with malloc()
- * and checked, so that nobody can end a program with a large number.
+ * Allocation that cannot fail: out of memory prints one line and aborts.  It is for sizes that our
+ * own code chooses.  Where a size comes from outside (a request body, a file), the caller uses
+ * malloc() and checks the result, so that nobody can end a program with a large number.
  */
 #ifndef TENDRIL_LIB_ALLOC_H
 #define TENDRIL_LIB_ALLOC_H
@@ -22,8 +22,8 @@ void *xmemdup(const void *data, size_t size) __attribute__((malloc, returns_nonn
 char *xasprintf(const char *fmt, ...)
 	__attribute__((format(printf, 1, 2), malloc, returns_nonnull));
 
-/* Reports that memory ran out while size bytes were wanted, and aborts: for libraries that allocate
- * themselves (cJSON, libmnl, ...) and return NULL. */
+/* Reports that size bytes could not be allocated, and aborts.  It is for libraries that allocate
+ * memory themselves (cJSON, libmnl, ...) and return NULL. */
 void out_of_memory(size_t size) __attribute__((noreturn, cold));
 
 #endif

@@ -50,7 +50,8 @@ void buffer_add(struct buffer *buffer, const void *data, size_t len);
 void buffer_string(struct buffer *buffer, const char *text); /* without its NUL */
 void buffer_print(struct buffer *buffer, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
-/* For keys: text with its NUL, and a number of four bytes, so that no two keys run together. */
+/* For keys made of several parts: text with its NUL, and a number of four bytes.  Different parts
+ * never make the same key. */
 void buffer_text(struct buffer *buffer, const char *text);
 void buffer_number(struct buffer *buffer, uint32_t number);
 void buffer_done(struct buffer *buffer);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Child processes for work that would hold up the event loop.  An open descriptor keeps a pod's
- * namespace alive and a dead agent's locks taken, so a child closes all but those that it works
- * with. It ends when its parent closes its end of a socket, or dies.
+ * Child processes for work that would block the event loop.  An open descriptor keeps a pod's
+ * namespace alive, and the locks of an agent that has died.  So a child closes all descriptors that
+ * it does not need.  It ends when its parent dies or closes its end of their socket.
  */
 #ifndef TENDRIL_LIB_CHILD_H
 #define TENDRIL_LIB_CHILD_H
@@ -18,7 +18,8 @@
  * order.  0 or -errno. */
 int child_settle(const char *name, int *fds, size_t fd_count);
 
-/* In the child, once it has its final privileges: it is killed when its parent dies. */
+/* Called in the child, after its last change of privileges.  From then on the kernel kills it when
+ * its parent dies.  False: the parent has died already. */
 bool child_bind_to(pid_t parent);
 
 #endif

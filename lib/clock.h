@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Time that only goes forward, for deadlines and pauses, the same as the datapath's; and how it is
- * shown. */
+/* Time that never goes back, for deadlines and pauses, and how it is shown.  The datapath uses the
+ * same clock. */
 #ifndef TENDRIL_LIB_CLOCK_H
 #define TENDRIL_LIB_CLOCK_H
 
@@ -16,7 +16,7 @@ static inline uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-/* Signed, so that what is left until a deadline may be less than nothing. */
+/* Signed, so that the time left until a deadline can be negative. */
 static inline int64_t now_ms(void)
 {
 	return (int64_t)(now_ns() / 1000000);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a CNI call fails with, as plugin and agent tell each other and the runtime. */
+/* Error codes of CNI calls.  The agent returns them to the plugin, and the plugin to the runtime.
+ */
 #ifndef TENDRIL_LIB_CNI_CODE_H
 #define TENDRIL_LIB_CNI_CODE_H
 

@@ -15,7 +15,7 @@ struct errmsg {
  * may be NULL. */
 int fail(struct errmsg *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
-/* As fail(), for texts that say it all: no strerror is added. */
+/* As fail(), without strerror: for a text that is complete. */
 int fail_plain(struct errmsg *err, int code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Small files: read whole with a bound, replace as a whole, one-line kernel settings. */
+/* Small files: reads of a whole file up to a limit, atomic replacement, kernel settings. */
 #ifndef TENDRIL_LIB_FILE_H
 #define TENDRIL_LIB_FILE_H
 
@@ -14,7 +14,7 @@
  * -ENOENT, -EFBIG, -EINVAL (not a regular file). */
 int file_read(const char *path, size_t max, char **ret_text, size_t *ret_len, struct errmsg *err);
 
-/* The same of a file that is open; path is for errors. */
+/* The same for an open file; path is for error texts. */
 int file_read_fd(int fd, const char *path, size_t max, char **ret_text, size_t *ret_len,
 		 struct errmsg *err);
 
@@ -28,20 +28,20 @@ enum file_durability {
 int file_write(const char *path, const char *text, size_t len, mode_t mode,
 	       enum file_durability durability, struct errmsg *err);
 
-/* As file_write() and file_read(), of a file that a program keeps for itself: a last line
- * {"checksum":"..."} tells damage that would otherwise parse.  max bounds the text without that
- * line.  Reading: -EBADMSG if the two do not agree.  A file without that line (of an earlier
- * version, or repaired by hand) is returned as it is, with *ret_checked false (NULL: the caller
- * does not ask): the caller must refuse what is empty or ends early. */
+/* As file_write() and file_read(), for a file that a program keeps for itself.  A last line
+ * {"checksum":"..."} reveals damage that would otherwise parse; max does not count this line.
+ * Reading returns -EBADMSG if the checksum is wrong.  A file without this line (of an earlier
+ * version, or repaired by hand) is returned as it is, with *ret_checked false (may be NULL): the
+ * caller must refuse a text that is empty or ends early. */
 int file_write_checked(const char *path, const char *text, size_t len, mode_t mode,
 		       enum file_durability durability, struct errmsg *err);
 int file_read_checked(const char *path, size_t max, char **ret_text, size_t *ret_len,
 		      bool *ret_checked, struct errmsg *err);
 
-/* The same in every process and version.  Finds damage, not forgery. */
+/* The same in every process and version.  It finds damage, not forgery. */
 uint64_t file_checksum(const char *text, size_t len);
 
-/* Creates a folder and the ones above it; fine if it exists. */
+/* Creates a folder and its parents; 0 also if it exists. */
 int file_make_dir(const char *path, mode_t mode, struct errmsg *err);
 
 /* A kernel setting such as "net/ipv4/ip_forward", in the calling thread's network namespace.

@@ -596,8 +596,8 @@ static void turn_away(int fd)
 	send(fd, answer, sizeof(answer) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-/* Who connects and asks nothing, or was answered and stays, must not keep out those who ask: the
- * oldest such connection goes.  False: there is none. */
+/* Closes the oldest connection that has sent no request, or stays after its answer: such clients
+ * must not keep others out.  False: there is none. */
 static bool server_make_room(struct http_server *server)
 {
 	struct http_exchange *exchange;

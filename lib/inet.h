@@ -21,8 +21,8 @@ struct prefix_set {
 	size_t count;
 };
 
-/* Parses an IPv4 or IPv6 address; IPv4 becomes v4-mapped.  "::ffff:1.2.3.4" and IPv4 numbers with
- * leading zeros are refused.  -EINVAL, ret untouched, if it is none. */
+/* Parses an IPv4 or IPv6 address; IPv4 becomes v4-mapped.  Refuses "::ffff:1.2.3.4" and IPv4
+ * numbers with leading zeros.  -EINVAL: it is no address; *ret_addr is unchanged. */
 int addr_parse(const char *text, struct addr *ret_addr);
 
 /* Writes the address as a person expects it; returns buf, at least ADDR_TEXT_MAX bytes. */
@@ -31,7 +31,7 @@ const char *addr_format(const struct addr *addr, char *buf);
 bool addr_is_v4(const struct addr *addr);
 unsigned char addr_family(const struct addr *addr); /* AF_INET or AF_INET6 */
 bool addr_is_zero(const struct addr *addr);
-/* Unspecified, loopback, link-local, a group or broadcast: no address of a pod or a service. */
+/* Unspecified, loopback, link-local, multicast or broadcast: not for a pod or a service. */
 bool addr_is_special(const struct addr *addr);
 bool addr_equal(const struct addr *a, const struct addr *b);
 int addr_compare(const struct addr *a, const struct addr *b); /* as memcmp */
@@ -56,7 +56,7 @@ bool prefix_overlaps(const struct prefix *a, const struct prefix *b);
 
 /* "tcp", "UDP", "sctp", "icmp", "icmpv6" or a number 0..255. */
 int proto_parse(const char *text, uint8_t *ret_proto);
-bool proto_has_ports(uint8_t proto);   /* TCP, UDP and SCTP: those that policies know */
+bool proto_has_ports(uint8_t proto);   /* TCP, UDP and SCTP, the protocols of policies */
 const char *proto_name(uint8_t proto); /* "TCP", or "proto-47"; static storage */
 
 /* Parses a decimal number in [min, max]; -EINVAL, -ERANGE. */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Nodes of parsed JSON.  A struct json_node is a value and how it was reached, so that every
- * complaint names the field: "spec.ports[1].port: 70000 is not between 1 and 65535".  lib/reader.h
- * has the typed reads.
+ * Nodes of parsed JSON.  A struct json_node is a value and the path to it, so that every error
+ * names the field: "spec.ports[1].port: 70000 is not between 1 and 65535".  lib/reader.h has the
+ * typed reads.
  *
- * Nodes live on the caller's stack and point to their parents: a node must not outlive the node it
- * was taken from.  No path is built unless something fails.
+ * Nodes live on the caller's stack and point to their parents: a node must not outlive its parent.
+ * The text of a path is made only when there is an error.
  */
 #ifndef TENDRIL_LIB_JSON_H
 #define TENDRIL_LIB_JSON_H
@@ -21,8 +21,8 @@
 #define JSON_PATH_MAX 256
 
 struct json_node {
-	const struct cJSON *value;   /* NULL: absent, or null, which is the same to Kubernetes */
-	const struct cJSON *written; /* value, or the null that is written there */
+	const struct cJSON *value;   /* NULL: absent or null, which is the same to Kubernetes */
+	const struct cJSON *written; /* as value, but a written null is not NULL here */
 	const struct json_node *parent;
 	const char *key; /* NULL: an element of an array, or the root */
 	size_t index;
@@ -35,20 +35,20 @@ static inline void json_auto_fn(struct cJSON **json)
 }
 #define auto_json __attribute__((cleanup(json_auto_fn)))
 
-/* From here on no call of cJSON returns NULL for want of memory: the program ends instead (see
- * lib/alloc.h).  Every main() calls it.  Texts from outside are parsed with json_parse(), which
- * checks. */
+/* Makes cJSON end the program where it runs out of memory (lib/alloc.h), so that none of its
+ * functions returns NULL for that.  Every main() calls it.  Texts from outside are parsed by
+ * json_parse(), which checks. */
 void json_init(void);
 
-/* Parses one whole document; text behind it is an error.  -EBADMSG names line and column.
+/* Parses one whole document; text after it is an error.  -EBADMSG: err has the line and column.
  * The caller owns the result (cJSON_Delete). */
 int json_parse(const char *text, size_t len, struct cJSON **ret, struct errmsg *err);
 
 struct json_node json_root(const struct cJSON *value);
 /* The member of an object, or a node without a value. */
 struct json_node json_member(const struct json_node *object, const char *key);
-/* Nodes of an element or a member that the caller holds already.  Here null is a value, too: a list
- * or a map that holds one is wrong. */
+/* Nodes of an element or a member that the caller has already.  Here null is a value, because a
+ * null in a list or a map is an error. */
 struct json_node json_element(const struct json_node *array, const struct cJSON *value,
 			      size_t index);
 struct json_node json_member_node(const struct json_node *object, const struct cJSON *member);

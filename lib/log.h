@@ -11,7 +11,7 @@ void log_set_level(enum log_level level);
 /* Parses "error", "warn", "info", "debug"; -EINVAL for anything else. */
 int log_level_parse(const char *text, enum log_level *ret_level);
 
-/* One line, newline added, control characters escaped; errno is preserved. */
+/* Writes one line, adds the newline and escapes control characters.  Keeps errno. */
 void log_line(enum log_level level, const char *module, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 

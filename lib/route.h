@@ -13,11 +13,11 @@ struct route {
 	uint8_t protocol;    /* rtm_protocol: who made it */
 };
 
-/* A message about the route; type is RTM_NEWROUTE or RTM_DELROUTE. */
+/* Builds a message about the route; type is RTM_NEWROUTE or RTM_DELROUTE. */
 void route_message(struct netlink_message *message, uint16_t type, uint16_t flags,
 		   const struct route *route);
 
-/* Reads a message; false if it is not about the main table.  The source is left out. */
+/* Reads a message, except for the source; false if it is not about the main table. */
 bool route_parse(const struct nlmsghdr *header, struct route *ret);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Hash table with keys and values of fixed size, compared and copied as memory.  An entry costs a
- * few bytes of overhead: made for copies of maps with a hundred thousand entries.  Out of memory
- * aborts (lib/alloc.h).
+ * Hash table with keys and values of fixed size, which are compared and copied as memory.  An entry
+ * has a few bytes of overhead: the tables are copies of maps with a hundred thousand entries.  Out
+ * of memory aborts (lib/alloc.h).
  */
 #ifndef TENDRIL_LIB_TABLE_H
 #define TENDRIL_LIB_TABLE_H
@@ -15,7 +15,7 @@ struct table {
 	unsigned char *slots; /* capacity * stride bytes: key, then value aligned to 8 */
 	unsigned char *state; /* one byte a slot */
 	size_t key_size;
-	size_t value_at; /* of the value within a slot */
+	size_t value_at; /* offset of the value within a slot */
 	size_t stride;
 	size_t capacity; /* a power of two, or 0 */
 	size_t count;
@@ -31,8 +31,8 @@ void *table_find(const struct table *table, const void *key);
 void *table_put(struct table *table, const void *key) __attribute__((returns_nonnull));
 bool table_del(struct table *table, const void *key); /* false: it was not there */
 
-/* Returns the value of the next entry, in no order; NULL at the end.  *pos is 0 at the start.  The
- * caller may delete the entry that it got, but must not add any. */
+/* Returns the value of the next entry, in no particular order; NULL at the end.  *pos is 0 at the
+ * start.  The caller may delete the entry that it got, but must not add any. */
 void *table_next(const struct table *table, size_t *pos, const void **ret_key);
 
 /* SipHash-1-3 with a random key for each process: nobody can choose names that collide. */

@@ -5,8 +5,9 @@
 
 #include "lib/arena.h"
 
-/* Adds text so that nothing in it can end a text or an attribute, and the document stays
- * well-formed whatever the bytes are.  A text of more than max bytes is cut, with an ellipsis. */
+/* Adds text and escapes it: it cannot end an element or an attribute, and the document stays
+ * well-formed whatever the bytes are.  A text of more than max bytes is cut and gets an ellipsis.
+ */
 void xml_add(struct buffer *buffer, const char *text, size_t max);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* YAML documents with plain scalars resolved as Kubernetes' own tools resolve them; document.h is
- * for callers. */
+/* Parses YAML documents, and resolves plain scalars as Kubernetes' own tools do.  Callers use
+ * document.h. */
 #ifndef TENDRIL_LIB_YAML_H
 #define TENDRIL_LIB_YAML_H
 
@@ -8,7 +8,7 @@
 
 struct yaml;
 
-/* NULL: out of memory.  The text must outlive it, and begin with no byte order mark. */
+/* NULL: out of memory.  The text must outlive it and must not begin with a byte order mark. */
 struct yaml *yaml_open(const char *text, size_t len);
 void yaml_close(struct yaml *yaml);
 

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tests on the running kernel what socket acceleration relies on, and shows what is known to fail.
- * Loads the acceleration programs a second time, with maps of their own, and lets them accelerate
- * connections between two namespaces made for the test; the node's own maps and pods are not
- * touched.
+ * Tests whether the running kernel does what socket acceleration needs, and shows what is known to
+ * fail.  Loads the acceleration programs a second time, with their own maps, and accelerates
+ * connections between two namespaces made for the test.  It does not use the node's maps and pods.
  */
 #ifndef TENDRIL_AGENT_ACCEL_ACCEL_SELFTEST_H
 #define TENDRIL_AGENT_ACCEL_ACCEL_SELFTEST_H
@@ -19,12 +18,12 @@ struct selftest_check {
 	const char *name;
 	bool required; /* if it fails, acceleration stays off */
 	bool passed;
-	char detail[160]; /* what was seen, when it failed */
+	char detail[160]; /* what happened, if it failed */
 };
 
 struct selftest;
 
-/* Takes about 20 ms.  Do not call it in the agent's loop: see accel_tester.h. */
+/* Takes about 20 ms, so the agent's loop does not call it: see accel_tester.h. */
 int selftest_new(struct selftest **ret, struct errmsg *err);
 void selftest_free(struct selftest *selftest); /* leaves nothing behind */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Runs the self-test of socket acceleration in a child process: it loads programs, and waits for
- * data that may never come, while the agent serves pods.
+ * Runs the self-test of socket acceleration in a child process, because it loads programs and may
+ * wait for data in vain.
  */
 #ifndef TENDRIL_AGENT_ACCEL_ACCEL_TESTER_H
 #define TENDRIL_AGENT_ACCEL_ACCEL_TESTER_H
@@ -14,8 +14,8 @@
 struct accel_tester;
 struct event_base;
 
-/* Starts it.  Calls from the loop: check() for each check that ran, then ended() once, with NULL or
- * the reason why not all of them ran; ended() may free the tester. */
+/* Starts it.  The loop calls check() for each check that ran, then ended() once, with NULL or the
+ * reason why not all of them ran; ended() may free the tester. */
 int accel_tester_new(struct event_base *base,
 		     void (*check)(const struct selftest_check *check, void *arg),
 		     void (*ended)(const char *failure, void *arg), void *arg,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The modules of the agent, for the API to show.  main.c builds this; every other module is handed
- * only what it needs.
+ * The modules of the agent, for the API.  main.c fills this in; every other module gets only what
+ * it needs.
  */
 #ifndef TENDRIL_AGENT_API_AGENT_H
 #define TENDRIL_AGENT_API_AGENT_H
@@ -32,12 +32,12 @@ struct agent {
 	struct endpoints *endpoints; /* the wired interfaces */
 	struct nodes *nodes;         /* the other nodes and the routes to their pods */
 	struct objects *objects;     /* JSON directory and API objects -> store */
-	struct uplinks *uplinks;     /* devices where clients outside reach services */
-	struct accel *accel;         /* self-test and guard of socket acceleration */
+	struct uplinks *uplinks;     /* devices by which clients outside reach services */
+	struct accel *accel;         /* self-test and control of socket acceleration */
 	struct monitor *monitor;     /* event ring -> streams */
-	struct flows *flows;         /* observation of flows -> streams */
+	struct flows *flows;         /* flows of pods -> streams */
 	struct flow_log *flow_log;   /* closed connections and drops -> the last flows */
-	struct gc *gc;               /* timers: silent connections, maps that fill up */
+	struct gc *gc;               /* timers: unused connections, maps that fill up */
 	struct api_listener listeners[API_SOCKETS];
 	struct waiting_add *waiting_adds; /* ADDs that wait for their Pod objects */
 

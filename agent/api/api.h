@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The agent's API (API.md): one table of routes in api.c, the handlers of each noun in api_NOUN.c.
+ * The agent's API (API.md): the table of routes is in api.c, the handlers are in api_*.c.
  * A handler answers its call exactly once, with api_reply() or an error.
  */
 #ifndef TENDRIL_AGENT_API_API_H
@@ -24,11 +24,11 @@ typedef void (*api_handler)(struct api_call *call);
 
 /* Listens on RUN_DIR/tendril.sock, kube/kube.sock and http/http.sock: agent->listeners. */
 int api_listen(struct agent *agent, struct errmsg *err);
-void api_ensure_sockets(struct agent *agent); /* listens again where a socket file was removed */
-unsigned long api_slow_readers(const struct agent *agent); /* streams that were cut off */
+void api_ensure_sockets(struct agent *agent); /* listens again if a socket file was removed */
+unsigned long api_slow_readers(const struct agent *agent); /* streams that were disconnected */
 void api_close(struct agent *agent);
 
-/* Before the modules go: ends the ADDs that wait. */
+/* Ends the ADDs that wait; called before the modules are freed. */
 void api_cni_stop(struct agent *agent);
 
 /* ---- answers (api.c) ---- */

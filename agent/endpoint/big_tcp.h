@@ -9,9 +9,10 @@
 #include "lib/netlink.h"
 
 /*
- * An IPv6 packet of more than 64 KiB carries a hop-by-hop header that its segments will not have,
- * but ip6_forward() counts it in: segments that fill the MTU are refused as too big.  The routes of
- * a pod leave room for it, so that its packets can be forwarded, by the node or by another pod.
+ * An IPv6 packet of more than 64 KiB has a hop-by-hop header that its segments do not have.
+ * ip6_forward() counts this header, so it refuses segments that fill the MTU as too big.  The
+ * routes of a pod leave room for the header, so that the node or another pod can forward its
+ * packets.
  */
 #define BIG_TCP_IPV6_HEADER 8
 

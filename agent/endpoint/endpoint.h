@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Endpoints: the interfaces that this node wired.  The key is (container id, interface name), never
- * the address.  Makes and removes what belongs to one (slot, addresses, veth pair, routes, map
- * entries, program, state file) as steps with undo; restores it after a restart, and repairs it
- * when somebody else removes a part.
+ * the address.  An endpoint is a slot, addresses, a veth pair, routes, map entries, programs and a
+ * state file.  They are made in steps with undo, restored after a restart, and repaired when
+ * somebody else removes one of them.
  */
 #ifndef TENDRIL_AGENT_ENDPOINT_ENDPOINT_H
 #define TENDRIL_AGENT_ENDPOINT_ENDPOINT_H
@@ -20,7 +20,7 @@ struct sync;
 #define IFNAME_MAX       16
 #define CONTAINER_ID_MAX 128
 
-/* What a CNI call failed with: the code for the plugin, the step that failed. */
+/* The error of a CNI call: the code for the plugin, and the step that failed. */
 struct endpoint_error {
 	int cni_code;
 	const char *step;
@@ -62,11 +62,11 @@ struct endpoints_options { /* pointers are borrowed; the first four outlive the 
  * RUN_DIR/endpoints/ and reconciles them with links and maps; watches netlink. */
 int endpoints_new(const struct endpoints_options *options, struct endpoints **ret_endpoints,
 		  struct errmsg *err);
-/* The ranges of pod addresses, where none were known at the start. */
+/* Sets the ranges of pod addresses, if none were known at the start. */
 int endpoints_set_pod_cidrs(struct endpoints *endpoints, const struct prefix *cidrs, size_t count,
 			    struct errmsg *err);
 void endpoints_free(struct endpoints *endpoints); /* leaves the node as it is */
-/* Removes all that RUN_DIR and the pin directory show, also of former agents. */
+/* Removes everything that RUN_DIR and the pin directory tell of, also of earlier agents. */
 int endpoints_cleanup(const char *run_dir, struct errmsg *err);
 
 /* The CNI calls: JSON as in API.md.  netns_fd is borrowed.  The result is owned by the caller. */
@@ -81,31 +81,31 @@ int endpoints_gc(struct endpoints *endpoints, const struct cJSON *request,
 int endpoints_cni_status(struct endpoints *endpoints, struct endpoint_error *err);
 
 enum problem_scope {
-	PROBLEM_OF_NODE, /* CNI STATUS tells it, too */
+	PROBLEM_OF_NODE, /* CNI STATUS reports it, too */
 	PROBLEM_OF_POD,
-	PROBLEM_POSSIBLE, /* the agent cannot tell whether it is one */
+	PROBLEM_POSSIBLE, /* the agent does not know whether it is one */
 };
 typedef void endpoints_problem(const char *text, enum problem_scope scope, void *arg);
 
-/* Calls found() with a sentence for each thing on the node that keeps pods from being added or from
- * being reached, and that is not the agent's to put right. */
+/* Calls found() with a sentence for each problem of the node that prevents that pods are added or
+ * reached, and that the agent may not repair. */
 void endpoints_problems(struct endpoints *endpoints, endpoints_problem *found, void *arg);
 
-/* Looks at HOST_DEVICE and its program, and puts back what is missing, in the next turn of the
- * loop. */
+/* Makes the loop check HOST_DEVICE and its program, and repair what is missing. */
 void endpoints_repair_node(struct endpoints *endpoints);
 
 /* Walks the endpoints by slot: pass 0 to begin; false when there are no more. */
 bool endpoints_next(const struct endpoints *endpoints, uint16_t after_slot,
 		    struct endpoint_info *ret);
 bool endpoints_by_slot(const struct endpoints *endpoints, uint16_t slot, struct endpoint_info *ret);
-/* "namespace/name" of the pod at one end of a flow: of the endpoint in a slot (0: none), else of
- * the Pod object that has the address; a JSON null if there is neither. */
+/* "namespace/name" of the pod at one end of a flow: the endpoint in the slot (0: none), else the
+ * Pod object with the address; a JSON null if there is neither. */
 struct cJSON *endpoints_pod_json(const struct endpoints *endpoints, uint16_t slot,
 				 const struct addr *addr);
-/* The same where only the address is known. */
+/* The same if only the address is known. */
 struct cJSON *endpoints_owner_json(const struct endpoints *endpoints, const struct addr *addr);
-/* A descriptor of the pod's network namespace, for socket work inside it; borrowed, -1: gone. */
+/* A descriptor of the pod's network namespace, to use sockets inside it; borrowed; -1: it is gone.
+ */
 int endpoints_netns_fd(const struct endpoints *endpoints, uint16_t slot);
 
 #endif

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Deletes links in a small child process.  The kernel waits for RCU while it takes a veth pair down
- * (10 to 40 ms, with the caller blocked); neither the agent's loop nor the runtime that waits for
- * DEL has to.  Links that wait together are deleted together, for one such wait.  Attaching by TCX
- * waits as long, and is done here for the same reason.  The child holds no descriptor but its
- * sockets and the program's, and no capability but CAP_NET_ADMIN.  When the agent stops, the child
- * first finishes what it was given; when the agent is killed, the child is killed too.
+ * Deletes links in a small child process.  The kernel waits for RCU while it deletes a veth pair
+ * (10 to 40 ms, with the caller blocked); neither the agent's loop nor a runtime that waits for DEL
+ * should.  Several links are deleted together, with one such wait.  Attaching by TCX waits as long,
+ * and is done here for the same reason.  The child has only the descriptors of its sockets and of
+ * the program, and only CAP_NET_ADMIN.  When the agent stops, the child first finishes its work;
+ * when the agent is killed, the child is killed, too.
  */
 #ifndef TENDRIL_AGENT_ENDPOINT_LINK_WORKER_H
 #define TENDRIL_AGENT_ENDPOINT_LINK_WORKER_H
@@ -28,8 +28,8 @@ DEFINE_AUTO(link_worker)
 int link_worker_fd(const struct link_worker *link_worker);
 pid_t link_worker_pid(const struct link_worker *link_worker);
 
-/* Asks to delete the link with this index; tag comes back.  -EAGAIN: too many are waiting; -EPIPE:
- * the child is gone, start another. */
+/* Asks to delete the link with this index; the result has the tag.  -EAGAIN: too many are waiting;
+ * -EPIPE: the child is gone, start another. */
 int link_worker_delete(struct link_worker *link_worker, int ifindex, uint32_t tag,
 		       struct errmsg *err);
 
@@ -38,8 +38,8 @@ int link_worker_attach(struct link_worker *link_worker, int ifindex, uint32_t ta
 		       struct errmsg *err);
 
 /* Calls done() for each that ended; result is 0 also if the link was gone before.  Waits at most
- * wait_ms for the first.  Returns how many; -EPIPE: the child is gone, and the caller must ask
- * again for what it had. */
+ * wait_ms for the first.  Returns how many.  -EPIPE: the child is gone, and the caller must start
+ * another and ask it again. */
 int link_worker_collect(struct link_worker *link_worker, int wait_ms,
 			void (*done)(uint32_t tag, int result, void *arg), void *arg);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One map of the datapath as this process knows it: read once from the pinned map, then kept up to
- * date with every write.  A comparison with the cache costs no system call, and only differences
- * are queued; the queue is written in batches, in order.
+ * A copy of one map of the datapath, read once from the pinned map, then updated with every write.
+ * A comparison with the cache costs no system call, and only differences are queued; the queue is
+ * written in batches, in order.
  */
 #ifndef TENDRIL_AGENT_SYNC_MAP_CACHE_H
 #define TENDRIL_AGENT_SYNC_MAP_CACHE_H
@@ -33,21 +33,22 @@ void map_cache_done(struct map_cache *map_cache);
 
 /* Begins a new generation: nothing is wanted yet. */
 void map_cache_begin(struct map_cache *map_cache);
-/* What the map holds under a key, or NULL. */
+/* The value of a key in the map, or NULL. */
 const void *map_cache_get(const struct map_cache *map_cache, const void *key);
 /* Keeps an entry as it is; false if it is not there. */
 bool map_cache_keep(struct map_cache *map_cache, const void *key);
 bool map_cache_is_wanted(const struct map_cache *map_cache, const void *key);
 /* Undoes map_cache_set() or map_cache_keep(): the next map_cache_sweep() deletes the entry. */
 void map_cache_unwant(struct map_cache *map_cache, const void *key);
-/* Wants an entry with this value; queues a write if the map does not hold it. */
+/* Wants an entry with this value; queues a write if the map does not have it. */
 int map_cache_set(struct map_cache *map_cache, const void *key, const void *value);
-/* Writes what is queued.  -ENOSPC: some did not fit (counted in refused), the others are in. */
+/* Writes the queue.  -ENOSPC: some entries did not fit (counted in refused), the others did. */
 int map_cache_flush(struct map_cache *map_cache);
 
-/* Deletes keys (dense) at once; what is not there is fine. */
+/* Deletes keys (dense) at once; 0 also for keys that are not there. */
 int map_cache_del(struct map_cache *map_cache, const void *keys, size_t count);
-/* Deletes what this generation did not want, and of that only what stale() (unless NULL) agrees to.
+/* Deletes the entries that this generation did not want, and for which stale() (may be NULL) is
+ * true.
  */
 int map_cache_sweep(struct map_cache *map_cache,
 		    bool (*stale)(const void *key, const void *value, void *arg), void *arg);

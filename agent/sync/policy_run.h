@@ -5,7 +5,7 @@
 
 #include "agent/sync/sync_internal.h"
 
-/* One endpoint of this node: what it has and what it gets. */
+/* One endpoint of this node: its present and its new policy. */
 struct subject {
 	const struct compiled_subject *want;
 	struct endpoint_entry have;
@@ -16,7 +16,7 @@ struct policy_run {
 	const struct compiled *compiled;
 	const struct compiled_changes *changes; /* NULL: everything is compared */
 
-	/* What the maps must hold: everything, or what changed. */
+	/* The new contents of the maps: everything, or what changed. */
 	const struct compiled_entry *entries;
 	size_t entry_count;
 	const struct compiled_address *addresses;
@@ -24,7 +24,7 @@ struct policy_run {
 	const struct compiled_subject *wanted;
 	size_t wanted_count;
 
-	struct subject *subjects; /* those that endpoint_map holds */
+	struct subject *subjects; /* those in endpoint_map */
 	size_t subject_count;
 	uint32_t *port_set_ids; /* for each entry; 0: inline */
 	struct policy_key

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Port sets: rules too many for a policy_map value, held in port_map as prefixes.  A set is found
- * by its content, so equal rules share one, under an id derived from the content that an agent
- * started later derives again.
+ * Port sets: too many rules for a policy_map value, stored in port_map as prefixes.  Equal rules
+ * share a set.  Its id is derived from its content, so a later agent derives the same id.
  */
 #ifndef TENDRIL_AGENT_SYNC_PORT_SET_H
 #define TENDRIL_AGENT_SYNC_PORT_SET_H
@@ -27,15 +26,15 @@ struct port_sets {
 	uint32_t generation;
 };
 
-/* Learns the sets that port_map holds already. */
+/* Reads the sets that are in port_map already. */
 int port_sets_init(struct port_sets *sets, struct map_cache *ports);
 void port_sets_done(struct port_sets *sets);
 
 void port_sets_begin(struct port_sets *sets);
-/* Wants the set of these rules and queues what port_map lacks of it. */
+/* Wants the set of these rules, and queues its prefixes that are not in port_map. */
 int port_sets_want(struct port_sets *sets, const struct port_rule *rules, size_t count,
 		   uint32_t *ret_id);
-/* Whether every prefix of a set is in port_map; ask after map_cache_flush(). */
+/* Whether every prefix of a set is in port_map; call it after map_cache_flush(). */
 bool port_set_is_whole(const struct port_sets *sets, uint32_t id);
 /* Wants a set as it is, if there is one of this id. */
 void port_sets_keep(struct port_sets *sets, uint32_t id);

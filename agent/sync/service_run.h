@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One run of sync_service.c over the maps: first a plan, then what it says is written. */
+/* One run of sync_service.c over the maps: makes a plan, then writes it. */
 #ifndef TENDRIL_AGENT_SYNC_SERVICE_RUN_H
 #define TENDRIL_AGENT_SYNC_SERVICE_RUN_H
 
 #include "agent/sync/sync_internal.h"
 
-/* What one service lacks in the maps. */
+/* What is missing in the maps for one service. */
 struct service_shortage {
 	uint32_t backends; /* entries that did not fit */
 	uint32_t services;
 	uint32_t addresses;
 	uint32_t ranges;
-	uint32_t conflicts; /* frontends that are a pod's, a node's or another service's */
+	uint32_t conflicts; /* frontends with an address of a pod, a node or another service */
 };
 
 /* Frontends that are being written, those of a pool one after the other. */
@@ -52,8 +52,8 @@ static inline struct service_shortage *shortage_of(struct sync *sync, uint64_t o
 	return table_put(&sync->unfinished, &owner);
 }
 
-/* Whether programs find the address in ipcache_map as a service's.  Node ports are at addresses
- * that are there as the node's, or nowhere. */
+/* Whether ipcache_map has the address as a service's.  Node ports use the node's own addresses,
+ * which are there as the node's, or not at all. */
 static inline bool kind_has_address(uint8_t kind)
 {
 	return kind != NODE_PORT;
@@ -73,9 +73,9 @@ int service_plan(struct service_run *run, const struct object *service);
 void entry_count(struct sync *sync, const struct addr *addr, const struct service *service);
 void owner_count(struct sync *sync, uint64_t owner, int change);
 struct pool_counts counts_max(const struct pool_counts *a, const struct service *b);
-/* What is planned goes into the maps, and what is not wanted any more goes. */
+/* Writes the plan into the maps, and deletes what is not wanted any more. */
 int run_write(struct service_run *run);
-/* What a killed agent left: backends and addresses without a service. */
+/* Deletes what a killed agent left: backends and addresses without a service. */
 int leftovers_forget(struct sync *sync);
 
 #endif

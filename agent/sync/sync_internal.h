@@ -20,27 +20,27 @@ struct pool_counts {
 	uint32_t local;
 };
 
-/* The endpoints of one port of a service in one family, as the maps hold them; by service_map id.
+/* The endpoints of one port of a service in one family, as they are in the maps; by service_map id.
  */
 struct pool_state {
 	uint64_t owner;            /* hash of the service's name; 0: not known yet */
 	uint32_t port;             /* hash of the port's name, its protocol and the family */
 	uint32_t frontends;        /* service_map entries with this id */
-	struct pool_counts counts; /* the largest that one of them promises */
+	struct pool_counts counts; /* the largest counts that one of these entries has */
 };
 
 struct sync {
 	struct datapath *datapath;
 	const struct store *store;
 	struct incremental *incremental; /* of the store */
-	bool is_current;                 /* the maps hold all that was compiled last */
+	bool is_current;                 /* the maps have all that was compiled last */
 	void (*changed)(void *arg);      /* or NULL */
 	void *changed_arg;
 	void (*node_ports_changed)(void *arg); /* or NULL */
 	void *node_ports_arg;
 	bool audit;           /* every endpoint, see sync_set_audit() */
-	bool deletes_allowed; /* the store is whole: it may change and remove, not only add */
-	char missing[500];    /* why it is not */
+	bool deletes_allowed; /* the store is complete: entries may be changed and removed */
+	char missing[500];    /* why it is not complete */
 
 	struct map_cache ipcache;
 	struct map_cache cidrs;
@@ -55,32 +55,32 @@ struct sync {
 	struct service_settings settings;
 	struct service_node node;
 	uint64_t node_changes;   /* store_node_changes() that node is made from */
-	bool local_by_address;   /* a service asks which pods are here: no Node object says it */
+	bool local_by_address;   /* a service needs this node's pods, and no Node object tells */
 	struct table pools;      /* id -> struct pool_state */
 	struct table owners;     /* hash of a service's name -> uint32_t, its service_map entries */
 	struct table vips;       /* addr -> uint32_t, service_map entries in need of ipcache_map */
 	struct table unfinished; /* hash of a service's name -> struct service_shortage */
 	uint32_t last_service_id;
-	struct backend_key *retired; /* backends no service promises any more, see sync_trim() */
+	struct backend_key *retired; /* backends that no service uses any more, see sync_trim() */
 	size_t retired_count;
 	size_t retired_room;
-	struct event *trim_timer; /* NULL: nobody runs an event loop */
+	struct event *trim_timer; /* NULL: there is no event loop */
 	uint64_t pod_changes;     /* store_pod_changes() that services by selector are made from */
 	bool service_address_taken; /* by a pod or node, in this sync_policies() */
 
 	char policy_warning[200];
-	char service_conflict[200]; /* a service address that is somebody else's, or "" */
+	char service_conflict[200]; /* a service address that something else has, or "" */
 	char warning[600];
 };
 
-/* Brings the policy maps to what was compiled. */
+/* Writes the policy maps as they were compiled. */
 int sync_apply(struct sync *sync, const struct compiled *compiled, struct errmsg *err);
-/* The same where they held what was compiled before these changes; else compares everything. */
+/* The same, but writes only these changes if the maps are current; else compares everything. */
 int sync_apply_changes(struct sync *sync, const struct compiled *compiled,
 		       const struct compiled_changes *changes, struct errmsg *err);
 
-/* At start: if an agent was killed while it wrote policy, live flows must ask again, for the next
- * run may find nothing left to write. */
+/* At the start: if an agent was killed while it wrote policy, raises the revision, because the next
+ * run may find nothing to write. */
 void sync_apply_interrupted(struct sync *sync);
 /* Writes the flags of every endpoint: audit has changed. */
 int sync_apply_audit(struct sync *sync, const struct compiled *compiled, struct errmsg *err);
@@ -88,22 +88,21 @@ int sync_apply_audit(struct sync *sync, const struct compiled *compiled, struct 
 /* sync_service.c: its tables, from what the map caches hold.  base may be NULL. */
 int sync_services_init(struct sync *sync, struct event_base *base);
 void sync_services_done(struct sync *sync);
-/* Looks at the node again if it may have changed; true: it has, so all services are to be synced.
- */
+/* Reads the node again if it may have changed.  True: it has, and all services must be synced. */
 bool sync_node_refresh(struct sync *sync);
 
-/* sync_backend.c: queues what is to be written so that the pool's backends are under this id. */
+/* sync_backend.c: queues the writes that give this id the pool's backends. */
 int sync_pool_place(struct sync *sync, uint32_t id, const struct service_pool *pool);
 /* How many of the wanted ones are in the map, without a gap. */
 struct pool_counts sync_pool_present(const struct sync *sync, uint32_t id,
 				     const struct pool_counts *wanted);
-/* Notes backends beyond smaller counts for sync_trim(). */
+/* Records the backends beyond the smaller counts for sync_trim(). */
 int sync_pool_retire(struct sync *sync, uint32_t id, const struct pool_counts *before,
 		     const struct pool_counts *after);
-/* Notes what no service promises. */
+/* Records the backends that no service uses. */
 int sync_backends_leftovers(struct sync *sync);
-/* Deletes retired backends.  Runs a moment after they were retired, when no program can be between
- * its look-up of the service and that of the backend. */
+/* Deletes retired backends.  Runs a moment after they were retired: then no program is between its
+ * lookup of the service and that of the backend. */
 int sync_trim(struct sync *sync);
 /* What is missing in the service maps, for sync_warning(). */
 void sync_services_warning(const struct sync *sync, char *buf, size_t size);

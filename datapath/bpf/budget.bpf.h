@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What an endpoint may cause in a second: events in the ring, and neighbour messages to the host.
- * Counted for each CPU, so no counter is shared; only drops, reports and discovery come by here.
+ * Limits for each second: events of an endpoint in the ring, and its neighbour messages to the
+ * host. They are counted for each CPU, so no counter is shared.
  */
 #ifndef TENDRIL_DATAPATH_BPF_BUDGET_BPF_H
 #define TENDRIL_DATAPATH_BPF_BUDGET_BPF_H
@@ -25,9 +25,9 @@ static __always_inline struct endpoint_budget *budget_get(__u32 slot, __u64 now_
 }
 
 /*
- * Whether this endpoint may send another event (slot 0: no endpoint is involved).  It may have as
- * many as are left for everybody: one noisy pod gets half of EVENT_RATE, two a third each, and
- * there is always room for the first events of a quiet one.
+ * Whether this endpoint may send another event (slot 0: no endpoint is involved).  It may send as
+ * many as are left for all: one noisy pod gets half of EVENT_RATE, two get a third each, and a
+ * quiet pod's first events always have room.
  */
 static __always_inline bool budget_take_event(__u32 slot, __u64 now_ns)
 {

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Pods that another plugin wired, and which endpoint a packet comes from.  A pod on a bridge also
- * reaches other pods by way of the bridge's own device, which is then the only device that the
- * receiver's program sees.  So from_pod leaves a slot in skb->tc_index:
+ * Pods that another plugin wired, and which endpoint a packet comes from.  The packet of a pod on a
+ * bridge may reach its receiver through the bridge's own device.  Then the receiver's program sees
+ * only that device, so from_pod leaves a slot in skb->tc_index:
  *
  *	the receiver's	if it has decided for the receiver, and the frame goes there directly
  *	the sender's	otherwise
  *
- * Why not skb->mark: bits of it mean something to most plugins that stand before us.
+ * Why not skb->mark: most other plugins use bits of it.
  */
 #ifndef TENDRIL_DATAPATH_BPF_CHAINED_BPF_H
 #define TENDRIL_DATAPATH_BPF_CHAINED_BPF_H
@@ -33,9 +33,9 @@ static __noinline __u32 chained_tag(struct __sk_buff *skb, __u32 from, __u32 to)
 	return mac_equal(mac, receiver->mac) ? to : from;
 }
 
-/* The same where the packet came by the device of a bridge: the tag must name a pod of that bridge.
- * A container on the bridge that nobody guards could forge the tag, so it counts only for the pod's
- * own address (of source_slot), or behind the node's. */
+/* The same for a packet that came through the device of a bridge: the tag must name a pod of that
+ * bridge.  A container on the bridge without a program could forge the tag, so it counts only with
+ * the pod's own address (of source_slot), or with the node's. */
 static __noinline __u32 chained_origin(const struct __sk_buff *skb, __u32 source_slot,
 				       bool behind_node)
 {
@@ -59,7 +59,7 @@ static __always_inline __u32 packet_origin(const struct __sk_buff *skb,
 	return chained_origin(skb, source->slot, source->flags & IPCACHE_HOST);
 }
 
-/* Whether discovery can only come from this link: a router has not forwarded it. */
+/* Whether a discovery message comes from this link: no router has forwarded it. */
 static __noinline bool neighbour_is_on_link(struct __sk_buff *skb, const struct packet *pkt)
 {
 	__u8 hop_limit = 0;

@@ -19,7 +19,7 @@ static __always_inline __u32 jiffies_now(void)
 	return (__u32)bpf_jiffies64();
 }
 
-/* Within TOUCH_JIFFIES: nothing expires so soon, and the time is not written again. */
+/* Whether the last use was within TOUCH_JIFFIES: then nothing expires, and no time is written. */
 static __always_inline bool seen_recently(__u32 seen_jiffies)
 {
 	return jiffies_now() - seen_jiffies < TOUCH_JIFFIES;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Connection state: entries that let answers pass where policy would not.  An entry exists only if
- * the direction of the answers is isolated; verdict.bpf.h decides when it is looked up.
+ * Connection state: entries that let answers pass where policy alone would deny them.  An entry
+ * exists only if the direction of the answers is isolated; verdict.bpf.h decides when it is looked
+ * up.
  *
- * An entry proves what it saw: for TCP a SYN that passed policy, then a SYN-ACK that answers this
- * very SYN.  It carries the revision under which policy last allowed it.  When the revision
- * differs, policy is checked again in the opener's direction, whoever sends.
+ * An entry is evidence: for TCP of a SYN that passed policy, then of a SYN-ACK that answers this
+ * SYN.  It has the revision under which policy last allowed the connection.  If the revision
+ * differs, policy is checked again in the opener's direction, whichever end sends.
  */
 #ifndef TENDRIL_DATAPATH_BPF_CONNTRACK_BPF_H
 #define TENDRIL_DATAPATH_BPF_CONNTRACK_BPF_H
@@ -87,7 +88,7 @@ static __always_inline __s64 *ct_count(__u32 key)
 	return bpf_map_lookup_elem(&ct_count_map, &key);
 }
 
-/* Weak: the verifier walks it once, not once for each place where an entry goes. */
+/* Weak: the verifier checks it once, not once for each place where an entry is deleted. */
 __weak int ct_share_release(__u32 owner)
 {
 	__s64 *free = ct_count(CT_COUNT_FREE), *own = ct_count(owner);
@@ -99,8 +100,8 @@ __weak int ct_share_release(__u32 owner)
 	return 0;
 }
 
-/* The endpoint that an entry belongs to: its opener, or who was asked if the opener is no pod of
- * this node. */
+/* The endpoint that owns an entry: the opener, or the other end if the opener is no pod of this
+ * node. */
 static __always_inline __u32 ct_owner(const struct packet *pkt, bool answered)
 {
 	__u32 opener = answered ? pkt->dst.slot : pkt->src.slot;
@@ -124,8 +125,9 @@ static __always_inline void ct_touch(struct ct_entry *ct, __u64 now_ns)
 	ct->seen_jiffies = jiffies_now();
 }
 
-/* The live entry of a tuple, with its time updated.  An expired entry that the agent has not swept
- * yet is a miss.  CPUs may race to write nearly the same time; either is right. */
+/* The live entry of a tuple, with its time updated.  An expired entry that the agent has not
+ * deleted yet does not count.  CPUs may race to write nearly the same time; each of them is right.
+ */
 static __always_inline struct ct_entry *ct_find(const struct ct_tuple *tuple)
 {
 	struct ct_entry *ct = bpf_map_lookup_elem(&ct_map, &tuple->key);
@@ -177,7 +179,7 @@ static __always_inline bool ct_revalidate(const struct packet *pkt, struct ct_en
 	if (ct->revision == revision)
 		return true;
 	if (!from_opener && ct->flags & CT_BEHIND_NODE)
-		return true; /* only the opener's packets can tell; the revision stays */
+		return true; /* needs a packet of the opener; the revision stays */
 	reason = ct_check_opener(pkt, from_opener, &audited);
 	if (reason && !audited) {
 		ct_delete(tuple, ct);
@@ -202,8 +204,8 @@ static __always_inline void ct_flags_set(struct ct_entry *ct, __u32 flags)
  * Makes an entry with the packet's sender as opener, or its receiver if "answered".  -EEXIST: there
  * is one.  -ENOSPC: the owner's share is full, and the flow goes on without an entry.
  *
- * An endpoint may own as many entries as are free: one that floods the table gets half of it, two
- * get a third each, and the others always find room.
+ * An endpoint may own as many entries as are free: one endpoint that floods the table gets half of
+ * it, two get a third each, and the others always find room.
  */
 static __noinline int ct_insert(const struct packet *pkt, const struct ct_tuple *tuple,
 				bool answered)
@@ -239,7 +241,7 @@ static __noinline int ct_insert(const struct packet *pkt, const struct ct_tuple 
 	return ret;
 }
 
-/* As ct_insert(), in the place of an entry that may be there. */
+/* As ct_insert(), but replaces an entry that exists. */
 static __noinline void ct_replace(const struct packet *pkt, const struct ct_tuple *tuple,
 				  bool answered)
 {
@@ -252,8 +254,8 @@ static __noinline void ct_replace(const struct packet *pkt, const struct ct_tupl
 
 /* ---- TCP ------------------------------------------------------------------------------------ */
 
-/* A SYN that policy let through, where answers need an entry.  Replaces whatever the same ends had
- * before, unless it is the same SYN sent again: its answer may have been seen already. */
+/* For a SYN that policy allowed, if its answers need an entry.  Replaces an older entry of the same
+ * ends, unless this is the same SYN sent again: its answer may have been seen already. */
 __weak int ct_tcp_open(const struct packet *pkt)
 {
 	struct ct_tuple tuple;
@@ -299,9 +301,9 @@ static __always_inline void ct_tcp_reset(struct __sk_buff *skb, const struct pac
 }
 
 /*
- * Follows the end of a connection.  The entry goes with the ACK of the second FIN, the last packet
- * that needs it; or with the second FIN itself if that ACK travels in a direction that nobody
- * isolates.  CT_TCP_CLOSING_NS is for connections whose last ACK is never seen.
+ * Follows the end of a connection.  The ACK of the second FIN, the last packet that needs the
+ * entry, deletes it; or the second FIN itself, if the direction of that ACK is not isolated.
+ * CT_TCP_CLOSING_NS is for connections whose last ACK is never seen.
  */
 static __always_inline void ct_tcp_close(const struct packet *pkt, struct ct_entry *ct,
 					 const struct ct_tuple *tuple)
@@ -321,7 +323,7 @@ static __always_inline void ct_tcp_close(const struct packet *pkt, struct ct_ent
 	ct_delete(tuple, ct);
 }
 
-/* enum ct_result of a segment that is not a SYN, and what it does to its entry. */
+/* Returns enum ct_result of a segment that is not a SYN, and updates its entry. */
 __weak int ct_tcp(struct __sk_buff *skb, const struct packet *pkt)
 {
 	struct ct_tuple tuple;
@@ -343,8 +345,8 @@ __weak int ct_tcp(struct __sk_buff *skb, const struct packet *pkt)
 		if (!from_opener)
 			ct_flags_set(ct, CT_REPLIED);
 	} else if (!(pkt->tcp_flags & (TCP_SYN | TCP_RST))) {
-		/* Only a matter of how long it may be silent: what the receiver makes of a
-		 * handshake that its opener never finished is the receiver's to judge. */
+		/* This only decides how long it may be silent: the receiver itself judges a
+		 * handshake that its opener never finished. */
 		ct_flags_set(ct, CT_ESTABLISHED);
 	}
 	if (pkt->tcp_flags & TCP_RST)
@@ -355,10 +357,10 @@ __weak int ct_tcp(struct __sk_buff *skb, const struct packet *pkt)
 }
 
 /*
- * No entry, and policy does not let the sender open this: it may still be an answer whose entry was
- * lost, or never made because nobody was isolated yet.  True if policy lets the receiver open it
- * and the receiver's own socket says that it did.  The entry is made anew, except where the
- * connection is about to end.
+ * There is no entry, and policy does not let the sender open this connection.  The packet may still
+ * be an answer whose entry was lost, or never made because no end was isolated.  True if policy
+ * lets the receiver open the connection and the receiver's own socket proves that it did.  Makes
+ * the entry again, unless the connection is about to end.
  */
 __weak int ct_tcp_pick_up(struct __sk_buff *skb, const struct packet *pkt)
 {
@@ -369,8 +371,8 @@ __weak int ct_tcp_pick_up(struct __sk_buff *skb, const struct packet *pkt)
 
 	if (!pkt)
 		return 0;
-	/* What this node itself opened needs no policy, and its namespace holds no pod's sockets.
-	 */
+	/* Connections that the node itself opened need no policy, and its namespace has no sockets
+	 * of pods. */
 	if (!(pkt->dst_flags & IPCACHE_HOST) && ct_check_opener(pkt, false, &audited) && !audited)
 		return 0;
 	nat_socket_flow(pkt, &flow);
@@ -387,8 +389,8 @@ __weak int ct_tcp_pick_up(struct __sk_buff *skb, const struct packet *pkt)
 /* ---- everything else ------------------------------------------------------------------------ */
 
 /*
- * enum ct_result of a packet of a protocol without a handshake.  Losing an entry here means that
- * answers are dropped until the opener sends again: there is no socket that would tell who began.
+ * Returns enum ct_result of a packet of a protocol without a handshake.  If its entry is lost, the
+ * answers are dropped until the opener sends again: no socket proves who sent first.
  */
 __weak int ct_other(const struct packet *pkt)
 {

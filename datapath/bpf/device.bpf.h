@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Which endpoint a device belongs to.  Behind another plugin (ENDPOINT_CHAINED) the device's index
- * tells nothing by itself.
+ * Which endpoint a device belongs to.  If another plugin made the device (ENDPOINT_CHAINED), its
+ * index alone does not tell.
  */
 #ifndef TENDRIL_DATAPATH_BPF_DEVICE_BPF_H
 #define TENDRIL_DATAPATH_BPF_DEVICE_BPF_H
@@ -19,7 +19,7 @@ static __noinline __u32 chained_slot(__u32 ifindex)
 	return slot ? *slot : 0;
 }
 
-/* The slot of the pod whose host end this is; 0: no pod's. */
+/* The slot of the pod whose host end this device is; 0: none. */
 static __always_inline __u32 device_slot(__u32 ifindex)
 {
 	__u32 slot = ifindex - ENDPOINT_IFINDEX_BASE;

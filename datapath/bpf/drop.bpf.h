@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Where packets end: counters for each reason and endpoint, events within a budget.  drop() is the
- * only exit for a packet that does not pass, so none vanishes uncounted.
+ * Drops packets: counts them for each reason and endpoint, and reports them within a budget. drop()
+ * is the only exit for a packet that does not pass, so every dropped packet is counted.
  */
 #ifndef TENDRIL_DATAPATH_BPF_DROP_BPF_H
 #define TENDRIL_DATAPATH_BPF_DROP_BPF_H
@@ -41,7 +41,7 @@ static __always_inline void stats_received(const struct packet *pkt)
 	stats_count_received(pkt->dst.slot, pkt->length);
 }
 
-/* Reports a packet to the agent, at the expense of its sender if that is a pod of this node.
+/* Reports a packet to the agent, on the budget of its sender if that is a pod of this node.
  * type: enum event_type. */
 __weak int event_send(const struct packet *pkt, __u32 type, __u32 reason, __u32 direction)
 {
@@ -72,8 +72,8 @@ __weak int event_send(const struct packet *pkt, __u32 type, __u32 reason, __u32 
 	return 0;
 }
 
-/* Counts the packet for its reason and for the endpoint that it was dropped for: the receiver whose
- * ingress refused it, else the sender, else the receiver. */
+/* Counts the packet for its reason, and for one endpoint: the receiver if its ingress policy denied
+ * it, else the sender, else the receiver. */
 __weak int drop_count(const struct packet *pkt, __u32 reason, __u32 direction)
 {
 	struct endpoint_stats *stats;
@@ -93,7 +93,7 @@ __weak int drop_count(const struct packet *pkt, __u32 reason, __u32 direction)
 	return event_send(pkt, EVENT_DROP, reason, direction);
 }
 
-/* During a takeover another program decides about what has no entry here. */
+/* During a takeover the old program decides about packets without an entry here. */
 static __always_inline bool drop_is_preliminary(int reason)
 {
 	return (reason == DROP_NOT_OPENED || reason == DROP_EGRESS_DENIED ||

@@ -22,7 +22,7 @@ static __always_inline bool endpoint_has_addr(const struct endpoint_entry *endpo
 	return addr_equal(own, addr) && !addr_is_zero(own);
 }
 
-/* Reports a connection that was let through, while somebody watches. */
+/* Reports a connection that may pass, if somebody watches. */
 static __always_inline void verdict_report(const struct packet *pkt, enum direction direction)
 {
 	if (pkt->opens && node_flags() & NODE_VERDICT_EVENTS)

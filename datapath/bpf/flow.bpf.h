@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Records packets that pass: flows for an observer, and what an audited end (ENDPOINT_AUDIT) would
- * have denied.  Nothing here decides about a packet.
+ * Records packets that pass: the flows that somebody watches, and packets that the policy of an
+ * audited end (ENDPOINT_AUDIT) denies.  Nothing here decides about a packet.
  */
 #ifndef TENDRIL_DATAPATH_BPF_FLOW_BPF_H
 #define TENDRIL_DATAPATH_BPF_FLOW_BPF_H
@@ -70,8 +70,8 @@ static __always_inline int audit_end(const struct packet *pkt, __u32 reason, __u
 }
 
 /*
- * A packet passes that would have been dropped for this reason if no end were audited.  What the
- * sender's egress policy denies, an audited receiver may deny as well: there is a report for each.
+ * For a packet that passes, but would be dropped for this reason if no end were audited.  If the
+ * sender's egress policy denies it, an audited receiver may deny it as well: each is reported.
  */
 __weak int audit_report(const struct packet *pkt, __u32 reason)
 {

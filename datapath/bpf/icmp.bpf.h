@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * ICMP and ICMPv6 errors.  An error is about a packet that its receiver is said to have sent, and
- * passes if the receiver can have sent it.  The embedded packet is parsed only if it has plain
- * headers: an error about a later fragment, or behind extension headers, belongs to no known
+ * ICMP and ICMPv6 errors.  An error quotes a packet that its receiver has sent, and passes if the
+ * receiver can have sent that packet.  The quoted packet is parsed only if it has plain headers: an
+ * error about a later fragment, or about a packet with extension headers, belongs to no known
  * connection.
  */
 #ifndef TENDRIL_DATAPATH_BPF_ICMP_BPF_H
@@ -10,8 +10,8 @@
 
 #include "datapath/bpf/conntrack.bpf.h"
 
-/* The embedded packet's flow, as its sender sent it, and where its transport header is.  False:
- * there is none that can be judged. */
+/* The flow of the quoted packet, as its sender sent it, and the offset of its transport header.
+ * False: there is no flow to decide on. */
 static __always_inline bool icmp_embedded(struct __sk_buff *skb, const struct packet *pkt,
 					  struct flow *ret, __u32 *ret_l4_offset)
 {
@@ -75,8 +75,8 @@ static __always_inline bool icmp_is_about_sender(struct __sk_buff *skb, const st
 	return addr_equal(&daddr, &pkt->flow.saddr);
 }
 
-/* Whether policy lets the error's receiver send the embedded packet, and it has a socket that would
- * have sent it. */
+/* Whether policy lets the error's receiver send the quoted packet, and the receiver has a socket
+ * that can have sent it. */
 static __always_inline bool icmp_could_be_sent(struct __sk_buff *skb, const struct packet *pkt,
 					       const struct flow *sent)
 {
@@ -197,9 +197,10 @@ static __noinline int icmp_address(struct __sk_buff *skb, struct packet *pkt, en
 			      pkt->ipv6 ? pkt->l4_offset + ICMP_CHECK_OFFSET : 0, 0);
 }
 
-/* An error about a packet that was translated goes to who sent that packet, and speaks of it as its
- * sender knows it.  It comes from whom that sender talks to, if this is who it is from.  If this
- * node stands between them, it is also for errors of routers behind it. */
+/* Translates an error about a translated packet: it goes to the sender of that packet, and quotes
+ * the packet as the sender sent it.  If the backend sent the error, its source becomes the
+ * service's address; so does that of an error from a router behind this node, where this node does
+ * SNAT. */
 static __noinline int icmp_error_rewrite(struct __sk_buff *skb, struct packet *pkt,
 					 const struct flow *sent, __u32 l4_offset,
 					 const struct nat_work *work)
@@ -225,7 +226,7 @@ static __noinline int icmp_error_rewrite(struct __sk_buff *skb, struct packet *p
 	return DROP_NONE;
 }
 
-/* Translates an ICMP error, either way.  Not about a translated flow: nothing. */
+/* Translates an ICMP error in both directions.  Does nothing if its flow is not translated. */
 __weak int icmp_error_translate(struct __sk_buff *skb, struct packet *pkt)
 {
 	const struct nat_entry *entry;

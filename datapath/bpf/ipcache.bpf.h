@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Who is behind an address: exact addresses first, then the prefixes that policies name.
+ * The identity of an address: exact addresses first, then the prefixes that policies name.
  */
 #ifndef TENDRIL_DATAPATH_BPF_IPCACHE_BPF_H
 #define TENDRIL_DATAPATH_BPF_IPCACHE_BPF_H
@@ -26,7 +26,7 @@ static __always_inline __u32 node_flags(void)
 	return node ? node->flags : 0;
 }
 
-/* Read anew each time: the agent may bump it while a packet is on its way. */
+/* Read each time again: the agent may increase it while a packet is being processed. */
 static __always_inline __u32 node_revision(void)
 {
 	const struct node_state *node = node_get();
@@ -49,7 +49,7 @@ static __always_inline bool addr_is_zero(const struct addr *addr)
 	return !(addr->w[0] | addr->w[1] | addr->w[2] | addr->w[3]);
 }
 
-/* Groups of receivers, and addresses that mean something on one link only. */
+/* Multicast and broadcast, and addresses that are valid on one link only. */
 static __always_inline bool addr_is_on_link(const struct addr *addr)
 {
 	__u32 head;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Members of kernel structures that accel.bpf.c, socket.bpf.h and tcp.bpf.c read, relocated to the
- * running kernel at load (CO-RE).  Everything else in the datapath uses stable interfaces only.
+ * Members of kernel structures that accel.bpf.c, socket.bpf.h and tcp.bpf.c read.  The loader
+ * adapts their offsets to the running kernel (CO-RE).  The rest of the datapath uses only stable
+ * interfaces.
  */
 #ifndef TENDRIL_DATAPATH_BPF_KERNEL_BPF_H
 #define TENDRIL_DATAPATH_BPF_KERNEL_BPF_H

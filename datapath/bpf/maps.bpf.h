@@ -148,10 +148,10 @@ struct node_map {
 };
 extern struct node_map node_map SEC(".maps");
 
-/* Connections whose answers need them (conntrack.bpf.h).  Written by from_pod and to_pod, swept by
- * the agent.  Share used up (ct_count_map): NOTICE_CT_FULL, and the flow goes on by the evidence of
- * its sockets.  A hash, not an LRU: evicting would let a flood push out other pods' connections.
- */
+/* Connections whose answers need an entry (conntrack.bpf.h).  Written by from_pod and to_pod; the
+ * agent deletes old entries.  An endpoint's share is used up (ct_count_map): NOTICE_CT_FULL, and
+ * the flow goes on by the evidence of its sockets.  Not an LRU: there a flood would evict other
+ * pods' connections. */
 struct ct_map {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 32768);
@@ -161,7 +161,7 @@ struct ct_map {
 extern struct ct_map ct_map SEC(".maps");
 
 /* Entries of ct_map that each endpoint owns, and those that are free.  Written by from_pod and
- * to_pod with each insertion and deletion; the agent counts anew when it sweeps. */
+ * to_pod with each insertion and deletion; the agent counts them again when it deletes old ones. */
 struct ct_count_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 512);
@@ -192,8 +192,8 @@ struct backend_map {
 };
 extern struct backend_map backend_map SEC(".maps");
 
-/* Who keeps a backend of a service with sessionAffinity.  Written and read where backends are
- * chosen.  Full: the longest unused goes, and that client gets another backend. */
+/* Clients and their backends of services with sessionAffinity.  Written and read where backends are
+ * chosen.  Full: the longest unused entry goes, and that client gets another backend. */
 struct affinity_map {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
@@ -203,7 +203,7 @@ struct affinity_map {
 extern struct affinity_map affinity_map SEC(".maps");
 
 /* loadBalancerSourceRanges.  Written by the agent, read where backends are chosen.  Full: the agent
- * reports it; clients in the ranges that found no room are dropped. */
+ * reports it; packets of clients in ranges without room are dropped. */
 struct range_map {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(max_entries, 16384);
@@ -213,9 +213,9 @@ struct range_map {
 };
 extern struct range_map range_map SEC(".maps");
 
-/* What a TCP socket asked for before translation, without the allocator, which socket storage pays
- * twice a connection.  Written by connect, read by getpeername; freed when the program closes the
- * socket.  A socket whose bucket is taken uses sock_service. */
+/* The service that a TCP socket asked for before translation.  An array, because socket storage is
+ * allocated and freed for each connection.  Written by connect, read by getpeername, freed when the
+ * program closes the socket.  A socket whose bucket is taken uses sock_service. */
 struct sock_bucket_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, SOCK_BUCKETS);
@@ -225,8 +225,8 @@ struct sock_bucket_map {
 extern struct sock_bucket_map sock_bucket_map SEC(".maps");
 
 /* The same for other sockets.  Written by connect and by an unconnected socket's first sendmsg,
- * read by getpeername and recvmsg; lives and dies with the socket.  Without memory the traffic
- * flows, but the program is shown the backend: NOTICE_SENDMSG_FULL. */
+ * read by getpeername and recvmsg; freed with the socket.  Without memory the traffic flows, but
+ * the program sees the backend's address: NOTICE_SENDMSG_FULL. */
 struct sock_service_map {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -235,8 +235,8 @@ struct sock_service_map {
 };
 extern struct sock_service_map sock_service SEC(".maps");
 
-/* Further services that a UDP socket sends to.  Written by sendmsg, read by recvmsg; lives and dies
- * with the socket, so no socket takes anything from another.  Full: the socket's oldest goes, and a
+/* Further services that a UDP socket sends to.  Written by sendmsg, read by recvmsg; freed with
+ * the socket, so no socket uses the room of another.  Full: the socket's oldest goes, and a
  * late answer to that shows the backend's address.  Without memory: as sock_service. */
 struct sendmsg_service_map {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -247,9 +247,9 @@ struct sendmsg_service_map {
 extern struct sendmsg_service_map sendmsg_service SEC(".maps");
 
 /* Per-packet service translations, two entries a connection.  Written by from_pod, to_pod and the
- * programs of the uplinks, which also delete what TCP has closed; swept by the agent.  Full: the
- * longest unused translation goes, which ends that connection; a table of dead UDP flows must not
- * refuse new ones. */
+ * programs of the uplinks, which also delete closed TCP connections; the agent deletes old entries.
+ * Full: the longest unused translation goes, which ends that connection.  So a table full of dead
+ * UDP flows takes new ones. */
 struct nat_map {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
@@ -279,9 +279,9 @@ struct frag_map {
 };
 extern struct frag_map frag_map SEC(".maps");
 
-/* Flows as an observer sees them.  Written by from_pod and to_pod while NODE_FLOWS asks for it, and
- * for what an audited end would refuse; the agent adds what it found, reads and clears.  Full: the
- * longest unseen goes, and the agent tells that some may be missing. */
+/* Flows that somebody watches.  Written by from_pod and to_pod while NODE_FLOWS is set, and always
+ * for packets that an audited end denies; the agent adds the flows that it found, reads and clears
+ * the map.  Full: the longest unseen flow goes, and the agent reports that some may be missing. */
 struct flow_map {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
@@ -290,8 +290,8 @@ struct flow_map {
 };
 extern struct flow_map flow_map SEC(".maps");
 
-/* Sockets that take part in acceleration.  Written by the sockops program, read by the sk_msg
- * program; the kernel removes a socket when it closes.  Full: NOTICE_ACCEL_FULL, and the connection
+/* Sockets that are accelerated.  Written by the sockops program, read by the sk_msg program; the
+ * kernel removes a socket when it closes.  Full: NOTICE_ACCEL_FULL, and the connection
  * stays with packets.  Value: socket cookie when read from user space. */
 struct accel_map {
 	__uint(type, BPF_MAP_TYPE_SOCKHASH);
@@ -301,8 +301,9 @@ struct accel_map {
 };
 extern struct accel_map accel_map SEC(".maps");
 
-/* A socket of accel_map as its peer needs it for its first message.  Written at establishment, read
- * once and deleted by the peer.  Full: the longest unread goes; that peer stays with packets. */
+/* What the peer of a socket of accel_map needs for its first message.  Written at establishment,
+ * read once and deleted by the peer.  Full: the longest unread entry goes; that peer stays with
+ * packets. */
 struct accel_peer_map {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
@@ -311,7 +312,7 @@ struct accel_peer_map {
 };
 extern struct accel_peer_map accel_peer_map SEC(".maps");
 
-/* The sending direction of each socket of accel_map.  Only the datapath; lives and dies with the
+/* The sending direction of each socket of accel_map.  Used only by the datapath; freed with the
  * socket.  Without memory the connection is not accelerated. */
 struct accel_sock_map {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -355,7 +356,7 @@ struct tcp_event_map {
 };
 extern struct tcp_event_map tcp_event_map SEC(".maps");
 
-/* What each endpoint caused in this second, by slot.  Only the datapath. */
+/* What each endpoint caused in this second, by slot.  Used only by the datapath. */
 struct budget_map {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 512);
@@ -364,7 +365,8 @@ struct budget_map {
 };
 extern struct budget_map budget_map SEC(".maps");
 
-/* What each endpoint takes of the kernel's neighbour table, by slot.  Only the datapath. */
+/* Entries of the kernel's neighbour table that each endpoint caused, by slot.  Used only by the
+ * datapath. */
 struct neighbour_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 512);

@@ -8,7 +8,7 @@
 
 #include "datapath/bpf/maps.bpf.h"
 
-/* One copy of the code: packets that pass do not use it. */
+/* A function of its own: packets that pass do not use it. */
 static __noinline void metric_count(__u32 metric)
 {
 	__u64 *count = bpf_map_lookup_elem(&metric_map, &metric);

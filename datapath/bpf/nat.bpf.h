@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Service translation packet by packet: for clients outside, and for those whose sockets the cgroup
- * programs do not reach.
+ * Translates services packet by packet: for clients outside, and for sockets that the cgroup
+ * programs do not see.
  *
  *	request    client -> service   becomes   client  -> backend    (before policy)
  *	reply      backend -> client   becomes   service -> client     (where it is delivered)
- *	hairpin    the backend is the client: it must not see its own address as a peer, so the
+ *	hairpin    the backend is the client: it must not get packets from its own address, so the
  *	           request comes from the service's address
  *	SNAT       the backend is on another node, the client is not in the cluster: the request
  *	           comes from this node, so that the reply comes back here
  *
- * nat_map holds, for each direction, which flow a packet of this flow leaves as.  Policy and
- * conntrack only ever see pod addresses.
+ * nat_map has, for each direction, the flow with which a packet leaves.  Policy and conntrack see
+ * only pod addresses.
  */
 #ifndef TENDRIL_DATAPATH_BPF_NAT_BPF_H
 #define TENDRIL_DATAPATH_BPF_NAT_BPF_H
@@ -125,8 +125,8 @@ __weak int nat_rewrite(struct __sk_buff *skb, struct packet *pkt, const struct a
 }
 
 /*
- * Makes the packet one of another flow.  NAT_FORWARD: and sends it there.  The way is looked for
- * first, because an answer that there is none quotes the packet as its sender knows it.
+ * Turns the packet into one of another flow.  NAT_FORWARD: routes it, too.  The route is looked up
+ * first, because an answer that there is none quotes the packet as its sender sent it.
  */
 static __always_inline int nat_become(struct __sk_buff *skb, struct packet *pkt,
 				      const struct flow *flow, __u32 flags)
@@ -187,7 +187,7 @@ static __always_inline bool nat_is_done(const struct nat_entry *entry)
 	return (entry->flags & both) == both;
 }
 
-/* CPUs may race to write nearly the same time: either will do. */
+/* CPUs may race to write nearly the same time: each of them is right. */
 static __always_inline void nat_touch(struct nat_entry *entry)
 {
 	if (seen_recently(entry->seen_jiffies))
@@ -197,9 +197,9 @@ static __always_inline void nat_touch(struct nat_entry *entry)
 }
 
 /*
- * Follows the end of a TCP connection, in both entries.  They go when both FINs are acknowledged:
- * else short connections would push the long ones out of the table.  A RST may be forged; it only
- * shortens how long they may be silent.
+ * Follows the end of a TCP connection, in both entries.  They are deleted when both FINs are
+ * acknowledged: otherwise short connections would evict the long ones.  A RST may be forged; it
+ * only shortens the time that the entries may be unused.
  */
 static __noinline void nat_close(const struct packet *pkt, struct nat_entry *entry)
 {
@@ -239,7 +239,8 @@ static __always_inline struct nat_work *nat_work(void)
 	return bpf_map_lookup_elem(&nat_work_map, &zero);
 }
 
-/* The packet belongs to this translation: copies where it goes, and takes note. */
+/* Uses this translation for the packet: copies the flow with which it leaves, and updates the
+ * entry. */
 static __always_inline void nat_follow(const struct packet *pkt, struct nat_entry *entry,
 				       struct nat_work *ret)
 {
@@ -251,7 +252,7 @@ static __always_inline void nat_follow(const struct packet *pkt, struct nat_entr
 		nat_close(pkt, entry);
 }
 
-/* The connection as the receiver's socket knows it: a client talks to the service's address. */
+/* The connection as the receiver's socket knows it: a client's peer is the service. */
 static __always_inline void nat_socket_flow(const struct packet *pkt, struct flow *ret)
 {
 	const struct endpoint_entry *endpoint;
@@ -267,7 +268,7 @@ static __always_inline void nat_socket_flow(const struct packet *pkt, struct flo
 		*ret = entry->flow;
 }
 
-/* From now on this endpoint's packets are looked up in nat_map; 0: those of the node itself. */
+/* From now on packets of this endpoint are looked up in nat_map; 0: those of the node itself. */
 static __always_inline void nat_mark_translated(__u32 slot)
 {
 	struct endpoint_entry *endpoint = bpf_map_lookup_elem(&endpoint_map, &slot);
@@ -290,7 +291,7 @@ static __always_inline bool nat_is_taken(const struct nat_entry *entry,
 	return !nat_is_done(entry) && back->last_seen_ns - entry->last_seen_ns < lifetime;
 }
 
-/* Takes another source port for the request; false: there is none to take. */
+/* Gives the request another source port; false: no other port may be used. */
 static __always_inline bool nat_take_port(struct nat_work *work)
 {
 	const struct node_state *node = node_get();
@@ -323,9 +324,9 @@ static long nat_claim_step(__u32 index, void *arg)
 }
 
 /*
- * Claims the way back from the backend, and remembers the way there.  The way back is taken while
- * the same port of the same client talks to this backend by another address already, or while a
- * port of the node is in use.  Then other ports are tried, at random.
+ * Makes the entries of both directions.  The one from the backend exists already if the same port
+ * of the same client uses this backend through another address, or if the port of the node is in
+ * use. Then other ports are tried at random.
  */
 static __always_inline bool nat_claim(struct nat_work *work, __u32 backend)
 {
@@ -347,8 +348,8 @@ static __always_inline bool nat_claim(struct nat_work *work, __u32 backend)
 }
 
 /*
- * Whose address the backend sees.  A client outside cannot be answered by another node, for it
- * waits for this one: so this node takes the client's place.
+ * Chooses the source address that the backend sees.  Another node cannot answer a client outside,
+ * which expects the answer from this node: so the request gets this node's address.
  */
 static __always_inline int nat_choose_source(const struct packet *pkt, bool local_only,
 					     struct nat_work *work)
@@ -360,7 +361,7 @@ static __always_inline int nat_choose_source(const struct packet *pkt, bool loca
 	work->keep_port = 1;
 	if (addr_equal(&work->way.daddr, &work->from.saddr)) { /* hairpin */
 		work->way.saddr = work->from.daddr;
-		/* By its port the answer is told from what the pod says to the node itself. */
+		/* The port distinguishes the answer from what the pod sends to the node itself. */
 		work->keep_port = !(pkt->dst_flags & IPCACHE_HOST);
 	}
 	if (!pkt->from_uplink)
@@ -382,7 +383,7 @@ static __always_inline int nat_choose_source(const struct packet *pkt, bool loca
 	return DROP_NONE;
 }
 
-/* Chooses a backend for the packet's flow, and remembers both ways. */
+/* Chooses a backend for the packet's flow, and makes the entries of both directions. */
 __weak int nat_open(const struct packet *pkt)
 {
 	struct nat_work *work = nat_work();
@@ -418,8 +419,8 @@ static __always_inline bool is_between(__be16 port, __u16 min, __u16 max)
 	return max && bpf_ntohs(port) >= min && bpf_ntohs(port) <= max;
 }
 
-/* Whether a packet to an address of the node itself may be for a service, or the answer to what
- * this node asked in a client's place: by its port. */
+/* Whether the port of a packet to an address of the node can be that of a service, or one of SNAT,
+ * so that the packet is an answer for a client outside. */
 static __always_inline bool nat_has_port(const struct packet *pkt)
 {
 	const struct node_state *node = node_get();
@@ -458,9 +459,9 @@ static __noinline bool nat_still_serves(const struct packet *pkt, struct nat_ent
 }
 
 /*
- * Where this packet goes.  A known translation is kept as long as its backend serves; TCP and SCTP
- * keep it to the end of the connection.  A packet in the middle of a connection that nobody
- * remembers belongs to no backend.
+ * Finds the backend of a packet.  A known translation stays as long as its backend serves; with TCP
+ * and SCTP to the end of the connection.  A packet in the middle of an unknown connection has no
+ * backend.
  */
 static __always_inline int nat_find(const struct packet *pkt, struct nat_work *ret)
 {
@@ -486,9 +487,9 @@ static __always_inline int nat_find(const struct packet *pkt, struct nat_work *r
 	return bpf_map_lookup_elem(&service_map, &key) ? DROP_NOT_OPENED : DROP_NO_SERVICE;
 }
 
-/* A packet to a service makes its way to a backend, and one from a backend to a service's address
- * its way back.  The caller looks up who that is.  What came to an address of the node, and is no
- * service's, is left alone: its own stack may want it. */
+/* Translates a packet to a service: from a client to a backend, or from a backend back to a client.
+ * The caller looks up the new destination.  A packet to an address of the node that is for no
+ * service stays as it is, because the node's own stack may use it. */
 __weak int nat_request(struct __sk_buff *skb, struct packet *pkt)
 {
 	struct nat_work *work = nat_work();
@@ -509,7 +510,8 @@ __weak int nat_request(struct __sk_buff *skb, struct packet *pkt)
 
 /* ---- replies -------------------------------------------------------------------------------- */
 
-/* What a backend sent to a client comes from the service again.  Not a translated flow: nothing. */
+/* Gives a backend's packet to a client the service's address as source.  Does nothing if the flow
+ * is not translated. */
 __weak int nat_reply(struct __sk_buff *skb, struct packet *pkt)
 {
 	struct nat_work *work = nat_work();
@@ -522,8 +524,8 @@ __weak int nat_reply(struct __sk_buff *skb, struct packet *pkt)
 	entry = bpf_map_lookup_elem(&nat_map, &key);
 	if (!entry || entry->flags & NAT_REQUEST)
 		return DROP_NONE;
-	/* A translated connection that ended answers no SYN: the client's port came back without
-	 * the service.  What the backend says is its own from here on. */
+	/* The translated connection has ended, and the client's port is used again without the
+	 * service: this SYN belongs to no translation. */
 	if (pkt->tcp_flags & TCP_SYN && nat_is_done(entry)) {
 		bpf_map_delete_elem(&nat_map, &key);
 		return DROP_NONE;

@@ -11,8 +11,8 @@
 #include "datapath/bpf/kernel.bpf.h"
 #include "datapath/bpf/packet.bpf.h"
 
-/* This second's share of an endpoint, or of all in slot 0; NULL: no such slot.  CPUs may race for a
- * new second: then a few entries are not counted. */
+/* This second's share of an endpoint, or of all in slot 0; NULL: no such slot.  CPUs may race to
+ * begin a new second: then a few entries are not counted. */
 static __always_inline struct neighbour_share *neighbour_share_get(__u32 slot, __u64 second)
 {
 	struct neighbour_share *share = bpf_map_lookup_elem(&neighbour_map, &slot);
@@ -25,7 +25,7 @@ static __always_inline struct neighbour_share *neighbour_share_get(__u32 slot, _
 }
 
 /* An endpoint may cause as many new entries as are left for all in this second: one that scans a
- * subnet gets half of them, and the others always some. */
+ * subnet gets half of them, and the others always get some. */
 static __always_inline bool neighbour_take(__u32 slot)
 {
 	__u64 second = bpf_ktime_get_coarse_ns() / NS_PER_SEC;
@@ -65,8 +65,8 @@ static __always_inline bool neighbour_is_unknown(struct __sk_buff *skb, const st
 }
 
 /*
- * A packet that leaves this node.  The destinations that the endpoint used last are let through
- * without a lookup: each of them has at most one entry.
+ * Checks a packet that leaves this node.  The last destinations of the endpoint pass without a
+ * lookup: each of them has at most one entry.
  */
 __weak int neighbour_check(struct __sk_buff *skb, const struct packet *pkt)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Parses a frame into struct packet, once and in the order of the headers; later stages use nothing
- * else.  What no pod may send (source routes, IPv4-mapped addresses in IPv6, truncated headers) is
- * refused here.  The first fragment of a datagram carries the ports and leaves them in frag_map for
- * the others.
+ * Parses a frame into struct packet, once and in the order of the headers; later stages use only
+ * that.  Packets that no pod may send (with source routes, IPv4-mapped addresses in IPv6, truncated
+ * headers) are refused here.  The first fragment of a datagram has the ports and leaves them in
+ * frag_map for the others.
  */
 #ifndef TENDRIL_DATAPATH_BPF_PACKET_BPF_H
 #define TENDRIL_DATAPATH_BPF_PACKET_BPF_H
@@ -78,14 +78,14 @@ enum fragment {
 	FRAGMENT_NONE,
 	FRAGMENT_FIRST,
 	FRAGMENT_LATER,
-	FRAGMENT_ORPHAN, /* later, and its first part was not seen: the ports are not known */
+	FRAGMENT_ORPHAN, /* a later one without its first fragment: the ports are not known */
 };
 
 enum packet_kind {
 	PACKET_PLAIN,
 	PACKET_ARP,
 	PACKET_NEIGHBOUR,  /* IPv6 neighbour and multicast listener discovery: for the host alone */
-	PACKET_ICMP_ERROR, /* speaks of another packet */
+	PACKET_ICMP_ERROR, /* about another packet, which it quotes */
 };
 
 struct packet {
@@ -104,8 +104,8 @@ struct packet {
 	__u8 fragment; /* enum fragment */
 	__u8 kind;     /* enum packet_kind */
 	__u8 ipv6;
-	__u8 opens;     /* TCP SYN or SCTP INIT: never passes by an entry that is already there */
-	__u8 from_node; /* a process of this node itself sent it */
+	__u8 opens;         /* TCP SYN or SCTP INIT: never passes because of an existing entry */
+	__u8 from_node;     /* a process of this node itself sent it */
 	__u8 mac[ETH_ALEN]; /* source */
 	__u8 icmp_type;
 	__u8 from_uplink;      /* came to the node from outside */
@@ -159,7 +159,7 @@ static __always_inline void addr_from_v6(struct addr *addr, const struct in6_add
 	__builtin_memcpy(addr, v6, sizeof(*addr));
 }
 
-/* Source routes name a way around what is checked here; every other option is harmless. */
+/* Source routes lead around the checks here; every other option is harmless. */
 static __always_inline int packet_check_options(struct __sk_buff *skb, __u32 end)
 {
 	__u32 offset = ETH_HLEN + sizeof(struct iphdr);
@@ -185,8 +185,8 @@ static __always_inline int packet_check_options(struct __sk_buff *skb, __u32 end
 	return offset > end ? DROP_BAD_HEADER : DROP_NONE;
 }
 
-/* Ends with l4_offset, flow addresses, proto and fragment filled; ret_l4_len: bytes the IP header
- * promises from there on. */
+/* Fills l4_offset, the flow's addresses, proto and fragment.  ret_l4_len: bytes from l4_offset on,
+ * as the IP header says. */
 static __always_inline int packet_parse_v4(struct __sk_buff *skb, struct packet *pkt,
 					   __u32 *ret_l4_len)
 {
@@ -331,8 +331,8 @@ static __always_inline int packet_parse_tcp(struct packet *pkt, const struct tcp
 }
 
 /*
- * An echo request carries its identifier as source port, the reply as destination port: so a reply
- * is the exact mirror of its request, and never looks like a request of the other side.
+ * An echo request gets its identifier as source port, the reply as destination port.  So a reply is
+ * its request with the ends exchanged, and never looks like a request of the other side.
  */
 static __always_inline int packet_parse_icmp(struct packet *pkt, const struct icmp_header *icmp)
 {
@@ -367,8 +367,8 @@ static __always_inline int packet_parse_icmp(struct packet *pkt, const struct ic
 
 /*
  * Whether it is an ICMP message that answers a request.  Messages without an identifier, or with
- * identifier 0, look alike in both directions, so only this tells them apart.  A later fragment has
- * no type; without its first fragment it is worth nothing.
+ * identifier 0, have the same flow in both directions, so only the type tells.  A later fragment
+ * has no type, and is useless without its first fragment.
  */
 static __always_inline bool packet_is_icmp_reply(const struct packet *pkt)
 {
@@ -438,8 +438,8 @@ static __always_inline int packet_parse_l4(struct __sk_buff *skb, struct packet 
 	return DROP_NONE;
 }
 
-/* Fills everything but the ends.  A function of its own, as are the other stages that are declared
- * __weak: the verifier walks it once instead of once for every path that leads to it. */
+/* Fills everything but the ends.  Stages are __weak functions, like this one: the verifier checks
+ * them once instead of once for every path that leads to them. */
 __weak int packet_parse(struct __sk_buff *skb, struct packet *pkt)
 {
 	__u32 l4_len = 0;
@@ -473,8 +473,8 @@ __weak int packet_parse(struct __sk_buff *skb, struct packet *pkt)
 	return packet_parse_l4(skb, pkt, l4_len);
 }
 
-/* Ports of a fragment: the first leaves them, the others find them.  Only after the source was
- * checked, so that a pod can leave ports only for its own datagrams. */
+/* Ports of a fragment: the first one stores them, the others look them up.  Called after the source
+ * check, so that a pod can store ports only for its own datagrams. */
 __weak int packet_fragment(struct packet *pkt)
 {
 	struct frag_key key = {};

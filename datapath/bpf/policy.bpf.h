@@ -20,8 +20,8 @@ struct policy_end {
 	__u32 slot; /* of the local endpoint, 0: none */
 };
 
-/* flags and policy_id are read as the one word they were written as: half of an old policy and
- * half of a new one is a policy nobody wrote. */
+/* flags and policy_id are read as one word, as they were written: a mix of an old and a new policy
+ * must not be used. */
 static __always_inline void policy_end_load(const struct endpoint_entry *endpoint, __u32 slot,
 					    bool ipv6, struct policy_end *ret)
 {
@@ -57,8 +57,8 @@ static __always_inline enum verdict port_set_verdict(__u32 port_set, __u32 proto
 }
 
 /*
- * enum verdict of one direction of one policy; port in host order.  A function of its own (weak:
- * several objects bring it, the linker keeps one) so that the verifier walks it once.
+ * enum verdict of one direction of one policy; port in host order.  A weak function, so that the
+ * verifier checks it once; several objects contain it, and the linker keeps one.
  */
 __weak int policy_verdict(__u32 policy_id, __u32 direction, __u32 peer, __u32 proto, __u32 port)
 {
@@ -93,7 +93,7 @@ __weak int policy_verdict(__u32 policy_id, __u32 direction, __u32 peer, __u32 pr
 /*
  * Whether "from" may send to this port of "to": egress policy of the sender first, then ingress
  * policy of the receiver.  Returns DROP_NONE or the reason why not.  *ret_audited: only audited
- * ends deny it, so the packet passes all the same and the reason is for the report.
+ * ends deny it, so the packet passes and the reason is for the report.
  */
 static __noinline int policy_check(const struct policy_end *from, const struct policy_end *to,
 				   __u32 proto, __be16 port, bool *ret_audited)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Answers to the sender of a packet that goes no further.  Who asks a service without a ready
- * endpoint, or an address of the node's own range that no pod has, shall see connect() or send()
- * fail at once with ECONNREFUSED, not after a timeout.  Who sends what a route does not carry
- * learns the MTU of the route, or that the packet has passed too many routers.
+ * Answers the sender of a packet that is dropped.  For a service without a ready endpoint, or an
+ * address of the node's own range that no pod has, connect() or send() fails at once with
+ * ECONNREFUSED, not after a timeout.  For a packet that is too big for its route, or has passed too
+ * many routers, the sender gets the ICMP error that a router would send.
  *
- * TCP gets a reset, made of its own SYN in place.  An ICMP error would do on the wire, but here it
- * comes back before connect() lets go of its socket, and the kernel takes errors for a socket in
- * use for a hint only.  UDP gets a port unreachable.
+ * The answer to TCP is a reset, made from the SYN in place.  An ICMP error arrives here while
+ * connect() still holds the lock of its socket, and the kernel then takes it only as a hint.  The
+ * answer to UDP is a port unreachable.
  */
 #ifndef TENDRIL_DATAPATH_BPF_REJECT_BPF_H
 #define TENDRIL_DATAPATH_BPF_REJECT_BPF_H
@@ -17,9 +17,8 @@
 
 #define REJECT_TTL 64
 
-/* What an error quotes of the transport header.  The kernel shortens no packet so far that the
- * checksum which its sender left to the device would be cut off: TCP's is behind the first 8 bytes.
- */
+/* Bytes of the transport header that an error quotes.  If the sender left the checksum to the
+ * device, the kernel cuts no packet before that checksum: TCP's comes after the first 8 bytes. */
 #define REJECT_QUOTE     8
 #define REJECT_QUOTE_TCP sizeof(struct tcphdr)
 
@@ -92,7 +91,7 @@ static __always_inline __u32 reject_quote(const struct packet *pkt)
 
 static __noinline int reject_icmp(struct __sk_buff *skb, const struct packet *pkt, int reason)
 {
-	struct reject_v4 head = {}; /* zeros behind what is quoted do not change a sum */
+	struct reject_v4 head = {}; /* zeros after the quoted bytes do not change the checksum */
 	__u32 quoted = sizeof(struct iphdr) + reject_quote(pkt);
 
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, head.embedded, quoted) ||
@@ -153,7 +152,7 @@ static __always_inline int reject_send(struct __sk_buff *skb, const struct packe
 	__u8 own[ETH_ALEN];
 
 	if (slot && endpoint) {
-		skb->tc_index = (__u16)slot; /* not for to_pod to judge */
+		skb->tc_index = (__u16)slot; /* to_pod shall not check it */
 		return packet_address_to(skb, endpoint) ? TC_ACT_SHOT
 							: (int)bpf_redirect(skb->ifindex, 0);
 	}
@@ -165,9 +164,9 @@ static __always_inline int reject_send(struct __sk_buff *skb, const struct packe
 	return (int)bpf_redirect(skb->ifindex, pkt->from_uplink ? 0 : BPF_F_INGRESS);
 }
 
-/* The drop is counted by the caller; this turns the packet round.  Packets with options, extension
- * headers or in fragments are not worth an answer.  A service that refuses answers SYNs and
- * datagrams only.  Returns the program's verdict. */
+/* Turns a dropped packet into the answer; the caller has counted the drop.  Packets with options or
+ * extension headers, and fragments, get no answer.  A service that refuses answers only SYNs and
+ * datagrams.  Returns the program's verdict. */
 __weak int reject(struct __sk_buff *skb, const struct packet *pkt, int reason)
 {
 	bool refused = reason != DROP_TOO_BIG && reason != DROP_TTL_EXCEEDED;

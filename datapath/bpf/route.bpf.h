@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Routes packets that the node's own stack would not take, because a program makes the node's
- * address their source: by the node's routing and neighbour tables, as a router does.
+ * Routes packets that the node's own stack would refuse, because a program has made the node's
+ * address their source.  Uses the node's routing and neighbour tables, as a router does.
  */
 #ifndef TENDRIL_DATAPATH_BPF_ROUTE_BPF_H
 #define TENDRIL_DATAPATH_BPF_ROUTE_BPF_H
@@ -13,7 +13,7 @@
 #define IP6_HOP_LIMIT_OFFSET (ETH_HLEN + offsetof(struct ipv6hdr, hop_limit))
 #define UDP_HEADER_LEN       8
 
-/* Bytes of the packet from its IP header on, of the largest one that it will be cut into. */
+/* Length of the packet from its IP header on; of its largest segment if it will be segmented. */
 static __always_inline __u32 route_length(const struct __sk_buff *skb, const struct packet *pkt)
 {
 	__u32 head = pkt->l4_offset - ETH_HLEN + UDP_HEADER_LEN;
@@ -45,9 +45,9 @@ static __always_inline int route_count_hop(struct __sk_buff *skb, const struct p
 }
 
 /*
- * Finds the way between two addresses, which need not be the packet's yet, counts the hop, and
- * tells the kernel where the packet goes if the program returns TC_ACT_REDIRECT.  The kernel asks
- * for the neighbour's MAC if it must.
+ * Finds the route between two addresses, which need not be the packet's yet, decrements the TTL,
+ * and tells the kernel where the packet goes when the program returns TC_ACT_REDIRECT.  The kernel
+ * resolves the neighbour's MAC if it must.
  */
 __weak int route_packet(struct __sk_buff *skb, struct packet *pkt, const struct addr *saddr,
 			const struct addr *daddr)

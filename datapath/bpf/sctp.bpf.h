@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * SCTP's checksum is a CRC32c over the whole packet, from its ports on; addresses are not in it.  A
- * CRC is linear: what another port changes in it depends on the difference of the ports and on how
- * many bytes follow, not on these bytes.  So the payload is not read, however long it is.
+ * SCTP's checksum is a CRC32c over the whole packet, from its ports on, without the addresses.  A
+ * CRC is linear: its change for another port depends on the difference of the ports and on the
+ * number of bytes that follow, not on these bytes.  So the payload need not be read.
  *
  * A polynomial over GF(2) is a __u32 with the highest power in the lowest bit, as CRC32c counts.
  * The bytes of a packet are taken as little-endian words, as the CRC takes them.
@@ -23,14 +23,14 @@ static const __u32 crc32c_power[SCTP_LENGTH_BITS] = {
 	0x35d73a62, 0x28461564, 0xbf455269, 0xe2ea32dc,
 };
 
-/* Multiplies by x.  No mask of ones or zeros: the verifier would follow both. */
+/* Multiplies by x.  Without a mask of ones or zeros: the verifier would check both paths. */
 static __always_inline __u32 crc32c_bit(__u32 crc)
 {
 	return crc >> 1 ^ CRC32C_POLYNOMIAL * (crc & 1);
 }
 
-/* Appends 2^power zero bytes: a multiplication, bit by bit.  Weak: the verifier shall not follow
- * the value of each bit from one call to the next. */
+/* Appends 2^power zero bytes: a multiplication, bit by bit.  Weak: the verifier must not track the
+ * value of each bit from one call to the next. */
 __weak int crc32c_append(__u32 crc, __u32 power)
 {
 	__u32 factor, product = 0;
@@ -79,8 +79,8 @@ static __always_inline __u32 sctp_length(struct __sk_buff *skb, const struct pac
 
 /*
  * Corrects the checksum for another source or destination port, which the caller writes.  A sender
- * of this node may leave the sum to the device; then the device overwrites this.  The sum of a
- * packet in fragments cannot be corrected: SCTP does not send such.
+ * on this node may leave the checksum to the device, which then overwrites this one.  The checksum
+ * of a fragmented packet cannot be corrected; SCTP sends no fragments.
  */
 static __always_inline int sctp_replace_port(struct __sk_buff *skb, const struct packet *pkt,
 					     bool is_source, __be16 old, __be16 new)

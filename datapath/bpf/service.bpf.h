@@ -14,9 +14,9 @@
 
 /*
  * The agent replaces entries of these hash maps while programs read them, and the memory of a
- * replaced entry serves another key at once, without waiting for readers.  So entries are copied,
- * and a copy counts if the map says the same again; otherwise a connection could go, for all its
- * life, to an address made of two.  One more try is enough, and no loop: Linux 6.1 refuses some.
+ * replaced entry is used for another key at once, without waiting for readers.  So entries are
+ * copied and compared with the map again; otherwise a connection could use, all its life, an
+ * address mixed of two.  There is one more try and no loop: Linux 6.1 refuses some loops.
  */
 union service_words { /* of a struct service, each read in one go */
 	__u64 words[sizeof(struct service) / sizeof(__u64)];
@@ -68,8 +68,8 @@ static __always_inline const struct backend *service_backend_at(__u32 service_id
 	return bpf_map_lookup_elem(&backend_map, &key);
 }
 
-/* false: there is none under this index, or it changed under our eyes.  One copy of the code: it is
- * tried twice. */
+/* false: there is none under this index, or it changed while it was read.  Not inline, because it
+ * is tried twice. */
 static __noinline bool service_backend(__u32 service_id, __u32 index, struct backend *ret)
 {
 	const struct backend *backend = service_backend_at(service_id, index);
@@ -94,7 +94,7 @@ struct service_choice {
 	__u32 index;
 };
 
-/* Whether the client is one that loadBalancerSourceRanges names, if there are any. */
+/* Whether loadBalancerSourceRanges, if there are any, contain the client. */
 static __always_inline bool service_admits(const struct service *service, const struct addr *client)
 {
 	struct source_range_key key = { .prefixlen = 32 + 128, .service_id = service->id };
@@ -118,7 +118,7 @@ static __always_inline __u32 service_range(const struct service *service,
 
 /* ---- one that is known ---------------------------------------------------------------------- */
 
-/* An address that is looked for among count backends from first on. */
+/* A search for an address among count backends from first on. */
 struct service_search {
 	__u32 service_id;
 	__u32 first;
@@ -157,8 +157,7 @@ static __always_inline bool service_search(struct service_search *search)
 	return search->found;
 }
 
-/* Whether this address may keep the flow that it has.  *index: where it was last found; is
- * corrected. */
+/* Whether this address may keep its flow.  *index: where it was last found; is corrected. */
 static __always_inline bool service_has_backend(const struct service *service,
 						const struct addr *addr, __be16 port, __u32 *index)
 {
@@ -178,8 +177,8 @@ static __always_inline bool service_has_backend(const struct service *service,
 
 /* ---- session affinity ----------------------------------------------------------------------- */
 
-/* The backend that this client had last, if it is among these.  No more frames below it: the stack
- * of a program with all that it calls is 512 bytes. */
+/* The backend that this client had last, if it is among these.  It calls no function with a frame
+ * of its own: the stack of a program with all its calls is 512 bytes. */
 static __noinline bool affinity_find(const struct service *service, const struct addr *client,
 				     __u32 first, __u32 count, struct service_choice *ret)
 {
@@ -207,7 +206,7 @@ static __noinline bool affinity_find(const struct service *service, const struct
 	return true;
 }
 
-/* Without memory the client gets any backend next time. */
+/* Without memory the client may get another backend next time. */
 static __noinline int affinity_set(const struct service *service, const struct addr *client,
 				   const struct service_choice *choice)
 {
@@ -225,8 +224,8 @@ static __noinline int affinity_set(const struct service *service, const struct a
 /* ---- a new connection ----------------------------------------------------------------------- */
 
 /* The backend at a place between 0 and count - 1.  The agent writes service and backends one after
- * the other, so an index may be gone by now, or just be written: the first is then tried, which is
- * there as long as anything is. */
+ * the other, so an index may be missing.  Then the first one is used, which is there as long as
+ * there is any. */
 static __always_inline bool service_take(const struct service *service, __u32 first, __u32 place,
 					 struct service_choice *ret)
 {
@@ -237,8 +236,8 @@ static __always_inline bool service_take(const struct service *service, __u32 fi
 	return service_backend(service->id, first, &ret->backend);
 }
 
-/* Chooses a backend for a new connection.  dice: any number, for where there is a choice.  Returns
- * a drop reason.  One copy of the code: packets try it again. */
+/* Chooses a backend for a new connection.  dice: a random number that makes the choice.  Returns a
+ * drop reason.  Not inline, because packets try it again. */
 static __noinline int service_choose(const struct service *service, enum service_client where,
 				     const struct addr *client, __u32 dice,
 				     struct service_choice *ret)

@@ -42,8 +42,8 @@ static __always_inline struct sock_service *sock_service_find(struct bpf_sock *s
 	return sock_service_stored(sk, 0);
 }
 
-/* Whether it is a TCP socket with a file, whose end sock_release sees.  Sockets of the kernel (NFS
- * and the like have no file, subflows of MPTCP have a layer above) end without it. */
+/* Whether it is a TCP socket with a file, so that sock_release runs at its end.  It does not run
+ * for sockets of the kernel: those of NFS have no file, subflows of MPTCP have a layer above. */
 static __always_inline bool sock_has_file(struct bpf_sock *sk)
 {
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
@@ -63,7 +63,7 @@ static __always_inline struct sock_service *sock_service_make(struct bpf_sock *s
 	return sock_service_stored(sk, BPF_SK_STORAGE_GET_F_CREATE);
 }
 
-/* The socket is closed.  The bucket is cleared before it is free. */
+/* For a socket that is closed.  The bucket is cleared before it becomes free. */
 static __always_inline void sock_service_free(__u64 cookie)
 {
 	struct sock_bucket *bucket = sock_bucket_get(cookie);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What the receiver's own TCP stack knows of a packet's connection: the evidence for flows that
- * conntrack has no entry for, and the sequence numbers that tell a reset from a forged one.
+ * What the receiver's own TCP stack knows about a packet's connection: the evidence for flows
+ * without a conntrack entry, and the sequence numbers that distinguish a reset from a forged one.
  *
- * Only the receiver's namespace is asked.  The sender's sockets prove nothing: its root can make
- * any socket believe anything (TCP_REPAIR).  Sockets of a namespace nested in the pod, of a user
- * space stack, or bound to a device are not found; their connections live by their entries alone.
+ * Only sockets of the receiver's namespace count.  The sender's sockets prove nothing: its root can
+ * give any socket any state (TCP_REPAIR).  Sockets in a namespace nested in the pod, in a user
+ * space stack, or bound to a device are not found; their connections need their entries.
  */
 #ifndef TENDRIL_DATAPATH_BPF_SOCKET_BPF_H
 #define TENDRIL_DATAPATH_BPF_SOCKET_BPF_H
@@ -57,7 +57,7 @@ __weak int socket_tcp(struct __sk_buff *skb, const struct flow *flow, __s32 netn
 	if (!flow || !ret)
 		return SOCKET_NONE;
 	size = socket_tuple(flow, &tuple);
-	/* Two calls, each with a constant: the verifier of 6.1 wants the size known. */
+	/* Two calls, each with a constant: the verifier of Linux 6.1 must know the size. */
 	if (size == sizeof(tuple.ipv4))
 		sk = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), (__u64)(__s64)netns, 0);
 	else
@@ -99,7 +99,7 @@ __weak int socket_udp(struct __sk_buff *skb, const struct flow *flow, __s32 netn
 	return 1;
 }
 
-/* Where the sockets of the packet's receiver are.  False: not on this node, or not known. */
+/* The namespace with the sockets of the packet's receiver.  False: not on this node, or unknown. */
 static __always_inline bool receiver_netns(const struct packet *pkt, __s32 *ret_netns)
 {
 	const struct endpoint_entry *endpoint;
@@ -116,8 +116,8 @@ static __always_inline bool receiver_netns(const struct packet *pkt, __s32 *ret_
 	return *ret_netns >= 0;
 }
 
-/* Whether the acknowledgement is for something that the socket sent and nobody acknowledged yet.
- * Not snd_nxt: the answer to a SYN comes back before connect() has moved it past the SYN. */
+/* Whether the packet acknowledges something that the socket sent and nobody acknowledged yet.
+ * Not by snd_nxt: the answer to a SYN arrives before connect() has moved it past the SYN. */
 static __always_inline bool socket_ack_is_new(const struct socket_view *view, __u32 ack)
 {
 	return ack - view->snd_una - 1 < view->write_seq - view->snd_una;
@@ -125,9 +125,9 @@ static __always_inline bool socket_ack_is_new(const struct socket_view *view, __
 
 /*
  * Whether the receiver opened the connection that this packet belongs to: a socket for exactly
- * these ends that called connect().  While it still waits for the answer to its SYN, only that
- * answer counts.  TIME_WAIT does not: who opened is no longer known there, and all that is lost is
- * the repeated FIN of a peer that has said everything.
+ * these ends that called connect().  While it waits for the answer to its SYN, only that answer
+ * counts.  A socket in TIME_WAIT does not count, because it no longer knows who opened; only the
+ * repeated FIN of its peer is lost.
  */
 static __always_inline bool socket_opened(struct __sk_buff *skb, const struct packet *pkt,
 					  const struct flow *flow, struct socket_view *view)
@@ -145,13 +145,13 @@ static __always_inline bool socket_opened(struct __sk_buff *skb, const struct pa
 
 enum reset { RESET_ENDS, RESET_MAY_END, RESET_IGNORED };
 
-/* The receiver's queue may hold that much that its rcv_nxt does not count yet. */
+/* So many bytes may be in the receiver's queue without being counted in rcv_nxt. */
 #define RESET_WINDOW (1U << 20)
 
 /*
- * What a RST does to the connection, judged as the receiver will judge it (RFC 5961): exact
- * sequence number, or the right acknowledgement while connecting.  RESET_MAY_END: it cannot be
- * told, because the receiver is elsewhere, or is half closed, or has bytes in its queue.
+ * What a RST does to the connection, by the rules of the receiver (RFC 5961): exact sequence
+ * number, or the right acknowledgement while connecting.  RESET_MAY_END: not known, because the
+ * receiver is on another node, or is half closed, or has bytes in its queue.
  */
 static __always_inline enum reset socket_reset(struct __sk_buff *skb, const struct packet *pkt,
 					       const struct flow *flow)

@@ -1,23 +1,22 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Whether a packet from one end to the other passes.  The decisions are numbered; each number has
- * its cases in tests/bpf.
+ * Decides whether a packet from one end to the other passes.  The decisions are numbered; each
+ * number has its cases in tests/bpf.
  *
  *	1  A pod reaches itself.
  *	2  Nobody is isolated, neither for this packet nor for its answers: passes, no state.
- *	3  A SYN passes by policy alone, never by what is remembered; an entry is made for its
- *	   answers if they are isolated.
+ *	3  A SYN passes by policy alone, never by an entry; an entry is made for its answers if
+ *	   they are isolated.
  *	4  Another TCP segment passes where this direction is not isolated, or by policy (which
  *	   keeps no state), or by its entry.
  *	5  Else by the receiver's own socket, if policy lets the receiver open the connection: so a
  *	   full or emptied table breaks no connection whose opener is on this node.
- *	6  Other protocols pass by their entry or by policy; an entry is made by what policy lets
- *	   through, if its answers would not pass by policy themselves.  Each packet may be the
- *	   first.
+ *	6  Other protocols pass by their entry or by policy.  A packet that policy allows makes an
+ *	   entry if policy would deny its answers.  Each packet may be the first.
  *	7  An ICMP error passes if the packet it is about can have been sent (icmp.bpf.h).  One from
  *	   a pod of this node must be about a packet to that pod.
  *	8  A fragment whose ports are not known passes only where they do not matter.
- *	12 What only audited ends deny is decided as if enforced, reported, and passes.
+ *	12 A packet that only audited ends deny is decided on as if enforced, reported, and passes.
  *
  * Decision 0, who may send at all, is from_pod's; 9, what policy says, is policy.bpf.h; 10,
  * services, is nat.bpf.h; 11, where a packet goes from here, is pod.bpf.c.
@@ -47,8 +46,9 @@ static __always_inline bool is_enforced(const struct packet *pkt)
 }
 
 /*
- * Whether policy or the entry is looked up first changes the cost, not the verdict: a segment
- * passes if either allows it.  Servers usually have the lower port, and their answers have entries.
+ * Whether to look up policy before the entry.  The order changes the cost, not the verdict: a
+ * segment passes if either allows it.  Servers usually have the lower port, and their answers have
+ * entries.
  */
 static __always_inline bool looks_like_request(const struct packet *pkt)
 {
@@ -143,8 +143,8 @@ static __always_inline int verdict_decide(struct __sk_buff *skb, const struct pa
 	return verdict_other(pkt, isolated, answers_isolated, ret_audited);
 }
 
-/* False for most packets of pods without policy (2), which saves the call: nobody is isolated, and
- * it is no opening that an observer wants to see. */
+/* False for most packets of pods without policy (2), which saves the call: no end is isolated, and
+ * the packet is no opening that somebody watches. */
 static __always_inline bool verdict_is_needed(const struct packet *pkt)
 {
 	const __u32 isolated = ENDPOINT_EGRESS_ISOLATED | ENDPOINT_INGRESS_ISOLATED;
@@ -163,7 +163,7 @@ __weak int verdict(struct __sk_buff *skb, const struct packet *pkt)
 	if (pkt->src.slot && pkt->src.slot == pkt->dst.slot) /* 1 */
 		return DROP_NONE;
 	if (pkt->kind == PACKET_ICMP_ERROR && pkt->src.slot && !icmp_is_about_sender(skb, pkt))
-		return DROP_UNRELATED_ERROR; /* 7; forged, so audit mode does not matter */
+		return DROP_UNRELATED_ERROR; /* 7; it is forged, also in audit mode */
 	reason = verdict_decide(skb, pkt, &audited);
 	if (reason && (audited || !is_enforced(pkt))) /* 12 */
 		return audit_report(pkt, reason);

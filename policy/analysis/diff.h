@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which connections the new version of a store allows that the old one denied, and the other way
- * round.  Exact over all ports and over all addresses outside.  The answer is by peer groups of
- * pods (reach.h), not by pod.
+ * Which connections the new version of a store allows and the old one denied, and the other way
+ * round.  Exact for all ports and for all addresses outside.  The answer is for peer groups of pods
+ * (reach.h), not for single pods.
  *
- * Only pods that both versions have are compared.  To compare policies alone, give each version the
- * pods of the other one first.
+ * Only pods that are in both versions are compared.  To compare only policies, first give each
+ * version the pods of the other one.
  */
 #ifndef TENDRIL_POLICY_ANALYSIS_DIFF_H
 #define TENDRIL_POLICY_ANALYSIS_DIFF_H
 
 #include "policy/analysis/reach.h"
 
-/* Connections from any of these peer groups to any of those change in the same way; connections of
- * a pod to itself are not included. */
+/* Connections from any peer group in from to any in to change in the same way; connections of a pod
+ * to itself are not included. */
 struct diff_change {
 	const size_t *from; /* peer groups of diff->reach, sorted */
 	size_t from_count;
@@ -21,7 +21,8 @@ struct diff_change {
 	size_t to_count;
 	uint32_t allowed; /* ports that are open in the new version only, a set of its pool */
 	uint32_t denied;  /* ports that are open in the old version only */
-	bool families[FAMILY_COUNT]; /* in which families; both, if the pods have only one */
+	bool families[FAMILY_COUNT]; /* the families with this change; both, if pods have only one
+				      */
 };
 
 struct policy_diff {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which rule of which policy decides about a connection.  Reads the objects as they are written,
+ * Finds the rule that decides about a connection.  It reads the objects as they are written,
  * without the compiler, so that it can name what a person wrote, and so that tests can compare the
  * two.
  */
@@ -20,9 +20,9 @@ struct explain_end {
 
 enum explain_reason {
 	EXPLAIN_NO_POLICY, /* no policy selects this pod in this direction */
-	EXPLAIN_RULE,      /* a rule allows it, or that of a ClusterNetworkPolicy denies it */
-	EXPLAIN_NO_RULE,   /* isolated by NetworkPolicies, nothing allows it */
-	EXPLAIN_NO_MATCH,  /* ClusterNetworkPolicies alone select it, no rule of theirs decides */
+	EXPLAIN_RULE,      /* a rule allows it, or a rule of a ClusterNetworkPolicy denies it */
+	EXPLAIN_NO_RULE,   /* isolated by NetworkPolicies, no rule allows it */
+	EXPLAIN_NO_MATCH,  /* only ClusterNetworkPolicies select it, none of their rules decides */
 	EXPLAIN_NOT_A_POD, /* the end is outside: nothing is enforced there */
 	EXPLAIN_SELF,      /* a pod always reaches itself */
 	EXPLAIN_OWN_NODE,  /* a node always reaches its own pods */
@@ -38,7 +38,7 @@ struct explain_side {
 	enum explain_reason reason;
 	struct explain_rule decided;   /* EXPLAIN_RULE: by this one */
 	bool peer_unknown;             /* explain_is_unknown_pod() of the other end */
-	struct explain_rule passed[2]; /* rules that passed it to the next tier, in order */
+	struct explain_rule passed[2]; /* rules with action Pass that matched, in order */
 	size_t passed_count;
 	/* EXPLAIN_NO_RULE: the NetworkPolicies that isolate it; EXPLAIN_NO_MATCH: the
 	 * ClusterNetworkPolicies that select it; owned. */

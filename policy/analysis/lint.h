@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Finds what is probably a mistake: policies that the API server accepts, and that do nothing, or
- * more than their author thinks.  The names of checks do not change.  An object silences checks for
- * itself with the annotation tendril.io/lint-ignore: NAME,NAME.
+ * Finds probable mistakes: policies that the API server accepts, and that have no effect, or more
+ * effect than their author thinks.  The names of checks do not change.  An object disables checks
+ * for itself with the annotation tendril.io/lint-ignore: NAME,NAME.
  */
 #ifndef TENDRIL_POLICY_ANALYSIS_LINT_H
 #define TENDRIL_POLICY_ANALYSIS_LINT_H
@@ -60,7 +60,7 @@ struct lint_finding {
 	const struct object *object; /* of the store */
 	const char *path;            /* as in problems: "spec.ingress[1].ports[0]" */
 	const char *message;
-	const struct object *other; /* the one that shadows it, or that it is like; or NULL */
+	const struct object *other; /* the one that shadows it or is equal; or NULL */
 	const char *other_path;
 };
 
@@ -68,7 +68,7 @@ struct lint_findings {
 	struct lint_finding *items; /* in order of kind, namespace, name and path */
 	size_t count;
 	size_t capacity;
-	size_t silenced;     /* number of findings that annotations silenced */
+	size_t silenced;     /* findings that annotations disabled */
 	struct arena *arena; /* keeps the strings */
 };
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The table of who reaches whom: groups of pods by groups of pods, for single ports.  A group is
- * the pods that reach, and are reached by, the same pods on all of these ports; or the pods of a
- * namespace; or those with the same values of labels.
+ * either the pods that reach, and are reached by, the same pods on all of these ports, or the pods
+ * of a namespace, or the pods with the same values of labels.
  */
 #ifndef TENDRIL_POLICY_ANALYSIS_MATRIX_H
 #define TENDRIL_POLICY_ANALYSIS_MATRIX_H
@@ -28,7 +28,8 @@ struct matrix_query {
 	enum matrix_by by;
 	const char *const *keys; /* MATRIX_BY_LABELS */
 	size_t key_count;
-	const struct matrix_port *ports; /* none: those that pods and policies name, else all */
+	const struct matrix_port
+		*ports; /* none: those of pods and policies, or all if they have none */
 	size_t port_count;
 };
 
@@ -39,11 +40,11 @@ struct matrix_group {
 	const char *namespace; /* of all its pods; NULL: they are in several */
 };
 
-/* One picture: ports that are open to the same pairs. */
+/* One table, of the ports that are open to the same pairs. */
 struct matrix_table {
 	struct matrix_port *ports;
 	size_t port_count;
-	bool families[FAMILY_COUNT]; /* both, where they do not differ */
+	bool families[FAMILY_COUNT]; /* both, if they do not differ */
 	char *cells;                 /* enum matrix_cell; row by row: from, to */
 };
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Exact algebra over sets of (protocol, port).  Each pair is a point on one line: 65536 points each
- * for TCP, UDP and SCTP, then one point for all other protocols together.  A set is a list of
- * ranges on that line. Equal sets have one number, and the results of operations are remembered. So
- * comparing two sets is comparing two numbers, and a million pairs of pods cost no more than their
- * few different answers.
+ * Exact operations on sets of (protocol, port).  Each pair is a point on one line: 65536 points
+ * each for TCP, UDP and SCTP, then one point for all other protocols together.  A set is a list of
+ * ranges on that line.  Equal sets have one number, and the results of operations are cached.  So
+ * two sets are compared by their numbers, and a million pairs of pods cost no more than their few
+ * different answers.
  */
 #ifndef TENDRIL_POLICY_ANALYSIS_PORT_POOL_H
 #define TENDRIL_POLICY_ANALYSIS_PORT_POOL_H
@@ -48,8 +48,8 @@ uint32_t ports_without(struct port_pool *pool, uint32_t left, uint32_t right);
 bool ports_hold(const struct port_pool *pool, uint32_t set, uint8_t proto, uint16_t port);
 bool ports_overlap(struct port_pool *pool, uint32_t left, uint32_t right);
 
-/* A range of a set as people write it.  proto 0: all other protocols; min 1 and max 65535: every
- * port. */
+/* A range of a set in the form for people.  proto 0: all other protocols; min 1 and max 65535:
+ * every port. */
 struct port_span {
 	uint8_t proto;
 	uint16_t min;

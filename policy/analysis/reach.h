@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Who reaches whom on which ports, computed from compiled tables, in one store or in several
- * versions of it at once.  Questions are about peer groups: the pods that policies cannot tell
- * apart in any version are one peer group, and so are the addresses outside that lie in the same
- * CIDRs of policies.
+ * versions of it at once.  The answers are for peer groups: pods that the policies of no version
+ * can tell apart are one peer group, and so are the addresses outside that are in the same CIDRs of
+ * policies.
  *
  * Not considered: pods in the host's network (they are their node), terminated pods, pods that are
  * not in every version, and addresses in pod CIDRs that no pod has, where a policy refuses pods.  A
@@ -23,7 +23,7 @@ struct peer_group {
 	/* Pods, in order of namespace and name; as the last store has them ... */
 	const struct object *const *pods;
 	size_t pod_count;      /* 0: addresses outside */
-	struct prefix outside; /* ... which lie in here, and in no longer CIDR of a policy */
+	struct prefix outside; /* ... in this CIDR, and in no longer CIDR of a policy */
 	bool families[FAMILY_COUNT];
 	const char *name; /* "shop/cart-1", "shop/app=cart (12 pods)", "10.0.0.0/8" */
 };
@@ -42,9 +42,10 @@ size_t reach_peer_group_of(const struct reach *reach, const char *namespace, con
 /* Ports on which a pod of one peer group may open connections to another pod of the other, in the
  * store of that number: a set of reach_pool(). */
 uint32_t reach_ports(struct reach *reach, size_t store, enum family family, size_t from, size_t to);
-/* Whether both have addresses of the family, and are not both outside. */
+/* Whether both have addresses of the family, and at least one is a pod. */
 bool reach_meets(const struct reach *reach, enum family family, size_t from, size_t to);
-/* Whether it is one pod and itself: always open, whatever reach_ports() says of two pods alike. */
+/* Whether both are the same single pod: a pod always reaches itself, whatever reach_ports() says.
+ */
 bool reach_is_itself(const struct reach *reach, size_t from, size_t to);
 
 struct port_pool *reach_pool(struct reach *reach);

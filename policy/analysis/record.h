@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Makes NetworkPolicies from flows that were seen: one policy for each workload, which isolates it
- * in both directions and allows just those flows.  Peers that are not pods are written as single
+ * in both directions and allows only these flows.  Peers that are not pods are written as single
  * addresses.
  */
 #ifndef TENDRIL_POLICY_ANALYSIS_RECORD_H
@@ -22,7 +22,7 @@ struct record_flow { /* as policy sees it: after service translation, from the s
 struct recording {
 	struct cJSON *policies; /* array of NetworkPolicy documents, by namespace and workload */
 	struct cJSON
-		*notes; /* array of texts: what no NetworkPolicy can express, and was left out */
+		*notes; /* array of texts: flows that are left out, as no policy can express them */
 };
 
 /* is_subject: whether the caller wants a policy for this pod (and so for its workload).  The host

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A workload is all pods of a namespace with the same labels, except for those labels in which the
- * replicas and revisions of one thing differ.
+ * A workload is all pods of a namespace with the same labels, except for labels in which replicas
+ * and revisions of one Deployment, StatefulSet or the like differ.
  */
 #ifndef TENDRIL_POLICY_ANALYSIS_WORKLOAD_H
 #define TENDRIL_POLICY_ANALYSIS_WORKLOAD_H
@@ -36,7 +36,7 @@ struct workload *workload_find(const struct workloads *workloads, const struct o
 
 /* A label selector that selects this workload alone among the pods of its namespace. */
 struct cJSON *workload_selector(const struct workloads *workloads, const struct workload *workload);
-/* What a person would call it: the value of its most telling label. */
+/* A name for people: the value of the label that describes it best. */
 const char *workload_name(const struct workload *workload);
 
 #endif

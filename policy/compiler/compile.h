@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From a store to the desired contents of the policy maps.  A pure function: the same store gives
- * the same bytes.
+ * Compiles a store to the contents of the policy maps.  The same store gives the same bytes.
  *
- * An identity stands for everything policy can tell apart about an address: its namespace, the
- * labels whose keys some policy reads, the ports that policies name, and which of the CIDRs written
- * in policies it lies in.  So a label that differs on every replica costs nothing unless a policy
- * asks for it.  Numbers are derived from a hash of that content (linear probing where two collide),
- * so they survive restarts.
+ * An identity is everything that policies can tell apart about an address: its namespace, the
+ * labels whose keys some policy reads, the ports that policies name, and the CIDRs of policies that
+ * contain it.  So a label that differs on every replica costs nothing unless a policy reads it.
+ * Numbers are derived from a hash of that content (with linear probing where two collide), so they
+ * are the same after a restart.
  * A policy_id is derived from the rules that apply to an endpoint, with named ports resolved: a
- * changed NetworkPolicy gets a new id and endpoints switch to it in one write, while pods that
- * come and go as peers add and remove single entries.
+ * changed NetworkPolicy gets a new id and endpoints switch to it in one write, while a peer that is
+ * added or removed adds or removes a single entry.
  */
 #ifndef TENDRIL_POLICY_COMPILER_COMPILE_H
 #define TENDRIL_POLICY_COMPILER_COMPILE_H
@@ -30,7 +29,7 @@ struct compiled_address { /* sorted by addr */
 	uint32_t identity;
 	uint16_t slot;                          /* of the local endpoint, or 0 */
 	uint16_t flags;                         /* IPCACHE_HOST */
-	const struct compiled_subject *subject; /* whose address it is, or NULL */
+	const struct compiled_subject *subject; /* the owner of the address, or NULL */
 };
 
 struct compiled_cidr { /* sorted by address and length; the longest match wins, compared bit by bit
@@ -46,8 +45,8 @@ struct compiled_entry { /* sorted by policy_id, peer, direction */
 					* port_min); a rule of protocol 0 is the last one and
 					* answers where none of the others matches */
 	size_t rule_count;
-	bool guarded; /* the policy has rules that deny: its entry of IDENTITY_ANY may open what the
-		       * entry of a peer closes, and must never be in the map without those */
+	bool guarded; /* the policy has rules that deny: its entry of IDENTITY_ANY may allow what
+		       * the entry of a peer denies, and must not be in the map without that one */
 };
 
 struct compiled_subject { /* one for each pod that has policy enforced: every endpoint, or, in a
@@ -57,10 +56,10 @@ struct compiled_subject { /* one for each pod that has policy enforced: every en
 	uint32_t identity;        /* behind its IPv4 address, struct endpoint's identity */
 	uint32_t identity_v6;     /* behind its IPv6 address */
 	uint32_t policy_id;       /* 0: not isolated in any direction */
-	bool ingress_isolated;    /* policy is asked in this direction */
+	bool ingress_isolated;    /* policy decides in this direction */
 	bool egress_isolated;
 	bool accel;
-	bool audit; /* what policy denies here is reported, and passes */
+	bool audit; /* packets that policy denies here are reported, and pass */
 };
 
 struct arena;
@@ -76,7 +75,7 @@ struct compiled {
 	size_t entry_count;
 	struct compiled_subject *subjects;
 	size_t subject_count;
-	struct arena *arena; /* what the above point into */
+	struct arena *arena; /* has the memory of the above */
 };
 
 /* The caller frees the result. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the compiler's files share: the numbered peers, port sets, rules and rulesets of one run.
- * Each is interned, so that what repeats is worked out once.
+ * Each is interned, so that equal ones are computed once.
  */
 #ifndef TENDRIL_POLICY_COMPILER_COMPILER_H
 #define TENDRIL_POLICY_COMPILER_COMPILER_H
@@ -30,8 +30,8 @@ struct rule {
 	uint64_t hash;
 };
 
-/* Numbers of the rules of one tier and direction: in the order in which they are asked; sorted and
- * unique in TIER_NETWORK. */
+/* Numbers of the rules of one tier and direction, in the order of evaluation; in TIER_NETWORK
+ * sorted and unique. */
 struct rule_list {
 	const uint32_t *items;
 	size_t count;
@@ -42,11 +42,11 @@ struct ruleset {
 	bool isolated[2]; /* by enum direction: some NetworkPolicy selects the subjects */
 	struct rule_list rules[2][TIER_COUNT];
 	uint64_t hash; /* of what the rules say */
-	uint32_t refs; /* groups that have it; 0: out of use */
-	uint32_t id;   /* number for the maps, while it has holders */
+	uint32_t refs; /* groups that have it; 0: unused */
+	uint32_t id;   /* number for the maps, while it is used */
 };
 
-/* Whether policy is asked at all in this direction. */
+/* Whether any policy decides in this direction. */
 static inline bool ruleset_decides(const struct ruleset *ruleset, size_t direction)
 {
 	return ruleset->isolated[direction] || ruleset->rules[direction][TIER_ADMIN].count > 0 ||
@@ -73,7 +73,7 @@ struct compiler {
 	struct compiled *compiled;
 };
 
-/* Compiles a store, into a zeroed struct.  compiler->compiled is the caller's, with its arena. */
+/* Compiles a store, into a zeroed struct.  The caller owns compiler->compiled, with its arena. */
 void compiler_run(struct compiler *compiler, const struct store *store);
 void compiler_done(struct compiler *compiler);
 
@@ -82,7 +82,7 @@ void compiler_done(struct compiler *compiler);
 /* Appends the groups that a policy of either kind selects, in no order. */
 void policy_groups(const struct compiler *compiler, const struct object *object,
 		   struct id_list *groups);
-/* The ruleset of one group as the policies are now, or NONE.  It may have no holders yet. */
+/* The ruleset of one group by the current policies, or NONE.  Perhaps no group uses it yet. */
 uint32_t compile_group(struct compiler *compiler, uint32_t group);
 
 /* ---- rule.c ---- */
@@ -92,7 +92,7 @@ uint32_t compile_rule(struct compiler *compiler, const struct policy_rule *writt
 		      const char *namespace);
 /* Whether a peer matches an identity in use. */
 bool peer_matches(const struct compiler *compiler, const struct peer *peer, uint32_t identity);
-/* An ingress rule as it is for the pods of one group: port names become numbers. */
+/* An ingress rule for the pods of one group: port names become numbers. */
 uint32_t rule_for_group(struct compiler *compiler, uint32_t number, const struct group *group);
 /* The ports of a rule on the pods of one group, by number and by name. */
 uint32_t rule_ports_for(struct compiler *compiler, const struct rule *rule,
@@ -103,7 +103,7 @@ uint32_t rule_ports_in_doubt(struct compiler *compiler, const struct rule *rule)
 
 int hash_compare(const void *a, const void *b); /* of uint64_t, for qsort() */
 
-/* compiler->scratch collects ports: append port sets, then intern, which empties it. */
+/* compiler->scratch collects ports: append port sets, then intern them, which empties it. */
 void ports_append(struct compiler *compiler, uint32_t ports);
 uint32_t ports_intern(struct compiler *compiler);
 const struct port_rule *ports_get(const struct compiler *compiler, uint32_t ports,
@@ -121,7 +121,8 @@ struct entry_list {
 void entry_list_sort(struct entry_list *list);
 int entry_compare(const void *a, const void *b); /* by policy_id, peer, direction */
 
-/* Appends the entries of a ruleset: of these identities alone (sorted), unless only is NULL. */
+/* Appends the entries of a ruleset: only those of the identities in only (sorted), or all if only
+ * is NULL. */
 void compile_ruleset(struct compiler *compiler, const struct ruleset *ruleset,
 		     const struct id_list *only, struct entry_list *list);
 void compile_entries(struct compiler *compiler);

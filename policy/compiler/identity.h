@@ -2,7 +2,7 @@
 /*
  * All pods, nodes and CIDRs that policies can tell apart.  A group is a namespace together with
  * those labels and ports that some policy reads; nodes form groups by their labels.  An identity is
- * a group together with the CIDR that an address lies in, or such a CIDR alone.  Internal to the
+ * a group together with the longest CIDR around an address, or such a CIDR alone.  Internal to the
  * compiler.
  */
 #ifndef TENDRIL_POLICY_COMPILER_IDENTITY_H
@@ -21,8 +21,8 @@
 #define SCOPE_NODES         UINT32_MAX        /* groups of nodes */
 
 struct group {
-	uint32_t namespace; /* number in allocator.namespaces; NONE: of nodes, or unknown */
-	bool unknown;       /* pods that no object tells about (unknown.c) */
+	uint32_t namespace; /* number in allocator.namespaces; NONE: a group of nodes, or unknown */
+	bool unknown;       /* pods without an object (unknown.c) */
 	struct labels labels;
 	struct named_port *ports; /* sorted by (name, proto) */
 	size_t port_count;
@@ -34,13 +34,13 @@ struct group {
 struct identity_class {
 	uint32_t group;  /* NONE: no pod */
 	uint32_t prefix; /* the longest CIDR of policies around the address; NONE: in none */
-	uint32_t id;     /* number for the maps, while it has holders */
-	uint32_t refs;   /* addresses and subjects; 0: it is out of use */
+	uint32_t id;     /* number for the maps, while it is used */
+	uint32_t refs;   /* addresses and subjects; 0: unused */
 	uint32_t next_in_group;
 	uint32_t next_in_prefix;
 };
 
-/* An address and who owns it; where two own one address, the earlier kind has it. */
+/* An address and its owner; of two owners the one with the smaller kind has it. */
 enum owner_kind { OWNER_HOST, OWNER_ENDPOINT, OWNER_POD, OWNER_NODE };
 
 struct ip_owner {
@@ -64,7 +64,7 @@ struct pod_state {
 	enum owner_kind kind; /* OWNER_ENDPOINT or OWNER_POD */
 	bool subject;         /* policy is enforced for it */
 	uint16_t slot;
-	uint32_t group;           /* NONE: the store does not have it any more */
+	uint32_t group;           /* NONE: it was removed from the store */
 	const struct object *pod; /* or NULL; borrowed from the store */
 	struct addr addresses[POD_STATE_ADDRESSES];
 	uint32_t identities[POD_STATE_ADDRESSES]; /* of the addresses */
@@ -89,7 +89,7 @@ struct allocator {
 	struct intern identity_keys;
 	struct identity_class *identities;
 	size_t identity_capacity;
-	struct id_list changed;       /* identities that came into use or went out of it */
+	struct id_list changed;       /* identities that are used now, or no longer */
 	struct id_pool numbers;       /* of identities in use */
 	uint32_t *prefix_identities;  /* by prefix: first identity of its list */
 	struct intern node_addresses; /* of all Node objects, if some policy has nodes as peers */
@@ -109,18 +109,18 @@ struct allocator {
 	size_t pod_state_capacity;
 };
 
-/* Into a zeroed struct. */
+/* Builds all of it, in a zeroed struct. */
 void allocator_build(struct allocator *allocator, const struct store *store, struct arena *arena);
 void allocator_done(struct allocator *allocator);
 
-/* Pods in the host's network are their node, and a terminated pod's address is nobody's. */
+/* Pods in the host's network are their node, and a terminated pod no longer owns its address. */
 static inline bool pod_is_peer(const struct object *pod)
 {
 	return !pod->pod.host_network && !pod->pod.terminated;
 }
 
-/* What the store says about an endpoint or a pod.  The result holds its identities and counts in
- * its group until pod_state_release(). */
+/* Reads an endpoint or a pod from the store.  The result uses its identities and counts in its
+ * group until pod_state_release(). */
 struct pod_state pod_state_of_endpoint(struct allocator *allocator,
 				       const struct store_endpoint *endpoint);
 struct pod_state pod_state_of_pod(struct allocator *allocator, const struct object *pod);
@@ -131,9 +131,9 @@ uint32_t allocator_add_group(struct allocator *allocator, const char *namespace,
 			     const struct labels *labels, const struct pod_object *pod);
 uint32_t allocator_add_node_group(struct allocator *allocator, const struct labels *labels);
 uint32_t allocator_add_unknown_group(struct allocator *allocator);
-/* The identity of a group (or NONE) in a CIDR (or NONE), with one more holder. */
+/* The identity of a group (or NONE) in a CIDR (or NONE), with one more reference. */
 uint32_t allocator_hold_identity(struct allocator *allocator, uint32_t group, uint32_t prefix);
-/* One holder less; NONE is allowed. */
+/* Drops a reference; NONE is allowed. */
 void allocator_drop_identity(struct allocator *allocator, uint32_t identity);
 /* Finds the owners of all addresses, and the identities behind them (pod_state.c). */
 void allocator_find_owners(struct allocator *allocator);
@@ -147,8 +147,8 @@ uint32_t allocator_group_without_pod(const struct allocator *allocator, const st
 
 /* Adds new groups and namespaces to the label index. */
 void allocator_index(struct allocator *allocator);
-/* Takes over what policies read now, and renumbers the CIDRs.  Pods with an address in a CIDR that
- * comes or goes must have been released. */
+/* Sets what policies read now, and renumbers the CIDRs.  Pods with an address in a CIDR that is
+ * added or removed must have been released. */
 void allocator_set_referenced(struct allocator *allocator, struct referenced *referenced);
 /* The identity of a CIDR itself. */
 uint32_t allocator_prefix_identity(const struct allocator *allocator, uint32_t prefix);

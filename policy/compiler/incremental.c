@@ -47,7 +47,7 @@ static void touch_namespace(struct incremental *incremental, const struct object
 		id_list_add(&incremental->namespaces, (uint32_t)number);
 }
 
-static void touch_object(struct incremental *incremental, const struct object *object, bool comes)
+static void touch_object(struct incremental *incremental, const struct object *object, bool added)
 {
 	if (incremental->full)
 		return;
@@ -60,7 +60,7 @@ static void touch_object(struct incremental *incremental, const struct object *o
 		break;
 	case OBJECT_NETWORK_POLICY:
 	case OBJECT_CLUSTER_POLICY:
-		terms_count(incremental, object, comes);
+		terms_count(incremental, object, added);
 		policy_groups(&incremental->compiler, object, &incremental->groups);
 		break;
 	case OBJECT_NODE:
@@ -74,12 +74,12 @@ static void touch_object(struct incremental *incremental, const struct object *o
 	}
 }
 
-static void on_object_comes(const struct object *object, void *arg)
+static void on_object_added(const struct object *object, void *arg)
 {
 	touch_object(arg, object, true);
 }
 
-static void on_object_leaves(const struct object *object, void *arg)
+static void on_object_removed(const struct object *object, void *arg)
 {
 	touch_object(arg, object, false);
 }
@@ -236,10 +236,10 @@ struct incremental *incremental_new(struct store *store)
 	incremental->store = store;
 	incremental->full = true;
 	incremental->watcher = (struct store_watcher){
-		.object_comes = on_object_comes,
-		.object_leaves = on_object_leaves,
-		.endpoint_changes = on_endpoint,
-		.hosts_change = on_hosts,
+		.object_added = on_object_added,
+		.object_removed = on_object_removed,
+		.endpoint_changed = on_endpoint,
+		.hosts_changed = on_hosts,
 		.arg = incremental,
 	};
 	store_watch(store, &incremental->watcher);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The incremental compiler: keeps compiled tables up to date while the store changes, and compiles
- * only what a change touches.  After every update the tables are those that policy_compile() would
- * give, byte for byte.
+ * The incremental compiler keeps compiled tables up to date while the store changes, and compiles
+ * only what a change affects.  After every update the tables are those of policy_compile(), byte
+ * for byte.
  *
- * A changed pod, namespace or policy costs work in proportion to the pods that it concerns.  Rare
+ * The cost of a changed pod, namespace or policy is in proportion to the pods that it affects. Rare
  * changes compile everything: addresses of nodes, and a policy that is the first to read a label or
  * a CIDR by which many pods differ.
  */
@@ -15,7 +15,7 @@
 
 struct incremental;
 
-/* The differences from the tables before.  All pointers are valid until the next update. */
+/* The differences to the previous tables.  All pointers are valid until the next update. */
 struct compiled_changes {
 	bool all; /* anything may differ; the fields below are empty */
 
@@ -23,7 +23,7 @@ struct compiled_changes {
 	size_t entry_count;
 	const struct policy_key *entries_gone;
 	size_t entries_gone_count;
-	const struct compiled_address *addresses; /* new, or somebody else's */
+	const struct compiled_address *addresses; /* new, or with another owner */
 	size_t address_count;
 	const struct addr *addresses_gone;
 	size_t addresses_gone_count;
@@ -33,7 +33,7 @@ struct compiled_changes {
 	bool cidrs; /* compiled->cidrs as a whole */
 };
 
-/* Watches the store, which must outlive it, from now on.  The first update compiles everything. */
+/* Watches the store, which must outlive it.  The first update compiles everything. */
 struct incremental *incremental_new(struct store *store);
 void incremental_free(struct incremental *incremental); /* takes NULL */
 

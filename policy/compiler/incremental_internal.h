@@ -4,10 +4,10 @@
  * incremental_pod.c (pods and endpoints), incremental_rule.c (rules and rulesets),
  * incremental_table.c (the tables and their differences).
  *
- * An update goes in this order.  Pods that left or changed release their identities.  What policies
- * read is brought up to date.  Pods that came or changed take identities.  Identities that came
- * into use or went out of it are added to the peers that match them, or removed.  Groups get other
- * rulesets.  Entries and tables are patched.
+ * An update has these steps.  Pods that were removed or changed release their identities.  The set
+ * of labels, ports and CIDRs that policies read is updated.  Pods that were added or changed take
+ * identities.  Identities that are used now, or no longer, are added to the peers that match them,
+ * or removed.  Groups get other rulesets.  Entries and tables are patched.
  */
 #ifndef TENDRIL_POLICY_COMPILER_INCREMENTAL_INTERNAL_H
 #define TENDRIL_POLICY_COMPILER_INCREMENTAL_INTERNAL_H
@@ -77,12 +77,12 @@ struct incremental {
 	struct relabelled *relabelled;
 	size_t relabelled_count;
 	size_t relabelled_capacity;
-	struct id_list added; /* identities that came into use */
+	struct id_list added; /* identities that are used now */
 	struct id_list removed;
 	struct id_list changed_peers; /* peers that match other identities now, */
 	struct id_list peer_firsts;   /* where the identities of each begin in peer_changes, */
 	struct id_list peer_changes;  /* and these identities */
-	struct id_list rulesets;      /* those that some group took or left */
+	struct id_list rulesets;      /* those that a group has now, or no longer */
 	struct id_list switched;      /* groups that have another ruleset now */
 	struct addr_list addresses;   /* those that may have another owner */
 	struct id_list moved;         /* pod states whose row may be new, changed or gone */
@@ -116,8 +116,8 @@ uint32_t pod_state_of_slot(struct incremental *incremental, uint16_t slot);
 int pod_state_order(const struct incremental *incremental, uint32_t left, uint32_t right);
 /* Gives numbers to the pod states of a full compile. */
 void pod_states_number(struct incremental *incremental);
-/* Counts what a policy reads; comes is false where the policy leaves. */
-void terms_count(struct incremental *incremental, const struct object *policy, bool comes);
+/* Counts what a policy reads; added is false if the policy is removed. */
+void terms_count(struct incremental *incremental, const struct object *policy, bool added);
 
 /* ---- the steps of an update; each may set incremental->full ---- */
 

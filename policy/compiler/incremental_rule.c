@@ -9,7 +9,7 @@
 
 struct term_count {
 	struct incremental *incremental;
-	bool comes;
+	bool added;
 };
 
 static void term_count(const struct term *term, void *arg)
@@ -37,17 +37,17 @@ static void term_count(const struct term *term, void *arg)
 				arena_string(incremental->compiler.arena, term->text);
 	}
 	use = &incremental->terms[number];
-	if (count->comes)
+	if (count->added)
 		use->count++;
 	else
 		use->count--;
-	if (use->count == count->comes) /* the first came, or the last left */
+	if (use->count == count->added) /* the first was added, or the last removed */
 		id_list_add(&incremental->changed_terms, (uint32_t)number);
 }
 
-void terms_count(struct incremental *incremental, const struct object *policy, bool comes)
+void terms_count(struct incremental *incremental, const struct object *policy, bool added)
 {
-	policy_terms(policy, term_count, &(struct term_count){ incremental, comes });
+	policy_terms(policy, term_count, &(struct term_count){ incremental, added });
 }
 
 /* ---- identities ---- */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Finds the items that a selector matches without looking at all items: each is listed under each
- * of its labels, and a selector that asks for a value looks only at the list of that value.
- * Internal to the compiler.
+ * Finds the items that a selector matches without reading all items.  Each item is listed under
+ * each of its labels; for a selector with a value, only the list of that value is read.  Internal
+ * to the compiler.
  */
 #ifndef TENDRIL_POLICY_COMPILER_LABEL_INDEX_H
 #define TENDRIL_POLICY_COMPILER_LABEL_INDEX_H
@@ -18,10 +18,10 @@ struct id_list {
 
 void id_list_add(struct id_list *list, uint32_t id);
 void id_list_sort(struct id_list *list); /* and drops duplicates */
-/* In a sorted list: the index of the first number that is not less; whether the number is there. */
+/* For a sorted list: the index of the first number that is not less; whether it has the number. */
 size_t id_list_position(const struct id_list *list, uint32_t id);
 bool id_list_has(const struct id_list *list, uint32_t id);
-/* Put into a sorted list unless it is there; take out of it if it is there. */
+/* Adds a number to a sorted list, or removes it; does nothing if that is done already. */
 void id_list_put(struct id_list *list, uint32_t id);
 void id_list_drop(struct id_list *list, uint32_t id);
 void id_list_done(struct id_list *list);

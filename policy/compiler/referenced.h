@@ -23,8 +23,8 @@ struct referenced {
 	size_t port_count;
 	struct prefix *prefixes; /* sorted by (addr, len), unique */
 	size_t prefix_count;
-	struct intern prefix_keys; /* the same in the same order, for look-ups by content */
-	bool lengths[129];         /* which prefix lengths occur */
+	struct intern prefix_keys; /* the same in the same order, for lookups by content */
+	bool lengths[129];         /* the prefix lengths that occur */
 };
 
 /* Fills a zeroed struct with what the policies of the store read. */
@@ -39,7 +39,7 @@ uint32_t referenced_longest(const struct referenced *referenced, const struct ad
 uint32_t referenced_around(const struct referenced *referenced, const struct addr *addr,
 			   uint8_t max_len);
 
-/* One thing that a policy reads. */
+/* Something that a policy reads. */
 enum term_kind {
 	TERM_POD_KEY,
 	TERM_NODE_KEY,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What policies can tell apart beyond the pods that they select: the pods of which namespaces, and
- * whether nodes.  A node need not know of others.
+ * Which objects policies refer to beside the pods that they select: the namespaces of other pods,
+ * and whether Node objects.  A node needs no others.
  */
 #ifndef TENDRIL_POLICY_OBJECTS_INTEREST_H
 #define TENDRIL_POLICY_OBJECTS_INTEREST_H
@@ -21,15 +21,14 @@ struct interest {
 /* Adds what a policy of either kind refers to, with the Namespaces of the store. */
 void interest_add(struct interest *interest, const struct store *store,
 		  const struct object *policy);
-/* Leaves of an interest what is in the other one, too. */
+/* Keeps only what both interests have. */
 void interest_intersect(struct interest *interest, const struct interest *other);
 void interest_copy(struct interest *interest, const struct interest *other);
 void interest_done(struct interest *interest);
 
 bool interest_covers(const struct interest *interest, const struct interest *needed);
 
-/* Whether a policy may let through less where a peer is known: then a peer that is not known yet
- * could pass. */
+/* Whether a policy may deny peers that it knows: then a peer that is not known yet could pass. */
 bool policy_refuses_peers(const struct object *policy);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which objects Tendril reads, which it leaves alone, and which it must not pass over in silence:
- * policies and services that look as if they were in force.
+ * Which kinds of objects Tendril reads, which it ignores, and about which it warns: those that look
+ * like policies and services in force, but are not read.
  */
 #ifndef TENDRIL_POLICY_OBJECTS_KIND_H
 #define TENDRIL_POLICY_OBJECTS_KIND_H
@@ -20,7 +20,7 @@ enum kind_class {
 struct kind_match {
 	enum kind_class class;
 	enum object_kind kind; /* KIND_READ */
-	bool version_is_wrong; /* KIND_REFUSED: the fault is in apiVersion, not in kind */
+	bool version_is_wrong; /* KIND_REFUSED: the error is in apiVersion, not in kind */
 	char text[256];        /* KIND_WARNED, KIND_REFUSED: why, and how to write it */
 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which texts are names, label keys and label values.  Each returns NULL if the text is one, else
- * what it should have been, for an error message. */
+/* Checks names, label keys and label values.  Each function returns NULL if the text is valid, else
+ * what a valid text looks like, for an error message. */
 #ifndef TENDRIL_POLICY_OBJECTS_NAME_H
 #define TENDRIL_POLICY_OBJECTS_NAME_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Kubernetes objects as Tendril sees them: the fields it acts on, checked and typed.  A file on a
- * standalone node and an object from an API server are the same thing.
+ * Kubernetes objects with the fields that Tendril uses, checked and typed.  It makes no difference
+ * whether an object comes from a file or from an API server.
  *
  * Parsed objects are immutable; one object owns everything it points to.
  */
@@ -79,8 +79,8 @@ struct pod_object {
 	size_t port_count;
 	char *node_name;
 	bool host_network;
-	bool terminated; /* Succeeded or Failed: its address is no longer its own */
-	bool ready;      /* condition Ready; where there is none, unless it is pending */
+	bool terminated; /* Succeeded or Failed: it no longer owns its address */
+	bool ready;      /* condition Ready; without that condition: it is not Pending */
 	bool deleting;   /* metadata.deletionTimestamp is set */
 	int64_t created; /* metadata.creationTimestamp, in seconds since 1970; 0 if not known */
 	bool accel;      /* annotation tendril.io/accelerate: "true" */
@@ -96,7 +96,7 @@ struct service_port {
 	uint16_t target_port;
 };
 
-/* Fields of a Service that are accepted and not carried out: bit, name in spec, what that means. */
+/* Fields of a Service that are accepted without full effect: bit, name in spec, what that means. */
 #define SERVICE_GAPS(X)                   \
 	X(0, EXTERNAL_IPS, "externalIPs", \
 	  "served only where the agent's setting externalIPs is true")
@@ -123,12 +123,12 @@ struct service_object {
 	bool internal_local;        /* internalTrafficPolicy: Local */
 	bool external_local;
 	bool publish_not_ready;
-	struct labels selector; /* the pods behind it, where no EndpointSlice says so; or empty */
+	struct labels selector; /* of its pods, used if there is no EndpointSlice; or empty */
 	bool foreign;      /* labelled service.kubernetes.io/service-proxy-name or .../headless */
-	unsigned int gaps; /* enum service_gap: what it asks for in vain */
+	unsigned int gaps; /* enum service_gap: fields without full effect */
 };
 
-struct endpoint_hints { /* who should use an endpoint */
+struct endpoint_hints { /* the zones and nodes that should use an endpoint */
 	char **zones;
 	size_t zone_count;
 	char **nodes;
@@ -176,13 +176,13 @@ struct policy_peer {
 	/* Either an ipBlock ... */
 	bool is_block;
 	struct prefix cidr;
-	bool host_bits; /* it or an except is written with bits beyond its length */
+	bool host_bits; /* the CIDR or an except is written with bits beyond its length */
 	struct prefix *except;
 	size_t except_count;
 	/* ... or selectors; NULL where absent. */
 	struct selector *pods;
 	struct selector *namespaces;
-	struct selector *nodes; /* goes alone: addresses of nodes */
+	struct selector *nodes; /* of Node objects; then without the other selectors */
 };
 
 enum policy_action { ACTION_ACCEPT, ACTION_DENY, ACTION_PASS };
@@ -206,13 +206,13 @@ struct network_policy_object {
 	size_t egress_rule_count;
 };
 
-/* In the order in which they are asked; NetworkPolicies are a tier of their own. */
+/* In the order of evaluation; NetworkPolicies are a tier of their own. */
 enum policy_tier { TIER_ADMIN, TIER_NETWORK, TIER_BASELINE, TIER_COUNT };
 
 struct cluster_policy_object {
 	enum policy_tier tier; /* not TIER_NETWORK */
-	uint16_t priority;     /* lower ones are asked first */
-	bool closed; /* is asked before all others and denies everything, whatever its rules say */
+	uint16_t priority;     /* lower ones are evaluated first */
+	bool closed; /* is evaluated before all others and denies everything, whatever its rules */
 	struct selector namespaces;
 	struct selector pods;
 	struct policy_rule *ingress_rules; /* in order: the first that matches decides */
@@ -227,9 +227,9 @@ struct object {
 	char *name;
 	char *uid;          /* "" if absent */
 	char *lint_ignore;  /* annotation tendril.io/lint-ignore, or NULL */
-	uint32_t document;  /* where it stood in its text: number of the document, */
-	uint32_t item;      /* and place in a List, from 1; 0: not in a List */
-	const void *source; /* for whoever put it into a store; the library leaves it alone */
+	uint32_t document;  /* its position in its text: number of the document, */
+	uint32_t item;      /* and index in a List, from 1; 0: not in a List */
+	const void *source; /* for the owner of the store; the library does not use it */
 	union {
 		struct namespace_object ns;
 		struct node_object node;
@@ -249,7 +249,8 @@ int object_kind_parse(const char *text, enum object_kind *ret_kind);
 
 const char *service_type_name(enum service_type type); /* "NodePort" */
 
-/* Calls each() for what a Service asks for in vain: "externalIPs", "served only ...". */
+/* Calls each() for the fields of a Service without full effect: "externalIPs", "served only ...".
+ */
 void service_gaps_each(unsigned int gaps,
 		       void (*each)(const char *field, const char *text, void *arg), void *arg);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The texts of objects as they were given, for whoever stores or forwards them. */
+/* The JSON of objects as it was given, for code that stores or forwards objects. */
 #ifndef TENDRIL_POLICY_OBJECTS_OBJECT_ITEMS_H
 #define TENDRIL_POLICY_OBJECTS_OBJECT_ITEMS_H
 
@@ -7,10 +7,10 @@
 
 struct cJSON;
 
-/* The objects that objects_parse() reads from a text which it accepts, in the same order, as a JSON
- * array that the caller owns (cJSON_Delete).  Lists are taken apart; their items get the kind and
- * apiVersion that the list implies.  Kinds that are not read are left out.  NULL: not such a text.
- */
+/* The objects that objects_parse() reads from a text, in the same order, as a JSON array that the
+ * caller owns (cJSON_Delete).  Lists become their items, which get the kind and apiVersion that the
+ * list implies.  Kinds that are not read are left out.  NULL: objects_parse() would not accept the
+ * text. */
 struct cJSON *object_items(const char *text, size_t len);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What NetworkPolicies and ClusterNetworkPolicies have in common: their rules by direction, the
- * order in which they are asked, and whom they and their peers select.
+ * What NetworkPolicies and ClusterNetworkPolicies have in common: their rules by direction, their
+ * order of evaluation, and the pods that they and their peers select.
  */
 #ifndef TENDRIL_POLICY_OBJECTS_POLICY_H
 #define TENDRIL_POLICY_OBJECTS_POLICY_H
@@ -21,15 +21,14 @@ struct policy_rules policy_rules(const struct object *policy, enum direction dir
 const char *direction_name(enum direction direction); /* "ingress" */
 enum policy_tier policy_tier(const struct object *policy);
 
-/* The policies of one tier in the order in which they are asked: closed ones first, then by
- * priority, and by name where priorities are equal (the API leaves that open).  The order of
- * NetworkPolicies is that of the store.  The caller frees the array; the objects belong to the
- * store. */
+/* The policies of one tier in the order of evaluation: closed ones first, then by priority, and by
+ * name if priorities are equal (the API leaves that open).  NetworkPolicies have the order of the
+ * store.  The caller frees the array; the objects belong to the store. */
 const struct object **tier_policies(const struct store *store, enum policy_tier tier,
 				    size_t *ret_count);
 
-/* The labels of a namespace, borrowed from the store.  A namespace without an object has the label
- * that the API server would give it; it is written to *fallback. */
+/* The labels of a namespace, borrowed from the store.  A namespace without an object gets the label
+ * that the API server would give it, which is written to *fallback. */
 struct labels namespace_labels(const struct store *store, const char *namespace,
 			       struct label *fallback);
 bool namespace_selected(const struct store *store, const char *namespace,

@@ -9,8 +9,8 @@
 
 #define PORT_ANY_MAX 65535
 
-/* Brings rules[0..count) into normal form in place; returns the new count.  A rule of protocol 0
- * (any) swallows all others. */
+/* Brings rules[0..count) into normal form in place; returns the new count.  If there is a rule of
+ * protocol 0 (any), it is the only one that remains. */
 size_t ports_normalize(struct port_rule *rules, size_t count);
 
 /* A growing list of rules that is reused. */
@@ -29,7 +29,7 @@ void port_list_add_policy_port(struct port_list *list, const struct policy_port 
 /* The protocols that a port name of a policy is looked up in: its own, or all three for 0. */
 const uint8_t *port_name_protos(uint8_t proto, size_t *ret_count);
 
-/* The number behind a name, as Kubernetes finds it: the first container port of that name and
+/* The number of a named port, as Kubernetes finds it: the first container port of that name and
  * protocol.  0 if there is none. */
 uint16_t named_port_find(const struct named_port *ports, size_t count, uint8_t proto,
 			 const char *name);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reads of what Kubernetes objects are made of.  All problems are kept, each with its object and
- * its position in the text: one run reports them all.  Internal to the parser.
+ * Reads the parts of Kubernetes objects.  Keeps all problems, each with its object and its position
+ * in the text, so that one run reports them all.  Internal to the parser.
  */
 #ifndef TENDRIL_POLICY_OBJECTS_READER_H
 #define TENDRIL_POLICY_OBJECTS_READER_H
@@ -21,10 +21,10 @@ struct object_reader {
 	struct reader reader; /* first */
 	struct problems *problems;
 	unsigned int flags; /* enum parse_flag */
-	/* What is read is of the document at hand; NULL: it has no text. */
+	/* The values that are read belong to its current document; NULL: there is no text. */
 	struct documents *documents;
 	size_t document;              /* its number, from 0 */
-	char object[OBJECT_TEXT_MAX]; /* how problems name the object at hand */
+	char object[OBJECT_TEXT_MAX]; /* name of the current object in problems */
 };
 
 void object_reader_init(struct object_reader *reader, struct problems *problems, unsigned int flags,
@@ -46,7 +46,7 @@ uint8_t read_proto(struct reader *reader, const struct json_node *at);
 /* False if absent, empty or wrong. */
 bool read_addr(struct reader *reader, const struct json_node *at, struct addr *ret_addr);
 
-/* Keys are unique, nesting is bounded: a problem where they are not.  depth is that of at. */
+/* Reports keys that are not unique, and too much nesting.  depth is that of at. */
 void reader_check_tree(struct reader *reader, const struct json_node *at, size_t depth);
 
 /* Objects whose every field is known (networking/v1): reports members not in names. */
@@ -59,21 +59,22 @@ void read_known_fields(struct reader *reader, const struct json_node *at, const 
 		read_known_fields(reader, at, names_, ARRAY_SIZE(names_)); \
 	} while (0)
 
-/* ---- shared between nouns ---- */
+/* ---- shared by several kinds ---- */
 
-/* The selector at the node, into a zeroed struct; absent: one that matches everything. */
+/* Reads a selector into a zeroed struct; absent: it matches everything. */
 void read_selector(struct reader *reader, const struct json_node *at, struct selector *selector);
-/* Likewise, NULL where it is absent. */
+/* The same, but NULL if it is absent. */
 struct selector *read_selector_kept(struct reader *reader, const struct json_node *at);
-/* A CIDR; host bits are taken as Kubernetes takes them, but said. */
+/* Reads a CIDR.  Accepts host bits as Kubernetes does, and reports them in *ret_host_bits. */
 bool read_cidr(struct reader *reader, const struct json_node *at, struct prefix *ret_prefix,
 	       bool *ret_host_bits);
-/* An address that traffic may be taken from or sent to: with loopback, a service would get hold of
- * what pods and the node keep to themselves.  False if absent or wrong. */
+/* Reads an address that a service may have, or an endpoint.  Refuses loopback and the like: with
+ * them a service could take traffic that pods and the node keep to themselves.  False if absent or
+ * wrong. */
 bool read_routable(struct reader *reader, const struct json_node *at, struct addr *ret_addr);
-/* Whether labels leave an object to another proxy than the node's, as kube-proxy reads them. */
+/* Whether labels assign an object to another service proxy, by the rules of kube-proxy. */
 bool read_foreign(struct reader *reader, const struct json_node *labels);
-/* What stands around the spec of a policy: its fields must be known. */
+/* Reports unknown fields of a policy outside its spec. */
 void read_policy_envelope(struct reader *reader, const struct json_node *root);
 /* A port's name; a problem if it cannot be one. */
 char *read_port_name(struct reader *reader, const struct json_node *at);

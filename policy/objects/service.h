@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Services of a store -> the addresses that a node serves, and which endpoints they lead to: from
- * EndpointSlices, or, for a Service that no slice names, from the pods that its selector matches.
+ * From the Services of a store to the addresses that a node serves, and their endpoints.  Endpoints
+ * come from EndpointSlices; for a Service without slices, from the pods that its selector matches.
  */
 #ifndef TENDRIL_POLICY_OBJECTS_SERVICE_H
 #define TENDRIL_POLICY_OBJECTS_SERVICE_H
@@ -9,15 +9,15 @@
 #include "datapath/abi.h"
 #include "policy/objects/store.h"
 
-/* What the administrator of a node decides. */
+/* The settings of the node's administrator. */
 struct service_settings {
 	/* The node's addresses that have node ports; none: all of them, and loopback. */
 	struct prefix_set node_port_addresses;
-	/* Serve spec.externalIPs.  Whoever may write a Service takes any address with it. */
+	/* Serve spec.externalIPs.  A user who may write Services can then take any address. */
 	bool external_ips;
 };
 
-/* A node as its services see it. */
+/* What services need to know of a node. */
 struct service_node {
 	char *name;             /* of the Node object that has an address of ours; or NULL */
 	char *zone;             /* topology.kubernetes.io/zone; or NULL */
@@ -26,7 +26,7 @@ struct service_node {
 	bool external_ips;
 };
 
-/* Of the store's own node. */
+/* Fills in the store's own node. */
 void service_node_init(struct service_node *node, const struct store *store,
 		       const struct service_settings *settings);
 void service_node_done(struct service_node *node);
@@ -44,9 +44,9 @@ struct service_backend {
 	bool ready;
 	bool serving;
 	bool terminating;
-	bool local;                /* on this node; not filled where no policy asks for it */
-	uint8_t use;               /* enum backend_use */
-	const char *pod_namespace; /* borrowed, or NULL; as what follows */
+	bool local;  /* on this node; not filled if no policy of the service is Local */
+	uint8_t use; /* enum backend_use */
+	const char *pod_namespace; /* borrowed, or NULL, like the following */
 	const char *pod_name;
 	const char *node_name;
 	const char *zone;
@@ -59,7 +59,7 @@ enum hints_used { HINTS_NONE, HINTS_NODE, HINTS_ZONE };
 struct service_pool {
 	const struct service_port *port; /* borrowed from the service */
 	bool v6;
-	enum hints_used hints;            /* those for whom Cluster policy chose */
+	enum hints_used hints;            /* by which Cluster policy chose */
 	struct service_backend *backends; /* all endpoints, sorted by (addr, port), unique */
 	size_t backend_count;
 	size_t cluster_count; /* how many of them are USE_CLUSTER, and so on */
@@ -85,19 +85,19 @@ struct service_frontends {
 
 /*
  * Every address, port and protocol of one service on a node, with the endpoints to use now.
- * Headless, ExternalName and foreign services have none.  node NULL: no node in particular, so only
- * cluster and load balancer addresses.
+ * Headless, ExternalName and foreign services have none.  node NULL: only cluster and load balancer
+ * addresses, which are the same on every node.
  *
- * Endpoints are used as kube-proxy's documents say: those that are ready, and of them those that
- * are for this node, or else for this zone, if all ready ones say whom they are for; if none is
- * ready, those that still serve while they terminate, wherever they are.  With Local policy the
- * same among the endpoints of this node, without hints.  publishNotReadyAddresses makes all ready.
+ * Endpoints are chosen as kube-proxy's documents say.  If some are ready: those for this node, else
+ * those for this zone, if all ready ones have such hints; else all ready ones.  If none is ready:
+ * those that still serve while they terminate, on any node.  With Local policy the same among the
+ * endpoints of this node, without hints.  publishNotReadyAddresses makes all ready.
  */
 struct service_frontends service_frontends(const struct store *store, const struct object *service,
 					   const struct service_node *node);
 void service_frontends_done(struct service_frontends *frontends);
 
-/* Whether new connections to a frontend are for endpoints of this node alone. */
+/* Whether new connections to a frontend go only to endpoints of this node. */
 static inline bool service_is_local(const struct service_object *service, enum service_kind kind)
 {
 	return kind == CLUSTER_IP ? service->internal_local : service->external_local;

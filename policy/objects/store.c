@@ -104,28 +104,28 @@ static void call_before_leave(const struct store *store)
 		store->before_leave(store->before_leave_arg);
 }
 
-static void watch_comes(struct store *store, const struct object *object)
+static void watch_added(struct store *store, const struct object *object)
 {
 	store->pod_changes += object->kind == OBJECT_POD;
 	store->node_changes += object->kind == OBJECT_NODE;
 	if (store->watcher)
-		store->watcher->object_comes(object, store->watcher->arg);
+		store->watcher->object_added(object, store->watcher->arg);
 }
 
-static void watch_leaves(struct store *store, const struct object *object)
+static void watch_removed(struct store *store, const struct object *object)
 {
 	call_before_leave(store);
 	store->pod_changes += object->kind == OBJECT_POD;
 	store->node_changes += object->kind == OBJECT_NODE;
 	if (store->watcher)
-		store->watcher->object_leaves(object, store->watcher->arg);
+		store->watcher->object_removed(object, store->watcher->arg);
 }
 
 static void watch_endpoint(struct store *store, const struct store_endpoint *endpoint)
 {
 	store->pod_changes++;
 	if (store->watcher)
-		store->watcher->endpoint_changes(endpoint, store->watcher->arg);
+		store->watcher->endpoint_changed(endpoint, store->watcher->arg);
 }
 
 /* ---- sorted arrays ---- */
@@ -402,7 +402,7 @@ int store_put(struct store *store, struct object *object, struct errmsg *err)
 		return ret;
 	}
 	if (old) {
-		watch_leaves(store, old);
+		watch_removed(store, old);
 		store_unlink(store, old);
 		object_free(old);
 	}
@@ -415,7 +415,7 @@ int store_put(struct store *store, struct object *object, struct errmsg *err)
 	}
 	if (object->kind == OBJECT_SERVICE)
 		selecting_update(store, object->namespace, object->name, false);
-	watch_comes(store, object);
+	watch_added(store, object);
 	return 0;
 }
 
@@ -427,7 +427,7 @@ struct object *store_take(struct store *store, enum object_kind kind, const char
 	struct object *object = sorted_get(list, &key, sorted_position(list, &key));
 
 	if (object) {
-		watch_leaves(store, object);
+		watch_removed(store, object);
 		store_unlink(store, object);
 	}
 	return object;
@@ -624,7 +624,7 @@ void store_host_addresses_set(struct store *store, const struct addr *addresses,
 	store->host_address_count = count;
 	store->node_changes++;
 	if (store->watcher)
-		store->watcher->hosts_change(store->watcher->arg);
+		store->watcher->hosts_changed(store->watcher->arg);
 }
 
 size_t store_host_addresses(const struct store *store, const struct addr **ret_first)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * All objects that are known, and the endpoints of this node.  The compiler and the service tables
- * are made from it.
+ * All known objects, and the endpoints of this node.  The compiler and the service tables use it.
  */
 #ifndef TENDRIL_POLICY_OBJECTS_STORE_H
 #define TENDRIL_POLICY_OBJECTS_STORE_H
@@ -15,8 +14,8 @@ struct store *store_new(void);
 void store_free(struct store *store);
 
 /* Adds or replaces the object of the same kind, namespace and name.  Takes ownership, also on
- * failure.  -EEXIST with a text that names both objects: an object that stays has its address
- * already; the store is unchanged. */
+ * failure.  -EEXIST: another object has its address already; the text names both, and the store is
+ * unchanged. */
 int store_put(struct store *store, struct object *object, struct errmsg *err);
 int store_del(struct store *store, enum object_kind kind, const char *namespace,
 	      const char *name); /* -ENOENT */
@@ -45,23 +44,23 @@ size_t store_range(const struct store *store, enum object_kind kind, const char 
 size_t store_slices(const struct store *store, const char *namespace, const char *service,
 		    const struct object *const **ret_first);
 
-/* The Services whose backends are the pods that their selectors match: no EndpointSlice names them,
- * and no API server made them, whose controller would write the slices.  In no order; borrowed
- * until the store changes.  Returns how many. */
+/* The Services whose backends are the pods that their selectors match: those without EndpointSlices
+ * and without a uid.  Services of an API server have a uid, and its controller writes their slices.
+ * In no order; borrowed until the store changes.  Returns how many. */
 size_t store_selecting_services(const struct store *store, const struct object *const **ret_first);
 bool store_is_selecting(const struct store *store, const struct object *service);
-/* Is another number after each change of a Pod or an endpoint. */
+/* A number that changes with each change of a Pod or an endpoint. */
 uint64_t store_pod_changes(const struct store *store);
 
-/* Is another number after each change of a Node or of the node's own addresses; never 0. */
+/* A number that changes with each change of a Node or of the node's own addresses; never 0. */
 uint64_t store_node_changes(const struct store *store);
 
 /* The Pod or Service that owns an address; NULL if none does.  Pods in the host's network and
- * terminated ones own none.  Where pods that are being deleted have the address of another pod,
- * that one owns it; of several that are being deleted, the youngest. */
+ * terminated ones own none.  If several pods have the address, the one that is not being deleted
+ * owns it; if all are being deleted, the youngest. */
 const struct object *store_owner(const struct store *store, const struct addr *addr);
 
-/* Makes it the store of one node: policy is compiled for this node's endpoints alone, even while
+/* Makes it the store of one node: policy is compiled only for this node's endpoints, even while
  * there are none.  In other stores every pod is a subject. */
 void store_set_local(struct store *store);
 bool store_is_local(const struct store *store); /* set, or the store has endpoints */
@@ -84,28 +83,28 @@ void store_endpoint_del(struct store *store, uint16_t slot);
 const struct store_endpoint *store_endpoint_find(const struct store *store, uint16_t slot);
 /* All of them, in order of slot; borrowed until the next change. */
 size_t store_endpoints(const struct store *store, const struct store_endpoint **ret_first);
-/* The Pod object that speaks for an endpoint, or NULL. */
+/* The Pod object of an endpoint, or NULL. */
 const struct object *store_endpoint_pod(const struct store *store,
 					const struct store_endpoint *endpoint);
 
 /* Whether some endpoint has this Pod object. */
 bool store_pod_is_endpoint(const struct store *store, const struct object *pod);
 
-/* This node's own addresses, copied: those of probes and of pods in the host's network. */
+/* This node's own addresses, copied: probes and pods in the host's network have them. */
 void store_host_addresses_set(struct store *store, const struct addr *addresses, size_t count);
 size_t store_host_addresses(const struct store *store, const struct addr **ret_first);
 
-/* Is called at every change, while it happens.  An object or endpoint that is replaced leaves and
- * then comes. */
+/* Called during every change.  If an object or endpoint is replaced, it is first removed, then
+ * added. */
 struct store_watcher {
-	void (*object_comes)(const struct object *object, void *arg);
-	void (*object_leaves)(const struct object *object, void *arg);
-	void (*endpoint_changes)(const struct store_endpoint *endpoint, void *arg);
-	void (*hosts_change)(void *arg);
+	void (*object_added)(const struct object *object, void *arg);
+	void (*object_removed)(const struct object *object, void *arg);
+	void (*endpoint_changed)(const struct store_endpoint *endpoint, void *arg);
+	void (*hosts_changed)(void *arg);
 	void *arg;
 };
 
-/* A store has one watcher, borrowed.  NULL: none any more. */
+/* Sets the one watcher of a store (borrowed); NULL removes it. */
 void store_watch(struct store *store, const struct store_watcher *watcher);
 
 /* Is called before an object or an endpoint leaves, while all is as it was: the last moment at
