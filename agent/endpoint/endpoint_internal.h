@@ -376,6 +376,25 @@ void spool_consume(struct endpoints *endpoints);
 /* Calls found() for each chain of the forward hook, in the families of the pods, whose policy is
  * drop.  A chain without rules drops everything. */
 typedef void netfilter_found(const char *chain, bool has_rules, void *arg);
-void netfilter_check(const struct endpoints *endpoints, netfilter_found *found, void *arg);
+struct leftovers;
+/* Every chain that is met on the way goes to leftovers_chain(). */
+void netfilter_check(const struct endpoints *endpoints, netfilter_found *found, void *arg,
+		     struct leftovers *leftovers);
+
+/* ---- host_leftovers.c ---- */
+
+struct leftovers {
+	endpoints_problem *found;
+	void *arg;
+	bool expected; /* another plugin's pods are here: it is all in use */
+	uint32_t chains_seen;
+	bool table_seen;
+};
+
+/* Reports the interfaces of other pod networks; then chains may be shown to it. */
+void leftovers_begin(struct endpoints *endpoints, endpoints_problem *found, void *arg,
+		     struct leftovers *ret);
+void leftovers_chain(struct leftovers *leftovers, const char *tool, const char *table,
+		     const char *chain);
 
 #endif

@@ -165,11 +165,13 @@ static void chain_report(const char *chain, bool has_rules, void *arg)
 void endpoints_problems(struct endpoints *endpoints, endpoints_problem *found, void *arg)
 {
 	const struct finding finding = { .found = found, .arg = arg };
+	struct leftovers leftovers;
 	struct errmsg err = {};
 
 	if (endpoint_state_room(endpoints, &err) < 0)
 		report(&finding, PROBLEM_OF_NODE, "%s", err.text);
 	forwarding_check(endpoints, &finding);
-	netfilter_check(endpoints, chain_report, (void *)&finding);
+	leftovers_begin(endpoints, found, arg, &leftovers);
+	netfilter_check(endpoints, chain_report, (void *)&finding, &leftovers);
 	routes_check(endpoints, &finding);
 }

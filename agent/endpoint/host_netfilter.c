@@ -21,7 +21,6 @@
 
 #include "lib/file.h"
 
-#define LEGACY_TABLE    "filter"
 #define LEGACY_SIZE_MAX (16U << 20) /* bytes of rules; a larger table is not looked at */
 #define TABLE_NAMES_MAX 4096
 
@@ -76,6 +75,7 @@ struct chain_search {
 	const struct endpoints *endpoints;
 	netfilter_found *found;
 	void *arg;
+	struct leftovers *leftovers;
 };
 
 static int chain_each(const struct nlmsghdr *header, void *arg)
@@ -86,6 +86,8 @@ static int chain_each(const struct nlmsghdr *header, void *arg)
 	char what[200];
 
 	chain_read(header, &chain);
+	if (chain.table && chain.name)
+		leftovers_chain(search->leftovers, "nft", chain.table, chain.name);
 	if (chain.hook != NF_INET_FORWARD || chain.policy != NF_DROP || !chain.table || !chain.name)
 		return 0;
 	if (family->nfgen_family != NFPROTO_INET && family->nfgen_family != NFPROTO_IPV4 &&
@@ -119,13 +121,22 @@ static void nft_check(struct chain_search *search)
 /* ---- iptables-legacy ------------------------------------------------------------------------- */
 
 /* Asking for a table that nobody uses would make one. */
-static bool legacy_is_used(const char *names)
+static bool legacy_is_used(bool v4, const char *table)
 {
 	auto_free char *text = NULL;
 	size_t len = 0;
+	char *rest, *line;
 
-	return file_read(names, TABLE_NAMES_MAX, &text, &len, NULL) == 0 &&
-	       strstr(text, LEGACY_TABLE);
+	if (file_read(v4 ? "/proc/thread-self/net/ip_tables_names"
+			 : "/proc/thread-self/net/ip6_tables_names",
+		      TABLE_NAMES_MAX, &text, &len, NULL) < 0)
+		return false;
+	rest = text;
+	while ((line = strsep(&rest, "\n"))) {
+		if (strcmp(line, table) == 0)
+			return true;
+	}
+	return false;
 }
 
 /* The two families have the same structures but for an entry's fixed part. */
@@ -150,47 +161,98 @@ static int legacy_policy(const struct ipt_get_entries *table, uint32_t at, bool 
 	return -target->verdict - 1;
 }
 
-/* Whether the table's FORWARD chain ends in a drop. */
-static bool legacy_drops(int fd, int level, bool v4, bool *ret_has_rules)
+/* The whole table; NULL if there is none.  The caller frees it. */
+static struct ipt_get_entries *legacy_read(bool v4, const char *name, struct ipt_getinfo *ret_info)
 {
-	struct ipt_getinfo info = { .name = LEGACY_TABLE };
+	const int level = v4 ? SOL_IP : SOL_IPV6;
+	auto_close int fd = -1;
 	auto_free struct ipt_get_entries *table = NULL;
-	socklen_t len = sizeof(info);
+	socklen_t len = sizeof(*ret_info);
 
-	if (getsockopt(fd, level, v4 ? IPT_SO_GET_INFO : IP6T_SO_GET_INFO, &info, &len) < 0 ||
-	    !(info.valid_hooks & 1U << NF_INET_FORWARD) || info.size > LEGACY_SIZE_MAX)
-		return false;
-	table = calloc(1, sizeof(*table) + info.size);
+	if (!legacy_is_used(v4, name))
+		return NULL;
+	fd = socket(v4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	*ret_info = (struct ipt_getinfo){ 0 };
+	snprintf(ret_info->name, sizeof(ret_info->name), "%s", name);
+	if (fd < 0 ||
+	    getsockopt(fd, level, v4 ? IPT_SO_GET_INFO : IP6T_SO_GET_INFO, ret_info, &len) < 0 ||
+	    ret_info->size > LEGACY_SIZE_MAX)
+		return NULL;
+	table = calloc(1, sizeof(*table) + ret_info->size);
 	if (!table)
-		return false;
-	snprintf(table->name, sizeof(table->name), LEGACY_TABLE);
-	table->size = info.size;
-	len = (socklen_t)(sizeof(*table) + info.size);
+		return NULL;
+	snprintf(table->name, sizeof(table->name), "%s", name);
+	table->size = ret_info->size;
+	len = (socklen_t)(sizeof(*table) + ret_info->size);
 	if (getsockopt(fd, level, v4 ? IPT_SO_GET_ENTRIES : IP6T_SO_GET_ENTRIES, table, &len) < 0)
-		return false;
-	*ret_has_rules = info.hook_entry[NF_INET_FORWARD] != info.underflow[NF_INET_FORWARD];
-	return legacy_policy(table, info.underflow[NF_INET_FORWARD], v4) == NF_DROP;
+		return NULL;
+	return take_ptr(table);
+}
+
+/* The name of the chain that begins with this entry; NULL: none does. */
+static const char *legacy_chain_at(const char *entry, size_t left, bool v4, size_t *ret_size)
+{
+	const size_t fixed = v4 ? sizeof(struct ipt_entry) : sizeof(struct ip6t_entry);
+	const struct xt_error_target *target;
+	uint32_t offset;
+
+	*ret_size = 0;
+	if (left < fixed)
+		return NULL;
+	offset = v4 ? ((const struct ipt_entry *)entry)->target_offset
+		    : ((const struct ip6t_entry *)entry)->target_offset;
+	*ret_size = v4 ? ((const struct ipt_entry *)entry)->next_offset
+		       : ((const struct ip6t_entry *)entry)->next_offset;
+	if (*ret_size > left || *ret_size < fixed || offset + sizeof(*target) > *ret_size)
+		return NULL;
+	target = (const void *)(entry + offset);
+	if (strncmp(target->target.u.user.name, XT_ERROR_TARGET, XT_EXTENSION_MAXNAMELEN) != 0 ||
+	    !memchr(target->errorname, '\0', sizeof(target->errorname)))
+		return NULL;
+	return target->errorname;
+}
+
+static void legacy_chains(const struct chain_search *search, const struct ipt_get_entries *table,
+			  bool v4)
+{
+	const char *bytes = (const char *)table->entrytable;
+	size_t size;
+
+	for (size_t at = 0; at < table->size; at += size) {
+		const char *chain = legacy_chain_at(bytes + at, table->size - at, v4, &size);
+
+		if (chain)
+			leftovers_chain(search->leftovers,
+					v4 ? "iptables-legacy" : "ip6tables-legacy", table->name,
+					chain);
+		if (size == 0 || size > table->size - at)
+			break;
+	}
 }
 
 static void legacy_check(const struct chain_search *search, bool v4)
 {
-	auto_close int fd = -1;
-	bool has_rules = false;
+	const uint32_t hook = NF_INET_FORWARD;
+	struct ipt_getinfo info;
+	auto_free struct ipt_get_entries *nat = legacy_read(v4, "nat", &info);
+	auto_free struct ipt_get_entries *filter = legacy_read(v4, "filter", &info);
 
-	if (!ipam_has_family(search->endpoints->ipam, v4) ||
-	    !legacy_is_used(v4 ? "/proc/thread-self/net/ip_tables_names"
-			       : "/proc/thread-self/net/ip6_tables_names"))
+	if (nat)
+		legacy_chains(search, nat, v4);
+	if (!filter)
 		return;
-	fd = socket(v4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && legacy_drops(fd, v4 ? SOL_IP : SOL_IPV6, v4, &has_rules))
+	legacy_chains(search, filter, v4);
+	if (info.valid_hooks & 1U << hook && ipam_has_family(search->endpoints->ipam, v4) &&
+	    legacy_policy(filter, info.underflow[hook], v4) == NF_DROP)
 		search->found(v4 ? "chain FORWARD of iptables-legacy"
 				 : "chain FORWARD of ip6tables-legacy",
-			      has_rules, search->arg);
+			      info.hook_entry[hook] != info.underflow[hook], search->arg);
 }
 
-void netfilter_check(const struct endpoints *endpoints, netfilter_found *found, void *arg)
+void netfilter_check(const struct endpoints *endpoints, netfilter_found *found, void *arg,
+		     struct leftovers *leftovers)
 {
-	struct chain_search search = { endpoints, found, arg };
+	struct chain_search search = { endpoints, found, arg, leftovers };
 
 	nft_check(&search);
 	legacy_check(&search, true);

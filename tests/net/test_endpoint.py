@@ -171,6 +171,37 @@ def nft(node, family, rule=""):
     node.netns.run("nft", "-f", "-", input="flush ruleset\n" + NFT.format(family=family, rule=rule))
 
 
+LEFTOVERS = {
+    "iptables-nft": ("KUBE-SERVICES", "iptables-nft -t nat -N KUBE-SERVICES"),
+    "ip6tables-nft": ("cali-INPUT", "ip6tables-nft -N cali-INPUT"),
+    "iptables-legacy": ("KUBE-SERVICES", "iptables-legacy -t nat -N KUBE-SERVICES"),
+    "ip6tables-legacy": ("FLANNEL-FWD", "ip6tables-legacy -N FLANNEL-FWD"),
+    "kube-proxy of nft": ("table kube-proxy", "nft add table ip kube-proxy; "
+                                              "add chain ip kube-proxy services"),
+    "IPVS": ("kube-ipvs0", "ip link add kube-ipvs0 type bridge"),
+    "flannel": ("flannel.1", "ip link add flannel.1 type vxlan id 1 dstport 8472 local 192.0.2.1"),
+    "bridge": ("cni0", "ip link add cni0 type bridge"),
+}
+
+
+@pytest.mark.parametrize("what", LEFTOVERS)
+def test_leftovers_of_other_networks_are_named_and_left_alone(node, what):
+    name, command = LEFTOVERS[what]
+
+    def named():
+        return [text for text in node.status()["warnings"] if name in text]
+    # What a kubelet makes for itself is none.
+    node.netns.run("iptables-nft", "-t", "nat", "-N", "KUBE-MARK-MASQ")
+    assert not named() and not any("KUBE" in text for text in node.status()["warnings"])
+    node.netns.run(*command.split())
+    text, = named()
+    assert "doc/kubernetes.md" in text
+    assert text not in node.status()["failures"]
+    assert name.split()[-1] in node.netns.run("sh", "-c", "ip link; iptables-nft-save; ip6tables-nft-save; "
+                                              "iptables-legacy-save; ip6tables-legacy-save; "
+                                              "nft list tables").stdout
+
+
 @pytest.mark.parametrize("how", ["nft ip", "nft ip6", "nft inet", "iptables-legacy",
                                  "ip6tables-legacy"])
 def test_forward_chain_that_drops_is_reported(node, how):
