@@ -521,16 +521,53 @@ static uint32_t link_program(int link_fd)
 	return bpf_obj_get_info_by_fd(link_fd, &info, &len) ? 0 : info.prog_id;
 }
 
-/* The program of such a link cannot be replaced.  The old one goes first: two would report each
- * connection twice. */
+struct program_content {
+	unsigned char tag[BPF_TAG_SIZE];
+	uint32_t maps[64];
+	uint32_t map_count;
+};
+
+static bool program_read(int prog_fd, struct program_content *ret)
+{
+	struct bpf_prog_info info = { .nr_map_ids = ARRAY_SIZE(ret->maps),
+				      .map_ids = (uintptr_t)ret->maps };
+	uint32_t len = sizeof(info);
+
+	*ret = (struct program_content){ 0 };
+	if (bpf_obj_get_info_by_fd(prog_fd, &info, &len))
+		return false;
+	memcpy(ret->tag, info.tag, sizeof(ret->tag));
+	ret->map_count = info.nr_map_ids;
+	return true;
+}
+
+/* Puts the program behind a link in the place of this one, if it is the same code over the same
+ * maps. */
+static bool program_adopt(struct program *program, int link_fd)
+{
+	auto_close int fd = bpf_prog_get_fd_by_id(link_program(link_fd));
+	struct program_content there, own;
+
+	if (fd < 0 || !program_read(fd, &there) || !program_read(program->fd, &own) ||
+	    memcmp(&there, &own, sizeof(own)) != 0)
+		return false;
+	close(program->fd);
+	program->fd = take_fd(&fd);
+	program->id = link_program(link_fd);
+	return true;
+}
+
+/* The program of such a link cannot be replaced.  Where it must be, the old one goes first: two
+ * would report each connection twice. */
 int tcp_attach(struct datapath *datapath, struct errmsg *err)
 {
-	const struct program *program = program_find(datapath, TCP_PROGRAM);
+	struct program *program = program_find(datapath, TCP_PROGRAM);
 	char path[PIN_PATH_MAX];
 	auto_close int old = bpf_obj_get(link_path(datapath->pin_dir, TCP_PROGRAM, path));
 	auto_close int fd = -1;
 
-	if (!program || (old >= 0 && link_program(old) == program->id))
+	if (!program || (old >= 0 && link_program(old) == program->id) ||
+	    (old >= 0 && program_adopt(program, old)))
 		return 0;
 	unlink(path);
 	if (old >= 0)
