@@ -200,8 +200,8 @@ int links_open(struct datapath *datapath, const char *cgroup, struct errmsg *err
 void links_drop_old(struct datapath *datapath);
 /* Detaches the acceleration programs, also another process', from the cgroup and accel_map. */
 void links_drop_accel(struct datapath *datapath);
-/* Attaches tcp_state in place of an earlier process' program; fine if it is attached, or not
- * loaded. Connections that close between the two are not reported. */
+/* Attaches tcp_state; fine if it is not loaded.  An earlier process' program goes on if it is the
+ * same; else connections that close between the two are not reported. */
 int tcp_attach(struct datapath *datapath, struct errmsg *err);
 void tcp_detach(struct datapath *datapath);
 /* Detaches and removes every link pinned below pin_dir. */
