@@ -35,6 +35,15 @@ struct arguments {
 	const char *pod;
 	const char *type;
 	const char *verdict;
+	const char *service;
+	const char *protocol;
+	const char *reason;
+	const char *policy;
+	const char *last;
+	const char *since;
+	bool follow;
+	bool invert;      /* --not */
+	bool with_policy; /* no option: flows are shown with the rules that decide */
 	const char *limit;
 	const char *by;
 	const char *html;
@@ -80,8 +89,8 @@ struct command {
 	enum operand operand;
 	uint16_t min_operands;
 	uint16_t max_operands;
-	uint32_t options;  /* enum option_bit, beside OPT_COMMON */
-	uint32_t required; /* those of them that it cannot do without */
+	uint64_t options;  /* enum option_bit, beside OPT_COMMON */
+	uint64_t required; /* those of them that it cannot do without */
 	command_fn run;
 	const char *help;
 	const char *outputs;  /* formats of -o */
@@ -100,6 +109,7 @@ int cmd_service_get(const struct arguments *args, struct errmsg *err);
 int cmd_service_explain(const struct arguments *args, struct errmsg *err);
 int cmd_identity_list(const struct arguments *args, struct errmsg *err);
 int cmd_conntrack_list(const struct arguments *args, struct errmsg *err);
+int cmd_flows(const struct arguments *args, struct errmsg *err);
 int cmd_monitor(const struct arguments *args, struct errmsg *err);
 int cmd_policy_list(const struct arguments *args, struct errmsg *err);
 int cmd_policy_get(const struct arguments *args, struct errmsg *err);

@@ -109,7 +109,7 @@ static void offer_value(const struct line *line, const struct command *command)
 	}
 }
 
-static void offer_options(const struct line *line, unsigned int bits)
+static void offer_options(const struct line *line, uint64_t bits)
 {
 	const struct option_spec *option;
 	char text[64];

@@ -20,7 +20,7 @@ static void print_row(FILE *file, const char *head, const char *help)
 		fprintf(file, "  %s\n  %*s %s\n", head, HELP_COLUMN, "", help);
 }
 
-static void print_options(FILE *file, unsigned int bits, const char *outputs)
+static void print_options(FILE *file, uint64_t bits, const char *outputs)
 {
 	const struct option_spec *spec;
 

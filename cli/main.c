@@ -27,10 +27,10 @@ static size_t stdin_count(const struct arguments *args)
 	return count;
 }
 
-static int options_check(const struct command *command, unsigned int given)
+static int options_check(const struct command *command, uint64_t given)
 {
-	unsigned int foreign = given & ~(command->options | OPT_COMMON | OPT_VERSION);
-	unsigned int missing = command->required & ~given;
+	uint64_t foreign = given & ~(command->options | OPT_COMMON | OPT_VERSION);
+	uint64_t missing = command->required & ~given;
 	const struct option_spec *spec;
 
 	for (size_t i = 0; (spec = option_at(i)); i++) {
@@ -46,7 +46,7 @@ static int options_check(const struct command *command, unsigned int given)
 }
 
 static int command_check(const struct command *command, const struct arguments *args,
-			 unsigned int given)
+			 uint64_t given)
 {
 	if (options_check(command, given))
 		return EXIT_USAGE;
@@ -139,7 +139,7 @@ int main(int argc, char **argv)
 	struct arguments args = { .socket = getenv("TENDRIL_SOCKET"), .output = "text" };
 	const struct command *command;
 	char cluster[4096];
-	unsigned int given = 0;
+	uint64_t given = 0;
 	size_t words = 0;
 	int ret;
 

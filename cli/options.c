@@ -65,6 +65,22 @@ static const struct option_spec option_specs[] = {
 	{ OPT_WATCH, "watch", 'w', FLAG(watch), "go on, and print what changes", VALUE_FREE, NULL },
 	{ OPT_WAIT, "wait", 0, OPTION_MAYBE, offsetof(struct arguments, wait), "TIME",
 	  "wait until all is well: for ever, or so long (30s, 5m)", VALUE_FREE, NULL },
+	{ OPT_FOLLOW, "follow", 'f', FLAG(follow), "go on, and print the flows that come",
+	  VALUE_FREE, NULL },
+	{ OPT_LAST, "last", 0, TEXT(last), "N",
+	  "the last N flows (default: 20; with --since or --follow: all)", VALUE_FREE, NULL },
+	{ OPT_SINCE, "since", 0, TEXT(since), "TIME", "not older than this: 30s, 5m, 1h",
+	  VALUE_FREE, NULL },
+	{ OPT_SERVICE, "service", 0, TEXT(service), "SERVICE",
+	  "only flows to NAMESPACE/NAME of a service", VALUE_FREE, NULL },
+	{ OPT_PROTOCOL, "protocol", 0, TEXT(protocol), "PROTOCOL", "TCP, UDP, SCTP, ICMPv4, ICMPv6",
+	  VALUE_WORDS, "TCP|UDP|SCTP|ICMPv4|ICMPv6" },
+	{ OPT_REASON, "reason", 0, TEXT(reason), "REASON",
+	  "only what was dropped for it: INGRESS_DENIED, POLICY_DENIED", VALUE_FREE, NULL },
+	{ OPT_POLICY, "policy", 0, TEXT(policy), "POLICY",
+	  "only what NAMESPACE/NAME of a policy decides, /NAME of a ClusterNetworkPolicy",
+	  VALUE_FREE, NULL },
+	{ OPT_NOT, "not", 0, FLAG(invert), "the flows that do not fit instead", VALUE_FREE, NULL },
 	{ OPT_LIMIT, "limit", 0, TEXT(limit), "N", "at most N rows", VALUE_FREE, NULL },
 	{ OPT_SOCKET, "socket", 0, TEXT(socket), "PATH",
 	  "the agent's socket (default $TENDRIL_SOCKET or " CLI_SOCKET_DEFAULT ")", VALUE_FILE,
@@ -158,7 +174,18 @@ static int option_error(int found, char **argv)
 	return EXIT_USAGE;
 }
 
-int options_parse(int argc, char **argv, struct arguments *args, unsigned int *ret_given)
+/* What the letter of an option is on this line, 0: none.  Of the two that have an "f", --follow has
+ * it where flows are read, and --file elsewhere. */
+static char option_letter(const struct option_spec *spec, char **argv)
+{
+	bool flows = argv[1] && (strcmp(argv[1], "flows") == 0 || strcmp(argv[1], "tcp") == 0);
+
+	if (spec->bit == OPT_FOLLOW)
+		return flows ? spec->letter : 0;
+	return spec->bit == OPT_FILE && flows ? 0 : spec->letter;
+}
+
+int options_parse(int argc, char **argv, struct arguments *args, uint64_t *ret_given)
 {
 	struct option longs[ARRAY_SIZE(option_specs) + 1] = { 0 };
 	char shorts[2 * ARRAY_SIZE(option_specs) + 2] = ":";
@@ -175,7 +202,7 @@ int options_parse(int argc, char **argv, struct arguments *args, unsigned int *r
 							      : no_argument,
 			.val = OPTION_VALUE + (int)i,
 		};
-		if (!spec->letter)
+		if (!option_letter(spec, argv))
 			continue;
 		shorts[used++] = spec->letter;
 		if (spec->placeholder)
@@ -186,7 +213,8 @@ int options_parse(int argc, char **argv, struct arguments *args, unsigned int *r
 		const struct option_spec *spec = NULL;
 
 		for (size_t i = 0; i < ARRAY_SIZE(option_specs); i++) {
-			if (found == OPTION_VALUE + (int)i || found == option_specs[i].letter)
+			if (found == OPTION_VALUE + (int)i ||
+			    found == option_letter(&option_specs[i], argv))
 				spec = &option_specs[i];
 		}
 		if (!spec)

@@ -34,11 +34,23 @@ enum option_bit {
 	OPT_THEN_APPLY = 1 << 24,
 	OPT_WAIT = 1 << 25,
 	OPT_KUBECONFIG = 1 << 26,
+	OPT_FOLLOW = 1 << 27,
+	OPT_LAST = 1 << 28,
+	OPT_SINCE = 1 << 29,
+	OPT_SERVICE = 1 << 30,
 };
+#define OPT_PROTOCOL   (1ULL << 31) /* an enum has 31 bits */
+#define OPT_REASON     (1ULL << 32)
+#define OPT_POLICY     (1ULL << 33)
+#define OPT_NOT        (1ULL << 34)
 #define OPT_COMMON     (OPT_SOCKET | OPT_OUTPUT | OPT_HELP)
 #define OPT_OBJECTS    (OPT_FILE | OPT_VERBOSE)   /* commands that read objects from files */
 #define OPT_CLUSTER    (OPT_KUBECONFIG | OPT_ALL) /* those that read a cluster's objects */
 #define OPT_NAMESPACES (OPT_NAMESPACE | OPT_ALL)  /* commands that list what is in namespaces */
+#define OPT_FLOWS                                                                       \
+	(OPT_FOLLOW | OPT_LAST | OPT_SINCE | OPT_FROM | OPT_TO | OPT_POD | OPT_PORT |   \
+	 OPT_SERVICE | OPT_PROTOCOL | OPT_VERDICT | OPT_REASON | OPT_POLICY | OPT_NOT | \
+	 OPT_NAMESPACES) /* commands that read the log of flows */
 
 /* OPTION_MAYBE: its value may be left out (then it is ""), and comes after "=". */
 enum option_type { OPTION_FLAG, OPTION_TEXT, OPTION_MAYBE, OPTION_LIST };
@@ -47,9 +59,9 @@ enum option_type { OPTION_FLAG, OPTION_TEXT, OPTION_MAYBE, OPTION_LIST };
 enum option_value { VALUE_FREE, VALUE_WORDS, VALUE_FILE, VALUE_POD, VALUE_PEER, VALUE_NAMESPACE };
 
 struct option_spec {
-	unsigned long bit; /* enum option_bit */
+	uint64_t bit; /* enum option_bit */
 	const char *name;
-	char letter; /* 0: none */
+	char letter; /* 0: none; see option_letter() */
 	enum option_type type;
 	size_t offset;           /* in struct arguments */
 	const char *placeholder; /* of its value in --help; NULL: it takes none */
@@ -63,7 +75,7 @@ const struct option_spec *option_at(size_t row);
 
 /* Parses every option of the line; operands (command words included) stay in order.  *ret_given
  * is the set of options seen.  EXIT_USAGE after a message, or 0. */
-int options_parse(int argc, char **argv, struct arguments *args, unsigned int *ret_given);
+int options_parse(int argc, char **argv, struct arguments *args, uint64_t *ret_given);
 
 /* Whether one of "text|json" is the word. */
 bool words_contain(const char *words, const char *word);

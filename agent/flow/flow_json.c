@@ -218,8 +218,11 @@ static void verdict_add(cJSON *json, const struct flow_entry *entry)
 {
 	const struct drop *drop = entry->reason < DROP_REASON_COUNT ? &drops[entry->reason] : NULL;
 
-	if (!entry->type) {
-		cJSON_AddStringToObject(json, "verdict", "FORWARDED");
+	if (!entry->type) { /* who never had an answer may have been dropped anywhere */
+		bool answered =
+			entry->old_state != BPF_TCP_SYN_SENT || entry->error == ECONNREFUSED;
+
+		cJSON_AddStringToObject(json, "verdict", answered ? "FORWARDED" : "TRACED");
 		return;
 	}
 	cJSON_AddStringToObject(json, "verdict", entry->type == EVENT_AUDIT ? "AUDIT" : "DROPPED");

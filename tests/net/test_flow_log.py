@@ -145,6 +145,29 @@ def test_a_name_is_that_of_its_time(world):
     assert find(node, world.web.v4, address, "EGRESS")[-1]["destination"]["pod_name"] == "first"
 
 
+def test_the_rule_that_decides_is_named(world):
+    node = world.node
+    node.put(policy_object("web-only", "default", {"matchLabels": {"app": "cart"}},
+                           policyTypes=["Ingress"], ingress=[
+        {"from": [{"podSelector": {"matchLabels": {"app": "nobody"}}}]},
+        {"from": [{"podSelector": {"matchLabels": {"app": "web"}}}], "ports": [{"port": PORT}]}]))
+    try:
+        assert world.web.connect(world.cart.v4, PORT, send="rule")["result"] == "ok"
+        assert world.fast.connect(world.cart.v4, PORT, timeout=0.2)["result"] == "timeout"
+        wait_for(lambda: find(node, world.fast.v4, world.cart.v4, "INGRESS", verdict="DROPPED"),
+                 "the drop")
+        allowed, denied = (json.loads(node.cli("flows", "--last", "1", "-o", "json", "--to",
+                                               "default/cart", *words).stdout)["flow"]
+                           for words in (["--from", "default/web", "--policy", "default/web-only"],
+                                         ["--from", "default/fast", "--verdict", "deny"]))
+        assert allowed["ingress_allowed_by"] == [
+            {"name": "web-only", "namespace": "default", "kind": "NetworkPolicy", "rule": 2}]
+        assert denied["ingress_denied_by"] == [
+            {"name": "web-only", "namespace": "default", "kind": "NetworkPolicy"}]
+    finally:
+        node.api("DELETE", "/v1/objects/NetworkPolicy/default/web-only")
+
+
 def test_last_since_and_follow(world):
     node = world.node
     assert len(recent(node, last=1)) == 1

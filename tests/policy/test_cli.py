@@ -16,7 +16,7 @@ COMMANDS = ["status", "get", "endpoint list", "endpoint get", "node list", "node
             "service explain",
             "identity list", "policy validate", "policy apply", "policy delete", "policy list",
             "policy get", "policy explain", "policy matrix", "policy test", "policy lint", "policy diff",
-            "policy record", "monitor", "conntrack list", "help", "version"]
+            "policy record", "monitor", "flows", "conntrack list", "help", "version"]
 
 ENDPOINT = {"slot": 1, "containerId": "c" * 64, "ifname": "eth0", "namespace": "shop",
             "name": "web", "uid": "", "state": "ready", "addresses": ["10.0.0.1", "fd00::1"],
@@ -47,6 +47,18 @@ DROP = {"time": "2026-01-01T00:00:00Z", "type": "drop", "reason": "INGRESS_DENIE
         "protocol": "TCP", "tcpFlags": "S", "length": 60,
         "source": {"address": "10.0.0.1", "port": 4000, "pod": "shop/web", "identity": 1},
         "destination": {"address": "10.0.0.2", "port": 80, "pod": "shop/cart", "identity": 2}}
+FLOW = {"time": "2026-01-01T00:00:00.5Z", "verdict": "FORWARDED", "IP": {
+            "source": "10.0.0.1", "destination": "10.0.0.2", "ipVersion": "IPv4"},
+        "l4": {"TCP": {"source_port": 4000, "destination_port": 80}},
+        "source": {"identity": 1, "namespace": "shop", "pod_name": "web-1-2", "labels": [],
+                   "workloads": [{"name": "web", "kind": "Deployment"}]},
+        "destination": {"identity": 2, "namespace": "bank", "pod_name": "cart", "labels": []},
+        "destination_service": {"namespace": "bank", "name": "carts"},
+        "Type": "SOCK", "node_name": "n1", "traffic_direction": "EGRESS", "Summary": "TCP closed",
+        "tendril": {"source_bytes": 7, "destination_bytes": 8, "duration_us": 1500, "srtt_us": 40,
+                    "retransmits": 2, "ended": "closed"}}
+DROPPED = dict(FLOW, time="2026-01-01T00:00:01Z", verdict="DROPPED", drop_reason_desc="POLICY_DENIED",
+               traffic_direction="INGRESS", tendril={"reason": "INGRESS_DENIED", "count": 3})
 NODE = {"name": "n2", "local": False, "addresses": ["192.0.2.2"],
         "podCIDRs": ["10.127.2.0/24", "fd00:2::/64"], "labels": {}, "routing": "direct",
         "problem": "Node n2: fd00:2::/64: the node has no InternalIP for it"}
@@ -67,6 +79,9 @@ ANSWERS = {
                           "egressRules": 2, "policyTypes": ["Egress"], "selectedEndpoints": 1,
                           "kind": "ClusterNetworkPolicy", "tier": "Baseline", "priority": 7}],
     "GET /v1/events?type=drop,verdict,audit": json.dumps(DROP).encode() + b"\n",
+    **{f"GET /v1/flows/recent?last={last}&since=0&follow=0":
+       b"".join(json.dumps(flow).encode() + b"\n" for flow in (FLOW, DROPPED)) for last in (0, 2, 20)},
+    "GET /v1/objects?full=1": {"kind": "List", "apiVersion": "v1", "items": []},
     "GET /v1/events?type=audit": json.dumps(dict(DROP, type="audit")).encode() + b"\n",
     "PUT /v1/objects": {"applied": 2},
 }
@@ -140,6 +155,10 @@ def test_overview_completion_and_manual_know_every_command_and_option():
     (["get", "secrets"], "secrets: must be pods, services, policies, nodes"),
     (["get", "pods", "-n", "a", "-A"], "give either --namespace or --all-namespaces"),
     (["status", "--sokcet", "x"], "there is no option --sokcet; did you mean --socket?"),
+    (["flows", "--verdict", "maybe"], "--verdict maybe: must be one of"),
+    (["flows", "--last", "0"], "--last 0: must be a number between 1 and"),
+    (["flows", "--since", "never"], "never"),
+    (["flows", "-f", "x"], "usage: tendril flows"),
     (["monitor", "--verdict", "maybe"], "--verdict maybe: must be allow, deny or audit"),
     (["monitor", "--verdict", "deny", "--type", "drop"], "give either --type or --verdict"),
     (["monitor", "--port", "http"], "port http: must be N/PROTO"),
@@ -430,6 +449,64 @@ def test_monitor_shows_what_is_asked_for(agent, words, shown):
 def test_verdicts_are_types_of_events(agent, verdict, types):
     agent.answers[f"GET /v1/events?type={types}"] = json.dumps(DROP).encode() + b"\n"
     assert on(agent, "monitor", "--verdict", verdict).returncode == 0
+
+
+def test_flows_tell_both_ends_and_what_became_of_it(agent):
+    lines = on(agent, "flows").stdout.splitlines()
+    assert "shop/web-1-2 -> bank/cart:80 (service bank/carts)  7 B out, 8 B in, 1.5 ms, rtt 40 us, " \
+        "2 retransmits, closed" in lines[0]
+    assert "DROPPED   INGRESS TCP" in lines[1] and "INGRESS_DENIED, 3 packets" in lines[1]
+
+
+def test_flows_as_json_are_hubbles(agent):
+    for output in ("json", "jsonpb"):
+        lines = [json.loads(line) for line in on(agent, "flows", "-o", output).stdout.splitlines()]
+        assert lines == [{"flow": flow, "node_name": "n1", "time": flow["time"]}
+                         for flow in (FLOW, DROPPED)]
+    assert "DESTINATION: bank/cart:80\n" in on(agent, "flows", "-o", "dict").stdout
+
+
+@pytest.mark.parametrize("words, shown", [
+    ([], 2), (["--from", "shop/web-1-2"], 2), (["--from", "shop/web"], 2), (["--from", "shop/"], 2),
+    (["--from", "web", "-n", "shop"], 2), (["--from", "web"], 0), (["--from", "10.0.0.0/31"], 2),
+    (["--from", "10.0.0.2"], 0), (["--to", "bank/cart"], 2), (["--to", "sho/"], 0),
+    (["--pod", "bank/cart"], 2), (["--pod", "shop/"], 2), (["--pod", "shop/cart"], 0),
+    (["-n", "bank"], 2), (["-n", "ban"], 0), (["--service", "bank/carts"], 2),
+    (["--service", "carts", "-n", "bank"], 2), (["--service", "carts"], 0), (["--port", "80"], 2),
+    (["--port", "80/UDP"], 0), (["--port", "81"], 0), (["--protocol", "tcp"], 2),
+    (["--protocol", "UDP"], 0), (["--verdict", "deny"], 1), (["--verdict", "forwarded"], 1),
+    (["--verdict", "audit"], 0), (["--reason", "INGRESS_DENIED"], 1),
+    (["--reason", "policy_denied"], 1), (["--policy", "bank/none"], 0),
+    (["--verdict", "deny", "--not"], 1), (["--from", "shop/", "--to", "bank/", "--not"], 0)])
+def test_flows_that_are_asked_for(agent, words, shown):
+    agent.answers.update({"GET /v1/objects": [], "GET /v1/status": STATUS})
+    for output in ("text", "json"):
+        done = on(agent, "flows", *words, "-o", output)
+        assert (done.returncode, len(done.stdout.splitlines())) == (0, shown), done.stderr
+
+
+def test_the_last_flows_are_the_last_that_fit(agent):
+    done = on(agent, "flows", "--last", "2", "--port", "80", "-o", "json")
+    assert len(done.stdout.splitlines()) == 2
+    agent.answers["GET /v1/flows/recent?last=0&since=0&follow=0"] = b"".join(
+        json.dumps(dict(FLOW, time=str(n))).encode() + b"\n" for n in range(50))
+    lines = on(agent, "flows", "--last", "3", "--port", "80", "-o", "json").stdout.splitlines()
+    assert [json.loads(line)["time"] for line in lines] == ["47", "48", "49"]
+
+
+def test_flows_are_shown_without_policies_if_these_cannot_be_read(agent):
+    agent.answers["GET /v1/objects"] = (500, {"error": "no objects today"})
+    done = on(agent, "flows")
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 2)
+    assert done.stderr.count("no objects today") == 1
+    done = on(agent, "flows", "--policy", "shop/p")
+    assert (done.returncode, done.stdout) == (1, "") and "no objects today" in done.stderr
+
+
+def test_flows_that_came_too_fast_are_told(agent):
+    agent.answers["GET /v1/flows/recent?last=20&since=0&follow=0"] = b'{"lost":7}\n'
+    done = on(agent, "flows")
+    assert done.stdout == "" and "7 flows came faster than they were read" in done.stderr
 
 
 # ---- status ----
