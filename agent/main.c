@@ -27,6 +27,7 @@
 #include "agent/pod_cidrs.h"
 #include "agent/privilege.h"
 #include "agent/rundir.h"
+#include "agent/sockets/sockets.h"
 #include "agent/sync/sync.h"
 #include "agent/syscalls.h"
 #include "agent/uplink/uplink.h"
@@ -295,6 +296,18 @@ static void flow_log_begin(struct daemon *daemon)
 	agent->flow_log = flow_log_new(&options);
 }
 
+static void sockets_start(struct agent *agent)
+{
+	const struct sockets_options options = {
+		.base = agent->base,
+		.datapath = agent->datapath,
+		.sync = agent->sync,
+		.endpoints = agent->endpoints,
+	};
+
+	agent->sockets = sockets_new(&options);
+}
+
 static int uplinks_start(struct daemon *daemon, struct errmsg *err)
 {
 	const struct uplinks_options options = {
@@ -314,6 +327,13 @@ static void on_policy_change(void *arg)
 	struct agent *agent = arg;
 
 	accel_enforce_soon(agent->accel);
+}
+
+static void on_losses(void *arg)
+{
+	struct agent *agent = arg;
+
+	sockets_check_soon(agent->sockets);
 }
 
 static void on_node_ports(void *arg)
@@ -382,9 +402,12 @@ static int modules_start(struct daemon *daemon, struct errmsg *err)
 	agent->flows = flows_new(agent->base, agent->datapath, agent->endpoints);
 	flow_log_begin(daemon);
 	accel_start(daemon);
+	sockets_start(agent);
 	sync_on_change(agent->sync, on_policy_change, agent);
 	sync_on_node_ports(agent->sync, on_node_ports, agent);
+	sync_on_losses(agent->sync, on_losses, agent);
 	accel_enforce_soon(agent->accel); /* what changed while no agent ran */
+	sockets_check_soon(agent->sockets);
 	return 0;
 }
 
@@ -504,6 +527,7 @@ static void daemon_stop(struct daemon *daemon)
 	for (size_t i = 0; i < ARRAY_SIZE(daemon->sockets); i++)
 		deletion_watch_free(daemon->sockets[i]);
 	api_close(agent);
+	sockets_free(agent->sockets);
 	accel_free(agent->accel);
 	uplinks_free(agent->uplinks);
 	gc_free(agent->gc);

@@ -407,9 +407,18 @@ struct sock_bucket {
 	__u64 cookie;     /* of the TCP socket in this bucket, 0: free */
 	__u32 overflowed; /* a second socket found the bucket taken and uses its own storage */
 	struct sock_service service;
-	__u32 pad;
+	__u32 slot; /* of the socket's pod, 0: the node */
 };
 ABI_SIZE(struct sock_bucket, 56);
+
+/* A socket that uses a service, as list_sockets reports it. */
+struct service_socket {
+	__u64 cookie;
+	__u32 slot; /* of its pod, 0: the node */
+	__u32 proto;
+	struct sock_service service;
+};
+ABI_SIZE(struct service_socket, 56);
 
 #define SENDMSG_SERVICES 10
 
@@ -429,6 +438,7 @@ enum nat_flag {
 	NAT_BACKEND_ACKED = 1 << 4,
 	NAT_FORWARD = 1 << 5, /* to another host: the program itself routes the packet.  Its source
 			       * may be the node's, which the node's stack refuses from a device */
+	NAT_GONE = 1 << 6,    /* the backend is gone: the client is told with its next packet */
 };
 
 /*

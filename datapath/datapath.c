@@ -224,7 +224,8 @@ static void programs_select(struct bpf_object *object, const struct datapath_opt
 	struct bpf_program *program;
 
 	bpf_object__for_each_program (program, object) {
-		if (type_serves_sockets(bpf_program__type(program)))
+		if (type_serves_sockets(bpf_program__type(program)) ||
+		    bpf_program__expected_attach_type(program) == BPF_TRACE_ITER)
 			bpf_program__set_autoload(program,
 						  options->cgroup && options->socket_services);
 	}

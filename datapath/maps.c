@@ -55,6 +55,8 @@ static const struct {
 	[MAP_TCP_EVENT] = { "tcp_event_map", 0, 0 },
 	[MAP_CT_COUNT] = { "ct_count_map", sizeof(uint32_t), sizeof(int64_t) },
 	[MAP_ACCEL] = { "accel_map", sizeof(struct accel_key), sizeof(uint64_t) },
+	[MAP_SOCK_BUCKET] = { "sock_bucket_map", sizeof(uint32_t), sizeof(struct sock_bucket) },
+	[MAP_SOCK_SERVICE] = { "sock_service", sizeof(int), sizeof(struct sock_service) },
 };
 
 const char *map_name_of(int map)

@@ -55,6 +55,14 @@ int accel_map_foreach(struct datapath *datapath,
 		      int (*each)(const struct accel_key *key, uint64_t cookie, void *arg),
 		      void *arg);
 
+/* Calls each() for the sockets that are connected to a backend, if the socket layer serves; a
+ * non-zero return ends the walk and is returned.  Sockets come and go meanwhile, and what is told
+ * of one may be half written: compare with what the kernel says. */
+int service_sockets_foreach(struct datapath *datapath,
+			    int (*each)(const struct service_socket *socket, void *arg), void *arg);
+/* The backend of this translation (a request) is gone: its client is told with the next packet. */
+int nat_map_end(struct datapath *datapath, const struct flow *key, const struct nat_entry *entry);
+
 /* The maps that maps_foreach(), maps_usage() and others take. */
 enum map_id {
 	MAP_IPCACHE,

@@ -126,16 +126,21 @@ static uint64_t nat_lifetime(const struct flow *key, const struct nat_entry *ent
 	return (entry->flags & done) == done ? CT_TCP_CLOSING_NS : CT_TCP_ESTABLISHED_NS;
 }
 
+static struct flow flow_reversed(const struct flow *flow)
+{
+	return (struct flow){
+		.saddr = flow->daddr,
+		.daddr = flow->saddr,
+		.sport = flow->dport,
+		.dport = flow->sport,
+		.proto = flow->proto,
+	};
+}
+
 /* The other half of a translation is as old as the younger of both. */
 static uint64_t nat_sibling_seen(struct datapath *datapath, const struct nat_entry *entry)
 {
-	const struct flow sibling = {
-		.saddr = entry->flow.daddr,
-		.daddr = entry->flow.saddr,
-		.sport = entry->flow.dport,
-		.dport = entry->flow.sport,
-		.proto = entry->flow.proto,
-	};
+	const struct flow sibling = flow_reversed(&entry->flow);
 	struct nat_entry other;
 
 	return map_get(datapath, MAP_NAT, &sibling, &other) ? 0 : other.last_seen_ns;
@@ -159,6 +164,31 @@ static int nat_sweep_entry(const void *key_mem, const void *value, void *arg)
 	if (!ret)
 		sweep->deleted++;
 	return ret;
+}
+
+/* Changes the flags of an entry; programs may write others at the same moment, which are lost: all
+ * that is left of this connection is its end. */
+static int nat_flags_add(struct datapath *datapath, const struct flow *key, uint32_t flags)
+{
+	struct nat_entry entry;
+	int ret = map_get(datapath, MAP_NAT, key, &entry);
+
+	if (ret)
+		return ret == -ENOENT ? 0 : ret;
+	entry.flags |= flags;
+	if (bpf_map_update_elem(datapath->map_fds[MAP_NAT], key, &entry, BPF_EXIST) &&
+	    errno != ENOENT)
+		return -errno;
+	return 0;
+}
+
+int nat_map_end(struct datapath *datapath, const struct flow *key, const struct nat_entry *entry)
+{
+	const uint32_t flags = NAT_GONE | NAT_CLIENT_DONE | NAT_BACKEND_DONE;
+	const struct flow back = flow_reversed(&entry->flow);
+	int ret = nat_flags_add(datapath, key, flags);
+
+	return ret ? ret : nat_flags_add(datapath, &back, flags);
 }
 
 int nat_map_sweep(struct datapath *datapath, uint64_t now_ns)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* TCP connections of other processes by NETLINK_SOCK_DIAG. */
+/* TCP and UDP sockets of other processes by NETLINK_SOCK_DIAG. */
 #include "lib/sockdiag.h"
 
 #include <errno.h>
@@ -25,7 +25,7 @@ int sockdiag_destroy(struct netlink *netlink, const struct flow *flow, uint64_t 
 	request = netlink_message_init(&message, SOCK_DESTROY, NLM_F_ACK, sizeof(*request));
 	/* An IPv6 socket that speaks IPv4 is found by its IPv4 addresses too. */
 	request->sdiag_family = addr_is_v4(&flow->saddr) ? AF_INET : AF_INET6;
-	request->sdiag_protocol = IPPROTO_TCP;
+	request->sdiag_protocol = flow->proto;
 	request->id.idiag_sport = flow->sport;
 	request->id.idiag_dport = flow->dport;
 	len = addr_bytes(&flow->saddr, &bytes);
@@ -47,13 +47,14 @@ int sockdiag_destroy(struct netlink *netlink, const struct flow *flow, uint64_t 
 struct list {
 	int (*each)(const struct sockdiag_socket *socket, void *arg);
 	void *arg;
+	uint8_t proto;
 };
 
 static int list_message(const struct nlmsghdr *header, void *arg)
 {
 	const struct inet_diag_msg *message = mnl_nlmsg_get_payload(header);
-	struct sockdiag_socket socket = { .flow.proto = IPPROTO_TCP };
 	struct list *list = arg;
+	struct sockdiag_socket socket = { .flow.proto = list->proto };
 	size_t len;
 
 	if (mnl_nlmsg_get_payload_len(header) < sizeof(*message))
@@ -65,21 +66,22 @@ static int list_message(const struct nlmsghdr *header, void *arg)
 	socket.flow.sport = message->id.idiag_sport;
 	socket.flow.dport = message->id.idiag_dport;
 	socket.state = message->idiag_state;
+	socket.cookie = message->id.idiag_cookie[0] | (uint64_t)message->id.idiag_cookie[1] << 32;
 	return list->each(&socket, list->arg);
 }
 
-int sockdiag_list(struct netlink *netlink, int family, uint32_t states,
+int sockdiag_list(struct netlink *netlink, int family, uint8_t proto, uint32_t states,
 		  int (*each)(const struct sockdiag_socket *socket, void *arg), void *arg,
 		  struct errmsg *err)
 {
-	struct list list = { each, arg };
+	struct list list = { each, arg, proto };
 	struct netlink_message message;
 	struct inet_diag_req_v2 *request;
 	int code;
 
 	request = netlink_message_init(&message, SOCK_DIAG_BY_FAMILY, 0, sizeof(*request));
 	request->sdiag_family = (uint8_t)family;
-	request->sdiag_protocol = IPPROTO_TCP;
+	request->sdiag_protocol = proto;
 	request->idiag_states = states;
 	code = netlink_dump(netlink, &message, list_message, NULL, &list, err);
 	return code ? wrap(err, "list sockets") : 0;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Lists and ends TCP connections of other processes (NETLINK_SOCK_DIAG), in any namespace. */
+/* Lists and ends TCP connections and connected UDP sockets of other processes (NETLINK_SOCK_DIAG),
+ * in any namespace. */
 #ifndef TENDRIL_LIB_SOCKDIAG_H
 #define TENDRIL_LIB_SOCKDIAG_H
 
@@ -11,20 +12,21 @@
 /* Opens a socket for the calls below inside the namespace; -1: the caller's own. */
 int sockdiag_open(struct netlink *netlink, int netns_fd, struct errmsg *err);
 
-/* Aborts the TCP socket with these addresses (saddr is its own) and this cookie: its program gets
- * ECONNABORTED, its peer a reset.  -ENOENT: there is no such socket (any more).  -EOPNOTSUPP: the
+/* Aborts the socket with this flow (saddr is its own) and this cookie: its program gets
+ * ECONNABORTED, a TCP peer a reset.  -ENOENT: there is no such socket (any more).  -EOPNOTSUPP: the
  * kernel is built without INET_DIAG_DESTROY. */
 int sockdiag_destroy(struct netlink *netlink, const struct flow *flow, uint64_t cookie,
 		     struct errmsg *err);
 
 struct sockdiag_socket {
 	struct flow flow; /* saddr is the socket's own address */
-	uint8_t state;    /* TCP_* */
+	uint64_t cookie;
+	uint8_t state; /* TCP_*, also for UDP: a connected socket is TCP_ESTABLISHED */
 };
 
-/* Calls each() for every TCP socket of a family that is in one of these states (1 << TCP_*).  A
- * negative value that each() returns is the result, after the end of the list. */
-int sockdiag_list(struct netlink *netlink, int family, uint32_t states,
+/* Calls each() for every socket of a family and protocol that is in one of these states (1 <<
+ * TCP_*).  A negative value that each() returns is the result, after the end of the list. */
+int sockdiag_list(struct netlink *netlink, int family, uint8_t proto, uint32_t states,
 		  int (*each)(const struct sockdiag_socket *socket, void *arg), void *arg,
 		  struct errmsg *err);
 

@@ -34,6 +34,7 @@ struct agent {
 	struct objects *objects;     /* JSON directory and API objects -> store */
 	struct uplinks *uplinks;     /* devices by which clients outside reach services */
 	struct accel *accel;         /* self-test and control of socket acceleration */
+	struct sockets *sockets;     /* ends connections to backends that are gone */
 	struct monitor *monitor;     /* event ring -> streams */
 	struct flows *flows;         /* flows of pods -> streams */
 	struct flow_log *flow_log;   /* closed connections and drops -> the last flows */

@@ -136,10 +136,11 @@ static int sockets_find(struct flow_search *search, struct errmsg *err)
 		return fail_plain(err, -ENOENT, "its namespace is gone");
 	ret = sockdiag_open(&netlink, netns_fd, err);
 	for (size_t i = 0; !ret && i < ARRAY_SIZE(families); i++)
-		ret = sockdiag_list(&netlink, families[i], 1u << TCP_LISTEN, listener_note, search,
-				    err);
+		ret = sockdiag_list(&netlink, families[i], IPPROTO_TCP, 1u << TCP_LISTEN,
+				    listener_note, search, err);
 	for (size_t i = 0; !ret && i < ARRAY_SIZE(families); i++)
-		ret = sockdiag_list(&netlink, families[i], connected, socket_found, search, err);
+		ret = sockdiag_list(&netlink, families[i], IPPROTO_TCP, connected, socket_found,
+				    search, err);
 	return ret;
 }
 

@@ -29,6 +29,7 @@ struct pool_plan {
 	uint32_t port;
 	uint64_t owner;
 	struct pool_counts wanted;
+	uint64_t unused; /* as in struct pool_state */
 	size_t frontend_count;
 };
 

@@ -86,6 +86,7 @@ void sync_free(struct sync *sync)
 
 void sync_set_missing(struct sync *sync, const char *missing)
 {
+	sync->losses += sync->deletes_allowed == (missing != NULL);
 	sync->deletes_allowed = !missing;
 	snprintf(sync->missing, sizeof(sync->missing), "%s", missing ? missing : "");
 }
@@ -163,6 +164,7 @@ int sync_policies(struct sync *sync, struct errmsg *err)
 	if (!services_ret)
 		services_ret = selecting_services_sync(sync, ret ? NULL : err);
 	sync_changed(sync, revision);
+	sync_losses_tell(sync);
 	return ret ? ret : services_ret;
 }
 

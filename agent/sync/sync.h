@@ -50,6 +50,21 @@ void sync_on_change(struct sync *sync, void (*changed)(void *arg), void *arg);
  * services for clients outside.  At that moment services are being written. */
 void sync_on_node_ports(struct sync *sync, void (*changed)(void *arg), void *arg);
 
+/* Calls lost() each time backends, services or addresses have gone, and when the store has become
+ * complete: what sync_find_gone() says may have changed.  Maps are being written at that moment. */
+void sync_on_losses(struct sync *sync, void (*lost)(void *arg), void *arg);
+
+/* A socket or a translated flow that uses a backend. */
+struct backend_user {
+	struct service_key service; /* what it asked for */
+	struct backend backend;     /* what it got */
+	uint64_t owner;             /* sync's own; 0 */
+	bool gone;                  /* answer: the backend is gone */
+};
+
+/* Fills gone of each; while the store is not complete, of none. */
+void sync_find_gone(struct sync *sync, struct backend_user *users, size_t count);
+
 /* The last result, borrowed, valid until the next sync_policies(); NULL before the first. */
 const struct compiled *sync_compiled(const struct sync *sync);
 

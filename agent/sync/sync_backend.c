@@ -65,6 +65,7 @@ static int backends_place(struct sync *sync, uint32_t id, uint32_t first,
 		while (placed[next])
 			next++;
 		key.index = first + i;
+		sync->losses += map_cache_get(&sync->backends, &key) != NULL;
 		ret = map_cache_set(&sync->backends, &key, &wanted[next++]);
 		if (ret)
 			return ret;
@@ -131,6 +132,7 @@ struct pool_counts sync_pool_present(const struct sync *sync, uint32_t id,
 static int range_retire(struct sync *sync, uint32_t id, uint32_t from, uint32_t to)
 {
 	for (uint32_t index = from; index < to; index++) {
+		sync->losses++;
 		if (sync->retired_count == sync->retired_room) {
 			size_t room = sync->retired_room ? sync->retired_room * 2 : 64;
 			struct backend_key *grown = realloc(sync->retired, room * sizeof(*grown));

@@ -27,6 +27,7 @@ struct pool_state {
 	uint32_t port;             /* hash of the port's name, its protocol and the family */
 	uint32_t frontends;        /* service_map entries with this id */
 	struct pool_counts counts; /* the largest counts that one of these entries has */
+	uint64_t unused;           /* hash of the endpoints that are in no map: not ready */
 };
 
 struct sync {
@@ -38,6 +39,10 @@ struct sync {
 	void *changed_arg;
 	void (*node_ports_changed)(void *arg); /* or NULL */
 	void *node_ports_arg;
+	void (*lost)(void *arg); /* or NULL */
+	void *lost_arg;
+	uint64_t losses;      /* backends that were replaced or retired */
+	uint64_t losses_told; /* sum of them and of the deletions, see sync_losses_tell() */
 	bool audit;           /* every endpoint, see sync_set_audit() */
 	bool deletes_allowed; /* the store is complete: entries may be changed and removed */
 	char missing[500];    /* why it is not complete */
@@ -104,6 +109,8 @@ int sync_backends_leftovers(struct sync *sync);
 /* Deletes retired backends.  Runs a moment after they were retired: then no program is between its
  * lookup of the service and that of the backend. */
 int sync_trim(struct sync *sync);
+/* Calls what sync_on_losses() was given if there were any since the last time. */
+void sync_losses_tell(struct sync *sync);
 /* What is missing in the service maps, for sync_warning(). */
 void sync_services_warning(const struct sync *sync, char *buf, size_t size);
 

@@ -140,6 +140,7 @@ static int run_end(struct service_run *run, int ret, struct errmsg *err)
 		sync->service_conflict[0] = '\0';
 	if (sync->retired_count && sync->trim_timer)
 		event_add(sync->trim_timer, &trim_delay);
+	sync_losses_tell(sync);
 	if (ret)
 		return fail(err, ret, "write services");
 	if (sum.backends || sum.services || sum.addresses || sum.ranges) {

@@ -212,6 +212,20 @@ static int ranges_plan(struct sync *sync, const struct service_object *service, 
 	return ret;
 }
 
+/* In whatever order they come. */
+static uint64_t unused_make(const struct service_pool *pool)
+{
+	uint64_t hash = 0;
+
+	for (size_t i = 0; i < pool->backend_count; i++) {
+		const struct service_backend *backend = &pool->backends[i];
+
+		if (!backend->use)
+			hash ^= table_hash(&backend->addr, sizeof(backend->addr)) + backend->port;
+	}
+	return hash;
+}
+
 static int pool_plan(struct service_run *run, const struct object *service,
 		     const struct service_pool *pool, size_t first)
 {
@@ -221,6 +235,7 @@ static int pool_plan(struct service_run *run, const struct object *service,
 		.port = port_make(pool),
 		.wanted = { (uint32_t)pool->cluster_count, (uint32_t)pool->keep_count,
 			    (uint32_t)pool->local_count },
+		.unused = unused_make(pool),
 		.frontend_count = run->frontend_count - first,
 	};
 	int ret;

@@ -146,6 +146,8 @@ static int pool_confirm(struct service_run *run, const struct pool_plan *pool, s
 	before = state->frontends ? state->counts : present;
 	state->owner = pool->owner;
 	state->port = pool->port;
+	sync->losses += state->unused != pool->unused;
+	state->unused = pool->unused;
 	for (size_t i = 0; i < pool->frontend_count && !ret; i++)
 		ret = frontend_confirm(run, &run->frontends[first + i], &now, &lacks.services);
 	state = table_put(&sync->pools, &pool->id);

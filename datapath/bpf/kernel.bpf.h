@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Members of kernel structures that accel.bpf.c, socket.bpf.h and tcp.bpf.c read.  The loader
- * adapts their offsets to the running kernel (CO-RE).  The rest of the datapath uses only stable
- * interfaces.
+ * Members of kernel structures that programs about sockets read.  The loader adapts their offsets
+ * to the running kernel (CO-RE).  The rest of the datapath uses only stable interfaces.
  */
 #ifndef TENDRIL_DATAPATH_BPF_KERNEL_BPF_H
 #define TENDRIL_DATAPATH_BPF_KERNEL_BPF_H
@@ -55,6 +54,7 @@ struct socket {
 struct sock {
 	struct sock_common __sk_common;
 	struct socket *sk_socket;
+	__u16 sk_protocol;
 	void *sk_user_data; /* low bits are flags */
 	int sk_err;
 } KERNEL_STRUCT;

@@ -477,6 +477,8 @@ static __always_inline int nat_find(const struct packet *pkt, struct nat_work *r
 		entry = NULL;
 	if (entry && !(entry->flags & NAT_REQUEST) && pkt->opens)
 		entry = NULL; /* an answer opens nothing */
+	if (entry && entry->flags & NAT_GONE)
+		return DROP_NO_BACKEND;
 	if (entry) {
 		nat_follow(pkt, entry, ret);
 		return DROP_NONE;

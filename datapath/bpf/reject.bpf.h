@@ -5,7 +5,7 @@
  * ECONNREFUSED, not after a timeout.  For a packet that is too big for its route, or has passed too
  * many routers, the sender gets the ICMP error that a router would send.
  *
- * The answer to TCP is a reset, made from the SYN in place.  An ICMP error arrives here while
+ * The answer to TCP is a reset, made from the packet in place.  An ICMP error arrives here while
  * connect() still holds the lock of its socket, and the kernel then takes it only as a hint.  The
  * answer to UDP is a port unreachable.
  */
@@ -45,8 +45,8 @@ static __always_inline int reject_tcp(struct __sk_buff *skb, const struct packet
 
 	if (bpf_skb_load_bytes(skb, pkt->l4_offset + 4, old, sizeof(old)))
 		return -1;
-	new[0] = 0;
-	new[1] = bpf_htonl(pkt->seq + 1 + pkt->payload);
+	new[0] = pkt->tcp_flags &TCP_ACK ? bpf_htonl(pkt->ack) : 0;
+	new[1] = bpf_htonl(pkt->seq + pkt->opens + pkt->payload);
 	new[2] = (old[2] & bpf_htonl(0xf0000000)) | bpf_htonl((TCP_RST | TCP_ACK) << 16);
 	diff = bpf_csum_diff(old, sizeof(old), new, sizeof(new), 0);
 	if (bpf_l4_csum_replace(skb, pkt->l4_offset + TCP_CHECK_OFFSET, 0, (__u64)diff, 0) ||
@@ -164,9 +164,14 @@ static __always_inline int reject_send(struct __sk_buff *skb, const struct packe
 	return (int)bpf_redirect(skb->ifindex, pkt->from_uplink ? 0 : BPF_F_INGRESS);
 }
 
+/* Resets what opens a connection, and one whose backend is gone. */
+static __always_inline bool reject_resets(const struct packet *pkt, int reason)
+{
+	return pkt->opens || (reason == DROP_NO_BACKEND && !(pkt->tcp_flags & TCP_RST));
+}
+
 /* Turns a dropped packet into the answer; the caller has counted the drop.  Packets with options or
- * extension headers, and fragments, get no answer.  A service that refuses answers only SYNs and
- * datagrams.  Returns the program's verdict. */
+ * extension headers, and fragments, get no answer.  Returns the program's verdict. */
 __weak int reject(struct __sk_buff *skb, const struct packet *pkt, int reason)
 {
 	bool refused = reason != DROP_TOO_BIG && reason != DROP_TTL_EXCEEDED;
@@ -175,7 +180,7 @@ __weak int reject(struct __sk_buff *skb, const struct packet *pkt, int reason)
 	if (!pkt || pkt->fragment)
 		return TC_ACT_SHOT;
 	if (refused && pkt->flow.proto == IPPROTO_TCP)
-		failed = pkt->opens ? reject_tcp(skb, pkt) : -1;
+		failed = reject_resets(pkt, reason) ? reject_tcp(skb, pkt) : -1;
 	else if (refused && pkt->flow.proto != IPPROTO_UDP)
 		failed = -1;
 	else if (pkt->ipv6 && pkt->l4_offset == ETH_HLEN + sizeof(struct ipv6hdr))

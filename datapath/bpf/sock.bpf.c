@@ -280,7 +280,7 @@ static __always_inline enum sys_verdict sock_connect(struct bpf_sock_addr *ctx, 
 	if (reason)
 		return request_refuse(&req, reason);
 	if (!stored)
-		stored = sock_service_make(ctx->sk, cookie);
+		stored = sock_service_make(ctx->sk, cookie, req.slot);
 	if (stored)
 		sock_service_set(stored, &req.peer, &choice);
 	else

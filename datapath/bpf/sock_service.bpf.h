@@ -51,13 +51,17 @@ static __always_inline bool sock_has_file(struct bpf_sock *sk)
 	return tcp && !tcp->inet_conn.icsk_ulp_ops && tcp->inet_conn.icsk_inet.sk.sk_socket->file;
 }
 
-/* For a socket that has none yet; NULL: no memory. */
-static __always_inline struct sock_service *sock_service_make(struct bpf_sock *sk, __u64 cookie)
+/* For a socket of the pod in this slot (0: the node) that has none yet; NULL: no memory. */
+static __always_inline struct sock_service *sock_service_make(struct bpf_sock *sk, __u64 cookie,
+							      __u32 slot)
 {
 	struct sock_bucket *bucket = sock_bucket_get(cookie);
 
-	if (bucket && sock_has_file(sk) && !__sync_val_compare_and_swap(&bucket->cookie, 0, cookie))
+	if (bucket && sock_has_file(sk) &&
+	    !__sync_val_compare_and_swap(&bucket->cookie, 0, cookie)) {
+		bucket->slot = slot;
 		return &bucket->service;
+	}
 	if (bucket)
 		bucket->overflowed = 1;
 	return sock_service_stored(sk, BPF_SK_STORAGE_GET_F_CREATE);

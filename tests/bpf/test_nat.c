@@ -335,6 +335,43 @@ static void test_a_backend_that_is_gone_is_replaced_where_nothing_breaks(void **
 	assert_int_equal(sent_to(&datagram).dport, 8080);
 }
 
+static void test_a_connection_to_a_backend_that_is_gone_is_reset(void **state)
+{
+	const struct segment data = { TCP(POD_A, SERVICE, 40000, 80, ACK), .seq = 500, .ack = 7000,
+				      .payload = 10 };
+	const struct flow key = { .saddr = at(POD_A),
+				  .daddr = at(SERVICE),
+				  .sport = htons(40000),
+				  .dport = htons(80),
+				  .proto = IPPROTO_TCP };
+	struct addr service = at(SERVICE), client = at(POD_A);
+	struct outcome outcome;
+	struct nat_entry entry;
+	struct segment got;
+
+	(void)state;
+	SERVES(80, SERVICE_ID, { POD_B, 8080 });
+	SENT_AS(ENDS(POD_A, 40000), ENDS(POD_B, 8080), TCP(POD_A, SERVICE, 40000, 80, SYN));
+	assert_true(translation(POD_A, 40000, SERVICE, 80, IPPROTO_TCP, &entry));
+	assert_int_equal(nat_map_end(lab.datapath, &key, &entry), 0);
+	outcome = lab_send(&data);
+	assert_int_equal(outcome.reason, DROP_NO_BACKEND);
+	assert_int_equal(outcome.action, TC_ACT_REDIRECT);
+	got = frame_read(&outcome.frame);
+	assert_true(addr_equal(&got.from, &service) && addr_equal(&got.to, &client));
+	assert_int_equal(got.flags, RST | ACK);
+	assert_int_equal(got.seq, 7000); /* else the client would not believe it */
+	assert_int_equal(got.ack, 510);
+	assert_true(frame_sums_hold(&outcome.frame));
+	/* A reset is answered by nothing, and the client's port may be used again. */
+	outcome = lab_send(&(struct segment){ TCP(POD_A, SERVICE, 40000, 80, RST) });
+	assert_int_equal(outcome.reason, DROP_NO_BACKEND);
+	assert_int_equal(outcome.action, TC_ACT_SHOT);
+	SERVES(80, SERVICE_ID, { POD_C, 8081 });
+	SENT_AS(ENDS(POD_A, 40000), ENDS(POD_C, 8081), TCP(POD_A, SERVICE, 40000, 80, SYN));
+	SENT_AS(ENDS(POD_A, 40000), ENDS(POD_C, 8081), TCP(POD_A, SERVICE, 40000, 80, ACK));
+}
+
 static void test_a_backend_keeps_its_clients_when_others_come_and_go(void **state)
 {
 	const struct segment datagram = { UDP(POD_A, SERVICE, 40000, 80) };
@@ -658,6 +695,7 @@ int main(void)
 		BOTH_FAMILIES(test_a_service_without_backends_refuses_a_datagram),
 		BOTH_FAMILIES(test_connections_spread_and_keep_their_backend),
 		BOTH_FAMILIES(test_a_backend_that_is_gone_is_replaced_where_nothing_breaks),
+		BOTH_FAMILIES(test_a_connection_to_a_backend_that_is_gone_is_reset),
 		BOTH_FAMILIES(test_a_backend_keeps_its_clients_when_others_come_and_go),
 		BOTH_FAMILIES(
 			test_an_endpoint_that_terminates_keeps_its_flows_and_gets_no_new_ones),

@@ -716,6 +716,55 @@ static void test_sockets_of_the_kernel_take_no_bucket(void **state)
 	}
 }
 
+/* ---- who uses a service ---------------------------------------------------------------------- */
+
+struct listing {
+	uint64_t cookies[3];
+	unsigned int seen[3];
+};
+
+static int listing_note(const struct service_socket *socket, void *arg)
+{
+	struct listing *listing = arg;
+
+	for (size_t i = 0; i < ARRAY_SIZE(listing->cookies); i++) {
+		if (listing->cookies[i] != socket->cookie)
+			continue;
+		listing->seen[i]++;
+		assert_int_equal(socket->slot, 0); /* the node's */
+		assert_int_equal(socket->proto, i == 2 ? IPPROTO_UDP : IPPROTO_TCP);
+		assert_int_equal(socket->service.port, htons(PORT));
+		assert_int_not_equal(socket->service.backend_port, 0);
+	}
+	return 0;
+}
+
+/* In a bucket, in socket storage because the bucket is taken, and UDP. */
+static void test_connected_sockets_are_listed(void **state)
+{
+	auto_close int first = socket_new(FORM_V4, SOCK_STREAM), second = -1;
+	auto_close int udp = socket_new(FORM_V4, SOCK_DGRAM);
+	auto_close int unconnected = socket_new(FORM_V4, SOCK_DGRAM);
+	struct listing listing = { .cookies = { cookie_of(first) } };
+
+	(void)state;
+	connect_to_service(first);
+	second = socket_that_meets(cookie_of(first));
+	connect_to_service(second);
+	listing.cookies[1] = cookie_of(second);
+	assert_int_equal(socket_connect(udp, FORM_V4, forms[FORM_V4].service, PORT), 0);
+	listing.cookies[2] = cookie_of(udp);
+	assert_int_equal(service_sockets_foreach(datapath, listing_note, &listing), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(listing.seen); i++)
+		assert_int_equal(listing.seen[i], 1);
+	/* One that sends each datagram with an address goes elsewhere by itself. */
+	listing = (struct listing){ .cookies = { cookie_of(unconnected) } };
+	assert_int_equal(socket_sendto(unconnected, FORM_V4, forms[FORM_V4].service, PORT), 0);
+	server_of(FORM_V4, true);
+	assert_int_equal(service_sockets_foreach(datapath, listing_note, &listing), 0);
+	assert_int_equal(listing.seen[0], 0);
+}
+
 /* ---- datagrams ------------------------------------------------------------------------------ */
 
 static void test_answer_to_a_datagram_comes_from_the_service(void **state)
@@ -990,6 +1039,7 @@ int main(void)
 		cmocka_unit_test(test_a_closed_connection_gives_its_bucket_back),
 		cmocka_unit_test(test_connections_that_meet_in_a_bucket_keep_their_services),
 		cmocka_unit_test(test_sockets_of_the_kernel_take_no_bucket),
+		cmocka_unit_test(test_connected_sockets_are_listed),
 		cmocka_unit_test(test_answer_to_a_datagram_comes_from_the_service),
 		cmocka_unit_test(test_sockets_spread_their_datagrams),
 		cmocka_unit_test(test_one_socket_asks_two_services),

@@ -13,6 +13,7 @@ a pod's socket.  One process per pod keeps a probe at a millisecond instead of a
     {"op": "flood", "addr": A, "port": N, "count": N}  opens and resets connections; how many it made
     {"op": "hold", "id": KEY, "addr": A, "port": N}    opens and keeps a connection
     {"op": "ping", "id": KEY, "timeout": S}            echo over a kept connection
+    {"op": "send", "id": KEY}                          writes to a kept connection
     {"op": "wait_end", "id": KEY, "timeout": S}        reads a kept connection until it ends
     {"op": "close", "id": KEY}
     {"op": "sniff"}                                    from now on, keep the frames that arrive;
@@ -202,6 +203,10 @@ class Pod:
                 return {"result": "closed"}
             got += chunk
         return {"result": "ok" if got == b"ping" else "corrupt"}
+
+    def send(self, id):
+        self.kept[id].sendall(b"ping")
+        return {"result": "ok"}
 
     def wait_end(self, id, timeout=1.0):
         sock = self.kept[id]

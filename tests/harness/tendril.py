@@ -92,7 +92,44 @@ class Namespace:
         run("ip", "netns", "del", self.name, check=False)
 
 
-class Pod(Namespace):
+class Prober:
+    """Whatever a process like podproc.py can run in: self.enter() says how, self.node whose cgroup."""
+
+    process = None
+
+    def popen(self, *argv, **kwargs):
+        """Starts a program in the namespace and in the node's cgroup."""
+        return subprocess.Popen(self.enter(*argv), preexec_fn=self.node.join_cgroup, **kwargs)
+
+    def call(self, op, **arguments):
+        if not self.process:
+            self.process = self.popen("python3", HARNESS / "podproc.py", stdin=subprocess.PIPE,
+                                      stdout=subprocess.PIPE, text=True)
+        self.process.stdin.write(json.dumps({"op": op, **arguments}) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise AssertionError(f"process of {self.pod_name} died during {op}")
+        return json.loads(line)
+
+    def quit(self):
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+            self.process.stdin.close()
+            self.process.stdout.close()
+            self.process = None
+
+
+class NodeProcess(Prober):
+    """A process of the node itself."""
+
+    def __init__(self, node):
+        self.node, self.pod_name = node, "the node"
+        self.enter = node.netns.enter
+
+
+class Pod(Prober, Namespace):
     """A namespace wired by the CNI plugin, with a process inside that probes and serves."""
 
     def __init__(self, node, name, namespace="default", labels=None, conf=None, cni_args=None,
@@ -109,7 +146,6 @@ class Pod(Namespace):
                 {"key": key, "value": value} for key, value in labels.items()]}}
         self.cni_args = cni_args or (f"IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};"
                                      f"K8S_POD_NAME={name}")
-        self.process = None
         self.addresses = []
         if wire:
             self.add()
@@ -133,21 +169,6 @@ class Pod(Namespace):
     def v6(self):
         return next(a for a in self.addresses if ":" in a)
 
-    def popen(self, *argv, **kwargs):
-        """Starts a program in the pod's namespace and the node's cgroup."""
-        return subprocess.Popen(self.enter(*argv), preexec_fn=self.node.join_cgroup, **kwargs)
-
-    def call(self, op, **arguments):
-        if not self.process:
-            self.process = self.popen("python3", HARNESS / "podproc.py", stdin=subprocess.PIPE,
-                                      stdout=subprocess.PIPE, text=True)
-        self.process.stdin.write(json.dumps({"op": op, **arguments}) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            raise AssertionError(f"process of pod {self.pod_name} died during {op}")
-        return json.loads(line)
-
     def serve(self, tcp=(), udp=()):
         return self.call("serve", name=self.pod_name, tcp=list(tcp), udp=list(udp))
 
@@ -158,11 +179,7 @@ class Pod(Namespace):
         return self.call("udp", addr=addr, port=port, timeout=timeout, **more)
 
     def delete(self):
-        if self.process:
-            self.process.kill()
-            self.process.wait()
-            self.process.stdin.close()
-            self.process.stdout.close()
+        self.quit()
         super().delete()
 
 

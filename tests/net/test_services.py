@@ -57,9 +57,9 @@ class Lab:
         probe = pod.connect if proto == "tcp" else pod.udp
         return probe(vip or VIPS[family], port, **more)
 
-    def served_by(self, family, proto="tcp", count=40):
+    def served_by(self, family, proto="tcp", count=40, **more):
         """How many of these requests each backend answered; all must be answered."""
-        names = [self.call(family, proto) for _ in range(count)]
+        names = [self.call(family, proto, **more) for _ in range(count)]
         assert all(answer["result"] == "ok" for answer in names), names
         return {name: sum(answer["name"] == name for answer in names) for name in ("one", "two")}
 
@@ -308,11 +308,15 @@ def test_a_connected_udp_socket_hears_that_its_pod_is_gone(lab, family, isolated
                                            for app in ("one", "extra")]))
     lab.publish(extra)
     assert lab.call(family, "udp", id=key, connected=True)["name"] == "extra"
-    lab.publish(lab.one)
+    # Packet by packet the flow moves to another backend.  A translated socket has to be told: where
+    # no policy forbids the address, here before the EndpointSlice says so.
+    if lab.layer == "packet" or isolated:
+        lab.publish(lab.one)
     extra.cni("DEL")
-    # Packet by packet the flow moves to another backend; a translated socket has to be told.
     answer = lab.call(family, "udp", id=key, connected=True)
-    assert answer["result"] == "refused" if lab.layer == "socket" else answer["name"] == "one"
+    told = (("refused", "Destination address required", "Software caused connection abort")
+            if isolated else ("refused",))
+    assert answer["result"] in told if lab.layer == "socket" else answer["name"] == "one"
     lab.client.call("close", id=key)
 
 
@@ -498,21 +502,22 @@ def test_internal_traffic_policy_local(lab, family, proto):
 @FAMILIES
 @PROTOCOLS
 def test_session_affinity_of_a_pod(lab, family, proto):
-    lab.publish(lab.one, lab.two, sessionAffinity="ClientIP")
-    # A client's UDP port that was used just now may be the flow that it was then.
-    most = 40 if proto == "tcp" else 36
-    served = lab.served_by(family, proto)
-    assert sum(served.values()) == 40 and max(served.values()) >= most, served
+    vips = ["10.96.0.40", "fd00:96::40"]  # no flow of another test
+    vip = vips[family]
+    lab.publish(lab.one, lab.two, sessionAffinity="ClientIP", vips=vips)
+    served = lab.served_by(family, proto, vip=vip)
+    assert sorted(served.values()) == [0, 40], served
     first = max(served, key=served.get)
     other = "two" if first == "one" else "one"
     # To a backend that is gone it ends at once.
-    lab.publish(getattr(lab, other), sessionAffinity="ClientIP")
-    assert lab.call(family, proto)["name"] == other
-    lab.publish(lab.one, lab.two, sessionAffinity="ClientIP")
-    assert lab.served_by(family, proto)[other] >= most
+    lab.publish(getattr(lab, other), sessionAffinity="ClientIP", vips=vips)
+    assert lab.call(family, proto, vip=vip)["name"] == other
+    lab.publish(lab.one, lab.two, sessionAffinity="ClientIP", vips=vips)
+    # A client's UDP port that was used just now may be the flow that it was then.
+    assert lab.served_by(family, proto, vip=vip)[other] >= (40 if proto == "tcp" else 36)
     # Switched off at work.
-    lab.publish(lab.one, lab.two)
-    assert min(lab.served_by(family, proto).values()) >= 5
+    lab.publish(lab.one, lab.two, vips=vips)
+    assert min(lab.served_by(family, proto, vip=vip).values()) >= 5
 
 
 def test_two_services_with_one_address_are_told(lab):

@@ -733,6 +733,85 @@ static void test_random_changes_never_leave_a_gap(void **state)
 	assert_int_equal(fake_map_count(&fixture->maps, MAP_BACKEND), 0);
 }
 
+/* ---- what is gone ---------------------------------------------------------------------------- */
+
+static bool is_gone(struct fixture *fixture, size_t i, unsigned int backend, uint8_t proto)
+{
+	struct backend_user user = { .service = { .port = htons(80), .proto = proto },
+				     .backend.port = htons(8080) };
+
+	addr_parse("10.96.0.1", &user.service.addr);
+	user.service.addr = addr_add(&user.service.addr, i);
+	addr_parse("10.1.0.0", &user.backend.addr);
+	user.backend.addr = addr_add(&user.backend.addr, backend);
+	sync_find_gone(fixture->sync, &user, 1);
+	return user.gone;
+}
+
+static void count_call(void *arg)
+{
+	++*(unsigned int *)arg;
+}
+
+static void test_a_backend_is_gone_once_nobody_lists_it(void **state)
+{
+	struct fixture *fixture = *state;
+	unsigned int losses = 0;
+
+	sync_on_losses(fixture->sync, count_call, &losses);
+	SET(&fixture->store, 0, 1, 2);
+	sync_all(fixture);
+	losses = 0;
+	SET(&fixture->store, 0, 1, 2, 3);
+	sync_one(fixture, "s0");
+	assert_int_equal(losses, 0);
+	assert_false(is_gone(fixture, 0, 2, IPPROTO_TCP));
+	assert_true(is_gone(fixture, 0, 7, IPPROTO_TCP));
+	/* Listed, but not ready. */
+	fixture->store.services[0].backends[1].use = 0;
+	fixture->store.services[0].pool.cluster_count = 2;
+	sync_one(fixture, "s0");
+	assert_int_equal(losses, 1);
+	assert_false(is_gone(fixture, 0, 2, IPPROTO_TCP));
+	/* No longer listed, which changes nothing in the maps. */
+	SET(&fixture->store, 0, 1, 3);
+	sync_one(fixture, "s0");
+	assert_int_equal(losses, 2);
+	assert_true(is_gone(fixture, 0, 2, IPPROTO_TCP));
+	/* Without its service nobody knows. */
+	fixture->store.services[0].present = false;
+	sync_one(fixture, "s0");
+	assert_false(is_gone(fixture, 0, 2, IPPROTO_TCP));
+}
+
+static void test_a_backend_whose_address_is_a_pods_is_not_gone(void **state)
+{
+	const struct ipcache_entry pod = { .identity = 100 };
+	struct fixture *fixture = *state;
+	struct addr addr;
+
+	SET(&fixture->store, 0, 1);
+	sync_all(fixture);
+	addr_parse("10.1.0.7", &addr);
+	map_cache_begin(&fixture->sync->ipcache);
+	assert_int_equal(map_cache_set(&fixture->sync->ipcache, &addr, &pod), 0);
+	assert_int_equal(map_cache_flush(&fixture->sync->ipcache), 0);
+	assert_false(is_gone(fixture, 0, 7, IPPROTO_TCP));
+	assert_true(is_gone(fixture, 0, 8, IPPROTO_TCP));
+}
+
+static void test_a_half_known_store_ends_nothing(void **state)
+{
+	struct fixture *fixture = *state;
+
+	SET(&fixture->store, 0, 1);
+	sync_all(fixture);
+	sync_set_missing(fixture->sync, "a source");
+	assert_false(is_gone(fixture, 0, 7, IPPROTO_TCP));
+	sync_set_missing(fixture->sync, NULL);
+	assert_true(is_gone(fixture, 0, 7, IPPROTO_TCP));
+}
+
 #define CASE(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
 int main(void)
@@ -756,6 +835,9 @@ int main(void)
 		CASE(test_local_and_leaving_endpoints_have_their_places),
 		CASE(test_source_ranges_come_and_go),
 		CASE(test_random_changes_never_leave_a_gap),
+		CASE(test_a_backend_is_gone_once_nobody_lists_it),
+		CASE(test_a_backend_whose_address_is_a_pods_is_not_gone),
+		CASE(test_a_half_known_store_ends_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which backends in use are gone.  Datagrams leave a backend as soon as it serves no more.  A
+ * connection stays with one that is not ready or terminating; it is over once no EndpointSlice
+ * lists the backend, and no pod or node that is known here has its address: an endpoint may also be
+ * taken out of a service alive, and then finishes what it has begun, as with kube-proxy.
+ */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/sync/service_run.h"
+
+struct present_key {
+	uint32_t service_id;
+	struct backend backend;
+};
+
+struct search {
+	struct sync *sync;
+	struct table loaded;   /* service ids whose backends are in present */
+	struct table present;  /* struct present_key */
+	struct table suspects; /* hash of a service's name: its connections may be over */
+};
+
+/* Node ports on loopback addresses are known under 127.0.0.1. */
+static struct service_key key_of(const struct backend_user *user)
+{
+	struct service_key key = user->service;
+
+	if (addr_is_v4(&key.addr) && (ntohl(key.addr.w[3]) >> 24) == IN_LOOPBACKNET)
+		key.addr.w[3] = htonl(INADDR_LOOPBACK);
+	return key;
+}
+
+static void range_load(struct search *search, uint32_t id, uint32_t first, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		const struct backend_key key = { .service_id = id, .index = first + i };
+		const struct backend *backend = map_cache_get(&search->sync->backends, &key);
+
+		if (backend)
+			table_put(&search->present,
+				  &(struct present_key){ .service_id = id, .backend = *backend });
+	}
+}
+
+/* Whether the datapath may still choose or keep the backend. */
+static bool is_present(struct search *search, const struct backend_user *user, uint32_t id)
+{
+	const struct present_key key = { .service_id = id, .backend = user->backend };
+	const struct pool_state *state = table_find(&search->sync->pools, &id);
+
+	if (!state)
+		return false;
+	if (!table_find(&search->loaded, &id)) {
+		table_put(&search->loaded, &id);
+		range_load(search, id, 0, state->counts.cluster + state->counts.keeping);
+		range_load(search, id, BACKEND_LOCAL, state->counts.local);
+	}
+	return table_find(&search->present, &key);
+}
+
+/* Whether it is gone as far as the maps tell. */
+static bool is_missing(struct search *search, struct backend_user *user)
+{
+	const struct service_key key = key_of(user);
+	const struct service *service = map_cache_get(&search->sync->services, &key);
+	const struct ipcache_entry *entry;
+	const struct pool_state *state;
+
+	if (!service) /* without its service nobody says what became of the endpoint */
+		return key.proto == IPPROTO_UDP;
+	if (is_present(search, user, service->id))
+		return false;
+	if (key.proto == IPPROTO_UDP)
+		return true;
+	entry = map_cache_get(&search->sync->ipcache, &user->backend.addr);
+	if (entry && !(entry->flags & IPCACHE_SERVICE))
+		return false;
+	state = table_find(&search->sync->pools, &service->id);
+	if (!state || !state->owner)
+		return false;
+	user->owner = state->owner;
+	table_put(&search->suspects, &state->owner);
+	return true;
+}
+
+static int backend_compare(const void *key, const void *item)
+{
+	const struct backend_user *user = key;
+	const struct service_backend *backend = item;
+	int order = addr_compare(&user->backend.addr, &backend->addr);
+	uint16_t port = ntohs(user->backend.port);
+
+	return order ? order : (port > backend->port) - (port < backend->port);
+}
+
+/* Whether an EndpointSlice lists it, in whatever condition. */
+static bool is_listed(const struct service_frontends *frontends, const struct backend_user *user)
+{
+	for (size_t i = 0; i < frontends->pool_count; i++) {
+		const struct service_pool *pool = &frontends->pools[i];
+
+		if (pool->port->proto == user->service.proto && pool->backend_count &&
+		    bsearch(user, pool->backends, pool->backend_count, sizeof(*pool->backends),
+			    backend_compare))
+			return true;
+	}
+	return false;
+}
+
+static void listed_keep(struct search *search, struct backend_user *users, size_t count)
+{
+	const struct store *store = search->sync->store;
+
+	for (const struct object *service = store_first(store, OBJECT_SERVICE);
+	     service && search->suspects.count; service = store_next(store, service)) {
+		uint64_t owner = service_owner(service->namespace, service->name);
+		struct service_frontends frontends;
+
+		if (!table_del(&search->suspects, &owner))
+			continue;
+		frontends = service_frontends(store, service, &search->sync->node);
+		for (size_t i = 0; i < count; i++) {
+			if (users[i].owner == owner && is_listed(&frontends, &users[i]))
+				users[i].gone = false;
+		}
+		service_frontends_done(&frontends);
+	}
+}
+
+void sync_find_gone(struct sync *sync, struct backend_user *users, size_t count)
+{
+	struct search search = { .sync = sync };
+
+	if (!sync->deletes_allowed)
+		return;
+	table_init(&search.loaded, sizeof(uint32_t), 0);
+	table_init(&search.present, sizeof(struct present_key), 0);
+	table_init(&search.suspects, sizeof(uint64_t), 0);
+	for (size_t i = 0; i < count; i++)
+		users[i].gone = is_missing(&search, &users[i]);
+	if (search.suspects.count)
+		listed_keep(&search, users, count);
+	table_done(&search.loaded);
+	table_done(&search.present);
+	table_done(&search.suspects);
+}
+
+void sync_losses_tell(struct sync *sync)
+{
+	uint64_t losses = sync->losses + sync->services.deletes + sync->ipcache.deletes;
+
+	if (!sync->deletes_allowed || losses == sync->losses_told)
+		return;
+	sync->losses_told = losses;
+	if (sync->lost)
+		sync->lost(sync->lost_arg);
+}
+
+void sync_on_losses(struct sync *sync, void (*lost)(void *arg), void *arg)
+{
+	sync->lost = lost;
+	sync->lost_arg = arg;
+}
