@@ -116,7 +116,7 @@ $(B)/tendril-kube: $(call obj,$(kube_src)) $(B)/liblib.a
 
 $(B)/tendril-http: $(call obj,$(http_src)) $(B)/liblib.a
 	$(say) LD $@
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -o $@ -levent_extra -levent_core -lcap -lseccomp
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -o $@ -levent_extra -levent_core -lcjson -lcap -lseccomp
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 include tests/tests.mk tests/lint/lint.mk deploy/install.mk deploy/image/image.mk \

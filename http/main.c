@@ -1,27 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tendril-http: serves probes and metrics over TCP.  It reads what comes over a network, so it has
- * no privileges: it asks the agent over a unix socket on which nothing can be changed.
+ * tendril-http: serves probes, metrics and health checks of services over TCP.  It reads what comes
+ * over a network, so it has no privileges: it asks the agent over a unix socket on which nothing
+ * can be changed.
  */
 #define LOG_MODULE "http"
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 
+#include "http/checks.h"
 #include "http/server.h"
+#include "lib/json.h"
 #include "lib/log.h"
 #include "lib/program.h"
 #include "lib/sandbox.h"
 
 #define SOCKET_DEFAULT "/run/tendril/http/http.sock"
 #define HEALTH_DEFAULT "127.0.0.1:9879"
-#define FILES_MAX      256 /* open connections, nearly: whoever connects cannot take more memory */
+/* Open connections, nearly, beside the ports: whoever connects cannot take more memory. */
+#define FILES_MAX (CHECKS_MAX + 256)
 
 static const char usage[] =
 	"usage: tendril-http [OPTION]...\n"
-	"Serves probes and metrics of the agent over HTTP.\n\n"
+	"Serves probes, metrics and health checks of services over HTTP.\n\n"
 	"  --health ADDRESS     where to serve /healthz and /readyz (" HEALTH_DEFAULT ")\n"
 	"  --metrics ADDRESS    where to serve /metrics, too (nowhere)\n"
+	"  --proxy ADDRESS      where load balancers find /healthz and /livez of the service "
+	"proxy\n"
+	"                       (nowhere)\n"
 	"  --socket PATH        of the agent (" SOCKET_DEFAULT ")\n"
 	"  --log-level LEVEL    error, warn, info or debug (info)\n"
 	"  --version            print the version and exit\n"
@@ -33,6 +40,7 @@ static const char usage[] =
 struct arguments {
 	const char *health;
 	const char *metrics;
+	const char *proxy;
 	const char *socket_path;
 };
 
@@ -43,6 +51,8 @@ static int serve(const struct arguments *arguments, struct server *server, struc
 	if (arguments->metrics &&
 	    server_listen(server, arguments->metrics, SERVER_METRICS, err) < 0)
 		return wrap(err, "--metrics");
+	if (arguments->proxy && server_listen(server, arguments->proxy, SERVER_PROXY, err) < 0)
+		return wrap(err, "--proxy");
 	return sandbox_enter(true, err);
 }
 
@@ -56,6 +66,7 @@ int main(int argc, char **argv)
 			(const struct program_option[]){
 				{ "health", .values = &arguments.health },
 				{ "metrics", .values = &arguments.metrics },
+				{ "proxy", .values = &arguments.proxy },
 				{ "socket", .values = &arguments.socket_path },
 				{ 0 },
 			},
@@ -64,23 +75,27 @@ int main(int argc, char **argv)
 	struct program_signals signals = { 0 };
 	struct errmsg err = { 0 };
 	struct event_base *base;
+	struct checks *checks;
 	struct server *server;
 	int ret;
 
 	if (!program_options(&program, argc, argv, &ret))
 		return ret;
+	json_init();
 	signal(SIGPIPE, SIG_IGN);
 	setrlimit(RLIMIT_NOFILE, &files);
 	base = event_base_new();
 	if (!base || program_signals_watch(&signals, base) < 0)
 		return EXIT_FAILURE;
-	server = server_new(base, arguments.socket_path);
+	checks = checks_new(base, arguments.socket_path);
+	server = server_new(base, arguments.socket_path, checks);
 	ret = serve(&arguments, server, &err);
 	if (!ret)
 		event_base_dispatch(base);
 	else
 		log_error("%s", err.text);
 	server_free(server);
+	checks_free(checks);
 	program_signals_done(&signals);
 	event_base_free(base);
 	return ret ? EXIT_FAILURE : EXIT_SUCCESS;

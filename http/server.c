@@ -17,6 +17,7 @@
 #include <sys/queue.h>
 
 #include "http/agent_call.h"
+#include "http/checks.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/clock.h"
@@ -66,6 +67,7 @@ struct listener {
 struct server {
 	struct event_base *base;
 	const char *socket_path;
+	const struct checks *checks;
 	struct page pages[ARRAY_SIZE(page_kinds)];
 	struct listener listeners[LISTENERS_MAX];
 	size_t listener_count;
@@ -128,6 +130,9 @@ static void on_request(struct evhttp_request *request, void *arg)
 	struct server *server = listener->server;
 	const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(request));
 
+	if (path && listener->pages & SERVER_PROXY &&
+	    checks_proxy_page(server->checks, request, path))
+		return;
 	for (size_t i = 0; path && i < ARRAY_SIZE(page_kinds); i++) {
 		if ((page_kinds[i].pages & listener->pages) && !strcmp(path, page_kinds[i].path)) {
 			page_serve(server, &server->pages[i], request);
@@ -209,12 +214,14 @@ int server_listen(struct server *server, const char *address, unsigned int pages
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-struct server *server_new(struct event_base *base, const char *socket_path)
+struct server *server_new(struct event_base *base, const char *socket_path,
+			  const struct checks *checks)
 {
 	struct server *server = xcalloc(1, sizeof(*server));
 
 	server->base = base;
 	server->socket_path = socket_path;
+	server->checks = checks;
 	for (size_t i = 0; i < ARRAY_SIZE(page_kinds); i++) {
 		server->pages[i].kind = &page_kinds[i];
 		STAILQ_INIT(&server->pages[i].waiting);

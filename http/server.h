@@ -5,13 +5,16 @@
 
 #include "lib/errmsg.h"
 
+struct checks;
 struct event_base;
 struct server;
 
-enum server_pages { SERVER_HEALTH = 1 << 0, SERVER_METRICS = 1 << 1 };
+/* SERVER_PROXY: what load balancers ask about the node, see checks.h. */
+enum server_pages { SERVER_HEALTH = 1 << 0, SERVER_METRICS = 1 << 1, SERVER_PROXY = 1 << 2 };
 
-/* socket_path: of the agent; borrowed. */
-struct server *server_new(struct event_base *base, const char *socket_path);
+/* socket_path: of the agent; borrowed, as checks. */
+struct server *server_new(struct event_base *base, const char *socket_path,
+			  const struct checks *checks);
 /* Serves pages at "HOST:PORT" or "[HOST]:PORT".  -EINVAL: no such address; -EADDRINUSE. */
 int server_listen(struct server *server, const char *address, unsigned int pages,
 		  struct errmsg *err);

@@ -55,6 +55,7 @@ static const struct route {
 	{ "GET", "/v1/nodes/*", api_nodes_get, false, 0 },
 	{ "GET", "/v1/services", api_services_list, false, 0 },
 	{ "GET", "/v1/services/*/*", api_services_get, false, 0 },
+	{ "GET", "/v1/healthchecks", api_health_checks_get, false, HTTP },
 	{ "GET", "/v1/policies", api_policies_list, false, 0 },
 	{ "GET", "/v1/policies/*/*", api_policies_get, false, 0 },
 	{ "GET", "/v1/identities", api_identities_list, false, 0 },

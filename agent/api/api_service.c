@@ -142,3 +142,34 @@ void api_services_get(struct api_call *call)
 	else
 		api_refuse(call, 404, "Service %s/%s: not found", call->args[0], call->args[1]);
 }
+
+/* A node that is about to be deleted takes no new traffic from load balancers (KEP-3836). */
+static bool node_is_eligible(const struct agent *agent)
+{
+	const struct service_node *own = sync_node(agent->sync);
+	const struct object *node =
+		own->name ? store_find(agent->store, OBJECT_NODE, "", own->name) : NULL;
+
+	return !node || !node->node.leaving;
+}
+
+void api_health_checks_get(struct api_call *call)
+{
+	cJSON *json = cJSON_CreateObject(), *array;
+	const struct health_check *check;
+	size_t pos = 0;
+
+	cJSON_AddBoolToObject(json, "nodeEligible", node_is_eligible(call->agent));
+	array = cJSON_AddArrayToObject(json, "services");
+	while ((check = sync_health_checks(call->agent->sync, &pos))) {
+		cJSON *item = cJSON_CreateObject();
+
+		cJSON_AddStringToObject(item, "namespace", check->namespace);
+		cJSON_AddStringToObject(item, "name", check->name);
+		cJSON_AddNumberToObject(item, "port", check->port);
+		cJSON_AddNumberToObject(item, "localEndpointsIPv4", check->local_v4);
+		cJSON_AddNumberToObject(item, "localEndpointsIPv6", check->local_v6);
+		cJSON_AddItemToArray(array, item);
+	}
+	api_reply(call, json);
+}

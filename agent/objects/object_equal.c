@@ -192,6 +192,7 @@ bool object_equal(const struct object *a, const struct object *b)
 		return labels_equal(&a->ns.labels, &b->ns.labels);
 	case OBJECT_NODE:
 		return labels_equal(&a->node.labels, &b->node.labels) &&
+		       a->node.leaving == b->node.leaving &&
 		       ARRAYS_EQUAL(&a->node, &b->node, addresses, address_count,
 				    address_item_equal) &&
 		       addr_equal(&a->node.internal_v4, &b->node.internal_v4) &&

@@ -68,6 +68,14 @@ uint64_t service_owner(const char *namespace, const char *name);
 /* Plans the frontends and pools of a service; queues backends and ranges. */
 int service_plan(struct service_run *run, const struct object *service);
 
+/* ---- sync_health.c ---- */
+
+/* Keeps what a service's health check says, if it has one. */
+void health_note(struct sync *sync, uint64_t owner, const struct object *service,
+		 const struct service_frontends *frontends);
+void health_forget(struct sync *sync, uint64_t owner);
+void health_forget_all(struct sync *sync);
+
 /* ---- sync_service_write.c ---- */
 
 /* Counts a service_map entry that was read at start, or is new; an entry of the owner, if known. */

@@ -50,6 +50,18 @@ void sync_on_change(struct sync *sync, void (*changed)(void *arg), void *arg);
  * services for clients outside.  At that moment services are being written. */
 void sync_on_node_ports(struct sync *sync, void (*changed)(void *arg), void *arg);
 
+/* A service whose load balancer asks this node whether it has endpoints. */
+struct health_check {
+	char *namespace;
+	char *name;
+	uint16_t port;     /* healthCheckNodePort */
+	uint32_t local_v4; /* endpoints of this node that are ready, by family */
+	uint32_t local_v6;
+};
+
+/* The next of them, borrowed, in no order; NULL at the end.  *pos is 0 at the start. */
+const struct health_check *sync_health_checks(const struct sync *sync, size_t *pos);
+
 /* Calls lost() each time backends, services or addresses have gone, and when the store has become
  * complete: what sync_find_gone() says may have changed.  Maps are being written at that moment. */
 void sync_on_losses(struct sync *sync, void (*lost)(void *arg), void *arg);

@@ -65,6 +65,7 @@ struct sync {
 	struct table owners;     /* hash of a service's name -> uint32_t, its service_map entries */
 	struct table vips;       /* addr -> uint32_t, service_map entries in need of ipcache_map */
 	struct table unfinished; /* hash of a service's name -> struct service_shortage */
+	struct table health_checks; /* hash of a service's name -> struct health_check */
 	uint32_t last_service_id;
 	struct backend_key *retired; /* backends that no service uses any more, see sync_trim() */
 	size_t retired_count;

@@ -31,6 +31,7 @@ int sync_services_init(struct sync *sync, struct event_base *base)
 	table_init(&sync->pools, sizeof(uint32_t), sizeof(struct pool_state));
 	table_init(&sync->owners, sizeof(uint64_t), sizeof(uint32_t));
 	table_init(&sync->vips, sizeof(struct addr), sizeof(uint32_t));
+	table_init(&sync->health_checks, sizeof(uint64_t), sizeof(struct health_check));
 	table_init(&sync->unfinished, sizeof(uint64_t), sizeof(struct service_shortage));
 	if (base)
 		sync->trim_timer = event_new(base, -1, 0, on_trim, sync);
@@ -54,6 +55,7 @@ void sync_services_done(struct sync *sync)
 	table_done(&sync->owners);
 	table_done(&sync->vips);
 	table_done(&sync->unfinished);
+	health_forget_all(sync);
 	service_node_done(&sync->node);
 	free(sync->retired);
 	if (sync->trim_timer)
@@ -165,6 +167,8 @@ int sync_service(struct sync *sync, const char *namespace, const char *name, str
 	service = store_find(sync->store, OBJECT_SERVICE, namespace, name);
 	if (service)
 		ret = service_plan(&run, service);
+	else
+		health_forget(sync, run.owner);
 	if (!ret)
 		ret = run_write(&run);
 	return run_end(&run, ret, err);
@@ -178,6 +182,7 @@ static int services_run(struct sync *sync, struct errmsg *err)
 	sync_node_refresh(sync);
 	sync->local_by_address = false;
 	table_done(&sync->unfinished);
+	health_forget_all(sync);
 	run_begin(&run);
 	for (const struct object *service = store_first(sync->store, OBJECT_SERVICE);
 	     service && !ret; service = store_next(sync->store, service))

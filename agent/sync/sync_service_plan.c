@@ -269,6 +269,7 @@ int service_plan(struct service_run *run, const struct object *service)
 	size_t next = 0;
 	int ret = 0;
 
+	health_note(run->sync, owner, service, &frontends);
 	if (!run->sync->node.name)
 		run->sync->local_by_address |=
 			service->service.internal_local || service->service.external_local;

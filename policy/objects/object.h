@@ -67,6 +67,7 @@ struct node_object {
 	size_t address_count;
 	struct addr internal_v4; /* the first InternalIP of the family; zero if there is none */
 	struct addr internal_v6;
+	bool leaving; /* about to be deleted: by its deletionTimestamp, or the autoscaler's taint */
 	struct prefix *pod_cidrs; /* spec.podCIDRs, or spec.podCIDR; at most NODE_POD_CIDRS_MAX */
 	size_t pod_cidr_count;
 };

@@ -68,11 +68,33 @@ static void read_pod_cidrs(struct reader *reader, const struct json_node *spec,
 	}
 }
 
+/* Cluster autoscalers put it on a node that they are about to delete (KEP-3836). */
+static bool read_leaving(struct reader *reader, const struct json_node *spec)
+{
+	struct json_node list = json_member(spec, "taints");
+	bool leaving = false;
+	const cJSON *json;
+	size_t index = 0;
+
+	if (!read_is_array(reader, &list))
+		return false;
+	cJSON_ArrayForEach (json, list.value) {
+		struct json_node child = json_element(&list, json, index++);
+		struct json_node key = json_member(&child, "key");
+		const char *text =
+			read_is_object(reader, &child) ? read_string(reader, &key) : NULL;
+
+		leaving |= text && strcmp(text, "ToBeDeletedByClusterAutoscaler") == 0;
+	}
+	return leaving;
+}
+
 void read_node(struct reader *reader, const struct json_node *root, struct object *object)
 {
 	struct node_object *node = &object->node;
 	struct json_node metadata = json_member(root, "metadata");
 	struct json_node labels = json_member(&metadata, "labels");
+	struct json_node deleted = json_member(&metadata, "deletionTimestamp");
 	struct json_node spec = json_member(root, "spec");
 	struct json_node status = json_member(root, "status");
 	struct json_node addresses = json_member(&status, "addresses");
@@ -80,8 +102,11 @@ void read_node(struct reader *reader, const struct json_node *root, struct objec
 	size_t index = 0;
 
 	read_labels(reader, &labels, &node->labels);
-	if (read_is_object(reader, &spec))
+	node->leaving = read_string(reader, &deleted) != NULL;
+	if (read_is_object(reader, &spec)) {
 		read_pod_cidrs(reader, &spec, node);
+		node->leaving |= read_leaving(reader, &spec);
+	}
 	if (!read_is_object(reader, &status) || !read_is_array(reader, &addresses))
 		return;
 	node->addresses =

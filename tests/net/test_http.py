@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """tendril-http: probes and metrics over TCP, from a process without privileges."""
 
+import json
 import os
 import re
 import signal
@@ -9,7 +10,8 @@ import subprocess
 
 import pytest
 
-from tendril import UnixConnection, policy_object, wait_for
+from tendril import (UnixConnection, node_object, policy_object, service_object, slice_object,
+                     wait_for)
 
 HEALTH, METRICS = "127.0.0.1:9879", "[::1]:9962"
 SAMPLE = re.compile(r'tendril_([a-z_]+)(?:\{([a-z_]+)="([^"\\]*)"\})? (\d+)')
@@ -170,3 +172,110 @@ def test_wrong_arguments_are_named(node, argument, text):
                           *argument, check=False)
     held.close()
     assert done.returncode in (1, 2) and text in done.stderr, done.stderr
+
+
+# ---- what load balancers ask ----
+
+CHECK_PORT, PROXY = 30999, "0.0.0.0:10256"
+
+
+def check(http, family, port=CHECK_PORT):
+    """Status, number of endpoints in the body and in the header; None: nobody listens."""
+    at = [f"127.0.0.1:{port}", f"[::1]:{port}"][family]
+    status, text = http.get("/", at, "-i")
+    if not status:
+        return None
+    head, _, body = text.replace("\r", "").partition("\n\n")
+    weight = re.search(r"^X-Load-Balancing-Endpoint-Weight: (\d+)$", head, re.M)
+    answer = json.loads(body)
+    assert answer["service"] == {"namespace": "default", "name": "web"}
+    assert answer["serviceProxyHealthy"] is True
+    assert answer["localEndpoints"] == int(weight[1])
+    return status, answer["localEndpoints"]
+
+
+def publish(node, *pods, conditions=None, port=CHECK_PORT, **spec):
+    ports = [{"name": name, "port": number, "protocol": "TCP", "targetPort": number}
+             for name, number in (("a", 80), ("b", 81))]
+    slices = [slice_object(f"web-{kind.lower()}", "default", "web", kind,
+                           [{"name": p["name"], "port": p["port"], "protocol": "TCP"} for p in ports],
+                           [{"addresses": [address], "conditions": conditions or {"ready": True}}
+                            for pod in pods for address in pod.addresses
+                            if (":" in address) == (kind == "IPv6")])
+              for kind in ("IPv4", "IPv6")]
+    node.put(service_object("web", "default", ["10.96.0.10", "fd00:96::10"], ports,
+                            **{"type": "LoadBalancer", "externalTrafficPolicy": "Local",
+                               "healthCheckNodePort": port, **spec}), *slices)
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
+def test_a_health_check_counts_the_endpoints_of_this_node(node, http, family):
+    a, b = node.pod("a"), node.pod("b")
+    assert check(http, family) is None
+    publish(node, a, b)
+    wait_for(lambda: check(http, family) == (200, 2), "two endpoints, whatever their ports")
+    publish(node, a)
+    wait_for(lambda: check(http, family) == (200, 1), "one endpoint")
+    # It drains: connections end in peace, and no new ones are wanted.
+    publish(node, a, conditions={"ready": False, "serving": True, "terminating": True})
+    wait_for(lambda: check(http, family) == (503, 0), "none that is ready")
+    publish(node, a, b, port=CHECK_PORT - 1)
+    wait_for(lambda: check(http, family, CHECK_PORT - 1) == (200, 2), "the new port")
+    assert check(http, family) is None, "the old one is closed"
+    publish(node, a, port=CHECK_PORT - 1, externalTrafficPolicy="Cluster")
+    wait_for(lambda: check(http, family, CHECK_PORT - 1) is None, "no check without Local")
+    publish(node, a)
+    wait_for(lambda: check(http, family), "the check")
+    node.api("DELETE", "/v1/objects/Service/default/web")
+    wait_for(lambda: check(http, family) is None, "no check without a service")
+
+
+def test_a_restart_of_the_agent_takes_no_node_out(node, http):
+    publish(node, node.pod("a"))
+    wait_for(lambda: check(http, 0) == (200, 1), "an endpoint")
+    node.kill()
+    assert check(http, 0) == (200, 1)
+    node.start()
+    wait_for(lambda: check(http, 0) == (200, 1), "an endpoint")
+
+
+def test_a_port_that_somebody_has_is_tried_again(node, http):
+    holder = subprocess.Popen(node.netns.enter("python3", "-c", "import socket\n"
+                              f"s = socket.create_server(('', {CHECK_PORT}), family=socket.AF_INET6, "
+                              "dualstack_ipv6=True); print('ready', flush=True); input()"),
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "ready\n"
+    publish(node, node.pod("a"))
+    line = f"healthCheckNodePort {CHECK_PORT} of Service default/web: Address already in use"
+    while line not in http.process.stderr.readline():
+        pass
+    holder.communicate("\n")
+    wait_for(lambda: check(http, 0) == (200, 1), "the port to be taken")
+
+
+def test_the_proxys_health_follows_the_node(node):
+    http = Http(node, "--proxy", PROXY)
+
+    def page(path):
+        status, body = http.get(path, "127.0.0.1:10256")
+        return status, json.loads(body).get("nodeEligible")
+
+    address = ["192.0.2.10", "2001:db8:10::10"]
+    node.netns.ip("addr", "add", f"{address[0]}/32", "dev", "lo")
+    own = node_object("self", {}, address)
+    try:
+        node.put(own)
+        wait_for(lambda: page("/healthz") == (200, True), "a healthy node")
+        assert page("/livez") == (200, None)
+        taint = {"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule", "value": "1"}
+        node.put(dict(own, spec={"taints": [taint]}))
+        wait_for(lambda: page("/healthz") == (503, False), "the taint")
+        assert page("/livez") == (200, None)
+        assert http.get("/healthz") == (200, "ok\n"), "nobody restarts it"
+        node.put(own)
+        wait_for(lambda: page("/healthz") == (200, True), "the node to stay")
+        node.put(dict(own, metadata=dict(own["metadata"], deletionTimestamp="2026-01-01T00:00:00Z")))
+        wait_for(lambda: page("/healthz") == (503, False), "its deletion")
+        assert http.get("/metrics", "127.0.0.1:10256")[0] == 404
+    finally:
+        http.stop()

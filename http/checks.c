@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The agent is asked once a second and never because somebody asks here.  While it is restarted the
+ * datapath goes on, so what it said last counts for a while.
+ */
+#define LOG_MODULE "http"
+#include "http/checks.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <event2/http.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "http/agent_call.h"
+#include "lib/alloc.h"
+#include "lib/auto.h"
+#include "lib/clock.h"
+#include "lib/json.h"
+#include "lib/log.h"
+
+#define AGENT_PATH  "/v1/healthchecks"
+#define HEALTHY_NS  (30 * 1000000000ULL) /* after the agent's last answer */
+#define IDLE_S      5
+#define HEAD_MAX    4096
+#define TIME_TEXT   32
+#define BODY_LENGTH 1024
+
+static const struct timeval poll_period = { .tv_sec = 1 };
+
+struct check {
+	char *namespace;
+	char *name;
+	uint16_t port;
+	unsigned int local_v4;
+	unsigned int local_v6;
+	struct evhttp_bound_socket *socket; /* NULL: not to be had (yet) */
+	bool refused;                       /* and that was logged */
+};
+
+struct checks {
+	struct event_base *base;
+	const char *socket_path;
+	struct evhttp *http; /* of all ports */
+	struct event *timer;
+	struct check *items; /* by port */
+	size_t count;
+	bool node_eligible;
+	uint64_t answered_ns; /* 0: never */
+	time_t answered;
+	bool asked;
+};
+
+static bool proxy_is_healthy(const struct checks *checks)
+{
+	return checks->answered_ns && now_ns() - checks->answered_ns < HEALTHY_NS;
+}
+
+/* ---- answers --------------------------------------------------------------------------------- */
+
+static void send_json(struct evhttp_request *request, bool ok, const char *json)
+{
+	struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
+	struct evbuffer *body = evbuffer_new();
+
+	if (!body)
+		out_of_memory(0);
+	evbuffer_add(body, json, strlen(json));
+	evhttp_add_header(headers, "Content-Type", "application/json");
+	evhttp_add_header(headers, "X-Content-Type-Options", "nosniff");
+	evhttp_send_reply(request, ok ? 200 : 503, NULL, body);
+	evbuffer_free(body);
+}
+
+/* Port and family by which a request came; 0: not to be told. */
+static uint16_t request_port(struct evhttp_request *request, bool *ret_v6)
+{
+	struct evhttp_connection *connection = evhttp_request_get_connection(request);
+	struct bufferevent *stream = evhttp_connection_get_bufferevent(connection);
+	struct sockaddr_storage storage = { 0 };
+	socklen_t len = sizeof(storage);
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&storage;
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)&storage;
+
+	if (getsockname(bufferevent_getfd(stream), (struct sockaddr *)&storage, &len) < 0)
+		return 0;
+	*ret_v6 = storage.ss_family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr);
+	return ntohs(storage.ss_family == AF_INET6 ? v6->sin6_port : v4->sin_port);
+}
+
+static int check_compare(const void *a, const void *b)
+{
+	const struct check *left = a, *right = b;
+
+	return (left->port > right->port) - (left->port < right->port);
+}
+
+static struct check *check_find(struct check *items, size_t count, uint16_t port)
+{
+	const struct check key = { .port = port };
+
+	return count ? bsearch(&key, items, count, sizeof(key), check_compare) : NULL;
+}
+
+static void on_check(struct evhttp_request *request, void *arg)
+{
+	const struct checks *checks = arg;
+	bool v6 = false, healthy = proxy_is_healthy(checks);
+	const struct check *check =
+		check_find(checks->items, checks->count, request_port(request, &v6));
+	unsigned int local = check ? (v6 ? check->local_v6 : check->local_v4) : 0;
+	char body[BODY_LENGTH], weight[16];
+
+	if (!check) { /* a connection from before the service went */
+		evhttp_send_reply(request, HTTP_NOTFOUND, NULL, NULL);
+		return;
+	}
+	snprintf(weight, sizeof(weight), "%u", local);
+	snprintf(body, sizeof(body),
+		 "{\n\t\"service\": {\n\t\t\"namespace\": \"%s\",\n\t\t\"name\": \"%s\"\n\t},\n"
+		 "\t\"localEndpoints\": %u,\n\t\"serviceProxyHealthy\": %s\n}\n",
+		 check->namespace, check->name, local, healthy ? "true" : "false");
+	evhttp_add_header(evhttp_request_get_output_headers(request),
+			  "X-Load-Balancing-Endpoint-Weight", weight);
+	send_json(request, local && healthy, body);
+}
+
+static const char *time_text(time_t time, char buf[TIME_TEXT])
+{
+	struct tm utc;
+
+	gmtime_r(&time, &utc);
+	strftime(buf, TIME_TEXT, "%Y-%m-%dT%H:%M:%SZ", &utc);
+	return buf;
+}
+
+/* KEP-3836: a node that is about to be deleted gets no new traffic, but is not restarted. */
+bool checks_proxy_page(const struct checks *checks, struct evhttp_request *request,
+		       const char *path)
+{
+	bool live = strcmp(path, "/livez") == 0, healthy = proxy_is_healthy(checks);
+	char body[BODY_LENGTH], then[TIME_TEXT], now[TIME_TEXT], eligible[32] = "";
+
+	if (!live && strcmp(path, "/healthz") != 0)
+		return false;
+	if (!live)
+		snprintf(eligible, sizeof(eligible), ",\"nodeEligible\": %s",
+			 checks->node_eligible ? "true" : "false");
+	snprintf(body, sizeof(body), "{\"lastUpdated\": \"%s\",\"currentTime\": \"%s\"%s}",
+		 time_text(checks->answered, then), time_text(time(NULL), now), eligible);
+	send_json(request, healthy && (live || checks->node_eligible), body);
+	return true;
+}
+
+/* ---- which ports ----------------------------------------------------------------------------- */
+
+static bool name_is_plain(const char *name)
+{
+	return name && *name &&
+	       strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-.") == strlen(name);
+}
+
+static bool check_read(const cJSON *json, struct check *ret)
+{
+	const struct json_node node = json_root(json);
+	const char *namespace = cJSON_GetStringValue(json_member(&node, "namespace").value);
+	const char *name = cJSON_GetStringValue(json_member(&node, "name").value);
+	double port = cJSON_GetNumberValue(json_member(&node, "port").value);
+	double v4 = cJSON_GetNumberValue(json_member(&node, "localEndpointsIPv4").value);
+	double v6 = cJSON_GetNumberValue(json_member(&node, "localEndpointsIPv6").value);
+
+	if (!name_is_plain(namespace) || !name_is_plain(name) || !(port >= 1 && port <= 65535) ||
+	    !(v4 >= 0 && v4 <= 1e6) || !(v6 >= 0 && v6 <= 1e6))
+		return false;
+	*ret = (struct check){ .namespace = xstrdup(namespace),
+			       .name = xstrdup(name),
+			       .port = (uint16_t)port,
+			       .local_v4 = (unsigned int)v4,
+			       .local_v6 = (unsigned int)v6 };
+	return true;
+}
+
+/* Both families by one socket, where the node has both. */
+static void check_listen(struct checks *checks, struct check *check)
+{
+	check->socket = evhttp_bind_socket_with_handle(checks->http, "::", check->port);
+	if (!check->socket)
+		check->socket =
+			evhttp_bind_socket_with_handle(checks->http, "0.0.0.0", check->port);
+	if (!check->socket && !check->refused)
+		log_warn("healthCheckNodePort %u of Service %s/%s: %s", check->port,
+			 check->namespace, check->name, strerror(errno));
+	check->refused = !check->socket;
+}
+
+static void check_done(struct checks *checks, struct check *check)
+{
+	if (check->socket)
+		evhttp_del_accept_socket(checks->http, check->socket);
+	free(check->namespace);
+	free(check->name);
+}
+
+/* Ports that stay keep their sockets; of two services with one port the first has it. */
+static void checks_replace(struct checks *checks, struct check *items, size_t count)
+{
+	size_t kept = 0;
+
+	qsort(items, count, sizeof(*items), check_compare);
+	for (size_t i = 0; i < count; i++) {
+		struct check *old = check_find(checks->items, checks->count, items[i].port);
+
+		if (kept && items[kept - 1].port == items[i].port) {
+			check_done(checks, &items[i]);
+			continue;
+		}
+		if (old) {
+			items[i].socket = take_ptr(old->socket);
+			items[i].refused = old->refused;
+		}
+		items[kept++] = items[i];
+	}
+	for (size_t i = 0; i < checks->count; i++)
+		check_done(checks, &checks->items[i]);
+	free(checks->items);
+	checks->items = items;
+	checks->count = kept;
+	for (size_t i = 0; i < kept; i++) {
+		if (!items[i].socket)
+			check_listen(checks, &items[i]);
+	}
+}
+
+static void on_answer(int status, const char *body, void *arg)
+{
+	auto_json cJSON *json = NULL;
+	struct checks *checks = arg;
+	struct json_node root, services;
+	struct check *items;
+	size_t count = 0;
+	const cJSON *item;
+
+	checks->asked = false;
+	if (status != 200 || json_parse(body, strlen(body), &json, NULL))
+		return;
+	root = json_root(json);
+	services = json_member(&root, "services");
+	checks->node_eligible = cJSON_IsTrue(json_member(&root, "nodeEligible").value);
+	checks->answered_ns = now_ns();
+	checks->answered = time(NULL);
+	items = xcalloc(CHECKS_MAX, sizeof(*items));
+	cJSON_ArrayForEach (item, services.value) {
+		if (count < CHECKS_MAX && check_read(item, &items[count]))
+			count++;
+	}
+	checks_replace(checks, items, count);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct checks *checks = arg;
+
+	(void)fd;
+	(void)what;
+	if (!checks->asked)
+		agent_get(checks->base, checks->socket_path, AGENT_PATH, on_answer, checks);
+	checks->asked = true;
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+struct checks *checks_new(struct event_base *base, const char *socket_path)
+{
+	struct checks *checks = xcalloc(1, sizeof(*checks));
+
+	checks->base = base;
+	checks->socket_path = socket_path;
+	checks->http = evhttp_new(base);
+	checks->timer = event_new(base, -1, EV_PERSIST, on_timer, checks);
+	if (!checks->http || !checks->timer || event_add(checks->timer, &poll_period) < 0)
+		out_of_memory(0);
+	evhttp_set_allowed_methods(checks->http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD);
+	evhttp_set_max_headers_size(checks->http, HEAD_MAX);
+	evhttp_set_max_body_size(checks->http, 0);
+	evhttp_set_timeout(checks->http, IDLE_S);
+	evhttp_set_gencb(checks->http, on_check, checks);
+	on_timer(-1, 0, checks);
+	return checks;
+}
+
+void checks_free(struct checks *checks)
+{
+	if (!checks)
+		return;
+	checks_replace(checks, NULL, 0);
+	evhttp_free(checks->http);
+	event_free(checks->timer);
+	free(checks);
+}
