@@ -24,6 +24,7 @@ enum setting_type {
 	SETTING_PREFIXES, /* struct prefix_set; repeatable */
 	SETTING_NUMBER,
 	SETTING_BOOL,
+	SETTING_CHOICE, /* unsigned int: which of the words in argument, by "|" */
 	SETTING_LEVEL,
 	SETTING_FILE,   /* which file to read; command line only */
 	SETTING_ACTION, /* max says which; command line only */
@@ -50,6 +51,10 @@ struct setting {
 #define BOOL_SETTING(option, key, member, help)                                                \
 	{                                                                                      \
 		option, key, SETTING_BOOL, offsetof(struct config, member), 0, 1, "BOOL", help \
+	}
+#define CHOICE_SETTING(option, key, member, words, help)                                        \
+	{                                                                                       \
+		option, key, SETTING_CHOICE, offsetof(struct config, member), 0, 0, words, help \
 	}
 #define ACTION_SETTING(option, action, help)                           \
 	{                                                              \
@@ -97,6 +102,14 @@ static const struct setting settings[] = {
 		     "attach with clsact even where the kernel has TCX (false)"),
 	BOOL_SETTING("auto-direct-node-routes", "autoDirectNodeRoutes", direct_routes,
 		     "routes to the pods of nodes on the same link (false)"),
+	CHOICE_SETTING("routing-mode", "routingMode", routing_mode, "native|tunnel",
+		       "how packets get to the pods of other nodes (native)"),
+	CHOICE_SETTING("tunnel-protocol", "tunnelProtocol", tunnel.protocol, "vxlan|geneve",
+		       "of the tunnel (vxlan)"),
+	NUMBER_SETTING("tunnel-port", "tunnelPort", tunnel_port, 0, 65535,
+		       "UDP port of the tunnel; 0: 8472 for VXLAN, 6081 for Geneve (0)"),
+	CHOICE_SETTING("underlay-protocol", "underlayProtocol", underlay_protocol, "ipv4|ipv6",
+		       "between the nodes, in the tunnel's outer packets (ipv4)"),
 	BOOL_SETTING("kubernetes", "kubernetes", kubernetes,
 		     "wait for the objects that tendril-kube hands over (false)"),
 	NUMBER_SETTING("pod-wait", "podWait", pod_wait_s, 1, 10,
@@ -244,6 +257,35 @@ static int bool_parse(const char *text, bool *ret_value)
 	return -EINVAL;
 }
 
+static int choice_set(const struct setting *setting, struct config *config, const char *text,
+		      struct errmsg *err)
+{
+	const size_t len = strlen(text);
+	unsigned int choice = 0;
+
+	for (const char *word = setting->argument; word; choice++) {
+		const char *end = strchrnul(word, '|');
+
+		if ((size_t)(end - word) == len && strncmp(word, text, len) == 0) {
+			*(unsigned int *)setting_member(setting, config) = choice;
+			return 0;
+		}
+		word = *end ? end + 1 : NULL;
+	}
+	return fail_plain(err, -EINVAL, "\"%s\" is not one of %s", text, setting->argument);
+}
+
+/* The word of a choice, and its length. */
+static const char *choice_word(const struct setting *setting, unsigned int choice, int *ret_len)
+{
+	const char *word = setting->argument;
+
+	while (choice--)
+		word = strchrnul(word, '|') + 1;
+	*ret_len = (int)(strchrnul(word, '|') - word);
+	return word;
+}
+
 static int text_set(const struct setting *setting, struct config *config, const char *text,
 		    struct errmsg *err)
 {
@@ -267,6 +309,8 @@ static int text_set(const struct setting *setting, struct config *config, const 
 		if (bool_parse(text, setting_member(setting, config)) < 0)
 			return fail_plain(err, -EINVAL, "\"%s\" is not true or false", text);
 		return 0;
+	case SETTING_CHOICE:
+		return choice_set(setting, config, text, err);
 	case SETTING_LEVEL:
 		if (log_level_parse(text, &config->log_level) < 0)
 			return fail_plain(err, -EINVAL, "\"%s\" is not error, warn, info or debug",
@@ -517,6 +561,13 @@ static int config_check(struct config *config, struct errmsg *err)
 	if (config->pod_cidr_count == 0 && !config->pod_cidrs_of_node &&
 	    (cidr_add(config, "10.127.0.0/24", err) || cidr_add(config, "fd00:10:127::/112", err)))
 		return err->code;
+	config->tunnel.ipv6 = config->underlay_protocol == UNDERLAY_IPV6;
+	config->tunnel.port = (uint16_t)config->tunnel_port;
+	if (!config->tunnel.port)
+		config->tunnel.port = config->tunnel.protocol == TUNNEL_VXLAN ? 8472 : 6081;
+	if (config->routing_mode == ROUTING_TUNNEL && config->direct_routes)
+		return fail_plain(err, -EINVAL,
+				  "autoDirectNodeRoutes is for routingMode native, not tunnel");
 	for (size_t i = 0; i < config->pod_cidr_count; i++) {
 		bool v4 = addr_is_v4(&config->pod_cidrs[i].addr);
 		unsigned int min = v4 ? 576 : 1280;
@@ -591,7 +642,7 @@ const char *config_difference(const struct config *a, const struct config *b)
 			same = memcmp(a->devices, b->devices, sizeof(a->devices)) == 0;
 		else if (setting->type == SETTING_PREFIXES)
 			same = prefixes_same((const void *)a_member, (const void *)b_member);
-		else if (setting->type == SETTING_NUMBER)
+		else if (setting->type == SETTING_NUMBER || setting->type == SETTING_CHOICE)
 			same = memcmp(a_member, b_member, sizeof(uint32_t)) == 0;
 		else if (setting->type == SETTING_BOOL && a_member != (const char *)&a->audit)
 			same = *(const bool *)a_member == *(const bool *)b_member;
@@ -609,7 +660,9 @@ static cJSON *setting_json(const struct setting *setting, const struct config *c
 	const void *member = (const char *)config + setting->offset;
 	const struct prefix_set *prefixes = member;
 	char text[ADDR_TEXT_MAX];
+	const char *word;
 	cJSON *array;
+	int len;
 
 	switch (setting->type) {
 	case SETTING_PATH:
@@ -618,6 +671,10 @@ static cJSON *setting_json(const struct setting *setting, const struct config *c
 		return cJSON_CreateNumber(*(const uint32_t *)member);
 	case SETTING_BOOL:
 		return cJSON_CreateBool(*(const bool *)member);
+	case SETTING_CHOICE:
+		word = choice_word(setting, *(const unsigned int *)member, &len);
+		snprintf(text, sizeof(text), "%.*s", len, word);
+		return cJSON_CreateString(text);
 	case SETTING_LEVEL:
 		return cJSON_CreateString(levels[config->log_level]);
 	case SETTING_PREFIXES:

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "agent/nodes/tunnel.h"
 #include "datapath/datapath.h"
 #include "lib/errmsg.h"
 #include "lib/inet.h"
@@ -14,6 +15,9 @@
 #define CONFIG_FILE_DEFAULT "/etc/tendril/agent.json"
 
 #define DEVICES_MAX 16
+
+enum routing_mode { ROUTING_NATIVE, ROUTING_TUNNEL };
+enum underlay_protocol { UNDERLAY_IPV4, UNDERLAY_IPV6 };
 
 /* Option --run-dir is "runDir" in agent.json, and so on; config.c has one table for both. */
 struct config {
@@ -39,7 +43,11 @@ struct config {
 	bool big_tcp; /* of pods that are added from now on */
 	bool force_clsact;
 	bool direct_routes; /* to the pods of nodes on the same link */
-	bool kubernetes;    /* tendril-kube hands over the objects of an API server */
+	enum routing_mode routing_mode;
+	struct tunnel_settings tunnel; /* ROUTING_TUNNEL; made of the two that follow, too */
+	unsigned int tunnel_port;      /* 0: that of the protocol */
+	enum underlay_protocol underlay_protocol;
+	bool kubernetes; /* tendril-kube hands over the objects of an API server */
 	unsigned int pod_wait_s;
 	struct datapath_limits limits;
 	enum log_level log_level;

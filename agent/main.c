@@ -169,6 +169,11 @@ static void maps_start(struct agent *agent)
 		log_error("services: %s", err.text);
 }
 
+static const struct tunnel_settings *tunnel_of(const struct config *config)
+{
+	return config->routing_mode == ROUTING_TUNNEL ? &config->tunnel : NULL;
+}
+
 static int endpoints_start(struct daemon *daemon, struct errmsg *err)
 {
 	const struct config *config = &daemon->config;
@@ -183,6 +188,7 @@ static int endpoints_start(struct daemon *daemon, struct errmsg *err)
 		.pod_cidr_count = config->pod_cidr_count,
 		.max = config->limits.endpoints,
 		.mtu = config->mtu,
+		.mtu_overhead = tunnel_of(config) ? tunnel_overhead(&config->tunnel) : 0,
 		.big_tcp = config->big_tcp,
 	};
 
@@ -231,6 +237,11 @@ static void on_nodes_change(void *arg)
 	nodes_sync(daemon->agent.nodes, !sync_missing(daemon->agent.sync));
 }
 
+static unsigned int tunnel_mtu(void *arg)
+{
+	return endpoints_mtu(arg);
+}
+
 static int nodes_start(struct daemon *daemon, struct errmsg *err)
 {
 	const struct nodes_options options = {
@@ -239,7 +250,12 @@ static int nodes_start(struct daemon *daemon, struct errmsg *err)
 		.pod_cidrs = daemon->config.pod_cidrs,
 		.pod_cidr_count = daemon->config.pod_cidr_count,
 		.direct_routes = daemon->config.direct_routes,
-		.datapath = daemon->config.masquerade ? daemon->agent.datapath : NULL,
+		.tunnel = tunnel_of(&daemon->config),
+		.tunnel_mtu = tunnel_mtu,
+		.arg = daemon->agent.endpoints,
+		.datapath = daemon->agent.datapath,
+		.load = &daemon->datapath,
+		.masquerade = daemon->config.masquerade,
 		.excluded = daemon->config.non_masquerade_cidrs,
 	};
 
@@ -256,7 +272,8 @@ static int objects_start(struct daemon *daemon, struct errmsg *err)
 		.run_dir = daemon->config.run_dir,
 		.kubernetes = daemon->config.kubernetes,
 		.pod_wait_s = daemon->config.pod_wait_s,
-		.all_nodes = daemon->config.direct_routes || daemon->config.masquerade,
+		.all_nodes = daemon->config.direct_routes || daemon->config.masquerade ||
+			     tunnel_of(&daemon->config),
 		.complete = cni_files_offer,
 		.nodes_changed = on_nodes_change,
 		.arg = daemon,
@@ -317,6 +334,7 @@ static int uplinks_start(struct daemon *daemon, struct errmsg *err)
 		.names = (const char(*)[IFNAMSIZ])daemon->config.devices,
 		.name_count = daemon->config.device_count,
 		.masquerade = daemon->config.masquerade,
+		.tunnel = tunnel_of(&daemon->config),
 	};
 
 	return uplinks_new(&options, &daemon->agent.uplinks, err);

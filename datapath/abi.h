@@ -18,7 +18,7 @@
 
 /* Grows whenever the layout of a pinned map changes.  The maps of ABI_OLDEST and later are taken
  * over under traffic; convert.c knows the differences, and README.md says how to add one. */
-#define ABI_VERSION 11
+#define ABI_VERSION 12
 #define ABI_OLDEST  6
 
 /* ---- limits and well-known numbers ---------------------------------------------------------- */
@@ -118,7 +118,9 @@ ABI_SIZE(struct cidr_key, 20);
 /* Value of cluster_map (LPM trie, key struct cidr_key): addresses that are inside the cluster, of
  * pods and nodes, and others that shall see pods under their own addresses. */
 struct cluster_entry {
-	struct addr node; /* whose pods these are; all zero: not those of another node */
+	/* Whose pods these are, or who has the address itself: where the tunnel leads.  All zero:
+	 * not another node's. */
+	struct addr node;
 };
 ABI_SIZE(struct cluster_entry, 16);
 
@@ -193,9 +195,11 @@ enum node_flag {
 	/* The program of the old maps comes after this one and is asked before a drop: it knows
 	 * connections that are not copied yet. */
 	NODE_TAKEOVER = 1 << 5,
-	NODE_CHAINED = 1 << 6,    /* chained_map is, or was, not empty */
-	NODE_MASQUERADE = 1 << 7, /* pods leave the cluster under the node's address */
-	NODE_POLLS_TCP = 1 << 8,  /* the agent looks into tcp_event_map by itself: do not wake it */
+	NODE_CHAINED = 1 << 6,      /* chained_map is, or was, not empty */
+	NODE_MASQUERADE = 1 << 7,   /* pods leave the cluster under the node's address */
+	NODE_TUNNEL = 1 << 9,       /* pods of other nodes are reached by tunnel_ifindex */
+	NODE_TUNNEL_IPV6 = 1 << 10, /* between the nodes it is IPv6 */
+	NODE_POLLS_TCP = 1 << 8, /* the agent looks into tcp_event_map by itself: do not wake it */
 };
 
 /* The one element of node_map, which the agent also maps into its memory. */
@@ -214,11 +218,14 @@ struct node_state {
 	__u16 snat_port_max;
 	struct addr snat_v4;
 	struct addr snat_v6;
-	__u32 host_ifindex; /* of HOST_DEVICE; 0: every device but those of endpoints counts as it
-			     */
-	__u32 tail_pad;
+	__u32 host_ifindex;   /* of HOST_DEVICE; 0: every device but those of endpoints counts as it
+			       */
+	__u32 tunnel_ifindex; /* NODE_TUNNEL */
 };
 ABI_SIZE(struct node_state, 64);
+
+/* Network identifier of all tunnel packets; those with another are somebody else's. */
+#define TUNNEL_VNI 84
 
 /* ---- connection state ----------------------------------------------------------------------- */
 
@@ -587,29 +594,31 @@ ABI_SIZE(struct tcp_event, 144);
 
 /* Number, name, text for people.  The enum, the counters and the CLI use this table.  Numbers are
  * never used again. */
-#define DROP_REASONS(X)                                                          \
-	X(1, TRUNCATED, "packet shorter than its headers say")                   \
-	X(2, SPOOFED_ADDRESS, "source address is not the pod's own")             \
-	X(3, SPOOFED_MAC, "source MAC is not the pod's own")                     \
-	X(4, UNKNOWN_PROTOCOL, "not IPv4, IPv6 or ARP")                          \
-	X(5, BAD_HEADER, "malformed or forbidden header")                        \
-	X(6, EGRESS_DENIED, "egress policy of the sender does not allow it")     \
-	X(7, INGRESS_DENIED, "ingress policy of the receiver does not allow it") \
-	X(8, NOT_OPENED, "answer to a connection that was never opened")         \
-	X(9, FRAGMENT, "fragment whose first part was not seen")                 \
-	X(10, NO_SERVICE, "service address without such a port")                 \
-	X(11, NO_BACKEND, "service without a ready endpoint")                    \
-	X(12, NO_ENDPOINT, "no pod has this address")                            \
-	X(13, UNRELATED_ERROR, "ICMP error that belongs to no connection")       \
-	X(14, NAT_FULL, "no room to remember a service translation")             \
-	X(15, REWRITE_FAILED, "packet could not be rewritten or redirected")     \
-	X(16, RATE_LIMITED, "more neighbours asked for than a pod may")          \
-	X(17, NO_LOCAL_BACKEND, "service without an endpoint on this node")      \
-	X(18, SOURCE_RANGE, "client is not in loadBalancerSourceRanges")         \
-	X(19, NO_ROUTE, "the node has no route to the backend or the client")    \
-	X(20, TOO_BIG, "packet does not fit into the route's MTU")               \
-	X(21, TTL_EXCEEDED, "packet has passed too many routers")                \
-	X(22, NO_MASQUERADE, "what leaves the cluster must be TCP, UDP, SCTP or ping")
+#define DROP_REASONS(X)                                                                \
+	X(1, TRUNCATED, "packet shorter than its headers say")                         \
+	X(2, SPOOFED_ADDRESS, "source address is not the pod's own")                   \
+	X(3, SPOOFED_MAC, "source MAC is not the pod's own")                           \
+	X(4, UNKNOWN_PROTOCOL, "not IPv4, IPv6 or ARP")                                \
+	X(5, BAD_HEADER, "malformed or forbidden header")                              \
+	X(6, EGRESS_DENIED, "egress policy of the sender does not allow it")           \
+	X(7, INGRESS_DENIED, "ingress policy of the receiver does not allow it")       \
+	X(8, NOT_OPENED, "answer to a connection that was never opened")               \
+	X(9, FRAGMENT, "fragment whose first part was not seen")                       \
+	X(10, NO_SERVICE, "service address without such a port")                       \
+	X(11, NO_BACKEND, "service without a ready endpoint")                          \
+	X(12, NO_ENDPOINT, "no pod has this address")                                  \
+	X(13, UNRELATED_ERROR, "ICMP error that belongs to no connection")             \
+	X(14, NAT_FULL, "no room to remember a service translation")                   \
+	X(15, REWRITE_FAILED, "packet could not be rewritten or redirected")           \
+	X(16, RATE_LIMITED, "more neighbours asked for than a pod may")                \
+	X(17, NO_LOCAL_BACKEND, "service without an endpoint on this node")            \
+	X(18, SOURCE_RANGE, "client is not in loadBalancerSourceRanges")               \
+	X(19, NO_ROUTE, "the node has no route to the destination")                    \
+	X(20, TOO_BIG, "packet does not fit into the route's MTU")                     \
+	X(21, TTL_EXCEEDED, "packet has passed too many routers")                      \
+	X(22, NO_MASQUERADE, "what leaves the cluster must be TCP, UDP, SCTP or ping") \
+	X(23, TUNNEL_NETWORK, "tunnel packet of another network")                      \
+	X(24, TUNNEL_SOURCE, "source address is not of the node that sent it through the tunnel")
 
 #define X(num, name, text) DROP_##name = (num),
 enum drop_reason { DROP_NONE, DROP_REASONS(X) DROP_REASON_COUNT };

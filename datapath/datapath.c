@@ -25,6 +25,7 @@
 #include "lib/auto.h"
 #include "pods.skel.h"
 #include "tcp.skel.h"
+#include "tunnel.skel.h"
 #include "uplink.skel.h"
 
 #define LOG_MODULE "datapath"
@@ -415,6 +416,14 @@ int datapath_load_tcp(struct datapath *datapath, const struct datapath_options *
 	if (ret)
 		tcp_detach(datapath);
 	return ret;
+}
+
+int datapath_load_tunnel(struct datapath *datapath, const struct datapath_options *options,
+			 struct errmsg *err)
+{
+	if (program_find(datapath, "from_tunnel"))
+		return 0;
+	return object_open(datapath, tunnel_bpf__elf_bytes, options, err);
 }
 
 int datapath_restore_links(struct datapath *datapath, const struct datapath_options *options,

@@ -7,6 +7,7 @@
  *   maps/NAME        every map
  *   links/host       TCX link of tendril0
  *   links/uplink-N-in, -out   TCX links of the device with this index
+ *   links/tunnel-in, -out     TCX links of the tunnel device
  *   links/NAME       cgroup links, one for each socket program
  *   links/tcp_state  tracepoint that reports closed TCP connections
  *   version          array of one __u32, ABI_VERSION
@@ -111,6 +112,14 @@ int datapath_attach_uplink(struct datapath *datapath, int ifindex, struct errmsg
 /* Detaches them from all devices but these. */
 void datapath_keep_uplinks(struct datapath *datapath, const int *ifindexes, size_t count);
 bool datapath_uplink_attached(struct datapath *datapath, int ifindex);
+
+/* Loads from_tunnel and to_tunnel, and attaches both to the tunnel device, as with uplinks. */
+int datapath_load_tunnel(struct datapath *datapath, const struct datapath_options *options,
+			 struct errmsg *err);
+int datapath_attach_tunnel(struct datapath *datapath, int ifindex, struct errmsg *err);
+bool datapath_tunnel_attached(struct datapath *datapath, int ifindex);
+/* Removes the links of a tunnel device that was there before. */
+void datapath_drop_tunnel(struct datapath *datapath);
 
 bool datapath_uses_tcx(const struct datapath *datapath);
 bool datapath_socket_services(const struct datapath *datapath); /* attached and in force */

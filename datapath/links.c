@@ -301,6 +301,39 @@ bool datapath_host_attached(struct datapath *datapath, int ifindex)
 	return place_attached(datapath, &host_place, ifindex);
 }
 
+/* ---- the tunnel device ------------------------------------------------------------------------
+ */
+
+#define TUNNEL_PIN "tunnel-"
+
+static const struct place tunnel_places[] = {
+	{ TUNNEL_PIN "in", "from_tunnel", TCX_INGRESS, BPF_TC_INGRESS },
+	{ TUNNEL_PIN "out", "to_tunnel", TCX_EGRESS, BPF_TC_EGRESS },
+};
+
+int datapath_attach_tunnel(struct datapath *datapath, int ifindex, struct errmsg *err)
+{
+	int ret = 0;
+
+	for (size_t i = 0; !ret && i < ARRAY_SIZE(tunnel_places); i++)
+		ret = place_attach(datapath, &tunnel_places[i], ifindex, err);
+	return ret;
+}
+
+bool datapath_tunnel_attached(struct datapath *datapath, int ifindex)
+{
+	return place_attached(datapath, &tunnel_places[0], ifindex) &&
+	       place_attached(datapath, &tunnel_places[1], ifindex);
+}
+
+void datapath_drop_tunnel(struct datapath *datapath)
+{
+	char path[PIN_PATH_MAX];
+
+	for (size_t i = 0; i < ARRAY_SIZE(tunnel_places); i++)
+		link_remove(link_path(datapath->pin_dir, tunnel_places[i].link, path));
+}
+
 /* ---- uplinks -------------------------------------------------------------------------------- */
 
 #define UPLINK_PIN "uplink-" /* and the interface index, and the direction */
@@ -599,7 +632,8 @@ static int link_take_over(const char *name, void *arg)
 	link_path(datapath->pin_dir, name, path);
 	program = program_find(datapath, strcmp(name, "host") ? name : "to_pod");
 	fd = bpf_obj_get(path);
-	if (!strncmp(name, UPLINK_PIN, strlen(UPLINK_PIN))) {
+	if (!strncmp(name, UPLINK_PIN, strlen(UPLINK_PIN)) ||
+	    !strncmp(name, TUNNEL_PIN, strlen(TUNNEL_PIN))) {
 		/* Whose program is replaced when its device is looked at. */
 		if (fd >= 0 && !link_ifindex(fd))
 			unlink(path);

@@ -16,6 +16,7 @@ void route_message(struct netlink_message *message, uint16_t type, uint16_t flag
 	header->rtm_scope =
 		addr_is_v4(&route->dst.addr) && on_link ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
 	header->rtm_type = RTN_UNICAST;
+	header->rtm_flags = route->onlink ? RTNH_F_ONLINK : 0;
 	netlink_put_addr(&message->header, RTA_DST, &route->dst.addr);
 	if (!on_link)
 		netlink_put_addr(&message->header, RTA_GATEWAY, &route->gateway);

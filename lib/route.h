@@ -10,6 +10,7 @@ struct route {
 	struct addr gateway; /* zero: dst is on the link */
 	struct addr source;  /* preferred source address; zero: the kernel's choice */
 	uint32_t ifindex;    /* 0: by the gateway */
+	bool onlink;         /* the gateway is behind ifindex, whatever other routes say */
 	uint8_t protocol;    /* rtm_protocol: who made it */
 };
 

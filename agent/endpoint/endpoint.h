@@ -54,7 +54,8 @@ struct endpoints_options { /* pointers are borrowed; the first four outlive the 
 	const struct prefix *pod_cidrs;
 	size_t pod_cidr_count;
 	uint32_t max;     /* 0: as struct datapath_limits says */
-	unsigned int mtu; /* of pods; 0: of the default route's device */
+	unsigned int mtu; /* of pods; 0: of the default route's device, less mtu_overhead */
+	unsigned int mtu_overhead;
 	bool big_tcp;
 };
 
@@ -65,6 +66,8 @@ int endpoints_new(const struct endpoints_options *options, struct endpoints **re
 /* Sets the ranges of pod addresses, if none were known at the start. */
 int endpoints_set_pod_cidrs(struct endpoints *endpoints, const struct prefix *cidrs, size_t count,
 			    struct errmsg *err);
+/* What a pod that is added now gets. */
+unsigned int endpoints_mtu(struct endpoints *endpoints);
 void endpoints_free(struct endpoints *endpoints); /* leaves the node as it is */
 /* Removes everything that RUN_DIR and the pin directory tell of, also of earlier agents. */
 int endpoints_cleanup(const char *run_dir, struct errmsg *err);

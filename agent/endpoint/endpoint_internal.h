@@ -94,7 +94,8 @@ struct endpoints {
 	struct datapath *datapath;
 	struct store *store;
 	struct sync *sync;
-	unsigned int mtu; /* of pods; 0: of the default route's device */
+	unsigned int mtu; /* of pods; 0: of the default route's device, less mtu_overhead */
+	unsigned int mtu_overhead;
 	bool big_tcp;
 	bool started; /* the endpoints of an earlier agent have been taken over */
 	struct netns_id home;

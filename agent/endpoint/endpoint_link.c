@@ -351,6 +351,12 @@ unsigned int default_mtu(struct netlink *netlink)
 	return MTU_DEFAULT;
 }
 
+unsigned int endpoints_mtu(struct endpoints *endpoints)
+{
+	return endpoints->mtu ? endpoints->mtu
+			      : default_mtu(&endpoints->netlink) - endpoints->mtu_overhead;
+}
+
 struct address_list {
 	struct addr *items;
 	size_t count;

@@ -235,6 +235,7 @@ int endpoints_new(const struct endpoints_options *options, struct endpoints **re
 	endpoints->sync = options->sync;
 	endpoints->run_dir = options->run_dir;
 	endpoints->mtu = options->mtu;
+	endpoints->mtu_overhead = options->mtu_overhead;
 	endpoints->big_tcp = options->big_tcp;
 	endpoints->netlink = (struct netlink)NETLINK_INIT;
 	endpoints->steps = endpoint_steps;

@@ -176,9 +176,7 @@ static int reserve(struct endpoint_add *add, struct errmsg *err)
 			"no pod CIDR is known: the Node object has not told podCIDRs yet");
 	}
 	if (endpoint->mtu == 0)
-		endpoint->mtu = endpoints->mtu;
-	if (endpoint->mtu == 0)
-		endpoint->mtu = default_mtu(&endpoints->netlink);
+		endpoint->mtu = endpoints_mtu(endpoints);
 	if (endpoint->mtu < MTU_MIN_IPV6 && endpoint_has_ipv6(endpoint)) {
 		add->cni_code = CNI_INVALID_CONFIG;
 		return fail_plain(err, -EINVAL,

@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 
 #include "agent/nodes/cluster.h"
+#include "datapath/maps.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/log.h"
@@ -25,9 +26,10 @@
 
 struct node_route {
 	struct route route;
-	char *node;    /* name; "" if only the kernel knows the route */
-	int error;     /* negative errno of the last attempt; 0: it is there */
-	char why[192]; /* in the kernel's words */
+	struct addr address; /* of the node, where the tunnel leads; zero: it has none that fits */
+	char *node;          /* name; "" if only the kernel knows the route */
+	int error;           /* negative errno of the last attempt; 0: it is there */
+	char why[192];       /* in the kernel's words */
 };
 
 struct routes {
@@ -44,9 +46,17 @@ struct nodes {
 	bool doubt; /* a notification of this turn matters */
 	struct routes routes;
 	struct cluster *cluster; /* NULL: no program asks who is inside */
+	uint32_t tunnel_ifindex; /* 0: there is no tunnel device */
+	bool tunnel_attached;
+	char tunnel_problem[sizeof(((struct errmsg *)NULL)->text)];
 	bool complete;
-	char text[400];
+	char text[600];
 };
+
+static bool has_routes(const struct nodes *nodes)
+{
+	return nodes->options.direct_routes || nodes->options.tunnel;
+}
 
 /* ---- lists of routes ------------------------------------------------------------------------- */
 
@@ -114,6 +124,17 @@ static bool is_own_range(const struct nodes *nodes, const struct prefix *range)
 	return false;
 }
 
+/* Of the node, as it is reached for this range (NULL: any): in the tunnel's family, or in the
+ * range's own. */
+static struct addr node_address(const struct nodes *nodes, const struct object *node,
+				const struct prefix *range)
+{
+	const struct tunnel_settings *tunnel = nodes->options.tunnel;
+	bool ipv6 = tunnel ? tunnel->ipv6 : range && !addr_is_v4(&range->addr);
+
+	return ipv6 ? node->node.internal_v6 : node->node.internal_v4;
+}
+
 static void route_wanted(const struct nodes *nodes, const struct object *node,
 			 const struct prefix *range, struct routes *wanted)
 {
@@ -121,15 +142,20 @@ static void route_wanted(const struct nodes *nodes, const struct object *node,
 	char text[ADDR_TEXT_MAX];
 
 	item->node = xstrdup(node->name);
-	item->route.dst = *range;
-	item->route.protocol = NODE_ROUTE_PROTOCOL;
-	item->route.gateway =
-		addr_is_v4(&range->addr) ? node->node.internal_v4 : node->node.internal_v6;
+	item->route = (struct route){ .dst = *range, .protocol = NODE_ROUTE_PROTOCOL };
+	item->address = node_address(nodes, node, range);
+	if (nodes->options.tunnel) { /* one next hop for a range: its first address */
+		item->route.gateway = range->addr;
+		item->route.ifindex = nodes->tunnel_ifindex;
+		item->route.onlink = true;
+	} else {
+		item->route.gateway = item->address;
+	}
 	if (is_own_range(nodes, range)) {
 		item->error = -EADDRINUSE;
 		snprintf(item->why, sizeof(item->why), "%s overlaps this node's own range",
 			 prefix_format(range, text));
-	} else if (addr_is_zero(&item->route.gateway)) {
+	} else if (addr_is_zero(&item->address)) {
 		item->error = -EDESTADDRREQ;
 		snprintf(item->why, sizeof(item->why), "%s: the node has no InternalIP for it",
 			 prefix_format(range, text));
@@ -173,7 +199,8 @@ static int route_each(const struct nlmsghdr *header, void *arg)
 
 		item->node = xstrdup("");
 		item->route = route;
-		item->route.ifindex = 0; /* follows from the gateway */
+		if (!addr_equal(&route.gateway, &route.dst.addr)) /* as through the tunnel */
+			item->route.ifindex = 0;                  /* follows from the gateway */
 	}
 	return 0;
 }
@@ -250,7 +277,8 @@ static void routes_apply(struct nodes *nodes, const struct routes *installed, st
 			route_drop(nodes, have++);
 		if (have == end || have->error || !prefix_equal(&have->route.dst, &item->route.dst))
 			route_set(nodes, item, false);
-		else if (!addr_equal(&have->route.gateway, &item->route.gateway))
+		else if (!addr_equal(&have->route.gateway, &item->route.gateway) ||
+			 have->route.ifindex != item->route.ifindex)
 			route_set(nodes, item, true);
 		have += have < end && prefix_equal(&have->route.dst, &item->route.dst);
 	}
@@ -258,11 +286,70 @@ static void routes_apply(struct nodes *nodes, const struct routes *installed, st
 		route_drop(nodes, have++);
 }
 
+/* ---- the tunnel ------------------------------------------------------------------------------ */
+
+static int tunnel_attach(struct nodes *nodes, struct errmsg *err)
+{
+	const struct nodes_options *options = &nodes->options;
+	struct node_state *state = maps_node(options->datapath);
+	int ifindex = (int)nodes->tunnel_ifindex;
+	int ret = datapath_load_tunnel(options->datapath, options->load, err);
+
+	if (!ret && state->tunnel_ifindex == nodes->tunnel_ifindex && nodes->tunnel_attached &&
+	    datapath_tunnel_attached(options->datapath, ifindex))
+		return 0;
+	if (!ret)
+		ret = datapath_attach_tunnel(options->datapath, ifindex, err);
+	if (ret)
+		return ret;
+	nodes->tunnel_attached = true;
+	state->tunnel_ifindex = nodes->tunnel_ifindex;
+	state->flags &= ~(uint32_t)NODE_TUNNEL_IPV6;
+	state->flags |= NODE_TUNNEL | (options->tunnel->ipv6 ? NODE_TUNNEL_IPV6 : 0);
+	return 0;
+}
+
+/* The device and its programs.  What is missing is tried again with the next change of a link. */
+static void tunnel_refresh(struct nodes *nodes)
+{
+	const struct nodes_options *options = &nodes->options;
+	bool changed = false;
+	struct errmsg err = {};
+	int ret;
+
+	if (!options->tunnel)
+		return;
+	ret = tunnel_ensure(&nodes->netlink, options->tunnel, options->tunnel_mtu(options->arg),
+			    &nodes->tunnel_ifindex, &changed, &err);
+	if (!ret)
+		ret = tunnel_attach(nodes, &err);
+	if (ret && strcmp(nodes->tunnel_problem, err.text) != 0)
+		log_error("tunnel: %s", err.text);
+	snprintf(nodes->tunnel_problem, sizeof(nodes->tunnel_problem), "%s", ret ? err.text : "");
+}
+
+/* Leaves nothing of a tunnel that was configured before. */
+static int tunnel_drop(struct nodes *nodes, struct errmsg *err)
+{
+	struct node_state *state = maps_node(nodes->options.datapath);
+	auto_netlink struct netlink netlink = NETLINK_INIT;
+	int ret;
+
+	if (!(state->flags & NODE_TUNNEL))
+		return 0;
+	state->flags &= ~(uint32_t)(NODE_TUNNEL | NODE_TUNNEL_IPV6);
+	state->tunnel_ifindex = 0;
+	datapath_drop_tunnel(nodes->options.datapath);
+	ret = netlink_open(&netlink, -1, err);
+	return ret ? ret : tunnel_remove(&netlink, err);
+}
+
 /* Takes the kernel's list for what is there, and brings it in line. */
 static void routes_refresh(struct nodes *nodes)
 {
 	struct errmsg err = {};
 
+	tunnel_refresh(nodes);
 	if (routes_read(&nodes->netlink, &nodes->routes, &err) < 0)
 		log_warn("%s", err.text);
 	nodes_sync(nodes, nodes->complete);
@@ -280,17 +367,20 @@ static void cluster_sync(struct nodes *nodes, const struct routes *wanted)
 		cluster_add(cluster, &options->excluded.items[i], NULL);
 	for (const struct object *node = store_first(store, OBJECT_NODE); node;
 	     node = store_next(store, node)) {
+		const struct addr address = node_address(nodes, node, NULL);
+		bool remote = options->tunnel && !nodes_is_local(nodes, node);
+
 		for (size_t i = 0; i < node->node.address_count; i++) {
 			struct prefix whole = prefix_of(&node->node.addresses[i], 128);
 
-			cluster_add(cluster, &whole, NULL);
+			cluster_add(cluster, &whole, remote ? &address : NULL);
 		}
 	}
 	for (size_t i = 0; i < wanted->count; i++) {
 		const struct node_route *item = &wanted->items[i];
 
 		if (item->error != -EADDRINUSE)
-			cluster_add(cluster, &item->route.dst, &item->route.gateway);
+			cluster_add(cluster, &item->route.dst, &item->address);
 	}
 	for (size_t i = 0; i < options->pod_cidr_count; i++)
 		cluster_add(cluster, &options->pod_cidrs[i], NULL);
@@ -302,17 +392,17 @@ void nodes_sync(struct nodes *nodes, bool complete)
 	struct routes wanted = {};
 	bool now_complete = complete && !nodes->complete;
 
-	if (!nodes->options.direct_routes && !nodes->cluster)
+	if (!has_routes(nodes) && !nodes->cluster)
 		return;
 	nodes->complete = complete;
-	if (now_complete && nodes->options.direct_routes) {
+	if (now_complete && has_routes(nodes)) {
 		routes_refresh(nodes); /* those of nodes that are gone, made by an earlier agent */
 		return;
 	}
 	routes_wanted(nodes, &wanted);
 	if (nodes->cluster)
 		cluster_sync(nodes, &wanted);
-	if (!nodes->options.direct_routes) {
+	if (!has_routes(nodes)) {
 		routes_done(&wanted);
 		return;
 	}
@@ -339,6 +429,8 @@ static bool notice_matters(const struct nodes *nodes, const struct nlmsghdr *not
 	switch (notice->nlmsg_type) {
 	case RTM_NEWADDR:
 		return true;
+	case RTM_DELLINK:
+		return link->ifi_index == (int)nodes->tunnel_ifindex;
 	case RTM_NEWLINK: /* IPv4 routes go without a notice when their link goes down */
 		return link->ifi_flags & IFF_UP && link->ifi_index < ENDPOINT_IFINDEX_BASE;
 	case RTM_DELROUTE:
@@ -396,6 +488,8 @@ const char *nodes_routing(const struct nodes *nodes, const struct object *node)
 {
 	if (nodes_is_local(nodes, node))
 		return "local";
+	if (nodes->options.tunnel)
+		return nodes->options.tunnel->protocol == TUNNEL_VXLAN ? "vxlan" : "geneve";
 	return nodes->options.direct_routes ? "direct" : "host";
 }
 
@@ -414,6 +508,10 @@ const char *nodes_problem(struct nodes *nodes, const struct object *node)
 
 void nodes_problems(struct nodes *nodes, void (*found)(const char *text, void *arg), void *arg)
 {
+	if (*nodes->tunnel_problem) {
+		snprintf(nodes->text, sizeof(nodes->text), "Tunnel: %s", nodes->tunnel_problem);
+		found(nodes->text, arg);
+	}
 	for (size_t i = 0; i < nodes->routes.count; i++) {
 		const struct node_route *item = &nodes->routes.items[i];
 
@@ -433,7 +531,7 @@ int nodes_new(const struct nodes_options *options, struct nodes **ret, struct er
 	*ret = nodes;
 	nodes->options = *options;
 	nodes->netlink = (struct netlink)NETLINK_INIT;
-	if (options->datapath) {
+	if (options->masquerade || options->tunnel) {
 		int failed;
 
 		nodes->cluster = xcalloc(1, sizeof(*nodes->cluster));
@@ -441,7 +539,9 @@ int nodes_new(const struct nodes_options *options, struct nodes **ret, struct er
 		if (failed)
 			return fail(err, failed, "read cluster_map");
 	}
-	if (!options->direct_routes)
+	if (!options->tunnel && tunnel_drop(nodes, err) < 0)
+		return err->code;
+	if (!has_routes(nodes))
 		return 0;
 	if (netlink_open(&nodes->netlink, -1, err) < 0)
 		return err->code;
@@ -481,5 +581,5 @@ int nodes_cleanup(struct errmsg *err)
 	for (size_t i = 0; i < nodes.routes.count; i++)
 		route_delete(&nodes, &nodes.routes.items[i]);
 	routes_done(&nodes.routes);
-	return ret;
+	return ret ? ret : tunnel_remove(&netlink, err);
 }

@@ -8,10 +8,11 @@
 
 #include <stdbool.h>
 
+#include "agent/nodes/tunnel.h"
+#include "datapath/datapath.h"
 #include "lib/errmsg.h"
 #include "policy/objects/store.h"
 
-struct datapath;
 struct event_base;
 struct nodes;
 
@@ -24,9 +25,13 @@ struct nodes_options {
 	const struct prefix *pod_cidrs; /* of this node; borrowed */
 	size_t pod_cidr_count;
 	bool direct_routes; /* keep routes by the nodes' own addresses, which share a link */
-	/* Tells it what is inside the cluster; NULL: it needs not know. */
+	const struct tunnel_settings *tunnel; /* packets to other nodes' pods take it; or NULL */
+	unsigned int (*tunnel_mtu)(void *arg);
+	void *arg;
 	struct datapath *datapath;
-	struct prefix_set excluded; /* counts as inside, too: nonMasqueradeCIDRs */
+	const struct datapath_options *load; /* those of datapath_open(); borrowed */
+	bool masquerade;                     /* the datapath must know what is inside */
+	struct prefix_set excluded;          /* counts as inside, too: nonMasqueradeCIDRs */
 };
 
 /* Reads which of our routes the kernel has.  Changes nothing before nodes_sync(). */
@@ -42,7 +47,8 @@ void nodes_sync(struct nodes *nodes, bool complete);
 /* Whether the object is this node: it has one of its addresses. */
 bool nodes_is_local(const struct nodes *nodes, const struct object *node);
 
-/* How its pods are reached: "local", "direct" or "host" (by routes that are not ours). */
+/* How its pods are reached: "local", "direct", "vxlan", "geneve" or "host" (by routes that are not
+ * ours). */
 const char *nodes_routing(const struct nodes *nodes, const struct object *node);
 
 /* Why a node's pods cannot be reached, or NULL; a sentence, valid until the next call. */

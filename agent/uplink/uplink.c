@@ -184,7 +184,7 @@ static int devices_read(struct uplinks *uplinks, struct uplink_list *ret, struct
 
 static bool is_needed(const struct uplinks *uplinks)
 {
-	return uplinks->options.masquerade ||
+	return uplinks->options.masquerade || uplinks->options.tunnel ||
 	       maps_node(uplinks->options.datapath)->node_port_max != 0;
 }
 

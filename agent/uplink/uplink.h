@@ -22,6 +22,7 @@ struct uplinks_options {
 	const char (*names)[IFNAMSIZ];
 	size_t name_count;
 	bool masquerade; /* what pods send out of the cluster */
+	bool tunnel;     /* what pods send to other nodes' own addresses takes it */
 };
 
 struct uplinks;

@@ -245,4 +245,12 @@ __weak int icmp_error_translate(struct __sk_buff *skb, struct packet *pkt)
 	return icmp_error_rewrite(skb, pkt, &sent, l4_offset, work);
 }
 
+/* What was translated on its way there becomes on its way back what its receiver expects.  Not a
+ * translated flow: nothing. */
+static __always_inline int reply_translate(struct __sk_buff *skb, struct packet *pkt)
+{
+	return pkt->kind == PACKET_ICMP_ERROR ? icmp_error_translate(skb, pkt)
+					      : nat_reply(skb, pkt);
+}
+
 #endif

@@ -155,8 +155,7 @@ static __always_inline int pod_untranslate(struct __sk_buff *skb, struct packet 
 {
 	if (pkt->fragment == FRAGMENT_ORPHAN)
 		return DROP_FRAGMENT;
-	return pkt->kind == PACKET_ICMP_ERROR ? icmp_error_translate(skb, pkt)
-					      : nat_reply(skb, pkt);
+	return reply_translate(skb, pkt);
 }
 
 /*

@@ -10,12 +10,9 @@
  * What is not translated goes on as if these programs were not there (TC_ACT_UNSPEC: other
  * programs of the device see it).  A pod's answers are translated and sent on by from_pod.
  */
-#include <linux/if_packet.h>
-
 #include "datapath/bpf/device.bpf.h"
 #include "datapath/bpf/masquerade.bpf.h"
-#include "datapath/bpf/reject.bpf.h"
-#include "datapath/bpf/verdict.bpf.h"
+#include "datapath/bpf/outside.bpf.h"
 
 /* The address that it came to: enum ipcache_flag. */
 static __always_inline __u32 uplink_flags(const struct packet *pkt)
@@ -34,52 +31,6 @@ static __always_inline int uplink_find_source(struct packet *pkt)
 	pkt->src.identity = entry.identity;
 	pkt->src_claimed = entry.identity;
 	return entry.slot || entry.flags & IPCACHE_HOST ? DROP_SPOOFED_ADDRESS : DROP_NONE;
-}
-
-static __always_inline int uplink_translate(struct __sk_buff *skb, struct packet *pkt)
-{
-	int reason;
-
-	if (pkt->kind != PACKET_ICMP_ERROR)
-		return nat_request(skb, pkt);
-	reason = icmp_error_translate(skb, pkt);
-	if (!reason && !pkt->translated && !(pkt->dst_flags & IPCACHE_HOST))
-		return DROP_UNRELATED_ERROR;
-	return reason;
-}
-
-/* What becomes of a packet whose destination is a backend, or a client, by now. */
-static __always_inline int uplink_deliver(struct __sk_buff *skb, struct packet *pkt)
-{
-	const struct nat_work *work = nat_work();
-	int reason;
-
-	if (pkt->forwarded)
-		return DROP_NONE;
-	reason = find_by_address(pkt, NULL);
-	if (reason)
-		return reason;
-	if (work && work->way_flags & NAT_REQUEST) /* from_pod translates the answers */
-		nat_mark_translated(pkt->dst.slot);
-	return pkt->dst.slot && verdict_is_needed(pkt) ? verdict(skb, pkt) : DROP_NONE;
-}
-
-static __always_inline int uplink_send(const struct packet *pkt)
-{
-	if (pkt->forwarded)
-		return TC_ACT_REDIRECT;
-	if (!pkt->dst.slot || pkt->dst.flags & ENDPOINT_CHAINED)
-		return TC_ACT_UNSPEC; /* a backend in the node's own stack, or behind another plugin
-				       */
-	verdict_report(pkt, DIR_INGRESS);
-	stats_received(pkt);
-	return (int)bpf_redirect_peer((int)(ENDPOINT_IFINDEX_BASE + pkt->dst.slot), 0);
-}
-
-/* Whether the client is told why. */
-static __always_inline bool uplink_is_answered(int reason)
-{
-	return reason == DROP_NO_BACKEND || reason == DROP_TOO_BIG || reason == DROP_TTL_EXCEEDED;
 }
 
 SEC("tc")
@@ -104,22 +55,44 @@ int from_uplink(struct __sk_buff *skb)
 	if (!reason && !pkt.translated)
 		return TC_ACT_UNSPEC;
 	if (!reason)
-		reason = uplink_deliver(skb, &pkt);
+		reason = uplink_find_receiver(&pkt);
+	if (!reason && pkt.dst.slot && verdict_is_needed(&pkt))
+		reason = verdict(skb, &pkt);
 	if (!reason)
 		return uplink_send(&pkt);
 	drop_count(&pkt, reason, DIR_INGRESS);
 	return uplink_is_answered(reason) ? reject(skb, &pkt, reason) : TC_ACT_SHOT;
 }
 
-/* The pod whose own packet this is, if pods are masqueraded. */
+/* The pod whose own packet this may be, if that matters. */
 static __always_inline const struct endpoint_entry *uplink_sender(const struct __sk_buff *skb)
 {
 	const struct endpoint_entry *endpoint;
 
-	if (!skb->ingress_ifindex || !(node_flags() & NODE_MASQUERADE))
+	if (!skb->ingress_ifindex || !(node_flags() & (NODE_MASQUERADE | NODE_TUNNEL)))
 		return NULL;
 	endpoint = endpoint_get(device_slot(skb->ingress_ifindex));
 	return endpoint && !(endpoint->flags & ENDPOINT_CHAINED) ? endpoint : NULL;
+}
+
+/* What a pod says to another node itself takes the tunnel as well: the network between them need
+ * not know pods.  The host's stack routes it here because the tunnel's own packets go here, too. */
+static __noinline bool uplink_is_for_tunnel(const struct packet *pkt)
+{
+	struct cidr_key key = { .prefixlen = 128, .addr = pkt->flow.daddr };
+	const struct cluster_entry *entry;
+
+	if (!(node_flags() & NODE_TUNNEL))
+		return false;
+	entry = bpf_map_lookup_elem(&cluster_map, &key);
+	return entry && !addr_is_zero(&entry->node);
+}
+
+static __always_inline int uplink_into_tunnel(void)
+{
+	const struct node_state *node = node_get();
+
+	return node ? (int)bpf_redirect((int)node->tunnel_ifindex, 0) : TC_ACT_SHOT;
 }
 
 SEC("tc")
@@ -138,10 +111,11 @@ int to_uplink(struct __sk_buff *skb)
 		packet_fragment(&pkt);
 	if (pod && endpoint_has_addr(pod, pkt.ipv6, &pkt.flow.saddr)) {
 		pkt.src.slot = device_slot(skb->ingress_ifindex);
-		reason = masquerade(skb, &pkt);
+		if (uplink_is_for_tunnel(&pkt))
+			return uplink_into_tunnel();
+		reason = node_flags() & NODE_MASQUERADE ? masquerade(skb, &pkt) : DROP_NONE;
 	} else {
-		reason = pkt.kind == PACKET_ICMP_ERROR ? icmp_error_translate(skb, &pkt)
-						       : nat_reply(skb, &pkt);
+		reason = reply_translate(skb, &pkt);
 	}
 	return reason ? drop(&pkt, reason, DIR_EGRESS) : TC_ACT_UNSPEC;
 }

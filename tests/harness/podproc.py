@@ -21,6 +21,7 @@ a pod's socket.  One process per pod keeps a probe at a millisecond instead of a
     {"op": "sniffed", "contains": HEX}                 how many of them contain these bytes
     {"op": "inject", "frame": HEX, "count": N?}        sends a frame as it is, from eth0
     {"op": "raw", "addr": A, "proto": N}               an IP packet of this protocol, with 8 bytes
+    {"op": "datagram", "addr": A, "port": N, "data": HEX}      sends a UDP datagram
     {"op": "tunnel", "device": NAME, "packet": HEX}    hands an IP packet to the pod's own stack as if
                                                        it had come by this tun device
     {"op": "repair", "local": [A, N], "remote": [A, N], "send": TEXT}
@@ -255,6 +256,11 @@ class Pod:
     def raw(self, addr, proto):
         with socket.socket(family(addr), socket.SOCK_RAW, proto) as sock:
             sock.sendto(bytes(8), (addr, 0))
+        return {"result": "ok"}
+
+    def datagram(self, addr, port, data):
+        with socket.socket(family(addr), socket.SOCK_DGRAM) as sock:
+            sock.sendto(bytes.fromhex(data), (addr, port))
         return {"result": "ok"}
 
     def tunnel(self, device, packet):

@@ -45,6 +45,9 @@ def rows():
             upper = 1 << 24 if "<<" in limits[2] else int(limits[2])
             value = f"{limits[1]} to {upper}"
         argument = re.search(r'"([A-Z]+)",\s*$', rest)
+        words = re.search(r'"([a-z0-9]+(?:\|[a-z0-9]+)+)",\s*$', rest)
+        if words:
+            value = ", ".join(f"`{word}`" for word in words[1].split("|"))
         if not value and argument:
             value = {"CIDR": "list of CIDRs", "NAME": "list of names", "LEVEL": "level", "FILE": "file"}.get(argument[1])
         yield found["option"], key and key[1], value, found["help"].replace('\\"', '"')

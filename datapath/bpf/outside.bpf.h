@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What comes to the node from outside, by an uplink or by the tunnel: packets to services and
+ * answers to what was translated here.
+ */
+#ifndef TENDRIL_DATAPATH_BPF_OUTSIDE_BPF_H
+#define TENDRIL_DATAPATH_BPF_OUTSIDE_BPF_H
+
+#include <linux/if_packet.h>
+
+#include "datapath/bpf/reject.bpf.h"
+#include "datapath/bpf/verdict.bpf.h"
+
+static __always_inline int uplink_translate(struct __sk_buff *skb, struct packet *pkt)
+{
+	int reason;
+
+	if (pkt->kind != PACKET_ICMP_ERROR)
+		return nat_request(skb, pkt);
+	reason = icmp_error_translate(skb, pkt);
+	if (!reason && !pkt->translated && !(pkt->dst_flags & IPCACHE_HOST))
+		return DROP_UNRELATED_ERROR;
+	return reason;
+}
+
+/* Who gets a packet whose destination is a backend, or a client, by now. */
+static __always_inline int uplink_find_receiver(struct packet *pkt)
+{
+	const struct nat_work *work = nat_work();
+	int reason;
+
+	if (pkt->forwarded)
+		return DROP_NONE;
+	reason = find_by_address(pkt, NULL);
+	if (reason)
+		return reason;
+	if (work && work->way_flags & NAT_REQUEST) /* from_pod translates the answers */
+		nat_mark_translated(pkt->dst.slot);
+	return DROP_NONE;
+}
+
+static __always_inline int uplink_send(const struct packet *pkt)
+{
+	if (pkt->forwarded)
+		return TC_ACT_REDIRECT;
+	if (!pkt->dst.slot || pkt->dst.flags & ENDPOINT_CHAINED)
+		return TC_ACT_UNSPEC; /* a backend in the node's own stack, or behind another plugin
+				       */
+	verdict_report(pkt, DIR_INGRESS);
+	stats_received(pkt);
+	return (int)bpf_redirect_peer((int)(ENDPOINT_IFINDEX_BASE + pkt->dst.slot), 0);
+}
+
+/* Whether the client is told why. */
+static __always_inline bool uplink_is_answered(int reason)
+{
+	return reason == DROP_NO_BACKEND || reason == DROP_TOO_BIG || reason == DROP_TTL_EXCEEDED;
+}
+
+#endif

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The overlay: packets between pods of different nodes, inside UDP packets between the nodes.
+ *
+ *	to_tunnel     egress of the tunnel device, to which the host routes the pods of other nodes:
+ *	              tells the kernel to which node a packet goes
+ *	from_tunnel   its ingress: what other nodes sent.  Only the sender's address says who it is,
+ *	              so it must be one of the node that the packet came from
+ *
+ * The kernel adds and removes the outer headers.  No node is configured on the device: cluster_map
+ * says who has which addresses.
+ */
+#include "datapath/bpf/outside.bpf.h"
+
+#define TUNNEL_TTL 64
+
+static __always_inline __u32 tunnel_family_flag(void)
+{
+	return node_flags() & NODE_TUNNEL_IPV6 ? BPF_F_TUNINFO_IPV6 : 0;
+}
+
+/* The node whose pods have the address, or which has it itself; NULL: none that is known. */
+static __always_inline const struct addr *tunnel_node(const struct cidr_key *addr)
+{
+	const struct cluster_entry *entry = bpf_map_lookup_elem(&cluster_map, addr);
+
+	return entry && !addr_is_zero(&entry->node) ? &entry->node : NULL;
+}
+
+/* ---- to_tunnel ------------------------------------------------------------------------------ */
+
+/* The destination of a packet that the host's stack or another program sends, which is well-formed.
+ * False: neither IPv4 nor IPv6. */
+static __always_inline bool tunnel_destination(struct __sk_buff *skb, struct addr *ret)
+{
+	__be32 v4;
+
+	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		return !bpf_skb_load_bytes(skb, IP6_DADDR_OFFSET, ret, sizeof(*ret));
+	if (skb->protocol != bpf_htons(ETH_P_IP) ||
+	    bpf_skb_load_bytes(skb, IP_DADDR_OFFSET, &v4, sizeof(v4)))
+		return false;
+	addr_from_v4(ret, v4);
+	return true;
+}
+
+/* Nobody has the address.  What the host says to its neighbours ends here, too, and is no loss. */
+static __noinline int tunnel_refuse(struct __sk_buff *skb)
+{
+	struct packet pkt = {};
+
+	if (packet_parse(skb, &pkt) || pkt.kind == PACKET_ARP || pkt.kind == PACKET_NEIGHBOUR ||
+	    addr_is_on_link(&pkt.flow.daddr))
+		return TC_ACT_SHOT;
+	return drop(&pkt, DROP_NO_ROUTE, DIR_EGRESS);
+}
+
+SEC("tc")
+int to_tunnel(struct __sk_buff *skb)
+{
+	struct bpf_tunnel_key key = { .tunnel_id = TUNNEL_VNI, .tunnel_ttl = TUNNEL_TTL };
+	struct cidr_key destination = { .prefixlen = 128 };
+	__u32 flags = tunnel_family_flag();
+	const struct addr *node = NULL;
+
+	if (tunnel_destination(skb, &destination.addr))
+		node = tunnel_node(&destination);
+	if (!node)
+		return tunnel_refuse(skb);
+	if (flags) {
+		__builtin_memcpy(key.remote_ipv6, node, sizeof(key.remote_ipv6));
+	} else {
+		key.remote_ipv4 = bpf_ntohl(node->w[3]);
+		flags = BPF_F_ZERO_CSUM_TX; /* the packet inside has its own */
+	}
+	return bpf_skb_set_tunnel_key(skb, &key, sizeof(key), flags) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+}
+
+/* ---- from_tunnel ---------------------------------------------------------------------------- */
+
+/* Whoever can reach the node's port may write any packet: only what comes from the very node that
+ * has the sender's address is believed. */
+static __noinline int tunnel_find_source(struct __sk_buff *skb, struct packet *pkt)
+{
+	struct cidr_key source = { .prefixlen = 128, .addr = pkt->flow.saddr };
+	struct bpf_tunnel_key key = {};
+	__u32 flags = tunnel_family_flag();
+	struct ipcache_entry entry;
+	const struct addr *node;
+	struct addr sender;
+
+	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), flags) || key.tunnel_id != TUNNEL_VNI)
+		return DROP_TUNNEL_NETWORK;
+	if (flags)
+		__builtin_memcpy(&sender, key.remote_ipv6, sizeof(sender));
+	else
+		addr_from_v4(&sender, bpf_htonl(key.remote_ipv4));
+	node = tunnel_node(&source);
+	if (!node || !addr_equal(node, &sender))
+		return DROP_TUNNEL_SOURCE;
+	entry = ipcache_lookup(&source.addr);
+	pkt->src.identity = entry.identity;
+	pkt->src_claimed = entry.identity;
+	return DROP_NONE;
+}
+
+/* A client of a service on this node, or the answer to what this node asked in a client's place. */
+static __always_inline bool tunnel_asks_service(const struct packet *pkt)
+{
+	return pkt->dst_flags & IPCACHE_HOST &&
+	       (pkt->kind == PACKET_ICMP_ERROR || nat_has_port(pkt));
+}
+
+/* Who gets it, by now. */
+static __always_inline int tunnel_deliver(struct __sk_buff *skb, struct packet *pkt)
+{
+	const struct endpoint_entry *endpoint = endpoint_get(pkt->dst.slot);
+	int reason;
+
+	if (!endpoint)
+		return pkt->dst_flags & IPCACHE_HOST ? DROP_NONE : DROP_NO_ENDPOINT;
+	reason = verdict_is_needed(pkt) ? verdict(skb, pkt) : DROP_NONE;
+	if (!reason && endpoint->translated && !pkt->translated)
+		reason = reply_translate(skb, pkt);
+	return reason;
+}
+
+/* The answer turns the frame's MACs round.  Both are the other node's own, whose kernel takes a
+ * frame with that source for a loop. */
+static __always_inline int tunnel_reject(struct __sk_buff *skb, const struct packet *pkt,
+					 int reason)
+{
+	static const __u8 nobody[ETH_ALEN] = { 2 };
+
+	if (bpf_skb_store_bytes(skb, 0, nobody, sizeof(nobody), 0))
+		return TC_ACT_SHOT;
+	return reject(skb, pkt, reason);
+}
+
+SEC("tc")
+int from_tunnel(struct __sk_buff *skb)
+{
+	struct packet pkt = { .from_uplink = 1 };
+	int reason = packet_parse(skb, &pkt);
+
+	if (!reason && pkt.kind != PACKET_PLAIN && pkt.kind != PACKET_ICMP_ERROR)
+		reason = DROP_BAD_HEADER; /* nobody asks for neighbours here */
+	if (!reason)
+		reason = tunnel_find_source(skb, &pkt);
+	if (!reason && pkt.fragment)
+		packet_fragment(&pkt);
+	if (!reason)
+		reason = find_by_address(&pkt, NULL);
+	if (!reason && tunnel_asks_service(&pkt)) {
+		reason = uplink_translate(skb, &pkt);
+		if (!reason && pkt.translated)
+			reason = uplink_find_receiver(&pkt);
+	}
+	if (!reason && !pkt.forwarded)
+		reason = tunnel_deliver(skb, &pkt);
+	if (reason) {
+		drop_count(&pkt, reason, DIR_INGRESS);
+		return reason == DROP_NO_ENDPOINT || uplink_is_answered(reason)
+			       ? tunnel_reject(skb, &pkt, reason)
+			       : TC_ACT_SHOT;
+	}
+	/* The frame inside has whatever MACs: the addresses say whose it is. */
+	if (skb->pkt_type != PACKET_HOST)
+		bpf_skb_change_type(skb, PACKET_HOST);
+	return uplink_send(&pkt);
+}
