@@ -11,6 +11,7 @@
 #include "cli/output.h"
 #include "lib/alloc.h"
 #include "lib/arena.h"
+#include "lib/shared.h"
 #include "policy/objects/object_items.h"
 #include "policy/objects/policy.h"
 
@@ -291,8 +292,8 @@ static void object_complete(struct object *object, const struct object *known)
 		object->pod.address_count = known->pod.address_count;
 	}
 	if (*object->pod.node_name == '\0') {
-		free(object->pod.node_name);
-		object->pod.node_name = xstrdup(known->pod.node_name);
+		shared_release(object->pod.node_name);
+		object->pod.node_name = shared_string(known->pod.node_name);
 	}
 }
 

@@ -94,6 +94,19 @@ void array_room(void *items, size_t count, size_t *capacity, size_t size)
 	memcpy(items, &array, sizeof(array));
 }
 
+void array_trim(void *items, size_t count, size_t *capacity, size_t size)
+{
+	size_t wanted = count + count / 8 + 8;
+	void *array;
+
+	if (wanted >= *capacity)
+		return;
+	memcpy(&array, items, sizeof(array));
+	*capacity = wanted;
+	array = xreallocarray(array, wanted, size);
+	memcpy(items, &array, sizeof(array));
+}
+
 /* Makes room for len bytes and a NUL. */
 static void buffer_room(struct buffer *buffer, size_t len)
 {

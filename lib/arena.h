@@ -30,6 +30,9 @@ size_t arena_size(const struct arena *arena); /* bytes handed out */
  * array, size that of an element. */
 void array_room(void *items, size_t count, size_t *capacity, size_t size);
 
+/* Gives back the room of such an array but for an eighth more than it holds. */
+void array_trim(void *items, size_t count, size_t *capacity, size_t size);
+
 /* Appends an element to a list, which is a struct with the members items, count and capacity.
  * Returns the address of the new element, which the caller fills. */
 #define array_add(list)                                                                           \

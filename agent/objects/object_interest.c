@@ -209,13 +209,11 @@ static void policy_swap(struct objects *objects, const struct object *held, bool
 	auto_json cJSON *json = hold ? object_unpack(text) : NULL;
 	struct object *object = hold ? object_closed(held->kind, held->namespace, held->name, json)
 				     : text_parse(text);
-	auto_free char *copy = xstrdup(text);
+	auto_free char *copy = xstrdup(text); /* the former goes first */
 	struct errmsg err = { 0 };
 
-	if (object && kube_object_put(objects, object, copy, false, &err) == 0) {
-		copy = NULL; /* of the object now */
+	if (object && kube_object_put(objects, object, copy, false, &err) == 0)
 		kube_object_of(object)->held = hold;
-	}
 }
 
 /* What a cluster policy refers to; and whether it stays closed until that is known, because it

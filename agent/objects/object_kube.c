@@ -32,7 +32,6 @@ static void kube_object_free(struct objects *objects, struct kube_object *item)
 	/* NOLINTNEXTLINE(*NullDereference): every item has one before it, the first the last */
 	DL_DELETE(objects->kube.list, item);
 	objects->kube.closed -= item->closed;
-	free(item->json);
 	free(item);
 }
 
@@ -84,21 +83,22 @@ static int held_take(struct object_change *change, const struct object *held, st
 	return object_change_take(change, held, 0);
 }
 
-int kube_object_put(struct objects *objects, struct object *object, char *text, bool closed,
+int kube_object_put(struct objects *objects, struct object *object, const char *text, bool closed,
 		    struct errmsg *err)
 {
 	const struct object *held =
 		store_find(objects->files.store, object->kind, object->namespace, object->name);
-	struct kube_object *old = NULL, *item = xcalloc(1, sizeof(*item));
+	size_t size = strlen(text) + 1;
+	struct kube_object *old = NULL, *item = xmalloc(sizeof(*item) + size);
 	struct object_change change;
 	int ret = 0;
 
 	*item = (struct kube_object){
 		.source = { .name = "kubernetes", .kind = OBJECT_SOURCE_KUBE },
-		.json = text,
 		.closed = closed,
 		.object = object,
 	};
+	memcpy(item->json, text, size);
 	DL_APPEND(objects->kube.list, item);
 	objects->kube.closed += closed;
 	object_change_begin(&change, objects->files.store, NULL); /* the API server logs */
@@ -113,7 +113,6 @@ int kube_object_put(struct objects *objects, struct object *object, char *text, 
 		ret = object_change_put(&change, object, &item->source, 0, err);
 	if (ret) {
 		object_change_undo(&change);
-		item->json = NULL;
 		kube_object_free(objects, item);
 		return ret;
 	}
@@ -227,7 +226,6 @@ static void event_modified(struct batch *batch, const cJSON *json)
 		kube_report_refused(batch->objects, json, "NotInForce", err.text);
 		kube_waiting_add(&batch->objects->kube, &ref, take_ptr(text));
 	} else {
-		text = NULL; /* of the object now */
 		batch->applied += !closed;
 	}
 }
@@ -255,7 +253,6 @@ bool object_kube_retry(struct objects *objects)
 			if (!object ||
 			    kube_object_put(objects, object, item->json, closed, &err) < 0)
 				continue;
-			item->json = NULL; /* of the object now */
 			kube_waiting_free(&objects->kube, item);
 			progress = true;
 		}

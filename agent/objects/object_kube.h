@@ -26,13 +26,13 @@ struct pod_await;
 
 struct kube_object {
 	struct object_source source; /* first: struct object's source points here */
-	char *json;                  /* packed */
 	bool closed; /* a policy that lets nothing through stands in the store instead */
 	bool held;   /* the same, until the pods that it names are known */
 	bool stale;  /* the client has begun anew and has not mentioned it yet */
 	const struct object *object;
 	struct kube_object *prev;
 	struct kube_object *next;
+	char json[]; /* packed */
 };
 
 struct object_kube {
@@ -67,9 +67,9 @@ static inline struct kube_object *kube_object_of(const struct object *object)
 	return (struct kube_object *)object_source_of(object);
 }
 
-/* Puts an object into the store in the place of the one with its name.  Takes object, and text
- * unless it fails: -EPERM, -EEXIST. */
-int kube_object_put(struct objects *objects, struct object *object, char *text, bool closed,
+/* Puts an object into the store in the place of the one with its name.  Takes object, and copies
+ * text, its packed JSON.  -EPERM, -EEXIST. */
+int kube_object_put(struct objects *objects, struct object *object, const char *text, bool closed,
 		    struct errmsg *err);
 /* Takes those that the client has not mentioned since it began anew and that go() picks. */
 void kube_objects_expire(struct objects *objects,

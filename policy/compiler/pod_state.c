@@ -244,4 +244,8 @@ void allocator_find_owners(struct allocator *allocator)
 			allocator->owners[++kept] = allocator->owners[i];
 	}
 	allocator->owner_count = kept + 1;
+	array_trim(&allocator->owners, allocator->owner_count, &allocator->owner_capacity,
+		   sizeof(*allocator->owners));
+	array_trim(&allocator->pod_states, allocator->pod_state_count,
+		   &allocator->pod_state_capacity, sizeof(*allocator->pod_states));
 }

@@ -6,7 +6,9 @@
 #include <string.h>
 #include <strings.h>
 
+#include "lib/alloc.h"
 #include "lib/auto.h"
+#include "lib/shared.h"
 
 static const struct {
 	const char *name;
@@ -76,8 +78,8 @@ int object_kind_parse(const char *text, enum object_kind *ret_kind)
 void labels_done(struct labels *labels)
 {
 	for (size_t i = 0; i < labels->count; i++) {
-		free(labels->items[i].key);
-		free(labels->items[i].value);
+		shared_release(labels->items[i].key);
+		shared_release(labels->items[i].value);
 	}
 	free(labels->items);
 	*labels = (struct labels){ 0 };
@@ -108,9 +110,9 @@ static void pod_done(struct pod_object *pod)
 {
 	labels_done(&pod->labels);
 	for (size_t i = 0; i < pod->port_count; i++)
-		free(pod->ports[i].name);
+		shared_release(pod->ports[i].name);
 	free(pod->ports);
-	free(pod->node_name);
+	shared_release(pod->node_name);
 }
 
 static void service_done(struct service_object *service)
@@ -120,8 +122,8 @@ static void service_done(struct service_object *service)
 	free(service->external_ips);
 	free(service->source_ranges);
 	for (size_t i = 0; i < service->port_count; i++) {
-		free(service->ports[i].name);
-		free(service->ports[i].target_name);
+		shared_release(service->ports[i].name);
+		shared_release(service->ports[i].target_name);
 	}
 	free(service->ports);
 }
@@ -141,10 +143,10 @@ static void endpoint_hints_free(struct endpoint_hints *hints)
 
 static void slice_endpoint_done(struct slice_endpoint *endpoint)
 {
-	free(endpoint->pod_namespace);
-	free(endpoint->pod_name);
-	free(endpoint->node_name);
-	free(endpoint->zone);
+	shared_release(endpoint->pod_namespace);
+	shared_release(endpoint->pod_name);
+	shared_release(endpoint->node_name);
+	shared_release(endpoint->zone);
 	endpoint_hints_free(endpoint->hints);
 }
 
@@ -154,9 +156,9 @@ static void slice_done(struct endpoint_slice_object *slice)
 		slice_endpoint_done(&slice->endpoints[i]);
 	free(slice->endpoints);
 	for (size_t i = 0; i < slice->port_count; i++)
-		free(slice->ports[i].name);
+		shared_release(slice->ports[i].name);
 	free(slice->ports);
-	free(slice->service_name);
+	shared_release(slice->service_name);
 }
 
 static void rules_free(struct policy_rule *rules, size_t count)
@@ -175,6 +177,23 @@ static void rules_free(struct policy_rule *rules, size_t count)
 		free(rules[i].name);
 	}
 	free(rules);
+}
+
+struct object *object_new(enum object_kind kind)
+{
+	static const size_t sizes[OBJECT_KIND_COUNT] = {
+		[OBJECT_NAMESPACE] = sizeof(struct namespace_object),
+		[OBJECT_NODE] = sizeof(struct node_object),
+		[OBJECT_POD] = sizeof(struct pod_object),
+		[OBJECT_SERVICE] = sizeof(struct service_object),
+		[OBJECT_ENDPOINT_SLICE] = sizeof(struct endpoint_slice_object),
+		[OBJECT_NETWORK_POLICY] = sizeof(struct network_policy_object),
+		[OBJECT_CLUSTER_POLICY] = sizeof(struct cluster_policy_object),
+	};
+	struct object *object = xcalloc(1, offsetof(struct object, ns) + sizes[kind]);
+
+	object->kind = kind;
+	return object;
 }
 
 void object_free(struct object *object)
@@ -215,8 +234,8 @@ void object_free(struct object *object)
 	case OBJECT_KIND_COUNT:
 		break;
 	}
-	free(object->namespace);
-	free(object->name);
+	shared_release(object->namespace);
+	shared_release(object->name);
 	free(object->uid);
 	free(object->lint_ignore);
 	free(object);

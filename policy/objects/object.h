@@ -242,6 +242,8 @@ struct object {
 	};
 };
 
+/* All zero but for its kind, with room for that alone: never to be copied as a whole. */
+struct object *object_new(enum object_kind kind);
 void object_free(struct object *object); /* takes NULL and half-built objects */
 
 const char *object_kind_name(enum object_kind kind); /* "NetworkPolicy" */

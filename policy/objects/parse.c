@@ -14,6 +14,7 @@
 #include "lib/alloc.h"
 #include "lib/arena.h"
 #include "lib/document.h"
+#include "lib/shared.h"
 #include "lib/task.h"
 #include "policy/objects/kind.h"
 #include "policy/objects/name.h"
@@ -149,12 +150,12 @@ static void read_metadata(struct reader *reader, const struct json_node *root,
 		snprintf(object_reader_of(reader)->object, OBJECT_TEXT_MAX, "%s %s%s%s",
 			 object_kind_name(object->kind), text, spec->namespaced ? "/" : "",
 			 name_text);
-	object->namespace = xstrdup(text);
+	object->namespace = shared_string(text);
 	wanted = spec->namespaced ? name_check_dns_label(text) : NULL;
 	if (wanted)
 		reader_error(reader, &namespace, "\"%s\" is not a namespace: %s", text, wanted);
 
-	object->name = xstrdup(name_text ? name_text : "");
+	object->name = shared_string(name_text ? name_text : "");
 	wanted = name_text ? spec->name_check(name_text) : NULL;
 	if (wanted)
 		reader_error(reader, &name, "\"%s\" is not a name: %s", name_text, wanted);
@@ -239,8 +240,7 @@ static struct object *read_object(struct reader *reader, const struct json_node 
 		kind_skip(reader, root, kind_text, &match);
 		return NULL;
 	}
-	object = xcalloc(1, sizeof(*object));
-	object->kind = match.kind;
+	object = object_new(match.kind);
 	read_metadata(reader, root, object);
 	reader_check_tree(reader, root, 1);
 	kind_specs[match.kind].read(reader, root, object);

@@ -6,6 +6,7 @@
 
 #include "lib/alloc.h"
 #include "lib/auto.h"
+#include "lib/shared.h"
 #include "policy/objects/name.h"
 #include "policy/objects/reader.h"
 
@@ -225,7 +226,7 @@ static void read_container_port(struct reader *reader, const struct json_node *a
 	wanted = name_check_port(text);
 	if (wanted)
 		reader_error(reader, &name, "\"%s\" is not a port name: %s", text, wanted);
-	port.name = xstrdup(text);
+	port.name = shared_string(text);
 	pod->ports = xreallocarray(pod->ports, pod->port_count + 1, sizeof(*pod->ports));
 	pod->ports[pod->port_count++] = port;
 }
@@ -298,12 +299,12 @@ void read_pod(struct reader *reader, const struct json_node *root, struct object
 		struct json_node init = json_member(&spec, "initContainers");
 
 		text = read_string(reader, &node_name);
-		pod->node_name = xstrdup(text ? text : "");
+		pod->node_name = shared_string(text ? text : "");
 		pod->host_network = read_bool(reader, &host_network, false);
 		read_containers(reader, &containers, false, pod);
 		read_containers(reader, &init, true, pod);
 	} else {
-		pod->node_name = xstrdup("");
+		pod->node_name = shared_string("");
 	}
 	read_pod_status(reader, &status, pod);
 }

@@ -6,6 +6,7 @@
 #include "lib/alloc.h"
 #include "lib/arena.h"
 #include "lib/auto.h"
+#include "lib/shared.h"
 #include "policy/objects/name.h"
 #include "policy/objects/reader.h"
 
@@ -88,7 +89,7 @@ static void read_service_port(struct reader *reader, const struct json_node *at,
 		return;
 	service->port_count++;
 	text = read_string(reader, &name);
-	port->name = xstrdup(text ? text : "");
+	port->name = shared_string(text ? text : "");
 	port->port = read_port(reader, &number);
 	port->proto = read_proto(reader, &proto);
 	port->node_port = read_optional_port(reader, &node_port);
@@ -99,7 +100,7 @@ static void read_service_port(struct reader *reader, const struct json_node *at,
 
 		port->target_port = target_port ? target_port : port->port;
 	} else if (*cJSON_GetStringValue(target.value)) {
-		port->target_name = xstrdup(cJSON_GetStringValue(target.value));
+		port->target_name = shared_string(cJSON_GetStringValue(target.value));
 	}
 	for (const struct service_port *other = service->ports; other < port; other++) {
 		bool same_port = other->port == port->port && other->proto == port->proto;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "lib/alloc.h"
+#include "lib/shared.h"
 #include "policy/objects/name.h"
 #include "policy/objects/reader.h"
 
@@ -37,9 +38,9 @@ static void read_target(struct reader *reader, const struct json_node *at, const
 	text = read_string(reader, &name);
 	if (!text)
 		return;
-	endpoint->pod_name = xstrdup(text);
+	endpoint->pod_name = shared_string(text);
 	text = read_string(reader, &target_namespace);
-	endpoint->pod_namespace = xstrdup(text && *text ? text : namespace);
+	endpoint->pod_namespace = shared_string(text && *text ? text : namespace);
 }
 
 /* Names below a list of { name: ... }. */
@@ -81,7 +82,7 @@ static char *read_name(struct reader *reader, const struct json_node *endpoint, 
 	struct json_node at = json_member(endpoint, field);
 	const char *text = read_string(reader, &at);
 
-	return text && *text ? xstrdup(text) : NULL;
+	return text && *text ? shared_string(text) : NULL;
 }
 
 /* What an endpoint says beside its address. */
@@ -149,7 +150,7 @@ static void read_slice_port(struct reader *reader, const struct json_node *at,
 		return;
 	slice->port_count++;
 	text = read_string(reader, &name);
-	port->name = xstrdup(text ? text : "");
+	port->name = shared_string(text ? text : "");
 	port->port = read_port(reader, &number);
 	port->proto = read_proto(reader, &proto);
 }
@@ -187,7 +188,7 @@ void read_slice(struct reader *reader, const struct json_node *root, struct obje
 		text = read_string(reader, &service);
 	}
 	slice->foreign = read_foreign(reader, &labels);
-	slice->service_name = xstrdup(text ? text : "");
+	slice->service_name = shared_string(text ? text : "");
 	read_address_type(reader, &type, slice);
 	if (read_is_array(reader, &endpoints)) {
 		slice->endpoints =

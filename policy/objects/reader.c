@@ -11,6 +11,7 @@
 
 #include "lib/alloc.h"
 #include "lib/arena.h"
+#include "lib/shared.h"
 #include "lib/text.h"
 #include "policy/objects/name.h"
 
@@ -298,8 +299,8 @@ void read_labels(struct reader *reader, const struct json_node *at, struct label
 		if (wanted)
 			reader_error(reader, &child, "\"%s\" is not a label value: %s", value,
 				     wanted);
-		label->key = xstrdup(member->string);
-		label->value = xstrdup(value);
+		label->key = shared_string(member->string);
+		label->value = shared_string(value);
 		labels->count++;
 	}
 	labels_sort(labels);
@@ -309,14 +310,14 @@ void labels_set(struct labels *labels, const char *key, const char *value)
 {
 	for (size_t i = 0; i < labels->count; i++) {
 		if (strcmp(labels->items[i].key, key) == 0) {
-			free(labels->items[i].value);
-			labels->items[i].value = xstrdup(value);
+			shared_release(labels->items[i].value);
+			labels->items[i].value = shared_string(value);
 			return;
 		}
 	}
 	labels->items = xreallocarray(labels->items, labels->count + 1, sizeof(*labels->items));
-	labels->items[labels->count].key = xstrdup(key);
-	labels->items[labels->count].value = xstrdup(value);
+	labels->items[labels->count].key = shared_string(key);
+	labels->items[labels->count].value = shared_string(value);
 	labels->count++;
 	labels_sort(labels);
 }
