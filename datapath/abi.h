@@ -18,7 +18,7 @@
 
 /* Grows whenever the layout of a pinned map changes.  The maps of ABI_OLDEST and later are taken
  * over under traffic; convert.c knows the differences, and README.md says how to add one. */
-#define ABI_VERSION 12
+#define ABI_VERSION 13
 #define ABI_OLDEST  6
 
 /* ---- limits and well-known numbers ---------------------------------------------------------- */
@@ -221,8 +221,10 @@ struct node_state {
 	__u32 host_ifindex;   /* of HOST_DEVICE; 0: every device but those of endpoints counts as it
 			       */
 	__u32 tunnel_ifindex; /* NODE_TUNNEL */
+	__u32 nat_places;     /* entries of nat_place_map */
+	__u32 tail_pad;
 };
-ABI_SIZE(struct node_state, 64);
+ABI_SIZE(struct node_state, 72);
 
 /* Network identifier of all tunnel packets; those with another are somebody else's. */
 #define TUNNEL_VNI 84
@@ -446,16 +448,20 @@ enum nat_flag {
 	NAT_FORWARD = 1 << 5, /* to another host: the program itself routes the packet.  Its source
 			       * may be the node's, which the node's stack refuses from a device */
 	NAT_GONE = 1 << 6,    /* the backend is gone: the client is told with its next packet */
+	NAT_USED = 1 << 7,    /* NAT_REQUEST: its client sent more than one packet */
 };
 
+/* Behind the flags: the slot of the pod whose share of nat_map it takes, 0: of clients outside. */
+#define NAT_OWNER_SHIFT 16
+
 /*
- * Value of nat_map (LRU), the state of per-packet translation.  The key is the struct flow with
- * which a packet arrives.  A connection has two entries: the key of each is the flow of the other
- * one with the ends exchanged.
+ * Value of nat_map, the state of per-packet translation.  The key is the struct flow with which a
+ * packet arrives.  A connection has two entries: the key of each is the flow of the other one with
+ * the ends exchanged.
  */
 struct nat_entry {
 	struct flow flow;   /* with which the packet leaves */
-	__u32 flags;        /* enum nat_flag */
+	__u32 flags;        /* enum nat_flag, NAT_OWNER_SHIFT */
 	__u32 backend;      /* NAT_REQUEST: index in backend_map when it was last found there */
 	__u32 seen_jiffies; /* as in struct ct_entry */
 	__u32 fin_end;      /* TCP: what acknowledges the FIN of this direction, host order */
@@ -473,9 +479,17 @@ struct nat_work {
 	struct flow key;
 	struct nat_entry entry;
 	__u32 keep_port; /* the client's own is tried first */
-	__u32 claimed;
+	__s32 error;     /* of the claim: negative errno */
+	/* One that makes room for it: */
+	struct flow victim; /* key of its request */
+	__u64 victim_need;  /* the least goes */
+	__s64 owned;        /* translations of this owner */
+	__u32 owner;
+	__u32 place;   /* in nat_place_map, of the victim */
+	__u32 victims; /* that were looked at; 0: there was room */
+	__u32 pad;
 };
-ABI_SIZE(struct nat_work, 200);
+ABI_SIZE(struct nat_work, 272);
 
 /* Key of frag_map (LRU): ports of a fragmented datagram, kept from its first fragment. */
 struct frag_key {

@@ -172,15 +172,26 @@ static void maps_resize(struct bpf_object *object, const struct datapath_limits 
 		const char *map;
 		uint32_t entries; /* 0: as maps.bpf.h says */
 	} sizes[] = {
-		{ "endpoint_map", limits->endpoints }, { "endpoint_stats", limits->endpoints },
-		{ "budget_map", limits->endpoints },   { "neighbour_map", limits->endpoints },
-		{ "chained_map", limits->endpoints },  { "netns_map", limits->endpoints },
-		{ "ct_map", limits->connections },     { "ct_count_map", limits->endpoints },
-		{ "ipcache_map", limits->addresses },  { "policy_map", limits->policies },
-		{ "port_map", limits->ports },         { "cidr_map", limits->cidrs },
-		{ "service_map", limits->services },   { "backend_map", limits->backends },
-		{ "nat_map", limits->translations },   { "flow_map", limits->flows },
-		{ "frag_map", fragments_max() },       { "accel_map", trial ? TRIAL_SOCKETS : 0 },
+		{ "endpoint_map", limits->endpoints },
+		{ "endpoint_stats", limits->endpoints },
+		{ "budget_map", limits->endpoints },
+		{ "neighbour_map", limits->endpoints },
+		{ "chained_map", limits->endpoints },
+		{ "netns_map", limits->endpoints },
+		{ "ct_map", limits->connections },
+		{ "ct_count_map", limits->endpoints },
+		{ "ipcache_map", limits->addresses },
+		{ "policy_map", limits->policies },
+		{ "port_map", limits->ports },
+		{ "cidr_map", limits->cidrs },
+		{ "service_map", limits->services },
+		{ "backend_map", limits->backends },
+		{ "nat_map", limits->translations },
+		{ "nat_place_map", limits->translations / 2 },
+		{ "nat_count_map", limits->endpoints },
+		{ "flow_map", limits->flows },
+		{ "frag_map", fragments_max() },
+		{ "accel_map", trial ? TRIAL_SOCKETS : 0 },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {

@@ -111,7 +111,8 @@ int endpoint_map_del(struct datapath *datapath, uint16_t slot)
 	cookie = entry->netns_cookie;
 	endpoint_set_policy(entry, 0, 0); /* not valid from here on */
 	memset(entry, 0, sizeof(*entry));
-	datapath->ct_counts[slot] = 0; /* what is left in ct_map goes with the next sweep */
+	/* What is left in ct_map and nat_map goes with the next sweep. */
+	datapath->ct_counts[slot] = datapath->nat_counts[slot] = 0;
 	ret = netns_map_release(datapath, cookie, slot);
 	if (ret)
 		return ret;

@@ -54,6 +54,7 @@ static const struct {
 	[MAP_EVENT] = { "event_map", 0, 0 },
 	[MAP_TCP_EVENT] = { "tcp_event_map", 0, 0 },
 	[MAP_CT_COUNT] = { "ct_count_map", sizeof(uint32_t), sizeof(int64_t) },
+	[MAP_NAT_COUNT] = { "nat_count_map", sizeof(uint32_t), sizeof(int64_t) },
 	[MAP_ACCEL] = { "accel_map", sizeof(struct accel_key), sizeof(uint64_t) },
 	[MAP_SOCK_BUCKET] = { "sock_bucket_map", sizeof(uint32_t), sizeof(struct sock_bucket) },
 	[MAP_SOCK_SERVICE] = { "sock_service", sizeof(int), sizeof(struct sock_service) },
@@ -133,6 +134,10 @@ int maps_init(struct datapath *datapath, struct errmsg *err)
 	datapath->ct_counts = map_mmap(datapath, MAP_CT_COUNT);
 	if (!datapath->ct_counts)
 		return fail(err, -errno, "map ct_count_map");
+	datapath->node->nat_places = datapath->capacity[MAP_NAT] / 2;
+	datapath->nat_counts = map_mmap(datapath, MAP_NAT_COUNT);
+	if (!datapath->nat_counts)
+		return fail(err, -errno, "map nat_count_map");
 	datapath->ring =
 		ring_buffer__new(datapath->map_fds[MAP_EVENT], event_deliver, datapath, NULL);
 	if (!datapath->ring)
@@ -142,7 +147,9 @@ int maps_init(struct datapath *datapath, struct errmsg *err)
 	if (!datapath->tcp_ring)
 		return fail(err, -errno, "map tcp_event_map");
 	ret = ct_map_sweep(datapath, 0);
-	return ret < 0 ? fail(err, ret, "count the entries of ct_map") : 0;
+	if (ret >= 0)
+		ret = nat_map_sweep(datapath, 0);
+	return ret < 0 ? fail(err, ret, "count the entries of ct_map and nat_map") : 0;
 }
 
 void maps_done(struct datapath *datapath)
@@ -150,6 +157,7 @@ void maps_done(struct datapath *datapath)
 	ring_buffer__free(datapath->tcp_ring);
 	ring_buffer__free(datapath->ring);
 	map_munmap(datapath, MAP_CT_COUNT, datapath->ct_counts);
+	map_munmap(datapath, MAP_NAT_COUNT, datapath->nat_counts);
 	map_munmap(datapath, MAP_ENDPOINT, datapath->endpoints);
 	map_munmap(datapath, MAP_NODE, datapath->node);
 	free(datapath->percpu);

@@ -103,8 +103,8 @@ int maps_usage(struct datapath *datapath, enum map_id map, uint32_t *ret_used,
 int maps_memory(struct datapath *datapath, uint64_t *ret_bytes);
 
 /* Deletes entries that are older than the CT_*_NS of their state, and those of endpoints that are
- * gone.  Returns how many, or a negative errno.  ct_map_sweep() also counts the entries of each
- * endpoint again. */
+ * gone.  Returns how many, or a negative errno.  Both also count the entries of each endpoint
+ * again. */
 int ct_map_sweep(struct datapath *datapath, uint64_t now_ns);
 int nat_map_sweep(struct datapath *datapath, uint64_t now_ns);
 

@@ -29,6 +29,7 @@ enum {
 	MAP_EVENT,
 	MAP_TCP_EVENT,
 	MAP_CT_COUNT,
+	MAP_NAT_COUNT,
 	MAP_ACCEL,
 	MAP_SOCK_BUCKET,
 	MAP_SOCK_SERVICE,
@@ -69,6 +70,7 @@ struct datapath {
 	struct node_state *node;          /* node_map, mapped shared */
 	struct endpoint_entry *endpoints; /* endpoint_map, mapped shared */
 	int64_t *ct_counts;               /* ct_count_map, mapped shared */
+	int64_t *nat_counts;              /* nat_count_map, mapped shared */
 	unsigned int cpus;                /* possible CPUs: values in a per-CPU element */
 	void *percpu;                     /* room for one element of endpoint_stats */
 	struct ring_buffer *ring;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Deletes connections and translations that nobody used for as long as their state allows.  What
- * ends in the open (RST, both FINs acknowledged) the datapath deletes itself.
+ * Deletes connections and translations that nobody used for as long as their state allows, and
+ * those of endpoints that are gone.  What ends in the open (RST, both FINs acknowledged) the
+ * datapath deletes itself.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -41,7 +42,7 @@ struct sweep {
 	struct datapath *datapath;
 	uint64_t now_ns;
 	int deleted;
-	int64_t *counts; /* of what stays in ct_map, by owner */
+	int64_t *counts; /* of what stays, by owner */
 };
 
 static bool outlived(uint64_t now_ns, uint64_t last_seen_ns, uint64_t lifetime_ns)
@@ -146,20 +147,36 @@ static uint64_t nat_sibling_seen(struct datapath *datapath, const struct nat_ent
 	return map_get(datapath, MAP_NAT, &sibling, &other) ? 0 : other.last_seen_ns;
 }
 
+/* The client is gone; its slot may have another one by now. */
+static bool nat_is_orphan(const struct datapath *datapath, uint32_t slot, const struct addr *client)
+{
+	const struct endpoint_entry *owner = &datapath->endpoints[slot];
+
+	return slot && (!(owner->flags & ENDPOINT_VALID) ||
+			!(addr_equal(&owner->v4, client) || addr_equal(&owner->v6, client)));
+}
+
 static int nat_sweep_entry(const void *key_mem, const void *value, void *arg)
 {
 	const struct flow *key = key_mem;
 	const struct nat_entry *entry = value;
+	const bool request = entry->flags & NAT_REQUEST;
+	const uint32_t owner = entry->flags >> NAT_OWNER_SHIFT;
 	struct sweep *sweep = arg;
 	uint64_t lifetime, seen;
 	int ret;
 
+	if (owner >= sweep->datapath->capacity[MAP_ENDPOINT])
+		return -EPROTO;
 	lifetime = nat_lifetime(key, entry);
-	if (!outlived(sweep->now_ns, entry->last_seen_ns, lifetime))
+	seen = entry->last_seen_ns;
+	if (outlived(sweep->now_ns, seen, lifetime))
+		seen = nat_sibling_seen(sweep->datapath, entry);
+	if (seen && !outlived(sweep->now_ns, seen, lifetime) &&
+	    !nat_is_orphan(sweep->datapath, owner, request ? &key->saddr : &entry->flow.daddr)) {
+		sweep->counts[owner] += request;
 		return 0;
-	seen = nat_sibling_seen(sweep->datapath, entry);
-	if (seen && !outlived(sweep->now_ns, seen, lifetime))
-		return 0;
+	}
 	ret = map_del(sweep->datapath, MAP_NAT, key);
 	if (!ret)
 		sweep->deleted++;
@@ -193,8 +210,14 @@ int nat_map_end(struct datapath *datapath, const struct flow *key, const struct 
 
 int nat_map_sweep(struct datapath *datapath, uint64_t now_ns)
 {
-	struct sweep sweep = { .datapath = datapath, .now_ns = now_ns };
+	const uint32_t slots = datapath->capacity[MAP_ENDPOINT];
+	auto_free int64_t *counts = xcalloc(slots, sizeof(*counts));
+	struct sweep sweep = { .datapath = datapath, .now_ns = now_ns, .counts = counts };
 	int ret = maps_foreach(datapath, MAP_NAT, nat_sweep_entry, &sweep);
 
-	return ret ? ret : sweep.deleted;
+	if (ret)
+		return ret;
+	for (uint32_t slot = 0; slot < slots; slot++)
+		__atomic_store_n(&datapath->nat_counts[slot], counts[slot], __ATOMIC_RELAXED);
+	return sweep.deleted;
 }

@@ -27,6 +27,8 @@ struct sock_service_map sock_service SEC(".maps");
 struct sock_bucket_map sock_bucket_map SEC(".maps");
 struct sendmsg_service_map sendmsg_service SEC(".maps");
 struct nat_map nat_map SEC(".maps");
+struct nat_count_map nat_count_map SEC(".maps");
+struct nat_place_map nat_place_map SEC(".maps");
 struct nat_work_map nat_work_map SEC(".maps");
 struct frag_map frag_map SEC(".maps");
 struct flow_map flow_map SEC(".maps");

@@ -248,15 +248,36 @@ extern struct sendmsg_service_map sendmsg_service SEC(".maps");
 
 /* Per-packet service translations, two entries a connection.  Written by from_pod, to_pod and the
  * programs of the uplinks, which also delete closed TCP connections; the agent deletes old entries.
- * Full: the longest unused translation goes, which ends that connection.  So a table full of dead
- * UDP flows takes new ones. */
+ * Full: a translation of the same owner goes, or of one who holds more (nat_make_room()), which
+ * ends that connection.  So a table full of dead UDP flows takes new ones. */
 struct nat_map {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);
 	__type(key, struct flow);
 	__type(value, struct nat_entry);
 };
 extern struct nat_map nat_map SEC(".maps");
+
+/* Translations that each endpoint holds, 0: clients outside.  Written by from_pod, to_pod and the
+ * programs of the uplinks; the agent counts anew when it sweeps. */
+struct nat_count_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 512);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, __s64);
+};
+extern struct nat_count_map nat_count_map SEC(".maps");
+
+/* Keys of requests in nat_map, to find one at random.  Only the datapath; one for each translation
+ * that there is room for, but a place may be taken by another before its translation goes. */
+struct nat_place_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 8192);
+	__type(key, __u32);
+	__type(value, struct flow);
+};
+extern struct nat_place_map nat_place_map SEC(".maps");
 
 /* What a program works on while it translates a packet: the stack has no room for it.  Only the
  * datapath. */

@@ -97,7 +97,11 @@ __weak int masquerade(struct __sk_buff *skb, struct packet *pkt)
 	if (!(entry && entry->flags & NAT_REQUEST) &&
 	    (!masquerade_opens(pkt) || masquerade_is_excluded(pkt)))
 		return DROP_NONE;
+	work->owner = pkt->src.slot;
+	work->victims = 0;
 	reason = masquerade_open(pkt, work);
+	if (reason == DROP_NAT_FULL && work->error == -E2BIG && nat_make_room())
+		reason = masquerade_open(pkt, work);
 	return reason ? reason : nat_become(skb, pkt, &work->way, 0);
 }
 

@@ -16,6 +16,8 @@
 #ifndef TENDRIL_DATAPATH_BPF_NAT_BPF_H
 #define TENDRIL_DATAPATH_BPF_NAT_BPF_H
 
+#include <linux/errno.h>
+
 #include "datapath/bpf/clock.bpf.h"
 #include "datapath/bpf/route.bpf.h"
 #include "datapath/bpf/sctp.bpf.h"
@@ -29,7 +31,9 @@
 #define TCP_CHECK_OFFSET 16
 #define UDP_CHECK_OFFSET 6
 
-#define NAT_TRIES 16 /* ports of the node that are tried for a connection */
+#define NAT_TRIES      16 /* ports of the node that are tried for a connection */
+#define NAT_ROOM_TRIES 64 /* places that are looked at for one that makes room */
+#define NAT_VICTIMS    4  /* translations of which the one goes that is needed least */
 
 enum nat_which { NAT_SOURCE, NAT_DESTINATION };
 
@@ -180,6 +184,15 @@ static __noinline struct nat_entry *nat_sibling(const struct nat_entry *entry)
 	return bpf_map_lookup_elem(&nat_map, &key);
 }
 
+/* translations: how many more the owner holds. */
+static __always_inline void nat_count_add(__u32 owner, __s64 translations)
+{
+	__s64 *count = bpf_map_lookup_elem(&nat_count_map, &owner);
+
+	if (count)
+		__sync_fetch_and_add(count, translations);
+}
+
 static __always_inline bool nat_is_done(const struct nat_entry *entry)
 {
 	const __u32 both = NAT_CLIENT_DONE | NAT_BACKEND_DONE;
@@ -206,6 +219,7 @@ static __noinline void nat_close(const struct packet *pkt, struct nat_entry *ent
 	const __u32 acked = NAT_CLIENT_ACKED | NAT_BACKEND_ACKED;
 	bool request = entry->flags & NAT_REQUEST;
 	struct nat_entry *sibling = nat_sibling(entry);
+	__u32 owner = entry->flags >> NAT_OWNER_SHIFT;
 	struct flow there, back;
 	__u32 flags = 0;
 
@@ -226,10 +240,11 @@ static __noinline void nat_close(const struct packet *pkt, struct nat_entry *ent
 	__sync_fetch_and_or(&sibling->flags, flags);
 	if ((entry->flags & acked) != acked)
 		return;
-	flow_reverse(&entry->flow, &back);
-	flow_reverse(&sibling->flow, &there);
+	flow_reverse(request ? &entry->flow : &sibling->flow, &back);
+	flow_reverse(request ? &sibling->flow : &entry->flow, &there);
 	bpf_map_delete_elem(&nat_map, &back);
-	bpf_map_delete_elem(&nat_map, &there);
+	if (!(int)bpf_map_delete_elem(&nat_map, &there))
+		nat_count_add(owner, -1);
 }
 
 static __always_inline struct nat_work *nat_work(void)
@@ -247,6 +262,8 @@ static __always_inline void nat_follow(const struct packet *pkt, struct nat_entr
 	ret->way = entry->flow;
 	ret->way_flags = entry->flags;
 	nat_touch(entry);
+	if ((entry->flags & (NAT_REQUEST | NAT_USED)) == NAT_REQUEST)
+		__sync_fetch_and_or(&entry->flags, NAT_USED);
 	if (pkt->flow.proto == IPPROTO_TCP && (pkt->tcp_flags & (TCP_FIN | TCP_RST) ||
 					       entry->flags & (NAT_CLIENT_DONE | NAT_BACKEND_DONE)))
 		nat_close(pkt, entry);
@@ -307,6 +324,20 @@ static __always_inline bool nat_take_port(struct nat_work *work)
 	return true;
 }
 
+/* Where a later nat_make_room() may find the new translation: the place of the one that made room
+ * for it, or any. */
+static __always_inline void nat_take_place(const struct nat_work *work)
+{
+	const struct node_state *node = node_get();
+	__u32 place = work->place;
+
+	if (!node || !node->nat_places)
+		return;
+	if (!work->victims)
+		place = bpf_get_prandom_u32() % node->nat_places;
+	bpf_map_update_elem(&nat_place_map, &place, &work->from, BPF_ANY);
+}
+
 static long nat_claim_step(__u32 index, void *arg)
 {
 	struct nat_work *work = nat_work();
@@ -319,7 +350,7 @@ static long nat_claim_step(__u32 index, void *arg)
 	taken = bpf_map_lookup_elem(&nat_map, &work->key);
 	if (taken && nat_is_taken(taken, &work->entry))
 		return 0;
-	work->claimed = !bpf_map_update_elem(&nat_map, &work->key, &work->entry, BPF_ANY);
+	work->error = (int)bpf_map_update_elem(&nat_map, &work->key, &work->entry, BPF_ANY);
 	return 1;
 }
 
@@ -330,21 +361,29 @@ static long nat_claim_step(__u32 index, void *arg)
  */
 static __always_inline bool nat_claim(struct nat_work *work, __u32 backend)
 {
-	__u64 now_ns = bpf_ktime_get_coarse_ns();
-
-	work->claimed = 0;
-	work->entry = (struct nat_entry){ .flags = work->reply_flags, .last_seen_ns = now_ns };
+	work->error = -EBUSY;
+	work->entry = (struct nat_entry){
+		.flags = work->reply_flags | work->owner << NAT_OWNER_SHIFT,
+		.last_seen_ns = bpf_ktime_get_coarse_ns(),
+	};
 	flow_reverse(&work->from, &work->entry.flow);
 	bpf_loop(NAT_TRIES, nat_claim_step, NULL, 0);
-	if (!work->claimed)
+	if (work->error)
 		return false;
-	work->entry = (struct nat_entry){
-		.flow = work->way,
-		.flags = work->way_flags,
-		.backend = backend,
-		.last_seen_ns = now_ns,
-	};
-	return !bpf_map_update_elem(&nat_map, &work->from, &work->entry, BPF_ANY);
+	work->entry.flow = work->way;
+	work->entry.flags = work->way_flags | work->owner << NAT_OWNER_SHIFT;
+	work->entry.backend = backend;
+	work->error = (int)bpf_map_update_elem(&nat_map, &work->from, &work->entry, BPF_NOEXIST);
+	if (!work->error) {
+		nat_count_add(work->owner, 1);
+		nat_take_place(work);
+		return true;
+	}
+	if (work->error == -EEXIST &&
+	    !bpf_map_update_elem(&nat_map, &work->from, &work->entry, BPF_EXIST))
+		return true;
+	bpf_map_delete_elem(&nat_map, &work->key);
+	return false;
 }
 
 /*
@@ -412,6 +451,81 @@ __weak int nat_open(const struct packet *pkt)
 	return nat_claim(work, choice.index) ? DROP_NONE : DROP_NAT_FULL;
 }
 
+/* ---- room for a new translation -------------------------------------------------------------- */
+
+/*
+ * Looks at one place.  A translation may go if it is the owner's own, or of an owner who holds
+ * more: so a flood takes nothing from those who hold less, and an owner may have the whole table
+ * while nobody else wants it.
+ */
+static long nat_room_step(__u32 index, void *arg)
+{
+	const struct node_state *node = node_get();
+	struct nat_work *work = nat_work();
+	const struct nat_entry *entry;
+	const struct flow *key;
+	const __s64 *count;
+	__u32 place, owner;
+	__u64 need;
+
+	(void)index;
+	(void)arg;
+	if (!work || !node || !node->nat_places)
+		return 1;
+	place = bpf_get_prandom_u32() % node->nat_places;
+	key = bpf_map_lookup_elem(&nat_place_map, &place);
+	if (!key)
+		return 1;
+	work->key = *key;
+	entry = bpf_map_lookup_elem(&nat_map, &work->key);
+	if (!entry || !(entry->flags & NAT_REQUEST))
+		return 0;
+	owner = entry->flags >> NAT_OWNER_SHIFT;
+	count = bpf_map_lookup_elem(&nat_count_map, &owner);
+	if (owner != work->owner && (!count || *count <= work->owned))
+		return 0;
+	/* Who holds more goes before the owner itself, and what was not used since it was opened
+	 * before what was. */
+	need = entry->last_seen_ns;
+	if (entry->flags & NAT_USED && !nat_is_done(entry))
+		need += CT_TCP_ESTABLISHED_NS;
+	if (owner == work->owner)
+		need |= 1ULL << 62;
+	if (!work->victims || need < work->victim_need) {
+		work->victim = work->key;
+		work->victim_need = need;
+		work->place = place;
+	}
+	return ++work->victims >= NAT_VICTIMS;
+}
+
+/* Deletes the translation of NAT_VICTIMS at random that is needed least.  0: none may go. */
+__weak int nat_make_room(void)
+{
+	struct nat_work *work = nat_work();
+	const struct nat_entry *entry;
+	const __s64 *owned;
+	__u32 owner;
+
+	if (!work)
+		return 0;
+	owner = work->owner;
+	owned = bpf_map_lookup_elem(&nat_count_map, &owner);
+	work->owned = owned ? *owned : 0;
+	bpf_loop(NAT_ROOM_TRIES, nat_room_step, NULL, 0);
+	if (!work->victims)
+		return 0;
+	entry = bpf_map_lookup_elem(&nat_map, &work->victim);
+	if (!entry)
+		return 1; /* another CPU was faster */
+	owner = entry->flags >> NAT_OWNER_SHIFT;
+	flow_reverse(&entry->flow, &work->key);
+	if (!(int)bpf_map_delete_elem(&nat_map, &work->victim))
+		nat_count_add(owner, -1);
+	bpf_map_delete_elem(&nat_map, &work->key);
+	return 1;
+}
+
 /* ---- requests ------------------------------------------------------------------------------- */
 
 static __always_inline bool is_between(__be16 port, __u16 min, __u16 max)
@@ -469,6 +583,7 @@ static __always_inline int nat_find(const struct packet *pkt, struct nat_work *r
 	bool starts = flow->proto == IPPROTO_UDP || pkt->opens;
 	struct service_key key = { .port = flow->dport, .proto = flow->proto };
 	struct nat_entry *entry;
+	int reason;
 
 	if (!nat_has_ports(pkt))
 		return DROP_NO_SERVICE;
@@ -483,8 +598,14 @@ static __always_inline int nat_find(const struct packet *pkt, struct nat_work *r
 		nat_follow(pkt, entry, ret);
 		return DROP_NONE;
 	}
-	if (starts)
-		return nat_open(pkt);
+	if (starts) {
+		ret->owner = pkt->src.slot;
+		ret->victims = 0;
+		reason = nat_open(pkt);
+		if (reason == DROP_NAT_FULL && ret->error == -E2BIG && nat_make_room())
+			reason = nat_open(pkt);
+		return reason;
+	}
 	key.addr = flow->daddr;
 	return bpf_map_lookup_elem(&service_map, &key) ? DROP_NOT_OPENED : DROP_NO_SERVICE;
 }

@@ -392,6 +392,19 @@ static void test_policy_holds_for_answers(void **state)
 	ARRIVES_AT(POD_A, UDP(OUTSIDE, NODE, 53, got.sport));
 }
 
+static void test_a_flood_takes_nothing_from_another_pod(void **state)
+{
+	struct segment got;
+
+	(void)state;
+	got = LEAVES_FROM(POD_C, NODE, UDP(POD_C, OUTSIDE, 40000, 53));
+	for (uint16_t port = 1; port < 20000; port++)
+		LEAVES_FROM(POD_A, NODE, UDP(POD_A, OUTSIDE, 40000, port));
+	ARRIVES_AT(POD_C, UDP(OUTSIDE, NODE, 53, got.sport));
+	got = LEAVES_FROM(POD_C, NODE, TCP(POD_C, OUTSIDE, 40001, 443, SYN));
+	ARRIVES_AT(POD_C, TCP(OUTSIDE, NODE, 443, got.sport, SYN | ACK));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -412,6 +425,7 @@ int main(void)
 		BOTH_FAMILIES_AFTER(masquerade_reset, test_errors_speak_of_what_the_pod_sent),
 		BOTH_FAMILIES_AFTER(masquerade_reset, test_a_pods_errors_come_from_the_node),
 		BOTH_FAMILIES_AFTER(masquerade_reset, test_policy_holds_for_answers),
+		BOTH_FAMILIES_AFTER(masquerade_reset, test_a_flood_takes_nothing_from_another_pod),
 	};
 
 	return cmocka_run_group_tests_name(__FILE__, tests, masquerade_setup, lab_teardown);

@@ -519,8 +519,35 @@ static void test_affinity_to_a_backend_that_is_gone_ends_at_once(void **state)
 	assert_int_equal(connected_to(40002), 8081);
 }
 
+/* A pod takes one place of the table for each service and family, whatever it sends. */
+static void test_a_flood_leaves_the_affinity_of_another_pod(void **state)
+{
+	const struct service service = { .id = SERVICE_ID, .backends = 2, .affinity_s = 60 };
+	struct affinity_key key = { .client = at(POD_C), .service_id = SERVICE_ID }, next;
+	struct affinity kept, after;
+	uint32_t entries = 0;
+
+	(void)state;
+	SERVES(80, SERVICE_ID, { POD_B, 8080 }, { POD_B, 8081 });
+	service_write(80, &service);
+	PASSES(UDP(POD_C, SERVICE, 40000, 80));
+	assert_int_equal(bpf_map_lookup_elem(lab_map("affinity_map"), &key, &kept), 0);
+	for (uint16_t port = 1; port < 20000; port++)
+		PASSES(UDP(POD_A, SERVICE, port, 80));
+	assert_int_equal(bpf_map_lookup_elem(lab_map("affinity_map"), &key, &after), 0);
+	assert_memory_equal(&kept, &after, sizeof(kept));
+	for (void *from = NULL; !bpf_map_get_next_key(lab_map("affinity_map"), from, &next);
+	     entries++) {
+		key = next;
+		from = &key;
+	}
+	assert_int_equal(entries, 2);
+}
+
 static void test_two_services_do_not_share_a_way_back(void **state)
 {
+	const uint32_t done = NAT_CLIENT_DONE | NAT_BACKEND_DONE |
+			      (uint32_t)lab.pods->pod[POD_A].slot << NAT_OWNER_SHIFT;
 	struct nat_entry entry;
 
 	(void)state;
@@ -534,9 +561,9 @@ static void test_two_services_do_not_share_a_way_back(void **state)
 	PASSES(TCP(POD_A, SERVICE, 40000, 80, FIN | ACK));
 	SENT_AS(ENDS(SERVICE, 80), ENDS(POD_A, 40000), TCP(POD_B, POD_A, 8080, 40000, FIN | ACK));
 	assert_true(translation(POD_A, 40000, SERVICE, 80, IPPROTO_TCP, &entry));
-	assert_int_equal(entry.flags, NAT_REQUEST | NAT_CLIENT_DONE | NAT_BACKEND_DONE);
+	assert_int_equal(entry.flags, NAT_REQUEST | NAT_USED | done);
 	assert_true(translation(POD_B, 8080, POD_A, 40000, IPPROTO_TCP, &entry));
-	assert_int_equal(entry.flags, NAT_CLIENT_DONE | NAT_BACKEND_DONE);
+	assert_int_equal(entry.flags, done);
 	PASSES(TCP(POD_A, SERVICE, 40000, 81, SYN));
 	SENT_AS(ENDS(SERVICE, 81), ENDS(POD_A, 40000), TCP(POD_B, POD_A, 8080, 40000, SYN | ACK));
 }
@@ -703,6 +730,7 @@ int main(void)
 		BOTH_FAMILIES(test_only_clients_in_the_source_ranges_pass),
 		BOTH_FAMILIES(test_a_client_keeps_its_backend_while_affinity_lasts),
 		BOTH_FAMILIES(test_affinity_to_a_backend_that_is_gone_ends_at_once),
+		BOTH_FAMILIES(test_a_flood_leaves_the_affinity_of_another_pod),
 		BOTH_FAMILIES(test_two_services_do_not_share_a_way_back),
 		BOTH_FAMILIES(test_a_port_that_had_a_service_may_come_back_without_it),
 		BOTH_FAMILIES(test_an_error_about_a_translated_packet_speaks_of_the_service),

@@ -188,9 +188,14 @@ void frame_build(const struct segment *segment, const uint8_t src_mac[6], const 
 		memset(transport, 0x5a, len);
 	} else {
 		len = build_transport(segment, transport);
-		if (sum_at && !segment->more)
-			put16(transport + sum_at, sum_transport(&segment->from, &segment->to,
-								segment->proto, transport, len));
+		if (sum_at && !segment->more) {
+			uint16_t sum = sum_transport(&segment->from, &segment->to, segment->proto,
+						     transport, len);
+
+			/* 0 of UDP says that there is no sum. */
+			put16(transport + sum_at,
+			      !sum && segment->proto == IPPROTO_UDP ? 0xffff : sum);
+		}
 		if (segment->proto == IPPROTO_SCTP)
 			sctp_sum(transport, len, transport + 8);
 	}

@@ -148,6 +148,7 @@ int lab_reset(void **state)
 	map_empty("range_map");
 	map_empty("flow_map");
 	assert_int_equal(ct_map_sweep(lab.datapath, 0), 0); /* what was deleted is free again */
+	assert_int_equal(nat_map_sweep(lab.datapath, 0), 0);
 	for (uint16_t slot = 1; slot <= lab.pods->count; slot++)
 		assert_int_equal(endpoint_map_del(lab.datapath, slot), 0);
 	maps_node(lab.datapath)->flags = NODE_HAS_CIDRS;
