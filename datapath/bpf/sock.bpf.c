@@ -131,7 +131,7 @@ static __always_inline struct sock_service *further_by_backend(struct bpf_sock *
 	return NULL;
 }
 
-/* Room for one more.  NULL: no memory. */
+/* Room for one more: an item that is free, or the oldest.  NULL: no memory. */
 static __always_inline struct sock_service *further_make(struct bpf_sock *sk)
 {
 	struct sendmsg_services *further = further_get(sk, BPF_SK_STORAGE_GET_F_CREATE);
@@ -139,32 +139,15 @@ static __always_inline struct sock_service *further_make(struct bpf_sock *sk)
 
 	if (!further)
 		return NULL;
+	for (int i = 0; i < SENDMSG_SERVICES; i++) {
+		if (!further->items[i].port)
+			return &further->items[i];
+	}
 	oldest = further->oldest;
 	if (oldest >= SENDMSG_SERVICES)
 		return NULL;
 	further->oldest = oldest + 1 < SENDMSG_SERVICES ? oldest + 1 : 0;
 	return &further->items[oldest];
-}
-
-/* Keeps the backend of a datagram: the first service in sock_service, others beside it. */
-static __always_inline void send_remember(struct bpf_sock_addr *ctx, struct sock_service *stored,
-					  const struct peer *service,
-					  const struct service_choice *choice)
-{
-	struct peer backend = { .addr = choice->backend.addr, .port = choice->backend.port };
-	struct sock_service *further = NULL;
-
-	if (stored &&
-	    (sock_is_connected(ctx) || (stored->port && !sock_service_is_for(stored, service)))) {
-		further = further_by_service(ctx->sk, service);
-		if (!further)
-			further = further_by_backend(ctx->sk, &backend);
-		stored = further ? further : further_make(ctx->sk);
-	}
-	if (stored)
-		sock_service_set(stored, service, choice);
-	else
-		notice(NOTICE_SENDMSG_FULL);
 }
 
 /* The program now sends to this address by itself: answers from there are no service's. */
@@ -179,6 +162,27 @@ static __always_inline void send_forget(struct bpf_sock_addr *ctx, const struct 
 	stored = further_by_backend(ctx->sk, peer);
 	if (stored)
 		*stored = (struct sock_service){ 0 };
+}
+
+/* Keeps the backend of a datagram: the first service in sock_service, others beside it.  A backend
+ * answers for one service, the last that was sent to it. */
+static __always_inline void send_remember(struct bpf_sock_addr *ctx, struct sock_service *stored,
+					  const struct peer *service,
+					  const struct service_choice *choice)
+{
+	struct peer backend = { .addr = choice->backend.addr, .port = choice->backend.port };
+	struct sock_service *further = NULL;
+
+	send_forget(ctx, &backend);
+	if (stored &&
+	    (sock_is_connected(ctx) || (stored->port && !sock_service_is_for(stored, service)))) {
+		further = further_by_service(ctx->sk, service);
+		stored = further ? further : further_make(ctx->sk);
+	}
+	if (stored)
+		sock_service_set(stored, service, choice);
+	else
+		notice(NOTICE_SENDMSG_FULL);
 }
 
 /* ---- choosing a backend --------------------------------------------------------------------- */

@@ -910,6 +910,67 @@ static void test_one_socket_asks_more_services_than_it_can_keep(void **state)
 	}
 }
 
+/* Of two services that share backends, an answer is of the one that was asked last: also after a
+ * service has moved to a backend that the other one had. */
+static void test_a_backend_answers_for_the_service_that_was_asked_last(void **state)
+{
+	static const char *const names[] = { "10.96.2.1", "10.96.2.2", "10.96.2.3" };
+	const uint16_t *ports = server_ports[FORM_V4][1];
+	const uint16_t nobody = 1;
+	auto_close int fd = socket_new(FORM_V4, SOCK_DGRAM);
+
+	(void)state;
+	service_put(names[0], IPPROTO_UDP, 300, forms[FORM_V4].backend, &nobody, 1);
+	service_put(names[1], IPPROTO_UDP, 301, forms[FORM_V4].backend, &ports[0], 1);
+	service_put(names[2], IPPROTO_UDP, 302, forms[FORM_V4].backend, &ports[1], 1);
+	assert_int_equal(socket_sendto(fd, FORM_V4, names[0], PORT), 0);
+	for (int i = 1; i < 3; i++) {
+		assert_int_equal(socket_sendto(fd, FORM_V4, names[i], PORT), 0);
+		server_of(FORM_V4, true);
+		assert_answered(fd);
+	}
+	/* The last moves to the backend of the one before. */
+	service_put(names[2], IPPROTO_UDP, 302, forms[FORM_V4].backend, &ports[0], 1);
+	assert_int_equal(socket_sendto(fd, FORM_V4, names[2], PORT), 0);
+	assert_int_equal(server_of(FORM_V4, true), 0);
+	assert_answer_from(fd, FORM_V4, names[2], PORT);
+	/* ... and the first, too. */
+	service_put(names[0], IPPROTO_UDP, 300, forms[FORM_V4].backend, &ports[0], 1);
+	assert_int_equal(socket_sendto(fd, FORM_V4, names[0], PORT), 0);
+	assert_int_equal(server_of(FORM_V4, true), 0);
+	assert_answer_from(fd, FORM_V4, names[0], PORT);
+}
+
+/* What a socket no longer needs makes room before the oldest does. */
+static void test_a_service_that_was_forgotten_makes_room(void **state)
+{
+	auto_close int fd = socket_new(FORM_V4, SOCK_DGRAM);
+	const uint16_t *port = &server_ports[FORM_V4][1][0];
+	const uint16_t nobody = 1;
+
+	(void)state;
+	service_put("10.96.3.0", IPPROTO_UDP, 320, forms[FORM_V4].backend, &nobody, 1);
+	service_put("10.96.3.1", IPPROTO_UDP, 321, forms[FORM_V4].backend, port, 1);
+	service_put("10.96.3.2", IPPROTO_UDP, 322, forms[FORM_V4].backend, &port[1], 1);
+	assert_int_equal(socket_sendto(fd, FORM_V4, "10.96.3.0", PORT), 0);
+	assert_int_equal(socket_sendto(fd, FORM_V4, "10.96.3.1", PORT), 0);
+	server_of(FORM_V4, true);
+	assert_answered(fd);
+	for (int i = 0; i < 2 * SENDMSG_SERVICES; i++) {
+		assert_int_equal(socket_sendto(fd, FORM_V4, "10.96.3.2", PORT), 0);
+		assert_int_equal(server_of(FORM_V4, true), 1);
+		assert_answer_from(fd, FORM_V4, "10.96.3.2", PORT);
+		assert_int_equal(socket_sendto(fd, FORM_V4, forms[FORM_V4].backend,
+					       port_of(FORM_V4, true, 1)),
+				 0);
+		server_of(FORM_V4, true);
+		assert_answer_from(fd, FORM_V4, forms[FORM_V4].backend, port_of(FORM_V4, true, 1));
+	}
+	assert_int_equal(socket_sendto(fd, FORM_V4, "10.96.3.1", PORT), 0);
+	server_of(FORM_V4, true);
+	assert_answer_from(fd, FORM_V4, "10.96.3.1", PORT);
+}
+
 static void test_connected_socket_may_send_elsewhere(void **state)
 {
 	auto_close int fd = socket_new(FORM_V4, SOCK_DGRAM);
@@ -1045,6 +1106,8 @@ int main(void)
 		cmocka_unit_test(test_one_socket_asks_two_services),
 		cmocka_unit_test(test_a_flood_of_sockets_takes_nothing_from_another),
 		cmocka_unit_test(test_one_socket_asks_more_services_than_it_can_keep),
+		cmocka_unit_test(test_a_backend_answers_for_the_service_that_was_asked_last),
+		cmocka_unit_test(test_a_service_that_was_forgotten_makes_room),
 		cmocka_unit_test(test_connected_socket_may_send_elsewhere),
 		cmocka_unit_test(test_backend_that_left_is_replaced),
 		cmocka_unit_test(test_a_socket_keeps_its_backend_when_others_come_and_go),
