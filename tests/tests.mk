@@ -42,6 +42,11 @@ $(U)/test_%: $(U)/tests/unit/test_%.o $(U)/libharness.a $(U)/libtendril.a
 	$(say) LD $@
 	$(Q)$(CC) $(ASAN) $^ -o $@ $(test_libs)
 
+# The command line, sanitized, for files that went wrong once (tests/policy/test_faults.py).
+$(U)/tendril: $(U)/cli/main.o $(U)/libtendril.a
+	$(say) LD $@
+	$(Q)$(CC) $(ASAN) $^ -o $@ $(filter-out -lcmocka,$(test_libs))
+
 # Datapath tests: the programs under BPF_PROG_TEST_RUN, with the release objects.
 bpf_tests   := $(patsubst tests/bpf/%.c,$(B)/tests/bpf/%,$(wildcard tests/bpf/test_*.c))
 bpf_harness := $(call obj,$(wildcard tests/harness/*.c) tests/unit/oracle.c tests/unit/snapshot.c \
@@ -128,8 +133,8 @@ $(F)/fuzz_%: $(F)/tests/fuzz/fuzz_%.o $(F)/libtendril.a
 
 .PHONY: unit-programs test-programs check check-unit check-bpf check-policy check-net check-fuzz \
 	check-kernel check-kube check-cluster test
-unit-programs: $(unit_tests)
-test-programs: all $(unit_tests) $(bpf_tests) $(policy_programs) $(net_programs) $(netbench) $(policybench) $(fuzzers)
+unit-programs: $(unit_tests) $(U)/tendril
+test-programs: all unit-programs $(bpf_tests) $(policy_programs) $(net_programs) $(netbench) $(policybench) $(fuzzers)
 
 check-unit: $(unit_tests) ## Unit tests, sanitized, no root (T=NAME: only matching cases)
 	tests/harness/rooted tests/run unit
@@ -137,7 +142,7 @@ check-unit: $(unit_tests) ## Unit tests, sanitized, no root (T=NAME: only matchi
 check-bpf: $(bpf_tests) ## Datapath tests with BPF_PROG_TEST_RUN (root)
 	tests/harness/rooted tests/run bpf
 
-check-policy: $(B)/have-pytest $(policy_programs) all ## The CLI's offline commands
+check-policy: $(B)/have-pytest $(policy_programs) $(U)/tendril all ## The CLI's offline commands
 	tests/harness/rooted tests/run policy
 
 # One YAML of a Kustomize folder, for "kubectl apply -f".
@@ -170,7 +175,7 @@ check-fresh: ## A fresh clone on a bare Debian 12: what make help lists works (r
 	@tests/harness/deps $(fresh_deps)
 	tests/run fresh
 
-check: $(B)/have-test $(B)/have-pytest $(unit_tests) $(bpf_tests) all ## Unit, datapath and policy tests: the quick loop (root)
+check: $(B)/have-test $(B)/have-pytest $(unit_tests) $(U)/tendril $(bpf_tests) all ## Unit, datapath and policy tests: the quick loop (root)
 	tests/harness/rooted tests/run unit bpf policy
 
 test: deps ## Install what is missing, build, run every test (root)

@@ -13,9 +13,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("BUILD", ROOT / "build"))
 
 
-def tendril(*words, text=None, cwd=None, **env):
+def tendril(*words, text=None, cwd=None, program=BUILD / "tendril", **env):
     clean = {k: v for k, v in os.environ.items() if k not in ("TENDRIL_SOCKET", "NO_COLOR")}
-    return subprocess.run([BUILD / "tendril", *map(str, words)], input=text or "", text=True, cwd=cwd,
+    return subprocess.run([program, *map(str, words)], input=text or "", text=True, cwd=cwd,
                           capture_output=True, timeout=20, env=dict(clean, **env))
 
 
