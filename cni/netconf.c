@@ -433,13 +433,17 @@ static void attachment_copy(struct reader *reader, const struct json_node *node,
 int netconf_attachments(const struct netconf *conf, cJSON **ret_list, struct cni_error *err)
 {
 	const struct json_node root = json_root(conf->json);
-	const struct json_node list = json_member(&root, "cni.dev/valid-attachments");
+	/* libcni 1.2.0 to 1.2.2 have another name for it. */
+	const struct json_node former = json_member(&root, "cni.dev/attachments");
+	struct json_node list = json_member(&root, "cni.dev/valid-attachments");
 	auto_json cJSON *copy = cJSON_CreateArray();
 	const cJSON *item;
 	struct errmsg fault;
 	struct reader reader = { .err = &fault };
 	size_t i = 0;
 
+	if (!json_present(&list) && json_present(&former))
+		list = former;
 	/* Absent is not empty: an empty list removes every attachment of the network. */
 	if (read_required(&reader, &list))
 		read_is_array(&reader, &list);
