@@ -39,7 +39,7 @@
 #include "lib/netns.h"
 #include "lib/task.h"
 
-#define FLOWS_KEPT 65536 /* 10 MiB when full */
+#define FLOWS_KEPT 65536 /* doc/observability.md tells what they take */
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 

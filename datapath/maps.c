@@ -24,7 +24,8 @@
 #include "lib/alloc.h"
 #include "lib/auto.h"
 
-#define WALK_BATCH 1024 /* entries a system call; grown when a hash bucket holds more */
+#define TCP_EVENTS_MAX 4096 /* in one go */
+#define WALK_BATCH     1024 /* entries a system call; grown when a hash bucket holds more */
 
 /* Key and value sizes as abi.h has them; a per-CPU value is given for one CPU. */
 static const struct {
@@ -87,7 +88,8 @@ static int tcp_event_deliver(void *arg, void *data, size_t size)
 
 	if (size >= sizeof(struct tcp_event))
 		datapath->tcp_each(data, datapath->tcp_arg);
-	return 0;
+	/* Pods may report as fast as this reads. */
+	return ++datapath->tcp_read < TCP_EVENTS_MAX ? 0 : -EAGAIN;
 }
 
 static void *map_mmap(const struct datapath *datapath, int map)
@@ -439,5 +441,7 @@ int tcp_events_consume(struct datapath *datapath,
 {
 	datapath->tcp_each = each;
 	datapath->tcp_arg = arg;
-	return ring_buffer__consume(datapath->tcp_ring);
+	datapath->tcp_read = 0;
+	ring_buffer__consume(datapath->tcp_ring);
+	return (int)datapath->tcp_read;
 }

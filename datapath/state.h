@@ -79,6 +79,7 @@ struct datapath {
 	struct ring_buffer *tcp_ring;
 	void (*tcp_each)(const struct tcp_event *event, void *arg);
 	void *tcp_arg;
+	unsigned int tcp_read;
 };
 
 /* ---- maps.c ---- */

@@ -102,6 +102,9 @@ void http_reply(struct http_exchange *exchange, int status, const char *json);
  * already, or got an error because there are too many streams; closed() is not called. */
 int http_stream_begin(struct http_exchange *exchange, void (*closed)(void *arg), void *arg);
 int http_stream_line(struct http_exchange *exchange, const char *json); /* -EPIPE: being closed */
+/* Whether the reader has yet to take more than half of what may wait for it.  Who sends a lot at
+ * once waits until it has. */
+bool http_stream_is_behind(const struct http_exchange *exchange);
 /* Ends the stream from this side.  closed() is not called; the exchange must not be used again. */
 void http_stream_end(struct http_exchange *exchange);
 

@@ -306,6 +306,11 @@ int http_stream_line(struct http_exchange *exchange, const char *json)
 	return 0;
 }
 
+bool http_stream_is_behind(const struct http_exchange *exchange)
+{
+	return evbuffer_get_length(exchange->out) > exchange->server->limits.stream_backlog / 2;
+}
+
 void http_stream_end(struct http_exchange *exchange)
 {
 	exchange->server->streams--;

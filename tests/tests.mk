@@ -191,7 +191,7 @@ build_deps := gcc libc6-dev clang llvm bpftool pkg-config libbpf-dev libmnl-dev 
 	libcurl4-openssl-dev libssl-dev libseccomp-dev
 run_deps   := iproute2 python3 util-linux mount
 test_deps  := clang-format git libcmocka-dev libclang-rt-14-dev python3-pytest python3-yaml containernetworking-plugins podman \
-	crun buildah dpkg-dev 'kubectl|kubernetes-client' containerd runc iptables busybox-static redis-server redis-tools nginx-light wrk \
+	crun buildah dpkg-dev 'kubectl|kubernetes-client' containerd runc iptables busybox-static prometheus redis-server redis-tools nginx-light wrk \
 	nftables ethtool curl openssl iputils-ping strace valgrind zsh fish procps qemu-system-x86 cpio libc-bin
 bench_deps := libcmocka-dev containernetworking-plugins iptables procps nginx-light wrk gnuplot-nox
 

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Metrics in the text format of Prometheus (exposition format 0.0.4).  tendril-http serves them.
- * Names follow Cilium's with "tendril" in place of "cilium".  No label has values that a pod or a
- * user can make up, so the number of series is bounded.
+ * Names follow Cilium's with "tendril" in place of "cilium".  Of the labels only namespaces are
+ * made up by users; their number is bounded (agent/flow/flow_metric.h), and so that of the series.
  */
 #include <string.h>
 
 #include "agent/api/api.h"
 #include "agent/endpoint/endpoint.h"
+#include "agent/flow/flow_log.h"
 #include "agent/monitor/gc.h"
 #include "agent/sync/sync.h"
 #include "lib/arena.h"
@@ -117,6 +118,7 @@ void api_metrics_get(struct api_call *call)
 	objects_add(&out, call->agent);
 	counters_add(&out, call->agent);
 	maps_add(&out, call->agent);
+	flow_log_metrics(call->agent->flow_log, &out);
 	out.data[out.len - 1] = '\0'; /* the answer gets a newline at its end */
 	api_reply_text(call, out.data);
 }

@@ -13,6 +13,7 @@
 #include <cjson/cJSON.h>
 #include <event2/event.h>
 #include <limits.h>
+#include <linux/bpf.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,6 +21,7 @@
 #include <unistd.h>
 
 #include "agent/flow/flow_internal.h"
+#include "agent/flow/flow_metric.h"
 #include "agent/monitor/monitor.h"
 #include "datapath/maps.h"
 #include "lib/alloc.h"
@@ -30,9 +32,10 @@
 #include "lib/table.h"
 #include "policy/objects/store.h"
 
-#define PIECE       1024 /* flows for which memory is taken at once */
-#define LOOK_US     50000
-#define DROP_SUM_NS (10 * (int64_t)NS_PER_SEC) /* drops of one kind that are one flow */
+#define PIECE         1024 /* flows for which memory is taken at once */
+#define LOOK_US       50000
+#define DROP_SUMS_MAX 2048                       /* kinds at a time */
+#define DROP_SUM_NS   (10 * (int64_t)NS_PER_SEC) /* drops of one kind that are one flow */
 
 /* What makes drops one flow: all but the source's port, which is new with each attempt. */
 struct drop_key {
@@ -40,13 +43,16 @@ struct drop_key {
 	uint8_t type;
 	uint8_t reason;
 	uint8_t direction;
-	uint8_t pad[5];
+	uint8_t pad[1];
+	uint16_t slots[2]; /* an address may have another owner by now */
+	uint32_t identities[2];
 };
 
 struct flow_log {
 	struct flow_log_options options;
 	struct flow_names *names;
 	struct flow_streams *streams;
+	struct flow_metrics *metrics;
 	struct event *readable; /* the kernel's ring */
 	struct event *look;
 	struct event *load;
@@ -127,13 +133,22 @@ static void entry_set_service(struct flow_log *log, struct flow_entry *entry,
 	struct flow_name *destination = entry->names[FLOW_DESTINATION];
 
 	if (event->service_port) {
-		entry->service = flow_names_addr(log->names, &event->service).name;
+		entry->service = flow_names_addr(log->names, &event->service, UINT64_MAX).name;
 		entry->service_port = event->service_port;
 	} else if (destination && destination->kind == NAME_SERVICE) {
 		destination->refs++;
 		entry->service = destination;
 		entry->service_port = entry->flow.dport;
 	}
+}
+
+/* Since when both ends had their addresses.  The beginning of what was open before the program is
+ * not known; a connection that failed has none. */
+static uint64_t event_begin_ns(const struct tcp_event *event)
+{
+	if (event->start_ns)
+		return event->start_ns;
+	return event->old_state == BPF_TCP_SYN_SENT ? event->time_ns : 0;
 }
 
 static void on_tcp_event(const struct tcp_event *event, void *arg)
@@ -167,9 +182,10 @@ static void on_tcp_event(const struct tcp_event *event, void *arg)
 	entry->direction = event->opener ? DIR_EGRESS : DIR_INGRESS;
 	who = flow_names_socket(log->names, event->slot, event->netns_cookie, &event->flow.saddr);
 	entry_end_set(entry, own, &who);
-	who = flow_names_addr(log->names, &event->flow.daddr);
+	who = flow_names_addr(log->names, &event->flow.daddr, event_begin_ns(event));
 	entry_end_set(entry, peer, &who);
 	entry_set_service(log, entry, event);
+	flow_metrics_add(log->metrics, entry, 1);
 }
 
 static int log_read(struct flow_log *log)
@@ -226,34 +242,48 @@ static void on_look(evutil_socket_t fd, short what, void *arg)
 }
 
 /* Names change: what has been reported gets those that it had. */
-static void on_leave(void *arg)
+static void on_leave(const struct addr *addresses, size_t count, void *arg)
 {
-	log_read(arg);
+	struct flow_log *log = arg;
+
+	log_read(log);
+	monitor_read(log->options.monitor);
+	for (size_t i = 0; i < count; i++)
+		flow_names_leave(log->names, &addresses[i]);
 }
 
 /* ---- drops ----------------------------------------------------------------------------------- */
 
-static struct flow_who who_of(struct flow_log *log, const struct addr *addr, uint32_t identity)
+/* One end of a packet: the pod whose device it passed, for it may bear the address of another one.
+ */
+static struct flow_who who_of(struct flow_log *log, const struct addr *addr, uint16_t slot,
+			      uint32_t identity)
 {
-	struct flow_who who = flow_names_addr(log->names, addr);
+	struct flow_who who = slot ? flow_names_slot(log->names, slot, addr)
+				   : flow_names_addr(log->names, addr, UINT64_MAX);
 
 	who.identity = identity;
 	return who;
 }
 
-/* Forgets the sums whose flows are not kept any more. */
-static void drops_prune(struct flow_log *log)
+/* Forgets the sums that are over; all of them where that is not enough. */
+static void drops_prune(struct flow_log *log, int64_t now)
 {
 	const uint64_t *number;
 	const void *key;
 	size_t pos = 0;
 
-	if (log->drops.count < log->options.max / 2)
+	if (log->drops.count < DROP_SUMS_MAX)
 		return;
 	while ((number = table_next(&log->drops, &pos, &key))) {
-		if (*number < flow_log_next(log) - log->options.max / 4)
+		if (*number < flow_log_first(log) ||
+		    now - entry_at(log, *number)->time_ns > DROP_SUM_NS)
 			table_del(&log->drops, key);
 	}
+	if (log->drops.count < DROP_SUMS_MAX)
+		return;
+	table_done(&log->drops);
+	table_init(&log->drops, sizeof(struct drop_key), sizeof(uint64_t));
 }
 
 static void on_drop(const struct flow_event *event, void *arg)
@@ -261,7 +291,9 @@ static void on_drop(const struct flow_event *event, void *arg)
 	struct drop_key key = { .flow = event->flow,
 				.type = (uint8_t)event->type,
 				.reason = (uint8_t)event->reason,
-				.direction = event->direction };
+				.direction = event->direction,
+				.slots = { event->src_slot, event->dst_slot },
+				.identities = { event->src_identity, event->dst_identity } };
 	struct flow_log *log = arg;
 	int64_t now = (int64_t)event->time_ns + clock_real_offset();
 	struct flow_entry *entry;
@@ -280,9 +312,10 @@ static void on_drop(const struct flow_event *event, void *arg)
 		entry->duration_ns += now - entry->time_ns;
 		entry->time_ns = now;
 		entry->flow.sport = event->flow.sport;
+		flow_metrics_add(log->metrics, entry, 1);
 		return;
 	}
-	drops_prune(log);
+	drops_prune(log, now);
 	*(uint64_t *)table_put(&log->drops, &key) = log->next;
 	entry = entry_add(log);
 	entry->time_ns = now;
@@ -292,10 +325,11 @@ static void on_drop(const struct flow_event *event, void *arg)
 	entry->reason = key.reason;
 	entry->direction = key.direction;
 	entry->tcp_flags = event->tcp_flags;
-	who = who_of(log, &event->flow.saddr, event->src_identity);
+	who = who_of(log, &event->flow.saddr, event->src_slot, event->src_identity);
 	entry_end_set(entry, FLOW_SOURCE, &who);
-	who = who_of(log, &event->flow.daddr, event->dst_identity);
+	who = who_of(log, &event->flow.daddr, event->dst_slot, event->dst_identity);
 	entry_end_set(entry, FLOW_DESTINATION, &who);
+	flow_metrics_add(log->metrics, entry, 1);
 }
 
 /* ---- the interface --------------------------------------------------------------------------- */
@@ -315,6 +349,11 @@ static void source_add(cJSON *sources, const char *name, bool works, const char 
 	cJSON_AddBoolToObject(source, "works", works);
 	cJSON_AddStringToObject(source, "problem", problem);
 	cJSON_AddItemToArray(sources, source);
+}
+
+void flow_log_metrics(const struct flow_log *log, struct buffer *out)
+{
+	flow_metrics_print(log->metrics, out);
 }
 
 struct cJSON *flow_log_status(const struct flow_log *log)
@@ -366,6 +405,7 @@ struct flow_log *flow_log_new(const struct flow_log_options *options)
 	log->pieces = xcalloc((options->max + PIECE - 1) / PIECE, sizeof(*log->pieces));
 	log->names = flow_names_new(options->datapath, options->endpoints, options->store);
 	log->streams = flow_streams_new(options->base, log);
+	log->metrics = flow_metrics_new();
 	table_init(&log->drops, sizeof(struct drop_key), sizeof(uint64_t));
 	log->look = evtimer_new(options->base, on_look, log);
 	log->load = evtimer_new(options->base, on_load, log);
@@ -397,5 +437,6 @@ void flow_log_free(struct flow_log *log)
 	free(log->pieces);
 	table_done(&log->drops);
 	flow_names_free(log->names);
+	flow_metrics_free(log->metrics);
 	free(log);
 }

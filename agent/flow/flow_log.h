@@ -49,6 +49,9 @@ struct flow_log_query {
 void flow_log_stream(struct flow_log *log, struct http_exchange *exchange,
 		     const struct flow_log_query *query);
 
+/* Appends sums over flows in the text format of Prometheus. */
+void flow_log_metrics(const struct flow_log *log, struct buffer *out);
+
 /* For status: which sources work on this kernel, and how much is kept. */
 struct cJSON *flow_log_status(const struct flow_log *log);
 

@@ -9,18 +9,21 @@
 #include "lib/alloc.h"
 #include "lib/arena.h"
 #include "lib/auto.h"
+#include "lib/clock.h"
 #include "lib/table.h"
 #include "policy/objects/store.h"
 
-#define KNOWN_MAX 8192 /* addresses, and namespaces, that are remembered */
+#define KNOWN_MAX 4096 /* addresses, and namespaces, that are remembered */
 /* Names of pods that come and go fill the memory of flows; then first the labels are left out, and
  * then names. */
-#define LABELS_BYTES_MAX (1536 * 1024)
-#define NAMES_BYTES_MAX  (2048 * 1024)
+#define LABELS_BYTES_MAX (1024 * 1024)
+#define NAMES_BYTES_MAX  (1536 * 1024)
 
 struct known {
 	const void *owner; /* in the store, or NULL: only compared */
 	uint64_t changes;
+	uint64_t left_ns;     /* when its former owner left, until it is known who came */
+	uint64_t since_ns;    /* that it has its owner; 0: as long as is known */
 	struct flow_who who;  /* holds its name */
 	uint32_t identity_v6; /* of a namespace's pod; who has that behind its IPv4 address */
 };
@@ -101,6 +104,12 @@ static const char *workload_of(const struct labels *labels, const char *pod, cha
 	return "";
 }
 
+static bool name_is_same(const struct flow_name *a, const struct flow_name *b)
+{
+	return a && b && a->kind == b->kind && strcmp(a->namespace, b->namespace) == 0 &&
+	       strcmp(a->name, b->name) == 0;
+}
+
 static bool name_equal(const struct flow_name *a, const struct flow_name *b)
 {
 	return a && a->kind == b->kind && a->size == b->size &&
@@ -128,8 +137,6 @@ static struct flow_name *name_make(struct flow_names *names, enum flow_name_kind
 		buffer_add(&text, "", 1);
 	}
 	buffer_add(&text, "", 1);
-	if (names->bytes + text.len > NAMES_BYTES_MAX)
-		return NULL;
 	name = xcalloc(1, sizeof(*name) + text.len);
 	memcpy(name + 1, text.data, text.len);
 	name->kind = kind;
@@ -139,9 +146,15 @@ static struct flow_name *name_make(struct flow_names *names, enum flow_name_kind
 	name->workload = name->name + strlen(name->name) + 1;
 	name->workload_kind = name->workload + strlen(name->workload) + 1;
 	name->labels = name->workload_kind + strlen(name->workload_kind) + 1;
-	if (name_equal(former, name)) {
+	/* Where labels are left out, the former ones are better than none. */
+	if (name_equal(former, name) ||
+	    (names->bytes >= LABELS_BYTES_MAX && name_is_same(former, name))) {
 		free(name);
 		return name_hold(former);
+	}
+	if (names->bytes + name->size > NAMES_BYTES_MAX) {
+		free(name);
+		return NULL;
 	}
 	name->refs = 1;
 	names->bytes += name->size;
@@ -227,16 +240,18 @@ static bool is_host(const struct flow_names *names, const struct addr *addr)
 	return false;
 }
 
-struct flow_who flow_names_addr(struct flow_names *names, const struct addr *addr)
+/* What is known of an address now. */
+static struct known *known_addr(struct flow_names *names, const struct addr *addr)
 {
 	const struct object *owner = store_owner(names->store, addr);
 	struct known *known = table_find(&names->addresses, addr);
 	uint64_t changes = changes_now(names);
 	struct ipcache_entry entry = {};
 	struct endpoint_info info;
+	struct flow_name *name;
 
-	if (known && known->owner == owner && known->changes == changes)
-		return who_hold(known);
+	if (known && known->owner == owner && known->changes == changes && !known->left_ns)
+		return known;
 	known = known_put(names, &names->addresses, addr);
 	known->owner = owner;
 	known->changes = changes;
@@ -246,11 +261,45 @@ struct flow_who flow_names_addr(struct flow_names *names, const struct addr *add
 	known->who.slot = 0;
 	if (entry.slot && endpoints_by_slot(names->endpoints, entry.slot, &info)) {
 		known->who.slot = entry.slot;
-		known_set(names, known, name_of_endpoint(names, &info, known->who.name));
+		name = name_of_endpoint(names, &info, known->who.name);
 	} else {
-		known_set(names, known, name_of_object(names, owner, known->who.name));
+		name = name_of_object(names, owner, known->who.name);
 	}
-	return who_hold(known);
+	/* An object that was replaced has left and come again. */
+	if (known->left_ns && !name_is_same(known->who.name, name))
+		known->since_ns = known->left_ns;
+	known->left_ns = 0;
+	known_set(names, known, name);
+	return known;
+}
+
+struct flow_who flow_names_addr(struct flow_names *names, const struct addr *addr,
+				uint64_t since_ns)
+{
+	const struct known *known = known_addr(names, addr);
+
+	return since_ns < known->since_ns ? (struct flow_who){ 0 } : who_hold(known);
+}
+
+void flow_names_leave(struct flow_names *names, const struct addr *addr)
+{
+	struct known *known = known_addr(names, addr); /* who it is that leaves */
+
+	known->left_ns = now_ns();
+}
+
+static void identities_of(const struct flow_names *names, const struct endpoint_info *info,
+			  struct endpoint_entry *ret)
+{
+	for (size_t i = 0; i < info->address_count; i++) {
+		struct ipcache_entry entry = {};
+
+		ipcache_map_get(names->datapath, &info->addresses[i], &entry); /* 0 if it fails */
+		if (addr_is_v4(&info->addresses[i]))
+			ret->identity = entry.identity;
+		else
+			ret->identity_v6 = entry.identity;
+	}
 }
 
 /* The pod behind a namespace; NULL: it is gone, and was forgotten. */
@@ -265,7 +314,9 @@ static struct known *known_pod(struct flow_names *names, uint16_t slot, uint64_t
 		return known;
 	if (!endpoints_by_slot(names->endpoints, slot, &info) || info.netns_cookie != netns_cookie)
 		return known;
-	endpoint_map_get(names->datapath, slot, &entry); /* zeros if it fails */
+	/* While it is deleted, its entry is gone before its addresses are. */
+	if (endpoint_map_get(names->datapath, slot, &entry) || !entry.identity)
+		identities_of(names, &info, &entry);
 	known = known_put(names, &names->namespaces, &netns_cookie);
 	known->changes = changes;
 	known->who.slot = slot;
@@ -286,6 +337,15 @@ struct flow_who flow_names_socket(struct flow_names *names, uint16_t slot, uint6
 	if (known && !addr_is_v4(addr))
 		who.identity = known->identity_v6;
 	return who;
+}
+
+struct flow_who flow_names_slot(struct flow_names *names, uint16_t slot, const struct addr *addr)
+{
+	struct endpoint_info info;
+
+	if (!endpoints_by_slot(names->endpoints, slot, &info))
+		return (struct flow_who){ 0 };
+	return flow_names_socket(names, slot, info.netns_cookie, addr);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */

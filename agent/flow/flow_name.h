@@ -44,8 +44,15 @@ void flow_names_free(struct flow_names *names); /* once nobody holds a name */
  * as long as it is not forgotten for others. */
 struct flow_who flow_names_socket(struct flow_names *names, uint16_t slot, uint64_t netns_cookie,
 				  const struct addr *addr);
-/* The owner of an address. */
-struct flow_who flow_names_addr(struct flow_names *names, const struct addr *addr);
+/* The pod of this node in a slot, as the datapath knows the sender of a packet, whatever the
+ * address. */
+struct flow_who flow_names_slot(struct flow_names *names, uint16_t slot, const struct addr *addr);
+/* The owner of an address, if it was that already at this time (CLOCK_MONOTONIC): else whoever it
+ * was then is not known. */
+struct flow_who flow_names_addr(struct flow_names *names, const struct addr *addr,
+				uint64_t since_ns);
+/* The address is about to leave its owner. */
+void flow_names_leave(struct flow_names *names, const struct addr *addr);
 void flow_name_drop(struct flow_names *names, struct flow_name *name); /* NULL is fine */
 
 #endif

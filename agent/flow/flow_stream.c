@@ -12,7 +12,7 @@
 #include "lib/json.h"
 #include "lib/text.h"
 
-#define LINES_MAX 500 /* in a turn: a stream buffers a megabyte */
+#define LINES_MAX 500 /* in a turn, so that the loop serves others meanwhile */
 #define TURN_US   20000
 #define FOLLOW_US 200000
 
@@ -66,11 +66,15 @@ static bool reader_update(struct reader *reader)
 	const struct flow_log *log = reader->streams->log;
 	uint64_t end = MIN(reader->end, flow_log_next(log));
 
+	if (http_stream_is_behind(reader->exchange))
+		return true;
 	if (reader->next < flow_log_first(log)) {
 		send_lost(reader, flow_log_first(log) - reader->next);
 		reader->next = flow_log_first(log);
 	}
-	for (int lines = 0; lines < LINES_MAX && reader->next < end; reader->next++) {
+	for (int lines = 0;
+	     lines < LINES_MAX && reader->next < end && !http_stream_is_behind(reader->exchange);
+	     reader->next++) {
 		const struct flow_entry *entry = flow_log_get(log, reader->next);
 
 		if (entry->time_ns < reader->since_ns)

@@ -231,13 +231,16 @@ void monitor_listen(struct monitor *monitor,
 	monitor->listen_arg = arg;
 }
 
+void monitor_read(struct monitor *monitor)
+{
+	events_consume(monitor->datapath, monitor_event, monitor);
+}
+
 static void monitor_readable(evutil_socket_t fd, short what, void *arg)
 {
-	struct monitor *monitor = arg;
-
 	(void)fd;
 	(void)what;
-	events_consume(monitor->datapath, monitor_event, monitor);
+	monitor_read(arg);
 }
 
 int monitor_new(struct event_base *base, struct datapath *datapath,

@@ -30,6 +30,9 @@ void monitor_subscribe(struct monitor *monitor, struct http_exchange *exchange, 
 void monitor_listen(struct monitor *monitor,
 		    void (*each)(const struct flow_event *event, void *arg), void *arg);
 
+/* Reads the events that wait, before the loop does. */
+void monitor_read(struct monitor *monitor);
+
 /* Sends an event that the agent found by itself to all subscribers of its type. */
 void monitor_send(struct monitor *monitor, const struct flow_event *event);
 

@@ -40,7 +40,7 @@ struct store {
 	size_t host_address_count;
 	bool local; /* a node's store, even without endpoints */
 	const struct store_watcher *watcher;
-	void (*before_leave)(void *arg);
+	void (*before_leave)(const struct addr *addresses, size_t count, void *arg);
 	void *before_leave_arg;
 };
 
@@ -85,6 +85,20 @@ void store_free(struct store *store)
 	free(store);
 }
 
+static size_t object_addresses(const struct object *object, const struct addr **ret_first)
+{
+	*ret_first = NULL;
+	if (object->kind == OBJECT_POD && !object->pod.host_network && !object->pod.terminated) {
+		*ret_first = object->pod.addresses;
+		return object->pod.address_count;
+	}
+	if (object->kind == OBJECT_SERVICE) {
+		*ret_first = object->service.cluster_ips;
+		return object->service.cluster_ip_count;
+	}
+	return 0;
+}
+
 /* ---- the watcher ---- */
 
 void store_watch(struct store *store, const struct store_watcher *watcher)
@@ -92,16 +106,28 @@ void store_watch(struct store *store, const struct store_watcher *watcher)
 	store->watcher = watcher;
 }
 
-void store_before_leave(struct store *store, void (*call)(void *arg), void *arg)
+void store_before_leave(struct store *store,
+			void (*call)(const struct addr *addresses, size_t count, void *arg),
+			void *arg)
 {
 	store->before_leave = call;
 	store->before_leave_arg = arg;
 }
 
-static void call_before_leave(const struct store *store)
+static void object_leaves(const struct store *store, const struct object *object)
+{
+	const struct addr *addresses;
+	size_t count = object_addresses(object, &addresses);
+
+	if (store->before_leave)
+		store->before_leave(addresses, count, store->before_leave_arg);
+}
+
+static void endpoint_leaves(const struct store *store, const struct store_endpoint *endpoint)
 {
 	if (store->before_leave)
-		store->before_leave(store->before_leave_arg);
+		store->before_leave(endpoint->addresses, endpoint->address_count,
+				    store->before_leave_arg);
 }
 
 static void watch_added(struct store *store, const struct object *object)
@@ -114,7 +140,7 @@ static void watch_added(struct store *store, const struct object *object)
 
 static void watch_removed(struct store *store, const struct object *object)
 {
-	call_before_leave(store);
+	object_leaves(store, object);
 	store->pod_changes += object->kind == OBJECT_POD;
 	store->node_changes += object->kind == OBJECT_NODE;
 	if (store->watcher)
@@ -204,20 +230,6 @@ static struct key slice_key_of(const struct object *object)
 }
 
 /* ---- who owns an address ---- */
-
-static size_t object_addresses(const struct object *object, const struct addr **ret_first)
-{
-	*ret_first = NULL;
-	if (object->kind == OBJECT_POD && !object->pod.host_network && !object->pod.terminated) {
-		*ret_first = object->pod.addresses;
-		return object->pod.address_count;
-	}
-	if (object->kind == OBJECT_SERVICE) {
-		*ret_first = object->service.cluster_ips;
-		return object->service.cluster_ip_count;
-	}
-	return 0;
-}
 
 const struct object *store_owner(const struct store *store, const struct addr *addr)
 {
@@ -550,7 +562,7 @@ void store_endpoint_set(struct store *store, const struct store_endpoint *endpoi
 	struct store_endpoint copy = endpoint_copy(endpoint);
 
 	if (at < store->endpoint_count && store->endpoints[at].slot == endpoint->slot) {
-		call_before_leave(store);
+		endpoint_leaves(store, &store->endpoints[at]);
 		watch_endpoint(store, &store->endpoints[at]);
 		endpoint_done(&store->endpoints[at]);
 	} else {
@@ -570,7 +582,7 @@ void store_endpoint_del(struct store *store, uint16_t slot)
 
 	if (at == store->endpoint_count || store->endpoints[at].slot != slot)
 		return;
-	call_before_leave(store);
+	endpoint_leaves(store, &store->endpoints[at]);
 	watch_endpoint(store, &store->endpoints[at]);
 	endpoint_done(&store->endpoints[at]);
 	store->endpoint_count--;

@@ -107,8 +107,10 @@ struct store_watcher {
 /* Sets the one watcher of a store (borrowed); NULL removes it. */
 void store_watch(struct store *store, const struct store_watcher *watcher);
 
-/* Is called before an object or an endpoint leaves, while all is as it was: the last moment at
- * which addresses belong to those that used them.  One function; NULL: none any more. */
-void store_before_leave(struct store *store, void (*call)(void *arg), void *arg);
+/* Is called before an object or an endpoint leaves, with its addresses, while all is as it was: the
+ * last moment at which they belong to those that used them.  One function; NULL: none any more. */
+void store_before_leave(struct store *store,
+			void (*call)(const struct addr *addresses, size_t count, void *arg),
+			void *arg);
 
 #endif

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from test_forgery import frame, udp
 from tendril import (Node, UnixConnection, pod_object, policy_object, service_object, slice_object,
                      wait_for)
 
@@ -145,6 +146,67 @@ def test_a_name_is_that_of_its_time(world):
     assert find(node, world.web.v4, address, "EGRESS")[-1]["destination"]["pod_name"] == "first"
 
 
+def test_a_connection_keeps_its_peer_to_itself(world):
+    """It was opened to a pod whose address another one has when it ends."""
+    node = world.node
+    first = node.pod("former")
+    first.serve(tcp=[PORT])
+    address = first.v4
+    world.web.call("hold", id="open", addr=address, port=PORT)
+    first.cni("DEL")
+    second = node.pod("latter", conf={"runtimeConfig": {"ips": [f"{address}/24"]}})
+    assert second.v4 == address
+    assert world.web.call("ping", id="open", timeout=2)["result"] == "reset"
+    flow = wait_flow(node, world.web.v4, address, "EGRESS")
+    assert flow["tendril"]["ended"] == "reset by peer"
+    assert "pod_name" not in flow["destination"]
+    assert world.web.connect(address, PORT)["result"] == "refused"
+    wait_for(lambda: len(find(node, world.web.v4, address, "EGRESS")) == 2, "the new connection")
+    assert find(node, world.web.v4, address, "EGRESS")[-1]["destination"]["pod_name"] == "latter"
+    world.web.call("close", id="open")
+
+
+def test_drops_are_told_of_who_caused_them(world):
+    """Under the address of another pod, and under one that another pod had before."""
+    node = world.node
+    world.web.call("inject", frame=frame(world.web, world.fast.v4, 17, udp(1, PORT),
+                                         source=world.cart.v4))
+    flow = wait_flow(node, world.cart.v4, world.fast.v4, "EGRESS", verdict="DROPPED")
+    assert flow["tendril"]["reason"] == "SPOOFED_ADDRESS"
+    assert flow["drop_reason_desc"] == "INVALID_SOURCE_IP"
+    assert flow["source"]["pod_name"] == "web"
+    node.put(policy_object("deny", "default", {"matchLabels": {"app": "cart"}},
+                           policyTypes=["Ingress"]))
+    try:
+        one = node.pod("one")
+        address = one.v4
+        one.udp(world.cart.v4, PORT, timeout=0.05)
+        one.cni("DEL")
+        two = node.pod("two", conf={"runtimeConfig": {"ips": [f"{address}/24"]}})
+        two.udp(world.cart.v4, PORT, timeout=0.05)
+        wait_for(lambda: len(find(node, address, world.cart.v4, "INGRESS")) == 2, "both drops")
+        assert [flow["source"]["pod_name"] for flow in
+                find(node, address, world.cart.v4, "INGRESS")] == ["one", "two"]
+    finally:
+        node.api("DELETE", "/v1/objects/NetworkPolicy/default/deny")
+
+
+def test_a_slow_reader_gets_all(world):
+    """It does not read until much more waits than is kept for it."""
+    node = world.node
+    assert world.web.call("flood", addr=world.cart.v4, port=PORT, count=2000)["result"] == 2000
+    connection = UnixConnection(node.socket, timeout=20)
+    connection.request("GET", "/v1/flows/recent")
+    response = connection.getresponse()
+    assert world.web.call("flood", addr=world.cart.v4, port=PORT, count=3000)["result"] == 3000
+    for _ in range(20):  # turns of the agent's loop
+        node.status()
+    lines = response.read().decode().splitlines()
+    assert len(lines) > 2000 and sum(map(len, lines)) > 2 << 20
+    assert not [line for line in lines if "lost" in json.loads(line)]
+    connection.close()
+
+
 def test_the_rule_that_decides_is_named(world):
     node = world.node
     node.put(policy_object("web-only", "default", {"matchLabels": {"app": "cart"}},
@@ -217,4 +279,5 @@ def test_a_restart_goes_on():
         (node.bpffs / "links/tcp_state").unlink()
         wait_for(lambda: (node.bpffs / "links/tcp_state").exists(), "the link, put back")
         assert web.connect(cart.v4, PORT)["result"] == "ok"
-        wait_for(lambda: len(find(node, web.v4, cart.v4, "EGRESS")) == 3, "the last one")
+        # The kernel ends the link without a pin some time later, which then reports, too.
+        wait_for(lambda: len(find(node, web.v4, cart.v4, "EGRESS")) >= 3, "the last one")

@@ -14,7 +14,8 @@ from tendril import (UnixConnection, node_object, policy_object, service_object,
                      wait_for)
 
 HEALTH, METRICS = "127.0.0.1:9879", "[::1]:9962"
-SAMPLE = re.compile(r'tendril_([a-z_]+)(?:\{([a-z_]+)="([^"\\]*)"\})? (\d+)')
+SAMPLE = re.compile(r'tendril_([a-z_]+)(?:\{(.*)\})? ([0-9.e+-]+)')
+LABEL = re.compile(r'[a-z_]+="((?:[^"\\]|\\["\\n])*)"(?:,|$)')
 
 
 class Http:
@@ -85,22 +86,24 @@ def test_only_what_an_address_is_for_is_served_there(http):
 
 
 def samples(text):
-    """{(name, label value): number}; every line is a sample or describes one."""
+    """{(name, label value...): number}; every line is a sample or describes one."""
     found, typed = {}, set()
     for line in text.splitlines():
         if line.startswith("# "):
             _, what, name, rest = line.split(" ", 3)
             assert what in ("HELP", "TYPE") and rest
             if what == "TYPE":
-                assert name not in typed and rest in ("counter", "gauge")
+                assert name not in typed and rest in ("counter", "gauge", "histogram")
                 assert (rest == "counter") == name.endswith("_total"), name
                 typed.add(name)
             continue
         match = SAMPLE.fullmatch(line)
         assert match, line
-        assert f"tendril_{match[1]}" in typed
-        assert (match[1], match[3]) not in found, line
-        found[match[1], match[3]] = int(match[4])
+        assert re.sub("(?<=seconds)_(bucket|sum|count)$", "", f"tendril_{match[1]}") in typed
+        labels = tuple(LABEL.findall(match[2])) if match[2] else (None,)
+        assert not match[2] or LABEL.sub("", match[2]) == "", line
+        assert (match[1], *labels) not in found, line
+        found[match[1], *labels] = float(match[3])
     return found
 
 
@@ -116,6 +119,28 @@ def test_metrics_count_what_happens(node, http):
     assert after["drop_count_total", "INGRESS_DENIED"] > before["drop_count_total", "INGRESS_DENIED"]
     assert after["bpf_map_capacity", "ct_map"] > 0
     assert after["agent_resident_memory_bytes", None] > 1 << 20
+    assert after["flow_drops_total", "default", "INGRESS_DENIED"] >= 1
+
+
+def test_flows_are_counted_by_namespace(node, http):
+    shop, bank = node.pod("a", "shop"), node.pod("b", "bank")
+    bank.serve(tcp=[80])
+    wait_for(lambda: node.status()["flows"]["sources"][0]["works"], "the source")
+    for _ in range(3):
+        assert shop.connect(bank.v4, 80, send="x" * 100)["result"] == "ok"
+    now = wait_for(lambda: (now := samples(http.metrics())).get(
+        ("flow_connections_total", "bank", "ingress")) == 3 and now, "the connections")
+    assert now["flow_bytes_total", "shop", "egress"] == 300
+    assert now["flow_bytes_total", "shop", "ingress"] == 3 * (100 + len("b\n"))
+    assert now["flow_bytes_total", "bank", "ingress"] == 300
+    assert now["tcp_rtt_seconds_count", "shop"] == now["tcp_rtt_seconds_bucket", "shop", "+Inf"] == 3
+    assert now["tcp_retransmits_total", "bank"] == 0
+
+
+def test_prometheus_takes_the_metrics(http, tmp_path):
+    done = subprocess.run(["promtool", "check", "metrics"], input=http.metrics(), text=True,
+                          capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_the_process_has_no_privileges(http):
