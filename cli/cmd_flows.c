@@ -129,6 +129,6 @@ int cmd_flows(const struct arguments *args, struct errmsg *err)
 	int ret;
 
 	with_policy.with_policy = true;
-	ret = flow_log_read(&with_policy, LAST_DEFAULT, print_flow, &with_policy, err);
+	ret = flow_log_read(&with_policy, LAST_DEFAULT, NULL, print_flow, &with_policy, err);
 	return ret < 0 ? ret : EXIT_OK;
 }

@@ -182,6 +182,7 @@ static bool has_filter(const struct arguments *args)
 struct reading {
 	struct flow_filter filter;
 	struct flow_policy *policy; /* NULL: nobody asks for a policy */
+	bool (*wanted)(const cJSON *flow);
 	int (*each)(cJSON *flow, void *arg);
 	void *arg;
 	cJSON **kept; /* a ring of the last flows that fit, until the log ends */
@@ -244,7 +245,7 @@ static int log_line(const char *text, void *arg)
 		}
 		fits = fits && (!args->policy || flow_policy_is(flow, args->policy));
 	}
-	if (fits == args->invert) {
+	if (fits == args->invert || (reading->wanted && !reading->wanted(flow))) {
 		cJSON_Delete(flow);
 		return 0;
 	}
@@ -285,9 +286,10 @@ static int times_parse(const struct arguments *args, uint64_t *ret_last, uint64_
 }
 
 int flow_log_read(const struct arguments *args, uint64_t last,
+		  bool (*wanted)(const struct cJSON *flow),
 		  int (*each)(struct cJSON *flow, void *arg), void *arg, struct errmsg *err)
 {
-	struct reading reading = { .each = each, .arg = arg, .err = err };
+	struct reading reading = { .wanted = wanted, .each = each, .arg = arg, .err = err };
 	uint64_t since;
 	char path[128];
 	int ret = filter_parse(&reading.filter, args, err);
@@ -297,7 +299,7 @@ int flow_log_read(const struct arguments *args, uint64_t last,
 	if (ret)
 		return ret;
 	/* The last ones that fit may be anywhere in the log. */
-	if (last && has_filter(args) && !args->follow) {
+	if (last && (wanted || has_filter(args)) && !args->follow) {
 		reading.keep = last;
 		reading.kept = xcalloc(last, sizeof(*reading.kept));
 		last = 0;

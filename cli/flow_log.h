@@ -20,9 +20,11 @@ uint16_t flow_port(const struct cJSON *flow);        /* of the destination, 0: n
 double flow_number(const struct cJSON *flow, const char *name);
 const char *flow_text(const struct cJSON *flow, const char *name);
 
-/* Calls each() for the flows that the options ask for, in order; a result other than 0 ends it and
- * is returned.  last: how many without --last, --since and --follow; 0: all. */
+/* Calls each() for the flows that the options ask for and wanted() takes (NULL: all), in order; a
+ * result other than 0 ends it and is returned.  last: how many without --last, --since and
+ * --follow; 0: all. */
 int flow_log_read(const struct arguments *args, uint64_t last,
+		  bool (*wanted)(const struct cJSON *flow),
 		  int (*each)(struct cJSON *flow, void *arg), void *arg, struct errmsg *err);
 
 #endif

@@ -16,7 +16,8 @@ COMMANDS = ["status", "get", "endpoint list", "endpoint get", "node list", "node
             "service explain",
             "identity list", "policy validate", "policy apply", "policy delete", "policy list",
             "policy get", "policy explain", "policy matrix", "policy test", "policy lint", "policy diff",
-            "policy record", "monitor", "flows", "conntrack list", "help", "version"]
+            "policy record", "monitor", "flows", "tcp life", "tcp connect", "tcp retrans",
+            "tcp rtt", "top", "drops", "conntrack list", "help", "version"]
 
 ENDPOINT = {"slot": 1, "containerId": "c" * 64, "ifname": "eth0", "namespace": "shop",
             "name": "web", "uid": "", "state": "ready", "addresses": ["10.0.0.1", "fd00::1"],
@@ -156,6 +157,8 @@ def test_overview_completion_and_manual_know_every_command_and_option():
     (["get", "pods", "-n", "a", "-A"], "give either --namespace or --all-namespaces"),
     (["status", "--sokcet", "x"], "there is no option --sokcet; did you mean --socket?"),
     (["flows", "--verdict", "maybe"], "--verdict maybe: must be one of"),
+    (["top", "--by", "colour"], "--by colour: must be pod, namespace, workload or service"),
+    (["drops", "--limit", "x"], "--limit x: not a number"),
     (["flows", "--last", "0"], "--last 0: must be a number between 1 and"),
     (["flows", "--since", "never"], "never"),
     (["flows", "-f", "x"], "usage: tendril flows"),
@@ -501,6 +504,43 @@ def test_flows_are_shown_without_policies_if_these_cannot_be_read(agent):
     assert done.stderr.count("no objects today") == 1
     done = on(agent, "flows", "--policy", "shop/p")
     assert (done.returncode, done.stdout) == (1, "") and "no objects today" in done.stderr
+
+
+def test_connections_are_listed_from_the_pods_side(agent):
+    agent.answers["GET /v1/flows/recent?last=0&since=0&follow=0"] = b"".join(
+        json.dumps(flow).encode() + b"\n" for flow in (
+            FLOW, dict(FLOW, traffic_direction="INGRESS"), DROPPED,
+            dict(FLOW, tendril={"ended": "refused", "retransmits": 0})))
+    life = on(agent, "tcp", "life").stdout.splitlines()
+    assert len(life) == 4
+    assert life[1].split()[:5] == ["shop/web-1-2", "4000", "bank/cart", "80", "0.0"]
+    assert life[2].split()[:4] == ["bank/cart", "80", "shop/web-1-2", "4000"]
+    connect = on(agent, "tcp", "connect").stdout.splitlines()
+    assert [line.split()[-1] for line in connect[1:]] == ["closed", "refused"]
+    assert len(on(agent, "tcp", "retrans").stdout.splitlines()) == 3
+    assert json.loads(on(agent, "tcp", "rtt", "-o", "json").stdout) == [
+        {"min_us": 32, "below_us": 64, "count": 2}]
+    assert "32 -> 63      : 2        |****" in on(agent, "tcp", "rtt").stdout
+
+
+def test_flows_are_summed_up(agent):
+    agent.answers["GET /v1/flows/recent?last=0&since=0&follow=0"] = b"".join(
+        json.dumps(flow).encode() + b"\n" for flow in (
+            FLOW, FLOW, dict(FLOW, traffic_direction="INGRESS"), DROPPED, DROPPED))
+    rows = {row["name"]: row for row in json.loads(on(agent, "top", "-o", "json").stdout)}
+    assert rows == {"shop/web-1-2": {"name": "shop/web-1-2", "bytesOut": 14, "bytesIn": 16,
+                                     "connections": 2, "retransmits": 4, "drops": 0},
+                    "bank/cart": {"name": "bank/cart", "bytesOut": 8, "bytesIn": 7,
+                                  "connections": 1, "retransmits": 2, "drops": 6}}
+    for by, names in (("namespace", ["shop", "bank"]), ("workload", ["shop/web", "bank/cart"]),
+                      ("service", ["bank/carts"])):
+        lines = on(agent, "top", "--by", by).stdout.splitlines()[1:]
+        assert [line.split()[0] for line in lines] == names
+    assert len(on(agent, "top", "--limit", "1").stdout.splitlines()) == 2
+    drops = json.loads(on(agent, "drops", "-o", "json").stdout)
+    assert drops == [{"count": 6, "reason": "INGRESS_DENIED", "source": "shop/web-1-2",
+                      "destination": "bank/cart", "port": "80/TCP", "first": "",
+                      "last": DROPPED["time"]}]
 
 
 def test_flows_that_came_too_fast_are_told(agent):

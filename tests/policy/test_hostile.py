@@ -93,13 +93,14 @@ def test_what_the_agent_says_is_shown_without_them(tmp_path):
             "IP": {"source": ESCAPE, "destination": ESCAPE}, "l4": {ESCAPE: {"destination_port": 1}},
             "source": member, "destination": {}, "destination_service": member, "node_name": ESCAPE,
             "tendril": {"ended": ESCAPE, "reason": ESCAPE}}
-    answers = {"GET /v1/flows/recent?last=20&since=0&follow=0": json.dumps(flow).encode() + b"\n",
+    answers = {**{f"GET /v1/flows/recent?last={last}&since=0&follow=0": json.dumps(flow).encode() + b"\n"
+                  for last in (0, 20)},
                "GET /v1/objects?full=1": {"kind": "List", "apiVersion": "v1", "items": []},
                "GET /v1/endpoints": [], "GET /v1/status": status, "GET /v1/identities": (500, {"error": "no" + ESCAPE}),
                "GET /v1/events?type=drop,verdict,audit": json.dumps(event).encode() + b"\n"}
     with Agent(tmp_path / "sock", answers) as agent:
         for words in (["status"], ["identity", "list"], ["monitor"], ["monitor", "-o", "json"],
-                      ["flows"], ["flows", "-o", "json"], ["flows", "-o", "dict"]):
+                      ["flows"], ["flows", "-o", "json"], ["flows", "-o", "dict"], ["tcp", "life"], ["tcp", "connect"], ["top"], ["drops"]):
             done = tendril(*words, "--socket", agent.path)
             assert done.stdout + done.stderr
             assert not CONTROL.search(done.stdout + done.stderr), words

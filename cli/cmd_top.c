@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tendril top and tendril drops: the log of flows, summed up. */
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/agent_call.h"
+#include "cli/flow_log.h"
+#include "cli/output.h"
+#include "lib/alloc.h"
+#include "lib/auto.h"
+#include "lib/inet.h"
+#include "lib/table.h"
+
+#define NAME_TEXT_MAX 1400
+#define ROWS_DEFAULT  20
+
+struct sum {
+	char *name; /* of the row; of drops: reason, ends and port with a NUL between */
+	double out;
+	double in;
+	double connections;
+	double drops;
+	double retransmits;
+	char *first; /* of drops: times */
+	char *last;
+};
+
+struct sums {
+	const struct arguments *args;
+	struct table by_name; /* hash -> index */
+	struct sum *items;
+	size_t count;
+	size_t capacity;
+};
+
+static struct sum *sum_of(struct sums *sums, const char *name, size_t len)
+{
+	uint64_t key = table_hash(name, len);
+	size_t *number = table_find(&sums->by_name, &key);
+
+	if (number)
+		return &sums->items[*number];
+	*(size_t *)table_put(&sums->by_name, &key) = sums->count;
+	if (sums->count == sums->capacity) {
+		sums->capacity = sums->capacity ? 2 * sums->capacity : 64;
+		sums->items = xreallocarray(sums->items, sums->capacity, sizeof(*sums->items));
+	}
+	sums->items[sums->count] = (struct sum){ .name = xcalloc(1, len + 1) };
+	memcpy(sums->items[sums->count].name, name, len);
+	return &sums->items[sums->count++];
+}
+
+static void sums_done(struct sums *sums)
+{
+	for (size_t i = 0; i < sums->count; i++) {
+		free(sums->items[i].name);
+		free(sums->items[i].first);
+		free(sums->items[i].last);
+	}
+	free(sums->items);
+	table_done(&sums->by_name);
+}
+
+/* ---- top ------------------------------------------------------------------------------------- */
+
+/* What a row stands for; false: the flow is of none. */
+static bool row_name_of(const struct arguments *args, const cJSON *flow, const char *end, char *buf,
+			size_t size)
+{
+	const char *by = args->by ? args->by : "pod";
+	const cJSON *json = member_get(flow, end);
+	const char *namespace = member_text(json, "namespace", NULL);
+	const cJSON *workload = cJSON_GetArrayItem(member_get(json, "workloads"), 0);
+
+	if (strcmp(by, "service") == 0) {
+		const cJSON *service = member_get(flow, "destination_service");
+
+		snprintf(buf, size, "%s/%s", member_text(service, "namespace", ""),
+			 member_text(service, "name", ""));
+		return service != NULL;
+	}
+	if (!namespace)
+		return false;
+	if (strcmp(by, "namespace") == 0)
+		snprintf(buf, size, "%s", namespace);
+	else if (strcmp(by, "workload") == 0 && workload)
+		snprintf(buf, size, "%s/%s", namespace, member_text(workload, "name", ""));
+	else
+		flow_end_name(flow, end, buf, size);
+	return true;
+}
+
+/* A flow counts for the end that saw it, so that a connection of two pods counts once for each. */
+static int top_add(cJSON *flow, void *arg)
+{
+	struct sums *sums = arg;
+	bool egress = strcmp(member_text(flow, "traffic_direction", ""), "EGRESS") == 0;
+	double source = flow_number(flow, "source_bytes");
+	double destination = flow_number(flow, "destination_bytes");
+	double drops = flow_number(flow, "count");
+	char name[NAME_TEXT_MAX];
+	struct sum *sum;
+
+	if (!row_name_of(sums->args, flow, egress ? "source" : "destination", name, sizeof(name)))
+		return 0;
+	sum = sum_of(sums, name, strlen(name));
+	if (drops > 0) {
+		sum->drops += drops;
+		return 0;
+	}
+	sum->connections++;
+	sum->out += egress ? source : destination;
+	sum->in += egress ? destination : source;
+	sum->retransmits += flow_number(flow, "retransmits");
+	return 0;
+}
+
+static int sum_compare(const void *a, const void *b)
+{
+	const struct sum *left = a, *right = b;
+	double l = left->out + left->in, r = right->out + right->in;
+
+	if (l != r)
+		return l < r ? 1 : -1;
+	if (left->drops != right->drops)
+		return left->drops < right->drops ? 1 : -1;
+	return strcmp(left->name, right->name);
+}
+
+static void top_name(const cJSON *row, struct cell *cell)
+{
+	output_member(row, "name", cell);
+}
+
+static void top_out(const cJSON *row, struct cell *cell)
+{
+	output_member(row, "bytesOut", cell);
+}
+
+static void top_in(const cJSON *row, struct cell *cell)
+{
+	output_member(row, "bytesIn", cell);
+}
+
+static void top_connections(const cJSON *row, struct cell *cell)
+{
+	output_member(row, "connections", cell);
+}
+
+static void top_retransmits(const cJSON *row, struct cell *cell)
+{
+	output_member(row, "retransmits", cell);
+}
+
+static void top_drops(const cJSON *row, struct cell *cell)
+{
+	output_member(row, "drops", cell);
+}
+
+static const struct column top_columns[] = {
+	{ "NAME", top_name, false },
+	{ "BYTES-OUT", top_out, false },
+	{ "BYTES-IN", top_in, false },
+	{ "CONNECTIONS", top_connections, false },
+	{ "RETRANSMITS", top_retransmits, false },
+	{ "DROPS", top_drops, false },
+};
+
+static cJSON *top_rows(const struct sums *sums, size_t max)
+{
+	cJSON *rows = cJSON_CreateArray();
+
+	for (size_t i = 0; i < sums->count && i < max; i++) {
+		const struct sum *sum = &sums->items[i];
+		cJSON *row = cJSON_CreateObject();
+
+		cJSON_AddStringToObject(row, "name", sum->name);
+		cJSON_AddNumberToObject(row, "bytesOut", sum->out);
+		cJSON_AddNumberToObject(row, "bytesIn", sum->in);
+		cJSON_AddNumberToObject(row, "connections", sum->connections);
+		cJSON_AddNumberToObject(row, "retransmits", sum->retransmits);
+		cJSON_AddNumberToObject(row, "drops", sum->drops);
+		cJSON_AddItemToArray(rows, row);
+	}
+	return rows;
+}
+
+static void rows_print(const struct arguments *args, cJSON *rows, const struct column *columns,
+		       size_t count)
+{
+	if (args->json)
+		output_json(rows);
+	else
+		output_table(rows, columns, count, 0);
+	cJSON_Delete(rows);
+}
+
+static bool by_is_known(const char *by)
+{
+	return !by || strcmp(by, "pod") == 0 || strcmp(by, "namespace") == 0 ||
+	       strcmp(by, "workload") == 0 || strcmp(by, "service") == 0;
+}
+
+/* How many rows --limit asks for. */
+static int limit_parse(const struct arguments *args, uint64_t *ret, struct errmsg *err)
+{
+	*ret = ROWS_DEFAULT;
+	return args->limit && number_parse(args->limit, 1, UINT32_MAX, ret)
+		       ? misused(err, "--limit %s: not a number", args->limit)
+		       : 0;
+}
+
+int cmd_top(const struct arguments *args, struct errmsg *err)
+{
+	struct sums sums = { .args = args };
+	uint64_t limit;
+	int ret = limit_parse(args, &limit, err);
+
+	if (ret)
+		return ret;
+	if (!by_is_known(args->by))
+		return misused(err, "--by %s: must be pod, namespace, workload or service",
+			       args->by);
+	table_init(&sums.by_name, sizeof(uint64_t), sizeof(size_t));
+	ret = flow_log_read(args, 0, NULL, top_add, &sums, err);
+	if (!ret) {
+		if (sums.count)
+			qsort(sums.items, sums.count, sizeof(*sums.items), sum_compare);
+		rows_print(args, top_rows(&sums, limit), top_columns, ARRAY_SIZE(top_columns));
+	}
+	sums_done(&sums);
+	return ret < 0 ? ret : EXIT_OK;
+}
+
+/* ---- drops ----------------------------------------------------------------------------------- */
+
+static bool is_drop(const cJSON *flow)
+{
+	return flow_number(flow, "count") > 0;
+}
+
+static int drops_add(cJSON *flow, void *arg)
+{
+	struct sums *sums = arg;
+	char source[NAME_TEXT_MAX / 2], destination[NAME_TEXT_MAX / 2], name[2 * NAME_TEXT_MAX];
+	struct sum *sum;
+	int len;
+
+	len = snprintf(name, sizeof(name), "%s%c%s%c%s%c%u/%s", flow_text(flow, "reason"), 0,
+		       flow_end_name(flow, "source", source, sizeof(source)), 0,
+		       flow_end_name(flow, "destination", destination, sizeof(destination)), 0,
+		       flow_port(flow), flow_protocol(flow));
+	sum = sum_of(sums, name, (size_t)len);
+	sum->drops += flow_number(flow, "count");
+	if (!sum->first)
+		sum->first = xstrdup(flow_text(flow, "first"));
+	free(sum->last);
+	sum->last = xstrdup(member_text(flow, "time", ""));
+	return 0;
+}
+
+static int drops_compare(const void *a, const void *b)
+{
+	const struct sum *left = a, *right = b;
+
+	if (left->drops != right->drops)
+		return left->drops < right->drops ? 1 : -1;
+	return strcmp(left->last, right->last);
+}
+
+static void drops_count(const cJSON *row, struct cell *cell)
+{
+	output_member(row, "count", cell);
+}
+
+static void drops_reason(const cJSON *row, struct cell *cell)
+{
+	output_member(row, "reason", cell);
+}
+
+static void drops_source(const cJSON *row, struct cell *cell)
+{
+	output_member(row, "source", cell);
+}
+
+static void drops_destination(const cJSON *row, struct cell *cell)
+{
+	output_member(row, "destination", cell);
+}
+
+static void drops_port(const cJSON *row, struct cell *cell)
+{
+	output_member(row, "port", cell);
+}
+
+static void drops_first(const cJSON *row, struct cell *cell)
+{
+	output_member(row, "first", cell);
+}
+
+static void drops_last(const cJSON *row, struct cell *cell)
+{
+	output_member(row, "last", cell);
+}
+
+static const struct column drops_columns[] = {
+	{ "PACKETS", drops_count, false }, { "REASON", drops_reason, false },
+	{ "SOURCE", drops_source, false }, { "DESTINATION", drops_destination, false },
+	{ "PORT", drops_port, false },     { "FIRST", drops_first, false },
+	{ "LAST", drops_last, false },
+};
+
+static cJSON *drops_rows(const struct sums *sums, size_t max)
+{
+	static const char *const members[] = { "reason", "source", "destination", "port" };
+	cJSON *rows = cJSON_CreateArray();
+
+	for (size_t i = 0; i < sums->count && i < max; i++) {
+		const char *part = sums->items[i].name;
+		cJSON *row = cJSON_CreateObject();
+
+		cJSON_AddNumberToObject(row, "count", sums->items[i].drops);
+		for (size_t j = 0; j < ARRAY_SIZE(members); j++, part += strlen(part) + 1)
+			cJSON_AddStringToObject(row, members[j], part);
+		cJSON_AddStringToObject(row, "first", sums->items[i].first);
+		cJSON_AddStringToObject(row, "last", sums->items[i].last);
+		cJSON_AddItemToArray(rows, row);
+	}
+	return rows;
+}
+
+int cmd_drops(const struct arguments *args, struct errmsg *err)
+{
+	struct sums sums = { .args = args };
+	uint64_t limit;
+	int ret = limit_parse(args, &limit, err);
+
+	if (ret)
+		return ret;
+	table_init(&sums.by_name, sizeof(uint64_t), sizeof(size_t));
+	ret = flow_log_read(args, 0, is_drop, drops_add, &sums, err);
+	if (!ret) {
+		if (sums.count)
+			qsort(sums.items, sums.count, sizeof(*sums.items), drops_compare);
+		rows_print(args, drops_rows(&sums, limit), drops_columns,
+			   ARRAY_SIZE(drops_columns));
+	}
+	sums_done(&sums);
+	return ret < 0 ? ret : EXIT_OK;
+}
