@@ -122,6 +122,7 @@ int cmd_policy_matrix(const struct arguments *args, struct errmsg *err);
 int cmd_policy_test(const struct arguments *args, struct errmsg *err);
 int cmd_policy_lint(const struct arguments *args, struct errmsg *err);
 int cmd_policy_diff(const struct arguments *args, struct errmsg *err);
+int cmd_policy_unused(const struct arguments *args, struct errmsg *err);
 int cmd_policy_record(const struct arguments *args, struct errmsg *err);
 int cmd_help(const struct arguments *args, struct errmsg *err);
 int cmd_tcp_connect(const struct arguments *args, struct errmsg *err);

@@ -70,6 +70,8 @@ static const struct command commands[] = {
 	{ "policy record", "[POD...]", OPERAND_POD, 0, CLI_FILES_MAX,
 	  OPT_FOR | OPT_NAMESPACE | OPT_CLUSTER, 0, cmd_policy_record,
 	  "watch flows, and write the smallest policies that allow them", REPORTS, NULL, false },
+	{ "policy unused", "", OPERAND_NONE, 0, 0, OPT_SINCE | OPT_NAMESPACES, 0, cmd_policy_unused,
+	  "rules that decided about none of the flows that the agent keeps", REPORTS, NULL, false },
 	{ "monitor", "", OPERAND_NONE, 0, 0,
 	  OPT_TYPE | OPT_FROM | OPT_TO | OPT_PORT | OPT_POD | OPT_NAMESPACES | OPT_VERDICT, 0,
 	  cmd_monitor, "drops and verdicts as they happen", "text|json", NULL, false },

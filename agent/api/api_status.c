@@ -354,6 +354,18 @@ static void warnings_fill(cJSON *warnings, cJSON *failures, const struct agent *
 	}
 }
 
+static void flows_add(cJSON *status, cJSON *warnings, const struct agent *agent)
+{
+	const char *problem = flow_log_problem(agent->flow_log);
+	char text[600];
+
+	cJSON_AddItemToObject(status, "flows", flow_log_status(agent->flow_log));
+	if (!*problem)
+		return;
+	snprintf(text, sizeof(text), "TCP connections are not reported: %s", problem);
+	cJSON_AddItemToArray(warnings, cJSON_CreateString(text));
+}
+
 void api_status_get(struct api_call *call)
 {
 	struct agent *agent = call->agent;
@@ -377,7 +389,7 @@ void api_status_get(struct api_call *call)
 	node_addresses_add(status, agent->store);
 	maps_add(status, warnings, agent);
 	metrics_add(status, agent);
-	cJSON_AddItemToObject(status, "flows", flow_log_status(agent->flow_log));
+	flows_add(status, warnings, agent);
 	cJSON_AddItemToObject(status, "objects", objects_status(agent->objects));
 	kube_add(status, warnings, failures, agent);
 	gaps_add(status, agent->store);

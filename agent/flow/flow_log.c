@@ -61,6 +61,7 @@ struct flow_log {
 	struct table drops; /* struct drop_key -> number of the flow */
 	int64_t real_offset;
 	bool tcp;         /* the program is attached */
+	bool refused;     /* it cannot be */
 	char reason[500]; /* why not */
 	char node[HOST_NAME_MAX + 1];
 };
@@ -356,6 +357,11 @@ void flow_log_metrics(const struct flow_log *log, struct buffer *out)
 	flow_metrics_print(log->metrics, out);
 }
 
+const char *flow_log_problem(const struct flow_log *log)
+{
+	return log->tcp || !log->refused ? "" : log->reason;
+}
+
 struct cJSON *flow_log_status(const struct flow_log *log)
 {
 	cJSON *status = cJSON_CreateObject();
@@ -379,6 +385,7 @@ static void on_load(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	if (datapath_load_tcp(log->options.datapath, log->options.load, &err) < 0) {
 		snprintf(log->reason, sizeof(log->reason), "%s", err.text);
+		log->refused = true;
 		log_warn("TCP connections are not reported: %s", err.text);
 		return;
 	}

@@ -52,6 +52,9 @@ void flow_log_stream(struct flow_log *log, struct http_exchange *exchange,
 /* Appends sums over flows in the text format of Prometheus. */
 void flow_log_metrics(const struct flow_log *log, struct buffer *out);
 
+/* Why TCP connections are not reported; "" if they are, or will be. */
+const char *flow_log_problem(const struct flow_log *log);
+
 /* For status: which sources work on this kernel, and how much is kept. */
 struct cJSON *flow_log_status(const struct flow_log *log);
 

@@ -16,7 +16,7 @@ COMMANDS = ["status", "get", "endpoint list", "endpoint get", "node list", "node
             "service explain",
             "identity list", "policy validate", "policy apply", "policy delete", "policy list",
             "policy get", "policy explain", "policy matrix", "policy test", "policy lint", "policy diff",
-            "policy record", "monitor", "flows", "tcp life", "tcp connect", "tcp retrans",
+            "policy record", "policy unused", "monitor", "flows", "tcp life", "tcp connect", "tcp retrans",
             "tcp rtt", "top", "drops", "conntrack list", "help", "version"]
 
 ENDPOINT = {"slot": 1, "containerId": "c" * 64, "ifname": "eth0", "namespace": "shop",
@@ -541,6 +541,27 @@ def test_flows_are_summed_up(agent):
     assert drops == [{"count": 6, "reason": "INGRESS_DENIED", "source": "shop/web-1-2",
                       "destination": "bank/cart", "port": "80/TCP", "first": "",
                       "last": DROPPED["time"]}]
+
+
+def test_rules_that_no_flow_used(agent):
+    objects = [document("Namespace", "shop"), document("Namespace", "bank"),
+               pod("web-1-2", "shop", "10.0.0.1", {"app": "web"}), pod("cart", "bank", "10.0.0.2"),
+               policy("p", "bank", podSelector={}, ingress=[
+                   {"from": [{"namespaceSelector": {"matchLabels": {"no": "where"}}}]},
+                   {"from": [{"namespaceSelector": {}}], "ports": [{"port": 80}]}])]
+    listed = {"kind": "NetworkPolicy", "namespace": "bank", "name": "p", "ingressRules": 2,
+              "egressRules": 0, "selectedEndpoints": 1}
+    agent.answers.update({
+        "GET /v1/objects?full=1": {"kind": "List", "apiVersion": "v1", "items": objects},
+        "GET /v1/objects": [], "GET /v1/status": STATUS, "GET /v1/endpoints": [],
+        "GET /v1/policies": [listed, dict(listed, name="elsewhere", selectedEndpoints=0)]})
+    row = {"kind": "NetworkPolicy", "namespace": "bank", "name": "p", "direction": "ingress"}
+    assert json.loads(on(agent, "policy", "unused", "-o", "json").stdout) == [dict(row, rule=1)]
+    assert "bank/p" in on(agent, "policy", "unused", "-n", "bank").stdout
+    assert "(none)" in on(agent, "policy", "unused", "-n", "shop").stdout
+    agent.answers["GET /v1/flows/recent?last=0&since=0&follow=0"] = b'{"lost":1}\n'
+    assert json.loads(on(agent, "policy", "unused", "-o", "json").stdout) == [
+        dict(row, rule=1), dict(row, rule=2)]
 
 
 def test_flows_that_came_too_fast_are_told(agent):
