@@ -181,8 +181,9 @@ static int cidr_add(struct config *config, const char *text, struct errmsg *err)
 		return fail_plain(err, -EINVAL, "\"%s\" is not ADDRESS/LENGTH", text);
 	snprintf(addr, sizeof(addr), "%.*s", (int)(slash - text), text);
 	if (addr_parse(addr, &given) == 0 && !addr_equal(&given, &prefix.addr))
-		return fail_plain(err, -EINVAL, "\"%s\" has bits beyond its length: %s is meant?",
-				  text, prefix_format(&prefix, clean));
+		return fail_plain(err, -EINVAL,
+				  "\"%s\" has bits beyond its length: did you mean %s?", text,
+				  prefix_format(&prefix, clean));
 	if (prefix.len > 126)
 		return fail_plain(err, -EINVAL, "\"%s\" has no room for a gateway and a pod", text);
 	for (size_t i = 0; i < 5; i++) {

@@ -160,7 +160,7 @@ static void maps_start(struct agent *agent)
 	struct errmsg err = {};
 
 	if (missing)
-		log_error("policies may be missing: the maps keep what they hold, and no pod can "
+		log_error("policies may be missing: the maps stay as they are, and no pod can "
 			  "be added: %s",
 			  missing);
 	if (sync_policies(agent->sync, &err))

@@ -78,7 +78,7 @@ int pod_cidrs_learn(struct config *config, const struct object *node, struct err
 	if (remember(config, found, err) < 0)
 		return err->code;
 	if (config->pod_cidr_count) {
-		log_warn("Node %s has other pod CIDRs now; they count from the next start",
+		log_warn("Node %s has other pod CIDRs now; they are used from the next start on",
 			 node->name);
 		return 0;
 	}

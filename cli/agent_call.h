@@ -7,8 +7,8 @@
 
 struct cJSON;
 
-/* One call.  *ret_json is owned by the caller and may be NULL when ret_json is.  An answer with
- * status 400 or above is a failure with the agent's own text. */
+/* Makes one call.  ret_json may be NULL; the caller owns *ret_json.  An answer with status 400 or
+ * above is a failure with the agent's own text. */
 int agent_call(const struct arguments *args, const char *method, const char *path, const char *body,
 	       struct cJSON **ret_json, struct errmsg *err);
 

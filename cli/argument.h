@@ -12,12 +12,12 @@
 /* Each returns 0, or CLI_MISUSED with a text in err. */
 
 struct object_name {
-	char namespace[254]; /* "" of what belongs to no namespace */
+	char namespace[254]; /* "" for a cluster-scoped object */
 	char name[254];
 };
 
-/* "namespace/name"; "name" alone is in the given namespace (of -n), or, without one, in "default".
- */
+/* Parses "namespace/name".  "name" alone is in the given namespace (of -n), or in "default" if that
+ * is NULL. */
 int object_name_parse(const char *text, const char *namespace, struct object_name *ret,
 		      struct errmsg *err);
 
@@ -29,8 +29,8 @@ int policy_name_parse(const char *text, const char *namespace, struct object_nam
 int port_argument_parse(const char *text, uint16_t *ret_port, uint8_t *ret_proto,
 			struct errmsg *err);
 
-/* The same, where a name may stand for the number: "http", "dns/UDP".  *ret_name has size bytes
- * and is "" for a number. */
+/* The same for a port that may be a name: "http", "dns/UDP".  ret_name has size bytes; it is "" for
+ * a number. */
 int port_name_parse(const char *text, char *ret_name, size_t size, uint16_t *ret_port,
 		    uint8_t *ret_proto, struct errmsg *err);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a command is, and what the command line told it.  A command is a row in commands[]
- * (commands.c) and a function in its cmd_*.c file.
+ * Commands and their arguments.  A command is a row in commands[] (commands.c) and a function in
+ * its cmd_*.c file.
  */
 #ifndef TENDRIL_CLI_COMMAND_H
 #define TENDRIL_CLI_COMMAND_H
@@ -15,10 +15,10 @@
 #define CLI_SOCKET_DEFAULT "/run/tendril/tendril.sock"
 #define CLI_FILES_MAX      1024
 
-/* Where 1 is an answer (they differ, there are findings), what could not be done is 2. */
+/* If 1 is an answer (they differ, there are findings), a failure is 2. */
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNABLE = 2 };
 
-/* What the command line said; members that a command has no option for keep their default. */
+/* The command line; members without an option of this command keep their default. */
 struct arguments {
 	const char *socket;
 	const char *output; /* -o */
@@ -62,7 +62,7 @@ struct arguments {
 	size_t operand_count;
 };
 
-/* What a command returns for a wrong command line, with a text in err; no errno is as large. */
+/* Return value of a command for a wrong command line, with a text in err; no errno is as large. */
 #define CLI_MISUSED       (-4096)
 #define misused(err, ...) fail_plain(err, CLI_MISUSED, __VA_ARGS__)
 
@@ -90,11 +90,11 @@ struct command {
 	uint16_t min_operands;
 	uint16_t max_operands;
 	uint64_t options;  /* enum option_bit, beside OPT_COMMON */
-	uint64_t required; /* those of them that it cannot do without */
+	uint64_t required; /* those of them that must be given */
 	command_fn run;
 	const char *help;
 	const char *outputs;  /* formats of -o */
-	const char *statuses; /* exit statuses, where they are not the usual ones */
+	const char *statuses; /* exit statuses, if they are not the usual ones */
 	bool one_is_answer;   /* exit status 1 is an answer, and a failure is 2 */
 };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of commands, and how one is found in it. */
+/* The table of commands. */
 #ifndef TENDRIL_CLI_COMMANDS_H
 #define TENDRIL_CLI_COMMANDS_H
 
@@ -14,8 +14,8 @@ const struct command *command_find(char **words, size_t count, size_t *ret_words
 /* Whether commands of two words begin with this one: "policy". */
 bool command_is_group(const char *word);
 
-/* The command, or beginning of commands, that is most like a wrong word: "policy test".  group: the
- * first word, already right; or NULL.  False if none is like it. */
+/* Guesses the command, or first word of commands, that a wrong word means: "policy test".  group:
+ * the first word, if it is right; or NULL.  False: no command is similar. */
 bool command_guess(const char *group, const char *name, char *buf, size_t size);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A question about a connection - from whom, to whom, on which port - and what the policy library
- * answers.  A service has an answer for each of its backends.
+ * A question about a connection (from, to, port) and the answers of the policy library.  A service
+ * has an answer for each of its backends.
  */
 #ifndef TENDRIL_CLI_EXPLAIN_QUERY_H
 #define TENDRIL_CLI_EXPLAIN_QUERY_H
@@ -9,7 +9,7 @@
 #include "cli/cli_store.h"
 #include "policy/analysis/explain.h"
 
-struct answer { /* one pod or address asks one other */
+struct answer { /* for one sender and one receiver */
 	struct explain_end from;
 	struct explain_end to;
 	uint16_t port;
@@ -25,18 +25,18 @@ struct answers {
 	struct answer *items;
 	size_t count;
 	size_t deciding;   /* the first that is denied, else the first */
-	char refused[600]; /* why there are no answers: nobody is behind a service, or no family is
-			    * common to both ends */
+	char refused[600]; /* why there are no answers: a service has no backends, or the ends have
+			    * no common family */
 };
 
 struct question {
 	const char *from;      /* "NAMESPACE/NAME", an address, or "pod/..." */
 	const char *to;        /* the same, or "service/..." */
 	const char *port;      /* "80/TCP", or the name of a port of the Service or pod */
-	const char *namespace; /* of names that say none; NULL: "default" */
+	const char *namespace; /* of names without one; NULL: "default" */
 };
 
-/* Names what cannot be found in err.  The store must outlive the answers. */
+/* err names what is not found.  The store must outlive the answers. */
 int explain_query(const struct cli_store *store, const struct question *question,
 		  struct answers *ret, struct errmsg *err);
 

@@ -7,7 +7,7 @@
 
 #include "cli/command.h"
 
-/* How messages name a file: "stdin" for "-". */
+/* The name of a file in messages: "stdin" for "-". */
 const char *file_title(const char *path);
 
 /* Reads a file of at most 64 MiB.  *ret_text is NUL-terminated and owned by the caller. */
@@ -16,7 +16,7 @@ int file_read_text(const char *path, char **ret_text, size_t *ret_len, struct er
 /* Replaces the content of a file. */
 int file_write_text(const char *path, const char *text, size_t len, struct errmsg *err);
 
-/* Whether a name ends as files of objects do: .json, .yaml, .yml. */
+/* Whether a name ends as those of object files: .json, .yaml, .yml. */
 bool file_name_is_objects(const char *name);
 
 /* Copies the arguments and appends the operands to the files of -f, so that FILE and -f FILE mean
@@ -24,7 +24,7 @@ bool file_name_is_objects(const char *name);
 int files_join(const struct arguments *args, struct arguments *ret, struct errmsg *err);
 
 /* Calls each() for a file, or for every .json, .yaml and .yml file of a directory, in order of
- * name.  -ENODATA if the directory has no such file: a check that checks nothing must not pass. */
+ * name.  -ENODATA if the directory has no such file: a check without any file must not pass. */
 int files_each(const char *path, int (*each)(const char *file, void *arg, struct errmsg *err),
 	       void *arg, struct errmsg *err);
 

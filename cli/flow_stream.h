@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The agent's observation of flows, as commands follow it. */
+/* The agent's stream of flows, for commands. */
 #ifndef TENDRIL_CLI_FLOW_STREAM_H
 #define TENDRIL_CLI_FLOW_STREAM_H
 
@@ -8,22 +8,21 @@
 
 struct observed_flow {
 	struct record_flow flow;
-	const char *from_pod; /* "namespace/name", or NULL; as long as the call */
+	const char *from_pod; /* "namespace/name", or NULL; valid during the call */
 	const char *to_pod;
 	bool passed; /* it was allowed, or existed before, or passed an end in audit mode */
-	bool found;  /* it existed before the observation began */
+	bool found;  /* it existed before the stream began */
 };
 
 struct flow_stream {
 	void (*begun)(void *arg); /* existing flows have been found; or NULL */
-	/* A flow that is new, or of which more is known.  A negative result ends the observation
-	 * and is returned. */
+	/* A new flow, or news about a flow.  A negative result ends the stream and is returned. */
 	int (*each)(const struct observed_flow *flow, void *arg);
 	void *arg;
-	bool incomplete; /* set: some flows may be missing */
+	bool incomplete; /* result: some flows may be missing */
 };
 
-/* Follows the agent's observation for so many seconds.  SIGINT and SIGTERM end it early, without an
+/* Follows the agent's stream for so many seconds.  SIGINT and SIGTERM end it early, without an
  * error. */
 int flow_stream_follow(const struct arguments *args, uint32_t seconds, struct flow_stream *flows,
 		       struct errmsg *err);

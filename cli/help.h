@@ -12,11 +12,11 @@ void help_group(FILE *file, const char *group); /* the commands that begin with 
 void help_command(FILE *file, const struct command *command);
 void help_usage(const struct command *command); /* one line, to standard error */
 
-/* The help of what the words name: nothing, a group, a command.  EXIT_USAGE after a message if
- * there is no such command. */
+/* Prints the help of a command, of a group, or, without words, of everything.  EXIT_USAGE after a
+ * message if there is no such command. */
 int help_words(char **words, size_t count);
 
-/* A message about words that are no command; EXIT_USAGE. */
+/* Prints a message about words that are no command; returns EXIT_USAGE. */
 int command_unknown(char **words, size_t count);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A matrix as a page for a browser, which needs nothing beside itself. */
+/* A matrix as a page for a browser, in one file. */
 #ifndef TENDRIL_CLI_MATRIX_PAGE_H
 #define TENDRIL_CLI_MATRIX_PAGE_H
 
@@ -8,8 +8,8 @@
 
 struct matrix_page {
 	const struct matrix *matrix;
-	const struct cli_store *store; /* that the matrix is of: cells tell which rule decides */
-	const char *inputs;            /* what the page says it was made from */
+	const struct cli_store *store; /* of the matrix: cells show the rule that decides */
+	const char *inputs;            /* the files, for the page's title */
 	const char *date;
 };
 

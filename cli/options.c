@@ -168,7 +168,7 @@ static int option_error(int found, char **argv)
 	if (found == ':')
 		output_note("tendril: there is no value for %s; see tendril --help", text);
 	else if (optopt >= OPTION_VALUE)
-		output_note("tendril: no value is taken by %s; see tendril --help", text);
+		output_note("tendril: no value is allowed for %s; see tendril --help", text);
 	else if (optopt)
 		output_note("tendril: there is no option -%c; see tendril --help", optopt);
 	else

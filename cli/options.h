@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of options, and what is made from it: the parser, and the lines of --help. */
+/* The table of options, and the parser that uses it. */
 #ifndef TENDRIL_CLI_OPTIONS_H
 #define TENDRIL_CLI_OPTIONS_H
 
 #include "cli/command.h"
 
-/* Bits in struct command: which options it takes; the first three go with every command. */
+/* Bits in struct command: which options it takes; every command takes the first three. */
 enum option_bit {
 	OPT_SOCKET = 1 << 0,
 	OPT_OUTPUT = 1 << 1,
@@ -52,7 +52,7 @@ enum option_bit {
 	 OPT_SERVICE | OPT_PROTOCOL | OPT_VERDICT | OPT_REASON | OPT_POLICY | OPT_NOT | \
 	 OPT_NAMESPACES) /* commands that read the log of flows */
 
-/* OPTION_MAYBE: its value may be left out (then it is ""), and comes after "=". */
+/* OPTION_MAYBE: its value comes after "=", and is "" if it is left out. */
 enum option_type { OPTION_FLAG, OPTION_TEXT, OPTION_MAYBE, OPTION_LIST };
 
 /* What may be completed after an option. */

@@ -36,7 +36,7 @@ void output_fields(const struct cJSON *object, const struct column *columns, siz
 /* Whether output_json() prints YAML instead. */
 void output_yaml_set(bool yaml);
 
-/* Prints JSON, or its text, as UTF-8 without control characters. */
+/* Prints JSON, or a JSON text, as UTF-8 without control characters. */
 void output_json(const struct cJSON *json);
 void output_json_text(const char *text);
 

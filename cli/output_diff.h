@@ -9,7 +9,7 @@ struct cJSON;
 struct cli_store;
 
 /* Appends "shop/web, shop/app=db (2 pods), every pod of bank, 10.0.0.0/8".  All pods, or all pods
- * of a namespace, get one name; of a long list only the beginning is named. */
+ * of a namespace, get one name.  A long list is cut. */
 void peer_groups_text(const struct reach *reach, const size_t *numbers, size_t count,
 		      struct buffer *text);
 
@@ -20,7 +20,7 @@ struct cJSON *ports_json(const struct port_pool *pool, uint32_t set);
 /* [{"pods": ["shop/web"]}, {"cidr": "10.0.0.0/8"}] */
 struct cJSON *peer_groups_json(const struct reach *reach, const size_t *numbers, size_t count);
 
-/* The whole of a difference, with the rules that decide; stores: the old and the new one. */
+/* The whole difference, with the rules that decide; stores: the old and the new one. */
 struct cJSON *diff_json(const struct policy_diff *diff, const struct cli_store *const *stores);
 void diff_print(const struct policy_diff *diff, const struct cli_store *const *stores);
 

@@ -23,7 +23,7 @@ void explanation_text(const struct cli_store *store, const struct explanation *e
 void explanation_side_text(const struct cli_store *store, const struct explanation *explanation,
 			   enum direction direction, struct buffer *text);
 
-/* The same for the deciding answer; or why a service refuses. */
+/* The same for the deciding answer, or the reason why a service refuses. */
 void answers_text(const struct answers *answers, struct buffer *text);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fills a store from what the command line names: the files of -f, or the agent. */
+/* Fills a store from the files of -f, or from the agent. */
 #ifndef TENDRIL_CLI_STORE_LOAD_H
 #define TENDRIL_CLI_STORE_LOAD_H
 
@@ -9,8 +9,8 @@
 /* The objects of the files of -f; without -f, the agent's objects and endpoints. */
 int store_load(const struct arguments *args, struct cli_store **ret, struct errmsg *err);
 
-/* The agent's objects and endpoints, as they would be with these documents (a JSON array, or NULL)
- * applied. */
+/* The agent's objects and endpoints as they would be after these documents (a JSON array, or NULL)
+ * are applied. */
 int store_load_agent(const struct arguments *args, const struct cJSON *documents,
 		     struct cli_store **ret, struct errmsg *err);
 

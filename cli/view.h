@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A list of rows from the agent, in each of the formats of -o, once or as it changes. */
+/* A list of rows from the agent, in each format of -o, once or with --watch. */
 #ifndef TENDRIL_CLI_VIEW_H
 #define TENDRIL_CLI_VIEW_H
 
@@ -12,11 +12,11 @@ struct view {
 	const char *kind; /* "pod": -o name prints pod/NAMESPACE/NAME */
 	/* Fetches the rows, a JSON array that the caller owns; 0, or a negative errno and err. */
 	int (*fetch)(const struct arguments *args, struct cJSON **ret_rows, struct errmsg *err);
-	/* What json and yaml print of the rows; NULL: the rows. */
+	/* Makes what -o json and yaml print from the rows; NULL: the rows. */
 	struct cJSON *(*document)(const struct arguments *args, const struct cJSON *rows);
 };
 
-/* Prints the view; with --watch, then goes on and prints rows that come, change and go. */
+/* Prints the view; with --watch, then prints rows that are added, changed and removed. */
 int view_show(const struct arguments *args, const struct view *view, struct errmsg *err);
 
 /* "NAMESPACE/NAME" of a row: its members namespace and name, or those of its metadata. */

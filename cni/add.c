@@ -50,7 +50,7 @@ static int earlier_read(struct add *add, struct cni_error *err)
 	if (result_has_interface(add->earlier, add->env->ifname))
 		return cni_fail(err, CNI_INVALID_CONFIG,
 				"prevResult: an earlier plugin has already made %s; tendril makes "
-				"the interface and must stand before it in the chain, or behind it "
+				"the interface and must come before it in the chain, or after it "
 				"with \"chained\": true",
 				add->env->ifname);
 	return 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Calls to the node agent, with its failures in the specification's codes. */
+/* Calls to the node agent; its failures become codes of the specification. */
 #ifndef TENDRIL_CNI_AGENT_H
 #define TENDRIL_CNI_AGENT_H
 
@@ -15,16 +15,17 @@ struct agent_call {
 	const char *socket;
 	const char *path;
 	const struct cJSON *body;
-	int fd;                /* passed with the call, or -1 */
-	int timeout_ms;        /* for an answer */
-	unsigned int retry_ms; /* keep trying while nobody listens, or too many call at once */
+	int fd;         /* passed with the call, or -1 */
+	int timeout_ms; /* for an answer */
+	unsigned int
+		retry_ms; /* try again for so long, if nobody listens or there are too many calls */
 };
 
 enum agent_outcome {
-	AGENT_ANSWERED, /* 0, or the code it answered with */
+	AGENT_ANSWERED, /* with 0 or a code */
 	AGENT_ABSENT,   /* nobody listens: nothing was done */
-	AGENT_LOST,     /* it ended before it answered: it may have been done */
-	AGENT_UNCLEAR,  /* no answer in time, or none we understand: it may still be done */
+	AGENT_LOST,     /* it ended before it answered: the call may have been executed */
+	AGENT_UNCLEAR,  /* no answer in time, or not a valid one: the call may still be executed */
 };
 
 /* Returns 0, or a code: the agent's own, CNI_TRY_AGAIN_LATER when there was no answer, or

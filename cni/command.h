@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The commands.  Each has a file of its own, gets a valid configuration and environment, and
- * returns 0 or the code it left in err.  ret_answer is what goes to standard output, owned by the
- * caller; left alone where the specification wants no output.
+ * The commands.  Each has its own file, gets a valid configuration and environment, and returns 0
+ * or the code in err.  *ret_answer goes to standard output, and the caller owns it; it is unchanged
+ * if the specification wants no output.
  */
 #ifndef TENDRIL_CNI_COMMAND_H
 #define TENDRIL_CNI_COMMAND_H
@@ -22,7 +22,7 @@ int command_gc(const struct netconf *conf, const struct cni_environ *env, struct
 int command_status(const struct netconf *conf, const struct cni_environ *env,
 		   struct cJSON **ret_answer, struct cni_error *err);
 
-/* Has the agent forget the endpoint, or leaves the deletion for when it is back. */
+/* Makes the agent delete the endpoint, or stores the deletion for an agent that does not run. */
 int endpoint_forget(const struct netconf *conf, const struct cni_environ *env, int timeout_ms,
 		    struct cni_error *err);
 

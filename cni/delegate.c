@@ -233,7 +233,7 @@ static int version_ask(const char *file, enum cni_version *ret_version, struct c
 	if (!version_highest(cJSON_GetObjectItemCaseSensitive(answer, "supportedVersions"),
 			     ret_version))
 		ret = cni_fail(err, CNI_INCOMPATIBLE_VERSION,
-			       "IPAM plugin %.200s speaks none of our versions", file);
+			       "IPAM plugin %.200s supports none of our versions", file);
 	cJSON_Delete(answer);
 	free(output.text);
 	return ret;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Delegated IPAM: runs the plugin that the configuration names as ipam.type, found in CNI_PATH,
- * with our configuration and environment.  A plugin that does not speak the configuration's
- * version is called again in the highest version that it does.
+ * with our configuration and environment.  A plugin that does not know the configuration's version
+ * is called again in the highest version that it knows.
  */
 #ifndef TENDRIL_CNI_DELEGATE_H
 #define TENDRIL_CNI_DELEGATE_H
@@ -15,7 +15,8 @@
 int delegate_add(const struct netconf *conf, const struct cni_environ *env,
 		 struct cJSON **ret_result, struct cni_error *err);
 
-/* Runs DEL, CHECK, GC or STATUS.  One that the plugin's version does not have is no failure. */
+/* Runs DEL, CHECK, GC or STATUS.  A command that the plugin's version does not have is no failure.
+ */
 int delegate_run(const struct netconf *conf, const struct cni_environ *env, const char *command,
 		 struct cni_error *err);
 

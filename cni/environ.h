@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The parameters a runtime passes in the environment, validated. */
+/* Reads and validates the parameters that a runtime passes in the environment. */
 #ifndef TENDRIL_CNI_ENVIRON_H
 #define TENDRIL_CNI_ENVIRON_H
 
@@ -8,7 +8,7 @@
 #define CNI_CONTAINER_ID_MAX 128 /* longest the agent keeps */
 #define CNI_IFNAME_SIZE      16  /* with the NUL */
 
-/* Variables that a command cannot do without; the others may be empty or missing. */
+/* Variables that a command needs; the others may be empty or missing. */
 enum {
 	ENV_CONTAINER = 1 << 0, /* CNI_CONTAINERID and CNI_IFNAME */
 	ENV_NETNS = 1 << 1,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a CNI call fails with.  Every function in cni/ that takes a struct cni_error returns 0 or
- * the code it left there; only main() turns it into JSON.
+ * Errors of CNI calls.  Every function in cni/ that takes a struct cni_error returns 0 or the code
+ * that it has set there; only main() turns it into JSON.
  */
 #ifndef TENDRIL_CNI_ERROR_H
 #define TENDRIL_CNI_ERROR_H
@@ -12,8 +12,8 @@
 
 struct cni_error {
 	int code;          /* 0 while nothing has failed */
-	char msg[600];     /* what is wrong, naming the variable, field or object */
-	char details[600]; /* more of it for a person; may be empty */
+	char msg[600];     /* what is wrong, with the name of the variable, field or object */
+	char details[600]; /* more for people; may be empty */
 };
 
 /* Writes the message and returns code. */

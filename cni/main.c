@@ -91,7 +91,7 @@ static int command_run(const struct command *command, const struct netconf *conf
 
 	if (conf->version < command->since)
 		return cni_fail(err, CNI_INCOMPATIBLE_VERSION,
-				"cniVersion: %s has no command %s; it came with %s",
+				"cniVersion: %s has no command %s; it was added in %s",
 				version_text(conf->version), command->name,
 				version_text(command->since));
 	return environ_load(command->needed, &env, err)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The network configuration on standard input.  What every command needs is validated by
- * netconf_parse(); what only describes a pod to be wired, by netconf_pod_load(), so that a DEL
- * never fails over a field it does not use.  Unknown members are tolerated, as the specification
- * has it; members of a wrong type are refused with their path.
+ * The network configuration on standard input.  netconf_parse() validates what every command needs,
+ * netconf_pod_load() what only ADD needs, so that a DEL never fails because of a field that it does
+ * not use.  Unknown members are ignored, as the specification says; members of a wrong type are
+ * refused with their path.
  */
 #ifndef TENDRIL_CNI_NETCONF_H
 #define TENDRIL_CNI_NETCONF_H
@@ -23,11 +23,11 @@ struct cJSON;
 
 /* Borrowed members point into json. */
 struct netconf {
-	struct cJSON *json; /* as given, but for cniVersion: the one we answer in */
+	struct cJSON *json; /* as given, except for cniVersion: the version of the answer */
 	enum cni_version version;
 	const char *name;
 	const char *socket;
-	bool chained;                    /* another plugin wires the pod, we guard it */
+	bool chained;                    /* another plugin wires the pod, we only apply policy */
 	const char *ipam_type;           /* NULL: the agent gives addresses */
 	const struct cJSON *prev_result; /* NULL if absent */
 };
@@ -51,10 +51,10 @@ int netconf_pod_load(const struct netconf *conf, const struct cni_args *args,
 		     struct netconf_pod *ret_pod, struct cni_error *err);
 void netconf_pod_done(struct netconf_pod *pod);
 
-/* GC's list of attachments that live, in the agent's form; owned by the caller. */
+/* GC's list of valid attachments, in the agent's form; owned by the caller. */
 int netconf_attachments(const struct netconf *conf, struct cJSON **ret_list, struct cni_error *err);
 
-/* Only cniVersion, for VERSION: empty input and versions we do not know give the latest. */
+/* Reads only cniVersion, for VERSION: empty input and unknown versions give the latest. */
 int netconf_version(const char *text, size_t len, enum cni_version *ret_version,
 		    struct cni_error *err);
 

@@ -51,7 +51,7 @@ int spool_put(const char *socket, const struct cni_environ *env, bool *ret_left,
 		ret = file_write(file, "", 0, 0600, FILE_FAST, &fault);
 	if (ret < 0)
 		return cni_fail(err, CNI_IO_FAILURE,
-				"leave the deletion to an agent that does not answer: %s; start "
+				"store the deletion for an agent that does not answer: %s; start "
 				"the agent, or make it possible to write there",
 				fault.text);
 	*ret_left = true;

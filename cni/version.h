@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The versions of the CNI specification, and what each of them knows. */
+/* The versions of the CNI specification. */
 #ifndef TENDRIL_CNI_VERSION_H
 #define TENDRIL_CNI_VERSION_H
 
@@ -20,11 +20,11 @@ enum cni_version {
 
 #define CNI_LATEST CNI_1_1_0
 
-/* Finds the version written as text; false, ret untouched, if it is none of ours. */
+/* Finds the version of a text; false, *ret_version unchanged, if we do not support it. */
 bool version_parse(const char *text, enum cni_version *ret_version);
 const char *version_text(enum cni_version version); /* static storage */
 
-/* The highest version in a JSON list of texts; false if none of them is ours. */
+/* The highest version in a JSON list of texts that we support; false if there is none. */
 bool version_highest(const struct cJSON *list, enum cni_version *ret_version);
 
 /* The answer to VERSION: {"cniVersion","supportedVersions"}; owned by the caller. */

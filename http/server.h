@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is served over TCP: probes and metrics. */
+/* Serves probes and metrics over TCP. */
 #ifndef TENDRIL_HTTP_SERVER_H
 #define TENDRIL_HTTP_SERVER_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The API server: requests with credentials, over one connection where it speaks HTTP/2; one
- * address after the other where several are known; and silence noticed.
+ * The API server: sends requests with credentials, over one connection if the server has HTTP/2;
+ * tries several addresses one after the other; and notices when the server is silent.
  */
 #ifndef TENDRIL_KUBE_APISERVER_H
 #define TENDRIL_KUBE_APISERVER_H
@@ -34,7 +34,8 @@ struct apiserver_write {
 struct apiserver_request *apiserver_send(struct apiserver *apiserver,
 					 const struct apiserver_write *write, uint32_t timeout_s,
 					 const struct transfer_ops *ops, void *arg);
-/* Before done(), which is not called then, and not from within the request's ops. */
+/* Ends a request before its done(), which is not called then.  Not from within the request's ops.
+ */
 void apiserver_cancel(struct apiserver_request *request);
 
 /* The address that requests go to now, "https://10.0.0.1:6443". */

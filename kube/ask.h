@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Asks the API server for one pod of this node at once: a pod that is being started waits for it,
- * and the watch may lag behind.
+ * Gets one pod of this node from the API server at once: an ADD waits for it, and the watch may be
+ * late.
  */
 #ifndef TENDRIL_KUBE_ASK_H
 #define TENDRIL_KUBE_ASK_H
@@ -11,14 +11,14 @@
 struct asks;
 struct cJSON;
 
-/* found() is handed the object as the API server has it. */
+/* found() gets the object as the API server has it. */
 struct asks *asks_new(struct apiserver *apiserver,
 		      void (*found)(const struct cJSON *pod, void *arg), void *arg);
 void asks_free(struct asks *asks); /* before its API server; takes NULL */
 
-/* An answer that is under way counts no longer: the pod was deleted meanwhile. */
+/* Ignores an answer that is still to come: the pod was deleted meanwhile. */
 void asks_forget(struct asks *asks, const char *namespace, const char *name);
-/* Names that a pod cannot have are passed over. */
+/* Gets a pod; ignores names that a pod cannot have. */
 void asks_pod(struct asks *asks, const char *namespace, const char *name);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What this node needs to know of other nodes: the pods that policies on its own pods can tell
- * apart, by namespace or all of them, and the other Node objects.  The agent says which.
+ * The objects of other nodes that this node needs: the pods that policies of its own pods refer to,
+ * by namespace or all of them, and the other Node objects.  The agent asks for them.
  */
 #ifndef TENDRIL_KUBE_INTEREST_H
 #define TENDRIL_KUBE_INTEREST_H
@@ -15,8 +15,8 @@ struct interest_options { /* borrowed */
 	struct apiserver *apiserver;
 	const char *node;
 	const struct reflector_ops *ops; /* synced() is not called */
-	/* All objects of the interest with this number were told, and those that are not of it any
-	 * more are told as deleted. */
+	/* All objects of the interest with this number were reported, and those that no longer
+	 * belong to it were reported as deleted. */
 	void (*known)(double number, void *arg);
 	void *arg;
 };
@@ -24,8 +24,8 @@ struct interest_options { /* borrowed */
 struct interest *interest_new(const struct interest_options *options);
 void interest_free(struct interest *interest); /* takes NULL */
 
-/* {"number":N,"pods":"all" or [NAMESPACE...],"nodes":bool}; what was followed stays so until the
- * new interest is known.  -EINVAL: it is malformed, -ENOMEM. */
+/* Takes {"number":N,"pods":"all" or [NAMESPACE...],"nodes":bool}.  The old interest is followed
+ * until the new one is known.  -EINVAL: it is malformed, -ENOMEM. */
 int interest_set(struct interest *interest, const struct cJSON *question, struct errmsg *err);
 
 /* Whether one of its objects has this name. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What was told of a kind's objects: their names and versions.  A hundred thousand of them are a
- * few large blocks of memory, not as many small ones between what lists take for a moment.
+ * Names and versions of the objects of one kind that were reported.  A hundred thousand of them are
+ * a few large blocks of memory, so that the heap does not become fragmented.
  */
 #ifndef TENDRIL_KUBE_KNOWN_H
 #define TENDRIL_KUBE_KNOWN_H
@@ -13,16 +13,16 @@ struct known_set {
 	char *names;        /* "namespace/name", one after the other, each with its end */
 	size_t names_len;
 	size_t names_room;
-	size_t names_unused; /* bytes of those that went */
+	size_t names_unused; /* bytes of those that were removed */
 };
 
 struct known {
 	uint64_t version;    /* metadata.resourceVersion: the number, or a hash of what is none */
 	uint32_t generation; /* of the list that it was last seen in */
-	uint32_t name;       /* where it begins in names */
-	bool told;           /* its version counts */
+	uint32_t name;       /* offset in names */
+	bool told;           /* it was reported with this version */
 	bool is_number;
-	bool offered; /* it did not come by the watch, which may still bring older ones */
+	bool offered; /* it did not come by the watch, which may still deliver older ones */
 };
 
 void known_init(struct known_set *set);
@@ -40,8 +40,8 @@ static inline const char *known_name(const struct known_set *set, const struct k
 /* Walks all entries: *pos is 0 at the start, NULL at the end.  The entry may be deleted. */
 struct known *known_next(const struct known_set *set, size_t *pos);
 
-/* Takes another version.  False: it is the same; or it is older than one of the two that was
- * offered, and is passed over. */
+/* Sets another version.  False: it is the same; or one of the two was offered, and the new one is
+ * older. */
 bool known_renew(struct known *known, const char *version, bool offered);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How to reach the API server, and as whom: from a kubeconfig file (v1 Config, as kubectl reads it)
- * or from the service account that a pod has.
+ * Addresses and credentials of the API server: from a kubeconfig file (v1 Config, as kubectl reads
+ * it) or from the service account of a pod.
  */
 #ifndef TENDRIL_KUBE_KUBECONFIG_H
 #define TENDRIL_KUBE_KUBECONFIG_H
@@ -34,8 +34,8 @@ struct kubeconfig {                      /* texts are owned; NULL: absent */
 	char *token_file; /* read again as it rotates; wins over token, as in client-go */
 };
 
-/* Reads the current context of a file.  -EINVAL names the file and field: what cannot be carried
- * out (exec, auth-provider, username, impersonation) is refused by name, never passed over. */
+/* Reads the current context of a file.  -EINVAL: err names the file and the field.  What is not
+ * supported (exec, auth-provider, username, impersonation) is refused by name, never ignored. */
 int kubeconfig_read(const char *path, struct kubeconfig *ret, struct errmsg *err);
 
 /* From KUBERNETES_SERVICE_HOST, KUBERNETES_SERVICE_PORT and the service account in dir

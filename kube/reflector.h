@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Follows one kind of objects: lists them, watches for changes, and lists again where the watch is
- * lost.  The list is streamed (WatchList, Kubernetes 1.32 and later) or comes in pages.  Tells only
- * differences from what it told before.
+ * Follows one kind of objects: lists them, watches for changes, and lists again if the watch is
+ * lost.  The list is streamed (WatchList, Kubernetes 1.32 and later) or comes in pages.  Reports
+ * only differences to what it reported before.
  */
 #ifndef TENDRIL_KUBE_REFLECTOR_H
 #define TENDRIL_KUBE_REFLECTOR_H
@@ -19,7 +19,7 @@ struct reflector_ops {
 	/* namespace is "" for cluster-scoped kinds. */
 	void (*deleted)(const struct resource *resource, const char *namespace, const char *name,
 			void *arg);
-	/* The first whole list was told. */
+	/* The first complete list was reported. */
 	void (*synced)(const struct resource *resource, void *arg);
 };
 
@@ -27,19 +27,19 @@ struct reflector_ops {
 struct reflector_scope {
 	const struct resource *resource;
 	const char *namespace; /* NULL: of all */
-	const char *query;     /* is appended to requests ("fieldSelector=..."), or NULL */
-	bool (*wanted)(const struct cJSON *object); /* others are as if they were not; or NULL */
+	const char *query;     /* appended to requests ("fieldSelector=..."), or NULL */
+	bool (*wanted)(const struct cJSON *object); /* other objects are ignored; or NULL */
 };
 
-/* Starts at once.  What is passed is borrowed. */
+/* Starts at once.  All pointers are borrowed. */
 int reflector_new(struct event_base *base, struct apiserver *apiserver,
 		  const struct reflector_scope *scope, const struct reflector_ops *ops, void *arg,
 		  struct reflector **ret, struct errmsg *err);
 void reflector_free(struct reflector *reflector); /* before its API server; takes NULL */
-/* Tells all its objects as deleted and frees it.  Not from within a request's ops. */
+/* Reports all its objects as deleted and frees it.  Not from within a request's ops. */
 void reflector_end(struct reflector *reflector);
 
-/* An object that was asked for by itself: it may be newer than the watch. */
+/* Takes an object that was requested alone: it may be newer than the watch. */
 void reflector_offer(struct reflector *reflector, const struct cJSON *object);
 bool reflector_has(const struct reflector *reflector, const char *namespace, const char *name);
 

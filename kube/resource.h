@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The kinds that are followed: where the API server has them, and the fields that Tendril acts on.
- * Everything else is dropped here, before the agent sees it.
+ * The kinds that are followed: their paths on the API server, and the fields that Tendril uses.
+ * Everything else is dropped here, so the agent does not get it.
  */
 #ifndef TENDRIL_KUBE_RESOURCE_H
 #define TENDRIL_KUBE_RESOURCE_H
@@ -19,22 +19,22 @@ struct resource {
 	const char *path;           /* "/api/v1/pods" */
 	const char *label_selector; /* URL-encoded, or NULL */
 	bool optional;              /* a custom resource: the cluster need not have it */
-	bool metadata_only;         /* nothing else of it is asked for */
+	bool metadata_only;         /* only its metadata is requested */
 	const struct field *fields; /* that are kept */
 };
 
 extern const struct resource resources[];
 extern const size_t resource_count;
 
-/* Of the kinds that are followed in parts. */
+/* The kinds of which only some objects are followed. */
 bool resource_is_pod(const struct resource *resource);
 bool resource_is_node(const struct resource *resource);
 
-/* A text of an object's metadata ("name"); "" where it is missing.  Borrowed from the object. */
+/* A text of an object's metadata ("name"); "" if it is missing.  Borrowed from the object. */
 const char *metadata_text(const struct cJSON *object, const char *key);
 
-/* An object with the fields that are kept alone, and with apiVersion and kind, which items of a
- * list lack.  The caller owns it. */
+/* A copy with only the fields that are kept, and with apiVersion and kind, which items of a list do
+ * not have.  The caller owns it. */
 struct cJSON *resource_reduce(const struct resource *resource, const struct cJSON *object);
 
 #endif

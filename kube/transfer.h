@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * HTTP exchanges by libcurl on a libevent loop.  Whoever starts one sets up the easy handle
- * (address, credentials, body) and is told of the answer piece by piece.
+ * HTTP exchanges with libcurl on a libevent loop.  The caller sets up the easy handle (address,
+ * credentials, body) and gets the answer piece by piece.
  */
 #ifndef TENDRIL_KUBE_TRANSFER_H
 #define TENDRIL_KUBE_TRANSFER_H
@@ -19,14 +19,14 @@ struct transfers;
 #define TRANSFER_TEXT_MAX 400
 
 struct transfer_result {
-	int error;              /* 0, or a negative errno: the answer did not come whole */
+	int error;              /* 0, or a negative errno: the answer is not complete */
 	long status;            /* HTTP status; 0: there was no answer */
-	uint32_t retry_after_s; /* of the answer; 0: it did not say */
-	const char *text;       /* what went wrong, for people; "" after a 2xx that came whole */
+	uint32_t retry_after_s; /* of the answer; 0: it has none */
+	const char *text;       /* what went wrong, for people; "" after a complete 2xx */
 };
 
 struct transfer_ops {
-	/* A 2xx answer has begun: its head is there.  May be NULL. */
+	/* The head of a 2xx answer has arrived.  May be NULL. */
 	void (*began)(void *arg);
 	/* A piece of the body of a 2xx answer.  A negative errno ends the transfer with it. */
 	int (*data)(const char *data, size_t len, void *arg);
@@ -35,7 +35,7 @@ struct transfer_ops {
 };
 
 int transfers_new(struct event_base *base, struct transfers **ret, struct errmsg *err);
-/* Takes NULL; what is under way ends with -ECANCELED. */
+/* Takes NULL; running transfers end with -ECANCELED. */
 void transfers_free(struct transfers *transfers);
 
 struct transfer_request {
@@ -44,7 +44,7 @@ struct transfer_request {
 	struct curl_slist *connect_to; /* CURLOPT_CONNECT_TO, or NULL */
 };
 
-/* Takes what request holds. */
+/* Starts a transfer; takes the pointers in request. */
 void transfer_start(struct transfers *transfers, const struct transfer_request *request,
 		    const struct transfer_ops *ops, void *arg);
 

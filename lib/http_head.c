@@ -159,7 +159,7 @@ static int request_line_parse(struct span line, struct http_head *head, struct e
 	if (!span_cut(&line, " ", &method) || !span_cut(&line, " ", &target))
 		return fail_plain(err, -EBADMSG, "malformed request line");
 	if (line.len != 8 || memcmp(line.at, "HTTP/1.1", 8) != 0)
-		return fail_plain(err, -EBADMSG, "only HTTP/1.1 is spoken here");
+		return fail_plain(err, -EBADMSG, "only HTTP/1.1 is supported");
 	if (method.len == 0 || method.len >= sizeof(head->method))
 		return fail_plain(err, -EBADMSG, "method %.*s is not known", span_show(method),
 				  method.at);

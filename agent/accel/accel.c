@@ -245,7 +245,7 @@ static int enforce_socket(const struct accel_key *key, uint64_t cookie, void *ar
 	if (ret == 0)
 		walk->ended++;
 	else if (ret != -ENOENT) /* its messages go by packet now, and the datapath drops them */
-		log_warn("cannot end a forbidden connection: %s", err.text);
+		log_warn("cannot end a denied connection: %s", err.text);
 	return 0;
 }
 
@@ -263,7 +263,7 @@ static void accel_enforce(struct accel *accel)
 	if (ret < 0)
 		log_warn("read accel_map: %s", strerror(-ret));
 	if (walk.ended)
-		log_info("ended %u sockets that policy forbids now", walk.ended);
+		log_info("ended %u sockets that policy now denies", walk.ended);
 	netlink_close(&walk.netlink);
 }
 

@@ -21,7 +21,7 @@ struct selftest {
 	char *buf;   /* SELFTEST_BUF_SIZE bytes */
 };
 
-/* Whether messages may go from socket to socket. */
+/* Sets whether messages may go from socket to socket. */
 static inline void selftest_allow(const struct selftest *selftest, bool allow)
 {
 	maps_node(selftest->datapath)->flags = allow ? NODE_ACCEL : 0;

@@ -201,7 +201,7 @@ static void kube_add(cJSON *status, cJSON *warnings, cJSON *failures, const stru
 	closed = cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(json, "closedPolicies"));
 	if (strcmp(state, "silent") == 0 || strcmp(state, "waiting") == 0) {
 		snprintf(text, sizeof(text),
-			 "Kubernetes: tendril-kube is %s; what is in force stays",
+			 "Kubernetes: tendril-kube is %s; everything in force stays",
 			 *state == 's' ? "silent" : "awaited");
 		failure_add(warnings, failures, text);
 	}
@@ -211,7 +211,7 @@ static void kube_add(cJSON *status, cJSON *warnings, cJSON *failures, const stru
 	}
 	if (closed > 0) {
 		snprintf(text, sizeof(text),
-			 "Kubernetes: %.0f policies are not understood and let nothing through; "
+			 "Kubernetes: %.0f policies are not understood and deny everything; "
 			 "the log names them",
 			 closed);
 		failure_add(warnings, failures, text);
@@ -255,7 +255,7 @@ static void gaps_add(cJSON *status, const struct store *store)
 	}
 	if (count == named)
 		return;
-	snprintf(line, sizeof(line), "%zu more Services ask for the like", count - named);
+	snprintf(line, sizeof(line), "%zu more Services have such fields", count - named);
 	cJSON_AddItemToArray(gaps.array, cJSON_CreateString(line));
 }
 
@@ -305,7 +305,8 @@ static void rival_add(cJSON *warnings, const char *dir)
 		if (file_read(path, CNI_CONFIG_MAX, &text, &len, NULL) == 0 &&
 		    !strstr(text, "\"tendril\"")) {
 			snprintf(warning, sizeof(warning),
-				 "new pods are not Tendril's: container runtimes take %s first",
+				 "new pods do not get Tendril's network: container runtimes take "
+				 "%s first",
 				 path);
 			cJSON_AddItemToArray(warnings, cJSON_CreateString(warning));
 		}
@@ -327,7 +328,7 @@ static void warnings_fill(cJSON *warnings, cJSON *failures, const struct agent *
 		char reason[sizeof(((struct errmsg *)NULL)->text) + 64];
 
 		snprintf(reason, sizeof(reason),
-			 "policies may be missing: the maps keep what they hold, and no pod can be "
+			 "policies may be missing: the maps stay as they are, and no pod can be "
 			 "added: %s",
 			 unknown);
 		failure_add(warnings, failures, reason);
@@ -349,7 +350,7 @@ static void warnings_fill(cJSON *warnings, cJSON *failures, const struct agent *
 							"socket layer is not attached"));
 	if (slow) {
 		snprintf(text, sizeof(text),
-			 "%lu event streams were cut off: their readers did not keep up", slow);
+			 "%lu event streams were disconnected: their readers were too slow", slow);
 		cJSON_AddItemToArray(warnings, cJSON_CreateString(text));
 	}
 }

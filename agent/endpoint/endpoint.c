@@ -239,7 +239,7 @@ int endpoints_wait_deleted(struct endpoints *endpoints,
 
 		if (ret < 0 || now >= deadline)
 			return fail_plain(err, -EAGAIN,
-					  "the former interface is still being deleted");
+					  "the previous interface is still being deleted");
 		ret = link_worker_collect_or_restart(endpoints, (int)(deadline - now));
 	}
 	return 0;
@@ -272,7 +272,7 @@ static int known_handle(struct endpoints *endpoints, const struct endpoint *fres
 			*ret_result = endpoint_result(known);
 			return 0;
 		}
-		log_warn("%s/%s: %s; wiring it anew", known->namespace, known->name,
+		log_warn("%s/%s: %s; wiring it again", known->namespace, known->name,
 			 difference.text);
 	}
 	if (known)
@@ -365,7 +365,7 @@ int endpoints_add(struct endpoints *endpoints, const struct cJSON *request_json,
 				     &err);
 	ret = known_handle(endpoints, endpoint, netns_fd, &answer, &err);
 	if (ret < 0)
-		return endpoint_fail(error, CNI_TRY_AGAIN_LATER, "remove the former interface",
+		return endpoint_fail(error, CNI_TRY_AGAIN_LATER, "remove the previous interface",
 				     &err);
 	if (answer) {
 		*ret_result = take_ptr(answer);

@@ -65,7 +65,7 @@ static int pair_find(struct endpoint_add *add, struct host_link *pod, struct hos
 	if (strcmp(pod->kind, "veth") != 0)
 		return fail_plain(err, -EINVAL,
 				  "%s is %s%s, not one end of a veth pair: \"chained\" can only "
-				  "guard a pod that has one (bridge, ptp and their kin)",
+				  "guard a pod that has one (bridge, ptp and the like)",
 				  ifname, pod->kind[0] ? "of kind " : "a device of the machine",
 				  pod->kind);
 	ret = netns_number(&endpoints->netlink, add->netns_fd, &netns_id, err);
@@ -167,8 +167,8 @@ static int guard(struct endpoint_add *add, struct errmsg *err)
 
 	if (ret == 0 && !datapath_endpoint_attached(datapath, ifindex))
 		return fail_plain(err, -EBUSY,
-				  "%s has an ingress qdisc, which leaves no place for to_pod: let "
-				  "the plugin that makes it stand behind tendril-cni",
+				  "%s has an ingress qdisc, so to_pod cannot be attached: put the "
+				  "plugin that makes it after tendril-cni",
 				  add->endpoint->host_ifname);
 	return ret;
 }
@@ -232,7 +232,7 @@ int chained_compare(struct endpoints *endpoints, const struct endpoint *endpoint
 
 	if (chained_map_get(endpoints->datapath, endpoint->host_ifindex, &slot) < 0 ||
 	    slot != endpoint->slot)
-		return fail_plain(err, -EPROTO, "chained_map does not lead %s to slot %u",
+		return fail_plain(err, -EPROTO, "chained_map does not have %s with slot %u",
 				  endpoint->host_ifname, endpoint->slot);
 	return 0;
 }

@@ -66,7 +66,7 @@ static int host_side_compare(struct endpoints *endpoints, const struct endpoint 
 		char text[ADDR_TEXT_MAX];
 
 		if (ipcache_map_get(datapath, addr, &owner) < 0 || owner.slot != endpoint->slot)
-			return fail_plain(err, -EPROTO, "ipcache_map does not lead %s to slot %u",
+			return fail_plain(err, -EPROTO, "ipcache_map does not have %s with slot %u",
 					  addr_format(addr, text), endpoint->slot);
 	}
 	return 0;
@@ -330,8 +330,8 @@ static int endpoint_repair(struct endpoints *endpoints, struct endpoint *endpoin
 		ret = netns_is_gone(endpoints, endpoint, ret_gone, err);
 		return ret || *ret_gone ? ret
 					: fail_plain(err, -ENODEV,
-						     "the interface was removed, and no name leads "
-						     "to its namespace");
+						     "the interface was removed, and its namespace "
+						     "cannot be found");
 	}
 	if (ret == -ENODEV && found < 0)
 		return found;

@@ -171,9 +171,8 @@ static int reserve(struct endpoint_add *add, struct errmsg *err)
 		return ret;
 	if (endpoint->address_count == 0) {
 		add->cni_code = CNI_TRY_AGAIN_LATER;
-		return fail_plain(
-			err, -EAGAIN,
-			"no pod CIDR is known: the Node object has not told podCIDRs yet");
+		return fail_plain(err, -EAGAIN,
+				  "no pod CIDR is known: the Node object has no podCIDRs yet");
 	}
 	if (endpoint->mtu == 0)
 		endpoint->mtu = endpoints_mtu(endpoints);
@@ -255,7 +254,8 @@ static int interface_look(struct endpoint_add *add, struct errmsg *err)
 	if (ret < 0)
 		return ret;
 	if (link.netns_id < 0 || link.peer_ifindex == 0)
-		return fail_plain(err, -EIO, "the kernel does not say where the pod's end is");
+		return fail_plain(err, -EIO,
+				  "the kernel does not tell the namespace of the pod's end");
 	/* The kernel numbered the pod's namespace for ours when it reported the pair. */
 	endpoint->netns_id = (uint32_t)link.netns_id;
 	endpoint->pod_ifindex = link.peer_ifindex;

@@ -308,7 +308,7 @@ static void all_in_doubt(struct endpoint_watch *watch)
 {
 	struct endpoints *endpoints = watch->endpoints;
 
-	log_warn("netlink notifications were lost; looking at everything");
+	log_warn("netlink notifications were lost; checking everything");
 	watch->host_dirty = watch->addresses_dirty = true;
 	for (size_t slot = 1; slot < endpoints->slot_count; slot++) {
 		if (endpoints->slots[slot])
@@ -401,7 +401,7 @@ static int netlink_open_watch(struct endpoint_watch *watch, struct errmsg *err)
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes));
 	/* Without it (no CAP_NET_BROADCAST) only CHECK finds changes inside pods. */
 	if (setsockopt(fd, SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, &on, sizeof(on)) < 0)
-		log_warn("changes inside pods are not seen: %s", strerror(errno));
+		log_warn("changes inside pods are not noticed: %s", strerror(errno));
 	return 0;
 }
 

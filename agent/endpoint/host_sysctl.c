@@ -138,7 +138,7 @@ static void change_undo(const char *line)
 	change.set = strtol(end, NULL, 10);
 	if (sysctl_read(change.name, &value, NULL) == 0 && value == change.set &&
 	    sysctl_write(change.name, change.before, NULL) == 0)
-		log_info("%s: set back to %ld", change.name, change.before);
+		log_info("%s: restored to %ld", change.name, change.before);
 }
 
 int host_sysctl_restore(const char *run_dir, struct errmsg *err)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Observation of flows: while a client follows GET /v1/flows, the datapath notes who talks to whom
- * (flow_map), connections that existed before are looked up and added, and subscribers get all of
- * it.  Without a subscriber nothing is noted and nothing is kept.
+ * Flows of this node: while a client follows GET /v1/flows, the datapath records them (flow_map),
+ * connections that existed before are found and added, and subscribers get all of them.  Without a
+ * subscriber nothing is recorded.
  */
 #ifndef TENDRIL_AGENT_MONITOR_FLOWS_H
 #define TENDRIL_AGENT_MONITOR_FLOWS_H
@@ -21,8 +21,8 @@ struct flows *flows_new(struct event_base *base, struct datapath *datapath,
 			struct endpoints *endpoints);
 void flows_free(struct flows *flows); /* ends the streams */
 
-/* Answers a request with the stream of flows, for so many seconds, or with 0 until the client
- * leaves. */
+/* Answers a request with the stream of flows for so many seconds; 0: until the client disconnects.
+ */
 void flows_follow(struct flows *flows, struct http_exchange *exchange, uint32_t seconds);
 
 #endif

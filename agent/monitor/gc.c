@@ -71,7 +71,7 @@ static void gc_run(evutil_socket_t fd, short what, void *arg)
 	connections = ct_map_sweep(gc->datapath, now);
 	translations = nat_map_sweep(gc->datapath, now);
 	if (connections < 0 || translations < 0)
-		log_warn("sweep of tracked connections: %s",
+		log_warn("delete old connections: %s",
 			 strerror(-(connections < 0 ? connections : translations)));
 	else if (connections || translations)
 		log_debug("swept %d connections, %d translations", connections, translations);

@@ -14,10 +14,10 @@ struct gc;
 int gc_new(struct event_base *base, struct datapath *datapath, struct gc **ret, struct errmsg *err);
 void gc_free(struct gc *gc);
 
-/* Entries that a map held when it was last counted, up to a minute ago.  Counting walks the map. */
+/* The number of entries of a map at the last count, up to a minute ago.  Counting walks the map. */
 uint32_t gc_map_used(const struct gc *gc, enum map_id map);
 
-/* The level of a warning: 0, 80 or 95 (per cent that are passed), and its text of at most
+/* The level of a warning: 0, 80 or 95 (per cent of the map are used), and its text of at most
  * GC_TEXT_MAX bytes. */
 unsigned int gc_map_pressure(enum map_id map, uint32_t used, uint32_t capacity, char *ret_text);
 

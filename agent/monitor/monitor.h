@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The datapath's event ring -> JSON lines with the names of both ends -> the API's streams.
+ * Sends the events of the datapath's ring, as JSON lines with the names of both ends, to the API's
+ * streams.
  */
 #ifndef TENDRIL_AGENT_MONITOR_MONITOR_H
 #define TENDRIL_AGENT_MONITOR_MONITOR_H
@@ -22,8 +23,8 @@ void monitor_free(struct monitor *monitor); /* ends the streams */
  */
 int monitor_types_parse(const char *text, unsigned int *ret_types);
 
-/* Answers a request with the stream of these events, until the client leaves.  The datapath reports
- * new connections only while a client asks for them. */
+/* Answers a request with the stream of these events, until the client disconnects.  The datapath
+ * reports new connections only while a client asks for them. */
 void monitor_subscribe(struct monitor *monitor, struct http_exchange *exchange, unsigned int types);
 
 /* Calls each() for every event of the datapath, whoever subscribes.  One listener; NULL: none. */

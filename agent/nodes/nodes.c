@@ -251,7 +251,7 @@ static void route_set(struct nodes *nodes, struct node_route *item, bool replace
 		return;
 	prefix_format(&item->route.dst, range);
 	if (item->error == -EEXIST)
-		snprintf(item->why, sizeof(item->why), "somebody else has a route to %s", range);
+		snprintf(item->why, sizeof(item->why), "there is another route to %s", range);
 	else
 		snprintf(item->why, sizeof(item->why), "route to %s by %s: %.40s", range,
 			 addr_format(&item->route.gateway, gateway), err.text);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The other nodes: who they are, by Node objects, and the routes to their pods.  A node of which no
- * object speaks any more loses its routes, but never before every source of objects is known.
+ * The other nodes, from Node objects, and the routes to their pods.  A node without an object loses
+ * its routes, but never before every source of objects is known.
  */
 #ifndef TENDRIL_AGENT_NODES_NODES_H
 #define TENDRIL_AGENT_NODES_NODES_H
@@ -16,7 +16,7 @@
 struct event_base;
 struct nodes;
 
-/* Marks our routes to other nodes' pods among those of others. */
+/* The protocol number of our routes to other nodes' pods, which distinguishes them from others. */
 #define NODE_ROUTE_PROTOCOL 85
 
 struct nodes_options {
@@ -24,8 +24,8 @@ struct nodes_options {
 	const struct store *store;
 	const struct prefix *pod_cidrs; /* of this node; borrowed */
 	size_t pod_cidr_count;
-	bool direct_routes; /* keep routes by the nodes' own addresses, which share a link */
-	const struct tunnel_settings *tunnel; /* packets to other nodes' pods take it; or NULL */
+	bool direct_routes; /* make routes through the addresses of nodes on the same link */
+	const struct tunnel_settings *tunnel; /* for packets to other nodes' pods; or NULL */
 	unsigned int (*tunnel_mtu)(void *arg);
 	void *arg;
 	struct datapath *datapath;
@@ -36,19 +36,19 @@ struct nodes_options {
 
 /* Reads which of our routes the kernel has.  Changes nothing before nodes_sync(). */
 int nodes_new(const struct nodes_options *options, struct nodes **ret, struct errmsg *err);
-/* The pod CIDRs of this node, where none were known at the start; borrowed. */
+/* Sets the pod CIDRs of this node, if none were known at the start; borrowed. */
 void nodes_set_pod_cidrs(struct nodes *nodes, const struct prefix *cidrs, size_t count);
 void nodes_free(struct nodes *nodes); /* the routes stay */
 
-/* Brings the routes in line with the Node objects.  complete: objects that are not there are gone.
- * What the kernel refuses is tried again when links or addresses change. */
+/* Updates the routes from the Node objects.  complete: all objects are known, so others are gone.
+ * Routes that the kernel refuses are tried again when links or addresses change. */
 void nodes_sync(struct nodes *nodes, bool complete);
 
 /* Whether the object is this node: it has one of its addresses. */
 bool nodes_is_local(const struct nodes *nodes, const struct object *node);
 
-/* How its pods are reached: "local", "direct", "vxlan", "geneve" or "host" (by routes that are not
- * ours). */
+/* How packets reach its pods: "local", "direct", "vxlan", "geneve" or "host" (by routes that are
+ * not ours). */
 const char *nodes_routing(const struct nodes *nodes, const struct object *node);
 
 /* Why a node's pods cannot be reached, or NULL; a sentence, valid until the next call. */

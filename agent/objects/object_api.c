@@ -258,7 +258,7 @@ static int api_sync(struct objects *objects, struct errmsg *err)
 	objects->kube.interest_in_doubt = true;
 	ret = objects_sync(objects, err);
 	if (ret)
-		wrap(err, "stored, but not wholly in force");
+		wrap(err, "stored, but not completely in force");
 	objects_unblock(objects);
 	return ret;
 }

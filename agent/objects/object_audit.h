@@ -10,11 +10,12 @@
 
 struct event_base;
 
-/* Logs a change that has an author.  Of a large one the lines are added to *later, each with its 0,
- * behind the last another one: who reads the log may be slow, and the loop must not wait for it. */
+/* Logs a change that has an author.  The lines of a large change are added to *later, each with its
+ * NUL and another NUL after the last: a reader of the log may be slow, and the loop must not wait.
+ */
 void object_audit(const struct object_change *change, char **later);
 
-/* Writes such lines beside what the loop has to do; takes them.  NULL: none. */
+/* Writes these lines without blocking the loop, and frees them.  NULL: none. */
 void object_audit_write(struct event_base *base, char *lines);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A change of several objects of a store that happens as a whole or not at all, and what it
- * touched: the policies, or which services.
+ * A change of several objects of a store, all or none, and what it affects: policies, or which
+ * services.
  */
 #ifndef TENDRIL_AGENT_OBJECTS_OBJECT_CHANGE_H
 #define TENDRIL_AGENT_OBJECTS_OBJECT_CHANGE_H
@@ -20,17 +20,17 @@ struct object_source {
 
 /* Who changes objects, for the log. */
 struct object_author {
-	uid_t uid; /* of the API's client, or who owns the file; AUTHOR_UNKNOWN */
+	uid_t uid; /* of the API's client, or the owner of the file; AUTHOR_UNKNOWN */
 	pid_t pid; /* of the API's client, or 0 */
 };
 
 #define AUTHOR_UNKNOWN ((uid_t)-1)
 
 struct object_step {              /* one is NULL */
-	struct object *old;       /* taken out of the store, owned */
-	const struct object *put; /* put into it, owned by the store */
+	struct object *old;       /* removed from the store, owned */
+	const struct object *put; /* added to it, owned by the store */
 	const struct object_author *author;
-	uint64_t hash; /* of the text that the object is from */
+	uint64_t hash; /* of the object's text */
 };
 
 struct object_change {
@@ -58,15 +58,15 @@ struct object_touched {
 void object_change_begin(struct object_change *change, struct store *store,
 			 const struct object_author *author);
 
-/* Takes an object out of the store; it must be there. */
+/* Removes an object from the store; it must be there. */
 int object_change_take(struct object_change *change, const struct object *object, uint64_t hash);
 
-/* Puts a new object with its source; owned by the store then, or freed on failure.  -EEXIST: it is
- * there already, or contradicts another one; the text names the source of the other. */
+/* Adds a new object with its source; the store owns it then, or it is freed on failure.  -EEXIST:
+ * it exists already, or contradicts another one; the text names the source of the other. */
 int object_change_put(struct object_change *change, struct object *object,
 		      const struct object_source *source, uint64_t hash, struct errmsg *err);
 
-/* Ends the change: as if nothing had happened, or for good, adding to touched. */
+/* Ends the change: undoes it, or keeps it and adds to touched what it affects. */
 void object_change_undo(struct object_change *change);
 void object_change_commit(struct object_change *change, struct object_touched *touched);
 

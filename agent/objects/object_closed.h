@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The policy in the place of one that is not understood, be it newer than this agent or damaged: it
- * lets nothing through.  It may close too much, it never opens anything.
+ * Replaces a policy that is not understood, because it is newer than this agent or damaged, by one
+ * that denies everything.  It may deny too much, it never allows anything.
  */
 #ifndef TENDRIL_AGENT_OBJECTS_OBJECT_CLOSED_H
 #define TENDRIL_AGENT_OBJECTS_OBJECT_CLOSED_H
@@ -10,8 +10,9 @@
 
 struct cJSON;
 
-/* For the pods that the original selects where its selector is understood, for all of its namespace
- * (or of the cluster) where not.  NULL: it is no policy, or its name is not one. */
+/* The policy is for the pods that the original selects.  If the selector is not understood, it is
+ * for all pods of the namespace, or of the cluster.  NULL: it is no policy, or its name is not
+ * valid. */
 struct object *object_closed(enum object_kind kind, const char *namespace, const char *name,
 			     const struct cJSON *original);
 

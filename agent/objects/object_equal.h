@@ -4,7 +4,7 @@
 
 #include "policy/objects/object.h"
 
-/* Whether two objects say the same; where they come from does not count. */
+/* Whether two objects are equal, except for their sources. */
 bool object_equal(const struct object *a, const struct object *b);
 
 #endif

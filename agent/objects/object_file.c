@@ -121,7 +121,7 @@ static void file_refuse(struct object_file *file, const char *text, bool blocked
 	free(file->error);
 	file->error = xstrdup(text);
 	log_warn("refused %s: %s%s", file->source.name, text,
-		 file->count ? "; what it held before stays in force" : "");
+		 file->count ? "; its earlier objects stay in force" : "");
 }
 
 static void file_accept(struct object_file *file)
@@ -214,7 +214,7 @@ static bool load_parse(struct load *load)
 		file_refuse(file, strerror(-ret), false);
 	} else if (load->list.documents == 0) {
 		/* Truncated by accident or by a crash: what it held is not to vanish with it. */
-		snprintf(text, sizeof(text), "%s: empty (to delete what it held, remove the file)",
+		snprintf(text, sizeof(text), "%s: empty (to delete its objects, remove the file)",
 			 file->source.name);
 		file_refuse(file, text, false);
 		ret = -EINVAL;
@@ -560,10 +560,10 @@ void object_files_recover(struct object_files *files)
 			continue;
 		file->unknown = file_recover(files, file, &err) != 0;
 		if (file->unknown)
-			log_warn("%s: what it held before is not known: %s", file->source.name,
+			log_warn("%s: its earlier objects are not known: %s", file->source.name,
 				 err.text);
 		else
-			log_info("%s: what it held before stays in force", file->source.name);
+			log_info("%s: its earlier objects stay in force", file->source.name);
 	}
 }
 
@@ -636,7 +636,8 @@ int object_files_list(struct object_files *files, char ***ret_names, size_t *ret
 		fail(err, ret, "%s", files->dir);
 	else if (files->count && !known && !names.count && !dir_is_same(files, dirfd(dir), ""))
 		ret = fail_plain(err, -ESTALE,
-				 "%s: another directory than before, and an empty one", files->dir);
+				 "%s: a different directory than before, and it is empty",
+				 files->dir);
 	closedir(dir);
 	if (ret) {
 		object_names_free(names.items, names.count);

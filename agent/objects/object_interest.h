@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What tendril-kube is asked, over a stream that it keeps open: the pods that are being started and
- * whose objects are missing, and which pods of other nodes the policies on this node's pods refer
- * to.
+ * What the agent asks tendril-kube for, over a stream that stays open: the missing Pod objects of
+ * ADDs, and the pods of other nodes that the policies of this node's pods refer to.
  */
 #ifndef TENDRIL_AGENT_OBJECTS_OBJECT_INTEREST_H
 #define TENDRIL_AGENT_OBJECTS_OBJECT_INTEREST_H
@@ -12,17 +11,17 @@
 
 struct objects;
 
-/* An object has come or gone: whether that may change the interest. */
+/* Called when an object is added or removed: checks whether that may change the interest. */
 struct object;
 void kube_interest_doubt(struct objects *objects, const struct object *object);
-/* Works out the interest anew if it is in doubt, tells the client, and closes policies that refuse
- * pods which are not known yet; before objects_sync(). */
+/* Computes the interest again if it may have changed, sends it to the client, and closes policies
+ * that deny pods which are not known yet.  Called before objects_sync(). */
 void kube_interest_update(struct objects *objects);
 /* The client has handed over everything of the interest with this number. */
 void kube_interest_known(struct objects *objects, int64_t number);
-/* Whether all pods that policies on this node's pods refer to are known. */
+/* Whether all pods that the policies of this node's pods refer to are known. */
 bool kube_interest_is_known(const struct objects *objects);
-/* The client has said again that everything has come. */
+/* The client has said again that it has handed over everything. */
 void kube_interest_listed(struct objects *objects);
 void kube_interest_done(struct objects *objects);
 

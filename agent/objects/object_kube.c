@@ -206,7 +206,7 @@ static void event_modified(struct batch *batch, const cJSON *json)
 	if (*line) {
 		auto_free char *refusal =
 			xasprintf("%s%s", line,
-				  object ? "; until it is understood it lets nothing through" : "");
+				  object ? "; until it is understood it denies everything" : "");
 
 		batch_refuse(batch, refusal);
 		kube_report_refused(batch->objects, json, "NotUnderstood", refusal);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Objects of a Kubernetes API server.  tendril-kube, a process without privileges, follows the API
- * server and hands them over in batches; they are kept in memory alone, because whoever starts
- * again begins with all of them.
+ * server and hands them over in batches.  They are kept only in memory: after a restart of either
+ * process all of them are handed over again.
  */
 #ifndef TENDRIL_AGENT_OBJECTS_OBJECT_KUBE_H
 #define TENDRIL_AGENT_OBJECTS_OBJECT_KUBE_H
@@ -26,9 +26,9 @@ struct pod_await;
 
 struct kube_object {
 	struct object_source source; /* first: struct object's source points here */
-	bool closed; /* a policy that lets nothing through stands in the store instead */
-	bool held;   /* the same, until the pods that it names are known */
-	bool stale;  /* the client has begun anew and has not mentioned it yet */
+	bool closed;                 /* the store has a policy that denies everything instead */
+	bool held;                   /* the same, until the pods that it refers to are known */
+	bool stale; /* the client has started again and has not handed it over yet */
 	const struct object *object;
 	struct kube_object *prev;
 	struct kube_object *next;
@@ -39,15 +39,15 @@ struct object_kube {
 	bool enabled;
 	struct kube_object *list;     /* of all that are in the store */
 	struct kube_waiting *waiting; /* objects that cannot be in the store yet */
-	bool freed;                   /* something was given up that others may be waiting for */
-	bool begun;                   /* a client has said that everything comes */
-	bool listed;                  /* and that it has come */
+	bool freed;                   /* a name or address is free that others may wait for */
+	bool begun;                   /* a client has begun to hand over everything */
+	bool listed;                  /* and has handed over everything */
 	bool synced;                  /* once; with what policies on this node's pods refer to */
 	uint64_t heard_ns;            /* last batch; 0: none yet */
 	size_t closed;                /* policies that are not understood and therefore closed */
 	char problem[KUBE_ERROR_MAX]; /* of the client with its API server, or "" */
 
-	/* What the client is asked (object_interest.c). */
+	/* What the agent asks the client for (object_interest.c). */
 	char node[254];                  /* this node's name; "": everything is followed */
 	struct http_exchange *questions; /* the stream to the client, or NULL */
 	struct interest wanted;          /* what policies on this node's pods refer to */
@@ -67,15 +67,16 @@ static inline struct kube_object *kube_object_of(const struct object *object)
 	return (struct kube_object *)object_source_of(object);
 }
 
-/* Puts an object into the store in the place of the one with its name.  Takes object, and copies
- * text, its packed JSON.  -EPERM, -EEXIST. */
+/* Adds an object to the store, or replaces the one with its name.  Takes object, and copies text,
+ * its packed JSON.  -EPERM, -EEXIST. */
 int kube_object_put(struct objects *objects, struct object *object, const char *text, bool closed,
 		    struct errmsg *err);
-/* Takes those that the client has not mentioned since it began anew and that go() picks. */
+/* Removes the objects that the client has not handed over since it started again, and for which
+ * go() is true. */
 void kube_objects_expire(struct objects *objects,
 			 bool (*go)(const struct objects *objects, const struct object *object));
 
-/* Tries again what was refused because of another object.  Returns whether the store changed. */
+/* Tries the refused objects again.  Returns whether the store changed. */
 bool object_kube_retry(struct objects *objects);
 
 /* Why objects of the API server may be missing; "": all of them are known, or none are wanted. */

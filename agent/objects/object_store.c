@@ -45,7 +45,8 @@ int object_file_read(int dir_fd, const char *dir, const char *name, char **ret_t
 	/* Before it is opened: opening a device may do things. */
 	if (fstatat(dir_fd, name, &st, 0) < 0) {
 		if (errno == ENOENT && fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
-			return fail_plain(err, -ESTALE, "%s: a link that leads nowhere", path);
+			return fail_plain(err, -ESTALE, "%s: a symbolic link without a target",
+					  path);
 		return fail(err, -errno, "%s", path);
 	}
 	if (!S_ISREG(st.st_mode))

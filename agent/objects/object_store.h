@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Texts of object files.  RUN_DIR/accepted/ holds a copy of each file whose objects are in force.
- * With it the policies of a file that is bad at the next start stay in force, and the API shows
- * what is in force, not what somebody is editing.
+ * Texts of object files.  RUN_DIR/accepted/ has a copy of each file whose objects are in force.  So
+ * the policies of a file that is bad at the next start stay in force, and the API shows the objects
+ * in force, not what somebody is editing.
  */
 #ifndef TENDRIL_AGENT_OBJECTS_OBJECT_STORE_H
 #define TENDRIL_AGENT_OBJECTS_OBJECT_STORE_H
@@ -26,7 +26,7 @@ int object_store_get(const char *run_dir, const char *name, char **ret_text, siz
 		     struct errmsg *err); /* -ENOENT */
 bool object_store_has(const char *run_dir, const char *name);
 void object_store_del(const char *run_dir, const char *name);
-/* Removes every copy of a file that keep() does not want; with NULL, all, and the folder. */
+/* Removes the copies of files for which keep() is false; with NULL all of them, and the folder. */
 void object_store_clean(const char *run_dir, bool (*keep)(const char *name, void *arg), void *arg);
 
 #endif

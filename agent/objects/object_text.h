@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Texts of objects as they were given: finding one in a file, for whoever wants to see it again. */
+/* Finds the JSON of an object, as it was given, in a file. */
 #ifndef TENDRIL_AGENT_OBJECTS_OBJECT_TEXT_H
 #define TENDRIL_AGENT_OBJECTS_OBJECT_TEXT_H
 

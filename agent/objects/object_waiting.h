@@ -19,7 +19,7 @@ struct object_ref {
 
 struct kube_waiting { /* in a list */
 	char *json;   /* packed */
-	bool stale;   /* the client has begun anew and has not mentioned it yet */
+	bool stale;   /* the client has started again and has not handed it over yet */
 	enum object_kind kind;
 	struct kube_waiting *prev;
 	struct kube_waiting *next;
@@ -31,7 +31,7 @@ void kube_waiting_add(struct object_kube *kube, const struct object_ref *ref,
 		      char *text); /* takes text */
 void kube_waiting_free(struct object_kube *kube, struct kube_waiting *item);
 void kube_waiting_forget(struct object_kube *kube, const struct object_ref *ref);
-/* All of them, or the stale ones alone. */
+/* Drops all of them, or only the stale ones. */
 void kube_waiting_drop(struct object_kube *kube, bool only_stale);
 void kube_waiting_mark(struct object_kube *kube); /* all as stale */
 

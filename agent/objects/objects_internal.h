@@ -19,10 +19,10 @@ struct objects {
 	void (*nodes_changed)(void *arg);
 	void *arg; /* of both */
 	struct object_watch *watch;
-	struct object_events events; /* that are being dealt with */
+	struct object_events events; /* that are being handled */
 	struct object_files files;
 	struct object_cache cache; /* of their texts */
-	struct api_object *api;    /* list of what came through the API */
+	struct api_object *api;    /* list of the objects of the API */
 	struct object_kube kube;
 	char dir_error[500];           /* why the directory cannot be read, or "" */
 	bool dir_unread;               /* the directory could not be read since the start */
@@ -32,12 +32,12 @@ struct objects {
 	struct object_touched touched; /* since the last objects_sync() */
 };
 
-/* Brings the maps in line with what was touched.  An error means that maps are full. */
+/* Updates the maps for everything in touched.  An error means that maps are full. */
 int objects_sync(struct objects *objects, struct errmsg *err);
-/* Looks again whether all sources are known.  True: now they are, and the next objects_sync()
- * brings all maps in line, for what no source mentions may go. */
+/* Checks again whether all sources are known.  True: now they are, and the next objects_sync() also
+ * removes entries without an object. */
 bool objects_know(struct objects *objects);
-/* Something was given up: files that were refused because of it may go in now. */
+/* An object was removed: tries files again that were refused because of it. */
 void objects_unblock(struct objects *objects);
 
 /* object_api.c */
@@ -45,7 +45,7 @@ void object_api_load(struct objects *objects);
 void object_api_done(struct objects *objects);
 struct cJSON *object_api_get(const struct object *object);
 
-/* What is wrong with a text, as one line: the first error and how many more there are. */
+/* The problems of a text as one line: the first error and how many more there are. */
 struct problems;
 void object_problems_text(const struct problems *problems, const char *file, char *buf,
 			  size_t size);

@@ -27,11 +27,11 @@ struct uplinks_options {
 
 struct uplinks;
 
-/* Attaches what is needed, and follows devices and addresses from now on. */
+/* Attaches the programs if they are needed, and follows devices and addresses. */
 int uplinks_new(const struct uplinks_options *options, struct uplinks **ret, struct errmsg *err);
 void uplinks_free(struct uplinks *uplinks);
 
-/* Looks at the devices again, from the loop: services may have come or gone. */
+/* Makes the loop check the devices again: services may have been added or removed. */
 void uplinks_refresh_soon(struct uplinks *uplinks);
 
 /* Names of the devices that have the programs now; at most UPLINKS_MAX.  Returns how many. */

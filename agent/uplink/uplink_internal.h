@@ -10,8 +10,8 @@
  */
 void snat_refresh(struct netlink *netlink, struct node_state *node);
 
-/* The longest range of ports between 16384 and 65535 that has none of the two others (inclusive;
- * max 0: empty). */
+/* The longest range of ports between 16384 and 65535 without those of the two other ranges
+ * (inclusive; max 0: empty). */
 struct port_range {
 	uint16_t min;
 	uint16_t max;

@@ -32,7 +32,7 @@ static void lint_subject(struct linter *linter, const struct object *policy)
 		key = selector_contradiction(&policy->cluster_policy.namespaces);
 	if (key) {
 		finding_add(linter, LINT_NEVER_MATCHES, policy, path, NULL, NULL,
-			    "what it asks of the label \"%s\" contradicts itself", key);
+			    "its terms for the label \"%s\" contradict each other", key);
 		return;
 	}
 	if (linter->pod_count == 0)

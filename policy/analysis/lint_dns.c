@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Finds pods that may send to port 53/UDP nowhere.  It reads compiled tables, where all tiers are
- * considered. */
+/* Finds pods that may not send to port 53/UDP anywhere.  It reads compiled tables, where all tiers
+ * are considered. */
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,12 +82,13 @@ static void blames_report(struct linter *linter, struct blame *blames, size_t co
 			end++;
 		if (end - first == 1)
 			finding_add(linter, LINT_DNS_CUT_OFF, blames[first].policy, "", NULL, NULL,
-				    "%s/%s may send to port 53/UDP nowhere", pod->namespace,
+				    "%s/%s may not send to port 53/UDP anywhere", pod->namespace,
 				    pod->name);
 		else
-			finding_add(linter, LINT_DNS_CUT_OFF, blames[first].policy, "", NULL, NULL,
-				    "%zu pods, %s/%s among them, may send to port 53/UDP nowhere",
-				    end - first, pod->namespace, pod->name);
+			finding_add(
+				linter, LINT_DNS_CUT_OFF, blames[first].policy, "", NULL, NULL,
+				"%zu pods, %s/%s among them, may not send to port 53/UDP anywhere",
+				end - first, pod->namespace, pod->name);
 	}
 }
 

@@ -35,7 +35,7 @@ static bool check_contradiction(struct linter *linter, const struct rule_ref *at
 		if (!key)
 			continue;
 		finding_add(linter, LINT_NEVER_MATCHES, at->policy, path, NULL, NULL,
-			    "what it asks of the label \"%s\" contradicts itself", key);
+			    "its terms for the label \"%s\" contradict each other", key);
 		return true;
 	}
 	return false;
@@ -70,7 +70,7 @@ static void check_block(struct linter *linter, const struct rule_ref *at,
 			    peer->except_count ? "" : cidr);
 	if (block_is_empty(peer))
 		finding_add(linter, LINT_EXCEPT_REMOVES_ALL, at->policy, path, NULL, NULL,
-			    "its exceptions leave nothing of %s", cidr);
+			    "its exceptions remove all of %s", cidr);
 	else if (rule_ref_get(at)->action == ACTION_ACCEPT && peer->except_count == 0 &&
 		 (peer->cidr.len == 0 || (addr_is_v4(&peer->cidr.addr) && peer->cidr.len == 96)))
 		finding_add(linter, LINT_ALLOWS_ALL_ADDRESSES, at->policy, path, NULL, NULL,
@@ -204,7 +204,7 @@ void lint_rules(struct linter *linter, const struct object *policy)
 		if (!at.rules.in_force && at.rules.count) {
 			snprintf(path, sizeof(path), "spec.%s", direction_name(at.direction));
 			finding_add(linter, LINT_VOID_RULES, policy, path, NULL, NULL,
-				    "policyTypes does not name this direction: %zu rule%s unread",
+				    "policyTypes does not name this direction: %zu rule%s ignored",
 				    at.rules.count, at.rules.count > 1 ? "s" : "");
 			continue;
 		}

@@ -102,7 +102,7 @@ static bool policies_equal(const struct linter *linter, const struct object *a,
 	       direction_subsumes(linter, b, a, DIR_EGRESS);
 }
 
-/* An earlier policy that says the same. */
+/* An earlier policy that is the same. */
 static const struct object *duplicate_find(const struct linter *linter,
 					   const struct object *const *policies, size_t number)
 {
@@ -186,8 +186,7 @@ static void lint_namespace(struct linter *linter, const struct tiers *tiers,
 
 		if (same) {
 			finding_add(linter, LINT_DUPLICATE_POLICY, policies[i], "", same, "",
-				    "NetworkPolicy %s/%s says the same", same->namespace,
-				    same->name);
+				    "NetworkPolicy %s/%s is the same", same->namespace, same->name);
 			continue;
 		}
 		for (size_t d = 0; d < 2; d++) {

@@ -178,9 +178,10 @@ static int maker_pairs(struct maker *maker, struct errmsg *err)
 	size_t count = maker->peer_group_count;
 
 	if (count > PEER_GROUPS_MAX)
-		return fail_plain(err, -E2BIG,
-				  "policies tell %zu groups of pods apart, a table holds %d", count,
-				  PEER_GROUPS_MAX);
+		return fail_plain(
+			err, -E2BIG,
+			"policies distinguish %zu groups of pods; a table has room for %d", count,
+			PEER_GROUPS_MAX);
 	maker->pairs = arena_alloc(maker->arena, count * count * sizeof(*maker->pairs));
 	for (size_t from = 0; from < count; from++) {
 		for (size_t to = 0; to < count; to++)

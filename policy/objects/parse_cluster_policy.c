@@ -186,8 +186,7 @@ static void read_cluster_peer(struct reader *reader, const struct json_node *at,
 		read_networks(reader, &child, rule);
 		return;
 	case PEER_DOMAIN_NAMES:
-		reader_error(reader, &child,
-			     "not supported: names are not followed; networks may say the same");
+		reader_error(reader, &child, "not supported: names are not resolved; use networks");
 		return;
 	default:
 		return;
@@ -429,5 +428,5 @@ void read_cluster_policy(struct reader *reader, const struct json_node *root, st
 	policy->egress_rules =
 		read_cluster_rules(reader, &egress, true, &policy->egress_rule_count);
 	if (policy->ingress_rule_count + policy->egress_rule_count == 0)
-		reader_problem(reader, &spec, PROBLEM_WARNING, "no rules: does nothing");
+		reader_problem(reader, &spec, PROBLEM_WARNING, "no rules: it has no effect");
 }

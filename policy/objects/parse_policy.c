@@ -82,7 +82,7 @@ static void read_peer(struct reader *reader, const struct json_node *at, struct 
 	KNOWN(reader, at, "ipBlock", "podSelector", "namespaceSelector");
 	if (!block.value && !pods.value && !namespaces.value)
 		reader_error(reader, at,
-			     "names nobody: ipBlock, podSelector or namespaceSelector is needed");
+			     "matches nobody: ipBlock, podSelector or namespaceSelector is needed");
 	if (block.value && (pods.value || namespaces.value))
 		reader_error(reader, at, "ipBlock cannot go together with selectors");
 	if (block.value)

@@ -244,7 +244,7 @@ static void test_namespace_that_only_a_descriptor_holds_is_not_gone(void **state
 	assert_true(hidden >= 0);
 	close(take_fd(&pod_fd));
 	assert_int_equal(veth_del(&agent.endpoints->netlink, endpoint_ifindex(pod()), NULL), 0);
-	WAIT(is_broken("the interface was removed, and no name leads to its namespace"));
+	WAIT(is_broken("the interface was removed, and its namespace cannot be found"));
 	/* It is found again by its path. */
 	assert_int_equal(dup2(hidden, named), named);
 	pod_fd = named;

@@ -291,7 +291,7 @@ def test_a_forbidden_connection_ends_within_100_ms(node, source):
     began = time.monotonic()
     if source == "API":
         node.put(deny_server())
-        assert "that policy forbids now" in node.log()
+        assert "that policy now denies" in node.log()
     else:
         node.write("deny.json", deny_server())
     # Reading, not sending: only a reset reaches a program that waits.
@@ -302,7 +302,7 @@ def test_a_forbidden_connection_ends_within_100_ms(node, source):
     caller.call("close", id="live")
     tendril.wait_for(lambda: accel_sockets(node) == [],
                      "the end of both sockets")
-    assert "that policy forbids now" in node.log()
+    assert "that policy now denies" in node.log()
 
 
 def test_kill_and_restart_of_the_agent_keep_it(node):

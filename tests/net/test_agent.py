@@ -100,7 +100,7 @@ def test_files_are_private(shared_node):
 
 @pytest.mark.parametrize("argv, parts", [
     (["--mtu=99999"], ["option --mtu: 99999 is not between"]),
-    (["--pod-cidr=10.0.0.1/8"], ["option --pod-cidr", "10.0.0.0/8 is meant"]),
+    (["--pod-cidr=10.0.0.1/8"], ["option --pod-cidr", "did you mean 10.0.0.0/8"]),
     (["--config=/nonexistent.json"], ["/nonexistent.json", "No such file"]),
     (["--frobnicate"], ["--frobnicate"]),
 ])

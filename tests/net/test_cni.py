@@ -230,7 +230,7 @@ def test_del_that_cannot_be_left_to_the_next_agent_says_why(small_disk):
         fillers.pop()
     failed = run(pod, "DEL")
     assert failed.json["code"] == 5
-    assert "leave the deletion to an agent that does not answer" in failed.json["msg"]
+    assert "store the deletion for an agent that does not answer" in failed.json["msg"]
     assert "No space left on device" in failed.json["msg"]
     for filler in fillers:
         filler.unlink()

@@ -99,7 +99,7 @@ def test_another_cni_that_comes_first_is_named(folders):
     with Node(*options(folders)) as node:
         assert warnings() == []
         other.write_text('{"plugins": [{"type": "bridge"}]}')
-        assert warnings() == [f"new pods are not Tendril's: container runtimes take {other} first"]
+        assert warnings() == [f"new pods do not get Tendril's network: container runtimes take {other} first"]
         other.write_text('{"plugins": [{"type": "bridge"}, {"type": "tendril", "chained": true}]}')
         assert warnings() == []
 

@@ -375,7 +375,7 @@ def test_pod_whose_namespace_only_a_descriptor_holds_is_not_gone(node):
     node.netns.ip("link", "del", host_if(pod))
     wait_for(lambda: endpoints(node)[pod.container_id]["state"] == "broken", "broken")
     assert endpoints(node)[pod.container_id]["reason"] == (
-        "the interface was removed, and no name leads to its namespace")
+        "the interface was removed, and its namespace cannot be found")
     os.close(fd)
     assert_clean(node)
 

@@ -128,11 +128,11 @@ def test_routes_of_others_are_left_alone_and_named(two):
     first.netns.ip("route", "add", cidr, "via", "192.0.2.2")
     two.tell(two.objects() + [lan.node_object("n3", lan.Lan.addresses(3), lan.Nodes.cidrs(3))])
     wait_for(lambda: problems(first), "the problem to be told")
-    assert problems(first) == [f"Node n3: somebody else has a route to {cidr}"]
+    assert problems(first) == [f"Node n3: there is another route to {cidr}"]
     assert first.netns.ip("route", "show", cidr).stdout.split()[2] == "192.0.2.2"
     assert lan.Nodes.cidrs(3)[1] in routes(first)
     listed = first.cli("node", "list", check=True).stdout
-    assert "somebody else has a route" in listed and "direct" in listed and "local" in listed
+    assert "there is another route" in listed and "direct" in listed and "local" in listed
     first.netns.ip("route", "del", cidr)
     wait_for(lambda: not problems(first), "the route to be ours")
     assert routes(first)[cidr] == "192.0.2.3"

@@ -207,7 +207,7 @@ def test_overview_completion_and_manual_know_every_command_and_option():
     (["status", "--f", "x"], "--f may be several options;"),
     (["status", "--socket"], "no value for --socket;"),
     (["status", "-o"], "no value for -o;"),
-    (["status", "--help=x"], "no value is taken by --help=x;"),
+    (["status", "--help=x"], "no value is allowed for --help=x;"),
     (["status", "-hx"], "no option -x;"),
     (["status", "--no\033[2J"], "there is no option --no?[2J;"),
     (["policy", "diff"], "usage: tendril policy diff [OLD] NEW"),

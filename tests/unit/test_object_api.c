@@ -362,7 +362,7 @@ static void test_full_maps_are_told_and_the_object_stays(void **state)
 	start(fixture);
 	synced.error = -ENOSPC;
 	assert_int_equal(put(fixture, pod("a", "10.0.0.1"), &err), -ENOSPC);
-	assert_string_equal(err.text, "stored, but not wholly in force: policy_map is full");
+	assert_string_equal(err.text, "stored, but not completely in force: policy_map is full");
 	assert_true(has_pod(fixture, "a"));
 	restart(fixture);
 	assert_true(has_pod(fixture, "a"));

@@ -24,7 +24,7 @@ static void test_strange_files_are_refused(void **state)
 	assert_non_null(strstr(file_state(fixture, "fifo.json"), "not a regular file"));
 	assert_non_null(strstr(file_state(fixture, "dir.json"), "not a regular file"));
 	assert_non_null(strstr(file_state(fixture, "null.json"), "not a regular file"));
-	assert_non_null(strstr(file_state(fixture, "link.json"), "leads nowhere"));
+	assert_non_null(strstr(file_state(fixture, "link.json"), "link without a target"));
 	assert_non_null(strstr(file_state(fixture, "loop.json"), "symbolic links"));
 	assert_non_null(strstr(file_state(fixture, "huge.json"), "larger than 64 MiB"));
 	assert_non_null(strstr(file_state(fixture, "nul.json"), "NUL"));
@@ -208,7 +208,7 @@ static void test_removed_directory_deletes_nothing(void **state)
 	assert_true(has_pod(fixture, "b"));
 	/* An empty one in its place says no more. */
 	mkdir(in_root(fixture, "objects"), 0755);
-	WAIT(strstr(dir_state(fixture), "another directory"));
+	WAIT(strstr(dir_state(fixture), "a different directory"));
 	assert_true(has_pod(fixture, "b"));
 	write_file(fixture, "objects/c.json", pod("c", "10.0.0.2"));
 	WAIT(has_pod(fixture, "c") && !has_pod(fixture, "b"));
@@ -229,7 +229,7 @@ static void test_replaced_directory_is_noticed_with_any_event(void **state)
 				   in_root(fixture, "empty"), RENAME_EXCHANGE),
 			 0);
 	unlink(in_root(fixture, "empty/b.json"));
-	WAIT(strstr(dir_state(fixture), "another directory"));
+	WAIT(strstr(dir_state(fixture), "a different directory"));
 	assert_true(has_pod(fixture, "b"));
 	stop(fixture);
 }
