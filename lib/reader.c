@@ -130,7 +130,8 @@ int64_t read_integer(struct reader *reader, const struct json_node *at, int64_t 
 	number = at->value->valuedouble;
 	if (!cJSON_IsNumber(at->value))
 		type_error(reader, at, "a number");
-	else if (!isfinite(number) || number != trunc(number) || fabs(number) > INTEGER_MAX)
+	else if (!isfinite(number) || fabs(number) > INTEGER_MAX ||
+		 number != (double)(int64_t)number)
 		reader_error(reader, at, "%g is not a whole number", number);
 	else if ((int64_t)number < min || (int64_t)number > max)
 		reader_error(reader, at, "%.0f is not between %lld and %lld", number,
