@@ -449,6 +449,7 @@ enum nat_flag {
 			       * may be the node's, which the node's stack refuses from a device */
 	NAT_GONE = 1 << 6,    /* the backend is gone: the client is told with its next packet */
 	NAT_USED = 1 << 7,    /* NAT_REQUEST: its client sent more than one packet */
+	NAT_REPLIED = 1 << 8, /* not with NAT_REQUEST: an answer has come */
 };
 
 /* Behind the flags: the slot of the pod whose share of nat_map it takes, 0: of clients outside. */

@@ -15,6 +15,7 @@
 #include "agent/nodes/nodes.h"
 #include "agent/objects/objects.h"
 #include "agent/sync/sync.h"
+#include "agent/uplink/uplink.h"
 #include "lib/auto.h"
 #include "lib/clock.h"
 #include "lib/file.h"
@@ -340,6 +341,8 @@ static void warnings_fill(cJSON *warnings, cJSON *failures, const struct agent *
 		failure_add(warnings, failures, agent->cni_problem);
 	endpoints_problems(agent->endpoints, endpoint_problem_add, &add);
 	nodes_problems(agent->nodes, problem_add, &add);
+	if (uplinks_problem(agent->uplinks))
+		failure_add(warnings, failures, uplinks_problem(agent->uplinks));
 	if (sync_audit(agent->sync))
 		cJSON_AddItemToArray(warnings,
 				     cJSON_CreateString("audit mode: policy is reported, not "

@@ -2,6 +2,7 @@
 #define LOG_MODULE "nodes"
 #include "agent/nodes/cluster.h"
 
+#include <asm/byteorder.h>
 #include <string.h>
 
 #include "lib/auto.h"
@@ -23,11 +24,34 @@ void cluster_begin(struct cluster *cluster)
 	map_cache_begin(&cluster->ranges);
 }
 
+/* Where IPv4 addresses are among those of IPv6 (::ffff:0:0/96). */
+#define V4_MAPPED_BITS 96
+static const struct addr v4_mapped = { .w = { 0, 0, __constant_htonl(0x0000ffff), 0 } };
+
+/* A range of IPv6 around that place, without it: the halves that are left when it is halved until
+ * only the place remains. */
+static void cluster_add_around(struct cluster *cluster, const struct prefix *range,
+			       const struct addr *node)
+{
+	for (uint8_t bit = range->len; bit < V4_MAPPED_BITS; bit++) {
+		struct prefix half = prefix_of(&v4_mapped, (uint8_t)(bit + 1));
+		uint8_t *bytes = (uint8_t *)&half.addr;
+
+		bytes[bit / 8] ^= (uint8_t)(0x80 >> bit % 8);
+		cluster_add(cluster, &half, node);
+	}
+}
+
 void cluster_add(struct cluster *cluster, const struct prefix *range, const struct addr *node)
 {
 	const struct cidr_key key = { .prefixlen = range->len, .addr = range->addr };
+	const struct prefix around = prefix_of(&v4_mapped, range->len);
 	struct cluster_entry entry = {};
 
+	if (range->len < V4_MAPPED_BITS && prefix_equal(&around, range)) {
+		cluster_add_around(cluster, range, node);
+		return;
+	}
 	if (node)
 		entry.node = *node;
 	if (map_cache_set(&cluster->ranges, &key, &entry) < 0)

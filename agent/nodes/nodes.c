@@ -355,6 +355,26 @@ static void routes_refresh(struct nodes *nodes)
 	nodes_sync(nodes, nodes->complete);
 }
 
+static void cluster_add_node(struct cluster *cluster, const struct addr *own,
+			     const struct addr *node)
+{
+	const struct prefix whole = prefix_of(own, 128);
+
+	if (!addr_is_zero(own))
+		cluster_add(cluster, &whole, node);
+}
+
+/* Not before everything inside is known: else it would be masqueraded, too. */
+static void masquerade_set(const struct nodes *nodes)
+{
+	struct node_state *state = maps_node(nodes->options.datapath);
+
+	if (nodes->options.masquerade && nodes->complete)
+		state->flags |= NODE_MASQUERADE;
+	if (!nodes->options.masquerade)
+		state->flags &= ~(uint32_t)NODE_MASQUERADE;
+}
+
 /* Ranges that two claim belong to the first, as their routes do. */
 static void cluster_sync(struct nodes *nodes, const struct routes *wanted)
 {
@@ -370,11 +390,8 @@ static void cluster_sync(struct nodes *nodes, const struct routes *wanted)
 		const struct addr address = node_address(nodes, node, NULL);
 		bool remote = options->tunnel && !nodes_is_local(nodes, node);
 
-		for (size_t i = 0; i < node->node.address_count; i++) {
-			struct prefix whole = prefix_of(&node->node.addresses[i], 128);
-
-			cluster_add(cluster, &whole, remote ? &address : NULL);
-		}
+		cluster_add_node(cluster, &node->node.internal_v4, remote ? &address : NULL);
+		cluster_add_node(cluster, &node->node.internal_v6, remote ? &address : NULL);
 	}
 	for (size_t i = 0; i < wanted->count; i++) {
 		const struct node_route *item = &wanted->items[i];
@@ -385,6 +402,7 @@ static void cluster_sync(struct nodes *nodes, const struct routes *wanted)
 	for (size_t i = 0; i < options->pod_cidr_count; i++)
 		cluster_add(cluster, &options->pod_cidrs[i], NULL);
 	cluster_end(cluster, nodes->complete);
+	masquerade_set(nodes);
 }
 
 void nodes_sync(struct nodes *nodes, bool complete)

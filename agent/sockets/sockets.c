@@ -76,13 +76,20 @@ static int socket_note(const struct service_socket *socket, void *arg)
 	return 0;
 }
 
+/* Masquerade changes the source alone. */
+static bool is_to_service(const struct flow *flow, const struct nat_entry *entry)
+{
+	return entry->flags & NAT_REQUEST &&
+	       !(addr_equal(&flow->daddr, &entry->flow.daddr) && flow->dport == entry->flow.dport);
+}
+
 /* Datagrams leave a backend that is gone by themselves. */
 static int translation_note(const void *key, const void *value, void *arg)
 {
 	const struct nat_entry *entry = value;
 	const struct flow *flow = key;
 
-	if (entry->flags & NAT_REQUEST && !(entry->flags & NAT_GONE) && flow->proto != IPPROTO_UDP)
+	if (is_to_service(flow, entry) && !(entry->flags & NAT_GONE) && flow->proto != IPPROTO_UDP)
 		walk_add(
 			arg,
 			&(struct backend_user){

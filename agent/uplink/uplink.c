@@ -213,11 +213,13 @@ static int devices_attach(struct uplinks *uplinks, const struct uplink_list *dev
 
 	for (size_t i = 0; i < devices->count; i++) {
 		const struct uplink *device = &devices->items[i];
-		int failed = device->wanted ? uplink_attach(uplinks, device, err) : -ENODEV;
+		int failed = -ENODEV;
 
-		if (!failed)
+		if (device->wanted)
 			failed = uplink_map_set(uplinks->options.datapath, device->ifindex,
 						&device->addresses);
+		if (!failed)
+			failed = uplink_attach(uplinks, device, err);
 		if (!failed) {
 			kept[attached.count] = device->ifindex;
 			attached.items[attached.count++] = *device;
@@ -237,22 +239,11 @@ static int devices_attach(struct uplinks *uplinks, const struct uplink_list *dev
 	return ret;
 }
 
-static void masquerade_set(struct uplinks *uplinks)
-{
-	struct node_state *node = maps_node(uplinks->options.datapath);
-
-	if (uplinks->options.masquerade)
-		node->flags |= NODE_MASQUERADE;
-	else
-		node->flags &= ~(uint32_t)NODE_MASQUERADE;
-}
-
 static int refresh(struct uplinks *uplinks, struct errmsg *err)
 {
 	struct uplink_list devices = {};
 	int ret = 0;
 
-	masquerade_set(uplinks);
 	if (is_needed(uplinks)) {
 		snat_refresh(&uplinks->netlink, maps_node(uplinks->options.datapath));
 		ret = devices_read(uplinks, &devices, err);
@@ -393,4 +384,11 @@ size_t uplinks_attached(const struct uplinks *uplinks, char ret_names[UPLINKS_MA
 	for (size_t i = 0; i < uplinks->attached.count; i++)
 		memcpy(ret_names[i], uplinks->attached.items[i].name, IFNAMSIZ);
 	return uplinks->attached.count;
+}
+
+const char *uplinks_problem(const struct uplinks *uplinks)
+{
+	if (!is_needed(uplinks) || maps_node(uplinks->options.datapath)->snat_port_max)
+		return NULL;
+	return "ip_local_port_range leaves no port from 16384 on: sources cannot be translated";
 }

@@ -34,6 +34,9 @@ void uplinks_free(struct uplinks *uplinks);
 /* Makes the loop check the devices again: services may have been added or removed. */
 void uplinks_refresh_soon(struct uplinks *uplinks);
 
+/* Why the outside is not reached, a sentence; or NULL. */
+const char *uplinks_problem(const struct uplinks *uplinks);
+
 /* Names of the devices that have the programs now; at most UPLINKS_MAX.  Returns how many. */
 size_t uplinks_attached(const struct uplinks *uplinks, char ret_names[UPLINKS_MAX][IFNAMSIZ]);
 

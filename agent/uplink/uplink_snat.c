@@ -114,7 +114,11 @@ void snat_refresh(struct netlink *netlink, struct node_state *node)
 	/* Documentation addresses: their route is the default route. */
 	node->snat_v4 = source_towards(netlink, "192.0.2.1");
 	node->snat_v6 = source_towards(netlink, "2001:db8::1");
-	if (ports.min != node->snat_port_min || ports.max != node->snat_port_max)
+	if (!ports.max)
+		log_error("ip_local_port_range leaves no port from %d on: sources cannot be "
+			  "translated",
+			  SNAT_PORT_MIN);
+	else if (ports.min != node->snat_port_min || ports.max != node->snat_port_max)
 		log_info("ports %u to %u are for translated sources", ports.min, ports.max);
 	node->snat_port_min = ports.min;
 	node->snat_port_max = ports.max;

@@ -19,15 +19,16 @@ static __always_inline bool masquerade_is_excluded(const struct packet *pkt)
 	return addr_is_on_link(&pkt->flow.daddr) || bpf_map_lookup_elem(&cluster_map, &key);
 }
 
-/* Whether the packet may be the first of its flow.  Others without a translation are answers to
- * somebody outside who reached the pod by its own address. */
+/* Whether the packet may be the first of its flow.  Others without a translation do not leave: the
+ * pod's own address means nothing outside. */
 static __always_inline bool masquerade_opens(const struct packet *pkt)
 {
-	return pkt->opens || pkt->flow.proto == IPPROTO_UDP || !nat_has_ports(pkt) ||
+	return pkt->opens || pkt->flow.proto == IPPROTO_UDP ||
 	       (packet_is_icmp(pkt) && !packet_is_icmp_reply(pkt));
 }
 
-static __noinline int masquerade_open(const struct packet *pkt, struct nat_work *work)
+/* moved: the flow had a translation that is of no use any more. */
+static __noinline int masquerade_open(const struct packet *pkt, struct nat_work *work, bool moved)
 {
 	if (addr_is_zero(&work->way.saddr))
 		return DROP_NO_ROUTE;
@@ -35,6 +36,8 @@ static __noinline int masquerade_open(const struct packet *pkt, struct nat_work 
 		return DROP_FRAGMENT;
 	if (!nat_has_ports(pkt))
 		return DROP_NO_MASQUERADE;
+	if (!moved && !masquerade_opens(pkt))
+		return DROP_NOT_OPENED;
 	return nat_claim(work, 0) ? DROP_NONE : DROP_NAT_FULL;
 }
 
@@ -69,39 +72,56 @@ static __always_inline bool masquerade_still_serves(const struct packet *pkt,
 	       masquerade_keeps_port(pkt, entry);
 }
 
+/* The node's address on the device, or else the one that it uses towards the outside. */
+static __noinline void masquerade_address(__u32 ifindex, bool ipv6, struct addr *ret)
+{
+	const struct uplink_entry *uplink = bpf_map_lookup_elem(&uplink_map, &ifindex);
+	const struct node_state *node = node_get();
+
+	if (uplink)
+		*ret = ipv6 ? uplink->v6 : uplink->v4;
+	if (node && (!uplink || addr_is_zero(ret)))
+		*ret = ipv6 ? node->snat_v6 : node->snat_v4;
+}
+
 /* Gives a packet of a pod to the outside the node's address on the device; pkt->translated: done.
  */
 __weak int masquerade(struct __sk_buff *skb, struct packet *pkt)
 {
-	__u32 ifindex = skb->ifindex;
-	const struct uplink_entry *uplink = bpf_map_lookup_elem(&uplink_map, &ifindex);
 	struct nat_work *work = nat_work();
 	struct nat_entry *entry;
+	struct addr own = {};
+	bool known;
 	int reason;
 
-	if (!pkt || !work || !uplink)
+	if (!pkt || !work)
 		return DROP_NONE;
-	if (pkt->kind == PACKET_ICMP_ERROR)
-		return icmp_error_translate(skb, pkt);
+	if (pkt->kind == PACKET_ICMP_ERROR) {
+		reason = icmp_error_translate(skb, pkt);
+		if (reason || pkt->translated || masquerade_is_excluded(pkt))
+			return reason;
+		return DROP_UNRELATED_ERROR;
+	}
+	masquerade_address(skb->ifindex, pkt->ipv6, &own);
 	work->from = pkt->flow;
 	work->way = pkt->flow;
-	work->way.saddr = pkt->ipv6 ? uplink->v6 : uplink->v4;
+	work->way.saddr = own;
 	work->way_flags = NAT_REQUEST;
 	work->reply_flags = 0;
 	work->keep_port = 0;
 	entry = nat_lookup(&pkt->flow);
-	if (entry && entry->flags & NAT_REQUEST && masquerade_still_serves(pkt, entry, work)) {
+	known = entry && entry->flags & NAT_REQUEST;
+	if (known && masquerade_still_serves(pkt, entry, work)) {
 		nat_follow(pkt, entry, work);
 		return nat_become(skb, pkt, &work->way, 0);
 	}
-	if (!(entry && entry->flags & NAT_REQUEST) &&
-	    (!masquerade_opens(pkt) || masquerade_is_excluded(pkt)))
+	if (masquerade_is_excluded(pkt))
 		return DROP_NONE;
 	work->owner = pkt->src.slot;
 	work->victims = 0;
-	reason = masquerade_open(pkt, work);
+	reason = masquerade_open(pkt, work, known);
 	if (reason == DROP_NAT_FULL && work->error == -E2BIG && nat_make_room())
-		reason = masquerade_open(pkt, work);
+		reason = masquerade_open(pkt, work, known);
 	return reason ? reason : nat_become(skb, pkt, &work->way, 0);
 }
 

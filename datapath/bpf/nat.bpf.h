@@ -261,6 +261,8 @@ static __always_inline void nat_follow(const struct packet *pkt, struct nat_entr
 {
 	ret->way = entry->flow;
 	ret->way_flags = entry->flags;
+	if (!(entry->flags & (NAT_REQUEST | NAT_REPLIED)))
+		__sync_fetch_and_or(&entry->flags, NAT_REPLIED);
 	nat_touch(entry);
 	if ((entry->flags & (NAT_REQUEST | NAT_USED)) == NAT_REQUEST)
 		__sync_fetch_and_or(&entry->flags, NAT_USED);
@@ -300,19 +302,25 @@ static __always_inline void nat_mark_translated(__u32 slot)
 static __always_inline bool nat_is_taken(const struct nat_entry *entry,
 					 const struct nat_entry *back)
 {
-	__u64 lifetime =
-		back->flow.proto == IPPROTO_TCP ? CT_TCP_ESTABLISHED_NS : CT_OTHER_UNREPLIED_NS;
+	__u64 lifetime = CT_OTHER_UNREPLIED_NS;
 
+	if (back->flow.proto == IPPROTO_TCP)
+		lifetime = entry->flags & NAT_REPLIED ? CT_TCP_ESTABLISHED_NS : CT_TCP_OPENING_NS;
 	if (!(entry->flags & NAT_REQUEST) && flow_equal(&entry->flow, &back->flow))
 		return false;
 	return !nat_is_done(entry) && back->last_seen_ns - entry->last_seen_ns < lifetime;
 }
 
-/* Gives the request another source port; false: no other port may be used. */
-static __always_inline bool nat_take_port(struct nat_work *work)
+/*
+ * Gives the request another source port; false: no other port may be used.  The first try follows
+ * from the client's own port and address, so that a port of the node is used again together with
+ * the client's port.  The other end may still remember the last connection (TIME_WAIT) and accepts
+ * a new one by its timestamps, which only grow for the same port of the same client.
+ */
+static __always_inline bool nat_take_port(struct nat_work *work, __u32 attempt)
 {
 	const struct node_state *node = node_get();
-	__u32 min, max;
+	__u32 min, max, offset;
 
 	if (!node)
 		return false;
@@ -320,7 +328,9 @@ static __always_inline bool nat_take_port(struct nat_work *work)
 	max = node->snat_port_max;
 	if (!max || max < min)
 		return false;
-	work->way.sport = bpf_htons((__u16)(min + bpf_get_prandom_u32() % (max - min + 1)));
+	offset = attempt ? bpf_get_prandom_u32()
+			 : bpf_ntohs(work->from.sport) + bpf_ntohl(work->from.saddr.w[3]);
+	work->way.sport = bpf_htons((__u16)(min + offset % (max - min + 1)));
 	return true;
 }
 
@@ -344,7 +354,7 @@ static long nat_claim_step(__u32 index, void *arg)
 	const struct nat_entry *taken;
 
 	(void)arg;
-	if (!work || ((index || !work->keep_port) && !nat_take_port(work)))
+	if (!work || ((index || !work->keep_port) && !nat_take_port(work, index)))
 		return 1;
 	flow_reverse(&work->way, &work->key);
 	taken = bpf_map_lookup_elem(&nat_map, &work->key);

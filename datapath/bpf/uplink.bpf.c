@@ -33,6 +33,15 @@ static __always_inline int uplink_find_source(struct packet *pkt)
 	return entry.slot || entry.flags & IPCACHE_HOST ? DROP_SPOOFED_ADDRESS : DROP_NONE;
 }
 
+/* The host's stack leads it to the pod, as it led the request here: its netfilter sees both, and
+ * to_pod decides and undoes what from_pod may have translated before. */
+static __always_inline bool uplink_is_masquerade_answer(void)
+{
+	const struct nat_work *work = nat_work();
+
+	return work && !(work->way_flags & (NAT_REQUEST | NAT_FORWARD));
+}
+
 SEC("tc")
 int from_uplink(struct __sk_buff *skb)
 {
@@ -52,7 +61,7 @@ int from_uplink(struct __sk_buff *skb)
 	reason = uplink_find_source(&pkt);
 	if (!reason)
 		reason = uplink_translate(skb, &pkt);
-	if (!reason && !pkt.translated)
+	if (!reason && (!pkt.translated || uplink_is_masquerade_answer()))
 		return TC_ACT_UNSPEC;
 	if (!reason)
 		reason = uplink_find_receiver(&pkt);

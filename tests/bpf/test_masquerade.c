@@ -136,7 +136,7 @@ static struct segment arrives_at(enum host pod, const struct segment *segment)
 	struct addr address = at(pod);
 
 	assert_int_equal(outcome.reason, DROP_NONE);
-	assert_int_equal(outcome.received_by, lab.pods->pod[pod].slot);
+	assert_int_equal(outcome.action, TC_ACT_UNSPEC); /* the host's stack leads it on */
 	assert_true(addr_equal(&got.to, &address));
 	assert_true(segment->more || segment->offset || frame_sums_hold(&outcome.frame));
 	return got;
@@ -194,12 +194,15 @@ static void test_who_is_inside_sees_the_pod(void **state)
 	LEAVES_FROM(POD_A, NODE, TCP(POD_A, OUTSIDE, 40000, 443, SYN));
 }
 
-static void test_answers_to_who_reached_the_pod_itself_stay(void **state)
+static void test_nothing_leaves_with_a_pods_address(void **state)
 {
 	(void)state;
-	LEAVES_AS_IT_IS(POD_A, TCP(POD_A, OUTSIDE, 80, 50000, SYN | ACK));
-	LEAVES_AS_IT_IS(POD_A, TCP(POD_A, OUTSIDE, 80, 50000, ACK), .payload = 10);
-	LEAVES_AS_IT_IS(POD_A, ECHO_REPLY(POD_A, OUTSIDE, 9));
+	STAYS(POD_A, NOT_OPENED, TCP(POD_A, OUTSIDE, 80, 50000, SYN | ACK));
+	STAYS(POD_A, NOT_OPENED, TCP(POD_A, OUTSIDE, 80, 50000, ACK), .payload = 10);
+	STAYS(POD_A, NOT_OPENED, ECHO_REPLY(POD_A, OUTSIDE, 9));
+	inside(ELSEWHERE, true);
+	LEAVES_AS_IT_IS(POD_A, TCP(POD_A, ELSEWHERE, 80, 50000, SYN | ACK));
+	LEAVES_AS_IT_IS(POD_A, ECHO_REPLY(POD_A, ELSEWHERE, 9));
 }
 
 static void test_what_nobody_could_answer_does_not_leave(void **state)
@@ -350,7 +353,7 @@ static void test_errors_speak_of_what_the_pod_sent(void **state)
 			PORT_UNREACHABLE(ELSEWHERE, NODE), .embedded = &quoted });
 		struct segment got = frame_read(&outcome.frame);
 
-		assert_int_equal(outcome.received_by, lab.pods->pod[POD_A].slot);
+		assert_int_equal(outcome.action, TC_ACT_UNSPEC);
 		assert_true(frame_sums_hold(&outcome.frame));
 		assert_true(addr_equal(&got.to, &pod));
 		got = quoted_of(&outcome.frame);
@@ -378,18 +381,52 @@ static void test_a_pods_errors_come_from_the_node(void **state)
 	assert_int_equal(quoted.dport, got.sport);
 }
 
-static void test_policy_holds_for_answers(void **state)
+static void test_an_uplink_without_an_address_uses_the_nodes(void **state)
 {
-	struct outcome outcome;
-	struct segment got;
+	struct node_state *node = maps_node(lab.datapath);
 
 	(void)state;
-	isolate(POD_A, ENDPOINT_INGRESS_ISOLATED);
-	got = LEAVES_FROM(POD_A, NODE, UDP(POD_A, OUTSIDE, 40000, 53));
-	outcome = arrives(&(struct segment){ UDP(OUTSIDE, NODE, 53, got.sport) });
-	assert_int_equal(outcome.reason, DROP_INGRESS_DENIED); /* from_pod saw no request */
-	PASSES(UDP(POD_A, OUTSIDE, 40000, 53));
-	ARRIVES_AT(POD_A, UDP(OUTSIDE, NODE, 53, got.sport));
+	assert_int_equal(
+		uplink_map_set(lab.datapath, lab.pods->host_ifindex, &(struct uplink_entry){ 0 }),
+		0);
+	node->snat_v4 = node->snat_v6 = at(NODE);
+	LEAVES_FROM(POD_A, NODE, UDP(POD_A, OUTSIDE, 40000, 53));
+	node->snat_v4 = node->snat_v6 = (struct addr){ 0 };
+}
+
+/* Else the other end would take a SYN for one of the connection before. */
+static void test_a_port_of_a_pod_has_the_same_port_again(void **state)
+{
+	uint16_t ports[8] = { 0 };
+
+	(void)state;
+	for (int again = 0; again < 2; again++) {
+		for (uint16_t i = 0; i < ARRAY_SIZE(ports); i++) {
+			uint16_t own = (uint16_t)(40000 + i);
+			struct segment got =
+				LEAVES_FROM(POD_A, NODE, TCP(POD_A, OUTSIDE, own, 443, SYN));
+
+			if (again)
+				assert_int_equal(got.sport, ports[i]);
+			ports[i] = got.sport;
+			LEAVES_FROM(POD_A, NODE, TCP(POD_A, OUTSIDE, own, 443, RST));
+		}
+	}
+}
+
+static void test_an_unanswered_connection_does_not_hold_its_port(void **state)
+{
+	const struct segment first = { TCP(POD_A, OUTSIDE, 40000, 443, SYN) };
+	const struct segment second = { TCP(POD_B, OUTSIDE, 40000, 443, SYN) };
+
+	(void)state;
+	maps_node(lab.datapath)->snat_port_max = SNAT_MIN;
+	leaves_from(POD_A, &first, NODE);
+	silent_for(&first, CT_TCP_OPENING_NS + 1);
+	leaves_from(POD_B, &second, NODE);
+	ARRIVES_AT(POD_B, TCP(OUTSIDE, NODE, 443, SNAT_MIN, SYN | ACK));
+	silent_for(&second, CT_TCP_OPENING_NS + 1);
+	STAYS(POD_A, NAT_FULL, TCP(POD_A, OUTSIDE, 40001, 443, SYN));
 }
 
 static void test_a_flood_takes_nothing_from_another_pod(void **state)
@@ -413,8 +450,7 @@ int main(void)
 		BOTH_FAMILIES_AFTER(masquerade_reset,
 				    test_an_echo_has_an_identifier_in_place_of_a_port),
 		BOTH_FAMILIES_AFTER(masquerade_reset, test_who_is_inside_sees_the_pod),
-		BOTH_FAMILIES_AFTER(masquerade_reset,
-				    test_answers_to_who_reached_the_pod_itself_stay),
+		BOTH_FAMILIES_AFTER(masquerade_reset, test_nothing_leaves_with_a_pods_address),
 		BOTH_FAMILIES_AFTER(masquerade_reset, test_what_nobody_could_answer_does_not_leave),
 		BOTH_FAMILIES_AFTER(masquerade_reset,
 				    test_only_what_pods_send_themselves_is_masqueraded),
@@ -424,8 +460,12 @@ int main(void)
 				    test_a_port_that_was_taken_over_is_not_used_by_two),
 		BOTH_FAMILIES_AFTER(masquerade_reset, test_errors_speak_of_what_the_pod_sent),
 		BOTH_FAMILIES_AFTER(masquerade_reset, test_a_pods_errors_come_from_the_node),
-		BOTH_FAMILIES_AFTER(masquerade_reset, test_policy_holds_for_answers),
 		BOTH_FAMILIES_AFTER(masquerade_reset, test_a_flood_takes_nothing_from_another_pod),
+		BOTH_FAMILIES_AFTER(masquerade_reset,
+				    test_an_uplink_without_an_address_uses_the_nodes),
+		BOTH_FAMILIES_AFTER(masquerade_reset, test_a_port_of_a_pod_has_the_same_port_again),
+		BOTH_FAMILIES_AFTER(masquerade_reset,
+				    test_an_unanswered_connection_does_not_hold_its_port),
 	};
 
 	return cmocka_run_group_tests_name(__FILE__, tests, masquerade_setup, lab_teardown);

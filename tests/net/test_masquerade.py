@@ -14,7 +14,7 @@ import pytest
 
 import lan
 from lan import Outside, Prober, Wire, settled
-from tendril import Namespace, Node, policy_object, wait_for
+from tendril import (Namespace, Node, policy_object, service_object, slice_object, wait_for)
 
 FAMILIES = pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
 PORT = 8080
@@ -240,6 +240,92 @@ def test_what_has_no_ports_does_not_leave(lab):
     before = dropped()
     lab.pod.call("raw", addr=OUTSIDE[0], proto=47)
     wait_for(lambda: dropped() == before + 1, "the drop")
+
+
+@FAMILIES
+def test_a_service_whose_backend_is_outside(lab, family):
+    """Translated twice: by from_pod to the backend, and then to the node."""
+    node = Node("--masquerade", "--no-socket-services", cidrs=lan.Nodes.cidrs(5))
+    try:
+        lab.wire.plug(node.netns, [f"{node_address(0, 5)}/24", f"{node_address(1, 5)}/64"])
+        lab.default_route(node.netns, *ROUTER)
+        lab.wait_uplink(node, "up0")
+        settled(node.netns, "up0")
+        ports = [{"name": proto, "port": PORT, "protocol": proto} for proto in ("TCP", "UDP")]
+        vip = ["10.96.0.10", "fd00:96::10"]
+        node.put(service_object("web", "default", vip, ports),
+                 *(slice_object(f"web-{number}", "default", "web", ("IPv4", "IPv6")[number], ports,
+                                [OUTSIDE[number]]) for number in (0, 1)))
+        pod = node.pod("pod")
+        wait_for(lambda: pod.connect(vip[family], PORT, timeout=0.2)["result"] == "ok", "the service")
+        answer = pod.connect(vip[family], PORT, send="hello")
+        assert source(answer)[0] == node_address(family, 5) and answer["echo"] == "hello"
+        answer = pod.udp(vip[family], PORT)
+        assert source(answer)[0] == node_address(family, 5)
+        assert answer["peer"] == [vip[family], PORT]
+    finally:
+        node.close()
+
+
+@FAMILIES
+def test_services_that_end_end_no_other_connection(lab, family):
+    """To an outside server that has been the backend of a service, too."""
+    ports = [{"name": "TCP", "port": PORT + 5, "protocol": "TCP"}]
+    kind = ("IPv4", "IPv6")[family]
+    assert lab.pod.call("hold", id=f"s{family}", addr=OUTSIDE[family], port=PORT)["result"] == "ok"
+    lab.one.put(service_object("gone", "default", [["10.96.0.11", "fd00:96::11"][family]], ports),
+                slice_object("gone", "default", "gone", kind,
+                             [dict(ports[0], port=PORT)], [OUTSIDE[family]]))
+    lab.one.put(slice_object("gone", "default", "gone", kind, ports, []))
+    for name in ("Service/default/gone", "EndpointSlice/default/gone"):
+        lab.one.api("DELETE", f"/v1/objects/{name}")
+    for _ in range(20):
+        assert lab.pod.call("ping", id=f"s{family}")["result"] == "ok"
+    lab.pod.call("close", id=f"s{family}")
+
+
+@FAMILIES
+def test_a_firewall_that_wants_established_connections(lab, family):
+    lab.one.netns.run("nft", """
+        table inet wall { chain forward { type filter hook forward priority 0; policy drop;
+            ct state invalid drop
+            ct state established,related accept
+            iifname "tdl*" accept
+          }
+        }
+        """)
+    try:
+        assert lab.pod.call("hold", id=f"w{family}", addr=OUTSIDE[family], port=PORT)["result"] == "ok"
+        for _ in range(20):
+            assert lab.pod.call("ping", id=f"w{family}")["result"] == "ok"
+        assert source(lab.pod.udp(OUTSIDE[family], PORT))[0] == node_address(family)
+        assert ping(lab.pod, OUTSIDE[family], count=3).returncode == 0
+    finally:
+        lab.one.netns.run("nft", "delete", "table", "inet", "wall")
+
+
+def test_a_node_without_ports_says_so():
+    node = Node("--masquerade", start=False)
+    try:
+        node.netns.run("sysctl", "-qw", "net.ipv4.ip_local_port_range=1024 65535")
+        node.start()
+        assert any("ip_local_port_range" in text for text in node.status()["failures"])
+    finally:
+        node.close()
+
+
+def test_the_whole_of_ipv6_may_be_excluded(lab):
+    lab.one.stop()
+    lab.one.agent_args.append("--non-masquerade-cidr=::/0")
+    lab.one.start()
+    try:
+        lab.wait_uplink(lab.one, "up0")
+        assert source(lab.pod.connect(OUTSIDE[0], PORT))[0] == node_address(0)
+        assert lab.pod.connect(OUTSIDE[1], PORT, timeout=0.2)["result"] == "timeout"
+    finally:
+        lab.one.stop()
+        lab.one.agent_args.pop()
+        lab.one.start()
 
 
 def test_ranges_that_are_excluded_see_the_pod():
