@@ -115,6 +115,33 @@ bool nodes_is_local(const struct nodes *nodes, const struct object *node)
 	return false;
 }
 
+static bool is_own_address(const struct nodes *nodes, const struct addr *address)
+{
+	const struct addr *own;
+	size_t count = store_host_addresses(nodes->options.store, &own);
+
+	for (size_t i = 0; i < count; i++) {
+		if (addr_equal(&own[i], address))
+			return true;
+	}
+	return false;
+}
+
+/* What the node itself says to pods elsewhere comes from the address that they know it by. */
+static struct addr own_source(const struct nodes *nodes, bool ipv6)
+{
+	const struct store *store = nodes->options.store;
+
+	for (const struct object *node = store_first(store, OBJECT_NODE); node;
+	     node = store_next(store, node)) {
+		const struct addr *own = ipv6 ? &node->node.internal_v6 : &node->node.internal_v4;
+
+		if (!addr_is_zero(own) && is_own_address(nodes, own))
+			return *own;
+	}
+	return (struct addr){};
+}
+
 static bool is_own_range(const struct nodes *nodes, const struct prefix *range)
 {
 	for (size_t i = 0; i < nodes->options.pod_cidr_count; i++) {
@@ -148,6 +175,7 @@ static void route_wanted(const struct nodes *nodes, const struct object *node,
 		item->route.gateway = range->addr;
 		item->route.ifindex = nodes->tunnel_ifindex;
 		item->route.onlink = true;
+		item->route.source = own_source(nodes, !addr_is_v4(&range->addr));
 	} else {
 		item->route.gateway = item->address;
 	}
@@ -309,20 +337,33 @@ static int tunnel_attach(struct nodes *nodes, struct errmsg *err)
 	return 0;
 }
 
+/* Asks the kernel: each message would cause a notification, which leads here again. */
+static bool tunnel_is_up(struct nodes *nodes, unsigned int mtu)
+{
+	struct tunnel_state state = {};
+
+	tunnel_read(&nodes->netlink, nodes->tunnel_ifindex, &state);
+	return state.up && state.mtu == mtu;
+}
+
 /* The device and its programs.  What is missing is tried again with the next change of a link. */
 static void tunnel_refresh(struct nodes *nodes)
 {
 	const struct nodes_options *options = &nodes->options;
-	bool changed = false;
+	unsigned int mtu;
 	struct errmsg err = {};
 	int ret;
 
 	if (!options->tunnel)
 		return;
-	ret = tunnel_ensure(&nodes->netlink, options->tunnel, options->tunnel_mtu(options->arg),
-			    &nodes->tunnel_ifindex, &changed, &err);
+	mtu = options->tunnel_mtu(options->arg);
+	ret = tunnel_ensure(&nodes->netlink, options->tunnel, mtu, &nodes->tunnel_ifindex, &err);
 	if (!ret)
 		ret = tunnel_attach(nodes, &err);
+	if (ret && nodes->tunnel_ifindex)
+		tunnel_down(&nodes->netlink, nodes->tunnel_ifindex);
+	else if (!ret && !tunnel_is_up(nodes, mtu))
+		ret = tunnel_up(&nodes->netlink, nodes->tunnel_ifindex, mtu, &err);
 	if (ret && strcmp(nodes->tunnel_problem, err.text) != 0)
 		log_error("tunnel: %s", err.text);
 	snprintf(nodes->tunnel_problem, sizeof(nodes->tunnel_problem), "%s", ret ? err.text : "");
@@ -335,13 +376,13 @@ static int tunnel_drop(struct nodes *nodes, struct errmsg *err)
 	auto_netlink struct netlink netlink = NETLINK_INIT;
 	int ret;
 
-	if (!(state->flags & NODE_TUNNEL))
-		return 0;
+	ret = netlink_open(&netlink, -1, err);
+	if (!ret)
+		ret = tunnel_remove(&netlink, err);
 	state->flags &= ~(uint32_t)(NODE_TUNNEL | NODE_TUNNEL_IPV6);
 	state->tunnel_ifindex = 0;
 	datapath_drop_tunnel(nodes->options.datapath);
-	ret = netlink_open(&netlink, -1, err);
-	return ret ? ret : tunnel_remove(&netlink, err);
+	return ret;
 }
 
 /* Takes the kernel's list for what is there, and brings it in line. */
@@ -355,12 +396,15 @@ static void routes_refresh(struct nodes *nodes)
 	nodes_sync(nodes, nodes->complete);
 }
 
-static void cluster_add_node(struct cluster *cluster, const struct addr *own,
+/* Another node cannot take an address of this one, or of its pods, by saying so. */
+static void cluster_add_node(const struct nodes *nodes, const struct addr *own,
 			     const struct addr *node)
 {
+	struct cluster *cluster = nodes->cluster;
 	const struct prefix whole = prefix_of(own, 128);
 
-	if (!addr_is_zero(own))
+	if (!addr_is_zero(own) && !is_own_range(nodes, &whole) &&
+	    !(node && is_own_address(nodes, own)))
 		cluster_add(cluster, &whole, node);
 }
 
@@ -390,8 +434,8 @@ static void cluster_sync(struct nodes *nodes, const struct routes *wanted)
 		const struct addr address = node_address(nodes, node, NULL);
 		bool remote = options->tunnel && !nodes_is_local(nodes, node);
 
-		cluster_add_node(cluster, &node->node.internal_v4, remote ? &address : NULL);
-		cluster_add_node(cluster, &node->node.internal_v6, remote ? &address : NULL);
+		cluster_add_node(nodes, &node->node.internal_v4, remote ? &address : NULL);
+		cluster_add_node(nodes, &node->node.internal_v6, remote ? &address : NULL);
 	}
 	for (size_t i = 0; i < wanted->count; i++) {
 		const struct node_route *item = &wanted->items[i];
@@ -448,9 +492,11 @@ static bool notice_matters(const struct nodes *nodes, const struct nlmsghdr *not
 	case RTM_NEWADDR:
 		return true;
 	case RTM_DELLINK:
-		return link->ifi_index == (int)nodes->tunnel_ifindex;
+		return link->ifi_index == (int)nodes->tunnel_ifindex || *nodes->tunnel_problem;
 	case RTM_NEWLINK: /* IPv4 routes go without a notice when their link goes down */
-		return link->ifi_flags & IFF_UP && link->ifi_index < ENDPOINT_IFINDEX_BASE;
+		return (link->ifi_flags & IFF_UP ||
+			link->ifi_index == (int)nodes->tunnel_ifindex) &&
+		       link->ifi_index < ENDPOINT_IFINDEX_BASE;
 	case RTM_DELROUTE:
 		if (!route_parse(notice, &route))
 			return false;

@@ -6,6 +6,7 @@
 #include <linux/if_link.h>
 #include <net/if.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 
 #include "lib/auto.h"
@@ -34,6 +35,7 @@ unsigned int tunnel_overhead(const struct tunnel_settings *settings)
 
 struct device_seen {
 	const struct kind *kind;
+	bool is_of_kind;
 	uint32_t ifindex;
 	uint32_t mtu;
 	unsigned int flags;
@@ -70,6 +72,9 @@ static int device_each(const struct nlmsghdr *header, void *arg)
 		if (mnl_attr_get_type(attr) != IFLA_LINKINFO)
 			continue;
 		mnl_attr_for_each_nested (inner, attr) {
+			if (mnl_attr_get_type(inner) == IFLA_INFO_KIND)
+				seen->is_of_kind |=
+					!strcmp(mnl_attr_get_str(inner), seen->kind->name);
 			if (mnl_attr_get_type(inner) == IFLA_INFO_DATA)
 				data_parse(inner, seen);
 		}
@@ -97,12 +102,19 @@ static int device_create(struct netlink *netlink, const struct tunnel_settings *
 	const struct kind *kind = &kinds[settings->protocol];
 	struct netlink_message message;
 	struct nlattr *info, *data;
+	unsigned char mac[6];
 	int ret;
 
+	/* The kernel would choose one, too; udev then makes it the same on all copies of a machine,
+	 * and a node drops frames with its own MAC as source. */
+	if (getrandom(mac, sizeof(mac), 0) != sizeof(mac))
+		return fail(err, -errno, "random MAC");
+	mac[0] = (unsigned char)((mac[0] & 0xfe) | 2);
 	netlink_message_init(&message, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL,
 			     sizeof(struct ifinfomsg));
 	mnl_attr_put_strz(&message.header, IFLA_IFNAME, kind->device);
 	mnl_attr_put_u32(&message.header, IFLA_MTU, mtu);
+	mnl_attr_put(&message.header, IFLA_ADDRESS, sizeof(mac), mac);
 	info = mnl_attr_nest_start(&message.header, IFLA_LINKINFO);
 	mnl_attr_put_strz(&message.header, IFLA_INFO_KIND, kind->name);
 	data = mnl_attr_nest_start(&message.header, IFLA_INFO_DATA);
@@ -138,68 +150,100 @@ static void device_quiet(struct netlink *netlink, const struct device_seen *seen
 	netlink_request(netlink, &message, NULL); /* a kernel without IPv6 needs it not */
 }
 
-/* Up, and without ARP: the next hop's MAC is nobody's, and needs not be asked for. */
-static int device_up(struct netlink *netlink, const struct device_seen *seen, unsigned int mtu,
-		     struct errmsg *err)
-{
-	struct netlink_message message;
-	struct ifinfomsg *info;
-
-	if (seen->mtu == mtu && (seen->flags & (IFF_UP | IFF_NOARP)) == (IFF_UP | IFF_NOARP))
-		return 0;
-	device_quiet(netlink, seen);
-	info = netlink_message_init(&message, RTM_NEWLINK, 0, sizeof(*info));
-	info->ifi_index = (int)seen->ifindex;
-	info->ifi_flags = IFF_UP | IFF_NOARP;
-	info->ifi_change = IFF_UP | IFF_NOARP;
-	mnl_attr_put_u32(&message.header, IFLA_MTU, mtu);
-	if (netlink_request(netlink, &message, err) < 0)
-		return wrap(err, "set %s up", seen->kind->device);
-	return 0;
-}
-
+/* Fine if there is none, or one of that name that somebody else has made. */
 static int device_remove(struct netlink *netlink, const struct kind *kind, struct errmsg *err)
 {
 	struct netlink_message message;
-	int ret;
+	struct device_seen seen;
+	struct ifinfomsg *info;
+	int ret = device_find(netlink, kind, &seen, err);
 
-	netlink_message_init(&message, RTM_DELLINK, 0, sizeof(struct ifinfomsg));
-	mnl_attr_put_strz(&message.header, IFLA_IFNAME, kind->device);
-	ret = netlink_request(netlink, &message, err);
-	return ret < 0 && ret != -ENODEV ? wrap(err, "delete %s", kind->device) : 0;
+	if (ret == -ENODEV || (ret == 0 && !seen.is_of_kind))
+		return 0;
+	info = netlink_message_init(&message, RTM_DELLINK, 0, sizeof(*info));
+	info->ifi_index = (int)seen.ifindex;
+	if (ret == 0)
+		ret = netlink_request(netlink, &message, err);
+	return ret < 0 ? wrap(err, "delete %s", kind->device) : 0;
+}
+
+/* What another configuration has left. */
+static int others_remove(struct netlink *netlink, const struct kind *kind, struct errmsg *err)
+{
+	int ret = 0;
+
+	for (size_t i = 0; ret == 0 && i < ARRAY_SIZE(kinds); i++) {
+		if (&kinds[i] != kind)
+			ret = device_remove(netlink, &kinds[i], err);
+	}
+	return ret;
 }
 
 int tunnel_ensure(struct netlink *netlink, const struct tunnel_settings *settings, unsigned int mtu,
-		  uint32_t *ret_ifindex, bool *ret_changed, struct errmsg *err)
+		  uint32_t *ret_ifindex, struct errmsg *err)
 {
 	const struct kind *kind = &kinds[settings->protocol];
 	struct device_seen seen;
-	int ret = device_find(netlink, kind, &seen, err);
+	int ret = others_remove(netlink, kind, err);
 
-	*ret_changed = false;
+	if (ret == 0)
+		ret = device_find(netlink, kind, &seen, err);
+	if (ret == 0 && !seen.is_of_kind)
+		return fail_plain(err, -EEXIST, "there is a %s that is no %s device", kind->device,
+				  kind->name);
 	if (ret == 0 && (!seen.collects_metadata || seen.port != settings->port)) {
 		ret = device_remove(netlink, kind, err); /* of another configuration */
 		if (ret == 0)
 			ret = -ENODEV;
 	}
 	if (ret == -ENODEV) {
-		*ret_changed = true;
 		ret = device_create(netlink, settings, mtu, err);
 		if (ret == 0)
 			ret = device_find(netlink, kind, &seen, err);
+		if (ret == 0)
+			device_quiet(netlink, &seen);
 	}
-	if (ret == 0)
-		ret = device_up(netlink, &seen, mtu, err);
 	if (ret == 0)
 		*ret_ifindex = seen.ifindex;
 	return ret;
 }
 
+void tunnel_read(struct netlink *netlink, uint32_t ifindex, struct tunnel_state *ret)
+{
+	struct device_seen seen = { .kind = &kinds[TUNNEL_VXLAN] };
+	struct netlink_message message;
+	struct ifinfomsg *info = netlink_message_init(&message, RTM_GETLINK, 0, sizeof(*info));
+
+	info->ifi_index = (int)ifindex;
+	if (netlink_get(netlink, &message, device_each, &seen, NULL) < 0)
+		return;
+	ret->up = (seen.flags & (IFF_UP | IFF_NOARP)) == (IFF_UP | IFF_NOARP);
+	ret->mtu = seen.mtu;
+}
+
+int tunnel_up(struct netlink *netlink, uint32_t ifindex, unsigned int mtu, struct errmsg *err)
+{
+	struct netlink_message message;
+	struct ifinfomsg *info = netlink_message_init(&message, RTM_NEWLINK, 0, sizeof(*info));
+
+	info->ifi_index = (int)ifindex;
+	info->ifi_flags = IFF_UP | IFF_NOARP;
+	info->ifi_change = IFF_UP | IFF_NOARP;
+	mnl_attr_put_u32(&message.header, IFLA_MTU, mtu);
+	return netlink_request(netlink, &message, err) < 0 ? wrap(err, "set the tunnel up") : 0;
+}
+
+void tunnel_down(struct netlink *netlink, uint32_t ifindex)
+{
+	struct netlink_message message;
+	struct ifinfomsg *info = netlink_message_init(&message, RTM_NEWLINK, 0, sizeof(*info));
+
+	info->ifi_index = (int)ifindex;
+	info->ifi_change = IFF_UP;
+	netlink_request(netlink, &message, NULL); /* there may be none */
+}
+
 int tunnel_remove(struct netlink *netlink, struct errmsg *err)
 {
-	int ret = 0;
-
-	for (size_t i = 0; ret == 0 && i < ARRAY_SIZE(kinds); i++)
-		ret = device_remove(netlink, &kinds[i], err);
-	return ret;
+	return others_remove(netlink, NULL, err);
 }

@@ -22,10 +22,20 @@ struct tunnel_settings {
 /* Bytes that the outer headers take of the underlay's MTU. */
 unsigned int tunnel_overhead(const struct tunnel_settings *settings);
 
-/* Makes the device as it should be; *ret_changed: it is new, and routes to it are gone. */
+/* Makes the device, which stays down until its programs are attached; one of another configuration
+ * goes.  -EEXIST: somebody else's device has the name. */
 int tunnel_ensure(struct netlink *netlink, const struct tunnel_settings *settings, unsigned int mtu,
-		  uint32_t *ret_ifindex, bool *ret_changed, struct errmsg *err);
-/* Removes the device, of whatever protocol; fine if there is none. */
+		  uint32_t *ret_ifindex, struct errmsg *err);
+struct tunnel_state {
+	bool up; /* and without ARP */
+	unsigned int mtu;
+};
+/* ret stays as it is if there is no such device. */
+void tunnel_read(struct netlink *netlink, uint32_t ifindex, struct tunnel_state *ret);
+/* Up, without ARP: the next hop's MAC is nobody's, and need not be asked for. */
+int tunnel_up(struct netlink *netlink, uint32_t ifindex, unsigned int mtu, struct errmsg *err);
+void tunnel_down(struct netlink *netlink, uint32_t ifindex);
+/* Removes our devices, of whatever protocol; fine if there are none. */
 int tunnel_remove(struct netlink *netlink, struct errmsg *err);
 
 #endif

@@ -323,6 +323,21 @@ int from_pod(struct __sk_buff *skb)
  *	- Packets that a process of the node sends from an address of the node always pass.  Packets
  *	  that are only forwarded under such an address (masqueraded) have the node's identity.
  */
+/* With a tunnel, pods of other nodes come through it, or not at all: only there it is checked who
+ * sent a packet. */
+static __noinline bool tunnel_is_bypassed(const struct __sk_buff *skb, const struct packet *pkt)
+{
+	struct cidr_key key = { .prefixlen = 128, .addr = pkt->flow.saddr };
+	const struct node_state *node = node_get();
+	const struct cluster_entry *entry;
+
+	if (!node || !(node->flags & NODE_TUNNEL) || !skb->ingress_ifindex ||
+	    skb->ingress_ifindex == node->tunnel_ifindex)
+		return false;
+	entry = bpf_map_lookup_elem(&cluster_map, &key);
+	return entry && !addr_is_zero(&entry->node);
+}
+
 static __always_inline int pod_find_source(const struct __sk_buff *skb, struct packet *pkt)
 {
 	struct ipcache_entry entry = ipcache_lookup(&pkt->flow.saddr);
@@ -333,6 +348,8 @@ static __always_inline int pod_find_source(const struct __sk_buff *skb, struct p
 	pkt->src.identity = entry.identity;
 	if (entry.slot && skb->ingress_ifindex && entry.slot != origin)
 		return DROP_SPOOFED_ADDRESS;
+	if (!origin && tunnel_is_bypassed(skb, pkt))
+		return DROP_TUNNEL_SOURCE;
 	if (endpoint) {
 		policy_end_load(endpoint, origin, pkt->ipv6, &pkt->src);
 		if (entry.slot != origin)

@@ -10,6 +10,7 @@
  * The kernel adds and removes the outer headers.  No node is configured on the device: cluster_map
  * says who has which addresses.
  */
+#include "datapath/bpf/device.bpf.h"
 #include "datapath/bpf/outside.bpf.h"
 
 #define TUNNEL_TTL 64
@@ -44,15 +45,37 @@ static __always_inline bool tunnel_destination(struct __sk_buff *skb, struct add
 	return true;
 }
 
-/* Nobody has the address.  What the host says to its neighbours ends here, too, and is no loss. */
-static __noinline int tunnel_refuse(struct __sk_buff *skb)
+/* Drops it.  What the host says to its neighbours ends here, too, and is no loss. */
+static __noinline int tunnel_refuse(struct __sk_buff *skb, int reason)
 {
 	struct packet pkt = {};
 
 	if (packet_parse(skb, &pkt) || pkt.kind == PACKET_ARP || pkt.kind == PACKET_NEIGHBOUR ||
 	    addr_is_on_link(&pkt.flow.daddr))
 		return TC_ACT_SHOT;
-	return drop(&pkt, DROP_NO_ROUTE, DIR_EGRESS);
+	return drop(&pkt, reason, DIR_EGRESS);
+}
+
+/* The other node believes whatever comes from this one: so a packet with a pod's address that
+ * somebody else has sent here must not go there.  What pods send has passed from_pod. */
+static __noinline bool tunnel_is_spoofed(struct __sk_buff *skb)
+{
+	const struct ipcache_entry *entry;
+	struct addr source;
+	__be32 v4;
+
+	if (!skb->ingress_ifindex || device_slot(skb->ingress_ifindex))
+		return false;
+	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		if (bpf_skb_load_bytes(skb, IP6_SADDR_OFFSET, &source, sizeof(source)))
+			return true;
+	} else {
+		if (bpf_skb_load_bytes(skb, IP_SADDR_OFFSET, &v4, sizeof(v4)))
+			return true;
+		addr_from_v4(&source, v4);
+	}
+	entry = bpf_map_lookup_elem(&ipcache_map, &source);
+	return entry && entry->slot;
 }
 
 SEC("tc")
@@ -66,7 +89,9 @@ int to_tunnel(struct __sk_buff *skb)
 	if (tunnel_destination(skb, &destination.addr))
 		node = tunnel_node(&destination);
 	if (!node)
-		return tunnel_refuse(skb);
+		return tunnel_refuse(skb, DROP_NO_ROUTE);
+	if (tunnel_is_spoofed(skb))
+		return tunnel_refuse(skb, DROP_SPOOFED_ADDRESS);
 	if (flags) {
 		__builtin_memcpy(key.remote_ipv6, node, sizeof(key.remote_ipv6));
 	} else {
@@ -111,20 +136,6 @@ static __always_inline bool tunnel_asks_service(const struct packet *pkt)
 	       (pkt->kind == PACKET_ICMP_ERROR || nat_has_port(pkt));
 }
 
-/* Who gets it, by now. */
-static __always_inline int tunnel_deliver(struct __sk_buff *skb, struct packet *pkt)
-{
-	const struct endpoint_entry *endpoint = endpoint_get(pkt->dst.slot);
-	int reason;
-
-	if (!endpoint)
-		return pkt->dst_flags & IPCACHE_HOST ? DROP_NONE : DROP_NO_ENDPOINT;
-	reason = verdict_is_needed(pkt) ? verdict(skb, pkt) : DROP_NONE;
-	if (!reason && endpoint->translated && !pkt->translated)
-		reason = reply_translate(skb, pkt);
-	return reason;
-}
-
 /* The answer turns the frame's MACs round.  Both are the other node's own, whose kernel takes a
  * frame with that source for a loop. */
 static __always_inline int tunnel_reject(struct __sk_buff *skb, const struct packet *pkt,
@@ -155,9 +166,11 @@ int from_tunnel(struct __sk_buff *skb)
 		reason = uplink_translate(skb, &pkt);
 		if (!reason && pkt.translated)
 			reason = uplink_find_receiver(&pkt);
+		if (!reason && pkt.dst.slot && verdict_is_needed(&pkt))
+			reason = verdict(skb, &pkt);
+	} else if (!reason && !pkt.dst.slot && !(pkt.dst_flags & IPCACHE_HOST)) {
+		reason = DROP_NO_ENDPOINT; /* this node is no router for others */
 	}
-	if (!reason && !pkt.forwarded)
-		reason = tunnel_deliver(skb, &pkt);
 	if (reason) {
 		drop_count(&pkt, reason, DIR_INGRESS);
 		return reason == DROP_NO_ENDPOINT || uplink_is_answered(reason)
@@ -167,5 +180,7 @@ int from_tunnel(struct __sk_buff *skb)
 	/* The frame inside has whatever MACs: the addresses say whose it is. */
 	if (skb->pkt_type != PACKET_HOST)
 		bpf_skb_change_type(skb, PACKET_HOST);
-	return uplink_send(&pkt);
+	/* The host's stack leads it to the pod and to_pod, as it led the answers here: its
+	 * netfilter sees both directions. */
+	return pkt.translated ? uplink_send(&pkt) : TC_ACT_UNSPEC;
 }

@@ -22,6 +22,8 @@ a pod's socket.  One process per pod keeps a probe at a millisecond instead of a
     {"op": "inject", "frame": HEX, "count": N?}        sends a frame as it is, from eth0
     {"op": "raw", "addr": A, "proto": N}               an IP packet of this protocol, with 8 bytes
     {"op": "datagram", "addr": A, "port": N, "data": HEX}      sends a UDP datagram
+    {"op": "spoof", "source": A, "addr": A, "port": N, "data": HEX}   the same, from an address that
+                                                       this machine has given itself
     {"op": "tunnel", "device": NAME, "packet": HEX}    hands an IP packet to the pod's own stack as if
                                                        it had come by this tun device
     {"op": "repair", "local": [A, N], "remote": [A, N], "send": TEXT}
@@ -260,6 +262,13 @@ class Pod:
 
     def datagram(self, addr, port, data):
         with socket.socket(family(addr), socket.SOCK_DGRAM) as sock:
+            sock.sendto(bytes.fromhex(data), (addr, port))
+        return {"result": "ok"}
+
+    def spoof(self, source, addr, port, data):
+        with socket.socket(family(addr), socket.SOCK_DGRAM) as sock:
+            sock.setsockopt(socket.SOL_IP, 15, 1)  # IP_FREEBIND
+            sock.bind((source, 0))
             sock.sendto(bytes.fromhex(data), (addr, port))
         return {"result": "ok"}
 

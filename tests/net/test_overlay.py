@@ -146,6 +146,14 @@ def vxlan(frame, vni=VNI, flags=8):
     return (struct.pack(">II", flags << 24, vni << 8) + frame).hex()
 
 
+def route(netns, pod, family):
+    """By the pod's node, as if the network between the nodes were open."""
+    gateway = lan.Lan.addresses(1)[family]
+    netns.ip("-6" if family else "-4", "route", "add", of(pod, family), "via", gateway)
+    netns.ip("addr", "add", ["10.200.2.10/32", "fd00:200:0:2::a/128"][family], "dev", "lo",
+             *(["nodad"] if family else []))
+
+
 @pytest.fixture
 def evil(two):
     """Somebody on the same link who is no node."""
@@ -189,6 +197,11 @@ def test_who_lies_is_dropped_counted_and_named(two, evil, family):
             sender.call("datagram", data=data, **here)
             wait_for(lambda: drops(first, reason) == before + 1, f"{reason} for {data[:200]}")
         neighbour.call("datagram", data=vxlan(honest, flags=0), **here)  # the kernel's to drop
+        # Without the tunnel, too, nobody has the address of another node's pod.
+        before = drops(first, "TUNNEL_SOURCE")
+        route(evil, victim, family)
+        evil.call("spoof", source=other, addr=pod, port=PORT, data=b"evil".hex())
+        wait_for(lambda: drops(first, "TUNNEL_SOURCE") == before + 1, "the bare packet's drop")
         assert victim.call("sniffed", contains=b"evil".hex())["count"] == 0
         neighbour.call("datagram", data=vxlan(honest), **here)
         wait_for(lambda: victim.call("sniffed", contains=b"evil".hex())["count"] == 1,
@@ -280,6 +293,39 @@ def test_what_the_kernel_has_not_is_said(two):
     first.agent_args = [TUNNEL, "--tunnel-protocol=geneve"]
     first.start()
     assert problems(first)[0] == "Tunnel: this kernel has no geneve: its module is missing"
+
+
+@FAMILIES
+def test_firewalls_that_want_established_connections(two, family):
+    client, server = two.pods
+    for node in two.all:
+        node.netns.run("nft", """
+            table inet wall { chain forward { type filter hook forward priority 0; policy accept;
+                ct state invalid drop
+              }
+            }
+            """)
+    reach(client, server, family)
+    reach(server, client, family)
+
+
+@FAMILIES
+def test_a_device_that_is_set_down_comes_up_again(two, family):
+    client, server = two.pods
+    two.all[0].netns.ip("link", "set", "tendril_vxlan", "down")
+    wait_for(lambda: client.connect(of(server, family), PORT, timeout=0.2)["result"] == "ok",
+             "the device")
+
+
+def test_a_device_of_somebody_else_is_left_alone_and_named(two):
+    first = two.all[0]
+    first.stop()
+    first.netns.ip("link", "del", "tendril_vxlan")
+    first.netns.ip("link", "add", "tendril_vxlan", "type", "bridge")
+    first.start()
+    assert problems(first)[0] == "Tunnel: there is a tendril_vxlan that is no vxlan device"
+    first.netns.ip("link", "del", "tendril_vxlan")
+    wait_for(lambda: not problems(first), "the device")
 
 
 @FAMILIES
