@@ -306,6 +306,8 @@ static void kind_is_missing(struct reflector *reflector)
 	if (!reflector->gone)
 		log_info("%s: this cluster does not have them", reflector->scope.resource->name);
 	reflector->gone = true;
+	reflector->failures = 0; /* this was an answer */
+	reflector->last_problem[0] = '\0';
 	reflector->generation++;
 	list_again(reflector);
 	list_end(reflector);

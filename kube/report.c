@@ -22,6 +22,7 @@
 
 #define TIMEOUT_S   10
 #define QUEUE_MAX   64
+#define TRIES_MAX   3
 #define BURST       20 /* Events at once; then one at each tick */
 #define SENT_MAX    256
 #define AGAIN_NS    (3600 * UINT64_C(1000000000)) /* the API server forgets Events after an hour */
@@ -33,6 +34,8 @@ struct event_report {
 	STAILQ_ENTRY(event_report) link;
 	char *path;
 	char *body;
+	uint64_t hash;
+	unsigned int tries;
 };
 
 struct sent { /* hashes of Events, and when they were taken */
@@ -153,7 +156,6 @@ void reports_node(struct reports *reports, const struct cJSON *node)
 		if (type && value && strcmp(type, "NetworkUnavailable") == 0)
 			reports->up = strcmp(value, "False") == 0;
 	}
-	condition_write(reports);
 }
 
 /* ---- Events ---------------------------------------------------------------------------------- */
@@ -167,22 +169,35 @@ static void event_report_free(struct reports *reports, struct event_report *repo
 	free(report);
 }
 
+/* It was not written after all. */
+static void sent_forget(struct reports *reports, uint64_t hash)
+{
+	for (size_t i = 0; i < SENT_MAX; i++) {
+		if (reports->sent[i].hash == hash)
+			reports->sent[i] = (struct sent){ 0 };
+	}
+}
+
 static void events_write(struct reports *reports);
 
 static void on_posted(const struct transfer_result *result, void *arg)
 {
 	struct reports *reports = arg;
-	/* The API server may be away or busy: the Event is written with the next tick. */
-	bool later = result->status == 0 || result->status == 429 || result->status >= 500;
+	struct event_report *report = STAILQ_FIRST(&reports->queue);
+	bool written = result->status / 100 == 2 || result->status == 409;
 
 	reports->post = NULL;
 	if (result->error == -ECANCELED)
 		return;
-	if (result->status / 100 != 2 && result->status != 409)
+	if (!written)
 		log_warn("Event: %s", result->text);
-	if (later)
+	/* The API server may be away or busy: the Event is tried again with the next tick. */
+	if ((result->status == 0 || result->status == 429 || result->status >= 500) &&
+	    ++report->tries < TRIES_MAX)
 		return;
-	event_report_free(reports, STAILQ_FIRST(&reports->queue));
+	if (!written)
+		sent_forget(reports, report->hash);
+	event_report_free(reports, report);
 	events_write(reports);
 }
 
@@ -287,6 +302,7 @@ void reports_refused(struct reports *reports, const struct cJSON *line)
 		return;
 	event_name = xasprintf("%.*s.%016" PRIx64, NAME_MAX_, name, hash);
 	report = xcalloc(1, sizeof(*report));
+	report->hash = hash;
 	report->path =
 		xasprintf("/api/v1/namespaces/%s/events", *namespace ? namespace : "default");
 	report->body = event_make(reports, object, event_name, reason, message);

@@ -18,11 +18,12 @@ void reports_free(struct reports *reports); /* takes NULL */
 
 /* The agent takes pods now. */
 void reports_ready(struct reports *reports);
-/* This node's Node object, as the API server has it. */
+/* This node's Node object, as the API server has it.  Writes nothing: it is called while libcurl
+ * hands over data, when no request may be started. */
 void reports_node(struct reports *reports, const struct cJSON *node);
 /* A line of the agent's, {"object":{...},"reason","message"} (API.md). */
 void reports_refused(struct reports *reports, const struct cJSON *line);
-/* Now and then, every few seconds: writes what is due. */
+/* Every few seconds: writes what is due. */
 void reports_tick(struct reports *reports);
 
 #endif

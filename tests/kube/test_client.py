@@ -503,6 +503,20 @@ def test_a_pod_of_another_node_or_of_none_is_not_handed_on(api, agent, node_clie
     assert known(agent, "Pod") == {"own"} and api.count("..") == 0
 
 
+def test_a_missing_kind_is_no_problem_once_the_server_says_so(api, agent, client):
+    failures = iter([503] * 3)
+
+    def answer(handler, path, _):
+        status = next(failures, None) if "clusternetworkpolicies" in path else None
+        if status:
+            api.status(handler, status, "not now")
+        return status is not None
+    api.answer = answer
+    client()
+    wait_for(lambda: agent.synced and agent.problem == "", "no problem", timeout=15)
+    assert next(failures, None) is None
+
+
 # ---- what is written to the API server -------------------------------------------------------
 
 STATUS = "/api/v1/nodes/n1/status"
@@ -526,7 +540,7 @@ def events(api):
 def test_the_node_is_told_to_be_reachable_once_the_agent_is_ready(api, agent, node_client):
     assert not api.written
     agent.ask("READY")
-    [condition] = wait_for(lambda: conditions(api), "the condition")[0]
+    [condition] = wait_for(lambda: conditions(api), "the condition", timeout=15)[0]
     assert (condition["type"], condition["status"], condition["reason"]) == (
         "NetworkUnavailable", "False", "TendrilIsUp")
     agent.ask("READY")
@@ -535,6 +549,40 @@ def test_the_node_is_told_to_be_reachable_once_the_agent_is_ready(api, agent, no
     refuse(agent, "marker")
     wait_for(lambda: events(api), "a later line")
     assert len(conditions(api)) == 1
+
+
+def test_a_condition_that_somebody_sets_while_the_client_runs_is_set_back(api, agent, node_client):
+    def controller(status):
+        api.put(NODES, "n1", status={"conditions": [{"type": "NetworkUnavailable", "status": status}]})
+    controller("False")
+    agent.ask("READY")
+    refuse(agent, "marker")
+    wait_for(lambda: events(api), "a later line")
+    assert conditions(api) == []
+    controller("True")
+    wait_for(lambda: conditions(api), "the condition", timeout=15)
+    assert node_client.process.poll() is None
+
+
+def test_an_agent_that_was_ready_before_the_client_started(api, agent, client, tmp_path):
+    api.put(NODES, "n1", status={})
+    agent.ask("READY")
+    one = client("--kubeconfig", api.kubeconfig(tmp_path), "--node", "n1")
+    wait_for(lambda: conditions(api), "the condition", timeout=15)
+    assert one.process.poll() is None
+
+
+def test_an_event_that_the_api_server_never_takes_holds_up_no_other(api, agent, node_client):
+    api.write_status = 500
+    refuse(agent, "first")
+    refuse(agent, "second")
+    wait_for(lambda: len({body["metadata"]["name"] for _, body in events(api)}) == 2, "the second one",
+             timeout=30)
+    api.write_status = 200
+    count = len(events(api))
+    refuse(agent, "first")  # it was not written
+    wait_for(lambda: any(body["involvedObject"]["name"] == "first" for _, body in events(api)[count:]),
+             "the first one again")
 
 
 def test_a_node_that_is_reachable_already_is_left_alone(api, agent, node_client):

@@ -336,7 +336,7 @@ def test_what_the_agent_finds_is_written_to_the_api_server(node):
     event = wait_for(lambda: written("POST"), "an event")[0]
     assert event["involvedObject"]["name"] == "deny" and event["involvedObject"]["uid"] == "uid-deny"
     assert event["reason"] == "NotUnderstood" and "planets" in event["message"]
-    condition = wait_for(lambda: written("PATCH"), "the condition")[0]["status"]["conditions"][0]
+    condition = wait_for(lambda: written("PATCH"), "the condition", timeout=15)[0]["status"]["conditions"][0]
     assert (condition["type"], condition["status"]) == ("NetworkUnavailable", "False")
 
 
