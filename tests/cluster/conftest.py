@@ -97,6 +97,10 @@ class Cluster:
         return subprocess.run([SCRIPTS / "node-sh.sh", str(node), *map(str, argv)], env=self.env,
                               text=True, input=text, capture_output=True, check=check)
 
+    def cable(self, node, state):
+        """Plugs it in ("up"), or pulls it out of the switch."""
+        subprocess.run(["ip", "-n", "k8slan", "link", "set", f"k8sv{node}", state], check=True)
+
     def log(self, node, name):
         path = self.folder / f"k8s/run/n{node}/{name}.log"
         return path.read_text(errors="replace") if path.exists() else ""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Deployments, services and policies of a real Kubernetes, over Tendril alone."""
 
+import itertools
 import json
 import os
 import signal
@@ -81,22 +82,28 @@ class Traffic:
     """A loop of requests that a pod makes by itself: it goes on while nobody can reach the pod."""
 
     TIMEOUT = 2  # of a request, in seconds
+    NUMBERS = itertools.count()
 
     def __init__(self, cluster, pod, url):
         self.cluster, self.pod = cluster, pod
-        self.exec(f"cd /tmp; rm -f stop log done; (while [ ! -e stop ]; do "
+        self.folder = f"/tmp/traffic-{next(self.NUMBERS)}"
+        self.exec(f"mkdir {self.folder}; cd {self.folder}; (while [ ! -e stop ]; do "
                   f"began=$(cut -d' ' -f1 /proc/uptime); curl -s -o /dev/null -m {self.TIMEOUT} {url}; "
                   "echo $began $? >>log; sleep 0.02; done; mv log done) >/dev/null 2>&1 &")
-        wait_for(lambda: self.exec("cat /tmp/log", check=False), "the first request")
+        wait_for(lambda: self.exec(f"cat {self.folder}/log", check=False), "the first request")
 
     def exec(self, script, check=True):
         return self.cluster.kubectl("exec", self.pod, "--", "sh", "-c", script, check=check)
 
     def stop(self):
         """When each request began, and curl's result: 0 is an answer."""
-        self.exec("touch /tmp/stop")
-        lines = wait_for(lambda: self.exec("cat /tmp/done", check=False), "the last request")
+        self.exec(f"touch {self.folder}/stop")
+        lines = wait_for(lambda: self.exec(f"cat {self.folder}/done", check=False), "the last request")
         return [(float(began), int(result)) for began, result in map(str.split, lines.splitlines())]
+
+
+def failed(results):
+    return [one for one in results if one[1]]
 
 
 def test_services_answer_by_name_on_both_nodes(web):
@@ -179,11 +186,35 @@ def is_well(cluster):
     return nodes.split() == ["True"] * cluster.nodes and ready == "4" and gets(cluster) == [True, True]
 
 
+class Churn:
+    """Scales web up and down; while the API server is away nothing comes of it."""
+
+    def __init__(self, cluster):
+        self.cluster, self.ends, self.scaled = cluster, threading.Event(), 0
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        while not self.ends.is_set():
+            self.scaled += "scaled" in self.cluster.kubectl(
+                "scale", "deploy/web", f"--replicas={4 + self.scaled % 2 * 2}", "--request-timeout=3s",
+                check=False)
+            self.ends.wait(1)
+
+    def stop(self):
+        self.ends.set()
+        self.thread.join()
+        wait_for(lambda: self.cluster.kubectl("scale", "deploy/web", "--replicas=4", check=False),
+                 "the last scaling")
+
+
 def test_without_the_api_server_everything_goes_on(web):
-    """A server that hangs is worse than one that is gone: nothing tells that it is not there."""
+    """A minute under churn.  A server that hangs is worse than one that is gone: nothing tells that it is
+    not there."""
+    churn = Churn(web)
+    wait_for(lambda: churn.scaled > 1, "the churn")
     address = json.loads(web.kubectl("get", "service", "web", "-o", "json"))["spec"]["clusterIP"]
     traffic = [Traffic(web, pod, f"http://{address}/hostname") for pod in CLIENTS]
-    before = web.status(1)["objects"]
     pid = api_server(web)
     stopped = uptime()
     os.kill(pid, signal.SIGSTOP)
@@ -191,19 +222,53 @@ def test_without_the_api_server_everything_goes_on(web):
         # The client's question whether anybody is there stays without answer.
         wait_for(lambda: any("Kubernetes" in text for text in web.status(1)["warnings"]),
                  "status to say so")
+        before = web.status(1)["objects"]
+        wait_for(lambda: uptime() > stopped + 60, "a minute to pass")
         assert web.status(1)["objects"] == before
     finally:
         resumed = uptime()
         os.kill(pid, signal.SIGCONT)
         os.kill(parent(pid), signal.SIGCONT)  # nsenter stops with its child
+        churn.stop()
+    # A kind that the cluster does not have is asked for once or twice a minute.
     wait_for(lambda: not any("Kubernetes" in text for text in web.status(1)["warnings"]),
-             "the API server to be followed again")
+             "the API server to be followed again", timeout=100)
     # The kubelets' leases ran out: their nodes are not ready until they have renewed them.
     wait_for(lambda: is_well(web), "the cluster to be well again")
     for one in traffic:
         during = [(began, result) for began, result in one.stop()
                   if stopped < began < resumed - one.TIMEOUT]
         assert len(during) > 100 and not any(result for _, result in during), during
+
+
+def ready_nodes_of(cluster, name):
+    """The nodes of the endpoints of a service that are ready."""
+    subsets = json.loads(cluster.kubectl("get", "endpoints", name, "-o", "json")).get("subsets", [])
+    return {address["nodeName"] for one in subsets for address in one.get("addresses", [])}
+
+
+def test_a_node_that_is_lost_and_comes_back(web):
+    """Its cable is pulled.  What is left serves once the cluster has noticed; then all of it again."""
+    address = json.loads(web.kubectl("get", "service", "web", "-o", "json"))["spec"]["clusterIP"]
+    assert ready_nodes_of(web, "web") == {"k8sn1", "k8sn2"}
+    web.cable(2, "down")
+    try:
+        wait_for(lambda: ready_nodes_of(web, "web") == {"k8sn1"}, "the node to be given up", timeout=90)
+        # By its address: the cluster's DNS may have been on that node.
+        wait_for(lambda: all(get(web, "client-1", f"http://{address}/hostname") for _ in range(6)),
+                 "the agent to have heard of it")
+        traffic = Traffic(web, "client-1", f"http://{address}/hostname")
+        web.apply(policy("web", "web", [{"from": [
+            {"podSelector": {"matchLabels": {"app": "client-1"}}}]}]))
+    finally:
+        web.cable(2, "up")
+    # The policy that it missed is in force there, for pods of both nodes.
+    wait_for(lambda: ready_nodes_of(web, "web") == {"k8sn1", "k8sn2"}, "the node to be back", timeout=90)
+    wait_for(lambda: gets(web) == [True, False], "its agent to know the policy")
+    web.delete("networkpolicy/web")
+    wait_for(lambda: is_well(web), "the cluster to be well again")
+    results = traffic.stop()
+    assert len(results) > 50 and failed(results) == []
 
 
 def new_pod(name, app, node, url):
@@ -258,7 +323,8 @@ def test_new_pods_get_what_policy_says_and_nothing_else(web):
     told = addresses.stop()
     tries = {name: [(float(began), int(result)) for began, result in map(
         str.split, web.kubectl("logs", name).splitlines())] for name in apps}
-    web.delete("networkpolicy/web", *(f"pod/{name}" for name in apps))
+    web.delete("networkpolicy/web")
+    web.kubectl("delete", "pod", "-l", "churn=1", "--wait=false")
     leaked = {name: tries[name] for name, app in apps.items()
               if app == "other" and not all(result for _, result in tries[name])}
     refused = {name: (told[name], tries[name]) for name, app in apps.items()
