@@ -450,6 +450,8 @@ enum nat_flag {
 	NAT_GONE = 1 << 6,    /* the backend is gone: the client is told with its next packet */
 	NAT_USED = 1 << 7,    /* NAT_REQUEST: its client sent more than one packet */
 	NAT_REPLIED = 1 << 8, /* not with NAT_REQUEST: an answer has come */
+	NAT_SOURCE_TAKEN = 1 << 9,   /* not with NAT_REQUEST: answers come to a port of this node */
+	NAT_BACKEND_FIRST = 1 << 10, /* TCP: sent the first FIN, so it remembers the connection */
 };
 
 /* Behind the flags: the slot of the pod whose share of nat_map it takes, 0: of clients outside. */

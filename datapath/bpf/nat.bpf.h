@@ -210,6 +210,18 @@ static __always_inline void nat_touch(struct nat_entry *entry)
 }
 
 /*
+ * Whether the other end still remembers a connection that is over (TIME_WAIT), from a port of this
+ * node: it would make another client's connection from there wait.  These entries stay until the
+ * agent sweeps them, or others need the room.
+ */
+static __always_inline bool nat_is_remembered(const struct nat_entry *back)
+{
+	const __u32 both = NAT_BACKEND_FIRST | NAT_SOURCE_TAKEN;
+
+	return (back->flags & both) == both;
+}
+
+/*
  * Follows the end of a TCP connection, in both entries.  They are deleted when both FINs are
  * acknowledged: otherwise short connections would evict the long ones.  A RST may be forged; it
  * only shortens the time that the entries may be unused.
@@ -228,6 +240,8 @@ static __noinline void nat_close(const struct packet *pkt, struct nat_entry *ent
 	if (pkt->tcp_flags & TCP_FIN) {
 		entry->fin_end = pkt->seq + pkt->payload + 1;
 		flags = request ? NAT_CLIENT_DONE : NAT_BACKEND_DONE;
+		if (!request && !(entry->flags & NAT_CLIENT_DONE))
+			flags |= NAT_BACKEND_FIRST;
 	}
 	if (sibling && pkt->tcp_flags & TCP_ACK && pkt->ack == sibling->fin_end &&
 	    entry->flags & (request ? NAT_BACKEND_DONE : NAT_CLIENT_DONE))
@@ -238,7 +252,7 @@ static __noinline void nat_close(const struct packet *pkt, struct nat_entry *ent
 	if (!sibling)
 		return;
 	__sync_fetch_and_or(&sibling->flags, flags);
-	if ((entry->flags & acked) != acked)
+	if ((entry->flags & acked) != acked || nat_is_remembered(request ? sibling : entry))
 		return;
 	flow_reverse(request ? &entry->flow : &sibling->flow, &back);
 	flow_reverse(request ? &sibling->flow : &entry->flow, &there);
@@ -308,7 +322,9 @@ static __always_inline bool nat_is_taken(const struct nat_entry *entry,
 		lifetime = entry->flags & NAT_REPLIED ? CT_TCP_ESTABLISHED_NS : CT_TCP_OPENING_NS;
 	if (!(entry->flags & NAT_REQUEST) && flow_equal(&entry->flow, &back->flow))
 		return false;
-	return !nat_is_done(entry) && back->last_seen_ns - entry->last_seen_ns < lifetime;
+	if (nat_is_done(entry))
+		lifetime = nat_is_remembered(entry) ? CT_TCP_CLOSING_NS : 0;
+	return back->last_seen_ns - entry->last_seen_ns < lifetime;
 }
 
 /*
@@ -376,6 +392,8 @@ static __always_inline bool nat_claim(struct nat_work *work, __u32 backend)
 		.flags = work->reply_flags | work->owner << NAT_OWNER_SHIFT,
 		.last_seen_ns = bpf_ktime_get_coarse_ns(),
 	};
+	if (!addr_equal(&work->way.saddr, &work->from.saddr))
+		work->entry.flags |= NAT_SOURCE_TAKEN;
 	flow_reverse(&work->from, &work->entry.flow);
 	bpf_loop(NAT_TRIES, nat_claim_step, NULL, 0);
 	if (work->error)

@@ -414,6 +414,39 @@ static void test_a_port_of_a_pod_has_the_same_port_again(void **state)
 	}
 }
 
+/* Opens and closes a connection of the pod, whose port 40000 becomes SNAT_MIN. */
+static void open_and_close(enum host pod, bool pod_first)
+{
+	const struct segment there = { TCP(pod, OUTSIDE, 40000, 443, FIN | ACK), .seq = 101,
+				       .ack = pod_first ? 501 : 502 };
+	const struct segment back = { TCP(OUTSIDE, NODE, 443, SNAT_MIN, FIN | ACK), .seq = 501,
+				      .ack = pod_first ? 102 : 101 };
+
+	LEAVES_FROM(pod, NODE, TCP(pod, OUTSIDE, 40000, 443, SYN), .seq = 100);
+	ARRIVES_AT(pod, TCP(OUTSIDE, NODE, 443, SNAT_MIN, SYN | ACK), .seq = 500, .ack = 101);
+	if (pod_first)
+		leaves_from(pod, &there, NODE);
+	arrives_at(pod, &back);
+	if (!pod_first)
+		leaves_from(pod, &there, NODE);
+	if (pod_first)
+		LEAVES_FROM(pod, NODE, TCP(pod, OUTSIDE, 40000, 443, ACK), .seq = 102, .ack = 502);
+	else
+		ARRIVES_AT(pod, TCP(OUTSIDE, NODE, 443, SNAT_MIN, ACK), .seq = 502, .ack = 102);
+}
+
+/* Its SYN would meet TIME_WAIT; the one of the same port of the same pod is known by its
+ * timestamps. */
+static void test_a_port_that_a_server_remembers_is_not_another_pods(void **state)
+{
+	(void)state;
+	maps_node(lab.datapath)->snat_port_max = SNAT_MIN;
+	open_and_close(POD_A, true);
+	open_and_close(POD_B, false);
+	STAYS(POD_A, NAT_FULL, TCP(POD_A, OUTSIDE, 40000, 443, SYN));
+	open_and_close(POD_B, false);
+}
+
 static void test_an_unanswered_connection_does_not_hold_its_port(void **state)
 {
 	const struct segment first = { TCP(POD_A, OUTSIDE, 40000, 443, SYN) };
@@ -464,6 +497,8 @@ int main(void)
 		BOTH_FAMILIES_AFTER(masquerade_reset,
 				    test_an_uplink_without_an_address_uses_the_nodes),
 		BOTH_FAMILIES_AFTER(masquerade_reset, test_a_port_of_a_pod_has_the_same_port_again),
+		BOTH_FAMILIES_AFTER(masquerade_reset,
+				    test_a_port_that_a_server_remembers_is_not_another_pods),
 		BOTH_FAMILIES_AFTER(masquerade_reset,
 				    test_an_unanswered_connection_does_not_hold_its_port),
 	};
