@@ -14,22 +14,15 @@
 #define PLUGIN_SOURCE    "tendril-cni" /* beside this program */
 #define PLUGIN_MAX_BYTES (16 << 20)
 
-#define CONFLIST_HEAD                           \
-	"{\n"                                   \
-	"    \"cniVersion\": \"1.0.0\",\n"      \
-	"    \"name\": \"tendril\",\n"          \
-	"    \"plugins\": [\n"                  \
-	"        {\"type\": \"" CNI_PLUGIN_NAME \
-	"\", \"capabilities\": {\"ips\": true, \"mac\": true}}"
-#define CONFLIST_PORTMAP \
-	",\n        {\"type\": \"portmap\", \"capabilities\": {\"portMappings\": true}}"
-#define CONFLIST_TAIL "\n    ]\n}\n"
-
-const char *cni_conflist(bool with_portmap)
-{
-	return with_portmap ? CONFLIST_HEAD CONFLIST_PORTMAP CONFLIST_TAIL
-			    : CONFLIST_HEAD CONFLIST_TAIL;
-}
+const char cni_conflist[] =
+	"{\n"
+	"    \"cniVersion\": \"1.0.0\",\n"
+	"    \"name\": \"tendril\",\n"
+	"    \"plugins\": [\n"
+	"        {\"type\": \"" CNI_PLUGIN_NAME "\",\n"
+	"         \"capabilities\": {\"ips\": true, \"mac\": true, \"portMappings\": true}}\n"
+	"    ]\n"
+	"}\n";
 
 static int file_replace(const char *path, const char *text, size_t len, mode_t mode,
 			struct errmsg *err)
@@ -65,27 +58,16 @@ static int plugin_put(const char *dir, struct errmsg *err)
 	return file_replace(target, program, size, 0755, err);
 }
 
-/* A chain whose second plugin is missing would fail every pod. */
-static bool has_portmap(const char *dir)
-{
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), "%s/portmap", dir);
-	return *dir && access(path, X_OK) == 0;
-}
-
 int cni_files_put(const struct config *config, struct errmsg *err)
 {
 	char path[PATH_MAX];
-	const char *text;
 
 	if (*config->cni_bin_dir && plugin_put(config->cni_bin_dir, err) < 0)
 		return wrap(err, "CNI plugin");
 	if (!*config->cni_conf_dir)
 		return 0;
-	text = cni_conflist(has_portmap(config->cni_bin_dir));
 	snprintf(path, sizeof(path), "%s/" CNI_CONFLIST_NAME, config->cni_conf_dir);
-	if (file_replace(path, text, strlen(text), 0644, err) < 0)
+	if (file_replace(path, cni_conflist, strlen(cni_conflist), 0644, err) < 0)
 		return wrap(err, "CNI configuration");
 	return 0;
 }

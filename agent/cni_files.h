@@ -20,7 +20,6 @@ int cni_files_put(const struct config *config, struct errmsg *err);
 /* Removes both; 0 also if they do not exist. */
 int cni_files_remove(const struct config *config, struct errmsg *err);
 
-/* The conflist as text; with_portmap: it has the plugin that maps ports of the node to pods. */
-const char *cni_conflist(bool with_portmap);
+extern const char cni_conflist[]; /* its text */
 
 #endif

@@ -354,7 +354,7 @@ static void on_losses(void *arg)
 	sockets_check_soon(agent->sockets);
 }
 
-static void on_node_ports(void *arg)
+static void on_outside(void *arg)
 {
 	struct agent *agent = arg;
 
@@ -422,7 +422,7 @@ static int modules_start(struct daemon *daemon, struct errmsg *err)
 	accel_start(daemon);
 	sockets_start(agent);
 	sync_on_change(agent->sync, on_policy_change, agent);
-	sync_on_node_ports(agent->sync, on_node_ports, agent);
+	sync_on_outside(agent->sync, on_outside, agent);
 	sync_on_losses(agent->sync, on_losses, agent);
 	accel_enforce_soon(agent->accel); /* what changed while no agent ran */
 	sockets_check_soon(agent->sockets);

@@ -73,6 +73,8 @@ static cJSON *request_new(const struct add *add)
 	if (args->pod_uid[0])
 		cJSON_AddStringToObject(pod, "uid", args->pod_uid);
 	cJSON_AddItemReferenceToObject(request, "labels", add->pod.labels);
+	if (add->pod.ports && !add->conf->chained)
+		cJSON_AddItemReferenceToObject(request, "portMappings", add->pod.ports);
 	if (add->pod.mtu)
 		cJSON_AddNumberToObject(request, "mtu", add->pod.mtu);
 	if (add->pod.mac[0] && !add->conf->chained)

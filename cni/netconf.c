@@ -365,6 +365,16 @@ static void pod_mac(struct reader *reader, const struct json_node *object, struc
 		mac_format(mac, pod->mac);
 }
 
+/* What stands in a mapping is the agent's to check. */
+static void pod_ports(struct reader *reader, const struct json_node *runtime,
+		      struct netconf_pod *pod)
+{
+	const struct json_node list = json_member(runtime, "portMappings");
+
+	if (read_is_array(reader, &list))
+		pod->ports = cJSON_Duplicate(list.value, true);
+}
+
 static int pod_read(const struct netconf *conf, struct netconf_pod *pod, struct errmsg *err)
 {
 	const struct json_node root = json_root(conf->json);
@@ -389,6 +399,7 @@ static int pod_read(const struct netconf *conf, struct netconf_pod *pod, struct 
 	pod_ips(&reader, &runtime, pod);
 	pod_mac(&reader, &runtime, pod);
 	pod_runtime_dns(&reader, &runtime, pod);
+	pod_ports(&reader, &runtime, pod);
 	return reader.ret;
 }
 
@@ -412,6 +423,7 @@ void netconf_pod_done(struct netconf_pod *pod)
 	cJSON_Delete(pod->labels);
 	cJSON_Delete(pod->ips);
 	cJSON_Delete(pod->dns);
+	cJSON_Delete(pod->ports);
 	*pod = (struct netconf_pod){};
 }
 

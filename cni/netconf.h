@@ -37,6 +37,7 @@ struct netconf_pod {
 	unsigned int mtu;     /* 0: not asked for */
 	char mac[18];         /* empty: not asked for */
 	struct cJSON *labels; /* object of strings */
+	struct cJSON *ports;  /* array of portMappings as given; NULL if absent */
 	struct cJSON *ips;    /* array of addresses without prefix length */
 	struct cJSON *dns;    /* as in a result; NULL if absent or empty */
 };

@@ -42,10 +42,6 @@ install: all ## Install programs, unit, configuration and man pages (DESTDIR, PR
 		$(INSTALL_DATA) deploy/agent.json $(DESTDIR)$(CONFDIR)/agent.json
 	test -e $(DESTDIR)$(CNICONFDIR)/10-tendril.conflist || \
 		$(INSTALL_DATA) deploy/10-tendril.conflist $(DESTDIR)$(CNICONFDIR)/10-tendril.conflist
-	@# containerd looks for a chain's plugins in one folder only.
-	test $(CNIBINDIR) = $(DEBIANCNIDIR) || test -e $(DESTDIR)$(CNIBINDIR)/portmap || \
-		test ! -x $(DEBIANCNIDIR)/portmap || \
-		ln -s $(DEBIANCNIDIR)/portmap $(DESTDIR)$(CNIBINDIR)/portmap
 
 # The state of wired pods; only on this machine, not in a DESTDIR.
 RUNDIR ?= /run/tendril
@@ -60,8 +56,6 @@ uninstall: ## Remove what install put there, but for configuration that was chan
 		$(foreach page,$(man_pages),$(call man_path,$(page))) \
 		$(DESTDIR)$(COMPLETIONDIR)/tendril $(DESTDIR)$(ZSHDIR)/_tendril \
 		$(DESTDIR)$(FISHDIR)/tendril.fish
-	test "$$(readlink $(DESTDIR)$(CNIBINDIR)/portmap)" != $(DEBIANCNIDIR)/portmap || \
-		rm -f $(DESTDIR)$(CNIBINDIR)/portmap
 	! cmp -s deploy/agent.json $(DESTDIR)$(CONFDIR)/agent.json || \
 		rm -f $(DESTDIR)$(CONFDIR)/agent.json
 	! cmp -s deploy/10-tendril.conflist $(DESTDIR)$(CNICONFDIR)/10-tendril.conflist || \

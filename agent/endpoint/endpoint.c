@@ -47,6 +47,7 @@ void endpoint_free(struct endpoint *endpoint)
 		close(endpoint->netns_fd);
 	labels_done(&endpoint->labels);
 	free(endpoint->netns_path);
+	free(endpoint->host_ports);
 	free(endpoint);
 }
 

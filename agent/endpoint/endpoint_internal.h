@@ -61,6 +61,8 @@ struct endpoint {
 	size_t address_count;
 	struct prefix routes[ENDPOINT_ROUTES_MAX]; /* beside the default routes */
 	size_t route_count;
+	struct host_port *host_ports; /* that the runtime asked for */
+	size_t host_port_count;
 	unsigned int mtu;
 	uint8_t mac[6];
 	uint8_t host_mac[6];
@@ -195,6 +197,8 @@ void endpoint_names_read(struct reader *reader, const struct json_node *root,
 struct cJSON *endpoint_result(const struct endpoint *endpoint);
 
 void labels_read(struct reader *reader, const struct json_node *node, struct labels *ret_labels);
+void host_ports_read(struct reader *reader, const struct json_node *root,
+		     struct endpoint *endpoint);
 
 /* ---- endpoint_state.c ------------------------------------------------------------------------ */
 

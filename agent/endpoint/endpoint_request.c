@@ -166,6 +166,54 @@ static void ips_read(struct reader *reader, const struct json_node *root,
 		reader_error(reader, &ips, "an interface has at most one address of a family");
 }
 
+static void host_port_read(struct reader *reader, const struct json_node *item,
+			   struct endpoint *endpoint)
+{
+	struct json_node ip = json_member(item, "hostIP");
+	struct json_node host = json_member(item, "hostPort");
+	struct json_node port = json_member(item, "containerPort");
+	struct json_node proto = json_member(item, "protocol");
+	struct host_port *read = &endpoint->host_ports[endpoint->host_port_count];
+	const char *text;
+
+	if (!read_is_object(reader, item))
+		return;
+	*read = (struct host_port){
+		.host_port = (uint16_t)read_integer(reader, &host, 0, UINT16_MAX, 0),
+		.port = (uint16_t)read_integer(reader, &port, 1, UINT16_MAX, 0),
+	};
+	text = read_string(reader, &proto);
+	if (proto_parse(text ? text : "tcp", &read->proto) < 0 || !proto_has_ports(read->proto))
+		reader_error(reader, &proto, "\"%.20s\" is not tcp, udp or sctp", text);
+	text = read_string(reader, &ip);
+	if (text && *text && addr_parse(text, &read->host_ip) < 0)
+		reader_error(reader, &ip, "\"%.60s\" is not an address", text);
+	if (text && (strcmp(text, "0.0.0.0") == 0 || strcmp(text, "::") == 0))
+		read->host_ip = (struct addr){};
+	endpoint->host_port_count += read->host_port != 0; /* 0: only exposed */
+}
+
+void host_ports_read(struct reader *reader, const struct json_node *root, struct endpoint *endpoint)
+{
+	struct json_node list = json_member(root, "portMappings");
+	const struct cJSON *item;
+	size_t index = 0;
+
+	if (!read_is_array(reader, &list))
+		return;
+	if (cJSON_GetArraySize(list.value) > HOST_PORTS_MAX) {
+		reader_error(reader, &list, "more than %d", HOST_PORTS_MAX);
+		return;
+	}
+	endpoint->host_ports =
+		xcalloc((size_t)cJSON_GetArraySize(list.value) + 1, sizeof(*endpoint->host_ports));
+	cJSON_ArrayForEach (item, list.value) {
+		struct json_node node = json_element(&list, item, index++);
+
+		host_port_read(reader, &node, endpoint);
+	}
+}
+
 /* "192.0.2.5/24" with its host bits. */
 static void cidr_read(struct reader *reader, const struct json_node *node,
 		      struct prefix *ret_prefix)
@@ -312,6 +360,7 @@ int endpoint_request_parse(const struct cJSON *json, struct endpoint_request *re
 	link_read(&reader, &root, &request);
 	ips_read(&reader, &root, &request);
 	delegated_read(&reader, &root, endpoint);
+	host_ports_read(&reader, &root, endpoint);
 	endpoint->chained = read_bool(&reader, &chained, false);
 	if (endpoint->chained && !endpoint->delegated)
 		reader_error(&reader, &chained,

@@ -91,6 +91,24 @@ static void add_labels(struct cJSON *root, const struct labels *labels)
 		cJSON_AddStringToObject(object, labels->items[i].key, labels->items[i].value);
 }
 
+static void add_host_ports(struct cJSON *root, const struct endpoint *endpoint)
+{
+	struct cJSON *array = cJSON_AddArrayToObject(root, "portMappings");
+	char text[ADDR_TEXT_MAX];
+
+	for (size_t i = 0; i < endpoint->host_port_count; i++) {
+		const struct host_port *port = &endpoint->host_ports[i];
+		struct cJSON *item = cJSON_CreateObject();
+
+		cJSON_AddItemToArray(array, item);
+		cJSON_AddNumberToObject(item, "hostPort", port->host_port);
+		cJSON_AddNumberToObject(item, "containerPort", port->port);
+		cJSON_AddStringToObject(item, "protocol", proto_name(port->proto));
+		if (!addr_is_zero(&port->host_ip))
+			cJSON_AddStringToObject(item, "hostIP", addr_format(&port->host_ip, text));
+	}
+}
+
 char *endpoint_state_print(const struct endpoint *endpoint)
 {
 	auto_json struct cJSON *root = cJSON_CreateObject();
@@ -114,6 +132,8 @@ char *endpoint_state_print(const struct endpoint *endpoint)
 	add_mac(root, "mac", endpoint->mac);
 	add_mac(root, "hostMac", endpoint->host_mac);
 	add_u64(root, "sequence", endpoint->sequence);
+	if (endpoint->host_port_count)
+		add_host_ports(root, endpoint);
 	if (endpoint->chained) {
 		cJSON_AddStringToObject(root, "hostIfname", endpoint->host_ifname);
 		cJSON_AddNumberToObject(root, "hostIfindex", endpoint->host_ifindex);
@@ -339,6 +359,7 @@ int endpoint_state_parse(const char *text, size_t len, struct endpoint **ret_end
 	read_mac(&reader, &root, "mac", endpoint->mac);
 	read_mac(&reader, &root, "hostMac", endpoint->host_mac);
 	chained_read(&reader, &root, endpoint);
+	host_ports_read(&reader, &root, endpoint);
 	if (reader.ret)
 		return reader.ret;
 	*ret_endpoint = take_ptr(endpoint);

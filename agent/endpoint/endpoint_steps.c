@@ -324,6 +324,8 @@ static void store_entry_set(struct endpoints *endpoints, const struct endpoint *
 		.uid = (char *)endpoint->uid,
 		.labels = endpoint->labels,
 		.address_count = endpoint->address_count,
+		.host_ports = endpoint->host_ports,
+		.host_port_count = endpoint->host_port_count,
 	};
 
 	for (size_t i = 0; i < endpoint->address_count; i++)

@@ -68,11 +68,20 @@ static bool named_port_equal(const void *left, const void *right)
 	return text_equal(a->name, b->name) && a->port == b->port && a->proto == b->proto;
 }
 
+static bool host_port_equal(const void *left, const void *right)
+{
+	const struct host_port *a = left, *b = right;
+
+	return addr_equal(&a->host_ip, &b->host_ip) && a->host_port == b->host_port &&
+	       a->port == b->port && a->proto == b->proto;
+}
+
 static bool pod_equal(const struct pod_object *a, const struct pod_object *b)
 {
 	return labels_equal(&a->labels, &b->labels) &&
 	       ARRAYS_EQUAL(a, b, addresses, address_count, address_item_equal) &&
 	       ARRAYS_EQUAL(a, b, ports, port_count, named_port_equal) &&
+	       ARRAYS_EQUAL(a, b, host_ports, host_port_count, host_port_equal) &&
 	       text_equal(a->node_name, b->node_name) && a->host_network == b->host_network &&
 	       a->terminated == b->terminated && a->ready == b->ready &&
 	       a->deleting == b->deleting && a->created == b->created && a->accel == b->accel &&

@@ -43,6 +43,7 @@ struct service_run {
 	size_t pool_room;
 	size_t written; /* frontends that are in the map now */
 	uint64_t owner; /* of the one service; 0: all */
+	bool outside;   /* some frontend is for clients outside */
 	/* Node ports, host order. */
 	uint16_t port_min;
 	uint16_t port_max;
@@ -53,11 +54,11 @@ static inline struct service_shortage *shortage_of(struct sync *sync, uint64_t o
 	return table_put(&sync->unfinished, &owner);
 }
 
-/* Whether ipcache_map has the address as a service's.  Node ports use the node's own addresses,
- * which are there as the node's, or not at all. */
+/* Whether ipcache_map has the address as a service's.  Node ports and host ports use the node's own
+ * addresses, which are there as the node's, or not at all. */
 static inline bool kind_has_address(uint8_t kind)
 {
-	return kind != NODE_PORT;
+	return kind != NODE_PORT && kind != HOST_PORT;
 }
 
 /* ---- sync_service_plan.c ---- */
@@ -67,6 +68,9 @@ static inline bool kind_has_address(uint8_t kind)
 uint64_t service_owner(const char *namespace, const char *name);
 /* Plans the frontends and pools of a service; queues backends and ranges. */
 int service_plan(struct service_run *run, const struct object *service);
+/* The same for the host ports of all pods, which have one owner. */
+uint64_t host_ports_owner(void);
+int host_ports_plan(struct service_run *run);
 
 /* ---- sync_health.c ---- */
 

@@ -114,10 +114,10 @@ void sync_on_change(struct sync *sync, void (*changed)(void *arg), void *arg)
 	sync->changed_arg = arg;
 }
 
-void sync_on_node_ports(struct sync *sync, void (*changed)(void *arg), void *arg)
+void sync_on_outside(struct sync *sync, void (*changed)(void *arg), void *arg)
 {
-	sync->node_ports_changed = changed;
-	sync->node_ports_arg = arg;
+	sync->outside_changed = changed;
+	sync->outside_arg = arg;
 }
 
 /* Calls changed() if the revision has been raised. */
@@ -127,7 +127,8 @@ static void sync_changed(const struct sync *sync, uint32_t before)
 		sync->changed(sync->changed_arg);
 }
 
-/* Services without EndpointSlices follow the pods that their selectors match. */
+/* Services without EndpointSlices follow the pods that their selectors match, and host ports the
+ * pods that ask for them. */
 static int selecting_services_sync(struct sync *sync, struct errmsg *err)
 {
 	const struct object *const *services;
@@ -145,7 +146,9 @@ static int selecting_services_sync(struct sync *sync, struct errmsg *err)
 
 		ret = ret ? ret : error;
 	}
-	return ret;
+	if (ret)
+		return ret;
+	return sync_host_ports(sync, err);
 }
 
 int sync_policies(struct sync *sync, struct errmsg *err)
@@ -163,6 +166,8 @@ int sync_policies(struct sync *sync, struct errmsg *err)
 		services_ret = sync_services(sync, ret ? NULL : err);
 	if (!services_ret)
 		services_ret = selecting_services_sync(sync, ret ? NULL : err);
+	if (services_ret == -EEXIST) /* somebody else's conflict: status names it */
+		services_ret = 0;
 	sync_changed(sync, revision);
 	sync_losses_tell(sync);
 	return ret ? ret : services_ret;

@@ -46,9 +46,9 @@ bool sync_audit(const struct sync *sync);
 /* Calls changed() each time the revision was raised. */
 void sync_on_change(struct sync *sync, void (*changed)(void *arg), void *arg);
 
-/* Calls changed() each time the range of node ports in the node's state has grown: then there are
- * services for clients outside.  At that moment services are being written. */
-void sync_on_node_ports(struct sync *sync, void (*changed)(void *arg), void *arg);
+/* Calls changed() when the first service for clients outside comes (NODE_OUTSIDE).  At that moment
+ * services are being written. */
+void sync_on_outside(struct sync *sync, void (*changed)(void *arg), void *arg);
 
 /* A service whose load balancer asks this node whether it has endpoints. */
 struct health_check {

@@ -37,8 +37,8 @@ struct sync {
 	bool is_current;                 /* the maps have all that was compiled last */
 	void (*changed)(void *arg);      /* or NULL */
 	void *changed_arg;
-	void (*node_ports_changed)(void *arg); /* or NULL */
-	void *node_ports_arg;
+	void (*outside_changed)(void *arg); /* or NULL */
+	void *outside_arg;
 	void (*lost)(void *arg); /* or NULL */
 	void *lost_arg;
 	uint64_t losses;      /* backends that were replaced or retired */
@@ -96,6 +96,9 @@ int sync_services_init(struct sync *sync, struct event_base *base);
 void sync_services_done(struct sync *sync);
 /* Reads the node again if it may have changed.  True: it has, and all services must be synced. */
 bool sync_node_refresh(struct sync *sync);
+
+/* Host ports of all pods -> maps; part of sync_services(), too. */
+int sync_host_ports(struct sync *sync, struct errmsg *err);
 
 /* sync_backend.c: queues the writes that give this id the pool's backends. */
 int sync_pool_place(struct sync *sync, uint32_t id, const struct service_pool *pool);

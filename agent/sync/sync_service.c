@@ -174,6 +174,20 @@ int sync_service(struct sync *sync, const char *namespace, const char *name, str
 	return run_end(&run, ret, err);
 }
 
+int sync_host_ports(struct sync *sync, struct errmsg *err)
+{
+	struct service_run run = { .sync = sync, .owner = host_ports_owner() };
+	int ret;
+
+	if (sync_node_refresh(sync) || sync->unfinished.count)
+		return sync_services(sync, err);
+	run_begin(&run);
+	ret = host_ports_plan(&run);
+	if (!ret)
+		ret = run_write(&run);
+	return run_end(&run, ret, err);
+}
+
 static int services_run(struct sync *sync, struct errmsg *err)
 {
 	struct service_run run = { .sync = sync };
@@ -187,6 +201,8 @@ static int services_run(struct sync *sync, struct errmsg *err)
 	for (const struct object *service = store_first(sync->store, OBJECT_SERVICE);
 	     service && !ret; service = store_next(sync->store, service))
 		ret = service_plan(&run, service);
+	if (!ret)
+		ret = host_ports_plan(&run);
 	if (!ret)
 		ret = run_write(&run);
 	if (!ret)

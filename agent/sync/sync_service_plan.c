@@ -9,6 +9,9 @@
 
 #include "agent/sync/service_run.h"
 #include "lib/arena.h"
+#include "policy/objects/host_port.h"
+
+#define SOURCE_TEXT 540 /* "Service namespace/name" */
 
 /* ---- names, keys, ids ------------------------------------------------------------------------ */
 
@@ -49,24 +52,36 @@ uint64_t service_owner(const char *namespace, const char *name)
 
 /* ---- conflicts ------------------------------------------------------------------------------- */
 
-static int conflict_note(struct sync *sync, const struct object *service,
-			 const struct service_key *key, const struct object *holder)
+/* Whose frontends are planned. */
+struct plan_source {
+	uint64_t owner;
+	const char *text; /* "Service shop/web" */
+	const struct service_object *service;
+};
+
+static struct plan_source source_of(const struct object *service, char *buf, size_t size)
 {
-	struct service_shortage *shortage =
-		shortage_of(sync, service_owner(service->namespace, service->name));
+	snprintf(buf, size, "Service %s/%s", service->namespace, service->name);
+	return (struct plan_source){ service_owner(service->namespace, service->name), buf,
+				     &service->service };
+}
+
+/* holder: what has the address and port; NULL: the address is no service's to have. */
+static int conflict_note(struct sync *sync, const struct plan_source *source,
+			 const struct service_key *key, const char *holder)
+{
+	struct service_shortage *shortage = shortage_of(sync, source->owner);
 	char text[ADDR_TEXT_MAX];
 
 	shortage->conflicts++;
 	addr_format(&key->addr, text);
 	if (holder)
 		snprintf(sync->service_conflict, sizeof(sync->service_conflict),
-			 "Service %s/%s: %s port %u/%s belongs to Service %s/%s",
-			 service->namespace, service->name, text, ntohs(key->port),
-			 proto_name(key->proto), holder->namespace, holder->name);
+			 "%s: %s port %u/%s belongs to %s", source->text, text, ntohs(key->port),
+			 proto_name(key->proto), holder);
 	else
 		snprintf(sync->service_conflict, sizeof(sync->service_conflict),
-			 "Service %s/%s: its address %s belongs to a pod or a node",
-			 service->namespace, service->name, text);
+			 "%s: its address %s belongs to a pod or a node", source->text, text);
 	return 0;
 }
 
@@ -139,7 +154,7 @@ static void node_port_note(struct service_run *run, const struct service_fronten
 }
 
 /* Queues a frontend, unless it is somebody else's. */
-static int frontend_plan(struct service_run *run, const struct object *service, uint64_t owner,
+static int frontend_plan(struct service_run *run, const struct plan_source *source,
 			 const struct service_frontend *frontend)
 {
 	struct sync *sync = run->sync;
@@ -148,22 +163,27 @@ static int frontend_plan(struct service_run *run, const struct object *service, 
 	const struct pool_state *state = held ? table_find(&sync->pools, &held->id) : NULL;
 	struct frontend_plan plan = {
 		.key = key,
-		.affinity_s = service->service.affinity_s,
+		.affinity_s = source->service->affinity_s,
 		.held_id = held ? held->id : 0,
 		.held_kind = held ? held->kind : 0,
 		.kind = (uint8_t)frontend->kind,
-		.flags = flags_make(&service->service, frontend->pool, frontend->kind),
+		.flags = flags_make(source->service, frontend->pool, frontend->kind),
 	};
 
 	if (address_is_taken(sync, &key.addr, plan.kind))
-		return conflict_note(sync, service, &key, NULL);
-	if (state && state->owner && state->owner != owner) {
+		return conflict_note(sync, source, &key, NULL);
+	if (state && state->owner && state->owner != source->owner) {
 		const struct object *holder = frontend_holder(sync, state->owner, &key);
 
-		if (holder)
-			return conflict_note(sync, service, &key, holder);
+		if (holder) {
+			char text[SOURCE_TEXT];
+
+			source_of(holder, text, sizeof(text));
+			return conflict_note(sync, source, &key, text);
+		}
 	}
 	node_port_note(run, frontend);
+	run->outside |= frontend->kind != CLUSTER_IP;
 	array_room(&run->frontends, run->frontend_count, &run->frontend_room,
 		   sizeof(*run->frontends));
 	run->frontends[run->frontend_count++] = plan;
@@ -226,12 +246,12 @@ static uint64_t unused_make(const struct service_pool *pool)
 	return hash;
 }
 
-static int pool_plan(struct service_run *run, const struct object *service,
+static int pool_plan(struct service_run *run, const struct plan_source *source,
 		     const struct service_pool *pool, size_t first)
 {
 	struct sync *sync = run->sync;
 	struct pool_plan plan = {
-		.owner = service_owner(service->namespace, service->name),
+		.owner = source->owner,
 		.port = port_make(pool),
 		.wanted = { (uint32_t)pool->cluster_count, (uint32_t)pool->keep_count,
 			    (uint32_t)pool->local_count },
@@ -245,7 +265,7 @@ static int pool_plan(struct service_run *run, const struct object *service,
 	plan.id = pool_id(run, &plan);
 	array_room(&run->pools, run->pool_count, &run->pool_room, sizeof(*run->pools));
 	run->pools[run->pool_count++] = plan;
-	ret = ranges_plan(sync, &service->service, plan.id, pool->v6);
+	ret = ranges_plan(sync, source->service, plan.id, pool->v6);
 	return ret ? ret : sync_pool_place(sync, plan.id, pool);
 }
 
@@ -261,31 +281,100 @@ static bool pool_is_kept(struct service_run *run, size_t first)
 	return kept;
 }
 
-int service_plan(struct service_run *run, const struct object *service)
+/* In order of pools, whose frontends follow each other. */
+static int frontends_plan(struct service_run *run, const struct plan_source *source,
+			  const struct service_frontends *frontends)
 {
-	uint64_t owner = service_owner(service->namespace, service->name);
-	struct service_frontends frontends =
-		service_frontends(run->sync->store, service, &run->sync->node);
 	size_t next = 0;
 	int ret = 0;
 
-	health_note(run->sync, owner, service, &frontends);
-	if (!run->sync->node.name)
-		run->sync->local_by_address |=
-			service->service.internal_local || service->service.external_local;
-	for (size_t i = 0; i < frontends.pool_count && !ret; i++) {
+	for (size_t i = 0; i < frontends->pool_count && !ret; i++) {
 		size_t first = run->frontend_count;
 
-		while (next < frontends.count &&
-		       frontends.items[next].pool == &frontends.pools[i] && !ret)
-			ret = frontend_plan(run, service, owner, &frontends.items[next++]);
+		while (next < frontends->count &&
+		       frontends->items[next].pool == &frontends->pools[i] && !ret)
+			ret = frontend_plan(run, source, &frontends->items[next++]);
 		if (ret)
 			break;
 		if (pool_is_kept(run, first))
 			run->frontend_count = first;
 		else
-			ret = pool_plan(run, service, &frontends.pools[i], first);
+			ret = pool_plan(run, source, &frontends->pools[i], first);
 	}
+	return ret;
+}
+
+int service_plan(struct service_run *run, const struct object *service)
+{
+	char text[SOURCE_TEXT];
+	const struct plan_source source = source_of(service, text, sizeof(text));
+	struct service_frontends frontends =
+		service_frontends(run->sync->store, service, &run->sync->node);
+	int ret;
+
+	health_note(run->sync, source.owner, service, &frontends);
+	if (!run->sync->node.name)
+		run->sync->local_by_address |=
+			service->service.internal_local || service->service.external_local;
+	ret = frontends_plan(run, &source, &frontends);
 	service_frontends_done(&frontends);
+	return ret;
+}
+
+/* ---- host ports ------------------------------------------------------------------------------ */
+
+uint64_t host_ports_owner(void)
+{
+	return service_owner("", "hostPort"); /* no Service is called so */
+}
+
+/* Leaves out what another pod has: the one in the lowest slot gets it. */
+static void taken_remove(struct service_run *run, const struct plan_source *source,
+			 struct table *taken, struct service_frontends *frontends, uint16_t slot)
+{
+	const struct store_endpoint *holder;
+	char text[SOURCE_TEXT];
+	size_t kept = 0;
+
+	for (size_t i = 0; i < frontends->count; i++) {
+		const struct service_key key = service_key_make(&frontends->items[i]);
+		uint16_t *has = table_put(taken, &key);
+
+		if (!*has)
+			*has = slot;
+		if (*has == slot) {
+			frontends->items[kept++] = frontends->items[i];
+			continue;
+		}
+		holder = store_endpoint_find(run->sync->store, *has);
+		snprintf(text, sizeof(text), "Pod %s/%s", holder ? holder->namespace : "",
+			 holder ? holder->name : "");
+		conflict_note(run->sync, source, &key, text);
+	}
+	frontends->count = kept;
+}
+
+int host_ports_plan(struct service_run *run)
+{
+	static const struct service_object none;
+	const struct store_endpoint *endpoints;
+	size_t count = store_endpoints(run->sync->store, &endpoints);
+	struct table taken;
+	int ret = 0;
+
+	table_init(&taken, sizeof(struct service_key), sizeof(uint16_t));
+	for (size_t i = 0; i < count && !ret; i++) {
+		struct service_frontends frontends =
+			host_port_frontends(run->sync->store, &endpoints[i]);
+		char text[SOURCE_TEXT];
+		const struct plan_source source = { host_ports_owner(), text, &none };
+
+		snprintf(text, sizeof(text), "hostPort of Pod %s/%s", endpoints[i].namespace,
+			 endpoints[i].name);
+		taken_remove(run, &source, &taken, &frontends, endpoints[i].slot);
+		ret = frontends_plan(run, &source, &frontends);
+		service_frontends_done(&frontends);
+	}
+	table_done(&taken);
 	return ret;
 }

@@ -194,21 +194,23 @@ static int addresses_write(struct service_run *run)
 	return 0;
 }
 
-/* Node ports are found by programs from now on; what is no node port any more costs a look-up. */
-static void node_ports_widen(struct service_run *run)
+/* Programs find what is for clients outside from now on; what is not any more costs a look-up. */
+static void node_widen(struct service_run *run)
 {
 	struct node_state *node = maps_node(run->sync->datapath);
-	const uint16_t min = node->node_port_min, max = node->node_port_max;
+	const bool outside = node->flags & NODE_OUTSIDE;
 
-	if (!run->port_max)
+	if (run->port_max) {
+		if (!node->node_port_max || run->port_min < node->node_port_min)
+			node->node_port_min = run->port_min;
+		if (run->port_max > node->node_port_max)
+			node->node_port_max = run->port_max;
+	}
+	if (!run->outside || outside)
 		return;
-	if (!node->node_port_max || run->port_min < node->node_port_min)
-		node->node_port_min = run->port_min;
-	if (run->port_max > node->node_port_max)
-		node->node_port_max = run->port_max;
-	if ((node->node_port_min != min || node->node_port_max != max) &&
-	    run->sync->node_ports_changed)
-		run->sync->node_ports_changed(run->sync->node_ports_arg);
+	node->flags |= NODE_OUTSIDE;
+	if (run->sync->outside_changed)
+		run->sync->outside_changed(run->sync->outside_arg);
 }
 
 /* ---- what goes ------------------------------------------------------------------------------- */
@@ -287,7 +289,7 @@ int run_write(struct service_run *run)
 	struct sync *sync = run->sync;
 	int ret;
 
-	node_ports_widen(run);
+	node_widen(run);
 	ret = services_write(run);
 	if (!ret)
 		ret = addresses_write(run);

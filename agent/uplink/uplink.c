@@ -185,7 +185,7 @@ static int devices_read(struct uplinks *uplinks, struct uplink_list *ret, struct
 static bool is_needed(const struct uplinks *uplinks)
 {
 	return uplinks->options.masquerade || uplinks->options.tunnel ||
-	       maps_node(uplinks->options.datapath)->node_port_max != 0;
+	       maps_node(uplinks->options.datapath)->flags & NODE_OUTSIDE;
 }
 
 static int uplink_attach(struct uplinks *uplinks, const struct uplink *uplink, struct errmsg *err)

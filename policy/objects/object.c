@@ -112,6 +112,7 @@ static void pod_done(struct pod_object *pod)
 	for (size_t i = 0; i < pod->port_count; i++)
 		shared_release(pod->ports[i].name);
 	free(pod->ports);
+	free(pod->host_ports);
 	shared_release(pod->node_name);
 }
 

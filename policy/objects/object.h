@@ -72,12 +72,24 @@ struct node_object {
 	size_t pod_cidr_count;
 };
 
+#define HOST_PORTS_MAX 256 /* of a pod */
+
+/* A port of the node that leads to a port of a pod. */
+struct host_port {
+	struct addr host_ip; /* all zero: every address of the node */
+	uint16_t host_port;
+	uint16_t port;
+	uint8_t proto;
+};
+
 struct pod_object {
 	struct labels labels;
 	struct addr addresses[4]; /* status.podIPs, or status.podIP */
 	size_t address_count;
 	struct named_port *ports; /* of all containers, init containers that restart included */
 	size_t port_count;
+	struct host_port *host_ports; /* of the same containers; none where host_network */
+	size_t host_port_count;
 	char *node_name;
 	bool host_network;
 	bool terminated; /* Succeeded or Failed: it no longer owns its address */

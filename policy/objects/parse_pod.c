@@ -205,6 +205,29 @@ static void read_pod_status(struct reader *reader, const struct json_node *statu
 		pod_add_address(reader, &single, pod);
 }
 
+static void read_host_port(struct reader *reader, const struct json_node *at, uint16_t port,
+			   uint8_t proto, struct pod_object *pod)
+{
+	struct json_node number = json_member(at, "hostPort");
+	struct json_node ip = json_member(at, "hostIP");
+	struct host_port host = { .port = port, .proto = proto };
+	const char *text = read_string(reader, &ip);
+
+	host.host_port = read_optional_port(reader, &number);
+	if (text && *text && read_addr(reader, &ip, &host.host_ip) &&
+	    (strcmp(text, "0.0.0.0") == 0 || strcmp(text, "::") == 0))
+		host.host_ip = (struct addr){ 0 };
+	if (!host.host_port || pod->host_network)
+		return;
+	if (pod->host_port_count == HOST_PORTS_MAX) {
+		reader_error(reader, at, "more than %d host ports", HOST_PORTS_MAX);
+		return;
+	}
+	pod->host_ports =
+		xreallocarray(pod->host_ports, pod->host_port_count + 1, sizeof(*pod->host_ports));
+	pod->host_ports[pod->host_port_count++] = host;
+}
+
 static void read_container_port(struct reader *reader, const struct json_node *at,
 				struct pod_object *pod)
 {
@@ -221,6 +244,7 @@ static void read_container_port(struct reader *reader, const struct json_node *a
 	port.port = read_port(reader, &number);
 	port.proto = read_proto(reader, &proto);
 	read_required(reader, &number);
+	read_host_port(reader, at, port.port, port.proto, pod);
 	if (!text || !*text)
 		return;
 	wanted = name_check_port(text);

@@ -66,14 +66,6 @@ static void read_cluster_ips(struct reader *reader, const struct json_node *spec
 	}
 }
 
-/* 0, which is what an unset port looks like, is none. */
-static uint16_t read_optional_port(struct reader *reader, const struct json_node *at)
-{
-	if (cJSON_IsNumber(at->value) && at->value->valuedouble == 0)
-		return 0;
-	return read_port(reader, at);
-}
-
 static void read_service_port(struct reader *reader, const struct json_node *at,
 			      struct service_object *service)
 {

@@ -147,6 +147,13 @@ uint16_t read_port(struct reader *reader, const struct json_node *at)
 	return 0;
 }
 
+uint16_t read_optional_port(struct reader *reader, const struct json_node *at)
+{
+	if (cJSON_IsNumber(at->value) && at->value->valuedouble == 0)
+		return 0;
+	return read_port(reader, at);
+}
+
 uint8_t read_proto(struct reader *reader, const struct json_node *at)
 {
 	static const struct {

@@ -41,6 +41,8 @@ void reader_text_error(struct object_reader *reader, const struct text_error *er
 
 /* 1..65535, or 0 if absent or wrong. */
 uint16_t read_port(struct reader *reader, const struct json_node *at);
+/* 0, which is what an unset port looks like, is none. */
+uint16_t read_optional_port(struct reader *reader, const struct json_node *at);
 /* "TCP", "UDP" or "SCTP"; absent: TCP. */
 uint8_t read_proto(struct reader *reader, const struct json_node *at);
 /* False if absent, empty or wrong. */

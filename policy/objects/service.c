@@ -497,6 +497,9 @@ void service_frontends_done(struct service_frontends *frontends)
 {
 	for (size_t i = 0; i < frontends->pool_count; i++)
 		free(frontends->pools[i].backends);
+	for (size_t i = 0; i < frontends->own_port_count; i++)
+		free(frontends->own_ports[i].name);
+	free(frontends->own_ports);
 	free(frontends->pools);
 	free(frontends->items);
 	*frontends = (struct service_frontends){ 0 };

@@ -81,6 +81,8 @@ struct service_frontends {
 	size_t count;
 	struct service_pool *pools;
 	size_t pool_count;
+	struct service_port *own_ports; /* that no Service has: host_port_frontends() */
+	size_t own_port_count;
 };
 
 /*

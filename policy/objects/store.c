@@ -63,6 +63,7 @@ static void endpoint_done(struct store_endpoint *endpoint)
 		free(endpoint->labels.items[i].value);
 	}
 	free(endpoint->labels.items);
+	free(endpoint->host_ports);
 	*endpoint = (struct store_endpoint){ 0 };
 }
 
@@ -553,6 +554,9 @@ static struct store_endpoint endpoint_copy(const struct store_endpoint *from)
 		copy.labels.items[i].value = xstrdup(from->labels.items[i].value);
 	}
 	labels_sort(&copy.labels);
+	copy.host_ports = xcalloc(from->host_port_count, sizeof(*copy.host_ports));
+	for (size_t i = 0; i < from->host_port_count; i++)
+		copy.host_ports[i] = from->host_ports[i];
 	return copy;
 }
 

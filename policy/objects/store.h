@@ -75,6 +75,8 @@ struct store_endpoint {
 	struct labels labels;
 	struct addr addresses[2];
 	size_t address_count;
+	struct host_port *host_ports; /* that the runtime asked for */
+	size_t host_port_count;
 };
 
 /* Adds or replaces the endpoint of a slot; copies it. */

@@ -61,7 +61,7 @@ class Cluster:
     def prepare(self, node):
         """What a node has before any pod network: the usual plugins, images."""
         self.run(node, "mkdir", "-p", "/run/cni/bin", "/run/tendril-config")
-        for name in ("portmap", "loopback"):
+        for name in ("loopback",):
             self.run(node, "cp", f"/usr/lib/cni/{name}", "/run/cni/bin")
         self.run(node, *CTR, "image", "import", self.image)
         self.write(node, "/run/tendril-config/agent.json", json.dumps({

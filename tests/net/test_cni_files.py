@@ -48,8 +48,7 @@ def test_they_are_there_when_the_agent_is_ready_and_stay_when_it_stops(folders):
         assert names(folders) == BOTH
 
 
-def test_the_conflist_is_the_packages_where_portmap_is_there(folders):
-    (folders / "bin/portmap").symlink_to("/usr/lib/cni/portmap")
+def test_the_conflist_is_the_packages(folders):
     with Node(*options(folders)):
         assert conflist(folders) == json.loads((ROOT / "deploy/10-tendril.conflist").read_text())
 

@@ -6,19 +6,14 @@
                                                 with routes to each other's pods
 """
 
-import struct
-
 import pytest
 
-from bpfmap import Map, address
 from lan import Outside, Prober, Wire, settled
 from tendril import Node, policy_object, service_object, slice_object, wait_for
 
 FAMILIES = pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
 NODE_PORT, TARGET = 30080, 8080
 CLIENT = ["192.0.2.9", "2001:db8::9"]
-NODE_PORT_KIND, HAS_ENDPOINTS = 1, 2
-PROTOCOLS = {"tcp": 6, "udp": 17}
 
 
 def make_node(number, *arguments):
@@ -33,7 +28,7 @@ class Lab:
         self.wire.plug(self.client, [f"{CLIENT[0]}/24", f"{CLIENT[1]}/64"])
         for number, node in enumerate((self.one, self.two), 1):
             if served:
-                self.node_ports(node)
+                self.publish(0, [], node)
             self.wire.plug(node.netns, [f"192.0.2.{number}/24", f"2001:db8::{number}/64"])
             # Whoever is reached by a node port need not be a neighbour.
             node.netns.ip("route", "add", "default", "via", CLIENT[0])
@@ -54,30 +49,19 @@ class Lab:
         self.client.delete()
         self.wire.netns.delete()
 
-    # ---- what the agent writes for services ----
-
-    @staticmethod
-    def node_ports(node):
-        state = Map(f"{node.bpffs}/maps/node_map")
-        value = state.get(bytes(4))
-        state.put(bytes(4), value[:16] + struct.pack("=HH", 30000, 32767) + value[20:])
-        state.close()
-
     def publish(self, family, backends, node=None, port=NODE_PORT):
         """The node's port leads to these (address, port)."""
-        node = node or self.one
-        number, service_id = (1 if node is self.one else 2), port * 2 + family
-        services = Map(f"{node.bpffs}/maps/service_map")
-        entries = Map(f"{node.bpffs}/maps/backend_map")
-        for i, (addr, target) in enumerate(backends):
-            entries.put(struct.pack("=II", service_id, i), address(addr) + struct.pack(">HH", target, 0))
-        value = struct.pack("=IIIIBBHI", service_id, len(backends), 0, 0, NODE_PORT_KIND,
-                            HAS_ENDPOINTS if backends else 0, 0, 0)
-        for proto in PROTOCOLS.values():
-            services.put(address(self.address(family, number)) + struct.pack(">HBB", port, proto, 0),
-                         value)
-        services.close()
-        entries.close()
+        name, kind = f"web-{port}-{family}", ("IPv4", "IPv6")[family]
+        cluster_ip = [f"10.96.{port >> 8}.{port & 255}", f"fd00:96::{port:x}"][family]
+        ports = [{"name": proto, "port": 80, "protocol": proto, "nodePort": port}
+                 for proto in ("TCP", "UDP")]
+        slices = [slice_object(f"{name}-{i}", "default", name, kind,
+                               [{"name": p["name"], "port": backends[i][1], "protocol": p["name"]}
+                                for p in ports] if i < len(backends) else [],
+                               [backends[i][0]] if i < len(backends) else [])
+                  for i in range(2)]  # what was there before is replaced
+        (node or self.one).put(service_object(name, "default", [cluster_ip], ports,
+                                              type="NodePort"), *slices)
 
     @staticmethod
     def address(family, number=1):
@@ -265,5 +249,24 @@ def test_uplinks_follow_devices_and_addresses():
         lab.one.agent_args.append("--device=up9")
         lab.one.start()
         wait_for(lambda: not list((lab.one.bpffs / "links").glob("uplink-*")), "no link of an uplink")
+    finally:
+        lab.close()
+
+
+def test_a_load_balancers_address_alone_is_served_outside():
+    """allocateLoadBalancerNodePorts: false"""
+    lab = Lab(served=False)
+    try:
+        pod = lab.one.pod("local")
+        pod.serve(tcp=[TARGET])
+        vip = "203.0.113.80"
+        ports = [{"name": "web", "port": 80, "protocol": "TCP"}]
+        service = service_object("web", "default", ["10.96.0.10"], ports, type="LoadBalancer")
+        lab.one.put(dict(service, status={"loadBalancer": {"ingress": [{"ip": vip}]}}),
+                    slice_object("web-x", "default", "web", "IPv4",
+                                 [{"name": "web", "port": TARGET, "protocol": "TCP"}], [pod.v4]))
+        lab.client.ip("route", "add", vip, "via", "192.0.2.1")
+        wait_for(lambda: "services are served on up0" in lab.one.log(), "the uplink")
+        assert lab.client.call("connect", addr=vip, port=80)["name"] == "local"
     finally:
         lab.close()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """podman with Tendril as its CNI network: real containers of a real runtime.
 
-    node netns: tendrild, podman, portmap's rules      container "web"     container "client"
+    node netns: tendrild, podman                       container "web"     container "client"
       tendril0   tdlN ============================== eth0          tdlM == eth0
 
 Everything podman keeps is private to the test; images are made here.
@@ -135,11 +135,13 @@ def test_published_port_is_reached(podman):
     links = json.loads(podman.node.netns.ip("-j", "addr", "show", "tendril0").stdout)
     gateway = next(a["local"] for a in links[0]["addr_info"] if a["family"] == "inet")
     assert podman.fetch("client", gateway, 18080) == "web"
-    fetched = podman.node.netns.run("/bin/busybox", "timeout", "1", "wget", "-qO-",
-                                    f"http://{gateway}:18080/")
-    assert fetched.stdout.strip() == "web"
-    podman("rm", "-f", "-t", "0", "web")
+    for address in (gateway, "127.0.0.1"):
+        fetched = podman.node.netns.run("/bin/busybox", "timeout", "1", "wget", "-qO-",
+                                        f"http://{address}:18080/",
+                                        preexec_fn=podman.node.join_cgroup)
+        assert fetched.stdout.strip() == "web"
     assert "18080" not in podman.node.netns.run("iptables-save").stdout
+    podman("rm", "-f", "-t", "0", "web")
     assert podman.fetch("client", gateway, 18080) == ""
 
 

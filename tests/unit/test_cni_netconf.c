@@ -196,6 +196,8 @@ static const struct pod_case pod_cases[] = {
 	  "runtimeConfig.dns: a list, where an object is needed" },
 	{ ",\"runtimeConfig\":{\"dns\":{\"servers\":[7]}}", CNI_INVALID_CONFIG,
 	  "runtimeConfig.dns.servers[0]: a number, where a string is needed" },
+	{ ",\"runtimeConfig\":{\"portMappings\":{}}", CNI_INVALID_CONFIG,
+	  "runtimeConfig.portMappings: an object, where a list is needed" },
 	{ ",\"dns\":{\"domain\":[]}", CNI_INVALID_CONFIG,
 	  "dns.domain: a list, where a string is needed" },
 };

@@ -49,7 +49,10 @@ static void test_everything_that_can_be_asked_for(void **state)
 	auto_(endpoint) struct endpoint *endpoint = requested(
 		"{" BASE ",\"pod\":{\"namespace\":\"shop\",\"name\":\"cart\",\"uid\":\"u-1\"},"
 		"\"labels\":{\"z\":\"1\",\"app\":\"cart\"},\"mtu\":9000,"
-		"\"mac\":\"02:00:00:00:00:07\",\"ips\":[\"10.1.2.3\",\"fd00::7/64\"]}",
+		"\"mac\":\"02:00:00:00:00:07\",\"ips\":[\"10.1.2.3\",\"fd00::7/64\"],"
+		"\"portMappings\":[{\"hostPort\":8080,\"containerPort\":80,\"protocol\":\"udp\","
+		"\"hostIP\":\"192.0.2.1\"},{\"hostPort\":0,\"containerPort\":81},"
+		"{\"hostPort\":8081,\"containerPort\":81,\"hostIP\":\"0.0.0.0\"}]}",
 		&request);
 
 	(void)state;
@@ -62,6 +65,13 @@ static void test_everything_that_can_be_asked_for(void **state)
 	assert_true(request.has_mac);
 	assert_int_equal(endpoint->mac[5], 7);
 	assert_int_equal(request.ip_count, 2);
+	assert_int_equal(endpoint->host_port_count, 2); /* 0 is only exposed */
+	assert_int_equal(endpoint->host_ports[0].proto, IPPROTO_UDP);
+	assert_int_equal(endpoint->host_ports[0].port, 80);
+	assert_false(addr_is_zero(&endpoint->host_ports[0].host_ip));
+	assert_int_equal(endpoint->host_ports[1].host_port, 8081);
+	assert_int_equal(endpoint->host_ports[1].proto, IPPROTO_TCP);
+	assert_true(addr_is_zero(&endpoint->host_ports[1].host_ip));
 }
 
 static void test_delegated_addresses(void **state)
@@ -108,6 +118,12 @@ static void test_refused_requests_name_the_field(void **state)
 		  "labels.a: a number, where a string is needed" },
 		{ "{" BASE ",\"labels\":{\"a\":\"1\",\"a\":\"2\"}}", "\"a\" is given twice" },
 		{ "{" BASE ",\"mtu\":67}", "mtu: less than 68" },
+		{ "{" BASE ",\"portMappings\":{}}", "portMappings: an object, where a list" },
+		{ "{" BASE ",\"portMappings\":[{\"hostPort\":1,\"containerPort\":0}]}",
+		  "portMappings[0].containerPort" },
+		{ "{" BASE ",\"portMappings\":[{\"hostPort\":1,\"containerPort\":1,"
+		  "\"protocol\":\"icmp\"}]}",
+		  "portMappings[0].protocol: \"icmp\" is not" },
 		{ "{" BASE ",\"mtu\":65536}", "mtu: 65536 is not between" },
 		{ "{" BASE ",\"mac\":\"01:00:00:00:00:00\"}", "mac: \"01:00" },
 		{ "{" BASE ",\"ips\":[\"10.0.0.1\",\"10.0.0.2\"]}", "ips: an interface has" },
@@ -150,7 +166,8 @@ static struct endpoint *sample(void)
 		"{" BASE ",\"pod\":{\"namespace\":\"shop\",\"name\":\"cart\",\"uid\":\"u\"},"
 		"\"labels\":{\"app\":\"cart\"},\"mtu\":1500,\"mac\":\"02:00:00:00:00:07\","
 		"\"ipam\":{\"ips\":[{\"address\":\"10.88.0.5/16\",\"gateway\":\"10.88.0.1\"}],"
-		"\"routes\":[{\"dst\":\"192.0.2.0/24\"}]}}",
+		"\"routes\":[{\"dst\":\"192.0.2.0/24\"}]},"
+		"\"portMappings\":[{\"hostPort\":8080,\"containerPort\":80,\"hostIP\":\"::1\"}]}",
 		&request);
 
 	endpoint_set_slot(endpoint, 7);

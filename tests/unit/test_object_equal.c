@@ -21,7 +21,7 @@ static const char pod_text[] =
 	"labels: {app: cart, tier: web}, annotations: {tendril.io/accelerate: 'true', "
 	"tendril.io/policy-audit: 'true'}}, "
 	"spec: {nodeName: n1, hostNetwork: false, containers: [{name: c, ports: "
-	"[{name: http, containerPort: 80, protocol: TCP}]}]}, "
+	"[{name: http, containerPort: 80, protocol: TCP, hostPort: 8080, hostIP: 192.0.2.1}]}]}, "
 	"status: {phase: Running, podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]}}";
 static const char service_text[] =
 	"{apiVersion: v1, kind: Service, metadata: {name: s, namespace: shop, labels: {}}, "
@@ -77,6 +77,8 @@ static const struct {
 	{ pod_text, "accelerate: 'true'", "accelerate: 'false'" },
 	{ pod_text, "policy-audit: 'true'", "policy-audit: 'false'" },
 	{ pod_text, "nodeName: n1", "nodeName: n2" },
+	{ pod_text, "hostPort: 8080", "hostPort: 8081" },
+	{ pod_text, "hostIP: 192.0.2.1", "hostIP: 0.0.0.0" },
 	{ pod_text, "hostNetwork: false", "hostNetwork: true" },
 	{ pod_text, "name: http", "name: web" },
 	{ pod_text, "containerPort: 80", "containerPort: 81" },

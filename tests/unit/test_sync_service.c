@@ -13,6 +13,7 @@
 
 #include "agent/sync/sync_internal.h"
 #include "lib/auto.h"
+#include "policy/objects/host_port.h"
 #include "unit/fake_maps.h"
 
 #include <cmocka.h>
@@ -75,7 +76,9 @@ struct service_frontends service_frontends(const struct store *store, const stru
 
 	(void)store;
 	(void)node;
-	return (struct service_frontends){ &scripted->frontend, 1, &scripted->pool, 1 };
+	return (struct service_frontends){
+		.items = &scripted->frontend, .count = 1, .pools = &scripted->pool, .pool_count = 1
+	};
 }
 
 void service_node_init(struct service_node *node, const struct store *store,
@@ -109,6 +112,28 @@ size_t store_selecting_services(const struct store *store, const struct object *
 	(void)store;
 	*ret_first = NULL;
 	return 0;
+}
+
+size_t store_endpoints(const struct store *store, const struct store_endpoint **ret_first)
+{
+	(void)store;
+	*ret_first = NULL;
+	return 0;
+}
+
+const struct store_endpoint *store_endpoint_find(const struct store *store, uint16_t slot)
+{
+	(void)store;
+	(void)slot;
+	return NULL;
+}
+
+struct service_frontends host_port_frontends(const struct store *store,
+					     const struct store_endpoint *endpoint)
+{
+	(void)store;
+	(void)endpoint;
+	return (struct service_frontends){ 0 };
 }
 
 uint64_t store_pod_changes(const struct store *store)
