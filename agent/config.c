@@ -87,6 +87,9 @@ static const struct setting settings[] = {
 	  "node ports are at the node's addresses in this range, repeatable (all)" },
 	BOOL_SETTING("external-ips", "externalIPs", external_ips,
 		     "serve externalIPs of Services: who writes one takes any address (false)"),
+	BOOL_SETTING("maglev", "maglev", maglev,
+		     "choose endpoints for clients outside by Maglev where a Service does not say "
+		     "(false)"),
 	BOOL_SETTING("masquerade", "masquerade", masquerade,
 		     "pods reach what is outside the cluster under the node's address (false)"),
 	{ "non-masquerade-cidr", "nonMasqueradeCIDRs", SETTING_PREFIXES,

@@ -31,6 +31,7 @@ struct config {
 	size_t pod_cidr_count;
 	struct prefix_set node_port_addresses; /* none: all */
 	bool external_ips;
+	bool maglev;
 	bool masquerade;                        /* packets of pods that leave the cluster */
 	struct prefix_set non_masquerade_cidrs; /* beside pod CIDRs and nodes */
 	bool pod_cidrs_of_node;                 /* none was given: use those of the Node object */

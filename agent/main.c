@@ -367,6 +367,7 @@ static int policy_start(struct daemon *daemon, struct errmsg *err)
 	const struct service_settings services = {
 		.node_port_addresses = daemon->config.node_port_addresses,
 		.external_ips = daemon->config.external_ips,
+		.maglev = daemon->config.maglev,
 	};
 	struct agent *agent = &daemon->agent;
 	int ret;

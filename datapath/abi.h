@@ -353,10 +353,13 @@ struct service {
 	/* The indices after these: endpoints that keep their flows and get no new ones, because
 	 * they terminate or hints exclude them. */
 	__u16 keeping;
-	__u32 table_size; /* reserved for Maglev: 0 */
+	/* Maglev: clients outside get the backend at a place between BACKEND_TABLE and this many
+	 * further, by a hash of their flow.  0: any of backends, at random. */
+	__u32 table_size;
 };
 ABI_SIZE(struct service, 24);
 
+#define BACKEND_TABLE 0x40000000U /* first index of the Maglev table */
 #define BACKEND_LOCAL 0x80000000U /* first index of the endpoints of this node */
 
 struct backend_key {

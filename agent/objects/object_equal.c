@@ -99,7 +99,7 @@ static bool service_port_equal(const void *left, const void *right)
 
 static bool service_equal(const struct service_object *a, const struct service_object *b)
 {
-	return a->type == b->type &&
+	return a->type == b->type && a->algorithm == b->algorithm &&
 	       ARRAYS_EQUAL(a, b, cluster_ips, cluster_ip_count, address_item_equal) &&
 	       ARRAYS_EQUAL(a, b, balancer_ips, balancer_ip_count, address_item_equal) &&
 	       ARRAYS_EQUAL(a, b, external_ips, external_ip_count, address_item_equal) &&

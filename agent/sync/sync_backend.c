@@ -11,6 +11,7 @@
 
 #include "agent/sync/sync_internal.h"
 #include "lib/auto.h"
+#include "policy/objects/maglev.h"
 
 /* ---- placing --------------------------------------------------------------------------------- */
 
@@ -73,6 +74,22 @@ static int backends_place(struct sync *sync, uint32_t id, uint32_t first,
 	return 0;
 }
 
+/* wanted: those of USE_CLUSTER. */
+static int table_place(struct sync *sync, uint32_t id, const struct backend *wanted, uint32_t count,
+		       uint32_t size)
+{
+	auto_free uint32_t *table = calloc(size, sizeof(*table));
+	struct backend_key key = { .service_id = id, .index = BACKEND_TABLE };
+	int ret = 0;
+
+	if (!table)
+		return -ENOMEM;
+	maglev_fill(wanted, count, table, size);
+	for (uint32_t i = 0; i < size && !ret; i++, key.index++)
+		ret = map_cache_set(&sync->backends, &key, &wanted[table[i]]);
+	return ret;
+}
+
 int sync_pool_place(struct sync *sync, uint32_t id, const struct service_pool *pool)
 {
 	/* Those that keep their flows first: until that is done, they are at their old place. */
@@ -100,6 +117,8 @@ int sync_pool_place(struct sync *sync, uint32_t id, const struct service_pool *p
 		if (!placed)
 			return -ENOMEM;
 		ret = backends_place(sync, id, ranges[i].first, wanted, count, placed);
+		if (!ret && ranges[i].use == USE_CLUSTER && pool->table_size)
+			ret = table_place(sync, id, wanted, count, pool->table_size);
 	}
 	return ret;
 }
@@ -124,6 +143,9 @@ struct pool_counts sync_pool_present(const struct sync *sync, uint32_t id,
 
 	if (present.cluster == wanted->cluster)
 		present.keeping = range_present(sync, id, wanted->cluster, wanted->keeping);
+	/* A table with gaps is none. */
+	if (range_present(sync, id, BACKEND_TABLE, wanted->table) == wanted->table)
+		present.table = wanted->table;
 	return present;
 }
 
@@ -154,6 +176,9 @@ int sync_pool_retire(struct sync *sync, uint32_t id, const struct pool_counts *b
 	int ret = range_retire(sync, id, after->cluster + after->keeping,
 			       before->cluster + before->keeping);
 
+	if (!ret)
+		ret = range_retire(sync, id, BACKEND_TABLE + after->table,
+				   BACKEND_TABLE + before->table);
 	return ret ? ret
 		   : range_retire(sync, id, BACKEND_LOCAL + after->local,
 				  BACKEND_LOCAL + before->local);
@@ -168,6 +193,8 @@ static bool backend_is_promised(const struct sync *sync, const struct backend_ke
 		return false;
 	if (key->index >= BACKEND_LOCAL)
 		return key->index - BACKEND_LOCAL < state->counts.local;
+	if (key->index >= BACKEND_TABLE)
+		return key->index - BACKEND_TABLE < state->counts.table;
 	return key->index < state->counts.cluster + state->counts.keeping;
 }
 

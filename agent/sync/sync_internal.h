@@ -18,6 +18,7 @@ struct pool_counts {
 	uint32_t cluster;
 	uint32_t keeping;
 	uint32_t local;
+	uint32_t table; /* places of the Maglev table */
 };
 
 /* The endpoints of one port of a service in one family, as they are in the maps; by service_map id.

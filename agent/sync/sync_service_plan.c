@@ -254,7 +254,7 @@ static int pool_plan(struct service_run *run, const struct plan_source *source,
 		.owner = source->owner,
 		.port = port_make(pool),
 		.wanted = { (uint32_t)pool->cluster_count, (uint32_t)pool->keep_count,
-			    (uint32_t)pool->local_count },
+			    (uint32_t)pool->local_count, pool->table_size },
 		.unused = unused_make(pool),
 		.frontend_count = run->frontend_count - first,
 	};

@@ -24,6 +24,7 @@ struct pool_counts counts_max(const struct pool_counts *a, const struct service 
 		.cluster = a->cluster > b->backends ? a->cluster : b->backends,
 		.keeping = a->keeping > b->keeping ? a->keeping : b->keeping,
 		.local = a->local > b->local_backends ? a->local : b->local_backends,
+		.table = a->table > b->table_size ? a->table : b->table_size,
 	};
 }
 
@@ -94,6 +95,7 @@ static int services_write(struct service_run *run)
 				.kind = frontend->kind,
 				.flags = frontend->flags,
 				.keeping = (uint16_t)present.keeping,
+				.table_size = frontend->kind == CLUSTER_IP ? 0 : present.table,
 			};
 
 			ret = map_cache_set(&sync->services, &frontend->key, &service);
@@ -138,8 +140,9 @@ static int pool_confirm(struct service_run *run, const struct pool_plan *pool, s
 	struct pool_counts before = none, now = none;
 	struct pool_state *state = table_put(&sync->pools, &pool->id);
 	struct service_shortage lacks = {
-		.backends = pool->wanted.cluster + pool->wanted.keeping + pool->wanted.local -
-			    present.cluster - present.keeping - present.local,
+		.backends = pool->wanted.cluster + pool->wanted.keeping + pool->wanted.local +
+			    pool->wanted.table - present.cluster - present.keeping - present.local -
+			    present.table,
 	};
 	int ret = 0;
 

@@ -450,6 +450,20 @@ static __always_inline int nat_choose_source(const struct packet *pkt, bool loca
 	return DROP_NONE;
 }
 
+/* Which place of a Maglev table a client has: the same on every node, whichever address of a node
+ * it asks. */
+static __always_inline __u32 flow_hash(const struct flow *flow)
+{
+	__u64 hash = flow->saddr.w[3] | (__u64)flow->saddr.w[2] << 32;
+
+	hash ^= (flow->saddr.w[1] | (__u64)flow->saddr.w[0] << 32) * 0x9e3779b97f4a7c15ULL;
+	hash ^= ((__u64)flow->sport << 32 | (__u64)flow->dport << 16 | flow->proto) *
+		0xc2b2ae3d27d4eb4fULL;
+	hash = (hash ^ hash >> 33) * 0xff51afd7ed558ccdULL;
+	hash = (hash ^ hash >> 33) * 0xc4ceb9fe1a85ec53ULL;
+	return (__u32)(hash >> 32);
+}
+
 /* Chooses a backend for the packet's flow, and makes the entries of both directions. */
 __weak int nat_open(const struct packet *pkt)
 {
@@ -464,8 +478,9 @@ __weak int nat_open(const struct packet *pkt)
 		return DROP_NO_SERVICE;
 	if (!service_admits(&service, &pkt->flow.saddr))
 		return DROP_SOURCE_RANGE;
-	reason = service_choose(&service, pkt->from_uplink ? CLIENT_OUTSIDE : CLIENT_INSIDE,
-				&pkt->flow.saddr, bpf_get_prandom_u32(), &choice);
+	reason = service_choose(
+		&service, pkt->from_uplink ? CLIENT_OUTSIDE : CLIENT_INSIDE, &pkt->flow.saddr,
+		service.table_size ? flow_hash(&pkt->flow) : bpf_get_prandom_u32(), &choice);
 	if (reason)
 		return reason;
 	work->from = pkt->flow;

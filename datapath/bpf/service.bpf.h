@@ -236,7 +236,8 @@ static __always_inline bool service_take(const struct service *service, __u32 fi
 	return service_backend(service->id, first, &ret->backend);
 }
 
-/* Chooses a backend for a new connection.  dice: a random number that makes the choice.  Returns a
+/* Chooses a backend for a new connection.  dice: a random number that makes the choice, or,
+ * where the service has a Maglev table, a hash of the flow.  Returns a
  * drop reason.  Not inline, because packets try it again. */
 static __noinline int service_choose(const struct service *service, enum service_client where,
 				     const struct addr *client, __u32 dice,
@@ -249,6 +250,10 @@ static __noinline int service_choose(const struct service *service, enum service
 							      : DROP_NO_BACKEND;
 	if (service->affinity_s && affinity_find(service, client, first, count, ret))
 		return DROP_NONE;
+	if (where == CLIENT_OUTSIDE && service->table_size && first != BACKEND_LOCAL) {
+		first = BACKEND_TABLE;
+		count = service->table_size;
+	}
 	if (!service_take(service, first, dice % count, ret))
 		return DROP_NO_BACKEND;
 	if (service->affinity_s)

@@ -119,8 +119,11 @@ enum service_gap { SERVICE_GAPS(X) };
 
 enum service_type { TYPE_CLUSTER_IP, TYPE_NODE_PORT, TYPE_LOAD_BALANCER, TYPE_EXTERNAL_NAME };
 
+enum lb_algorithm { LB_DEFAULT, LB_RANDOM, LB_MAGLEV };
+
 struct service_object {
 	enum service_type type;
+	enum lb_algorithm algorithm; /* by annotation */
 	struct addr cluster_ips[2];
 	size_t cluster_ip_count;   /* 0: headless, ExternalName, or none assigned */
 	struct addr *balancer_ips; /* status.loadBalancer, ipMode VIP */

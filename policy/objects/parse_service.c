@@ -281,6 +281,27 @@ bool read_foreign(struct reader *reader, const struct json_node *labels)
 	       (read_string(reader, &proxy) || read_string(reader, &headless));
 }
 
+/* Cilium's annotation is understood, too.  Another value is no reason to refuse a Service. */
+static enum lb_algorithm read_algorithm(struct reader *reader, const struct json_node *metadata)
+{
+	static const char *const keys[] = { "tendril.io/lb-algorithm",
+					    "service.cilium.io/lb-algorithm" };
+	struct json_node annotations = json_member(metadata, "annotations");
+
+	if (!read_is_object(reader, &annotations))
+		return LB_DEFAULT;
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+		struct json_node node = json_member(&annotations, keys[i]);
+		const char *text = read_string(reader, &node);
+
+		if (text && strcmp(text, "maglev") == 0)
+			return LB_MAGLEV;
+		if (text && strcmp(text, "random") == 0)
+			return LB_RANDOM;
+	}
+	return LB_DEFAULT;
+}
+
 void read_service(struct reader *reader, const struct json_node *root, struct object *object)
 {
 	struct service_object *service = &object->service;
@@ -293,6 +314,7 @@ void read_service(struct reader *reader, const struct json_node *root, struct ob
 	size_t index = 0;
 
 	service->foreign = read_foreign(reader, &labels);
+	service->algorithm = read_algorithm(reader, &metadata);
 	if (!read_is_object(reader, &spec))
 		return;
 	read_labels(reader, &selector, &service->selector);

@@ -7,6 +7,7 @@
 #include "lib/alloc.h"
 #include "lib/arena.h"
 #include "lib/auto.h"
+#include "policy/objects/maglev.h"
 #include "policy/objects/ports.h"
 
 /* ---- the node ---- */
@@ -47,7 +48,8 @@ void service_node_init(struct service_node *node, const struct store *store,
 	const struct object *object = node_find(store, addresses, count);
 	const char *zone;
 
-	*node = (struct service_node){ .external_ips = settings->external_ips };
+	*node = (struct service_node){ .external_ips = settings->external_ips,
+				       .maglev = settings->maglev };
 	node->addresses = xcalloc(count + ARRAY_SIZE(loopback), sizeof(*node->addresses));
 	for (size_t i = 0; i < count; i++)
 		node_address_add(node, settings, &addresses[i]);
@@ -80,7 +82,8 @@ static bool text_equal(const char *a, const char *b)
 bool service_node_equal(const struct service_node *a, const struct service_node *b)
 {
 	return text_equal(a->name, b->name) && text_equal(a->zone, b->zone) &&
-	       a->external_ips == b->external_ips && a->address_count == b->address_count &&
+	       a->external_ips == b->external_ips && a->maglev == b->maglev &&
+	       a->address_count == b->address_count &&
 	       (!a->address_count ||
 		memcmp(a->addresses, b->addresses, a->address_count * sizeof(*a->addresses)) == 0);
 }
@@ -388,11 +391,23 @@ static size_t backends_use(struct service_pool *pool, const struct service_node 
 	return count;
 }
 
+/* Whether the service has a Maglev table: it is for clients outside. */
+static bool table_is_wanted(const struct service_object *service, const struct service_node *node)
+{
+	bool outside = service->type == TYPE_NODE_PORT || service->type == TYPE_LOAD_BALANCER ||
+		       service->external_ip_count;
+
+	return outside && (service->algorithm == LB_MAGLEV ||
+			   (service->algorithm == LB_DEFAULT && node && node->maglev));
+}
+
 static void pool_decide(struct service_pool *pool, const struct service_object *service,
 			const struct service_node *node)
 {
 	pool->hints = hints_find(pool, node);
 	pool->cluster_count = backends_use(pool, node, USE_CLUSTER, pool->hints);
+	if (table_is_wanted(service, node))
+		pool->table_size = maglev_size(pool->cluster_count);
 	if (service->internal_local || service->external_local)
 		pool->local_count = backends_use(pool, node, USE_LOCAL, HINTS_NONE);
 	for (size_t i = 0; i < pool->backend_count; i++) {

@@ -15,6 +15,7 @@ struct service_settings {
 	struct prefix_set node_port_addresses;
 	/* Serve spec.externalIPs.  A user who may write Services can then take any address. */
 	bool external_ips;
+	bool maglev; /* for Services that do not say how backends are chosen */
 };
 
 /* What services need to know of a node. */
@@ -24,6 +25,7 @@ struct service_node {
 	struct addr *addresses; /* with node ports, loopback among them */
 	size_t address_count;
 	bool external_ips;
+	bool maglev;
 };
 
 /* Fills in the store's own node. */
@@ -65,6 +67,7 @@ struct service_pool {
 	size_t cluster_count; /* how many of them are USE_CLUSTER, and so on */
 	size_t local_count;
 	size_t keep_count;
+	uint32_t table_size; /* of the Maglev table for clients outside; 0: none */
 };
 
 /* An address that leads to a pool. */

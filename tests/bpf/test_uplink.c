@@ -367,6 +367,57 @@ static void test_a_pod_may_use_its_nodes_ports(void **state)
 		   TCP(POD_A, NODE, 8080, got.sport, SYN | ACK));
 }
 
+/* ---- Maglev --------------------------------------------------------------------------------- */
+
+/* Every second place is POD_C's, the others are POD_B's. */
+static void table_set(uint32_t size)
+{
+	for (uint32_t i = 0; i < size; i++) {
+		struct backend_key key = { .service_id = SERVICE_ID, .index = BACKEND_TABLE + i };
+		struct backend backend = { .addr = at(i % 2 ? POD_C : POD_B), .port = htons(8080) };
+
+		assert_int_equal(backend_map_set(lab.datapath, &key, &backend), 0);
+	}
+}
+
+/* Which backend a new connection from this port gets: 'B' or 'C'. */
+static char backend_of(enum host from, uint16_t sport, enum host to)
+{
+	struct segment syn = { TCP(from, to, sport, PORT, SYN) };
+	struct outcome outcome = from == OUTSIDE ? arrives(&syn) : lab_send(&syn);
+	struct segment got = frame_read(&outcome.frame);
+	struct addr b = at(POD_B), c = at(POD_C);
+
+	assert_int_equal(outcome.reason, DROP_NONE);
+	assert_true(addr_equal(&got.to, &b) || addr_equal(&got.to, &c));
+	return addr_equal(&got.to, &b) ? 'B' : 'C';
+}
+
+static void test_a_maglev_table_decides_for_clients_outside(void **state)
+{
+	const struct service service = { .kind = NODE_PORT, .table_size = 251 };
+	const struct target both[] = { { POD_B, 8080 }, { POD_C, 8080 } };
+	unsigned int c = 0, differs = 0;
+	char chosen[64];
+
+	(void)state;
+	frontend(NODE, PORT, service, both, 2);
+	table_set(251);
+	for (uint16_t i = 0; i < 64; i++)
+		c += (chosen[i] = backend_of(OUTSIDE, 41000 + i, NODE)) == 'C';
+	assert_true(c > 10 && c < 54);
+	/* Another node, which has forgotten all of it and has another address, chooses alike. */
+	uplink_reset(state);
+	frontend(SERVICE, PORT, service, both, 2);
+	table_set(251);
+	for (uint16_t i = 0; i < 64; i++)
+		assert_int_equal(backend_of(OUTSIDE, 41000 + i, SERVICE), chosen[i]);
+	/* Clients inside: at random. */
+	for (uint16_t i = 0; i < 64; i++)
+		differs += backend_of(POD_A, 41000 + i, SERVICE) != chosen[i];
+	assert_true(differs > 5);
+}
+
 /* ---- policy --------------------------------------------------------------------------------- */
 
 static void test_policy_sees_the_client_and_the_backend(void **state)
@@ -735,6 +786,7 @@ int main(void)
 				    test_without_an_address_for_it_no_other_node_is_asked),
 		BOTH_FAMILIES_AFTER(uplink_reset, test_a_pod_may_use_its_nodes_ports),
 		BOTH_FAMILIES_AFTER(uplink_reset, test_policy_sees_the_client_and_the_backend),
+		BOTH_FAMILIES_AFTER(uplink_reset, test_a_maglev_table_decides_for_clients_outside),
 		BOTH_FAMILIES_AFTER(uplink_reset, test_without_an_endpoint_the_client_is_refused),
 		BOTH_FAMILIES_AFTER(uplink_reset, test_local_policy_never_leaves_the_node),
 		BOTH_FAMILIES_AFTER(uplink_reset,

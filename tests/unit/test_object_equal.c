@@ -24,7 +24,8 @@ static const char pod_text[] =
 	"[{name: http, containerPort: 80, protocol: TCP, hostPort: 8080, hostIP: 192.0.2.1}]}]}, "
 	"status: {phase: Running, podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]}}";
 static const char service_text[] =
-	"{apiVersion: v1, kind: Service, metadata: {name: s, namespace: shop, labels: {}}, "
+	"{apiVersion: v1, kind: Service, metadata: {name: s, namespace: shop, labels: {}, "
+	"annotations: {tendril.io/lb-algorithm: maglev}}, "
 	"spec: {clusterIP: 10.96.0.1, clusterIPs: [10.96.0.1], publishNotReadyAddresses: false, "
 	"type: LoadBalancer, sessionAffinity: ClientIP, internalTrafficPolicy: Cluster, "
 	"externalTrafficPolicy: Local, healthCheckNodePort: 30999, externalIPs: [203.0.113.9], "
@@ -101,6 +102,7 @@ static const struct {
 	{ service_text, "internalTrafficPolicy: Cluster", "internalTrafficPolicy: Local" },
 	{ service_text, "externalTrafficPolicy: Local", "externalTrafficPolicy: Cluster" },
 	{ service_text, "healthCheckNodePort: 30999", "healthCheckNodePort: 30998" },
+	{ service_text, "lb-algorithm: maglev", "lb-algorithm: random" },
 	{ service_text, "203.0.113.9", "203.0.113.8" },
 	{ service_text, "198.51.100.0/24", "198.51.100.0/25" },
 	{ service_text, "nodePort: 30080", "nodePort: 30081" },

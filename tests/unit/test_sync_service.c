@@ -778,6 +778,34 @@ static void count_call(void *arg)
 	++*(unsigned int *)arg;
 }
 
+static void test_a_maglev_table_comes_and_goes(void **state)
+{
+	struct fixture *fixture = *state;
+	struct scripted_service *service = &fixture->store.services[0];
+	unsigned int writes;
+
+	SET(&fixture->store, 0, 1, 2, 3);
+	service->frontend.kind = NODE_PORT;
+	service->pool.table_size = 251;
+	sync_all(fixture);
+	assert_int_equal(service_at(fixture, 0)->table_size, 251);
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_BACKEND), 3 + 251);
+	/* One of three goes: a third of the places change, and few others. */
+	writes = fixture->maps.writes;
+	SET(&fixture->store, 0, 1, 2);
+	service->frontend.kind = NODE_PORT;
+	service->pool.table_size = 251;
+	sync_one(fixture, "s0");
+	trim(fixture);
+	assert_true(fixture->maps.writes - writes < 251 / 3 + 251 / 20);
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_BACKEND), 2 + 251);
+	service->pool.table_size = 0;
+	sync_one(fixture, "s0");
+	trim(fixture);
+	assert_int_equal(service_at(fixture, 0)->table_size, 0);
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_BACKEND), 2);
+}
+
 static void test_a_backend_is_gone_once_nobody_lists_it(void **state)
 {
 	struct fixture *fixture = *state;
@@ -860,6 +888,7 @@ int main(void)
 		CASE(test_local_and_leaving_endpoints_have_their_places),
 		CASE(test_source_ranges_come_and_go),
 		CASE(test_random_changes_never_leave_a_gap),
+		CASE(test_a_maglev_table_comes_and_goes),
 		CASE(test_a_backend_is_gone_once_nobody_lists_it),
 		CASE(test_a_backend_whose_address_is_a_pods_is_not_gone),
 		CASE(test_a_half_known_store_ends_nothing),
