@@ -22,7 +22,8 @@
 #include "lib/netlink_watch.h"
 #include "lib/route.h"
 
-#define SETTLE_MS 100 /* notifications come in groups */
+#define TUNNEL_RETRY_SECONDS 5
+#define SETTLE_MS            100 /* notifications come in groups */
 
 struct node_route {
 	struct route route;
@@ -43,7 +44,8 @@ struct nodes {
 	struct netlink netlink; /* requests */
 	struct netlink_watch *watch;
 	struct event *settle;
-	bool doubt; /* a notification of this turn matters */
+	struct event *retry; /* the tunnel */
+	bool doubt;          /* a notification of this turn matters */
 	struct routes routes;
 	struct cluster *cluster; /* NULL: no program asks who is inside */
 	uint32_t tunnel_ifindex; /* 0: there is no tunnel device */
@@ -346,9 +348,11 @@ static bool tunnel_is_up(struct nodes *nodes, unsigned int mtu)
 	return state.up && state.mtu == mtu;
 }
 
-/* The device and its programs.  What is missing is tried again with the next change of a link. */
+/* The device and its programs.  What fails is tried again with the next change of a link, or later:
+ * nobody tells that a port is free again. */
 static void tunnel_refresh(struct nodes *nodes)
 {
+	const struct timeval later = { .tv_sec = TUNNEL_RETRY_SECONDS };
 	const struct nodes_options *options = &nodes->options;
 	unsigned int mtu;
 	struct errmsg err = {};
@@ -367,6 +371,8 @@ static void tunnel_refresh(struct nodes *nodes)
 	if (ret && strcmp(nodes->tunnel_problem, err.text) != 0)
 		log_error("tunnel: %s", err.text);
 	snprintf(nodes->tunnel_problem, sizeof(nodes->tunnel_problem), "%s", ret ? err.text : "");
+	if (ret)
+		evtimer_add(nodes->retry, &later);
 }
 
 /* Leaves nothing of a tunnel that was configured before. */
@@ -541,7 +547,8 @@ static int watch_open(struct nodes *nodes, struct errmsg *err)
 						       .arg = nodes };
 
 	nodes->settle = evtimer_new(nodes->options.base, on_settle, nodes);
-	if (!nodes->settle)
+	nodes->retry = evtimer_new(nodes->options.base, on_settle, nodes);
+	if (!nodes->settle || !nodes->retry)
 		return fail(err, -ENOMEM, "follow routes");
 	return netlink_watch_new(&options, &nodes->watch, err);
 }
@@ -609,7 +616,10 @@ int nodes_new(const struct nodes_options *options, struct nodes **ret, struct er
 		return 0;
 	if (netlink_open(&nodes->netlink, -1, err) < 0)
 		return err->code;
-	return watch_open(nodes, err);
+	if (watch_open(nodes, err) < 0)
+		return err->code;
+	tunnel_refresh(nodes); /* with this process' programs, before the objects are known */
+	return 0;
 }
 
 void nodes_set_pod_cidrs(struct nodes *nodes, const struct prefix *cidrs, size_t count)
@@ -624,6 +634,8 @@ void nodes_free(struct nodes *nodes)
 		return;
 	if (nodes->settle)
 		event_free(nodes->settle);
+	if (nodes->retry)
+		event_free(nodes->retry);
 	netlink_watch_free(nodes->watch);
 	netlink_close(&nodes->netlink);
 	routes_done(&nodes->routes);

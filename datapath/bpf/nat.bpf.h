@@ -322,8 +322,8 @@ static __always_inline bool nat_is_taken(const struct nat_entry *entry,
 		lifetime = entry->flags & NAT_REPLIED ? CT_TCP_ESTABLISHED_NS : CT_TCP_OPENING_NS;
 	if (!(entry->flags & NAT_REQUEST) && flow_equal(&entry->flow, &back->flow))
 		return false;
-	if (nat_is_done(entry))
-		lifetime = nat_is_remembered(entry) ? CT_TCP_CLOSING_NS : 0;
+	if (nat_is_done(entry)) /* or a RST was forged */
+		lifetime = entry->flags & NAT_SOURCE_TAKEN ? CT_TCP_CLOSING_NS : 0;
 	return back->last_seen_ns - entry->last_seen_ns < lifetime;
 }
 

@@ -447,6 +447,19 @@ static void test_a_port_that_a_server_remembers_is_not_another_pods(void **state
 	open_and_close(POD_B, false);
 }
 
+/* Anybody outside may have sent it. */
+static void test_a_reset_does_not_give_the_port_to_another_pod(void **state)
+{
+	(void)state;
+	maps_node(lab.datapath)->snat_port_max = SNAT_MIN;
+	LEAVES_FROM(POD_A, NODE, TCP(POD_A, OUTSIDE, 40000, 443, SYN));
+	ARRIVES_AT(POD_A, TCP(OUTSIDE, NODE, 443, SNAT_MIN, SYN | ACK));
+	ARRIVES_AT(POD_A, TCP(OUTSIDE, NODE, 443, SNAT_MIN, RST));
+	STAYS(POD_B, NAT_FULL, TCP(POD_B, OUTSIDE, 40000, 443, SYN));
+	LEAVES_FROM(POD_A, NODE, TCP(POD_A, OUTSIDE, 40000, 443, ACK), .payload = 9);
+	ARRIVES_AT(POD_A, TCP(OUTSIDE, NODE, 443, SNAT_MIN, ACK), .payload = 9);
+}
+
 static void test_an_unanswered_connection_does_not_hold_its_port(void **state)
 {
 	const struct segment first = { TCP(POD_A, OUTSIDE, 40000, 443, SYN) };
@@ -499,6 +512,8 @@ int main(void)
 		BOTH_FAMILIES_AFTER(masquerade_reset, test_a_port_of_a_pod_has_the_same_port_again),
 		BOTH_FAMILIES_AFTER(masquerade_reset,
 				    test_a_port_that_a_server_remembers_is_not_another_pods),
+		BOTH_FAMILIES_AFTER(masquerade_reset,
+				    test_a_reset_does_not_give_the_port_to_another_pod),
 		BOTH_FAMILIES_AFTER(masquerade_reset,
 				    test_an_unanswered_connection_does_not_hold_its_port),
 	};

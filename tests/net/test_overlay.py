@@ -309,6 +309,21 @@ def test_firewalls_that_want_established_connections(two, family):
     reach(server, client, family)
 
 
+def test_a_port_that_is_in_use_is_named_and_tried_again(two):
+    first, (client, server) = two.all[0], two.pods
+    first.stop()
+    first.netns.ip("link", "del", "tendril_vxlan")
+    other = Prober(first.netns)
+    try:
+        other.call("serve", name="other", tcp=[], udp=[8472])
+        first.start()
+        assert "Address already in use" in problems(first)[0]
+    finally:
+        other.end()
+    wait_for(lambda: not problems(first), "the port", timeout=10)
+    reach(client, server, 0)
+
+
 @FAMILIES
 def test_a_device_that_is_set_down_comes_up_again(two, family):
     client, server = two.pods
