@@ -98,6 +98,9 @@ uint32_t rule_for_group(struct compiler *compiler, uint32_t number, const struct
 uint32_t rule_ports_for(struct compiler *compiler, const struct rule *rule,
 			const struct group *group);
 
+/* Whether it may select pods that are not known, and does not accept them. */
+bool rule_may_refuse_unknown(const struct compiler *compiler, const struct rule *rule);
+
 /* The ports that it may have on pods of which nothing is known: a name may be any port. */
 uint32_t rule_ports_in_doubt(struct compiler *compiler, const struct rule *rule);
 

@@ -115,25 +115,13 @@ static void add_peers(struct side *side, const struct rule *rule, size_t layer)
 	}
 }
 
-static bool has_selectors(const struct compiler *compiler, const struct rule *rule)
-{
-	for (size_t p = 0; p < rule->peer_count; p++) {
-		const struct policy_peer *written = compiler->peers[rule->peers[p]].written;
-
-		if (!written->is_block && !written->nodes)
-			return true;
-	}
-	return false;
-}
-
 /* Pods that are not known may be what the rule selects. */
 static void add_unknown(struct side *side, const struct rule *rule, size_t layer)
 {
 	const struct allocator *allocator = &side->compiler->allocator;
 	uint32_t identity;
 
-	if (allocator->unknown_group == NONE || rule->action == ACTION_ACCEPT ||
-	    !has_selectors(side->compiler, rule))
+	if (allocator->unknown_group == NONE || !rule_may_refuse_unknown(side->compiler, rule))
 		return;
 	identity = allocator->groups[allocator->unknown_group].first_identity;
 	for (; identity != NONE; identity = allocator->identities[identity].next_in_group) {

@@ -220,6 +220,17 @@ static void id_list_append(struct id_list *list, const uint32_t *items, size_t c
 		id_list_add(list, items[i]);
 }
 
+static void append_unknown(const struct allocator *allocator, const struct id_list *changed,
+			   struct id_list *identities)
+{
+	for (size_t i = 0; i < changed->count; i++) {
+		uint32_t group = allocator->identities[changed->items[i]].group;
+
+		if (group != NONE && group == allocator->unknown_group)
+			id_list_add(identities, changed->items[i]);
+	}
+}
+
 /* Appends the identities to which a rule gives something else than before. */
 static void rule_changes(const struct incremental *incremental, const struct rule *rule,
 			 struct id_list *identities)
@@ -230,6 +241,12 @@ static void rule_changes(const struct incremental *incremental, const struct rul
 	if (rule->any && rule->name_count > 0) {
 		id_list_append(identities, incremental->added.items, incremental->added.count);
 		id_list_append(identities, incremental->removed.items, incremental->removed.count);
+	}
+	if (rule_may_refuse_unknown(&incremental->compiler, rule)) { /* which no peer lists */
+		const struct allocator *allocator = &incremental->compiler.allocator;
+
+		append_unknown(allocator, &incremental->added, identities);
+		append_unknown(allocator, &incremental->removed, identities);
 	}
 	for (size_t i = 0; i < rule->peer_count; i++) {
 		size_t at = id_list_position(peers, rule->peers[i]);

@@ -294,6 +294,19 @@ uint32_t rule_ports_for(struct compiler *compiler, const struct rule *rule,
 	return ports_intern(compiler);
 }
 
+bool rule_may_refuse_unknown(const struct compiler *compiler, const struct rule *rule)
+{
+	if (rule->action == ACTION_ACCEPT)
+		return false;
+	for (size_t p = 0; p < rule->peer_count; p++) {
+		const struct policy_peer *written = compiler->peers[rule->peers[p]].written;
+
+		if (!written->is_block && !written->nodes)
+			return true;
+	}
+	return false;
+}
+
 uint32_t rule_ports_in_doubt(struct compiler *compiler, const struct rule *rule)
 {
 	ports_append(compiler, rule->ports);
