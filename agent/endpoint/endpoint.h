@@ -111,4 +111,9 @@ struct cJSON *endpoints_owner_json(const struct endpoints *endpoints, const stru
  */
 int endpoints_netns_fd(const struct endpoints *endpoints, uint16_t slot);
 
+/* Whether another plugin has wired a pod here: then pods have that plugin's addresses. */
+bool endpoints_any_chained(const struct endpoints *endpoints);
+/* Whether the address is for pods of this node. */
+bool endpoints_own_range(const struct endpoints *endpoints, const struct addr *addr);
+
 #endif

@@ -72,6 +72,23 @@ struct cJSON *endpoints_owner_json(const struct endpoints *endpoints, const stru
 	return endpoints_pod_json(endpoints, entry.slot, addr);
 }
 
+bool endpoints_any_chained(const struct endpoints *endpoints)
+{
+	for (size_t slot = 0; slot < endpoints->slot_count; slot++) {
+		if (endpoints->slots[slot] && endpoints->slots[slot]->chained)
+			return true;
+	}
+	return false;
+}
+
+bool endpoints_own_range(const struct endpoints *endpoints, const struct addr *addr)
+{
+	struct ipam_lease lease;
+
+	return ipam_range_of(endpoints->ipam, addr, &lease) == 0 &&
+	       !addr_equal(&lease.gateway, addr);
+}
+
 int endpoints_netns_fd(const struct endpoints *endpoints, uint16_t slot)
 {
 	static const struct timeval at_once = {};

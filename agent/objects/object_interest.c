@@ -290,6 +290,13 @@ bool kube_interest_is_known(const struct objects *objects)
 	return !*kube->node || interest_covers(&kube->known, &kube->wanted);
 }
 
+bool kube_knows_all_pods(const struct objects *objects)
+{
+	const struct object_kube *kube = &objects->kube;
+
+	return kube->listed && (!*kube->node || kube->known.all_pods);
+}
+
 void kube_interest_listed(struct objects *objects)
 {
 	objects->kube.listed = true;

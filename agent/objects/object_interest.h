@@ -21,6 +21,8 @@ void kube_interest_update(struct objects *objects);
 void kube_interest_known(struct objects *objects, int64_t number);
 /* Whether all pods that the policies of this node's pods refer to are known. */
 bool kube_interest_is_known(const struct objects *objects);
+/* Whether the client has handed over the pods of all nodes. */
+bool kube_knows_all_pods(const struct objects *objects);
 /* The client has said again that it has handed over everything. */
 void kube_interest_listed(struct objects *objects);
 void kube_interest_done(struct objects *objects);

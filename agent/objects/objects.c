@@ -46,6 +46,7 @@ int objects_sync(struct objects *objects, struct errmsg *err)
 	int ret = 0, services_ret;
 
 	kube_interest_update(objects);
+	sync_set_all_pods(objects->sync, kube_knows_all_pods(objects));
 	if (objects->touched.policies)
 		ret = sync_policies(objects->sync, err);
 	services_ret = services_sync(objects, ret ? NULL : err);

@@ -47,6 +47,7 @@ struct walk {
 	size_t asked_room;
 	size_t user_room;
 	unsigned int ended;
+	bool chained; /* another plugin chooses addresses of pods */
 };
 
 /* ---- what there is --------------------------------------------------------------------------- */
@@ -56,6 +57,9 @@ static void walk_add(struct walk *walk, const struct backend_user *asked, const 
 	array_room(&walk->asked, walk->count, &walk->asked_room, sizeof(*walk->asked));
 	array_room(&walk->users, walk->count, &walk->user_room, sizeof(*walk->users));
 	walk->asked[walk->count] = *asked;
+	walk->asked[walk->count].own_range =
+		!walk->chained &&
+		endpoints_own_range(walk->sockets->options.endpoints, &asked->backend.addr);
 	walk->users[walk->count++] = *user;
 }
 
@@ -238,7 +242,8 @@ static void walk_run(void *arg)
 {
 	struct sockets *sockets = arg;
 	struct datapath *datapath = sockets->options.datapath;
-	struct walk walk = { .sockets = sockets };
+	struct walk walk = { .sockets = sockets,
+			     .chained = endpoints_any_chained(sockets->options.endpoints) };
 	int ret = service_sockets_foreach(datapath, socket_note, &walk);
 
 	if (!ret)

@@ -91,6 +91,12 @@ void sync_set_missing(struct sync *sync, const char *missing)
 	snprintf(sync->missing, sizeof(sync->missing), "%s", missing ? missing : "");
 }
 
+void sync_set_all_pods(struct sync *sync, bool all_pods)
+{
+	sync->losses += all_pods && !sync->all_pods; /* what was in doubt may be gone */
+	sync->all_pods = all_pods;
+}
+
 const char *sync_missing(const struct sync *sync)
 {
 	return sync->deletes_allowed ? NULL : sync->missing;

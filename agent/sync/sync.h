@@ -71,10 +71,16 @@ struct backend_user {
 	struct service_key service; /* what it asked for */
 	struct backend backend;     /* what it got */
 	uint64_t owner;             /* sync's own; 0 */
+	bool own_range;             /* only a pod of this node could have the backend's address */
 	bool gone;                  /* answer: the backend is gone */
 };
 
-/* Fills gone of each; while the store is not complete, of none. */
+/* Sets whether the store has the pods of all nodes, not only those that policies refer to. */
+void sync_set_all_pods(struct sync *sync, bool all_pods);
+
+/* Fills gone of each; while the store is not complete, of none.  A TCP connection is over only
+ * where the store would know a living backend: in own_range, and in the pod CIDRs of all Nodes
+ * while the store has all pods. */
 void sync_find_gone(struct sync *sync, struct backend_user *users, size_t count);
 
 /* The last result, borrowed, valid until the next sync_policies(); NULL before the first. */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Which backends in use are gone.  Datagrams leave a backend as soon as it serves no more.  A
- * connection stays with one that is not ready or terminating; it is over once no EndpointSlice
- * lists the backend, and no pod or node that is known here has its address: an endpoint may also be
- * taken out of a service alive, and then finishes what it has begun, as with kube-proxy.
+ * connection stays with one that is not ready or terminating.  It is over once no EndpointSlice
+ * lists the backend, and its pod is gone: an endpoint may also be taken out of a service alive, and
+ * then finishes what it has begun, as with kube-proxy.  Where the store does not know all who live,
+ * a missing pod proves nothing: outside the pod ranges, or on other nodes without all their pods.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -11,6 +12,7 @@
 #include <string.h>
 
 #include "agent/sync/service_run.h"
+#include "lib/arena.h"
 
 struct present_key {
 	uint32_t service_id;
@@ -19,9 +21,12 @@ struct present_key {
 
 struct search {
 	struct sync *sync;
-	struct table loaded;   /* service ids whose backends are in present */
-	struct table present;  /* struct present_key */
-	struct table suspects; /* hash of a service's name: its connections may be over */
+	struct table loaded;      /* service ids whose backends are in present */
+	struct table present;     /* struct present_key */
+	struct table suspects;    /* hash of a service's name: its connections may be over */
+	struct prefix *pod_cidrs; /* of all Nodes, sorted; NULL: not read yet */
+	size_t pod_cidr_count;
+	size_t pod_cidr_room;
 };
 
 /* Node ports on loopback addresses are known under 127.0.0.1. */
@@ -62,6 +67,46 @@ static bool is_present(struct search *search, const struct backend_user *user, u
 	return table_find(&search->present, &key);
 }
 
+static int cidr_compare(const void *a, const void *b)
+{
+	return addr_compare(&((const struct prefix *)a)->addr, &((const struct prefix *)b)->addr);
+}
+
+static void pod_cidrs_load(struct search *search)
+{
+	const struct store *store = search->sync->store;
+
+	for (const struct object *o = store_first(store, OBJECT_NODE); o;
+	     o = store_next(store, o)) {
+		for (size_t i = 0; i < o->node.pod_cidr_count; i++) {
+			array_room(&search->pod_cidrs, search->pod_cidr_count,
+				   &search->pod_cidr_room, sizeof(*search->pod_cidrs));
+			search->pod_cidrs[search->pod_cidr_count++] = o->node.pod_cidrs[i];
+		}
+	}
+	if (search->pod_cidrs)
+		qsort(search->pod_cidrs, search->pod_cidr_count, sizeof(*search->pod_cidrs),
+		      cidr_compare);
+}
+
+/* Whether a Node has the address in its pod CIDRs.  If ranges overlap, it may be missed. */
+static bool is_pod_address(struct search *search, const struct addr *addr)
+{
+	size_t low = 0, high;
+
+	if (!search->pod_cidrs)
+		pod_cidrs_load(search);
+	for (high = search->pod_cidr_count; low < high;) {
+		size_t middle = low + (high - low) / 2;
+
+		if (addr_compare(&search->pod_cidrs[middle].addr, addr) <= 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low > 0 && prefix_contains(&search->pod_cidrs[low - 1], addr);
+}
+
 /* Whether it is gone as far as the maps tell. */
 static bool is_missing(struct search *search, struct backend_user *user)
 {
@@ -78,6 +123,9 @@ static bool is_missing(struct search *search, struct backend_user *user)
 		return true;
 	entry = map_cache_get(&search->sync->ipcache, &user->backend.addr);
 	if (entry && !(entry->flags & IPCACHE_SERVICE))
+		return false;
+	if (!user->own_range &&
+	    !(search->sync->all_pods && is_pod_address(search, &user->backend.addr)))
 		return false;
 	state = table_find(&search->sync->pools, &service->id);
 	if (!state || !state->owner)
@@ -147,6 +195,7 @@ void sync_find_gone(struct sync *sync, struct backend_user *users, size_t count)
 	table_done(&search.loaded);
 	table_done(&search.present);
 	table_done(&search.suspects);
+	free(search.pod_cidrs);
 }
 
 void sync_losses_tell(struct sync *sync)

@@ -46,6 +46,7 @@ struct sync {
 	uint64_t losses_told; /* sum of them and of the deletions, see sync_losses_tell() */
 	bool audit;           /* every endpoint, see sync_set_audit() */
 	bool deletes_allowed; /* the store is complete: entries may be changed and removed */
+	bool all_pods;        /* the store has the pods of all nodes */
 	char missing[500];    /* why it is not complete */
 
 	struct map_cache ipcache;

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tendril import Node, NodeProcess, wait_for
+from tendril import Namespace, Node, NodeProcess, Prober, wait_for
 from test_services import FAMILIES, PORT, TARGET, VIPS, Lab
 
 ENDED = {"socket": ("Software caused connection abort",), "packet": ("reset",)}
@@ -59,6 +59,52 @@ def test_a_connection_ends_with_its_pod_and_not_with_its_endpoint(lab, extra, fa
     extra.cni("DEL")  # its process still holds the other end
     assert end_of(lab, "tcp") in ENDED[lab.layer]
     assert lab.call(family)["name"] == "one"
+
+
+class Stranger(Prober, Namespace):
+    """A server outside: its addresses are in no pod range."""
+
+    v4, v6, pod_name = "198.51.100.2", "2001:db8::2", "stranger"
+
+    def __init__(self, node):
+        super().__init__(f"{node.name}-out")
+        self.node = node
+        node.netns.ip("link", "add", "uplink", "type", "veth", "peer", "name", "eth0", "netns",
+                      self.name)
+        for side, device, number in ((node.netns, "uplink", 1), (self, "eth0", 2)):
+            side.ip("address", "add", f"198.51.100.{number}/24", "dev", device)
+            side.ip("address", "add", f"2001:db8::{number}/64", "dev", device, "nodad")
+            side.ip("link", "set", device, "up")
+        self.ip("route", "add", node.cidrs[0], "via", "198.51.100.1")
+        self.ip("-6", "route", "add", node.cidrs[1], "via", "2001:db8::1")
+        self.call("serve", name=self.pod_name, tcp=[TARGET], udp=[])
+
+
+@pytest.fixture(scope="module")
+def stranger(module_lab):
+    lab = module_lab
+    server = Stranger(lab.node)
+    for address in (server.v4, server.v6):
+        wait_for(lambda: lab.client.connect(address, TARGET)["result"] == "ok", "the uplink")
+    yield server
+    server.quit()
+    lab.node.netns.ip("link", "del", "uplink")
+    server.delete()
+
+
+@FAMILIES
+@pytest.mark.parametrize("change", ["another selector", "made again"])
+def test_a_backend_that_is_no_pod_of_this_node_may_be_alive(lab, extra, stranger, family, change):
+    lab.publish(stranger)
+    assert lab.client.call("hold", id="far", addr=VIPS[family], port=PORT)["name"] == "stranger"
+    lab.publish(extra)
+    assert lab.client.call("hold", id="near", addr=VIPS[family], port=PORT)["name"] == "extra"
+    lab.publish(*[lab.one] * (change == "another selector"))
+    extra.cni("DEL")
+    assert end_of(lab, "near") in ENDED[lab.layer]  # what looked for the one saw the other, too
+    assert lab.client.call("ping", id="far")["result"] == "ok"
+    lab.publish(stranger)
+    assert lab.client.call("ping", id="far")["result"] == "ok"
 
 
 @FAMILIES

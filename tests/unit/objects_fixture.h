@@ -51,6 +51,12 @@ int sync_policies(struct sync *sync, struct errmsg *err)
 	return synced.error ? fail_plain(err, synced.error, "policy_map is full") : 0;
 }
 
+void sync_set_all_pods(struct sync *sync, bool all_pods)
+{
+	(void)sync;
+	(void)all_pods;
+}
+
 void sync_set_missing(struct sync *sync, const char *missing)
 {
 	(void)sync;

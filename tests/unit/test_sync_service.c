@@ -36,6 +36,7 @@ struct scripted_service {
 
 struct store {
 	struct scripted_service services[SERVICES];
+	struct object *node; /* or NULL */
 };
 
 struct incremental *incremental_new(struct store *store)
@@ -170,12 +171,13 @@ const struct object *store_find(const struct store *store, enum object_kind kind
 
 const struct object *store_first(const struct store *store, enum object_kind kind)
 {
-	(void)kind;
-	return service_from(store, 0);
+	return kind == OBJECT_NODE ? store->node : service_from(store, 0);
 }
 
 const struct object *store_next(const struct store *store, const struct object *object)
 {
+	if (object == store->node)
+		return NULL;
 	return service_from(
 		store, (size_t)((const struct scripted_service *)object - store->services) + 1);
 }
@@ -760,9 +762,11 @@ static void test_random_changes_never_leave_a_gap(void **state)
 
 /* ---- what is gone ---------------------------------------------------------------------------- */
 
-static bool is_gone(struct fixture *fixture, size_t i, unsigned int backend, uint8_t proto)
+static bool is_gone_from(struct fixture *fixture, size_t i, unsigned int backend, uint8_t proto,
+			 bool own_range)
 {
-	struct backend_user user = { .service = { .port = htons(80), .proto = proto },
+	struct backend_user user = { .own_range = own_range,
+				     .service = { .port = htons(80), .proto = proto },
 				     .backend.port = htons(8080) };
 
 	addr_parse("10.96.0.1", &user.service.addr);
@@ -771,6 +775,11 @@ static bool is_gone(struct fixture *fixture, size_t i, unsigned int backend, uin
 	user.backend.addr = addr_add(&user.backend.addr, backend);
 	sync_find_gone(fixture->sync, &user, 1);
 	return user.gone;
+}
+
+static bool is_gone(struct fixture *fixture, size_t i, unsigned int backend, uint8_t proto)
+{
+	return is_gone_from(fixture, i, backend, proto, true);
 }
 
 static void count_call(void *arg)
@@ -853,6 +862,36 @@ static void test_a_backend_whose_address_is_a_pods_is_not_gone(void **state)
 	assert_true(is_gone(fixture, 0, 8, IPPROTO_TCP));
 }
 
+/* Most pods of other nodes are unknown, and nobody outside is known. */
+static void test_a_backend_of_another_node_is_gone_only_where_all_pods_are_known(void **state)
+{
+	struct fixture *fixture = *state;
+	struct object *node = object_new(OBJECT_NODE);
+	unsigned int losses = 0;
+
+	SET(&fixture->store, 0, 1);
+	fixture->store.node = node;
+	node->node.pod_cidrs = calloc(2, sizeof(*node->node.pod_cidrs));
+	node->node.pod_cidr_count = 2;
+	prefix_parse("10.2.0.0/24", &node->node.pod_cidrs[0]);
+	prefix_parse("10.1.0.0/28", &node->node.pod_cidrs[1]);
+	sync_all(fixture);
+	sync_on_losses(fixture->sync, count_call, &losses);
+	assert_false(is_gone_from(fixture, 0, 7, IPPROTO_TCP, false));
+	assert_true(is_gone_from(fixture, 0, 7, IPPROTO_UDP, false));
+	sync_set_all_pods(fixture->sync, true);
+	sync_all(fixture);
+	assert_int_equal(losses, 1);
+	assert_true(is_gone_from(fixture, 0, 7, IPPROTO_TCP, false));
+	assert_false(is_gone_from(fixture, 0, 16, IPPROTO_TCP, false)); /* in no pod CIDR */
+	assert_true(is_gone_from(fixture, 0, 256 * 256 + 255, IPPROTO_TCP, false));
+	assert_false(is_gone_from(fixture, 0, 256 * 256 + 256, IPPROTO_TCP, false));
+	sync_set_all_pods(fixture->sync, false);
+	assert_false(is_gone_from(fixture, 0, 7, IPPROTO_TCP, false));
+	fixture->store.node = NULL;
+	object_free(node);
+}
+
 static void test_a_half_known_store_ends_nothing(void **state)
 {
 	struct fixture *fixture = *state;
@@ -891,6 +930,7 @@ int main(void)
 		CASE(test_a_maglev_table_comes_and_goes),
 		CASE(test_a_backend_is_gone_once_nobody_lists_it),
 		CASE(test_a_backend_whose_address_is_a_pods_is_not_gone),
+		CASE(test_a_backend_of_another_node_is_gone_only_where_all_pods_are_known),
 		CASE(test_a_half_known_store_ends_nothing),
 	};
 
