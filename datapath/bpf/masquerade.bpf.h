@@ -12,7 +12,7 @@
 #include "datapath/bpf/icmp.bpf.h"
 
 /* Receivers inside the cluster, and others that the agent names, see the pod itself. */
-static __always_inline bool masquerade_is_excluded(const struct packet *pkt)
+static __noinline bool masquerade_is_excluded(const struct packet *pkt)
 {
 	struct cidr_key key = { .prefixlen = 128, .addr = pkt->flow.daddr };
 
@@ -96,12 +96,6 @@ __weak int masquerade(struct __sk_buff *skb, struct packet *pkt)
 
 	if (!pkt || !work)
 		return DROP_NONE;
-	if (pkt->kind == PACKET_ICMP_ERROR) {
-		reason = icmp_error_translate(skb, pkt);
-		if (reason || pkt->translated || masquerade_is_excluded(pkt))
-			return reason;
-		return DROP_UNRELATED_ERROR;
-	}
 	masquerade_address(skb->ifindex, pkt->ipv6, &own);
 	work->from = pkt->flow;
 	work->way = pkt->flow;

@@ -104,12 +104,31 @@ static __always_inline int uplink_into_tunnel(void)
 	return node ? (int)bpf_redirect((int)node->tunnel_ifindex, 0) : TC_ACT_SHOT;
 }
 
+/* What the pod of this node says to the outside under its own address, or somebody else from here.
+ */
+static __always_inline int uplink_leave(struct __sk_buff *skb, struct packet *pkt, bool own)
+{
+	bool masquerades = own && node_flags() & NODE_MASQUERADE;
+	int reason;
+
+	if (pkt->kind == PACKET_ICMP_ERROR) {
+		reason = icmp_error_translate(skb, pkt);
+		if (!reason && !pkt->translated && masquerades && !masquerade_is_excluded(pkt))
+			reason = DROP_UNRELATED_ERROR;
+		return reason;
+	}
+	if (!own)
+		return nat_reply(skb, pkt);
+	return masquerades ? masquerade(skb, pkt) : DROP_NONE;
+}
+
 SEC("tc")
 int to_uplink(struct __sk_buff *skb)
 {
 	const struct endpoint_entry *pod = uplink_sender(skb), *node;
 	struct packet pkt = {};
 	__u32 zero = 0;
+	bool own;
 	int reason;
 
 	node = bpf_map_lookup_elem(&endpoint_map, &zero);
@@ -118,13 +137,11 @@ int to_uplink(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	if (pkt.fragment)
 		packet_fragment(&pkt);
-	if (pod && endpoint_has_addr(pod, pkt.ipv6, &pkt.flow.saddr)) {
+	own = pod && endpoint_has_addr(pod, pkt.ipv6, &pkt.flow.saddr);
+	if (own)
 		pkt.src.slot = device_slot(skb->ingress_ifindex);
-		if (uplink_is_for_tunnel(&pkt))
-			return uplink_into_tunnel();
-		reason = node_flags() & NODE_MASQUERADE ? masquerade(skb, &pkt) : DROP_NONE;
-	} else {
-		reason = reply_translate(skb, &pkt);
-	}
+	if (own && uplink_is_for_tunnel(&pkt))
+		return uplink_into_tunnel();
+	reason = uplink_leave(skb, &pkt, own);
 	return reason ? drop(&pkt, reason, DIR_EGRESS) : TC_ACT_UNSPEC;
 }
