@@ -124,6 +124,8 @@ static uint64_t nat_lifetime(const struct flow *key, const struct nat_entry *ent
 
 	if (key->proto != IPPROTO_TCP)
 		return CT_OTHER_REPLIED_NS;
+	if (entry->flags & NAT_GONE) /* the client may be idle for long, and is still to be told */
+		return CT_TCP_ESTABLISHED_NS;
 	return (entry->flags & done) == done ? CT_TCP_CLOSING_NS : CT_TCP_ESTABLISHED_NS;
 }
 

@@ -512,9 +512,11 @@ static void test_translation_lives_while_either_half_is_used(void **state)
 	nat_put(7, IPPROTO_TCP, NAT_CLIENT_DONE | NAT_FORWARD, old, old);
 	nat_put(8, IPPROTO_TCP, done, old, old); /* goes: both ends are done */
 	nat_put(9, IPPROTO_TCP, done, fresh, old);
-	assert_int_equal(nat_map_sweep(datapath, now), 2 * 3);
-	assert_int_equal(used(MAP_NAT), 2 * 6);
-	assert_int_equal(nat_map_sweep(datapath, now * 2), 2 * 6);
+	nat_put(10, IPPROTO_TCP, done | NAT_GONE, old, old); /* the client is still to be told */
+	nat_put(11, IPPROTO_TCP, done | NAT_GONE, older, older); /* goes */
+	assert_int_equal(nat_map_sweep(datapath, now), 2 * 4);
+	assert_int_equal(used(MAP_NAT), 2 * 7);
+	assert_int_equal(nat_map_sweep(datapath, now * 2), 2 * 7);
 	assert_int_equal(used(MAP_NAT), 0);
 }
 
