@@ -185,16 +185,19 @@ static int nat_sweep_entry(const void *key_mem, const void *value, void *arg)
 	return ret;
 }
 
-/* Changes the flags of an entry; programs may write others at the same moment, which are lost: all
- * that is left of this connection is its end. */
-static int nat_flags_add(struct datapath *datapath, const struct flow *key, uint32_t flags)
+/* Marks the entry, if it still leads where it did when its end was decided; programs may write
+ * other flags at the same moment, which are lost: all that is left of this connection is its end.
+ */
+static int nat_entry_end(struct datapath *datapath, const struct flow *key, const struct flow *seen)
 {
 	struct nat_entry entry;
 	int ret = map_get(datapath, MAP_NAT, key, &entry);
 
 	if (ret)
 		return ret == -ENOENT ? 0 : ret;
-	entry.flags |= flags;
+	if (memcmp(&entry.flow, seen, sizeof(*seen)) != 0)
+		return 0;
+	entry.flags |= NAT_GONE | NAT_CLIENT_DONE | NAT_BACKEND_DONE;
 	if (bpf_map_update_elem(datapath->map_fds[MAP_NAT], key, &entry, BPF_EXIST) &&
 	    errno != ENOENT)
 		return -errno;
@@ -203,11 +206,10 @@ static int nat_flags_add(struct datapath *datapath, const struct flow *key, uint
 
 int nat_map_end(struct datapath *datapath, const struct flow *key, const struct nat_entry *entry)
 {
-	const uint32_t flags = NAT_GONE | NAT_CLIENT_DONE | NAT_BACKEND_DONE;
-	const struct flow back = flow_reversed(&entry->flow);
-	int ret = nat_flags_add(datapath, key, flags);
+	const struct flow back = flow_reversed(&entry->flow), from = flow_reversed(key);
+	int ret = nat_entry_end(datapath, key, &entry->flow);
 
-	return ret ? ret : nat_flags_add(datapath, &back, flags);
+	return ret ? ret : nat_entry_end(datapath, &back, &from);
 }
 
 int nat_map_sweep(struct datapath *datapath, uint64_t now_ns)

@@ -372,6 +372,43 @@ static void test_a_connection_to_a_backend_that_is_gone_is_reset(void **state)
 	SENT_AS(ENDS(POD_A, 40000), ENDS(POD_C, 8081), TCP(POD_A, SERVICE, 40000, 80, ACK));
 }
 
+/* Between the look and the end the client's port may have been used again. */
+static void test_a_connection_that_took_the_place_of_an_ended_one_goes_on(void **state)
+{
+	const struct flow key = { .saddr = at(POD_A),
+				  .daddr = at(SERVICE),
+				  .sport = htons(40000),
+				  .dport = htons(80),
+				  .proto = IPPROTO_TCP };
+	struct nat_entry entry, back;
+
+	(void)state;
+	SERVES(80, SERVICE_ID, { POD_B, 8080 });
+	SENT_AS(ENDS(POD_A, 40000), ENDS(POD_B, 8080), TCP(POD_A, SERVICE, 40000, 80, SYN));
+	assert_true(translation(POD_A, 40000, SERVICE, 80, IPPROTO_TCP, &entry));
+	SERVES(80, SERVICE_ID, { POD_C, 8081 });
+	SENT_AS(ENDS(POD_A, 40000), ENDS(POD_C, 8081), TCP(POD_A, SERVICE, 40000, 80, SYN));
+	assert_int_equal(nat_map_end(lab.datapath, &key, &entry), 0);
+	SENT_AS(ENDS(POD_A, 40000), ENDS(POD_C, 8081), TCP(POD_A, SERVICE, 40000, 80, ACK));
+	/* The way back of the first is another client's by now. */
+	assert_true(translation(POD_A, 40000, SERVICE, 80, IPPROTO_TCP, &entry));
+	assert_true(translation(POD_C, 8081, POD_A, 40000, IPPROTO_TCP, &back));
+	back.flow.dport = htons(40001);
+	assert_int_equal(bpf_map_update_elem(lab_map("nat_map"),
+					     &(struct flow){ .saddr = entry.flow.daddr,
+							     .daddr = entry.flow.saddr,
+							     .sport = entry.flow.dport,
+							     .dport = entry.flow.sport,
+							     .proto = IPPROTO_TCP },
+					     &back, BPF_EXIST),
+			 0);
+	assert_int_equal(nat_map_end(lab.datapath, &key, &entry), 0);
+	assert_true(translation(POD_A, 40000, SERVICE, 80, IPPROTO_TCP, &entry));
+	assert_true(entry.flags & NAT_GONE);
+	assert_true(translation(POD_C, 8081, POD_A, 40000, IPPROTO_TCP, &back));
+	assert_false(back.flags & NAT_GONE);
+}
+
 static void test_a_backend_keeps_its_clients_when_others_come_and_go(void **state)
 {
 	const struct segment datagram = { UDP(POD_A, SERVICE, 40000, 80) };
@@ -723,6 +760,7 @@ int main(void)
 		BOTH_FAMILIES(test_connections_spread_and_keep_their_backend),
 		BOTH_FAMILIES(test_a_backend_that_is_gone_is_replaced_where_nothing_breaks),
 		BOTH_FAMILIES(test_a_connection_to_a_backend_that_is_gone_is_reset),
+		BOTH_FAMILIES(test_a_connection_that_took_the_place_of_an_ended_one_goes_on),
 		BOTH_FAMILIES(test_a_backend_keeps_its_clients_when_others_come_and_go),
 		BOTH_FAMILIES(
 			test_an_endpoint_that_terminates_keeps_its_flows_and_gets_no_new_ones),
