@@ -54,8 +54,7 @@ void cluster_add(struct cluster *cluster, const struct prefix *range, const stru
 	}
 	if (node)
 		entry.node = *node;
-	if (map_cache_set(&cluster->ranges, &key, &entry) < 0)
-		log_error("cluster_map: out of memory");
+	map_cache_set(&cluster->ranges, &key, &entry);
 }
 
 void cluster_end(struct cluster *cluster, bool complete)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/alloc.h"
 #include "lib/auto.h"
 
 #define QUEUE_MIN 64
@@ -98,43 +99,26 @@ void map_cache_unwant(struct map_cache *map_cache, const void *key)
 		memcpy((char *)held + mark_at(map_cache), &before, sizeof(before));
 }
 
-static int queue_grow(struct map_cache *map_cache)
-{
-	size_t room = map_cache->room ? map_cache->room * 2 : QUEUE_MIN;
-	unsigned char *keys = realloc(map_cache->keys, room * map_cache->key_size);
-	unsigned char *values;
-
-	if (!keys)
-		return -ENOMEM;
-	map_cache->keys = keys;
-	values = realloc(map_cache->values, room * map_cache->value_size);
-	if (!values)
-		return -ENOMEM;
-	map_cache->values = values;
-	map_cache->room = room;
-	return 0;
-}
-
-int map_cache_set(struct map_cache *map_cache, const void *key, const void *value)
+void map_cache_set(struct map_cache *map_cache, const void *key, const void *value)
 {
 	void *held = table_find(&map_cache->entries, key);
 
 	if (held) {
 		mark_set(map_cache, held);
 		if (memcmp(held, value, map_cache->value_size) == 0)
-			return 0;
+			return;
 	}
 	if (map_cache->queued == map_cache->room) {
-		int ret = queue_grow(map_cache);
+		size_t room = map_cache->room ? map_cache->room * 2 : QUEUE_MIN;
 
-		if (ret)
-			return ret;
+		map_cache->keys = xreallocarray(map_cache->keys, room, map_cache->key_size);
+		map_cache->values = xreallocarray(map_cache->values, room, map_cache->value_size);
+		map_cache->room = room;
 	}
 	memcpy(map_cache->keys + map_cache->queued * map_cache->key_size, key, map_cache->key_size);
 	memcpy(map_cache->values + map_cache->queued * map_cache->value_size, value,
 	       map_cache->value_size);
 	map_cache->queued++;
-	return 0;
 }
 
 static bool is_full(int ret)
@@ -220,13 +204,8 @@ int map_cache_sweep(struct map_cache *map_cache,
 		if (mark_is_current(map_cache, value) || (stale && !stale(key, value, arg)))
 			continue;
 		if (count == room) {
-			unsigned char *grown;
-
 			room = room ? room * 2 : QUEUE_MIN;
-			grown = realloc(keys, room * map_cache->key_size);
-			if (!grown)
-				return -ENOMEM;
-			keys = grown;
+			keys = xreallocarray(keys, room, map_cache->key_size);
 		}
 		memcpy(keys + count++ * map_cache->key_size, key, map_cache->key_size);
 	}

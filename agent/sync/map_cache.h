@@ -41,7 +41,7 @@ bool map_cache_is_wanted(const struct map_cache *map_cache, const void *key);
 /* Undoes map_cache_set() or map_cache_keep(): the next map_cache_sweep() deletes the entry. */
 void map_cache_unwant(struct map_cache *map_cache, const void *key);
 /* Wants an entry with this value; queues a write if the map does not have it. */
-int map_cache_set(struct map_cache *map_cache, const void *key, const void *value);
+void map_cache_set(struct map_cache *map_cache, const void *key, const void *value);
 /* Writes the queue.  -ENOSPC: some entries did not fit (counted in refused), the others did. */
 int map_cache_flush(struct map_cache *map_cache);
 

@@ -2,10 +2,10 @@
 #include "agent/sync/port_set.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/alloc.h"
 #include "lib/auto.h"
 
 #define PORT_KEY_BITS 40 /* of port_key before the port: port_set and proto */
@@ -35,15 +35,13 @@ static unsigned int block_bits(unsigned int min, unsigned int max)
 	return bits;
 }
 
-int port_prefixes_make(const struct port_rule *rules, size_t count, struct port_prefix **ret,
-		       size_t *ret_count)
+struct port_prefix *port_prefixes_make(const struct port_rule *rules, size_t count,
+				       size_t *ret_count)
 {
 	/* A range of 16 bits never needs more than 30 prefixes. */
-	auto_free struct port_prefix *prefixes = calloc(count * 30 + 1, sizeof(*prefixes));
+	struct port_prefix *prefixes = xcalloc(count * 30 + 1, sizeof(*prefixes));
 	size_t used = 0;
 
-	if (!prefixes)
-		return -ENOMEM;
 	for (size_t i = 0; i < count; i++) {
 		unsigned int min = rules[i].proto ? rules[i].port_min : 0;
 		unsigned int max = rules[i].proto ? rules[i].port_max : UINT16_MAX;
@@ -61,9 +59,8 @@ int port_prefixes_make(const struct port_rule *rules, size_t count, struct port_
 		}
 	}
 	qsort(prefixes, used, sizeof(*prefixes), prefix_compare);
-	*ret = take_ptr(prefixes);
 	*ret_count = used;
-	return 0;
+	return prefixes;
 }
 
 /* ---- keys ------------------------------------------------------------------------------------ */
@@ -102,26 +99,20 @@ static uint32_t id_make(const struct port_prefix *prefixes, size_t count)
 /* ---- sets ------------------------------------------------------------------------------------ */
 
 /* Takes a prefix found in port_map into its set. */
-static int set_add(struct port_sets *sets, uint32_t id, const struct port_prefix *prefix)
+static void set_add(struct port_sets *sets, uint32_t id, const struct port_prefix *prefix)
 {
 	struct port_set *set = table_put(&sets->sets, &id);
-	struct port_prefix *grown;
 
-	grown = realloc(set->prefixes, (set->count + 1) * sizeof(*grown));
-	if (!grown)
-		return -ENOMEM;
-	grown[set->count++] = *prefix;
-	set->prefixes = grown;
-	return 0;
+	set->prefixes = xreallocarray(set->prefixes, set->count + 1, sizeof(*set->prefixes));
+	set->prefixes[set->count++] = *prefix;
 }
 
-int port_sets_init(struct port_sets *sets, struct map_cache *ports)
+void port_sets_init(struct port_sets *sets, struct map_cache *ports)
 {
 	struct port_set *set;
 	const void *key;
 	const void *verdict;
 	size_t pos = 0;
-	int ret;
 
 	*sets = (struct port_sets){ .ports = ports };
 	table_init(&sets->sets, sizeof(uint32_t), sizeof(struct port_set));
@@ -129,14 +120,11 @@ int port_sets_init(struct port_sets *sets, struct map_cache *ports)
 		const struct port_key *port_key = key;
 		struct port_prefix prefix = prefix_of_key(port_key, *(const uint8_t *)verdict);
 
-		ret = set_add(sets, port_key->port_set, &prefix);
-		if (ret)
-			return ret;
+		set_add(sets, port_key->port_set, &prefix);
 	}
 	pos = 0;
 	while ((set = table_next(&sets->sets, &pos, NULL)))
 		qsort(set->prefixes, set->count, sizeof(*set->prefixes), prefix_compare);
-	return 0;
 }
 
 void port_sets_done(struct port_sets *sets)
@@ -175,40 +163,29 @@ static struct port_set *set_find(struct port_sets *sets, struct port_prefix **pr
 		}
 	}
 	set = table_put(&sets->sets, &id);
-	/* Never fails: it shrinks what was allocated for the worst case. */
-	set->prefixes = realloc(take_ptr(*prefixes), count * sizeof(**prefixes) + 1);
+	/* Shrinks what was allocated for the worst case. */
+	set->prefixes = xrealloc(take_ptr(*prefixes), count * sizeof(**prefixes) + 1);
 	set->count = (uint32_t)count;
 	*ret_id = id;
 	return set;
 }
 
-int port_sets_want(struct port_sets *sets, const struct port_rule *rules, size_t count,
-		   uint32_t *ret_id)
+uint32_t port_sets_want(struct port_sets *sets, const struct port_rule *rules, size_t count)
 {
-	auto_free struct port_prefix *prefixes = NULL;
-	struct port_set *set;
 	size_t prefix_count;
+	auto_free struct port_prefix *prefixes = port_prefixes_make(rules, count, &prefix_count);
 	uint32_t id;
-	int ret;
+	struct port_set *set = set_find(sets, &prefixes, prefix_count, &id);
 
-	ret = port_prefixes_make(rules, count, &prefixes, &prefix_count);
-	if (ret)
-		return ret;
-	set = set_find(sets, &prefixes, prefix_count, &id);
-	if (!set)
-		return -ENOMEM;
-	*ret_id = id;
 	if (set->generation == sets->generation)
-		return 0; /* queued by an earlier entry of this run */
+		return id; /* queued by an earlier entry of this run */
 	set->generation = sets->generation;
 	for (size_t i = 0; i < set->count; i++) {
 		struct port_key key = key_make(id, &set->prefixes[i]);
 
-		ret = map_cache_set(sets->ports, &key, &set->prefixes[i].verdict);
-		if (ret)
-			return ret;
+		map_cache_set(sets->ports, &key, &set->prefixes[i].verdict);
 	}
-	return 0;
+	return id;
 }
 
 bool port_set_is_whole(const struct port_sets *sets, uint32_t id)

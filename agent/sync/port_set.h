@@ -17,8 +17,8 @@ struct port_prefix {   /* every byte named: compared as memory */
 };
 
 /* Splits rules into prefixes, sorted; owned by the caller. */
-int port_prefixes_make(const struct port_rule *rules, size_t count, struct port_prefix **ret,
-		       size_t *ret_count);
+struct port_prefix *port_prefixes_make(const struct port_rule *rules, size_t count,
+				       size_t *ret_count);
 
 struct port_sets {
 	struct map_cache *ports;
@@ -27,13 +27,13 @@ struct port_sets {
 };
 
 /* Reads the sets that are in port_map already. */
-int port_sets_init(struct port_sets *sets, struct map_cache *ports);
+void port_sets_init(struct port_sets *sets, struct map_cache *ports);
 void port_sets_done(struct port_sets *sets);
 
 void port_sets_begin(struct port_sets *sets);
-/* Wants the set of these rules, and queues its prefixes that are not in port_map. */
-int port_sets_want(struct port_sets *sets, const struct port_rule *rules, size_t count,
-		   uint32_t *ret_id);
+/* Wants the set of these rules, and queues its prefixes that are not in port_map.  Returns its id.
+ */
+uint32_t port_sets_want(struct port_sets *sets, const struct port_rule *rules, size_t count);
 /* Whether every prefix of a set is in port_map; call it after map_cache_flush(). */
 bool port_set_is_whole(const struct port_sets *sets, uint32_t id);
 /* Wants a set as it is, if there is one of this id. */

@@ -56,9 +56,8 @@ int sync_new(struct event_base *base, struct datapath *datapath, struct store *s
 	ret = map_caches_init(sync, err);
 	if (ret)
 		return ret;
-	ret = port_sets_init(&sync->port_sets, &sync->ports);
-	if (!ret)
-		ret = sync_services_init(sync, base);
+	port_sets_init(&sync->port_sets, &sync->ports);
+	ret = sync_services_init(sync, base);
 	if (ret)
 		return fail(err, ret, "take over the maps");
 	sync_apply_interrupted(sync);

@@ -5,11 +5,12 @@
  * before the counts that include them, and those beyond smaller counts are deleted a moment later.
  */
 #include <arpa/inet.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent/sync/sync_internal.h"
+#include "lib/alloc.h"
+#include "lib/arena.h"
 #include "lib/auto.h"
 #include "policy/objects/maglev.h"
 
@@ -40,8 +41,8 @@ static uint32_t backends_make(const struct service_pool *pool, enum backend_use 
  * Gives every wanted backend an index from first on.  1. A backend that has one keeps it.  2. The
  * others take, in order, the indices that are left.  placed: room for count flags, all zero.
  */
-static int backends_place(struct sync *sync, uint32_t id, uint32_t first,
-			  const struct backend *wanted, uint32_t count, bool *placed)
+static void backends_place(struct sync *sync, uint32_t id, uint32_t first,
+			   const struct backend *wanted, uint32_t count, bool *placed)
 {
 	struct backend_key key = { .service_id = id };
 	bool *taken = placed + count;
@@ -59,38 +60,29 @@ static int backends_place(struct sync *sync, uint32_t id, uint32_t first,
 		}
 	}
 	for (uint32_t i = 0; i < count; i++) {
-		int ret;
-
 		if (taken[i])
 			continue;
 		while (placed[next])
 			next++;
 		key.index = first + i;
 		sync->losses += map_cache_get(&sync->backends, &key) != NULL;
-		ret = map_cache_set(&sync->backends, &key, &wanted[next++]);
-		if (ret)
-			return ret;
+		map_cache_set(&sync->backends, &key, &wanted[next++]);
 	}
-	return 0;
 }
 
 /* wanted: those of USE_CLUSTER. */
-static int table_place(struct sync *sync, uint32_t id, const struct backend *wanted, uint32_t count,
-		       uint32_t size)
+static void table_place(struct sync *sync, uint32_t id, const struct backend *wanted,
+			uint32_t count, uint32_t size)
 {
-	auto_free uint32_t *table = calloc(size, sizeof(*table));
+	auto_free uint32_t *table = xcalloc(size, sizeof(*table));
 	struct backend_key key = { .service_id = id, .index = BACKEND_TABLE };
-	int ret = 0;
 
-	if (!table)
-		return -ENOMEM;
 	maglev_fill(wanted, count, table, size);
-	for (uint32_t i = 0; i < size && !ret; i++, key.index++)
-		ret = map_cache_set(&sync->backends, &key, &wanted[table[i]]);
-	return ret;
+	for (uint32_t i = 0; i < size; i++, key.index++)
+		map_cache_set(&sync->backends, &key, &wanted[table[i]]);
 }
 
-int sync_pool_place(struct sync *sync, uint32_t id, const struct service_pool *pool)
+void sync_pool_place(struct sync *sync, uint32_t id, const struct service_pool *pool)
 {
 	/* Those that keep their flows first: until that is done, they are at their old place. */
 	const struct {
@@ -101,26 +93,16 @@ int sync_pool_place(struct sync *sync, uint32_t id, const struct service_pool *p
 		{ USE_CLUSTER, 0 },
 		{ USE_LOCAL, BACKEND_LOCAL },
 	};
-	auto_free struct backend *wanted = calloc(pool->backend_count + 1, sizeof(*wanted));
-	auto_free bool *placed = NULL;
-	int ret = 0;
+	auto_free struct backend *wanted = xcalloc(pool->backend_count + 1, sizeof(*wanted));
 
-	if (!wanted)
-		return -ENOMEM;
-	for (size_t i = 0; i < ARRAY_SIZE(ranges) && !ret; i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(ranges); i++) {
 		uint32_t count = backends_make(pool, ranges[i].use, wanted);
+		auto_free bool *placed = xcalloc(2 * (size_t)count + 1, sizeof(*placed));
 
-		if (!count)
-			continue;
-		free(take_ptr(placed));
-		placed = calloc(2 * (size_t)count, sizeof(*placed));
-		if (!placed)
-			return -ENOMEM;
-		ret = backends_place(sync, id, ranges[i].first, wanted, count, placed);
-		if (!ret && ranges[i].use == USE_CLUSTER && pool->table_size)
-			ret = table_place(sync, id, wanted, count, pool->table_size);
+		backends_place(sync, id, ranges[i].first, wanted, count, placed);
+		if (ranges[i].use == USE_CLUSTER && count && pool->table_size)
+			table_place(sync, id, wanted, count, pool->table_size);
 	}
-	return ret;
 }
 
 /* How many of count backends from first on are in the map, without a gap. */
@@ -151,37 +133,23 @@ struct pool_counts sync_pool_present(const struct sync *sync, uint32_t id,
 
 /* ---- retiring -------------------------------------------------------------------------------- */
 
-static int range_retire(struct sync *sync, uint32_t id, uint32_t from, uint32_t to)
+static void range_retire(struct sync *sync, uint32_t id, uint32_t from, uint32_t to)
 {
 	for (uint32_t index = from; index < to; index++) {
 		sync->losses++;
-		if (sync->retired_count == sync->retired_room) {
-			size_t room = sync->retired_room ? sync->retired_room * 2 : 64;
-			struct backend_key *grown = realloc(sync->retired, room * sizeof(*grown));
-
-			if (!grown)
-				return -ENOMEM;
-			sync->retired = grown;
-			sync->retired_room = room;
-		}
+		array_room(&sync->retired, sync->retired_count, &sync->retired_room,
+			   sizeof(*sync->retired));
 		sync->retired[sync->retired_count++] =
 			(struct backend_key){ .service_id = id, .index = index };
 	}
-	return 0;
 }
 
-int sync_pool_retire(struct sync *sync, uint32_t id, const struct pool_counts *before,
-		     const struct pool_counts *after)
+void sync_pool_retire(struct sync *sync, uint32_t id, const struct pool_counts *before,
+		      const struct pool_counts *after)
 {
-	int ret = range_retire(sync, id, after->cluster + after->keeping,
-			       before->cluster + before->keeping);
-
-	if (!ret)
-		ret = range_retire(sync, id, BACKEND_TABLE + after->table,
-				   BACKEND_TABLE + before->table);
-	return ret ? ret
-		   : range_retire(sync, id, BACKEND_LOCAL + after->local,
-				  BACKEND_LOCAL + before->local);
+	range_retire(sync, id, after->cluster + after->keeping, before->cluster + before->keeping);
+	range_retire(sync, id, BACKEND_TABLE + after->table, BACKEND_TABLE + before->table);
+	range_retire(sync, id, BACKEND_LOCAL + after->local, BACKEND_LOCAL + before->local);
 }
 
 /* Whether the counts of some service include this backend. */
@@ -217,18 +185,15 @@ int sync_trim(struct sync *sync)
 	return ret;
 }
 
-int sync_backends_leftovers(struct sync *sync)
+void sync_backends_leftovers(struct sync *sync)
 {
 	const void *key;
 	size_t pos = 0;
-	int ret = 0;
 
-	while (!ret && table_next(&sync->backends.entries, &pos, &key)) {
+	while (table_next(&sync->backends.entries, &pos, &key)) {
 		const struct backend_key *backend = key;
 
 		if (!backend_is_promised(sync, backend))
-			ret = range_retire(sync, backend->service_id, backend->index,
-					   backend->index + 1);
+			range_retire(sync, backend->service_id, backend->index, backend->index + 1);
 	}
-	return ret;
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "agent/sync/policy_run.h"
+#include "lib/arena.h"
 #include "lib/auto.h"
 
 /* Whether some endpoint uses the policy from now on. */
@@ -48,23 +49,16 @@ static bool policy_is_open(const struct policy_run *run, uint32_t policy_id, uin
 	return map_cache_get(&run->sync->policies, &key);
 }
 
-static int lent_add(struct policy_run *run, const struct policy_key *key)
+/* Queues an entry that is lent to an old policy. */
+static void lend_entry(struct policy_run *run, const struct policy_key *key,
+		       const struct policy_entry *entry)
 {
-	size_t room = run->lent_room ? run->lent_room * 2 : 64;
-	struct policy_key *grown;
-
-	if (run->lent_count == run->lent_room) {
-		grown = reallocarray(run->lent, room, sizeof(*grown));
-		if (!grown)
-			return -ENOMEM;
-		run->lent = grown;
-		run->lent_room = room;
-	}
+	map_cache_set(&run->sync->policies, key, entry);
+	array_room(&run->lent, run->lent_count, &run->lent_room, sizeof(*run->lent));
 	run->lent[run->lent_count++] = *key;
-	return 0;
 }
 
-static int bridge_queue(struct policy_run *run, uint32_t old_id, uint32_t new_id, bool lend)
+static void bridge_queue(struct policy_run *run, uint32_t old_id, uint32_t new_id, bool lend)
 {
 	const struct compiled *compiled = run->compiled;
 	struct map_cache *policies = &run->sync->policies;
@@ -75,7 +69,6 @@ static int bridge_queue(struct policy_run *run, uint32_t old_id, uint32_t new_id
 		const struct policy_entry *held = map_cache_get(policies, &wanted->key);
 		struct policy_key key = wanted->key;
 		struct policy_entry entry = { 0 };
-		int ret;
 
 		key.policy_id = old_id;
 		if (map_cache_get(policies, &key) || entry_waits(wanted))
@@ -84,13 +77,8 @@ static int bridge_queue(struct policy_run *run, uint32_t old_id, uint32_t new_id
 			entry = *held;
 		else if (!wanted->guarded || !policy_is_open(run, old_id, key.direction))
 			continue;
-		ret = map_cache_set(policies, &key, &entry);
-		if (!ret)
-			ret = lent_add(run, &key);
-		if (ret)
-			return ret;
+		lend_entry(run, &key, &entry);
 	}
-	return 0;
 }
 
 /* ---- new peers ------------------------------------------------------------------------------- */
@@ -137,18 +125,17 @@ static bool everyone_waits(const struct policy_run *run, uint32_t policy_id, uin
 
 /* New identities that the new policy treats like everyone have no entry that could be lent.  An old
  * policy that is open to everyone would allow them, also those that both policies deny. */
-static int new_peers_queue(struct policy_run *run, uint32_t old_id, uint32_t new_id,
-			   uint8_t direction)
+static void new_peers_queue(struct policy_run *run, uint32_t old_id, uint32_t new_id,
+			    uint8_t direction)
 {
 	const struct compiled *compiled = run->compiled;
 	struct map_cache *policies = &run->sync->policies;
 	struct policy_entry entry = entry_for_everyone(run, new_id, direction);
 	struct table known;
-	int ret = 0;
 
 	table_init(&known, sizeof(uint32_t), 1);
 	identities_in_force(run->sync, &known);
-	for (size_t i = 0; i < compiled->identity_count && ret == 0; i++) {
+	for (size_t i = 0; i < compiled->identity_count; i++) {
 		struct policy_key key = { .policy_id = old_id,
 					  .peer = compiled->identities[i].id,
 					  .direction = direction };
@@ -156,15 +143,12 @@ static int new_peers_queue(struct policy_run *run, uint32_t old_id, uint32_t new
 		if (key.peer < IDENTITY_FIRST || table_find(&known, &key.peer) ||
 		    map_cache_get(policies, &key))
 			continue;
-		ret = map_cache_set(policies, &key, &entry);
-		if (ret == 0)
-			ret = lent_add(run, &key);
+		lend_entry(run, &key, &entry);
 	}
 	table_done(&known);
-	return ret;
 }
 
-static int new_peers_bridge(struct policy_run *run, const struct subject *subject)
+static void new_peers_bridge(struct policy_run *run, const struct subject *subject)
 {
 	const bool asked[2] = { [DIR_EGRESS] = subject->want->egress_isolated,
 				[DIR_INGRESS] = subject->want->ingress_isolated };
@@ -172,16 +156,10 @@ static int new_peers_bridge(struct policy_run *run, const struct subject *subjec
 	uint32_t new_id = subject->want->policy_id;
 
 	for (uint8_t direction = 0; direction < 2; direction++) {
-		int ret;
-
-		if (!asked[direction] || !policy_is_open(run, old_id, direction) ||
-		    everyone_waits(run, new_id, direction))
-			continue;
-		ret = new_peers_queue(run, old_id, new_id, direction);
-		if (ret)
-			return ret;
+		if (asked[direction] && policy_is_open(run, old_id, direction) &&
+		    !everyone_waits(run, new_id, direction))
+			new_peers_queue(run, old_id, new_id, direction);
 	}
-	return 0;
 }
 
 /* ---- all of it ------------------------------------------------------------------------------- */
@@ -208,13 +186,13 @@ int bridges_write(struct policy_run *run, struct errmsg *err)
 		    policy_is_wanted(run->compiled, old_id))
 			continue;
 		lend = successor(run, old_id) == new_id;
-		ret = bridge_queue(run, old_id, new_id, lend);
-		if (!ret) /* the map cache knows what was written, not what is queued */
+		bridge_queue(run, old_id, new_id, lend);
+		ret = map_cache_flush(
+			policies); /* the cache knows what is written, not the queue */
+		if (!ret && lend) {
+			new_peers_bridge(run, &run->subjects[i]);
 			ret = map_cache_flush(policies);
-		if (!ret && lend)
-			ret = new_peers_bridge(run, &run->subjects[i]);
-		if (!ret)
-			ret = map_cache_flush(policies);
+		}
 		/* A bridge that does not fit is only a gap; it must not count as refused. */
 		policies->refused = refused;
 		if (ret && ret != -ENOSPC)

@@ -103,15 +103,15 @@ bool sync_node_refresh(struct sync *sync);
 int sync_host_ports(struct sync *sync, struct errmsg *err);
 
 /* sync_backend.c: queues the writes that give this id the pool's backends. */
-int sync_pool_place(struct sync *sync, uint32_t id, const struct service_pool *pool);
+void sync_pool_place(struct sync *sync, uint32_t id, const struct service_pool *pool);
 /* How many of the wanted ones are in the map, without a gap. */
 struct pool_counts sync_pool_present(const struct sync *sync, uint32_t id,
 				     const struct pool_counts *wanted);
 /* Records the backends beyond the smaller counts for sync_trim(). */
-int sync_pool_retire(struct sync *sync, uint32_t id, const struct pool_counts *before,
-		     const struct pool_counts *after);
+void sync_pool_retire(struct sync *sync, uint32_t id, const struct pool_counts *before,
+		      const struct pool_counts *after);
 /* Records the backends that no service uses. */
-int sync_backends_leftovers(struct sync *sync);
+void sync_backends_leftovers(struct sync *sync);
 /* Deletes retired backends.  Runs a moment after they were retired: then no program is between its
  * lookup of the service and that of the backend. */
 int sync_trim(struct sync *sync);

@@ -12,18 +12,18 @@
 #include <string.h>
 
 #include "agent/sync/policy_run.h"
+#include "lib/alloc.h"
 #include "lib/auto.h"
 
 /* ---- helpers --------------------------------------------------------------------------------- */
 
 /* While the store is half known, entries are added but none is changed: the agent before this one
  * knew more. */
-static int want(const struct sync *sync, struct map_cache *map_cache, const void *key,
-		const void *value)
+static void want(const struct sync *sync, struct map_cache *map_cache, const void *key,
+		 const void *value)
 {
-	if (!sync->deletes_allowed && map_cache_keep(map_cache, key))
-		return 0;
-	return map_cache_set(map_cache, key, value);
+	if (sync->deletes_allowed || !map_cache_keep(map_cache, key))
+		map_cache_set(map_cache, key, value);
 }
 
 /* A full map does not end the run; it is reported at the end. */
@@ -61,14 +61,10 @@ static int ports_write(struct policy_run *run, struct errmsg *err)
 
 	for (size_t i = 0; i < run->entry_count; i++) {
 		const struct compiled_entry *entry = &run->entries[i];
-		int ret;
 
-		if (entry->rule_count <= POLICY_INLINE_RULES)
-			continue;
-		ret = port_sets_want(&sync->port_sets, entry->rules, entry->rule_count,
-				     &run->port_set_ids[i]);
-		if (ret)
-			return fail(err, ret, "port set");
+		if (entry->rule_count > POLICY_INLINE_RULES)
+			run->port_set_ids[i] =
+				port_sets_want(&sync->port_sets, entry->rules, entry->rule_count);
 	}
 	return flush(&sync->ports, err);
 }
@@ -103,14 +99,11 @@ static int entries_write(struct policy_run *run, struct errmsg *err)
 	for (size_t i = 0; i < run->entry_count; i++) {
 		const struct policy_key *key = &run->entries[i].key;
 		struct policy_entry entry = entry_make(run, i);
-		int ret;
 
 		if (entry_waits(&run->entries[i]))
 			continue;
 		run->ports_freed |= entry_names_ports(sync, key);
-		ret = want(sync, &sync->policies, key, &entry);
-		if (ret)
-			return fail(err, ret, "policy entry");
+		want(sync, &sync->policies, key, &entry);
 	}
 	return flush(&sync->policies, err);
 }
@@ -141,15 +134,12 @@ static int entries_open(struct policy_run *run, struct errmsg *err)
 	for (size_t i = 0; i < run->entry_count; i++) {
 		const struct compiled_entry *compiled = &run->entries[i];
 		struct policy_entry entry = { 0 };
-		int ret;
 
 		if (!entry_waits(compiled))
 			continue;
 		if (all_known && entry_is_safe(run, i))
 			entry = entry_make(run, i);
-		ret = want(sync, &sync->policies, &compiled->key, &entry);
-		if (ret)
-			return fail(err, ret, "policy entry");
+		want(sync, &sync->policies, &compiled->key, &entry);
 	}
 	return flush(&sync->policies, err);
 }
@@ -168,14 +158,10 @@ static int addresses_write(struct policy_run *run, struct errmsg *err)
 			.flags = address->flags,
 		};
 		const struct ipcache_entry *held = map_cache_get(&sync->ipcache, &address->addr);
-		int ret;
 
 		if (held && held->flags & IPCACHE_SERVICE)
 			sync->service_address_taken = true;
-		ret = want(sync, &sync->ipcache, &address->addr, &entry);
-
-		if (ret)
-			return fail(err, ret, "address");
+		want(sync, &sync->ipcache, &address->addr, &entry);
 	}
 	return flush(&sync->ipcache, err);
 }
@@ -211,12 +197,10 @@ static int cidrs_withhold(struct policy_run *run)
 {
 	const struct compiled *compiled = run->compiled;
 	struct map_cache *cidrs = &run->sync->cidrs;
-	auto_free struct cidr_key *keys = calloc(compiled->cidr_count, sizeof(*keys));
+	auto_free struct cidr_key *keys = xcalloc(compiled->cidr_count, sizeof(*keys));
 	size_t stack[129] = { 0 }; /* one for each length */
 	size_t depth = 0, key_count = 0;
 
-	if (!keys)
-		return -ENOMEM;
 	for (size_t i = 0; i < compiled->cidr_count; i++) {
 		const struct prefix *prefix = &compiled->cidrs[i].prefix;
 		struct cidr_key key = cidr_key_make(prefix);
@@ -259,18 +243,14 @@ static int cidrs_write(struct policy_run *run, struct errmsg *err)
 		return 0;
 	if (run->changes && !run->changes->cidrs)
 		return 0;
-	sorted = calloc(compiled->cidr_count, sizeof(*sorted));
-	if (!sorted)
-		return fail(err, -ENOMEM, "CIDRs");
+	sorted = xcalloc(compiled->cidr_count, sizeof(*sorted));
 	for (size_t i = 0; i < compiled->cidr_count; i++)
 		sorted[i] = &compiled->cidrs[i];
 	qsort(sorted, compiled->cidr_count, sizeof(*sorted), cidr_compare);
 	for (size_t i = 0; i < compiled->cidr_count; i++) {
 		struct cidr_key key = cidr_key_make(&sorted[i]->prefix);
 
-		ret = map_cache_set(cidrs, &key, &sorted[i]->identity);
-		if (ret)
-			return fail(err, ret, "CIDR");
+		map_cache_set(cidrs, &key, &sorted[i]->identity);
 	}
 	/* The datapath looks for them before the first entry that is open to everyone else. */
 	node_flag_set(run->sync, NODE_HAS_CIDRS, true);
@@ -295,12 +275,10 @@ static int addresses_delete(struct policy_run *run, struct errmsg *err)
 {
 	struct map_cache *ipcache = &run->sync->ipcache;
 	const struct compiled_changes *changes = run->changes;
-	auto_free struct addr *keys = calloc(changes->addresses_gone_count + 1, sizeof(*keys));
+	auto_free struct addr *keys = xcalloc(changes->addresses_gone_count + 1, sizeof(*keys));
 	size_t count = 0;
 	int ret;
 
-	if (!keys)
-		return fail(err, -ENOMEM, "addresses");
 	for (size_t i = 0; i < changes->addresses_gone_count; i++) {
 		const struct addr *addr = &changes->addresses_gone[i];
 		const struct ipcache_entry *held = map_cache_get(ipcache, addr);
@@ -333,9 +311,7 @@ static int addresses_forget(struct policy_run *run, struct errmsg *err)
 
 static int subjects_read(struct policy_run *run, struct errmsg *err)
 {
-	run->subjects = calloc(run->wanted_count + 1, sizeof(*run->subjects));
-	if (!run->subjects)
-		return fail(err, -ENOMEM, "endpoints");
+	run->subjects = xcalloc(run->wanted_count + 1, sizeof(*run->subjects));
 	for (size_t i = 0; i < run->wanted_count; i++) {
 		struct subject *subject = &run->subjects[run->subject_count];
 		int ret;
@@ -440,12 +416,10 @@ static int entries_delete(struct policy_run *run, struct errmsg *err)
 	const struct compiled_changes *changes = run->changes;
 	struct map_cache *policies = &run->sync->policies;
 	size_t room = changes->entries_gone_count + run->lent_count;
-	auto_free struct policy_key *keys = calloc(room + 1, sizeof(*keys));
+	auto_free struct policy_key *keys = xcalloc(room + 1, sizeof(*keys));
 	size_t count = 0;
 	int ret;
 
-	if (!keys)
-		return fail(err, -ENOMEM, "policy entries");
 	for (size_t i = 0; i < room; i++) {
 		const struct policy_key *key =
 			i < run->lent_count ? &run->lent[i]
@@ -548,9 +522,7 @@ static int run_once(struct policy_run *run, uint32_t *ret_refused, struct errmsg
 	uint64_t before = changes(sync);
 	int ret;
 
-	run->port_set_ids = calloc(run->entry_count + 1, sizeof(*run->port_set_ids));
-	if (!run->port_set_ids)
-		return fail(err, -ENOMEM, "policy entries");
+	run->port_set_ids = xcalloc(run->entry_count + 1, sizeof(*run->port_set_ids));
 	node_flag_set(sync, NODE_WRITING, true);
 	ret = run_writes(run, err);
 	node_flag_set(sync, NODE_HAS_CIDRS, sync->cidrs.entries.count > 0);

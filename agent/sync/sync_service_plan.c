@@ -214,22 +214,20 @@ static uint32_t pool_id(struct service_run *run, const struct pool_plan *plan)
 }
 
 /* Queues the ranges of clients that a pool of this family admits. */
-static int ranges_plan(struct sync *sync, const struct service_object *service, uint32_t id,
-		       bool v6)
+static void ranges_plan(struct sync *sync, const struct service_object *service, uint32_t id,
+			bool v6)
 {
 	const uint8_t one = 1;
-	int ret = 0;
 
-	for (size_t i = 0; i < service->source_range_count && !ret; i++) {
+	for (size_t i = 0; i < service->source_range_count; i++) {
 		const struct prefix *range = &service->source_ranges[i];
 		const struct source_range_key key = { .prefixlen = 32u + range->len,
 						      .service_id = id,
 						      .addr = range->addr };
 
 		if (addr_is_v4(&range->addr) != v6)
-			ret = map_cache_set(&sync->ranges, &key, &one);
+			map_cache_set(&sync->ranges, &key, &one);
 	}
-	return ret;
 }
 
 /* In whatever order they come. */
@@ -246,8 +244,8 @@ static uint64_t unused_make(const struct service_pool *pool)
 	return hash;
 }
 
-static int pool_plan(struct service_run *run, const struct plan_source *source,
-		     const struct service_pool *pool, size_t first)
+static void pool_plan(struct service_run *run, const struct plan_source *source,
+		      const struct service_pool *pool, size_t first)
 {
 	struct sync *sync = run->sync;
 	struct pool_plan plan = {
@@ -258,15 +256,13 @@ static int pool_plan(struct service_run *run, const struct plan_source *source,
 		.unused = unused_make(pool),
 		.frontend_count = run->frontend_count - first,
 	};
-	int ret;
-
 	if (!plan.frontend_count)
-		return 0;
+		return;
 	plan.id = pool_id(run, &plan);
 	array_room(&run->pools, run->pool_count, &run->pool_room, sizeof(*run->pools));
 	run->pools[run->pool_count++] = plan;
-	ret = ranges_plan(sync, source->service, plan.id, pool->v6);
-	return ret ? ret : sync_pool_place(sync, plan.id, pool);
+	ranges_plan(sync, source->service, plan.id, pool->v6);
+	sync_pool_place(sync, plan.id, pool);
 }
 
 /* Keeps what the maps hold of a pool: while the store is half known, a service may seem to have
@@ -299,7 +295,7 @@ static int frontends_plan(struct service_run *run, const struct plan_source *sou
 		if (pool_is_kept(run, first))
 			run->frontend_count = first;
 		else
-			ret = pool_plan(run, source, &frontends->pools[i], first);
+			pool_plan(run, source, &frontends->pools[i], first);
 	}
 	return ret;
 }

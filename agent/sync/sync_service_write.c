@@ -43,7 +43,7 @@ void entry_count(struct sync *sync, const struct addr *addr, const struct servic
 }
 
 /* An entry that is gone, or leads to another pool now. */
-static int entry_uncount(struct sync *sync, const struct addr *addr, uint32_t id, uint8_t kind)
+static void entry_uncount(struct sync *sync, const struct addr *addr, uint32_t id, uint8_t kind)
 {
 	static const struct pool_counts none;
 	struct pool_state *state = table_find(&sync->pools, &id);
@@ -53,14 +53,14 @@ static int entry_uncount(struct sync *sync, const struct addr *addr, uint32_t id
 	if (count && !--*count)
 		table_del(&sync->vips, addr);
 	if (!state)
-		return 0;
+		return;
 	if (state->owner)
 		owner_count(sync, state->owner, -1);
 	if (--state->frontends)
-		return 0;
+		return;
 	counts = state->counts;
 	table_del(&sync->pools, &id);
-	return sync_pool_retire(sync, id, &counts, &none);
+	sync_pool_retire(sync, id, &counts, &none);
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */
@@ -85,7 +85,7 @@ static int services_write(struct service_run *run)
 		const struct pool_plan *pool = &run->pools[i];
 		struct pool_counts present = sync_pool_present(sync, pool->id, &pool->wanted);
 
-		for (size_t k = 0; k < pool->frontend_count && !ret; k++) {
+		for (size_t k = 0; k < pool->frontend_count; k++) {
 			const struct frontend_plan *frontend = &run->frontends[next++];
 			const struct service service = {
 				.id = pool->id,
@@ -98,41 +98,39 @@ static int services_write(struct service_run *run)
 				.table_size = frontend->kind == CLUSTER_IP ? 0 : present.table,
 			};
 
-			ret = map_cache_set(&sync->services, &frontend->key, &service);
+			map_cache_set(&sync->services, &frontend->key, &service);
 		}
 	}
 	return ret ? ret : flush(&sync->services);
 }
 
 /* Counts what became of one frontend, and queues its address. */
-static int frontend_confirm(struct service_run *run, const struct frontend_plan *plan,
-			    struct pool_counts *counts, uint32_t *missing)
+static void frontend_confirm(struct service_run *run, const struct frontend_plan *plan,
+			     struct pool_counts *counts, uint32_t *missing)
 {
 	const struct ipcache_entry entry = { .identity = IDENTITY_WORLD, .flags = IPCACHE_SERVICE };
 	struct sync *sync = run->sync;
 	const struct service *now = map_cache_get(&sync->services, &plan->key);
 	const struct addr *addr = &plan->key.addr;
 	const struct ipcache_entry *held = map_cache_get(&sync->ipcache, addr);
-	int ret = 0;
 
 	if (!now) {
 		++*missing;
-		return 0;
+		return;
 	}
 	run->written++;
 	*counts = counts_max(counts, now);
 	if (now->id != plan->held_id || now->kind != plan->held_kind) {
 		entry_count(sync, addr, now);
 		if (plan->held_id)
-			ret = entry_uncount(sync, addr, plan->held_id, plan->held_kind);
+			entry_uncount(sync, addr, plan->held_id, plan->held_kind);
 	}
 	/* The node's own address stays its own: programs know the ports. */
-	if (ret || !kind_has_address(plan->kind) || (held && !(held->flags & IPCACHE_SERVICE)))
-		return ret;
-	return map_cache_set(&sync->ipcache, addr, &entry);
+	if (kind_has_address(plan->kind) && (!held || held->flags & IPCACHE_SERVICE))
+		map_cache_set(&sync->ipcache, addr, &entry);
 }
 
-static int pool_confirm(struct service_run *run, const struct pool_plan *pool, size_t first)
+static void pool_confirm(struct service_run *run, const struct pool_plan *pool, size_t first)
 {
 	static const struct pool_counts none;
 	struct sync *sync = run->sync;
@@ -144,15 +142,14 @@ static int pool_confirm(struct service_run *run, const struct pool_plan *pool, s
 			    pool->wanted.table - present.cluster - present.keeping - present.local -
 			    present.table,
 	};
-	int ret = 0;
 
 	before = state->frontends ? state->counts : present;
 	state->owner = pool->owner;
 	state->port = pool->port;
 	sync->losses += state->unused != pool->unused;
 	state->unused = pool->unused;
-	for (size_t i = 0; i < pool->frontend_count && !ret; i++)
-		ret = frontend_confirm(run, &run->frontends[first + i], &now, &lacks.services);
+	for (size_t i = 0; i < pool->frontend_count; i++)
+		frontend_confirm(run, &run->frontends[first + i], &now, &lacks.services);
 	state = table_put(&sync->pools, &pool->id);
 	state->counts = now;
 	if (!state->frontends)
@@ -163,7 +160,7 @@ static int pool_confirm(struct service_run *run, const struct pool_plan *pool, s
 		shortage->backends += lacks.backends;
 		shortage->services += lacks.services;
 	}
-	return ret ? ret : sync_pool_retire(sync, pool->id, &before, &now);
+	sync_pool_retire(sync, pool->id, &before, &now);
 }
 
 /* The address is written last: a program that finds it in ipcache_map also finds the service. */
@@ -171,16 +168,15 @@ static int addresses_write(struct service_run *run)
 {
 	struct sync *sync = run->sync;
 	size_t next = 0;
-	int ret = 0;
+	int ret;
 
 	if (sync->ranges.refused && run->pool_count)
 		shortage_of(sync, run->pools[0].owner)->ranges += sync->ranges.refused;
-	for (size_t i = 0; i < run->pool_count && !ret; i++) {
-		ret = pool_confirm(run, &run->pools[i], next);
+	for (size_t i = 0; i < run->pool_count; i++) {
+		pool_confirm(run, &run->pools[i], next);
 		next += run->pools[i].frontend_count;
 	}
-	if (!ret)
-		ret = flush(&sync->ipcache);
+	ret = flush(&sync->ipcache);
 	if (ret || !sync->ipcache.refused)
 		return ret;
 	next = 0;
@@ -225,7 +221,7 @@ static int service_forget(struct sync *sync, const struct service_key *key)
 	int ret = map_cache_del(&sync->services, key, 1);
 
 	if (!ret)
-		ret = entry_uncount(sync, &key->addr, held.id, held.kind);
+		entry_uncount(sync, &key->addr, held.id, held.kind);
 	entry = map_cache_get(&sync->ipcache, &key->addr);
 	if (ret || !entry || !(entry->flags & IPCACHE_SERVICE) ||
 	    table_find(&sync->vips, &key->addr))
@@ -279,12 +275,10 @@ static bool is_lone_address(const void *key, const void *value, void *arg)
 
 int leftovers_forget(struct sync *sync)
 {
-	int ret;
-
 	if (!sync->deletes_allowed)
 		return 0;
-	ret = sync_backends_leftovers(sync);
-	return ret ? ret : map_cache_sweep(&sync->ipcache, is_lone_address, sync);
+	sync_backends_leftovers(sync);
+	return map_cache_sweep(&sync->ipcache, is_lone_address, sync);
 }
 
 int run_write(struct service_run *run)

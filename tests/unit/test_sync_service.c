@@ -856,7 +856,7 @@ static void test_a_backend_whose_address_is_a_pods_is_not_gone(void **state)
 	sync_all(fixture);
 	addr_parse("10.1.0.7", &addr);
 	map_cache_begin(&fixture->sync->ipcache);
-	assert_int_equal(map_cache_set(&fixture->sync->ipcache, &addr, &pod), 0);
+	map_cache_set(&fixture->sync->ipcache, &addr, &pod);
 	assert_int_equal(map_cache_flush(&fixture->sync->ipcache), 0);
 	assert_false(is_gone(fixture, 0, 7, IPPROTO_TCP));
 	assert_true(is_gone(fixture, 0, 8, IPPROTO_TCP));
