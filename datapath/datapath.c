@@ -554,7 +554,7 @@ static int maps_release(const char *name, void *arg)
 		return 0;
 	snprintf(path, sizeof(path), "%s/%s", (const char *)arg, name);
 	accel_end(path);
-	links_cleanup(path);
+	devices_cleanup(path);
 	return 0;
 }
 

@@ -211,9 +211,30 @@ int tcp_attach(struct datapath *datapath, struct errmsg *err);
 void tcp_detach(struct datapath *datapath);
 /* Detaches and removes every link pinned below pin_dir. */
 void links_remove(const char *pin_dir);
-/* Removes the filters whose programs use one of the maps pinned in a folder. */
-void links_cleanup(const char *maps);
 const char *link_path(const char *pin_dir, const char *name, char buf[PIN_PATH_MAX]);
+/* Creates a link and pins it under this name.  The link that had the name goes afterwards, so that
+ * both overlap for a moment when a cgroup link moves. */
+int link_create(struct datapath *datapath, const char *name, int prog_fd, int target,
+		enum bpf_attach_type type, struct errmsg *err);
+/* Detaches at once: a link that only loses its last pin is detached by a worker some time later. */
+void link_remove(const char *path);
+/* The device of a TCX link; 0 if it is detached (the device is gone, or by force). */
+uint32_t link_ifindex(int link_fd);
+/* Detaches the sk_msg program of a sockhash. */
+void sk_msg_detach(int map_fd);
+
+/* enum bpf_attach_type from Linux 6.6 on; Debian 12's headers are those of 6.1. */
+#define TCX_INGRESS ((enum bpf_attach_type)46)
+#define TCX_EGRESS  ((enum bpf_attach_type)47)
+
+/* ---- devices.c ---- */
+
+/* Beginnings of the names of pinned links. */
+#define UPLINK_PIN "uplink-" /* and the interface index, and the direction */
+#define TUNNEL_PIN "tunnel-" /* and the direction */
+
+/* Removes the filters whose programs use one of the maps pinned in a folder. */
+void devices_cleanup(const char *maps);
 
 /* Priorities of our clsact filters.  The second one is there only during a takeover. */
 #define PRIORITY_FIRST    1
