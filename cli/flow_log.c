@@ -77,8 +77,9 @@ static int filter_parse(struct flow_filter *filter, const struct arguments *args
 	const char *word = args->verdict;
 
 	*filter = (struct flow_filter){ .args = args, .any_proto = true };
-	if (word && strcasecmp(word, "allow") && strcasecmp(word, "forwarded") &&
-	    strcasecmp(word, "deny") && strcasecmp(word, "dropped") && strcasecmp(word, "audit"))
+	if (word && strcasecmp(word, "allow") != 0 && strcasecmp(word, "forwarded") != 0 &&
+	    strcasecmp(word, "deny") != 0 && strcasecmp(word, "dropped") != 0 &&
+	    strcasecmp(word, "audit") != 0)
 		return misused(err, "--verdict %s: must be one of %s", word, verdicts);
 	if (!args->port)
 		return 0;

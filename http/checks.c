@@ -82,15 +82,13 @@ static uint16_t request_port(struct evhttp_request *request, bool *ret_v6)
 {
 	struct evhttp_connection *connection = evhttp_request_get_connection(request);
 	struct bufferevent *stream = evhttp_connection_get_bufferevent(connection);
-	struct sockaddr_storage storage = { 0 };
-	socklen_t len = sizeof(storage);
-	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&storage;
-	const struct sockaddr_in *v4 = (const struct sockaddr_in *)&storage;
+	struct sockaddr_in6 local = { 0 }; /* one of IPv4 has its port at the same place */
+	socklen_t len = sizeof(local);
 
-	if (getsockname(bufferevent_getfd(stream), (struct sockaddr *)&storage, &len) < 0)
+	if (getsockname(bufferevent_getfd(stream), (struct sockaddr *)&local, &len) < 0)
 		return 0;
-	*ret_v6 = storage.ss_family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr);
-	return ntohs(storage.ss_family == AF_INET6 ? v6->sin6_port : v4->sin_port);
+	*ret_v6 = local.sin6_family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(&local.sin6_addr);
+	return ntohs(local.sin6_port);
 }
 
 static int check_compare(const void *a, const void *b)

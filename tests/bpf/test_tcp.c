@@ -295,6 +295,7 @@ static void test_connections_that_fail(void **state)
 	auto_close int refused = connect_start(client, AF_INET, &server->v4);
 	int alone;
 
+	assert_true(refused >= 0);
 	assert_int_equal(event_of(store, CLIENT)->error, ECONNREFUSED);
 	assert_int_equal(event_of(store, CLIENT)->old_state, BPF_TCP_SYN_SENT);
 	assert_true(event_of(store, CLIENT)->opener);
