@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The agent is asked once a second and never because somebody asks here.  While it is restarted the
- * datapath goes on, so what it said last counts for a while.
+ * The agent is asked once a second and never because somebody asks here.  While it is restarted, or
+ * does not know all objects yet, the datapath goes on, so what it said last counts for a while.
  */
 #define LOG_MODULE "http"
 #include "http/checks.h"

@@ -155,10 +155,16 @@ static bool node_is_eligible(const struct agent *agent)
 
 void api_health_checks_get(struct api_call *call)
 {
-	cJSON *json = cJSON_CreateObject(), *array;
+	const char *missing = sync_missing(call->agent->sync);
 	const struct health_check *check;
+	cJSON *json, *array;
 	size_t pos = 0;
 
+	if (missing) { /* services that are not known yet are no reason to take the node out */
+		api_refuse(call, 503, "%s", missing);
+		return;
+	}
+	json = cJSON_CreateObject();
 	cJSON_AddBoolToObject(json, "nodeEligible", node_is_eligible(call->agent));
 	array = cJSON_AddArrayToObject(json, "services");
 	while ((check = sync_health_checks(call->agent->sync, &pos))) {

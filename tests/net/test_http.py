@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import subprocess
+from datetime import datetime
 
 import pytest
 
@@ -210,6 +211,8 @@ def check(http, family, port=CHECK_PORT):
     status, text = http.get("/", at, "-i")
     if not status:
         return None
+    if status == 404:  # accepted before the service went
+        return status, text
     head, _, body = text.replace("\r", "").partition("\n\n")
     weight = re.search(r"^X-Load-Balancing-Endpoint-Weight: (\d+)$", head, re.M)
     answer = json.loads(body)
@@ -262,6 +265,29 @@ def test_a_restart_of_the_agent_takes_no_node_out(node, http):
     assert check(http, 0) == (200, 1)
     node.start()
     wait_for(lambda: check(http, 0) == (200, 1), "an endpoint")
+
+
+def test_an_agent_that_waits_for_objects_says_nothing_about_endpoints(node):
+    """What it said before its restart counts on: the datapath serves as it did."""
+    http = Http(node, "--proxy", PROXY)
+
+    def age():
+        page = json.loads(http.get("/healthz", "127.0.0.1:10256")[1])
+        then, now = (datetime.fromisoformat(page[key].rstrip("Z"))
+                     for key in ("lastUpdated", "currentTime"))
+        assert check(http, 0) == (200, 1)
+        return (now - then).seconds
+
+    try:
+        publish(node, node.pod("a"))
+        wait_for(lambda: check(http, 0) == (200, 1), "an endpoint")
+        node.stop()
+        (node.run_dir / "objects.json").unlink()
+        node.start("--kubernetes=true")  # nobody brings objects
+        wait_for(lambda: http.get("/readyz")[0] == 503 and http.get("/healthz")[0] == 200, "the agent")
+        wait_for(lambda: age() >= 3, "questions without an answer", 10)
+    finally:
+        http.stop()
 
 
 def test_a_port_that_somebody_has_is_tried_again(node, http):
