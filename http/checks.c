@@ -6,18 +6,15 @@
 #define LOG_MODULE "http"
 #include "http/checks.h"
 
-#include <errno.h>
 #include <event2/buffer.h>
-#include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <event2/http.h>
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <time.h>
 
 #include "http/agent_call.h"
+#include "http/check_server.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/clock.h"
@@ -26,8 +23,6 @@
 
 #define AGENT_PATH  "/v1/healthchecks"
 #define HEALTHY_NS  (30 * 1000000000ULL) /* after the agent's last answer */
-#define IDLE_S      5
-#define HEAD_MAX    4096
 #define TIME_TEXT   32
 #define BODY_LENGTH 1024
 
@@ -39,14 +34,14 @@ struct check {
 	uint16_t port;
 	unsigned int local_v4;
 	unsigned int local_v6;
-	struct evhttp_bound_socket *socket; /* NULL: not to be had (yet) */
-	bool refused;                       /* and that was logged */
+	struct check_port *open; /* NULL: not to be had (yet) */
+	bool refused;            /* and that was logged */
 };
 
 struct checks {
 	struct event_base *base;
 	const char *socket_path;
-	struct evhttp *http; /* of all ports */
+	struct check_server *server;
 	struct event *timer;
 	struct check *items; /* by port */
 	size_t count;
@@ -77,20 +72,6 @@ static void send_json(struct evhttp_request *request, bool ok, const char *json)
 	evbuffer_free(body);
 }
 
-/* Port and family by which a request came; 0: not to be told. */
-static uint16_t request_port(struct evhttp_request *request, bool *ret_v6)
-{
-	struct evhttp_connection *connection = evhttp_request_get_connection(request);
-	struct bufferevent *stream = evhttp_connection_get_bufferevent(connection);
-	struct sockaddr_in6 local = { 0 }; /* one of IPv4 has its port at the same place */
-	socklen_t len = sizeof(local);
-
-	if (getsockname(bufferevent_getfd(stream), (struct sockaddr *)&local, &len) < 0)
-		return 0;
-	*ret_v6 = local.sin6_family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(&local.sin6_addr);
-	return ntohs(local.sin6_port);
-}
-
 static int check_compare(const void *a, const void *b)
 {
 	const struct check *left = a, *right = b;
@@ -105,27 +86,21 @@ static struct check *check_find(struct check *items, size_t count, uint16_t port
 	return count ? bsearch(&key, items, count, sizeof(key), check_compare) : NULL;
 }
 
-static void on_check(struct evhttp_request *request, void *arg)
+static void on_check(uint16_t port, bool v6, struct check_page *ret, void *arg)
 {
 	const struct checks *checks = arg;
-	bool v6 = false, healthy = proxy_is_healthy(checks);
-	const struct check *check =
-		check_find(checks->items, checks->count, request_port(request, &v6));
-	unsigned int local = check ? (v6 ? check->local_v6 : check->local_v4) : 0;
-	char body[BODY_LENGTH], weight[16];
+	bool healthy = proxy_is_healthy(checks);
+	const struct check *check = check_find(checks->items, checks->count, port);
 
-	if (!check) { /* a connection from before the service went */
-		evhttp_send_reply(request, HTTP_NOTFOUND, NULL, NULL);
+	if (!check) /* a connection from before the service went */
 		return;
-	}
-	snprintf(weight, sizeof(weight), "%u", local);
-	snprintf(body, sizeof(body),
+	ret->found = true;
+	ret->weight = v6 ? check->local_v6 : check->local_v4;
+	ret->ok = ret->weight && healthy;
+	snprintf(ret->body, sizeof(ret->body),
 		 "{\n\t\"service\": {\n\t\t\"namespace\": \"%s\",\n\t\t\"name\": \"%s\"\n\t},\n"
 		 "\t\"localEndpoints\": %u,\n\t\"serviceProxyHealthy\": %s\n}\n",
-		 check->namespace, check->name, local, healthy ? "true" : "false");
-	evhttp_add_header(evhttp_request_get_output_headers(request),
-			  "X-Load-Balancing-Endpoint-Weight", weight);
-	send_json(request, local && healthy, body);
+		 check->namespace, check->name, ret->weight, healthy ? "true" : "false");
 }
 
 static const char *time_text(time_t time, char buf[TIME_TEXT])
@@ -183,23 +158,19 @@ static bool check_read(const cJSON *json, struct check *ret)
 	return true;
 }
 
-/* Both families by one socket, where the node has both. */
 static void check_listen(struct checks *checks, struct check *check)
 {
-	check->socket = evhttp_bind_socket_with_handle(checks->http, "::", check->port);
-	if (!check->socket)
-		check->socket =
-			evhttp_bind_socket_with_handle(checks->http, "0.0.0.0", check->port);
-	if (!check->socket && !check->refused)
+	int ret = check_port_open(checks->server, check->port, &check->open);
+
+	if (ret < 0 && !check->refused)
 		log_warn("healthCheckNodePort %u of Service %s/%s: %s", check->port,
-			 check->namespace, check->name, strerror(errno));
-	check->refused = !check->socket;
+			 check->namespace, check->name, strerror(-ret));
+	check->refused = ret < 0;
 }
 
-static void check_done(struct checks *checks, struct check *check)
+static void check_done(struct check *check)
 {
-	if (check->socket)
-		evhttp_del_accept_socket(checks->http, check->socket);
+	check_port_close(check->open);
 	free(check->namespace);
 	free(check->name);
 }
@@ -214,22 +185,22 @@ static void checks_replace(struct checks *checks, struct check *items, size_t co
 		struct check *old = check_find(checks->items, checks->count, items[i].port);
 
 		if (kept && items[kept - 1].port == items[i].port) {
-			check_done(checks, &items[i]);
+			check_done(&items[i]);
 			continue;
 		}
 		if (old) {
-			items[i].socket = take_ptr(old->socket);
+			items[i].open = take_ptr(old->open);
 			items[i].refused = old->refused;
 		}
 		items[kept++] = items[i];
 	}
 	for (size_t i = 0; i < checks->count; i++)
-		check_done(checks, &checks->items[i]);
+		check_done(&checks->items[i]);
 	free(checks->items);
 	checks->items = items;
 	checks->count = kept;
 	for (size_t i = 0; i < kept; i++) {
-		if (!items[i].socket)
+		if (!items[i].open)
 			check_listen(checks, &items[i]);
 	}
 }
@@ -278,15 +249,10 @@ struct checks *checks_new(struct event_base *base, const char *socket_path)
 
 	checks->base = base;
 	checks->socket_path = socket_path;
-	checks->http = evhttp_new(base);
+	checks->server = check_server_new(base, on_check, checks);
 	checks->timer = event_new(base, -1, EV_PERSIST, on_timer, checks);
-	if (!checks->http || !checks->timer || event_add(checks->timer, &poll_period) < 0)
+	if (!checks->timer || event_add(checks->timer, &poll_period) < 0)
 		out_of_memory(0);
-	evhttp_set_allowed_methods(checks->http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD);
-	evhttp_set_max_headers_size(checks->http, HEAD_MAX);
-	evhttp_set_max_body_size(checks->http, 0);
-	evhttp_set_timeout(checks->http, IDLE_S);
-	evhttp_set_gencb(checks->http, on_check, checks);
 	on_timer(-1, 0, checks);
 	return checks;
 }
@@ -296,7 +262,7 @@ void checks_free(struct checks *checks)
 	if (!checks)
 		return;
 	checks_replace(checks, NULL, 0);
-	evhttp_free(checks->http);
+	check_server_free(checks->server);
 	event_free(checks->timer);
 	free(checks);
 }

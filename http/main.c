@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
+#include "http/check_server.h"
 #include "http/checks.h"
 #include "http/server.h"
 #include "lib/json.h"
@@ -18,8 +19,9 @@
 
 #define SOCKET_DEFAULT "/run/tendril/http/http.sock"
 #define HEALTH_DEFAULT "127.0.0.1:9879"
-/* Open connections, nearly, beside the ports: whoever connects cannot take more memory. */
-#define FILES_MAX (CHECKS_MAX + 256)
+/* Beside the ports of health checks and their connections there is room for probes and the agent.
+ * Whoever connects cannot take more memory. */
+#define FILES_MAX (CHECKS_MAX + CHECK_CONNECTIONS_MAX + 256)
 
 static const char usage[] =
 	"usage: tendril-http [OPTION]...\n"

@@ -290,6 +290,38 @@ def test_an_agent_that_waits_for_objects_says_nothing_about_endpoints(node):
         http.stop()
 
 
+def test_who_holds_connections_to_a_health_check_keeps_nobody_out(node, http):
+    """More than the process may have descriptors; and one that sends a byte now and then."""
+    script = ("import resource, socket, time\n"
+              "resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))\n"
+              f"at = ('127.0.0.1', {CHECK_PORT})\n"
+              "all = [socket.create_connection(at) for _ in range(1600)]\n"
+              "print('ready', flush=True); input()\n"
+              "slow, began = socket.create_connection(at), time.monotonic()\n"
+              "slow.settimeout(0.2)\n"
+              "while True:\n"
+              "    try:\n"
+              "        slow.send(b'G'); assert slow.recv(1) == b''; break\n"
+              "    except TimeoutError: pass\n"
+              "    except OSError: break\n"
+              "print(time.monotonic() - began)\n")
+    publish(node, node.pod("a"))
+    wait_for(lambda: check(http, 0) == (200, 1), "an endpoint")
+    holder = subprocess.Popen(node.netns.enter("python3", "-c", script), stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "ready\n"
+        for family in (0, 1):
+            assert check(http, family) == (200, 1)
+        assert http.get("/readyz") == (200, "ok\n")
+        holder.stdin.write("\n")
+        holder.stdin.flush()
+        assert 3 < float(holder.stdout.readline()) < 8
+    finally:
+        holder.kill()
+        holder.wait()
+
+
 def test_a_port_that_somebody_has_is_tried_again(node, http):
     holder = subprocess.Popen(node.netns.enter("python3", "-c", "import socket\n"
                               f"s = socket.create_server(('', {CHECK_PORT}), family=socket.AF_INET6, "
