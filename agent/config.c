@@ -94,7 +94,8 @@ static const struct setting settings[] = {
 		     "pods reach what is outside the cluster under the node's address (false)"),
 	{ "non-masquerade-cidr", "nonMasqueradeCIDRs", SETTING_PREFIXES,
 	  offsetof(struct config, non_masquerade_cidrs), 0, 0, "CIDR",
-	  "sees the pods' own addresses, too, repeatable (pods and nodes of the cluster)" },
+	  "destinations that see pods under their own addresses, beside the pods and nodes of the "
+	  "cluster, repeatable (none)" },
 	BOOL_SETTING("accel", "accel", accel,
 		     "socket acceleration for pods that both ask for it (true)"),
 	BOOL_SETTING("audit", "audit", audit,
@@ -136,7 +137,8 @@ static const struct setting settings[] = {
 	NUMBER_SETTING("max-translations", "maxTranslations", limits.translations, 64, 1 << 24,
 		       "connections translated per packet, two entries each (16384)"),
 	NUMBER_SETTING("max-flows", "maxFlows", limits.flows, 64, 1 << 24,
-		       "flows remembered for policy record and canary (8192)"),
+		       "flows that policy record and canary watch; not the log of tendril flows "
+		       "(8192)"),
 	{ "log-level", "logLevel", SETTING_LEVEL, offsetof(struct config, log_level), 0, 0, "LEVEL",
 	  "error, warn, info or debug (info)" },
 	{ "config", NULL, SETTING_FILE, 0, 0, 0, "FILE",

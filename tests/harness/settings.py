@@ -11,7 +11,9 @@ HEAD = """# Settings
 Made from the table in `agent/config.c` by `make golden`. Members of `/etc/tendril/agent.json` and
 options of `tendrild` are the same settings; the command line wins. `tendrild --check-config` prints
 what is in force, and says where a file is wrong. After a change of `logLevel` or `audit`, `systemctl
-reload tendrild` is enough; for all others restart it, which no pod notices.
+reload tendrild` is enough. All others take effect when `tendrild` is restarted, which interrupts no pod.
+`bigTcp` and `mtu` change only pods that are added later. Some limits are fixed when the maps are made: the
+agent refuses another value, and says so, until the pods are ended and `tendrild --cleanup` has run.
 
 | agent.json | option | value | default | what |
 |---|---|---|---|---|
