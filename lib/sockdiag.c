@@ -13,9 +13,10 @@ int sockdiag_open(struct netlink *netlink, int netns_fd, struct errmsg *err)
 	return netlink_open_protocol(netlink, netns_fd, NETLINK_SOCK_DIAG, err);
 }
 
-int sockdiag_destroy(struct netlink *netlink, const struct flow *flow, uint64_t cookie,
+int sockdiag_destroy(struct netlink *netlink, const struct sockdiag_socket *socket,
 		     struct errmsg *err)
 {
+	const struct flow *flow = &socket->flow;
 	struct netlink_message message;
 	struct inet_diag_req_v2 *request;
 	const uint8_t *bytes;
@@ -33,8 +34,9 @@ int sockdiag_destroy(struct netlink *netlink, const struct flow *flow, uint64_t 
 	len = addr_bytes(&flow->daddr, &bytes);
 	memcpy(request->id.idiag_dst, bytes, len);
 	/* Without the cookie the kernel would settle for a listener on the same port. */
-	request->id.idiag_cookie[0] = (uint32_t)cookie;
-	request->id.idiag_cookie[1] = (uint32_t)(cookie >> 32);
+	request->id.idiag_cookie[0] = (uint32_t)socket->cookie;
+	request->id.idiag_cookie[1] = (uint32_t)(socket->cookie >> 32);
+	request->id.idiag_if = socket->ifindex;
 	code = netlink_request(netlink, &message, err);
 	if (code == 0)
 		return 0;
@@ -66,6 +68,7 @@ static int list_message(const struct nlmsghdr *header, void *arg)
 	socket.flow.sport = message->id.idiag_sport;
 	socket.flow.dport = message->id.idiag_dport;
 	socket.state = message->idiag_state;
+	socket.ifindex = message->id.idiag_if;
 	socket.cookie = message->id.idiag_cookie[0] | (uint64_t)message->id.idiag_cookie[1] << 32;
 	return list->each(&socket, list->arg);
 }

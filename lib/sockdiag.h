@@ -12,17 +12,18 @@
 /* Opens a socket for the calls below inside the namespace; -1: the caller's own. */
 int sockdiag_open(struct netlink *netlink, int netns_fd, struct errmsg *err);
 
-/* Aborts the socket with this flow (saddr is its own) and this cookie: its program gets
- * ECONNABORTED, a TCP peer a reset.  -ENOENT: there is no such socket (any more).  -EOPNOTSUPP: the
- * kernel is built without INET_DIAG_DESTROY. */
-int sockdiag_destroy(struct netlink *netlink, const struct flow *flow, uint64_t cookie,
-		     struct errmsg *err);
-
 struct sockdiag_socket {
 	struct flow flow; /* saddr is the socket's own address */
 	uint64_t cookie;
-	uint8_t state; /* TCP_*, also for UDP: a connected socket is TCP_ESTABLISHED */
+	uint32_t ifindex; /* of the device that it is bound to; 0: none */
+	uint8_t state;    /* TCP_*, also for UDP: a connected socket is TCP_ESTABLISHED */
 };
+
+/* Aborts the socket with this flow, cookie and device: its program gets ECONNABORTED, a TCP peer a
+ * reset.  -ENOENT: there is no such socket (any more).  -EOPNOTSUPP: the kernel is built without
+ * INET_DIAG_DESTROY. */
+int sockdiag_destroy(struct netlink *netlink, const struct sockdiag_socket *socket,
+		     struct errmsg *err);
 
 /* Calls each() for every socket of a family and protocol that is in one of these states (1 <<
  * TCP_*).  A negative value that each() returns is the result, after the end of the list. */

@@ -241,7 +241,9 @@ static int enforce_socket(const struct accel_key *key, uint64_t cookie, void *ar
 	}
 	ret = enforcement_open(walk, &key->local, &err);
 	if (ret == 0)
-		ret = sockdiag_destroy(&walk->netlink, &own, cookie, &err);
+		ret = sockdiag_destroy(&walk->netlink,
+				       &(struct sockdiag_socket){ .flow = own, .cookie = cookie },
+				       &err);
 	if (ret == 0)
 		walk->ended++;
 	else if (ret != -ENOENT) /* its messages go by packet now, and the datapath drops them */

@@ -385,7 +385,8 @@ static int check_destroy(struct selftest *selftest, struct selftest_check *check
 	flow.sport = pair.opener_port;
 	getsockopt(pair.fd[0], SOL_SOCKET, SO_COOKIE, &cookie, &len);
 	if (sockdiag_open(&netlink, selftest->end[0].netns_fd, &err) < 0 ||
-	    sockdiag_destroy(&netlink, &flow, cookie, &err) < 0)
+	    sockdiag_destroy(&netlink, &(struct sockdiag_socket){ .flow = flow, .cookie = cookie },
+			     &err) < 0)
 		return seen(check, "%.120s", err.text);
 	for (int i = 0; i < 2; i++) {
 		if (!is_ready(pair.fd[i], POLLIN, WAIT_MS) || recv(pair.fd[i], &byte, 1, 0) >= 0)

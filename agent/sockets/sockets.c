@@ -34,7 +34,8 @@ struct sockets {
 /* What uses a backend: a socket, or a translation of nat_map. */
 struct user {
 	uint64_t cookie;
-	uint32_t slot; /* of the socket's pod, 0: the node */
+	uint32_t slot;    /* of the socket's pod, 0: the node */
+	uint32_t ifindex; /* of the device that the socket is bound to */
 	struct flow flow;
 	struct nat_entry translation;
 };
@@ -135,8 +136,10 @@ static int socket_find(const struct sockdiag_socket *socket, void *arg)
 	/* The socket may be connected to something else by now. */
 	if (user && user->flow.proto == socket->flow.proto &&
 	    user->flow.dport == socket->flow.dport &&
-	    addr_equal(&user->flow.daddr, &socket->flow.daddr))
+	    addr_equal(&user->flow.daddr, &socket->flow.daddr)) {
 		user->flow = socket->flow;
+		user->ifindex = socket->ifindex;
+	}
 	task_pause();
 	return 0;
 }
@@ -186,7 +189,11 @@ static void netns_end(struct walk *walk, struct netns_users *netns)
 
 		if (!user->flow.sport)
 			continue;
-		ret = sockdiag_destroy(&netlink, &user->flow, user->cookie, &err);
+		ret = sockdiag_destroy(&netlink,
+				       &(struct sockdiag_socket){ .flow = user->flow,
+								  .cookie = user->cookie,
+								  .ifindex = user->ifindex },
+				       &err);
 		walk->ended += !ret;
 		ret = ret == -ENOENT ? 0 : ret;
 		task_pause_now();

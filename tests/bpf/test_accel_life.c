@@ -280,7 +280,7 @@ static void test_destroy(void **state)
 	struct store *store = *state;
 	auto_netlink struct netlink netlink = NETLINK_INIT;
 	auto_pair struct pair pair = PAIR_INIT;
-	struct flow flow = { .proto = IPPROTO_TCP };
+	struct sockdiag_socket own = { .flow.proto = IPPROTO_TCP };
 	struct errmsg err = {};
 	struct found found = {};
 	char byte;
@@ -288,20 +288,22 @@ static void test_destroy(void **state)
 	pair_open(store, &pair);
 	assert_int_equal(accel_map_foreach(store->datapath, find_opener, &found), 1);
 	assert_int_equal(found.cookie, cookie_of(pair.fd[CLIENT]));
-	flow.saddr = found.key.local;
-	flow.daddr = found.key.remote;
-	flow.sport = found.key.local_port;
-	flow.dport = found.key.remote_port;
+	own.flow.saddr = found.key.local;
+	own.flow.daddr = found.key.remote;
+	own.flow.sport = found.key.local_port;
+	own.flow.dport = found.key.remote_port;
+	own.cookie = found.cookie + 1;
 	assert_int_equal(sockdiag_open(&netlink, store->pods->pod[CLIENT].netns_fd, &err), 0);
-	assert_int_equal(sockdiag_destroy(&netlink, &flow, found.cookie + 1, &err), -ENOENT);
+	assert_int_equal(sockdiag_destroy(&netlink, &own, &err), -ENOENT);
 	assert_int_equal(say(store, &pair, CLIENT, "alive"), 5);
 	hear(&pair, SERVER, "alive");
-	assert_int_equal(sockdiag_destroy(&netlink, &flow, found.cookie, &err), 0);
+	own.cookie = found.cookie;
+	assert_int_equal(sockdiag_destroy(&netlink, &own, &err), 0);
 	assert_true(is_ready(pair.fd[CLIENT], POLLERR, WAIT_MS));
 	assert_int_equal(recv(pair.fd[CLIENT], &byte, 1, 0), -1);
 	assert_int_equal(errno, ECONNABORTED);
 	assert_true(is_ready(pair.fd[SERVER], POLLERR, WAIT_MS));
-	assert_int_equal(sockdiag_destroy(&netlink, &flow, found.cookie, &err), -ENOENT);
+	assert_int_equal(sockdiag_destroy(&netlink, &own, &err), -ENOENT);
 	pair_done(&pair); /* the kernel keeps them in the map until their programs close them */
 	assert_int_equal(sockets_registered(store), 0);
 }

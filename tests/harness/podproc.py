@@ -11,7 +11,8 @@ a pod's socket.  One process per pod keeps a probe at a millisecond instead of a
     {"op": "udp", "addr": A, "port": N, "timeout": S, "size": BYTES?, "connected": BOOL?,
      "id": KEY?}                                       with an id: keeps the socket, uses it again
     {"op": "flood", "addr": A, "port": N, "count": N}  opens and resets connections; how many it made
-    {"op": "hold", "id": KEY, "addr": A, "port": N}    opens and keeps a connection
+    {"op": "hold", "id": KEY, "addr": A, "port": N,    opens and keeps a connection,
+     "device": NAME?}                                  bound to a device
     {"op": "ping", "id": KEY, "timeout": S}            echo over a kept connection
     {"op": "send", "id": KEY}                          writes to a kept connection
     {"op": "wait_end", "id": KEY, "timeout": S}        reads a kept connection until it ends
@@ -141,8 +142,10 @@ class Pod:
                 made += sock.connect_ex((addr, port)) == 0
         return {"result": made}
 
-    def open(self, addr, port, timeout):
+    def open(self, addr, port, timeout, device=""):
         sock = socket.socket(family(addr), socket.SOCK_STREAM)
+        if device:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
         sock.settimeout(timeout)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
@@ -191,8 +194,8 @@ class Pod:
         return {"result": "ok" if rest == payload else "corrupt", "name": name.decode(),
                 "peer": list(peer[:2])}
 
-    def hold(self, id, addr, port, timeout=1.0):
-        self.kept[id], name = self.open(addr, port, timeout)
+    def hold(self, id, addr, port, timeout=1.0, device=""):
+        self.kept[id], name = self.open(addr, port, timeout, device)
         return {"result": "ok", "name": name, "local": list(self.kept[id].getsockname()[:2])}
 
     def ping(self, id, timeout=1.0):

@@ -108,6 +108,17 @@ def test_a_backend_that_is_no_pod_of_this_node_may_be_alive(lab, extra, stranger
 
 
 @FAMILIES
+@pytest.mark.parametrize("module_lab", ["socket"], indirect=True)
+def test_a_socket_that_is_bound_to_a_device_is_ended_too(lab, extra, family):
+    lab.publish(extra)
+    held = lab.client.call("hold", id="bound", addr=VIPS[family], port=PORT, device="eth0")
+    assert held["name"] == "extra"
+    lab.publish(lab.one)
+    extra.cni("DEL")
+    assert end_of(lab, "bound") in ENDED["socket"]
+
+
+@FAMILIES
 def test_a_connection_waits_for_a_pod_that_is_listed(lab, extra, family):
     lab.publish(lab.one, extra, conditions={"one": {"ready": False, "serving": False}})
     assert lab.client.call("hold", id="tcp", addr=VIPS[family], port=PORT)["name"] == "extra"
