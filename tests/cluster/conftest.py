@@ -65,7 +65,8 @@ class Cluster:
             self.run(node, "cp", f"/usr/lib/cni/{name}", "/run/cni/bin")
         self.run(node, *CTR, "image", "import", self.image)
         self.write(node, "/run/tendril-config/agent.json", json.dumps({
-            "kubernetes": True, "autoDirectNodeRoutes": True, "cniBinDir": "/host/opt/cni/bin",
+            "kubernetes": True, "autoDirectNodeRoutes": True, "masquerade": True,
+            "cniBinDir": "/host/opt/cni/bin",
             "cniConfDir": "/host/etc/cni/net.d", "podCIDRs": [f"10.244.{node - 1}.0/24"]}))
 
     def write(self, node, path, text):
