@@ -37,17 +37,19 @@ def reaches(cluster, source, address):
 @pytest.fixture(scope="module")
 def bridged(web):
     """The addresses of two pods that the bridge plugin wired, on a node that also has pods of ours."""
-    for plugin in ("bridge", "host-local"):
+    for plugin in ("bridge", "host-local", "portmap"):
         web.run(NODE, "cp", f"/usr/lib/cni/{plugin}", "/run/cni/bin")
     web.write(NODE, CONFLIST, json.dumps(BRIDGE))
-    web.apply(guarded_pod("bridged-1"), guarded_pod("bridged-2"))
-    web.kubectl("wait", "--for=condition=Ready", "pod/bridged-1", "pod/bridged-2", "--timeout=60s")
-    addresses = {name: json.loads(web.kubectl("get", "pod", name, "-o", "json"))["status"]["podIP"]
-                 for name in ("bridged-1", "bridged-2")}
-    yield addresses
-    web.run(NODE, "rm", CONFLIST)
-    web.delete("pod/bridged-1", "pod/bridged-2")
-    web.run(NODE, "ip", "link", "del", "cni0", check=False)
+    try:
+        web.apply(guarded_pod("bridged-1"), guarded_pod("bridged-2"))
+        web.kubectl("wait", "--for=condition=Ready", "pod/bridged-1", "pod/bridged-2",
+                    "--timeout=60s")
+        yield {name: json.loads(web.kubectl("get", "pod", name, "-o", "json"))["status"]["podIP"]
+               for name in ("bridged-1", "bridged-2")}
+    finally:  # what comes after has pods of its own on this node
+        web.run(NODE, "rm", CONFLIST)
+        web.delete("pod/bridged-1", "pod/bridged-2")
+        web.run(NODE, "ip", "link", "del", "cni0", check=False)
 
 
 def test_pods_of_another_plugin_are_guarded(web, bridged):
