@@ -133,6 +133,7 @@ def test_add_hands_over_namespace_and_request(plugin):
     assert agent.calls == [("/v1/cni/add", {
         "containerId": "c1", "ifname": "eth0", "netns": plugin.pod.path, "network": "net",
         "pod": {"namespace": "shop", "name": "cart", "uid": "u-1"}, "labels": {"app": "web"},
+        "portMappings": [{"hostPort": 80, "containerPort": 80, "protocol": "tcp"}],
         "mtu": 1400, "mac": "02:00:00:00:00:aa", "ips": ["10.1.0.9"]},
         os.stat(plugin.pod.path).st_ino)]
     assert answer.json["dns"] == {"nameservers": ["10.1.0.10"]}

@@ -11,6 +11,7 @@ import subprocess
 
 import pytest
 
+import lan
 import tendril
 
 EXAMPLES = tendril.ROOT / "doc" / "examples" / "containers"
@@ -44,6 +45,8 @@ def outside(node):
                 netns.ip("addr", "add", f"{address}/{length}", "dev", device,
                          *(["nodad"] if ":" in address else []))
             netns.ip("link", "set", device, "up")
+        lan.settled(node.netns, "uplink")
+        lan.settled(made)
         server = subprocess.Popen(made.enter("python3", "-c", SERVER), stdout=subprocess.PIPE, text=True)
         assert server.stdout.readline() == "listening\n"
         yield made
