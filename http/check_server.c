@@ -245,6 +245,7 @@ struct check_server *check_server_new(struct event_base *base, check_answer answ
 void check_server_free(struct check_server *server)
 {
 	while (!TAILQ_EMPTY(&server->connections))
+		/* NOLINTNEXTLINE(*Malloc): each takes itself out of the list */
 		connection_end(TAILQ_FIRST(&server->connections));
 	free(server);
 }

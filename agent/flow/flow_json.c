@@ -185,13 +185,15 @@ static const char *ended(const struct flow_entry *entry)
 
 static void connection_add(cJSON *json, const struct flow_entry *entry)
 {
+	uint64_t duration_us = entry->duration_ns / 1000;
+
 	cJSON_AddNumberToObject(json, "source_bytes", (double)entry->bytes[FLOW_SOURCE]);
 	cJSON_AddNumberToObject(json, "destination_bytes", (double)entry->bytes[FLOW_DESTINATION]);
 	cJSON_AddNumberToObject(json, "accelerated_bytes", (double)entry->accel_bytes);
 	cJSON_AddNumberToObject(json, "source_segments", entry->segments[FLOW_SOURCE]);
 	cJSON_AddNumberToObject(json, "destination_segments", entry->segments[FLOW_DESTINATION]);
 	if (entry->duration_ns)
-		cJSON_AddNumberToObject(json, "duration_us", (double)(entry->duration_ns / 1000));
+		cJSON_AddNumberToObject(json, "duration_us", (double)duration_us);
 	if (entry->srtt_us)
 		cJSON_AddNumberToObject(json, "srtt_us", entry->srtt_us);
 	if (entry->handshake_us)
