@@ -589,7 +589,7 @@ def test_a_node_that_is_reachable_already_is_left_alone(api, agent, node_client)
     api.put("/api/v1/nodes", "n1", status={
         "addresses": [{"type": "InternalIP", "address": "192.0.2.9"}],
         "conditions": [{"type": "NetworkUnavailable", "status": "False", "reason": "FlannelIsUp"}]})
-    wait_for(lambda: agent.objects["Node", "", "n1"].get("status", {}).get("addresses"), "the Node object")
+    wait_for(lambda: "192.0.2.9" in json.dumps(agent.objects["Node", "", "n1"]), "the change of the Node")
     agent.ask("READY")
     refuse(agent, "marker")
     wait_for(lambda: events(api), "a later line")
