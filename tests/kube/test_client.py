@@ -552,14 +552,17 @@ def test_the_node_is_told_to_be_reachable_once_the_agent_is_ready(api, agent, no
 
 
 def test_a_condition_that_somebody_sets_while_the_client_runs_is_set_back(api, agent, node_client):
-    def controller(status):
-        api.put(NODES, "n1", status={"conditions": [{"type": "NetworkUnavailable", "status": status}]})
-    controller("False")
+    def controller(status, address):
+        api.put(NODES, "n1", status={
+            "addresses": [{"type": "InternalIP", "address": address}],
+            "conditions": [{"type": "NetworkUnavailable", "status": status}]})
+    controller("False", "192.0.2.8")
+    wait_for(lambda: "192.0.2.8" in json.dumps(agent.objects["Node", "", "n1"]), "the change of the Node")
     agent.ask("READY")
     refuse(agent, "marker")
     wait_for(lambda: events(api), "a later line")
     assert conditions(api) == []
-    controller("True")
+    controller("True", "192.0.2.9")
     wait_for(lambda: conditions(api), "the condition", timeout=15)
     assert node_client.process.poll() is None
 
