@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from conftest import BUILD, wait_for
-from test_cluster import client, get, policy, web  # noqa: F401: a fixture
+from test_cluster import answer, client, get, policy, web  # noqa: F401: a fixture
 
 NODE = 2
 CONFLIST = "/run/cni/net.d/05-bridge.conflist"
@@ -58,7 +58,7 @@ def test_pods_of_another_plugin_are_guarded(web, bridged):
                for address in bridged.values()), bridged
     for source in ("client-1", "client-2", "bridged-2"):
         wait_for(lambda source=source: reaches(web, source, first), f"{source} to reach the pod")
-    assert get(web, "bridged-1") is not None  # a service by its name
+    assert answer(web, "bridged-1")  # a service by its name
     web.apply(policy("bridged", "bridged-1", [{"from": [
         {"podSelector": {"matchLabels": {"app": "client-1"}}}]}]))
     wait_for(lambda: not reaches(web, "bridged-2", first), "its neighbour on the bridge to be refused")

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from conftest import OVERLAY, ROOT, wait_for
-from test_cluster import CLIENTS, Traffic, failed, get, web  # noqa: F401: a fixture
+from test_cluster import CLIENTS, Traffic, answer, failed, web  # noqa: F401: a fixture
 
 PROGRAMS = ("tendrild", "tendril-kube", "tendril-http")
 AGENT_CAPS = {11, 12, 19, 21, 38, 39}  # NET_BROADCAST, NET_ADMIN, SYS_PTRACE, SYS_ADMIN, PERFMON, BPF
@@ -55,7 +55,7 @@ def test_an_upgrade_costs_no_request(web):
     for (node, name), pid in before.items():
         assert web.pid(node, name) not in (pid, None)
     assert conflists == [web.run(node, "stat", "-c", "%i %y", CONFLIST).stdout for node in (1, 2)]
-    assert all(get(web, pod) for pod in CLIENTS)
+    assert all(answer(web, pod) for pod in CLIENTS)
 
 
 # ---- rights at the API server ----
