@@ -112,18 +112,12 @@ void api_endpoints_list(struct api_call *call)
 	api_reply(call, array);
 }
 
-/* A pod with several interfaces has several endpoints: the first one answers. */
 void api_endpoints_get(struct api_call *call)
 {
 	struct endpoint_info info;
 
-	for (uint16_t slot = 0; endpoints_next(call->agent->endpoints, slot, &info);
-	     slot = info.slot) {
-		if (strcmp(info.namespace, call->args[0]) == 0 &&
-		    strcmp(info.name, call->args[1]) == 0) {
-			api_reply(call, endpoint_json(call->agent, &info));
-			return;
-		}
-	}
-	api_refuse(call, 404, "endpoint %s/%s: not found", call->args[0], call->args[1]);
+	if (endpoints_by_pod(call->agent->endpoints, call->args[0], call->args[1], &info))
+		api_reply(call, endpoint_json(call->agent, &info));
+	else
+		api_refuse(call, 404, "endpoint %s/%s: not found", call->args[0], call->args[1]);
 }

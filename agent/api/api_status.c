@@ -219,6 +219,38 @@ static void kube_add(cJSON *status, cJSON *warnings, cJSON *failures, const stru
 	}
 }
 
+#define UNGUARDED_MAX 5 /* pods that are named */
+
+/* Pods that run on this node and that another plugin, or nobody, has wired: they have no policy. */
+static void unguarded_add(cJSON *warnings, cJSON *failures, const struct agent *agent)
+{
+	const struct object *node = objects_own_node(agent->objects);
+	char names[UNGUARDED_MAX * 330] = "", text[sizeof(names) + 160];
+	struct endpoint_info info;
+	size_t count = 0, len = 0;
+
+	for (const struct object *object = node ? store_first(agent->store, OBJECT_POD) : NULL;
+	     object; object = store_next(agent->store, object)) {
+		const struct pod_object *pod = &object->pod;
+
+		if (strcmp(pod->node_name, node->name) != 0 || !pod->address_count ||
+		    pod->host_network || pod->terminated || pod->deleting ||
+		    endpoints_by_pod(agent->endpoints, object->namespace, object->name, &info))
+			continue;
+		if (count++ < UNGUARDED_MAX && len < sizeof(names))
+			len += (size_t)snprintf(names + len, sizeof(names) - len, "%s%s/%s",
+						len ? ", " : "", object->namespace, object->name);
+	}
+	if (!count)
+		return;
+	snprintf(text, sizeof(text),
+		 "%zu pods of this node are not wired by Tendril and have no policy; delete them, "
+		 "so that "
+		 "they are made anew: %s%s",
+		 count, names, count > UNGUARDED_MAX ? ", ..." : "");
+	failure_add(warnings, failures, text);
+}
+
 #define GAPS_MAX 20 /* Services that are named */
 
 struct gaps {
@@ -396,6 +428,7 @@ void api_status_get(struct api_call *call)
 	flows_add(status, warnings, agent);
 	cJSON_AddItemToObject(status, "objects", objects_status(agent->objects));
 	kube_add(status, warnings, failures, agent);
+	unguarded_add(warnings, failures, agent);
 	gaps_add(status, agent->store);
 	warnings_fill(warnings, failures, agent);
 	cJSON_AddItemToObject(status, "warnings", warnings);

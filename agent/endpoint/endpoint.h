@@ -101,6 +101,9 @@ void endpoints_repair_node(struct endpoints *endpoints);
 bool endpoints_next(const struct endpoints *endpoints, uint16_t after_slot,
 		    struct endpoint_info *ret);
 bool endpoints_by_slot(const struct endpoints *endpoints, uint16_t slot, struct endpoint_info *ret);
+/* The first endpoint of a pod, which may have several interfaces. */
+bool endpoints_by_pod(const struct endpoints *endpoints, const char *namespace, const char *name,
+		      struct endpoint_info *ret);
 /* "namespace/name" of the pod at one end of a flow: the endpoint in the slot (0: none), else the
  * Pod object with the address; a JSON null if there is neither. */
 struct cJSON *endpoints_pod_json(const struct endpoints *endpoints, uint16_t slot,

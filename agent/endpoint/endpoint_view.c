@@ -46,6 +46,16 @@ bool endpoints_next(const struct endpoints *endpoints, uint16_t after_slot,
 	return false;
 }
 
+bool endpoints_by_pod(const struct endpoints *endpoints, const char *namespace, const char *name,
+		      struct endpoint_info *ret)
+{
+	for (uint16_t slot = 0; endpoints_next(endpoints, slot, ret); slot = ret->slot) {
+		if (strcmp(ret->namespace, namespace) == 0 && strcmp(ret->name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
 struct cJSON *endpoints_pod_json(const struct endpoints *endpoints, uint16_t slot,
 				 const struct addr *addr)
 {

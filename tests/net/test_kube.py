@@ -71,6 +71,26 @@ def test_a_policy_of_the_api_server_is_enforced_and_its_end_too(node):
     assert reaches(web, cart)
 
 
+def test_pods_that_nobody_guards_are_named_in_status(node):
+    def warned():
+        return [text for text in node.status()["failures"] if "not wired by Tendril" in text]
+    node.api_server.put(NODES, "n1", spec={})
+    pair(node)
+    node.announce("before", {}, ["10.200.0.77"])
+    node.announce("elsewhere", {}, ["10.200.9.77"], node="n2")
+    node.announce("starting", {})
+    node.api_server.put(PODS, "host", "shop", spec={"nodeName": "n1", "hostNetwork": True},
+                        status={"phase": "Running", "podIP": "192.0.2.1"})
+    [warning] = wait_for(warned, "the pod that was there before")
+    assert warning.startswith("1 pods of this node") and warning.endswith(": shop/before")
+    for number in range(6):
+        node.announce(f"more-{number}", {}, [f"10.200.0.{100 + number}"])
+    wait_for(lambda: warned()[0].startswith("7 pods") and warned()[0].endswith(", ..."), "the others")
+    for name in ("before", *(f"more-{number}" for number in range(6))):
+        node.api_server.delete(PODS, name, "shop")
+    wait_for(lambda: not warned(), "them to be gone")
+
+
 def test_no_pod_is_added_before_everything_is_known(node):
     answer = node.pod("early", "shop", wire=False).cni("ADD", check=False)
     assert answer["code"] == 11 and "Kubernetes" in json.dumps(answer)
