@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tendril monitor: drops and verdicts as they happen, with the names of both pods. */
+/* tendril monitor: drops and verdicts as they happen, with the names of both pods; with --pcap
+ * their packets. */
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <stdio.h>
@@ -8,9 +9,13 @@
 
 #include "cli/agent_call.h"
 #include "cli/argument.h"
+#include "cli/event_pcap.h"
 #include "cli/output.h"
+#include "datapath/abi.h"
 #include "lib/auto.h"
 #include "lib/inet.h"
+
+#define SNAPLEN_DEFAULT 128
 
 static const char *shown_text(const cJSON *object, const char *name)
 {
@@ -61,6 +66,7 @@ struct monitor {
 	uint16_t port; /* 0: any */
 	uint8_t proto;
 	bool any_proto;
+	struct event_pcap *pcap; /* NULL: text is printed */
 };
 
 /* Whether an end is the pod or the address that was asked for, or lies in the CIDR. */
@@ -112,36 +118,41 @@ static bool event_wanted(const struct monitor *monitor, const cJSON *event)
 		(monitor->any_proto || strcmp(proto, proto_name(monitor->proto)) == 0));
 }
 
-static int print_event(const char *line, void *arg)
+static void print_event(const cJSON *event)
+{
+	const struct event_kind *kind = event_kind(event);
+
+	printf("%s%s%s %s%-10s%s %s ", output_colour(COLOUR_FAINT), shown_text(event, "time"),
+	       output_colour_end(), output_colour(kind->colour), kind->shown, output_colour_end(),
+	       shown_text(event, "protocol"));
+	print_end(event, "source");
+	printf(" -> ");
+	print_end(event, "destination");
+	if (kind->has_reason)
+		printf("  %s %s: %s", shown_text(event, "direction"), shown_text(event, "reason"),
+		       shown_text(event, "text"));
+	putchar('\n');
+}
+
+static int show_event(const char *line, void *arg)
 {
 	const struct monitor *monitor = arg;
-	const struct event_kind *kind;
 	cJSON *event = cJSON_Parse(line);
+	int ret = 0;
 
 	if (!event)
 		return -EBADMSG;
-	if (!event_wanted(monitor, event)) {
-		cJSON_Delete(event);
-		return 0;
+	if (event_wanted(monitor, event)) {
+		if (monitor->pcap)
+			ret = event_pcap_write(monitor->pcap, event);
+		else if (monitor->args->json)
+			output_json_text(line);
+		else
+			print_event(event);
+		fflush(stdout);
 	}
-	kind = event_kind(event);
-	if (monitor->args->json) {
-		output_json_text(line);
-	} else {
-		printf("%s%s%s %s%-10s%s %s ", output_colour(COLOUR_FAINT),
-		       shown_text(event, "time"), output_colour_end(), output_colour(kind->colour),
-		       kind->shown, output_colour_end(), shown_text(event, "protocol"));
-		print_end(event, "source");
-		printf(" -> ");
-		print_end(event, "destination");
-		if (kind->has_reason)
-			printf("  %s %s: %s", shown_text(event, "direction"),
-			       shown_text(event, "reason"), shown_text(event, "text"));
-		putchar('\n');
-	}
-	fflush(stdout);
 	cJSON_Delete(event);
-	return ferror(stdout) ? -EPIPE : 0;
+	return ferror(stdout) ? -EPIPE : ret;
 }
 
 /* Whether a list with commas names types of events and nothing else. */
@@ -180,11 +191,37 @@ static const char *verdict_types(const char *verdict)
 	return NULL;
 }
 
+static int monitor_follow(struct monitor *monitor, const char *types, struct errmsg *err)
+{
+	const struct arguments *args = monitor->args;
+	uint64_t snaplen = SNAPLEN_DEFAULT;
+	char path[128];
+	int ret = 0;
+
+	if (args->snaplen &&
+	    (!args->pcap || number_parse(args->snaplen, 1, EVENT_BYTES_MAX, &snaplen)))
+		return misused(err, "--snaplen %s: must be a number up to %d, with --pcap",
+			       args->snaplen, EVENT_BYTES_MAX);
+	if (args->pcap)
+		ret = event_pcap_open(args, (uint32_t)snaplen, &monitor->pcap, err);
+	if (ret)
+		return ret;
+	snprintf(path, sizeof(path),
+		 args->pcap ? "/v1/events?type=%s&bytes=%u" : "/v1/events?type=%s", types,
+		 (unsigned int)snaplen);
+	ret = agent_follow(args, path, show_event, monitor, err);
+	event_pcap_close(monitor->pcap);
+	if (ret < 0 && !err->code)
+		return fail_plain(err, ret,
+				  ret == -EBADMSG ? "the agent's answer is not understood"
+						  : "the output cannot be written");
+	return ret < 0 ? ret : EXIT_OK;
+}
+
 int cmd_monitor(const struct arguments *args, struct errmsg *err)
 {
 	struct monitor monitor = { .args = args };
 	const char *types = args->type ? args->type : "drop,verdict,audit";
-	char path[128];
 	int ret = 0;
 
 	if (!types_are_known(types) || strlen(types) > 64)
@@ -200,9 +237,5 @@ int cmd_monitor(const struct arguments *args, struct errmsg *err)
 		monitor.any_proto = !strchr(args->port, '/');
 		ret = port_argument_parse(args->port, &monitor.port, &monitor.proto, err);
 	}
-	if (ret)
-		return ret;
-	snprintf(path, sizeof(path), "/v1/events?type=%s", types);
-	ret = agent_follow(args, path, print_event, &monitor, err);
-	return ret < 0 ? ret : EXIT_OK;
+	return ret ? ret : monitor_follow(&monitor, types, err);
 }

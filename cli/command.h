@@ -49,6 +49,8 @@ struct arguments {
 	const char *html;
 	const char *svg;
 	const char *junit;
+	const char *pcap;
+	const char *snaplen;
 	const char *duration; /* --for */
 	const char *namespace;
 	const char *canary;

@@ -73,8 +73,9 @@ static const struct command commands[] = {
 	{ "policy unused", "", OPERAND_NONE, 0, 0, OPT_SINCE | OPT_NAMESPACES, 0, cmd_policy_unused,
 	  "rules that decided about none of the flows that the agent keeps", REPORTS, NULL, false },
 	{ "monitor", "", OPERAND_NONE, 0, 0,
-	  OPT_TYPE | OPT_FROM | OPT_TO | OPT_PORT | OPT_POD | OPT_NAMESPACES | OPT_VERDICT, 0,
-	  cmd_monitor, "drops and verdicts as they happen", "text|json", NULL, false },
+	  OPT_TYPE | OPT_FROM | OPT_TO | OPT_PORT | OPT_POD | OPT_NAMESPACES | OPT_VERDICT |
+		  OPT_PCAP | OPT_SNAPLEN,
+	  0, cmd_monitor, "drops and verdicts as they happen", "text|json", NULL, false },
 	{ "flows", "", OPERAND_NONE, 0, 0, OPT_FLOWS, 0, cmd_flows,
 	  "the last flows of this node's pods, with the rules that decide",
 	  "text|table|dict|json|jsonpb", NULL, false },

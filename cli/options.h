@@ -43,6 +43,8 @@ enum option_bit {
 #define OPT_REASON     (1ULL << 32)
 #define OPT_POLICY     (1ULL << 33)
 #define OPT_NOT        (1ULL << 34)
+#define OPT_PCAP       (1ULL << 35)
+#define OPT_SNAPLEN    (1ULL << 36)
 #define OPT_COMMON     (OPT_SOCKET | OPT_OUTPUT | OPT_HELP)
 #define OPT_OBJECTS    (OPT_FILE | OPT_VERBOSE)   /* commands that read objects from files */
 #define OPT_CLUSTER    (OPT_KUBECONFIG | OPT_ALL) /* those that read a cluster's objects */

@@ -223,7 +223,7 @@ struct node_state {
 			       */
 	__u32 tunnel_ifindex; /* NODE_TUNNEL */
 	__u32 nat_places;     /* entries of nat_place_map */
-	__u32 tail_pad;
+	__u32 event_bytes;    /* of each packet, to send with its event: somebody asks; 0: none */
 };
 ABI_SIZE(struct node_state, 72);
 
@@ -684,9 +684,19 @@ struct flow_event {
 	__u32 length; /* of the packet, bytes */
 	__u8 tcp_flags;
 	__u8 direction; /* enum direction: whose program saw it */
-	__u8 pad[6];
+	__u16 bytes;    /* of the packet's beginning, behind this: see struct packet_event */
+	__u8 pad[4];
 };
 ABI_SIZE(struct flow_event, 80);
+
+/* The same with the first bytes of the frame, while node_state.event_bytes asks for them: as it was
+ * when it was dropped, perhaps rewritten already. */
+#define EVENT_BYTES_MAX 256
+struct packet_event {
+	struct flow_event event;
+	__u8 bytes[EVENT_BYTES_MAX];
+};
+ABI_SIZE(struct packet_event, 336);
 
 /* Limits for each CPU and second: events of all endpoints together (those above the limit are
  * counted as NOTICE_EVENTS_LOST), and neighbour messages (ARP, IPv6 discovery) from one endpoint to

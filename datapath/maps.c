@@ -76,8 +76,9 @@ const char *map_name(enum map_id map)
 static int event_deliver(void *arg, void *data, size_t size)
 {
 	struct datapath *datapath = arg;
+	const struct flow_event *event = data;
 
-	if (size >= sizeof(struct flow_event))
+	if (size >= sizeof(*event) && size - sizeof(*event) >= event->bytes)
 		datapath->event_each(data, datapath->event_arg);
 	return 0;
 }

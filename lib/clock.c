@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "lib/clock.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 #define NS 1000000000LL
@@ -24,4 +25,17 @@ const char *clock_format(int64_t real_ns, char buf[CLOCK_TEXT_MAX])
 	len = strftime(buf, CLOCK_TEXT_MAX, "%Y-%m-%dT%H:%M:%S", &tm);
 	snprintf(buf + len, CLOCK_TEXT_MAX - len, ".%06uZ", (unsigned int)(real_ns % NS / 1000));
 	return buf;
+}
+
+int clock_parse(const char *text, int64_t *ret_real_ns)
+{
+	unsigned int microseconds;
+	struct tm tm = {};
+	const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
+	char zone;
+
+	if (!rest || sscanf(rest, ".%6u%c", &microseconds, &zone) != 2 || zone != 'Z')
+		return -EINVAL;
+	*ret_real_ns = timegm(&tm) * NS + (int64_t)microseconds * 1000;
+	return 0;
 }

@@ -28,5 +28,7 @@ int64_t clock_real_offset(void);
 /* The time of day as RFC 3339 has it, UTC with microseconds.  Returns buf. */
 #define CLOCK_TEXT_MAX 40
 const char *clock_format(int64_t real_ns, char buf[CLOCK_TEXT_MAX]);
+/* Reads such a time.  -EINVAL: it is none; *ret_real_ns is unchanged. */
+int clock_parse(const char *text, int64_t *ret_real_ns);
 
 #endif

@@ -192,7 +192,7 @@ build_deps := gcc libc6-dev clang llvm bpftool pkg-config libbpf-dev libmnl-dev 
 run_deps   := iproute2 python3 util-linux mount
 test_deps  := clang-format git libcmocka-dev libclang-rt-14-dev python3-pytest python3-yaml containernetworking-plugins podman \
 	crun buildah dpkg-dev 'kubectl|kubernetes-client' containerd runc iptables busybox-static prometheus redis-server redis-tools nginx-light wrk \
-	nftables ethtool curl openssl iputils-ping strace valgrind zsh fish procps qemu-system-x86 cpio libc-bin
+	nftables tcpdump ethtool curl openssl iputils-ping strace valgrind zsh fish procps qemu-system-x86 cpio libc-bin
 bench_deps := libcmocka-dev containernetworking-plugins iptables procps nginx-light wrk gnuplot-nox
 
 # A real cluster's programs are not part of this tree; where they are, its tests run.

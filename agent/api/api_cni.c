@@ -15,6 +15,7 @@
 #include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/cni_code.h"
+#include "lib/inet.h"
 #include "lib/json.h"
 #include "lib/log.h"
 
@@ -266,13 +267,20 @@ void api_ready_get(struct api_call *call)
 
 void api_events_follow(struct api_call *call)
 {
-	char text[64] = "";
+	const char *query = call->request->head.query;
+	char text[64] = "", number[16];
 	unsigned int types;
-	int ret = http_query_get(call->request->head.query, "type", text, sizeof(text));
+	uint64_t bytes = 0;
+	int ret = http_query_get(query, "type", text, sizeof(text));
 
 	if ((ret && ret != -ENOENT) || monitor_types_parse(text, &types)) {
 		api_refuse(call, 400, "type: not a list of drop, verdict and audit");
 		return;
 	}
-	monitor_subscribe(call->agent->monitor, call->exchange, types);
+	ret = http_query_get(query, "bytes", number, sizeof(number));
+	if ((ret && ret != -ENOENT) || (!ret && number_parse(number, 0, EVENT_BYTES_MAX, &bytes))) {
+		api_refuse(call, 400, "bytes: not a number up to %d", EVENT_BYTES_MAX);
+		return;
+	}
+	monitor_subscribe(call->agent->monitor, call->exchange, types, (uint32_t)bytes);
 }

@@ -26,6 +26,7 @@ struct event_subscriber {
 	struct monitor *monitor;
 	struct http_exchange *exchange;
 	unsigned int types;
+	uint32_t bytes;
 };
 
 struct monitor {
@@ -147,6 +148,18 @@ static cJSON *event_json(const struct endpoints *endpoints, const struct flow_ev
 	return json;
 }
 
+/* The first bytes of the packet, behind the event in the ring, as hexadecimal text. */
+static void packet_set(cJSON *json, const struct flow_event *event, uint32_t bytes)
+{
+	const uint8_t *packet = ((const struct packet_event *)event)->bytes;
+	char text[2 * EVENT_BYTES_MAX + 1] = "";
+
+	for (uint32_t i = 0; i < event->bytes && i < bytes && i < EVENT_BYTES_MAX; i++)
+		snprintf(text + 2 * i, 3, "%02x", packet[i]);
+	cJSON_DeleteItemFromObjectCaseSensitive(json, "packet");
+	cJSON_AddStringToObject(json, "packet", text);
+}
+
 /* ---- subscribers ----------------------------------------------------------------------------- */
 
 static unsigned int monitor_types(const struct monitor *monitor)
@@ -159,11 +172,16 @@ static unsigned int monitor_types(const struct monitor *monitor)
 	return set;
 }
 
-/* Tells the datapath whether a client wants events of new connections. */
+/* Tells the datapath whether a client wants events of new connections, and bytes of packets. */
 static void monitor_apply(struct monitor *monitor)
 {
 	struct node_state *node = maps_node(monitor->datapath);
+	const struct event_subscriber *subscriber;
+	uint32_t bytes = 0;
 
+	TAILQ_FOREACH(subscriber, &monitor->subscribers, link)
+	bytes = subscriber->bytes > bytes ? subscriber->bytes : bytes;
+	__atomic_store_n(&node->event_bytes, bytes, __ATOMIC_RELAXED);
 	if (monitor_types(monitor) & 1u << EVENT_VERDICT)
 		__atomic_or_fetch(&node->flags, NODE_VERDICT_EVENTS, __ATOMIC_RELAXED);
 	else
@@ -180,13 +198,15 @@ static void subscriber_closed(void *arg)
 	monitor_apply(monitor);
 }
 
-void monitor_subscribe(struct monitor *monitor, struct http_exchange *exchange, unsigned int set)
+void monitor_subscribe(struct monitor *monitor, struct http_exchange *exchange, unsigned int set,
+		       uint32_t bytes)
 {
 	struct event_subscriber *subscriber = xcalloc(1, sizeof(*subscriber));
 
 	subscriber->monitor = monitor;
 	subscriber->exchange = exchange;
 	subscriber->types = set;
+	subscriber->bytes = bytes;
 	if (http_stream_begin(exchange, subscriber_closed, subscriber)) {
 		free(subscriber); /* the client has gone: nothing to answer */
 		return;
@@ -210,8 +230,15 @@ void monitor_send(struct monitor *monitor, const struct flow_event *event)
 		return;
 	TAILQ_FOREACH(subscriber, &monitor->subscribers, link)
 	{
-		if (subscriber->types & bit)
-			http_stream_line(subscriber->exchange, text);
+		auto_free char *with_packet = NULL;
+
+		if (!(subscriber->types & bit))
+			continue;
+		if (subscriber->bytes && event->bytes) {
+			packet_set(json, event, subscriber->bytes);
+			with_packet = cJSON_PrintUnformatted(json);
+		}
+		http_stream_line(subscriber->exchange, with_packet ? with_packet : text);
 	}
 }
 

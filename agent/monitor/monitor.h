@@ -6,6 +6,8 @@
 #ifndef TENDRIL_AGENT_MONITOR_MONITOR_H
 #define TENDRIL_AGENT_MONITOR_MONITOR_H
 
+#include <stdint.h>
+
 #include "lib/errmsg.h"
 
 struct datapath;
@@ -24,8 +26,10 @@ void monitor_free(struct monitor *monitor); /* ends the streams */
 int monitor_types_parse(const char *text, unsigned int *ret_types);
 
 /* Answers a request with the stream of these events, until the client disconnects.  The datapath
- * reports new connections only while a client asks for them. */
-void monitor_subscribe(struct monitor *monitor, struct http_exchange *exchange, unsigned int types);
+ * reports new connections only while a client asks for them.  bytes: so many of each packet's first
+ * ones go along, at most EVENT_BYTES_MAX; no program copies them while all ask for 0. */
+void monitor_subscribe(struct monitor *monitor, struct http_exchange *exchange, unsigned int types,
+		       uint32_t bytes);
 
 /* Calls each() for every event of the datapath, whoever subscribes.  One listener; NULL: none. */
 void monitor_listen(struct monitor *monitor,

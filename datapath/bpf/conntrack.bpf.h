@@ -169,8 +169,9 @@ static __noinline int ct_check_opener(const struct packet *pkt, bool from_opener
 }
 
 /* Checks policy again if the revision differs.  False: the entry is gone. */
-static __always_inline bool ct_revalidate(const struct packet *pkt, struct ct_entry *ct,
-					  const struct ct_tuple *tuple, bool from_opener)
+static __always_inline bool ct_revalidate(struct __sk_buff *skb, const struct packet *pkt,
+					  struct ct_entry *ct, const struct ct_tuple *tuple,
+					  bool from_opener)
 {
 	__u32 revision = node_revision();
 	bool audited;
@@ -188,7 +189,7 @@ static __always_inline bool ct_revalidate(const struct packet *pkt, struct ct_en
 	if (reason) {
 		if (!from_opener)
 			return true; /* reported with the opener's next packet */
-		audit_report(pkt, reason);
+		audit_report(skb, pkt, reason);
 	}
 	ct->revision = revision;
 	return true;
@@ -337,7 +338,7 @@ __weak int ct_tcp(struct __sk_buff *skb, const struct packet *pkt)
 	if (!ct)
 		return CT_MISS;
 	from_opener = ct_from_opener(ct, &tuple);
-	if (!ct_revalidate(pkt, ct, &tuple, from_opener))
+	if (!ct_revalidate(skb, pkt, ct, &tuple, from_opener))
 		return CT_MISS;
 	if (!(ct->flags & CT_REPLIED)) {
 		if (!from_opener && !ct_answers_syn(pkt, ct))
@@ -392,7 +393,7 @@ __weak int ct_tcp_pick_up(struct __sk_buff *skb, const struct packet *pkt)
  * Returns enum ct_result of a packet of a protocol without a handshake.  If its entry is lost, the
  * answers are dropped until the opener sends again: no socket proves who sent first.
  */
-__weak int ct_other(const struct packet *pkt)
+__weak int ct_other(struct __sk_buff *skb, const struct packet *pkt)
 {
 	struct ct_tuple tuple;
 	struct ct_entry *ct;
@@ -407,7 +408,7 @@ __weak int ct_other(const struct packet *pkt)
 	/* The other end opens an association or sends a request of its own: not an answer. */
 	if (!from_opener && (pkt->opens || (packet_is_icmp(pkt) && !packet_is_icmp_reply(pkt))))
 		return CT_MISS;
-	if (!ct_revalidate(pkt, ct, &tuple, from_opener))
+	if (!ct_revalidate(skb, pkt, ct, &tuple, from_opener))
 		return CT_MISS;
 	if (!from_opener)
 		ct_flags_set(ct, CT_REPLIED);

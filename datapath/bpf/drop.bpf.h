@@ -41,17 +41,46 @@ static __always_inline void stats_received(const struct packet *pkt)
 	stats_count_received(pkt->dst.slot, pkt->length);
 }
 
+/* How many bytes of the packet somebody asks for; 0: nobody does. */
+static __always_inline __u32 event_bytes(void)
+{
+	const struct node_state *node = node_get();
+
+	return node ? node->event_bytes : 0;
+}
+
+static __always_inline void event_capture(struct __sk_buff *skb, struct packet_event *event,
+					  __u32 bytes)
+{
+	__u32 len = skb->len < bytes ? skb->len : bytes;
+
+	if (len > EVENT_BYTES_MAX)
+		len = EVENT_BYTES_MAX;
+	PACKET_POINTER_KEEP(len);
+	if (len && !bpf_skb_load_bytes(skb, 0, event->bytes, len))
+		event->event.bytes = (__u16)len;
+}
+
 /* Reports a packet to the agent, on the budget of its sender if that is a pod of this node.
  * type: enum event_type. */
-__weak int event_send(const struct packet *pkt, __u32 type, __u32 reason, __u32 direction)
+__weak int event_send(struct __sk_buff *skb, const struct packet *pkt, __u32 type, __u32 reason,
+		      __u32 direction)
 {
 	__u64 now_ns = bpf_ktime_get_coarse_ns();
+	__u32 bytes = event_bytes();
+	struct packet_event *with_bytes = NULL;
 	struct flow_event *event = NULL;
 
 	if (!pkt)
 		return 0;
-	if (budget_take_event(pkt->src.slot ? pkt->src.slot : pkt->dst.slot, now_ns))
-		event = bpf_ringbuf_reserve(&event_map, sizeof(*event), 0);
+	if (budget_take_event(pkt->src.slot ? pkt->src.slot : pkt->dst.slot, now_ns)) {
+		if (bytes) {
+			with_bytes = bpf_ringbuf_reserve(&event_map, sizeof(*with_bytes), 0);
+			event = (struct flow_event *)with_bytes;
+		} else {
+			event = bpf_ringbuf_reserve(&event_map, sizeof(*event), 0);
+		}
+	}
 	if (!event) {
 		notice(NOTICE_EVENTS_LOST);
 		return 0;
@@ -65,16 +94,19 @@ __weak int event_send(const struct packet *pkt, __u32 type, __u32 reason, __u32 
 	event->dst_identity = pkt->dst.identity;
 	event->src_slot = (__u16)pkt->src.slot;
 	event->dst_slot = (__u16)pkt->dst.slot;
-	event->length = pkt->length;
+	event->length = skb->len;
 	event->tcp_flags = pkt->tcp_flags;
 	event->direction = (__u8)direction;
+	if (with_bytes)
+		event_capture(skb, with_bytes, bytes);
 	bpf_ringbuf_submit(event, 0);
 	return 0;
 }
 
 /* Counts the packet for its reason, and for one endpoint: the receiver if its ingress policy denied
  * it, else the sender, else the receiver. */
-__weak int drop_count(const struct packet *pkt, __u32 reason, __u32 direction)
+__weak int drop_count(struct __sk_buff *skb, const struct packet *pkt, __u32 reason,
+		      __u32 direction)
 {
 	struct endpoint_stats *stats;
 	__u32 slot;
@@ -90,7 +122,7 @@ __weak int drop_count(const struct packet *pkt, __u32 reason, __u32 direction)
 		if (stats)
 			stats->drops++;
 	}
-	return event_send(pkt, EVENT_DROP, reason, direction);
+	return event_send(skb, pkt, EVENT_DROP, reason, direction);
 }
 
 /* During a takeover the old program decides about packets without an entry here. */
@@ -101,10 +133,10 @@ static __always_inline bool drop_is_preliminary(int reason)
 	       node_flags() & NODE_TAKEOVER;
 }
 
-static __always_inline int drop(const struct packet *pkt, enum drop_reason reason,
-				enum direction direction)
+static __always_inline int drop(struct __sk_buff *skb, const struct packet *pkt,
+				enum drop_reason reason, enum direction direction)
 {
-	drop_count(pkt, reason, direction);
+	drop_count(skb, pkt, reason, direction);
 	return TC_ACT_SHOT;
 }
 

@@ -57,8 +57,8 @@ static __always_inline bool is_audited(const struct policy_end *end, __u32 isola
 }
 
 /* Counts and reports for one audited end.  Inline: a frame less on the deepest stack. */
-static __always_inline int audit_end(const struct packet *pkt, __u32 reason, __u32 direction,
-				     int report)
+static __always_inline int audit_end(struct __sk_buff *skb, const struct packet *pkt, __u32 reason,
+				     __u32 direction, int report)
 {
 	__u32 slot = direction == DIR_EGRESS ? pkt->src.slot : pkt->dst.slot;
 	struct endpoint_stats *stats = stats_get(slot);
@@ -66,14 +66,14 @@ static __always_inline int audit_end(const struct packet *pkt, __u32 reason, __u
 	notice(NOTICE_WOULD_DROP);
 	if (stats)
 		stats->would_drops++;
-	return report ? event_send(pkt, EVENT_AUDIT, reason, direction) : 0;
+	return report ? event_send(skb, pkt, EVENT_AUDIT, reason, direction) : 0;
 }
 
 /*
  * For a packet that passes, but would be dropped for this reason if no end were audited.  If the
  * sender's egress policy denies it, an audited receiver may deny it as well: each is reported.
  */
-__weak int audit_report(const struct packet *pkt, __u32 reason)
+__weak int audit_report(struct __sk_buff *skb, const struct packet *pkt, __u32 reason)
 {
 	int report;
 
@@ -81,7 +81,7 @@ __weak int audit_report(const struct packet *pkt, __u32 reason)
 		return DROP_NONE;
 	report = flow_update(pkt, FLOW_PASSED | FLOW_AUDITED);
 	if (is_audited(&pkt->src, ENDPOINT_EGRESS_ISOLATED) && reason != DROP_INGRESS_DENIED) {
-		audit_end(pkt, reason, DIR_EGRESS, report);
+		audit_end(skb, pkt, reason, DIR_EGRESS, report);
 		if (reason != DROP_EGRESS_DENIED ||
 		    !is_audited(&pkt->dst, ENDPOINT_INGRESS_ISOLATED) ||
 		    policy_verdict(pkt->dst.policy_id, DIR_INGRESS, pkt->src.identity,
@@ -89,7 +89,7 @@ __weak int audit_report(const struct packet *pkt, __u32 reason)
 			return DROP_NONE;
 		reason = DROP_INGRESS_DENIED;
 	}
-	audit_end(pkt, reason, DIR_INGRESS, report);
+	audit_end(skb, pkt, reason, DIR_INGRESS, report);
 	return DROP_NONE;
 }
 

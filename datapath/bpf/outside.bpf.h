@@ -39,14 +39,14 @@ static __always_inline int uplink_find_receiver(struct packet *pkt)
 	return DROP_NONE;
 }
 
-static __always_inline int uplink_send(const struct packet *pkt)
+static __always_inline int uplink_send(struct __sk_buff *skb, const struct packet *pkt)
 {
 	if (pkt->forwarded)
 		return TC_ACT_REDIRECT;
 	if (!pkt->dst.slot || pkt->dst.flags & ENDPOINT_CHAINED)
 		return TC_ACT_UNSPEC; /* a backend in the node's own stack, or behind another plugin
 				       */
-	verdict_report(pkt, DIR_INGRESS);
+	verdict_report(skb, pkt, DIR_INGRESS);
 	stats_received(pkt);
 	return (int)bpf_redirect_peer((int)(ENDPOINT_IFINDEX_BASE + pkt->dst.slot), 0);
 }

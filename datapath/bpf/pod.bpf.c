@@ -273,7 +273,7 @@ int from_pod(struct __sk_buff *skb)
 	endpoint = endpoint_get(pkt.src.slot);
 	if (!endpoint) {
 		pkt.src.slot = 0;
-		return drop(&pkt, DROP_NO_ENDPOINT, DIR_EGRESS);
+		return drop(skb, &pkt, DROP_NO_ENDPOINT, DIR_EGRESS);
 	}
 	reason = packet_parse(skb, &pkt);
 	policy_end_load(endpoint, pkt.src.slot, pkt.ipv6, &pkt.src);
@@ -303,10 +303,10 @@ int from_pod(struct __sk_buff *skb)
 	if (reason) {
 		if (drop_is_preliminary(reason))
 			return TC_ACT_UNSPEC;
-		drop_count(&pkt, reason, DIR_EGRESS);
+		drop_count(skb, &pkt, reason, DIR_EGRESS);
 		return pod_is_rejected(skb, &pkt, reason) ? reject(skb, &pkt, reason) : TC_ACT_SHOT;
 	}
-	verdict_report(&pkt, DIR_EGRESS);
+	verdict_report(skb, &pkt, DIR_EGRESS);
 	return pod_deliver(skb, &pkt);
 }
 
@@ -415,9 +415,10 @@ static __always_inline int to_pod_deliver(struct __sk_buff *skb, const struct pa
 		return pass_to(skb, endpoint);
 	}
 	if (endpoint->flags & ENDPOINT_CHAINED)
-		return drop(pkt, DROP_NO_ENDPOINT, DIR_INGRESS); /* it is not behind HOST_DEVICE */
+		return drop(skb, pkt, DROP_NO_ENDPOINT,
+			    DIR_INGRESS); /* it is not behind HOST_DEVICE */
 	if (packet_address_to(skb, endpoint))
-		return drop(pkt, DROP_REWRITE_FAILED, DIR_INGRESS);
+		return drop(skb, pkt, DROP_REWRITE_FAILED, DIR_INGRESS);
 	stats_received(pkt);
 	skb->tc_index = (__u16)pkt->dst.slot;
 	return (int)bpf_redirect((int)(ENDPOINT_IFINDEX_BASE + pkt->dst.slot), 0);
@@ -434,7 +435,7 @@ int to_pod(struct __sk_buff *skb)
 	if (to_pod_is_done(skb, slot, endpoint))
 		return pass_to(skb, endpoint);
 	if (!slot && !device_is_host(skb->ifindex)) /* of a pod that was let go */
-		return drop(&pkt, DROP_NO_ENDPOINT, DIR_INGRESS);
+		return drop(skb, &pkt, DROP_NO_ENDPOINT, DIR_INGRESS);
 	reason = packet_parse(skb, &pkt);
 	if (to_pod_is_link(skb, &pkt, endpoint && endpoint->flags & ENDPOINT_CHAINED, reason))
 		return pass_to(skb, endpoint);
@@ -457,11 +458,11 @@ int to_pod(struct __sk_buff *skb)
 	if (reason || !endpoint) {
 		if (drop_is_preliminary(reason))
 			return TC_ACT_UNSPEC;
-		drop_count(&pkt, reason, DIR_INGRESS);
+		drop_count(skb, &pkt, reason, DIR_INGRESS);
 		return reason == DROP_NO_ENDPOINT && device_is_host(skb->ifindex)
 			       ? reject(skb, &pkt, reason)
 			       : TC_ACT_SHOT;
 	}
-	verdict_report(&pkt, DIR_INGRESS);
+	verdict_report(skb, &pkt, DIR_INGRESS);
 	return to_pod_deliver(skb, &pkt, endpoint);
 }

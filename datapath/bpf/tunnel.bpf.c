@@ -53,7 +53,7 @@ static __noinline int tunnel_refuse(struct __sk_buff *skb, int reason)
 	if (packet_parse(skb, &pkt) || pkt.kind == PACKET_ARP || pkt.kind == PACKET_NEIGHBOUR ||
 	    addr_is_on_link(&pkt.flow.daddr))
 		return TC_ACT_SHOT;
-	return drop(&pkt, reason, DIR_EGRESS);
+	return drop(skb, &pkt, reason, DIR_EGRESS);
 }
 
 /* The other node believes whatever comes from this one: so a packet with a pod's address that
@@ -172,7 +172,7 @@ int from_tunnel(struct __sk_buff *skb)
 		reason = DROP_NO_ENDPOINT; /* this node is no router for others */
 	}
 	if (reason) {
-		drop_count(&pkt, reason, DIR_INGRESS);
+		drop_count(skb, &pkt, reason, DIR_INGRESS);
 		return reason == DROP_NO_ENDPOINT || uplink_is_answered(reason)
 			       ? tunnel_reject(skb, &pkt, reason)
 			       : TC_ACT_SHOT;
@@ -182,5 +182,5 @@ int from_tunnel(struct __sk_buff *skb)
 		bpf_skb_change_type(skb, PACKET_HOST);
 	/* The host's stack leads it to the pod and to_pod, as it led the answers here: its
 	 * netfilter sees both directions. */
-	return pkt.translated ? uplink_send(&pkt) : TC_ACT_UNSPEC;
+	return pkt.translated ? uplink_send(skb, &pkt) : TC_ACT_UNSPEC;
 }

@@ -68,8 +68,8 @@ int from_uplink(struct __sk_buff *skb)
 	if (!reason && pkt.dst.slot && verdict_is_needed(&pkt))
 		reason = verdict(skb, &pkt);
 	if (!reason)
-		return uplink_send(&pkt);
-	drop_count(&pkt, reason, DIR_INGRESS);
+		return uplink_send(skb, &pkt);
+	drop_count(skb, &pkt, reason, DIR_INGRESS);
 	return uplink_is_answered(reason) ? reject(skb, &pkt, reason) : TC_ACT_SHOT;
 }
 
@@ -143,5 +143,5 @@ int to_uplink(struct __sk_buff *skb)
 	if (own && uplink_is_for_tunnel(&pkt))
 		return uplink_into_tunnel();
 	reason = uplink_leave(skb, &pkt, own);
-	return reason ? drop(&pkt, reason, DIR_EGRESS) : TC_ACT_UNSPEC;
+	return reason ? drop(skb, &pkt, reason, DIR_EGRESS) : TC_ACT_UNSPEC;
 }

@@ -99,8 +99,8 @@ static __always_inline int verdict_tcp(struct __sk_buff *skb, const struct packe
 }
 
 /* Decision 6. */
-static __always_inline int verdict_other(const struct packet *pkt, bool isolated,
-					 bool answers_isolated, bool *ret_audited)
+static __always_inline int verdict_other(struct __sk_buff *skb, const struct packet *pkt,
+					 bool isolated, bool answers_isolated, bool *ret_audited)
 {
 	/* An ICMP reply opens nothing: its entry would let requests in. */
 	bool icmp_reply = packet_is_icmp(pkt) && packet_is_icmp_reply(pkt);
@@ -113,7 +113,7 @@ static __always_inline int verdict_other(const struct packet *pkt, bool isolated
 		if (!reason)
 			return DROP_NONE;
 	}
-	if (ct_other(pkt) == CT_PASS)
+	if (ct_other(skb, pkt) == CT_PASS)
 		return DROP_NONE;
 	if (isolated && !policy_first)
 		reason = verdict_policy(pkt, ret_audited);
@@ -140,7 +140,7 @@ static __always_inline int verdict_decide(struct __sk_buff *skb, const struct pa
 		return isolated ? icmp_error_check(skb, pkt) : DROP_NONE;
 	if (pkt->flow.proto == IPPROTO_TCP)
 		return verdict_tcp(skb, pkt, isolated, answers_isolated, ret_audited);
-	return verdict_other(pkt, isolated, answers_isolated, ret_audited);
+	return verdict_other(skb, pkt, isolated, answers_isolated, ret_audited);
 }
 
 /* False for most packets of pods without policy (2), which saves the call: no end is isolated, and
@@ -166,7 +166,7 @@ __weak int verdict(struct __sk_buff *skb, const struct packet *pkt)
 		return DROP_UNRELATED_ERROR; /* 7; it is forged, also in audit mode */
 	reason = verdict_decide(skb, pkt, &audited);
 	if (reason && (audited || !is_enforced(pkt))) /* 12 */
-		return audit_report(pkt, reason);
+		return audit_report(skb, pkt, reason);
 	/* Here, before the packet leaves: flows have the addresses that policy sees, not the
 	 * service's. */
 	if ((pkt->opens || pkt->flow.proto != IPPROTO_TCP) && pkt->kind == PACKET_PLAIN &&

@@ -13,12 +13,14 @@
 #define INGRESS ENDPOINT_INGRESS_ISOLATED
 
 static struct flow_event seen_event;
+static uint8_t seen_bytes[EVENT_BYTES_MAX];
 static unsigned int seen_events;
 
 static void on_event(const struct flow_event *event, void *arg)
 {
 	(void)arg;
 	seen_event = *event;
+	memcpy(seen_bytes, event + 1, event->bytes);
 	seen_events++;
 }
 
@@ -80,6 +82,33 @@ static void test_events_have_a_budget_and_drops_are_counted_beyond_it(void **sta
 	events_drain();
 }
 
+/* Of each length that may be asked for, and of a packet that is shorter. */
+static void test_an_event_carries_bytes_of_its_packet_while_someone_asks(void **state)
+{
+	static const uint32_t asked[] = { 0, 1, 54, EVENT_BYTES_MAX, EVENT_BYTES_MAX + 1, 9000 };
+	struct node_state *node = maps_node(lab.datapath);
+	struct frame sent =
+		lab_frame(&(struct segment){ UDP(POD_A, POD_B, 40000, 53), .payload = 300 });
+
+	(void)state;
+	isolate(POD_B, INGRESS);
+	events_drain();
+	for (size_t i = 0; i < ARRAY_SIZE(asked); i++) {
+		node->event_bytes = asked[i];
+		FRAME_DROPS(INGRESS_DENIED, POD_A, &sent);
+		events_drain();
+		assert_int_equal(seen_event.bytes,
+				 asked[i] < EVENT_BYTES_MAX ? asked[i] : EVENT_BYTES_MAX);
+		assert_int_equal(seen_event.length, sent.len);
+		assert_memory_equal(seen_bytes, sent.bytes, seen_event.bytes);
+	}
+	node->event_bytes = EVENT_BYTES_MAX;
+	DROPS(INGRESS_DENIED, TCP(POD_A, POD_B, 40000, 80, SYN));
+	events_drain();
+	assert_int_equal(seen_event.bytes, seen_event.length);
+	node->event_bytes = 0;
+}
+
 static bool seen_from_c;
 
 static void look_for_c(const struct flow_event *event, void *arg)
@@ -111,6 +140,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		BOTH_FAMILIES(test_a_drop_is_told_with_both_ends),
 		BOTH_FAMILIES(test_new_connections_are_told_while_someone_watches),
+		BOTH_FAMILIES(test_an_event_carries_bytes_of_its_packet_while_someone_asks),
 		BOTH_FAMILIES(test_events_have_a_budget_and_drops_are_counted_beyond_it),
 		BOTH_FAMILIES(test_a_noisy_pod_does_not_hide_the_events_of_others),
 	};
