@@ -106,6 +106,9 @@ static const struct setting settings[] = {
 		     "attach with clsact even where the kernel has TCX (false)"),
 	BOOL_SETTING("auto-direct-node-routes", "autoDirectNodeRoutes", direct_routes,
 		     "routes to the pods of nodes on the same link (false)"),
+	CHOICE_SETTING("host-routing", "hostRouting", host_routing, "auto|bpf|legacy",
+		       "packets between pods and uplinks bypass the host's stack and its netfilter "
+		       "(bpf) or do not (legacy); auto: unless rules are there for them (auto)"),
 	CHOICE_SETTING("routing-mode", "routingMode", routing_mode, "native|tunnel",
 		       "how packets get to the pods of other nodes (native)"),
 	CHOICE_SETTING("tunnel-protocol", "tunnelProtocol", tunnel.protocol, "vxlan|geneve",

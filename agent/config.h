@@ -43,7 +43,8 @@ struct config {
 	bool audit;   /* of every pod; a reload changes it */
 	bool big_tcp; /* of pods that are added from now on */
 	bool force_clsact;
-	bool direct_routes; /* to the pods of nodes on the same link */
+	bool direct_routes;        /* to the pods of nodes on the same link */
+	unsigned int host_routing; /* enum host_routing_mode */
 	enum routing_mode routing_mode;
 	struct tunnel_settings tunnel; /* ROUTING_TUNNEL; made of the two that follow, too */
 	unsigned int tunnel_port;      /* 0: that of the protocol */

@@ -30,6 +30,7 @@
 #include "agent/sockets/sockets.h"
 #include "agent/sync/sync.h"
 #include "agent/syscalls.h"
+#include "agent/uplink/host_routing.h"
 #include "agent/uplink/uplink.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
@@ -335,9 +336,16 @@ static int uplinks_start(struct daemon *daemon, struct errmsg *err)
 		.name_count = daemon->config.device_count,
 		.masquerade = daemon->config.masquerade,
 		.tunnel = tunnel_of(&daemon->config),
+		.bypass = daemon->config.direct_routes &&
+			  daemon->config.host_routing != HOST_ROUTING_LEGACY,
 	};
+	int ret = uplinks_new(&options, &daemon->agent.uplinks, err);
 
-	return uplinks_new(&options, &daemon->agent.uplinks, err);
+	return ret ? ret
+		   : host_routing_new(daemon->agent.base, daemon->agent.datapath,
+				      daemon->agent.uplinks,
+				      (enum host_routing_mode)daemon->config.host_routing,
+				      &daemon->agent.host_routing, err);
 }
 
 static void on_policy_change(void *arg)
@@ -548,6 +556,7 @@ static void daemon_stop(struct daemon *daemon)
 	api_close(agent);
 	sockets_free(agent->sockets);
 	accel_free(agent->accel);
+	host_routing_free(agent->host_routing);
 	uplinks_free(agent->uplinks);
 	gc_free(agent->gc);
 	flow_log_free(agent->flow_log);

@@ -33,6 +33,15 @@ static void fill_datapath(const cJSON *status, struct cell *cell)
 		 member_number(datapath, "instructions"));
 }
 
+static void fill_host_routing(const cJSON *status, struct cell *cell)
+{
+	const cJSON *routing = member_get(status, "hostRouting");
+	const char *reason = member_text(routing, "reason", "");
+
+	cell_set(cell, COLOUR_NONE, "%s%s%s", member_text(routing, "mode", "-"),
+		 *reason ? ": " : "", reason);
+}
+
 static void fill_acceleration(const cJSON *status, struct cell *cell)
 {
 	const cJSON *acceleration = member_get(status, "acceleration");
@@ -94,6 +103,7 @@ static void fill_cidrs(const cJSON *status, struct cell *cell)
 static const struct column summary[] = {
 	{ "Agent", fill_agent, false },
 	{ "Datapath", fill_datapath, false },
+	{ "Host routing", fill_host_routing, false },
 	{ "Acceleration", fill_acceleration, false },
 	{ "Memory", fill_memory, false },
 	{ "Objects", fill_counts, false },

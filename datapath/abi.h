@@ -201,6 +201,7 @@ enum node_flag {
 	NODE_TUNNEL_IPV6 = 1 << 10, /* between the nodes it is IPv6 */
 	NODE_POLLS_TCP = 1 << 8, /* the agent looks into tcp_event_map by itself: do not wake it */
 	NODE_OUTSIDE = 1 << 11,  /* there are, or were, services for clients outside */
+	NODE_BYPASS = 1 << 12,   /* packets between pods and uplinks bypass the host's stack */
 };
 
 /* The one element of node_map, which the agent also maps into its memory. */

@@ -97,7 +97,7 @@ int netlink_watch_new(const struct netlink_watch_options *options, struct netlin
 
 	watch->options = *options;
 	watch->netlink = (struct netlink)NETLINK_INIT;
-	if (netlink_open(&watch->netlink, -1, err) < 0)
+	if (netlink_open_protocol(&watch->netlink, -1, options->protocol, err) < 0)
 		return err->code;
 	fd = watch->netlink.fd;
 	if (options->filter && setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, options->filter,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Notifications of rtnetlink, read from an event loop.  Only the kernel is heard, and reading has a
+ * Notifications of netlink, read from an event loop.  Only the kernel is heard, and reading has a
  * budget: whoever causes notifications without an end takes a few percent of a CPU, and everybody
  * else in the loop gets a turn.
  */
@@ -24,7 +24,8 @@ struct netlink_watch;
 
 struct netlink_watch_options {
 	struct event_base *base;
-	const unsigned int *groups; /* RTNLGRP_... */
+	int protocol;               /* NETLINK_...; 0 is NETLINK_ROUTE */
+	const unsigned int *groups; /* of the protocol: RTNLGRP_... */
 	size_t group_count;
 	const struct sock_fprog *filter; /* NULL: all messages of the groups */
 	/* One message; netns_id is the number of the namespace it is from, -1 for our own. */

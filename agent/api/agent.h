@@ -28,17 +28,18 @@ struct agent {
 	struct event_base *base;
 	struct datapath *datapath;
 	struct store *store;
-	struct sync *sync;           /* store -> maps */
-	struct endpoints *endpoints; /* the wired interfaces */
-	struct nodes *nodes;         /* the other nodes and the routes to their pods */
-	struct objects *objects;     /* JSON directory and API objects -> store */
-	struct uplinks *uplinks;     /* devices by which clients outside reach services */
-	struct accel *accel;         /* self-test and control of socket acceleration */
-	struct sockets *sockets;     /* ends connections to backends that are gone */
-	struct monitor *monitor;     /* event ring -> streams */
-	struct flows *flows;         /* flows of pods -> streams */
-	struct flow_log *flow_log;   /* closed connections and drops -> the last flows */
-	struct gc *gc;               /* timers: unused connections, maps that fill up */
+	struct sync *sync;                 /* store -> maps */
+	struct endpoints *endpoints;       /* the wired interfaces */
+	struct nodes *nodes;               /* the other nodes and the routes to their pods */
+	struct objects *objects;           /* JSON directory and API objects -> store */
+	struct uplinks *uplinks;           /* devices by which clients outside reach services */
+	struct host_routing *host_routing; /* whether they bypass the stack */
+	struct accel *accel;               /* self-test and control of socket acceleration */
+	struct sockets *sockets;           /* ends connections to backends that are gone */
+	struct monitor *monitor;           /* event ring -> streams */
+	struct flows *flows;               /* flows of pods -> streams */
+	struct flow_log *flow_log;         /* closed connections and drops -> the last flows */
+	struct gc *gc;                     /* timers: unused connections, maps that fill up */
 	struct api_listener listeners[API_SOCKETS];
 	struct waiting_add *waiting_adds; /* ADDs that wait for their Pod objects */
 

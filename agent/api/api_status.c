@@ -15,6 +15,7 @@
 #include "agent/nodes/nodes.h"
 #include "agent/objects/objects.h"
 #include "agent/sync/sync.h"
+#include "agent/uplink/host_routing.h"
 #include "agent/uplink/uplink.h"
 #include "lib/auto.h"
 #include "lib/clock.h"
@@ -45,6 +46,16 @@ static void datapath_add(cJSON *status, struct agent *agent)
 	cJSON_AddBoolToObject(json, "socketServices", datapath_socket_services(agent->datapath));
 	cJSON_AddNumberToObject(json, "instructions", total);
 	cJSON_AddItemToObject(json, "programs", programs);
+}
+
+static void host_routing_add(cJSON *status, const struct agent *agent)
+{
+	cJSON *json = cJSON_AddObjectToObject(status, "hostRouting");
+	const char *why;
+	bool bypasses = host_routing_bypasses(agent->host_routing, &why);
+
+	cJSON_AddStringToObject(json, "mode", bypasses ? "bpf" : "legacy");
+	cJSON_AddStringToObject(json, "reason", why);
 }
 
 uint64_t api_rss_bytes(void)
@@ -417,6 +428,7 @@ void api_status_get(struct api_call *call)
 	cJSON_AddBoolToObject(status, "ready", agent->ready);
 	cJSON_AddNumberToObject(status, "startMilliseconds", (double)start_us / 1000);
 	datapath_add(status, agent);
+	host_routing_add(status, agent);
 	cJSON_AddItemToObject(status, "acceleration", accel_status(agent->accel));
 	memory_add(status, agent);
 	counts_add(status, agent);

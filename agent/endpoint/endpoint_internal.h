@@ -386,6 +386,9 @@ struct leftovers;
 void netfilter_check(const struct endpoints *endpoints, netfilter_found *found, void *arg,
 		     struct leftovers *leftovers);
 
+/* Whether some chain that forwarded packets pass has rules, or drops what has none: its name. */
+bool netfilter_forwards(char *ret_chain, size_t size);
+
 /* ---- host_leftovers.c ---- */
 
 struct leftovers {

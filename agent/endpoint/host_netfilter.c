@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Chains of the forward hook whose policy is to drop: what no rule accepts, pods do not reach
- * beyond this node.  Both of netfilter's tables are asked, nf_tables by netlink and the legacy ones
+ * beyond this node.  And all chains that forwarded packets pass and that have rules: packets must
+ * not bypass them.  Both of netfilter's tables are asked, nf_tables by netlink and the legacy ones
  * by a socket option.  What their rules accept is not judged: a chain without rules drops
  * everything, and of one with rules nobody here can tell.
  */
@@ -71,6 +72,17 @@ static void chain_read(const struct nlmsghdr *header, struct chain *ret)
 	}
 }
 
+/* Its name for people. */
+static void chain_format(const struct chain *chain, int family, char *buf, size_t size)
+{
+	snprintf(buf, size, "chain %.64s of nft's table %s %.64s", chain->name,
+		 family == NFPROTO_INET     ? "inet"
+		 : family == NFPROTO_IPV4   ? "ip"
+		 : family == NFPROTO_NETDEV ? "netdev"
+					    : "ip6",
+		 chain->table);
+}
+
 struct chain_search {
 	const struct endpoints *endpoints;
 	netfilter_found *found;
@@ -96,16 +108,13 @@ static int chain_each(const struct nlmsghdr *header, void *arg)
 	if (family->nfgen_family != NFPROTO_INET &&
 	    !ipam_has_family(search->endpoints->ipam, family->nfgen_family == NFPROTO_IPV4))
 		return 0;
-	snprintf(what, sizeof(what), "chain %.64s of nft's table %s %.64s", chain.name,
-		 family->nfgen_family == NFPROTO_INET   ? "inet"
-		 : family->nfgen_family == NFPROTO_IPV4 ? "ip"
-							: "ip6",
-		 chain.table);
+	chain_format(&chain, family->nfgen_family, what, sizeof(what));
 	search->found(what, chain.rules > 0, search->arg);
 	return 0;
 }
 
-static void nft_check(struct chain_search *search)
+/* Calls each() for every chain of nf_tables. */
+static void nft_chains(netlink_each each, void *arg)
 {
 	auto_netlink struct netlink netlink = NETLINK_INIT;
 	struct netlink_message message;
@@ -115,7 +124,38 @@ static void nft_check(struct chain_search *search)
 	netlink_message_init(&message, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN, 0,
 			     sizeof(struct nfgenmsg));
 	/* An error: this kernel has no nf_tables, so nobody uses them. */
-	netlink_dump(&netlink, &message, chain_each, NULL, search, NULL);
+	netlink_dump(&netlink, &message, each, NULL, arg, NULL);
+}
+
+/* The first chain with rules that forwarded packets pass. */
+struct forward_search {
+	char *text; /* its name; "": none yet */
+	size_t size;
+};
+
+/* NF_NETDEV_INGRESS, before all others, has the number of NF_INET_PRE_ROUTING. */
+static bool is_on_the_way(int family, uint32_t hook)
+{
+	if (family == NFPROTO_NETDEV)
+		return hook == NF_NETDEV_INGRESS;
+	if (family != NFPROTO_INET && family != NFPROTO_IPV4 && family != NFPROTO_IPV6)
+		return false;
+	return hook == NF_INET_PRE_ROUTING || hook == NF_INET_FORWARD ||
+	       hook == NF_INET_POST_ROUTING || hook == NF_INET_INGRESS;
+}
+
+static int forward_each(const struct nlmsghdr *header, void *arg)
+{
+	const struct nfgenmsg *family = mnl_nlmsg_get_payload(header);
+	const struct forward_search *search = arg;
+	struct chain chain;
+
+	chain_read(header, &chain);
+	if (!*search->text && chain.table && chain.name &&
+	    is_on_the_way(family->nfgen_family, chain.hook) &&
+	    (chain.rules || chain.policy == NF_DROP))
+		chain_format(&chain, family->nfgen_family, search->text, search->size);
+	return 0;
 }
 
 /* ---- iptables-legacy ------------------------------------------------------------------------- */
@@ -161,22 +201,32 @@ static int legacy_policy(const struct ipt_get_entries *table, uint32_t at, bool 
 	return -target->verdict - 1;
 }
 
+/* Its hooks and size, and a socket to read it by; -1: there is no such table. */
+static int legacy_open(bool v4, const char *name, struct ipt_getinfo *ret_info)
+{
+	socklen_t len = sizeof(*ret_info);
+	auto_close int fd = -1;
+
+	if (!legacy_is_used(v4, name))
+		return -1;
+	fd = socket(v4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	*ret_info = (struct ipt_getinfo){ 0 };
+	snprintf(ret_info->name, sizeof(ret_info->name), "%s", name);
+	if (fd < 0 || getsockopt(fd, v4 ? SOL_IP : SOL_IPV6,
+				 v4 ? IPT_SO_GET_INFO : IP6T_SO_GET_INFO, ret_info, &len) < 0)
+		return -1;
+	return take_fd(&fd);
+}
+
 /* The whole table; NULL if there is none.  The caller frees it. */
 static struct ipt_get_entries *legacy_read(bool v4, const char *name, struct ipt_getinfo *ret_info)
 {
 	const int level = v4 ? SOL_IP : SOL_IPV6;
-	auto_close int fd = -1;
+	auto_close int fd = legacy_open(v4, name, ret_info);
 	auto_free struct ipt_get_entries *table = NULL;
-	socklen_t len = sizeof(*ret_info);
+	socklen_t len;
 
-	if (!legacy_is_used(v4, name))
-		return NULL;
-	fd = socket(v4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	*ret_info = (struct ipt_getinfo){ 0 };
-	snprintf(ret_info->name, sizeof(ret_info->name), "%s", name);
-	if (fd < 0 ||
-	    getsockopt(fd, level, v4 ? IPT_SO_GET_INFO : IP6T_SO_GET_INFO, ret_info, &len) < 0 ||
-	    ret_info->size > LEGACY_SIZE_MAX)
+	if (fd < 0 || ret_info->size > LEGACY_SIZE_MAX)
 		return NULL;
 	table = calloc(1, sizeof(*table) + ret_info->size);
 	if (!table)
@@ -249,12 +299,60 @@ static void legacy_check(const struct chain_search *search, bool v4)
 			      info.hook_entry[hook] != info.underflow[hook], search->arg);
 }
 
+/* The first chain with rules, or whose policy is to drop, that forwarded packets pass. */
+static void legacy_forward(bool v4, const struct forward_search *search)
+{
+	static const struct {
+		uint32_t hook;
+		const char *name;
+	} hooks[] = { { NF_INET_PRE_ROUTING, "PREROUTING" },
+		      { NF_INET_FORWARD, "FORWARD" },
+		      { NF_INET_POST_ROUTING, "POSTROUTING" } };
+	static const char *const tables[] = { "raw", "mangle", "nat", "filter", "security" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(tables); i++) {
+		struct ipt_getinfo info;
+		auto_close int fd = legacy_open(v4, tables[i], &info);
+
+		for (size_t k = 0; fd >= 0 && k < ARRAY_SIZE(hooks); k++) {
+			const uint32_t hook = hooks[k].hook;
+			auto_free struct ipt_get_entries *table = NULL;
+
+			if (!(info.valid_hooks & 1U << hook))
+				continue;
+			if (info.hook_entry[hook] == info.underflow[hook]) {
+				table = legacy_read(v4, tables[i], &info);
+				if (table &&
+				    legacy_policy(table, info.underflow[hook], v4) != NF_DROP)
+					continue;
+			}
+			snprintf(search->text, search->size, "chain %s of %s's table %s",
+				 hooks[k].name, v4 ? "iptables-legacy" : "ip6tables-legacy",
+				 tables[i]);
+			return;
+		}
+	}
+}
+
+bool netfilter_forwards(char *ret_chain, size_t size)
+{
+	struct forward_search search = { ret_chain, size };
+
+	*ret_chain = '\0';
+	nft_chains(forward_each, &search);
+	if (!*ret_chain)
+		legacy_forward(true, &search);
+	if (!*ret_chain)
+		legacy_forward(false, &search);
+	return *ret_chain;
+}
+
 void netfilter_check(const struct endpoints *endpoints, netfilter_found *found, void *arg,
 		     struct leftovers *leftovers)
 {
 	struct chain_search search = { endpoints, found, arg, leftovers };
 
-	nft_check(&search);
+	nft_chains(chain_each, &search);
 	legacy_check(&search, true);
 	legacy_check(&search, false);
 }

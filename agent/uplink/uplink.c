@@ -184,7 +184,7 @@ static int devices_read(struct uplinks *uplinks, struct uplink_list *ret, struct
 
 static bool is_needed(const struct uplinks *uplinks)
 {
-	return uplinks->options.masquerade || uplinks->options.tunnel ||
+	return uplinks->options.masquerade || uplinks->options.tunnel || uplinks->options.bypass ||
 	       maps_node(uplinks->options.datapath)->flags & NODE_OUTSIDE;
 }
 

@@ -23,6 +23,7 @@ struct uplinks_options {
 	size_t name_count;
 	bool masquerade; /* what pods send out of the cluster */
 	bool tunnel;     /* what pods send to other nodes' own addresses takes it */
+	bool bypass;     /* between pods and other nodes they take the place of the host's stack */
 };
 
 struct uplinks;

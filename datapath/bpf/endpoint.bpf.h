@@ -51,4 +51,28 @@ static __noinline int find_by_address(struct packet *pkt, __u32 *cached_slot)
 	return DROP_NONE;
 }
 
+/* The bucket of slot_map for the destination address. */
+static __always_inline __u32 *slot_map_bucket(const struct packet *pkt)
+{
+	__u32 bucket = bpf_ntohl(pkt->flow.daddr.w[3]) % SLOT_MAP_BUCKETS;
+
+	if (pkt->ipv6)
+		bucket += SLOT_MAP_BUCKETS;
+	return bpf_map_lookup_elem(&slot_map, &bucket);
+}
+
+/* Who the destination is; a pod of this node becomes dst with its policy. */
+static __always_inline int find_destination(struct packet *pkt)
+{
+	__u32 *cached_slot = slot_map_bucket(pkt);
+	__u32 slot = cached_slot ? *(volatile __u32 *)cached_slot : 0;
+	const struct endpoint_entry *endpoint = endpoint_get(slot);
+
+	if (!endpoint || !endpoint_has_addr(endpoint, pkt->ipv6, &pkt->flow.daddr))
+		return find_by_address(pkt, cached_slot);
+	pkt->dst_flags = 0;
+	policy_end_load(endpoint, slot, pkt->ipv6, &pkt->dst);
+	return DROP_NONE;
+}
+
 #endif

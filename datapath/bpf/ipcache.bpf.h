@@ -26,6 +26,13 @@ static __always_inline __u32 node_flags(void)
 	return node ? node->flags : 0;
 }
 
+/* Whether packets between pods and uplinks bypass the host's stack: no rule of others has to see
+ * them.  During a takeover to_pod decides, because it alone asks the old program. */
+static __always_inline bool host_is_bypassed(void)
+{
+	return (node_flags() & (NODE_BYPASS | NODE_TAKEOVER)) == NODE_BYPASS;
+}
+
 /* Read each time again: the agent may increase it while a packet is being processed. */
 static __always_inline __u32 node_revision(void)
 {

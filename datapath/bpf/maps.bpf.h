@@ -72,8 +72,9 @@ struct ipcache_map {
 extern struct ipcache_map ipcache_map SEC(".maps");
 
 /* Direct-mapped cache from a pod's address (family and last 32 bits) to its slot; a hit costs half
- * of an ipcache_map lookup.  Written and read by from_pod.  A hit counts only if the endpoint in
- * that slot has the whole address.  Pods that share a bucket replace each other's entry. */
+ * of an ipcache_map lookup.  Written and read by from_pod, from_uplink and from_tunnel.  A hit
+ * counts only if the endpoint in that slot has the whole address.  Pods that share a bucket replace
+ * each other's entry. */
 struct slot_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 2 * SLOT_MAP_BUCKETS);
@@ -94,7 +95,8 @@ struct cidr_map {
 extern struct cidr_map cidr_map SEC(".maps");
 
 /* What is inside the cluster: pod CIDRs, nodes, nonMasqueradeCIDRs.  Written by the agent, read by
- * the programs of the uplinks.  Full: the agent reports it; what found no room counts as outside.
+ * from_pod and the programs of uplinks and tunnel.  Full: the agent reports it; what found no room
+ * counts as outside.
  */
 struct cluster_map {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);

@@ -8,8 +8,8 @@
 
 #include <linux/if_packet.h>
 
+#include "datapath/bpf/receive.bpf.h"
 #include "datapath/bpf/reject.bpf.h"
-#include "datapath/bpf/verdict.bpf.h"
 
 static __always_inline int uplink_translate(struct __sk_buff *skb, struct packet *pkt)
 {
@@ -37,6 +37,17 @@ static __always_inline int uplink_find_receiver(struct packet *pkt)
 	if (work && work->way_flags & NAT_REQUEST) /* from_pod translates the answers */
 		nat_mark_translated(pkt->dst.slot);
 	return DROP_NONE;
+}
+
+/* The pod that gets the packet although the host's stack does not see it; NULL: none, the stack
+ * leads it to to_pod.  Decrements the TTL as a router does. */
+static __always_inline const struct endpoint_entry *bypass_receiver(struct __sk_buff *skb,
+								    const struct packet *pkt)
+{
+	if (!pkt->dst.slot || pkt->dst.flags & ENDPOINT_CHAINED || !host_is_bypassed() ||
+	    !packet_is_bare(pkt) || route_count_hop(skb, pkt))
+		return NULL;
+	return endpoint_get(pkt->dst.slot);
 }
 
 static __always_inline int uplink_send(struct __sk_buff *skb, const struct packet *pkt)

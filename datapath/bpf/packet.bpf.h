@@ -110,7 +110,7 @@ struct packet {
 	__u8 icmp_type;
 	__u8 from_uplink;      /* came to the node from outside */
 	__u8 translated;       /* by nat_map */
-	__u8 forwarded;        /* route_packet() has told the kernel where it goes */
+	__u8 forwarded;        /* the kernel has been told where it goes */
 	__u16 mtu;             /* of the route, if it is too big for that */
 } __attribute__((aligned(8))); /* so that addresses are copied in two moves, not in four */
 
@@ -381,6 +381,13 @@ static __always_inline bool packet_is_icmp_reply(const struct packet *pkt)
 		       type == ICMPV6_EXT_ECHO_REPLY;
 	return type == ICMP_ECHOREPLY || type == ICMP_TIMESTAMPREPLY || type == ICMP_INFO_REPLY ||
 	       type == ICMP_ADDRESSREPLY || type == ICMP_EXT_ECHOREPLY;
+}
+
+/* Whether it has neither IP options nor extension headers: those are for a router to read. */
+static __always_inline bool packet_is_bare(const struct packet *pkt)
+{
+	return pkt->l4_offset ==
+	       ETH_HLEN + (pkt->ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
 }
 
 static __always_inline bool packet_is_icmp(const struct packet *pkt)

@@ -4,7 +4,7 @@
  *
  *	from_pod   ingress of the host end of each pod's veth: everything a pod sends
  *	to_pod     egress of HOST_DEVICE, where the host routes the pod addresses: everything that
- *	           reaches a pod otherwise than from another pod of this node.  Also egress of the
+ *	           reaches a pod by the host's stack.  Also egress of the
  *	           host end of each pod's veth: all that reaches a pod which another plugin wired,
  *	           and what another route leads to ours
  *
@@ -12,9 +12,10 @@
  */
 #include "datapath/bpf/chained.bpf.h"
 #include "datapath/bpf/endpoint.bpf.h"
+#include "datapath/bpf/leave.bpf.h"
 #include "datapath/bpf/neighbour.bpf.h"
+#include "datapath/bpf/receive.bpf.h"
 #include "datapath/bpf/reject.bpf.h"
-#include "datapath/bpf/verdict.bpf.h"
 
 #define ARP_ETHERNET 1
 
@@ -89,30 +90,6 @@ static __always_inline int pod_check_source(struct __sk_buff *skb, const struct 
 	return DROP_SPOOFED_ADDRESS;
 }
 
-/* The bucket of slot_map for the destination address. */
-static __always_inline __u32 *slot_map_bucket(const struct packet *pkt)
-{
-	__u32 bucket = bpf_ntohl(pkt->flow.daddr.w[3]) % SLOT_MAP_BUCKETS;
-
-	if (pkt->ipv6)
-		bucket += SLOT_MAP_BUCKETS;
-	return bpf_map_lookup_elem(&slot_map, &bucket);
-}
-
-/* Who the destination is; a pod of this node becomes dst with its policy. */
-static __always_inline int pod_find_destination(struct packet *pkt)
-{
-	__u32 *cached_slot = slot_map_bucket(pkt);
-	__u32 slot = cached_slot ? *(volatile __u32 *)cached_slot : 0;
-	const struct endpoint_entry *endpoint = endpoint_get(slot);
-
-	if (!endpoint || !endpoint_has_addr(endpoint, pkt->ipv6, &pkt->flow.daddr))
-		return find_by_address(pkt, cached_slot);
-	pkt->dst_flags = 0;
-	policy_end_load(endpoint, slot, pkt->ipv6, &pkt->dst);
-	return DROP_NONE;
-}
-
 /* Discovery is for the host, which answers it, and on a bridge for the pods there; it does not
  * leave the link.  What a pod on a bridge says to somebody else is for policy, as any other packet.
  */
@@ -145,17 +122,10 @@ static __always_inline int pod_translate(struct __sk_buff *skb, struct packet *p
 	if (!reason && !pkt->translated)
 		return pkt->dst_flags & IPCACHE_SERVICE ? DROP_UNRELATED_ERROR : DROP_NONE;
 	if (!reason)
-		reason = pod_find_destination(pkt);
+		reason = find_destination(pkt);
 	if (!reason && pkt->dst.slot)
 		nat_mark_translated(pkt->dst.slot);
 	return reason;
-}
-
-static __always_inline int pod_untranslate(struct __sk_buff *skb, struct packet *pkt)
-{
-	if (pkt->fragment == FRAGMENT_ORPHAN)
-		return DROP_FRAGMENT;
-	return reply_translate(skb, pkt);
 }
 
 /*
@@ -185,6 +155,24 @@ static __always_inline int pod_shorten_segments(struct __sk_buff *skb, const str
 		       : DROP_NONE;
 }
 
+/*
+ * What leaves the node goes straight to the tunnel or the uplink if nothing of the host has to see
+ * it.  All that the host's stack knows better is left to the stack: an unknown neighbour, packets
+ * that are too big, that have passed too many routers or carry options.
+ */
+static __always_inline int pod_leave(struct __sk_buff *skb, struct packet *pkt)
+{
+	int reason = DROP_NONE;
+
+	if (!pkt->forwarded && pkt->kind != PACKET_NEIGHBOUR &&
+	    !(pkt->src.flags & ENDPOINT_CHAINED) && host_is_bypassed()) {
+		reason = leave_node(skb, pkt);
+		if (reason || pkt->forwarded)
+			return reason;
+	}
+	return neighbour_check(skb, pkt);
+}
+
 /* Filters of another plugin behind ours on the same device shall see it, too.  During a takeover
  * there stands our own former program, which only drops that are preliminary may reach. */
 static __always_inline int chained_pass(struct __sk_buff *skb, __u32 tag)
@@ -198,8 +186,9 @@ static __always_inline int chained_pass(struct __sk_buff *skb, __u32 tag)
 }
 
 /*
- * Decision 11: a pod of this node gets the packet at once, unchanged; the rest is the host's.  What
- * is from or to a pod that another plugin wired goes the way of that plugin, and to_pod counts it.
+ * Decision 11: a pod of this node gets the packet at once, unchanged; the rest is the host's, or
+ * has left the node already.  What is from or to a pod that another plugin wired goes the way of
+ * that plugin, and to_pod counts it.
  */
 static __always_inline int pod_deliver(struct __sk_buff *skb, const struct packet *pkt)
 {
@@ -285,7 +274,7 @@ int from_pod(struct __sk_buff *skb)
 	if (!reason && pkt.fragment)
 		packet_fragment(&pkt);
 	if (!reason)
-		reason = pod_find_destination(&pkt);
+		reason = find_destination(&pkt);
 	if (!reason && pkt.kind == PACKET_NEIGHBOUR)
 		reason = pod_check_neighbour(&pkt);
 	else if (!reason && pod_asks_service(&pkt))
@@ -295,11 +284,11 @@ int from_pod(struct __sk_buff *skb)
 	if (!reason && pkt.kind != PACKET_NEIGHBOUR && verdict_is_needed(&pkt))
 		reason = verdict(skb, &pkt);
 	if (!reason && endpoint->translated)
-		reason = pod_untranslate(skb, &pkt);
-	if (!reason && !pkt.dst.slot && !(pkt.dst_flags & IPCACHE_HOST))
-		reason = neighbour_check(skb, &pkt);
+		reason = untranslate(skb, &pkt);
 	if (!reason)
 		reason = pod_shorten_segments(skb, &pkt);
+	if (!reason && !pkt.dst.slot && !(pkt.dst_flags & IPCACHE_HOST))
+		reason = pod_leave(skb, &pkt);
 	if (reason) {
 		if (drop_is_preliminary(reason))
 			return TC_ACT_UNSPEC;
@@ -323,22 +312,7 @@ int from_pod(struct __sk_buff *skb)
  *	- Packets that a process of the node sends from an address of the node always pass.  Packets
  *	  that are only forwarded under such an address (masqueraded) have the node's identity.
  */
-/* With a tunnel, pods of other nodes come through it, or not at all: only there it is checked who
- * sent a packet. */
-static __noinline bool tunnel_is_bypassed(const struct __sk_buff *skb, const struct packet *pkt)
-{
-	struct cidr_key key = { .prefixlen = 128, .addr = pkt->flow.saddr };
-	const struct node_state *node = node_get();
-	const struct cluster_entry *entry;
-
-	if (!node || !(node->flags & NODE_TUNNEL) || !skb->ingress_ifindex ||
-	    skb->ingress_ifindex == node->tunnel_ifindex)
-		return false;
-	entry = bpf_map_lookup_elem(&cluster_map, &key);
-	return entry && !addr_is_zero(&entry->node);
-}
-
-static __always_inline int pod_find_source(const struct __sk_buff *skb, struct packet *pkt)
+static __always_inline int pod_find_source(struct __sk_buff *skb, struct packet *pkt)
 {
 	struct ipcache_entry entry = ipcache_lookup(&pkt->flow.saddr);
 	__u32 origin = packet_origin(skb, &entry);
@@ -451,10 +425,8 @@ int to_pod(struct __sk_buff *skb)
 		reason = pod_find_source(skb, &pkt);
 	if (!reason && pkt.fragment)
 		packet_fragment(&pkt);
-	if (!reason)
-		reason = verdict(skb, &pkt);
-	if (!reason && endpoint && endpoint->translated)
-		reason = pod_untranslate(skb, &pkt);
+	if (!reason && endpoint)
+		reason = receive_check(skb, &pkt, endpoint);
 	if (reason || !endpoint) {
 		if (drop_is_preliminary(reason))
 			return TC_ACT_UNSPEC;

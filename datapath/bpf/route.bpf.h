@@ -13,6 +13,10 @@
 #define IP6_HOP_LIMIT_OFFSET (ETH_HLEN + offsetof(struct ipv6hdr, hop_limit))
 #define UDP_HEADER_LEN       8
 
+/* In skb->tc_index of a packet that from_pod sends out of the node itself: the programs there have
+ * nothing to decide.  No slot is so high. */
+#define LEAVE_DECIDED 0xffff
+
 /* Length of the packet from its IP header on; of its largest segment if it will be segmented. */
 static __always_inline __u32 route_length(const struct __sk_buff *skb, const struct packet *pkt)
 {
@@ -44,48 +48,64 @@ static __always_inline int route_count_hop(struct __sk_buff *skb, const struct p
 	return bpf_skb_store_bytes(skb, offset, ttl, 1, 0) ? DROP_REWRITE_FAILED : DROP_NONE;
 }
 
-/*
- * Finds the route between two addresses, which need not be the packet's yet, decrements the TTL,
- * and tells the kernel where the packet goes when the program returns TC_ACT_REDIRECT.  The kernel
- * resolves the neighbour's MAC if it must.
- */
+/* Finds the route between two addresses, which need not be the packet's yet.  Returns
+ * BPF_FIB_LKUP_RET_..., or a negative errno. */
+static __always_inline long route_find(struct __sk_buff *skb, const struct packet *pkt,
+				       const struct addr *saddr, const struct addr *daddr,
+				       struct bpf_fib_lookup *ret)
+{
+	ret->ifindex = skb->ifindex;
+	ret->l4_protocol = pkt->flow.proto;
+	ret->sport = pkt->flow.sport;
+	ret->dport = pkt->flow.dport;
+	ret->tot_len = (__u16)route_length(skb, pkt);
+	if (pkt->ipv6) {
+		ret->family = AF_INET6;
+		__builtin_memcpy(ret->ipv6_src, saddr, sizeof(ret->ipv6_src));
+		__builtin_memcpy(ret->ipv6_dst, daddr, sizeof(ret->ipv6_dst));
+	} else {
+		ret->family = AF_INET;
+		ret->ipv4_src = saddr->w[3];
+		ret->ipv4_dst = daddr->w[3];
+	}
+	return bpf_fib_lookup(skb, ret, sizeof(*ret), 0);
+}
+
+/* Decrements the TTL, and tells the kernel where the packet goes when the program returns
+ * TC_ACT_REDIRECT.  The kernel resolves the neighbour's MAC if it must. */
+static __always_inline int route_follow(struct __sk_buff *skb, struct packet *pkt,
+					const struct bpf_fib_lookup *fib)
+{
+	struct bpf_redir_neigh next = {};
+	int reason = route_count_hop(skb, pkt);
+
+	if (reason)
+		return reason;
+	next.nh_family = fib->family; /* of the next hop by now, as is the destination */
+	__builtin_memcpy(next.ipv6_nh, fib->ipv6_dst, sizeof(next.ipv6_nh));
+	if (bpf_redirect_neigh((int)fib->ifindex, &next, sizeof(next), 0) != TC_ACT_REDIRECT)
+		return DROP_NO_ROUTE;
+	pkt->forwarded = 1;
+	return DROP_NONE;
+}
+
+/* Sends the packet on as a router does, in the name of saddr, which it need not have yet. */
 __weak int route_packet(struct __sk_buff *skb, struct packet *pkt, const struct addr *saddr,
 			const struct addr *daddr)
 {
-	struct bpf_fib_lookup fib = { .ifindex = skb->ifindex };
-	struct bpf_redir_neigh next = {};
-	int reason;
+	struct bpf_fib_lookup fib = {};
 	long found;
 
 	if (!pkt || !saddr || !daddr)
 		return DROP_NO_ROUTE;
-	fib.l4_protocol = pkt->flow.proto;
-	fib.tot_len = (__u16)route_length(skb, pkt);
-	if (pkt->ipv6) {
-		fib.family = AF_INET6;
-		__builtin_memcpy(fib.ipv6_src, saddr, sizeof(fib.ipv6_src));
-		__builtin_memcpy(fib.ipv6_dst, daddr, sizeof(fib.ipv6_dst));
-	} else {
-		fib.family = AF_INET;
-		fib.ipv4_src = saddr->w[3];
-		fib.ipv4_dst = daddr->w[3];
-	}
-	found = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+	found = route_find(skb, pkt, saddr, daddr, &fib);
 	if (found == BPF_FIB_LKUP_RET_FRAG_NEEDED) {
 		pkt->mtu = fib.mtu_result;
 		return DROP_TOO_BIG;
 	}
 	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return DROP_NO_ROUTE;
-	reason = route_count_hop(skb, pkt);
-	if (reason)
-		return reason;
-	next.nh_family = fib.family; /* of the next hop by now, as is the destination */
-	__builtin_memcpy(next.ipv6_nh, fib.ipv6_dst, sizeof(next.ipv6_nh));
-	if (bpf_redirect_neigh((int)fib.ifindex, &next, sizeof(next), 0) != TC_ACT_REDIRECT)
-		return DROP_NO_ROUTE;
-	pkt->forwarded = 1;
-	return DROP_NONE;
+	return route_follow(skb, pkt, &fib);
 }
 
 #endif

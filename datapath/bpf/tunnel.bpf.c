@@ -11,22 +11,8 @@
  * says who has which addresses.
  */
 #include "datapath/bpf/device.bpf.h"
+#include "datapath/bpf/leave.bpf.h"
 #include "datapath/bpf/outside.bpf.h"
-
-#define TUNNEL_TTL 64
-
-static __always_inline __u32 tunnel_family_flag(void)
-{
-	return node_flags() & NODE_TUNNEL_IPV6 ? BPF_F_TUNINFO_IPV6 : 0;
-}
-
-/* The node whose pods have the address, or which has it itself; NULL: none that is known. */
-static __always_inline const struct addr *tunnel_node(const struct cidr_key *addr)
-{
-	const struct cluster_entry *entry = bpf_map_lookup_elem(&cluster_map, addr);
-
-	return entry && !addr_is_zero(&entry->node) ? &entry->node : NULL;
-}
 
 /* ---- to_tunnel ------------------------------------------------------------------------------ */
 
@@ -78,27 +64,30 @@ static __noinline bool tunnel_is_spoofed(struct __sk_buff *skb)
 	return entry && entry->slot;
 }
 
+/* from_pod has addressed it.  Others may set tc_index themselves. */
+static __always_inline bool tunnel_is_decided(const struct __sk_buff *skb)
+{
+	return skb->tc_index == LEAVE_DECIDED && skb->ingress_ifindex &&
+	       device_slot(skb->ingress_ifindex);
+}
+
 SEC("tc")
 int to_tunnel(struct __sk_buff *skb)
 {
-	struct bpf_tunnel_key key = { .tunnel_id = TUNNEL_VNI, .tunnel_ttl = TUNNEL_TTL };
 	struct cidr_key destination = { .prefixlen = 128 };
-	__u32 flags = tunnel_family_flag();
 	const struct addr *node = NULL;
 
+	if (tunnel_is_decided(skb)) {
+		skb->tc_index = 0;
+		return TC_ACT_UNSPEC;
+	}
 	if (tunnel_destination(skb, &destination.addr))
 		node = tunnel_node(&destination);
 	if (!node)
 		return tunnel_refuse(skb, DROP_NO_ROUTE);
 	if (tunnel_is_spoofed(skb))
 		return tunnel_refuse(skb, DROP_SPOOFED_ADDRESS);
-	if (flags) {
-		__builtin_memcpy(key.remote_ipv6, node, sizeof(key.remote_ipv6));
-	} else {
-		key.remote_ipv4 = bpf_ntohl(node->w[3]);
-		flags = BPF_F_ZERO_CSUM_TX; /* the packet inside has its own */
-	}
-	return bpf_skb_set_tunnel_key(skb, &key, sizeof(key), flags) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+	return tunnel_address_to(skb, node) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 
 /* ---- from_tunnel ---------------------------------------------------------------------------- */
@@ -152,6 +141,7 @@ SEC("tc")
 int from_tunnel(struct __sk_buff *skb)
 {
 	struct packet pkt = { .from_uplink = 1 };
+	const struct endpoint_entry *pod = NULL;
 	int reason = packet_parse(skb, &pkt);
 
 	if (!reason && pkt.kind != PACKET_PLAIN && pkt.kind != PACKET_ICMP_ERROR)
@@ -161,7 +151,7 @@ int from_tunnel(struct __sk_buff *skb)
 	if (!reason && pkt.fragment)
 		packet_fragment(&pkt);
 	if (!reason)
-		reason = find_by_address(&pkt, NULL);
+		reason = find_destination(&pkt);
 	if (!reason && tunnel_asks_service(&pkt)) {
 		reason = uplink_translate(skb, &pkt);
 		if (!reason && pkt.translated)
@@ -170,6 +160,11 @@ int from_tunnel(struct __sk_buff *skb)
 			reason = verdict(skb, &pkt);
 	} else if (!reason && !pkt.dst.slot && !(pkt.dst_flags & IPCACHE_HOST)) {
 		reason = DROP_NO_ENDPOINT; /* this node is no router for others */
+	}
+	if (!reason && !pkt.translated) {
+		pod = bypass_receiver(skb, &pkt);
+		if (pod)
+			reason = receive_check(skb, &pkt, pod);
 	}
 	if (reason) {
 		drop_count(skb, &pkt, reason, DIR_INGRESS);
@@ -180,7 +175,5 @@ int from_tunnel(struct __sk_buff *skb)
 	/* The frame inside has whatever MACs: the addresses say whose it is. */
 	if (skb->pkt_type != PACKET_HOST)
 		bpf_skb_change_type(skb, PACKET_HOST);
-	/* The host's stack leads it to the pod and to_pod, as it led the answers here: its
-	 * netfilter sees both directions. */
-	return pkt.translated ? uplink_send(skb, &pkt) : TC_ACT_UNSPEC;
+	return pkt.translated || pod ? uplink_send(skb, &pkt) : TC_ACT_UNSPEC;
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Services for clients outside (node ports, host ports, addresses of load balancers), and pods that
- * talk to the outside under the node's address.
+ * Packets between pods and other nodes, services for clients outside (node ports, host ports,
+ * addresses of load balancers), and pods that talk to the outside under the node's address.
  *
- *	from_uplink   ingress of the devices by which the node reaches the outside
+ *	from_uplink   ingress of the devices by which the node reaches the outside: what is for pods
+ *	              bypasses the host's stack (NODE_BYPASS)
  *	to_uplink     their egress: what pods send out of the cluster (masquerade.bpf.h), and the
  *	              answers of backends that are processes of the node itself
  *
@@ -13,15 +14,6 @@
 #include "datapath/bpf/device.bpf.h"
 #include "datapath/bpf/masquerade.bpf.h"
 #include "datapath/bpf/outside.bpf.h"
-
-/* The address that it came to: enum ipcache_flag. */
-static __always_inline __u32 uplink_flags(const struct packet *pkt)
-{
-	struct addr daddr = pkt->flow.daddr;
-	const struct ipcache_entry *entry = bpf_map_lookup_elem(&ipcache_map, &daddr);
-
-	return entry ? entry->flags : 0;
-}
 
 /* Nobody outside has an address of this node or of its pods. */
 static __always_inline int uplink_find_source(struct packet *pkt)
@@ -33,13 +25,29 @@ static __always_inline int uplink_find_source(struct packet *pkt)
 	return entry.slot || entry.flags & IPCACHE_HOST ? DROP_SPOOFED_ADDRESS : DROP_NONE;
 }
 
-/* The host's stack leads it to the pod, as it led the request here: its netfilter sees both, and
- * to_pod decides and undoes what from_pod may have translated before. */
 static __always_inline bool uplink_is_masquerade_answer(void)
 {
 	const struct nat_work *work = nat_work();
 
 	return work && !(work->way_flags & (NAT_REQUEST | NAT_FORWARD));
+}
+
+/* A packet to a pod's own address, or the answer to what a pod asked under the node's. */
+static __always_inline int uplink_to_pod(struct __sk_buff *skb, struct packet *pkt)
+{
+	const struct endpoint_entry *pod = bypass_receiver(skb, pkt);
+	int reason;
+
+	if (!pod)
+		return TC_ACT_UNSPEC;
+	reason = uplink_find_source(pkt);
+	if (!reason && tunnel_is_bypassed(skb, pkt))
+		reason = DROP_TUNNEL_SOURCE;
+	if (!reason && pkt->fragment)
+		packet_fragment(pkt);
+	if (!reason)
+		reason = receive_check(skb, pkt, pod);
+	return reason ? drop(skb, pkt, reason, DIR_INGRESS) : uplink_send(skb, pkt);
 }
 
 SEC("tc")
@@ -49,9 +57,10 @@ int from_uplink(struct __sk_buff *skb)
 	int reason;
 
 	if (skb->pkt_type != PACKET_HOST || packet_parse(skb, &pkt) ||
-	    (pkt.kind != PACKET_PLAIN && pkt.kind != PACKET_ICMP_ERROR))
+	    (pkt.kind != PACKET_PLAIN && pkt.kind != PACKET_ICMP_ERROR) || find_destination(&pkt))
 		return TC_ACT_UNSPEC;
-	pkt.dst_flags = uplink_flags(&pkt);
+	if (pkt.dst.slot)
+		return uplink_to_pod(skb, &pkt);
 	if (!(pkt.dst_flags & (IPCACHE_HOST | IPCACHE_SERVICE)))
 		return TC_ACT_UNSPEC;
 	if (pkt.fragment)
@@ -61,8 +70,10 @@ int from_uplink(struct __sk_buff *skb)
 	reason = uplink_find_source(&pkt);
 	if (!reason)
 		reason = uplink_translate(skb, &pkt);
-	if (!reason && (!pkt.translated || uplink_is_masquerade_answer()))
+	if (!reason && !pkt.translated)
 		return TC_ACT_UNSPEC;
+	if (!reason && uplink_is_masquerade_answer())
+		return find_destination(&pkt) ? TC_ACT_UNSPEC : uplink_to_pod(skb, &pkt);
 	if (!reason)
 		reason = uplink_find_receiver(&pkt);
 	if (!reason && pkt.dst.slot && verdict_is_needed(&pkt))

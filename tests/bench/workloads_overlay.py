@@ -80,7 +80,7 @@ def vxlan(lab):
 
 
 def tendril(lab, variant, *arguments, policy=False):
-    nodes = lan.Nodes(2, *arguments)
+    nodes = lan.Nodes(2, *arguments, lan=lan.Cable)
     lab.callback(nodes.close)
     client, server = [make_pod(node, name) for node, name in zip(nodes.all, ("client", "server"))]
     for pod in (client, server):

@@ -9,7 +9,6 @@
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <linux/pkt_cls.h>
-#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <setjmp.h>
@@ -17,22 +16,17 @@
 #include <string.h>
 
 #include "harness/lab.h"
-#include "harness/scratch.h"
+#include "harness/lab_uplink.h"
 #include "lib/auto.h"
 #include "lib/inet.h"
-#include "lib/netlink.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 
-#define SERVICE_ID   5
-#define PORT         30080
-#define SNAT_MIN     20000
-#define SNAT_MAX     20999
-#define UPLINK_INDEX 5
-#define UPLINK_MTU   1400
+#define SERVICE_ID 5
+#define PORT       30080
+#define SNAT_MIN   20000
+#define SNAT_MAX   20999
 
-static const uint8_t router_mac[6] = { 2, 0x54, 0, 0, 9, 1 };
-static const uint8_t uplink_mac[6] = { 2, 0x54, 0, 0, 9, 2 };
 static int from_uplink, to_uplink;
 
 struct target {
@@ -43,58 +37,10 @@ struct target {
 
 /* ---- the uplink ----------------------------------------------------------------------------- */
 
-/* A default route by the router, whose MAC is known. */
-static void route_add(struct netlink *netlink, bool ipv6)
-{
-	struct addr router = outside_addr(ipv6, 0xc0000201, 0x20010dba, 1);
-	struct netlink_message message;
-	struct rtmsg *route;
-	struct ndmsg *neighbour;
-	struct errmsg err = { 0 };
-
-	neighbour =
-		netlink_message_init(&message, RTM_NEWNEIGH,
-				     NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, sizeof(*neighbour));
-	neighbour->ndm_family = ipv6 ? AF_INET6 : AF_INET;
-	neighbour->ndm_ifindex = UPLINK_INDEX;
-	neighbour->ndm_state = NUD_PERMANENT;
-	netlink_put_addr(&message.header, NDA_DST, &router);
-	mnl_attr_put(&message.header, NDA_LLADDR, sizeof(router_mac), router_mac);
-	assert_int_equal(netlink_request(netlink, &message, &err), 0);
-	route = netlink_message_init(&message, RTM_NEWROUTE,
-				     NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, sizeof(*route));
-	*route = (struct rtmsg){ .rtm_family = ipv6 ? AF_INET6 : AF_INET,
-				 .rtm_table = RT_TABLE_MAIN,
-				 .rtm_protocol = RTPROT_STATIC,
-				 .rtm_type = RTN_UNICAST,
-				 .rtm_flags = RTNH_F_ONLINK };
-	netlink_put_addr(&message.header, RTA_GATEWAY, &router);
-	mnl_attr_put_u32(&message.header, RTA_OIF, UPLINK_INDEX);
-	assert_int_equal(netlink_request(netlink, &message, &err), 0);
-}
-
 static int uplink_setup(void **state)
 {
-	auto_netlink struct netlink netlink = NETLINK_INIT;
-	struct datapath_options options = { .limits = { .endpoints = 16, .connections = 512 } };
-	struct netlink_message message;
-	struct errmsg err = { 0 };
-	struct ifinfomsg *link;
-
-	if (lab_setup(state))
+	if (lab_setup(state) || lab_uplink_make())
 		return -1;
-	if (datapath_load_uplinks(lab.datapath, &options, &err) ||
-	    scratch_veth("uplink0", UPLINK_INDEX, &err) || netlink_open(&netlink, -1, &err)) {
-		print_error("%s\n", err.text);
-		return -1;
-	}
-	link = netlink_message_init(&message, RTM_NEWLINK, NLM_F_ACK, sizeof(*link));
-	link->ifi_index = UPLINK_INDEX;
-	mnl_attr_put_u32(&message.header, IFLA_MTU, UPLINK_MTU);
-	mnl_attr_put(&message.header, IFLA_ADDRESS, sizeof(uplink_mac), uplink_mac);
-	assert_int_equal(netlink_request(&netlink, &message, &err), 0);
-	route_add(&netlink, false);
-	route_add(&netlink, true);
 	from_uplink = datapath_program_fd(lab.datapath, "from_uplink");
 	to_uplink = datapath_program_fd(lab.datapath, "to_uplink");
 	return 0;
@@ -151,17 +97,9 @@ static void frontend(enum host host, uint16_t port, struct service service,
 
 /* ---- packets -------------------------------------------------------------------------------- */
 
-static struct frame uplink_frame(const struct segment *segment)
-{
-	struct frame frame;
-
-	frame_build(segment, router_mac, uplink_mac, &frame);
-	return frame;
-}
-
 static struct outcome arrives(const struct segment *segment)
 {
-	struct frame frame = uplink_frame(segment);
+	struct frame frame = lab_uplink_frame(segment);
 
 	return lab_run_program(from_uplink, &frame, UPLINK_INDEX, UPLINK_INDEX);
 }
@@ -211,7 +149,7 @@ static struct segment answers_as(const struct segment *segment, struct target fr
 
 static void left_alone(const struct segment *segment, const char *file, int line)
 {
-	struct frame sent = uplink_frame(segment);
+	struct frame sent = lab_uplink_frame(segment);
 	struct outcome outcome = arrives(segment);
 
 	_assert_int_equal(outcome.reason, DROP_NONE, file, line);
@@ -230,11 +168,6 @@ static void refused(enum drop_reason reason, const struct segment *segment, cons
 
 	_assert_int_equal(outcome.reason, reason, file, line);
 	_assert_int_equal(outcome.action, TC_ACT_SHOT, file, line);
-}
-
-static uint8_t ttl_of(const struct frame *frame)
-{
-	return frame->bytes[FRAME_L3 + (lab.ipv6 ? 7 : 8)];
 }
 
 static size_t nat_entries(void)
@@ -294,7 +227,7 @@ static void test_a_backend_elsewhere_is_asked_in_the_nodes_name(void **state)
 	outcome = arrives(&(struct segment){ TCP(OUTSIDE, NODE, 40000, PORT, SYN) });
 	got = goes_as(&outcome, ENDS(NODE, 0), ENDS(ELSEWHERE, 8080), __FILE__, __LINE__);
 	assert_in_range(got.sport, SNAT_MIN, SNAT_MAX);
-	assert_int_equal(ttl_of(&outcome.frame), 63);
+	assert_int_equal(lab_ttl(&outcome.frame), 63);
 	ARRIVES_AS(ENDS(NODE, PORT), ENDS(OUTSIDE, 40000),
 		   TCP(ELSEWHERE, NODE, 8080, got.sport, SYN | ACK));
 	ARRIVES_AS(ENDS(NODE, got.sport), ENDS(ELSEWHERE, 8080),
@@ -665,7 +598,7 @@ static void test_what_a_route_does_not_carry_is_answered(void **state)
 	struct segment stream = { TCP(OUTSIDE, NODE, 40000, PORT, SYN), .seq = 77,
 				  .payload = 1450 };
 	struct segment last = { UDP(OUTSIDE, NODE, 40000, PORT) };
-	struct frame frame = uplink_frame(&last);
+	struct frame frame = lab_uplink_frame(&last);
 	struct outcome outcome;
 	struct segment got;
 	const uint8_t *icmp;
@@ -753,7 +686,7 @@ static void test_sctp_keeps_its_checksum(void **state)
 static void test_a_process_of_the_node_may_be_the_backend(void **state)
 {
 	const struct segment answer = { TCP(NODE, OUTSIDE, 8080, 40000, SYN | ACK) };
-	struct frame frame = uplink_frame(&answer);
+	struct frame frame = lab_uplink_frame(&answer);
 	struct outcome outcome;
 	struct segment got;
 

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What a pod of this node is about to receive from somebody who is no pod of this node.  to_pod
+ * asks here for what the host's stack brings, and the programs of uplinks and tunnel for what
+ * bypasses the stack.
+ */
+#ifndef TENDRIL_DATAPATH_BPF_RECEIVE_BPF_H
+#define TENDRIL_DATAPATH_BPF_RECEIVE_BPF_H
+
+#include "datapath/bpf/verdict.bpf.h"
+
+/* With a tunnel, pods of other nodes come through it, or not at all: only there it is checked who
+ * sent a packet. */
+__weak int tunnel_is_bypassed(struct __sk_buff *skb, const struct packet *pkt)
+{
+	struct cidr_key key = { .prefixlen = 128 };
+	const struct node_state *node = node_get();
+	const struct cluster_entry *entry;
+
+	if (!pkt || !node || !(node->flags & NODE_TUNNEL) || !skb->ingress_ifindex ||
+	    skb->ingress_ifindex == node->tunnel_ifindex)
+		return 0;
+	key.addr = pkt->flow.saddr;
+	entry = bpf_map_lookup_elem(&cluster_map, &key);
+	return entry && !addr_is_zero(&entry->node);
+}
+
+static __always_inline int untranslate(struct __sk_buff *skb, struct packet *pkt)
+{
+	if (pkt->fragment == FRAGMENT_ORPHAN)
+		return DROP_FRAGMENT;
+	return reply_translate(skb, pkt);
+}
+
+/* Decides about a packet whose ends are known, and makes of it what the pod expects. */
+static __always_inline int receive_check(struct __sk_buff *skb, struct packet *pkt,
+					 const struct endpoint_entry *endpoint)
+{
+	int reason = verdict_is_needed(pkt) ? verdict(skb, pkt) : DROP_NONE;
+
+	return !reason && endpoint->translated ? untranslate(skb, pkt) : reason;
+}
+
+#endif
