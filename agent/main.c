@@ -298,6 +298,22 @@ static void accel_start(struct daemon *daemon)
 	agent->accel = accel_new(&options);
 }
 
+static void on_service_used(const struct service_key *service, const struct backend *backend,
+			    uint64_t bytes, void *arg)
+{
+	struct agent *agent = arg;
+
+	sync_count_bytes(agent->sync, service, backend, bytes);
+}
+
+static void on_flow_end(uint32_t service_id, const struct backend *backend, uint64_t bytes,
+			void *arg)
+{
+	struct agent *agent = arg;
+
+	sync_count_flow(agent->sync, service_id, backend, bytes);
+}
+
 static void flow_log_begin(struct daemon *daemon)
 {
 	struct agent *agent = &daemon->agent;
@@ -309,6 +325,8 @@ static void flow_log_begin(struct daemon *daemon)
 		.store = agent->store,
 		.monitor = agent->monitor,
 		.max = FLOWS_KEPT,
+		.service_used = on_service_used,
+		.arg = agent,
 	};
 
 	agent->flow_log = flow_log_new(&options);
@@ -385,6 +403,7 @@ static int policy_start(struct daemon *daemon, struct errmsg *err)
 	ret = sync_new(agent->base, agent->datapath, agent->store, &agent->sync, err);
 	if (!ret)
 		sync_set_services(agent->sync, &services);
+	nat_map_on_end(agent->datapath, on_flow_end, agent);
 	if (!ret)
 		ret = endpoints_start(daemon, err);
 	if (!ret)

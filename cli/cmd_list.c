@@ -52,6 +52,10 @@ MEMBER_COLUMN(source_ranges, "sourceRanges")
 MEMBER_COLUMN(health_check, "healthCheckNodePort")
 MEMBER_COLUMN(frontend_kind, "kind")
 MEMBER_COLUMN(hints, "hints")
+MEMBER_COLUMN(connections, "connections")
+MEMBER_COLUMN(bytes, "bytes")
+MEMBER_COLUMN(pod, "pod")
+MEMBER_COLUMN(backend_node, "node")
 
 static void fill_name(const cJSON *row, struct cell *cell)
 {
@@ -181,6 +185,21 @@ static int used_count(const cJSON *frontend)
 	return count;
 }
 
+static const char *backend_state(const cJSON *backend)
+{
+	if (cJSON_IsTrue(member_get(backend, "terminating")))
+		return "terminating";
+	if (!cJSON_IsTrue(member_get(backend, "ready")))
+		return "not ready";
+	return backend_is_used(backend) ? "ready" : "for others";
+}
+
+static void fill_backend_state(const cJSON *row, struct cell *cell)
+{
+	cell_set(cell, COLOUR_NONE, "%s", backend_state(row));
+	cell->colour = strcmp(cell->text, "ready") == 0 ? COLOUR_GOOD : COLOUR_WARN;
+}
+
 /* "10.0.0.2:8080, 10.0.0.3:8080 (not ready)". */
 static void fill_backends(const cJSON *row, struct cell *cell)
 {
@@ -189,18 +208,14 @@ static void fill_backends(const cJSON *row, struct cell *cell)
 
 	cell_set(cell, COLOUR_NONE, "%s", "");
 	cJSON_ArrayForEach (backend, member_get(row, "backends")) {
+		const char *state = backend_state(backend);
+		bool ready = strcmp(state, "ready") == 0;
 		struct cell one;
-		const char *state = "";
 
 		format_end(backend, "address", "port", &one);
-		if (cJSON_IsTrue(member_get(backend, "terminating")))
-			state = " (terminating)";
-		else if (!cJSON_IsTrue(member_get(backend, "ready")))
-			state = " (not ready)";
-		else if (!backend_is_used(backend))
-			state = " (for others)";
-		len += (size_t)snprintf(cell->text + len, sizeof(cell->text) - len, "%s%s%s",
-					len ? ", " : "", one.text, state);
+		len += (size_t)snprintf(cell->text + len, sizeof(cell->text) - len, "%s%s%s%s%s",
+					len ? ", " : "", one.text, ready ? "" : " (",
+					ready ? "" : state, ready ? "" : ")");
 		if (len >= sizeof(cell->text))
 			break;
 	}
@@ -266,6 +281,8 @@ static const struct column service_columns[] = {
 	{ "TYPE", fill_type, false },
 	{ "CLUSTER IPS", fill_cluster_ips, false },
 	{ "BACKENDS", fill_backend_count, false },
+	{ "CONNECTIONS", fill_connections, false },
+	{ "BYTES", fill_bytes, false },
 	{ "INSIDE", fill_internal_policy, true },
 	{ "OUTSIDE", fill_external_policy, true },
 	{ "AFFINITY SECONDS", fill_affinity, true },
@@ -280,11 +297,22 @@ static const struct column service_fields[] = {
 	{ "Affinity seconds", fill_affinity, false },
 	{ "Source ranges", fill_source_ranges, false },
 	{ "Health check port", fill_health_check, false },
+	{ "Connections", fill_connections, false },
+	{ "Bytes", fill_bytes, false },
 };
 static const struct column frontend_columns[] = {
 	{ "FRONTEND", fill_frontend, false }, { "PROTOCOL", fill_protocol, false },
 	{ "PORT", fill_port_name, false },    { "KIND", fill_frontend_kind, false },
 	{ "HINTS", fill_hints, true },        { "BACKENDS", fill_backends, false },
+};
+static const struct column backend_columns[] = {
+	{ "BACKEND", fill_frontend, false },
+	{ "PROTOCOL", fill_protocol, false },
+	{ "POD", fill_pod, false },
+	{ "NODE", fill_backend_node, false },
+	{ "STATE", fill_backend_state, false },
+	{ "CONNECTIONS", fill_connections, false },
+	{ "BYTES", fill_bytes, false },
 };
 static const struct column identity_columns[] = { { "IDENTITY", fill_id, false },
 						  { "WHO", fill_description, false },
@@ -383,6 +411,54 @@ int cmd_service_list(const struct arguments *args, struct errmsg *err)
 	return view_show(args, &view_services, err);
 }
 
+static bool has_backend(const cJSON *backends, const cJSON *backend)
+{
+	const cJSON *known;
+
+	cJSON_ArrayForEach (known, backends) {
+		if (member_number(known, "port") == member_number(backend, "port") &&
+		    !strcmp(member_text(known, "address", ""),
+			    member_text(backend, "address", "")) &&
+		    !strcmp(member_text(known, "protocol", ""),
+			    member_text(backend, "protocol", "")))
+			return true;
+	}
+	return false;
+}
+
+/* The addresses of one port share their backends: each is told once. */
+static cJSON *backends_collect(const cJSON *service)
+{
+	cJSON *backends = cJSON_CreateArray();
+	const cJSON *frontend, *backend;
+
+	cJSON_ArrayForEach (frontend, member_get(service, "frontends")) {
+		cJSON_ArrayForEach (backend, member_get(frontend, "backends")) {
+			cJSON *copy = cJSON_Duplicate(backend, true);
+
+			cJSON_AddStringToObject(copy, "protocol",
+						member_text(frontend, "protocol", ""));
+			if (has_backend(backends, copy))
+				cJSON_Delete(copy);
+			else
+				cJSON_AddItemToArray(backends, copy);
+		}
+	}
+	return backends;
+}
+
+static void service_print(const cJSON *service)
+{
+	cJSON *backends = backends_collect(service);
+
+	output_fields(service, service_fields, ARRAY_SIZE(service_fields));
+	output_table(member_get(service, "frontends"), frontend_columns,
+		     ARRAY_SIZE(frontend_columns), TABLE_WIDE);
+	if (cJSON_GetArraySize(backends) > 0)
+		output_table(backends, backend_columns, ARRAY_SIZE(backend_columns), TABLE_WIDE);
+	cJSON_Delete(backends);
+}
+
 int cmd_service_get(const struct arguments *args, struct errmsg *err)
 {
 	cJSON *row = NULL;
@@ -390,13 +466,10 @@ int cmd_service_get(const struct arguments *args, struct errmsg *err)
 
 	if (ret)
 		return ret;
-	if (args->json) {
+	if (args->json)
 		output_json(row);
-	} else {
-		output_fields(row, service_fields, ARRAY_SIZE(service_fields));
-		output_table(member_get(row, "frontends"), frontend_columns,
-			     ARRAY_SIZE(frontend_columns), TABLE_WIDE);
-	}
+	else
+		service_print(row);
 	cJSON_Delete(row);
 	return EXIT_OK;
 }

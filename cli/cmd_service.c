@@ -243,8 +243,10 @@ static void explanation_print(const cJSON *json)
 	};
 	double affinity = member_number(json, "affinitySeconds");
 
-	printf("%s: %s address of Service %s, traffic policy %s", member_text(json, "outcome", "-"),
-	       member_text(json, "kind", "-"), output_shown(member_text(json, "service", "-")),
+	printf("%s: %s address of %s %s, traffic policy %s", member_text(json, "outcome", "-"),
+	       member_text(json, "kind", "-"),
+	       strcmp(member_text(json, "kind", "-"), "HostPort") ? "Service" : "Pod",
+	       output_shown(member_text(json, "service", "-")),
 	       member_text(json, "trafficPolicy", "-"));
 	if (affinity > 0)
 		printf(", a client keeps its backend for %.0f s", affinity);

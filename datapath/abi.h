@@ -18,7 +18,7 @@
 
 /* Grows whenever the layout of a pinned map changes.  The maps of ABI_OLDEST and later are taken
  * over under traffic; convert.c knows the differences, and README.md says how to add one. */
-#define ABI_VERSION 13
+#define ABI_VERSION 14
 #define ABI_OLDEST  6
 
 /* ---- limits and well-known numbers ---------------------------------------------------------- */
@@ -376,6 +376,15 @@ struct backend {
 };
 ABI_SIZE(struct backend, 20);
 
+/* Value of backend_map.  The programs count; the agent writes zeros with a new backend.  One
+ * backend may have several entries: among all, among those of this node, in the Maglev table. */
+struct backend_entry {
+	struct backend backend;
+	__u32 connections; /* how often it was chosen */
+	__u64 bytes;       /* of packets that were translated, both ways together */
+};
+ABI_SIZE(struct backend_entry, 32);
+
 /* Key of affinity_map (LRU): a client and a service of which it keeps the backend. */
 struct affinity_key {
 	struct addr client; /* a pod's own address, in the socket layer too; all zero: the node */
@@ -470,12 +479,14 @@ enum nat_flag {
 struct nat_entry {
 	struct flow flow;   /* with which the packet leaves */
 	__u32 flags;        /* enum nat_flag, NAT_OWNER_SHIFT */
-	__u32 backend;      /* NAT_REQUEST: index in backend_map when it was last found there */
+	__u32 backend;      /* index in backend_map when it was last found there */
 	__u32 seen_jiffies; /* as in struct ct_entry */
 	__u32 fin_end;      /* TCP: what acknowledges the FIN of this direction, host order */
 	__u64 last_seen_ns;
+	__u32 bytes;      /* of this direction, that the backend's entry does not have yet */
+	__u32 service_id; /* 0: no service's */
 };
-ABI_SIZE(struct nat_entry, 64);
+ABI_SIZE(struct nat_entry, 72);
 
 /* Value of nat_work_map: data of a program while it translates a packet. */
 struct nat_work {
@@ -497,7 +508,7 @@ struct nat_work {
 	__u32 victims; /* that were looked at; 0: there was room */
 	__u32 pad;
 };
-ABI_SIZE(struct nat_work, 272);
+ABI_SIZE(struct nat_work, 280);
 
 /* Key of frag_map (LRU): ports of a fragmented datagram, kept from its first fragment. */
 struct frag_key {

@@ -38,7 +38,7 @@ static const struct {
 	[MAP_POLICY] = { "policy_map", sizeof(struct policy_key), sizeof(struct policy_entry) },
 	[MAP_PORT] = { "port_map", sizeof(struct port_key), sizeof(uint8_t) },
 	[MAP_SERVICE] = { "service_map", sizeof(struct service_key), sizeof(struct service) },
-	[MAP_BACKEND] = { "backend_map", sizeof(struct backend_key), sizeof(struct backend) },
+	[MAP_BACKEND] = { "backend_map", sizeof(struct backend_key), sizeof(struct backend_entry) },
 	[MAP_SOURCE_RANGE] = { "range_map", sizeof(struct source_range_key), sizeof(uint8_t) },
 	[MAP_CLUSTER] = { "cluster_map", sizeof(struct cidr_key), sizeof(struct cluster_entry) },
 	[MAP_CT] = { "ct_map", sizeof(struct ct_key), sizeof(struct ct_entry) },
@@ -198,6 +198,12 @@ int ipcache_map_get(struct datapath *datapath, const struct addr *addr,
 		    struct ipcache_entry *ret_entry)
 {
 	return map_get(datapath, MAP_IPCACHE, addr, ret_entry);
+}
+
+int backend_map_get(struct datapath *datapath, const struct backend_key *key,
+		    struct backend_entry *ret_entry)
+{
+	return map_get(datapath, MAP_BACKEND, key, ret_entry);
 }
 
 int nat_map_get(struct datapath *datapath, const struct flow *key, struct nat_entry *ret_entry)

@@ -42,6 +42,9 @@ int ipcache_map_set(struct datapath *datapath, const struct addr *addr,
 		    const struct ipcache_entry *entry);
 int ipcache_map_get(struct datapath *datapath, const struct addr *addr, struct ipcache_entry *ret);
 
+int backend_map_get(struct datapath *datapath, const struct backend_key *key,
+		    struct backend_entry *ret);
+
 int nat_map_get(struct datapath *datapath, const struct flow *key, struct nat_entry *ret);
 
 /* Adds a flow unless it is there (-EEXIST). */
@@ -107,6 +110,12 @@ int maps_memory(struct datapath *datapath, uint64_t *ret_bytes);
  * again. */
 int ct_map_sweep(struct datapath *datapath, uint64_t now_ns);
 int nat_map_sweep(struct datapath *datapath, uint64_t now_ns);
+/* From now on nat_map_sweep() tells of each translation for a service that it deletes: how many
+ * bytes the entry of its backend lacks. */
+void nat_map_on_end(struct datapath *datapath,
+		    void (*each)(uint32_t service_id, const struct backend *backend, uint64_t bytes,
+				 void *arg),
+		    void *arg);
 
 /* The sum over all CPUs of a counter in metric_map: a drop reason, or METRIC_NOTICES + notice. */
 int metric_get(struct datapath *datapath, unsigned int metric, uint64_t *ret);

@@ -76,6 +76,9 @@ struct datapath {
 	struct ring_buffer *ring;
 	void (*event_each)(const struct flow_event *event, void *arg);
 	void *event_arg;
+	void (*nat_end_each)(uint32_t service_id, const struct backend *backend, uint64_t bytes,
+			     void *arg); /* or NULL */
+	void *nat_end_arg;
 	struct ring_buffer *tcp_ring;
 	void (*tcp_each)(const struct tcp_event *event, void *arg);
 	void *tcp_arg;

@@ -158,6 +158,18 @@ static bool nat_is_orphan(const struct datapath *datapath, uint32_t slot, const 
 			!(addr_equal(&owner->v4, client) || addr_equal(&owner->v6, client)));
 }
 
+static void nat_bytes_tell(const struct datapath *datapath, const struct flow *key,
+			   const struct nat_entry *entry)
+{
+	const bool request = entry->flags & NAT_REQUEST;
+	const struct backend backend = { .addr = request ? entry->flow.daddr : key->saddr,
+					 .port = request ? entry->flow.dport : key->sport };
+
+	if (entry->service_id && entry->bytes && datapath->nat_end_each)
+		datapath->nat_end_each(entry->service_id, &backend, entry->bytes,
+				       datapath->nat_end_arg);
+}
+
 static int nat_sweep_entry(const void *key_mem, const void *value, void *arg)
 {
 	const struct flow *key = key_mem;
@@ -180,9 +192,20 @@ static int nat_sweep_entry(const void *key_mem, const void *value, void *arg)
 		return 0;
 	}
 	ret = map_del(sweep->datapath, MAP_NAT, key);
-	if (!ret)
+	if (!ret) {
 		sweep->deleted++;
+		nat_bytes_tell(sweep->datapath, key, entry);
+	}
 	return ret;
+}
+
+void nat_map_on_end(struct datapath *datapath,
+		    void (*each)(uint32_t service_id, const struct backend *backend, uint64_t bytes,
+				 void *arg),
+		    void *arg)
+{
+	datapath->nat_end_each = each;
+	datapath->nat_end_arg = arg;
 }
 
 /* Marks the entry, if it still leads where it did when its end was decided; programs may write

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Metrics in the text format of Prometheus (exposition format 0.0.4).  tendril-http serves them.
- * Names follow Cilium's with "tendril" in place of "cilium".  Of the labels only namespaces are
- * made up by users; their number is bounded (agent/flow/flow_metric.h), and so that of the series.
+ * Names follow Cilium's with "tendril" in place of "cilium".  Of the labels only namespaces and
+ * services are made up by users; their number is bounded (agent/flow/flow_metric.h,
+ * agent/sync/sync.h), and so that of the series.
  */
 #include <string.h>
 
@@ -109,6 +110,41 @@ static void agent_add(struct buffer *out, struct agent *agent)
 	sample(out, "bpf_maps_memory_bytes", maps);
 }
 
+/* Names of objects have no character that a label would have to escape. */
+static void service_sample(struct buffer *out, const char *family, const char *namespace,
+			   const char *name, uint64_t value)
+{
+	buffer_print(out, "tendril_%s{namespace=\"%s\",service=\"%s\"} %llu\n", family,
+		     namespace ? namespace : "other namespaces", name ? name : "other services",
+		     (unsigned long long)value);
+}
+
+static void connections_add(const char *namespace, const char *name,
+			    const struct service_count *count, void *arg)
+{
+	service_sample(arg, "service_connections_total", namespace, name, count->connections);
+}
+
+static void bytes_add(const char *namespace, const char *name, const struct service_count *count,
+		      void *arg)
+{
+	service_sample(arg, "service_bytes_total", namespace, name, count->bytes);
+}
+
+static void services_add(struct buffer *out, struct agent *agent)
+{
+	struct service_counts *counts = sync_counts_new(agent->sync);
+
+	family(out, "service_connections_total", "counter",
+	       "Connections for which a backend of the service was chosen on this node.");
+	sync_counts_each(counts, connections_add, out);
+	family(out, "service_bytes_total", "counter",
+	       "Bytes of closed TCP connections of pods to the service, and of translated "
+	       "packets.");
+	sync_counts_each(counts, bytes_add, out);
+	sync_counts_free(counts);
+}
+
 void api_metrics_get(struct api_call *call)
 {
 	auto_buffer struct buffer out = { 0 };
@@ -119,6 +155,7 @@ void api_metrics_get(struct api_call *call)
 	counters_add(&out, call->agent);
 	maps_add(&out, call->agent);
 	flow_log_metrics(call->agent->flow_log, &out);
+	services_add(&out, call->agent);
 	out.data[out.len - 1] = '\0'; /* the answer gets a newline at its end */
 	api_reply_text(call, out.data);
 }

@@ -1,11 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* API: services with the frontends and backends that the datapath was given. */
+#include <arpa/inet.h>
 #include <cjson/cJSON.h>
+#include <string.h>
 
 #include "agent/api/api.h"
 #include "agent/sync/sync.h"
 #include "lib/auto.h"
+#include "policy/objects/host_port.h"
 #include "policy/objects/service.h"
+
+static void add_count(cJSON *json, const struct service_count *count)
+{
+	cJSON_AddNumberToObject(json, "connections", (double)count->connections);
+	cJSON_AddNumberToObject(json, "bytes", (double)count->bytes);
+}
+
+static struct service_count backend_count(const struct service_counts *counts,
+					  const struct service_frontend *frontend,
+					  const struct service_backend *backend)
+{
+	const struct service_key key = { .addr = frontend->addr,
+					 .port = htons(frontend->port),
+					 .proto = frontend->proto };
+
+	return sync_counts_backend(
+		counts, &key,
+		&(struct backend){ .addr = backend->addr, .port = htons(backend->port) });
+}
 
 /* "used", "local", "keeps": what new connections and old ones may do. */
 static cJSON *use_json(const struct service_backend *backend)
@@ -28,8 +50,11 @@ static void add_text(cJSON *json, const char *name, const char *text)
 	cJSON_AddItemToObject(json, name, text ? cJSON_CreateString(text) : cJSON_CreateNull());
 }
 
-static cJSON *backend_json(const struct service_backend *backend)
+static cJSON *backend_json(const struct service_frontend *frontend,
+			   const struct service_backend *backend,
+			   const struct service_counts *counts)
 {
+	struct service_count count = backend_count(counts, frontend, backend);
 	cJSON *json = cJSON_CreateObject();
 	char text[ADDR_TEXT_MAX];
 
@@ -45,10 +70,12 @@ static cJSON *backend_json(const struct service_backend *backend)
 	cJSON_AddBoolToObject(json, "serving", backend->serving);
 	cJSON_AddBoolToObject(json, "terminating", backend->terminating);
 	cJSON_AddItemToObject(json, "use", use_json(backend));
+	add_count(json, &count);
 	return json;
 }
 
-static cJSON *frontend_json(const struct service_frontend *frontend)
+static cJSON *frontend_json(const struct service_frontend *frontend,
+			    const struct service_counts *counts)
 {
 	static const char *const kinds[] = {
 		[CLUSTER_IP] = "ClusterIP",       [NODE_PORT] = "NodePort",
@@ -73,7 +100,7 @@ static cJSON *frontend_json(const struct service_frontend *frontend)
 	cJSON_AddStringToObject(json, "hints", hints[pool->hints]);
 	backends = cJSON_AddArrayToObject(json, "backends");
 	for (size_t i = 0; i < pool->backend_count; i++)
-		cJSON_AddItemToArray(backends, backend_json(&pool->backends[i]));
+		cJSON_AddItemToArray(backends, backend_json(frontend, &pool->backends[i], counts));
 	return json;
 }
 
@@ -99,12 +126,22 @@ static void add_policies(cJSON *json, const struct service_object *service)
 			      prefixes_json(service->source_ranges, service->source_range_count));
 }
 
-static cJSON *service_json(const struct agent *agent, const struct object *object)
+static void add_frontends(cJSON *json, const struct service_frontends *frontends,
+			  const struct service_counts *counts)
+{
+	cJSON *array = cJSON_AddArrayToObject(json, "frontends");
+
+	for (size_t i = 0; i < frontends->count; i++)
+		cJSON_AddItemToArray(array, frontend_json(&frontends->items[i], counts));
+}
+
+static cJSON *service_json(const struct agent *agent, const struct object *object,
+			   const struct service_counts *counts)
 {
 	struct service_frontends frontends =
 		service_frontends(agent->store, object, sync_node(agent->sync));
+	struct service_count count = sync_counts_service(counts, object->namespace, object->name);
 	cJSON *json = cJSON_CreateObject();
-	cJSON *array;
 
 	cJSON_AddStringToObject(json, "namespace", object->namespace);
 	cJSON_AddStringToObject(json, "name", object->name);
@@ -113,9 +150,43 @@ static cJSON *service_json(const struct agent *agent, const struct object *objec
 		json, "clusterIPs",
 		api_addresses_json(object->service.cluster_ips, object->service.cluster_ip_count));
 	add_policies(json, &object->service);
-	array = cJSON_AddArrayToObject(json, "frontends");
-	for (size_t i = 0; i < frontends.count; i++)
-		cJSON_AddItemToArray(array, frontend_json(&frontends.items[i]));
+	add_count(json, &count);
+	add_frontends(json, &frontends, counts);
+	service_frontends_done(&frontends);
+	return json;
+}
+
+/* The host ports of a pod, as a service with this pod as its backend; NULL: it has none. */
+static cJSON *host_ports_json(const struct agent *agent, const struct store_endpoint *endpoint,
+			      const struct service_counts *counts)
+{
+	static const struct service_object none;
+	struct service_frontends frontends = host_port_frontends(agent->store, endpoint);
+	const struct service_frontend *last = NULL;
+	struct service_count sum = { 0 };
+	cJSON *json = NULL;
+
+	for (size_t i = 0; i < frontends.count; i++) {
+		const struct service_frontend *frontend = &frontends.items[i];
+		struct service_count count =
+			backend_count(counts, frontend, &frontend->pool->backends[0]);
+
+		if (last && last->pool == frontend->pool) /* counted once for all addresses */
+			continue;
+		last = frontend;
+		sum.connections += count.connections;
+		sum.bytes += count.bytes;
+	}
+	if (frontends.count) {
+		json = cJSON_CreateObject();
+		cJSON_AddStringToObject(json, "namespace", endpoint->namespace);
+		cJSON_AddStringToObject(json, "name", endpoint->name);
+		cJSON_AddStringToObject(json, "type", "HostPort");
+		cJSON_AddArrayToObject(json, "clusterIPs");
+		add_policies(json, &none);
+		add_count(json, &sum);
+		add_frontends(json, &frontends, counts);
+	}
 	service_frontends_done(&frontends);
 	return json;
 }
@@ -123,12 +194,32 @@ static cJSON *service_json(const struct agent *agent, const struct object *objec
 void api_services_list(struct api_call *call)
 {
 	const struct store *store = call->agent->store;
+	struct service_counts *counts = sync_counts_new(call->agent->sync);
 	cJSON *array = cJSON_CreateArray();
+	const struct store_endpoint *endpoints;
+	size_t count = store_endpoints(store, &endpoints);
 
 	for (const struct object *o = store_first(store, OBJECT_SERVICE); o;
 	     o = store_next(store, o))
-		cJSON_AddItemToArray(array, service_json(call->agent, o));
+		cJSON_AddItemToArray(array, service_json(call->agent, o, counts));
+	for (size_t i = 0; i < count; i++) /* adding NULL does nothing */
+		cJSON_AddItemToArray(array, host_ports_json(call->agent, &endpoints[i], counts));
+	sync_counts_free(counts);
 	api_reply(call, array);
+}
+
+/* By the name of the pod. */
+static cJSON *host_ports_find(const struct agent *agent, const char *namespace, const char *name,
+			      const struct service_counts *counts)
+{
+	const struct store_endpoint *endpoints;
+	size_t count = store_endpoints(agent->store, &endpoints);
+
+	for (size_t i = 0; i < count; i++) {
+		if (!strcmp(endpoints[i].namespace, namespace) && !strcmp(endpoints[i].name, name))
+			return host_ports_json(agent, &endpoints[i], counts);
+	}
+	return NULL;
 }
 
 void api_services_get(struct api_call *call)
@@ -136,9 +227,13 @@ void api_services_get(struct api_call *call)
 	const struct store *store = call->agent->store;
 	const struct object *object =
 		store_find(store, OBJECT_SERVICE, call->args[0], call->args[1]);
+	struct service_counts *counts = sync_counts_new(call->agent->sync);
+	cJSON *json = object ? service_json(call->agent, object, counts)
+			     : host_ports_find(call->agent, call->args[0], call->args[1], counts);
 
-	if (object)
-		api_reply(call, service_json(call->agent, object));
+	sync_counts_free(counts);
+	if (json)
+		api_reply(call, json);
 	else
 		api_refuse(call, 404, "Service %s/%s: not found", call->args[0], call->args[1]);
 }

@@ -152,6 +152,18 @@ static uint64_t event_begin_ns(const struct tcp_event *event)
 	return event->old_state == BPF_TCP_SYN_SENT ? event->time_ns : 0;
 }
 
+/* Only the end that opened a connection knows the service. */
+static void service_use(const struct flow_log *log, const struct tcp_event *event, uint64_t bytes)
+{
+	const struct service_key service = { .addr = event->service,
+					     .port = event->service_port,
+					     .proto = event->flow.proto };
+	const struct backend backend = { .addr = event->flow.daddr, .port = event->flow.dport };
+
+	if (event->service_port && log->options.service_used)
+		log->options.service_used(&service, &backend, bytes, log->options.arg);
+}
+
 static void on_tcp_event(const struct tcp_event *event, void *arg)
 {
 	enum flow_end own = event->opener ? FLOW_SOURCE : FLOW_DESTINATION;
@@ -186,6 +198,7 @@ static void on_tcp_event(const struct tcp_event *event, void *arg)
 	who = flow_names_addr(log->names, &event->flow.daddr, event_begin_ns(event));
 	entry_end_set(entry, peer, &who);
 	entry_set_service(log, entry, event);
+	service_use(log, event, entry->bytes[own] + entry->bytes[peer]);
 	flow_metrics_add(log->metrics, entry, 1);
 }
 

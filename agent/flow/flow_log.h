@@ -18,7 +18,9 @@ struct endpoints;
 struct event_base;
 struct flow_log;
 struct http_exchange;
+struct backend;
 struct monitor;
+struct service_key;
 struct store;
 
 struct flow_log_options { /* pointers are borrowed; all outlive the log */
@@ -29,6 +31,10 @@ struct flow_log_options { /* pointers are borrowed; all outlive the log */
 	struct store *store;
 	struct monitor *monitor;
 	uint32_t max; /* flows that are kept */
+	/* Is told of each connection of a pod through a service that has closed; or NULL. */
+	void (*service_used)(const struct service_key *service, const struct backend *backend,
+			     uint64_t bytes, void *arg);
+	void *arg;
 };
 
 struct flow_log *flow_log_new(const struct flow_log_options *options);

@@ -47,6 +47,7 @@ int map_cache_init(struct map_cache *map_cache, struct datapath *datapath, enum 
 		.map = map,
 		.key_size = key_size,
 		.value_size = value_size,
+		.written_size = value_size,
 	};
 	table_init(&map_cache->entries, key_size,
 		   mark_at(map_cache) + sizeof(map_cache->generation));
@@ -102,6 +103,7 @@ void map_cache_unwant(struct map_cache *map_cache, const void *key)
 void map_cache_set(struct map_cache *map_cache, const void *key, const void *value)
 {
 	void *held = table_find(&map_cache->entries, key);
+	unsigned char *written;
 
 	if (held) {
 		mark_set(map_cache, held);
@@ -112,12 +114,13 @@ void map_cache_set(struct map_cache *map_cache, const void *key, const void *val
 		size_t room = map_cache->room ? map_cache->room * 2 : QUEUE_MIN;
 
 		map_cache->keys = xreallocarray(map_cache->keys, room, map_cache->key_size);
-		map_cache->values = xreallocarray(map_cache->values, room, map_cache->value_size);
+		map_cache->values = xreallocarray(map_cache->values, room, map_cache->written_size);
 		map_cache->room = room;
 	}
 	memcpy(map_cache->keys + map_cache->queued * map_cache->key_size, key, map_cache->key_size);
-	memcpy(map_cache->values + map_cache->queued * map_cache->value_size, value,
-	       map_cache->value_size);
+	written = map_cache->values + map_cache->queued * map_cache->written_size;
+	memcpy(written, value, map_cache->value_size);
+	memset(written + map_cache->value_size, 0, map_cache->written_size - map_cache->value_size);
 	map_cache->queued++;
 }
 
@@ -131,14 +134,14 @@ static bool is_full(int ret)
 static int queue_write(struct map_cache *map_cache, size_t first, size_t *ret_done)
 {
 	const unsigned char *keys = map_cache->keys + first * map_cache->key_size;
-	const unsigned char *values = map_cache->values + first * map_cache->value_size;
+	const unsigned char *values = map_cache->values + first * map_cache->written_size;
 	int ret = maps_set_batch(map_cache->datapath, map_cache->map, keys, values,
 				 map_cache->queued - first, ret_done);
 
 	for (size_t i = 0; i < *ret_done; i++) {
 		const void *key = keys + i * map_cache->key_size;
 
-		entry_put(map_cache, key, values + i * map_cache->value_size);
+		entry_put(map_cache, key, values + i * map_cache->written_size);
 		map_cache_keep(map_cache, key);
 	}
 	map_cache->writes += *ret_done;

@@ -15,6 +15,7 @@ struct map_cache {
 	enum map_id map;
 	size_t key_size;
 	size_t value_size;
+	size_t written_size;  /* the owner may raise it: zeros for the programs to count in */
 	struct table entries; /* key -> value, then the generation that last wanted it */
 	uint32_t generation;
 	unsigned char *keys; /* queued writes: dense arrays */
@@ -26,7 +27,7 @@ struct map_cache {
 	uint64_t deletes;
 };
 
-/* Reads the map. */
+/* Reads the map.  Of longer values the cache keeps and compares the first value_size bytes. */
 int map_cache_init(struct map_cache *map_cache, struct datapath *datapath, enum map_id map,
 		   size_t key_size, size_t value_size);
 void map_cache_done(struct map_cache *map_cache);

@@ -39,6 +39,7 @@ static int map_caches_init(struct sync *sync, struct errmsg *err)
 		if (ret)
 			return fail(err, ret, "read %s", map_name(maps[i].map));
 	}
+	sync->backends.written_size = sizeof(struct backend_entry);
 	return 0;
 }
 

@@ -83,6 +83,39 @@ void sync_set_all_pods(struct sync *sync, bool all_pods);
  * while the store has all pods. */
 void sync_find_gone(struct sync *sync, struct backend_user *users, size_t count);
 
+/* What clients did with a service, or with one of its backends, since it is known. */
+struct service_count {
+	uint64_t connections; /* for which a backend was chosen */
+	uint64_t bytes;       /* payload of TCP of pods, packets where packets are translated */
+};
+
+/* Adds the bytes of a translated flow that has ended. */
+void sync_count_flow(struct sync *sync, uint32_t service_id, const struct backend *backend,
+		     uint64_t bytes);
+/* Adds the bytes of a connection that has closed. */
+void sync_count_bytes(struct sync *sync, const struct service_key *service,
+		      const struct backend *backend, uint64_t bytes);
+
+/* Reads what the programs have counted; valid until the next sync of services. */
+struct service_counts *sync_counts_new(struct sync *sync);
+void sync_counts_free(struct service_counts *counts);
+/* All ports and families of a service together. */
+struct service_count sync_counts_service(const struct service_counts *counts, const char *namespace,
+					 const char *name);
+/* One backend of the port that this address leads to, whatever address clients used. */
+struct service_count sync_counts_backend(const struct service_counts *counts,
+					 const struct service_key *service,
+					 const struct backend *backend);
+
+#define SERVICE_SERIES_MAX 256
+
+/* Calls each() for the services that were used first, at most SERVICE_SERIES_MAX of them, and at
+ * the end for all others together, without a name. */
+void sync_counts_each(const struct service_counts *counts,
+		      void (*each)(const char *namespace, const char *name,
+				   const struct service_count *count, void *arg),
+		      void *arg);
+
 /* The last result, borrowed, valid until the next sync_policies(); NULL before the first. */
 const struct compiled *sync_compiled(const struct sync *sync);
 

@@ -41,6 +41,16 @@ static uint32_t backends_make(const struct service_pool *pool, enum backend_use 
  * Gives every wanted backend an index from first on.  1. A backend that has one keeps it.  2. The
  * others take, in order, the indices that are left.  placed: room for count flags, all zero.
  */
+static void backend_put(struct sync *sync, const struct backend_key *key,
+			const struct backend *backend)
+{
+	const struct backend *held = map_cache_get(&sync->backends, key);
+
+	if (held && memcmp(held, backend, sizeof(*held)) != 0)
+		sync_count_settle(sync, key);
+	map_cache_set(&sync->backends, key, backend);
+}
+
 static void backends_place(struct sync *sync, uint32_t id, uint32_t first,
 			   const struct backend *wanted, uint32_t count, bool *placed)
 {
@@ -66,7 +76,7 @@ static void backends_place(struct sync *sync, uint32_t id, uint32_t first,
 			next++;
 		key.index = first + i;
 		sync->losses += map_cache_get(&sync->backends, &key) != NULL;
-		map_cache_set(&sync->backends, &key, &wanted[next++]);
+		backend_put(sync, &key, &wanted[next++]);
 	}
 }
 
@@ -79,7 +89,7 @@ static void table_place(struct sync *sync, uint32_t id, const struct backend *wa
 
 	maglev_fill(wanted, count, table, size);
 	for (uint32_t i = 0; i < size; i++, key.index++)
-		map_cache_set(&sync->backends, &key, &wanted[table[i]]);
+		backend_put(sync, &key, &wanted[table[i]]);
 }
 
 void sync_pool_place(struct sync *sync, uint32_t id, const struct service_pool *pool)
@@ -175,8 +185,10 @@ int sync_trim(struct sync *sync)
 		const struct backend_key *key = &sync->retired[i];
 
 		/* It may be in use again. */
-		if (!backend_is_promised(sync, key) && map_cache_get(&sync->backends, key))
-			sync->retired[count++] = *key;
+		if (backend_is_promised(sync, key) || !map_cache_get(&sync->backends, key))
+			continue;
+		sync_count_settle(sync, key);
+		sync->retired[count++] = *key;
 	}
 	ret = map_cache_del(&sync->backends, sync->retired, count);
 	free(take_ptr(sync->retired));

@@ -29,16 +29,6 @@ struct search {
 	size_t pod_cidr_room;
 };
 
-/* Node ports on loopback addresses are known under 127.0.0.1. */
-static struct service_key key_of(const struct backend_user *user)
-{
-	struct service_key key = user->service;
-
-	if (addr_is_v4(&key.addr) && (ntohl(key.addr.w[3]) >> 24) == IN_LOOPBACKNET)
-		key.addr.w[3] = htonl(INADDR_LOOPBACK);
-	return key;
-}
-
 static void range_load(struct search *search, uint32_t id, uint32_t first, uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++) {
@@ -110,16 +100,16 @@ static bool is_pod_address(struct search *search, const struct addr *addr)
 /* Whether it is gone as far as the maps tell. */
 static bool is_missing(struct search *search, struct backend_user *user)
 {
-	const struct service_key key = key_of(user);
-	const struct service *service = map_cache_get(&search->sync->services, &key);
+	const struct service *service = sync_service_find(search->sync, &user->service);
+	const bool udp = user->service.proto == IPPROTO_UDP;
 	const struct ipcache_entry *entry;
 	const struct pool_state *state;
 
 	if (!service) /* without its service nobody says what became of the endpoint */
-		return key.proto == IPPROTO_UDP;
+		return udp;
 	if (is_present(search, user, service->id))
 		return false;
-	if (key.proto == IPPROTO_UDP)
+	if (udp)
 		return true;
 	entry = map_cache_get(&search->sync->ipcache, &user->backend.addr);
 	if (entry && !(entry->flags & IPCACHE_SERVICE))

@@ -31,6 +31,17 @@ struct pool_state {
 	uint64_t unused;           /* hash of the endpoints that are in no map: not ready */
 };
 
+struct series {
+	char *namespace;
+	char *name;
+};
+
+/* A backend of a port; all zero but for the id: those that are gone. */
+struct counted_key {
+	uint32_t service_id;
+	struct backend backend;
+};
+
 struct sync {
 	struct datapath *datapath;
 	const struct store *store;
@@ -67,6 +78,8 @@ struct sync {
 	struct table owners;     /* hash of a service's name -> uint32_t, its service_map entries */
 	struct table vips;       /* addr -> uint32_t, service_map entries in need of ipcache_map */
 	struct table unfinished; /* hash of a service's name -> struct service_shortage */
+	struct table counted;    /* struct counted_key -> struct service_count: not in maps */
+	struct table series;     /* hash of a service's name -> struct series: in metrics by name */
 	struct table health_checks; /* hash of a service's name -> struct health_check */
 	uint32_t last_service_id;
 	struct backend_key *retired; /* backends that no service uses any more, see sync_trim() */
@@ -117,6 +130,15 @@ void sync_backends_leftovers(struct sync *sync);
 int sync_trim(struct sync *sync);
 /* Calls what sync_on_losses() was given if there were any since the last time. */
 void sync_losses_tell(struct sync *sync);
+/* The service_map entry that an address and port have; NULL: none.  Node ports on loopback
+ * addresses are known under 127.0.0.1. */
+const struct service *sync_service_find(const struct sync *sync, const struct service_key *service);
+
+/* sync_count.c */
+void sync_counts_init(struct sync *sync);
+void sync_counts_done(struct sync *sync);
+/* Adds what the programs counted at an entry of backend_map that is about to change. */
+void sync_count_settle(struct sync *sync, const struct backend_key *key);
 /* What is missing in the service maps, for sync_warning(). */
 void sync_services_warning(const struct sync *sync, char *buf, size_t size);
 

@@ -33,6 +33,7 @@ int sync_services_init(struct sync *sync, struct event_base *base)
 	table_init(&sync->vips, sizeof(struct addr), sizeof(uint32_t));
 	table_init(&sync->health_checks, sizeof(uint64_t), sizeof(struct health_check));
 	table_init(&sync->unfinished, sizeof(uint64_t), sizeof(struct service_shortage));
+	sync_counts_init(sync);
 	if (base)
 		sync->trim_timer = event_new(base, -1, 0, on_trim, sync);
 	if (base && !sync->trim_timer)
@@ -55,6 +56,7 @@ void sync_services_done(struct sync *sync)
 	table_done(&sync->owners);
 	table_done(&sync->vips);
 	table_done(&sync->unfinished);
+	sync_counts_done(sync);
 	health_forget_all(sync);
 	service_node_done(&sync->node);
 	free(sync->retired);

@@ -184,13 +184,14 @@ struct service_map {
 };
 extern struct service_map service_map SEC(".maps");
 
-/* Backends of each service.  As service_map. */
+/* Backends of each service, and how often each was chosen, which the programs count.  As
+ * service_map. */
 struct backend_map {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 131072);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct backend_key);
-	__type(value, struct backend);
+	__type(value, struct backend_entry);
 };
 extern struct backend_map backend_map SEC(".maps");
 

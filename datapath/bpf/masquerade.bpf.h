@@ -38,7 +38,7 @@ static __noinline int masquerade_open(const struct packet *pkt, struct nat_work 
 		return DROP_NO_MASQUERADE;
 	if (!moved && !masquerade_opens(pkt))
 		return DROP_NOT_OPENED;
-	return nat_claim(work, 0) ? DROP_NONE : DROP_NAT_FULL;
+	return nat_claim(work, 0, 0, 0) ? DROP_NONE : DROP_NAT_FULL;
 }
 
 /*

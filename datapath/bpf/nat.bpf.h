@@ -200,13 +200,31 @@ static __always_inline bool nat_is_done(const struct nat_entry *entry)
 	return (entry->flags & both) == both;
 }
 
-/* CPUs may race to write nearly the same time: each of them is right. */
-static __always_inline void nat_touch(struct nat_entry *entry)
+/* CPUs may race to write nearly the same time: each of them is right.  False: it was not due. */
+static __always_inline bool nat_touch(struct nat_entry *entry)
 {
 	if (seen_recently(entry->seen_jiffies))
-		return;
+		return false;
 	entry->last_seen_ns = bpf_ktime_get_coarse_ns();
 	entry->seen_jiffies = jiffies_now();
+	return true;
+}
+
+/*
+ * Adds the bytes of a flow to those of its backend.  That costs a look-up, so it is done with the
+ * time of last use, when the flow ends, and before the counter is full.  An index may have another
+ * backend by now, which then counts them.
+ */
+static __noinline void nat_count_bytes(struct nat_entry *entry)
+{
+	struct backend_entry *backend;
+
+	if (!entry->service_id)
+		return;
+	backend = service_backend_at(entry->service_id, entry->backend);
+	if (backend)
+		__sync_fetch_and_add(&backend->bytes, entry->bytes);
+	entry->bytes = 0;
 }
 
 /*
@@ -254,6 +272,8 @@ static __noinline void nat_close(const struct packet *pkt, struct nat_entry *ent
 	__sync_fetch_and_or(&sibling->flags, flags);
 	if ((entry->flags & acked) != acked || nat_is_remembered(request ? sibling : entry))
 		return;
+	entry->bytes += sibling->bytes;
+	nat_count_bytes(entry);
 	flow_reverse(request ? &entry->flow : &sibling->flow, &back);
 	flow_reverse(request ? &sibling->flow : &entry->flow, &there);
 	bpf_map_delete_elem(&nat_map, &back);
@@ -277,7 +297,9 @@ static __always_inline void nat_follow(const struct packet *pkt, struct nat_entr
 	ret->way_flags = entry->flags;
 	if (!(entry->flags & (NAT_REQUEST | NAT_REPLIED)))
 		__sync_fetch_and_or(&entry->flags, NAT_REPLIED);
-	nat_touch(entry);
+	entry->bytes += pkt->length; /* CPUs that count at the same moment may lose some */
+	if (nat_touch(entry) || entry->bytes >> 30)
+		nat_count_bytes(entry);
 	if ((entry->flags & (NAT_REQUEST | NAT_USED)) == NAT_REQUEST)
 		__sync_fetch_and_or(&entry->flags, NAT_USED);
 	if (pkt->flow.proto == IPPROTO_TCP && (pkt->tcp_flags & (TCP_FIN | TCP_RST) ||
@@ -383,13 +405,17 @@ static long nat_claim_step(__u32 index, void *arg)
 /*
  * Makes the entries of both directions.  The one from the backend exists already if the same port
  * of the same client uses this backend through another address, or if the port of the node is in
- * use. Then other ports are tried at random.
+ * use. Then other ports are tried at random.  service_id 0: it is for no service.
  */
-static __always_inline bool nat_claim(struct nat_work *work, __u32 backend)
+static __always_inline bool nat_claim(struct nat_work *work, __u32 service_id, __u32 backend,
+				      __u32 bytes)
 {
 	work->error = -EBUSY;
 	work->entry = (struct nat_entry){
 		.flags = work->reply_flags | work->owner << NAT_OWNER_SHIFT,
+		.backend = backend,
+		.service_id = service_id,
+		.seen_jiffies = jiffies_now(),
 		.last_seen_ns = bpf_ktime_get_coarse_ns(),
 	};
 	if (!addr_equal(&work->way.saddr, &work->from.saddr))
@@ -400,7 +426,7 @@ static __always_inline bool nat_claim(struct nat_work *work, __u32 backend)
 		return false;
 	work->entry.flow = work->way;
 	work->entry.flags = work->way_flags | work->owner << NAT_OWNER_SHIFT;
-	work->entry.backend = backend;
+	work->entry.bytes = bytes;
 	work->error = (int)bpf_map_update_elem(&nat_map, &work->from, &work->entry, BPF_NOEXIST);
 	if (!work->error) {
 		nat_count_add(work->owner, 1);
@@ -491,7 +517,7 @@ __weak int nat_open(const struct packet *pkt)
 	reason = nat_choose_source(pkt, service.flags & SERVICE_LOCAL, work);
 	if (reason)
 		return reason;
-	return nat_claim(work, choice.index) ? DROP_NONE : DROP_NAT_FULL;
+	return nat_claim(work, service.id, choice.index, pkt->length) ? DROP_NONE : DROP_NAT_FULL;
 }
 
 /* ---- room for a new translation -------------------------------------------------------------- */
@@ -546,8 +572,8 @@ static long nat_room_step(__u32 index, void *arg)
 __weak int nat_make_room(void)
 {
 	struct nat_work *work = nat_work();
-	const struct nat_entry *entry;
 	const __s64 *owned;
+	struct nat_entry *entry;
 	__u32 owner;
 
 	if (!work)
@@ -561,6 +587,7 @@ __weak int nat_make_room(void)
 	entry = bpf_map_lookup_elem(&nat_map, &work->victim);
 	if (!entry)
 		return 1; /* another CPU was faster */
+	nat_count_bytes(entry);
 	owner = entry->flags >> NAT_OWNER_SHIFT;
 	flow_reverse(&entry->flow, &work->key);
 	if (!(int)bpf_map_delete_elem(&nat_map, &work->victim))

@@ -60,25 +60,35 @@ static __always_inline bool service_lookup(const struct addr *addr, __be16 port,
 	return true;
 }
 
-/* May be replaced while it is read: only for a comparison. */
-static __always_inline const struct backend *service_backend_at(__u32 service_id, __u32 index)
+/* May be replaced while it is read: only for a comparison, and to count. */
+static __always_inline struct backend_entry *service_backend_at(__u32 service_id, __u32 index)
 {
 	struct backend_key key = { .service_id = service_id, .index = index };
 
 	return bpf_map_lookup_elem(&backend_map, &key);
 }
 
-/* false: there is none under this index, or it changed while it was read.  Not inline, because it
- * is tried twice. */
+/* A connection has got this backend; if the entry was replaced just now, another one counts it. */
+static __always_inline void service_count(struct backend_entry *entry)
+{
+	__sync_fetch_and_add(&entry->connections, 1);
+}
+
+/* Takes the backend for a connection.  false: there is none under this index, or it changed while
+ * it was read.  Not inline, because it is tried twice. */
 static __noinline bool service_backend(__u32 service_id, __u32 index, struct backend *ret)
 {
-	const struct backend *backend = service_backend_at(service_id, index);
+	struct backend_entry *entry = service_backend_at(service_id, index);
 
-	if (!backend)
+	if (!entry)
 		return false;
-	*ret = *backend;
-	backend = service_backend_at(service_id, index);
-	return backend && backend->port == ret->port && addr_equal(&backend->addr, &ret->addr);
+	*ret = entry->backend;
+	entry = service_backend_at(service_id, index);
+	if (!entry || entry->backend.port != ret->port ||
+	    !addr_equal(&entry->backend.addr, &ret->addr))
+		return false;
+	service_count(entry);
+	return true;
 }
 
 /* ---- who may be chosen ---------------------------------------------------------------------- */
@@ -131,9 +141,10 @@ struct service_search {
 
 static __always_inline bool search_is_at(const struct service_search *search, __u32 index)
 {
-	const struct backend *backend = service_backend_at(search->service_id, index);
+	const struct backend_entry *entry = service_backend_at(search->service_id, index);
 
-	return backend && backend->port == search->port && addr_equal(&backend->addr, search->addr);
+	return entry && entry->backend.port == search->port &&
+	       addr_equal(&entry->backend.addr, search->addr);
 }
 
 static long search_step(__u32 i, void *arg)
@@ -244,12 +255,17 @@ static __noinline int service_choose(const struct service *service, enum service
 				     struct service_choice *ret)
 {
 	__u32 first, count = service_range(service, where, &first);
+	struct backend_entry *entry;
 
 	if (!count)
 		return service->flags & SERVICE_HAS_ENDPOINTS ? DROP_NO_LOCAL_BACKEND
 							      : DROP_NO_BACKEND;
-	if (service->affinity_s && affinity_find(service, client, first, count, ret))
+	if (service->affinity_s && affinity_find(service, client, first, count, ret)) {
+		entry = service_backend_at(service->id, ret->index);
+		if (entry)
+			service_count(entry);
 		return DROP_NONE;
+	}
 	if (where == CLIENT_OUTSIDE && service->table_size && first != BACKEND_LOCAL) {
 		first = BACKEND_TABLE;
 		count = service->table_size;

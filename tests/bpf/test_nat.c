@@ -15,6 +15,7 @@
 
 #include "harness/lab.h"
 #include "lib/auto.h"
+#include "lib/clock.h"
 #include "lib/inet.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
@@ -310,6 +311,99 @@ static void test_connections_spread_and_keep_their_backend(void **state)
 		assert_int_equal(sent_to(&segment).dport, chosen);
 	}
 	assert_true(count[0] > 50 && count[1] > 50);
+}
+
+static struct backend_entry counted(uint32_t index)
+{
+	const struct backend_key key = { .service_id = SERVICE_ID, .index = index };
+	struct backend_entry entry;
+
+	assert_int_equal(backend_map_get(lab.datapath, &key, &entry), 0);
+	return entry;
+}
+
+static void test_a_connection_counts_once_for_its_backend(void **state)
+{
+	const struct service service = { .id = SERVICE_ID, .backends = 2, .affinity_s = 60 };
+	uint32_t met[2] = { 0 }, before[2];
+
+	(void)state;
+	SERVES(80, SERVICE_ID, { POD_B, 8080 }, { POD_C, 8081 });
+	for (uint16_t port = 40000; port < 40050; port++) {
+		struct segment segment = { TCP(POD_A, SERVICE, port, 80, SYN) };
+
+		met[sent_to(&segment).dport - 8080]++;
+		sent_to(&segment); /* the SYN again */
+		segment.flags = ACK;
+		sent_to(&segment);
+	}
+	for (uint32_t i = 0; i < 2; i++)
+		assert_int_equal(before[i] = counted(i).connections, met[i]);
+	/* A backend that the client keeps is counted as well. */
+	service_write(80, &service);
+	for (uint16_t port = 41000; port < 41010; port++)
+		met[sent_to(&(struct segment){ TCP(POD_A, SERVICE, port, 80, SYN) }).dport -
+		    8080]++;
+	for (uint32_t i = 0; i < 2; i++)
+		assert_int_equal(counted(i).connections, met[i]);
+	assert_int_equal(met[0] + met[1], 60);
+	assert_true(met[0] == before[0] || met[1] == before[1]);
+}
+
+static uint32_t sent_length;
+
+static void send_counted(const struct segment *segment)
+{
+	sent_length += (uint32_t)lab_frame(segment).len;
+	assert_int_equal(lab_send(segment).reason, DROP_NONE);
+}
+
+static void test_bytes_both_ways_are_the_backends_when_the_connection_ends(void **state)
+{
+	const uint32_t seq = 1000, answer = 5000;
+
+	(void)state;
+	SERVES(80, SERVICE_ID, { POD_B, 8080 });
+	sent_length = 0;
+	send_counted(&(struct segment){ TCP(POD_A, SERVICE, 40000, 80, SYN), .seq = seq });
+	send_counted(&(struct segment){ TCP(POD_B, POD_A, 8080, 40000, SYN | ACK), .seq = answer,
+					.ack = seq + 1 });
+	send_counted(&(struct segment){ TCP(POD_A, SERVICE, 40000, 80, ACK), .seq = seq + 1,
+					.ack = answer + 1, .payload = 300 });
+	assert_int_equal(counted(0).bytes, 0);
+	send_counted(&(struct segment){ TCP(POD_A, SERVICE, 40000, 80, FIN | ACK), .seq = seq + 301,
+					.ack = answer + 1 });
+	send_counted(&(struct segment){ TCP(POD_B, POD_A, 8080, 40000, FIN | ACK),
+					.seq = answer + 1, .ack = seq + 302 });
+	send_counted(&(struct segment){ TCP(POD_A, SERVICE, 40000, 80, ACK), .seq = seq + 302,
+					.ack = answer + 2 });
+	assert_int_equal(counted(0).bytes, sent_length);
+	assert_int_equal(counted(0).connections, 1);
+}
+
+static void flow_end(uint32_t service_id, const struct backend *backend, uint64_t bytes, void *arg)
+{
+	struct addr pod = at(POD_B);
+
+	assert_int_equal(service_id, SERVICE_ID);
+	assert_true(addr_equal(&backend->addr, &pod));
+	assert_int_equal(backend->port, htons(8080));
+	*(uint64_t *)arg += bytes;
+}
+
+static void test_bytes_of_a_flow_that_is_swept_are_told(void **state)
+{
+	uint64_t told = 0;
+
+	(void)state;
+	SERVES(80, SERVICE_ID, { POD_B, 8080 });
+	sent_length = 0;
+	send_counted(&(struct segment){ UDP(POD_A, SERVICE, 40000, 80), .payload = 100 });
+	send_counted(&(struct segment){ UDP(POD_B, POD_A, 8080, 40000), .payload = 200 });
+	nat_map_on_end(lab.datapath, flow_end, &told);
+	assert_int_equal(nat_map_sweep(lab.datapath, now_ns() + 1000 * NS_PER_SEC), 2);
+	nat_map_on_end(lab.datapath, NULL, NULL);
+	assert_int_equal(told + counted(0).bytes, sent_length);
 }
 
 static void test_a_backend_that_is_gone_is_replaced_where_nothing_breaks(void **state)
@@ -758,6 +852,9 @@ int main(void)
 		BOTH_FAMILIES(test_a_service_without_backends_refuses_a_connection),
 		BOTH_FAMILIES(test_a_service_without_backends_refuses_a_datagram),
 		BOTH_FAMILIES(test_connections_spread_and_keep_their_backend),
+		BOTH_FAMILIES(test_a_connection_counts_once_for_its_backend),
+		BOTH_FAMILIES(test_bytes_both_ways_are_the_backends_when_the_connection_ends),
+		BOTH_FAMILIES(test_bytes_of_a_flow_that_is_swept_are_told),
 		BOTH_FAMILIES(test_a_backend_that_is_gone_is_replaced_where_nothing_breaks),
 		BOTH_FAMILIES(test_a_connection_to_a_backend_that_is_gone_is_reset),
 		BOTH_FAMILIES(test_a_connection_that_took_the_place_of_an_ended_one_goes_on),

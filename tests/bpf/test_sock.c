@@ -409,6 +409,33 @@ static int affine_server(const char *text)
 	return server_of(FORM_V4, false);
 }
 
+static uint32_t counted(uint32_t index)
+{
+	const struct backend_key key = { .service_id = OWN_ID, .index = index };
+	struct backend_entry entry;
+
+	assert_int_equal(backend_map_get(datapath, &key, &entry), 0);
+	return entry.connections;
+}
+
+static void test_connections_are_counted_by_backend(void **state)
+{
+	uint32_t met[BACKENDS] = { 0 };
+
+	(void)state;
+	own_put((struct service){ .backends = BACKENDS }, OWN_SERVICE);
+	for (int i = 0; i < 20; i++)
+		met[affine_server(OWN_SERVICE)]++;
+	for (uint32_t i = 0; i < BACKENDS; i++)
+		assert_int_equal(counted(i), met[i]);
+	own_put((struct service){ .backends = BACKENDS, .affinity_s = 60 }, OWN_SERVICE);
+	for (int i = 0; i < 5; i++)
+		affine_server(OWN_SERVICE);
+	assert_int_equal(counted(0) + counted(1), 5);
+	assert_true(!counted(0) || !counted(1));
+	own_del(OWN_SERVICE);
+}
+
 static void test_the_node_keeps_its_backend_while_affinity_lasts(void **state)
 {
 	int first;
@@ -1089,6 +1116,7 @@ int main(void)
 		cmocka_unit_test(test_service_without_backends_refuses_at_once),
 		cmocka_unit_test(test_without_a_local_endpoint_the_node_is_told_and_nothing_leaves),
 		cmocka_unit_test(test_a_node_port_answers_on_every_loopback_address),
+		cmocka_unit_test(test_connections_are_counted_by_backend),
 		cmocka_unit_test(test_the_node_keeps_its_backend_while_affinity_lasts),
 		cmocka_unit_test(test_other_traffic_is_left_alone),
 		cmocka_unit_test(test_only_own_namespaces_are_touched),

@@ -59,7 +59,9 @@ int service_map_del(struct datapath *datapath, const struct service_key *key)
 int backend_map_set(struct datapath *datapath, const struct backend_key *key,
 		    const struct backend *backend)
 {
-	return map_set(datapath, MAP_BACKEND, key, backend);
+	const struct backend_entry entry = { .backend = *backend };
+
+	return map_set(datapath, MAP_BACKEND, key, &entry);
 }
 
 int backend_map_del(struct datapath *datapath, const struct backend_key *key)

@@ -101,6 +101,28 @@ def test_the_pod_object_says_so(lab, pods):
         lab.one.api("DELETE", "/v1/objects/Pod/default/web")
 
 
+def test_host_ports_are_listed(lab, pods):
+    pod = pods("web", {}, {"hostPort": PORT + 1, "protocol": "udp"})
+    for _ in range(3):
+        assert ask(lab, 0)["name"] == "web"
+    assert ask(lab, 1)["name"] == "web"
+    listed = [row for row in lab.one.api("GET", "/v1/services") if row["type"] == "HostPort"]
+    assert [(row["namespace"], row["name"], row["connections"]) for row in listed] == [
+        ("default", "web", 4)]
+    assert listed[0] == lab.one.api("GET", "/v1/services/default/web")
+    fronts = {(front["address"], front["port"], front["protocol"]): front
+              for front in listed[0]["frontends"]}
+    front = fronts[lab.address(1), PORT, "TCP"]
+    assert front["kind"] == "HostPort" and ("127.0.0.1", PORT + 1, "UDP") in fronts
+    assert [(end["address"], end["port"], end["pod"], end["connections"])
+            for end in front["backends"]] == [(pod.v6, TARGET, "default/web", 1)]
+    shown = lab.one.cli("service", "list").stdout
+    assert any(line.split()[:2] == ["default/web", "HostPort"] for line in shown.splitlines()), shown
+    shown = lab.one.cli("service", "explain", "--from", "default/other", "--to",
+                        f"{lab.address(0)}:{PORT}").stdout
+    assert shown.startswith("connects: HostPort address of Pod default/web"), shown
+
+
 def test_conflicts_are_named_and_end(lab, pods):
     """Between pods, and with a node port."""
     def warnings():

@@ -123,6 +123,19 @@ def test_metrics_count_what_happens(node, http):
     assert after["flow_drops_total", "default", "INGRESS_DENIED"] >= 1
 
 
+def test_services_are_counted(node, http):
+    client, server = node.pod("client", "bank"), node.pod("server", "bank")
+    server.serve(tcp=[80])
+    node.put(service_object("till", "bank", ["10.96.0.7"], [{"port": 80}]),
+             slice_object("till-x", "bank", "till", "IPv4", [{"port": 80}], [server.v4]))
+    for _ in range(3):
+        assert client.connect("10.96.0.7", 80, send="x" * 100)["result"] == "ok"
+    now = wait_for(lambda: (now := samples(http.metrics())).get(
+        ("service_connections_total", "bank", "till")) == 3 and
+        now["service_bytes_total", "bank", "till"] >= 600 and now, "the connections")
+    assert now["service_connections_total", "other namespaces", "other services"] == 0
+
+
 def test_flows_are_counted_by_namespace(node, http):
     shop, bank = node.pod("a", "shop"), node.pod("b", "bank")
     bank.serve(tcp=[80])

@@ -94,6 +94,36 @@ def timed(function):
 # ---- backends ----
 
 @FAMILIES
+def test_connections_and_bytes_are_told_by_service_and_backend(lab, family):
+    lab.publish(lab.one, lab.two)
+    wait_for(lambda: lab.node.status()["flows"]["sources"][0]["works"], "the source of bytes")
+    served = lab.served_by(family, count=20, send="x" * 1000)
+
+    def counted():
+        service = lab.node.api("GET", "/v1/services/default/web")
+        return service, {backend["pod"].split("/")[1]: backend
+                         for front in service["frontends"] if front["address"] == VIPS[family]
+                         and front["protocol"] == "TCP" for backend in front["backends"]}
+    service, backends = counted()
+    assert service["connections"] == 20
+    assert {name: backend["connections"] for name, backend in backends.items()} == served
+    wait_for(lambda: counted()[0]["bytes"] >= 20 * 2000, "the bytes, there and back")
+    service, backends = counted()
+    assert service["bytes"] == sum(backend["bytes"] for backend in backends.values())
+    for name, backend in backends.items():
+        assert backend["bytes"] >= 2000 * served[name]
+    assert "CONNECTIONS" in (shown := lab.node.cli("service", "list").stdout) and "  20  " in shown
+    shown = lab.node.cli("service", "get", "default/web").stdout
+    row = next(line for line in shown.splitlines() if "default/one" in line and "TCP" in line
+               and backends["one"]["address"] in line)
+    assert row.split()[-2:] == [str(served["one"]), str(backends["one"]["bytes"])]
+    # What was counted stays when backends go.
+    lab.publish(lab.one)
+    lab.served_by(family, count=5)
+    assert counted()[0]["connections"] == 25
+
+
+@FAMILIES
 @PROTOCOLS
 def test_both_backends_answer_and_look_like_the_service(lab, family, proto):
     lab.publish(lab.one, lab.two)

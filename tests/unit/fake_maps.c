@@ -14,7 +14,7 @@ static const struct {
 	[MAP_POLICY] = { "policy_map", sizeof(struct policy_key), sizeof(struct policy_entry) },
 	[MAP_PORT] = { "port_map", sizeof(struct port_key), sizeof(uint8_t) },
 	[MAP_SERVICE] = { "service_map", sizeof(struct service_key), sizeof(struct service) },
-	[MAP_BACKEND] = { "backend_map", sizeof(struct backend_key), sizeof(struct backend) },
+	[MAP_BACKEND] = { "backend_map", sizeof(struct backend_key), sizeof(struct backend_entry) },
 	[MAP_CT] = { "ct_map", sizeof(struct ct_key), sizeof(struct ct_entry) },
 	[MAP_SOURCE_RANGE] = { "range_map", sizeof(struct source_range_key), sizeof(uint8_t) },
 	[MAP_CLUSTER] = { "cluster_map", sizeof(struct cidr_key), sizeof(struct cluster_entry) },
@@ -144,6 +144,17 @@ int maps_del_batch(struct datapath *datapath, enum map_id map, const void *keys,
 	if (ret_done)
 		*ret_done = done;
 	return ret;
+}
+
+int backend_map_get(struct datapath *datapath, const struct backend_key *key,
+		    struct backend_entry *ret)
+{
+	const struct backend_entry *entry = fake_map_get(datapath, MAP_BACKEND, key);
+
+	if (!entry)
+		return -ENOENT;
+	*ret = *entry;
+	return 0;
 }
 
 int endpoint_map_get(struct datapath *datapath, uint16_t slot, struct endpoint_entry *ret)

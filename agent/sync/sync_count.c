@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How much services are used.  The programs count in the entries of backend_map; what an entry has
+ * when it changes or goes is kept here, together with the bytes that closed connections report.
+ * Counts begin anew with the agent, but for those that are still in the map.
+ */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/sync/service_run.h"
+#include "lib/alloc.h"
+
+#define KEPT_MIN 1024 /* backends that are gone are not summed up before there are so many */
+
+/* A copy: the loop goes on while an answer is made. */
+struct service_counts {
+	struct sync *sync;
+	struct table backends; /* struct counted_key -> struct service_count */
+	struct table services; /* hash of a service's name -> struct service_count */
+};
+
+static void count_add(struct table *table, const void *key, uint64_t connections, uint64_t bytes)
+{
+	struct service_count *count;
+
+	if (!connections && !bytes)
+		return;
+	count = table_put(table, key);
+	count->connections += connections;
+	count->bytes += bytes;
+}
+
+static void series_free(struct series *series)
+{
+	free(series->namespace);
+	free(series->name);
+}
+
+void sync_counts_init(struct sync *sync)
+{
+	table_init(&sync->counted, sizeof(struct counted_key), sizeof(struct service_count));
+	table_init(&sync->series, sizeof(uint64_t), sizeof(struct series));
+}
+
+void sync_counts_done(struct sync *sync)
+{
+	struct series *series;
+	size_t pos = 0;
+
+	while ((series = table_next(&sync->series, &pos, NULL)))
+		series_free(series);
+	table_done(&sync->series);
+	table_done(&sync->counted);
+}
+
+/* ---- what is kept ---------------------------------------------------------------------------- */
+
+/* The backends of ports that have clients. */
+static struct table present_make(const struct sync *sync)
+{
+	struct table present;
+	const void *key;
+	const struct backend *backend;
+	size_t pos = 0;
+
+	table_init(&present, sizeof(struct counted_key), 0);
+	while ((backend = table_next(&sync->backends.entries, &pos, &key)))
+		table_put(&present,
+			  &(struct counted_key){ ((const struct backend_key *)key)->service_id,
+						 *backend });
+	return present;
+}
+
+/* Backends come and go for months: those that are gone are summed up, and those of ports that are
+ * gone forgotten. */
+static void counted_prune(struct sync *sync)
+{
+	struct table kept, present;
+	const void *at;
+	const struct service_count *count;
+	size_t pos = 0;
+
+	if (sync->counted.count < KEPT_MIN + 2 * sync->backends.entries.count)
+		return;
+	present = present_make(sync);
+	table_init(&kept, sizeof(struct counted_key), sizeof(struct service_count));
+	while ((count = table_next(&sync->counted, &pos, &at))) {
+		struct counted_key key = *(const struct counted_key *)at;
+
+		if (!table_find(&sync->pools, &key.service_id))
+			continue;
+		if (!table_find(&present, &key))
+			key.backend = (struct backend){ 0 };
+		count_add(&kept, &key, count->connections, count->bytes);
+	}
+	table_done(&present);
+	table_done(&sync->counted);
+	sync->counted = kept;
+}
+
+void sync_count_settle(struct sync *sync, const struct backend_key *key)
+{
+	struct backend_entry entry;
+
+	if (backend_map_get(sync->datapath, key, &entry))
+		return;
+	counted_prune(sync);
+	count_add(&sync->counted, &(struct counted_key){ key->service_id, entry.backend },
+		  entry.connections, entry.bytes);
+}
+
+/* Node ports on loopback addresses are known under 127.0.0.1. */
+const struct service *sync_service_find(const struct sync *sync, const struct service_key *service)
+{
+	struct service_key key = *service;
+
+	if (addr_is_v4(&key.addr) && (ntohl(key.addr.w[3]) >> 24) == IN_LOOPBACKNET)
+		key.addr.w[3] = htonl(INADDR_LOOPBACK);
+	return map_cache_get(&sync->services, &key);
+}
+
+void sync_count_flow(struct sync *sync, uint32_t service_id, const struct backend *backend,
+		     uint64_t bytes)
+{
+	counted_prune(sync);
+	count_add(&sync->counted, &(struct counted_key){ service_id, *backend }, 0, bytes);
+}
+
+void sync_count_bytes(struct sync *sync, const struct service_key *service,
+		      const struct backend *backend, uint64_t bytes)
+{
+	const struct service *found = sync_service_find(sync, service);
+
+	if (found)
+		sync_count_flow(sync, found->id, backend, bytes);
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+static void counts_add(struct service_counts *counts, const struct counted_key *key,
+		       uint64_t connections, uint64_t bytes)
+{
+	const struct pool_state *pool = table_find(&counts->sync->pools, &key->service_id);
+
+	if (!pool || !pool->owner)
+		return;
+	count_add(&counts->backends, key, connections, bytes);
+	count_add(&counts->services, &pool->owner, connections, bytes);
+}
+
+static int entry_read(const void *key, const void *value, void *arg)
+{
+	const struct backend_entry *entry = value;
+
+	counts_add(arg,
+		   &(struct counted_key){ ((const struct backend_key *)key)->service_id,
+					  entry->backend },
+		   entry->connections, entry->bytes);
+	return 0;
+}
+
+struct service_counts *sync_counts_new(struct sync *sync)
+{
+	struct service_counts *counts = xcalloc(1, sizeof(*counts));
+	const struct service_count *count;
+	const void *key;
+	size_t pos = 0;
+
+	counts->sync = sync;
+	table_init(&counts->backends, sizeof(struct counted_key), sizeof(struct service_count));
+	table_init(&counts->services, sizeof(uint64_t), sizeof(struct service_count));
+	while ((count = table_next(&sync->counted, &pos, &key)))
+		counts_add(counts, key, count->connections, count->bytes);
+	/* Where the map cannot be read, what is kept is all there is to tell. */
+	maps_foreach(sync->datapath, MAP_BACKEND, entry_read, counts);
+	return counts;
+}
+
+void sync_counts_free(struct service_counts *counts)
+{
+	if (!counts)
+		return;
+	table_done(&counts->backends);
+	table_done(&counts->services);
+	free(counts);
+}
+
+static struct service_count count_of(const struct table *table, const void *key)
+{
+	const struct service_count *count = table_find(table, key);
+
+	return count ? *count : (struct service_count){ 0 };
+}
+
+struct service_count sync_counts_service(const struct service_counts *counts, const char *namespace,
+					 const char *name)
+{
+	uint64_t owner = service_owner(namespace, name);
+
+	return count_of(&counts->services, &owner);
+}
+
+struct service_count sync_counts_backend(const struct service_counts *counts,
+					 const struct service_key *service,
+					 const struct backend *backend)
+{
+	const struct service *found = sync_service_find(counts->sync, service);
+	const struct counted_key key = { found ? found->id : 0, *backend };
+
+	return count_of(&counts->backends, &key);
+}
+
+/* ---- metrics --------------------------------------------------------------------------------- */
+
+/* Services that are gone make room for others. */
+static void series_prune(struct sync *sync)
+{
+	struct series *series;
+	const void *owner;
+	size_t pos = 0;
+
+	while ((series = table_next(&sync->series, &pos, &owner))) {
+		if (table_find(&sync->owners, owner))
+			continue;
+		series_free(series);
+		table_del(&sync->series, owner);
+	}
+}
+
+/* Whether a service was used that has no series, though there is room for one. */
+static bool series_are_missing(const struct service_counts *counts)
+{
+	const struct table *series = &counts->sync->series;
+	uint64_t host_ports = host_ports_owner();
+	const void *owner;
+	size_t pos = 0;
+
+	while (series->count < SERVICE_SERIES_MAX && table_next(&counts->services, &pos, &owner)) {
+		if (!table_find(series, owner) && memcmp(owner, &host_ports, sizeof(host_ports)))
+			return true;
+	}
+	return false;
+}
+
+static void series_find(const struct service_counts *counts)
+{
+	struct sync *sync = counts->sync;
+
+	series_prune(sync);
+	if (!series_are_missing(counts))
+		return;
+	for (const struct object *service = store_first(sync->store, OBJECT_SERVICE);
+	     service && sync->series.count < SERVICE_SERIES_MAX;
+	     service = store_next(sync->store, service)) {
+		uint64_t owner = service_owner(service->namespace, service->name);
+
+		if (table_find(&counts->services, &owner) && !table_find(&sync->series, &owner))
+			*(struct series *)table_put(&sync->series, &owner) = (struct series){
+				xstrdup(service->namespace),
+				xstrdup(service->name),
+			};
+	}
+}
+
+void sync_counts_each(const struct service_counts *counts,
+		      void (*each)(const char *namespace, const char *name,
+				   const struct service_count *count, void *arg),
+		      void *arg)
+{
+	struct service_count others = { 0 };
+	const struct service_count *count;
+	const void *owner;
+	size_t pos = 0;
+
+	series_find(counts);
+	while ((count = table_next(&counts->services, &pos, &owner))) {
+		const struct series *series = table_find(&counts->sync->series, owner);
+
+		if (series) {
+			each(series->namespace, series->name, count, arg);
+			continue;
+		}
+		others.connections += count->connections;
+		others.bytes += count->bytes;
+	}
+	each(NULL, NULL, &others, arg);
+}
