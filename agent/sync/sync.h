@@ -78,7 +78,8 @@ struct backend_user {
 /* Sets whether the store has the pods of all nodes, not only those that policies refer to. */
 void sync_set_all_pods(struct sync *sync, bool all_pods);
 
-/* Fills gone of each; while the store is not complete, of none.  A TCP connection is over only
+/* Fills gone of each; while the store is not complete, of none.  Pauses where it runs as a task
+ * (lib/task.h).  A TCP connection is over only
  * where the store would know a living backend: in own_range, and in the pod CIDRs of all Nodes
  * while the store has all pods. */
 void sync_find_gone(struct sync *sync, struct backend_user *users, size_t count);

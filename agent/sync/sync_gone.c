@@ -12,7 +12,10 @@
 #include <string.h>
 
 #include "agent/sync/service_run.h"
+#include "lib/alloc.h"
 #include "lib/arena.h"
+#include "lib/auto.h"
+#include "lib/task.h"
 
 struct present_key {
 	uint32_t service_id;
@@ -24,9 +27,10 @@ struct search {
 	struct table loaded;      /* service ids whose backends are in present */
 	struct table present;     /* struct present_key */
 	struct table suspects;    /* hash of a service's name: its connections may be over */
-	struct prefix *pod_cidrs; /* of all Nodes, sorted; NULL: not read yet */
+	struct prefix *pod_cidrs; /* of all Nodes, sorted */
 	size_t pod_cidr_count;
 	size_t pod_cidr_room;
+	bool pod_cidrs_known;
 };
 
 static void range_load(struct search *search, uint32_t id, uint32_t first, uint32_t count)
@@ -64,16 +68,17 @@ static int cidr_compare(const void *a, const void *b)
 
 static void pod_cidrs_load(struct search *search)
 {
-	const struct store *store = search->sync->store;
+	const struct object *const *nodes;
+	size_t count = store_objects(search->sync->store, OBJECT_NODE, &nodes);
 
-	for (const struct object *o = store_first(store, OBJECT_NODE); o;
-	     o = store_next(store, o)) {
-		for (size_t i = 0; i < o->node.pod_cidr_count; i++) {
+	for (size_t n = 0; n < count; n++) {
+		for (size_t i = 0; i < nodes[n]->node.pod_cidr_count; i++) {
 			array_room(&search->pod_cidrs, search->pod_cidr_count,
 				   &search->pod_cidr_room, sizeof(*search->pod_cidrs));
-			search->pod_cidrs[search->pod_cidr_count++] = o->node.pod_cidrs[i];
+			search->pod_cidrs[search->pod_cidr_count++] = nodes[n]->node.pod_cidrs[i];
 		}
 	}
+	search->pod_cidrs_known = true;
 	if (search->pod_cidrs)
 		qsort(search->pod_cidrs, search->pod_cidr_count, sizeof(*search->pod_cidrs),
 		      cidr_compare);
@@ -84,7 +89,7 @@ static bool is_pod_address(struct search *search, const struct addr *addr)
 {
 	size_t low = 0, high;
 
-	if (!search->pod_cidrs)
+	if (!search->pod_cidrs_known)
 		pod_cidrs_load(search);
 	for (high = search->pod_cidr_count; low < high;) {
 		size_t middle = low + (high - low) / 2;
@@ -97,7 +102,7 @@ static bool is_pod_address(struct search *search, const struct addr *addr)
 	return low > 0 && prefix_contains(&search->pod_cidrs[low - 1], addr);
 }
 
-/* Whether it is gone as far as the maps tell. */
+/* Whether it is gone.  A connection that may be gets an owner, and the slices are asked. */
 static bool is_missing(struct search *search, struct backend_user *user)
 {
 	const struct service *service = sync_service_find(search->sync, &user->service);
@@ -120,9 +125,11 @@ static bool is_missing(struct search *search, struct backend_user *user)
 	state = table_find(&search->sync->pools, &service->id);
 	if (!state || !state->owner)
 		return false;
+	if (state->owner == host_ports_owner()) /* the pod itself is the backend */
+		return true;
 	user->owner = state->owner;
 	table_put(&search->suspects, &state->owner);
-	return true;
+	return false;
 }
 
 static int backend_compare(const void *key, const void *item)
@@ -149,23 +156,80 @@ static bool is_listed(const struct service_frontends *frontends, const struct ba
 	return false;
 }
 
-static void listed_keep(struct search *search, struct backend_user *users, size_t count)
+static int owner_compare(const void *a, const void *b)
 {
-	const struct store *store = search->sync->store;
+	uint64_t left = (*(struct backend_user *const *)a)->owner;
+	uint64_t right = (*(struct backend_user *const *)b)->owner;
 
-	for (const struct object *service = store_first(store, OBJECT_SERVICE);
-	     service && search->suspects.count; service = store_next(store, service)) {
-		uint64_t owner = service_owner(service->namespace, service->name);
-		struct service_frontends frontends;
+	return (left > right) - (left < right);
+}
 
-		if (!table_del(&search->suspects, &owner))
-			continue;
-		frontends = service_frontends(store, service, &search->sync->node);
-		for (size_t i = 0; i < count; i++) {
-			if (users[i].owner == owner && is_listed(&frontends, &users[i]))
-				users[i].gone = false;
+/* The users of this service, from *first to the end that is returned, are next to each other. */
+static size_t owner_range(struct backend_user *const *sorted, size_t count, uint64_t owner,
+			  size_t *first)
+{
+	size_t low = 0, high = count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (sorted[middle]->owner < owner)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	*first = low;
+	while (low < count && sorted[low]->owner == owner)
+		low++;
+	return low;
+}
+
+/* Suspects, sorted by their service; the caller frees them. */
+static struct backend_user **suspects_sort(struct backend_user *users, size_t count,
+					   size_t *ret_count)
+{
+	struct backend_user **sorted = xcalloc(count, sizeof(*sorted));
+	size_t kept = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		if (users[i].owner)
+			sorted[kept++] = &users[i];
+	}
+	qsort(sorted, kept, sizeof(struct backend_user *), owner_compare);
+	*ret_count = kept;
+	return sorted;
+}
+
+static void service_keep(const struct search *search, const struct object *service,
+			 struct backend_user *const *users, size_t count)
+{
+	struct service_frontends frontends =
+		service_frontends(search->sync->store, service, &search->sync->node);
+
+	for (size_t i = 0; i < count; i++)
+		users[i]->gone = !is_listed(&frontends, users[i]);
+	service_frontends_done(&frontends);
+}
+
+/* A suspect is gone once its service is asked.  Services may come and go in a pause: one that is
+ * missed so is asked with the next losses. */
+static void suspects_judge(struct search *search, struct backend_user *users, size_t count)
+{
+	const struct object *const *services;
+	size_t suspects;
+	auto_free struct backend_user **sorted = suspects_sort(users, count, &suspects);
+
+	for (size_t i = 0; search->suspects.count &&
+			   i < store_objects(search->sync->store, OBJECT_SERVICE, &services);
+	     i++) {
+		uint64_t owner = service_owner(services[i]->namespace, services[i]->name);
+
+		if (table_del(&search->suspects, &owner)) {
+			size_t first, end = owner_range(sorted, suspects, owner, &first);
+
+			service_keep(search, services[i], sorted + first, end - first);
 		}
-		service_frontends_done(&frontends);
+		task_pause();
 	}
 }
 
@@ -178,10 +242,12 @@ void sync_find_gone(struct sync *sync, struct backend_user *users, size_t count)
 	table_init(&search.loaded, sizeof(uint32_t), 0);
 	table_init(&search.present, sizeof(struct present_key), 0);
 	table_init(&search.suspects, sizeof(uint64_t), 0);
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
 		users[i].gone = is_missing(&search, &users[i]);
+		task_pause();
+	}
 	if (search.suspects.count)
-		listed_keep(&search, users, count);
+		suspects_judge(&search, users, count);
 	table_done(&search.loaded);
 	table_done(&search.present);
 	table_done(&search.suspects);

@@ -182,6 +182,18 @@ const struct object *store_next(const struct store *store, const struct object *
 		store, (size_t)((const struct scripted_service *)object - store->services) + 1);
 }
 
+size_t store_objects(const struct store *store, enum object_kind kind,
+		     const struct object *const **ret_first)
+{
+	static const struct object *objects[SERVICES];
+	size_t count = 0;
+
+	for (const struct object *o = store_first(store, kind); o; o = store_next(store, o))
+		objects[count++] = o;
+	*ret_first = objects;
+	return count;
+}
+
 static void service_set(struct store *store, size_t i, const unsigned int *backends, size_t count)
 {
 	struct scripted_service *service = &store->services[i];
@@ -862,6 +874,39 @@ static void test_a_backend_whose_address_is_a_pods_is_not_gone(void **state)
 	assert_true(is_gone(fixture, 0, 8, IPPROTO_TCP));
 }
 
+/* Users of many services, in no order. */
+static void test_each_user_is_judged_by_its_own_service(void **state)
+{
+	static struct backend_user users[4 * SERVICES];
+	struct fixture *fixture = *state;
+
+	fixture->maps.changed = NULL;
+	for (size_t i = 0; i < SERVICES; i++) {
+		SET(&fixture->store, i, 1, (unsigned int)i + 2);
+		fixture->store.services[i].backends[1].use = 0; /* listed, in no map */
+		fixture->store.services[i].pool.cluster_count = 1;
+	}
+	sync_all(fixture);
+	for (size_t i = 0; i < ARRAY_SIZE(users); i++) {
+		size_t service = i * 7 % SERVICES;
+		/* Every other one has a backend of the next service. */
+		size_t backend = service + 2 + i / SERVICES % 2;
+
+		users[i] = (struct backend_user){
+			.service = { .port = htons(80), .proto = IPPROTO_TCP },
+			.backend.port = htons(8080),
+			.own_range = true,
+		};
+		addr_parse("10.96.0.1", &users[i].service.addr);
+		users[i].service.addr = addr_add(&users[i].service.addr, service);
+		addr_parse("10.1.0.0", &users[i].backend.addr);
+		users[i].backend.addr = addr_add(&users[i].backend.addr, backend);
+	}
+	sync_find_gone(fixture->sync, users, ARRAY_SIZE(users));
+	for (size_t i = 0; i < ARRAY_SIZE(users); i++)
+		assert_int_equal(users[i].gone, i / SERVICES % 2);
+}
+
 /* Most pods of other nodes are unknown, and nobody outside is known. */
 static void test_a_backend_of_another_node_is_gone_only_where_all_pods_are_known(void **state)
 {
@@ -1092,6 +1137,7 @@ int main(void)
 		CASE(test_random_changes_never_leave_a_gap),
 		CASE(test_a_maglev_table_comes_and_goes),
 		CASE(test_a_backend_is_gone_once_nobody_lists_it),
+		CASE(test_each_user_is_judged_by_its_own_service),
 		CASE(test_a_backend_whose_address_is_a_pods_is_not_gone),
 		CASE(test_a_backend_of_another_node_is_gone_only_where_all_pods_are_known),
 		CASE(test_a_half_known_store_ends_nothing),
