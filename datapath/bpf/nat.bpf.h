@@ -290,8 +290,8 @@ static __always_inline struct nat_work *nat_work(void)
 
 /* Uses this translation for the packet: copies the flow with which it leaves, and updates the
  * entry. */
-static __always_inline void nat_follow(const struct packet *pkt, struct nat_entry *entry,
-				       struct nat_work *ret)
+static __noinline void nat_follow(const struct packet *pkt, struct nat_entry *entry,
+				  struct nat_work *ret)
 {
 	ret->way = entry->flow;
 	ret->way_flags = entry->flags;
