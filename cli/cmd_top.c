@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tendril top and tendril drops: the log of flows, summed up. */
+/* tendril top and tendril drops: the log of flows, summed up; with --watch again and again. */
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <stdio.h>
@@ -9,60 +9,18 @@
 #include "cli/agent_call.h"
 #include "cli/flow_log.h"
 #include "cli/output.h"
+#include "cli/screen.h"
+#include "cli/sums.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
-#include "lib/inet.h"
-#include "lib/table.h"
 
 #define NAME_TEXT_MAX 1400
-#define ROWS_DEFAULT  20
 
-struct sum {
-	char *name; /* of the row; of drops: reason, ends and port with a NUL between */
-	double out;
-	double in;
-	double connections;
-	double drops;
-	double retransmits;
-	char *first; /* of drops: times */
-	char *last;
-};
-
-struct sums {
+struct reading {
 	const struct arguments *args;
-	struct table by_name; /* hash -> index */
-	struct sum *items;
-	size_t count;
-	size_t capacity;
+	struct sums sums; /* of drops, a name is reason, ends and port with a NUL between */
+	size_t limit;
 };
-
-static struct sum *sum_of(struct sums *sums, const char *name, size_t len)
-{
-	uint64_t key = table_hash(name, len);
-	size_t *number = table_find(&sums->by_name, &key);
-
-	if (number)
-		return &sums->items[*number];
-	*(size_t *)table_put(&sums->by_name, &key) = sums->count;
-	if (sums->count == sums->capacity) {
-		sums->capacity = sums->capacity ? 2 * sums->capacity : 64;
-		sums->items = xreallocarray(sums->items, sums->capacity, sizeof(*sums->items));
-	}
-	sums->items[sums->count] = (struct sum){ .name = xcalloc(1, len + 1) };
-	memcpy(sums->items[sums->count].name, name, len);
-	return &sums->items[sums->count++];
-}
-
-static void sums_done(struct sums *sums)
-{
-	for (size_t i = 0; i < sums->count; i++) {
-		free(sums->items[i].name);
-		free(sums->items[i].first);
-		free(sums->items[i].last);
-	}
-	free(sums->items);
-	table_done(&sums->by_name);
-}
 
 /* ---- top ------------------------------------------------------------------------------------- */
 
@@ -96,7 +54,7 @@ static bool row_name_of(const struct arguments *args, const cJSON *flow, const c
 /* A flow counts for the end that saw it, so that a connection of two pods counts once for each. */
 static int top_add(cJSON *flow, void *arg)
 {
-	struct sums *sums = arg;
+	struct reading *reading = arg;
 	bool egress = strcmp(member_text(flow, "traffic_direction", ""), "EGRESS") == 0;
 	double source = flow_number(flow, "source_bytes");
 	double destination = flow_number(flow, "destination_bytes");
@@ -104,9 +62,10 @@ static int top_add(cJSON *flow, void *arg)
 	char name[NAME_TEXT_MAX];
 	struct sum *sum;
 
-	if (!row_name_of(sums->args, flow, egress ? "source" : "destination", name, sizeof(name)))
+	if (!row_name_of(reading->args, flow, egress ? "source" : "destination", name,
+			 sizeof(name)))
 		return 0;
-	sum = sum_of(sums, name, strlen(name));
+	sum = sum_of(&reading->sums, name, strlen(name));
 	if (drops > 0) {
 		sum->drops += drops;
 		return 0;
@@ -116,18 +75,6 @@ static int top_add(cJSON *flow, void *arg)
 	sum->in += egress ? destination : source;
 	sum->retransmits += flow_number(flow, "retransmits");
 	return 0;
-}
-
-static int sum_compare(const void *a, const void *b)
-{
-	const struct sum *left = a, *right = b;
-	double l = left->out + left->in, r = right->out + right->in;
-
-	if (l != r)
-		return l < r ? 1 : -1;
-	if (left->drops != right->drops)
-		return left->drops < right->drops ? 1 : -1;
-	return strcmp(left->name, right->name);
 }
 
 static void top_name(const cJSON *row, struct cell *cell)
@@ -169,69 +116,45 @@ static const struct column top_columns[] = {
 	{ "DROPS", top_drops, false },
 };
 
-static cJSON *top_rows(const struct sums *sums, size_t max)
-{
-	cJSON *rows = cJSON_CreateArray();
-
-	for (size_t i = 0; i < sums->count && i < max; i++) {
-		const struct sum *sum = &sums->items[i];
-		cJSON *row = cJSON_CreateObject();
-
-		cJSON_AddStringToObject(row, "name", sum->name);
-		cJSON_AddNumberToObject(row, "bytesOut", sum->out);
-		cJSON_AddNumberToObject(row, "bytesIn", sum->in);
-		cJSON_AddNumberToObject(row, "connections", sum->connections);
-		cJSON_AddNumberToObject(row, "retransmits", sum->retransmits);
-		cJSON_AddNumberToObject(row, "drops", sum->drops);
-		cJSON_AddItemToArray(rows, row);
-	}
-	return rows;
-}
-
-static void rows_print(const struct arguments *args, cJSON *rows, const struct column *columns,
-		       size_t count)
-{
-	if (args->json)
-		output_json(rows);
-	else
-		output_table(rows, columns, count, 0);
-	cJSON_Delete(rows);
-}
-
 static bool by_is_known(const char *by)
 {
 	return !by || strcmp(by, "pod") == 0 || strcmp(by, "namespace") == 0 ||
 	       strcmp(by, "workload") == 0 || strcmp(by, "service") == 0;
 }
 
-/* How many rows --limit asks for. */
-static int limit_parse(const struct arguments *args, uint64_t *ret, struct errmsg *err)
+static int top_draw(double seconds, void *arg, struct errmsg *err)
 {
-	*ret = ROWS_DEFAULT;
-	return args->limit && number_parse(args->limit, 1, UINT32_MAX, ret)
-		       ? misused(err, "--limit %s: not a number", args->limit)
-		       : 0;
+	struct reading *reading = arg;
+	const struct arguments *args = reading->args;
+	size_t limit = args->watch ? screen_rows(reading->limit, 1) : reading->limit;
+	int ret;
+
+	(void)seconds;
+	sums_clear(&reading->sums);
+	ret = flow_log_read(args, 0, NULL, top_add, reading, err);
+	if (!ret)
+		ret = sums_sort(&reading->sums, args, err);
+	if (!ret)
+		rows_print(args, sums_rows(&reading->sums, limit, 1), top_columns,
+			   ARRAY_SIZE(top_columns));
+	return ret;
 }
 
 int cmd_top(const struct arguments *args, struct errmsg *err)
 {
-	struct sums sums = { .args = args };
-	uint64_t limit;
-	int ret = limit_parse(args, &limit, err);
+	struct reading reading = { .args = args };
+	int ret = sums_limit(args, &reading.limit, err);
 
 	if (ret)
 		return ret;
 	if (!by_is_known(args->by))
 		return misused(err, "--by %s: must be pod, namespace, workload or service",
 			       args->by);
-	table_init(&sums.by_name, sizeof(uint64_t), sizeof(size_t));
-	ret = flow_log_read(args, 0, NULL, top_add, &sums, err);
-	if (!ret) {
-		if (sums.count)
-			qsort(sums.items, sums.count, sizeof(*sums.items), sum_compare);
-		rows_print(args, top_rows(&sums, limit), top_columns, ARRAY_SIZE(top_columns));
-	}
-	sums_done(&sums);
+	if (!args->watch && (args->interval || args->duration))
+		return misused(err, "--interval and --for are for --watch");
+	sums_init(&reading.sums);
+	ret = args->watch ? screen_run(args, top_draw, &reading, err) : top_draw(0, &reading, err);
+	sums_done(&reading.sums);
 	return ret < 0 ? ret : EXIT_OK;
 }
 
@@ -334,13 +257,13 @@ static cJSON *drops_rows(const struct sums *sums, size_t max)
 
 int cmd_drops(const struct arguments *args, struct errmsg *err)
 {
-	struct sums sums = { .args = args };
-	uint64_t limit;
-	int ret = limit_parse(args, &limit, err);
+	struct sums sums;
+	size_t limit;
+	int ret = sums_limit(args, &limit, err);
 
 	if (ret)
 		return ret;
-	table_init(&sums.by_name, sizeof(uint64_t), sizeof(size_t));
+	sums_init(&sums);
 	ret = flow_log_read(args, 0, is_drop, drops_add, &sums, err);
 	if (!ret) {
 		if (sums.count)

@@ -51,6 +51,9 @@ struct arguments {
 	const char *junit;
 	const char *pcap;
 	const char *snaplen;
+	const char *state;
+	const char *interval;
+	const char *sort;
 	const char *duration; /* --for */
 	const char *namespace;
 	const char *canary;
@@ -131,6 +134,8 @@ int cmd_tcp_connect(const struct arguments *args, struct errmsg *err);
 int cmd_tcp_life(const struct arguments *args, struct errmsg *err);
 int cmd_tcp_retrans(const struct arguments *args, struct errmsg *err);
 int cmd_tcp_rtt(const struct arguments *args, struct errmsg *err);
+int cmd_tcp_state(const struct arguments *args, struct errmsg *err);
+int cmd_tcp_top(const struct arguments *args, struct errmsg *err);
 int cmd_top(const struct arguments *args, struct errmsg *err);
 int cmd_version(const struct arguments *args, struct errmsg *err);
 int cmd_complete(const struct arguments *args, struct errmsg *err);

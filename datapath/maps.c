@@ -59,6 +59,7 @@ static const struct {
 	[MAP_ACCEL] = { "accel_map", sizeof(struct accel_key), sizeof(uint64_t) },
 	[MAP_SOCK_BUCKET] = { "sock_bucket_map", sizeof(uint32_t), sizeof(struct sock_bucket) },
 	[MAP_SOCK_SERVICE] = { "sock_service", sizeof(int), sizeof(struct sock_service) },
+	[MAP_TCP] = { "tcp_map", sizeof(uint32_t), sizeof(struct tcp_socket) },
 };
 
 const char *map_name_of(int map)
@@ -436,6 +437,30 @@ int events_consume(struct datapath *datapath,
 	datapath->event_arg = arg;
 	ret = ring_buffer__consume(datapath->ring);
 	return ret < 0 ? ret : 0;
+}
+
+struct tcp_socket_walk {
+	int (*each)(const struct tcp_socket *socket, void *arg);
+	void *arg;
+};
+
+static int tcp_place_each(const void *key, const void *value, void *arg)
+{
+	const struct tcp_socket_walk *walk = arg;
+	const struct tcp_socket *socket = value;
+
+	(void)key;
+	return socket->cookie ? walk->each(socket, walk->arg) : 0;
+}
+
+int tcp_sockets_foreach(struct datapath *datapath,
+			int (*each)(const struct tcp_socket *socket, void *arg), void *arg)
+{
+	const struct map_shape shape = { sizeof(uint32_t), sizeof(struct tcp_socket),
+					 datapath->capacity[MAP_TCP] };
+	struct tcp_socket_walk walk = { each, arg };
+
+	return map_walk(datapath->map_fds[MAP_TCP], &shape, tcp_place_each, &walk);
 }
 
 int tcp_events_fd(struct datapath *datapath)

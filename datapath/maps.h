@@ -125,9 +125,13 @@ int metric_get(struct datapath *datapath, unsigned int metric, uint64_t *ret);
 int events_fd(struct datapath *datapath);
 int events_consume(struct datapath *datapath,
 		   void (*each)(const struct flow_event *event, void *arg), void *arg);
-/* The same for the ring of closed TCP connections; returns how many there were, some thousands at
- * most: there may be more.  While
- * NODE_POLLS_TCP is set, the descriptor becomes readable only when much waits. */
+/* Calls each() for the TCP sockets of pods that tcp_map knows; a result other than 0 ends it and is
+ * returned. */
+int tcp_sockets_foreach(struct datapath *datapath,
+			int (*each)(const struct tcp_socket *socket, void *arg), void *arg);
+/* The same as of events for the ring of closed TCP connections; returns how many there were, some
+ * thousands at most: there may be more.  While NODE_POLLS_TCP is set, the descriptor becomes
+ * readable only when much waits. */
 int tcp_events_fd(struct datapath *datapath);
 int tcp_events_consume(struct datapath *datapath,
 		       void (*each)(const struct tcp_event *event, void *arg), void *arg);

@@ -17,6 +17,15 @@ struct sockdiag_socket {
 	uint64_t cookie;
 	uint32_t ifindex; /* of the device that it is bound to; 0: none */
 	uint8_t state;    /* TCP_*, also for UDP: a connected socket is TCP_ESTABLISHED */
+	/* Bytes that the program has not read, and that the peer has not acknowledged; of a
+	 * listener, connections that wait to be accepted, and how many may. */
+	uint32_t receive_queue;
+	uint32_t send_queue;
+	/* Only of sockdiag_list_tcp(), and 0 of sockets that keep none of it. */
+	uint32_t rtt_us;      /* smoothed */
+	uint32_t retransmits; /* segments, so far */
+	uint64_t sent;        /* payload in bytes, without what was sent again */
+	uint64_t received;
 };
 
 /* Aborts the socket with this flow, cookie and device: its program gets ECONNABORTED, a TCP peer a
@@ -30,5 +39,9 @@ int sockdiag_destroy(struct netlink *netlink, const struct sockdiag_socket *sock
 int sockdiag_list(struct netlink *netlink, int family, uint8_t proto, uint32_t states,
 		  int (*each)(const struct sockdiag_socket *socket, void *arg), void *arg,
 		  struct errmsg *err);
+/* The same for TCP, with what each socket has counted. */
+int sockdiag_list_tcp(struct netlink *netlink, int family, uint32_t states,
+		      int (*each)(const struct sockdiag_socket *socket, void *arg), void *arg,
+		      struct errmsg *err);
 
 #endif

@@ -67,6 +67,7 @@ static const struct route {
 	{ "POST", "/v1/sources/kubernetes", api_kube_put, true, KUBE },
 	{ "GET", "/v1/sources/kubernetes", api_kube_follow, false, KUBE },
 	{ "GET", "/v1/events", api_events_follow, false, 0 },
+	{ "GET", "/v1/sockets", api_sockets_list, false, 0 },
 	{ "GET", "/v1/flows", api_flows_follow, false, 0 },
 	{ "GET", "/v1/flows/recent", api_flows_recent, false, 0 },
 	{ "POST", "/v1/cni/add", api_cni_add, false, 0 },

@@ -70,6 +70,7 @@ void api_kube_put(struct api_call *call);
 void api_kube_follow(struct api_call *call);
 void api_events_follow(struct api_call *call);
 void api_flows_follow(struct api_call *call);
+void api_sockets_list(struct api_call *call);
 void api_flows_recent(struct api_call *call);
 void api_cni_add(struct api_call *call);
 void api_cni_del(struct api_call *call);

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* API: the stream of flows that are observed, and the log of the last ones. */
+/* API: the stream of flows that are observed, the log of the last ones, and sockets. */
 #include <errno.h>
+#include <string.h>
 
 #include "agent/api/api.h"
+#include "agent/endpoint/endpoint.h"
 #include "agent/flow/flow_log.h"
 #include "agent/monitor/flows.h"
+#include "agent/monitor/sockets_list.h"
+#include "lib/arena.h"
 #include "lib/inet.h"
 
 #define SECONDS_MAX 86400
@@ -48,4 +52,24 @@ void api_flows_recent(struct api_call *call)
 				&(struct flow_log_query){ .last = last,
 							  .since_ns = (int64_t)since,
 							  .follow = follow });
+}
+
+void api_sockets_list(struct api_call *call)
+{
+	struct agent *agent = call->agent;
+	auto_buffer struct buffer out = { 0 };
+	struct endpoint_info pod = { .slot = 0 };
+	char name[512], *slash;
+	int ret = http_query_get(call->request->head.query, "pod", name, sizeof(name));
+
+	slash = ret ? NULL : strchr(name, '/');
+	if (slash)
+		*slash = '\0';
+	if (ret != -ENOENT &&
+	    (!slash || !endpoints_by_pod(agent->endpoints, name, slash + 1, &pod))) {
+		api_refuse(call, 404, "pod: not NAMESPACE/NAME of a pod of this node");
+		return;
+	}
+	sockets_list(agent->datapath, agent->endpoints, pod.slot, &out);
+	api_reply_text(call, out.data);
 }
