@@ -138,7 +138,8 @@ static const struct setting settings[] = {
 	NUMBER_SETTING("max-backends", "maxBackends", limits.backends, 64, 1 << 24,
 		       "backends of all services (131072)"),
 	NUMBER_SETTING("max-translations", "maxTranslations", limits.translations, 64, 1 << 24,
-		       "connections translated per packet, two entries each (16384)"),
+		       "connections translated per packet, two entries each (16384; 65536 with "
+		       "masquerade)"),
 	NUMBER_SETTING("max-flows", "maxFlows", limits.flows, 64, 1 << 24,
 		       "flows that policy record and canary watch; not the log of tendril flows "
 		       "(8192)"),
@@ -725,9 +726,13 @@ void config_print(const struct config *config)
 	puts(text);
 }
 
+/* Room for what servers remember of closed connections (TIME_WAIT): from all ports for SNAT to two
+ * destinations. */
+#define TRANSLATIONS_MASQUERADE 65536
+
 struct datapath_options config_datapath(const struct config *config)
 {
-	return (struct datapath_options){
+	struct datapath_options options = {
 		.pin_dir = config->bpffs,
 		.cgroup = *config->cgroup ? config->cgroup : NULL,
 		.socket_services = config->socket_services,
@@ -736,6 +741,10 @@ struct datapath_options config_datapath(const struct config *config)
 		.force_clsact = config->force_clsact,
 		.limits = config->limits,
 	};
+
+	if (config->masquerade && !options.limits.translations)
+		options.limits.translations = TRANSLATIONS_MASQUERADE;
+	return options;
 }
 
 void config_usage(void)

@@ -279,6 +279,8 @@ ABI_SIZE(struct ct_entry, 32);
 #define CT_TCP_OPENING_NS     (60 * NS_PER_SEC)
 #define CT_TCP_ESTABLISHED_NS (8000 * NS_PER_SEC)
 #define CT_TCP_CLOSING_NS     (30 * NS_PER_SEC)
+/* As long as systems stay in TIME_WAIT, which RFC 9293 wants to be 2 MSL, and Linux is for 60 s. */
+#define NAT_TIME_WAIT_NS      (120 * NS_PER_SEC)
 #define CT_OTHER_UNREPLIED_NS (30 * NS_PER_SEC)
 #define CT_OTHER_REPLIED_NS   (180 * NS_PER_SEC)
 
@@ -466,6 +468,7 @@ enum nat_flag {
 	NAT_REPLIED = 1 << 8, /* not with NAT_REQUEST: an answer has come */
 	NAT_SOURCE_TAKEN = 1 << 9,   /* not with NAT_REQUEST: answers come to a port of this node */
 	NAT_BACKEND_FIRST = 1 << 10, /* TCP: sent the first FIN, so it remembers the connection */
+	NAT_TIMESTAMP = 1 << 11,     /* not with NAT_REQUEST: client_time is of the client's FIN */
 };
 
 /* Behind the flags: the slot of the pod whose share of nat_map it takes, 0: of clients outside. */
@@ -481,12 +484,16 @@ struct nat_entry {
 	__u32 flags;        /* enum nat_flag, NAT_OWNER_SHIFT */
 	__u32 backend;      /* index in backend_map when it was last found there */
 	__u32 seen_jiffies; /* as in struct ct_entry */
-	__u32 fin_end;      /* TCP: what acknowledges the FIN of this direction, host order */
+	/* TCP, host order: what acknowledges the FIN of this direction.  NAT_REQUEST: until then,
+	 * what acknowledges the SYN. */
+	__u32 fin_end;
 	__u64 last_seen_ns;
-	__u32 bytes;      /* of this direction, that the backend's entry does not have yet */
-	__u32 service_id; /* 0: no service's */
+	__u32 bytes;       /* of this direction, that the backend's entry does not have yet */
+	__u32 service_id;  /* 0: no service's */
+	__u32 client_time; /* NAT_TIMESTAMP: value of the TCP option, host order */
+	__u32 pad;
 };
-ABI_SIZE(struct nat_entry, 72);
+ABI_SIZE(struct nat_entry, 80);
 
 /* Value of nat_work_map: data of a program while it translates a packet. */
 struct nat_work {
@@ -497,8 +504,10 @@ struct nat_work {
 	struct flow from; /* the packet as it arrives */
 	struct flow key;
 	struct nat_entry entry;
-	__u32 keep_port; /* the client's own is tried first */
-	__s32 error;     /* of the claim: negative errno */
+	__u8 keep_port;     /* the port in way is tried first */
+	__u8 has_timestamp; /* the packet is a SYN with client_time */
+	__u16 pad;
+	__s32 error; /* of the claim: negative errno; -EBUSY: it found no port */
 	/* One that makes room for it: */
 	struct flow victim; /* key of its request */
 	__u64 victim_need;  /* the least goes */
@@ -506,9 +515,9 @@ struct nat_work {
 	__u32 owner;
 	__u32 place;   /* in nat_place_map, of the victim */
 	__u32 victims; /* that were looked at; 0: there was room */
-	__u32 pad;
+	__u32 client_time;
 };
-ABI_SIZE(struct nat_work, 280);
+ABI_SIZE(struct nat_work, 288);
 
 /* Key of frag_map (LRU): ports of a fragmented datagram, kept from its first fragment. */
 struct frag_key {
@@ -627,31 +636,32 @@ ABI_SIZE(struct tcp_event, 144);
 
 /* Number, name, text for people.  The enum, the counters and the CLI use this table.  Numbers are
  * never used again. */
-#define DROP_REASONS(X)                                                                \
-	X(1, TRUNCATED, "packet shorter than its headers say")                         \
-	X(2, SPOOFED_ADDRESS, "source address is not the pod's own")                   \
-	X(3, SPOOFED_MAC, "source MAC is not the pod's own")                           \
-	X(4, UNKNOWN_PROTOCOL, "not IPv4, IPv6 or ARP")                                \
-	X(5, BAD_HEADER, "malformed or forbidden header")                              \
-	X(6, EGRESS_DENIED, "egress policy of the sender does not allow it")           \
-	X(7, INGRESS_DENIED, "ingress policy of the receiver does not allow it")       \
-	X(8, NOT_OPENED, "answer to a connection that was never opened")               \
-	X(9, FRAGMENT, "fragment whose first part was not seen")                       \
-	X(10, NO_SERVICE, "service address without such a port")                       \
-	X(11, NO_BACKEND, "service without a ready endpoint")                          \
-	X(12, NO_ENDPOINT, "no pod has this address")                                  \
-	X(13, UNRELATED_ERROR, "ICMP error that belongs to no connection")             \
-	X(14, NAT_FULL, "no room to remember a service translation")                   \
-	X(15, REWRITE_FAILED, "packet could not be rewritten or redirected")           \
-	X(16, RATE_LIMITED, "more neighbours asked for than a pod may")                \
-	X(17, NO_LOCAL_BACKEND, "service without an endpoint on this node")            \
-	X(18, SOURCE_RANGE, "client is not in loadBalancerSourceRanges")               \
-	X(19, NO_ROUTE, "the node has no route to the destination")                    \
-	X(20, TOO_BIG, "packet does not fit into the route's MTU")                     \
-	X(21, TTL_EXCEEDED, "packet has passed too many routers")                      \
-	X(22, NO_MASQUERADE, "what leaves the cluster must be TCP, UDP, SCTP or ping") \
-	X(23, TUNNEL_NETWORK, "tunnel packet of another network")                      \
-	X(24, TUNNEL_SOURCE, "source address is not of the node that sent it through the tunnel")
+#define DROP_REASONS(X)                                                                           \
+	X(1, TRUNCATED, "packet shorter than its headers say")                                    \
+	X(2, SPOOFED_ADDRESS, "source address is not the pod's own")                              \
+	X(3, SPOOFED_MAC, "source MAC is not the pod's own")                                      \
+	X(4, UNKNOWN_PROTOCOL, "not IPv4, IPv6 or ARP")                                           \
+	X(5, BAD_HEADER, "malformed or forbidden header")                                         \
+	X(6, EGRESS_DENIED, "egress policy of the sender does not allow it")                      \
+	X(7, INGRESS_DENIED, "ingress policy of the receiver does not allow it")                  \
+	X(8, NOT_OPENED, "answer to a connection that was never opened")                          \
+	X(9, FRAGMENT, "fragment whose first part was not seen")                                  \
+	X(10, NO_SERVICE, "service address without such a port")                                  \
+	X(11, NO_BACKEND, "service without a ready endpoint")                                     \
+	X(12, NO_ENDPOINT, "no pod has this address")                                             \
+	X(13, UNRELATED_ERROR, "ICMP error that belongs to no connection")                        \
+	X(14, NAT_FULL, "no room to remember a service translation")                              \
+	X(15, REWRITE_FAILED, "packet could not be rewritten or redirected")                      \
+	X(16, RATE_LIMITED, "more neighbours asked for than a pod may")                           \
+	X(17, NO_LOCAL_BACKEND, "service without an endpoint on this node")                       \
+	X(18, SOURCE_RANGE, "client is not in loadBalancerSourceRanges")                          \
+	X(19, NO_ROUTE, "the node has no route to the destination")                               \
+	X(20, TOO_BIG, "packet does not fit into the route's MTU")                                \
+	X(21, TTL_EXCEEDED, "packet has passed too many routers")                                 \
+	X(22, NO_MASQUERADE, "what leaves the cluster must be TCP, UDP, SCTP or ping")            \
+	X(23, TUNNEL_NETWORK, "tunnel packet of another network")                                 \
+	X(24, TUNNEL_SOURCE, "source address is not of the node that sent it through the tunnel") \
+	X(25, NO_SNAT_PORT, "no source port is free for this destination")
 
 #define X(num, name, text) DROP_##name = (num),
 enum drop_reason { DROP_NONE, DROP_REASONS(X) DROP_REASON_COUNT };

@@ -102,6 +102,7 @@ static void nat_convert(const void *old_key, const void *old_value, void *key, v
 /* The recipe is in README.md. */
 static const struct map_rule rules[] = {
 	{ "nat_map", .since = 9, .convert = nat_convert },
+	{ "nat_place_map", .hints = true },
 	{ "ct_map", .merge = ct_merge },
 	{ "endpoint_map", .merge = endpoint_merge },
 	{ "sock_bucket_map", .merge = sock_bucket_merge },

@@ -98,6 +98,8 @@ static int entry_copy(const void *key, const void *value, void *arg)
 
 	if (is_array(&copy->from) && is_zero(value, (size_t)copy->from.stride * copy->cpus))
 		return 0; /* as it is in a new array */
+	if (copy->rule->hints && *(const uint32_t *)key >= copy->to.info.max_entries)
+		return 0;
 	entry_convert(copy, key, value);
 	if (copy->again)
 		entry_bring(copy);

@@ -194,6 +194,7 @@ struct map_rule {
 	/* Called if the old programs wrote value after the copy, and the new programs wrote now.
 	 * Adds to now what it lacks.  Without merge(): now stays. */
 	bool (*merge)(void *now, const void *value);
+	bool hints; /* an array that may lose what lies behind the end of a smaller one */
 };
 
 /* The rule of a map; a map without a rule gets one without functions. */

@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/param.h>
 
 #include "datapath/maps.h"
 #include "datapath/state.h"
@@ -118,15 +119,20 @@ int ct_map_sweep(struct datapath *datapath, uint64_t now_ns)
 	return sweep.deleted;
 }
 
-static uint64_t nat_lifetime(const struct flow *key, const struct nat_entry *entry)
+static uint64_t nat_lifetime(const struct flow *key, const struct nat_entry *entry, bool replied)
 {
 	const uint32_t done = NAT_CLIENT_DONE | NAT_BACKEND_DONE;
+	const uint32_t remembered = NAT_CLIENT_ACKED | NAT_BACKEND_ACKED | NAT_BACKEND_FIRST;
 
 	if (key->proto != IPPROTO_TCP)
-		return CT_OTHER_REPLIED_NS;
+		return replied ? CT_OTHER_REPLIED_NS : CT_OTHER_UNREPLIED_NS;
 	if (entry->flags & NAT_GONE) /* the client may be idle for long, and is still to be told */
 		return CT_TCP_ESTABLISHED_NS;
-	return (entry->flags & done) == done ? CT_TCP_CLOSING_NS : CT_TCP_ESTABLISHED_NS;
+	if ((entry->flags & remembered) == remembered)
+		return NAT_TIME_WAIT_NS;
+	if ((entry->flags & done) == done)
+		return CT_TCP_CLOSING_NS;
+	return replied ? CT_TCP_ESTABLISHED_NS : CT_TCP_OPENING_NS;
 }
 
 static struct flow flow_reversed(const struct flow *flow)
@@ -140,13 +146,34 @@ static struct flow flow_reversed(const struct flow *flow)
 	};
 }
 
-/* The other half of a translation is as old as the younger of both. */
-static uint64_t nat_sibling_seen(struct datapath *datapath, const struct nat_entry *entry)
+/* Reads the other half of a translation; false: it is gone, or half of another one. */
+static bool nat_sibling_get(struct datapath *datapath, const struct flow *key,
+			    const struct nat_entry *entry, struct nat_entry *ret)
 {
-	const struct flow sibling = flow_reversed(&entry->flow);
-	struct nat_entry other;
+	const struct flow sibling = flow_reversed(&entry->flow), back = flow_reversed(key);
 
-	return map_get(datapath, MAP_NAT, &sibling, &other) ? 0 : other.last_seen_ns;
+	return !map_get(datapath, MAP_NAT, &sibling, ret) &&
+	       !memcmp(&ret->flow, &back, sizeof(back));
+}
+
+/* Whether nobody used either half for as long as the state of the translation allows.  Only the
+ * half that answers use knows whether there were any. */
+static bool nat_is_outlived(const struct sweep *sweep, const struct flow *key,
+			    const struct nat_entry *entry)
+{
+	const struct nat_entry *back = entry;
+	struct nat_entry sibling;
+	bool replied = !(entry->flags & NAT_REQUEST) && entry->flags & NAT_REPLIED;
+	uint64_t lifetime;
+
+	if (!outlived(sweep->now_ns, entry->last_seen_ns, nat_lifetime(key, entry, replied)))
+		return false;
+	if (!nat_sibling_get(sweep->datapath, key, entry, &sibling))
+		return true;
+	if (entry->flags & NAT_REQUEST)
+		back = &sibling;
+	lifetime = nat_lifetime(key, entry, back->flags & NAT_REPLIED);
+	return outlived(sweep->now_ns, MAX(entry->last_seen_ns, sibling.last_seen_ns), lifetime);
 }
 
 /* The client is gone; its slot may have another one by now. */
@@ -177,16 +204,11 @@ static int nat_sweep_entry(const void *key_mem, const void *value, void *arg)
 	const bool request = entry->flags & NAT_REQUEST;
 	const uint32_t owner = entry->flags >> NAT_OWNER_SHIFT;
 	struct sweep *sweep = arg;
-	uint64_t lifetime, seen;
 	int ret;
 
 	if (owner >= sweep->datapath->capacity[MAP_ENDPOINT])
 		return -EPROTO;
-	lifetime = nat_lifetime(key, entry);
-	seen = entry->last_seen_ns;
-	if (outlived(sweep->now_ns, seen, lifetime))
-		seen = nat_sibling_seen(sweep->datapath, entry);
-	if (seen && !outlived(sweep->now_ns, seen, lifetime) &&
+	if (!nat_is_outlived(sweep, key, entry) &&
 	    !nat_is_orphan(sweep->datapath, owner, request ? &key->saddr : &entry->flow.daddr)) {
 		sweep->counts[owner] += request;
 		return 0;

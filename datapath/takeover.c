@@ -255,13 +255,14 @@ int takeover_begin(struct datapath *datapath, struct errmsg *err)
 
 enum plan { PLAN_NEW, PLAN_REUSE, PLAN_COPY };
 
-/* Those that the agent alone writes.  Of the others slots are interfaces, and a table of
- * connections must not lose one because it shrinks. */
+/* Those that the agent alone writes, and translations, which are copied under traffic.  Of the
+ * others slots are interfaces. */
 static bool map_can_resize(const char *name)
 {
-	static const char *const names[] = { "ipcache_map", "cidr_map",    "policy_map",
-					     "port_map",    "service_map", "backend_map",
-					     "range_map",   "cluster_map" };
+	static const char *const names[] = { "ipcache_map",  "cidr_map",    "policy_map",
+					     "port_map",     "service_map", "backend_map",
+					     "range_map",    "cluster_map", "nat_map",
+					     "nat_place_map" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		if (!strcmp(name, names[i]))

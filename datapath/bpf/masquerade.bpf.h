@@ -28,7 +28,8 @@ static __always_inline bool masquerade_opens(const struct packet *pkt)
 }
 
 /* moved: the flow had a translation that is of no use any more. */
-static __noinline int masquerade_open(const struct packet *pkt, struct nat_work *work, bool moved)
+static __noinline int masquerade_open(struct __sk_buff *skb, const struct packet *pkt,
+				      struct nat_work *work, bool moved)
 {
 	if (addr_is_zero(&work->way.saddr))
 		return DROP_NO_ROUTE;
@@ -38,7 +39,7 @@ static __noinline int masquerade_open(const struct packet *pkt, struct nat_work 
 		return DROP_NO_MASQUERADE;
 	if (!moved && !masquerade_opens(pkt))
 		return DROP_NOT_OPENED;
-	return nat_claim(work, 0, 0, 0) ? DROP_NONE : DROP_NAT_FULL;
+	return nat_claim(skb, pkt, work, 0, 0, 0);
 }
 
 /*
@@ -70,6 +71,19 @@ static __always_inline bool masquerade_still_serves(const struct packet *pkt,
 	return !(pkt->opens && nat_is_done(entry)) &&
 	       addr_equal(&entry->flow.saddr, &work->way.saddr) &&
 	       masquerade_keeps_port(pkt, entry);
+}
+
+/* A connection that opens again where another was has its port again: so the other end knows it by
+ * its timestamps, if it is in TIME_WAIT. */
+static __always_inline void masquerade_keep_port(const struct nat_entry *entry,
+						 struct nat_work *work)
+{
+	const struct node_state *node = node_get();
+
+	if (node && is_between(entry->flow.sport, node->snat_port_min, node->snat_port_max)) {
+		work->way.sport = entry->flow.sport;
+		work->keep_port = 1;
+	}
 }
 
 /* The node's address on the device, or else the one that it uses towards the outside. */
@@ -106,16 +120,18 @@ __weak int masquerade(struct __sk_buff *skb, struct packet *pkt)
 	entry = nat_lookup(&pkt->flow);
 	known = entry && entry->flags & NAT_REQUEST;
 	if (known && masquerade_still_serves(pkt, entry, work)) {
-		nat_follow(pkt, entry, work);
+		nat_follow(skb, pkt, entry, work);
 		return nat_become(skb, pkt, &work->way, 0);
 	}
 	if (masquerade_is_excluded(pkt))
 		return DROP_NONE;
+	if (known)
+		masquerade_keep_port(entry, work);
 	work->owner = pkt->src.slot;
 	work->victims = 0;
-	reason = masquerade_open(pkt, work, known);
+	reason = masquerade_open(skb, pkt, work, known);
 	if (reason == DROP_NAT_FULL && work->error == -E2BIG && nat_make_room())
-		reason = masquerade_open(pkt, work, known);
+		reason = masquerade_open(skb, pkt, work, known);
 	return reason ? reason : nat_become(skb, pkt, &work->way, 0);
 }
 

@@ -28,10 +28,12 @@
 #define IP_CHECK_OFFSET  (ETH_HLEN + offsetof(struct iphdr, check))
 #define IP6_SADDR_OFFSET (ETH_HLEN + offsetof(struct ipv6hdr, saddr))
 #define IP6_DADDR_OFFSET (ETH_HLEN + offsetof(struct ipv6hdr, daddr))
+#define TCP_DOFF_OFFSET  12
 #define TCP_CHECK_OFFSET 16
 #define UDP_CHECK_OFFSET 6
 
-#define NAT_TRIES      16 /* ports of the node that are tried for a connection */
+#define NAT_TRIES      32 /* ports of the node that are tried for a connection */
+#define NAT_FAIR_TRIES 16 /* of these that take no live port of another owner */
 #define NAT_ROOM_TRIES 64 /* places that are looked at for one that makes room */
 #define NAT_VICTIMS    4  /* translations of which the one goes that is needed least */
 
@@ -229,8 +231,8 @@ static __noinline void nat_count_bytes(struct nat_entry *entry)
 
 /*
  * Whether the other end still remembers a connection that is over (TIME_WAIT), from a port of this
- * node: it would make another client's connection from there wait.  These entries stay until the
- * agent sweeps them, or others need the room.
+ * node.  These entries stay until a later connection may follow from there, the agent sweeps them,
+ * or others need the room.
  */
 static __always_inline bool nat_is_remembered(const struct nat_entry *back)
 {
@@ -240,26 +242,70 @@ static __always_inline bool nat_is_remembered(const struct nat_entry *back)
 }
 
 /*
- * Follows the end of a TCP connection, in both entries.  They are deleted when both FINs are
- * acknowledged: otherwise short connections would evict the long ones.  A RST may be forged; it
- * only shortens the time that the entries may be unused.
+ * The TCP option with the sender's timestamp: the stacks in use begin it at a multiple of 4 bytes,
+ * after two NOPs or SACK-permitted, with at most MSS and window scale before it.
  */
-static __noinline void nat_close(const struct packet *pkt, struct nat_entry *entry)
+static __noinline bool tcp_timestamp(struct __sk_buff *skb, const struct packet *pkt, __u32 *ret)
+{
+	__u32 offset = pkt->l4_offset + sizeof(struct tcphdr);
+	__be32 option[2];
+	__u8 words;
+
+	if (bpf_skb_load_bytes(skb, pkt->l4_offset + TCP_DOFF_OFFSET, &words, sizeof(words)))
+		return false;
+	words >>= 4;
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i < 3; i++, offset += sizeof(__be32)) {
+		if (words < (sizeof(struct tcphdr) + sizeof(option)) / sizeof(__be32) + i ||
+		    bpf_skb_load_bytes(skb, offset, option, sizeof(option)))
+			return false;
+		if (option[0] == bpf_htonl(0x0101080a) || option[0] == bpf_htonl(0x0402080a)) {
+			*ret = bpf_ntohl(option[1]);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Whether a RST ends the connection for certain: the pod's own does, and one that acknowledges what
+ * the client sent last, which nobody can forge who does not see the connection. */
+static __always_inline bool nat_reset_is_true(const struct packet *pkt,
+					      const struct nat_entry *entry,
+					      const struct nat_entry *sibling)
+{
+	if (entry->flags & NAT_REQUEST)
+		return entry->flags >> NAT_OWNER_SHIFT && sibling->flags & NAT_SOURCE_TAKEN;
+	return entry->flags & NAT_SOURCE_TAKEN && pkt->tcp_flags & TCP_ACK &&
+	       pkt->ack == sibling->fin_end;
+}
+
+/*
+ * Follows the end of a TCP connection, in both entries.  They are deleted when both FINs are
+ * acknowledged: otherwise short connections would evict the long ones.  A RST may be forged; then
+ * it only shortens the time that the entries may be unused.
+ */
+static __noinline void nat_close(struct __sk_buff *skb, const struct packet *pkt,
+				 struct nat_entry *entry)
 {
 	const __u32 acked = NAT_CLIENT_ACKED | NAT_BACKEND_ACKED;
-	bool request = entry->flags & NAT_REQUEST;
+	bool request = entry->flags & NAT_REQUEST, reset = pkt->tcp_flags & TCP_RST;
 	struct nat_entry *sibling = nat_sibling(entry);
 	__u32 owner = entry->flags >> NAT_OWNER_SHIFT;
 	struct flow there, back;
 	__u32 flags = 0;
 
-	if (pkt->tcp_flags & TCP_RST)
+	if (reset)
 		flags = NAT_CLIENT_DONE | NAT_BACKEND_DONE;
+	if (reset && sibling && nat_reset_is_true(pkt, entry, sibling))
+		flags |= acked;
 	if (pkt->tcp_flags & TCP_FIN) {
 		entry->fin_end = pkt->seq + pkt->payload + 1;
 		flags = request ? NAT_CLIENT_DONE : NAT_BACKEND_DONE;
 		if (!request && !(entry->flags & NAT_CLIENT_DONE))
 			flags |= NAT_BACKEND_FIRST;
+		if (request && sibling && sibling->flags & NAT_SOURCE_TAKEN &&
+		    tcp_timestamp(skb, pkt, &sibling->client_time))
+			flags |= NAT_TIMESTAMP;
 	}
 	if (sibling && pkt->tcp_flags & TCP_ACK && pkt->ack == sibling->fin_end &&
 	    entry->flags & (request ? NAT_BACKEND_DONE : NAT_CLIENT_DONE))
@@ -270,10 +316,13 @@ static __noinline void nat_close(const struct packet *pkt, struct nat_entry *ent
 	if (!sibling)
 		return;
 	__sync_fetch_and_or(&sibling->flags, flags);
-	if ((entry->flags & acked) != acked || nat_is_remembered(request ? sibling : entry))
+	if ((entry->flags & acked) != acked)
 		return;
 	entry->bytes += sibling->bytes;
+	sibling->bytes = 0;
 	nat_count_bytes(entry);
+	if (!reset && nat_is_remembered(request ? sibling : entry))
+		return;
 	flow_reverse(request ? &entry->flow : &sibling->flow, &back);
 	flow_reverse(request ? &sibling->flow : &entry->flow, &there);
 	bpf_map_delete_elem(&nat_map, &back);
@@ -290,8 +339,8 @@ static __always_inline struct nat_work *nat_work(void)
 
 /* Uses this translation for the packet: copies the flow with which it leaves, and updates the
  * entry. */
-static __noinline void nat_follow(const struct packet *pkt, struct nat_entry *entry,
-				  struct nat_work *ret)
+static __noinline void nat_follow(struct __sk_buff *skb, const struct packet *pkt,
+				  struct nat_entry *entry, struct nat_work *ret)
 {
 	ret->way = entry->flow;
 	ret->way_flags = entry->flags;
@@ -304,7 +353,7 @@ static __noinline void nat_follow(const struct packet *pkt, struct nat_entry *en
 		__sync_fetch_and_or(&entry->flags, NAT_USED);
 	if (pkt->flow.proto == IPPROTO_TCP && (pkt->tcp_flags & (TCP_FIN | TCP_RST) ||
 					       entry->flags & (NAT_CLIENT_DONE | NAT_BACKEND_DONE)))
-		nat_close(pkt, entry);
+		nat_close(skb, pkt, entry);
 }
 
 /* The connection as the receiver's socket knows it: a client's peer is the service. */
@@ -334,19 +383,86 @@ static __always_inline void nat_mark_translated(__u32 slot)
 
 /* ---- a new translation ---------------------------------------------------------------------- */
 
-/* Whether another client may still need this way back. */
-static __always_inline bool nat_is_taken(const struct nat_entry *entry,
-					 const struct nat_entry *back)
+static __always_inline bool nat_is_own(const struct nat_work *work, const struct nat_entry *entry)
 {
-	__u64 lifetime = CT_OTHER_UNREPLIED_NS;
+	return !(entry->flags & NAT_REQUEST) && flow_equal(&entry->flow, &work->entry.flow);
+}
 
-	if (back->flow.proto == IPPROTO_TCP)
-		lifetime = entry->flags & NAT_REPLIED ? CT_TCP_ESTABLISHED_NS : CT_TCP_OPENING_NS;
-	if (!(entry->flags & NAT_REQUEST) && flow_equal(&entry->flow, &back->flow))
+/* Looks for the request whose answers come with work->key, under work->victim; NULL: it has another
+ * port by now, or is gone. */
+static __always_inline struct nat_entry *nat_find_victim(struct nat_work *work,
+							 const struct nat_entry *back)
+{
+	struct nat_entry *request;
+
+	if (back->flags & NAT_REQUEST)
+		return NULL;
+	flow_reverse(&back->flow, &work->victim);
+	request = bpf_map_lookup_elem(&nat_map, &work->victim);
+	return request && request->flow.sport == work->key.dport ? request : NULL;
+}
+
+/* Whether an end in TIME_WAIT takes the SYN for a new connection (RFC 6191): its timestamp, or else
+ * its sequence number, comes after the last of the old one. */
+static __always_inline bool nat_syn_is_later(const struct nat_work *work,
+					     const struct nat_entry *back,
+					     const struct nat_entry *request)
+{
+	if (back->flags & NAT_TIMESTAMP && work->has_timestamp)
+		return (__s32)(work->client_time - back->client_time) > 0;
+	return request && (__s32)(work->entry.fin_end - request->fin_end) > 1;
+}
+
+/* How long another client may still need this way back, from its last use on. */
+static __always_inline __u64 nat_needed_ns(const struct nat_work *work,
+					   const struct nat_entry *back,
+					   const struct nat_entry *request)
+{
+	const __u32 acked = NAT_CLIENT_ACKED | NAT_BACKEND_ACKED;
+
+	if (work->key.proto != IPPROTO_TCP)
+		return back->flags & NAT_REPLIED ? CT_OTHER_REPLIED_NS : CT_OTHER_UNREPLIED_NS;
+	if (!nat_is_done(back))
+		return back->flags & NAT_REPLIED ? CT_TCP_ESTABLISHED_NS : CT_TCP_OPENING_NS;
+	if (!(back->flags & NAT_SOURCE_TAKEN))
+		return 0;
+	if ((back->flags & acked) != acked)
+		return CT_TCP_CLOSING_NS; /* or a RST was forged */
+	return nat_syn_is_later(work, back, request) ? 0 : NAT_TIME_WAIT_NS;
+}
+
+/* Whether an owner holds more than twice as much as the one that opens a translation. */
+static __noinline bool nat_is_hog(__u32 owner, __u32 opener)
+{
+	const __s64 *count = bpf_map_lookup_elem(&nat_count_map, &owner);
+	const __s64 *own = bpf_map_lookup_elem(&nat_count_map, &opener);
+
+	return count && own && *count > 2 * *own + 1;
+}
+
+/*
+ * Makes the way back under work->key free for a new connection, and deletes the request of the one
+ * that had it; false: that one may still need it.  fair: whoever uses it keeps it, else an owner
+ * who holds many gives it up.
+ */
+static __always_inline bool nat_free_port(struct nat_work *work, const struct nat_entry *back,
+					  bool fair)
+{
+	const struct nat_entry *request;
+	__u32 owner = back->flags >> NAT_OWNER_SHIFT;
+	__s64 silent;
+
+	if (nat_is_own(work, back))
+		return true;
+	request = nat_find_victim(work, back);
+	/* Negative if another CPU has touched it since this one read the clock. */
+	silent = (__s64)(work->entry.last_seen_ns - back->last_seen_ns);
+	if (silent < (__s64)nat_needed_ns(work, back, request) &&
+	    (fair || !nat_is_hog(owner, work->owner)))
 		return false;
-	if (nat_is_done(entry)) /* or a RST was forged */
-		lifetime = entry->flags & NAT_SOURCE_TAKEN ? CT_TCP_CLOSING_NS : 0;
-	return back->last_seen_ns - entry->last_seen_ns < lifetime;
+	if (request && !(int)bpf_map_delete_elem(&nat_map, &work->victim))
+		nat_count_add(owner, -1);
+	return true;
 }
 
 /*
@@ -389,33 +505,38 @@ static __always_inline void nat_take_place(const struct nat_work *work)
 static long nat_claim_step(__u32 index, void *arg)
 {
 	struct nat_work *work = nat_work();
-	const struct nat_entry *taken;
+	const struct nat_entry *entry;
 
 	(void)arg;
 	if (!work || ((index || !work->keep_port) && !nat_take_port(work, index)))
 		return 1;
 	flow_reverse(&work->way, &work->key);
-	taken = bpf_map_lookup_elem(&nat_map, &work->key);
-	if (taken && nat_is_taken(taken, &work->entry))
+	entry = bpf_map_lookup_elem(&nat_map, &work->key);
+	if (entry && !nat_free_port(work, entry, index < NAT_FAIR_TRIES))
 		return 0;
 	work->error = (int)bpf_map_update_elem(&nat_map, &work->key, &work->entry, BPF_ANY);
 	return 1;
 }
 
 /*
- * Makes the entries of both directions.  The one from the backend exists already if the same port
- * of the same client uses this backend through another address, or if the port of the node is in
- * use. Then other ports are tried at random.  service_id 0: it is for no service.
+ * Makes the entries of both directions; returns a drop reason.  The one from the backend exists
+ * already if the same port of the same client uses this backend through another address, or if the
+ * port of the node is in use.  Then other ports are tried at random.  service_id 0: it is for no
+ * service.
  */
-static __always_inline bool nat_claim(struct nat_work *work, __u32 service_id, __u32 backend,
-				      __u32 bytes)
+static __always_inline int nat_claim(struct __sk_buff *skb, const struct packet *pkt,
+				     struct nat_work *work, __u32 service_id, __u32 backend,
+				     __u32 bytes)
 {
 	work->error = -EBUSY;
+	work->has_timestamp = pkt->opens && pkt->flow.proto == IPPROTO_TCP &&
+			      tcp_timestamp(skb, pkt, &work->client_time);
 	work->entry = (struct nat_entry){
 		.flags = work->reply_flags | work->owner << NAT_OWNER_SHIFT,
 		.backend = backend,
 		.service_id = service_id,
 		.seen_jiffies = jiffies_now(),
+		.fin_end = pkt->seq + pkt->payload + 1,
 		.last_seen_ns = bpf_ktime_get_coarse_ns(),
 	};
 	if (!addr_equal(&work->way.saddr, &work->from.saddr))
@@ -423,7 +544,7 @@ static __always_inline bool nat_claim(struct nat_work *work, __u32 service_id, _
 	flow_reverse(&work->from, &work->entry.flow);
 	bpf_loop(NAT_TRIES, nat_claim_step, NULL, 0);
 	if (work->error)
-		return false;
+		return work->error == -EBUSY ? DROP_NO_SNAT_PORT : DROP_NAT_FULL;
 	work->entry.flow = work->way;
 	work->entry.flags = work->way_flags | work->owner << NAT_OWNER_SHIFT;
 	work->entry.bytes = bytes;
@@ -431,13 +552,13 @@ static __always_inline bool nat_claim(struct nat_work *work, __u32 service_id, _
 	if (!work->error) {
 		nat_count_add(work->owner, 1);
 		nat_take_place(work);
-		return true;
+		return DROP_NONE;
 	}
 	if (work->error == -EEXIST &&
 	    !bpf_map_update_elem(&nat_map, &work->from, &work->entry, BPF_EXIST))
-		return true;
+		return DROP_NONE;
 	bpf_map_delete_elem(&nat_map, &work->key);
-	return false;
+	return DROP_NAT_FULL;
 }
 
 /*
@@ -491,7 +612,7 @@ static __always_inline __u32 flow_hash(const struct flow *flow)
 }
 
 /* Chooses a backend for the packet's flow, and makes the entries of both directions. */
-__weak int nat_open(const struct packet *pkt)
+__weak int nat_open(struct __sk_buff *skb, const struct packet *pkt)
 {
 	struct nat_work *work = nat_work();
 	struct service_choice choice = {};
@@ -517,7 +638,7 @@ __weak int nat_open(const struct packet *pkt)
 	reason = nat_choose_source(pkt, service.flags & SERVICE_LOCAL, work);
 	if (reason)
 		return reason;
-	return nat_claim(work, service.id, choice.index, pkt->length) ? DROP_NONE : DROP_NAT_FULL;
+	return nat_claim(skb, pkt, work, service.id, choice.index, pkt->length);
 }
 
 /* ---- room for a new translation -------------------------------------------------------------- */
@@ -647,7 +768,8 @@ static __noinline bool nat_still_serves(const struct packet *pkt, struct nat_ent
  * and SCTP to the end of the connection.  A packet in the middle of an unknown connection has no
  * backend.
  */
-static __always_inline int nat_find(const struct packet *pkt, struct nat_work *ret)
+static __always_inline int nat_find(struct __sk_buff *skb, const struct packet *pkt,
+				    struct nat_work *ret)
 {
 	const struct flow *flow = &pkt->flow;
 	bool starts = flow->proto == IPPROTO_UDP || pkt->opens;
@@ -665,15 +787,15 @@ static __always_inline int nat_find(const struct packet *pkt, struct nat_work *r
 	if (entry && entry->flags & NAT_GONE)
 		return DROP_NO_BACKEND;
 	if (entry) {
-		nat_follow(pkt, entry, ret);
+		nat_follow(skb, pkt, entry, ret);
 		return DROP_NONE;
 	}
 	if (starts) {
 		ret->owner = pkt->src.slot;
 		ret->victims = 0;
-		reason = nat_open(pkt);
+		reason = nat_open(skb, pkt);
 		if (reason == DROP_NAT_FULL && ret->error == -E2BIG && nat_make_room())
-			reason = nat_open(pkt);
+			reason = nat_open(skb, pkt);
 		return reason;
 	}
 	key.addr = flow->daddr;
@@ -690,7 +812,7 @@ __weak int nat_request(struct __sk_buff *skb, struct packet *pkt)
 
 	if (!pkt || !work)
 		return DROP_NO_SERVICE;
-	reason = pkt->fragment == FRAGMENT_ORPHAN ? DROP_FRAGMENT : nat_find(pkt, work);
+	reason = pkt->fragment == FRAGMENT_ORPHAN ? DROP_FRAGMENT : nat_find(skb, pkt, work);
 	if (pkt->dst_flags & IPCACHE_HOST &&
 	    (reason == DROP_NO_SERVICE || reason == DROP_NOT_OPENED || reason == DROP_FRAGMENT))
 		return DROP_NONE;
@@ -723,7 +845,7 @@ __weak int nat_reply(struct __sk_buff *skb, struct packet *pkt)
 		bpf_map_delete_elem(&nat_map, &key);
 		return DROP_NONE;
 	}
-	nat_follow(pkt, entry, work);
+	nat_follow(skb, pkt, entry, work);
 	return nat_become(skb, pkt, &work->way, work->way_flags);
 }
 

@@ -504,12 +504,12 @@ static void test_translation_lives_while_either_half_is_used(void **state)
 
 	(void)state;
 	nat_put(1, IPPROTO_UDP, 0, fresh, fresh);
-	nat_put(2, IPPROTO_UDP, 0, fresh, old);
-	nat_put(3, IPPROTO_UDP, 0, old, fresh);
-	nat_put(4, IPPROTO_UDP, 0, old, old); /* goes */
-	nat_put(5, IPPROTO_TCP, 0, old, old);
+	nat_put(2, IPPROTO_UDP, NAT_REPLIED, fresh, old);
+	nat_put(3, IPPROTO_UDP, NAT_REPLIED, old, fresh);
+	nat_put(4, IPPROTO_UDP, NAT_REPLIED, old, old); /* goes */
+	nat_put(5, IPPROTO_TCP, NAT_REPLIED, old, old);
 	nat_put(6, IPPROTO_TCP, 0, older, older); /* goes */
-	nat_put(7, IPPROTO_TCP, NAT_CLIENT_DONE | NAT_FORWARD, old, old);
+	nat_put(7, IPPROTO_TCP, NAT_REPLIED | NAT_CLIENT_DONE | NAT_FORWARD, old, old);
 	nat_put(8, IPPROTO_TCP, done, old, old); /* goes: both ends are done */
 	nat_put(9, IPPROTO_TCP, done, fresh, old);
 	nat_put(10, IPPROTO_TCP, done | NAT_GONE, old, old); /* the client is still to be told */
@@ -518,6 +518,29 @@ static void test_translation_lives_while_either_half_is_used(void **state)
 	assert_int_equal(used(MAP_NAT), 2 * 7);
 	assert_int_equal(nat_map_sweep(datapath, now * 2), 2 * 7);
 	assert_int_equal(used(MAP_NAT), 0);
+}
+
+/* A flood of flows that nobody answers does not fill the table for long. */
+static void test_translation_without_an_answer_goes_soon(void **state)
+{
+	const uint64_t now = 100000 * NS_PER_SEC;
+	const uint64_t udp = now - CT_OTHER_UNREPLIED_NS - 1, tcp = now - CT_TCP_OPENING_NS - 1;
+	const uint64_t closed = now - CT_TCP_CLOSING_NS - 1;
+	const uint32_t remembered = NAT_REPLIED | NAT_CLIENT_DONE | NAT_BACKEND_DONE |
+				    NAT_CLIENT_ACKED | NAT_BACKEND_ACKED | NAT_BACKEND_FIRST;
+
+	(void)state;
+	nat_put(1, IPPROTO_UDP, 0, udp, udp); /* goes */
+	nat_put(2, IPPROTO_UDP, NAT_REPLIED, udp, udp);
+	nat_put(3, IPPROTO_TCP, 0, tcp, tcp); /* goes */
+	nat_put(4, IPPROTO_TCP, NAT_REPLIED, tcp, tcp);
+	nat_put(5, IPPROTO_TCP, 0, udp, udp);
+	nat_put(6, IPPROTO_TCP, remembered, closed, closed);
+	assert_int_equal(nat_map_sweep(datapath, now), 2 * 2);
+	assert_int_equal(used(MAP_NAT), 2 * 4);
+	assert_int_equal(nat_map_sweep(datapath, closed + NAT_TIME_WAIT_NS), 2 * 1); /* the fifth */
+	assert_int_equal(nat_map_sweep(datapath, closed + NAT_TIME_WAIT_NS + 1), 2 * 1);
+	assert_int_equal(nat_map_sweep(datapath, now * 2), 2 * 2);
 }
 
 /* ---- events --------------------------------------------------------------------------------- */
@@ -612,6 +635,7 @@ int main(void)
 		cmocka_unit_test(test_connections_outlive_their_state_by_its_time),
 		cmocka_unit_test(test_connection_touched_meanwhile_stays),
 		cmocka_unit_test(test_translation_lives_while_either_half_is_used),
+		cmocka_unit_test(test_translation_without_an_answer_goes_soon),
 		cmocka_unit_test(test_events_arrive_by_the_ring),
 	};
 

@@ -6,6 +6,7 @@
  *      POD_A, POD_B ---- node ---- uplink (NODE) ---- OUTSIDE, ELSEWHERE
  */
 #include <bpf/bpf.h>
+#include <errno.h>
 #include <linux/pkt_cls.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -316,15 +317,15 @@ static void test_a_port_that_was_taken_over_is_not_used_by_two(void **state)
 	(void)state;
 	maps_node(lab.datapath)->snat_port_max = SNAT_MIN;
 	leaves_from(POD_A, &first, NODE);
-	STAYS(POD_B, NAT_FULL, UDP(POD_B, OUTSIDE, 40000, 53));
+	STAYS(POD_B, NO_SNAT_PORT, UDP(POD_B, OUTSIDE, 40000, 53));
 	/* Who goes on sending keeps the port, though nobody answers. */
 	silent_for(&first, CT_OTHER_UNREPLIED_NS + 1);
 	leaves_from(POD_A, &first, NODE);
-	STAYS(POD_B, NAT_FULL, UDP(POD_B, OUTSIDE, 40000, 53));
+	STAYS(POD_B, NO_SNAT_PORT, UDP(POD_B, OUTSIDE, 40000, 53));
 	silent_for(&first, CT_OTHER_UNREPLIED_NS + 1);
 	leaves_from(POD_B, &second, NODE);
 	ARRIVES_AT(POD_B, UDP(OUTSIDE, NODE, 53, SNAT_MIN));
-	STAYS(POD_A, NAT_FULL, UDP(POD_A, OUTSIDE, 40000, 53));
+	STAYS(POD_A, NO_SNAT_PORT, UDP(POD_A, OUTSIDE, 40000, 53));
 }
 
 /* ---- errors --------------------------------------------------------------------------------- */
@@ -414,11 +415,12 @@ static void test_a_port_of_a_pod_has_the_same_port_again(void **state)
 	}
 }
 
-/* Opens and closes a connection of the pod, whose port 40000 becomes SNAT_MIN. */
-static void open_and_close(enum host pod, bool pod_first)
+/* Opens and closes a connection of the pod, whose port 40000 becomes SNAT_MIN.  timestamp: of the
+ * pod's FIN, if it is not 0. */
+static void open_and_close(enum host pod, bool pod_first, uint32_t timestamp)
 {
 	const struct segment there = { TCP(pod, OUTSIDE, 40000, 443, FIN | ACK), .seq = 101,
-				       .ack = pod_first ? 501 : 502 };
+				       .ack = pod_first ? 501 : 502, .timestamp = timestamp };
 	const struct segment back = { TCP(OUTSIDE, NODE, 443, SNAT_MIN, FIN | ACK), .seq = 501,
 				      .ack = pod_first ? 102 : 101 };
 
@@ -441,10 +443,77 @@ static void test_a_port_that_a_server_remembers_is_not_another_pods(void **state
 {
 	(void)state;
 	maps_node(lab.datapath)->snat_port_max = SNAT_MIN;
-	open_and_close(POD_A, true);
-	open_and_close(POD_B, false);
-	STAYS(POD_A, NAT_FULL, TCP(POD_A, OUTSIDE, 40000, 443, SYN));
-	open_and_close(POD_B, false);
+	open_and_close(POD_A, true, 0);
+	open_and_close(POD_B, false, 0);
+	STAYS(POD_A, NO_SNAT_PORT, TCP(POD_A, OUTSIDE, 40000, 443, SYN));
+	open_and_close(POD_B, false, 0);
+}
+
+/* A server in TIME_WAIT takes a SYN by its timestamp, or else by its sequence number. */
+static void test_a_later_syn_takes_the_port_that_a_server_remembers(void **state)
+{
+	struct nat_entry entry;
+	struct flow key = { .saddr = at(POD_B),
+			    .daddr = at(OUTSIDE),
+			    .sport = htons(40000),
+			    .dport = htons(443),
+			    .proto = IPPROTO_TCP };
+
+	(void)state;
+	maps_node(lab.datapath)->snat_port_max = SNAT_MIN;
+	open_and_close(POD_B, false, 0);
+	STAYS(POD_A, NO_SNAT_PORT, TCP(POD_A, OUTSIDE, 40001, 443, SYN), .seq = 102);
+	STAYS(POD_A, NO_SNAT_PORT, TCP(POD_A, OUTSIDE, 40001, 443, SYN), .seq = 1u << 31 | 200);
+	LEAVES_FROM(POD_A, NODE, TCP(POD_A, OUTSIDE, 40001, 443, SYN), .seq = 103);
+	assert_int_equal(nat_map_get(lab.datapath, &key, &entry), -ENOENT);
+	LEAVES_FROM(POD_A, NODE, TCP(POD_A, OUTSIDE, 40001, 443, RST), .seq = 104);
+
+	open_and_close(POD_B, false, 7000);
+	STAYS(POD_A, NO_SNAT_PORT, TCP(POD_A, OUTSIDE, 40001, 443, SYN), .seq = 103,
+	      .timestamp = 7000);
+	STAYS(POD_A, NO_SNAT_PORT, TCP(POD_A, OUTSIDE, 40001, 443, SYN), .seq = 103,
+	      .timestamp = 1u << 31 | 8000);
+	STAYS(POD_A, NO_SNAT_PORT, TCP(POD_A, OUTSIDE, 40001, 443, SYN), .seq = 102);
+	LEAVES_FROM(POD_A, NODE, TCP(POD_A, OUTSIDE, 40001, 443, SYN), .timestamp = 7001);
+	ARRIVES_AT(POD_A, TCP(OUTSIDE, NODE, 443, SNAT_MIN, SYN | ACK));
+	STAYS(POD_B, NO_SNAT_PORT, TCP(POD_B, OUTSIDE, 40000, 443, SYN), .seq = 9000,
+	      .timestamp = 9000);
+}
+
+/* The pod's own, and the answer to its SYN from who has no such port. */
+static void test_a_reset_that_is_true_gives_the_port_back(void **state)
+{
+	(void)state;
+	maps_node(lab.datapath)->snat_port_max = SNAT_MIN;
+	LEAVES_FROM(POD_A, NODE, TCP(POD_A, OUTSIDE, 40000, 443, SYN), .seq = 100);
+	ARRIVES_AT(POD_A, TCP(OUTSIDE, NODE, 443, SNAT_MIN, SYN | ACK), .seq = 500, .ack = 101);
+	LEAVES_FROM(POD_A, NODE, TCP(POD_A, OUTSIDE, 40000, 443, RST), .seq = 101);
+	LEAVES_FROM(POD_B, NODE, TCP(POD_B, OUTSIDE, 40000, 443, SYN), .seq = 100);
+	ARRIVES_AT(POD_B, TCP(OUTSIDE, NODE, 443, SNAT_MIN, RST | ACK), .ack = 102);
+	STAYS(POD_A, NO_SNAT_PORT, TCP(POD_A, OUTSIDE, 40000, 443, SYN), .seq = 100);
+	LEAVES_FROM(POD_B, NODE, TCP(POD_B, OUTSIDE, 40000, 443, SYN), .seq = 100);
+	ARRIVES_AT(POD_B, TCP(OUTSIDE, NODE, 443, SNAT_MIN, RST | ACK), .ack = 101);
+	LEAVES_FROM(POD_A, NODE, TCP(POD_A, OUTSIDE, 40000, 443, SYN), .seq = 100);
+}
+
+/* One pod cannot keep the others from a destination; its own live flows are not cut for new ones.
+ */
+static void test_a_pod_with_all_ports_leaves_some_to_others(void **state)
+{
+	const uint16_t ports = 64;
+
+	(void)state;
+	maps_node(lab.datapath)->snat_port_max = SNAT_MIN + ports - 1;
+	for (uint16_t i = 0; i < ports; i++)
+		LEAVES_FROM(POD_A, NODE, UDP(POD_A, OUTSIDE, (uint16_t)(40000 + i), 53));
+	STAYS(POD_A, NO_SNAT_PORT, UDP(POD_A, OUTSIDE, 50000, 53));
+	for (uint16_t i = 0; i < ports / 4; i++) {
+		struct segment got =
+			LEAVES_FROM(POD_B, NODE, UDP(POD_B, OUTSIDE, (uint16_t)(40000 + i), 53));
+
+		ARRIVES_AT(POD_B, UDP(OUTSIDE, NODE, 53, got.sport));
+	}
+	LEAVES_FROM(POD_A, NODE, UDP(POD_A, OUTSIDE, 50000, 54));
 }
 
 /* Anybody outside may have sent it. */
@@ -455,7 +524,7 @@ static void test_a_reset_does_not_give_the_port_to_another_pod(void **state)
 	LEAVES_FROM(POD_A, NODE, TCP(POD_A, OUTSIDE, 40000, 443, SYN));
 	ARRIVES_AT(POD_A, TCP(OUTSIDE, NODE, 443, SNAT_MIN, SYN | ACK));
 	ARRIVES_AT(POD_A, TCP(OUTSIDE, NODE, 443, SNAT_MIN, RST));
-	STAYS(POD_B, NAT_FULL, TCP(POD_B, OUTSIDE, 40000, 443, SYN));
+	STAYS(POD_B, NO_SNAT_PORT, TCP(POD_B, OUTSIDE, 40000, 443, SYN));
 	LEAVES_FROM(POD_A, NODE, TCP(POD_A, OUTSIDE, 40000, 443, ACK), .payload = 9);
 	ARRIVES_AT(POD_A, TCP(OUTSIDE, NODE, 443, SNAT_MIN, ACK), .payload = 9);
 }
@@ -472,7 +541,7 @@ static void test_an_unanswered_connection_does_not_hold_its_port(void **state)
 	leaves_from(POD_B, &second, NODE);
 	ARRIVES_AT(POD_B, TCP(OUTSIDE, NODE, 443, SNAT_MIN, SYN | ACK));
 	silent_for(&second, CT_TCP_OPENING_NS + 1);
-	STAYS(POD_A, NAT_FULL, TCP(POD_A, OUTSIDE, 40001, 443, SYN));
+	STAYS(POD_A, NO_SNAT_PORT, TCP(POD_A, OUTSIDE, 40001, 443, SYN));
 }
 
 static void test_a_flood_takes_nothing_from_another_pod(void **state)
@@ -512,6 +581,12 @@ int main(void)
 		BOTH_FAMILIES_AFTER(masquerade_reset, test_a_port_of_a_pod_has_the_same_port_again),
 		BOTH_FAMILIES_AFTER(masquerade_reset,
 				    test_a_port_that_a_server_remembers_is_not_another_pods),
+		BOTH_FAMILIES_AFTER(masquerade_reset,
+				    test_a_later_syn_takes_the_port_that_a_server_remembers),
+		BOTH_FAMILIES_AFTER(masquerade_reset,
+				    test_a_reset_that_is_true_gives_the_port_back),
+		BOTH_FAMILIES_AFTER(masquerade_reset,
+				    test_a_pod_with_all_ports_leaves_some_to_others),
 		BOTH_FAMILIES_AFTER(masquerade_reset,
 				    test_a_reset_does_not_give_the_port_to_another_pod),
 		BOTH_FAMILIES_AFTER(masquerade_reset,

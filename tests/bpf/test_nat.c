@@ -685,7 +685,7 @@ static void test_two_services_do_not_share_a_way_back(void **state)
 	SERVES(80, SERVICE_ID, { POD_B, 8080 });
 	SERVES(81, SERVICE_ID + 1, { POD_B, 8080 });
 	PASSES(TCP(POD_A, SERVICE, 40000, 80, SYN));
-	DROPS(NAT_FULL, TCP(POD_A, SERVICE, 40000, 81, SYN));
+	DROPS(NO_SNAT_PORT, TCP(POD_A, SERVICE, 40000, 81, SYN));
 	/* Another backend, or another port of the client, is fine. */
 	PASSES(TCP(POD_A, SERVICE, 40001, 81, SYN));
 	/* So is the same once the first connection is over. */

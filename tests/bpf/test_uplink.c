@@ -473,14 +473,14 @@ static void test_no_two_clients_share_a_port_to_one_backend(void **state)
 		struct segment got = frame_read(&outcome.frame);
 
 		assert_true(port < 41000);
-		if (outcome.reason == DROP_NAT_FULL)
+		if (outcome.reason == DROP_NO_SNAT_PORT)
 			continue;
 		assert_in_range(got.sport, SNAT_MIN, SNAT_MIN + PORTS - 1);
 		assert_false(seen[got.sport - SNAT_MIN]);
 		seen[got.sport - SNAT_MIN] = true;
 		count++;
 	}
-	REFUSED(NAT_FULL, TCP(OUTSIDE, NODE, 50000, PORT, SYN));
+	REFUSED(NO_SNAT_PORT, TCP(OUTSIDE, NODE, 50000, PORT, SYN));
 	/* Another backend has its own. */
 	SERVES(NODE, PORT + 1, { ELSEWHERE, 8081 });
 	ARRIVES_AS(ENDS(NODE, 0), ENDS(ELSEWHERE, 8081), TCP(OUTSIDE, NODE, 50000, PORT + 1, SYN));

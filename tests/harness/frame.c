@@ -101,6 +101,21 @@ static size_t sum_offset(uint8_t proto)
 
 static size_t build_ip(const struct segment *segment, uint8_t *at, size_t transport_len);
 
+/* Writes the TCP options as Linux orders them; returns their length. */
+static size_t build_options(const struct segment *segment, uint8_t *at)
+{
+	const bool syn = segment->flags & 2;
+	const uint8_t in_syn[] = { 2, 4, 5, 180, 4, 2, 8, 10 }, later[] = { 1, 1, 8, 10 };
+	const size_t len = syn ? sizeof(in_syn) : sizeof(later);
+
+	if (!segment->timestamp)
+		return 0;
+	memcpy(at, syn ? in_syn : later, len);
+	put32(at + len, segment->timestamp);
+	put32(at + len + 4, 0);
+	return len + 8;
+}
+
 /* Writes the transport header and payload; returns their length. */
 static size_t build_transport(const struct segment *segment, uint8_t *at)
 {
@@ -112,10 +127,10 @@ static size_t build_transport(const struct segment *segment, uint8_t *at)
 	if (segment->proto == IPPROTO_TCP) {
 		put32(at + 4, segment->seq);
 		put32(at + 8, segment->ack);
-		at[12] = 5 << 4;
+		len = 20 + build_options(segment, at + 20);
+		at[12] = (uint8_t)(len / 4 << 4);
 		at[13] = segment->flags;
 		put16(at + 14, 1024);
-		len = 20;
 	} else if (segment->proto == IPPROTO_UDP) {
 		put16(at + 4, 8u + segment->payload);
 	} else if (segment->proto == IPPROTO_SCTP) {

@@ -29,6 +29,7 @@ struct segment {
 	uint8_t chunk; /* SCTP: type of the first */
 	uint32_t seq;
 	uint32_t ack;
+	uint32_t timestamp; /* TCP option, behind MSS and SACK-permitted in a SYN; 0: none */
 	uint16_t payload;
 	uint16_t offset; /* of this fragment, in bytes: without a transport header if not 0 */
 	bool more;       /* fragments follow */

@@ -10,9 +10,12 @@
 Nobody but the nodes has a route to pods.
 """
 
+import subprocess
+
 import pytest
 
 import lan
+import tendril
 from lan import Outside, Prober, Wire, settled
 from tendril import (Namespace, Node, policy_object, service_object, slice_object, wait_for)
 
@@ -22,6 +25,7 @@ OUTSIDE = ["198.51.100.9", "2001:db8:51::9"]
 ROUTER = ["192.0.2.254", "2001:db8::254"]
 BESIDE = ["192.0.2.9", "2001:db8::9"]
 OTHER = ["203.0.113.9", "2001:db8:113::9"]
+NETBENCH = tendril.BUILD / "tests/bench/netbench"
 SNAT_PORTS = range(16384, 30000)
 
 
@@ -127,6 +131,30 @@ def test_a_connection_lives_and_dies(lab, family):
     lab.pod.call("close", id="h")
     ports = {source(lab.pod.connect(OUTSIDE[family], PORT))[1] for _ in range(50)}
     assert len(ports) > 40
+
+
+def counted(netns, name):
+    """A counter of the namespace's TCP (nstat)."""
+    return int(netns.run("nstat", "-asz", name).stdout.split()[-2])
+
+
+@FAMILIES
+def test_short_connections_do_not_use_up_the_ports(lab, family):
+    """Several times as many as there are ports, and the server remembers each of them (TIME_WAIT):
+    none waits for a second SYN."""
+    lab.pod.run("sysctl", "-qw", "net.ipv4.ip_local_port_range=1024 65535")
+    server = subprocess.Popen(lab.outside.enter(NETBENCH, 0, "server", PORT + 20),
+                              stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout.readline() == "ready\n"
+        lab.pod.run(NETBENCH, 0, "crr", OUTSIDE[family], PORT + 20, 10 * len(SNAT_PORTS), timeout=60)
+        assert counted(lab.outside, "TcpExtTW") >= 10 * len(SNAT_PORTS)
+        assert counted(lab.pod, "TcpExtTCPSynRetrans") == 0
+        assert not lab.one.status()["drops"]
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()
 
 
 @FAMILIES
