@@ -53,12 +53,12 @@ static __always_inline void event_capture(struct __sk_buff *skb, struct packet_e
 					  __u32 bytes)
 {
 	__u32 len = skb->len < bytes ? skb->len : bytes;
+	__u32 last = (len < EVENT_BYTES_MAX ? len : EVENT_BYTES_MAX) - 1;
 
-	if (len > EVENT_BYTES_MAX)
-		len = EVENT_BYTES_MAX;
-	PACKET_POINTER_KEEP(len);
-	if (len && !bpf_skb_load_bytes(skb, 0, event->bytes, len))
-		event->event.bytes = (__u16)len;
+	/* Linux 6.1 does not see that a length is not 0, but knows what one is added to. */
+	PACKET_POINTER_KEEP(last);
+	if (last < EVENT_BYTES_MAX && !bpf_skb_load_bytes(skb, 0, event->bytes, last + 1))
+		event->event.bytes = (__u16)(last + 1);
 }
 
 /* Reports a packet to the agent, on the budget of its sender if that is a pod of this node.
