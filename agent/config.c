@@ -84,7 +84,8 @@ static const struct setting settings[] = {
 		     "translate service addresses in the socket layer (true)"),
 	{ "node-port-address", "nodePortAddresses", SETTING_PREFIXES,
 	  offsetof(struct config, node_port_addresses), 0, 0, "CIDR",
-	  "node ports are at the node's addresses in this range, repeatable (all)" },
+	  "node ports and health checks are at the node's addresses in this range, "
+	  "repeatable (all)" },
 	BOOL_SETTING("external-ips", "externalIPs", external_ips,
 		     "serve externalIPs of Services: who writes one takes any address (false)"),
 	BOOL_SETTING("maglev", "maglev", maglev,

@@ -15,6 +15,7 @@
 
 #include "lib/alloc.h"
 #include "lib/auto.h"
+#include "lib/inet.h"
 
 #define HEAD_MAX        4096
 #define BACKLOG         128
@@ -170,17 +171,22 @@ static void on_accept_error(struct evconnlistener *listener, void *arg)
 	evtimer_add(port->resume, &pause);
 }
 
-static int socket_bound(int family, uint16_t port)
+/* addr: of this family; all zero: any, of IPv6 also for IPv4. */
+static int socket_bound(int family, const struct addr *addr, uint16_t port)
 {
-	const struct sockaddr_in6 v6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
-	const struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = htons(port) };
+	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
+	const struct sockaddr_in v4 = { .sin_family = AF_INET,
+					.sin_port = htons(port),
+					.sin_addr.s_addr = addr->w[3] };
 	auto_close int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	const int on = 1, off = 0;
+	const int on = 1, only = !addr_is_zero(addr);
 	int ret;
 
+	memcpy(&v6.sin6_addr, addr, sizeof(*addr));
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0)
 		return -errno;
-	if (family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) < 0)
+	if (family == AF_INET6 &&
+	    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof(only)) < 0)
 		return -errno;
 	if (family == AF_INET6)
 		ret = bind(fd, (const struct sockaddr *)&v6, sizeof(v6));
@@ -189,14 +195,15 @@ static int socket_bound(int family, uint16_t port)
 	return ret < 0 ? -errno : take_fd(&fd);
 }
 
-int check_port_open(struct check_server *server, uint16_t number, struct check_port **ret_port)
+int check_port_open(struct check_server *server, const struct addr *addr, uint16_t number,
+		    struct check_port **ret_port)
 {
-	int fd = socket_bound(AF_INET6, number);
+	int fd = socket_bound(addr_is_v4(addr) ? AF_INET : AF_INET6, addr, number);
 	struct check_port *port;
 	int ret;
 
-	if (fd < 0)
-		fd = socket_bound(AF_INET, number);
+	if (fd < 0 && addr_is_zero(addr))
+		fd = socket_bound(AF_INET, addr, number);
 	if (fd < 0)
 		return fd;
 	port = xcalloc(1, sizeof(*port));

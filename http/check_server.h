@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "lib/addr.h"
+
 #define CHECK_CONNECTIONS_MAX 128
 #define CHECK_SECONDS         5
 
@@ -31,8 +33,10 @@ struct check_server *check_server_new(struct event_base *base, check_answer answ
 /* Ends all connections; the ports must have been closed. */
 void check_server_free(struct check_server *server);
 
-/* Listens on all addresses of the node, of both families if it has both.  Negative errno. */
-int check_port_open(struct check_server *server, uint16_t port, struct check_port **ret_port);
+/* Listens on this address; all zero: on all of the node, of both families if it has both.  Negative
+ * errno. */
+int check_port_open(struct check_server *server, const struct addr *addr, uint16_t port,
+		    struct check_port **ret_port);
 void check_port_close(struct check_port *port); /* takes NULL */
 
 #endif

@@ -18,6 +18,8 @@
 #include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/clock.h"
+#include "lib/health.h"
+#include "lib/inet.h"
 #include "lib/json.h"
 #include "lib/log.h"
 
@@ -34,8 +36,9 @@ struct check {
 	uint16_t port;
 	unsigned int local_v4;
 	unsigned int local_v6;
-	struct check_port *open; /* NULL: not to be had (yet) */
-	bool refused;            /* and that was logged */
+	/* One for each address; NULL: not to be had (yet). */
+	struct check_port *open[HEALTH_ADDRESSES_MAX];
+	bool refused; /* and that was logged */
 };
 
 struct checks {
@@ -45,6 +48,9 @@ struct checks {
 	struct event *timer;
 	struct check *items; /* by port */
 	size_t count;
+	/* Where the ports are; one that is all zero: at all addresses of the node. */
+	struct addr addresses[HEALTH_ADDRESSES_MAX];
+	size_t address_count;
 	bool node_eligible;
 	uint64_t answered_ns; /* 0: never */
 	time_t answered;
@@ -160,17 +166,31 @@ static bool check_read(const cJSON *json, struct check *ret)
 
 static void check_listen(struct checks *checks, struct check *check)
 {
-	int ret = check_port_open(checks->server, check->port, &check->open);
+	int ret = 0;
 
+	for (size_t i = 0; i < checks->address_count; i++) {
+		int one = check->open[i] ? 0
+					 : check_port_open(checks->server, &checks->addresses[i],
+							   check->port, &check->open[i]);
+
+		ret = ret ? ret : one;
+	}
 	if (ret < 0 && !check->refused)
 		log_warn("healthCheckNodePort %u of Service %s/%s: %s", check->port,
 			 check->namespace, check->name, strerror(-ret));
 	check->refused = ret < 0;
 }
 
+static void check_close(struct check *check)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(check->open); i++)
+		check_port_close(take_ptr(check->open[i]));
+	check->refused = false;
+}
+
 static void check_done(struct check *check)
 {
-	check_port_close(check->open);
+	check_close(check);
 	free(check->namespace);
 	free(check->name);
 }
@@ -189,7 +209,8 @@ static void checks_replace(struct checks *checks, struct check *items, size_t co
 			continue;
 		}
 		if (old) {
-			items[i].open = take_ptr(old->open);
+			memcpy(items[i].open, old->open, sizeof(old->open));
+			memset(old->open, 0, sizeof(old->open));
 			items[i].refused = old->refused;
 		}
 		items[kept++] = items[i];
@@ -199,10 +220,31 @@ static void checks_replace(struct checks *checks, struct check *items, size_t co
 	free(checks->items);
 	checks->items = items;
 	checks->count = kept;
-	for (size_t i = 0; i < kept; i++) {
-		if (!items[i].open)
-			check_listen(checks, &items[i]);
+	for (size_t i = 0; i < kept; i++)
+		check_listen(checks, &items[i]);
+}
+
+/* null: all addresses of the node.  Where they change, every port is opened anew. */
+static void addresses_read(struct checks *checks, const cJSON *json)
+{
+	struct addr addresses[HEALTH_ADDRESSES_MAX] = { 0 };
+	size_t count = !cJSON_IsArray(json);
+	const cJSON *item;
+
+	cJSON_ArrayForEach (item, json) {
+		const char *text = cJSON_GetStringValue(item);
+
+		if (text && count < ARRAY_SIZE(addresses) &&
+		    addr_parse(text, &addresses[count]) == 0)
+			count++;
 	}
+	if (count == checks->address_count &&
+	    memcmp(addresses, checks->addresses, sizeof(addresses)) == 0)
+		return;
+	for (size_t i = 0; i < checks->count; i++)
+		check_close(&checks->items[i]);
+	memcpy(checks->addresses, addresses, sizeof(addresses));
+	checks->address_count = count;
 }
 
 static void on_answer(int status, const char *body, void *arg)
@@ -222,9 +264,10 @@ static void on_answer(int status, const char *body, void *arg)
 	checks->node_eligible = cJSON_IsTrue(json_member(&root, "nodeEligible").value);
 	checks->answered_ns = now_ns();
 	checks->answered = time(NULL);
-	items = xcalloc(CHECKS_MAX, sizeof(*items));
+	addresses_read(checks, json_member(&root, "addresses").value);
+	items = xcalloc(HEALTH_CHECKS_MAX, sizeof(*items));
 	cJSON_ArrayForEach (item, services.value) {
-		if (count < CHECKS_MAX && check_read(item, &items[count]))
+		if (count < HEALTH_CHECKS_MAX && check_read(item, &items[count]))
 			count++;
 	}
 	checks_replace(checks, items, count);

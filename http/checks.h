@@ -13,8 +13,6 @@ struct checks;
 struct evhttp_request;
 struct event_base;
 
-#define CHECKS_MAX 1024 /* services with a port of their own */
-
 /* Asks the agent each second, listens on the ports that it names.  socket_path is borrowed. */
 struct checks *checks_new(struct event_base *base, const char *socket_path);
 void checks_free(struct checks *checks);

@@ -12,6 +12,7 @@
 #include "http/check_server.h"
 #include "http/checks.h"
 #include "http/server.h"
+#include "lib/health.h"
 #include "lib/json.h"
 #include "lib/log.h"
 #include "lib/program.h"
@@ -21,7 +22,7 @@
 #define HEALTH_DEFAULT "127.0.0.1:9879"
 /* Beside the ports of health checks and their connections there is room for probes and the agent.
  * Whoever connects cannot take more memory. */
-#define FILES_MAX (CHECKS_MAX + CHECK_CONNECTIONS_MAX + 256)
+#define FILES_MAX (HEALTH_LISTENERS_MAX + CHECK_CONNECTIONS_MAX + 256)
 
 static const char usage[] =
 	"usage: tendril-http [OPTION]...\n"

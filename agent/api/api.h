@@ -44,6 +44,8 @@ void api_error(struct api_call *call, const struct errmsg *err); /* the status f
 struct cJSON *api_name_json(const char *namespace, const char *name); /* "namespace/name" */
 struct cJSON *api_addresses_json(const struct addr *addresses, size_t count);
 struct cJSON *api_labels_json(const struct labels *labels);
+/* Health checks that have no room in tendril-http (api_service.c). */
+size_t api_health_checks_left_out(const struct agent *agent);
 uint64_t api_rss_bytes(void); /* of the agent (api_status.c) */
 
 /* ---- handlers ---- */

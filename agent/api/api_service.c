@@ -2,11 +2,14 @@
 /* API: services with the frontends and backends that the datapath was given. */
 #include <arpa/inet.h>
 #include <cjson/cJSON.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "agent/api/api.h"
 #include "agent/sync/sync.h"
+#include "lib/alloc.h"
 #include "lib/auto.h"
+#include "lib/health.h"
 #include "policy/objects/host_port.h"
 #include "policy/objects/service.h"
 
@@ -248,12 +251,61 @@ static bool node_is_eligible(const struct agent *agent)
 	return !node || !node->node.leaving;
 }
 
+/* At how many addresses they are; 0: at all, with one socket. */
+static size_t health_addresses(const struct agent *agent, const struct addr **ret_addresses)
+{
+	size_t count;
+
+	if (!sync_chosen_addresses(agent->sync, ret_addresses, &count))
+		return 0;
+	return count < HEALTH_ADDRESSES_MAX ? count : HEALTH_ADDRESSES_MAX;
+}
+
+size_t api_health_checks_left_out(const struct agent *agent)
+{
+	const struct addr *addresses;
+	size_t count = sync_health_check_count(agent->sync);
+	size_t max = health_checks_max(health_addresses(agent, &addresses));
+
+	return count > max ? count - max : 0;
+}
+
+static int health_check_compare(const void *a, const void *b)
+{
+	return (*(const struct health_check *const *)a)->port -
+	       (*(const struct health_check *const *)b)->port;
+}
+
+/* Those with the lowest ports, as far as there is room. */
+static cJSON *health_checks_json(const struct agent *agent)
+{
+	size_t count = sync_health_check_count(agent->sync), pos = 0;
+	auto_free const struct health_check **checks = xcalloc(count + 1, sizeof(*checks));
+	cJSON *array = cJSON_CreateArray();
+
+	for (size_t i = 0; i < count; i++)
+		checks[i] = sync_health_checks(agent->sync, &pos);
+	qsort(checks, count, sizeof(struct health_check *), health_check_compare);
+	count -= api_health_checks_left_out(agent);
+	for (size_t i = 0; i < count; i++) {
+		cJSON *item = cJSON_CreateObject();
+
+		cJSON_AddStringToObject(item, "namespace", checks[i]->namespace);
+		cJSON_AddStringToObject(item, "name", checks[i]->name);
+		cJSON_AddNumberToObject(item, "port", checks[i]->port);
+		cJSON_AddNumberToObject(item, "localEndpointsIPv4", checks[i]->local_v4);
+		cJSON_AddNumberToObject(item, "localEndpointsIPv6", checks[i]->local_v6);
+		cJSON_AddItemToArray(array, item);
+	}
+	return array;
+}
+
 void api_health_checks_get(struct api_call *call)
 {
 	const char *missing = sync_missing(call->agent->sync);
-	const struct health_check *check;
-	cJSON *json, *array;
-	size_t pos = 0;
+	const struct addr *addresses;
+	size_t count;
+	cJSON *json;
 
 	if (missing) { /* services that are not known yet are no reason to take the node out */
 		api_refuse(call, 503, "%s", missing);
@@ -261,16 +313,12 @@ void api_health_checks_get(struct api_call *call)
 	}
 	json = cJSON_CreateObject();
 	cJSON_AddBoolToObject(json, "nodeEligible", node_is_eligible(call->agent));
-	array = cJSON_AddArrayToObject(json, "services");
-	while ((check = sync_health_checks(call->agent->sync, &pos))) {
-		cJSON *item = cJSON_CreateObject();
-
-		cJSON_AddStringToObject(item, "namespace", check->namespace);
-		cJSON_AddStringToObject(item, "name", check->name);
-		cJSON_AddNumberToObject(item, "port", check->port);
-		cJSON_AddNumberToObject(item, "localEndpointsIPv4", check->local_v4);
-		cJSON_AddNumberToObject(item, "localEndpointsIPv6", check->local_v6);
-		cJSON_AddItemToArray(array, item);
-	}
+	if (sync_chosen_addresses(call->agent->sync, &addresses, &count))
+		cJSON_AddItemToObject(
+			json, "addresses",
+			api_addresses_json(addresses, health_addresses(call->agent, &addresses)));
+	else
+		cJSON_AddNullToObject(json, "addresses");
+	cJSON_AddItemToObject(json, "services", health_checks_json(call->agent));
 	api_reply(call, json);
 }

@@ -394,6 +394,13 @@ static void warnings_fill(cJSON *warnings, cJSON *failures, const struct agent *
 		cJSON_AddItemToArray(warnings,
 				     cJSON_CreateString("services are translated per packet: the "
 							"socket layer is not attached"));
+	if (api_health_checks_left_out(agent)) {
+		snprintf(text, sizeof(text),
+			 "%zu Services have a healthCheckNodePort for which tendril-http has no "
+			 "room",
+			 api_health_checks_left_out(agent));
+		failure_add(warnings, failures, text);
+	}
 	if (slow) {
 		snprintf(text, sizeof(text),
 			 "%lu event streams were disconnected: their readers were too slow", slow);

@@ -61,6 +61,10 @@ struct health_check {
 
 /* The next of them, borrowed, in no order; NULL at the end.  *pos is 0 at the start. */
 const struct health_check *sync_health_checks(const struct sync *sync, size_t *pos);
+size_t sync_health_check_count(const struct sync *sync);
+/* Where node ports and health checks are, if that is at chosen addresses alone (nodePortAddresses);
+ * false: at all addresses of the node. */
+bool sync_chosen_addresses(struct sync *sync, const struct addr **ret_addresses, size_t *ret_count);
 
 /* Calls lost() each time backends, services or addresses have gone, and when the store has become
  * complete: what sync_find_gone() says may have changed.  Maps are being written at that moment. */

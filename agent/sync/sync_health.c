@@ -70,3 +70,17 @@ const struct health_check *sync_health_checks(const struct sync *sync, size_t *p
 {
 	return table_next(&sync->health_checks, pos, NULL);
 }
+
+size_t sync_health_check_count(const struct sync *sync)
+{
+	return sync->health_checks.count;
+}
+
+bool sync_chosen_addresses(struct sync *sync, const struct addr **ret_addresses, size_t *ret_count)
+{
+	const struct service_node *node = sync_node(sync);
+
+	*ret_addresses = node->addresses;
+	*ret_count = node->address_count;
+	return sync->settings.node_port_addresses.count;
+}

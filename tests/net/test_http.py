@@ -11,7 +11,7 @@ from datetime import datetime
 
 import pytest
 
-from tendril import (UnixConnection, node_object, policy_object, service_object, slice_object,
+from tendril import (Node, UnixConnection, node_object, policy_object, service_object, slice_object,
                      wait_for)
 
 HEALTH, METRICS = "127.0.0.1:9879", "[::1]:9962"
@@ -218,9 +218,9 @@ def test_wrong_arguments_are_named(node, argument, text):
 CHECK_PORT, PROXY = 30999, "0.0.0.0:10256"
 
 
-def check(http, family, port=CHECK_PORT):
+def check(http, family, port=CHECK_PORT, address=None):
     """Status, number of endpoints in the body and in the header; None: nobody listens."""
-    at = [f"127.0.0.1:{port}", f"[::1]:{port}"][family]
+    at = f"{address}:{port}" if address else [f"127.0.0.1:{port}", f"[::1]:{port}"][family]
     status, text = http.get("/", at, "-i")
     if not status:
         return None
@@ -269,6 +269,46 @@ def test_a_health_check_counts_the_endpoints_of_this_node(node, http, family):
     wait_for(lambda: check(http, family), "the check")
     node.api("DELETE", "/v1/objects/Service/default/web")
     wait_for(lambda: check(http, family) is None, "no check without a service")
+
+
+def test_a_health_check_is_at_the_addresses_that_have_node_ports():
+    own = ["192.0.2.10", "[2001:db8:10::10]"]
+    with Node("--node-port-address=192.0.2.0/24", "--node-port-address=2001:db8:10::/64") as node:
+        http = Http(node)
+        try:
+            publish(node, node.pod("a"))
+            add = lambda what, text: node.netns.ip("addr", what, text, "dev", "lo",
+                                                   *["nodad"] * (":" in text and what == "add"))
+            add("add", "192.0.2.10/32")
+            wait_for(lambda: check(http, 0, address=own[0]) == (200, 1), "an endpoint")
+            assert check(http, 0) is check(http, 1) is None, "not at other addresses"
+            add("add", "2001:db8:10::10/128")
+            wait_for(lambda: check(http, 1, address=own[1]) == (200, 1), "an address that came")
+            assert check(http, 0, address=own[0]) == (200, 1)
+            add("del", "192.0.2.10/32")
+            add("add", "192.0.2.11/32")
+            wait_for(lambda: check(http, 0, address="192.0.2.11") == (200, 1), "another address")
+        finally:
+            http.stop()
+
+
+def test_more_health_checks_than_there_is_room_for(node, http):
+    services = []
+    for number in range(1030):
+        ports = [{"name": "a", "port": 80, "protocol": "TCP", "nodePort": 20000 + number}]
+        services.append(service_object(f"s{number}", "default", [f"10.97.{number >> 8}.{number & 255}"],
+                                       ports, type="LoadBalancer", externalTrafficPolicy="Local",
+                                       healthCheckNodePort=32000 - number))
+    node.put(*services)
+    text = "6 Services have a healthCheckNodePort for which tendril-http has no room"
+    wait_for(lambda: text in node.status()["failures"], "the warning")
+    answers = lambda port: http.get("/", f"127.0.0.1:{port}")[0]
+    wait_for(lambda: answers(31994) == 503, "the last port that has room", 10)
+    assert answers(32000 - 1029) == 503 and answers(31995) == answers(32000) == 0
+    for number in range(6):
+        node.api("DELETE", f"/v1/objects/Service/default/s{100 + number}")
+    wait_for(lambda: answers(32000) == 503, "room for all")
+    assert text not in node.status()["failures"]
 
 
 def test_a_restart_of_the_agent_takes_no_node_out(node, http):
