@@ -27,6 +27,7 @@
 #include "agent/pod_cidrs.h"
 #include "agent/privilege.h"
 #include "agent/rundir.h"
+#include "agent/sockets/listeners.h"
 #include "agent/sockets/sockets.h"
 #include "agent/sync/sync.h"
 #include "agent/syscalls.h"
@@ -342,6 +343,12 @@ static void sockets_start(struct agent *agent)
 	};
 
 	agent->sockets = sockets_new(&options);
+	agent->listening = listeners_new(&(struct listeners_options){
+		.base = agent->base,
+		.datapath = agent->datapath,
+		.store = agent->store,
+		.sync = agent->sync,
+	});
 }
 
 static int uplinks_start(struct daemon *daemon, struct errmsg *err)
@@ -378,6 +385,13 @@ static void on_losses(void *arg)
 	struct agent *agent = arg;
 
 	sockets_check_soon(agent->sockets);
+}
+
+static void on_services(void *arg)
+{
+	struct agent *agent = arg;
+
+	listeners_check_soon(agent->listening);
 }
 
 static void on_outside(void *arg)
@@ -452,8 +466,10 @@ static int modules_start(struct daemon *daemon, struct errmsg *err)
 	sync_on_change(agent->sync, on_policy_change, agent);
 	sync_on_outside(agent->sync, on_outside, agent);
 	sync_on_losses(agent->sync, on_losses, agent);
+	sync_on_services(agent->sync, on_services, agent);
 	accel_enforce_soon(agent->accel); /* what changed while no agent ran */
 	sockets_check_soon(agent->sockets);
+	listeners_check_soon(agent->listening);
 	return 0;
 }
 
@@ -573,6 +589,7 @@ static void daemon_stop(struct daemon *daemon)
 	for (size_t i = 0; i < ARRAY_SIZE(daemon->sockets); i++)
 		deletion_watch_free(daemon->sockets[i]);
 	api_close(agent);
+	listeners_free(agent->listening);
 	sockets_free(agent->sockets);
 	accel_free(agent->accel);
 	host_routing_free(agent->host_routing);

@@ -101,6 +101,9 @@ static int list_message(const struct nlmsghdr *header, void *arg)
 	mnl_attr_for_each (attr, header, sizeof(*message)) {
 		if (mnl_attr_get_type(attr) == INET_DIAG_INFO)
 			info_read(attr, &socket);
+		else if (mnl_attr_get_type(attr) == INET_DIAG_SKV6ONLY &&
+			 !mnl_attr_validate(attr, MNL_TYPE_U8))
+			socket.v6_only = mnl_attr_get_u8(attr);
 	}
 	return list->each(&socket, list->arg);
 }

@@ -4,6 +4,7 @@
 #ifndef TENDRIL_LIB_SOCKDIAG_H
 #define TENDRIL_LIB_SOCKDIAG_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "lib/addr.h"
@@ -17,6 +18,7 @@ struct sockdiag_socket {
 	uint64_t cookie;
 	uint32_t ifindex; /* of the device that it is bound to; 0: none */
 	uint8_t state;    /* TCP_*, also for UDP: a connected socket is TCP_ESTABLISHED */
+	bool v6_only;     /* of a listener of IPv6: it does not take IPv4 */
 	/* Bytes that the program has not read, and that the peer has not acknowledged; of a
 	 * listener, connections that wait to be accepted, and how many may. */
 	uint32_t receive_queue;

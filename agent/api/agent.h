@@ -36,6 +36,7 @@ struct agent {
 	struct host_routing *host_routing; /* whether they bypass the stack */
 	struct accel *accel;               /* self-test and control of socket acceleration */
 	struct sockets *sockets;           /* ends connections to backends that are gone */
+	struct listeners *listening;       /* processes whose ports services have */
 	struct monitor *monitor;           /* event ring -> streams */
 	struct flows *flows;               /* flows of pods -> streams */
 	struct flow_log *flow_log;         /* closed connections and drops -> the last flows */

@@ -14,6 +14,7 @@
 #include "agent/monitor/gc.h"
 #include "agent/nodes/nodes.h"
 #include "agent/objects/objects.h"
+#include "agent/sockets/listeners.h"
 #include "agent/sync/sync.h"
 #include "agent/uplink/host_routing.h"
 #include "agent/uplink/uplink.h"
@@ -360,6 +361,11 @@ static void rival_add(cJSON *warnings, const char *dir)
 	free(entries);
 }
 
+static void warning_add(const char *text, void *arg)
+{
+	cJSON_AddItemToArray(arg, cJSON_CreateString(text));
+}
+
 static void warnings_fill(cJSON *warnings, cJSON *failures, const struct agent *agent)
 {
 	const char *sync = sync_warning(agent->sync);
@@ -394,6 +400,8 @@ static void warnings_fill(cJSON *warnings, cJSON *failures, const struct agent *
 		cJSON_AddItemToArray(warnings,
 				     cJSON_CreateString("services are translated per packet: the "
 							"socket layer is not attached"));
+	listeners_problems(agent->listening, warning_add, warnings);
+	listeners_check_soon(agent->listening); /* a process that came later is in the next one */
 	if (api_health_checks_left_out(agent)) {
 		snprintf(text, sizeof(text),
 			 "%zu Services have a healthCheckNodePort for which tendril-http has no "

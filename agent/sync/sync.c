@@ -205,7 +205,7 @@ const struct compiled *sync_compiled(const struct sync *sync)
 
 const char *sync_warning(struct sync *sync)
 {
-	char services[300];
+	char services[1150];
 
 	sync_services_warning(sync, services, sizeof(services));
 	snprintf(sync->warning, sizeof(sync->warning), "%s%s%s", sync->policy_warning,

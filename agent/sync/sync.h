@@ -79,6 +79,22 @@ struct backend_user {
 	bool gone;                  /* answer: the backend is gone */
 };
 
+/* Calls changed() after addresses of services were written or deleted. */
+void sync_on_services(struct sync *sync, void (*changed)(void *arg), void *arg);
+
+/* A service, or the host ports of all pods; name is filled by sync_owners_name(). */
+struct service_owner {
+	uint64_t id;    /* sync's own */
+	char name[540]; /* "Service shop/web", "a host port" */
+};
+
+/* Whether programs take what comes to this address and port of the node itself for a service;
+ * *ret_owner is whose it is. */
+bool sync_takes_port(const struct sync *sync, const struct service_key *key, uint64_t *ret_owner);
+/* Fills in the names; one whose service has gone meanwhile gets "".  Pauses where it runs as a task
+ * (lib/task.h). */
+void sync_owners_name(const struct sync *sync, struct service_owner *owners, size_t count);
+
 /* Sets whether the store has the pods of all nodes, not only those that policies refer to. */
 void sync_set_all_pods(struct sync *sync, bool all_pods);
 

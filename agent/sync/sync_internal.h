@@ -53,12 +53,15 @@ struct sync {
 	void *outside_arg;
 	void (*lost)(void *arg); /* or NULL */
 	void *lost_arg;
-	uint64_t losses;      /* backends that were replaced or retired */
-	uint64_t losses_told; /* sum of them and of the deletions, see sync_losses_tell() */
-	bool audit;           /* every endpoint, see sync_set_audit() */
-	bool deletes_allowed; /* the store is complete: entries may be changed and removed */
-	bool all_pods;        /* the store has the pods of all nodes */
-	char missing[500];    /* why it is not complete */
+	void (*services_changed)(void *arg); /* or NULL */
+	void *services_changed_arg;
+	uint64_t services_told; /* writes and deletions then */
+	uint64_t losses;        /* backends that were replaced or retired */
+	uint64_t losses_told;   /* sum of them and of the deletions, see sync_losses_tell() */
+	bool audit;             /* every endpoint, see sync_set_audit() */
+	bool deletes_allowed;   /* the store is complete: entries may be changed and removed */
+	bool all_pods;          /* the store has the pods of all nodes */
+	char missing[500];      /* why it is not complete */
 
 	struct map_cache ipcache;
 	struct map_cache cidrs;
@@ -90,8 +93,9 @@ struct sync {
 	bool service_address_taken; /* by a pod or node, in this sync_policies() */
 
 	char policy_warning[200];
+	char host_ip_warning[700];  /* a host port that nobody reaches, or "" */
 	char service_conflict[200]; /* a service address that something else has, or "" */
-	char warning[600];
+	char warning[1400];
 };
 
 /* Writes the policy maps as they were compiled. */

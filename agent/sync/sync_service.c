@@ -130,7 +130,26 @@ void sync_services_warning(const struct sync *sync, char *buf, size_t size)
 						full[i].count, full[i].setting);
 	}
 	if (sum.conflicts && len < size)
-		snprintf(buf + len, size - len, "%s%s", len ? "; " : "", sync->service_conflict);
+		len += (size_t)snprintf(buf + len, size - len, "%s%s", len ? "; " : "",
+					sync->service_conflict);
+	if (*sync->host_ip_warning && len < size)
+		snprintf(buf + len, size - len, "%s%s", len ? "; " : "", sync->host_ip_warning);
+}
+
+static void services_tell(struct sync *sync)
+{
+	uint64_t changes = sync->services.writes + sync->services.deletes;
+
+	if (changes == sync->services_told || !sync->services_changed)
+		return;
+	sync->services_told = changes;
+	sync->services_changed(sync->services_changed_arg);
+}
+
+void sync_on_services(struct sync *sync, void (*changed)(void *arg), void *arg)
+{
+	sync->services_changed = changed;
+	sync->services_changed_arg = arg;
 }
 
 static int run_end(struct service_run *run, int ret, struct errmsg *err)
@@ -145,6 +164,7 @@ static int run_end(struct service_run *run, int ret, struct errmsg *err)
 	if (sync->retired_count && sync->trim_timer)
 		event_add(sync->trim_timer, &trim_delay);
 	sync_losses_tell(sync);
+	services_tell(sync);
 	if (ret)
 		return fail(err, ret, "write services");
 	if (sum.backends || sum.services || sum.addresses || sum.ranges) {

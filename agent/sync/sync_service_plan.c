@@ -9,6 +9,7 @@
 
 #include "agent/sync/service_run.h"
 #include "lib/arena.h"
+#include "lib/task.h"
 #include "policy/objects/host_port.h"
 
 #define SOURCE_TEXT 540 /* "Service namespace/name" */
@@ -122,6 +123,38 @@ static const struct object *frontend_holder(const struct sync *sync, uint64_t ow
 			return service_asks(sync, service, key) ? service : NULL;
 	}
 	return NULL;
+}
+
+bool sync_takes_port(const struct sync *sync, const struct service_key *key, uint64_t *ret_owner)
+{
+	const struct service *service = map_cache_get(&sync->services, key);
+	const struct pool_state *state;
+
+	if (!service || service->kind == CLUSTER_IP)
+		return false;
+	state = table_find(&sync->pools, &service->id);
+	if (!state)
+		return false;
+	*ret_owner = state->owner;
+	return true;
+}
+
+void sync_owners_name(const struct sync *sync, struct service_owner *owners, size_t count)
+{
+	const struct object *const *services;
+
+	for (size_t k = 0; k < count; k++)
+		snprintf(owners[k].name, sizeof(owners[k].name), "%s",
+			 owners[k].id == host_ports_owner() ? "a host port" : "");
+	for (size_t i = 0; i < store_objects(sync->store, OBJECT_SERVICE, &services); i++) {
+		uint64_t id = service_owner(services[i]->namespace, services[i]->name);
+
+		for (size_t k = 0; k < count; k++) {
+			if (owners[k].id == id)
+				source_of(services[i], owners[k].name, sizeof(owners[k].name));
+		}
+		task_pause();
+	}
 }
 
 /* ---- planning -------------------------------------------------------------------------------- */
@@ -350,6 +383,23 @@ static void taken_remove(struct service_run *run, const struct plan_source *sour
 	frontends->count = kept;
 }
 
+/* Keeps a port without an address.  Not as a conflict: until these end, each change of a service
+ * looks at all of them. */
+static void host_ips_check(struct sync *sync, const struct service_frontends *frontends)
+{
+	for (size_t i = 0; i < frontends->own_port_count; i++) {
+		bool found = false;
+
+		for (size_t k = 0; k < frontends->count && !found; k++)
+			found = frontends->items[k].pool->port == &frontends->own_ports[i];
+		if (!found)
+			snprintf(sync->host_ip_warning, sizeof(sync->host_ip_warning),
+				 "host port %s/%s: the node and the pod have no such address",
+				 frontends->own_ports[i].name,
+				 proto_name(frontends->own_ports[i].proto));
+	}
+}
+
 int host_ports_plan(struct service_run *run)
 {
 	static const struct service_object none;
@@ -359,6 +409,7 @@ int host_ports_plan(struct service_run *run)
 	int ret = 0;
 
 	table_init(&taken, sizeof(struct service_key), sizeof(uint16_t));
+	run->sync->host_ip_warning[0] = '\0';
 	for (size_t i = 0; i < count && !ret; i++) {
 		struct service_frontends frontends =
 			host_port_frontends(run->sync->store, &endpoints[i]);
@@ -367,6 +418,7 @@ int host_ports_plan(struct service_run *run)
 
 		snprintf(text, sizeof(text), "hostPort of Pod %s/%s", endpoints[i].namespace,
 			 endpoints[i].name);
+		host_ips_check(run->sync, &frontends);
 		taken_remove(run, &source, &taken, &frontends, endpoints[i].slot);
 		ret = frontends_plan(run, &source, &frontends);
 		service_frontends_done(&frontends);

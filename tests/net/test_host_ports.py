@@ -93,6 +93,9 @@ def test_the_pod_object_says_so(lab, pods):
         assert ask(lab, 0, "udp", PORT + 1)["name"] == "web"
         assert ask(lab, 1, "udp", PORT + 1, timeout=0.3)["result"] != "ok", "another address"
         assert ask(lab, 0, port=PORT + 2)["result"] == "refused", "not an address of the node"
+        warnings = " ".join(lab.one.status()["warnings"])
+        assert (f"host port default/web:192.0.2.77:{PORT + 2}/TCP: the node and the pod have no such "
+                "address") in warnings, warnings
         # A pod in the host's network has its ports itself.
         made["spec"]["hostNetwork"] = True
         lab.one.put(made)
