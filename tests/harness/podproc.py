@@ -142,8 +142,11 @@ class Pod:
                 made += sock.connect_ex((addr, port)) == 0
         return {"result": made}
 
-    def open(self, addr, port, timeout, device=""):
+    def open(self, addr, port, timeout, device="", sport=0):
         sock = socket.socket(family(addr), socket.SOCK_STREAM)
+        if sport:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("", sport))
         if device:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
         sock.settimeout(timeout)
@@ -161,8 +164,11 @@ class Pod:
             raise
         return sock, line.decode().strip()
 
-    def connect(self, addr, port, timeout=1.0, send=None):
-        sock, name = self.open(addr, port, timeout)
+    def connect(self, addr, port, timeout=1.0, send=None, sport=0):
+        """From a port of the caller's choosing it ends by a reset, so that the port may come again."""
+        sock, name = self.open(addr, port, timeout, sport=sport)
+        if sport:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         answer = {"result": "ok", "name": name, "peer": list(sock.getpeername()[:2]),
                   "local": list(sock.getsockname()[:2])}
         if send is not None:

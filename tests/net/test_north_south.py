@@ -122,6 +122,50 @@ def test_both(lab, family):
     assert {lab.connect(family)["name"] for _ in range(40)} == {"local", "remote"}
 
 
+def shown_by(lab, family, number, sports):
+    return {sport: lab.client.call("connect", addr=lab.address(family, number), port=NODE_PORT + 1,
+                                   sport=sport)["name"] for sport in sports}
+
+
+@FAMILIES
+def test_two_nodes_choose_alike_by_maglev_and_a_lost_backend_moves_its_own_flows(lab, family):
+    pods = {"local": lab.local, "remote": lab.remote, "more-1": lab.one.pod("more-1"),
+            "more-2": lab.two.pod("more-2")}
+    sports = range(20000, 20040)
+    for name in ("more-1", "more-2"):
+        pods[name].serve(tcp=[TARGET])
+
+    def publish(*names):
+        ports = [{"name": "tcp", "port": 80, "protocol": "TCP", "nodePort": NODE_PORT + 1}]
+        service = service_object("even", "default", [["10.96.9.9", "fd00:96::99"][family]], ports,
+                                 type="NodePort")
+        service["metadata"]["annotations"] = {"tendril.io/lb-algorithm": "maglev"}
+        for node in (lab.one, lab.two):
+            node.put(service, slice_object("even-x", "default", "even", ("IPv4", "IPv6")[family],
+                                           [{"name": "tcp", "port": TARGET, "protocol": "TCP"}],
+                                           [of(pods[name], family)[0] for name in names]))
+    try:
+        publish(*pods)
+        before = shown_by(lab, family, 1, sports)
+        assert shown_by(lab, family, 2, sports) == before
+        assert len(set(before.values())) >= 3, before
+        assert shown_by(lab, family, 1, sports) == before, "not by chance"
+        gone = before[sports[0]]
+        publish(*(name for name in pods if name != gone))
+        after = shown_by(lab, family, 1, sports)
+        assert shown_by(lab, family, 2, sports) == after
+        assert gone not in after.values()
+        moved = sum(after[sport] != name for sport, name in before.items() if name != gone)
+        assert moved <= 2, (before, after)
+    finally:
+        for node in (lab.one, lab.two):
+            for kind, name in (("Service", "even"), ("EndpointSlice", "even-x")):
+                node.api("DELETE", f"/v1/objects/{kind}/default/{name}")
+        for name in ("more-1", "more-2"):
+            pods[name].cni("DEL")
+            pods[name].delete()
+
+
 @FAMILIES
 def test_policy_sees_the_client(lab, family):
     lab.publish(family, [of(lab.local, family)])
