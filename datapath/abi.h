@@ -225,8 +225,13 @@ struct node_state {
 	__u32 tunnel_ifindex; /* NODE_TUNNEL */
 	__u32 nat_places;     /* entries of nat_place_map */
 	__u32 event_bytes;    /* of each packet, to send with its event: somebody asks; 0: none */
+	/* The ports for SNAT before these, which flows may still have. */
+	__u16 old_snat_port_min;
+	__u16 old_snat_port_max;
+	__be16 tunnel_port; /* NODE_TUNNEL */
+	__u16 tail_pad;
 };
-ABI_SIZE(struct node_state, 72);
+ABI_SIZE(struct node_state, 80);
 
 /* Network identifier of all tunnel packets; those with another are somebody else's. */
 #define TUNNEL_VNI 84
@@ -661,7 +666,8 @@ ABI_SIZE(struct tcp_event, 144);
 	X(22, NO_MASQUERADE, "what leaves the cluster must be TCP, UDP, SCTP or ping")            \
 	X(23, TUNNEL_NETWORK, "tunnel packet of another network")                                 \
 	X(24, TUNNEL_SOURCE, "source address is not of the node that sent it through the tunnel") \
-	X(25, NO_SNAT_PORT, "no source port is free for this destination")
+	X(25, NO_SNAT_PORT, "no source port is free for this destination")                        \
+	X(26, TUNNEL_PORT, "UDP port of the tunnel between nodes, which pods may not use outside")
 
 #define X(num, name, text) DROP_##name = (num),
 enum drop_reason { DROP_NONE, DROP_REASONS(X) DROP_REASON_COUNT };

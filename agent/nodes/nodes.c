@@ -325,7 +325,8 @@ static int tunnel_attach(struct nodes *nodes, struct errmsg *err)
 	int ifindex = (int)nodes->tunnel_ifindex;
 	int ret = datapath_load_tunnel(options->datapath, options->load, err);
 
-	if (!ret && state->tunnel_ifindex == nodes->tunnel_ifindex && nodes->tunnel_attached &&
+	if (!ret && state->tunnel_ifindex == nodes->tunnel_ifindex &&
+	    state->tunnel_port == htons(options->tunnel->port) && nodes->tunnel_attached &&
 	    datapath_tunnel_attached(options->datapath, ifindex))
 		return 0;
 	if (!ret)
@@ -334,6 +335,7 @@ static int tunnel_attach(struct nodes *nodes, struct errmsg *err)
 		return ret;
 	nodes->tunnel_attached = true;
 	state->tunnel_ifindex = nodes->tunnel_ifindex;
+	state->tunnel_port = htons(options->tunnel->port);
 	state->flags &= ~(uint32_t)NODE_TUNNEL_IPV6;
 	state->flags |= NODE_TUNNEL | (options->tunnel->ipv6 ? NODE_TUNNEL_IPV6 : 0);
 	return 0;

@@ -37,7 +37,9 @@ struct uplinks {
 	struct netlink netlink; /* requests */
 	struct netlink_watch *watch;
 	struct event *refresh_event;
-	bool changed; /* a notification of this turn is about uplinks */
+	bool changed;          /* a notification of this turn is about uplinks */
+	int default_routes[2]; /* their devices; 0: there is none */
+	char problem[160];
 	struct uplink_list attached;
 };
 
@@ -239,16 +241,47 @@ static int devices_attach(struct uplinks *uplinks, const struct uplink_list *dev
 	return ret;
 }
 
+/* Finds out why pods do not reach the outside: uplinks->problem, empty if they do. */
+static void problem_find(struct uplinks *uplinks)
+{
+	char name[IF_NAMESIZE];
+
+	uplinks->problem[0] = 0;
+	if (!is_needed(uplinks))
+		return;
+	if (!maps_node(uplinks->options.datapath)->snat_port_max)
+		snprintf(uplinks->problem, sizeof(uplinks->problem),
+			 "ip_local_port_range leaves no port from 16384 on: sources cannot be "
+			 "translated");
+	for (size_t i = 0; i < ARRAY_SIZE(uplinks->default_routes); i++) {
+		int ifindex = uplinks->default_routes[i];
+
+		if (!uplinks->options.masquerade || !ifindex || uplinks->problem[0] ||
+		    uplink_find(&uplinks->attached, ifindex) ||
+		    !if_indextoname((unsigned int)ifindex, name))
+			continue;
+		snprintf(
+			uplinks->problem, sizeof(uplinks->problem),
+			"the default route leads to %s, which is no uplink: pods leave there under "
+			"their own addresses",
+			name);
+	}
+}
+
 static int refresh(struct uplinks *uplinks, struct errmsg *err)
 {
 	struct uplink_list devices = {};
 	int ret = 0;
 
 	if (is_needed(uplinks)) {
-		snat_refresh(&uplinks->netlink, maps_node(uplinks->options.datapath));
+		snat_refresh(&uplinks->netlink, maps_node(uplinks->options.datapath),
+			     uplinks->default_routes);
 		ret = devices_read(uplinks, &devices, err);
 	}
-	return ret ? ret : devices_attach(uplinks, &devices, err);
+	if (!ret)
+		ret = devices_attach(uplinks, &devices, err);
+	problem_find(uplinks);
+	return ret;
 }
 
 static void on_refresh(evutil_socket_t fd, short what, void *arg)
@@ -388,7 +421,5 @@ size_t uplinks_attached(const struct uplinks *uplinks, char ret_names[UPLINKS_MA
 
 const char *uplinks_problem(const struct uplinks *uplinks)
 {
-	if (!is_needed(uplinks) || maps_node(uplinks->options.datapath)->snat_port_max)
-		return NULL;
-	return "ip_local_port_range leaves no port from 16384 on: sources cannot be translated";
+	return uplinks->problem[0] ? uplinks->problem : NULL;
 }

@@ -7,8 +7,8 @@
 #include "lib/netlink.h"
 
 /* Writes the node's SNAT address of each family and the range of its ports into the node's state.
- */
-void snat_refresh(struct netlink *netlink, struct node_state *node);
+ * ret_default: the devices of the default routes, IPv4 and IPv6; 0: there is none. */
+void snat_refresh(struct netlink *netlink, struct node_state *node, int ret_default[2]);
 
 /* The longest range of ports between 16384 and 65535 without those of the two other ranges
  * (inclusive; max 0: empty). */

@@ -77,22 +77,33 @@ static struct port_range local_ports(void)
 
 /* ---- addresses ------------------------------------------------------------------------------- */
 
-static int route_source_each(const struct nlmsghdr *header, void *arg)
+struct way {
+	struct addr source;
+	int ifindex;
+};
+
+static int route_each(const struct nlmsghdr *header, void *arg)
 {
+	const struct rtmsg *route = mnl_nlmsg_get_payload(header);
+	struct way *way = arg;
 	const struct nlattr *attr;
 
 	mnl_attr_for_each (attr, header, sizeof(struct rtmsg)) {
 		if (mnl_attr_get_type(attr) == RTA_PREFSRC)
 			addr_from_bytes(mnl_attr_get_payload(attr), mnl_attr_get_payload_len(attr),
-					arg);
+					&way->source);
+		else if (mnl_attr_get_type(attr) == RTA_OIF && route->rtm_type == RTN_UNICAST)
+			way->ifindex = (int)mnl_attr_get_u32(attr);
 	}
 	return 0;
 }
 
-/* The address that the node would use towards this one; all zero: it has no route. */
-static struct addr source_towards(struct netlink *netlink, const char *text)
+/* The address and the device that the node would use towards this one; all zero: it has no route.
+ */
+static struct way way_towards(struct netlink *netlink, const char *text)
 {
-	struct addr destination = {}, source = {};
+	struct addr destination = {};
+	struct way way = {};
 	struct netlink_message message;
 	struct rtmsg *route;
 
@@ -101,25 +112,40 @@ static struct addr source_towards(struct netlink *netlink, const char *text)
 	route->rtm_family = addr_family(&destination);
 	route->rtm_dst_len = addr_is_v4(&destination) ? 32 : 128;
 	netlink_put_addr(&message.header, RTA_DST, &destination);
-	if (netlink_get(netlink, &message, route_source_each, &source, NULL) < 0)
-		return (struct addr){};
-	return source;
+	if (netlink_get(netlink, &message, route_each, &way, NULL) < 0)
+		return (struct way){};
+	return way;
 }
 
-void snat_refresh(struct netlink *netlink, struct node_state *node)
+/* Flows keep the ports that they have. */
+static void ports_change(struct node_state *node, struct port_range ports)
 {
-	struct port_range ports = snat_ports(
-		local_ports(), (struct port_range){ node->node_port_min, node->node_port_max });
+	if (ports.max)
+		log_info("ports %u to %u are for translated sources", ports.min, ports.max);
+	if (node->snat_port_max) {
+		node->old_snat_port_min = node->snat_port_min;
+		node->old_snat_port_max = node->snat_port_max;
+	}
+	node->snat_port_min = ports.min;
+	node->snat_port_max = ports.max;
+}
 
+void snat_refresh(struct netlink *netlink, struct node_state *node, int ret_default[2])
+{
+	const struct port_range ports = snat_ports(
+		local_ports(), (struct port_range){ node->node_port_min, node->node_port_max });
 	/* Documentation addresses: their route is the default route. */
-	node->snat_v4 = source_towards(netlink, "192.0.2.1");
-	node->snat_v6 = source_towards(netlink, "2001:db8::1");
+	const struct way v4 = way_towards(netlink, "192.0.2.1");
+	const struct way v6 = way_towards(netlink, "2001:db8::1");
+
+	node->snat_v4 = v4.source;
+	node->snat_v6 = v6.source;
+	ret_default[0] = v4.ifindex;
+	ret_default[1] = v6.ifindex;
 	if (!ports.max)
 		log_error("ip_local_port_range leaves no port from %d on: sources cannot be "
 			  "translated",
 			  SNAT_PORT_MIN);
-	else if (ports.min != node->snat_port_min || ports.max != node->snat_port_max)
-		log_info("ports %u to %u are for translated sources", ports.min, ports.max);
-	node->snat_port_min = ports.min;
-	node->snat_port_max = ports.max;
+	if (ports.min != node->snat_port_min || ports.max != node->snat_port_max)
+		ports_change(node, ports);
 }

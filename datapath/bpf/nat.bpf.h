@@ -733,7 +733,8 @@ static __always_inline bool nat_has_port(const struct packet *pkt)
 	if (!node)
 		return false;
 	return is_between(pkt->flow.dport, node->node_port_min, node->node_port_max) ||
-	       is_between(pkt->flow.dport, node->snat_port_min, node->snat_port_max);
+	       is_between(pkt->flow.dport, node->snat_port_min, node->snat_port_max) ||
+	       is_between(pkt->flow.dport, node->old_snat_port_min, node->old_snat_port_max);
 }
 
 /* Whether flows between two addresses can be told apart: by ports, or by the identifier of an echo.

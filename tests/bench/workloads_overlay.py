@@ -138,8 +138,12 @@ class Overlay(Across):
 # ---- masquerade ---------------------------------------------------------------------------------
 
 def outside_of(lab, node):
-    """A server on the node's uplink, which knows no pods."""
+    """A server on the node's uplink, which knows no pods.
+
+    It closes first and would remember each connection (TIME_WAIT). A SYN from a port that it remembers
+    may have to be sent again, a second later: what is measured then is how many ports are left."""
     outside = lab.namespace()
+    outside.run("sysctl", "-qw", "net.ipv4.tcp_max_tw_buckets=0")
     join(node, outside, "up0", "eth0", with_length(WIRE[0]), with_length(WIRE[1]))
     return outside
 

@@ -225,6 +225,21 @@ static void test_what_nobody_could_answer_does_not_leave(void **state)
 	STAYS(POD_A, NO_ROUTE, UDP(POD_A, OUTSIDE, 40000, 53));
 }
 
+/* The other node would take it for a packet of the tunnel, from any pod of this one. */
+static void test_packets_of_the_tunnel_are_the_nodes_own(void **state)
+{
+	struct node_state *node = maps_node(lab.datapath);
+
+	(void)state;
+	node->tunnel_port = htons(8472);
+	LEAVES_FROM(POD_A, NODE, UDP(POD_A, OUTSIDE, 40000, 8472));
+	node->flags |= NODE_TUNNEL;
+	STAYS(POD_A, TUNNEL_PORT, UDP(POD_A, OUTSIDE, 40001, 8472));
+	LEAVES_FROM(POD_A, NODE, TCP(POD_A, OUTSIDE, 40001, 8472, SYN));
+	LEAVES_FROM(POD_A, NODE, UDP(POD_A, OUTSIDE, 40001, 8473));
+	node->flags &= ~(uint32_t)NODE_TUNNEL;
+}
+
 static void test_only_what_pods_send_themselves_is_masqueraded(void **state)
 {
 	struct segment segment = { UDP(POD_A, OUTSIDE, 40000, 53) };
@@ -569,6 +584,7 @@ int main(void)
 		BOTH_FAMILIES_AFTER(masquerade_reset, test_what_nobody_could_answer_does_not_leave),
 		BOTH_FAMILIES_AFTER(masquerade_reset,
 				    test_only_what_pods_send_themselves_is_masqueraded),
+		BOTH_FAMILIES_AFTER(masquerade_reset, test_packets_of_the_tunnel_are_the_nodes_own),
 		BOTH_FAMILIES_AFTER(masquerade_reset, test_fragments_follow_their_first),
 		BOTH_FAMILIES_AFTER(masquerade_reset, test_flows_take_a_new_address_of_the_uplink),
 		BOTH_FAMILIES_AFTER(masquerade_reset,

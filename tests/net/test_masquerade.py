@@ -332,6 +332,47 @@ def test_a_firewall_that_wants_established_connections(lab, family):
         lab.one.netns.run("nft", "delete", "table", "inet", "wall")
 
 
+@FAMILIES
+def test_flows_keep_their_ports_when_the_range_changes(lab, family):
+    """A restart reads the range anew, and may resize the table."""
+    assert lab.pod.call("hold", id=f"r{family}", addr=OUTSIDE[family], port=PORT)["result"] == "ok"
+    seen = source(lab.pod.udp(OUTSIDE[family], PORT, id=f"v{family}"))
+    for ports, size, new in (("30000 60999", 131072, range(16384, 30000)),
+                             ("16384 40000", 98304, range(40001, 65536)),
+                             ("32768 60999", None, SNAT_PORTS)):
+        lab.one.stop()
+        lab.one.netns.run("sysctl", "-qw", f"net.ipv4.ip_local_port_range={ports}")
+        lab.one.start(*([f"--max-translations={size}"] if size else []))
+        lab.wait_uplink(lab.one, "up0")
+        assert lab.pod.call("ping", id=f"r{family}")["result"] == "ok"
+        assert source(lab.pod.udp(OUTSIDE[family], PORT, id=f"v{family}")) == seen
+        assert source(lab.pod.connect(OUTSIDE[family], PORT))[1] in new
+        capacity = {each["name"]: each["capacity"] for each in lab.one.status()["maps"]}["nat_map"]
+        assert capacity == (size or 65536)
+    lab.pod.call("close", id=f"r{family}")
+
+
+def test_a_default_route_past_the_uplinks_is_told():
+    node, wires = Node("--masquerade", "--device=up0", start=False), []
+    try:
+        for number in (0, 1):
+            wires.append(Wire(f"{node.name}w{number}"))
+            wires[number].plug(node.netns, [f"10.9.{number}.1/24"], device=f"up{number}")
+        node.netns.ip("route", "add", "default", "via", "10.9.0.254")
+        node.start()
+        Lab.wait_uplink(node, "up0")
+        assert not node.status()["failures"]
+        node.netns.ip("route", "replace", "default", "via", "10.9.1.254")
+        wait_for(lambda: any("default route leads to up1" in text for text in node.status()["failures"]),
+                 "the warning")
+        node.netns.ip("route", "replace", "default", "via", "10.9.0.254")
+        wait_for(lambda: not node.status()["failures"], "the end of the warning")
+    finally:
+        node.close()
+        for wire in wires:
+            wire.netns.delete()
+
+
 def test_a_node_without_ports_says_so():
     node = Node("--masquerade", start=False)
     try:
