@@ -233,6 +233,22 @@ struct node_state {
 };
 ABI_SIZE(struct node_state, 80);
 
+/* How long, in jiffies, the packets of a flow take the way out of the node that its first packet
+ * found: 25 to 250 ms, depending on the kernel's HZ.  That late is a change of routes followed. */
+#define LEAVE_JIFFIES 25
+#define LEAVE_WAYS    256 /* of flows that each CPU remembers */
+
+/* Value of leave_map: how packets of pods leave the node past the host's stack. */
+struct leave_way {
+	struct flow flow;
+	__u32 asked_jiffies; /* low half, when the kernel was asked */
+	__u32 ifindex;       /* of the uplink or tunnel; 0: by the host's stack */
+	__u32 family;        /* of the next hop: AF_INET, AF_INET6; 0: the tunnel to a node */
+	__u32 mtu;
+	struct addr next_hop; /* bytes as in the family, or the node's address */
+};
+ABI_SIZE(struct leave_way, 72);
+
 /* Network identifier of all tunnel packets; those with another are somebody else's. */
 #define TUNNEL_VNI 84
 

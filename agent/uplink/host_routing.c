@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * nf_tables tell of each change.  Nobody tells of the rest (iptables-legacy, IPVS, IPsec, sysctls),
- * so it is looked at every few seconds.
+ * nf_tables and IPsec tell of each change.  Nobody tells of the rest (iptables-legacy, IPVS,
+ * sysctls), so it is looked at every few seconds.
  */
 #define LOG_MODULE "uplink"
 #include "agent/uplink/host_routing.h"
@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <linux/xfrm.h>
 #include <string.h>
 
 #include "agent/endpoint/host_stack.h"
@@ -27,7 +28,8 @@ struct host_routing {
 	struct datapath *datapath;
 	const struct uplinks *uplinks;
 	enum host_routing_mode mode;
-	struct netlink_watch *watch;
+	struct netlink_watch *rules;    /* of nf_tables; NULL: the kernel has none */
+	struct netlink_watch *policies; /* of IPsec */
 	struct event *look;
 	struct event *settle;
 	char why[256];
@@ -70,11 +72,29 @@ static void on_turn(bool lost, void *arg)
 		evtimer_add(routing->settle, &delay);
 }
 
-/* One message for each change passes the socket's filter.  Where the kernel has no nf_tables, or
- * has not loaded them yet, it is tried again later. */
-static void watch_open(struct host_routing *routing)
+/* Where the kernel has not loaded the protocol yet, it is tried again later. */
+static void watch_open(struct host_routing *routing, int protocol, unsigned int group,
+		       const struct sock_fprog *filter, struct netlink_watch **ret)
 {
-	static const unsigned int groups[] = { NFNLGRP_NFTABLES };
+	const struct netlink_watch_options options = { .base = routing->base,
+						       .protocol = protocol,
+						       .groups = &group,
+						       .group_count = 1,
+						       .filter = filter,
+						       .notice = on_notice,
+						       .turn = on_turn,
+						       .arg = routing };
+	struct errmsg err = {};
+
+	if (*ret || netlink_watch_new(&options, ret, &err) == 0)
+		return;
+	netlink_watch_free(*ret);
+	*ret = NULL;
+}
+
+/* Of nf_tables one message for each change passes the socket's filter. */
+static void watches_open(struct host_routing *routing)
+{
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offsetof(struct nlmsghdr, nlmsg_type)),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
@@ -83,20 +103,9 @@ static void watch_open(struct host_routing *routing)
 		BPF_STMT(BPF_RET | BPF_K, 0),
 	};
 	const struct sock_fprog filter = { .len = ARRAY_SIZE(code), .filter = code };
-	const struct netlink_watch_options options = { .base = routing->base,
-						       .protocol = NETLINK_NETFILTER,
-						       .groups = groups,
-						       .group_count = ARRAY_SIZE(groups),
-						       .filter = &filter,
-						       .notice = on_notice,
-						       .turn = on_turn,
-						       .arg = routing };
-	struct errmsg err = {};
 
-	if (netlink_watch_new(&options, &routing->watch, &err) < 0) {
-		netlink_watch_free(routing->watch);
-		routing->watch = NULL;
-	}
+	watch_open(routing, NETLINK_NETFILTER, NFNLGRP_NFTABLES, &filter, &routing->rules);
+	watch_open(routing, NETLINK_XFRM, XFRMNLGRP_POLICY, NULL, &routing->policies);
 }
 
 static void look(struct host_routing *routing)
@@ -105,8 +114,7 @@ static void look(struct host_routing *routing)
 	size_t count = uplinks_attached(routing->uplinks, names);
 	bool needed;
 
-	if (!routing->watch)
-		watch_open(routing);
+	watches_open(routing);
 	routing->why[0] = '\0';
 	needed = host_stack_is_needed((const char(*)[IFNAMSIZ])names, count, routing->why,
 				      sizeof(routing->why));
@@ -157,6 +165,7 @@ void host_routing_free(struct host_routing *routing)
 		event_free(routing->look);
 	if (routing->settle)
 		event_free(routing->settle);
-	netlink_watch_free(routing->watch);
+	netlink_watch_free(routing->rules);
+	netlink_watch_free(routing->policies);
 	free(routing);
 }

@@ -6,6 +6,7 @@
 #ifndef TENDRIL_DATAPATH_BPF_LEAVE_BPF_H
 #define TENDRIL_DATAPATH_BPF_LEAVE_BPF_H
 
+#include "datapath/bpf/clock.bpf.h"
 #include "datapath/bpf/route.bpf.h"
 
 #define TUNNEL_TTL 64
@@ -38,39 +39,102 @@ static __always_inline int tunnel_address_to(struct __sk_buff *skb, const struct
 	return (int)bpf_skb_set_tunnel_key(skb, &key, sizeof(key), flags);
 }
 
-static __always_inline int leave_by_tunnel(struct __sk_buff *skb, struct packet *pkt,
-					   const struct addr *remote)
-{
-	const struct node_state *node = node_get();
-	__u32 mtu = 0;
-	int reason;
+/* ---- the way of a flow ----------------------------------------------------------------------- */
 
-	if (!node || bpf_check_mtu(skb, node->tunnel_ifindex, &mtu, 0, BPF_MTU_CHK_SEGS))
-		return DROP_NONE;
-	reason = route_count_hop(skb, pkt);
-	if (reason)
-		return reason;
-	if (tunnel_address_to(skb, remote))
-		return DROP_NO_ROUTE;
-	skb->tc_index = LEAVE_DECIDED;
-	pkt->forwarded = 1;
-	return (int)bpf_redirect((int)node->tunnel_ifindex, 0) == TC_ACT_REDIRECT ? DROP_NONE
-										  : DROP_NO_ROUTE;
+static __always_inline struct leave_way *leave_place(const struct flow *flow)
+{
+	__u32 place = flow->saddr.w[3] ^ flow->daddr.w[3] ^
+		      ((__u32)flow->sport << 16 | flow->dport) * 0x9e3779b1;
+
+	place = (place ^ place >> 16) % LEAVE_WAYS;
+	return bpf_map_lookup_elem(&leave_map, &place);
 }
 
-static __always_inline int leave_by_uplink(struct __sk_buff *skb, struct packet *pkt)
+/* Whether the kernel was asked about these packets a moment ago. */
+static __always_inline bool leave_is_known(const struct leave_way *way, const struct flow *flow)
+{
+	const __u64 *a = (const void *)&way->flow, *b = (const void *)flow;
+
+	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4])) &&
+	       way->ifindex && jiffies_now() - way->asked_jiffies < LEAVE_JIFFIES;
+}
+
+/* To another node.  False: the address is not known as one of another node. */
+static __always_inline bool leave_find_tunnel(struct __sk_buff *skb, const struct packet *pkt,
+					      struct leave_way *ret)
+{
+	struct cidr_key key = { .prefixlen = 128, .addr = pkt->flow.daddr };
+	const struct node_state *node = node_get();
+	const struct addr *remote;
+	__u32 mtu = 0;
+
+	if (!node || !(node->flags & NODE_TUNNEL))
+		return false;
+	remote = tunnel_node(&key);
+	if (!remote)
+		return false;
+	if (bpf_check_mtu(skb, node->tunnel_ifindex, &mtu, 0, 0) < 0)
+		return true; /* there is no such device */
+	ret->ifindex = node->tunnel_ifindex;
+	ret->family = 0;
+	ret->mtu = mtu;
+	ret->next_hop = *remote;
+	return true;
+}
+
+/* Asks the kernel's routing table. */
+static __always_inline void leave_find_route(struct __sk_buff *skb, const struct packet *pkt,
+					     struct leave_way *ret)
 {
 	struct bpf_fib_lookup fib = {};
 	__u32 ifindex;
 
 	if (route_find(skb, pkt, &pkt->flow.saddr, &pkt->flow.daddr, &fib) !=
 	    BPF_FIB_LKUP_RET_SUCCESS)
-		return DROP_NONE;
+		return;
 	ifindex = fib.ifindex;
 	if (!bpf_map_lookup_elem(&uplink_map, &ifindex))
-		return DROP_NONE;
-	skb->tc_index = node_flags() & NODE_MASQUERADE ? 0 : LEAVE_DECIDED;
-	return route_follow(skb, pkt, &fib);
+		return;
+	ret->family = fib.family; /* of the next hop by now, as is the destination */
+	ret->mtu = fib.mtu_result;
+	__builtin_memcpy(&ret->next_hop, fib.ipv6_dst, sizeof(ret->next_hop));
+	ret->ifindex = ifindex;
+}
+
+/* Not inline: the first packet of a flow has the cost of this, all others have not. */
+static __noinline void leave_find(struct __sk_buff *skb, const struct packet *pkt,
+				  struct leave_way *ret)
+{
+	ret->flow = pkt->flow;
+	ret->ifindex = 0;
+	ret->asked_jiffies = jiffies_now();
+	if (!leave_find_tunnel(skb, pkt, ret))
+		leave_find_route(skb, pkt, ret);
+}
+
+/* ---- leaving --------------------------------------------------------------------------------- */
+
+static __always_inline int leave_by_tunnel(struct __sk_buff *skb, struct packet *pkt,
+					   const struct leave_way *way)
+{
+	int reason = route_count_hop(skb, pkt);
+
+	if (reason)
+		return reason;
+	if (tunnel_address_to(skb, &way->next_hop) ||
+	    bpf_redirect((int)way->ifindex, 0) != TC_ACT_REDIRECT)
+		return DROP_NO_ROUTE;
+	skb->tc_index = LEAVE_DECIDED;
+	pkt->forwarded = 1;
+	return DROP_NONE;
+}
+
+static __always_inline int leave_by_uplink(struct __sk_buff *skb, struct packet *pkt,
+					   const struct leave_way *way)
+{
+	struct addr next_hop = way->next_hop;
+
+	return route_follow(skb, pkt, way->ifindex, way->family, &next_hop);
 }
 
 /*
@@ -79,17 +143,19 @@ static __always_inline int leave_by_uplink(struct __sk_buff *skb, struct packet 
  */
 __weak int leave_node(struct __sk_buff *skb, struct packet *pkt)
 {
-	struct cidr_key key = { .prefixlen = 128 };
-	const struct addr *remote = NULL;
+	struct leave_way *way;
 	int reason;
 
 	if (!pkt || !packet_is_bare(pkt))
 		return DROP_NONE;
-	if (node_flags() & NODE_TUNNEL) {
-		key.addr = pkt->flow.daddr;
-		remote = tunnel_node(&key);
-	}
-	reason = remote ? leave_by_tunnel(skb, pkt, remote) : leave_by_uplink(skb, pkt);
+	way = leave_place(&pkt->flow);
+	if (!way)
+		return DROP_NONE;
+	if (!leave_is_known(way, &pkt->flow))
+		leave_find(skb, pkt, way);
+	if (!way->ifindex || route_length(skb, pkt) > way->mtu)
+		return DROP_NONE;
+	reason = way->family ? leave_by_uplink(skb, pkt, way) : leave_by_tunnel(skb, pkt, way);
 	return reason == DROP_TTL_EXCEEDED ? DROP_NONE : reason;
 }
 

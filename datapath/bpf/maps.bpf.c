@@ -23,6 +23,7 @@ struct affinity_map affinity_map SEC(".maps");
 struct range_map range_map SEC(".maps");
 struct cluster_map cluster_map SEC(".maps");
 struct uplink_map uplink_map SEC(".maps");
+struct leave_map leave_map SEC(".maps");
 struct sock_service_map sock_service SEC(".maps");
 struct sock_bucket_map sock_bucket_map SEC(".maps");
 struct sendmsg_service_map sendmsg_service SEC(".maps");

@@ -118,6 +118,16 @@ struct uplink_map {
 };
 extern struct uplink_map uplink_map SEC(".maps");
 
+/* Which way the last flows took out of the node; one that collides with another takes its place.
+ * Used only by from_pod. */
+struct leave_map {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, LEAVE_WAYS);
+	__type(key, __u32);
+	__type(value, struct leave_way);
+};
+extern struct leave_map leave_map SEC(".maps");
+
 /* Compiled policies.  Written by the agent, read wherever a verdict is needed.  Full: the agent
  * reports it; a rule that found no room is a rule that allows nothing. */
 struct policy_map {

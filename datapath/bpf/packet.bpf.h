@@ -57,6 +57,8 @@
 #define IP6_MORE_FRAGMENTS 0x0001
 #define IP6_OFFSET_BYTES   0xfff8
 
+#define IP6_FRAGMENT_HEADER_LEN 8
+
 /* Enough for an IPv6 header with extensions. */
 #define L4_OFFSET_MAX   512
 #define EXTENSIONS_MAX  6
@@ -383,11 +385,15 @@ static __always_inline bool packet_is_icmp_reply(const struct packet *pkt)
 	       type == ICMP_ADDRESSREPLY || type == ICMP_EXT_ECHOREPLY;
 }
 
-/* Whether it has neither IP options nor extension headers: those are for a router to read. */
+/* Whether it has neither IP options nor extension headers but that of a fragment: others are for a
+ * router to read. */
 static __always_inline bool packet_is_bare(const struct packet *pkt)
 {
-	return pkt->l4_offset ==
-	       ETH_HLEN + (pkt->ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+	__u32 head = sizeof(struct iphdr);
+
+	if (pkt->ipv6)
+		head = sizeof(struct ipv6hdr) + (pkt->fragment ? IP6_FRAGMENT_HEADER_LEN : 0);
+	return pkt->l4_offset == ETH_HLEN + head;
 }
 
 static __always_inline bool packet_is_icmp(const struct packet *pkt)

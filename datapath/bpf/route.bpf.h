@@ -29,23 +29,32 @@ static __always_inline __u32 route_length(const struct __sk_buff *skb, const str
 	return head + skb->gso_size;
 }
 
+/* Of IPv4: with the sum, which changes as the TTL does. */
+struct route_ttl {
+	__u8 ttl;
+	__u8 protocol;
+	__sum16 check;
+};
+
 static __always_inline int route_count_hop(struct __sk_buff *skb, const struct packet *pkt)
 {
 	__u32 offset = pkt->ipv6 ? IP6_HOP_LIMIT_OFFSET : IP_TTL_OFFSET;
-	__u8 ttl[2]; /* IPv4: and the protocol, with which it makes a word of the checksum */
-	__be16 old, new;
+	struct route_ttl head;
+	__u32 check;
 
-	if (bpf_skb_load_bytes(skb, offset, ttl, sizeof(ttl)))
+	if (bpf_skb_load_bytes(skb, offset, &head, sizeof(head)))
 		return DROP_TRUNCATED;
-	if (ttl[0] <= 1)
+	if (head.ttl <= 1)
 		return DROP_TTL_EXCEEDED;
-	__builtin_memcpy(&old, ttl, sizeof(old));
-	ttl[0]--;
-	__builtin_memcpy(&new, ttl, sizeof(new));
-	if (!pkt->ipv6 && bpf_l3_csum_replace(skb, ETH_HLEN + offsetof(struct iphdr, check), old,
-					      new, sizeof(new)))
-		return DROP_REWRITE_FAILED;
-	return bpf_skb_store_bytes(skb, offset, ttl, 1, 0) ? DROP_REWRITE_FAILED : DROP_NONE;
+	head.ttl--;
+	if (pkt->ipv6)
+		return bpf_skb_store_bytes(skb, offset, &head.ttl, 1, BPF_F_RECOMPUTE_CSUM)
+			       ? DROP_REWRITE_FAILED
+			       : DROP_NONE;
+	check = (__u32)head.check + bpf_htons(0x0100);
+	head.check = (__sum16)(check + (check >= 0xffff));
+	return bpf_skb_store_bytes(skb, offset, &head, sizeof(head), 0) ? DROP_REWRITE_FAILED
+									: DROP_NONE;
 }
 
 /* Finds the route between two addresses, which need not be the packet's yet.  Returns
@@ -73,17 +82,16 @@ static __always_inline long route_find(struct __sk_buff *skb, const struct packe
 
 /* Decrements the TTL, and tells the kernel where the packet goes when the program returns
  * TC_ACT_REDIRECT.  The kernel resolves the neighbour's MAC if it must. */
-static __always_inline int route_follow(struct __sk_buff *skb, struct packet *pkt,
-					const struct bpf_fib_lookup *fib)
+static __always_inline int route_follow(struct __sk_buff *skb, struct packet *pkt, __u32 ifindex,
+					__u32 family, const void *next_hop)
 {
-	struct bpf_redir_neigh next = {};
+	struct bpf_redir_neigh next = { .nh_family = family };
 	int reason = route_count_hop(skb, pkt);
 
 	if (reason)
 		return reason;
-	next.nh_family = fib->family; /* of the next hop by now, as is the destination */
-	__builtin_memcpy(next.ipv6_nh, fib->ipv6_dst, sizeof(next.ipv6_nh));
-	if (bpf_redirect_neigh((int)fib->ifindex, &next, sizeof(next), 0) != TC_ACT_REDIRECT)
+	__builtin_memcpy(next.ipv6_nh, next_hop, sizeof(next.ipv6_nh));
+	if (bpf_redirect_neigh((int)ifindex, &next, sizeof(next), 0) != TC_ACT_REDIRECT)
 		return DROP_NO_ROUTE;
 	pkt->forwarded = 1;
 	return DROP_NONE;
@@ -105,7 +113,8 @@ __weak int route_packet(struct __sk_buff *skb, struct packet *pkt, const struct 
 	}
 	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return DROP_NO_ROUTE;
-	return route_follow(skb, pkt, &fib);
+	/* Family and destination are those of the next hop by now. */
+	return route_follow(skb, pkt, fib.ifindex, fib.family, fib.ipv6_dst);
 }
 
 #endif

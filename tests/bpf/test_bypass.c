@@ -8,6 +8,7 @@
  */
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <linux/pkt_cls.h>
 #include <netinet/in.h>
 #include <setjmp.h>
@@ -23,6 +24,8 @@
 #define SERVICE_ID 5
 #define TTL        64 /* of what the lab sends */
 
+#define LAB_CPUS_MAX 1024
+
 static int from_uplink;
 
 static int bypass_setup(void **state)
@@ -33,10 +36,21 @@ static int bypass_setup(void **state)
 	return 0;
 }
 
+/* The datapath asks the kernel anew for each flow. */
+static void ways_forget(void)
+{
+	static const struct leave_way none[LAB_CPUS_MAX];
+
+	assert_in_range(libbpf_num_possible_cpus(), 1, LAB_CPUS_MAX);
+	for (uint32_t i = 0; i < LEAVE_WAYS; i++)
+		assert_int_equal(bpf_map_update_elem(lab_map("leave_map"), &i, none, 0), 0);
+}
+
 static void is_uplink(bool is)
 {
 	const struct uplink_entry entry = { 0 };
 
+	ways_forget();
 	if (is)
 		assert_int_equal(uplink_map_set(lab.datapath, UPLINK_INDEX, &entry), 0);
 	else
@@ -49,6 +63,7 @@ static void tunnel_leads(enum host host, bool leads)
 	const struct cidr_key key = { .prefixlen = 128, .addr = at(host) };
 	const struct cluster_entry entry = { .node = outside_addr(false, 0xc0000202, 0, 0) };
 
+	ways_forget();
 	if (leads)
 		assert_int_equal(bpf_map_update_elem(lab_map("cluster_map"), &key, &entry, 0), 0);
 	else
@@ -194,13 +209,31 @@ static void test_what_the_host_knows_better_is_left_to_it(void **state)
 	LEAVES(UDP(POD_A, ELSEWHERE, 40000, 53), .payload = UPLINK_MTU - 48);
 }
 
+/* Only for a moment: after that, a route that is gone is no way any more. */
+static void test_a_flow_keeps_its_way_for_a_moment(void **state)
+{
+	const struct segment segment = { TCP(POD_A, ELSEWHERE, 40000, 80, ACK) };
+	struct frame frame = lab_frame(&segment);
+	struct outcome outcome;
+
+	(void)state;
+	LEAVES(TCP(POD_A, ELSEWHERE, 40000, 80, ACK));
+	uplink_map_keep(lab.datapath, NULL, 0);
+	STAYS(TCP(POD_A, ELSEWHERE, 40001, 80, ACK)); /* another flow */
+	do
+		outcome = lab_from_pod(POD_A, &frame);
+	while (outcome.action == TC_ACT_REDIRECT);
+	FRAME_STAYS(&frame);
+	/* What does not fit asks the host at once. */
+	is_uplink(true);
+	LEAVES(UDP(POD_A, ELSEWHERE, 40000, 53));
+	STAYS(UDP(POD_A, ELSEWHERE, 40000, 53), .payload = UPLINK_MTU);
+	LEAVES(UDP(POD_A, ELSEWHERE, 40000, 53));
+}
+
 static void test_fragments_leave_too(void **state)
 {
 	(void)state;
-	if (lab.ipv6) { /* they have an extension header */
-		STAYS(UDP(POD_A, ELSEWHERE, 40000, 53), .more = true, .payload = 64);
-		return;
-	}
 	LEAVES(UDP(POD_A, ELSEWHERE, 40000, 53), .more = true, .payload = 64, .fragment_id = 7);
 	LEAVES(UDP(POD_A, ELSEWHERE, 40000, 53), .offset = 72, .payload = 64, .fragment_id = 7);
 }
@@ -354,10 +387,6 @@ static void test_policy_decides_before_a_pod_receives(void **state)
 static void test_fragments_follow_their_first(void **state)
 {
 	(void)state;
-	if (lab.ipv6) {
-		PASSES_ON(UDP(ELSEWHERE, POD_A, 40000, 53), .more = true, .payload = 64);
-		return;
-	}
 	isolate(POD_A, ENDPOINT_INGRESS_ISOLATED);
 	allow(POD_A, DIR_INGRESS, OUTSIDE, IPPROTO_UDP, 53);
 	ARRIVES(POD_A, UDP(OUTSIDE, POD_A, 40000, 53), .more = true, .payload = 64,
@@ -397,6 +426,7 @@ int main(void)
 		BOTH_FAMILIES_AFTER(bypass_reset, test_pods_send_straight_to_the_uplink),
 		BOTH_FAMILIES_AFTER(bypass_reset, test_otherwise_the_host_routes),
 		BOTH_FAMILIES_AFTER(bypass_reset, test_what_the_host_knows_better_is_left_to_it),
+		BOTH_FAMILIES_AFTER(bypass_reset, test_a_flow_keeps_its_way_for_a_moment),
 		BOTH_FAMILIES_AFTER(bypass_reset, test_fragments_leave_too),
 		BOTH_FAMILIES_AFTER(bypass_reset, test_policy_decides_before_a_pod_sends),
 		BOTH_FAMILIES_AFTER(bypass_reset, test_a_pod_still_speaks_for_itself_alone),
