@@ -11,6 +11,7 @@ from lab import COUNTER, Pair, entered
 from services import service_objects, vip
 from signals import held
 from tendril import UnixConnection, cgroup2_root, wait_for
+from variants import join, tendril_pair
 from workload import NotRun, Workload, workload
 
 COUNT = 4000
@@ -122,7 +123,10 @@ class Instructions(Workload):
     warm_up = False
 
     def setup(self, lab, variant, n):
-        pair = lab.pair("tendril-accel")  # those of acceleration are there only for who asks
+        """A node that needs all of them: those of acceleration, uplinks and tunnel are there only
+        where they are asked for."""
+        pair = tendril_pair(lab, variant, "--routing-mode=tunnel", accelerate=True)
+        join(pair.node.netns, lab.namespace(), "up0", "eth0", ["192.0.2.1/24"], ["192.0.2.2/24"])
         wait_for(lambda: set(NAMES) <= set(bpf.programs(pair.node.bpffs)), "all programs")
         return pair.node
 
