@@ -144,6 +144,16 @@ static int socket_find(const struct sockdiag_socket *socket, void *arg)
 	return 0;
 }
 
+/* Whether a socket of the protocol is still to be found. */
+static bool netns_misses(const struct netns_users *netns, uint8_t proto)
+{
+	for (size_t i = 0; i < netns->count; i++) {
+		if (netns->users[i].flow.proto == proto && !netns->users[i].flow.sport)
+			return true;
+	}
+	return false;
+}
+
 static int netns_list(struct netlink *netlink, struct netns_users *netns, struct errmsg *err)
 {
 	static const struct {
@@ -158,14 +168,15 @@ static int netns_list(struct netlink *netlink, struct netns_users *netns, struct
 	static const int families[] = { AF_INET, AF_INET6 };
 	int ret = 0;
 
-	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
-		bool wanted = false;
+	for (size_t i = 0; i < ARRAY_SIZE(kinds) * ARRAY_SIZE(families) && !ret; i++) {
+		uint8_t proto = kinds[i / 2].proto;
 
-		for (size_t k = 0; k < netns->count && !wanted; k++)
-			wanted = netns->users[k].flow.proto == kinds[i].proto;
-		for (size_t k = 0; k < ARRAY_SIZE(families) && wanted && !ret; k++)
-			ret = sockdiag_list(netlink, families[k], kinds[i].proto, kinds[i].states,
-					    socket_find, netns, err);
+		/* A list takes the kernel milliseconds, in one call if it has nothing to say. */
+		if (!netns_misses(netns, proto))
+			continue;
+		ret = sockdiag_list(netlink, families[i % 2], proto, kinds[i / 2].states,
+				    socket_find, netns, err);
+		task_pause_now();
 	}
 	return ret;
 }
@@ -208,6 +219,7 @@ static void sockets_end(struct walk *walk, size_t count)
 	size_t next = 0;
 
 	qsort(walk->users, count, sizeof(*walk->users), by_slot_and_cookie);
+	task_pause_now();
 	while (next < count) {
 		struct netns_users netns = { &walk->users[next], 0 };
 
@@ -253,8 +265,10 @@ static void walk_run(void *arg)
 			     .chained = endpoints_any_chained(sockets->options.endpoints) };
 	int ret = service_sockets_foreach(datapath, socket_note, &walk);
 
+	task_pause_now();
 	if (!ret)
 		ret = maps_foreach(datapath, MAP_NAT, translation_note, &walk);
+	task_pause_now();
 	if (ret)
 		log_warn("look for connections to backends that are gone: %s", strerror(-ret));
 	sync_find_gone(sockets->options.sync, walk.asked, walk.count);

@@ -219,6 +219,7 @@ static void suspects_judge(struct search *search, struct backend_user *users, si
 	size_t suspects;
 	auto_free struct backend_user **sorted = suspects_sort(users, count, &suspects);
 
+	task_pause_now();
 	for (size_t i = 0; search->suspects.count &&
 			   i < store_objects(search->sync->store, OBJECT_SERVICE, &services);
 	     i++) {
