@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tendril monitor: drops and verdicts as they happen, with the names of both pods; with --pcap
- * their packets. */
+ * their packets.  tendril tcp drop: all drops of TCP, the kernel's own, too. */
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <stdio.h>
@@ -45,6 +45,7 @@ static const struct event_kind {
 } event_kinds[] = {
 	{ "drop", "DROP", COLOUR_BAD, true },
 	{ "audit", "WOULD DROP", COLOUR_WARN, true },
+	{ "kernel", "KERNEL", COLOUR_BAD, true },
 	{ "verdict", "allow", COLOUR_GOOD, false },
 };
 
@@ -66,6 +67,7 @@ struct monitor {
 	uint16_t port; /* 0: any */
 	uint8_t proto;
 	bool any_proto;
+	bool only_tcp;
 	struct event_pcap *pcap; /* NULL: text is printed */
 };
 
@@ -112,6 +114,8 @@ static bool event_wanted(const struct monitor *monitor, const cJSON *event)
 		return false;
 	if (args->namespace && !end_in_namespace(from, args->namespace) &&
 	    !end_in_namespace(to, args->namespace))
+		return false;
+	if (monitor->only_tcp && strcmp(proto, "TCP") != 0)
 		return false;
 	return !args->port ||
 	       (member_number(to, "port") == monitor->port &&
@@ -198,6 +202,12 @@ static int monitor_follow(struct monitor *monitor, const char *types, struct err
 	char path[128];
 	int ret = 0;
 
+	if (args->port) {
+		monitor->any_proto = !strchr(args->port, '/');
+		ret = port_argument_parse(args->port, &monitor->port, &monitor->proto, err);
+	}
+	if (ret)
+		return ret;
 	if (args->snaplen &&
 	    (!args->pcap || number_parse(args->snaplen, 1, EVENT_BYTES_MAX, &snaplen)))
 		return misused(err, "--snaplen %s: must be a number up to %d, with --pcap",
@@ -222,10 +232,10 @@ int cmd_monitor(const struct arguments *args, struct errmsg *err)
 {
 	struct monitor monitor = { .args = args };
 	const char *types = args->type ? args->type : "drop,verdict,audit";
-	int ret = 0;
 
 	if (!types_are_known(types) || strlen(types) > 64)
-		return misused(err, "--type %s: must be drop, verdict and audit, with commas",
+		return misused(err,
+			       "--type %s: must be drop, verdict, audit and kernel, with commas",
 			       types);
 	if (args->type && args->verdict)
 		return misused(err, "give either --type or --verdict");
@@ -233,9 +243,12 @@ int cmd_monitor(const struct arguments *args, struct errmsg *err)
 		types = verdict_types(args->verdict);
 	if (!types)
 		return misused(err, "--verdict %s: must be allow, deny or audit", args->verdict);
-	if (args->port) {
-		monitor.any_proto = !strchr(args->port, '/');
-		ret = port_argument_parse(args->port, &monitor.port, &monitor.proto, err);
-	}
-	return ret ? ret : monitor_follow(&monitor, types, err);
+	return monitor_follow(&monitor, types, err);
+}
+
+int cmd_tcp_drop(const struct arguments *args, struct errmsg *err)
+{
+	struct monitor monitor = { .args = args, .only_tcp = true };
+
+	return monitor_follow(&monitor, "drop,kernel", err);
 }

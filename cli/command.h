@@ -134,6 +134,7 @@ int cmd_tcp_connect(const struct arguments *args, struct errmsg *err);
 int cmd_tcp_life(const struct arguments *args, struct errmsg *err);
 int cmd_tcp_retrans(const struct arguments *args, struct errmsg *err);
 int cmd_tcp_rtt(const struct arguments *args, struct errmsg *err);
+int cmd_tcp_drop(const struct arguments *args, struct errmsg *err);
 int cmd_tcp_state(const struct arguments *args, struct errmsg *err);
 int cmd_tcp_top(const struct arguments *args, struct errmsg *err);
 int cmd_top(const struct arguments *args, struct errmsg *err);

@@ -712,14 +712,15 @@ enum notice { NOTICES(X) NOTICE_COUNT };
 #define METRIC_NOTICES 64
 #define METRIC_COUNT   128
 
-/* EVENT_AUDIT: passed, though reason says why an audited end would have dropped it. */
-enum event_type { EVENT_DROP = 1, EVENT_VERDICT = 2, EVENT_AUDIT = 3 };
+/* EVENT_AUDIT: passed, though reason says why an audited end would have dropped it.
+ * EVENT_KERNEL_DROP: reason is the kernel's enum skb_drop_reason. */
+enum event_type { EVENT_DROP = 1, EVENT_VERDICT = 2, EVENT_AUDIT = 3, EVENT_KERNEL_DROP = 4 };
 
 /* What event_map (ring buffer) carries.  Not "event": that is libevent's. */
 struct flow_event {
 	__u64 time_ns; /* CLOCK_MONOTONIC */
 	__u32 type;    /* enum event_type */
-	__u32 reason;  /* enum drop_reason */
+	__u32 reason;  /* enum drop_reason, but see EVENT_KERNEL_DROP */
 	struct flow flow;
 	__u32 src_identity;
 	__u32 dst_identity;

@@ -21,6 +21,7 @@
 
 #include "accel.skel.h"
 #include "datapath/state.h"
+#include "freed.skel.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
 #include "pods.skel.h"
@@ -362,6 +363,7 @@ int datapath_open(const struct datapath_options *options, struct datapath **ret_
 	int ret;
 
 	datapath->trial_link_fd = -1;
+	datapath->freed_link_fd = -1;
 	for (int i = 0; i < MAP_TOTAL; i++)
 		datapath->map_fds[i] = -1;
 	libbpf_set_print(libbpf_say);
@@ -429,6 +431,12 @@ int datapath_load_tcp(struct datapath *datapath, const struct datapath_options *
 	return ret;
 }
 
+int datapath_load_freed(struct datapath *datapath, const struct datapath_options *options,
+			struct errmsg *err)
+{
+	return object_open(datapath, freed_bpf__elf_bytes, options, err);
+}
+
 int datapath_load_tunnel(struct datapath *datapath, const struct datapath_options *options,
 			 struct errmsg *err)
 {
@@ -451,6 +459,7 @@ void datapath_close(struct datapath *datapath)
 		return;
 	maps_done(datapath);
 	links_drop_old(datapath);
+	freed_done(datapath);
 	for (int i = 0; i < MAP_TOTAL; i++) {
 		if (datapath->map_fds[i] >= 0)
 			close(datapath->map_fds[i]);

@@ -78,6 +78,14 @@ void datapath_drop_accel(struct datapath *datapath);
 int datapath_load_tcp(struct datapath *datapath, const struct datapath_options *options,
 		      struct errmsg *err);
 
+/* Loads packet_freed, which reports packets of pods that the kernel drops, and attaches nothing. */
+int datapath_load_freed(struct datapath *datapath, const struct datapath_options *options,
+			struct errmsg *err);
+/* Attaches packet_freed, or detaches it. */
+int freed_watch(struct datapath *datapath, bool watch, struct errmsg *err);
+/* The kernel's name for a reason, as "TCP_CSUM"; NULL: it has none, or nobody has watched yet. */
+const char *freed_reason(const struct datapath *datapath, uint32_t reason);
+
 /* Attaches and pins again the links of the cgroup and the tracepoint that are missing: a link ends
  * with its pin. */
 int datapath_restore_links(struct datapath *datapath, const struct datapath_options *options,

@@ -84,7 +84,13 @@ struct datapath {
 	void (*tcp_each)(const struct tcp_event *event, void *arg);
 	void *tcp_arg;
 	unsigned int tcp_read;
+	int freed_link_fd;  /* of packet_freed; -1: nobody watches */
+	char **freed_names; /* by reason; NULL: not read yet */
 };
+
+/* ---- freed.c ---- */
+
+void freed_done(struct datapath *datapath);
 
 /* ---- maps.c ---- */
 

@@ -9,6 +9,7 @@
 
 #include "agent/api/api.h"
 #include "agent/endpoint/endpoint.h"
+#include "agent/flow/flow_log.h"
 #include "agent/monitor/monitor.h"
 #include "agent/objects/object_await.h"
 #include "agent/objects/objects.h"
@@ -274,7 +275,12 @@ void api_events_follow(struct api_call *call)
 	int ret = http_query_get(query, "type", text, sizeof(text));
 
 	if ((ret && ret != -ENOENT) || monitor_types_parse(text, &types)) {
-		api_refuse(call, 400, "type: not a list of drop, verdict and audit");
+		api_refuse(call, 400, "type: not a list of drop, verdict, audit and kernel");
+		return;
+	}
+	if (types & 1u << EVENT_KERNEL_DROP && *flow_log_freed_problem(call->agent->flow_log)) {
+		api_refuse(call, 503, "what the kernel drops is not told: %s",
+			   flow_log_freed_problem(call->agent->flow_log));
 		return;
 	}
 	ret = http_query_get(query, "bytes", number, sizeof(number));

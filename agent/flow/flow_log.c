@@ -60,8 +60,10 @@ struct flow_log {
 	uint64_t next;      /* number of the next flow */
 	struct table drops; /* struct drop_key -> number of the flow */
 	int64_t real_offset;
-	bool tcp;         /* the program is attached */
-	bool refused;     /* it cannot be */
+	bool tcp;     /* the program is attached */
+	bool refused; /* it cannot be */
+	bool freed;   /* packet_freed is loaded */
+	char freed_reason[500];
 	char reason[500]; /* why not */
 	char node[HOST_NAME_MAX + 1];
 };
@@ -375,6 +377,11 @@ const char *flow_log_problem(const struct flow_log *log)
 	return log->tcp || !log->refused ? "" : log->reason;
 }
 
+const char *flow_log_freed_problem(const struct flow_log *log)
+{
+	return log->freed_reason;
+}
+
 struct cJSON *flow_log_status(const struct flow_log *log)
 {
 	cJSON *status = cJSON_CreateObject();
@@ -386,7 +393,19 @@ struct cJSON *flow_log_status(const struct flow_log *log)
 	sources = cJSON_AddArrayToObject(status, "sources");
 	source_add(sources, "tcp_state", log->tcp, log->reason);
 	source_add(sources, "drops", true, "");
+	source_add(sources, "kfree_skb", log->freed, log->freed_reason);
 	return status;
+}
+
+/* Nothing depends on it: a kernel that refuses it is asked for nothing else. */
+static void freed_load(struct flow_log *log)
+{
+	struct errmsg err = {};
+
+	log->freed = datapath_load_freed(log->options.datapath, log->options.load, &err) == 0;
+	snprintf(log->freed_reason, sizeof(log->freed_reason), "%s", log->freed ? "" : err.text);
+	if (!log->freed)
+		log_warn("what the kernel drops cannot be told: %s", err.text);
 }
 
 static void on_load(evutil_socket_t fd, short what, void *arg)
@@ -396,6 +415,7 @@ static void on_load(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	freed_load(log);
 	if (datapath_load_tcp(log->options.datapath, log->options.load, &err) < 0) {
 		snprintf(log->reason, sizeof(log->reason), "%s", err.text);
 		log->refused = true;
@@ -421,6 +441,7 @@ struct flow_log *flow_log_new(const struct flow_log_options *options)
 
 	log->options = *options;
 	snprintf(log->reason, sizeof(log->reason), "not loaded yet");
+	snprintf(log->freed_reason, sizeof(log->freed_reason), "not loaded yet");
 	gethostname(log->node, sizeof(log->node) - 1);
 	log->pieces = xcalloc((options->max + PIECE - 1) / PIECE, sizeof(*log->pieces));
 	log->names = flow_names_new(options->datapath, options->endpoints, options->store);

@@ -61,6 +61,9 @@ void flow_log_metrics(const struct flow_log *log, struct buffer *out);
 /* Why TCP connections are not reported; "" if they are, or will be. */
 const char *flow_log_problem(const struct flow_log *log);
 
+/* Why packets that the kernel drops cannot be reported; "" if they can. */
+const char *flow_log_freed_problem(const struct flow_log *log);
+
 /* For status: which sources work on this kernel, and how much is kept. */
 struct cJSON *flow_log_status(const struct flow_log *log);
 

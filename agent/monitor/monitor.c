@@ -14,12 +14,14 @@
 #include <sys/queue.h>
 
 #include "agent/endpoint/endpoint.h"
+#include "datapath/datapath.h"
 #include "datapath/maps.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/clock.h"
 #include "lib/http.h"
 #include "lib/json.h"
+#include "lib/log.h"
 
 struct event_subscriber {
 	TAILQ_ENTRY(event_subscriber) link;
@@ -50,7 +52,10 @@ static const struct {
 static const struct {
 	const char *name;
 	enum event_type type;
-} types[] = { { "drop", EVENT_DROP }, { "verdict", EVENT_VERDICT }, { "audit", EVENT_AUDIT } };
+} types[] = { { "drop", EVENT_DROP },
+	      { "verdict", EVENT_VERDICT },
+	      { "audit", EVENT_AUDIT },
+	      { "kernel", EVENT_KERNEL_DROP } };
 
 int monitor_types_parse(const char *text, unsigned int *ret_types)
 {
@@ -116,8 +121,29 @@ static const char *type_name(uint32_t type)
 	return "unknown";
 }
 
-static cJSON *event_json(const struct endpoints *endpoints, const struct flow_event *event)
+static void reason_add(cJSON *json, const struct datapath *datapath, const struct flow_event *event)
 {
+	const char *kernel = freed_reason(datapath, event->reason);
+	char number[32];
+
+	if (event->type == EVENT_KERNEL_DROP) {
+		snprintf(number, sizeof(number), "%#x", event->reason);
+		cJSON_AddStringToObject(json, "reason", kernel ? kernel : number);
+		cJSON_AddStringToObject(json, "text", "dropped by the kernel");
+	} else if (event->reason > DROP_NONE && event->reason < DROP_REASON_COUNT &&
+		   reasons[event->reason].name) {
+		cJSON_AddStringToObject(json, "reason", reasons[event->reason].name);
+		cJSON_AddStringToObject(json, "text", reasons[event->reason].text);
+	} else {
+		cJSON_AddNullToObject(json, "reason");
+		cJSON_AddStringToObject(
+			json, "text", event->type == EVENT_VERDICT ? "allowed" : "unknown reason");
+	}
+}
+
+static cJSON *event_json(const struct monitor *monitor, const struct flow_event *event)
+{
+	const struct endpoints *endpoints = monitor->endpoints;
 	const struct flow *flow = &event->flow;
 	bool ports = proto_has_ports(flow->proto);
 	cJSON *json = cJSON_CreateObject();
@@ -126,15 +152,7 @@ static cJSON *event_json(const struct endpoints *endpoints, const struct flow_ev
 	cJSON_AddStringToObject(json, "time",
 				clock_format(clock_real_offset() + (int64_t)event->time_ns, text));
 	cJSON_AddStringToObject(json, "type", type_name(event->type));
-	if (event->reason > DROP_NONE && event->reason < DROP_REASON_COUNT &&
-	    reasons[event->reason].name) {
-		cJSON_AddStringToObject(json, "reason", reasons[event->reason].name);
-		cJSON_AddStringToObject(json, "text", reasons[event->reason].text);
-	} else {
-		cJSON_AddNullToObject(json, "reason");
-		cJSON_AddStringToObject(
-			json, "text", event->type == EVENT_VERDICT ? "allowed" : "unknown reason");
-	}
+	reason_add(json, monitor->datapath, event);
 	cJSON_AddStringToObject(json, "direction",
 				event->direction == DIR_EGRESS ? "egress" : "ingress");
 	cJSON_AddStringToObject(json, "protocol", proto_name(flow->proto));
@@ -172,16 +190,20 @@ static unsigned int monitor_types(const struct monitor *monitor)
 	return set;
 }
 
-/* Tells the datapath whether a client wants events of new connections, and bytes of packets. */
+/* Tells the datapath what clients want: events of new connections, bytes of packets, what the
+ * kernel drops. */
 static void monitor_apply(struct monitor *monitor)
 {
 	struct node_state *node = maps_node(monitor->datapath);
 	const struct event_subscriber *subscriber;
+	struct errmsg err = {};
 	uint32_t bytes = 0;
 
 	TAILQ_FOREACH(subscriber, &monitor->subscribers, link)
 	bytes = subscriber->bytes > bytes ? subscriber->bytes : bytes;
 	__atomic_store_n(&node->event_bytes, bytes, __ATOMIC_RELAXED);
+	if (freed_watch(monitor->datapath, monitor_types(monitor) & 1u << EVENT_KERNEL_DROP, &err))
+		log_warn("%s", err.text);
 	if (monitor_types(monitor) & 1u << EVENT_VERDICT)
 		__atomic_or_fetch(&node->flags, NODE_VERDICT_EVENTS, __ATOMIC_RELAXED);
 	else
@@ -224,7 +246,7 @@ void monitor_send(struct monitor *monitor, const struct flow_event *event)
 
 	if (!(monitor_types(monitor) & bit))
 		return;
-	json = event_json(monitor->endpoints, event);
+	json = event_json(monitor, event);
 	text = cJSON_PrintUnformatted(json);
 	if (!text)
 		return;

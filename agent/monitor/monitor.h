@@ -21,8 +21,8 @@ int monitor_new(struct event_base *base, struct datapath *datapath,
 		const struct endpoints *endpoints, struct monitor **ret, struct errmsg *err);
 void monitor_free(struct monitor *monitor); /* ends the streams */
 
-/* The set of "drop,verdict,audit" as bits 1 << enum event_type; an empty text means all.  -EINVAL.
- */
+/* The set of "drop,verdict,audit,kernel" as bits 1 << enum event_type; an empty text means all but
+ * kernel.  -EINVAL. */
 int monitor_types_parse(const char *text, unsigned int *ret_types);
 
 /* Answers a request with the stream of these events, until the client disconnects.  The datapath

@@ -117,8 +117,8 @@ int packet_freed(__u64 *args)
 {
 	const struct sk_buff *skb = (const struct sk_buff *)args[0];
 	__u32 reason = (__u32)args[2];
-	__u64 now_ns = bpf_ktime_get_coarse_ns();
 	struct flow_event *event, filled = {};
+	__u64 now_ns;
 	__u32 slot;
 
 	if (!reason_counts(reason))
@@ -126,6 +126,7 @@ int packet_freed(__u64 *args)
 	slot = packet_slot(skb);
 	if (!slot || !event_fill(&filled, skb, slot))
 		return 0;
+	now_ns = bpf_ktime_get_ns();
 	if (!budget_take_event(slot, now_ns)) {
 		notice(NOTICE_EVENTS_LOST);
 		return 0;

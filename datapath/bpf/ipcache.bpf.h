@@ -51,6 +51,14 @@ static __always_inline bool addr_is_v4(const struct addr *addr)
 	return addr->w[0] == 0 && addr->w[1] == 0 && addr->w[2] == bpf_htonl(0x0000ffff);
 }
 
+static __always_inline void addr_from_v4(struct addr *addr, __be32 v4)
+{
+	addr->w[0] = 0;
+	addr->w[1] = 0;
+	addr->w[2] = bpf_htonl(0x0000ffff);
+	addr->w[3] = v4;
+}
+
 static __always_inline bool addr_is_zero(const struct addr *addr)
 {
 	return !(addr->w[0] | addr->w[1] | addr->w[2] | addr->w[3]);

@@ -59,6 +59,24 @@ struct sock {
 	int sk_err;
 } KERNEL_STRUCT;
 
+struct net_device {
+	possible_net_t nd_net;
+} KERNEL_STRUCT;
+
+struct sk_buff {
+	struct net_device *dev;
+	struct sock *sk;
+	unsigned char *head;
+	__u16 network_header; /* from head */
+	unsigned int len;
+} KERNEL_STRUCT;
+
+enum skb_drop_reason { /* kernels number them differently */
+		       SKB_DROP_REASON_NOT_SPECIFIED = 2,
+		       SKB_DROP_REASON_TC_EGRESS = 45,
+		       SKB_DROP_REASON_TC_INGRESS = 50,
+};
+
 enum sock_flags {
 	SOCK_DONE = 1, /* TCP: the peer's FIN has arrived */
 };

@@ -19,6 +19,7 @@
 #include <linux/ipv6.h>
 #include <linux/tcp.h>
 
+#include "datapath/bpf/ipcache.bpf.h"
 #include "datapath/bpf/metric.bpf.h"
 #include "datapath/bpf/policy.bpf.h"
 
@@ -146,14 +147,6 @@ static __always_inline int packet_address_to(struct __sk_buff *skb,
 			       offsetof(struct endpoint_entry, mac) + ETH_ALEN,
 		       "the MACs of an endpoint follow each other");
 	return (int)bpf_skb_store_bytes(skb, 0, macs, 2 * ETH_ALEN, 0);
-}
-
-static __always_inline void addr_from_v4(struct addr *addr, __be32 v4)
-{
-	addr->w[0] = 0;
-	addr->w[1] = 0;
-	addr->w[2] = bpf_htonl(0x0000ffff);
-	addr->w[3] = v4;
 }
 
 static __always_inline void addr_from_v6(struct addr *addr, const struct in6_addr *v6)

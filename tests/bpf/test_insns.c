@@ -39,7 +39,8 @@ static int group_setup(void **state)
 	if (datapath_open(&options, &datapath, &err) ||
 	    datapath_load_uplinks(datapath, &options, &err) ||
 	    datapath_load_tunnel(datapath, &options, &err) ||
-	    datapath_load_tcp(datapath, &options, &err)) {
+	    datapath_load_tcp(datapath, &options, &err) ||
+	    datapath_load_freed(datapath, &options, &err)) {
 		print_error("%s\n", err.text);
 		return -1;
 	}

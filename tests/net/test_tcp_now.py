@@ -15,7 +15,8 @@ import time
 
 import pytest
 
-from tendril import BUILD, Node, pod_object, service_object, slice_object, wait_for
+from tendril import (BUILD, Node, pod_object, policy_object, service_object, slice_object,
+                     wait_for)
 
 PORT, VIP = 8080, "10.96.0.9"
 GREETING = len("cart\n")
@@ -94,6 +95,60 @@ def test_states_are_counted(world):
     assert world.state("-n", "elsewhere") == {"counts": {}, "sockets": [], "leftOut": 0}
     assert "not NAMESPACE/NAME" in world.node.cli("tcp", "state", "--pod", "none", check=False).stderr
 
+
+# ---- what is dropped ----
+
+def dropped(world, *argv, cause):
+    """The first event of `tendril tcp drop` that cause() leads to."""
+    process = start(world, "tcp", "drop", "-o", "json", *argv, stdout=subprocess.PIPE, text=True)
+    try:
+        for _ in range(20):  # the stream may begin after the first attempts
+            cause()
+            if select.select([process.stdout], [], [], 0.2)[0]:
+                return json.loads(process.stdout.readline())
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    raise AssertionError("nothing was told")
+
+
+def programs_on(tracepoint):
+    links = json.loads(subprocess.run(["bpftool", "-j", "link"], capture_output=True, text=True,
+                                      check=True).stdout)
+    return sum(link.get("tp_name") == tracepoint for link in links)
+
+
+@pytest.mark.parametrize("family", ["v4", "v6"])
+def test_what_the_kernel_drops_is_told_with_its_reason(world, family):
+    """A segment for a port that nobody listens on; and afterwards nothing is attached any more."""
+    source, target = getattr(world.web, family), getattr(world.cart, family)
+    event = dropped(world, "--to", target, "--port", "9",
+                    cause=lambda: world.web.connect(target, 9, timeout=0.5))
+    assert (event["type"], event["reason"]) == ("kernel", "NO_SOCKET")
+    assert (event["source"]["address"], event["source"]["pod"]) == (source, "default/web")
+    assert (event["destination"]["pod"], event["destination"]["port"]) == ("default/cart", 9)
+    assert (event["direction"], event["tcpFlags"]) == ("ingress", "S")
+    wait_for(lambda: programs_on("kfree_skb") == 0, "the program to be detached")
+
+
+def test_what_policy_drops_is_told_once(world):
+    world.node.put(policy_object("closed", "default", {"matchLabels": {"app": "cart"}},
+                                 policyTypes=["Ingress"]))
+    try:
+        event = dropped(world, "--to", "cart", "-n", "default",
+                        cause=lambda: world.web.connect(world.cart.v4, PORT, timeout=0.2))
+        assert (event["type"], event["reason"]) == ("drop", "INGRESS_DENIED")
+    finally:
+        world.node.api("DELETE", "/v1/objects/NetworkPolicy/default/closed")
+
+
+def test_the_source_is_listed(world):
+    sources = {source["name"]: source["works"] for source in world.node.status()["flows"]["sources"]}
+    assert sources == {"tcp_state": True, "drops": True, "kfree_skb": True}
+
+
+# ---- again and again ----
 
 def start(world, *argv, **more):
     return subprocess.Popen([BUILD / "tendril", "--socket", world.node.socket, *argv], **more)

@@ -213,7 +213,7 @@ def test_overview_completion_and_manual_know_every_command_and_option():
     (["policy", "diff"], "usage: tendril policy diff [OLD] NEW"),
     (["policy", "diff", "x"], "--kubeconfig for what there is"),
     (["policy", "test"], "usage: tendril policy test FILE..."),
-    (["monitor", "--type", "drop,allow"], "--type drop,allow: must be drop, verdict and audit"),
+    (["monitor", "--type", "drop,allow"], "--type drop,allow: must be drop, verdict, audit and kernel"),
     (["monitor", "--type", "drop&x"], "--type drop&x: must be"),
     (["monitor", "--type", ",drop"], "--type ,drop: must be"),
     (["monitor", "--type", ""], "--type : must be"),

@@ -15,6 +15,7 @@
 #define DROPS    (1u << EVENT_DROP)
 #define VERDICTS (1u << EVENT_VERDICT)
 #define AUDITS   (1u << EVENT_AUDIT)
+#define KERNEL   (1u << EVENT_KERNEL_DROP)
 
 static void event_types_are_a_list_of_known_names(void **state)
 {
@@ -28,6 +29,8 @@ static void event_types_are_a_list_of_known_names(void **state)
 		{ "drop,verdict", DROPS | VERDICTS },
 		{ "drop,drop", DROPS },
 		{ "audit", AUDITS },
+		{ "kernel", KERNEL },
+		{ "drop,kernel", DROPS | KERNEL },
 		{ "drops", 0 },
 		{ "dro", 0 },
 		{ "drop,,verdict", 0 },
