@@ -102,8 +102,6 @@ static __always_inline int verdict_tcp(struct __sk_buff *skb, const struct packe
 static __always_inline int verdict_other(struct __sk_buff *skb, const struct packet *pkt,
 					 bool isolated, bool answers_isolated, bool *ret_audited)
 {
-	/* An ICMP reply opens nothing: its entry would let requests in. */
-	bool icmp_reply = packet_is_icmp(pkt) && packet_is_icmp_reply(pkt);
 	bool policy_first = !answers_isolated && looks_like_request(pkt);
 	int reason = DROP_NONE;
 	bool audited;
@@ -117,10 +115,14 @@ static __always_inline int verdict_other(struct __sk_buff *skb, const struct pac
 		return DROP_NONE;
 	if (isolated && !policy_first)
 		reason = verdict_policy(pkt, ret_audited);
+	if ((reason && !*ret_audited) || !answers_isolated)
+		return reason;
+	/* An ICMP reply opens nothing: its entry would let requests in. */
+	if (packet_is_icmp(pkt) && packet_is_icmp_reply(pkt))
+		return reason;
 	/* If policy lets the other end send this as a request, its answers need no entry.  An entry
 	 * made by an answer to such a request would outlive the policy that allowed it. */
-	if ((!reason || *ret_audited) && answers_isolated && !icmp_reply &&
-	    ct_check_opener(pkt, false, &audited))
+	if (ct_check_opener(pkt, false, &audited))
 		ct_other_open(pkt);
 	return reason;
 }
