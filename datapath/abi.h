@@ -399,6 +399,11 @@ struct backend {
 };
 ABI_SIZE(struct backend, 20);
 
+struct service_choice {
+	struct backend backend;
+	__u32 index; /* in backend_map */
+};
+
 /* Value of backend_map.  The programs count; the agent writes zeros with a new backend.  One
  * backend may have several entries: among all, among those of this node, in the Maglev table. */
 struct backend_entry {
@@ -537,8 +542,11 @@ struct nat_work {
 	__u32 place;   /* in nat_place_map, of the victim */
 	__u32 victims; /* that were looked at; 0: there was room */
 	__u32 client_time;
+	/* What the packet asks for: here, because the stack is short. */
+	struct service service;
+	struct service_choice choice;
 };
-ABI_SIZE(struct nat_work, 288);
+ABI_SIZE(struct nat_work, 336);
 
 /* Key of frag_map (LRU): ports of a fragmented datagram, kept from its first fragment. */
 struct frag_key {

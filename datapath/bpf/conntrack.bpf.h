@@ -287,8 +287,9 @@ static __always_inline bool ct_answers_syn(const struct packet *pkt, const struc
 	       pkt->ack - ct->syn_seq - 1 <= ct->syn_len;
 }
 
-static __always_inline void ct_tcp_reset(struct __sk_buff *skb, const struct packet *pkt,
-					 struct ct_entry *ct, const struct ct_tuple *tuple)
+/* Not inline: without its flow the deepest stack is within what Linux 6.1 allows. */
+static __noinline void ct_tcp_reset(struct __sk_buff *skb, const struct packet *pkt,
+				    struct ct_entry *ct, const struct ct_tuple *tuple)
 {
 	enum reset reset;
 	struct flow flow;

@@ -51,7 +51,7 @@ static __noinline int masquerade_open(struct __sk_buff *skb, const struct packet
 		return DROP_TUNNEL_PORT;
 	if (!moved && !masquerade_opens(pkt))
 		return DROP_NOT_OPENED;
-	return nat_claim(skb, pkt, work, 0, 0, 0);
+	return nat_claim(skb, pkt, work, 0, 0);
 }
 
 /*

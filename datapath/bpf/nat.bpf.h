@@ -160,15 +160,20 @@ static __always_inline struct nat_entry *nat_lookup(const struct flow *flow)
 	return bpf_map_lookup_elem(&nat_map, &key);
 }
 
-static __noinline void flow_reverse(const struct flow *flow, struct flow *ret)
+static __always_inline struct flow flow_reversed(const struct flow *flow)
 {
-	*ret = (struct flow){
+	return (struct flow){
 		.saddr = flow->daddr,
 		.daddr = flow->saddr,
 		.sport = flow->dport,
 		.dport = flow->sport,
 		.proto = flow->proto,
 	};
+}
+
+static __noinline void flow_reverse(const struct flow *flow, struct flow *ret)
+{
+	*ret = flow_reversed(flow);
 }
 
 static __always_inline bool flow_equal(const struct flow *a, const struct flow *b)
@@ -180,9 +185,8 @@ static __always_inline bool flow_equal(const struct flow *a, const struct flow *
 /* The other direction of a translation. */
 static __noinline struct nat_entry *nat_sibling(const struct nat_entry *entry)
 {
-	struct flow key;
+	struct flow key = flow_reversed(&entry->flow);
 
-	flow_reverse(&entry->flow, &key);
 	return bpf_map_lookup_elem(&nat_map, &key);
 }
 
@@ -524,9 +528,8 @@ static long nat_claim_step(__u32 index, void *arg)
  * port of the node is in use.  Then other ports are tried at random.  service_id 0: it is for no
  * service.
  */
-static __always_inline int nat_claim(struct __sk_buff *skb, const struct packet *pkt,
-				     struct nat_work *work, __u32 service_id, __u32 backend,
-				     __u32 bytes)
+static __noinline int nat_claim(struct __sk_buff *skb, const struct packet *pkt,
+				struct nat_work *work, __u32 service_id, __u32 backend)
 {
 	work->error = -EBUSY;
 	work->has_timestamp = pkt->opens && pkt->flow.proto == IPPROTO_TCP &&
@@ -547,7 +550,7 @@ static __always_inline int nat_claim(struct __sk_buff *skb, const struct packet 
 		return work->error == -EBUSY ? DROP_NO_SNAT_PORT : DROP_NAT_FULL;
 	work->entry.flow = work->way;
 	work->entry.flags = work->way_flags | work->owner << NAT_OWNER_SHIFT;
-	work->entry.bytes = bytes;
+	work->entry.bytes = pkt->length;
 	work->error = (int)bpf_map_update_elem(&nat_map, &work->from, &work->entry, BPF_NOEXIST);
 	if (!work->error) {
 		nat_count_add(work->owner, 1);
@@ -615,30 +618,30 @@ static __always_inline __u32 flow_hash(const struct flow *flow)
 __weak int nat_open(struct __sk_buff *skb, const struct packet *pkt)
 {
 	struct nat_work *work = nat_work();
-	struct service_choice choice = {};
-	struct service service = {};
+	struct service *service;
 	int reason;
 
 	if (!pkt || !work)
 		return DROP_NAT_FULL;
-	if (!service_lookup(&pkt->flow.daddr, pkt->flow.dport, pkt->flow.proto, &service))
+	service = &work->service;
+	if (!service_lookup(&pkt->flow.daddr, pkt->flow.dport, pkt->flow.proto, service))
 		return DROP_NO_SERVICE;
-	if (!service_admits(&service, &pkt->flow.saddr))
+	if (!service_admits(service, &pkt->flow.saddr))
 		return DROP_SOURCE_RANGE;
 	reason = service_choose(
-		&service, pkt->from_uplink ? CLIENT_OUTSIDE : CLIENT_INSIDE, &pkt->flow.saddr,
-		service.table_size ? flow_hash(&pkt->flow) : bpf_get_prandom_u32(), &choice);
+		service, pkt->from_uplink ? CLIENT_OUTSIDE : CLIENT_INSIDE, &pkt->flow.saddr,
+		service->table_size ? flow_hash(&pkt->flow) : bpf_get_prandom_u32(), &work->choice);
 	if (reason)
 		return reason;
 	work->from = pkt->flow;
 	work->way = pkt->flow;
-	work->way.daddr = choice.backend.addr;
-	work->way.dport = choice.backend.port;
+	work->way.daddr = work->choice.backend.addr;
+	work->way.dport = work->choice.backend.port;
 	work->way_flags = NAT_REQUEST;
-	reason = nat_choose_source(pkt, service.flags & SERVICE_LOCAL, work);
+	reason = nat_choose_source(pkt, service->flags & SERVICE_LOCAL, work);
 	if (reason)
 		return reason;
-	return nat_claim(skb, pkt, work, service.id, choice.index, pkt->length);
+	return nat_claim(skb, pkt, work, service->id, work->choice.index);
 }
 
 /* ---- room for a new translation -------------------------------------------------------------- */

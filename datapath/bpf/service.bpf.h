@@ -98,12 +98,6 @@ enum service_client {
 	CLIENT_OUTSIDE
 }; /* of the cluster: pods and nodes are inside */
 
-/* A backend and its index in backend_map. */
-struct service_choice {
-	struct backend backend;
-	__u32 index;
-};
-
 /* Whether loadBalancerSourceRanges, if there are any, contain the client. */
 static __always_inline bool service_admits(const struct service *service, const struct addr *client)
 {
