@@ -24,15 +24,17 @@ class Runtime:
     def __init__(self, node, plugin, conf):
         self.node, self.plugin, self.conf = node, plugin, conf
 
-    def call(self, command, pod):
-        """Runs the plugin; returns how long that took, in milliseconds."""
+    def call(self, command, pod, previous=None):
+        """Runs the plugin, behind the one whose result is `previous`; returns how long that took, in
+        milliseconds, and keeps what it said."""
         env = {"CNI_COMMAND": command, "CNI_CONTAINERID": pod.container_id, "CNI_NETNS": pod.path,
                "CNI_IFNAME": "eth0", "CNI_ARGS": pod.cni_args, "CNI_PATH": "/usr/lib/cni",
                "PATH": os.environ["PATH"]}
+        conf = json.dumps({**self.conf, **({"prevResult": json.loads(previous)} if previous else {})})
         with entered(self.node.netns):
             began = time.perf_counter()
-            subprocess.run([self.plugin], env=env, input=json.dumps(self.conf), text=True,
-                           check=True, capture_output=True)
+            self.said = subprocess.run([self.plugin], env=env, input=conf, text=True, check=True,
+                                       capture_output=True).stdout
             return (time.perf_counter() - began) * 1000
 
 
@@ -128,3 +130,32 @@ class CniFill(Workload):
         with unwired(target.node, n) as pods:
             return {figure: all_at_once(target, command, pods) / 1000
                     for figure, command in (("cni_fill", "ADD"), ("cni_drain", "DEL"))}
+
+
+@workload
+class CniChained(Workload):
+    """Tendril behind the bridge plugin, which wires the pod: each round adds one and deletes it again."""
+
+    name, figures = "cni_chained", {"cni_first_add": "ms", "cni_chained_add": "ms", "cni_chained_del": "ms"}
+    section = "Control plane"
+    title = "a chain of CNI plugins: ADD of Debian's bridge plugin, and what Tendril behind it adds"
+    variants, families, reference = ("tendril",), (0,), None
+    rounds = rounds_limit = 30
+
+    def setup(self, lab, variant, n):
+        node = lab.node(cidrs=())
+        first = bridge_conf(node.dir / "host-local")
+        chained = {"cniVersion": first["cniVersion"], "name": first["name"], "type": "tendril-cni",
+                   "chained": True, "socket": str(node.socket)}
+        return (Runtime(node, "/usr/lib/cni/bridge", first),
+                Runtime(node, tendril.BUILD / "tendril-cni", chained))
+
+    def measure(self, target, family, n):
+        first, chained = target
+        with unwired(first.node, 1) as (pod,):
+            figures = {"cni_first_add": first.call("ADD", pod)}
+            previous = first.said
+            figures["cni_chained_add"] = chained.call("ADD", pod, previous)
+            figures["cni_chained_del"] = chained.call("DEL", pod, previous)
+            first.call("DEL", pod)
+        return figures
