@@ -331,6 +331,21 @@ static int objects_open(struct datapath *datapath, const struct datapath_options
 
 /* ---- the interface -------------------------------------------------------------------------- */
 
+struct device_load {
+	struct datapath *datapath;
+	const struct datapath_options *options;
+	struct errmsg *err;
+};
+
+static int device_load(const struct device_program *found, void *arg)
+{
+	const struct device_load *load = arg;
+
+	return strstr(found->name, "_tunnel")
+		       ? datapath_load_tunnel(load->datapath, load->options, load->err)
+		       : datapath_load_uplinks(load->datapath, load->options, load->err);
+}
+
 static int datapath_setup(struct datapath *datapath, const struct datapath_options *options,
 			  struct errmsg *err)
 {
@@ -353,6 +368,10 @@ static int datapath_setup(struct datapath *datapath, const struct datapath_optio
 	to_pod = program_find(datapath, "to_pod");
 	datapath->tcx = to_pod && !options->force_clsact && links_probe_tcx(to_pod->fd);
 	ret = links_open(datapath, options->cgroup, err);
+	/* Programs that devices have are replaced together with those of the endpoints. */
+	if (!ret && datapath->staged)
+		ret = device_programs_foreach(datapath, device_load,
+					      &(struct device_load){ datapath, options, err });
 	return ret ? ret : takeover_finish(datapath, err);
 }
 
@@ -458,7 +477,6 @@ void datapath_close(struct datapath *datapath)
 	if (!datapath)
 		return;
 	maps_done(datapath);
-	links_drop_old(datapath);
 	freed_done(datapath);
 	for (int i = 0; i < MAP_TOTAL; i++) {
 		if (datapath->map_fds[i] >= 0)

@@ -166,7 +166,7 @@ static int place_attach(struct datapath *datapath, const struct place *place, in
 	if (fd >= 0 && link_ifindex(fd) == (uint32_t)ifindex &&
 	    !bpf_link_update(fd, program->fd, NULL))
 		return 0;
-	ret = link_create(datapath, place->link, program->fd, ifindex, place->tcx, err);
+	ret = link_create(datapath, place->link, program->fd, ifindex, place->tcx, false, err);
 	if (!ret)
 		filter_remove(ifindex, place->point, PRIORITY_FIRST); /* of an earlier run */
 	return ret;
@@ -275,34 +275,21 @@ static bool is_kept(const int *ifindexes, size_t count, int ifindex)
 	return false;
 }
 
-static void uplink_filters_keep(const int *ifindexes, size_t count)
-{
-	struct if_nameindex *devices = if_nameindex();
-	static const enum bpf_tc_attach_point points[] = { BPF_TC_INGRESS, BPF_TC_EGRESS };
-	static const char *const names[] = { "from_uplink", "to_uplink" };
-
-	for (struct if_nameindex *device = devices; device && device->if_index; device++) {
-		const int ifindex = (int)device->if_index;
-
-		for (size_t i = 0; i < ARRAY_SIZE(points); i++) {
-			auto_close int fd = -1;
-
-			if (is_kept(ifindexes, count, ifindex))
-				continue;
-			fd = bpf_prog_get_fd_by_id(
-				filter_program(ifindex, points[i], PRIORITY_FIRST));
-			if (fd >= 0 && program_has_name(fd, names[i]))
-				filter_remove(ifindex, points[i], PRIORITY_FIRST);
-		}
-	}
-	if_freenameindex(devices);
-}
-
 struct uplink_search {
 	const char *pin_dir;
 	const int *ifindexes;
 	size_t count;
 };
+
+static int uplink_filter_keep(const struct device_program *found, void *arg)
+{
+	const struct uplink_search *search = arg;
+
+	if (found->link_fd < 0 && strstr(found->name, "_uplink") &&
+	    !is_kept(search->ifindexes, search->count, found->ifindex))
+		filter_remove(found->ifindex, program_point(found->name), PRIORITY_FIRST);
+	return 0;
+}
 
 static int uplink_link_keep(const char *name, void *arg)
 {
@@ -323,7 +310,129 @@ void datapath_keep_uplinks(struct datapath *datapath, const int *ifindexes, size
 
 	pins_foreach(link_path(datapath->pin_dir, "", path), uplink_link_keep, &search);
 	if (!datapath->tcx)
-		uplink_filters_keep(ifindexes, count);
+		device_programs_foreach(datapath, uplink_filter_keep, &search);
+}
+
+/* ---- programs of earlier agents ---------------------------------------------------------------
+ */
+
+#define SECOND_PIN "-second" /* end of the pin of a program that follows another one */
+
+enum bpf_tc_attach_point program_point(const char *name)
+{
+	return strncmp(name, "from_", strlen("from_")) ? BPF_TC_EGRESS : BPF_TC_INGRESS;
+}
+
+/* Whether the program of this id is one of those that uplinks and the tunnel device have. */
+static bool device_program_fill(struct device_program *found, uint32_t id)
+{
+	static const char *const names[] = { "from_uplink", "to_uplink", "from_tunnel",
+					     "to_tunnel" };
+	auto_close int fd = id ? bpf_prog_get_fd_by_id(id) : -1;
+
+	found->id = id;
+	for (size_t i = 0; fd >= 0 && i < ARRAY_SIZE(names); i++) {
+		if (program_has_name(fd, names[i])) {
+			snprintf(found->name, sizeof(found->name), "%s", names[i]);
+			return true;
+		}
+	}
+	return false;
+}
+
+struct device_program_search {
+	const struct datapath *datapath;
+	int (*each)(const struct device_program *found, void *arg);
+	void *arg;
+};
+
+static int device_link_each(const char *name, void *arg)
+{
+	const struct device_program_search *search = arg;
+	struct bpf_link_info info = { 0 };
+	uint32_t len = sizeof(info);
+	char path[PIN_PATH_MAX];
+	auto_close int fd = -1;
+	struct device_program found;
+
+	if ((strncmp(name, UPLINK_PIN, strlen(UPLINK_PIN)) != 0 &&
+	     strncmp(name, TUNNEL_PIN, strlen(TUNNEL_PIN)) != 0) ||
+	    strstr(name, SECOND_PIN))
+		return 0;
+	fd = bpf_obj_get(link_path(search->datapath->pin_dir, name, path));
+	found = (struct device_program){ .link_fd = fd,
+					 .ifindex = (int)link_ifindex(fd),
+					 .pin = name };
+	if (fd < 0 || !found.ifindex || bpf_obj_get_info_by_fd(fd, &info, &len) ||
+	    !device_program_fill(&found, info.prog_id))
+		return 0;
+	return search->each(&found, search->arg);
+}
+
+int device_programs_foreach(const struct datapath *datapath,
+			    int (*each)(const struct device_program *found, void *arg), void *arg)
+{
+	static const enum bpf_tc_attach_point points[] = { BPF_TC_INGRESS, BPF_TC_EGRESS };
+	struct device_program_search search = { datapath, each, arg };
+	struct if_nameindex *devices = if_nameindex();
+	char path[PIN_PATH_MAX];
+	int ret;
+
+	ret = pins_foreach(link_path(datapath->pin_dir, "", path), device_link_each, &search);
+	for (struct if_nameindex *device = devices; device && device->if_index; device++) {
+		for (size_t i = 0; !ret && i < ARRAY_SIZE(points); i++) {
+			struct device_program found = { .link_fd = -1,
+							.ifindex = (int)device->if_index };
+
+			if (device_program_fill(&found, filter_program(found.ifindex, points[i],
+								       PRIORITY_FIRST)))
+				ret = each(&found, arg);
+		}
+	}
+	if_freenameindex(devices);
+	return ret;
+}
+
+static const char *second_pin(const struct device_program *found, char buf[PIN_PATH_MAX])
+{
+	snprintf(buf, PIN_PATH_MAX, "%s" SECOND_PIN, found->pin);
+	return buf;
+}
+
+/* A device that has TCX gets no qdisc for this: adding one stops its queues for a moment. */
+int device_program_follow(struct datapath *datapath, const struct device_program *found,
+			  const struct program *second, struct errmsg *err)
+{
+	const enum bpf_tc_attach_point point = program_point(found->name);
+	char pin[PIN_PATH_MAX];
+	int ret;
+
+	if (found->link_fd < 0)
+		return filter_attach(found->ifindex, point, PRIORITY_FALLBACK, second, err);
+	ret = link_create(datapath, second_pin(found, pin), second->fd, found->ifindex,
+			  point == BPF_TC_INGRESS ? TCX_INGRESS : TCX_EGRESS, false, err);
+	return ret == -EEXIST ? 0 : ret; /* a process that died has done it */
+}
+
+void device_program_alone(const struct datapath *datapath, const struct device_program *found)
+{
+	char pin[PIN_PATH_MAX], path[PIN_PATH_MAX];
+
+	if (found->link_fd < 0)
+		filter_remove(found->ifindex, program_point(found->name), PRIORITY_FALLBACK);
+	else
+		link_remove(link_path(datapath->pin_dir, second_pin(found, pin), path));
+}
+
+int device_program_replace(const struct device_program *found, const struct program *program,
+			   struct errmsg *err)
+{
+	if (found->link_fd < 0)
+		return filter_attach(found->ifindex, program_point(found->name), PRIORITY_FIRST,
+				     program, err);
+	return bpf_link_update(found->link_fd, program->fd, NULL) && errno != ENOLINK
+		       ? fail(err, -errno, "replace %s of device %d", found->name, found->ifindex)
+		       : 0;
 }
 
 /* ---- cleaning up ---------------------------------------------------------------------------- */

@@ -22,6 +22,8 @@
 
 #define TCP_PROGRAM "tcp_state"
 
+#define BESIDE_PIN "beside-" /* and the name of the program */
+
 const char *link_path(const char *pin_dir, const char *name, char buf[PIN_PATH_MAX])
 {
 	snprintf(buf, PIN_PATH_MAX, "%s/links/%s", pin_dir, name);
@@ -72,10 +74,18 @@ static uint64_t link_cgroup(int link_fd)
 	return bpf_obj_get_info_by_fd(link_fd, &info, &len) ? 0 : info.cgroup.cgroup_id;
 }
 
-int link_create(struct datapath *datapath, const char *name, int prog_fd, int target,
-		enum bpf_attach_type type, struct errmsg *err)
+/* Path of the pin that a link gets which stays beside its successor. */
+static const char *link_path_beside(const struct datapath *datapath, const char *name,
+				    char buf[PIN_PATH_MAX])
 {
-	char path[PIN_PATH_MAX], fresh[PIN_PATH_MAX];
+	snprintf(buf, PIN_PATH_MAX, "%s/links/" BESIDE_PIN "%s", datapath->pin_dir, name);
+	return buf;
+}
+
+int link_create(struct datapath *datapath, const char *name, int prog_fd, int target,
+		enum bpf_attach_type type, bool beside, struct errmsg *err)
+{
+	char path[PIN_PATH_MAX], fresh[PIN_PATH_MAX], old[PIN_PATH_MAX];
 	auto_close int fd = -1;
 
 	fd = bpf_link_create(prog_fd, target, type, NULL);
@@ -90,7 +100,8 @@ int link_create(struct datapath *datapath, const char *name, int prog_fd, int ta
 	unlink(fresh); /* left by a process that died between the next two steps */
 	if (bpf_obj_pin(fd, fresh))
 		return fail(err, -errno, "pin %s", fresh);
-	if (rename(fresh, path)) {
+	if ((beside && rename(path, link_path_beside(datapath, name, old))) ||
+	    rename(fresh, path)) {
 		int code = -errno;
 
 		unlink(fresh);
@@ -124,35 +135,46 @@ static bool program_tells(const struct program *program)
 	       program->attach_type == BPF_CGROUP_UDP6_RECVMSG;
 }
 
-void links_drop_old(struct datapath *datapath)
+static bool is_beside(const char *name)
 {
-	while (datapath->old_link_count) {
-		int fd = datapath->old_links[--datapath->old_link_count];
+	return !strncmp(name, BESIDE_PIN, strlen(BESIDE_PIN));
+}
 
-		bpf_link_detach(fd);
-		close(fd);
-	}
+static int link_drop_beside(const char *name, void *arg)
+{
+	const struct datapath *datapath = arg;
+	char path[PIN_PATH_MAX];
+
+	if (is_beside(name))
+		link_remove(link_path(datapath->pin_dir, name, path));
+	return 0;
+}
+
+void links_drop_beside(struct datapath *datapath)
+{
+	char path[PIN_PATH_MAX];
+
+	pins_foreach(link_path(datapath->pin_dir, "", path), link_drop_beside, datapath);
 }
 
 /* Attaches a program to the cgroup, in place if its link is there already.  During a takeover those
- * that tell stay beside the new ones: each knows the sockets of its own maps. */
+ * that tell stay beside the new ones, also if this process dies: each knows the sockets of its own
+ * maps. */
 static int cgroup_attach(struct datapath *datapath, const struct program *program, int cgroup_fd,
 			 uint64_t cgroup_id, struct errmsg *err)
 {
-	char path[PIN_PATH_MAX];
+	char path[PIN_PATH_MAX], old[PIN_PATH_MAX];
 	auto_close int fd = bpf_obj_get(link_path(datapath->pin_dir, program->name, path));
-	bool beside = datapath->staged && program_tells(program) &&
-		      datapath->old_link_count < ARRAY_SIZE(datapath->old_links);
+	bool beside = fd >= 0 && datapath->staged && program_tells(program) &&
+		      access(link_path_beside(datapath, program->name, old), F_OK);
 	int ret;
 
 	if (fd >= 0 && !beside && link_cgroup(fd) == cgroup_id &&
 	    !bpf_link_update(fd, program->fd, NULL))
 		return 0;
 	ret = link_create(datapath, program->name, program->fd, cgroup_fd, program->attach_type,
-			  err);
-	if (!ret && fd >= 0 && beside)
-		datapath->old_links[datapath->old_link_count++] = take_fd(&fd);
-	else if (!ret && fd >= 0)
+			  beside, err);
+	if (!ret && fd >= 0 && !beside)
 		bpf_link_detach(fd); /* from another cgroup */
 	return ret;
 }
@@ -305,6 +327,8 @@ static int link_take_over(const char *name, void *arg)
 	char path[PIN_PATH_MAX];
 	auto_close int fd = -1;
 
+	if (is_beside(name) && datapath->staged)
+		return 0; /* until takeover_finish() */
 	link_path(datapath->pin_dir, name, path);
 	program = program_find(datapath, strcmp(name, "host") ? name : "to_pod");
 	fd = bpf_obj_get(path);

@@ -150,9 +150,7 @@ int maps_init(struct datapath *datapath, struct errmsg *err)
 					      datapath, NULL);
 	if (!datapath->tcp_ring)
 		return fail(err, -errno, "map tcp_event_map");
-	ret = ct_map_sweep(datapath, 0);
-	if (ret >= 0)
-		ret = nat_map_sweep(datapath, 0);
+	ret = maps_count(datapath);
 	return ret < 0 ? fail(err, ret, "count the entries of ct_map and nat_map") : 0;
 }
 

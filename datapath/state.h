@@ -58,8 +58,6 @@ struct datapath {
 	int trial_link_fd;   /* link of a trial's only cgroup program; -1: none */
 	uint32_t pinned_abi; /* of the maps that were found, see takeover_begin() */
 	bool staged;         /* the maps are in the next folder until takeover_finish() */
-	int old_links[4];    /* until takeover_finish(), see links_drop_old() */
-	size_t old_link_count;
 	bool tcx;
 	bool socket_services;
 	bool accel_later; /* datapath_load_accel() will load the programs of acceleration */
@@ -120,6 +118,8 @@ int map_next(struct datapath *datapath, int map, const void *key, void *ret_key)
 
 /* Deletes the entry if it is still as it was read (compare-and-delete); else -EAGAIN. */
 int ct_map_del_if(struct datapath *datapath, const struct ct_key *key, const struct ct_entry *seen);
+/* Counts anew what each endpoint holds of ct_map and nat_map. */
+int maps_count(struct datapath *datapath);
 
 /* ---- datapath.c ---- */
 
@@ -170,12 +170,24 @@ int map_copy(const struct datapath *datapath, const char *name, int from, int to
 
 /* ---- swap.c ---- */
 
+enum swap_program {
+	SWAP_FROM_POD,
+	SWAP_TO_POD,
+	SWAP_FROM_UPLINK, /* from here on: of devices that lead out of the node */
+	SWAP_TO_UPLINK,
+	SWAP_FROM_TUNNEL,
+	SWAP_TO_TUNNEL,
+	SWAP_COUNT
+};
+
 /* Hands over from the programs of the old maps to those of the new ones, on all devices at once. */
 struct swap {
 	struct datapath *datapath;
-	int jump_fd;               /* program array, the target of "jumps" */
-	struct program jumps[2];   /* of from_pod and to_pod; fd -1: not loaded */
-	struct program targets[2]; /* the old ones, until swap_flip() */
+	int jump_fd;                        /* program array: through it jumps lead */
+	int side_fd;                        /* of the number by which they choose its half */
+	uint32_t side;                      /* that number before swap_flip() */
+	struct program jumps[SWAP_COUNT];   /* fd -1: nobody has such a program */
+	struct program targets[SWAP_COUNT]; /* the old ones, until swap_flip() */
 };
 
 /* Replaces each old program by a jump to it, and attaches the old program itself behind that.
@@ -213,7 +225,7 @@ struct program *program_find(const struct datapath *datapath, const char *name);
  * that were loaded.  Removes the links of programs that were not loaded. */
 int links_open(struct datapath *datapath, const char *cgroup, struct errmsg *err);
 /* Detaches the old programs that cgroup_attach() left beside the new ones. */
-void links_drop_old(struct datapath *datapath);
+void links_drop_beside(struct datapath *datapath);
 /* Detaches the acceleration programs, also another process', from the cgroup and accel_map. */
 void links_drop_accel(struct datapath *datapath);
 /* Attaches tcp_state; fine if it is not loaded.  An earlier process' program goes on if it is the
@@ -224,9 +236,9 @@ void tcp_detach(struct datapath *datapath);
 void links_remove(const char *pin_dir);
 const char *link_path(const char *pin_dir, const char *name, char buf[PIN_PATH_MAX]);
 /* Creates a link and pins it under this name.  The link that had the name goes afterwards, so that
- * both overlap for a moment when a cgroup link moves. */
+ * both overlap for a moment when a cgroup link moves.  beside: it stays, with a pin of its own. */
 int link_create(struct datapath *datapath, const char *name, int prog_fd, int target,
-		enum bpf_attach_type type, struct errmsg *err);
+		enum bpf_attach_type type, bool beside, struct errmsg *err);
 /* Detaches at once: a link that only loses its last pin is detached by a worker some time later. */
 void link_remove(const char *path);
 /* The device of a TCX link; 0 if it is detached (the device is gone, or by force). */
@@ -260,5 +272,28 @@ int endpoint_attach(const struct datapath *datapath, int ifindex, const struct p
 		    const struct program *to_pod, struct errmsg *err);
 /* Whether the kernel has TCX links. */
 bool links_probe_tcx(int prog_fd);
+
+/* A program of an uplink or of the tunnel device, of this process or an older one. */
+struct device_program {
+	char name[BPF_OBJ_NAME_LEN]; /* "from_uplink" */
+	uint32_t id;
+	int ifindex;
+	int link_fd;     /* borrowed; -1: it is a filter */
+	const char *pin; /* of the link */
+};
+
+/* Calls each() for all of them, until it returns something else than 0, which is returned. */
+int device_programs_foreach(const struct datapath *datapath,
+			    int (*each)(const struct device_program *found, void *arg), void *arg);
+/* Lets a program have what the first one passes on (TC_ACT_UNSPEC), until device_program_alone().
+ */
+int device_program_follow(struct datapath *datapath, const struct device_program *found,
+			  const struct program *second, struct errmsg *err);
+void device_program_alone(const struct datapath *datapath, const struct device_program *found);
+/* Puts another program into the place of one. */
+int device_program_replace(const struct device_program *found, const struct program *program,
+			   struct errmsg *err);
+/* "from_..." stands at a device's ingress, "to_..." at its egress. */
+enum bpf_tc_attach_point program_point(const char *name);
 
 #endif

@@ -5,8 +5,8 @@
  * unknown to another device's old program, which would drop its answers.
  *
  * So each program first becomes a jump (tail call) through one array to what it was before; then
- * the array's two elements change; then the new programs take the places of the jumps.  The array
- * is pinned: without a pin the kernel empties it when the agent dies.
+ * one number changes, by which all of them jump to the new programs; then these take the places of
+ * the jumps.  The array is pinned: without a pin the kernel empties it when the agent dies.
  */
 #include <bpf/libbpf.h>
 #include <errno.h>
@@ -22,14 +22,16 @@
 #define LOG_MODULE "datapath"
 #include "lib/log.h"
 
-enum { JUMP_FROM_POD, JUMP_TO_POD, JUMP_COUNT };
+static const char *const names[SWAP_COUNT] = { "from_pod",  "to_pod",      "from_uplink",
+					       "to_uplink", "from_tunnel", "to_tunnel" };
 
-static const char *const names[JUMP_COUNT] = { "from_pod", "to_pod" };
-static const enum bpf_tc_attach_point points[JUMP_COUNT] = { BPF_TC_INGRESS, BPF_TC_EGRESS };
+#define JUMPS "jumps"      /* pin of the programs: those of side 0, then those of side 1 */
+#define SIDE  "jumps-side" /* pin of the number: on which side they are that packets meet */
 
-static const char *jump_path(const struct datapath *datapath, char buf[PIN_PATH_MAX])
+static const char *jump_path(const struct datapath *datapath, const char *name,
+			     char buf[PIN_PATH_MAX])
 {
-	snprintf(buf, PIN_PATH_MAX, "%s/jump", datapath->pin_dir);
+	snprintf(buf, PIN_PATH_MAX, "%s/%s", datapath->pin_dir, name);
 	return buf;
 }
 
@@ -87,15 +89,27 @@ static int host_replace(const struct datapath *datapath, const struct program *p
 static int jump_load(struct swap *swap, int index, struct errmsg *err)
 {
 	const struct bpf_insn code[] = {
+		/* The packet stays in the first register, where the call wants it. */
+		{ .code = BPF_LD | BPF_DW | BPF_IMM,
+		  .dst_reg = BPF_REG_2,
+		  .src_reg = BPF_PSEUDO_MAP_VALUE,
+		  .imm = swap->side_fd },
+		{ .code = 0 }, /* second half of the constant */
+		{ .code = BPF_LDX | BPF_W | BPF_MEM, .dst_reg = BPF_REG_3, .src_reg = BPF_REG_2 },
+		{ .code = BPF_ALU64 | BPF_MUL | BPF_K, .dst_reg = BPF_REG_3, .imm = SWAP_COUNT },
+		{ .code = BPF_ALU64 | BPF_ADD | BPF_K, .dst_reg = BPF_REG_3, .imm = index },
 		/* NOLINTNEXTLINE(misc-redundant-expression): the names say what the zeros mean */
 		{ .code = BPF_LD | BPF_DW | BPF_IMM,
 		  .dst_reg = BPF_REG_2,
 		  .src_reg = BPF_PSEUDO_MAP_FD,
 		  .imm = swap->jump_fd },
-		{ .code = 0 }, /* second half of the constant */
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_3, .imm = index },
+		{ .code = 0 },
 		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_tail_call },
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = TC_ACT_SHOT },
+		/* Without the array pods and the tunnel are cut off, the node is not. */
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K,
+		  .dst_reg = BPF_REG_0,
+		  .imm = index == SWAP_FROM_UPLINK || index == SWAP_TO_UPLINK ? TC_ACT_UNSPEC
+									      : TC_ACT_SHOT },
 		{ .code = BPF_JMP | BPF_EXIT },
 	};
 	struct program *jump = &swap->jumps[index];
@@ -106,11 +120,38 @@ static int jump_load(struct swap *swap, int index, struct errmsg *err)
 	return jump->fd < 0 ? fail(err, -errno, "load a jump to %s", names[index]) : 0;
 }
 
-static int jump_set(const struct swap *swap, int index, int prog_fd, struct errmsg *err)
+static int jump_set(const struct swap *swap, uint32_t side, int index, int prog_fd,
+		    struct errmsg *err)
 {
-	return bpf_map_update_elem(swap->jump_fd, &index, &prog_fd, BPF_ANY)
+	uint32_t key = side * SWAP_COUNT + (uint32_t)index;
+
+	return bpf_map_update_elem(swap->jump_fd, &key, &prog_fd, BPF_ANY)
 		       ? fail(err, -errno, "jump to %s", names[index])
 		       : 0;
+}
+
+/* The index in names[] of a program of another device than a pod's. */
+static int swap_index(const char *name)
+{
+	int i = SWAP_FROM_UPLINK;
+
+	while (i < SWAP_COUNT && strcmp(names[i], name) != 0)
+		i++;
+	return i;
+}
+
+struct target_search {
+	int index;
+	uint32_t id;
+};
+
+static int target_match(const struct device_program *found, void *arg)
+{
+	struct target_search *search = arg;
+
+	if (swap_index(found->name) == search->index)
+		search->id = found->id;
+	return search->id != 0;
 }
 
 /* Id of the program that packets meet now: an earlier process' jump leads to it, or a device has
@@ -119,48 +160,74 @@ static uint32_t target_find(const struct swap *swap, int index)
 {
 	struct datapath *datapath = swap->datapath;
 	const int host = (int)if_nametoindex(HOST_DEVICE);
-	uint32_t id = 0;
+	uint32_t key = swap->side * SWAP_COUNT + (uint32_t)index, id = 0;
 
-	if (!bpf_map_lookup_elem(swap->jump_fd, &index, &id) && id)
+	if (!bpf_map_lookup_elem(swap->jump_fd, &key, &id) && id)
 		return id;
+	if (index >= SWAP_FROM_UPLINK) {
+		struct target_search search = { .index = index };
+
+		device_programs_foreach(datapath, target_match, &search);
+		return search.id;
+	}
 	for (uint32_t slot = 1; !id && slot < datapath->capacity[MAP_ENDPOINT]; slot++) {
 		if (slot_is_used(datapath, slot))
-			id = filter_program(slot_ifindex(datapath, slot), points[index],
-					    PRIORITY_FIRST);
+			id = filter_program(slot_ifindex(datapath, slot),
+					    program_point(names[index]), PRIORITY_FIRST);
 	}
-	return !id && host && index == JUMP_TO_POD ? host_program(datapath, host) : id;
+	return !id && host && index == SWAP_TO_POD ? host_program(datapath, host) : id;
 }
 
+/* -ENOENT: nobody has such a program. */
 static int target_open(struct swap *swap, int index, struct errmsg *err)
 {
 	uint32_t id = target_find(swap, index);
 	struct program *target = &swap->targets[index];
 
+	if (!id)
+		return -ENOENT;
 	snprintf(target->name, sizeof(target->name), "%s", names[index]);
-	target->fd = id ? bpf_prog_get_fd_by_id(id) : -ENOENT;
+	target->fd = bpf_prog_get_fd_by_id(id);
 	if (target->fd < 0)
-		return fail(err, target->fd, "the old %s", names[index]);
-	return jump_set(swap, index, target->fd, err);
+		return fail(err, -errno, "the old %s", names[index]);
+	return jump_set(swap, swap->side, index, target->fd, err);
+}
+
+/* The pinned map of an earlier process, or a new one. */
+static int jump_map_open(const struct swap *swap, const char *name, enum bpf_map_type type,
+			 uint32_t entries, int *ret_fd, struct errmsg *err)
+{
+	char path[PIN_PATH_MAX];
+
+	*ret_fd = bpf_obj_get(jump_path(swap->datapath, name, path));
+	if (*ret_fd >= 0)
+		return 0;
+	*ret_fd = bpf_map_create(type, "jumps", sizeof(uint32_t), sizeof(uint32_t), entries, NULL);
+	return *ret_fd < 0 || bpf_obj_pin(*ret_fd, path) ? fail(err, -errno, "make %s", path) : 0;
 }
 
 static int swap_prepare(struct swap *swap, struct errmsg *err)
 {
-	char path[PIN_PATH_MAX];
-	int ret = 0;
+	const uint32_t zero = 0;
+	bool found = false;
+	int ret;
 
-	swap->jump_fd = bpf_obj_get(jump_path(swap->datapath, path));
-	if (swap->jump_fd < 0) {
-		swap->jump_fd = bpf_map_create(BPF_MAP_TYPE_PROG_ARRAY, "jump", sizeof(uint32_t),
-					       sizeof(uint32_t), JUMP_COUNT, NULL);
-		if (swap->jump_fd < 0 || bpf_obj_pin(swap->jump_fd, path))
-			return fail(err, -errno, "make %s", path);
-	}
-	for (int i = 0; !ret && i < JUMP_COUNT; i++) {
+	ret = jump_map_open(swap, SIDE, BPF_MAP_TYPE_ARRAY, 1, &swap->side_fd, err);
+	if (!ret)
+		ret = jump_map_open(swap, JUMPS, BPF_MAP_TYPE_PROG_ARRAY, 2 * SWAP_COUNT,
+				    &swap->jump_fd, err);
+	if (!ret && bpf_map_lookup_elem(swap->side_fd, &zero, &swap->side))
+		ret = fail(err, -errno, "read " SIDE);
+	for (int i = 0; !ret && i < SWAP_COUNT; i++) {
 		ret = target_open(swap, i, err);
-		if (!ret)
+		if (!ret) {
+			found = true;
 			ret = jump_load(swap, i, err);
+		} else if (ret == -ENOENT) {
+			ret = 0;
+		}
 	}
-	return ret;
+	return ret || found ? ret : -ENOENT;
 }
 
 /* ---- devices --------------------------------------------------------------------------------- */
@@ -170,12 +237,31 @@ static int slot_begin(const struct swap *swap, uint32_t slot, struct errmsg *err
 	const int ifindex = slot_ifindex(swap->datapath, slot);
 	int ret = 0;
 
-	for (int i = 0; !ret && i < JUMP_COUNT; i++)
-		ret = filter_attach(ifindex, points[i], PRIORITY_FALLBACK, &swap->targets[i], err);
+	for (int i = SWAP_FROM_POD; !ret && i <= SWAP_TO_POD; i++)
+		ret = filter_attach(ifindex, program_point(names[i]), PRIORITY_FALLBACK,
+				    &swap->targets[i], err);
 	if (!ret)
-		ret = endpoint_attach(swap->datapath, ifindex, &swap->jumps[JUMP_FROM_POD],
-				      &swap->jumps[JUMP_TO_POD], err);
+		ret = endpoint_attach(swap->datapath, ifindex, &swap->jumps[SWAP_FROM_POD],
+				      &swap->jumps[SWAP_TO_POD], err);
 	return ret == -ENODEV ? 0 : ret; /* the device is gone */
+}
+
+struct device_begin {
+	const struct swap *swap;
+	struct errmsg *err;
+};
+
+static int device_begin(const struct device_program *found, void *arg)
+{
+	const struct device_begin *begin = arg;
+	const struct swap *swap = begin->swap;
+	const int i = swap_index(found->name);
+	int ret;
+
+	ret = device_program_replace(found, &swap->jumps[i], begin->err);
+	if (!ret) /* a device may not have one program twice */
+		ret = device_program_follow(swap->datapath, found, &swap->targets[i], begin->err);
+	return ret == -ENODEV ? 0 : ret;
 }
 
 int swap_begin(struct datapath *datapath, struct swap *ret_swap, struct errmsg *err)
@@ -184,8 +270,8 @@ int swap_begin(struct datapath *datapath, struct swap *ret_swap, struct errmsg *
 	const int host = (int)if_nametoindex(HOST_DEVICE);
 	int ret;
 
-	*swap = (struct swap){ .datapath = datapath, .jump_fd = -1 };
-	for (int i = 0; i < JUMP_COUNT; i++)
+	*swap = (struct swap){ .datapath = datapath, .jump_fd = -1, .side_fd = -1 };
+	for (int i = 0; i < SWAP_COUNT; i++)
 		swap->jumps[i].fd = swap->targets[i].fd = -1;
 	ret = swap_prepare(swap, err);
 	for (uint32_t slot = 1; !ret && slot < datapath->capacity[MAP_ENDPOINT]; slot++) {
@@ -194,20 +280,40 @@ int swap_begin(struct datapath *datapath, struct swap *ret_swap, struct errmsg *
 	}
 	if (!ret && host && host_program(datapath, host)) {
 		ret = filter_attach(host, BPF_TC_EGRESS, PRIORITY_FALLBACK,
-				    &swap->targets[JUMP_TO_POD], err);
+				    &swap->targets[SWAP_TO_POD], err);
 		if (!ret)
-			ret = host_replace(datapath, &swap->jumps[JUMP_TO_POD], err);
+			ret = host_replace(datapath, &swap->jumps[SWAP_TO_POD], err);
 	}
+	if (!ret)
+		ret = device_programs_foreach(datapath, device_begin,
+					      &(struct device_begin){ swap, err });
 	return ret;
 }
 
 int swap_flip(struct swap *swap, struct errmsg *err)
 {
+	const uint32_t zero = 0, other = !swap->side;
 	int ret = 0;
 
-	for (int i = 0; !ret && i < JUMP_COUNT; i++)
-		ret = jump_set(swap, i, datapath_program_fd(swap->datapath, names[i]), err);
+	for (int i = 0; !ret && i < SWAP_COUNT; i++) {
+		if (swap->targets[i].fd >= 0)
+			ret = jump_set(swap, other, i,
+				       datapath_program_fd(swap->datapath, names[i]), err);
+	}
+	if (!ret && bpf_map_update_elem(swap->side_fd, &zero, &other, BPF_ANY))
+		ret = fail(err, -errno, "write " SIDE);
 	return ret;
+}
+
+static int device_finish(const struct device_program *found, void *arg)
+{
+	const struct program *program = program_find(arg, found->name);
+	struct errmsg err = { 0 };
+
+	if (program && device_program_replace(found, program, &err))
+		log_warn("device %d keeps its old program: %s", found->ifindex, err.text);
+	device_program_alone(arg, found);
+	return 0;
 }
 
 void swap_finish(struct datapath *datapath)
@@ -223,19 +329,21 @@ void swap_finish(struct datapath *datapath)
 			continue;
 		if (datapath_attach_endpoint(datapath, ifindex, &err))
 			log_warn("endpoint %u keeps its old programs: %s", slot, err.text);
-		for (int i = 0; i < JUMP_COUNT; i++)
-			filter_remove(ifindex, points[i], PRIORITY_FALLBACK);
+		for (int i = SWAP_FROM_POD; i <= SWAP_TO_POD; i++)
+			filter_remove(ifindex, program_point(names[i]), PRIORITY_FALLBACK);
 	}
 	if (host_replace(datapath, program_find(datapath, "to_pod"), &err))
 		log_warn("%s", err.text);
 	if (host)
 		filter_remove(host, BPF_TC_EGRESS, PRIORITY_FALLBACK);
-	unlink(jump_path(datapath, path));
+	device_programs_foreach(datapath, device_finish, datapath);
+	unlink(jump_path(datapath, JUMPS, path));
+	unlink(jump_path(datapath, SIDE, path));
 }
 
 void swap_release(struct swap *swap)
 {
-	for (int i = 0; i < JUMP_COUNT; i++) {
+	for (int i = 0; i < SWAP_COUNT; i++) {
 		if (swap->jumps[i].fd >= 0)
 			close(swap->jumps[i].fd);
 		if (swap->targets[i].fd >= 0)
@@ -243,4 +351,6 @@ void swap_release(struct swap *swap)
 	}
 	if (swap->jump_fd >= 0)
 		close(swap->jump_fd);
+	if (swap->side_fd >= 0)
+		close(swap->side_fd);
 }

@@ -270,3 +270,10 @@ int nat_map_sweep(struct datapath *datapath, uint64_t now_ns)
 		__atomic_store_n(&datapath->nat_counts[slot], counts[slot], __ATOMIC_RELAXED);
 	return sweep.deleted;
 }
+
+int maps_count(struct datapath *datapath)
+{
+	int ret = ct_map_sweep(datapath, 0);
+
+	return ret < 0 ? ret : nat_map_sweep(datapath, 0);
+}

@@ -485,8 +485,8 @@ static void programs_swap(struct datapath *datapath)
 		node_flag(datapath, true);
 		ret = swap_flip(&swap, &err);
 		maps_bring(datapath);
-		node_flag(datapath, false);
 	}
+	node_flag(datapath, false); /* a process that died may have left it, too */
 	if (ret && ret != -ENOENT)
 		log_warn("programs are not replaced at one moment: %s", err.text);
 	swap_finish(datapath);
@@ -498,11 +498,12 @@ int takeover_finish(struct datapath *datapath, struct errmsg *err)
 	char next[PIN_PATH_MAX];
 	int ret;
 
-	node_flag(datapath, false); /* left by a process that died */
-	if (!datapath->staged)
+	if (!datapath->staged) {
+		node_flag(datapath, false);
 		return 0;
+	}
 	maps_bring(datapath);
-	links_drop_old(datapath);
+	links_drop_beside(datapath);
 	accel_end(next_path(datapath, next)); /* the flag was copied; the sockets were not */
 	programs_swap(datapath);
 	maps_bring(datapath);
@@ -512,6 +513,6 @@ int takeover_finish(struct datapath *datapath, struct errmsg *err)
 	log_info("the maps of ABI %u are taken over", datapath->pinned_abi);
 	datapath->pinned_abi = ABI_VERSION;
 	datapath->staged = false;
-	ret = ct_map_sweep(datapath, 0);
-	return ret < 0 ? fail(err, ret, "count the entries of ct_map") : 0;
+	ret = maps_count(datapath);
+	return ret < 0 ? fail(err, ret, "count the entries of ct_map and nat_map") : 0;
 }

@@ -27,9 +27,17 @@ __weak int tunnel_is_bypassed(struct __sk_buff *skb, const struct packet *pkt)
 
 static __always_inline int untranslate(struct __sk_buff *skb, struct packet *pkt)
 {
+	int reason;
+
 	if (pkt->fragment == FRAGMENT_ORPHAN)
 		return DROP_FRAGMENT;
-	return reply_translate(skb, pkt);
+	reason = reply_translate(skb, pkt);
+	/* During a takeover the former program may know a translation that is not here yet.  Where
+	 * policy needed an entry, it was found here, so that one does not know the flow. */
+	if (!reason && !pkt->translated && node_flags() & NODE_TAKEOVER &&
+	    !is_isolated(&pkt->src, &pkt->dst) && !is_isolated(&pkt->dst, &pkt->src))
+		return DROP_NOT_OPENED;
+	return reason;
 }
 
 /* Decides about a packet whose ends are known, and makes of it what the pod expects. */

@@ -166,6 +166,8 @@ int from_tunnel(struct __sk_buff *skb)
 		if (pod)
 			reason = receive_check(skb, &pkt, pod);
 	}
+	if (drop_is_preliminary(reason))
+		return TC_ACT_UNSPEC;
 	if (reason) {
 		drop_count(skb, &pkt, reason, DIR_INGRESS);
 		return reason == DROP_NO_ENDPOINT || uplink_is_answered(reason)

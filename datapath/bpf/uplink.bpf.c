@@ -47,6 +47,8 @@ static __always_inline int uplink_to_pod(struct __sk_buff *skb, struct packet *p
 		packet_fragment(pkt);
 	if (!reason)
 		reason = receive_check(skb, pkt, pod);
+	if (drop_is_preliminary(reason))
+		return TC_ACT_UNSPEC;
 	return reason ? drop(skb, pkt, reason, DIR_INGRESS) : uplink_send(skb, pkt);
 }
 
@@ -80,6 +82,8 @@ int from_uplink(struct __sk_buff *skb)
 		reason = verdict(skb, &pkt);
 	if (!reason)
 		return uplink_send(skb, &pkt);
+	if (drop_is_preliminary(reason))
+		return TC_ACT_UNSPEC;
 	drop_count(skb, &pkt, reason, DIR_INGRESS);
 	return uplink_is_answered(reason) ? reject(skb, &pkt, reason) : TC_ACT_SHOT;
 }
@@ -154,5 +158,6 @@ int to_uplink(struct __sk_buff *skb)
 	if (own && uplink_is_for_tunnel(&pkt))
 		return uplink_into_tunnel();
 	reason = uplink_leave(skb, &pkt, own);
-	return reason ? drop(skb, &pkt, reason, DIR_EGRESS) : TC_ACT_UNSPEC;
+	return reason && !drop_is_preliminary(reason) ? drop(skb, &pkt, reason, DIR_EGRESS)
+						      : TC_ACT_UNSPEC;
 }
