@@ -25,6 +25,14 @@ __weak int tunnel_is_bypassed(struct __sk_buff *skb, const struct packet *pkt)
 	return entry && !addr_is_zero(&entry->node);
 }
 
+/* During a takeover the former program may know a translation that is not here yet.  Where policy
+ * needed an entry, it was found here, so that one does not know the flow. */
+static __noinline bool untranslate_by_former(const struct packet *pkt)
+{
+	return !pkt->translated && node_flags() & NODE_TAKEOVER &&
+	       !is_isolated(&pkt->src, &pkt->dst) && !is_isolated(&pkt->dst, &pkt->src);
+}
+
 static __always_inline int untranslate(struct __sk_buff *skb, struct packet *pkt)
 {
 	int reason;
@@ -32,12 +40,7 @@ static __always_inline int untranslate(struct __sk_buff *skb, struct packet *pkt
 	if (pkt->fragment == FRAGMENT_ORPHAN)
 		return DROP_FRAGMENT;
 	reason = reply_translate(skb, pkt);
-	/* During a takeover the former program may know a translation that is not here yet.  Where
-	 * policy needed an entry, it was found here, so that one does not know the flow. */
-	if (!reason && !pkt->translated && node_flags() & NODE_TAKEOVER &&
-	    !is_isolated(&pkt->src, &pkt->dst) && !is_isolated(&pkt->dst, &pkt->src))
-		return DROP_NOT_OPENED;
-	return reason;
+	return !reason && untranslate_by_former(pkt) ? DROP_NOT_OPENED : reason;
 }
 
 /* Decides about a packet whose ends are known, and makes of it what the pod expects. */
