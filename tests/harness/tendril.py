@@ -250,7 +250,7 @@ class Node:
     def log(self):
         return self.log_path.read_text() if self.log_path.exists() else ""
 
-    def stop(self, signum=signal.SIGTERM, timeout=5.0):
+    def stop(self, signum=signal.SIGTERM, timeout=20.0):
         if self.agent:
             self.agent.send_signal(signum)
             status = self.agent.wait(timeout)
