@@ -205,14 +205,14 @@ void swap_release(struct swap *swap);
 /* How the entries of a map are copied into a map with a newer layout. */
 struct map_rule {
 	const char *map;
-	/* The ABI that brought the present layout; entries of an earlier one go through convert().
-	 * Without convert(): the value only grew, and zero in the new fields means "as before". */
-	uint32_t since;
+	/* For entries of an ABI before "since".  Without it the value only grew, and zero in the
+	 * new fields means "as before". */
 	void (*convert)(const void *old_key, const void *old_value, void *key, void *value);
 	/* Called if the old programs wrote value after the copy, and the new programs wrote now.
 	 * Adds to now what it lacks.  Without merge(): now stays. */
 	bool (*merge)(void *now, const void *value);
-	bool hints; /* an array that may lose what lies behind the end of a smaller one */
+	uint32_t since; /* the ABI that brought the present layout */
+	bool hints;     /* an array that may lose what lies behind the end of a smaller one */
 };
 
 /* The rule of a map; a map without a rule gets one without functions. */

@@ -88,6 +88,7 @@ static int host_replace(const struct datapath *datapath, const struct program *p
 
 static int jump_load(struct swap *swap, int index, struct errmsg *err)
 {
+	/* NOLINTBEGIN(misc-redundant-expression): the names say what the zeros mean */
 	const struct bpf_insn code[] = {
 		/* The packet stays in the first register, where the call wants it. */
 		{ .code = BPF_LD | BPF_DW | BPF_IMM,
@@ -98,7 +99,6 @@ static int jump_load(struct swap *swap, int index, struct errmsg *err)
 		{ .code = BPF_LDX | BPF_W | BPF_MEM, .dst_reg = BPF_REG_3, .src_reg = BPF_REG_2 },
 		{ .code = BPF_ALU64 | BPF_MUL | BPF_K, .dst_reg = BPF_REG_3, .imm = SWAP_COUNT },
 		{ .code = BPF_ALU64 | BPF_ADD | BPF_K, .dst_reg = BPF_REG_3, .imm = index },
-		/* NOLINTNEXTLINE(misc-redundant-expression): the names say what the zeros mean */
 		{ .code = BPF_LD | BPF_DW | BPF_IMM,
 		  .dst_reg = BPF_REG_2,
 		  .src_reg = BPF_PSEUDO_MAP_FD,
@@ -112,6 +112,7 @@ static int jump_load(struct swap *swap, int index, struct errmsg *err)
 									      : TC_ACT_SHOT },
 		{ .code = BPF_JMP | BPF_EXIT },
 	};
+	/* NOLINTEND(misc-redundant-expression) */
 	struct program *jump = &swap->jumps[index];
 
 	snprintf(jump->name, sizeof(jump->name), "%s", names[index]);

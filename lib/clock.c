@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define NS 1000000000LL
 
@@ -29,12 +31,15 @@ const char *clock_format(int64_t real_ns, char buf[CLOCK_TEXT_MAX])
 
 int clock_parse(const char *text, int64_t *ret_real_ns)
 {
-	unsigned int microseconds;
 	struct tm tm = {};
 	const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
-	char zone;
+	long microseconds;
+	char *end;
 
-	if (!rest || sscanf(rest, ".%6u%c", &microseconds, &zone) != 2 || zone != 'Z')
+	if (!rest || rest[0] != '.' || strspn(rest + 1, "0123456789") != 6)
+		return -EINVAL;
+	microseconds = strtol(rest + 1, &end, 10);
+	if (end[0] != 'Z' || end[1])
 		return -EINVAL;
 	*ret_real_ns = timegm(&tm) * NS + (int64_t)microseconds * 1000;
 	return 0;

@@ -238,7 +238,8 @@ static bool series_are_missing(const struct service_counts *counts)
 	size_t pos = 0;
 
 	while (series->count < SERVICE_SERIES_MAX && table_next(&counts->services, &pos, &owner)) {
-		if (!table_find(series, owner) && memcmp(owner, &host_ports, sizeof(host_ports)))
+		if (!table_find(series, owner) &&
+		    memcmp(owner, &host_ports, sizeof(host_ports)) != 0)
 			return true;
 	}
 	return false;

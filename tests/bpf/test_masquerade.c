@@ -572,6 +572,20 @@ static void test_a_flood_takes_nothing_from_another_pod(void **state)
 	ARRIVES_AT(POD_C, TCP(OUTSIDE, NODE, 443, got.sport, SYN | ACK));
 }
 
+/* Entries of nobody: no place says which of them could go. */
+static void test_a_table_without_room_is_told(void **state)
+{
+	struct flow key = { .proto = 255 };
+	struct nat_entry entry = {};
+
+	(void)state;
+	do
+		key.sport++, key.saddr.w[0] += !key.sport;
+	while (!bpf_map_update_elem(lab_map("nat_map"), &key, &entry, BPF_NOEXIST));
+	assert_int_equal(errno, E2BIG);
+	STAYS(POD_A, NAT_FULL, UDP(POD_A, OUTSIDE, 40000, 53));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -607,6 +621,7 @@ int main(void)
 				    test_a_reset_does_not_give_the_port_to_another_pod),
 		BOTH_FAMILIES_AFTER(masquerade_reset,
 				    test_an_unanswered_connection_does_not_hold_its_port),
+		BOTH_FAMILIES_AFTER(masquerade_reset, test_a_table_without_room_is_told),
 	};
 
 	return cmocka_run_group_tests_name(__FILE__, tests, masquerade_setup, lab_teardown);

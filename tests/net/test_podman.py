@@ -90,10 +90,10 @@ class Podman:
                                       check=False).stdout.strip() == name, f"{name} to serve")
         return addresses
 
-    def fetch(self, name, address, port=80):
-        """What container name gets from http://address:port/; empty if nothing."""
+    def fetch(self, name, address, port=80, seconds=10):
+        """What container name gets from http://address:port/; empty if nothing in that time."""
         host = f"[{address}]" if ":" in address else address
-        return self("exec", name, "timeout", "1", "wget", "-qO-", f"http://{host}:{port}/",
+        return self("exec", name, "timeout", str(seconds), "wget", "-qO-", f"http://{host}:{port}/",
                     check=False).stdout.strip()
 
     def close(self):
@@ -136,13 +136,13 @@ def test_published_port_is_reached(podman):
     gateway = next(a["local"] for a in links[0]["addr_info"] if a["family"] == "inet")
     assert podman.fetch("client", gateway, 18080) == "web"
     for address in (gateway, "127.0.0.1"):
-        fetched = podman.node.netns.run("/bin/busybox", "timeout", "1", "wget", "-qO-",
+        fetched = podman.node.netns.run("/bin/busybox", "timeout", "10", "wget", "-qO-",
                                         f"http://{address}:18080/",
                                         preexec_fn=podman.node.join_cgroup)
         assert fetched.stdout.strip() == "web"
     assert "18080" not in podman.node.netns.run("iptables-save").stdout
     podman("rm", "-f", "-t", "0", "web")
-    assert podman.fetch("client", gateway, 18080) == ""
+    assert podman.fetch("client", gateway, 18080, seconds=1) == ""
 
 
 def test_runtime_chooses_address_and_mac(podman):
@@ -164,7 +164,7 @@ def test_policy_selects_containers_by_label(podman):
     podman.start("stranger")
     for address in addresses:
         assert podman.fetch("friend", address) == "web"
-        assert podman.fetch("stranger", address) == ""
+        assert podman.fetch("stranger", address, seconds=1) == ""
 
 
 def test_restarted_container_is_wired_again(podman):
