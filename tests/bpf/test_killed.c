@@ -38,7 +38,7 @@
 
 #include <cmocka.h> /* last: its fail() is a macro */
 
-#define CALLS_MAX 2000
+#define CALLS_MAX 5000
 #define STRIDE    23
 #define MARK      SYS_getppid /* from here on calls are counted */
 

@@ -92,7 +92,7 @@ static void ct_convert(const void *old_key, const void *old_value, void *key, vo
 }}
 
 static const struct map_rule rules""", text)
-    return replaced(r'{ "ct_map", ', '{ "ct_map", ABI_VERSION, ct_convert, ', text)
+    return replaced(r'{ "ct_map", ', '{ "ct_map", .since = ABI_VERSION, .convert = ct_convert, ', text)
 
 
 def place(source, target, change=None):

@@ -93,6 +93,9 @@ class Lab:
 
     def loads(self, *outside):
         """outside: what clients outside talk to beside the server itself."""
+        for end in outside:  # the programs of uplinks come some time after the service
+            wait_for(lambda end=end: self.outside.run(
+                "bash", "-c", "</dev/tcp/{}/{}".format(*end.split()), check=False).returncode == 0, f"{end} to answer")
         v4, v6 = self.server.addresses
         ends = [f"{v4} {PORT}", f"{v6} {PORT}", f"{VIP} 80"]
         loads = [Load(self.client, *(f"{kind} {end}" for end in ends
@@ -102,11 +105,13 @@ class Lab:
                                       for kind in ("tcp", "open", "udp")))]
         return [load.ready() for load in loads]
 
-    def check(self, loads):
-        """Nothing failed."""
+    def check(self, loads, killed=()):
+        """Nothing failed.  Where the agent was killed in the middle, what clients outside begin at these ends
+        before the next start may fail (doc/upgrade.md); what they have goes on."""
         found = [load.end() for load in loads]
+        may_fail = {f"{kind} {end}" for kind in ("open", "udp") for end in killed}
         assert not [(task, why) for tasks in found for task, what in tasks.items()
-                    for why in what["failed"]], found
+                    for why in what["failed"] if task not in may_fail], found
         return {task: what["longest"] for tasks in found for task, what in tasks.items()}
 
     def close(self):
@@ -256,7 +261,7 @@ def kill_at_steps(previous, following, *outside):
             print(kind, number)
             killed_at(node, kind, number)
             node.start()
-            lab.check(loads)
+            lab.check(loads, killed=outside)
             assert folders(node) == ["links", "maps", "version"]
             lab.close()
 
