@@ -398,7 +398,7 @@ static void on_outside(void *arg)
 {
 	struct agent *agent = arg;
 
-	uplinks_refresh_soon(agent->uplinks);
+	uplinks_refresh(agent->uplinks);
 }
 
 /* The modules between objects and maps, in this order. */

@@ -298,11 +298,9 @@ static void on_refresh(evutil_socket_t fd, short what, void *arg)
 	evtimer_add(uplinks->refresh_event, &delay);
 }
 
-void uplinks_refresh_soon(struct uplinks *uplinks)
+void uplinks_refresh(struct uplinks *uplinks)
 {
-	const struct timeval at_once = {};
-
-	evtimer_add(uplinks->refresh_event, &at_once);
+	on_refresh(-1, 0, uplinks);
 }
 
 /* ---- notifications --------------------------------------------------------------------------- */
@@ -396,7 +394,7 @@ int uplinks_new(const struct uplinks_options *options, struct uplinks **ret, str
 		uplinks_free(uplinks);
 		return code;
 	}
-	on_refresh(-1, 0, uplinks);
+	uplinks_refresh(uplinks);
 	*ret = uplinks;
 	return 0;
 }

@@ -32,8 +32,8 @@ struct uplinks;
 int uplinks_new(const struct uplinks_options *options, struct uplinks **ret, struct errmsg *err);
 void uplinks_free(struct uplinks *uplinks);
 
-/* Makes the loop check the devices again: services may have been added or removed. */
-void uplinks_refresh_soon(struct uplinks *uplinks);
+/* Checks the devices again, at once: services for clients outside are about to be written. */
+void uplinks_refresh(struct uplinks *uplinks);
 
 /* Why the outside is not reached, a sentence; or NULL. */
 const char *uplinks_problem(const struct uplinks *uplinks);

@@ -74,6 +74,17 @@ class Lab:
         return self.client.call("udp", addr=self.address(family), port=port, **more)
 
 
+def test_the_first_node_port_is_served_when_the_agent_has_taken_it():
+    lab = Lab(served=False)
+    try:
+        pod = lab.one.pod("local")
+        pod.serve(tcp=[TARGET])
+        lab.publish(0, [of(pod, 0)])
+        assert lab.connect(0)["result"] == "ok"
+    finally:
+        lab.close()
+
+
 @pytest.fixture(scope="module")
 def lab():
     made = Lab("--no-socket-services")
