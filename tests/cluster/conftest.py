@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "tests/harness"))
 import image  # noqa: E402
 import tendril  # noqa: E402
 
-wait_for = functools.partial(tendril.wait_for, timeout=60)
+wait_for = functools.partial(tendril.wait_for, timeout=180)
 BUILD = pathlib.Path(os.environ.get("BUILD", ROOT / "build"))
 SCRIPTS = pathlib.Path(os.environ.get("KUBERNETES", ROOT.parent / "shared/k8s")) / "cluster"
 
@@ -74,10 +74,10 @@ class Cluster:
 
     def install(self):
         self.kubectl("apply", "-k", OVERLAY)
-        self.kubectl("-n", "kube-system", "rollout", "status", "ds/tendril", "--timeout=60s")
-        self.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
+        self.kubectl("-n", "kube-system", "rollout", "status", "ds/tendril", "--timeout=180s")
+        self.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=180s")
         self.kubectl("apply", "-f", SCRIPTS / "dns.yaml")
-        self.kubectl("-n", "kube-system", "rollout", "status", "deploy/dns", "--timeout=60s")
+        self.kubectl("-n", "kube-system", "rollout", "status", "deploy/dns", "--timeout=180s")
 
     def describe(self):
         """What helps to find out why Tendril does not come up."""

@@ -43,7 +43,7 @@ def bridged(web):
     try:
         web.apply(guarded_pod("bridged-1"), guarded_pod("bridged-2"))
         web.kubectl("wait", "--for=condition=Ready", "pod/bridged-1", "pod/bridged-2",
-                    "--timeout=60s")
+                    "--timeout=180s")
         yield {name: json.loads(web.kubectl("get", "pod", name, "-o", "json"))["status"]["podIP"]
                for name in ("bridged-1", "bridged-2")}
     finally:  # what comes after has pods of its own on this node

@@ -57,9 +57,9 @@ def web(cluster):
     """web with four replicas on both nodes, its service, and a client on each node."""
     cluster.apply(deployment("web", 4), service("web"), client("client-1", 1),
                   client("client-2", 2))
-    cluster.kubectl("rollout", "status", "deploy/web", "--timeout=60s")
+    cluster.kubectl("rollout", "status", "deploy/web", "--timeout=180s")
     cluster.kubectl("wait", "--for=condition=Ready", "pod/client-1", "pod/client-2",
-                    "--timeout=60s")
+                    "--timeout=180s")
     return cluster
 
 
@@ -148,7 +148,7 @@ def backends(cluster, node):
 
 def test_scaling_is_followed(web):
     web.kubectl("scale", "deploy/web", "--replicas=8")
-    web.kubectl("rollout", "status", "deploy/web", "--timeout=60s")
+    web.kubectl("rollout", "status", "deploy/web", "--timeout=180s")
     assert all(answer(web, pod) for pod in CLIENTS for _ in range(4))
     web.kubectl("scale", "deploy/web", "--replicas=2")
     wait_for(lambda: len(web.pods("web")) == 2, "pods to go")
@@ -156,7 +156,7 @@ def test_scaling_is_followed(web):
     wait_for(lambda: backends(web, 1) == set(left.values()), "the slices to say so, and the agent to know it")
     assert {answer(web, "client-1") for _ in range(12)} <= set(left)
     web.kubectl("scale", "deploy/web", "--replicas=4")
-    web.kubectl("rollout", "status", "deploy/web", "--timeout=60s")
+    web.kubectl("rollout", "status", "deploy/web", "--timeout=180s")
 
 
 @pytest.mark.parametrize("name", ["tendrild", "tendril-kube"])
@@ -249,7 +249,7 @@ def test_without_the_api_server_everything_goes_on(web):
         churn.stop()
     # A kind that the cluster does not have is asked for once or twice a minute.
     wait_for(lambda: not any("Kubernetes" in text for text in web.status(1)["warnings"]),
-             "the API server to be followed again", timeout=100)
+             "the API server to be followed again")
     # The kubelets' leases ran out: their nodes are not ready until they have renewed them.
     wait_for(lambda: is_well(web), "the cluster to be well again")
     for one in traffic:
@@ -270,7 +270,7 @@ def test_a_node_that_is_lost_and_comes_back(web):
     assert ready_nodes_of(web, "web") == {"k8sn1", "k8sn2"}
     web.cable(2, "down")
     try:
-        wait_for(lambda: ready_nodes_of(web, "web") == {"k8sn1"}, "the node to be given up", timeout=90)
+        wait_for(lambda: ready_nodes_of(web, "web") == {"k8sn1"}, "the node to be given up")
         # By its address: the cluster's DNS may have been on that node.
         wait_for(lambda: all(get(web, "client-1", f"http://{address}/hostname") for _ in range(6)),
                  "the agent to have heard of it")
@@ -280,7 +280,7 @@ def test_a_node_that_is_lost_and_comes_back(web):
     finally:
         web.cable(2, "up")
     # The policy that it missed is in force there, for pods of both nodes.
-    wait_for(lambda: ready_nodes_of(web, "web") == {"k8sn1", "k8sn2"}, "the node to be back", timeout=90)
+    wait_for(lambda: ready_nodes_of(web, "web") == {"k8sn1", "k8sn2"}, "the node to be back")
     wait_for(lambda: gets(web) == [True, False], "its agent to know the policy")
     web.delete("networkpolicy/web")
     wait_for(lambda: is_well(web), "the cluster to be well again")

@@ -26,7 +26,7 @@ BPFFS = pathlib.Path("/sys/fs/bpf")
 COUNTER = itertools.count(1)
 
 
-def wait_for(condition, what, timeout=5.0):
+def wait_for(condition, what, timeout=30.0):
     """Polls until condition() is true and returns its value; fails loudly at the deadline."""
     deadline = time.monotonic() + timeout
     while True:
@@ -224,7 +224,7 @@ class Node:
             argv += ["--pod-cidr", cidr]
         return self.netns.enter(*argv, *self.agent_args, *more)
 
-    def start(self, *more, timeout=10.0):
+    def start(self, *more, timeout=30.0):
         """Starts the agent and returns when it says READY=1; returns the seconds that took."""
         notify_path = self.dir / "notify.sock"
         notify_path.unlink(missing_ok=True)
