@@ -15,7 +15,7 @@
 
 #include "datapath/bpf/clock.bpf.h"
 #include "datapath/bpf/flow.bpf.h"
-#include "datapath/bpf/nat.bpf.h"
+#include "datapath/bpf/nat_entry.bpf.h"
 #include "datapath/bpf/socket.bpf.h"
 
 enum ct_result {

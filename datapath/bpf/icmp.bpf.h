@@ -9,6 +9,7 @@
 #define TENDRIL_DATAPATH_BPF_ICMP_BPF_H
 
 #include "datapath/bpf/conntrack.bpf.h"
+#include "datapath/bpf/nat.bpf.h"
 
 /* The flow of the quoted packet, as its sender sent it, and the offset of its transport header.
  * False: there is no flow to decide on. */
