@@ -15,14 +15,13 @@
 #include <stdarg.h>
 #include <string.h>
 
-#include "harness/lab.h"
+#include "harness/lab_service.h"
 #include "harness/lab_uplink.h"
 #include "lib/inet.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 
-#define SERVICE_ID 5
-#define TTL        64 /* of what the lab sends */
+#define TTL 64 /* of what the lab sends */
 
 #define LAB_CPUS_MAX 1024
 
@@ -398,19 +397,12 @@ static void test_fragments_follow_their_first(void **state)
 /* from_pod translates the request per packet, from_uplink the answer. */
 static void test_a_services_backend_elsewhere(void **state)
 {
-	struct service service = {
-		.kind = CLUSTER_IP, .id = SERVICE_ID, .backends = 1, .flags = SERVICE_HAS_ENDPOINTS
-	};
-	struct service_key key = { .addr = at(SERVICE), .port = htons(80), .proto = IPPROTO_TCP };
-	struct backend_key backend_key = { .service_id = SERVICE_ID };
-	struct backend backend = { .addr = at(ELSEWHERE), .port = htons(8080) };
 	struct addr from = at(SERVICE), to = at(ELSEWHERE);
 	struct outcome outcome;
 	struct segment got;
 
 	(void)state;
-	assert_int_equal(backend_map_set(lab.datapath, &backend_key, &backend), 0);
-	assert_int_equal(service_map_set(lab.datapath, &key, &service), 0);
+	SERVES(80, SERVICE_ID, { ELSEWHERE, 8080 });
 	outcome = lab_send(&(struct segment){ TCP(POD_A, SERVICE, 40000, 80, SYN) });
 	assert_int_equal(outcome.action, TC_ACT_REDIRECT);
 	got = frame_read(&outcome.frame);

@@ -10,29 +10,14 @@
 #include <stdarg.h>
 #include <time.h>
 
-#include "harness/lab.h"
+#include "harness/lab_service.h"
 #include "lib/auto.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 
-#define SERVICE_ID 5
-#define PORT       80
-#define QUIET      20 /* flows of a pod that does not flood */
-#define FIRST      1000
-
-static void service_set(void)
-{
-	const struct backend_key backend_key = { .service_id = SERVICE_ID };
-	const struct backend backend = { .addr = at(POD_B), .port = htons(8080) };
-	const struct service service = { .id = SERVICE_ID, .backends = 1 };
-	struct service_key key = { .addr = at(SERVICE), .port = htons(PORT) };
-
-	assert_int_equal(backend_map_set(lab.datapath, &backend_key, &backend), 0);
-	key.proto = IPPROTO_TCP;
-	assert_int_equal(service_map_set(lab.datapath, &key, &service), 0);
-	key.proto = IPPROTO_UDP;
-	assert_int_equal(service_map_set(lab.datapath, &key, &service), 0);
-}
+#define PORT  80
+#define QUIET 20 /* flows of a pod that does not flood */
+#define FIRST 1000
 
 static uint32_t room(void) /* for translations: two entries each */
 {
@@ -41,20 +26,10 @@ static uint32_t room(void) /* for translations: two entries each */
 
 static bool is_known(enum host client, uint16_t port, uint8_t proto)
 {
-	const struct flow key = { .saddr = at(client),
-				  .daddr = at(SERVICE),
-				  .sport = htons(port),
-				  .dport = htons(PORT),
-				  .proto = proto };
-	const struct flow back = { .saddr = at(POD_B),
-				   .daddr = at(client),
-				   .sport = htons(8080),
-				   .dport = htons(port),
-				   .proto = proto };
 	struct nat_entry entry;
 
-	return !bpf_map_lookup_elem(lab_map("nat_map"), &key, &entry) &&
-	       !bpf_map_lookup_elem(lab_map("nat_map"), &back, &entry);
+	return translation(client, port, SERVICE, PORT, proto, &entry) &&
+	       translation(POD_B, 8080, client, port, proto, &entry);
 }
 
 static uint32_t known(enum host client, uint16_t first, uint32_t count)
@@ -84,7 +59,7 @@ static void asks(enum host client, uint16_t first, uint32_t count)
 static void test_a_flood_takes_nothing_from_another_pod(void **state)
 {
 	(void)state;
-	service_set();
+	SERVES(PORT, SERVICE_ID, { POD_B, 8080 });
 	asks(POD_C, FIRST, QUIET);
 	asks(POD_A, FIRST, 3 * room());
 	assert_int_equal(known(POD_C, FIRST, QUIET), QUIET);
@@ -99,7 +74,7 @@ static void test_a_flood_takes_nothing_from_another_pod(void **state)
 static void test_who_holds_less_takes_from_who_holds_more(void **state)
 {
 	(void)state;
-	service_set();
+	SERVES(PORT, SERVICE_ID, { POD_B, 8080 });
 	asks(POD_A, FIRST, room());
 	assert_int_equal(counted(POD_A), room());
 	asks(POD_C, FIRST, room());
@@ -113,7 +88,7 @@ static void test_who_holds_less_takes_from_who_holds_more(void **state)
 static void test_what_nobody_uses_goes_first(void **state)
 {
 	(void)state;
-	service_set();
+	SERVES(PORT, SERVICE_ID, { POD_B, 8080 });
 	for (int i = 0; i < 2; i++)
 		asks(POD_A, FIRST, QUIET);
 	asks(POD_A, FIRST + QUIET, 3 * room());
@@ -123,7 +98,7 @@ static void test_what_nobody_uses_goes_first(void **state)
 static void test_connections_that_end_give_their_room_back(void **state)
 {
 	(void)state;
-	service_set();
+	SERVES(PORT, SERVICE_ID, { POD_B, 8080 });
 	for (uint16_t i = 0; i < 3; i++) {
 		const uint16_t port = FIRST + i;
 
@@ -156,7 +131,7 @@ static void test_a_sweep_counts_anew(void **state)
 	const uint32_t slot = lab.pods->pod[POD_A].slot;
 
 	(void)state;
-	service_set();
+	SERVES(PORT, SERVICE_ID, { POD_B, 8080 });
 	asks(POD_A, FIRST, QUIET);
 	asks(POD_C, FIRST, QUIET);
 	assert_int_equal(
@@ -176,7 +151,7 @@ static void test_what_a_deleted_endpoint_held_is_swept(void **state)
 	struct endpoint_entry next;
 
 	(void)state;
-	service_set();
+	SERVES(PORT, SERVICE_ID, { POD_B, 8080 });
 	asks(POD_A, FIRST, QUIET);
 	asks(POD_C, FIRST, QUIET);
 	assert_int_equal(endpoint_map_get(lab.datapath, slot, &next), 0);

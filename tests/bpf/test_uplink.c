@@ -15,25 +15,18 @@
 #include <stdarg.h>
 #include <string.h>
 
-#include "harness/lab.h"
+#include "harness/lab_service.h"
 #include "harness/lab_uplink.h"
 #include "lib/auto.h"
 #include "lib/inet.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 
-#define SERVICE_ID 5
-#define PORT       30080
-#define SNAT_MIN   20000
-#define SNAT_MAX   20999
+#define PORT     30080
+#define SNAT_MIN 20000
+#define SNAT_MAX 20999
 
 static int from_uplink, to_uplink;
-
-struct target {
-	enum host host;
-	uint16_t port;
-};
-#define ENDS(host, port) ((struct target){ host, port })
 
 /* ---- the uplink ----------------------------------------------------------------------------- */
 
@@ -68,29 +61,18 @@ static int uplink_reset(void **state)
 static void frontend(enum host host, uint16_t port, struct service service,
 		     const struct target *targets, uint32_t count)
 {
-	static const uint8_t protocols[] = { IPPROTO_TCP, IPPROTO_UDP, IPPROTO_SCTP };
-	struct service_key key = { .addr = at(host), .port = htons(port) };
+	struct service_key sctp = { .addr = at(host), .port = htons(port), .proto = IPPROTO_SCTP };
 
 	service.id = SERVICE_ID;
 	service.backends = count;
 	service.flags |= count ? SERVICE_HAS_ENDPOINTS : 0;
-	for (uint32_t i = 0; i < count; i++) {
-		struct backend_key backend_key = { .service_id = SERVICE_ID, .index = i };
-		struct backend backend = { .addr = at(targets[i].host),
-					   .port = htons(targets[i].port) };
-
-		assert_int_equal(backend_map_set(lab.datapath, &backend_key, &backend), 0);
-		backend_key.index = BACKEND_LOCAL + i;
-		if (i < service.local_backends)
-			assert_int_equal(backend_map_set(lab.datapath, &backend_key, &backend), 0);
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(protocols); i++) {
-		key.proto = protocols[i];
-		assert_int_equal(service_map_set(lab.datapath, &key, &service), 0);
-	}
+	backends_write(SERVICE_ID, 0, targets, count);
+	backends_write(SERVICE_ID, BACKEND_LOCAL, targets, service.local_backends);
+	frontend_write(host, port, &service);
+	assert_int_equal(service_map_set(lab.datapath, &sctp, &service), 0);
 }
 
-#define SERVES(host, port, ...)                                     \
+#define OFFERS(host, port, ...)                                     \
 	frontend(host, port, (struct service){ .kind = NODE_PORT }, \
 		 (const struct target[]){ __VA_ARGS__ },            \
 		 sizeof((const struct target[]){ __VA_ARGS__ }) / sizeof(struct target))
@@ -189,7 +171,7 @@ static void test_a_local_backend_sees_the_client(void **state)
 	struct outcome outcome;
 
 	(void)state;
-	SERVES(NODE, PORT, { POD_B, 8080 });
+	OFFERS(NODE, PORT, { POD_B, 8080 });
 	outcome = arrives(&(struct segment){ TCP(OUTSIDE, NODE, 40000, PORT, SYN) });
 	goes_as(&outcome, ENDS(OUTSIDE, 40000), ENDS(POD_B, 8080), __FILE__, __LINE__);
 	assert_int_equal(outcome.received_by, lab.pods->pod[POD_B].slot);
@@ -207,7 +189,7 @@ static void test_a_local_backend_sees_the_client(void **state)
 static void test_a_load_balancers_address_is_served(void **state)
 {
 	(void)state;
-	SERVES(SERVICE, 80, { POD_B, 8080 });
+	OFFERS(SERVICE, 80, { POD_B, 8080 });
 	ARRIVES_AS(ENDS(OUTSIDE, 40000), ENDS(POD_B, 8080), TCP(OUTSIDE, SERVICE, 40000, 80, SYN));
 	ANSWERS_AS(ENDS(SERVICE, 80), ENDS(OUTSIDE, 40000),
 		   TCP(POD_B, OUTSIDE, 8080, 40000, SYN | ACK));
@@ -223,7 +205,7 @@ static void test_a_backend_elsewhere_is_asked_in_the_nodes_name(void **state)
 	struct segment got;
 
 	(void)state;
-	SERVES(NODE, PORT, { ELSEWHERE, 8080 });
+	OFFERS(NODE, PORT, { ELSEWHERE, 8080 });
 	outcome = arrives(&(struct segment){ TCP(OUTSIDE, NODE, 40000, PORT, SYN) });
 	got = goes_as(&outcome, ENDS(NODE, 0), ENDS(ELSEWHERE, 8080), __FILE__, __LINE__);
 	assert_in_range(got.sport, SNAT_MIN, SNAT_MAX);
@@ -242,7 +224,7 @@ static void test_a_backend_elsewhere_is_asked_in_the_nodes_name(void **state)
 static void test_what_is_no_services_is_left_alone(void **state)
 {
 	(void)state;
-	SERVES(NODE, PORT, { POD_B, 8080 });
+	OFFERS(NODE, PORT, { POD_B, 8080 });
 	LEFT_ALONE(TCP(OUTSIDE, NODE, 40000, 22, SYN));
 	LEFT_ALONE(TCP(OUTSIDE, NODE, 40000, PORT + 1, SYN));
 	LEFT_ALONE(TCP(OUTSIDE, NODE, 40000, PORT, ACK)); /* the node's stack resets it */
@@ -259,7 +241,7 @@ static void test_what_is_no_services_is_left_alone(void **state)
 static void test_nobody_outside_has_an_address_of_the_node(void **state)
 {
 	(void)state;
-	SERVES(NODE, PORT, { POD_B, 8080 });
+	OFFERS(NODE, PORT, { POD_B, 8080 });
 	REFUSED(SPOOFED_ADDRESS, TCP(POD_A, NODE, 40000, PORT, SYN));
 	REFUSED(SPOOFED_ADDRESS, TCP(NODE, NODE, 40000, PORT, SYN));
 }
@@ -270,7 +252,7 @@ static void test_without_an_address_for_it_no_other_node_is_asked(void **state)
 
 	(void)state;
 	node->snat_v4 = node->snat_v6 = (struct addr){ 0 };
-	SERVES(NODE, PORT, { ELSEWHERE, 8080 });
+	OFFERS(NODE, PORT, { ELSEWHERE, 8080 });
 	REFUSED(NO_ROUTE, TCP(OUTSIDE, NODE, 40000, PORT, SYN));
 }
 
@@ -280,7 +262,7 @@ static void test_a_pod_may_use_its_nodes_ports(void **state)
 	struct segment got;
 
 	(void)state;
-	SERVES(NODE, PORT, { POD_B, 8080 });
+	OFFERS(NODE, PORT, { POD_B, 8080 });
 	isolate(POD_B, ENDPOINT_INGRESS_ISOLATED);
 	DROPS(INGRESS_DENIED, TCP(POD_A, NODE, 40000, PORT, SYN));
 	allow(POD_B, DIR_INGRESS, POD_A, IPPROTO_TCP, 8080);
@@ -294,7 +276,7 @@ static void test_a_pod_may_use_its_nodes_ports(void **state)
 	assert_int_equal(outcome.reason, DROP_NONE);
 	assert_int_equal(outcome.action, TC_ACT_OK);
 	/* Itself, too. */
-	SERVES(NODE, PORT + 2, { POD_A, 8080 });
+	OFFERS(NODE, PORT + 2, { POD_A, 8080 });
 	got = ANSWERS_AS(ENDS(NODE, 0), ENDS(POD_A, 8080), TCP(POD_A, NODE, 40000, PORT + 2, SYN));
 	ANSWERS_AS(ENDS(NODE, PORT + 2), ENDS(POD_A, 40000),
 		   TCP(POD_A, NODE, 8080, got.sport, SYN | ACK));
@@ -356,7 +338,7 @@ static void test_a_maglev_table_decides_for_clients_outside(void **state)
 static void test_policy_sees_the_client_and_the_backend(void **state)
 {
 	(void)state;
-	SERVES(NODE, PORT, { POD_B, 8080 });
+	OFFERS(NODE, PORT, { POD_B, 8080 });
 	isolate(POD_B, ENDPOINT_INGRESS_ISOLATED | ENDPOINT_EGRESS_ISOLATED);
 	allow(POD_B, DIR_INGRESS, OUTSIDE, IPPROTO_TCP, PORT);
 	REFUSED(INGRESS_DENIED, TCP(OUTSIDE, NODE, 40000, PORT, SYN));
@@ -445,8 +427,8 @@ static void test_two_ways_to_one_backend_get_two_ports(void **state)
 	struct segment got;
 
 	(void)state;
-	SERVES(NODE, PORT, { POD_B, 8080 });
-	SERVES(NODE, PORT + 1, { POD_B, 8080 });
+	OFFERS(NODE, PORT, { POD_B, 8080 });
+	OFFERS(NODE, PORT + 1, { POD_B, 8080 });
 	ARRIVES_AS(ENDS(OUTSIDE, 40000), ENDS(POD_B, 8080), TCP(OUTSIDE, NODE, 40000, PORT, SYN));
 	got = ARRIVES_AS(ENDS(OUTSIDE, 0), ENDS(POD_B, 8080),
 			 TCP(OUTSIDE, NODE, 40000, PORT + 1, SYN));
@@ -465,7 +447,7 @@ static void test_no_two_clients_share_a_port_to_one_backend(void **state)
 
 	(void)state;
 	maps_node(lab.datapath)->snat_port_max = SNAT_MIN + PORTS - 1;
-	SERVES(NODE, PORT, { ELSEWHERE, 8080 });
+	OFFERS(NODE, PORT, { ELSEWHERE, 8080 });
 	/* A client that found no free port sends its SYN again. */
 	for (uint16_t port = 40000; count < PORTS; port++) {
 		struct outcome outcome =
@@ -482,7 +464,7 @@ static void test_no_two_clients_share_a_port_to_one_backend(void **state)
 	}
 	REFUSED(NO_SNAT_PORT, TCP(OUTSIDE, NODE, 50000, PORT, SYN));
 	/* Another backend has its own. */
-	SERVES(NODE, PORT + 1, { ELSEWHERE, 8081 });
+	OFFERS(NODE, PORT + 1, { ELSEWHERE, 8081 });
 	ARRIVES_AS(ENDS(NODE, 0), ENDS(ELSEWHERE, 8081), TCP(OUTSIDE, NODE, 50000, PORT + 1, SYN));
 }
 
@@ -491,7 +473,7 @@ static void test_no_two_clients_share_a_port_to_one_backend(void **state)
 static void test_a_closed_connection_leaves_nothing(void **state)
 {
 	(void)state;
-	SERVES(NODE, PORT, { POD_B, 8080 });
+	OFFERS(NODE, PORT, { POD_B, 8080 });
 	for (int client_first = 0; client_first < 2; client_first++) {
 		arrives(&(struct segment){ TCP(OUTSIDE, NODE, 40000, PORT, SYN), .seq = 100 });
 		lab_send(&(struct segment){ TCP(POD_B, OUTSIDE, 8080, 40000, SYN | ACK), .seq = 500,
@@ -541,7 +523,7 @@ static void test_errors_speak_of_what_their_receiver_sent(void **state)
 	struct segment got;
 
 	(void)state;
-	SERVES(NODE, PORT, { POD_B, 8080 });
+	OFFERS(NODE, PORT, { POD_B, 8080 });
 	ARRIVES_AS(ENDS(OUTSIDE, 40000), ENDS(POD_B, 8080), UDP(OUTSIDE, NODE, 40000, PORT));
 	/* A router, or the client, about an answer. */
 	outcome =
@@ -573,7 +555,7 @@ static void test_errors_about_a_backend_elsewhere_reach_the_client(void **state)
 	struct segment got;
 
 	(void)state;
-	SERVES(NODE, PORT, { ELSEWHERE, 8080 });
+	OFFERS(NODE, PORT, { ELSEWHERE, 8080 });
 	got = ARRIVES_AS(ENDS(NODE, 0), ENDS(ELSEWHERE, 8080), UDP(OUTSIDE, NODE, 40000, PORT));
 	asked.sport = got.sport;
 	outcome =
@@ -604,7 +586,7 @@ static void test_what_a_route_does_not_carry_is_answered(void **state)
 	const uint8_t *icmp;
 
 	(void)state;
-	SERVES(NODE, PORT, { ELSEWHERE, 8080 });
+	OFFERS(NODE, PORT, { ELSEWHERE, 8080 });
 	outcome = arrives(&large);
 	assert_int_equal(outcome.reason, DROP_TOO_BIG);
 	assert_int_equal(outcome.action, TC_ACT_REDIRECT);
@@ -649,7 +631,7 @@ static void test_fragments_follow_their_first(void **state)
 	struct segment got;
 
 	(void)state;
-	SERVES(NODE, PORT, { POD_B, 8080 });
+	OFFERS(NODE, PORT, { POD_B, 8080 });
 	outcome = arrives(&(struct segment){ UDP(OUTSIDE, NODE, 40000, PORT), .payload = 64,
 					     .more = true, .fragment_id = 9 });
 	assert_int_equal(outcome.action, TC_ACT_REDIRECT);
@@ -666,7 +648,7 @@ static void test_sctp_keeps_its_checksum(void **state)
 	struct segment got;
 
 	(void)state;
-	SERVES(NODE, PORT, { POD_B, 8080 });
+	OFFERS(NODE, PORT, { POD_B, 8080 });
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
 		ARRIVES_AS(ENDS(OUTSIDE, 40000), ENDS(POD_B, 8080), .from = at(OUTSIDE),
 			   .to = at(NODE), .proto = IPPROTO_SCTP, .sport = 40000, .dport = PORT,
@@ -675,7 +657,7 @@ static void test_sctp_keeps_its_checksum(void **state)
 			   .to = at(OUTSIDE), .proto = IPPROTO_SCTP, .sport = 8080, .dport = 40000,
 			   .chunk = 2, .payload = sizes[i]);
 	}
-	SERVES(NODE, PORT, { ELSEWHERE, 8080 });
+	OFFERS(NODE, PORT, { ELSEWHERE, 8080 });
 	got = ARRIVES_AS(ENDS(NODE, 0), ENDS(ELSEWHERE, 8080), .from = at(OUTSIDE), .to = at(NODE),
 			 .proto = IPPROTO_SCTP, .sport = 40001, .dport = PORT, .chunk = 1);
 	ARRIVES_AS(ENDS(NODE, PORT), ENDS(OUTSIDE, 40001), .from = at(ELSEWHERE), .to = at(NODE),
@@ -691,7 +673,7 @@ static void test_a_process_of_the_node_may_be_the_backend(void **state)
 	struct segment got;
 
 	(void)state;
-	SERVES(NODE, PORT, { NODE, 8080 });
+	OFFERS(NODE, PORT, { NODE, 8080 });
 	outcome = arrives(&(struct segment){ TCP(OUTSIDE, NODE, 40000, PORT, SYN) });
 	assert_int_equal(outcome.reason, DROP_NONE);
 	assert_int_equal(outcome.action, TC_ACT_UNSPEC); /* for the node's own stack */
