@@ -67,9 +67,10 @@ $(net_programs): $(B)/%: $(B)/%.o $(B)/liblib.a
 	$(say) LD $@
 	$(Q)$(CC) -pie $^ -o $@ -lpthread
 
-# The library's answers, for the oracles in Python.
+# What services answer, for the oracle in Python.
 policy_programs := $(patsubst %.c,$(B)/%,$(wildcard tests/policy/*.c))
-$(policy_programs): $(B)/%: $(B)/%.o $(B)/libpolicy.a $(B)/liblib.a
+$(policy_programs): $(B)/%: $(B)/%.o $(B)/tests/libharness.a $(B)/libagent.a \
+		$(B)/libdatapath.a $(B)/libpolicy.a $(B)/liblib.a
 	$(say) LD $@
 	$(Q)$(CC) -pie $^ -o $@ $(test_libs)
 
@@ -175,12 +176,13 @@ check-fresh: ## A fresh clone on a bare Debian 12: what make help lists works (r
 	@tests/harness/deps $(fresh_deps)
 	tests/run fresh
 
-check: $(B)/have-test $(B)/have-pytest $(unit_tests) $(U)/tendril $(bpf_tests) all ## Unit, datapath and policy tests: the quick loop (root)
+check: $(B)/have-test $(B)/have-pytest $(unit_tests) $(U)/tendril $(bpf_tests) $(policy_programs) all ## Unit, datapath and policy tests: the quick loop (root)
 	tests/harness/rooted tests/run unit bpf policy
 
 test: deps ## Install what is missing, build, run every test (root)
 	$(MAKE) --no-print-directory -j$$(nproc) test-programs
-	STORES=$${STORES:-100000} tests/harness/rooted tests/run $(SUITES)
+	STORES=$${STORES:-100000} WORLD_SECONDS=$${WORLD_SECONDS:-15} tests/harness/rooted \
+		tests/run $(SUITES)
 
 SUITES ?= unit bpf policy kube net cluster fuzz kernel
 

@@ -163,6 +163,8 @@ int lab_reset(void **state)
 int lab_setup_pods(size_t count)
 {
 	struct datapath_options options = { .pin_dir = pin_dir,
+					    .cgroup = lab.cgroup,
+					    .socket_services = lab.cgroup,
 					    .limits = { .endpoints = 16, .connections = 512 } };
 	struct errmsg err = { 0 };
 

@@ -29,8 +29,9 @@ struct lab {
 	struct pods *pods;
 	int from_pod;
 	int to_pod;
-	bool ipv6;     /* the family of the case that runs */
-	bool attached; /* the programs see live sockets, too, from now on */
+	bool ipv6;          /* the family of the case that runs */
+	bool attached;      /* the programs see live sockets, too, from now on */
+	const char *cgroup; /* whose sockets use services; NULL: none.  Set before lab_setup() */
 };
 
 extern struct lab lab;

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random worlds of services, slices and nodes: the library says what harness/servicepol.py says.
+"""Random worlds of services, slices and nodes: connections get what harness/servicepol.py says.
 
-A world that differs is kept below build/ and its seed is printed; SEED=N repeats one, WORLDS=N asks
-that many (10000 take a minute or two).
+The objects go through the library and the agent's sync into real maps, and real programs decide about
+packets (BPF_PROG_TEST_RUN) and sockets: build/tests/policy/service_answers.
+
+A world that differs is kept below build/ and its seed is printed; SEED=N WORLDS=1 repeats it.  WORLDS=N
+asks that many (10000 take three minutes), else WORLD_SECONDS=N says how long it goes on.
 """
 
 import json
@@ -10,6 +13,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -18,10 +22,16 @@ from cli import BUILD, ROOT
 sys.path.insert(0, str(ROOT / "tests/harness"))
 import servicepol  # noqa: E402
 
-WORLDS = int(os.environ.get("WORLDS", "500"))
+SECONDS = float(os.environ.get("WORLD_SECONDS", "4"))
+WORLDS = int(os.environ.get("WORLDS", "0"))
 HOSTS = ["192.0.2.1", "198.51.100.1", "2001:db8::1"]
 NAMES = ["", "http", "dns"]
 PROTOCOLS = ["TCP", "UDP", "SCTP"]
+POD = {4: "10.99.0.2", 6: "fd99::2"}
+# Who may be an endpoint, of each family: pods of this node, the client among them, the node itself, and
+# addresses elsewhere.
+HERE = {4: ["10.99.0.2", "10.99.0.3", "10.99.0.4", HOSTS[0]], 6: ["fd99::2", "fd99::3", "fd99::4", HOSTS[2]]}
+ELSEWHERE = {4: [f"10.1.0.{n}" for n in range(1, 5)], 6: [f"fd01::{n}" for n in range(1, 5)]}
 
 
 def maybe(draw, chance, value):
@@ -48,9 +58,10 @@ def service(draw, i):
         "internalTrafficPolicy": maybe(draw, .5, draw.choice(["Cluster", "Local"])),
         "externalTrafficPolicy": maybe(draw, .7, draw.choice(["Cluster", "Local"])),
         "publishNotReadyAddresses": maybe(draw, .2, draw.random() < .5),
+        "sessionAffinity": maybe(draw, .3, draw.choice(["None", "ClientIP", "ClientIP"])),
         "externalIPs": maybe(draw, .3, draw.sample([f"203.0.113.{100 + i}", f"2001:db8:e::{i + 1}"], 1)),
         "loadBalancerSourceRanges": maybe(draw, .3, draw.choice([
-            ["198.18.0.0/15"], ["10.1.0.0/24", "2001:db8:1::/48"], ["0.0.0.0/0", "::/0"]])),
+            ["198.18.0.0/15"], ["10.99.0.0/24", "2001:db8:1::/48"], ["0.0.0.0/0", "::/0"]])),
     }
     status = {}
     if draw.random() < .7:
@@ -59,12 +70,13 @@ def service(draw, i):
             for ip in draw.sample([f"203.0.113.{i + 1}", f"2001:db8:f::{i + 1}"], draw.randint(1, 2))]}}
     labels = draw.choice([{}] * 9 + [{draw.choice(servicepol.LABELS): ""}])
     return {"apiVersion": "v1", "kind": "Service", "spec": without_none(spec), "status": status,
-            "metadata": {"name": f"s{i}", "namespace": "default", "labels": labels}}
+            "metadata": {"name": f"s{i}", "namespace": "default", "labels": labels,
+                         "annotations": draw.choice([{}, {}, {"tendril.io/lb-algorithm": "maglev"},
+                                                     {"tendril.io/lb-algorithm": "random"}])}}
 
 
 def endpoint(draw, version):
-    n = draw.randint(1, 6)
-    conditions = {}
+    here, conditions = draw.random() < .6, {}
     for each, chance in (("ready", .8), ("serving", .6), ("terminating", .6)):
         if draw.random() < chance:
             conditions[each] = draw.random() < (.4 if each == "ready" else .6)
@@ -74,9 +86,9 @@ def endpoint(draw, version):
     if draw.random() < .5:
         hints["forNodes"] = [{"name": z} for z in draw.sample(["n1", "n2"], draw.randint(1, 2))]
     return without_none({
-        "addresses": [f"10.1.0.{n}" if version == 4 else f"fd01::{n}"],
+        "addresses": [draw.choice((HERE if here else ELSEWHERE)[version])],
         "conditions": maybe(draw, .8, conditions), "hints": maybe(draw, .8, hints),
-        "nodeName": draw.choice([None, "n1", "n1", "n2"]), "zone": draw.choice([None, "a", "b"])})
+        "nodeName": draw.choice([None, "n1", "n1"] if here else [None, "n2"]), "zone": draw.choice([None, "a", "b"])})
 
 
 def slice_of(draw, i, owner):
@@ -100,73 +112,112 @@ def world(seed):
     nodes = [{"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": own},
               "status": {"addresses": [{"type": "InternalIP", "address": address}]}}
              for name, own, address in (("n1", labels, HOSTS[0]), ("n2", {}, "192.0.2.2"))]
-    external_ips = draw.random() < .5
-    return (services, slices, nodes, servicepol.Node("n1", labels, HOSTS, external_ips), external_ips)
+    external_ips, maglev = draw.random() < .5, draw.random() < .3
+    return services, slices, nodes, servicepol.Node("n1", labels, HOSTS, external_ips), maglev
 
 
-CLIENTS = [servicepol.Client("10.1.0.7", True), servicepol.Client("fd01::7", True),
-           servicepol.Client(HOSTS[0], True, True), servicepol.Client(HOSTS[2], True, True),
-           servicepol.Client("198.18.0.9", False), servicepol.Client("203.0.113.200", False),
-           servicepol.Client("2001:db8:1::9", False), servicepol.Client("2001:db8:9::9", False)]
+# Where the client's connections come from: packets of a pod or from the uplink, or sockets.
+CLIENTS = [
+    *((servicepol.Client(at, True), ("pod", "pod-connect", "pod-send")) for at in POD.values()),
+    *((servicepol.Client(at, True, True), ("node-connect", "node-send")) for at in (HOSTS[0], HOSTS[2])),
+    *((servicepol.Client(at, False), ("uplink",))
+      for at in ("198.18.0.9", "203.0.113.200", "2001:db8:1::9", "2001:db8:9::9"))]
 
 
-def library_answer(line, client, services):
-    """What a client gets by the library's line about a frontend, as the datapath reads it."""
-    address, _, _, kind, flags, cluster, local = line
-    if "R" in flags and not any(servicepol.admits(s, kind, client) for s in services
-                                if address in json.dumps(s["status"])):
-        return servicepol.DROPPED
-    is_local = "L" in flags and (kind == "ClusterIP" or not client.inside)
-    chosen = local if is_local else cluster
-    return chosen or (servicepol.DROPPED if cluster or local else servicepol.REFUSED)
-
-
-def asked(worlds):
-    parts = []
-    for services, slices, nodes, _, external_ips in worlds:
-        body = json.dumps({"apiVersion": "v1", "kind": "List", "items": services + slices + nodes}).encode()
-        parts.append(f"{len(body)} {int(external_ips)} {','.join(HOSTS)}\n".encode() + body)
-    done = subprocess.run([BUILD / "tests/policy/service_answers"], input=b"".join(parts), capture_output=True,
-                          timeout=120, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    for block in ("\n" + done.stdout.decode()).split("\n.")[:-1]:
-        lines = {}
-        for line in filter(None, block.splitlines()):
-            *key, kind, flags, cluster, local = line.split()
-            sets = [set(filter(None, each.split("=", 1)[1].split(","))) for each in (cluster, local)]
-            lines[key[0], int(key[1]), key[2]] = (*key, kind, flags, *sets)
-        yield lines
-
-
-def check(made, lines):
+def questions(made):
+    """(where, client, frontend, expected answer); a number that no service has is asked for, too."""
     services, slices, _, node, _ = made
-    expected = {}
-    for each in services:
-        for key in servicepol.frontends(each, node):
-            expected.setdefault(key, each)
-    assert set(lines) == set(expected), "other frontends"
-    for address, port, protocol in expected:
-        for client in CLIENTS:
-            if servicepol.family(client.address) != servicepol.family(address):
+    keys = {key for each in services for key in servicepol.frontends(each, node)}
+    keys |= {(address, 79, protocol) for address, _, protocol in keys}
+    for address, port, protocol in sorted(keys):
+        for client, ways in CLIENTS:
+            loopback = servicepol.ip_address(address).is_loopback
+            if servicepol.family(client.address) != servicepol.family(address) or loopback and not client.is_node:
                 continue
             want = servicepol.answer(services, slices, node, client, address, port, protocol)
-            got = library_answer(lines[address, port, protocol], client, services)
-            assert got == want, f"{client} to {address} port {port}/{protocol}"
+            for where in ways:
+                if where.endswith("-send") and protocol != "UDP" or "-" in where and protocol == "SCTP":
+                    continue
+                yield where, client, (address, port, protocol), want
+
+
+class Node:
+    """The node of build/tests/policy/service_answers, which goes from one world to the next."""
+
+    def __init__(self):
+        # pylint: disable-next=consider-using-with
+        self.process = subprocess.Popen([BUILD / "tests/policy/service_answers"], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE)
+
+    def answers(self, made, asked):
+        services, slices, nodes, node, maglev = made
+        body = json.dumps({"apiVersion": "v1", "kind": "List", "items": services + slices + nodes}).encode()
+        head = f"world {len(body)} {int(node.external_ips)} {int(maglev)} {','.join(HOSTS)}\n"
+        lines = [f"ask {where} {client.address} {address} {port} {protocol} "
+                 f"{len(want) if isinstance(want, set) and not is_sticky(made, key) else 1}\n"
+                 for where, client, key, want in asked for address, port, protocol in [key]]
+        self.process.stdin.write(head.encode() + body + "".join([*lines, "end\n"]).encode())
+        self.process.stdin.flush()
+        got = list(iter(lambda: self.process.stdout.readline().decode() or ".\n", ".\n"))
+        assert len(got) >= len(lines), "no answer: the program died"
+        frontends = [tuple(line.split()[1:]) for line in got[:len(got) - len(lines)]]
+        return ({(address, int(port), protocol) for address, port, protocol in frontends},
+                [set(line.split()) for line in got[len(got) - len(lines):]])
+
+    def leave(self):
+        self.process.stdin.close()
+        assert self.process.wait(timeout=20) == 0
+
+
+def owner_of(made, key):
+    services, _, _, node, _ = made
+    return next(((each["metadata"]["name"], servicepol.frontends(each, node)[key][1]["port"],
+                  each["spec"].get("sessionAffinity") == "ClientIP")
+                 for each in services if key in servicepol.frontends(each, node)), None)
+
+
+def is_sticky(made, key):
+    owner = owner_of(made, key)
+    return bool(owner and owner[2])
+
+
+def wanted(where, want):
+    """A pod's socket is not told that its connection is dropped: its packets are."""
+    if isinstance(want, set):
+        return want
+    return {"none" if want is None or want == servicepol.DROPPED and where.startswith("pod-") else want}
+
+
+def check(made, asked, frontends, got):
+    services, _, _, node, _ = made
+    kept = {}  # (client, service, port, family, what it may get) -> backend, where clients stay with theirs
+    assert frontends == {key for each in services for key in servicepol.frontends(each, node)}, "other frontends"
+    for (where, client, key, want), met in zip(asked, got):
+        expected = wanted(where, want)
+        if is_sticky(made, key) and isinstance(want, set):
+            name, port, _ = owner_of(made, key)
+            assert len(met) == 1 and met <= expected, f"{where} {client} {key}: {met}, one of {expected}"
+            same = (client.address if not client.is_node else "node", name, port, key[2],
+                    servicepol.family(client.address), frozenset(want))
+            assert kept.setdefault(same, met) == met, f"{where} {client} {key}: {met}, before {kept[same]}"
+        else:
+            assert met == expected, f"{where} {client} {key}: {met}, not {expected}"
 
 
 def test_random_worlds():
-    seeds = ([int(os.environ["SEED"])] if "SEED" in os.environ
-             else random.SystemRandom().sample(range(1 << 40), WORLDS))
-    worlds = [world(seed) for seed in seeds]
-    answers, count = asked(worlds), 0
-    for seed, made in zip(seeds, worlds):
-        lines = next(answers, None)
+    first = int(os.environ.get("SEED", random.SystemRandom().randrange(1 << 40)))
+    node, until, seed, count = Node(), time.monotonic() + SECONDS, first, 0
+    while seed < first + WORLDS if WORLDS else time.monotonic() < until:
+        made = world(seed)
+        asked = list(questions(made))
         try:
-            assert lines is not None, "no answer"
-            check(made, lines)
+            frontends, got = node.answers(made, asked)
+            check(made, asked, frontends, got)
         except AssertionError as wrong:
             kept = BUILD / f"service-world-{seed}.json"
             kept.write_text(json.dumps(made[:3], indent=1))
-            pytest.fail(f"SEED={seed}, kept as {kept}: {wrong}")
-        count += len(lines)
-    assert count > len(seeds) or "SEED" in os.environ, "worlds without frontends prove nothing"
+            pytest.fail(f"SEED={seed} WORLDS=1, kept as {kept}: {wrong}")
+        seed, count = seed + 1, count + len(asked)
+    print(f"SEED={first}: {seed - first} worlds, {count} questions")
+    node.leave()
+    assert count > seed - first or WORLDS == 1, "worlds without frontends prove nothing"
