@@ -101,6 +101,8 @@ static const struct setting settings[] = {
 		     "socket acceleration for pods that both ask for it (true)"),
 	BOOL_SETTING("audit", "audit", audit,
 		     "report what policy would drop, and let it pass (false)"),
+	BOOL_SETTING("flows", "flows", flows,
+		     "record the flows that tendril flows, top and tcp show (true)"),
 	BOOL_SETTING("big-tcp", "bigTcp", big_tcp,
 		     "IPv4 packets of up to 192 KiB inside the node (false)"),
 	BOOL_SETTING("clsact", "clsact", force_clsact,
@@ -559,6 +561,7 @@ static void config_defaults(struct config *config)
 		.objects_dir = "/etc/tendril/objects",
 		.socket_services = true,
 		.pod_wait_s = 5,
+		.flows = true,
 		.accel = true,
 		.log_level = LOG_LEVEL_INFO,
 	};

@@ -39,6 +39,7 @@ struct config {
 	size_t device_count;
 	unsigned int mtu; /* 0: of the default route's device, or 1500 */
 	bool socket_services;
+	bool flows;   /* record flows of pods */
 	bool accel;   /* allow socket acceleration for pods that ask */
 	bool audit;   /* of every pod; a reload changes it */
 	bool big_tcp; /* of pods that are added from now on */

@@ -326,6 +326,7 @@ static void flow_log_begin(struct daemon *daemon)
 		.store = agent->store,
 		.monitor = agent->monitor,
 		.max = FLOWS_KEPT,
+		.off = !daemon->config.flows,
 		.service_used = on_service_used,
 		.arg = agent,
 	};

@@ -19,7 +19,7 @@
 
 static bool is_connection(const cJSON *flow)
 {
-	return member_get(member_get(flow, "tendril"), "ended") != NULL;
+	return member_get(member_get(flow, "tendril"), "retransmits") != NULL;
 }
 
 static bool is_egress(const cJSON *flow)

@@ -18,7 +18,7 @@
 
 /* Grows whenever the layout of a pinned map changes.  The maps of ABI_OLDEST and later are taken
  * over under traffic; convert.c knows the differences, and README.md says how to add one. */
-#define ABI_VERSION 14
+#define ABI_VERSION 15
 #define ABI_OLDEST  6
 
 /* ---- limits and well-known numbers ---------------------------------------------------------- */
@@ -202,6 +202,7 @@ enum node_flag {
 	NODE_POLLS_TCP = 1 << 8, /* the agent looks into tcp_event_map by itself: do not wake it */
 	NODE_OUTSIDE = 1 << 11,  /* there are, or were, services for clients outside */
 	NODE_BYPASS = 1 << 12,   /* packets between pods and uplinks bypass the host's stack */
+	NODE_PASSED = 1 << 13,   /* flows without connections are counted in passed_map */
 };
 
 /* The one element of node_map, which the agent also maps into its memory. */
@@ -341,6 +342,39 @@ ABI_SIZE(struct flow_record, 40);
 
 #define FLOW_REPORT_NS \
 	(10 * NS_PER_SEC) /* between two EVENT_AUDIT of one flow, except for openings */
+
+/* ---- flows without connections that passed --------------------------------------------------- */
+
+#define PASSED_SETS 1024
+#define PASSED_WAYS 4
+
+enum passed_state { PASSED_FREE, PASSED_BUSY, PASSED_LIVE }; /* BUSY: somebody writes or reads it */
+
+/*
+ * A flow of UDP, SCTP, ICMP or another protocol, all but TCP.  The end that sent its first packet
+ * is flow.saddr, and the first one in the arrays.
+ */
+struct passed_flow {
+	struct flow flow;
+	__u64 first_ns; /* CLOCK_MONOTONIC_COARSE; of what was counted since the last report */
+	__u64 last_ns;
+	__u64 bytes[2];   /* behind the headers, that each end sent */
+	__u32 packets[2]; /* of each end */
+	__u32 state;      /* enum passed_state */
+	__u8 icmp_type;   /* of the first packet */
+	__u8 pad[3];
+};
+ABI_SIZE(struct passed_flow, 88);
+
+/* Value of passed_map, an array: a flow has one of the places of its set.  Where all are taken, the
+ * flow that was silent longest is reported in tcp_event_map and makes room. */
+struct passed_set {
+	struct passed_flow ways[PASSED_WAYS];
+};
+ABI_SIZE(struct passed_set, 352);
+
+/* Flows that may make room for others in a second: for each CPU and endpoint. */
+#define PASSED_RATE 1000
 
 /* ---- services ------------------------------------------------------------------------------- */
 
@@ -710,7 +744,8 @@ enum drop_reason { DROP_NONE, DROP_REASONS(X) DROP_REASON_COUNT };
 	X(8, ACCEL_QUEUE, "acceleration ended: the receiver does not keep up")           \
 	X(9, ACCEL_MEMORY, "acceleration ended: TCP is short of memory")                 \
 	X(10, WOULD_DROP, "policy would drop it: passed, an audited end")                \
-	X(11, TCP_LOST, "TCP connection not reported: ring full")
+	X(11, TCP_LOST, "TCP connection not reported: ring full")                        \
+	X(12, FLOW_LOST, "packet is in no flow: table full, and its pod has many new flows")
 
 #define X(num, name, text) NOTICE_##name = (num),
 enum notice { NOTICES(X) NOTICE_COUNT };
@@ -762,8 +797,10 @@ struct endpoint_budget {
 	__u64 second; /* the counters are about this one */
 	__u32 events;
 	__u32 neighbours;
+	__u32 flows;
+	__u32 pad;
 };
-ABI_SIZE(struct endpoint_budget, 16);
+ABI_SIZE(struct endpoint_budget, 24);
 
 /* New entries of the kernel's neighbour table that all endpoints together may cause in a second.
  * The table has room for 1024 by default, and an entry without an answer stays for 3 s. */

@@ -450,6 +450,11 @@ int datapath_load_tcp(struct datapath *datapath, const struct datapath_options *
 	return ret;
 }
 
+void datapath_drop_tcp(struct datapath *datapath)
+{
+	tcp_detach(datapath);
+}
+
 int datapath_load_freed(struct datapath *datapath, const struct datapath_options *options,
 			struct errmsg *err)
 {

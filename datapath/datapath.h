@@ -78,6 +78,9 @@ void datapath_drop_accel(struct datapath *datapath);
 int datapath_load_tcp(struct datapath *datapath, const struct datapath_options *options,
 		      struct errmsg *err);
 
+/* Detaches tcp_state, also an earlier process'. */
+void datapath_drop_tcp(struct datapath *datapath);
+
 /* Loads packet_freed, which reports packets of pods that the kernel drops, and attaches nothing. */
 int datapath_load_freed(struct datapath *datapath, const struct datapath_options *options,
 			struct errmsg *err);

@@ -60,6 +60,7 @@ static const struct {
 	[MAP_SOCK_BUCKET] = { "sock_bucket_map", sizeof(uint32_t), sizeof(struct sock_bucket) },
 	[MAP_SOCK_SERVICE] = { "sock_service", sizeof(int), sizeof(struct sock_service) },
 	[MAP_TCP] = { "tcp_map", sizeof(uint32_t), sizeof(struct tcp_socket) },
+	[MAP_PASSED] = { "passed_map", sizeof(uint32_t), sizeof(struct passed_set) },
 };
 
 const char *map_name_of(int map)
@@ -88,7 +89,9 @@ static int tcp_event_deliver(void *arg, void *data, size_t size)
 {
 	struct datapath *datapath = arg;
 
-	if (size >= sizeof(struct tcp_event))
+	if (size == sizeof(struct passed_flow))
+		datapath->passed_each(data, datapath->tcp_arg);
+	else if (size >= sizeof(struct tcp_event))
 		datapath->tcp_each(data, datapath->tcp_arg);
 	/* Pods may report as fast as this reads. */
 	return ++datapath->tcp_read < TCP_EVENTS_MAX ? 0 : -EAGAIN;
@@ -467,9 +470,11 @@ int tcp_events_fd(struct datapath *datapath)
 }
 
 int tcp_events_consume(struct datapath *datapath,
-		       void (*each)(const struct tcp_event *event, void *arg), void *arg)
+		       void (*each)(const struct tcp_event *event, void *arg),
+		       void (*passed)(const struct passed_flow *flow, void *arg), void *arg)
 {
 	datapath->tcp_each = each;
+	datapath->passed_each = passed;
 	datapath->tcp_arg = arg;
 	datapath->tcp_read = 0;
 	ring_buffer__consume(datapath->tcp_ring);

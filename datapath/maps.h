@@ -129,11 +129,29 @@ int events_consume(struct datapath *datapath,
  * returned. */
 int tcp_sockets_foreach(struct datapath *datapath,
 			int (*each)(const struct tcp_socket *socket, void *arg), void *arg);
-/* The same as of events for the ring of closed TCP connections; returns how many there were, some
- * thousands at most: there may be more.  While NODE_POLLS_TCP is set, the descriptor becomes
- * readable only when much waits. */
+/* The same as of events for the ring of closed TCP connections, and of other flows that made room
+ * in passed_map; returns how many there were, some thousands at most: there may be more.  While
+ * NODE_POLLS_TCP is set, the descriptor becomes readable only when much waits. */
 int tcp_events_fd(struct datapath *datapath);
 int tcp_events_consume(struct datapath *datapath,
-		       void (*each)(const struct tcp_event *event, void *arg), void *arg);
+		       void (*each)(const struct tcp_event *event, void *arg),
+		       void (*passed)(const struct passed_flow *flow, void *arg), void *arg);
+
+/* A flow is over after that much silence; one that goes on is reported in parts. */
+#define PASSED_IDLE_NS (5 * NS_PER_SEC)
+#define PASSED_PART_NS (60 * NS_PER_SEC)
+
+/* Which flows to take from passed_map: with addresses those of one of them, whatever their age,
+ * else those that are over, and parts of those that go on (open). */
+struct passed_query {
+	uint64_t now_ns; /* CLOCK_MONOTONIC */
+	const struct addr *addresses;
+	size_t count;
+	void (*each)(const struct passed_flow *flow, bool open, void *arg);
+	void *arg;
+};
+
+/* Calls each() for them, with what was counted since their last report.  Negative errno. */
+int passed_flows_take(struct datapath *datapath, struct passed_query *query);
 
 #endif

@@ -34,6 +34,7 @@ enum {
 	MAP_SOCK_BUCKET,
 	MAP_SOCK_SERVICE,
 	MAP_TCP,
+	MAP_PASSED,
 	MAP_TOTAL,
 };
 
@@ -80,6 +81,7 @@ struct datapath {
 	void *nat_end_arg;
 	struct ring_buffer *tcp_ring;
 	void (*tcp_each)(const struct tcp_event *event, void *arg);
+	void (*passed_each)(const struct passed_flow *flow, void *arg);
 	void *tcp_arg;
 	unsigned int tcp_read;
 	int freed_link_fd;  /* of packet_freed; -1: nobody watches */

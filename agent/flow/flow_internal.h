@@ -25,15 +25,17 @@ struct flow_entry {
 	uint32_t srtt_us;
 	uint32_t handshake_us;
 	uint32_t retransmits;
-	uint32_t segments[2]; /* of each end */
+	uint32_t segments[2]; /* of each end; packets of what is no connection */
 	uint16_t error;       /* errno that ended a connection, or 0 */
 	__be16 service_port;
-	uint8_t type;      /* enum event_type, or 0: a connection */
+	uint8_t type;      /* enum event_type, or 0: it passed */
 	uint8_t reason;    /* enum drop_reason */
 	uint8_t direction; /* enum direction: at which end it was seen */
 	uint8_t old_state;
 	uint8_t tcp_flags; /* of a packet */
 	bool fin_sent;     /* by the end that saw it */
+	uint8_t icmp_type; /* of the first packet */
+	bool open;         /* no connection: it goes on, this is a part of it */
 };
 _Static_assert(sizeof(struct flow_entry) <= 152, "65,536 flows are to take 9.5 MiB");
 
@@ -49,6 +51,13 @@ void flow_streams_add(struct flow_streams *streams, struct http_exchange *exchan
 		      const struct flow_log_query *query);
 /* There is a new flow. */
 void flow_streams_notice(struct flow_streams *streams);
+
+/* ---- flow_log.c, for flow_passed.c ---- */
+
+/* A new flow, in the place of the oldest one if the log is full. */
+struct flow_entry *flow_log_add(struct flow_log *log);
+/* The owners of both addresses, if they had them at this time (CLOCK_MONOTONIC). */
+void flow_log_set_ends(struct flow_log *log, struct flow_entry *entry, uint64_t since_ns);
 
 /* ---- flow_log.c, for the streams ---- */
 

@@ -73,14 +73,23 @@ static void tcp_flags_add(cJSON *json, const struct flow_entry *entry)
 	}
 }
 
+/* Type 0, an answer, is left out as Hubble does: it is the default of its field. */
+static void icmp_add(cJSON *l4, const struct flow_entry *entry)
+{
+	cJSON *icmp = cJSON_AddObjectToObject(l4, entry->flow.proto == IPPROTO_ICMP ? "ICMPv4"
+										    : "ICMPv6");
+
+	if (entry->icmp_type)
+		cJSON_AddNumberToObject(icmp, "type", entry->icmp_type);
+}
+
 static void l4_add(cJSON *json, const struct flow_entry *entry)
 {
 	const struct flow *flow = &entry->flow;
 	cJSON *l4, *protocol;
 
 	if (flow->proto == IPPROTO_ICMP || flow->proto == IPPROTO_ICMPV6) {
-		l4 = cJSON_AddObjectToObject(json, "l4");
-		cJSON_AddObjectToObject(l4, flow->proto == IPPROTO_ICMP ? "ICMPv4" : "ICMPv6");
+		icmp_add(cJSON_AddObjectToObject(json, "l4"), entry);
 		return;
 	}
 	if (!proto_has_ports(flow->proto))
@@ -158,9 +167,16 @@ static void service_add(cJSON *json, const struct flow_entry *entry)
 	cJSON_AddStringToObject(member, "namespace", service->namespace);
 }
 
-/* How a connection ended, as one of its ends saw it. */
+static bool is_connection(const struct flow_entry *entry)
+{
+	return !entry->type && entry->flow.proto == IPPROTO_TCP;
+}
+
+/* How a connection ended, as one of its ends saw it; or what became of another flow. */
 static const char *ended(const struct flow_entry *entry)
 {
+	if (!is_connection(entry))
+		return entry->open ? "open" : "idle";
 	switch (entry->error) {
 	case 0:
 		break;
@@ -205,6 +221,16 @@ static void connection_add(cJSON *json, const struct flow_entry *entry)
 		cJSON_AddNumberToObject(json, "service_port", ntohs(entry->service_port));
 }
 
+static void passed_add(cJSON *json, const struct flow_entry *entry)
+{
+	cJSON_AddNumberToObject(json, "source_bytes", (double)entry->bytes[FLOW_SOURCE]);
+	cJSON_AddNumberToObject(json, "destination_bytes", (double)entry->bytes[FLOW_DESTINATION]);
+	cJSON_AddNumberToObject(json, "source_packets", entry->segments[FLOW_SOURCE]);
+	cJSON_AddNumberToObject(json, "destination_packets", entry->segments[FLOW_DESTINATION]);
+	cJSON_AddNumberToObject(json, "duration_us", (double)(entry->duration_ns / 1000));
+	cJSON_AddStringToObject(json, "ended", ended(entry));
+}
+
 static void drop_add(cJSON *json, const struct flow_entry *entry)
 {
 	const struct drop *drop = entry->reason < DROP_REASON_COUNT ? &drops[entry->reason] : NULL;
@@ -222,8 +248,8 @@ static void verdict_add(cJSON *json, const struct flow_entry *entry)
 	const struct drop *drop = entry->reason < DROP_REASON_COUNT ? &drops[entry->reason] : NULL;
 
 	if (!entry->type) { /* who never had an answer may have been dropped anywhere */
-		bool answered =
-			entry->old_state != BPF_TCP_SYN_SENT || entry->error == ECONNREFUSED;
+		bool answered = !is_connection(entry) || entry->old_state != BPF_TCP_SYN_SENT ||
+				entry->error == ECONNREFUSED;
 
 		cJSON_AddStringToObject(json, "verdict", answered ? "FORWARDED" : "TRACED");
 		return;
@@ -243,7 +269,8 @@ static void summary_add(cJSON *json, const struct flow_entry *entry)
 		snprintf(text, sizeof(text), "%s, %u packets", proto_name(entry->flow.proto),
 			 entry->count);
 	else
-		snprintf(text, sizeof(text), "TCP %s, %llu bytes sent, %llu received", ended(entry),
+		snprintf(text, sizeof(text), "%s %s, %llu bytes sent, %llu received",
+			 proto_name(entry->flow.proto), ended(entry),
 			 (unsigned long long)entry->bytes[FLOW_SOURCE],
 			 (unsigned long long)entry->bytes[FLOW_DESTINATION]);
 	cJSON_AddStringToObject(json, "Summary", text);
@@ -261,7 +288,7 @@ struct cJSON *flow_json(const struct flow_entry *entry, const char *node_name)
 	l4_add(json, entry);
 	end_add(json, "source", entry, FLOW_SOURCE);
 	end_add(json, "destination", entry, FLOW_DESTINATION);
-	cJSON_AddStringToObject(json, "Type", entry->type ? "L3_L4" : "SOCK");
+	cJSON_AddStringToObject(json, "Type", is_connection(entry) ? "SOCK" : "L3_L4");
 	cJSON_AddStringToObject(json, "node_name", node_name);
 	service_add(json, entry);
 	cJSON_AddStringToObject(json, "traffic_direction",
@@ -271,7 +298,9 @@ struct cJSON *flow_json(const struct flow_entry *entry, const char *node_name)
 	more = cJSON_AddObjectToObject(json, "tendril");
 	if (entry->type)
 		drop_add(more, entry);
-	else
+	else if (is_connection(entry))
 		connection_add(more, entry);
+	else
+		passed_add(more, entry);
 	return json;
 }

@@ -22,6 +22,7 @@
 
 #include "agent/flow/flow_internal.h"
 #include "agent/flow/flow_metric.h"
+#include "agent/flow/flow_passed.h"
 #include "agent/monitor/monitor.h"
 #include "datapath/maps.h"
 #include "lib/alloc.h"
@@ -53,6 +54,7 @@ struct flow_log {
 	struct flow_names *names;
 	struct flow_streams *streams;
 	struct flow_metrics *metrics;
+	struct flow_passed *passed;
 	struct event *readable; /* the kernel's ring */
 	struct event *look;
 	struct event *load;
@@ -104,8 +106,7 @@ static void entry_drop(struct flow_log *log, struct flow_entry *entry)
 	flow_name_drop(log->names, entry->service);
 }
 
-/* An empty entry, in the place of the oldest one if the ring is full. */
-static struct flow_entry *entry_add(struct flow_log *log)
+struct flow_entry *flow_log_add(struct flow_log *log)
 {
 	uint64_t place = log->next % log->options.max;
 	struct flow_entry *entry;
@@ -124,6 +125,15 @@ static void entry_end_set(struct flow_entry *entry, enum flow_end end, const str
 {
 	entry->names[end] = who->name;
 	entry->identities[end] = who->identity;
+}
+
+void flow_log_set_ends(struct flow_log *log, struct flow_entry *entry, uint64_t since_ns)
+{
+	struct flow_who source = flow_names_addr(log->names, &entry->flow.saddr, since_ns);
+	struct flow_who destination = flow_names_addr(log->names, &entry->flow.daddr, since_ns);
+
+	entry_end_set(entry, FLOW_SOURCE, &source);
+	entry_end_set(entry, FLOW_DESTINATION, &destination);
 }
 
 /* ---- closed connections ---------------------------------------------------------------------- */
@@ -171,7 +181,7 @@ static void on_tcp_event(const struct tcp_event *event, void *arg)
 	enum flow_end own = event->opener ? FLOW_SOURCE : FLOW_DESTINATION;
 	enum flow_end peer = event->opener ? FLOW_DESTINATION : FLOW_SOURCE;
 	struct flow_log *log = arg;
-	struct flow_entry *entry = entry_add(log);
+	struct flow_entry *entry = flow_log_add(log);
 	struct flow_who who;
 
 	entry->time_ns = (int64_t)event->time_ns + log->real_offset;
@@ -204,10 +214,17 @@ static void on_tcp_event(const struct tcp_event *event, void *arg)
 	flow_metrics_add(log->metrics, entry, 1);
 }
 
+static void on_passed(const struct passed_flow *flow, void *arg)
+{
+	const struct flow_log *log = arg;
+
+	flow_passed_note(log->passed, flow, false);
+}
+
 static int log_read(struct flow_log *log)
 {
 	log->real_offset = clock_real_offset();
-	return tcp_events_consume(log->options.datapath, on_tcp_event, log);
+	return tcp_events_consume(log->options.datapath, on_tcp_event, on_passed, log);
 }
 
 /* Only this bit of the node's flags is ours; only this thread writes them. */
@@ -264,6 +281,7 @@ static void on_leave(const struct addr *addresses, size_t count, void *arg)
 
 	log_read(log);
 	monitor_read(log->options.monitor);
+	flow_passed_leave(log->passed, addresses, count);
 	for (size_t i = 0; i < count; i++)
 		flow_names_leave(log->names, &addresses[i]);
 }
@@ -333,7 +351,7 @@ static void on_drop(const struct flow_event *event, void *arg)
 	}
 	drops_prune(log, now);
 	*(uint64_t *)table_put(&log->drops, &key) = log->next;
-	entry = entry_add(log);
+	entry = flow_log_add(log);
 	entry->time_ns = now;
 	entry->bytes[FLOW_SOURCE] = event->length;
 	entry->flow = event->flow;
@@ -392,6 +410,7 @@ struct cJSON *flow_log_status(const struct flow_log *log)
 	cJSON_AddNumberToObject(status, "seen", (double)log->next);
 	sources = cJSON_AddArrayToObject(status, "sources");
 	source_add(sources, "tcp_state", log->tcp, log->reason);
+	source_add(sources, "packets", !log->options.off, log->options.off ? log->reason : "");
 	source_add(sources, "drops", true, "");
 	source_add(sources, "kfree_skb", log->freed, log->freed_reason);
 	return status;
@@ -416,6 +435,11 @@ static void on_load(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	freed_load(log);
+	if (log->options.off) {
+		datapath_drop_tcp(log->options.datapath);
+		snprintf(log->reason, sizeof(log->reason), "the setting flows is false");
+		return;
+	}
 	if (datapath_load_tcp(log->options.datapath, log->options.load, &err) < 0) {
 		snprintf(log->reason, sizeof(log->reason), "%s", err.text);
 		log->refused = true;
@@ -447,6 +471,8 @@ struct flow_log *flow_log_new(const struct flow_log_options *options)
 	log->names = flow_names_new(options->datapath, options->endpoints, options->store);
 	log->streams = flow_streams_new(options->base, log);
 	log->metrics = flow_metrics_new();
+	log->passed = flow_passed_new(&(struct flow_passed_options){
+		options->base, options->datapath, log, log->names, log->metrics, options->off });
 	table_init(&log->drops, sizeof(struct drop_key), sizeof(uint64_t));
 	log->look = evtimer_new(options->base, on_look, log);
 	log->load = evtimer_new(options->base, on_load, log);
@@ -471,6 +497,7 @@ void flow_log_free(struct flow_log *log)
 	event_free(log->look);
 	event_free(log->load);
 	flow_streams_free(log->streams);
+	flow_passed_free(log->passed);
 	for (uint64_t i = flow_log_first(log); i < log->next; i++)
 		entry_drop(log, entry_at(log, i));
 	for (size_t i = 0; i < (log->options.max + PIECE - 1) / PIECE; i++)

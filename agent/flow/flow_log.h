@@ -31,6 +31,7 @@ struct flow_log_options { /* pointers are borrowed; all outlive the log */
 	struct store *store;
 	struct monitor *monitor;
 	uint32_t max; /* flows that are kept */
+	bool off;     /* only drops are recorded */
 	/* Is told of each connection of a pod through a service that has closed; or NULL. */
 	void (*service_used)(const struct service_key *service, const struct backend *backend,
 			     uint64_t bytes, void *arg);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/flow/flow_metric.h"
 
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -105,6 +106,8 @@ void flow_metrics_add(struct flow_metrics *metrics, const struct flow_entry *ent
 	}
 	sums->bytes[DIR_EGRESS] += entry->bytes[own];
 	sums->bytes[DIR_INGRESS] += entry->bytes[!own];
+	if (entry->flow.proto != IPPROTO_TCP)
+		return;
 	sums->opened += egress;
 	sums->accepted += !egress;
 	sums->retransmits += entry->retransmits;
@@ -174,7 +177,7 @@ static void drops_add(struct buffer *out, const struct namespace_sums *sums)
 void flow_metrics_print(const struct flow_metrics *metrics, struct buffer *out)
 {
 	family(out, "flow_bytes_total", "counter",
-	       "Payload of closed TCP connections that pods sent (egress) and received.");
+	       "Payload that pods sent (egress) and received, of flows that are over.");
 	EACH(metrics, sums)
 	{
 		sample(out, "flow_bytes_total", sums, "direction", "egress",

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Limits for each second: events of an endpoint in the ring, and its neighbour messages to the
- * host. They are counted for each CPU, so no counter is shared.
+ * Limits for each second: events of an endpoint in the ring, its neighbour messages to the host,
+ * and its flows that replace others.  They are counted for each CPU, so no counter is shared.
  */
 #ifndef TENDRIL_DATAPATH_BPF_BUDGET_BPF_H
 #define TENDRIL_DATAPATH_BPF_BUDGET_BPF_H
@@ -20,6 +20,7 @@ static __always_inline struct endpoint_budget *budget_get(__u32 slot, __u64 now_
 		budget->second = second;
 		budget->events = 0;
 		budget->neighbours = 0;
+		budget->flows = 0;
 	}
 	return budget;
 }
@@ -51,6 +52,18 @@ static __always_inline bool budget_take_neighbour(__u32 slot)
 	if (!own || own->neighbours >= NEIGHBOUR_RATE)
 		return false;
 	own->neighbours++;
+	return true;
+}
+
+/* Whether another flow of this endpoint may take the place of an older one (slot 0: a client
+ * outside). */
+static __always_inline bool budget_take_flow(__u32 slot, __u64 now_ns)
+{
+	struct endpoint_budget *own = budget_get(slot, now_ns);
+
+	if (!own || own->flows >= PASSED_RATE)
+		return false;
+	own->flows++;
 	return true;
 }
 

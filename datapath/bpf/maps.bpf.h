@@ -383,12 +383,25 @@ struct tcp_map {
 };
 extern struct tcp_map tcp_map SEC(".maps");
 
-/* struct tcp_event, to the agent.  Full: the event is lost and counted as NOTICE_TCP_LOST. */
+/* struct tcp_event, or the struct passed_flow of a flow that made room, to the agent.  Full: the
+ * event is lost and counted as NOTICE_TCP_LOST, the flow keeps its place. */
 struct tcp_event_map {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 512 * 1024);
 };
 extern struct tcp_event_map tcp_event_map SEC(".maps");
+
+/* Flows of UDP, SCTP, ICMP and others.  Written by from_pod, to_pod and the programs of the tunnel
+ * and uplinks; the agent reports and frees the places of flows that are over.  An endpoint whose
+ * new flows replace too many others: NOTICE_FLOW_LOST. */
+struct passed_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PASSED_SETS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct passed_set);
+};
+extern struct passed_map passed_map SEC(".maps");
 
 /* What each endpoint caused in this second, by slot.  Used only by the datapath. */
 struct budget_map {

@@ -19,13 +19,9 @@
 #include "datapath/bpf/ipcache.bpf.h"
 #include "datapath/bpf/kernel.bpf.h"
 #include "datapath/bpf/metric.bpf.h"
+#include "datapath/bpf/report.bpf.h"
 #include "datapath/bpf/sock_service.bpf.h"
 #include "datapath/bpf/tcp.bpf.h"
-
-/* The agent is woken when that much, or a multiple of it, waits for it, though it looks by itself.
- * Only then: each wakeup costs more than the whole report. */
-#define RING_FILL_MARK   (128 * 1024)
-#define RING_RECORD_SIZE (sizeof(struct tcp_event) + BPF_RINGBUF_HDR_SZ)
 
 #define NS_PER_US 1000
 
@@ -162,19 +158,6 @@ static __always_inline void event_fill_tcp(struct tcp_event *event, const struct
 	event->opener = tcp_is_opener(tcp, addr_is_v4(&event->flow.saddr));
 }
 
-static __always_inline __u64 ring_wakeup(void)
-{
-	__u64 waiting;
-
-	if (!(node_flags() & NODE_POLLS_TCP))
-		return 0;
-	waiting = bpf_ringbuf_query(&tcp_event_map, BPF_RB_AVAIL_DATA);
-	/* Another CPU may reserve a record at the same moment. */
-	return waiting >= RING_FILL_MARK && waiting % RING_FILL_MARK < 2 * RING_RECORD_SIZE
-		       ? BPF_RB_FORCE_WAKEUP
-		       : BPF_RB_NO_WAKEUP;
-}
-
 static __always_inline bool state_has_sent_fin(int state)
 {
 	return state == BPF_TCP_FIN_WAIT1 || state == BPF_TCP_FIN_WAIT2 ||
@@ -219,7 +202,7 @@ static __always_inline void socket_closes(struct sock *sk, int old_state)
 		}
 		event_fill_ends(event, tcp);
 		event_fill_tcp(event, tcp);
-		bpf_ringbuf_submit(event, ring_wakeup());
+		bpf_ringbuf_submit(event, report_wakeup());
 	} else {
 		notice(NOTICE_TCP_LOST);
 	}

@@ -25,6 +25,7 @@
 #define TENDRIL_DATAPATH_BPF_VERDICT_BPF_H
 
 #include "datapath/bpf/icmp.bpf.h"
+#include "datapath/bpf/passed.bpf.h"
 
 static __always_inline bool is_isolated(const struct policy_end *from, const struct policy_end *to)
 {
@@ -174,6 +175,9 @@ __weak int verdict(struct __sk_buff *skb, const struct packet *pkt)
 	if ((pkt->opens || pkt->flow.proto != IPPROTO_TCP) && pkt->kind == PACKET_PLAIN &&
 	    node_flags() & NODE_FLOWS)
 		flow_update(pkt, reason ? FLOW_DENIED : FLOW_PASSED);
+	if (!reason && pkt->flow.proto != IPPROTO_TCP && pkt->kind == PACKET_PLAIN &&
+	    node_flags() & NODE_PASSED)
+		passed_count(skb, pkt);
 	return reason;
 }
 

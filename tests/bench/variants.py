@@ -10,6 +10,7 @@
     tendril-policy     both ends isolated, in both directions
     tendril-perpacket  reached by a service that is translated packet by packet
     tendril-bigtcp     packets of up to 192 KiB; for the stream alone
+    tendril-noflows    without the record of flows
     tendril-accel      both pods ask for acceleration
     before             tendril by the programs of another build: BEFORE=FOLDER names it
     before-policy      tendril-policy by those
@@ -102,6 +103,10 @@ def build_tendril_bigtcp(lab):
     return tendril_pair(lab, "tendril-bigtcp", "--big-tcp")
 
 
+def build_tendril_noflows(lab):
+    return tendril_pair(lab, "tendril-noflows", "--flows=false")
+
+
 def build_tendril_accel(lab):
     return tendril_pair(lab, "tendril-accel", accelerate=True)
 
@@ -163,6 +168,7 @@ BUILDERS = {
     "tendril-policy": build_tendril_policy,
     "tendril-perpacket": build_tendril_perpacket,
     "tendril-bigtcp": build_tendril_bigtcp,
+    "tendril-noflows": build_tendril_noflows,
     "tendril-accel": build_tendril_accel,
     **({"before": build_before, "before-policy": build_before_policy}
        if "BEFORE" in os.environ else {}),

@@ -39,7 +39,7 @@ static void on_event(const struct tcp_event *event, void *arg)
 
 static void events_read(struct store *store)
 {
-	assert_true(tcp_events_consume(store->datapath, on_event, NULL) >= 0);
+	assert_true(tcp_events_consume(store->datapath, on_event, NULL, NULL) >= 0);
 }
 
 static void events_forget(struct store *store)

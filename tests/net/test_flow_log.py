@@ -2,6 +2,7 @@
 """The log of the last flows: known traffic in, exact flows out, under the names of that moment."""
 
 import json
+import subprocess
 import time
 
 import pytest
@@ -34,9 +35,9 @@ def find(node, source, destination, direction, **wanted):
             all(flow.get(key) == value for key, value in wanted.items())]
 
 
-def wait_flow(node, source, destination, direction, **wanted):
+def wait_flow(node, source, destination, direction, timeout=10.0, **wanted):
     wait_for(lambda: find(node, source, destination, direction, **wanted),
-             f"a flow {source} -> {destination} {direction} {wanted}")
+             f"a flow {source} -> {destination} {direction} {wanted}", timeout)
     return find(node, source, destination, direction, **wanted)[-1]
 
 
@@ -281,3 +282,53 @@ def test_a_restart_goes_on():
         assert web.connect(cart.v4, PORT)["result"] == "ok"
         # The kernel ends the link without a pin some time later, which then reports, too.
         wait_for(lambda: len(find(node, web.v4, cart.v4, "EGRESS")) >= 3, "the last one")
+
+
+@pytest.mark.parametrize("family", ["v4", "v6"])
+def test_datagrams_are_flows_too(world, family):
+    """Bytes and packets of both ends, the rule that lets them pass, and the name of that time."""
+    node = world.node
+    first = node.pod("asker")
+    source, target = getattr(first, family), getattr(world.cart, family)
+    node.put(pod_object("asker", labels={"app": "asker"}, addresses=first.addresses),
+             policy_object("ask", "default", {"matchLabels": {"app": "cart"}},
+                           policyTypes=["Ingress"], ingress=[
+        {"from": [{"podSelector": {"matchLabels": {"app": "asker"}}}],
+         "ports": [{"port": PORT, "protocol": "UDP"}]}]))
+    try:
+        for size in (100, 50):
+            assert first.udp(target, PORT, size=size, id="kept", timeout=5)["result"] == "ok"
+        for direction in ("EGRESS", "INGRESS"):
+            flow = wait_flow(node, source, target, direction, timeout=30, Type="L3_L4",
+                             verdict="FORWARDED")
+            assert flow["l4"]["UDP"]["destination_port"] == PORT
+            assert [flow[end]["pod_name"] for end in ("source", "destination")] == ["asker", "cart"]
+            more = flow["tendril"]
+            assert (more["source_bytes"], more["source_packets"]) == (150, 2)
+            assert (more["destination_bytes"], more["destination_packets"]) == (
+                150 + 2 * GREETING, 2)
+            assert more["ended"] == "idle" and more["duration_us"] < 10e6
+        line = json.loads(node.cli("flows", "--last", "1", "-o", "json", "--protocol", "udp", "--to",
+                                   "default/cart", "--from", "default/asker").stdout)["flow"]
+        assert line["ingress_allowed_by"] == [
+            {"name": "ask", "namespace": "default", "kind": "NetworkPolicy", "rule": 1}]
+        first.udp(target, PORT, id="kept", timeout=5)
+        first.cni("DEL")  # at once: nobody waits for the silence
+        second = node.pod("heir", conf={"runtimeConfig": {"ips": [f"{first.v4}/24"]}})
+        assert second.v4 == first.v4
+        assert [flow["source"].get("pod_name") for flow in find(node, source, target, "EGRESS")] == (
+            ["asker", "asker"])
+    finally:
+        node.api("DELETE", "/v1/objects/NetworkPolicy/default/ask")
+
+
+def test_pings_are_flows(world):
+    for address, name in ((world.cart.v4, "ICMPv4"), (world.cart.v6, "ICMPv6")):
+        subprocess.run(world.web.enter("ping", "-c", "3", "-i", "0.01", "-s", "40", "-W", "10",
+                                       address), check=True, capture_output=True)
+        source = world.web.v4 if address == world.cart.v4 else world.web.v6
+        flow = wait_flow(world.node, source, address, "EGRESS", timeout=30, Type="L3_L4")
+        assert flow["l4"][name]["type"] == (8 if name == "ICMPv4" else 128)
+        more = flow["tendril"]
+        assert [more[key] for key in ("source_bytes", "destination_bytes", "source_packets",
+                                      "destination_packets")] == [120, 120, 3, 3]
