@@ -33,7 +33,8 @@ SECTIONS = ("Traffic", "Services and policies", "Control plane")
 WORKLOADS = []
 
 TRAFFIC = ("lo", "veth", "routed", "bridge", "tendril", "tendril-policy", "tendril-perpacket",
-           "tendril-accel", *(("before", "before-policy") if "BEFORE" in os.environ else ()))
+           "tendril-noflows", "tendril-accel",
+           *(("before", "before-policy") if "BEFORE" in os.environ else ()))
 
 
 class NotRun(Exception):
