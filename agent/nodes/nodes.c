@@ -15,29 +15,15 @@
 #include <sys/socket.h>
 
 #include "agent/nodes/cluster.h"
+#include "agent/nodes/routes.h"
 #include "datapath/maps.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/log.h"
 #include "lib/netlink_watch.h"
-#include "lib/route.h"
 
 #define TUNNEL_RETRY_SECONDS 5
 #define SETTLE_MS            100 /* notifications come in groups */
-
-struct node_route {
-	struct route route;
-	struct addr address; /* of the node, where the tunnel leads; zero: it has none that fits */
-	char *node;          /* name; "" if only the kernel knows the route */
-	int error;           /* negative errno of the last attempt; 0: it is there */
-	char why[192];       /* in the kernel's words */
-};
-
-struct routes {
-	struct node_route *items; /* by destination */
-	size_t count;
-	size_t room;
-};
 
 struct nodes {
 	struct nodes_options options;
@@ -58,47 +44,6 @@ struct nodes {
 static bool has_routes(const struct nodes *nodes)
 {
 	return nodes->options.direct_routes || nodes->options.tunnel;
-}
-
-/* ---- lists of routes ------------------------------------------------------------------------- */
-
-static struct node_route *routes_add(struct routes *routes)
-{
-	if (routes->count == routes->room) {
-		routes->room = routes->room ? routes->room * 2 : 16;
-		routes->items = xreallocarray(routes->items, routes->room, sizeof(*routes->items));
-	}
-	routes->items[routes->count] = (struct node_route){};
-	return &routes->items[routes->count++];
-}
-
-static int dst_compare(const struct prefix *a, const struct prefix *b)
-{
-	int order = memcmp(&a->addr, &b->addr, sizeof(a->addr));
-
-	return order ? order : (int)a->len - (int)b->len;
-}
-
-/* Of two nodes with one range, the first by name comes first. */
-static int route_compare(const void *left, const void *right)
-{
-	const struct node_route *a = left, *b = right;
-	int order = dst_compare(&a->route.dst, &b->route.dst);
-
-	return order ? order : strcmp(a->node, b->node);
-}
-
-static void routes_clear(struct routes *routes)
-{
-	for (size_t i = 0; i < routes->count; i++)
-		free(routes->items[i].node);
-	routes->count = 0;
-}
-
-static void routes_done(struct routes *routes)
-{
-	routes_clear(routes);
-	free(routes->items);
 }
 
 /* ---- what should be -------------------------------------------------------------------------- */
@@ -203,9 +148,7 @@ static void routes_wanted(const struct nodes *nodes, struct routes *wanted)
 		for (size_t i = 0; i < node->node.pod_cidr_count; i++)
 			route_wanted(nodes, node, &node->node.pod_cidrs[i], wanted);
 	}
-	if (wanted->count == 0)
-		return;
-	qsort(wanted->items, wanted->count, sizeof(*wanted->items), route_compare);
+	routes_sort(wanted);
 	for (size_t i = 1; i < wanted->count; i++) {
 		struct node_route *item = &wanted->items[i], *before = item - 1;
 
@@ -215,105 +158,6 @@ static void routes_wanted(const struct nodes *nodes, struct routes *wanted)
 		snprintf(item->why, sizeof(item->why), "its range is that of node %s",
 			 before->node);
 	}
-}
-
-/* ---- the kernel ------------------------------------------------------------------------------ */
-
-static int route_each(const struct nlmsghdr *header, void *arg)
-{
-	struct routes *found = arg;
-	struct route route;
-
-	if (route_parse(header, &route) && route.protocol == NODE_ROUTE_PROTOCOL) {
-		struct node_route *item = routes_add(found);
-
-		item->node = xstrdup("");
-		item->route = route;
-		if (!addr_equal(&route.gateway, &route.dst.addr)) /* as through the tunnel */
-			item->route.ifindex = 0;                  /* follows from the gateway */
-	}
-	return 0;
-}
-
-static void routes_begin(void *arg)
-{
-	routes_clear(arg);
-}
-
-static int routes_read(struct netlink *netlink, struct routes *found, struct errmsg *err)
-{
-	struct netlink_message message;
-	struct rtmsg *header = netlink_message_init(&message, RTM_GETROUTE, 0, sizeof(*header));
-	int ret;
-
-	header->rtm_table = RT_TABLE_MAIN;
-	header->rtm_protocol = NODE_ROUTE_PROTOCOL;
-	routes_clear(found);
-	ret = netlink_dump(netlink, &message, route_each, routes_begin, found, err);
-	if (ret < 0)
-		return wrap(err, "list routes to nodes");
-	if (found->count)
-		qsort(found->items, found->count, sizeof(*found->items), route_compare);
-	return 0;
-}
-
-static void route_delete(struct nodes *nodes, const struct node_route *item)
-{
-	struct netlink_message message;
-	struct errmsg err = {};
-	char text[ADDR_TEXT_MAX];
-
-	route_message(&message, RTM_DELROUTE, 0, &item->route);
-	if (netlink_request(&nodes->netlink, &message, &err) < 0 && err.code != -ESRCH)
-		log_warn("route to %s: %s", prefix_format(&item->route.dst, text), err.text);
-}
-
-static void route_set(struct nodes *nodes, struct node_route *item, bool replace)
-{
-	const uint16_t flags = NLM_F_CREATE | (replace ? NLM_F_REPLACE : NLM_F_EXCL);
-	struct netlink_message message;
-	struct errmsg err = {};
-	char range[ADDR_TEXT_MAX], gateway[ADDR_TEXT_MAX];
-
-	route_message(&message, RTM_NEWROUTE, flags, &item->route);
-	item->error = netlink_request(&nodes->netlink, &message, &err);
-	if (item->error == 0)
-		return;
-	prefix_format(&item->route.dst, range);
-	if (item->error == -EEXIST)
-		snprintf(item->why, sizeof(item->why), "there is another route to %s", range);
-	else
-		snprintf(item->why, sizeof(item->why), "route to %s by %s: %.40s", range,
-			 addr_format(&item->route.gateway, gateway), err.text);
-}
-
-static void route_drop(struct nodes *nodes, const struct node_route *item)
-{
-	if (!item->error && nodes->complete)
-		route_delete(nodes, item);
-}
-
-/* What is installed becomes what is wanted: both are sorted. */
-static void routes_apply(struct nodes *nodes, const struct routes *installed, struct routes *wanted)
-{
-	const struct node_route *have = installed->items, *end = have + installed->count;
-
-	for (size_t i = 0; i < wanted->count; i++) {
-		struct node_route *item = &wanted->items[i];
-
-		if (item->error)
-			continue;
-		while (have < end && dst_compare(&have->route.dst, &item->route.dst) < 0)
-			route_drop(nodes, have++);
-		if (have == end || have->error || !prefix_equal(&have->route.dst, &item->route.dst))
-			route_set(nodes, item, false);
-		else if (!addr_equal(&have->route.gateway, &item->route.gateway) ||
-			 have->route.ifindex != item->route.ifindex)
-			route_set(nodes, item, true);
-		have += have < end && prefix_equal(&have->route.dst, &item->route.dst);
-	}
-	while (have < end)
-		route_drop(nodes, have++);
 }
 
 /* ---- the tunnel ------------------------------------------------------------------------------ */
@@ -476,7 +320,7 @@ void nodes_sync(struct nodes *nodes, bool complete)
 		routes_done(&wanted);
 		return;
 	}
-	routes_apply(nodes, &nodes->routes, &wanted);
+	routes_apply(&nodes->netlink, &nodes->routes, &wanted, nodes->complete);
 	routes_done(&nodes->routes);
 	nodes->routes = wanted;
 }
@@ -649,15 +493,14 @@ void nodes_free(struct nodes *nodes)
 
 int nodes_cleanup(struct errmsg *err)
 {
-	struct nodes nodes = { .netlink = NETLINK_INIT };
 	auto_netlink struct netlink netlink = NETLINK_INIT;
+	struct routes routes = {};
 	int ret = netlink_open(&netlink, -1, err);
 
-	nodes.netlink = netlink;
 	if (!ret)
-		ret = routes_read(&nodes.netlink, &nodes.routes, err);
-	for (size_t i = 0; i < nodes.routes.count; i++)
-		route_delete(&nodes, &nodes.routes.items[i]);
-	routes_done(&nodes.routes);
+		ret = routes_read(&netlink, &routes, err);
+	for (size_t i = 0; i < routes.count; i++)
+		route_delete(&netlink, &routes.items[i]);
+	routes_done(&routes);
 	return ret ? ret : tunnel_remove(&netlink, err);
 }

@@ -16,9 +16,6 @@
 struct event_base;
 struct nodes;
 
-/* The protocol number of our routes to other nodes' pods, which distinguishes them from others. */
-#define NODE_ROUTE_PROTOCOL 85
-
 struct nodes_options {
 	struct event_base *base;
 	const struct store *store;

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define LOG_MODULE "nodes"
+#include "agent/nodes/routes.h"
+
+#include <errno.h>
+#include <linux/netlink.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "lib/alloc.h"
+#include "lib/auto.h"
+#include "lib/log.h"
+
+/* ---- lists ----------------------------------------------------------------------------------- */
+
+struct node_route *routes_add(struct routes *routes)
+{
+	if (routes->count == routes->room) {
+		routes->room = routes->room ? routes->room * 2 : 16;
+		routes->items = xreallocarray(routes->items, routes->room, sizeof(*routes->items));
+	}
+	routes->items[routes->count] = (struct node_route){};
+	return &routes->items[routes->count++];
+}
+
+static int dst_compare(const struct prefix *a, const struct prefix *b)
+{
+	int order = memcmp(&a->addr, &b->addr, sizeof(a->addr));
+
+	return order ? order : (int)a->len - (int)b->len;
+}
+
+/* Of two nodes with one range, the first by name comes first. */
+static int route_compare(const void *left, const void *right)
+{
+	const struct node_route *a = left, *b = right;
+	int order = dst_compare(&a->route.dst, &b->route.dst);
+
+	return order ? order : strcmp(a->node, b->node);
+}
+
+void routes_sort(struct routes *routes)
+{
+	if (routes->count)
+		qsort(routes->items, routes->count, sizeof(*routes->items), route_compare);
+}
+
+static void routes_clear(struct routes *routes)
+{
+	for (size_t i = 0; i < routes->count; i++)
+		free(routes->items[i].node);
+	routes->count = 0;
+}
+
+void routes_done(struct routes *routes)
+{
+	routes_clear(routes);
+	free(routes->items);
+}
+
+/* ---- the kernel ------------------------------------------------------------------------------ */
+
+static int route_each(const struct nlmsghdr *header, void *arg)
+{
+	struct routes *found = arg;
+	struct route route;
+
+	if (route_parse(header, &route) && route.protocol == NODE_ROUTE_PROTOCOL) {
+		struct node_route *item = routes_add(found);
+
+		item->node = xstrdup("");
+		item->route = route;
+		if (!addr_equal(&route.gateway, &route.dst.addr)) /* as through the tunnel */
+			item->route.ifindex = 0;                  /* follows from the gateway */
+	}
+	return 0;
+}
+
+static void routes_begin(void *arg)
+{
+	routes_clear(arg);
+}
+
+int routes_read(struct netlink *netlink, struct routes *found, struct errmsg *err)
+{
+	struct netlink_message message;
+	struct rtmsg *header = netlink_message_init(&message, RTM_GETROUTE, 0, sizeof(*header));
+	int ret;
+
+	header->rtm_table = RT_TABLE_MAIN;
+	header->rtm_protocol = NODE_ROUTE_PROTOCOL;
+	routes_clear(found);
+	ret = netlink_dump(netlink, &message, route_each, routes_begin, found, err);
+	if (ret < 0)
+		return wrap(err, "list routes to nodes");
+	routes_sort(found);
+	return 0;
+}
+
+void route_delete(struct netlink *netlink, const struct node_route *item)
+{
+	struct netlink_message message;
+	struct errmsg err = {};
+	char text[ADDR_TEXT_MAX];
+
+	route_message(&message, RTM_DELROUTE, 0, &item->route);
+	if (netlink_request(netlink, &message, &err) < 0 && err.code != -ESRCH)
+		log_warn("route to %s: %s", prefix_format(&item->route.dst, text), err.text);
+}
+
+static void route_set(struct netlink *netlink, struct node_route *item, bool replace)
+{
+	const uint16_t flags = NLM_F_CREATE | (replace ? NLM_F_REPLACE : NLM_F_EXCL);
+	struct netlink_message message;
+	struct errmsg err = {};
+	char range[ADDR_TEXT_MAX], gateway[ADDR_TEXT_MAX];
+
+	route_message(&message, RTM_NEWROUTE, flags, &item->route);
+	item->error = netlink_request(netlink, &message, &err);
+	if (item->error == 0)
+		return;
+	prefix_format(&item->route.dst, range);
+	if (item->error == -EEXIST)
+		snprintf(item->why, sizeof(item->why), "there is another route to %s", range);
+	else
+		snprintf(item->why, sizeof(item->why), "route to %s by %s: %.40s", range,
+			 addr_format(&item->route.gateway, gateway), err.text);
+}
+
+static void route_drop(struct netlink *netlink, const struct node_route *item, bool complete)
+{
+	if (!item->error && complete)
+		route_delete(netlink, item);
+}
+
+void routes_apply(struct netlink *netlink, const struct routes *installed, struct routes *wanted,
+		  bool complete)
+{
+	const struct node_route *have = installed->items, *end = have + installed->count;
+
+	for (size_t i = 0; i < wanted->count; i++) {
+		struct node_route *item = &wanted->items[i];
+
+		if (item->error)
+			continue;
+		while (have < end && dst_compare(&have->route.dst, &item->route.dst) < 0)
+			route_drop(netlink, have++, complete);
+		if (have == end || have->error || !prefix_equal(&have->route.dst, &item->route.dst))
+			route_set(netlink, item, false);
+		else if (!addr_equal(&have->route.gateway, &item->route.gateway) ||
+			 have->route.ifindex != item->route.ifindex)
+			route_set(netlink, item, true);
+		have += have < end && prefix_equal(&have->route.dst, &item->route.dst);
+	}
+	while (have < end)
+		route_drop(netlink, have++, complete);
+}
