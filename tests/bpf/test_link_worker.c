@@ -23,7 +23,7 @@
 
 #define LINKS    20
 #define FIRST    2000
-#define WAIT_MS  5000
+#define WAIT_MS  10000
 #define TAG_BASE 100
 
 #define TCX_INGRESS ((enum bpf_attach_type)46) /* Debian 12's headers do not know it */

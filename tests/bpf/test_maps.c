@@ -610,7 +610,7 @@ static void test_events_arrive_by_the_ring(void **state)
 	send_event(0);
 	send_event(1); /* left out: nobody must read behind it */
 	send_event(0);
-	assert_int_equal(poll(&fd, 1, 5000), 1);
+	assert_int_equal(poll(&fd, 1, 10000), 1);
 	assert_int_equal(events_consume(datapath, count_event, &count), 0);
 	assert_int_equal(count, 2);
 	assert_int_equal(events_consume(datapath, count_event, &count), 0);

@@ -142,11 +142,13 @@ int lab_connect_begin(enum host from, uint16_t from_port, enum host to, uint16_t
 /* A connection that is there: both ends. */
 void lab_connect(enum host from, uint16_t from_port, enum host to, uint16_t port, int *ret_client,
 		 int *ret_server);
-/* Whether what is written into one end comes out of the other within a second. */
+/* Whether what is written into one end comes out of the other. */
 bool lab_talks(int from, int to);
+/* Whether it does not. */
+bool lab_is_silent(int from, int to);
 void lab_bind(int fd, enum host host, uint16_t port);
 void lab_peer(int fd, enum host host, uint16_t port); /* connect() */
-/* What becomes of connect() within a second: 0 or an errno. */
+/* What becomes of connect(): 0 or an errno. */
 int lab_try(int fd, enum host host, uint16_t port);
 
 /* ---- what is remembered ---- */

@@ -15,7 +15,7 @@
 
 #include <cmocka.h> /* last: its fail() is a macro, ours a function */
 
-#define TIMEOUT_MS  5000
+#define TIMEOUT_MS  10000
 #define TCX_INGRESS ((enum bpf_attach_type)46) /* Debian 12's headers do not know it */
 
 struct datapath_options loader_options(void)

@@ -43,6 +43,8 @@ import sys
 import threading
 import time
 
+PATIENCE_S = 10.0  # for an answer that must come; where none may come, a test asks for less
+
 NAMES = {errno.ECONNREFUSED: "refused", errno.EHOSTUNREACH: "unreachable",
          errno.ENETUNREACH: "unreachable", errno.EPERM: "not permitted",
          errno.ECONNRESET: "reset", errno.EACCES: "not permitted"}
@@ -164,7 +166,7 @@ class Pod:
             raise
         return sock, line.decode().strip()
 
-    def connect(self, addr, port, timeout=1.0, send=None, sport=0):
+    def connect(self, addr, port, timeout=PATIENCE_S, send=None, sport=0):
         """From a port of the caller's choosing it ends by a reset, so that the port may come again."""
         sock, name = self.open(addr, port, timeout, sport=sport)
         if sport:
@@ -177,7 +179,7 @@ class Pod:
         sock.close()
         return answer
 
-    def udp(self, addr, port, timeout=1.0, size=4, connected=False, id=None):
+    def udp(self, addr, port, timeout=PATIENCE_S, size=4, connected=False, id=None):
         """A kept socket that is connected stays so: it sends where it was connected to at first."""
         kept = self.kept.get(id)
         sock = kept or socket.socket(family(addr), socket.SOCK_DGRAM)
@@ -200,11 +202,11 @@ class Pod:
         return {"result": "ok" if rest == payload else "corrupt", "name": name.decode(),
                 "peer": list(peer[:2])}
 
-    def hold(self, id, addr, port, timeout=1.0, device=""):
+    def hold(self, id, addr, port, timeout=PATIENCE_S, device=""):
         self.kept[id], name = self.open(addr, port, timeout, device)
         return {"result": "ok", "name": name, "local": list(self.kept[id].getsockname()[:2])}
 
-    def ping(self, id, timeout=1.0):
+    def ping(self, id, timeout=PATIENCE_S):
         sock = self.kept[id]
         sock.settimeout(timeout)
         sock.sendall(b"ping")
@@ -220,7 +222,7 @@ class Pod:
         self.kept[id].sendall(b"ping")
         return {"result": "ok"}
 
-    def wait_end(self, id, timeout=1.0):
+    def wait_end(self, id, timeout=PATIENCE_S):
         sock = self.kept[id]
         sock.settimeout(timeout)
         while sock.recv(65536):
@@ -302,7 +304,7 @@ class Pod:
         sock.bind(tuple(local))
         sock.connect(tuple(remote))
         sock.setsockopt(socket.IPPROTO_TCP, tcp_repair, 0)
-        sock.settimeout(1.0)
+        sock.settimeout(PATIENCE_S)
         sock.send(send.encode())
         self.kept["repair"] = sock
         return {"result": "ok"}
@@ -310,7 +312,7 @@ class Pod:
     def rtt(self, addr, port, count=2000, size=64, cpu=None):
         if cpu is not None:
             os.sched_setaffinity(0, {cpu})
-        sock, _ = self.open(addr, port, 2.0)
+        sock, _ = self.open(addr, port, PATIENCE_S)
         sock.setblocking(False)
         selector = selectors.DefaultSelector()
         selector.register(sock, selectors.EVENT_READ)
@@ -321,7 +323,7 @@ class Pod:
             sock.send(payload)
             left = size
             while left:
-                selector.select(2.0)
+                selector.select(PATIENCE_S)
                 try:
                     left -= len(sock.recv(left))
                 except BlockingIOError:

@@ -17,7 +17,7 @@
 
 struct CMUnitTest;
 
-#define WAIT_MS 5000 /* only what is broken takes that long */
+#define WAIT_MS 10000 /* only what is broken takes that long */
 #define PORT    8080
 
 enum { CLIENT, SERVER, OTHER, POD_COUNT };

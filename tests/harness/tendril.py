@@ -24,6 +24,7 @@ BUILD = pathlib.Path(os.environ.get("BUILD", ROOT / "build"))
 HARNESS = ROOT / "tests" / "harness"
 BPFFS = pathlib.Path("/sys/fs/bpf")
 COUNTER = itertools.count(1)
+DROP_S = 0.25  # how long a test waits for an answer that must not come
 
 
 def wait_for(condition, what, timeout=30.0):
@@ -172,11 +173,29 @@ class Pod(Prober, Namespace):
     def serve(self, tcp=(), udp=()):
         return self.call("serve", name=self.pod_name, tcp=list(tcp), udp=list(udp))
 
-    def connect(self, addr, port, timeout=1.0, **more):
-        return self.call("connect", addr=addr, port=port, timeout=timeout, **more)
+    def connect(self, addr, port, **more):
+        return self.call("connect", addr=addr, port=port, **more)
 
-    def udp(self, addr, port, timeout=1.0, **more):
-        return self.call("udp", addr=addr, port=port, timeout=timeout, **more)
+    def udp(self, addr, port, **more):
+        return self.call("udp", addr=addr, port=port, **more)
+
+    def results(self, target, port, proto="tcp", **more):
+        """What becomes of probes to a pod or to addresses, by both families."""
+        addresses = target.addresses if isinstance(target, Pod) else target
+        ask = self.connect if proto == "tcp" else self.udp
+        return {ask(addr, port, **more)["result"] for addr in addresses}
+
+    def reaches(self, target, port, proto="tcp"):
+        """Whether it is answered by both families; they must agree."""
+        found = self.results(target, port, proto)
+        assert len(found) == 1, found
+        return found == {"ok"}
+
+    def is_dropped(self, target, port, proto="tcp", timeout=DROP_S):
+        """Whether no answer comes by either family; they must agree."""
+        found = self.results(target, port, proto, timeout=timeout)
+        assert len(found) == 1, found
+        return found == {"timeout"}
 
     def delete(self):
         self.quit()

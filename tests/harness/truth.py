@@ -28,7 +28,8 @@ PROBE_LIST = ([(protocol, port, family) for protocol in ("TCP", "UDP", "SCTP")
               + [("ICMP", 0, 0), ("ICMP", 0, 1)])
 VIPS = ["10.96.0.80", "fd00:96::80"]
 SERVICE = ("y/a", 81)  # what answers behind port 80 of the service
-DEADLINE_MS = 1000     # for what is expected and does not come
+DEADLINE_MS = 1000     # for what is expected and does not come, before it is asked for again
+PATIENCE_MS = 10000    # the second time
 QUIET_MS = 20          # for what is not expected: everybody else was answered that long ago
 PROMISE_S = 0.1        # a change is in force then, for new and live connections
 
@@ -107,7 +108,7 @@ class Table:
         self.fixed = list(self.order)
         if self.accelerated:
             wait_for(lambda: self.node.status()["acceleration"]["state"] == "on",
-                     "acceleration", timeout=10)
+                     "acceleration")
 
     def add_party(self, party, netns, answers_as=None):
         if party.name not in self.order:
@@ -249,7 +250,7 @@ class Table:
         got = self.prober.cells("table", ask, want, DEADLINE_MS, QUIET_MS, int(keep))
         if got != want and (began < due or not got & ~want):
             wait_for(lambda: time.monotonic() > due, "the promise")
-            got = self.prober.cells("table", ask, want, 3 * DEADLINE_MS, 4 * QUIET_MS, int(keep))
+            got = self.prober.cells("table", ask, want, PATIENCE_MS, 4 * QUIET_MS, int(keep))
         assert got == want, self.difference(when, got, want)
         self.kept = want & self.live_mask() if keep else 0
         return want
@@ -288,7 +289,7 @@ class Table:
         deadline, lost = changed_at + PROMISE_S, 0
         while True:
             began = time.monotonic()
-            got = self.prober.cells("live", want & ~unsure, DEADLINE_MS, QUIET_MS)
+            got = self.prober.cells("live", want & ~unsure, PATIENCE_MS, QUIET_MS)
             wrong = (got ^ want) & ~unsure
             if not wrong:
                 return began - changed_at

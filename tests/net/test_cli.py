@@ -197,7 +197,7 @@ def test_status_waits_for_an_agent_that_has_yet_to_start():
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.5)
         node.start()
-        out, err = process.communicate(timeout=5)
+        out, err = process.communicate(timeout=20)
         assert (process.returncode, err, json.loads(out)["ready"]) == (0, "", True)
 
 
@@ -210,20 +210,20 @@ def test_status_waits_until_what_is_wrong_is_mended():
             connection = UnixConnection(node.run_dir / "kube/kube.sock")
             connection.request("POST", "/v1/sources/kubernetes", f'{{"type":"{line}"}}\n')
             assert connection.getresponse().status == 200
-        out, _ = process.communicate(timeout=5)
+        out, _ = process.communicate(timeout=20)
         assert process.returncode == 0 and json.loads(out)["failures"] == []
 
 
 def test_status_says_what_is_wrong_when_the_time_is_up():
     with Node("--kubernetes=true") as node:
         process = waiting(node, "--wait=1")
-        out, _ = process.communicate(timeout=5)
+        out, _ = process.communicate(timeout=20)
         assert process.returncode == 1 and any("Kubernetes" in text
                                                for text in json.loads(out)["failures"])
         node.stop()
         process = waiting(node, "--wait=1s")
-        assert "no agent answers" in process.communicate(timeout=5)[1]
+        assert "no agent answers" in process.communicate(timeout=20)[1]
         assert process.returncode == 1
     process = waiting(node, "--wait=soon")
-    assert "is not a time" in process.communicate(timeout=5)[1]
+    assert "is not a time" in process.communicate(timeout=20)[1]
     assert process.returncode == 2

@@ -282,7 +282,7 @@ def test_fault_has_its_code_and_names_the_culprit(pod, text, env, code, part, ve
 
 def test_fifo_as_namespace_does_not_hang(plugin, tmp_path):
     os.mkfifo(tmp_path / "fifo")
-    assert plugin("ADD", netns=tmp_path / "fifo", timeout=5).code == 4
+    assert plugin("ADD", netns=tmp_path / "fifo", timeout=20).code == 4
 
 
 def test_configuration_is_bounded(plugin):

@@ -146,7 +146,7 @@ def test_containers_reach_each_other_by_both_families(containerd):
     containerd.start("cli", "sleep", "1000")
     for address in addresses:
         assert containerd.fetch("cli", address) == "web"
-        assert containerd.execute("cli", "ping", "-c", "1", "-W", "1", address).returncode == 0
+        assert containerd.execute("cli", "ping", "-c", "1", "-W", "10", address).returncode == 0
 
 
 def test_policy_selects_containers_by_label(containerd):

@@ -53,13 +53,14 @@ def host_if(pod):
     return pod.result["interfaces"][0]["name"]
 
 
-def reaches(source, address):
-    return source.run("ping", "-c", "1", "-W", "1", address, check=False).returncode == 0
+def reaches(source, address, seconds=10, size=56):
+    return source.run("ping", "-c", "1", "-W", seconds, "-s", size, address,
+                      check=False).returncode == 0
 
 
-def small_ping(source, address):
+def small_ping(source, address, seconds=10):
     """One that fits an MTU of 68."""
-    return source.run("ping", "-c", "1", "-W", "1", "-s", "20", address, check=False).returncode == 0
+    return reaches(source, address, seconds, 20)
 
 
 def links(node):
@@ -87,11 +88,11 @@ def pair():
         yield node, node.pod("one"), node.pod("two")
 
 
-def both_ways(pair):
+def both_ways(pair, seconds=10):
     node, one, two = pair
-    return (reaches(one, two.v4) and reaches(one, two.v6) and reaches(node.netns, one.v4)
-            and reaches(node.netns, one.v6) and reaches(one, "10.200.0.1")
-            and reaches(one, "fd00:200::1"))
+    return all(reaches(source, address, seconds) for source, address in (
+        (one, two.v4), (one, two.v6), (node.netns, one.v4), (node.netns, one.v6),
+        (one, "10.200.0.1"), (one, "fd00:200::1")))
 
 
 def test_pods_and_node_reach_each_other(pair):
@@ -140,7 +141,7 @@ def test_damage_on_the_host_is_put_back(pair, damage):
     node, one, _ = pair
     before = node.log().count("put back")
     HOST_DAMAGE[damage](node, one)
-    wait_for(lambda: both_ways(pair), f"repair of: {damage}")
+    wait_for(lambda: both_ways(pair, 1), f"repair of: {damage}")
     wait_for(lambda: endpoints(node)[one.container_id]["state"] == "ready", "state ready")
     if damage != "veth address":
         wait_for(lambda: node.log().count("put back") > before, "the report")
@@ -248,7 +249,7 @@ POD_DAMAGE = {
 def test_damage_in_the_pod_is_put_back(pair, damage):
     node, _, two = pair
     POD_DAMAGE[damage](two)
-    wait_for(lambda: both_ways(pair), f"repair of: {damage}")
+    wait_for(lambda: both_ways(pair, 1), f"repair of: {damage}")
     wait_for(lambda: endpoints(node)[two.container_id]["state"] == "ready", "state ready")
 
 
@@ -348,10 +349,10 @@ def test_mtu_below_that_of_ipv6_costs_ipv6_and_nothing_else(pair, mtu):
     assert endpoints(node)[two.container_id]["reason"] == f"eth0 has MTU {mtu}: IPv6 needs 1280"
     assert small_ping(two, one.v4)
     two.ip("addr", "del", f"{two.v4}/24", "dev", "eth0")
-    wait_for(lambda: small_ping(node.netns, two.v4), "repair of IPv4 alone")
+    wait_for(lambda: small_ping(node.netns, two.v4, 1), "repair of IPv4 alone")
     two.ip("link", "set", "eth0", "mtu", 1500)
     wait_for(lambda: endpoints(node)[two.container_id]["state"] == "ready", "ready again")
-    wait_for(lambda: both_ways(pair), "both families")
+    wait_for(lambda: both_ways(pair, 1), "both families")
 
 
 def test_host_end_that_was_renamed_is_found_and_named_as_before(pair):
@@ -364,7 +365,7 @@ def test_host_end_that_was_renamed_is_found_and_named_as_before(pair):
         if restart:
             node.start()
         wait_for(lambda: name in links(node), "the name")
-        wait_for(lambda: both_ways(pair), "repair")
+        wait_for(lambda: both_ways(pair, 1), "repair")
         wait_for(lambda: endpoints(node)[one.container_id]["state"] == "ready", "state ready")
 
 
@@ -438,7 +439,7 @@ def test_gc_removes_what_is_not_valid(node):
         {"containerID": keep.container_id, "ifname": "eth0"}]})
     assert (status, answer) == (200, {"removed": 1})
     wait_for(lambda: list(endpoints(node)) == [keep.container_id], "one endpoint")
-    assert reaches(node.netns, keep.v4) and not reaches(node.netns, drop.v4)
+    assert reaches(node.netns, keep.v4) and not reaches(node.netns, drop.v4, 1)
 
 
 def test_delegated_address_outside_the_pod_cidrs(node):
@@ -461,7 +462,7 @@ def test_delegated_address_outside_the_pod_cidrs(node):
     status, answer = call(node, "/v1/cni/add", body, other.path)
     assert status != 200 and "10.200.0.1 is the node's own" in answer["error"]
     node.netns.ip("route", "del", "10.88.0.9")
-    wait_for(lambda: reaches(node.netns, "10.88.0.9"), "repair of the host route")
+    wait_for(lambda: reaches(node.netns, "10.88.0.9", 1), "repair of the host route")
     node.kill()
     node.start()
     assert reaches(node.netns, "10.88.0.9")
@@ -584,7 +585,7 @@ def test_namespaces_where_new_devices_have_no_ipv6(node):
     pod.add()
     assert reaches(node.netns, pod.v6) and reaches(pod, "fd00:200::1")
     node.netns.ip("link", "del", "tendril0")
-    wait_for(lambda: reaches(node.netns, pod.v6), "repair of tendril0")
+    wait_for(lambda: reaches(node.netns, pod.v6, 1), "repair of tendril0")
 
 
 def test_mtu_follows_the_default_route(node):

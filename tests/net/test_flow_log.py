@@ -157,7 +157,7 @@ def test_a_connection_keeps_its_peer_to_itself(world):
     first.cni("DEL")
     second = node.pod("latter", conf={"runtimeConfig": {"ips": [f"{address}/24"]}})
     assert second.v4 == address
-    assert world.web.call("ping", id="open", timeout=2)["result"] == "reset"
+    assert world.web.call("ping", id="open", timeout=10)["result"] == "reset"
     flow = wait_flow(node, world.web.v4, address, "EGRESS")
     assert flow["tendril"]["ended"] == "reset by peer"
     assert "pod_name" not in flow["destination"]

@@ -68,7 +68,7 @@ def routing(node):
     return node.status()["hostRouting"]
 
 
-def is_mode(node, mode, seconds=2):
+def is_mode(node, mode, seconds=20):
     try:
         return wait_for(lambda: routing(node)["mode"] == mode and routing(node), f"mode {mode}",
                         timeout=seconds)
@@ -82,7 +82,7 @@ def test_nothing_passes_the_hosts_stacks(pair, family):
         assert routing(node) == {"mode": "bpf", "reason": ""}
     before = pair.forwarded()
     pair.talk(family)
-    done = pair.client.run("ping", "-n", "-c3", "-i0.01", "-W1", of(pair.server, family))
+    done = pair.client.run("ping", "-n", "-c3", "-i0.01", "-W10", of(pair.server, family))
     assert " 0% packet loss" in done.stdout
     assert pair.forwarded() == before
 
@@ -94,7 +94,7 @@ def test_packets_are_counted_once_and_flows_reported(pair, family):
                 for node, name in zip(pair.all, ("p1", "p2"))}
 
     before = counters()
-    pair.client.run("ping", "-n", "-c5", "-i0.01", "-W1", of(pair.server, family))
+    pair.client.run("ping", "-n", "-c5", "-i0.01", "-W10", of(pair.server, family))
     after = counters()
     for name in ("p1", "p2"):
         for key in ("rxPackets", "txPackets"):
@@ -106,7 +106,7 @@ def test_each_node_counts_as_a_router(pair, family):
     """A packet that would die at the second node is answered by that node, not delivered."""
     answers = {}
     for ttl in (1, 2, 3):
-        done = pair.client.run("ping", "-n", "-c1", "-W1", "-t", str(ttl), of(pair.server, family),
+        done = pair.client.run("ping", "-n", "-c1", "-W10", "-t", str(ttl), of(pair.server, family),
                                check=False)
         answers[ttl] = done.stdout
     assert "exceeded" in answers[1] and "exceeded" in answers[2], answers
@@ -156,7 +156,7 @@ def test_rules_of_others_are_noticed_and_obeyed(pair, what):
     assert pair.client.call("hold", id=what, addr=pair.server.v6, port=PORT)["result"] == "ok"
     pair.first.netns.run("sh", "-c", add)
     try:
-        assert reason in is_mode(pair.first, "legacy", 8)["reason"]
+        assert reason in is_mode(pair.first, "legacy")["reason"]
         if not drops:
             before = forwarded(pair.first)
             pair.talk(0)
@@ -165,7 +165,7 @@ def test_rules_of_others_are_noticed_and_obeyed(pair, what):
         assert routing(pair.all[1])["mode"] == "bpf"
     finally:
         pair.first.netns.run("sh", "-c", remove)
-    assert is_mode(pair.first, "bpf", 8)["reason"] == ""
+    assert is_mode(pair.first, "bpf")["reason"] == ""
     assert pair.client.call("ping", id=what)["result"] == "ok"
     pair.client.call("close", id=what)
     before = forwarded(pair.first)

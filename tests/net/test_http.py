@@ -64,7 +64,7 @@ def test_probes_follow_the_agent(node, http):
 def test_an_agent_that_hangs_or_is_gone_is_told(node, http):
     os.kill(node.agent.pid, signal.SIGSTOP)
     try:
-        wait_for(lambda: http.get("/healthz")[0] == 503, "the hanging agent to be told", 10)
+        wait_for(lambda: http.get("/healthz")[0] == 503, "the hanging agent to be told")
         assert "does not answer" in http.get("/healthz")[1]
     finally:
         os.kill(node.agent.pid, signal.SIGCONT)
@@ -303,7 +303,7 @@ def test_more_health_checks_than_there_is_room_for(node, http):
     text = "6 Services have a healthCheckNodePort for which tendril-http has no room"
     wait_for(lambda: text in node.status()["failures"], "the warning")
     answers = lambda port: http.get("/", f"127.0.0.1:{port}")[0]
-    wait_for(lambda: answers(31994) == 503, "the last port that has room", 10)
+    wait_for(lambda: answers(31994) == 503, "the last port that has room")
     assert answers(32000 - 1029) == 503 and answers(31995) == answers(32000) == 0
     for number in range(6):
         node.api("DELETE", f"/v1/objects/Service/default/s{100 + number}")
@@ -338,7 +338,7 @@ def test_an_agent_that_waits_for_objects_says_nothing_about_endpoints(node):
         (node.run_dir / "objects.json").unlink()
         node.start("--kubernetes=true")  # nobody brings objects
         wait_for(lambda: http.get("/readyz")[0] == 503 and http.get("/healthz")[0] == 200, "the agent")
-        wait_for(lambda: age() >= 3, "questions without an answer", 10)
+        wait_for(lambda: age() >= 3, "questions without an answer")
     finally:
         http.stop()
 

@@ -34,23 +34,12 @@ def pair(node):
     return pods
 
 
-def results(source, target):
-    return {source.connect(addr, PORT, timeout=0.25)["result"] for addr in target.addresses}
-
-
-def reaches(source, target):
-    """Whether it does, by both families; they must agree."""
-    found = results(source, target)
-    assert found in ({"ok"}, {"timeout"}), found
-    return found == {"ok"}
-
-
 def wait_reaches(source, target, what):
-    wait_for(lambda: results(source, target) == {"ok"}, what)
+    wait_for(lambda: source.results(target, PORT, timeout=0.25) == {"ok"}, what)
 
 
 def wait_denied(source, target, what):
-    wait_for(lambda: results(source, target) == {"timeout"}, what)
+    wait_for(lambda: source.results(target, PORT, timeout=0.25) == {"timeout"}, what)
 
 
 def deny(node, name="deny", **spec):
@@ -60,7 +49,7 @@ def deny(node, name="deny", **spec):
 
 def test_a_policy_of_the_api_server_is_enforced_and_its_end_too(node):
     web, cart = pair(node)
-    assert reaches(web, cart)
+    assert web.reaches(cart, PORT)
     deny(node)
     wait_denied(web, cart, "the policy to be enforced")
     deny(node, ingress=[{"from": [{"podSelector": {"matchLabels": {"app": "web"}}}]}])
@@ -68,7 +57,7 @@ def test_a_policy_of_the_api_server_is_enforced_and_its_end_too(node):
     node.api_server.delete(POLICIES, "deny", "shop")
     wait_for(lambda: ("NetworkPolicy", "shop", "deny") not in node.objects_of("kubernetes"),
              "the policy to be gone")
-    assert reaches(web, cart)
+    assert web.reaches(cart, PORT)
 
 
 def test_pods_that_nobody_guards_are_named_in_status(node):
@@ -106,7 +95,7 @@ def test_a_client_that_dies_changes_nothing_and_a_new_one_goes_on(node):
     wait_denied(web, cart, "the policy to be enforced")
     known = node.objects_of("kubernetes")
     node.client_stop(signal.SIGKILL)
-    assert node.objects_of("kubernetes") == known and not reaches(web, cart)
+    assert node.objects_of("kubernetes") == known and web.is_dropped(cart, PORT)
     node.api_server.delete(POLICIES, "deny", "shop")
     node.client_start()
     wait_reaches(web, cart, "the policy that was deleted meanwhile to be gone")
@@ -121,7 +110,7 @@ def test_an_agent_that_starts_again_keeps_what_is_in_force_until_it_knows(node):
     assert node.client.wait(timeout=15) == 1  # it has lost its agent
     node.client = None
     node.start()
-    assert not reaches(web, cart)
+    assert web.is_dropped(cart, PORT)
     assert node.pod("early", "shop", wire=False).cni("ADD", check=False)["code"] == 11
     node.api_server.delete(POLICIES, "deny", "shop")
     node.client_start()
@@ -156,12 +145,12 @@ def test_a_policy_that_is_not_understood_lets_nothing_through(node, spec, closes
     web, cart = pair(node)
     node.api_server.put(POLICIES, "future", "shop", spec=spec)
     wait_for(lambda: node.kube()["closedPolicies"] == 1, "the policy to be closed")
-    assert not reaches(web, cart)
-    assert reaches(cart, web) is False  # its egress is closed, too
+    assert web.is_dropped(cart, PORT)
+    assert cart.is_dropped(web, PORT)  # its egress is closed, too
     assert "NetworkPolicy shop/future" in node.log()
     assert any("not understood" in text for text in node.status()["warnings"])
     other = node.kube_pod("other", {"app": "other"})
-    assert reaches(other, web) is not closes_web
+    assert (other.is_dropped if closes_web else other.reaches)(web, PORT)
     node.api_server.delete(POLICIES, "future", "shop")
     wait_reaches(web, cart, "the policy to be gone")
     assert node.kube()["closedPolicies"] == 0
@@ -175,7 +164,7 @@ def test_a_cluster_policy_that_is_not_understood_lets_nothing_through(node):
         "tier": "Galactic", "priority": 5, "subject": {"namespaces": {}}})
     node.client_start()
     wait_for(lambda: node.kube()["closedPolicies"] == 1, "the policy to be closed")
-    assert not reaches(web, cart) and not reaches(cart, web)
+    assert web.is_dropped(cart, PORT) and cart.is_dropped(web, PORT)
 
 
 def test_a_closed_cluster_policy_is_asked_before_one_of_highest_priority(node):
@@ -189,7 +178,7 @@ def test_a_closed_cluster_policy_is_asked_before_one_of_highest_priority(node):
         "egress": [{"action": "Accept", "to": [everyone]}]})
     node.client_start()
     node.wait_object("ClusterNetworkPolicy", "", "accept")
-    assert reaches(web, cart)
+    assert web.reaches(cart, PORT)
     node.api_server.put(CLUSTER_POLICIES, "future", spec={"tier": "Galactic", "subject": everyone})
     wait_denied(web, cart, "the policy that is not understood to be closed")
     node.api_server.delete(CLUSTER_POLICIES, "future")
@@ -206,14 +195,14 @@ def test_a_policy_whose_metadata_are_damaged_lets_nothing_through(node, metadata
         "metadata": {"name": "damaged", "namespace": "shop", "labels": {"a": 5}, **metadata},
         "spec": {"podSelector": {"matchLabels": {"app": "cart"}}, "ingress": "nonsense"}}}))
     assert node.kube()["closedPolicies"] == 1
-    assert not reaches(web, cart)
+    assert web.is_dropped(cart, PORT)
 
 
 def test_a_policy_that_was_understood_and_is_no_longer_is_closed(node):
     web, cart = pair(node)
     deny(node, ingress=[{}])
     node.wait_object("NetworkPolicy", "shop", "deny")
-    assert reaches(web, cart)
+    assert web.reaches(cart, PORT)
     deny(node, ingress=[{"from": [{"planets": {}}]}])
     wait_denied(web, cart, "the policy to be closed")
 
@@ -520,7 +509,7 @@ def test_a_policy_that_refuses_pods_is_closed_until_they_are_known(node):
     node.api_server.optional = True
     node.api_server.put(NAMESPACES, "far", metadata={"labels": {"team": "far"}})
     web, cart = pair(node)
-    assert reaches(web, cart)
+    assert web.reaches(cart, PORT)
     go = lists_wait(node)
     cluster_deny(node)
     wait_denied(web, cart, "the policy to be closed while it does not know the pods")
@@ -539,7 +528,7 @@ def test_an_agent_that_starts_again_waits_for_the_pods_of_other_nodes_too(node):
     node.start()
     node.client_start()
     wait_for(lambda: node.api_server.count("/namespaces/shop/pods?") > 1, "the pods to be asked for")
-    assert node.kube()["state"] == "listing" and not reaches(web, cart)
+    assert node.kube()["state"] == "listing" and web.is_dropped(cart, PORT)
     go.set()
     node.wait_synced()
     assert ("Pod", "shop", "far") in node.objects_of("kubernetes")
@@ -593,7 +582,7 @@ def test_pod_cidrs_are_those_of_the_node_object(tmp_path):
         assert node.status()["podCIDRs"] == CIDRS
         node.client_start()
         node.wait_synced()
-        assert reaches(node.pod("cart", "shop"), web)
+        assert node.pod("cart", "shop").reaches(web, PORT)
         assert "10.201.3.1" in node.netns.run("ip", "address").stdout
 
         # Others are for the next start; the pods that are there keep their addresses.

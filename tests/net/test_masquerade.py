@@ -105,7 +105,7 @@ def source(answer, name="name"):
 
 
 def ping(pod, address, *options, count=1):
-    return pod.run("ping", "-n", "-c", str(count), "-i", "0.01", "-W", "1", *options, address,
+    return pod.run("ping", "-n", "-c", str(count), "-i", "0.01", "-W", "10", *options, address,
                    check=False)
 
 

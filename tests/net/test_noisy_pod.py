@@ -162,7 +162,7 @@ def test_a_scan_of_the_nodes_own_subnet_leaves_its_neighbour_table_room(lab, upl
         for number in range(20):
             address = str(ipaddress.ip_interface(UPLINK[family][1]).ip + 1 + number)
             uplink.ip("addr", "add", address, "dev", "eth0", *["nodad"][:family])
-            node.netns.run("ping", "-c1", "-W2", address)
+            node.netns.run("ping", "-c1", "-W10", address)
         assert dropped(node) > before + 1000
         assert scan.poll() is None
     finally:

@@ -242,7 +242,7 @@ def test_a_narrow_path_to_the_backend_is_found_out(lab, family):
 
 @FAMILIES
 def test_the_host_itself_is_reached_as_before(lab, family):
-    assert lab.client.run("ping", "-c1", "-W1", lab.address(family)).returncode == 0
+    assert lab.client.run("ping", "-c1", "-W10", lab.address(family)).returncode == 0
     assert lab.connect(family, port=NODE_PORT + 7)["result"] == "refused"
 
 

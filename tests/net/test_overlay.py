@@ -64,7 +64,7 @@ def reach(client, server, family):
     for size in (4, 1300, 8000):
         answer = client.udp(address, PORT, size=size)
         assert (answer["result"], answer["name"]) == ("ok", server.pod_name)
-    done = client.run("ping", "-n", "-c3", "-i0.01", "-W1", "-s", "3000", address, check=False)
+    done = client.run("ping", "-n", "-c3", "-i0.01", "-W10", "-s", "3000", address, check=False)
     assert " 0% packet loss" in done.stdout, done.stdout
 
 

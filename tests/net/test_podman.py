@@ -122,7 +122,7 @@ def test_containers_reach_each_other_by_both_families(podman):
     podman.start("client", "--cap-add", "NET_RAW")
     for address in addresses:
         assert podman.fetch("client", address) == "web"
-        podman("exec", "client", "ping", "-c", "1", "-W", "1", address)
+        podman("exec", "client", "ping", "-c", "1", "-W", "10", address)
 
 
 def test_network_is_listed(podman):

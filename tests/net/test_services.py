@@ -65,7 +65,7 @@ class Lab:
 
     def from_host(self, address, port):
         """What a process of the node gets: the server's name, or why not."""
-        script = ("import socket; s = socket.create_connection(('%s', %d), 1); "
+        script = ("import socket; s = socket.create_connection(('%s', %d), 10); "
                   "print(s.recv(9).decode().strip())" % (address, port))
         done = run(*self.node.netns.enter("python3", "-c", script), check=False,
                    preexec_fn=self.node.join_cgroup)
@@ -217,10 +217,10 @@ def test_no_ready_endpoint_refuses_at_once(lab, family):
     lab.publish()
     answer, seconds = timed(lambda: lab.call(family))
     assert answer["result"] == "refused"
-    assert seconds < 0.2
+    assert seconds < 0.9, "TCP sends its SYN again after 1 s"
     answer, seconds = timed(lambda: lab.call(family, "udp", connected=True))
     assert answer["result"] == "refused"
-    assert seconds < 0.2
+    assert seconds < 0.9, "TCP sends its SYN again after 1 s"
     lab.publish(lab.one)
     assert lab.call(family)["name"] == "one"
     assert lab.call(family, "udp")["name"] == "one"
@@ -256,7 +256,7 @@ def test_backend_that_refuses_is_heard(lab, family):
                                 {"name": "u", "port": PORT, "protocol": "UDP",
                                  "targetPort": 9999}])
     answer, seconds = timed(lambda: lab.call(family))
-    assert answer["result"] == "refused" and seconds < 0.2
+    assert answer["result"] == "refused" and seconds < 0.9
     assert lab.call(family, "udp", connected=True)["result"] == "refused"
 
 
@@ -365,7 +365,7 @@ def test_udp_sockets_keep_their_backend_when_another_comes(lab, family):
     lab.publish(lab.one)
     assert {lab.call(family, "udp", id=key)["name"] for key in keys} == {"one"}
     lab.publish(lab.two, lab.one)
-    wait_for(lambda: lab.call(family, "udp").get("name") == "two", "the second backend")
+    wait_for(lambda: lab.call(family, "udp", timeout=0.25).get("name") == "two", "the second backend")
     assert {lab.call(family, "udp", id=key)["name"] for key in keys} == {"one"}
 
 
@@ -415,7 +415,7 @@ def test_policy_sees_the_backend_not_the_service(lab, family, proto):
 @FAMILIES
 def test_host_processes_use_services_at_the_socket_layer(lab, family):
     lab.publish(lab.one)
-    script = ("import socket; s = socket.create_connection(('%s', %d), 1); "
+    script = ("import socket; s = socket.create_connection(('%s', %d), 10); "
               "print(s.recv(9).decode().strip(), *s.getpeername()[:2])" % (VIPS[family], PORT))
     done = run(*lab.node.netns.enter("python3", "-c", script), check=False,
                preexec_fn=lab.node.join_cgroup)

@@ -55,7 +55,7 @@ def test_both_ends_of_a_connection_are_listed(world, family):
     addr = getattr(world.cart, family)
     world.web.call("hold", id=family, addr=addr, port=PORT)
     try:
-        assert world.web.call("ping", id=family, timeout=2)["result"] == "ok"
+        assert world.web.call("ping", id=family, timeout=10)["result"] == "ok"
         client, = world.sockets("--pod", "web", "--port", str(PORT), "--state", "established",
                                 peerAddress=addr)
         server, = world.sockets("--pod", "default/cart", state="ESTABLISHED",
@@ -175,7 +175,7 @@ def test_tcp_top_counts_what_is_open_and_what_has_closed_once(world):
     assert [row["connections"] for row in picture(top.stdout)] == [1, 1]
     assert world.web.connect(world.cart.v4, PORT, send="x" * 200000)["result"] == "ok"
     for _ in range(10):
-        assert world.web.call("ping", id="top", timeout=2)["result"] == "ok"
+        assert world.web.call("ping", id="top", timeout=10)["result"] == "ok"
     shown = [{row["name"]: row for row in picture(top.stdout)} for _ in range(5)]
     assert top.wait(10) == 0 and not top.stdout.read()
     top.stdout.close()

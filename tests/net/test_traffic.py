@@ -144,7 +144,7 @@ def test_jumbo_packets_pass_whole():
         two.serve(udp=[PORT])
         assert [i["mtu"] for i in one.result["interfaces"]] == [9000, 9000]
         for addr, headers in ((two.v4, 28), (two.v6, 48)):
-            one.run("ping", "-c1", "-W1", "-M", "do", "-s", 9000 - headers, addr)
+            one.run("ping", "-c1", "-W10", "-M", "do", "-s", 9000 - headers, addr)
             assert one.run("ping", "-c1", "-W1", "-M", "do", "-s", 9001 - headers, addr,
                            check=False).returncode != 0
             assert one.udp(addr, PORT, size=30000)["result"] == "ok"
@@ -157,7 +157,7 @@ def test_the_node_and_its_pods_reach_each_other(module_lab, family):
     lab.node.netns.run("python3", "-c", f"import socket; s = socket.create_connection(('{addr}', "
                        f"{PORT}), 1); assert s.recv(9) == b'a\\n'")
     gateway = next(r["gw"] for r in lab.a.result["routes"] if (":" in r["gw"]) == bool(family))
-    lab.node.netns.run("nsenter", f"--net={lab.a.path}", "ping", "-c1", "-W1", gateway)
+    lab.node.netns.run("nsenter", f"--net={lab.a.path}", "ping", "-c1", "-W10", gateway)
 
 
 SERVER = f"""
@@ -202,7 +202,7 @@ import socket, sys
 kind, addr = sys.argv[1:]
 with socket.socket(socket.AF_INET6 if ":" in addr else socket.AF_INET,
                    socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM) as sock:
-    sock.settimeout(0.5)
+    sock.settimeout(10)
     try:
         sock.connect((addr, 80))
         sock.send(b"x")
