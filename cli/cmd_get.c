@@ -21,16 +21,6 @@ static void fill_name(const cJSON *row, struct cell *cell)
 		 name);
 }
 
-static void fill_kind(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "kind", cell);
-}
-
-static void fill_source(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "source", cell);
-}
-
 static void fill_labels(const cJSON *row, struct cell *cell)
 {
 	output_member(member_get(row, "metadata"), "labels", cell);
@@ -126,32 +116,33 @@ static void fill_endpoint_count(const cJSON *row, struct cell *cell)
 	cell_set(cell, COLOUR_NONE, "%d", cJSON_GetArraySize(member_get(row, "endpoints")));
 }
 
-static const struct column pod_columns[] = { { "POD", fill_name, false },
-					     { "ADDRESSES", fill_pod_addresses, false },
-					     { "NODE", fill_node, false },
-					     { "LABELS", fill_labels, true },
-					     { "SOURCE", fill_source, true } };
-static const struct column service_columns[] = { { "SERVICE", fill_name, false },
-						 { "TYPE", fill_type, false },
-						 { "CLUSTER IPS", fill_cluster_ips, false },
-						 { "PORTS", fill_ports, false },
-						 { "SELECTOR", fill_selector, true },
-						 { "SOURCE", fill_source, true } };
-static const struct column policy_columns[] = { { "POLICY", fill_name, false },
-						{ "KIND", fill_kind, false },
-						{ "SELECTS", fill_subject, false },
-						{ "SOURCE", fill_source, true } };
-static const struct column node_columns[] = { { "NODE", fill_name, false },
-					      { "ADDRESSES", fill_node_addresses, false },
-					      { "LABELS", fill_labels, true },
-					      { "SOURCE", fill_source, true } };
-static const struct column namespace_columns[] = { { "NAMESPACE", fill_name, false },
-						   { "LABELS", fill_labels, false },
-						   { "SOURCE", fill_source, true } };
-static const struct column slice_columns[] = { { "ENDPOINT SLICE", fill_name, false },
-					       { "SERVICE", fill_service, false },
-					       { "ENDPOINTS", fill_endpoint_count, false },
-					       { "SOURCE", fill_source, true } };
+static const struct column pod_columns[] = { { "POD", .fill = fill_name },
+					     { "ADDRESSES", .fill = fill_pod_addresses },
+					     { "NODE", .fill = fill_node },
+					     { "LABELS", .fill = fill_labels, .wide = true },
+					     { "SOURCE", .member = "source", .wide = true } };
+static const struct column service_columns[] = { { "SERVICE", .fill = fill_name },
+						 { "TYPE", .fill = fill_type },
+						 { "CLUSTER IPS", .fill = fill_cluster_ips },
+						 { "PORTS", .fill = fill_ports },
+						 { "SELECTOR", .fill = fill_selector,
+						   .wide = true },
+						 { "SOURCE", .member = "source", .wide = true } };
+static const struct column policy_columns[] = { { "POLICY", .fill = fill_name },
+						{ "KIND", .member = "kind" },
+						{ "SELECTS", .fill = fill_subject },
+						{ "SOURCE", .member = "source", .wide = true } };
+static const struct column node_columns[] = { { "NODE", .fill = fill_name },
+					      { "ADDRESSES", .fill = fill_node_addresses },
+					      { "LABELS", .fill = fill_labels, .wide = true },
+					      { "SOURCE", .member = "source", .wide = true } };
+static const struct column namespace_columns[] = { { "NAMESPACE", .fill = fill_name },
+						   { "LABELS", .fill = fill_labels },
+						   { "SOURCE", .member = "source", .wide = true } };
+static const struct column slice_columns[] = { { "ENDPOINT SLICE", .fill = fill_name },
+					       { "SERVICE", .fill = fill_service },
+					       { "ENDPOINTS", .fill = fill_endpoint_count },
+					       { "SOURCE", .member = "source", .wide = true } };
 
 #define COLUMNS(array)                   \
 	{                                \

@@ -15,48 +15,6 @@
 #include "lib/inet.h"
 
 /* A column that shows one member as it is. */
-#define MEMBER_COLUMN(function, name)                                    \
-	static void fill_##function(const cJSON *row, struct cell *cell) \
-	{                                                                \
-		output_member(row, name, cell);                          \
-	}
-MEMBER_COLUMN(node_name, "name")
-MEMBER_COLUMN(pod_cidrs, "podCIDRs")
-MEMBER_COLUMN(slot, "slot")
-MEMBER_COLUMN(addresses, "addresses")
-MEMBER_COLUMN(identity, "identity")
-MEMBER_COLUMN(labels, "labels")
-MEMBER_COLUMN(mac, "mac")
-MEMBER_COLUMN(host_interface, "hostInterface")
-MEMBER_COLUMN(container, "containerId")
-MEMBER_COLUMN(accelerate, "accelerate")
-MEMBER_COLUMN(audit, "audit")
-MEMBER_COLUMN(id, "id")
-MEMBER_COLUMN(description, "description")
-MEMBER_COLUMN(proto, "proto")
-MEMBER_COLUMN(age, "ageSeconds")
-MEMBER_COLUMN(connection_state, "state")
-MEMBER_COLUMN(cluster_ips, "clusterIPs")
-MEMBER_COLUMN(source_file, "source")
-MEMBER_COLUMN(policy_types, "policyTypes")
-MEMBER_COLUMN(ingress_rules, "ingressRules")
-MEMBER_COLUMN(egress_rules, "egressRules")
-MEMBER_COLUMN(selected, "selectedEndpoints")
-MEMBER_COLUMN(protocol, "protocol")
-MEMBER_COLUMN(port_name, "name")
-MEMBER_COLUMN(type, "type")
-MEMBER_COLUMN(internal_policy, "internalTrafficPolicy")
-MEMBER_COLUMN(external_policy, "externalTrafficPolicy")
-MEMBER_COLUMN(affinity, "affinitySeconds")
-MEMBER_COLUMN(source_ranges, "sourceRanges")
-MEMBER_COLUMN(health_check, "healthCheckNodePort")
-MEMBER_COLUMN(frontend_kind, "kind")
-MEMBER_COLUMN(hints, "hints")
-MEMBER_COLUMN(connections, "connections")
-MEMBER_COLUMN(bytes, "bytes")
-MEMBER_COLUMN(pod, "pod")
-MEMBER_COLUMN(backend_node, "node")
-
 static void fill_name(const cJSON *row, struct cell *cell)
 {
 	cell_set(cell, COLOUR_NONE, "%s/%s", member_text(row, "namespace", "-"),
@@ -240,96 +198,99 @@ static void fill_backend_count(const cJSON *row, struct cell *cell)
 }
 
 static const struct column endpoint_columns[] = {
-	{ "POD", fill_name, false },
-	{ "ADDRESSES", fill_addresses, false },
-	{ "STATE", fill_endpoint_state, false },
-	{ "ISOLATED", fill_isolation, false },
-	{ "LABELS", fill_labels, false },
-	{ "IDENTITY", fill_identity, true },
-	{ "HOST INTERFACE", fill_host_interface, true },
-	{ "CONTAINER", fill_container, true },
+	{ "POD", .fill = fill_name },
+	{ "ADDRESSES", .member = "addresses" },
+	{ "STATE", .fill = fill_endpoint_state },
+	{ "ISOLATED", .fill = fill_isolation },
+	{ "LABELS", .member = "labels" },
+	{ "IDENTITY", .member = "identity", .wide = true },
+	{ "HOST INTERFACE", .member = "hostInterface", .wide = true },
+	{ "CONTAINER", .member = "containerId", .wide = true },
 };
 static const struct column endpoint_fields[] = {
-	{ "Pod", fill_name, false },
-	{ "State", fill_endpoint_state, false },
-	{ "Slot", fill_slot, false },
-	{ "Container", fill_container, false },
-	{ "Host interface", fill_host_interface, false },
-	{ "MAC", fill_mac, false },
-	{ "Addresses", fill_addresses, false },
-	{ "Labels", fill_labels, false },
-	{ "Identity", fill_identity, false },
-	{ "Isolated", fill_isolation, false },
-	{ "Policies", fill_endpoint_policies, false },
-	{ "Audit", fill_audit, false },
-	{ "Packets", fill_traffic, false },
-	{ "Accelerate", fill_accelerate, false },
-	{ "Accelerated", fill_accelerated, false },
+	{ "Pod", .fill = fill_name },
+	{ "State", .fill = fill_endpoint_state },
+	{ "Slot", .member = "slot" },
+	{ "Container", .member = "containerId" },
+	{ "Host interface", .member = "hostInterface" },
+	{ "MAC", .member = "mac" },
+	{ "Addresses", .member = "addresses" },
+	{ "Labels", .member = "labels" },
+	{ "Identity", .member = "identity" },
+	{ "Isolated", .fill = fill_isolation },
+	{ "Policies", .fill = fill_endpoint_policies },
+	{ "Audit", .member = "audit" },
+	{ "Packets", .fill = fill_traffic },
+	{ "Accelerate", .member = "accelerate" },
+	{ "Accelerated", .fill = fill_accelerated },
 };
 static const struct column node_columns[] = {
-	{ "NODE", fill_node_name, false },      { "ADDRESSES", fill_addresses, false },
-	{ "POD CIDRS", fill_pod_cidrs, false }, { "ROUTING", fill_routing, false },
-	{ "PROBLEM", fill_problem, false },     { "LABELS", fill_labels, true },
+	{ "NODE", .member = "name" },          { "ADDRESSES", .member = "addresses" },
+	{ "POD CIDRS", .member = "podCIDRs" }, { "ROUTING", .fill = fill_routing },
+	{ "PROBLEM", .fill = fill_problem },   { "LABELS", .member = "labels", .wide = true },
 };
 static const struct column node_fields[] = {
-	{ "Node", fill_node_name, false },      { "Addresses", fill_addresses, false },
-	{ "Pod CIDRs", fill_pod_cidrs, false }, { "Routing", fill_routing, false },
-	{ "Problem", fill_problem, false },     { "Labels", fill_labels, false },
+	{ "Node", .member = "name" },          { "Addresses", .member = "addresses" },
+	{ "Pod CIDRs", .member = "podCIDRs" }, { "Routing", .fill = fill_routing },
+	{ "Problem", .fill = fill_problem },   { "Labels", .member = "labels" },
 };
 static const struct column service_columns[] = {
-	{ "SERVICE", fill_name, false },
-	{ "TYPE", fill_type, false },
-	{ "CLUSTER IPS", fill_cluster_ips, false },
-	{ "BACKENDS", fill_backend_count, false },
-	{ "CONNECTIONS", fill_connections, false },
-	{ "BYTES", fill_bytes, false },
-	{ "INSIDE", fill_internal_policy, true },
-	{ "OUTSIDE", fill_external_policy, true },
-	{ "AFFINITY SECONDS", fill_affinity, true },
-	{ "SOURCE RANGES", fill_source_ranges, true },
+	{ "SERVICE", .fill = fill_name },
+	{ "TYPE", .member = "type" },
+	{ "CLUSTER IPS", .member = "clusterIPs" },
+	{ "BACKENDS", .fill = fill_backend_count },
+	{ "CONNECTIONS", .member = "connections" },
+	{ "BYTES", .member = "bytes" },
+	{ "INSIDE", .member = "internalTrafficPolicy", .wide = true },
+	{ "OUTSIDE", .member = "externalTrafficPolicy", .wide = true },
+	{ "AFFINITY SECONDS", .member = "affinitySeconds", .wide = true },
+	{ "SOURCE RANGES", .member = "sourceRanges", .wide = true },
 };
 static const struct column service_fields[] = {
-	{ "Service", fill_name, false },
-	{ "Type", fill_type, false },
-	{ "Cluster IPs", fill_cluster_ips, false },
-	{ "Internal traffic policy", fill_internal_policy, false },
-	{ "External traffic policy", fill_external_policy, false },
-	{ "Affinity seconds", fill_affinity, false },
-	{ "Source ranges", fill_source_ranges, false },
-	{ "Health check port", fill_health_check, false },
-	{ "Connections", fill_connections, false },
-	{ "Bytes", fill_bytes, false },
+	{ "Service", .fill = fill_name },
+	{ "Type", .member = "type" },
+	{ "Cluster IPs", .member = "clusterIPs" },
+	{ "Internal traffic policy", .member = "internalTrafficPolicy" },
+	{ "External traffic policy", .member = "externalTrafficPolicy" },
+	{ "Affinity seconds", .member = "affinitySeconds" },
+	{ "Source ranges", .member = "sourceRanges" },
+	{ "Health check port", .member = "healthCheckNodePort" },
+	{ "Connections", .member = "connections" },
+	{ "Bytes", .member = "bytes" },
 };
 static const struct column frontend_columns[] = {
-	{ "FRONTEND", fill_frontend, false }, { "PROTOCOL", fill_protocol, false },
-	{ "PORT", fill_port_name, false },    { "KIND", fill_frontend_kind, false },
-	{ "HINTS", fill_hints, true },        { "BACKENDS", fill_backends, false },
+	{ "FRONTEND", .fill = fill_frontend },
+	{ "PROTOCOL", .member = "protocol" },
+	{ "PORT", .member = "name" },
+	{ "KIND", .member = "kind" },
+	{ "HINTS", .member = "hints", .wide = true },
+	{ "BACKENDS", .fill = fill_backends },
 };
 static const struct column backend_columns[] = {
-	{ "BACKEND", fill_frontend, false },
-	{ "PROTOCOL", fill_protocol, false },
-	{ "POD", fill_pod, false },
-	{ "NODE", fill_backend_node, false },
-	{ "STATE", fill_backend_state, false },
-	{ "CONNECTIONS", fill_connections, false },
-	{ "BYTES", fill_bytes, false },
+	{ "BACKEND", .fill = fill_frontend },
+	{ "PROTOCOL", .member = "protocol" },
+	{ "POD", .member = "pod" },
+	{ "NODE", .member = "node" },
+	{ "STATE", .fill = fill_backend_state },
+	{ "CONNECTIONS", .member = "connections" },
+	{ "BYTES", .member = "bytes" },
 };
-static const struct column identity_columns[] = { { "IDENTITY", fill_id, false },
-						  { "WHO", fill_description, false },
-						  { "ADDRESSES", fill_addresses, false } };
+static const struct column identity_columns[] = { { "IDENTITY", .member = "id" },
+						  { "WHO", .member = "description" },
+						  { "ADDRESSES", .member = "addresses" } };
 static const struct column conntrack_columns[] = {
-	{ "PROTO", fill_proto, false },    { "OPENED BY", fill_source, false },
-	{ "TO", fill_destination, false }, { "STATE", fill_connection_state, false },
-	{ "AGE", fill_age, false },
+	{ "PROTO", .member = "proto" },     { "OPENED BY", .fill = fill_source },
+	{ "TO", .fill = fill_destination }, { "STATE", .member = "state" },
+	{ "AGE", .member = "ageSeconds" },
 };
 static const struct column policy_columns[] = {
-	{ "POLICY", fill_name, false },
-	{ "TIER", fill_tier, false },
-	{ "TYPES", fill_policy_types, false },
-	{ "INGRESS RULES", fill_ingress_rules, true },
-	{ "EGRESS RULES", fill_egress_rules, true },
-	{ "SELECTS", fill_selected, false },
-	{ "SOURCE", fill_source_file, false },
+	{ "POLICY", .fill = fill_name },
+	{ "TIER", .fill = fill_tier },
+	{ "TYPES", .member = "policyTypes" },
+	{ "INGRESS RULES", .member = "ingressRules", .wide = true },
+	{ "EGRESS RULES", .member = "egressRules", .wide = true },
+	{ "SELECTS", .member = "selectedEndpoints" },
+	{ "SOURCE", .member = "source" },
 };
 
 /* The view of one path. */

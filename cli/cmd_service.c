@@ -212,21 +212,6 @@ static void fill_backend(const cJSON *row, struct cell *cell)
 		 member_number(row, "port"));
 }
 
-static void fill_pod(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "pod", cell);
-}
-
-static void fill_node(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "node", cell);
-}
-
-static void fill_zone(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "zone", cell);
-}
-
 static void fill_why(const cJSON *row, struct cell *cell)
 {
 	const char *why = member_text(row, "why", "");
@@ -237,9 +222,11 @@ static void fill_why(const cJSON *row, struct cell *cell)
 static void explanation_print(const cJSON *json)
 {
 	static const struct column columns[] = {
-		{ "BACKEND", fill_backend, false },     { "POD", fill_pod, false },
-		{ "NODE", fill_node, false },           { "ZONE", fill_zone, false },
-		{ "NEW CONNECTIONS", fill_why, false },
+		{ "BACKEND", .fill = fill_backend },
+		{ "POD", .member = "pod" },
+		{ "NODE", .member = "node" },
+		{ "ZONE", .member = "zone" },
+		{ "NEW CONNECTIONS", .fill = fill_why },
 	};
 	double affinity = member_number(json, "affinitySeconds");
 

@@ -95,27 +95,17 @@ static void fill_kubernetes(const cJSON *status, struct cell *cell)
 			 "%s, %.0f objects", state, member_number(kubernetes, "objects"));
 }
 
-static void fill_cidrs(const cJSON *status, struct cell *cell)
-{
-	output_member(status, "podCIDRs", cell);
-}
-
 static const struct column summary[] = {
-	{ "Agent", fill_agent, false },
-	{ "Datapath", fill_datapath, false },
-	{ "Host routing", fill_host_routing, false },
-	{ "Acceleration", fill_acceleration, false },
-	{ "Memory", fill_memory, false },
-	{ "Objects", fill_counts, false },
-	{ "Policy", fill_audit, false },
-	{ "Kubernetes", fill_kubernetes, false },
-	{ "Pod CIDRs", fill_cidrs, false },
+	{ "Agent", .fill = fill_agent },
+	{ "Datapath", .fill = fill_datapath },
+	{ "Host routing", .fill = fill_host_routing },
+	{ "Acceleration", .fill = fill_acceleration },
+	{ "Memory", .fill = fill_memory },
+	{ "Objects", .fill = fill_counts },
+	{ "Policy", .fill = fill_audit },
+	{ "Kubernetes", .fill = fill_kubernetes },
+	{ "Pod CIDRs", .member = "podCIDRs" },
 };
-
-static void fill_map_name(const cJSON *map, struct cell *cell)
-{
-	output_member(map, "name", cell);
-}
 
 static void fill_map_used(const cJSON *map, struct cell *cell)
 {
@@ -127,34 +117,14 @@ static void fill_map_used(const cJSON *map, struct cell *cell)
 	cell_set(cell, colour, "%.0f of %.0f", used, capacity);
 }
 
-static void fill_count(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "count", cell);
-}
-
-static void fill_text(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "text", cell);
-}
-
-static void fill_reason(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "reason", cell);
-}
-
-static void fill_name(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "name", cell);
-}
-
-static const struct column map_columns[] = { { "MAP", fill_map_name, false },
-					     { "USED", fill_map_used, false } };
-static const struct column drop_columns[] = { { "DROPPED", fill_reason, false },
-					      { "COUNT", fill_count, false },
-					      { "MEANING", fill_text, false } };
-static const struct column notice_columns[] = { { "NOTICED", fill_name, false },
-						{ "COUNT", fill_count, false },
-						{ "MEANING", fill_text, false } };
+static const struct column map_columns[] = { { "MAP", .member = "name" },
+					     { "USED", .fill = fill_map_used } };
+static const struct column drop_columns[] = { { "DROPPED", .member = "reason" },
+					      { "COUNT", .member = "count" },
+					      { "MEANING", .member = "text" } };
+static const struct column notice_columns[] = { { "NOTICED", .member = "name" },
+						{ "COUNT", .member = "count" },
+						{ "MEANING", .member = "text" } };
 
 /* Prints the rows whose count is not zero. */
 static void print_counted(const cJSON *rows, const struct column *columns, size_t count)

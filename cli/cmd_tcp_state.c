@@ -11,16 +11,6 @@
 #include "cli/socket_list.h"
 #include "lib/auto.h"
 
-static void fill_pod(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "pod", cell);
-}
-
-static void fill_state(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "state", cell);
-}
-
 static void fill_local(const cJSON *row, struct cell *cell)
 {
 	cell_set(cell, COLOUR_NONE, "%s:%.0f", member_text(row, "address", ""),
@@ -38,31 +28,6 @@ static void fill_peer(const cJSON *row, struct cell *cell)
 		cell_set(cell, COLOUR_FAINT, "-");
 }
 
-static void fill_peer_address(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "peerAddress", cell);
-}
-
-static void fill_service(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "service", cell);
-}
-
-static void fill_receive_queue(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "receiveQueue", cell);
-}
-
-static void fill_send_queue(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "sendQueue", cell);
-}
-
-static void fill_rtt(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "roundTripUs", cell);
-}
-
 static void fill_retransmits(const cJSON *row, struct cell *cell)
 {
 	bool some = member_number(row, "retransmits") > 0;
@@ -71,29 +36,19 @@ static void fill_retransmits(const cJSON *row, struct cell *cell)
 	cell->colour = some ? COLOUR_WARN : COLOUR_NONE;
 }
 
-static void fill_sent(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "sent", cell);
-}
-
-static void fill_received(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "received", cell);
-}
-
 static const struct column columns[] = {
-	{ "POD", fill_pod, false },
-	{ "STATE", fill_state, false },
-	{ "LOCAL", fill_local, false },
-	{ "PEER", fill_peer, false },
-	{ "PEER-ADDRESS", fill_peer_address, true },
-	{ "SERVICE", fill_service, false },
-	{ "RECV-Q", fill_receive_queue, false },
-	{ "SEND-Q", fill_send_queue, false },
-	{ "RTT-US", fill_rtt, false },
-	{ "RETRANSMITS", fill_retransmits, false },
-	{ "SENT", fill_sent, true },
-	{ "RECEIVED", fill_received, true },
+	{ "POD", .member = "pod" },
+	{ "STATE", .member = "state" },
+	{ "LOCAL", .fill = fill_local },
+	{ "PEER", .fill = fill_peer },
+	{ "PEER-ADDRESS", .member = "peerAddress", .wide = true },
+	{ "SERVICE", .member = "service" },
+	{ "RECV-Q", .member = "receiveQueue" },
+	{ "SEND-Q", .member = "sendQueue" },
+	{ "RTT-US", .member = "roundTripUs" },
+	{ "RETRANSMITS", .fill = fill_retransmits },
+	{ "SENT", .member = "sent", .wide = true },
+	{ "RECEIVED", .member = "received", .wide = true },
 };
 
 /* {"ESTABLISHED": 3, "LISTEN": 1}; ordered as they first occur. */

@@ -180,37 +180,12 @@ static void seen_forget(struct tcp_top *top)
 
 /* ---- pictures -------------------------------------------------------------------------------- */
 
-static void fill_name(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "name", cell);
-}
-
-static void fill_out(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "bytesOut", cell);
-}
-
-static void fill_in(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "bytesIn", cell);
-}
-
-static void fill_connections(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "connections", cell);
-}
-
-static void fill_retransmits(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "retransmits", cell);
-}
-
 static const struct column columns[] = {
-	{ "NAME", fill_name, false },
-	{ "BYTES-OUT/S", fill_out, false },
-	{ "BYTES-IN/S", fill_in, false },
-	{ "CONNECTIONS", fill_connections, false },
-	{ "RETRANSMITS", fill_retransmits, false },
+	{ "NAME", .member = "name" },
+	{ "BYTES-OUT/S", .member = "bytesOut" },
+	{ "BYTES-IN/S", .member = "bytesIn" },
+	{ "CONNECTIONS", .member = "connections" },
+	{ "RETRANSMITS", .member = "retransmits" },
 };
 
 static int sample(struct tcp_top *top, double seconds, struct errmsg *err)

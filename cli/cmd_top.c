@@ -77,43 +77,13 @@ static int top_add(cJSON *flow, void *arg)
 	return 0;
 }
 
-static void top_name(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "name", cell);
-}
-
-static void top_out(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "bytesOut", cell);
-}
-
-static void top_in(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "bytesIn", cell);
-}
-
-static void top_connections(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "connections", cell);
-}
-
-static void top_retransmits(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "retransmits", cell);
-}
-
-static void top_drops(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "drops", cell);
-}
-
 static const struct column top_columns[] = {
-	{ "NAME", top_name, false },
-	{ "BYTES-OUT", top_out, false },
-	{ "BYTES-IN", top_in, false },
-	{ "CONNECTIONS", top_connections, false },
-	{ "RETRANSMITS", top_retransmits, false },
-	{ "DROPS", top_drops, false },
+	{ "NAME", .member = "name" },
+	{ "BYTES-OUT", .member = "bytesOut" },
+	{ "BYTES-IN", .member = "bytesIn" },
+	{ "CONNECTIONS", .member = "connections" },
+	{ "RETRANSMITS", .member = "retransmits" },
+	{ "DROPS", .member = "drops" },
 };
 
 static bool by_is_known(const char *by)
@@ -194,46 +164,11 @@ static int drops_compare(const void *a, const void *b)
 	return strcmp(left->last, right->last);
 }
 
-static void drops_count(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "count", cell);
-}
-
-static void drops_reason(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "reason", cell);
-}
-
-static void drops_source(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "source", cell);
-}
-
-static void drops_destination(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "destination", cell);
-}
-
-static void drops_port(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "port", cell);
-}
-
-static void drops_first(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "first", cell);
-}
-
-static void drops_last(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "last", cell);
-}
-
 static const struct column drops_columns[] = {
-	{ "PACKETS", drops_count, false }, { "REASON", drops_reason, false },
-	{ "SOURCE", drops_source, false }, { "DESTINATION", drops_destination, false },
-	{ "PORT", drops_port, false },     { "FIRST", drops_first, false },
-	{ "LAST", drops_last, false },
+	{ "PACKETS", .member = "count" }, { "REASON", .member = "reason" },
+	{ "SOURCE", .member = "source" }, { "DESTINATION", .member = "destination" },
+	{ "PORT", .member = "port" },     { "FIRST", .member = "first" },
+	{ "LAST", .member = "last" },
 };
 
 static cJSON *drops_rows(const struct sums *sums, size_t max)

@@ -72,26 +72,11 @@ static void fill_policy(const cJSON *row, struct cell *cell)
 		 member_text(row, "name", ""));
 }
 
-static void fill_kind(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "kind", cell);
-}
-
-static void fill_direction(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "direction", cell);
-}
-
-static void fill_rule(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "rule", cell);
-}
-
 static const struct column columns[] = {
-	{ "POLICY", fill_policy, false },
-	{ "KIND", fill_kind, false },
-	{ "DIRECTION", fill_direction, false },
-	{ "RULE", fill_rule, false },
+	{ "POLICY", .fill = fill_policy },
+	{ "KIND", .member = "kind" },
+	{ "DIRECTION", .member = "direction" },
+	{ "RULE", .member = "rule" },
 };
 
 /* Only of policies that select a pod of this node: the flows of others are on other nodes. */

@@ -141,6 +141,14 @@ static void print_cell(const struct cell *cell, size_t width, bool last)
 		printf("%*s", (int)(width - text_width(cell->text) + 2), "");
 }
 
+void column_fill(const struct column *column, const cJSON *row, struct cell *cell)
+{
+	if (column->member)
+		output_member(row, column->member, cell);
+	else
+		column->fill(row, cell);
+}
+
 /* Copies the columns that are shown; returns how many. */
 static size_t columns_select(const struct column *all, size_t all_count, bool wide,
 			     struct column *ret)
@@ -173,7 +181,7 @@ void output_table(const cJSON *array, const struct column *all, size_t all_count
 		cell_set(&cells[c], COLOUR_STRONG, "%s", columns[c].title);
 	cJSON_ArrayForEach (row, array) {
 		for (size_t c = 0; c < count; c++) {
-			columns[c].fill(row, &cells[r * count + c]);
+			column_fill(&columns[c], row, &cells[r * count + c]);
 			text_make_shown(cells[r * count + c].text);
 		}
 		r++;
@@ -204,7 +212,7 @@ void output_fields(const cJSON *object, const struct column *columns, size_t cou
 	for (size_t c = 0; c < count; c++) {
 		struct cell cell = { 0 };
 
-		columns[c].fill(object, &cell);
+		column_fill(&columns[c], object, &cell);
 		text_make_shown(cell.text);
 		printf("%s%s:%s%*s", output_colour(COLOUR_STRONG), columns[c].title,
 		       output_colour_end(), (int)(width - strlen(columns[c].title) + 2), "");

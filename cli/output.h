@@ -21,9 +21,11 @@ struct cell {
 /* A column: its title, and how its cell is made from one JSON object. */
 struct column {
 	const char *title;
+	const char *member; /* shown as it is; NULL: by fill() */
 	void (*fill)(const struct cJSON *row, struct cell *cell);
 	bool wide; /* only with -o wide */
 };
+void column_fill(const struct column *column, const struct cJSON *row, struct cell *cell);
 
 /* Prints the objects of a JSON array as a table, with a header line; "(none)" for an empty one. */
 enum table_flag { TABLE_WIDE = 1 << 0, TABLE_NO_HEADER = 1 << 1 };

@@ -88,8 +88,8 @@ static bool rows_differ(const struct arguments *args, const struct view *view, c
 
 		if (view->columns[i].wide && !wide)
 			continue;
-		view->columns[i].fill(a, &left);
-		view->columns[i].fill(b, &right);
+		column_fill(&view->columns[i], a, &left);
+		column_fill(&view->columns[i], b, &right);
 		if (strcmp(left.text, right.text) != 0)
 			return true;
 	}
