@@ -7,7 +7,6 @@
 #include "agent/sockets/listeners.h"
 
 #include <arpa/inet.h>
-#include <event2/event.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -17,13 +16,13 @@
 #include "datapath/maps.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
-#include "lib/clock.h"
 #include "lib/log.h"
 #include "lib/sockdiag.h"
 #include "lib/task.h"
+#include "lib/trigger.h"
 #include "policy/objects/store.h"
 
-#define PAUSE_NS  (2 * NS_PER_SEC)
+#define PAUSE_MS  2000
 #define NAMED_MAX 20
 #define TEXT_MAX  700
 
@@ -34,10 +33,7 @@ struct conflict {
 
 struct listeners {
 	struct listeners_options options;
-	struct event *timer;
-	uint64_t checked_ns; /* when the last look ended; 0: never */
-	bool running;
-	bool again;
+	struct trigger look;
 	struct conflict conflicts[NAMED_MAX]; /* of the look that runs */
 	struct service_owner owners[NAMED_MAX];
 	size_t count;
@@ -144,36 +140,11 @@ static void look_run(void *arg)
 				   listeners->texts[kept++], TEXT_MAX);
 	}
 	listeners->text_count = kept;
-	listeners->running = false;
-	listeners->checked_ns = now_ns();
-	if (listeners->again)
-		listeners_check_soon(listeners);
-}
-
-static void on_timer(evutil_socket_t fd, short what, void *arg)
-{
-	struct listeners *listeners = arg;
-
-	(void)fd;
-	(void)what;
-	listeners->running = true;
-	listeners->again = false;
-	task_run(listeners->options.base, look_run, listeners);
 }
 
 void listeners_check_soon(struct listeners *listeners)
 {
-	uint64_t since_ns = now_ns() - listeners->checked_ns;
-	struct timeval delay = {};
-
-	if (listeners->running) {
-		listeners->again = true;
-		return;
-	}
-	if (listeners->checked_ns && since_ns < PAUSE_NS)
-		delay.tv_sec = (time_t)((PAUSE_NS - since_ns) / NS_PER_SEC) + 1; /* rounded up */
-	if (!evtimer_pending(listeners->timer, NULL))
-		evtimer_add(listeners->timer, &delay);
+	trigger_fire(&listeners->look);
 }
 
 void listeners_problems(const struct listeners *listeners,
@@ -190,9 +161,7 @@ struct listeners *listeners_new(const struct listeners_options *options)
 	struct listeners *listeners = xcalloc(1, sizeof(*listeners));
 
 	listeners->options = *options;
-	listeners->timer = evtimer_new(options->base, on_timer, listeners);
-	if (!listeners->timer)
-		out_of_memory(0);
+	trigger_init(&listeners->look, options->base, PAUSE_MS, look_run, listeners);
 	return listeners;
 }
 
@@ -200,6 +169,6 @@ void listeners_free(struct listeners *listeners)
 {
 	if (!listeners)
 		return;
-	event_free(listeners->timer);
+	trigger_done(&listeners->look);
 	free(listeners);
 }

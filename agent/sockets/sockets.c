@@ -2,7 +2,6 @@
 #include "agent/sockets/sockets.h"
 
 #include <errno.h>
-#include <event2/event.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -14,21 +13,18 @@
 #include "lib/alloc.h"
 #include "lib/arena.h"
 #include "lib/auto.h"
-#include "lib/clock.h"
 #include "lib/sockdiag.h"
 #include "lib/task.h"
+#include "lib/trigger.h"
 
 #define LOG_MODULE "sockets"
 #include "lib/log.h"
 
-#define PAUSE_NS 200000000ULL /* between two walks: one costs some milliseconds */
+#define PAUSE_MS 200 /* between two walks: one costs some milliseconds */
 
 struct sockets {
 	struct sockets_options options;
-	struct event *timer;
-	uint64_t checked_ns; /* when the last walk ended */
-	bool running;
-	bool again; /* something went while a walk was running */
+	struct trigger walk;
 };
 
 /* What uses a backend: a socket, or a translation of nat_map. */
@@ -186,13 +182,12 @@ static void netns_end(struct walk *walk, struct netns_users *netns)
 	auto_netlink struct netlink netlink = NETLINK_INIT;
 	uint32_t slot = netns->users[0].slot;
 	struct errmsg err = {};
-	int netns_fd = -1, ret;
+	int ret = slot ? endpoints_sockdiag_open(walk->sockets->options.endpoints, (uint16_t)slot,
+						 &netlink, &err)
+		       : sockdiag_open(&netlink, -1, &err);
 
-	if (slot)
-		netns_fd = endpoints_netns_fd(walk->sockets->options.endpoints, (uint16_t)slot);
-	if (slot && netns_fd < 0) /* the pod and its sockets are gone, or will be soon */
+	if (slot && ret == -ENOENT) /* the pod and its sockets are gone, or will be soon */
 		return;
-	ret = sockdiag_open(&netlink, netns_fd, &err);
 	if (!ret)
 		ret = netns_list(&netlink, netns, &err);
 	for (size_t i = 0; i < netns->count && !ret; i++) {
@@ -277,36 +272,11 @@ static void walk_run(void *arg)
 		log_info("ended %u connections to backends that are gone", walk.ended);
 	free(walk.asked);
 	free(walk.users);
-	sockets->running = false;
-	sockets->checked_ns = now_ns();
-	if (sockets->again)
-		sockets_check_soon(sockets);
-}
-
-static void on_timer(evutil_socket_t fd, short what, void *arg)
-{
-	struct sockets *sockets = arg;
-
-	(void)fd;
-	(void)what;
-	sockets->running = true;
-	sockets->again = false;
-	task_run(sockets->options.base, walk_run, sockets);
 }
 
 void sockets_check_soon(struct sockets *sockets)
 {
-	uint64_t since_ns = now_ns() - sockets->checked_ns;
-	struct timeval delay = {};
-
-	if (sockets->running) {
-		sockets->again = true;
-		return;
-	}
-	if (since_ns < PAUSE_NS)
-		delay.tv_usec = (suseconds_t)((PAUSE_NS - since_ns) / 1000);
-	if (!evtimer_pending(sockets->timer, NULL))
-		evtimer_add(sockets->timer, &delay);
+	trigger_fire(&sockets->walk);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -316,9 +286,7 @@ struct sockets *sockets_new(const struct sockets_options *options)
 	struct sockets *sockets = xcalloc(1, sizeof(*sockets));
 
 	sockets->options = *options;
-	sockets->timer = evtimer_new(options->base, on_timer, sockets);
-	if (!sockets->timer)
-		out_of_memory(0);
+	trigger_init(&sockets->walk, options->base, PAUSE_MS, walk_run, sockets);
 	return sockets;
 }
 
@@ -326,6 +294,6 @@ void sockets_free(struct sockets *sockets)
 {
 	if (!sockets)
 		return;
-	event_free(sockets->timer);
+	trigger_done(&sockets->walk);
 	free(sockets);
 }
