@@ -181,18 +181,14 @@ static int enforcement_open(struct enforcement *walk, const struct addr *addr, s
 {
 	const struct accel_options *options = &walk->accel->options;
 	struct ipcache_entry entry;
-	int netns_fd = -1;
 
-	if (ipcache_map_get(options->datapath, addr, &entry) == 0 && entry.slot) {
-		if (walk->netlink.fd >= 0 && walk->slot == entry.slot)
-			return 0;
-		netns_fd = endpoints_netns_fd(options->endpoints, entry.slot);
-	}
-	if (netns_fd < 0) /* the pod and its sockets are gone, or will be soon */
-		return fail_plain(err, -ENOENT, "no such pod");
+	if (ipcache_map_get(options->datapath, addr, &entry) || !entry.slot)
+		return fail_plain(err, -ENOENT, "no such pod"); /* or it will be gone soon */
+	if (walk->netlink.fd >= 0 && walk->slot == entry.slot)
+		return 0;
 	netlink_close(&walk->netlink);
 	walk->slot = entry.slot;
-	return sockdiag_open(&walk->netlink, netns_fd, err);
+	return endpoints_sockdiag_open(options->endpoints, entry.slot, &walk->netlink, err);
 }
 
 /* The datapath reports packets; what goes from socket to socket is reported here.  Bounded: one

@@ -15,6 +15,7 @@ struct cJSON;
 struct datapath;
 struct endpoints;
 struct event_base;
+struct netlink;
 struct sync;
 
 #define IFNAME_MAX       16
@@ -110,9 +111,9 @@ struct cJSON *endpoints_pod_json(const struct endpoints *endpoints, uint16_t slo
 				 const struct addr *addr);
 /* The same if only the address is known. */
 struct cJSON *endpoints_owner_json(const struct endpoints *endpoints, const struct addr *addr);
-/* A descriptor of the pod's network namespace, to use sockets inside it; borrowed; -1: it is gone.
- */
-int endpoints_netns_fd(const struct endpoints *endpoints, uint16_t slot);
+/* Opens a socket of sockdiag.h in the pod's network namespace.  -ENOENT: it is gone. */
+int endpoints_sockdiag_open(const struct endpoints *endpoints, uint16_t slot,
+			    struct netlink *netlink, struct errmsg *err);
 
 /* Whether another plugin has wired a pod here: then pods have that plugin's addresses. */
 bool endpoints_any_chained(const struct endpoints *endpoints);

@@ -74,7 +74,7 @@ struct endpoint {
 	bool carrier;               /* of the host's end, at the last check */
 	bool big_tcp;               /* IPv6 packets of more than 64 KiB leave the pod */
 	uint32_t netns_id;          /* of the pod's namespace, as seen from ours */
-	int netns_fd;               /* lent by endpoints_netns_fd(); the loop closes it soon */
+	int netns_fd;               /* of endpoints_sockdiag_open(); the loop closes it soon */
 	unsigned int dirty;   /* enum endpoint_dirt: what must be checked after notifications */
 	unsigned int repairs; /* since repairs_since_ns; too many: wait */
 	unsigned int looks;   /* the same for checks that find nothing wrong */
@@ -106,7 +106,7 @@ struct endpoints {
 	struct host_device *host;
 	struct link_worker *link_worker; /* NULL: no process could be started */
 	struct event *link_worker_event;
-	struct event *netns_event; /* closes what endpoints_netns_fd() opened */
+	struct event *netns_event; /* closes what endpoints_sockdiag_open() opened */
 	struct event *tcx_event;   /* the next endpoint to be attached by TCX */
 	struct tcx_wait tcx_wait;
 	struct endpoint_watch *watch;

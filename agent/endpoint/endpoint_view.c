@@ -2,9 +2,13 @@
 /* What other modules see of endpoints: names, addresses, namespaces. */
 #include "agent/endpoint/endpoint_internal.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "lib/auto.h"
+#include "lib/sockdiag.h"
 
 static void info_fill(const struct endpoint *endpoint, struct endpoint_info *ret)
 {
@@ -99,17 +103,18 @@ bool endpoints_own_range(const struct endpoints *endpoints, const struct addr *a
 	       !addr_equal(&lease.gateway, addr);
 }
 
-int endpoints_netns_fd(const struct endpoints *endpoints, uint16_t slot)
+int endpoints_sockdiag_open(const struct endpoints *endpoints, uint16_t slot,
+			    struct netlink *netlink, struct errmsg *err)
 {
 	static const struct timeval at_once = {};
 	struct endpoint *endpoint = slot < endpoints->slot_count ? endpoints->slots[slot] : NULL;
 
-	if (!endpoint)
-		return -1;
-	if (endpoint->netns_fd < 0 &&
+	if (endpoint && endpoint->netns_fd < 0 &&
 	    netns_find(endpoint->netns_path, &endpoint->netns, &endpoint->netns_fd, NULL) == 0)
 		evtimer_add(endpoints->netns_event, &at_once);
-	return endpoint->netns_fd;
+	if (!endpoint || endpoint->netns_fd < 0)
+		return fail_plain(err, -ENOENT, "the pod's network namespace is gone");
+	return sockdiag_open(netlink, endpoint->netns_fd, err);
 }
 
 void endpoints_netns_return(evutil_socket_t fd, short what, void *arg)

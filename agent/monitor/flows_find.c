@@ -128,13 +128,9 @@ static int sockets_find(struct flow_search *search, struct errmsg *err)
 	static const int families[] = { AF_INET, AF_INET6 };
 	const uint32_t connected = 1u << TCP_ESTABLISHED | 1u << TCP_FIN_WAIT1 |
 				   1u << TCP_FIN_WAIT2 | 1u << TCP_CLOSE_WAIT;
-	int netns_fd = endpoints_netns_fd(search->endpoints, search->pod.slot);
 	auto_netlink struct netlink netlink = NETLINK_INIT;
-	int ret;
+	int ret = endpoints_sockdiag_open(search->endpoints, search->pod.slot, &netlink, err);
 
-	if (netns_fd < 0)
-		return fail_plain(err, -ENOENT, "its namespace is gone");
-	ret = sockdiag_open(&netlink, netns_fd, err);
 	for (size_t i = 0; !ret && i < ARRAY_SIZE(families); i++)
 		ret = sockdiag_list(&netlink, families[i], IPPROTO_TCP, 1u << TCP_LISTEN,
 				    listener_note, search, err);

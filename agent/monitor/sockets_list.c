@@ -99,13 +99,9 @@ static int pod_list(const struct endpoints *endpoints, const struct endpoint_inf
 		    struct listing *listing, struct errmsg *err)
 {
 	static const int families[] = { AF_INET, AF_INET6 };
-	int netns_fd = endpoints_netns_fd(endpoints, pod->slot);
 	auto_netlink struct netlink netlink = NETLINK_INIT;
-	int ret;
+	int ret = endpoints_sockdiag_open(endpoints, pod->slot, &netlink, err);
 
-	if (netns_fd < 0)
-		return fail_plain(err, -ENOENT, "its namespace is gone");
-	ret = sockdiag_open(&netlink, netns_fd, err);
 	for (size_t i = 0; !ret && i < ARRAY_SIZE(families); i++)
 		ret = sockdiag_list_tcp(&netlink, families[i], UINT32_MAX, socket_add, listing,
 					err);
