@@ -326,14 +326,13 @@ enum bpf_tc_attach_point program_point(const char *name)
 /* Whether the program of this id is one of those that uplinks and the tunnel device have. */
 static bool device_program_fill(struct device_program *found, uint32_t id)
 {
-	static const char *const names[] = { "from_uplink", "to_uplink", "from_tunnel",
-					     "to_tunnel" };
 	auto_close int fd = id ? bpf_prog_get_fd_by_id(id) : -1;
 
 	found->id = id;
-	for (size_t i = 0; fd >= 0 && i < ARRAY_SIZE(names); i++) {
-		if (program_has_name(fd, names[i])) {
-			snprintf(found->name, sizeof(found->name), "%s", names[i]);
+	for (enum swap_program i = SWAP_FROM_UPLINK; fd >= 0 && i < SWAP_COUNT; i++) {
+		if (program_has_name(fd, swap_names[i])) {
+			found->program = i;
+			found->name = swap_names[i];
 			return true;
 		}
 	}

@@ -181,6 +181,7 @@ enum swap_program {
 	SWAP_TO_TUNNEL,
 	SWAP_COUNT
 };
+extern const char *const swap_names[SWAP_COUNT]; /* of the programs */
 
 /* Hands over from the programs of the old maps to those of the new ones, on all devices at once. */
 struct swap {
@@ -277,7 +278,8 @@ bool links_probe_tcx(int prog_fd);
 
 /* A program of an uplink or of the tunnel device, of this process or an older one. */
 struct device_program {
-	char name[BPF_OBJ_NAME_LEN]; /* "from_uplink" */
+	enum swap_program program;
+	const char *name; /* "from_uplink" */
 	uint32_t id;
 	int ifindex;
 	int link_fd;     /* borrowed; -1: it is a filter */

@@ -22,8 +22,8 @@
 #define LOG_MODULE "datapath"
 #include "lib/log.h"
 
-static const char *const names[SWAP_COUNT] = { "from_pod",  "to_pod",      "from_uplink",
-					       "to_uplink", "from_tunnel", "to_tunnel" };
+const char *const swap_names[SWAP_COUNT] = { "from_pod",  "to_pod",      "from_uplink",
+					     "to_uplink", "from_tunnel", "to_tunnel" };
 
 #define JUMPS "jumps"      /* pin of the programs: those of side 0, then those of side 1 */
 #define SIDE  "jumps-side" /* pin of the number: on which side they are that packets meet */
@@ -115,10 +115,10 @@ static int jump_load(struct swap *swap, int index, struct errmsg *err)
 	/* NOLINTEND(misc-redundant-expression) */
 	struct program *jump = &swap->jumps[index];
 
-	snprintf(jump->name, sizeof(jump->name), "%s", names[index]);
-	jump->fd = bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, names[index], "GPL", code,
+	snprintf(jump->name, sizeof(jump->name), "%s", swap_names[index]);
+	jump->fd = bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, swap_names[index], "GPL", code,
 				 ARRAY_SIZE(code), NULL);
-	return jump->fd < 0 ? fail(err, -errno, "load a jump to %s", names[index]) : 0;
+	return jump->fd < 0 ? fail(err, -errno, "load a jump to %s", swap_names[index]) : 0;
 }
 
 static int jump_set(const struct swap *swap, uint32_t side, int index, int prog_fd,
@@ -127,18 +127,8 @@ static int jump_set(const struct swap *swap, uint32_t side, int index, int prog_
 	uint32_t key = side * SWAP_COUNT + (uint32_t)index;
 
 	return bpf_map_update_elem(swap->jump_fd, &key, &prog_fd, BPF_ANY)
-		       ? fail(err, -errno, "jump to %s", names[index])
+		       ? fail(err, -errno, "jump to %s", swap_names[index])
 		       : 0;
-}
-
-/* The index in names[] of a program of another device than a pod's. */
-static int swap_index(const char *name)
-{
-	int i = SWAP_FROM_UPLINK;
-
-	while (i < SWAP_COUNT && strcmp(names[i], name) != 0)
-		i++;
-	return i;
 }
 
 struct target_search {
@@ -150,7 +140,7 @@ static int target_match(const struct device_program *found, void *arg)
 {
 	struct target_search *search = arg;
 
-	if (swap_index(found->name) == search->index)
+	if ((int)found->program == search->index)
 		search->id = found->id;
 	return search->id != 0;
 }
@@ -174,7 +164,7 @@ static uint32_t target_find(const struct swap *swap, int index)
 	for (uint32_t slot = 1; !id && slot < datapath->capacity[MAP_ENDPOINT]; slot++) {
 		if (slot_is_used(datapath, slot))
 			id = filter_program(slot_ifindex(datapath, slot),
-					    program_point(names[index]), PRIORITY_FIRST);
+					    program_point(swap_names[index]), PRIORITY_FIRST);
 	}
 	return !id && host && index == SWAP_TO_POD ? host_program(datapath, host) : id;
 }
@@ -187,10 +177,10 @@ static int target_open(struct swap *swap, int index, struct errmsg *err)
 
 	if (!id)
 		return -ENOENT;
-	snprintf(target->name, sizeof(target->name), "%s", names[index]);
+	snprintf(target->name, sizeof(target->name), "%s", swap_names[index]);
 	target->fd = bpf_prog_get_fd_by_id(id);
 	if (target->fd < 0)
-		return fail(err, -errno, "the old %s", names[index]);
+		return fail(err, -errno, "the old %s", swap_names[index]);
 	return jump_set(swap, swap->side, index, target->fd, err);
 }
 
@@ -239,7 +229,7 @@ static int slot_begin(const struct swap *swap, uint32_t slot, struct errmsg *err
 	int ret = 0;
 
 	for (int i = SWAP_FROM_POD; !ret && i <= SWAP_TO_POD; i++)
-		ret = filter_attach(ifindex, program_point(names[i]), PRIORITY_FALLBACK,
+		ret = filter_attach(ifindex, program_point(swap_names[i]), PRIORITY_FALLBACK,
 				    &swap->targets[i], err);
 	if (!ret)
 		ret = endpoint_attach(swap->datapath, ifindex, &swap->jumps[SWAP_FROM_POD],
@@ -256,7 +246,7 @@ static int device_begin(const struct device_program *found, void *arg)
 {
 	const struct device_begin *begin = arg;
 	const struct swap *swap = begin->swap;
-	const int i = swap_index(found->name);
+	const enum swap_program i = found->program;
 	int ret;
 
 	ret = device_program_replace(found, &swap->jumps[i], begin->err);
@@ -299,7 +289,7 @@ int swap_flip(struct swap *swap, struct errmsg *err)
 	for (int i = 0; !ret && i < SWAP_COUNT; i++) {
 		if (swap->targets[i].fd >= 0)
 			ret = jump_set(swap, other, i,
-				       datapath_program_fd(swap->datapath, names[i]), err);
+				       datapath_program_fd(swap->datapath, swap_names[i]), err);
 	}
 	if (!ret && bpf_map_update_elem(swap->side_fd, &zero, &other, BPF_ANY))
 		ret = fail(err, -errno, "write " SIDE);
@@ -331,7 +321,7 @@ void swap_finish(struct datapath *datapath)
 		if (datapath_attach_endpoint(datapath, ifindex, &err))
 			log_warn("endpoint %u keeps its old programs: %s", slot, err.text);
 		for (int i = SWAP_FROM_POD; i <= SWAP_TO_POD; i++)
-			filter_remove(ifindex, program_point(names[i]), PRIORITY_FALLBACK);
+			filter_remove(ifindex, program_point(swap_names[i]), PRIORITY_FALLBACK);
 	}
 	if (host_replace(datapath, program_find(datapath, "to_pod"), &err))
 		log_warn("%s", err.text);
