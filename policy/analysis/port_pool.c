@@ -183,11 +183,6 @@ uint32_t ports_without(struct port_pool *pool, uint32_t left, uint32_t right)
 	return sets_operate(pool, OPERATION_WITHOUT, left, right);
 }
 
-bool ports_overlap(struct port_pool *pool, uint32_t left, uint32_t right)
-{
-	return ports_both(pool, left, right) != PORTS_NONE;
-}
-
 /* ---- from rules ---- */
 
 /* The block of a protocol; BLOCKS for those that have no ports. */

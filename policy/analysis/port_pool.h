@@ -46,7 +46,6 @@ uint32_t ports_without(struct port_pool *pool, uint32_t left, uint32_t right);
 
 /* Whether the set holds a port; a protocol other than TCP, UDP and SCTP has none. */
 bool ports_hold(const struct port_pool *pool, uint32_t set, uint8_t proto, uint16_t port);
-bool ports_overlap(struct port_pool *pool, uint32_t left, uint32_t right);
 
 /* A range of a set in the form for people.  proto 0: all other protocols; min 1 and max 65535:
  * every port. */

@@ -12,7 +12,7 @@ iptables-nft. The ends of the `-policy` variants are isolated in both directions
 import subprocess
 
 import lan
-from lab import PORT, Pair, make_pod, widen_ports
+from lab import Pair, make_pod, widen_ports
 from tendril import pod_object, wait_for
 from variants import both_isolated, join
 from workload import NotRun, SECTIONS, Workload, workload

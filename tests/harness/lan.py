@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several nodes on one link: a bridge in a namespace of its own, and a veth pair to each node."""
 
-import json
-import subprocess
-
 import tendril
 
 
@@ -14,37 +11,13 @@ def settled(netns, device="eth0"):
                      f"the link-local address of {netns.name}")
 
 
-class Prober:
-    """A process that probes, in a namespace (podproc.py)."""
-
-    def __init__(self, netns):
-        self.process = subprocess.Popen(netns.enter("python3", tendril.HARNESS / "podproc.py"),
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def call(self, op, **arguments):
-        self.process.stdin.write(json.dumps({"op": op, **arguments}) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
-
-    def end(self):
-        self.process.kill()
-        self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
-
-
-class Outside(tendril.Namespace):
+class Outside(tendril.Prober, tendril.Namespace):
     """A machine beside the nodes."""
 
-    def __init__(self, name):
-        super().__init__(name)
-        self.prober = Prober(self)
-
-    def call(self, op, **arguments):
-        return self.prober.call(op, **arguments)
+    pod_name = "a machine outside"
 
     def delete(self):
-        self.prober.end()
+        self.quit()
         super().delete()
 
 

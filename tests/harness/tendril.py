@@ -94,13 +94,15 @@ class Namespace:
 
 
 class Prober:
-    """Whatever a process like podproc.py can run in: self.enter() says how, self.node whose cgroup."""
+    """Whatever podproc.py can run in: self.enter() says how, self.node whose cgroup, if it is in one."""
 
-    process = None
+    process = node = None
+    pod_name = "nobody"
 
     def popen(self, *argv, **kwargs):
         """Starts a program in the namespace and in the node's cgroup."""
-        return subprocess.Popen(self.enter(*argv), preexec_fn=self.node.join_cgroup, **kwargs)
+        return subprocess.Popen(self.enter(*argv),
+                                preexec_fn=self.node.join_cgroup if self.node else None, **kwargs)
 
     def call(self, op, **arguments):
         if not self.process:
@@ -125,8 +127,10 @@ class Prober:
 class NodeProcess(Prober):
     """A process of the node itself."""
 
-    def __init__(self, node):
-        self.node, self.pod_name = node, "the node"
+    pod_name = "the node"
+
+    def __init__(self, node, in_cgroup=True):
+        self.node = node if in_cgroup else None
         self.enter = node.netns.enter
 
 

@@ -48,8 +48,8 @@ def cell(source, target, probe):
     return (source * PARTIES + target) * PROBES + probe
 
 
-class Prober:
-    """The process that has the sockets of all pods."""
+class TableProber:
+    """The process that has the sockets of all pods: tests/net/prober.c."""
 
     def __init__(self, node):
         self.process = subprocess.Popen([BUILD / "tests/net/prober"], text=True,
@@ -82,7 +82,7 @@ class Table:
         self.node = Node("--max-connections=262144")
         self.outside = None
         try:
-            self.prober = Prober(self.node)
+            self.prober = TableProber(self.node)
             self.build()
         except BaseException:
             self.close()

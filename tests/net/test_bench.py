@@ -10,7 +10,7 @@ import uuid
 
 import pytest
 
-from tendril import BPFFS, BUILD, ROOT, cgroup2_root, wait_for
+from tendril import BPFFS, ROOT, cgroup2_root, wait_for
 
 KEYS = {"workload", "variant", "family", "n", "unit", "median", "min", "max", "rounds"}
 BENCH = ROOT / "tests/bench/bench"

@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from tendril import BUILD, pod_object, policy_object, run, wait_for
+from tendril import BUILD, pod_object, policy_object, run
 
 PORT = 8080
 

@@ -6,7 +6,6 @@
 
 import pytest
 
-from lan import Prober
 from tendril import NodeProcess, policy_object, pod_object, service_object, slice_object, wait_for
 from test_north_south import FAMILIES, TARGET, Lab
 

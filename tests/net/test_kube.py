@@ -4,7 +4,6 @@
 import concurrent.futures
 import json
 import signal
-import subprocess
 import threading
 
 import pytest

@@ -16,8 +16,8 @@ import pytest
 
 import lan
 import tendril
-from lan import Outside, Prober, Wire, settled
-from tendril import (Namespace, Node, policy_object, service_object, slice_object, wait_for)
+from lan import Outside, Wire, settled
+from tendril import (Namespace, Node, NodeProcess, policy_object, service_object, slice_object, wait_for)
 
 FAMILIES = pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
 PORT = 8080
@@ -195,13 +195,13 @@ def test_a_narrow_path_is_found_out(lab, family):
 def test_pods_and_nodes_of_the_cluster_see_the_pod(lab, family):
     own = [lab.pod.v4, lab.pod.v6][family]
     assert lab.pod.connect([lab.peer.v4, lab.peer.v6][family], PORT)["name"] == "peer"
-    host = Prober(lab.two.netns)
+    host = NodeProcess(lab.two, in_cgroup=False)
     try:
         host.call("serve", name="{peer}", tcp=[PORT + 2], udp=[PORT + 2])
         assert source(lab.pod.connect(node_address(family, 2), PORT + 2))[0] == own
         assert source(lab.pod.udp(node_address(family, 2), PORT + 2))[0] == own
     finally:
-        host.end()
+        host.quit()
 
 
 @FAMILIES

@@ -8,8 +8,8 @@
 
 import pytest
 
-from lan import Outside, Prober, Wire, settled
-from tendril import Node, policy_object, service_object, slice_object, wait_for
+from lan import Outside, Wire, settled
+from tendril import Node, NodeProcess, policy_object, service_object, slice_object, wait_for
 
 FAMILIES = pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
 NODE_PORT, TARGET = 30080, 8080
@@ -203,14 +203,14 @@ def test_without_an_endpoint_the_client_is_refused_at_once(lab, family):
 
 @FAMILIES
 def test_a_process_of_the_node_as_backend(lab, family):
-    process = Prober(lab.one.netns)
+    process = NodeProcess(lab.one, in_cgroup=False)
     try:
         process.call("serve", name="host", tcp=[TARGET], udp=[TARGET])
         lab.publish(family, [(lab.address(family), TARGET)])
         answer = lab.connect(family, send="hello")
         assert (answer["name"], answer["echo"]) == ("host", "hello")
     finally:
-        process.end()
+        process.quit()
 
 
 @FAMILIES

@@ -11,8 +11,8 @@ import struct
 import pytest
 
 import lan
-from lan import Outside, Prober
-from tendril import (Node, pod_object, policy_object, service_object, slice_object, wait_for)
+from lan import Outside
+from tendril import NodeProcess, pod_object, policy_object, service_object, slice_object, wait_for
 
 PORT = 8080
 VNI = 84
@@ -78,7 +78,7 @@ def test_pods_of_three_nodes_reach_each_other(three, family):
 
 @FAMILIES
 def test_the_host_reaches_pods_of_other_nodes_and_pods_reach_other_hosts(three, family):
-    host, server = Prober(three.all[0].netns), three.pods[1]
+    host, server = NodeProcess(three.all[0], in_cgroup=False), three.pods[1]
     try:
         assert host.call("connect", addr=of(server, family), port=PORT)["name"] == "p2"
         host.call("serve", name="{peer}", tcp=[PORT + 1], udp=[PORT + 1])
@@ -86,7 +86,7 @@ def test_the_host_reaches_pods_of_other_nodes_and_pods_reach_other_hosts(three, 
                        server.udp(lan.Lan.addresses(1)[family], PORT + 1)):
             assert answer["name"].split("/")[0] == of(server, family)
     finally:
-        host.end()
+        host.quit()
 
 
 @FAMILIES
@@ -170,7 +170,7 @@ def evil(two):
 def test_who_lies_is_dropped_counted_and_named(two, evil, family):
     """Of all that they send nothing arrives; each lie has its reason."""
     first, victim = two.all[0], two.pods[0]
-    neighbour = Prober(two.all[1].netns)
+    neighbour = NodeProcess(two.all[1], in_cgroup=False)
     here = {"addr": lan.Lan.addresses(1)[0], "port": 8472}
     pod = of(victim, family)
     other = [str(next(ipaddress.ip_network(cidr).hosts()) + 9)
@@ -207,7 +207,7 @@ def test_who_lies_is_dropped_counted_and_named(two, evil, family):
         wait_for(lambda: victim.call("sniffed", contains=b"evil".hex())["count"] == 1,
                  "what is no lie")
     finally:
-        neighbour.end()
+        neighbour.quit()
 
 
 # ---- what changes -------------------------------------------------------------------------------
@@ -313,13 +313,13 @@ def test_a_port_that_is_in_use_is_named_and_tried_again(two):
     first, (client, server) = two.all[0], two.pods
     first.stop()
     first.netns.ip("link", "del", "tendril_vxlan")
-    other = Prober(first.netns)
+    other = NodeProcess(first, in_cgroup=False)
     try:
         other.call("serve", name="other", tcp=[], udp=[8472])
         first.start()
         assert "Address already in use" in problems(first)[0]
     finally:
-        other.end()
+        other.quit()
     wait_for(lambda: not problems(first), "the port", timeout=10)
     reach(client, server, 0)
 

@@ -133,7 +133,6 @@ static void test_every_port_of_random_sets(void **state)
 		both = ports_both(&pool, a, b);
 		either = ports_either(&pool, a, b);
 		without = ports_without(&pool, a, b);
-		assert_int_equal(ports_overlap(&pool, a, b), both != PORTS_NONE);
 		for (size_t p = 0; p < ARRAY_SIZE(protocols); p++) {
 			for (uint32_t port = 1; port <= 65535; port += port == 100 ? 65400 : 1) {
 				uint8_t proto = protocols[p];
