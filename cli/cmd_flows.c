@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/agent_call.h"
+#include "cli/event_pcap.h"
 #include "cli/flow_log.h"
 #include "cli/flow_policy.h"
 #include "cli/output.h"
@@ -128,6 +129,8 @@ int cmd_flows(const struct arguments *args, struct errmsg *err)
 	struct arguments with_policy = *args;
 	int ret;
 
+	if (strcmp(args->output, "pcapng") == 0)
+		return flows_follow_packets(args, err);
 	with_policy.with_policy = true;
 	ret = flow_log_read(&with_policy, LAST_DEFAULT, NULL, print_flow, &with_policy, err);
 	return ret < 0 ? ret : EXIT_OK;

@@ -246,6 +246,25 @@ int cmd_monitor(const struct arguments *args, struct errmsg *err)
 	return monitor_follow(&monitor, types, err);
 }
 
+int flows_follow_packets(const struct arguments *args, struct errmsg *err)
+{
+	struct arguments packets = *args;
+	struct monitor monitor = { .args = &packets };
+	const char *types = args->verdict ? verdict_types(args->verdict) : "drop,verdict,audit";
+
+	packets.pcap = "-";
+	if (!args->follow)
+		return misused(err, "-o pcapng: of past flows only counts are kept; with --follow "
+				    "the packets of those that come are written");
+	if (args->service || args->policy || args->protocol || args->reason || args->last ||
+	    args->since || args->invert)
+		return misused(err, "-o pcapng takes --from, --to, --pod, --namespace, --port and "
+				    "--verdict beside --follow");
+	if (!types)
+		return misused(err, "--verdict %s: must be allow, deny or audit", args->verdict);
+	return monitor_follow(&monitor, types, err);
+}
+
 int cmd_tcp_drop(const struct arguments *args, struct errmsg *err)
 {
 	struct monitor monitor = { .args = args, .only_tcp = true };

@@ -78,7 +78,7 @@ static const struct command commands[] = {
 	  0, cmd_monitor, "drops and verdicts as they happen", "text|json", NULL, false },
 	{ "flows", "", OPERAND_NONE, 0, 0, OPT_FLOWS, 0, cmd_flows,
 	  "the last flows of this node's pods, with the rules that decide",
-	  "text|table|dict|json|jsonpb", NULL, false },
+	  "text|table|dict|json|jsonpb|pcapng", NULL, false },
 	{ "tcp life", "", OPERAND_NONE, 0, 0, OPT_FLOWS, 0, cmd_tcp_life,
 	  "TCP connections that have closed: bytes, duration, round trip", "text|json", NULL,
 	  false },

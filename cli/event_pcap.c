@@ -28,7 +28,7 @@ static FILE *file_open(const char *path, struct errmsg *err)
 	FILE *file;
 
 	if (is_stdout && isatty(STDOUT_FILENO)) {
-		misused(err, "--pcap -: standard output is a terminal; give a file or a pipe");
+		misused(err, "standard output is a terminal: packets go into a file or a pipe");
 		return NULL;
 	}
 	fd = is_stdout ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0)

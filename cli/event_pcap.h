@@ -21,4 +21,7 @@ void event_pcap_close(struct event_pcap *pcap); /* NULL is fine */
  * -EIO: the file cannot be written. */
 int event_pcap_write(struct event_pcap *pcap, const struct cJSON *event);
 
+/* tendril flows -f -o pcapng, in cmd_monitor.c: the same packets on standard output. */
+int flows_follow_packets(const struct arguments *args, struct errmsg *err);
+
 #endif

@@ -193,11 +193,38 @@ static int option_error(int found, char **argv)
 	return EXIT_USAGE;
 }
 
+/* Whether the value of an option is the next word. */
+static bool value_follows(const char *word)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(option_specs); i++) {
+		const struct option_spec *spec = &option_specs[i];
+
+		if (!spec->placeholder || spec->type == OPTION_MAYBE)
+			continue;
+		if (word[1] == '-' ? strcmp(word + 2, spec->name) == 0
+				   : spec->letter && word[1] == spec->letter && !word[2])
+			return true;
+	}
+	return false;
+}
+
+/* The first word of the command; NULL: there is none. */
+static const char *command_word(char **argv)
+{
+	for (char **word = argv + 1; word[0]; word++) {
+		if (word[0][0] != '-')
+			return word[0];
+		if (value_follows(word[0]) && word[1])
+			word++;
+	}
+	return NULL;
+}
+
 /* What the letter of an option is on this line, 0: none.  Of the two that have an "f", --follow has
  * it where flows are read, and --file elsewhere. */
-static char option_letter(const struct option_spec *spec, char **argv)
+static char option_letter(const struct option_spec *spec, const char *command)
 {
-	bool flows = argv[1] && (strcmp(argv[1], "flows") == 0 || strcmp(argv[1], "tcp") == 0);
+	bool flows = command && (strcmp(command, "flows") == 0 || strcmp(command, "tcp") == 0);
 
 	if (spec->bit == OPT_FOLLOW)
 		return flows ? spec->letter : 0;
@@ -208,6 +235,7 @@ int options_parse(int argc, char **argv, struct arguments *args, uint64_t *ret_g
 {
 	struct option longs[ARRAY_SIZE(option_specs) + 1] = { 0 };
 	char shorts[2 * ARRAY_SIZE(option_specs) + 2] = ":";
+	const char *command = command_word(argv); /* before getopt_long() changes the order */
 	size_t used = 1;
 	int found;
 
@@ -221,7 +249,7 @@ int options_parse(int argc, char **argv, struct arguments *args, uint64_t *ret_g
 							      : no_argument,
 			.val = OPTION_VALUE + (int)i,
 		};
-		if (!option_letter(spec, argv))
+		if (!option_letter(spec, command))
 			continue;
 		shorts[used++] = spec->letter;
 		if (spec->placeholder)
@@ -233,7 +261,7 @@ int options_parse(int argc, char **argv, struct arguments *args, uint64_t *ret_g
 
 		for (size_t i = 0; i < ARRAY_SIZE(option_specs); i++) {
 			if (found == OPTION_VALUE + (int)i ||
-			    found == option_letter(&option_specs[i], argv))
+			    found == option_letter(&option_specs[i], command))
 				spec = &option_specs[i];
 		}
 		if (!spec)

@@ -149,6 +149,30 @@ def test_packets_of_connections_go_into_a_pipe_cut_to_length(world):
     assert packets[0].length > 40 and packets[0].comment.startswith("verdict: allowed; default/cart (")
 
 
+def test_flows_have_packets_while_they_are_followed(world):
+    late = world.node.cli("flows", "-o", "pcapng", check=False)
+    assert late.returncode == 2 and "only counts are kept" in late.stderr and not late.stdout
+    wrong = world.node.cli("flows", "-f", "-o", "pcapng", "--reason", "SPOOFED_MAC", check=False)
+    assert wrong.returncode == 2 and "-o pcapng takes --from" in wrong.stderr
+    process = subprocess.Popen([BUILD / "tendril", "--socket", world.node.socket, "flows", "-f", "-o",
+                                "pcapng", "--verdict", "dropped", "--to", "default/cart"],
+                               stdout=subprocess.PIPE)
+    try:
+        data = process.stdout.read1(65536)  # the header: it is about to follow
+        for _ in range(40):
+            world.web.connect(world.cart.v4, PORT, timeout=0.25)
+            while select.select([process.stdout], [], [], 0.1)[0]:
+                data += os.read(process.stdout.fileno(), 65536)
+            if len(list(pcapng.blocks(data))) > 2:
+                break
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    packets = pcapng.read(data)[1]
+    assert packets and all(packet.comment.startswith("drop INGRESS_DENIED: ") for packet in packets)
+
+
 def test_bytes_of_packets_are_for_those_who_ask(world):
     """Beside one who asks, another one gets none; and when he has gone, no program copies any."""
     connection = UnixConnection(world.node.socket, timeout=10)
