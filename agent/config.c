@@ -103,6 +103,8 @@ static const struct setting settings[] = {
 		     "report what policy would drop, and let it pass (false)"),
 	BOOL_SETTING("flows", "flows", flows,
 		     "record the flows that tendril flows, top and tcp show (true)"),
+	BOOL_SETTING("dns-names", "dnsNames", dns_names,
+		     "read the answers of DNS to pods, and name what they reach (false)"),
 	BOOL_SETTING("big-tcp", "bigTcp", big_tcp,
 		     "IPv4 packets of up to 192 KiB inside the node (false)"),
 	BOOL_SETTING("clsact", "clsact", force_clsact,

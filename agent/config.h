@@ -39,10 +39,11 @@ struct config {
 	size_t device_count;
 	unsigned int mtu; /* 0: of the default route's device, or 1500 */
 	bool socket_services;
-	bool flows;   /* record flows of pods */
-	bool accel;   /* allow socket acceleration for pods that ask */
-	bool audit;   /* of every pod; a reload changes it */
-	bool big_tcp; /* of pods that are added from now on */
+	bool flows;     /* record flows of pods */
+	bool dns_names; /* read the names that pods ask DNS for */
+	bool accel;     /* allow socket acceleration for pods that ask */
+	bool audit;     /* of every pod; a reload changes it */
+	bool big_tcp;   /* of pods that are added from now on */
 	bool force_clsact;
 	bool direct_routes;        /* to the pods of nodes on the same link */
 	unsigned int host_routing; /* enum host_routing_mode */

@@ -315,6 +315,13 @@ static void on_flow_end(uint32_t service_id, const struct backend *backend, uint
 	sync_count_flow(agent->sync, service_id, backend, bytes);
 }
 
+static const char *on_dns_name(const struct addr *source, const struct addr *destination, void *arg)
+{
+	const struct agent *agent = arg;
+
+	return flow_log_dns_name(agent->flow_log, source, destination);
+}
+
 static void flow_log_begin(struct daemon *daemon)
 {
 	struct agent *agent = &daemon->agent;
@@ -327,11 +334,13 @@ static void flow_log_begin(struct daemon *daemon)
 		.monitor = agent->monitor,
 		.max = FLOWS_KEPT,
 		.off = !daemon->config.flows,
+		.dns_names = daemon->config.dns_names,
 		.service_used = on_service_used,
 		.arg = agent,
 	};
 
 	agent->flow_log = flow_log_new(&options);
+	flows_name_by(agent->flows, on_dns_name, agent);
 }
 
 static void sockets_start(struct agent *agent)

@@ -13,6 +13,8 @@
 #include "cli/store_load.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
+#include "lib/inet.h"
+#include "lib/table.h"
 #include "lib/yaml_print.h"
 
 #define SECONDS_DEFAULT 60
@@ -28,11 +30,19 @@ struct record {
 	uint32_t seconds;
 	struct seen *seen;
 	size_t seen_count;
-	cJSON *endpoints; /* the agent's, when the window was over */
+	struct table names; /* struct addr of a peer that is no pod -> char *, what DNS was asked */
+	cJSON *endpoints;   /* the agent's, when the window was over */
 };
 
 static void record_done(struct record *record)
 {
+	const void *key;
+	size_t pos = 0;
+	char **name;
+
+	while ((name = table_next(&record->names, &pos, &key)))
+		free(*name);
+	table_done(&record->names);
 	for (size_t i = 0; i < record->seen_count; i++) {
 		free(record->seen[i].from_pod);
 		free(record->seen[i].to_pod);
@@ -56,8 +66,15 @@ static int record_flow_seen(const struct observed_flow *flow, void *arg)
 	struct record *record = arg;
 	struct seen *seen;
 
+	char **name;
+
 	if (!flow->passed)
 		return 0;
+	if (flow->to_name && !flow->to_pod) {
+		name = table_put(&record->names, &flow->flow.to);
+		free(*name);
+		*name = xstrdup(flow->to_name);
+	}
 	if ((record->seen_count & (record->seen_count + 1)) == 0) /* 0, 1, 3, 7: double it */
 		record->seen = xreallocarray(record->seen, 2 * (record->seen_count + 1),
 					     sizeof(*record->seen));
@@ -164,6 +181,10 @@ static size_t flows_current(struct record *record, const struct store *store,
 static void recording_print(const struct record *record, const struct recording *recording)
 {
 	const cJSON *note, *document;
+	char text[ADDR_TEXT_MAX];
+	const void *key;
+	size_t pos = 0;
+	char **name;
 
 	if (record->args->json) {
 		cJSON *list = cJSON_CreateObject();
@@ -183,6 +204,8 @@ static void recording_print(const struct record *record, const struct recording 
 			yaml_print(stdout, document);
 		}
 	}
+	while ((name = table_next(&record->names, &pos, &key)))
+		output_note("policy record: %s is %s", addr_format(key, text), *name);
 	cJSON_ArrayForEach (note, recording->notes)
 		output_note("policy record: %s", note->valuestring);
 	output_note("policy record: %zu flows seen, %d policies", record->seen_count,
@@ -218,6 +241,7 @@ int cmd_policy_record(const struct arguments *args, struct errmsg *err)
 				     .arg = &record };
 	int ret = args->duration ? duration_parse(args->duration, &record.seconds, err) : 0;
 
+	table_init(&record.names, sizeof(struct addr), sizeof(char *));
 	if (!ret)
 		ret = scope_check(args, err);
 	if (!ret)

@@ -25,13 +25,22 @@ const char *flow_address(const cJSON *flow, const char *end)
 	return member_text(member_get(flow, "IP"), end, "");
 }
 
+static const char *flow_dns_name(const cJSON *flow)
+{
+	return cJSON_GetStringValue(cJSON_GetArrayItem(member_get(flow, "destination_names"), 0));
+}
+
 const char *flow_end_name(const cJSON *flow, const char *end, char *buf, size_t size)
 {
 	const cJSON *json = member_get(flow, end);
 	const char *pod = member_text(json, "pod_name", NULL);
 
+	const char *name = strcmp(end, "destination") == 0 ? flow_dns_name(flow) : NULL;
+
 	if (pod)
 		snprintf(buf, size, "%s/%s", member_text(json, "namespace", ""), pod);
+	else if (name)
+		snprintf(buf, size, "%s (%s)", flow_address(flow, end), name);
 	else
 		snprintf(buf, size, "%s", flow_address(flow, end));
 	return buf;

@@ -42,6 +42,7 @@ static int flow_line(const cJSON *line, struct flow_stream *flows)
 	struct observed_flow flow = {
 		.from_pod = member_text(line, "sourcePod", NULL),
 		.to_pod = member_text(line, "destinationPod", NULL),
+		.to_name = member_text(line, "destinationName", NULL),
 		.found = was_seen(line, "found"),
 	};
 

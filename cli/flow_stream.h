@@ -10,8 +10,9 @@ struct observed_flow {
 	struct record_flow flow;
 	const char *from_pod; /* "namespace/name", or NULL; valid during the call */
 	const char *to_pod;
-	bool passed; /* it was allowed, or existed before, or passed an end in audit mode */
-	bool found;  /* it existed before the stream began */
+	const char *to_name; /* by which the source asked DNS for it, or NULL; also valid so long */
+	bool passed;         /* it was allowed, or existed before, or passed an end in audit mode */
+	bool found;          /* it existed before the stream began */
 };
 
 struct flow_stream {

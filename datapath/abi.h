@@ -202,6 +202,7 @@ enum node_flag {
 	NODE_POLLS_TCP = 1 << 8, /* the agent looks into tcp_event_map by itself: do not wake it */
 	NODE_OUTSIDE = 1 << 11,  /* there are, or were, services for clients outside */
 	NODE_BYPASS = 1 << 12,   /* packets between pods and uplinks bypass the host's stack */
+	NODE_DNS = 1 << 14,      /* answers of DNS go to dns_map */
 	NODE_PASSED = 1 << 13,   /* flows without connections are counted in passed_map */
 };
 
@@ -372,6 +373,21 @@ struct passed_set {
 	struct passed_flow ways[PASSED_WAYS];
 };
 ABI_SIZE(struct passed_set, 352);
+
+#define DNS_BYTES_MAX 512 /* of a message; the rest is left out */
+
+/* What dns_map (ring buffer) carries: a DNS message that came to a pod in answer to its own. */
+struct dns_event {
+	__u64 time_ns;      /* CLOCK_MONOTONIC_COARSE */
+	__u64 netns_cookie; /* of the pod */
+	__u32 length;       /* of what is in bytes */
+	__u32 pad;
+	__u8 bytes[DNS_BYTES_MAX];
+};
+ABI_SIZE(struct dns_event, 536);
+
+/* Answers of DNS in a second, for each CPU and endpoint: a pod gets no more of dns_map. */
+#define DNS_RATE 100
 
 /* Flows that may make room for others in a second: for each CPU and endpoint. */
 #define PASSED_RATE 1000
@@ -732,20 +748,21 @@ enum drop_reason { DROP_NONE, DROP_REASONS(X) DROP_REASON_COUNT };
 #undef X
 
 /* Counted events without a dropped packet. */
-#define NOTICES(X)                                                                       \
-	X(0, CT_FULL, "connection table full: flow went on without an entry")            \
-	X(1, EVENTS_LOST, "event not sent: ring full or rate limit")                     \
-	X(2, FRAGMENT_FULL, "fragment table could not be written")                       \
-	X(3, SENDMSG_FULL, "service address of a socket could not be kept")              \
-	X(4, ACCEL_FULL, "socket not accelerated: table full, or in another's sockmap")  \
-	X(5, ACCEL_LATE, "not accelerated: a byte was sent before both ends were ready") \
-	X(6, ACCEL_POLICY, "acceleration ended: policy or an endpoint changed")          \
-	X(7, ACCEL_PEER, "acceleration ended: the peer is closing or was changed")       \
-	X(8, ACCEL_QUEUE, "acceleration ended: the receiver does not keep up")           \
-	X(9, ACCEL_MEMORY, "acceleration ended: TCP is short of memory")                 \
-	X(10, WOULD_DROP, "policy would drop it: passed, an audited end")                \
-	X(11, TCP_LOST, "TCP connection not reported: ring full")                        \
-	X(12, FLOW_LOST, "packet is in no flow: table full, and its pod has many new flows")
+#define NOTICES(X)                                                                           \
+	X(0, CT_FULL, "connection table full: flow went on without an entry")                \
+	X(1, EVENTS_LOST, "event not sent: ring full or rate limit")                         \
+	X(2, FRAGMENT_FULL, "fragment table could not be written")                           \
+	X(3, SENDMSG_FULL, "service address of a socket could not be kept")                  \
+	X(4, ACCEL_FULL, "socket not accelerated: table full, or in another's sockmap")      \
+	X(5, ACCEL_LATE, "not accelerated: a byte was sent before both ends were ready")     \
+	X(6, ACCEL_POLICY, "acceleration ended: policy or an endpoint changed")              \
+	X(7, ACCEL_PEER, "acceleration ended: the peer is closing or was changed")           \
+	X(8, ACCEL_QUEUE, "acceleration ended: the receiver does not keep up")               \
+	X(9, ACCEL_MEMORY, "acceleration ended: TCP is short of memory")                     \
+	X(10, WOULD_DROP, "policy would drop it: passed, an audited end")                    \
+	X(11, TCP_LOST, "TCP connection not reported: ring full")                            \
+	X(12, FLOW_LOST, "packet is in no flow: table full, and its pod has many new flows") \
+	X(13, DNS_LOST, "answer of DNS not looked at: ring full or rate limit")
 
 #define X(num, name, text) NOTICE_##name = (num),
 enum notice { NOTICES(X) NOTICE_COUNT };
@@ -798,7 +815,7 @@ struct endpoint_budget {
 	__u32 events;
 	__u32 neighbours;
 	__u32 flows;
-	__u32 pad;
+	__u32 dns;
 };
 ABI_SIZE(struct endpoint_budget, 24);
 

@@ -60,6 +60,7 @@ static const struct {
 	[MAP_SOCK_BUCKET] = { "sock_bucket_map", sizeof(uint32_t), sizeof(struct sock_bucket) },
 	[MAP_SOCK_SERVICE] = { "sock_service", sizeof(int), sizeof(struct sock_service) },
 	[MAP_TCP] = { "tcp_map", sizeof(uint32_t), sizeof(struct tcp_socket) },
+	[MAP_DNS] = { "dns_map", 0, 0 },
 	[MAP_PASSED] = { "passed_map", sizeof(uint32_t), sizeof(struct passed_set) },
 };
 
@@ -462,6 +463,11 @@ int tcp_sockets_foreach(struct datapath *datapath,
 	struct tcp_socket_walk walk = { each, arg };
 
 	return map_walk(datapath->map_fds[MAP_TCP], &shape, tcp_place_each, &walk);
+}
+
+int dns_map_fd(const struct datapath *datapath)
+{
+	return datapath->map_fds[MAP_DNS];
 }
 
 int tcp_events_fd(struct datapath *datapath)

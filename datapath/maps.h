@@ -137,6 +137,11 @@ int tcp_events_consume(struct datapath *datapath,
 		       void (*each)(const struct tcp_event *event, void *arg),
 		       void (*passed)(const struct passed_flow *flow, void *arg), void *arg);
 
+/* A descriptor of dns_map (ring buffer of struct dns_event), for the process that reads it;
+ * borrowed.
+ */
+int dns_map_fd(const struct datapath *datapath);
+
 /* A flow is over after that much silence; one that goes on is reported in parts. */
 #define PASSED_IDLE_NS (5 * NS_PER_SEC)
 #define PASSED_PART_NS (60 * NS_PER_SEC)

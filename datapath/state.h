@@ -35,6 +35,7 @@ enum {
 	MAP_SOCK_SERVICE,
 	MAP_TCP,
 	MAP_PASSED,
+	MAP_DNS,
 	MAP_TOTAL,
 };
 

@@ -35,11 +35,14 @@ struct flow_entry {
 	uint8_t tcp_flags; /* of a packet */
 	bool fin_sent;     /* by the end that saw it */
 	uint8_t icmp_type; /* of the first packet */
+	uint16_t dns_name; /* of the destination, by dns_names.h; 0: none */
 	bool open;         /* no connection: it goes on, this is a part of it */
 };
 _Static_assert(sizeof(struct flow_entry) <= 152, "65,536 flows are to take 9.5 MiB");
 
-struct cJSON *flow_json(const struct flow_entry *entry, const char *node_name);
+/* dns_name: NULL if there is none. */
+struct cJSON *flow_json(const struct flow_entry *entry, const char *node_name,
+			const char *dns_name);
 
 /* ---- flow_stream.c ---- */
 
@@ -66,5 +69,7 @@ uint64_t flow_log_first(const struct flow_log *log);
 uint64_t flow_log_next(const struct flow_log *log);
 const struct flow_entry *flow_log_get(const struct flow_log *log, uint64_t number);
 const char *flow_log_node(const struct flow_log *log);
+/* The name that a flow's source asked for, or NULL. */
+const char *flow_log_entry_dns(const struct flow_log *log, const struct flow_entry *entry);
 
 #endif

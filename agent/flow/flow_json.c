@@ -276,7 +276,7 @@ static void summary_add(cJSON *json, const struct flow_entry *entry)
 	cJSON_AddStringToObject(json, "Summary", text);
 }
 
-struct cJSON *flow_json(const struct flow_entry *entry, const char *node_name)
+struct cJSON *flow_json(const struct flow_entry *entry, const char *node_name, const char *dns_name)
 {
 	cJSON *json = cJSON_CreateObject();
 	cJSON *more;
@@ -290,6 +290,9 @@ struct cJSON *flow_json(const struct flow_entry *entry, const char *node_name)
 	end_add(json, "destination", entry, FLOW_DESTINATION);
 	cJSON_AddStringToObject(json, "Type", is_connection(entry) ? "SOCK" : "L3_L4");
 	cJSON_AddStringToObject(json, "node_name", node_name);
+	if (dns_name)
+		cJSON_AddItemToArray(cJSON_AddArrayToObject(json, "destination_names"),
+				     cJSON_CreateString(dns_name));
 	service_add(json, entry);
 	cJSON_AddStringToObject(json, "traffic_direction",
 				entry->direction == DIR_EGRESS ? "EGRESS" : "INGRESS");

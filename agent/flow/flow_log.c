@@ -20,6 +20,9 @@
 #include <sys/param.h>
 #include <unistd.h>
 
+#include "agent/endpoint/endpoint.h"
+#include "agent/flow/dns_names.h"
+#include "agent/flow/dns_reader.h"
 #include "agent/flow/flow_internal.h"
 #include "agent/flow/flow_metric.h"
 #include "agent/flow/flow_passed.h"
@@ -55,7 +58,9 @@ struct flow_log {
 	struct flow_streams *streams;
 	struct flow_metrics *metrics;
 	struct flow_passed *passed;
-	struct event *readable; /* the kernel's ring */
+	struct dns_names *dns;
+	struct dns_reader *dns_reader; /* NULL: nobody wants names */
+	struct event *readable;        /* the kernel's ring */
 	struct event *look;
 	struct event *load;
 	struct flow_entry **pieces;
@@ -87,6 +92,11 @@ const char *flow_log_node(const struct flow_log *log)
 	return log->node;
 }
 
+const char *flow_log_entry_dns(const struct flow_log *log, const struct flow_entry *entry)
+{
+	return entry->dns_name ? dns_names_text(log->dns, entry->dns_name) : NULL;
+}
+
 static struct flow_entry *entry_at(const struct flow_log *log, uint64_t number)
 {
 	uint64_t place = number % log->options.max;
@@ -104,6 +114,7 @@ static void entry_drop(struct flow_log *log, struct flow_entry *entry)
 	flow_name_drop(log->names, entry->names[FLOW_SOURCE]);
 	flow_name_drop(log->names, entry->names[FLOW_DESTINATION]);
 	flow_name_drop(log->names, entry->service);
+	dns_names_drop(log->dns, entry->dns_name);
 }
 
 struct flow_entry *flow_log_add(struct flow_log *log)
@@ -127,6 +138,24 @@ static void entry_end_set(struct flow_entry *entry, enum flow_end end, const str
 	entry->identities[end] = who->identity;
 }
 
+/* By what name the source asked for the destination, or for the service in its place. */
+static void entry_set_dns(struct flow_log *log, struct flow_entry *entry, uint64_t netns_cookie,
+			  const struct addr *service, uint64_t since_ns)
+{
+	entry->dns_name = dns_names_find(log->dns, netns_cookie, &entry->flow.daddr, since_ns);
+	if (!entry->dns_name && service)
+		entry->dns_name = dns_names_find(log->dns, netns_cookie, service, since_ns);
+}
+
+/* The namespace of a pod of this node; 0: there is none. */
+static uint64_t netns_of(const struct flow_log *log, uint16_t slot)
+{
+	struct endpoint_info info;
+
+	return slot && endpoints_by_slot(log->options.endpoints, slot, &info) ? info.netns_cookie
+									      : 0;
+}
+
 void flow_log_set_ends(struct flow_log *log, struct flow_entry *entry, uint64_t since_ns)
 {
 	struct flow_who source = flow_names_addr(log->names, &entry->flow.saddr, since_ns);
@@ -134,6 +163,7 @@ void flow_log_set_ends(struct flow_log *log, struct flow_entry *entry, uint64_t 
 
 	entry_end_set(entry, FLOW_SOURCE, &source);
 	entry_end_set(entry, FLOW_DESTINATION, &destination);
+	entry_set_dns(log, entry, netns_of(log, source.slot), NULL, since_ns);
 }
 
 /* ---- closed connections ---------------------------------------------------------------------- */
@@ -210,6 +240,8 @@ static void on_tcp_event(const struct tcp_event *event, void *arg)
 	who = flow_names_addr(log->names, &event->flow.daddr, event_begin_ns(event));
 	entry_end_set(entry, peer, &who);
 	entry_set_service(log, entry, event);
+	entry_set_dns(log, entry, event->opener ? event->netns_cookie : netns_of(log, who.slot),
+		      event->service_port ? &event->service : NULL, event->start_ns);
 	service_use(log, event, entry->bytes[own] + entry->bytes[peer]);
 	flow_metrics_add(log->metrics, entry, 1);
 }
@@ -363,6 +395,7 @@ static void on_drop(const struct flow_event *event, void *arg)
 	entry_end_set(entry, FLOW_SOURCE, &who);
 	who = who_of(log, &event->flow.daddr, event->dst_slot, event->dst_identity);
 	entry_end_set(entry, FLOW_DESTINATION, &who);
+	entry_set_dns(log, entry, netns_of(log, event->src_slot), NULL, event->time_ns);
 	flow_metrics_add(log->metrics, entry, 1);
 }
 
@@ -400,6 +433,24 @@ const char *flow_log_freed_problem(const struct flow_log *log)
 	return log->freed_reason;
 }
 
+static const char *dns_problem(const struct flow_log *log)
+{
+	if (!log->options.dns_names)
+		return "the setting dnsNames is false";
+	return log->dns_reader ? dns_reader_problem(log->dns_reader) : "not started yet";
+}
+
+const char *flow_log_dns_name(const struct flow_log *log, const struct addr *source,
+			      const struct addr *destination)
+{
+	struct flow_who who = flow_names_addr(log->names, source, UINT64_MAX);
+	uint16_t number = dns_names_find(log->dns, netns_of(log, who.slot), destination, 0);
+
+	flow_name_drop(log->names, who.name);
+	dns_names_drop(log->dns, number); /* the pod holds it, too */
+	return number ? dns_names_text(log->dns, number) : NULL;
+}
+
 struct cJSON *flow_log_status(const struct flow_log *log)
 {
 	cJSON *status = cJSON_CreateObject();
@@ -412,8 +463,16 @@ struct cJSON *flow_log_status(const struct flow_log *log)
 	source_add(sources, "tcp_state", log->tcp, log->reason);
 	source_add(sources, "packets", !log->options.off, log->options.off ? log->reason : "");
 	source_add(sources, "drops", true, "");
+	source_add(sources, "dns", log->dns_reader && !*dns_problem(log), dns_problem(log));
 	source_add(sources, "kfree_skb", log->freed, log->freed_reason);
 	return status;
+}
+
+static void on_dns(const struct dns_record *record, void *arg)
+{
+	struct flow_log *log = arg;
+
+	dns_names_learn(log->dns, record->netns_cookie, record->time_ns, &record->answer);
 }
 
 /* Nothing depends on it: a kernel that refuses it is asked for nothing else. */
@@ -435,6 +494,9 @@ static void on_load(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	freed_load(log);
+	if (log->options.dns_names)
+		log->dns_reader =
+			dns_reader_new(log->options.base, log->options.datapath, on_dns, log);
 	if (log->options.off) {
 		datapath_drop_tcp(log->options.datapath);
 		snprintf(log->reason, sizeof(log->reason), "the setting flows is false");
@@ -471,6 +533,7 @@ struct flow_log *flow_log_new(const struct flow_log_options *options)
 	log->names = flow_names_new(options->datapath, options->endpoints, options->store);
 	log->streams = flow_streams_new(options->base, log);
 	log->metrics = flow_metrics_new();
+	log->dns = dns_names_new();
 	log->passed = flow_passed_new(&(struct flow_passed_options){
 		options->base, options->datapath, log, log->names, log->metrics, options->off });
 	table_init(&log->drops, sizeof(struct drop_key), sizeof(uint64_t));
@@ -482,6 +545,8 @@ struct flow_log *flow_log_new(const struct flow_log_options *options)
 	monitor_listen(options->monitor, on_drop, log);
 	store_before_leave(options->store, on_leave, log);
 	/* What an earlier agent left, and wakeups that it did not want. */
+	__atomic_and_fetch(&maps_node(options->datapath)->flags, ~(uint32_t)NODE_DNS,
+			   __ATOMIC_RELAXED);
 	log_set_polls(log, true);
 	evtimer_add(log->look, &look_later);
 	return log;
@@ -498,12 +563,14 @@ void flow_log_free(struct flow_log *log)
 	event_free(log->load);
 	flow_streams_free(log->streams);
 	flow_passed_free(log->passed);
+	dns_reader_free(log->dns_reader);
 	for (uint64_t i = flow_log_first(log); i < log->next; i++)
 		entry_drop(log, entry_at(log, i));
 	for (size_t i = 0; i < (log->options.max + PIECE - 1) / PIECE; i++)
 		free(log->pieces[i]);
 	free(log->pieces);
 	table_done(&log->drops);
+	dns_names_free(log->dns);
 	flow_names_free(log->names);
 	flow_metrics_free(log->metrics);
 	free(log);

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct addr;
 struct buffer;
 struct cJSON;
 struct datapath;
@@ -30,8 +31,9 @@ struct flow_log_options { /* pointers are borrowed; all outlive the log */
 	const struct endpoints *endpoints;
 	struct store *store;
 	struct monitor *monitor;
-	uint32_t max; /* flows that are kept */
-	bool off;     /* only drops are recorded */
+	uint32_t max;   /* flows that are kept */
+	bool dns_names; /* read the names that pods ask for */
+	bool off;       /* only drops are recorded */
 	/* Is told of each connection of a pod through a service that has closed; or NULL. */
 	void (*service_used)(const struct service_key *service, const struct backend *backend,
 			     uint64_t bytes, void *arg);
@@ -64,6 +66,11 @@ const char *flow_log_problem(const struct flow_log *log);
 
 /* Why packets that the kernel drops cannot be reported; "" if they can. */
 const char *flow_log_freed_problem(const struct flow_log *log);
+
+/* The name by which a pod of this node got an address last, or NULL; valid until the loop goes on.
+ */
+const char *flow_log_dns_name(const struct flow_log *log, const struct addr *source,
+			      const struct addr *destination);
 
 /* For status: which sources work on this kernel, and how much is kept. */
 struct cJSON *flow_log_status(const struct flow_log *log);

@@ -79,7 +79,8 @@ static bool reader_update(struct reader *reader)
 
 		if (entry->time_ns < reader->since_ns)
 			continue;
-		send_json(reader, flow_json(entry, flow_log_node(log)));
+		send_json(reader,
+			  flow_json(entry, flow_log_node(log), flow_log_entry_dns(log, entry)));
 		lines++;
 	}
 	if (reader->next < reader->end)

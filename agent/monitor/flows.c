@@ -55,8 +55,11 @@ struct flows {
 	size_t note_room;
 	size_t note_max;     /* more are left out: incomplete */
 	uint16_t find_after; /* slot of the pod that was looked into last */
-	bool found;          /* all were looked into */
-	bool incomplete;     /* some flows may be missing */
+	const char *(*dns_name)(const struct addr *source, const struct addr *destination,
+				void *arg); /* or NULL */
+	void *dns_arg;
+	bool found;      /* all were looked into */
+	bool incomplete; /* some flows may be missing */
 };
 
 /* ---- flow_map -------------------------------------------------------------------------------- */
@@ -158,7 +161,7 @@ static void end_add(cJSON *json, const char *name, const char *pod_name,
 	cJSON_AddItemToObject(json, pod_name, endpoints_owner_json(endpoints, addr));
 }
 
-static cJSON *flow_json(const struct endpoints *endpoints, const struct note *note)
+static cJSON *flow_json(const struct flows *flows, const struct note *note)
 {
 	static const struct {
 		enum flow_flag flag;
@@ -167,15 +170,21 @@ static cJSON *flow_json(const struct endpoints *endpoints, const struct note *no
 		     { FLOW_DENIED, "denied" },
 		     { FLOW_AUDITED, "audited" },
 		     { FLOW_FOUND, "found" } };
+	const struct endpoints *endpoints = flows->endpoints;
 	cJSON *json = cJSON_CreateObject();
+	const char *dns_name = NULL;
 	cJSON *flags;
 
+	if (flows->dns_name)
+		dns_name = flows->dns_name(&note->key.saddr, &note->key.daddr, flows->dns_arg);
 	cJSON_AddStringToObject(json, "protocol", proto_name(note->key.proto));
 	cJSON_AddNumberToObject(json, "protocolNumber", note->key.proto);
 	end_add(json, "source", "sourcePod", endpoints, &note->key.saddr);
 	cJSON_AddNumberToObject(json, "sourcePort", ntohs(note->record.sport));
 	end_add(json, "destination", "destinationPod", endpoints, &note->key.daddr);
 	cJSON_AddNumberToObject(json, "port", ntohs(note->key.dport));
+	if (dns_name)
+		cJSON_AddStringToObject(json, "destinationName", dns_name);
 	flags = cJSON_AddArrayToObject(json, "seen");
 	for (size_t i = 0; i < ARRAY_SIZE(seen); i++) {
 		if (note->record.flags & seen[i].flag)
@@ -284,8 +293,7 @@ static void subscriber_update(struct flow_subscriber *subscriber, uint64_t now)
 	if (flows->found && !subscriber->begun)
 		subscriber_begin(subscriber);
 	for (int i = 0; i < LINES_MAX && subscriber->sent < flows->note_count; i++)
-		subscriber_send(subscriber,
-				flow_json(flows->endpoints, &flows->notes[subscriber->sent++]));
+		subscriber_send(subscriber, flow_json(flows, &flows->notes[subscriber->sent++]));
 	if (subscriber->end_ns && now >= subscriber->end_ns &&
 	    subscriber->sent == flows->note_count && subscriber->begun) {
 		subscriber_end(subscriber);
@@ -320,6 +328,15 @@ void flows_follow(struct flows *flows, struct http_exchange *exchange, uint32_t 
 	TAILQ_INSERT_TAIL(&flows->subscribers, subscriber, link);
 	if (http_stream_begin(exchange, subscriber_closed, subscriber))
 		subscriber_remove(subscriber); /* the client has gone: nothing to answer */
+}
+
+void flows_name_by(struct flows *flows,
+		   const char *(*dns_name)(const struct addr *source,
+					   const struct addr *destination, void *arg),
+		   void *arg)
+{
+	flows->dns_name = dns_name;
+	flows->dns_arg = arg;
 }
 
 struct flows *flows_new(struct event_base *base, struct datapath *datapath,

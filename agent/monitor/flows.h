@@ -11,6 +11,7 @@
 
 #include "lib/errmsg.h"
 
+struct addr;
 struct datapath;
 struct endpoints;
 struct event_base;
@@ -20,6 +21,13 @@ struct http_exchange;
 struct flows *flows_new(struct event_base *base, struct datapath *datapath,
 			struct endpoints *endpoints);
 void flows_free(struct flows *flows); /* ends the streams */
+
+/* From now on lines have the name by which a flow's source asked DNS for its destination; NULL: it
+ * has none. */
+void flows_name_by(struct flows *flows,
+		   const char *(*dns_name)(const struct addr *source,
+					   const struct addr *destination, void *arg),
+		   void *arg);
 
 /* Answers a request with the stream of flows for so many seconds; 0: until the client disconnects.
  */

@@ -21,6 +21,7 @@ static __always_inline struct endpoint_budget *budget_get(__u32 slot, __u64 now_
 		budget->events = 0;
 		budget->neighbours = 0;
 		budget->flows = 0;
+		budget->dns = 0;
 	}
 	return budget;
 }
@@ -64,6 +65,17 @@ static __always_inline bool budget_take_flow(__u32 slot, __u64 now_ns)
 	if (!own || own->flows >= PASSED_RATE)
 		return false;
 	own->flows++;
+	return true;
+}
+
+/* Whether another answer of DNS to this endpoint may be handed over. */
+static __always_inline bool budget_take_dns(__u32 slot, __u64 now_ns)
+{
+	struct endpoint_budget *own = budget_get(slot, now_ns);
+
+	if (!own || own->dns >= DNS_RATE)
+		return false;
+	own->dns++;
 	return true;
 }
 

@@ -41,6 +41,7 @@ struct event_map event_map SEC(".maps");
 struct tcp_map tcp_map SEC(".maps");
 struct tcp_event_map tcp_event_map SEC(".maps");
 struct passed_map passed_map SEC(".maps");
+struct dns_map dns_map SEC(".maps");
 struct budget_map budget_map SEC(".maps");
 struct neighbour_map neighbour_map SEC(".maps");
 

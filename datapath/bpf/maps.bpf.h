@@ -403,6 +403,13 @@ struct passed_map {
 };
 extern struct passed_map passed_map SEC(".maps");
 
+/* struct dns_event, to the process that reads them.  Full: NOTICE_DNS_LOST. */
+struct dns_map {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 256 * 1024);
+};
+extern struct dns_map dns_map SEC(".maps");
+
 /* What each endpoint caused in this second, by slot.  Used only by the datapath. */
 struct budget_map {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -14,6 +14,7 @@
 #define TENDRIL_DATAPATH_BPF_PASSED_BPF_H
 
 #include "datapath/bpf/budget.bpf.h"
+#include "datapath/bpf/dns.bpf.h"
 #include "datapath/bpf/packet.bpf.h"
 #include "datapath/bpf/report.bpf.h"
 
@@ -144,6 +145,10 @@ __weak int passed_count(struct __sk_buff *skb, const struct packet *pkt)
 		place = passed_begin(pkt, set);
 	if (place)
 		passed_add(skb, pkt, place, end > 0);
+	/* An answer to what the pod itself has sent: nobody else can tell it names. */
+	if (end > 0 && pkt->flow.proto == IPPROTO_UDP && dns_is_port(pkt->flow.sport) &&
+	    node_flags() & NODE_DNS)
+		dns_report(skb, pkt);
 	return 0;
 }
 
