@@ -63,11 +63,17 @@ def test_the_glossary_is_in_order():
     assert len(words) >= 35 and words == sorted(words, key=str.lower)
 
 
-def test_the_readme_of_the_cli_names_every_file():
-    readme = (ROOT / "cli/README.md").read_text()
-    for path in tracked("cli/*.c", "cli/*.html"):
-        pattern = re.sub(r"^(cmd|output)_\w+", r"\1_NAME", path.name)
-        assert f"`{path.name}`" in readme or f"`{pattern}`" in readme, path.name
+def test_the_readme_of_a_folder_names_every_file():
+    """By its name, or as cmd_NAME.c, api_NOUN.c, incremental*.c."""
+    left = []
+    for path in tracked("*.c", "*.bpf.h", "cli/*.html"):
+        if path.is_relative_to(ROOT / "tests"):
+            continue
+        named = re.findall(r"`([\w*.]+)`", (path.parent / "README.md").read_text())
+        patterns = [re.sub(r"NAME|NOUN|\*", r"\\w*", re.escape(name).replace(r"\*", "*")) for name in named]
+        if not any(re.fullmatch(pattern, path.name) for pattern in patterns):
+            left.append(str(path.relative_to(ROOT)))
+    assert not left
 
 
 def test_files_that_documents_link_exist():
