@@ -13,11 +13,11 @@ static int answer_failure(const struct http_response *response, const cJSON *jso
 			  struct errmsg *err)
 {
 	const cJSON *text = cJSON_GetObjectItemCaseSensitive(json, "error");
-	int code = response->status == 404 ? -ENOENT : -EBADMSG;
+	int ret = response->status == 404 ? -ENOENT : -EBADMSG;
 
 	if (cJSON_IsString(text))
-		return fail_plain(err, code, "%s", text->valuestring);
-	return fail_plain(err, code, "the agent answered with status %d", response->status);
+		return fail_plain(err, ret, "%s", text->valuestring);
+	return fail_plain(err, ret, "the agent answered with status %d", response->status);
 }
 
 /* A socket that is not there, or that nobody listens on, means that no agent runs. */

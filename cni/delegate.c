@@ -180,23 +180,23 @@ static int refusal_read(const struct run *run, const struct output *output, stru
 	const cJSON *msg = cJSON_GetObjectItemCaseSensitive(json, "msg");
 	const cJSON *details = cJSON_GetObjectItemCaseSensitive(json, "details");
 	const char *name = strrchr(run->file, '/') + 1;
-	int status = CNI_IPAM_FAILED;
+	int ret = CNI_IPAM_FAILED;
 
 	/* From 100 on a plugin's codes are its own and would be mistaken for ours. */
 	if (cJSON_IsNumber(code) && code->valueint > 0 && code->valueint < 100)
-		status = code->valueint;
+		ret = code->valueint;
 	if (cJSON_IsString(msg))
-		cni_fail(err, status, "IPAM plugin %.60s: %s", name, msg->valuestring);
+		cni_fail(err, ret, "IPAM plugin %.60s: %s", name, msg->valuestring);
 	else if (WIFSIGNALED(output->status))
-		cni_fail(err, status, "IPAM plugin %.60s: killed by signal %d", name,
+		cni_fail(err, ret, "IPAM plugin %.60s: killed by signal %d", name,
 			 WTERMSIG(output->status));
 	else
-		cni_fail(err, status, "IPAM plugin %.60s: %s ended with status %d and no reason",
-			 name, run->command, WEXITSTATUS(output->status));
+		cni_fail(err, ret, "IPAM plugin %.60s: %s ended with status %d and no reason", name,
+			 run->command, WEXITSTATUS(output->status));
 	if (cJSON_IsString(details))
 		cni_details(err, "%s", details->valuestring);
 	cJSON_Delete(json);
-	return status;
+	return ret;
 }
 
 static int command_run(const char *file, const char *command, const cJSON *input,

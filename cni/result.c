@@ -185,25 +185,25 @@ int result_parse(const cJSON *json, const char *what, int code, cJSON **ret_resu
 	cJSON *result = cJSON_CreateObject();
 	const cJSON *item;
 	size_t i = 0;
-	int status = 0;
+	int ret = 0;
 
 	if (!cJSON_IsObject(json))
-		status = cni_fail(err, code, "%s: not an object", what);
-	if (!status)
-		status = interfaces_read(json, &reading, result);
+		ret = cni_fail(err, code, "%s: not an object", what);
+	if (!ret)
+		ret = interfaces_read(json, &reading, result);
 	cJSON_AddArrayToObject(result, "ips");
 	cJSON_AddArrayToObject(result, "routes");
 	cJSON_ArrayForEach (item, cJSON_GetObjectItemCaseSensitive(json, "ips")) {
-		if (!status)
-			status = ip_read(item, i++, &reading, result);
+		if (!ret)
+			ret = ip_read(item, i++, &reading, result);
 	}
-	status = status ?:
+	ret = ret ?:
 			  family_read(json, "ip4", &reading, result) ?:
 			  family_read(json, "ip6", &reading, result) ?:
 			  routes_read(json, &reading, result);
-	if (status) {
+	if (ret) {
 		cJSON_Delete(result);
-		return status;
+		return ret;
 	}
 	dns_read(json, result);
 	*ret_result = result;

@@ -102,10 +102,10 @@ int link_create(struct datapath *datapath, const char *name, int prog_fd, int ta
 		return fail(err, -errno, "pin %s", fresh);
 	if ((beside && rename(path, link_path_beside(datapath, name, old))) ||
 	    rename(fresh, path)) {
-		int code = -errno;
+		int ret = -errno;
 
 		unlink(fresh);
-		return fail(err, code, "pin %s", path);
+		return fail(err, ret, "pin %s", path);
 	}
 	return 0;
 }

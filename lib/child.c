@@ -28,11 +28,11 @@ static int descriptors_keep(int *fds, size_t fd_count)
 int child_settle(const char *name, int *fds, size_t fd_count)
 {
 	static const int ignored[] = { SIGINT, SIGTERM, SIGHUP, SIGPIPE };
-	int result = descriptors_keep(fds, fd_count);
+	int ret = descriptors_keep(fds, fd_count);
 	sigset_t none;
 
-	if (result < 0)
-		return result;
+	if (ret < 0)
+		return ret;
 	for (size_t i = 0; i < ARRAY_SIZE(ignored); i++)
 		signal(ignored[i], SIG_IGN);
 	sigemptyset(&none);

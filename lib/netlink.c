@@ -152,12 +152,12 @@ int netlink_get(struct netlink *netlink, struct netlink_message *message, netlin
 {
 	char buf[NETLINK_BUFFER_SIZE];
 	int each_result = 0;
-	int result;
+	int ret;
 
 	message->header.nlmsg_flags |= NLM_F_ACK;
 	message->header.nlmsg_seq = ++netlink->seq;
-	result = send_bytes(netlink, message->bytes, message->header.nlmsg_len, err);
-	while (result == 0) {
+	ret = send_bytes(netlink, message->bytes, message->header.nlmsg_len, err);
+	while (ret == 0) {
 		ssize_t received = receive_bytes(netlink, buf, sizeof(buf), err);
 		const struct nlmsghdr *header = (const struct nlmsghdr *)buf;
 		int len = (int)received;
@@ -168,14 +168,14 @@ int netlink_get(struct netlink *netlink, struct netlink_message *message, netlin
 			if (header->nlmsg_seq != netlink->seq)
 				continue; /* the rest of something given up */
 			if (header->nlmsg_type == NLMSG_ERROR) {
-				result = ack_verdict(header, err);
-				return result < 0 ? result : each_result;
+				ret = ack_verdict(header, err);
+				return ret < 0 ? ret : each_result;
 			}
 			if (each && each_result == 0)
 				each_result = each(header, arg);
 		}
 	}
-	return result;
+	return ret;
 }
 
 /* Reads one dump to its end.  -EINTR: it is not consistent. */
@@ -219,16 +219,16 @@ int netlink_dump(struct netlink *netlink, struct netlink_message *message, netli
 {
 	message->header.nlmsg_flags |= NLM_F_DUMP;
 	for (int attempt = 0; attempt < DUMP_ATTEMPTS; attempt++) {
-		int result;
+		int ret;
 
 		if (attempt > 0 && begin)
 			begin(arg);
 		message->header.nlmsg_seq = ++netlink->seq;
-		result = send_bytes(netlink, message->bytes, message->header.nlmsg_len, err);
-		if (result == 0)
-			result = dump_read(netlink, each, arg, err);
-		if (result != -EINTR)
-			return result;
+		ret = send_bytes(netlink, message->bytes, message->header.nlmsg_len, err);
+		if (ret == 0)
+			ret = dump_read(netlink, each, arg, err);
+		if (ret != -EINTR)
+			return ret;
 	}
 	return fail_plain(err, -EINTR, "netlink dump: interrupted %d times by changes",
 			  DUMP_ATTEMPTS);
@@ -273,7 +273,7 @@ int netlink_batch_run(struct netlink *netlink, struct netlink_batch *batch,
 	uint32_t first_seq = netlink->seq + 1;
 	char buf[NETLINK_BUFFER_SIZE];
 	size_t answered = 0;
-	int result = 0;
+	int ret = 0;
 	int sent;
 
 	for (size_t at = 0, i = 0; i < batch->count; i++) {
@@ -301,14 +301,14 @@ int netlink_batch_run(struct netlink *netlink, struct netlink_batch *batch,
 				continue;
 			answered++;
 			verdict = ack_verdict(header, &text);
-			if (verdict == 0 || result < 0 || (ignore && ignore(index, verdict)))
+			if (verdict == 0 || ret < 0 || (ignore && ignore(index, verdict)))
 				continue;
-			result = verdict;
+			ret = verdict;
 			if (ret_failed)
 				*ret_failed = index;
 			if (err)
 				*err = text;
 		}
 	}
-	return result;
+	return ret;
 }

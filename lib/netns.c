@@ -60,11 +60,11 @@ int netns_new(int *ret_fd, struct errmsg *err)
 int netns_socket(int netns_fd, int domain, int type, int protocol, struct errmsg *err)
 {
 	auto_netns struct netns_scope scope = NETNS_SCOPE_INIT;
-	int result = netns_fd >= 0 ? netns_enter(netns_fd, &scope, err) : 0;
+	int ret = netns_fd >= 0 ? netns_enter(netns_fd, &scope, err) : 0;
 	int fd;
 
-	if (result < 0)
-		return result;
+	if (ret < 0)
+		return ret;
 	fd = socket(domain, type | SOCK_CLOEXEC, protocol);
 	return fd < 0 ? fail(err, -errno, "open a socket") : fd;
 }
@@ -85,13 +85,13 @@ int netns_identify(int netns_fd, struct netns_id *ret_id, struct errmsg *err)
 	auto_close int socket_fd = netns_socket(netns_fd, AF_UNIX, SOCK_DGRAM, 0, err);
 	uint64_t cookie = 0;
 	struct stat st;
-	int result;
+	int ret;
 
 	if (socket_fd < 0)
 		return socket_fd;
-	result = netns_socket_cookie(socket_fd, &cookie, err);
-	if (result < 0)
-		return result;
+	ret = netns_socket_cookie(socket_fd, &cookie, err);
+	if (ret < 0)
+		return ret;
 	if ((netns_fd >= 0 ? fstat(netns_fd, &st) : stat(NETNS_SELF, &st)) < 0)
 		return fail(err, -errno, "stat the network namespace");
 	ret_id->cookie = cookie;
@@ -104,16 +104,16 @@ static int open_if_same(const char *path, const struct netns_id *id, int *ret_fd
 {
 	auto_close int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	struct netns_id found = { 0 };
-	int result;
+	int ret;
 
 	if (fd < 0)
 		return errno == ENOTDIR || errno == ESRCH || errno == ELOOP ? -ENOENT : -errno;
-	result = netns_identify(fd, &found, NULL);
-	if (result == -EINVAL || (result == 0 && found.cookie != id->cookie))
+	ret = netns_identify(fd, &found, NULL);
+	if (ret == -EINVAL || (ret == 0 && found.cookie != id->cookie))
 		return -ENOENT; /* -EINVAL: no network namespace */
-	if (result == 0)
+	if (ret == 0)
 		*ret_fd = take_fd(&fd);
-	return result;
+	return ret;
 }
 
 /* The path may be gone while the namespace lives (unmounted too early, or named through a process
@@ -122,11 +122,11 @@ static int find_in_proc(const struct netns_id *id, int *ret_fd)
 {
 	DIR *dir = opendir("/proc");
 	struct dirent *entry;
-	int result = -ENOENT;
+	int ret = -ENOENT;
 
 	if (!dir)
 		return -errno;
-	while (result == -ENOENT && (entry = readdir(dir))) {
+	while (ret == -ENOENT && (entry = readdir(dir))) {
 		char path[64];
 		struct stat st;
 
@@ -134,10 +134,10 @@ static int find_in_proc(const struct netns_id *id, int *ret_fd)
 			continue;
 		snprintf(path, sizeof(path), "/proc/%.20s/ns/net", entry->d_name);
 		if (stat(path, &st) == 0 && st.st_ino == id->inode)
-			result = open_if_same(path, id, ret_fd);
+			ret = open_if_same(path, id, ret_fd);
 	}
 	closedir(dir);
-	return result;
+	return ret;
 }
 
 int netns_find(const char *path, const struct netns_id *id, int *ret_fd, struct errmsg *err)

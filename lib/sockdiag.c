@@ -24,7 +24,7 @@ int sockdiag_destroy(struct netlink *netlink, const struct sockdiag_socket *sock
 	struct inet_diag_req_v2 *request;
 	const uint8_t *bytes;
 	size_t len;
-	int code;
+	int ret;
 
 	request = netlink_message_init(&message, SOCK_DESTROY, NLM_F_ACK, sizeof(*request));
 	/* An IPv6 socket that speaks IPv4 is found by its IPv4 addresses too. */
@@ -40,11 +40,11 @@ int sockdiag_destroy(struct netlink *netlink, const struct sockdiag_socket *sock
 	request->id.idiag_cookie[0] = (uint32_t)socket->cookie;
 	request->id.idiag_cookie[1] = (uint32_t)(socket->cookie >> 32);
 	request->id.idiag_if = socket->ifindex;
-	code = netlink_request(netlink, &message, err);
-	if (code == 0)
+	ret = netlink_request(netlink, &message, err);
+	if (ret == 0)
 		return 0;
 	wrap(err, "destroy a socket");
-	return code == -ESTALE ? -ENOENT : code; /* stale: another socket has these addresses now */
+	return ret == -ESTALE ? -ENOENT : ret; /* stale: another socket has these addresses now */
 }
 
 /* ---- list ------------------------------------------------------------------------------------ */
@@ -114,15 +114,15 @@ static int list_request(struct netlink *netlink, int family, uint32_t states, ui
 {
 	struct netlink_message message;
 	struct inet_diag_req_v2 *request;
-	int code;
+	int ret;
 
 	request = netlink_message_init(&message, SOCK_DIAG_BY_FAMILY, 0, sizeof(*request));
 	request->sdiag_family = (uint8_t)family;
 	request->sdiag_protocol = list->proto;
 	request->idiag_states = states;
 	request->idiag_ext = extensions;
-	code = netlink_dump(netlink, &message, list_message, NULL, list, err);
-	return code ? wrap(err, "list sockets") : 0;
+	ret = netlink_dump(netlink, &message, list_message, NULL, list, err);
+	return ret ? wrap(err, "list sockets") : 0;
 }
 
 int sockdiag_list(struct netlink *netlink, int family, uint8_t proto, uint32_t states,
