@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <linux/fib_rules.h>
 #include <linux/if_link.h>
 #include <net/if.h>
@@ -632,20 +631,12 @@ static int group_setup(void **state)
 	return 0;
 }
 
-static int entry_remove(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
 static int group_teardown(void **state)
 {
 	(void)state;
 	scratch_done();
 	umount(agent.run_dir);
-	return nftw(agent.run_dir, entry_remove, 10, FTW_DEPTH | FTW_PHYS);
+	return scratch_dir_remove(agent.run_dir);
 }
 
 #define CASE(function) cmocka_unit_test_setup_teardown(function, setup, teardown)

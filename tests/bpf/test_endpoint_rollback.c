@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <linux/if_link.h>
 #include <net/if.h>
 #include <sched.h>
@@ -56,20 +55,12 @@ static int group_setup(void **state)
 	return 0;
 }
 
-static int entry_remove(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
 static int group_teardown(void **state)
 {
 	(void)state;
 	agent_node_stop(&agent);
 	scratch_done();
-	return nftw(agent.run_dir, entry_remove, 10, FTW_DEPTH | FTW_PHYS);
+	return scratch_dir_remove(agent.run_dir);
 }
 
 /* ---- the cases ----------------------------------------------------------------------------------

@@ -12,7 +12,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <net/if.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -444,19 +443,11 @@ static int group_setup(void **state)
 	return 0;
 }
 
-static int entry_remove(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
 static int group_teardown(void **state)
 {
 	(void)state;
 	scratch_done();
-	return nftw(run_dir, entry_remove, 10, FTW_DEPTH | FTW_PHYS);
+	return scratch_dir_remove(run_dir);
 }
 
 int main(void)

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "harness/lab_service.h"
+#include "harness/lab_socket.h"
 #include "lib/auto.h"
 #include "lib/clock.h"
 #include "lib/inet.h"

@@ -3,7 +3,6 @@
  * A restart of a node with many pods: before the event loop has run once, CHECK finds each of them
  * as it was made, and a repeated ADD gives what it gave before.
  */
-#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -115,19 +114,11 @@ static int group_setup(void **state)
 	return 0;
 }
 
-static int entry_remove(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
 static int group_teardown(void **state)
 {
 	(void)state;
 	scratch_done();
-	return nftw(agent.run_dir, entry_remove, 10, FTW_DEPTH | FTW_PHYS);
+	return scratch_dir_remove(agent.run_dir);
 }
 
 int main(void)

@@ -15,7 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "harness/lab.h"
+#include "harness/lab_socket.h"
 #include "lib/auto.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */

@@ -55,6 +55,7 @@ int lab_run(const char *group, const void *tests, size_t count);
 
 struct addr at(enum host host);
 struct addr outside_addr(bool ipv6, uint32_t v4, uint32_t v6_head, uint32_t v6_tail);
+bool lab_is_pod(enum host host);
 uint32_t identity_of(enum host host);
 int lab_map(const char *name); /* descriptor of a map, cached */
 
@@ -124,32 +125,6 @@ void lab_expect_frame(const struct outcome *outcome, const struct frame *sent,
 
 /* A opens a connection from port 40000 to B's port 80; the answer is let through. */
 void lab_handshake(void);
-
-/* ---- real sockets ---- */
-
-/* Attaches the programs, so that the pods really talk to each other and to the node. */
-void lab_attach(void);
-/* Gives a pod's, or with NODE the node's, loopback an address of somebody else. */
-void lab_impersonate(enum host where, enum host whom);
-/* A port that no case used before: sockets linger after their case. */
-uint16_t lab_port(void);
-/* Sockets inside a pod (or the node), of the case's family; they do not block.  Closed by the
- * caller. */
-int lab_socket(enum host where, int type);
-int lab_listen(enum host where, uint16_t port);
-/* A connection under way from a port of the pod. */
-int lab_connect_begin(enum host from, uint16_t from_port, enum host to, uint16_t port);
-/* A connection that is there: both ends. */
-void lab_connect(enum host from, uint16_t from_port, enum host to, uint16_t port, int *ret_client,
-		 int *ret_server);
-/* Whether what is written into one end comes out of the other. */
-bool lab_talks(int from, int to);
-/* Whether it does not. */
-bool lab_is_silent(int from, int to);
-void lab_bind(int fd, enum host host, uint16_t port);
-void lab_peer(int fd, enum host host, uint16_t port); /* connect() */
-/* What becomes of connect(): 0 or an errno. */
-int lab_try(int fd, enum host host, uint16_t port);
 
 /* ---- what is remembered ---- */
 

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <linux/veth.h>
 #include <net/if.h>
 #include <sched.h>
@@ -199,4 +200,17 @@ uint64_t scratch_netns_cookie(void)
 
 	netns_identify(-1, &id, &err);
 	return id.cookie;
+}
+
+static int entry_remove(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)type;
+	(void)ftw;
+	return remove(path);
+}
+
+int scratch_dir_remove(const char *path)
+{
+	return nftw(path, entry_remove, 10, FTW_DEPTH | FTW_PHYS);
 }

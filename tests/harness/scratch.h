@@ -21,6 +21,9 @@ int scratch_bpffs(struct errmsg *err);
 int scratch_init(struct errmsg *err);
 void scratch_done(void); /* removes the pins and the cgroup; the namespaces stay */
 
+/* Removes a directory and all in it. */
+int scratch_dir_remove(const char *path);
+
 /* The cgroup's directory. */
 const char *scratch_cgroup(void);
 
