@@ -24,6 +24,9 @@ from services import FIRST_VIPS, POD_CIDRS, PORTS, iptables_load, service_object
 from tendril import pod_object, policy_object, wait_for
 
 SERVERS = ["server", "server2"]
+ROUTED_POD = "10.1.{0}.2", "fd01:{0}::2"  # of namespace number {0}, and its gateway
+GATEWAY = "10.1.{0}.1", "fd01:{0}::1"
+FORWARDING = "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"
 
 
 # ---- without a network plugin ----
@@ -34,6 +37,25 @@ def join(a, b, a_dev, b_dev, a_addrs, b_addrs):
         for addr in addrs:
             ns.ip("addr", "add", addr, "dev", dev, *(["nodad"] if ":" in addr else []))
         ns.ip("link", "set", "dev", dev, "up")
+
+
+def with_length(addresses):
+    return [f"{address}/{64 if ':' in address else 24}" for address in addresses]
+
+
+def route(netns, destination, via):
+    netns.ip("-6" if ":" in via else "-4", "route", "add", destination, "via", via)
+
+
+def routed_pod(lab, node, number):
+    """A namespace behind a veth of a forwarding one."""
+    pod = lab.namespace()
+    gateway = [address.format(number) for address in GATEWAY]
+    join(pod, node, "eth0", f"pod{number}", with_length(a.format(number) for a in ROUTED_POD),
+         with_length(gateway))
+    for via in gateway:
+        route(pod, "default", via)
+    return pod
 
 
 def build_lo(lab):
@@ -48,14 +70,10 @@ def build_veth(lab):
 
 
 def build_routed(lab):
-    a, router, b = lab.namespace(), lab.namespace(), lab.namespace()
-    for ns, dev, n in ((a, "a", 1), (b, "b", 2)):
-        join(ns, router, "eth0", dev, [f"10.1.{n}.2/24", f"fd01:{n}::2/64"],
-             [f"10.1.{n}.1/24", f"fd01:{n}::1/64"])
-        ns.ip("route", "add", "default", "via", f"10.1.{n}.1")
-        ns.ip("-6", "route", "add", "default", "via", f"fd01:{n}::1")
-    router.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
-    return Pair("routed", [b], a, ["10.1.2.2", "fd01:2::2"])
+    router = lab.namespace()
+    client, server = [routed_pod(lab, router, number) for number in (1, 2)]
+    router.run("sysctl", "-qw", *FORWARDING)
+    return Pair("routed", [server], client, [address.format(2) for address in ROUTED_POD])
 
 
 # ---- Tendril ----
@@ -134,7 +152,7 @@ def bridge_conf(state):
 def bridge_pair(lab, variant, kind="nft", services=1, servers=1, load_limit=20):
     """Pods on a bridge whose packets netfilter sees, as a Kubernetes node wants it."""
     node = lab.namespace()
-    node.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1",
+    node.run("sysctl", "-qw", *FORWARDING,
              "net.bridge.bridge-nf-call-iptables=1", "net.bridge.bridge-nf-call-ip6tables=1")
     state = lab.folder()
     pods = [lab.namespace() for _ in range(1 + servers)]

@@ -69,6 +69,21 @@ class Workload:
         return self.name in names or any(figure in names for figure in self.figures)
 
 
+class OfAgent(Workload):
+    """Something of the agent: nothing to compare it with, and no address family."""
+
+    section = "Control plane"
+    variants, families, reference = ("tendril",), (0,), None
+
+
+class Exchanges(Workload):
+    """NAME_rr and NAME_crr between two ends: on one connection, and with a connection each."""
+
+    def measure(self, target, family, n):
+        return {f"{self.name}_rr": target.netbench("rr", family, 10000),
+                f"{self.name}_crr": target.netbench("crr", family, 2000)}
+
+
 def workload(kind):
     """Puts a class of workload on the list."""
     WORKLOADS.append(kind())

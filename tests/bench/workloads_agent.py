@@ -7,7 +7,7 @@ import time
 from lab import make_pod
 from signals import held
 from tendril import Node, wait_for
-from workload import Workload, workload
+from workload import OfAgent, workload
 
 CIDRS = ("10.200.0.0/22", "fd00:200::/112")
 IDLE_SECONDS = 12  # more than the period of anything that comes back
@@ -26,13 +26,11 @@ def settle(node):
 
 
 @workload
-class AgentStart(Workload):
+class AgentStart(OfAgent):
     """From nothing."""
 
     name, figures = "agent", {"agent_start": "ms"}
-    section = "Control plane"
     title = "agent start to READY=1, cold"
-    variants, families, reference = ("tendril",), (0,), None
     rounds = rounds_limit = 11
 
     def setup(self, lab, variant, n):
@@ -44,13 +42,11 @@ class AgentStart(Workload):
 
 
 @workload
-class AgentRestart(Workload):
+class AgentRestart(OfAgent):
     """After SIGKILL, with everything pinned."""
 
     name, figures = "restart", {"agent_restart": "ms"}
-    section = "Control plane"
     title = "agent start to READY=1 after SIGKILL, n pods present"
-    variants, families, reference = ("tendril",), (0,), None
     counts, count_means = (0, 50, 250), "pods"
     rounds = rounds_limit = 7
 
@@ -64,13 +60,11 @@ class AgentRestart(Workload):
 
 
 @workload
-class Memory(Workload):
+class Memory(OfAgent):
     """What the agent's status says with so many pods."""
 
     name, figures = "rss", {"rss": "MiB", "map_memory": "MiB"}
-    section = "Control plane"
     title = "memory of the agent, and of its maps"
-    variants, families, reference = ("tendril",), (0,), None
     counts, count_means = (0, 50, 250), "pods"
     rounds = rounds_limit = 1
     warm_up = False
@@ -95,13 +89,11 @@ def wakeups(pid):
 
 
 @workload
-class Idle(Workload):
+class Idle(OfAgent):
     """Nobody asks for anything."""
 
     name, figures = "idle_cpu", {"idle_cpu": "%", "idle_wakeups": "1/s"}
-    section = "Control plane"
     title = "the agent while nothing happens: share of a core, and how often it wakes up"
-    variants, families, reference = ("tendril",), (0,), None
     counts, quick_counts, count_means = (0, 250), (250,), "pods"
     rounds = rounds_limit = 1
     warm_up = False

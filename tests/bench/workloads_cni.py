@@ -11,7 +11,7 @@ import time
 import tendril
 from lab import entered, make_pod
 from variants import bridge_conf
-from workload import Workload, workload
+from workload import OfAgent, Workload, workload
 
 
 CIDRS = ("10.200.0.0/22", "fd00:200::/112")
@@ -133,13 +133,11 @@ class CniFill(Workload):
 
 
 @workload
-class CniChained(Workload):
+class CniChained(OfAgent):
     """Tendril behind the bridge plugin, which wires the pod: each round adds one and deletes it again."""
 
     name, figures = "cni_chained", {"cni_first_add": "ms", "cni_chained_add": "ms", "cni_chained_del": "ms"}
-    section = "Control plane"
     title = "a chain of CNI plugins: ADD of Debian's bridge plugin, and what Tendril behind it adds"
-    variants, families, reference = ("tendril",), (0,), None
     rounds = rounds_limit = 30
 
     def setup(self, lab, variant, n):

@@ -12,7 +12,7 @@ from services import service_objects, vip
 from signals import held
 from tendril import UnixConnection, cgroup2_root, wait_for
 from variants import join, tendril_pair
-from workload import NotRun, Workload, workload
+from workload import NotRun, OfAgent, Workload, workload
 
 COUNT = 4000
 SERVICE = 9  # which one we connect to
@@ -112,13 +112,11 @@ class Ebpf(Workload):
 
 
 @workload
-class Instructions(Workload):
+class Instructions(OfAgent):
     name = "insns"
     figures = {"insns": "instructions", "insns_verified": "instructions",
                **{f"insns_{name}": "instructions" for name in NAMES}}
-    section = "Control plane"
     title = "eBPF instructions loaded, and those the verifier went through: all, each program"
-    variants, families, reference = ("tendril",), (0,), None
     rounds = rounds_limit = 1
     warm_up = False
 

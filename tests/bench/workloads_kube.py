@@ -11,7 +11,7 @@ import time
 from kubeapi import make_certificate, write_kubeconfig
 from lab import BUILD, HERE, PORT, address_of
 from tendril import policy_object, wait_for
-from workload import Workload, workload
+from workload import OfAgent, workload
 
 PROBE = HERE / "enforce_probe.py"
 SERVICES = POLICIES = 10000
@@ -101,14 +101,12 @@ class Scene:
 
 
 @workload
-class Kube(Workload):
+class Kube(OfAgent):
     name = "kube"
     figures = {"kube_sync": "s", "kube_rss": "MiB", "kube_agent_rss": "MiB", "kube_cpu": "% of a core",
                "kube_bytes": "%", "kube_enforced": "ms", "kube_enforced_p99": "ms"}
-    section = "Control plane"
     title = (f"a node of a Kubernetes cluster of n pods and {SERVICES:,} services, {CHURN} pod events a "
              "second")
-    variants, families, reference = ("tendril",), (0,), None
     counts, quick_counts, count_means = (10000, 150000), (10000, 150000), "pods"
     rounds = rounds_limit = 1
     warm_up = False

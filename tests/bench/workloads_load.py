@@ -11,7 +11,7 @@ import time
 from lab import make_pod
 from services import iptables_load, service_objects
 from tendril import UnixConnection
-from workload import NotRun, Workload, workload
+from workload import NotRun, OfAgent, Workload, workload
 
 PODS = 50
 ENDPOINTS = [["10.200.0.2"], ["10.200.0.3"]]
@@ -106,12 +106,10 @@ class ServiceLoad(Workload):
 
 
 @workload
-class LoadedMemory(Workload):
+class LoadedMemory(OfAgent):
     name = "rss_services"
     figures = {"rss_services": "MiB", "map_memory_services": "MiB", "agent_restart_services": "ms"}
-    section = "Control plane"
     title = f"with n services and {PODS} pods: memory, memory of the maps, start after SIGKILL"
-    variants, families, reference = ("tendril",), (0,), None
     counts, quick_counts, count_means = (10000, FOUR_ENDPOINTS, 100000), (10000,), "services"
     rounds = rounds_limit = 3
     warm_up = False

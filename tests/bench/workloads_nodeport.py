@@ -11,12 +11,13 @@ import subprocess
 
 from lab import PORT, Pair, make_pod, widen_ports
 from tendril import service_object, slice_object, wait_for
-from variants import join
+from variants import FORWARDING, ROUTED_POD, join, route, routed_pod, with_length
 from workload import NotRun, SECTIONS, Workload, workload
 
 NODE_PORT = 30080
 NODE, CLIENT = ("192.0.2.1", "2001:db8::1"), ("192.0.2.9", "2001:db8::9")
-POD = ("10.1.2.2", "fd01:2::2")
+NUMBER = 2  # of the namespace that serves
+POD = [address.format(NUMBER) for address in ROUTED_POD]
 RULES = """*nat
 :KUBE-SERVICES - [0:0]
 :KUBE-NODEPORTS - [0:0]
@@ -47,28 +48,24 @@ COMMIT
 def outside(lab, node):
     """A client on the node's uplink."""
     client = lab.namespace()
-    join(node, client, "up0", "eth0", [f"{NODE[0]}/24", f"{NODE[1]}/64"],
-         [f"{CLIENT[0]}/24", f"{CLIENT[1]}/64"])
+    join(node, client, "up0", "eth0", with_length(NODE), with_length(CLIENT))
     widen_ports(client)
     return client
 
 
 def plain(lab, variant):
     """A node that routes to one pod."""
-    node, pod = lab.namespace(), lab.namespace()
+    node = lab.namespace()
     client = outside(lab, node)
-    join(pod, node, "eth0", "pod0", [f"{POD[0]}/24", f"{POD[1]}/64"],
-         ["10.1.2.1/24", "fd01:2::1/64"])
-    pod.ip("route", "add", "default", "via", "10.1.2.1")
-    pod.ip("-6", "route", "add", "default", "via", "fd01:2::1")
-    node.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+    pod = routed_pod(lab, node, NUMBER)
+    node.run("sysctl", "-qw", *FORWARDING)
     return node, Pair(variant, [pod], client, [*POD])
 
 
 def forward(lab):
     _, pair = plain(lab, "forward")
-    pair.client.ip("route", "add", "default", "via", NODE[0])
-    pair.client.ip("-6", "route", "add", "default", "via", NODE[1])
+    for via in NODE:
+        route(pair.client, "default", via)
     return pair, PORT
 
 
@@ -87,8 +84,8 @@ def dnat(lab):
 def tendril(lab):
     node = lab.node()
     client = outside(lab, node.netns)
-    node.netns.ip("route", "add", "default", "via", CLIENT[0])
-    node.netns.ip("-6", "route", "add", "default", "via", CLIENT[1])
+    for via in CLIENT:
+        route(node.netns, "default", via)
     pod = make_pod(node, "server")
     ports = [{"name": "tcp", "port": PORT, "protocol": "TCP"}]
     node.put(service_object("web", "default", ["10.96.0.10", "fd00:96::10"],

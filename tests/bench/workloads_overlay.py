@@ -14,21 +14,10 @@ import subprocess
 import lan
 from lab import Pair, make_pod, widen_ports
 from tendril import pod_object, wait_for
-from variants import both_isolated, join
-from workload import NotRun, SECTIONS, Workload, workload
+from variants import FORWARDING, ROUTED_POD, both_isolated, join, route, routed_pod, with_length
+from workload import Exchanges, NotRun, workload
 
 WIRE = [("192.0.2.1", "2001:db8::1"), ("192.0.2.2", "2001:db8::2")]
-POD = "10.1.{0}.2", "fd01:{0}::2"
-GATEWAY = "10.1.{0}.1", "fd01:{0}::1"
-FORWARDING = "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"
-
-
-def with_length(addresses):
-    return [f"{address}/{64 if ':' in address else 24}" for address in addresses]
-
-
-def route(netns, destination, via):
-    netns.ip("-6" if ":" in via else "-4", "route", "add", destination, "via", via)
 
 
 def wired(lab):
@@ -40,16 +29,6 @@ def wired(lab):
     return nodes
 
 
-def routed_pod(lab, node, number):
-    pod = lab.namespace()
-    gateway = [address.format(number) for address in GATEWAY]
-    join(pod, node, "eth0", f"pod{number}", with_length(a.format(number) for a in POD),
-         with_length(gateway))
-    for via in gateway:
-        route(pod, "default", via)
-    return pod
-
-
 def plain(lab):
     nodes = wired(lab)
     pods = [routed_pod(lab, node, number) for number, node in enumerate(nodes, 1)]
@@ -57,7 +36,7 @@ def plain(lab):
         other = 3 - number
         for cidr, via in zip((f"10.1.{other}.0/24", f"fd01:{other}::/64"), WIRE[other - 1]):
             route(node, cidr, via)
-    return Pair("plain", [pods[1]], pods[0], [address.format(2) for address in POD])
+    return Pair("plain", [pods[1]], pods[0], [address.format(2) for address in ROUTED_POD])
 
 
 def vxlan(lab):
@@ -106,9 +85,7 @@ BUILDERS = {
 }
 
 
-class Across(Workload):
-    section = SECTIONS[0]
-
+class Across(Exchanges):
     def setup(self, lab, variant, n):
         return lab.serve(BUILDERS[variant](lab))
 
@@ -119,20 +96,12 @@ class Native(Across):
     title = "64 bytes there and back, and with a connection each, between pods of two nodes; routed"
     variants, reference = ("plain", "native", "native-policy"), "plain"
 
-    def measure(self, target, family, n):
-        return {"native_rr": target.netbench("rr", family, 10000),
-                "native_crr": target.netbench("crr", family, 2000)}
-
 
 @workload
 class Overlay(Across):
     name, figures = "overlay", {"overlay_rr": "us", "overlay_crr": "us"}
     title = "64 bytes there and back, and with a connection each, between pods of two nodes; VXLAN"
     variants, reference = ("vxlan", "overlay", "overlay-policy"), "vxlan"
-
-    def measure(self, target, family, n):
-        return {"overlay_rr": target.netbench("rr", family, 10000),
-                "overlay_crr": target.netbench("crr", family, 2000)}
 
 
 # ---- masquerade ---------------------------------------------------------------------------------
@@ -175,15 +144,10 @@ def masqueraded(lab):
 
 
 @workload
-class Masquerade(Workload):
+class Masquerade(Exchanges):
     name, figures = "masquerade", {"masquerade_crr": "us", "masquerade_rr": "us"}
     title = "from a pod to the outside under the node's address: with a connection each, and without"
-    section = SECTIONS[0]
     variants, reference = ("forward", "iptables", "tendril"), "iptables"
 
     def setup(self, lab, variant, n):
         return lab.serve(masqueraded(lab) if variant == "tendril" else forwarded(lab, variant))
-
-    def measure(self, target, family, n):
-        return {"masquerade_crr": target.netbench("crr", family, 2000),
-                "masquerade_rr": target.netbench("rr", family, 10000)}

@@ -8,7 +8,7 @@ import time
 from lab import POLICYBENCH, PORT
 from tendril import BUILD, pod_object, policy_object
 from variants import tendril_pair
-from workload import Workload, workload
+from workload import OfAgent, Workload, workload
 
 BATCH = 5000  # policies in one request: a body has at most 8 MiB
 
@@ -51,11 +51,9 @@ def policybench(n):
     return json.loads(done.stdout)
 
 
-class AtSize(Workload):
+class AtSize(OfAgent):
     """n pods, each with labels and a policy of its own, in a hundred namespaces: policybench.c."""
 
-    section = "Control plane"
-    variants, families, reference = ("tendril",), (0,), None
     counts, quick_counts, count_means = (1000, 10000), (10000,), "pods and policies"
     rounds = rounds_limit = 7
     measured = {}  # figure: what policybench calls it
@@ -108,11 +106,9 @@ def inventory(n):
 
 
 @workload
-class PolicyMatrix(Workload):
+class PolicyMatrix(OfAgent):
     name, figures = "policy_matrix", {"policy_matrix": "ms"}
-    section = "Control plane"
     title = "tendril policy matrix, the whole run, from a file of n pods and half as many policies"
-    variants, families, reference = ("tendril",), (0,), None
     counts, count_means = (1000,), "pods"
     rounds = rounds_limit = 7
 
