@@ -91,9 +91,11 @@ $(call obj,$(datapath_src)): | $(skeletons)
 $(call obj,agent/main.c agent/api/api_status.c agent/api/api_metrics.c cli/help.c lib/program.c): VERSION
 $(B)/datapath/datapath.o: $(skeletons)
 
-# The page is embedded with .incbin, which the compiler does not report as a dependency.
+# Pages are embedded with .incbin, which the compiler does not report as a dependency.
 $(B)/cli/matrix_page.o $(B)/unit/cli/matrix_page.o $(B)/fuzz/cli/matrix_page.o: \
 	cli/matrix_page.html
+$(B)/cli/cmd_observe.o $(B)/unit/cli/cmd_observe.o $(B)/fuzz/cli/cmd_observe.o: \
+	cli/observe_page.html
 
 $(B)/liblib.a: $(call obj,$(lib_src))
 $(B)/libpolicy.a: $(call obj,$(policy_src))

@@ -116,6 +116,7 @@ int cmd_identity_list(const struct arguments *args, struct errmsg *err);
 int cmd_conntrack_list(const struct arguments *args, struct errmsg *err);
 int cmd_drops(const struct arguments *args, struct errmsg *err);
 int cmd_flows(const struct arguments *args, struct errmsg *err);
+int cmd_observe(const struct arguments *args, struct errmsg *err);
 int cmd_monitor(const struct arguments *args, struct errmsg *err);
 int cmd_policy_list(const struct arguments *args, struct errmsg *err);
 int cmd_policy_get(const struct arguments *args, struct errmsg *err);

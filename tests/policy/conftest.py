@@ -4,8 +4,8 @@ and that is said."""
 
 import browser
 
-collect_ignore = [] if browser.PROGRAM else ["test_matrix_page.py"]
+collect_ignore = [] if browser.PROGRAM else ["test_matrix_page.py", "test_observe_page.py"]
 
 
 def pytest_report_header(config):
-    return None if browser.PROGRAM else "left out: test_matrix_page.py, for there is no chromium"
+    return None if browser.PROGRAM else f"left out: {', '.join(collect_ignore)}, for there is no chromium"
