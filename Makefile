@@ -38,7 +38,7 @@ lib_src      := $(wildcard lib/*.c)
 datapath_src := $(wildcard datapath/*.c)
 # The maps come first: bpftool 7.1 loses the offset of a map whose extern it meets before.
 bpf_maps     := datapath/bpf/maps.bpf.c
-bpf_later    := $(addprefix datapath/bpf/,accel.bpf.c uplink.bpf.c tunnel.bpf.c tcp.bpf.c \
+bpf_later    := $(addprefix datapath/bpf/,accel.bpf.c uplink.bpf.c xdp.bpf.c tunnel.bpf.c tcp.bpf.c \
 	freed.bpf.c)
 bpf_src      := $(bpf_maps) $(filter-out $(bpf_maps),$(wildcard datapath/bpf/*.bpf.c))
 policy_src   := $(wildcard policy/*/*.c)
@@ -73,16 +73,17 @@ $(B)/%.bpf.o: %.bpf.c | $(B)/have-build
 $(B)/pods.bpf.o: $(call obj,$(filter-out $(bpf_later),$(bpf_src)))
 $(B)/accel.bpf.o: $(call obj,$(bpf_maps) datapath/bpf/accel.bpf.c)
 $(B)/uplink.bpf.o: $(call obj,$(bpf_maps) datapath/bpf/uplink.bpf.c)
+$(B)/xdp.bpf.o: $(call obj,$(bpf_maps) datapath/bpf/xdp.bpf.c)
 $(B)/tunnel.bpf.o: $(call obj,$(bpf_maps) datapath/bpf/tunnel.bpf.c)
 $(B)/tcp.bpf.o: $(call obj,$(bpf_maps) datapath/bpf/tcp.bpf.c)
 $(B)/freed.bpf.o: $(call obj,$(bpf_maps) datapath/bpf/freed.bpf.c)
-$(B)/pods.bpf.o $(B)/accel.bpf.o $(B)/uplink.bpf.o $(B)/tunnel.bpf.o $(B)/tcp.bpf.o \
-		$(B)/freed.bpf.o:
+$(B)/pods.bpf.o $(B)/accel.bpf.o $(B)/uplink.bpf.o $(B)/xdp.bpf.o $(B)/tunnel.bpf.o \
+		$(B)/tcp.bpf.o $(B)/freed.bpf.o:
 	$(say) BPFLINK $@
 	$(Q)$(BPFTOOL) gen object $@ $^
 
-skeletons := $(B)/pods.skel.h $(B)/accel.skel.h $(B)/uplink.skel.h $(B)/tunnel.skel.h \
-	$(B)/tcp.skel.h $(B)/freed.skel.h
+skeletons := $(B)/pods.skel.h $(B)/accel.skel.h $(B)/uplink.skel.h $(B)/xdp.skel.h \
+	$(B)/tunnel.skel.h $(B)/tcp.skel.h $(B)/freed.skel.h
 $(B)/%.skel.h: $(B)/%.bpf.o
 	$(say) SKEL $@
 	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf > $@

@@ -114,6 +114,9 @@ static const struct setting settings[] = {
 	CHOICE_SETTING("host-routing", "hostRouting", host_routing, "auto|bpf|legacy",
 		       "packets between pods and uplinks bypass the host's stack and its netfilter "
 		       "(bpf) or do not (legacy); auto: unless rules are there for them (auto)"),
+	CHOICE_SETTING("xdp", "xdp", xdp, "off|auto|native|generic",
+		       "XDP sends connections from outside on to other nodes: where the driver has "
+		       "it (auto, native), or by the kernel, for tests (off)"),
 	CHOICE_SETTING("routing-mode", "routingMode", routing_mode, "native|tunnel",
 		       "how packets get to the pods of other nodes (native)"),
 	CHOICE_SETTING("tunnel-protocol", "tunnelProtocol", tunnel.protocol, "vxlan|geneve",

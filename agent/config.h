@@ -47,6 +47,7 @@ struct config {
 	bool force_clsact;
 	bool direct_routes;        /* to the pods of nodes on the same link */
 	unsigned int host_routing; /* enum host_routing_mode */
+	unsigned int xdp;          /* enum uplinks_xdp */
 	enum routing_mode routing_mode;
 	struct tunnel_settings tunnel; /* ROUTING_TUNNEL; made of the two that follow, too */
 	unsigned int tunnel_port;      /* 0: that of the protocol */

@@ -371,6 +371,7 @@ static int uplinks_start(struct daemon *daemon, struct errmsg *err)
 		.name_count = daemon->config.device_count,
 		.masquerade = daemon->config.masquerade,
 		.tunnel = tunnel_of(&daemon->config),
+		.xdp = (enum uplinks_xdp)daemon->config.xdp,
 		.bypass = daemon->config.direct_routes &&
 			  daemon->config.host_routing != HOST_ROUTING_LEGACY,
 	};

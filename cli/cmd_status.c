@@ -42,6 +42,24 @@ static void fill_host_routing(const cJSON *status, struct cell *cell)
 		 *reason ? ": " : "", reason);
 }
 
+static void fill_uplinks(const cJSON *status, struct cell *cell)
+{
+	const cJSON *uplink;
+	char text[200] = "";
+	size_t len = 0;
+
+	cJSON_ArrayForEach (uplink, member_get(status, "uplinks")) {
+		const char *xdp = member_text(uplink, "xdp", "off");
+
+		if (len < sizeof(text))
+			len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s%s%s",
+						len ? ", " : "", member_text(uplink, "device", "?"),
+						strcmp(xdp, "off") == 0 ? "" : ", XDP ",
+						strcmp(xdp, "off") == 0 ? "" : xdp);
+	}
+	cell_set(cell, COLOUR_NONE, "%s", *text ? text : "none");
+}
+
 static void fill_acceleration(const cJSON *status, struct cell *cell)
 {
 	const cJSON *acceleration = member_get(status, "acceleration");
@@ -99,6 +117,7 @@ static const struct column summary[] = {
 	{ "Agent", .fill = fill_agent },
 	{ "Datapath", .fill = fill_datapath },
 	{ "Host routing", .fill = fill_host_routing },
+	{ "Uplinks", .fill = fill_uplinks },
 	{ "Acceleration", .fill = fill_acceleration },
 	{ "Memory", .fill = fill_memory },
 	{ "Objects", .fill = fill_counts },

@@ -762,7 +762,8 @@ enum drop_reason { DROP_NONE, DROP_REASONS(X) DROP_REASON_COUNT };
 	X(10, WOULD_DROP, "policy would drop it: passed, an audited end")                    \
 	X(11, TCP_LOST, "TCP connection not reported: ring full")                            \
 	X(12, FLOW_LOST, "packet is in no flow: table full, and its pod has many new flows") \
-	X(13, DNS_LOST, "answer of DNS not looked at: ring full or rate limit")
+	X(13, DNS_LOST, "answer of DNS not looked at: ring full or rate limit")              \
+	X(14, XDP_FORWARDED, "packet for another node translated and sent on by XDP")
 
 #define X(num, name, text) NOTICE_##name = (num),
 enum notice { NOTICES(X) NOTICE_COUNT };

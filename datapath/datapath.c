@@ -28,6 +28,7 @@
 #include "tcp.skel.h"
 #include "tunnel.skel.h"
 #include "uplink.skel.h"
+#include "xdp.skel.h"
 
 #define LOG_MODULE "datapath"
 #include "lib/log.h"
@@ -237,6 +238,10 @@ static void programs_select(struct bpf_object *object, const struct datapath_opt
 	struct bpf_program *program;
 
 	bpf_object__for_each_program (program, object) {
+		/* For a long MTU a driver asks for it.  In generic mode tc would get packets
+		 * without their Ethernet header (Linux 6.18). */
+		if (bpf_program__type(program) == BPF_PROG_TYPE_XDP && !options->xdp_generic)
+			bpf_program__set_flags(program, BPF_F_XDP_HAS_FRAGS);
 		if (type_serves_sockets(bpf_program__type(program)) ||
 		    bpf_program__expected_attach_type(program) == BPF_TRACE_ITER)
 			bpf_program__set_autoload(program,
@@ -436,6 +441,17 @@ int datapath_load_uplinks(struct datapath *datapath, const struct datapath_optio
 	if (program_find(datapath, "from_uplink"))
 		return 0;
 	return object_open(datapath, uplink_bpf__elf_bytes, options, err);
+}
+
+int datapath_load_xdp(struct datapath *datapath, const struct datapath_options *options,
+		      enum xdp_mode mode, struct errmsg *err)
+{
+	struct datapath_options load = *options;
+
+	if (program_find(datapath, "uplink_xdp"))
+		return 0;
+	load.xdp_generic = mode == XDP_GENERIC;
+	return object_open(datapath, xdp_bpf__elf_bytes, &load, err);
 }
 
 int datapath_load_tcp(struct datapath *datapath, const struct datapath_options *options,

@@ -56,6 +56,7 @@ struct datapath_options {
 	bool accel_later;     /* not now: datapath_load_accel() does it */
 	bool trial;           /* only what accel loads, with private maps: nothing is pinned (no
 			       * pin_dir) and datapath_close() ends it */
+	bool xdp_generic;     /* datapath_load_xdp(): for XDP_GENERIC */
 	bool force_clsact;    /* do not use TCX even where the kernel has it */
 	struct datapath_limits limits;
 };
@@ -123,6 +124,19 @@ int datapath_attach_uplink(struct datapath *datapath, int ifindex, struct errmsg
 /* Detaches them from all devices but these. */
 void datapath_keep_uplinks(struct datapath *datapath, const int *ifindexes, size_t count);
 bool datapath_uplink_attached(struct datapath *datapath, int ifindex);
+
+enum xdp_mode { XDP_OFF, XDP_NATIVE, XDP_GENERIC };
+
+/* Loads uplink_xdp for this mode, as with uplinks. */
+int datapath_load_xdp(struct datapath *datapath, const struct datapath_options *options,
+		      enum xdp_mode mode, struct errmsg *err);
+/* Attaches it to an uplink, by the driver (XDP_NATIVE) or by the kernel for any driver.
+ * -EOPNOTSUPP: the driver cannot. -EBUSY: somebody else's program is there. */
+int datapath_attach_xdp(struct datapath *datapath, int ifindex, enum xdp_mode mode,
+			struct errmsg *err);
+/* Detaches it from the device in all modes but this one. */
+void datapath_keep_xdp(struct datapath *datapath, int ifindex, enum xdp_mode mode);
+bool datapath_xdp_attached(struct datapath *datapath, int ifindex, enum xdp_mode mode);
 
 /* Loads from_tunnel and to_tunnel, and attaches both to the tunnel device, as with uplinks. */
 int datapath_load_tunnel(struct datapath *datapath, const struct datapath_options *options,

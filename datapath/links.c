@@ -82,23 +82,15 @@ static const char *link_path_beside(const struct datapath *datapath, const char 
 	return buf;
 }
 
-int link_create(struct datapath *datapath, const char *name, int prog_fd, int target,
-		enum bpf_attach_type type, bool beside, struct errmsg *err)
+int link_pin(struct datapath *datapath, int link_fd, const char *name, bool beside,
+	     struct errmsg *err)
 {
 	char path[PIN_PATH_MAX], fresh[PIN_PATH_MAX], old[PIN_PATH_MAX];
-	auto_close int fd = -1;
 
-	fd = bpf_link_create(prog_fd, target, type, NULL);
-	if (fd < 0)
-		return fail(err, -errno, "attach %s", name);
-	if (!datapath->pin_dir[0]) {
-		datapath->trial_link_fd = take_fd(&fd);
-		return 0;
-	}
 	link_path(datapath->pin_dir, name, path);
 	link_path(datapath->pin_dir, "new", fresh);
 	unlink(fresh); /* left by a process that died between the next two steps */
-	if (bpf_obj_pin(fd, fresh))
+	if (bpf_obj_pin(link_fd, fresh))
 		return fail(err, -errno, "pin %s", fresh);
 	if ((beside && rename(path, link_path_beside(datapath, name, old))) ||
 	    rename(fresh, path)) {
@@ -108,6 +100,20 @@ int link_create(struct datapath *datapath, const char *name, int prog_fd, int ta
 		return fail(err, ret, "pin %s", path);
 	}
 	return 0;
+}
+
+int link_create(struct datapath *datapath, const char *name, int prog_fd, int target,
+		enum bpf_attach_type type, bool beside, struct errmsg *err)
+{
+	auto_close int fd = bpf_link_create(prog_fd, target, type, NULL);
+
+	if (fd < 0)
+		return fail(err, -errno, "attach %s", name);
+	if (!datapath->pin_dir[0]) {
+		datapath->trial_link_fd = take_fd(&fd);
+		return 0;
+	}
+	return link_pin(datapath, fd, name, beside, err);
 }
 
 void link_remove(const char *path)

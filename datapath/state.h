@@ -243,6 +243,9 @@ const char *link_path(const char *pin_dir, const char *name, char buf[PIN_PATH_M
  * both overlap for a moment when a cgroup link moves.  beside: it stays, with a pin of its own. */
 int link_create(struct datapath *datapath, const char *name, int prog_fd, int target,
 		enum bpf_attach_type type, bool beside, struct errmsg *err);
+/* Pins a link under this name, in the same way. */
+int link_pin(struct datapath *datapath, int link_fd, const char *name, bool beside,
+	     struct errmsg *err);
 /* Detaches at once: a link that only loses its last pin is detached by a worker some time later. */
 void link_remove(const char *path);
 /* The device of a TCX link; 0 if it is detached (the device is gone, or by force). */
@@ -257,7 +260,7 @@ void sk_msg_detach(int map_fd);
 /* ---- devices.c ---- */
 
 /* Beginnings of the names of pinned links. */
-#define UPLINK_PIN "uplink-" /* and the interface index, and the direction */
+#define UPLINK_PIN "uplink-" /* and the interface index, and the direction, or the mode of XDP */
 #define TUNNEL_PIN "tunnel-" /* and the direction */
 
 /* Removes the filters whose programs use one of the maps pinned in a folder. */

@@ -79,20 +79,21 @@ $(netbench): $(B)/tests/bench/netbench.o
 	$(say) LD $@
 	$(Q)$(CC) -pie $^ -o $@ -lpthread
 
-# What policy costs at 10,000 pods.
+# What policy costs at 10,000 pods; what packets of clients outside cost.
 policybench := $(B)/tests/bench/policybench
-$(policybench): $(B)/tests/bench/policybench.o $(B)/tests/libharness.a $(B)/libagent.a \
+packetbench := $(B)/tests/bench/packetbench
+$(policybench) $(packetbench): %: %.o $(B)/tests/libharness.a $(B)/libagent.a \
 		$(B)/libdatapath.a $(B)/libpolicy.a $(B)/liblib.a
 	$(say) LD $@
 	$(Q)$(CC) -pie $^ -o $@ $(test_libs)
 
 .PHONY: bench bench-full
 bench: bench-deps ## Measure beside what a user would pick instead (ONLY=rr,cni VARIANTS=routed,tendril ROUNDS=7)
-	$(MAKE) --no-print-directory -j$$(nproc) all $(netbench) $(policybench)
+	$(MAKE) --no-print-directory -j$$(nproc) all $(netbench) $(policybench) $(packetbench)
 	tests/harness/rooted tests/bench/bench
 
 bench-full: bench-deps ## The same with everything there is to measure
-	$(MAKE) --no-print-directory -j$$(nproc) all $(netbench) $(policybench)
+	$(MAKE) --no-print-directory -j$$(nproc) all $(netbench) $(policybench) $(packetbench)
 	tests/harness/rooted tests/bench/bench --full --write-results
 
 # Fuzzers: libFuzzer, every source instrumented.
@@ -135,7 +136,7 @@ $(F)/fuzz_%: $(F)/tests/fuzz/fuzz_%.o $(F)/libtendril.a
 .PHONY: unit-programs test-programs check check-unit check-bpf check-policy check-net check-fuzz \
 	check-kernel check-kube check-cluster test
 unit-programs: $(unit_tests) $(U)/tendril
-test-programs: all unit-programs $(bpf_tests) $(policy_programs) $(net_programs) $(netbench) $(policybench) $(fuzzers)
+test-programs: all unit-programs $(bpf_tests) $(policy_programs) $(net_programs) $(netbench) $(policybench) $(packetbench) $(fuzzers)
 
 check-unit: $(unit_tests) ## Unit tests, sanitized, no root (T=NAME: only matching cases)
 	tests/harness/rooted tests/run unit
@@ -156,7 +157,7 @@ golden: $(B)/have-pytest all ## Write the expected outputs of tests/policy/golde
 	$(call render,deploy/kubernetes/uninstall,deploy/kubernetes/tendril-uninstall.yaml)
 	GOLDEN=1 tests/run policy
 
-check-net: $(B)/have-net all $(net_programs) $(netbench) $(policybench) ## Real pods in network namespaces (root)
+check-net: $(B)/have-net all $(net_programs) $(netbench) $(policybench) $(packetbench) ## Real pods in network namespaces (root)
 	tests/harness/rooted tests/run net
 
 check-kube: $(B)/have-pytest all ## The API client beside a scripted API server

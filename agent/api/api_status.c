@@ -59,6 +59,24 @@ static void host_routing_add(cJSON *status, const struct agent *agent)
 	cJSON_AddStringToObject(json, "reason", why);
 }
 
+/* Of each uplink. */
+static void xdp_add(cJSON *status, const struct agent *agent)
+{
+	char names[UPLINKS_MAX][IFNAMSIZ];
+	size_t count = uplinks_attached(agent->uplinks, names);
+	cJSON *uplinks = cJSON_AddArrayToObject(status, "uplinks");
+
+	for (size_t i = 0; i < count; i++) {
+		cJSON *uplink = cJSON_CreateObject();
+		const char *why, *mode = uplinks_xdp(agent->uplinks, i, &why);
+
+		cJSON_AddStringToObject(uplink, "device", names[i]);
+		cJSON_AddStringToObject(uplink, "xdp", mode);
+		cJSON_AddStringToObject(uplink, "reason", why);
+		cJSON_AddItemToArray(uplinks, uplink);
+	}
+}
+
 uint64_t api_rss_bytes(void)
 {
 	auto_fclose FILE *file = fopen("/proc/self/statm", "re");
@@ -444,6 +462,7 @@ void api_status_get(struct api_call *call)
 	cJSON_AddNumberToObject(status, "startMilliseconds", (double)start_us / 1000);
 	datapath_add(status, agent);
 	host_routing_add(status, agent);
+	xdp_add(status, agent);
 	cJSON_AddItemToObject(status, "acceleration", accel_status(agent->accel));
 	memory_add(status, agent);
 	counts_add(status, agent);

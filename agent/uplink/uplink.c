@@ -25,6 +25,9 @@ struct uplink {
 	char name[IFNAMSIZ];
 	struct uplink_entry addresses; /* the node's own there */
 	bool wanted;
+	bool veth;
+	enum xdp_mode xdp;
+	char xdp_problem[100]; /* why it is off */
 };
 
 struct uplink_list {
@@ -138,6 +141,17 @@ static bool is_named(const struct uplinks_options *options, const char *name)
 	return false;
 }
 
+static bool info_is_veth(const struct nlattr *info)
+{
+	const struct nlattr *attr;
+
+	mnl_attr_for_each_nested (attr, info) {
+		if (mnl_attr_get_type(attr) == IFLA_INFO_KIND)
+			return !strcmp(mnl_attr_get_str(attr), "veth");
+	}
+	return false;
+}
+
 /* Only a device of Ethernet has the header that the programs expect. */
 static int link_each(const struct nlmsghdr *header, void *arg)
 {
@@ -147,13 +161,15 @@ static int link_each(const struct nlmsghdr *header, void *arg)
 	const struct nlattr *attr;
 	struct uplink *uplink;
 	const char *name = "";
-	bool named;
+	bool named, veth = false;
 
 	if (is_endpoint_ifindex(info->ifi_index))
 		return 0;
 	mnl_attr_for_each (attr, header, sizeof(*info)) {
 		if (mnl_attr_get_type(attr) == IFLA_IFNAME)
 			name = mnl_attr_get_str(attr);
+		if (mnl_attr_get_type(attr) == IFLA_LINKINFO)
+			veth = info_is_veth(attr);
 	}
 	named = is_named(options, name);
 	uplink = named ? uplink_add(list->devices, info->ifi_index)
@@ -161,6 +177,7 @@ static int link_each(const struct nlmsghdr *header, void *arg)
 	if (!uplink)
 		return 0;
 	snprintf(uplink->name, sizeof(uplink->name), "%s", name);
+	uplink->veth = veth;
 	uplink->wanted = info->ifi_type == ARPHRD_ETHER && strcmp(name, HOST_DEVICE) != 0 &&
 			 (named || !options->name_count);
 	if (named && !uplink->wanted)
@@ -205,6 +222,39 @@ static int uplink_attach(struct uplinks *uplinks, const struct uplink *uplink, s
 	return 0;
 }
 
+/* Puts the quick way in front of from_uplink, which does the same without it. */
+static void xdp_attach(struct uplinks *uplinks, struct uplink *uplink)
+{
+	static const enum xdp_mode modes[] = { XDP_OFF, XDP_NATIVE, XDP_NATIVE, XDP_GENERIC };
+	const struct uplink *before = uplink_find(&uplinks->attached, uplink->ifindex);
+	struct datapath *datapath = uplinks->options.datapath;
+	enum xdp_mode mode = modes[uplinks->options.xdp];
+	struct errmsg err = {};
+
+	if (before &&
+	    (before->xdp == XDP_OFF || datapath_xdp_attached(datapath, uplink->ifindex, mode))) {
+		uplink->xdp = before->xdp;
+		memcpy(uplink->xdp_problem, before->xdp_problem, sizeof(uplink->xdp_problem));
+		return;
+	}
+	if (mode == XDP_NATIVE && uplink->veth)
+		fail_plain(&err, -EOPNOTSUPP, "a veth loses what XDP sends back by it");
+	else if (mode != XDP_OFF &&
+		 !datapath_load_xdp(datapath, uplinks->options.load, mode, &err) &&
+		 !datapath_attach_xdp(datapath, uplink->ifindex, mode, &err)) {
+		uplink->xdp = mode;
+		return;
+	}
+	datapath_keep_xdp(datapath, uplink->ifindex, XDP_OFF);
+	if (mode == XDP_OFF)
+		return;
+	snprintf(uplink->xdp_problem, sizeof(uplink->xdp_problem), "%.99s", err.text);
+	if (uplinks->options.xdp == UPLINKS_XDP_AUTO)
+		log_info("%s works without XDP: %s", uplink->name, err.text);
+	else
+		log_warn("%s works without XDP: %s", uplink->name, err.text);
+}
+
 /* Attaches to these devices, and takes the programs off all others. */
 static int devices_attach(struct uplinks *uplinks, const struct uplink_list *devices,
 			  struct errmsg *err)
@@ -224,7 +274,8 @@ static int devices_attach(struct uplinks *uplinks, const struct uplink_list *dev
 			failed = uplink_attach(uplinks, device, err);
 		if (!failed) {
 			kept[attached.count] = device->ifindex;
-			attached.items[attached.count++] = *device;
+			attached.items[attached.count] = *device;
+			xdp_attach(uplinks, &attached.items[attached.count++]);
 		} else if (device->wanted) {
 			ret = failed; /* the others are attached all the same */
 		}
@@ -253,6 +304,13 @@ static void problem_find(struct uplinks *uplinks)
 		snprintf(uplinks->problem, sizeof(uplinks->problem),
 			 "ip_local_port_range leaves no port from 16384 on: sources cannot be "
 			 "translated");
+	for (size_t i = 0; i < uplinks->attached.count; i++) {
+		const struct uplink *uplink = &uplinks->attached.items[i];
+
+		if (uplinks->options.xdp != UPLINKS_XDP_AUTO && *uplink->xdp_problem)
+			snprintf(uplinks->problem, sizeof(uplinks->problem),
+				 "%s works without XDP: %s", uplink->name, uplink->xdp_problem);
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(uplinks->default_routes); i++) {
 		int ifindex = uplinks->default_routes[i];
 
@@ -415,6 +473,16 @@ size_t uplinks_attached(const struct uplinks *uplinks, char ret_names[UPLINKS_MA
 	for (size_t i = 0; i < uplinks->attached.count; i++)
 		memcpy(ret_names[i], uplinks->attached.items[i].name, IFNAMSIZ);
 	return uplinks->attached.count;
+}
+
+const char *uplinks_xdp(const struct uplinks *uplinks, size_t index, const char **ret_why)
+{
+	static const char *const names[] = {
+		[XDP_OFF] = "off", [XDP_NATIVE] = "native", [XDP_GENERIC] = "generic"
+	};
+
+	*ret_why = uplinks->attached.items[index].xdp_problem;
+	return names[uplinks->attached.items[index].xdp];
 }
 
 const char *uplinks_problem(const struct uplinks *uplinks)

@@ -14,6 +14,13 @@
 
 #define UPLINKS_MAX 16
 
+enum uplinks_xdp { /* as the setting's words */
+		   UPLINKS_XDP_OFF,
+		   UPLINKS_XDP_AUTO,   /* by drivers that have it */
+		   UPLINKS_XDP_NATIVE, /* by drivers; one that has it not is a problem */
+		   UPLINKS_XDP_GENERIC,
+};
+
 struct uplinks_options {
 	struct event_base *base;
 	struct datapath *datapath;
@@ -23,7 +30,8 @@ struct uplinks_options {
 	size_t name_count;
 	bool masquerade; /* what pods send out of the cluster */
 	bool tunnel;     /* what pods send to other nodes' own addresses takes it */
-	bool bypass;     /* between pods and other nodes they take the place of the host's stack */
+	enum uplinks_xdp xdp;
+	bool bypass; /* between pods and other nodes they take the place of the host's stack */
 };
 
 struct uplinks;
@@ -40,5 +48,9 @@ const char *uplinks_problem(const struct uplinks *uplinks);
 
 /* Names of the devices that have the programs now; at most UPLINKS_MAX.  Returns how many. */
 size_t uplinks_attached(const struct uplinks *uplinks, char ret_names[UPLINKS_MAX][IFNAMSIZ]);
+
+/* What an uplink has of XDP, "native", "generic" or "off", by the same index; *ret_why: why it is
+ * off although it is wanted, or "". */
+const char *uplinks_xdp(const struct uplinks *uplinks, size_t index, const char **ret_why);
 
 #endif

@@ -49,21 +49,21 @@ static __always_inline __u32 event_bytes(void)
 	return node ? node->event_bytes : 0;
 }
 
-static __always_inline void event_capture(struct __sk_buff *skb, struct packet_event *event,
+static __always_inline void event_capture(packet_context *ctx, struct packet_event *event,
 					  __u32 bytes)
 {
-	__u32 len = skb->len < bytes ? skb->len : bytes;
+	__u32 len = packet_length(ctx) < bytes ? packet_length(ctx) : bytes;
 	__u32 last = (len < EVENT_BYTES_MAX ? len : EVENT_BYTES_MAX) - 1;
 
 	/* Linux 6.1 does not see that a length is not 0, but knows what one is added to. */
 	PACKET_POINTER_KEEP(last);
-	if (last < EVENT_BYTES_MAX && !bpf_skb_load_bytes(skb, 0, event->bytes, last + 1))
+	if (last < EVENT_BYTES_MAX && !packet_load(ctx, 0, event->bytes, last + 1))
 		event->event.bytes = (__u16)(last + 1);
 }
 
 /* Reports a packet to the agent, on the budget of its sender if that is a pod of this node.
  * type: enum event_type. */
-__weak int event_send(struct __sk_buff *skb, const struct packet *pkt, __u32 type, __u32 reason,
+__weak int event_send(packet_context *ctx, const struct packet *pkt, __u32 type, __u32 reason,
 		      __u32 direction)
 {
 	__u64 now_ns = bpf_ktime_get_coarse_ns();
@@ -94,19 +94,18 @@ __weak int event_send(struct __sk_buff *skb, const struct packet *pkt, __u32 typ
 	event->dst_identity = pkt->dst.identity;
 	event->src_slot = (__u16)pkt->src.slot;
 	event->dst_slot = (__u16)pkt->dst.slot;
-	event->length = skb->len;
+	event->length = packet_length(ctx);
 	event->tcp_flags = pkt->tcp_flags;
 	event->direction = (__u8)direction;
 	if (with_bytes)
-		event_capture(skb, with_bytes, bytes);
+		event_capture(ctx, with_bytes, bytes);
 	bpf_ringbuf_submit(event, 0);
 	return 0;
 }
 
 /* Counts the packet for its reason, and for one endpoint: the receiver if its ingress policy denied
  * it, else the sender, else the receiver. */
-__weak int drop_count(struct __sk_buff *skb, const struct packet *pkt, __u32 reason,
-		      __u32 direction)
+__weak int drop_count(packet_context *ctx, const struct packet *pkt, __u32 reason, __u32 direction)
 {
 	struct endpoint_stats *stats;
 	__u32 slot;
@@ -122,7 +121,7 @@ __weak int drop_count(struct __sk_buff *skb, const struct packet *pkt, __u32 rea
 		if (stats)
 			stats->drops++;
 	}
-	return event_send(skb, pkt, EVENT_DROP, reason, direction);
+	return event_send(ctx, pkt, EVENT_DROP, reason, direction);
 }
 
 /* During a takeover the old program decides about packets without an entry here. */
@@ -133,10 +132,10 @@ static __always_inline bool drop_is_preliminary(int reason)
 	       node_flags() & NODE_TAKEOVER;
 }
 
-static __always_inline int drop(struct __sk_buff *skb, const struct packet *pkt,
+static __always_inline int drop(packet_context *ctx, const struct packet *pkt,
 				enum drop_reason reason, enum direction direction)
 {
-	drop_count(skb, pkt, reason, direction);
+	drop_count(ctx, pkt, reason, direction);
 	return TC_ACT_SHOT;
 }
 

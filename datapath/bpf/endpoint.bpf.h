@@ -23,11 +23,11 @@ static __always_inline bool endpoint_has_addr(const struct endpoint_entry *endpo
 }
 
 /* Reports a connection that may pass, if somebody watches. */
-static __always_inline void verdict_report(struct __sk_buff *skb, const struct packet *pkt,
+static __always_inline void verdict_report(packet_context *ctx, const struct packet *pkt,
 					   enum direction direction)
 {
 	if (pkt->opens && node_flags() & NODE_VERDICT_EVENTS)
-		event_send(skb, pkt, EVENT_VERDICT, DROP_NONE, direction);
+		event_send(ctx, pkt, EVENT_VERDICT, DROP_NONE, direction);
 }
 
 /* Looks the destination up in ipcache_map; the slot of a local pod is cached. */

@@ -75,7 +75,7 @@ static __always_inline __u32 flow_hash(const struct flow *flow)
 }
 
 /* Chooses a backend for the packet's flow, and makes the entries of both directions. */
-__weak int nat_open(struct __sk_buff *skb, const struct packet *pkt)
+__weak int nat_open(packet_context *ctx, const struct packet *pkt)
 {
 	struct nat_work *work = nat_work();
 	struct service *service;
@@ -101,7 +101,7 @@ __weak int nat_open(struct __sk_buff *skb, const struct packet *pkt)
 	reason = nat_choose_source(pkt, service->flags & SERVICE_LOCAL, work);
 	if (reason)
 		return reason;
-	return nat_claim(skb, pkt, work, service->id, work->choice.index);
+	return nat_claim(ctx, pkt, work, service->id, work->choice.index);
 }
 
 /* ---- requests ------------------------------------------------------------------------------- */
@@ -151,39 +151,52 @@ static __noinline bool nat_still_serves(const struct packet *pkt, struct nat_ent
 				   &entry->backend);
 }
 
+static __always_inline bool nat_may_open(const struct packet *pkt)
+{
+	return pkt->flow.proto == IPPROTO_UDP || pkt->opens;
+}
+
+/* The translation that the packet has already; NULL: none that may serve it. */
+static __always_inline struct nat_entry *nat_known(const struct packet *pkt)
+{
+	struct nat_entry *entry = nat_lookup(&pkt->flow);
+
+	if (entry && entry->flags & NAT_REQUEST && nat_may_open(pkt) &&
+	    !nat_still_serves(pkt, entry))
+		return NULL;
+	if (entry && !(entry->flags & NAT_REQUEST) && pkt->opens)
+		return NULL; /* an answer opens nothing */
+	return entry;
+}
+
 /*
  * Finds the backend of a packet.  A known translation stays as long as its backend serves; with TCP
  * and SCTP to the end of the connection.  A packet in the middle of an unknown connection has no
  * backend.
  */
-static __always_inline int nat_find(struct __sk_buff *skb, const struct packet *pkt,
+static __always_inline int nat_find(packet_context *ctx, const struct packet *pkt,
 				    struct nat_work *ret)
 {
 	const struct flow *flow = &pkt->flow;
-	bool starts = flow->proto == IPPROTO_UDP || pkt->opens;
 	struct service_key key = { .port = flow->dport, .proto = flow->proto };
 	struct nat_entry *entry;
 	int reason;
 
 	if (!nat_has_ports(pkt))
 		return DROP_NO_SERVICE;
-	entry = nat_lookup(flow);
-	if (entry && entry->flags & NAT_REQUEST && starts && !nat_still_serves(pkt, entry))
-		entry = NULL;
-	if (entry && !(entry->flags & NAT_REQUEST) && pkt->opens)
-		entry = NULL; /* an answer opens nothing */
+	entry = nat_known(pkt);
 	if (entry && entry->flags & NAT_GONE)
 		return DROP_NO_BACKEND;
 	if (entry) {
-		nat_follow(skb, pkt, entry, ret);
+		nat_follow(ctx, pkt, entry, ret);
 		return DROP_NONE;
 	}
-	if (starts) {
+	if (nat_may_open(pkt)) {
 		ret->owner = pkt->src.slot;
 		ret->victims = 0;
-		reason = nat_open(skb, pkt);
+		reason = nat_open(ctx, pkt);
 		if (reason == DROP_NAT_FULL && ret->error == -E2BIG && nat_make_room())
-			reason = nat_open(skb, pkt);
+			reason = nat_open(ctx, pkt);
 		return reason;
 	}
 	key.addr = flow->daddr;
@@ -193,14 +206,14 @@ static __always_inline int nat_find(struct __sk_buff *skb, const struct packet *
 /* Translates a packet to a service: from a client to a backend, or from a backend back to a client.
  * The caller looks up the new destination.  A packet to an address of the node that is for no
  * service stays as it is, because the node's own stack may use it. */
-__weak int nat_request(struct __sk_buff *skb, struct packet *pkt)
+__weak int nat_request(packet_context *ctx, struct packet *pkt)
 {
 	struct nat_work *work = nat_work();
 	int reason;
 
 	if (!pkt || !work)
 		return DROP_NO_SERVICE;
-	reason = pkt->fragment == FRAGMENT_ORPHAN ? DROP_FRAGMENT : nat_find(skb, pkt, work);
+	reason = pkt->fragment == FRAGMENT_ORPHAN ? DROP_FRAGMENT : nat_find(ctx, pkt, work);
 	if (pkt->dst_flags & IPCACHE_HOST &&
 	    (reason == DROP_NO_SERVICE || reason == DROP_NOT_OPENED || reason == DROP_FRAGMENT))
 		return DROP_NONE;
@@ -208,14 +221,14 @@ __weak int nat_request(struct __sk_buff *skb, struct packet *pkt)
 		return reason;
 	if (pkt->src.slot)
 		nat_mark_translated(pkt->src.slot);
-	return nat_become(skb, pkt, &work->way, work->way_flags);
+	return nat_become(ctx, pkt, &work->way, work->way_flags);
 }
 
 /* ---- replies -------------------------------------------------------------------------------- */
 
 /* Gives a backend's packet to a client the service's address as source.  Does nothing if the flow
  * is not translated. */
-__weak int nat_reply(struct __sk_buff *skb, struct packet *pkt)
+__weak int nat_reply(packet_context *ctx, struct packet *pkt)
 {
 	struct nat_work *work = nat_work();
 	struct nat_entry *entry;
@@ -233,8 +246,8 @@ __weak int nat_reply(struct __sk_buff *skb, struct packet *pkt)
 		bpf_map_delete_elem(&nat_map, &key);
 		return DROP_NONE;
 	}
-	nat_follow(skb, pkt, entry, work);
-	return nat_become(skb, pkt, &work->way, work->way_flags);
+	nat_follow(ctx, pkt, entry, work);
+	return nat_become(ctx, pkt, &work->way, work->way_flags);
 }
 
 #endif

@@ -151,12 +151,12 @@ static long nat_claim_step(__u32 index, void *arg)
  * port of the node is in use.  Then other ports are tried at random.  service_id 0: it is for no
  * service.
  */
-static __noinline int nat_claim(struct __sk_buff *skb, const struct packet *pkt,
+static __noinline int nat_claim(packet_context *ctx, const struct packet *pkt,
 				struct nat_work *work, __u32 service_id, __u32 backend)
 {
 	work->error = -EBUSY;
 	work->has_timestamp = pkt->opens && pkt->flow.proto == IPPROTO_TCP &&
-			      tcp_timestamp(skb, pkt, &work->client_time);
+			      tcp_timestamp(ctx, pkt, &work->client_time);
 	work->entry = (struct nat_entry){
 		.flags = work->reply_flags | work->owner << NAT_OWNER_SHIFT,
 		.backend = backend,

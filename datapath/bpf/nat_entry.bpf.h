@@ -108,19 +108,19 @@ static __always_inline bool nat_is_remembered(const struct nat_entry *back)
  * The TCP option with the sender's timestamp: the stacks in use begin it at a multiple of 4 bytes,
  * after two NOPs or SACK-permitted, with at most MSS and window scale before it.
  */
-static __noinline bool tcp_timestamp(struct __sk_buff *skb, const struct packet *pkt, __u32 *ret)
+static __noinline bool tcp_timestamp(packet_context *ctx, const struct packet *pkt, __u32 *ret)
 {
 	__u32 offset = pkt->l4_offset + sizeof(struct tcphdr);
 	__be32 option[2];
 	__u8 words;
 
-	if (bpf_skb_load_bytes(skb, pkt->l4_offset + TCP_DOFF_OFFSET, &words, sizeof(words)))
+	if (packet_load(ctx, pkt->l4_offset + TCP_DOFF_OFFSET, &words, sizeof(words)))
 		return false;
 	words >>= 4;
 #pragma clang loop unroll(disable)
 	for (__u32 i = 0; i < 3; i++, offset += sizeof(__be32)) {
 		if (words < (sizeof(struct tcphdr) + sizeof(option)) / sizeof(__be32) + i ||
-		    bpf_skb_load_bytes(skb, offset, option, sizeof(option)))
+		    packet_load(ctx, offset, option, sizeof(option)))
 			return false;
 		if (option[0] == bpf_htonl(0x0101080a) || option[0] == bpf_htonl(0x0402080a)) {
 			*ret = bpf_ntohl(option[1]);
@@ -147,7 +147,7 @@ static __always_inline bool nat_reset_is_true(const struct packet *pkt,
  * acknowledged: otherwise short connections would evict the long ones.  A RST may be forged; then
  * it only shortens the time that the entries may be unused.
  */
-static __noinline void nat_close(struct __sk_buff *skb, const struct packet *pkt,
+static __noinline void nat_close(packet_context *ctx, const struct packet *pkt,
 				 struct nat_entry *entry)
 {
 	const __u32 acked = NAT_CLIENT_ACKED | NAT_BACKEND_ACKED;
@@ -167,7 +167,7 @@ static __noinline void nat_close(struct __sk_buff *skb, const struct packet *pkt
 		if (!request && !(entry->flags & NAT_CLIENT_DONE))
 			flags |= NAT_BACKEND_FIRST;
 		if (request && sibling && sibling->flags & NAT_SOURCE_TAKEN &&
-		    tcp_timestamp(skb, pkt, &sibling->client_time))
+		    tcp_timestamp(ctx, pkt, &sibling->client_time))
 			flags |= NAT_TIMESTAMP;
 	}
 	if (sibling && pkt->tcp_flags & TCP_ACK && pkt->ack == sibling->fin_end &&
@@ -202,7 +202,7 @@ static __always_inline struct nat_work *nat_work(void)
 
 /* Uses this translation for the packet: copies the flow with which it leaves, and updates the
  * entry. */
-static __noinline void nat_follow(struct __sk_buff *skb, const struct packet *pkt,
+static __noinline void nat_follow(packet_context *ctx, const struct packet *pkt,
 				  struct nat_entry *entry, struct nat_work *ret)
 {
 	ret->way = entry->flow;
@@ -216,7 +216,7 @@ static __noinline void nat_follow(struct __sk_buff *skb, const struct packet *pk
 		__sync_fetch_and_or(&entry->flags, NAT_USED);
 	if (pkt->flow.proto == IPPROTO_TCP && (pkt->tcp_flags & (TCP_FIN | TCP_RST) ||
 					       entry->flags & (NAT_CLIENT_DONE | NAT_BACKEND_DONE)))
-		nat_close(skb, pkt, entry);
+		nat_close(ctx, pkt, entry);
 }
 
 /* The connection as the receiver's socket knows it: a client's peer is the service. */

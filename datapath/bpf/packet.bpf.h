@@ -19,6 +19,7 @@
 #include <linux/ipv6.h>
 #include <linux/tcp.h>
 
+#include "datapath/bpf/context.bpf.h"
 #include "datapath/bpf/ipcache.bpf.h"
 #include "datapath/bpf/metric.bpf.h"
 #include "datapath/bpf/policy.bpf.h"
@@ -117,28 +118,8 @@ struct packet {
 	__u16 mtu;             /* of the route, if it is too big for that */
 } __attribute__((aligned(8))); /* so that addresses are copied in two moves, not in four */
 
-/* clang must not compute the pointer anew after the check: the verifier would not know the copy for
- * checked (clang 14). */
-#define PACKET_POINTER_KEEP(ptr) asm volatile("" : "+r"(ptr))
-
-/* Bytes of the frame at offset, or NULL if it ends before.  Headers are linear as a rule; only a
- * sender that builds its frames by hand costs the pull.  Invalidates earlier pointers. */
-static __always_inline void *packet_bytes(struct __sk_buff *skb, __u32 offset, __u32 size)
-{
-	void *bytes = (void *)(long)skb->data + offset;
-
-	PACKET_POINTER_KEEP(bytes);
-	if (bytes + size <= (void *)(long)skb->data_end)
-		return bytes;
-	if (bpf_skb_pull_data(skb, offset + size))
-		return NULL;
-	bytes = (void *)(long)skb->data + offset;
-	PACKET_POINTER_KEEP(bytes);
-	return bytes + size <= (void *)(long)skb->data_end ? bytes : NULL;
-}
-
 /* Writes the MACs of a frame to the pod: they lie in struct endpoint as in the frame. */
-static __always_inline int packet_address_to(struct __sk_buff *skb,
+static __always_inline int packet_address_to(packet_context *ctx,
 					     const struct endpoint_entry *endpoint)
 {
 	const __u8 *macs = (const __u8 *)endpoint + offsetof(struct endpoint_entry, mac);
@@ -146,7 +127,7 @@ static __always_inline int packet_address_to(struct __sk_buff *skb,
 	_Static_assert(offsetof(struct endpoint_entry, host_mac) ==
 			       offsetof(struct endpoint_entry, mac) + ETH_ALEN,
 		       "the MACs of an endpoint follow each other");
-	return (int)bpf_skb_store_bytes(skb, 0, macs, 2 * ETH_ALEN, 0);
+	return (int)packet_store(ctx, 0, macs, 2 * ETH_ALEN, 0);
 }
 
 static __always_inline void addr_from_v6(struct addr *addr, const struct in6_addr *v6)
@@ -155,13 +136,13 @@ static __always_inline void addr_from_v6(struct addr *addr, const struct in6_add
 }
 
 /* Source routes lead around the checks here; every other option is harmless. */
-static __always_inline int packet_check_options(struct __sk_buff *skb, __u32 end)
+static __always_inline int packet_check_options(packet_context *ctx, __u32 end)
 {
 	__u32 offset = ETH_HLEN + sizeof(struct iphdr);
 	__u8 option[2];
 
 	for (int i = 0; i < IP_OPTIONS_MAX && offset < end; i++) {
-		if (bpf_skb_load_bytes(skb, offset, option, 1))
+		if (packet_load(ctx, offset, option, 1))
 			return DROP_TRUNCATED;
 		if (option[0] == IPOPT_END)
 			return DROP_NONE;
@@ -171,7 +152,7 @@ static __always_inline int packet_check_options(struct __sk_buff *skb, __u32 end
 		}
 		if (option[0] == IPOPT_LSRR || option[0] == IPOPT_SSRR)
 			return DROP_BAD_HEADER;
-		if (bpf_skb_load_bytes(skb, offset, option, 2))
+		if (packet_load(ctx, offset, option, 2))
 			return DROP_TRUNCATED;
 		if (option[1] < 2)
 			return DROP_BAD_HEADER;
@@ -182,10 +163,10 @@ static __always_inline int packet_check_options(struct __sk_buff *skb, __u32 end
 
 /* Fills l4_offset, the flow's addresses, proto and fragment.  ret_l4_len: bytes from l4_offset on,
  * as the IP header says. */
-static __always_inline int packet_parse_v4(struct __sk_buff *skb, struct packet *pkt,
+static __always_inline int packet_parse_v4(packet_context *ctx, struct packet *pkt,
 					   __u32 *ret_l4_len)
 {
-	struct iphdr *ip = packet_bytes(skb, ETH_HLEN, sizeof(*ip));
+	struct iphdr *ip = packet_bytes(ctx, ETH_HLEN, sizeof(*ip));
 	__u32 header_len, total_len;
 	__u16 offset;
 
@@ -215,11 +196,11 @@ static __always_inline int packet_parse_v4(struct __sk_buff *skb, struct packet 
 		    (offset & IP_OFFSET_UNITS) * 8U < sizeof(struct tcphdr))
 			return DROP_BAD_HEADER;
 	}
-	return header_len > sizeof(*ip) ? packet_check_options(skb, pkt->l4_offset) : DROP_NONE;
+	return header_len > sizeof(*ip) ? packet_check_options(ctx, pkt->l4_offset) : DROP_NONE;
 }
 
 /* One IPv6 extension header at *offset; moves on to the next and its type. */
-static __always_inline int packet_skip_extension(struct __sk_buff *skb, struct packet *pkt,
+static __always_inline int packet_skip_extension(packet_context *ctx, struct packet *pkt,
 						 __u32 *offset, __u8 *type)
 {
 	struct {
@@ -236,7 +217,7 @@ static __always_inline int packet_skip_extension(struct __sk_buff *skb, struct p
 	} head;
 	__u32 position;
 
-	if (bpf_skb_load_bytes(skb, *offset, &head, sizeof(head)))
+	if (packet_load(ctx, *offset, &head, sizeof(head)))
 		return DROP_TRUNCATED;
 	if (*type == IPPROTO_FRAGMENT) {
 		position = bpf_ntohs(head.fragment);
@@ -267,10 +248,10 @@ static __always_inline bool is_extension(__u8 type)
 	       type == IPPROTO_FRAGMENT || type == IPPROTO_AH;
 }
 
-static __always_inline int packet_parse_v6(struct __sk_buff *skb, struct packet *pkt,
+static __always_inline int packet_parse_v6(packet_context *ctx, struct packet *pkt,
 					   __u32 *ret_l4_len)
 {
-	struct ipv6hdr *ip = packet_bytes(skb, ETH_HLEN, sizeof(*ip));
+	struct ipv6hdr *ip = packet_bytes(ctx, ETH_HLEN, sizeof(*ip));
 	__u32 offset = ETH_HLEN + sizeof(*ip), end;
 	int reason;
 	__u8 type;
@@ -292,7 +273,7 @@ static __always_inline int packet_parse_v6(struct __sk_buff *skb, struct packet 
 	for (int i = 0; i < EXTENSIONS_MAX; i++) {
 		if (!is_extension(type) || pkt->fragment == FRAGMENT_LATER)
 			break;
-		reason = packet_skip_extension(skb, pkt, &offset, &type);
+		reason = packet_skip_extension(ctx, pkt, &offset, &type);
 		if (reason)
 			return reason;
 		if (offset > end)
@@ -389,6 +370,21 @@ static __always_inline bool packet_is_bare(const struct packet *pkt)
 	return pkt->l4_offset == ETH_HLEN + head;
 }
 
+/* Bytes from the transport header to the end of the packet, as the IP header says: the frame may be
+ * padded.  0: not known. */
+static __always_inline __u32 packet_l4_length(packet_context *ctx, const struct packet *pkt)
+{
+	__u32 offset =
+		pkt->ipv6 ? offsetof(struct ipv6hdr, payload_len) : offsetof(struct iphdr, tot_len);
+	__u32 end;
+	__be16 length;
+
+	if (packet_load(ctx, ETH_HLEN + offset, &length, sizeof(length)))
+		return 0;
+	end = ETH_HLEN + bpf_ntohs(length) + (pkt->ipv6 ? sizeof(struct ipv6hdr) : 0);
+	return end > pkt->l4_offset ? end - pkt->l4_offset : 0;
+}
+
 static __always_inline bool packet_is_icmp(const struct packet *pkt)
 {
 	return pkt->flow.proto == (pkt->ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
@@ -414,7 +410,7 @@ static __always_inline __u32 packet_l4_need(const struct packet *pkt)
 	}
 }
 
-static __always_inline int packet_parse_l4(struct __sk_buff *skb, struct packet *pkt, __u32 len)
+static __always_inline int packet_parse_l4(packet_context *ctx, struct packet *pkt, __u32 len)
 {
 	__u32 need = packet_l4_need(pkt);
 	__u32 offset = pkt->l4_offset;
@@ -428,10 +424,10 @@ static __always_inline int packet_parse_l4(struct __sk_buff *skb, struct packet 
 	if (offset > L4_OFFSET_MAX)
 		return DROP_BAD_HEADER;
 	if (pkt->flow.proto == IPPROTO_TCP) {
-		ports = packet_bytes(skb, offset, sizeof(struct tcphdr));
+		ports = packet_bytes(ctx, offset, sizeof(struct tcphdr));
 		return ports ? packet_parse_tcp(pkt, (const void *)ports, len) : DROP_TRUNCATED;
 	}
-	ports = packet_bytes(skb, offset, ICMP_HEADER_LEN);
+	ports = packet_bytes(ctx, offset, ICMP_HEADER_LEN);
 	if (!ports)
 		return DROP_TRUNCATED;
 	if (pkt->flow.proto == IPPROTO_ICMP || pkt->flow.proto == IPPROTO_ICMPV6)
@@ -439,14 +435,14 @@ static __always_inline int packet_parse_l4(struct __sk_buff *skb, struct packet 
 	pkt->flow.sport = ports[0];
 	pkt->flow.dport = ports[1];
 	if (pkt->flow.proto == IPPROTO_SCTP && len > SCTP_HEADER_LEN &&
-	    !bpf_skb_load_bytes(skb, offset + SCTP_HEADER_LEN, &chunk, 1))
+	    !packet_load(ctx, offset + SCTP_HEADER_LEN, &chunk, 1))
 		pkt->opens = chunk == SCTP_INIT;
 	return DROP_NONE;
 }
 
 /* Fills everything but the ends.  Stages are __weak functions, like this one: the verifier checks
  * them once instead of once for every path that leads to them. */
-__weak int packet_parse(struct __sk_buff *skb, struct packet *pkt)
+__weak int packet_parse(packet_context *ctx, struct packet *pkt)
 {
 	__u32 l4_len = 0;
 	struct ethhdr *eth;
@@ -455,28 +451,28 @@ __weak int packet_parse(struct __sk_buff *skb, struct packet *pkt)
 
 	if (!pkt)
 		return DROP_BAD_HEADER;
-	pkt->length = skb->len;
-	eth = packet_bytes(skb, 0, sizeof(*eth));
+	pkt->length = packet_length(ctx);
+	eth = packet_bytes(ctx, 0, sizeof(*eth));
 	if (!eth)
 		return DROP_TRUNCATED;
 	protocol = eth->h_proto;
 	__builtin_memcpy(pkt->mac, eth->h_source, ETH_ALEN);
 	/* The kernel has moved an outer VLAN tag out of the frame. */
-	if (skb->vlan_present)
+	if (packet_has_tag(ctx))
 		return DROP_UNKNOWN_PROTOCOL;
 	if (protocol == bpf_htons(ETH_P_ARP)) {
 		pkt->kind = PACKET_ARP;
 		return DROP_NONE;
 	}
 	if (protocol == bpf_htons(ETH_P_IP))
-		reason = packet_parse_v4(skb, pkt, &l4_len);
+		reason = packet_parse_v4(ctx, pkt, &l4_len);
 	else if (protocol == bpf_htons(ETH_P_IPV6))
-		reason = packet_parse_v6(skb, pkt, &l4_len);
+		reason = packet_parse_v6(ctx, pkt, &l4_len);
 	else
 		return DROP_UNKNOWN_PROTOCOL;
 	if (reason || pkt->fragment == FRAGMENT_LATER)
 		return reason;
-	return packet_parse_l4(skb, pkt, l4_len);
+	return packet_parse_l4(ctx, pkt, l4_len);
 }
 
 /* Ports of a fragment: the first one stores them, the others look them up.  Called after the source

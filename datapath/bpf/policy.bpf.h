@@ -93,10 +93,11 @@ __weak int policy_verdict(__u32 policy_id, __u32 direction, __u32 peer, __u32 pr
 /*
  * Whether "from" may send to this port of "to": egress policy of the sender first, then ingress
  * policy of the receiver.  Returns DROP_NONE or the reason why not.  *ret_audited: only audited
- * ends deny it, so the packet passes and the reason is for the report.
+ * ends deny it, so the packet passes and the reason is for the report.  XDP does not use it.
  */
-static __noinline int policy_check(const struct policy_end *from, const struct policy_end *to,
-				   __u32 proto, __be16 port, bool *ret_audited)
+static __noinline __attribute__((unused)) int policy_check(const struct policy_end *from,
+							   const struct policy_end *to, __u32 proto,
+							   __be16 port, bool *ret_audited)
 {
 	int reason = DROP_NONE;
 

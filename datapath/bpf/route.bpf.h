@@ -18,15 +18,15 @@
 #define LEAVE_DECIDED 0xffff
 
 /* Length of the packet from its IP header on; of its largest segment if it will be segmented. */
-static __always_inline __u32 route_length(const struct __sk_buff *skb, const struct packet *pkt)
+static __always_inline __u32 route_length(const packet_context *ctx, const struct packet *pkt)
 {
 	__u32 head = pkt->l4_offset - ETH_HLEN + UDP_HEADER_LEN;
 
-	if (!skb->gso_size)
+	if (!packet_segment(ctx))
 		return pkt->length - ETH_HLEN;
 	if (pkt->flow.proto == IPPROTO_TCP)
 		head = pkt->length - ETH_HLEN - pkt->payload;
-	return head + skb->gso_size;
+	return head + packet_segment(ctx);
 }
 
 /* Of IPv4: with the sum, which changes as the TTL does. */
@@ -36,38 +36,37 @@ struct route_ttl {
 	__sum16 check;
 };
 
-static __always_inline int route_count_hop(struct __sk_buff *skb, const struct packet *pkt)
+static __always_inline int route_count_hop(packet_context *ctx, const struct packet *pkt)
 {
 	__u32 offset = pkt->ipv6 ? IP6_HOP_LIMIT_OFFSET : IP_TTL_OFFSET;
 	struct route_ttl head;
 	__u32 check;
 
-	if (bpf_skb_load_bytes(skb, offset, &head, sizeof(head)))
+	if (packet_load(ctx, offset, &head, sizeof(head)))
 		return DROP_TRUNCATED;
 	if (head.ttl <= 1)
 		return DROP_TTL_EXCEEDED;
 	head.ttl--;
 	if (pkt->ipv6)
-		return bpf_skb_store_bytes(skb, offset, &head.ttl, 1, BPF_F_RECOMPUTE_CSUM)
+		return packet_store(ctx, offset, &head.ttl, 1, BPF_F_RECOMPUTE_CSUM)
 			       ? DROP_REWRITE_FAILED
 			       : DROP_NONE;
 	check = (__u32)head.check + bpf_htons(0x0100);
 	head.check = (__sum16)(check + (check >= 0xffff));
-	return bpf_skb_store_bytes(skb, offset, &head, sizeof(head), 0) ? DROP_REWRITE_FAILED
-									: DROP_NONE;
+	return packet_store(ctx, offset, &head, sizeof(head), 0) ? DROP_REWRITE_FAILED : DROP_NONE;
 }
 
 /* Finds the route between two addresses, which need not be the packet's yet.  Returns
  * BPF_FIB_LKUP_RET_..., or a negative errno. */
-static __always_inline long route_find(struct __sk_buff *skb, const struct packet *pkt,
+static __always_inline long route_find(packet_context *ctx, const struct packet *pkt,
 				       const struct addr *saddr, const struct addr *daddr,
 				       struct bpf_fib_lookup *ret)
 {
-	ret->ifindex = skb->ifindex;
+	ret->ifindex = packet_device(ctx);
 	ret->l4_protocol = pkt->flow.proto;
 	ret->sport = pkt->flow.sport;
 	ret->dport = pkt->flow.dport;
-	ret->tot_len = (__u16)route_length(skb, pkt);
+	ret->tot_len = (__u16)route_length(ctx, pkt);
 	if (pkt->ipv6) {
 		ret->family = AF_INET6;
 		__builtin_memcpy(ret->ipv6_src, saddr, sizeof(ret->ipv6_src));
@@ -77,16 +76,16 @@ static __always_inline long route_find(struct __sk_buff *skb, const struct packe
 		ret->ipv4_src = saddr->w[3];
 		ret->ipv4_dst = daddr->w[3];
 	}
-	return bpf_fib_lookup(skb, ret, sizeof(*ret), 0);
+	return bpf_fib_lookup(ctx, ret, sizeof(*ret), 0);
 }
 
 /* Decrements the TTL, and tells the kernel where the packet goes when the program returns
  * TC_ACT_REDIRECT.  The kernel resolves the neighbour's MAC if it must. */
-static __always_inline int route_follow(struct __sk_buff *skb, struct packet *pkt, __u32 ifindex,
+static __always_inline int route_follow(packet_context *ctx, struct packet *pkt, __u32 ifindex,
 					__u32 family, const void *next_hop)
 {
 	struct bpf_redir_neigh next = { .nh_family = family };
-	int reason = route_count_hop(skb, pkt);
+	int reason = route_count_hop(ctx, pkt);
 
 	if (reason)
 		return reason;
@@ -98,7 +97,7 @@ static __always_inline int route_follow(struct __sk_buff *skb, struct packet *pk
 }
 
 /* Sends the packet on as a router does, in the name of saddr, which it need not have yet. */
-__weak int route_packet(struct __sk_buff *skb, struct packet *pkt, const struct addr *saddr,
+__weak int route_packet(packet_context *ctx, struct packet *pkt, const struct addr *saddr,
 			const struct addr *daddr)
 {
 	struct bpf_fib_lookup fib = {};
@@ -106,7 +105,7 @@ __weak int route_packet(struct __sk_buff *skb, struct packet *pkt, const struct 
 
 	if (!pkt || !saddr || !daddr)
 		return DROP_NO_ROUTE;
-	found = route_find(skb, pkt, saddr, daddr, &fib);
+	found = route_find(ctx, pkt, saddr, daddr, &fib);
 	if (found == BPF_FIB_LKUP_RET_FRAG_NEEDED) {
 		pkt->mtu = fib.mtu_result;
 		return DROP_TOO_BIG;
@@ -114,7 +113,7 @@ __weak int route_packet(struct __sk_buff *skb, struct packet *pkt, const struct 
 	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return DROP_NO_ROUTE;
 	/* Family and destination are those of the next hop by now. */
-	return route_follow(skb, pkt, fib.ifindex, fib.family, fib.ipv6_dst);
+	return route_follow(ctx, pkt, fib.ifindex, fib.family, fib.ipv6_dst);
 }
 
 #endif

@@ -62,44 +62,28 @@ __weak int crc32c_change(__u32 difference, __u32 bytes_behind)
 	return (int)crc;
 }
 
-/* Bytes from the transport header to the end of the packet, as the IP header says: the frame may be
- * padded.  0: not known. */
-static __always_inline __u32 sctp_length(struct __sk_buff *skb, const struct packet *pkt)
-{
-	__u32 offset =
-		pkt->ipv6 ? offsetof(struct ipv6hdr, payload_len) : offsetof(struct iphdr, tot_len);
-	__u32 end;
-	__be16 length;
-
-	if (bpf_skb_load_bytes(skb, ETH_HLEN + offset, &length, sizeof(length)))
-		return 0;
-	end = ETH_HLEN + bpf_ntohs(length) + (pkt->ipv6 ? sizeof(struct ipv6hdr) : 0);
-	return end > pkt->l4_offset + SCTP_HEADER_LEN ? end - pkt->l4_offset : 0;
-}
-
 /*
  * Corrects the checksum for another source or destination port, which the caller writes.  A sender
  * on this node may leave the checksum to the device, which then overwrites this one.  The checksum
  * of a fragmented packet cannot be corrected; SCTP sends no fragments.
  */
-static __always_inline int sctp_replace_port(struct __sk_buff *skb, const struct packet *pkt,
+static __always_inline int sctp_replace_port(packet_context *ctx, const struct packet *pkt,
 					     bool is_source, __be16 old, __be16 new)
 {
-	__u32 length = sctp_length(skb, pkt);
+	__u32 length = packet_l4_length(ctx, pkt);
 	__u32 difference;
 	__le32 check;
 
-	if (skb->gso_size)
+	if (packet_segment(ctx))
 		return DROP_NONE;
-	if (!length || pkt->fragment ||
-	    bpf_skb_load_bytes(skb, pkt->l4_offset + SCTP_CHECK_OFFSET, &check, sizeof(check)))
+	if (length <= SCTP_HEADER_LEN || pkt->fragment ||
+	    packet_load(ctx, pkt->l4_offset + SCTP_CHECK_OFFSET, &check, sizeof(check)))
 		return DROP_REWRITE_FAILED;
 	difference = (__u32)(old ^ new);
 	if (!is_source)
 		difference <<= 16;
 	check ^= (__u32)crc32c_change(difference, length - sizeof(difference));
-	return bpf_skb_store_bytes(skb, pkt->l4_offset + SCTP_CHECK_OFFSET, &check, sizeof(check),
-				   0)
+	return packet_store(ctx, pkt->l4_offset + SCTP_CHECK_OFFSET, &check, sizeof(check), 0)
 		       ? DROP_REWRITE_FAILED
 		       : DROP_NONE;
 }

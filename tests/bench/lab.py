@@ -20,6 +20,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 BUILD = tendril.BUILD
 NETBENCH = BUILD / "tests/bench/netbench"
 POLICYBENCH = BUILD / "tests/bench/policybench"
+PACKETBENCH = BUILD / "tests/bench/packetbench"
 CPU = 1  # of both ends
 PORT = 7000
 HTTP_PORT = 7080

@@ -7,9 +7,10 @@
 externalTrafficPolicy Local, which spares it the masquerading.
 """
 
+import json
 import subprocess
 
-from lab import PORT, Pair, make_pod, widen_ports
+from lab import PACKETBENCH, PORT, Pair, make_pod, widen_ports
 from tendril import service_object, slice_object, wait_for
 from variants import FORWARDING, ROUTED_POD, join, route, routed_pod, with_length
 from workload import NotRun, SECTIONS, Workload, workload
@@ -111,3 +112,45 @@ class NodePort(Workload):
     def measure(self, target, family, n):
         pair, port = target
         return pair.netbench("crr", family, 2000, port=port)
+
+
+def packetbench():
+    done = subprocess.run([PACKETBENCH], capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode:
+        raise RuntimeError(f"packetbench: {done.stderr}")
+    return json.loads(done.stdout)
+
+
+@workload
+class NodePortPacket(Workload):
+    name, figures = "nodeport_packet", {"nodeport_packet": "ns"}
+    title = ("one packet of a known connection to a backend on another node: the program alone, at tc and by XDP "
+             "(BPF_PROG_TEST_RUN, which takes 20 of it)")
+    section = SECTIONS[1]
+    variants, reference = ("tc", "xdp"), "tc"
+    rounds = rounds_limit = 7
+
+    def setup(self, lab, variant, n):
+        return variant
+
+    def measure(self, target, family, n):
+        return packetbench()[f"{target}{family}"]
+
+
+@workload
+class Maglev(Workload):
+    name = "maglev"
+    figures = {"maglev_open": "ns", "random_open": "ns", "maglev_moved": "%", "maglev_uneven": "%"}
+    title = ("Maglev: the first packet of a connection from outside, beside a random choice; of 100 backends one is "
+             "lost: share of the others' places that move; what the luckiest has above its share")
+    section = SECTIONS[1]
+    variants, families, reference = ("tendril",), (0,), None
+    rounds = rounds_limit = 7
+
+    def setup(self, lab, variant, n):
+        return None
+
+    def measure(self, target, family, n):
+        got = packetbench()
+        return {"maglev_open": got["open_maglev"], "random_open": got["open_random"],
+                "maglev_moved": got["maglev_moved"], "maglev_uneven": got["maglev_uneven"]}

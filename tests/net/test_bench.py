@@ -108,6 +108,18 @@ def test_policy_at_size(run):
     assert done.left() == []
 
 
+def test_packets_of_clients_outside(run):
+    done = run("--only", "nodeport_packet,maglev", "--rounds", "1")
+    assert done.end() == 0, done.err.read_text()
+    rows = [json.loads(line) for line in (done.folder / "results.jsonl").read_text().splitlines()]
+    medians = {(r["workload"], r["variant"], r["family"]): r["median"] for r in rows}
+    assert {(v, f) for w, v, f in medians if w == "nodeport_packet"} == {
+        (v, f) for v in ("tc", "xdp") for f in (4, 6)}
+    assert all(median > 0 for median in medians.values())
+    assert medians["maglev_moved", "tendril", 0] < 5
+    assert done.left() == []
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_nothing_is_left_after_an_interruption(run, signum):
     stopped = run("--only", "rr", "--variants", "lo,tendril", "--rounds", "100000")

@@ -85,9 +85,14 @@ def test_the_first_node_port_is_served_when_the_agent_has_taken_it():
         lab.close()
 
 
-@pytest.fixture(scope="module")
-def lab():
-    made = Lab("--no-socket-services")
+# Generic XDP behaves as a driver's; what the agent does without it comes first.
+@pytest.fixture(scope="module", params=["off", "generic"], ids=["tc", "XDP"])
+def lab(request):
+    made = Lab("--no-socket-services", f"--xdp={request.param}")
+    made.xdp = request.param
+    if made.xdp != "off":
+        made.client.run("ethtool", "-K", "up0", "tx", "off", "tso", "off")
+        made.two.netns.run("ethtool", "-K", "up0", "tx", "off", "tso", "off")
     try:
         made.local, made.remote = made.one.pod("local"), made.two.pod("remote")
         for pod in (made.local, made.remote):
@@ -125,6 +130,20 @@ def test_a_backend_of_the_node(lab, family):
 def test_a_backend_of_another_node(lab, family):
     lab.publish(family, [of(lab.remote, family)])
     check(lab, family, "remote")
+
+
+def sent_on_by_xdp(node):
+    return next((each["count"] for each in node.status()["notices"] if each["name"] == "XDP_FORWARDED"), 0)
+
+
+@FAMILIES
+def test_xdp_sends_on_what_is_for_another_node(lab, family):
+    before = sent_on_by_xdp(lab.one)
+    lab.publish(family, [of(lab.remote, family)])
+    check(lab, family, "remote")
+    sent_on = sent_on_by_xdp(lab.one) - before
+    assert sent_on > 100 if lab.xdp != "off" else sent_on == 0, sent_on
+    assert [u["xdp"] for u in lab.one.status()["uplinks"]] == [lab.xdp]
 
 
 @FAMILIES
@@ -325,3 +344,22 @@ def test_a_load_balancers_address_alone_is_served_outside():
         assert lab.client.call("connect", addr=vip, port=80)["name"] == "local"
     finally:
         lab.close()
+
+
+@pytest.mark.parametrize("mode", ["auto", "native"])
+def test_a_device_without_xdp_is_served_by_tc(mode):
+    """A veth would lose what XDP sends back."""
+    node = make_node(1, f"--xdp={mode}")
+    wire = Wire(node.name + "w")
+    try:
+        wire.plug(node.netns, ["192.0.2.1/24"])
+        node.put(service_object("web", "default", ["10.96.1.1"], [{"port": 80, "nodePort": NODE_PORT}],
+                                type="NodePort"))
+        wait_for(lambda: node.status()["uplinks"], "the uplink")
+        status = node.status()
+        assert [(u["device"], u["xdp"]) for u in status["uplinks"]] == [("up0", "off")]
+        told = any("up0 works without XDP: a veth" in each for each in status["failures"])
+        assert told == (mode == "native"), status["failures"]
+    finally:
+        node.close()
+        wire.netns.delete()
