@@ -550,6 +550,7 @@ int datapath_program_size(const struct datapath *datapath, const char *name,
 		return -errno;
 	ret->instructions = info.xlated_prog_len / sizeof(struct bpf_insn);
 	ret->verified = info.verified_insns;
+	ret->misses = info.recursion_misses;
 	return 0;
 }
 

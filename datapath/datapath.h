@@ -158,6 +158,7 @@ const char *datapath_program_name(const struct datapath *datapath, size_t index)
 struct program_size {
 	uint32_t instructions; /* as loaded */
 	uint32_t verified;     /* how many the verifier processed, on all paths */
+	uint64_t misses;       /* runs left out, because the program ran on that CPU already */
 };
 /* -ENOENT; needs CAP_BPF and the programs loaded by this process. */
 int datapath_program_size(const struct datapath *datapath, const char *name,

@@ -11,6 +11,7 @@
 #include "agent/endpoint/endpoint.h"
 #include "agent/flow/flow_log.h"
 #include "agent/monitor/gc.h"
+#include "agent/objects/objects.h"
 #include "agent/sync/sync.h"
 #include "lib/arena.h"
 
@@ -95,6 +96,29 @@ static void maps_add(struct buffer *out, const struct agent *agent)
 	for (int map = 0; map < MAP_COUNT; map++)
 		labelled(out, "bpf_map_entries", "map_name", map_name((enum map_id)map),
 			 gc_map_used(agent->gc, (enum map_id)map));
+	family(out, "bpf_map_full_seconds", "gauge",
+	       "When a map that grew in the last minute will be full if it goes on like that.");
+	for (int map = 0; map < MAP_COUNT; map++) {
+		uint64_t seconds = gc_map_full_in(agent->gc, (enum map_id)map);
+
+		if (seconds)
+			labelled(out, "bpf_map_full_seconds", "map_name",
+				 map_name((enum map_id)map), seconds);
+	}
+}
+
+static void programs_add(struct buffer *out, const struct agent *agent)
+{
+	const char *name;
+
+	family(out, "bpf_program_recursion_misses_total", "counter",
+	       "Runs of an eBPF program that the kernel left out, because it was running already.");
+	for (size_t i = 0; (name = datapath_program_name(agent->datapath, i)); i++) {
+		struct program_size size = {};
+
+		datapath_program_size(agent->datapath, name, &size); /* zeros if it fails */
+		labelled(out, "bpf_program_recursion_misses_total", "program", name, size.misses);
+	}
 }
 
 static void agent_add(struct buffer *out, struct agent *agent)
@@ -154,6 +178,8 @@ void api_metrics_get(struct api_call *call)
 	objects_add(&out, call->agent);
 	counters_add(&out, call->agent);
 	maps_add(&out, call->agent);
+	programs_add(&out, call->agent);
+	objects_sync_metrics(call->agent->objects, &out);
 	flow_log_metrics(call->agent->flow_log, &out);
 	services_add(&out, call->agent);
 	out.data[out.len - 1] = '\0'; /* the answer gets a newline at its end */

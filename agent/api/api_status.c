@@ -175,6 +175,8 @@ static void maps_add(cJSON *status, cJSON *warnings, struct agent *agent)
 		cJSON_AddStringToObject(json, "name", map_name((enum map_id)map));
 		cJSON_AddNumberToObject(json, "used", used);
 		cJSON_AddNumberToObject(json, "capacity", capacity);
+		cJSON_AddNumberToObject(json, "fullInSeconds",
+					(double)gc_map_full_in(agent->gc, (enum map_id)map));
 		cJSON_AddItemToArray(array, json);
 		if (gc_map_pressure((enum map_id)map, used, capacity, text))
 			cJSON_AddItemToArray(warnings, cJSON_CreateString(text));

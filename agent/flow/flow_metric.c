@@ -9,15 +9,29 @@
 #include "lib/alloc.h"
 #include "lib/arena.h"
 #include "lib/auto.h"
+#include "lib/histogram.h"
 #include "lib/table.h"
 
 /* Namespaces that have series of their own; what is of others is summed up as this one. */
 #define NAMESPACES_MAX 256
 #define OTHER          "other namespaces"
 
-/* Upper bounds of the histogram of round trips, in microseconds. */
-static const uint32_t rtt_bounds[] = { 100,   250,   500,   1000,   2500,   5000,
-				       10000, 25000, 50000, 100000, 250000, 1000000 };
+/* Services, as namespaces. */
+#define SERVICES_MAX  256
+#define OTHER_SERVICE "other services"
+
+static const struct histogram_bounds rtt_bounds = {
+	12, { .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1 }
+};
+static const struct histogram_bounds retransmit_bounds = { 6, { 0, 1, 3, 10, 30, 100 } };
+
+/* Connections to a service, as the pods of this node saw them that opened them. */
+struct service_sums {
+	char *namespace;
+	char *name;
+	struct histogram rtt;
+	struct histogram retransmits;
+};
 
 struct namespace_sums {
 	char *name;
@@ -25,9 +39,7 @@ struct namespace_sums {
 	uint64_t opened;
 	uint64_t accepted;
 	uint64_t retransmits;
-	uint64_t rtt[ARRAY_SIZE(rtt_bounds) + 1];
-	uint64_t rtt_count;
-	uint64_t rtt_sum_us;
+	struct histogram rtt;
 	uint64_t drops[DROP_REASON_COUNT];
 };
 
@@ -35,6 +47,9 @@ struct flow_metrics {
 	struct table by_name; /* hash of the name -> index */
 	struct namespace_sums *items;
 	size_t count;
+	struct table by_service; /* hash of namespace and name -> index */
+	struct service_sums *services;
+	size_t service_count;
 };
 
 static const char *const reason_names[DROP_REASON_COUNT] = {
@@ -48,6 +63,7 @@ struct flow_metrics *flow_metrics_new(void)
 	struct flow_metrics *metrics = xcalloc(1, sizeof(*metrics));
 
 	table_init(&metrics->by_name, sizeof(uint64_t), sizeof(size_t));
+	table_init(&metrics->by_service, sizeof(uint64_t), sizeof(size_t));
 	return metrics;
 }
 
@@ -55,8 +71,14 @@ void flow_metrics_free(struct flow_metrics *metrics)
 {
 	for (size_t i = 0; i < metrics->count; i++)
 		free(metrics->items[i].name);
+	for (size_t i = 0; i < metrics->service_count; i++) {
+		free(metrics->services[i].namespace);
+		free(metrics->services[i].name);
+	}
 	free(metrics->items);
+	free(metrics->services);
 	table_done(&metrics->by_name);
+	table_done(&metrics->by_service);
 	free(metrics);
 }
 
@@ -77,15 +99,34 @@ static struct namespace_sums *sums_of(struct flow_metrics *metrics, const char *
 	return &metrics->items[metrics->count++];
 }
 
-static void rtt_add(struct namespace_sums *sums, uint32_t rtt_us)
+static struct service_sums *service_of(struct flow_metrics *metrics, const char *namespace,
+				       const char *name)
 {
-	size_t bucket = 0;
+	uint64_t hash[2] = { table_hash(namespace, strlen(namespace)),
+			     table_hash(name, strlen(name)) };
+	uint64_t key = table_hash(hash, sizeof(hash));
+	size_t *index = table_find(&metrics->by_service, &key);
 
-	while (bucket < ARRAY_SIZE(rtt_bounds) && rtt_us > rtt_bounds[bucket])
-		bucket++;
-	sums->rtt[bucket]++;
-	sums->rtt_count++;
-	sums->rtt_sum_us += rtt_us;
+	if (index)
+		return &metrics->services[*index];
+	if (metrics->service_count >= SERVICES_MAX - 1 && strcmp(name, OTHER_SERVICE) != 0)
+		return service_of(metrics, OTHER, OTHER_SERVICE);
+	*(size_t *)table_put(&metrics->by_service, &key) = metrics->service_count;
+	metrics->services = xreallocarray(metrics->services, metrics->service_count + 1,
+					  sizeof(*metrics->services));
+	metrics->services[metrics->service_count] =
+		(struct service_sums){ .namespace = xstrdup(namespace), .name = xstrdup(name) };
+	return &metrics->services[metrics->service_count++];
+}
+
+static void service_add(struct flow_metrics *metrics, const struct flow_entry *entry)
+{
+	struct service_sums *sums =
+		service_of(metrics, entry->service->namespace, entry->service->name);
+
+	if (entry->srtt_us)
+		histogram_add(&sums->rtt, &rtt_bounds, entry->srtt_us / 1e6);
+	histogram_add(&sums->retransmits, &retransmit_bounds, entry->retransmits);
 }
 
 void flow_metrics_add(struct flow_metrics *metrics, const struct flow_entry *entry,
@@ -112,7 +153,9 @@ void flow_metrics_add(struct flow_metrics *metrics, const struct flow_entry *ent
 	sums->accepted += !egress;
 	sums->retransmits += entry->retransmits;
 	if (entry->srtt_us)
-		rtt_add(sums, entry->srtt_us);
+		histogram_add(&sums->rtt, &rtt_bounds, entry->srtt_us / 1e6);
+	if (egress && entry->service)
+		service_add(metrics, entry);
 }
 
 /* ---- text ------------------------------------------------------------------------------------ */
@@ -146,19 +189,31 @@ static void sample(struct buffer *out, const char *name, const struct namespace_
 	buffer_print(out, "\"} %.15g\n", value);
 }
 
-static void histogram_add(struct buffer *out, const struct namespace_sums *sums)
+static void rtt_print(struct buffer *out, const struct namespace_sums *sums)
 {
-	uint64_t count = 0;
-	char bound[32];
+	auto_buffer struct buffer labels = { 0 };
 
-	for (size_t i = 0; i < ARRAY_SIZE(rtt_bounds); i++) {
-		count += sums->rtt[i];
-		snprintf(bound, sizeof(bound), "%g", rtt_bounds[i] / 1e6);
-		sample(out, "tcp_rtt_seconds_bucket", sums, "le", bound, (double)count);
+	buffer_string(&labels, "namespace=\"");
+	label_add(&labels, sums->name);
+	buffer_string(&labels, "\"");
+	histogram_print(&sums->rtt, &rtt_bounds, "tendril_tcp_rtt_seconds", labels.data, out);
+}
+
+static void services_print(const struct flow_metrics *metrics, bool rtt, const char *name,
+			   struct buffer *out)
+{
+	for (size_t i = 0; i < metrics->service_count; i++) {
+		const struct service_sums *sums = &metrics->services[i];
+		auto_buffer struct buffer labels = { 0 };
+
+		buffer_string(&labels, "namespace=\"");
+		label_add(&labels, sums->namespace);
+		buffer_string(&labels, "\",service=\"");
+		label_add(&labels, sums->name);
+		buffer_string(&labels, "\"");
+		histogram_print(rtt ? &sums->rtt : &sums->retransmits,
+				rtt ? &rtt_bounds : &retransmit_bounds, name, labels.data, out);
 	}
-	sample(out, "tcp_rtt_seconds_bucket", sums, "le", "+Inf", (double)sums->rtt_count);
-	sample(out, "tcp_rtt_seconds_sum", sums, NULL, NULL, (double)sums->rtt_sum_us / 1e6);
-	sample(out, "tcp_rtt_seconds_count", sums, NULL, NULL, (double)sums->rtt_count);
 }
 
 static void drops_add(struct buffer *out, const struct namespace_sums *sums)
@@ -201,7 +256,13 @@ void flow_metrics_print(const struct flow_metrics *metrics, struct buffer *out)
 	family(out, "tcp_rtt_seconds", "histogram",
 	       "Smoothed round trip of TCP connections when they closed.");
 	EACH(metrics, sums)
-	histogram_add(out, sums);
+	rtt_print(out, sums);
+	family(out, "service_tcp_rtt_seconds", "histogram",
+	       "Smoothed round trip of connections of pods to the service when they closed.");
+	services_print(metrics, true, "tendril_service_tcp_rtt_seconds", out);
+	family(out, "service_tcp_retransmits", "histogram",
+	       "TCP segments sent again by each connection of pods to the service.");
+	services_print(metrics, false, "tendril_service_tcp_retransmits", out);
 	family(out, "flow_drops_total", "counter",
 	       "Packets of pods that were dropped and reported, by reason.");
 	EACH(metrics, sums)

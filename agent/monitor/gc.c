@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "lib/alloc.h"
 #include "lib/auto.h"
@@ -25,6 +26,8 @@ struct gc {
 	unsigned int sweeps;
 	unsigned int pressure[MAP_COUNT]; /* the last warning: 0, 80 or 95 per cent */
 	uint32_t used[MAP_COUNT];
+	uint64_t full_in[MAP_COUNT]; /* seconds; 0: it does not grow */
+	uint64_t counted_ns;         /* when used was counted; 0: never */
 };
 
 unsigned int gc_map_pressure(enum map_id map, uint32_t used, uint32_t capacity, char *ret_text)
@@ -38,10 +41,30 @@ unsigned int gc_map_pressure(enum map_id map, uint32_t used, uint32_t capacity, 
 	return percent >= 80 ? 80 : 0;
 }
 
+uint64_t gc_map_forecast(uint32_t before, uint32_t used, uint32_t capacity, uint64_t seconds)
+{
+	if (used <= before || used >= capacity || !seconds)
+		return 0;
+	return (uint64_t)(capacity - used) * seconds / (used - before) + 1;
+}
+
+/* Behind the text of a warning. */
+static void forecast_add(char *text, uint64_t full_in_s)
+{
+	size_t len = strlen(text);
+
+	if (full_in_s)
+		snprintf(text + len, GC_TEXT_MAX - len, "; full in %llu min at the present rate",
+			 (unsigned long long)(full_in_s + 59) / 60);
+}
+
 static void pressure_check(struct gc *gc)
 {
+	uint64_t now = now_ns();
+	uint64_t seconds = gc->counted_ns ? (now - gc->counted_ns) / NS_PER_SEC : 0;
 	char text[GC_TEXT_MAX];
 
+	gc->counted_ns = now;
 	for (int map = 0; map < MAP_COUNT; map++) {
 		unsigned int *warned = &gc->pressure[map];
 		uint32_t used, capacity;
@@ -49,8 +72,10 @@ static void pressure_check(struct gc *gc)
 
 		if (maps_usage(gc->datapath, (enum map_id)map, &used, &capacity) < 0)
 			continue;
+		gc->full_in[map] = gc_map_forecast(gc->used[map], used, capacity, seconds);
 		gc->used[map] = used;
 		level = gc_map_pressure((enum map_id)map, used, capacity, text);
+		forecast_add(text, gc->full_in[map]);
 		if (level > *warned)
 			log_warn("%s", text);
 		/* Between 75 and 80 % nothing changes, so that a map at the edge is reported once.
@@ -82,6 +107,11 @@ static void gc_run(evutil_socket_t fd, short what, void *arg)
 uint32_t gc_map_used(const struct gc *gc, enum map_id map)
 {
 	return gc->used[map];
+}
+
+uint64_t gc_map_full_in(const struct gc *gc, enum map_id map)
+{
+	return gc->full_in[map];
 }
 
 int gc_new(struct event_base *base, struct datapath *datapath, struct gc **ret, struct errmsg *err)

@@ -12,6 +12,7 @@
 #include "lib/alloc.h"
 #include "lib/arena.h"
 #include "lib/auto.h"
+#include "lib/clock.h"
 #include "lib/log.h"
 
 void object_change_begin(struct object_change *change, struct store *store,
@@ -143,6 +144,8 @@ static void touched_service(struct object_touched *touched, const char *namespac
 
 static void touched_add(struct object_touched *touched, const struct object *object)
 {
+	if (!touched->since_ns)
+		touched->since_ns = now_ns();
 	touched->nodes |= object->kind == OBJECT_NODE;
 	switch (object->kind) {
 	case OBJECT_NAMESPACE:

@@ -52,7 +52,8 @@ struct object_touched {
 		char *name;
 	} services[OBJECT_TOUCHED_MAX];
 	size_t service_count;
-	char *audit; /* lines that object_audit_write() still has to write, or NULL */
+	uint64_t since_ns; /* CLOCK_MONOTONIC: of the first change; 0: nothing was touched */
+	char *audit;       /* lines that object_audit_write() still has to write, or NULL */
 };
 
 void object_change_begin(struct object_change *change, struct store *store,

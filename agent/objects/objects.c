@@ -18,6 +18,7 @@
 #include "agent/sync/sync.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
+#include "lib/clock.h"
 #include "lib/log.h"
 #include "lib/task.h"
 
@@ -41,6 +42,18 @@ static int services_sync(struct objects *objects, struct errmsg *err)
 	return ret;
 }
 
+static const struct histogram_bounds sync_bounds = {
+	10, { .0005, .001, .0025, .005, .01, .025, .1, .5, 2.5, 10 }
+};
+
+void objects_sync_metrics(const struct objects *objects, struct buffer *out)
+{
+	buffer_string(out, "# HELP tendril_object_sync_seconds From a change of an object, as it "
+			   "reached the agent, until it is in force.\n"
+			   "# TYPE tendril_object_sync_seconds histogram\n");
+	histogram_print(&objects->sync_times, &sync_bounds, "tendril_object_sync_seconds", "", out);
+}
+
 int objects_sync(struct objects *objects, struct errmsg *err)
 {
 	int ret = 0, services_ret;
@@ -50,6 +63,9 @@ int objects_sync(struct objects *objects, struct errmsg *err)
 	if (objects->touched.policies)
 		ret = sync_policies(objects->sync, err);
 	services_ret = services_sync(objects, ret ? NULL : err);
+	if (objects->touched.since_ns)
+		histogram_add(&objects->sync_times, &sync_bounds,
+			      (double)(now_ns() - objects->touched.since_ns) / 1e9);
 	object_audit_write(objects->base, take_ptr(objects->touched.audit));
 	if (objects->touched.nodes && objects->nodes_changed)
 		objects->nodes_changed(objects->arg);

@@ -9,6 +9,7 @@
 
 #include "agent/objects/object_change.h"
 
+struct buffer;
 struct cJSON;
 struct event_base;
 struct http_exchange;
@@ -74,6 +75,9 @@ struct cJSON *objects_get(struct objects *objects, enum object_kind kind, const 
 /* "FILE" or "api"; NULL if there is no such object. */
 const char *objects_source(const struct objects *objects, enum object_kind kind,
 			   const char *namespace, const char *name);
+
+/* Appends how long changes took, in the text format of Prometheus. */
+void objects_sync_metrics(const struct objects *objects, struct buffer *out);
 
 /* Fills the "objects" member of status, as in API.md. */
 struct cJSON *objects_status(const struct objects *objects);

@@ -9,6 +9,7 @@
 #include "agent/objects/object_kube.h"
 #include "agent/objects/object_watch.h"
 #include "agent/objects/objects.h"
+#include "lib/histogram.h"
 
 struct event_base;
 
@@ -30,6 +31,7 @@ struct objects {
 	char api_error[500];           /* why objects.json could not be read, or "" */
 	char sync_error[500];          /* last problem that was logged */
 	struct object_touched touched; /* since the last objects_sync() */
+	struct histogram sync_times;   /* from the first change of each objects_sync() */
 };
 
 /* Updates the maps for everything in touched.  An error means that maps are full. */

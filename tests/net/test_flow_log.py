@@ -332,3 +332,58 @@ def test_pings_are_flows(world):
         more = flow["tendril"]
         assert [more[key] for key in ("source_bytes", "destination_bytes", "source_packets",
                                       "destination_packets")] == [120, 120, 3, 3]
+
+
+def test_a_source_that_the_kernel_refuses_is_told_of():
+    """As on a kernel without the tracepoint: everything else works, and nobody has to guess."""
+    with Node(start=False) as node:
+        (node.bpffs / "links/tcp_state").mkdir(parents=True)  # where the link would be pinned
+        node.start()
+        web, cart = node.pod("web"), node.pod("cart")
+        cart.serve(tcp=[PORT], udp=[PORT])
+        told = wait_for(lambda: [text for text in node.status()["warnings"]
+                                 if text.startswith("TCP connections are not reported: ")],
+                        "the warning", 20)
+        source = next(source for source in node.status()["flows"]["sources"]
+                      if source["name"] == "tcp_state")
+        assert not source["works"] and told == [f"TCP connections are not reported: {source['problem']}"]
+        assert "tcp_state" in source["problem"]
+        assert "warn flow: TCP connections are not reported: " in node.log()
+        assert web.connect(cart.v4, PORT)["result"] == "ok"
+        assert web.udp(cart.v4, PORT, timeout=5)["result"] == "ok"
+        wait_flow(node, web.v4, cart.v4, "EGRESS", timeout=30, Type="L3_L4")
+        assert not find(node, web.v4, cart.v4, "EGRESS", Type="SOCK")
+        assert any(text in node.cli("status", check=False).stdout for text in told)
+        node.stop()
+        (node.bpffs / "links/tcp_state").rmdir()
+
+
+def metrics(node):
+    connection = UnixConnection(node.socket, timeout=10)
+    connection.request("GET", "/v1/metrics")
+    lines = connection.getresponse().read().decode().splitlines()
+    connection.close()
+    return dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+
+
+def test_metrics_tell_of_services_programs_and_how_long_changes_take(world):
+    node, before = world.node, metrics(world.node)
+    label = 'namespace="default",service="cart"'
+    node.put(service_object("cart", "default", [VIP], [{"port": 80, "targetPort": PORT}]),
+             slice_object("cart-1", "default", "cart", "IPv4", [{"port": PORT}], [world.cart.v4]))
+    for _ in range(3):
+        assert world.web.connect(VIP, 80)["result"] == "ok"
+
+    def count(name):
+        return float(metrics(node).get(f"{name}_count{{{label}}}", 0)) - float(
+            before.get(f"{name}_count{{{label}}}", 0))
+    wait_for(lambda: count("tendril_service_tcp_rtt_seconds") == 3, "the round trips", 20)
+    assert count("tendril_service_tcp_retransmits") == 3
+    now = metrics(node)
+    assert float(now[f'tendril_service_tcp_retransmits_bucket{{{label},le="0"}}']) >= 3
+    assert 0 < float(now[f"tendril_service_tcp_rtt_seconds_sum{{{label}}}"]) < 10
+    assert float(now["tendril_object_sync_seconds_count"]) > float(
+        before["tendril_object_sync_seconds_count"])
+    assert 0 < float(now["tendril_object_sync_seconds_sum"]) < 60
+    assert now['tendril_object_sync_seconds_bucket{le="+Inf"}'] == now["tendril_object_sync_seconds_count"]
+    assert now['tendril_bpf_program_recursion_misses_total{program="from_pod"}'] == "0"

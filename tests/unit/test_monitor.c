@@ -63,11 +63,24 @@ static void pressure_is_told_at_80_and_95_per_cent(void **state)
 	assert_int_equal(gc_map_pressure(MAP_CT, 0, 0, text), 0);
 }
 
+static void a_map_that_grows_has_a_time_when_it_is_full(void **state)
+{
+	(void)state;
+	assert_int_equal(gc_map_forecast(100, 200, 1000, 60), 481); /* 100 a minute, 800 are left */
+	assert_int_equal(gc_map_forecast(0, 999, 1000, 60), 1);
+	assert_int_equal(gc_map_forecast(200, 200, 1000, 60), 0);
+	assert_int_equal(gc_map_forecast(200, 100, 1000, 60), 0);
+	assert_int_equal(gc_map_forecast(0, 1000, 1000, 60), 0); /* it is */
+	assert_int_equal(gc_map_forecast(0, 500, 1000, 0), 0);   /* the first count */
+	assert_int_equal(gc_map_forecast(0, 1, UINT32_MAX, 60), 60ULL * (UINT32_MAX - 1) + 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(event_types_are_a_list_of_known_names),
 		cmocka_unit_test(pressure_is_told_at_80_and_95_per_cent),
+		cmocka_unit_test(a_map_that_grows_has_a_time_when_it_is_full),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
