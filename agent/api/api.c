@@ -43,7 +43,7 @@ static const struct route {
 	const char *method;
 	const char *path;
 	api_handler handler;
-	bool is_long;         /* it may read long texts: it runs as a task */
+	bool is_long;         /* it may read long texts, or ask each pod: it runs as a task */
 	unsigned int sockets; /* besides SOCKET_FULL */
 } routes[] = {
 	{ "GET", "/v1/status", api_status_get, false, 0 },
@@ -67,7 +67,7 @@ static const struct route {
 	{ "POST", "/v1/sources/kubernetes", api_kube_put, true, KUBE },
 	{ "GET", "/v1/sources/kubernetes", api_kube_follow, false, KUBE },
 	{ "GET", "/v1/events", api_events_follow, false, 0 },
-	{ "GET", "/v1/sockets", api_sockets_list, false, 0 },
+	{ "GET", "/v1/sockets", api_sockets_list, true, 0 },
 	{ "GET", "/v1/flows", api_flows_follow, false, 0 },
 	{ "GET", "/v1/flows/recent", api_flows_recent, false, 0 },
 	{ "POST", "/v1/cni/add", api_cni_add, false, 0 },

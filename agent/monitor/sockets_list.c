@@ -19,6 +19,7 @@
 #include "lib/log.h"
 #include "lib/sockdiag.h"
 #include "lib/table.h"
+#include "lib/task.h"
 
 static const char *const state_names[] = {
 	[TCP_ESTABLISHED] = "ESTABLISHED",
@@ -160,6 +161,7 @@ void sockets_list(struct datapath *datapath, const struct endpoints *endpoints, 
 	for (uint16_t at = 0; endpoints_next(endpoints, at, &pod); at = pod.slot) {
 		if ((!slot || pod.slot == slot) && is_first(endpoints, &pod))
 			pod_add(endpoints, &pod, &listing);
+		task_pause_now(); /* pods may come and go meanwhile: only the slot is used on */
 	}
 	buffer_print(out, "],\"leftOut\":%u}", listing.left_out);
 	table_done(&listing.known);

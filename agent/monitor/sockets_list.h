@@ -13,7 +13,7 @@ struct endpoints;
 
 /* Appends the JSON object {"pods": [{"namespace", "name", "sockets": [...]}], "leftOut": N}.
  * slot: of the only pod that is asked; 0: of all.  At most SOCKETS_LIST_MAX sockets are listed; the
- * others are counted as left out.  Does not return before the kernel has listed all. */
+ * others are counted as left out.  In a task, others have their turn between two pods. */
 void sockets_list(struct datapath *datapath, const struct endpoints *endpoints, uint16_t slot,
 		  struct buffer *out);
 

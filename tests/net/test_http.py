@@ -88,7 +88,7 @@ def test_only_what_an_address_is_for_is_served_there(http):
 
 def samples(text):
     """{(name, label value...): number}; every line is a sample or describes one."""
-    found, typed = {}, set()
+    found, typed = {}, {}
     for line in text.splitlines():
         if line.startswith("# "):
             _, what, name, rest = line.split(" ", 3)
@@ -96,11 +96,12 @@ def samples(text):
             if what == "TYPE":
                 assert name not in typed and rest in ("counter", "gauge", "histogram")
                 assert (rest == "counter") == name.endswith("_total"), name
-                typed.add(name)
+                typed[name] = rest
             continue
         match = SAMPLE.fullmatch(line)
         assert match, line
-        assert re.sub("(?<=seconds)_(bucket|sum|count)$", "", f"tendril_{match[1]}") in typed
+        name = f"tendril_{match[1]}"
+        assert name in typed or typed[re.sub("_(bucket|sum|count)$", "", name)] == "histogram"
         labels = tuple(LABEL.findall(match[2])) if match[2] else (None,)
         assert not match[2] or LABEL.sub("", match[2]) == "", line
         assert (match[1], *labels) not in found, line

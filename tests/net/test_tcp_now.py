@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from tendril import (BUILD, Node, pod_object, policy_object, service_object, slice_object,
+from tendril import (BUILD, Node, UnixConnection, pod_object, policy_object, service_object, slice_object,
                      wait_for)
 
 PORT, VIP = 8080, "10.96.0.9"
@@ -145,7 +145,7 @@ def test_what_policy_drops_is_told_once(world):
 
 def test_the_source_is_listed(world):
     sources = {source["name"]: source["works"] for source in world.node.status()["flows"]["sources"]}
-    assert sources == {"tcp_state": True, "drops": True, "kfree_skb": True}
+    assert sources == {"tcp_state": True, "packets": True, "drops": True, "dns": False, "kfree_skb": True}
 
 
 # ---- again and again ----
@@ -255,3 +255,22 @@ def test_top_is_sorted_as_asked(world):
         assert numbers == sorted(numbers, reverse=True)
     assert "--sort x: must be" in world.node.cli("top", "--sort", "x", check=False).stderr
     assert "for --watch" in world.node.cli("top", "--interval", "1s", check=False).stderr
+
+
+def test_pods_come_and_go_while_sockets_are_listed(world):
+    """The list is made in pieces: others have their turn, and the pods that stay are all there."""
+    node = world.node
+    for turn in range(10):
+        guest = node.pod(f"guest-{turn}")
+        asked = [UnixConnection(node.socket, timeout=20) for _ in range(4)]
+        for connection in asked:
+            connection.request("GET", "/v1/sockets")
+        guest.cni("DEL")
+        for connection in asked:
+            answer = json.loads(connection.getresponse().read())
+            connection.close()
+            names = {pod["name"] for pod in answer["pods"]}
+            assert {"web", "cart"} <= names <= {"web", "cart", f"guest-{turn}"}
+            assert any(one["state"] == "LISTEN" and one["port"] == PORT for pod in answer["pods"]
+                       if pod["name"] == "cart" for one in pod["sockets"])
+    assert node.agent.poll() is None
