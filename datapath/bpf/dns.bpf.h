@@ -23,7 +23,7 @@ static __noinline void dns_report(struct __sk_buff *skb, const struct packet *pk
 {
 	const struct endpoint_entry *endpoint = endpoint_get(pkt->dst.slot);
 	__u32 offset = pkt->l4_offset + UDP_HEADER_LEN;
-	__u32 length = pkt->length - offset;
+	__u32 length = pkt->length - offset, last;
 	__u64 now_ns = bpf_ktime_get_coarse_ns();
 	struct dns_event *event;
 
@@ -41,9 +41,10 @@ static __noinline void dns_report(struct __sk_buff *skb, const struct packet *pk
 	event->time_ns = now_ns;
 	event->netns_cookie = endpoint->netns_cookie;
 	event->length = length;
-	/* The verifier of 6.1 must see both bounds of what is used as length. */
-	asm volatile("" : "+r"(length));
-	if (length - 1 < DNS_BYTES_MAX && !bpf_skb_load_bytes(skb, offset, event->bytes, length))
+	/* Linux 6.1 does not see that a length is not 0, but knows what one is added to. */
+	last = length - 1;
+	PACKET_POINTER_KEEP(last);
+	if (last < DNS_BYTES_MAX && !bpf_skb_load_bytes(skb, offset, event->bytes, last + 1))
 		bpf_ringbuf_submit(event, 0);
 	else
 		bpf_ringbuf_discard(event, 0);
