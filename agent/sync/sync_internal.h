@@ -81,8 +81,9 @@ struct sync {
 	struct table owners;     /* hash of a service's name -> uint32_t, its service_map entries */
 	struct table vips;       /* addr -> uint32_t, service_map entries in need of ipcache_map */
 	struct table unfinished; /* hash of a service's name -> struct service_shortage */
-	struct table counted;    /* struct counted_key -> struct service_count: not in maps */
-	struct table series;     /* hash of a service's name -> struct series: in metrics by name */
+	uint64_t freed; /* entries of service_map deleted before the last sync of all services */
+	struct table counted; /* struct counted_key -> struct service_count: not in maps */
+	struct table series;  /* hash of a service's name -> struct series: in metrics by name */
 	struct table health_checks; /* hash of a service's name -> struct health_check */
 	uint32_t last_service_id;
 	struct backend_key *retired; /* backends that no service uses any more, see sync_trim() */

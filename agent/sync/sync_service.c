@@ -176,38 +176,72 @@ static int run_end(struct service_run *run, int ret, struct errmsg *err)
 	return sum.conflicts ? fail_plain(err, -EEXIST, "%s", sync->service_conflict) : 0;
 }
 
+/* Whether an address that some service waits for may be free by now. */
+static bool address_is_free(const struct sync *sync, const struct service_shortage *sum)
+{
+	return sum->conflicts && sync->services.deletes != sync->freed;
+}
+
+/* Whether what is missing to services may be there now: each change may have made room. */
+static bool wait_may_be_over(const struct sync *sync)
+{
+	struct service_shortage sum = shortage_sum(sync);
+
+	return sum.services || sum.backends || sum.addresses || sum.ranges ||
+	       address_is_free(sync, &sum);
+}
+
+/* Syncs what one owner has; all services where an owner waits itself, or others may have waited for
+ * this. */
+static int owner_sync(struct service_run *run,
+		      int (*plan)(struct service_run *run, const void *arg), const void *arg,
+		      struct errmsg *err)
+{
+	struct sync *sync = run->sync;
+	struct service_shortage sum;
+	int ret;
+
+	if (sync_node_refresh(sync) || table_find(&sync->unfinished, &run->owner) ||
+	    wait_may_be_over(sync))
+		return sync_services(sync, err);
+	run_begin(run);
+	ret = plan(run, arg);
+	if (!ret)
+		ret = run_write(run);
+	ret = run_end(run, ret, err);
+	sum = shortage_sum(sync);
+	return address_is_free(sync, &sum) ? sync_services(sync, err) : ret;
+}
+
+static int one_plan(struct service_run *run, const void *arg)
+{
+	const struct object *service = arg;
+
+	if (service)
+		return service_plan(run, service);
+	health_forget(run->sync, run->owner);
+	return 0;
+}
+
 int sync_service(struct sync *sync, const char *namespace, const char *name, struct errmsg *err)
 {
 	struct service_run run = { .sync = sync, .owner = service_owner(namespace, name) };
-	const struct object *service;
-	int ret = 0;
 
-	/* Another service waits for room or for an address: this change may have made it. */
-	if (sync_node_refresh(sync) || sync->unfinished.count)
-		return sync_services(sync, err);
-	run_begin(&run);
-	service = store_find(sync->store, OBJECT_SERVICE, namespace, name);
-	if (service)
-		ret = service_plan(&run, service);
-	else
-		health_forget(sync, run.owner);
-	if (!ret)
-		ret = run_write(&run);
-	return run_end(&run, ret, err);
+	return owner_sync(&run, one_plan, store_find(sync->store, OBJECT_SERVICE, namespace, name),
+			  err);
+}
+
+static int ports_plan(struct service_run *run, const void *arg)
+{
+	(void)arg;
+	return host_ports_plan(run);
 }
 
 int sync_host_ports(struct sync *sync, struct errmsg *err)
 {
 	struct service_run run = { .sync = sync, .owner = host_ports_owner() };
-	int ret;
 
-	if (sync_node_refresh(sync) || sync->unfinished.count)
-		return sync_services(sync, err);
-	run_begin(&run);
-	ret = host_ports_plan(&run);
-	if (!ret)
-		ret = run_write(&run);
-	return run_end(&run, ret, err);
+	return owner_sync(&run, ports_plan, NULL, err);
 }
 
 static int services_run(struct sync *sync, struct errmsg *err)
@@ -229,6 +263,7 @@ static int services_run(struct sync *sync, struct errmsg *err)
 		ret = run_write(&run);
 	if (!ret)
 		ret = leftovers_forget(sync);
+	sync->freed = sync->services.deletes;
 	return run_end(&run, ret, err);
 }
 

@@ -550,6 +550,17 @@ def test_session_affinity_of_a_pod(lab, family, proto):
     assert min(lab.served_by(family, proto, vip=vip).values()) >= 5
 
 
+@FAMILIES
+def test_a_service_becomes_an_external_name_and_comes_back(lab, family):
+    lab.publish(lab.one)
+    assert lab.call(family)["name"] == "one"
+    lab.node.put({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"},
+                  "spec": {"type": "ExternalName", "externalName": "example.org"}})
+    assert lab.call(family, timeout=0.25)["result"] != "ok"
+    lab.publish(lab.two)
+    assert lab.call(family)["name"] == "two"
+
+
 def test_two_services_with_one_address_are_told(lab):
     ingress = {"loadBalancer": {"ingress": [{"ip": BALANCERS[0]}]}}
     lab.publish(lab.one, type="LoadBalancer", status=ingress)

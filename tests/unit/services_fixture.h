@@ -33,6 +33,7 @@ struct scripted_service {
 	struct service_frontend frontend;
 	struct service_pool pool;
 	struct service_backend backends[BACKENDS];
+	unsigned int looked_at; /* how often */
 	bool present;
 };
 
@@ -79,6 +80,7 @@ struct service_frontends service_frontends(const struct store *store, const stru
 
 	(void)store;
 	(void)node;
+	scripted->looked_at++;
 	return (struct service_frontends){
 		.items = &scripted->frontend, .count = 1, .pools = &scripted->pool, .pool_count = 1
 	};

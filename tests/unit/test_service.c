@@ -109,6 +109,68 @@ static void test_port_is_matched_by_name_and_protocol(void **state)
 	       "10.96.0.1|80/TCP http -> 10.0.0.1|81 10.0.0.2|82\n");
 }
 
+#define RENAMED \
+	"clusterIP: 10.96.0.1, ports: [{name: web, port: 80, appProtocol: kubernetes.io/h2c}]"
+
+static void test_a_renamed_port_waits_for_its_slices(void **state)
+{
+	(void)state;
+	expect(SERVICE(RENAMED)
+		       SLICE("a", "IPv4", "{addresses: [10.0.0.1]}", "{name: http, port: 8080}"),
+	       "10.96.0.1|80/TCP web ->\n");
+	expect(SERVICE(RENAMED) SLICE(
+		       "a", "IPv4", "{addresses: [10.0.0.1]}",
+		       "{name: web, port: 8080, appProtocol: http}, {name: http, port: 8081}"),
+	       "10.96.0.1|80/TCP web -> 10.0.0.1|8080\n");
+}
+
+/* There may be several service ranges, and they may change: none is configured here. */
+static void test_a_service_may_be_of_any_range(void **state)
+{
+	(void)state;
+	expect(SERVICE("clusterIPs: [10.96.0.1, 'fd00:96::1'], ports: [{port: 80}]")
+		       SLICE("a", "IPv4", "{addresses: [10.0.0.1]}", "{port: 8080}"),
+	       "10.96.0.1|80/TCP  -> 10.0.0.1|8080\nfd00:96::1|80/TCP  ->\n");
+	expect(SERVICE("clusterIPs: [172.30.200.9, '2001:db8:77::1'], ports: [{port: 80}]")
+		       SLICE("a", "IPv4", "{addresses: [10.0.0.1]}", "{port: 8080}"),
+	       "172.30.200.9|80/TCP  -> 10.0.0.1|8080\n2001:db8:77::1|80/TCP  ->\n");
+}
+
+#define ENDPOINTS_MANY  10000
+#define ENDPOINTS_SLICE 1000
+
+static void test_ten_thousand_endpoints_of_one_service(void **state)
+{
+	const size_t room = ENDPOINTS_MANY * 40;
+	auto_free char *text = malloc(room);
+	struct service_frontends frontends;
+	struct store *store;
+	size_t len = 0;
+
+	(void)state;
+	assert_non_null(text);
+	for (size_t i = 0; i < ENDPOINTS_MANY; i++) {
+		if (i % ENDPOINTS_SLICE == 0)
+			len += (size_t)snprintf(
+				text + len, room - len,
+				"---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n"
+				"metadata: {namespace: shop, name: x%zu, labels: "
+				"{kubernetes.io/service-name: cart}}\naddressType: IPv4\n"
+				"ports: [{port: 8080}]\nendpoints:\n",
+				i);
+		len += (size_t)snprintf(text + len, room - len, "- {addresses: [10.1.%zu.%zu]}\n",
+					i / 250, i % 250 + 1);
+	}
+	assert_true(len < room);
+	store = store_of(SERVICE("clusterIP: 10.96.0.1, ports: [{port: 80}]"), text);
+	frontends =
+		service_frontends(store, store_find(store, OBJECT_SERVICE, "shop", "cart"), NULL);
+	assert_int_equal(frontends.count, 1);
+	assert_int_equal(frontends.items[0].pool->cluster_count, ENDPOINTS_MANY);
+	service_frontends_done(&frontends);
+	store_free(store);
+}
+
 static void test_only_ready_endpoints_while_there_is_one(void **state)
 {
 	(void)state;
@@ -558,6 +620,9 @@ int main(void)
 		cmocka_unit_test(test_slices_are_merged_without_duplicates_and_fqdn_is_ignored),
 		cmocka_unit_test(test_one_number_for_tcp_and_udp),
 		cmocka_unit_test(test_port_is_matched_by_name_and_protocol),
+		cmocka_unit_test(test_a_renamed_port_waits_for_its_slices),
+		cmocka_unit_test(test_a_service_may_be_of_any_range),
+		cmocka_unit_test(test_ten_thousand_endpoints_of_one_service),
 		cmocka_unit_test(test_only_ready_endpoints_while_there_is_one),
 		cmocka_unit_test(test_serving_while_terminating_when_none_is_ready),
 		cmocka_unit_test(test_published_addresses_count_as_ready),

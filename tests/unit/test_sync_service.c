@@ -335,6 +335,32 @@ static void test_who_has_an_address_keeps_it(void **state)
 	assert_string_equal(sync_warning(fixture->sync), "");
 }
 
+/* Otherwise one wrong service would make each change cost as much as all services. */
+static void test_while_one_waits_for_an_address_others_change_alone(void **state)
+{
+	struct fixture *fixture = *state;
+	struct errmsg err = { 0 };
+	unsigned int before;
+
+	SET(&fixture->store, 5, 1);
+	SET(&fixture->store, 6, 1);
+	sync_all(fixture);
+	SET(&fixture->store, 0, 2);
+	fixture->store.services[0].frontend.addr = fixture->store.services[5].frontend.addr;
+	assert_int_equal(sync_service(fixture->sync, "shop", "s0", &err), -EEXIST);
+	before = fixture->store.services[5].looked_at;
+	for (uint16_t port = 2; port < 6; port++) {
+		SET(&fixture->store, 6, port);
+		assert_int_equal(sync_service(fixture->sync, "shop", "s6", &err), -EEXIST);
+		assert_int_equal(backend_at(fixture, 6, 0), port);
+	}
+	assert_int_equal(fixture->store.services[5].looked_at, before);
+	/* Whoever gives an address up lets the other have it at once. */
+	fixture->store.services[5].present = false;
+	sync_one(fixture, "s5");
+	assert_int_equal(backend_at(fixture, 5, 0), 2);
+}
+
 static void test_local_and_leaving_endpoints_have_their_places(void **state)
 {
 	static const uint8_t uses[] = { USE_CLUSTER | USE_LOCAL, USE_KEEP, USE_CLUSTER };
@@ -480,6 +506,7 @@ int main(void)
 		CASE(test_address_of_a_pod_is_no_service),
 		CASE(test_an_external_address_is_never_a_nodes),
 		CASE(test_who_has_an_address_keeps_it),
+		CASE(test_while_one_waits_for_an_address_others_change_alone),
 		CASE(test_local_and_leaving_endpoints_have_their_places),
 		CASE(test_source_ranges_come_and_go),
 		CASE(test_random_changes_never_leave_a_gap),
