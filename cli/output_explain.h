@@ -19,7 +19,7 @@ struct cJSON *answer_json(const struct cli_store *store, const char *proto,
  * this pod in this direction".  Without a store, files and lines are left out. */
 void explanation_text(const struct cli_store *store, const struct explanation *explanation,
 		      struct buffer *text);
-/* One of these lines. */
+/* One of these lines: that of one direction. */
 void explanation_side_text(const struct cli_store *store, const struct explanation *explanation,
 			   enum direction direction, struct buffer *text);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Takes over the maps of an earlier agent under traffic.  A map that has not changed is used on.
- * One whose layout has changed (another ABI) or whose size has (another limit) is copied, in steps
- * that can all be repeated after a SIGKILL:
+ * Takes over the maps of an earlier agent under traffic.  A map that has not changed is used again.
+ * A map with another layout (ABI) or another size (limit) is copied, in steps that can all be
+ * repeated after a SIGKILL:
  *
  *	1  The new maps are filled and pinned, with those that are used on, in "new".
  *	2  "new" becomes "fromABI_toABI".  Then the version is set: from here on only this agent,
@@ -255,8 +255,8 @@ int takeover_begin(struct datapath *datapath, struct errmsg *err)
 
 enum plan { PLAN_NEW, PLAN_REUSE, PLAN_COPY };
 
-/* Those that the agent alone writes, and translations, which are copied under traffic.  Of the
- * others slots are interfaces. */
+/* Maps that only the agent writes may change their size, and so may translations, which are copied
+ * under traffic.  In the other maps a slot is an interface. */
 static bool map_can_resize(const char *name)
 {
 	static const char *const names[] = { "ipcache_map",  "cidr_map",    "policy_map",

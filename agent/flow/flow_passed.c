@@ -57,7 +57,7 @@ static void entry_fill(struct flow_entry *entry, const struct passed_flow *flow,
 	entry->open = open;
 }
 
-/* As of connections, each end on this node has a flow of its own. */
+/* Each end on this node has a flow of its own, as for connections. */
 static void end_note(struct flow_passed *passed, const struct passed_flow *flow, bool open,
 		     enum flow_end own)
 {

@@ -29,7 +29,7 @@ struct flow_passed_options { /* pointers are borrowed; all outlive it */
 struct flow_passed *flow_passed_new(const struct flow_passed_options *options);
 void flow_passed_free(struct flow_passed *passed);
 
-/* One that was reported; open: it goes on. */
+/* Notes a flow that the datapath reported; open: it goes on. */
 void flow_passed_note(struct flow_passed *passed, const struct passed_flow *flow, bool open);
 
 /* Addresses are about to leave their owners: their flows are reported, with the names of now. */

@@ -28,7 +28,7 @@ static bool pod_is_there(const struct objects *objects, const char *namespace, c
 {
 	const struct object *pod = store_find(objects->files.store, OBJECT_POD, namespace, name);
 
-	/* One of the same name that was there before is another pod. */
+	/* An earlier pod of the same name is another pod. */
 	return pod && (!*uid || !*pod->uid || strcmp(pod->uid, uid) == 0);
 }
 

@@ -154,7 +154,7 @@ static void report_all(struct object_watch *watch)
 
 static bool name_add(struct object_watch *watch, const char *name)
 {
-	/* Those of the run at hand may have been read already. */
+	/* The files of the present run may have been read already. */
 	for (size_t i = watch->began_ns ? watch->run_count : 0; i < watch->name_count; i++) {
 		if (strcmp(watch->names[i], name) == 0)
 			return true;

@@ -21,7 +21,7 @@ static int backend_compare(const void *a, const void *b)
 	return memcmp(a, b, sizeof(struct backend));
 }
 
-/* Those of a use, sorted, as bsearch() needs them: in the pool's order. */
+/* The backends of one use, in the pool's order, which is sorted as bsearch() needs it. */
 static uint32_t backends_make(const struct service_pool *pool, enum backend_use use,
 			      struct backend *backends)
 {
@@ -94,7 +94,7 @@ static void table_place(struct sync *sync, uint32_t id, const struct backend *wa
 
 void sync_pool_place(struct sync *sync, uint32_t id, const struct service_pool *pool)
 {
-	/* Those that keep their flows first: until that is done, they are at their old place. */
+	/* Backends that keep their flows come first: until then they are at their old index. */
 	const struct {
 		enum backend_use use;
 		uint32_t first;

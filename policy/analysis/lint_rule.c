@@ -147,7 +147,7 @@ static void check_port(struct linter *linter, const struct rule_ref *at, size_t 
 	const struct policy_port *port = &rule_ref_get(at)->ports[number];
 	char path[LINT_PATH_MAX];
 
-	/* Those of a ClusterNetworkPolicy have another shape: the rule is named. */
+	/* Peers of a ClusterNetworkPolicy have another shape: only the rule is named. */
 	if (at->policy->kind == OBJECT_CLUSTER_POLICY)
 		rule_path(at, path);
 	else

@@ -212,8 +212,7 @@ static void term_reach(struct incremental *incremental, const struct term *term,
 	for (size_t i = 0; i < allocator->pod_state_count && !incremental->full; i++) {
 		const struct pod_state *pod_state = &allocator->pod_states[i];
 
-		/* Those that the store changed are in the list already; their objects may be gone.
-		 */
+		/* A pod that the store changed is in the list already; its object may be gone. */
 		if (pod_state->group == NONE ||
 		    id_list_has(&incremental->pod_states, (uint32_t)i) ||
 		    !term_concerns(incremental, term, pod_state))

@@ -72,7 +72,7 @@ static bool read_is_short_list(struct reader *reader, const struct json_node *at
 	return count > 0;
 }
 
-/* One of some words; their number, or -1 and a problem. */
+/* Reads one of these words.  Returns its number, or -1 and a problem. */
 static int read_word(struct reader *reader, const struct json_node *at, const char *const *words,
 		     size_t count, const char *wanted)
 {

@@ -112,7 +112,7 @@ static void read_service_port(struct reader *reader, const struct json_node *at,
 
 /* ---- who may use it, and which endpoints ---- */
 
-/* One of two words, the first of which is the default.  True: the second. */
+/* Reads one of two words; the first is the default.  True: the second. */
 static bool read_choice(struct reader *reader, const struct json_node *spec, const char *field,
 			const char *first, const char *second)
 {

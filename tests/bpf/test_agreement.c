@@ -275,7 +275,7 @@ static void table_write(void)
 
 /* ---- random packets ------------------------------------------------------------------------- */
 
-static struct addr random_party(bool pods_only)
+static struct addr random_host(bool pods_only)
 {
 	uint32_t n = random_below(pods_only ? 3 : 8);
 
@@ -306,8 +306,8 @@ static struct segment random_segment(void)
 	struct segment segment = { .flags = SYN, .chunk = 1, .payload = 16 };
 
 	lab.ipv6 = chance(50);
-	segment.from = random_party(false);
-	segment.to = random_party(table.subjects[0].slot && random_below(3) == 0);
+	segment.from = random_host(false);
+	segment.to = random_host(table.subjects[0].slot && random_below(3) == 0);
 	segment.proto = protos[random_below(ARRAY_SIZE(protos))];
 	segment.sport = (uint16_t)(1 + random_below(65535));
 	if (segment.proto == IPPROTO_ICMP) {

@@ -11,7 +11,7 @@ import ipaddress
 
 
 @dataclasses.dataclass
-class Party:
+class Host:
     """Somebody with an address: a pod, the node, or somebody outside the cluster."""
 
     name: str
@@ -31,8 +31,8 @@ class Party:
 
 @dataclasses.dataclass
 class Connection:
-    source: Party
-    target: Party
+    source: Host
+    target: Host
     protocol: str
     port: int
     family: int  # 0: IPv4
@@ -73,16 +73,16 @@ class Policies:
             return ipaddress.ip_address(address) in network
         return inside(block["cidr"]) and not any(map(inside, block.get("except") or []))
 
-    def peer_holds(self, peer, own_namespace, party, family):
+    def peer_holds(self, peer, own_namespace, host, family):
         if peer.get("ipBlock") is not None:
-            return self.block_holds(peer["ipBlock"], party.addresses[family])
-        if not party.is_pod:
+            return self.block_holds(peer["ipBlock"], host.addresses[family])
+        if not host.is_pod:
             return False
         pods, namespaces = peer.get("podSelector"), peer.get("namespaceSelector")
         if namespaces is None:
-            return party.namespace == own_namespace and selects(pods, party.labels)
-        return (selects(namespaces, self.namespace_labels(party.namespace))
-                and (pods is None or selects(pods, party.labels)))
+            return host.namespace == own_namespace and selects(pods, host.labels)
+        return (selects(namespaces, self.namespace_labels(host.namespace))
+                and (pods is None or selects(pods, host.labels)))
 
     def port_holds(self, entry, connection):
         if (entry.get("protocol") or "TCP") != connection.protocol:
@@ -109,27 +109,27 @@ class Policies:
         return spec.get("policyTypes") or (
             ["Ingress", "Egress"] if spec.get("egress") else ["Ingress"])
 
-    def pods_hold(self, pods, party):
+    def pods_hold(self, pods, host):
         """NamespacedPod: pods in namespaces, both by their labels."""
         return (selects(pods.get("namespaceSelector") or {},
-                        self.namespace_labels(party.namespace))
-                and selects(pods["podSelector"], party.labels))
+                        self.namespace_labels(host.namespace))
+                and selects(pods["podSelector"], host.labels))
 
     def node_holds(self, selector, address):
         return any(selects(selector, labels) for labels, addresses in self.nodes.values()
                    if address in addresses)
 
-    def cluster_peer_holds(self, peer, party, family):
+    def cluster_peer_holds(self, peer, host, family):
         (kind, value), = peer.items()
-        address = party.addresses[family]
+        address = host.addresses[family]
         if kind == "networks":
             return any(self.block_holds({"cidr": cidr}, address) for cidr in value)
         if kind == "nodes":
-            return not party.is_pod and self.node_holds(value, address)
-        if not party.is_pod:
+            return not host.is_pod and self.node_holds(value, address)
+        if not host.is_pod:
             return False
-        return (selects(value, self.namespace_labels(party.namespace)) if kind == "namespaces"
-                else self.pods_hold(value, party))
+        return (selects(value, self.namespace_labels(host.namespace)) if kind == "namespaces"
+                else self.pods_hold(value, host))
 
     def protocol_holds(self, entry, connection):
         (kind, value), = entry.items()

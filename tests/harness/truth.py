@@ -20,7 +20,7 @@ import netpol
 from tendril import (BUILD, Namespace, Node, cluster_policy_object, namespace_object, node_object,
                      pod_object, policy_object, service_object, slice_object, wait_for)
 
-PARTIES, PROBES = 16, 16
+HOSTS, PROBES = 16, 16
 PORTS = [80, 81]
 # By number: protocol, port, family.
 PROBE_LIST = ([(protocol, port, family) for protocol in ("TCP", "UDP", "SCTP")
@@ -45,7 +45,7 @@ def declared_ports(name):
 
 
 def cell(source, target, probe):
-    return (source * PARTIES + target) * PROBES + probe
+    return (source * HOSTS + target) * PROBES + probe
 
 
 class TableProber:
@@ -91,7 +91,7 @@ class Table:
     # ---- the cast ----
 
     def build(self):
-        self.pods, self.parties, self.order = {}, {}, []
+        self.pods, self.hosts, self.order = {}, {}, []
         self.policies, self.namespaces = {}, copy.deepcopy(NAMESPACES)
         self.nodes = {}
         self.kept, self.last_addresses, self.extra = 0, {}, []
@@ -99,30 +99,30 @@ class Table:
             for name in LABELS:
                 self.add_pod(f"{namespace}/{name}", LABELS[name])
         gateways = [ip["gateway"] for ip in self.pods["x/a"].result["ips"]]
-        self.add_party(netpol.Party("node", "node", addresses=gateways), self.node.netns.path)
+        self.add_host(netpol.Host("node", "node", addresses=gateways), self.node.netns.path)
         self.connect_outside()
-        self.add_party(netpol.Party("outside", "outside",
+        self.add_host(netpol.Host("outside", "outside",
                                     addresses=["198.51.100.2", "2001:db8::2"]), self.outside.path)
-        self.add_party(netpol.Party("service", "service", addresses=VIPS), "-", SERVICE[0])
+        self.add_host(netpol.Host("service", "service", addresses=VIPS), "-", SERVICE[0])
         self.publish()
         self.fixed = list(self.order)
         if self.accelerated:
             wait_for(lambda: self.node.status()["acceleration"]["state"] == "on",
                      "acceleration")
 
-    def add_party(self, party, netns, answers_as=None):
-        if party.name not in self.order:
-            self.order.append(party.name)
-        index = self.order.index(party.name)
-        self.parties[party.name] = party
-        self.prober.call("party", index, self.order.index(answers_as or party.name), netns,
-                         *party.addresses)
+    def add_host(self, host, netns, answers_as=None):
+        if host.name not in self.order:
+            self.order.append(host.name)
+        index = self.order.index(host.name)
+        self.hosts[host.name] = host
+        self.prober.call("host", index, self.order.index(answers_as or host.name), netns,
+                         *host.addresses)
 
     def add_pod(self, name, labels, conf=None):
         namespace, short = name.split("/")
         pod = self.node.pod(short, namespace, conf=conf)
         self.pods[name] = pod
-        self.add_party(netpol.Party(name, namespace=namespace, labels=dict(labels),
+        self.add_host(netpol.Host(name, namespace=namespace, labels=dict(labels),
                                     ports=declared_ports(name),
                                     addresses=[pod.v4, pod.v6]), pod.path)
 
@@ -139,15 +139,15 @@ class Table:
         self.outside.ip("route", "add", node.cidrs[0], "via", "198.51.100.1")
         self.outside.ip("-6", "route", "add", node.cidrs[1], "via", "2001:db8::1")
 
-    def pod_object(self, party):
-        namespace, name = party.name.split("/")
-        made = pod_object(name, namespace, party.labels, party.addresses, party.ports,
-                          accelerate=self.accelerated, phase=party.phase)
-        if party.sidecar_ports:
+    def pod_object(self, host):
+        namespace, name = host.name.split("/")
+        made = pod_object(name, namespace, host.labels, host.addresses, host.ports,
+                          accelerate=self.accelerated, phase=host.phase)
+        if host.sidecar_ports:
             made["spec"]["initContainers"] = [{
                 "name": "sidecar", "restartPolicy": "Always", "ports": [
                     {"name": n, "containerPort": p, "protocol": proto}
-                    for n, p, proto in party.sidecar_ports]}]
+                    for n, p, proto in host.sidecar_ports]}]
         return made
 
     def publish(self):
@@ -157,10 +157,10 @@ class Table:
                  for p in ("TCP", "UDP")]
         slices = [slice_object(f"service-{family}", "y", "service", kind,
                                [{**p, "port": port} for p in ports],
-                               [self.parties[backend].addresses[family]])
+                               [self.hosts[backend].addresses[family]])
                   for family, kind in enumerate(("IPv4", "IPv6"))]
         self.node.put(*[namespace_object(n, l) for n, l in self.namespaces.items()],
-                      *[self.pod_object(self.parties[name]) for name in self.pods],
+                      *[self.pod_object(self.hosts[name]) for name in self.pods],
                       service_object("service", "y", VIPS, ports), *slices)
 
     def close(self):
@@ -188,7 +188,7 @@ class Table:
         ask = want = 0
         for s, source_name in enumerate(self.order):
             for t, target_name in enumerate(self.order):
-                source, target = self.parties.get(source_name), self.parties.get(target_name)
+                source, target = self.hosts.get(source_name), self.hosts.get(target_name)
                 if not source or not target:
                     continue
                 for number, (protocol, port, family) in enumerate(PROBE_LIST):
@@ -205,7 +205,7 @@ class Table:
             name, port = SERVICE
             if name not in self.pods:
                 return False
-            target = self.parties[name]
+            target = self.hosts[name]
         return policies.allows(netpol.Connection(source, target, protocol, port, family))
 
     def cells_matching(self, pattern):
@@ -305,9 +305,9 @@ class Table:
     # ---- changes ----
 
     def with_addresses(self, spec):
-        """"<x/a 4>" and "<x/a 6>" stand for addresses of parties."""
+        """"<x/a 4>" and "<x/a 6>" stand for addresses of hosts."""
         def address(match):
-            return self.parties[match[1]].addresses["46".index(match[2])]
+            return self.hosts[match[1]].addresses["46".index(match[2])]
         return json.loads(re.sub(r"<(\S+) ([46])>", address, json.dumps(spec)))
 
     def apply_policies(self, policies, objects, gone):
@@ -329,13 +329,13 @@ class Table:
                 objects.append(cluster_policy_object(name, **spec))
 
     def apply_nodes(self, nodes, objects, gone):
-        """{name: {at: the party with its addresses, labels: ...}}, or None."""
+        """{name: {at: the host with its addresses, labels: ...}}, or None."""
         for name, how in nodes.items():
             if how is None:
                 del self.nodes[name]
                 gone.append(f"Node/-/{name}")
                 continue
-            labels, addresses = how.get("labels", {}), self.parties[how["at"]].addresses
+            labels, addresses = how.get("labels", {}), self.hosts[how["at"]].addresses
             self.nodes[name] = labels, addresses
             objects.append(node_object(name, labels, addresses))
 
@@ -349,8 +349,8 @@ class Table:
         self.apply_nodes(nodes or {}, objects, gone)
         for name, changes in (pods or {}).items():
             for field, value in changes.items():
-                setattr(self.parties[name], field, value)
-            objects.append(self.pod_object(self.parties[name]))
+                setattr(self.hosts[name], field, value)
+            objects.append(self.pod_object(self.hosts[name]))
         for name, labels in (namespaces or {}).items():
             if labels is None:
                 self.namespaces.pop(name, None)
@@ -370,9 +370,9 @@ class Table:
         return began
 
     def delete_pod(self, name):
-        party = self.parties.pop(name)
+        host = self.hosts.pop(name)
         pod = self.pods.pop(name)
-        self.last_addresses[name] = party.addresses
+        self.last_addresses[name] = host.addresses
         self.prober.call("gone", self.order.index(name))
         for index in range(len(self.order)):
             for pair in ((index, self.order.index(name)), (self.order.index(name), index)):
@@ -390,12 +390,12 @@ class Table:
             conf = {"runtimeConfig": {"ips": [f"{v4}/24", f"{v6}/112"]},
                     "capabilities": {"ips": True}}
         # As in a cluster, the object is there first; it has no address yet.
-        party = netpol.Party(name, namespace=name.split("/")[0], labels=how.get("labels", {}),
+        host = netpol.Host(name, namespace=name.split("/")[0], labels=how.get("labels", {}),
                              ports=declared_ports(name))
-        self.node.put(self.pod_object(party))
-        self.add_pod(name, party.labels, conf)
+        self.node.put(self.pod_object(host))
+        self.add_pod(name, host.labels, conf)
         began = time.monotonic()
-        self.node.put(self.pod_object(self.parties[name]))
+        self.node.put(self.pod_object(self.hosts[name]))
         return began
 
     def reset(self):
@@ -412,8 +412,8 @@ class Table:
         for name in self.fixed[:9]:
             if name not in self.pods:
                 self.create_pod(name, {"labels": LABELS[name[2:]]})
-            party = self.parties[name]
-            party.labels, party.phase = dict(LABELS[name[2:]]), "Running"
-            party.ports, party.sidecar_ports = declared_ports(name), []
+            host = self.hosts[name]
+            host.labels, host.phase = dict(LABELS[name[2:]]), "Running"
+            host.ports, host.sidecar_ports = declared_ports(name), []
         self.namespaces = copy.deepcopy(NAMESPACES)
         self.publish()

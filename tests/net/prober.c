@@ -5,11 +5,11 @@
  *
  * A cell is (source, destination, probe).  Probes 0 to 11 are TCP, UDP and SCTP, each to both
  *ports, by IPv4 and IPv6; 12 and 13 are echo by ICMP and ICMPv6.  A cell succeeds when its own
- *message has come back marked by the party that was meant: for TCP after a handshake, for SCTP,
+ *message has come back marked by the host that was meant: for TCP after a handshake, for SCTP,
  *which kernels need not have, as an INIT-ACK for an INIT, both made by hand.  Sets of cells are
  *hexadecimal.
  *
- *	party INDEX ANSWERS NETNS V4 V6   from now on; ANSWERS: who is meant by it (for a service
+ *	host INDEX ANSWERS NETNS V4 V6   from now on; ANSWERS: who is meant by it (for a service
  *its backend); NETNS "-": it is only an address gone INDEX table ASK WANT DEADLINE QUIET KEEP tries
  *these cells; says which succeeded, after DEADLINE ms, or QUIET ms after the last success once all
  *of WANT did; KEEP: the TCP and UDP flows to the first port stay open live WANT DEADLINE QUIET a
@@ -38,11 +38,11 @@
 #include "lib/auto.h"
 #include "lib/netns.h"
 
-#define PARTIES 16
-#define PROBES  16
-#define CELLS   (PARTIES * PARTIES * PROBES)
-#define PORTS   2
-#define FDS     8192
+#define HOSTS  16
+#define PROBES 16
+#define CELLS  (HOSTS * HOSTS * PROBES)
+#define PORTS  2
+#define FDS    8192
 
 enum protocol { PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_SCTP, PROTOCOL_ICMP };
 
@@ -52,11 +52,11 @@ static const uint16_t ports[PORTS] = { 80, 81 };
 struct message {
 	uint32_t run;
 	uint16_t cell;
-	uint16_t answered_by; /* a party's index; NOBODY on the way there */
+	uint16_t answered_by; /* a host's index; NOBODY on the way there */
 };
 #define NOBODY UINT16_MAX
 
-struct party {
+struct host {
 	bool there;
 	int netns_fd; /* -1: only an address */
 	uint16_t answers_as;
@@ -78,14 +78,14 @@ enum role {
 
 static struct {
 	enum role role;
-	uint16_t party;
+	uint16_t host;
 	uint16_t cell;    /* ROLE_TCP_CLIENT */
 	uint8_t protocol; /* ROLE_RAW */
 	uint8_t family;   /* ROLE_RAW: 0 IPv4 */
 	bool sent;        /* ROLE_TCP_CLIENT */
 } descriptors[FDS];
 
-static struct party parties[PARTIES];
+static struct host hosts[HOSTS];
 static int tcp_clients[CELLS]; /* descriptor, or 0 */
 static bool asked[CELLS], wanted[CELLS], got[CELLS], kept[CELLS];
 static int epoll_fd;
@@ -110,12 +110,12 @@ static uint64_t now_us(void)
 
 static unsigned int cell_source(unsigned int cell)
 {
-	return cell / PROBES / PARTIES;
+	return cell / PROBES / HOSTS;
 }
 
 static unsigned int cell_destination(unsigned int cell)
 {
-	return cell / PROBES % PARTIES;
+	return cell / PROBES % HOSTS;
 }
 
 static enum protocol cell_protocol(unsigned int cell)
@@ -136,7 +136,7 @@ static uint16_t cell_port(unsigned int cell)
 static void succeed(const struct message *message)
 {
 	if (message->run != run || message->cell >= CELLS || got[message->cell] ||
-	    message->answered_by != parties[cell_destination(message->cell)].answers_as)
+	    message->answered_by != hosts[cell_destination(message->cell)].answers_as)
 		return;
 	got[message->cell] = true;
 	last_success_us = now_us();
@@ -182,7 +182,7 @@ static struct sockaddr_storage address_with_port(const struct sockaddr_storage *
 }
 
 /* In the namespace that the process is in. */
-static int socket_new(int domain, int type, int protocol, enum role role, unsigned int party)
+static int socket_new(int domain, int type, int protocol, enum role role, unsigned int host)
 {
 	int fd = socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
 	struct epoll_event event = { .events = EPOLLIN, .data.fd = fd };
@@ -191,7 +191,7 @@ static int socket_new(int domain, int type, int protocol, enum role role, unsign
 		die("socket");
 	memset(&descriptors[fd], 0, sizeof(descriptors[fd]));
 	descriptors[fd].role = role;
-	descriptors[fd].party = (uint16_t)party;
+	descriptors[fd].host = (uint16_t)host;
 	if (role == ROLE_TCP_CLIENT)
 		event.events |= EPOLLOUT;
 	if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event))
@@ -210,10 +210,10 @@ static void socket_close(int fd)
 	close(fd);
 }
 
-static void sockets_close(unsigned int party, bool (*which)(enum role role))
+static void sockets_close(unsigned int host, bool (*which)(enum role role))
 {
 	for (int fd = 0; fd < FDS; fd++) {
-		if (descriptors[fd].role && (party == NOBODY || descriptors[fd].party == party) &&
+		if (descriptors[fd].role && (host == NOBODY || descriptors[fd].host == host) &&
 		    which(descriptors[fd].role))
 			socket_close(fd);
 	}
@@ -225,11 +225,11 @@ static void set_option(int fd, int level, int name, int value)
 		die("setsockopt");
 }
 
-static void serve_port(unsigned int party, int type, uint16_t port)
+static void serve_port(unsigned int host, int type, uint16_t port)
 {
 	struct sockaddr_in6 any = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
 	int fd = socket_new(AF_INET6, type, 0,
-			    type == SOCK_STREAM ? ROLE_LISTENER : ROLE_UDP_SERVER, party);
+			    type == SOCK_STREAM ? ROLE_LISTENER : ROLE_UDP_SERVER, host);
 
 	set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 	set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
@@ -238,16 +238,16 @@ static void serve_port(unsigned int party, int type, uint16_t port)
 		die("serve");
 }
 
-static void serve_raw(unsigned int party, enum protocol protocol, unsigned int family)
+static void serve_raw(unsigned int host, enum protocol protocol, unsigned int family)
 {
 	int number = protocol == PROTOCOL_SCTP ? IPPROTO_SCTP
 		     : family                  ? IPPROTO_ICMPV6
 					       : IPPROTO_ICMP;
-	int fd = socket_new(family ? AF_INET6 : AF_INET, SOCK_RAW, number, ROLE_RAW, party);
+	int fd = socket_new(family ? AF_INET6 : AF_INET, SOCK_RAW, number, ROLE_RAW, host);
 
 	descriptors[fd].protocol = (uint8_t)protocol;
 	descriptors[fd].family = (uint8_t)family;
-	parties[party].raw[protocol - PROTOCOL_SCTP][family] = fd;
+	hosts[host].raw[protocol - PROTOCOL_SCTP][family] = fd;
 }
 
 /* ---- SCTP by hand --------------------------------------------------------------------------- */
@@ -313,7 +313,7 @@ static void sctp_receive(int fd, const struct sctp_init *packet,
 					    .sport = packet->dport,
 					    .dport = packet->sport,
 					    .tag = packet->initiate_tag,
-					    .initiate_tag = htonl(descriptors[fd].party + 1) };
+					    .initiate_tag = htonl(descriptors[fd].host + 1) };
 
 		sctp_send(fd, from, &answer);
 	} else if (packet->type == SCTP_INIT_ACK && tag >> 16 == (run & 0x7fff) + 1) {
@@ -338,7 +338,7 @@ static uint16_t checksum(const void *data, size_t len)
 	return htons((uint16_t)~sum);
 }
 
-static void try_echo(const struct party *source, const struct sockaddr_storage *to,
+static void try_echo(const struct host *source, const struct sockaddr_storage *to,
 		     unsigned int cell)
 {
 	struct icmphdr request = { .type = cell_family(cell) ? ICMPV6_ECHO_REQUEST : ICMP_ECHO };
@@ -350,7 +350,7 @@ static void try_echo(const struct party *source, const struct sockaddr_storage *
 	       (const struct sockaddr *)to, address_size(to));
 }
 
-static void try_sctp(const struct party *source, const struct sockaddr_storage *to,
+static void try_sctp(const struct host *source, const struct sockaddr_storage *to,
 		     unsigned int cell)
 {
 	struct sctp_init init = {
@@ -363,8 +363,7 @@ static void try_sctp(const struct party *source, const struct sockaddr_storage *
 	sctp_send(source->raw[0][cell_family(cell)], to, &init);
 }
 
-static void try_udp(const struct party *source, const struct sockaddr_storage *to,
-		    unsigned int cell)
+static void try_udp(const struct host *source, const struct sockaddr_storage *to, unsigned int cell)
 {
 	struct message message = { .run = run, .cell = (uint16_t)cell, .answered_by = NOBODY };
 	struct sockaddr_storage server = address_with_port(to, cell_port(cell));
@@ -387,9 +386,8 @@ static void try_tcp(unsigned int source, const struct sockaddr_storage *to, unsi
 
 static void try_cell(unsigned int cell)
 {
-	const struct party *source = &parties[cell_source(cell)];
-	const struct sockaddr_storage *to =
-		&parties[cell_destination(cell)].addr[cell_family(cell)];
+	const struct host *source = &hosts[cell_source(cell)];
+	const struct sockaddr_storage *to = &hosts[cell_destination(cell)].addr[cell_family(cell)];
 
 	switch (cell_protocol(cell)) {
 	case PROTOCOL_TCP:
@@ -420,7 +418,7 @@ static void on_listener(int fd)
 		die("accept");
 	set_option(accepted, IPPROTO_TCP, TCP_NODELAY, 1);
 	descriptors[accepted].role = ROLE_SERVED;
-	descriptors[accepted].party = descriptors[fd].party;
+	descriptors[accepted].host = descriptors[fd].host;
 }
 
 static void on_served(int fd)
@@ -429,7 +427,7 @@ static void on_served(int fd)
 	ssize_t len = recv(fd, &message, sizeof(message), 0);
 
 	if (len == sizeof(message)) {
-		message.answered_by = descriptors[fd].party;
+		message.answered_by = descriptors[fd].host;
 		send(fd, &message, sizeof(message), MSG_NOSIGNAL);
 	} else if (len >= 0 || errno != EAGAIN) {
 		socket_close(fd);
@@ -445,7 +443,7 @@ static void on_udp_server(int fd)
 	if (recvfrom(fd, &message, sizeof(message), 0, (struct sockaddr *)&from, &size) !=
 	    sizeof(message))
 		return;
-	message.answered_by = descriptors[fd].party;
+	message.answered_by = descriptors[fd].host;
 	sendto(fd, &message, sizeof(message), 0, (struct sockaddr *)&from, size);
 }
 
@@ -505,7 +503,7 @@ static void on_raw(int fd)
 
 		/* Only the address says who answered. */
 		if (message.cell < CELLS) {
-			message.answered_by = parties[cell_destination(message.cell)].answers_as;
+			message.answered_by = hosts[cell_destination(message.cell)].answers_as;
 			succeed(&message);
 		}
 	}
@@ -589,9 +587,9 @@ static void command_drop(void)
 
 static void command_gone(unsigned int index)
 {
-	struct party *party = &parties[index];
+	struct host *host = &hosts[index];
 
-	if (!party->there)
+	if (!host->there)
 		return;
 	sockets_close(index, is_any);
 	for (unsigned int cell = 0; cell < CELLS; cell++) {
@@ -600,22 +598,21 @@ static void command_gone(unsigned int index)
 		if (cell_source(cell) == index)
 			tcp_clients[cell] = 0;
 	}
-	if (party->netns_fd >= 0)
-		close(party->netns_fd);
-	*party = (struct party){ .netns_fd = -1 };
+	if (host->netns_fd >= 0)
+		close(host->netns_fd);
+	*host = (struct host){ .netns_fd = -1 };
 }
 
-static void command_party(unsigned int index, unsigned int answers_as, const char *netns,
-			  const char *v4, const char *v6)
+static void command_host(unsigned int index, unsigned int answers_as, const char *netns,
+			 const char *v4, const char *v6)
 {
-	struct party *party = &parties[index];
-	struct sockaddr_in *in = (struct sockaddr_in *)&party->addr[0];
-	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&party->addr[1];
+	struct host *host = &hosts[index];
+	struct sockaddr_in *in = (struct sockaddr_in *)&host->addr[0];
+	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&host->addr[1];
 	auto_netns struct netns_scope scope = NETNS_SCOPE_INIT;
 
 	command_gone(index);
-	*party =
-		(struct party){ .there = true, .netns_fd = -1, .answers_as = (uint16_t)answers_as };
+	*host = (struct host){ .there = true, .netns_fd = -1, .answers_as = (uint16_t)answers_as };
 	in->sin_family = AF_INET;
 	in6->sin6_family = AF_INET6;
 	if (inet_pton(AF_INET, v4, &in->sin_addr) != 1 ||
@@ -623,8 +620,8 @@ static void command_party(unsigned int index, unsigned int answers_as, const cha
 		die("address");
 	if (!strcmp(netns, "-"))
 		return;
-	party->netns_fd = open(netns, O_RDONLY | O_CLOEXEC);
-	if (party->netns_fd < 0 || netns_enter(party->netns_fd, &scope, NULL))
+	host->netns_fd = open(netns, O_RDONLY | O_CLOEXEC);
+	if (host->netns_fd < 0 || netns_enter(host->netns_fd, &scope, NULL))
 		die(netns);
 	for (size_t i = 0; i < PORTS; i++) {
 		serve_port(index, SOCK_STREAM, ports[i]);
@@ -640,18 +637,18 @@ static void command_party(unsigned int index, unsigned int answers_as, const cha
 static void try_source(unsigned int index)
 {
 	auto_netns struct netns_scope scope = NETNS_SCOPE_INIT;
-	struct party *party = &parties[index];
+	struct host *host = &hosts[index];
 
-	if (party->netns_fd < 0)
+	if (host->netns_fd < 0)
 		return;
-	if (netns_enter(party->netns_fd, &scope, NULL))
+	if (netns_enter(host->netns_fd, &scope, NULL))
 		die("namespace");
 	for (unsigned int family = 0; family < 2; family++)
-		party->udp[family] = socket_new(family ? AF_INET6 : AF_INET, SOCK_DGRAM, 0,
-						ROLE_UDP_CLIENT, index);
-	for (unsigned int cell = index * PARTIES * PROBES; cell < (index + 1) * PARTIES * PROBES;
+		host->udp[family] = socket_new(family ? AF_INET6 : AF_INET, SOCK_DGRAM, 0,
+					       ROLE_UDP_CLIENT, index);
+	for (unsigned int cell = index * HOSTS * PROBES; cell < (index + 1) * HOSTS * PROBES;
 	     cell++) {
-		if (asked[cell] && parties[cell_destination(cell)].there)
+		if (asked[cell] && hosts[cell_destination(cell)].there)
 			try_cell(cell);
 	}
 }
@@ -666,7 +663,7 @@ static void command_table(unsigned int deadline_ms, unsigned int quiet_ms, bool 
 	command_drop();
 	memset(got, 0, sizeof(got));
 	run++;
-	for (unsigned int i = 0; i < PARTIES; i++)
+	for (unsigned int i = 0; i < HOSTS; i++)
 		try_source(i);
 	collect(deadline_ms, quiet_ms);
 	if (!keep) {
@@ -703,8 +700,8 @@ static void command_run(char *line)
 	char netns[128], v4[64], v6[64];
 	unsigned int index, number, deadline, quiet;
 
-	if (sscanf(line, "party %u %u %127s %63s %63s", &index, &number, netns, v4, v6) == 5) {
-		command_party(index, number, netns, v4, v6);
+	if (sscanf(line, "host %u %u %127s %63s %63s", &index, &number, netns, v4, v6) == 5) {
+		command_host(index, number, netns, v4, v6);
 		puts("ok");
 	} else if (sscanf(line, "gone %u", &index) == 1) {
 		command_gone(index);
@@ -734,8 +731,8 @@ int main(void)
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (epoll_fd < 0)
 		die("epoll");
-	for (size_t i = 0; i < PARTIES; i++)
-		parties[i].netns_fd = -1;
+	for (size_t i = 0; i < HOSTS; i++)
+		hosts[i].netns_fd = -1;
 	while (fgets(line, sizeof(line), stdin))
 		command_run(line);
 	return 0;

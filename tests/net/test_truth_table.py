@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Truth tables over real pods: every scenario of tests/net/scenarios, before and after each of its
-changes, every pair of parties by every probe (tests/harness/truth.py); and again, TCP only, with
+changes, every pair of hosts by every probe (tests/harness/truth.py); and again, TCP only, with
 socket acceleration.  Connections that were open before a change must go on or end with it.
 
 A scenario spells out some cells ("allow", "deny"); the whole table comes from a reading of the API
@@ -92,11 +92,11 @@ def test_the_node_reaches_its_pods_from_each_of_its_addresses(table):
     """Probes may come from any; an address outside is not exempt for being on the same link."""
     try:
         table.apply(policies={"x/closed": DENY_ALL})
-        target = table.parties["x/a"].addresses
-        own = table.parties["node"].addresses + ["198.51.100.1", "2001:db8::1"]
+        target = table.hosts["x/a"].addresses
+        own = table.hosts["node"].addresses + ["198.51.100.1", "2001:db8::1"]
         for address in own:
             connect(table.node.netns, address, target[":" in address])
-        for address in table.parties["outside"].addresses:
+        for address in table.hosts["outside"].addresses:
             with pytest.raises(subprocess.CalledProcessError):
                 connect(table.outside, address, target[":" in address])
     finally:

@@ -177,6 +177,6 @@ def test_long_lists_are_cut_for_people_only(diff):
     assert "n0/p0, " in done.stdout and "and 12 more: all ports" in done.stdout
     assert len(done.stdout.splitlines()) < 10
     answer = json.loads(diff(many, [*many, *listing], "-o", "json", common=()).stdout)
-    named = {name for change in answer["changes"] for party in change["to"]
-             for name in party.get("pods", [])}
+    named = {name for change in answer["changes"] for group in change["to"]
+             for name in group.get("pods", [])}
     assert named == {f"n0/p{i}" for i in range(0, 80, 4)}

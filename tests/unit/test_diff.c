@@ -271,7 +271,7 @@ static void random_policies(struct buffer *text)
 	}
 }
 
-/* What the changes say about a pair of parties on one port: 1 newly allowed, -1 newly denied. */
+/* What the changes say about a pair of peer groups on one port: 1 newly allowed, -1 newly denied. */
 static int change_of(const struct policy_diff *diff, enum family family, size_t from, size_t to,
 		     uint8_t proto, uint16_t port)
 {
@@ -296,7 +296,7 @@ static int change_of(const struct policy_diff *diff, enum family family, size_t 
 	return change;
 }
 
-/* The party whose region of addresses an address outside lies in. */
+/* The peer group that has an address outside. */
 static size_t peer_group_outside(const struct reach *reach, const struct addr *addr)
 {
 	size_t count, best = SIZE_MAX;
