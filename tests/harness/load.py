@@ -20,7 +20,6 @@ import time
 
 PACE = {"tcp": 0.001, "ask": 0.002}
 TIMEOUT = 10.0  # TCP sends again after 200 ms, or 1 s for a SYN
-DATAGRAM_TIMEOUT = 5.0
 
 
 class Task(threading.Thread):
@@ -74,14 +73,14 @@ class Task(threading.Thread):
             self.failed.append(f"peer {peer}")
 
     def udp(self):
-        sock = self.socket(socket.SOCK_DGRAM, DATAGRAM_TIMEOUT)
+        sock = self.socket(socket.SOCK_DGRAM, TIMEOUT)
         while True:
             self.ask_once(sock, self.done)
             yield
 
     def ask(self):
         while True:
-            with self.socket(socket.SOCK_DGRAM, DATAGRAM_TIMEOUT) as sock:
+            with self.socket(socket.SOCK_DGRAM, TIMEOUT) as sock:
                 self.ask_once(sock, self.done)
             yield
 

@@ -297,7 +297,7 @@ def test_datagrams_are_flows_too(world, family):
          "ports": [{"port": PORT, "protocol": "UDP"}]}]))
     try:
         for size in (100, 50):
-            assert first.udp(target, PORT, size=size, id="kept", timeout=5)["result"] == "ok"
+            assert first.udp(target, PORT, size=size, id="kept")["result"] == "ok"
         for direction in ("EGRESS", "INGRESS"):
             flow = wait_flow(node, source, target, direction, timeout=30, Type="L3_L4",
                              verdict="FORWARDED")
@@ -312,7 +312,7 @@ def test_datagrams_are_flows_too(world, family):
                                    "default/cart", "--from", "default/asker").stdout)["flow"]
         assert line["ingress_allowed_by"] == [
             {"name": "ask", "namespace": "default", "kind": "NetworkPolicy", "rule": 1}]
-        first.udp(target, PORT, id="kept", timeout=5)
+        first.udp(target, PORT, id="kept")
         first.cni("DEL")  # at once: nobody waits for the silence
         second = node.pod("heir", conf={"runtimeConfig": {"ips": [f"{first.v4}/24"]}})
         assert second.v4 == first.v4
