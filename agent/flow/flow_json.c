@@ -223,11 +223,13 @@ static void connection_add(cJSON *json, const struct flow_entry *entry)
 
 static void passed_add(cJSON *json, const struct flow_entry *entry)
 {
+	uint64_t duration_us = entry->duration_ns / 1000;
+
 	cJSON_AddNumberToObject(json, "source_bytes", (double)entry->bytes[FLOW_SOURCE]);
 	cJSON_AddNumberToObject(json, "destination_bytes", (double)entry->bytes[FLOW_DESTINATION]);
 	cJSON_AddNumberToObject(json, "source_packets", entry->segments[FLOW_SOURCE]);
 	cJSON_AddNumberToObject(json, "destination_packets", entry->segments[FLOW_DESTINATION]);
-	cJSON_AddNumberToObject(json, "duration_us", (double)(entry->duration_ns / 1000));
+	cJSON_AddNumberToObject(json, "duration_us", (double)duration_us);
 	cJSON_AddStringToObject(json, "ended", ended(entry));
 }
 

@@ -271,7 +271,7 @@ static void random_policies(struct buffer *text)
 	}
 }
 
-/* What the changes say about a pair of peer groups on one port: 1 newly allowed, -1 newly denied. */
+/* What the changes say of a pair of peer groups on one port: 1 newly allowed, -1 newly denied. */
 static int change_of(const struct policy_diff *diff, enum family family, size_t from, size_t to,
 		     uint8_t proto, uint16_t port)
 {
