@@ -5,6 +5,7 @@
  */
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -225,6 +226,60 @@ static void test_a_flood_is_bounded_and_counted(void **state)
 	assert_int_equal(reported + packet_count + missing, FLOOD);
 }
 
+static uint32_t dns_length;
+static size_t dns_count;
+
+static int on_dns(void *arg, void *data, size_t size)
+{
+	const struct dns_event *event = data;
+
+	(void)arg;
+	assert_int_equal(size, sizeof(*event));
+	assert_int_equal(event->netns_cookie, lab.pods->pod[POD_A].netns_cookie);
+	dns_length = event->length;
+	dns_count++;
+	return 0;
+}
+
+/* Answers to what a pod has asked, with as many bytes as there is room for; nothing else. */
+static void test_answers_of_dns_are_handed_over(void **state)
+{
+	static const uint16_t lengths[] = { 1, 100, 511, 512, 513, 900 };
+	struct ring_buffer *ring = ring_buffer__new(lab_map("dns_map"), on_dns, NULL, NULL);
+
+	(void)state;
+	assert_non_null(ring);
+	wait_second();
+	maps_node(lab.datapath)->flags |= NODE_DNS;
+	ring_buffer__consume(ring);
+	dns_count = 0;
+	PASSES(UDP(POD_B, POD_A, 53, 40000), .payload = 50); /* nobody has asked */
+	PASSES(UDP(POD_A, POD_B, 40001, 53), .payload = 50);
+	PASSES(UDP(POD_A, POD_B, 40002, 54), .payload = 50);
+	PASSES(UDP(POD_B, POD_A, 54, 40002), .payload = 50);
+	PASSES(UDP(POD_B, POD_A, 53, 40001), .payload = 0);
+	ring_buffer__consume(ring);
+	assert_int_equal(dns_count, 0);
+	for (size_t i = 0; i < ARRAY_SIZE(lengths); i++) {
+		PASSES(UDP(POD_B, POD_A, 53, 40001), .payload = lengths[i]);
+		ring_buffer__consume(ring);
+		assert_int_equal(dns_count, i + 1);
+		assert_int_equal(dns_length,
+				 lengths[i] < DNS_BYTES_MAX ? lengths[i] : DNS_BYTES_MAX);
+	}
+	for (int i = 0; i < 10 * DNS_RATE; i++)
+		PASSES(UDP(POD_B, POD_A, 53, 40001), .payload = 50);
+	ring_buffer__consume(ring);
+	assert_true(dns_count < 10 * DNS_RATE);
+	maps_node(lab.datapath)->flags &= ~(uint32_t)NODE_DNS;
+	dns_count = 0;
+	wait_second();
+	PASSES(UDP(POD_B, POD_A, 53, 40001), .payload = 50);
+	ring_buffer__consume(ring);
+	assert_int_equal(dns_count, 0);
+	ring_buffer__free(ring);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -233,6 +288,7 @@ int main(void)
 		BOTH_FAMILIES_AFTER(reset, test_a_long_flow_comes_in_parts),
 		BOTH_FAMILIES_AFTER(reset, test_flows_of_an_address_are_taken_at_once),
 		BOTH_FAMILIES_AFTER(reset, test_a_flood_is_bounded_and_counted),
+		BOTH_FAMILIES_AFTER(reset, test_answers_of_dns_are_handed_over),
 	};
 
 	return LAB_RUN(tests);
