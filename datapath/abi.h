@@ -55,6 +55,8 @@ enum endpoint_flag {
 	/* Another plugin wired it: packets that pass take the path of that plugin, through the
 	 * host's stack or a bridge. */
 	ENDPOINT_CHAINED = 1 << 5,
+	ENDPOINT_EGRESS_LIMITED = 1 << 6, /* bandwidth_map has a limit for it */
+	ENDPOINT_INGRESS_LIMITED = 1 << 7,
 };
 
 /* Value of endpoint_map, an array indexed by slot.  flags and policy_id share one aligned 8-byte
@@ -77,6 +79,22 @@ struct endpoint_entry {
 	__u32 pad;
 };
 ABI_SIZE(struct endpoint_entry, 88);
+
+/* Value of bandwidth_map, an array indexed by slot; by enum direction.  Egress is what leaves the
+ * node, ingress all that the pod receives. */
+struct bandwidth {
+	struct bandwidth_limit {
+		__u64 bytes_per_s; /* 0: no limit */
+		/* CLOCK_MONOTONIC, when the next packet is due at this rate.  The programs'. */
+		__u64 due_ns;
+	} limits[2];
+};
+ABI_SIZE(struct bandwidth, 32);
+
+/* What a pod did not use in this time it may still use at once.  A TCP sender whose packets are
+ * dropped needs that of about a round trip to come back to the rate. */
+#define BANDWIDTH_BURST_NS   (NS_PER_SEC / 10)
+#define BANDWIDTH_HORIZON_NS (2 * NS_PER_SEC) /* NODE_PACED: what is due later is dropped */
 
 /* Value of endpoint_stats, per CPU, indexed by slot.  "tx" is what the pod sent. */
 struct endpoint_stats {
@@ -204,6 +222,7 @@ enum node_flag {
 	NODE_BYPASS = 1 << 12,   /* packets between pods and uplinks bypass the host's stack */
 	NODE_DNS = 1 << 14,      /* answers of DNS go to dns_map */
 	NODE_PASSED = 1 << 13,   /* flows without connections are counted in passed_map */
+	NODE_PACED = 1 << 15,    /* the uplinks send each packet at its time (fq) */
 };
 
 /* The one element of node_map, which the agent also maps into its memory. */
@@ -741,7 +760,8 @@ ABI_SIZE(struct tcp_event, 144);
 	X(23, TUNNEL_NETWORK, "tunnel packet of another network")                                 \
 	X(24, TUNNEL_SOURCE, "source address is not of the node that sent it through the tunnel") \
 	X(25, NO_SNAT_PORT, "no source port is free for this destination")                        \
-	X(26, TUNNEL_PORT, "UDP port of the tunnel between nodes, which pods may not use outside")
+	X(26, TUNNEL_PORT, "UDP port of the tunnel between nodes, which pods may not use outside") \
+	X(27, BANDWIDTH, "more than the pod's bandwidth")
 
 #define X(num, name, text) DROP_##name = (num),
 enum drop_reason { DROP_NONE, DROP_REASONS(X) DROP_REASON_COUNT };

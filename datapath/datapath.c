@@ -177,6 +177,7 @@ static void maps_resize(struct bpf_object *object, const struct datapath_limits 
 		{ "endpoint_map", limits->endpoints },
 		{ "endpoint_stats", limits->endpoints },
 		{ "budget_map", limits->endpoints },
+		{ "bandwidth_map", limits->endpoints },
 		{ "neighbour_map", limits->endpoints },
 		{ "chained_map", limits->endpoints },
 		{ "netns_map", limits->endpoints },

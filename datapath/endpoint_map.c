@@ -114,10 +114,30 @@ int endpoint_map_del(struct datapath *datapath, uint16_t slot)
 	/* What is left in ct_map and nat_map goes with the next sweep. */
 	datapath->ct_counts[slot] = datapath->nat_counts[slot] = 0;
 	ret = netns_map_release(datapath, cookie, slot);
+	if (!ret)
+		ret = map_set(datapath, MAP_BANDWIDTH, &key, &(struct bandwidth){ 0 });
 	if (ret)
 		return ret;
 	memset(datapath->percpu, 0, datapath->cpus * sizeof(struct endpoint_stats));
 	return map_set(datapath, MAP_ENDPOINT_STATS, &key, datapath->percpu);
+}
+
+int endpoint_map_limit(struct datapath *datapath, uint16_t slot, const uint64_t bytes_per_s[2])
+{
+	struct bandwidth bandwidth;
+	bool changed = false;
+	uint32_t key = slot;
+	int ret = map_get(datapath, MAP_BANDWIDTH, &key, &bandwidth);
+
+	if (ret)
+		return ret;
+	for (int i = 0; i < 2; i++) {
+		struct bandwidth_limit *limit = &bandwidth.limits[i];
+
+		changed = changed || limit->bytes_per_s != bytes_per_s[i];
+		*limit = (struct bandwidth_limit){ .bytes_per_s = bytes_per_s[i] };
+	}
+	return changed ? map_set(datapath, MAP_BANDWIDTH, &key, &bandwidth) : 0;
 }
 
 int chained_map_set(struct datapath *datapath, int ifindex, uint16_t slot)

@@ -50,6 +50,7 @@ static const struct {
 	[MAP_CHAINED] = { "chained_map", sizeof(uint32_t), sizeof(uint32_t) },
 	[MAP_UPLINK] = { "uplink_map", sizeof(uint32_t), sizeof(struct uplink_entry) },
 	[MAP_NETNS] = { "netns_map", sizeof(uint64_t), sizeof(uint32_t) },
+	[MAP_BANDWIDTH] = { "bandwidth_map", sizeof(uint32_t), sizeof(struct bandwidth) },
 	[MAP_NODE] = { "node_map", sizeof(uint32_t), sizeof(struct node_state) },
 	[MAP_METRIC] = { "metric_map", sizeof(uint32_t), sizeof(uint64_t) },
 	[MAP_EVENT] = { "event_map", 0, 0 },

@@ -23,6 +23,8 @@ int endpoint_map_set(struct datapath *datapath, uint16_t slot,
 		     const struct endpoint_entry *endpoint);
 int endpoint_map_get(struct datapath *datapath, uint16_t slot, struct endpoint_entry *ret);
 int endpoint_map_del(struct datapath *datapath, uint16_t slot); /* zeroes it and its statistics */
+/* What counts while the endpoint's flags say so: bytes a second by enum direction, 0: no limit. */
+int endpoint_map_limit(struct datapath *datapath, uint16_t slot, const uint64_t bytes_per_s[2]);
 /* Device of an endpoint that another plugin wired, and its slot. */
 int chained_map_set(struct datapath *datapath, int ifindex, uint16_t slot);
 int chained_map_get(struct datapath *datapath, int ifindex, uint16_t *ret_slot);

@@ -65,6 +65,18 @@ static cJSON *stats_json(const struct agent *agent, uint16_t slot)
 	return json;
 }
 
+/* Bits a second; a limit that there is not is not there. */
+static cJSON *bandwidth_json(const struct compiled_subject *subject)
+{
+	cJSON *json = cJSON_CreateObject();
+
+	if (subject && subject->egress_bandwidth)
+		cJSON_AddNumberToObject(json, "egress", (double)subject->egress_bandwidth);
+	if (subject && subject->ingress_bandwidth)
+		cJSON_AddNumberToObject(json, "ingress", (double)subject->ingress_bandwidth);
+	return json;
+}
+
 static cJSON *endpoint_json(const struct agent *agent, const struct endpoint_info *info)
 {
 	const struct store_endpoint *endpoint = store_endpoint_find(agent->store, info->slot);
@@ -97,6 +109,7 @@ static cJSON *endpoint_json(const struct agent *agent, const struct endpoint_inf
 	cJSON_AddBoolToObject(json, "accelerate", subject && subject->accel);
 	cJSON_AddBoolToObject(json, "audit",
 			      sync_audit(agent->sync) || (subject && subject->audit));
+	cJSON_AddItemToObject(json, "bandwidth", bandwidth_json(subject));
 	cJSON_AddItemToObject(json, "stats", stats_json(agent, info->slot));
 	return json;
 }

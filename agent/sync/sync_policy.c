@@ -339,15 +339,30 @@ static struct endpoint_entry endpoint_make(const struct sync *sync, const struct
 		endpoint.flags |= ENDPOINT_INGRESS_ISOLATED;
 	if (wanted->egress_isolated)
 		endpoint.flags |= ENDPOINT_EGRESS_ISOLATED;
-	/* Nothing may go round what the other plugin laid. */
-	if (wanted->accel && !(endpoint.flags & ENDPOINT_CHAINED))
+	/* Nothing may go round what the other plugin laid, nor round a limit. */
+	if (wanted->accel && !(endpoint.flags & ENDPOINT_CHAINED) && !wanted->ingress_bandwidth)
 		endpoint.flags |= ENDPOINT_ACCEL;
 	if (wanted->audit || sync->audit)
 		endpoint.flags |= ENDPOINT_AUDIT;
+	if (wanted->egress_bandwidth)
+		endpoint.flags |= ENDPOINT_EGRESS_LIMITED;
+	if (wanted->ingress_bandwidth)
+		endpoint.flags |= ENDPOINT_INGRESS_LIMITED;
 	endpoint.policy_id = wanted->policy_id;
 	endpoint.identity = wanted->identity;
 	endpoint.identity_v6 = wanted->identity_v6;
 	return endpoint;
+}
+
+static int limits_write(struct sync *sync, const struct endpoint_entry *endpoint,
+			const struct compiled_subject *wanted)
+{
+	const uint64_t limits[] = { [DIR_EGRESS] = wanted->egress_bandwidth / 8,
+				     [DIR_INGRESS] = wanted->ingress_bandwidth / 8 };
+
+	if (!(endpoint->flags & (ENDPOINT_EGRESS_LIMITED | ENDPOINT_INGRESS_LIMITED)))
+		return 0;
+	return endpoint_map_limit(sync->datapath, wanted->slot, limits);
 }
 
 static int endpoints_switch(struct policy_run *run, struct errmsg *err)
@@ -359,11 +374,15 @@ static int endpoints_switch(struct policy_run *run, struct errmsg *err)
 		struct endpoint_entry endpoint = endpoint_make(sync, subject);
 		int ret;
 
-		if (memcmp(&endpoint, &subject->have, sizeof(endpoint)) == 0)
-			continue;
 		/* The agent before this one knew the whole store; half of it must not open a pod.
 		 */
 		if (!sync->deletes_allowed && subject->have.identity)
+			continue;
+		ret = limits_write(sync, &endpoint, subject->want);
+		if (ret)
+			return fail(err, ret, "write bandwidth of endpoint %u",
+				    subject->want->slot);
+		if (memcmp(&endpoint, &subject->have, sizeof(endpoint)) == 0)
 			continue;
 		ret = endpoint_map_set(sync->datapath, subject->want->slot, &endpoint);
 		if (ret)

@@ -43,6 +43,7 @@ struct tcp_event_map tcp_event_map SEC(".maps");
 struct passed_map passed_map SEC(".maps");
 struct dns_map dns_map SEC(".maps");
 struct budget_map budget_map SEC(".maps");
+struct bandwidth_map bandwidth_map SEC(".maps");
 struct neighbour_map neighbour_map SEC(".maps");
 
 /* Programs that call GPL-only helpers need it; the linker keeps one copy. */

@@ -419,6 +419,16 @@ struct budget_map {
 };
 extern struct budget_map budget_map SEC(".maps");
 
+/* Bandwidth limits of endpoints, by slot.  Limits are the agent's, times those of from_pod, to_pod
+ * and the programs of uplinks and tunnel. */
+struct bandwidth_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 512);
+	__type(key, __u32);
+	__type(value, struct bandwidth);
+};
+extern struct bandwidth_map bandwidth_map SEC(".maps");
+
 /* Entries of the kernel's neighbour table that each endpoint caused, by slot.  Used only by the
  * datapath. */
 struct neighbour_map {

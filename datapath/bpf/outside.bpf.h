@@ -39,6 +39,18 @@ static __always_inline int uplink_find_receiver(struct packet *pkt)
 	return DROP_NONE;
 }
 
+/* Decides about a packet that was translated: its receiver is known. */
+static __always_inline int uplink_check(struct __sk_buff *skb, struct packet *pkt)
+{
+	int reason = DROP_NONE;
+
+	if (!pkt->dst.slot)
+		return DROP_NONE;
+	if (verdict_is_needed(pkt))
+		reason = verdict(skb, pkt);
+	return reason ? reason : bandwidth_receive(skb, pkt);
+}
+
 /* The pod that gets the packet although the host's stack does not see it; NULL: none, the stack
  * leads it to to_pod.  Decrements the TTL as a router does. */
 static __always_inline const struct endpoint_entry *bypass_receiver(struct __sk_buff *skb,

@@ -162,8 +162,10 @@ static __always_inline int pod_shorten_segments(struct __sk_buff *skb, const str
  */
 static __always_inline int pod_leave(struct __sk_buff *skb, struct packet *pkt)
 {
-	int reason = DROP_NONE;
+	int reason = bandwidth_send(skb, pkt);
 
+	if (reason)
+		return reason;
 	if (!pkt->forwarded && pkt->kind != PACKET_NEIGHBOUR &&
 	    !(pkt->src.flags & ENDPOINT_CHAINED) && host_is_bypassed()) {
 		reason = leave_node(skb, pkt);
@@ -287,6 +289,8 @@ int from_pod(struct __sk_buff *skb)
 		reason = untranslate(skb, &pkt);
 	if (!reason)
 		reason = pod_shorten_segments(skb, &pkt);
+	if (!reason)
+		reason = bandwidth_receive(skb, &pkt);
 	if (!reason && !pkt.dst.slot && !(pkt.dst_flags & IPCACHE_HOST))
 		reason = pod_leave(skb, &pkt);
 	if (reason) {

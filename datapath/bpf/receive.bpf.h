@@ -7,6 +7,7 @@
 #ifndef TENDRIL_DATAPATH_BPF_RECEIVE_BPF_H
 #define TENDRIL_DATAPATH_BPF_RECEIVE_BPF_H
 
+#include "datapath/bpf/bandwidth.bpf.h"
 #include "datapath/bpf/verdict.bpf.h"
 
 /* With a tunnel, pods of other nodes come through it, or not at all: only there it is checked who
@@ -49,7 +50,9 @@ static __always_inline int receive_check(struct __sk_buff *skb, struct packet *p
 {
 	int reason = verdict_is_needed(pkt) ? verdict(skb, pkt) : DROP_NONE;
 
-	return !reason && endpoint->translated ? untranslate(skb, pkt) : reason;
+	if (!reason && endpoint->translated)
+		reason = untranslate(skb, pkt);
+	return reason ? reason : bandwidth_receive(skb, pkt);
 }
 
 #endif

@@ -156,8 +156,8 @@ int from_tunnel(struct __sk_buff *skb)
 		reason = uplink_translate(skb, &pkt);
 		if (!reason && pkt.translated)
 			reason = uplink_find_receiver(&pkt);
-		if (!reason && pkt.dst.slot && verdict_is_needed(&pkt))
-			reason = verdict(skb, &pkt);
+		if (!reason)
+			reason = uplink_check(skb, &pkt);
 	} else if (!reason && !pkt.dst.slot && !(pkt.dst_flags & IPCACHE_HOST)) {
 		reason = DROP_NO_ENDPOINT; /* this node is no router for others */
 	}

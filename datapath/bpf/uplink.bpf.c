@@ -78,8 +78,8 @@ int from_uplink(struct __sk_buff *skb)
 		return find_destination(&pkt) ? TC_ACT_UNSPEC : uplink_to_pod(skb, &pkt);
 	if (!reason)
 		reason = uplink_find_receiver(&pkt);
-	if (!reason && pkt.dst.slot && verdict_is_needed(&pkt))
-		reason = verdict(skb, &pkt);
+	if (!reason)
+		reason = uplink_check(skb, &pkt);
 	if (!reason)
 		return uplink_send(skb, &pkt);
 	if (drop_is_preliminary(reason))

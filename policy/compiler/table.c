@@ -23,6 +23,8 @@ struct compiled_subject subject_make(const struct compiler *compiler,
 		.identity_v6 = compiled_id(compiler, pod_state->identity_v6, IDENTITY_WORLD),
 		.accel = pod_state->pod && pod_state->pod->pod.accel,
 		.audit = pod_state->pod && pod_state->pod->pod.audit,
+		.egress_bandwidth = pod_state->pod ? pod_state->pod->pod.egress_bandwidth : 0,
+		.ingress_bandwidth = pod_state->pod ? pod_state->pod->pod.ingress_bandwidth : 0,
 	};
 
 	if (number == NONE)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* v1 Namespace, Node and Pod: the few fields that networking reads. */
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -286,6 +287,50 @@ static void read_containers(struct reader *reader, const struct json_node *list,
 	}
 }
 
+/* A quantity of Kubernetes ("10M", "1.5Gi", "2e6") between 1k and 1P, as the API server demands
+ * of bandwidth (validation.ValidatePodSpecificAnnotations; kubectl's ExtractPodBandwidthResources).
+ * Returns 0 if it is none. */
+static uint64_t bandwidth_parse(const char *text)
+{
+	static const struct {
+		const char *suffix;
+		double factor;
+	} units[] = {
+		{ "", 1 },	  { "k", 1e3 },	      { "M", 1e6 },
+		{ "G", 1e9 },	  { "T", 1e12 },      { "P", 1e15 },
+		{ "Ki", 1 << 10 }, { "Mi", 1 << 20 }, { "Gi", 1 << 30 },
+		{ "Ti", 1ULL << 40 },
+	};
+	char *end;
+	double number = strtod(text, &end);
+
+	/* strtod() also takes blanks, hexadecimal numbers, "inf" and "nan". */
+	if (!isdigit((unsigned char)*text) || strspn(text, "0123456789.eE+-") < (size_t)(end - text))
+		return 0;
+	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
+		double rate = number * units[i].factor;
+
+		if (strcmp(end, units[i].suffix) == 0)
+			return rate >= 1e3 && rate <= 1e15 ? (uint64_t)rate : 0;
+	}
+	return 0;
+}
+
+/* What is wrong must not keep the pod from being known: it is told, and there is no limit. */
+static uint64_t read_bandwidth(struct reader *reader, const struct json_node *annotations,
+			       const char *key)
+{
+	struct json_node at = json_member(annotations, key);
+	const char *text = read_string(reader, &at);
+	uint64_t limit = text ? bandwidth_parse(text) : 0;
+
+	if (text && !limit)
+		reader_problem(reader, &at, PROBLEM_WARNING,
+			       "\"%s\" is no number of bits a second from 1k to 1P: there is no limit",
+			       text);
+	return limit;
+}
+
 void read_pod(struct reader *reader, const struct json_node *root, struct object *object)
 {
 	struct pod_object *pod = &object->pod;
@@ -310,6 +355,10 @@ void read_pod(struct reader *reader, const struct json_node *root, struct object
 		pod->accel = text && strcmp(text, "true") == 0;
 		text = read_string(reader, &audit);
 		pod->audit = text && strcmp(text, "true") == 0;
+		pod->egress_bandwidth =
+			read_bandwidth(reader, &annotations, "kubernetes.io/egress-bandwidth");
+		pod->ingress_bandwidth =
+			read_bandwidth(reader, &annotations, "kubernetes.io/ingress-bandwidth");
 		text = read_string(reader, &mirror);
 		if (text) { /* of a static pod, whose kubelet calls it so */
 			free(object->uid);

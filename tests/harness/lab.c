@@ -286,13 +286,14 @@ struct outcome lab_run_program(int program, const struct frame *frame, uint32_t 
 	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame->bytes,
 		    .data_size_in = (uint32_t)frame->len, .data_out = outcome.frame.bytes,
 		    .data_size_out = sizeof(outcome.frame.bytes), .ctx_in = &skb,
-		    .ctx_size_in = sizeof(skb));
+		    .ctx_size_in = sizeof(skb), .ctx_out = &skb, .ctx_size_out = sizeof(skb));
 
 	counters_read(&before);
 	assert_int_equal(bpf_prog_test_run_opts(program, &options), 0);
 	counters_read(&after);
 	outcome.action = (int)options.retval;
 	outcome.frame.len = options.data_size_out;
+	outcome.departs_ns = skb.tstamp;
 	for (unsigned int reason = 1; reason < DROP_REASON_COUNT; reason++) {
 		if (after.drops[reason] == before.drops[reason])
 			continue;

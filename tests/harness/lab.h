@@ -74,6 +74,7 @@ struct outcome {
 	int action; /* TC_ACT_* */
 	enum drop_reason reason;
 	uint16_t received_by; /* slot whose receive counter moved */
+	uint64_t departs_ns;  /* not before this time; 0: at once */
 	struct frame frame;   /* as it left the program */
 };
 

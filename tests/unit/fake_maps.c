@@ -165,6 +165,14 @@ int endpoint_map_get(struct datapath *datapath, uint16_t slot, struct endpoint_e
 	return 0;
 }
 
+int endpoint_map_limit(struct datapath *datapath, uint16_t slot, const uint64_t bytes_per_s[2])
+{
+	if (slot >= FAKE_ENDPOINTS)
+		return -E2BIG;
+	memcpy(datapath->limits[slot], bytes_per_s, sizeof(datapath->limits[slot]));
+	return 0;
+}
+
 int endpoint_map_set(struct datapath *datapath, uint16_t slot,
 		     const struct endpoint_entry *endpoint)
 {

@@ -18,6 +18,7 @@ struct datapath {
 	int broken[MAP_COUNT];                /* errno that every write to the map meets, or 0, */
 	unsigned int broken_after[MAP_COUNT]; /* but for so many, which still succeed */
 	struct endpoint_entry endpoints[FAKE_ENDPOINTS];
+	uint64_t limits[FAKE_ENDPOINTS][2];
 	struct node_state node;
 	unsigned int writes; /* entries set or deleted, endpoints set */
 	unsigned int deletes;

@@ -72,6 +72,8 @@ static bool subject_same(const struct compiled_subject *a, const struct compiled
 	       a->identity_v6 == b->identity_v6 && a->policy_id == b->policy_id &&
 	       a->ingress_isolated == b->ingress_isolated &&
 	       a->egress_isolated == b->egress_isolated && a->accel == b->accel &&
+	       a->egress_bandwidth == b->egress_bandwidth &&
+	       a->ingress_bandwidth == b->ingress_bandwidth &&
 	       a->audit == b->audit;
 }
 
