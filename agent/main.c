@@ -32,6 +32,7 @@
 #include "agent/sync/sync.h"
 #include "agent/syscalls.h"
 #include "agent/uplink/host_routing.h"
+#include "agent/uplink/qdisc.h"
 #include "agent/uplink/uplink.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
@@ -412,6 +413,13 @@ static void on_outside(void *arg)
 	uplinks_refresh(agent->uplinks);
 }
 
+static void on_egress_limit(void *arg)
+{
+	struct agent *agent = arg;
+
+	uplinks_pace(agent->uplinks);
+}
+
 /* The modules between objects and maps, in this order. */
 static int policy_start(struct daemon *daemon, struct errmsg *err)
 {
@@ -476,6 +484,7 @@ static int modules_start(struct daemon *daemon, struct errmsg *err)
 	sockets_start(agent);
 	sync_on_change(agent->sync, on_policy_change, agent);
 	sync_on_outside(agent->sync, on_outside, agent);
+	sync_on_egress_limit(agent->sync, on_egress_limit, agent);
 	sync_on_losses(agent->sync, on_losses, agent);
 	sync_on_services(agent->sync, on_services, agent);
 	accel_enforce_soon(agent->accel); /* what changed while no agent ran */
@@ -675,6 +684,8 @@ static int cleanup(const struct config *config)
 	if (datapath_cleanup(config->bpffs, &err) && ++failed)
 		log_error("cleanup: %s", err.text);
 	if (nodes_cleanup(&err) && ++failed)
+		log_error("cleanup: %s", err.text);
+	if (qdiscs_cleanup(&err) && ++failed)
 		log_error("cleanup: %s", err.text);
 	objects_cleanup(config->run_dir);
 	if (run_dir_remove(config, &err) && ++failed)

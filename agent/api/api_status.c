@@ -412,6 +412,8 @@ static void warnings_fill(cJSON *warnings, cJSON *failures, const struct agent *
 	nodes_problems(agent->nodes, problem_add, &add);
 	if (uplinks_problem(agent->uplinks))
 		failure_add(warnings, failures, uplinks_problem(agent->uplinks));
+	if (uplinks_unpaced(agent->uplinks))
+		warning_add(uplinks_unpaced(agent->uplinks), warnings);
 	if (sync_audit(agent->sync))
 		cJSON_AddItemToArray(warnings,
 				     cJSON_CreateString("audit mode: policy is reported, not "

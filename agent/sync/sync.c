@@ -120,6 +120,12 @@ void sync_on_change(struct sync *sync, void (*changed)(void *arg), void *arg)
 	sync->changed_arg = arg;
 }
 
+void sync_on_egress_limit(struct sync *sync, void (*changed)(void *arg), void *arg)
+{
+	sync->limit_changed = changed;
+	sync->limit_arg = arg;
+}
+
 void sync_on_outside(struct sync *sync, void (*changed)(void *arg), void *arg)
 {
 	sync->outside_changed = changed;

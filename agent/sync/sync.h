@@ -50,6 +50,9 @@ void sync_on_change(struct sync *sync, void (*changed)(void *arg), void *arg);
  * services are being written. */
 void sync_on_outside(struct sync *sync, void (*changed)(void *arg), void *arg);
 
+/* Calls changed() when the first pod has a limit of what it sends. */
+void sync_on_egress_limit(struct sync *sync, void (*changed)(void *arg), void *arg);
+
 /* A service whose load balancer asks this node whether it has endpoints. */
 struct health_check {
 	char *namespace;

@@ -362,6 +362,11 @@ static int limits_write(struct sync *sync, const struct endpoint_entry *endpoint
 
 	if (!(endpoint->flags & (ENDPOINT_EGRESS_LIMITED | ENDPOINT_INGRESS_LIMITED)))
 		return 0;
+	if (wanted->egress_bandwidth && !sync->egress_limited) {
+		sync->egress_limited = true;
+		if (sync->limit_changed)
+			sync->limit_changed(sync->limit_arg);
+	}
 	return endpoint_map_limit(sync->datapath, wanted->slot, limits);
 }
 

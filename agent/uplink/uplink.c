@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/uplink/qdisc.h"
 #include "agent/uplink/uplink_internal.h"
 #include "datapath/maps.h"
 #include "lib/auto.h"
@@ -43,6 +44,8 @@ struct uplinks {
 	bool changed;          /* a notification of this turn is about uplinks */
 	int default_routes[2]; /* their devices; 0: there is none */
 	char problem[160];
+	bool paces; /* what pods send is limited: packets depart at their time */
+	struct errmsg unpaced;
 	struct uplink_list attached;
 };
 
@@ -326,18 +329,43 @@ static void problem_find(struct uplinks *uplinks)
 	}
 }
 
-static int refresh(struct uplinks *uplinks, struct errmsg *err)
+/* Where one device cannot hold packets back, the programs drop what comes too early. */
+static void devices_pace(struct uplinks *uplinks, const struct uplink_list *devices)
 {
-	struct uplink_list devices = {};
+	struct node_state *node = maps_node(uplinks->options.datapath);
+	struct errmsg *why = &uplinks->unpaced;
 	int ret = 0;
 
-	if (is_needed(uplinks)) {
+	why->text[0] = 0;
+	for (size_t i = 0; i < devices->count && !ret; i++) {
+		const struct uplink *device = &devices->items[i];
+
+		if (device->wanted)
+			ret = qdisc_ensure_fq(&uplinks->netlink, device->ifindex, why);
+		if (ret)
+			wrap(why, "limits of what pods send are kept by dropping: no fq on %s",
+			     device->name);
+	}
+	if (ret)
+		node->flags &= ~(uint32_t)NODE_PACED;
+	else
+		node->flags |= NODE_PACED;
+}
+
+static int refresh(struct uplinks *uplinks, struct errmsg *err)
+{
+	struct uplink_list devices = {}, none = {};
+	int ret = 0;
+
+	if (is_needed(uplinks))
 		snat_refresh(&uplinks->netlink, maps_node(uplinks->options.datapath),
 			     uplinks->default_routes);
+	if (is_needed(uplinks) || uplinks->paces)
 		ret = devices_read(uplinks, &devices, err);
-	}
+	if (!ret && uplinks->paces)
+		devices_pace(uplinks, &devices);
 	if (!ret)
-		ret = devices_attach(uplinks, &devices, err);
+		ret = devices_attach(uplinks, is_needed(uplinks) ? &devices : &none, err);
 	problem_find(uplinks);
 	return ret;
 }
@@ -359,6 +387,14 @@ static void on_refresh(evutil_socket_t fd, short what, void *arg)
 void uplinks_refresh(struct uplinks *uplinks)
 {
 	on_refresh(-1, 0, uplinks);
+}
+
+void uplinks_pace(struct uplinks *uplinks)
+{
+	const struct timeval at_once = {};
+
+	uplinks->paces = true;
+	evtimer_add(uplinks->refresh_event, &at_once);
 }
 
 /* ---- notifications --------------------------------------------------------------------------- */
@@ -483,6 +519,11 @@ const char *uplinks_xdp(const struct uplinks *uplinks, size_t index, const char 
 
 	*ret_why = uplinks->attached.items[index].xdp_problem;
 	return names[uplinks->attached.items[index].xdp];
+}
+
+const char *uplinks_unpaced(const struct uplinks *uplinks)
+{
+	return uplinks->unpaced.text[0] ? uplinks->unpaced.text : NULL;
 }
 
 const char *uplinks_problem(const struct uplinks *uplinks)

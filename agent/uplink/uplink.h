@@ -43,6 +43,11 @@ void uplinks_free(struct uplinks *uplinks);
 /* Checks the devices again, at once: services for clients outside are about to be written. */
 void uplinks_refresh(struct uplinks *uplinks);
 
+/* From now on packets of pods have departure times: makes the loop give the devices fq. */
+void uplinks_pace(struct uplinks *uplinks);
+/* Why packets of limited pods are dropped rather than held back, a sentence; or NULL. */
+const char *uplinks_unpaced(const struct uplinks *uplinks);
+
 /* Why the outside is not reached, a sentence; or NULL. */
 const char *uplinks_problem(const struct uplinks *uplinks);
 
