@@ -734,32 +734,32 @@ ABI_SIZE(struct tcp_event, 144);
 
 /* Number, name, text for people.  The enum, the counters and the CLI use this table.  Numbers are
  * never used again. */
-#define DROP_REASONS(X)                                                                           \
-	X(1, TRUNCATED, "packet shorter than its headers say")                                    \
-	X(2, SPOOFED_ADDRESS, "source address is not the pod's own")                              \
-	X(3, SPOOFED_MAC, "source MAC is not the pod's own")                                      \
-	X(4, UNKNOWN_PROTOCOL, "not IPv4, IPv6 or ARP")                                           \
-	X(5, BAD_HEADER, "malformed or forbidden header")                                         \
-	X(6, EGRESS_DENIED, "egress policy of the sender does not allow it")                      \
-	X(7, INGRESS_DENIED, "ingress policy of the receiver does not allow it")                  \
-	X(8, NOT_OPENED, "answer to a connection that was never opened")                          \
-	X(9, FRAGMENT, "fragment whose first part was not seen")                                  \
-	X(10, NO_SERVICE, "service address without such a port")                                  \
-	X(11, NO_BACKEND, "service without a ready endpoint")                                     \
-	X(12, NO_ENDPOINT, "no pod has this address")                                             \
-	X(13, UNRELATED_ERROR, "ICMP error that belongs to no connection")                        \
-	X(14, NAT_FULL, "no room to remember a service translation")                              \
-	X(15, REWRITE_FAILED, "packet could not be rewritten or redirected")                      \
-	X(16, RATE_LIMITED, "more neighbours asked for than a pod may")                           \
-	X(17, NO_LOCAL_BACKEND, "service without an endpoint on this node")                       \
-	X(18, SOURCE_RANGE, "client is not in loadBalancerSourceRanges")                          \
-	X(19, NO_ROUTE, "the node has no route to the destination")                               \
-	X(20, TOO_BIG, "packet does not fit into the route's MTU")                                \
-	X(21, TTL_EXCEEDED, "packet has passed too many routers")                                 \
-	X(22, NO_MASQUERADE, "what leaves the cluster must be TCP, UDP, SCTP or ping")            \
-	X(23, TUNNEL_NETWORK, "tunnel packet of another network")                                 \
-	X(24, TUNNEL_SOURCE, "source address is not of the node that sent it through the tunnel") \
-	X(25, NO_SNAT_PORT, "no source port is free for this destination")                        \
+#define DROP_REASONS(X)                                                                            \
+	X(1, TRUNCATED, "packet shorter than its headers say")                                     \
+	X(2, SPOOFED_ADDRESS, "source address is not the pod's own")                               \
+	X(3, SPOOFED_MAC, "source MAC is not the pod's own")                                       \
+	X(4, UNKNOWN_PROTOCOL, "not IPv4, IPv6 or ARP")                                            \
+	X(5, BAD_HEADER, "malformed or forbidden header")                                          \
+	X(6, EGRESS_DENIED, "egress policy of the sender does not allow it")                       \
+	X(7, INGRESS_DENIED, "ingress policy of the receiver does not allow it")                   \
+	X(8, NOT_OPENED, "answer to a connection that was never opened")                           \
+	X(9, FRAGMENT, "fragment whose first part was not seen")                                   \
+	X(10, NO_SERVICE, "service address without such a port")                                   \
+	X(11, NO_BACKEND, "service without a ready endpoint")                                      \
+	X(12, NO_ENDPOINT, "no pod has this address")                                              \
+	X(13, UNRELATED_ERROR, "ICMP error that belongs to no connection")                         \
+	X(14, NAT_FULL, "no room to remember a service translation")                               \
+	X(15, REWRITE_FAILED, "packet could not be rewritten or redirected")                       \
+	X(16, RATE_LIMITED, "more neighbours asked for than a pod may")                            \
+	X(17, NO_LOCAL_BACKEND, "service without an endpoint on this node")                        \
+	X(18, SOURCE_RANGE, "client is not in loadBalancerSourceRanges")                           \
+	X(19, NO_ROUTE, "the node has no route to the destination")                                \
+	X(20, TOO_BIG, "packet does not fit into the route's MTU")                                 \
+	X(21, TTL_EXCEEDED, "packet has passed too many routers")                                  \
+	X(22, NO_MASQUERADE, "what leaves the cluster must be TCP, UDP, SCTP or ping")             \
+	X(23, TUNNEL_NETWORK, "tunnel packet of another network")                                  \
+	X(24, TUNNEL_SOURCE, "source address is not of the node that sent it through the tunnel")  \
+	X(25, NO_SNAT_PORT, "no source port is free for this destination")                         \
 	X(26, TUNNEL_PORT, "UDP port of the tunnel between nodes, which pods may not use outside") \
 	X(27, BANDWIDTH, "more than the pod's bandwidth")
 

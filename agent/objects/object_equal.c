@@ -85,8 +85,7 @@ static bool pod_equal(const struct pod_object *a, const struct pod_object *b)
 	       text_equal(a->node_name, b->node_name) && a->host_network == b->host_network &&
 	       a->terminated == b->terminated && a->ready == b->ready &&
 	       a->deleting == b->deleting && a->created == b->created && a->accel == b->accel &&
-	       a->audit == b->audit &&
-	       a->egress_bandwidth == b->egress_bandwidth &&
+	       a->audit == b->audit && a->egress_bandwidth == b->egress_bandwidth &&
 	       a->ingress_bandwidth == b->ingress_bandwidth;
 }
 

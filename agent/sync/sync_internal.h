@@ -49,7 +49,7 @@ struct sync {
 	bool is_current;                 /* the maps have all that was compiled last */
 	void (*changed)(void *arg);      /* or NULL */
 	void *changed_arg;
-	bool egress_limited;             /* there is, or was, a pod with such a limit */
+	bool egress_limited;              /* there is, or was, a pod with such a limit */
 	void (*limit_changed)(void *arg); /* or NULL */
 	void *limit_arg;
 	void (*outside_changed)(void *arg); /* or NULL */

@@ -358,7 +358,7 @@ static int limits_write(struct sync *sync, const struct endpoint_entry *endpoint
 			const struct compiled_subject *wanted)
 {
 	const uint64_t limits[] = { [DIR_EGRESS] = wanted->egress_bandwidth / 8,
-				     [DIR_INGRESS] = wanted->ingress_bandwidth / 8 };
+				    [DIR_INGRESS] = wanted->ingress_bandwidth / 8 };
 
 	if (!(endpoint->flags & (ENDPOINT_EGRESS_LIMITED | ENDPOINT_INGRESS_LIMITED)))
 		return 0;

@@ -296,16 +296,16 @@ static uint64_t bandwidth_parse(const char *text)
 		const char *suffix;
 		double factor;
 	} units[] = {
-		{ "", 1 },	  { "k", 1e3 },	      { "M", 1e6 },
-		{ "G", 1e9 },	  { "T", 1e12 },      { "P", 1e15 },
-		{ "Ki", 1 << 10 }, { "Mi", 1 << 20 }, { "Gi", 1 << 30 },
-		{ "Ti", 1ULL << 40 },
+		{ "", 1 },         { "k", 1e3 },         { "M", 1e6 },      { "G", 1e9 },
+		{ "T", 1e12 },     { "P", 1e15 },        { "Ki", 1 << 10 }, { "Mi", 1 << 20 },
+		{ "Gi", 1 << 30 }, { "Ti", 1ULL << 40 },
 	};
 	char *end;
 	double number = strtod(text, &end);
 
 	/* strtod() also takes blanks, hexadecimal numbers, "inf" and "nan". */
-	if (!isdigit((unsigned char)*text) || strspn(text, "0123456789.eE+-") < (size_t)(end - text))
+	if (!isdigit((unsigned char)*text) ||
+	    strspn(text, "0123456789.eE+-") < (size_t)(end - text))
 		return 0;
 	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
 		double rate = number * units[i].factor;
@@ -325,9 +325,10 @@ static uint64_t read_bandwidth(struct reader *reader, const struct json_node *an
 	uint64_t limit = text ? bandwidth_parse(text) : 0;
 
 	if (text && !limit)
-		reader_problem(reader, &at, PROBLEM_WARNING,
-			       "\"%s\" is no number of bits a second from 1k to 1P: there is no limit",
-			       text);
+		reader_problem(
+			reader, &at, PROBLEM_WARNING,
+			"\"%s\" is no number of bits a second from 1k to 1P: there is no limit",
+			text);
 	return limit;
 }
 
