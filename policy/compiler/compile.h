@@ -59,7 +59,7 @@ struct compiled_subject { /* one for each pod that has policy enforced: every en
 	bool ingress_isolated;    /* policy decides in this direction */
 	bool egress_isolated;
 	bool accel;
-	bool audit; /* packets that policy denies here are reported, and pass */
+	bool audit;                /* packets that policy denies here are reported, and pass */
 	uint64_t egress_bandwidth; /* bits a second; 0: no limit */
 	uint64_t ingress_bandwidth;
 };

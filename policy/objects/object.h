@@ -98,8 +98,8 @@ struct pod_object {
 	int64_t created; /* metadata.creationTimestamp, in seconds since 1970; 0 if not known */
 	bool accel;      /* annotation tendril.io/accelerate: "true" */
 	bool audit;      /* annotation tendril.io/policy-audit: "true" */
-	/* Annotations kubernetes.io/egress-bandwidth and ingress-bandwidth, in bits a second.  0: no
-	 * limit. */
+	/* Annotations kubernetes.io/egress-bandwidth and ingress-bandwidth, in bits a second.  0:
+	 * no limit. */
 	uint64_t egress_bandwidth;
 	uint64_t ingress_bandwidth;
 };

@@ -150,7 +150,8 @@ def test_short_connections_do_not_use_up_the_ports(lab, family):
         lab.pod.run(NETBENCH, 0, "crr", OUTSIDE[family], PORT + 20, 10 * len(SNAT_PORTS), timeout=60)
         assert counted(lab.outside, "TcpExtTW") >= 10 * len(SNAT_PORTS)
         assert counted(lab.pod, "TcpExtTCPSynRetrans") == 0
-        assert not lab.one.status()["drops"]
+        # What a busy machine sends again although the other end has it is of no translation any more.
+        assert {drop["reason"] for drop in lab.one.status()["drops"]} <= {"NOT_OPENED"}
     finally:
         server.kill()
         server.wait()

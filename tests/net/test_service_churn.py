@@ -22,7 +22,8 @@ from test_north_south import Lab
 SECONDS = float(os.environ.get("CHURN_SECONDS", "15"))
 SERVICES, TARGETS = 6, (8080, 8081)
 OWN = ["192.0.2.1", "2001:db8::1"]
-TIMEOUT = 0.25
+TIMEOUT, PATIENCE = 0.25, 10  # where nothing may come, and where something must
+ENDED = "Software caused connection abort"  # of a socket whose backend went
 PROTOCOLS = ("TCP", "UDP")
 
 
@@ -138,25 +139,28 @@ class Asker:
         return servicepol.Client(next(a for a in addresses if servicepol.family(a) == version),
                                  self.inside)
 
-    def ask(self, key):
+    def ask(self, key, timeout):
         address, port, protocol = key
         call = self.lab.inside.call if self.inside else self.lab.client.call
         if protocol == "TCP":
-            answer = call("connect", addr=address, port=port, timeout=TIMEOUT)
+            answer = call("connect", addr=address, port=port, timeout=timeout)
         else:
-            answer = call("udp", addr=address, port=port, timeout=TIMEOUT, connected=True)
+            answer = call("udp", addr=address, port=port, timeout=timeout, connected=True)
         return answer.get("name") if answer["result"] == "ok" else answer["result"]
 
     def allowed(self, worlds, key):
-        found = set()
+        found, serving = set(), []
         for world in worlds:
             answer = world.answer(self.client(servicepol.family(key[0])), key)
+            serving.append(world.serving(key))
             if isinstance(answer, set):
-                more = world.serving(key) if key[2] == "UDP" else set()
+                more = serving[-1] if key[2] == "UDP" else set()
                 found |= {self.names[target] for target in answer | more}
             else:
                 found.add({servicepol.REFUSED: "refused", servicepol.DROPPED: "timeout",
                            None: None}[answer])
+        if any(former - latter for former, latter in zip(serving, serving[1:])):
+            found.add(ENDED)
         return found
 
 
@@ -189,9 +193,10 @@ class Churn:
         self.lab.one.put(services[name], *slices[name])
 
     def ask(self, asker, key):
-        first = len(self.worlds) - 2  # the one before the last may still be in force
-        got = asker.ask(key)
-        allowed = asker.allowed(self.worlds[max(first, 0):], key)
+        first = max(len(self.worlds) - 2, 0)  # the one before the last may still be in force
+        patient = "timeout" not in asker.allowed(self.worlds[first:], key)
+        got = asker.ask(key, PATIENCE if patient else TIMEOUT)
+        allowed = asker.allowed(self.worlds[first:], key)
         self.asked += 1
         if got not in allowed and None not in allowed:
             self.wrong.append(f"SEED={self.seed}: world {len(self.worlds)}: "

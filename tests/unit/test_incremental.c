@@ -73,8 +73,7 @@ static bool subject_same(const struct compiled_subject *a, const struct compiled
 	       a->ingress_isolated == b->ingress_isolated &&
 	       a->egress_isolated == b->egress_isolated && a->accel == b->accel &&
 	       a->egress_bandwidth == b->egress_bandwidth &&
-	       a->ingress_bandwidth == b->ingress_bandwidth &&
-	       a->audit == b->audit;
+	       a->ingress_bandwidth == b->ingress_bandwidth && a->audit == b->audit;
 }
 
 static bool address_same(const struct compiled_address *a, const struct compiled_address *b)
