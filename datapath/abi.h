@@ -93,8 +93,10 @@ ABI_SIZE(struct bandwidth, 32);
 
 /* What a pod did not use in this time it may still use at once.  A TCP sender whose packets are
  * dropped needs that of about a round trip to come back to the rate. */
-#define BANDWIDTH_BURST_NS   (NS_PER_SEC / 10)
-#define BANDWIDTH_HORIZON_NS (2 * NS_PER_SEC) /* NODE_PACED: what is due later is dropped */
+#define BANDWIDTH_BURST_NS (NS_PER_SEC / 10)
+/* NODE_PACED: what is due later than this, or than so many packets of its size, is dropped. */
+#define BANDWIDTH_PACKETS    1000
+#define BANDWIDTH_HORIZON_NS (2 * NS_PER_SEC)
 
 /* Value of endpoint_stats, per CPU, indexed by slot.  "tx" is what the pod sent. */
 struct endpoint_stats {

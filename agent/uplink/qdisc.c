@@ -49,7 +49,9 @@ static int qdisc_each(const struct nlmsghdr *header, void *arg)
 	}
 	if (qdisc.parent == TC_H_ROOT)
 		list->root = qdisc;
-	else if (qdisc.parent != TC_H_CLSACT && list->count < QUEUES_MAX)
+	else if (qdisc.parent != TC_H_CLSACT && list->count == QUEUES_MAX)
+		return -E2BIG;
+	else if (qdisc.parent != TC_H_CLSACT)
 		list->children[list->count++] = qdisc;
 	return 0;
 }

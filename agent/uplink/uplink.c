@@ -399,12 +399,14 @@ void uplinks_pace(struct uplinks *uplinks)
 
 /* ---- notifications --------------------------------------------------------------------------- */
 
-/* Whether it is about a device that could be an uplink, its address, or a default route. */
-static bool is_about_uplinks(const struct nlmsghdr *notice)
+/* Whether it is about a device that could be an uplink, its address, its queues if they are to hold
+ * packets back, or a default route. */
+static bool is_about_uplinks(const struct nlmsghdr *notice, bool paces)
 {
 	const struct ifinfomsg *link = mnl_nlmsg_get_payload(notice);
 	const struct ifaddrmsg *address = mnl_nlmsg_get_payload(notice);
 	const struct rtmsg *route = mnl_nlmsg_get_payload(notice);
+	const struct tcmsg *qdisc = mnl_nlmsg_get_payload(notice);
 
 	switch (notice->nlmsg_type) {
 	case RTM_NEWLINK:
@@ -416,6 +418,9 @@ static bool is_about_uplinks(const struct nlmsghdr *notice)
 	case RTM_NEWROUTE:
 	case RTM_DELROUTE:
 		return route->rtm_dst_len == 0;
+	case RTM_NEWQDISC:
+	case RTM_DELQDISC:
+		return paces && !is_endpoint_ifindex(qdisc->tcm_ifindex);
 	default:
 		return false;
 	}
@@ -426,7 +431,7 @@ static void on_notice(const struct nlmsghdr *notice, int netns_id, void *arg)
 	struct uplinks *uplinks = arg;
 
 	(void)netns_id;
-	uplinks->changed = uplinks->changed || is_about_uplinks(notice);
+	uplinks->changed = uplinks->changed || is_about_uplinks(notice, uplinks->paces);
 }
 
 static void on_turn(bool lost, void *arg)
@@ -443,9 +448,9 @@ static void on_turn(bool lost, void *arg)
  * filter. */
 static int watch_open(struct uplinks *uplinks, struct errmsg *err)
 {
-	static const unsigned int groups[] = { RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR,
+	static const unsigned int groups[] = { RTNLGRP_LINK,        RTNLGRP_IPV4_IFADDR,
 					       RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE,
-					       RTNLGRP_IPV6_ROUTE };
+					       RTNLGRP_IPV6_ROUTE,  RTNLGRP_TC };
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offsetof(struct nlmsghdr, nlmsg_type)),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(RTM_NEWROUTE), 1, 0),

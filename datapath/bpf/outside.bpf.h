@@ -48,7 +48,7 @@ static __always_inline int uplink_check(struct __sk_buff *skb, struct packet *pk
 		return DROP_NONE;
 	if (verdict_is_needed(pkt))
 		reason = verdict(skb, pkt);
-	return reason ? reason : bandwidth_receive(skb, pkt);
+	return reason ? reason : bandwidth_deliver(skb, pkt);
 }
 
 /* The pod that gets the packet although the host's stack does not see it; NULL: none, the stack

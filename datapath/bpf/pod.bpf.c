@@ -162,7 +162,7 @@ static __always_inline int pod_shorten_segments(struct __sk_buff *skb, const str
  */
 static __always_inline int pod_leave(struct __sk_buff *skb, struct packet *pkt)
 {
-	int reason = bandwidth_send(skb, pkt);
+	int reason = pkt->kind == PACKET_NEIGHBOUR ? DROP_NONE : bandwidth_send(skb, pkt);
 
 	if (reason)
 		return reason;
@@ -290,7 +290,7 @@ int from_pod(struct __sk_buff *skb)
 	if (!reason)
 		reason = pod_shorten_segments(skb, &pkt);
 	if (!reason)
-		reason = bandwidth_receive(skb, &pkt);
+		reason = bandwidth_deliver(skb, &pkt);
 	if (!reason && !pkt.dst.slot && !(pkt.dst_flags & IPCACHE_HOST))
 		reason = pod_leave(skb, &pkt);
 	if (reason) {
@@ -408,10 +408,14 @@ int to_pod(struct __sk_buff *skb)
 	__u32 slot = device_slot(skb->ifindex);
 	const struct endpoint_entry *endpoint = endpoint_get(slot);
 	struct packet pkt = {};
-	int reason;
+	int reason = DROP_NONE;
 
-	if (to_pod_is_done(skb, slot, endpoint))
-		return pass_to(skb, endpoint);
+	if (to_pod_is_done(skb, slot, endpoint)) {
+		if (endpoint && endpoint->flags & ENDPOINT_CHAINED &&
+		    endpoint->flags & ENDPOINT_INGRESS_LIMITED)
+			reason = bandwidth_take(skb, slot, DIR_INGRESS);
+		return reason ? drop(skb, &pkt, reason, DIR_INGRESS) : pass_to(skb, endpoint);
+	}
 	if (!slot && !device_is_host(skb->ifindex)) /* of a pod that was let go */
 		return drop(skb, &pkt, DROP_NO_ENDPOINT, DIR_INGRESS);
 	reason = packet_parse(skb, &pkt);

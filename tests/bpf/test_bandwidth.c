@@ -78,6 +78,14 @@ static void test_another_limit_counts_at_once(void **state)
 	PASSES(UDP(POD_A, POD_B, 1, 2), THOUSAND);
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * NS_PER_SEC + (uint64_t)now.tv_nsec;
+}
+
 static uint64_t departure(const struct outcome *outcome)
 {
 	assert_int_equal(outcome->reason, DROP_NONE);
@@ -92,14 +100,12 @@ static void test_packets_depart_at_the_rate(void **state)
 	const uint64_t cost = (lab.ipv6 ? 1062ULL : 1042ULL) * NS_PER_SEC / A_SECOND;
 	struct frame frame = lab_frame(&segment);
 	struct outcome outcome[3];
-	struct timespec now;
 	uint64_t began;
 
 	(void)state;
 	maps_node(lab.datapath)->flags |= NODE_PACED;
 	limit(POD_A, EGRESS_LIMITED, A_SECOND);
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	began = (uint64_t)now.tv_sec * NS_PER_SEC + (uint64_t)now.tv_nsec;
+	began = now_ns();
 	for (size_t i = 0; i < 3; i++)
 		outcome[i] = lab_from_pod(POD_A, &frame);
 	assert_int_equal(departure(&outcome[0]), 0);
@@ -112,6 +118,25 @@ static void test_packets_depart_at_the_rate(void **state)
 	assert_int_equal(lab_send(&answer).reason, DROP_BANDWIDTH);
 }
 
+/* Small packets of one pod do not fill the queue that all have. */
+static void test_few_packets_wait(void **state)
+{
+	const struct segment segment = { UDP(POD_A, OUTSIDE, 1, 2), .payload = 1000 };
+	const uint64_t cost = NS_PER_SEC / 1000;
+	struct frame frame = lab_frame(&segment);
+	uint64_t began, left;
+	unsigned int count = 0;
+
+	(void)state;
+	maps_node(lab.datapath)->flags |= NODE_PACED;
+	limit(POD_A, EGRESS_LIMITED, frame.len * 1000);
+	began = now_ns();
+	while (lab_from_pod(POD_A, &frame).reason == DROP_NONE)
+		count++;
+	left = (now_ns() - began) / cost;
+	assert_in_range(count, BANDWIDTH_PACKETS, BANDWIDTH_PACKETS + left + 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -120,6 +145,7 @@ int main(void)
 		BOTH_FAMILIES(test_what_policy_denies_takes_nothing_of_the_limit),
 		BOTH_FAMILIES(test_another_limit_counts_at_once),
 		BOTH_FAMILIES(test_packets_depart_at_the_rate),
+		BOTH_FAMILIES(test_few_packets_wait),
 	};
 
 	return LAB_RUN(tests);
