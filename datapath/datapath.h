@@ -131,7 +131,8 @@ enum xdp_mode { XDP_OFF, XDP_NATIVE, XDP_GENERIC };
 int datapath_load_xdp(struct datapath *datapath, const struct datapath_options *options,
 		      enum xdp_mode mode, struct errmsg *err);
 /* Attaches it to an uplink, by the driver (XDP_NATIVE) or by the kernel for any driver.
- * -EOPNOTSUPP: the driver cannot. -EBUSY: somebody else's program is there. */
+ * -EOPNOTSUPP: the driver cannot. -EBUSY: somebody else's program is there; -EEXIST: in the other
+ * mode. */
 int datapath_attach_xdp(struct datapath *datapath, int ifindex, enum xdp_mode mode,
 			struct errmsg *err);
 /* Detaches it from the device in all modes but this one. */

@@ -205,6 +205,12 @@ int swap_flip(struct swap *swap, struct errmsg *err);
 void swap_finish(struct datapath *datapath);
 void swap_release(struct swap *swap);
 
+/* ---- xdp.c ---- */
+
+/* From here on tc gets all packets of uplinks, until datapath_attach_xdp().  The links stay: a
+ * driver may stop the device while XDP is attached or detached. */
+void xdp_pause(struct datapath *datapath);
+
 /* ---- convert.c ---- */
 
 /* How the entries of a map are copied into a map with a newer layout. */

@@ -8,8 +8,8 @@
  *	2  "new" becomes "fromABI_toABI".  Then the version is set: from here on only this agent,
  *	   or a later one, can start, and it goes on with step 3.
  *	3  The programs of sockets are replaced one by one; those that read what others wrote stay
- *	   beside the new ones until step 4.  Then all others are replaced at one moment (swap.c).
- *	   Old ones work on the old maps until then.
+ *	   beside the new ones until step 4.  XDP leaves all packets to tc.  Then all others are
+ *	   replaced at one moment (swap.c).  Old ones work on the old maps until then.
  *	4  What the old programs wrote after step 1 is brought over, before and after that moment.
  *	   In the milliseconds between, what the new programs would drop is asked of the old ones.
  *	5  "maps" becomes "old", "fromABI_toABI" becomes "maps", and "old" is removed.
@@ -502,6 +502,7 @@ int takeover_finish(struct datapath *datapath, struct errmsg *err)
 		node_flag(datapath, false);
 		return 0;
 	}
+	xdp_pause(datapath);
 	maps_bring(datapath);
 	links_drop_beside(datapath);
 	accel_end(next_path(datapath, next)); /* the flag was copied; the sockets were not */

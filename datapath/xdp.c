@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <linux/if_link.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "datapath/datapath.h"
@@ -18,9 +19,10 @@
 static const struct {
 	const char *name;
 	uint32_t flags;
+	uint32_t program_flags;
 } modes[] = {
-	[XDP_NATIVE] = { "native", XDP_FLAGS_DRV_MODE },
-	[XDP_GENERIC] = { "generic", XDP_FLAGS_SKB_MODE },
+	[XDP_NATIVE] = { "native", XDP_FLAGS_DRV_MODE, BPF_F_XDP_HAS_FRAGS },
+	[XDP_GENERIC] = { "generic", XDP_FLAGS_SKB_MODE, 0 },
 };
 
 static const char *xdp_pin(int ifindex, enum xdp_mode mode, char buf[32])
@@ -77,4 +79,47 @@ bool datapath_xdp_attached(struct datapath *datapath, int ifindex, enum xdp_mode
 	auto_close int fd = mode == XDP_OFF ? -1 : xdp_link(datapath, ifindex, mode);
 
 	return fd >= 0;
+}
+
+/* ---- during a takeover ----------------------------------------------------------------------- */
+
+static int pass_load(enum xdp_mode mode)
+{
+	LIBBPF_OPTS(bpf_prog_load_opts, opts, .expected_attach_type = BPF_XDP,
+		    .prog_flags = modes[mode].program_flags);
+	const struct bpf_insn code[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = XDP_PASS },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+
+	return bpf_prog_load(BPF_PROG_TYPE_XDP, "pass_to_tc", "GPL", code, ARRAY_SIZE(code), &opts);
+}
+
+/* A link whose program cannot be replaced goes. */
+static int link_pause(const char *name, void *arg)
+{
+	const struct datapath *datapath = arg;
+	char path[PIN_PATH_MAX];
+
+	if (strncmp(name, UPLINK_PIN, strlen(UPLINK_PIN)) != 0)
+		return 0;
+	link_path(datapath->pin_dir, name, path);
+	for (size_t i = XDP_NATIVE; i < ARRAY_SIZE(modes); i++) {
+		auto_close int program = -1, fd = -1;
+
+		if (strcmp(strrchr(name, '-') + 1, modes[i].name) != 0)
+			continue;
+		program = pass_load((enum xdp_mode)i);
+		fd = bpf_obj_get(path);
+		if (program < 0 || fd < 0 || bpf_link_update(fd, program, NULL))
+			link_remove(path);
+	}
+	return 0;
+}
+
+void xdp_pause(struct datapath *datapath)
+{
+	char path[PIN_PATH_MAX];
+
+	pins_foreach(link_path(datapath->pin_dir, "", path), link_pause, datapath);
 }

@@ -307,13 +307,6 @@ static void problem_find(struct uplinks *uplinks)
 		snprintf(uplinks->problem, sizeof(uplinks->problem),
 			 "ip_local_port_range leaves no port from 16384 on: sources cannot be "
 			 "translated");
-	for (size_t i = 0; i < uplinks->attached.count; i++) {
-		const struct uplink *uplink = &uplinks->attached.items[i];
-
-		if (uplinks->options.xdp != UPLINKS_XDP_AUTO && *uplink->xdp_problem)
-			snprintf(uplinks->problem, sizeof(uplinks->problem),
-				 "%s works without XDP: %s", uplink->name, uplink->xdp_problem);
-	}
 	for (size_t i = 0; i < ARRAY_SIZE(uplinks->default_routes); i++) {
 		int ifindex = uplinks->default_routes[i];
 
@@ -326,6 +319,14 @@ static void problem_find(struct uplinks *uplinks)
 			"the default route leads to %s, which is no uplink: pods leave there under "
 			"their own addresses",
 			name);
+	}
+	/* Last: nothing is cut off for want of XDP. */
+	for (size_t i = 0; i < uplinks->attached.count && !uplinks->problem[0]; i++) {
+		const struct uplink *uplink = &uplinks->attached.items[i];
+
+		if (uplinks->options.xdp != UPLINKS_XDP_AUTO && *uplink->xdp_problem)
+			snprintf(uplinks->problem, sizeof(uplinks->problem),
+				 "%s works without XDP: %s", uplink->name, uplink->xdp_problem);
 	}
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Attaching: to endpoints, beside other people's programs, to tendril0, and to the cgroup. */
 #include <errno.h>
+#include <linux/if_link.h>
 #include <net/if.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -336,6 +337,110 @@ static void test_acceleration_left_for_later(void **state)
 	datapath_close(datapath);
 }
 
+/* ---- XDP ------------------------------------------------------------------------------------- */
+
+#define XDP_INDEX 7
+
+static struct datapath *xdp_open(const struct datapath_options *options, enum xdp_mode mode)
+{
+	struct datapath *datapath = loader_open(options);
+	struct errmsg err = { 0 };
+
+	if (datapath_load_xdp(datapath, options, mode, &err) ||
+	    datapath_attach_xdp(datapath, XDP_INDEX, mode, &err))
+		fail_msg("%s", err.text);
+	return datapath;
+}
+
+/* What the program of a link says of any packet. */
+static uint32_t xdp_verdict(const char *link)
+{
+	uint8_t frame[64] = { 0 };
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame, .data_size_in = sizeof(frame));
+	auto_close int fd = bpf_prog_get_fd_by_id(link_info(link).prog_id);
+
+	assert_true(fd >= 0);
+	assert_int_equal(bpf_prog_test_run_opts(fd, &opts), 0);
+	return opts.retval;
+}
+
+/* The old program would go on with the old maps, and nothing of theirs is brought over later. */
+static void xdp_waits_while_maps_are_copied(enum xdp_mode mode, const char *link)
+{
+	struct datapath_options options = loader_options();
+	struct datapath *datapath = xdp_open(&options, mode);
+	uint32_t program = program_id(datapath_program_fd(datapath, "uplink_xdp"));
+	uint32_t id = link_info(link).id;
+
+	/* The same maps: it goes on. */
+	datapath_close(datapath);
+	datapath_close(loader_open(&options));
+	assert_int_equal(link_info(link).prog_id, program);
+
+	/* Others: the agent could die before it comes to its uplinks. */
+	options.limits.translations *= 2;
+	datapath_close(loader_open(&options));
+	assert_true(program_gone(program));
+	assert_int_equal(xdp_verdict(link), XDP_PASS);
+
+	datapath = xdp_open(&options, mode);
+	assert_int_equal(link_info(link).prog_id,
+			 program_id(datapath_program_fd(datapath, "uplink_xdp")));
+	assert_int_equal(link_info(link).id, id); /* the driver has noticed nothing */
+	datapath_keep_xdp(datapath, XDP_INDEX, XDP_OFF);
+	datapath_close(datapath);
+}
+
+static void test_xdp_waits_while_maps_are_copied(void **state)
+{
+	struct errmsg err = { 0 };
+
+	(void)state;
+	assert_int_equal(scratch_veth("uplink0", XDP_INDEX, &err), 0);
+	xdp_waits_while_maps_are_copied(XDP_NATIVE, "uplink-7-native");
+	xdp_waits_while_maps_are_copied(XDP_GENERIC, "uplink-7-generic");
+	assert_int_equal(scratch_link_del("uplink0", &err), 0);
+}
+
+static uint32_t xdp_of_uplink(int flags)
+{
+	uint32_t id = 0;
+
+	assert_int_equal(bpf_xdp_query_id(XDP_INDEX, flags, &id), 0);
+	return id;
+}
+
+static void test_xdp_of_others_stays_and_ours_goes_with_a_cleanup(void **state)
+{
+	const struct bpf_insn code[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = XDP_PASS },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	auto_close int foreign = bpf_prog_load(BPF_PROG_TYPE_XDP, "foreign", "GPL", code, 2, NULL);
+	struct datapath_options options = loader_options();
+	struct datapath *datapath;
+	struct errmsg err = { 0 };
+
+	(void)state;
+	assert_int_equal(scratch_veth("uplink0", XDP_INDEX, &err), 0);
+	datapath = xdp_open(&options, XDP_NATIVE);
+	assert_int_not_equal(xdp_of_uplink(XDP_FLAGS_DRV_MODE), 0);
+	datapath_close(datapath);
+	assert_int_equal(datapath_cleanup(SCRATCH_PIN_DIR, &err), 0);
+	assert_int_equal(xdp_of_uplink(XDP_FLAGS_DRV_MODE), 0);
+
+	assert_int_equal(bpf_xdp_attach(XDP_INDEX, foreign, XDP_FLAGS_DRV_MODE, NULL), 0);
+	datapath = loader_open(&options);
+	assert_int_equal(datapath_load_xdp(datapath, &options, XDP_NATIVE, &err), 0);
+	assert_int_equal(datapath_attach_xdp(datapath, XDP_INDEX, XDP_NATIVE, &err), -EBUSY);
+	assert_int_equal(datapath_attach_xdp(datapath, XDP_INDEX, XDP_GENERIC, &err), -EEXIST);
+	datapath_keep_xdp(datapath, XDP_INDEX, XDP_OFF);
+	datapath_close(datapath);
+	assert_int_equal(datapath_cleanup(SCRATCH_PIN_DIR, &err), 0);
+	assert_int_equal(xdp_of_uplink(XDP_FLAGS_DRV_MODE), program_id(foreign));
+	assert_int_equal(scratch_link_del("uplink0", &err), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -349,6 +454,8 @@ int main(void)
 		LOADER_CASE(test_cgroup_links_are_replaced_moved_and_removed),
 		LOADER_CASE(test_acceleration_is_attached_only_when_asked_for),
 		LOADER_CASE(test_acceleration_left_for_later),
+		LOADER_CASE(test_xdp_waits_while_maps_are_copied),
+		LOADER_CASE(test_xdp_of_others_stays_and_ours_goes_with_a_cleanup),
 	};
 
 	return cmocka_run_group_tests(tests, loader_setup, loader_teardown);

@@ -16,8 +16,8 @@ NODE_PORT, TARGET = 30080, 8080
 CLIENT = ["192.0.2.9", "2001:db8::9"]
 
 
-def make_node(number, *arguments):
-    return Node(*arguments, cidrs=(f"10.200.{number}.0/24", f"fd00:200:{number}::/112"))
+def make_node(number, *arguments, **more):
+    return Node(*arguments, **more, cidrs=(f"10.200.{number}.0/24", f"fd00:200:{number}::/112"))
 
 
 class Lab:
@@ -360,6 +360,23 @@ def test_a_device_without_xdp_is_served_by_tc(mode):
         assert [(u["device"], u["xdp"]) for u in status["uplinks"]] == [("up0", "off")]
         told = any("up0 works without XDP: a veth" in each for each in status["failures"])
         assert told == (mode == "native"), status["failures"]
+    finally:
+        node.close()
+        wire.netns.delete()
+
+
+def test_want_of_xdp_hides_no_other_problem():
+    node = make_node(1, "--xdp=native", start=False)
+    node.netns.run("sysctl", "-qw", "net.ipv4.ip_local_port_range=1024 65535")
+    wire = Wire(node.name + "w")
+    try:
+        wire.plug(node.netns, ["192.0.2.1/24"])
+        node.start()
+        node.put(service_object("web", "default", ["10.96.1.1"], [{"port": 80, "nodePort": NODE_PORT}],
+                                type="NodePort"))
+        wait_for(lambda: node.status()["uplinks"], "the uplink")
+        failures = node.status()["failures"]
+        assert any("leaves no port" in each for each in failures), failures
     finally:
         node.close()
         wire.netns.delete()
