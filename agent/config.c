@@ -124,7 +124,12 @@ static const struct setting settings[] = {
 	NUMBER_SETTING("tunnel-port", "tunnelPort", tunnel_port, 0, 65535,
 		       "UDP port of the tunnel; 0: 8472 for VXLAN, 6081 for Geneve (0)"),
 	CHOICE_SETTING("underlay-protocol", "underlayProtocol", underlay_protocol, "ipv4|ipv6",
-		       "between the nodes, in the tunnel's outer packets (ipv4)"),
+		       "between the nodes, in the outer packets of the tunnel and of WireGuard "
+		       "(ipv4)"),
+	CHOICE_SETTING("encryption", "encryption", encryption, "none|wireguard",
+		       "of packets between this node's pods and other nodes (none)"),
+	BOOL_SETTING("encryption-strict", "encryptionStrict", encryption_strict,
+		     "drop such packets rather than send or take them in clear (false)"),
 	BOOL_SETTING("kubernetes", "kubernetes", kubernetes,
 		     "wait for the objects that tendril-kube hands over (false)"),
 	NUMBER_SETTING("pod-wait", "podWait", pod_wait_s, 1, 10,
@@ -587,6 +592,8 @@ static int config_check(struct config *config, struct errmsg *err)
 	if (config->routing_mode == ROUTING_TUNNEL && config->direct_routes)
 		return fail_plain(err, -EINVAL,
 				  "autoDirectNodeRoutes is for routingMode native, not tunnel");
+	if (config->encryption_strict && config->encryption == ENCRYPTION_NONE)
+		return fail_plain(err, -EINVAL, "encryptionStrict is for encryption wireguard");
 	for (size_t i = 0; i < config->pod_cidr_count; i++) {
 		bool v4 = addr_is_v4(&config->pod_cidrs[i].addr);
 		unsigned int min = v4 ? 576 : 1280;

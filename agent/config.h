@@ -18,6 +18,7 @@
 
 enum routing_mode { ROUTING_NATIVE, ROUTING_TUNNEL };
 enum underlay_protocol { UNDERLAY_IPV4, UNDERLAY_IPV6 };
+enum encryption_protocol { ENCRYPTION_NONE, ENCRYPTION_WIREGUARD };
 
 /* Option --run-dir is "runDir" in agent.json, and so on; config.c has one table for both. */
 struct config {
@@ -52,7 +53,9 @@ struct config {
 	struct tunnel_settings tunnel; /* ROUTING_TUNNEL; made of the two that follow, too */
 	unsigned int tunnel_port;      /* 0: that of the protocol */
 	enum underlay_protocol underlay_protocol;
-	bool kubernetes; /* tendril-kube hands over the objects of an API server */
+	enum encryption_protocol encryption;
+	bool encryption_strict; /* nothing between pods and other nodes goes in clear */
+	bool kubernetes;        /* tendril-kube hands over the objects of an API server */
 	unsigned int pod_wait_s;
 	struct datapath_limits limits;
 	enum log_level log_level;

@@ -21,6 +21,7 @@
 #include "agent/monitor/flows.h"
 #include "agent/monitor/gc.h"
 #include "agent/monitor/monitor.h"
+#include "agent/nodes/encryption.h"
 #include "agent/nodes/nodes.h"
 #include "agent/notify.h"
 #include "agent/objects/objects.h"
@@ -55,6 +56,7 @@ struct daemon {
 	struct config config;
 	struct datapath_options datapath; /* of the configuration */
 	struct agent agent;
+	struct encryption *encryption; /* NULL: off */
 	struct run_locks locks;
 	struct event *signals[3];
 	struct event *watchdog;
@@ -172,9 +174,32 @@ static void maps_start(struct agent *agent)
 		log_error("services: %s", err.text);
 }
 
+static bool encrypts(const struct config *config)
+{
+	return config->encryption == ENCRYPTION_WIREGUARD;
+}
+
+/* Encrypted packets need no tunnel around them, and strictly there are no others. */
 static const struct tunnel_settings *tunnel_of(const struct config *config)
 {
-	return config->routing_mode == ROUTING_TUNNEL ? &config->tunnel : NULL;
+	return config->routing_mode == ROUTING_TUNNEL && !config->encryption_strict
+		       ? &config->tunnel
+		       : NULL;
+}
+
+static unsigned int mtu_overhead(const struct config *config)
+{
+	if (encrypts(config)) /* more than the tunnel's */
+		return config->underlay_protocol == UNDERLAY_IPV6 ? WIREGUARD_OVERHEAD_IPV6
+								  : WIREGUARD_OVERHEAD_IPV4;
+	return tunnel_of(config) ? tunnel_overhead(&config->tunnel) : 0;
+}
+
+static int encryption_start(struct daemon *daemon, struct errmsg *err)
+{
+	return encrypts(&daemon->config)
+		       ? encryption_new(daemon->config.run_dir, &daemon->encryption, err)
+		       : 0;
 }
 
 static int endpoints_start(struct daemon *daemon, struct errmsg *err)
@@ -191,7 +216,7 @@ static int endpoints_start(struct daemon *daemon, struct errmsg *err)
 		.pod_cidr_count = config->pod_cidr_count,
 		.max = config->limits.endpoints,
 		.mtu = config->mtu,
-		.mtu_overhead = tunnel_of(config) ? tunnel_overhead(&config->tunnel) : 0,
+		.mtu_overhead = mtu_overhead(config),
 		.big_tcp = config->big_tcp,
 	};
 
@@ -245,6 +270,13 @@ static unsigned int tunnel_mtu(void *arg)
 	return endpoints_mtu(arg);
 }
 
+static void on_key(const struct wireguard_key *key, void *arg)
+{
+	struct daemon *daemon = arg;
+
+	objects_kube_announce(daemon->agent.objects, key);
+}
+
 static int nodes_start(struct daemon *daemon, struct errmsg *err)
 {
 	const struct nodes_options options = {
@@ -254,8 +286,13 @@ static int nodes_start(struct daemon *daemon, struct errmsg *err)
 		.pod_cidr_count = daemon->config.pod_cidr_count,
 		.direct_routes = daemon->config.direct_routes,
 		.tunnel = tunnel_of(&daemon->config),
+		.encryption = daemon->encryption,
+		.strict = daemon->config.encryption_strict,
+		.underlay_ipv6 = daemon->config.underlay_protocol == UNDERLAY_IPV6,
 		.tunnel_mtu = tunnel_mtu,
 		.arg = daemon->agent.endpoints,
+		.announce = on_key,
+		.announce_arg = daemon,
 		.datapath = daemon->agent.datapath,
 		.load = &daemon->datapath,
 		.masquerade = daemon->config.masquerade,
@@ -276,7 +313,8 @@ static int objects_start(struct daemon *daemon, struct errmsg *err)
 		.kubernetes = daemon->config.kubernetes,
 		.pod_wait_s = daemon->config.pod_wait_s,
 		.all_nodes = daemon->config.direct_routes || daemon->config.masquerade ||
-			     tunnel_of(&daemon->config),
+			     tunnel_of(&daemon->config) || encrypts(&daemon->config),
+		.node_key = nodes_key(daemon->agent.nodes),
 		.complete = cni_files_offer,
 		.nodes_changed = on_nodes_change,
 		.arg = daemon,
@@ -371,7 +409,7 @@ static int uplinks_start(struct daemon *daemon, struct errmsg *err)
 		.names = (const char(*)[IFNAMSIZ])daemon->config.devices,
 		.name_count = daemon->config.device_count,
 		.masquerade = daemon->config.masquerade,
-		.tunnel = tunnel_of(&daemon->config),
+		.tunnel = tunnel_of(&daemon->config) || encrypts(&daemon->config),
 		.xdp = (enum uplinks_xdp)daemon->config.xdp,
 		.bypass = daemon->config.direct_routes &&
 			  daemon->config.host_routing != HOST_ROUTING_LEGACY,
@@ -463,6 +501,8 @@ static int modules_start(struct daemon *daemon, struct errmsg *err)
 	/* Nothing is mounted from here on; children that come later are bound by it, too. */
 	if (!ret)
 		ret = syscalls_restrict(err);
+	if (!ret)
+		ret = encryption_start(daemon, err);
 	if (!ret)
 		ret = datapath_open(&daemon->datapath, &agent->datapath, err);
 	if (!ret)
@@ -620,6 +660,7 @@ static void daemon_stop(struct daemon *daemon)
 	monitor_free(agent->monitor);
 	objects_free(agent->objects);
 	nodes_free(agent->nodes);
+	encryption_free(daemon->encryption);
 	endpoints_free(agent->endpoints);
 	sync_free(agent->sync);
 	store_free(agent->store);

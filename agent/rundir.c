@@ -85,10 +85,11 @@ static int run_dir_lock(const struct config *config, int *ret_fd, pid_t *ret_hol
 int run_dir_remove(const struct config *config, struct errmsg *err)
 {
 	static const char *const names[] = {
-		"tendril.sock", "kube/kube.sock",   "http/http.sock", "kube.sock",
-		"http.sock", /* of version 0.1 */
-		"objects.json", "objects.json.tmp", "pod-cidrs",      "pod-cidrs.tmp",
-		"lock"
+		"tendril.sock",   "kube/kube.sock",     "http/http.sock",
+		"kube.sock",      "http.sock", /* of version 0.1 */
+		"objects.json",   "objects.json.tmp",   "pod-cidrs",
+		"pod-cidrs.tmp",  "wireguard.key",      "wireguard.key.tmp",
+		"wireguard.next", "wireguard.next.tmp", "lock"
 	};
 	static const char *const folders[] = { "endpoints", "cgroup", "kube", "http" };
 	char path[sizeof(config->run_dir) + 32];

@@ -225,14 +225,23 @@ static const struct column endpoint_fields[] = {
 	{ "Accelerated", .fill = fill_accelerated },
 };
 static const struct column node_columns[] = {
-	{ "NODE", .member = "name" },          { "ADDRESSES", .member = "addresses" },
-	{ "POD CIDRS", .member = "podCIDRs" }, { "ROUTING", .fill = fill_routing },
-	{ "PROBLEM", .fill = fill_problem },   { "LABELS", .member = "labels", .wide = true },
+	{ "NODE", .member = "name" },
+	{ "ADDRESSES", .member = "addresses" },
+	{ "POD CIDRS", .member = "podCIDRs" },
+	{ "ROUTING", .fill = fill_routing },
+	{ "ENCRYPTION", .member = "encryption" },
+	{ "PROBLEM", .fill = fill_problem },
+	{ "LABELS", .member = "labels", .wide = true },
 };
 static const struct column node_fields[] = {
-	{ "Node", .member = "name" },          { "Addresses", .member = "addresses" },
-	{ "Pod CIDRs", .member = "podCIDRs" }, { "Routing", .fill = fill_routing },
-	{ "Problem", .fill = fill_problem },   { "Labels", .member = "labels" },
+	{ "Node", .member = "name" },
+	{ "Addresses", .member = "addresses" },
+	{ "Pod CIDRs", .member = "podCIDRs" },
+	{ "Routing", .fill = fill_routing },
+	{ "Encryption", .member = "encryption" },
+	{ "WireGuard key", .member = "wireguardKey" },
+	{ "Problem", .fill = fill_problem },
+	{ "Labels", .member = "labels" },
 };
 static const struct column service_columns[] = {
 	{ "SERVICE", .fill = fill_name },
@@ -364,6 +373,21 @@ int cmd_node_get(const struct arguments *args, struct errmsg *err)
 	else
 		output_fields(row, node_fields, ARRAY_SIZE(node_fields));
 	cJSON_Delete(row);
+	return EXIT_OK;
+}
+
+int cmd_node_rotate_key(const struct arguments *args, struct errmsg *err)
+{
+	cJSON *answer = NULL;
+	int ret = agent_call(args, "POST", "/v1/key/rotate", NULL, &answer, err);
+
+	if (ret)
+		return ret;
+	if (args->json)
+		output_json(answer);
+	else
+		printf("%s\n", output_shown(member_text(answer, "wireguardKey", "")));
+	cJSON_Delete(answer);
 	return EXIT_OK;
 }
 

@@ -109,6 +109,7 @@ int cmd_endpoint_list(const struct arguments *args, struct errmsg *err);
 int cmd_endpoint_get(const struct arguments *args, struct errmsg *err);
 int cmd_node_list(const struct arguments *args, struct errmsg *err);
 int cmd_node_get(const struct arguments *args, struct errmsg *err);
+int cmd_node_rotate_key(const struct arguments *args, struct errmsg *err);
 int cmd_service_list(const struct arguments *args, struct errmsg *err);
 int cmd_service_get(const struct arguments *args, struct errmsg *err);
 int cmd_service_explain(const struct arguments *args, struct errmsg *err);

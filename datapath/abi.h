@@ -141,8 +141,13 @@ struct cluster_entry {
 	/* Whose pods these are, or who has the address itself: where the tunnel leads.  All zero:
 	 * not another node's. */
 	struct addr node;
+	__u32 flags; /* enum cluster_flag */
 };
-ABI_SIZE(struct cluster_entry, 16);
+ABI_SIZE(struct cluster_entry, 20);
+
+enum cluster_flag {
+	CLUSTER_SEALED = 1 << 0, /* the node is a peer of WireGuard: packets go to it encrypted */
+};
 
 /* Value of uplink_map; the key is the index of a device by which the node reaches the outside. */
 struct uplink_entry {
@@ -219,12 +224,14 @@ enum node_flag {
 	NODE_MASQUERADE = 1 << 7,   /* pods leave the cluster under the node's address */
 	NODE_TUNNEL = 1 << 9,       /* pods of other nodes are reached by tunnel_ifindex */
 	NODE_TUNNEL_IPV6 = 1 << 10, /* between the nodes it is IPv6 */
-	NODE_POLLS_TCP = 1 << 8, /* the agent looks into tcp_event_map by itself: do not wake it */
-	NODE_OUTSIDE = 1 << 11,  /* there are, or were, services for clients outside */
-	NODE_BYPASS = 1 << 12,   /* packets between pods and uplinks bypass the host's stack */
-	NODE_DNS = 1 << 14,      /* answers of DNS go to dns_map */
-	NODE_PASSED = 1 << 13,   /* flows without connections are counted in passed_map */
-	NODE_PACED = 1 << 15,    /* the uplinks send each packet at its time (fq) */
+	NODE_POLLS_TCP = 1 << 8,  /* the agent looks into tcp_event_map by itself: do not wake it */
+	NODE_OUTSIDE = 1 << 11,   /* there are, or were, services for clients outside */
+	NODE_BYPASS = 1 << 12,    /* packets between pods and uplinks bypass the host's stack */
+	NODE_DNS = 1 << 14,       /* answers of DNS go to dns_map */
+	NODE_PASSED = 1 << 13,    /* flows without connections are counted in passed_map */
+	NODE_PACED = 1 << 15,     /* the uplinks send each packet at its time (fq) */
+	NODE_WIREGUARD = 1 << 16, /* packets to the CLUSTER_SEALED take wireguard_ifindex */
+	NODE_STRICT = 1 << 17,    /* with that: pods and other nodes exchange no packet in clear */
 };
 
 /* The one element of node_map, which the agent also maps into its memory. */
@@ -252,9 +259,11 @@ struct node_state {
 	__u16 old_snat_port_min;
 	__u16 old_snat_port_max;
 	__be16 tunnel_port; /* NODE_TUNNEL */
-	__u16 tail_pad;
+	__u16 pad;
+	__u32 wireguard_ifindex; /* NODE_WIREGUARD */
+	__u32 tail_pad;
 };
-ABI_SIZE(struct node_state, 80);
+ABI_SIZE(struct node_state, 88);
 
 /* How long, in jiffies, the packets of a flow take the way out of the node that its first packet
  * found: 25 to 250 ms, depending on the kernel's HZ.  That late is a change of routes followed. */
@@ -268,7 +277,8 @@ struct leave_way {
 	__u32 ifindex;       /* of the uplink or tunnel; 0: by the host's stack */
 	__u32 family;        /* of the next hop: AF_INET, AF_INET6; 0: the tunnel to a node */
 	__u32 mtu;
-	struct addr next_hop; /* bytes as in the family, or the node's address */
+	/* Bytes as in the family, or the node's address; all zero: WireGuard finds the node. */
+	struct addr next_hop;
 };
 ABI_SIZE(struct leave_way, 72);
 
@@ -763,7 +773,9 @@ ABI_SIZE(struct tcp_event, 144);
 	X(24, TUNNEL_SOURCE, "source address is not of the node that sent it through the tunnel")  \
 	X(25, NO_SNAT_PORT, "no source port is free for this destination")                         \
 	X(26, TUNNEL_PORT, "UDP port of the tunnel between nodes, which pods may not use outside") \
-	X(27, BANDWIDTH, "more than the pod's bandwidth")
+	X(27, BANDWIDTH, "more than the pod's bandwidth")                                          \
+	X(28, NO_KEY, "strict encryption, and no key of the other node is known")                  \
+	X(29, NOT_ENCRYPTED, "strict encryption, and another node sent it in clear")
 
 #define X(num, name, text) DROP_##name = (num),
 enum drop_reason { DROP_NONE, DROP_REASONS(X) DROP_REASON_COUNT };

@@ -7,7 +7,7 @@
  *   maps/NAME        every map
  *   links/host       TCX link of tendril0
  *   links/uplink-N-in, -out   TCX links of the device with this index
- *   links/tunnel-in, -out     TCX links of the tunnel device
+ *   links/tunnel-in, -out     TCX links of the overlay's device; tunnel-wireguard-in, -out
  *   links/NAME       cgroup links, one for each socket program
  *   links/tcp_state  tracepoint that reports closed TCP connections
  *   version          array of one __u32, ABI_VERSION
@@ -139,13 +139,16 @@ int datapath_attach_xdp(struct datapath *datapath, int ifindex, enum xdp_mode mo
 void datapath_keep_xdp(struct datapath *datapath, int ifindex, enum xdp_mode mode);
 bool datapath_xdp_attached(struct datapath *datapath, int ifindex, enum xdp_mode mode);
 
-/* Loads from_tunnel and to_tunnel, and attaches both to the tunnel device, as with uplinks. */
+enum tunnel_device { TUNNEL_OVERLAY, TUNNEL_WIREGUARD };
+
+/* Loads from_tunnel and to_tunnel, and attaches both to a tunnel device, as with uplinks. */
 int datapath_load_tunnel(struct datapath *datapath, const struct datapath_options *options,
 			 struct errmsg *err);
-int datapath_attach_tunnel(struct datapath *datapath, int ifindex, struct errmsg *err);
-bool datapath_tunnel_attached(struct datapath *datapath, int ifindex);
-/* Removes the links of a tunnel device that was there before. */
-void datapath_drop_tunnel(struct datapath *datapath);
+int datapath_attach_tunnel(struct datapath *datapath, enum tunnel_device device, int ifindex,
+			   struct errmsg *err);
+bool datapath_tunnel_attached(struct datapath *datapath, enum tunnel_device device, int ifindex);
+/* Removes the links of a device that was there before. */
+void datapath_drop_tunnel(struct datapath *datapath, enum tunnel_device device);
 
 bool datapath_uses_tcx(const struct datapath *datapath);
 bool datapath_socket_services(const struct datapath *datapath); /* attached and in force */

@@ -199,35 +199,38 @@ bool datapath_host_attached(struct datapath *datapath, int ifindex)
 	return place_attached(datapath, &host_place, ifindex);
 }
 
-/* ---- the tunnel device ------------------------------------------------------------------------
+/* ---- tunnel devices ------------------------------------------------------------------------
  */
 
-static const struct place tunnel_places[] = {
-	{ TUNNEL_PIN "in", "from_tunnel", TCX_INGRESS, BPF_TC_INGRESS },
-	{ TUNNEL_PIN "out", "to_tunnel", TCX_EGRESS, BPF_TC_EGRESS },
+static const struct place tunnel_places[][2] = {
+	[TUNNEL_OVERLAY] = { { TUNNEL_PIN "in", "from_tunnel", TCX_INGRESS, BPF_TC_INGRESS },
+			     { TUNNEL_PIN "out", "to_tunnel", TCX_EGRESS, BPF_TC_EGRESS } },
+	[TUNNEL_WIREGUARD] = { { TUNNEL_PIN "wireguard-in", "from_tunnel", TCX_INGRESS,
+				 BPF_TC_INGRESS },
+			       { TUNNEL_PIN "wireguard-out", "to_tunnel", TCX_EGRESS,
+				 BPF_TC_EGRESS } },
 };
 
-int datapath_attach_tunnel(struct datapath *datapath, int ifindex, struct errmsg *err)
+int datapath_attach_tunnel(struct datapath *datapath, enum tunnel_device device, int ifindex,
+			   struct errmsg *err)
 {
-	int ret = 0;
+	int ret = place_attach(datapath, &tunnel_places[device][0], ifindex, err);
 
-	for (size_t i = 0; !ret && i < ARRAY_SIZE(tunnel_places); i++)
-		ret = place_attach(datapath, &tunnel_places[i], ifindex, err);
-	return ret;
+	return ret ? ret : place_attach(datapath, &tunnel_places[device][1], ifindex, err);
 }
 
-bool datapath_tunnel_attached(struct datapath *datapath, int ifindex)
+bool datapath_tunnel_attached(struct datapath *datapath, enum tunnel_device device, int ifindex)
 {
-	return place_attached(datapath, &tunnel_places[0], ifindex) &&
-	       place_attached(datapath, &tunnel_places[1], ifindex);
+	return place_attached(datapath, &tunnel_places[device][0], ifindex) &&
+	       place_attached(datapath, &tunnel_places[device][1], ifindex);
 }
 
-void datapath_drop_tunnel(struct datapath *datapath)
+void datapath_drop_tunnel(struct datapath *datapath, enum tunnel_device device)
 {
 	char path[PIN_PATH_MAX];
 
-	for (size_t i = 0; i < ARRAY_SIZE(tunnel_places); i++)
-		link_remove(link_path(datapath->pin_dir, tunnel_places[i].link, path));
+	for (size_t i = 0; i < ARRAY_SIZE(tunnel_places[device]); i++)
+		link_remove(link_path(datapath->pin_dir, tunnel_places[device][i].link, path));
 }
 
 /* ---- uplinks -------------------------------------------------------------------------------- */

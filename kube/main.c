@@ -164,6 +164,11 @@ static void on_asked(const struct cJSON *question, void *arg)
 			log_error("%s", err.text);
 	} else if (type && strcmp(type, "READY") == 0 && client->reports) {
 		reports_ready(client->reports);
+	} else if (type && strcmp(type, "KEY") == 0 && client->reports) {
+		const char *key =
+			cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(question, "key"));
+
+		reports_key(client->reports, key ? key : "");
 	} else if (type && strcmp(type, "REFUSED") == 0 && client->reports) {
 		reports_refused(client->reports, question);
 	}

@@ -43,6 +43,8 @@ struct sent { /* hashes of Events, and when they were taken */
 	uint64_t at_ns;
 };
 
+#define KEY_ANNOTATION "tendril.io/wireguard-key"
+
 struct reports {
 	struct apiserver *apiserver;
 	const char *node;
@@ -51,7 +53,11 @@ struct reports {
 	bool up;   /* its condition says so */
 	uint64_t patched_ns;
 	struct apiserver_request *patch; /* under way, or NULL */
-	struct apiserver_request *post;  /* of the first of the queue */
+	char *key;                       /* that the Node object shall announce; or NULL */
+	bool announced;                  /* it does */
+	uint64_t key_ns;                 /* when it was last written */
+	struct apiserver_request *key_patch;
+	struct apiserver_request *post; /* of the first of the queue */
 	STAILQ_HEAD(, event_report) queue;
 	size_t queued;
 	unsigned int tokens;
@@ -140,6 +146,75 @@ void reports_ready(struct reports *reports)
 	condition_write(reports);
 }
 
+/* ---- the key --------------------------------------------------------------------------------- */
+
+static void on_key_patched(const struct transfer_result *result, void *arg)
+{
+	struct reports *reports = arg;
+
+	reports->key_patch = NULL;
+	if (result->status == 0 || result->status >= 500) /* with the next tick */
+		reports->key_ns = 0;
+	if (result->status != 200 && result->error != -ECANCELED)
+		log_warn("annotation " KEY_ANNOTATION " of Node %s: %s", reports->node,
+			 result->text);
+}
+
+static const struct transfer_ops key_ops = { .data = on_data, .done = on_key_patched };
+
+/* By the status, as kubelets do: so no right to change the rest of the object is needed. */
+static void key_write(struct reports *reports)
+{
+	uint64_t now = now_ns();
+
+	if (!reports->key || !reports->seen || reports->announced || reports->key_patch ||
+	    (reports->key_ns && now - reports->key_ns < PATCH_NS))
+		return;
+	auto_free char *path = xasprintf("/api/v1/nodes/%s/status", reports->node);
+	auto_free char *body = xasprintf(
+		"{\"metadata\":{\"annotations\":{\"" KEY_ANNOTATION "\":\"%s\"}}}", reports->key);
+
+	reports->key_ns = now;
+	reports->key_patch =
+		apiserver_send(reports->apiserver,
+			       &(struct apiserver_write){ .method = "PATCH",
+							  .path = path,
+							  .type = "application/merge-patch+json",
+							  .body = body },
+			       TIMEOUT_S, &key_ops, reports);
+}
+
+/* Characters of base64 need no escaping in JSON. */
+static bool is_base64(const char *text)
+{
+	return *text && !text[strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+					   "0123456789+/=")];
+}
+
+void reports_key(struct reports *reports, const char *key)
+{
+	if (!is_base64(key))
+		return;
+	free(reports->key);
+	reports->key = xstrdup(key);
+	reports->announced = false;
+	reports->key_ns = 0;
+	if (reports->key_patch)
+		apiserver_cancel(reports->key_patch);
+	reports->key_patch = NULL;
+	key_write(reports);
+}
+
+static void key_see(struct reports *reports, const cJSON *node)
+{
+	const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(node, "metadata");
+	const cJSON *annotations = cJSON_GetObjectItemCaseSensitive(metadata, "annotations");
+	const char *key =
+		cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(annotations, KEY_ANNOTATION));
+
+	reports->announced = reports->key && key && strcmp(key, reports->key) == 0;
+}
+
 void reports_node(struct reports *reports, const struct cJSON *node)
 {
 	const cJSON *status = cJSON_GetObjectItemCaseSensitive(node, "status");
@@ -156,6 +231,7 @@ void reports_node(struct reports *reports, const struct cJSON *node)
 		if (type && value && strcmp(type, "NetworkUnavailable") == 0)
 			reports->up = strcmp(value, "False") == 0;
 	}
+	key_see(reports, node);
 }
 
 /* ---- Events ---------------------------------------------------------------------------------- */
@@ -318,6 +394,7 @@ void reports_tick(struct reports *reports)
 	if (reports->tokens < BURST)
 		reports->tokens++;
 	condition_write(reports);
+	key_write(reports);
 	events_write(reports);
 }
 
@@ -340,6 +417,9 @@ void reports_free(struct reports *reports)
 		apiserver_cancel(reports->patch);
 	if (reports->post)
 		apiserver_cancel(reports->post);
+	if (reports->key_patch)
+		apiserver_cancel(reports->key_patch);
+	free(reports->key);
 	while (!STAILQ_EMPTY(&reports->queue))
 		event_report_free(reports, STAILQ_FIRST(&reports->queue));
 	free(reports);

@@ -31,25 +31,26 @@ static const struct addr v4_mapped = { .w = { 0, 0, __constant_htonl(0x0000ffff)
 /* A range of IPv6 around that place, without it: the halves that are left when it is halved until
  * only the place remains. */
 static void cluster_add_around(struct cluster *cluster, const struct prefix *range,
-			       const struct addr *node)
+			       const struct addr *node, uint32_t flags)
 {
 	for (uint8_t bit = range->len; bit < V4_MAPPED_BITS; bit++) {
 		struct prefix half = prefix_of(&v4_mapped, (uint8_t)(bit + 1));
 		uint8_t *bytes = (uint8_t *)&half.addr;
 
 		bytes[bit / 8] ^= (uint8_t)(0x80 >> bit % 8);
-		cluster_add(cluster, &half, node);
+		cluster_add(cluster, &half, node, flags);
 	}
 }
 
-void cluster_add(struct cluster *cluster, const struct prefix *range, const struct addr *node)
+void cluster_add(struct cluster *cluster, const struct prefix *range, const struct addr *node,
+		 uint32_t flags)
 {
 	const struct cidr_key key = { .prefixlen = range->len, .addr = range->addr };
 	const struct prefix around = prefix_of(&v4_mapped, range->len);
-	struct cluster_entry entry = {};
+	struct cluster_entry entry = { .flags = flags };
 
 	if (range->len < V4_MAPPED_BITS && prefix_equal(&around, range)) {
-		cluster_add_around(cluster, range, node);
+		cluster_add_around(cluster, range, node, flags);
 		return;
 	}
 	if (node)

@@ -19,9 +19,11 @@ int cluster_init(struct cluster *cluster, struct datapath *datapath);
 void cluster_done(struct cluster *cluster);
 
 /* A sync names everything that is inside, between begin and end.  node: whose pods these are, NULL:
- * not those of another node.  Of two that name one range the last counts. */
+ * not those of another node; flags: enum cluster_flag.  Of two that name one range the last counts.
+ */
 void cluster_begin(struct cluster *cluster);
-void cluster_add(struct cluster *cluster, const struct prefix *range, const struct addr *node);
+void cluster_add(struct cluster *cluster, const struct prefix *range, const struct addr *node,
+		 uint32_t flags);
 /* complete: what was not named is no longer inside. */
 void cluster_end(struct cluster *cluster, bool complete);
 

@@ -15,35 +15,19 @@
 #include <sys/socket.h>
 
 #include "agent/nodes/cluster.h"
-#include "agent/nodes/routes.h"
+#include "agent/nodes/encryption.h"
+#include "agent/nodes/nodes_internal.h"
 #include "datapath/maps.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/log.h"
 #include "lib/netlink_watch.h"
 
-#define TUNNEL_RETRY_SECONDS 5
-#define SETTLE_MS            100 /* notifications come in groups */
-
-struct nodes {
-	struct nodes_options options;
-	struct netlink netlink; /* requests */
-	struct netlink_watch *watch;
-	struct event *settle;
-	struct event *retry; /* the tunnel */
-	bool doubt;          /* a notification of this turn matters */
-	struct routes routes;
-	struct cluster *cluster; /* NULL: no program asks who is inside */
-	uint32_t tunnel_ifindex; /* 0: there is no tunnel device */
-	bool tunnel_attached;
-	char tunnel_problem[sizeof(((struct errmsg *)NULL)->text)];
-	bool complete;
-	char text[600];
-};
+#define SETTLE_MS 100 /* notifications come in groups */
 
 static bool has_routes(const struct nodes *nodes)
 {
-	return nodes->options.direct_routes || nodes->options.tunnel;
+	return nodes->options.direct_routes || nodes->options.tunnel || nodes->options.encryption;
 }
 
 /* ---- what should be -------------------------------------------------------------------------- */
@@ -62,7 +46,7 @@ bool nodes_is_local(const struct nodes *nodes, const struct object *node)
 	return false;
 }
 
-static bool is_own_address(const struct nodes *nodes, const struct addr *address)
+bool nodes_is_own_address(const struct nodes *nodes, const struct addr *address)
 {
 	const struct addr *own;
 	size_t count = store_host_addresses(nodes->options.store, &own);
@@ -83,13 +67,13 @@ static struct addr own_source(const struct nodes *nodes, bool ipv6)
 	     node = store_next(store, node)) {
 		const struct addr *own = ipv6 ? &node->node.internal_v6 : &node->node.internal_v4;
 
-		if (!addr_is_zero(own) && is_own_address(nodes, own))
+		if (!addr_is_zero(own) && nodes_is_own_address(nodes, own))
 			return *own;
 	}
 	return (struct addr){};
 }
 
-static bool is_own_range(const struct nodes *nodes, const struct prefix *range)
+bool nodes_is_own_range(const struct nodes *nodes, const struct prefix *range)
 {
 	for (size_t i = 0; i < nodes->options.pod_cidr_count; i++) {
 		if (prefix_overlaps(&nodes->options.pod_cidrs[i], range))
@@ -98,13 +82,19 @@ static bool is_own_range(const struct nodes *nodes, const struct prefix *range)
 	return false;
 }
 
-/* Of the node, as it is reached for this range (NULL: any): in the tunnel's family, or in the
- * range's own. */
-static struct addr node_address(const struct nodes *nodes, const struct object *node,
-				const struct prefix *range)
+bool nodes_is_others(const struct nodes *nodes, const struct addr *address)
 {
-	const struct tunnel_settings *tunnel = nodes->options.tunnel;
-	bool ipv6 = tunnel ? tunnel->ipv6 : range && !addr_is_v4(&range->addr);
+	const struct prefix whole = prefix_of(address, 128);
+
+	return !addr_is_zero(address) && !nodes_is_own_range(nodes, &whole) &&
+	       !nodes_is_own_address(nodes, address);
+}
+
+struct addr nodes_address(const struct nodes *nodes, const struct object *node,
+			  const struct prefix *range)
+{
+	bool wraps = nodes->options.tunnel || nodes->options.encryption;
+	bool ipv6 = wraps ? nodes->options.underlay_ipv6 : range && !addr_is_v4(&range->addr);
 
 	return ipv6 ? node->node.internal_v6 : node->node.internal_v4;
 }
@@ -117,16 +107,10 @@ static void route_wanted(const struct nodes *nodes, const struct object *node,
 
 	item->node = xstrdup(node->name);
 	item->route = (struct route){ .dst = *range, .protocol = NODE_ROUTE_PROTOCOL };
-	item->address = node_address(nodes, node, range);
-	if (nodes->options.tunnel) { /* one next hop for a range: its first address */
-		item->route.gateway = range->addr;
-		item->route.ifindex = nodes->tunnel_ifindex;
-		item->route.onlink = true;
-		item->route.source = own_source(nodes, !addr_is_v4(&range->addr));
-	} else {
-		item->route.gateway = item->address;
-	}
-	if (is_own_range(nodes, range)) {
+	item->address = nodes_address(nodes, node, range);
+	item->route.gateway =
+		addr_is_v4(&range->addr) ? node->node.internal_v4 : node->node.internal_v6;
+	if (nodes_is_own_range(nodes, range)) {
 		item->error = -EADDRINUSE;
 		snprintf(item->why, sizeof(item->why), "%s overlaps this node's own range",
 			 prefix_format(range, text));
@@ -160,6 +144,23 @@ static void routes_wanted(const struct nodes *nodes, struct routes *wanted)
 	}
 }
 
+/* Through which device, once it is known who is a peer. */
+static void route_lead(const struct nodes *nodes, struct node_route *item)
+{
+	const struct nodes_options *options = &nodes->options;
+	bool sealed = options->encryption && (item->sealed || options->strict);
+
+	if (sealed || options->tunnel) { /* one next hop for a range: its first address */
+		item->route.gateway = item->route.dst.addr;
+		item->route.ifindex =
+			sealed ? encryption_ifindex(options->encryption) : nodes->tunnel_ifindex;
+		item->route.onlink = true;
+		item->route.source = own_source(nodes, !addr_is_v4(&item->route.dst.addr));
+	} else if (!options->direct_routes || addr_is_zero(&item->route.gateway)) {
+		item->by_host = true;
+	}
+}
+
 /* ---- the tunnel ------------------------------------------------------------------------------ */
 
 static int tunnel_attach(struct nodes *nodes, struct errmsg *err)
@@ -171,10 +172,10 @@ static int tunnel_attach(struct nodes *nodes, struct errmsg *err)
 
 	if (!ret && state->tunnel_ifindex == nodes->tunnel_ifindex &&
 	    state->tunnel_port == htons(options->tunnel->port) && nodes->tunnel_attached &&
-	    datapath_tunnel_attached(options->datapath, ifindex))
+	    datapath_tunnel_attached(options->datapath, TUNNEL_OVERLAY, ifindex))
 		return 0;
 	if (!ret)
-		ret = datapath_attach_tunnel(options->datapath, ifindex, err);
+		ret = datapath_attach_tunnel(options->datapath, TUNNEL_OVERLAY, ifindex, err);
 	if (ret)
 		return ret;
 	nodes->tunnel_attached = true;
@@ -233,7 +234,7 @@ static int tunnel_drop(struct nodes *nodes, struct errmsg *err)
 		ret = tunnel_remove(&netlink, err);
 	state->flags &= ~(uint32_t)(NODE_TUNNEL | NODE_TUNNEL_IPV6);
 	state->tunnel_ifindex = 0;
-	datapath_drop_tunnel(nodes->options.datapath);
+	datapath_drop_tunnel(nodes->options.datapath, TUNNEL_OVERLAY);
 	return ret;
 }
 
@@ -243,21 +244,20 @@ static void routes_refresh(struct nodes *nodes)
 	struct errmsg err = {};
 
 	tunnel_refresh(nodes);
+	peers_device_refresh(nodes);
 	if (routes_read(&nodes->netlink, &nodes->routes, &err) < 0)
 		log_warn("%s", err.text);
 	nodes_sync(nodes, nodes->complete);
 }
 
-/* Another node cannot take an address of this one, or of its pods, by saying so. */
 static void cluster_add_node(const struct nodes *nodes, const struct addr *own,
-			     const struct addr *node)
+			     const struct addr *node, uint32_t flags)
 {
-	struct cluster *cluster = nodes->cluster;
 	const struct prefix whole = prefix_of(own, 128);
 
-	if (!addr_is_zero(own) && !is_own_range(nodes, &whole) &&
-	    !(node && is_own_address(nodes, own)))
-		cluster_add(cluster, &whole, node);
+	if (node ? nodes_is_others(nodes, own)
+		 : !addr_is_zero(own) && !nodes_is_own_range(nodes, &whole))
+		cluster_add(nodes->cluster, &whole, node, flags);
 }
 
 /* Not before everything inside is known: else it would be masqueraded, too. */
@@ -280,23 +280,26 @@ static void cluster_sync(struct nodes *nodes, const struct routes *wanted)
 
 	cluster_begin(cluster);
 	for (size_t i = 0; i < options->excluded.count; i++)
-		cluster_add(cluster, &options->excluded.items[i], NULL);
+		cluster_add(cluster, &options->excluded.items[i], NULL, 0);
 	for (const struct object *node = store_first(store, OBJECT_NODE); node;
 	     node = store_next(store, node)) {
-		const struct addr address = node_address(nodes, node, NULL);
-		bool remote = options->tunnel && !nodes_is_local(nodes, node);
+		const struct addr address = nodes_address(nodes, node, NULL);
+		bool remote =
+			(options->tunnel || options->encryption) && !nodes_is_local(nodes, node);
+		uint32_t flags = peers_have(nodes, node) ? CLUSTER_SEALED : 0;
 
-		cluster_add_node(nodes, &node->node.internal_v4, remote ? &address : NULL);
-		cluster_add_node(nodes, &node->node.internal_v6, remote ? &address : NULL);
+		cluster_add_node(nodes, &node->node.internal_v4, remote ? &address : NULL, flags);
+		cluster_add_node(nodes, &node->node.internal_v6, remote ? &address : NULL, flags);
 	}
 	for (size_t i = 0; i < wanted->count; i++) {
 		const struct node_route *item = &wanted->items[i];
 
 		if (item->error != -EADDRINUSE)
-			cluster_add(cluster, &item->route.dst, &item->address);
+			cluster_add(cluster, &item->route.dst, &item->address,
+				    item->sealed ? CLUSTER_SEALED : 0);
 	}
 	for (size_t i = 0; i < options->pod_cidr_count; i++)
-		cluster_add(cluster, &options->pod_cidrs[i], NULL);
+		cluster_add(cluster, &options->pod_cidrs[i], NULL, 0);
 	cluster_end(cluster, nodes->complete);
 	masquerade_set(nodes);
 }
@@ -314,6 +317,10 @@ void nodes_sync(struct nodes *nodes, bool complete)
 		return;
 	}
 	routes_wanted(nodes, &wanted);
+	if (nodes->options.encryption)
+		peers_sync(nodes, &wanted);
+	for (size_t i = 0; i < wanted.count; i++)
+		route_lead(nodes, &wanted.items[i]);
 	if (nodes->cluster)
 		cluster_sync(nodes, &wanted);
 	if (!has_routes(nodes)) {
@@ -326,6 +333,14 @@ void nodes_sync(struct nodes *nodes, bool complete)
 }
 
 /* ---- what others do -------------------------------------------------------------------------- */
+
+static bool is_tunnel(const struct nodes *nodes, int ifindex)
+{
+	const struct encryption *encryption = nodes->options.encryption;
+
+	return ifindex == (int)nodes->tunnel_ifindex ||
+	       (encryption && ifindex == (int)encryption_ifindex(encryption));
+}
 
 static void on_settle(evutil_socket_t fd, short what, void *arg)
 {
@@ -344,10 +359,10 @@ static bool notice_matters(const struct nodes *nodes, const struct nlmsghdr *not
 	case RTM_NEWADDR:
 		return true;
 	case RTM_DELLINK:
-		return link->ifi_index == (int)nodes->tunnel_ifindex || *nodes->tunnel_problem;
+		return is_tunnel(nodes, link->ifi_index) || *nodes->tunnel_problem ||
+		       *nodes->encryption_problem;
 	case RTM_NEWLINK: /* IPv4 routes go without a notice when their link goes down */
-		return (link->ifi_flags & IFF_UP ||
-			link->ifi_index == (int)nodes->tunnel_ifindex) &&
+		return (link->ifi_flags & IFF_UP || is_tunnel(nodes, link->ifi_index)) &&
 		       link->ifi_index < ENDPOINT_IFINDEX_BASE;
 	case RTM_DELROUTE:
 		if (!route_parse(notice, &route))
@@ -405,6 +420,10 @@ const char *nodes_routing(const struct nodes *nodes, const struct object *node)
 {
 	if (nodes_is_local(nodes, node))
 		return "local";
+	if (peers_have(nodes, node))
+		return "wireguard";
+	if (nodes->options.encryption && nodes->options.strict)
+		return "none";
 	if (nodes->options.tunnel)
 		return nodes->options.tunnel->protocol == TUNNEL_VXLAN ? "vxlan" : "geneve";
 	return nodes->options.direct_routes ? "direct" : "host";
@@ -420,7 +439,7 @@ const char *nodes_problem(struct nodes *nodes, const struct object *node)
 		snprintf(nodes->text, sizeof(nodes->text), "Node %s: %s", node->name, item->why);
 		return nodes->text;
 	}
-	return NULL;
+	return peers_problem(nodes, node);
 }
 
 void nodes_problems(struct nodes *nodes, void (*found)(const char *text, void *arg), void *arg)
@@ -428,6 +447,16 @@ void nodes_problems(struct nodes *nodes, void (*found)(const char *text, void *a
 	if (*nodes->tunnel_problem) {
 		snprintf(nodes->text, sizeof(nodes->text), "Tunnel: %s", nodes->tunnel_problem);
 		found(nodes->text, arg);
+	}
+	if (*nodes->encryption_problem) {
+		snprintf(nodes->text, sizeof(nodes->text), "Encryption: %s",
+			 nodes->encryption_problem);
+		found(nodes->text, arg);
+	}
+	for (const struct object *node = store_first(nodes->options.store, OBJECT_NODE); node;
+	     node = store_next(nodes->options.store, node)) {
+		if (peers_problem(nodes, node))
+			found(nodes->text, arg);
 	}
 	for (size_t i = 0; i < nodes->routes.count; i++) {
 		const struct node_route *item = &nodes->routes.items[i];
@@ -448,7 +477,7 @@ int nodes_new(const struct nodes_options *options, struct nodes **ret, struct er
 	*ret = nodes;
 	nodes->options = *options;
 	nodes->netlink = (struct netlink)NETLINK_INIT;
-	if (options->masquerade || options->tunnel) {
+	if (options->masquerade || options->tunnel || options->encryption) {
 		int failed;
 
 		nodes->cluster = xcalloc(1, sizeof(*nodes->cluster));
@@ -458,6 +487,8 @@ int nodes_new(const struct nodes_options *options, struct nodes **ret, struct er
 	}
 	if (!options->tunnel && tunnel_drop(nodes, err) < 0)
 		return err->code;
+	if (!options->encryption && peers_drop(nodes, err) < 0)
+		return err->code;
 	if (!has_routes(nodes))
 		return 0;
 	if (netlink_open(&nodes->netlink, -1, err) < 0)
@@ -465,6 +496,7 @@ int nodes_new(const struct nodes_options *options, struct nodes **ret, struct er
 	if (watch_open(nodes, err) < 0)
 		return err->code;
 	tunnel_refresh(nodes); /* with this process' programs, before the objects are known */
+	peers_device_refresh(nodes);
 	return 0;
 }
 
@@ -502,5 +534,7 @@ int nodes_cleanup(struct errmsg *err)
 	for (size_t i = 0; i < routes.count; i++)
 		route_delete(&netlink, &routes.items[i]);
 	routes_done(&routes);
-	return ret ? ret : tunnel_remove(&netlink, err);
+	if (!ret)
+		ret = tunnel_remove(&netlink, err);
+	return ret ? ret : encryption_remove(err);
 }

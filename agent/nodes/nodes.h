@@ -13,8 +13,10 @@
 #include "lib/errmsg.h"
 #include "policy/objects/store.h"
 
+struct encryption;
 struct event_base;
 struct nodes;
+struct wireguard_key;
 
 struct nodes_options {
 	struct event_base *base;
@@ -22,9 +24,15 @@ struct nodes_options {
 	const struct prefix *pod_cidrs; /* of this node; borrowed */
 	size_t pod_cidr_count;
 	bool direct_routes; /* make routes through the addresses of nodes on the same link */
-	const struct tunnel_settings *tunnel; /* for packets to other nodes' pods; or NULL */
-	unsigned int (*tunnel_mtu)(void *arg);
+	const struct tunnel_settings *tunnel;  /* for packets to other nodes' pods; or NULL */
+	struct encryption *encryption;         /* packets to other nodes are encrypted; or NULL */
+	bool strict;                           /* with that: none is sent or taken in clear */
+	bool underlay_ipv6;                    /* between the nodes, with one of the two */
+	unsigned int (*tunnel_mtu)(void *arg); /* of both devices */
 	void *arg;
+	/* Tells others this node's public key, which has changed. */
+	void (*announce)(const struct wireguard_key *key, void *arg);
+	void *announce_arg;
 	struct datapath *datapath;
 	const struct datapath_options *load; /* those of datapath_open(); borrowed */
 	bool masquerade;                     /* the datapath must know what is inside */
@@ -44,9 +52,18 @@ void nodes_sync(struct nodes *nodes, bool complete);
 /* Whether the object is this node: it has one of its addresses. */
 bool nodes_is_local(const struct nodes *nodes, const struct object *node);
 
-/* How packets reach its pods: "local", "direct", "vxlan", "geneve" or "host" (by routes that are
- * not ours). */
+/* How packets reach its pods: "local", "wireguard", "direct", "vxlan", "geneve", "host" (by routes
+ * that are not ours) or "none". */
 const char *nodes_routing(const struct nodes *nodes, const struct object *node);
+
+/* Whether they are encrypted: "wireguard", "none", "no key" (it announces none) or "failed" (see
+ * nodes_problem()). */
+const char *nodes_encryption(const struct nodes *nodes, const struct object *node);
+/* The public key that this node's Node object must announce; NULL: encryption is off. */
+const struct wireguard_key *nodes_key(const struct nodes *nodes);
+/* Makes a new key and announces it; it is used once this node's Node object has it.  -ENOENT:
+ * encryption is off. */
+int nodes_rotate_key(struct nodes *nodes, struct errmsg *err);
 
 /* Why a node's pods cannot be reached, or NULL; a sentence, valid until the next call. */
 const char *nodes_problem(struct nodes *nodes, const struct object *node);

@@ -46,6 +46,16 @@ void routes_sort(struct routes *routes)
 		qsort(routes->items, routes->count, sizeof(*routes->items), route_compare);
 }
 
+struct node_route *routes_find(const struct routes *routes, const struct prefix *range,
+			       const char *node)
+{
+	struct node_route key = { .route.dst = *range, .node = (char *)node };
+
+	return routes->count ? bsearch(&key, routes->items, routes->count, sizeof(*routes->items),
+				       route_compare)
+			     : NULL;
+}
+
 static void routes_clear(struct routes *routes)
 {
 	for (size_t i = 0; i < routes->count; i++)
@@ -130,7 +140,7 @@ static void route_set(struct netlink *netlink, struct node_route *item, bool rep
 
 static void route_drop(struct netlink *netlink, const struct node_route *item, bool complete)
 {
-	if (!item->error && complete)
+	if (!item->error && !item->by_host && complete)
 		route_delete(netlink, item);
 }
 
@@ -142,11 +152,12 @@ void routes_apply(struct netlink *netlink, const struct routes *installed, struc
 	for (size_t i = 0; i < wanted->count; i++) {
 		struct node_route *item = &wanted->items[i];
 
-		if (item->error)
+		if (item->error || item->by_host)
 			continue;
 		while (have < end && dst_compare(&have->route.dst, &item->route.dst) < 0)
 			route_drop(netlink, have++, complete);
-		if (have == end || have->error || !prefix_equal(&have->route.dst, &item->route.dst))
+		if (have == end || have->error || have->by_host ||
+		    !prefix_equal(&have->route.dst, &item->route.dst))
 			route_set(netlink, item, false);
 		else if (!addr_equal(&have->route.gateway, &item->route.gateway) ||
 			 have->route.ifindex != item->route.ifindex)

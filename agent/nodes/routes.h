@@ -19,6 +19,8 @@ struct node_route {
 	struct route route;
 	struct addr address; /* of the node, where the tunnel leads; zero: it has none that fits */
 	char *node;          /* name; "" if only the kernel knows the route */
+	bool sealed;         /* its node is a peer of WireGuard */
+	bool by_host;        /* packets take a route that is not ours */
 	int error;           /* negative errno of the last attempt; 0: it is there */
 	char why[192];       /* in the kernel's words */
 };
@@ -33,12 +35,16 @@ struct routes {
 struct node_route *routes_add(struct routes *routes);
 /* Of two nodes with one range, the first by name comes first. */
 void routes_sort(struct routes *routes);
+/* In a sorted list; NULL: the node's range is not there. */
+struct node_route *routes_find(const struct routes *routes, const struct prefix *range,
+			       const char *node);
 void routes_done(struct routes *routes);
 
 /* Replaces the list with what the kernel has, sorted. */
 int routes_read(struct netlink *netlink, struct routes *found, struct errmsg *err);
 /* Turns the kernel's routes from one sorted list into another, and writes into the wanted ones what
- * failed.  Items that have an error already are left out.  complete: others are deleted. */
+ * failed.  Items that have an error already, or by_host, are left out.  complete: others are
+ * deleted. */
 void routes_apply(struct netlink *netlink, const struct routes *installed, struct routes *wanted,
 		  bool complete);
 void route_delete(struct netlink *netlink, const struct node_route *item);

@@ -207,6 +207,7 @@ bool object_equal(const struct object *a, const struct object *b)
 				    address_item_equal) &&
 		       addr_equal(&a->node.internal_v4, &b->node.internal_v4) &&
 		       addr_equal(&a->node.internal_v6, &b->node.internal_v6) &&
+		       wireguard_key_compare(&a->node.wireguard_key, &b->node.wireguard_key) == 0 &&
 		       ARRAYS_EQUAL(&a->node, &b->node, pod_cidrs, pod_cidr_count,
 				    prefix_item_equal);
 	case OBJECT_POD:

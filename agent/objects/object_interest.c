@@ -84,6 +84,22 @@ void objects_kube_ready(struct objects *objects)
 	objects->kube.ready = true;
 }
 
+static void key_send(struct objects *objects)
+{
+	char text[WIREGUARD_KEY_TEXT_LEN + 1];
+	cJSON *line = cJSON_CreateObject();
+
+	cJSON_AddStringToObject(line, "type", "KEY");
+	cJSON_AddStringToObject(line, "key", wireguard_key_format(&objects->kube.node_key, text));
+	question_send(objects, line);
+}
+
+void objects_kube_announce(struct objects *objects, const struct wireguard_key *key)
+{
+	objects->kube.node_key = *key;
+	key_send(objects);
+}
+
 /* Each time with another number: the client's answer is for this one. */
 static void interest_send(struct objects *objects)
 {
@@ -120,6 +136,8 @@ void objects_kube_follow(struct objects *objects, struct http_exchange *exchange
 	kube->questions = exchange;
 	if (kube->ready)
 		ready_send(objects);
+	if (!wireguard_key_is_zero(&kube->node_key))
+		key_send(objects);
 	if (*kube->node && kube->listed)
 		interest_send(objects);
 	kube_awaits_ask(objects);

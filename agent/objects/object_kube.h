@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "agent/objects/object_change.h"
+#include "lib/wireguard_key.h"
 #include "policy/objects/interest.h"
 
 struct cJSON;
@@ -53,6 +54,7 @@ struct object_kube {
 	struct interest wanted;          /* what policies on this node's pods refer to */
 	struct interest known;           /* of that, what was handed over */
 	bool ready;                      /* the agent takes pods */
+	struct wireguard_key node_key;   /* what the Node object must announce; all zero: nothing */
 	bool all_nodes;                  /* the agent needs them, whatever policies say */
 	uint32_t number;                 /* of the interest that the client was told last */
 	bool interest_in_doubt;

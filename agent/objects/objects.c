@@ -239,6 +239,8 @@ int objects_new(const struct objects_options *options, struct objects **ret_obje
 	objects->kube.enabled = options->kubernetes;
 	objects->kube.await_s = options->pod_wait_s;
 	objects->kube.all_nodes = options->all_nodes;
+	if (options->node_key)
+		objects->kube.node_key = *options->node_key;
 	objects->files = (struct object_files){
 		.dir = options->dir,
 		.run_dir = options->run_dir,

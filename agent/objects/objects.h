@@ -15,6 +15,7 @@ struct event_base;
 struct http_exchange;
 struct objects;
 struct sync;
+struct wireguard_key;
 
 struct objects_options { /* all of it is borrowed */
 	struct event_base *base;
@@ -22,10 +23,12 @@ struct objects_options { /* all of it is borrowed */
 	struct sync *sync;
 	const char *dir;
 	const char *run_dir;
-	bool kubernetes;             /* objects of an API server will come: objects_kube_put() */
-	bool all_nodes;              /* every Node object is needed, not only this node's */
-	uint32_t pod_wait_s;         /* how long ADD waits for its Pod object */
-	void (*complete)(void *arg); /* every source is known now, and was not at the start */
+	bool kubernetes;     /* objects of an API server will come: objects_kube_put() */
+	bool all_nodes;      /* every Node object is needed, not only this node's */
+	uint32_t pod_wait_s; /* how long ADD waits for its Pod object */
+	const struct wireguard_key
+		*node_key;                /* what this node's Node object must announce; or NULL */
+	void (*complete)(void *arg);      /* every source is known now, and was not at the start */
 	void (*nodes_changed)(void *arg); /* Node objects, or whether all of them are known */
 	void *arg;
 };
@@ -66,6 +69,8 @@ int objects_kube_put(struct objects *objects, const char *text, size_t len,
 void objects_kube_follow(struct objects *objects, struct http_exchange *exchange);
 /* The agent takes pods from now on: the client may tell the API server. */
 void objects_kube_ready(struct objects *objects);
+/* The client shall announce this public key in the node's Node object. */
+void objects_kube_announce(struct objects *objects, const struct wireguard_key *key);
 /* This node's Node object of the API server; NULL: there is none, or this node's name is unknown.
  */
 const struct object *objects_own_node(const struct objects *objects);

@@ -29,7 +29,7 @@ struct uplinks_options {
 	const char (*names)[IFNAMSIZ];
 	size_t name_count;
 	bool masquerade; /* what pods send out of the cluster */
-	bool tunnel;     /* what pods send to other nodes' own addresses takes it */
+	bool tunnel;     /* what pods send to other nodes' own addresses takes it, or WireGuard */
 	enum uplinks_xdp xdp;
 	bool bypass; /* between pods and other nodes they take the place of the host's stack */
 };

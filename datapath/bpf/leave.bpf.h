@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The ways out of the node that bypass the host's stack: into the tunnel, or to the next hop behind
- * an uplink.  The programs there still see the packet.
+ * The ways out of the node that bypass the host's stack: into WireGuard, into the tunnel, or to the
+ * next hop behind an uplink.  The programs there still see the packet.
  */
 #ifndef TENDRIL_DATAPATH_BPF_LEAVE_BPF_H
 #define TENDRIL_DATAPATH_BPF_LEAVE_BPF_H
@@ -16,12 +16,13 @@ static __always_inline __u32 tunnel_family_flag(void)
 	return node_flags() & NODE_TUNNEL_IPV6 ? BPF_F_TUNINFO_IPV6 : 0;
 }
 
-/* The node whose pods have the address, or which has it itself; NULL: none that is known. */
-static __always_inline const struct addr *tunnel_node(const struct cidr_key *addr)
+/* Of the other node whose pods have the address, or which has it itself; NULL: none that is known.
+ */
+static __always_inline const struct cluster_entry *remote_find(const struct cidr_key *addr)
 {
 	const struct cluster_entry *entry = bpf_map_lookup_elem(&cluster_map, addr);
 
-	return entry && !addr_is_zero(&entry->node) ? &entry->node : NULL;
+	return entry && !addr_is_zero(&entry->node) ? entry : NULL;
 }
 
 /* Tells the kernel to which node the packet goes.  0, or a negative errno. */
@@ -59,26 +60,33 @@ static __always_inline bool leave_is_known(const struct leave_way *way, const st
 	       way->ifindex && jiffies_now() - way->asked_jiffies < LEAVE_JIFFIES;
 }
 
-/* To another node.  False: the address is not known as one of another node. */
+/* To another node, by WireGuard or the tunnel.  False: the address is not known as one of another
+ * node, or both are not for it.  What may not leave at all is dropped where the host's stack leads
+ * it. */
 static __always_inline bool leave_find_tunnel(struct __sk_buff *skb, const struct packet *pkt,
 					      struct leave_way *ret)
 {
 	struct cidr_key key = { .prefixlen = 128, .addr = pkt->flow.daddr };
 	const struct node_state *node = node_get();
-	const struct addr *remote;
-	__u32 mtu = 0;
+	const struct cluster_entry *remote;
+	__u32 mtu = 0, ifindex;
+	bool sealed;
 
-	if (!node || !(node->flags & NODE_TUNNEL))
+	if (!node || !(node->flags & (NODE_TUNNEL | NODE_WIREGUARD)))
 		return false;
-	remote = tunnel_node(&key);
+	remote = remote_find(&key);
 	if (!remote)
 		return false;
-	if (bpf_check_mtu(skb, node->tunnel_ifindex, &mtu, 0, 0) < 0)
+	sealed = node->flags & NODE_WIREGUARD && remote->flags & CLUSTER_SEALED;
+	if (!sealed && !(node->flags & (NODE_TUNNEL | NODE_STRICT)))
+		return false;
+	ifindex = sealed ? node->wireguard_ifindex : node->tunnel_ifindex;
+	if ((!sealed && node->flags & NODE_STRICT) || bpf_check_mtu(skb, ifindex, &mtu, 0, 0) < 0)
 		return true; /* there is no such device */
-	ret->ifindex = node->tunnel_ifindex;
+	ret->ifindex = ifindex;
 	ret->family = 0;
 	ret->mtu = mtu;
-	ret->next_hop = *remote;
+	ret->next_hop = sealed ? (struct addr){ 0 } : remote->node;
 	return true;
 }
 
@@ -121,7 +129,7 @@ static __always_inline int leave_by_tunnel(struct __sk_buff *skb, struct packet 
 
 	if (reason)
 		return reason;
-	if (tunnel_address_to(skb, &way->next_hop) ||
+	if ((!addr_is_zero(&way->next_hop) && tunnel_address_to(skb, &way->next_hop)) ||
 	    bpf_redirect((int)way->ifindex, 0) != TC_ACT_REDIRECT)
 		return DROP_NO_ROUTE;
 	skb->tc_index = LEAVE_DECIDED;

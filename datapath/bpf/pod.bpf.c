@@ -326,8 +326,12 @@ static __always_inline int pod_find_source(struct __sk_buff *skb, struct packet 
 	pkt->src.identity = entry.identity;
 	if (entry.slot && skb->ingress_ifindex && entry.slot != origin)
 		return DROP_SPOOFED_ADDRESS;
-	if (!origin && tunnel_is_bypassed(skb, pkt))
-		return DROP_TUNNEL_SOURCE;
+	if (!origin) {
+		int reason = receive_check_way(skb, pkt);
+
+		if (reason)
+			return reason;
+	}
 	if (endpoint) {
 		policy_end_load(endpoint, origin, pkt->ipv6, &pkt->src);
 		if (entry.slot != origin)

@@ -10,20 +10,23 @@
 #include "datapath/bpf/bandwidth.bpf.h"
 #include "datapath/bpf/verdict.bpf.h"
 
-/* With a tunnel, pods of other nodes come through it, or not at all: only there it is checked who
- * sent a packet. */
-__weak int tunnel_is_bypassed(struct __sk_buff *skb, const struct packet *pkt)
+/* With a tunnel or strict encryption, pods of other nodes come that way, or not at all: only there
+ * it is checked who sent a packet.  Returns why it must be dropped. */
+__weak int receive_check_way(struct __sk_buff *skb, const struct packet *pkt)
 {
 	struct cidr_key key = { .prefixlen = 128 };
 	const struct node_state *node = node_get();
 	const struct cluster_entry *entry;
 
-	if (!pkt || !node || !(node->flags & NODE_TUNNEL) || !skb->ingress_ifindex ||
-	    skb->ingress_ifindex == node->tunnel_ifindex)
-		return 0;
+	if (!pkt || !node || !(node->flags & (NODE_TUNNEL | NODE_STRICT)) ||
+	    !skb->ingress_ifindex || skb->ingress_ifindex == node->tunnel_ifindex ||
+	    skb->ingress_ifindex == node->wireguard_ifindex)
+		return DROP_NONE;
 	key.addr = pkt->flow.saddr;
 	entry = bpf_map_lookup_elem(&cluster_map, &key);
-	return entry && !addr_is_zero(&entry->node);
+	if (!entry || addr_is_zero(&entry->node))
+		return DROP_NONE;
+	return node->flags & NODE_STRICT ? DROP_NOT_ENCRYPTED : DROP_TUNNEL_SOURCE;
 }
 
 /* During a takeover the former program may know a translation that is not here yet.  Where policy

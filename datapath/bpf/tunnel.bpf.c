@@ -1,20 +1,49 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The overlay: packets between pods of different nodes, inside UDP packets between the nodes.
+ * Packets between pods of different nodes, inside UDP packets between the nodes: in the overlay
+ * (VXLAN or Geneve), or encrypted (WireGuard).  Both kinds of device have these programs.
  *
- *	to_tunnel     egress of the tunnel device, to which the host routes the pods of other nodes:
+ *	to_tunnel     egress of the device, to which the host routes the pods of other nodes:
  *	              tells the kernel to which node a packet goes
  *	from_tunnel   its ingress: what other nodes sent.  Only the sender's address says who it is,
  *	              so it must be one of the node that the packet came from
  *
- * The kernel adds and removes the outer headers.  No node is configured on the device: cluster_map
- * says who has which addresses.
+ * The kernel adds and removes the outer headers.  No node is configured on the overlay's device:
+ * cluster_map says who has which addresses.  WireGuard knows its peers by their keys, and drops
+ * what does not come from the peer that has the sender's address.  Its packets have no frame around
+ * them; ours expect one.
  */
 #include "datapath/bpf/device.bpf.h"
 #include "datapath/bpf/leave.bpf.h"
 #include "datapath/bpf/outside.bpf.h"
 
+/* Whether the program runs on the device of WireGuard. */
+static __always_inline bool tunnel_is_wireguard(const struct __sk_buff *skb)
+{
+	const struct node_state *node = node_get();
+
+	return node && node->flags & NODE_WIREGUARD && skb->ifindex == node->wireguard_ifindex;
+}
+
+/* Puts a frame around a bare packet. */
+static __noinline int tunnel_frame(struct __sk_buff *skb)
+{
+	__be16 protocol = (__be16)skb->protocol;
+
+	return bpf_skb_change_head(skb, ETH_HLEN, 0) ||
+			       bpf_skb_store_bytes(skb, offsetof(struct ethhdr, h_proto), &protocol,
+						   sizeof(protocol), 0)
+		       ? DROP_REWRITE_FAILED
+		       : DROP_NONE;
+}
+
 /* ---- to_tunnel ------------------------------------------------------------------------------ */
+
+/* Reads from the IP header on, with or without a frame. */
+static __always_inline long tunnel_load(struct __sk_buff *skb, __u32 offset, void *ret, __u32 size)
+{
+	return bpf_skb_load_bytes_relative(skb, offset - ETH_HLEN, ret, size, BPF_HDR_START_NET);
+}
 
 /* The destination of a packet that the host's stack or another program sends, which is well-formed.
  * False: neither IPv4 nor IPv6. */
@@ -23,9 +52,9 @@ static __always_inline bool tunnel_destination(struct __sk_buff *skb, struct add
 	__be32 v4;
 
 	if (skb->protocol == bpf_htons(ETH_P_IPV6))
-		return !bpf_skb_load_bytes(skb, IP6_DADDR_OFFSET, ret, sizeof(*ret));
+		return !tunnel_load(skb, IP6_DADDR_OFFSET, ret, sizeof(*ret));
 	if (skb->protocol != bpf_htons(ETH_P_IP) ||
-	    bpf_skb_load_bytes(skb, IP_DADDR_OFFSET, &v4, sizeof(v4)))
+	    tunnel_load(skb, IP_DADDR_OFFSET, &v4, sizeof(v4)))
 		return false;
 	addr_from_v4(ret, v4);
 	return true;
@@ -36,7 +65,8 @@ static __noinline int tunnel_refuse(struct __sk_buff *skb, int reason)
 {
 	struct packet pkt = {};
 
-	if (packet_parse(skb, &pkt) || pkt.kind == PACKET_ARP || pkt.kind == PACKET_NEIGHBOUR ||
+	if ((tunnel_is_wireguard(skb) && tunnel_frame(skb)) || packet_parse(skb, &pkt) ||
+	    pkt.kind == PACKET_ARP || pkt.kind == PACKET_NEIGHBOUR ||
 	    addr_is_on_link(&pkt.flow.daddr))
 		return TC_ACT_SHOT;
 	return drop(skb, &pkt, reason, DIR_EGRESS);
@@ -53,10 +83,10 @@ static __noinline bool tunnel_is_spoofed(struct __sk_buff *skb)
 	if (!skb->ingress_ifindex || device_slot(skb->ingress_ifindex))
 		return false;
 	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		if (bpf_skb_load_bytes(skb, IP6_SADDR_OFFSET, &source, sizeof(source)))
+		if (tunnel_load(skb, IP6_SADDR_OFFSET, &source, sizeof(source)))
 			return true;
 	} else {
-		if (bpf_skb_load_bytes(skb, IP_SADDR_OFFSET, &v4, sizeof(v4)))
+		if (tunnel_load(skb, IP_SADDR_OFFSET, &v4, sizeof(v4)))
 			return true;
 		addr_from_v4(&source, v4);
 	}
@@ -75,32 +105,31 @@ SEC("tc")
 int to_tunnel(struct __sk_buff *skb)
 {
 	struct cidr_key destination = { .prefixlen = 128 };
-	const struct addr *node = NULL;
+	const struct cluster_entry *remote = NULL;
 
 	if (tunnel_is_decided(skb)) {
 		skb->tc_index = 0;
 		return TC_ACT_UNSPEC;
 	}
 	if (tunnel_destination(skb, &destination.addr))
-		node = tunnel_node(&destination);
-	if (!node)
+		remote = remote_find(&destination);
+	if (!remote)
 		return tunnel_refuse(skb, DROP_NO_ROUTE);
 	if (tunnel_is_spoofed(skb))
 		return tunnel_refuse(skb, DROP_SPOOFED_ADDRESS);
-	return tunnel_address_to(skb, node) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+	if (!tunnel_is_wireguard(skb))
+		return tunnel_address_to(skb, &remote->node) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+	return remote->flags & CLUSTER_SEALED ? TC_ACT_UNSPEC : tunnel_refuse(skb, DROP_NO_KEY);
 }
 
 /* ---- from_tunnel ---------------------------------------------------------------------------- */
 
 /* Whoever can reach the node's port may write any packet: only what comes from the very node that
  * has the sender's address is believed. */
-static __noinline int tunnel_find_source(struct __sk_buff *skb, struct packet *pkt)
+static __always_inline int tunnel_check_sender(struct __sk_buff *skb, const struct addr *node)
 {
-	struct cidr_key source = { .prefixlen = 128, .addr = pkt->flow.saddr };
 	struct bpf_tunnel_key key = {};
 	__u32 flags = tunnel_family_flag();
-	struct ipcache_entry entry;
-	const struct addr *node;
 	struct addr sender;
 
 	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), flags) || key.tunnel_id != TUNNEL_VNI)
@@ -109,9 +138,24 @@ static __noinline int tunnel_find_source(struct __sk_buff *skb, struct packet *p
 		__builtin_memcpy(&sender, key.remote_ipv6, sizeof(sender));
 	else
 		addr_from_v4(&sender, bpf_htonl(key.remote_ipv4));
-	node = tunnel_node(&source);
-	if (!node || !addr_equal(node, &sender))
-		return DROP_TUNNEL_SOURCE;
+	return node && addr_equal(node, &sender) ? DROP_NONE : DROP_TUNNEL_SOURCE;
+}
+
+/* WireGuard has checked which peer sent it; the address must be one of another node all the same.
+ */
+static __noinline int tunnel_find_source(struct __sk_buff *skb, struct packet *pkt)
+{
+	struct cidr_key source = { .prefixlen = 128, .addr = pkt->flow.saddr };
+	const struct cluster_entry *remote = remote_find(&source);
+	struct ipcache_entry entry;
+	int reason;
+
+	if (tunnel_is_wireguard(skb))
+		reason = remote ? DROP_NONE : DROP_TUNNEL_SOURCE;
+	else
+		reason = tunnel_check_sender(skb, remote ? &remote->node : NULL);
+	if (reason)
+		return reason;
 	entry = ipcache_lookup(&source.addr);
 	pkt->src.identity = entry.identity;
 	pkt->src_claimed = entry.identity;
@@ -142,8 +186,12 @@ int from_tunnel(struct __sk_buff *skb)
 {
 	struct packet pkt = { .from_uplink = 1 };
 	const struct endpoint_entry *pod = NULL;
-	int reason = packet_parse(skb, &pkt);
+	int reason = DROP_NONE;
 
+	if (tunnel_is_wireguard(skb))
+		reason = tunnel_frame(skb);
+	if (!reason)
+		reason = packet_parse(skb, &pkt);
 	if (!reason && pkt.kind != PACKET_PLAIN && pkt.kind != PACKET_ICMP_ERROR)
 		reason = DROP_BAD_HEADER; /* nobody asks for neighbours here */
 	if (!reason)

@@ -41,8 +41,8 @@ static __always_inline int uplink_to_pod(struct __sk_buff *skb, struct packet *p
 	if (!pod)
 		return TC_ACT_UNSPEC;
 	reason = uplink_find_source(pkt);
-	if (!reason && tunnel_is_bypassed(skb, pkt))
-		reason = DROP_TUNNEL_SOURCE;
+	if (!reason)
+		reason = receive_check_way(skb, pkt);
 	if (!reason && pkt->fragment)
 		packet_fragment(pkt);
 	if (!reason)
@@ -93,30 +93,38 @@ static __always_inline const struct endpoint_entry *uplink_sender(const struct _
 {
 	const struct endpoint_entry *endpoint;
 
-	if (!skb->ingress_ifindex || !(node_flags() & (NODE_MASQUERADE | NODE_TUNNEL)))
+	if (!skb->ingress_ifindex ||
+	    !(node_flags() & (NODE_MASQUERADE | NODE_TUNNEL | NODE_WIREGUARD)))
 		return NULL;
 	endpoint = endpoint_get(device_slot(skb->ingress_ifindex));
 	return endpoint && !(endpoint->flags & ENDPOINT_CHAINED) ? endpoint : NULL;
 }
 
-/* What a pod says to another node itself takes the tunnel as well: the network between them need
- * not know pods.  The host's stack routes it here because the tunnel's own packets go here, too. */
-static __noinline bool uplink_is_for_tunnel(const struct packet *pkt)
+/*
+ * What a pod says to another node itself takes WireGuard or the tunnel as well: the network between
+ * them need not know pods.  The host's stack routes it here because the outer packets go here, too.
+ * Whatever routes say, this is the last place where a packet may be sent in clear.  Returns why it
+ * must be dropped; *ret_ifindex is 0 if it leaves here.
+ */
+static __noinline int uplink_find_tunnel(const struct packet *pkt, __u32 *ret_ifindex)
 {
 	struct cidr_key key = { .prefixlen = 128, .addr = pkt->flow.daddr };
+	const struct node_state *node = node_get();
 	const struct cluster_entry *entry;
 
-	if (!(node_flags() & NODE_TUNNEL))
-		return false;
+	*ret_ifindex = 0;
+	if (!node || !(node->flags & (NODE_TUNNEL | NODE_WIREGUARD)))
+		return DROP_NONE;
 	entry = bpf_map_lookup_elem(&cluster_map, &key);
-	return entry && !addr_is_zero(&entry->node);
-}
-
-static __always_inline int uplink_into_tunnel(void)
-{
-	const struct node_state *node = node_get();
-
-	return node ? (int)bpf_redirect((int)node->tunnel_ifindex, 0) : TC_ACT_SHOT;
+	if (!entry || addr_is_zero(&entry->node))
+		return DROP_NONE;
+	if (node->flags & NODE_WIREGUARD && entry->flags & CLUSTER_SEALED)
+		*ret_ifindex = node->wireguard_ifindex;
+	else if (node->flags & NODE_STRICT)
+		return DROP_NO_KEY;
+	else if (node->flags & NODE_TUNNEL)
+		*ret_ifindex = node->tunnel_ifindex;
+	return DROP_NONE;
 }
 
 /* What the pod of this node says to the outside under its own address, or somebody else from here.
@@ -142,9 +150,9 @@ int to_uplink(struct __sk_buff *skb)
 {
 	const struct endpoint_entry *pod = uplink_sender(skb), *node;
 	struct packet pkt = {};
-	__u32 zero = 0;
+	__u32 zero = 0, tunnel = 0;
 	bool own;
-	int reason;
+	int reason = DROP_NONE;
 
 	node = bpf_map_lookup_elem(&endpoint_map, &zero);
 	if (!node || (!pod && !node->translated) || packet_parse(skb, &pkt) ||
@@ -153,11 +161,14 @@ int to_uplink(struct __sk_buff *skb)
 	if (pkt.fragment)
 		packet_fragment(&pkt);
 	own = pod && endpoint_has_addr(pod, pkt.ipv6, &pkt.flow.saddr);
-	if (own)
+	if (own) {
 		pkt.src.slot = device_slot(skb->ingress_ifindex);
-	if (own && uplink_is_for_tunnel(&pkt))
-		return uplink_into_tunnel();
-	reason = uplink_leave(skb, &pkt, own);
+		reason = uplink_find_tunnel(&pkt, &tunnel);
+	}
+	if (tunnel)
+		return (int)bpf_redirect((int)tunnel, 0);
+	if (!reason)
+		reason = uplink_leave(skb, &pkt, own);
 	return reason && !drop_is_preliminary(reason) ? drop(skb, &pkt, reason, DIR_EGRESS)
 						      : TC_ACT_UNSPEC;
 }

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "lib/inet.h"
+#include "lib/wireguard_key.h"
 
 enum object_kind {
 	OBJECT_NAMESPACE,
@@ -59,7 +60,8 @@ struct namespace_object {
 	struct labels labels; /* kubernetes.io/metadata.name is always there */
 };
 
-#define NODE_POD_CIDRS_MAX 8
+#define NODE_POD_CIDRS_MAX  8
+#define NODE_KEY_ANNOTATION "tendril.io/wireguard-key"
 
 struct node_object {
 	struct labels labels;
@@ -68,6 +70,8 @@ struct node_object {
 	struct addr internal_v4; /* the first InternalIP of the family; zero if there is none */
 	struct addr internal_v6;
 	bool leaving; /* about to be deleted: by its deletionTimestamp, or the autoscaler's taint */
+	/* Annotation NODE_KEY_ANNOTATION, by which others encrypt for it; all zero: none. */
+	struct wireguard_key wireguard_key;
 	struct prefix *pod_cidrs; /* spec.podCIDRs, or spec.podCIDR; at most NODE_POD_CIDRS_MAX */
 	size_t pod_cidr_count;
 };

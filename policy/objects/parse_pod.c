@@ -91,6 +91,18 @@ static bool read_leaving(struct reader *reader, const struct json_node *spec)
 	return leaving;
 }
 
+/* A node that announces no usable key would get packets in clear, or none: better to say so. */
+static void read_node_key(struct reader *reader, const struct json_node *metadata,
+			  struct node_object *node)
+{
+	struct json_node annotations = json_member(metadata, "annotations");
+	struct json_node key = json_member(&annotations, NODE_KEY_ANNOTATION);
+	const char *text = read_is_object(reader, &annotations) ? read_string(reader, &key) : NULL;
+
+	if (text && wireguard_key_parse(text, &node->wireguard_key) < 0)
+		reader_error(reader, &key, "not a key of WireGuard: 44 characters of base64");
+}
+
 void read_node(struct reader *reader, const struct json_node *root, struct object *object)
 {
 	struct node_object *node = &object->node;
@@ -104,6 +116,7 @@ void read_node(struct reader *reader, const struct json_node *root, struct objec
 	size_t index = 0;
 
 	read_labels(reader, &labels, &node->labels);
+	read_node_key(reader, &metadata, node);
 	node->leaving = read_string(reader, &deleted) != NULL;
 	if (read_is_object(reader, &spec)) {
 		read_pod_cidrs(reader, &spec, node);

@@ -57,10 +57,11 @@ static void is_uplink(bool is)
 }
 
 /* Where the tunnel leads for this host; anywhere will do as tunnel device. */
-static void tunnel_leads(enum host host, bool leads)
+static void tunnel_leads_to(enum host host, bool leads, uint32_t flags)
 {
 	const struct cidr_key key = { .prefixlen = 128, .addr = at(host) };
-	const struct cluster_entry entry = { .node = outside_addr(false, 0xc0000202, 0, 0) };
+	const struct cluster_entry entry = { .node = outside_addr(false, 0xc0000202, 0, 0),
+					     .flags = flags };
 
 	ways_forget();
 	if (leads)
@@ -69,12 +70,18 @@ static void tunnel_leads(enum host host, bool leads)
 		bpf_map_delete_elem(lab_map("cluster_map"), &key);
 }
 
+static void tunnel_leads(enum host host, bool leads)
+{
+	tunnel_leads_to(host, leads, 0);
+}
+
 static int bypass_reset(void **state)
 {
 	if (lab_reset(state))
 		return -1;
 	maps_node(lab.datapath)->flags |= NODE_BYPASS;
 	maps_node(lab.datapath)->tunnel_ifindex = UPLINK_INDEX;
+	maps_node(lab.datapath)->wireguard_ifindex = 0;
 	is_uplink(true);
 	tunnel_leads(ELSEWHERE, false);
 	return 0;
@@ -275,6 +282,32 @@ static void test_pods_of_other_nodes_are_reached_by_the_tunnel(void **state)
 	LEAVES(TCP(POD_A, OUTSIDE, 40000, 80, SYN));
 }
 
+static void test_peers_are_reached_by_wireguard(void **state)
+{
+	struct node_state *node = maps_node(lab.datapath);
+
+	(void)state;
+	flag(NODE_WIREGUARD);
+	node->wireguard_ifindex = UPLINK_INDEX;
+	node->tunnel_ifindex = 0;
+	is_uplink(false);
+	tunnel_leads_to(ELSEWHERE, true, CLUSTER_SEALED);
+	LEAVES(TCP(POD_A, ELSEWHERE, 40000, 80, SYN));
+	STAYS(UDP(POD_A, ELSEWHERE, 40000, 53), .payload = UPLINK_MTU);
+	STAYS(TCP(POD_A, OUTSIDE, 40000, 80, SYN));
+	/* Without its key: by the route, which the uplink does not take here. */
+	tunnel_leads_to(ELSEWHERE, true, 0);
+	STAYS(TCP(POD_A, ELSEWHERE, 40000, 80, SYN));
+	is_uplink(true);
+	LEAVES(TCP(POD_A, ELSEWHERE, 40000, 80, SYN));
+	/* Or not at all: the host's route leads to where it is dropped. */
+	flag(NODE_STRICT);
+	ways_forget();
+	STAYS(TCP(POD_A, ELSEWHERE, 40000, 80, SYN));
+	tunnel_leads_to(ELSEWHERE, true, CLUSTER_SEALED);
+	LEAVES(TCP(POD_A, ELSEWHERE, 40000, 80, SYN));
+}
+
 /* ---- into the node --------------------------------------------------------------------------- */
 
 #define ARRIVES(pod, ...) arrives(pod, &(struct segment){ __VA_ARGS__ }, __FILE__, __LINE__)
@@ -364,6 +397,21 @@ static void test_nobody_outside_is_of_this_node(void **state)
 	ARRIVES(POD_A, TCP(OUTSIDE, POD_A, 40000, 80, SYN));
 }
 
+static void test_other_nodes_send_nothing_in_clear(void **state)
+{
+	(void)state;
+	flag(NODE_WIREGUARD);
+	maps_node(lab.datapath)->tunnel_ifindex = 0;
+	maps_node(lab.datapath)->wireguard_ifindex = UPLINK_INDEX + 1;
+	tunnel_leads_to(ELSEWHERE, true, CLUSTER_SEALED);
+	ARRIVES(POD_A, TCP(ELSEWHERE, POD_A, 40000, 80, SYN)); /* it may not know our key yet */
+	flag(NODE_STRICT);
+	REFUSED(NOT_ENCRYPTED, TCP(ELSEWHERE, POD_A, 40000, 80, SYN));
+	ARRIVES(POD_A, TCP(OUTSIDE, POD_A, 40000, 80, SYN));
+	maps_node(lab.datapath)->wireguard_ifindex = UPLINK_INDEX;
+	ARRIVES(POD_A, TCP(ELSEWHERE, POD_A, 40000, 80, SYN));
+}
+
 static void test_policy_decides_before_a_pod_receives(void **state)
 {
 	(void)state;
@@ -430,6 +478,8 @@ int main(void)
 		BOTH_FAMILIES_AFTER(bypass_reset, test_policy_decides_before_a_pod_receives),
 		BOTH_FAMILIES_AFTER(bypass_reset, test_fragments_follow_their_first),
 		BOTH_FAMILIES_AFTER(bypass_reset, test_a_services_backend_elsewhere),
+		BOTH_FAMILIES_AFTER(bypass_reset, test_peers_are_reached_by_wireguard),
+		BOTH_FAMILIES_AFTER(bypass_reset, test_other_nodes_send_nothing_in_clear),
 	};
 
 	return cmocka_run_group_tests_name(__FILE__, tests, bypass_setup, lab_teardown);

@@ -240,6 +240,29 @@ static void test_packets_of_the_tunnel_are_the_nodes_own(void **state)
 	node->flags &= ~(uint32_t)NODE_TUNNEL;
 }
 
+/* The last place where a packet may leave in clear. */
+static void test_nothing_leaves_in_clear(void **state)
+{
+	const struct cidr_key key = { .prefixlen = 128, .addr = at(ELSEWHERE) };
+	struct cluster_entry entry = { .node = at(NODE) };
+	struct node_state *node = maps_node(lab.datapath);
+	struct outcome outcome;
+
+	(void)state;
+	node->wireguard_ifindex = (uint32_t)lab.pods->host_ifindex;
+	node->flags |= NODE_WIREGUARD;
+	assert_int_equal(bpf_map_update_elem(lab_map("cluster_map"), &key, &entry, 0), 0);
+	LEAVES_AS_IT_IS(POD_A, UDP(POD_A, ELSEWHERE, 40000, 53));
+	node->flags |= NODE_STRICT;
+	STAYS(POD_A, NO_KEY, UDP(POD_A, ELSEWHERE, 40000, 53));
+	LEAVES_FROM(POD_A, NODE, UDP(POD_A, OUTSIDE, 40000, 53));
+	entry.flags = CLUSTER_SEALED;
+	assert_int_equal(bpf_map_update_elem(lab_map("cluster_map"), &key, &entry, 0), 0);
+	outcome = leaves(POD_A, &(struct segment){ UDP(POD_A, ELSEWHERE, 40000, 53) });
+	assert_int_equal(outcome.reason, DROP_NONE);
+	assert_int_equal(outcome.action, TC_ACT_REDIRECT);
+}
+
 static void test_only_what_pods_send_themselves_is_masqueraded(void **state)
 {
 	struct segment segment = { UDP(POD_A, OUTSIDE, 40000, 53) };
@@ -599,6 +622,7 @@ int main(void)
 		BOTH_FAMILIES_AFTER(masquerade_reset,
 				    test_only_what_pods_send_themselves_is_masqueraded),
 		BOTH_FAMILIES_AFTER(masquerade_reset, test_packets_of_the_tunnel_are_the_nodes_own),
+		BOTH_FAMILIES_AFTER(masquerade_reset, test_nothing_leaves_in_clear),
 		BOTH_FAMILIES_AFTER(masquerade_reset, test_fragments_follow_their_first),
 		BOTH_FAMILIES_AFTER(masquerade_reset, test_flows_take_a_new_address_of_the_uplink),
 		BOTH_FAMILIES_AFTER(masquerade_reset,

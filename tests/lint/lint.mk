@@ -5,7 +5,7 @@
 L      := $(B)/lint
 lint_c := $(shell git -c safe.directory=$(CURDIR) ls-files '*.c' 2>/dev/null)
 lint_scripts := .ci/run deploy/image/build deploy/image/cjson deploy/debian/build deploy/debian/tendril.prerm tests/harness/deps tests/harness/have tests/harness/rooted \
-	tests/kernels/init tests/lint/hook doc/completion/tendril.bash
+	tests/kernels/init tests/kernels/encryption tests/lint/hook doc/completion/tendril.bash
 lint_h := $(shell git -c safe.directory=$(CURDIR) ls-files '*.h' 2>/dev/null)
 
 # Both compilers read each file: clang with its warnings in clang-tidy, gcc with its analyzer.  Off are

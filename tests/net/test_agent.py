@@ -102,6 +102,7 @@ def test_files_are_private(shared_node):
     (["--mtu=99999"], ["option --mtu: 99999 is not between"]),
     (["--pod-cidr=10.0.0.1/8"], ["option --pod-cidr", "did you mean 10.0.0.0/8"]),
     (["--config=/nonexistent.json"], ["/nonexistent.json", "No such file"]),
+    (["--encryption-strict"], ["encryptionStrict is for encryption wireguard"]),
     (["--frobnicate"], ["--frobnicate"]),
 ])
 def test_bad_options_are_refused_before_anything_is_touched(argv, parts):

@@ -199,7 +199,7 @@ def test_what_the_readme_types_is_taken(words, options):
 
 def commands():
     table = (ROOT / "cli/commands.c").read_text()
-    return re.findall(r'^\t\{ "([a-z ]+)", "[^"]*", OPERAND_', table, re.MULTILINE)
+    return re.findall(r'^\t\{ "([a-z -]+)", "[^"]*", OPERAND_', table, re.MULTILINE)
 
 
 def options_of(command):

@@ -131,6 +131,18 @@ static void test_node(void **state)
 	assert_true(addr_is_zero(&object->node.internal_v6));
 	assert_int_equal(object->node.pod_cidr_count, 2);
 	assert_int_equal(object->node.pod_cidrs[1].len, 64);
+	assert_true(wireguard_key_is_zero(&object->node.wireguard_key));
+	object_free(object);
+}
+
+static void test_the_key_of_a_node(void **state)
+{
+	struct object *object = object_of(
+		"{apiVersion: v1, kind: Node, metadata: {name: n1, annotations: "
+		"{tendril.io/wireguard-key: AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=}}}");
+
+	(void)state;
+	assert_int_equal(object->node.wireguard_key.bytes[31], 31);
 	object_free(object);
 }
 
@@ -529,6 +541,7 @@ int main(void)
 		cmocka_unit_test(test_pod_defaults),
 		cmocka_unit_test(test_namespace_has_its_name_as_a_label),
 		cmocka_unit_test(test_node),
+		cmocka_unit_test(test_the_key_of_a_node),
 		cmocka_unit_test(test_service),
 		cmocka_unit_test(test_services_without_frontends),
 		cmocka_unit_test(test_slice_conditions_and_their_defaults),
