@@ -84,8 +84,8 @@ static __always_inline struct passed_flow *passed_make_room(const struct packet 
 		if (set->ways[i].last_ns < oldest->last_ns)
 			oldest = &set->ways[i];
 	}
-	if (!budget_take_flow(pkt->src.slot ? pkt->src.slot : pkt->dst.slot,
-			      bpf_ktime_get_coarse_ns()) ||
+	/* Not the receiver: clients outside would use up what it may open itself. */
+	if (!budget_take_flow(pkt->src.slot, bpf_ktime_get_coarse_ns()) ||
 	    __sync_val_compare_and_swap(&oldest->state, PASSED_LIVE, PASSED_BUSY) != PASSED_LIVE)
 		return NULL;
 	if (!bpf_ringbuf_output(&tcp_event_map, oldest, sizeof(*oldest), report_wakeup()))

@@ -280,6 +280,32 @@ static void test_answers_of_dns_are_handed_over(void **state)
 	ring_buffer__free(ring);
 }
 
+/* Clients outside that flood a pod use up their own share, not the pod's. */
+static void test_a_flood_from_outside_leaves_the_pod_its_share(void **state)
+{
+	uint64_t reported = 0, lost;
+
+	(void)state;
+	for (int round = 0; round < 10 && !reported; round++) { /* a slow machine: in one second */
+		uint64_t second;
+
+		wait_second();
+		second = now_ns() / NS_PER_SEC;
+		for (int i = 0; i < FLOOD / 2; i++)
+			PASSES(UDP(OUTSIDE, POD_C, 1024 + i, 40000));
+		tcp_events_consume(lab.datapath, NULL, on_reported, NULL);
+		lost = lab_metric(METRIC_NOTICES + NOTICE_FLOW_LOST);
+		flow_count = 0;
+		for (int i = 0; i < 100; i++)
+			PASSES(UDP(POD_C, POD_B, 1024 + i, 53));
+		tcp_events_consume(lab.datapath, NULL, on_reported, NULL);
+		if (now_ns() / NS_PER_SEC == second)
+			reported = flow_count;
+	}
+	assert_true(reported > 50); /* others found a free place */
+	assert_int_equal(lab_metric(METRIC_NOTICES + NOTICE_FLOW_LOST), lost);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -289,6 +315,7 @@ int main(void)
 		BOTH_FAMILIES_AFTER(reset, test_flows_of_an_address_are_taken_at_once),
 		BOTH_FAMILIES_AFTER(reset, test_a_flood_is_bounded_and_counted),
 		BOTH_FAMILIES_AFTER(reset, test_answers_of_dns_are_handed_over),
+		BOTH_FAMILIES_AFTER(reset, test_a_flood_from_outside_leaves_the_pod_its_share),
 	};
 
 	return LAB_RUN(tests);
