@@ -115,8 +115,8 @@ static size_t node_of(struct observation *seen, const char *name, const char *ki
 	return index;
 }
 
-/* A workload, or the pod that has none; the node; an address outside, under its name if it has one.
- * Clients outside are one. */
+/* A workload, or the pod that has none; the node; an address outside, with its name if it has one:
+ * a pod may be told any name for any address.  Clients outside are one. */
 static size_t flow_node(struct observation *seen, const cJSON *flow, const char *end)
 {
 	const cJSON *json = member_get(flow, end);
@@ -125,6 +125,7 @@ static size_t flow_node(struct observation *seen, const cJSON *flow, const char 
 	const char *label = cJSON_GetStringValue(cJSON_GetArrayItem(member_get(json, "labels"), 0));
 	const char *dns =
 		cJSON_GetStringValue(cJSON_GetArrayItem(member_get(flow, "destination_names"), 0));
+	const char *address = flow_address(flow, end);
 	char name[NAME_TEXT_MAX];
 
 	if (namespace) {
@@ -137,7 +138,10 @@ static size_t flow_node(struct observation *seen, const cJSON *flow, const char 
 		return node_of(seen, "this node", "node", "");
 	if (strcmp(end, "source") == 0)
 		return node_of(seen, "clients outside", "outside", "");
-	return node_of(seen, dns ? dns : flow_address(flow, end), "outside", "");
+	if (!dns)
+		return node_of(seen, address, "outside", "");
+	snprintf(name, sizeof(name), "%s (%s)", dns, address);
+	return node_of(seen, name, "outside", "");
 }
 
 /* NULL: there is no room. */

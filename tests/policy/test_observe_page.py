@@ -119,7 +119,7 @@ def test_what_passed_is_summed_up_once(page):
     edges = {tuple(row[:3]): row[3:] for row in rows(page, "edges")}
     assert edges["shop/web", "shop/cart", "8080/TCP"][:2] == ["20", "0.5/s"]
     assert edges["shop/web", "shop/cart", "8080/TCP"][2] == "117 KiB"
-    assert ("shop/web", "api.example.org", "443/TCP") in edges
+    assert ("shop/web", "api.example.org (203.0.113.7)", "443/TCP") in edges
     assert ("shop/cart", "kube-system/coredns", "53/UDP") in edges
     assert ("clients outside", "shop/web", "8443/TCP") in edges
     assert ("this node", "shop/cart", "8080/TCP") in edges
