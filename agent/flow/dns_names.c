@@ -17,6 +17,7 @@
 
 #define TEXTS_MAX 16384
 #define BYTES_MAX (512 * 1024) /* of all texts */
+#define SHARE     16           /* a pod's part of both: one in so many */
 #define PODS_MAX  1024         /* more: all begin anew */
 #define POD_ADDRS 128          /* of one pod */
 #define TTL_MIN_S 5            /* what is looked up is connected to some time later */
@@ -25,6 +26,13 @@
 struct text {
 	char *text; /* NULL: the number is free */
 	uint32_t refs;
+	uint64_t netns_cookie; /* of the pod that brought it in, and is charged for it */
+};
+
+/* Texts that a pod brought in and that somebody holds. */
+struct share {
+	size_t bytes;
+	size_t count;
 };
 
 struct known {
@@ -42,6 +50,7 @@ struct dns_names {
 	struct text *texts;   /* by number; 0 is none */
 	struct table by_text; /* hash of a text -> number */
 	struct table pods;    /* cookie -> struct pod */
+	struct table shares;  /* cookie -> struct share; a pod without texts has none */
 	size_t bytes;
 	size_t count;
 	uint16_t last; /* number that was given out last */
@@ -49,6 +58,36 @@ struct dns_names {
 };
 
 /* ---- texts ----------------------------------------------------------------------------------- */
+
+static bool share_take(struct dns_names *names, uint64_t netns_cookie, size_t bytes)
+{
+	struct share *share = table_find(&names->shares, &netns_cookie);
+
+	if (names->count >= TEXTS_MAX - 1 || names->bytes + bytes > BYTES_MAX)
+		return false;
+	if (share &&
+	    (share->count >= TEXTS_MAX / SHARE || share->bytes + bytes > BYTES_MAX / SHARE))
+		return false;
+	if (!share)
+		share = table_put(&names->shares, &netns_cookie);
+	share->count++;
+	share->bytes += bytes;
+	names->count++;
+	names->bytes += bytes;
+	return true;
+}
+
+static void share_give(struct dns_names *names, uint64_t netns_cookie, size_t bytes)
+{
+	struct share *share = table_find(&names->shares, &netns_cookie);
+
+	share->count--;
+	share->bytes -= bytes;
+	if (!share->count)
+		table_del(&names->shares, &netns_cookie);
+	names->count--;
+	names->bytes -= bytes;
+}
 
 void dns_names_drop(struct dns_names *names, uint16_t number)
 {
@@ -59,8 +98,7 @@ void dns_names_drop(struct dns_names *names, uint16_t number)
 		return;
 	hash = table_hash(text->text, strlen(text->text));
 	table_del(&names->by_text, &hash);
-	names->bytes -= strlen(text->text) + 1;
-	names->count--;
+	share_give(names, text->netns_cookie, strlen(text->text) + 1);
 	free(take_ptr(text->text));
 }
 
@@ -74,7 +112,7 @@ static uint16_t number_free(struct dns_names *names)
 }
 
 /* Holds the number of a text; 0: there is no room. */
-static uint16_t text_hold(struct dns_names *names, const char *name)
+static uint16_t text_hold(struct dns_names *names, uint64_t netns_cookie, const char *name)
 {
 	const uint64_t hash = table_hash(name, strlen(name));
 	const uint16_t *found = table_find(&names->by_text, &hash);
@@ -86,15 +124,13 @@ static uint16_t text_hold(struct dns_names *names, const char *name)
 		names->texts[*found].refs++;
 		return *found;
 	}
-	if (names->count >= TEXTS_MAX - 1 || names->bytes + strlen(name) + 1 > BYTES_MAX) {
+	if (!share_take(names, netns_cookie, strlen(name) + 1)) {
 		names->left_out++;
 		return 0;
 	}
 	number = number_free(names);
-	names->texts[number] = (struct text){ xstrdup(name), 1 };
+	names->texts[number] = (struct text){ xstrdup(name), 1, netns_cookie };
 	*(uint16_t *)table_put(&names->by_text, &hash) = number;
-	names->bytes += strlen(name) + 1;
-	names->count++;
 	return number;
 }
 
@@ -157,7 +193,7 @@ void dns_names_learn(struct dns_names *names, uint64_t netns_cookie, uint64_t ti
 	if (ttl_s > TTL_MAX_S)
 		ttl_s = TTL_MAX_S;
 	for (uint32_t i = 0; i < answer->count && i < DNS_ADDRS_MAX; i++) {
-		uint16_t number = text_hold(names, answer->name), former;
+		uint16_t number = text_hold(names, netns_cookie, answer->name), former;
 		struct known *known;
 
 		if (!number)
@@ -198,6 +234,7 @@ struct dns_names *dns_names_new(void)
 	names->texts = xcalloc(TEXTS_MAX, sizeof(*names->texts));
 	table_init(&names->by_text, sizeof(uint64_t), sizeof(uint16_t));
 	table_init(&names->pods, sizeof(uint64_t), sizeof(struct pod));
+	table_init(&names->shares, sizeof(uint64_t), sizeof(struct share));
 	return names;
 }
 
@@ -211,5 +248,6 @@ void dns_names_free(struct dns_names *names)
 	free(names->texts);
 	table_done(&names->by_text);
 	table_done(&names->pods);
+	table_done(&names->shares);
 	free(names);
 }

@@ -109,8 +109,9 @@ static void test_a_name_has_an_end(void **state)
 
 /* ---- what is remembered ---------------------------------------------------------------------- */
 
-#define WEB  7
-#define CART 8
+#define CROWD 20000
+#define WEB   7
+#define CART  8
 
 static struct dns_answer answer_of(const char *name, const char *addr, uint32_t ttl_s)
 {
@@ -198,6 +199,43 @@ static void test_memory_is_bounded(void **state)
 	dns_names_free(names);
 }
 
+/* A pod's flows hold the names that it has brought in, long after it has forgotten them itself. */
+static void crowd(int width)
+{
+	struct dns_names *names = dns_names_new();
+	uint16_t held[CROWD];
+	char name[DNS_NAME_MAX];
+	struct addr addr;
+	size_t count;
+
+	assert_int_equal(addr_parse("10.0.0.1", &addr), 0);
+	for (int i = 0; i < CROWD; i++) {
+		snprintf(name, sizeof(name), "%0*d.org", width, i);
+		learn(names, WEB, (uint64_t)i, name, "10.0.0.1", 60);
+		held[i] = dns_names_find(names, WEB, &addr, 0);
+	}
+	count = dns_names_count(names);
+	assert_true(count > 100 && count <= 1024 && count * (size_t)width <= 512 * 1024 / 16);
+	assert_int_equal(dns_names_left_out(names), CROWD - count);
+	learn(names, CART, 1, "cart.org", "10.9.9.9", 60);
+	assert_name(names, CART, "10.9.9.9", 0, "cart.org");
+	for (int i = 0; i < CROWD; i++)
+		dns_names_drop(names, held[i]);
+	for (int i = 0; i < CROWD; i++) { /* there is room again */
+		snprintf(name, sizeof(name), "new%d.org", i);
+		learn(names, WEB, CROWD + (uint64_t)i, name, "10.0.0.1", 60);
+		assert_name(names, WEB, "10.0.0.1", 0, name);
+	}
+	dns_names_free(names);
+}
+
+static void test_one_pod_leaves_room_for_others(void **state)
+{
+	(void)state;
+	crowd(6);   /* so many names */
+	crowd(200); /* so many bytes */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -205,6 +243,7 @@ int main(void)
 		cmocka_unit_test(test_a_name_has_an_end),
 		cmocka_unit_test(test_a_pod_knows_what_it_asked_for),
 		cmocka_unit_test(test_memory_is_bounded),
+		cmocka_unit_test(test_one_pod_leaves_room_for_others),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
