@@ -114,6 +114,18 @@ static void map_munmap(const struct datapath *datapath, int map, void *mem)
 		       (size_t)datapath->capacity[map] * roundup(map_types[map].value_size, 8));
 }
 
+void maps_unmap(struct datapath *datapath)
+{
+	if (!datapath)
+		return;
+	ring_buffer__free(take_ptr(datapath->tcp_ring));
+	ring_buffer__free(take_ptr(datapath->ring));
+	map_munmap(datapath, MAP_CT_COUNT, take_ptr(datapath->ct_counts));
+	map_munmap(datapath, MAP_NAT_COUNT, take_ptr(datapath->nat_counts));
+	map_munmap(datapath, MAP_ENDPOINT, take_ptr(datapath->endpoints));
+	map_munmap(datapath, MAP_NODE, take_ptr(datapath->node));
+}
+
 int maps_init(struct datapath *datapath, struct errmsg *err)
 {
 	int cpus = libbpf_num_possible_cpus(), ret;
@@ -161,12 +173,7 @@ int maps_init(struct datapath *datapath, struct errmsg *err)
 
 void maps_done(struct datapath *datapath)
 {
-	ring_buffer__free(datapath->tcp_ring);
-	ring_buffer__free(datapath->ring);
-	map_munmap(datapath, MAP_CT_COUNT, datapath->ct_counts);
-	map_munmap(datapath, MAP_NAT_COUNT, datapath->nat_counts);
-	map_munmap(datapath, MAP_ENDPOINT, datapath->endpoints);
-	map_munmap(datapath, MAP_NODE, datapath->node);
+	maps_unmap(datapath);
 	free(datapath->percpu);
 }
 

@@ -159,8 +159,8 @@ void accel_selftest(struct accel *accel)
 
 	if (accel->run != ACCEL_TESTING || accel->tester)
 		return;
-	if (accel_tester_new(accel->options.base, on_check, on_tested, accel, &accel->tester,
-			     &err) < 0)
+	if (accel_tester_new(accel->options.base, accel->options.datapath, on_check, on_tested,
+			     accel, &accel->tester, &err) < 0)
 		on_tested(err.text, accel);
 }
 

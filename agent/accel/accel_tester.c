@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "datapath/maps.h"
 #include "lib/alloc.h"
 #include "lib/child.h"
 
@@ -38,11 +39,12 @@ static bool report_send(const struct report *report)
 	return send(CHILD_FD_FIRST, report, sizeof(*report), MSG_NOSIGNAL) == sizeof(*report);
 }
 
-static void __attribute__((noreturn)) tester_main(int fd, pid_t agent)
+static void __attribute__((noreturn)) tester_main(struct datapath *datapath, int fd, pid_t agent)
 {
 	struct report report = { .kind = REPORT_FAILURE };
 	struct selftest *selftest = NULL;
 
+	maps_unmap(datapath);
 	if (child_settle("tendril-test", &fd, 1) < 0 || !child_bind_to(agent))
 		_exit(EXIT_FAILURE);
 	if (selftest_new(&selftest, &report.failure) == 0) {
@@ -75,7 +77,7 @@ static void tester_readable(evutil_socket_t fd, short what, void *arg)
 		tester->ended(report.kind == REPORT_END ? NULL : report.failure.text, tester->arg);
 }
 
-static int child_start(struct accel_tester *tester)
+static int child_start(struct accel_tester *tester, struct datapath *datapath)
 {
 	pid_t agent = getpid();
 	int pair[2];
@@ -84,13 +86,13 @@ static int child_start(struct accel_tester *tester)
 		return -errno;
 	tester->pid = fork();
 	if (tester->pid == 0)
-		tester_main(pair[1], agent);
+		tester_main(datapath, pair[1], agent);
 	close(pair[1]);
 	tester->fd = pair[0];
 	return tester->pid < 0 ? -errno : 0;
 }
 
-int accel_tester_new(struct event_base *base,
+int accel_tester_new(struct event_base *base, struct datapath *datapath,
 		     void (*check)(const struct selftest_check *check, void *arg),
 		     void (*ended)(const char *failure, void *arg), void *arg,
 		     struct accel_tester **ret_tester, struct errmsg *err)
@@ -101,7 +103,7 @@ int accel_tester_new(struct event_base *base,
 	*tester = (struct accel_tester){
 		.pid = -1, .fd = -1, .check = check, .ended = ended, .arg = arg
 	};
-	ret = child_start(tester);
+	ret = child_start(tester, datapath);
 	if (ret < 0)
 		return fail(err, ret, "start a process");
 	tester->readable =

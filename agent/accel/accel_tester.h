@@ -12,11 +12,13 @@
 #include "lib/auto.h"
 
 struct accel_tester;
+struct datapath;
 struct event_base;
 
-/* Starts it.  The loop calls check() for each check that ran, then ended() once, with NULL or the
- * reason why not all of them ran; ended() may free the tester. */
-int accel_tester_new(struct event_base *base,
+/* Starts it, without the maps of the datapath (NULL: there are none).  The loop calls check() for
+ * each check that ran, then ended() once, with NULL or the reason why not all of them ran; ended()
+ * may free the tester. */
+int accel_tester_new(struct event_base *base, struct datapath *datapath,
 		     void (*check)(const struct selftest_check *check, void *arg),
 		     void (*ended)(const char *failure, void *arg), void *arg,
 		     struct accel_tester **ret_tester, struct errmsg *err);

@@ -125,7 +125,8 @@ static int link_worker_launch(struct endpoints *endpoints, struct errmsg *err)
 	if (endpoints->link_worker_event)
 		event_free(take_ptr(endpoints->link_worker_event));
 	link_worker_free(take_ptr(endpoints->link_worker));
-	ret = link_worker_new(datapath_program_fd(endpoints->datapath, "from_pod"),
+	ret = link_worker_new(endpoints->datapath,
+			      datapath_program_fd(endpoints->datapath, "from_pod"),
 			      &endpoints->link_worker, err);
 	if (ret < 0)
 		return ret;

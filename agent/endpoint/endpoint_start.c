@@ -335,7 +335,7 @@ static int links_remove(struct netlink *netlink, struct errmsg *err)
 	int ret = orphans_find(netlink, &search, err);
 
 	if (ret == 0)
-		ret = link_worker_new(-1, &link_worker, err);
+		ret = link_worker_new(NULL, -1, &link_worker, err);
 	while (ret == 0 && done < search.count) {
 		if (asked < search.count &&
 		    link_worker_delete(link_worker, search.ifindexes[asked], 0, NULL) == 0)

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "datapath/datapath.h"
+#include "datapath/maps.h"
 #include "lib/alloc.h"
 #include "lib/child.h"
 #include "lib/netlink.h"
@@ -143,11 +144,13 @@ static void link_worker_loop(struct netlink *netlink)
 
 /* Killed with the agent: the next agent asks again for what was not begun, and may by then have
  * given the index to another link. */
-static void __attribute__((noreturn)) link_worker_main(int fd, int program_fd, pid_t agent)
+static void __attribute__((noreturn))
+link_worker_main(struct datapath *datapath, int fd, int program_fd, pid_t agent)
 {
 	auto_netlink struct netlink netlink = NETLINK_INIT;
 	int fds[] = { fd, program_fd };
 
+	maps_unmap(datapath);
 	if (child_settle("tendril-links", fds, program_fd >= 0 ? 2 : 1) < 0 ||
 	    netlink_open(&netlink, -1, NULL) < 0 || privileges_drop() < 0 || !child_bind_to(agent))
 		_exit(EXIT_FAILURE);
@@ -157,7 +160,8 @@ static void __attribute__((noreturn)) link_worker_main(int fd, int program_fd, p
 
 /* ---- the agent's side ------------------------------------------------------------------------ */
 
-int link_worker_new(int program_fd, struct link_worker **ret, struct errmsg *err)
+int link_worker_new(struct datapath *datapath, int program_fd, struct link_worker **ret,
+		    struct errmsg *err)
 {
 	auto_free struct link_worker *link_worker = xcalloc(1, sizeof(*link_worker));
 	pid_t agent = getpid();
@@ -167,7 +171,7 @@ int link_worker_new(int program_fd, struct link_worker **ret, struct errmsg *err
 		return fail(err, -errno, "start the link worker");
 	link_worker->pid = fork();
 	if (link_worker->pid == 0)
-		link_worker_main(pair[1], program_fd, agent);
+		link_worker_main(datapath, pair[1], program_fd, agent);
 	close(pair[1]);
 	if (link_worker->pid < 0) {
 		close(pair[0]);

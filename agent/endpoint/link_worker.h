@@ -16,11 +16,13 @@
 #include "lib/auto.h"
 #include "lib/errmsg.h"
 
+struct datapath;
 struct link_worker;
 
-/* Forks the child, in the calling thread's network namespace.  program_fd: for
- * link_worker_attach(), or -1. */
-int link_worker_new(int program_fd, struct link_worker **ret, struct errmsg *err);
+/* Forks the child, in the calling thread's network namespace.  It gives up the maps of the datapath
+ * (NULL: there are none).  program_fd: for link_worker_attach(), or -1. */
+int link_worker_new(struct datapath *datapath, int program_fd, struct link_worker **ret,
+		    struct errmsg *err);
 void link_worker_free(struct link_worker *link_worker); /* waits until the child has ended */
 DEFINE_AUTO(link_worker)
 

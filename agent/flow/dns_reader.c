@@ -11,6 +11,7 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <signal.h>
@@ -31,6 +32,7 @@
 #include "lib/log.h"
 
 #define REST_US    50000 /* between two looks at the ring */
+#define ANSWER_S   5     /* so long it may take to read the ring */
 #define RETRY_S    10    /* until a process that died is started again */
 #define RECORD_MAX 256   /* in one turn of the loop */
 #define RING_FD    (CHILD_FD_FIRST + 1)
@@ -44,6 +46,7 @@ struct dns_reader {
 	int fd;
 	struct event *readable; /* the process tells something */
 	struct event *waiting;  /* the ring has something */
+	struct event *late;     /* the process does not say that it is done */
 	struct event *rest;     /* wait for the ring again */
 	struct event *retry;
 	char problem[300];
@@ -96,14 +99,25 @@ static bool syscalls_drop(void)
 	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
 }
 
-static void __attribute__((noreturn)) reader_main(int *fds, pid_t agent)
+/* What it writes must not look like lines of the agent's log. */
+static bool output_drop(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	return null >= 0 && dup2(null, STDIN_FILENO) >= 0 && dup2(null, STDOUT_FILENO) >= 0 &&
+	       dup2(null, STDERR_FILENO) >= 0 && close(null) == 0;
+}
+
+static void __attribute__((noreturn)) reader_main(struct datapath *datapath, int *fds, pid_t agent)
 {
 	struct ring_buffer *ring = NULL;
 	char look;
 
+	maps_unmap(datapath);
 	if (child_settle("tendril-dns", fds, 2) == 0) /* mapping a ring takes privileges */
 		ring = ring_buffer__new(RING_FD, answer_tell, NULL, NULL);
-	if (!ring || !privileges_drop() || !child_bind_to(agent) || !syscalls_drop())
+	if (!ring || !output_drop() || !privileges_drop() || !child_bind_to(agent) ||
+	    !syscalls_drop())
 		_exit(EXIT_FAILURE);
 	while (read(CHILD_FD_FIRST, &look, 1) == 1) {
 		if (ring_buffer__consume(ring) < 0 || write(CHILD_FD_FIRST, &look, 1) != 1)
@@ -115,6 +129,7 @@ static void __attribute__((noreturn)) reader_main(int *fds, pid_t agent)
 /* ---- the agent's side ------------------------------------------------------------------------ */
 
 static const struct timeval rest_time = { .tv_usec = REST_US };
+static const struct timeval answer_time = { .tv_sec = ANSWER_S };
 static const struct timeval retry_time = { .tv_sec = RETRY_S };
 
 /* Only this bit of the node's flags is ours; only this thread writes them. */
@@ -133,6 +148,7 @@ static void process_end(struct dns_reader *reader)
 	if (reader->readable)
 		event_free(take_ptr(reader->readable));
 	event_del(reader->waiting);
+	event_del(reader->late);
 	event_del(reader->rest);
 	if (reader->fd >= 0)
 		close(take_fd(&reader->fd));
@@ -172,6 +188,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 		if (len < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
 		if (len == 1) {
+			event_del(reader->late);
 			evtimer_add(reader->rest, &rest_time);
 			return;
 		}
@@ -191,8 +208,17 @@ static void on_waiting(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if (send(reader->fd, &look, 1, MSG_DONTWAIT | MSG_NOSIGNAL) != 1)
+	if (send(reader->fd, &look, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1)
+		evtimer_add(reader->late, &answer_time);
+	else
 		reader_fail(reader, "their process died");
+}
+
+static void on_late(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	reader_fail(arg, "their process does not answer");
 }
 
 static void on_rest(evutil_socket_t fd, short what, void *arg)
@@ -215,7 +241,7 @@ static int process_start(struct dns_reader *reader)
 	fds[1] = dns_map_fd(reader->datapath);
 	reader->pid = fork();
 	if (reader->pid == 0)
-		reader_main(fds, agent);
+		reader_main(reader->datapath, fds, agent);
 	close(pair[1]);
 	reader->fd = pair[0];
 	return reader->pid < 0 ? -errno : 0;
@@ -251,6 +277,7 @@ struct dns_reader *dns_reader_new(struct event_base *base, struct datapath *data
 		.datapath = datapath, .base = base, .each = each, .arg = arg, .pid = -1, .fd = -1
 	};
 	reader->waiting = event_new(base, dns_map_fd(datapath), EV_READ, on_waiting, reader);
+	reader->late = evtimer_new(base, on_late, reader);
 	reader->rest = evtimer_new(base, on_rest, reader);
 	reader->retry = evtimer_new(base, on_start, reader);
 	on_start(-1, 0, reader);
@@ -263,6 +290,7 @@ void dns_reader_free(struct dns_reader *reader)
 		return;
 	process_end(reader);
 	event_free(reader->waiting);
+	event_free(reader->late);
 	event_free(reader->rest);
 	event_free(reader->retry);
 	free(reader);

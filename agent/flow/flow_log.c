@@ -437,6 +437,8 @@ static const char *dns_problem(const struct flow_log *log)
 {
 	if (!log->options.dns_names)
 		return "the setting dnsNames is false";
+	if (log->options.off)
+		return "the setting flows is false";
 	return log->dns_reader ? dns_reader_problem(log->dns_reader) : "not started yet";
 }
 
@@ -459,6 +461,7 @@ struct cJSON *flow_log_status(const struct flow_log *log)
 	cJSON_AddNumberToObject(status, "kept", (double)(log->next - flow_log_first(log)));
 	cJSON_AddNumberToObject(status, "max", log->options.max);
 	cJSON_AddNumberToObject(status, "seen", (double)log->next);
+	cJSON_AddNumberToObject(status, "namesLeftOut", (double)dns_names_left_out(log->dns));
 	sources = cJSON_AddArrayToObject(status, "sources");
 	source_add(sources, "tcp_state", log->tcp, log->reason);
 	source_add(sources, "packets", !log->options.off, log->options.off ? log->reason : "");
@@ -494,14 +497,14 @@ static void on_load(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	freed_load(log);
-	if (log->options.dns_names)
-		log->dns_reader =
-			dns_reader_new(log->options.base, log->options.datapath, on_dns, log);
 	if (log->options.off) {
 		datapath_drop_tcp(log->options.datapath);
 		snprintf(log->reason, sizeof(log->reason), "the setting flows is false");
 		return;
 	}
+	if (log->options.dns_names)
+		log->dns_reader =
+			dns_reader_new(log->options.base, log->options.datapath, on_dns, log);
 	if (datapath_load_tcp(log->options.datapath, log->options.load, &err) < 0) {
 		snprintf(log->reason, sizeof(log->reason), "%s", err.text);
 		log->refused = true;

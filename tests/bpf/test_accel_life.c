@@ -449,7 +449,7 @@ static void selftest_begin(struct selftest_run *run)
 
 	*run = (struct selftest_run){ .base = event_base_new() };
 	assert_non_null(run->base);
-	if (accel_tester_new(run->base, on_check, on_ended, run, &run->tester, &err) < 0)
+	if (accel_tester_new(run->base, NULL, on_check, on_ended, run, &run->tester, &err) < 0)
 		fail_msg("%s", err.text);
 }
 

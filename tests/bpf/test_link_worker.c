@@ -98,7 +98,7 @@ static void test_links_go_and_each_is_answered_once(void **state)
 	(void)state;
 	links_make();
 	assert_int_equal(scratch_link_del("t3", &err), 0); /* gone before it is its turn */
-	assert_int_equal(link_worker_new(-1, &link_worker, &err), 0);
+	assert_int_equal(link_worker_new(NULL, -1, &link_worker, &err), 0);
 	for (int i = 0; i < LINKS; i++)
 		assert_int_equal(
 			link_worker_delete(link_worker, FIRST + i, TAG_BASE + (uint32_t)i, &err),
@@ -121,7 +121,7 @@ static void test_links_of_others_stay(void **state)
 
 	(void)state;
 	links_make();
-	assert_int_equal(link_worker_new(-1, &link_worker, &err), 0);
+	assert_int_equal(link_worker_new(NULL, -1, &link_worker, &err), 0);
 	assert_int_equal(link_worker_delete(link_worker, FIRST, TAG_BASE, &err), 0);
 	assert_int_equal(link_worker_collect(link_worker, WAIT_MS, done, NULL), 1);
 	assert_false(link_exists(FIRST));
@@ -151,7 +151,7 @@ static void test_program_is_attached(void **state)
 	links_make();
 	assert_int_equal(datapath_open(&options, &datapath, &err), 0);
 	program = datapath_program_fd(datapath, "from_pod");
-	assert_int_equal(link_worker_new(program, &link_worker, &err), 0);
+	assert_int_equal(link_worker_new(NULL, program, &link_worker, &err), 0);
 	assert_int_equal(link_worker_delete(link_worker, FIRST, TAG_BASE, &err), 0);
 	assert_int_equal(link_worker_attach(link_worker, FIRST + 1, TAG_BASE + 1, &err), 0);
 	for (int i = 2; i < LINKS; i++)
@@ -179,7 +179,7 @@ static void test_dead_child_is_noticed(void **state)
 	siginfo_t info = {};
 
 	(void)state;
-	assert_int_equal(link_worker_new(-1, &link_worker, &err), 0);
+	assert_int_equal(link_worker_new(NULL, -1, &link_worker, &err), 0);
 	assert_int_equal(kill(link_worker_pid(link_worker), SIGKILL), 0);
 	assert_int_equal(
 		waitid(P_PID, (id_t)link_worker_pid(link_worker), &info, WEXITED | WNOWAIT), 0);

@@ -2,9 +2,9 @@
 """Names that pods ask DNS for: they stand beside addresses in flows, hostile ones are harmless, and who
 reads the answers can do nothing else."""
 
-import json
 import os
 import pathlib
+import signal
 import subprocess
 
 import pytest
@@ -34,8 +34,17 @@ class World:
         self.servers.append(server)
         assert server.stdout.readline() == "serving\n"
 
-    def ask(self, addr, name, count=1):
-        self.web.run("python3", HARNESS / "dnsserver.py", "ask", addr, name, str(count))
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *what):
+        for server in self.servers:
+            server.kill()
+            server.wait()
+        self.node.close()
+
+    def ask(self, addr, name, count=1, client=None):
+        (client or self.web).run("python3", HARNESS / "dnsserver.py", "ask", addr, name, str(count))
 
     def reader(self):
         """The process that reads answers: a child of the agent."""
@@ -50,6 +59,14 @@ class World:
         return None
 
 
+def maps_of_bpf(pid):
+    """Permissions and pages of each piece of a map's memory that a process sees."""
+    for line in pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines():
+        if "bpf-map" in line:
+            begin, end = (int(address, 16) for address in line.split()[0].split("-"))
+            yield line.split()[1], (end - begin) // os.sysconf("SC_PAGESIZE")
+
+
 def agent_pid(node):
     return next(int(pid) for pid in os.listdir("/proc") if pid.isdigit() and
                 str(node.run_dir) in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode() and
@@ -58,14 +75,10 @@ def agent_pid(node):
 
 @pytest.fixture(scope="module")
 def world():
-    made = World()
-    made.serve(made.dns.v4, OUTSIDE)
-    made.serve(made.dns.v6, "198.51.100.8")
-    yield made
-    for server in made.servers:
-        server.kill()
-        server.wait()
-    made.node.close()
+    with World() as made:
+        made.serve(made.dns.v4, OUTSIDE)
+        made.serve(made.dns.v6, "198.51.100.8")
+        yield made
 
 
 @pytest.mark.parametrize("family", ["v4", "v6"])
@@ -135,6 +148,9 @@ def test_the_reader_can_do_nothing_else(world):
     assert status["NoNewPrivs"] == "1" and status["Seccomp_filters"] == "2"
     open_files = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
     assert not [name for name in open_files if name.startswith("net:")]
+    assert [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3)] == 3 * ["/dev/null"]
+    # Of the maps it has the ring alone: how far it has read, and what is in it to be read.
+    assert sorted(maps_of_bpf(pid)) == [("r--s", 1 + 2 * 64), ("rw-s", 1)]
     os.kill(pid, 9)
     wait_for(lambda: not source_works(world.node, "dns"), "the agent, which notices", 10)
     wait_for(lambda: source_works(world.node, "dns"), "another reader", 30)
@@ -145,6 +161,60 @@ def test_the_reader_can_do_nothing_else(world):
         return [flow for flow in find(world.node, world.web.v4, OUTSIDE, "EGRESS")
                 if flow.get("destination_names") == ["again.org"]]
     wait_for(named, "a name by the new one", 20)
+
+
+def test_no_child_of_the_agent_sees_its_maps(world):
+    agent = agent_pid(world.node)
+    assert [perms for perms, _ in maps_of_bpf(agent) if perms == "rw-s"]
+    children = pathlib.Path(f"/proc/{agent}/task/{agent}/children").read_text().split()
+    names = {pathlib.Path(f"/proc/{pid}/comm").read_text().strip(): pid for pid in children}
+    assert set(names) == {"tendril-dns", "tendril-links"}
+    assert not list(maps_of_bpf(names["tendril-links"]))
+
+
+def test_a_reader_that_hangs_is_replaced(world):
+    pid, _ = world.reader()
+    os.kill(pid, signal.SIGSTOP)
+    world.ask(world.dns.v4, hexed(b"hangs", b"org"))
+
+    def problem():
+        return next(source["problem"] for source in world.node.status()["flows"]["sources"]
+                    if source["name"] == "dns")
+    assert wait_for(problem, "the agent, which notices", 20) == "their process does not answer"
+    wait_for(lambda: source_works(world.node, "dns"), "another reader", 30)
+    assert world.reader()[0] != pid
+
+
+def test_one_pod_does_not_crowd_out_the_names_of_others():
+    """It holds names of the greatest length by its flows, which are kept."""
+    with World() as world:
+        world.serve(world.dns.v4, OUTSIDE)
+        world.web.run("python3", "-c", f"""
+import socket, sys, time
+sys.path.insert(0, {str(HARNESS)!r})
+import dnsserver
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.settimeout(10)
+for i in range(300):
+    sock.sendto(dnsserver.question([b"%063d" % i, b"y" * 63, b"z" * 63, b"w" * 58]),
+                ("{world.dns.v4}", dnsserver.PORT))
+    sock.recv(4096)
+    time.sleep(0.08)  # the name is known, and the pod stays within its rate
+    with socket.socket() as flow:
+        flow.setblocking(False)
+        flow.connect_ex(("{OUTSIDE}", 81))
+""")
+        left_out = wait_for(lambda: world.node.status()["flows"]["namesLeftOut"],
+                            "names without room", 20)
+        assert left_out <= 300
+        other = world.node.pod("other")
+        world.ask(world.dns.v4, hexed(b"more", b"org"), client=other)
+
+        def named():
+            other.connect(OUTSIDE, 82, timeout=0.1)
+            return [flow for flow in find(world.node, other.v4, OUTSIDE, "EGRESS")
+                    if flow.get("destination_names") == ["more.org"]]
+        wait_for(named, "a name of another pod", 20)
 
 
 def test_policies_are_recorded_with_names(world):
@@ -159,9 +229,14 @@ def test_policies_are_recorded_with_names(world):
     assert f"policy record: {OUTSIDE} is record.org\n" in notes
 
 
-def test_nobody_reads_them_by_default():
-    with Node() as node:
-        source = next(source for source in node.status()["flows"]["sources"]
-                      if source["name"] == "dns")
-        assert source == {"name": "dns", "works": False, "problem": "the setting dnsNames is false"}
-        assert json.dumps(node.status()).count("tendril-dns") == 0
+@pytest.mark.parametrize("options, problem", [
+    ([], "the setting dnsNames is false"),
+    (["--dns-names", "--flows=false"], "the setting flows is false")])
+def test_nobody_reads_them_unless_wanted(options, problem):
+    want = {"name": "dns", "works": False, "problem": problem}
+    with Node(*options) as node:
+        wait_for(lambda: want in node.status()["flows"]["sources"], "the reason", 10)
+        agent = agent_pid(node)
+        children = pathlib.Path(f"/proc/{agent}/task/{agent}/children").read_text().split()
+        assert "tendril-dns\n" not in [pathlib.Path(f"/proc/{pid}/comm").read_text()
+                                       for pid in children]
