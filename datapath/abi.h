@@ -420,7 +420,9 @@ ABI_SIZE(struct dns_event, 536);
 /* Answers of DNS in a second, for each CPU and endpoint: a pod gets no more of dns_map. */
 #define DNS_RATE 100
 
-/* Flows that may make room for others in a second: for each CPU and endpoint. */
+/* Flows that may make room for others in a second: for each CPU and endpoint.  This bounds the work
+ * of the agent, not a pod's part of the flow log: TCP connections fill that faster, and a smaller
+ * number would leave out flows of a busy DNS server. */
 #define PASSED_RATE 1000
 
 /* ---- services ------------------------------------------------------------------------------- */

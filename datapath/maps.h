@@ -166,4 +166,7 @@ struct passed_query {
 /* Calls each() for them, with what was counted since their last report.  Negative errno. */
 int passed_flows_take(struct datapath *datapath, struct passed_query *query);
 
+/* Before the first passed_flows_take(): gives back places that an agent held when it was killed. */
+int passed_flows_recover(struct datapath *datapath);
+
 #endif

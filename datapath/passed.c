@@ -6,11 +6,14 @@
  */
 #include <errno.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "datapath/state.h"
 #include "lib/inet.h"
 
 #define PASSED_BYTES (PASSED_SETS * sizeof(struct passed_set))
+#define PLACES       ((size_t)PASSED_SETS * PASSED_WAYS)
+#define RECOVER_US   10000
 
 static bool has_address(const struct passed_flow *flow, const struct passed_query *query)
 {
@@ -67,20 +70,55 @@ static void place_report(struct passed_flow *place, bool over, struct passed_que
 		query->each(&flow, !over, query->arg);
 }
 
+/* NULL: see errno. */
+static struct passed_flow *places_map(const struct datapath *datapath)
+{
+	void *places = mmap(NULL, PASSED_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED,
+			    datapath->map_fds[MAP_PASSED], 0);
+
+	_Static_assert(PASSED_BYTES == PLACES * sizeof(struct passed_flow), "sets without holes");
+	return places == MAP_FAILED ? NULL : places;
+}
+
 int passed_flows_take(struct datapath *datapath, struct passed_query *query)
 {
-	struct passed_set *sets = mmap(NULL, PASSED_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED,
-				       datapath->map_fds[MAP_PASSED], 0);
+	struct passed_flow *places = places_map(datapath);
 	bool over;
 
-	if (sets == MAP_FAILED)
+	if (!places)
 		return -errno;
-	for (size_t i = 0; i < (size_t)PASSED_SETS * PASSED_WAYS; i++) {
-		struct passed_flow *place = &sets[i / PASSED_WAYS].ways[i % PASSED_WAYS];
-
-		if (place_is_due(place, query, &over))
-			place_report(place, over, query);
+	for (size_t i = 0; i < PLACES; i++) {
+		if (place_is_due(&places[i], query, &over))
+			place_report(&places[i], over, query);
 	}
-	munmap(sets, PASSED_BYTES);
+	munmap(places, PASSED_BYTES);
+	return 0;
+}
+
+/* A program holds a place for microseconds, and leaves a later time in it. */
+int passed_flows_recover(struct datapath *datapath)
+{
+	struct passed_flow *places = places_map(datapath);
+	uint64_t last_ns[PLACES] = { 0 };
+	size_t busy = 0;
+
+	if (!places)
+		return -errno;
+	for (size_t i = 0; i < PLACES; i++) {
+		if (__atomic_load_n(&places[i].state, __ATOMIC_ACQUIRE) != PASSED_BUSY)
+			continue;
+		last_ns[i] = places[i].last_ns;
+		busy++;
+	}
+	if (busy)
+		usleep(RECOVER_US);
+	for (size_t i = 0; i < PLACES && busy; i++) {
+		uint32_t state = PASSED_BUSY;
+
+		if (last_ns[i] && places[i].last_ns == last_ns[i])
+			__atomic_compare_exchange_n(&places[i].state, &state, PASSED_LIVE, false,
+						    __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+	}
+	munmap(places, PASSED_BYTES);
 	return 0;
 }

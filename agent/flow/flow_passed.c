@@ -124,6 +124,7 @@ struct flow_passed *flow_passed_new(const struct flow_passed_options *options)
 	static const struct timeval period = { .tv_sec = LOOK_SECONDS };
 	struct node_state *node = maps_node(options->datapath);
 	struct flow_passed *passed = xcalloc(1, sizeof(*passed));
+	int ret;
 
 	passed->options = *options;
 	passed->look = event_new(options->base, -1, EV_PERSIST, on_look, passed);
@@ -131,6 +132,9 @@ struct flow_passed *flow_passed_new(const struct flow_passed_options *options)
 		__atomic_and_fetch(&node->flags, ~(uint32_t)NODE_PASSED, __ATOMIC_RELAXED);
 		return passed;
 	}
+	ret = passed_flows_recover(options->datapath);
+	if (ret)
+		log_warn("read passed_map: %s", strerror(-ret));
 	event_add(passed->look, &period);
 	__atomic_or_fetch(&node->flags, NODE_PASSED, __ATOMIC_RELAXED);
 	return passed;

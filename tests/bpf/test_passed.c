@@ -140,6 +140,34 @@ static void test_other_protocols_and_what_is_left_out(void **state)
 	assert_int_equal(flow_count, 0);
 }
 
+/* As if the agent had been killed while it read the only flow. */
+static void flow_hold(void)
+{
+	const int map = lab_map("passed_map");
+	struct passed_set set;
+
+	for (uint32_t i = 0; i < PASSED_SETS; i++) {
+		assert_int_equal(bpf_map_lookup_elem(map, &i, &set), 0);
+		if (set.ways[0].state == PASSED_LIVE)
+			set.ways[0].state = PASSED_BUSY;
+		assert_int_equal(bpf_map_update_elem(map, &i, &set, BPF_ANY), 0);
+	}
+}
+
+static void test_what_a_killed_agent_held_is_given_back(void **state)
+{
+	(void)state;
+	PASSES(UDP(POD_A, POD_B, 40000, 53), .payload = 30);
+	flow_hold();
+	take_idle();
+	assert_int_equal(flow_count, 0);
+	assert_int_equal(passed_flows_recover(lab.datapath), 0);
+	PASSES(UDP(POD_A, POD_B, 40000, 53), .payload = 30);
+	take_idle();
+	assert_int_equal(flow_count, 1);
+	assert_int_equal(flows[0].packets[0], 2);
+}
+
 /* As if the only flow had had a packet so much later; the machine may have been up for seconds. */
 static void flow_touch(uint64_t later_ns)
 {
@@ -313,6 +341,7 @@ int main(void)
 		BOTH_FAMILIES_AFTER(reset, test_other_protocols_and_what_is_left_out),
 		BOTH_FAMILIES_AFTER(reset, test_a_long_flow_comes_in_parts),
 		BOTH_FAMILIES_AFTER(reset, test_flows_of_an_address_are_taken_at_once),
+		BOTH_FAMILIES_AFTER(reset, test_what_a_killed_agent_held_is_given_back),
 		BOTH_FAMILIES_AFTER(reset, test_a_flood_is_bounded_and_counted),
 		BOTH_FAMILIES_AFTER(reset, test_answers_of_dns_are_handed_over),
 		BOTH_FAMILIES_AFTER(reset, test_a_flood_from_outside_leaves_the_pod_its_share),
