@@ -241,7 +241,7 @@ static void on_tcp_event(const struct tcp_event *event, void *arg)
 	entry_end_set(entry, peer, &who);
 	entry_set_service(log, entry, event);
 	entry_set_dns(log, entry, event->opener ? event->netns_cookie : netns_of(log, who.slot),
-		      event->service_port ? &event->service : NULL, event->start_ns);
+		      event->service_port ? &event->service : NULL, event_begin_ns(event));
 	service_use(log, event, entry->bytes[own] + entry->bytes[peer]);
 	flow_metrics_add(log->metrics, entry, 1);
 }

@@ -28,8 +28,8 @@ class World:
         self.servers = []
         wait_for(lambda: source_works(self.node, "dns"), "the reader of names", 10)
 
-    def serve(self, addr, answer, ttl=300):
-        server = self.dns.popen("python3", HARNESS / "dnsserver.py", "serve", addr, answer, str(ttl),
+    def serve(self, addr, answer, ttl=300, pod=None):
+        server = (pod or self.dns).popen("python3", HARNESS / "dnsserver.py", "serve", addr, answer, str(ttl),
                                 stdout=subprocess.PIPE, text=True)
         self.servers.append(server)
         assert server.stdout.readline() == "serving\n"
@@ -96,6 +96,21 @@ def test_a_name_stands_beside_its_address(world, family):
     assert f"-> {target} (api.example.org):{PORT}" in shown
     assert not [flow for flow in find(world.node, world.dns.v4, target, "EGRESS")
                 if "destination_names" in flow]  # who did not ask
+
+
+def test_a_name_is_over_after_its_time(world):
+    """For connections that fail, too; they never began."""
+    target = "198.51.100.10"
+    short = world.node.pod("short")
+    world.serve(short.v4, target, ttl=1, pod=short)
+    world.ask(short.v4, hexed(b"short", b"org"))
+
+    def named():
+        world.web.connect(target, PORT, timeout=0.1)
+        flows = find(world.node, world.web.v4, target, "EGRESS")
+        return flows and "destination_names" in flows[-1]
+    wait_for(named, "a flow with a name", 20)
+    wait_for(lambda: not named(), "the end of the name", 30)
 
 
 def test_a_hostile_name_is_harmless(world):
