@@ -40,7 +40,7 @@ def end_of(lab, key):
     """How a kept connection ends: packet by packet its client is told when it sends."""
     if lab.layer == "packet":
         lab.client.call("send", id=key)
-    return lab.client.call("wait_end", id=key)["result"]
+    return lab.client.call("wait_end", id=key, timeout=3)["result"]  # at once; else it is minutes
 
 
 @FAMILIES
