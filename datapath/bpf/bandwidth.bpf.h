@@ -8,6 +8,7 @@
 #define TENDRIL_DATAPATH_BPF_BANDWIDTH_BPF_H
 
 #include "datapath/bpf/ipcache.bpf.h"
+#include "datapath/bpf/packet.bpf.h"
 
 /* Before this time the packet is too early; a limit that was not used up is not saved for longer
  * than burst_ns. */
