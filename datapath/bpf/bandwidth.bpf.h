@@ -36,9 +36,15 @@ static __always_inline __u64 bandwidth_horizon(__u64 cost_ns)
 	return horizon < BANDWIDTH_HORIZON_NS ? horizon : BANDWIDTH_HORIZON_NS;
 }
 
+/* WireGuard sends its own packets, which do not have the time of the packet inside. */
+static __always_inline bool bandwidth_is_paced(void)
+{
+	return (node_flags() & (NODE_PACED | NODE_WIREGUARD)) == NODE_PACED;
+}
+
 static __noinline int bandwidth_take(struct __sk_buff *skb, __u32 slot, __u32 direction)
 {
-	bool paced = direction == DIR_EGRESS && node_flags() & NODE_PACED;
+	bool paced = direction == DIR_EGRESS && bandwidth_is_paced();
 	struct bandwidth *bandwidth = bpf_map_lookup_elem(&bandwidth_map, &slot);
 	__u64 now = bpf_ktime_get_ns(), due, cost;
 	struct bandwidth_limit *limit;

@@ -112,6 +112,12 @@ static void test_packets_depart_at_the_rate(void **state)
 	assert_true(departure(&outcome[1]) >= began + cost);
 	assert_true(departure(&outcome[1]) < began + 2 * cost);
 	assert_int_equal(outcome[2].reason, DROP_BANDWIDTH); /* in more than two seconds */
+	/* No departure time gets through WireGuard. */
+	maps_node(lab.datapath)->flags |= NODE_WIREGUARD;
+	limit(POD_A, EGRESS_LIMITED, A_SECOND + 1);
+	assert_int_equal(lab_from_pod(POD_A, &frame).reason, DROP_NONE);
+	assert_int_equal(lab_from_pod(POD_A, &frame).reason, DROP_BANDWIDTH);
+	maps_node(lab.datapath)->flags &= ~(uint32_t)NODE_WIREGUARD;
 	/* Ingress has no queue to wait in. */
 	limit(POD_A, INGRESS_LIMITED, A_SECOND);
 	assert_int_equal(lab_send(&answer).reason, DROP_NONE);
