@@ -291,12 +291,65 @@ static void test_what_xdp_cannot_translate_goes_to_tc(void **state)
 	PASSED_ON(UDP(OUTSIDE, NODE, 40000, PORT), .more = true, .fragment_id = 3, .payload = 64);
 	PASSED_ON(PORT_UNREACHABLE(ELSEWHERE, NODE), .embedded = &sent);
 	PASSED_ON(TCP(OUTSIDE, NODE, 40000, PORT, ACK), .payload = UPLINK_MTU);
-	/* Nobody outside has an address of the node or of a pod. */
-	PASSED_ON(TCP(POD_A, NODE, 40000, PORT, ACK));
 	frame_insert(&frame, 12, "\x81\x00\x00\x05", 4); /* a VLAN's */
 	frame_passes(&frame, __FILE__, __LINE__);
 	frame.len = 40; /* cut short */
 	frame_passes(&frame, __FILE__, __LINE__);
+}
+
+/* Nobody outside has an address of the node or of a pod, whatever connection it had before. */
+static void test_forged_sources_go_to_tc(void **state)
+{
+	const struct ipcache_entry owners[] = { { .flags = IPCACHE_HOST }, { .slot = 1 } };
+	struct addr client = at(OUTSIDE);
+
+	(void)state;
+	opened(IPPROTO_TCP);
+	for (size_t i = 0; i < ARRAY_SIZE(owners); i++) {
+		assert_int_equal(ipcache_map_set(lab.datapath, &client, &owners[i]), 0);
+		PASSED_ON(TCP(OUTSIDE, NODE, 40000, PORT, ACK));
+	}
+	PASSED_ON(TCP(POD_A, NODE, 40000, PORT, ACK));
+	assert_int_equal(ipcache_map_del(lab.datapath, &client), 0);
+	SENT_ON(TCP(OUTSIDE, NODE, 40000, PORT, ACK));
+}
+
+/* Options of IPv4 or an extension header, although they ask for nothing. */
+static void test_headers_for_routers_go_to_tc(void **state)
+{
+	struct segment ack = { TCP(OUTSIDE, NODE, 40000, PORT, ACK) };
+	struct frame frame = lab_uplink_frame(&ack);
+	uint8_t *ip = frame.bytes + FRAME_L3;
+
+	(void)state;
+	opened(IPPROTO_TCP);
+	if (lab.ipv6) {
+		ip[6] = IPPROTO_DSTOPTS;
+		ip[5] += 8;
+		frame_insert(&frame, FRAME_L3 + 40, "\x06\0\1\4\0\0\0\0", 8);
+	} else {
+		ip[0]++;
+		ip[3] += 4;
+		frame_insert(&frame, FRAME_L3 + 20, "\1\1\1\1", 4);
+	}
+	frame_passes(&frame, __FILE__, __LINE__);
+}
+
+/* Ethernet fills short frames up; the lengths in the packet count. */
+static void test_padding_is_no_part_of_the_packet(void **state)
+{
+	struct segment ack = { TCP(OUTSIDE, NODE, 40000, PORT, FIN | ACK), .seq = 7 };
+	struct frame frame = lab_uplink_frame(&ack), left;
+	size_t len = frame.len;
+
+	(void)state;
+	opened(IPPROTO_TCP);
+	memset(frame.bytes + len, 0xa5, 6);
+	frame.len += 6;
+	assert_int_equal(xdp_run(&frame, &left), XDP_TX);
+	assert_int_equal(left.len, len + 6);
+	left.len = len;
+	assert_true(frame_sums_hold(&left));
 }
 
 static void test_at_the_last_hop_tc_answers(void **state)
@@ -395,6 +448,9 @@ int main(void)
 		CASE(test_what_opens_a_connection_goes_to_tc),
 		CASE(test_what_is_for_this_node_goes_to_tc),
 		CASE(test_what_xdp_cannot_translate_goes_to_tc),
+		CASE(test_forged_sources_go_to_tc),
+		CASE(test_headers_for_routers_go_to_tc),
+		CASE(test_padding_is_no_part_of_the_packet),
 		CASE(test_at_the_last_hop_tc_answers),
 		CASE(test_a_frame_for_another_device_is_left_alone),
 		CASE(test_a_backend_that_is_gone_is_tcs_business),
