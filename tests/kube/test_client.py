@@ -628,7 +628,7 @@ def test_events_are_few_at_once_and_an_api_server_that_refuses_them_is_no_harm(a
 KEY = "tendril.io/wireguard-key"
 
 
-def keys(api):
+def announced(api):
     return [body["metadata"]["annotations"][KEY] for method, path, body in api.written
             if (method, path) == ("PATCH", STATUS) and "metadata" in body]
 
@@ -636,7 +636,7 @@ def keys(api):
 def test_the_node_announces_the_agents_key(api, agent, node_client):
     first, second = "A" * 42 + "E=", "B" * 42 + "E="
     agent.ask("KEY", key=first)
-    wait_for(lambda: keys(api) == [first], "the key", timeout=15)
+    wait_for(lambda: announced(api) == [first], "the key", timeout=15)
     api.put(NODES, "n1", metadata={"annotations": {KEY: first}}, status={"addresses": [
         {"type": "InternalIP", "address": "192.0.2.9"}]})
     wait_for(lambda: "192.0.2.9" in json.dumps(agent.objects["Node", "", "n1"]), "the change of the Node")
@@ -644,4 +644,4 @@ def test_the_node_announces_the_agents_key(api, agent, node_client):
     wait_for(lambda: events(api), "a later line")
     agent.ask("KEY", key='"},"labels":{"a":"b')  # no base64: not written
     agent.ask("KEY", key=second)
-    wait_for(lambda: keys(api) == [first, second], "the new key", timeout=15)
+    wait_for(lambda: announced(api) == [first, second], "the new key", timeout=15)
