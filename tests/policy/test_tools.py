@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What developers use: the runner of tests, the check of includes, what make says."""
 
+import ast
 import importlib.machinery
 import importlib.util
 import os
@@ -195,3 +196,11 @@ def test_the_hook_stops_what_lint_would(tmp_path, text, message, told):
     done = git(tmp_path, "commit", "-m", message)
     assert (done.returncode != 0) == bool(told), done.stderr
     assert (told or "") in done.stdout + done.stderr
+
+
+def test_no_function_of_a_test_takes_the_name_of_another():
+    """The later one would be used in place of both."""
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        names = [node.name for node in ast.parse(path.read_text()).body
+                 if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+        assert len(names) == len(set(names)), f"{path}: {max(names, key=names.count)} stands there twice"
