@@ -9,6 +9,7 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 
+#include "agent/nodes/link.h"
 #include "lib/auto.h"
 
 /* Outer Ethernet (of the frame inside), IP, UDP and the tunnel's own header. */
@@ -150,23 +151,6 @@ static void device_quiet(struct netlink *netlink, const struct device_seen *seen
 	netlink_request(netlink, &message, NULL); /* a kernel without IPv6 needs it not */
 }
 
-/* Fine if there is none, or one of that name that somebody else has made. */
-static int device_remove(struct netlink *netlink, const struct kind *kind, struct errmsg *err)
-{
-	struct netlink_message message;
-	struct device_seen seen;
-	struct ifinfomsg *info;
-	int ret = device_find(netlink, kind, &seen, err);
-
-	if (ret == -ENODEV || (ret == 0 && !seen.is_of_kind))
-		return 0;
-	info = netlink_message_init(&message, RTM_DELLINK, 0, sizeof(*info));
-	info->ifi_index = (int)seen.ifindex;
-	if (ret == 0)
-		ret = netlink_request(netlink, &message, err);
-	return ret < 0 ? wrap(err, "delete %s", kind->device) : 0;
-}
-
 /* What another configuration has left. */
 static int others_remove(struct netlink *netlink, const struct kind *kind, struct errmsg *err)
 {
@@ -174,7 +158,7 @@ static int others_remove(struct netlink *netlink, const struct kind *kind, struc
 
 	for (size_t i = 0; ret == 0 && i < ARRAY_SIZE(kinds); i++) {
 		if (&kinds[i] != kind)
-			ret = device_remove(netlink, &kinds[i], err);
+			ret = link_delete(netlink, kinds[i].device, kinds[i].name, err);
 	}
 	return ret;
 }
@@ -192,7 +176,8 @@ int tunnel_ensure(struct netlink *netlink, const struct tunnel_settings *setting
 		return fail_plain(err, -EEXIST, "there is a %s that is no %s device", kind->device,
 				  kind->name);
 	if (ret == 0 && (!seen.collects_metadata || seen.port != settings->port)) {
-		ret = device_remove(netlink, kind, err); /* of another configuration */
+		ret = link_delete(netlink, kind->device, kind->name,
+				  err); /* of another configuration */
 		if (ret == 0)
 			ret = -ENODEV;
 	}

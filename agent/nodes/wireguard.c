@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "agent/nodes/link.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/file.h"
@@ -19,41 +20,6 @@
 #define LOOSE_RPF  2
 
 /* ---- the device ------------------------------------------------------------------------------ */
-
-struct device_seen {
-	bool is_of_kind;
-	uint32_t ifindex;
-};
-
-static int device_each(const struct nlmsghdr *header, void *arg)
-{
-	const struct ifinfomsg *info = mnl_nlmsg_get_payload(header);
-	struct device_seen *seen = arg;
-	const struct nlattr *attr, *inner;
-
-	seen->ifindex = (uint32_t)info->ifi_index;
-	mnl_attr_for_each (attr, header, sizeof(*info)) {
-		if (mnl_attr_get_type(attr) != IFLA_LINKINFO)
-			continue;
-		mnl_attr_for_each_nested (inner, attr) {
-			if (mnl_attr_get_type(inner) == IFLA_INFO_KIND)
-				seen->is_of_kind |= !strcmp(mnl_attr_get_str(inner), KIND);
-		}
-	}
-	return 0;
-}
-
-/* -ENODEV: there is none. */
-static int device_find(struct netlink *netlink, const char *name, struct device_seen *ret,
-		       struct errmsg *err)
-{
-	struct netlink_message message;
-
-	*ret = (struct device_seen){ 0 };
-	netlink_message_init(&message, RTM_GETLINK, 0, sizeof(struct ifinfomsg));
-	mnl_attr_put_strz(&message.header, IFLA_IFNAME, name);
-	return netlink_get(netlink, &message, device_each, ret, err);
-}
 
 static int device_create(struct netlink *netlink, const char *name, struct errmsg *err)
 {
@@ -73,22 +39,6 @@ static int device_create(struct netlink *netlink, const char *name, struct errms
 				  "this kernel has no WireGuard: install or load its module "
 				  "(modprobe wireguard), or set encryption to none");
 	return ret < 0 ? wrap(err, "create %s", name) : 0;
-}
-
-static int device_delete(struct netlink *netlink, const char *name, struct errmsg *err)
-{
-	struct netlink_message message;
-	struct device_seen seen;
-	struct ifinfomsg *info;
-	int ret = device_find(netlink, name, &seen, err);
-
-	if (ret == -ENODEV || (ret == 0 && !seen.is_of_kind))
-		return 0;
-	info = netlink_message_init(&message, RTM_DELLINK, 0, sizeof(*info));
-	info->ifi_index = (int)seen.ifindex;
-	if (ret == 0)
-		ret = netlink_request(netlink, &message, err);
-	return ret < 0 ? wrap(err, "delete %s", name) : 0;
 }
 
 /* What another node's host answers to a pod comes from where no route to it leads. */
@@ -214,7 +164,7 @@ static int keys_set(struct wireguard *wireguard, const char *device,
 
 int wireguard_ensure(struct wireguard *wireguard, struct errmsg *err)
 {
-	struct device_seen seen;
+	struct link seen;
 	int ret = 0;
 
 	if (wireguard->route.fd < 0)
@@ -222,14 +172,14 @@ int wireguard_ensure(struct wireguard *wireguard, struct errmsg *err)
 	if (!ret && wireguard->generic.fd < 0)
 		ret = netlink_open_protocol(&wireguard->generic, -1, NETLINK_GENERIC, err);
 	if (!ret)
-		ret = device_find(&wireguard->route, WIREGUARD_DEVICE, &seen, err);
+		ret = link_find(&wireguard->route, WIREGUARD_DEVICE, KIND, &seen, err);
 	if (!ret && !seen.is_of_kind)
 		return fail_plain(err, -EEXIST,
 				  "there is a " WIREGUARD_DEVICE " that is no " KIND " device");
 	if (ret == -ENODEV) {
 		ret = device_create(&wireguard->route, WIREGUARD_DEVICE, err);
 		if (!ret)
-			ret = device_find(&wireguard->route, WIREGUARD_DEVICE, &seen, err);
+			ret = link_find(&wireguard->route, WIREGUARD_DEVICE, KIND, &seen, err);
 	}
 	if (!ret)
 		ret = family_find(wireguard, err);
@@ -254,20 +204,20 @@ int wireguard_remove(struct errmsg *err)
 	auto_netlink struct netlink netlink = NETLINK_INIT;
 	int ret = netlink_open(&netlink, -1, err);
 
-	return ret ? ret : device_delete(&netlink, WIREGUARD_DEVICE, err);
+	return ret ? ret : link_delete(&netlink, WIREGUARD_DEVICE, KIND, err);
 }
 
 int wireguard_public_key(struct wireguard *wireguard, const struct wireguard_key *private,
 			 struct wireguard_key *ret_public, struct errmsg *err)
 {
-	int ret = device_delete(&wireguard->route, KEY_DEVICE, err); /* of a killed agent */
+	int ret = link_delete(&wireguard->route, KEY_DEVICE, KIND, err); /* of a killed agent */
 
 	if (!ret)
 		ret = device_create(&wireguard->route, KEY_DEVICE, err);
 	if (ret)
 		return ret;
 	ret = keys_set(wireguard, KEY_DEVICE, private, 0, ret_public, err);
-	device_delete(&wireguard->route, KEY_DEVICE, NULL);
+	link_delete(&wireguard->route, KEY_DEVICE, KIND, NULL);
 	return ret;
 }
 
