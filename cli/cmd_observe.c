@@ -13,6 +13,7 @@
 #include "cli/agent_call.h"
 #include "cli/files.h"
 #include "cli/flow_log.h"
+#include "cli/html_page.h"
 #include "cli/output.h"
 #include "lib/alloc.h"
 #include "lib/arena.h"
@@ -25,15 +26,7 @@
 #define NODES_MAX     150 /* more have no room in a picture: they are one, "others" */
 #define EDGES_MAX     2000
 
-__asm__(".pushsection .rodata\n"
-	".hidden observe_page_html, observe_page_html_end\n"
-	".global observe_page_html, observe_page_html_end\n"
-	"observe_page_html: .incbin \"cli/observe_page.html\"\n"
-	"observe_page_html_end: .byte 0\n"
-	".popsection\n");
-extern const char observe_page_html[], observe_page_html_end[];
-
-static const char placeholder[] = "/*DATA*/null";
+HTML_PAGE(observe_page_html, "cli/observe_page.html");
 
 /* What one end of flows saw of them; both ends of two pods of the node see the same. */
 struct seen {
@@ -304,31 +297,15 @@ static cJSON *observation_json(struct observation *seen)
 	return json;
 }
 
-/* Inside of a script the text must not contain "</script>".  These three are in JSON only within
- * strings. */
-static void script_add(struct buffer *page, const char *text)
-{
-	for (; *text; text++) {
-		if (*text == '<' || *text == '>' || *text == '&')
-			buffer_print(page, "\\u%04x", (unsigned int)*text);
-		else
-			buffer_add(page, text, 1);
-	}
-}
-
 static int page_write(const struct arguments *args, struct observation *seen, struct errmsg *err)
 {
-	const char *hole = strstr(observe_page_html, placeholder);
-	const char *rest = hole + strlen(placeholder);
 	cJSON *json = observation_json(seen);
 	auto_free char *text = cJSON_PrintUnformatted(json);
 	auto_buffer struct buffer page = { 0 };
 
 	cJSON_Delete(json);
 	text_make_utf8(text);
-	buffer_add(&page, observe_page_html, (size_t)(hole - observe_page_html));
-	script_add(&page, text);
-	buffer_add(&page, rest, (size_t)(observe_page_html_end - rest));
+	html_page_fill(&page, observe_page_html, text);
 	return file_write_text(args->html, page.data, page.len, err);
 }
 

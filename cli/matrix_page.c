@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/html_page.h"
 #include "cli/output_explain.h"
 #include "cli/output_matrix.h"
 #include "lib/auto.h"
@@ -15,24 +16,15 @@
 /* More cells than this are shown without their rules: the page would become too large. */
 #define EXPLAINED_CELLS_MAX 250000
 
-__asm__(".pushsection .rodata\n"
-	".hidden matrix_page_html, matrix_page_html_end\n"
-	".global matrix_page_html, matrix_page_html_end\n"
-	"matrix_page_html: .incbin \"cli/matrix_page.html\"\n"
-	"matrix_page_html_end: .byte 0\n"
-	".popsection\n");
-extern const char matrix_page_html[], matrix_page_html_end[];
+HTML_PAGE(matrix_page_html, "cli/matrix_page.html");
 
-static const char placeholder[] = "/*DATA*/null";
-
-/* A JSON string that is safe inside of a script: it cannot contain "</script>". */
 static void add_json_string(struct buffer *text, const char *words)
 {
 	buffer_print(text, "\"");
 	for (; *words; words++) {
 		unsigned char c = (unsigned char)*words;
 
-		if (c < ' ' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&')
+		if (c < ' ' || c == '"' || c == '\\')
 			buffer_print(text, "\\u%04x", c);
 		else
 			buffer_add(text, words, 1);
@@ -195,10 +187,8 @@ static void add_data(const struct matrix_page *page, struct buffer *text)
 
 void matrix_page_add(const struct matrix_page *page, struct buffer *text)
 {
-	const char *hole = strstr(matrix_page_html, placeholder);
-	const char *rest = hole + strlen(placeholder);
+	auto_buffer struct buffer data = { 0 };
 
-	buffer_add(text, matrix_page_html, (size_t)(hole - matrix_page_html));
-	add_data(page, text);
-	buffer_add(text, rest, (size_t)(matrix_page_html_end - rest));
+	add_data(page, &data);
+	html_page_fill(text, matrix_page_html, data.data);
 }

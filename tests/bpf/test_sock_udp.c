@@ -47,25 +47,33 @@ static void test_sockets_spread_their_datagrams(void **state)
 	assert_in_range(met[0], 10, 54);
 }
 
+static const char *const other_service[] = { "10.96.0.9", "fd96::9" };
+
+/* Asks the first service, then a second one.  That has the one backend which the first did not give
+ * this socket: both must be told apart by the backend alone.  Returns which backend the first gave.
+ */
+static int ask_two_services(int fd, enum form form)
+{
+	int met;
+
+	assert_int_equal(socket_sendto(fd, form, forms[form].service, PORT), 0);
+	met = server_of(form, true);
+	assert_answer_from(fd, form, forms[form].service, PORT);
+	service_put(other_service[form], IPPROTO_UDP, 90 + form, forms[form].backend,
+		    &loopback.ports[form][1][!met], 1);
+	assert_int_equal(socket_sendto(fd, form, other_service[form], PORT), 0);
+	return met;
+}
+
 static void test_one_socket_asks_two_services(void **state)
 {
-	static const char *const second[] = { "10.96.0.9", "fd96::9" };
-
 	(void)state;
 	for (enum form form = FORM_V4; form <= FORM_V6; form++) {
 		auto_close int fd = socket_new(form, SOCK_DGRAM);
-		int met;
+		int met = ask_two_services(fd, form);
 
-		/* The second service is the one backend that the first does not give this socket:
-		 * both must be told apart by the backend alone. */
-		assert_int_equal(socket_sendto(fd, form, forms[form].service, PORT), 0);
-		met = server_of(form, true);
-		assert_answer_from(fd, form, forms[form].service, PORT);
-		service_put(second[form], IPPROTO_UDP, 90 + form, forms[form].backend,
-			    &loopback.ports[form][1][!met], 1);
-		assert_int_equal(socket_sendto(fd, form, second[form], PORT), 0);
 		assert_int_equal(server_of(form, true), !met);
-		assert_answer_from(fd, form, second[form], PORT);
+		assert_answer_from(fd, form, other_service[form], PORT);
 		assert_int_equal(socket_sendto(fd, form, forms[form].service, PORT), 0);
 		server_of(form, true);
 		assert_answer_from(fd, form, forms[form].service, PORT);
@@ -97,22 +105,13 @@ static void flood(enum form form)
 
 static void test_a_flood_of_sockets_takes_nothing_from_another(void **state)
 {
-	static const char *const second[] = { "10.96.0.9", "fd96::9" };
-
 	(void)state;
 	for (enum form form = FORM_V4; form <= FORM_V6; form++) {
 		auto_close int fd = socket_new(form, SOCK_DGRAM);
-		int met;
-
-		assert_int_equal(socket_sendto(fd, form, forms[form].service, PORT), 0);
-		met = server_of(form, true);
-		assert_answer_from(fd, form, forms[form].service, PORT);
-		service_put(second[form], IPPROTO_UDP, 90 + form, forms[form].backend,
-			    &loopback.ports[form][1][!met], 1);
-		assert_int_equal(socket_sendto(fd, form, second[form], PORT), 0);
+		int met = ask_two_services(fd, form);
 		flood(form);
 		assert_int_equal(server_of(form, true), !met);
-		assert_answer_from(fd, form, second[form], PORT);
+		assert_answer_from(fd, form, other_service[form], PORT);
 	}
 }
 
@@ -255,7 +254,7 @@ static void test_backend_that_left_is_replaced(void **state)
 
 static void test_a_socket_keeps_its_backend_when_others_come_and_go(void **state)
 {
-	static const char *const second[] = { "10.96.0.11", "fd96::11" };
+	static const char *const second_service[] = { "10.96.0.11", "fd96::11" };
 	enum { SOCKETS = 8, MANY = 9 };
 
 	(void)state;
@@ -269,7 +268,7 @@ static void test_a_socket_keeps_its_backend_when_others_come_and_go(void **state
 		 * sendmsg_service. Both have the same backends, so an answer does not tell which
 		 * was asked. */
 		for (int service = 0; service < 2; service++) {
-			const char *addr = service ? second[form] : forms[form].service;
+			const char *addr = service ? second_service[form] : forms[form].service;
 			const uint32_t id = service ? 97 + form : 1 + 4 * form + 2;
 
 			service_put(addr, IPPROTO_UDP, id, forms[form].backend, ports, BACKENDS);
