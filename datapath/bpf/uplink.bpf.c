@@ -32,7 +32,8 @@ static __always_inline bool uplink_is_masquerade_answer(void)
 	return work && !(work->way_flags & (NAT_REQUEST | NAT_FORWARD));
 }
 
-/* A packet to a pod's own address, or the answer to what a pod asked under the node's. */
+/* A packet to a pod's own address, or the answer to what a pod asked under the node's: then the
+ * source is known already. */
 static __always_inline int uplink_to_pod(struct __sk_buff *skb, struct packet *pkt)
 {
 	const struct endpoint_entry *pod = bypass_receiver(skb, pkt);
@@ -40,7 +41,7 @@ static __always_inline int uplink_to_pod(struct __sk_buff *skb, struct packet *p
 
 	if (!pod)
 		return TC_ACT_UNSPEC;
-	reason = uplink_find_source(pkt);
+	reason = pkt->translated ? DROP_NONE : uplink_find_source(pkt);
 	if (!reason)
 		reason = receive_check_way(skb, pkt);
 	if (!reason && pkt->fragment)
