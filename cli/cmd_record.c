@@ -178,7 +178,25 @@ static size_t flows_current(struct record *record, const struct store *store,
 	return count;
 }
 
-static void recording_print(const struct record *record, const struct recording *recording)
+/* What DNS was asked for a rule's address: the name that a person would write there. */
+static const char *comment_of(const cJSON *value, void *arg)
+{
+	const struct record *record = arg;
+	char text[ADDR_TEXT_MAX];
+	struct addr addr;
+	char **name;
+
+	if (strcmp(value->string, "cidr") != 0)
+		return NULL;
+	snprintf(text, sizeof(text), "%.*s", (int)strcspn(value->valuestring, "/"),
+		 value->valuestring);
+	if (addr_parse(text, &addr))
+		return NULL;
+	name = table_find(&record->names, &addr);
+	return name ? *name : NULL;
+}
+
+static void recording_print(struct record *record, const struct recording *recording)
 {
 	const cJSON *note, *document;
 	char text[ADDR_TEXT_MAX];
@@ -201,7 +219,7 @@ static void recording_print(const struct record *record, const struct recording 
 			    !member_get(member_get(document, "spec"), "egress"))
 				puts("# No flows were seen: these pods may neither send nor "
 				     "receive.");
-			yaml_print(stdout, document);
+			yaml_print_commented(stdout, document, comment_of, record);
 		}
 	}
 	while ((name = table_next(&record->names, &pos, &key)))

@@ -405,17 +405,23 @@ struct passed_set {
 };
 ABI_SIZE(struct passed_set, 352);
 
-#define DNS_BYTES_MAX 512 /* of a message; the rest is left out */
+#define DNS_PORT      53
+#define DNS_BYTES_MAX 512 /* of a message or segment; the rest is left out */
 
-/* What dns_map (ring buffer) carries: a DNS message that came to a pod in answer to its own. */
+/* What dns_map (ring buffer) carries: a UDP message, or the data of a TCP segment, that came to a
+ * pod from port 53 in answer to its own. */
 struct dns_event {
 	__u64 time_ns;      /* CLOCK_MONOTONIC_COARSE */
 	__u64 netns_cookie; /* of the pod */
+	struct flow flow;   /* to the pod */
 	__u32 length;       /* of what is in bytes */
-	__u32 pad;
+	__u32 payload;      /* TCP: of the segment */
+	__u32 seq;          /* TCP: of its first byte */
+	__u8 begins;        /* TCP: the first data of its connection */
+	__u8 pad[3];
 	__u8 bytes[DNS_BYTES_MAX];
 };
-ABI_SIZE(struct dns_event, 536);
+ABI_SIZE(struct dns_event, 584);
 
 /* Answers of DNS in a second, for each CPU and endpoint: a pod gets no more of dns_map. */
 #define DNS_RATE 100

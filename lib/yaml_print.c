@@ -29,6 +29,12 @@ static bool is_plain(const char *text)
 	return !*text;
 }
 
+struct printer {
+	FILE *file;
+	const char *(*comment)(const cJSON *value, void *arg); /* NULL: no comments */
+	void *arg;
+};
+
 /* A JSON scalar is a YAML scalar. */
 static void print_scalar(FILE *file, const cJSON *json)
 {
@@ -53,43 +59,47 @@ static void print_key(FILE *file, const char *key)
 }
 
 /* NOLINTBEGIN(misc-no-recursion): as deep as the tree, which the program made itself */
-static void print_block(FILE *file, const cJSON *json, int indent, bool begun);
+static void print_block(const struct printer *printer, const cJSON *json, int indent, bool begun);
 
 /* What stands behind "key:". */
-static void print_value(FILE *file, const cJSON *json, int indent)
+static void print_value(const struct printer *printer, const cJSON *json, int indent)
 {
 	bool is_list = cJSON_IsArray(json);
+	const char *comment;
 
 	if ((!is_list && !cJSON_IsObject(json)) || !json->child) {
-		fputc(' ', file);
-		print_scalar(file, json);
-		fputc('\n', file);
+		fputc(' ', printer->file);
+		print_scalar(printer->file, json);
+		comment = printer->comment ? printer->comment(json, printer->arg) : NULL;
+		if (comment)
+			fprintf(printer->file, "  # %s", comment);
+		fputc('\n', printer->file);
 		return;
 	}
-	fputc('\n', file);
-	print_block(file, json, is_list ? indent : indent + INDENT, false);
+	fputc('\n', printer->file);
+	print_block(printer, json, is_list ? indent : indent + INDENT, false);
 }
 
 /* begun: the first line has its indentation already, and a dash. */
-static void print_block(FILE *file, const cJSON *json, int indent, bool begun)
+static void print_block(const struct printer *printer, const cJSON *json, int indent, bool begun)
 {
 	const cJSON *item;
 
 	if ((!cJSON_IsArray(json) && !cJSON_IsObject(json)) || !json->child) {
-		print_scalar(file, json);
-		fputc('\n', file);
+		print_scalar(printer->file, json);
+		fputc('\n', printer->file);
 		return;
 	}
 	cJSON_ArrayForEach (item, json) {
 		if (!begun)
-			fprintf(file, "%*s", indent, "");
+			fprintf(printer->file, "%*s", indent, "");
 		begun = false;
 		if (cJSON_IsArray(json)) {
-			fputs("- ", file);
-			print_block(file, item, indent + INDENT, true);
+			fputs("- ", printer->file);
+			print_block(printer, item, indent + INDENT, true);
 		} else {
-			print_key(file, item->string);
-			print_value(file, item, indent);
+			print_key(printer->file, item->string);
+			print_value(printer, item, indent);
 		}
 	}
 }
@@ -97,5 +107,13 @@ static void print_block(FILE *file, const cJSON *json, int indent, bool begun)
 
 void yaml_print(FILE *file, const cJSON *json)
 {
-	print_block(file, json, 0, false);
+	yaml_print_commented(file, json, NULL, NULL);
+}
+
+void yaml_print_commented(FILE *file, const cJSON *json,
+			  const char *(*comment)(const cJSON *value, void *arg), void *arg)
+{
+	const struct printer printer = { file, comment, arg };
+
+	print_block(&printer, json, 0, false);
 }

@@ -11,4 +11,9 @@ struct cJSON;
  * would take for something else are quoted. */
 void yaml_print(FILE *file, const struct cJSON *json);
 
+/* The same, with a comment behind each "key: value" that comment() has one for (one line; NULL:
+ * none). */
+void yaml_print_commented(FILE *file, const struct cJSON *json,
+			  const char *(*comment)(const struct cJSON *value, void *arg), void *arg);
+
 #endif

@@ -37,6 +37,7 @@ struct share {
 
 struct known {
 	struct addr addr;
+	uint64_t time_ns; /* when the pod got it last */
 	uint64_t expires_ns;
 	uint16_t number; /* held */
 };
@@ -200,7 +201,8 @@ void dns_names_learn(struct dns_names *names, uint64_t netns_cookie, uint64_t ti
 			return;
 		known = known_place(pod, &answer->addrs[i], number);
 		former = known->number;
-		*known = (struct known){ answer->addrs[i], time_ns + ttl_s * NS_PER_SEC, number };
+		*known = (struct known){ answer->addrs[i], time_ns, time_ns + ttl_s * NS_PER_SEC,
+					 number };
 		dns_names_drop(names, former);
 	}
 }
@@ -215,8 +217,7 @@ uint16_t dns_names_find(struct dns_names *names, uint64_t netns_cookie, const st
 		const struct known *known = &pod->items[i];
 
 		if (known->number && known->expires_ns >= since_ns &&
-		    addr_equal(&known->addr, addr) &&
-		    (!best || known->expires_ns > best->expires_ns))
+		    addr_equal(&known->addr, addr) && (!best || known->time_ns >= best->time_ns))
 			best = known;
 	}
 	if (!best)

@@ -2,8 +2,8 @@
 /*
  * The process has the ring mapped.  It may not wait for it, so the agent does,
  * without looking at what is in it: it sends a byte, the process tells each answer that it
- * understands, and then that it is done.  Then the agent waits a moment before it looks again, so
- * that many answers cost few turns.
+ * understands, and then how much of TCP it could not read.  Then the agent waits a moment before it
+ * looks again, so that many answers cost few turns.
  */
 #define LOG_MODULE "dns"
 #include "agent/flow/dns_reader.h"
@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "agent/flow/dns_stream.h"
 #include "datapath/maps.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
@@ -49,23 +51,35 @@ struct dns_reader {
 	struct event *late;     /* the process does not say that it is done */
 	struct event *rest;     /* wait for the ring again */
 	struct event *retry;
+	uint64_t left_out;
 	char problem[300];
 };
 
 /* ---- the process ----------------------------------------------------------------------------- */
 
-static int answer_tell(void *arg, void *data, size_t size)
+/* False: the agent is gone. */
+static bool answer_tell(const uint8_t *bytes, size_t len, void *arg)
 {
-	const struct dns_event *event = data;
+	const struct dns_event *event = arg;
 	struct dns_record record;
 
-	(void)arg;
-	if (size < sizeof(*event) || event->length > sizeof(event->bytes) ||
-	    dns_parse(event->bytes, event->length, &record.answer) || !record.answer.count)
-		return 0;
+	if (dns_parse(bytes, len, &record.answer) || !record.answer.count)
+		return true;
 	record.time_ns = event->time_ns;
 	record.netns_cookie = event->netns_cookie;
-	return write(CHILD_FD_FIRST, &record, sizeof(record)) == sizeof(record) ? 0 : -EPIPE;
+	return write(CHILD_FD_FIRST, &record, sizeof(record)) == sizeof(record);
+}
+
+static int on_event(void *arg, void *data, size_t size)
+{
+	struct dns_event *event = data;
+	bool told;
+
+	if (size < sizeof(*event) || event->length > sizeof(event->bytes))
+		return 0;
+	told = event->flow.proto == IPPROTO_TCP ? dns_stream_read(arg, event, answer_tell, event)
+						: answer_tell(event->bytes, event->length, event);
+	return told ? 0 : -EPIPE;
 }
 
 static bool privileges_drop(void)
@@ -110,18 +124,22 @@ static bool output_drop(void)
 
 static void __attribute__((noreturn)) reader_main(struct datapath *datapath, int *fds, pid_t agent)
 {
+	struct dns_streams *streams = xcalloc(1, sizeof(*streams));
 	struct ring_buffer *ring = NULL;
 	char look;
 
 	maps_unmap(datapath);
 	if (child_settle("tendril-dns", fds, 2) == 0) /* mapping a ring takes privileges */
-		ring = ring_buffer__new(RING_FD, answer_tell, NULL, NULL);
+		ring = ring_buffer__new(RING_FD, on_event, streams, NULL);
 	if (!ring || !output_drop() || !privileges_drop() || !child_bind_to(agent) ||
 	    !syscalls_drop())
 		_exit(EXIT_FAILURE);
 	while (read(CHILD_FD_FIRST, &look, 1) == 1) {
-		if (ring_buffer__consume(ring) < 0 || write(CHILD_FD_FIRST, &look, 1) != 1)
+		if (ring_buffer__consume(ring) < 0 ||
+		    write(CHILD_FD_FIRST, &streams->left_out, sizeof(streams->left_out)) !=
+			    sizeof(streams->left_out))
 			break;
+		streams->left_out = 0;
 	}
 	_exit(EXIT_SUCCESS);
 }
@@ -179,25 +197,29 @@ static bool record_is_sound(const struct dns_record *record)
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct dns_reader *reader = arg;
-	struct dns_record record;
+	union {
+		struct dns_record record;
+		uint32_t left_out;
+	} said;
 
 	(void)what;
 	for (int i = 0; i < RECORD_MAX; i++) {
-		ssize_t len = recv(fd, &record, sizeof(record), MSG_DONTWAIT | MSG_TRUNC);
+		ssize_t len = recv(fd, &said, sizeof(said), MSG_DONTWAIT | MSG_TRUNC);
 
 		if (len < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
-		if (len == 1) {
+		if (len == sizeof(said.left_out)) {
+			reader->left_out += said.left_out;
 			event_del(reader->late);
 			evtimer_add(reader->rest, &rest_time);
 			return;
 		}
-		if (len != sizeof(record) || !record_is_sound(&record)) {
+		if (len != sizeof(said.record) || !record_is_sound(&said.record)) {
 			reader_fail(reader, len > 0 ? "their process tells nonsense"
 						    : "their process died");
 			return;
 		}
-		reader->each(&record, reader->arg);
+		reader->each(&said.record, reader->arg);
 	}
 }
 
@@ -294,6 +316,11 @@ void dns_reader_free(struct dns_reader *reader)
 	event_free(reader->rest);
 	event_free(reader->retry);
 	free(reader);
+}
+
+uint64_t dns_reader_left_out(const struct dns_reader *reader)
+{
+	return reader ? reader->left_out : 0;
 }
 
 const char *dns_reader_problem(const struct dns_reader *reader)

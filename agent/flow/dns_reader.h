@@ -28,6 +28,9 @@ struct dns_reader *dns_reader_new(struct event_base *base, struct datapath *data
 				  void *arg);
 void dns_reader_free(struct dns_reader *reader); /* NULL is fine */
 
+/* Segments and messages over TCP that were not read, or not to their end. */
+uint64_t dns_reader_left_out(const struct dns_reader *reader); /* NULL is fine */
+
 /* Why it does not work; "" if it does. */
 const char *dns_reader_problem(const struct dns_reader *reader);
 

@@ -462,6 +462,7 @@ struct cJSON *flow_log_status(const struct flow_log *log)
 	cJSON_AddNumberToObject(status, "max", log->options.max);
 	cJSON_AddNumberToObject(status, "seen", (double)log->next);
 	cJSON_AddNumberToObject(status, "namesLeftOut", (double)dns_names_left_out(log->dns));
+	cJSON_AddNumberToObject(status, "dnsCutOff", (double)dns_reader_left_out(log->dns_reader));
 	sources = cJSON_AddArrayToObject(status, "sources");
 	source_add(sources, "tcp_state", log->tcp, log->reason);
 	source_add(sources, "packets", !log->options.off, log->options.off ? log->reason : "");

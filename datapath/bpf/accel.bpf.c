@@ -107,6 +107,14 @@ static __always_inline bool sock_is_plain(struct bpf_sock *sk, __u64 cookie)
 	return !sock_service_find(sk, IPPROTO_TCP, cookie);
 }
 
+/* Answers of DNS are looked at in packets. */
+static __always_inline bool key_is_watched(const struct accel_key *key)
+{
+	const __be16 port = bpf_htons(DNS_PORT);
+
+	return node_flags() & NODE_DNS && (key->local_port == port || key->remote_port == port);
+}
+
 static __always_inline void sock_register(struct bpf_sock_ops *ops)
 {
 	struct accel_direction dir = {}, *stored;
@@ -117,7 +125,7 @@ static __always_inline void sock_register(struct bpf_sock_ops *ops)
 	if (!(node_flags() & NODE_ACCEL))
 		return;
 	key_from_ops(ops, &key);
-	if (!pods_accelerated(ops, &key, &dir))
+	if (key_is_watched(&key) || !pods_accelerated(ops, &key, &dir))
 		return;
 	sk = ops->sk;
 	if (!sk || !sock_is_plain(sk, bpf_get_socket_cookie(ops)))

@@ -148,7 +148,7 @@ __weak int passed_count(struct __sk_buff *skb, const struct packet *pkt)
 	/* An answer to what the pod itself has sent: nobody else can tell it names. */
 	if (end > 0 && pkt->flow.proto == IPPROTO_UDP && dns_is_port(pkt->flow.sport) &&
 	    node_flags() & NODE_DNS)
-		dns_report(skb, pkt);
+		dns_report_udp(skb, pkt);
 	return 0;
 }
 

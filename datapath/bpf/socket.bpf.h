@@ -24,7 +24,8 @@ struct socket_view { /* valid for SOCKET_FULL */
 	__u32 rcv_nxt;
 	__u32 write_seq;
 	__u32 snd_una;
-	__u32 opener; /* this end called connect() */
+	__u32 opener;   /* this end called connect() */
+	__u32 received; /* bytes, the lower half of their number */
 };
 
 static __always_inline __u32 socket_tuple(const struct flow *flow, struct bpf_sock_tuple *tuple)
@@ -74,6 +75,7 @@ __weak int socket_tcp(struct __sk_buff *skb, const struct flow *flow, __s32 netn
 			ret->rcv_nxt = tcp->rcv_nxt;
 			ret->write_seq = tcp->write_seq;
 			ret->snd_una = tcp->snd_una;
+			ret->received = (__u32)tcp->bytes_received;
 			ret->opener = tcp_is_opener(tcp, addr_is_v4(&flow->saddr));
 		}
 	}

@@ -147,12 +147,12 @@ static __always_inline int verdict_decide(struct __sk_buff *skb, const struct pa
 }
 
 /* False for most packets of pods without policy (2), which saves the call: no end is isolated, and
- * the packet is no opening that somebody watches. */
+ * the packet is neither an opening that somebody watches nor an answer of DNS. */
 static __always_inline bool verdict_is_needed(const struct packet *pkt)
 {
 	const __u32 isolated = ENDPOINT_EGRESS_ISOLATED | ENDPOINT_INGRESS_ISOLATED;
 
-	return pkt->flow.proto != IPPROTO_TCP || pkt->opens ||
+	return pkt->flow.proto != IPPROTO_TCP || pkt->opens || dns_is_port(pkt->flow.sport) ||
 	       (pkt->src.flags | pkt->dst.flags) & isolated;
 }
 
@@ -178,6 +178,9 @@ __weak int verdict(struct __sk_buff *skb, const struct packet *pkt)
 	if (!reason && pkt->flow.proto != IPPROTO_TCP && pkt->kind == PACKET_PLAIN &&
 	    node_flags() & NODE_PASSED)
 		passed_count(skb, pkt);
+	if (!reason && pkt->flow.proto == IPPROTO_TCP && dns_is_port(pkt->flow.sport) &&
+	    node_flags() & NODE_DNS)
+		dns_report_tcp(skb, pkt);
 	return reason;
 }
 

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from tendril import BUILD, HARNESS, Node, wait_for
+from tendril import BUILD, HARNESS, Node, pod_object, wait_for
 from test_flow_log import find, source_works, wait_flow
 
 PORT, OUTSIDE = 8080, "198.51.100.7"
@@ -54,7 +54,7 @@ class World:
                              if ":\t" in line)
             except OSError:
                 continue
-            if lines["Name"] == "tendril-dns" and int(lines["PPid"]) == agent_pid(self.node):
+            if lines["Name"] == "tendril-dns" and int(lines["PPid"]) == self.node.agent.pid:
                 return int(lines["Pid"]), lines
         return None
 
@@ -65,12 +65,6 @@ def maps_of_bpf(pid):
         if "bpf-map" in line:
             begin, end = (int(address, 16) for address in line.split()[0].split("-"))
             yield line.split()[1], (end - begin) // os.sysconf("SC_PAGESIZE")
-
-
-def agent_pid(node):
-    return next(int(pid) for pid in os.listdir("/proc") if pid.isdigit() and
-                str(node.run_dir) in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode() and
-                pathlib.Path(f"/proc/{pid}/comm").read_text().strip() == "tendrild")
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +90,56 @@ def test_a_name_stands_beside_its_address(world, family):
     assert f"-> {target} (api.example.org):{PORT}" in shown
     assert not [flow for flow in find(world.node, world.dns.v4, target, "EGRESS")
                 if "destination_names" in flow]  # who did not ask
+
+
+def name_is_known(world, name, port, target=OUTSIDE):
+    def named():
+        world.web.connect(target, port, timeout=0.1)
+        return [flow for flow in find(world.node, world.web.v4, target, "EGRESS")
+                if flow.get("destination_names") == [name]]
+    wait_for(named, f"a flow to {name}", 20)
+
+
+@pytest.mark.parametrize("family", ["v4", "v6"])
+def test_names_come_by_tcp_too(world, family):
+    """The last answer of a connection as well as the first; from a server whose connections could be
+    accelerated, too."""
+    target = {"v4": OUTSIDE, "v6": "198.51.100.8"}[family]
+    names = [(name, family.encode()) for name in (b"first", b"second", b"third")]
+    cut_off = world.node.status()["flows"]["dnsCutOff"]
+    for count in (1, 3):
+        world.web.run("python3", HARNESS / "dnsserver.py", "ask-tcp", getattr(world.dns, family),
+                      *[hexed(*name) for name in names[:count]])
+        name_is_known(world, b".".join(names[count - 1]).decode(), 90 + count, target)
+    assert world.node.status()["flows"]["dnsCutOff"] == cut_off
+
+
+def test_who_did_not_open_the_connection_is_told_nothing(world):
+    """Its peer sends from port 53, and what looks like an answer."""
+    listening = world.web.popen("python3", "-c", f"""
+import socket
+listener = socket.create_server(("{world.web.v4}", 5353))
+print("listening", flush=True)
+listener.accept()[0].recv(1)
+""", stdout=subprocess.PIPE, text=True)
+    assert listening.stdout.readline() == "listening\n"
+    pusher = world.node.pod("pusher")
+    pusher.run("python3", "-c", f"""
+import socket, sys
+sys.path.insert(0, {str(HARNESS)!r})
+import dnsserver
+sock = socket.socket()
+sock.bind(("{pusher.v4}", 53))
+sock.connect(("{world.web.v4}", 5353))
+data = dnsserver.answer(dnsserver.question([b"pushed", b"org"]), "198.51.100.12", 300)
+sock.sendall(len(data).to_bytes(2, "big") + data)
+""")
+    listening.wait(timeout=10)
+    world.ask(world.dns.v4, hexed(b"later", b"org"))
+    name_is_known(world, "later.org", 94)
+    world.web.connect("198.51.100.12", PORT, timeout=0.1)
+    flow = wait_flow(world.node, world.web.v4, "198.51.100.12", "EGRESS", timeout=20)
+    assert "destination_names" not in flow
 
 
 def test_a_name_is_over_after_its_time(world):
@@ -179,7 +223,7 @@ def test_the_reader_can_do_nothing_else(world):
 
 
 def test_no_child_of_the_agent_sees_its_maps(world):
-    agent = agent_pid(world.node)
+    agent = world.node.agent.pid
     assert [perms for perms, _ in maps_of_bpf(agent) if perms == "rw-s"]
     children = pathlib.Path(f"/proc/{agent}/task/{agent}/children").read_text().split()
     names = {pathlib.Path(f"/proc/{pid}/comm").read_text().strip(): pid for pid in children}
@@ -233,6 +277,7 @@ for i in range(300):
 
 
 def test_policies_are_recorded_with_names(world):
+    world.node.put(pod_object("web", labels={"app": "web"}, addresses=world.web.addresses))
     world.ask(world.dns.v4, hexed(b"record", b"org"))
     recorder = subprocess.Popen([BUILD / "tendril", "--socket", world.node.socket, "policy", "record",
                                  "--for", "8s", "web"], stdout=subprocess.PIPE,
@@ -240,7 +285,8 @@ def test_policies_are_recorded_with_names(world):
     assert "observing" in recorder.stderr.readline()
     world.web.connect(OUTSIDE, PORT, timeout=0.1)
     world.web.connect(OUTSIDE, PORT, timeout=0.1)
-    _, notes = recorder.communicate(timeout=60)
+    policies, notes = recorder.communicate(timeout=60)
+    assert f"cidr: \"{OUTSIDE}/32\"  # record.org\n" in policies
     assert f"policy record: {OUTSIDE} is record.org\n" in notes
 
 
@@ -251,7 +297,7 @@ def test_nobody_reads_them_unless_wanted(options, problem):
     want = {"name": "dns", "works": False, "problem": problem}
     with Node(*options) as node:
         wait_for(lambda: want in node.status()["flows"]["sources"], "the reason", 10)
-        agent = agent_pid(node)
+        agent = node.agent.pid
         children = pathlib.Path(f"/proc/{agent}/task/{agent}/children").read_text().split()
         assert "tendril-dns\n" not in [pathlib.Path(f"/proc/{pid}/comm").read_text()
                                        for pid in children]
