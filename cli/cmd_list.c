@@ -183,18 +183,37 @@ static void fill_backends(const cJSON *row, struct cell *cell)
 		cell->colour = COLOUR_WARN;
 }
 
+static void fill_frontend_count(const cJSON *row, struct cell *cell)
+{
+	cell_set(cell, COLOUR_NONE, "%d", cJSON_GetArraySize(member_get(row, "frontends")));
+}
+
+/* Frontends of one port and family have the same backends. */
+static bool has_same_backends(const cJSON *a, const cJSON *b)
+{
+	return !strcmp(member_text(a, "name", ""), member_text(b, "name", "")) &&
+	       !strcmp(member_text(a, "protocol", ""), member_text(b, "protocol", "")) &&
+	       !strchr(member_text(a, "address", ""), ':') ==
+		       !strchr(member_text(b, "address", ""), ':');
+}
+
 static void fill_backend_count(const cJSON *row, struct cell *cell)
 {
-	const cJSON *frontend;
-	int frontends = 0, used = 0, backends = 0;
+	const cJSON *frontends = member_get(row, "frontends"), *frontend, *earlier;
+	int used = 0, backends = 0;
 
-	cJSON_ArrayForEach (frontend, member_get(row, "frontends")) {
-		frontends++;
+	cJSON_ArrayForEach (frontend, frontends) {
+		for (earlier = frontends->child; earlier != frontend; earlier = earlier->next) {
+			if (has_same_backends(earlier, frontend))
+				break;
+		}
+		if (earlier != frontend)
+			continue;
 		used += used_count(frontend);
 		backends += cJSON_GetArraySize(member_get(frontend, "backends"));
 	}
-	cell_set(cell, frontends > 0 && used == 0 ? COLOUR_WARN : COLOUR_NONE,
-		 "%d frontends, %d of %d backends used", frontends, used, backends);
+	cell_set(cell, cJSON_GetArraySize(frontends) && !used ? COLOUR_WARN : COLOUR_NONE,
+		 "%d of %d used", used, backends);
 }
 
 static const struct column endpoint_columns[] = {
@@ -247,6 +266,7 @@ static const struct column service_columns[] = {
 	{ "SERVICE", .fill = fill_name },
 	{ "TYPE", .member = "type" },
 	{ "CLUSTER IPS", .member = "clusterIPs" },
+	{ "FRONTENDS", .fill = fill_frontend_count },
 	{ "BACKENDS", .fill = fill_backend_count },
 	{ "CONNECTIONS", .member = "connections" },
 	{ "BYTES", .member = "bytes" },

@@ -130,20 +130,34 @@ static bool has_use(const cJSON *backend, const char *wanted)
 	return false;
 }
 
-/* Why a backend gets no new connections of this client; NULL: it does. */
-static const char *backend_fault(const cJSON *backend, bool local)
+/* Whether a backend that may get new connections is ready: then none that terminates gets any. */
+static bool any_is_ready(const cJSON *backends, const char *use)
 {
-	bool ready = cJSON_IsTrue(member_get(backend, "ready"));
+	const cJSON *backend;
+
+	cJSON_ArrayForEach (backend, backends) {
+		if (has_use(backend, use) && cJSON_IsTrue(member_get(backend, "ready")))
+			return true;
+	}
+	return false;
+}
+
+/* Why a backend gets no new connections of this client; NULL: it does. */
+static const char *backend_fault(const cJSON *backends, const cJSON *backend, bool local)
+{
+	const char *use = local ? "local" : "cluster";
 	bool terminating = cJSON_IsTrue(member_get(backend, "terminating"));
 
-	if (has_use(backend, local ? "local" : "cluster"))
+	if (has_use(backend, use))
 		return NULL;
-	if (!ready && terminating)
-		return cJSON_IsTrue(member_get(backend, "serving"))
-			       ? "terminates, and others are ready or this policy has no use for it"
-			       : "terminates and does not serve any more";
-	if (!ready)
-		return "not ready";
+	if (!cJSON_IsTrue(member_get(backend, "ready"))) {
+		if (!terminating)
+			return "not ready";
+		if (!cJSON_IsTrue(member_get(backend, "serving")))
+			return "terminates and does not serve any more";
+		if (any_is_ready(backends, use))
+			return "terminates, and another one is ready";
+	}
 	return local ? "not on this node, and the traffic policy is Local"
 		     : "its hints are for other nodes or zones";
 }
@@ -155,7 +169,7 @@ static int backends_judge(cJSON *backends, bool local, bool admitted)
 	int count = 0;
 
 	cJSON_ArrayForEach (backend, backends) {
-		const char *why = admitted ? backend_fault(backend, local)
+		const char *why = admitted ? backend_fault(backends, backend, local)
 					   : "the client is not in loadBalancerSourceRanges";
 
 		cJSON_AddBoolToObject(backend, "eligible", !why);

@@ -53,7 +53,19 @@ static void add_text(cJSON *json, const char *name, const char *text)
 	cJSON_AddItemToObject(json, name, text ? cJSON_CreateString(text) : cJSON_CreateNull());
 }
 
-static cJSON *backend_json(const struct service_frontend *frontend,
+/* The pod that the slice names, or else the one that has the address. */
+static cJSON *backend_pod_json(const struct store *store, const struct service_backend *backend)
+{
+	const struct object *owner;
+
+	if (backend->pod_name)
+		return api_name_json(backend->pod_namespace, backend->pod_name);
+	owner = store_owner(store, &backend->addr);
+	return owner && owner->kind == OBJECT_POD ? api_name_json(owner->namespace, owner->name)
+						  : cJSON_CreateNull();
+}
+
+static cJSON *backend_json(const struct store *store, const struct service_frontend *frontend,
 			   const struct service_backend *backend,
 			   const struct service_counts *counts)
 {
@@ -63,10 +75,7 @@ static cJSON *backend_json(const struct service_frontend *frontend,
 
 	cJSON_AddStringToObject(json, "address", addr_format(&backend->addr, text));
 	cJSON_AddNumberToObject(json, "port", backend->port);
-	cJSON_AddItemToObject(json, "pod",
-			      backend->pod_name
-				      ? api_name_json(backend->pod_namespace, backend->pod_name)
-				      : cJSON_CreateNull());
+	cJSON_AddItemToObject(json, "pod", backend_pod_json(store, backend));
 	add_text(json, "node", backend->node_name);
 	add_text(json, "zone", backend->zone);
 	cJSON_AddBoolToObject(json, "ready", backend->ready);
@@ -77,7 +86,7 @@ static cJSON *backend_json(const struct service_frontend *frontend,
 	return json;
 }
 
-static cJSON *frontend_json(const struct service_frontend *frontend,
+static cJSON *frontend_json(const struct store *store, const struct service_frontend *frontend,
 			    const struct service_counts *counts)
 {
 	static const char *const kinds[] = {
@@ -103,7 +112,8 @@ static cJSON *frontend_json(const struct service_frontend *frontend,
 	cJSON_AddStringToObject(json, "hints", hints[pool->hints]);
 	backends = cJSON_AddArrayToObject(json, "backends");
 	for (size_t i = 0; i < pool->backend_count; i++)
-		cJSON_AddItemToArray(backends, backend_json(frontend, &pool->backends[i], counts));
+		cJSON_AddItemToArray(backends,
+				     backend_json(store, frontend, &pool->backends[i], counts));
 	return json;
 }
 
@@ -129,13 +139,14 @@ static void add_policies(cJSON *json, const struct service_object *service)
 			      prefixes_json(service->source_ranges, service->source_range_count));
 }
 
-static void add_frontends(cJSON *json, const struct service_frontends *frontends,
+static void add_frontends(cJSON *json, const struct store *store,
+			  const struct service_frontends *frontends,
 			  const struct service_counts *counts)
 {
 	cJSON *array = cJSON_AddArrayToObject(json, "frontends");
 
 	for (size_t i = 0; i < frontends->count; i++)
-		cJSON_AddItemToArray(array, frontend_json(&frontends->items[i], counts));
+		cJSON_AddItemToArray(array, frontend_json(store, &frontends->items[i], counts));
 }
 
 static cJSON *service_json(const struct agent *agent, const struct object *object,
@@ -154,7 +165,7 @@ static cJSON *service_json(const struct agent *agent, const struct object *objec
 		api_addresses_json(object->service.cluster_ips, object->service.cluster_ip_count));
 	add_policies(json, &object->service);
 	add_count(json, &count);
-	add_frontends(json, &frontends, counts);
+	add_frontends(json, agent->store, &frontends, counts);
 	service_frontends_done(&frontends);
 	return json;
 }
@@ -188,7 +199,7 @@ static cJSON *host_ports_json(const struct agent *agent, const struct store_endp
 		cJSON_AddArrayToObject(json, "clusterIPs");
 		add_policies(json, &none);
 		add_count(json, &sum);
-		add_frontends(json, &frontends, counts);
+		add_frontends(json, agent->store, &frontends, counts);
 	}
 	service_frontends_done(&frontends);
 	return json;
