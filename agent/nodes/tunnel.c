@@ -17,13 +17,16 @@
 #define OVERHEAD_IPV6 70
 
 static const struct kind {
-	const char *name; /* of the kernel */
+	const char *name; /* of the kernel, as its module */
+	const char *title;
+	const char *option; /* of the kernel's configuration */
 	const char *device;
 	uint16_t port; /* attributes of IFLA_INFO_DATA */
 	uint16_t collect_metadata;
 } kinds[] = {
-	[TUNNEL_VXLAN] = { "vxlan", "tendril_vxlan", IFLA_VXLAN_PORT, IFLA_VXLAN_COLLECT_METADATA },
-	[TUNNEL_GENEVE] = { "geneve", "tendril_geneve", IFLA_GENEVE_PORT,
+	[TUNNEL_VXLAN] = { "vxlan", "VXLAN", "CONFIG_VXLAN", "tendril_vxlan", IFLA_VXLAN_PORT,
+			   IFLA_VXLAN_COLLECT_METADATA },
+	[TUNNEL_GENEVE] = { "geneve", "Geneve", "CONFIG_GENEVE", "tendril_geneve", IFLA_GENEVE_PORT,
 			    IFLA_GENEVE_COLLECT_METADATA },
 };
 
@@ -130,8 +133,10 @@ static int device_create(struct netlink *netlink, const struct tunnel_settings *
 	mnl_attr_nest_end(&message.header, info);
 	ret = netlink_request(netlink, &message, err);
 	if (ret == -EOPNOTSUPP)
-		return fail_plain(err, ret, "this kernel has no %s: its module is missing",
-				  kind->name);
+		return fail_plain(err, ret,
+				  "this kernel has no %s: load its module (modprobe %s), or build "
+				  "it with %s",
+				  kind->title, kind->name, kind->option);
 	return ret < 0 ? wrap(err, "create %s", kind->device) : 0;
 }
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nodes whose pods reach each other through a tunnel: the network between the nodes knows no pods.
+The protocol is TUNNEL_PROTOCOL of the environment, or VXLAN; tests/kernels/boot runs all with Geneve.
 
     node I: 192.0.2.I, 2001:db8::I on eth0; pods 10.200.I.0/24, fd00:200:0:I::/112
 """
 
 import ipaddress
 import json
+import os
 import struct
 
 import pytest
@@ -16,8 +18,11 @@ from tendril import NodeProcess, pod_object, policy_object, service_object, slic
 
 PORT = 8080
 VNI = 84
-TUNNEL = "--routing-mode=tunnel"
-MODES = {"VXLAN": (TUNNEL,), "VXLAN over IPv6": (TUNNEL, "--underlay-protocol=ipv6")}
+PROTOCOL = os.environ.get("TUNNEL_PROTOCOL", "vxlan")
+DEVICE = f"tendril_{PROTOCOL}"
+TUNNEL_PORT = {"vxlan": 8472, "geneve": 6081}[PROTOCOL]
+TUNNEL = ("--routing-mode=tunnel", f"--tunnel-protocol={PROTOCOL}")
+MODES = {"over IPv4": TUNNEL, "over IPv6": (*TUNNEL, "--underlay-protocol=ipv6")}
 FAMILIES = pytest.mark.parametrize("family", [0, 1], ids=["IPv4", "IPv6"])
 
 
@@ -35,7 +40,7 @@ def three(request):
 
 @pytest.fixture
 def two():
-    made = lan.Nodes(2, TUNNEL)
+    made = lan.Nodes(2, *TUNNEL)
     try:
         made.pods = [node.pod(f"p{number}") for number, node in enumerate(made.all, 1)]
         for pod in made.pods:
@@ -142,8 +147,12 @@ def inner_frame(source, destination):
             + destination.packed + datagram)
 
 
-def vxlan(frame, vni=VNI, flags=8):
-    return (struct.pack(">II", flags << 24, vni << 8) + frame).hex()
+def tunnelled(frame, vni=VNI, valid=True):
+    if PROTOCOL == "vxlan":
+        head = struct.pack(">II", (8 if valid else 0) << 24, vni << 8)
+    else:  # of another version, if not valid
+        head = struct.pack(">BBHI", 0 if valid else 1 << 6, 0, 0x6558, vni << 8)
+    return (head + frame).hex()
 
 
 def route(netns, pod, family):
@@ -171,7 +180,7 @@ def test_who_lies_is_dropped_counted_and_named(two, evil, family):
     """Of all that they send nothing arrives; each lie has its reason."""
     first, victim = two.all[0], two.pods[0]
     neighbour = NodeProcess(two.all[1], in_cgroup=False)
-    here = {"addr": lan.Lan.addresses(1)[0], "port": 8472}
+    here = {"addr": lan.Lan.addresses(1)[0], "port": TUNNEL_PORT}
     pod = of(victim, family)
     other = [str(next(ipaddress.ip_network(cidr).hosts()) + 9)
              for cidr in lan.Nodes.cidrs(2)][family]
@@ -180,15 +189,15 @@ def test_who_lies_is_dropped_counted_and_named(two, evil, family):
     outside = ["198.51.100.7", "2001:db8:7::7"][family]
     honest = inner_frame(other, pod)
     lies = [
-        (evil, vxlan(honest), "TUNNEL_SOURCE"),  # node 2's pod, but not from node 2
-        (neighbour, vxlan(inner_frame(third, pod)), "TUNNEL_SOURCE"),
-        (neighbour, vxlan(inner_frame(pod, pod)), "TUNNEL_SOURCE"),
-        (neighbour, vxlan(inner_frame(outside, pod)), "TUNNEL_SOURCE"),
-        (neighbour, vxlan(inner_frame(lan.Lan.addresses(1)[family], pod)), "TUNNEL_SOURCE"),
-        (neighbour, vxlan(honest, vni=VNI + 1), "TUNNEL_NETWORK"),
-        (neighbour, vxlan(honest[:-6]), "TRUNCATED"),
-        (neighbour, vxlan(honest[:12] + b"\x08\x06" + bytes(28)), "BAD_HEADER"),  # ARP
-        (neighbour, vxlan(inner_frame(other, third)), "NO_ENDPOINT"),
+        (evil, tunnelled(honest), "TUNNEL_SOURCE"),  # node 2's pod, but not from node 2
+        (neighbour, tunnelled(inner_frame(third, pod)), "TUNNEL_SOURCE"),
+        (neighbour, tunnelled(inner_frame(pod, pod)), "TUNNEL_SOURCE"),
+        (neighbour, tunnelled(inner_frame(outside, pod)), "TUNNEL_SOURCE"),
+        (neighbour, tunnelled(inner_frame(lan.Lan.addresses(1)[family], pod)), "TUNNEL_SOURCE"),
+        (neighbour, tunnelled(honest, vni=VNI + 1), "TUNNEL_NETWORK"),
+        (neighbour, tunnelled(honest[:-6]), "TRUNCATED"),
+        (neighbour, tunnelled(honest[:12] + b"\x08\x06" + bytes(28)), "BAD_HEADER"),  # ARP
+        (neighbour, tunnelled(inner_frame(other, third)), "NO_ENDPOINT"),
     ]
     try:
         victim.call("sniff")
@@ -196,14 +205,14 @@ def test_who_lies_is_dropped_counted_and_named(two, evil, family):
             before = drops(first, reason)
             sender.call("datagram", data=data, **here)
             wait_for(lambda: drops(first, reason) == before + 1, f"{reason} for {data[:200]}")
-        neighbour.call("datagram", data=vxlan(honest, flags=0), **here)  # the kernel's to drop
+        neighbour.call("datagram", data=tunnelled(honest, valid=False), **here)  # the kernel's to drop
         # Without the tunnel, too, nobody has the address of another node's pod.
         before = drops(first, "TUNNEL_SOURCE")
         route(evil, victim, family)
         evil.call("spoof", source=other, addr=pod, port=PORT, data=b"evil".hex())
         wait_for(lambda: drops(first, "TUNNEL_SOURCE") == before + 1, "the bare packet's drop")
         assert victim.call("sniffed", contains=b"evil".hex())["count"] == 0
-        neighbour.call("datagram", data=vxlan(honest), **here)
+        neighbour.call("datagram", data=tunnelled(honest), **here)
         wait_for(lambda: victim.call("sniffed", contains=b"evil".hex())["count"] == 1,
                  "what is no lie")
     finally:
@@ -243,7 +252,7 @@ def test_a_killed_agent_is_not_missed_and_a_deleted_device_comes_back(two):
     first.start()
     assert client.call("ping", id="h")["result"] == "ok"
     reach(client, server, 1)
-    first.netns.ip("link", "del", "tendril_vxlan")
+    first.netns.ip("link", "del", DEVICE)
     wait_for(lambda: client.connect(server.v4, PORT, timeout=0.2)["result"] == "ok", "the device")
     reach(client, server, 1)
     assert not problems(first)
@@ -254,7 +263,7 @@ def test_a_narrower_underlay_reaches_running_pods(two, family):
     server, client = two.pods
 
     def mtu():
-        return json.loads(two.all[1].netns.ip("-j", "link", "show", "tendril_vxlan").stdout)[0]["mtu"]
+        return json.loads(two.all[1].netns.ip("-j", "link", "show", DEVICE).stdout)[0]["mtu"]
 
     assert mtu() == 1450
     for node in two.all:
@@ -274,25 +283,34 @@ def test_cleanup_leaves_nothing_and_native_mode_neither(two):
     first.agent_args = []
     first.start()
     first.wait_object("Node", "", "n2")
-    assert "tendril_vxlan" not in first.netns.ip("link").stdout
+    assert DEVICE not in first.netns.ip("link").stdout
     assert first.netns.ip("route", "show", "proto", "85").stdout == ""
     assert not list((first.bpffs / "links").glob("tunnel-*"))
     first.stop()
     first.agent_args = args
     first.start()
-    assert "tendril_vxlan" in first.netns.ip("link").stdout
+    assert DEVICE in first.netns.ip("link").stdout
     first.stop()
     first.netns.run(*[str(word) for word in first.argv("--cleanup")[2:]])
-    assert "tendril_vxlan" not in first.netns.ip("link").stdout
+    assert DEVICE not in first.netns.ip("link").stdout
     first.start()
 
 
 def test_what_the_kernel_has_not_is_said(two):
     first = two.all[0]
+    there = first.netns.ip("link", "add", "probe", "type", "geneve", "id", "1", "remote",
+                           "192.0.2.9", "dstport", "7000", check=False)
+    if there.returncode == 0:
+        first.netns.ip("link", "del", "probe")
     first.stop()
-    first.agent_args = [TUNNEL, "--tunnel-protocol=geneve"]
+    first.agent_args = ["--routing-mode=tunnel", "--tunnel-protocol=geneve"]
     first.start()
-    assert problems(first)[0] == "Tunnel: this kernel has no geneve: its module is missing"
+    if there.returncode == 0:
+        assert "tendril_geneve" in first.netns.ip("link").stdout and not problems(first)
+        return
+    missing = "this kernel has no Geneve: load its module (modprobe geneve), or build it with "
+    assert problems(first)[0] == f"Tunnel: {missing}CONFIG_GENEVE"
+    assert f"tunnel: {missing}" in first.log()
 
 
 @FAMILIES
@@ -312,10 +330,10 @@ def test_firewalls_that_want_established_connections(two, family):
 def test_a_port_that_is_in_use_is_named_and_tried_again(two):
     first, (client, server) = two.all[0], two.pods
     first.stop()
-    first.netns.ip("link", "del", "tendril_vxlan")
+    first.netns.ip("link", "del", DEVICE)
     other = NodeProcess(first, in_cgroup=False)
     try:
-        other.call("serve", name="other", tcp=[], udp=[8472])
+        other.call("serve", name="other", tcp=[], udp=[TUNNEL_PORT])
         first.start()
         assert "Address already in use" in problems(first)[0]
     finally:
@@ -327,7 +345,7 @@ def test_a_port_that_is_in_use_is_named_and_tried_again(two):
 @FAMILIES
 def test_a_device_that_is_set_down_comes_up_again(two, family):
     client, server = two.pods
-    two.all[0].netns.ip("link", "set", "tendril_vxlan", "down")
+    two.all[0].netns.ip("link", "set", DEVICE, "down")
     wait_for(lambda: client.connect(of(server, family), PORT, timeout=0.2)["result"] == "ok",
              "the device")
 
@@ -335,11 +353,11 @@ def test_a_device_that_is_set_down_comes_up_again(two, family):
 def test_a_device_of_somebody_else_is_left_alone_and_named(two):
     first = two.all[0]
     first.stop()
-    first.netns.ip("link", "del", "tendril_vxlan")
-    first.netns.ip("link", "add", "tendril_vxlan", "type", "bridge")
+    first.netns.ip("link", "del", DEVICE)
+    first.netns.ip("link", "add", DEVICE, "type", "bridge")
     first.start()
-    assert problems(first)[0] == "Tunnel: there is a tendril_vxlan that is no vxlan device"
-    first.netns.ip("link", "del", "tendril_vxlan")
+    assert problems(first)[0] == f"Tunnel: there is a {DEVICE} that is no {PROTOCOL} device"
+    first.netns.ip("link", "del", DEVICE)
     wait_for(lambda: not problems(first), "the device")
 
 
@@ -366,7 +384,7 @@ def test_node_ports_lead_to_pods_of_other_nodes(two, evil, family):
 
 @FAMILIES
 def test_with_masquerade_only_the_outside_sees_the_node(family):
-    two = lan.Nodes(2, TUNNEL, "--masquerade")
+    two = lan.Nodes(2, *TUNNEL, "--masquerade")
     outside = Outside(two.all[0].name + "o")
     try:
         two.lan.join(outside, 99)
