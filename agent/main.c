@@ -22,6 +22,7 @@
 #include "agent/monitor/gc.h"
 #include "agent/monitor/monitor.h"
 #include "agent/nodes/encryption.h"
+#include "agent/nodes/health.h"
 #include "agent/nodes/nodes.h"
 #include "agent/notify.h"
 #include "agent/objects/objects.h"
@@ -263,6 +264,7 @@ static void on_nodes_change(void *arg)
 
 	pod_cidrs_follow(daemon);
 	nodes_sync(daemon->agent.nodes, !sync_missing(daemon->agent.sync));
+	health_sync(daemon->agent.health);
 }
 
 static unsigned int tunnel_mtu(void *arg)
@@ -299,7 +301,11 @@ static int nodes_start(struct daemon *daemon, struct errmsg *err)
 		.excluded = daemon->config.non_masquerade_cidrs,
 	};
 
-	return nodes_new(&options, &daemon->agent.nodes, err);
+	int ret = nodes_new(&options, &daemon->agent.nodes, err);
+
+	if (!ret)
+		daemon->agent.health = health_new(daemon->agent.base, daemon->agent.nodes);
+	return ret;
 }
 
 static int objects_start(struct daemon *daemon, struct errmsg *err)
@@ -659,6 +665,7 @@ static void daemon_stop(struct daemon *daemon)
 	flows_free(agent->flows);
 	monitor_free(agent->monitor);
 	objects_free(agent->objects);
+	health_free(agent->health);
 	nodes_free(agent->nodes);
 	encryption_free(daemon->encryption);
 	endpoints_free(agent->endpoints);

@@ -33,18 +33,6 @@ static void fill_tier(const cJSON *row, struct cell *cell)
 		cell_set(cell, COLOUR_NONE, "%s", member_text(row, "tier", "-"));
 }
 
-static void fill_routing(const cJSON *row, struct cell *cell)
-{
-	output_member(row, "routing", cell);
-	if (*member_text(row, "problem", ""))
-		cell->colour = COLOUR_BAD;
-}
-
-static void fill_problem(const cJSON *row, struct cell *cell)
-{
-	cell_set(cell, COLOUR_BAD, "%s", member_text(row, "problem", ""));
-}
-
 static void fill_endpoint_state(const cJSON *row, struct cell *cell)
 {
 	output_member(row, "state", cell);
@@ -243,25 +231,6 @@ static const struct column endpoint_fields[] = {
 	{ "Accelerate", .member = "accelerate" },
 	{ "Accelerated", .fill = fill_accelerated },
 };
-static const struct column node_columns[] = {
-	{ "NODE", .member = "name" },
-	{ "ADDRESSES", .member = "addresses" },
-	{ "POD CIDRS", .member = "podCIDRs" },
-	{ "ROUTING", .fill = fill_routing },
-	{ "ENCRYPTION", .member = "encryption" },
-	{ "PROBLEM", .fill = fill_problem },
-	{ "LABELS", .member = "labels", .wide = true },
-};
-static const struct column node_fields[] = {
-	{ "Node", .member = "name" },
-	{ "Addresses", .member = "addresses" },
-	{ "Pod CIDRs", .member = "podCIDRs" },
-	{ "Routing", .fill = fill_routing },
-	{ "Encryption", .member = "encryption" },
-	{ "WireGuard key", .member = "wireguardKey" },
-	{ "Problem", .fill = fill_problem },
-	{ "Labels", .member = "labels" },
-};
 static const struct column service_columns[] = {
 	{ "SERVICE", .fill = fill_name },
 	{ "TYPE", .member = "type" },
@@ -334,7 +303,6 @@ static const struct column policy_columns[] = {
 						     .kind = kind_name,                 \
 						     .fetch = fetch_##function };
 VIEW(endpoints, "pod", endpoint_columns, "/v1/endpoints")
-VIEW(nodes, "node", node_columns, "/v1/nodes")
 VIEW(services, "service", service_columns, "/v1/services")
 VIEW(identities, "identity", identity_columns, "/v1/identities")
 VIEW(policies, "policy", policy_columns, "/v1/policies")
@@ -370,44 +338,6 @@ int cmd_endpoint_get(const struct arguments *args, struct errmsg *err)
 	else
 		output_fields(row, endpoint_fields, ARRAY_SIZE(endpoint_fields));
 	cJSON_Delete(row);
-	return EXIT_OK;
-}
-
-int cmd_node_list(const struct arguments *args, struct errmsg *err)
-{
-	return view_show(args, &view_nodes, err);
-}
-
-int cmd_node_get(const struct arguments *args, struct errmsg *err)
-{
-	cJSON *row = NULL;
-	char path[320];
-	int ret;
-
-	snprintf(path, sizeof(path), "/v1/nodes/%s", args->operands[0]);
-	ret = agent_call(args, "GET", path, NULL, &row, err);
-	if (ret)
-		return ret;
-	if (args->json)
-		output_json(row);
-	else
-		output_fields(row, node_fields, ARRAY_SIZE(node_fields));
-	cJSON_Delete(row);
-	return EXIT_OK;
-}
-
-int cmd_node_rotate_key(const struct arguments *args, struct errmsg *err)
-{
-	cJSON *answer = NULL;
-	int ret = agent_call(args, "POST", "/v1/key/rotate", NULL, &answer, err);
-
-	if (ret)
-		return ret;
-	if (args->json)
-		output_json(answer);
-	else
-		printf("%s\n", output_shown(member_text(answer, "wireguardKey", "")));
-	cJSON_Delete(answer);
 	return EXIT_OK;
 }
 

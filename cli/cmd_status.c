@@ -42,6 +42,17 @@ static void fill_host_routing(const cJSON *status, struct cell *cell)
 		 *reason ? ": " : "", reason);
 }
 
+static void fill_nodes(const cJSON *status, struct cell *cell)
+{
+	const cJSON *nodes = member_get(status, "nodes");
+	double reachable = member_number(nodes, "reachable");
+	double unreachable = member_number(nodes, "unreachable");
+	double all = reachable + unreachable + member_number(nodes, "unknown");
+
+	cell_set(cell, unreachable > 0 ? COLOUR_BAD : COLOUR_NONE, "%.0f/%.0f reachable%s",
+		 reachable, all, unreachable > 0 ? "; which and why: tendril node list" : "");
+}
+
 static void fill_uplinks(const cJSON *status, struct cell *cell)
 {
 	const cJSON *uplink;
@@ -117,6 +128,7 @@ static const struct column summary[] = {
 	{ "Agent", .fill = fill_agent },
 	{ "Datapath", .fill = fill_datapath },
 	{ "Host routing", .fill = fill_host_routing },
+	{ "Nodes", .fill = fill_nodes },
 	{ "Uplinks", .fill = fill_uplinks },
 	{ "Acceleration", .fill = fill_acceleration },
 	{ "Memory", .fill = fill_memory },

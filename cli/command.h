@@ -59,6 +59,7 @@ struct arguments {
 	const char *canary;
 	const char *kubeconfig;
 	const char *wait; /* NULL: do not; "": for ever */
+	bool probe;
 	bool dry_run;
 	bool then_apply;
 	const char *files[CLI_FILES_MAX]; /* -f, and operands of commands that take files */

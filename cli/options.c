@@ -83,6 +83,8 @@ static const struct option_spec option_specs[] = {
 	  "go on, and print what changes; top: draw it again and again", VALUE_FREE, NULL },
 	{ OPT_WAIT, "wait", 0, OPTION_MAYBE, offsetof(struct arguments, wait), "TIME",
 	  "wait until all is well: for ever, or so long (30s, 5m)", VALUE_FREE, NULL },
+	{ OPT_PROBE, "probe", 0, FLAG(probe), "ask the other nodes now whether they answer",
+	  VALUE_FREE, NULL },
 	{ OPT_FOLLOW, "follow", 'f', FLAG(follow), "go on, and print the flows that come",
 	  VALUE_FREE, NULL },
 	{ OPT_LAST, "last", 0, TEXT(last), "N",

@@ -106,6 +106,19 @@ const char *addr_format(const struct addr *addr, char *buf)
 	return inet_ntop(len == 4 ? AF_INET : AF_INET6, bytes, buf, ADDR_TEXT_MAX);
 }
 
+socklen_t addr_socket(const struct addr *addr, uint16_t port, struct sockaddr_storage *ret)
+{
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)ret;
+	struct sockaddr_in *v4 = (struct sockaddr_in *)ret;
+	const uint8_t *bytes;
+	size_t len = addr_bytes(addr, &bytes);
+
+	*ret = (struct sockaddr_storage){ .ss_family = addr_family(addr) };
+	v6->sin6_port = htons(port); /* at the same place in both */
+	memcpy(len == 4 ? (void *)&v4->sin_addr : (void *)&v6->sin6_addr, bytes, len);
+	return len == 4 ? sizeof(*v4) : sizeof(*v6);
+}
+
 struct addr addr_add(const struct addr *base, uint64_t n)
 {
 	struct addr sum = *base;

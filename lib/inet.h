@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #include "lib/addr.h"
 
@@ -40,6 +41,9 @@ int addr_compare(const struct addr *a, const struct addr *b); /* as memcmp */
 size_t addr_bytes(const struct addr *addr, const uint8_t **ret_bytes);
 /* From 4 or 16 bytes in network order; -EINVAL for another length. */
 int addr_from_bytes(const void *bytes, size_t len, struct addr *ret_addr);
+
+/* For connect() and bind(); the port is in host order.  Returns the length. */
+socklen_t addr_socket(const struct addr *addr, uint16_t port, struct sockaddr_storage *ret);
 
 /* The n-th address after base, counted in the low 64 bits. */
 struct addr addr_add(const struct addr *base, uint64_t n);

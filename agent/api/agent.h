@@ -31,6 +31,7 @@ struct agent {
 	struct sync *sync;                 /* store -> maps */
 	struct endpoints *endpoints;       /* the wired interfaces */
 	struct nodes *nodes;               /* the other nodes and the routes to their pods */
+	struct health *health;             /* whether they answer */
 	struct objects *objects;           /* JSON directory and API objects -> store */
 	struct uplinks *uplinks;           /* devices by which clients outside reach services */
 	struct host_routing *host_routing; /* whether they bypass the stack */

@@ -53,6 +53,7 @@ static const struct route {
 	{ "GET", "/v1/endpoints/*/*", api_endpoints_get, false, 0 },
 	{ "GET", "/v1/nodes", api_nodes_list, false, 0 },
 	{ "GET", "/v1/nodes/*", api_nodes_get, false, 0 },
+	{ "POST", "/v1/probe", api_nodes_probe, false, 0 },
 	{ "POST", "/v1/key/rotate", api_key_rotate, false, 0 },
 	{ "GET", "/v1/services", api_services_list, false, 0 },
 	{ "GET", "/v1/services/*/*", api_services_get, false, 0 },

@@ -57,6 +57,7 @@ void api_endpoints_list(struct api_call *call);
 void api_endpoints_get(struct api_call *call);
 void api_nodes_list(struct api_call *call);
 void api_nodes_get(struct api_call *call);
+void api_nodes_probe(struct api_call *call);
 void api_key_rotate(struct api_call *call);
 void api_services_list(struct api_call *call);
 void api_services_get(struct api_call *call);

@@ -11,6 +11,7 @@
 #include "agent/endpoint/endpoint.h"
 #include "agent/flow/flow_log.h"
 #include "agent/monitor/gc.h"
+#include "agent/nodes/health.h"
 #include "agent/objects/objects.h"
 #include "agent/sync/sync.h"
 #include "lib/arena.h"
@@ -182,6 +183,7 @@ void api_metrics_get(struct api_call *call)
 	objects_sync_metrics(call->agent->objects, &out);
 	flow_log_metrics(call->agent->flow_log, &out);
 	services_add(&out, call->agent);
+	health_metrics(call->agent->health, &out);
 	out.data[out.len - 1] = '\0'; /* the answer gets a newline at its end */
 	api_reply_text(call, out.data);
 }

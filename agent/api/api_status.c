@@ -12,6 +12,7 @@
 #include "agent/endpoint/endpoint.h"
 #include "agent/flow/flow_log.h"
 #include "agent/monitor/gc.h"
+#include "agent/nodes/health.h"
 #include "agent/nodes/nodes.h"
 #include "agent/objects/objects.h"
 #include "agent/sockets/listeners.h"
@@ -57,6 +58,18 @@ static void host_routing_add(cJSON *status, const struct agent *agent)
 
 	cJSON_AddStringToObject(json, "mode", bypasses ? "bpf" : "legacy");
 	cJSON_AddStringToObject(json, "reason", why);
+}
+
+/* All of them, with this one, which reaches itself. */
+static void nodes_add(cJSON *status, const struct agent *agent)
+{
+	cJSON *json = cJSON_AddObjectToObject(status, "nodes");
+	struct health_counts counts;
+
+	health_count(agent->health, &counts);
+	for (int i = HEALTH_UNKNOWN; i <= HEALTH_UNREACHABLE; i++)
+		cJSON_AddNumberToObject(json, health_status_name((enum health_status)i),
+					(double)counts.all[i] + (i == HEALTH_REACHABLE));
 }
 
 /* Of each uplink. */
@@ -466,6 +479,7 @@ void api_status_get(struct api_call *call)
 	cJSON_AddNumberToObject(status, "startMilliseconds", (double)start_us / 1000);
 	datapath_add(status, agent);
 	host_routing_add(status, agent);
+	nodes_add(status, agent);
 	xdp_add(status, agent);
 	cJSON_AddItemToObject(status, "acceleration", accel_status(agent->accel));
 	memory_add(status, agent);

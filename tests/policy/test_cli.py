@@ -62,7 +62,13 @@ DROPPED = dict(FLOW, time="2026-01-01T00:00:01Z", verdict="DROPPED", drop_reason
                traffic_direction="INGRESS", tendril={"reason": "INGRESS_DENIED", "count": 3})
 NODE = {"name": "n2", "local": False, "addresses": ["192.0.2.2"],
         "podCIDRs": ["10.127.2.0/24", "fd00:2::/64"], "labels": {}, "routing": "direct",
-        "problem": "Node n2: fd00:2::/64: the node has no InternalIP for it"}
+        "problem": "Node n2: fd00:2::/64: the node has no InternalIP for it",
+        "hostRouting": {"mode": "legacy", "reason": "nf_tables has rules"}, "mtu": 1450,
+        "health": {"status": "unreachable", "lastSeen": "2026-01-01T00:00:00.000000Z", "probing": False,
+                   "node": {"address": "192.0.2.2", "status": "reachable", "error": "",
+                            "latencyMicroseconds": 250},
+                   "pods": {"address": "10.127.2.1", "status": "unreachable",
+                            "error": "Connection timed out", "latencyMicroseconds": 1500}}}
 
 ANSWERS = {
     "GET /v1/nodes": [NODE], "GET /v1/nodes/n2": NODE,
@@ -274,7 +280,10 @@ def test_json_is_what_the_agent_said(agent, command, path):
 
 @pytest.mark.parametrize("command, texts", [
     ("endpoint get shop/web", ["shop/web", "10.0.0.1, fd00::1", "shop/p", "5 dropped"]),
-    ("node list", ["n2", "10.127.2.0/24", "direct", "no InternalIP"]),
+    ("node list", ["n2", "10.127.2.0/24", "direct", "no InternalIP",
+                   "no: pods 10.127.2.1: Connection timed out"]),
+    ("node list -o wide", ["1450", "1.500 ms", "2026-01-01T00:00:00.000000Z", "legacy: nf_tables has rules"]),
+    ("node get n2", ["1450", "1.500 ms", "2026-01-01T00:00:00.000000Z", "legacy: nf_tables has rules"]),
     ("service get shop/cart", ["10.96.0.1:80", "10.0.0.2:8080", "10.0.0.3:8080 (not ready)",
                                "10.0.0.4:8080 (terminating)", "LoadBalancer", "198.51.100.0/24"]),
     ("service list", ["shop/cart", "LoadBalancer", " 3 ", "4 of 10 used"]),

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Addresses, prefixes, numbers and MACs: what is accepted, what is refused, how it prints. */
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -241,6 +243,27 @@ static void test_number(void **state)
 	assert_int_equal(number_parse("1x", 0, 9, &number), -EINVAL);
 }
 
+static void test_addr_for_a_socket(void **state)
+{
+	struct sockaddr_storage socket_address;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&socket_address;
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)&socket_address;
+	struct addr addr;
+	char text[64];
+
+	(void)state;
+	addr = addr_of("192.0.2.1");
+	assert_int_equal(addr_socket(&addr, 80, &socket_address), sizeof(*v4));
+	assert_int_equal(v4->sin_family, AF_INET);
+	assert_int_equal(v4->sin_port, htons(80));
+	assert_string_equal(inet_ntop(AF_INET, &v4->sin_addr, text, sizeof(text)), "192.0.2.1");
+	addr = addr_of("2001:db8::7");
+	assert_int_equal(addr_socket(&addr, 443, &socket_address), sizeof(*v6));
+	assert_int_equal(v6->sin6_family, AF_INET6);
+	assert_int_equal(v6->sin6_port, htons(443));
+	assert_string_equal(inet_ntop(AF_INET6, &v6->sin6_addr, text, sizeof(text)), "2001:db8::7");
+}
+
 static void test_mac(void **state)
 {
 	uint8_t mac[6];
@@ -269,6 +292,7 @@ int main(void)
 		cmocka_unit_test(test_prefix_overlaps),
 		cmocka_unit_test(test_proto),
 		cmocka_unit_test(test_number),
+		cmocka_unit_test(test_addr_for_a_socket),
 		cmocka_unit_test(test_mac),
 	};
 

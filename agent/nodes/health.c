@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One timer walks the Node objects, so that the questions are spread over the minute.  A node that
+ * has not been asked yet has no entry; an entry without a node goes when the walk begins anew.
+ */
+#include "agent/nodes/health.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <uthash.h>
+
+#include "agent/nodes/nodes_internal.h"
+#include "lib/alloc.h"
+#include "lib/auto.h"
+#include "lib/clock.h"
+#include "lib/histogram.h"
+
+#define ROUND_MS      60000
+#define SOON_MS       20 /* between nodes that have not been asked, or are to be asked now */
+#define TIMEOUT_S     3  /* TCP asks again after 1 s */
+#define IN_FLIGHT_MAX 128
+
+struct probe {
+	struct health_answer answer;
+	struct entry *entry;
+	struct event *event; /* a question that is not answered; it has the socket */
+	uint64_t start_ns;
+};
+
+struct entry {
+	char *name;
+	struct health *health;
+	struct probe probes[HEALTH_TARGETS];
+	uint64_t asked; /* which call of health_probe() it was asked for */
+	uint64_t seen_ns;
+	UT_hash_handle hh;
+};
+
+struct health {
+	struct event_base *base;
+	const struct nodes *nodes;
+	struct event *timer;
+	struct entry *entries;
+	char cursor[254]; /* the name of the node that was asked last */
+	uint64_t calls;   /* of health_probe() */
+	unsigned int in_flight;
+	struct histogram latency[HEALTH_TARGETS]; /* seconds */
+};
+
+static const struct histogram_bounds latency_bounds = {
+	9, { 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.1, 1 }
+};
+
+/* ---- addresses ------------------------------------------------------------------------------- */
+
+static struct addr address_of_node(const struct nodes *nodes, const struct object *node)
+{
+	struct addr address = nodes_address(nodes, node, NULL);
+
+	return addr_is_zero(&address) ? node->node.internal_v6 : address;
+}
+
+/* Only where this node has a range of its own: else another plugin gives pods their addresses. */
+static struct addr address_of_pods(const struct nodes *nodes, const struct object *node)
+{
+	if (nodes->options.pod_cidr_count == 0 || node->node.pod_cidr_count == 0 ||
+	    nodes_is_own_range(nodes, &node->node.pod_cidrs[0]))
+		return (struct addr){};
+	return addr_add(&node->node.pod_cidrs[0].addr, 1);
+}
+
+/* ---- one question ---------------------------------------------------------------------------- */
+
+static void probe_stop(struct probe *probe)
+{
+	if (!probe->event)
+		return;
+	close(event_get_fd(probe->event));
+	event_free(take_ptr(probe->event));
+	probe->entry->health->in_flight--;
+}
+
+/* Refused or accepted, it is an answer. */
+static void probe_end(struct probe *probe, int error)
+{
+	const enum health_target target = (enum health_target)(probe - probe->entry->probes);
+	const uint64_t now = now_ns();
+
+	probe_stop(probe);
+	probe->answer.error = error == ECONNREFUSED ? 0 : error;
+	probe->answer.status = probe->answer.error ? HEALTH_UNREACHABLE : HEALTH_REACHABLE;
+	if (probe->answer.error)
+		return;
+	probe->answer.latency_us = (uint32_t)((now - probe->start_ns) / 1000);
+	histogram_add(&probe->entry->health->latency[target], &latency_bounds,
+		      (double)(now - probe->start_ns) / 1e9);
+	probe->entry->seen_ns = now;
+}
+
+static void on_answer(evutil_socket_t fd, short what, void *arg)
+{
+	struct probe *probe = arg;
+	socklen_t len = sizeof(int);
+	int error = ETIMEDOUT;
+
+	if (!(what & EV_TIMEOUT) && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+		error = errno;
+	probe_end(probe, error);
+}
+
+static unsigned int mtu_of(int fd, bool v4)
+{
+	socklen_t len = sizeof(int);
+	int mtu;
+	int ret = v4 ? getsockopt(fd, IPPROTO_IP, IP_MTU, &mtu, &len)
+		     : getsockopt(fd, IPPROTO_IPV6, IPV6_MTU, &mtu, &len);
+
+	return ret < 0 ? 0 : (unsigned int)mtu;
+}
+
+static void probe_begin(struct probe *probe, const struct addr *address)
+{
+	const struct timeval timeout = { .tv_sec = TIMEOUT_S };
+	struct health *health = probe->entry->health;
+	struct sockaddr_storage socket_address;
+	socklen_t len = addr_socket(address, HEALTH_PORT, &socket_address);
+	auto_close int fd = -1;
+
+	if (probe->event) /* not answered yet */
+		return;
+	if (!addr_equal(&probe->answer.address, address))
+		probe->answer = (struct health_answer){ .address = *address };
+	if (addr_is_zero(address))
+		return;
+	fd = socket(addr_family(address), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return; /* too many open files: it stays as it was known */
+	probe->start_ns = now_ns();
+	if (connect(fd, (struct sockaddr *)&socket_address, len) < 0 && errno != EINPROGRESS) {
+		probe_end(probe, errno);
+		return;
+	}
+	probe->answer.mtu = mtu_of(fd, addr_is_v4(address));
+	probe->event = event_new(health->base, fd, EV_WRITE, on_answer, probe);
+	if (!probe->event)
+		return;
+	health->in_flight++;
+	take_fd(&fd); /* probe_stop() closes it */
+	event_add(probe->event, &timeout);
+}
+
+/* ---- the walk -------------------------------------------------------------------------------- */
+
+static void entry_free(struct health *health, struct entry *entry)
+{
+	HASH_DEL(health->entries, entry);
+	for (size_t i = 0; i < HEALTH_TARGETS; i++)
+		probe_stop(&entry->probes[i]);
+	free(entry->name);
+	free(entry);
+}
+
+static struct entry *entry_find(const struct health *health, const struct object *node)
+{
+	struct entry *entry;
+
+	HASH_FIND_STR(health->entries, node->name, entry);
+	return entry;
+}
+
+static void node_ask(struct health *health, const struct object *node)
+{
+	const struct addr addresses[HEALTH_TARGETS] = {
+		[HEALTH_NODE] = address_of_node(health->nodes, node),
+		[HEALTH_PODS] = address_of_pods(health->nodes, node),
+	};
+	struct entry *entry = entry_find(health, node);
+
+	if (!entry) {
+		entry = xcalloc(1, sizeof(*entry));
+		entry->name = xstrdup(node->name);
+		entry->health = health;
+		HASH_ADD_KEYPTR(hh, health->entries, entry->name, strlen(entry->name), entry);
+	}
+	entry->asked = health->calls;
+	for (size_t i = 0; i < HEALTH_TARGETS; i++) {
+		entry->probes[i].entry = entry;
+		probe_begin(&entry->probes[i], &addresses[i]);
+	}
+}
+
+static void entries_forget(struct health *health)
+{
+	const struct store *store = health->nodes->options.store;
+	struct entry *entry, *next;
+
+	HASH_ITER(hh, health->entries, entry, next)
+	{
+		if (!store_find(store, OBJECT_NODE, "", entry->name))
+			entry_free(health, entry);
+	}
+}
+
+static bool is_due(const struct health *health, const struct object *node)
+{
+	const struct entry *entry = entry_find(health, node);
+
+	return !entry || entry->asked < health->calls;
+}
+
+/* The node whose turn it is: behind the one that was asked last, one that is due before others.
+ * NULL: there are no others. */
+static const struct object *node_choose(struct health *health)
+{
+	const struct store *store = health->nodes->options.store;
+	const size_t count = store_count(store, OBJECT_NODE);
+	const struct object *node = store_first(store, OBJECT_NODE), *turn = NULL;
+	bool wrapped = false;
+
+	while (node && strcmp(node->name, health->cursor) <= 0)
+		node = store_next(store, node);
+	for (size_t i = 0; i < count; i++, node = store_next(store, node)) {
+		if (!node) {
+			node = store_first(store, OBJECT_NODE);
+			wrapped = true;
+		}
+		if (nodes_is_local(health->nodes, node))
+			continue;
+		if (!turn && wrapped)
+			entries_forget(health);
+		turn = turn ? turn : node;
+		if (is_due(health, node))
+			return node;
+	}
+	return turn;
+}
+
+static void timer_set(struct health *health, unsigned int ms)
+{
+	const struct timeval delay = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
+
+	evtimer_add(health->timer, &delay);
+}
+
+/* A quarter more or less, so that nodes that started together do not ask together. */
+static unsigned int pause_ms(const struct health *health)
+{
+	const size_t count = store_count(health->nodes->options.store, OBJECT_NODE);
+	unsigned int mean = (unsigned int)(ROUND_MS / (count > 1 ? count - 1 : 1)), jitter;
+
+	evutil_secure_rng_get_bytes(&jitter, sizeof(jitter));
+	mean = mean < SOON_MS ? SOON_MS : mean;
+	return mean - mean / 4 + jitter % (mean / 2);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct health *health = arg;
+	const struct object *node;
+	bool due;
+
+	(void)fd;
+	(void)what;
+	if (health->in_flight >= IN_FLIGHT_MAX) {
+		timer_set(health, SOON_MS);
+		return;
+	}
+	node = node_choose(health);
+	if (!node)
+		return;
+	snprintf(health->cursor, sizeof(health->cursor), "%s", node->name);
+	due = is_due(health, node);
+	node_ask(health, node);
+	timer_set(health, due ? SOON_MS : pause_ms(health));
+}
+
+void health_sync(struct health *health)
+{
+	const size_t count = store_count(health->nodes->options.store, OBJECT_NODE);
+
+	/* This node has no entry. */
+	if (count &&
+	    (count > HASH_COUNT(health->entries) + 1 || !evtimer_pending(health->timer, NULL)))
+		timer_set(health, SOON_MS);
+}
+
+void health_probe(struct health *health)
+{
+	health->calls++;
+	timer_set(health, 0);
+}
+
+/* ---- what is told ---------------------------------------------------------------------------- */
+
+static enum health_status status_of(const struct health_view *view)
+{
+	enum health_status status = HEALTH_UNKNOWN;
+
+	for (size_t i = 0; i < HEALTH_TARGETS; i++) {
+		if (addr_is_zero(&view->answers[i].address))
+			continue;
+		if (view->answers[i].status != HEALTH_REACHABLE)
+			return view->answers[i].status;
+		status = HEALTH_REACHABLE;
+	}
+	return status;
+}
+
+void health_get(const struct health *health, const struct object *node, struct health_view *ret)
+{
+	const struct entry *entry = entry_find(health, node);
+
+	*ret = (struct health_view){ .probing = !entry || entry->asked < health->calls };
+	ret->answers[HEALTH_NODE].address = address_of_node(health->nodes, node);
+	ret->answers[HEALTH_PODS].address = address_of_pods(health->nodes, node);
+	for (size_t i = 0; entry && i < HEALTH_TARGETS; i++) {
+		const struct probe *probe = &entry->probes[i];
+
+		ret->probing |= probe->event != NULL;
+		if (addr_equal(&probe->answer.address, &ret->answers[i].address))
+			ret->answers[i] = probe->answer;
+	}
+	ret->seen_ns = entry ? entry->seen_ns : 0;
+	ret->status = status_of(ret);
+}
+
+void health_count(const struct health *health, struct health_counts *ret)
+{
+	const struct store *store = health->nodes->options.store;
+
+	*ret = (struct health_counts){};
+	for (const struct object *node = store_first(store, OBJECT_NODE); node;
+	     node = store_next(store, node)) {
+		struct health_view view;
+
+		if (nodes_is_local(health->nodes, node))
+			continue;
+		health_get(health, node, &view);
+		ret->all[view.status]++;
+		for (size_t i = 0; i < HEALTH_TARGETS; i++) {
+			if (!addr_is_zero(&view.answers[i].address))
+				ret->nodes[i][view.answers[i].status]++;
+		}
+	}
+}
+
+const char *health_status_name(enum health_status status)
+{
+	static const char *const names[] = { "unknown", "reachable", "unreachable" };
+
+	return names[status];
+}
+
+void health_metrics(const struct health *health, struct buffer *out)
+{
+	static const char *const types[HEALTH_TARGETS] = { "node", "endpoint" };
+	struct health_counts counts;
+
+	health_count(health, &counts);
+	buffer_print(out, "# HELP tendril_node_health_connectivity_status Other nodes, by whether "
+			  "they answer at their own address and at that of their pod range.\n"
+			  "# TYPE tendril_node_health_connectivity_status gauge\n");
+	for (size_t i = 0; i < HEALTH_TARGETS; i++) {
+		for (int status = HEALTH_UNKNOWN; status <= HEALTH_UNREACHABLE; status++)
+			buffer_print(out,
+				     "tendril_node_health_connectivity_status{type=\"%s\",status="
+				     "\"%s\"} %zu\n",
+				     types[i], health_status_name((enum health_status)status),
+				     counts.nodes[i][status]);
+	}
+	buffer_print(out, "# HELP tendril_node_health_connectivity_latency_seconds Time until "
+			  "other nodes answered.\n"
+			  "# TYPE tendril_node_health_connectivity_latency_seconds histogram\n");
+	for (size_t i = 0; i < HEALTH_TARGETS; i++) {
+		char label[32];
+
+		snprintf(label, sizeof(label), "type=\"%s\"", types[i]);
+		histogram_print(&health->latency[i], &latency_bounds,
+				"tendril_node_health_connectivity_latency_seconds", label, out);
+	}
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+struct health *health_new(struct event_base *base, const struct nodes *nodes)
+{
+	struct health *health = xcalloc(1, sizeof(*health));
+
+	health->base = base;
+	health->nodes = nodes;
+	health->timer = evtimer_new(base, on_timer, health);
+	if (!health->timer)
+		abort();
+	return health;
+}
+
+void health_free(struct health *health)
+{
+	struct entry *entry, *next;
+
+	if (!health)
+		return;
+	HASH_ITER(hh, health->entries, entry, next)
+	entry_free(health, entry);
+	event_free(health->timer);
+	free(health);
+}
