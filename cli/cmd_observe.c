@@ -31,6 +31,7 @@ HTML_PAGE(observe_page_html, "cli/observe_page.html");
 /* What one end of flows saw of them; both ends of two pods of the node see the same. */
 struct seen {
 	double connections;
+	double unanswered; /* of them: who was asked never spoke */
 	double bytes;
 	double rtt_us; /* sum over so many */
 	double rtt_count;
@@ -165,6 +166,7 @@ static void seen_add(struct seen *seen, const cJSON *flow)
 	double rtt_us = flow_number(flow, "srtt_us");
 
 	seen->connections++;
+	seen->unanswered += strcmp(member_text(flow, "verdict", ""), "TRACED") == 0;
 	seen->bytes += flow_number(flow, "source_bytes") + flow_number(flow, "destination_bytes");
 	seen->retransmits += flow_number(flow, "retransmits");
 	seen->rtt_us += rtt_us;
@@ -234,6 +236,7 @@ static int flow_add(cJSON *flow, void *arg)
 static void seen_json(cJSON *json, const struct seen *seen)
 {
 	cJSON_AddNumberToObject(json, "connections", seen->connections);
+	cJSON_AddNumberToObject(json, "unanswered", seen->unanswered);
 	cJSON_AddNumberToObject(json, "bytes", seen->bytes);
 	cJSON_AddNumberToObject(json, "retransmits", seen->retransmits);
 	cJSON_AddNumberToObject(json, "rttUs",

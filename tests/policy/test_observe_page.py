@@ -52,6 +52,8 @@ FLOWS = [
     flow(3, WORLD, end("shop", "web"), 8443, "INGRESS"),
     flow(4, HOST, end("shop", "cart"), 8080, "INGRESS"),
     flow(40, end("shop", "web"), end("data", "store"), 5432, "INGRESS", reason="INGRESS_DENIED"),
+    {**flow(5, end("shop", "web"), WORLD, 9, to="203.0.113.9", source_bytes=0, destination_bytes=0, srtt_us=0),
+     "verdict": "TRACED"},
     flow(30, end("shop", HOSTILE), end("shop", "cart"), 8080, service=f"shop/{HOSTILE}", handshake_us=1),
 ]
 
@@ -118,7 +120,7 @@ def rows(page, place):
 def test_what_passed_is_summed_up_once(page):
     edges = {tuple(row[:3]): row[3:] for row in rows(page, "edges")}
     assert edges["shop/web", "shop/cart", "8080/TCP"][:2] == ["20", "0.5/s"]
-    assert edges["shop/web", "shop/cart", "8080/TCP"][2] == "117 KiB"
+    assert edges["shop/web", "shop/cart", "8080/TCP"][3] == "117 KiB"
     assert ("shop/web", "api.example.org (203.0.113.7)", "443/TCP") in edges
     assert ("shop/cart", "kube-system/coredns", "53/UDP") in edges
     assert ("clients outside", "shop/web", "8443/TCP") in edges
@@ -132,6 +134,13 @@ def test_what_was_denied_is_red_and_named(page):
     assert page.run("[...document.querySelectorAll('path.denied')].map("
                     "path => [getComputedStyle(path).stroke, edgeText(data.edges[path.dataset.edge])])") == [
         ["rgb(179, 38, 30)", "shop/web \u2192 data/store, 5432/TCP"]]
+
+
+def test_what_nobody_answered_has_not_passed(page):
+    assert ["shop/web", "203.0.113.9", "9/TCP", "1", "1.5/min", "1", "0 B", ""] in rows(page, "edges")
+    assert page.run("[...document.querySelectorAll('path.unanswered')].map("
+                    "path => [getComputedStyle(path).stroke, edgeText(data.edges[path.dataset.edge])])") == [
+        ["rgb(176, 122, 30)", "shop/web \u2192 203.0.113.9, 9/TCP"]]
 
 
 def test_the_slowest_service_comes_first(page):
