@@ -45,8 +45,9 @@ struct health {
 	const struct nodes *nodes;
 	struct event *timer;
 	struct entry *entries;
-	char cursor[254]; /* the name of the node that was asked last */
-	uint64_t calls;   /* of health_probe() */
+	size_t turn;     /* index of the node that is asked next */
+	bool may_be_due; /* some node has not been asked, or not since the last health_probe() */
+	uint64_t calls;  /* of health_probe() */
 	unsigned int in_flight;
 	struct histogram latency[HEALTH_TARGETS]; /* seconds */
 };
@@ -212,31 +213,30 @@ static bool is_due(const struct health *health, const struct object *node)
 	return !entry || entry->asked < health->calls;
 }
 
-/* The node whose turn it is: behind the one that was asked last, one that is due before others.
- * NULL: there are no others. */
+/* The node whose turn it is, one that is due before others.  NULL: there are no others. */
 static const struct object *node_choose(struct health *health)
 {
-	const struct store *store = health->nodes->options.store;
-	const size_t count = store_count(store, OBJECT_NODE);
-	const struct object *node = store_first(store, OBJECT_NODE), *turn = NULL;
-	bool wrapped = false;
+	const struct object *const *nodes;
+	const size_t count = store_objects(health->nodes->options.store, OBJECT_NODE, &nodes);
 
-	while (node && strcmp(node->name, health->cursor) <= 0)
-		node = store_next(store, node);
-	for (size_t i = 0; i < count; i++, node = store_next(store, node)) {
-		if (!node) {
-			node = store_first(store, OBJECT_NODE);
-			wrapped = true;
-		}
-		if (nodes_is_local(health->nodes, node))
+	for (size_t i = 0; health->may_be_due && i < count; i++) {
+		const size_t at = (health->turn + i) % count;
+
+		if (nodes_is_local(health->nodes, nodes[at]) || !is_due(health, nodes[at]))
 			continue;
-		if (!turn && wrapped)
-			entries_forget(health);
-		turn = turn ? turn : node;
-		if (is_due(health, node))
-			return node;
+		health->turn = at + 1;
+		return nodes[at];
 	}
-	return turn;
+	health->may_be_due = false;
+	for (size_t i = 0; i < count; i++) {
+		if (health->turn >= count) {
+			health->turn = 0;
+			entries_forget(health);
+		}
+		if (!nodes_is_local(health->nodes, nodes[health->turn++]))
+			return nodes[health->turn - 1];
+	}
+	return NULL;
 }
 
 static void timer_set(struct health *health, unsigned int ms)
@@ -272,7 +272,6 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	node = node_choose(health);
 	if (!node)
 		return;
-	snprintf(health->cursor, sizeof(health->cursor), "%s", node->name);
 	due = is_due(health, node);
 	node_ask(health, node);
 	timer_set(health, due ? SOON_MS : pause_ms(health));
@@ -282,6 +281,7 @@ void health_sync(struct health *health)
 {
 	const size_t count = store_count(health->nodes->options.store, OBJECT_NODE);
 
+	health->may_be_due = true;
 	/* This node has no entry. */
 	if (count &&
 	    (count > HASH_COUNT(health->entries) + 1 || !evtimer_pending(health->timer, NULL)))
@@ -291,6 +291,7 @@ void health_sync(struct health *health)
 void health_probe(struct health *health)
 {
 	health->calls++;
+	health->may_be_due = true;
 	timer_set(health, 0);
 }
 
