@@ -9,10 +9,13 @@
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "agent/accel/accel.h"
 #include "agent/api/agent.h"
 #include "agent/api/api.h"
+#include "agent/children.h"
+#include "agent/cleanup.h"
 #include "agent/cni_files.h"
 #include "agent/config.h"
 #include "agent/deletion_watch.h"
@@ -39,6 +42,7 @@
 #include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/clock.h"
+#include "lib/fork_server.h"
 #include "lib/http.h"
 #include "lib/json.h"
 #include "lib/netns.h"
@@ -59,6 +63,9 @@ struct daemon {
 	struct agent agent;
 	struct encryption *encryption; /* NULL: off */
 	struct run_locks locks;
+	struct fork_server *fork_server;
+	struct event *fork_server_event;
+	bool failed;
 	struct event *signals[3];
 	struct event *watchdog;
 	struct deletion_watch *pins[3];
@@ -75,6 +82,21 @@ static void on_stop(evutil_socket_t number, short what, void *arg)
 
 	(void)what;
 	log_info("signal %d: stopping, the datapath stays", (int)number);
+	notify_stopping();
+	event_base_loopbreak(daemon->agent.base);
+}
+
+/* Nobody could start another: the filter of system calls forbids it.  The next agent can. */
+static void on_fork_server(evutil_socket_t fd, short what, void *arg)
+{
+	struct daemon *daemon = arg;
+
+	(void)fd;
+	(void)what;
+	if (!fork_server_is_dead(daemon->fork_server))
+		return;
+	log_error("the process that starts children died: stopping, the datapath stays");
+	daemon->failed = true;
 	notify_stopping();
 	event_base_loopbreak(daemon->agent.base);
 }
@@ -209,6 +231,7 @@ static int endpoints_start(struct daemon *daemon, struct errmsg *err)
 	struct agent *agent = &daemon->agent;
 	const struct endpoints_options options = {
 		.base = agent->base,
+		.fork_server = daemon->fork_server,
 		.datapath = agent->datapath,
 		.store = agent->store,
 		.sync = agent->sync,
@@ -334,6 +357,7 @@ static void accel_start(struct daemon *daemon)
 	struct agent *agent = &daemon->agent;
 	const struct accel_options options = {
 		.base = agent->base,
+		.fork_server = daemon->fork_server,
 		.datapath = agent->datapath,
 		.load = &daemon->datapath,
 		.sync = agent->sync,
@@ -372,6 +396,7 @@ static void flow_log_begin(struct daemon *daemon)
 	struct agent *agent = &daemon->agent;
 	const struct flow_log_options options = {
 		.base = agent->base,
+		.fork_server = daemon->fork_server,
 		.datapath = agent->datapath,
 		.load = &daemon->datapath,
 		.endpoints = agent->endpoints,
@@ -604,6 +629,8 @@ static int daemon_start(struct daemon *daemon, struct errmsg *err)
 	int ret = privilege_check(err);
 
 	if (!ret)
+		ret = children_start(&daemon->fork_server, err);
+	if (!ret)
 		ret = run_locks_take(&daemon->config, &daemon->locks, err);
 	if (ret)
 		return ret;
@@ -615,6 +642,9 @@ static int daemon_start(struct daemon *daemon, struct errmsg *err)
 	agent->base = event_base_new();
 	if (!agent->base)
 		return fail(err, -ENOMEM, "event loop");
+	daemon->fork_server_event = event_new(agent->base, fork_server_fd(daemon->fork_server),
+					      EV_READ | EV_PERSIST, on_fork_server, daemon);
+	event_add(daemon->fork_server_event, NULL);
 	ret = signals_watch(daemon, err);
 	if (!ret)
 		ret = notify_watchdog_new(agent->base, &daemon->watchdog, err);
@@ -678,8 +708,11 @@ static void daemon_stop(struct daemon *daemon)
 	}
 	if (daemon->watchdog)
 		event_free(daemon->watchdog);
+	if (daemon->fork_server_event)
+		event_free(daemon->fork_server_event);
 	if (agent->base)
 		event_base_free(agent->base);
+	fork_server_free(daemon->fork_server);
 	run_locks_release(&daemon->locks);
 }
 
@@ -695,7 +728,7 @@ static int run(struct daemon *daemon)
 		event_base_dispatch(daemon->agent.base);
 	}
 	daemon_stop(daemon);
-	return ret ? EXIT_FAILED : EXIT_OK;
+	return ret || daemon->failed ? EXIT_FAILED : EXIT_OK;
 }
 
 /* ---- the other things it does ---------------------------------------------------------------- */
@@ -710,46 +743,14 @@ static int mounts_make(const struct config *config)
 	return EXIT_FAILED;
 }
 
-/* Continues after a failure, to remove as much as possible. */
-static int cleanup(const struct config *config)
-{
-	struct run_locks locks = RUN_LOCKS_INIT;
-	struct errmsg err = {};
-	int failed = 0;
-	int ret = privilege_check(&err);
-
-	if (!ret)
-		ret = run_locks_take(config, &locks, &err);
-	if (!ret)
-		ret = run_pins_lock(config, &locks, &err);
-	if (ret && ret != -ENOENT) { /* no pins: no lock */
-		log_error("cleanup: %s", err.text);
-		run_locks_release(&locks);
-		return EXIT_FAILED;
-	}
-	if (endpoints_cleanup(config->run_dir, &err) && ++failed)
-		log_error("cleanup: %s", err.text);
-	if (datapath_cleanup(config->bpffs, &err) && ++failed)
-		log_error("cleanup: %s", err.text);
-	if (nodes_cleanup(&err) && ++failed)
-		log_error("cleanup: %s", err.text);
-	if (qdiscs_cleanup(&err) && ++failed)
-		log_error("cleanup: %s", err.text);
-	objects_cleanup(config->run_dir);
-	if (run_dir_remove(config, &err) && ++failed)
-		log_error("cleanup: %s", err.text);
-	if (cni_files_remove(config, &err) && ++failed)
-		log_error("cleanup: %s", err.text);
-	run_locks_release(&locks);
-	return failed ? EXIT_FAILED : EXIT_OK;
-}
-
 int main(int argc, char **argv)
 {
 	struct daemon daemon = { .locks = RUN_LOCKS_INIT, .argc = argc, .argv = argv };
 	enum config_action action;
 	struct errmsg err = {};
 
+	if (argc == 2 && strcmp(argv[1], FORK_SERVER_ARGUMENT) == 0)
+		return children_serve();
 	json_init();
 	event_set_mem_functions(xmalloc, xrealloc, free);
 	daemon.agent.start_ns = now_ns();
@@ -768,7 +769,7 @@ int main(int argc, char **argv)
 	case CONFIG_MOUNT:
 		return mounts_make(&daemon.config);
 	case CONFIG_CLEANUP:
-		return cleanup(&daemon.config);
+		return cleanup(&daemon.config) ? EXIT_FAILED : EXIT_OK;
 	case CONFIG_VERSION:
 		printf("tendrild %s (ABI %d)\n", TENDRIL_VERSION, ABI_VERSION);
 		return EXIT_OK;

@@ -114,7 +114,7 @@ static void map_munmap(const struct datapath *datapath, int map, void *mem)
 		       (size_t)datapath->capacity[map] * roundup(map_types[map].value_size, 8));
 }
 
-void maps_unmap(struct datapath *datapath)
+static void maps_unmap(struct datapath *datapath)
 {
 	if (!datapath)
 		return;

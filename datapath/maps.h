@@ -139,11 +139,6 @@ int tcp_events_consume(struct datapath *datapath,
 		       void (*each)(const struct tcp_event *event, void *arg),
 		       void (*passed)(const struct passed_flow *flow, void *arg), void *arg);
 
-/* The first call in a child process: gives up the memory of maps that it has from its parent, where
- * whoever writes decides what passes.  After it the datapath is good only for its descriptors. NULL
- * is fine. */
-void maps_unmap(struct datapath *datapath);
-
 /* A descriptor of dns_map (ring buffer of struct dns_event), for the process that reads it;
  * borrowed.
  */

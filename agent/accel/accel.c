@@ -159,7 +159,7 @@ void accel_selftest(struct accel *accel)
 
 	if (accel->run != ACCEL_TESTING || accel->tester)
 		return;
-	if (accel_tester_new(accel->options.base, accel->options.datapath, on_check, on_tested,
+	if (accel_tester_new(accel->options.base, accel->options.fork_server, on_check, on_tested,
 			     accel, &accel->tester, &err) < 0)
 		on_tested(err.text, accel);
 }

@@ -21,6 +21,7 @@ struct sync;
 
 struct accel_options { /* all of it is borrowed */
 	struct event_base *base;
+	struct fork_server *fork_server;
 	struct datapath *datapath;
 	const struct datapath_options *load; /* the options of datapath_open() */
 	struct sync *sync;

@@ -517,8 +517,8 @@ bool selftest_next(struct selftest *selftest, struct selftest_check *ret)
 {
 	if (selftest->next == ARRAY_SIZE(checks))
 		return false;
-	*ret = (struct selftest_check){ .name = checks[selftest->next].name,
-					.required = checks[selftest->next].required };
+	*ret = (struct selftest_check){ .required = checks[selftest->next].required };
+	snprintf(ret->name, sizeof(ret->name), "%s", checks[selftest->next].name);
 	ret->passed = checks[selftest->next].run(selftest, ret) == 0;
 	selftest->next++;
 	return true;

@@ -15,7 +15,7 @@
 #define SELFTEST_CHECKS_MAX 16
 
 struct selftest_check {
-	const char *name;
+	char name[32];
 	bool required; /* if it fails, acceleration stays off */
 	bool passed;
 	char detail[160]; /* what happened, if it failed */

@@ -9,14 +9,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "datapath/maps.h"
 #include "lib/alloc.h"
 #include "lib/child.h"
+#include "lib/fork_server.h"
 
 enum report_kind { REPORT_CHECK, REPORT_FAILURE, REPORT_END };
 
-/* What the child sends; pointers in a check point to constants, which are the same in both
- * processes. */
+/* What the child sends. */
 struct report {
 	enum report_kind kind;
 	struct selftest_check check;
@@ -39,13 +38,13 @@ static bool report_send(const struct report *report)
 	return send(CHILD_FD_FIRST, report, sizeof(*report), MSG_NOSIGNAL) == sizeof(*report);
 }
 
-static void __attribute__((noreturn)) tester_main(struct datapath *datapath, int fd, pid_t agent)
+void accel_tester_run(pid_t agent, size_t fd_count)
 {
 	struct report report = { .kind = REPORT_FAILURE };
 	struct selftest *selftest = NULL;
 
-	maps_unmap(datapath);
-	if (child_settle("tendril-test", &fd, 1) < 0 || !child_bind_to(agent))
+	(void)fd_count;
+	if (!child_bind_to(agent))
 		_exit(EXIT_FAILURE);
 	if (selftest_new(&selftest, &report.failure) == 0) {
 		report.kind = REPORT_CHECK;
@@ -77,22 +76,19 @@ static void tester_readable(evutil_socket_t fd, short what, void *arg)
 		tester->ended(report.kind == REPORT_END ? NULL : report.failure.text, tester->arg);
 }
 
-static int child_start(struct accel_tester *tester, struct datapath *datapath)
+static int child_start(struct accel_tester *tester, struct fork_server *server)
 {
-	pid_t agent = getpid();
 	int pair[2];
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return -errno;
-	tester->pid = fork();
-	if (tester->pid == 0)
-		tester_main(datapath, pair[1], agent);
+	tester->pid = fork_server_start(server, ACCEL_TESTER_NAME, &pair[1], 1);
 	close(pair[1]);
 	tester->fd = pair[0];
-	return tester->pid < 0 ? -errno : 0;
+	return tester->pid < 0 ? tester->pid : 0;
 }
 
-int accel_tester_new(struct event_base *base, struct datapath *datapath,
+int accel_tester_new(struct event_base *base, struct fork_server *server,
 		     void (*check)(const struct selftest_check *check, void *arg),
 		     void (*ended)(const char *failure, void *arg), void *arg,
 		     struct accel_tester **ret_tester, struct errmsg *err)
@@ -103,7 +99,7 @@ int accel_tester_new(struct event_base *base, struct datapath *datapath,
 	*tester = (struct accel_tester){
 		.pid = -1, .fd = -1, .check = check, .ended = ended, .arg = arg
 	};
-	ret = child_start(tester, datapath);
+	ret = child_start(tester, server);
 	if (ret < 0)
 		return fail(err, ret, "start a process");
 	tester->readable =

@@ -125,7 +125,7 @@ static int link_worker_launch(struct endpoints *endpoints, struct errmsg *err)
 	if (endpoints->link_worker_event)
 		event_free(take_ptr(endpoints->link_worker_event));
 	link_worker_free(take_ptr(endpoints->link_worker));
-	ret = link_worker_new(endpoints->datapath,
+	ret = link_worker_new(endpoints->fork_server,
 			      datapath_program_fd(endpoints->datapath, "from_pod"),
 			      &endpoints->link_worker, err);
 	if (ret < 0)

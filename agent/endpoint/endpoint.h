@@ -46,8 +46,9 @@ struct endpoint_info { /* read-only view of one endpoint */
 	const struct labels *labels;
 };
 
-struct endpoints_options { /* pointers are borrowed; the first four outlive the endpoints */
+struct endpoints_options { /* pointers are borrowed; the first five outlive the endpoints */
 	struct event_base *base;
+	struct fork_server *fork_server;
 	struct datapath *datapath;
 	struct store *store;
 	struct sync *sync;
@@ -71,7 +72,7 @@ int endpoints_set_pod_cidrs(struct endpoints *endpoints, const struct prefix *ci
 unsigned int endpoints_mtu(struct endpoints *endpoints);
 void endpoints_free(struct endpoints *endpoints); /* leaves the node as it is */
 /* Removes everything that RUN_DIR and the pin directory tell of, also of earlier agents. */
-int endpoints_cleanup(const char *run_dir, struct errmsg *err);
+int endpoints_cleanup(const char *run_dir, struct fork_server *server, struct errmsg *err);
 
 /* The CNI calls: JSON as in API.md.  netns_fd is borrowed.  The result is owned by the caller. */
 int endpoints_add(struct endpoints *endpoints, const struct cJSON *request, int netns_fd,

@@ -104,6 +104,7 @@ struct endpoints {
 	struct netlink netlink;
 	struct ipam *ipam;
 	struct host_device *host;
+	struct fork_server *fork_server;
 	struct link_worker *link_worker; /* NULL: no process could be started */
 	struct event *link_worker_event;
 	struct event *netns_event; /* closes what endpoints_sockdiag_open() opened */

@@ -231,6 +231,7 @@ int endpoints_new(const struct endpoints_options *options, struct endpoints **re
 
 	endpoints->base = options->base;
 	endpoints->datapath = options->datapath;
+	endpoints->fork_server = options->fork_server;
 	endpoints->store = options->store;
 	endpoints->sync = options->sync;
 	endpoints->run_dir = options->run_dir;
@@ -326,7 +327,7 @@ static void cleanup_done(uint32_t tag, int result, void *arg)
 	++*(size_t *)arg;
 }
 
-static int links_remove(struct netlink *netlink, struct errmsg *err)
+static int links_remove(struct netlink *netlink, struct fork_server *server, struct errmsg *err)
 {
 	struct orphan_search search = {};
 	auto_(link_worker) struct link_worker *link_worker = NULL;
@@ -335,7 +336,7 @@ static int links_remove(struct netlink *netlink, struct errmsg *err)
 	int ret = orphans_find(netlink, &search, err);
 
 	if (ret == 0)
-		ret = link_worker_new(NULL, -1, &link_worker, err);
+		ret = link_worker_new(server, -1, &link_worker, err);
 	while (ret == 0 && done < search.count) {
 		if (asked < search.count &&
 		    link_worker_delete(link_worker, search.ifindexes[asked], 0, NULL) == 0)
@@ -347,13 +348,13 @@ static int links_remove(struct netlink *netlink, struct errmsg *err)
 	return ret;
 }
 
-int endpoints_cleanup(const char *run_dir, struct errmsg *err)
+int endpoints_cleanup(const char *run_dir, struct fork_server *server, struct errmsg *err)
 {
 	auto_netlink struct netlink netlink = NETLINK_INIT;
 	int ret = netlink_open(&netlink, -1, err);
 
 	if (ret == 0)
-		ret = links_remove(&netlink, err);
+		ret = links_remove(&netlink, server, err);
 	if (ret == 0)
 		ret = host_device_remove(&netlink, err);
 	if (ret == 0)

@@ -14,9 +14,9 @@
 #include <unistd.h>
 
 #include "datapath/datapath.h"
-#include "datapath/maps.h"
 #include "lib/alloc.h"
 #include "lib/child.h"
+#include "lib/fork_server.h"
 #include "lib/netlink.h"
 
 /* Links to delete in one go are put into this group of devices ("tdl" and a number). */
@@ -144,15 +144,12 @@ static void link_worker_loop(struct netlink *netlink)
 
 /* Killed with the agent: the next agent asks again for what was not begun, and may by then have
  * given the index to another link. */
-static void __attribute__((noreturn))
-link_worker_main(struct datapath *datapath, int fd, int program_fd, pid_t agent)
+void link_worker_run(pid_t agent, size_t fd_count)
 {
 	auto_netlink struct netlink netlink = NETLINK_INIT;
-	int fds[] = { fd, program_fd };
 
-	maps_unmap(datapath);
-	if (child_settle("tendril-links", fds, program_fd >= 0 ? 2 : 1) < 0 ||
-	    netlink_open(&netlink, -1, NULL) < 0 || privileges_drop() < 0 || !child_bind_to(agent))
+	(void)fd_count;
+	if (netlink_open(&netlink, -1, NULL) < 0 || privileges_drop() < 0 || !child_bind_to(agent))
 		_exit(EXIT_FAILURE);
 	link_worker_loop(&netlink);
 	_exit(EXIT_SUCCESS);
@@ -160,22 +157,22 @@ link_worker_main(struct datapath *datapath, int fd, int program_fd, pid_t agent)
 
 /* ---- the agent's side ------------------------------------------------------------------------ */
 
-int link_worker_new(struct datapath *datapath, int program_fd, struct link_worker **ret,
+int link_worker_new(struct fork_server *server, int program_fd, struct link_worker **ret,
 		    struct errmsg *err)
 {
 	auto_free struct link_worker *link_worker = xcalloc(1, sizeof(*link_worker));
-	pid_t agent = getpid();
-	int pair[2];
+	int pair[2], fds[2];
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return fail(err, -errno, "start the link worker");
-	link_worker->pid = fork();
-	if (link_worker->pid == 0)
-		link_worker_main(datapath, pair[1], program_fd, agent);
+	fds[0] = pair[1];
+	fds[1] = program_fd;
+	link_worker->pid =
+		fork_server_start(server, LINK_WORKER_NAME, fds, program_fd >= 0 ? 2 : 1);
 	close(pair[1]);
 	if (link_worker->pid < 0) {
 		close(pair[0]);
-		return fail(err, -errno, "start the link worker");
+		return fail(err, link_worker->pid, "start the link worker");
 	}
 	link_worker->fd = pair[0];
 	*ret = take_ptr(link_worker);

@@ -16,12 +16,14 @@
 #include "lib/auto.h"
 #include "lib/errmsg.h"
 
-struct datapath;
+#define LINK_WORKER_NAME "tendril-links" /* of the kind of child */
+
+struct fork_server;
 struct link_worker;
 
-/* Forks the child, in the calling thread's network namespace.  It gives up the maps of the datapath
- * (NULL: there are none).  program_fd: for link_worker_attach(), or -1. */
-int link_worker_new(struct datapath *datapath, int program_fd, struct link_worker **ret,
+/* Starts the child, in the network namespace of the server.  program_fd: for link_worker_attach(),
+ * or -1. */
+int link_worker_new(struct fork_server *server, int program_fd, struct link_worker **ret,
 		    struct errmsg *err);
 void link_worker_free(struct link_worker *link_worker); /* waits until the child has ended */
 DEFINE_AUTO(link_worker)
@@ -44,5 +46,8 @@ int link_worker_attach(struct link_worker *link_worker, int ifindex, uint32_t ta
  * another and ask it again. */
 int link_worker_collect(struct link_worker *link_worker, int wait_ms,
 			void (*done)(uint32_t tag, int result, void *arg), void *arg);
+
+/* What the child does, for the server's table. */
+void link_worker_run(pid_t agent, size_t fd_count) __attribute__((noreturn));
 
 #endif

@@ -30,7 +30,7 @@
 #include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/child.h"
-#include "lib/errmsg.h"
+#include "lib/fork_server.h"
 #include "lib/log.h"
 
 #define REST_US    50000 /* between two looks at the ring */
@@ -42,6 +42,7 @@
 struct dns_reader {
 	struct datapath *datapath;
 	struct event_base *base;
+	struct fork_server *server;
 	void (*each)(const struct dns_record *record, void *arg);
 	void *arg;
 	pid_t pid;
@@ -122,14 +123,13 @@ static bool output_drop(void)
 	       dup2(null, STDERR_FILENO) >= 0 && close(null) == 0;
 }
 
-static void __attribute__((noreturn)) reader_main(struct datapath *datapath, int *fds, pid_t agent)
+void dns_reader_run(pid_t agent, size_t fd_count)
 {
 	struct dns_streams *streams = xcalloc(1, sizeof(*streams));
 	struct ring_buffer *ring = NULL;
 	char look;
 
-	maps_unmap(datapath);
-	if (child_settle("tendril-dns", fds, 2) == 0) /* mapping a ring takes privileges */
+	if (fd_count == 2) /* mapping a ring takes privileges */
 		ring = ring_buffer__new(RING_FD, on_event, streams, NULL);
 	if (!ring || !output_drop() || !privileges_drop() || !child_bind_to(agent) ||
 	    !syscalls_drop())
@@ -254,19 +254,16 @@ static void on_rest(evutil_socket_t fd, short what, void *arg)
 
 static int process_start(struct dns_reader *reader)
 {
-	pid_t agent = getpid();
 	int pair[2], fds[2];
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return -errno;
 	fds[0] = pair[1];
 	fds[1] = dns_map_fd(reader->datapath);
-	reader->pid = fork();
-	if (reader->pid == 0)
-		reader_main(reader->datapath, fds, agent);
+	reader->pid = fork_server_start(reader->server, DNS_READER_NAME, fds, 2);
 	close(pair[1]);
 	reader->fd = pair[0];
-	return reader->pid < 0 ? -errno : 0;
+	return reader->pid < 0 ? reader->pid : 0;
 }
 
 static void on_start(evutil_socket_t fd, short what, void *arg)
@@ -289,15 +286,20 @@ static void on_start(evutil_socket_t fd, short what, void *arg)
 	log_info("names of DNS are read by process %d", (int)reader->pid);
 }
 
-struct dns_reader *dns_reader_new(struct event_base *base, struct datapath *datapath,
+struct dns_reader *dns_reader_new(struct event_base *base, struct fork_server *server,
+				  struct datapath *datapath,
 				  void (*each)(const struct dns_record *record, void *arg),
 				  void *arg)
 {
 	struct dns_reader *reader = xcalloc(1, sizeof(*reader));
 
-	*reader = (struct dns_reader){
-		.datapath = datapath, .base = base, .each = each, .arg = arg, .pid = -1, .fd = -1
-	};
+	*reader = (struct dns_reader){ .datapath = datapath,
+				       .base = base,
+				       .server = server,
+				       .each = each,
+				       .arg = arg,
+				       .pid = -1,
+				       .fd = -1 };
 	reader->waiting = event_new(base, dns_map_fd(datapath), EV_READ, on_waiting, reader);
 	reader->late = evtimer_new(base, on_late, reader);
 	reader->rest = evtimer_new(base, on_rest, reader);

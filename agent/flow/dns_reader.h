@@ -7,13 +7,18 @@
 #ifndef TENDRIL_AGENT_FLOW_DNS_READER_H
 #define TENDRIL_AGENT_FLOW_DNS_READER_H
 
+#include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "lib/dns.h"
+
+#define DNS_READER_NAME "tendril-dns" /* of the kind of child */
 
 struct datapath;
 struct dns_reader;
 struct event_base;
+struct fork_server;
 
 /* What the process tells of an answer. */
 struct dns_record {
@@ -23,7 +28,8 @@ struct dns_record {
 };
 
 /* Starts the process.  each() gets what it tells, checked. */
-struct dns_reader *dns_reader_new(struct event_base *base, struct datapath *datapath,
+struct dns_reader *dns_reader_new(struct event_base *base, struct fork_server *server,
+				  struct datapath *datapath,
 				  void (*each)(const struct dns_record *record, void *arg),
 				  void *arg);
 void dns_reader_free(struct dns_reader *reader); /* NULL is fine */
@@ -33,5 +39,8 @@ uint64_t dns_reader_left_out(const struct dns_reader *reader); /* NULL is fine *
 
 /* Why it does not work; "" if it does. */
 const char *dns_reader_problem(const struct dns_reader *reader);
+
+/* What the process does, for the server's table. */
+void dns_reader_run(pid_t agent, size_t fd_count) __attribute__((noreturn));
 
 #endif

@@ -504,8 +504,8 @@ static void on_load(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	if (log->options.dns_names)
-		log->dns_reader =
-			dns_reader_new(log->options.base, log->options.datapath, on_dns, log);
+		log->dns_reader = dns_reader_new(log->options.base, log->options.fork_server,
+						 log->options.datapath, on_dns, log);
 	if (datapath_load_tcp(log->options.datapath, log->options.load, &err) < 0) {
 		snprintf(log->reason, sizeof(log->reason), "%s", err.text);
 		log->refused = true;

@@ -26,6 +26,7 @@ struct store;
 
 struct flow_log_options { /* pointers are borrowed; all outlive the log */
 	struct event_base *base;
+	struct fork_server *fork_server;
 	struct datapath *datapath;
 	const struct datapath_options *load;
 	const struct endpoints *endpoints;

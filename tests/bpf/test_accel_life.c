@@ -21,6 +21,7 @@
 #include "harness/scratch.h"
 #include "harness/streams.h"
 #include "lib/auto.h"
+#include "lib/fork_server.h"
 #include "lib/netns.h"
 #include "lib/sockdiag.h"
 
@@ -417,6 +418,7 @@ static void test_cleanup(void **state)
 
 struct selftest_run {
 	struct event_base *base;
+	struct fork_server *server;
 	struct accel_tester *tester;
 	unsigned int checks;
 	char failure[240];
@@ -445,11 +447,15 @@ static void on_ended(const char *failure, void *arg)
 
 static void selftest_begin(struct selftest_run *run)
 {
+	static const struct fork_server_kind kinds[] = { { ACCEL_TESTER_NAME, accel_tester_run } };
 	struct errmsg err = {};
 
 	*run = (struct selftest_run){ .base = event_base_new() };
 	assert_non_null(run->base);
-	if (accel_tester_new(run->base, NULL, on_check, on_ended, run, &run->tester, &err) < 0)
+	if (fork_server_new(NULL, kinds, ARRAY_SIZE(kinds), &run->server, &err) < 0)
+		fail_msg("%s", err.text);
+	if (accel_tester_new(run->base, run->server, on_check, on_ended, run, &run->tester, &err) <
+	    0)
 		fail_msg("%s", err.text);
 }
 
@@ -458,6 +464,7 @@ static void selftest_end(struct selftest_run *run)
 	event_base_dispatch(run->base);
 	assert_null(run->tester);
 	event_base_free(run->base);
+	fork_server_free(run->server);
 }
 
 static void test_selftest(void **state)

@@ -18,6 +18,7 @@
 #include "datapath/datapath.h"
 #include "harness/scratch.h"
 #include "lib/auto.h"
+#include "lib/fork_server.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
 
@@ -30,10 +31,24 @@
 
 static bool answered[LINKS];
 
+static struct fork_server *server;
+
+static const struct fork_server_kind kinds[] = { { LINK_WORKER_NAME, link_worker_run } };
+
 static int group_setup(void **state)
 {
+	struct errmsg err = {};
+
 	(void)state;
-	return unshare(CLONE_NEWNET);
+	return unshare(CLONE_NEWNET) ||
+	       fork_server_new(NULL, kinds, ARRAY_SIZE(kinds), &server, &err);
+}
+
+static int group_teardown(void **state)
+{
+	(void)state;
+	fork_server_free(server);
+	return 0;
 }
 
 static void links_make(void)
@@ -98,7 +113,7 @@ static void test_links_go_and_each_is_answered_once(void **state)
 	(void)state;
 	links_make();
 	assert_int_equal(scratch_link_del("t3", &err), 0); /* gone before it is its turn */
-	assert_int_equal(link_worker_new(NULL, -1, &link_worker, &err), 0);
+	assert_int_equal(link_worker_new(server, -1, &link_worker, &err), 0);
 	for (int i = 0; i < LINKS; i++)
 		assert_int_equal(
 			link_worker_delete(link_worker, FIRST + i, TAG_BASE + (uint32_t)i, &err),
@@ -121,7 +136,7 @@ static void test_links_of_others_stay(void **state)
 
 	(void)state;
 	links_make();
-	assert_int_equal(link_worker_new(NULL, -1, &link_worker, &err), 0);
+	assert_int_equal(link_worker_new(server, -1, &link_worker, &err), 0);
 	assert_int_equal(link_worker_delete(link_worker, FIRST, TAG_BASE, &err), 0);
 	assert_int_equal(link_worker_collect(link_worker, WAIT_MS, done, NULL), 1);
 	assert_false(link_exists(FIRST));
@@ -142,16 +157,18 @@ static void test_program_is_attached(void **state)
 {
 	struct datapath_options options = scratch_options();
 	struct datapath *datapath = NULL;
+	auto_(fork_server) struct fork_server *inside = NULL;
 	auto_(link_worker) struct link_worker *link_worker = NULL;
 	struct errmsg err = {};
 	int program;
 
 	(void)state;
-	assert_int_equal(scratch_init(&err), 0);
+	assert_int_equal(scratch_init(&err), 0); /* enters a namespace */
+	assert_int_equal(fork_server_new(NULL, kinds, ARRAY_SIZE(kinds), &inside, &err), 0);
 	links_make();
 	assert_int_equal(datapath_open(&options, &datapath, &err), 0);
 	program = datapath_program_fd(datapath, "from_pod");
-	assert_int_equal(link_worker_new(NULL, program, &link_worker, &err), 0);
+	assert_int_equal(link_worker_new(inside, program, &link_worker, &err), 0);
 	assert_int_equal(link_worker_delete(link_worker, FIRST, TAG_BASE, &err), 0);
 	assert_int_equal(link_worker_attach(link_worker, FIRST + 1, TAG_BASE + 1, &err), 0);
 	for (int i = 2; i < LINKS; i++)
@@ -179,7 +196,7 @@ static void test_dead_child_is_noticed(void **state)
 	siginfo_t info = {};
 
 	(void)state;
-	assert_int_equal(link_worker_new(NULL, -1, &link_worker, &err), 0);
+	assert_int_equal(link_worker_new(server, -1, &link_worker, &err), 0);
 	assert_int_equal(kill(link_worker_pid(link_worker), SIGKILL), 0);
 	assert_int_equal(
 		waitid(P_PID, (id_t)link_worker_pid(link_worker), &info, WEXITED | WNOWAIT), 0);
@@ -196,5 +213,5 @@ int main(void)
 		cmocka_unit_test(test_dead_child_is_noticed),
 	};
 
-	return cmocka_run_group_tests_name("link worker", tests, group_setup, NULL);
+	return cmocka_run_group_tests_name("link worker", tests, group_setup, group_teardown);
 }

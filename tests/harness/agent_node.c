@@ -10,8 +10,10 @@
 #include <string.h>
 #include <sys/param.h>
 
+#include "agent/endpoint/link_worker.h"
 #include "agent/sync/sync.h"
 #include "harness/scratch.h"
+#include "lib/fork_server.h"
 #include "policy/objects/parse.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
@@ -34,6 +36,7 @@ static void objects_put(struct agent_node *node)
 
 int agent_node_start(struct agent_node *node, struct errmsg *err)
 {
+	static const struct fork_server_kind kinds[] = { { LINK_WORKER_NAME, link_worker_run } };
 	static const char *const cidrs[] = { "10.77.0.0/24", "fd77::/112" };
 	struct datapath_options options = scratch_options();
 	struct prefix pod_cidrs[ARRAY_SIZE(cidrs)];
@@ -51,7 +54,10 @@ int agent_node_start(struct agent_node *node, struct errmsg *err)
 	endpoints.base = node->base = event_base_new();
 	endpoints.store = node->store = store_new();
 	store_set_local(node->store);
-	ret = datapath_open(&options, &node->datapath, err);
+	ret = fork_server_new(NULL, kinds, ARRAY_SIZE(kinds), &node->fork_server, err);
+	if (ret == 0)
+		ret = datapath_open(&options, &node->datapath, err);
+	endpoints.fork_server = node->fork_server;
 	endpoints.datapath = node->datapath;
 	if (ret == 0 && node->opened)
 		node->opened(node);
@@ -74,6 +80,7 @@ void agent_node_stop(struct agent_node *node)
 	sync_free(take_ptr(node->sync));
 	store_free(take_ptr(node->store));
 	datapath_close(take_ptr(node->datapath));
+	fork_server_free(take_ptr(node->fork_server));
 	if (node->base)
 		event_base_free(take_ptr(node->base));
 }

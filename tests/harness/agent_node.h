@@ -20,6 +20,7 @@ struct agent_node {
 	/* Called with maps and programs there, before endpoints are taken over; or NULL. */
 	void (*opened)(struct agent_node *node);
 	struct event_base *base;
+	struct fork_server *fork_server;
 	struct datapath *datapath;
 	struct store *store;
 	struct sync *sync;

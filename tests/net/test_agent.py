@@ -363,6 +363,53 @@ def test_the_agent_and_its_children_are_confined(node):
         assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE), pid
 
 
+def memory_has(pid, secret):
+    """Whether a process has these bytes in memory that it can read."""
+    with open(f"/proc/{pid}/mem", "rb", 0) as memory:
+        for line in pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines():
+            begin, end = (int(address, 16) for address in line.split()[0].split("-"))
+            if line.split()[1][0] != "r" or "[v" in line:
+                continue
+            memory.seek(begin)
+            try:
+                if secret in memory.read(end - begin):
+                    return True
+            except OSError:
+                pass  # a piece of a file that ends before
+    return False
+
+
+def children_of(pid):
+    return {pathlib.Path(f"/proc/{child}/comm").read_text().strip(): int(child) for child in
+            pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+def test_no_child_has_anything_of_the_agents_memory():
+    """Nor what it read before a child was started, in code that sees bytes from a network least of
+    all."""
+    secret = "quite-unlikely-7f3a"
+    with Node("--dns-names") as node:
+        node.put(tendril.pod_object("any", labels={"secret": secret}, addresses=["10.9.9.9"]))
+        wait_for(lambda: "tendril-dns" in children_of(node.agent.pid), "the reader of names", 20)
+        os.kill(children_of(node.agent.pid)["tendril-dns"], 9)
+        wait_for(lambda: "tendril-dns" not in children_of(node.agent.pid), "its end", 20)
+        wait_for(lambda: "tendril-dns" in children_of(node.agent.pid), "another one", 40)
+        wait_for(lambda: node.status()["acceleration"]["state"] != "testing", "the self-test")
+        children = children_of(node.agent.pid)
+        assert set(children) == {"tendril-fork", "tendril-links", "tendril-dns"}
+        assert memory_has(node.agent.pid, secret.encode())
+        for name, pid in children.items():
+            assert not memory_has(pid, secret.encode()), name
+
+
+def test_an_agent_that_can_start_no_children_ends(node):
+    """Its filter of system calls lets nobody execute: the next agent can."""
+    os.kill(children_of(node.agent.pid)["tendril-fork"], 9)
+    assert node.agent.wait(timeout=20) == 1
+    assert "the process that starts children died" in node.log()
+    node.start()
+
+
 @pytest.mark.parametrize("watched", ["this", "another"])
 def test_the_watchdog_is_fed_while_the_loop_turns(watched):
     with Node(start=False) as node, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:

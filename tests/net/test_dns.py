@@ -227,8 +227,9 @@ def test_no_child_of_the_agent_sees_its_maps(world):
     assert [perms for perms, _ in maps_of_bpf(agent) if perms == "rw-s"]
     children = pathlib.Path(f"/proc/{agent}/task/{agent}/children").read_text().split()
     names = {pathlib.Path(f"/proc/{pid}/comm").read_text().strip(): pid for pid in children}
-    assert set(names) == {"tendril-dns", "tendril-links"}
+    assert set(names) == {"tendril-dns", "tendril-links", "tendril-fork"}
     assert not list(maps_of_bpf(names["tendril-links"]))
+    assert not list(maps_of_bpf(names["tendril-fork"]))
 
 
 def test_a_reader_that_hangs_is_replaced(world):
