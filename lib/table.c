@@ -7,7 +7,9 @@
 
 #include "lib/alloc.h"
 
-enum slot_state { SLOT_EMPTY, SLOT_USED, SLOT_DELETED };
+/* The state of a slot; one that is used has SLOT_USED and seven bits of its key's hash, so that a
+ * search seldom looks at a slot that is not the one: each look may be a miss of the cache. */
+enum { SLOT_EMPTY, SLOT_DELETED, SLOT_USED = 0x80 };
 
 #define CAPACITY_MIN 16
 
@@ -103,80 +105,96 @@ static unsigned char *slot_at(const struct table *table, size_t i)
 }
 
 /* Index of the key's slot, or of the slot where it may be put; a table is never quite full. */
-static size_t slot_find(const struct table *table, const void *key, bool *ret_found)
+static size_t slot_find(const struct table *table, const void *key, unsigned char *ret_state,
+			bool *ret_found)
 {
-	size_t mask = table->capacity - 1;
-	size_t i = table_hash(key, table->key_size) & mask;
+	uint64_t hash = table_hash(key, table->key_size);
+	size_t i = (size_t)((hash >> 32) * table->capacity >> 32);
 	size_t free_slot = table->capacity;
 
-	for (; table->state[i] != SLOT_EMPTY; i = (i + 1) & mask) {
+	*ret_state = SLOT_USED | (hash & 0x7f);
+	*ret_found = false;
+	for (; table->state[i] != SLOT_EMPTY; i = i + 1 == table->capacity ? 0 : i + 1) {
 		if (table->state[i] == SLOT_DELETED) {
 			if (free_slot == table->capacity)
 				free_slot = i;
-		} else if (memcmp(slot_at(table, i), key, table->key_size) == 0) {
+		} else if (table->state[i] == *ret_state &&
+			   memcmp(slot_at(table, i), key, table->key_size) == 0) {
 			*ret_found = true;
 			return i;
 		}
 	}
-	*ret_found = false;
 	return free_slot == table->capacity ? i : free_slot;
 }
 
-/* Makes room for one more; also drops deleted slots, so that chains stay short. */
-static void table_grow(struct table *table)
+/* Moves what there is to a table of this capacity; drops deleted slots, so that chains are short.
+ */
+static void table_resize(struct table *table, size_t capacity)
 {
-	struct table grown = *table;
+	struct table resized = *table;
 	bool found;
 
-	grown.capacity = CAPACITY_MIN;
-	while (grown.capacity * 5 / 8 <= table->count)
-		grown.capacity *= 2;
-	grown.slots = xcalloc(grown.capacity, grown.stride);
-	grown.state = xcalloc(grown.capacity, 1);
-	grown.deleted = 0;
+	resized.capacity = capacity < CAPACITY_MIN ? CAPACITY_MIN : capacity;
+	resized.slots = xcalloc(resized.capacity, resized.stride);
+	resized.state = xcalloc(resized.capacity, 1);
+	resized.deleted = 0;
 	for (size_t i = 0; i < table->capacity; i++) {
+		unsigned char state;
 		size_t to;
 
-		if (table->state[i] != SLOT_USED)
+		if (!(table->state[i] & SLOT_USED))
 			continue;
-		to = slot_find(&grown, slot_at(table, i), &found);
-		memcpy(slot_at(&grown, to), slot_at(table, i), table->stride);
-		grown.state[to] = SLOT_USED;
+		to = slot_find(&resized, slot_at(table, i), &state, &found);
+		memcpy(slot_at(&resized, to), slot_at(table, i), table->stride);
+		resized.state[to] = state;
 	}
 	free(table->slots);
 	free(table->state);
-	*table = grown;
+	*table = resized;
+}
+
+/* Whether so many slots may be in use: searches get long in a full table. */
+static bool has_room(const struct table *table, size_t slots)
+{
+	return slots <= table->capacity / 5 * 4;
+}
+
+void table_reserve(struct table *table, size_t count)
+{
+	if (!has_room(table, table->count + table->deleted + count))
+		table_resize(table, (table->count + count) / 4 * 5 + 10);
 }
 
 void *table_find(const struct table *table, const void *key)
 {
+	unsigned char state;
 	bool found;
 	size_t i;
 
 	if (table->capacity == 0)
 		return NULL;
-	i = slot_find(table, key, &found);
+	i = slot_find(table, key, &state, &found);
 	return found ? slot_at(table, i) + table->value_at : NULL;
 }
 
 void *table_put(struct table *table, const void *key)
 {
-	unsigned char *slot;
+	unsigned char *slot, state = SLOT_USED;
 	bool found = false;
 	size_t i = 0;
 
 	if (table->capacity) {
-		i = slot_find(table, key, &found);
+		i = slot_find(table, key, &state, &found);
 		if (found)
 			return slot_at(table, i) + table->value_at;
 	}
-	if (table->count + table->deleted + 1 > table->capacity * 3 / 4) {
-		table_grow(table);
-		i = slot_find(table, key, &found);
+	if (!has_room(table, table->count + table->deleted + 1)) {
+		table_resize(table, table->count / 4 * 7);
+		i = slot_find(table, key, &state, &found);
 	}
-	if (table->state[i] == SLOT_DELETED) /* NOLINT(*Malloc): table_grow() replaced it */
+	if (table->state[i] == SLOT_DELETED) /* NOLINT(*Malloc): table_resize() replaced it */
 		table->deleted--;
-	table->state[i] = SLOT_USED;
+	table->state[i] = state;
 	table->count++;
 	slot = slot_at(table, i);
 	memset(slot, 0, table->stride);
@@ -186,12 +204,13 @@ void *table_put(struct table *table, const void *key)
 
 bool table_del(struct table *table, const void *key)
 {
+	unsigned char state;
 	bool found = false;
 	size_t i;
 
 	if (table->capacity == 0)
 		return false;
-	i = slot_find(table, key, &found);
+	i = slot_find(table, key, &state, &found);
 	if (!found)
 		return false;
 	table->state[i] = SLOT_DELETED;
@@ -205,7 +224,7 @@ void *table_next(const struct table *table, size_t *pos, const void **ret_key)
 	while (*pos < table->capacity) {
 		size_t i = (*pos)++;
 
-		if (table->state[i] != SLOT_USED)
+		if (!(table->state[i] & SLOT_USED))
 			continue;
 		if (ret_key)
 			*ret_key = slot_at(table, i);

@@ -17,7 +17,7 @@ struct table {
 	size_t key_size;
 	size_t value_at; /* offset of the value within a slot */
 	size_t stride;
-	size_t capacity; /* a power of two, or 0 */
+	size_t capacity;
 	size_t count;
 	size_t deleted; /* empty slots that keep chains together */
 };
@@ -29,6 +29,8 @@ void table_done(struct table *table);
 void *table_find(const struct table *table, const void *key);
 /* The value of a key, added as zeroes if it is not there.  Valid until the next table_put(). */
 void *table_put(struct table *table, const void *key) __attribute__((returns_nonnull));
+/* Makes room for so many more, and hardly more: a table that grows by itself has more. */
+void table_reserve(struct table *table, size_t count);
 bool table_del(struct table *table, const void *key); /* false: it was not there */
 
 /* Returns the value of the next entry, in no particular order; NULL at the end.  *pos is 0 at the
