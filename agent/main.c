@@ -191,10 +191,8 @@ static void maps_start(struct agent *agent)
 		log_error("policies may be missing: the maps stay as they are, and no pod can "
 			  "be added: %s",
 			  missing);
-	if (sync_policies(agent->sync, &err))
-		log_error("policies: %s", err.text);
-	if (sync_services(agent->sync, &err))
-		log_error("services: %s", err.text);
+	if (sync_everything(agent->sync, &err))
+		log_error("policies and services: %s", err.text);
 }
 
 static bool encrypts(const struct config *config)

@@ -222,34 +222,41 @@ void api_services_list(struct api_call *call)
 	api_reply(call, array);
 }
 
-/* By the name of the pod. */
-static cJSON *host_ports_find(const struct agent *agent, const char *namespace, const char *name,
-			      const struct service_counts *counts)
+static const struct store_endpoint *endpoint_find(const struct store *store, const char *namespace,
+						  const char *name)
 {
 	const struct store_endpoint *endpoints;
-	size_t count = store_endpoints(agent->store, &endpoints);
+	size_t count = store_endpoints(store, &endpoints);
 
 	for (size_t i = 0; i < count; i++) {
 		if (!strcmp(endpoints[i].namespace, namespace) && !strcmp(endpoints[i].name, name))
-			return host_ports_json(agent, &endpoints[i], counts);
+			return &endpoints[i];
 	}
 	return NULL;
 }
 
+/* Of a Service, or of a pod with host ports. */
 void api_services_get(struct api_call *call)
 {
-	const struct store *store = call->agent->store;
-	const struct object *object =
-		store_find(store, OBJECT_SERVICE, call->args[0], call->args[1]);
-	struct service_counts *counts = sync_counts_new(call->agent->sync);
-	cJSON *json = object ? service_json(call->agent, object, counts)
-			     : host_ports_find(call->agent, call->args[0], call->args[1], counts);
+	const char *namespace = call->args[0], *name = call->args[1];
+	struct agent *agent = call->agent;
+	const struct object *object = store_find(agent->store, OBJECT_SERVICE, namespace, name);
+	const struct store_endpoint *endpoint = endpoint_find(agent->store, namespace, name);
+	struct service_counts *counts = NULL;
+	cJSON *json = NULL;
 
+	if (object) {
+		counts = sync_counts_of(agent->sync, namespace, name);
+		json = service_json(agent, object, counts);
+	} else if (endpoint) {
+		counts = sync_counts_of(agent->sync, NULL, NULL);
+		json = host_ports_json(agent, endpoint, counts);
+	}
 	sync_counts_free(counts);
 	if (json)
 		api_reply(call, json);
 	else
-		api_refuse(call, 404, "Service %s/%s: not found", call->args[0], call->args[1]);
+		api_refuse(call, 404, "Service %s/%s: not found", namespace, name);
 }
 
 /* A node that is about to be deleted takes no new traffic from load balancers (KEP-3836). */

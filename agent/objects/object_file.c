@@ -504,12 +504,14 @@ bool object_files_update(struct object_files *files, const char *const *names, s
 	/* What one file gave up, another may have been waiting for. */
 	changed |= blocked_retry(files);
 	dir_leave(files);
-	task_pause_now();
-	/* Trees of large texts leave the heap many times larger than what is kept. */
+	return changed;
+}
+
+void object_files_trim(struct object_files *files)
+{
 	if (files->bytes_read >= TRIM_SIZE)
 		malloc_trim(0);
 	files->bytes_read = 0;
-	return changed;
 }
 
 bool object_files_unblock(struct object_files *files)

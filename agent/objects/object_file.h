@@ -38,7 +38,7 @@ struct object_files { /* sorted by name */
 	struct directory_id dir_id; /* of the directory of these files; zero: it is gone */
 	struct store *store;
 	struct object_touched *touched;
-	size_t bytes_read; /* since the last malloc_trim() */
+	size_t bytes_read; /* since the last object_files_trim() */
 	bool audited;      /* changes are logged: the start is over */
 	bool busy;         /* a file of the last update was still open for writing */
 };
@@ -53,6 +53,8 @@ bool object_files_dir_is_same(const struct object_files *files);
  * recorded and logged, and its earlier objects stay.  If the directory is missing or is another
  * one, all objects stay.  Returns whether the store changed. */
 bool object_files_update(struct object_files *files, const char *const *names, size_t count);
+/* Returns to the kernel what large texts took: the heap is many times larger than what is kept. */
+void object_files_trim(struct object_files *files);
 
 /* Tries the blocked files again until no more are accepted. */
 bool object_files_unblock(struct object_files *files);

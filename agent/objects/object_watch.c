@@ -30,12 +30,14 @@
 /*
  * When what happened is acted on.  A file that is complete: at once.  What takes away, or leads
  * elsewhere: a moment later, for what replaces it is as a rule on its way, and nothing should be
- * out of force between the two halves of a rename.  And after each run there is a pause of at least
- * its own length, so that a burst of changes costs few runs and never all of the time.
+ * out of force between the two halves of a rename.  And after each run there is a pause of its own
+ * length, so that a burst of changes costs few runs and never all of the time.  The pause is
+ * bounded: what changes after a run of seconds must not wait for seconds.
  */
 #define AT_ONCE_NS   0
 #define SETTLE_NS    2000000
 #define PAUSE_MIN_NS 2000000
+#define PAUSE_MAX_NS 100000000
 
 /* A close is told a moment before its file is free (fs/file_table.c, __fput()), and no event says
  * when that is.  Each try waits twice as long; who still writes after the last will close again. */
@@ -130,7 +132,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 
 void object_watch_done(struct object_watch *watch)
 {
-	uint64_t ended = now_ns(), took = ended - watch->began_ns;
+	uint64_t ended = now_ns(), took = MIN(ended - watch->began_ns, (uint64_t)PAUSE_MAX_NS);
 
 	watch->began_ns = 0;
 	watch->pause_ns = ended + MAX(took, (uint64_t)PAUSE_MIN_NS);

@@ -56,13 +56,17 @@ void objects_sync_metrics(const struct objects *objects, struct buffer *out)
 
 int objects_sync(struct objects *objects, struct errmsg *err)
 {
-	int ret = 0, services_ret;
+	int ret = 0, services_ret = 0;
 
 	kube_interest_update(objects);
 	sync_set_all_pods(objects->sync, kube_knows_all_pods(objects));
-	if (objects->touched.policies)
-		ret = sync_policies(objects->sync, err);
-	services_ret = services_sync(objects, ret ? NULL : err);
+	if (objects->touched.policies && objects->touched.all_services) {
+		ret = sync_everything(objects->sync, err);
+	} else {
+		if (objects->touched.policies)
+			ret = sync_policies(objects->sync, err);
+		services_ret = services_sync(objects, ret ? NULL : err);
+	}
 	if (objects->touched.since_ns)
 		histogram_add(&objects->sync_times, &sync_bounds,
 			      (double)(now_ns() - objects->touched.since_ns) / 1e9);
@@ -175,6 +179,8 @@ static void files_read(struct objects *objects, bool changed)
 	objects->kube.interest_in_doubt |= changed;
 	if (objects_know(objects) || changed)
 		sync_and_log(objects);
+	task_pause_now();
+	object_files_trim(&objects->files);
 }
 
 static void events_handle(void *arg)

@@ -138,6 +138,8 @@ static int queue_write(struct map_cache *map_cache, size_t first, size_t *ret_do
 	int ret = maps_set_batch(map_cache->datapath, map_cache->map, keys, values,
 				 map_cache->queued - first, ret_done);
 
+	if (*ret_done > map_cache->entries.count) /* a first load */
+		table_reserve(&map_cache->entries, *ret_done);
 	for (size_t i = 0; i < *ret_done; i++) {
 		const void *key = keys + i * map_cache->key_size;
 

@@ -185,6 +185,18 @@ int sync_policies(struct sync *sync, struct errmsg *err)
 	return ret ? ret : services_ret;
 }
 
+int sync_everything(struct sync *sync, struct errmsg *err)
+{
+	int ret, services_ret;
+
+	/* What would make sync_policies() sync services, too: that is done after it anyway. */
+	sync_node_refresh(sync);
+	sync->pod_changes = store_pod_changes(sync->store);
+	ret = sync_policies(sync, err);
+	services_ret = sync_services(sync, ret ? NULL : err);
+	return ret ? ret : services_ret;
+}
+
 int sync_set_audit(struct sync *sync, bool audit, struct errmsg *err)
 {
 	uint32_t revision = maps_node(sync->datapath)->revision;

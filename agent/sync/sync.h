@@ -32,6 +32,8 @@ int sync_policies(struct sync *sync, struct errmsg *err);
 /* Syncs one service (by its key, existing or not), or all of them. */
 int sync_service(struct sync *sync, const char *namespace, const char *name, struct errmsg *err);
 int sync_services(struct sync *sync, struct errmsg *err);
+/* sync_policies() and sync_services(), which goes on after an error of the first. */
+int sync_everything(struct sync *sync, struct errmsg *err);
 
 /* Sets the administrator's settings of services; called before the first service is synced. */
 void sync_set_services(struct sync *sync, const struct service_settings *settings);
@@ -122,6 +124,8 @@ void sync_count_bytes(struct sync *sync, const struct service_key *service,
 
 /* Reads what the programs have counted; valid until the next sync of services. */
 struct service_counts *sync_counts_new(struct sync *sync);
+/* The same of one service alone; name NULL: of all host ports. */
+struct service_counts *sync_counts_of(struct sync *sync, const char *namespace, const char *name);
 void sync_counts_free(struct service_counts *counts);
 /* All ports and families of a service together. */
 struct service_count sync_counts_service(const struct service_counts *counts, const char *namespace,

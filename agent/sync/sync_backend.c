@@ -5,14 +5,16 @@
  * before the counts that include them, and those beyond smaller counts are deleted a moment later.
  */
 #include <arpa/inet.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent/sync/sync_internal.h"
 #include "lib/alloc.h"
-#include "lib/arena.h"
 #include "lib/auto.h"
 #include "policy/objects/maglev.h"
+
+#define TRIM_COUNT 10000
 
 /* ---- placing --------------------------------------------------------------------------------- */
 
@@ -146,11 +148,10 @@ struct pool_counts sync_pool_present(const struct sync *sync, uint32_t id,
 static void range_retire(struct sync *sync, uint32_t id, uint32_t from, uint32_t to)
 {
 	for (uint32_t index = from; index < to; index++) {
+		const struct backend_key key = { .service_id = id, .index = index };
+
 		sync->losses++;
-		array_room(&sync->retired, sync->retired_count, &sync->retired_room,
-			   sizeof(*sync->retired));
-		sync->retired[sync->retired_count++] =
-			(struct backend_key){ .service_id = id, .index = index };
+		table_put(&sync->retired, &key);
 	}
 }
 
@@ -162,8 +163,7 @@ void sync_pool_retire(struct sync *sync, uint32_t id, const struct pool_counts *
 	range_retire(sync, id, BACKEND_LOCAL + after->local, BACKEND_LOCAL + before->local);
 }
 
-/* Whether the counts of some service include this backend. */
-static bool backend_is_promised(const struct sync *sync, const struct backend_key *key)
+bool sync_backend_is_promised(const struct sync *sync, const struct backend_key *key)
 {
 	const struct pool_state *state = table_find(&sync->pools, &key->service_id);
 
@@ -178,22 +178,21 @@ static bool backend_is_promised(const struct sync *sync, const struct backend_ke
 
 int sync_trim(struct sync *sync)
 {
-	size_t count = 0;
+	auto_free struct backend_key *keys = xcalloc(sync->retired.count, sizeof(*keys));
+	const void *key;
+	size_t count = 0, pos = 0;
 	int ret;
 
-	for (size_t i = 0; i < sync->retired_count; i++) {
-		const struct backend_key *key = &sync->retired[i];
-
+	while (table_next(&sync->retired, &pos, &key)) {
 		/* It may be in use again. */
-		if (backend_is_promised(sync, key) || !map_cache_get(&sync->backends, key))
-			continue;
-		sync_count_settle(sync, key);
-		sync->retired[count++] = *key;
+		if (!sync_backend_is_promised(sync, key) && map_cache_get(&sync->backends, key))
+			keys[count++] = *(const struct backend_key *)key;
 	}
-	ret = map_cache_del(&sync->backends, sync->retired, count);
-	free(take_ptr(sync->retired));
-	sync->retired_count = 0;
-	sync->retired_room = 0;
+	sync_counts_settle(sync, keys, count);
+	ret = map_cache_del(&sync->backends, keys, count);
+	table_done(&sync->retired);
+	if (count >= TRIM_COUNT) /* many services went, and their objects before them */
+		malloc_trim(0);
 	return ret;
 }
 
@@ -205,7 +204,7 @@ void sync_backends_leftovers(struct sync *sync)
 	while (table_next(&sync->backends.entries, &pos, &key)) {
 		const struct backend_key *backend = key;
 
-		if (!backend_is_promised(sync, backend))
+		if (!sync_backend_is_promised(sync, backend))
 			range_retire(sync, backend->service_id, backend->index, backend->index + 1);
 	}
 }

@@ -13,10 +13,12 @@
 #include "lib/alloc.h"
 
 #define KEPT_MIN 1024 /* backends that are gone are not summed up before there are so many */
+#define WALK_MIN 1024 /* entries: a walk through the map takes less time than a look-up of each */
 
 /* A copy: the loop goes on while an answer is made. */
 struct service_counts {
 	struct sync *sync;
+	uint64_t owner;        /* hash of a service's name: of this one alone; 0: of all */
 	struct table backends; /* struct counted_key -> struct service_count */
 	struct table services; /* hash of a service's name -> struct service_count */
 };
@@ -100,15 +102,52 @@ static void counted_prune(struct sync *sync)
 	sync->counted = kept;
 }
 
+static void settle(struct sync *sync, const struct backend_key *key,
+		   const struct backend_entry *entry)
+{
+	counted_prune(sync);
+	count_add(&sync->counted, &(struct counted_key){ key->service_id, entry->backend },
+		  entry->connections, entry->bytes);
+}
+
 void sync_count_settle(struct sync *sync, const struct backend_key *key)
 {
 	struct backend_entry entry;
 
-	if (backend_map_get(sync->datapath, key, &entry))
+	if (!backend_map_get(sync->datapath, key, &entry))
+		settle(sync, key, &entry);
+}
+
+/* Entries of backend_map that are about to go. */
+struct settling {
+	struct sync *sync;
+	struct table keys; /* struct backend_key */
+};
+
+static int settle_each(const void *key, const void *value, void *arg)
+{
+	struct settling *settling = arg;
+
+	if (table_find(&settling->keys, key))
+		settle(settling->sync, key, value);
+	return 0;
+}
+
+void sync_counts_settle(struct sync *sync, const struct backend_key *keys, size_t count)
+{
+	struct settling settling = { .sync = sync };
+
+	if (count < WALK_MIN) {
+		for (size_t i = 0; i < count; i++)
+			sync_count_settle(sync, &keys[i]);
 		return;
-	counted_prune(sync);
-	count_add(&sync->counted, &(struct counted_key){ key->service_id, entry.backend },
-		  entry.connections, entry.bytes);
+	}
+	table_init(&settling.keys, sizeof(*keys), 0);
+	table_reserve(&settling.keys, count);
+	for (size_t i = 0; i < count; i++)
+		table_put(&settling.keys, &keys[i]);
+	maps_foreach(sync->datapath, MAP_BACKEND, settle_each, &settling);
+	table_done(&settling.keys);
 }
 
 /* Node ports on loopback addresses are known under 127.0.0.1. */
@@ -144,7 +183,7 @@ static void counts_add(struct service_counts *counts, const struct counted_key *
 {
 	const struct pool_state *pool = table_find(&counts->sync->pools, &key->service_id);
 
-	if (!pool || !pool->owner)
+	if (!pool || !pool->owner || (counts->owner && counts->owner != pool->owner))
 		return;
 	count_add(&counts->backends, key, connections, bytes);
 	count_add(&counts->services, &pool->owner, connections, bytes);
@@ -161,7 +200,8 @@ static int entry_read(const void *key, const void *value, void *arg)
 	return 0;
 }
 
-struct service_counts *sync_counts_new(struct sync *sync)
+/* With what is kept; owner: of this one alone, 0: of all. */
+static struct service_counts *counts_begin(struct sync *sync, uint64_t owner)
 {
 	struct service_counts *counts = xcalloc(1, sizeof(*counts));
 	const struct service_count *count;
@@ -169,12 +209,59 @@ struct service_counts *sync_counts_new(struct sync *sync)
 	size_t pos = 0;
 
 	counts->sync = sync;
+	counts->owner = owner;
 	table_init(&counts->backends, sizeof(struct counted_key), sizeof(struct service_count));
 	table_init(&counts->services, sizeof(uint64_t), sizeof(struct service_count));
 	while ((count = table_next(&sync->counted, &pos, &key)))
 		counts_add(counts, key, count->connections, count->bytes);
+	return counts;
+}
+
+struct service_counts *sync_counts_new(struct sync *sync)
+{
+	struct service_counts *counts = counts_begin(sync, 0);
+
 	/* Where the map cannot be read, what is kept is all there is to tell. */
 	maps_foreach(sync->datapath, MAP_BACKEND, entry_read, counts);
+	return counts;
+}
+
+static void range_read(struct service_counts *counts, uint32_t id, uint32_t first, uint32_t count)
+{
+	struct backend_entry entry;
+
+	for (uint32_t i = 0; i < count; i++) {
+		const struct backend_key key = { .service_id = id, .index = first + i };
+
+		if (!backend_map_get(counts->sync->datapath, &key, &entry))
+			entry_read(&key, &entry, counts);
+	}
+}
+
+struct service_counts *sync_counts_of(struct sync *sync, const char *namespace, const char *name)
+{
+	struct service_counts *counts =
+		counts_begin(sync, name ? service_owner(namespace, name) : host_ports_owner());
+	const struct pool_state *pool;
+	const void *at;
+	size_t pos = 0;
+
+	while ((pool = table_next(&sync->pools, &pos, &at))) {
+		const uint32_t service_id = *(const uint32_t *)at;
+
+		if (pool->owner != counts->owner)
+			continue;
+		range_read(counts, service_id, 0, pool->counts.cluster + pool->counts.keeping);
+		range_read(counts, service_id, BACKEND_TABLE, pool->counts.table);
+		range_read(counts, service_id, BACKEND_LOCAL, pool->counts.local);
+	}
+	pos = 0;
+	while (table_next(&sync->retired, &pos, &at)) {
+		const struct backend_key *key = at;
+
+		if (!sync_backend_is_promised(sync, key))
+			range_read(counts, key->service_id, key->index, 1);
+	}
 	return counts;
 }
 

@@ -89,9 +89,8 @@ struct sync {
 	struct table series;  /* hash of a service's name -> struct series: in metrics by name */
 	struct table health_checks; /* hash of a service's name -> struct health_check */
 	uint32_t last_service_id;
-	struct backend_key *retired; /* backends that no service uses any more, see sync_trim() */
-	size_t retired_count;
-	size_t retired_room;
+	struct table
+		retired; /* struct backend_key: no service uses them any more, see sync_trim() */
 	struct event *trim_timer; /* NULL: there is no event loop */
 	uint64_t pod_changes;     /* store_pod_changes() that services by selector are made from */
 	bool service_address_taken; /* by a pod or node, in this sync_policies() */
@@ -133,6 +132,8 @@ void sync_pool_retire(struct sync *sync, uint32_t id, const struct pool_counts *
 		      const struct pool_counts *after);
 /* Records the backends that no service uses. */
 void sync_backends_leftovers(struct sync *sync);
+/* Whether the counts of some service include this backend. */
+bool sync_backend_is_promised(const struct sync *sync, const struct backend_key *key);
 /* Deletes retired backends.  Runs a moment after they were retired: then no program is between its
  * lookup of the service and that of the backend. */
 int sync_trim(struct sync *sync);
@@ -147,6 +148,7 @@ void sync_counts_init(struct sync *sync);
 void sync_counts_done(struct sync *sync);
 /* Adds what the programs counted at an entry of backend_map that is about to change. */
 void sync_count_settle(struct sync *sync, const struct backend_key *key);
+void sync_counts_settle(struct sync *sync, const struct backend_key *keys, size_t count);
 /* What is missing in the service maps, for sync_warning(). */
 void sync_services_warning(const struct sync *sync, char *buf, size_t size);
 

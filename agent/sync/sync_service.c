@@ -33,6 +33,7 @@ int sync_services_init(struct sync *sync, struct event_base *base)
 	table_init(&sync->vips, sizeof(struct addr), sizeof(uint32_t));
 	table_init(&sync->health_checks, sizeof(uint64_t), sizeof(struct health_check));
 	table_init(&sync->unfinished, sizeof(uint64_t), sizeof(struct service_shortage));
+	table_init(&sync->retired, sizeof(struct backend_key), 0);
 	sync_counts_init(sync);
 	if (base)
 		sync->trim_timer = event_new(base, -1, 0, on_trim, sync);
@@ -59,7 +60,7 @@ void sync_services_done(struct sync *sync)
 	sync_counts_done(sync);
 	health_forget_all(sync);
 	service_node_done(&sync->node);
-	free(sync->retired);
+	table_done(&sync->retired);
 	if (sync->trim_timer)
 		event_free(sync->trim_timer);
 }
@@ -161,7 +162,7 @@ static int run_end(struct service_run *run, int ret, struct errmsg *err)
 	free(run->pools);
 	if (!sum.conflicts)
 		sync->service_conflict[0] = '\0';
-	if (sync->retired_count && sync->trim_timer)
+	if (sync->retired.count && sync->trim_timer)
 		event_add(sync->trim_timer, &trim_delay);
 	sync_losses_tell(sync);
 	services_tell(sync);
@@ -275,7 +276,7 @@ int sync_services(struct sync *sync, struct errmsg *err)
 	if (ret != -ENOSPC && ret != -EEXIST)
 		return ret;
 	/* New entries are written before old ones are deleted; now there may be room enough. */
-	if (!sync->retired_count && sync->services.deletes + sync->ipcache.deletes == before)
+	if (!sync->retired.count && sync->services.deletes + sync->ipcache.deletes == before)
 		return ret;
 	ret = ret == -ENOSPC ? sync_trim(sync) : 0;
 	return ret ? fail(err, ret, "delete backends") : services_run(sync, err);

@@ -4,8 +4,11 @@
  * and ranges are written before the entries that need them, addresses last.
  */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "agent/sync/service_run.h"
+#include "lib/alloc.h"
+#include "lib/arena.h"
 
 /* ---- counting service_map entries ------------------------------------------------------------ */
 
@@ -214,19 +217,44 @@ static void node_widen(struct service_run *run)
 
 /* ---- what goes ------------------------------------------------------------------------------- */
 
-static int service_forget(struct sync *sync, const struct service_key *key)
-{
-	const struct service held = *(const struct service *)map_cache_get(&sync->services, key);
-	const struct ipcache_entry *entry;
-	int ret = map_cache_del(&sync->services, key, 1);
+/* Entries of service_map that go, and the addresses that then lead nowhere. */
+struct forgotten {
+	struct service_key *keys;
+	struct service *held;
+	struct addr *addresses;
+	size_t count;
+	size_t key_room;
+	size_t held_room;
+};
 
-	if (!ret)
-		entry_uncount(sync, &key->addr, held.id, held.kind);
-	entry = map_cache_get(&sync->ipcache, &key->addr);
-	if (ret || !entry || !(entry->flags & IPCACHE_SERVICE) ||
-	    table_find(&sync->vips, &key->addr))
-		return ret;
-	return map_cache_del(&sync->ipcache, &key->addr, 1);
+static void forgotten_add(struct forgotten *forgotten, const struct service_key *key,
+			  const struct service *held)
+{
+	array_room(&forgotten->keys, forgotten->count, &forgotten->key_room, sizeof(*key));
+	array_room(&forgotten->held, forgotten->count, &forgotten->held_room, sizeof(*held));
+	forgotten->keys[forgotten->count] = *key;
+	forgotten->held[forgotten->count++] = *held;
+}
+
+/* All at once: a call of the kernel for each would take longer than the rest. */
+static int forgotten_delete(struct sync *sync, struct forgotten *forgotten)
+{
+	int ret = map_cache_del(&sync->services, forgotten->keys, forgotten->count);
+	size_t addresses = 0;
+
+	forgotten->addresses = xcalloc(forgotten->count, sizeof(*forgotten->addresses));
+	for (size_t i = 0; i < forgotten->count; i++) {
+		const struct service *held = &forgotten->held[i];
+		const struct addr *addr = &forgotten->keys[i].addr;
+		const struct ipcache_entry *entry = map_cache_get(&sync->ipcache, addr);
+
+		if (ret && map_cache_get(&sync->services, &forgotten->keys[i]))
+			continue; /* it is still there */
+		entry_uncount(sync, addr, held->id, held->kind);
+		if (entry && entry->flags & IPCACHE_SERVICE && !table_find(&sync->vips, addr))
+			forgotten->addresses[addresses++] = *addr;
+	}
+	return ret ? ret : map_cache_del(&sync->ipcache, forgotten->addresses, addresses);
 }
 
 /* Deletes the frontends of the run's services that it did not want. */
@@ -234,24 +262,27 @@ static int services_forget(struct service_run *run)
 {
 	struct sync *sync = run->sync;
 	const uint32_t *count = table_find(&sync->owners, &run->owner);
-	const void *key;
+	struct forgotten forgotten = { 0 };
 	const struct service *value;
+	const void *key;
 	size_t pos = 0;
 	int ret = 0;
 
 	if (!sync->deletes_allowed || (run->owner && (!count || *count == run->written)))
 		return 0;
-	while (!ret && (value = table_next(&sync->services.entries, &pos, &key))) {
+	while ((value = table_next(&sync->services.entries, &pos, &key))) {
 		const struct pool_state *state = table_find(&sync->pools, &value->id);
 
 		if (map_cache_is_wanted(&sync->services, key))
 			continue;
-		if (!run->owner || (state && state->owner == run->owner)) {
-			struct service_key copy = *(const struct service_key *)key;
-
-			ret = service_forget(sync, &copy);
-		}
+		if (!run->owner || (state && state->owner == run->owner))
+			forgotten_add(&forgotten, key, value);
 	}
+	if (forgotten.count)
+		ret = forgotten_delete(sync, &forgotten);
+	free(forgotten.keys);
+	free(forgotten.held);
+	free(forgotten.addresses);
 	return ret;
 }
 

@@ -24,6 +24,7 @@ PACKETBENCH = BUILD / "tests/bench/packetbench"
 CPU = 1  # of both ends
 PORT = 7000
 HTTP_PORT = 7080
+TICKS = os.sysconf("SC_CLK_TCK")
 COUNTER = itertools.count(1)
 # What a node keeps in /run is in memory; a disk would be measured instead of the agent.
 tempfile.tempdir = "/dev/shm"
@@ -42,6 +43,12 @@ def make_pod(node, name, **more):
 def widen_ports(namespace):
     """Connections that have just been closed must not get in each other's way."""
     namespace.run("sysctl", "-qw", "net.ipv4.ip_local_port_range=1024 65535")
+
+
+def process_cpu(pid):
+    """Seconds of CPU time that a process has used."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A node of a large Kubernetes cluster: the agent and its API client beside a simulated API server."""
 
-import os
 import pathlib
 import statistics
 import subprocess
@@ -9,7 +8,7 @@ import sys
 import time
 
 from kubeapi import make_certificate, write_kubeconfig
-from lab import BUILD, HERE, PORT, address_of
+from lab import BUILD, HERE, PORT, address_of, process_cpu
 from tendril import policy_object, wait_for
 from workload import OfAgent, workload
 
@@ -19,7 +18,6 @@ CHURN = 100        # pod events a second
 CPU_SECONDS = 15
 SAMPLES = 200      # of the time from an event to its enforcement
 WHOLE = 10000      # pods; up to so many a policy makes the node know all of them
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def process_rss(pid):
@@ -27,11 +25,6 @@ def process_rss(pid):
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
     raise RuntimeError(f"process {pid} has ended")
-
-
-def process_cpu(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 class Scene:

@@ -8,7 +8,7 @@ import json
 import os
 import time
 
-from lab import make_pod
+from lab import make_pod, process_cpu
 from services import iptables_load, service_objects
 from tendril import UnixConnection
 from workload import NotRun, OfAgent, Workload, workload
@@ -16,6 +16,7 @@ from workload import NotRun, OfAgent, Workload, workload
 PODS = 50
 ENDPOINTS = [["10.200.0.2"], ["10.200.0.3"]]
 FOUR_ENDPOINTS = 30000  # so many services have four endpoints each, as other projects measure
+REST = 0.3  # seconds without work of the agent
 LOAD_LIMIT = int(os.environ.get("LOAD_LIMIT", "20"))  # seconds; nft needs minutes for 10,000
 KINDS = {"bridge": "nft", "bridge-legacy": "legacy"}
 
@@ -57,13 +58,19 @@ class Loader:
         began = time.perf_counter()
         temporary.rename(self.node.objects / "services.json")
         while not is_known(self.node, f"/v1/services/default/s{self.n - 1}"):
-            pass
+            time.sleep(0.001)  # the agent answers between pieces of its work
         return time.perf_counter() - began
 
     def unload(self):
+        """Returns when the agent is at rest again: it deletes backends a moment after services."""
         (self.node.objects / "services.json").unlink(missing_ok=True)
         while is_known(self.node, "/v1/services/default/s0"):
             time.sleep(0.01)
+        used = process_cpu(self.node.agent.pid)
+        time.sleep(REST)
+        while (now := process_cpu(self.node.agent.pid)) != used:
+            used = now
+            time.sleep(REST)
 
 
 class Rules:

@@ -82,6 +82,14 @@ int sync_services(struct sync *sync, struct errmsg *err)
 	return 0;
 }
 
+int sync_everything(struct sync *sync, struct errmsg *err)
+{
+	int ret = sync_policies(sync, err);
+	int services_ret = sync_services(sync, err);
+
+	return ret ? ret : services_ret;
+}
+
 /* ---- fixture --------------------------------------------------------------------------------- */
 
 struct fixture {

@@ -15,8 +15,12 @@ static void use(struct fixture *fixture, size_t i, uint32_t index, uint32_t conn
 static struct service_count count_of(struct fixture *fixture, const char *name)
 {
 	struct service_counts *counts = sync_counts_new(fixture->sync);
+	struct service_counts *alone = sync_counts_of(fixture->sync, "shop", name);
 	struct service_count count = sync_counts_service(counts, "shop", name);
+	struct service_count same = sync_counts_service(alone, "shop", name);
 
+	assert_memory_equal(&same, &count, sizeof(count));
+	sync_counts_free(alone);
 	sync_counts_free(counts);
 	return count;
 }
@@ -110,6 +114,31 @@ static void test_counts_of_backends_that_are_gone_are_summed_up(void **state)
 	assert_int_equal(count_of(fixture, "s0").connections, 5000);
 }
 
+/* So many that the map is read as a whole; those that stay are not counted twice. */
+static void test_counts_outlive_many_backends_at_once(void **state)
+{
+	struct fixture *fixture = *state;
+	char name[16];
+
+	fixture->maps.changed = NULL;
+	for (size_t i = 0; i < SERVICES; i++)
+		SET(&fixture->store, i, 1, 2, 3, 4, 5, 6);
+	sync_all(fixture);
+	for (size_t i = 0; i < SERVICES; i++) {
+		for (uint32_t index = 0; index < 6; index++)
+			use(fixture, i, index, (uint32_t)i + index);
+		SET(&fixture->store, i, 1);
+	}
+	sync_all(fixture);
+	for (int trimmed = 0; trimmed < 2; trimmed++) {
+		for (size_t i = 0; i < SERVICES; i++) {
+			snprintf(name, sizeof(name), "s%zu", i);
+			assert_int_equal(count_of(fixture, name).connections, 6 * i + 15);
+		}
+		trim(fixture);
+	}
+}
+
 struct told {
 	unsigned int named;
 	uint64_t connections;
@@ -165,6 +194,7 @@ int main(void)
 		CASE(test_counts_in_the_maps_outlive_the_agent),
 		CASE(test_bytes_of_closed_connections_are_added),
 		CASE(test_counts_of_backends_that_are_gone_are_summed_up),
+		CASE(test_counts_outlive_many_backends_at_once),
 		CASE(test_metrics_name_a_bounded_number_of_services),
 	};
 
