@@ -8,7 +8,7 @@ import sys
 import time
 
 from kubeapi import make_certificate, write_kubeconfig
-from lab import BUILD, HERE, PORT, address_of, process_cpu
+from lab import BUILD, HERE, PORT, Lab, address_of, process_cpu
 from tendril import policy_object, wait_for
 from workload import OfAgent, workload
 
@@ -105,9 +105,14 @@ class Kube(OfAgent):
     warm_up = False
 
     def setup(self, lab, variant, n):
-        return Scene(lab, n)
+        return lab
 
     def measure(self, target, family, n):
+        with Lab(target) as lab:  # a node, a client and a cluster for each round
+            return self.sample(Scene(lab, n))
+
+    @staticmethod
+    def sample(target):
         sync = target.start()
         target.pods()
         initial = target.order("bytes")
