@@ -10,6 +10,7 @@ import platform
 import struct
 
 SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
+MAP_LOOKUP = 1
 PROG_LOAD, OBJ_GET, PROG_GET_NEXT_ID, PROG_GET_FD_BY_ID, OBJ_GET_INFO = 5, 7, 11, 13, 15
 LINK_CREATE, ENABLE_STATS = 28, 32
 # program type, attach type, what says "go on"
@@ -75,6 +76,18 @@ def map_ids(folder):
         with descriptor(OBJ_GET, "=QII", ctypes.addressof(name), 0, 0) as fd:
             found.add(MAP_INFO.unpack_from(info(fd, ctypes.create_string_buffer(64)))[1])
     return found
+
+
+def map_has(path, key):
+    """Whether a pinned map has an entry; its value may have 256 bytes."""
+    name, key = ctypes.create_string_buffer(os.fsencode(path)), ctypes.create_string_buffer(key)
+    value = ctypes.create_string_buffer(256)
+    with descriptor(OBJ_GET, "=QII", ctypes.addressof(name), 0, 0) as fd:
+        try:
+            bpf(MAP_LOOKUP, "=I4xQQQ", fd, ctypes.addressof(key), ctypes.addressof(value), 0)
+            return True
+        except FileNotFoundError:
+            return False
 
 
 def program(fd):
