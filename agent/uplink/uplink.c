@@ -19,6 +19,7 @@
 #include "lib/netlink_watch.h"
 
 #define RETRY_SECONDS 5
+#define XDP_SECONDS   10 /* nothing tells that another program of XDP has gone */
 #define SETTLE_MS     20 /* notifications come in groups */
 
 struct uplink {
@@ -29,6 +30,7 @@ struct uplink {
 	bool veth;
 	enum xdp_mode xdp;
 	char xdp_problem[100]; /* why it is off */
+	bool xdp_refused;      /* by the device: it may take it later */
 };
 
 struct uplink_list {
@@ -234,7 +236,7 @@ static void xdp_attach(struct uplinks *uplinks, struct uplink *uplink)
 	enum xdp_mode mode = modes[uplinks->options.xdp];
 	struct errmsg err = {};
 
-	if (before &&
+	if (before && !before->xdp_refused &&
 	    (before->xdp == XDP_OFF || datapath_xdp_attached(datapath, uplink->ifindex, mode))) {
 		uplink->xdp = before->xdp;
 		memcpy(uplink->xdp_problem, before->xdp_problem, sizeof(uplink->xdp_problem));
@@ -243,15 +245,20 @@ static void xdp_attach(struct uplinks *uplinks, struct uplink *uplink)
 	if (mode == XDP_NATIVE && uplink->veth)
 		fail_plain(&err, -EOPNOTSUPP, "a veth loses what XDP sends back by it");
 	else if (mode != XDP_OFF &&
-		 !datapath_load_xdp(datapath, uplinks->options.load, mode, &err) &&
-		 !datapath_attach_xdp(datapath, uplink->ifindex, mode, &err)) {
-		uplink->xdp = mode;
-		return;
+		 !datapath_load_xdp(datapath, uplinks->options.load, mode, &err)) {
+		int ret = datapath_attach_xdp(datapath, uplink->ifindex, mode, &err);
+
+		uplink->xdp = ret ? XDP_OFF : mode;
+		uplink->xdp_refused = ret && ret != -EOPNOTSUPP;
 	}
+	if (uplink->xdp != XDP_OFF)
+		return;
 	datapath_keep_xdp(datapath, uplink->ifindex, XDP_OFF);
 	if (mode == XDP_OFF)
 		return;
 	snprintf(uplink->xdp_problem, sizeof(uplink->xdp_problem), "%.99s", err.text);
+	if (before && strcmp(before->xdp_problem, uplink->xdp_problem) == 0)
+		return; /* it was said */
 	if (uplinks->options.xdp == UPLINKS_XDP_AUTO)
 		log_info("%s works without XDP: %s", uplink->name, err.text);
 	else
@@ -371,16 +378,29 @@ static int refresh(struct uplinks *uplinks, struct errmsg *err)
 	return ret;
 }
 
+static bool xdp_is_refused(const struct uplink_list *list)
+{
+	for (size_t i = 0; i < list->count; i++) {
+		if (list->items[i].xdp_refused)
+			return true;
+	}
+	return false;
+}
+
 static void on_refresh(evutil_socket_t fd, short what, void *arg)
 {
 	const struct timeval delay = { .tv_sec = RETRY_SECONDS };
+	const struct timeval xdp_delay = { .tv_sec = XDP_SECONDS };
 	struct uplinks *uplinks = arg;
 	struct errmsg err = {};
 
 	(void)fd;
 	(void)what;
-	if (refresh(uplinks, &err) == 0)
+	if (refresh(uplinks, &err) == 0) {
+		if (xdp_is_refused(&uplinks->attached))
+			evtimer_add(uplinks->refresh_event, &xdp_delay);
 		return;
+	}
 	log_error("uplinks: %s", err.text);
 	evtimer_add(uplinks->refresh_event, &delay);
 }

@@ -6,6 +6,8 @@
                                                 with routes to each other's pods
 """
 
+import json
+
 import pytest
 
 from lan import Outside, Wire, settled
@@ -363,6 +365,36 @@ def test_a_device_without_xdp_is_served_by_tc(mode):
     finally:
         node.close()
         wire.netns.delete()
+
+
+def test_xdp_is_attached_once_it_can_be():
+    """The device has another XDP program at first, and the agent stays as it is."""
+    node, other = make_node(1, "--xdp=generic"), make_node(2, "--xdp=generic")
+    wires = [Wire(each.name + "w") for each in (node, other)]
+    service = service_object("web", "default", ["10.96.1.1"], [{"port": 80, "nodePort": NODE_PORT}],
+                             type="NodePort")
+
+    def xdp(each):
+        return [u["xdp"] for u in each.status()["uplinks"]]
+    try:
+        wires[1].plug(other.netns, ["192.0.2.2/24"])
+        other.put(service)
+        wait_for(lambda: xdp(other) == ["generic"], "a program of XDP")
+        shown = json.loads(other.netns.run("ip", "-j", "-d", "link", "show", "up0").stdout)
+        wires[0].plug(node.netns, ["192.0.2.1/24"])
+        node.netns.run("bpftool", "net", "attach", "xdpgeneric", "id", str(shown[0]["xdp"]["prog"]["id"]),
+                       "dev", "up0", check=True)
+        node.put(service)
+        wait_for(lambda: xdp(node) == ["off"], "the uplink without XDP")
+        assert any("up0 works without XDP" in each for each in node.status()["failures"])
+        node.netns.run("bpftool", "net", "detach", "xdpgeneric", "dev", "up0", check=True)
+        wait_for(lambda: xdp(node) == ["generic"], "XDP on the uplink", 30)
+        assert not any("XDP" in each for each in node.status()["failures"])
+    finally:
+        for each in (node, other):
+            each.close()
+        for wire in wires:
+            wire.netns.delete()
 
 
 def test_want_of_xdp_hides_no_other_problem():
