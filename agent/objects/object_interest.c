@@ -10,6 +10,7 @@
 #include "agent/objects/object_closed.h"
 #include "agent/objects/object_pack.h"
 #include "agent/objects/objects_internal.h"
+#include "agent/sync/sync.h"
 #include "lib/alloc.h"
 #include "lib/arena.h"
 #include "lib/auto.h"
@@ -67,6 +68,23 @@ void kube_report_refused(struct objects *objects, const cJSON *json, const char 
 	cJSON_AddStringToObject(line, "reason", reason);
 	cJSON_AddStringToObject(line, "message", message);
 	question_send(objects, line);
+}
+
+void kube_report_conflict(const struct service_conflict *conflict, void *arg)
+{
+	struct objects *objects = arg;
+	auto_json cJSON *json = cJSON_CreateObject();
+	cJSON *metadata = cJSON_AddObjectToObject(json, "metadata");
+
+	if (!objects->kube.questions)
+		return;
+	cJSON_AddStringToObject(json, "apiVersion", "v1");
+	cJSON_AddStringToObject(json, "kind", conflict->kind);
+	cJSON_AddStringToObject(metadata, "namespace", conflict->namespace);
+	cJSON_AddStringToObject(metadata, "name", conflict->name);
+	if (conflict->uid && *conflict->uid)
+		cJSON_AddStringToObject(metadata, "uid", conflict->uid);
+	kube_report_refused(objects, json, "AddressConflict", conflict->text);
 }
 
 static void ready_send(struct objects *objects)

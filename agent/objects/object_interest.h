@@ -32,6 +32,10 @@ struct cJSON;
 void kube_report_refused(struct objects *objects, const struct cJSON *json, const char *reason,
 			 const char *message);
 
+/* The same of an address or port that a Service or a Pod cannot have; arg is the struct objects. */
+struct service_conflict;
+void kube_report_conflict(const struct service_conflict *conflict, void *arg);
+
 /* Asks for one pod at once. */
 void kube_ask_pod(struct objects *objects, const char *namespace, const char *name);
 

@@ -270,6 +270,7 @@ int objects_new(const struct objects_options *options, struct objects **ret_obje
 	if (!objects->dir_error[0])
 		object_store_clean(options->run_dir, file_is_known, objects);
 	sync_set_missing(options->sync, objects_unknown(objects));
+	sync_on_conflicts(options->sync, kube_report_conflict, objects);
 	objects->files.audited = true;
 	/* The caller writes all maps when every source is there. */
 	object_touched_done(&objects->touched);
@@ -281,6 +282,7 @@ void objects_free(struct objects *objects)
 {
 	if (!objects)
 		return;
+	sync_on_conflicts(objects->sync, NULL, NULL);
 	object_audit_write(objects->base, take_ptr(objects->touched.audit));
 	task_finish_all();
 	object_watch_free(objects->watch);

@@ -87,6 +87,21 @@ struct backend_user {
 /* Calls changed() after addresses of services were written or deleted. */
 void sync_on_services(struct sync *sync, void (*changed)(void *arg), void *arg);
 
+/* An address and port that somebody else has, asked for by a Service or by a hostPort of a Pod.
+ * All borrowed. */
+struct service_conflict {
+	const char *kind; /* of the object */
+	const char *namespace;
+	const char *name;
+	const char *uid;
+	const char *text; /* what a person is told */
+};
+
+/* Calls conflict() while services are written, with the first conflict of each object. */
+void sync_on_conflicts(struct sync *sync,
+		       void (*conflict)(const struct service_conflict *conflict, void *arg),
+		       void *arg);
+
 /* A service, or the host ports of all pods; name is filled by sync_owners_name(). */
 struct service_owner {
 	uint64_t id;    /* sync's own */

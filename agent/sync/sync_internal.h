@@ -58,6 +58,8 @@ struct sync {
 	void *lost_arg;
 	void (*services_changed)(void *arg); /* or NULL */
 	void *services_changed_arg;
+	void (*conflict)(const struct service_conflict *conflict, void *arg); /* or NULL */
+	void *conflict_arg;
 	uint64_t services_told; /* writes and deletions then */
 	uint64_t losses;        /* backends that were replaced or retired */
 	uint64_t losses_told;   /* sum of them and of the deletions, see sync_losses_tell() */

@@ -153,6 +153,14 @@ void sync_on_services(struct sync *sync, void (*changed)(void *arg), void *arg)
 	sync->services_changed_arg = arg;
 }
 
+void sync_on_conflicts(struct sync *sync,
+		       void (*conflict)(const struct service_conflict *conflict, void *arg),
+		       void *arg)
+{
+	sync->conflict = conflict;
+	sync->conflict_arg = arg;
+}
+
 static int run_end(struct service_run *run, int ret, struct errmsg *err)
 {
 	struct sync *sync = run->sync;

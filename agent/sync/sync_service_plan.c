@@ -58,17 +58,24 @@ struct plan_source {
 	uint64_t owner;
 	const char *text; /* "Service shop/web" */
 	const struct service_object *service;
+	struct service_conflict told; /* text: NULL until one conflict was told */
 };
 
 static struct plan_source source_of(const struct object *service, char *buf, size_t size)
 {
 	snprintf(buf, size, "Service %s/%s", service->namespace, service->name);
-	return (struct plan_source){ service_owner(service->namespace, service->name), buf,
-				     &service->service };
+	return (struct plan_source){ .owner = service_owner(service->namespace, service->name),
+				     .text = buf,
+				     .service = &service->service,
+				     .told = { .kind = "Service",
+					       .namespace = service->namespace,
+					       .name = service->name,
+					       .uid = service->uid } };
 }
 
-/* holder: what has the address and port; NULL: the address is no service's to have. */
-static int conflict_note(struct sync *sync, const struct plan_source *source,
+/* holder: what has the address and port; NULL: the address is no service's to have.  The first of
+ * a Service or Pod is told: one that wants a node port wants it at several addresses. */
+static int conflict_note(struct sync *sync, struct plan_source *source,
 			 const struct service_key *key, const char *holder)
 {
 	struct service_shortage *shortage = shortage_of(sync, source->owner);
@@ -83,6 +90,10 @@ static int conflict_note(struct sync *sync, const struct plan_source *source,
 	else
 		snprintf(sync->service_conflict, sizeof(sync->service_conflict),
 			 "%s: its address %s belongs to a pod or a node", source->text, text);
+	if (!source->told.text && sync->conflict) {
+		source->told.text = sync->service_conflict;
+		sync->conflict(&source->told, sync->conflict_arg);
+	}
 	return 0;
 }
 
@@ -187,7 +198,7 @@ static void node_port_note(struct service_run *run, const struct service_fronten
 }
 
 /* Queues a frontend, unless it is somebody else's. */
-static int frontend_plan(struct service_run *run, const struct plan_source *source,
+static int frontend_plan(struct service_run *run, struct plan_source *source,
 			 const struct service_frontend *frontend)
 {
 	struct sync *sync = run->sync;
@@ -311,7 +322,7 @@ static bool pool_is_kept(struct service_run *run, size_t first)
 }
 
 /* In order of pools, whose frontends follow each other. */
-static int frontends_plan(struct service_run *run, const struct plan_source *source,
+static int frontends_plan(struct service_run *run, struct plan_source *source,
 			  const struct service_frontends *frontends)
 {
 	size_t next = 0;
@@ -336,7 +347,7 @@ static int frontends_plan(struct service_run *run, const struct plan_source *sou
 int service_plan(struct service_run *run, const struct object *service)
 {
 	char text[SOURCE_TEXT];
-	const struct plan_source source = source_of(service, text, sizeof(text));
+	struct plan_source source = source_of(service, text, sizeof(text));
 	struct service_frontends frontends =
 		service_frontends(run->sync->store, service, &run->sync->node);
 	int ret;
@@ -358,8 +369,8 @@ uint64_t host_ports_owner(void)
 }
 
 /* Leaves out what another pod has: the one in the lowest slot gets it. */
-static void taken_remove(struct service_run *run, const struct plan_source *source,
-			 struct table *taken, struct service_frontends *frontends, uint16_t slot)
+static void taken_remove(struct service_run *run, struct plan_source *source, struct table *taken,
+			 struct service_frontends *frontends, uint16_t slot)
 {
 	const struct store_endpoint *holder;
 	char text[SOURCE_TEXT];
@@ -414,7 +425,13 @@ int host_ports_plan(struct service_run *run)
 		struct service_frontends frontends =
 			host_port_frontends(run->sync->store, &endpoints[i]);
 		char text[SOURCE_TEXT];
-		const struct plan_source source = { host_ports_owner(), text, &none };
+		struct plan_source source = { .owner = host_ports_owner(),
+					      .text = text,
+					      .service = &none,
+					      .told = { .kind = "Pod",
+							.namespace = endpoints[i].namespace,
+							.name = endpoints[i].name,
+							.uid = endpoints[i].uid } };
 
 		snprintf(text, sizeof(text), "hostPort of Pod %s/%s", endpoints[i].namespace,
 			 endpoints[i].name);

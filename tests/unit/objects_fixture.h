@@ -63,6 +63,15 @@ void sync_set_missing(struct sync *sync, const char *missing)
 	synced.missing = missing;
 }
 
+void sync_on_conflicts(struct sync *sync,
+		       void (*conflict)(const struct service_conflict *conflict, void *arg),
+		       void *arg)
+{
+	(void)sync;
+	(void)conflict;
+	(void)arg;
+}
+
 int sync_service(struct sync *sync, const char *namespace, const char *name, struct errmsg *err)
 {
 	size_t len = strlen(synced.services);

@@ -313,11 +313,19 @@ static void test_an_external_address_is_never_a_nodes(void **state)
 	}
 }
 
+static void conflict_keep(const struct service_conflict *conflict, void *arg)
+{
+	snprintf(arg, 200, "%s %s/%s: %s", conflict->kind, conflict->namespace, conflict->name,
+		 conflict->text);
+}
+
 static void test_who_has_an_address_keeps_it(void **state)
 {
 	struct fixture *fixture = *state;
 	struct errmsg err = { 0 };
+	char told[200] = "";
 
+	sync_on_conflicts(fixture->sync, conflict_keep, told);
 	SET(&fixture->store, 5, 1);
 	sync_all(fixture);
 	SET(&fixture->store, 0, 2); /* comes first in the store */
@@ -325,6 +333,8 @@ static void test_who_has_an_address_keeps_it(void **state)
 	assert_int_equal(sync_service(fixture->sync, "shop", "s0", &err), -EEXIST);
 	assert_string_equal(err.text,
 			    "Service shop/s0: 10.96.0.6 port 80/TCP belongs to Service shop/s5");
+	assert_string_equal(told, "Service shop/s0: Service shop/s0: 10.96.0.6 port 80/TCP belongs "
+				  "to Service shop/s5");
 	assert_int_equal(backend_at(fixture, 5, 0), 1);
 	assert_int_equal(sync_services(fixture->sync, &err), -EEXIST);
 	assert_int_equal(backend_at(fixture, 5, 0), 1);
