@@ -37,11 +37,12 @@ CTR = ("ctr", "-a", "/run/containerd-k8s.sock", "-n", "k8s.io")
 class Cluster:
     """Its nodes get Tendril as doc/kubernetes.md says, but that the image comes from no registry."""
 
-    nodes = 2
+    nodes = 3  # to the last come only pods that name it
 
     def __init__(self, folder):
         self.folder = folder
         self.env = dict(os.environ, NODES=str(self.nodes), KUBE_PROXY="0", DNS="0",
+                        FEATURE_GATES="EndpointSliceTerminatingCondition=true",
                         K8S_WORK=str(folder / "k8s"), READY_TIMEOUT="0", TMPDIR="/tmp")
         self.image = folder / "tendril.tar"
         image.make_tendril(ROOT, BUILD, self.image)
@@ -76,6 +77,7 @@ class Cluster:
         self.kubectl("apply", "-k", OVERLAY)
         self.kubectl("-n", "kube-system", "rollout", "status", "ds/tendril", "--timeout=180s")
         self.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=180s")
+        self.kubectl("cordon", f"k8sn{self.nodes}")
         self.kubectl("apply", "-f", SCRIPTS / "dns.yaml")
         self.kubectl("-n", "kube-system", "rollout", "status", "deploy/dns", "--timeout=180s")
 
@@ -97,6 +99,11 @@ class Cluster:
     def run(self, node, *argv, check=True, text=None):
         return subprocess.run([SCRIPTS / "node-sh.sh", str(node), *map(str, argv)], env=self.env,
                               text=True, input=text, capture_output=True, check=check)
+
+    def start(self, node, *argv):
+        """A process of the node, which ends with its input."""
+        return subprocess.Popen([SCRIPTS / "node-sh.sh", str(node), *map(str, argv)], env=self.env,
+                                text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def cable(self, node, state):
         """Plugs it in ("up"), or pulls it out of the switch."""
