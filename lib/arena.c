@@ -167,17 +167,44 @@ void buffer_done(struct buffer *buffer)
 	*buffer = (struct buffer){ 0 };
 }
 
-uint64_t hash_bytes(const void *data, size_t len)
-{
-	const unsigned char *bytes = data;
-	uint64_t hash = 0xcbf29ce484222325; /* FNV-1a */
+static const uint64_t fnv_begin = 0xcbf29ce484222325; /* FNV-1a */
 
-	for (size_t i = 0; i < len; i++)
-		hash = (hash ^ bytes[i]) * 0x100000001b3;
-	/* FNV leaves the high bits poor for short strings: mix them (MurmurHash3's finalizer). */
+static uint64_t fnv_step(uint64_t hash, unsigned char byte)
+{
+	return (hash ^ byte) * 0x100000001b3;
+}
+
+/* FNV leaves the high bits poor for short strings: mix them (MurmurHash3's finalizer). */
+static uint64_t fnv_end(uint64_t hash)
+{
 	hash = (hash ^ hash >> 33) * 0xff51afd7ed558ccd;
 	hash = (hash ^ hash >> 33) * 0xc4ceb9fe1a85ec53;
 	return hash ^ hash >> 33;
+}
+
+uint64_t hash_bytes(const void *data, size_t len)
+{
+	const unsigned char *bytes = data;
+	uint64_t hash = fnv_begin;
+
+	for (size_t i = 0; i < len; i++)
+		hash = fnv_step(hash, bytes[i]);
+	return fnv_end(hash);
+}
+
+void hash_bytes_of_each(const void *data, size_t len, uint64_t hashes[HASH_LANES])
+{
+	const unsigned char *bytes = data;
+	uint64_t lanes[HASH_LANES];
+
+	for (size_t lane = 0; lane < HASH_LANES; lane++)
+		lanes[lane] = fnv_begin;
+	for (size_t i = 0; i < len; i++) {
+		for (size_t lane = 0; lane < HASH_LANES; lane++)
+			lanes[lane] = fnv_step(lanes[lane], bytes[lane * len + i]);
+	}
+	for (size_t lane = 0; lane < HASH_LANES; lane++)
+		hashes[lane] = fnv_end(lanes[lane]);
 }
 
 /* The slot that holds the string, or the free one where it belongs. */

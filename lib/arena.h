@@ -68,6 +68,12 @@ static inline void auto_buffer_fn(struct buffer *buffer)
 /* 64-bit hash, the same on every machine and in every run. */
 uint64_t hash_bytes(const void *data, size_t len);
 
+#define HASH_LANES 4
+
+/* The same of HASH_LANES strings of len bytes each, one behind the other, side by side: a single
+ * one waits for each multiplication. */
+void hash_bytes_of_each(const void *data, size_t len, uint64_t hashes[HASH_LANES]);
+
 /* Byte strings -> 0, 1, 2, ...; equal strings get equal numbers. */
 struct interned {
 	const void *key; /* in the arena */

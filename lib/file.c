@@ -186,16 +186,40 @@ int file_write(const char *path, const char *text, size_t len, mode_t mode,
 #define CHECKSUM_LINE "{\"checksum\":\"%016" PRIx64 "\"}\n"
 #define CHECKSUM_LEN  32
 
+static uint64_t checksum_step(uint64_t checksum, uint64_t hash)
+{
+	return checksum * 0x9e3779b97f4a7c15 + hash;
+}
+
 uint64_t file_checksum(const char *text, size_t len)
 {
-	uint64_t checksum = len;
+	uint64_t checksum = len, hashes[HASH_LANES];
+	size_t at = 0;
 
-	for (size_t at = 0; at < len; at += CHUNK) {
-		checksum = checksum * 0x9e3779b97f4a7c15 +
-			   hash_bytes(text + at, len - at < CHUNK ? len - at : CHUNK);
+	for (; len - at >= HASH_LANES * CHUNK; at += HASH_LANES * CHUNK) {
+		hash_bytes_of_each(text + at, CHUNK, hashes);
+		for (size_t lane = 0; lane < HASH_LANES; lane++)
+			checksum = checksum_step(checksum, hashes[lane]);
+		task_pause_now();
+	}
+	for (; at < len; at += CHUNK) {
+		checksum = checksum_step(
+			checksum, hash_bytes(text + at, len - at < CHUNK ? len - at : CHUNK));
 		task_pause_now();
 	}
 	return checksum;
+}
+
+bool file_has_checksum(const char *path, size_t len, uint64_t checksum)
+{
+	char line[CHECKSUM_LEN + 1], found[CHECKSUM_LEN];
+	auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	struct stat st;
+
+	snprintf(line, sizeof(line), CHECKSUM_LINE, checksum);
+	return fd >= 0 && fstat(fd, &st) == 0 && (size_t)st.st_size == len + CHECKSUM_LEN &&
+	       pread(fd, found, CHECKSUM_LEN, (off_t)len) == CHECKSUM_LEN &&
+	       memcmp(found, line, CHECKSUM_LEN) == 0;
 }
 
 int file_write_checked(const char *path, const char *text, size_t len, mode_t mode,

@@ -40,6 +40,8 @@ int file_read_checked(const char *path, size_t max, char **ret_text, size_t *ret
 
 /* The same in every process and version.  It finds damage, not forgery. */
 uint64_t file_checksum(const char *text, size_t len);
+/* Whether a checked file says that it has so many bytes with this checksum; does not read them. */
+bool file_has_checksum(const char *path, size_t len, uint64_t checksum);
 
 /* Creates a folder and its parents; 0 also if it exists. */
 int file_make_dir(const char *path, mode_t mode, struct errmsg *err);

@@ -33,7 +33,8 @@ struct load {
 	const struct object **result; /* what the file will hold */
 	char *text;                   /* NULL: the file is gone */
 	size_t len;
-	uint64_t hash;
+	uint64_t checksum;
+	uint64_t hash; /* the checksum, but never 0 */
 	struct object_author author;
 };
 
@@ -246,7 +247,8 @@ static bool load_file(struct object_files *files, struct object_file *file, stru
 		return false;
 	}
 	files->bytes_read += load->len;
-	load->hash = file_checksum(load->text, load->len) | 1;
+	load->checksum = file_checksum(load->text, load->len);
+	load->hash = load->checksum | 1;
 	if (fstatat(files->dir_fd, file->source.name, &st, 0) == 0)
 		load->author.uid = st.st_uid;
 	task_pause_now();
@@ -354,12 +356,9 @@ static int loads_apply(struct object_files *files, struct load *loads, size_t co
 static void load_store(const struct object_files *files, const struct load *load)
 {
 	const char *name = load->file->source.name;
-	auto_free char *held = NULL;
 	struct errmsg err = { 0 };
-	size_t len;
 
-	if (object_store_get(files->run_dir, name, &held, &len, NULL) == 0 && len == load->len &&
-	    memcmp(held, load->text, len) == 0)
+	if (object_store_is(files->run_dir, name, load->len, load->checksum))
 		return;
 	if (object_store_put(files->run_dir, name, load->text, load->len, &err))
 		log_warn("%s is in force, but no copy was kept: %s", name, err.text);

@@ -102,6 +102,13 @@ int object_store_get(const char *run_dir, const char *name, char **ret_text, siz
 				 ret_text, ret_len, NULL, err);
 }
 
+bool object_store_is(const char *run_dir, const char *name, size_t len, uint64_t checksum)
+{
+	char path[PATH_MAX];
+
+	return file_has_checksum(store_path(run_dir, name, path, sizeof(path)), len, checksum);
+}
+
 bool object_store_has(const char *run_dir, const char *name)
 {
 	char path[PATH_MAX];

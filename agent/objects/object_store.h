@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "lib/errmsg.h"
 
@@ -24,6 +25,8 @@ int object_store_put(const char *run_dir, const char *name, const char *text, si
 		     struct errmsg *err);
 int object_store_get(const char *run_dir, const char *name, char **ret_text, size_t *ret_len,
 		     struct errmsg *err); /* -ENOENT */
+/* Whether there is a copy that says that it has so many bytes with this checksum. */
+bool object_store_is(const char *run_dir, const char *name, size_t len, uint64_t checksum);
 bool object_store_has(const char *run_dir, const char *name);
 void object_store_del(const char *run_dir, const char *name);
 /* Removes the copies of files for which keep() is false; with NULL all of them, and the folder. */

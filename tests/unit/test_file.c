@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/arena.h"
 #include "lib/auto.h"
 #include "lib/file.h"
 
@@ -165,6 +166,32 @@ static void test_replaced_file_is_never_missing(void **state)
 	assert_int_equal(access(path_of("file.tmp"), F_OK), -1);
 }
 
+/* Files of earlier versions have it, too: of pieces of 256 KiB. */
+static void test_checksum_of_a_large_text(void **state)
+{
+	const size_t piece = 256 << 10, max = 9 * piece;
+	char *text = malloc(max);
+	struct errmsg err = {};
+
+	(void)state;
+	for (size_t i = 0; i < max; i++)
+		text[i] = (char)(i * 2654435761U >> 24);
+	for (size_t len = max - 1; len > piece / 2; len -= piece / 2) {
+		uint64_t expected = len;
+
+		for (size_t at = 0; at < len; at += piece)
+			expected = expected * 0x9e3779b97f4a7c15 +
+				   hash_bytes(text + at, len - at < piece ? len - at : piece);
+		assert_int_equal(file_checksum(text, len), expected);
+	}
+	assert_int_equal(file_write_checked(path_of("sum"), text, max, 0600, FILE_FAST, &err), 0);
+	assert_true(file_has_checksum(path_of("sum"), max, file_checksum(text, max)));
+	assert_false(file_has_checksum(path_of("sum"), max, 1 ^ file_checksum(text, max)));
+	assert_false(file_has_checksum(path_of("sum"), max - 1, file_checksum(text, max)));
+	assert_false(file_has_checksum(path_of("none"), 0, 0));
+	free(text);
+}
+
 static void test_checksum_tells_damage(void **state)
 {
 	static const char body[] = "{\"a\": 1}\n";
@@ -250,6 +277,7 @@ int main(void)
 		cmocka_unit_test(test_failed_write_leaves_the_old_content),
 		cmocka_unit_test(test_folder_is_not_replaced),
 		cmocka_unit_test(test_replaced_file_is_never_missing),
+		cmocka_unit_test(test_checksum_of_a_large_text),
 		cmocka_unit_test(test_checksum_tells_damage),
 		cmocka_unit_test(test_folders_are_made_with_those_above),
 		cmocka_unit_test(test_kernel_settings_read_as_numbers),
