@@ -270,7 +270,8 @@ ABI_SIZE(struct node_state, 88);
 #define LEAVE_JIFFIES 25
 #define LEAVE_WAYS    256 /* of flows that each CPU remembers */
 
-/* Value of leave_map: how packets of pods leave the node past the host's stack. */
+/* Value of leave_map: how packets leave the node past the host's stack.  uplink_xdp has the frame's
+ * addresses as next_hop. */
 struct leave_way {
 	struct flow flow;
 	__u32 asked_jiffies; /* low half, when the kernel was asked */

@@ -6,8 +6,8 @@
 #ifndef TENDRIL_DATAPATH_BPF_LEAVE_BPF_H
 #define TENDRIL_DATAPATH_BPF_LEAVE_BPF_H
 
-#include "datapath/bpf/clock.bpf.h"
 #include "datapath/bpf/route.bpf.h"
+#include "datapath/bpf/way.bpf.h"
 
 #define TUNNEL_TTL 64
 
@@ -41,24 +41,6 @@ static __always_inline int tunnel_address_to(struct __sk_buff *skb, const struct
 }
 
 /* ---- the way of a flow ----------------------------------------------------------------------- */
-
-static __always_inline struct leave_way *leave_place(const struct flow *flow)
-{
-	__u32 place = flow->saddr.w[3] ^ flow->daddr.w[3] ^
-		      ((__u32)flow->sport << 16 | flow->dport) * 0x9e3779b1;
-
-	place = (place ^ place >> 16) % LEAVE_WAYS;
-	return bpf_map_lookup_elem(&leave_map, &place);
-}
-
-/* Whether the kernel was asked about these packets a moment ago. */
-static __always_inline bool leave_is_known(const struct leave_way *way, const struct flow *flow)
-{
-	const __u64 *a = (const void *)&way->flow, *b = (const void *)flow;
-
-	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4])) &&
-	       way->ifindex && jiffies_now() - way->asked_jiffies < LEAVE_JIFFIES;
-}
 
 /* To another node, by WireGuard or the tunnel.  False: the address is not known as one of another
  * node, or both are not for it.  What may not leave at all is dropped where the host's stack leads

@@ -119,7 +119,7 @@ struct uplink_map {
 extern struct uplink_map uplink_map SEC(".maps");
 
 /* Which way the last flows took out of the node; one that collides with another takes its place.
- * Used only by from_pod. */
+ * Used only by from_pod and uplink_xdp. */
 struct leave_map {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, LEAVE_WAYS);

@@ -15,6 +15,7 @@
 
 #include "datapath/bpf/device.bpf.h"
 #include "datapath/bpf/nat.bpf.h"
+#include "datapath/bpf/way.bpf.h"
 
 /*
  * Whether the transport's checksum is complete.  A sender on the same machine may leave it to a
@@ -53,15 +54,52 @@ static __always_inline bool xdp_is_for_services(const struct packet *pkt)
 	return !from || !(from->slot || from->flags & IPCACHE_HOST);
 }
 
-/* Whether the way out is the device that the packet came by, and the packet was sent to that
+/* The way of a frame that leaves by the device that it came by: struct leave_way for XDP, which
+ * writes the addresses of the frame itself. */
+struct xdp_macs {
+	__u8 dest[ETH_ALEN];
+	__u8 source[ETH_ALEN];
+};
+_Static_assert(sizeof(struct xdp_macs) <= sizeof(((struct leave_way *)0)->next_hop), "room");
+
+static __noinline void xdp_ask_way(struct xdp_md *ctx, const struct packet *pkt,
+				   const struct flow *flow, struct leave_way *ret)
+{
+	struct xdp_macs *macs = (void *)&ret->next_hop;
+	struct bpf_fib_lookup fib = {};
+
+	ret->flow = *flow;
+	ret->ifindex = 0;
+	ret->asked_jiffies = jiffies_now();
+	if (route_find(ctx, pkt, &flow->saddr, &flow->daddr, &fib) != BPF_FIB_LKUP_RET_SUCCESS)
+		return;
+	ret->mtu = fib.mtu_result;
+	__builtin_memcpy(macs->dest, fib.dmac, ETH_ALEN);
+	__builtin_memcpy(macs->source, fib.smac, ETH_ALEN);
+	ret->ifindex = fib.ifindex;
+}
+
+/* NULL: the way out is not the device that the packet came by, or the packet was not sent to that
  * device: a device that hears all frames brings others' as well. */
-static __always_inline bool xdp_finds_way(struct xdp_md *ctx, const struct packet *pkt,
-					  const struct flow *way, struct bpf_fib_lookup *fib)
+static __always_inline const struct xdp_macs *
+xdp_find_way(struct xdp_md *ctx, const struct packet *pkt, const struct flow *flow)
 {
 	const struct ethhdr *eth = packet_bytes(ctx, 0, sizeof(*eth));
+	struct flow key = *flow;
+	const struct xdp_macs *macs;
+	struct leave_way *way;
 
-	return route_find(ctx, pkt, &way->saddr, &way->daddr, fib) == BPF_FIB_LKUP_RET_SUCCESS &&
-	       fib->ifindex == ctx->ingress_ifindex && eth && mac_equal(eth->h_dest, fib->smac);
+	key.pad[0] = 1; /* what from_pod remembers has no such flow */
+	way = leave_place(&key);
+	if (!way || !eth)
+		return NULL;
+	if (!leave_is_known(way, &key))
+		xdp_ask_way(ctx, pkt, &key, way);
+	macs = (const void *)&way->next_hop;
+	if (way->ifindex != ctx->ingress_ifindex || route_length(ctx, pkt) > way->mtu ||
+	    !mac_equal(eth->h_dest, macs->source))
+		return NULL;
+	return macs;
 }
 
 /* Sends the packet along a translation.  The checks come first: from here on tc cannot have it as
@@ -69,12 +107,12 @@ static __always_inline bool xdp_finds_way(struct xdp_md *ctx, const struct packe
 static __always_inline int xdp_follow(struct xdp_md *ctx, struct packet *pkt,
 				      struct nat_entry *entry, struct nat_work *work)
 {
-	struct bpf_fib_lookup fib = {};
+	const struct xdp_macs *macs;
 	struct ethhdr *eth;
 
 	work->way = entry->flow;
-	if (!xdp_finds_way(ctx, pkt, &work->way, &fib) || !xdp_sum_is_complete(ctx, pkt) ||
-	    route_count_hop(ctx, pkt))
+	macs = xdp_find_way(ctx, pkt, &work->way);
+	if (!macs || !xdp_sum_is_complete(ctx, pkt) || route_count_hop(ctx, pkt))
 		return XDP_PASS;
 	nat_follow(ctx, pkt, entry, work);
 	eth = packet_bytes(ctx, 0, sizeof(*eth));
@@ -82,8 +120,8 @@ static __always_inline int xdp_follow(struct xdp_md *ctx, struct packet *pkt,
 		metric_count(DROP_REWRITE_FAILED); /* for the verifier: the headers are there */
 		return XDP_DROP;
 	}
-	__builtin_memcpy(eth->h_dest, fib.dmac, ETH_ALEN);
-	__builtin_memcpy(eth->h_source, fib.smac, ETH_ALEN);
+	__builtin_memcpy(eth->h_dest, macs->dest, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, macs->source, ETH_ALEN);
 	notice(NOTICE_XDP_FORWARDED);
 	return XDP_TX;
 }

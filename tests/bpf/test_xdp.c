@@ -380,6 +380,21 @@ static void test_a_frame_for_another_device_is_left_alone(void **state)
 	frame_passes(&frame, __FILE__, __LINE__);
 }
 
+/* The kernel is not asked about each packet; what it said does not hold for all of them. */
+static void test_a_known_way_is_not_for_every_packet(void **state)
+{
+	struct segment ack = { TCP(OUTSIDE, NODE, 40000, PORT, ACK) };
+	struct frame frame = lab_uplink_frame(&ack);
+
+	(void)state;
+	opened(IPPROTO_TCP);
+	SENT_ON(TCP(OUTSIDE, NODE, 40000, PORT, ACK));
+	PASSED_ON(TCP(OUTSIDE, NODE, 40000, PORT, ACK), .payload = UPLINK_MTU);
+	frame.bytes[5] ^= 1;
+	frame_passes(&frame, __FILE__, __LINE__);
+	SENT_ON(TCP(OUTSIDE, NODE, 40000, PORT, ACK));
+}
+
 static void test_a_backend_that_is_gone_is_tcs_business(void **state)
 {
 	(void)state;
@@ -453,6 +468,7 @@ int main(void)
 		CASE(test_padding_is_no_part_of_the_packet),
 		CASE(test_at_the_last_hop_tc_answers),
 		CASE(test_a_frame_for_another_device_is_left_alone),
+		CASE(test_a_known_way_is_not_for_every_packet),
 		CASE(test_a_backend_that_is_gone_is_tcs_business),
 		CASE(test_an_unfinished_sum_goes_to_tc),
 		CASE(test_a_device_has_it_once_and_in_one_mode),
