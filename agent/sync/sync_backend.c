@@ -130,11 +130,14 @@ static uint32_t range_present(const struct sync *sync, uint32_t id, uint32_t fir
 struct pool_counts sync_pool_present(const struct sync *sync, uint32_t id,
 				     const struct pool_counts *wanted)
 {
-	struct pool_counts present = {
+	struct pool_counts present;
+
+	if (!sync->backends.refused) /* what was queued is written; the rest was there */
+		return *wanted;
+	present = (struct pool_counts){
 		.cluster = range_present(sync, id, 0, wanted->cluster),
 		.local = range_present(sync, id, BACKEND_LOCAL, wanted->local),
 	};
-
 	if (present.cluster == wanted->cluster)
 		present.keeping = range_present(sync, id, wanted->cluster, wanted->keeping);
 	/* A table with gaps is none. */
