@@ -15,6 +15,7 @@
 
 #include "lib/alloc.h"
 #include "lib/auto.h"
+#include "lib/clock.h"
 #include "lib/file.h"
 #include "lib/log.h"
 
@@ -22,10 +23,22 @@
 #define NEXT_KEY_FILE "wireguard.next"
 #define KEY_FILE_MAX  64
 
+/* A node takes its new key as soon as its object announces it.  Others follow a little later: then
+ * the first handshake with the new key comes from them, finds both sides ready, and until it is
+ * done the kernel holds packets back (128 of a peer).  Earlier, it would drop what the node still
+ * sends with the old key.  Of two nodes that change keys at once, one follows first: handshakes
+ * that cross cancel each other, and the next attempt comes after 5 s. */
+#define FOLLOW_FIRST_NS  100000000
+#define FOLLOW_SECOND_NS 200000000
+/* The peer with the old key keeps what is on its way: removing it drops that. */
+#define LINGER_NS 1000000000
+
 struct encryption_peer {
 	struct wireguard_peer peer;
-	char *node; /* name; "" if only the kernel knows the peer */
-	int error;  /* negative errno of the last attempt; 0: the kernel has it */
+	char *node;                /* name; "" if only the kernel knows the peer */
+	struct wireguard_key next; /* what the node announces by now */
+	uint64_t due_ns; /* when next becomes its key, or an unwanted peer goes; 0: never */
+	int error;       /* negative errno of the last attempt; 0: the kernel has it */
 	char why[160];
 };
 
@@ -45,6 +58,7 @@ struct encryption {
 	struct wireguard_key next_public;
 	struct peer_list installed;
 	struct peer_list wanted;
+	uint64_t due_ns; /* the first of its peers'; 0: no node changes its key */
 };
 
 /* ---- keys ------------------------------------------------------------------------------------ */
@@ -143,7 +157,7 @@ static int next_take(struct encryption *encryption, struct errmsg *err)
 	encryption->has_next = false;
 	ret = wireguard_set_key(&encryption->wireguard, &encryption->private, &encryption->public,
 				err);
-	/* The sessions ended: each peer is set again, which begins a handshake. */
+	/* The sessions ended: each peer is greeted. */
 	for (size_t i = 0; i < encryption->installed.count; i++)
 		encryption->installed.items[i].error = -ESTALE;
 	log_info("a new key is in use");
@@ -228,15 +242,53 @@ static bool peer_equal(const struct wireguard_peer *a, const struct wireguard_pe
 	return true;
 }
 
-static const struct encryption_peer *peer_find(const struct encryption *encryption,
-					       const char *node, const struct wireguard_key *key)
+static struct encryption_peer *list_find(const struct peer_list *list, const char *node,
+					 const struct wireguard_key *key)
 {
-	const struct peer_list *list = &encryption->installed;
 	struct encryption_peer wanted = { .peer.key = *key, .node = (char *)node };
 
 	return list->count ? bsearch(&wanted, list->items, list->count, sizeof(*list->items),
 				     item_compare)
 			   : NULL;
+}
+
+static int key_only_compare(const void *left, const void *right)
+{
+	return key_order(left, right);
+}
+
+static struct encryption_peer *list_find_key(const struct peer_list *list,
+					     const struct wireguard_key *key)
+{
+	struct encryption_peer wanted = { .peer.key = *key }, *item = NULL;
+
+	if (list->count)
+		item = bsearch(&wanted, list->items, list->count, sizeof(*list->items),
+			       key_only_compare);
+	while (item && item > list->items && !key_order(item - 1, item))
+		item--; /* the first of the nodes that claim it: it has the key */
+	return item;
+}
+
+/* The peer of a node, whatever its key. */
+static struct encryption_peer *list_find_node(const struct peer_list *list, const char *node)
+{
+	for (size_t i = 0; i < list->count; i++) {
+		if (!strcmp(list->items[i].node, node))
+			return &list->items[i];
+	}
+	return NULL;
+}
+
+static const struct encryption_peer *peer_find(const struct encryption *encryption,
+					       const char *node, const struct wireguard_key *key)
+{
+	const struct encryption_peer *item = list_find(&encryption->installed, node, key);
+
+	if (item || !encryption->due_ns)
+		return item;
+	item = list_find_node(&encryption->installed, node);
+	return item && item->due_ns && !wireguard_key_compare(&item->next, key) ? item : NULL;
 }
 
 bool encryption_has(const struct encryption *encryption, const char *node,
@@ -260,6 +312,34 @@ const char *encryption_problem(const struct encryption *encryption, const char *
 void encryption_begin(struct encryption *encryption)
 {
 	list_clear(&encryption->wanted);
+	encryption->due_ns = 0;
+}
+
+static void due_set(struct encryption *encryption, struct encryption_peer *item, uint64_t due)
+{
+	item->due_ns = due;
+	if (!encryption->due_ns || due < encryption->due_ns)
+		encryption->due_ns = due;
+}
+
+/* Keeps the old key of a node that announces a new one, for now. */
+static void peer_follow(struct encryption *encryption, struct encryption_peer *item)
+{
+	const struct encryption_peer *old = list_find_node(&encryption->installed, item->node);
+	uint64_t now = now_ns(), due;
+
+	if (!old || old->error)
+		return;
+	due = old->due_ns;
+	if (!due)
+		due = now + (wireguard_key_compare(&encryption->public, &item->peer.key) < 0
+				     ? FOLLOW_FIRST_NS
+				     : FOLLOW_SECOND_NS);
+	if (now >= due)
+		return;
+	item->next = item->peer.key;
+	item->peer.key = old->peer.key;
+	due_set(encryption, item, due);
 }
 
 void encryption_want(struct encryption *encryption, const char *node,
@@ -272,26 +352,46 @@ void encryption_want(struct encryption *encryption, const char *node,
 	if (wireguard_key_compare(&peer->key, &encryption->public) == 0) {
 		item->error = -EADDRINUSE;
 		snprintf(item->why, sizeof(item->why), "its WireGuard key is that of this node");
+	} else if (!list_find(&encryption->installed, node, &peer->key)) {
+		peer_follow(encryption, item);
 	}
 }
 
-static void peer_set(struct encryption *encryption, struct encryption_peer *item)
+uint64_t encryption_due_ns(const struct encryption *encryption)
 {
+	return encryption->due_ns;
+}
+
+static void peer_set(struct encryption *encryption, struct encryption_peer *item, bool greet)
+{
+	struct wireguard *wireguard = &encryption->wireguard;
 	struct errmsg err = { 0 };
 
-	item->error = wireguard_peer_set(&encryption->wireguard, &item->peer, &err);
+	item->error = greet ? wireguard_peer_greet(wireguard, &item->peer.key, &err)
+			    : wireguard_peer_set(wireguard, &item->peer, &err);
 	if (item->error)
 		snprintf(item->why, sizeof(item->why), "WireGuard: %.100s", err.text);
+}
+
+/* When an unwanted peer goes; 0: now. */
+static uint64_t peer_linger(const struct encryption *encryption, const struct encryption_peer *item)
+{
+	uint64_t now = now_ns();
+
+	if (!*item->node) /* it lingers already, or another agent has made it */
+		return item->due_ns > now ? item->due_ns : 0;
+	return list_find_node(&encryption->wanted, item->node) ? now + LINGER_NS : 0;
 }
 
 /* A peer that stays although nobody wants it may lose its addresses to another. */
 static void peer_drop(struct encryption *encryption, const struct encryption_peer *item,
 		      bool complete, struct peer_list *kept)
 {
-	struct errmsg err = { 0 };
+	uint64_t due = peer_linger(encryption, item);
 	struct encryption_peer *copy;
+	struct errmsg err = { 0 };
 
-	if (complete) {
+	if (complete && !due) {
 		if (wireguard_peer_remove(&encryption->wireguard, &item->peer.key, &err) < 0)
 			log_warn("remove a peer: %s", err.text);
 		return;
@@ -299,6 +399,8 @@ static void peer_drop(struct encryption *encryption, const struct encryption_pee
 	copy = list_add(kept);
 	copy->peer.key = item->peer.key;
 	copy->node = xstrdup("");
+	if (due)
+		due_set(encryption, copy, due);
 }
 
 /* The second node that claims a key does not get it. */
@@ -315,38 +417,37 @@ static void list_refuse_copies(struct peer_list *list)
 	}
 }
 
+/* Peers that nobody wants go last: until then they have the addresses that another takes. */
 void encryption_apply(struct encryption *encryption, bool complete)
 {
-	const struct encryption_peer *have = encryption->installed.items;
-	const struct encryption_peer *end = have + encryption->installed.count;
-	struct peer_list *wanted = &encryption->wanted;
+	struct peer_list *installed = &encryption->installed, *wanted = &encryption->wanted;
 	struct peer_list kept = { 0 };
 
 	list_sort(wanted);
 	list_refuse_copies(wanted);
 	for (size_t i = 0; i < wanted->count; i++) {
 		struct encryption_peer *item = &wanted->items[i];
+		const struct encryption_peer *have = list_find_key(installed, &item->peer.key);
 
-		if (item->error)
-			continue;
-		for (; have < end && key_order(have, item) < 0; have++)
-			peer_drop(encryption, have, complete, &kept);
-		if (have == end || key_order(have, item) || have->error ||
-		    !peer_equal(&have->peer, &item->peer))
-			peer_set(encryption, item);
-		while (have < end && !key_order(have, item))
-			have++;
+		bool equal = have && peer_equal(&have->peer, &item->peer);
+
+		if (!item->error && (!equal || have->error))
+			peer_set(encryption, item, equal && have->error == -ESTALE);
 	}
-	for (; have < end; have++)
-		peer_drop(encryption, have, complete, &kept);
+	for (size_t i = 0; i < installed->count; i++) {
+		const struct encryption_peer *have = &installed->items[i];
+
+		if (!list_find_key(wanted, &have->peer.key))
+			peer_drop(encryption, have, complete, &kept);
+	}
 	for (size_t i = 0; i < kept.count; i++)
 		*list_add(wanted) = kept.items[i];
 	free(kept.items);
-	list_clear(&encryption->installed);
-	kept = encryption->installed;
-	encryption->installed = *wanted;
+	list_clear(installed);
+	kept = *installed;
+	*installed = *wanted;
 	*wanted = kept;
-	list_sort(&encryption->installed);
+	list_sort(installed);
 }
 
 /* ---- the kernel ------------------------------------------------------------------------------ */
@@ -359,6 +460,7 @@ uint32_t encryption_ifindex(const struct encryption *encryption)
 int encryption_refresh(struct encryption *encryption, struct errmsg *err)
 {
 	auto_free struct wireguard_peer *peers = NULL;
+	struct peer_list before = encryption->installed;
 	size_t count = 0;
 	int ret = wireguard_ensure(&encryption->wireguard, err);
 
@@ -369,14 +471,18 @@ int encryption_refresh(struct encryption *encryption, struct errmsg *err)
 		ret = wireguard_peers_read(&encryption->wireguard, &peers, &count, err);
 	if (ret)
 		return ret;
-	list_clear(&encryption->installed);
+	encryption->installed = (struct peer_list){ 0 };
 	for (size_t i = 0; i < count; i++) {
 		struct encryption_peer *item = list_add(&encryption->installed);
+		const struct encryption_peer *known = list_find_key(&before, &peers[i].key);
 
 		item->peer = peers[i];
-		item->node = xstrdup("");
+		item->node = xstrdup(known ? known->node : "");
+		item->next = known ? known->next : (struct wireguard_key){ 0 };
+		item->due_ns = known ? known->due_ns : 0;
 	}
 	list_sort(&encryption->installed);
+	list_done(&before);
 	return 0;
 }
 

@@ -43,6 +43,8 @@ void encryption_want(struct encryption *encryption, const char *node,
 		     const struct wireguard_peer *peer);
 /* Changes what differs.  Others go if complete. */
 void encryption_apply(struct encryption *encryption, bool complete);
+/* When all that must be done again, because a node has a new key (CLOCK_MONOTONIC); 0: no need. */
+uint64_t encryption_due_ns(const struct encryption *encryption);
 /* After that: whether packets to this node can be encrypted. */
 bool encryption_has(const struct encryption *encryption, const char *node,
 		    const struct wireguard_key *key);

@@ -111,13 +111,11 @@ static void route_wanted(const struct nodes *nodes, const struct object *node,
 	item->route.gateway =
 		addr_is_v4(&range->addr) ? node->node.internal_v4 : node->node.internal_v6;
 	if (nodes_is_own_range(nodes, range)) {
-		item->error = -EADDRINUSE;
-		snprintf(item->why, sizeof(item->why), "%s overlaps this node's own range",
-			 prefix_format(range, text));
+		route_fail(item, -EADDRINUSE, "%s overlaps this node's own range",
+			   prefix_format(range, text));
 	} else if (addr_is_zero(&item->address)) {
-		item->error = -EDESTADDRREQ;
-		snprintf(item->why, sizeof(item->why), "%s: the node has no InternalIP for it",
-			 prefix_format(range, text));
+		route_fail(item, -EDESTADDRREQ, "%s: the node has no InternalIP for it",
+			   prefix_format(range, text));
 	}
 }
 
@@ -133,15 +131,7 @@ static void routes_wanted(const struct nodes *nodes, struct routes *wanted)
 			route_wanted(nodes, node, &node->node.pod_cidrs[i], wanted);
 	}
 	routes_sort(wanted);
-	for (size_t i = 1; i < wanted->count; i++) {
-		struct node_route *item = &wanted->items[i], *before = item - 1;
-
-		if (item->error || !prefix_equal(&item->route.dst, &before->route.dst))
-			continue;
-		item->error = -EADDRINUSE;
-		snprintf(item->why, sizeof(item->why), "its range is that of node %s",
-			 before->node);
-	}
+	routes_refuse_overlaps(wanted, &nodes->routes);
 }
 
 /* Through which device, once it is known who is a peer. */
@@ -342,6 +332,15 @@ static bool is_tunnel(const struct nodes *nodes, int ifindex)
 	       (encryption && ifindex == (int)encryption_ifindex(encryption));
 }
 
+static void on_due(evutil_socket_t fd, short what, void *arg)
+{
+	struct nodes *nodes = arg;
+
+	(void)fd;
+	(void)what;
+	nodes_sync(nodes, nodes->complete);
+}
+
 static void on_settle(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
@@ -409,7 +408,8 @@ static int watch_open(struct nodes *nodes, struct errmsg *err)
 
 	nodes->settle = evtimer_new(nodes->options.base, on_settle, nodes);
 	nodes->retry = evtimer_new(nodes->options.base, on_settle, nodes);
-	if (!nodes->settle || !nodes->retry)
+	nodes->due = evtimer_new(nodes->options.base, on_due, nodes);
+	if (!nodes->settle || !nodes->retry || !nodes->due)
 		return fail(err, -ENOMEM, "follow routes");
 	return netlink_watch_new(&options, &nodes->watch, err);
 }
@@ -514,6 +514,8 @@ void nodes_free(struct nodes *nodes)
 		event_free(nodes->settle);
 	if (nodes->retry)
 		event_free(nodes->retry);
+	if (nodes->due)
+		event_free(nodes->due);
 	netlink_watch_free(nodes->watch);
 	netlink_close(&nodes->netlink);
 	routes_done(&nodes->routes);

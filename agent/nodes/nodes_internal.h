@@ -14,6 +14,7 @@ struct nodes {
 	struct netlink_watch *watch;
 	struct event *settle;
 	struct event *retry; /* the tunnel */
+	struct event *due;   /* a peer changes its key */
 	bool doubt;          /* a notification of this turn matters */
 	struct routes routes;
 	struct cluster *cluster; /* NULL: no program asks who is inside */

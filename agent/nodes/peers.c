@@ -9,6 +9,7 @@
 #include "agent/nodes/nodes_internal.h"
 #include "datapath/maps.h"
 #include "lib/auto.h"
+#include "lib/clock.h"
 #include "lib/log.h"
 
 bool peers_have(const struct nodes *nodes, const struct object *node)
@@ -74,6 +75,17 @@ static void key_follow(struct nodes *nodes)
 		log_error("new key: %s", err.text);
 }
 
+/* Comes back when a node's new key is due. */
+static void due_set(struct nodes *nodes)
+{
+	uint64_t due = encryption_due_ns(nodes->options.encryption), now = now_ns();
+	uint64_t left = due > now ? due - now : 0;
+	const struct timeval pause = { .tv_usec = (long)(left / 1000) + 1 };
+
+	if (due)
+		evtimer_add(nodes->due, &pause);
+}
+
 void peers_sync(struct nodes *nodes, struct routes *wanted)
 {
 	struct encryption *encryption = nodes->options.encryption;
@@ -87,6 +99,7 @@ void peers_sync(struct nodes *nodes, struct routes *wanted)
 			peer_want(nodes, node, wanted);
 	}
 	encryption_apply(encryption, nodes->complete);
+	due_set(nodes);
 	for (const struct object *node = store_first(store, OBJECT_NODE); node;
 	     node = store_next(store, node)) {
 		if (!encryption_has(encryption, node->name, &node->node.wireguard_key))

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <linux/netlink.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -22,6 +23,19 @@ struct node_route *routes_add(struct routes *routes)
 	}
 	routes->items[routes->count] = (struct node_route){};
 	return &routes->items[routes->count++];
+}
+
+void route_fail(struct node_route *item, int error, const char *fmt, ...)
+{
+	char text[256];
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	free(item->why);
+	item->why = xstrdup(text);
+	item->error = error;
 }
 
 static int dst_compare(const struct prefix *a, const struct prefix *b)
@@ -58,8 +72,10 @@ struct node_route *routes_find(const struct routes *routes, const struct prefix 
 
 static void routes_clear(struct routes *routes)
 {
-	for (size_t i = 0; i < routes->count; i++)
+	for (size_t i = 0; i < routes->count; i++) {
 		free(routes->items[i].node);
+		free(routes->items[i].why);
+	}
 	routes->count = 0;
 }
 
@@ -67,6 +83,66 @@ void routes_done(struct routes *routes)
 {
 	routes_clear(routes);
 	free(routes->items);
+}
+
+/* ---- ranges that overlap --------------------------------------------------------------------- */
+
+/* Whether the node had the range before. */
+static bool route_is_held(const struct routes *installed, const struct node_route *item)
+{
+	const struct node_route *have = routes_find(installed, &item->route.dst, item->node);
+
+	if (have)
+		return !have->error;
+	have = routes_find(installed, &item->route.dst, ""); /* of an earlier agent */
+	return have && addr_equal(&have->route.gateway, &item->route.gateway);
+}
+
+static void route_refuse(struct node_route *item, const struct node_route *other)
+{
+	char range[ADDR_TEXT_MAX], others[ADDR_TEXT_MAX];
+
+	if (prefix_equal(&item->route.dst, &other->route.dst))
+		route_fail(item, -EADDRINUSE, "its range is that of node %s", other->node);
+	else
+		route_fail(item, -EADDRINUSE, "%s overlaps %s of node %s",
+			   prefix_format(&item->route.dst, range),
+			   prefix_format(&other->route.dst, others), other->node);
+}
+
+/* Refuses ranges that overlap one before them, or one that is held.  held_only: among those that
+ * are held.  The list is sorted: a range comes before the ranges in it. */
+static void routes_refuse(struct routes *wanted, bool held_only)
+{
+	const struct node_route *accepted = NULL, *end = wanted->items + wanted->count;
+
+	for (struct node_route *item = wanted->items; item < end; item++) {
+		const struct node_route *other = item + 1;
+
+		if (item->error || (held_only && !item->held))
+			continue;
+		if (!held_only && !item->held) {
+			while (other < end && (other->error || !other->held) &&
+			       prefix_overlaps(&item->route.dst, &other->route.dst))
+				other++;
+			if (other < end && prefix_overlaps(&item->route.dst, &other->route.dst)) {
+				route_refuse(item, other);
+				continue;
+			}
+		}
+		if (accepted && prefix_overlaps(&accepted->route.dst, &item->route.dst))
+			route_refuse(item, accepted);
+		else
+			accepted = item;
+	}
+}
+
+void routes_refuse_overlaps(struct routes *wanted, const struct routes *installed)
+{
+	for (size_t i = 0; i < wanted->count; i++)
+		wanted->items[i].held = route_is_held(installed, &wanted->items[i]);
+	routes_refuse(wanted, true);
+	routes_refuse(wanted, false);
 }
 
 /* ---- the kernel ------------------------------------------------------------------------------ */
@@ -92,20 +168,39 @@ static void routes_begin(void *arg)
 	routes_clear(arg);
 }
 
+/* The kernel's list has no names. */
+static void routes_take_names(struct routes *found, struct routes *before)
+{
+	struct node_route *item = before->items, *end = item + before->count;
+
+	for (size_t i = 0; i < found->count; i++) {
+		while (item < end && (item->error || dst_compare(&item->route.dst,
+								 &found->items[i].route.dst) < 0))
+			item++;
+		if (item == end || !prefix_equal(&item->route.dst, &found->items[i].route.dst))
+			continue;
+		free(found->items[i].node);
+		found->items[i].node = item->node;
+		item->node = NULL;
+		item++;
+	}
+}
+
 int routes_read(struct netlink *netlink, struct routes *found, struct errmsg *err)
 {
+	struct routes before = *found;
 	struct netlink_message message;
 	struct rtmsg *header = netlink_message_init(&message, RTM_GETROUTE, 0, sizeof(*header));
 	int ret;
 
 	header->rtm_table = RT_TABLE_MAIN;
 	header->rtm_protocol = NODE_ROUTE_PROTOCOL;
-	routes_clear(found);
+	*found = (struct routes){};
 	ret = netlink_dump(netlink, &message, route_each, routes_begin, found, err);
-	if (ret < 0)
-		return wrap(err, "list routes to nodes");
 	routes_sort(found);
-	return 0;
+	routes_take_names(found, &before);
+	routes_done(&before);
+	return ret < 0 ? wrap(err, "list routes to nodes") : 0;
 }
 
 void route_delete(struct netlink *netlink, const struct node_route *item)
@@ -132,10 +227,10 @@ static void route_set(struct netlink *netlink, struct node_route *item, bool rep
 		return;
 	prefix_format(&item->route.dst, range);
 	if (item->error == -EEXIST)
-		snprintf(item->why, sizeof(item->why), "there is another route to %s", range);
+		route_fail(item, item->error, "there is another route to %s", range);
 	else
-		snprintf(item->why, sizeof(item->why), "route to %s by %s: %.40s", range,
-			 addr_format(&item->route.gateway, gateway), err.text);
+		route_fail(item, item->error, "route to %s by %s: %s", range,
+			   addr_format(&item->route.gateway, gateway), err.text);
 }
 
 static void route_drop(struct netlink *netlink, const struct node_route *item, bool complete)

@@ -22,7 +22,8 @@ struct node_route {
 	bool sealed;         /* its node is a peer of WireGuard */
 	bool by_host;        /* packets take a route that is not ours */
 	int error;           /* negative errno of the last attempt; 0: it is there */
-	char why[192];       /* in the kernel's words */
+	bool held;           /* the node had the range before */
+	char *why;           /* of the error, for people */
 };
 
 struct routes {
@@ -35,12 +36,18 @@ struct routes {
 struct node_route *routes_add(struct routes *routes);
 /* Of two nodes with one range, the first by name comes first. */
 void routes_sort(struct routes *routes);
+/* Marks an item as one that cannot be. */
+__attribute__((format(printf, 3, 4))) void route_fail(struct node_route *item, int error,
+						      const char *fmt, ...);
+/* Of ranges that overlap, the one stays whose node had it before, else the first of the sorted
+ * list: the others get an error. */
+void routes_refuse_overlaps(struct routes *wanted, const struct routes *installed);
 /* In a sorted list; NULL: the node's range is not there. */
 struct node_route *routes_find(const struct routes *routes, const struct prefix *range,
 			       const char *node);
 void routes_done(struct routes *routes);
 
-/* Replaces the list with what the kernel has, sorted. */
+/* Replaces the list with what the kernel has, sorted; keeps the names of their nodes. */
 int routes_read(struct netlink *netlink, struct routes *found, struct errmsg *err);
 /* Turns the kernel's routes from one sorted list into another, and writes into the wanted ones what
  * failed.  Items that have an error already, or by_host, are left out.  complete: others are

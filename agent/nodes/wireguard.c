@@ -264,6 +264,19 @@ static struct nlattr *peer_begin(struct nlmsghdr *header, const struct wireguard
 	return nest;
 }
 
+static void keepalive_put(struct nlmsghdr *header, uint16_t seconds)
+{
+	mnl_attr_put_u16(header, WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL, seconds);
+}
+
+static void keepalive_end(struct nlmsghdr *header, const struct wireguard_key *key)
+{
+	struct nlattr *nest = peer_begin(header, key, WGPEER_F_UPDATE_ONLY);
+
+	keepalive_put(header, 0);
+	mnl_attr_nest_end(header, nest);
+}
+
 /* Changing the interval of keep-alives from 0 sends one, which begins a handshake; the peer's own
  * first attempt may have come before this node knew it, and its next one comes after 5 s. */
 void wireguard_peer_message(struct netlink_message *message, uint16_t family,
@@ -286,12 +299,26 @@ void wireguard_peer_message(struct netlink_message *message, uint16_t family,
 		mnl_attr_nest_end(header, ip);
 	}
 	mnl_attr_nest_end(header, allowed);
-	mnl_attr_put_u16(header, WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL, 1);
+	keepalive_put(header, 1);
 	mnl_attr_nest_end(header, nest);
-	nest = peer_begin(header, &peer->key, WGPEER_F_UPDATE_ONLY);
-	mnl_attr_put_u16(header, WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL, 0);
-	mnl_attr_nest_end(header, nest);
+	keepalive_end(header, &peer->key);
 	mnl_attr_nest_end(header, peers);
+}
+
+int wireguard_peer_greet(struct wireguard *wireguard, const struct wireguard_key *key,
+			 struct errmsg *err)
+{
+	struct netlink_message message;
+	struct nlmsghdr *header =
+		command_init(&message, wireguard->family, WG_CMD_SET_DEVICE, WIREGUARD_DEVICE);
+	struct nlattr *peers = mnl_attr_nest_start(header, WGDEVICE_A_PEERS);
+	struct nlattr *nest = peer_begin(header, key, WGPEER_F_UPDATE_ONLY);
+
+	keepalive_put(header, 1);
+	mnl_attr_nest_end(header, nest);
+	keepalive_end(header, key);
+	mnl_attr_nest_end(header, peers);
+	return netlink_request(&wireguard->generic, &message, err);
 }
 
 int wireguard_peer_set(struct wireguard *wireguard, const struct wireguard_peer *peer,

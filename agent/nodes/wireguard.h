@@ -63,6 +63,10 @@ int wireguard_up(struct wireguard *wireguard, unsigned int mtu, struct errmsg *e
 /* Adds the peer, or replaces what is known of it, and begins a handshake. */
 int wireguard_peer_set(struct wireguard *wireguard, const struct wireguard_peer *peer,
 		       struct errmsg *err);
+/* Begins a handshake with a peer.  Unlike the above it leaves the addresses alone: while they are
+ * replaced packets are lost. */
+int wireguard_peer_greet(struct wireguard *wireguard, const struct wireguard_key *key,
+			 struct errmsg *err);
 int wireguard_peer_remove(struct wireguard *wireguard, const struct wireguard_key *key,
 			  struct errmsg *err);
 /* The peers that the kernel has, unsorted; owned by the caller. */

@@ -141,6 +141,9 @@ def test_routes_of_others_are_left_alone_and_named(two):
 @pytest.mark.parametrize("name, addresses, cidrs, text", [
     ("own range", 3, ("10.200.1.0/25",), "overlaps this node's own range"),
     ("twice", 3, lan.Nodes.cidrs(2), "its range is that of node n2"),
+    ("part", 3, ("10.200.2.128/25", "fd00:200:0:2::80/121"),
+     "10.200.2.128/25 overlaps 10.200.2.0/24 of node n2"),
+    ("more", 3, ("10.200.2.0/23",), "10.200.2.0/23 overlaps 10.200.2.0/24 of node n2"),
     ("no address", None, ("10.200.3.0/24",), "no InternalIP"),
     ("not on the link", "198.51.100.3", ("10.200.3.0/24",), "route to 10.200.3.0/24 by 198.51.100.3"),
 ])
@@ -154,6 +157,20 @@ def test_what_cannot_be_is_named_and_the_rest_works(two, name, addresses, cidrs,
     assert wanted(2).items() <= routes(first).items()
     two.tell()
     wait_for(lambda: not problems(first), "the problem to be over")
+
+
+def test_of_two_nodes_that_claim_a_range_the_later_is_refused(two):
+    """Whatever their names, and also by an agent that starts later."""
+    first = two.all[0]
+    cidr4, cidr6 = lan.Nodes.cidrs(2)
+    two.tell([lan.node_object("a", lan.Lan.addresses(3), (cidr4, cidr6))] + two.objects())
+    said = ["Node a: its range is that of node n2"] * 2
+    wait_for(lambda: problems(first) == said, "the problem to be told")
+    assert routes(first) == wanted(2)
+    first.stop()
+    first.start()
+    wait_for(lambda: problems(first) == said, "the problem to be told again")
+    assert routes(first) == wanted(2)
 
 
 def test_a_refused_route_is_tried_again_when_an_address_comes(two):

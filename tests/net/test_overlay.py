@@ -244,6 +244,21 @@ def test_nodes_come_go_and_change(two):
              "the node to be back")
 
 
+def test_a_node_cannot_take_the_range_of_another(two):
+    """Not by a smaller range, a larger one, nor the same: nothing is sent to it."""
+    first, (client, server) = two.all[0], two.pods
+    for cidrs in (("10.200.2.0/25", "fd00:200:0:2::/113"), ("10.200.2.0/23", "fd00:200:0:2::/111"),
+                  lan.Nodes.cidrs(2)):
+        two.tell([lan.node_object("a", lan.Lan.addresses(3), cidrs)] + two.objects())
+        wait_for(lambda: len(problems(first)) == 2, "both problems to be told")
+        assert all(text.startswith("Node a: ") and text.endswith(" of node n2")
+                   for text in problems(first)), problems(first)
+        for family in (0, 1):
+            assert client.connect(of(server, family), PORT)["result"] == "ok"
+        two.tell()
+        wait_for(lambda: not problems(first), "the problem to be over")
+
+
 def test_a_killed_agent_is_not_missed_and_a_deleted_device_comes_back(two):
     first, (client, server) = two.all[0], two.pods
     assert client.call("hold", id="h", addr=server.v4, port=PORT)["result"] == "ok"
