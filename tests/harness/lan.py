@@ -115,7 +115,7 @@ class Nodes:
 
     def objects(self):
         """The Node objects, in order."""
-        return [node_object(f"n{number}", Lan.addresses(number), self.cidrs(number))
+        return [node_object(f"n{number}", self.lan.addresses(number), self.cidrs(number))
                 for number in range(1, len(self.all) + 1)]
 
     def tell(self, objects=None, *more):

@@ -31,6 +31,7 @@ SERVICE = ("y/a", 81)  # what answers behind port 80 of the service
 DEADLINE_MS = 1000     # for what is expected and does not come, before it is asked for again
 PATIENCE_MS = 10000    # the second time
 QUIET_MS = 20          # for what is not expected: everybody else was answered that long ago
+ROOM = "--max-connections=262144"
 PROMISE_S = 0.1        # a change is in force then, for new and live connections
 
 NAMESPACES = {"x": {"ns": "x", "team": "red"}, "y": {"ns": "y", "team": "blue"}, "z": {"ns": "z"}}
@@ -77,9 +78,11 @@ class TableProber:
 
 
 class Table:
+    promise = PROMISE_S
+
     def __init__(self, accelerated=False):
         self.accelerated = accelerated
-        self.node = Node("--max-connections=262144")
+        self.node = self.make_node()
         self.outside = None
         try:
             self.prober = TableProber(self.node)
@@ -89,6 +92,9 @@ class Table:
             raise
 
     # ---- the cast ----
+
+    def make_node(self):
+        return Node(ROOM)
 
     def build(self):
         self.pods, self.hosts, self.order = {}, {}, []
@@ -101,6 +107,7 @@ class Table:
         gateways = [ip["gateway"] for ip in self.pods["x/a"].result["ips"]]
         self.add_host(netpol.Host("node", "node", addresses=gateways), self.node.netns.path)
         self.connect_outside()
+        self.add_hosts()
         self.add_host(netpol.Host("outside", "outside",
                                     addresses=["198.51.100.2", "2001:db8::2"]), self.outside.path)
         self.add_host(netpol.Host("service", "service", addresses=VIPS), "-", SERVICE[0])
@@ -109,6 +116,9 @@ class Table:
         if self.accelerated:
             wait_for(lambda: self.node.status()["acceleration"]["state"] == "on",
                      "acceleration")
+
+    def add_hosts(self):
+        """What else there is."""
 
     def add_host(self, host, netns, answers_as=None):
         if host.name not in self.order:
@@ -184,7 +194,7 @@ class Table:
 
     def expectation(self):
         """Two tables: the cells that are asked, and those that shall succeed."""
-        policies = netpol.Policies(self.policies, self.namespaces, self.nodes)
+        policies = netpol.Policies(self.policies, self.namespaces, self.known_nodes())
         ask = want = 0
         for s, source_name in enumerate(self.order):
             for t, target_name in enumerate(self.order):
@@ -199,6 +209,9 @@ class Table:
                     if self.allows(policies, source, target, protocol, port, family):
                         want |= bit
         return ask, want
+
+    def known_nodes(self):
+        return self.nodes
 
     def allows(self, policies, source, target, protocol, port, family):
         if target.kind == "service":  # policy sees what is behind it
@@ -245,7 +258,7 @@ class Table:
         machine lost: it is asked once more.  What passes and shall not is neither, once the
         promised time is over."""
         ask, want = self.expectation()
-        due = (changed_at or 0) + PROMISE_S
+        due = (changed_at or 0) + self.promise
         began = time.monotonic()
         got = self.prober.cells("table", ask, want, DEADLINE_MS, QUIET_MS, int(keep))
         if got != want and (began < due or not got & ~want):
@@ -269,16 +282,23 @@ class Table:
                    enumerate(PROBE_LIST) if protocol in ("TCP", "UDP") and port == 80)
 
     def unprovable(self):
-        """Live TCP from outside to a pod whose egress is isolated, while it may not have been when
-        the connection was opened: only the pod could say who opened it (doc/datapath.md), so
-        its answers wait for a new connection."""
+        """Live TCP from outside the node to a pod whose egress is isolated, while it may not have
+        been when the connection was opened: only the pod could say who opened it
+        (doc/datapath.md), so its answers wait for a new connection."""
         table = 0
         for (namespace, _), spec in self.policies.items():
             egress = spec.get("egress") or "Egress" in (spec.get("policyTypes") or [])
             for name in self.pods if egress else ():
                 if namespace in ("", name.split("/")[0]):
-                    table |= self.cells_matching(f"outside -> {name} TCP")
+                    for source in self.strangers(name):
+                        table |= self.cells_matching(f"{source} -> {name} TCP")
+                        if name == SERVICE[0]:
+                            table |= self.cells_matching(f"{source} -> service TCP")
         return table
+
+    def strangers(self, pod):
+        """Whose connections to the pod its node has not seen from the beginning."""
+        return ["outside"]
 
     def check_live(self, when, changed_at):
         """The flows that were open before the change: those still allowed go on, the others have
@@ -286,7 +306,7 @@ class Table:
         ask, want = self.expectation()
         want &= self.kept
         unsure = (self.unprovable() & want) | (self.kept & ~ask)
-        deadline, lost = changed_at + PROMISE_S, 0
+        deadline, lost = changed_at + self.promise, 0
         while True:
             began = time.monotonic()
             got = self.prober.cells("live", want & ~unsure, PATIENCE_MS, QUIET_MS)
