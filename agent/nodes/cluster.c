@@ -58,6 +58,14 @@ void cluster_add(struct cluster *cluster, const struct prefix *range, const stru
 	map_cache_set(&cluster->ranges, &key, &entry);
 }
 
+bool cluster_has(const struct cluster *cluster, const struct prefix *range, const struct addr *node)
+{
+	const struct cidr_key key = { .prefixlen = range->len, .addr = range->addr };
+	const struct cluster_entry *entry = map_cache_get(&cluster->ranges, &key);
+
+	return entry && !addr_is_zero(node) && addr_equal(&entry->node, node);
+}
+
 void cluster_end(struct cluster *cluster, bool complete)
 {
 	int ret = map_cache_flush(&cluster->ranges);

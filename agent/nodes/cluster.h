@@ -24,6 +24,9 @@ void cluster_done(struct cluster *cluster);
 void cluster_begin(struct cluster *cluster);
 void cluster_add(struct cluster *cluster, const struct prefix *range, const struct addr *node,
 		 uint32_t flags);
+/* Whether the datapath takes the range for this node's. */
+bool cluster_has(const struct cluster *cluster, const struct prefix *range,
+		 const struct addr *node);
 /* complete: what was not named is no longer inside. */
 void cluster_end(struct cluster *cluster, bool complete);
 

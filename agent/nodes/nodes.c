@@ -119,6 +119,13 @@ static void route_wanted(const struct nodes *nodes, const struct object *node,
 	}
 }
 
+/* Whether the node had the range before, maybe with an earlier agent. */
+static bool is_held(const struct nodes *nodes, const struct node_route *item)
+{
+	return routes_have(&nodes->routes, item) ||
+	       (nodes->cluster && cluster_has(nodes->cluster, &item->route.dst, &item->address));
+}
+
 static void routes_wanted(const struct nodes *nodes, struct routes *wanted)
 {
 	const struct store *store = nodes->options.store;
@@ -131,7 +138,9 @@ static void routes_wanted(const struct nodes *nodes, struct routes *wanted)
 			route_wanted(nodes, node, &node->node.pod_cidrs[i], wanted);
 	}
 	routes_sort(wanted);
-	routes_refuse_overlaps(wanted, &nodes->routes);
+	for (size_t i = 0; i < wanted->count; i++)
+		wanted->items[i].held = is_held(nodes, &wanted->items[i]);
+	routes_refuse_overlaps(wanted);
 }
 
 /* Through which device, once it is known who is a peer. */
@@ -494,6 +503,8 @@ int nodes_new(const struct nodes_options *options, struct nodes **ret, struct er
 	if (netlink_open(&nodes->netlink, -1, err) < 0)
 		return err->code;
 	if (watch_open(nodes, err) < 0)
+		return err->code;
+	if (routes_read(&nodes->netlink, &nodes->routes, err) < 0)
 		return err->code;
 	tunnel_refresh(nodes); /* with this process' programs, before the objects are known */
 	peers_device_refresh(nodes);

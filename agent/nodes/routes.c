@@ -87,8 +87,7 @@ void routes_done(struct routes *routes)
 
 /* ---- ranges that overlap --------------------------------------------------------------------- */
 
-/* Whether the node had the range before. */
-static bool route_is_held(const struct routes *installed, const struct node_route *item)
+bool routes_have(const struct routes *installed, const struct node_route *item)
 {
 	const struct node_route *have = routes_find(installed, &item->route.dst, item->node);
 
@@ -137,10 +136,8 @@ static void routes_refuse(struct routes *wanted, bool held_only)
 	}
 }
 
-void routes_refuse_overlaps(struct routes *wanted, const struct routes *installed)
+void routes_refuse_overlaps(struct routes *wanted)
 {
-	for (size_t i = 0; i < wanted->count; i++)
-		wanted->items[i].held = route_is_held(installed, &wanted->items[i]);
 	routes_refuse(wanted, true);
 	routes_refuse(wanted, false);
 }

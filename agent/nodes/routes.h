@@ -39,9 +39,11 @@ void routes_sort(struct routes *routes);
 /* Marks an item as one that cannot be. */
 __attribute__((format(printf, 3, 4))) void route_fail(struct node_route *item, int error,
 						      const char *fmt, ...);
-/* Of ranges that overlap, the one stays whose node had it before, else the first of the sorted
- * list: the others get an error. */
-void routes_refuse_overlaps(struct routes *wanted, const struct routes *installed);
+/* Whether there is a route to this range of this node. */
+bool routes_have(const struct routes *installed, const struct node_route *item);
+/* Of ranges that overlap, the one that is held stays, else the first of the sorted list: the others
+ * get an error. */
+void routes_refuse_overlaps(struct routes *wanted);
 /* In a sorted list; NULL: the node's range is not there. */
 struct node_route *routes_find(const struct routes *routes, const struct prefix *range,
 			       const char *node);
