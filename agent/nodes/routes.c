@@ -246,10 +246,10 @@ void routes_apply(struct netlink *netlink, const struct routes *installed, struc
 
 		if (item->error || item->by_host)
 			continue;
-		while (have < end && dst_compare(&have->route.dst, &item->route.dst) < 0)
+		while (have < end && (have->error || have->by_host ||
+				      dst_compare(&have->route.dst, &item->route.dst) < 0))
 			route_drop(netlink, have++, complete);
-		if (have == end || have->error || have->by_host ||
-		    !prefix_equal(&have->route.dst, &item->route.dst))
+		if (have == end || !prefix_equal(&have->route.dst, &item->route.dst))
 			route_set(netlink, item, false);
 		else if (!addr_equal(&have->route.gateway, &item->route.gateway) ||
 			 have->route.ifindex != item->route.ifindex)

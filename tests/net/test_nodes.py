@@ -167,6 +167,12 @@ def test_of_two_nodes_that_claim_a_range_the_later_is_refused(two):
     said = ["Node a: its range is that of node n2"] * 2
     wait_for(lambda: problems(first) == said, "the problem to be told")
     assert routes(first) == wanted(2)
+    two.tell([lan.node_object("a", lan.Lan.addresses(3), (cidr4, cidr6)),
+              lan.node_object("b", lan.Lan.addresses(4), ("10.200.4.0/24",))] + two.objects())
+    wait_for(lambda: "10.200.4.0/24" in routes(first), "another change")
+    assert problems(first) == said and wanted(2).items() <= routes(first).items()
+    two.tell([lan.node_object("a", lan.Lan.addresses(3), (cidr4, cidr6))] + two.objects())
+    wait_for(lambda: routes(first) == wanted(2), "its end")
     first.stop()
     first.start()
     wait_for(lambda: problems(first) == said, "the problem to be told again")
