@@ -85,10 +85,14 @@ static size_t align8(size_t size)
 
 void table_init(struct table *table, size_t key_size, size_t value_size)
 {
+	static uint64_t tables;
+
+	tables++;
 	*table = (struct table){
 		.key_size = key_size,
 		.value_at = align8(key_size),
 		.stride = align8(key_size) + align8(value_size),
+		.salt = table_hash(&tables, sizeof(tables)) | 1,
 	};
 }
 
@@ -104,11 +108,13 @@ static unsigned char *slot_at(const struct table *table, size_t i)
 	return table->slots + i * table->stride;
 }
 
-/* Index of the key's slot, or of the slot where it may be put; a table is never quite full. */
+/* Index of the key's slot, or of the slot where it may be put; a table is never quite full.  With
+ * the same order in all tables, who copies a table would fill the new one from one end: each entry
+ * would go behind all others, and the copy take time by the square of their number. */
 static size_t slot_find(const struct table *table, const void *key, unsigned char *ret_state,
 			bool *ret_found)
 {
-	uint64_t hash = table_hash(key, table->key_size);
+	uint64_t hash = table_hash(key, table->key_size) * table->salt;
 	size_t i = (size_t)((hash >> 32) * table->capacity >> 32);
 	size_t free_slot = table->capacity;
 

@@ -20,6 +20,7 @@ struct table {
 	size_t capacity;
 	size_t count;
 	size_t deleted; /* empty slots that keep chains together */
+	uint64_t salt;  /* odd; another order of entries in each table, see slot_find() */
 };
 
 void table_init(struct table *table, size_t key_size, size_t value_size);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "lib/table.h"
 
@@ -84,6 +85,38 @@ static void test_churn_does_not_grow_the_table(void **state)
 	table_done(&table);
 }
 
+/* Of this thread: others have the processor, too. */
+static double cpu_seconds(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+/* From one table to another: the entries come in the order of their place. */
+static void test_a_copy_takes_little_longer_than_the_table_took(void **state)
+{
+	double start = cpu_seconds(), filled, copied;
+	struct table table, copy;
+	const void *key;
+	size_t pos = 0;
+
+	(void)state;
+	table_init(&table, sizeof(uint32_t), 16);
+	table_init(&copy, sizeof(uint32_t), 16);
+	for (uint32_t i = 0; i < 80000; i++)
+		table_put(&table, &i);
+	filled = cpu_seconds();
+	while (table_next(&table, &pos, &key))
+		table_put(&copy, key);
+	copied = cpu_seconds();
+	assert_int_equal(copy.count, table.count);
+	assert_true(copied - filled < 10 * (filled - start));
+	table_done(&copy);
+	table_done(&table);
+}
+
 static void test_empty_table(void **state)
 {
 	struct table table;
@@ -103,6 +136,7 @@ int main(void)
 		cmocka_unit_test(test_table_agrees_with_an_array),
 		cmocka_unit_test(test_walk_sees_each_entry_once_and_may_delete),
 		cmocka_unit_test(test_churn_does_not_grow_the_table),
+		cmocka_unit_test(test_a_copy_takes_little_longer_than_the_table_took),
 		cmocka_unit_test(test_empty_table),
 	};
 
