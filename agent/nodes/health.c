@@ -29,6 +29,7 @@ struct probe {
 	struct entry *entry;
 	struct event *event; /* a question that is not answered; it has the socket */
 	uint64_t start_ns;
+	uint64_t told; /* the entry's asked, when a question was last answered */
 };
 
 struct entry {
@@ -47,7 +48,7 @@ struct health {
 	struct entry *entries;
 	size_t turn;     /* index of the node that is asked next */
 	bool may_be_due; /* some node has not been asked, or not since the last health_probe() */
-	uint64_t calls;  /* of health_probe() */
+	uint64_t calls;  /* of health_probe(), and one for the start */
 	unsigned int in_flight;
 	struct histogram latency[HEALTH_TARGETS]; /* seconds */
 };
@@ -92,6 +93,7 @@ static void probe_end(struct probe *probe, int error)
 	const uint64_t now = now_ns();
 
 	probe_stop(probe);
+	probe->told = probe->entry->asked;
 	probe->answer.error = error == ECONNREFUSED ? 0 : error;
 	probe->answer.status = probe->answer.error ? HEALTH_UNREACHABLE : HEALTH_REACHABLE;
 	if (probe->answer.error)
@@ -321,7 +323,8 @@ void health_get(const struct health *health, const struct object *node, struct h
 	for (size_t i = 0; entry && i < HEALTH_TARGETS; i++) {
 		const struct probe *probe = &entry->probes[i];
 
-		ret->probing |= probe->event != NULL;
+		/* Not the next one: of many nodes some are always being asked. */
+		ret->probing |= probe->event && probe->told < health->calls;
 		if (addr_equal(&probe->answer.address, &ret->answers[i].address))
 			ret->answers[i] = probe->answer;
 	}
@@ -393,6 +396,7 @@ struct health *health_new(struct event_base *base, const struct nodes *nodes)
 
 	health->base = base;
 	health->nodes = nodes;
+	health->calls = 1;
 	health->timer = evtimer_new(base, on_timer, health);
 	if (!health->timer)
 		abort();

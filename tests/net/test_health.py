@@ -2,11 +2,12 @@
 """Whether other nodes answer, as each agent measures it."""
 
 import json
+import subprocess
 
 import pytest
 
 import lan
-from tendril import UnixConnection, wait_for
+from tendril import UnixConnection, node_object, wait_for
 
 MODES = {"direct": ("--auto-direct-node-routes=true",), "VXLAN": ("--routing-mode=tunnel",)}
 
@@ -86,3 +87,17 @@ def test_only_other_nodes_are_asked_and_those_that_are_gone_are_forgotten(three)
     three.tell(changed)
     wait_for(lambda: counts(first)["unknown"] >= 1, "the new address of n2, which was not asked yet")
     assert statuses(first, "--probe") == {"n2": "unreachable", "n3": "reachable"}
+
+
+def test_probe_ends_though_some_nodes_are_always_being_asked(three):
+    """A hundred that do not answer: two questions a second, each open for three."""
+    first, second = three.all[:2]
+    first.netns.ip("route", "add", "198.18.0.0/16", "via", "192.0.2.2")
+    second.netns.ip("route", "add", "blackhole", "198.18.0.0/16")
+    silent = [node_object(f"silent{i}", {}, [f"198.18.0.{i}"]) for i in range(1, 101)]
+    three.tell(three.objects() + silent)
+    wait_for(lambda: counts(first) == {"reachable": 3, "unreachable": 100, "unknown": 0}, "answers",
+             timeout=60)
+    done = subprocess.run([first.build / "tendril", "--socket", first.socket, "node", "list", "--probe",
+                           "-o", "json"], capture_output=True, timeout=60, check=True)
+    assert len(json.loads(done.stdout)) == 103
