@@ -5,12 +5,13 @@
  * there.
  *
  *	world BYTES EXTERNAL_IPS MAGLEV ADDRESS,ADDRESS...	(of the node), then so many bytes
- *	ask WHERE CLIENT ADDRESS PORT PROTOCOL COUNT
+ *	ask WHERE CLIENT ADDRESS PORT PROTOCOL COUNT IDLE
  *	end
  *
  * WHERE: "uplink" and "pod" send packets; "pod-connect", "pod-send", "node-connect" and "node-send"
  * are sockets.  COUNT: how many backends are expected; at least TRIES_MIN connections are made, and
- * more until so many were met.  Answers: "frontend ADDRESS PORT PROTOCOL" for each key of
+ * more until so many were met.  IDLE: before each of them no client used its affinity for so many
+ * seconds.  Answers: "frontend ADDRESS PORT PROTOCOL" for each key of
  * service_map, then a line for each question with all that was met ("A:P", "refused", "dropped",
  * "none" or the name of a drop reason), then ".".
  */
@@ -31,6 +32,7 @@
 #include "harness/lab_uplink.h"
 #include "harness/scratch.h"
 #include "lib/auto.h"
+#include "lib/clock.h"
 #include "lib/inet.h"
 #include "policy/objects/parse.h"
 
@@ -49,6 +51,7 @@ struct question {
 	uint16_t port; /* host order */
 	uint8_t proto;
 	unsigned int count;
+	unsigned int idle_s;
 };
 
 /* What was met, each once. */
@@ -339,6 +342,28 @@ static void frontends_print(void)
 	}
 }
 
+/* Of all clients of the service. */
+static void affinities_age(const struct question *question)
+{
+	const struct service_key asked = { .addr = question->addr,
+					   .port = htons(question->port),
+					   .proto = question->proto };
+	struct affinity_key key, *last = NULL;
+	int map = lab_map("affinity_map");
+	struct affinity affinity;
+	struct service service;
+
+	if (!question->idle_s || bpf_map_lookup_elem(lab_map("service_map"), &asked, &service))
+		return;
+	while (!bpf_map_get_next_key(map, last, &key)) {
+		last = &key;
+		if (key.service_id != service.id || bpf_map_lookup_elem(map, &key, &affinity))
+			continue;
+		affinity.last_used_ns = now_ns() - question->idle_s * UINT64_C(1000000000);
+		bpf_map_update_elem(map, &key, &affinity, BPF_EXIST);
+	}
+}
+
 static void question_answer(const struct question *question)
 {
 	bool packets = !strcmp(question->where, "uplink") || !strcmp(question->where, "pod");
@@ -348,6 +373,7 @@ static void question_answer(const struct question *question)
 	for (unsigned int i = 0; i < TRIES_MIN || (i < most && outcomes.count < question->count);
 	     i++) {
 		next_port = next_port == UINT16_MAX ? FIRST_PORT : next_port + 1;
+		affinities_age(question);
 		if (packets)
 			packet_try(question, &outcomes);
 		else
@@ -362,8 +388,8 @@ static void question_read(const char *line, struct question *ret)
 {
 	char client[ADDR_TEXT_MAX], addr[ADDR_TEXT_MAX], proto[8];
 
-	if (sscanf(line, "ask %15s %63s %63s %hu %7s %u", ret->where, client, addr, &ret->port,
-		   proto, &ret->count) != 6 ||
+	if (sscanf(line, "ask %15s %63s %63s %hu %7s %u %u", ret->where, client, addr, &ret->port,
+		   proto, &ret->count, &ret->idle_s) != 7 ||
 	    addr_parse(client, &ret->client) || addr_parse(addr, &ret->addr) ||
 	    proto_parse(proto, &ret->proto))
 		give_up("question", line);

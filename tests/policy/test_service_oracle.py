@@ -8,6 +8,7 @@ A world that differs is kept below build/ and its seed is printed; SEED=N WORLDS
 asks that many (10000 take three minutes), else WORLD_SECONDS=N says how long it goes on.
 """
 
+import dataclasses
 import json
 import os
 import random
@@ -59,6 +60,8 @@ def service(draw, i):
         "externalTrafficPolicy": maybe(draw, .7, draw.choice(["Cluster", "Local"])),
         "publishNotReadyAddresses": maybe(draw, .2, draw.random() < .5),
         "sessionAffinity": maybe(draw, .3, draw.choice(["None", "ClientIP", "ClientIP"])),
+        "sessionAffinityConfig": maybe(draw, .7, {"clientIP": {"timeoutSeconds": draw.choice(
+            [60, 3600, 86400])}}),
         "externalIPs": maybe(draw, .3, draw.sample([f"203.0.113.{100 + i}", f"2001:db8:e::{i + 1}"], 1)),
         "loadBalancerSourceRanges": maybe(draw, .3, draw.choice([
             ["198.18.0.0/15"], ["10.99.0.0/24", "2001:db8:1::/48"], ["0.0.0.0/0", "::/0"]])),
@@ -125,7 +128,19 @@ CLIENTS = [
 
 
 def questions(made):
-    """(where, client, frontend, expected answer); a number that no service has is asked for, too."""
+    """(where, client, frontend, expected answer, seconds without use); a number that no service has is asked
+    for, too.  Where clients stay with their backends they are asked again: shortly before the affinity ends,
+    and, after everybody, when it has."""
+    fresh, owners = list(questions_once(made)), owners_of(made)
+    for where, client, key, want in fresh:
+        yield where, client, key, want, 0
+    for late in (-5, 5):
+        for where, client, key, want in fresh:
+            if isinstance(want, set) and owners[key].affinity:
+                yield where, client, key, want, owners[key].affinity + late
+
+
+def questions_once(made):
     services, slices, _, node, _ = made
     keys = {key for each in services for key in servicepol.frontends(each, node)}
     keys |= {(address, 79, protocol) for address, _, protocol in keys}
@@ -151,11 +166,12 @@ class Node:
 
     def answers(self, made, asked):
         services, slices, nodes, node, maglev = made
+        owners = owners_of(made)
         body = json.dumps({"apiVersion": "v1", "kind": "List", "items": services + slices + nodes}).encode()
         head = f"world {len(body)} {int(node.external_ips)} {int(maglev)} {','.join(HOSTS)}\n"
         lines = [f"ask {where} {client.address} {address} {port} {protocol} "
-                 f"{len(want) if isinstance(want, set) and not is_sticky(made, key) else 1}\n"
-                 for where, client, key, want in asked for address, port, protocol in [key]]
+                 f"{len(want) if isinstance(want, set) and not owners[key].keeps(idle) else 1} {idle}\n"
+                 for where, client, key, want, idle in asked for address, port, protocol in [key]]
         self.process.stdin.write(head.encode() + body + "".join([*lines, "end\n"]).encode())
         self.process.stdin.flush()
         got = list(iter(lambda: self.process.stdout.readline().decode() or ".\n", ".\n"))
@@ -169,16 +185,29 @@ class Node:
         assert self.process.wait(timeout=20) == 0
 
 
-def owner_of(made, key):
+@dataclasses.dataclass
+class Owner:
+    """Of a frontend; affinity: seconds, 0: clients do not stay with their backends."""
+
+    name: str
+    port: int
+    affinity: int
+
+    def keeps(self, idle):
+        """Whether a client that did nothing for so many seconds keeps its backend."""
+        return self.affinity and idle <= self.affinity
+
+
+def owners_of(made):
     services, _, _, node, _ = made
-    return next(((each["metadata"]["name"], servicepol.frontends(each, node)[key][1]["port"],
-                  each["spec"].get("sessionAffinity") == "ClientIP")
-                 for each in services if key in servicepol.frontends(each, node)), None)
-
-
-def is_sticky(made, key):
-    owner = owner_of(made, key)
-    return bool(owner and owner[2])
+    found = {}
+    for each in services:
+        spec = each["spec"]
+        config = spec.get("sessionAffinityConfig") or {"clientIP": {"timeoutSeconds": 10800}}
+        affinity = config["clientIP"]["timeoutSeconds"] if spec.get("sessionAffinity") == "ClientIP" else 0
+        for key, (_, port) in servicepol.frontends(each, node).items():
+            found.setdefault(key, Owner(each["metadata"]["name"], port["port"], affinity))
+    return found
 
 
 def wanted(where, want):
@@ -190,16 +219,19 @@ def wanted(where, want):
 
 def check(made, asked, frontends, got):
     services, _, _, node, _ = made
-    kept = {}  # (client, service, port, family, what it may get) -> backend, where clients stay with theirs
+    owners = owners_of(made)
+    kept = {}  # (client, service, port, protocol, family) -> backend, where clients stay with theirs
     assert frontends == {key for each in services for key in servicepol.frontends(each, node)}, "other frontends"
-    for (where, client, key, want), met in zip(asked, got):
+    for (where, client, key, want, idle), met in zip(asked, got):
         expected = wanted(where, want)
-        if is_sticky(made, key) and isinstance(want, set):
-            name, port, _ = owner_of(made, key)
+        if isinstance(want, set) and owners[key].keeps(idle):
+            owner = owners[key]
             assert len(met) == 1 and met <= expected, f"{where} {client} {key}: {met}, one of {expected}"
-            same = (client.address if not client.is_node else "node", name, port, key[2],
-                    servicepol.family(client.address), frozenset(want))
-            assert kept.setdefault(same, met) == met, f"{where} {client} {key}: {met}, before {kept[same]}"
+            same = (client.address if not client.is_node else "node", owner.name, owner.port, key[2],
+                    servicepol.family(client.address))
+            before = kept.get(same, met)
+            assert met == before or not before <= expected, f"{where} {client} {key}: {met}, before {before}"
+            kept[same] = met
         else:
             assert met == expected, f"{where} {client} {key}: {met}, not {expected}"
 
