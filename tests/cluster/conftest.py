@@ -79,6 +79,7 @@ class Cluster:
         self.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=180s")
         self.kubectl("cordon", f"k8sn{self.nodes}")
         self.kubectl("apply", "-f", SCRIPTS / "dns.yaml")
+        self.kubectl("-n", "kube-system", "scale", "deploy/dns", "--replicas=1")
         self.kubectl("-n", "kube-system", "rollout", "status", "deploy/dns", "--timeout=180s")
 
     def describe(self):

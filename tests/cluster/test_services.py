@@ -260,6 +260,14 @@ def test_the_api_server_is_a_service_like_any_other(net, publish):
     wait_for(lambda: net.cluster.kubectl("get", "--raw", path, check=False) in PODS, "the API server's proxy")
 
 
+def test_tendril_itself_needs_no_service(net):
+    """Its client speaks with the API server at its own address, before there are services."""
+    for node in (1, 2):
+        peers = [line.split()[4] for line in net.cluster.run(
+            node, "ss", "-Htnp", "state", "all").stdout.splitlines() if '"tendril-kube"' in line]
+        assert peers and set(peers) == {"172.31.77.11:6444"}, peers
+
+
 @pytest.mark.parametrize("size", [1400, 1473, 2000])  # of 2,048 bytes that netexec reads
 def test_large_requests(net, publish, size):
     ip = publish("large")

@@ -79,6 +79,8 @@ def test_services_and_names_through_the_tunnel(net):
         for source in OLD + NEW:
             for protocol in ("http", "udp"):
                 all_of(net, source, ip, 80, NEW, protocol)
+                for node in NODES:
+                    all_of(net, source, f"172.31.77.1{node}", net.node_port("tunnelled", protocol), NEW, protocol)
             assert net.answers(source, "tunnelled.default.svc.cluster.local", 80, tries=4) <= set(NEW)
         for node in NODES:
             seen = set()

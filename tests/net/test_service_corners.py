@@ -150,3 +150,59 @@ def test_the_nodes_own_address_as_endpoint(lab, family):
     finally:
         process.quit()
         run("ip", "-n", lab.node.name, "address", "del", f"{address}/{length}", "dev", "lo")
+
+
+def web_slice(family, address, port=TARGET, protocol="TCP"):
+    return slice_object("web-x", "default", "web", ["IPv4", "IPv6"][family],
+                        [{"name": "web", "port": port, "protocol": protocol}], [address])
+
+
+@FAMILIES
+def test_a_slice_may_come_before_its_service_and_outlive_it(lab, family):
+    first, second = [[pod.v4, pod.v6][family] for pod in (lab.one, lab.two)]
+    lab.node.put(web_slice(family, first))
+    assert lab.call(family, timeout=0.25)["result"] != "ok"
+    assert not lab.node.status()["warnings"]
+    lab.node.put(service_object("web", "default", VIPS, TCP))
+    assert lab.call(family)["name"] == "one"
+    lab.node.api("DELETE", "/v1/objects/Service/default/web")
+    lab.node.put(web_slice(family, second))
+    assert lab.call(family, timeout=0.25)["result"] != "ok"
+    lab.node.put(service_object("web", "default", VIPS, TCP))
+    assert lab.call(family)["name"] == "two"
+
+
+@FAMILIES
+def test_port_protocol_and_address_are_changed_in_place(lab, family):
+    """What was there before is gone.  An open connection stays, packet by packet as long as the service has
+    the address."""
+    others = ["10.96.0.44", "fd00:96::44"]
+
+    def ping():
+        assert lab.client.call("ping", id="stays")["result"] == "ok"
+    lab.publish(lab.one, ports=TCP)
+    assert lab.client.call("hold", id="stays", addr=VIPS[family], port=PORT)["name"] == "one"
+    lab.publish(lab.one, ports=[dict(TCP[0], port=81)])
+    assert lab.call(family, port=81)["name"] == "one"
+    assert lab.call(family, timeout=0.25)["result"] != "ok"
+    ping()
+    lab.publish(lab.one, ports=[dict(TCP[0], port=81, protocol="UDP")])
+    assert lab.call(family, "udp", port=81)["name"] == "one"
+    assert lab.call(family, port=81, timeout=0.25)["result"] != "ok"
+    ping()
+    lab.publish(lab.one, ports=TCP, vips=others)
+    assert lab.call(family, vip=others[family])["name"] == "one"
+    assert lab.call(family, timeout=0.25)["result"] != "ok"
+    assert lab.call(family, "udp", port=81, timeout=0.25)["result"] != "ok"
+    if lab.layer == "socket":
+        ping()
+    lab.client.call("close", id="stays")
+
+
+def test_a_protocol_that_nobody_knows_is_named(lab):
+    """And the rest of the objects works."""
+    odd = service_object("odd", "default", ["10.96.0.45"], [dict(TCP[0], protocol="DCCP")])
+    with pytest.raises(AssertionError, match="DCCP"):
+        lab.node.put(odd)
+    lab.publish(lab.one)
+    assert lab.call(0)["name"] == "one"
