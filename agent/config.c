@@ -95,6 +95,9 @@ static const struct setting settings[] = {
 	CHOICE_SETTING("xdp", "xdp", xdp, "off|auto|native|generic",
 		       "XDP sends connections from outside on to other nodes: where the driver has "
 		       "it (auto, native), or by the kernel, for tests (off)"),
+	CHOICE_SETTING("load-balancer-mode", "loadBalancerMode", load_balancer_mode, "snat|dsr",
+		       "connections from outside to backends on other nodes are answered through "
+		       "this node (snat), or by the node of the backend itself (dsr) (snat)"),
 	CHOICE_SETTING("routing-mode", "routingMode", routing_mode, "native|tunnel",
 		       "how packets get to the pods of other nodes (native)"),
 	CHOICE_SETTING("tunnel-protocol", "tunnelProtocol", tunnel.protocol, "vxlan|geneve",
@@ -349,6 +352,12 @@ static int config_check(struct config *config, struct errmsg *err)
 	if (config->routing_mode == ROUTING_TUNNEL && config->direct_routes)
 		return fail_plain(err, -EINVAL,
 				  "autoDirectNodeRoutes is for routingMode native, not tunnel");
+	if (config->load_balancer_mode == LOAD_BALANCER_DSR &&
+	    config->encryption != ENCRYPTION_NONE)
+		return fail_plain(
+			err, -EINVAL,
+			"loadBalancerMode dsr is not for encryption wireguard: its packets "
+			"between nodes would go in clear");
 	if (config->encryption_strict && config->encryption == ENCRYPTION_NONE)
 		return fail_plain(err, -EINVAL, "encryptionStrict is for encryption wireguard");
 	for (size_t i = 0; i < config->pod_cidr_count; i++) {

@@ -18,6 +18,7 @@
 
 enum routing_mode { ROUTING_NATIVE, ROUTING_TUNNEL };
 enum underlay_protocol { UNDERLAY_IPV4, UNDERLAY_IPV6 };
+enum load_balancer_mode { LOAD_BALANCER_SNAT, LOAD_BALANCER_DSR };
 enum encryption_protocol { ENCRYPTION_NONE, ENCRYPTION_WIREGUARD };
 
 /* Option --run-dir is "runDir" in agent.json, and so on; config.c has one table for both. */
@@ -50,9 +51,10 @@ struct config {
 	unsigned int host_routing; /* enum host_routing_mode */
 	unsigned int xdp;          /* enum uplinks_xdp */
 	enum routing_mode routing_mode;
-	struct tunnel_settings tunnel; /* ROUTING_TUNNEL; made of the two that follow, too */
+	struct tunnel_settings tunnel; /* made of the two that follow, too */
 	unsigned int tunnel_port;      /* 0: that of the protocol */
 	enum underlay_protocol underlay_protocol;
+	enum load_balancer_mode load_balancer_mode;
 	enum encryption_protocol encryption;
 	bool encryption_strict; /* nothing between pods and other nodes goes in clear */
 	bool kubernetes;        /* tendril-kube hands over the objects of an API server */

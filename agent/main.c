@@ -201,11 +201,19 @@ static bool encrypts(const struct config *config)
 }
 
 /* Encrypted packets need no tunnel around them, and strictly there are no others. */
+static bool has_overlay(const struct config *config)
+{
+	return config->routing_mode == ROUTING_TUNNEL && !config->encryption_strict;
+}
+
+static bool has_dsr(const struct config *config)
+{
+	return config->load_balancer_mode == LOAD_BALANCER_DSR;
+}
+
 static const struct tunnel_settings *tunnel_of(const struct config *config)
 {
-	return config->routing_mode == ROUTING_TUNNEL && !config->encryption_strict
-		       ? &config->tunnel
-		       : NULL;
+	return has_overlay(config) || has_dsr(config) ? &config->tunnel : NULL;
 }
 
 static unsigned int mtu_overhead(const struct config *config)
@@ -213,7 +221,7 @@ static unsigned int mtu_overhead(const struct config *config)
 	if (encrypts(config)) /* more than the tunnel's */
 		return config->underlay_protocol == UNDERLAY_IPV6 ? WIREGUARD_OVERHEAD_IPV6
 								  : WIREGUARD_OVERHEAD_IPV4;
-	return tunnel_of(config) ? tunnel_overhead(&config->tunnel) : 0;
+	return has_overlay(config) ? tunnel_overhead(&config->tunnel) : 0;
 }
 
 static int encryption_start(struct daemon *daemon, struct errmsg *err)
@@ -288,9 +296,15 @@ static void on_nodes_change(void *arg)
 	health_sync(daemon->agent.health);
 }
 
+/* Without an overlay pods know nothing of the tunnel. */
 static unsigned int tunnel_mtu(void *arg)
 {
-	return endpoints_mtu(arg);
+	const struct daemon *daemon = arg;
+	const struct config *config = &daemon->config;
+	unsigned int mtu = endpoints_mtu(daemon->agent.endpoints);
+
+	return has_overlay(config) || encrypts(config) ? mtu
+						       : mtu - tunnel_overhead(&config->tunnel);
 }
 
 static void on_key(const struct wireguard_key *key, void *arg)
@@ -309,11 +323,13 @@ static int nodes_start(struct daemon *daemon, struct errmsg *err)
 		.pod_cidr_count = daemon->config.pod_cidr_count,
 		.direct_routes = daemon->config.direct_routes,
 		.tunnel = tunnel_of(&daemon->config),
+		.overlay = has_overlay(&daemon->config),
+		.dsr = has_dsr(&daemon->config),
 		.encryption = daemon->encryption,
 		.strict = daemon->config.encryption_strict,
 		.underlay_ipv6 = daemon->config.underlay_protocol == UNDERLAY_IPV6,
 		.tunnel_mtu = tunnel_mtu,
-		.arg = daemon->agent.endpoints,
+		.arg = daemon,
 		.announce = on_key,
 		.announce_arg = daemon,
 		.datapath = daemon->agent.datapath,
@@ -438,7 +454,7 @@ static int uplinks_start(struct daemon *daemon, struct errmsg *err)
 		.names = (const char(*)[IFNAMSIZ])daemon->config.devices,
 		.name_count = daemon->config.device_count,
 		.masquerade = daemon->config.masquerade,
-		.tunnel = tunnel_of(&daemon->config) || encrypts(&daemon->config),
+		.tunnel = has_overlay(&daemon->config) || encrypts(&daemon->config),
 		.xdp = (enum uplinks_xdp)daemon->config.xdp,
 		.bypass = daemon->config.direct_routes &&
 			  daemon->config.host_routing != HOST_ROUTING_LEGACY,
@@ -494,6 +510,7 @@ static int policy_start(struct daemon *daemon, struct errmsg *err)
 		.node_port_addresses = daemon->config.node_port_addresses,
 		.external_ips = daemon->config.external_ips,
 		.maglev = daemon->config.maglev,
+		.dsr = has_dsr(&daemon->config),
 	};
 	struct agent *agent = &daemon->agent;
 	int ret;

@@ -130,6 +130,7 @@ static const struct column summary[] = {
 	{ "Host routing", .fill = fill_host_routing },
 	{ "Nodes", .fill = fill_nodes },
 	{ "Uplinks", .fill = fill_uplinks },
+	{ "Load balancer", .member = "loadBalancerMode" },
 	{ "Acceleration", .fill = fill_acceleration },
 	{ "Memory", .fill = fill_memory },
 	{ "Objects", .fill = fill_counts },

@@ -147,6 +147,7 @@ ABI_SIZE(struct cluster_entry, 20);
 
 enum cluster_flag {
 	CLUSTER_SEALED = 1 << 0, /* the node is a peer of WireGuard: packets go to it encrypted */
+	CLUSTER_NODE = 1 << 1,   /* an address of a node itself: of this one if there is no node */
 };
 
 /* Value of uplink_map; the key is the index of a device by which the node reaches the outside. */
@@ -232,6 +233,7 @@ enum node_flag {
 	NODE_PACED = 1 << 15,     /* the uplinks send each packet at its time (fq) */
 	NODE_WIREGUARD = 1 << 16, /* packets to the CLUSTER_SEALED take wireguard_ifindex */
 	NODE_STRICT = 1 << 17,    /* with that: pods and other nodes exchange no packet in clear */
+	NODE_DSR = 1 << 18, /* the backend's node answers clients outside; by tunnel_ifindex */
 };
 
 /* The one element of node_map, which the agent also maps into its memory. */
@@ -252,13 +254,13 @@ struct node_state {
 	struct addr snat_v6;
 	__u32 host_ifindex;   /* of HOST_DEVICE; 0: every device but those of endpoints counts as it
 			       */
-	__u32 tunnel_ifindex; /* NODE_TUNNEL */
+	__u32 tunnel_ifindex; /* NODE_TUNNEL, NODE_DSR */
 	__u32 nat_places;     /* entries of nat_place_map */
 	__u32 event_bytes;    /* of each packet, to send with its event: somebody asks; 0: none */
 	/* The ports for SNAT before these, which flows may still have. */
 	__u16 old_snat_port_min;
 	__u16 old_snat_port_max;
-	__be16 tunnel_port; /* NODE_TUNNEL */
+	__be16 tunnel_port; /* NODE_TUNNEL, NODE_DSR */
 	__u16 pad;
 	__u32 wireguard_ifindex; /* NODE_WIREGUARD */
 	__u32 tail_pad;
@@ -283,8 +285,10 @@ struct leave_way {
 };
 ABI_SIZE(struct leave_way, 72);
 
-/* Network identifier of all tunnel packets; those with another are somebody else's. */
-#define TUNNEL_VNI 84
+/* Network identifiers of tunnel packets: between pods and nodes, and of clients outside that the
+ * first node sends on to the node of the backend (NODE_DSR).  Others are somebody else's. */
+#define TUNNEL_VNI     84
+#define TUNNEL_VNI_DSR 85
 
 /* ---- connection state ----------------------------------------------------------------------- */
 
@@ -585,6 +589,9 @@ enum nat_flag {
 	NAT_SOURCE_TAKEN = 1 << 9,   /* not with NAT_REQUEST: answers come to a port of this node */
 	NAT_BACKEND_FIRST = 1 << 10, /* TCP: sent the first FIN, so it remembers the connection */
 	NAT_TIMESTAMP = 1 << 11,     /* not with NAT_REQUEST: client_time is of the client's FIN */
+	/* NAT_REQUEST: packets go as they are to the node of the backend, which answers them.  Such
+	 * an entry has no other direction. */
+	NAT_DSR = 1 << 12,
 };
 
 /* Behind the flags: the slot of the pod whose share of nat_map it takes, 0: of clients outside. */
@@ -592,8 +599,8 @@ enum nat_flag {
 
 /*
  * Value of nat_map, the state of per-packet translation.  The key is the struct flow with which a
- * packet arrives.  A connection has two entries: the key of each is the flow of the other one with
- * the ends exchanged.
+ * packet arrives.  A connection has two entries, but one with NAT_DSR: the key of each is the flow
+ * of the other one with the ends exchanged.
  */
 struct nat_entry {
 	struct flow flow;   /* with which the packet leaves */
@@ -784,7 +791,8 @@ ABI_SIZE(struct tcp_event, 144);
 	X(26, TUNNEL_PORT, "UDP port of the tunnel between nodes, which pods may not use outside") \
 	X(27, BANDWIDTH, "more than the pod's bandwidth")                                          \
 	X(28, NO_KEY, "strict encryption, and no key of the other node is known")                  \
-	X(29, NOT_ENCRYPTED, "strict encryption, and another node sent it in clear")
+	X(29, NOT_ENCRYPTED, "strict encryption, and another node sent it in clear")               \
+	X(30, DSR_SOURCE, "client's packet in the tunnel, not from a known node or a client")
 
 #define X(num, name, text) DROP_##name = (num),
 enum drop_reason { DROP_NONE, DROP_REASONS(X) DROP_REASON_COUNT };

@@ -163,7 +163,11 @@ static bool nat_is_outlived(const struct sweep *sweep, const struct flow *key,
 {
 	const struct nat_entry *back = entry;
 	struct nat_entry sibling;
-	bool replied = !(entry->flags & NAT_REQUEST) && entry->flags & NAT_REPLIED;
+	/* Answers to what goes on to the backend's node do not come here: a second packet of the
+	 * client tells that there were any. */
+	bool replied = entry->flags & NAT_REQUEST
+			       ? (entry->flags & NAT_DSR) && entry->flags & NAT_USED
+			       : entry->flags & NAT_REPLIED;
 	uint64_t lifetime;
 
 	if (!outlived(sweep->now_ns, entry->last_seen_ns, nat_lifetime(key, entry, replied)))

@@ -90,6 +90,14 @@ static void xdp_add(cJSON *status, const struct agent *agent)
 	}
 }
 
+/* What is done now: without its tunnel device a node of mode dsr does SNAT. */
+static void load_balancer_add(cJSON *status, const struct agent *agent)
+{
+	bool dsr = maps_node(agent->datapath)->flags & NODE_DSR;
+
+	cJSON_AddStringToObject(status, "loadBalancerMode", dsr ? "dsr" : "snat");
+}
+
 uint64_t api_rss_bytes(void)
 {
 	auto_fclose FILE *file = fopen("/proc/self/statm", "re");
@@ -481,6 +489,7 @@ void api_status_get(struct api_call *call)
 	host_routing_add(status, agent);
 	nodes_add(status, agent);
 	xdp_add(status, agent);
+	load_balancer_add(status, agent);
 	cJSON_AddItemToObject(status, "acceleration", accel_status(agent->accel));
 	memory_add(status, agent);
 	counts_add(status, agent);

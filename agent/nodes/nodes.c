@@ -149,7 +149,7 @@ static void route_lead(const struct nodes *nodes, struct node_route *item)
 	const struct nodes_options *options = &nodes->options;
 	bool sealed = options->encryption && (item->sealed || options->strict);
 
-	if (sealed || options->tunnel) { /* one next hop for a range: its first address */
+	if (sealed || options->overlay) { /* one next hop for a range: its first address */
 		item->route.gateway = item->route.dst.addr;
 		item->route.ifindex =
 			sealed ? encryption_ifindex(options->encryption) : nodes->tunnel_ifindex;
@@ -180,8 +180,9 @@ static int tunnel_attach(struct nodes *nodes, struct errmsg *err)
 	nodes->tunnel_attached = true;
 	state->tunnel_ifindex = nodes->tunnel_ifindex;
 	state->tunnel_port = htons(options->tunnel->port);
-	state->flags &= ~(uint32_t)NODE_TUNNEL_IPV6;
-	state->flags |= NODE_TUNNEL | (options->tunnel->ipv6 ? NODE_TUNNEL_IPV6 : 0);
+	state->flags &= ~(uint32_t)(NODE_TUNNEL | NODE_TUNNEL_IPV6 | NODE_DSR);
+	state->flags |= (options->overlay ? NODE_TUNNEL : 0) | (options->dsr ? NODE_DSR : 0) |
+			(options->tunnel->ipv6 ? NODE_TUNNEL_IPV6 : 0);
 	return 0;
 }
 
@@ -231,7 +232,7 @@ static int tunnel_drop(struct nodes *nodes, struct errmsg *err)
 	ret = netlink_open(&netlink, -1, err);
 	if (!ret)
 		ret = tunnel_remove(&netlink, err);
-	state->flags &= ~(uint32_t)(NODE_TUNNEL | NODE_TUNNEL_IPV6);
+	state->flags &= ~(uint32_t)(NODE_TUNNEL | NODE_TUNNEL_IPV6 | NODE_DSR);
 	state->tunnel_ifindex = 0;
 	datapath_drop_tunnel(nodes->options.datapath, TUNNEL_OVERLAY);
 	return ret;
@@ -256,7 +257,7 @@ static void cluster_add_node(const struct nodes *nodes, const struct addr *own,
 
 	if (node ? nodes_is_others(nodes, own)
 		 : !addr_is_zero(own) && !nodes_is_own_range(nodes, &whole))
-		cluster_add(nodes->cluster, &whole, node, flags);
+		cluster_add(nodes->cluster, &whole, node, flags | CLUSTER_NODE);
 }
 
 /* Not before everything inside is known: else it would be masqueraded, too. */
@@ -433,7 +434,7 @@ const char *nodes_routing(const struct nodes *nodes, const struct object *node)
 		return "wireguard";
 	if (nodes->options.encryption && nodes->options.strict)
 		return "none";
-	if (nodes->options.tunnel)
+	if (nodes->options.overlay)
 		return nodes->options.tunnel->protocol == TUNNEL_VXLAN ? "vxlan" : "geneve";
 	return nodes->options.direct_routes ? "direct" : "host";
 }

@@ -24,11 +24,13 @@ struct nodes_options {
 	const struct prefix *pod_cidrs; /* of this node; borrowed */
 	size_t pod_cidr_count;
 	bool direct_routes; /* make routes through the addresses of nodes on the same link */
-	const struct tunnel_settings *tunnel;  /* for packets to other nodes' pods; or NULL */
+	const struct tunnel_settings *tunnel; /* a device to other nodes; or NULL */
+	bool overlay;                         /* with that: their pods are reached by it */
+	bool dsr; /* with that: clients' packets to the nodes of backends take it */
 	struct encryption *encryption;         /* packets to other nodes are encrypted; or NULL */
 	bool strict;                           /* with that: none is sent or taken in clear */
 	bool underlay_ipv6;                    /* between the nodes, with one of the two */
-	unsigned int (*tunnel_mtu)(void *arg); /* of both devices */
+	unsigned int (*tunnel_mtu)(void *arg); /* of this device and that of encryption */
 	void *arg;
 	/* Tells others this node's public key, which has changed. */
 	void (*announce)(const struct wireguard_key *key, void *arg);

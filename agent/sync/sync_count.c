@@ -150,14 +150,25 @@ void sync_counts_settle(struct sync *sync, const struct backend_key *keys, size_
 	table_done(&settling.keys);
 }
 
+/* The other address under which node ports are: those of another node, whose clients this one
+ * answers.  False: there is none. */
+static bool loopback_take(const struct sync *sync, struct service_key *key)
+{
+	if (!sync->settings.dsr)
+		return false;
+	return addr_parse(addr_is_v4(&key->addr) ? "127.0.0.1" : "::1", &key->addr) == 0;
+}
+
 /* Node ports on loopback addresses are known under 127.0.0.1. */
 const struct service *sync_service_find(const struct sync *sync, const struct service_key *service)
 {
 	struct service_key key = *service;
+	const struct service *found;
 
 	if (addr_is_v4(&key.addr) && (ntohl(key.addr.w[3]) >> 24) == IN_LOOPBACKNET)
 		key.addr.w[3] = htonl(INADDR_LOOPBACK);
-	return map_cache_get(&sync->services, &key);
+	found = map_cache_get(&sync->services, &key);
+	return found || !loopback_take(sync, &key) ? found : map_cache_get(&sync->services, &key);
 }
 
 void sync_count_flow(struct sync *sync, uint32_t service_id, const struct backend *backend,

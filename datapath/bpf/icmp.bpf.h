@@ -243,6 +243,10 @@ __weak int icmp_error_translate(struct __sk_buff *skb, struct packet *pkt)
 		return DROP_NONE;
 	work->way = entry->flow;
 	work->way_flags = entry->flags;
+	if (entry->flags & NAT_DSR) {
+		pkt->to_server = pkt->from_uplink == FROM_OUTSIDE;
+		return DROP_NONE;
+	}
 	return icmp_error_rewrite(skb, pkt, &sent, l4_offset, work);
 }
 

@@ -84,6 +84,15 @@ static __always_inline bool addr_is_loopback(const struct addr *addr)
 	return !(addr->w[0] | addr->w[1] | addr->w[2]) && addr->w[3] == bpf_htonl(1);
 }
 
+/* Of the other node whose pods have the address, or which has it itself; NULL: none that is known.
+ */
+static __always_inline const struct cluster_entry *remote_find(const struct cidr_key *addr)
+{
+	const struct cluster_entry *entry = bpf_map_lookup_elem(&cluster_map, addr);
+
+	return entry && !addr_is_zero(&entry->node) ? entry : NULL;
+}
+
 /* Identity of an address that ipcache_map does not hold. */
 __weak int cidr_identity(const struct addr *addr)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * The ways out of the node that bypass the host's stack: into WireGuard, into the tunnel, or to the
- * next hop behind an uplink.  The programs there still see the packet.
+ * next hop behind an uplink.  The programs there still see the packet.  With direct server return,
+ * packets of clients outside take the tunnel, too.
  */
 #ifndef TENDRIL_DATAPATH_BPF_LEAVE_BPF_H
 #define TENDRIL_DATAPATH_BPF_LEAVE_BPF_H
@@ -16,19 +17,11 @@ static __always_inline __u32 tunnel_family_flag(void)
 	return node_flags() & NODE_TUNNEL_IPV6 ? BPF_F_TUNINFO_IPV6 : 0;
 }
 
-/* Of the other node whose pods have the address, or which has it itself; NULL: none that is known.
- */
-static __always_inline const struct cluster_entry *remote_find(const struct cidr_key *addr)
-{
-	const struct cluster_entry *entry = bpf_map_lookup_elem(&cluster_map, addr);
-
-	return entry && !addr_is_zero(&entry->node) ? entry : NULL;
-}
-
 /* Tells the kernel to which node the packet goes.  0, or a negative errno. */
-static __always_inline int tunnel_address_to(struct __sk_buff *skb, const struct addr *node)
+static __always_inline int tunnel_address_to(struct __sk_buff *skb, const struct addr *node,
+					     __u32 vni)
 {
-	struct bpf_tunnel_key key = { .tunnel_id = TUNNEL_VNI, .tunnel_ttl = TUNNEL_TTL };
+	struct bpf_tunnel_key key = { .tunnel_id = vni, .tunnel_ttl = TUNNEL_TTL };
 	__u32 flags = tunnel_family_flag();
 
 	if (flags) {
@@ -111,7 +104,7 @@ static __always_inline int leave_by_tunnel(struct __sk_buff *skb, struct packet 
 
 	if (reason)
 		return reason;
-	if ((!addr_is_zero(&way->next_hop) && tunnel_address_to(skb, &way->next_hop)) ||
+	if ((!addr_is_zero(&way->next_hop) && tunnel_address_to(skb, &way->next_hop, TUNNEL_VNI)) ||
 	    bpf_redirect((int)way->ifindex, 0) != TC_ACT_REDIRECT)
 		return DROP_NO_ROUTE;
 	skb->tc_index = LEAVE_DECIDED;
@@ -147,6 +140,41 @@ __weak int leave_node(struct __sk_buff *skb, struct packet *pkt)
 		return DROP_NONE;
 	reason = way->family ? leave_by_uplink(skb, pkt, way) : leave_by_tunnel(skb, pkt, way);
 	return reason == DROP_TTL_EXCEEDED ? DROP_NONE : reason;
+}
+
+/*
+ * Direct server return: sends a client's packet as it came to the node of its backend, which
+ * answers the client itself.  A client gets no answer to a fragment: one that does not fit is
+ * fragmented once more between the nodes, which IPv6 does not do.
+ */
+__weak int leave_to_server(struct __sk_buff *skb, struct packet *pkt, const struct addr *backend)
+{
+	struct cidr_key key = { .prefixlen = 128 };
+	const struct node_state *node = node_get();
+	const struct cluster_entry *remote;
+	__u32 mtu = 0;
+	int reason;
+
+	if (!pkt || !backend || !node || !(node->flags & NODE_DSR))
+		return DROP_NO_ROUTE;
+	key.addr = *backend;
+	remote = remote_find(&key);
+	if (!remote || bpf_check_mtu(skb, node->tunnel_ifindex, &mtu, 0, 0) < 0)
+		return DROP_NO_ROUTE;
+	if ((!pkt->fragment || node->flags & NODE_TUNNEL_IPV6) && route_length(skb, pkt) > mtu) {
+		pkt->mtu = (__u16)mtu;
+		return DROP_TOO_BIG;
+	}
+	reason = route_count_hop(skb, pkt);
+	if (reason)
+		return reason;
+	if (tunnel_address_to(skb, &remote->node, TUNNEL_VNI_DSR) ||
+	    bpf_redirect((int)node->tunnel_ifindex, 0) != TC_ACT_REDIRECT)
+		return DROP_NO_ROUTE;
+	skb->tc_index = LEAVE_TO_SERVER;
+	pkt->translated = 1;
+	pkt->forwarded = 1;
+	return DROP_NONE;
 }
 
 #endif

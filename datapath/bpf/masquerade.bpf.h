@@ -28,12 +28,12 @@ static __always_inline bool masquerade_opens(const struct packet *pkt)
 }
 
 /* A node takes what comes from another node's address to this port for a packet of the tunnel, with
- * any pod of that node as its sender. */
+ * any pod of that node, or any client, as its sender. */
 static __always_inline bool masquerade_is_tunnel(const struct packet *pkt)
 {
 	const struct node_state *node = node_get();
 
-	return node && node->flags & NODE_TUNNEL && pkt->flow.proto == IPPROTO_UDP &&
+	return node && node->flags & (NODE_TUNNEL | NODE_DSR) && pkt->flow.proto == IPPROTO_UDP &&
 	       pkt->flow.dport == node->tunnel_port;
 }
 

@@ -9,6 +9,8 @@
  *	           request comes from the service's address
  *	SNAT       the backend is on another node, the client is not in the cluster: the request
  *	           comes from this node, so that the reply comes back here
+ *	DSR        instead of that: the request goes as it is to the other node, which translates
+ *	           it to a backend of its own, and the reply (dsr.bpf.h)
  *
  * nat_map has, for each direction, the flow with which a packet leaves.  Policy and conntrack see
  * only pod addresses.
@@ -18,6 +20,7 @@
 
 #include <linux/errno.h>
 
+#include "datapath/bpf/dsr.bpf.h"
 #include "datapath/bpf/nat_claim.bpf.h"
 #include "datapath/bpf/nat_rewrite.bpf.h"
 #include "datapath/bpf/nat_room.bpf.h"
@@ -26,7 +29,8 @@
 
 /*
  * Chooses the source address that the backend sees.  Another node cannot answer a client outside,
- * which expects the answer from this node: so the request gets this node's address.
+ * which expects the answer from this node: so the request gets this node's address, but with direct
+ * server return.
  */
 static __always_inline int nat_choose_source(const struct packet *pkt, bool local_only,
 					     struct nat_work *work)
@@ -52,6 +56,10 @@ static __always_inline int nat_choose_source(const struct packet *pkt, bool loca
 	node = node_get();
 	if (!node || local_only)
 		return DROP_NO_LOCAL_BACKEND;
+	if (node->flags & NODE_DSR && dsr_is_possible(pkt, work)) {
+		work->way_flags |= NAT_DSR;
+		return DROP_NONE;
+	}
 	work->way.saddr = pkt->ipv6 ? node->snat_v6 : node->snat_v4;
 	if (addr_is_zero(&work->way.saddr))
 		return DROP_NO_ROUTE;
@@ -74,6 +82,27 @@ static __always_inline __u32 flow_hash(const struct flow *flow)
 	return (__u32)(hash >> 32);
 }
 
+/*
+ * Chooses the backend.  If another node has chosen this one, only for an endpoint of this node: for
+ * the very same one, where both have a Maglev table.
+ */
+static __always_inline int nat_choose(const struct packet *pkt, struct nat_work *work)
+{
+	struct service *service = &work->service;
+	__u32 dice = service->table_size ? flow_hash(&pkt->flow) : bpf_get_prandom_u32();
+
+	if (pkt->from_uplink >= FROM_DSR) {
+		if (service->table_size &&
+		    !service_choose(service, CLIENT_OUTSIDE, &pkt->flow.saddr, dice,
+				    &work->choice) &&
+		    dsr_is_here(&work->choice.backend.addr))
+			return DROP_NONE;
+		service->flags |= SERVICE_LOCAL;
+	}
+	return service_choose(service, pkt->from_uplink ? CLIENT_OUTSIDE : CLIENT_INSIDE,
+			      &pkt->flow.saddr, dice, &work->choice);
+}
+
 /* Chooses a backend for the packet's flow, and makes the entries of both directions. */
 __weak int nat_open(packet_context *ctx, const struct packet *pkt)
 {
@@ -84,13 +113,11 @@ __weak int nat_open(packet_context *ctx, const struct packet *pkt)
 	if (!pkt || !work)
 		return DROP_NAT_FULL;
 	service = &work->service;
-	if (!service_lookup(&pkt->flow.daddr, pkt->flow.dport, pkt->flow.proto, service))
+	if (!dsr_service(pkt, service))
 		return DROP_NO_SERVICE;
 	if (!service_admits(service, &pkt->flow.saddr))
 		return DROP_SOURCE_RANGE;
-	reason = service_choose(
-		service, pkt->from_uplink ? CLIENT_OUTSIDE : CLIENT_INSIDE, &pkt->flow.saddr,
-		service->table_size ? flow_hash(&pkt->flow) : bpf_get_prandom_u32(), &work->choice);
+	reason = nat_choose(pkt, work);
 	if (reason)
 		return reason;
 	work->from = pkt->flow;
@@ -101,7 +128,9 @@ __weak int nat_open(packet_context *ctx, const struct packet *pkt)
 	reason = nat_choose_source(pkt, service->flags & SERVICE_LOCAL, work);
 	if (reason)
 		return reason;
-	return nat_claim(ctx, pkt, work, service->id, work->choice.index);
+	/* Bytes are counted by the node that sees both directions. */
+	return nat_claim(ctx, pkt, work, work->way_flags & NAT_DSR ? 0 : service->id,
+			 work->choice.index);
 }
 
 /* ---- requests ------------------------------------------------------------------------------- */
@@ -142,11 +171,10 @@ static __always_inline bool nat_has_ports(const struct packet *pkt)
 /* Whether a known translation may serve a packet that may open a flow. */
 static __noinline bool nat_still_serves(const struct packet *pkt, struct nat_entry *entry)
 {
-	const struct flow *flow = &pkt->flow;
 	struct service service = {};
 
-	return !nat_is_done(entry) &&
-	       service_lookup(&flow->daddr, flow->dport, flow->proto, &service) &&
+	return !nat_is_done(entry) && dsr_service(pkt, &service) &&
+	       (!(entry->flags & NAT_DSR) || dsr_has_server(&entry->flow.daddr)) &&
 	       service_has_backend(&service, &entry->flow.daddr, entry->flow.dport,
 				   &entry->backend);
 }
@@ -161,6 +189,8 @@ static __always_inline struct nat_entry *nat_known(const struct packet *pkt)
 {
 	struct nat_entry *entry = nat_lookup(&pkt->flow);
 
+	if (entry && entry->flags & NAT_DSR && pkt->from_uplink >= FROM_DSR)
+		return NULL; /* two nodes that hold each other for the backend's would never end */
 	if (entry && entry->flags & NAT_REQUEST && nat_may_open(pkt) &&
 	    !nat_still_serves(pkt, entry))
 		return NULL;
@@ -221,6 +251,10 @@ __weak int nat_request(packet_context *ctx, struct packet *pkt)
 		return reason;
 	if (pkt->src.slot)
 		nat_mark_translated(pkt->src.slot);
+	if (work->way_flags & NAT_DSR) {
+		pkt->to_server = 1;
+		return DROP_NONE;
+	}
 	return nat_become(ctx, pkt, &work->way, work->way_flags);
 }
 

@@ -168,7 +168,10 @@ static __noinline int nat_claim(packet_context *ctx, const struct packet *pkt,
 	if (!addr_equal(&work->way.saddr, &work->from.saddr))
 		work->entry.flags |= NAT_SOURCE_TAKEN;
 	flow_reverse(&work->from, &work->entry.flow);
-	bpf_loop(NAT_TRIES, nat_claim_step, NULL, 0);
+	if (work->way_flags & NAT_DSR)
+		work->error = 0; /* answers do not come here */
+	else
+		bpf_loop(NAT_TRIES, nat_claim_step, NULL, 0);
 	if (work->error)
 		return work->error == -EBUSY ? DROP_NO_SNAT_PORT : DROP_NAT_FULL;
 	work->entry.flow = work->way;
@@ -183,7 +186,8 @@ static __noinline int nat_claim(packet_context *ctx, const struct packet *pkt,
 	if (work->error == -EEXIST &&
 	    !bpf_map_update_elem(&nat_map, &work->from, &work->entry, BPF_EXIST))
 		return DROP_NONE;
-	bpf_map_delete_elem(&nat_map, &work->key);
+	if (!(work->way_flags & NAT_DSR))
+		bpf_map_delete_elem(&nat_map, &work->key);
 	return DROP_NAT_FULL;
 }
 

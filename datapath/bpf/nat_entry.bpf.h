@@ -170,6 +170,8 @@ static __noinline void nat_close(packet_context *ctx, const struct packet *pkt,
 		    tcp_timestamp(ctx, pkt, &sibling->client_time))
 			flags |= NAT_TIMESTAMP;
 	}
+	if (pkt->tcp_flags & TCP_FIN && entry->flags & NAT_DSR)
+		flags |= NAT_BACKEND_DONE; /* whose FIN does not come by here */
 	if (sibling && pkt->tcp_flags & TCP_ACK && pkt->ack == sibling->fin_end &&
 	    entry->flags & (request ? NAT_BACKEND_DONE : NAT_CLIENT_DONE))
 		flags |= request ? NAT_BACKEND_ACKED : NAT_CLIENT_ACKED;

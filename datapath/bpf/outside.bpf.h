@@ -18,7 +18,7 @@ static __always_inline int uplink_translate(struct __sk_buff *skb, struct packet
 	if (pkt->kind != PACKET_ICMP_ERROR)
 		return nat_request(skb, pkt);
 	reason = icmp_error_translate(skb, pkt);
-	if (!reason && !pkt->translated && !(pkt->dst_flags & IPCACHE_HOST))
+	if (!reason && !pkt->translated && !pkt->to_server && !(pkt->dst_flags & IPCACHE_HOST))
 		return DROP_UNRELATED_ERROR;
 	return reason;
 }

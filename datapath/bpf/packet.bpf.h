@@ -92,6 +92,13 @@ enum packet_kind {
 	PACKET_ICMP_ERROR, /* about another packet, which it quotes */
 };
 
+enum packet_origin {
+	FROM_HERE,
+	FROM_OUTSIDE,
+	FROM_DSR, /* a client outside sent it to another node, which sent it on as it is */
+	FROM_DSR_NODE_PORT, /* the same, to an address of that node */
+};
+
 struct packet {
 	struct flow flow; /* as the packet is now: service translation rewrites it too */
 	struct policy_end src;
@@ -112,10 +119,11 @@ struct packet {
 	__u8 from_node;     /* a process of this node itself sent it */
 	__u8 mac[ETH_ALEN]; /* source */
 	__u8 icmp_type;
-	__u8 from_uplink;      /* came to the node from outside */
+	__u8 from_uplink;      /* enum packet_origin: came to the node from outside */
 	__u8 translated;       /* by nat_map */
 	__u8 forwarded;        /* the kernel has been told where it goes */
 	__u16 mtu;             /* of the route, if it is too big for that */
+	__u8 to_server;        /* as it is to the backend's node, which answers: NAT_DSR */
 } __attribute__((aligned(8))); /* so that addresses are copied in two moves, not in four */
 
 /* Writes the MACs of a frame to the pod: they lie in struct endpoint as in the frame. */

@@ -17,6 +17,9 @@
  * nothing to decide.  No slot is so high. */
 #define LEAVE_DECIDED 0xffff
 
+/* The same of a client's packet that from_uplink sends into the tunnel. */
+#define LEAVE_TO_SERVER 0xfffe
+
 /* Length of the packet from its IP header on; of its largest segment if it will be segmented. */
 static __always_inline __u32 route_length(const packet_context *ctx, const struct packet *pkt)
 {

@@ -11,7 +11,9 @@
  * The kernel adds and removes the outer headers.  No node is configured on the overlay's device:
  * cluster_map says who has which addresses.  WireGuard knows its peers by their keys, and drops
  * what does not come from the peer that has the sender's address.  Its packets have no frame around
- * them; ours expect one.
+ * them; ours expect one.  With direct server return the overlay's device also has packets of
+ *clients outside that another node has got for a backend of this one; it exists for them alone if
+ *pods of other nodes are reached without a tunnel.
  */
 #include "datapath/bpf/device.bpf.h"
 #include "datapath/bpf/leave.bpf.h"
@@ -97,8 +99,11 @@ static __noinline bool tunnel_is_spoofed(struct __sk_buff *skb)
 /* from_pod has addressed it.  Others may set tc_index themselves. */
 static __always_inline bool tunnel_is_decided(const struct __sk_buff *skb)
 {
-	return skb->tc_index == LEAVE_DECIDED && skb->ingress_ifindex &&
-	       device_slot(skb->ingress_ifindex);
+	__u32 ifindex = skb->ingress_ifindex;
+
+	if (skb->tc_index == LEAVE_TO_SERVER) /* from_uplink has */
+		return ifindex && bpf_map_lookup_elem(&uplink_map, &ifindex);
+	return skb->tc_index == LEAVE_DECIDED && ifindex && device_slot(ifindex);
 }
 
 SEC("tc")
@@ -118,27 +123,49 @@ int to_tunnel(struct __sk_buff *skb)
 	if (tunnel_is_spoofed(skb))
 		return tunnel_refuse(skb, DROP_SPOOFED_ADDRESS);
 	if (!tunnel_is_wireguard(skb))
-		return tunnel_address_to(skb, &remote->node) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+		return tunnel_address_to(skb, &remote->node, TUNNEL_VNI) ? TC_ACT_SHOT
+									 : TC_ACT_UNSPEC;
 	return remote->flags & CLUSTER_SEALED ? TC_ACT_UNSPEC : tunnel_refuse(skb, DROP_NO_KEY);
 }
 
 /* ---- from_tunnel ---------------------------------------------------------------------------- */
 
-/* Whoever can reach the node's port may write any packet: only what comes from the very node that
- * has the sender's address is believed. */
-static __always_inline int tunnel_check_sender(struct __sk_buff *skb, const struct addr *node)
+/* Direct server return: believes other nodes that a client outside sent it to them, but not who is
+ * in the cluster.  The address that the client has asked is the other node's, or a service's. */
+static __always_inline int tunnel_check_client(struct packet *pkt, struct cidr_key *sender,
+					       const struct cluster_entry *source)
 {
+	struct cidr_key key = { .prefixlen = 128, .addr = pkt->flow.daddr };
+	const struct cluster_entry *node = remote_find(&key);
+
+	pkt->from_uplink = node ? FROM_DSR_NODE_PORT : FROM_DSR;
+	if (!node)
+		node = remote_find(sender);
+	if (!node || !addr_equal(&node->node, &sender->addr) || source)
+		return DROP_DSR_SOURCE;
+	return DROP_NONE;
+}
+
+/* Whoever can reach the node's port may write any packet: only what comes from the very node that
+ * has the source address is believed. */
+static __always_inline int tunnel_check_sender(struct __sk_buff *skb, struct packet *pkt,
+					       const struct cluster_entry *source)
+{
+	struct cidr_key sender = { .prefixlen = 128 };
 	struct bpf_tunnel_key key = {};
 	__u32 flags = tunnel_family_flag();
-	struct addr sender;
 
-	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), flags) || key.tunnel_id != TUNNEL_VNI)
+	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), flags))
 		return DROP_TUNNEL_NETWORK;
 	if (flags)
-		__builtin_memcpy(&sender, key.remote_ipv6, sizeof(sender));
+		__builtin_memcpy(&sender.addr, key.remote_ipv6, sizeof(sender.addr));
 	else
-		addr_from_v4(&sender, bpf_htonl(key.remote_ipv4));
-	return node && addr_equal(node, &sender) ? DROP_NONE : DROP_TUNNEL_SOURCE;
+		addr_from_v4(&sender.addr, bpf_htonl(key.remote_ipv4));
+	if (key.tunnel_id == TUNNEL_VNI_DSR && node_flags() & NODE_DSR)
+		return tunnel_check_client(pkt, &sender, source);
+	if (key.tunnel_id != TUNNEL_VNI || !(node_flags() & NODE_TUNNEL))
+		return DROP_TUNNEL_NETWORK;
+	return source && addr_equal(&source->node, &sender.addr) ? DROP_NONE : DROP_TUNNEL_SOURCE;
 }
 
 /* WireGuard has checked which peer sent it; the address must be one of another node all the same.
@@ -153,20 +180,37 @@ static __noinline int tunnel_find_source(struct __sk_buff *skb, struct packet *p
 	if (tunnel_is_wireguard(skb))
 		reason = remote ? DROP_NONE : DROP_TUNNEL_SOURCE;
 	else
-		reason = tunnel_check_sender(skb, remote ? &remote->node : NULL);
+		reason = tunnel_check_sender(skb, pkt, remote);
 	if (reason)
 		return reason;
 	entry = ipcache_lookup(&source.addr);
 	pkt->src.identity = entry.identity;
 	pkt->src_claimed = entry.identity;
-	return DROP_NONE;
+	return pkt->from_uplink >= FROM_DSR && (entry.slot || entry.flags & IPCACHE_HOST)
+		       ? DROP_DSR_SOURCE
+		       : DROP_NONE;
 }
 
 /* A client of a service on this node, or the answer to what this node asked in a client's place. */
 static __always_inline bool tunnel_asks_service(const struct packet *pkt)
 {
-	return pkt->dst_flags & IPCACHE_HOST &&
-	       (pkt->kind == PACKET_ICMP_ERROR || nat_has_port(pkt));
+	return pkt->from_uplink >= FROM_DSR ||
+	       (pkt->dst_flags & IPCACHE_HOST &&
+		(pkt->kind == PACKET_ICMP_ERROR || nat_has_port(pkt)));
+}
+
+/* Direct server return: the client is not behind the tunnel. */
+static __noinline int tunnel_answer_client(struct __sk_buff *skb, const struct packet *pkt)
+{
+	struct bpf_redir_neigh next = {};
+	struct bpf_fib_lookup fib = {};
+	long found = route_find(skb, pkt, &pkt->flow.daddr, &pkt->flow.saddr, &fib);
+
+	if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH)
+		return TC_ACT_SHOT;
+	next.nh_family = fib.family;
+	__builtin_memcpy(next.ipv6_nh, fib.ipv6_dst, sizeof(next.ipv6_nh));
+	return (int)bpf_redirect_neigh((int)fib.ifindex, &next, sizeof(next), 0);
 }
 
 /* The answer turns the frame's MACs round.  Both are the other node's own, whose kernel takes a
@@ -175,16 +219,20 @@ static __always_inline int tunnel_reject(struct __sk_buff *skb, const struct pac
 					 int reason)
 {
 	static const __u8 nobody[ETH_ALEN] = { 2 };
+	int action;
 
 	if (bpf_skb_store_bytes(skb, 0, nobody, sizeof(nobody), 0))
 		return TC_ACT_SHOT;
-	return reject(skb, pkt, reason);
+	action = reject(skb, pkt, reason);
+	return action == TC_ACT_REDIRECT && pkt->from_uplink >= FROM_DSR
+		       ? tunnel_answer_client(skb, pkt)
+		       : action;
 }
 
 SEC("tc")
 int from_tunnel(struct __sk_buff *skb)
 {
-	struct packet pkt = { .from_uplink = 1 };
+	struct packet pkt = { .from_uplink = FROM_OUTSIDE };
 	const struct endpoint_entry *pod = NULL;
 	int reason = DROP_NONE;
 
@@ -202,6 +250,8 @@ int from_tunnel(struct __sk_buff *skb)
 		reason = find_destination(&pkt);
 	if (!reason && tunnel_asks_service(&pkt)) {
 		reason = uplink_translate(skb, &pkt);
+		if (!reason && !pkt.translated && pkt.from_uplink >= FROM_DSR)
+			reason = DROP_NO_SERVICE;
 		if (!reason && pkt.translated)
 			reason = uplink_find_receiver(&pkt);
 		if (!reason)

@@ -12,6 +12,7 @@
  * programs of the device see it).  A pod's answers are translated and sent on by from_pod.
  */
 #include "datapath/bpf/device.bpf.h"
+#include "datapath/bpf/leave.bpf.h"
 #include "datapath/bpf/masquerade.bpf.h"
 #include "datapath/bpf/outside.bpf.h"
 
@@ -53,10 +54,18 @@ static __always_inline int uplink_to_pod(struct __sk_buff *skb, struct packet *p
 	return reason ? drop(skb, pkt, reason, DIR_INGRESS) : uplink_send(skb, pkt);
 }
 
+/* Direct server return: to the node of the backend that the translation names. */
+static __always_inline int uplink_to_server(struct __sk_buff *skb, struct packet *pkt)
+{
+	const struct nat_work *work = nat_work();
+
+	return work ? leave_to_server(skb, pkt, &work->way.daddr) : DROP_NO_ROUTE;
+}
+
 SEC("tc")
 int from_uplink(struct __sk_buff *skb)
 {
-	struct packet pkt = { .from_uplink = 1 };
+	struct packet pkt = { .from_uplink = FROM_OUTSIDE };
 	int reason;
 
 	if (skb->pkt_type != PACKET_HOST || packet_parse(skb, &pkt) ||
@@ -73,6 +82,8 @@ int from_uplink(struct __sk_buff *skb)
 	reason = uplink_find_source(&pkt);
 	if (!reason)
 		reason = uplink_translate(skb, &pkt);
+	if (!reason && pkt.to_server)
+		reason = uplink_to_server(skb, &pkt);
 	if (!reason && !pkt.translated)
 		return TC_ACT_UNSPEC;
 	if (!reason && uplink_is_masquerade_answer())

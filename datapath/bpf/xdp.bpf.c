@@ -129,7 +129,7 @@ static __always_inline int xdp_follow(struct xdp_md *ctx, struct packet *pkt,
 SEC("xdp")
 int uplink_xdp(struct xdp_md *ctx)
 {
-	struct packet pkt = { .from_uplink = 1 };
+	struct packet pkt = { .from_uplink = FROM_OUTSIDE };
 	struct nat_work *work = nat_work();
 	struct nat_entry *entry;
 

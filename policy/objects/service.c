@@ -49,7 +49,8 @@ void service_node_init(struct service_node *node, const struct store *store,
 	const char *zone;
 
 	*node = (struct service_node){ .external_ips = settings->external_ips,
-				       .maglev = settings->maglev };
+				       .maglev = settings->maglev,
+				       .dsr = settings->dsr };
 	node->addresses = xcalloc(count + ARRAY_SIZE(loopback), sizeof(*node->addresses));
 	for (size_t i = 0; i < count; i++)
 		node_address_add(node, settings, &addresses[i]);
@@ -82,7 +83,7 @@ static bool text_equal(const char *a, const char *b)
 bool service_node_equal(const struct service_node *a, const struct service_node *b)
 {
 	return text_equal(a->name, b->name) && text_equal(a->zone, b->zone) &&
-	       a->external_ips == b->external_ips && a->maglev == b->maglev &&
+	       a->external_ips == b->external_ips && a->maglev == b->maglev && a->dsr == b->dsr &&
 	       a->address_count == b->address_count &&
 	       (!a->address_count ||
 		memcmp(a->addresses, b->addresses, a->address_count * sizeof(*a->addresses)) == 0);
@@ -107,6 +108,12 @@ static void backend_add(struct gathering *gathering, const struct service_backen
 	pool->backends[pool->backend_count++] = *backend;
 }
 
+static bool is_for_outside(const struct service_object *service)
+{
+	return service->type == TYPE_NODE_PORT || service->type == TYPE_LOAD_BALANCER ||
+	       service->external_ip_count;
+}
+
 /* Whether an address is this node's or of one of its pods. */
 static bool addr_is_here(const struct store *store, const struct addr *addr)
 {
@@ -128,6 +135,13 @@ static bool addr_is_here(const struct store *store, const struct addr *addr)
 	return false;
 }
 
+/* Whether it matters which endpoints are on this node. */
+static bool local_is_asked(const struct service_object *service, const struct service_node *node)
+{
+	return service->internal_local || service->external_local ||
+	       (node && node->dsr && is_for_outside(service));
+}
+
 /* By the name of its node; on a node without a Node object, by its address. */
 static bool endpoint_is_local(const struct gathering *gathering,
 			      const struct slice_endpoint *endpoint)
@@ -136,9 +150,10 @@ static bool endpoint_is_local(const struct gathering *gathering,
 
 	if (!node)
 		return false;
-	if (node->name)
+	/* For direct server return other nodes go by the address. */
+	if (node->name && (endpoint->node_name || !node->dsr))
 		return endpoint->node_name && strcmp(endpoint->node_name, node->name) == 0;
-	return (gathering->service->internal_local || gathering->service->external_local) &&
+	return local_is_asked(gathering->service, node) &&
 	       addr_is_here(gathering->store, &endpoint->addr);
 }
 
@@ -394,11 +409,9 @@ static size_t backends_use(struct service_pool *pool, const struct service_node 
 /* Whether the service has a Maglev table: it is for clients outside. */
 static bool table_is_wanted(const struct service_object *service, const struct service_node *node)
 {
-	bool outside = service->type == TYPE_NODE_PORT || service->type == TYPE_LOAD_BALANCER ||
-		       service->external_ip_count;
-
-	return outside && (service->algorithm == LB_MAGLEV ||
-			   (service->algorithm == LB_DEFAULT && node && node->maglev));
+	return is_for_outside(service) &&
+	       (service->algorithm == LB_MAGLEV ||
+		(service->algorithm == LB_DEFAULT && node && node->maglev));
 }
 
 static void pool_decide(struct service_pool *pool, const struct service_object *service,
@@ -408,7 +421,7 @@ static void pool_decide(struct service_pool *pool, const struct service_object *
 	pool->cluster_count = backends_use(pool, node, USE_CLUSTER, pool->hints);
 	if (table_is_wanted(service, node))
 		pool->table_size = maglev_size(pool->cluster_count);
-	if (service->internal_local || service->external_local)
+	if (local_is_asked(service, node))
 		pool->local_count = backends_use(pool, node, USE_LOCAL, HINTS_NONE);
 	for (size_t i = 0; i < pool->backend_count; i++) {
 		struct service_backend *backend = &pool->backends[i];

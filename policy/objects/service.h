@@ -16,6 +16,7 @@ struct service_settings {
 	/* Serve spec.externalIPs.  A user who may write Services can then take any address. */
 	bool external_ips;
 	bool maglev; /* for Services that do not say how backends are chosen */
+	bool dsr;    /* other nodes send clients outside to the endpoints of this one */
 };
 
 /* What services need to know of a node. */
@@ -26,6 +27,7 @@ struct service_node {
 	size_t address_count;
 	bool external_ips;
 	bool maglev;
+	bool dsr;
 };
 
 /* Fills in the store's own node. */
@@ -36,8 +38,10 @@ bool service_node_equal(const struct service_node *a, const struct service_node 
 
 enum backend_use {
 	USE_CLUSTER = 1 << 0, /* gets new connections */
-	USE_LOCAL = 1 << 1,   /* gets new connections where the traffic policy is Local */
-	USE_KEEP = 1 << 2,    /* serves, and keeps the flows that it has, but gets no new ones */
+	/* Gets new connections where the traffic policy is Local, or another node has chosen this
+	 * one (direct server return). */
+	USE_LOCAL = 1 << 1,
+	USE_KEEP = 1 << 2, /* serves, and keeps the flows that it has, but gets no new ones */
 };
 
 struct service_backend {
@@ -46,7 +50,7 @@ struct service_backend {
 	bool ready;
 	bool serving;
 	bool terminating;
-	bool local;  /* on this node; not filled if no policy of the service is Local */
+	bool local;  /* on this node; not filled if nothing asks for those of the service */
 	uint8_t use; /* enum backend_use */
 	const char *pod_namespace; /* borrowed, or NULL, like the following */
 	const char *pod_name;

@@ -19,7 +19,8 @@ a pod's socket.  One process per pod keeps a probe at a millisecond instead of a
     {"op": "close", "id": KEY}
     {"op": "sniff"}                                    from now on, keep the frames that arrive;
                                                        forgets what it had
-    {"op": "sniffed", "contains": HEX}                 how many of them contain these bytes
+    {"op": "sniffed", "contains": HEX, "begins": HEX?} how many of them contain these bytes, and
+                                                       begin with those
     {"op": "inject", "frame": HEX, "count": N?}        sends a frame as it is, from eth0
     {"op": "raw", "addr": A, "proto": N}               an IP packet of this protocol, with 8 bytes
     {"op": "datagram", "addr": A, "port": N, "data": HEX}      sends a UDP datagram
@@ -253,10 +254,11 @@ class Pod:
             if kind != socket.PACKET_OUTGOING:
                 self.frames.append(frame)
 
-    def sniffed(self, contains):
-        wanted = bytes.fromhex(contains)
+    def sniffed(self, contains, begins=""):
+        wanted, first = bytes.fromhex(contains), bytes.fromhex(begins)
         self.drain()
-        return {"result": "ok", "count": sum(wanted in frame for frame in self.frames)}
+        return {"result": "ok", "count": sum(wanted in frame and frame.startswith(first)
+                                             for frame in self.frames)}
 
     def inject(self, frame, count=1):
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)

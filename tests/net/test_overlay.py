@@ -127,10 +127,10 @@ def test_pods_know_the_mtu(three):
 
 # ---- who lies -----------------------------------------------------------------------------------
 
-def inner_frame(source, destination):
+def inner_frame(source, destination, port=PORT):
     """A UDP packet, as it is inside the tunnel."""
     source, destination = ipaddress.ip_address(source), ipaddress.ip_address(destination)
-    datagram = struct.pack(">HHHH", 40000, PORT, 12, 0) + b"evil"
+    datagram = struct.pack(">HHHH", 40000, port, 12, 0) + b"evil"
     ethernet = bytes(6) + b"\2\0\0\0\0\1"
     if source.version == 4:
         head = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 32, 0, 0, 64, 17, 0, source.packed,
