@@ -102,6 +102,7 @@ class EnforceSlice(Workload):
 
     def measure(self, target, family, n):
         self.change(target, family, PORT, "a")
+        target.node.status()  # answered when all of the slice is in the maps
         time.sleep(APART)
         return self.change(target, family, PORT + 1, "b") * 1000
 

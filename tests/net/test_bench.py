@@ -120,6 +120,17 @@ def test_packets_of_clients_outside(run):
     assert done.left() == []
 
 
+def test_no_connection_is_lost_while_backends_restart(run):
+    """A thousand backends, 50 at a time, under all the connections that one core can make."""
+    done = run("--only", "rolling_restart", "--rounds", "1")
+    assert done.end(timeout=180) == 0, done.err.read_text()
+    rows = [json.loads(line) for line in (done.folder / "results.jsonl").read_text().splitlines()]
+    medians = {(r["workload"], r["family"]): r["median"] for r in rows}
+    assert {f for w, f in medians if w == "rolling_lost"} == {4, 6}
+    assert all(medians["rolling_lost", f] == 0 and medians["rolling_rate", f] > 0 for f in (4, 6))
+    assert done.left() == []
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_nothing_is_left_after_an_interruption(run, signum):
     stopped = run("--only", "rr", "--variants", "lo,tendril", "--rounds", "100000")
