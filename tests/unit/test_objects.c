@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What files of the objects directory put in force, and what contradicts. */
+#include "lib/clock.h"
 #include "unit/objects_fixture.h"
 
 /* ---- files ----------------------------------------------------------------------------------- */
@@ -171,6 +172,33 @@ static void test_burst_of_changes_costs_few_runs(void **state)
 	WAIT(store_count(fixture->store, OBJECT_POD) == 1001);
 	assert_in_range(synced.policies, 2, 12);
 	synced.meanwhile = NULL;
+	stop(fixture);
+}
+
+static void take_long(void *arg)
+{
+	uint64_t *ended_ns = arg;
+
+	if (*ended_ns) /* the second run */
+		return;
+	usleep(2000000);
+	*ended_ns = now_ns();
+}
+
+/* What changes after a run of seconds is not put off for seconds. */
+static void test_a_long_run_is_followed_by_a_short_pause(void **state)
+{
+	struct fixture *fixture = *state;
+	uint64_t ended_ns = 0;
+
+	start(fixture);
+	synced.meanwhile = take_long;
+	synced.meanwhile_arg = &ended_ns;
+	write_file(fixture, "objects/a.json", pod("a", "10.1.0.1"));
+	WAIT(ended_ns);
+	write_file(fixture, "objects/b.json", pod("b", "10.1.0.2"));
+	WAIT(store_count(fixture->store, OBJECT_POD) == 2);
+	assert_in_range(now_ns() - ended_ns, 0, 1900000000);
 	stop(fixture);
 }
 
@@ -347,6 +375,7 @@ int main(void)
 		CASE(test_many_services_are_synced_at_once),
 		CASE(test_many_files_at_once),
 		CASE(test_burst_of_changes_costs_few_runs),
+		CASE(test_a_long_run_is_followed_by_a_short_pause),
 		CASE(test_large_file_is_read_in_slices),
 		CASE(test_stopping_ends_what_is_being_read),
 		CASE(test_duplicate_names_the_first_file_and_waits),
