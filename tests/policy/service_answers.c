@@ -38,11 +38,12 @@
 
 #include <cmocka.h> /* last: its fail() is a macro */
 
-#define HOSTS_MAX     16
-#define OUTCOMES_MAX  64
-#define TRIES_MIN     8
-#define TRIES_FOR_ONE 40 /* with six backends: one is missed once in 10^18 */
-#define FIRST_PORT    1024
+#define HOSTS_MAX      16
+#define OUTCOMES_MAX   64
+#define AFFINITIES_MAX 1024
+#define TRIES_MIN      8
+#define TRIES_FOR_ONE  40 /* with six backends: one is missed once in 10^18 */
+#define FIRST_PORT     1024
 
 struct question {
 	char where[16];
@@ -342,25 +343,45 @@ static void frontends_print(void)
 	}
 }
 
-/* Of all clients of the service. */
-static void affinities_age(const struct question *question)
+/* Keys of a service's clients. */
+struct affinities {
+	struct affinity_key keys[AFFINITIES_MAX];
+	size_t count;
+};
+
+static void affinities_read(const struct question *question, struct affinities *ret)
 {
 	const struct service_key asked = { .addr = question->addr,
 					   .port = htons(question->port),
 					   .proto = question->proto };
 	struct affinity_key key, *last = NULL;
-	int map = lab_map("affinity_map");
-	struct affinity affinity;
 	struct service service;
 
+	ret->count = 0;
 	if (!question->idle_s || bpf_map_lookup_elem(lab_map("service_map"), &asked, &service))
 		return;
-	while (!bpf_map_get_next_key(map, last, &key)) {
+	while (!bpf_map_get_next_key(lab_map("affinity_map"), last, &key)) {
 		last = &key;
-		if (key.service_id != service.id || bpf_map_lookup_elem(map, &key, &affinity))
+		if (key.service_id != service.id)
 			continue;
-		affinity.last_used_ns = now_ns() - question->idle_s * UINT64_C(1000000000);
-		bpf_map_update_elem(map, &key, &affinity, BPF_EXIST);
+		if (ret->count == AFFINITIES_MAX)
+			give_up("affinities", "too many");
+		ret->keys[ret->count++] = key;
+	}
+}
+
+/* Not while they are read: what is written becomes the first of its bucket, and the walk would go
+ * on from there. */
+static void affinities_age(const struct affinities *affinities, unsigned int idle_s)
+{
+	int map = lab_map("affinity_map");
+	struct affinity affinity;
+
+	for (size_t i = 0; i < affinities->count; i++) {
+		if (bpf_map_lookup_elem(map, &affinities->keys[i], &affinity))
+			continue;
+		affinity.last_used_ns = now_ns() - idle_s * UINT64_C(1000000000);
+		bpf_map_update_elem(map, &affinities->keys[i], &affinity, BPF_EXIST);
 	}
 }
 
@@ -368,12 +389,14 @@ static void question_answer(const struct question *question)
 {
 	bool packets = !strcmp(question->where, "uplink") || !strcmp(question->where, "pod");
 	unsigned int most = TRIES_MIN + TRIES_FOR_ONE * question->count;
+	static struct affinities affinities;
 	struct outcomes outcomes = { 0 };
 
+	affinities_read(question, &affinities);
 	for (unsigned int i = 0; i < TRIES_MIN || (i < most && outcomes.count < question->count);
 	     i++) {
 		next_port = next_port == UINT16_MAX ? FIRST_PORT : next_port + 1;
-		affinities_age(question);
+		affinities_age(&affinities, question->idle_s);
 		if (packets)
 			packet_try(question, &outcomes);
 		else
