@@ -41,9 +41,10 @@ struct service_run {
 	struct pool_plan *pools;
 	size_t pool_count;
 	size_t pool_room;
-	size_t written; /* frontends that are in the map now */
-	uint64_t owner; /* of the one service; 0: all */
-	bool outside;   /* some frontend is for clients outside */
+	struct table planned; /* struct service_key -> owner, of frontends that are new to it */
+	size_t written;       /* frontends that are in the map now */
+	uint64_t owner;       /* of the one service; 0: all */
+	bool outside;         /* some frontend is for clients outside */
 	/* Node ports, host order. */
 	uint16_t port_min;
 	uint16_t port_max;

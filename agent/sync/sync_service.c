@@ -88,6 +88,7 @@ static void run_begin(struct service_run *run)
 	map_cache_begin(&sync->backends);
 	map_cache_begin(&sync->ranges);
 	map_cache_begin(&sync->ipcache);
+	table_init(&run->planned, sizeof(struct service_key), sizeof(uint64_t));
 }
 
 /* Sums what services lack; their texts are for status. */
@@ -168,6 +169,7 @@ static int run_end(struct service_run *run, int ret, struct errmsg *err)
 
 	free(run->frontends);
 	free(run->pools);
+	table_done(&run->planned);
 	if (!sum.conflicts)
 		sync->service_conflict[0] = '\0';
 	if (sync->retired.count && sync->trim_timer)

@@ -136,6 +136,28 @@ static const struct object *frontend_holder(const struct sync *sync, uint64_t ow
 	return NULL;
 }
 
+/* The other Service that keeps a frontend, or was planned first in this run.  NULL: there is none.
+ */
+static const struct object *frontend_rival(struct service_run *run, uint64_t owner,
+					   const struct pool_state *held,
+					   const struct service_key *key)
+{
+	const struct object *holder = NULL;
+	uint64_t *planned;
+
+	if (held && held->owner == owner)
+		return NULL;
+	if (held && held->owner)
+		holder = frontend_holder(run->sync, held->owner, key);
+	if (holder)
+		return holder;
+	planned = table_put(&run->planned, key);
+	if (*planned && *planned != owner)
+		return frontend_holder(run->sync, *planned, key);
+	*planned = owner;
+	return NULL;
+}
+
 bool sync_takes_port(const struct sync *sync, const struct service_key *key, uint64_t *ret_owner)
 {
 	const struct service *service = map_cache_get(&sync->services, key);
@@ -213,18 +235,15 @@ static int frontend_plan(struct service_run *run, struct plan_source *source,
 		.kind = (uint8_t)frontend->kind,
 		.flags = flags_make(source->service, frontend->pool, frontend->kind),
 	};
+	const struct object *rival;
+	char text[SOURCE_TEXT];
 
 	if (address_is_taken(sync, &key.addr, plan.kind))
 		return conflict_note(sync, source, &key, NULL);
-	if (state && state->owner && state->owner != source->owner) {
-		const struct object *holder = frontend_holder(sync, state->owner, &key);
-
-		if (holder) {
-			char text[SOURCE_TEXT];
-
-			source_of(holder, text, sizeof(text));
-			return conflict_note(sync, source, &key, text);
-		}
+	rival = frontend_rival(run, source->owner, state, &key);
+	if (rival) {
+		source_of(rival, text, sizeof(text));
+		return conflict_note(sync, source, &key, text);
 	}
 	node_port_note(run, frontend);
 	run->outside |= frontend->kind != CLUSTER_IP;

@@ -345,6 +345,44 @@ static void test_who_has_an_address_keeps_it(void **state)
 	assert_string_equal(sync_warning(fixture->sync), "");
 }
 
+/* s5 and s0 come in one piece of work, with an address that nobody has, or that s3 gives up. */
+static void two_come_for_one_address(struct fixture *fixture)
+{
+	const size_t both[] = { 0, 5 };
+	struct errmsg err = { 0 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(both); i++) {
+		SET(&fixture->store, both[i], (uint16_t)both[i] + 1);
+		addr_parse("10.96.0.4", &fixture->store.services[both[i]].frontend.addr);
+	}
+	assert_int_equal(sync_services(fixture->sync, &err), -EEXIST);
+	assert_string_equal(err.text,
+			    "Service shop/s5: 10.96.0.4 port 80/TCP belongs to Service shop/s0");
+	assert_int_equal(backend_at(fixture, 3, 0), 1);
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_SERVICE), 1);
+	fixture->store.services[0].present = false;
+	sync_one(fixture, "s0");
+	assert_int_equal(backend_at(fixture, 3, 0), 6);
+	assert_string_equal(sync_warning(fixture->sync), "");
+	fixture->store.services[5].present = false;
+	sync_one(fixture, "s5");
+	trim(fixture);
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_SERVICE), 0);
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_BACKEND), 0);
+	assert_int_equal(fake_map_count(&fixture->maps, MAP_IPCACHE), 0);
+}
+
+static void test_of_two_that_come_together_one_has_the_address(void **state)
+{
+	struct fixture *fixture = *state;
+
+	two_come_for_one_address(fixture);
+	SET(&fixture->store, 3, 9);
+	sync_all(fixture);
+	fixture->store.services[3].present = false;
+	two_come_for_one_address(fixture);
+}
+
 /* Otherwise one wrong service would make each change cost as much as all services. */
 static void test_while_one_waits_for_an_address_others_change_alone(void **state)
 {
@@ -516,6 +554,7 @@ int main(void)
 		CASE(test_address_of_a_pod_is_no_service),
 		CASE(test_an_external_address_is_never_a_nodes),
 		CASE(test_who_has_an_address_keeps_it),
+		CASE(test_of_two_that_come_together_one_has_the_address),
 		CASE(test_while_one_waits_for_an_address_others_change_alone),
 		CASE(test_local_and_leaving_endpoints_have_their_places),
 		CASE(test_source_ranges_come_and_go),
