@@ -52,9 +52,13 @@ void kube_report_refused(struct objects *objects, const cJSON *json, const char 
 						{ "metadata", "namespace" },
 						{ "metadata", "name" },
 						{ "metadata", "uid" } };
-	cJSON *line = cJSON_CreateObject();
-	cJSON *object = cJSON_AddObjectToObject(line, "object");
+	cJSON *line, *object;
 
+	/* Of thousands some are enough.  The stream, which has questions too, would be closed. */
+	if (!objects->kube.questions || http_stream_is_behind(objects->kube.questions))
+		return;
+	line = cJSON_CreateObject();
+	object = cJSON_AddObjectToObject(line, "object");
 	cJSON_AddStringToObject(line, "type", "REFUSED");
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		const cJSON *in =
@@ -76,8 +80,6 @@ void kube_report_conflict(const struct service_conflict *conflict, void *arg)
 	auto_json cJSON *json = cJSON_CreateObject();
 	cJSON *metadata = cJSON_AddObjectToObject(json, "metadata");
 
-	if (!objects->kube.questions)
-		return;
 	cJSON_AddStringToObject(json, "apiVersion", "v1");
 	cJSON_AddStringToObject(json, "kind", conflict->kind);
 	cJSON_AddStringToObject(metadata, "namespace", conflict->namespace);

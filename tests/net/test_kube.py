@@ -9,9 +9,10 @@ import threading
 import pytest
 
 from kubenode import CLUSTER_POLICIES, NAMESPACES, NODES, PODS, POLICIES, KubeNode
-from tendril import Node, UnixConnection, namespace_object, pod_object, wait_for
+from tendril import Node, UnixConnection, namespace_object, pod_object, service_object, wait_for
 
 PORT = 8080
+SERVICES = "/api/v1/services"
 
 
 @pytest.fixture
@@ -596,3 +597,27 @@ def test_pod_cidrs_of_the_configuration_win(node):
     node.wait_synced()
     node.wait_object("Node", "", "n1")
     assert set(node.status()["podCIDRs"]) == {"10.200.0.0/24", "fd00:200::/112"}
+
+
+@pytest.fixture
+def external(tmp_path):
+    with KubeNode(tmp_path, "--external-ips=true") as made:
+        made.api_server.put(NAMESPACES, "shop")
+        yield made
+
+
+def test_thousands_of_conflicts_do_not_cut_the_client_off(external):
+    """Each is told for an Event, and a stream with a megabyte unsent is closed."""
+    def put(name, address):
+        external.api_server.put(SERVICES, name, "shop", spec=service_object(
+            name, "shop", [address], [{"port": 80, "protocol": "TCP"}], externalIPs=["203.0.113.80"])["spec"])
+    external.api_server.put(NODES, "n1", spec={})
+    for number in range(3000):
+        put(f"{'a' * 55}-{number}", f"10.96.{number // 250 + 1}.{number % 250 + 1}")
+    external.client_start()
+    external.wait_synced()
+    wait_for(lambda: any("belongs to Service shop/" in text for text in external.status()["failures"]),
+             "conflicts")
+    put("last", "10.96.99.1")
+    wait_for(lambda: ("Service", "shop", "last") in external.objects_of("kubernetes"), "the last Service")
+    assert not [text for text in external.status()["warnings"] if "too slow" in text]
