@@ -4,6 +4,7 @@
 import pathlib
 import time
 
+import lan
 from lab import make_pod
 from signals import held
 from tendril import Node, wait_for
@@ -86,6 +87,45 @@ def cpu_ns(pid):
 def wakeups(pid):
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
     return int(status.split("\nvoluntary_ctxt_switches:")[1].split()[0])
+
+
+@workload
+class ManyNodes(OfAgent):
+    """Dual stack, through a tunnel.  A change: another pod range of one of them."""
+
+    name, figures = "nodes", {"rss_nodes": "MiB", "node_change": "ms"}
+    title = "with n other nodes: memory of the agent, CPU time for a change of one node"
+    counts, quick_counts, count_means = (0, 5000), (5000,), "nodes"
+    rounds = rounds_limit = 5
+    warm_up = False
+    CHANGES = 20
+
+    @staticmethod
+    def other(number, shift=0):
+        place = number + 1
+        return lan.node_object(
+            f"other-{number}", (f"172.20.{place // 250}.{place % 250 + 1}", f"fd20::{place:x}"),
+            (f"10.{100 + shift + place // 250}.{place % 250}.0/24", f"fd01:{shift}:{place:x}::/64"))
+
+    def setup(self, lab, variant, n):
+        node = lab.node("--routing-mode=tunnel", cidrs=CIDRS)
+        others = [self.other(number) for number in range(n)]
+        while others:
+            node.put(*others[:500])
+            del others[:500]
+        if n:
+            wait_for(lambda: node.netns.ip("route", "show", "proto", "85").stdout.count("\n") == n,
+                     "the routes", timeout=60)
+        return node
+
+    def measure(self, target, family, n):
+        settle(target)
+        rss = target.status()["memory"]["rssBytes"] / 2**20
+        began = cpu_ns(target.agent.pid)
+        for shift in [1, 0] * (self.CHANGES // 2):
+            target.put(self.other(7, 50 * shift))
+        spent = (cpu_ns(target.agent.pid) - began) / self.CHANGES / 1e6
+        return {"rss_nodes": rss, "node_change": spent}
 
 
 @workload

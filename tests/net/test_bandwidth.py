@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bandwidth limits: kubernetes.io/egress-bandwidth and ingress-bandwidth.
 
-    client 192.0.2.9 ---- wire ---- node 192.0.2.1: pods "a", "b"
+    client 192.0.2.9 ---- wire ---- node 192.0.2.1: pods "a", "b", by Tendril or behind a bridge
 
 How fast is measured by the receiver: the bytes of some time.  A limit is an upper bound; how much of
 it a sender uses is up to TCP, which loses packets here, so the lower bound is loose.
@@ -14,7 +14,8 @@ import sys
 import pytest
 
 from lan import Outside, Wire, settled
-from tendril import Node, pod_object, wait_for
+from tendril import Node, Pod, pod_object, wait_for
+from test_chained import SUBNETS, Behind, bare_node
 
 LIMIT = 16_000_000  # bits a second
 SECONDS = 2
@@ -64,15 +65,15 @@ def limited(pod, **limits):
 
 
 class Lab:
-    def __init__(self):
-        self.node = Node()
+    def __init__(self, node, make_pod, ranges):
+        self.node = node
         self.wire = Wire(self.node.name + "w")
         self.client = Outside(self.node.name + "c")
         self.wire.plug(self.client, ["192.0.2.9/24", "2001:db8::9/64"])
         self.wire.plug(self.node.netns, ["192.0.2.1/24", "2001:db8::1/64"])
-        self.client.ip("route", "add", "10.200.0.0/24", "via", "192.0.2.1")
-        self.client.ip("-6", "route", "add", "fd00:200::/112", "via", "2001:db8::1")
-        self.a, self.b = (self.node.pod(name) for name in "ab")
+        self.client.ip("route", "add", ranges[0], "via", "192.0.2.1")
+        self.client.ip("-6", "route", "add", ranges[1], "via", "2001:db8::1")
+        self.a, self.b = (make_pod(node, name) for name in "ab")
         for netns in (self.node.netns, self.client):
             settled(netns, "up0")
 
@@ -88,7 +89,20 @@ class Lab:
 
 @pytest.fixture(scope="module")
 def lab():
-    made = Lab()
+    node = Node()
+    made = Lab(node, Pod, node.cidrs)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def chained():
+    made = Lab(bare_node(), lambda node, name: Behind(node, name, "default"), SUBNETS["cni0"])
+    for pod in (made.a, made.b):
+        pod.serve(tcp=[9])
+        for address in pod.addresses:
+            wait_for(lambda at=address: made.client.call("connect", addr=at, port=9,
+                                                         timeout=0.5)["result"] == "ok", "the pod")
     yield made
     made.close()
 
@@ -163,3 +177,38 @@ def test_status_says_where_packets_are_dropped_rather_than_held_back(lab):
     wait_for(lambda: "fq" in lab.node.netns.ip("-d", "link", "show", "dev", "up0").stdout
              or any(text.startswith("limits of what pods send are kept by dropping: no fq on up0: ")
                     for text in lab.node.status()["warnings"]), "fq, or the reason")
+
+
+def unpaced(lab):
+    return [text for text in lab.node.status()["warnings"]
+            if text.startswith("limits of what pods send are kept by dropping: no fq on up0: ")]
+
+
+def test_a_queueing_discipline_of_somebody_else_is_noticed_and_left_alone(lab):
+    """Limits hold meanwhile, by dropping.  When it goes, fq comes back, if this kernel has it."""
+    netns = lab.node.netns
+    lab.node.put(limited(lab.a, egress="16M"))
+    netns.run("tc", "qdisc", "replace", "dev", "up0", "root", "handle", "7:", "pfifo")
+    wait_for(lambda: [text for text in unpaced(lab) if text.endswith("somebody has given it pfifo")],
+             "the warning")
+    assert " pfifo 7: root" in netns.run("tc", "qdisc", "show", "dev", "up0").stdout
+    assert LIMIT / 10 < rate(lab.a, lab.client, "192.0.2.9") < 1.1 * LIMIT
+    netns.run("tc", "qdisc", "delete", "dev", "up0", "root")
+    wait_for(lambda: "qdisc fq " in netns.run("tc", "qdisc", "show", "dev", "up0").stdout
+             or any("this kernel has no fq" in text for text in unpaced(lab)), "fq, or the reason")
+    assert LIMIT / 10 < rate(lab.a, lab.client, "192.0.2.9") < 1.1 * LIMIT
+
+
+@FAMILIES
+def test_limits_of_pods_behind_another_plugin(chained, family):
+    """The bridge is between pods, and what a pod sends leaves by the host's stack."""
+    a, b, node = chained.a, chained.b, chained.node
+    outside = ["192.0.2.9", "2001:db8::9"][family]
+    node.put(limited(a), limited(b, ingress="16M"))
+    assert LIMIT / 10 < rate(a, b, b.addresses[family]) < 1.1 * LIMIT
+    assert LIMIT / 10 < rate(chained.client, b, b.addresses[family]) < 1.1 * LIMIT
+    assert rate(b, a, a.addresses[family]) > 2 * LIMIT
+    node.put(limited(a, egress="16M"), limited(b))
+    assert LIMIT / 10 < rate(a, chained.client, outside) < 1.1 * LIMIT
+    assert rate(b, chained.client, outside) > 2 * LIMIT
+    assert rate(chained.client, a, a.addresses[family]) > 2 * LIMIT
