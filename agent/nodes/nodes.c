@@ -144,7 +144,8 @@ static void routes_wanted(const struct nodes *nodes, struct routes *wanted)
 }
 
 /* Through which device, once it is known who is a peer. */
-static void route_lead(const struct nodes *nodes, struct node_route *item)
+static void route_lead(const struct nodes *nodes, const struct addr *sources,
+		       struct node_route *item)
 {
 	const struct nodes_options *options = &nodes->options;
 	bool sealed = options->encryption && (item->sealed || options->strict);
@@ -154,7 +155,7 @@ static void route_lead(const struct nodes *nodes, struct node_route *item)
 		item->route.ifindex =
 			sealed ? encryption_ifindex(options->encryption) : nodes->tunnel_ifindex;
 		item->route.onlink = true;
-		item->route.source = own_source(nodes, !addr_is_v4(&item->route.dst.addr));
+		item->route.source = sources[!addr_is_v4(&item->route.dst.addr)];
 	} else if (!options->direct_routes || addr_is_zero(&item->route.gateway)) {
 		item->by_host = true;
 	}
@@ -306,6 +307,7 @@ static void cluster_sync(struct nodes *nodes, const struct routes *wanted)
 
 void nodes_sync(struct nodes *nodes, bool complete)
 {
+	const struct addr sources[] = { own_source(nodes, false), own_source(nodes, true) };
 	struct routes wanted = {};
 	bool now_complete = complete && !nodes->complete;
 
@@ -320,7 +322,7 @@ void nodes_sync(struct nodes *nodes, bool complete)
 	if (nodes->options.encryption)
 		peers_sync(nodes, &wanted);
 	for (size_t i = 0; i < wanted.count; i++)
-		route_lead(nodes, &wanted.items[i]);
+		route_lead(nodes, sources, &wanted.items[i]);
 	if (nodes->cluster)
 		cluster_sync(nodes, &wanted);
 	if (!has_routes(nodes)) {
