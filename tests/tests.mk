@@ -170,7 +170,7 @@ check-cluster: $(B)/have-pytest all ## A real Kubernetes cluster, where its prog
 check-fuzz: $(B)/have-fuzz $(fuzzers) ## Every fuzzer for FUZZ_SECONDS (10)
 	tests/harness/rooted tests/run fuzz
 
-check-kernel: $(B)/have-kernel all $(bpf_tests) $(B)/tests/net/sniff ## Datapath tests, pods, encryption on Linux 6.1, under qemu
+check-kernel: $(B)/have-kernel all $(bpf_tests) $(B)/tests/net/sniff $(netbench) ## Datapath tests, pods, encryption on Linux 6.1, under qemu
 	tests/harness/rooted tests/run kernel
 
 check-fresh: ## A fresh clone on a bare Debian 12: what make help lists works (root, debootstrap)

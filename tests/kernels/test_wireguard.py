@@ -3,10 +3,14 @@
 is on the wire: tests/kernels/encryption."""
 
 import ctypes
+import ipaddress
+import os
 import pathlib
 import re
 import socket
+import statistics
 import struct
+import subprocess
 import sys
 
 import pytest
@@ -14,7 +18,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "harness"))
 
 import lan  # noqa: E402
-from tendril import service_object, slice_object, wait_for  # noqa: E402
+from tendril import BUILD, Namespace, service_object, slice_object, wait_for  # noqa: E402
 
 PORT = 8080
 ANNOTATION = "tendril.io/wireguard-key"
@@ -61,6 +65,8 @@ def two():
 GENERIC, CONTROL, DUMP, DONE, ERROR = 16, 16, 0x301, 3, 2
 GET_FAMILY, FAMILY_ID, FAMILY_NAME = 3, 1, 2
 GET_DEVICE, DEVICE_NAME, DEVICE_PEERS, PEER_KEY = 0, 2, 8, 1
+SET_DEVICE, PRIVATE_KEY, PUBLIC_KEY, LISTEN_PORT = 1, 3, 4, 6
+PEER_ENDPOINT, PEER_ALLOWED, ALLOWED_FAMILY, ALLOWED_ADDRESS, ALLOWED_LENGTH = 4, 9, 1, 2, 3
 
 
 def attributes(data):
@@ -70,17 +76,23 @@ def attributes(data):
         data = data[(length + 3) & ~3:]
 
 
-def generic(sock, family, flags, command, attribute, text):
+def attribute(kind, data):
+    return struct.pack("=HH", 4 + len(data), kind) + data + bytes(-len(data) % 4)
+
+
+def nest(kind, data):
+    return attribute(kind | 0x8000, data)
+
+
+def generic(sock, family, flags, command, kind, name, more=b""):
     """The attributes of all answers."""
-    text = text.encode() + b"\0"
-    body = struct.pack("=BBHHH", command, 1, 0, 4 + len(text), attribute) + text
-    body += bytes(-len(body) % 4)
+    body = struct.pack("=BBH", command, 1, 0) + attribute(kind, name.encode() + b"\0") + more
     sock.send(struct.pack("=IHHII", 16 + len(body), family, flags, 1, 0) + body)
     while True:
         data = sock.recv(1 << 20)
         while data:
             length, kind = struct.unpack_from("=IH", data)
-            assert kind != ERROR, struct.unpack_from("=i", data, 16)
+            assert kind != ERROR or not any(data[16:20]), struct.unpack_from("=i", data, 16)
             if kind == DONE:
                 return
             yield from attributes(data[20:length])
@@ -89,10 +101,10 @@ def generic(sock, family, flags, command, attribute, text):
             return
 
 
-def peers(node):
-    """How many peers the node's kernel has."""
-    with open(node.netns.path, encoding="ascii") as there, open("/proc/self/ns/net",
-                                                               encoding="ascii") as here:
+def wireguard(netns, flags, command, device, more=b""):
+    """The attributes of WireGuard's answers."""
+    with open(netns.path, encoding="ascii") as there, open("/proc/self/ns/net",
+                                                           encoding="ascii") as here:
         setns(there)
         try:
             sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, GENERIC)
@@ -101,11 +113,14 @@ def peers(node):
     with sock:
         family, = struct.unpack("=H", dict(generic(sock, CONTROL, 1, GET_FAMILY, FAMILY_NAME,
                                                    "wireguard"))[FAMILY_ID])
-        keys = set()
-        for kind, data in generic(sock, family, DUMP, GET_DEVICE, DEVICE_NAME, "tendril_wg"):
-            if kind == DEVICE_PEERS:
-                keys |= {dict(attributes(each))[PEER_KEY] for _, each in attributes(data)}
-    return len(keys)
+        return list(generic(sock, family, flags, command, DEVICE_NAME, device, more))
+
+
+def peers(node):
+    """How many peers the node's kernel has."""
+    return len({dict(attributes(each))[PEER_KEY]
+                for kind, data in wireguard(node.netns, DUMP, GET_DEVICE, "tendril_wg")
+                if kind == DEVICE_PEERS for _, each in attributes(data)})
 
 
 def setns(file):
@@ -239,3 +254,80 @@ def test_services_and_node_ports_lead_to_pods_of_other_nodes(two, family):
                 assert asks("udp", addr=address, port=port, size=size)["name"] == "p2"
     finally:
         outside.delete()
+
+
+# ---- speed ---------------------------------------------------------------------------------------
+
+class Plain:
+    """Two machines with a pod each, static routes, and WireGuard set up by hand."""
+
+    def __init__(self):
+        self.lan, self.made, self.pods = lan.Lan(), [], []
+        keys = []
+        for number in (1, 2):
+            node, pod = (Namespace(f"plain{kind}{number}") for kind in ("node", "pod"))
+            self.made += [node, pod]
+            self.pods.append(pod)
+            self.lan.join(node, number)
+            node.run("sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
+            node.ip("link", "add", "pod0", "mtu", "1440", "type", "veth", "peer", "name", "eth0",
+                    "mtu", "1440", "netns", pod.name)
+            node.ip("addr", "add", f"10.9.{number}.1/24", "dev", "pod0")
+            pod.ip("addr", "add", f"10.9.{number}.2/24", "dev", "eth0")
+            node.ip("link", "set", "pod0", "up")
+            pod.ip("link", "set", "eth0", "up")
+            pod.ip("route", "add", "default", "via", f"10.9.{number}.1")
+            node.ip("link", "add", "wg0", "mtu", "1440", "type", "wireguard")
+            wireguard(node, 5, SET_DEVICE, "wg0", attribute(PRIVATE_KEY, os.urandom(32))
+                      + attribute(LISTEN_PORT, struct.pack("=H", 51820)))
+            keys.append(dict(wireguard(node, DUMP, GET_DEVICE, "wg0"))[PUBLIC_KEY])
+            node.ip("link", "set", "wg0", "up")
+            node.ip("route", "add", f"10.9.{3 - number}.0/24", "dev", "wg0")
+        for number, node in ((1, self.made[0]), (2, self.made[2])):
+            other = 3 - number
+            endpoint = (struct.pack("=H", socket.AF_INET) + struct.pack(">H", 51820)
+                        + ipaddress.ip_address(f"192.0.2.{other}").packed + bytes(8))
+            allowed = (attribute(ALLOWED_FAMILY, struct.pack("=H", socket.AF_INET))
+                       + attribute(ALLOWED_ADDRESS, bytes([10, 9, other, 0]))
+                       + attribute(ALLOWED_LENGTH, b"\x18"))
+            peer = (attribute(PEER_KEY, keys[other - 1]) + attribute(PEER_ENDPOINT, endpoint)
+                    + nest(PEER_ALLOWED, nest(0, allowed)))
+            wireguard(node, 5, SET_DEVICE, "wg0", nest(DEVICE_PEERS, nest(0, peer)))
+        self.addresses = ["10.9.1.2", "10.9.2.2"]
+
+    def close(self):
+        for each in self.made:
+            each.delete()
+        self.lan.close()
+
+
+def test_speed(two):
+    """Pod to pod over Tendril's encryption, beside WireGuard by the kernel alone; reported only, and
+    an emulated machine tells no more than the ratio."""
+    plain = Plain()
+    ends = {"Tendril": (*two.pods, two.pods[1].v4), "plain": (*plain.pods, plain.addresses[1])}
+    netbench, found, servers = BUILD / "tests/bench/netbench", {}, []
+    try:
+        for _, server, _ in ends.values():
+            servers.append(server.popen(netbench, 0, "server", 7000) if hasattr(server, "popen")
+                           else subprocess.Popen(server.enter(netbench, 0, "server", 7000)))
+        for client, _, address in ends.values():
+            wait_for(lambda ns=client, at=address: ns.run(
+                netbench, 0, "rr", at, 7000, 10, check=False).returncode == 0, "the other end")
+        for _ in range(5):
+            for name, (client, _, address) in ends.items():
+                for what, more in (("rr", [300]), ("stream", [8, 1])):
+                    said = client.run(netbench, 0, what, address, 7000, *more).stdout.split()
+                    found.setdefault((what, name), []).append(float(said[0]))
+        lines = []
+        for what, unit in (("rr", "us"), ("stream", "MiB/s")):
+            ours, plains = (statistics.median(found[what, name]) for name in ends)
+            ratio = ours / plains
+            lines.append(f"MEASURED {what}: Tendril {ours:.1f} {unit}, WireGuard alone {plains:.1f} "
+                         f"{unit}, ratio {ratio:.3f}\n")
+        pathlib.Path("/tmp/measured").write_text("".join(lines), encoding="ascii")
+    finally:
+        for each in servers:
+            each.kill()
+            each.wait()
+        plain.close()
