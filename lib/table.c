@@ -120,6 +120,7 @@ static size_t slot_find(const struct table *table, const void *key, unsigned cha
 
 	*ret_state = SLOT_USED | (hash & 0x7f);
 	*ret_found = false;
+	/* NOLINTNEXTLINE(*Malloc): after table_resize() state is that of the new table */
 	for (; table->state[i] != SLOT_EMPTY; i = i + 1 == table->capacity ? 0 : i + 1) {
 		if (table->state[i] == SLOT_DELETED) {
 			if (free_slot == table->capacity)
