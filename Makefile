@@ -112,7 +112,7 @@ $(B)/tendrild: $(call obj,$(agent_src)) $(B)/libdatapath.a $(B)/libpolicy.a $(B)
 
 $(B)/tendril: $(call obj,$(cli_src)) $(B)/libpolicy.a $(B)/liblib.a
 	$(say) LD $@
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -o $@ -lcjson -lyaml
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -o $@ -lmnl -lcjson -lyaml
 
 $(B)/tendril-cni: $(call obj,$(cni_src)) $(B)/liblib.a
 	$(say) LD $@

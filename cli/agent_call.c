@@ -29,14 +29,23 @@ static int call_failed(const struct arguments *args, int ret, struct errmsg *err
 	return ret;
 }
 
-int agent_call(const struct arguments *args, const char *method, const char *path, const char *body,
-	       cJSON **ret_json, struct errmsg *err)
+struct request {
+	const char *method;
+	const char *path;
+	const char *body;
+	int fd; /* -1: none */
+	int timeout_ms;
+};
+
+static int call(const struct arguments *args, const struct request *request, cJSON **ret_json,
+		struct errmsg *err)
 {
 	struct http_response response = { 0 };
 	cJSON *json;
 	int ret;
 
-	ret = http_call(args->socket, method, path, body, -1, CALL_TIMEOUT_MS, &response, err);
+	ret = http_call(args->socket, request->method, request->path, request->body, request->fd,
+			request->timeout_ms, &response, err);
 	if (ret)
 		return call_failed(args, ret, err);
 	json = cJSON_ParseWithLength(response.body, response.body_len);
@@ -51,6 +60,22 @@ int agent_call(const struct arguments *args, const char *method, const char *pat
 	}
 	*ret_json = json;
 	return 0;
+}
+
+int agent_call(const struct arguments *args, const char *method, const char *path, const char *body,
+	       cJSON **ret_json, struct errmsg *err)
+{
+	const struct request request = { method, path, body, -1, CALL_TIMEOUT_MS };
+
+	return call(args, &request, ret_json, err);
+}
+
+int agent_call_fd(const struct arguments *args, const char *path, const char *body, int fd,
+		  int timeout_ms, cJSON **ret_json, struct errmsg *err)
+{
+	const struct request request = { "POST", path, body, fd, timeout_ms };
+
+	return call(args, &request, ret_json, err);
 }
 
 int agent_follow(const struct arguments *args, const char *path,

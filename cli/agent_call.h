@@ -12,6 +12,10 @@ struct cJSON;
 int agent_call(const struct arguments *args, const char *method, const char *path, const char *body,
 	       struct cJSON **ret_json, struct errmsg *err);
 
+/* A POST with a descriptor, which the agent gets, too. */
+int agent_call_fd(const struct arguments *args, const char *path, const char *body, int fd,
+		  int timeout_ms, struct cJSON **ret_json, struct errmsg *err);
+
 /* Reads a stream of lines until it ends or each() returns something other than 0. */
 int agent_follow(const struct arguments *args, const char *path,
 		 int (*each)(const char *line, void *arg), void *arg, struct errmsg *err);

@@ -60,6 +60,7 @@ struct arguments {
 	const char *kubeconfig;
 	const char *wait; /* NULL: do not; "": for ever */
 	bool probe;
+	const char *external;
 	bool dry_run;
 	bool then_apply;
 	const char *files[CLI_FILES_MAX]; /* -f, and operands of commands that take files */
@@ -106,6 +107,7 @@ struct command {
 
 int cmd_status(const struct arguments *args, struct errmsg *err);
 int cmd_get(const struct arguments *args, struct errmsg *err);
+int cmd_connectivity_test(const struct arguments *args, struct errmsg *err);
 int cmd_endpoint_list(const struct arguments *args, struct errmsg *err);
 int cmd_endpoint_get(const struct arguments *args, struct errmsg *err);
 int cmd_node_list(const struct arguments *args, struct errmsg *err);

@@ -17,6 +17,9 @@ static const struct command commands[] = {
 	  "0 all is well, 1 something is refused or not enforced, or there is no agent, 2 wrong "
 	  "usage",
 	  false },
+	{ "connectivity test", "", OPERAND_NONE, 0, 0, OPT_EXTERNAL, 0, cmd_connectivity_test,
+	  "wire two pods here, try whom they reach, and say what is broken; needs root", REPORTS,
+	  "0 nothing failed, 1 something did, or the test could not run, 2 wrong usage", false },
 	{ "get", "KIND [NAME]", OPERAND_KIND, 1, 2, OPT_NAMESPACES | OPT_WATCH, 0, cmd_get,
 	  "stored objects: pods, services, policies, nodes, namespaces", VIEWS, NULL, false },
 	{ "endpoint list", "", OPERAND_NONE, 0, 0, OPT_NAMESPACES | OPT_WATCH, 0, cmd_endpoint_list,

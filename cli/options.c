@@ -85,6 +85,8 @@ static const struct option_spec option_specs[] = {
 	  "wait until all is well: for ever, or so long (30s, 5m)", VALUE_FREE, NULL },
 	{ OPT_PROBE, "probe", 0, FLAG(probe), "ask the other nodes now whether they answer",
 	  VALUE_FREE, NULL },
+	{ OPT_EXTERNAL, "external", 0, TEXT(external), "ADDRESS",
+	  "an address outside the cluster that is to answer ICMP echo", VALUE_FREE, NULL },
 	{ OPT_FOLLOW, "follow", 'f', FLAG(follow), "go on, and print the flows that come",
 	  VALUE_FREE, NULL },
 	{ OPT_LAST, "last", 0, TEXT(last), "N",

@@ -49,6 +49,7 @@ enum option_bit {
 #define OPT_INTERVAL   (1ULL << 38)
 #define OPT_SORT       (1ULL << 39)
 #define OPT_PROBE      (1ULL << 40)
+#define OPT_EXTERNAL   (1ULL << 41)
 #define OPT_COMMON     (OPT_SOCKET | OPT_OUTPUT | OPT_HELP)
 #define OPT_OBJECTS    (OPT_FILE | OPT_VERBOSE)   /* commands that read objects from files */
 #define OPT_CLUSTER    (OPT_KUBECONFIG | OPT_ALL) /* those that read a cluster's objects */

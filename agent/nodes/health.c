@@ -48,6 +48,7 @@ struct health {
 	struct entry *entries;
 	size_t turn;     /* index of the node that is asked next */
 	bool may_be_due; /* some node has not been asked, or not since the last health_probe() */
+	int64_t next_ms; /* when the next one is asked, if none is due before */
 	uint64_t calls;  /* of health_probe(), and one for the start */
 	unsigned int in_flight;
 	struct histogram latency[HEALTH_TARGETS]; /* seconds */
@@ -125,7 +126,8 @@ static unsigned int mtu_of(int fd, bool v4)
 	return ret < 0 ? 0 : (unsigned int)mtu;
 }
 
-static void probe_begin(struct probe *probe, const struct addr *address)
+/* anew: an earlier question that is not answered yet does not count. */
+static void probe_begin(struct probe *probe, const struct addr *address, bool anew)
 {
 	const struct timeval timeout = { .tv_sec = TIMEOUT_S };
 	struct health *health = probe->entry->health;
@@ -133,8 +135,9 @@ static void probe_begin(struct probe *probe, const struct addr *address)
 	socklen_t len = addr_socket(address, HEALTH_PORT, &socket_address);
 	auto_close int fd = -1;
 
-	if (probe->event) /* not answered yet */
-		return;
+	if (probe->event && !anew && addr_equal(&probe->answer.address, address))
+		return; /* not answered yet */
+	probe_stop(probe);
 	if (!addr_equal(&probe->answer.address, address))
 		probe->answer = (struct health_answer){ .address = *address };
 	if (addr_is_zero(address))
@@ -160,6 +163,7 @@ static void probe_begin(struct probe *probe, const struct addr *address)
 
 static void entry_free(struct health *health, struct entry *entry)
 {
+	/* NOLINTNEXTLINE(*Malloc): it is out of the table by then */
 	HASH_DEL(health->entries, entry);
 	for (size_t i = 0; i < HEALTH_TARGETS; i++)
 		probe_stop(&entry->probes[i]);
@@ -167,6 +171,7 @@ static void entry_free(struct health *health, struct entry *entry)
 	free(entry);
 }
 
+/* NOLINTNEXTLINE(*readability-function-size): the macros of uthash */
 static struct entry *entry_find(const struct health *health, const struct object *node)
 {
 	struct entry *entry;
@@ -175,24 +180,37 @@ static struct entry *entry_find(const struct health *health, const struct object
 	return entry;
 }
 
+static void addresses_of(const struct health *health, const struct object *node,
+			 struct addr ret[HEALTH_TARGETS])
+{
+	ret[HEALTH_NODE] = address_of_node(health->nodes, node);
+	ret[HEALTH_PODS] = address_of_pods(health->nodes, node);
+}
+
+/* NOLINTNEXTLINE(*readability-function-size): the macros of uthash */
+static struct entry *entry_add(struct health *health, const struct object *node)
+{
+	struct entry *entry = xcalloc(1, sizeof(*entry));
+
+	entry->name = xstrdup(node->name);
+	entry->health = health;
+	HASH_ADD_KEYPTR(hh, health->entries, entry->name, strlen(entry->name), entry);
+	return entry;
+}
+
 static void node_ask(struct health *health, const struct object *node)
 {
-	const struct addr addresses[HEALTH_TARGETS] = {
-		[HEALTH_NODE] = address_of_node(health->nodes, node),
-		[HEALTH_PODS] = address_of_pods(health->nodes, node),
-	};
+	struct addr addresses[HEALTH_TARGETS];
 	struct entry *entry = entry_find(health, node);
+	bool anew = entry && entry->asked < health->calls;
 
-	if (!entry) {
-		entry = xcalloc(1, sizeof(*entry));
-		entry->name = xstrdup(node->name);
-		entry->health = health;
-		HASH_ADD_KEYPTR(hh, health->entries, entry->name, strlen(entry->name), entry);
-	}
+	if (!entry)
+		entry = entry_add(health, node);
 	entry->asked = health->calls;
+	addresses_of(health, node, addresses);
 	for (size_t i = 0; i < HEALTH_TARGETS; i++) {
 		entry->probes[i].entry = entry;
-		probe_begin(&entry->probes[i], &addresses[i]);
+		probe_begin(&entry->probes[i], &addresses[i], anew);
 	}
 }
 
@@ -208,15 +226,24 @@ static void entries_forget(struct health *health)
 	}
 }
 
+/* Not asked yet, at an address that it has now, or to be asked again. */
 static bool is_due(const struct health *health, const struct object *node)
 {
 	const struct entry *entry = entry_find(health, node);
+	struct addr addresses[HEALTH_TARGETS];
 
-	return !entry || entry->asked < health->calls;
+	if (!entry || entry->asked < health->calls)
+		return true;
+	addresses_of(health, node, addresses);
+	for (size_t i = 0; i < HEALTH_TARGETS; i++) {
+		if (!addr_equal(&entry->probes[i].answer.address, &addresses[i]))
+			return true;
+	}
+	return false;
 }
 
-/* The node whose turn it is, one that is due before others.  NULL: there are no others. */
-static const struct object *node_choose(struct health *health)
+/* The first node behind the last one that is due; NULL: none is. */
+static const struct object *node_due(struct health *health)
 {
 	const struct object *const *nodes;
 	const size_t count = store_objects(health->nodes->options.store, OBJECT_NODE, &nodes);
@@ -230,6 +257,15 @@ static const struct object *node_choose(struct health *health)
 		return nodes[at];
 	}
 	health->may_be_due = false;
+	return NULL;
+}
+
+/* The node whose turn it is; NULL: there are no others. */
+static const struct object *node_next(struct health *health)
+{
+	const struct object *const *nodes;
+	const size_t count = store_objects(health->nodes->options.store, OBJECT_NODE, &nodes);
+
 	for (size_t i = 0; i < count; i++) {
 		if (health->turn >= count) {
 			health->turn = 0;
@@ -263,6 +299,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct health *health = arg;
 	const struct object *node;
+	unsigned int ms;
 	bool due;
 
 	(void)fd;
@@ -271,22 +308,26 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 		timer_set(health, SOON_MS);
 		return;
 	}
-	node = node_choose(health);
+	node = node_due(health);
+	due = node != NULL;
+	if (!due && now_ms() < health->next_ms) { /* it was a change that needs no question */
+		timer_set(health, (unsigned int)(health->next_ms - now_ms()));
+		return;
+	}
+	if (!node)
+		node = node_next(health);
 	if (!node)
 		return;
-	due = is_due(health, node);
 	node_ask(health, node);
-	timer_set(health, due ? SOON_MS : pause_ms(health));
+	ms = due ? SOON_MS : pause_ms(health);
+	health->next_ms = now_ms() + ms;
+	timer_set(health, ms);
 }
 
 void health_sync(struct health *health)
 {
-	const size_t count = store_count(health->nodes->options.store, OBJECT_NODE);
-
 	health->may_be_due = true;
-	/* This node has no entry. */
-	if (count &&
-	    (count > HASH_COUNT(health->entries) + 1 || !evtimer_pending(health->timer, NULL)))
+	if (store_count(health->nodes->options.store, OBJECT_NODE))
 		timer_set(health, SOON_MS);
 }
 
@@ -316,10 +357,12 @@ static enum health_status status_of(const struct health_view *view)
 void health_get(const struct health *health, const struct object *node, struct health_view *ret)
 {
 	const struct entry *entry = entry_find(health, node);
+	struct addr addresses[HEALTH_TARGETS];
 
 	*ret = (struct health_view){ .probing = !entry || entry->asked < health->calls };
-	ret->answers[HEALTH_NODE].address = address_of_node(health->nodes, node);
-	ret->answers[HEALTH_PODS].address = address_of_pods(health->nodes, node);
+	addresses_of(health, node, addresses);
+	for (size_t i = 0; i < HEALTH_TARGETS; i++)
+		ret->answers[i].address = addresses[i];
 	for (size_t i = 0; entry && i < HEALTH_TARGETS; i++) {
 		const struct probe *probe = &entry->probes[i];
 

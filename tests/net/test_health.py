@@ -44,7 +44,9 @@ def counts(node):
 
 def test_nodes_are_asked_soon_after_the_start(three):
     first = three.all[0]
-    wait_for(lambda: counts(first) == {"reachable": 3, "unreachable": 0, "unknown": 0}, "answers")
+    wait_for(lambda: counts(first)["unknown"] == 0, "answers")  # of nodes that may have started later
+    wait_for(lambda: statuses(first, "--probe") == {"n2": "reachable", "n3": "reachable"}, "both")
+    assert counts(first) == {"reachable": 3, "unreachable": 0, "unknown": 0}
     row = rows(first)["n2"]
     assert row["mtu"] == three.mtu
     assert row["health"]["node"]["address"] == "192.0.2.2"
@@ -57,7 +59,7 @@ def test_nodes_are_asked_soon_after_the_start(three):
 
 def test_a_node_that_goes_and_comes_back(three):
     first, second = three.all[:2]
-    assert statuses(first, "--probe") == {"n2": "reachable", "n3": "reachable"}
+    wait_for(lambda: statuses(first, "--probe") == {"n2": "reachable", "n3": "reachable"}, "both")
     second.netns.ip("link", "set", "eth0", "down")
     assert statuses(first, "--probe") == {"n2": "unreachable", "n3": "reachable"}
     assert counts(first) == {"reachable": 2, "unreachable": 1, "unknown": 0}
@@ -73,6 +75,7 @@ def test_a_node_that_goes_and_comes_back(three):
 
 def test_an_agent_that_is_dead_takes_no_node_out(three):
     first, second = three.all[:2]
+    wait_for(lambda: statuses(first, "--probe") == {"n2": "reachable", "n3": "reachable"}, "both")
     second.kill()
     assert statuses(first, "--probe") == {"n2": "reachable", "n3": "reachable"}
 
@@ -81,11 +84,12 @@ def test_only_other_nodes_are_asked_and_those_that_are_gone_are_forgotten(three)
     first = three.all[0]
     assert "health" not in rows(first, "--probe")["n1"]
     three.tell(three.objects()[:2])
-    wait_for(lambda: counts(first) == {"reachable": 2, "unreachable": 0, "unknown": 0}, "n3 to go")
+    wait_for(lambda: statuses(first, "--probe") == {"n2": "reachable"}, "n3 to go")
+    assert counts(first) == {"reachable": 2, "unreachable": 0, "unknown": 0}
     changed = three.objects()
     changed[1] = lan.node_object("n2", lan.Lan.addresses(9), lan.Nodes.cidrs(9))
     three.tell(changed)
-    wait_for(lambda: counts(first)["unknown"] >= 1, "the new address of n2, which was not asked yet")
+    wait_for(lambda: counts(first)["unreachable"] == 1, "n2 to be asked at its new address")
     assert statuses(first, "--probe") == {"n2": "unreachable", "n3": "reachable"}
 
 

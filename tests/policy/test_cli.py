@@ -12,7 +12,7 @@ import yaml
 
 from cli import BUILD, ROOT, Agent, document, pod, policy, tendril
 
-COMMANDS = ["status", "get", "endpoint list", "endpoint get", "node list", "node get", "service list", "service get",
+COMMANDS = ["status", "connectivity test", "get", "endpoint list", "endpoint get", "node list", "node get", "service list", "service get",
             "service explain",
             "identity list", "policy validate", "policy apply", "policy delete", "policy list",
             "policy get", "policy explain", "policy matrix", "policy test", "policy lint", "policy diff",
