@@ -27,16 +27,6 @@ static __always_inline bool masquerade_opens(const struct packet *pkt)
 	       (packet_is_icmp(pkt) && !packet_is_icmp_reply(pkt));
 }
 
-/* A node takes what comes from another node's address to this port for a packet of the tunnel, with
- * any pod of that node, or any client, as its sender. */
-static __always_inline bool masquerade_is_tunnel(const struct packet *pkt)
-{
-	const struct node_state *node = node_get();
-
-	return node && node->flags & (NODE_TUNNEL | NODE_DSR) && pkt->flow.proto == IPPROTO_UDP &&
-	       pkt->flow.dport == node->tunnel_port;
-}
-
 /* moved: the flow had a translation that is of no use any more. */
 static __noinline int masquerade_open(struct __sk_buff *skb, const struct packet *pkt,
 				      struct nat_work *work, bool moved)
@@ -47,7 +37,7 @@ static __noinline int masquerade_open(struct __sk_buff *skb, const struct packet
 		return DROP_FRAGMENT;
 	if (!nat_has_ports(pkt))
 		return DROP_NO_MASQUERADE;
-	if (masquerade_is_tunnel(pkt))
+	if (nat_is_tunnel(&pkt->flow))
 		return DROP_TUNNEL_PORT;
 	if (!moved && !masquerade_opens(pkt))
 		return DROP_NOT_OPENED;

@@ -27,6 +27,16 @@
 
 /* ---- a new translation ----------------------------------------------------------------------- */
 
+/* A node takes what comes from another node's address to this port for a packet of the tunnel, with
+ * any pod of that node, or any client, as its sender. */
+static __always_inline bool nat_is_tunnel(const struct flow *flow)
+{
+	const struct node_state *node = node_get();
+
+	return node && node->flags & (NODE_TUNNEL | NODE_DSR) && flow->proto == IPPROTO_UDP &&
+	       flow->dport == node->tunnel_port;
+}
+
 /*
  * Chooses the source address that the backend sees.  Another node cannot answer a client outside,
  * which expects the answer from this node: so the request gets this node's address, but with direct
@@ -60,6 +70,8 @@ static __always_inline int nat_choose_source(const struct packet *pkt, bool loca
 		work->way_flags |= NAT_DSR;
 		return DROP_NONE;
 	}
+	if (nat_is_tunnel(&work->way)) /* as an EndpointSlice may say */
+		return DROP_TUNNEL_PORT;
 	work->way.saddr = pkt->ipv6 ? node->snat_v6 : node->snat_v4;
 	if (addr_is_zero(&work->way.saddr))
 		return DROP_NO_ROUTE;

@@ -256,6 +256,21 @@ static void test_without_an_address_for_it_no_other_node_is_asked(void **state)
 	REFUSED(NO_ROUTE, TCP(OUTSIDE, NODE, 40000, PORT, SYN));
 }
 
+/* The other node would take it for a packet of the tunnel, from any pod of this one. */
+static void test_no_client_speaks_the_tunnels_protocol_in_the_nodes_name(void **state)
+{
+	struct node_state *node = maps_node(lab.datapath);
+
+	(void)state;
+	OFFERS(NODE, PORT, { ELSEWHERE, 8472 });
+	node->tunnel_port = htons(8472);
+	ARRIVES_AS(ENDS(NODE, 0), ENDS(ELSEWHERE, 8472), UDP(OUTSIDE, NODE, 40000, PORT));
+	node->flags |= NODE_TUNNEL;
+	REFUSED(TUNNEL_PORT, UDP(OUTSIDE, NODE, 40001, PORT));
+	ARRIVES_AS(ENDS(NODE, 0), ENDS(ELSEWHERE, 8472), TCP(OUTSIDE, NODE, 40001, PORT, SYN));
+	node->flags &= ~(uint32_t)NODE_TUNNEL;
+}
+
 static void test_a_pod_may_use_its_nodes_ports(void **state)
 {
 	struct outcome outcome;
@@ -699,6 +714,8 @@ int main(void)
 		BOTH_FAMILIES_AFTER(uplink_reset, test_nobody_outside_has_an_address_of_the_node),
 		BOTH_FAMILIES_AFTER(uplink_reset,
 				    test_without_an_address_for_it_no_other_node_is_asked),
+		BOTH_FAMILIES_AFTER(uplink_reset,
+				    test_no_client_speaks_the_tunnels_protocol_in_the_nodes_name),
 		BOTH_FAMILIES_AFTER(uplink_reset, test_a_pod_may_use_its_nodes_ports),
 		BOTH_FAMILIES_AFTER(uplink_reset, test_policy_sees_the_client_and_the_backend),
 		BOTH_FAMILIES_AFTER(uplink_reset, test_a_maglev_table_decides_for_clients_outside),
