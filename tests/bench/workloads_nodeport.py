@@ -10,7 +10,9 @@ externalTrafficPolicy Local, which spares it the masquerading.
 import json
 import subprocess
 
+import lan
 from lab import PACKETBENCH, PORT, Pair, make_pod, widen_ports
+from signals import held
 from tendril import service_object, slice_object, wait_for
 from variants import FORWARDING, ROUTED_POD, join, route, routed_pod, with_length
 from workload import NotRun, SECTIONS, Workload, workload
@@ -106,6 +108,53 @@ class NodePort(Workload):
 
     def setup(self, lab, variant, n):
         pair, port = {"forward": forward, "dnat": dnat, "tendril": tendril}[variant](lab)
+        lab.serve(pair)
+        return pair, port
+
+    def measure(self, target, family, n):
+        pair, port = target
+        return pair.netbench("crr", family, 2000, port=port)
+
+
+def remote(lab, mode):
+    """The client asks a node whose backend is on another one: all on one link."""
+    with held():
+        link = lan.Lan()
+        lab.callback(link.close)
+    nodes = [lab.node(f"--load-balancer-mode={mode}", "--auto-direct-node-routes", start=False,
+                      cidrs=lan.Nodes.cidrs(number)) for number in (1, 2)]
+    client = lab.namespace()
+    for number, netns in ((1, nodes[0].netns), (2, nodes[1].netns), (9, client)):
+        link.join(netns, number)
+    ports = [{"name": "tcp", "port": PORT, "protocol": "TCP"}]
+    for node in nodes:
+        for via in link.addresses(9):
+            route(node.netns, "default", via)
+        node.write("nodes.json", *(lan.node_object(f"n{number}", link.addresses(number),
+                                                   lan.Nodes.cidrs(number)) for number in (1, 2)))
+        node.start()
+    pod = make_pod(nodes[1], "server")
+    for node in nodes:
+        node.put(service_object("web", "default", ["10.96.0.10", "fd00:96::10"],
+                                [dict(ports[0], targetPort=PORT, nodePort=NODE_PORT)], type="NodePort"),
+                 *(slice_object(f"web-{kind.lower()}", "default", "web", kind, ports,
+                                [{"addresses": [addr], "nodeName": "n2"}])
+                   for kind, addr in (("IPv4", pod.v4), ("IPv6", pod.v6))))
+        wait_for(lambda node=node: "services are served on eth0" in node.log(), "the uplink")
+    for netns in (nodes[0].netns, nodes[1].netns, client):
+        lan.settled(netns)
+    return Pair(mode, [pod], client, [*link.addresses(1)], node=nodes[0]), NODE_PORT
+
+
+@workload
+class NodePortRemote(Workload):
+    name, figures = "nodeport_remote", {"nodeport_remote": "us"}
+    title = "the same with the pod on another node: its answers come back through the first node (snat), or not (dsr)"
+    section = SECTIONS[1]
+    variants, reference = ("snat", "dsr"), "snat"
+
+    def setup(self, lab, variant, n):
+        pair, port = remote(lab, variant)
         lab.serve(pair)
         return pair, port
 

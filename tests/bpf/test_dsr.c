@@ -19,6 +19,7 @@
 #include "harness/lab.h"
 #include "harness/lab_uplink.h"
 #include "lib/auto.h"
+#include "lib/clock.h"
 #include "lib/inet.h"
 
 #include <cmocka.h> /* last: its fail() is a macro */
@@ -285,6 +286,23 @@ static void test_the_clients_end_is_the_end(void **state)
 	assert_int_equal(entry.flags & NAT_CLIENT_DONE, 0);
 }
 
+/* The node sees no answer: that the client goes on tells of one. */
+static void test_a_connection_is_remembered_as_long_as_others(void **state)
+{
+	const uint64_t now = now_ns();
+
+	(void)state;
+	GOES_ON(TCP(OUTSIDE, NODE, 40000, PORT, SYN));
+	assert_int_equal(nat_map_sweep(lab.datapath, now + CT_TCP_OPENING_NS / 2), 0);
+	assert_int_equal(nat_map_sweep(lab.datapath, now + 2 * CT_TCP_OPENING_NS), 1);
+	GOES_ON(TCP(OUTSIDE, NODE, 40000, PORT, SYN));
+	GOES_ON(TCP(OUTSIDE, NODE, 40000, PORT, ACK));
+	assert_int_equal(nat_map_sweep(lab.datapath, now + CT_TCP_ESTABLISHED_NS / 2), 0);
+	GOES_ON(TCP(OUTSIDE, NODE, 40000, PORT, FIN | ACK));
+	assert_int_equal(nat_map_sweep(lab.datapath, now + CT_TCP_CLOSING_NS / 2), 0);
+	assert_int_equal(nat_map_sweep(lab.datapath, now + 2 * CT_TCP_CLOSING_NS), 1);
+}
+
 int main(void)
 {
 #define CASE(test) BOTH_FAMILIES_AFTER(dsr_reset, test)
@@ -296,6 +314,7 @@ int main(void)
 		CASE(test_what_does_not_fit_is_answered),
 		CASE(test_errors_about_answers_go_on_too),
 		CASE(test_the_clients_end_is_the_end),
+		CASE(test_a_connection_is_remembered_as_long_as_others),
 	};
 
 	const char *filter = getenv("CMOCKA_TEST_FILTER");

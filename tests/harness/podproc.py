@@ -23,6 +23,8 @@ a pod's socket.  One process per pod keeps a probe at a millisecond instead of a
                                                        begin with those
     {"op": "inject", "frame": HEX, "count": N?}        sends a frame as it is, from eth0
     {"op": "raw", "addr": A, "proto": N}               an IP packet of this protocol, with 8 bytes
+    {"op": "error", "addr": A, "proto": N, "type": N, "code": N, "rest": HEX}   an ICMP error: what is
+                                                       in it behind the checksum
     {"op": "datagram", "addr": A, "port": N, "data": HEX}      sends a UDP datagram
     {"op": "spoof", "source": A, "addr": A, "port": N, "data": HEX}   the same, from an address that
                                                        this machine has given itself
@@ -271,6 +273,16 @@ class Pod:
     def raw(self, addr, proto):
         with socket.socket(family(addr), socket.SOCK_RAW, proto) as sock:
             sock.sendto(bytes(8), (addr, 0))
+        return {"result": "ok"}
+
+    def error(self, addr, proto, type, code, rest):
+        """The kernel makes the checksum of ICMPv6."""
+        packet = bytes((type, code, 0, 0)) + bytes.fromhex(rest)
+        total = sum(struct.unpack(f">{len(packet) // 2}H", packet))
+        total = (total & 0xffff) + (total >> 16)
+        total = ~(total + (total >> 16)) & 0xffff
+        with socket.socket(family(addr), socket.SOCK_RAW, proto) as sock:
+            sock.sendto(packet[:2] + struct.pack(">H", total) + packet[4:], (addr, 0))
         return {"result": "ok"}
 
     def datagram(self, addr, port, data):

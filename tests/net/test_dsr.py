@@ -7,6 +7,7 @@
 
 import ipaddress
 import json
+import struct
 
 import pytest
 
@@ -188,6 +189,28 @@ def test_what_does_not_fit_into_the_tunnel_is_told_to_the_client(lab, family):
     assert lab.client.call("ping", id="n")["result"] == "ok"
     lab.client.call("close", id="n")
     wait_for(lambda: lab.udp(family, size=1440, timeout=0.5)["result"] == "ok", "the datagram")
+
+
+def too_big(family, port):
+    """An ICMP error of the client's about an answer that it has had at this port; from the IP header."""
+    client, service = (ipaddress.ip_address(each[family]) for each in (CLIENT, lan.Lan.addresses(1)))
+    datagram = struct.pack(">HHHH", NODE_PORT, port, 8, 0)
+    if family == 0:
+        answer = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 28, 0, 0, 64, 17, 0, service.packed, client.packed)
+        return 1, 3, 4, struct.pack(">HH", 0, 1300) + answer + datagram
+    answer = struct.pack(">IHBB", 6 << 28, 8, 17, 64) + service.packed + client.packed
+    return 58, 2, 0, struct.pack(">I", 1300) + answer + datagram
+
+
+@FAMILIES
+def test_an_error_about_an_answer_reaches_the_endpoint(lab, family):
+    lab.publish(family, lab.of(family, 2))
+    port = int(lab.udp(family, id=f"e{family}")["name"].split("/")[1])
+    lab.client.call("error", addr=lan.Lan.addresses(1)[family], **dict(zip(
+        ("proto", "type", "code", "rest"), (*too_big(family, port)[:3], too_big(family, port)[3].hex()))))
+    ip = ["-6"] if family else []
+    wait_for(lambda: "mtu 1300" in lab.pods[1].ip(*ip, "route", "get", CLIENT[family]).stdout,
+             "the endpoint's new path MTU")
 
 
 @FAMILIES
