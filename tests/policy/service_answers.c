@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "agent/sync/sync.h"
+#include "agent/sync/sync_internal.h"
 #include "harness/lab.h"
 #include "harness/lab_uplink.h"
 #include "harness/scratch.h"
@@ -303,8 +304,11 @@ static void objects_put(size_t len)
 	problems_done(&problems);
 }
 
+/* What no service uses goes at once: nobody waits for the agent's timer here. */
 static void world_leave(void)
 {
+	if (world.sync && sync_trim(world.sync))
+		give_up("sync", "trim");
 	sync_free(take_ptr(world.sync));
 	store_free(take_ptr(world.store));
 }
