@@ -137,6 +137,13 @@ static const struct setting settings[] = {
 	NUMBER_SETTING("max-flows", "maxFlows", limits.flows, 64, 1 << 24,
 		       "flows that policy record and canary watch; not the log of tendril flows "
 		       "(8192)"),
+	NUMBER_SETTING("metric-namespaces", "metricNamespaces", metric_namespaces, 1, 65535,
+		       "namespaces with metrics of their own; the others are summed up (255)"),
+	NUMBER_SETTING("metric-services", "metricServices", metric_services, 1, 65535,
+		       "services with metrics of their own; the others are summed up (256)"),
+	NUMBER_SETTING("metric-backends", "metricBackends", metric_backends, 0, 65535,
+		       "backends of such services with metrics of their own; 0: no such metrics "
+		       "(0)"),
 	{ "log-level", "logLevel", SETTING_LEVEL, offsetof(struct config, log_level), 0, 0, "LEVEL",
 	  "error, warn, info or debug (info)" },
 	{ "config", NULL, SETTING_FILE, 0, 0, 0, "FILE",
@@ -330,6 +337,8 @@ static void config_defaults(struct config *config)
 		.objects_dir = "/etc/tendril/objects",
 		.socket_services = true,
 		.pod_wait_s = 5,
+		.metric_namespaces = 255,
+		.metric_services = 256,
 		.flows = true,
 		.accel = true,
 		.log_level = LOG_LEVEL_INFO,

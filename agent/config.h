@@ -60,6 +60,9 @@ struct config {
 	bool kubernetes;        /* tendril-kube hands over the objects of an API server */
 	unsigned int pod_wait_s;
 	struct datapath_limits limits;
+	unsigned int metric_namespaces; /* with series of their own; the rest is one more */
+	unsigned int metric_services;
+	unsigned int metric_backends;
 	enum log_level log_level;
 };
 

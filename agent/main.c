@@ -419,6 +419,8 @@ static void flow_log_begin(struct daemon *daemon)
 		.max = FLOWS_KEPT,
 		.off = !daemon->config.flows,
 		.dns_names = daemon->config.dns_names,
+		.metric_namespaces = daemon->config.metric_namespaces,
+		.metric_services = daemon->config.metric_services,
 		.service_used = on_service_used,
 		.arg = agent,
 	};
@@ -518,8 +520,11 @@ static int policy_start(struct daemon *daemon, struct errmsg *err)
 	agent->store = store_new();
 	store_set_local(agent->store);
 	ret = sync_new(agent->base, agent->datapath, agent->store, &agent->sync, err);
-	if (!ret)
+	if (!ret) {
 		sync_set_services(agent->sync, &services);
+		sync_limit_series(agent->sync, daemon->config.metric_services,
+				  daemon->config.metric_backends);
+	}
 	nat_map_on_end(agent->datapath, on_flow_end, agent);
 	if (!ret)
 		ret = endpoints_start(daemon, err);

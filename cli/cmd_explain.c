@@ -11,7 +11,7 @@ int cmd_policy_explain(const struct arguments *args, struct errmsg *err)
 {
 	auto_(cli_store) struct cli_store *store = NULL;
 	struct answers answers = { 0 };
-	struct question question = { args->from, args->to, args->port, args->namespace };
+	struct question question = { args->from, args->to, args->port, args->namespace, 0 };
 	int ret;
 
 	if (args->operand_count)

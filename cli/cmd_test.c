@@ -36,7 +36,7 @@ static void result_fill(const struct cli_store *store, const struct expectation 
 	struct answers answers = { 0 };
 	struct errmsg why = { 0 };
 	const struct question question = { expectation->from, expectation->to, expectation->port,
-					   NULL };
+					   NULL, 0 };
 	int ret = explain_query(store, &question, &answers, &why);
 
 	if (ret) {

@@ -301,10 +301,13 @@ static int question_ask(const struct cli_store *store, const struct question *qu
 {
 	const struct store *objects = store->objects;
 	struct asked_end sender, receiver = { 0 };
-	char name[64];
-	int ret = port_name_parse(question->port, name, sizeof(name), &answers->port,
-				  &answers->proto, err);
+	char name[64] = "";
+	int ret = 0;
 
+	answers->proto = question->proto;
+	if (question->port)
+		ret = port_name_parse(question->port, name, sizeof(name), &answers->port,
+				      &answers->proto, err);
 	if (!ret)
 		ret = end_parse(objects, "from", question->from, question->namespace, &sender, err);
 	if (!ret)

@@ -30,10 +30,11 @@ struct answers {
 };
 
 struct question {
-	const char *from;      /* "NAMESPACE/NAME", an address, or "pod/..." */
-	const char *to;        /* the same, or "service/..." */
-	const char *port;      /* "80/TCP", or the name of a port of the Service or pod */
+	const char *from; /* "NAMESPACE/NAME", an address, or "pod/..." */
+	const char *to;   /* the same, or "service/..." */
+	const char *port; /* "80/TCP", or the name of a port of the Service or pod; NULL: proto */
 	const char *namespace; /* of names without one; NULL: "default" */
+	uint8_t proto;         /* one without ports */
 };
 
 /* err names what is not found.  The store must outlive the answers. */

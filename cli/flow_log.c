@@ -46,11 +46,32 @@ const char *flow_end_name(const cJSON *flow, const char *end, char *buf, size_t 
 	return buf;
 }
 
+/* 0: it has a member of its own in l4. */
+static uint8_t flow_other_proto(const cJSON *flow)
+{
+	double number = member_number(member_get(flow, "tendril"), "protocol");
+
+	return number > 0 && number <= UINT8_MAX ? (uint8_t)number : 0;
+}
+
 const char *flow_protocol(const cJSON *flow)
 {
 	const cJSON *l4 = member_get(flow, "l4");
+	uint8_t other = flow_other_proto(flow);
 
-	return l4 && l4->child && l4->child->string ? l4->child->string : "";
+	if (l4 && l4->child && l4->child->string)
+		return l4->child->string;
+	return other ? proto_name(other) : "";
+}
+
+int flow_proto(const cJSON *flow, uint8_t *ret_proto)
+{
+	const char *name = flow_protocol(flow);
+
+	*ret_proto = flow_other_proto(flow);
+	if (*ret_proto)
+		return 0;
+	return proto_parse(strcmp(name, "ICMPv4") == 0 ? "ICMP" : name, ret_proto);
 }
 
 uint16_t flow_port(const cJSON *flow)

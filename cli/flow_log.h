@@ -14,8 +14,10 @@ struct cJSON;
 const char *flow_end_name(const struct cJSON *flow, const char *end, char *buf, size_t size);
 /* Its address. */
 const char *flow_address(const struct cJSON *flow, const char *end);
-const char *flow_protocol(const struct cJSON *flow); /* "TCP", "ICMPv4"; "" if not known */
-uint16_t flow_port(const struct cJSON *flow);        /* of the destination, 0: none */
+const char *flow_protocol(const struct cJSON *flow); /* "TCP", "ICMPv4", "proto-47"; "" if not
+						      * known */
+int flow_proto(const struct cJSON *flow, uint8_t *ret_proto); /* -EINVAL: not known */
+uint16_t flow_port(const struct cJSON *flow);                 /* of the destination, 0: none */
 /* A member of what Tendril adds to Hubble's flow; 0, or "", if it is not there. */
 double flow_number(const struct cJSON *flow, const char *name);
 const char *flow_text(const struct cJSON *flow, const char *name);

@@ -122,7 +122,8 @@ static cJSON *decision_make(const struct flow_policy *policy, const cJSON *flow,
 	char port[32];
 	const struct question question = { .from = flow_address(flow, "source"),
 					   .to = flow_address(flow, "destination"),
-					   .port = port };
+					   .port = key->port ? port : NULL,
+					   .proto = key->proto };
 
 	snprintf(port, sizeof(port), "%u/%s", key->port, proto_name(key->proto));
 	if (explain_query(policy->store, &question, &answers, &ignored) || !answers.count)
@@ -153,7 +154,7 @@ int flow_policy_add(struct flow_policy *policy, cJSON *flow, struct errmsg *err)
 
 	if (ret)
 		return ret;
-	if (!key.port || proto_parse(flow_protocol(flow), &key.proto) ||
+	if (flow_proto(flow, &key.proto) || proto_has_ports(key.proto) != (key.port != 0) ||
 	    addr_parse(flow_address(flow, "source"), &key.from) ||
 	    addr_parse(flow_address(flow, "destination"), &key.to) ||
 	    !end_is_current(policy, flow, "source", &key.from) ||

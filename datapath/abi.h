@@ -18,7 +18,7 @@
 
 /* Grows whenever the layout of a pinned map changes.  The maps of ABI_OLDEST and later are taken
  * over under traffic; convert.c knows the differences, and README.md says how to add one. */
-#define ABI_VERSION 15
+#define ABI_VERSION 16
 #define ABI_OLDEST  6
 
 /* ---- limits and well-known numbers ---------------------------------------------------------- */
@@ -395,20 +395,22 @@ struct passed_flow {
 	struct flow flow;
 	__u64 first_ns; /* CLOCK_MONOTONIC_COARSE; of what was counted since the last report */
 	__u64 last_ns;
-	__u64 bytes[2];   /* behind the headers, that each end sent */
-	__u32 packets[2]; /* of each end */
-	__u32 state;      /* enum passed_state */
-	__u8 icmp_type;   /* of the first packet */
-	__u8 pad[3];
+	__u64 bytes[2];      /* behind the headers, that each end sent */
+	__u32 packets[2];    /* of each end */
+	__u32 state;         /* enum passed_state */
+	__u8 icmp_type;      /* of the first packet */
+	__u8 translated;     /* by nat_map, which counts the bytes for the service, too */
+	__be16 service_port; /* 0: the sender asked for no service, or it is not known */
+	struct addr service; /* that the sender asked for; flow.daddr is the backend */
 };
-ABI_SIZE(struct passed_flow, 88);
+ABI_SIZE(struct passed_flow, 104);
 
 /* Value of passed_map, an array: a flow has one of the places of its set.  Where all are taken, the
  * flow that was silent longest is reported in tcp_event_map and makes room. */
 struct passed_set {
 	struct passed_flow ways[PASSED_WAYS];
 };
-ABI_SIZE(struct passed_set, 352);
+ABI_SIZE(struct passed_set, 416);
 
 #define DNS_PORT      53
 #define DNS_BYTES_MAX 512 /* of a message or segment; the rest is left out */

@@ -99,9 +99,34 @@ static void nat_convert(const void *old_key, const void *old_value, void *key, v
 	memcpy(value, &entry, sizeof(entry));
 }
 
+/* ---- passed_map until ABI 15 ----------------------------------------------------------------- */
+
+struct passed_flow_15 {
+	struct flow flow;
+	uint64_t first_ns;
+	uint64_t last_ns;
+	uint64_t bytes[2];
+	uint32_t packets[2];
+	uint32_t state;
+	uint8_t icmp_type;
+	uint8_t pad[3];
+};
+
+static void passed_convert(const void *old_key, const void *old_value, void *key, void *value)
+{
+	const struct passed_flow_15 *old = old_value;
+	struct passed_set set = { 0 };
+
+	for (int i = 0; i < PASSED_WAYS; i++)
+		memcpy(&set.ways[i], &old[i], sizeof(*old)); /* without a service: nobody knew */
+	memcpy(key, old_key, sizeof(uint32_t));
+	memcpy(value, &set, sizeof(set));
+}
+
 /* The recipe is in README.md. */
 static const struct map_rule rules[] = {
 	{ "nat_map", .since = 9, .convert = nat_convert },
+	{ "passed_map", .since = 16, .convert = passed_convert },
 	{ "nat_place_map", .hints = true },
 	{ "ct_map", .merge = ct_merge },
 	{ "endpoint_map", .merge = endpoint_merge },

@@ -5,6 +5,8 @@
  * services are made up by users; their number is bounded (agent/flow/flow_metric.h,
  * agent/sync/sync.h), and so that of the series.
  */
+#include <arpa/inet.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "agent/api/api.h"
@@ -15,6 +17,7 @@
 #include "agent/objects/objects.h"
 #include "agent/sync/sync.h"
 #include "lib/arena.h"
+#include "lib/inet.h"
 
 static void family(struct buffer *out, const char *name, const char *type, const char *help)
 {
@@ -156,6 +159,34 @@ static void bytes_add(const char *namespace, const char *name, const struct serv
 	service_sample(arg, "service_bytes_total", namespace, name, count->bytes);
 }
 
+static void backend_sample(struct buffer *out, const char *family, const char *namespace,
+			   const char *name, const struct backend *backend, uint64_t value)
+{
+	char address[ADDR_TEXT_MAX], text[ADDR_TEXT_MAX + 16] = "other backends";
+
+	if (backend)
+		snprintf(text, sizeof(text), addr_is_v4(&backend->addr) ? "%s:%u" : "[%s]:%u",
+			 addr_format(&backend->addr, address), ntohs(backend->port));
+	buffer_print(out, "tendril_%s{namespace=\"%s\",service=\"%s\",backend=\"%s\"} %llu\n",
+		     family, namespace ? namespace : "other namespaces",
+		     name ? name : "other services", text, (unsigned long long)value);
+}
+
+static void backend_connections_add(const char *namespace, const char *name,
+				    const struct backend *backend,
+				    const struct service_count *count, void *arg)
+{
+	backend_sample(arg, "service_backend_connections_total", namespace, name, backend,
+		       count->connections);
+}
+
+static void backend_bytes_add(const char *namespace, const char *name,
+			      const struct backend *backend, const struct service_count *count,
+			      void *arg)
+{
+	backend_sample(arg, "service_backend_bytes_total", namespace, name, backend, count->bytes);
+}
+
 static void services_add(struct buffer *out, struct agent *agent)
 {
 	struct service_counts *counts = sync_counts_new(agent->sync);
@@ -164,9 +195,15 @@ static void services_add(struct buffer *out, struct agent *agent)
 	       "Connections for which a backend of the service was chosen on this node.");
 	sync_counts_each(counts, connections_add, out);
 	family(out, "service_bytes_total", "counter",
-	       "Bytes of closed TCP connections of pods to the service, and of translated "
-	       "packets.");
+	       "Bytes of TCP connections and UDP flows of pods to the service that are over, and "
+	       "of translated packets.");
 	sync_counts_each(counts, bytes_add, out);
+	family(out, "service_backend_connections_total", "counter",
+	       "Connections for which this backend of the service was chosen on this node.");
+	sync_counts_each_backend(counts, backend_connections_add, out);
+	family(out, "service_backend_bytes_total", "counter",
+	       "As tendril_service_bytes_total, by backend.");
+	sync_counts_each_backend(counts, backend_bytes_add, out);
 	sync_counts_free(counts);
 }
 

@@ -59,8 +59,14 @@ void flow_streams_notice(struct flow_streams *streams);
 
 /* A new flow, in the place of the oldest one if the log is full. */
 struct flow_entry *flow_log_add(struct flow_log *log);
-/* The owners of both addresses, if they had them at this time (CLOCK_MONOTONIC). */
-void flow_log_set_ends(struct flow_log *log, struct flow_entry *entry, uint64_t since_ns);
+/* The owners of both addresses, if they had them at this time (CLOCK_MONOTONIC), and the name of
+ * the destination, or of the service in its place (NULL: there is none). */
+void flow_log_set_ends(struct flow_log *log, struct flow_entry *entry, uint64_t since_ns,
+		       const struct service_key *service);
+/* The source has asked for this service and got the destination.  count: the flow's bytes are the
+ * service's, and nobody else counts them. */
+void flow_log_use_service(struct flow_log *log, struct flow_entry *entry,
+			  const struct service_key *service, bool count);
 
 /* ---- flow_log.c, for the streams ---- */
 

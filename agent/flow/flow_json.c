@@ -231,6 +231,8 @@ static void passed_add(cJSON *json, const struct flow_entry *entry)
 	cJSON_AddNumberToObject(json, "destination_packets", entry->segments[FLOW_DESTINATION]);
 	cJSON_AddNumberToObject(json, "duration_us", (double)duration_us);
 	cJSON_AddStringToObject(json, "ended", ended(entry));
+	if (entry->service_port)
+		cJSON_AddNumberToObject(json, "service_port", ntohs(entry->service_port));
 }
 
 static void drop_add(cJSON *json, const struct flow_entry *entry)
@@ -301,6 +303,8 @@ struct cJSON *flow_json(const struct flow_entry *entry, const char *node_name, c
 	cJSON_AddFalseToObject(json, "is_reply");
 	summary_add(json, entry);
 	more = cJSON_AddObjectToObject(json, "tendril");
+	if (!cJSON_GetObjectItemCaseSensitive(json, "l4")) /* Hubble has no member for it */
+		cJSON_AddNumberToObject(more, "protocol", entry->flow.proto);
 	if (entry->type)
 		drop_add(more, entry);
 	else if (is_connection(entry))

@@ -156,28 +156,46 @@ static uint64_t netns_of(const struct flow_log *log, uint16_t slot)
 									      : 0;
 }
 
-void flow_log_set_ends(struct flow_log *log, struct flow_entry *entry, uint64_t since_ns)
+void flow_log_set_ends(struct flow_log *log, struct flow_entry *entry, uint64_t since_ns,
+		       const struct service_key *service)
 {
 	struct flow_who source = flow_names_addr(log->names, &entry->flow.saddr, since_ns);
 	struct flow_who destination = flow_names_addr(log->names, &entry->flow.daddr, since_ns);
 
 	entry_end_set(entry, FLOW_SOURCE, &source);
 	entry_end_set(entry, FLOW_DESTINATION, &destination);
-	entry_set_dns(log, entry, netns_of(log, source.slot), NULL, since_ns);
+	entry_set_dns(log, entry, netns_of(log, source.slot), service ? &service->addr : NULL,
+		      since_ns);
+}
+
+void flow_log_use_service(struct flow_log *log, struct flow_entry *entry,
+			  const struct service_key *service, bool count)
+{
+	const struct backend backend = { .addr = entry->flow.daddr, .port = entry->flow.dport };
+
+	entry->service = flow_names_addr(log->names, &service->addr, UINT64_MAX).name;
+	entry->service_port = service->port;
+	if (count && log->options.service_used)
+		log->options.service_used(service, &backend,
+					  entry->bytes[FLOW_SOURCE] +
+						  entry->bytes[FLOW_DESTINATION],
+					  log->options.arg);
 }
 
 /* ---- closed connections ---------------------------------------------------------------------- */
 
-/* The service that the program asked for; where packets are translated, the socket knows no other
- * address than the service's. */
+/* The service that the program asked for, which only the end knows that opened the connection;
+ * where packets are translated, the socket knows no other address than the service's. */
 static void entry_set_service(struct flow_log *log, struct flow_entry *entry,
 			      const struct tcp_event *event)
 {
+	const struct service_key service = { .addr = event->service,
+					     .port = event->service_port,
+					     .proto = event->flow.proto };
 	struct flow_name *destination = entry->names[FLOW_DESTINATION];
 
 	if (event->service_port) {
-		entry->service = flow_names_addr(log->names, &event->service, UINT64_MAX).name;
-		entry->service_port = event->service_port;
+		flow_log_use_service(log, entry, &service, true);
 	} else if (destination && destination->kind == NAME_SERVICE) {
 		destination->refs++;
 		entry->service = destination;
@@ -192,18 +210,6 @@ static uint64_t event_begin_ns(const struct tcp_event *event)
 	if (event->start_ns)
 		return event->start_ns;
 	return event->old_state == BPF_TCP_SYN_SENT ? event->time_ns : 0;
-}
-
-/* Only the end that opened a connection knows the service. */
-static void service_use(const struct flow_log *log, const struct tcp_event *event, uint64_t bytes)
-{
-	const struct service_key service = { .addr = event->service,
-					     .port = event->service_port,
-					     .proto = event->flow.proto };
-	const struct backend backend = { .addr = event->flow.daddr, .port = event->flow.dport };
-
-	if (event->service_port && log->options.service_used)
-		log->options.service_used(&service, &backend, bytes, log->options.arg);
 }
 
 static void on_tcp_event(const struct tcp_event *event, void *arg)
@@ -242,7 +248,6 @@ static void on_tcp_event(const struct tcp_event *event, void *arg)
 	entry_set_service(log, entry, event);
 	entry_set_dns(log, entry, event->opener ? event->netns_cookie : netns_of(log, who.slot),
 		      event->service_port ? &event->service : NULL, event_begin_ns(event));
-	service_use(log, event, entry->bytes[own] + entry->bytes[peer]);
 	flow_metrics_add(log->metrics, entry, 1);
 }
 
@@ -536,7 +541,7 @@ struct flow_log *flow_log_new(const struct flow_log_options *options)
 	log->pieces = xcalloc((options->max + PIECE - 1) / PIECE, sizeof(*log->pieces));
 	log->names = flow_names_new(options->datapath, options->endpoints, options->store);
 	log->streams = flow_streams_new(options->base, log);
-	log->metrics = flow_metrics_new();
+	log->metrics = flow_metrics_new(options->metric_namespaces, options->metric_services);
 	log->dns = dns_names_new();
 	log->passed = flow_passed_new(&(struct flow_passed_options){
 		options->base, options->datapath, log, log->names, log->metrics, options->off });

@@ -8,6 +8,7 @@
 #define TENDRIL_AGENT_FLOW_FLOW_LOG_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct addr;
@@ -32,9 +33,11 @@ struct flow_log_options { /* pointers are borrowed; all outlive the log */
 	const struct endpoints *endpoints;
 	struct store *store;
 	struct monitor *monitor;
-	uint32_t max;   /* flows that are kept */
-	bool dns_names; /* read the names that pods ask for */
-	bool off;       /* only drops are recorded */
+	uint32_t max;             /* flows that are kept */
+	bool dns_names;           /* read the names that pods ask for */
+	bool off;                 /* only drops are recorded */
+	size_t metric_namespaces; /* as of flow_metrics_new() */
+	size_t metric_services;
 	/* Is told of each connection of a pod through a service that has closed; or NULL. */
 	void (*service_used)(const struct service_key *service, const struct backend *backend,
 			     uint64_t bytes, void *arg);

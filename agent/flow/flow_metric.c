@@ -12,12 +12,8 @@
 #include "lib/histogram.h"
 #include "lib/table.h"
 
-/* Namespaces that have series of their own; what is of others is summed up as this one. */
-#define NAMESPACES_MAX 256
-#define OTHER          "other namespaces"
-
-/* Services, as namespaces. */
-#define SERVICES_MAX  256
+/* What is of namespaces and services that have no series of their own is summed up as these. */
+#define OTHER         "other namespaces"
 #define OTHER_SERVICE "other services"
 
 static const struct histogram_bounds rtt_bounds = {
@@ -44,6 +40,8 @@ struct namespace_sums {
 };
 
 struct flow_metrics {
+	size_t namespaces_max; /* without the one for the others */
+	size_t services_max;
 	struct table by_name; /* hash of the name -> index */
 	struct namespace_sums *items;
 	size_t count;
@@ -58,10 +56,12 @@ static const char *const reason_names[DROP_REASON_COUNT] = {
 #undef X
 };
 
-struct flow_metrics *flow_metrics_new(void)
+struct flow_metrics *flow_metrics_new(size_t namespaces_max, size_t services_max)
 {
 	struct flow_metrics *metrics = xcalloc(1, sizeof(*metrics));
 
+	metrics->namespaces_max = namespaces_max;
+	metrics->services_max = services_max;
 	table_init(&metrics->by_name, sizeof(uint64_t), sizeof(size_t));
 	table_init(&metrics->by_service, sizeof(uint64_t), sizeof(size_t));
 	return metrics;
@@ -89,9 +89,7 @@ static struct namespace_sums *sums_of(struct flow_metrics *metrics, const char *
 
 	if (index)
 		return &metrics->items[*index];
-	if (metrics->count == NAMESPACES_MAX)
-		return sums_of(metrics, OTHER);
-	if (metrics->count == NAMESPACES_MAX - 1 && strcmp(name, OTHER) != 0)
+	if (metrics->count >= metrics->namespaces_max && strcmp(name, OTHER) != 0)
 		return sums_of(metrics, OTHER);
 	*(size_t *)table_put(&metrics->by_name, &key) = metrics->count;
 	metrics->items = xreallocarray(metrics->items, metrics->count + 1, sizeof(*metrics->items));
@@ -109,7 +107,7 @@ static struct service_sums *service_of(struct flow_metrics *metrics, const char 
 
 	if (index)
 		return &metrics->services[*index];
-	if (metrics->service_count >= SERVICES_MAX - 1 && strcmp(name, OTHER_SERVICE) != 0)
+	if (metrics->service_count >= metrics->services_max && strcmp(name, OTHER_SERVICE) != 0)
 		return service_of(metrics, OTHER, OTHER_SERVICE);
 	*(size_t *)table_put(&metrics->by_service, &key) = metrics->service_count;
 	metrics->services = xreallocarray(metrics->services, metrics->service_count + 1,

@@ -63,10 +63,18 @@ static void end_note(struct flow_passed *passed, const struct passed_flow *flow,
 {
 	const struct flow_passed_options *options = &passed->options;
 	struct flow_entry *entry = flow_log_add(options->log);
+	const struct service_key key = { .addr = flow->service,
+					 .port = flow->service_port,
+					 .proto = flow->flow.proto };
+	/* Only the end that sent first can know it. */
+	const struct service_key *service =
+		own == FLOW_SOURCE && key.port && !opener_of(&flow->flow) ? &key : NULL;
 
 	entry_fill(entry, flow, open);
 	entry->direction = own == FLOW_SOURCE ? DIR_EGRESS : DIR_INGRESS;
-	flow_log_set_ends(options->log, entry, flow->first_ns);
+	flow_log_set_ends(options->log, entry, flow->first_ns, service);
+	if (service)
+		flow_log_use_service(options->log, entry, service, !flow->translated);
 	flow_metrics_add(options->metrics, entry, 1);
 }
 

@@ -150,14 +150,23 @@ struct service_count sync_counts_backend(const struct service_counts *counts,
 					 const struct service_key *service,
 					 const struct backend *backend);
 
-#define SERVICE_SERIES_MAX 256
+/* How many services, and how many of their backends, have series of their own. */
+void sync_limit_series(struct sync *sync, size_t services, size_t backends);
 
-/* Calls each() for the services that were used first, at most SERVICE_SERIES_MAX of them, and at
- * the end for all others together, without a name. */
+/* Calls each() for the services that were used first, as many as have series, and at the end for
+ * all others together, without a name. */
 void sync_counts_each(const struct service_counts *counts,
 		      void (*each)(const char *namespace, const char *name,
 				   const struct service_count *count, void *arg),
 		      void *arg);
+
+/* The same by backend, of services that have series: all ports of a service with this backend
+ * together.  Calls nobody where backends have no series. */
+void sync_counts_each_backend(const struct service_counts *counts,
+			      void (*each)(const char *namespace, const char *name,
+					   const struct backend *backend,
+					   const struct service_count *count, void *arg),
+			      void *arg);
 
 /* The last result, borrowed, valid until the next sync_policies(); NULL before the first. */
 const struct compiled *sync_compiled(const struct sync *sync);

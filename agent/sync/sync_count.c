@@ -12,8 +12,9 @@
 #include "agent/sync/service_run.h"
 #include "lib/alloc.h"
 
-#define KEPT_MIN 1024 /* backends that are gone are not summed up before there are so many */
-#define WALK_MIN 1024 /* entries: a walk through the map takes less time than a look-up of each */
+#define SERIES_MAX 256  /* of services, unless sync_limit_series() says something else */
+#define KEPT_MIN   1024 /* backends that are gone are not summed up before there are so many */
+#define WALK_MIN   1024 /* entries: a walk through the map takes less time than a look-up of each */
 
 /* A copy: the loop goes on while an answer is made. */
 struct service_counts {
@@ -44,6 +45,14 @@ void sync_counts_init(struct sync *sync)
 {
 	table_init(&sync->counted, sizeof(struct counted_key), sizeof(struct service_count));
 	table_init(&sync->series, sizeof(uint64_t), sizeof(struct series));
+	table_init(&sync->backend_series, sizeof(struct series_key), 0);
+	sync->series_max = SERIES_MAX;
+}
+
+void sync_limit_series(struct sync *sync, size_t services, size_t backends)
+{
+	sync->series_max = services;
+	sync->backend_series_max = backends;
 }
 
 void sync_counts_done(struct sync *sync)
@@ -54,6 +63,7 @@ void sync_counts_done(struct sync *sync)
 	while ((series = table_next(&sync->series, &pos, NULL)))
 		series_free(series);
 	table_done(&sync->series);
+	table_done(&sync->backend_series);
 	table_done(&sync->counted);
 }
 
@@ -335,7 +345,8 @@ static bool series_are_missing(const struct service_counts *counts)
 	const void *owner;
 	size_t pos = 0;
 
-	while (series->count < SERVICE_SERIES_MAX && table_next(&counts->services, &pos, &owner)) {
+	while (series->count < counts->sync->series_max &&
+	       table_next(&counts->services, &pos, &owner)) {
 		if (!table_find(series, owner) &&
 		    memcmp(owner, &host_ports, sizeof(host_ports)) != 0)
 			return true;
@@ -351,7 +362,7 @@ static void series_find(const struct service_counts *counts)
 	if (!series_are_missing(counts))
 		return;
 	for (const struct object *service = store_first(sync->store, OBJECT_SERVICE);
-	     service && sync->series.count < SERVICE_SERIES_MAX;
+	     service && sync->series.count < sync->series_max;
 	     service = store_next(sync->store, service)) {
 		uint64_t owner = service_owner(service->namespace, service->name);
 
@@ -385,4 +396,83 @@ void sync_counts_each(const struct service_counts *counts,
 		others.bytes += count->bytes;
 	}
 	each(NULL, NULL, &others, arg);
+}
+
+/* struct series_key -> struct service_count: ports that share a backend are one. */
+static struct table backends_sum(const struct service_counts *counts)
+{
+	const struct counted_key *key;
+	const struct service_count *count;
+	const void *at;
+	struct table sums;
+	size_t pos = 0;
+
+	table_init(&sums, sizeof(struct series_key), sizeof(struct service_count));
+	while ((count = table_next(&counts->backends, &pos, &at))) {
+		const struct pool_state *pool;
+
+		key = at;
+		pool = table_find(&counts->sync->pools, &key->service_id);
+		if (pool && table_find(&counts->sync->series, &pool->owner))
+			count_add(&sums,
+				  &(struct series_key){ .owner = pool->owner,
+							.backend = key->backend },
+				  count->connections, count->bytes);
+	}
+	return sums;
+}
+
+/* Backends that are gone make room for others. */
+static void backend_series_find(struct sync *sync, const struct table *sums)
+{
+	struct table *series = &sync->backend_series;
+	const struct series_key *key;
+	const void *at;
+	size_t pos = 0;
+
+	while (table_next(series, &pos, &at)) {
+		if (!table_find(sums, at))
+			table_del(series, at);
+	}
+	pos = 0;
+	while (series->count < sync->backend_series_max && table_next(sums, &pos, &at)) {
+		key = at;
+		if (key->backend.port)
+			table_put(series, key);
+	}
+}
+
+void sync_counts_each_backend(const struct service_counts *counts,
+			      void (*each)(const char *namespace, const char *name,
+					   const struct backend *backend,
+					   const struct service_count *count, void *arg),
+			      void *arg)
+{
+	struct sync *sync = counts->sync;
+	struct service_count others = { 0 };
+	const struct service_count *count;
+	const struct series_key *key;
+	struct table sums;
+	const void *at;
+	size_t pos = 0;
+
+	if (!sync->backend_series_max)
+		return;
+	series_find(counts);
+	sums = backends_sum(counts);
+	backend_series_find(sync, &sums);
+	while ((count = table_next(&sums, &pos, &at))) {
+		const struct series *series;
+
+		key = at;
+		series = table_find(&sync->series, &key->owner);
+		if (series && table_find(&sync->backend_series, key)) {
+			each(series->namespace, series->name, &key->backend, count, arg);
+			continue;
+		}
+		others.connections += count->connections;
+		others.bytes += count->bytes;
+	}
+	each(NULL, NULL, NULL, &others, arg);
+	table_done(&sums);
 }

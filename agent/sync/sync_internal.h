@@ -36,6 +36,13 @@ struct series {
 	char *name;
 };
 
+/* A backend in metrics. */
+struct series_key {
+	uint64_t owner; /* hash of the service's name */
+	struct backend backend;
+	uint32_t pad;
+};
+
 /* A backend of a port; all zero but for the id: those that are gone. */
 struct counted_key {
 	uint32_t service_id;
@@ -89,6 +96,9 @@ struct sync {
 	uint64_t freed; /* entries of service_map deleted before the last sync of all services */
 	struct table counted; /* struct counted_key -> struct service_count: not in maps */
 	struct table series;  /* hash of a service's name -> struct series: in metrics by name */
+	size_t series_max;
+	struct table backend_series; /* struct series_key: in metrics by address */
+	size_t backend_series_max;
 	struct table health_checks; /* hash of a service's name -> struct health_check */
 	uint32_t last_service_id;
 	struct table

@@ -15,6 +15,7 @@
 
 #include "datapath/bpf/budget.bpf.h"
 #include "datapath/bpf/dns.bpf.h"
+#include "datapath/bpf/nat_entry.bpf.h"
 #include "datapath/bpf/packet.bpf.h"
 #include "datapath/bpf/report.bpf.h"
 
@@ -94,8 +95,43 @@ static __always_inline struct passed_flow *passed_make_room(const struct packet 
 	return NULL;
 }
 
+/* The service that a UDP socket of this node sent to.  As it is stored with the socket, it costs
+ * nothing but for the first packet of a flow. */
+static __noinline void passed_set_service(struct __sk_buff *skb, const struct packet *pkt,
+					  struct passed_flow *place)
+{
+	const struct sock_service *stored;
+	struct bpf_sock *sk = skb->sk;
+
+	if (!sk || pkt->flow.proto != IPPROTO_UDP)
+		return;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return;
+	stored = bpf_sk_storage_get(&sock_service, sk, NULL, 0);
+	if (!stored || stored->backend_port != pkt->flow.dport ||
+	    !addr_equal(&stored->backend_addr, &pkt->flow.daddr))
+		return;
+	place->service = stored->addr;
+	place->service_port = stored->port;
+}
+
+/* The service whose address the packet had: what its answer gets back. */
+static __noinline void passed_set_translated(const struct packet *pkt, struct passed_flow *place)
+{
+	const struct flow key = flow_reversed(&pkt->flow);
+	const struct nat_entry *entry = bpf_map_lookup_elem(&nat_map, &key);
+
+	if (!entry || entry->flags & NAT_REQUEST)
+		return;
+	place->translated = 1;
+	place->service = entry->flow.saddr;
+	place->service_port = entry->flow.sport;
+}
+
 /* The place of a new flow; NULL: it gets none. */
-static __noinline struct passed_flow *passed_begin(const struct packet *pkt, struct passed_set *set)
+static __noinline struct passed_flow *passed_begin(struct __sk_buff *skb, const struct packet *pkt,
+						   struct passed_set *set)
 {
 	struct passed_flow *place = NULL;
 
@@ -117,6 +153,12 @@ static __noinline struct passed_flow *passed_begin(const struct packet *pkt, str
 	place->bytes[0] = place->bytes[1] = 0;
 	place->packets[0] = place->packets[1] = 0;
 	place->icmp_type = pkt->icmp_type;
+	place->translated = 0;
+	place->service_port = 0;
+	if (pkt->translated)
+		passed_set_translated(pkt, place);
+	else
+		passed_set_service(skb, pkt, place);
 	__sync_val_compare_and_swap(&place->state, PASSED_BUSY, PASSED_LIVE);
 	return place;
 }
@@ -142,7 +184,7 @@ __weak int passed_count(struct __sk_buff *skb, const struct packet *pkt)
 			end = passed_end(&place->flow, &pkt->flow);
 	}
 	if (end < 0)
-		place = passed_begin(pkt, set);
+		place = passed_begin(skb, pkt, set);
 	if (place)
 		passed_add(skb, pkt, place, end > 0);
 	/* An answer to what the pod itself has sent: nobody else can tell it names. */

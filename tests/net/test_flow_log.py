@@ -322,6 +322,41 @@ def test_datagrams_are_flows_too(world, family):
         node.api("DELETE", "/v1/objects/NetworkPolicy/default/ask")
 
 
+@pytest.mark.parametrize("way", ["connected", "unconnected", "translated"])
+def test_a_service_of_datagrams_is_named(world, way):
+    """By the socket that sent to it, or by the packet's translation; its bytes are the service's."""
+    name, vip, send = {"connected": ("quotes", "10.96.0.31", "s.connect(to); s.send(b'x' * 70)"),
+                       "unconnected": ("dates", "10.96.0.32", "s.sendto(b'x' * 70, to)"),
+                       "translated": ("weather", "10.96.0.33", "s.sendto(b'x' * 70, to)")}[way]
+    node, client = world.node, world.node.pod(way)
+    port = {"name": "q", "port": 81, "targetPort": PORT, "protocol": "UDP"}
+    node.put(service_object(name, "default", [vip], [port]),
+             slice_object(f"{name}-1", "default", name, "IPv4",
+                          [{"name": "q", "port": PORT, "protocol": "UDP"}], [world.cart.v4]))
+    start = client.popen if way != "translated" else (
+        lambda *argv: subprocess.Popen(client.enter(*argv)))  # a process in no cgroup of the node
+    assert start("python3", "-c", f"""
+import socket
+s, to = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), ("{vip}", 81)
+s.settimeout(10)
+{send}
+s.recv(4096)
+""").wait(timeout=30) == 0
+    flow = wait_flow(node, client.v4, world.cart.v4, "EGRESS", timeout=30, Type="L3_L4",
+                     destination_service={"name": name, "namespace": "default"})
+    assert flow["destination"]["pod_name"] == "cart"
+    assert flow["tendril"]["service_port"] == 81
+    assert flow["tendril"]["source_bytes"] == 70
+    other = wait_flow(node, client.v4, world.cart.v4, "INGRESS", timeout=30, Type="L3_L4")
+    assert "destination_service" not in other
+    shown = node.cli("flows", "--last", "1", "--service", f"default/{name}").stdout
+    assert f"(service default/{name})" in shown, shown
+    if way != "translated":  # nat_map counts those when the translation ends
+        line = next(line for line in node.cli("service", "list").stdout.splitlines() if name in line)
+        assert f" {70 + GREETING + 70} " in f" {line} ", line
+    client.cni("DEL")
+
+
 def test_pings_are_flows(world):
     for address, name in ((world.cart.v4, "ICMPv4"), (world.cart.v6, "ICMPv6")):
         subprocess.run(world.web.enter("ping", "-c", "3", "-i", "0.01", "-s", "40", "-W", "10",
@@ -332,6 +367,40 @@ def test_pings_are_flows(world):
         more = flow["tendril"]
         assert [more[key] for key in ("source_bytes", "destination_bytes", "source_packets",
                                       "destination_packets")] == [120, 120, 3, 3]
+
+
+@pytest.mark.parametrize("family", ["v4", "v6"])
+def test_the_rule_that_decides_about_pings_is_named(world, family):
+    """A rule without ports decides about every protocol, one with ports about TCP, UDP and SCTP."""
+    node = world.node
+    bell, friend, stranger = pods = [node.pod(f"{name}-{family}") for name in ("bell", "friend", "stranger")]
+    node.put(*[pod_object(pod.pod_name, labels={"app": pod.pod_name}, addresses=pod.addresses)
+               for pod in pods],
+             policy_object("ring", "default", {"matchLabels": {"app": bell.pod_name}},
+                           policyTypes=["Ingress"], ingress=[
+        {"from": [{"podSelector": {}}], "ports": [{"port": PORT}]},
+        {"from": [{"podSelector": {"matchLabels": {"app": friend.pod_name}}}]}]))
+    try:
+        for client in (friend, stranger):
+            subprocess.run(client.enter("ping", "-c", "2", "-i", "0.01", "-W", "1",
+                                        getattr(bell, family)), capture_output=True)
+
+        def lines(client, verdict):
+            text = node.cli("flows", "-o", "json", "--last", "5", "--from",
+                            f"default/{client.pod_name}", "--to", f"default/{bell.pod_name}",
+                            "--verdict", verdict).stdout
+            return [json.loads(line)["flow"] for line in text.splitlines()]
+        allowed = wait_for(lambda: lines(friend, "forwarded"), "the ping that passes", 30)[-1]
+        assert allowed["ingress_allowed_by"] == [
+            {"name": "ring", "namespace": "default", "kind": "NetworkPolicy", "rule": 2}]
+        denied = wait_for(lambda: lines(stranger, "dropped"), "the ping that does not", 30)[-1]
+        assert denied["ingress_denied_by"] == [
+            {"name": "ring", "namespace": "default", "kind": "NetworkPolicy"}]
+        assert set(denied["l4"]) == {{"v4": "ICMPv4", "v6": "ICMPv6"}[family]}
+    finally:
+        node.api("DELETE", "/v1/objects/NetworkPolicy/default/ring")
+        for pod in pods:
+            pod.cni("DEL")
 
 
 def test_a_source_that_the_kernel_refuses_is_told_of():

@@ -137,6 +137,29 @@ def test_services_are_counted(node, http):
     assert now["service_connections_total", "other namespaces", "other services"] == 0
 
 
+def test_backends_are_counted_where_they_are_wanted(node, http):
+    """Not unless the setting says so; of more than it says the rest is one more."""
+    assert not [key for key in samples(http.metrics()) if "backend_connections" in key[0]]
+    node.stop()
+    node.start("--metric-backends=2")
+    client, servers = node.pod("client", "bank"), [node.pod(name, "bank") for name in ("a", "b", "c")]
+    for server in servers:
+        server.serve(tcp=[80])
+    node.put(service_object("till", "bank", ["10.96.0.7"], [{"port": 80}]),
+             slice_object("till-x", "bank", "till", "IPv4", [{"port": 80}],
+                          [server.v4 for server in servers]))
+    for _ in range(30):
+        assert client.connect("10.96.0.7", 80)["result"] == "ok"
+
+    def connections():
+        return {key[1:]: value for key, value in samples(http.metrics()).items()
+                if key[0] == "service_backend_connections_total"}
+    found = wait_for(lambda: sum((now := connections()).values()) == 30 and now, "the connections")
+    own = [key for key in found if key[:2] == ("bank", "till")]
+    assert len(own) == 2 and {key[2] for key in own} < {f"{server.v4}:80" for server in servers}
+    assert set(found) - set(own) == {("other namespaces", "other services", "other backends")}
+
+
 def test_flows_are_counted_by_namespace(node, http):
     shop, bank = node.pod("a", "shop"), node.pod("b", "bank")
     bank.serve(tcp=[80])

@@ -2,6 +2,8 @@
 /* Connections and bytes of services and backends, which outlive both backends and agent. */
 #include "unit/services_fixture.h"
 
+#define SERIES 256 /* the default */
+
 /* As the programs do for each connection. */
 static void use(struct fixture *fixture, size_t i, uint32_t index, uint32_t connections)
 {
@@ -172,9 +174,9 @@ static void test_metrics_name_a_bounded_number_of_services(void **state)
 	counts = sync_counts_new(fixture->sync);
 	sync_counts_each(counts, tell, &told);
 	sync_counts_free(counts);
-	assert_int_equal(told.named, SERVICE_SERIES_MAX);
+	assert_int_equal(told.named, SERIES);
 	assert_int_equal(told.connections, 2 * SERVICES);
-	assert_int_equal(told.others, 2 * (SERVICES - SERVICE_SERIES_MAX));
+	assert_int_equal(told.others, 2 * (SERVICES - SERIES));
 	/* Services that are gone make room. */
 	for (size_t i = 0; i < SERVICES; i++)
 		fixture->store.services[i].present = i % 2;
@@ -187,6 +189,70 @@ static void test_metrics_name_a_bounded_number_of_services(void **state)
 	assert_int_equal(told.others, 0);
 }
 
+struct told_backends {
+	unsigned int named;
+	uint64_t connections;
+	uint64_t others;
+	uint64_t most; /* of one backend */
+};
+
+static void tell_backend(const char *namespace, const char *name, const struct backend *backend,
+			 const struct service_count *count, void *arg)
+{
+	struct told_backends *told = arg;
+
+	assert_true(!namespace == !backend && !name == !backend);
+	told->connections += count->connections;
+	told->named += backend != NULL;
+	if (!backend)
+		told->others = count->connections;
+	else if (count->connections > told->most)
+		told->most = count->connections;
+}
+
+static struct told_backends backends_told(struct fixture *fixture)
+{
+	struct service_counts *counts = sync_counts_new(fixture->sync);
+	struct told_backends told = { 0 };
+
+	sync_counts_each_backend(counts, tell_backend, &told);
+	sync_counts_free(counts);
+	return told;
+}
+
+static void test_metrics_name_a_bounded_number_of_backends(void **state)
+{
+	struct fixture *fixture = *state;
+	struct told_backends told;
+
+	fixture->maps.changed = NULL;
+	for (size_t i = 0; i < 4; i++)
+		SET(&fixture->store, i, (unsigned int)i + 1);
+	sync_all(fixture);
+	for (size_t i = 0; i < 4; i++)
+		use(fixture, i, 0, 2 + i);
+	told = backends_told(fixture);
+	assert_int_equal(told.named + told.connections, 0); /* nobody wants them */
+	sync_limit_series(fixture->sync, 16, 3);
+	told = backends_told(fixture);
+	assert_int_equal(told.named, 3);
+	assert_int_equal(told.connections, 2 + 3 + 4 + 5);
+	assert_true(told.others >= 2 && told.others <= 5);
+	sync_limit_series(fixture->sync, 16, 16);
+	told = backends_told(fixture);
+	assert_int_equal(told.named, 4);
+	assert_int_equal(told.others, 0);
+	assert_int_equal(told.most, 5);
+	/* Those of services without series have none either; those that are gone make room. */
+	for (size_t i = 0; i < 3; i++)
+		fixture->store.services[i].present = false;
+	sync_all(fixture);
+	told = backends_told(fixture);
+	assert_int_equal(told.named, 1);
+	assert_int_equal(told.connections, 5);
+	assert_int_equal(fixture->sync->backend_series.count, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -196,6 +262,7 @@ int main(void)
 		CASE(test_counts_of_backends_that_are_gone_are_summed_up),
 		CASE(test_counts_outlive_many_backends_at_once),
 		CASE(test_metrics_name_a_bounded_number_of_services),
+		CASE(test_metrics_name_a_bounded_number_of_backends),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
