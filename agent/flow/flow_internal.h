@@ -38,7 +38,8 @@ struct flow_entry {
 	uint16_t dns_name; /* of the destination, by dns_names.h; 0: none */
 	bool open;         /* no connection: it goes on, this is a part of it */
 };
-_Static_assert(sizeof(struct flow_entry) <= 152, "65,536 flows are to take 9.5 MiB");
+_Static_assert(sizeof(struct flow_entry) <= 152,
+	       "65,536 flows and their order are to take 10.6 MiB");
 
 /* dns_name: NULL if there is none. */
 struct cJSON *flow_json(const struct flow_entry *entry, const char *node_name,
@@ -46,6 +47,7 @@ struct cJSON *flow_json(const struct flow_entry *entry, const char *node_name,
 
 /* ---- flow_stream.c ---- */
 
+struct flow_ring;
 struct flow_streams;
 
 struct flow_streams *flow_streams_new(struct event_base *base, struct flow_log *log);
@@ -57,8 +59,8 @@ void flow_streams_notice(struct flow_streams *streams);
 
 /* ---- flow_log.c, for flow_passed.c ---- */
 
-/* A new flow, in the place of the oldest one if the log is full. */
-struct flow_entry *flow_log_add(struct flow_log *log);
+/* A new flow, on the account of the pod in this slot (0: of nobody on this node). */
+struct flow_entry *flow_log_add(struct flow_log *log, uint16_t slot);
 /* The owners of both addresses, if they had them at this time (CLOCK_MONOTONIC), and the name of
  * the destination, or of the service in its place (NULL: there is none). */
 void flow_log_set_ends(struct flow_log *log, struct flow_entry *entry, uint64_t since_ns,
@@ -70,10 +72,7 @@ void flow_log_use_service(struct flow_log *log, struct flow_entry *entry,
 
 /* ---- flow_log.c, for the streams ---- */
 
-/* Flows are numbered; those from first on are kept, next will be the number of the next one. */
-uint64_t flow_log_first(const struct flow_log *log);
-uint64_t flow_log_next(const struct flow_log *log);
-const struct flow_entry *flow_log_get(const struct flow_log *log, uint64_t number);
+const struct flow_ring *flow_log_ring(const struct flow_log *log);
 const char *flow_log_node(const struct flow_log *log);
 /* The name that a flow's source asked for, or NULL. */
 const char *flow_log_entry_dns(const struct flow_log *log, const struct flow_entry *entry);

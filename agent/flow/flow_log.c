@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The log is a ring of flows that grows up to its limit and then loses the oldest.
+ * The log is a ring of flows that grows up to its limit (flow_ring.h).  Its flows are on the
+ * account of the pod of this node that opened them, else of the pod that they are to: who floods
+ * another pod loses flows of its own.
  *
  * Reports of closed connections wait in a ring buffer of the kernel.  The first one wakes the
  * agent; from then on it looks by itself, a few times a second, and asks not to be woken, until a
@@ -26,6 +28,7 @@
 #include "agent/flow/flow_internal.h"
 #include "agent/flow/flow_metric.h"
 #include "agent/flow/flow_passed.h"
+#include "agent/flow/flow_ring.h"
 #include "agent/monitor/monitor.h"
 #include "datapath/maps.h"
 #include "lib/alloc.h"
@@ -36,7 +39,6 @@
 #include "lib/table.h"
 #include "policy/objects/store.h"
 
-#define PIECE         1024 /* flows for which memory is taken at once */
 #define LOOK_US       50000
 #define DROP_SUMS_MAX 2048                       /* kinds at a time */
 #define DROP_SUM_NS   (10 * (int64_t)NS_PER_SEC) /* drops of one kind that are one flow */
@@ -63,8 +65,7 @@ struct flow_log {
 	struct event *readable;        /* the kernel's ring */
 	struct event *look;
 	struct event *load;
-	struct flow_entry **pieces;
-	uint64_t next;      /* number of the next flow */
+	struct flow_ring *ring;
 	struct table drops; /* struct drop_key -> number of the flow */
 	int64_t real_offset;
 	bool tcp;     /* the program is attached */
@@ -77,14 +78,9 @@ struct flow_log {
 
 /* ---- the ring -------------------------------------------------------------------------------- */
 
-uint64_t flow_log_first(const struct flow_log *log)
+const struct flow_ring *flow_log_ring(const struct flow_log *log)
 {
-	return log->next > log->options.max ? log->next - log->options.max : 0;
-}
-
-uint64_t flow_log_next(const struct flow_log *log)
-{
-	return log->next;
+	return log->ring;
 }
 
 const char *flow_log_node(const struct flow_log *log)
@@ -97,37 +93,20 @@ const char *flow_log_entry_dns(const struct flow_log *log, const struct flow_ent
 	return entry->dns_name ? dns_names_text(log->dns, entry->dns_name) : NULL;
 }
 
-static struct flow_entry *entry_at(const struct flow_log *log, uint64_t number)
+static void entry_drop(struct flow_entry *entry, void *arg)
 {
-	uint64_t place = number % log->options.max;
+	struct flow_log *log = arg;
 
-	return &log->pieces[place / PIECE][place % PIECE];
-}
-
-const struct flow_entry *flow_log_get(const struct flow_log *log, uint64_t number)
-{
-	return entry_at(log, number);
-}
-
-static void entry_drop(struct flow_log *log, struct flow_entry *entry)
-{
 	flow_name_drop(log->names, entry->names[FLOW_SOURCE]);
 	flow_name_drop(log->names, entry->names[FLOW_DESTINATION]);
 	flow_name_drop(log->names, entry->service);
 	dns_names_drop(log->dns, entry->dns_name);
 }
 
-struct flow_entry *flow_log_add(struct flow_log *log)
+struct flow_entry *flow_log_add(struct flow_log *log, uint16_t slot)
 {
-	uint64_t place = log->next % log->options.max;
-	struct flow_entry *entry;
+	struct flow_entry *entry = flow_ring_add(log->ring, slot);
 
-	if (!log->pieces[place / PIECE])
-		log->pieces[place / PIECE] = xcalloc(PIECE, sizeof(*entry));
-	entry = entry_at(log, log->next);
-	entry_drop(log, entry);
-	*entry = (struct flow_entry){ .count = 1 };
-	log->next++;
 	flow_streams_notice(log->streams);
 	return entry;
 }
@@ -217,9 +196,12 @@ static void on_tcp_event(const struct tcp_event *event, void *arg)
 	enum flow_end own = event->opener ? FLOW_SOURCE : FLOW_DESTINATION;
 	enum flow_end peer = event->opener ? FLOW_DESTINATION : FLOW_SOURCE;
 	struct flow_log *log = arg;
-	struct flow_entry *entry = flow_log_add(log);
-	struct flow_who who;
+	struct flow_who who =
+		flow_names_addr(log->names, &event->flow.daddr, event_begin_ns(event));
+	struct flow_entry *entry =
+		flow_log_add(log, !event->opener && who.slot ? who.slot : event->slot);
 
+	entry_end_set(entry, peer, &who);
 	entry->time_ns = (int64_t)event->time_ns + log->real_offset;
 	entry->duration_ns = event->start_ns ? (int64_t)(event->time_ns - event->start_ns) : 0;
 	entry->bytes[own] = event->sent + event->accel_sent;
@@ -241,13 +223,11 @@ static void on_tcp_event(const struct tcp_event *event, void *arg)
 	entry->old_state = event->old_state;
 	entry->fin_sent = event->fin_sent;
 	entry->direction = event->opener ? DIR_EGRESS : DIR_INGRESS;
-	who = flow_names_socket(log->names, event->slot, event->netns_cookie, &event->flow.saddr);
-	entry_end_set(entry, own, &who);
-	who = flow_names_addr(log->names, &event->flow.daddr, event_begin_ns(event));
-	entry_end_set(entry, peer, &who);
 	entry_set_service(log, entry, event);
 	entry_set_dns(log, entry, event->opener ? event->netns_cookie : netns_of(log, who.slot),
 		      event->service_port ? &event->service : NULL, event_begin_ns(event));
+	who = flow_names_socket(log->names, event->slot, event->netns_cookie, &event->flow.saddr);
+	entry_end_set(entry, own, &who);
 	flow_metrics_add(log->metrics, entry, 1);
 }
 
@@ -337,6 +317,15 @@ static struct flow_who who_of(struct flow_log *log, const struct addr *addr, uin
 	return who;
 }
 
+/* NULL: it has made room. */
+static struct flow_entry *drop_entry(const struct flow_log *log, uint64_t number)
+{
+	uint64_t found;
+	struct flow_entry *entry = flow_ring_find(log->ring, number, &found);
+
+	return entry && found == number ? entry : NULL;
+}
+
 /* Forgets the sums that are over; all of them where that is not enough. */
 static void drops_prune(struct flow_log *log, int64_t now)
 {
@@ -347,8 +336,9 @@ static void drops_prune(struct flow_log *log, int64_t now)
 	if (log->drops.count < DROP_SUMS_MAX)
 		return;
 	while ((number = table_next(&log->drops, &pos, &key))) {
-		if (*number < flow_log_first(log) ||
-		    now - entry_at(log, *number)->time_ns > DROP_SUM_NS)
+		const struct flow_entry *entry = drop_entry(log, *number);
+
+		if (!entry || now - entry->time_ns > DROP_SUM_NS)
 			table_del(&log->drops, key);
 	}
 	if (log->drops.count < DROP_SUMS_MAX)
@@ -377,7 +367,7 @@ static void on_drop(const struct flow_event *event, void *arg)
 	if (event->reason == DROP_INGRESS_DENIED) /* at the sender's device, for the receiver */
 		key.direction = DIR_INGRESS;
 	number = table_find(&log->drops, &key);
-	entry = number && *number >= flow_log_first(log) ? entry_at(log, *number) : NULL;
+	entry = number ? drop_entry(log, *number) : NULL;
 	if (entry && now - (entry->time_ns - entry->duration_ns) < DROP_SUM_NS) {
 		entry->count++;
 		entry->duration_ns += now - entry->time_ns;
@@ -387,8 +377,8 @@ static void on_drop(const struct flow_event *event, void *arg)
 		return;
 	}
 	drops_prune(log, now);
-	*(uint64_t *)table_put(&log->drops, &key) = log->next;
-	entry = flow_log_add(log);
+	*(uint64_t *)table_put(&log->drops, &key) = flow_ring_next(log->ring);
+	entry = flow_log_add(log, event->src_slot ? event->src_slot : event->dst_slot);
 	entry->time_ns = now;
 	entry->bytes[FLOW_SOURCE] = event->length;
 	entry->flow = event->flow;
@@ -463,9 +453,9 @@ struct cJSON *flow_log_status(const struct flow_log *log)
 	cJSON *status = cJSON_CreateObject();
 	cJSON *sources;
 
-	cJSON_AddNumberToObject(status, "kept", (double)(log->next - flow_log_first(log)));
+	cJSON_AddNumberToObject(status, "kept", flow_ring_count(log->ring));
 	cJSON_AddNumberToObject(status, "max", log->options.max);
-	cJSON_AddNumberToObject(status, "seen", (double)log->next);
+	cJSON_AddNumberToObject(status, "seen", (double)flow_ring_next(log->ring));
 	cJSON_AddNumberToObject(status, "namesLeftOut", (double)dns_names_left_out(log->dns));
 	cJSON_AddNumberToObject(status, "dnsCutOff", (double)dns_reader_left_out(log->dns_reader));
 	sources = cJSON_AddArrayToObject(status, "sources");
@@ -538,7 +528,7 @@ struct flow_log *flow_log_new(const struct flow_log_options *options)
 	snprintf(log->reason, sizeof(log->reason), "not loaded yet");
 	snprintf(log->freed_reason, sizeof(log->freed_reason), "not loaded yet");
 	gethostname(log->node, sizeof(log->node) - 1);
-	log->pieces = xcalloc((options->max + PIECE - 1) / PIECE, sizeof(*log->pieces));
+	log->ring = flow_ring_new(options->max, entry_drop, log);
 	log->names = flow_names_new(options->datapath, options->endpoints, options->store);
 	log->streams = flow_streams_new(options->base, log);
 	log->metrics = flow_metrics_new(options->metric_namespaces, options->metric_services);
@@ -573,11 +563,7 @@ void flow_log_free(struct flow_log *log)
 	flow_streams_free(log->streams);
 	flow_passed_free(log->passed);
 	dns_reader_free(log->dns_reader);
-	for (uint64_t i = flow_log_first(log); i < log->next; i++)
-		entry_drop(log, entry_at(log, i));
-	for (size_t i = 0; i < (log->options.max + PIECE - 1) / PIECE; i++)
-		free(log->pieces[i]);
-	free(log->pieces);
+	flow_ring_free(log->ring);
 	table_done(&log->drops);
 	dns_names_free(log->dns);
 	flow_names_free(log->names);

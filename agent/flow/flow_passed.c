@@ -59,10 +59,10 @@ static void entry_fill(struct flow_entry *entry, const struct passed_flow *flow,
 
 /* Each end on this node has a flow of its own, as for connections. */
 static void end_note(struct flow_passed *passed, const struct passed_flow *flow, bool open,
-		     enum flow_end own)
+		     enum flow_end own, uint16_t slot)
 {
 	const struct flow_passed_options *options = &passed->options;
-	struct flow_entry *entry = flow_log_add(options->log);
+	struct flow_entry *entry = flow_log_add(options->log, slot);
 	const struct service_key key = { .addr = flow->service,
 					 .port = flow->service_port,
 					 .proto = flow->flow.proto };
@@ -82,14 +82,19 @@ void flow_passed_note(struct flow_passed *passed, const struct passed_flow *flow
 {
 	const struct addr *ends[] = { &flow->flow.saddr, &flow->flow.daddr };
 	const int opener = opener_of(&flow->flow);
+	uint16_t slots[2];
 
 	for (int end = FLOW_SOURCE; end <= FLOW_DESTINATION; end++) {
 		struct flow_who who =
 			flow_names_addr(passed->options.names, ends[end ^ opener], flow->first_ns);
 
 		flow_name_drop(passed->options.names, who.name);
-		if (who.slot)
-			end_note(passed, flow, open, (enum flow_end)end);
+		slots[end] = who.slot;
+	}
+	for (int end = FLOW_SOURCE; end <= FLOW_DESTINATION; end++) {
+		if (slots[end])
+			end_note(passed, flow, open, (enum flow_end)end,
+				 slots[FLOW_SOURCE] ? slots[FLOW_SOURCE] : slots[end]);
 	}
 }
 

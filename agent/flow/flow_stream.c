@@ -6,6 +6,7 @@
 #include <sys/queue.h>
 
 #include "agent/flow/flow_internal.h"
+#include "agent/flow/flow_ring.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/http.h"
@@ -20,8 +21,10 @@ struct reader {
 	TAILQ_ENTRY(reader) link;
 	struct flow_streams *streams;
 	struct http_exchange *exchange;
-	uint64_t next; /* flow to send */
-	uint64_t end;  /* where it ends; UINT64_MAX: it follows */
+	uint64_t next;  /* flow to send */
+	uint64_t end;   /* where it ends; UINT64_MAX: it follows */
+	uint64_t begun; /* flows from this one on are new */
+	uint64_t left;  /* older ones that are to be sent */
 	int64_t since_ns;
 };
 
@@ -51,37 +54,58 @@ static void send_json(struct reader *reader, cJSON *json)
 	http_stream_line(reader->exchange, text);
 }
 
-/* Flows that were overwritten before this client got them. */
-static void send_lost(struct reader *reader, uint64_t lost)
+/* Goes on to a flow, and tells of those that have made room before this client got them.  Among the
+ * older ones there were gaps before. */
+static void reader_go(struct reader *reader, uint64_t number)
 {
-	cJSON *json = cJSON_CreateObject();
+	uint64_t lost = 0;
+	cJSON *json;
 
+	if (number >= reader->begun) {
+		lost = reader->left + number - MAX(reader->next, reader->begun);
+		reader->left = 0;
+	}
+	reader->next = number;
+	if (!lost)
+		return;
+	json = cJSON_CreateObject();
 	cJSON_AddNumberToObject(json, "lost", (double)lost);
 	send_json(reader, json);
+}
+
+/* Sends one flow; false: it was too old. */
+static bool reader_send(struct reader *reader, const struct flow_entry *entry)
+{
+	const struct flow_log *log = reader->streams->log;
+
+	if (reader->next < reader->begun)
+		reader->left--;
+	reader->next++;
+	if (entry->time_ns < reader->since_ns)
+		return false;
+	send_json(reader, flow_json(entry, flow_log_node(log), flow_log_entry_dns(log, entry)));
+	return true;
 }
 
 /* True: there is more to send, or it is at its end and gone. */
 static bool reader_update(struct reader *reader)
 {
-	const struct flow_log *log = reader->streams->log;
-	uint64_t end = MIN(reader->end, flow_log_next(log));
+	const struct flow_ring *ring = flow_log_ring(reader->streams->log);
+	uint64_t end = MIN(reader->end, flow_ring_next(ring));
+	int lines = 0;
 
 	if (http_stream_is_behind(reader->exchange))
 		return true;
-	if (reader->next < flow_log_first(log)) {
-		send_lost(reader, flow_log_first(log) - reader->next);
-		reader->next = flow_log_first(log);
-	}
-	for (int lines = 0;
-	     lines < LINES_MAX && reader->next < end && !http_stream_is_behind(reader->exchange);
-	     reader->next++) {
-		const struct flow_entry *entry = flow_log_get(log, reader->next);
+	while (lines < LINES_MAX && reader->next < end &&
+	       !http_stream_is_behind(reader->exchange)) {
+		uint64_t number;
+		const struct flow_entry *entry = flow_ring_find(ring, reader->next, &number);
 
-		if (entry->time_ns < reader->since_ns)
-			continue;
-		send_json(reader,
-			  flow_json(entry, flow_log_node(log), flow_log_entry_dns(log, entry)));
-		lines++;
+		if (!entry || number >= end)
+			number = end;
+		reader_go(reader, number);
+		if (number < end)
+			lines += reader_send(reader, entry);
 	}
 	if (reader->next < reader->end)
 		return reader->next < end;
@@ -120,13 +144,17 @@ void flow_streams_add(struct flow_streams *streams, struct http_exchange *exchan
 {
 	static const struct timeval at_once;
 	struct reader *reader = xcalloc(1, sizeof(*reader));
-	uint64_t first = flow_log_first(streams->log), next = flow_log_next(streams->log);
+	const struct flow_ring *ring = flow_log_ring(streams->log);
 
 	reader->streams = streams;
 	reader->exchange = exchange;
 	reader->since_ns = query->since_ns;
-	reader->end = query->follow ? UINT64_MAX : next;
-	reader->next = query->last && next - first > query->last ? next - query->last : first;
+	reader->begun = flow_ring_next(ring);
+	reader->end = query->follow ? UINT64_MAX : reader->begun;
+	reader->left = flow_ring_count(ring);
+	if (query->last && query->last < reader->left)
+		reader->left = query->last;
+	reader->next = flow_ring_last(ring, reader->left);
 	if (http_stream_begin(exchange, reader_closed, reader)) {
 		free(reader); /* the client has gone: nothing to answer */
 		return;

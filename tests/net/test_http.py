@@ -209,20 +209,29 @@ def test_sockets_of_programs_that_read_networks_have_few_routes(node, name, allo
             assert status(method, path) == 404, (name, method, path)
 
 
-def test_idle_connections_do_not_keep_others_out(node, http):
-    """More than it may have open, each with half a request; it goes on when their time is over."""
-    script = ("import socket\n"
-              "all = [socket.create_connection(('127.0.0.1', 9879)) for _ in range(300)]\n"
+@pytest.mark.parametrize("address", [HEALTH, METRICS, "127.0.0.1:10256"])
+def test_idle_connections_do_not_keep_others_out(node, address):
+    """More than it may have open, each with half a request; it goes on when their time is over.  The
+    agent does not notice."""
+    http = Http(node, "--proxy", PROXY)
+    host, port = address.rsplit(":", 1)
+    script = ("import resource, socket\n"
+              "resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))\n"
+              f"at = ({host.strip('[]')!r}, {port})\n"
+              "all = [socket.create_connection(at) for _ in range(1000)]\n"
               "[one.send(b'GET /hea') for one in all]\n"
               "print('ready', flush=True); input()\n")
     holder = subprocess.Popen(node.netns.enter("python3", "-c", script), stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "ready\n"
-        wait_for(lambda: http.get("/healthz")[0] == 200, "their time to be over", 20)
+        assert node.status()["ready"]
+        wait_for(lambda: http.get("/healthz")[0] == 200, "their time to be over", 40)
+        assert http.get("/metrics", METRICS)[0] == 200
     finally:
         holder.kill()
         holder.wait()
+        http.stop()
 
 
 @pytest.mark.parametrize("argument, text", [

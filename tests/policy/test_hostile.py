@@ -104,6 +104,9 @@ def test_what_the_agent_says_is_shown_without_them(tmp_path):
             done = tendril(*words, "--socket", agent.path)
             assert done.stdout + done.stderr
             assert not CONTROL.search(done.stdout + done.stderr), words
+        done = tendril("observe", "--html", "o.html", "--socket", agent.path, cwd=tmp_path)
+        page = (tmp_path / "o.html").read_text()
+        assert done.returncode == 0 and "\x1b" not in page and "\x07" not in page
 
 
 # ---- files ----
