@@ -2,6 +2,8 @@
 """The log of the last flows: known traffic in, exact flows out, under the names of that moment."""
 
 import json
+import os
+import pathlib
 import subprocess
 import time
 
@@ -11,6 +13,7 @@ from test_forgery import frame, udp
 from tendril import (Node, UnixConnection, pod_object, policy_object, service_object, slice_object,
                      wait_for)
 
+SLOW = pathlib.Path(__file__).parent / "programs/slow.bpf.c"
 PORT = 8080
 VIP = "10.96.0.9"
 GREETING = len("cart\n")
@@ -85,6 +88,45 @@ def test_both_ends_of_a_connection_count_the_same(world, family):
         assert more["retransmits"] == 0
         assert 0 < more["duration_us"] <= (time.time() - before) * 1e6
         assert 0 < more["srtt_us"] <= (time.time() - before) * 1e6
+
+
+@pytest.fixture(scope="module")
+def slow_object(tmp_path_factory):
+    """The network's faults, as programs for the pod's own device."""
+    made = tmp_path_factory.mktemp("slow") / "slow.o"
+    subprocess.run(["clang", "-target", "bpf", f"-I/usr/include/{os.uname().machine}-linux-gnu", "-O2",
+                    "-g", "-c", SLOW, "-o", made], check=True)
+    return made
+
+
+@pytest.mark.parametrize("fault", ["delay", "loss"])
+def test_round_trips_and_retransmits_are_those_of_the_network(world, slow_object, fault):
+    """50 questions and answers: each packet of the server 3 ms late, or each tenth segment of data to it
+    lost."""
+    pod = world.node.pod(f"slow-{fault}")
+    pod.serve(tcp=[PORT])
+    pod.run("tc", "qdisc", "add", "dev", "eth0", "clsact")
+    pod.run("tc", "filter", "add", "dev", "eth0", "ingress" if fault == "loss" else "egress", "bpf",
+            "direct-action", "object-file", slow_object, "section", fault)
+    world.web.run("python3", "-c", f"""
+import socket
+sock = socket.create_connection(("{pod.v4}", {PORT}), timeout=30)
+stream = sock.makefile("rb")
+stream.readline()
+for _ in range(50):
+    sock.sendall(b"question")
+    assert stream.read(8) == b"question"
+sock.shutdown(socket.SHUT_WR)
+stream.read()
+""")
+    more = wait_flow(world.node, world.web.v4, pod.v4, "EGRESS")["tendril"]
+    pod.cni("DEL")
+    assert (more["source_bytes"], more["destination_bytes"]) == (400, 400 + len(f"slow-{fault}\n"))
+    if fault == "delay":
+        assert 3000 <= more["srtt_us"] < 60000, more
+        assert more["duration_us"] >= 50 * 3000
+    else:  # 55 segments; a machine that is busy makes the kernel send one again that was only late
+        assert 5 <= more["retransmits"] <= 8, more
 
 
 def test_accelerated_bytes_count(world):
