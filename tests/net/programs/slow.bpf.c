@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What a network does to packets, where a test wants to know exactly: "delay" of each by 3 ms, in
  * which a CPU does nothing else, "loss" of each tenth TCP segment with data. */
 #include <linux/bpf.h>
