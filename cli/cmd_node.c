@@ -9,6 +9,9 @@
 #include "cli/node_probe.h"
 #include "cli/view.h"
 #include "lib/auto.h"
+#include "lib/clock.h"
+
+#define PROBE_MAX_MS 60000
 
 static void fill_routing(const cJSON *row, struct cell *cell)
 {
@@ -131,14 +134,15 @@ static bool any_is_probing(const cJSON *rows)
 int nodes_probe(const struct arguments *args, cJSON **ret_rows, struct errmsg *err)
 {
 	const struct timespec pause = { .tv_nsec = 50000000 };
+	const int64_t end_ms = now_ms() + PROBE_MAX_MS;
 	int ret = agent_call(args, "POST", "/v1/probe", NULL, NULL, err);
 
 	while (!ret) {
 		ret = fetch_nodes(args, ret_rows, err);
-		if (ret || !any_is_probing(*ret_rows))
+		if (ret || !any_is_probing(*ret_rows) || now_ms() > end_ms ||
+		    nanosleep(&pause, NULL) < 0) /* by a signal */
 			break;
 		cJSON_Delete(take_ptr(*ret_rows));
-		nanosleep(&pause, NULL);
 	}
 	return ret;
 }

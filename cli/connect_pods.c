@@ -150,9 +150,26 @@ int connect_policy_delete(const struct arguments *args, struct errmsg *err)
 
 /* ---- the end --------------------------------------------------------------------------------- */
 
-static bool is_ours(const cJSON *row)
+/* By the names alone: what somebody else has in this namespace stays. */
+static bool endpoint_is_ours(const cJSON *row)
 {
-	return strcmp(member_text(row, "namespace", ""), CONNECT_NAMESPACE) == 0;
+	static const char prefix[] = CONNECT_NAMESPACE "-";
+
+	return strncmp(member_text(row, "containerId", ""), prefix, sizeof(prefix) - 1) == 0;
+}
+
+static bool object_is_ours(const cJSON *row)
+{
+	static const char *const names[] = { "client", "server", "server-4", "server-6", "deny" };
+
+	if (strcmp(member_text(row, "namespace", ""), CONNECT_NAMESPACE) != 0 ||
+	    strcmp(member_text(row, "source", ""), "api") != 0)
+		return false;
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		if (strcmp(member_text(row, "name", ""), names[i]) == 0)
+			return true;
+	}
+	return false;
 }
 
 static int endpoints_clean(const struct arguments *args, struct errmsg *err)
@@ -164,7 +181,7 @@ static int endpoints_clean(const struct arguments *args, struct errmsg *err)
 	cJSON_ArrayForEach (row, rows) {
 		char body[300];
 
-		if (ret || !is_ours(row))
+		if (ret || !endpoint_is_ours(row))
 			continue;
 		snprintf(body, sizeof(body), "{\"containerId\":\"%s\",\"ifname\":\"%s\"}",
 			 member_text(row, "containerId", ""), member_text(row, "ifname", ""));
@@ -183,7 +200,7 @@ static int objects_clean(const struct arguments *args, struct errmsg *err)
 	cJSON_ArrayForEach (row, rows) {
 		char path[600];
 
-		if (ret || !is_ours(row) || strcmp(member_text(row, "source", ""), "api") != 0)
+		if (ret || !object_is_ours(row))
 			continue;
 		snprintf(path, sizeof(path), OBJECTS "/%s/%s/%s", member_text(row, "kind", ""),
 			 CONNECT_NAMESPACE, member_text(row, "name", ""));

@@ -106,7 +106,7 @@ static __always_inline const struct endpoint_entry *uplink_sender(const struct _
 	const struct endpoint_entry *endpoint;
 
 	if (!skb->ingress_ifindex ||
-	    !(node_flags() & (NODE_MASQUERADE | NODE_TUNNEL | NODE_WIREGUARD)))
+	    !(node_flags() & (NODE_MASQUERADE | NODE_TUNNEL | NODE_WIREGUARD | NODE_DSR)))
 		return NULL;
 	endpoint = endpoint_get(device_slot(skb->ingress_ifindex));
 	return endpoint && !(endpoint->flags & ENDPOINT_CHAINED) ? endpoint : NULL;
@@ -137,6 +137,14 @@ static __noinline int uplink_find_tunnel(const struct packet *pkt, __u32 *ret_if
 	else if (node->flags & NODE_TUNNEL)
 		*ret_ifindex = node->tunnel_ifindex;
 	return DROP_NONE;
+}
+
+/* Whether another node would take it for a packet of the tunnel that this node has sent. */
+static __noinline bool uplink_speaks_tunnel(const struct packet *pkt)
+{
+	struct cidr_key key = { .prefixlen = 128, .addr = pkt->flow.daddr };
+
+	return nat_is_tunnel(&pkt->flow) && remote_find(&key);
 }
 
 /* What the pod of this node says to the outside under its own address, or somebody else from here.
@@ -179,6 +187,8 @@ int to_uplink(struct __sk_buff *skb)
 	}
 	if (tunnel)
 		return (int)bpf_redirect((int)tunnel, 0);
+	if (pod && !own && uplink_speaks_tunnel(&pkt)) /* somebody else masquerades */
+		reason = DROP_TUNNEL_PORT;
 	if (!reason)
 		reason = uplink_leave(skb, &pkt, own);
 	return reason && !drop_is_preliminary(reason) ? drop(skb, &pkt, reason, DIR_EGRESS)

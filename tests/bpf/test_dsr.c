@@ -272,7 +272,7 @@ static void test_errors_about_answers_go_on_too(void **state)
 
 static void test_the_clients_end_is_the_end(void **state)
 {
-	struct nat_entry entry;
+	struct nat_entry entry = { 0 };
 
 	(void)state;
 	GOES_ON(TCP(OUTSIDE, NODE, 40000, PORT, SYN));

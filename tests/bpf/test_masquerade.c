@@ -240,6 +240,24 @@ static void test_packets_of_the_tunnel_are_the_nodes_own(void **state)
 	node->flags &= ~(uint32_t)NODE_TUNNEL;
 }
 
+/* Nor has a pod whose address somebody else has changed to the node's before. */
+static void test_packets_of_the_tunnel_are_nobody_elses(void **state)
+{
+	const struct cidr_key key = { .prefixlen = 128, .addr = at(ELSEWHERE) };
+	const struct cluster_entry entry = { .node = at(ELSEWHERE), .flags = CLUSTER_NODE };
+	struct node_state *node = maps_node(lab.datapath);
+
+	(void)state;
+	assert_int_equal(bpf_map_update_elem(lab_map("cluster_map"), &key, &entry, 0), 0);
+	node->tunnel_port = htons(8472);
+	node->flags &= ~(uint32_t)NODE_MASQUERADE;
+	node->flags |= NODE_DSR;
+	STAYS(POD_A, TUNNEL_PORT, UDP(NODE, ELSEWHERE, 40001, 8472));
+	LEAVES_FROM(POD_A, NODE, UDP(NODE, ELSEWHERE, 40001, 53));
+	LEAVES_FROM(POD_A, NODE, UDP(NODE, OUTSIDE, 40001, 8472)); /* answers a client */
+	node->flags &= ~(uint32_t)NODE_DSR;
+}
+
 /* The last place where a packet may leave in clear. */
 static void test_nothing_leaves_in_clear(void **state)
 {
@@ -622,6 +640,7 @@ int main(void)
 		BOTH_FAMILIES_AFTER(masquerade_reset,
 				    test_only_what_pods_send_themselves_is_masqueraded),
 		BOTH_FAMILIES_AFTER(masquerade_reset, test_packets_of_the_tunnel_are_the_nodes_own),
+		BOTH_FAMILIES_AFTER(masquerade_reset, test_packets_of_the_tunnel_are_nobody_elses),
 		BOTH_FAMILIES_AFTER(masquerade_reset, test_nothing_leaves_in_clear),
 		BOTH_FAMILIES_AFTER(masquerade_reset, test_fragments_follow_their_first),
 		BOTH_FAMILIES_AFTER(masquerade_reset, test_flows_take_a_new_address_of_the_uplink),

@@ -10,7 +10,7 @@ import pytest
 
 import lan
 from kubenode import CLUSTER_POLICIES, NAMESPACES, KubeNodes
-from tendril import HARNESS, policy_object, service_object, slice_object, wait_for
+from tendril import HARNESS, pod_object, policy_object, service_object, slice_object, wait_for
 
 NAMESPACE = "tendril-connectivity-test"
 DIRECT = "--auto-direct-node-routes=true"
@@ -311,3 +311,10 @@ def test_killed_it_leaves_what_the_next_one_removes(node):
     wait_for(lambda: "guard" not in left(node), "the policy to be gone")
     assert connectivity(node)["failed"] == 0
     wait_for(lambda: not own(node), "everything to be gone")
+
+
+def test_what_somebody_else_has_in_its_namespace_stays(node):
+    pod = node.pod("mine", NAMESPACE)
+    node.put(pod_object("mine", NAMESPACE, {}, pod.addresses))
+    assert connectivity(node)["failed"] == 0
+    wait_for(lambda: own(node) == ["mine", "mine"], "all else to be gone")  # an object and an endpoint
