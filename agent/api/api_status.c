@@ -304,7 +304,7 @@ static void unguarded_add(cJSON *warnings, cJSON *failures, const struct agent *
 	failure_add(warnings, failures, text);
 }
 
-#define GAPS_MAX 20 /* Services that are named */
+#define GAPS_MAX 20 /* objects of a kind that are named */
 
 struct gaps {
 	cJSON *array;
@@ -321,12 +321,43 @@ static void gap_add(const char *field, const char *text, void *arg)
 	cJSON_AddItemToArray(gaps->array, cJSON_CreateString(line));
 }
 
+static void more_add(cJSON *array, size_t count, size_t named, const char *what)
+{
+	char line[96];
+
+	if (count == named)
+		return;
+	snprintf(line, sizeof(line), "%zu more %s", count - named, what);
+	cJSON_AddItemToArray(array, cJSON_CreateString(line));
+}
+
+/* EndpointSlices whose Service is not there: it may come later, or the label is wrong. */
+static void lost_slices_add(cJSON *array, const struct store *store)
+{
+	size_t named = 0, count = 0;
+	char line[1200];
+
+	for (const struct object *slice = store_first(store, OBJECT_ENDPOINT_SLICE); slice;
+	     slice = store_next(store, slice)) {
+		if (store_find(store, OBJECT_SERVICE, slice->namespace, slice->slice.service_name))
+			continue;
+		count++;
+		if (named == GAPS_MAX)
+			continue;
+		named++;
+		snprintf(line, sizeof(line),
+			 "EndpointSlice %s/%s: label kubernetes.io/service-name: no Service \"%s\"",
+			 slice->namespace, slice->name, slice->slice.service_name);
+		cJSON_AddItemToArray(array, cJSON_CreateString(line));
+	}
+	more_add(array, count, named, "EndpointSlices without a Service");
+}
+
 /* What Services ask for in vain. */
 static void gaps_add(cJSON *status, const struct store *store)
 {
 	struct gaps gaps = { .array = cJSON_AddArrayToObject(status, "notCarriedOut") };
 	size_t named = 0, count = 0;
-	char line[64];
 
 	for (const struct object *service = store_first(store, OBJECT_SERVICE); service;
 	     service = store_next(store, service)) {
@@ -339,10 +370,8 @@ static void gaps_add(cJSON *status, const struct store *store)
 		gaps.service = service;
 		service_gaps_each(service->service.gaps, gap_add, &gaps);
 	}
-	if (count == named)
-		return;
-	snprintf(line, sizeof(line), "%zu more Services have such fields", count - named);
-	cJSON_AddItemToArray(gaps.array, cJSON_CreateString(line));
+	more_add(gaps.array, count, named, "Services have such fields");
+	lost_slices_add(gaps.array, store);
 }
 
 struct problems_add {

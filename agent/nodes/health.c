@@ -11,13 +11,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <uthash.h>
 
 #include "agent/nodes/nodes_internal.h"
 #include "lib/alloc.h"
 #include "lib/auto.h"
 #include "lib/clock.h"
 #include "lib/histogram.h"
+#include "lib/table.h"
+
+/* Keys are names of objects: nobody can choose such that collide. */
+#define HASH_FUNCTION(key, len, hash) ((hash) = (unsigned int)table_hash(key, len))
+#include <uthash.h>
 
 #define ROUND_MS      60000
 #define SOON_MS       20 /* between nodes that have not been asked, or are to be asked now */

@@ -163,8 +163,11 @@ def test_a_slice_may_come_before_its_service_and_outlive_it(lab, family):
     lab.node.put(web_slice(family, first))
     assert lab.call(family, timeout=0.25)["result"] != "ok"
     assert not lab.node.status()["warnings"]
+    assert 'no Service "web"' in lab.node.status()["notCarriedOut"][0]
+    assert 'no effect: EndpointSlice default/web-' in lab.node.cli("status").stdout
     lab.node.put(service_object("web", "default", VIPS, TCP))
     assert lab.call(family)["name"] == "one"
+    assert not lab.node.status()["notCarriedOut"]
     lab.node.api("DELETE", "/v1/objects/Service/default/web")
     lab.node.put(web_slice(family, second))
     assert lab.call(family, timeout=0.25)["result"] != "ok"
