@@ -324,9 +324,12 @@ class Addresses:
         return self.told
 
 
+ON_ITS_WAY_S = 1  # they try for 15 s
+
+
 def test_new_pods_get_what_policy_says_and_nothing_else(web):
     """Eight that are denied from their first packet on, eight that are let in once their address is in the
-    API: what they tried before that may be refused."""
+    API: what they tried before that, or while it was on its way to a busy agent, may be refused."""
     web.apply(policy("web", "web", [{"from": [
         {"podSelector": {"matchLabels": {"app": "client-1"}}}]}]))
     wait_for(lambda: gets(web) == [True, False], "the policy to be enforced")
