@@ -168,19 +168,20 @@ def picture(stream):
 
 
 def test_tcp_top_counts_what_is_open_and_what_has_closed_once(world):
-    """More pictures than the log is read back for: what has closed must not count again."""
+    """More pictures than the log is read back for: what has closed must not count again.  What is sent fits
+    into the first window: the client closes before it has read all, which discards what waits to be sent."""
     world.web.call("hold", id="top", addr=world.cart.v4, port=PORT)
     top = start(world, "tcp", "top", "--interval", "1s", "--for", "6s", "-o", "json", "-n", "default",
                 stdout=subprocess.PIPE, text=True)
     assert [row["connections"] for row in picture(top.stdout)] == [1, 1]
-    assert world.web.connect(world.cart.v4, PORT, send="x" * 200000)["result"] == "ok"
+    assert world.web.connect(world.cart.v4, PORT, send="x" * 8000)["result"] == "ok"
     for _ in range(10):
         assert world.web.call("ping", id="top", timeout=10)["result"] == "ok"
     shown = [{row["name"]: row for row in picture(top.stdout)} for _ in range(5)]
     assert top.wait(10) == 0 and not top.stdout.read()
     top.stdout.close()
     sent = sum(rows["default/web"]["bytesOut"] for rows in shown)
-    assert 200040 * 0.9 < sent <= 200040
+    assert 8040 * 0.9 < sent <= 8040
     assert sum(rows["default/cart"]["bytesIn"] for rows in shown) == sent
     assert [rows["default/web"]["connections"] for rows in shown] == [2, 1, 1, 1, 1]
     world.web.call("close", id="top")
